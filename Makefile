@@ -51,6 +51,7 @@ lint: $(VENV)/.developed
 docs: $(VENV)/.installed
 	$(BIN)/python -m tomopipe.config
 	$(BIN)/python docs/cli.py
+	$(BIN)/python docs/api.py
 
 # the pages as a site, build/site/index.html; a link that leads nowhere is an error
 site: $(VENV)/.installed

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tomopipe.arrays import on_host
-from tomopipe.config import PreprocessBlock
+from tomopipe.config import PredictCorBlock, PreprocessBlock, TryReconBlock
 from tomopipe.cor.collected_rows import opposing_pairs, spread_rows
 from tomopipe.cor.curves import Curves
 from tomopipe.cor.methods import Decision, ask, choose
@@ -33,7 +33,7 @@ from tomopipe.scans.exchange import open_scan
 
 __all__ = ["correct", "find_cor", "open_scan", "reconstruct", "sweep"]
 
-_HALF_WIDTH_PX = 50.0  # of the search, as the workflow's
+_PREDICT, _TRY = PredictCorBlock(), TryReconBlock()  # the defaults of the workflow
 
 
 def correct(
@@ -107,9 +107,9 @@ def find_cor(
     theta_deg: ArrayLike,
     *,
     center_px: float | None = None,
-    width_px: float = _HALF_WIDTH_PX,
-    methods: Sequence[str] = ("ai", "sum"),
-    min_confidence: float = 0.5,
+    width_px: float = _TRY.width_px,
+    methods: Sequence[str] = tuple(_PREDICT.methods),
+    min_confidence: float = _PREDICT.min_confidence,
 ) -> Decision:
     """Find the centre of rotation, with a confidence.
 
@@ -117,6 +117,7 @@ def find_cor(
     ----------
     sinograms : array_like, shape (n_rows, n_angles, n_cols) or (n_angles, n_cols)
         Line integrals of one row or, better, of many: then opposing projections are compared, too.
+        Also projections (n_angles, n_rows, n_cols): known by the number of angles.
     theta_deg : array_like, shape (n_angles,)
         Angles.
     center_px : float, optional
@@ -141,6 +142,8 @@ def find_cor(
     """
     values = np.asarray(sinograms, np.float32)
     every = values[None] if values.ndim == 2 else values
+    if every.ndim == 3 and every.shape[0] == np.size(theta_deg) != every.shape[1]:
+        every = every.transpose(1, 0, 2)
     rows = _rows(every, _theta_rad(every, theta_deg))
     last_px = every.shape[2] - 1
     middle_px = last_px / 2 if center_px is None else center_px

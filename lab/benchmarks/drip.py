@@ -215,14 +215,14 @@ class Dripped:
                 self._see(Path(entry["path"]).stem, entry)
 
     def _see(self, name: str, entry: dict) -> None:
-        if self.kinds[name] == "aborted" or entry["doubt"].startswith("unchanged"):
+        if self.kinds[name] == "aborted" or entry["scan_state"] == "skipped":
             return
         states = [state for state, _ in self.whole.get(name, [])]
         if entry["state"] not in states:
             if (text := f"{name}: taken as {entry['state']}, complete is {states}") in self.early:
                 return
             self.early.append(text)
-        elif entry["judged"]:
+        elif entry["has_verdict"]:
             self.verdicts.setdefault((name, states.index(entry["state"])), time.time())
 
     def _is_done(self) -> bool:

@@ -142,6 +142,8 @@ def test_everything_can_be_read_and_has_a_name(visit, scheme):
 def test_nothing_sticks_out(visit, width):
     page = visit(viewport={"width": width, "height": 1000})
     assert look(page, "tooWide") <= 0
+    for table in page.locator(".scroll").all():
+        assert table.evaluate("(node) => node.scrollWidth - node.clientWidth") <= 0
 
 
 def test_the_focus_is_seen(visit):

@@ -41,13 +41,25 @@ def exact(page, cor):
 def test_the_picture_is_of_the_cor_that_enter_writes(page, folder):
     asked = []
     page.on("request", lambda request: asked.append(request.url))
-    page.keyboard.type("512.3456")
+    page.keyboard.type("512,3456")  # a comma is a point
     exact(page, "512.35")
     assert any("api/slice" in url and "cor=512.35&" in url for url in asked)
     expect(page.locator("#label-a")).to_have_text("COR 512.35")
     page.keyboard.press("Enter")
     expect(row(page, "bone_001")).to_contain_text("512.35 ✎")
     assert read_cells(folder / "scans.tsv")["bone_001"]["cor_px"] == "512.35"
+
+
+def test_enter_shows_a_cor_that_was_typed_before_it_is_written(page, folder):
+    page.keyboard.type("51")  # it might become 512
+    expect(page.locator("#label-a")).to_have_text("COR 511.65")
+    page.keyboard.press("Enter")
+    exact(page, "51.00")
+    expect(page.locator("#label-a")).to_have_text("COR 51.00")
+    assert "bone_001" not in read_cells(folder / "scans.tsv")
+    page.keyboard.press("Enter")
+    expect(row(page, "bone_001")).to_contain_text("51.00 ✎")
+    assert read_cells(folder / "scans.tsv")["bone_001"]["cor_px"] == "51.00"
 
 
 def test_a_click_on_the_strip_chooses_and_its_steps_double(page):
@@ -95,6 +107,30 @@ def test_the_window_is_kept_per_scan(page):
     page.locator("#histogram").dblclick()
     expect(page.locator("#level-text")).to_have_text(text)
     assert abs(page.evaluate(SEEN) - before) < 1
+
+
+# the brightness of the crops
+STRIP_SEEN = """() => {
+  let sum = 0;
+  for (const one of document.querySelectorAll("#strip canvas")) {
+    const { data } = one.getContext("2d").getImageData(0, 0, one.width, one.height);
+    for (let at = 0; at < data.length; at += 4) sum += data[at];
+  }
+  return sum;
+}"""
+
+
+def test_the_strip_beside_a_difference_is_in_the_window_of_slices(page):
+    page.keyboard.press("b")
+    page.keyboard.press("ArrowRight")
+    exact(page, "512.65")
+    expect(page.locator(".crop[aria-pressed=true]")).to_have_text("512.65")
+    before = page.evaluate(STRIP_SEEN)
+    page.keyboard.press("m")
+    expect(page.locator("#label-a")).to_have_text("A  COR 512.65 less B")
+    assert page.evaluate(STRIP_SEEN) == before
+    page.keyboard.press("c")  # the window of the difference
+    assert page.evaluate(STRIP_SEEN) == before
 
 
 def test_each_kind_of_picture_is_shown(page):

@@ -45,8 +45,15 @@ def test_planes_come_as_averages_then_as_voxels_and_yz_when_asked(serve, visit, 
     expect(canvas["xy"]).to_have_attribute("data-factor", "1")
     expect(canvas["xz"]).to_have_attribute("data-factor", "1")
     expect(canvas["yz"]).to_have_attribute("data-factor", "4")
-    page.get_by_role("button", name="Full resolution").nth(2).click()
+    full = page.get_by_role("button", name="Full resolution")
+    expect(full.nth(0)).to_be_disabled()
+    full.nth(2).click()
     expect(canvas["yz"]).to_have_attribute("data-factor", "1")
+    expect(full.nth(2)).to_be_disabled()
+    canvas["xy"].hover()
+    expect(page.get_by_label("xy", exact=True).locator(".label")).to_have_text(
+        re.compile(r"^x 13[45], y (129|130), z 128: 128 ")
+    )
     # dark above, bright below; a click low in xz goes to a high row
     box = canvas["xz"].bounding_box()
     canvas["xz"].click(position={"x": box["width"] / 2, "y": box["height"] * 0.6})
@@ -55,6 +62,27 @@ def test_planes_come_as_averages_then_as_voxels_and_yz_when_asked(serve, visit, 
     assert int(row.input_value()) > 128
     middle = "c.getContext('2d').getImageData(c.width / 2 + 9, c.height / 2 + 9, 1, 1).data[0]"
     page.wait_for_function(f"c => {middle} > 128", arg=canvas["xy"].element_handle())
+
+
+def test_the_planes_fill_a_window_that_grows(serve, visit, folder):
+    page = open_volume(visit, serve(folder), viewport={"width": 1000, "height": 800})
+    canvas = page.get_by_label("Plane xy", exact=True)
+    expect(canvas).to_have_attribute("data-factor", "1")
+    page.set_viewport_size({"width": 1600, "height": 1000})
+    edge = "c.getContext('2d').getImageData(8, c.height / 2, 1, 1).data[3]"
+    page.wait_for_function(f"c => c.width > 500 && {edge} === 255", arg=canvas.element_handle())
+
+
+def test_a_volume_leads_back_to_its_scan_and_one_that_is_not_there_shows_no_tools(
+    serve, visit, folder
+):
+    page = open_volume(visit, serve(folder))
+    expect(page.get_by_label("black")).to_be_visible()
+    page.get_by_role("link", name="Scan").click()
+    expect(page.locator("#facts h2")).to_have_text("wood_1")
+    page.goto(page.url.split("#")[0] + "volume.html#wood_2")
+    expect(page.locator("#panes")).to_contain_text("no scan wood_2")
+    expect(page.get_by_label("black")).to_be_hidden()
 
 
 @pytest.mark.parametrize(("width", "height"), [(820, 1180), (1000, 800), (1440, 900)])

@@ -66,6 +66,15 @@ def test_the_reader_gives_what_is_left_and_the_inventory_counts_it(tmp_path):
     assert row["n_angles"] == 19
 
 
+def test_a_number_beyond_the_last_projection_is_named(tmp_path):
+    path = write_scan(tmp_path / "s_1.h5", n_angles=19, **SIZE).path
+    reaching = read_metadata(path, known={"skip_projections": [0, [15, 5000]]})
+    beyond = read_metadata(path, known={"skip_projections": [0, 19, [30, 40]]})
+    assert set(beyond.warnings) - set(reaching.warnings) == {
+        "input.skip_projections: 19, [30, 40]: the scan has projections 0 to 18"
+    }
+
+
 def test_leaving_out_all_is_an_error_that_names_the_keys(tmp_path):
     truth = write_scan(tmp_path / "s_1.h5", n_angles=19, **SIZE)
     with pytest.raises(ScanError, match=r"none of 19 projections is in use: input\.every"):

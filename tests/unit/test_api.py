@@ -58,6 +58,12 @@ def test_a_sweep_is_the_slice_at_each_cor(page):
     np.testing.assert_allclose(page["tries"][1], image, atol=1e-4 * np.ptp(image))
 
 
+def test_projections_serve_as_sinograms_do(page):
+    projections = page["sinograms"].transpose(1, 0, 2)
+    found = tp.find_cor(projections, page["theta_deg"])
+    assert found == page["found"]
+
+
 def test_one_sinogram_is_enough_and_the_search_can_be_elsewhere(page):
     sinogram, theta_deg = page["sinograms"][6], page["theta_deg"]
     found = tp.find_cor(sinogram, theta_deg, center_px=60.0, width_px=20)
@@ -67,8 +73,8 @@ def test_one_sinogram_is_enough_and_the_search_can_be_elsewhere(page):
 @pytest.mark.parametrize("call", [tp.find_cor, lambda s, t: tp.reconstruct(s, t, COR_PX)])
 def test_arrays_that_do_not_belong_together_are_refused(page, call):
     sinograms, theta_deg = page["sinograms"], page["theta_deg"]
-    swapped = sinograms.transpose(1, 0, 2)
-    for values, angles in ((sinograms, theta_deg[:91]), (swapped, theta_deg), (swapped[0, 0], 5.0)):
+    across = sinograms.transpose(2, 0, 1)
+    for values, angles in ((sinograms, theta_deg[:91]), (across, theta_deg), (across[0, 0], 5.0)):
         with pytest.raises(ValueError, match=r"sinograms: expected shape .*; got \("):
             call(values, angles)
 

@@ -9,7 +9,7 @@ import pytest
 
 HOME = Path(__file__).parents[2]
 DOCS = HOME / "docs"
-CLI = DOCS / "reference" / "cli.md"
+MADE = {DOCS / "reference" / "cli.md": "cli.py", DOCS / "reference" / "api.md": "api.py"}
 FOLDERS = ((HOME, "*.md"), (HOME / "config", "*.md"), (DOCS, "**/*.md"), (HOME / "lab", "**/*.md"))
 PAGES = sorted(page for folder, pattern in FOLDERS for page in folder.glob(pattern))
 # those for users, written by hand
@@ -17,7 +17,7 @@ FOR_USERS = [
     page
     for page in PAGES
     if page == HOME / "README.md"
-    or (page.is_relative_to(DOCS) and page.parent.name != "decisions" and page != CLI)
+    or (page.is_relative_to(DOCS) and page.parent.name != "decisions" and page not in MADE)
 ]
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 PATH = re.compile(r"\b(?:docs|lab|config)/[\w/.-]+\.md\b")
@@ -64,9 +64,10 @@ def test_pages_that_code_and_files_name_are_there():
 
 
 @pytest.mark.slow
-def test_the_page_of_the_commands_is_that_of_the_code():
-    """`make docs` writes it."""
-    assert CLI.read_text() == runpy.run_path(str(DOCS / "cli.py"))["page"]()
+@pytest.mark.parametrize("page", MADE, ids=lambda page: page.stem)
+def test_pages_of_commands_and_functions_are_those_of_the_code(page):
+    """`make docs` writes them."""
+    assert page.read_text() == runpy.run_path(str(DOCS / MADE[page]))["page"]()
 
 
 @pytest.mark.parametrize("folder", ["docs/decisions", "lab/results"])

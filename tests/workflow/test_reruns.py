@@ -25,6 +25,7 @@ from tests.workflow.conftest import (
     table,
 )
 from tomopipe.cli import cli
+from tomopipe.run.words import OPTIONS_OF_FIX
 
 TAIL = {"export_star", "report"}
 
@@ -220,6 +221,12 @@ def test_correction(campaign):
 
 def test_fix_cor_option_without_effect(campaign):
     configure(campaign, "fix_cor", max_delta_px=40)
+    told = json.loads(CliRunner().invoke(cli, ["plan", "--json", str(campaign)]).stdout)
+    assert [job["reason"] for job in told[:2]] == [OPTIONS_OF_FIX] * 2
+    for path in (campaign / "results/try_center/a_2").iterdir():
+        os.utime(path)
+    told = json.loads(CliRunner().invoke(cli, ["plan", "--json", str(campaign)]).stdout)
+    assert told[0]["reason"] == "prediction of a_2 changed"
     expect(campaign, {"fix_cor:a", "fix_cor:b", "resolve_cor"})
 
 
@@ -246,6 +253,29 @@ def test_export_star_option_that_changes_the_stacks(campaign):
 def test_export_star_option_that_leaves_the_stacks(campaign):
     configure(campaign, "export_star", hand=1)
     expect(campaign, {"export_star"})
+
+
+def test_mrc_volume_beside_the_set(campaign):
+    """The set names it while it is of the COR, and the report says where it is not."""
+    star, report = "results/relion/tomograms.star", "results/report/index.html"
+    named = "results/a_2_rec.mrc"
+
+    def shown():
+        return named in (campaign / star).read_text(), f"{named} is not" in (
+            campaign / report
+        ).read_text()
+
+    for cor_px, jobs in ((50.25, changed("a_2")), (50.5, changed("a_2"))):
+        table(campaign, f"a_2\tauto\t{cor_px}\t")
+        expect(campaign, {"fix_cor:a", "resolve_cor", *jobs, *TAIL})
+        assert shown() == (False, cor_px == 50.5)
+        done = CliRunner().invoke(cli, ["convert", "mrc", "a_2", "-C", str(campaign)])
+        assert done.exit_code == 0, done.output
+        expect(campaign, TAIL)
+        assert shown() == (True, False)
+    (campaign / named).unlink()
+    expect(campaign, TAIL)
+    assert shown() == (False, False)
 
 
 def test_revision_bumped(campaign, tmp_path):

@@ -23,6 +23,7 @@ from tests.workflow.conftest import (
     new_campaign,
     package_with,
     plan,
+    plan_all,
     snakemake,
     table,
 )
@@ -152,18 +153,27 @@ def where_files_are_large(folder: Path) -> tuple[tuple[str, str], dict[str, str]
     return ("--snakefile", str(copy / "Snakefile")), site
 
 
-def test_large_files_of_another_time_are_compared_in_a_job(campaign, tmp_path):
+def test_large_files_of_another_time_are_compared_in_a_job(campaign, tmp_path, monkeypatch):
     snakefile, site = where_files_are_large(tmp_path)
+    monkeypatch.setattr("tomopipe.run.products.SMALL_BYTES", 20_000)  # for `plan`
     assert snakemake(campaign, *snakefile, environment=site).jobs <= {"compare"}  # a copy
     for path in campaign.glob("results/*_rec.h5"):
         os.utime(path)
     os.utime(campaign / "raw" / "a_1.h5")
+    status, planned = plan_all(campaign)
+    assert status == 2
+    assert {job for job, certain in planned.items() if certain} == {"compare"}
+    chain = {f"{rule}:a_1" for rule in ("try_recon", "predict_cor", "sidecar", "export_stack")}
+    perhaps = {"inventory", "fix_cor:a", "resolve_cor", *chain, *jobs_of("full_recon"), *TAIL}
+    assert planned.keys() == {"compare", *perhaps}
     run = snakemake(campaign, *snakefile, environment=site)
     assert (run.status, run.jobs) == (0, {"compare"}), run.text
+    assert plan(campaign) == (0, frozenset())
     assert snakemake(campaign, *snakefile, environment=site).jobs == frozenset()
     # the same size, another content
     with h5py.File(campaign / "results" / "a_2_rec.h5", "r+") as file:
         file["exchange/data"][0, 0, 0] += 1
+    assert plan_all(campaign) == (2, {"compare": True, "full_recon:a_2": False, "report": False})
     run = snakemake(campaign, *snakefile, environment=site)
     assert (run.status, run.jobs) == (0, {"compare", "full_recon:a_2", "report"}), run.text
 
@@ -530,6 +540,8 @@ def test_another_pixel_size_computes_no_voxel(campaign):
             assert np.array_equal(file["exchange/data"][()], before[path])
         log = campaign / "logs" / "full_recon" / f"{path.name[:-7]}.log"
         assert ("only metadata are new" in log.read_text()) == (path != volumes[0])
+        status = json.loads((campaign / f"logs/status/full_recon/{log.stem}.json").read_bytes())
+        assert (status["wrote_only"] == "metadata") == ("usual" in status) == (path != volumes[0])
     assert snakemake(campaign).jobs == frozenset()
 
 

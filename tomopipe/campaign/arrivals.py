@@ -43,8 +43,8 @@ class Arrival:
         Size, time of change (ns), inode.
     rule : str
         In words.
-    complete : bool
-        False if it was aborted.
+    fault : str
+        Why it is not complete: it was aborted; "" if it is.
     last_byte : float
         Time of its last change, Unix seconds.
     """
@@ -52,7 +52,7 @@ class Arrival:
     path: str
     state: State
     rule: str
-    complete: bool = True
+    fault: str = ""
     last_byte: float = 0.0
 
 
@@ -121,7 +121,7 @@ class Arrivals:
             if seen is None or seen.state != state:
                 seen = _Seen(state, now_s, _last_byte(state))
             pending[path] = seen
-            if found := self._judged(path, seen, now_s - seen.since_s):
+            if found := self._arrival(path, seen, now_s - seen.since_s):
                 arrivals.append(found)
                 del pending[path]
         self._seen = pending
@@ -129,7 +129,7 @@ class Arrivals:
         soon_s = 2 * self.settle_s + 1
         return arrivals, sum(now_s - seen.since_s < soon_s for seen in pending.values())
 
-    def _judged(self, path: str, seen: _Seen, unchanged_s: float) -> Arrival | None:
+    def _arrival(self, path: str, seen: _Seen, unchanged_s: float) -> Arrival | None:
         marked = os.path.exists(self.directory / f"{path}{MARKER}")
         if unchanged_s < self.settle_s and not marked:
             return None
@@ -150,8 +150,8 @@ class Arrivals:
             return Arrival(path, seen.state, rule, last_byte=seen.since)
         self.waiting[path] = seen.fault or "is still written"
         if seen.fault and unchanged_s >= max(1.0, ABORTED * self.settle_s):
-            rule = f"not complete after {unchanged_s:.0f} s ({seen.fault}): skipped"
-            return Arrival(path, seen.state, rule, complete=False, last_byte=seen.since)
+            fault = f"not complete after {unchanged_s:.0f} s ({seen.fault}): skipped"
+            return Arrival(path, seen.state, rule, fault, last_byte=seen.since)
         return None
 
 

@@ -6,6 +6,7 @@ are unchanged. Only try_recon and predict_cor have records: later steps fail as 
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +88,11 @@ def record_failures(
                 )
                 recorded.append(Failure(step, scan, reason))
     return recorded
+
+
+def plain_error(text: str, step: str) -> str:
+    """Return an error as a job notes it, without the name of its class and the step."""
+    return re.sub(rf"^((Tomopipe|Scan)Error: )?({step}: )?", "", text)
 
 
 def _reason(status_path: Path, since: float) -> str:

@@ -96,6 +96,7 @@ class Files(_Folder[P]):
     in_relion = _Each("relion/{}")
     stack = _Each(f"relion/stacks/{{}}{STACK}")
     stack_meta = _Each("relion/stacks/{}.json")
+    mrc_volume = _Each(f"{{}}{MRC_VOLUME}")  # of `tomopipe convert mrc`
 
     def of_try_recon(self, scan: str) -> list[P]:
         """Results of try_recon; those after the first two may be removed later."""

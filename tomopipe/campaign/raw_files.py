@@ -96,7 +96,7 @@ def find_scans(
             path = found.rstrip("/")  # a pattern that ends in / finds folders only
             if taken is not None and path not in taken:
                 continue
-            name = prefix + _stem(path, directory)
+            name = prefix + scan_stem(path, directory)
             place = os.path.abspath(directory / path), name
             if place not in places:  # raw/a.h5 and ./raw/a.h5 are the same file
                 places.add(place)
@@ -175,7 +175,7 @@ def path_problems(config: Config, directory: Path) -> list[str]:
         for path in found:
             place = os.path.abspath(directory / path)
             entries.setdefault(place, []).append(pattern)
-            name = prefix + _stem(path.rstrip("/"), directory)
+            name = prefix + scan_stem(path.rstrip("/"), directory)
             names[place] = list(dict.fromkeys([*names.get(place, []), name]))
     for place, named in names.items():
         if len(named) > 1:
@@ -266,7 +266,7 @@ def _scan(path: str, name: str, config: Config, directory: Path) -> CampaignScan
     )
 
 
-def _stem(path: str, directory: Path) -> str:
+def scan_stem(path: str, directory: Path) -> str:
     """Return the name of a scan; a folder keeps an extension that no raw file has."""
     stem, ending = os.path.splitext(os.path.basename(path))
     is_folder = os.path.isdir(directory / path)

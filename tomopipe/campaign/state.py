@@ -4,7 +4,7 @@ A state follows from the present campaign table and the results of the last run,
 decision counts before the next run.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -14,7 +14,7 @@ from tomopipe.campaign.results import Fix, Prediction
 from tomopipe.cor.outliers import NOT_ASKED, format_cor, is_valid, off_detector, parse_cor, shown
 
 STILL_WRITTEN = "still written"
-#: End of the reason of a scan that could not be read for a system error: it is tried again.
+#: End of the reason of a scan that could not be read for a system error: it will be retried.
 LOOK_AGAIN = "; the next run looks again"
 #: A confidence above the limit by less than this is doubtful.
 _BARELY = 0.1
@@ -252,9 +252,11 @@ class ScanFacts:
         state, fix, prediction = self.state, self.fix, self.prediction
         if state is State.SKIPPED:
             return (self.row or {}).get("reason", "")
-        parts = [f"{f.step}: {f.reason}" for f in self.failures]
+        parts: list[str] = []
         if fix is not None and self.source == "default" and fix.after_px is not None:
             fix = None  # default_px takes precedence over the series
+        if fix is not None and state is State.MANUAL and fix.source != "manual":
+            fix = None  # it was fixed before the COR was set by hand
         if fix is not None and fix.reason:
             parts.append(fix.reason)
         if fix is not None and fix.neighbours:
@@ -262,12 +264,22 @@ class ScanFacts:
         if prediction is not None and prediction.cor_px is None and state is not State.MANUAL:
             # the table of fix_cor has the reason of a prediction that could not be replaced
             said = fix is not None and f"(prediction: {prediction.reason})" in fix.reason
-            parts.append(not_accepted(replace(prediction, reason="") if said else prediction))
+            if fix is None or prediction.reason != NOT_ASKED or NOT_ASKED not in fix.reason:
+                parts.append(not_accepted(replace(prediction, reason="") if said else prediction))
         if state is State.FIXED:
             parts.append(self._of_another_series)
         parts.append(self._far_by_hand)
-        why = "; ".join(dict.fromkeys(filter(None, parts)))
+        why = "; ".join(dict.fromkeys(filter(None, [*self._errors(parts), *parts])))
         return ": ".join(filter(None, (self._replaced, why)))
+
+    def _errors(self, told: Iterable[str]) -> list[str]:
+        """Name the failed steps, each error once: not where it is told already."""
+        text, lines = "; ".join(told), []
+        for failure in self.failures:
+            is_told = failure.reason and failure.reason in text
+            lines.append(f"{failure.step}{' failed' if is_told else f': {failure.reason}'}")
+            text += failure.reason
+        return lines
 
     @property
     def _replaced(self) -> str:
@@ -301,6 +313,8 @@ def not_accepted(prediction: Prediction) -> str:
     if verdict == "failed":
         return ": ".join(filter(None, ("prediction failed", prediction.reason)))
     best = "no estimate" if prediction.best_cor_px is None else f"best {prediction.best_cor_px:.2f}"
-    told = "" if prediction.confidence is None else f", confidence {prediction.confidence:.2f}"
+    confidence = (
+        "" if prediction.confidence is None else f", confidence {prediction.confidence:.2f}"
+    )
     why = f": {prediction.reason}" if prediction.reason else ""
-    return f"prediction not accepted ({verdict}, {best}{told}){why}"
+    return f"prediction not accepted ({verdict}, {best}{confidence}){why}"

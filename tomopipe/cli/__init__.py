@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from tomopipe import __version__
-from tomopipe.cli.options import CampaignCommand, CommandWithRest
+from tomopipe.cli.options import CampaignCommand, CommandWithRest, campaign_after
 from tomopipe.errors import TomopipeError, is_of_the_system
 
 _DAILY = "Every day, such as: tomopipe run mycampaign"
@@ -43,6 +43,10 @@ _OF_THE_LAB = ("simulate", "evaluate", "train", "bench")
 
 class _Commands(TyperGroup):
     """The commands; each is imported on use, so that a run starts quickly."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Accept `-C CAMPAIGN` before the command, too."""
+        return super().parse_args(ctx, campaign_after(args))
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Name all commands, in the order of the first page."""
@@ -79,7 +83,7 @@ cli = typer.Typer(
     help="Find, check and repair the centres of rotation of a whole tomography campaign, "
     "reconstruct it, and export it for RELION.\n\n"
     "Every command works on the campaign of this folder, or of the nearest folder above it that "
-    "has one; `-C CAMPAIGN` names another.",
+    "has one; `-C CAMPAIGN`, before the command or after it, names another.",
     epilog="Also: `tomopipe retry SCAN` tries a scan again that failed, `tomopipe report` writes "
     "the report of whatever exists, `tomopipe verify` compares results with the record.",
 )

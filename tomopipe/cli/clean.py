@@ -22,8 +22,8 @@ def clean(
     """Remove try stacks and stacks for RELION that are declared temporary, of accepted scans.
 
     Temporary is what `storage.keep_try` and `storage.keep_stacks` say. A scan is accepted when its
-    COR needs no eyes and its volume was made at it; those of other scans stay, and if nothing is
-    removed the reasons are told. The next run does not make the files again, and the review page
+    COR needs no review and its volume was made at it; those of other scans stay, and if nothing is
+    removed the reasons are printed. The next run does not make the files again, and the review page
     shows any COR from rows.h5.
 
     Example: `tomopipe clean mycampaign -n`

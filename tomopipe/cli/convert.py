@@ -33,7 +33,9 @@ def convert(
     ] = None,
     value_range: Annotated[
         tuple[float, float] | None,
-        typer.Option("--range", metavar="LOW HIGH", help="Values of 0 and 65535 (255)."),
+        typer.Option(
+            "--range", metavar="LOW HIGH", help="Values stored as 0 and as the largest integer."
+        ),
     ] = None,
     one_range: Annotated[
         bool, typer.Option("--one-range", help="One range for the volumes of each series.")
@@ -75,6 +77,4 @@ def convert(
             typer.echo(f"{near(conversion.target)}, {size}: {what}")
     star = campaign.files.in_relion(STAR)
     if output_format == MRC and not dry_run and todo and star.exists():
-        typer.echo(
-            f"The set for RELION names them when it is written again: delete {near(star)}, run."
-        )
+        typer.echo("The set for RELION names them after the next `tomopipe run`.")

@@ -39,7 +39,7 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="List, set, import and export centres of rotation (COR).\n\n"
     "CORs set by hand stand in the campaign table (scans.tsv), in unbinned pixels, the first "
-    "column being 0. The next run redoes what hangs on them, and nothing else.",
+    "column being 0. The next run redoes what depends on them, and nothing else.",
 )
 
 
@@ -170,7 +170,7 @@ def import_cors(
         edit_table(campaign.table_path, {scan: {"cor_px": text} for scan, text in changes.items()})
     _tell(found, changes, old, junk)
     for why, n in Counter(passed_over.values()).items():
-        typer.echo(f"passed over: {n} {why}")
+        typer.echo(f"skipped: {n} {why}")
     verb = "would be set" if dry_run else "set"
     typer.echo(
         f"{len(changes)} {verb}, {len(new) - len(changes)} as they were, "

@@ -53,6 +53,19 @@ class CommandWithRest(CampaignCommand):
         return super().parse_args(ctx, args)
 
 
+def campaign_after(args: Sequence[str]) -> list[str]:
+    """Move a `-C CAMPAIGN` that stands before the command, as in git, behind its arguments."""
+    first: list[str] = []
+    rest = list(args)
+    while rest and rest[0].partition("=")[0] in _CAMPAIGN:
+        n_words = 1 if "=" in rest[0] else 2
+        first, rest = [*first, *rest[:n_words]], rest[n_words:]
+    if all(arg.startswith("-") for arg in rest):
+        return rest  # no command, such as --help
+    end = rest.index("--") if "--" in rest else len(rest)
+    return [*rest[:end], *first, *rest[end:]]
+
+
 def rest_of(context: typer.Context) -> Sequence[str]:
     """Return what followed `--`."""
     found: Sequence[str] = context.meta.get(_REST, ())

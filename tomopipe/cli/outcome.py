@@ -3,7 +3,7 @@
 import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +53,9 @@ def show(campaign: Campaign) -> None:
     if eyes:
         verb = "scan needs" if len(eyes) == 1 else "scans need"
         command = f"tomopipe review {_to_type(campaign.directory)}".rstrip()
-        console.print(f"{len(eyes)} {verb} eyes first: {command}", style="yellow", soft_wrap=True)
-    console.print(_places(campaign), markup=False, highlight=False, soft_wrap=True)
+        console.print(f"{len(eyes)} {verb} review: {command}", style="yellow", soft_wrap=True)
+    with_cor = [scan.name for scan in records if scan.cor_px is not None]
+    console.print(_places(campaign, with_cor), markup=False, highlight=False, soft_wrap=True)
 
 
 def _to_type(directory: Path) -> str:
@@ -102,8 +103,10 @@ def _error(cor_px: float | None, known: Mapping[str, Any] | None) -> tuple[str, 
     return f"{true_px:.2f}", "" if cor_px is None else f"{cor_px - true_px:+.2f}"
 
 
-def _places(campaign: Campaign) -> str:
+def _places(campaign: Campaign, scans: Iterable[str]) -> str:
+    """Name the results that are there; volumes if one of these scans has one."""
     made, output = campaign.files, campaign.config.full_recon.output
+    has_volume = any((campaign.directory / campaign.volume(scan)).exists() for scan in scans)
     places = {
         "report": made.report,
         "volumes": made.volume("<scan>", output),
@@ -114,6 +117,10 @@ def _places(campaign: Campaign) -> str:
     lines = (
         f"{what:12}{near(path)}"
         for what, path in places.items()
-        if any(path.parent.glob(re.sub("<.*>", "*", path.name)))
+        if (has_volume if what == "volumes" else any(_matches(path)))
     )
     return "\n".join(lines)
+
+
+def _matches(path: Path) -> Iterable[Path]:
+    return path.parent.glob(re.sub("<.*>", "*", path.name))

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -17,8 +16,8 @@ from tomopipe.campaign.failures import forget
 from tomopipe.cli.options import CampaignOption, ConfigFile, Directory, DryRun
 from tomopipe.cli.terminal import WIDTH
 from tomopipe.errors import TomopipeError
-from tomopipe.run.cost import total
-from tomopipe.run.next_run import Plan, as_records, folded, make_plan
+from tomopipe.run.cost import Cost, total
+from tomopipe.run.next_run import Plan, as_records, folded, make_plan, up_to
 
 
 def plan(
@@ -28,7 +27,8 @@ def plan(
 ) -> None:
     """Say what the next run will redo, and why, scan by scan.
 
-    A job is certain, or runs only if its COR changes while a prediction is pending.
+    A job is certain, or runs only if its COR changes while a prediction is pending, or if a large
+    file of another time proves to be of another content.
     Exit status: 0 nothing to do, 2 there is work, 1 failures stand.
 
     Example: `tomopipe plan mycampaign`, then `tomopipe run mycampaign`
@@ -54,9 +54,8 @@ def _show(found: Plan) -> None:
             what = "; ".join(filter(None, [", ".join(row.steps), perhaps]))
             table.add_row(*map(Text, (row.of, what, row.why)))
         console.print(table)
-        counts = Counter(job.rule for job in found.jobs)
-        console.print(", ".join(f"{n} {rule}" for rule, n in counts.items()))
-        if found.costs:
+        console.print(", ".join(found.counts))
+        if found.most:
             console.print(_costs(found))
     elif not found.blocked:
         console.print("Nothing to do.")
@@ -79,15 +78,21 @@ def _short(number: float | None) -> str:
 def _costs(found: Plan) -> Table:
     """Show the cost of the steps; unknown if too few jobs of one have ended."""
     table = Table("step", "jobs", "core hours", box=SIMPLE)
-    costs = [*found.costs, total(found.costs)] if len(found.costs) > 1 else found.costs
-    uses_gpu = any(cost.gpu_h for cost in costs)
+    likely = {cost.step: cost for cost in (*found.costs, total(found.costs))}
+    most = [*found.most, total(found.most)] if len(found.most) > 1 else found.most
+    uses_gpu = any(cost.gpu_h for cost in most)
     for column in ["GPU hours"] * uses_gpu + ["disk, GB"]:
         table.add_column(column)
-    for cost in costs:
-        gpu_h = [_short(cost.gpu_h)] * uses_gpu
-        numbers = [_short(cost.core_h), *gpu_h, _short(cost.n_bytes / 1e9)]
-        table.add_row(cost.step, str(cost.n_jobs), *numbers)
+    for cost in most:
+        least = _cells(likely.get(cost.step, Cost(cost.step, 0, 0, 0, 0)), uses_gpu)
+        cells = map(up_to, least, _cells(cost, uses_gpu))
+        table.add_row(cost.step, *cells)
     return table
+
+
+def _cells(cost: Cost, uses_gpu: bool) -> list[str]:
+    gpu_h = [_short(cost.gpu_h)] * uses_gpu
+    return [str(cost.n_jobs), _short(cost.core_h), *gpu_h, _short(cost.n_bytes / 1e9)]
 
 
 def retry(

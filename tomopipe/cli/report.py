@@ -36,7 +36,7 @@ def report(
     unread = report_campaign(campaign, page)
     if page == campaign.files.report and under_way(campaign.directory) is None:
         record = Record(campaign.files.record, campaign.directory)
-        # what has failed or was not finished, the next run may mend
+        # what has failed or was not finished, the next run may fix
         is_final = not unread and not read_status(campaign).with_state("running", "failed", "lost")
         record.rewritten(campaign.outputs.report, None if is_final else "")
         record.save()

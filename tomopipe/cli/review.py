@@ -24,7 +24,9 @@ def review(
     ] = None,
     allow_origin: Annotated[
         str,
-        typer.Option(help="Page that may read OME-Zarr volumes, https://HOST, as a neuroglancer."),
+        typer.Option(
+            help="Origin of another page (such as a neuroglancer) that may read OME-Zarr volumes."
+        ),
     ] = "",
     prefix: Annotated[
         str, typer.Option(help="Path at which a proxy shows the page, /user/me/proxy/8765.")

@@ -141,7 +141,7 @@ def _tell_end(directory: Path, status: int, started: Run, progress: Progress) ->
         return 3 if unfinished else status
     if not (stopped or any(step.failed for step in progress.steps.values())):
         say("\n".join(lines[-_TAIL_LINES:]))
-    how = "stopped" if stopped else "not all is well"
+    how = "stopped" if stopped else "some jobs failed"
     say(f"{how}: {n_done} of {n_all} jobs are done; `tomopipe run` goes on from there.")
     return 1
 
@@ -160,18 +160,20 @@ def stop(
     Example: `tomopipe stop`, `tomopipe stop mycampaign --finish`
     """
     found = launch.under_way(directory)
-    if found is None:
+    runs = [found] if found else launch.left_running(directory)
+    if not runs:
         locked = launch.is_locked(directory)
         raise TomopipeError(
             f"{directory}: "
             + (launch.LOCKED if locked else "no run is under way that `tomopipe run` has started.")
         )
     sending = signal.SIGKILL if now else signal.SIGTERM if finish else signal.SIGINT
-    typer.echo(f"Stopping the run {found}.")
-    launch.interrupt(directory, found, sending=sending)
+    for one in runs:
+        typer.echo(f"Stopping the run {one}{'' if found else ', whose watcher was killed'}.")
+        launch.interrupt(directory, one, sending=sending)
     if finish:
         typer.echo("The jobs that run finish; no other begins. `tomopipe status` shows them.")
-    elif not launch.has_ended(found, within_s=_STOP_S):
+    elif not all(launch.has_ended(one, within_s=_STOP_S) for one in runs):
         typer.echo("It is still ending its jobs; `tomopipe stop --now` kills it.")
     elif now:
         typer.echo(f"Killed; {_GOES_ON} On SLURM, scancel what squeue still shows.")

@@ -1,9 +1,9 @@
 """`tomopipe init` and `tomopipe check`: before the first run."""
 
+import os
 import shlex
 import sys
 from collections.abc import Mapping
-from glob import glob
 from pathlib import Path
 from textwrap import indent
 from typing import Annotated, Any
@@ -17,6 +17,7 @@ from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.files import CONFIG, find_campaign
 from tomopipe.cli.options import ConfigFile, Directory
 from tomopipe.cli.terminal import near
+from tomopipe.config import Config, ScanGlob
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.run.first_look import FirstLook, first_look, scan_entries, split_typed
 from tomopipe.run.start import Findings, examine, write_campaign, write_slurm_profile
@@ -38,7 +39,7 @@ def init(
     paths: Annotated[
         list[str] | None,
         typer.Argument(
-            help="The campaign folder, and files or folders of scans: patterns need no quotes.",
+            help="The campaign folder, and files or folders of scans (patterns need no quotes).",
             metavar="CAMPAIGN SCANS",
             show_default="this folder",
         ),
@@ -64,10 +65,10 @@ def init(
     ] = True,
     binning: Annotated[int, typer.Option(min=1, help="Of volumes.")] = 1,
     partition: Annotated[
-        str | None, typer.Option(help="SLURM partition; asked for if not given.")
+        str | None, typer.Option(help="SLURM partition (prompted for in a terminal).")
     ] = None,
     account: Annotated[
-        str | None, typer.Option(help="SLURM account; asked for if not given.")
+        str | None, typer.Option(help="SLURM account (prompted for in a terminal).")
     ] = None,
     gpu_partition: Annotated[
         str | None,
@@ -77,7 +78,8 @@ def init(
         ),
     ] = None,
     slurm: Annotated[
-        bool | None, typer.Option("--slurm/--no-slurm", help="Write a SLURM profile; asked for.")
+        bool | None,
+        typer.Option("--slurm/--no-slurm", help="Write a SLURM profile (prompted for)."),
     ] = None,
     force: Annotated[bool, typer.Option(help="Replace profiles that exist.")] = False,
 ) -> None:
@@ -93,7 +95,7 @@ def init(
     if directory is None:
         named, rest = split_typed(paths or [])
         directory, typed = Path(named), [*(scans or []), *rest]
-    directory = find_campaign(directory)
+    asked, directory = directory, find_campaign(directory)
     options: dict[str, Any] = {} if relion else {"export_star": {"enabled": False}}
     options |= {} if try_stacks else {"storage": {"keep_try": False}}
     options |= {"full_recon": {"binning": binning}} if binning > 1 else {}
@@ -103,12 +105,12 @@ def init(
         typer.echo(f"wrote {near(path)}")
     are_to_come = False
     if directory / CONFIG in written:
-        are_to_come = _first_look(directory, typed)
-    elif typed or options:
+        are_to_come = _first_look(directory)
+    else:
         wanted = {"campaign": {"scans": entries}, **options} if typed else options
-        _say_kept(directory / CONFIG, wanted)
-    shown = shlex.quote(near(directory))
-    typer.echo(f"next: tomopipe {'run --watch' if are_to_come else 'check'} {shown}")
+        _say_kept(directory / CONFIG, wanted, asked)
+    command = "run --watch" if are_to_come else "check"
+    typer.echo(f"next: tomopipe {command} {shlex.quote(near(directory))}")
     if slurm or (slurm is None and (partition or account or _asks_for_slurm())):
         _write_profiles(directory, partition, account, gpu_partition, force)
 
@@ -130,9 +132,11 @@ def _write_profiles(
         typer.echo(f"wrote {shown}" if is_new else f"kept {shown} (--force replaces it)")
 
 
-def _say_kept(config: Path, wanted: dict[str, Any]) -> None:
+def _say_kept(config: Path, wanted: dict[str, Any], asked: Path) -> None:
     lacking = _not_in(config, wanted)
-    more = "; what you typed is not in it:" if lacking else ""
+    is_above = config.parent != Path(os.path.abspath(asked))
+    more = f": {near(asked)} lies in this campaign" if is_above else ""
+    more += "; what you typed is not in it:" if lacking else ""
     typer.echo(f"kept {near(config)}{more}")
     if lacking:
         typer.echo(yaml.safe_dump(lacking, allow_unicode=True, sort_keys=False).rstrip())
@@ -145,11 +149,14 @@ def _told(name: str | None, question: str, *, asks: bool) -> str:
     return name
 
 
-_SMALLER = {
-    "volumes": "--binning 2: an eighth",
-    "stacks for RELION": "--no-relion: none",
-    "try stacks": "--no-try-stacks: each goes once its scan is accepted",
-}
+def _smaller(config: Config) -> dict[str, str]:
+    """Return how each kind of result takes less disk."""
+    has_try = config.storage.keep_try
+    return {
+        "volumes": f"--binning {2 * config.full_recon.binning}: an eighth",
+        "stacks for RELION": "--no-relion: none",
+        "try stacks": "--no-try-stacks: " * has_try + "each goes once its scan is accepted",
+    }
 
 
 def _not_in(config: Path, wanted: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -165,32 +172,47 @@ def _not_in(config: Path, wanted: Mapping[str, Mapping[str, Any]]) -> dict[str, 
     return {block: keys for block, keys in lacking.items() if keys}
 
 
-def _first_look(directory: Path, typed: list[str]) -> bool:
+def _first_look(directory: Path) -> bool:
     """Print the scans, what their files lack, and the disk needed; tell if files are to come."""
     try:
-        look = first_look(load_campaign(directory))
+        campaign = load_campaign(directory)
+        look = first_look(campaign)
     except TomopipeError as error:
         typer.echo(f"{error}")
         return False
-    missing = [
-        name
-        for name in typed
-        if not any(glob(str(folder / Path(name).expanduser())) for folder in (Path(), directory))
-    ]
-    if missing:
-        typer.echo(f"no file is there yet: {', '.join(missing)} (campaign.scans in {CONFIG})")
-    if look.n_bytes:
-        scans = "1 scan" if look.n_scans == 1 else f"{look.n_scans} scans"
+    if look.missing:
+        named = some_of(look.missing, _MOST_FILES)
+        typer.echo(f"no file is there yet: {named} (campaign.scans in {CONFIG})")
+    for entry in campaign.config.campaign.scans:
+        if isinstance(entry, ScanGlob):
+            typer.echo(f"{entry.glob}: in names {entry.prefix}..., as another folder has the same")
+    for problem in look.problems:
+        typer.echo(problem)
+    if look.n_looked:
+        _show_scans(look, campaign.config)
+    if look.unknown:
+        _show_unknown(look)
+    return not look.n_scans
+
+
+def _show_scans(look: FirstLook, config: Config) -> None:
+    """Print how many scans can be used, why others cannot, and the disk needed."""
+    scans = "1 scan" if look.n_scans == 1 else f"{look.n_scans} scans"
+    if look.n_usable < look.n_looked:
+        scans += f" ({look.n_usable} of {look.n_looked} looked at can be used)"
+    if look.n_usable:
         typer.echo(
             f"{scans}: results take about {sum(look.n_bytes.values()) / 1e9:.2f} GB, "
             f"{look.free_bytes / 1e9:.2f} GB are free here. "
             f"To save space, options of init (or in {CONFIG}):"
         )
+        smaller = _smaller(config)
         for kind, n in look.n_bytes.items():
-            typer.echo(f"  {kind:18} {n / 1e9:9.2f} GB  {_SMALLER[kind]}")
-    if look.unknown:
-        _show_unknown(look)
-    return bool(missing) or not look.n_scans
+            typer.echo(f"  {kind:18} {n / 1e9:9.2f} GB  {smaller[kind]}")
+    else:
+        typer.echo(scans)
+    for reason, names in list(look.faults.items())[:_MOST_FILES]:
+        typer.echo(f"  {some_of(names, 3)}: {reason}")
 
 
 def _show_unknown(look: FirstLook) -> None:

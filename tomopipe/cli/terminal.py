@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 from tomopipe.run.progress import Progress, Step
-from tomopipe.run.words import is_news
+from tomopipe.run.words import is_news, is_of_cor
 
 WIDTH = 160  # width of tables in a pipe or a file
 # between two looks where there is no terminal; of long runs a hundredth of the time they have taken
@@ -23,12 +23,12 @@ class Screen:
         self._is_live = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
         self._shown: dict[str, str] = {}
         self._n_drawn, self._start_s, self._plain_at_s = 0, time.monotonic(), -_PLAIN_S
-        self._reasons: set[str] = set()
+        self._reasons: dict[str, dict[str, None]] = {}  # with what they are of
         self._failed: set[str] = set()
 
     def show(self, progress: Progress, *, at_end: bool = False) -> None:
         """Show news and the progress of each step."""
-        news = list(self._news(progress))
+        news = [*self._news(progress), *(self._sums() if at_end else ())]
         width = 20 * self._is_live
         lines = {name: step_line(name, step, width) for name, step in progress.steps.items()}
         changed = [line for name, line in lines.items() if line != self._shown.get(name)]
@@ -53,12 +53,20 @@ class Screen:
                 if job not in self._failed:  # not after each attempt
                     self._failed.add(job)
                     error = f": {reason}" if reason else ""
-                    yield f"failed: {job}{error}, see logs/{step}/{name or 'campaign'}.log"
-            elif name and is_news(reason) and reason not in self._reasons:
-                self._reasons.add(reason)
-                if len(self._reasons) <= _MOST_REASONS:
+                    log = progress.logs.log(step, name or "campaign")
+                    yield f"failed: {job}{error}, see {near(log)}"
+            elif name and is_news(reason):
+                names = self._reasons.setdefault(reason, {})
+                names[name] = None
+                if len(names) == 1 and len(self._reasons) <= _MOST_REASONS:
                     yield reason if name in reason else f"{name}: {reason}"
         progress.news.clear()
+
+    def _sums(self) -> Iterator[str]:
+        """Say for how many scans a reason was that is shown with the first of them."""
+        for reason, names in list(self._reasons.items())[:_MOST_REASONS]:
+            if len(names) > 1 and not is_of_cor(reason):
+                yield f"{len(names)} in all: {reason}"
 
     def _draw(self, news: list[str], lines: list[str]) -> None:
         size = shutil.get_terminal_size()

@@ -474,6 +474,10 @@ class FullReconBlock(Block):
         return ascending(value)
 
 
+ASSUMED = {"pixel_size_um": 1.0, "energy_kev": 20.0}
+"""What RELION's set has of numbers that neither file nor configuration has."""
+
+
 class ExportStarBlock(Block):
     """The export for RELION."""
 
@@ -506,7 +510,7 @@ class ReportBlock(Block):
 
 
 class WatchBlock(Block):
-    """`tomopipe run --watch`: when a file is taken, and how often all that hangs on all scans."""
+    """`tomopipe run --watch`: when a file is taken, and how often the steps of all scans run."""
 
     every: float = Field(
         5.0,

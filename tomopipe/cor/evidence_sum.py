@@ -42,7 +42,7 @@ GROUPS = {
     "mass": ("mass",),
 }
 """Kinds of evidence that fail together, and share one vote; names of curves and of refinements. The
-negativity of slices is left out: the sum was no better with it on 300 simulated scans."""
+negativity of slices is not used: the sum was no better with it on 300 simulated scans."""
 _VOTES = {"registration": 1.0, "wedge": 0.7, "slices": 1.0, "mass": 0.7}
 _MIN_OVERLAP = 0.06
 _APART = 8  # samples of half a binned column that belong to the best peak

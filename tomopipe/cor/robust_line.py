@@ -12,16 +12,20 @@ from dataclasses import dataclass
 import numpy as np
 
 _LEAST = 3  # of two scans it is not known which one is wrong
+_LEAST_FOR_SPREAD = 5  # the line passes through one or two of them
 _NORMAL = 1.4826  # of the median distance, to be the standard deviation of a normal distribution
 
 
 @dataclass(frozen=True)
 class Line:
-    """COR along a series: `start_px` at index 0, `slope_px` per index, `spread_px` about it."""
+    """COR along a series: `start_px` at index 0, `slope_px` per index, `spread_px` about it.
+
+    The spread is None for fewer than five CORs: too few to tell.
+    """
 
     start_px: float
     slope_px: float
-    spread_px: float
+    spread_px: float | None
 
     def at(self, index: float) -> float:
         """Return the COR of an index, pixels."""
@@ -52,4 +56,5 @@ def robust_line(index: Sequence[float], cor_px: Sequence[float]) -> Line | None:
     slope_px = float(np.median((y[second] - y[first]) / (x[second] - x[first])))
     start_px = float(np.median(y - slope_px * x))
     away_px = np.abs(y - slope_px * x - start_px)
-    return Line(start_px, slope_px, _NORMAL * float(np.median(away_px)))
+    enough = len(x) >= _LEAST_FOR_SPREAD
+    return Line(start_px, slope_px, _NORMAL * float(np.median(away_px)) if enough else None)

@@ -92,7 +92,7 @@ def _region(
 ) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
     """Frequencies outside the double wedge: v > 0, k of both signs, and their weights.
 
-    Rows and columns next to zero frequency are left out (stripes and offsets live there); the
+    Rows and columns next to zero frequency are skipped (stripes and offsets live there); the
     weight is the transfer function of a Gaussian along the angle.
     """
     v_low = min(20, int(0.05 * 2 * n)) + 1

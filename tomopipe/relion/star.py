@@ -95,7 +95,7 @@ def write_star(
     tables : iterable of (str, dict)
         Name of each table and its columns, label (without "_") to text, all of one length.
     path : path-like
-        File to write; equal tables give equal files (the package's time stamp is left out).
+        File to write; equal tables give equal files (the package's time stamp is omitted).
     """
     import pandas as pd
     import starfile

@@ -86,9 +86,9 @@ def _confidence(scan: ScanRecord) -> float:
 
 _KINDS = (
     _Kind(
-        "Volumes of before",
+        "Outdated volumes",
         "bad",
-        "File or COR have changed: mend them, or remove the volume, its stack and sidecar.",
+        "File or COR have changed: fix them, or remove the volume, its stack and sidecar.",
         _of_before,
         once=False,
     ),
@@ -120,5 +120,5 @@ _KINDS = (
         _doubtful,
         order=_confidence,
     ),
-    _Kind("Warnings", "info", "Noted on the way; nothing was stopped.", _warned, once=False),
+    _Kind("Warnings", "info", "Nothing was stopped.", _warned, once=False),
 )

@@ -5,7 +5,9 @@ source, without importing it.
 
 References
 ----------
-.. [1] F. Mölder et al., "Sustainable data analysis with Snakemake", F1000Research 10, 33 (2021),
+.. [1] The tomopipe developers, "tomopipe: centre of rotation and reconstruction of whole
+   micro-tomography campaigns", software.
+.. [2] F. Mölder et al., "Sustainable data analysis with Snakemake", F1000Research 10, 33 (2021),
    doi:10.12688/f1000research.29032.2.
 """
 
@@ -39,7 +41,8 @@ class Place:
         return tuple(listed[n - 1] for n in self.numbers) if self.numbers else listed
 
 
-WORKFLOW = Place("report/citations.py")
+TOMOPIPE = Place("report/citations.py", "", (1,))
+WORKFLOW = Place("report/citations.py", "", (2,))
 ENGINE = (Place("recon/gridding_kernel.py", "beta_of"), Place("recon/filters.py", "ramp_response"))
 OUTLIERS = Place("cor/outliers.py", "outlier_limit")
 DISTORTION = Place("prep/warp.py")
@@ -75,7 +78,8 @@ def citations(scans: Iterable[ScanRecord], config: Mapping[str, Any]) -> tuple[C
     """
     scans = list(scans)
     predictions = [scan.prediction for scan in scans if scan.prediction is not None]
-    found = [Citation("Workflow", WORKFLOW.references()), *_of_finders(predictions)]
+    found = [Citation("tomopipe", TOMOPIPE.references())]
+    found += [Citation("Workflow", WORKFLOW.references()), *_of_finders(predictions)]
     has_volume = any(scan.volume is not None for scan in scans)
     if predictions or has_volume:
         found += _of_preprocessing(_block(config, "preprocess"))

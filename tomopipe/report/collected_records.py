@@ -46,7 +46,7 @@ def collect(
     campaign_name : str
         The name shown.
     scans : iterable of dict
-        The scans of the campaign: scan, path, series, index, select, manual.
+        The scans of the campaign: scan, path, series, index, select, manual, warnings.
     config : mapping
         The complete config, one block per step.
     stacks : iterable of dict

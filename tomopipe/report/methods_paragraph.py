@@ -79,6 +79,19 @@ def reference_numbers(citations: Iterable[Citation]) -> dict[str, int]:
     return {text: number for number, text in enumerate(texts, start=1)}
 
 
+def reference_lists(
+    citations: Iterable[Citation],
+) -> list[tuple[str, list[tuple[int, str]], list[int]]]:
+    """Return each method with its references, and the numbers of those that stand above."""
+    numbers, listed, last = reference_numbers(citations), [], 0
+    for one in citations:
+        each = [(numbers[text], text) for text in one.references]
+        new = [pair for pair in each if pair[0] > last]
+        listed.append((one.method, new, [number for number, _ in each if number <= last]))
+        last = max([last, *(number for number, _ in new)])
+    return listed
+
+
 def _cited(citations: Sequence[Citation]) -> dict[str, str]:
     """Return the citation of each method, such as " [3, 4]"."""
     numbers = reference_numbers(citations)
@@ -128,8 +141,9 @@ def _data(
     text += f" (the angles of {_scans(proven)} found from the projections)" if proven else ""
     left = sum(s.state in NOT_SELECTED for s in campaign.scans)
     skipped = f"; {_scans(left)} {'was' if left == 1 else 'were'} skipped" if left else ""
-    workflow = cited.get("Workflow", "")
-    return f"{text} were processed with tomopipe as a Snakemake workflow{workflow}{skipped}."
+    tomopipe, workflow = (cited.get(name, "") for name in ("tomopipe", "Workflow"))
+    how = f"with tomopipe{tomopipe} as a Snakemake workflow{workflow}"
+    return f"{text} were processed {how}{skipped}."
 
 
 def _corrections(made: Sequence[Provenance], cited: Mapping[str, str]) -> str:

@@ -131,7 +131,8 @@ def _is_missing(scan: ScanRecord) -> bool:
     return scan.state not in (State.PENDING, State.UNSELECTED)
 
 
-def _shown_source(scan: ScanRecord) -> str:
+def shown_source(scan: ScanRecord) -> str:
+    """Return where the COR of `shown_cor` comes from."""
     if scan.source:
         return scan.source
     return scan.fix.source if scan.fix is not None else first_guess(scan)[1]
@@ -157,7 +158,7 @@ def _replaced_px(scan: ScanRecord) -> float | None:
 
 
 def _mark(scan: ScanRecord, cor_px: float, x: Axis, y: Axis) -> Mark:
-    source = _shown_source(scan)
+    source = shown_source(scan)
     before_px = _replaced_px(scan)
     was = "" if before_px is None else f", was {before_px:.2f}"
     return Mark(

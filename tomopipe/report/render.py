@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.state import MEANINGS, NOT_SELECTED, State
-from tomopipe.report.methods_paragraph import methods_paragraph, reference_numbers
+from tomopipe.report.methods_paragraph import methods_paragraph, reference_lists
 from tomopipe.report.pictures import (
     PlaneReader,
     ProvenanceReader,
@@ -106,7 +106,7 @@ def render(campaign: CampaignRecord, pictures: Mapping[str, ScanPictures]) -> st
             worst={state: at for at, state in enumerate(reversed(State))},
             open_alerts=OPEN_ALERTS,
             columns=COLUMNS,
-            numbers=reference_numbers(campaign.citations),
+            references=reference_lists(campaign.citations),
             methods=methods_paragraph(campaign, _provenances(pictures)),
             config_text=_config_text(campaign.config),
             style=_file("style.css"),
@@ -195,7 +195,7 @@ def _progress(campaign: CampaignRecord) -> list[tuple[str, int, int]]:
         return title, sum(value is not None for value in values), len(inside)
 
     return [
-        count("predicted", [s.prediction for s in inside]),
+        count("predicted", [s.prediction and s.prediction.best_cor_px for s in inside]),
         count("COR resolved", [s.cor_px for s in inside]),
         count("reconstructed", [s.volume for s in inside]),
     ]

@@ -73,6 +73,7 @@ def scan_record(reader: Reader, source: Sources, entry: Mapping[str, Any]) -> Sc
         *_of_file((row or {}).get("warnings", ""), sweep),
         *_remarks(reader, sweep),
         *(w for w in (prediction.warnings if prediction else ()) if w not in found.reason),
+        *map(text, entry.get("warnings", ())),
     )
     return replace(found, warnings=warnings)
 

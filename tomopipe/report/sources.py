@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tomopipe.campaign.failures import Failure
+from tomopipe.campaign.failures import Failure, plain_error
 from tomopipe.campaign.files import Logs
 from tomopipe.campaign.results import Curve, Fix, Model, Prediction
 from tomopipe.errors import TomopipeError, is_of_the_system
@@ -177,7 +177,7 @@ def parse_failure(reader: Reader, logs: Logs[Path], step: str, scan: str, reason
     return Failure(
         step=step,
         scan=scan,
-        reason=reason or last or "the job ended without a result",
+        reason=plain_error(reason, step) or last or "the job ended without a result",
         log=reader.relative(log),
         log_tail=tail,
     )

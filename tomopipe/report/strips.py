@@ -15,6 +15,7 @@ from tomopipe.report.grey import grey_window
 
 #: Side of the crop that is shown, in pixels of the try slices.
 CROP_PX = 96
+_CELLS = 12  # along half a side of the crop
 #: Distances from the chosen COR, in pixels of the try slices: nearer ones look the same.
 _OFFSETS_PX = (-6, -2, 0, 2, 6)
 _MEMORY_BYTES = 2**30
@@ -134,7 +135,7 @@ def _made(
 
 
 def read_sweep(try_tif: Path, cor_px: float) -> Sweep | None:
-    """Crop the slices around a COR, as uint8, to where most is seen; None where there are none."""
+    """Crop the slices around a COR, as uint8, to where most edges are; None if there are none."""
     found = slices_around(try_tif, cor_px, _OFFSETS_PX)
     if found is None:
         return None
@@ -146,19 +147,21 @@ def read_sweep(try_tif: Path, cor_px: float) -> Sweep | None:
 
 
 def telling_part(page: NDArray[Any], side_px: int = CROP_PX) -> tuple[slice, slice]:
-    """Choose the square of `side_px` with the most contrast, where a wrong COR is most visible.
+    """Choose the square of `side_px` with most edges, where a wrong COR is most visible.
 
     Only the circle that is seen at all angles is considered.
     """
     n_y, n_x = page.shape
-    block_px = side_px // 2
+    cell_px = side_px // (2 * _CELLS)
+    block_px = _CELLS * cell_px
     if min(n_y, n_x) <= side_px:
         return slice(0, n_y), slice(0, n_x)
     tiles_y, tiles_x = n_y // block_px, n_x // block_px
-    tiles = page[: tiles_y * block_px, : tiles_x * block_px].astype(np.float32)
-    tiles = tiles.reshape(tiles_y, block_px, tiles_x, block_px)
-    contrast = tiles.var(axis=(1, 3))
-    squares = contrast[:-1, :-1] + contrast[1:, :-1] + contrast[:-1, 1:] + contrast[1:, 1:]
+    cells = page[: tiles_y * block_px, : tiles_x * block_px].astype(np.float32)
+    cells = cells.reshape(_CELLS * tiles_y, cell_px, _CELLS * tiles_x, cell_px).mean(axis=(1, 3))
+    slope_y, slope_x = np.gradient(cells)  # of means: edges count, noise hardly does
+    edges = (slope_y**2 + slope_x**2).reshape(tiles_y, _CELLS, tiles_x, _CELLS).mean(axis=(1, 3))
+    squares = edges[:-1, :-1] + edges[1:, :-1] + edges[:-1, 1:] + edges[1:, 1:]
     y, x = np.indices(squares.shape)
     away = np.hypot((y + 1) * block_px - n_y / 2, (x + 1) * block_px - n_x / 2)
     inside = away + block_px * np.sqrt(2) <= min(n_y, n_x) / 2

@@ -25,6 +25,7 @@ def plan_of(store: Store) -> dict[str, Any]:
     core_h = total(plan.costs).core_h if plan.costs else None
     return {
         "jobs": as_records(plan),
+        "counts": plan.counts,
         "rows": [asdict(row) for row in folded(plan.jobs)],
         "failures": list(plan.failures),
         "blocked": plan.blocked,

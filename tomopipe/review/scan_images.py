@@ -156,7 +156,7 @@ class Pictures:
         step_px : float
             Distance of the nearest crops; the steps double outwards.
         centre : (int, int), optional
-            Row and column of the centre of the crop; None: where most is seen.
+            Row and column of the centre of the crop; None: where most edges are.
         """
         rows = self._read(scan)
         last_px = rows.first_col + rows.sinograms.shape[2] - 1

@@ -8,6 +8,7 @@ from tomopipe.campaign.campaign import Campaign, read_inventory
 from tomopipe.campaign.results import read_cor_json
 from tomopipe.campaign.stacks import declared_stacks, find_stacks
 from tomopipe.errors import TomopipeError, is_of_the_system
+from tomopipe.run.relion_notes import relion_notes
 
 _SHOWN = ("path", "series", "index", "select", "manual")
 
@@ -16,7 +17,18 @@ def report_campaign(campaign: Campaign, output: str | Path) -> list[str]:
     """Write the report of the existing results; name what could not be read."""
     from tomopipe.steps.report import report
 
-    return report(output, **what_to_report(campaign))
+    known = what_to_report(campaign)
+    notes = _relion_notes(campaign)
+    for entry in known["scans"]:
+        entry["warnings"] = [note for note, scans in notes.items() if entry["scan"] in scans]
+    return report(output, **known)
+
+
+def _relion_notes(campaign: Campaign) -> dict[str, list[str]]:
+    try:
+        return relion_notes(campaign, read_inventory(campaign.files.inventory))
+    except (OSError, TomopipeError):
+        return {}
 
 
 def what_to_report(campaign: Campaign) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Nothing is reconstructed. The campaign does not treat these files as its results
 differ, except `<scan>_rec.mrc`, which is part of the set for RELION.
 """
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from tomopipe.campaign.stacks import declared_stacks
 from tomopipe.errors import TomopipeError
 from tomopipe.relion.mrc import StackFile, check_stack, labels_of
 from tomopipe.run.products import digest, state_of
+from tomopipe.run.relion_notes import MADE_FROM
 from tomopipe.scans.hdf5 import new_hdf5
 from tomopipe.storage.atomic import remove_stale, whole
 from tomopipe.stream.provenance import origin_of, package_versions
@@ -229,6 +231,8 @@ def _plan(
             "offset": encoding.offset,
             "scale": encoding.scale,
         }
+        if output_format == MRC:  # by it RELION's set knows whether the volume is that of now
+            stated["made_from"] = digest(json.loads(volume.provenance.get("made_from", "{}")))
     target, compression = converted(source, output_format), "none"
     there = _maker_of(target)
     if output_format == PREVIEW:
@@ -335,6 +339,7 @@ def _write_mrc(volume: Volume, wanted: Conversion, before: Any, progress: Progre
     shape = (n_y, n_rows, n_x)
     size_angstrom = 1e4 * float(volume.attributes.get("voxel_size_um", 0))
     labels = [f"{_LABEL}{digest(wanted.stated)}", f"from {wanted.stated['volume']}"]
+    labels.append(f"{MADE_FROM}{wanted.stated['made_from']}")
     n_block = max(1, _BLOCK_BYTES // (4 * n_y * n_x))
     with whole(wanted.target) as temporary:
         check_space(temporary.parent, wanted.n_bytes, wanted.target)

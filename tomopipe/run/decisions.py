@@ -164,7 +164,7 @@ class Decisions:
                     self._take_from_run(step, key)
                     damage = self.record.damage(path)
                 if damage:
-                    self._say(f"{path}: {damage}: it is made again")
+                    self._say(f"{path}: {damage}: made again")
                     return f"{path}: {damage}"
         known = self.record.products.get(outputs[0])
         if known is None or known.statement == asked[2]:
@@ -223,7 +223,7 @@ class Decisions:
         if stated is None:
             stated = dict(wanted)
             if fault := unreadable(where):
-                self._say(f"{path}: {fault}: it is made again")
+                self._say(f"{path}: {fault}: made again")
                 stated = {"step": step, "fault": fault}
             else:
                 self.accepted.append(path)
@@ -279,7 +279,7 @@ class Decisions:
         for row in read_tsv(self.record.where(table), ("path", "difference")):
             self.record.compared(row["path"], row["difference"])
             if row["difference"] and not self.record.products[row["path"]].is_raw:
-                self._say(f"{row['path']}: {row['difference']}: it is made again")
+                self._say(f"{row['path']}: {row['difference']}: made again")
 
     def _say(self, text: str) -> None:
         if text not in self._told:

@@ -13,6 +13,7 @@ from tomopipe.campaign.stacks import find_stacks
 from tomopipe.errors import TomopipeError
 from tomopipe.run.campaign_report import report_campaign
 from tomopipe.run.misfits import cor_misfits, nothing_usable
+from tomopipe.run.relion_notes import note_lines, relion_notes
 from tomopipe.run.retention import removable, remove
 
 _MOST_SAID = 20  # most lines about scans
@@ -123,13 +124,13 @@ def say_stacks_left_out(campaign: Campaign) -> None:
 
 
 def say_warnings(campaign: Campaign) -> None:
-    """Report faults in projections of selected scans, which do not stop the run."""
+    """Report faults in projections of selected scans, and in the set for RELION."""
     try:
-        scans = campaign.selected_scans(read_inventory(campaign.files.inventory))
+        rows = read_inventory(campaign.files.inventory)
     except FileNotFoundError:
         return
-    said = []
-    for scan in scans:
+    said = note_lines(relion_notes(campaign, rows))
+    for scan in campaign.selected_scans(rows):
         try:
             text = campaign.files.prediction(scan).read_text(encoding="utf-8")
             found = json.loads(text).get("warnings", [])

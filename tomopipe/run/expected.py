@@ -53,7 +53,8 @@ class PlannedJob:
     reason : str
         Why it runs, in words.
     certain : bool
-        False: only if the COR of the scan changes, which a pending prediction decides.
+        False: only if the COR of the scan changes, which a pending prediction decides, or if a
+        comparison finds another content.
     """
 
     rule: str
@@ -62,6 +63,11 @@ class PlannedJob:
     reason: str
     certain: bool = True
     stack: str = ""
+
+    @property
+    def is_likely(self) -> bool:
+        """Whether it is certain, or only depends on a COR that a scan has not had yet."""
+        return self.certain or self.reason == IF_COR
 
 
 class Expected:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import CONFIG
-from tomopipe.campaign.raw_files import RAW_ENDINGS
+from tomopipe.campaign.raw_files import RAW_ENDINGS, path_problems, scan_stem
+from tomopipe.campaign.series import folder_prefix, folder_prefixes
 from tomopipe.run.disk import KINDS, output_bytes
 from tomopipe.run.expected import expected_inventory
 from tomopipe.scans.dxchange import NOT_RECOGNISED
@@ -30,13 +31,19 @@ class FirstLook:
     Attributes
     ----------
     n_scans : int
-        Scans that the configuration names.
+        Scans that the configuration names, as far as their files are there.
+    problems : list of str
+        Entries of the configuration that match nothing, or too much.
+    missing : list of str
+        Files that are named without a pattern, and not there.
     n_bytes : dict
         Bytes needed by kind of file (`tomopipe.run.disk.KINDS`), estimated from some of the scans.
     free_bytes : int
         Free space for the results.
-    n_looked : int
-        Scans that were opened.
+    n_looked, n_usable : int
+        Scans that were opened, and those of them that can be used.
+    faults : dict
+        Scans that cannot be used, by reason, without those of unknown layout.
     unknown : list of str
         Files of unknown layout among them.
     only : dict
@@ -48,9 +55,13 @@ class FirstLook:
     """
 
     n_scans: int
+    problems: list[str]
+    missing: list[str]
     n_bytes: dict[str, int]
     free_bytes: int
     n_looked: int
+    n_usable: int
+    faults: dict[str, list[str]]
     unknown: list[str]
     only: dict[str, list[str]]
     datasets: list[Found]
@@ -75,20 +86,25 @@ def split_typed(typed: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _is_scan(typed: str) -> bool:
-    """Tell whether an argument is a file, a pattern, or a folder of images."""
+    """Tell whether an argument is a file, a pattern, or a folder that holds scans."""
     path = os.path.expanduser(typed)
     if os.path.isdir(path):
-        return not os.path.exists(os.path.join(path, CONFIG)) and _holds_images(path)
+        return not os.path.exists(os.path.join(path, CONFIG)) and bool(_scans_in(path, Path()))
     return path.lower().endswith(RAW_ENDINGS) or os.path.exists(path) or glob.has_magic(path)
 
 
 def _holds_images(folder: str) -> bool:
-    with os.scandir(folder) as found:
-        return any(e.name in REFERENCES or e.name.lower().endswith(IMAGES) for e in found)
+    try:
+        with os.scandir(folder) as found:
+            return any(e.name in REFERENCES or e.name.lower().endswith(IMAGES) for e in found)
+    except PermissionError:
+        return False
 
 
-def scan_entries(typed: Iterable[str], directory: Path) -> list[str]:
+def scan_entries(typed: Iterable[str], directory: Path) -> list[str | dict[str, str]]:
     """Return entries of `campaign.scans` for files, folders and patterns as typed.
+
+    Folders that have file names in common get a prefix each.
 
     Parameters
     ----------
@@ -101,11 +117,31 @@ def scan_entries(typed: Iterable[str], directory: Path) -> list[str]:
     groups: dict[tuple[str, str], list[str]] = {}
     for pattern in typed:
         path = _from_campaign(os.path.expanduser(pattern), directory)
-        for part in _of_folder(path, directory):
+        parts = _scans_in(path, directory) if (directory / path).is_dir() else [path]
+        for part in parts or [f"{path.rstrip('/')}/"]:
             folder, name = os.path.split(part.rstrip("/"))
             ending = "/" if part.endswith("/") else os.path.splitext(name)[1]
             groups.setdefault((folder, ending), []).append(part)
-    return [entry for group in groups.values() for entry in _as_pattern(group, directory)]
+    entries = [entry for group in groups.values() for entry in _as_pattern(group, directory)]
+    return _with_prefixes(entries, directory)
+
+
+def _with_prefixes(entries: list[str], directory: Path) -> list[str | dict[str, str]]:
+    """Give a prefix, from its folder, to what has a file name in common with another folder."""
+    names = {
+        entry: {scan_stem(path.rstrip("/"), directory) for path in _matches(entry, directory)}
+        for entry in entries
+    }
+    n_entries = Counter(name for found in names.values() for name in found)
+    prefixes = folder_prefixes(entries)
+    made: list[str | dict[str, str]] = []
+    for entry, found in names.items():
+        prefix = folder_prefix(os.path.dirname(entry.rstrip("/")), prefixes)
+        if prefix and not glob.has_magic(prefix) and any(n_entries[name] > 1 for name in found):
+            made.append({"glob": entry, "prefix": f"{prefix.replace('/', '_')}_"})
+        else:
+            made.append(entry)
+    return made
 
 
 def _from_campaign(path: str, directory: Path) -> str:
@@ -125,12 +161,9 @@ def _matches(pattern: str, directory: Path) -> list[str]:
     return glob.glob(pattern, root_dir=directory, recursive=True)
 
 
-def _of_folder(path: str, directory: Path) -> list[str]:
-    """Return a folder of HDF5 files as patterns, one of image folders as these; else itself."""
-    place = directory / path
-    if not place.is_dir():
-        return [path]
-    path = path.rstrip("/")
+def _scans_in(path: str, directory: Path) -> list[str]:
+    """Return the scans in a folder: patterns of HDF5 files, folders of images, or itself."""
+    place, path = directory / path, path.rstrip("/")
     if _holds_images(str(place)):
         return [f"{path}/"]
     names = sorted(os.listdir(place))
@@ -140,7 +173,7 @@ def _of_folder(path: str, directory: Path) -> list[str]:
     every = f"{glob.escape(path)}/*/"  # also one that comes later
     found = [f"{glob.escape(path)}/*{ending}" for ending in sorted(endings)]
     found += [every] if images and {*_matches(every, directory)} == {*images} else images
-    return found or [f"{path}/"]
+    return found
 
 
 def _as_pattern(group: list[str], directory: Path) -> list[str]:
@@ -160,30 +193,45 @@ def _as_pattern(group: list[str], directory: Path) -> list[str]:
 
 def first_look(campaign: Campaign) -> FirstLook:
     """Open some files of a campaign, metadata only."""
-    scans = [entry["scan"] for entry in campaign.inventory_entries() if not entry["reason"]]
-    sampled = scans[:: max(1, len(scans) // _MOST_FILES)]
+    there = [scan for scan in campaign.scans.values() if scan.n_bytes is not None]
+    sampled = [scan.name for scan in there[:: max(1, len(there) // _MOST_FILES)]]
     with tempfile.TemporaryDirectory(prefix="tomopipe-init-") as folder:
         rows = expected_inventory(campaign, Path(folder), sampled)
-    rules = ["full_recon", "try_recon"] + ["export_stack"] * campaign.config.export_star.enabled
-    valid = [row for row in rows.values() if int(row["n_angles"] or 0)]
-    n_bytes: Counter[str] = Counter()
-    for row in valid:
-        n_bytes.update({KINDS[rule]: output_bytes(campaign, rule, row) for rule in rules})
+    usable = [row for row in rows.values() if row["keep"] == "true"]
     unknown = [row for row in rows.values() if NOT_RECOGNISED in row["reason"]]
+    faults: dict[str, list[str]] = {}
+    for row in rows.values():
+        if row not in usable and row not in unknown:
+            faults.setdefault(row["reason"], []).append(row["scan"])
+    for scan in campaign.refused:
+        faults.setdefault(scan.refused, []).append(scan.name)
     datasets, broken = [], []
     if unknown:
         with open_hdf5(campaign.directory / unknown[0]["path"]) as file:
             datasets, broken = datasets_in(file), broken_links(file)
     return FirstLook(
-        len(scans),
-        {kind: n * len(scans) // len(rows) for kind, n in n_bytes.items()},
+        len(there) + len(campaign.refused),
+        path_problems(campaign.config, campaign.directory),
+        [scan.path for scan in campaign.scans.values() if scan.n_bytes is None],
+        _disk(campaign, usable, len(there) / max(1, len(rows))),
         shutil.disk_usage(campaign.directory).free,
-        len(rows),
+        len(rows) + len(campaign.refused),
+        len(usable),
+        faults,
         [row["path"] for row in unknown],
         _named_apart(unknown, [row for row in rows.values() if row not in unknown]),
         datasets,
         broken,
     )
+
+
+def _disk(campaign: Campaign, usable: Sequence[Mapping[str, str]], factor: float) -> dict[str, int]:
+    """Return the bytes that the results of all scans take, estimated from some, by kind."""
+    rules = ["full_recon", "try_recon"] + ["export_stack"] * campaign.config.export_star.enabled
+    n_bytes: Counter[str] = Counter()
+    for row in usable:
+        n_bytes.update({KINDS[rule]: output_bytes(campaign, rule, row) for rule in rules})
+    return {kind: int(n * factor) for kind, n in n_bytes.items()}
 
 
 def _named_apart(

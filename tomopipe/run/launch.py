@@ -249,6 +249,7 @@ def unlock_killed(directory: Path, results: Path) -> bool:
     """Remove the lock of a run that was killed on this machine; tell whether there was one."""
     found = is_killed(directory, results)
     if found:
+        kill_parts(directory)  # of a watcher
         unlock(directory)
     return found
 
@@ -297,18 +298,35 @@ def interrupt(directory: Path, run: Run, *, sending: signal.Signals) -> None:
         pass  # it has just ended
 
 
+def left_running(directory: Path) -> list[Run]:
+    """Return what a watcher that was killed has left running on this machine."""
+    watched = read_record(directory)
+    parts = _parts(directory).values() if watched else ()
+    return [
+        replace(watched, pid=pid, born=since, stopped=False)
+        for pid, since in parts
+        if watched and since and born(pid) == since
+    ]
+
+
 def kill_parts(directory: Path) -> list[str]:
     """Kill the processes of a watcher that ended unexpectedly; return their names."""
-    try:
-        watcher = json.loads((directory / LOGS.watch_lock).read_text(encoding="utf-8"))
-        parts = watcher["parts"] if watcher["host"] == socket.gethostname() else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        return []
+    parts = _parts(directory)
     for pid, since in parts.values():
         with suppress(ProcessLookupError, PermissionError):
             if since and born(pid) == since:
                 os.killpg(pid, signal.SIGKILL)
     return list(parts)
+
+
+def _parts(directory: Path) -> dict[str, tuple[int, str]]:
+    """Read number and start of the processes of a watcher on this machine, by part of its run."""
+    try:
+        watcher = json.loads((directory / LOGS.watch_lock).read_text(encoding="utf-8"))
+        parts = watcher["parts"] if watcher["host"] == socket.gethostname() else {}
+        return {name: (pid, since) for name, (pid, since) in parts.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
 def has_ended(run: Run, *, within_s: float) -> bool:

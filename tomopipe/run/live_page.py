@@ -5,6 +5,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Mapping
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,21 @@ from tomopipe.report.strips import slices_around
 from tomopipe.report.thumbnails import encode, picture_stem, to_grey
 from tomopipe.storage.atomic import whole, write_text
 
-_MOST_ROWS = 300
+MOST_ROWS = 300
 _SIDE_PX, _BYTES = 240, 12_000
-_PAGE = """<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="10">
-<title>{title}</title><style>
-body {{ font: 15px/1.4 system-ui, sans-serif; margin: 1.5em; color: #222; background: #fff }}
-table {{ border-collapse: collapse }} td, th {{ padding: .4em .8em; text-align: left;
-vertical-align: top; border-bottom: 1px solid #ddd }} tr.flag td {{ background: #fff3cd }}
-img {{ display: block; max-width: 240px }} small {{ color: #666 }}
-</style><h1>{title}</h1><p>{n_rows} taken, {n_flagged} to be looked at. As of {now}.</p>
-<table><tr><th>slice<th>scan<th>COR (px)<th>confidence<th>why<th>taken by which rule
-<th>seconds from the last byte</tr>
-{rows}</table>
+_PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
+<meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">
+<meta http-equiv="refresh" content="10"><title>{title}</title><style>{style}
+tr.flag, tr.flag:hover {{ background: var(--mark) }} img {{ display: block; width: 240px }}
+small {{ color: var(--soft) }}</style>
+<header><div class="wide"><h1>{title}</h1>
+<p class="sub">{n_rows} taken, {n_flagged} to be looked
+at. As of {now}: {since}.{report}</p></div></header>
+<main class="wide"><section class="scroll"><table>
+<thead><tr><th>slice<th>scan<th>COR (px)<th>confidence<th>why<th>taken by which rule
+<th>seconds from<br>the last byte</tr></thead>
+<tbody>
+{rows}</tbody></table></section></main></html>
 """
 
 
@@ -52,7 +56,9 @@ def picture(files: Files[Path], scan: str, cor_px: float | None) -> dict[str, An
     return {"picture": name, "picture_cor_px": found.cor_px[found.chosen]}
 
 
-def write_page(files: Files[Path], title: str, taken: Iterable[Mapping[str, Any]]) -> None:
+def write_page(
+    files: Files[Path], title: str, taken: Iterable[Mapping[str, Any]], *, has_ended: bool = False
+) -> None:
     """Write the page of the scans taken, the latest first.
 
     Parameters
@@ -62,29 +68,35 @@ def write_page(files: Files[Path], title: str, taken: Iterable[Mapping[str, Any]
     title : str
         Its title.
     taken : iterable of mapping
-        `path`, `rule`, `at` (Unix seconds), and once judged `scan`, `cor_px`, `confidence`,
-        `doubt`, `seconds`, and what `picture` returns.
+        `path`, `rule`, `at` (Unix seconds), `has_verdict`, `seconds`, a verdict
+        (`tomopipe.run.verdicts.Verdict`), and what `picture` returns.
+    has_ended : bool
+        Whether the watch has ended.
     """
     rows = sorted(taken, key=lambda one: -one["at"])
+    page = os.path.relpath(files.report, files.live.parent)
     text = _PAGE.format(
         title=html.escape(title),
         n_rows=len(rows),
-        n_flagged=sum(bool(one.get("doubt")) for one in rows),
+        n_flagged=sum(one["doubtful"] for one in rows),
         now=time.strftime("%Y-%m-%d %H:%M:%S"),
-        rows="\n".join(map(_row, rows[:_MOST_ROWS])),
+        since="the watch has ended" if has_ended else "written each minute while scans are watched",
+        report=f' <a href="{page}">Report</a>' if files.report.exists() else "",
+        style=resources.files("tomopipe.report").joinpath("templates/style.css").read_text("utf-8"),
+        rows="\n".join(map(_row, rows[:MOST_ROWS])),
     )
     write_text(text, files.live)
 
 
-def _row(event: Mapping[str, Any]) -> str:
-    name = event.get("scan") or os.path.basename(event["path"])
-    image = f'<img src="{html.escape(event["picture"])}" alt="">' if event.get("picture") else ""
-    if event.get("picture_cor_px") is not None:
-        image += f"<small>at COR {event['picture_cor_px']:.2f} px</small>"
-    numbers = (event.get("cor_px"), event.get("confidence"))
-    cells = [image, html.escape(name), *("" if n is None else f"{n:.2f}" for n in numbers)]
-    why = event.get("doubt") or ("" if event["judged"] else "its COR is being found")
-    seconds = "" if event.get("seconds") is None else f"{event['seconds']:.0f}"
-    cells += [html.escape(why), f"<small>{html.escape(event['rule'])}</small>", seconds]
-    flag = ' class="flag"' if event.get("doubt") else ""
+def _row(entry: Mapping[str, Any]) -> str:
+    image = f'<img src="{html.escape(entry["picture"])}" alt="">' if entry.get("picture") else ""
+    if entry.get("picture_cor_px") is not None:
+        image += f"<small>at COR {entry['picture_cor_px']:.2f} px</small>"
+    numbers = entry["cor_px"], entry["confidence"]
+    why = entry["reason"] or ("" if entry["has_verdict"] else "its COR is being found")
+    cells = [image, html.escape(entry["scan"])]
+    cells += ["" if number is None else f"{number:.2f}" for number in numbers]
+    cells += [html.escape(why), f"<small>{html.escape(entry['rule'])}</small>"]
+    cells += ["" if entry["seconds"] is None else f"{entry['seconds']:.0f}"]
+    flag = ' class="flag"' if entry["doubtful"] else ""
     return f"<tr{flag}>" + "".join(f"<td>{cell}" for cell in cells) + "</tr>"

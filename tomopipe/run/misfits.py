@@ -1,6 +1,7 @@
 """Options that do not fit a scan, known from the inventory before any job runs."""
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows
 from tomopipe.campaign.files import TABLE
@@ -150,28 +151,50 @@ def refuse_no_file(campaign: Campaign) -> None:
 
 
 def missing_files(campaign: Campaign) -> list[str]:
-    """Name missing files of flats, darks or angles, and the scans that need them."""
-    return [_line(*one) for one in _missing(campaign).items()]
+    """Name missing files of flats, darks, angles or networks, and missing packages."""
+    lines = [_line(campaign, *one) for one in _missing(campaign).items()]
+    return lines + _missing_packages(campaign)
 
 
 def refuse_missing_files(campaign: Campaign) -> None:
-    """Raise if a file of flats, darks or angles that all scans need is missing."""
+    """Raise if a network, a package, or a file that all scans need, is missing."""
+    networks = campaign.config.predict_cor.own_networks
     for path, scans in _missing(campaign).items():
-        if len(scans) == len(campaign.scans):
-            raise TomopipeError(_line(path, scans))
+        if path in networks or len(scans) == len(campaign.scans):
+            raise TomopipeError(_line(campaign, path, scans))
+    for line in _missing_packages(campaign):
+        raise TomopipeError(line)
+
+
+def _missing_packages(campaign: Campaign) -> list[str]:
+    config = campaign.config
+    needed = {
+        ("zarr", "full_recon.output: zarr"): config.full_recon.output == "zarr",
+        ("torch", "predict_cor.methods: dinov2"): "dinov2" in config.predict_cor.methods,
+    }
+    return [
+        f"{key} needs the package {package}, which is not installed. "
+        f"pip install 'tomopipe[{package}]', or set another"
+        for (package, key), is_needed in needed.items()
+        if is_needed and find_spec(package) is None
+    ]
 
 
 def _missing(campaign: Campaign) -> dict[str, list[str]]:
     """Return the scans that need a missing file, by its path."""
-    needed: dict[str, list[str]] = {path: [] for path in campaign.shared_files()}
+    networks = campaign.config.predict_cor.own_networks
+    needed: dict[str, list[str]] = {path: [] for path in (*campaign.shared_files(), *networks)}
     for scan in campaign.scans:
         for path in campaign.for_scan(scan).shared_files():
             needed.setdefault(path, []).append(scan)
     return {p: scans for p, scans in needed.items() if not (campaign.directory / p).exists()}
 
 
-def _line(path: str, scans: list[str]) -> str:
-    named = "no such file; preprocess.flats, preprocess.darks or input.angles names it"
+def _line(campaign: Campaign, path: str, scans: list[str]) -> str:
+    keys = "preprocess.flats, preprocess.darks or input.angles"
+    if path in campaign.config.predict_cor.own_networks:
+        keys = "predict_cor.model or predict_cor.dinov2_checkpoint"
+    named = f"no such file; {keys} names it"
     return f"{path}: {named}" + (f" for {some_of(scans, _N_NAMED)}" if scans else "")
 
 

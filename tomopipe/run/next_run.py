@@ -1,6 +1,6 @@
 """`tomopipe plan`: the jobs of the next run and their reasons, scan by scan, with their costs."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -19,6 +19,7 @@ from tomopipe.run.expected import Expected, PlannedJob
 from tomopipe.run.job_memory import block_rows, full_recon_mb
 from tomopipe.run.misfits import misfits
 from tomopipe.run.progress import ORDER
+from tomopipe.run.suspects import compare_jobs
 from tomopipe.run.words import IF_OTHER_COR, METADATA_ALONE, MISSING, is_cause, is_news, is_of_cor
 
 _AFTER_COR = ("full_recon", "sidecar")
@@ -28,12 +29,13 @@ _FOLLOWING = ("resolve_cor", *_TAIL)
 
 @dataclass(frozen=True)
 class Plan:
-    """The jobs of the next run, its obstacles, and its costs."""
+    """The jobs of the next run, its obstacles, and its costs; `most`: if all jobs run."""
 
     jobs: tuple[PlannedJob, ...]
     failures: tuple[str, ...]
     blocked: str = ""
     costs: tuple[Cost, ...] = ()
+    most: tuple[Cost, ...] = ()
     disk: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -43,11 +45,25 @@ class Plan:
         return sum(n for what, n in self.disk.items() if what != SCRATCH)
 
     @property
+    def counts(self) -> list[str]:
+        """The number of jobs of each rule, and how many there are at most."""
+        most = Counter(job.rule for job in self.jobs)
+        likely = Counter(job.rule for job in self.jobs if job.is_likely)
+        return [f"{up_to(str(likely[rule]), str(n))} {rule}" for rule, n in most.items()]
+
+    @property
     def exit_status(self) -> int:
         """0: nothing to do, 2: jobs to run, 1: failures remain."""
         if self.failures or self.blocked:
             return 1
         return 2 if self.jobs else 0
+
+
+def up_to(likely: str, most: str) -> str:
+    """Return a number, and the largest that it may become."""
+    if most in (likely, "unknown"):
+        return most
+    return f"{likely} (up to {most})" if float(likely) else f"up to {most}"
 
 
 def make_plan(campaign: Campaign, record: CampaignRecord | None = None) -> Plan:
@@ -72,14 +88,19 @@ def make_plan(campaign: Campaign, record: CampaignRecord | None = None) -> Plan:
         planned = [_tail(campaign, job, planned) if job.rule in _TAIL else job for job in planned]
     if not found.blocked:
         planned = [*planned, *_perhaps(campaign, found, planned)]
-    planned = sorted(set(planned), key=_order)
-    work = [(job.rule, job.scan or job.stack) for job in planned]
-    metadata = {key for key, job in zip(work, planned, strict=True) if METADATA_ALONE in job.reason}
+    planned = sorted({*planned, *compare_jobs(found, planned)}, key=_order)
+    work, most = (
+        [(job.rule, job.scan or job.stack) for job in planned if job.is_likely or not likely]
+        for likely in (True, False)
+    )
+    metadata = {(j.rule, j.scan or j.stack) for j in planned if METADATA_ALONE in j.reason}
+    spent = costs(campaign, work, rows, metadata)
     return Plan(
         jobs=tuple(planned),
         failures=tuple(standing_failures(campaign, rows, record)),
         blocked=found.blocked,
-        costs=costs(campaign, work, rows, metadata),
+        costs=spent,
+        most=costs(campaign, most, rows, metadata) if most != work else spent,
         disk=disk_needed(campaign, work, rows),
         notes=(
             *campaign.table_faults,

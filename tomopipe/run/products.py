@@ -31,7 +31,7 @@ SMALL_BYTES = 1_000_000
 SUMMED_BYTES = 16_000_000
 """Up to this size all of a raw file is summed when it has been read, above a part."""
 RAW = "raw "
-"""What the statement of a raw file begins with; its content follows, told by size and time."""
+"""What the statement of a raw file begins with; its content follows, known by size and time."""
 
 State = tuple[int, int, int, int]
 
@@ -217,7 +217,7 @@ class Record:
     def __init__(self, file: Path, directory: Path) -> None:
         self.file, self.directory, self._folder = file, directory, str(directory)
         self.is_changed = False
-        self.different: set[str] = set()  # large files whose content a job has found changed
+        self.different: dict[str, str] = {}  # large files that a job has found changed, and how
 
     @cached_property
     def products(self) -> dict[str, Product]:
@@ -282,14 +282,12 @@ class Record:
         if now[0] != product.n_bytes:
             return f"{now[0]} bytes, written were {product.n_bytes}"
         is_small = now[0] <= SMALL_BYTES
-        compared = is_small and product.checksum
-        if path in self.different or (
-            compared and checksums.matches(self.where(path), product.checksum)
-        ):
-            return "other content than was written"
-        if is_small:
+        difference = self.different.get(path, "")
+        if not difference and is_small and product.checksum:
+            difference = checksums.matches(self.where(path), product.checksum)
+        if is_small and not difference:
             self.put(replace(product, state=now))
-        return ""
+        return difference
 
     def suspects(self) -> list[str]:
         """Name the large files whose time or inode changed, though not their size."""
@@ -317,7 +315,7 @@ class Record:
         elif product.is_raw:
             self.put(Product(path, state, _new_raw(state, product.statement)))
         else:
-            self.different.add(path)
+            self.different[path] = difference
 
     def small_content(self, path: str) -> str:
         """Return the present checksum of a small file, reading it only if its state has changed."""
@@ -407,7 +405,7 @@ class Record:
                 continue
             now = self._now(product)
             if now is not None and (now[0], now[2]) == (product.state[0], product.state[2]):
-                self.different.discard(product.path)
+                self.different.pop(product.path, None)
                 self.put(replace(product, state=now))
 
 

@@ -7,7 +7,6 @@ environment.
 
 import json
 import os
-import re
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -15,17 +14,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tomopipe.campaign.failures import plain_error
 from tomopipe.campaign.files import Logs
 
 VARIABLE = "TOMOPIPE_EVENTS"
-"""Environment variable with the file for the events; without it they are told to nobody."""
+"""Environment variable with the file for the events; without it they are written nowhere."""
 _LOOK_S = 5.0
 _MOST_ERROR = 700  # characters
 _CLOCKS_S = 5.0  # difference between clocks of nodes and file servers
 _TARGETS = ("all", "predictions", "total")  # rules that are not work
 #: Every step, in the order of the work.
 ORDER = (
-    *("inventory", "try_recon", "predict_cor", "fix_cor", "resolve_cor", "full_recon"),
+    *("compare", "inventory", "try_recon", "predict_cor", "fix_cor", "resolve_cor", "full_recon"),
     *("stitch", "sidecar", "export_stack", "export_star", "report"),
 )
 
@@ -87,6 +87,8 @@ class Progress:
     facts : dict
         Facts reported once: the campaign's configuration (`campaign`), whether Snakemake executes
         jobs (`executes`), the lines about scans without COR or volume (`unfinished`).
+    logs : Logs
+        The campaign's folder of logs.
     news : list of tuple
         (what, step, name, reason or error) of jobs that began or failed; the reader empties it.
 
@@ -103,7 +105,7 @@ class Progress:
     ) -> None:
         self._is_stopped = is_stopped
         self._path, self._offset = Path(events), 0
-        self._logs, self._looked_at_s = logs, 0.0
+        self.logs, self._looked_at_s = logs, 0.0
         self._steps: dict[str, Step] = {}
         self._step_of: dict[int, str] = {}
         self._sent_s: dict[int, float] = {}
@@ -154,7 +156,7 @@ class Progress:
         jobs = step.queued if number in step.queued else step.running
         key, _ = jobs[number]
         try:
-            status = json.loads(self._logs.status(name, key or "campaign").read_bytes())
+            status = json.loads(self.logs.status(name, key or "campaign").read_bytes())
             if status["start"] < self._sent_s[number] - _CLOCKS_S:
                 return False  # of an earlier run or attempt
             if status["state"] == "done":
@@ -208,11 +210,11 @@ class Progress:
     def _error(self, step: str, name: str, began_s: float) -> str:
         """Return the error that a job noted; "" if it noted none since it began."""
         try:
-            status = json.loads(self._logs.status(step, name or "campaign").read_bytes())
+            status = json.loads(self.logs.status(step, name or "campaign").read_bytes())
             is_new = status["state"] == "failed" and status["end"] > began_s - _CLOCKS_S
             text = str(status["error"]) if is_new else ""
         except (OSError, ValueError, LookupError, TypeError):
             return ""
-        text = re.sub(rf"^((Tomopipe|Scan)Error: )?({step}: )?", "", text).rstrip(".")
+        text = plain_error(text, step).rstrip(".")
         half = _MOST_ERROR // 2  # what to do stands at the end
         return text if len(text) <= _MOST_ERROR else f"{text[:half]} ... {text[-half:]}"

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import chdir
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +27,7 @@ from tomopipe.run.expected import expected_inventory
 from tomopipe.run.foreign import foreign, refuse_foreign
 from tomopipe.run.misfits import misfits, missing_files, nothing_usable
 from tomopipe.run.products import Record
+from tomopipe.run.relion_notes import note_lines, relion_notes
 from tomopipe.scans.angle_lists import CANNOT_BE
 from tomopipe.scans.exchange import Metadata
 from tomopipe.storage.atomic import write_text
@@ -74,18 +75,25 @@ class Findings:
 
 
 def write_campaign(
-    directory: Path, scans: list[str], options: Mapping[str, Any] | None = None
+    directory: Path, scans: Sequence[Any], options: Mapping[str, Any] | None = None
 ) -> list[Path]:
     """Write config.yaml, scans.tsv and Snakefile unless they exist; return the files written.
 
-    `options` are further blocks of the configuration.
+    `scans` are the entries of `campaign.scans`, `options` further blocks of the configuration.
     """
-    directory.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TomopipeError(
+            f"{directory}: the campaign folder cannot be made ({error.strerror}). Name another."
+        ) from error
     files = {
         CONFIG: "# Only what differs from the defaults; all keys: config/README.md of "
         "tomopipe\n"
         + yaml.safe_dump(
-            {"campaign": {"scans": scans}, **(options or {})}, allow_unicode=True, sort_keys=False
+            {"campaign": {"scans": list(scans)}, **(options or {})},
+            allow_unicode=True,
+            sort_keys=False,
         ),
         TABLE: "scan\tselect\tcor_px\tnote\n",
         SNAKEFILE: _SNAKEFILE,
@@ -183,6 +191,7 @@ def examine(campaign: Campaign) -> Findings:
     findings.errors += misfits(campaign, rows)
     if not findings.errors:
         findings.errors += nothing_usable(campaign, rows)
+    findings.warnings += note_lines(relion_notes(campaign, rows))
     stacks = _check_stacks(campaign, rows, findings)
     for scan in campaign.refused:
         findings.warnings.append(f"{scan.path}: {scan.refused}")

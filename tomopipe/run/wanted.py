@@ -9,16 +9,18 @@ from tomopipe.campaign.files import LINKS, NAMES, STACK, STAR, TILT_SERIES
 from tomopipe.campaign.results import is_without_angles, proven_angles
 from tomopipe.campaign.stacks import Stack, find_stacks
 from tomopipe.campaign.state import is_looked_at_again
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import TomopipeError, some_of
 from tomopipe.run import made_from
 from tomopipe.run.decisions import Decisions
 from tomopipe.run.made_from import Statement
 from tomopipe.run.products import digest
+from tomopipe.run.relion_notes import assumed_numbers, source_of
 from tomopipe.run.relion_set import star_options
-from tomopipe.run.words import CHANGED, MISSING, of_scans, of_series
+from tomopipe.run.words import CHANGED, MISSING, OPTIONS_OF_FIX, of_scans, of_series
 from tomopipe.steps import sidecar
 from tomopipe.storage.tables import read_tsv
 
+_N_NAMED = 3  # scans in a reason
 Cors = Mapping[str, Mapping[str, Any]]  # cor.json: scan to `cor_px` and `source`
 
 
@@ -185,7 +187,23 @@ class Wanted:
         if reason != CHANGED["fix_cor"]:
             return reason
         before = read_tsv(self.campaign.files.fix_table(series), ("scan",))
-        return of_series({row["scan"]: row for row in before}, self.members(series))
+        return self._of_series({row["scan"]: row for row in before}, series)
+
+    def _of_series(self, before: Mapping[str, Mapping[str, str]], series: str) -> str:
+        """Say what changed in a series; the times of files say which predictions are new."""
+        members, record = self.members(series), self._decisions.record
+        found = of_series(before, members)
+        scans = [member["scan"] for member in members if member["select"] == "in"]
+        others = len(scans) < len(members) or len(self.alive(scans)) < len(scans)
+        if found != CHANGED["fix_cor"] or others:
+            return found
+        made_ns = _mtime_ns(record.at(self.out.fix_table(series)))
+        new = [
+            scan
+            for scan in scans
+            if any(_mtime_ns(record.at(path)) > made_ns for path in self.out.of_predict_cor(scan))
+        ]
+        return f"prediction of {some_of(new, _N_NAMED)} changed" if new else OPTIONS_OF_FIX
 
     def why_resolve_cor(self) -> str:
         """Decide on its options; its content is compared directly with the fix tables."""
@@ -282,7 +300,22 @@ class Wanted:
     def of_export_star(self, cors: Cors) -> Statement:
         """State what the tomogram set must be made from."""
         metas = {scan: self._decisions.content(self.out.stack_meta(scan)) for scan in cors}
-        return made_from.of_export_star(star_options(self.campaign, cors), cors, metas)
+        return made_from.of_export_star(self.star_options(cors), cors, metas)
+
+    def star_options(self, cors: Cors) -> dict[str, Any]:
+        """Return the options of the set, and the MRC volumes: it names those with a digest."""
+        volumes = self._mrc_volumes(cors)
+        return star_options(self.campaign, cors) | ({"volumes": volumes} if volumes else {})
+
+    def _mrc_volumes(self, cors: Cors) -> dict[str, str]:
+        """Return the wanted statement's digest for each MRC volume; "" if it is of another one."""
+        found = {}
+        for scan, entry in cors.items():
+            path = self._decisions.record.at(self.out.mrc_volume(scan))
+            if os.path.exists(path):
+                wanted = digest(self.of_full_recon(scan, entry["cor_px"]))
+                found[scan] = wanted if source_of(path) == wanted else ""
+        return found
 
     def why_export_star(self, cors: Cors) -> str:
         """Say why the tomogram set is made; "" if not."""
@@ -317,12 +350,20 @@ class Wanted:
             for scan, entry in cors.items()
             if scan not in unknown
         }
-        return made_from.of_report(campaign, {path: content(path) for path in files} | volumes)
+        shown = {path: content(path) for path in files} | volumes
+        if campaign.config.export_star.enabled:
+            notes = assumed_numbers(campaign, self.rows), self._mrc_volumes(cors)
+            shown |= {"relion": digest({"notes": notes})} if any(notes) else {}
+        return made_from.of_report(campaign, shown)
 
     def why_report(self, cors: Cors, content: Callable[[str], str], **more: Any) -> str:
         """Say why the report is made; "" if not."""
         wanted = self.of_report(cors, content, **more)
         return self._decisions.reason("report", "campaign", [self.out.report], wanted)
+
+
+def _mtime_ns(path: str) -> int:
+    return os.stat(path).st_mtime_ns if os.path.exists(path) else 0
 
 
 def _is_outside(path: str) -> bool:

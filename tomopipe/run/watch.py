@@ -1,9 +1,12 @@
 """`tomopipe run --watch`: take each scan when it is complete, report its COR, then make the rest.
 
-A loop of short runs of the same workflow in two lanes that share one run (`storage.run_folder`):
-`arrivals` finds the CORs of new scans in parallel; `tail` runs the whole present campaign at low
-priority when no scan arrives or `watch.every` has passed. Neither sees incomplete files. The scans
-taken are listed in results/live/taken.json.
+A loop of short runs of the same workflow, of two kinds, which are parts of one run
+(`storage.run_folder`): `arrivals` finds the CORs of new scans in parallel; `tail` runs the whole
+present campaign at low priority when no scan arrives or `watch.every` has passed. Neither sees
+incomplete files. The scans taken are listed in results/live/taken.json.
+
+The entry of a scan gets its verdict from the part that finds its COR, and is compared with the
+results after each tail: what the series has replaced since is reported, once.
 """
 
 import fcntl
@@ -17,22 +20,28 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from tomopipe.campaign.arrivals import Arrival, Arrivals, fault_of_scan, state_of
-from tomopipe.campaign.campaign import Campaign, make_campaign
+from tomopipe.campaign.campaign import make_campaign
 from tomopipe.campaign.files import CONFIG, LOGS, TABLE, Files
 from tomopipe.campaign.raw_files import find_scans, raw_paths
-from tomopipe.campaign.state import ScanFacts
+from tomopipe.campaign.state import State
 from tomopipe.config import Config, read_config
 from tomopipe.errors import TomopipeError
-from tomopipe.report.sources import parse_prediction
 from tomopipe.run import launch
 from tomopipe.run.decisions import Decisions
 from tomopipe.run.hooks import Hooks
-from tomopipe.run.live_page import picture, write_page
+from tomopipe.run.live_page import MOST_ROWS, picture, write_page
+from tomopipe.run.verdicts import (
+    Verdict,
+    present_verdicts,
+    same_cor,
+    skipped,
+    verdict_of_arrival,
+)
 from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.processes import born
@@ -43,15 +52,17 @@ _MOST_AT_ONCE = 8  # arrivals of a run; a new one waits for its end
 _BACKLOG = 24  # scans waiting for a COR from which on the older ones go to the tail
 _ATTEMPTS = 3
 _AGAIN_S = 5.0  # after a run that failed before its jobs
-_PART = 60.0  # pause between two checks, in durations of one
+_PAUSE = 60.0  # between two checks, in durations of one
+_PAGE_S = 60.0  # the page is written at least so often
 _ROOM_BYTES = 50e6
 _STALE_S = 120.0
 _MOST_LINES = 8
+_FOR_HOOKS = ("scan", "path", "cor_px", "confidence", "doubtful", "reason", "rule", "seconds")
 
 
 @dataclass
-class _Lane:
-    """A running Snakemake: its part of the run, and the raw files it sees."""
+class _Part:
+    """A part of the run: its Snakemake, and the raw files it sees."""
 
     process: "subprocess.Popen[bytes]"
     folder: Path
@@ -112,19 +123,19 @@ class Watcher:
         self._own_config, self._options, self._say, self._lock = config, options, say, lock
         self._profile = launch.chosen_profile(directory)
         self._said: dict[str, str] = {}
-        self._lanes: dict[str, _Lane] = {}
+        self._parts: dict[str, _Part] = {}
         self._n_runs, self._attempts = 0, dict[str, int]()
         self._next_s = dict.fromkeys((ARRIVALS, TAIL), 0.0)
         self._dirty, self._tail_took_s = True, 0.0
         self._tail_ended_s, self._news_s = time.monotonic(), -1e9
-        self._n_pending = 0
+        self._n_pending, self._saved_s = 0, 0.0
         self._config: Config = read_config(self._config_path)
-        self._edited = self._state_of_edits()
+        self._edited, self._is_broken = self._state_of_edits(), False
         self._files = Files(directory / self._config.campaign.results)
         self._taken: dict[str, dict[str, Any]] = self._known()
         self._paths: list[str] = []
         self._arrivals = Arrivals(directory, self._config.watch.settle_s, self._fault_of)
-        self._hooks = Hooks(directory)
+        self._hooks = Hooks(directory, directory / LOGS.of_watch("hook"))
         self._run = self._begin()
         self._save()
 
@@ -134,7 +145,8 @@ class Watcher:
         """Return the files taken before, by a watcher or a run."""
         with suppress(OSError, ValueError):
             found: dict[str, dict[str, Any]] = json.loads(self._files.taken.read_text("utf-8"))
-            return found
+            if all("has_verdict" in entry for entry in found.values()):
+                return found
         found = {}
         for scan in find_scans(self._config, self.directory):
             state = state_of(self.directory / scan.path)
@@ -142,8 +154,9 @@ class Watcher:
                 made_ns = self._files.prediction(scan.name).stat().st_mtime_ns
                 if state and made_ns > state[1]:
                     rule = "its COR was found before"
-                    known = {"judged": True, "scan": scan.name}
-                    found[scan.path] = _entry(Arrival(scan.path, state, rule)) | known
+                    known = {"for_tail": True, "has_verdict": True}
+                    entry = _entry(Arrival(scan.path, state, rule), scan.name)
+                    found[scan.path] = entry | known
         return found
 
     def _begin(self) -> Path:
@@ -157,7 +170,7 @@ class Watcher:
             return results / "none"  # for now: another run is active
         self._take_said()
         run = run_folder.begin(results)
-        self._tell_who()
+        self._write_holder()
         return run
 
     def _take_said(self) -> None:
@@ -166,10 +179,10 @@ class Watcher:
         decisions.take_said()
         decisions.save()
 
-    def _tell_who(self) -> None:
-        """Write the watcher and its running lanes into the lock."""
+    def _write_holder(self) -> None:
+        """Write the watcher and the running parts into the lock."""
         parts = {
-            name: (lane.process.pid, born(lane.process.pid)) for name, lane in self._lanes.items()
+            name: (part.process.pid, born(part.process.pid)) for name, part in self._parts.items()
         }
         about = {"host": socket.gethostname(), "pid": os.getpid(), "start": time.ctime()}
         self._lock.seek(0)
@@ -178,18 +191,20 @@ class Watcher:
         self._lock.flush()
 
     def end(self, *, finish: bool) -> None:
-        """End the lanes, or let them finish, then end the run."""
+        """End the parts, or let them finish, then the hooks and the run."""
         self._said["tail"] = "ends"
-        for lane in self._lanes.values():
+        for part in self._parts.values():
             with suppress(ProcessLookupError):
                 if finish:
-                    os.kill(lane.process.pid, signal.SIGTERM)
+                    os.kill(part.process.pid, signal.SIGTERM)
                 else:
-                    os.killpg(lane.process.pid, signal.SIGINT)
-        while self._lanes:
+                    os.killpg(part.process.pid, signal.SIGINT)
+        while self._parts:
             time.sleep(0.1)
             self._reap()
-        self._hooks.end()
+            self._hooks.look(self._once)
+        self._hooks.end(self._once)
+        self._save(has_ended=True)
         if self._run.is_dir():
             self._take_said()
             run_folder.end_all(self._files.folder)
@@ -205,19 +220,22 @@ class Watcher:
         """Check everything once, start what is possible; return seconds until the next check."""
         began_s = time.process_time()
         try:
+            self._hooks.look(self._once)
+            self._reap()
+            began_s = time.process_time()  # reports are rare
             self._look()
             self._once("look", "")
         except (OSError, TomopipeError) as error:  # of the disk, for now: the rest goes on
-            self._once("look", f"{error}; it is tried again.")
+            self._once("look", f"{error}; will be tried again.")
         os.utime(self._lock.fileno())
         pause_s = min(1.0, max(0.1, self._config.watch.settle_s / 5))
-        return max(pause_s, _PART * (time.process_time() - began_s))
+        return max(pause_s, _PAUSE * (time.process_time() - began_s))
 
     def _look(self) -> None:
-        self._hooks.look(self._once)
-        self._reap()
         self._read_edits()
         paths, gone = raw_paths(self._config, self.directory)
+        if time.monotonic() - self._saved_s >= _PAGE_S:
+            self._save()
         if self._is_there(paths, gone):
             self._take(paths)
             if self._may_start():
@@ -241,16 +259,20 @@ class Watcher:
         """Read a changed configuration or table; the next tail makes what follows from it."""
         if (edited := self._state_of_edits()) == self._edited:
             return
-        self._edited = edited
+        self._edited, self._is_broken = edited, True
         try:
-            self._config = read_config(self._config_path)
+            config = read_config(self._config_path)
+            make_campaign(config, self.directory, taken=self._taken)
         except (TomopipeError, OSError) as error:
-            self._once("config", f"{error} Until then the last good one counts for what is taken.")
+            self._once("config", f"{str(error).rstrip('.')}. Nothing runs until it is fixed.")
             return
-        self._once("config", "")
+        self._config, self._is_broken = config, False
+        readable = "Config and table can be read again: runs go on."
+        self._once("config", readable if self._said.get("config") else "")
+        self._attempts.clear()
         self._arrivals.settle_s = self._config.watch.settle_s
         self._dirty = True
-        self._next_s[TAIL] = self._tail_took_s = 0.0  # the edit may mend what failed
+        self._next_s[TAIL] = self._tail_took_s = 0.0  # the edit may fix what failed
 
     def _is_there(self, paths: list[str], gone: list[str]) -> bool:
         """Tell whether the folders of the raw files exist, with their files."""
@@ -279,53 +301,66 @@ class Watcher:
         found, self._n_pending = self._arrivals.look(paths, states, time.monotonic())
         for path, why in self._arrivals.waiting.items():
             self._once(f"waits {path}", f"{path} waits: {why}")
-        for arrival in found:
-            self._taken[arrival.path] = _entry(arrival)
-            self._attempts.pop(arrival.path, None)
-            taken = " is taken" if arrival.complete else ""
-            self._once(f"waits {arrival.path}", f"{arrival.path}{taken}: {arrival.rule}")
-        if found:
-            self._dirty |= not all(arrival.complete for arrival in found)
-            self._news_s = time.monotonic()
-            self._save()
+        if not found:
+            return
+        names = self._names({arrival.path for arrival in found})
+        for path, arrival in ((arrival.path, arrival) for arrival in found):
+            name = names.get(path) or os.path.splitext(os.path.basename(path))[0]
+            self._taken[path] = _entry(arrival, name)
+            self._attempts.pop(path, None)
+            self._once(f"waits {path}", "" if arrival.fault else f"{path} is taken: {arrival.rule}")
+            if arrival.fault:
+                self._dirty = True
+                self._report(path, skipped(name, arrival.fault))
+        self._news_s = time.monotonic()
+        self._save()
 
-    def _save(self) -> None:
+    def _names(self, paths: set[str]) -> dict[str, str]:
+        """Name the scans of raw files."""
+        with suppress(TomopipeError):
+            campaign = make_campaign(self._config, self.directory, taken=paths)
+            return {s.path: s.name for s in (*campaign.scans.values(), *campaign.refused)}
+        return {}
+
+    def _save(self, *, has_ended: bool = False) -> None:
         """Write the files taken, and the page."""
+        self._saved_s = time.monotonic()
         try:
             self._files.live.parent.mkdir(parents=True, exist_ok=True)
             write_json(self._taken, self._files.taken)
             title = self._config.campaign.name or self.directory.name
             # of a renamed file only its present name
             shown = [one for one in self._taken.values() if one["path"] in self._paths]
-            write_page(self._files, title, shown if self._paths else self._taken.values())
+            shown = shown if self._paths else list(self._taken.values())
+            write_page(self._files, title, shown, has_ended=has_ended)
             self._once("save", "")
         except OSError as error:
-            self._once("save", f"{error}: what was taken is kept in memory")
+            self._once("save", f"{error} What was taken is kept in memory.")
 
-    # ---- lanes -------------------------------------------------------------------------------
+    # ---- parts of the run ----------------------------------------------------------------
 
     def _may_start(self) -> bool:
-        """Tell whether runs may begin: there is disk space, and no other run is active."""
+        """Tell whether runs may begin: with disk space, a readable config, and no other run."""
         free = shutil.disk_usage(self._files.folder).free
         full = f"less than {_ROOM_BYTES / 1e6:.0f} MB are free; nothing runs until there is room."
         self._once("room", f"{self._files.folder}: {full}" if free < _ROOM_BYTES else "")
-        other = TAIL not in self._lanes and launch.is_locked(self.directory)
+        other = TAIL not in self._parts and launch.is_locked(self.directory)
         self._once("other", f"Nothing runs: {launch.LOCKED}" if other else "")
-        if not other and not self._lanes and not self._run.is_dir():
+        if not other and not self._parts and not self._run.is_dir():
             self._run = self._begin()
-        return free >= _ROOM_BYTES and not other
+        return free >= _ROOM_BYTES and not other and not self._is_broken
 
     def _start_arrivals(self) -> None:
         now_s = time.monotonic()
-        if ARRIVALS in self._lanes or now_s < self._next_s[ARRIVALS]:
+        if ARRIVALS in self._parts or now_s < self._next_s[ARRIVALS]:
             return
-        tail = self._lanes.get(TAIL)
+        tail = self._parts.get(TAIL)
         there = self._unchanged() - (tail.open if tail else set())
-        queue = [path for path, one in self._taken.items() if not one["judged"] and path in there]
+        queue = [path for path, one in self._taken.items() if not one["for_tail"] and path in there]
         queue.sort(key=lambda path: -self._taken[path]["at"])
         if len(queue) > _BACKLOG:
             for path in queue[_MOST_AT_ONCE:]:
-                self._taken[path]["judged"] = self._dirty = True
+                self._taken[path]["for_tail"] = self._dirty = True
             self._save()
         if queue:
             self._start(ARRIVALS, queue[:_MOST_AT_ONCE], ["--nolock", "predictions"])
@@ -333,15 +368,15 @@ class Watcher:
     def _start_tail(self) -> None:
         now_s, watch = time.monotonic(), self._config.watch
         since_s = now_s - self._tail_ended_s
-        waiting = any(not one["judged"] for one in self._taken.values())
+        waiting = any(not one["for_tail"] for one in self._taken.values())
         quiet_s = max(1.0, 2 * watch.settle_s)
-        idle = not (self._n_pending or waiting or ARRIVALS in self._lanes)
+        idle = not (self._n_pending or waiting or ARRIVALS in self._parts)
         idle = idle and now_s - self._news_s >= quiet_s
         due_s = min(60 * watch.every, self._tail_took_s) if idle else 60 * watch.every
-        if TAIL in self._lanes or not self._dirty or since_s < due_s or now_s < self._next_s[TAIL]:
+        if TAIL in self._parts or not self._dirty or since_s < due_s or now_s < self._next_s[TAIL]:
             return
         there = self._unchanged()
-        paths = [path for path, one in self._taken.items() if one["judged"] and path in there]
+        paths = [path for path, one in self._taken.items() if one["for_tail"] and path in there]
         if paths:
             self._dirty = False
             self._start(TAIL, paths, [])
@@ -361,9 +396,9 @@ class Watcher:
         log.parent.mkdir(parents=True, exist_ok=True)
         process = launch.spawn(self.directory, command, log, {run_folder.VARIABLE: str(folder)})
         clocks = time.monotonic(), time.time()
-        unknown = frozenset(path for path in paths if "scan" not in self._taken[path])
-        self._lanes[name] = _Lane(process, folder, paths, *clocks, log, unknown)
-        self._tell_who()
+        unknown = frozenset(path for path in paths if _has_no_cor(self._taken[path]))
+        self._parts[name] = _Part(process, folder, paths, *clocks, log, unknown)
+        self._write_holder()
 
     def _cores(self, name: str) -> list[str]:
         """Leave one core of this machine to the arrivals."""
@@ -376,27 +411,28 @@ class Watcher:
         return ["--cores", str(n_cores if name == ARRIVALS else max(1, n_cores - 1))]
 
     def _reap(self) -> None:
-        for name, lane in list(self._lanes.items()):
-            status = lane.process.poll()
+        for name, part in list(self._parts.items()):
+            status = part.process.poll()
             if status is None:
                 continue
-            del self._lanes[name]
-            (self._end_arrivals if name == ARRIVALS else self._end_tail)(lane, status)
-            run_folder.end_part(lane.folder)
-            self._tell_who()
+            del self._parts[name]
+            (self._end_arrivals if name == ARRIVALS else self._end_tail)(part, status)
+            run_folder.end_part(part.folder)
+            self._write_holder()
 
-    def _end_tail(self, lane: _Lane, status: int) -> None:
+    def _end_tail(self, part: _Part, status: int) -> None:
         now_s = time.monotonic()
-        self._tail_ended_s, self._tail_took_s = now_s, now_s - lane.began_s
-        text = lane.log.read_text(encoding="utf-8", errors="replace")
+        self._tail_ended_s, self._tail_took_s = now_s, now_s - part.began_s
+        text = part.log.read_text(encoding="utf-8", errors="replace")
         lines = [one for one in text.splitlines() if one.startswith("tomopipe: ")]
+        self._compare(part, status)
         if self._said.get("tail") == "ends":
             return
         if status in (0, 3):
-            for path in lane.folder.parent.glob("said/record@*"):
-                if path.stat().st_mtime < lane.folder.joinpath(run_folder.SCANS).stat().st_mtime:
+            for path in part.folder.parent.glob("said/record@*"):
+                if path.stat().st_mtime < part.folder.joinpath(run_folder.SCANS).stat().st_mtime:
                     path.unlink()  # it is in the record
-            n = len(lane.paths)
+            n = len(part.paths)
             done = f"all that follows from {n} file{'s' * (n > 1)} is made: {self._files.report}"
             self._once("tail", "; ".join([*lines, done]))
             return
@@ -405,82 +441,107 @@ class Watcher:
         # without numbers and times, which differ each time
         failed = sorted({one for one in text.splitlines() if "Error" in one})
         said = "; ".join((lines or failed)[:_MOST_LINES])
-        self._once("tail", f"{said}: not all is well, see {lane.log}; it is tried again.")
+        self._once("tail", f"{said}: some jobs failed, see {part.log}; will be tried again.")
 
-    def _end_arrivals(self, lane: _Lane, status: int) -> None:
-        rows = {}
+    def _end_arrivals(self, part: _Part, status: int) -> None:
+        verdicts = dict[str, Verdict | None]()
         with suppress(TomopipeError, OSError):
-            table = Files(lane.folder).inventory
-            rows = {row["path"]: row for row in read_tsv(table, ("path", "scan", "keep"))}
-        campaign: Campaign | None = None
-        with suppress(TomopipeError):
-            campaign = make_campaign(self._config, self.directory, taken=lane.paths)
-        for path in lane.paths:
-            row = rows.get(path)
-            verdict = self._verdict(campaign, row, lane, status) if campaign and row else None
-            if verdict is not None:
-                self._tell(path, verdict)
+            rows = read_tsv(Files(part.folder).inventory, ("path", "scan", "keep", "reason"))
+            campaign = make_campaign(self._config, self.directory, taken=part.paths)
+            newer = part.began if status else 0.0  # an older one belongs to the previous file
+            for row in rows:
+                verdicts[row["path"]] = verdict_of_arrival(campaign, row, newer_than=newer)
+        for path in part.paths:
+            if verdict := verdicts.get(path):
+                self._report(path, verdict)
                 continue
             n_attempts = self._attempts[path] = self._attempts.get(path, 0) + 1
             if n_attempts >= _ATTEMPTS:
-                self._taken[path]["judged"] = True
-                self._once(path, f"{path}: no verdict after {n_attempts} runs, see {lane.log}")
+                reason = f"no verdict after {n_attempts} runs, see {part.log}"
+                self._taken[path] |= {"for_tail": True, "doubtful": True, "reason": reason}
+                self._once(path, f"FLAG {self._taken[path]['scan']}: {reason}")
             self._next_s[ARRIVALS] = time.monotonic() + _AGAIN_S
         self._dirty, self._news_s = True, time.monotonic()
         self._save()
 
-    def _verdict(
-        self, campaign: Campaign, row: dict[str, str], lane: _Lane, status: int
-    ) -> dict[str, Any] | None:
-        """Return the verdict on a scan; None if its run did not get to it."""
-        scan = row["scan"]
-        if row["keep"] != "true":
-            return {"scan": scan, "doubt": f"skipped: {row['reason']}"}
-        path = self._files.prediction(scan)
-        try:
-            if status and path.stat().st_mtime < lane.began:
-                return None  # belongs to the previous file
-            prediction = parse_prediction(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError):
-            return None
-        known = campaign.scans[scan]
-        facts = ScanFacts(
-            select=known.select,
-            manual=known.manual,
-            row=row,
-            min_confidence=self._config.predict_cor.min_confidence,
-            prediction=prediction,
-        )
-        cor_px = prediction.cor_px if facts.manual_px is None else facts.manual_px
-        doubt = "" if facts.manual_px is not None else facts.doubtful_prediction
-        shown = picture(self._files, scan, prediction.best_cor_px if cor_px is None else cor_px)
-        found = {"cor_px": cor_px, "confidence": prediction.confidence, "doubt": doubt}
-        return {"scan": scan} | shown | found
+    # ---- verdicts ----------------------------------------------------------------------------
 
-    def _tell(self, path: str, verdict: dict[str, Any]) -> None:
+    def _compare(self, part: _Part, status: int) -> None:
+        """Take the present verdicts over from the results; report those that are news."""
+        table = self._files.cor_table
+        if status not in (0, 3) and table.exists() and table.stat().st_mtime < part.began:
+            return  # it did not get there
+        found = dict[str, Verdict]()
+        with suppress(TomopipeError, OSError):
+            found = present_verdicts(self._config, self.directory, frozenset(part.paths))
+        for path, verdict in found.items():
+            entry = self._taken[path]
+            if not entry["for_tail"] or entry["at"] > part.began:
+                continue  # written again since
+            is_other = entry["scan_state"] not in ("", verdict.scan_state)
+            is_moved = not same_cor(entry["cor_px"], verdict.cor_px)
+            is_news = is_other and verdict.doubtful and (is_moved or not entry["doubtful"])
+            if is_news or not entry["has_verdict"]:
+                self._report(path, verdict)
+            else:
+                self._note(path, verdict)
+        self._save()
+
+    def _note(self, path: str, verdict: Verdict) -> None:
+        """Put a verdict, and a picture at its COR, into the entry of its scan."""
+        entry = self._taken[path]
+        has_moved = not same_cor(entry["cor_px"], verdict.cor_px) or not entry["has_verdict"]
+        n_newer = sum(one["at"] > entry["at"] for one in self._taken.values())
+        if has_moved and n_newer < MOST_ROWS and verdict.scan_state != State.SKIPPED:
+            entry |= {"picture": "", "picture_cor_px": None}
+            entry |= picture(self._files, verdict.scan, verdict.best_cor_px)
+        entry |= asdict(verdict)
+
+    def _report(self, path: str, verdict: Verdict) -> None:
         """Report a verdict, flag it if it is doubtful, and call the hook."""
         entry = self._taken[path]
-        entry |= verdict | {"judged": True, "seconds": round(time.time() - entry["last_byte"], 1)}
-        cor_px, doubt = verdict.get("cor_px"), verdict["doubt"]
-        cor = "no COR" if cor_px is None else f"COR {cor_px:.2f}"
-        flag = f"FLAG {verdict['scan']}: {cor}, {doubt}" if doubt else f"{verdict['scan']}: {cor}"
-        self._say(f"{time.strftime('%H:%M:%S')} {flag} ({entry['seconds']:.0f} s)")
+        remark = f"was {_cor(entry['cor_px'])}"
+        self._note(path, verdict)
+        if not entry["has_verdict"]:
+            seconds = round(time.time() - entry["last_byte"], 1)
+            entry |= {"for_tail": True, "has_verdict": True, "seconds": seconds}
+            remark = f"{seconds:.0f} s"
+        flag = "FLAG " if verdict.doubtful else ""
+        why = f", {verdict.reason}" if verdict.doubtful else ""
+        text = f"{flag}{verdict.scan}: {_cor(verdict.cor_px)}{why} ({remark})"
+        self._say(f"{time.strftime('%H:%M:%S')} {text}")
         if self._config.hooks.on_scan:
-            page = {"page": str(self._files.live), "doubtful": bool(doubt)}
-            self._hooks.call(self._config.hooks.on_scan, {"path": path} | entry | page)
+            facts = {name: entry[name] for name in _FOR_HOOKS}
+            doubt = entry["reason"] if verdict.doubtful else ""
+            facts |= {"doubt": doubt, "page": str(self._files.live)}
+            self._hooks.call(self._config.hooks.on_scan, facts)
 
 
-def _entry(arrival: Arrival) -> dict[str, Any]:
-    """Return the entry of a taken file; an aborted one does not wait for a verdict."""
+def _cor(cor_px: float | None) -> str:
+    return "no COR" if cor_px is None else f"COR {cor_px:.2f}"
+
+
+def _entry(arrival: Arrival, scan: str) -> dict[str, Any]:
+    """Return the entry of a taken file, without a verdict.
+
+    `for_tail`: no arrivals take it any more; `has_verdict`: a verdict was reported.
+    """
     return {
         "path": arrival.path,
         "state": list(arrival.state),
         "rule": arrival.rule,
-        "judged": not arrival.complete,
-        "doubt": "" if arrival.complete else arrival.rule,
+        "for_tail": False,
+        "has_verdict": False,
+        "seconds": None,
         "at": time.time(),
         "last_byte": arrival.last_byte,
+        **asdict(Verdict(scan, "")),
     }
+
+
+def _has_no_cor(entry: dict[str, Any]) -> bool:
+    """Tell whether no arrivals have found the COR of a scan."""
+    return not entry["has_verdict"] or entry["scan_state"] == State.SKIPPED
 
 
 def watch(

@@ -14,12 +14,14 @@ FOLLOWS = "what it is made from is made again"
 METADATA_ALONE = "metadata alone, nothing is computed"
 IF_COR = "if a COR is found for it"
 IF_OTHER_COR = "if its COR changes: a prediction of its series is pending"
+IF_OTHER_CONTENT = "if the comparison finds another content"
+OPTIONS_OF_FIX = "options of fix_cor changed"
 #: For results that contain no statement.
 CHANGED = {
     "inventory": "files or options of the campaign changed",
     "resolve_cor": "options of resolve_cor changed",
     "fix_cor": "a prediction, or an option, of the series changed",
-    "export_star": "follows CORs, stacks and options",
+    "export_star": "follows CORs, stacks, MRC volumes and options",
     "report": "follows what it shows",
 }
 _SOURCES = {
@@ -34,6 +36,7 @@ _SOURCES = {
 #: Keys of statements that hold digests, or other unreadable values.
 _PLAIN = {
     "rows": "follows try_recon",
+    "networks": "another file of a network",
     "volumes": "follows full_recon",
     "inputs": "what it is made from changed",
     "angles": "other angles are proven from its projections",
@@ -72,7 +75,7 @@ def of_difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = 
         elif key == "revision":
             lines.append("this version of tomopipe makes it otherwise")
         elif key.endswith(" since"):
-            lines.append(f"{key.removesuffix(' since')} is mended in this version of tomopipe")
+            lines.append(f"{key.removesuffix(' since')} is fixed in this version of tomopipe")
         elif isinstance(before, Mapping) or isinstance(after, Mapping):
             inner = "" if key in ("options", "metadata") else f"{key}."
             lines += of_difference(before or {}, after or {}, prefix + inner)
@@ -123,12 +126,12 @@ def of_series(rows: Mapping[str, Mapping[str, str]], members: Iterable[Mapping[s
     members : iterable of mapping
         The scans as `Campaign.members` returns them now.
     """
-    now = {member["scan"]: member for member in members}
-    lines = []
+    now = {member["scan"]: member for member in members if member["select"] == "in"}
+    lines, kept = [], []
     for scan, member in now.items():
         row = rows.get(scan)
         if row is None:
-            lines += [f"{scan} is new in the series"] if member["select"] == "in" else []
+            lines.append(f"{scan} is new in the series")
             continue
         by_hand_px, before_px = parse_cor(member["manual"]), parse_cor(row["before_px"])
         if not is_valid(by_hand_px, member["n_cols"]):
@@ -136,10 +139,15 @@ def of_series(rows: Mapping[str, Mapping[str, str]], members: Iterable[Mapping[s
         was_by_hand = row["source"] == "manual" and row["reason"] != EDITED
         if by_hand_px is not None and by_hand_px != before_px:
             lines.append(of_cor(scan, parse_cor(row["after_px"]), by_hand_px, "manual"))
+        elif by_hand_px is not None and row["source"] == "outlier":
+            # maybe a prediction before, and replaced; or that of a hand, if those are not protected
+            kept.append(of_cor(scan, parse_cor(row["after_px"]), by_hand_px, "manual"))
+        elif by_hand_px is not None and not was_by_hand:
+            lines.append(f"COR of {scan}: {row['before_px']} as before, now by hand")
         elif was_by_hand and by_hand_px is None:
             lines.append(f"COR of {scan}: {row['before_px']} by hand taken away")
     lines += [f"{scan} left the series" for scan in rows if scan not in now]
-    return "; ".join(lines) or CHANGED["fix_cor"]
+    return "; ".join(lines or kept) or CHANGED["fix_cor"]
 
 
 def of_scans(rows: Iterable[str], scans: Mapping[str, int | None], seen_ns: int) -> str:

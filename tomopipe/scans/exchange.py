@@ -184,6 +184,10 @@ def _look(
         warnings.append("darks never written: 0 assumed")
     written = layout.projections.written
     chosen = _chosen(path, layout, known)
+    if beyond := [span for span in known.skip_projections if np.min(span) >= n_angles]:
+        listed = ", ".join(map(str, beyond))
+        last = n_angles - 1
+        warnings.append(f"input.skip_projections: {listed}: the scan has projections 0 to {last}")
     first, last = first_and_last(f"{path}: input.columns", known.columns, n_cols, "columns of")
     columns = first, last + 1
     if gone := layout.missing_sources:

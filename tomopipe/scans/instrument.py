@@ -125,7 +125,7 @@ def first_found(group: "h5py.Group", names: Iterable[str], quantity: Quantity) -
 def read_number(
     group: "h5py.Group", name: str, quantity: Quantity, *, any_unit: bool = False
 ) -> float | None:
-    """Read one positive number and convert it; None whatever goes wrong: nothing hangs on it."""
+    """Read one positive number and convert it; None whatever goes wrong: nothing depends on it."""
     try:
         dataset = group[name]
         number = float(text_of(dataset[()]))

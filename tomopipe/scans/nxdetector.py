@@ -141,7 +141,7 @@ def _members(group: "h5py.Group") -> list["h5py.Group"]:
 
 
 def _number(group: "h5py.Group", name: str) -> float | None:
-    """Read one number or truth value; None whatever goes wrong: nothing hangs on it."""
+    """Read one number or truth value; None whatever goes wrong: nothing depends on it."""
     try:
         value = np.asarray(group[name][()])
         number = float(value.ravel()[0]) if value.size == 1 else np.nan

@@ -11,9 +11,18 @@ from numpy.typing import NDArray
 from tomopipe.config import InputBlock
 from tomopipe.errors import ScanError
 from tomopipe.scans.columns import cut_columns
-from tomopipe.scans.layout import Kind, Layout, Path, Reader, how_to_name
+from tomopipe.scans.layout import (
+    Kind,
+    Layout,
+    Path,
+    Reader,
+    Reference,
+    how_to_name,
+    without_position,
+)
 from tomopipe.scans.pixels import Frames, IndexRange
 from tomopipe.scans.readers import open_reference
+from tomopipe.scans.transposed import TransposedPixels
 
 Sources = Path | Sequence[Path] | None
 
@@ -55,11 +64,15 @@ def find_references(
     else:
         found = [(other, open_reference(other, kind, known, stack)) for other in several]
     n_angles, expected = len(layout.projections.index), layout.projections.pixels.shape[1:]
+    found = [(where, _as_images(reference, expected)) for where, reference in found]
     for where, reference in found:
-        if reference.frames.pixels.shape[1:] != expected:
+        shape = reference.frames.pixels.shape[1:]
+        if shape != expected:
+            is_sinogram = layout.projections.pixels.shape[0] in shape
+            axes = "; are the projections sinograms? Set input.axes" if is_sinogram else ""
             raise ScanError(
-                f"{where}: {reference.location} has frames of {reference.frames.pixels.shape[1:]}; "
-                f"expected {expected} as in {layout.projections.pixels.name}"
+                f"{where}: {reference.location} has frames of {shape}; "
+                f"expected {expected} as in {layout.projections.pixels.name}{axes}"
             )
     frames = tuple(_only_written(reference.frames) for _, reference in found)
     if kind == "flats" and not any(len(part.index) for part in frames):
@@ -74,6 +87,17 @@ def find_references(
         positions = np.repeat(before, [len(part.index) for part in frames])
     names = [r.location if several is None else f"{p}: {r.location}" for p, r in found]
     return References(frames, positions), ", ".join(dict.fromkeys(names))
+
+
+def _as_images(reference: Reference, expected: tuple[int, ...]) -> Reference:
+    """Take flats or darks of sinograms as images where they have that shape only so."""
+    pixels = reference.frames.pixels
+    if not isinstance(pixels, TransposedPixels) or pixels.shape[1:] == expected:
+        return reference
+    images = pixels.as_stored
+    if images.shape[1:] != expected:
+        return reference
+    return without_position(Frames(images, np.arange(images.shape[0])), reference.location)
 
 
 def _only_written(frames: Frames) -> Frames:

@@ -18,7 +18,7 @@ class TransposedPixels(PixelsView):
         self._axes, self._order = tuple(axes), tuple(axes.index(axis) for axis in AXES)
         n_angles, n_rows, n_cols = (pixels.shape[axis] for axis in self._order)
         super().__init__(pixels, (n_angles, n_rows, n_cols))
-        self._boxes = pixels
+        self.as_stored = pixels
 
     @property
     def chunks(self) -> tuple[int, ...] | None:
@@ -48,7 +48,7 @@ class TransposedPixels(PixelsView):
         first, last = box[0]
         for start in range(first - first % deep, last, step):
             part_frames = max(start, first), min(start + step, last)
-            part = self._boxes.read_box((part_frames, box[1], box[2]), threads)
+            part = self.as_stored.read_box((part_frames, box[1], box[2]), threads)
             target[part_frames[0] - first : part_frames[1] - first] = part
 
 

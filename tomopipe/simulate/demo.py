@@ -42,7 +42,7 @@ def _what_next(folder: Path, cores: str) -> str:
     return "\n".join(
         [
             "",
-            "Edit one COR, see what hangs on it, and have just that redone:",
+            "Edit one COR, see what depends on it, and have just that redone:",
             f"  {command} cor set {scan} {scans[scan]['cor_px']:.2f} -C {folder}",
             f"  {command} plan {folder}",
             f"  make demo CORES={cores}",

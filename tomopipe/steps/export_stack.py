@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.config import ExportStarBlock, PreprocessBlock
+from tomopipe.config.blocks import ASSUMED
 from tomopipe.config.spans import first_and_last
 from tomopipe.errors import ScanError
 from tomopipe.prep.correct import Corrections, fit_corrections
@@ -29,7 +30,6 @@ from tomopipe.volumes.output_size import StackGeometry, smallest_binning
 log = logging.getLogger(__name__)
 
 _BLOCK_BYTES = 256 * 2**20  # of raw data and its float32 copies in memory
-_ASSUMED = {"pixel_size_um": 1.0, "energy_kev": 20.0}
 _ANGSTROM_PER_UM = 1e4
 
 
@@ -276,7 +276,7 @@ def _numbers(options: ExportStarBlock, scan: Scan) -> tuple[dict[str, Any], list
     """Return pixel size and energy: those given, the file's, else assumed; and warnings."""
     found: dict[str, Any] = {}
     warnings = []
-    for name, assumed in _ASSUMED.items():
+    for name, assumed in ASSUMED.items():
         for source, value in (("config", getattr(options, name)), ("file", getattr(scan, name))):
             if value is not None and np.isfinite(value) and value > 0:
                 found[name] = {"source": source, "value": float(value)}

@@ -41,7 +41,7 @@ def report(
     campaign_name : str
         The title.
     scans : iterable of dict
-        The scans of the campaign: scan, path, series, index, select, manual.
+        The scans of the campaign: scan, path, series, index, select, manual, warnings.
     config : mapping
         The complete config, one block per step.
     stacks : iterable of dict

@@ -49,8 +49,8 @@ def check_zarr() -> None:
         import zarr  # noqa: F401
     except ImportError as error:
         raise TomopipeError(
-            f"full_recon.output: zarr needs a package that is not installed ({error}). "
-            "Install tomopipe[zarr], or set output: h5."
+            f"OME-Zarr needs the package zarr, which cannot be imported: {error}. "
+            "pip install 'tomopipe[zarr]', or take another format."
         ) from error
 
 

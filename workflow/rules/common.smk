@@ -77,7 +77,7 @@ try:
     # a node that got the inputs of its jobs need not read the campaign
     SENT = not DECIDES and snakemake_internals.take_sent()
     if not (DECIDES or SENT):
-        print("tomopipe: was not told what its jobs are given: reads the campaign", file=sys.stderr)
+        print("tomopipe: job inputs were not sent; reading the campaign", file=sys.stderr)
     named = ", ".join(map(str, workflow.configfiles)) or CONFIG
     CAMPAIGN = campaign_from_data(config, Path.cwd(), source=named, with_scans=not SENT)
     DECISIONS = Decisions(CAMPAIGN)

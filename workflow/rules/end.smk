@@ -73,7 +73,7 @@ onsuccess:
 onerror:
     end_of_run()
     after_failure(CAMPAIGN, log, since=START_TIME, reports=not ARRIVALS)
-    # it names failures, which the next run may mend without a change of what else it shows
+    # it names failures, which the next run may fix without a change of what else it shows
     DECISIONS.record.rewritten(REPORT, "")
 
 

@@ -1,6 +1,3 @@
-from tomopipe.run.relion_set import star_options
-
-
 def star_set(wildcards):
     """The set and its stacks: Snakemake does not detect missing files of intermediate rules."""
     if not CAMPAIGN.config.export_star.enabled:
@@ -38,7 +35,7 @@ rule export_star:
         LOGS.log("export_star"),
     localrule: True
     params:
-        options=if_known(lambda wildcards: as_json(star_options(CAMPAIGN, resolved()))),
+        options=if_known(lambda wildcards: as_json(WANTED.star_options(resolved()))),
         made_from=if_known(lambda wildcards: made_from.as_text(WANTED.of_export_star(resolved()))),
     script:
         "../scripts/export_star.py"

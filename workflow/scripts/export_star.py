@@ -12,12 +12,14 @@ with (
 ):
     metas = {Path(meta).stem: meta for meta in snakemake.input.metas}
     folder = Path(snakemake.output.star).parent
+    options = json.loads(snakemake.params.options)
+    named = [scan for scan, digest in options.pop("volumes", {}).items() if digest]
     export_star(
         metas,
         # by name: a temporary stack may have been removed
         {scan: Path(meta).with_suffix(STACK) for scan, meta in metas.items()},
         snakemake.input.cor,
         folder,
-        volumes={scan: folder.parent / f"{scan}{MRC_VOLUME}" for scan in metas},
-        **json.loads(snakemake.params.options),
+        volumes={scan: folder.parent / f"{scan}{MRC_VOLUME}" for scan in named},
+        **options,
     )

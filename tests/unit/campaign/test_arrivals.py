@@ -73,8 +73,7 @@ def test_an_aborted_scan_is_shown_to_the_inventory_in_the_end(raw):
     assert look(found, 0) == look(found, 10) == look(found, 59) == []
     assert found.waiting == {"a_1.h5": "aborted: 46 frames for 91 angles"}
     (taken,), _ = found.look(["a_1.h5"], {}, 60)
-    assert not taken.complete
-    assert taken.rule == "not complete after 60 s (aborted: 46 frames for 91 angles): skipped"
+    assert taken.fault == "not complete after 60 s (aborted: 46 frames for 91 angles): skipped"
 
 
 def test_a_file_that_its_writer_marks_is_asked_again(raw):

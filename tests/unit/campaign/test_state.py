@@ -123,6 +123,14 @@ def test_the_reason_says_a_thing_once():
     assert facts(fix=fix, decided=True, prediction=FLAT).reason.count("noise") == 1
     not_asked = replace(FLAT, reason=NOT_ASKED)
     assert facts(fix=replace(NO_COR, reason=NOT_ASKED), prediction=not_asked).reason == NOT_ASKED
+    fix = replace(NO_COR, reason=f"no COR ({NOT_ASKED}), and no other")
+    assert facts(fix=fix, decided=True, prediction=not_asked).reason.count(NOT_ASKED) == 1
+    fix = replace(NO_COR, reason="no COR (prediction: constant frames), and no other")
+    dead = (Failure("full_recon", "a", "constant frames"), Failure("export_stack", "a", "no rows"))
+    found = facts(fix=fix, decided=True, prediction=BROKEN, failures=dead)
+    assert (
+        found.reason == f"full_recon failed; export_stack: no rows; {fix.reason}; prediction failed"
+    )
     assert facts(row=BAD, prediction=FLAT).reason == "120 of 901 frames"
 
 

@@ -299,7 +299,7 @@ def test_a_campaign_begun_in_tomogui_goes_on_here(campaign):
     output = call(campaign, "import", campaign / "raw_rec")
     assert table(campaign) == TABLE.replace("a_1\t\t", "a_1\t1000.50\t")
     assert "unmatched: " in output
-    assert "passed over: 1 without a COR\n1 set, 0 as they were, 1 unmatched" in output
+    assert "skipped: 1 without a COR\n1 set, 0 as they were, 1 unmatched" in output
 
 
 def test_a_lost_table_is_had_back_from_the_sidecars(campaign):
@@ -310,8 +310,8 @@ def test_a_lost_table_is_had_back_from_the_sidecars(campaign):
         (campaign / "raw" / f"{scan}.cor.json").write_text(text)
     output = call(campaign, "import", campaign / "raw")
     assert table(campaign) == "scan\tselect\tcor_px\tnote\na_2\tauto\t1010.00\t\n"
-    assert "passed over: 1 predicted" in output
-    assert "passed over: 1 filled" in output
+    assert "skipped: 1 predicted" in output
+    assert "skipped: 1 filled" in output
     assert "1 set, 1 as they were" in call(campaign, "import", campaign / "raw", "--predicted")
 
 

@@ -5,6 +5,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from tomopipe.cli import cli
+from tomopipe.cli.options import campaign_after
 
 ROOT = get_command(cli)
 CONTEXT = ROOT.make_context("tomopipe", ["status"], resilient_parsing=True)
@@ -51,10 +52,12 @@ def test_every_command_takes_the_campaign_the_same_way_and_has_an_example(name, 
             "cor set": ["x", "1"],
         }.get(name, [])
         given = given or (["x"] if name in ("cor import", "cor export") else [])
-        done = CliRunner().invoke(cli, list(map(str, [*name.split(), *given, *spelt])))
-        # it looks for the campaign there, and there is none
-        assert done.exit_code == 1, done.output
-        assert str(tmp_path) in str(done.exception), done.output
+        words = [*name.split(), *given]
+        for typed in [[*words, *spelt], *([[*spelt, *words]] if spelt[0] != "-d" else [])]:
+            done = CliRunner().invoke(cli, list(map(str, typed)))
+            # it looks for the campaign there, and there is none
+            assert done.exit_code == 1, done.output
+            assert str(tmp_path) in str(done.exception), done.output
 
 
 @pytest.mark.parametrize("name", ["run", "clean", "convert", "retry", "cor import"])
@@ -68,6 +71,12 @@ def test_the_laboratory_is_one_command_and_its_earlier_names_are_understood(name
     assert f" {name} " in help_of("lab")
     assert f"tomopipe {name}" in help_of(name)
     assert f"{name}  " not in help_of()
+
+
+def test_what_follows_two_dashes_stays_there_with_a_campaign_before_the_command():
+    typed = ["-C", "X", "run", "-n", "--", "--cores", "8"]
+    assert campaign_after(typed) == ["run", "-n", "-C", "X", "--", "--cores", "8"]
+    assert "Every day" in help_of("-C", "X")
 
 
 def test_run_says_where_options_of_snakemake_belong():

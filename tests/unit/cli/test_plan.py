@@ -6,9 +6,24 @@ from tomopipe.cli import plan as cli
 from tomopipe.run.cost import Cost
 from tomopipe.run.expected import PlannedJob
 from tomopipe.run.next_run import Plan
+from tomopipe.run.words import IF_COR, IF_OTHER_COR
 
 JOB = PlannedJob("full_recon", "a_1", "a", "not there yet")
 VOLUME = Cost("full_recon", 1, 12.0, 0.0, 4 * 10**9)
+
+
+def test_what_may_run_is_no_part_of_the_number(capsys):
+    """A new scan in a series of seven: one volume is made, the others if their COR changes."""
+    new = PlannedJob("full_recon", "a_7", "a", IF_COR, certain=False)
+    others = [
+        PlannedJob("full_recon", f"a_{i}", "a", IF_OTHER_COR, certain=False) for i in range(6)
+    ]
+    most = Cost("full_recon", 7, 84.0, 0.0, 28 * 10**9)
+    cli._show(Plan((new, *others), (), costs=(VOLUME,), most=(most,)))
+    text = capsys.readouterr().out
+    assert "\n1 (up to 7) full_recon\n" in text
+    assert "12.00 (up to 84.00)" in text
+    assert "4.00 (up to 28.00)" in text
 
 
 @pytest.mark.parametrize(
@@ -21,7 +36,7 @@ VOLUME = Cost("full_recon", 1, 12.0, 0.0, 4 * 10**9)
     ],
 )
 def test_the_table_of_costs_shows_what_is_used(capsys, costs, words, missing):
-    cli._show(Plan((JOB,), (), costs=tuple(costs)))
+    cli._show(Plan((JOB,), (), costs=tuple(costs), most=tuple(costs)))
     text = capsys.readouterr().out
     assert "a_1" in text
     assert all(word in text for word in words), text

@@ -2,10 +2,14 @@
 
 import errno
 import json
+import logging
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -13,11 +17,12 @@ from typer.testing import CliRunner
 
 from tomopipe.campaign.files import Logs
 from tomopipe.cli import app, cli
-from tomopipe.cli.terminal import Screen, step_line
+from tomopipe.cli.terminal import Screen, near, step_line
 from tomopipe.run import launch
 from tomopipe.run.launch import chosen_profile, run_command
 from tomopipe.run.progress import VARIABLE, Progress, Step, tell
 from tomopipe.storage.atomic import write_json
+from tomopipe.storage.processes import born
 
 TOLD = """
 import sys; from tomopipe.run.progress import tell; tell(campaign={campaign}, executes=True)
@@ -66,7 +71,7 @@ def call(*arguments):
         ("tell(unfinished=['no volume: a_1'])", 3, "tomopipe: no volume: a_1"),
         ("print('Error in DAG'); sys.exit(1)", 1, "Error in DAG"),
         ("tell(unfinished=['no COR: a_1']); sys.exit(3)", 3, "no COR: a_1"),
-        ("print('tomopipe: a_1: damaged: it is made again')", 0, "a_1: damaged"),
+        ("print('tomopipe: a_1: damaged: made again')", 0, "a_1: damaged"),
     ],
 )
 def test_the_exit_status_says_how_it_went(campaign, does, code, status, says):
@@ -97,14 +102,15 @@ def test_a_failed_job_is_named_with_its_log(campaign, does):
         "tell(began=1, name='a_1', **t); tell(ended=1); tell(began=2, name='a_2', **t);"
         "tell(failed=2); sys.exit(1)"
     )
+    log = campaign / "logs" / "full_recon" / "a_2.log"
     status, text = call("run", campaign)
     assert status == 1
-    assert "failed: full_recon a_2, see logs/full_recon/a_2.log" in text
+    assert f"failed: full_recon a_2, see {near(log)}" in text
     assert "1 of 2  1 failed" in text
     error = {"state": "failed", "end": time.time() + 1, "error": "ScanError: no rows"}
     write_json(error, campaign / "logs" / "status" / "full_recon" / "a_2.json")
     text = call("run", campaign)[1]
-    assert "failed: full_recon a_2: no rows, see logs/full_recon/a_2.log" in text
+    assert f"failed: full_recon a_2: no rows, see {near(log)}" in text
     assert "1 of 2 jobs are done" in text
 
 
@@ -183,6 +189,24 @@ def test_a_second_run_says_who_runs_and_stop_ends_it(campaign, does, options, sa
     assert (status, "no run is under way" in text) == (1, True)
 
 
+def test_what_a_killed_watcher_left_running_is_stopped(campaign):
+    orphan = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    about = {"host": socket.gethostname(), "parts": {"tail": (orphan.pid, born(orphan.pid))}}
+    write_json(about, campaign / "logs" / "watch.lock")
+    run = launch.Run(dead.pid, socket.gethostname(), "ann", time.time(), "", "", "")
+    write_json(asdict(run), campaign / "logs" / "under_way.json")
+    reaper = threading.Thread(target=orphan.wait)
+    reaper.start()
+    status, text = call("stop", campaign)
+    reaper.join(60)
+    assert (status, orphan.returncode) == (0, -signal.SIGINT)
+    assert f"process {orphan.pid}, whose watcher was killed" in text
+    status, text = call("stop", campaign)
+    assert (status, "no run is under way" in text) == (1, True)
+
+
 def test_a_run_hears_no_hangup_and_heeds_ctrl_c_also_from_the_background(campaign, does):
     does("import signal; print([signal.getsignal(one) for one in (1, 2)])")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -231,6 +255,22 @@ def test_jobs_are_summed_by_step_also_when_a_checkpoint_adds_some(tmp_path, monk
     step = progress.steps["try_recon"]
     assert (step.done, len(step.running), len(step.failed), step.total) == (1, 1, 0, 3)
     assert progress.counts == (1, 7)
+
+
+def test_a_reason_of_several_scans_is_shown_once_and_counted_at_the_end(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "events"))
+    progress, screen = Progress(tmp_path / "events", Logs(tmp_path)), Screen()
+    for number in (1, 2, 3):
+        reason = "filter ramp -> hann" if number < 3 else "dtype float32 -> uint16"
+        tell(began=number, step="full_recon", name=f"a_{number}", reason=reason, local=True)
+        progress.read()
+        screen.show(progress, at_end=number == 3)
+    shown = [line for line in capsys.readouterr().out.splitlines() if "->" in line]
+    assert shown[0] == "a_1: filter ramp -> hann"
+    assert shown[-2:] == ["a_3: dtype float32 -> uint16", "2 in all: filter ramp -> hann"]
+    assert len(shown) == 3
 
 
 def test_a_job_that_somebody_stopped_has_not_failed_and_attempts_are_told_once(
@@ -334,6 +374,7 @@ def test_a_campaign_that_cannot_be_written_is_one_line(campaign, command, monkey
     monkeypatch.chdir(campaign)
     monkeypatch.setattr(sys, "argv", ["tomopipe", *command.split()])
     monkeypatch.setattr(Path, "mkdir", refuse)
+    monkeypatch.setattr(logging.getLogger("tomopipe"), "level", logging.INFO)  # put back after it
     with pytest.raises(SystemExit, match=r"^1$"):
         app()
     said = capsys.readouterr().err

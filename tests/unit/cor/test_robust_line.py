@@ -22,3 +22,13 @@ def test_scans_of_one_index_and_too_few_scans():
     assert robust_line([4, 4, 4], [5.0, 6.0, 7.0]) is None
     line = robust_line([4, 4, 6], [5.0, 5.0, 7.0])
     assert (line.slope_px, line.at(6)) == (1.0, 7.0)
+
+
+@pytest.mark.parametrize(
+    ("off_px", "spread_px"),
+    [([0, 0, 0.2], None), ([0, 0, 0.2, 0], None), ([0.2, -0.2, 0, 0.2, -0.2], 0.148)],
+)
+def test_the_spread_of_few_scans_is_not_known(off_px, spread_px):
+    index = np.arange(len(off_px))
+    line = robust_line(index, 85.0 + np.array(off_px))
+    assert line.spread_px == (spread_px and pytest.approx(spread_px, abs=0.01))

@@ -24,8 +24,8 @@ KEPT = {"keep": "true", "reason": "", "n_cols": "64"}
 def test_a_volume_that_no_run_makes_now_is_named(facts, source, volume):
     scan = ScanRecord(name="a_1", path="", series="a", index=1, volume=volume, **facts)
     groups = {group.title: group.alerts for group in alert_groups([scan])}
-    assert ("Volumes of before" in groups) == (source is not None and volume is not None)
+    assert ("Outdated volumes" in groups) == (source is not None and volume is not None)
     if source and volume:
-        line = groups["Volumes of before"][0].text
+        line = groups["Outdated volumes"][0].text
         assert line.startswith(f"a_1_rec.h5 is of the {source} that was there before")
         assert ("No COR" in groups) == (source == "COR")

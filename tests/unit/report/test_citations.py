@@ -1,6 +1,9 @@
 """What to cite: the methods that were used, from the docstrings of the code, and no others."""
 
+from pathlib import Path
+
 import pytest
+import yaml
 
 from tests.report_campaign import every_state
 from tomopipe.campaign.results import Curve, Model, Prediction
@@ -27,7 +30,14 @@ def test_the_methods_used_are_cited_and_no_others(tmp_path):
     made = every_state(tmp_path, plane_px=0).write()
     found = {one.method: one.references for one in collect(**made.arguments()).citations}
     assert set(found) == {
-        *("Workflow", "COR: pairs", "COR: wedge", "Outliers of a series", "Reconstruction"),
+        *(
+            "tomopipe",
+            "Workflow",
+            "COR: pairs",
+            "COR: wedge",
+            "Outliers of a series",
+            "Reconstruction",
+        ),
     }
     (wedge,) = found["COR: wedge"]
     assert wedge == (
@@ -41,6 +51,11 @@ def test_the_methods_used_are_cited_and_no_others(tmp_path):
     assert "Azevedo" not in section  # mass was not asked
 
 
+def test_tomopipe_is_cited_as_it_asks_to_be():
+    asked = yaml.safe_load((Path(module.__file__).parents[2] / "CITATION.cff").read_text("utf-8"))
+    assert f'{asked["authors"][0]["name"]}, "{asked["title"]}"' in cited()["tomopipe"]
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_every_finder_says_what_to_cite(name):
     assert f"COR: {name}" in cited(scan(name))
@@ -49,7 +64,7 @@ def test_every_finder_says_what_to_cite(name):
 @pytest.mark.parametrize(
     "place",
     [
-        *(module.WORKFLOW, module.OUTLIERS, module.DISTORTION, *module.ENGINE),
+        *(module.TOMOPIPE, module.WORKFLOW, module.OUTLIERS, module.DISTORTION, *module.ENGINE),
         *(*module.FINDERS.values(), *module.STRIPES.values(), *module.PHASE.values()),
     ],
     ids=lambda place: f"{place.module}:{place.name}",
@@ -84,4 +99,4 @@ def test_a_learned_finder_is_cited_as_its_model():
 
 
 def test_a_name_that_is_no_module_is_not_looked_for():
-    assert set(cited(scan("../cor", "no such method"))) == {"Workflow"}
+    assert set(cited(scan("../cor", "no such method"))) == {"tomopipe", "Workflow"}

@@ -8,7 +8,11 @@ import pytest
 from tests.report_campaign import CONFIG
 from tomopipe.campaign.results import Prediction
 from tomopipe.report.citations import citations
-from tomopipe.report.methods_paragraph import methods_paragraph, reference_numbers
+from tomopipe.report.methods_paragraph import (
+    methods_paragraph,
+    reference_lists,
+    reference_numbers,
+)
 from tomopipe.report.records import CampaignRecord, Citation, ScanRecord
 
 PLAIN = {
@@ -116,9 +120,14 @@ def test_numbers_are_those_of_the_references_each_once():
     texts = (("Workflow", ("A",)), ("COR: ai", ("B", "C")), ("COR: sum", ("C", "D")))
     listed = [Citation(method, references) for method, references in texts]
     assert reference_numbers(listed) == {"A": 1, "B": 2, "C": 3, "D": 4}
+    assert reference_lists(listed) == [
+        ("Workflow", [(1, "A")], []),
+        ("COR: ai", [(2, "B"), (3, "C")], []),
+        ("COR: sum", [(4, "D")], [3]),
+    ]
     config = {"preprocess": {"phase": {"method": "paganin"}}}
     text = paragraph(with_(corrections={"phase": {"method": "paganin"}}), config=config)
-    assert "as a Snakemake workflow [1]." in text
+    assert "processed with tomopipe [1] as a Snakemake workflow [2]." in text
     assert re.search(r"delta/beta \d+\) \[\d+\], negative", text)
 
 

@@ -240,7 +240,7 @@ def test_a_half_finished_campaign_says_so(tmp_path):
     page = Page(made.page.read_text(encoding="utf-8"))
     assert page.all("span", id="n-pending")[0][1] == "3"
     progress = page.all("ul", **{"class": "progress"})[0][1]
-    assert progress == "8 of 11 predicted 0 of 11 COR resolved 0 of 11 reconstructed"
+    assert progress == "6 of 11 predicted 0 of 11 COR resolved 0 of 11 reconstructed"
     assert rows_of(page)["bone_003"][7] == "running predict_cor"
     # the sweeps of those that are predicted, and no volume
     assert [attrs["alt"][-20:] for attrs, _ in page.all("img")] == [

@@ -103,6 +103,19 @@ def test_the_part_with_most_contrast_is_shown():
     assert telling_part(small) == (slice(0, 40), slice(0, 60))
 
 
+def test_many_edges_show_more_than_one_and_than_noise():
+    rng = np.random.default_rng(0)
+    y, x = np.indices((960, 960))
+    page = np.where(np.hypot(y - 300, x - 300) < 120, 9000.0, 1000.0)
+    for at_y, at_x in rng.uniform(590, 660, (12, 2)):
+        page[np.hypot(y - at_y, x - at_x) < 6] = 9000
+    page[200:400, 600:800] += rng.normal(0, 4000, (200, 200))
+    page = np.clip(page + rng.normal(0, 500, page.shape), 0, 65535).astype(np.uint16)
+    y, x = telling_part(page)
+    assert y.start <= 625 <= y.stop
+    assert x.start <= 625 <= x.stop
+
+
 def test_a_strip_is_in_every_card_of_the_report(tmp_path):
     made = Made(tmp_path)
     made.scan("a_1", series="a")

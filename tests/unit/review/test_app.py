@@ -88,6 +88,16 @@ def test_pages_are_about_the_cor_that_is_shown_wherever_the_sweep_was(folder):
     assert grid["cor_px"] == [615.25 + at for at in range(11)]
 
 
+def test_a_prediction_shows_before_the_series_is_fixed(folder):
+    for path in ("fix_cor", "cor.json"):
+        (folder / "results" / path).rename(folder / path)
+    found = client_of(folder).get("/api/scan?scan=bone_001").json()
+    assert (found["known_px"], found["source"]) == (511.65, "auto")
+    assert found["neighbours"][0]["after_px"] == 511.65
+    none = client_of(folder).get("/api/scan?scan=wood_1").json()  # not accepted
+    assert (none["known_px"], none["source"]) == (None, "")
+
+
 def test_a_scan_without_pictures_says_why(client):
     found = client.get("/api/scan", params={"scan": "bone_006"}).json()
     assert found["grid"] is None

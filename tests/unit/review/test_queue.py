@@ -74,6 +74,9 @@ def test_a_decision_shows_before_the_next_run(record):
     assert not by_name(record)["bone_007"]["rerun"]  # the results were made with it
     moved = CELLS | {"bone_007": {"select": "auto", "cor_px": "513.66", "note": ""}}
     assert by_name(record, moved)["bone_007"]["rerun"]
+    assert "from the median" in by_name(record)["bone_006"]["why"]
+    by_hand = CELLS | {"bone_006": {"select": "auto", "cor_px": "513.5", "note": ""}}
+    assert "from the median" not in by_name(record, by_hand)["bone_006"]["why"]
 
 
 def test_a_cor_taken_away_needs_eyes_again(record):

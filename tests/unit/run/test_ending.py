@@ -61,6 +61,11 @@ def test_report_that_fails_does_not_hide_the_record(campaign, monkeypatch, capsy
 
 def test_warnings_of_selected_scans_are_said(campaign, capsys):
     say_warnings(load_campaign(campaign))
+    said = capsys.readouterr().err
+    assert "a_1, a_2: energy_kev is unknown: 20 assumed for RELION. Set export_star." in said
+    with (campaign / "config.yaml").open("a") as config:
+        config.write("export_star: {pixel_size_um: 1.3, energy_kev: 25}\n")
+    say_warnings(load_campaign(campaign))
     assert not capsys.readouterr().err
     folder = campaign / "results" / "try_center"
     write_json({"warnings": ["40 of 121 projections are dark"]}, folder / "a_1/prediction.json")

@@ -6,7 +6,13 @@ from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.errors import TomopipeError
 from tomopipe.run.expected import expected_inventory
-from tomopipe.run.misfits import misfits, refuse_misfits, refuse_missing_files, refuse_no_file
+from tomopipe.run.misfits import (
+    misfits,
+    missing_files,
+    refuse_misfits,
+    refuse_missing_files,
+    refuse_no_file,
+)
 from tomopipe.run.start import examine
 
 
@@ -94,3 +100,27 @@ def test_a_campaign_that_matches_no_file_is_refused(tmp_path):
     ]
     said = f"{'; '.join(missing)}. `tomopipe run --watch` takes scans as they come."
     assert str(found.value) == said
+
+
+@pytest.mark.parametrize(
+    "options", ["model: nets/own", "methods: [dinov2], dinov2_checkpoint: nets/own"]
+)
+def test_a_missing_network_is_refused(campaign, options, monkeypatch):
+    """Each COR would be found by another method, without a word."""
+    monkeypatch.setattr("tomopipe.run.misfits.find_spec", lambda package: True)
+    found, _ = loaded(campaign, f"predict_cor: {{{options}}}")
+    with pytest.raises(TomopipeError, match=r"nets/own: no such file; predict_cor.model or "):
+        refuse_missing_files(found)
+    (campaign / "nets").mkdir()
+    (campaign / "nets/own").touch()
+    refuse_missing_files(found)
+
+
+def test_a_missing_package_is_refused_before_every_volume_fails(campaign, monkeypatch):
+    monkeypatch.setattr("tomopipe.run.misfits.find_spec", lambda package: None)
+    refuse_missing_files(loaded(campaign, "full_recon: {output: tiff}")[0])
+    found, _ = loaded(campaign, "full_recon: {output: zarr}")
+    words = r"full_recon.output: zarr needs the package zarr, .* pip install 'tomopipe\[zarr\]'"
+    with pytest.raises(TomopipeError, match=words):
+        refuse_missing_files(found)
+    assert len(missing_files(found)) == 1

@@ -64,7 +64,7 @@ def test_what_has_become_of_a_result(record):
     assert record.damage("results/a.json") == ""  # compared at once
     assert again(record).products["results/a.json"].mtime_ns == 10**9
     where.write_text("A result")
-    assert record.damage("results/a.json") == "other content than was written"
+    assert record.damage("results/a.json") == "its content differs"
     where.write_text("")
     assert record.damage("results/a.json").startswith("0 bytes")
     where.unlink()
@@ -79,7 +79,7 @@ def test_large_files_wait_for_a_job_that_compares_them(record, monkeypatch):
     assert record.damage("results/a_rec.h5") == ""
     assert record.suspects() == ["results/a_rec.h5"]
     record.compared("results/a_rec.h5", "its content differs")
-    assert record.damage("results/a_rec.h5") == "other content than was written"
+    assert record.damage("results/a_rec.h5") == "its content differs"
     where.write_text("a result")
     record.different.clear()
     record.compared("results/a_rec.h5", "")

@@ -15,7 +15,7 @@ from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.slurm import time_limit_min
 from tomopipe.cli import cli
 from tomopipe.cli.terminal import near
-from tomopipe.config import read_config
+from tomopipe.config import ScanGlob, read_config
 from tomopipe.errors import TomopipeError
 from tomopipe.run import launch, start
 
@@ -41,6 +41,7 @@ def test_campaign_folder_is_complete_and_kept(site):
     folder = site / "campaign"
     done = init(folder, "--scans", "/data/größe/*.h5", "--no-slurm")
     assert done.exit_code == 0
+    assert "no file matches /data/größe/*.h5: there is no folder /data" in done.output
     assert f"next: tomopipe run --watch {near(folder)}" in done.output.replace("\n", "")
     assert read_config(folder / "config.yaml").campaign.scans == ["/data/größe/*.h5"]
     (folder / "scans.tsv").write_text("mine")
@@ -233,7 +234,49 @@ def test_files_that_are_not_there_are_named(site):
     assert done.exit_code == 0  # a beamtime may begin later
     assert f"no file is there yet: {site / 'nothere.h5'}" in done.output
     assert "next: tomopipe run --watch" in done.output
-    assert "no file" not in CliRunner().invoke(cli, ["init", str(site / "d")]).output
+    assert (
+        f"no file matches raw/*.h5: there is no folder {site / 'd' / 'raw'}"
+        in init(site / "d").output
+    )
+
+
+@pytest.mark.parametrize("name", ["{}/a_1.h5", "{}/a_1/0.tif"], ids=["HDF5", "TIFF"])
+def test_a_folder_that_holds_scans_is_no_campaign(site, monkeypatch, name):
+    for day in ("day1", "day2"):
+        path = site / "data" / name.format(day)
+        path.parent.mkdir(parents=True)
+        path.touch()
+    (site / "c" / "inner").mkdir(parents=True)
+    monkeypatch.chdir(site / "c")
+    end = "*.h5" if name.endswith("h5") else "*/"
+    assert init("../data/day1", "../data/day2").exit_code == 0
+    # equal names get a prefix
+    expected = [f"../data/day1/{end}", ScanGlob(glob=f"../data/day2/{end}", prefix="day2_")]
+    assert read_config(site / "c" / "config.yaml").campaign.scans == expected
+    assert not list((site / "data").glob("*/config.yaml"))
+    assert set(load_campaign(site / "c").scans) == {"a_1", "day2_a_1"}
+    assert "kept config.yaml: inner lies in this campaign\n" in init("inner").output
+    assert "kept config.yaml\n" in init("../c").output
+
+
+def test_a_campaign_folder_that_cannot_be_made_is_named(site):
+    (site / "file").touch()
+    done = init("-C", site / "file" / "c")
+    assert isinstance(done.exception, TomopipeError)
+    assert f"{site / 'file' / 'c'}: the campaign folder cannot be made (" in str(done.exception)
+
+
+def test_init_counts_what_can_be_used_and_says_why_not(site):
+    write_scan(site / "raw" / "a_1.h5", n_rows=4, n_cols=64, n_angles=31)
+    (site / "raw" / "a_2.h5").write_text("no HDF5")
+    shown = init(site, "--binning", 2, "--no-try-stacks").output
+    assert "2 scans (1 of 2 looked at can be used): results take about" in shown
+    assert "\n  a_2: not an HDF5 file" in shown
+    assert "--binning 4: an eighth" in shown
+    assert "GB  each goes once its scan is accepted" in shown
+    os.remove(site / "raw" / "a_1.h5")
+    os.remove(site / "config.yaml")
+    assert "\n1 scan (0 of 1 looked at can be used)\n  a_2: not an" in init(site).output
 
 
 def test_what_slurm_does_not_have_is_refused_before_a_run_waits_for_it(small_queue, monkeypatch):
@@ -423,8 +466,14 @@ def test_check_tells_which_scans_lack_the_pixel_size_for_values_per_cm(tmp_path)
         "a_2: full_recon.unit: per_cm needs the pixel size, which the file does not tell: "
         "set input.pixel_size_um"
     ]
-    (tmp_path / "config.yaml").write_text(config + "input: {pixel_size_um: 2}\n")
-    assert not start.examine(load_campaign(tmp_path)).errors
+    energy = "energy_kev is unknown: 20 assumed for RELION. Set export_star.energy_kev"
+    warnings = start.examine(load_campaign(tmp_path)).warnings
+    assert f"a_1, a_2: {energy}" in warnings
+    assert any(line.startswith("a_2: pixel_size_um is unknown: 1 assumed") for line in warnings)
+    (tmp_path / "config.yaml").write_text(config + "input: {pixel_size_um: 2, energy_kev: 25}\n")
+    findings = start.examine(load_campaign(tmp_path))
+    assert not findings.errors
+    assert not any("assumed for RELION" in line for line in findings.warnings)
 
 
 def test_check_tells_of_which_scans_phase_retrieval_lacks_a_number(tmp_path):

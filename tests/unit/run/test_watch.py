@@ -20,7 +20,10 @@ from tomopipe.storage import run_folder
 from tomopipe.storage.run_folder import ARRIVALS, TAIL
 from tomopipe.storage.tables import write_tsv
 
-COLUMNS = ("scan", "path", "n_cols", "keep", "reason")
+COLUMNS = (
+    *("scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "keep", "reason"),
+    "warnings",
+)
 
 
 class Pretended:
@@ -68,13 +71,43 @@ def watcher(campaign, runs, said):
         yield Watcher(campaign, None, [], said.append, lock)
 
 
-def end_arrivals(watcher: Watcher, runs: Pretended, **prediction) -> None:
-    lane = watcher._lanes[ARRIVALS]
-    row = {"scan": "a_1", "path": "raw/a_1.h5", "n_cols": "96", "keep": "true", "reason": ""}
-    write_tsv([row], COLUMNS, lane.folder / "inventory.tsv")
-    path = Path("results/try_center/a_1/prediction.json")
-    path.parent.mkdir(parents=True)
+@pytest.fixture
+def called(watcher, monkeypatch) -> list[dict]:
+    """What the hooks are given."""
+    found = []
+    monkeypatch.setattr(watcher._hooks, "call", lambda command, facts: found.append(facts))
+    return found
+
+
+def row_of(scan: str, **more: str) -> dict[str, str]:
+    known = {"scan": scan, "path": f"raw/{scan}.h5", "series": "a", "index": "1", "n_cols": "96"}
+    return dict.fromkeys(COLUMNS, "") | known | {"keep": "true"} | more
+
+
+def predict(scan: str, **prediction) -> None:
+    path = Path(f"results/try_center/{scan}/prediction.json")
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(prediction))
+
+
+def end_arrivals(watcher: Watcher, runs: Pretended, **prediction) -> None:
+    part = watcher._parts[ARRIVALS]
+    scans = [Path(path).stem for path in part.paths]
+    write_tsv([row_of(scan) for scan in scans], COLUMNS, part.folder / "inventory.tsv")
+    for scan in scans:
+        predict(scan, **prediction)
+    runs.status = 0
+    watcher.step()
+    runs.status = None
+
+
+def end_tail(watcher: Watcher, runs: Pretended, cors: dict, **more: str) -> None:
+    """End a tail that leaves these entries in cor.json."""
+    watcher._news_s = watcher._tail_ended_s = -1e9  # nothing has come for long
+    watcher.step()
+    scans = [Path(path).stem for path in watcher._parts[TAIL].paths]
+    write_tsv([row_of(scan, **more) for scan in scans], COLUMNS, Path("results/inventory.tsv"))
+    Path("results/cor.json").write_text(json.dumps(cors))
     runs.status = 0
     watcher.step()
     runs.status = None
@@ -113,10 +146,68 @@ def test_a_tail_that_failed_is_tried_again_as_soon_as_somebody_edits(watcher, ru
     watcher.step()
     runs.status = None
     watcher.step()
-    assert [lane for lane, _ in runs.started] == [ARRIVALS, TAIL]  # not before watch.every
+    assert [part for part, _ in runs.started] == [ARRIVALS, TAIL]  # not before watch.every
     (campaign / "scans.tsv").write_text("scan\tselect\tcor_px\tnote\na_1\tauto\t48.6\t\n")
     watcher.step()
-    assert [lane for lane, _ in runs.started] == [ARRIVALS, TAIL, TAIL]
+    assert [part for part, _ in runs.started] == [ARRIVALS, TAIL, TAIL]
+
+
+def test_each_scan_of_a_burst_gets_a_verdict_in_the_end(watcher, runs, said, called, campaign):
+    (campaign / "raw" / "a_1.h5").unlink()
+    names = [f"b_{n}" for n in range(27)]
+    for name in names:
+        (campaign / "raw" / f"{name}.h5").write_bytes(b"frames")
+    watcher.step()
+    end_arrivals(watcher, runs, cor_px=48.5, confidence=0.97, verdict="resolved")
+    assert len([line for line in said if "COR 48.50" in line]) == 8
+    for name in names:
+        predict(name, cor_px=48.5, confidence=0.97, verdict="resolved")
+    cors = {name: {"cor_px": 48.5, "source": "auto"} for name in names}
+    end_tail(watcher, runs, cors)
+    watcher._dirty = True
+    end_tail(watcher, runs, cors)
+    for name in names:
+        assert len([line for line in said if f" {name}: COR 48.50" in line]) == 1
+    assert sorted(facts["scan"] for facts in called) == sorted(names)
+    assert "its COR is being found" not in watcher.page.read_text()
+
+
+def test_a_cor_that_the_series_replaces_is_flagged_once_and_shown(watcher, runs, said, called):
+    watcher.step()
+    end_arrivals(watcher, runs, cor_px=48.5, confidence=0.97, verdict="resolved")
+    for cor_px in (52.25, 52.5):  # more neighbours
+        watcher._dirty = True
+        end_tail(watcher, runs, {"a_1": {"cor_px": cor_px, "source": "outlier"}})
+    flags = [line for line in said if "FLAG a_1: COR" in line]
+    assert len(flags) == 1
+    assert "COR 52.25" in flags[0]
+    assert flags[0].endswith("(was COR 48.50)")
+    assert [facts["cor_px"] for facts in called] == [48.5, 52.25]
+    assert "<td>52.50<td><td>" in watcher.page.read_text()  # its confidence was another COR's
+
+
+def test_a_scan_that_a_later_run_skips_is_flagged(watcher, runs, said):
+    watcher.step()
+    end_arrivals(watcher, runs, cor_px=48.5, confidence=0.97, verdict="resolved")
+    end_tail(watcher, runs, {}, keep="false", reason="undersized: 12 of 91 projections")
+    (flag,) = [line for line in said if "FLAG" in line]
+    assert "a_1: no COR, skipped: undersized: 12 of 91 projections" in flag
+
+
+def test_an_aborted_file_is_flagged_at_once(watcher, said, called, monkeypatch):
+    monkeypatch.setattr(module, "fault_of_scan", lambda *_: "aborted: 15 frames for 91 angles")
+    watcher.step()
+    watcher._arrivals._seen["raw/a_1.h5"].since_s -= 60
+    watcher.step()
+    (flag,) = [line for line in said if "FLAG" in line]
+    why = "not complete after 60 s (aborted: 15 frames for 91 angles): skipped"
+    assert f"a_1: no COR, {why}" in flag
+    assert watcher.page.read_text().count(why) == 1
+    (facts,) = called
+    assert (facts["scan"], facts["doubtful"], facts["doubt"], facts["cor_px"]) == (
+        *("a_1", True, why),
+        None,
+    )
 
 
 def test_a_doubtful_cor_is_flagged_in_the_terminal_on_the_page_and_to_the_hook(
@@ -133,15 +224,16 @@ def test_a_doubtful_cor_is_flagged_in_the_terminal_on_the_page_and_to_the_hook(
     assert (event["scan"], event["doubtful"], event["cor_px"]) == ("a_1", True, 48.5)
 
 
-def test_a_file_that_stays_incomplete_is_said_to_be_skipped(watcher, said, monkeypatch):
-    monkeypatch.setattr(module, "fault_of_scan", lambda campaign, scan: "aborted: 5 frames for 9")
+def test_the_page_links_the_report_and_says_that_the_watch_has_ended(watcher):
     watcher.step()
-    watcher._arrivals._seen["raw/a_1.h5"].since_s -= 60
-    watcher.step()
-    assert [line.partition(" ")[2] for line in said] == [
-        "raw/a_1.h5 waits: aborted: 5 frames for 9",
-        "raw/a_1.h5: not complete after 60 s (aborted: 5 frames for 9): skipped",
-    ]
+    assert "written each minute" in watcher.page.read_text()
+    assert "../report/index.html" not in watcher.page.read_text()
+    Path("results/report").mkdir()
+    Path("results/report/index.html").touch()
+    watcher._parts.clear()
+    watcher.end(finish=False)
+    assert "the watch has ended" in watcher.page.read_text()
+    assert '<a href="../report/index.html">' in watcher.page.read_text()
 
 
 def test_a_renamed_file_is_shown_by_its_present_name(watcher, campaign):
@@ -193,11 +285,40 @@ def test_a_full_disk_is_said_once_and_nothing_is_lost(watcher, runs, said, monke
     assert runs.started == [(ARRIVALS, ["raw/a_1.h5"])]
 
 
-def test_a_broken_configuration_is_said_once(watcher, said, campaign):
+def test_a_broken_configuration_is_said_once_and_nothing_runs_until_it_is_mended(
+    watcher, runs, said, campaign
+):
+    good = (campaign / "config.yaml").read_text()
     (campaign / "config.yaml").write_text("campaign: {scan: x}\n")
     watcher.step()
     watcher.step()
     assert len([line for line in said if "config.yaml" in line]) == 1
+    assert runs.started == []
+    (campaign / "config.yaml").write_text(good)
+    watcher.step()
+    assert runs.started == [(ARRIVALS, ["raw/a_1.h5"])]
+
+
+def test_a_broken_table_stops_the_runs_too(watcher, runs, said, campaign):
+    (campaign / "scans.tsv").write_text("scan\tcor\na_1\t48\n")
+    watcher.step()
+    assert runs.started == []
+    assert len([line for line in said if "Nothing runs until it is fixed" in line]) == 1
+
+
+def test_a_scan_whose_arrivals_failed_gets_its_verdict_after_the_tail(watcher, runs, said):
+    for _ in range(3):
+        watcher._next_s[ARRIVALS] = 0.0
+        watcher.step()
+        runs.status = 1
+        watcher.step()
+        runs.status = None
+    assert "no verdict after 3 runs" in said[-1]
+    assert "no verdict after 3 runs" in watcher.page.read_text()
+    predict("a_1", cor_px=48.5, confidence=0.97, verdict="resolved")
+    end_tail(watcher, runs, {"a_1": {"cor_px": 48.5, "source": "auto"}})
+    assert len([line for line in said if "a_1: COR 48.50" in line]) == 1
+    assert "no verdict" not in watcher.page.read_text()
 
 
 def test_raw_files_that_vanish_are_not_taken_for_removed(watcher, runs, said):
@@ -266,8 +387,8 @@ def test_what_a_killed_watcher_left_running_is_killed(campaign, runs, said):
     orphan = subprocess.Popen(["sleep", "60"], start_new_session=True)
     with only_watcher(campaign) as lock:
         watcher = Watcher(campaign, None, [], said.append, lock)
-        watcher._lanes[TAIL] = SimpleNamespace(process=orphan)
-        watcher._tell_who()
+        watcher._parts[TAIL] = SimpleNamespace(process=orphan)
+        watcher._write_holder()
     locks = campaign / ".snakemake" / "locks"
     locks.mkdir(parents=True)
     (locks / "0.output.lock").touch()

@@ -39,7 +39,7 @@ def test_a_long_list_is_not_cut():
         (
             {"options": {}},
             {"options": {"full_recon": {"filter since": 2}}},
-            "filter is mended in this version of tomopipe",
+            "filter is fixed in this version of tomopipe",
         ),
     ],
 )
@@ -88,6 +88,18 @@ def member(scan, manual="", select="in"):
             [member("a")],
             "COR of a: 48.50 by hand taken away",
         ),
+        (
+            {"a": row("48.50", "ai")},
+            [member("a", "48.50")],
+            "COR of a: 48.50 as before, now by hand",
+        ),
+        (
+            {"a": row("48.50", "outlier") | {"after_px": "25.00"}},
+            [member("a", "48.50")],
+            "COR of a: 25.00 -> 48.50, by hand",
+        ),
+        ({"a": row("48.50", "manual")}, [member("a", "48.50")], words.CHANGED["fix_cor"]),
+        ({"a": row("48.50", "manual")}, [member("a", select="donor")], "a left the series"),
         ({"a": row("48.50", "ai")}, [member("a", "500")], words.CHANGED["fix_cor"]),
         ({"a": row("48.50", "ai")}, [member("b")], "b is new in the series; a left the series"),
         ({"a": row("48.50", "ai")}, [member("a")], words.CHANGED["fix_cor"]),

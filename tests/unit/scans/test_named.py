@@ -213,6 +213,22 @@ def test_axes_in_another_order_give_the_same_frames(tmp_path, phantom, axes, mon
         np.testing.assert_array_equal(scan.read_darks(1, 3), darks[:1, 1:])
 
 
+def test_flats_of_sinograms_may_be_images(tmp_path, phantom):
+    _, data, flats, darks, theta = phantom
+    flats, darks = flats[:2], darks[:1]  # as many as rows would be taken as sinograms
+    with h5py.File(tmp_path / "s_1.h5", "w") as file:
+        file["data"], file["angle"] = data.transpose(1, 0, 2), theta
+        file["flats"], file["darks"] = flats, darks
+    paths = {"data": "/data", "flats": "/flats", "darks": "/darks"}
+    known = {"paths": paths, "axes": ["row", "angle", "col"]}
+    with open_scan(tmp_path / "s_1.h5", known=known) as scan:
+        np.testing.assert_array_equal(scan.read_flats(0, 3), flats)
+        np.testing.assert_array_equal(scan.read_darks(1, 3), darks[:, 1:])
+        np.testing.assert_array_equal(scan.read_rows(0, 3), data)
+    with pytest.raises(ScanError, match=r"are the projections sinograms\? Set input\.axes$"):
+        read_metadata(tmp_path / "s_1.h5", known={"paths": paths})
+
+
 def test_axes_of_a_file_that_is_recognised_need_its_paths(phantom):
     with pytest.raises(ScanError, match=r"input\.axes: row, angle, col .* set input\.paths\.data"):
         read_metadata(phantom[0], known={"axes": ["row", "angle", "col"]})

@@ -1,7 +1,7 @@
 // Start, keys, views, and the look now and then at what others changed.
 import * as api from "./api.js";
 import * as decide from "./decide.js";
-import { $, el, toast } from "./dom.js";
+import { $, el, many, toast } from "./dom.js";
 import { setUp as setUpFacts } from "./facts.js";
 import * as level from "./level.js";
 import * as next from "./next.js";
@@ -29,7 +29,7 @@ async function load() {
   queue.setScans(found.scans, found.states);
   if (found.problem) toast(found.problem, true);
   $("notes").hidden = !found.notes.length;
-  $("notes").firstChild.textContent = `${found.notes.length} ${found.notes.length === 1 ? "file" : "files"} could not be read`;
+  $("notes").firstChild.textContent = `${many(found.notes.length, "file")} could not be read`;
   $("notes").lastChild.replaceChildren(...found.notes.map((text) => el("li", {}, text)));
 }
 
@@ -62,13 +62,17 @@ async function accept() {
   const data = scan.current();
   const text = scan.chosen();
   if (!data || !text) return;
+  if (scan.follow()) {
+    toast(`${data.scan}: this is COR ${text}; Enter again accepts it`);
+    return;
+  }
   const next = queue.step(1);
   app.leaving = next !== data.scan;
   const saved = await decide.write(data.scan, { cor_px: text });
   app.leaving = false;
   if (!saved) return;
   scan.forget();
-  toast(`${data.scan}: ${text} px, in the table`);
+  toast(`${data.scan}: ${Number(text).toFixed(2)} px, in the table`);
   open(next || data.scan);
 }
 
@@ -80,7 +84,7 @@ async function undo() {
 
 const keys = [
   ["Enter", "accept the COR, go to the next scan", accept],
-  ["0–9 .", "type a COR; Enter accepts it", null],
+  ["0–9 . ,", "type a COR; Enter accepts it", null],
   ["u", "undo the last decision", undo],
   ["j / k, ↓ / ↑", "next, previous scan of the queue", null],
   ["← / →", "previous, next COR in steps of the strip; with Shift ten at a time", null],
@@ -142,7 +146,7 @@ function onKey(event) {
   }
   // a button in focus keeps Enter and space
   if (event.target.closest("button, summary, [role=button]") && (event.key === "Enter" || event.key === " ")) return;
-  if (app.view === "scan" && /^[0-9.]$/.test(event.key)) {
+  if (app.view === "scan" && /^[0-9.,]$/.test(event.key)) {
     event.preventDefault();
     scan.type((scan.typed() ?? "") + event.key);
   } else if (app.view === "scan" && event.key === "Backspace" && scan.typed() !== null) {
@@ -242,7 +246,8 @@ view("scan");
 try {
   await load();
   performance.mark("queue-shown");
-  await open(queue.step(1));
+  const asked = decodeURIComponent(location.hash.slice(1)); // a volume leads back to its scan
+  await open(queue.find(asked) ? asked : queue.step(1));
 } catch (error) {
   toast(error.message, true);
 }

@@ -1,6 +1,6 @@
 // Decisions: into the campaign table at once; a conflict is shown; the last ones can be undone.
 import { post } from "./api.js";
-import { $, el, toast } from "./dom.js";
+import { $, el, many, toast } from "./dom.js";
 import { find } from "./queue.js";
 
 const done = []; // lists of {scan, before, after}: what was decided at once
@@ -68,7 +68,7 @@ export async function undo() {
   if (last.length > 1) {
     const back = await writeAll(last.map(({ scan, before, after }) => ({ scan, cells: before, seen: after })), { undoable: false });
     if (!back.length) done.push(last);
-    else toast(`${back.length} scan${back.length > 1 ? "s" : ""}: as before`);
+    else toast(`${many(back.length, "scan")}: as before`);
     return null;
   }
   const [{ scan, before, after }] = last;

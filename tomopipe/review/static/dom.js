@@ -22,9 +22,14 @@ function fill(node, props, children) {
   return node;
 }
 
+// Colours stand in style.css alone; a canvas asks for them by name.
+export const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name);
+
 export const px = (value, digits = 2) => (value === null || value === undefined ? "–" : value.toFixed(digits));
 
-export const time = (s) => (s === null ? "" : s < 90 ? `${Math.round(s)} s` : s < 5400 ? `${(s / 60).toFixed(1)} min` : `${(s / 3600).toFixed(1)} h`);
+export const time = (s) => (s === null ? "" : s < 1 ? "< 1 s" : s < 90 ? `${Math.round(s)} s` : s < 5400 ? `${(s / 60).toFixed(1)} min` : `${(s / 3600).toFixed(1)} h`);
+
+export const many = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
 
 export function counted(names, between = ", ") {
   const counts = new Map();

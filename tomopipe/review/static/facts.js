@@ -30,7 +30,7 @@ function head(data) {
     el("p", { class: "quiet" }, `${data.series || "(no series)"} · ${data.index} · ${shape}`),
     data.cells.cor_px
       ? el("p", { class: "big" }, `${data.cells.cor_px} px`, el("small", {}, " by hand"))
-      : el("p", { class: "big" }, data.resolved_px === null ? "no COR" : `${px(data.resolved_px)} px`, el("small", {}, ` ${WORDS[data.source] || data.source}`)),
+      : el("p", { class: "big" }, data.known_px === null ? "no COR" : `${px(data.known_px)} px`, el("small", {}, ` ${WORDS[data.source] || data.source}`)),
     data.volume ? el("p", {}, el("a", { href: `volume.html#${encodeURIComponent(data.scan)}`, target: "_blank" }, "Volume")) : null,
     data.reason ? el("p", { class: "why" }, data.reason) : null,
     ...data.warnings.map((text) => el("p", { class: "why" }, text)));
@@ -40,7 +40,7 @@ function plot(data, go, cor) {
   const p = data.prediction;
   const marks = [
     ...p.curves.map((curve) => ["estimate", curve.best_cor_px]),
-    ["chosen", data.cells.cor_px ? Number(data.cells.cor_px) : data.resolved_px],
+    ["chosen", data.cells.cor_px ? Number(data.cells.cor_px) : data.known_px],
     ["at", cor],
   ];
   return scorePlot(p.curves, marks, (value) => go(Math.round(value * 20) / 20));

@@ -1,7 +1,7 @@
-// The line through the trusted scans of a series, and its CORs for those that need eyes.
+// The line through the trusted scans of a series, and its CORs for those that need review.
 import { get } from "./api.js";
 import { writeAll } from "./decide.js";
-import { $, el, px, toast } from "./dom.js";
+import { $, el, many, px, toast } from "./dom.js";
 import { linePlot } from "./plots.js";
 import { all } from "./queue.js";
 
@@ -22,21 +22,22 @@ export async function show(key, { selected, onOpen, width, again }) {
     return;
   }
   const plot = linePlot(rows.filter((row) => row.cor_px !== null), line, { selected, onOpen, width });
+  const spread = line.spread_px === null ? "too few scans to tell the spread" : `spread ${px(line.spread_px)} px, the band is three times that`;
   const sign = line.slope_px < 0 ? "−" : "+";
   $("series-line").replaceChildren(
     el("h3", {}, `Robust line through the ${trusted.size} trusted scans (by hand, or predicted without doubt)`),
-    el("p", {}, `${px(line.start_px)} ${sign} ${px(Math.abs(line.slope_px), 3)} · index px; spread ${px(line.spread_px)} px, the band is three times that`),
+    el("p", {}, `${px(line.start_px)} ${sign} ${px(Math.abs(line.slope_px), 3)} · index px; ${spread}`),
     el("div", { class: "plot" }, plot), ...offers(rows.filter((row) => ASKED.includes(row.state)), line, again));
 }
 
 function offers(rows, line, again) {
-  if (!rows.length) return [el("p", { class: "quiet" }, "No scan of this series needs eyes.")];
+  if (!rows.length) return [el("p", { class: "quiet" }, "No scan of this series needs review.")];
   const on = (row) => line.start_px + line.slope_px * row.index;
   const button = el("button", { id: "accept-line", class: "main", onclick: async () => {
     const taken = rows.filter((row) => !left.has(row.scan)).map((row) => ({ scan: row.scan, cells: { cor_px: on(row).toFixed(2) } }));
     button.disabled = true;
     const saved = await writeAll(taken);
-    if (saved.length) toast(`${saved.length} scan${saved.length > 1 ? "s" : ""}: the COR of the line, in the table. u takes it back`);
+    if (saved.length) toast(`${many(saved.length, "scan")}: the COR of the line, in the table. u takes it back`);
     again();
   } });
   const count = () => {

@@ -1,6 +1,6 @@
 // What the next run redoes, as `tomopipe plan` says.
 import { get } from "./api.js";
-import { $, counted, el, time } from "./dom.js";
+import { $, el, time } from "./dom.js";
 
 let ticket = 0;
 
@@ -11,7 +11,7 @@ export async function plan() {
   try {
     const found = await get("plan");
     if (mine !== ticket) return;
-    $("next").textContent = `Next run: ${said(found.jobs)}`;
+    $("next").textContent = `Next run: ${said(found)}`;
     $("next").title = found.jobs.map((job) => `${job.rule} ${job.scan || job.series || job.stack}`).join("\n");
     body(planned(found));
   } catch (error) {
@@ -22,14 +22,14 @@ export async function plan() {
   $("plan-body").removeAttribute("aria-busy");
 }
 
-const said = (jobs) => (jobs.length ? counted(jobs.map((job) => job.rule), " · ") : "Nothing to do.");
+const said = (found) => found.counts.join(" · ") || "Nothing to do.";
 
 function body(nodes) {
   $("plan-body").replaceChildren(el("h2", {}, "What the next run will redo"), ...nodes.filter(Boolean));
 }
 
 function planned(found) {
-  const sums = [said(found.jobs)];
+  const sums = [said(found)];
   if (found.seconds >= 1) sums.push(`about ${time(found.seconds)} of one core`);
   if (found.bytes >= 5e6) sums.push(`${(found.bytes / 1e9).toFixed(2)} GB of disk`);
   return [
@@ -42,6 +42,8 @@ function planned(found) {
 
 // A row for each scan.
 function table(rows) {
-  return el("table", {}, el("tr", {}, ...["scan", "what runs", "perhaps", "why"].map((text) => el("th", {}, text))),
-    ...rows.map((row) => el("tr", {}, el("td", {}, row.of), el("td", {}, row.steps.join(", ")), el("td", { class: "quiet" }, row.perhaps.join(", ")), el("td", { class: "quiet" }, row.why))));
+  const unsure = rows.some((row) => row.perhaps.length);
+  return el("table", {}, el("tr", {}, ...["scan", "what runs", unsure && "perhaps", "why"].filter(Boolean).map((text) => el("th", {}, text))),
+    ...rows.map((row) => el("tr", {}, el("td", {}, row.of), el("td", {}, row.steps.join(", ")),
+      unsure ? el("td", { class: "quiet" }, row.perhaps.join(", ")) : null, el("td", { class: "quiet" }, row.why))));
 }

@@ -121,13 +121,13 @@ export function linePlot(rows, line, { selected, onOpen, width }) {
   const box = { left: 64, right: 16, top: 20, bottom: 34 };
   const away = (row) => row.cor_px - (line.start_px + line.slope_px * row.index);
   const trusted = rows.filter((row) => row.trusted).map((row) => Math.abs(away(row)));
-  const reach = Math.min(5, Math.max(1, 5 * line.spread_px, 1.2 * Math.max(0, ...trusted)));
+  const reach = Math.min(5, Math.max(1, 5 * (line.spread_px ?? 0), 1.2 * Math.max(0, ...trusted)));
   const index = rows.map((row) => row.index);
   const x = [Math.min(...index) - 0.5, Math.max(...index) + 0.5];
   const { root, atX, atY } = frame(width, height, x, [-reach, reach], box, { label: "Distance from the line", whole: true, x: "index", y: "COR less the line (px)" });
   const spread = Math.min(reach, 3 * line.spread_px);
+  if (spread) root.append(svg("rect", { class: "band", x: box.left, y: atY(spread), width: width - box.left - box.right, height: atY(-spread) - atY(spread) }));
   root.append(
-    svg("rect", { class: "band", x: box.left, y: atY(spread), width: width - box.left - box.right, height: atY(-spread) - atY(spread) }),
     svg("line", { class: "median", x1: box.left, x2: width - box.right, y1: atY(0), y2: atY(0) }));
   for (const row of rows) {
     const off = away(row);

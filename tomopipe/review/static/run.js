@@ -4,7 +4,7 @@ import { $, el, toast } from "./dom.js";
 
 const LOOK_MS = 1000;
 const WORDS = { idle: "", running: "The run is under way.", done: "The run has ended: all is done.", stopped: "The run was stopped; what was done stays.",
-  failed: "The run has ended, and not all is well.", elsewhere: "" };
+  failed: "The run has ended; some jobs failed.", elsewhere: "" };
 let timer = 0;
 let last = "";
 let ended = () => {};

@@ -193,6 +193,8 @@ function together(mine, other) {
 }
 
 const kindOf = (layer) => layer.kind || (now.mode === "rows" ? "slice" : now.mode);
+// Crops are of slices, also beside a difference of slices.
+const stripWindow = (found) => level.windowOf(now.data.scan, "slice", found);
 const windowOf = (layer) => level.windowOf(now.data.scan, kindOf(layer), layer.picture);
 
 // Put pictures on the stage; `exact`: they are of the COR that Enter writes.
@@ -210,14 +212,14 @@ function repaint() {
   const slice = now.mode === "slice";
   stage.show(now.layers.map((layer) => ({ ...layer, box: slice && now.layers.length === 1 ? strip.box() : null,
     image: layer.picture ? paint(layer.picture, windowOf(layer)) : layer.image })));
-  if (slice && now.layers.length && now.layers[0].picture) strip.draw(windowOf(now.layers[0]));
+  if (slice && now.layers.length && now.layers[0].picture) strip.draw(stripWindow);
 }
 
 function showStrip() {
   $("strip").classList.toggle("off", now.mode !== "slice");
   const { scan, grid } = now.data;
   const after = () => now.data.scan === scan && (repaint(), rested());
-  if (now.mode === "slice") strip.show(query({ cor: now.cor.toFixed(2), row: row() }), (found) => level.windowOf(scan, "slice", found), { done: after });
+  if (now.mode === "slice") strip.show(query({ cor: now.cor.toFixed(2), row: row() }), stripWindow, { done: after });
   else if (grid) rested();
 }
 
@@ -255,16 +257,30 @@ export function step(by) {
 
 // A COR as it is being typed; the picture follows.
 export function type(text) {
-  now.typed = text;
-  $("cor").value = text;
+  now.typed = text.replace(",", ".");
+  $("cor").value = now.typed;
   value();
-  const cor = Number(text);
-  const grid = now.data && now.data.grid;
-  if (!text || !Number.isFinite(cor) || !grid || cor < columns(grid)[0] || cor > columns(grid)[1]) return;
-  const list = grid.cor_px;
+  const cor = typedCor();
+  if (cor === null) return;
+  const list = now.data.grid.cor_px;
   // "5" on the way to "512" is no COR yet
   if ((cor < list[0] || cor > list[list.length - 1]) && text.length < String(Math.round(list[0])).length) return;
   go(cor);
+}
+
+// The COR that was typed, if there can be a slice at it.
+function typedCor() {
+  const grid = now.data && now.data.grid;
+  const cor = Number(now.typed || NaN);
+  return grid && cor >= columns(grid)[0] && cor <= columns(grid)[1] ? cor : null;
+}
+
+// Show a COR that was typed but is not shown; true if there was one.
+export function follow() {
+  const cor = typedCor();
+  if (cor === null || hundredths(cor) === now.cor) return false;
+  go(cor, { settle: true });
+  return true;
 }
 
 export const typed = () => now.typed;

@@ -1,5 +1,5 @@
 // The canvas: pictures side by side under one zoom and pan, in unbinned detector pixels.
-import { $ } from "./dom.js";
+import { $, colour } from "./dom.js";
 
 const canvas = $("picture");
 const context = canvas.getContext("2d", { alpha: false });
@@ -80,7 +80,7 @@ function draw() {
 
 function mark(layer, scale, ratio) {
   context.lineWidth = (1.5 * ratio) / scale;
-  context.strokeStyle = "#ffb000";
+  context.strokeStyle = colour("--mark");
   if (layer.axis !== undefined) {
     context.beginPath();
     context.moveTo(layer.axis - layer.width / 2, -layer.height / 2);
@@ -97,9 +97,9 @@ function mark(layer, scale, ratio) {
 function name(text, left, bottom, ratio) {
   context.font = `${13 * ratio}px system-ui, sans-serif`;
   const width = context.measureText(text).width;
-  context.fillStyle = "rgb(11 13 15 / 75%)";
+  context.fillStyle = colour("--tag");
   context.fillRect(left + 8 * ratio, bottom - 28 * ratio, width + 12 * ratio, 20 * ratio);
-  context.fillStyle = "#e6eaed";
+  context.fillStyle = colour("--on-tag");
   context.fillText(text, left + 14 * ratio, bottom - 14 * ratio);
 }
 

@@ -6,11 +6,11 @@ const STEPS_PX = [0.05, 0.1, 0.2, 0.5, 1, 2, 5];
 const WAIT_MS = 200;
 const now = { scan: "", step: 0.5, at: null, grey: null, ticket: 0, timer: 0, key: "" };
 let choose = () => {};
-let told = () => {};
+let stepped = () => {};
 
 export function setUp(onChoose, onStep) {
   choose = onChoose;
-  told = onStep;
+  stepped = onStep;
   $("strip").addEventListener("wheel", (event) => {
     event.preventDefault();
     finer(event.deltaY < 0 ? 1 : -1);
@@ -32,7 +32,7 @@ export function begin(scan, stepPx) {
 export function finer(by) {
   const at = STEPS_PX.indexOf(now.step) - by;
   now.step = STEPS_PX[Math.min(STEPS_PX.length - 1, Math.max(0, at))];
-  told();
+  stepped();
 }
 
 // Look at another region: around a position in the slice, row and column.
@@ -56,7 +56,7 @@ export function show(query, windowFor, { done = () => {} } = {}) {
       now.at ??= [(top + bottom) >> 1, (left + right) >> 1];
       Object.assign(now, { grey: found, key: JSON.stringify({ ...query, step: asked.step, y: now.at[0], x: now.at[1] }) });
       build(Number(query.cor));
-      draw(windowFor(found));
+      draw(windowFor);
     } catch {
       $("strip").replaceChildren(); // the slice itself says what is wrong
     }
@@ -79,10 +79,10 @@ function build(cor) {
 
 const offset = (by) => `${by < 0 ? "−" : "+"}${Math.abs(by).toFixed(2).replace(/0$/, "")}`;
 
-// In the window of the slice.
-export function draw(window) {
+// In the window of slices.
+export function draw(windowFor) {
   if (!now.grey) return;
-  const image = paint(now.grey, window);
+  const image = paint(now.grey, windowFor(now.grey));
   [...$("strip").querySelectorAll("canvas")].forEach((canvas, at) => {
     const context = canvas.getContext("2d", { alpha: false });
     context.drawImage(image, at * canvas.width, 0, canvas.width, canvas.height, 0, 0, canvas.width, canvas.height);

@@ -1,6 +1,6 @@
 // Three planes of a volume: averages at once, voxels when the hand rests; yz's when asked.
 import { get } from "./api.js";
-import { $, el, toast } from "./dom.js";
+import { $, colour, el, toast } from "./dom.js";
 import { grey, paint } from "./grey.js";
 
 const PLANES = { xy: [1, 2], xz: [0, 2], yz: [0, 1] }; // axes (z, y, x) of a picture's rows and columns
@@ -26,19 +26,24 @@ class Pane {
     this.text = el("span", { class: "quiet" });
     this.more = el("button", { onclick: () => this.voxels() }, "Full resolution");
     this.bar = el("progress", { max: this.rows, value: 0, hidden: true, "aria-label": `Rows of ${plane}` });
-    this.node = el("section", { class: "pane", "aria-label": plane }, this.canvas, el("div", { class: "line" }, plane, this.slider, this.text, this.bar, this.more));
+    this.under = el("p", { class: "label" }); // the value under the pointer
+    this.node = el("section", { class: "pane", "aria-label": plane }, this.canvas, this.under, el("div", { class: "line" }, plane, this.slider, this.text, this.bar, this.more));
     this.hands();
+    new ResizeObserver(() => this.view && (this.fitted ? this.fit() : this.draw())).observe(this.canvas);
   }
 
   hands() {
     let held = null;
     this.canvas.addEventListener("wheel", (event) => (event.preventDefault(), this.zoom(event, Math.exp(-event.deltaY / 300))), { passive: false });
     this.canvas.addEventListener("pointerdown", (event) => (held = [event.offsetX, event.offsetY, false], this.canvas.setPointerCapture(event.pointerId)));
+    this.canvas.addEventListener("pointerleave", () => (this.under.textContent = ""));
     this.canvas.addEventListener("pointermove", (event) => {
+      this.under.textContent = this.words(this.voxel(event).map(Math.round));
       if (!held) return;
       const [dx, dy] = [event.offsetX - held[0], event.offsetY - held[1]];
       if (!held[2] && Math.hypot(dx, dy) < 4) return;
       held = [event.offsetX, event.offsetY, true];
+      this.fitted = false;
       this.view.x -= dx / this.view.scale;
       this.view.y -= dy / this.view.scale;
       this.draw();
@@ -62,7 +67,19 @@ class Pane {
     return [y + (event.offsetY - this.canvas.clientHeight / 2) / scale, x + (event.offsetX - this.canvas.clientWidth / 2) / scale];
   }
 
+  // Place and value of a voxel, of the finest picture that has it.
+  words([row, column]) {
+    const { picture, factor } = [...this.shown].reverse().find((one) => row < one.done * one.factor) ?? {};
+    if (!picture || row < 0 || column < 0 || row >= this.rows || column >= this.columns) return "";
+    const place = [...at];
+    PLANES[this.plane].forEach((axis, i) => (place[axis] = [row, column][i]));
+    const [y, x] = [row, column].map((index) => Math.floor(index / factor));
+    const value = picture.low + (picture.values[y * picture.n_x + Math.min(x, picture.n_x - 1)] / (2 ** picture.bits - 1)) * (picture.high - picture.low);
+    return `x ${place[2]}, y ${place[1]}, z ${place[0]}: ${factor > 1 ? "≈ " : ""}${Number(value.toPrecision(4))} ${volume.units}`;
+  }
+
   zoom(event, by) {
+    this.fitted = false;
     const before = this.voxel(event);
     this.view.scale = Math.min(40, Math.max(0.02, this.view.scale * by));
     const after = this.voxel(event);
@@ -74,6 +91,7 @@ class Pane {
   fit() {
     const scale = Math.min(this.canvas.clientWidth / this.columns, this.canvas.clientHeight / this.rows);
     this.view = { x: (this.columns - 1) / 2, y: (this.rows - 1) / 2, scale: scale || 1 };
+    this.fitted = true;
     this.draw();
   }
 
@@ -142,10 +160,29 @@ class Pane {
       context.drawImage(image, 0, 0, picture.n_x, done, left, top, picture.n_x * size, done * size);
     }
     const [row, column] = PLANES[this.plane].map((axis) => (at[axis] + 0.5) * scale);
-    context.strokeStyle = "rgb(111 177 224 / 60%)";
+    context.strokeStyle = colour("--cross");
     context.strokeRect(left + column, -2, 0, height + 4);
     context.strokeRect(-2, top + row, width + 4, 0);
-    this.canvas.dataset.factor = this.shown.length ? this.shown[this.shown.length - 1].factor : "";
+    this.ruler(context, width, height);
+    const finest = this.shown[this.shown.length - 1];
+    this.canvas.dataset.factor = finest ? finest.factor : "";
+    this.more.disabled = Boolean(finest) && finest.factor === 1;
+  }
+
+  // A bar of a round length, at most a third of the picture.
+  ruler(context, width, height) {
+    const most = ((width / 3) * volume.voxel_size_um) / this.view.scale;
+    if (!most) return;
+    const power = 10 ** Math.floor(Math.log10(most));
+    const length = power * [5, 2, 1].find((n) => n * power <= most);
+    const long = (length / volume.voxel_size_um) * this.view.scale;
+    context.fillStyle = colour("--tag");
+    context.fillRect(width - long - 20, height - 34, long + 16, 30);
+    context.fillStyle = colour("--on-tag");
+    context.fillRect(width - long - 12, height - 12, long, 3);
+    context.font = "13px system-ui, sans-serif";
+    context.textAlign = "right";
+    context.fillText(length < 1000 ? `${Number(length.toPrecision(1))} µm` : `${length / 1000} mm`, width - 12, height - 17);
   }
 }
 
@@ -196,6 +233,7 @@ async function start() {
     $("address").hidden = false;
     $("address").querySelector("code").textContent = new URL(volume.address, location.href).href;
   }
+  $("tools").hidden = false;
   volume.shape.forEach((n, axis) => (at[axis] = n >> 1));
   for (const plane of Object.keys(PLANES)) panes[plane] = new Pane(plane);
   $("panes").replaceChildren(...Object.values(panes).map((pane) => pane.node));
@@ -208,5 +246,5 @@ $("low").addEventListener("input", () => setWindow(levelOf($("low").valueAsNumbe
 $("high").addEventListener("input", () => setWindow(window_[0], levelOf($("high").valueAsNumber)));
 $("usual").addEventListener("click", () => setWindow(...volume.usual));
 $("fit").addEventListener("click", () => Object.values(panes).forEach((pane) => pane.fit()));
-addEventListener("resize", () => Object.values(panes).forEach((pane) => pane.draw()));
-start().catch((error) => toast(error.message, true));
+$("back").href = `./#${encodeURIComponent(name)}`;
+start().catch((error) => $("panes").replaceChildren(el("p", { class: "bad" }, error.message)));

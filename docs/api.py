@@ -1,0 +1,38 @@
+"""Write docs/reference/api.md, the functions for notebooks: python docs/api.py."""
+
+import inspect
+from pathlib import Path
+
+import tomopipe as tp
+from tomopipe import api
+
+PAGE = Path(__file__).parent / "reference" / "api.md"
+HEAD = """# Functions for notebooks
+
+`import tomopipe as tp`; [how to use them](../how-to/notebook.md). This page is made by `make docs`.
+"""
+
+
+def page() -> str:
+    """Return the page."""
+    return HEAD + "".join(_section(name) for name in api.__all__)
+
+
+def _section(name: str) -> str:
+    function = getattr(tp, name)
+    parameters = inspect.signature(function).parameters.values()
+    shown = [_shown(parameter) for parameter in parameters]
+    keywords = [parameter.kind is parameter.KEYWORD_ONLY for parameter in parameters]
+    if True in keywords:
+        shown.insert(keywords.index(True), "*")
+    call = f"tp.{name}({', '.join(shown)})"
+    return f"\n## tp.{name}\n\n```text\n{call}\n\n{inspect.getdoc(function)}\n```\n"
+
+
+def _shown(parameter: inspect.Parameter) -> str:
+    text = str(parameter.replace(annotation=parameter.empty))
+    return text if len(text) < 40 else f"{parameter.name}=..."
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
