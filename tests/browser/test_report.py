@@ -1,12 +1,16 @@
 """The report in a real browser, from a file: hide, highlight, sort, print, dark and light."""
 
+import io
 import re
 
+import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
 
 from tests.browser.conftest import look
 from tests.report_campaign import NASTY, every_state
+from tomopipe.report import pictures
 from tomopipe.steps.report import report
 
 pytestmark = pytest.mark.browser
@@ -24,7 +28,7 @@ def visit(chromium, made):
     """Open the report without a network; what the browser complains about fails the test."""
     contexts, trouble = [], []
 
-    def open_page(**options):
+    def open_page(path=made, **options):
         viewport = {"width": 1280, "height": 900}
         context = chromium.new_context(**({"viewport": viewport, "offline": True} | options))
         contexts.append(context)
@@ -32,7 +36,7 @@ def visit(chromium, made):
         page.on("console", lambda message: trouble.append(message.text))
         page.on("pageerror", lambda error: trouble.append(str(error)))
         page.on("dialog", lambda dialog: (trouble.append(dialog.message), dialog.dismiss()))
-        page.goto(f"file://{made}")
+        page.goto(f"file://{path}")
         return page
 
     yield open_page
@@ -84,6 +88,24 @@ def test_scans_are_highlighted_in_table_plots_and_pictures(visit):
     assert len(names(page)) == 13
     page.get_by_label("Highlight").fill("")
     expect(page.locator(".lit")).to_have_count(0)
+
+
+def test_pictures_beside_the_page_look_like_those_in_it(visit, made, tmp_path, monkeypatch):
+    def shots(page):
+        images = page.locator(".larger")
+        for number in range(4):  # of the first scan: planes and sweep
+            images.nth(number).scroll_into_view_if_needed()
+            images.nth(number).evaluate("image => image.decode()")
+            shot = Image.open(io.BytesIO(images.nth(number).screenshot())).convert("L")
+            yield np.asarray(shot, dtype=float)
+
+    monkeypatch.setattr(pictures, "INLINE_SCANS", 1)
+    beside = every_state(tmp_path).write()
+    report(beside.page, **beside.arguments())
+    for found, expected in zip(shots(visit(beside.page)), shots(visit()), strict=True):
+        assert found.shape == expected.shape
+        assert expected.std() > 20
+        assert abs(found - expected).mean() < 1
 
 
 def test_a_picture_enlarges_and_attention_leads_to_pictures(visit):

@@ -247,12 +247,15 @@ def test_many_scans_have_their_pictures_beside_the_page(tmp_path, monkeypatch):
     html = made.page.read_text(encoding="utf-8")
     folder = made.page.parent / "pictures"
     names = {path.name for path in folder.iterdir()}
-    assert len(names) == 75
-    assert all(f'src="pictures/{name}"' in html for name in names)
+    assert len(names) == 25  # one for each scan
+    shown = {
+        f"pictures/{name}#{plane}" for name in names for plane in ("mid_xy", "mid_xz", "mid_yz")
+    }
+    assert shown == set(re.findall(r'src="(pictures/[^"]*)"', html))
     assert "data:image" not in html
     (made.results / "run0_0001_rec.h5").unlink()
     report(made.page, **made.arguments())
-    assert len(list(folder.iterdir())) == 72  # what is not shown does not stay
+    assert len(list(folder.iterdir())) == 24  # what is not shown does not stay
     monkeypatch.setattr(pictures, "INLINE_SCANS", 200)
     report(made.page, **made.arguments())
     assert not folder.exists()

@@ -31,6 +31,7 @@ from tests.workflow.test_reruns import TAIL, changed, expect, jobs_of
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli import cli
 from tomopipe.errors import TomopipeError
+from tomopipe.run import cost
 from tomopipe.run.next_run import make_plan
 
 CAMPAIGNS = HOME / "tests" / "campaigns"
@@ -530,6 +531,9 @@ def test_another_pixel_size_computes_no_voxel(campaign):
         file.seek(-1000, 2)
         file.write(bytes(100))
     configure(campaign, "input", pixel_size_um=2.5)
+    costs = {one.step: 3600 * one.core_h for one in make_plan(load_campaign(campaign)).costs}
+    # the files are tiny: nothing to copy, whatever the jobs before took
+    assert costs["export_stack"] == pytest.approx(len(CORS_PX) * cost._START_S, abs=0.02)
     run = snakemake(campaign)
     assert run.status == 0, run.text
     steps = jobs_of("full_recon") | jobs_of("export_stack")
@@ -540,6 +544,8 @@ def test_another_pixel_size_computes_no_voxel(campaign):
             assert np.array_equal(file["exchange/data"][()], before[path])
         log = campaign / "logs" / "full_recon" / f"{path.name[:-7]}.log"
         assert ("only metadata are new" in log.read_text()) == (path != volumes[0])
+        status = json.loads((campaign / f"logs/status/full_recon/{log.stem}.json").read_bytes())
+        assert (status["wrote_only"] == "metadata") == ("usual" in status) == (path != volumes[0])
     assert snakemake(campaign).jobs == frozenset()
 
 

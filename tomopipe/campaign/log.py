@@ -69,7 +69,9 @@ def status_path(log: str | os.PathLike[str]) -> Path:
 
 
 @contextmanager
-def job(log: str | os.PathLike[str], threads: int = 1, resources: Any = None) -> Iterator[None]:
+def job(
+    log: str | os.PathLike[str], threads: int = 1, resources: Any = None
+) -> Iterator[dict[str, Any]]:
     """Run one job: log to `log`, and write its start, heartbeat and end beside it.
 
     Also recorded are the cores, memory and GPUs it requested (`threads` and Snakemake's
@@ -79,8 +81,16 @@ def job(log: str | os.PathLike[str], threads: int = 1, resources: Any = None) ->
     `state` is running, done or failed; times are Unix seconds. While the job runs, `heartbeat` is
     at most `HEARTBEAT_S` old: if it is much older, or the folder of its `run` is gone, the job is
     lost.
+
+    Yields
+    ------
+    dict
+        Entries put into it are added to the status at the end. With `wrote_only`, "metadata" or
+        "failure", the job did not do what its step usually does: the status keeps, as `usual`, the
+        times of the last job that did.
     """
     path = status_path(log)
+    usual, more = _usual(path), dict[str, Any]()
     status: dict[str, Any] = {
         "step": path.parent.name,
         "key": path.name.removesuffix(".json"),
@@ -99,13 +109,35 @@ def job(log: str | os.PathLike[str], threads: int = 1, resources: Any = None) ->
     _write(status | {"heartbeat": status["start"]}, path)
     try:
         with log_to(log), _heartbeat(status, path):
-            yield
+            yield more
     except Exception as error:  # of the log, too: without an end the job would count as killed
         failed = {"state": "failed", "end": time.time(), "error": _one_line(error)}
         with suppress(RunEndedError):
             _write(status | failed, path)
         raise
-    _write(status | {"state": "done", "end": time.time(), "used": _used()}, path)
+    if more.get("wrote_only") and usual:
+        more["usual"] = usual
+    _write(status | more | {"state": "done", "end": time.time(), "used": _used()}, path)
+
+
+def _usual(path: Path) -> dict[str, Any]:
+    """Return the times of the last job of this scan that did what its step usually does."""
+    try:
+        return usual_job(json.loads(path.read_bytes()))
+    except (OSError, ValueError):
+        return {}
+
+
+def usual_job(status: Any) -> dict[str, Any]:
+    """Return start, end and `asked` of a finished job that did what its step usually does.
+
+    Of a job that wrote only metadata, or a failure, those of the job before, if there is one.
+    """
+    if not isinstance(status, dict) or status.get("state") != "done":
+        return {}
+    if status.get("wrote_only"):
+        return dict(status.get("usual") or {})
+    return {key: status[key] for key in ("start", "end", "asked") if key in status}
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,19 @@ from tomopipe.errors import is_of_the_system
 from tomopipe.report.plots import shown_cor
 from tomopipe.report.records import Note, ScanRecord, StackRecord
 from tomopipe.report.strips import read_sweep
-from tomopipe.report.thumbnails import LARGE, SMALL, Picture, Strip, make_pictures, make_strip
+from tomopipe.report.thumbnails import (
+    LARGE,
+    SMALL,
+    Picture,
+    Strip,
+    make_pictures,
+    make_strip,
+    picture_stem,
+    put_beside,
+)
 from tomopipe.storage.atomic import write_json
 
-#: Above this number of scans the pictures go into a folder beside the page.
+#: Above this number of scans the pictures go into a folder beside the page, one file per scan.
 INLINE_SCANS = 200
 #: Up to this number of scans they are large enough to be enlarged.
 LARGE_SCANS = 40
@@ -80,17 +89,20 @@ def picture_all(
     size = LARGE if len(scans) <= LARGE_SCANS else SMALL
     maker = _Maker(page_folder, folder, read_planes, size)
     pictures = {
-        scan.name: ScanPictures(
-            maker.planes(scan.name, scan.volume),
-            maker.strip(scan),
-            maker.provenance(scan.name, scan.volume, read_provenance),
+        scan.name: maker.placed(
+            scan.name,
+            ScanPictures(
+                maker.planes(scan.name, scan.volume),
+                maker.strip(scan),
+                maker.provenance(scan.name, scan.volume, read_provenance),
+            ),
         )
         for scan in scans
         if scan.volume is not None or scan.try_tif is not None
     }
     for stack in stacks:
         key = stack_key(stack.name)
-        pictures[key] = ScanPictures(maker.planes(key, stack.volume))
+        pictures[key] = maker.placed(key, ScanPictures(maker.planes(key, stack.volume)))
     write_json(maker.made, page_folder / PICTURES_MADE)
     _tidy(page_folder / PICTURES, list(pictures.values()))
     return pictures, maker.notes
@@ -131,11 +143,33 @@ class _Maker:
             return ()
 
         def make() -> list[dict[str, Any]]:
-            made = make_pictures(self._read_planes(volume), name, self._folder, self._size)
+            made = make_pictures(self._read_planes(volume), self._size)
             return [asdict(picture) for picture in made]
 
         entries = self._get(name, "planes", volume, float(self._size[0]), make) or []
         return tuple(_picture(entry) for entry in entries)
+
+    def placed(self, name: str, made: ScanPictures) -> ScanPictures:
+        """Put new pictures into the file of the scan, where they are not in the page itself."""
+        shown = [*made.planes, *([made.strip.picture] if made.strip else [])]
+        if self._folder is None or all("#" in one.src for one in shown):
+            return made
+        there = self._folder / f"{picture_stem(name)}.svg"
+        try:
+            srcs = put_beside(shown, there)
+        except (OSError, KeyError) as error:
+            self.notes.append(Note(there.name, f"no pictures: {error}", again=True))
+            self.made.pop(name)
+            return replace(made, planes=(), strip=None)
+        shown = [replace(one, src=src) for one, src in zip(shown, srcs, strict=True)]
+        planes, entries = tuple(shown[: len(made.planes)]), self.made[name]
+        if planes:
+            entries["planes"] |= {"made": [asdict(one) for one in planes]}
+        if made.strip is None:
+            return replace(made, planes=planes)
+        strip = replace(made.strip, picture=shown[-1])
+        entries["strip"] |= {"made": asdict(strip)}
+        return replace(made, planes=planes, strip=strip)
 
     def provenance(
         self, name: str, volume: Path | None, read: ProvenanceReader
@@ -166,7 +200,7 @@ class _Maker:
 
         def make() -> dict[str, Any] | None:
             sweep = read_sweep(try_tif, cor_px)
-            return asdict(make_strip(sweep, scan.name, self._folder)) if sweep else None
+            return asdict(make_strip(sweep)) if sweep else None
 
         entry = self._get(scan.name, "strip", try_tif, cor_px, make)
         if not entry:
@@ -219,9 +253,14 @@ class _Maker:
         except (TypeError, KeyError):
             return None
         there = all(
-            src.startswith("data:") or (self._page_folder / src).exists() for src in sources
+            src.startswith("data:") or (self._page_folder / _file(src)).exists() for src in sources
         )
         return made if there else None
+
+
+def _file(src: str) -> str:
+    """Return the path of a picture that is part of a file."""
+    return src.partition("#")[0]
 
 
 def _picture(entry: Mapping[str, Any]) -> Picture:
@@ -244,9 +283,9 @@ def _tidy(folder: Path, pictures: Sequence[ScanPictures]) -> None:
         return
     shown = [p for made in pictures for p in made.planes]
     shown += [made.strip.picture for made in pictures if made.strip is not None]
-    used = {os.path.basename(picture.src) for picture in shown}
-    for path in folder.glob("*.webp"):
-        if path.name not in used:
+    used = {os.path.basename(_file(picture.src)) for picture in shown}
+    for path in folder.iterdir():
+        if path.suffix in (".svg", ".webp") and path.name not in used:
             path.unlink()
     if not any(folder.iterdir()):
         folder.rmdir()

@@ -3,7 +3,8 @@
 import base64
 import hashlib
 import io
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from tomopipe.report.grey import grey_window
 from tomopipe.report.strips import Sweep
+from tomopipe.storage.atomic import write_text
 
 SIZE_PX = 200
 #: Bytes of one picture; three of them and a strip, as base64, with the text of a scan stay under 25
@@ -21,12 +23,13 @@ STRIP_BYTES = 3500
 #: Side and bytes of a plane of a small campaign, which can be enlarged.
 LARGE = (480, 24_000)
 SMALL = (SIZE_PX, MAX_BYTES)
+_URI = "data:image/webp;base64,"
 _QUALITIES = (80, 65, 50, 35, 20)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One mid plane: `src` is a data URI or a path relative to the page."""
+    """One mid plane: `src` is a data URI, or a path relative to the page, with #plane."""
 
     plane: str
     src: str
@@ -77,14 +80,8 @@ def encode(grey: NDArray[np.uint8], *, max_bytes: int = MAX_BYTES) -> bytes:
         image = image.reduce((min(2, image.width), min(2, image.height)))
 
 
-def make_picture(
-    name: str,
-    plane: NDArray[np.floating],
-    folder: Path | None,
-    stem: str,
-    size: tuple[int, int] = SMALL,
-) -> Picture:
-    """Make the picture of one plane, inline or as a file in `folder`.
+def make_picture(name: str, plane: NDArray[np.floating], size: tuple[int, int] = SMALL) -> Picture:
+    """Make the picture of one plane.
 
     Parameters
     ----------
@@ -92,10 +89,6 @@ def make_picture(
         Name of the plane.
     plane : ndarray, shape (n_y, n_x)
         Its values.
-    folder : Path or None
-        Folder of the picture; None puts it into the page.
-    stem : str
-        Start of the file's name.
     size : (int, int)
         Longest side in pixels, and most bytes.
     """
@@ -105,7 +98,7 @@ def make_picture(
     max_px, max_bytes = size
     grey = to_grey(values, max_px=max_px)
     low, high = grey_window(values)
-    src = _place(encode(grey, max_bytes=max_bytes), name, folder, stem)
+    src = _as_uri(encode(grey, max_bytes=max_bytes))
     shape = (int(values.shape[0]), int(values.shape[1]))
     return Picture(name, src, grey.shape[1], grey.shape[0], shape, low, high)
 
@@ -119,23 +112,53 @@ class Strip:
     chosen: int
 
 
-def make_strip(sweep: Sweep, scan: str, folder: Path | None) -> Strip:
-    """Make the picture of a sweep around a COR, inline or as a file in `folder`."""
+def make_strip(sweep: Sweep) -> Strip:
+    """Make the picture of a sweep around a COR."""
     side_by_side = np.hstack(sweep.images)
-    data = encode(side_by_side, max_bytes=STRIP_BYTES)
-    src = _place(data, "sweep", folder, picture_stem(scan))
+    src = _as_uri(encode(side_by_side, max_bytes=STRIP_BYTES))
     n_y, n_x = side_by_side.shape
     picture = Picture("sweep", src, n_x, n_y, (n_y, n_x), 0.0, 255.0)
     return Strip(picture, sweep.cor_px, sweep.chosen)
 
 
-def _place(data: bytes, name: str, folder: Path | None, stem: str) -> str:
-    """Write a picture into `folder`, or embed it in the page; return its address."""
-    if folder is None:
-        return "data:image/webp;base64," + base64.b64encode(data).decode("ascii")
-    file = f"{stem}_{name}.webp"
-    (folder / file).write_bytes(data)
-    return f"{folder.name}/{file}"
+def _as_uri(data: bytes) -> str:
+    return _URI + base64.b64encode(data).decode("ascii")
+
+
+def put_beside(pictures: Iterable[Picture], file: Path) -> list[str]:
+    """Write all pictures of a scan into one file, an SVG with a view of each; return their `src`.
+
+    Parameters
+    ----------
+    pictures : iterable of Picture
+        Some may be in the file already.
+    file : Path
+        Its folder lies beside the page.
+
+    Raises
+    ------
+    KeyError, OSError
+        If one of these is not there.
+    """
+    pictures = list(pictures)
+    there = {}
+    if any("#" in picture.src for picture in pictures):
+        there = dict(re.findall(r'<!--(\w+)--><image .*?href="([^"]*)"', file.read_text("utf-8")))
+    parts, top = [], 0
+    for picture in pictures:
+        n_x, n_y, name = picture.width, picture.height, picture.plane
+        uri = picture.src
+        if not uri.startswith(_URI):  # of its own file: by an earlier version
+            uri = there[name] if "#" in uri else _as_uri((file.parent.parent / uri).read_bytes())
+        frame = f'preserveAspectRatio="none" y="{top}" width="{n_x}" height="{n_y}"'
+        parts += [
+            f'<view id="{name}" viewBox="0 {top} {n_x} {n_y}" preserveAspectRatio="none"/>',
+            f'<!--{name}--><image {frame} href="{uri}"/>',
+        ]
+        top += n_y
+    svg = '<svg xmlns="http://www.w3.org/2000/svg">'
+    write_text("\n".join([svg, *parts, "</svg>\n"]), file)
+    return [f"{file.parent.name}/{file.name}#{picture.plane}" for picture in pictures]
 
 
 def picture_stem(scan: str) -> str:
@@ -144,11 +167,7 @@ def picture_stem(scan: str) -> str:
 
 
 def make_pictures(
-    planes: Mapping[str, NDArray[np.floating]],
-    scan: str,
-    folder: Path | None,
-    size: tuple[int, int] = SMALL,
+    planes: Mapping[str, NDArray[np.floating]], size: tuple[int, int] = SMALL
 ) -> tuple[Picture, ...]:
     """Make the pictures of all planes of a volume, in the order given."""
-    stem = picture_stem(scan)
-    return tuple(make_picture(name, plane, folder, stem, size) for name, plane in planes.items())
+    return tuple(make_picture(name, plane, size) for name, plane in planes.items())

@@ -1,25 +1,35 @@
 """Cost of the next run, step by step: core-hours, GPU-hours and disk.
 
-Estimated from the finished jobs of the campaign: those of scans of the same size, else scaled by
-the work of a scan. The cost of a step is unknown until five of its jobs have finished.
+Estimated from the finished jobs of the campaign: those of scans of the same size, else as a + b
+times the work of a scan, which two sizes tell. The cost of a step is unknown until five of its jobs
+have finished, and where sizes of which no job has may change the sum by more than a quarter. Jobs
+that wrote only metadata, or a failure, tell nothing about others.
 """
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 from tomopipe.campaign.campaign import Campaign, InventoryRows
+from tomopipe.campaign.log import usual_job
 from tomopipe.run.disk import KINDS, disk_needed, known_cors, output_bytes
 
 #: Steps whose jobs count; those of tables take seconds.
 STEPS = ("try_recon", "predict_cor", "full_recon", "stitch", "export_stack")
 ENOUGH = 5
 _SEEN = 40  # scans whose results are measured
-_START_S = 1.0  # of a job that does almost nothing: Python and its imports
+_NEARLY_CONSTANT = ("predict_cor",)  # it takes a few rows, of limited width
+_APART = 1.5  # of two sizes that tell a + b work
+_WITHIN = 0.25  # of the sum: else it is unknown
+# of a job that writes only metadata, and copies the rest
+_START_S = 0.3
+_COPIED_BYTES_PER_S = 200e6
 
 
 @dataclass(frozen=True)
@@ -44,7 +54,10 @@ class _Ended:
 
 
 def costs(
-    campaign: Campaign, jobs: Sequence[tuple[str, str]], rows: InventoryRows
+    campaign: Campaign,
+    jobs: Sequence[tuple[str, str]],
+    rows: InventoryRows,
+    metadata: Collection[tuple[str, str]] = (),
 ) -> tuple[Cost, ...]:
     """Estimate the cost of jobs.
 
@@ -56,6 +69,8 @@ def costs(
         Rule, and scan or stack.
     rows : mapping
         The inventory.
+    metadata : collection of (str, str)
+        The jobs among them that write only metadata.
     """
     ended = _ended_jobs(campaign.logs.status_folder)
     found = []
@@ -63,9 +78,15 @@ def costs(
         names = [name for rule, name in jobs if rule == step]
         if not names:
             continue
-        core_h, gpu_h = _hours(step, names, ended[step], rows)
-        disk = disk_needed(campaign, [(step, name) for name in names], rows)
-        n_bytes = disk.get(KINDS.get(step, ""), 0) * _packed(campaign, step, rows)
+        copied = [name for name in names if (step, name) in metadata]
+        computed = [name for name in names if (step, name) not in metadata]
+        core_h, gpu_h = _hours(step, computed, ended[step], rows)
+        packed = _packed(campaign, step, rows)
+        n_bytes, n_copied = (
+            _n_expected(campaign, step, one, rows) * packed for one in (names, copied)
+        )
+        if core_h is not None:
+            core_h += (len(copied) * _START_S + n_copied / _COPIED_BYTES_PER_S) / 3600
         found.append(Cost(step, len(names), core_h, gpu_h, round(n_bytes)))
     return tuple(found)
 
@@ -81,33 +102,67 @@ def total(parts: Sequence[Cost]) -> Cost:
 
 
 def _hours(
-    step: str, names: Iterable[str], ended: Sequence[_Ended], rows: InventoryRows
+    step: str, names: Sequence[str], ended: Sequence[_Ended], rows: InventoryRows
 ) -> tuple[float | None, float | None]:
+    if not names:
+        return 0.0, 0.0
     if (len(ended) < ENOUGH and step != "stitch") or not ended:
         return None, None
     core_s = _sum_s(step, names, [(one.name, one.wall_s * one.n_cores) for one in ended], rows)
     gpu_s = _sum_s(step, names, [(one.name, one.wall_s * one.n_gpus) for one in ended], rows)
-    return core_s / 3600, gpu_s / 3600
+    return _in_h(core_s), _in_h(gpu_s)
+
+
+def _in_h(seconds: float | None) -> float | None:
+    return None if seconds is None else seconds / 3600
 
 
 def _sum_s(
     step: str, names: Iterable[str], known: Sequence[tuple[str, float]], rows: InventoryRows
-) -> float:
+) -> float | None:
+    """Return the seconds of all jobs together; None if they may be off by more than `_WITHIN`."""
     by_work: dict[float, list[float]] = defaultdict(list)
     for name, seconds in known:
         by_work[_work(step, rows.get(name))].append(seconds)
     usual = {work: median(seconds) for work, seconds in by_work.items()}
-    return sum(_expected_s(usual, _work(step, rows.get(name))) for name in names)
+    least_s = most_s = 0.0
+    for name in names:
+        bounds_s = _bounds_s(usual, _work(step, rows.get(name)), step in _NEARLY_CONSTANT)
+        least_s, most_s = least_s + min(bounds_s), most_s + max(bounds_s)
+    if not most_s:
+        return 0.0
+    if most_s - least_s > _WITHIN * (most_s + least_s):
+        return None
+    return 2 * least_s * most_s / (least_s + most_s)  # as far from both, in parts of each
 
 
-def _expected_s(usual: Mapping[float, float], work: float) -> float:
-    """Return the seconds of a job: as of jobs of equal work, else scaled from the nearest."""
-    if work in usual:
-        return usual[work]
+def _bounds_s(
+    usual: Mapping[float, float], work: float, nearly_constant: bool
+) -> tuple[float, float]:
+    """Return two limits of the seconds of a job: as of jobs of equal work, else a + b work.
+
+    Two sizes or more tell a and b; of one size the job takes as long (b = 0) as proportional
+    (a = 0), or something between.
+    """
+    if work in usual or not work:
+        return (usual.get(work, median(usual.values())),) * 2
+    sizes = [one for one in usual if one]
+    if sizes and max(sizes) >= _APART * min(sizes):
+        return (_fitted_s({one: usual[one] for one in sizes}, work),) * 2
     nearest = min(usual, key=lambda one: abs(one - work))
-    start_s = min(_START_S, usual[nearest])
-    ratio = work / nearest if nearest else 1.0
-    return start_s + (usual[nearest] - start_s) * ratio
+    ratio = work / nearest if nearest and not nearly_constant else 1.0
+    return usual[nearest], usual[nearest] * ratio
+
+
+def _fitted_s(usual: Mapping[float, float], work: float) -> float:
+    """Return a + b work, fitted to the seconds of several sizes, in parts of each."""
+    from scipy.optimize import nnls
+
+    works, seconds = np.array(list(usual)), np.maximum(list(usual.values()), 1e-3)
+    scale = works.max()
+    columns = np.stack([1 / seconds, works / scale / seconds], axis=1)
+    (a_s, b_s), _ = nnls(columns, np.ones(len(works)))
+    return float(a_s + b_s * work / scale)
 
 
 def _work(step: str, row: Mapping[str, str] | None) -> float:
@@ -118,6 +173,10 @@ def _work(step: str, row: Mapping[str, str] | None) -> float:
     if step == "full_recon":
         return n_rows * n_cols * (n_angles + n_cols)
     return n_cols * (n_angles + n_cols) if step == "predict_cor" else n_angles * n_rows * n_cols
+
+
+def _n_expected(campaign: Campaign, step: str, names: Iterable[str], rows: InventoryRows) -> int:
+    return disk_needed(campaign, [(step, name) for name in names], rows).get(KINDS.get(step, ""), 0)
 
 
 def _packed(campaign: Campaign, step: str, rows: InventoryRows) -> float:
@@ -150,8 +209,7 @@ def _ended_jobs(status: Path) -> dict[str, list[_Ended]]:
     found: dict[str, list[_Ended]] = defaultdict(list)
     for step in STEPS:
         for path in (status / step).glob("*.json"):
-            record = _read(path)
-            if record.get("state") == "done":
+            if record := usual_job(_read(path)):
                 asked = record.get("asked") or {}
                 wall_s = float(record["end"]) - float(record["start"])
                 cores, gpus = int(asked.get("cores", 1)), int(asked.get("gpus", 0))

@@ -23,6 +23,7 @@ from tomopipe.run.products import SMALL_BYTES, Product, Record, content_of, dige
 from tomopipe.run.stated import only_metadata_differ, read_statement
 from tomopipe.run.words import (
     CHANGED,
+    METADATA_ALONE,
     MISSING,
     UNREADABLE,
     of_cor,
@@ -200,7 +201,7 @@ class Decisions:
         if old.get("raw") != wanted.get("raw"):
             lines.append(self._replaced_files(key, old.get("raw") or (), wanted.get("raw") or ()))
         lines += of_difference(old, wanted)
-        only = " (metadata alone, nothing is computed)" if only_metadata_differ(old, wanted) else ""
+        only = f" ({METADATA_ALONE})" if only_metadata_differ(old, wanted) else ""
         return "; ".join(dict.fromkeys(lines)) + only or CHANGED.get(step, "written by no job")
 
     def _replaced_files(self, scan: str, old: Sequence[str], new: Sequence[str]) -> str:

@@ -20,7 +20,7 @@ from tomopipe.run.job_memory import block_rows, full_recon_mb
 from tomopipe.run.misfits import misfits
 from tomopipe.run.progress import ORDER
 from tomopipe.run.suspects import compare_jobs
-from tomopipe.run.words import IF_OTHER_COR, MISSING, is_cause, is_news, is_of_cor
+from tomopipe.run.words import IF_OTHER_COR, METADATA_ALONE, MISSING, is_cause, is_news, is_of_cor
 
 _AFTER_COR = ("full_recon", "sidecar")
 _TAIL = ("export_star", "report")
@@ -93,13 +93,14 @@ def make_plan(campaign: Campaign, record: CampaignRecord | None = None) -> Plan:
         [(job.rule, job.scan or job.stack) for job in planned if job.is_likely or not likely]
         for likely in (True, False)
     )
-    spent = costs(campaign, work, rows)
+    metadata = {(j.rule, j.scan or j.stack) for j in planned if METADATA_ALONE in j.reason}
+    spent = costs(campaign, work, rows, metadata)
     return Plan(
         jobs=tuple(planned),
         failures=tuple(standing_failures(campaign, rows, record)),
         blocked=found.blocked,
         costs=spent,
-        most=costs(campaign, most, rows) if most != work else spent,
+        most=costs(campaign, most, rows, metadata) if most != work else spent,
         disk=disk_needed(campaign, work, rows),
         notes=(
             *campaign.table_faults,

@@ -11,6 +11,7 @@ from tomopipe.cor.outliers import EDITED, format_cor, is_valid, parse_cor
 MISSING = "not there yet"
 UNREADABLE = "cannot be read"
 FOLLOWS = "what it is made from is made again"
+METADATA_ALONE = "metadata alone, nothing is computed"
 IF_COR = "if a COR is found for it"
 IF_OTHER_COR = "if its COR changes: a prediction of its series is pending"
 IF_OTHER_CONTENT = "if the comparison finds another content"

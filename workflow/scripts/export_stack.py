@@ -12,10 +12,12 @@ from tomopipe.steps.export_stack import export_stack
 
 with (
     making(snakemake.log[0], snakemake.output, snakemake.params),
-    job(snakemake.log[0], snakemake.threads, snakemake.resources),
+    job(snakemake.log[0], snakemake.threads, snakemake.resources) as status,
 ):
     options = StepOptions.model_validate_json(snakemake.params.options)
     angles = json.loads(snakemake.params.angles)
+    earlier = content_of(snakemake.output.stack, snakemake.params)
+    status["wrote_only"] = "metadata" if earlier else ""
     export_stack(
         # a scan taken in by hand may have fewer frames than it claims; others lose nothing
         raw_scan(snakemake.params.raw, options, angles=angles, partial=True),
@@ -28,5 +30,5 @@ with (
             json.loads(snakemake.params.binning),
         ),
         made_from=json.loads(snakemake.params.made_from),
-        pixels_of=content_of(snakemake.output.stack, snakemake.params),
+        pixels_of=earlier,
     )

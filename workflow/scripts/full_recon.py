@@ -12,11 +12,13 @@ from tomopipe.stream.memory import Resources
 
 with (
     making(snakemake.log[0], snakemake.output, snakemake.params),
-    job(snakemake.log[0], snakemake.threads, snakemake.resources),
+    job(snakemake.log[0], snakemake.threads, snakemake.resources) as status,
 ):
     scan, params = snakemake.wildcards.scan, snakemake.params
     options = StepOptions.model_validate_json(params.options)
     source = read_cor_json(snakemake.input[0]).get(scan, {}).get("source")
+    earlier = content_of(snakemake.output[0], params)
+    status["wrote_only"] = "metadata" if earlier else ""
     full_recon(
         # a scan taken in by hand may have fewer frames than it claims; others lose nothing
         raw_scan(params.raw, options, name=scan, angles=json.loads(params.angles), partial=True),
@@ -31,5 +33,5 @@ with (
             (snakemake.config.get("storage") or {}).get("scratch"),
         ),
         provenance={"made_from": params.made_from},
-        voxels_of=content_of(snakemake.output[0], params),
+        voxels_of=earlier,
     )

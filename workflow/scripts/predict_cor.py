@@ -7,12 +7,13 @@ from tomopipe.steps.predict_cor import predict_cor
 
 with (
     making(snakemake.log[0], snakemake.output, snakemake.params),
-    job(snakemake.log[0], snakemake.threads, snakemake.resources),
+    job(snakemake.log[0], snakemake.threads, snakemake.resources) as status,
 ):
-    predict_cor(
+    prediction = predict_cor(
         *snakemake.input[:2],
         snakemake.output.prediction,
         snakemake.output.center,
         StepOptions.model_validate_json(snakemake.params.options).predict_cor,
         made_from=json.loads(snakemake.params.made_from),
     )
+    status["wrote_only"] = "failure" if prediction["verdict"] == "failed" else ""

@@ -8,10 +8,12 @@ from tomopipe.steps.stitch import stitch
 
 with (
     making(snakemake.log[0], snakemake.output, snakemake.params),
-    job(snakemake.log[0], snakemake.threads, snakemake.resources),
+    job(snakemake.log[0], snakemake.threads, snakemake.resources) as status,
 ):
     options = StepOptions.model_validate_json(snakemake.params.options)
     scans = json.loads(snakemake.params.scans)
+    earlier = content_of(snakemake.output.volume, snakemake.params)
+    status["wrote_only"] = "metadata" if earlier else ""
     stitch(
         dict(zip(scans, snakemake.input.volumes, strict=True)),
         snakemake.output.volume,
@@ -20,5 +22,5 @@ with (
         options.full_recon,
         stack=snakemake.wildcards.stack,
         made_from=json.loads(snakemake.params.made_from),
-        voxels_of=content_of(snakemake.output.volume, snakemake.params),
+        voxels_of=earlier,
     )

@@ -10,10 +10,10 @@ from tomopipe.stream.memory import Resources
 
 with (
     making(snakemake.log[0], snakemake.output, snakemake.params),
-    job(snakemake.log[0], snakemake.threads, snakemake.resources),
+    job(snakemake.log[0], snakemake.threads, snakemake.resources) as status,
 ):
     options = StepOptions.model_validate_json(snakemake.params.options)
-    try_recon(
+    record = try_recon(
         # a scan taken in by hand may have fewer frames than it claims; others lose nothing
         raw_scan(snakemake.params.raw, options, partial=True),
         TryFiles(snakemake.output.stack, snakemake.output.sweep, snakemake.output.rows),
@@ -21,3 +21,4 @@ with (
         resources=Resources(snakemake.threads, bytes_to_use(snakemake.resources.mem_mb)),
         made_from=json.loads(snakemake.params.made_from),
     )
+    status["wrote_only"] = "failure" if "failed" in record else ""

@@ -47,6 +47,20 @@ def test_a_job_leaves_start_and_end(path):
     assert "half of it" in path.read_text()
 
 
+def test_a_job_that_wrote_only_metadata_keeps_the_times_of_the_one_before(path):
+    with log.job(path, threads=4):
+        pass
+    first = status_of(path)
+    for _ in range(2):
+        with log.job(path) as status:
+            status["wrote_only"] = "metadata"
+    assert log.usual_job(status_of(path)) == {key: first[key] for key in ("start", "end", "asked")}
+    assert status_of(path)["start"] > first["end"]
+    with log.job(path) as status:
+        status["wrote_only"] = ""
+    assert log.usual_job(status_of(path))["asked"]["cores"] == 1
+
+
 def test_a_failure_is_told_on_one_line(path):
     with pytest.raises(ValueError, match="two"), log.job(path):
         raise ValueError("two\nlines")

@@ -2,13 +2,21 @@
 
 import base64
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tomopipe.report.grey import grey_window
-from tomopipe.report.thumbnails import MAX_BYTES, encode, make_pictures, to_grey
+from tomopipe.report.thumbnails import (
+    MAX_BYTES,
+    encode,
+    make_pictures,
+    picture_stem,
+    put_beside,
+    to_grey,
+)
 
 
 def test_grey_window_is_robust_to_hot_voxels():
@@ -66,18 +74,26 @@ def test_noise_stays_below_the_limit():
 
 def test_pictures_in_the_page_and_beside_it(tmp_path):
     plane = np.outer(np.arange(64.0), np.ones(64)).astype(np.float32)
-    planes = {"mid_xy": plane, "mid_xz": plane.T}
-    inline = make_pictures(planes, "größe/../1", None)
-    beside = make_pictures(planes, "größe/../1", tmp_path)
+    inline = make_pictures({"mid_xy": plane, "mid_xz": plane.T})
     assert [p.plane for p in inline] == ["mid_xy", "mid_xz"]
-    for image, other in zip(inline, beside, strict=True):
-        data = base64.b64decode(image.src.removeprefix("data:image/webp;base64,"))
-        assert (tmp_path.parent / other.src).read_bytes() == data
-        assert (tmp_path.parent / other.src).parent == tmp_path
+    data = base64.b64decode(inline[1].src.removeprefix("data:image/webp;base64,"))
     image = np.asarray(Image.open(io.BytesIO(data)).convert("L"), dtype=float)
     assert image[:, -1].mean() - image[:, 0].mean() > 200  # mid_xz grows to the right
+    file = tmp_path / "pictures" / f"{picture_stem('größe/../1')}.svg"
+    file.parent.mkdir()
+    srcs = put_beside(inline, file)
+    assert srcs == [f"pictures/{file.name}#{name}" for name in ("mid_xy", "mid_xz")]
+    written = file.read_text()
+    assert all(f'href="{picture.src}"' in written for picture in inline)
+    # one of them is there already, one lies in a file of its own, as of an earlier version
+    (file.parent / "b.webp").write_bytes(data)
+    kept, old = replace(inline[0], src=srcs[0]), replace(inline[1], src="pictures/b.webp")
+    assert put_beside([kept, old], file) == srcs
+    assert file.read_text() == written
+    with pytest.raises(KeyError):
+        put_beside([replace(kept, plane="mid_yz")], file)
 
 
 def test_a_plane_that_is_none_is_refused():
     with pytest.raises(ValueError, match="2 dimensions"):
-        make_pictures({"mid_xy": np.zeros((2, 2, 2))}, "a", None)
+        make_pictures({"mid_xy": np.zeros((2, 2, 2))})
