@@ -9,6 +9,7 @@ from tomopipe.campaign.files import Files
 from tomopipe.errors import TomopipeError
 from tomopipe.report.strips import CROP_PX, read_sweep, slices_around, telling_part
 from tomopipe.run.live_page import picture, write_page
+from tomopipe.run.verdicts import Verdict
 from tomopipe.volumes.tiff import write_try_stack
 
 
@@ -74,8 +75,8 @@ def test_the_live_page_shows_the_slice_at_the_cor_it_names(tmp_path):
     assert picture(files, "far_1", 507.2)["picture_cor_px"] == 507.0
     shown = picture(files, "far_1", None)
     assert shown["picture_cor_px"] == 512.0
-    event = {"path": "far_1.h5", "at": 0.0, "rule": "", "judged": True, "cor_px": None}
-    write_page(files, "Beamtime", [event | shown])
+    event = {"path": "far_1.h5", "at": 0.0, "rule": "", "has_verdict": True, "seconds": 9.0}
+    write_page(files, "Beamtime", [event | vars(Verdict("far_1", "ok")) | shown])
     assert f'{shown["picture"]}" alt=""><small>at COR 512.00 px</small>' in files.live.read_text()
 
 
