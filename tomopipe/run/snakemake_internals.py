@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -168,8 +169,17 @@ def _replace_once(owner: Any, name: str, made_of: Callable[[Any], Any]) -> None:
 
 
 def _slurm_plugin() -> Any:
-    """Return the executor plugin, if it is loaded."""
-    return sys.modules.get("snakemake_executor_plugin_slurm")
+    """Return the executor plugin, if it is loaded and not too old for what is changed in it."""
+    plugin = sys.modules.get("snakemake_executor_plugin_slurm")
+    return plugin if hasattr(plugin, "query_job_status") else None
+
+
+def too_old(workflow: Any) -> str:
+    """Say that jobs go to SLURM by a plugin that is too old; "" if not."""
+    if workflow.executor_plugin.name != "slurm" or _slurm_plugin() is not None:
+        return ""
+    name, oldest = "snakemake-executor-plugin-slurm", "2.5"
+    return f"{name} {version(name)} is too old: pip install '{name}>={oldest}'"
 
 
 def one_start_per_submission() -> None:

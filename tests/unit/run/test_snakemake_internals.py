@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sys
 import types
 
 import pytest
@@ -19,6 +20,7 @@ from tomopipe.run.snakemake_internals import (
     remove_only_in_run,
     see_cancelled_jobs,
     spare_what_no_rule_uses,
+    too_old,
 )
 from tomopipe.storage import run_folder as runs
 from tomopipe.storage.atomic import take_away
@@ -112,6 +114,17 @@ def test_the_plugin_sees_that_a_job_was_cancelled(monkeypatch):
     states, _ = asyncio.run(slurm.query_job_status(said, logging.getLogger()))
     assert states == {"12": "CANCELLED", "13": "RUNNING", "14": "CANCELLED"}
     assert asyncio.run(slurm.query_job_status("false", logging.getLogger())) == (None, None)
+
+
+@pytest.mark.parametrize(("executor", "n_refused"), [("slurm", 1), ("local", 0), ("dryrun", 0)])
+def test_a_plugin_too_old_stops_only_runs_on_slurm(monkeypatch, executor, n_refused):
+    workflow = types.SimpleNamespace(executor_plugin=types.SimpleNamespace(name=executor))
+    assert not too_old(workflow)
+    monkeypatch.setitem(sys.modules, slurm.__name__, types.ModuleType(slurm.__name__))
+    for change in (see_cancelled_jobs, one_start_per_submission, at_submission):
+        change()  # finds nothing to change
+    found = too_old(workflow)
+    assert found.count("too old: pip install 'snakemake-executor-plugin-slurm>=2.5'") == n_refused
 
 
 @pytest.fixture(autouse=True)
