@@ -53,7 +53,8 @@ class Screen:
                 if job not in self._failed:  # not after each attempt
                     self._failed.add(job)
                     error = f": {reason}" if reason else ""
-                    yield f"failed: {job}{error}, see logs/{step}/{name or 'campaign'}.log"
+                    log = progress.log_of(step, name)
+                    yield f"failed: {job}{error}{f', see {near(log)}' if log else ''}"
             elif name and is_news(reason) and reason not in self._reasons:
                 self._reasons.add(reason)
                 if len(self._reasons) <= _MOST_REASONS:

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from tomopipe.campaign.files import Logs
 from tomopipe.cli import app, cli
-from tomopipe.cli.terminal import Screen, step_line
+from tomopipe.cli.terminal import Screen, near, step_line
 from tomopipe.run import launch
 from tomopipe.run.launch import chosen_profile, run_command
 from tomopipe.run.progress import VARIABLE, Progress, Step, tell
@@ -91,6 +91,21 @@ def test_an_error_before_it_begins_stands_alone(campaign, monkeypatch):
     assert text.startswith("Running campaign")  # which Snakemake reads
 
 
+def test_a_cache_that_cannot_be_written_is_replaced_by_one_in_the_campaign(
+    campaign, does, monkeypatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/x")
+    does("import os; print('tomopipe: cache in', os.environ['XDG_CACHE_HOME'])")
+    text = call("run", campaign)[1]
+    cache = campaign / ".snakemake" / "cache"
+    assert f"tomopipe: /proc/x cannot be written: Snakemake's cache is in {cache}\n" in text
+    assert f"tomopipe: cache in {cache}\n" in text
+    monkeypatch.setenv("XDG_CACHE_HOME", str(campaign / "mine"))
+    text = call("run", campaign)[1]
+    assert "Snakemake's cache" not in text
+    assert f"tomopipe: cache in {campaign / 'mine'}\n" in text
+
+
 def test_a_failed_job_is_named_with_its_log(campaign, does):
     does(
         "tell(totals={'full_recon': 2}); t = dict(step='full_recon', reason='x', local=True);"
@@ -99,12 +114,17 @@ def test_a_failed_job_is_named_with_its_log(campaign, does):
     )
     status, text = call("run", campaign)
     assert status == 1
-    assert "failed: full_recon a_2, see logs/full_recon/a_2.log" in text
+    assert "failed: full_recon a_2\n" in text  # it never started
+    log = campaign / "logs" / "full_recon" / "a_2.log"
+    log.parent.mkdir()
+    log.write_text("Traceback")
+    text = call("run", campaign)[1]
+    assert f"failed: full_recon a_2, see {near(log)}" in text
     assert "1 of 2  1 failed" in text
     error = {"state": "failed", "end": time.time() + 1, "error": "ScanError: no rows"}
     write_json(error, campaign / "logs" / "status" / "full_recon" / "a_2.json")
     text = call("run", campaign)[1]
-    assert "failed: full_recon a_2: no rows, see logs/full_recon/a_2.log" in text
+    assert f"failed: full_recon a_2: no rows, see {near(log)}" in text
     assert "1 of 2 jobs are done" in text
 
 
