@@ -92,6 +92,14 @@ def _states(command: list[str], numbers: Sequence[str]) -> dict[str, str]:
     return {row[0]: row[1].split()[0] for row in rows if row[1].strip()}
 
 
+def failed_on(number: str) -> str:
+    """Return the node on which a job ended with an error of its own; "" if it did not."""
+    squeue = ["squeue", "--noheader", "--states=all", "--format=%T|%N"]
+    sacct = ["sacct", "--noheader", "--allocations", "--parsable2", "--format=State,NodeList"]
+    rows = _ask_about(squeue, [number], n_cells=2) or _ask_about(sacct, [number], n_cells=2)
+    return next((node for state, node in rows if state == "FAILED"), "")
+
+
 def pending_jobs(directory: Path) -> list[Pending]:
     """List the jobs of a run of Snakemake in `directory` that SLURM has not started.
 

@@ -10,13 +10,13 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.files import CENTER
-from tomopipe.campaign.slurm import node_mb, time_limit_min
+from tomopipe.campaign.slurm import failed_on, node_mb, time_limit_min
 from tomopipe.run import progress, warm_start
 from tomopipe.run.stated import is_kept
 from tomopipe.storage import run_folder
@@ -246,6 +246,8 @@ def keep_what_is_made(is_made: Callable[[Any], bool], is_final: Callable[[Any], 
     def reported(plain: Any) -> Any:
         def log_error(job: Any, *arguments: Any, **options: Any) -> None:
             if not (options.get("indent") and is_made(job)):  # of a batch
+                if why := _blind_node(options.get("aux_logs")):
+                    logger.error(f"tomopipe: {job.rule.name} failed: {why}")
                 plain(job, *arguments, **options)
 
         return log_error
@@ -254,7 +256,8 @@ def keep_what_is_made(is_made: Callable[[Any], bool], is_final: Callable[[Any], 
         def log_error(group: Any, msg: str | None = None, **options: Any) -> None:
             if msg:
                 names = ", ".join(sorted({job.rule.name for job in group.jobs}))
-                logger.error(f"tomopipe: a submission of {names} failed: {' '.join(msg.split())}")
+                why = _blind_node(options.get("aux_logs")) or " ".join(msg.split())
+                logger.error(f"tomopipe: a submission of {names} failed: {why}")
             plain(group, msg=msg, **options)
 
         return log_error
@@ -292,6 +295,15 @@ def keep_what_is_made(is_made: Callable[[Any], bool], is_final: Callable[[Any], 
     _replace_once(Job, "log_error", reported)
     _replace_once(GroupJob, "log_error", with_reason)
     _replace_once(JobScheduler, "_handle_error", handled)
+
+
+def _blind_node(logs: Sequence[str | None] | None) -> str:
+    """Say that a node could not even write the log of its job; "" if it could, or none began."""
+    log = next(filter(None, logs or ()), None)
+    if log is None or os.path.exists(log) or not (node := failed_on(Path(log).stem)):
+        return ""
+    folder = Path.cwd() if Path(log).is_relative_to(Path.cwd()) else Path(log).parent
+    return f"{node} cannot write {folder}: it must be there, under this path, on all nodes"
 
 
 def _finish(scheduler: Any, job: Any) -> None:

@@ -8,7 +8,9 @@ import types
 import pytest
 from snakemake.io import flag
 from snakemake.jobs import GroupJob, Job
+from snakemake.logging import logger
 from snakemake.resources import Resource, Resources
+from snakemake.scheduling.job_scheduler import JobScheduler
 
 from tomopipe.campaign import log
 from tomopipe.campaign.slurm import node_mb, time_limit_min
@@ -16,6 +18,7 @@ from tomopipe.errors import RunEndedError
 from tomopipe.run.snakemake_internals import (
     ask_for_cores_used,
     at_submission,
+    keep_what_is_made,
     one_start_per_submission,
     remove_only_in_run,
     see_cancelled_jobs,
@@ -134,13 +137,44 @@ def _other_sinfo():
     node_mb.cache_clear()
 
 
-def say_sinfo(folder, monkeypatch, *lines):
+def say(tool, folder, monkeypatch, *lines):
     said = "".join(f"echo '{line}'\n" for line in lines)
-    (folder / "sinfo").write_text(f"#!/bin/sh\n{said}")
-    (folder / "sinfo").chmod(0o755)
+    (folder / tool).write_text(f"#!/bin/sh\n{said}")
+    (folder / tool).chmod(0o755)
     monkeypatch.setenv("PATH", str(folder), prepend=":")
+
+
+def say_sinfo(folder, monkeypatch, *lines):
+    say("sinfo", folder, monkeypatch, *lines)
     time_limit_min.cache_clear()
     node_mb.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("state", "has_log", "says"),
+    [("FAILED", False, "node1 cannot"), ("FAILED", True, "why"), ("CANCELLED", False, "why")],
+)
+def test_a_node_that_does_not_see_the_campaign_is_named(
+    tmp_path, monkeypatch, state, has_log, says
+):
+    monkeypatch.chdir(tmp_path)
+    said = []
+    monkeypatch.setattr(logger, "error", said.append)
+    monkeypatch.setattr(JobScheduler, "_handle_error", JobScheduler._handle_error)
+    for kind in (Job, GroupJob):
+        monkeypatch.setattr(kind, "log_error", lambda *_, **__: None)
+    keep_what_is_made(lambda job: False, lambda job: False)
+    say("squeue", tmp_path, monkeypatch, f"{state}|node1")
+    log = tmp_path / ".snakemake" / "slurm_logs" / "12.log"
+    if has_log:
+        log.parent.mkdir(parents=True)
+        log.write_text("Traceback")
+    job = types.SimpleNamespace(rule=types.SimpleNamespace(name="full_recon"))
+    GroupJob.log_error(types.SimpleNamespace(jobs=[job]), msg="why", aux_logs=[str(log)])
+    assert said.pop().startswith(f"tomopipe: a submission of full_recon failed: {says}")
+    Job.log_error(job, "why", aux_logs=[str(log)])
+    assert bool(said) == (says != "why")
+    assert all(f"node1 cannot write {tmp_path}: it must be there" in line for line in said)
 
 
 class Batch:
