@@ -215,6 +215,7 @@ def test_no_submission_asks_for_more_memory_than_a_node_of_its_partition_has(tmp
     monkeypatch.setattr(slurm, "get_submit_command", plain)
     at_submission()
     assert slurm.get_submit_command(Batch(), {}) == "sbatch -p p -t 500 --mem 2000"
+    assert [node_mb("p,q"), node_mb("p")] == [64000, 2000]
     plain = lambda executor, job: "--target-jobs a:scan=1 --cores all"  # noqa: E731
     monkeypatch.setattr(slurm.Executor, "get_job_args", plain)
     monkeypatch.setattr(
