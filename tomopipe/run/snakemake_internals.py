@@ -98,6 +98,16 @@ def is_lint() -> bool:
     return "--lint" in sys.argv
 
 
+def schedule_greedily(workflow: Any) -> None:
+    """Choose jobs by Snakemake's greedy scheduler instead of its default, ilp, which is slow.
+
+    As the default profile does, which is loaded only with the Snakefile beside it. Call it when a
+    run begins. One that the command line names stays.
+    """
+    if not any(argument.startswith("--scheduler") for argument in sys.argv):
+        workflow.scheduler._job_selector = workflow.scheduler.job_selector_greedy
+
+
 def default_target(workflow: Any, rule: str) -> None:
     """Make a rule the default target, also if its Snakefile is only included.
 
@@ -141,10 +151,10 @@ def _both(first: Callable[[Any], None], second: Callable[[Any], None], log: Any)
 
 
 class _SizesOfBatches(dict[str, int]):
-    """`group-components` by kind of batch: try=20 holds for try1, try2, ..."""
+    """`group-components` by kind of batch: try=20 holds for try1, try2, ... without their own."""
 
     def get(self, batch: str, default: Any = 1) -> Any:
-        return super().get(batch.rstrip("0123456789"), default)
+        return super().get(batch, super().get(batch.rstrip("0123456789"), default))
 
 
 def batch_size(workflow: Any, kind: str) -> int:

@@ -18,9 +18,11 @@ from tomopipe.errors import RunEndedError
 from tomopipe.run.snakemake_internals import (
     ask_for_cores_used,
     at_submission,
+    batch_size,
     keep_what_is_made,
     one_start_per_submission,
     remove_only_in_run,
+    schedule_greedily,
     see_cancelled_jobs,
     spare_what_no_rule_uses,
     too_old,
@@ -243,3 +245,23 @@ def test_what_no_rule_uses_is_not_looked_for(monkeypatch, output, conda_env, is_
     spare_what_no_rule_uses(types.SimpleNamespace(rules=rules))
     found = [Job.__dict__[name] is kept for name, kept in plain.items()]
     assert found == [is_searched, has_spec]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "chosen"),
+    [([], "greedy"), (["--scheduler", "ilp"], "ilp"), (["--scheduler=ilp"], "ilp")],
+)
+def test_jobs_are_chosen_by_the_greedy_scheduler_unless_another_was_asked_for(
+    monkeypatch, arguments, chosen
+):
+    monkeypatch.setattr(sys, "argv", ["snakemake", *arguments])
+    scheduler = types.SimpleNamespace(_job_selector="ilp", job_selector_greedy="greedy")
+    schedule_greedily(types.SimpleNamespace(scheduler=scheduler))
+    assert scheduler._job_selector == chosen
+
+
+def test_groups_of_others_keep_their_sizes():
+    sizes = {"align2": 5, "try": 20}
+    workflow = types.SimpleNamespace(group_settings=types.SimpleNamespace(group_components=sizes))
+    found = {name: batch_size(workflow, name) for name in ("align2", "align3", "try", "try12")}
+    assert found == {"align2": 5, "align3": 1, "try": 20, "try12": 20}
