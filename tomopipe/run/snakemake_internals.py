@@ -105,6 +105,7 @@ def schedule_greedily(workflow: Any) -> None:
     run begins. One that the command line names stays.
     """
     if not any(argument.startswith("--scheduler") for argument in sys.argv):
+        workflow.scheduling_settings.scheduler = "greedy"  # of nodes
         workflow.scheduler._job_selector = workflow.scheduler.job_selector_greedy
 
 

@@ -128,6 +128,18 @@ def test_a_failed_job_is_named_with_its_log(campaign, does):
     assert "1 of 2 jobs are done" in text
 
 
+def test_a_full_disk_is_named_at_the_end_of_a_run_that_failed(campaign, does, monkeypatch):
+    (campaign / "results").mkdir()
+    does("sys.exit(1)")
+    assert "no space left" not in call("run", campaign)[1]
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: open("/dev/full", "wb"))  # noqa: SIM115
+    status, text = call("run", campaign)
+    assert status == 1
+    assert text.count(f"tomopipe: {campaign / 'results'}: cannot be written: no ") == 1
+    does("tell(unfinished=[])")
+    assert "cannot be written" not in call("run", campaign)[1]
+
+
 def test_what_is_no_run_shows_what_snakemake_says(campaign, monkeypatch):
     echo = "import sys; print('asked:', *sys.argv[1:])"
     monkeypatch.setattr(

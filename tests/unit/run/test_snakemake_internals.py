@@ -256,8 +256,9 @@ def test_jobs_are_chosen_by_the_greedy_scheduler_unless_another_was_asked_for(
 ):
     monkeypatch.setattr(sys, "argv", ["snakemake", *arguments])
     scheduler = types.SimpleNamespace(_job_selector="ilp", job_selector_greedy="greedy")
-    schedule_greedily(types.SimpleNamespace(scheduler=scheduler))
-    assert scheduler._job_selector == chosen
+    settings = types.SimpleNamespace(scheduler="ilp")
+    schedule_greedily(types.SimpleNamespace(scheduler=scheduler, scheduling_settings=settings))
+    assert (scheduler._job_selector, settings.scheduler) == (chosen, chosen)
 
 
 def test_groups_of_others_keep_their_sizes():
