@@ -313,7 +313,7 @@ def _check_disk(
     findings.notes += half_notes(campaign, new, rows)
     if needed > free:
         findings.errors.append(
-            f"{existing}: {needed / 1e9:.3g} GB needed, {free / 1e9:.3g} GB free. Free some, or "
+            f"{existing}: {needed / 1e6:,.1f} MB needed, {free / 1e6:,.1f} MB free. Free some, or "
             "set full_recon.binning, full_recon.dtype, full_recon.rows or "
             "export_star.max_stack_gb"
         )

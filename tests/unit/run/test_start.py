@@ -475,3 +475,12 @@ def test_check_tells_of_which_scans_phase_retrieval_lacks_a_number(tmp_path):
     done = CliRunner().invoke(cli, ["check", str(tmp_path)])
     assert done.exit_code == 1
     assert "set input.energy_kev, input.distance_mm" in " ".join(done.output.split())
+
+
+def test_small_amounts_that_a_disk_lacks_are_no_zeros(site, monkeypatch):
+    write_scan(site / "raw" / "a_1.h5", n_rows=4, n_cols=128, n_angles=31)
+    (site / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=100_000))
+    text = " ".join(start.examine(load_campaign(site)).errors)
+    assert "MB needed, 0.1 MB free" in text
+    assert "0.0 MB" not in text
