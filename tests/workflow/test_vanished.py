@@ -3,7 +3,7 @@
 import json
 import shutil
 
-from tests.workflow.conftest import configure, new_campaign, package_with, plan, snakemake
+from tests.workflow.conftest import configure, failing, new_campaign, package_with, plan, snakemake
 from tests.workflow.test_reruns import TAIL
 from tomopipe.storage.tables import read_tsv
 
@@ -73,3 +73,13 @@ def test_flats_that_vanish_while_the_campaign_runs_cost_their_scan(tmp_path):
     run = snakemake(campaign)
     assert run.status == 0, run.text
     assert inventory(campaign)["b_1"]["reason"] == "flats/b_1.h5: no such file"
+
+
+def test_raw_files_that_vanish_during_the_run_do_not_empty_the_report(tmp_path):
+    campaign = new_campaign(tmp_path / "campaign", {"a_1": 48.5})
+    move = f"os.rename({str(campaign / 'raw')!r}, {str(tmp_path / 'away')!r})"
+    run = snakemake(campaign, environment=failing(tmp_path, "report", "campaign", move))
+    assert run.status == 1
+    log = campaign / "logs" / "report" / "campaign.log"
+    assert "this folder has no raw files now" in log.read_text()
+    assert ">a_1<" in (campaign / "results" / "report" / "index.html").read_text()

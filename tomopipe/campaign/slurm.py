@@ -92,6 +92,14 @@ def _states(command: list[str], numbers: Sequence[str]) -> dict[str, str]:
     return {row[0]: row[1].split()[0] for row in rows if row[1].strip()}
 
 
+def failed_on(number: str) -> str:
+    """Return the node on which a job ended with an error of its own; "" if it did not."""
+    squeue = ["squeue", "--noheader", "--states=all", "--format=%T|%N"]
+    sacct = ["sacct", "--noheader", "--allocations", "--parsable2", "--format=State,NodeList"]
+    rows = _ask_about(squeue, [number], n_cells=2) or _ask_about(sacct, [number], n_cells=2)
+    return next((node for state, node in rows if state == "FAILED"), "")
+
+
 def pending_jobs(directory: Path) -> list[Pending]:
     """List the jobs of a run of Snakemake in `directory` that SLURM has not started.
 
@@ -138,23 +146,28 @@ def _usage(number: str, whole: list[str], group: Iterable[list[str]]) -> Usage:
 
 @lru_cache(maxsize=32)
 def time_limit_min(partition: str) -> int | None:
-    """Return the time limit of a partition ("": the default one), minutes; None if unknown."""
-    return next((_minutes(cell) for cell in _of_partition(_SINFO, partition)), None)
+    """Return the time limit of a partition ("": the default one), minutes; None if unknown.
+
+    Of several, with commas between them, the smallest: SLURM may refuse more.
+    """
+    limits = map(_minutes, _of_partition(_SINFO, partition))
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 @lru_cache(maxsize=32)
 def node_mb(partition: str) -> int | None:
-    """Return the memory of the largest node of a partition ("": the default one), MB."""
+    """Return the memory of the largest node of partitions ("": of the default one), MB."""
     cells = _of_partition([*_SINFO[:-1], "--Node", "--format=%P|%m"], partition)
     return max((int(cell) for cell in cells if cell.isdecimal()), default=None)
 
 
 def _of_partition(command: list[str], partition: str) -> list[str]:
-    """Return what sinfo says of a partition; the default one is marked by a star."""
+    """Return what sinfo says of partitions; the default one is marked by a star."""
+    names = partition.split(",")
     return [
         cell
         for name, cell in _ask(command, n_cells=2)
-        if name.rstrip("*") == partition or (not partition and name.endswith("*"))
+        if name.rstrip("*") in names or (not partition and name.endswith("*"))
     ]
 
 
@@ -168,7 +181,7 @@ def unknown_names(profile: str | os.PathLike[str]) -> list[str]:
         asked = [content.get("default-resources") or {}]
         asked += (content.get("set-resources") or {}).values()
         wanted = {
-            key: {str(one[key]) for one in asked if one.get(key)}
+            key: {name for one in asked if one.get(key) for name in str(one[key]).split(",")}
             for key in ("slurm_partition", "slurm_account")
         }
     except (OSError, ValueError, AttributeError, TypeError, yaml.YAMLError):
@@ -192,13 +205,14 @@ def unknown_names(profile: str | os.PathLike[str]) -> list[str]:
 
 
 def submit_limit() -> int | None:
-    """Return how many jobs this user may have in the queue at once; None if unknown."""
-    asked = [*_SHOW, "assoc", f"user={getpass.getuser()}", "format=MaxSubmit,DefaultQOS"]
-    of_qos = dict(_ask([*_SHOW, "qos", "format=Name,MaxSubmitPU"], n_cells=2))
+    """Return how many jobs this user, or the account, may have queued at once; None if unknown."""
+    asked = [*_SHOW, "assoc", f"user={getpass.getuser()}", "format=DefaultQOS,MaxSubmit,GrpSubmit"]
+    of_qos = [*_SHOW, "qos", "format=Name,MaxSubmitPU,MaxSubmitPA,GrpSubmit"]
+    limits_of = {name: limits for name, *limits in _ask(of_qos, n_cells=4)}
     limits = [
         int(limit)
-        for own, qos in _ask(asked, n_cells=2)
-        for limit in (own, of_qos.get(qos or "normal", ""))
+        for qos, *own in _ask(asked, n_cells=3)
+        for limit in (*own, *limits_of.get(qos or "normal", ()))
         if limit.isdecimal()
     ]
     return min(limits, default=None)

@@ -2,6 +2,7 @@
 
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,7 +13,7 @@ import typer
 from tomopipe.campaign.files import CONFIG, LOGS, Logs
 from tomopipe.cli.options import ConfigFile, Directory, DryRun, rest_of
 from tomopipe.cli.terminal import Screen, near, say
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import NoRoomError, TomopipeError, room_for
 from tomopipe.run import launch
 from tomopipe.run.launch import Run
 from tomopipe.run.progress import Progress
@@ -21,6 +22,7 @@ _LOOK_S = 0.2
 _STOP_S = 60.0
 _MOST_SAID = 20
 _TAIL_LINES = 25
+_PROBE_BYTES = 2**20
 _GOES_ON = "what was done stays, `tomopipe run` goes on from there."
 
 
@@ -131,8 +133,9 @@ def _tell_end(directory: Path, status: int, started: Run, progress: Progress) ->
     n_done, n_all = progress.counts
     if status == 0 and not n_all:
         say("Nothing to do: every result is up to date.")
+    campaign = campaign_from_data(progress.facts["campaign"], directory)
     with suppress(OSError):  # the terminal was closed
-        outcome.show(campaign_from_data(progress.facts["campaign"], directory))
+        outcome.show(campaign)
     unfinished = [f"tomopipe: {line}" for line in progress.facts.get("unfinished", [])]
     ours = [line for line in lines if line.startswith("tomopipe: ") and line not in unfinished]
     for line in (*dict.fromkeys(ours[:_MOST_SAID]), *unfinished):
@@ -141,9 +144,21 @@ def _tell_end(directory: Path, status: int, started: Run, progress: Progress) ->
         return 3 if unfinished else status
     if not (stopped or any(step.failed for step in progress.steps.values())):
         say("\n".join(lines[-_TAIL_LINES:]))
+    _say_if_full(campaign.results)
     how = "stopped" if stopped else "some jobs failed"
     say(f"{how}: {n_done} of {n_all} jobs are done; `tomopipe run` goes on from there.")
     return 1
+
+
+def _say_if_full(folder: Path) -> None:
+    """Name a full disk, or quota, in which jobs failed perhaps with other words."""
+    with suppress(OSError):
+        try:
+            with room_for(folder), tempfile.TemporaryFile(dir=folder) as probe:
+                probe.write(bytes(_PROBE_BYTES))
+                probe.flush()
+        except NoRoomError as error:
+            say(f"tomopipe: {error}")
 
 
 def stop(

@@ -53,8 +53,8 @@ class Screen:
                 if job not in self._failed:  # not after each attempt
                     self._failed.add(job)
                     error = f": {reason}" if reason else ""
-                    log = progress.logs.log(step, name or "campaign")
-                    yield f"failed: {job}{error}, see {near(log)}"
+                    log = progress.log_of(step, name)
+                    yield f"failed: {job}{error}{f', see {near(log)}' if log else ''}"
             elif name and is_news(reason):
                 names = self._reasons.setdefault(reason, {})
                 names[name] = None

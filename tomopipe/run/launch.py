@@ -189,16 +189,38 @@ def spawn(
     directory: Path, command: Sequence[str], log: Path, environment: Mapping[str, str]
 ) -> "subprocess.Popen[bytes]":
     """Start a command in a new session, its output in a file."""
+    cache = _other_cache(directory)
     with open(log, "wb") as stream:
+        for folder in cache.values():
+            line = f"tomopipe: {_cache()} cannot be written: Snakemake's cache is in {folder}\n"
+            stream.write(line.encode())
+            stream.flush()
         return subprocess.Popen(
             [sys.executable, "-c", _HEEDING, *command],
             cwd=directory,
-            env=os.environ | {"PATH": _path(), **environment},
+            env=os.environ | {"PATH": _path(), **cache, **environment},
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+
+
+def _cache() -> Path:
+    """Return the folder in which Snakemake, which ends without one, has its cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+
+
+def _other_cache(directory: Path) -> dict[str, str]:
+    """Return the variable of a cache in the campaign if the user's cannot be written, else {}.
+
+    Jobs on nodes get it from the run.
+    """
+    with suppress(OSError):
+        (own := _cache() / "snakemake").mkdir(parents=True, exist_ok=True)
+        if os.access(own, os.W_OK | os.X_OK):
+            return {}
+    return {"XDG_CACHE_HOME": str(directory.absolute() / ".snakemake" / "cache")}
 
 
 def _path() -> str:

@@ -125,6 +125,11 @@ class Progress:
         steps = self.steps.values()
         return sum(step.done for step in steps), sum(step.total for step in steps)
 
+    def log_of(self, step: str, name: str) -> Path | None:
+        """Return the log of a job; None if it has written none, as one that never started."""
+        log = self.logs.log(step, name or "campaign")
+        return log if log.is_file() and log.stat().st_size else None
+
     def read(self) -> bool:
         """Read the events since the last call; tell whether there were any."""
         try:

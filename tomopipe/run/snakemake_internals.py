@@ -10,12 +10,13 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.files import CENTER
-from tomopipe.campaign.slurm import node_mb, time_limit_min
+from tomopipe.campaign.slurm import failed_on, node_mb, time_limit_min
 from tomopipe.run import progress, warm_start
 from tomopipe.run.stated import is_kept
 from tomopipe.storage import run_folder
@@ -97,6 +98,17 @@ def is_lint() -> bool:
     return "--lint" in sys.argv
 
 
+def schedule_greedily(workflow: Any) -> None:
+    """Choose jobs by Snakemake's greedy scheduler instead of its default, ilp, which is slow.
+
+    As the default profile does, which is loaded only with the Snakefile beside it. Call it when a
+    run begins. One that the command line names stays.
+    """
+    if not any(argument.startswith("--scheduler") for argument in sys.argv):
+        workflow.scheduling_settings.scheduler = "greedy"  # of nodes
+        workflow.scheduler._job_selector = workflow.scheduler.job_selector_greedy
+
+
 def default_target(workflow: Any, rule: str) -> None:
     """Make a rule the default target, also if its Snakefile is only included.
 
@@ -140,10 +152,10 @@ def _both(first: Callable[[Any], None], second: Callable[[Any], None], log: Any)
 
 
 class _SizesOfBatches(dict[str, int]):
-    """`group-components` by kind of batch: try=20 holds for try1, try2, ..."""
+    """`group-components` by kind of batch: try=20 holds for try1, try2, ... without their own."""
 
     def get(self, batch: str, default: Any = 1) -> Any:
-        return super().get(batch.rstrip("0123456789"), default)
+        return super().get(batch, super().get(batch.rstrip("0123456789"), default))
 
 
 def batch_size(workflow: Any, kind: str) -> int:
@@ -168,8 +180,17 @@ def _replace_once(owner: Any, name: str, made_of: Callable[[Any], Any]) -> None:
 
 
 def _slurm_plugin() -> Any:
-    """Return the executor plugin, if it is loaded."""
-    return sys.modules.get("snakemake_executor_plugin_slurm")
+    """Return the executor plugin, if it is loaded and not too old for what is changed in it."""
+    plugin = sys.modules.get("snakemake_executor_plugin_slurm")
+    return plugin if hasattr(plugin, "query_job_status") else None
+
+
+def too_old(workflow: Any) -> str:
+    """Say that jobs go to SLURM by a plugin that is too old; "" if not."""
+    if workflow.executor_plugin.name != "slurm" or _slurm_plugin() is not None:
+        return ""
+    name, oldest = "snakemake-executor-plugin-slurm", "2.5"
+    return f"{name} {version(name)} is too old: pip install '{name}>={oldest}'"
 
 
 def one_start_per_submission() -> None:
@@ -236,6 +257,8 @@ def keep_what_is_made(is_made: Callable[[Any], bool], is_final: Callable[[Any], 
     def reported(plain: Any) -> Any:
         def log_error(job: Any, *arguments: Any, **options: Any) -> None:
             if not (options.get("indent") and is_made(job)):  # of a batch
+                if why := _blind_node(options.get("aux_logs")):
+                    logger.error(f"tomopipe: {job.rule.name} failed: {why}")
                 plain(job, *arguments, **options)
 
         return log_error
@@ -244,7 +267,8 @@ def keep_what_is_made(is_made: Callable[[Any], bool], is_final: Callable[[Any], 
         def log_error(group: Any, msg: str | None = None, **options: Any) -> None:
             if msg:
                 names = ", ".join(sorted({job.rule.name for job in group.jobs}))
-                logger.error(f"tomopipe: a submission of {names} failed: {' '.join(msg.split())}")
+                why = _blind_node(options.get("aux_logs")) or " ".join(msg.split())
+                logger.error(f"tomopipe: a submission of {names} failed: {why}")
             plain(group, msg=msg, **options)
 
         return log_error
@@ -282,6 +306,15 @@ def keep_what_is_made(is_made: Callable[[Any], bool], is_final: Callable[[Any], 
     _replace_once(Job, "log_error", reported)
     _replace_once(GroupJob, "log_error", with_reason)
     _replace_once(JobScheduler, "_handle_error", handled)
+
+
+def _blind_node(logs: Sequence[str | None] | None) -> str:
+    """Say that a node could not even write the log of its job; "" if it could, or none began."""
+    log = next(filter(None, logs or ()), None)
+    if log is None or os.path.exists(log) or not (node := failed_on(Path(log).stem)):
+        return ""
+    folder = Path.cwd() if Path(log).is_relative_to(Path.cwd()) else Path(log).parent
+    return f"{node} cannot write {folder}: it must be there, under this path, on all nodes"
 
 
 def _finish(scheduler: Any, job: Any) -> None:

@@ -31,6 +31,7 @@ from tomopipe.run.relion_notes import note_lines, relion_notes
 from tomopipe.scans.angle_lists import CANNOT_BE
 from tomopipe.scans.exchange import Metadata
 from tomopipe.storage.atomic import write_text
+from tomopipe.stream.source import check_scratch
 
 _N_NAMED = 4  # scans in an error
 _VOLUME_MIN = 120  # minutes that the rule full_recon requests first
@@ -201,6 +202,7 @@ def examine(campaign: Campaign) -> Findings:
         findings.warnings.append(READ_AS_SUM.format(names=", ".join(names)))
     _check_disk(campaign, rows, stacks, findings)
     _check_folders(campaign, findings)
+    _check_scratch(campaign, findings)
     _check_queue(campaign.directory / "slurm" / "profile.yaml", findings)
     _check_foreign(campaign, findings)
     _check_left_behind(campaign, rows, findings)
@@ -320,7 +322,7 @@ def _check_disk(
     findings.notes += half_notes(campaign, new, rows)
     if needed > free:
         findings.errors.append(
-            f"{existing}: {needed / 1e9:.2f} GB needed, {free / 1e9:.2f} GB free. Free some, or "
+            f"{existing}: {needed / 1e6:,.1f} MB needed, {free / 1e6:,.1f} MB free. Free some, or "
             "set full_recon.binning, full_recon.dtype, full_recon.rows or "
             "export_star.max_stack_gb"
         )
@@ -375,23 +377,40 @@ def _check_folders(campaign: Campaign, findings: Findings) -> None:
         )
 
 
+def _check_scratch(campaign: Campaign, findings: Findings) -> None:
+    on_nodes = (campaign.directory / "slurm" / "profile.yaml").exists()
+    try:
+        with chdir(campaign.directory):  # the path may be relative to it
+            check_scratch(campaign.config.storage.scratch)
+    except TomopipeError as error:
+        if on_nodes:
+            findings.warnings.append(f"on this machine, perhaps not on nodes: {error}")
+        else:
+            findings.errors.append(str(error))
+
+
 def _check_queue(path: Path, findings: Findings) -> None:
     """Compare the SLURM profile of a campaign with the cluster's limits for this user."""
     try:
         profile = yaml.safe_load(path.read_text(encoding="utf-8"))
         jobs = int(profile.get("jobs", 1))
-        partition = str(profile.get("default-resources", {}).get("slurm_partition", ""))
+        of_rules = (profile.get("set-resources") or {}).values()
+        asked = [profile.get("default-resources") or {}, *of_rules]
+        partitions = dict.fromkeys(str(one.get("slurm_partition") or "") for one in asked)
     except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError):
         return
     findings.errors.extend(unknown_names(path))
-    limit, limit_min = submit_limit(), time_limit_min(partition)
+    limit = submit_limit()
     if limit is not None and jobs > limit:
         findings.warnings.append(
-            f"slurm/profile.yaml has jobs: {jobs}, and SLURM takes at most {limit} of you at once "
-            f"(sacctmgr): the others would fail. Set jobs: {limit}"
+            f"slurm/profile.yaml has jobs: {jobs}, and SLURM takes at most {limit} of you, or of "
+            f"your account, at once (sacctmgr): the others would fail. Set jobs: {limit}"
         )
-    if limit_min is not None and limit_min < _VOLUME_MIN:
-        findings.notes.append(
-            f"partition {partition or 'of SLURM'} ends jobs after {limit_min} min: no job asks for "
-            f"more (volumes else {_VOLUME_MIN}). set-resources in slurm/profile.yaml names another"
-        )
+    for partition in partitions:
+        limit_min = time_limit_min(partition)
+        if limit_min is not None and limit_min < _VOLUME_MIN:
+            findings.notes.append(
+                f"partition {partition or 'of SLURM'} ends jobs after {limit_min} min: no job asks "
+                f"for more (volumes else {_VOLUME_MIN}). set-resources in slurm/profile.yaml names "
+                "another"
+            )

@@ -19,6 +19,7 @@ onstart:
     limit = workflow.scheduling_settings.max_jobs_per_timespan
     if limit and (limit.max_jobs, limit.timespan) == (100, 1):
         workflow.scheduler.job_rate_limiter = None
+    snakemake_internals.schedule_greedily(workflow)
     if not SUSPECTS:  # after a failed comparison nothing is left to compare
         Path(LOGS.status("compare", "campaign")).unlink(missing_ok=True)
     DECISIONS.save()  # with the records of jobs of killed runs

@@ -96,6 +96,21 @@ def test_an_error_before_it_begins_stands_alone(campaign, monkeypatch):
     assert text.startswith("Running campaign")  # which Snakemake reads
 
 
+def test_a_cache_that_cannot_be_written_is_replaced_by_one_in_the_campaign(
+    campaign, does, monkeypatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/x")
+    does("import os; print('tomopipe: cache in', os.environ['XDG_CACHE_HOME'])")
+    text = call("run", campaign)[1]
+    cache = campaign / ".snakemake" / "cache"
+    assert f"tomopipe: /proc/x cannot be written: Snakemake's cache is in {cache}\n" in text
+    assert f"tomopipe: cache in {cache}\n" in text
+    monkeypatch.setenv("XDG_CACHE_HOME", str(campaign / "mine"))
+    text = call("run", campaign)[1]
+    assert "Snakemake's cache" not in text
+    assert f"tomopipe: cache in {campaign / 'mine'}\n" in text
+
+
 def test_a_failed_job_is_named_with_its_log(campaign, does):
     does(
         "tell(totals={'full_recon': 2}); t = dict(step='full_recon', reason='x', local=True);"
@@ -105,6 +120,11 @@ def test_a_failed_job_is_named_with_its_log(campaign, does):
     log = campaign / "logs" / "full_recon" / "a_2.log"
     status, text = call("run", campaign)
     assert status == 1
+    assert "failed: full_recon a_2\n" in text  # it never started
+    log = campaign / "logs" / "full_recon" / "a_2.log"
+    log.parent.mkdir()
+    log.write_text("Traceback")
+    text = call("run", campaign)[1]
     assert f"failed: full_recon a_2, see {near(log)}" in text
     assert "1 of 2  1 failed" in text
     error = {"state": "failed", "end": time.time() + 1, "error": "ScanError: no rows"}
@@ -112,6 +132,18 @@ def test_a_failed_job_is_named_with_its_log(campaign, does):
     text = call("run", campaign)[1]
     assert f"failed: full_recon a_2: no rows, see {near(log)}" in text
     assert "1 of 2 jobs are done" in text
+
+
+def test_a_full_disk_is_named_at_the_end_of_a_run_that_failed(campaign, does, monkeypatch):
+    (campaign / "results").mkdir()
+    does("sys.exit(1)")
+    assert "no space left" not in call("run", campaign)[1]
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: open("/dev/full", "wb"))  # noqa: SIM115
+    status, text = call("run", campaign)
+    assert status == 1
+    assert text.count(f"tomopipe: {campaign / 'results'}: cannot be written: no ") == 1
+    does("tell(unfinished=[])")
+    assert "cannot be written" not in call("run", campaign)[1]
 
 
 def test_what_is_no_run_shows_what_snakemake_says(campaign, monkeypatch):

@@ -2,12 +2,15 @@
 
 import asyncio
 import logging
+import sys
 import types
 
 import pytest
 from snakemake.io import flag
 from snakemake.jobs import GroupJob, Job
+from snakemake.logging import logger
 from snakemake.resources import Resource, Resources
+from snakemake.scheduling.job_scheduler import JobScheduler
 
 from tomopipe.campaign import log
 from tomopipe.campaign.slurm import node_mb, time_limit_min
@@ -15,10 +18,14 @@ from tomopipe.errors import RunEndedError
 from tomopipe.run.snakemake_internals import (
     ask_for_cores_used,
     at_submission,
+    batch_size,
+    keep_what_is_made,
     one_start_per_submission,
     remove_only_in_run,
+    schedule_greedily,
     see_cancelled_jobs,
     spare_what_no_rule_uses,
+    too_old,
 )
 from tomopipe.storage import run_folder as runs
 from tomopipe.storage.atomic import take_away
@@ -114,6 +121,17 @@ def test_the_plugin_sees_that_a_job_was_cancelled(monkeypatch):
     assert asyncio.run(slurm.query_job_status("false", logging.getLogger())) == (None, None)
 
 
+@pytest.mark.parametrize(("executor", "n_refused"), [("slurm", 1), ("local", 0), ("dryrun", 0)])
+def test_a_plugin_too_old_stops_only_runs_on_slurm(monkeypatch, executor, n_refused):
+    workflow = types.SimpleNamespace(executor_plugin=types.SimpleNamespace(name=executor))
+    assert not too_old(workflow)
+    monkeypatch.setitem(sys.modules, slurm.__name__, types.ModuleType(slurm.__name__))
+    for change in (see_cancelled_jobs, one_start_per_submission, at_submission):
+        change()  # finds nothing to change
+    found = too_old(workflow)
+    assert found.count("too old: pip install 'snakemake-executor-plugin-slurm>=2.5'") == n_refused
+
+
 @pytest.fixture(autouse=True)
 def _other_sinfo():
     yield
@@ -121,13 +139,44 @@ def _other_sinfo():
     node_mb.cache_clear()
 
 
-def say_sinfo(folder, monkeypatch, *lines):
+def say(tool, folder, monkeypatch, *lines):
     said = "".join(f"echo '{line}'\n" for line in lines)
-    (folder / "sinfo").write_text(f"#!/bin/sh\n{said}")
-    (folder / "sinfo").chmod(0o755)
+    (folder / tool).write_text(f"#!/bin/sh\n{said}")
+    (folder / tool).chmod(0o755)
     monkeypatch.setenv("PATH", str(folder), prepend=":")
+
+
+def say_sinfo(folder, monkeypatch, *lines):
+    say("sinfo", folder, monkeypatch, *lines)
     time_limit_min.cache_clear()
     node_mb.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("state", "has_log", "says"),
+    [("FAILED", False, "node1 cannot"), ("FAILED", True, "why"), ("CANCELLED", False, "why")],
+)
+def test_a_node_that_does_not_see_the_campaign_is_named(
+    tmp_path, monkeypatch, state, has_log, says
+):
+    monkeypatch.chdir(tmp_path)
+    said = []
+    monkeypatch.setattr(logger, "error", said.append)
+    monkeypatch.setattr(JobScheduler, "_handle_error", JobScheduler._handle_error)
+    for kind in (Job, GroupJob):
+        monkeypatch.setattr(kind, "log_error", lambda *_, **__: None)
+    keep_what_is_made(lambda job: False, lambda job: False)
+    say("squeue", tmp_path, monkeypatch, f"{state}|node1")
+    log = tmp_path / ".snakemake" / "slurm_logs" / "12.log"
+    if has_log:
+        log.parent.mkdir(parents=True)
+        log.write_text("Traceback")
+    job = types.SimpleNamespace(rule=types.SimpleNamespace(name="full_recon"))
+    GroupJob.log_error(types.SimpleNamespace(jobs=[job]), msg="why", aux_logs=[str(log)])
+    assert said.pop().startswith(f"tomopipe: a submission of full_recon failed: {says}")
+    Job.log_error(job, "why", aux_logs=[str(log)])
+    assert bool(said) == (says != "why")
+    assert all(f"node1 cannot write {tmp_path}: it must be there" in line for line in said)
 
 
 class Batch:
@@ -168,6 +217,7 @@ def test_no_submission_asks_for_more_memory_than_a_node_of_its_partition_has(tmp
     monkeypatch.setattr(slurm, "get_submit_command", plain)
     at_submission()
     assert slurm.get_submit_command(Batch(), {}) == "sbatch -p p -t 500 --mem 2000"
+    assert [node_mb("p,q"), node_mb("p")] == [64000, 2000]
     plain = lambda executor, job: "--target-jobs a:scan=1 --cores all"  # noqa: E731
     monkeypatch.setattr(slurm.Executor, "get_job_args", plain)
     monkeypatch.setattr(
@@ -195,3 +245,24 @@ def test_what_no_rule_uses_is_not_looked_for(monkeypatch, output, conda_env, is_
     spare_what_no_rule_uses(types.SimpleNamespace(rules=rules))
     found = [Job.__dict__[name] is kept for name, kept in plain.items()]
     assert found == [is_searched, has_spec]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "chosen"),
+    [([], "greedy"), (["--scheduler", "ilp"], "ilp"), (["--scheduler=ilp"], "ilp")],
+)
+def test_jobs_are_chosen_by_the_greedy_scheduler_unless_another_was_asked_for(
+    monkeypatch, arguments, chosen
+):
+    monkeypatch.setattr(sys, "argv", ["snakemake", *arguments])
+    scheduler = types.SimpleNamespace(_job_selector="ilp", job_selector_greedy="greedy")
+    settings = types.SimpleNamespace(scheduler="ilp")
+    schedule_greedily(types.SimpleNamespace(scheduler=scheduler, scheduling_settings=settings))
+    assert (scheduler._job_selector, settings.scheduler) == (chosen, chosen)
+
+
+def test_groups_of_others_keep_their_sizes():
+    sizes = {"align2": 5, "try": 20}
+    workflow = types.SimpleNamespace(group_settings=types.SimpleNamespace(group_components=sizes))
+    found = {name: batch_size(workflow, name) for name in ("align2", "align3", "try", "try12")}
+    assert found == {"align2": 5, "align3": 1, "try": 20, "try12": 20}

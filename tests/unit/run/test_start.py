@@ -64,7 +64,7 @@ def test_profile_has_the_names_of_the_site_in_both_places(site):
 
 
 SACCTMGR = """#!/bin/sh
-[ $4 = assoc ] && printf '|\\n70|short\\n' || printf 'normal|80\\nshort|30\\nlong|1\\n'
+[ $4 = assoc ] && printf '||\\nshort|70|\\n' || printf 'normal|80||\\nshort|50|30|\\nlong|1||\\n'
 """
 
 
@@ -226,7 +226,32 @@ def test_no_more_jobs_than_the_queue_takes(small_queue):
     assert "at once" not in " ".join(findings.warnings)
     path.write_text(path.read_text().replace("jobs: 30", "jobs: 100"))
     text = " ".join(start.examine(load_campaign(folder)).warnings)
-    assert "jobs: 100, and SLURM takes at most 30 of you at once" in text
+    assert "jobs: 100, and SLURM takes at most 30 of you, or of your account, at once" in text
+
+
+def test_partitions_of_rules_and_lists_of_them_are_looked_at(small_queue):
+    (small_queue / "sinfo").write_text("#!/bin/sh\nprintf 'a|3:00:00\\nb*|infinite\\nc|20:00\\n'\n")
+    folder = small_queue / "campaign"
+    init(folder, "--partition", "a,b", "--account", "", "--gpu-partition", "b,c")
+    write_scan(folder / "raw" / "a_1.h5", n_rows=2, n_cols=64, n_angles=31)
+    (folder / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    findings = start.examine(load_campaign(folder))
+    assert findings.errors == []
+    notes = [line for line in findings.notes if line.startswith("partition")]
+    assert [line.split(":")[0] for line in notes] == ["partition b,c ends jobs after 20 min"]
+    assert time_limit_min("a,b,c") == 20
+
+
+def test_a_folder_for_scratch_files_that_is_not_there_is_an_error(site):
+    write_scan(site / "raw" / "a_1.h5", n_rows=2, n_cols=64, n_angles=31)
+    text = "campaign: {scans: [raw/*.h5]}\nstorage: {scratch: none/here}\n"
+    (site / "config.yaml").write_text(text)
+    assert "none/here is no folder" in " ".join(start.examine(load_campaign(site)).errors)
+    (site / "slurm").mkdir()
+    (site / "slurm" / "profile.yaml").write_text("jobs: 1\n")
+    found = start.examine(load_campaign(site))  # nodes may have it
+    assert found.errors == []
+    assert "perhaps not on nodes: storage.scratch: none/here" in " ".join(found.warnings)
 
 
 def test_files_that_are_not_there_are_named(site):
@@ -499,3 +524,12 @@ def test_check_tells_of_which_scans_phase_retrieval_lacks_a_number(tmp_path):
     done = CliRunner().invoke(cli, ["check", str(tmp_path)])
     assert done.exit_code == 1
     assert "set input.energy_kev, input.distance_mm" in " ".join(done.output.split())
+
+
+def test_small_amounts_that_a_disk_lacks_are_no_zeros(site, monkeypatch):
+    write_scan(site / "raw" / "a_1.h5", n_rows=4, n_cols=128, n_angles=31)
+    (site / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=100_000))
+    text = " ".join(start.examine(load_campaign(site)).errors)
+    assert "MB needed, 0.1 MB free" in text
+    assert "0.0 MB" not in text
