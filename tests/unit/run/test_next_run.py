@@ -217,7 +217,7 @@ def test_check_of_a_full_disk(campaign, monkeypatch):
     import shutil
 
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 10))
-    assert "GB free" in examine(load_campaign(campaign)).errors[0]
+    assert "MB free" in examine(load_campaign(campaign)).errors[0]
 
 
 @pytest.mark.parametrize(
