@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tomopipe.config import FixCorBlock
-from tomopipe.cor.outliers import EDITED, EMPTIED, FIX_COLUMNS, NOT_ASKED, format_cor, is_by_file
+from tomopipe.cor.cor_value import format_cor
+from tomopipe.cor.outliers import EDITED, EMPTIED, FIX_COLUMNS, NOT_ASKED, is_by_file
 from tomopipe.errors import TomopipeError
 from tomopipe.steps import resolve_cor
 from tomopipe.steps.fix_cor import compute, fix_cor

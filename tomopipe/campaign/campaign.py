@@ -21,7 +21,7 @@ from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.state import not_selected
 from tomopipe.campaign.table import Row, check_table, did_you_mean, read_table
 from tomopipe.config import Config, parse_cells, parse_config, read_config
-from tomopipe.cor.outliers import is_valid, parse_cor
+from tomopipe.cor.cor_value import is_valid, parse_cor
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.storage import run_folder
 from tomopipe.storage.tables import read_tsv

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from tomopipe.campaign.files import CENTER, PREDICTION, SIDECAR, SIDECARS, TRY_CENTER, Files
 from tomopipe.campaign.results import read_cor_json, read_json, read_prediction
 from tomopipe.campaign.tomogui import read_entries
-from tomopipe.cor.outliers import format_cor, parse_cor, shown
+from tomopipe.cor.cor_value import format_cor, parse_cor, shown
 from tomopipe.errors import TomopipeError
 
 _PREDICTED = "predicted, which the next run finds again (--predicted takes them)"

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from tomopipe.campaign.failures import STEPS, Failure
 from tomopipe.campaign.results import Fix, Prediction
-from tomopipe.cor.outliers import NOT_ASKED, format_cor, is_valid, off_detector, parse_cor, shown
+from tomopipe.cor.cor_value import format_cor, is_valid, off_detector, parse_cor, shown
+from tomopipe.cor.outliers import NOT_ASKED
 
 STILL_WRITTEN = "still written"
 #: End of the reason of a scan that could not be read for a system error: it will be retried.

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tomopipe.config import fault_of_key, is_option, option_keys
-from tomopipe.cor.outliers import parse_cor, shown
+from tomopipe.cor.cor_value import parse_cor, shown
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.shared import update_file
 

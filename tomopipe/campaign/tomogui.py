@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from tomopipe.cor.outliers import format_cor, parse_cor, shown
+from tomopipe.cor.cor_value import format_cor, parse_cor, shown
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.shared import update_file

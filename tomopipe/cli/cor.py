@@ -22,14 +22,8 @@ from tomopipe.campaign.state import ScanFacts, not_selected
 from tomopipe.campaign.table import edit_table
 from tomopipe.campaign.tomogui import Match, match, merge_batch_csv, merge_rot_cen, what_is_wrong
 from tomopipe.cli.options import CampaignCommand, CampaignOption, ConfigFile, Directory, DryRun
-from tomopipe.cor.outliers import (
-    FIX_COLUMNS,
-    format_cor,
-    is_valid,
-    off_detector,
-    parse_cor,
-    shown,
-)
+from tomopipe.cor.cor_value import format_cor, is_valid, off_detector, parse_cor, shown
+from tomopipe.cor.outliers import FIX_COLUMNS
 from tomopipe.errors import TomopipeError
 from tomopipe.report.sources import parse_fix, parse_prediction
 from tomopipe.storage.tables import read_tsv

@@ -16,7 +16,7 @@ from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import STAR, TRUTH
 from tomopipe.campaign.state import State
 from tomopipe.cli.terminal import WIDTH, near
-from tomopipe.cor.outliers import format_cor
+from tomopipe.cor.cor_value import format_cor
 from tomopipe.report.collected_records import collect_scans
 from tomopipe.review.queue import queue_entries
 from tomopipe.run.campaign_report import what_to_report

@@ -1,4 +1,4 @@
-"""Rules for centres of rotation (COR) of one series: what is valid, outlying, missing, resolved.
+"""Rules for the centres of rotation (COR) of one series: what is outlying, missing, resolved.
 
 Pure functions on values in unbinned, uncropped detector pixels, 0-based; whole numbers are centres.
 
@@ -8,11 +8,12 @@ the same rows. Values that were adopted by hand (exported and imported again) ar
 """
 
 import math
-import re
 import statistics
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+
+from tomopipe.cor.cor_value import is_valid, off_detector, parse_cor, shown
 
 # of the table that fix_cor writes for each series
 FIX_COLUMNS = (
@@ -28,7 +29,6 @@ MAD_FACTOR = 5.0
 NEIGHBOURS_AGREE_PX = 10.0
 # CORs are stored to 0.01 px; the last bit of a difference of floats must not decide.
 _ROUNDING_PX = 1e-6
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -59,38 +59,6 @@ class Fixed:
     reason: str
     limit_px: float  # NaN where the series has fewer than two CORs
     neighbours: tuple[str, ...] = field(default=())
-
-
-def is_valid(cor_px: float | None, n_cols: int) -> bool:
-    """Tell whether a COR is finite and on the detector, 0 <= cor_px <= n_cols - 1."""
-    return cor_px is not None and math.isfinite(cor_px) and 0 <= cor_px <= n_cols - 1
-
-
-def parse_cor(text: str) -> float | None:
-    """Read a COR typed by a person or written by a program.
-
-    Parameters
-    ----------
-    text : str
-        A decimal number with a point, such as "1024.50"; white space around it does not matter.
-
-    Returns
-    -------
-    float or None
-        None for an empty text and for junk: words, "1024,5", "nan", "inf".
-    """
-    text = text.strip().strip("\ufeff")
-    if not _NUMBER.fullmatch(text):
-        return None
-    cor_px = float(text)
-    return cor_px if math.isfinite(cor_px) else None
-
-
-def format_cor(cor_px: float | None) -> str:
-    """Write a COR with two decimals; an empty text for None and NaN."""
-    if cor_px is None or math.isnan(cor_px):
-        return ""
-    return f"{cor_px + 0.0:.2f}"  # + 0.0: no "-0.00"
 
 
 def outlier_limit(cor_px: Sequence[float], *, max_delta_px: float) -> tuple[float, float]:
@@ -220,16 +188,6 @@ def is_for_default(source: str, reason: str) -> bool:
     `default_px` then wins: a COR set by hand for one scan must not move all others.
     """
     return source in ("neighbours", "series-mean") and NOT_ASKED in reason
-
-
-def off_detector(cor_px: float, n_cols: int) -> str:
-    """Describe a COR that is not on the detector."""
-    return f"{cor_px:.2f} is off the detector (0 to {n_cols - 1})"
-
-
-def shown(text: str) -> str:
-    """Quote invalid text for a message, on one line and not too long."""
-    return repr(text if len(text) <= 40 else text[:40] + "...")
 
 
 def _start(member: Member) -> Fixed:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tomopipe.campaign.results import Curve
 from tomopipe.campaign.state import NOT_SELECTED, State
-from tomopipe.cor.outliers import parse_cor
+from tomopipe.cor.cor_value import parse_cor
 from tomopipe.report.records import ScanRecord, SeriesRecord
 
 

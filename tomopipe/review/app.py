@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from tomopipe.cor.outliers import is_valid, off_detector, parse_cor
+from tomopipe.cor.cor_value import is_valid, off_detector, parse_cor
 from tomopipe.errors import TomopipeError
 from tomopipe.report.render import script_hash
 from tomopipe.review.grey16 import Grey

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from tomopipe.campaign.state import MEANINGS, NOT_SELECTED, State
-from tomopipe.cor.outliers import parse_cor
+from tomopipe.cor.cor_value import parse_cor
 from tomopipe.report.records import ScanRecord
 
 #: States with what they mean, in the order of the queue.

@@ -20,7 +20,7 @@ from tomopipe.campaign.table import (
     read_table,
     table_sha256,
 )
-from tomopipe.cor.outliers import format_cor, is_valid, off_detector, parse_cor, shown
+from tomopipe.cor.cor_value import format_cor, is_valid, off_detector, parse_cor, shown
 from tomopipe.errors import TomopipeError
 
 CELLS = ("select", "cor_px", "note")

@@ -9,7 +9,7 @@ from tomopipe.campaign.campaign import Campaign, InventoryRows
 from tomopipe.campaign.results import read_cor_json
 from tomopipe.campaign.stacks import declared_stacks
 from tomopipe.cor.collected_rows import MAX_PAIR_ROWS, N_KEPT, N_PAIRS
-from tomopipe.cor.outliers import parse_cor
+from tomopipe.cor.cor_value import parse_cor
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.geometry import bin_cor
 from tomopipe.prep.half_acquisition import FACTOR, is_half_acquisition

@@ -12,7 +12,7 @@ from tomopipe.config.spans import (
     middle_of_sweep,
     row_numbers,
 )
-from tomopipe.cor.outliers import is_valid, off_detector, parse_cor
+from tomopipe.cor.cor_value import is_valid, off_detector, parse_cor
 from tomopipe.errors import ScanError, TomopipeError, some_of
 
 _N_NAMED = 4  # scans in an error

@@ -24,7 +24,7 @@ from tomopipe.campaign.results import (
     read_prediction,
 )
 from tomopipe.config import fault_of_key, parse_cells
-from tomopipe.cor.outliers import parse_cor
+from tomopipe.cor.cor_value import parse_cor
 from tomopipe.errors import TomopipeError
 from tomopipe.scans.raw_scan import RawScan, raw_scan
 from tomopipe.steps.full_recon import full_recon

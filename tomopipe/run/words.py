@@ -6,7 +6,8 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tomopipe.cor.outliers import EDITED, format_cor, is_valid, parse_cor
+from tomopipe.cor.cor_value import format_cor, is_valid, parse_cor
+from tomopipe.cor.outliers import EDITED
 
 MISSING = "not there yet"
 UNREADABLE = "cannot be read"

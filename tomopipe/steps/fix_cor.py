@@ -9,19 +9,8 @@ from typing import Any
 
 from tomopipe.campaign.results import read_prediction
 from tomopipe.config import FixCorBlock
-from tomopipe.cor.outliers import (
-    EMPTIED,
-    FIX_COLUMNS,
-    NOT_ASKED,
-    Fixed,
-    Member,
-    fix_series,
-    format_cor,
-    is_valid,
-    off_detector,
-    parse_cor,
-    shown,
-)
+from tomopipe.cor.cor_value import format_cor, is_valid, off_detector, parse_cor, shown
+from tomopipe.cor.outliers import EMPTIED, FIX_COLUMNS, NOT_ASKED, Fixed, Member, fix_series
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.tables import write_tsv
 

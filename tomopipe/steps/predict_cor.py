@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from tomopipe.campaign.results import read_json, read_prediction
 from tomopipe.config import PredictCorBlock
-from tomopipe.cor.outliers import NOT_ASKED, format_cor, parse_cor, shown
+from tomopipe.cor.cor_value import format_cor, parse_cor, shown
+from tomopipe.cor.outliers import NOT_ASKED
 from tomopipe.cor.rows_file import Rows, read_rows
 from tomopipe.errors import ScanError, TomopipeError, is_of_the_system
 from tomopipe.geometry import bin_cor, unbin_cor

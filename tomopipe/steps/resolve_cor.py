@@ -9,7 +9,8 @@ from typing import Any
 
 from tomopipe.campaign.tomogui import rot_cen, write_rot_cen
 from tomopipe.config import ResolveCorBlock
-from tomopipe.cor.outliers import is_for_default, is_valid, off_detector, parse_cor, resolve
+from tomopipe.cor.cor_value import is_valid, off_detector, parse_cor
+from tomopipe.cor.outliers import is_for_default, resolve
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import remove_stale, write_json
 from tomopipe.storage.tables import read_tsv

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.files import CONFIG
-from tomopipe.cor.outliers import is_by_file, parse_cor
+from tomopipe.cor.cor_value import parse_cor
+from tomopipe.cor.outliers import is_by_file
 from tomopipe.storage.atomic import remove_stale, write_json
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import ROWS, SWEEP
 from tomopipe.campaign.tomogui import match, read_cors
-from tomopipe.cor.outliers import parse_cor
+from tomopipe.cor.cor_value import parse_cor
 from tomopipe.cor.rows_file import read_rows
 from tomopipe.errors import TomopipeError
 from tomopipe_lab.suite import CONDITIONS, GRID_MISSES, NULLS, Case, case_name, make_case

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tomopipe.cor import outliers as cor
+from tomopipe.cor.cor_value import format_cor, is_valid, parse_cor
 from tomopipe.cor.outliers import Fixed, Member
 
 N_COLS = 2048
@@ -38,56 +39,6 @@ def same(first: list[Fixed], second: list[Fixed]) -> bool:
 
 
 # --- reading values -------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("1024.50", 1024.5),
-        (" 1024 \n", 1024.0),
-        ("\ufeff1024.5", 1024.5),
-        ("1.0245e3", 1024.5),
-        ("-3.5", -3.5),
-        (".5", 0.5),
-        ("", None),
-        ("  ", None),
-        ("1024,5", None),
-        ("1,024.5", None),
-        ("nan", None),
-        ("inf", None),
-        ("-Infinity", None),
-        ("1e999", None),
-        ("1_024", None),
-        ("0x400", None),
-        ("１０２４", None),
-        ("1024.5 px", None),
-        ("1024.5\n1025.5", None),
-        ("middle", None),
-    ],
-)
-def test_parse_cor_reads_numbers_and_refuses_junk(text, expected):
-    assert cor.parse_cor(text) == expected
-
-
-def test_format_cor_has_two_decimals_and_nothing_for_none():
-    cases = [1024.5, 1024.504, -0.0, None, NONE]
-    assert [cor.format_cor(value) for value in cases] == ["1024.50", "1024.50", "0.00", "", ""]
-
-
-@pytest.mark.parametrize(
-    ("value_px", "expected"),
-    [
-        (0.0, True),
-        (99.0, True),
-        (-0.01, False),
-        (99.01, False),
-        (NONE, False),
-        (math.inf, False),
-        (None, False),
-    ],
-)
-def test_is_valid_covers_first_to_last_pixel_centre(value_px, expected):
-    assert cor.is_valid(value_px, 100) is expected
 
 
 # --- flag_outliers --------------------------------------------------------------------------
@@ -390,7 +341,7 @@ def test_fixing_again_from_its_own_rows_changes_nothing(members, max_delta_px, p
     assert [row.scan for row in rows] == [
         m.scan for m in sorted(members, key=lambda m: (m.index, m.scan)) if m.selected
     ]
-    manual = {m.scan for m in members if cor.is_valid(cor.parse_cor(m.manual), m.n_cols)}
+    manual = {m.scan for m in members if is_valid(parse_cor(m.manual), m.n_cols)}
     again = [
         Member(row.scan, row.index, N_COLS, predicted_px=row.before_px)
         if row.scan not in manual
@@ -409,14 +360,10 @@ def test_fixing_again_from_its_own_rows_changes_nothing(members, max_delta_px, p
 def test_adopting_fixed_values_by_hand_changes_nothing_more(members, max_delta_px):
     """`cor export`, then `cor import`: every value is manual, hence kept."""
     rows = fix(members, max_delta_px=max_delta_px)
-    adopted = [
-        Member(row.scan, row.index, N_COLS, manual=cor.format_cor(row.after_px)) for row in rows
-    ]
+    adopted = [Member(row.scan, row.index, N_COLS, manual=format_cor(row.after_px)) for row in rows]
     adopted += [m for m in members if not m.selected]
     second = fix(adopted, max_delta_px=max_delta_px)
-    assert [cor.format_cor(r.after_px) for r in second] == [
-        cor.format_cor(r.after_px) for r in rows
-    ]
+    assert [format_cor(r.after_px) for r in second] == [format_cor(r.after_px) for r in rows]
 
 
 @pytest.mark.slow
@@ -428,7 +375,7 @@ def test_every_change_is_on_the_detector_and_has_a_trace(members, max_delta_px, 
         if math.isnan(row.after_px):
             assert (row.source, bool(row.reason)) == ("", True)
             continue
-        assert cor.is_valid(row.after_px, N_COLS)
+        assert is_valid(row.after_px, N_COLS)
         changed = row.after_px != row.before_px
         if changed:
             assert row.source in ("outlier", "neighbours", "series-mean")

@@ -1,0 +1,57 @@
+"""CORs as text and number."""
+
+import math
+
+import pytest
+
+from tomopipe.cor.cor_value import format_cor, is_valid, parse_cor
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1024.50", 1024.5),
+        (" 1024 \n", 1024.0),
+        ("\ufeff1024.5", 1024.5),
+        ("1.0245e3", 1024.5),
+        ("-3.5", -3.5),
+        (".5", 0.5),
+        ("", None),
+        ("  ", None),
+        ("1024,5", None),
+        ("1,024.5", None),
+        ("nan", None),
+        ("inf", None),
+        ("-Infinity", None),
+        ("1e999", None),
+        ("1_024", None),
+        ("0x400", None),
+        ("１０２４", None),
+        ("1024.5 px", None),
+        ("1024.5\n1025.5", None),
+        ("middle", None),
+    ],
+)
+def test_parse_cor_reads_numbers_and_refuses_junk(text, expected):
+    assert parse_cor(text) == expected
+
+
+def test_format_cor_has_two_decimals_and_nothing_for_none():
+    cases = [1024.5, 1024.504, -0.0, None, math.nan]
+    assert [format_cor(value) for value in cases] == ["1024.50", "1024.50", "0.00", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("value_px", "expected"),
+    [
+        (0.0, True),
+        (99.0, True),
+        (-0.01, False),
+        (99.01, False),
+        (math.nan, False),
+        (math.inf, False),
+        (None, False),
+    ],
+)
+def test_is_valid_covers_first_to_last_pixel_centre(value_px, expected):
+    assert is_valid(value_px, 100) is expected

@@ -1,0 +1,48 @@
+"""A centre of rotation (COR) as text and number: unbinned detector pixels, 0-based."""
+
+import math
+import re
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+
+
+def is_valid(cor_px: float | None, n_cols: int) -> bool:
+    """Tell whether a COR is finite and on the detector, 0 <= cor_px <= n_cols - 1."""
+    return cor_px is not None and math.isfinite(cor_px) and 0 <= cor_px <= n_cols - 1
+
+
+def parse_cor(text: str) -> float | None:
+    """Read a COR typed by a person or written by a program.
+
+    Parameters
+    ----------
+    text : str
+        A decimal number with a point, such as "1024.50"; white space around it does not matter.
+
+    Returns
+    -------
+    float or None
+        None for an empty text and for junk: words, "1024,5", "nan", "inf".
+    """
+    text = text.strip().strip("\ufeff")
+    if not _NUMBER.fullmatch(text):
+        return None
+    cor_px = float(text)
+    return cor_px if math.isfinite(cor_px) else None
+
+
+def format_cor(cor_px: float | None) -> str:
+    """Write a COR with two decimals; an empty text for None and NaN."""
+    if cor_px is None or math.isnan(cor_px):
+        return ""
+    return f"{cor_px + 0.0:.2f}"  # + 0.0: no "-0.00"
+
+
+def off_detector(cor_px: float, n_cols: int) -> str:
+    """Describe a COR that is not on the detector."""
+    return f"{cor_px:.2f} is off the detector (0 to {n_cols - 1})"
+
+
+def shown(text: str) -> str:
+    """Quote invalid text for a message, on one line and not too long."""
+    return repr(text if len(text) <= 40 else text[:40] + "...")
