@@ -9,12 +9,12 @@ from tomopipe.config.base import Block, FilePattern
 
 METHODS = ("ai", "sum", "registration")
 CHECKPOINT_METHODS = ("dinov2",)
+"""Methods that need a file that the user has."""
 EARLIER_METHODS = ("pairs", "wedge", "mass", "slices")
 READ_AS_SUM = (
     "predict_cor.methods: {names}: read as sum, which adds up all these kinds of evidence; "
     "registration is what pairs was. The next version refuses these names."
 )
-"""Finders that need a file that the user has."""
 FILTERS = ("ramp", "shepp-logan", "cosine", "hann", "hamming", "parzen", "butterworth")
 Fraction = Annotated[float, Field(ge=0, le=1)]
 RowNumber = Annotated[int, Field(ge=0)]

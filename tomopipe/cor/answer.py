@@ -10,7 +10,6 @@ NO_SAMPLE = "nothing rotates: the sinograms show only noise, drift or fixed patt
 MIN_ANGLES = 8
 AMBIGUOUS_BELOW = 0.25  # confidence
 REASON_BELOW = 0.6  # confidence under which an answer names its largest penalty
-VERDICTS = ("resolved", "edge", "ambiguous", "flat", "failed")
 
 
 @dataclass(frozen=True, eq=False)

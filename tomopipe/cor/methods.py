@@ -23,8 +23,6 @@ CLASSICAL: dict[str, Callable[[Curves, NDArray[np.float64]], Answer]] = {
     "registration": find_registration,
 }
 """Methods without weights, by the names that the config uses."""
-METHODS = ("ai", *CLASSICAL)
-"""Names of the methods that need no file of the user's; `dinov2` needs a checkpoint."""
 
 CONFIRMS_PX = 2.0  # another method as near as that confirms `ai` without confidence
 # Verdicts by how useful their estimates are to a person.

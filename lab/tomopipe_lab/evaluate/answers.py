@@ -29,7 +29,7 @@ class Answer:
     grid_px : (float, float)
         Ends of the try grid.
     method : str
-        Name in `tomopipe.cor.methods.METHODS`, or "decision".
+        Name in `tomopipe.config.METHODS`, or "decision".
     best_cor_px, cor_px : float or None
         Best estimate and accepted value, as in prediction.json.
     confidence : float

@@ -305,9 +305,9 @@ def test_filters_are_those_of_the_engine():
 
 def test_methods_are_those_of_the_finders():
     from tomopipe.config import METHODS
-    from tomopipe.cor.methods import METHODS as FINDERS
+    from tomopipe.cor.methods import CLASSICAL
 
-    assert tuple(FINDERS) == METHODS
+    assert ("ai", *CLASSICAL) == METHODS
 
 
 def test_a_campaign_may_do_without_prediction():
