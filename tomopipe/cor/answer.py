@@ -19,7 +19,7 @@ class Answer:
     Attributes
     ----------
     method : str
-        Name in `tomopipe.cor.methods.METHODS`.
+        Name in `tomopipe.config.METHODS`.
     best_cor_px : float or None
         Best estimate, unbinned px; None only for verdicts flat and failed.
     confidence : float

@@ -7,7 +7,7 @@ import yaml
 
 from tests.report_campaign import every_state
 from tomopipe.campaign.results import Curve, Model, Prediction
-from tomopipe.cor.methods import METHODS
+from tomopipe.config import METHODS
 from tomopipe.report import citations as module
 from tomopipe.report.citations import citations
 from tomopipe.report.collected_records import collect
