@@ -219,12 +219,19 @@ class ScanFacts:
     @property
     def _of_another_series(self) -> str:
         """Whether an outlier of its series has a confident prediction: it may belong elsewhere."""
-        fix, prediction = self.fix, self.prediction
-        if fix is None or prediction is None or not fix.flagged:
+        is_outlier = self.fix is not None and self.fix.flagged
+        if not is_outlier or self._confidence_before < _CONFIDENT:
             return ""
+        return "not one series? (inventory.series_pattern)"
+
+    @property
+    def _confidence_before(self) -> float:
+        """The confidence of the COR before its series was fixed; -1 if it was not predicted."""
+        fix, prediction = self.fix, self.prediction
+        if fix is None or prediction is None:
+            return -1.0
         is_predicted = format_cor(fix.before_px) == format_cor(prediction.cor_px)
-        is_confident = is_predicted and (prediction.confidence or 0.0) >= _CONFIDENT
-        return "not one series? (inventory.series_pattern)" * is_confident
+        return prediction.confidence or 0.0 if is_predicted else -1.0
 
     @property
     def doubtful_prediction(self) -> str:
@@ -287,10 +294,10 @@ class ScanFacts:
         """Which COR was replaced as an outlier, and its confidence if it was predicted."""
         if self.state is not State.FIXED or self.fix is None or self.fix.before_px is None:
             return ""
-        before, prediction = format_cor(self.fix.before_px), self.prediction
-        if prediction is None or format_cor(prediction.cor_px) != before:
+        before, confidence = format_cor(self.fix.before_px), self._confidence_before
+        if confidence < 0:
             return f"{before} by hand, replaced"
-        return f"predicted {before} (confidence {prediction.confidence or 0.0:.2f}), replaced"
+        return f"predicted {before} (confidence {confidence:.2f}), replaced"
 
     @property
     def _far_by_hand(self) -> str:
