@@ -3,8 +3,6 @@
 import gc
 import importlib
 
-from numba.core.registry import cpu_target
-
 for _module in (
     *("h5py", "xxhash", "safetensors.numpy", "snakemake.iocontainers", "snakemake.io"),
     *("scipy.fft", "scipy.ndimage", "scipy.sparse", "scipy.special"),
@@ -15,5 +13,4 @@ for _module in (
     *("tomopipe.steps.export_stack", "tomopipe.steps.sidecar"),
 ):
     importlib.import_module(_module)
-cpu_target.target_context.refresh()  # otherwise each process reads numba's function tables again
 gc.freeze()  # the forks share it

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.volumes.encoding import Encoding
+from tomopipe.volumes.slice_statistics import SUMMED
 from tomopipe.volumes.volume_store import Slices
 
 if TYPE_CHECKING:
@@ -76,13 +77,13 @@ class Preview:
             data = file.create_dataset(name, level, encoding.dtype, chunks=_chunks(level))
             self._levels.append(_Level(data, factor, shape, encoding))
 
-    def add(self, row: int, image: Any) -> None:
-        """Take a slice: float32 values, or as it is stored."""
+    def add(self, row: int, image: Any, sums: Any = None) -> None:
+        """Take a slice, float32 values or as it is stored; with `SliceStatistics.sums` of it."""
         if not self._levels:
             return
         if image.dtype != np.float32:
             image = self._encoding.decode(image)
-        total, before = image, 1
+        total, before = (image, 1) if sums is None else (sums, SUMMED)
         for level in self._levels:
             total = _block_sums(total, level.factor // before)
             before = level.factor
@@ -122,6 +123,8 @@ class _Level:
 
 def _block_sums(image: Slices, factor: int) -> Slices:
     """Sum blocks of `factor` by `factor` pixels, at the edges those that there are."""
+    if factor == 1:
+        return image
     for axis in (0, 1):
         lines = np.moveaxis(image, axis, 0)
         sums = np.moveaxis(np.zeros(_halved(image.shape, axis, factor), np.float32), axis, 0)

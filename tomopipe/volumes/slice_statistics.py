@@ -6,8 +6,12 @@ Where a GPU computes, both are made there, so that what is downloaded is what is
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from tomopipe.arrays import module_of
 from tomopipe.volumes.encoding import Encoding
+
+SUMMED = 4  # pixels along each side of the blocks of `sums`
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +30,8 @@ class SliceStatistics:
         Middle row and column of each slice.
     mid_xy : array of float32, shape (n_y, n_x), or None
         The volume's middle slice, if it is one of these.
+    sums : array of float32, shape (n, n_y / SUMMED, n_x / SUMMED), or None
+        Sums of blocks of pixels, for the preview, of slices on the host that are not encoded.
     """
 
     slices: Any
@@ -34,6 +40,7 @@ class SliceStatistics:
     mid_xz: Any
     mid_yz: Any
     mid_xy: Any = None
+    sums: Any = None
 
     @property
     def arrays(self) -> list[Any]:
@@ -60,18 +67,25 @@ def with_statistics(
     """
     xp = module_of(slices)
     n, n_y, n_x = slices.shape
-    stored = slices
+    stored, sums = slices, None
     if encode and encoding.dtype != "float32":
         stored = xp.empty(slices.shape, encoding.dtype)
         for image, out in zip(slices, stored, strict=True):
             out[...] = encoding.encode(image)
+    if xp is np and not encode:
+        from tomopipe.volumes.slice_kernels import extremes_and_sums
+
+        extremes, sums = extremes_and_sums(slices, SUMMED)
+    else:
+        extremes = xp.stack([slices.min(), slices.max()])
     return SliceStatistics(
         slices=stored,
-        extremes=xp.stack([slices.min(), slices.max()]),
+        extremes=extremes,
         clipped=xp.stack([xp.count_nonzero(encoding.beyond(image)) for image in slices])
         if encoding.dtype != "float32"
         else xp.zeros(n, int),
         mid_xz=slices[:, n_y // 2].copy(),
         mid_yz=slices[:, :, n_x // 2].copy(),
         mid_xy=slices[middle].copy() if 0 <= middle < n else None,
+        sums=sums,
     )

@@ -123,7 +123,8 @@ def new_volume(
                     checksums.rewritten(temporary)
                 statistics.add(first, slices, store.planes)
                 for row in np.flatnonzero(~known):
-                    store.preview(first + int(row), slices.slices[row])
+                    sums = None if slices.sums is None else slices.sums[row]
+                    store.preview(first + int(row), slices.slices[row], sums)
                 store.put(first, slices.slices)
 
             yield put

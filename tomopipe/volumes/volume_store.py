@@ -89,10 +89,11 @@ class Store:
     finish : callable
         finish(summary): stores what is known only at the end.
     preview : callable
-        preview(row, slice): averages a slice, given once, into the preview.
+        preview(row, slice, sums): averages a slice, given once, into the preview; sums of its
+        `SUMMED` by `SUMMED` pixels, if they are known.
     """
 
     put: Callable[[int, NDArray[Any]], None]
     planes: Mapping[str, Any]
     finish: Callable[[dict[str, Any]], None]
-    preview: Callable[[int, NDArray[Any]], None] = lambda row, image: None
+    preview: Callable[[int, NDArray[Any], Any], None] = lambda row, image, sums: None

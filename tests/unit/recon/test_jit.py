@@ -70,6 +70,22 @@ def test_of_several_that_need_the_same_code_one_compiles(start):
     assert sorted(process.communicate()[0] for process in started) == ["[6] 0\n"] + 3 * ["[6] 1\n"]
 
 
+def test_kept_code_runs_without_the_tables_of_all_that_numba_can_compile(tmp_path):
+    code = """
+import sys, numpy as np
+from tomopipe.prep.host_kernels import median_of_square, running_median
+values = np.random.default_rng(0).normal(size=(4, 30, 40)).astype(np.float32)
+print(float(median_of_square(values, 3).sum() + running_median(values[0], 5).sum()))
+print("numba.np.linalg" in sys.modules)
+"""
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(HOME)}
+    (first, loaded), (second, still) = (
+        subprocess.check_output([sys.executable, "-c", code], env=environment, text=True).split()
+        for _ in range(2)
+    )
+    assert (first, loaded, still) == (second, "True", "False")
+
+
 def is_free(path):
     with path.open() as file:
         try:

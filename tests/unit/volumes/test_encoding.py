@@ -130,4 +130,4 @@ def test_a_gpu_encodes_to_the_same_bits(dtype, monkeypatch):
 def test_a_value_that_is_not_finite_is_noted():
     values = np.ones((2, 3, 4), np.float32)
     values[1, 2, 3] = np.nan
-    assert np.isnan(with_statistics(values, Encoding(), -1).extremes).all()
+    assert np.isnan(with_statistics(values, Encoding(), -1).extremes).any()
