@@ -72,7 +72,7 @@ def with_statistics(
         stored = xp.empty(slices.shape, encoding.dtype)
         for image, out in zip(slices, stored, strict=True):
             out[...] = encoding.encode(image)
-    if xp is np and not encode:
+    if xp is np and slices.dtype == np.float32 and not encode:
         from tomopipe.volumes.slice_kernels import extremes_and_sums
 
         extremes, sums = extremes_and_sums(slices, SUMMED)
