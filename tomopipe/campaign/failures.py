@@ -15,6 +15,7 @@ from tomopipe.campaign import slurm
 from tomopipe.campaign.files import VOLUMES, Files, Logs
 from tomopipe.campaign.log import status_path
 from tomopipe.storage.atomic import write_json
+from tomopipe.storage.json_files import json_or
 
 STEPS = ("try_recon", "predict_cor")
 _CLOCKS_S = 5.0  # difference between the clocks of nodes
@@ -46,12 +47,9 @@ def read_failures(results: Path, files: Mapping[str, Stat]) -> dict[str, Failure
     for step in STEPS:
         for path in sorted(kept.failure(step, "").parent.glob("*.json")):
             scan = path.name.removesuffix(".json")
-            try:
-                record = json.loads(path.read_text(encoding="utf-8"))
-                same = (record["bytes"], record["mtime_ns"]) == files.get(scan)
-            except (OSError, ValueError, KeyError, TypeError):
-                continue  # an unreadable record forgets the failure: the job is tried again
-            if same:
+            # an unreadable record forgets the failure: the job is tried again
+            record = json_or(path, {})
+            if record and (record.get("bytes"), record.get("mtime_ns")) == files.get(scan):
                 failures[scan] = Failure(step, scan, str(record.get("reason", "")))
     return failures
 
@@ -149,7 +147,7 @@ def forget(results: Path, scans: Iterable[str], *, dry_run: bool = False) -> lis
     forgotten, kept = [], Files(results)
     for scan in scans:
         paths = [kept.failure(step, scan) for step in STEPS]
-        if _prediction_failed(kept.prediction(scan)):
+        if json_or(kept.prediction(scan), {}).get("verdict") == "failed":
             paths += kept.of_predict_cor(scan) + kept.of_try_recon(scan)
         present = [path for path in paths if os.path.lexists(path)]
         for path in present if not dry_run else ():
@@ -157,10 +155,3 @@ def forget(results: Path, scans: Iterable[str], *, dry_run: bool = False) -> lis
         if present:
             forgotten.append(scan)
     return forgotten
-
-
-def _prediction_failed(path: Path) -> bool:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))["verdict"] == "failed"
-    except (OSError, ValueError, KeyError, TypeError):
-        return False

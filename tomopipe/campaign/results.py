@@ -14,6 +14,7 @@ from typing import Any
 
 from tomopipe.cor.outliers import is_by_file
 from tomopipe.errors import TomopipeError
+from tomopipe.storage.json_files import json_or
 from tomopipe.storage.tables import read_tsv
 
 VERDICTS = ("resolved", "edge", "ambiguous", "flat", "failed")
@@ -81,11 +82,7 @@ TELL_ANGLES = "If the projections do not prove them, set input.angles."
 
 def proven_angles(try_json: str | os.PathLike[str]) -> dict[str, float] | None:
     """Return the angles that try_recon proved, as `input.angles`; None if it proved none."""
-    try:
-        record = json.loads(Path(try_json).read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    angles = record.get("geometry", {}).get("angles_proven")
+    angles = json_or(try_json, {}).get("geometry", {}).get("angles_proven")
     return dict(angles) if angles else None
 
 

@@ -6,19 +6,18 @@ have finished, and where sizes of which no job has may change the sum by more th
 that wrote only metadata, or a failure, tell nothing about others.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows
 from tomopipe.campaign.log import usual_job
 from tomopipe.run.disk import KINDS, disk_needed, known_cors, output_bytes
+from tomopipe.storage.json_files import json_or
 
 #: Steps whose jobs count; those of tables take seconds.
 STEPS = ("try_recon", "predict_cor", "full_recon", "stitch", "export_stack")
@@ -209,17 +208,9 @@ def _ended_jobs(status: Path) -> dict[str, list[_Ended]]:
     found: dict[str, list[_Ended]] = defaultdict(list)
     for step in STEPS:
         for path in (status / step).glob("*.json"):
-            if record := usual_job(_read(path)):
+            if record := usual_job(json_or(path, {})):
                 asked = record.get("asked") or {}
                 wall_s = float(record["end"]) - float(record["start"])
                 cores, gpus = int(asked.get("cores", 1)), int(asked.get("gpus", 0))
                 found[step].append(_Ended(path.name.removesuffix(".json"), wall_s, cores, gpus))
     return found
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}

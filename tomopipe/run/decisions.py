@@ -34,6 +34,7 @@ from tomopipe.run.words import (
 from tomopipe.scans.raw_state import companions
 from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import remove_stale
+from tomopipe.storage.json_files import json_or
 from tomopipe.storage.tables import read_tsv
 
 REASONS: dict[str, str] = {}
@@ -183,9 +184,8 @@ class Decisions:
         if not folder:
             return False
         path = run_folder.said_path(self.campaign.directory / folder, step, key)
-        try:
-            said = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        said = json_or(path, None)
+        if said is None:
             return False
         self._take(said)
         path.unlink(missing_ok=True)

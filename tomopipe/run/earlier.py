@@ -18,6 +18,7 @@ from tomopipe.config import Config, PreprocessBlock
 from tomopipe.config.blocks import EARLIER_METHODS
 from tomopipe.config.cells import merged
 from tomopipe.config.effective import baselines, effective
+from tomopipe.storage.json_files import json_or
 
 _SAME_TIME_S = 1.0
 _HALF_AND_MORE_DEG = 270
@@ -41,11 +42,8 @@ def recorded(directory: Path, output: str) -> dict[str, Any] | None:
     path = Path(
         directory, ".snakemake", "metadata", *(f"@{part}" for part in parts[:-1]), parts[-1]
     )
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        return record if not record.get("incomplete") and "params" in record else None
-    except (OSError, ValueError, AttributeError):
-        return None
+    record = json_or(path, {})
+    return record if not record.get("incomplete") and "params" in record else None
 
 
 def statement(

@@ -15,6 +15,7 @@ from tomopipe.run.campaign_report import report_campaign
 from tomopipe.run.misfits import cor_misfits, nothing_usable
 from tomopipe.run.relion_notes import note_lines, relion_notes
 from tomopipe.run.retention import removable, remove
+from tomopipe.storage.json_files import json_or
 
 _MOST_SAID = 20  # most lines about scans
 # Snakemake's words in its log when a person ended the run: then no scan has failed.
@@ -131,11 +132,7 @@ def say_warnings(campaign: Campaign) -> None:
         return
     said = note_lines(relion_notes(campaign, rows))
     for scan in campaign.selected_scans(rows):
-        try:
-            text = campaign.files.prediction(scan).read_text(encoding="utf-8")
-            found = json.loads(text).get("warnings", [])
-        except (OSError, ValueError):
-            continue
+        found = json_or(campaign.files.prediction(scan), {}).get("warnings", [])
         said += [f"{scan}: {warning}" for warning in found]
     for line in said[:_MOST_SAID]:
         _say(line)

@@ -6,7 +6,6 @@ the inventory from the raw files, the CORs from the predictions and the campaign
 prediction is assumed to give the same COR, and files that a run would compare to be unchanged.
 """
 
-import json
 import tempfile
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import chdir
@@ -37,6 +36,7 @@ from tomopipe.run.words import (
     is_of_cor,
 )
 from tomopipe.steps import fix_cor, inventory, resolve_cor, sidecar
+from tomopipe.storage.json_files import json_or
 from tomopipe.storage.tables import read_tsv
 
 _STAND_IN = {"cor_px": -1.0, "source": "default"}  # of a scan whose COR is not known yet
@@ -186,8 +186,7 @@ class Expected:
         campaign, options = self.campaign, self.campaign.config.resolve_cor
         scans = campaign.to_resolve(self.rows)
         table, missing = resolve_cor.compute(list(self._fixed.values()), scans, options.default_px)
-        path = campaign.files.cor_table
-        before = _read(path)
+        before = json_or(campaign.files.cor_table, None)
         reason = self.wanted.why_resolve_cor()
         if not (reason or campaign.files.rot_cen.exists()):
             reason = MISSING
@@ -252,7 +251,7 @@ class Expected:
     def _sidecar_reason(self, scan: str, entry: Mapping[str, Any]) -> str:
         row, prediction = self._fixed.get(scan), None
         if scan not in self.campaign.failures:
-            prediction = _read(self.campaign.files.prediction(scan))
+            prediction = json_or(self.campaign.files.prediction(scan), None)
         content = as_json(sidecar.sidecar_content(scan, entry, row, prediction))
         return self.wanted.why_sidecar(scan, content)
 
@@ -291,11 +290,3 @@ def expected_inventory(
     with chdir(campaign.directory):  # as in a run: the paths in the config are relative to it
         inventory.inventory(entries, Files(folder).inventory, campaign.config)
     return read_inventory(Files(folder).inventory)
-
-
-def _read(path: Path) -> Any:
-    """Read JSON; None if missing or unreadable."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None

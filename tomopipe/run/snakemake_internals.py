@@ -21,6 +21,7 @@ from tomopipe.run import progress, warm_start
 from tomopipe.run.stated import is_kept
 from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import take_away
+from tomopipe.storage.json_files import json_or
 
 
 def _decide_ourselves(workflow: Any) -> None:
@@ -404,9 +405,8 @@ def take_sent() -> bool:
         return False
     after = arguments[arguments.index("--target-jobs") + 1 :]
     specs = list(itertools.takewhile(lambda one: not one.startswith("--"), after))
-    try:
-        sent = json.loads(_sent_file(run, specs).read_text("utf-8"))
-    except (OSError, ValueError):
+    sent = json_or(_sent_file(run, specs), None)
+    if sent is None:
         return False  # another executor: computed here
     from snakemake.rules import Params, ResourceList, Rule
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.errors import RunEndedError, room_for
+from tomopipe.storage.json_files import json_or
 from tomopipe.storage.processes import born, is_alive
 
 VARIABLE = "TOMOPIPE_RUN"
@@ -180,8 +181,8 @@ def all_said(results: Path) -> Iterator[dict[str, Any]]:
     for folder in earlier(results):
         for records in (folder / _SAID, *sorted(folder.glob(f"{TAIL}-*/{_SAID}"))):
             for path in sorted(records.glob("*@*")):
-                with suppress(OSError, ValueError):
-                    yield json.loads(path.read_text(encoding="utf-8"))
+                if said := json_or(path, {}):
+                    yield said
 
 
 def user_name() -> str:
