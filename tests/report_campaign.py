@@ -1,6 +1,7 @@
 """A fabricated campaign for the tests of the report: small files of every kind, no raw data."""
 
 import json
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -139,8 +140,7 @@ class Made:
 
     def status(self, step, name, seconds, state="done", start=1_732_000_000.0, **more):
         status = {"step": step, "key": name, "state": state, "start": start, "host": "node7"}
-        if state != "running":
-            status["end"] = start + seconds
+        status |= {"heartbeat": time.time()} if state == "running" else {"end": start + seconds}
         write_json(status | more, self.folder / "logs" / "status" / step / f"{name}.json")
 
     def log(self, step, name, text):

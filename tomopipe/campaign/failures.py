@@ -4,7 +4,6 @@ A record is results/failed/<step>/<scan>.json; it counts only while size and tim
 are unchanged. Only try_recon and predict_cor have records: later steps fail as Snakemake jobs.
 """
 
-import json
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -13,12 +12,12 @@ from pathlib import Path
 
 from tomopipe.campaign import slurm
 from tomopipe.campaign.files import VOLUMES, Files, Logs
+from tomopipe.campaign.job_status import CLOCKS_S, JobStatus, read_job
 from tomopipe.campaign.log import status_path
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.json_files import json_or
 
 STEPS = ("try_recon", "predict_cor")
-_CLOCKS_S = 5.0  # difference between the clocks of nodes
 Stat = tuple[int | None, int | None]  # size in bytes, modification time in ns
 
 
@@ -77,7 +76,7 @@ def record_failures(
     for step in STEPS:
         for path in sorted(Logs(logs).status(step, "").parent.glob("*.json")):
             scan = path.name.removesuffix(".json")
-            reason = _reason(path, since)
+            reason = _reason(read_job(path), since)
             if reason and scan in files and not is_made(kept, step, scan):
                 n_bytes, mtime_ns = files[scan]
                 write_json(
@@ -93,23 +92,17 @@ def plain_error(text: str, step: str) -> str:
     return re.sub(rf"^((Tomopipe|Scan)Error: )?({step}: )?", "", text)
 
 
-def _reason(status_path: Path, since: float) -> str:
-    try:
-        status = json.loads(status_path.read_text(encoding="utf-8"))
-        started = float(status["start"])
-    except (OSError, ValueError, KeyError, TypeError):
+def _reason(job: JobStatus | None, since: float) -> str:
+    if job is None or job.start_s < since or job.state == "done":
         return ""
-    if started < since or status.get("state") == "done":
-        return ""
-    if status.get("state") == "failed":
+    if job.state == "failed":
         # Errors caused by a scan are caught and are results. The others (a full disk, a wrong
         # installation) would affect every scan of the campaign, except too little memory.
-        error = str(status.get("error", ""))
-        return f"failed: {error}" if error.startswith("MemoryError") else ""
-    number = str(status.get("slurm_job") or "")
+        return f"failed: {job.error}" if job.error.startswith("MemoryError") else ""
+    number = job.slurm_job
     ended = slurm.job_states([number]).get(number, "") if number else ""
     of_slurm = f", SLURM job {number} ({ended})" if ended in slurm.ENDED else ""
-    return f"killed or timed out on {status.get('host', 'its node')}{of_slurm}; see the log"
+    return f"killed or timed out on {job.host or 'its node'}{of_slurm}; see the log"
 
 
 def failed_on_data(log: Path, *, since: float) -> bool:
@@ -117,12 +110,10 @@ def failed_on_data(log: Path, *, since: float) -> bool:
 
     Not if it was killed, or for want of memory, disk or a file: then another attempt may help.
     """
-    try:
-        status = json.loads(status_path(log).read_text(encoding="utf-8"))
-        failed = status["state"] == "failed" and float(status["start"]) >= since - _CLOCKS_S
-        return failed and str(status["error"]).startswith(("ScanError:", "TomopipeError:"))
-    except (OSError, ValueError, KeyError, TypeError):
+    job = read_job(status_path(log))
+    if job is None or job.state != "failed" or job.start_s < since - CLOCKS_S:
         return False
+    return job.error.startswith(("ScanError:", "TomopipeError:"))
 
 
 def is_made(files: Files[Path], step: str, scan: str) -> bool:

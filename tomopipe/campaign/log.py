@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.files import Logs
+from tomopipe.campaign.job_status import usual_job
 from tomopipe.errors import RunEndedError, TomopipeError, room_for
 from tomopipe.storage import run_folder
+from tomopipe.storage.json_files import json_or
 
 #: Seconds between two heartbeats of a job.
 HEARTBEAT_S = 60.0
@@ -90,7 +92,7 @@ def job(
         times of the last job that did.
     """
     path = status_path(log)
-    usual, more = _usual(path), dict[str, Any]()
+    usual, more = usual_job(json_or(path, {})), dict[str, Any]()
     status: dict[str, Any] = {
         "step": path.parent.name,
         "key": path.name.removesuffix(".json"),
@@ -118,26 +120,6 @@ def job(
     if more.get("wrote_only") and usual:
         more["usual"] = usual
     _write(status | more | {"state": "done", "end": time.time(), "used": _used()}, path)
-
-
-def _usual(path: Path) -> dict[str, Any]:
-    """Return the times of the last job of this scan that did what its step usually does."""
-    try:
-        return usual_job(json.loads(path.read_bytes()))
-    except (OSError, ValueError):
-        return {}
-
-
-def usual_job(status: Any) -> dict[str, Any]:
-    """Return start, end and `asked` of a finished job that did what its step usually does.
-
-    Of a job that wrote only metadata, or a failure, those of the job before, if there is one.
-    """
-    if not isinstance(status, dict) or status.get("state") != "done":
-        return {}
-    if status.get("wrote_only"):
-        return dict(status.get("usual") or {})
-    return {key: status[key] for key in ("start", "end", "asked") if key in status}
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 
 from tomopipe.campaign.failures import Failure
 from tomopipe.campaign.files import TRUTH, Files, Logs
+from tomopipe.campaign.job_status import JobStatus
 from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.state import NOT_SELECTED, State
 from tomopipe.cor.outliers import FIX_COLUMNS
@@ -18,10 +19,11 @@ from tomopipe.report.citations import citations
 from tomopipe.report.efficiency import allocations, of_jobs
 from tomopipe.report.records import CampaignRecord, Note, ScanRecord, SeriesRecord
 from tomopipe.report.scan_record import SCAN_STEPS, Sources, refused_records, scan_record
-from tomopipe.report.sources import Reader, number, parse_failure, parse_fix, text
+from tomopipe.report.sources import Reader, parse_failure, parse_fix
 from tomopipe.report.stitched import read_stacks
-from tomopipe.report.times import JobTime, read_jobs, step_times
+from tomopipe.report.times import read_jobs, step_times
 from tomopipe.report.versions import versions
+from tomopipe.storage.json_files import number, text
 
 _INVENTORY = ("scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "keep", "reason")
 
@@ -138,7 +140,7 @@ def _read_sources(
     reader: Reader,
     files: Files[Path],
     logs: Logs[Path],
-    jobs: Sequence[JobTime],
+    jobs: Sequence[JobStatus],
     config: Mapping[str, Any],
     entries: Sequence[Mapping[str, Any]],
 ) -> Sources:
@@ -148,9 +150,9 @@ def _read_sources(
     for key in sorted({text(entry.get("series")) for entry in entries}):
         for row in reader.tsv(files.fix_table(encode_series(key)), FIX_COLUMNS):
             fixes[row["scan"]] = parse_fix(row)
-    by_name: dict[str, dict[str, JobTime]] = defaultdict(dict)
+    by_name: dict[str, dict[str, JobStatus]] = defaultdict(dict)
     for job in jobs:
-        by_name[job.name][job.step] = job
+        by_name[job.key][job.step] = job
     floor = number(_block(config, "predict_cor").get("min_confidence"))
     return Sources(
         files=files,
@@ -200,11 +202,11 @@ def _failed_predictions(
 
 
 def _campaign_failures(
-    reader: Reader, logs: Logs[Path], jobs: Iterable[JobTime]
+    reader: Reader, logs: Logs[Path], jobs: Iterable[JobStatus]
 ) -> tuple[Failure, ...]:
     """Return the failed jobs of a series or of the whole campaign."""
     return tuple(
-        parse_failure(reader, logs, job.step, job.name, job.reason)
+        parse_failure(reader, logs, job.step, job.key, job.error)
         for job in jobs
         if job.state == "failed" and job.step not in SCAN_STEPS
     )

@@ -7,10 +7,11 @@ from typing import Any
 
 from tomopipe.campaign.failures import Failure, is_made
 from tomopipe.campaign.files import VOLUMES, Files, Logs
+from tomopipe.campaign.job_status import JobStatus
 from tomopipe.campaign.results import Fix, Prediction, is_without_angles, proven_angles
 from tomopipe.report.records import ANGLES_PROVEN, ScanRecord
-from tomopipe.report.sources import Reader, number, parse_failure, parse_prediction, text
-from tomopipe.report.times import JobTime
+from tomopipe.report.sources import Reader, parse_failure, parse_prediction
+from tomopipe.storage.json_files import number, text
 
 #: Steps of one scan; jobs of other steps have the name of a series or the campaign.
 SCAN_STEPS = ("try_recon", "predict_cor", "full_recon", "export_stack", "sidecar")
@@ -25,7 +26,7 @@ class Sources:
     rows: Mapping[tuple[str, str], Mapping[str, str]]
     cor: Mapping[str, Any] | None
     fixes: Mapping[str, Fix]
-    jobs: Mapping[str, Mapping[str, JobTime]]  # by name, then by step
+    jobs: Mapping[str, Mapping[str, JobStatus]]  # by name, then by step
     has_default: bool
     min_confidence: float
     volume_form: str  # h5, tiff or zarr, as configured
@@ -124,7 +125,7 @@ def _standing_failures(
         died = record is not None and _counts(record, reader.base / path)
         died = died or (job is not None and job.state == "failed")
         if died and not is_made(source.files, step, name):
-            reason = text((record or {}).get("reason")) or (job.reason if job else "")
+            reason = text((record or {}).get("reason")) or (job.error if job else "")
             found.append(parse_failure(reader, source.logs, step, name, reason))
     return tuple(found)
 
@@ -150,7 +151,7 @@ def _reached(
     # A stack is written in parallel to the report of the same run, which might see it unfinished.
     aside = {failure.step for failure in failures} | {"export_stack"}
     for step, job in source.jobs.get(name, {}).items():
-        if job.is_running and step in SCAN_STEPS and step not in aside:
+        if job.state == "running" and step in SCAN_STEPS and step not in aside:
             return f"running {step}"
     if volume is not None:
         return "volume"

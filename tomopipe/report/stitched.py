@@ -6,7 +6,8 @@ from typing import Any
 
 from tomopipe.campaign.files import VOLUMES, Files
 from tomopipe.report.records import PairRecord, StackRecord
-from tomopipe.report.sources import Reader, number, text
+from tomopipe.report.sources import Reader
+from tomopipe.storage.json_files import number, text
 
 
 def read_stacks(

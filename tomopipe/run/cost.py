@@ -15,7 +15,7 @@ from statistics import median
 import numpy as np
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows
-from tomopipe.campaign.log import usual_job
+from tomopipe.campaign.job_status import usual_job
 from tomopipe.run.disk import KINDS, disk_needed, known_cors, output_bytes
 from tomopipe.storage.json_files import json_or
 

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows
+from tomopipe.campaign.job_status import place
 from tomopipe.campaign.results import NO_ANGLES, TELL_ANGLES
 from tomopipe.campaign.stacks import declared_stacks, find_stacks, stack_notes
 from tomopipe.config import FullReconBlock
@@ -18,7 +19,6 @@ from tomopipe.run.disk import SCRATCH, disk_needed, half_notes
 from tomopipe.run.expected import Expected, PlannedJob
 from tomopipe.run.job_memory import block_rows, full_recon_mb
 from tomopipe.run.misfits import misfits
-from tomopipe.run.progress import ORDER
 from tomopipe.run.suspects import compare_jobs
 from tomopipe.run.words import IF_OTHER_COR, METADATA_ALONE, MISSING, is_cause, is_news, is_of_cor
 
@@ -119,7 +119,7 @@ def make_plan(campaign: Campaign, record: CampaignRecord | None = None) -> Plan:
 
 
 def _order(job: PlannedJob) -> tuple[int, str, str, str]:
-    return ORDER.index(job.rule), job.series, job.scan, job.stack
+    return place(job.rule), job.series, job.scan, job.stack
 
 
 def _stitch(campaign: Campaign, job: PlannedJob, planned: list[PlannedJob]) -> PlannedJob:

@@ -128,6 +128,9 @@ def test_a_job_whose_run_is_over_does_not_run(tmp_path):
     (tmp_path / "results" / ".runs" / "1").mkdir(parents=True)
     scans, _ = by_name(made.write())
     assert scans["a_1"].reached == "running full_recon"
+    made.status("full_recon", "a_1", 0, "running", heartbeat=1_732_000_060.0)  # long ago
+    assert by_name(made)[0]["a_1"].reached == ""
+    made.status("full_recon", "a_1", 0, "running", run="results/.runs/1")
     (tmp_path / "results" / ".runs" / "1").rmdir()
     scans, _ = by_name(made.write())
     assert scans["a_1"].reached == ""
