@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tomopipe.campaign.failures import STEPS, Failure
 from tomopipe.campaign.results import Fix, Prediction
-from tomopipe.cor.cor_value import format_cor, is_valid, off_detector, parse_cor, shown
+from tomopipe.cor.cor_value import format_cor, is_valid, off_detector, parse_cor, same_cor, shown
 from tomopipe.cor.outliers import NOT_ASKED
 
 STILL_WRITTEN = "still written"
@@ -158,8 +158,28 @@ class ScanFacts:
         if self.manual_px is None:
             return self.source == "manual" and not self.is_by_file
         was_px = self.fix.before_px if self.source == "outlier" and self.fix else self.cor_px
-        used = self.source in ("manual", "outlier")
-        return not used or was_px is None or abs(was_px - self.manual_px) >= 0.005
+        return self.source not in ("manual", "outlier") or not same_cor(was_px, self.manual_px)
+
+    @property
+    def shown(self) -> tuple[float | None, str]:
+        """The COR that people are shown, and its source: resolved, else fixed, set or predicted."""
+        if self.cor_px is not None:
+            return self.cor_px, self.source
+        if self.fix is not None:
+            return self.fix.after_px, self.fix.source
+        if self.state in (*NOT_SELECTED, State.UNRESOLVED, State.FAILED):
+            return None, ""
+        if self.manual_px is not None:
+            return self.manual_px, "manual"
+        if self.prediction is None or self.prediction.cor_px is None:
+            return None, ""
+        return self.prediction.cor_px, "ai" if self.prediction.method == "ai" else "auto"
+
+    @property
+    def best_px(self) -> float | None:
+        """The COR that people are shown, else the best estimate."""
+        cor_px = self.shown[0]
+        return self.prediction.best_cor_px if cor_px is None and self.prediction else cor_px
 
     @property
     def state(self) -> State:
@@ -230,7 +250,7 @@ class ScanFacts:
         fix, prediction = self.fix, self.prediction
         if fix is None or prediction is None:
             return -1.0
-        is_predicted = format_cor(fix.before_px) == format_cor(prediction.cor_px)
+        is_predicted = same_cor(fix.before_px, prediction.cor_px)
         return prediction.confidence or 0.0 if is_predicted else -1.0
 
     @property

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from tomopipe.campaign.files import PICTURES, PICTURES_MADE
 from tomopipe.errors import is_of_the_system
-from tomopipe.report.plots import shown_cor
 from tomopipe.report.records import Note, ScanRecord, StackRecord
 from tomopipe.report.strips import read_sweep
 from tomopipe.report.thumbnails import (
@@ -113,14 +112,6 @@ def stack_key(stack: str) -> str:
     return f"stack/{stack}"
 
 
-def chosen_cor(scan: ScanRecord) -> float | None:
-    """Return the COR around which to show the sweep: the one used, else the best known."""
-    cor_px = shown_cor(scan)
-    if cor_px is None and scan.prediction is not None:
-        return scan.prediction.best_cor_px
-    return cor_px
-
-
 class _Maker:
     """Makes or reuses pictures; notes what cannot be read."""
 
@@ -191,7 +182,7 @@ class _Maker:
 
     def strip(self, scan: ScanRecord) -> Strip | None:
         """Return the sweep around a scan's COR."""
-        cor_px = chosen_cor(scan)
+        cor_px = scan.best_px
         if cor_px is None:
             return None
         if scan.try_tif is None:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tomopipe.campaign.results import Curve
-from tomopipe.campaign.state import NOT_SELECTED, State
-from tomopipe.cor.cor_value import parse_cor
+from tomopipe.campaign.state import State
+from tomopipe.cor.cor_value import same_cor
 from tomopipe.report.records import ScanRecord, SeriesRecord
 
 
@@ -83,7 +83,7 @@ def series_plot(series: SeriesRecord, *, width: int = 640, height: int = 240) ->
     SeriesPlot or None
         None if fewer than two scans have a COR.
     """
-    shown = [(scan, cor_px) for scan in series.scans if (cor_px := shown_cor(scan)) is not None]
+    shown = [(scan, cor_px) for scan in series.scans if (cor_px := scan.shown[0]) is not None]
     if len(shown) < 2:
         return None
     left, right, top, bottom = 64, width - 12, 12, height - 36
@@ -111,54 +111,22 @@ def series_plot(series: SeriesRecord, *, width: int = 640, height: int = 240) ->
         missing=tuple(
             (x(scan.index), scan.name)
             for scan in series.scans
-            if shown_cor(scan) is None and _is_missing(scan)
+            if scan.shown[0] is None and scan.state not in (State.PENDING, State.UNSELECTED)
         ),
     )
-
-
-def shown_cor(scan: ScanRecord) -> float | None:
-    """Return the COR of a scan: resolved, else fixed, set or predicted."""
-    if scan.cor_px is not None:
-        return scan.cor_px
-    if scan.fix is not None:
-        return scan.fix.after_px
-    known = scan.state not in (*NOT_SELECTED, State.UNRESOLVED, State.FAILED)
-    return first_guess(scan)[0] if known else None
-
-
-def _is_missing(scan: ScanRecord) -> bool:
-    """Tell whether a scan has no COR, unlike one not processed (yet)."""
-    return scan.state not in (State.PENDING, State.UNSELECTED)
-
-
-def shown_source(scan: ScanRecord) -> str:
-    """Return where the COR of `shown_cor` comes from."""
-    if scan.source:
-        return scan.source
-    return scan.fix.source if scan.fix is not None else first_guess(scan)[1]
-
-
-def first_guess(scan: ScanRecord) -> tuple[float | None, str]:
-    """Return the first COR of a scan, and whether it is manual or predicted."""
-    manual_px = parse_cor(scan.manual)
-    if manual_px is not None:
-        return manual_px, "manual"
-    if scan.prediction is None or scan.prediction.cor_px is None:
-        return None, ""
-    return scan.prediction.cor_px, "ai" if scan.prediction.method == "ai" else "auto"
 
 
 def _replaced_px(scan: ScanRecord) -> float | None:
     """Return the COR that was replaced; None if it was kept or missing."""
     if scan.fix is None or scan.fix.before_px is None:
         return None
-    cor_px = shown_cor(scan)
-    changed = cor_px is not None and abs(scan.fix.before_px - cor_px) > 0.005
-    return scan.fix.before_px if changed else None
+    cor_px = scan.shown[0]
+    kept = cor_px is None or same_cor(scan.fix.before_px, cor_px)
+    return None if kept else scan.fix.before_px
 
 
 def _mark(scan: ScanRecord, cor_px: float, x: Axis, y: Axis) -> Mark:
-    source = shown_source(scan)
+    source = scan.shown[1]
     before_px = _replaced_px(scan)
     was = "" if before_px is None else f", was {before_px:.2f}"
     return Mark(

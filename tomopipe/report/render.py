@@ -19,7 +19,7 @@ from tomopipe.report.pictures import (
     picture_all,
     stack_key,
 )
-from tomopipe.report.plots import CurvePlot, curve_plot, series_plot, shown_cor
+from tomopipe.report.plots import CurvePlot, curve_plot, series_plot
 from tomopipe.report.records import SOURCES, CampaignRecord, Note
 from tomopipe.storage.atomic import write_text
 
@@ -181,7 +181,7 @@ def _curves(campaign: CampaignRecord) -> dict[str, CurvePlot]:
     found = {}
     for scan in campaign.scans:
         if scan.prediction is not None:
-            plot = curve_plot(scan.prediction.curves, shown_cor(scan))
+            plot = curve_plot(scan.prediction.curves, scan.shown[0])
             if plot is not None:
                 found[scan.name] = plot
     return found

@@ -49,16 +49,9 @@ def queue_entries(
 
 def shown_cor(scan: ScanRecord, manual: str) -> float | None:
     """Return the COR to show first: by hand, resolved, fixed, or the best estimate there is."""
-    fix, prediction = scan.fix, scan.prediction
-    for value in (
-        parse_cor(manual),
-        scan.cor_px,
-        fix.after_px if fix else None,
-        prediction.best_cor_px if prediction else None,
-    ):
-        if value is not None:
-            return round(value, 4)
-    return None
+    typed_px = parse_cor(manual)
+    cor_px = scan.best_px if typed_px is None else typed_px
+    return None if cor_px is None else round(cor_px, 4)
 
 
 def _entry(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:

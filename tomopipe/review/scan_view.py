@@ -7,7 +7,6 @@ from typing import Any
 
 from tomopipe.campaign.results import Curve, Prediction
 from tomopipe.errors import TomopipeError
-from tomopipe.report import plots
 from tomopipe.report.records import ScanRecord
 from tomopipe.review.queue import shown_cor
 from tomopipe.review.scan_images import grid_around
@@ -48,8 +47,8 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
             "note": cells.get("note", ""),
         },
         "cor_px": cor_px,
-        "known_px": plots.shown_cor(record),
-        "source": plots.shown_source(record),
+        "known_px": record.shown[0],
+        "source": record.shown[1],
         "fix": _fix(record),
         "prediction": _prediction(record.prediction),
         "neighbours": _neighbours(store, record),

@@ -14,7 +14,6 @@ from tomopipe.campaign.table import table_sha256
 from tomopipe.config import FixCorBlock
 from tomopipe.cor.robust_line import robust_line
 from tomopipe.errors import TomopipeError
-from tomopipe.report import plots
 from tomopipe.report.collected_records import collect
 from tomopipe.report.records import CampaignRecord, ScanRecord
 from tomopipe.review.queue import queue_entries
@@ -200,8 +199,8 @@ def _point(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
         "scan": scan.name,
         "index": scan.index,
         "before_px": fix.before_px if fix else None,
-        "after_px": fix.after_px if fix else plots.shown_cor(scan),
-        "source": (fix.source if fix else "") or plots.shown_source(scan),
+        "after_px": fix.after_px if fix else scan.shown[0],
+        "source": (fix.source if fix else "") or scan.shown[1],
         "flagged": bool(fix and fix.flagged),
         "manual": cells.get("cor_px", ""),
     }

@@ -6,12 +6,7 @@ from importlib.util import find_spec
 from tomopipe.campaign.campaign import Campaign, InventoryRows
 from tomopipe.campaign.files import TABLE
 from tomopipe.campaign.raw_files import path_problems
-from tomopipe.config.spans import (
-    check_place,
-    first_and_last,
-    middle_of_sweep,
-    row_numbers,
-)
+from tomopipe.config.spans import check_place, first_and_last, middle_of_sweep, row_numbers
 from tomopipe.cor.cor_value import is_valid, off_detector, parse_cor
 from tomopipe.errors import ScanError, TomopipeError, some_of
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from tomopipe.campaign.campaign import Campaign, make_campaign
 from tomopipe.campaign.state import NOT_SELECTED, ScanFacts, State
 from tomopipe.config import Config
+from tomopipe.cor.cor_value import same_cor
 from tomopipe.report.collected_records import collect_scans
 from tomopipe.report.sources import parse_prediction
 from tomopipe.run.campaign_report import what_to_report
 
 _QUIET = (State.OK, State.MANUAL, State.UNSELECTED)
-_SAME_PX = 0.01  # cor.json has two decimals
 
 
 @dataclass(frozen=True)
@@ -73,13 +73,6 @@ def verdict_of(scan: str, facts: ScanFacts) -> Verdict | None:
         "; ".join(facts.doubts) if state is State.DOUBTFUL else facts.reason,
         prediction.best_cor_px if prediction and cor_px is None else cor_px,
     )
-
-
-def same_cor(first_px: float | None, second_px: float | None) -> bool:
-    """Tell whether two CORs are the same but for rounding."""
-    if first_px is None or second_px is None:
-        return first_px is second_px
-    return abs(first_px - second_px) <= _SAME_PX
 
 
 def verdict_of_arrival(

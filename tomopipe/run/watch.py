@@ -30,18 +30,13 @@ from tomopipe.campaign.files import CONFIG, LOGS, TABLE, Files
 from tomopipe.campaign.raw_files import find_scans, raw_paths
 from tomopipe.campaign.state import State
 from tomopipe.config import Config, read_config
+from tomopipe.cor.cor_value import same_cor
 from tomopipe.errors import TomopipeError
 from tomopipe.run import launch
 from tomopipe.run.decisions import Decisions
 from tomopipe.run.hooks import Hooks
 from tomopipe.run.live_page import MOST_ROWS, picture, write_page
-from tomopipe.run.verdicts import (
-    Verdict,
-    present_verdicts,
-    same_cor,
-    skipped,
-    verdict_of_arrival,
-)
+from tomopipe.run.verdicts import Verdict, present_verdicts, skipped, verdict_of_arrival
 from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.processes import born
