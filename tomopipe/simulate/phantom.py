@@ -8,7 +8,7 @@ where ellipsoids overlap, so that a pore is an ellipsoid of negative density.
 
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, astuple, dataclass, replace
 from typing import Any
@@ -178,11 +178,6 @@ def slice_truth(
     offsets, weights = _row_rule(row_samples)
     add_slice(image, phantom.table(), float(row), offsets, weights, oversample)
     return image.astype(np.float32)
-
-
-def volume_truth(phantom: Phantom, rows: Iterable[float], n: int) -> NDArray[np.float32]:
-    """Return `slice_truth` of several rows, shape (len(rows), n, n)."""
-    return np.stack([slice_truth(phantom, row, n) for row in rows])
 
 
 def _row_rule(samples: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
