@@ -157,12 +157,12 @@ def _remove_dead(sinogram: Any, snr: float, size_px: int) -> Any:
     return sinogram
 
 
-def _remove_large(sinogram: Any, snr: float, size_px: int, drop: float = 0.1) -> Any:
+def _remove_large(sinogram: Any, snr: float, size_px: int) -> Any:
     """Scale every column to its neighbours; replace the ones that stand out by smoothed ranks."""
     xp = module_of(sinogram)
     ranked, order = _sort_columns(sinogram)
     smooth = _smooth(ranked, size_px)
-    n_drop = int(0.5 * drop * len(ranked))
+    n_drop = int(0.05 * len(ranked))
     inner = slice(n_drop, len(ranked) - n_drop)
     mean, usual = (on_host(a[inner].mean(axis=0, dtype=np.float64)) for a in (ranked, smooth))
     factor = np.divide(mean, usual, out=np.ones_like(mean), where=usual != 0)

@@ -91,7 +91,7 @@ def collect(
         allocations=allocations(jobs),
         efficiency=of_jobs(jobs),
         citations=citations(records, config),
-        seeds=_seeds(reader, config, base),
+        seed=text((reader.json(base / TRUTH) or {}).get("seed")),
         stacks=stitched,
     )
 
@@ -116,19 +116,6 @@ def _scan_records(
     records = [scan_record(reader, source, entry) for entry in entries]
     records += refused_records(source, entries)
     return sorted(records, key=lambda s: (s.series, s.index, s.name, s.path))
-
-
-def _seeds(reader: Reader, config: Mapping[str, Any], folder: Path) -> dict[str, str]:
-    """Find all recorded seeds of random numbers: in the config, or of a simulation."""
-    found = {}
-    for name, block in sorted(config.items()):
-        for key, value in block.items() if isinstance(block, Mapping) else ():
-            if "seed" in str(key) and value is not None:
-                found[f"{name}.{key}"] = str(value)
-    truth = reader.json(folder / TRUTH)
-    if truth is not None and truth.get("seed") is not None:
-        found["simulation"] = text(truth["seed"])
-    return found
 
 
 def _block(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -68,15 +68,13 @@ class CurvePlot:
     beyond: str = ""  # says that the COR is not on the axis
 
 
-def series_plot(series: SeriesRecord, *, width: int = 640, height: int = 240) -> SeriesPlot | None:
+def series_plot(series: SeriesRecord) -> SeriesPlot | None:
     """Lay out the plot of one series.
 
     Parameters
     ----------
     series : SeriesRecord
         Its scans in order of index.
-    width, height : int
-        Size of the drawing in SVG units.
 
     Returns
     -------
@@ -86,6 +84,7 @@ def series_plot(series: SeriesRecord, *, width: int = 640, height: int = 240) ->
     shown = [(scan, cor_px) for scan in series.scans if (cor_px := scan.shown[0]) is not None]
     if len(shown) < 2:
         return None
+    width, height = 640, 240  # SVG units
     left, right, top, bottom = 64, width - 12, 12, height - 36
     values = [cor_px for _, cor_px in shown]
     values += [px for scan, _ in shown if (px := _replaced_px(scan)) is not None]
@@ -185,9 +184,7 @@ def _round_step(step: float) -> float:
     return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= step * (1 - 1e-9))
 
 
-def curve_plot(
-    curves: Sequence[Curve], cor_px: float | None, *, width: int = 480, height: int = 84
-) -> CurvePlot | None:
+def curve_plot(curves: Sequence[Curve], cor_px: float | None) -> CurvePlot | None:
     """Lay out the score curves of a scan on one axis of COR; None if there are none."""
     curves = [c for c in curves if len(c.cor_px) > 1]
     if not curves:
@@ -195,6 +192,7 @@ def curve_plot(
     low, high = min(c.cor_px[0] for c in curves), max(c.cor_px[-1] for c in curves)
     if high <= low:
         return None
+    width, height = 480, 84
     x = make_axis(low, high, 4, width - 4, n_ticks=6, pad=0.0)
     beyond_px = cor_px if cor_px is not None and not low <= cor_px <= high else None
     return CurvePlot(

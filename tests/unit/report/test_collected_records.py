@@ -315,10 +315,9 @@ def test_models_and_seeds_are_on_record(tmp_path):
         write_json(data | {"method": "ai", "model": {"name": "small", "sha256": "ab" * 32}}, path)
     write_json({"seed": 42}, tmp_path / "truth.json")
     arguments = made.write().arguments()
-    arguments["config"] = arguments["config"] | {"ai": {"seed": 7, "size": 3}}
     campaign = collect(**arguments)
     assert campaign.models == {Model("small", "ab" * 32): 2}
-    assert campaign.seeds == {"ai.seed": "7", "simulation": "42"}
+    assert campaign.seed == "42"
     report(made.page, **arguments)
     html = made.page.read_text(encoding="utf-8").split('id="provenance"')[1]
     assert "small, 2 predictions" in html
