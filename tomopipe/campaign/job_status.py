@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tomopipe.storage.json_files import json_or, number, text
+from tomopipe.storage.json_files import json_or, number, part, text
 
 #: Seconds without a heartbeat after which a running job is lost: three of its beats.
 LOST_S = 180.0
@@ -97,13 +97,9 @@ def parse_job(
         slurm_job=text(data.get("slurm_job")),
         error=text(data.get("error")),
         log_tail="",
-        asked=_numbers(data.get("asked")),
-        used=_numbers(data.get("used")),
+        asked={key: number(value) for key, value in part(data, "asked").items()},
+        used={key: number(value) for key, value in part(data, "used").items()},
     )
-
-
-def _numbers(found: object) -> dict[str, float | None]:
-    return {k: number(v) for k, v in found.items()} if isinstance(found, Mapping) else {}
 
 
 def usual_job(status: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from tomopipe.report.sources import Reader, parse_failure, parse_fix
 from tomopipe.report.stitched import read_stacks
 from tomopipe.report.times import read_jobs, step_times
 from tomopipe.report.versions import versions
-from tomopipe.storage.json_files import number, text
+from tomopipe.storage.json_files import number, part, text
 
 _INVENTORY = ("scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "keep", "reason")
 
@@ -118,11 +118,6 @@ def _scan_records(
     return sorted(records, key=lambda s: (s.series, s.index, s.name, s.path))
 
 
-def _block(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    block = config.get(name)
-    return block if isinstance(block, Mapping) else {}
-
-
 def _read_sources(
     reader: Reader,
     files: Files[Path],
@@ -140,7 +135,7 @@ def _read_sources(
     by_name: dict[str, dict[str, JobStatus]] = defaultdict(dict)
     for job in jobs:
         by_name[job.key][job.step] = job
-    floor = number(_block(config, "predict_cor").get("min_confidence"))
+    floor = number(part(config, "predict_cor").get("min_confidence"))
     return Sources(
         files=files,
         logs=logs,
@@ -148,9 +143,9 @@ def _read_sources(
         cor=reader.json(files.cor_table),
         fixes=fixes,
         jobs=by_name,
-        has_default=number(_block(config, "resolve_cor").get("default_px")) is not None,
+        has_default=number(part(config, "resolve_cor").get("default_px")) is not None,
         min_confidence=0.5 if floor is None else floor,
-        volume_form=text(_block(config, "full_recon").get("output")),
+        volume_form=text(part(config, "full_recon").get("output")),
     )
 
 

@@ -11,7 +11,7 @@ from tomopipe.campaign.job_status import JobStatus
 from tomopipe.campaign.results import Fix, Prediction, is_without_angles, proven_angles
 from tomopipe.report.records import ANGLES_PROVEN, ScanRecord
 from tomopipe.report.sources import Reader, parse_failure, parse_prediction
-from tomopipe.storage.json_files import number, text
+from tomopipe.storage.json_files import number, part, text
 
 #: Steps of one scan; jobs of other steps have the name of a series or the campaign.
 SCAN_STEPS = ("try_recon", "predict_cor", "full_recon", "export_stack", "sidecar")
@@ -45,8 +45,7 @@ def scan_record(reader: Reader, source: Sources, entry: Mapping[str, Any]) -> Sc
     fix = source.fixes.get(name)
     if prediction is not None and fix is not None and fix.by_file:
         prediction = replace(prediction, method="", confidence=None)  # made at another COR
-    cor = (source.cor or {}).get(name)
-    cor = cor if isinstance(cor, dict) else {}
+    cor = part(source.cor or {}, name)
     cor_px = number(cor.get("cor_px"))
     found = ScanRecord(
         name=name,

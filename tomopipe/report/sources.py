@@ -12,7 +12,7 @@ from tomopipe.campaign.job_status import end_of
 from tomopipe.campaign.results import Curve, Fix, Model, Prediction
 from tomopipe.errors import TomopipeError, is_of_the_system
 from tomopipe.report.records import Note
-from tomopipe.storage.json_files import number, text
+from tomopipe.storage.json_files import number, part, text
 from tomopipe.storage.tables import read_tsv
 
 _TAIL_LINES = 25
@@ -82,7 +82,6 @@ def parse_prediction(data: Mapping[str, Any], *, points: bool = True) -> Predict
     for name, method in methods.items() if isinstance(methods, dict) else ():
         if isinstance(method, dict):
             curves.append(_parse_curve(str(name), method if points else method | {"curve": None}))
-    evidence = data.get("evidence") if points else None
     return Prediction(
         best_cor_px=number(data.get("best_cor_px")),
         cor_px=number(data.get("cor_px")),
@@ -91,7 +90,7 @@ def parse_prediction(data: Mapping[str, Any], *, points: bool = True) -> Predict
         method=text(data.get("method")),
         reason=text(data.get("reason")),
         curves=tuple(curves),
-        evidence=_parse_evidence(evidence if isinstance(evidence, dict) else {}),
+        evidence=_parse_evidence(part(data, "evidence") if points else {}),
         model=_parse_model(data.get("model")),
         roll_px_per_100_rows=number(data.get("roll_px_per_100_rows")),
         warnings=_parse_warnings(data.get("warnings")),
@@ -117,8 +116,7 @@ def _parse_evidence(evidence: Mapping[str, Any]) -> tuple[Curve, ...]:
 
 
 def _parse_curve(name: str, method: Mapping[str, Any]) -> Curve:
-    curve = method.get("curve")
-    curve = curve if isinstance(curve, dict) else {}
+    curve = part(method, "curve")
     cor_px, score = curve.get("cor_px"), curve.get("score")
     pairs: list[tuple[float, float]] = []
     if isinstance(cor_px, list) and isinstance(score, list):

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,12 @@ def number(value: object) -> float | None:
     except (ValueError, OverflowError):
         return None
     return found if math.isfinite(found) else None
+
+
+def part(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Read an object within an object; {} for anything else."""
+    found = data.get(name)
+    return found if isinstance(found, Mapping) else {}
 
 
 def text(value: object) -> str:

@@ -67,10 +67,10 @@ def test_every_finder_says_what_to_cite(name):
         *(module.TOMOPIPE, module.WORKFLOW, module.OUTLIERS, module.DISTORTION, *module.ENGINE),
         *(*module.FINDERS.values(), *module.STRIPES.values(), *module.PHASE.values()),
     ],
-    ids=lambda place: f"{place.module}:{place.name}",
+    ids=lambda place: ":".join(map(str, place)),
 )
 def test_every_place_holds_references(place):
-    found = place.references()
+    found = module.references(*place)
     assert found
     assert all(len(text) > 25 and "  " not in text for text in found)
 
