@@ -49,7 +49,7 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
         "cor_px": cor_px,
         "known_px": record.shown[0],
         "source": record.shown[1],
-        "fix": _fix(record),
+        "fix": asdict(record.fix) if record.fix else None,
         "prediction": _prediction(record.prediction),
         "neighbours": _neighbours(store, record),
         "failures": failures,
@@ -78,46 +78,18 @@ def _grid(store: Store, name: str, cor_px: float | None) -> tuple[dict[str, Any]
         return None, str(error)
 
 
-def _fix(record: ScanRecord) -> dict[str, Any] | None:
-    fix = record.fix
-    if fix is None:
-        return None
-    return {
-        "before_px": fix.before_px,
-        "after_px": fix.after_px,
-        "source": fix.source,
-        "flagged": fix.flagged,
-        "reason": fix.reason,
-        "limit_px": fix.limit_px,
-        "neighbours": fix.neighbours,
-    }
-
-
 def _prediction(prediction: Prediction | None) -> dict[str, Any] | None:
     if prediction is None:
         return None
-    return {
-        "best_cor_px": prediction.best_cor_px,
-        "cor_px": prediction.cor_px,
-        "confidence": prediction.confidence,
-        "verdict": prediction.verdict,
-        "method": prediction.method,
-        "reason": prediction.reason,
+    return vars(prediction) | {
         "model": asdict(prediction.model) if prediction.model else None,
-        "roll_px_per_100_rows": prediction.roll_px_per_100_rows,
         "curves": [_curve(curve) for curve in prediction.curves],
         "evidence": [_curve(curve) for curve in prediction.evidence],
     }
 
 
 def _curve(curve: Curve) -> dict[str, Any]:
-    return {
-        "method": curve.method,
-        "best_cor_px": curve.best_cor_px,
-        "confidence": curve.confidence,
-        "cor_px": _thinned(curve.cor_px),
-        "score": _thinned(curve.score),
-    }
+    return vars(curve) | {"cor_px": _thinned(curve.cor_px), "score": _thinned(curve.score)}
 
 
 def _thinned(values: Sequence[float]) -> list[float]:
