@@ -57,7 +57,8 @@ def disk_needed(
     stacks = {stack.name: stack.scans for stack in declared_stacks(campaign)}
     for rule, scan in jobs:
         if rule == "stitch":
-            needed[KINDS[rule]] += stack_bytes(campaign, stacks[scan], rows)
+            parts = ((rows[one], cors_px.get(one)) for one in stacks[scan] if one in rows)
+            needed[KINDS[rule]] += sum(output_bytes(campaign, "full_recon", *one) for one in parts)
         if scan not in rows or rule not in KINDS:
             continue
         needed[KINDS[rule]] += output_bytes(campaign, rule, rows[scan], cors_px.get(scan))
@@ -97,14 +98,6 @@ def known_cors(campaign: Campaign) -> dict[str, float]:
     known = {scan: float(entry["cor_px"]) for scan, entry in resolved.items()}
     manual = {name: parse_cor(scan.manual) for name, scan in campaign.scans.items()}
     return known | {name: cor_px for name, cor_px in manual.items() if cor_px is not None}
-
-
-def stack_bytes(campaign: Campaign, scans: Iterable[str], rows: InventoryRows) -> int:
-    """Estimate the size of a stitched volume (bytes), uncompressed: the sum of its parts."""
-    cors_px = known_cors(campaign)
-    return sum(
-        output_bytes(campaign, "full_recon", rows[s], cors_px.get(s)) for s in scans if s in rows
-    )
 
 
 def output_bytes(
