@@ -33,15 +33,7 @@ class Failure:
 
 
 def read_failures(results: Path, files: Mapping[str, Stat]) -> dict[str, Failure]:
-    """Return the failures that still count, by scan.
-
-    Parameters
-    ----------
-    results : Path
-        The results folder.
-    files : mapping of str to (int, int)
-        Size and modification time (ns) of each scan's raw file now.
-    """
+    """Return the failures that still count, by scan; `files`: size and time of raw files now."""
     failures, kept = {}, Files(results)
     for step in STEPS:
         for path in sorted(kept.failure(step, "").parent.glob("*.json")):

@@ -27,13 +27,7 @@ FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 @contextmanager
 def log_to(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Send the messages of this process to a file and to standard error.
-
-    Parameters
-    ----------
-    path : path-like
-        The log of the job; overwritten.
-    """
+    """Send the messages of this process to standard error and to a log, which is overwritten."""
     log = Path(path)
     log.parent.mkdir(parents=True, exist_ok=True)
     handlers: list[logging.Handler] = [

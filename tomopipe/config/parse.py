@@ -141,15 +141,7 @@ def _value_for_text(value: Any) -> Any:
 
 
 def problems_of(config: Config, override: OverrideBlock) -> list[str]:
-    """Describe the problems of overrides, a line for each.
-
-    Parameters
-    ----------
-    config : Config
-        Configuration of these scans without them.
-    override : OverrideBlock
-        The override.
-    """
+    """Describe the problems of overrides of a configuration, a line for each."""
     blocks = {
         block: changed_values(getattr(config, block), getattr(override, block))
         for block in OVERRIDABLE

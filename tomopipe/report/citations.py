@@ -57,13 +57,8 @@ def references(module: str, name: str = "", *numbers: int) -> tuple[str, ...]:
 def citations(scans: Iterable[ScanRecord], config: Mapping[str, Any]) -> tuple[Citation, ...]:
     """List the references of the methods that made the results.
 
-    Parameters
-    ----------
-    scans : iterable of ScanRecord
-        The scans; their predictions name the methods that gave a COR, their volumes show whether
-        anything was reconstructed.
-    config : mapping
-        The complete config, one block per step.
+    Predictions name the methods that gave a COR; volumes show whether anything was
+    reconstructed. `config` is complete, one block per step.
     """
     scans = list(scans)
     predictions = [scan.prediction for scan in scans if scan.prediction is not None]

@@ -57,30 +57,12 @@ def picture_all(
     stacks: Sequence[StackRecord] = (),
     read_provenance: ProvenanceReader = lambda volume: {},
 ) -> tuple[dict[str, ScanPictures], list[Note]]:
-    """Make the pictures of every scan, reusing unchanged ones.
+    """Make the pictures of every scan with a volume or sweep, and of stitched stacks.
 
-    A report is made after each edit; otherwise every edit would read the mid planes of a thousand
-    volumes again.
-
-    Parameters
-    ----------
-    scans : sequence of ScanRecord
-        Scans; those with a volume or a sweep get pictures.
-    page_folder : Path
-        Folder of the page, which contains the side folder and the list of pictures.
-    read_planes : callable
-        Reads the mid planes of one volume, by name.
-    stacks : sequence of StackRecord
-        Stacks; the stitched ones get pictures.
-    read_provenance : callable
-        Reads the provenance of a volume.
-
-    Returns
-    -------
-    pictures : dict of str
-        Scan name -> its pictures; of a stack `stack_key`.
-    notes : list of Note
-        Files that could not be read.
+    A report is made after each edit: unchanged pictures are reused, otherwise every edit would
+    read the mid planes of a thousand volumes again.
+    Returns them by scan name, of a stack by `stack_key`, and notes on files that could not be
+    read.
     """
     folder = page_folder / PICTURES if len(scans) > INLINE_SCANS else None
     if folder is not None:

@@ -69,18 +69,7 @@ class CurvePlot:
 
 
 def series_plot(series: SeriesRecord) -> SeriesPlot | None:
-    """Lay out the plot of one series.
-
-    Parameters
-    ----------
-    series : SeriesRecord
-        Its scans in order of index.
-
-    Returns
-    -------
-    SeriesPlot or None
-        None if fewer than two scans have a COR.
-    """
+    """Lay out the plot of one series; None if fewer than two scans have a COR."""
     shown = [(scan, cor_px) for scan in series.scans if (cor_px := scan.shown[0]) is not None]
     if len(shown) < 2:
         return None
@@ -148,20 +137,10 @@ def make_axis(
     pad: float,
     whole: bool = False,
 ) -> Axis:
-    """Make an axis that shows `low` to `high` with about `n_ticks` round ticks.
+    """Make an axis that shows `low` to `high` from `start` to `end` (SVG units).
 
-    Parameters
-    ----------
-    low, high : float
-        Range of the values; widened by 1 on each side if it is empty.
-    start, end : float
-        Positions of the two ends in SVG units.
-    n_ticks : int
-        At most about so many ticks.
-    pad : float
-        Margin at each end, as a fraction of the range.
-    whole : bool, optional
-        Ticks at whole numbers only.
+    It has at most about `n_ticks` round ticks, or at whole numbers only, and at each end a
+    margin of `pad` of the range; an empty range is widened by 1 on each side.
     """
     if high - low < 1e-9:
         low, high = low - 1, high + 1

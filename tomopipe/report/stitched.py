@@ -13,17 +13,7 @@ from tomopipe.storage.json_files import number, text
 def read_stacks(
     reader: Reader, files: Files[Path], declared: Iterable[Mapping[str, Any]]
 ) -> tuple[StackRecord, ...]:
-    """Read the result of each stack.
-
-    Parameters
-    ----------
-    reader : Reader
-        Notes what cannot be read.
-    files : Files
-        The results.
-    declared : iterable of dict
-        name, scans and problem of each stack of the configuration.
-    """
+    """Read the result of each stack; `declared` are their name, scans and problem."""
     found = []
     for entry in declared:
         name, problem = text(entry["name"]), text(entry["problem"])

@@ -17,15 +17,7 @@ _MOST_POINTS = 600
 
 
 def scan_view(store: Store, name: str) -> dict[str, Any]:
-    """Return everything about one scan as JSON.
-
-    Parameters
-    ----------
-    store : Store
-        The campaign.
-    name : str
-        The scan.
-    """
+    """Return everything about one scan as JSON."""
     record = store.scan(name)
     cells = store.cells().get(name, {})
     cor_px = shown_cor(record, cells.get("cor_px", ""))

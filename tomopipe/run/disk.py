@@ -35,22 +35,10 @@ SCRATCH = "temporary, of one volume at a time"
 def disk_needed(
     campaign: Campaign, jobs: Iterable[tuple[str, str]], rows: InventoryRows
 ) -> dict[str, int]:
-    """Estimate the disk that jobs need (bytes), by kind of file.
+    """Estimate the disk that jobs, (rule, scan or stack), need (bytes), by kind of file.
 
-    Parameters
-    ----------
-    campaign : Campaign
-        For the options.
-    jobs : iterable of (str, str)
-        Rule and scan (stack); rules not in `KINDS` need almost nothing.
-    rows : mapping
-        The inventory.
-
-    Returns
-    -------
-    dict of str to int
-        The kinds that occur, and `SCRATCH`: the temporary need of a volume, at most, if the chunks
-        of its scan span many rows.
+    Rules not in `KINDS` need almost nothing. `SCRATCH` is the temporary need of a volume, at
+    most, if the chunks of its scan span many rows.
     """
     needed: Counter[str] = Counter()
     cors_px = known_cors(campaign)
@@ -110,18 +98,7 @@ def output_bytes(
 ) -> int:
     """Estimate the size of a scan's volume, stack or sweep (bytes), uncompressed.
 
-    Parameters
-    ----------
-    campaign : Campaign
-        For the options.
-    rule : str
-        One of `KINDS` that makes something of one scan.
-    row : mapping
-        The scan's row of the inventory.
-    cor_px : float, optional
-        COR of the volume, if known.
-    half_unless_known : bool
-        Assume half acquisition if only the COR is missing to decide.
+    `half_unless_known`: assume half acquisition if only the COR is missing to decide.
     """
     for_scan = campaign.for_scan(row["scan"])
     n_angles, n_rows = int(row["n_angles"]), int(row["n_rows"])

@@ -420,13 +420,7 @@ def _is_folder(state: State) -> bool:
 
 
 def read_products(file: Path) -> dict[str, Product]:
-    """Read the record; empty if there is none.
-
-    Raises
-    ------
-    TomopipeError
-        If it is not such a table.
-    """
+    """Read the record; empty if there is none, an error if it is not such a table."""
     try:
         text = file.read_bytes().decode("utf-8", "surrogateescape")
     except FileNotFoundError:

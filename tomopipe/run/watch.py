@@ -70,13 +70,7 @@ class _Part:
 
 @contextmanager
 def only_watcher(directory: Path) -> Iterator[IO[str]]:
-    """Hold the lock of the watcher of a campaign; its file names the holder.
-
-    Raises
-    ------
-    TomopipeError
-        If there is another one.
-    """
+    """Hold the lock of the watcher of a campaign, or refuse; its file names the holder."""
     path = directory / LOGS.watch_lock
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a+", encoding="utf-8") as stream:
