@@ -94,23 +94,9 @@ class Arrivals:
     def look(
         self, paths: Iterable[str], taken: Mapping[str, State], now_s: float
     ) -> tuple[list[Arrival], int]:
-        """Check all files that are not taken in their present state.
+        """Check all files that are not taken in their present state; `now_s`: monotonic clock.
 
-        Parameters
-        ----------
-        paths : iterable of str
-            All raw files.
-        taken : mapping
-            State of each file when it was taken.
-        now_s : float
-            Time of a monotonic clock, seconds.
-
-        Returns
-        -------
-        arrivals : list of Arrival
-            Files to take now.
-        n_pending : int
-            How many may be complete soon.
+        Returns the files to take now, and how many may be complete soon.
         """
         arrivals, pending = [], dict[str, _Seen]()
         for path in paths:

@@ -48,21 +48,9 @@ def read_failures(results: Path, files: Mapping[str, Stat]) -> dict[str, Failure
 def record_failures(
     results: Path, logs: Path, files: Mapping[str, Stat], *, since: float
 ) -> list[Failure]:
-    """Record every job that started after `since`, did not end and left no output.
+    """Record every job that started after `since` (Unix seconds), did not end and left no output.
 
-    Parameters
-    ----------
-    results, logs : Path
-        Folders of the campaign.
-    files : mapping of str to (int, int)
-        Size and modification time (ns) of each scan's raw file.
-    since : float
-        Unix time; jobs that started earlier are not considered again.
-
-    Returns
-    -------
-    list of Failure
-        The new records.
+    `files`: size and modification time (ns) of each scan's raw file. Returns the new records.
     """
     recorded, kept = [], Files(results)
     for step in STEPS:

@@ -179,15 +179,7 @@ def read_document(path: Path) -> Any:
 
 
 def with_file(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the blocks of a file, updated key by key from the command line.
-
-    Parameters
-    ----------
-    path : Path
-        A configuration file.
-    config : mapping
-        Values from `--config`.
-    """
+    """Return the blocks of a file, updated key by key by `config`, from the command line."""
     merged = dict(_blocks(read_document(path), str(path)))
     for block, given in config.items():
         old = merged.get(block)

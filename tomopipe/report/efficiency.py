@@ -9,12 +9,9 @@ from tomopipe.report.records import Efficiency
 
 
 def allocations(jobs: Iterable[JobStatus]) -> dict[str, tuple[str, ...]]:
-    """Return the steps of each SLURM job, by its number: a group of jobs is one SLURM job.
+    """Return the steps of each SLURM job, by its number, in the order of `jobs`.
 
-    Parameters
-    ----------
-    jobs : iterable of JobStatus
-        In the order of the steps.
+    A group of jobs is one SLURM job.
     """
     found: dict[str, dict[str, None]] = defaultdict(dict)
     for job in jobs:
@@ -42,12 +39,7 @@ def efficiency(
 ) -> tuple[Efficiency, ...]:
     """Sum up requests and usage of the jobs of each step, or group of steps, from SLURM.
 
-    Parameters
-    ----------
-    steps_of : mapping
-        SLURM's number -> the steps that it ran.
-    usages : mapping
-        SLURM's number -> usage from accounting; empty without accounting.
+    `steps_of` and `usages` are by SLURM's numbers; usages are empty without accounting.
     """
     groups: dict[tuple[str, ...], list[Usage]] = defaultdict(list)
     for number, steps in steps_of.items():

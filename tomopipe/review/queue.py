@@ -24,21 +24,10 @@ def queue_entries(
     cells: Mapping[str, Mapping[str, str]],
     known: Container[str],
 ) -> list[dict[str, Any]]:
-    """List the scans of a campaign, worst first.
+    """List the scans of a campaign, worst first: the facts of each for the page.
 
-    Parameters
-    ----------
-    scans : iterable of ScanRecord
-        Records of the scans.
-    cells : mapping
-        Scan to its present cells of the campaign table.
-    known : container of str
-        The scans of the campaign; other rows of the inventory have no usable name.
-
-    Returns
-    -------
-    list of dict
-        Facts of each scan for the page.
+    `cells` are the present ones of the campaign table. `known` are the scans of the campaign; other
+    rows of the inventory have no usable name.
     """
     entries = [
         _entry(scan, cells.get(scan.name, {})) | {"refused": scan.name not in known}

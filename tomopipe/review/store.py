@@ -133,13 +133,7 @@ class Store:
         ]
 
     def line(self, key: str) -> dict[str, Any]:
-        """Return the robust line through the trusted scans of a series: manual, or not doubtful.
-
-        Parameters
-        ----------
-        key : str
-            Series.
-        """
+        """Return the robust line through the trusted scans of a series: manual, or not doubtful."""
         entries = queue_entries(self.record().scans, self.cells(), self.campaign.scans)
         trusted = [
             entry

@@ -73,18 +73,8 @@ def decide(
 ) -> Outcome:
     """Change cells of one scan, if its row is as the person saw it.
 
-    Parameters
-    ----------
-    table : Path
-        The campaign table, which need not exist.
-    scan : str
-        Name of the scan.
-    cells : mapping
-        Column to new text, as from `checked_cells`.
-    seen : mapping
-        All cells of the row when the person decided.
-    stamp : str
-        Source and time to add to the note; "" for nothing.
+    `cells` are as from `checked_cells`, `seen` all cells of the row when the person decided;
+    `stamp`, source and time, is added to the note. The table need not exist.
 
     Raises
     ------

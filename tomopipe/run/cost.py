@@ -58,19 +58,7 @@ def costs(
     rows: InventoryRows,
     metadata: Collection[tuple[str, str]] = (),
 ) -> tuple[Cost, ...]:
-    """Estimate the cost of jobs.
-
-    Parameters
-    ----------
-    campaign : Campaign
-        The campaign.
-    jobs : sequence of (str, str)
-        Rule, and scan or stack.
-    rows : mapping
-        The inventory.
-    metadata : collection of (str, str)
-        The jobs among them that write only metadata.
-    """
+    """Estimate the cost of jobs (rule, and scan or stack); `metadata` of them write only that."""
     ended = _ended_jobs(campaign.logs.status_folder)
     found = []
     for step in STEPS:

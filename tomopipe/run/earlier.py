@@ -30,12 +30,7 @@ _PREPROCESS = ("flats", "darks", "minus_log", "half_acquisition")
 def recorded(directory: Path, output: str) -> dict[str, Any] | None:
     """Return Snakemake's record of the job that made an output; None if there is none.
 
-    Parameters
-    ----------
-    directory : Path
-        The campaign folder.
-    output : str
-        Path as in the rule.
+    The output is named as in the rule.
     """
     name = urlsafe_b64encode(output.encode("utf-8", "surrogateescape")).decode()
     parts = [name[at : at + _LONGEST] for at in range(0, len(name), _LONGEST)]

@@ -69,10 +69,7 @@ def ended_by_hand(logs: Iterable[str]) -> bool:
 def unfinished_scans(campaign: Campaign) -> list[str]:
     """Name the selected scans without angles, COR or volume; a line for each kind.
 
-    Parameters
-    ----------
-    campaign : Campaign
-        As read when the run began.
+    The campaign is as read when the run began.
     """
     files = campaign.files
     if not (files.inventory.exists() and files.cor_table.exists()):

@@ -61,17 +61,8 @@ def write_page(
 ) -> None:
     """Write the page of the scans taken, the latest first.
 
-    Parameters
-    ----------
-    files : Files
-        Of the campaign.
-    title : str
-        Its title.
-    taken : iterable of mapping
-        `path`, `rule`, `at` (Unix seconds), `has_verdict`, `seconds`, a verdict
-        (`tomopipe.run.verdicts.Verdict`), and what `picture` returns.
-    has_ended : bool
-        Whether the watch has ended.
+    Of each are given `path`, `rule`, `at` (Unix seconds), `has_verdict`, `seconds`, a verdict
+    (`tomopipe.run.verdicts.Verdict`), and what `picture` returns.
     """
     rows = sorted(taken, key=lambda one: -one["at"])
     page = os.path.relpath(files.report, files.live.parent)

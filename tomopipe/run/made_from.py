@@ -215,12 +215,7 @@ def _reading_options(
 def reading_options(step: str, config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the effective options of a step that reads scans, and separately those of metadata.
 
-    Parameters
-    ----------
-    step : {"try_recon", "full_recon", "export_stack"}
-        Which.
-    config : Config
-        Configuration of the scan.
+    The configuration is that of the scan.
     """
     metadata: dict[str, Any] = {}
     read = effective(config.input)

@@ -67,19 +67,9 @@ def up_to(likely: str, most: str) -> str:
 
 
 def make_plan(campaign: Campaign, record: CampaignRecord | None = None) -> Plan:
-    """Determine the jobs of the next run of the default target.
+    """Determine the jobs of the next run of the default target; or say why it stops before.
 
-    Parameters
-    ----------
-    campaign : Campaign
-        The campaign as it is now.
-    record : CampaignRecord, optional
-        Its results, if they are read already.
-
-    Raises
-    ------
-    TomopipeError
-        If the run stops before anything.
+    `record` are the results of the campaign, if they are read already.
     """
     found = Expected(campaign)
     rows, planned = found.rows, found.jobs

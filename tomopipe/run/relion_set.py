@@ -79,15 +79,7 @@ def binning_options(campaign: Campaign) -> dict[str, Any]:
 
 
 def star_options(campaign: Campaign, scans: Collection[str]) -> dict[str, Any]:
-    """Return the options of `tomopipe.steps.export_star`, with deviations of single scans.
-
-    Parameters
-    ----------
-    campaign : Campaign
-        The campaign.
-    scans : collection of str
-        The scans in the set.
-    """
+    """Return the options of `tomopipe.steps.export_star` for a set, with deviations of scans."""
     star = campaign.config.export_star
     modes, other_rows = {}, []
     for scan in sorted(scans):

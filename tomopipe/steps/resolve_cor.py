@@ -65,13 +65,7 @@ def differs(
     scans: Mapping[str, Mapping[str, Any]],
     options: ResolveCorBlock,
 ) -> str:
-    """Say why cor.json is not what `resolve_cor` would write now; "" if it is.
-
-    Parameters
-    ----------
-    tables, cor_json, scans, options
-        As for `resolve_cor`.
-    """
+    """Say why cor.json is not what `resolve_cor` would write now; "" if it is."""
     try:
         rows = [row for path in tables for row in read_tsv(path, ("scan", "after_px", "source"))]
         table, missing = compute(rows, scans, options.default_px)

@@ -37,18 +37,7 @@ def run(
     blocks: Blocks,
     put: PutSlices,
 ) -> None:
-    """Reconstruct all slices of a scan, reading and writing meanwhile.
-
-    Parameters
-    ----------
-    task : ReconTask
-        What to do.
-    source : Source
-        Where raw rows are read.
-    blocks : Blocks
-        How many at a time.
-    put : callable
-        Stores slices: put(first, slices).
+    """Reconstruct all slices of a scan, reading and writing meanwhile: put(first, slices).
 
     Raises
     ------
