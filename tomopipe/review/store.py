@@ -19,7 +19,6 @@ from tomopipe.report.records import CampaignRecord, ScanRecord
 from tomopipe.review.queue import queue_entries
 from tomopipe.review.scan_images import Pictures
 from tomopipe.review.table_edits import read_cells
-from tomopipe.run.campaign_report import what_to_report
 from tomopipe.steps import fix_cor
 
 #: Age from which the results are read again on request; more if reading takes long.
@@ -79,7 +78,7 @@ class Store:
                 self.problem = ""
             except TomopipeError as error:  # table or config may be being edited
                 self.problem, campaign = str(error), self.campaign
-            record = _collect(campaign)
+            record = collect(campaign)
             # a mark for the page, so that unchanged results are not sent again
             self.read_number += record != self._record
             self.campaign, self._record = campaign, record
@@ -181,10 +180,6 @@ class Store:
         )
         known = self._by_name
         return {"rows": [_trial_row(row, known.get(row["scan"])) for row in rows]}
-
-
-def _collect(campaign: Campaign) -> CampaignRecord:
-    return collect(**what_to_report(campaign))
 
 
 def _point(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from tomopipe.campaign.stacks import declared_stacks, find_stacks, stack_notes
 from tomopipe.config import FullReconBlock
 from tomopipe.report.collected_records import collect
 from tomopipe.report.records import CampaignRecord
-from tomopipe.run.campaign_report import what_to_report
 from tomopipe.run.cost import Cost, costs
 from tomopipe.run.disk import SCRATCH, disk_needed, half_notes
 from tomopipe.run.expected import Expected, PlannedJob
@@ -234,7 +233,7 @@ def standing_failures(
 ) -> list[str]:
     """Return one line for each remaining failure of a selected scan or stack."""
     concerned = {*campaign.selected_scans(rows), *campaign.config.stitch.stacks}
-    record = record or collect(**what_to_report(campaign), points=False)
+    record = record or collect(campaign, points=False)
     return [f"{f.scan}: {f.step}: {f.reason}" for f in record.failures if f.scan in concerned]
 
 

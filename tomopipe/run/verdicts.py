@@ -12,7 +12,6 @@ from tomopipe.config import Config
 from tomopipe.cor.cor_value import same_cor
 from tomopipe.report.collected_records import collect_scans
 from tomopipe.report.sources import parse_prediction
-from tomopipe.run.campaign_report import what_to_report
 
 _QUIET = (State.OK, State.MANUAL, State.UNSELECTED)
 
@@ -104,7 +103,6 @@ def verdict_of_arrival(
 def present_verdicts(config: Config, directory: Path, paths: frozenset[str]) -> dict[str, Verdict]:
     """Return the present verdicts on raw files, from the results of the whole campaign."""
     campaign = make_campaign(config, directory, taken=paths)
-    known = what_to_report(campaign)
-    records = collect_scans(campaign.files, campaign.logs, known["scans"], known["config"])
+    records = collect_scans(campaign)
     found = {record.path: verdict_of(record.name, record) for record in records}
     return {path: verdict for path, verdict in found.items() if verdict and path in paths}

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from tomopipe.campaign import slurm
+from tomopipe.campaign.campaign import Campaign
 from tomopipe.report.collected_records import collect
 from tomopipe.report.efficiency import efficiency
 from tomopipe.report.render import write_page
@@ -14,7 +15,7 @@ from tomopipe.volumes.volume import read_mid_planes, read_provenance
 _log = logging.getLogger(__name__)
 
 
-def report(output: str | os.PathLike[str], **known: Any) -> list[str]:
+def report(output: str | os.PathLike[str], campaign: Campaign, **more: Any) -> list[str]:
     """Build the page from the existing results, of an incomplete or broken campaign, too.
 
     Reads small files, a few try slices, and the mid planes stored in the volumes; never raw data,
@@ -25,7 +26,7 @@ def report(output: str | os.PathLike[str], **known: Any) -> list[str]:
     output : path-like
         The page. Beside it are pictures.json (the list of pictures, to reuse them) and, above 200
         scans, the folder of pictures.
-    known
+    campaign, more
         As for `tomopipe.report.collected_records.collect`.
 
     Returns
@@ -33,15 +34,13 @@ def report(output: str | os.PathLike[str], **known: Any) -> list[str]:
     list of str
         Files missing from the page because of system errors, which may be temporary.
     """
-    campaign = collect(**known)
-    found = efficiency(campaign.allocations, slurm.usages(campaign.allocations))
+    record = collect(campaign, **more)
+    found = efficiency(record.allocations, slurm.usages(record.allocations))
     if found:  # it has whole submissions, with idle resources
-        campaign = replace(campaign, efficiency=found)
-    for note in campaign.notes:
+        record = replace(record, efficiency=found)
+    for note in record.notes:
         _log.warning("%s: not in the report: %s", note.path, note.problem)
-    notes = write_page(
-        campaign, output, read_planes=read_mid_planes, read_provenance=read_provenance
-    )
-    counts = ", ".join(f"{n} {state}" for state, n in campaign.counts.items() if n)
-    _log.info("%s: %d scans: %s", output, len(campaign.scans), counts or "none")
+    notes = write_page(record, output, read_planes=read_mid_planes, read_provenance=read_provenance)
+    counts = ", ".join(f"{n} {state}" for state, n in record.counts.items() if n)
+    _log.info("%s: %d scans: %s", output, len(record.scans), counts or "none")
     return sorted({note.path for note in notes if note.again})
