@@ -110,6 +110,10 @@ class Files(_Folder[P]):
         """Results of export_stack; the stack itself may be removed later."""
         return [self.stack_meta(scan), self.stack(scan)]
 
+    def of_export_star(self) -> list[P]:
+        """Results of export_star, the last one a folder."""
+        return [self.in_relion(name) for name in (STAR, NAMES, TILT_SERIES)]
+
     def volume(self, scan: str, output: str) -> P:
         """Volume of a scan in the format `full_recon.output`."""
         return self.at(scan + VOLUMES[output])

@@ -168,19 +168,13 @@ def _n_expected(campaign: Campaign, step: str, names: Iterable[str], rows: Inven
 
 def _packed(campaign: Campaign, step: str, rows: InventoryRows) -> float:
     """Return compressed over uncompressed size of a step's results, from existing ones."""
-    files = campaign.files
-    results = {
-        "try_recon": files.of_try_recon,
-        "full_recon": lambda scan: [campaign.directory / campaign.volume(scan)],
-        "export_stack": files.of_export_stack,
-    }
-    if step not in results:
+    if step not in ("try_recon", "full_recon", "export_stack"):
         return 1.0
     cors_px = known_cors(campaign)
     expected = made = 0
     known = [scan for scan, row in rows.items() if scan in campaign.scans and row.get("n_cols")]
     for scan in known[:_SEEN]:
-        paths = results[step](scan)
+        paths = [campaign.directory / path for path in campaign.results_of(step, scan)]
         if all(path.exists() for path in paths):
             expected += output_bytes(campaign, step, rows[scan], cors_px.get(scan))
             made += sum(map(_n_bytes, paths))

@@ -20,7 +20,7 @@ from tomopipe.errors import TomopipeError, is_of_the_system, some_of
 from tomopipe.run import earlier, made_from
 from tomopipe.run.made_from import Statement
 from tomopipe.run.products import SMALL_BYTES, Product, Record, content_of, digest, state_of
-from tomopipe.run.stated import only_metadata_differ, read_statement
+from tomopipe.run.stated import only_metadata_differ, read_statement, statement_in
 from tomopipe.run.words import (
     CHANGED,
     METADATA_ALONE,
@@ -114,7 +114,7 @@ class Decisions:
         for scan, known in self.campaign.scans.items():
             if known.select != "no" or scan not in inventory:
                 continue
-            swept = made_from.made_from(self.campaign.files.sweep(scan))
+            swept = statement_in(self.campaign.files.sweep(scan))
             if swept and swept.get("raw") != self.raw(scan, inventory):
                 found.add(scan)
         return found

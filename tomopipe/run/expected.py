@@ -18,6 +18,7 @@ from tomopipe.campaign.campaign import Campaign, InventoryRows, as_json, read_in
 from tomopipe.campaign.files import Files
 from tomopipe.run.decisions import Decisions
 from tomopipe.run.foreign import foreign, refuse_foreign
+from tomopipe.run.made_from import of_resolve_cor
 from tomopipe.run.misfits import refuse_misfits, refuse_missing_files, refuse_no_file
 from tomopipe.run.products import content_of
 from tomopipe.run.wanted import Wanted
@@ -150,9 +151,9 @@ class Expected:
         return rows
 
     def _predict(self, scan: str) -> None:
-        if tried := self.wanted.why_try_recon(scan):
+        if tried := self.wanted.why(self.wanted.of_try_recon(scan), scan):
             self._add("try_recon", tried, scan=scan)
-        reason = self.wanted.why_predict_cor(scan)
+        reason = self.wanted.why(self.wanted.of_predict_cor(scan), scan)
         if tried or reason:
             self.predicting.add(scan)
             self._is_other = True
@@ -182,7 +183,7 @@ class Expected:
         scans = campaign.to_resolve(self.rows)
         table, missing = resolve_cor.compute(list(self._fixed.values()), scans, options.default_px)
         before = json_or(campaign.files.cor_table, None)
-        reason = self.wanted.why_resolve_cor()
+        reason = self.wanted.why(of_resolve_cor(campaign))
         if not (reason or campaign.files.rot_cen.exists()):
             reason = MISSING
         if not reason and before != table:
@@ -216,7 +217,7 @@ class Expected:
                 self._add_of_cor("full_recon", scan, reason, guessed)
         for name, stack in self.wanted.stacks(known).items():
             follows = "" if made.isdisjoint(stack.scans) else FOLLOWS
-            if reason := self.wanted.why_stitch(stack, known) or follows:
+            if reason := self.wanted.why(self.wanted.of_stitch(stack, known), name) or follows:
                 made.add(name)
                 self._add("stitch", reason, stack=name)
         for scan in sorted(known):
@@ -226,7 +227,8 @@ class Expected:
             self._star(known, guessed)
         if self.campaign.config.report.enabled:
             follows = CHANGED["report"] if self._is_other or made else ""
-            if reason := self.wanted.why_report(known, self._content, unknown=guessed) or follows:
+            wanted = self.wanted.of_report(known, self._content, unknown=guessed)
+            if reason := self.wanted.why(wanted) or follows:
                 self._add("report", reason)
             elif self._may_be_other:
                 self._add("report", CHANGED["report"], certain=False)
@@ -253,7 +255,7 @@ class Expected:
     def _star(self, known: Mapping[str, Any], guessed: Collection[str]) -> None:
         follows = ""
         for scan in sorted(known):
-            if reason := self.wanted.why_export_stack(scan):
+            if reason := self.wanted.why(self.wanted.of_export_stack(scan), scan):
                 follows = CHANGED["export_star"]
                 self._add_of_cor("export_stack", scan, reason, guessed)
         if reason := self.wanted.why_export_star(known) or follows:

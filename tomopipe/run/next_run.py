@@ -122,9 +122,9 @@ def _stitch(campaign: Campaign, job: PlannedJob, planned: list[PlannedJob]) -> P
 
 def _comes_out_as_it_was(campaign: Campaign, job: PlannedJob) -> bool:
     """Tell whether a job before cor.json replaces a missing or damaged file: nothing follows."""
-    out = campaign.outputs
-    files = {"export_stack": out.of_export_stack(job.scan), "inventory": [out.inventory]}
-    return job.rule in files and job.reason.startswith((MISSING, *files[job.rule]))
+    if job.rule not in ("export_stack", "inventory"):
+        return False
+    return job.reason.startswith((MISSING, *campaign.results_of(job.rule, job.scan)))
 
 
 def _tail(campaign: Campaign, job: PlannedJob, planned: list[PlannedJob]) -> PlannedJob:

@@ -3,7 +3,7 @@ from tomopipe.run.relion_set import campaign_binning
 
 def stack_pending(scan):
     """Whether the stack of a scan must be made."""
-    return DECIDES and WANTED.why_export_stack(scan)
+    return DECIDES and WANTED.why(WANTED.of_export_stack(scan), scan)
 
 
 def stack_inputs(wildcards):
