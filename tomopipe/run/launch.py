@@ -4,7 +4,6 @@ A run has its own session, so that it outlives terminal and page; `logs/under_wa
 process. Snakemake's lock decides whether a run may begin.
 """
 
-import json
 import os
 import signal
 import socket
@@ -24,6 +23,7 @@ from tomopipe.paths import workflow_folder
 from tomopipe.run.progress import VARIABLE
 from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import write_json
+from tomopipe.storage.json_files import json_or
 from tomopipe.storage.processes import born, is_alive
 from tomopipe.storage.shared import locked
 
@@ -255,9 +255,8 @@ def under_way(directory: Path) -> Run | None:
 def read_record(directory: Path) -> Run | None:
     """Return the last run that was started by `start`."""
     try:
-        text = (directory / LOGS.run_record).read_text(encoding="utf-8")
-        return Run(**json.loads(text))
-    except (OSError, ValueError, TypeError):
+        return Run(**json_or(directory / LOGS.run_record, {}))
+    except TypeError:  # none, or of another version
         return None
 
 
@@ -343,12 +342,10 @@ def kill_parts(directory: Path) -> list[str]:
 
 def _parts(directory: Path) -> dict[str, tuple[int, str]]:
     """Read number and start of the processes of a watcher on this machine, by part of its run."""
-    try:
-        watcher = json.loads((directory / LOGS.watch_lock).read_text(encoding="utf-8"))
-        parts = watcher["parts"] if watcher["host"] == socket.gethostname() else {}
-        return {name: (pid, since) for name, (pid, since) in parts.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
+    watcher = json_or(directory / LOGS.watch_lock, {})
+    is_here = watcher.get("host") == socket.gethostname()
+    parts = watcher.get("parts", {}) if is_here else {}
+    return {name: (pid, since) for name, (pid, since) in parts.items()}
 
 
 def has_ended(run: Run, *, within_s: float) -> bool:

@@ -13,6 +13,7 @@ from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
 from tomopipe.campaign.files import BINNING
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import write_json
+from tomopipe.storage.json_files import json_or
 
 # of `input`: they change the size of a stack
 _SIZE_KEYS = {"columns", "every", "skip_angles", "skip_projections"}
@@ -192,8 +193,5 @@ def settle_binning(
 
 def read_binning(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     """Read what `settle_binning` wrote; None if the file is missing or another one."""
-    try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-        return found if found["binning"] >= 1 and "options" in found else None
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
+    found = json_or(path, {})
+    return found if found.get("binning", 0) >= 1 and "options" in found else None
