@@ -21,6 +21,7 @@ from tomopipe.campaign.slurm import unknown_names
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import workflow_folder
 from tomopipe.run.progress import VARIABLE
+from tomopipe.run.watch_lock import watcher_processes
 from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.json_files import json_or
@@ -322,7 +323,7 @@ def interrupt(directory: Path, run: Run, *, sending: signal.Signals) -> None:
 def left_running(directory: Path) -> list[Run]:
     """Return what a watcher that was killed has left running on this machine."""
     watched = read_record(directory)
-    parts = _parts(directory).values() if watched else ()
+    parts = watcher_processes(directory).values() if watched else ()
     return [
         replace(watched, pid=pid, born=since, stopped=False)
         for pid, since in parts
@@ -332,20 +333,12 @@ def left_running(directory: Path) -> list[Run]:
 
 def kill_parts(directory: Path) -> list[str]:
     """Kill the processes of a watcher that ended unexpectedly; return their names."""
-    parts = _parts(directory)
+    parts = watcher_processes(directory)
     for pid, since in parts.values():
         with suppress(ProcessLookupError, PermissionError):
             if since and born(pid) == since:
                 os.killpg(pid, signal.SIGKILL)
     return list(parts)
-
-
-def _parts(directory: Path) -> dict[str, tuple[int, str]]:
-    """Read number and start of the processes of a watcher on this machine, by part of its run."""
-    watcher = json_or(directory / LOGS.watch_lock, {})
-    is_here = watcher.get("host") == socket.gethostname()
-    parts = watcher.get("parts", {}) if is_here else {}
-    return {name: (pid, since) for name, (pid, since) in parts.items()}
 
 
 def has_ended(run: Run, *, within_s: float) -> bool:
