@@ -10,8 +10,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -146,10 +146,7 @@ def start(directory: Path, command: Sequence[str]) -> tuple["subprocess.Popen[by
     TomopipeError
         If one is under way.
     """
-    record = directory / LOGS.run_record
-    record.parent.mkdir(parents=True, exist_ok=True)
-    with locked(record):
-        _refuse_second(directory)
+    with _only_run(directory):
         log, events = _new_logs(directory)
         process = spawn(directory, command, log, {VARIABLE: str(events)})
         run = _record(directory, process.pid, log, events)
@@ -164,19 +161,22 @@ def claim(directory: Path, log: Path) -> Run:
     TomopipeError
         If one is under way.
     """
-    record = directory / LOGS.run_record
-    record.parent.mkdir(parents=True, exist_ok=True)
-    with locked(record):
-        _refuse_second(directory)
+    with _only_run(directory):
         return _record(directory, os.getpid(), log, log.with_suffix(_EVENTS))
 
 
-def _refuse_second(directory: Path) -> None:
-    if (run := under_way(directory)) is not None:
-        raise TomopipeError(
-            f"a run of this campaign is under way: {run}. `tomopipe status` shows it, "
-            "`tomopipe stop` ends it."
-        )
+@contextmanager
+def _only_run(directory: Path) -> Iterator[None]:
+    """Hold the lock of the record of the current run; refuse if there is one."""
+    record = directory / LOGS.run_record
+    record.parent.mkdir(parents=True, exist_ok=True)
+    with locked(record):
+        if (run := under_way(directory)) is not None:
+            raise TomopipeError(
+                f"a run of this campaign is under way: {run}. `tomopipe status` shows it, "
+                "`tomopipe stop` ends it."
+            )
+        yield
 
 
 def _record(directory: Path, pid: int, log: Path, events: Path) -> Run:
