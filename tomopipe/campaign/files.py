@@ -170,7 +170,7 @@ def find_campaign(start: Path) -> Path:
     folder = Path(os.path.abspath(start))
     if (folder / CONFIG).exists() or not folder.is_dir():
         return folder  # a misspelt name is not searched for
-    return next((one for one in folder.parents if _is_campaign(one / CONFIG)), folder)
+    return next((parent for parent in folder.parents if _is_campaign(parent / CONFIG)), folder)
 
 
 def _is_campaign(config: Path) -> bool:

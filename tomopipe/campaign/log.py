@@ -140,7 +140,7 @@ def _used() -> dict[str, float]:
     """Return the resources used by this process since its start, with the CPU time of children."""
     itself = resource.getrusage(resource.RUSAGE_SELF)
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu_s = sum(one.ru_utime + one.ru_stime for one in (itself, children))
+    cpu_s = sum(usage.ru_utime + usage.ru_stime for usage in (itself, children))
     return {"cpu_s": round(cpu_s, 2), "peak_mb": round(itself.ru_maxrss * 1.024e-3, 1)}
 
 

@@ -142,7 +142,7 @@ def folders(config: Config) -> list[str]:
 
 
 def _patterns(config: Config) -> list[str]:
-    entries = [one if isinstance(one, str) else one.glob for one in config.campaign.scans]
+    entries = [entry if isinstance(entry, str) else entry.glob for entry in config.campaign.scans]
     return list(map(os.path.expanduser, entries))
 
 

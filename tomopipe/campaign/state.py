@@ -25,8 +25,8 @@ _DISAGREE_PX = 2.0
 
 def is_looked_at_again(rows: Mapping[str, Mapping[str, str]]) -> bool:
     """Tell whether a file of the inventory was still being written, or could not be read."""
-    reasons = [row["reason"] for row in rows.values()]
-    return any(one.startswith(STILL_WRITTEN) or one.endswith(LOOK_AGAIN) for one in reasons)
+    texts = [row["reason"] for row in rows.values()]
+    return any(text.startswith(STILL_WRITTEN) or text.endswith(LOOK_AGAIN) for text in texts)
 
 
 class State(StrEnum):
@@ -291,18 +291,19 @@ class ScanFacts:
             parts.append(f"mean of {' and '.join(fix.neighbours)}")
         if prediction is not None and prediction.cor_px is None and state is not State.MANUAL:
             # the table of fix_cor has the reason of a prediction that could not be replaced
-            said = fix is not None and f"(prediction: {prediction.reason})" in fix.reason
+            is_named = fix is not None and f"(prediction: {prediction.reason})" in fix.reason
             if fix is None or prediction.reason != NOT_ASKED or NOT_ASKED not in fix.reason:
-                parts.append(not_accepted(replace(prediction, reason="") if said else prediction))
+                found = replace(prediction, reason="") if is_named else prediction
+                parts.append(not_accepted(found))
         if state is State.FIXED:
             parts.append(self._of_another_series)
         parts.append(self._far_by_hand)
         why = "; ".join(dict.fromkeys(filter(None, [*self._errors(parts), *parts])))
         return ": ".join(filter(None, (self._replaced, why)))
 
-    def _errors(self, told: Iterable[str]) -> list[str]:
+    def _errors(self, parts: Iterable[str]) -> list[str]:
         """Name the failed steps, each error once: not where it is told already."""
-        text, lines = "; ".join(told), []
+        text, lines = "; ".join(parts), []
         for failure in self.failures:
             is_told = failure.reason and failure.reason in text
             lines.append(f"{failure.step}{' failed' if is_told else f': {failure.reason}'}")

@@ -168,7 +168,7 @@ def merge_batch_csv(cors: Mapping[str, float], path: str | os.PathLike[str]) -> 
                 others.append(name)
         for name, cor in left.items():
             cells = {at_name: name, at_cor: cor}
-            rows.append([cells.get(at, "") for at in range(n_cells)])
+            rows.append([cells.get(column, "") for column in range(n_cells)])
         stream = io.StringIO(newline="")
         csv.writer(stream, lineterminator="\n").writerows(rows)
         return stream.getvalue().encode("utf-8", "surrogateescape")

@@ -70,7 +70,7 @@ def costs(
         core_h, gpu_h = _hours(step, computed, ended[step], rows)
         packed = _packed(campaign, step, rows)
         n_bytes, n_copied = (
-            _n_expected(campaign, step, one, rows) * packed for one in (names, copied)
+            _n_expected(campaign, step, group, rows) * packed for group in (names, copied)
         )
         if core_h is not None:
             core_h += (len(copied) * _START_S + n_copied / _COPIED_BYTES_PER_S) / 3600
@@ -82,9 +82,9 @@ def total(parts: Sequence[Cost]) -> Cost:
     """Sum up the costs of all steps; unknown if that of one step is."""
     core_h, gpu_h = (
         None if None in hours else sum(hour or 0.0 for hour in hours)
-        for hours in ([one.core_h for one in parts], [one.gpu_h for one in parts])
+        for hours in ([cost.core_h for cost in parts], [cost.gpu_h for cost in parts])
     )
-    n_jobs, n_bytes = sum(one.n_jobs for one in parts), sum(one.n_bytes for one in parts)
+    n_jobs, n_bytes = sum(cost.n_jobs for cost in parts), sum(cost.n_bytes for cost in parts)
     return Cost("all", n_jobs, core_h, gpu_h, n_bytes)
 
 
@@ -95,8 +95,8 @@ def _hours(
         return 0.0, 0.0
     if (len(ended) < ENOUGH and step != "stitch") or not ended:
         return None, None
-    core_s = _sum_s(step, names, [(one.name, one.wall_s * one.n_cores) for one in ended], rows)
-    gpu_s = _sum_s(step, names, [(one.name, one.wall_s * one.n_gpus) for one in ended], rows)
+    core_s = _sum_s(step, names, [(job.name, job.wall_s * job.n_cores) for job in ended], rows)
+    gpu_s = _sum_s(step, names, [(job.name, job.wall_s * job.n_gpus) for job in ended], rows)
     return _in_h(core_s), _in_h(gpu_s)
 
 
@@ -133,10 +133,10 @@ def _bounds_s(
     """
     if work in usual or not work:
         return (usual.get(work, median(usual.values())),) * 2
-    sizes = [one for one in usual if one]
+    sizes = [size for size in usual if size]
     if sizes and max(sizes) >= _APART * min(sizes):
-        return (_fitted_s({one: usual[one] for one in sizes}, work),) * 2
-    nearest = min(usual, key=lambda one: abs(one - work))
+        return (_fitted_s({size: usual[size] for size in sizes}, work),) * 2
+    nearest = min(usual, key=lambda size: abs(size - work))
     ratio = work / nearest if nearest and not nearly_constant else 1.0
     return usual[nearest], usual[nearest] * ratio
 

@@ -183,11 +183,10 @@ class Decisions:
         folder = os.environ.get(run_folder.VARIABLE, "")
         if not folder:
             return False
-        path = run_folder.said_path(self.campaign.directory / folder, step, key)
-        said = json_or(path, None)
-        if said is None:
+        path = run_folder.job_record_path(self.campaign.directory / folder, step, key)
+        if not (record := json_or(path, {})):
             return False
-        self._take(said)
+        self._take(record)
         path.unlink(missing_ok=True)
         return True
 
@@ -288,14 +287,14 @@ class Decisions:
 
     # ---- the record --------------------------------------------------------------------------
 
-    def _take(self, said: Mapping[str, Any]) -> None:
-        self.record.take(_products(said))
-        self.record.take_raw(said.get("raw", {}))
+    def _take(self, record: Mapping[str, Any]) -> None:
+        self.record.take(_products(record))
+        self.record.take_raw(record.get("raw", {}))
 
-    def take_said(self) -> None:
+    def take_job_records(self) -> None:
         """Read what jobs of all runs have recorded, also of killed runs."""
-        for said in run_folder.all_said(self.campaign.results):
-            self._take(said)
+        for record in run_folder.job_records(self.campaign.results):
+            self._take(record)
 
     def save(self) -> None:
         """Write the record if it has changed; say which results were accepted as they are."""
@@ -314,11 +313,11 @@ class Decisions:
             self.record.save()
 
 
-def _products(said: Mapping[str, Any]) -> list[Product]:
+def _products(record: Mapping[str, Any]) -> list[Product]:
     try:
         return [
-            Product(one["path"], tuple(one["state"]), one["statement"], one["checksum"])
-            for one in said["products"]
+            Product(made["path"], tuple(made["state"]), made["statement"], made["checksum"])
+            for made in record["products"]
         ]
     except (LookupError, TypeError):
         return []

@@ -71,10 +71,10 @@ def statement(
         None if the record is not of that version.
     """
     params = [_value(text) for text in record["params"]]
-    revisions = [one for one in params if type(one) is int]
-    mappings = [one for one in params if isinstance(one, dict)]
-    if any("step" in one or "maker" in one for one in mappings):
-        return next(one for one in mappings if "step" in one)  # recorded by a later version
+    revisions = [value for value in params if type(value) is int]
+    mappings = [value for value in params if isinstance(value, dict)]
+    if any("step" in value or "maker" in value for value in mappings):
+        return next(value for value in mappings if "step" in value)  # recorded by a later version
     if not revisions:
         return None
     found = dict(wanted) | {"revision": revisions[0]}
@@ -85,7 +85,7 @@ def statement(
             if not (same and _same_raw(record, params, directory / output, directory / raw)):
                 found["raw"] = ["of an earlier version, other size or time"]
         elif step == "fix_cor":
-            found["members"] = next(one for one in params if isinstance(one, list))
+            found["members"] = next(value for value in params if isinstance(value, list))
             found["options"] = _of_block(step, mappings[0])
         elif step in ("predict_cor", "report", "resolve_cor"):
             found["options"] = _of_block(step, mappings[0])
@@ -98,7 +98,7 @@ def statement(
     except (LookupError, OSError, StopIteration, ValueError, TypeError):
         return None
     if step == "full_recon":
-        found["cor_px"] = next(one for one in params if isinstance(one, float))
+        found["cor_px"] = next(value for value in params if isinstance(value, float))
     if not same:
         found["inputs"] = "other content than now"
     return found
@@ -133,7 +133,7 @@ def _same_raw(record: Mapping[str, Any], params: list[Any], output: Path, raw: P
     Times are ignored if the result's own time is not the recorded one: the campaign was then copied
     or restored.
     """
-    signature = next((one for one in params if isinstance(one, list)), [])
+    signature = next((value for value in params if isinstance(value, list)), [])
     try:
         status = os.stat(raw)
     except OSError:
@@ -207,8 +207,8 @@ def _inventory(params: list[Any], mappings: list[Any], wanted: Mapping[str, Any]
     sources = effective(PreprocessBlock(flats=old.get("flats"), darks=old.get("darks")))
     options |= {"input": read} if read else {}
     options |= {"preprocess": sources} if sources else {}
-    lists = [one for one in params if isinstance(one, list)]
-    entries = next(one for one in lists if one and isinstance(one[0], dict))
+    lists = [value for value in params if isinstance(value, list)]
+    entries = next(entries for entries in lists if entries and isinstance(entries[0], dict))
     keys = ("scan", "path", "series", "index", "reason")
     plain = [{key: entry[key] for key in keys} for entry in entries]
     now = [{key: entry[key] for key in keys} for entry in wanted["entries"]]

@@ -127,14 +127,14 @@ def say_warnings(campaign: Campaign) -> None:
         rows = read_inventory(campaign.files.inventory)
     except FileNotFoundError:
         return
-    said = note_lines(relion_notes(campaign, rows))
+    lines = note_lines(relion_notes(campaign, rows))
     for scan in campaign.selected_scans(rows):
-        found = json_or(campaign.files.prediction(scan), {}).get("warnings", [])
-        said += [f"{scan}: {warning}" for warning in found]
-    for line in said[:_MOST_SAID]:
+        warnings = json_or(campaign.files.prediction(scan), {}).get("warnings", [])
+        lines += [f"{scan}: {warning}" for warning in warnings]
+    for line in lines[:_MOST_SAID]:
         _say(line)
-    if len(said) > _MOST_SAID:
-        _say(f"{len(said) - _MOST_SAID} more such lines: see the report")
+    if len(lines) > _MOST_SAID:
+        _say(f"{len(lines) - _MOST_SAID} more such lines: see the report")
 
 
 def remove_temporary(campaign: Campaign) -> None:

@@ -98,7 +98,7 @@ class Expected:
     def __init__(self, campaign: Campaign) -> None:
         self.campaign, self.out, self.jobs = campaign, campaign.outputs, list[PlannedJob]()
         self.decisions = Decisions(campaign, tell=lambda text: None)
-        self.decisions.take_said()
+        self.decisions.take_job_records()
         refuse_no_file(campaign)
         refuse_missing_files(campaign)
         refuse_foreign(foreign(campaign, self.decisions.record))
@@ -118,7 +118,7 @@ class Expected:
         self.without_angles = [
             s for s in alive if self.wanted.is_unproven(s) and s not in self.predicting
         ]
-        fixing = [self._fix(*one) for one in sorted(self.wanted.series().items())]
+        fixing = [self._fix(*item) for item in sorted(self.wanted.series().items())]
         cors = self._resolve(any(fixing))
         if not self.blocked:
             self._after_cor(cors)

@@ -64,12 +64,12 @@ def write_page(
     Of each are given `path`, `rule`, `at` (Unix seconds), `has_verdict`, `seconds`, a verdict
     (`tomopipe.run.verdicts.Verdict`), and what `picture` returns.
     """
-    rows = sorted(taken, key=lambda one: -one["at"])
+    rows = sorted(taken, key=lambda entry: -entry["at"])
     page = os.path.relpath(files.report, files.live.parent)
     text = _PAGE.format(
         title=html.escape(title),
         n_rows=len(rows),
-        n_flagged=sum(one["doubtful"] for one in rows),
+        n_flagged=sum(entry["doubtful"] for entry in rows),
         now=time.strftime("%Y-%m-%d %H:%M:%S"),
         since="the watch has ended" if has_ended else "written each minute while scans are watched",
         report=f' <a href="{page}">Report</a>' if files.report.exists() else "",

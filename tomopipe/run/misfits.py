@@ -147,7 +147,7 @@ def refuse_no_file(campaign: Campaign) -> None:
 
 def missing_files(campaign: Campaign) -> list[str]:
     """Name missing files of flats, darks, angles or networks, and missing packages."""
-    lines = [_line(campaign, *one) for one in _missing(campaign).items()]
+    lines = [_line(campaign, *item) for item in _missing(campaign).items()]
     return lines + _missing_packages(campaign)
 
 

@@ -200,7 +200,8 @@ def making(
         if state is not None
     ]
     read = {path: [state, raw_content(path)] for path, state in raw.items() if step == "try_recon"}
-    run_folder.say(step, key, {"products": [asdict(product) for product in made], "raw": read})
+    record = {"products": [asdict(product) for product in made], "raw": read}
+    run_folder.write_job_record(step, key, record)
 
 
 class Record:
@@ -393,13 +394,13 @@ class Record:
             if product is not None and state is not None and product.state == tuple(state):
                 self.put(replace(product, checksum=content))
 
-    def take(self, said: Iterable[Product]) -> None:
+    def take(self, products: Iterable[Product]) -> None:
         """Add the results that a job reports, if they still exist.
 
         Snakemake sets the time of every output when its job has ended, so only size and inode must
         be those that the job saw. A raw file may have been rewritten meanwhile.
         """
-        for product in said:
+        for product in products:
             if product.is_raw:
                 self.put(product)
                 continue

@@ -68,7 +68,7 @@ def _proposed(
         return None
     made = _made(campaign, rows, needed)
     # of equally frequent ones the larger
-    binning = max(made, key=lambda one: (made[one], one)) if made else max(needed.values())
+    binning = max(made, key=lambda n: (made[n], n)) if made else max(needed.values())
     return {"binning": binning, "options": binning_options(campaign), "scans": len(needed)}
 
 

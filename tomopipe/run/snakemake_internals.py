@@ -276,8 +276,9 @@ def keep_what_is_made(is_made: Callable[[Any], bool], is_final: Callable[[Any], 
 
     def handled(plain: Any) -> Any:
         def handle_error(scheduler: Any, job: Any, postprocess_job: bool = True) -> None:
-            lacking = [one for one in (job if job.is_group() else [job]) if not is_made(one)]
-            again = [one for one in lacking if not is_final(one)]
+            members = job if job.is_group() else [job]
+            lacking = [member for member in members if not is_made(member)]
+            again = [member for member in lacking if not is_final(member)]
             if not (lacking and postprocess_job) or len(again) == len(job):
                 plain(scheduler, job, postprocess_job)
                 return
@@ -286,11 +287,11 @@ def keep_what_is_made(is_made: Callable[[Any], bool], is_final: Callable[[Any], 
             scheduler.get_executor(job).handle_job_error(job)
             scheduler.running.remove(job)
             scheduler._free_resources(job)
-            for one in job if job.is_group() else ():
-                if one not in lacking:
-                    _finish(scheduler, one)
+            for member in job if job.is_group() else ():
+                if member not in lacking:
+                    _finish(scheduler, member)
             may_return = job.restart_times > job.attempt - 1
-            doomed = [one for one in lacking if one not in again or not may_return]
+            doomed = [member for member in lacking if member not in again or not may_return]
             if again and may_return:
                 rest = GroupJob(job.groupid, frozenset(again), job.global_resources)
                 rest.finalize()
@@ -404,9 +405,8 @@ def take_sent() -> bool:
     if run is None or "--target-jobs" not in arguments:
         return False
     after = arguments[arguments.index("--target-jobs") + 1 :]
-    specs = list(itertools.takewhile(lambda one: not one.startswith("--"), after))
-    sent = json_or(_sent_file(run, specs), None)
-    if sent is None:
+    specs = list(itertools.takewhile(lambda argument: not argument.startswith("--"), after))
+    if not (sent := json_or(_sent_file(run, specs), {})):
         return False  # another executor: computed here
     from snakemake.rules import Params, ResourceList, Rule
 
@@ -446,7 +446,7 @@ def _as_text(rule: str, wildcards: Mapping[str, str]) -> str:
 
 
 def _targets(job: Any) -> list[str]:
-    return [_as_text(one.rulename, one.wildcards_dict) for one in job.get_target_spec()]
+    return [_as_text(target.rulename, target.wildcards_dict) for target in job.get_target_spec()]
 
 
 def _sent_file(run: Path, specs: Iterable[str]) -> Path:

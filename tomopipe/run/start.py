@@ -392,7 +392,7 @@ def _check_queue(path: Path, findings: Findings) -> None:
         jobs = int(profile.get("jobs", 1))
         of_rules = (profile.get("set-resources") or {}).values()
         asked = [profile.get("default-resources") or {}, *of_rules]
-        partitions = dict.fromkeys(str(one.get("slurm_partition") or "") for one in asked)
+        partitions = dict.fromkeys(str(keys.get("slurm_partition") or "") for keys in asked)
     except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError):
         return
     findings.errors.extend(unknown_names(path))

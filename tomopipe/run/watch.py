@@ -102,15 +102,15 @@ class Watcher:
         launch.unlock_killed(self.directory, results)
         if launch.is_locked(self.directory):
             return results / "none"  # for now: another run is active
-        self._take_said()
+        self._take_job_records()
         run = run_folder.begin(results)
         self._write_holder()
         return run
 
-    def _take_said(self) -> None:
+    def _take_job_records(self) -> None:
         """Write the jobs' reports into the record."""
         decisions = Decisions(make_campaign(self._config, self.directory, taken=()))
-        decisions.take_said()
+        decisions.take_job_records()
         decisions.save()
 
     def _write_holder(self) -> None:
@@ -133,7 +133,7 @@ class Watcher:
         self._hooks.end(self._once)
         self._save(has_ended=True)
         if self._run.is_dir():
-            self._take_said()
+            self._take_job_records()
             run_folder.end_all(self._files.folder)
 
     @property
