@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-import numpy as np
-
 from tomopipe.campaign.campaign import Campaign, InventoryRows
 from tomopipe.campaign.job_status import usual_job
 from tomopipe.run.disk import KINDS, disk_needed, known_cors, output_bytes
@@ -143,6 +141,7 @@ def _bounds_s(
 
 def _fitted_s(usual: Mapping[float, float], work: float) -> float:
     """Return a + b work, fitted to the seconds of several sizes, in parts of each."""
+    import numpy as np
     from scipy.optimize import nnls
 
     works, seconds = np.array(list(usual)), np.maximum(list(usual.values()), 1e-3)
