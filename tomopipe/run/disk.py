@@ -102,10 +102,8 @@ def output_bytes(
     """
     for_scan = campaign.for_scan(row["scan"])
     n_angles, n_rows = int(row["n_angles"]), int(row["n_rows"])
-    columns = for_scan.config.input.columns
-    first_col, n_cols = _first(columns), extent(columns, int(row["n_cols"]))
     if rule == "try_recon":
-        return _sweep_bytes(for_scan, row, n_angles, n_rows, (first_col, n_cols))
+        return _sweep_bytes(for_scan, row)
     if rule == "full_recon":
         full = for_scan.config.full_recon
         n_voxels = slice_cols(campaign, row, cor_px, half_unless_known=half_unless_known)
@@ -114,10 +112,8 @@ def output_bytes(
         return volume_bytes(shape, full.dtype, full.output)
     star = campaign.config.export_star
     tilts = n_angles if star.max_tilts == "all" else min(n_angles, star.max_tilts)
-    limit_bytes = int(star.max_stack_gb * 1e9)
-    return stack_estimate_bytes(
-        (tilts, extent(star.rows, n_rows), n_cols), star.binning, limit_bytes
-    )
+    shape = tilts, extent(star.rows, n_rows), _columns_in_use(for_scan, row)[1]
+    return stack_estimate_bytes(shape, star.binning, int(star.max_stack_gb * 1e9))
 
 
 def slice_cols(
@@ -128,7 +124,7 @@ def slice_cols(
     half_unless_known: bool = False,
 ) -> int:
     """Return the width of a scan's unbinned slices (pixels); arguments as of `output_bytes`."""
-    n_cols = extent(campaign.for_scan(row["scan"]).config.input.columns, int(row["n_cols"]))
+    _, n_cols = _columns_in_use(campaign.for_scan(row["scan"]), row)
     half = is_half_volume(campaign, row, cor_px, unless_known=half_unless_known)
     return FACTOR * n_cols if half else n_cols
 
@@ -138,46 +134,35 @@ def is_half_volume(
 ) -> bool:
     """Tell whether the slices of a scan's volume are twice as wide as the columns in use."""
     for_scan = campaign.for_scan(row["scan"])
-    columns = for_scan.config.input.columns
-    used = _first(columns), extent(columns, int(row["n_cols"]))
     is_fbp = for_scan.config.full_recon.algorithm == "fbp"
-    return is_fbp and _is_half(for_scan, row, used, cor_px, unless_known)
+    return is_fbp and _is_half(for_scan, row, cor_px, unless_known)
 
 
 def _is_half(
-    campaign: Campaign,
-    row: Mapping[str, str],
-    columns: tuple[int, int],
-    cor_px: float | None,
-    unless_known: bool,
+    campaign: Campaign, row: Mapping[str, str], cor_px: float | None, unless_known: bool
 ) -> bool:
-    """Tell whether slices will be twice as wide as the columns in use: their first and number."""
+    """Tell whether slices will be twice as wide as the columns in use."""
     mode = campaign.config.preprocess.half_acquisition
     if mode != "auto":
         return mode == "yes"
     full_rotation = row.get("full_turn") == "true"
     if cor_px is None:
         return full_rotation and unless_known
-    place = float(bin_cor(cor_px, x0=columns[0]))
-    return is_half_acquisition(mode, full_rotation=full_rotation, cor_px=place, n_cols=columns[1])
+    first_col, n_cols = _columns_in_use(campaign, row)
+    column = float(bin_cor(cor_px, x0=first_col))
+    return is_half_acquisition(mode, full_rotation=full_rotation, cor_px=column, n_cols=n_cols)
 
 
-def _sweep_bytes(
-    campaign: Campaign,
-    row: Mapping[str, str],
-    n_angles: int,
-    n_rows: int,
-    columns: tuple[int, int],
-) -> int:
+def _sweep_bytes(campaign: Campaign, row: Mapping[str, str]) -> int:
     """Estimate try.tif with rows.h5, and the full-size slices if requested."""
-    block = campaign.config.try_recon
-    first_col, n_cols = columns
+    block, n_angles, n_rows = campaign.config.try_recon, int(row["n_angles"]), int(row["n_rows"])
+    first_col, n_cols = _columns_in_use(campaign, row)
     try:
         grid_px = candidates(block, n_cols, first_col=first_col)
     except ScanError:  # no candidate on the detector: try_recon will report it
         return 0
     middle_px = float(grid_px[0] + grid_px[-1]) / 2
-    n_voxels = FACTOR * n_cols if _is_half(campaign, row, columns, middle_px, False) else n_cols
+    n_voxels = FACTOR * n_cols if _is_half(campaign, row, middle_px, False) else n_cols
     n_asked = len(block.row) if isinstance(block.row, list) else 1
     n_full = n_asked if block.format == "tiff" else 0
     kept = min(max(N_KEPT, n_asked), n_rows) * n_angles  # rows.h5: rows, and frames of pairs
@@ -186,5 +171,8 @@ def _sweep_bytes(
     return try_bytes(len(grid_px), n_voxels, block.max_size_px, n_full) + rows_bytes
 
 
-def _first(span: str | list[int]) -> int:
-    return 0 if isinstance(span, str) else span[0]
+def _columns_in_use(campaign: Campaign, row: Mapping[str, str]) -> tuple[int, int]:
+    """Return the first of the detector columns in use, and their number."""
+    columns = campaign.config.input.columns
+    first_col = 0 if isinstance(columns, str) else columns[0]
+    return first_col, extent(columns, int(row["n_cols"]))

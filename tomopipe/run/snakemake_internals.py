@@ -413,30 +413,22 @@ def take_sent() -> bool:
     # another job of a scan, whose results are there, does not run, but is asked all the same
     idle: dict[str, dict[str, Any]] = {"params": {}, "resources": {"_cores": 1, "_nodes": 1}}
 
-    def of(rule: Any, wildcards: Any, kind: str) -> Any:
-        others = idle if "scan" in wildcards else {}
-        return sent.get(_as_text(rule.name, wildcards), others).get(kind)
+    def replace(name: str, kind: str, made_of: Callable[[Any], Any]) -> None:
+        def with_sent(plain: Any) -> Any:
+            def expand(rule: Any, wildcards: Any, *rest: Any, **options: Any) -> Any:
+                others = idle if "scan" in wildcards else {}
+                facts = sent.get(_as_text(rule.name, wildcards), others).get(kind)
+                if facts is None:
+                    return plain(rule, wildcards, *rest, **options)
+                return made_of(facts)
 
-    def params(plain: Any) -> Any:
-        def expand(rule: Any, wildcards: Any, *rest: Any, **options: Any) -> Any:
-            sent_params = of(rule, wildcards, "params")
-            found = plain(rule, wildcards, *rest, **options) if sent_params is None else None
-            return found or (Params(fromdict=sent_params), list(sent_params.values()))
+            return expand
 
-        return expand
+        _replace_once(Rule, name, with_sent)
 
-    def resources(plain: Any) -> Any:
-        def expand(rule: Any, wildcards: Any, *rest: Any, **options: Any) -> Any:
-            sent_resources = of(rule, wildcards, "resources")
-            found = plain(rule, wildcards, *rest, **options) if sent_resources is None else None
-            return found or ResourceList(
-                fromdict={"tmpdir": tempfile.gettempdir()} | sent_resources
-            )
-
-        return expand
-
-    _replace_once(Rule, "expand_params", params)
-    _replace_once(Rule, "expand_resources", resources)
+    tmpdir = {"tmpdir": tempfile.gettempdir()}
+    replace("expand_params", "params", lambda found: (Params(fromdict=found), [*found.values()]))
+    replace("expand_resources", "resources", lambda found: ResourceList(fromdict=tmpdir | found))
     return True
 
 
