@@ -8,9 +8,7 @@ def stack_pending(scan):
 
 def stack_inputs(wildcards):
     if DECIDES:
-        reason = stack_pending(wildcards.scan)
-        outputs = OUTPUTS.of_export_stack(wildcards.scan)
-        run_for(reason, outputs)
+        run_for(stack_pending(wildcards.scan), OUTPUTS.of_export_stack(wildcards.scan))
     return []
 
 
