@@ -8,7 +8,6 @@ written.
 import fcntl
 import os
 import signal
-import stat
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -100,7 +99,7 @@ class Arrivals:
         """
         arrivals, pending = [], dict[str, _Seen]()
         for path in paths:
-            state = state_of(self.directory / path)
+            state = file_state(self.directory / path)
             if state is None or taken.get(path) == state:
                 continue
             seen = self._seen.get(path)
@@ -130,7 +129,7 @@ class Arrivals:
         rule = rule if marked else f"unchanged for {rule}"
         rule += ", closed" if closed else ", whether closed cannot be seen"
         if seen.fault == "":
-            if state_of(self.directory / path) != seen.state:
+            if file_state(self.directory / path) != seen.state:
                 return None  # it changed while it was read
             rule += ", frames equal angles"
             return Arrival(path, seen.state, rule, last_byte=seen.since)
@@ -162,18 +161,6 @@ def _last_byte(state: State) -> float:
     now = time.time()
     file_s = state[1] / 1e9
     return file_s if 0 <= now - file_s < 10 else now
-
-
-def state_of(path: Path) -> State | None:
-    """Return the state of a raw file or folder of images; None if it does not exist."""
-    try:
-        found = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    if stat.S_ISDIR(found.st_mode):
-        state = file_state(path)
-        return None if state is None else (*state, 0)
-    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 def is_closed(path: Path) -> bool | None:

@@ -91,7 +91,7 @@ def raw_state_of(path: str | os.PathLike[str]) -> State | None:
     if not os.path.isdir(path):
         return state_of(path)
     found = file_state(path)
-    return None if found is None else (*found, 0, int(folder_digest(path), 16) >> 2)
+    return None if found is None else (*found, int(folder_digest(path), 16) >> 2)
 
 
 def made_checksum(path: str | os.PathLike[str]) -> str:

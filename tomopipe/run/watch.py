@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from tomopipe.campaign.arrivals import Arrivals, fault_of_scan, state_of
+from tomopipe.campaign.arrivals import Arrivals, fault_of_scan
 from tomopipe.campaign.campaign import make_campaign
 from tomopipe.campaign.files import CONFIG, LOGS, TABLE, Files
 from tomopipe.campaign.raw_files import raw_paths
@@ -33,6 +33,7 @@ from tomopipe.run.hooks import Hooks
 from tomopipe.run.verdicts import Verdict, present_verdicts, skipped, verdict_of_arrival
 from tomopipe.run.watch_lock import only_watcher, write_holder
 from tomopipe.run.watched_scans import WatchedScans
+from tomopipe.scans.raw_state import file_state
 from tomopipe.storage import run_folder
 from tomopipe.storage.run_folder import ARRIVALS, TAIL
 from tomopipe.storage.tables import read_tsv
@@ -180,7 +181,7 @@ class Watcher:
 
     def _state_of_edits(self) -> tuple[Any, ...]:
         table = self.directory / (self._config.campaign.table or TABLE)
-        return state_of(self._config_path), state_of(table)
+        return file_state(self._config_path), file_state(table)
 
     def _read_edits(self) -> None:
         """Read a changed configuration or table; the next tail makes what follows from it."""

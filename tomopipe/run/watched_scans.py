@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from tomopipe.campaign.arrivals import Arrival, state_of
+from tomopipe.campaign.arrivals import Arrival
 from tomopipe.campaign.files import Files
 from tomopipe.campaign.raw_files import find_scans
 from tomopipe.campaign.state import State
@@ -17,6 +17,7 @@ from tomopipe.cor.cor_value import same_cor
 from tomopipe.run.hooks import Hooks
 from tomopipe.run.live_page import MOST_ROWS, picture, write_page
 from tomopipe.run.verdicts import Verdict
+from tomopipe.scans.raw_state import file_state
 from tomopipe.storage.atomic import write_json
 
 _FOR_HOOKS = ("scan", "path", "cor_px", "confidence", "doubtful", "reason", "rule", "seconds")
@@ -51,7 +52,7 @@ class WatchedScans:
                 return found
         found = {}
         for scan in find_scans(self.config, self._directory):
-            state = state_of(self._directory / scan.path)
+            state = file_state(self._directory / scan.path)
             with suppress(OSError):
                 made_ns = self.files.prediction(scan.name).stat().st_mtime_ns
                 if state and made_ns > state[1]:

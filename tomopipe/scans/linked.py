@@ -32,7 +32,7 @@ def linked_files(path: str | os.PathLike[str]) -> dict[str, State]:
 def link_state(path: str | os.PathLike[str]) -> State:
     """Return size in bytes and time of change (ns) of a file, None where there is none."""
     found = file_state(path)
-    return None if found is None else list(found)
+    return None if found is None else list(found[:2])
 
 
 def _targets(path: str) -> list[str]:
