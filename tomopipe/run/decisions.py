@@ -153,7 +153,7 @@ class Decisions:
         asked = step, key, digest(wanted)
         if asked in self._fresh:
             return ""  # and the current run makes it as wanted
-        there = [path for path in outputs if os.path.lexists(self.record.at(path))]
+        there = [path for path in outputs if os.path.lexists(self.record.path_of(path))]
         if any(path not in there and path not in may_be_gone for path in outputs):
             return MISSING
         for path in there:
@@ -206,13 +206,13 @@ class Decisions:
     def _replaced_files(self, scan: str, old: Sequence[str], new: Sequence[str]) -> str:
         if scan not in self.campaign.scans:
             return "raw files changed"
-        paths = [self.record.at(path) for path in self.raw_files(scan)]
+        paths = [self.record.path_of(path) for path in self.raw_files(scan)]
         others = [path for path, was, now in zip(paths, old, new, strict=False) if was != now]
         return of_raw(others, paths[0])
 
     def _adopt(self, step: str, key: str, path: str, wanted: Statement) -> None:
         """Add a result to the record: by its statement, or as it is."""
-        where = self.record.where(path)
+        where = Path(self.record.path_of(path))
         state = state_of(where)
         if state is None:
             return
@@ -232,7 +232,7 @@ class Decisions:
     def _stated(self, step: str, key: str, path: str, wanted: Statement) -> Statement | None:
         """Return what a result was made from: by its statement, else by Snakemake's record."""
         try:
-            statement = read_statement(self.record.where(path))
+            statement = read_statement(Path(self.record.path_of(path)))
         except Exception as error:  # a damaged file may raise anything
             # if the system cannot read it, its origin is unknown
             statement = {"not_read": str(error)} if is_of_the_system(error) else None
@@ -247,7 +247,7 @@ class Decisions:
 
     def sidecar_reason(self, path: str, content: str) -> str:
         """Say why a sidecar must be written; "" if it states the facts of `content`."""
-        where = self.record.where(path)
+        where = self.record.path_of(path)
         wanted = digest(made_from.of_text(content))
         known = self.record.products.get(path)
         now = state_of(where)
@@ -275,7 +275,7 @@ class Decisions:
         self._raw.clear()
         self._fresh.clear()
         self.n_comparisons += 1
-        for row in read_tsv(self.record.where(table), ("path", "difference")):
+        for row in read_tsv(self.record.path_of(table), ("path", "difference")):
             self.record.compared(row["path"], row["difference"])
             if row["difference"] and not self.record.products[row["path"]].is_raw:
                 self._say(f"{row['path']}: {row['difference']}: made again")

@@ -216,7 +216,7 @@ class Record:
     """
 
     def __init__(self, file: Path, directory: Path) -> None:
-        self.file, self.directory, self._folder = file, directory, str(directory)
+        self.file, self._folder = file, str(directory)
         self.is_changed = False
         self.different: dict[str, str] = {}  # large files that a job has found changed, and how
 
@@ -247,24 +247,20 @@ class Record:
 
         What it was made from stays; with `statement` "", or if it is new, the next run makes it.
         """
-        product, now = self.products.get(path), state_of(self.at(path))
+        product, now = self.products.get(path), state_of(self.path_of(path))
         if now is None:
             return
         if statement is None:
             statement = product.statement if product else ""
-        self.put(Product(path, now, statement, content_of(self.where(path))))
+        self.put(Product(path, now, statement, content_of(self.path_of(path))))
 
-    def where(self, path: str) -> Path:
-        """Return the absolute path."""
-        return self.directory / path
-
-    def at(self, path: str) -> str:
-        """Return the absolute path as text, for use with every file."""
+    def path_of(self, path: str) -> str:
+        """Return the absolute path of a file (as text: there are many)."""
         return os.path.join(self._folder, path)
 
     def _now(self, product: Product) -> State | None:
         """Return the present state of a file of the record."""
-        return (raw_state_of if product.is_raw else state_of)(self.at(product.path))
+        return (raw_state_of if product.is_raw else state_of)(self.path_of(product.path))
 
     # ---- results -----------------------------------------------------------------------------
 
@@ -275,7 +271,7 @@ class Record:
         compared it (`suspects`).
         """
         product = self.products[path]
-        now = state_of(self.at(path))
+        now = state_of(self.path_of(path))
         if now is None:
             return "missing"
         if path.endswith(CENTER) or now == product.state:
@@ -285,7 +281,7 @@ class Record:
         is_small = now[0] <= SMALL_BYTES
         difference = self.different.get(path, "")
         if not difference and is_small and product.checksum:
-            difference = checksums.matches(self.where(path), product.checksum)
+            difference = checksums.matches(self.path_of(path), product.checksum)
         if is_small and not difference:
             self.put(replace(product, state=now))
         return difference
@@ -320,13 +316,13 @@ class Record:
 
     def small_content(self, path: str) -> str:
         """Return the present checksum of a small file, reading it only if its state has changed."""
-        now = state_of(self.at(path))
+        now = state_of(self.path_of(path))
         if now is None:
             return ""
         product = self.products.get(path)
         if product is not None and product.state == now and product.checksum:
             return product.checksum
-        return content_of(self.where(path))
+        return content_of(self.path_of(path))
 
     # ---- raw files ---------------------------------------------------------------------------
 
@@ -337,7 +333,7 @@ class Record:
         equal, or until a job has compared it; without a checksum another time means another
         content.
         """
-        now = raw_state_of(self.at(path))
+        now = raw_state_of(self.path_of(path))
         if now is None:
             return f"{RAW}none"
         product = self.products.get(path)
@@ -350,7 +346,7 @@ class Record:
 
     def _raw_content(self, path: str, state: State) -> str:
         """Return the checksum of a small raw file; large ones are summed by the reading job."""
-        where = self.where(path)
+        where = self.path_of(path)
         return raw_content(where) if state[0] <= SMALL_BYTES else ""
 
     def _same_raw(self, product: Product, now: State) -> bool:
@@ -365,7 +361,7 @@ class Record:
         elif now[0] > SMALL_BYTES:
             return True  # a suspect
         else:
-            other = raw_differs(self.where(product.path), product.checksum)
+            other = raw_differs(self.path_of(product.path), product.checksum)
             if other is None:
                 return True  # provisionally; it is compared again
             same = not other

@@ -51,7 +51,7 @@ class Wanted:
     ) -> None:
         self.campaign, self.out, self._decisions = campaign, campaign.outputs, decisions
         self._rows, self._known = rows, known
-        self._at: Hashable = None
+        self._known_before: Hashable = None
         self._found: dict[Hashable, Any] = {}
 
     @property
@@ -61,9 +61,9 @@ class Wanted:
 
     def _once(self, key: Hashable, compute: Callable[[], Any]) -> Any:
         """Return what was computed from the present knowledge of raw files."""
-        if (known := self._known()) != self._at:
+        if (known := self._known()) != self._known_before:
             self._found.clear()
-            self._at = known
+            self._known_before = known
         if key not in self._found:
             self._found[key] = compute()
         return self._found[key]
@@ -200,11 +200,13 @@ class Wanted:
         others = len(scans) < len(members) or len(self.alive(scans)) < len(scans)
         if found != CHANGED["fix_cor"] or others:
             return found
-        made_ns = _mtime_ns(record.at(self.out.fix_table(series)))
+        made_ns = _mtime_ns(record.path_of(self.out.fix_table(series)))
         new = [
             scan
             for scan in scans
-            if any(_mtime_ns(record.at(path)) > made_ns for path in self.out.of_predict_cor(scan))
+            if any(
+                _mtime_ns(record.path_of(path)) > made_ns for path in self.out.of_predict_cor(scan)
+            )
         ]
         return f"prediction of {some_of(new, _N_NAMED)} changed" if new else OPTIONS_OF_FIX
 
@@ -279,7 +281,7 @@ class Wanted:
         """Return the wanted statement's digest for each MRC volume; "" if it is of another one."""
         found = {}
         for scan, entry in cors.items():
-            path = self._decisions.record.at(self.out.mrc_volume(scan))
+            path = self._decisions.record.path_of(self.out.mrc_volume(scan))
             if os.path.exists(path):
                 wanted = digest(self.of_full_recon(scan, entry["cor_px"]))
                 found[scan] = wanted if source_of(path) == wanted else ""
