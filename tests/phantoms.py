@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from tomopipe.simulate.detector import Beam
 from tomopipe.simulate.dxchange_writer import ScanFile, simulate_scan
 from tomopipe.simulate.objects import KINDS
-from tomopipe.simulate.phantom import Ellipsoid, Phantom, project, slice_truth, volume_truth
+from tomopipe.simulate.phantom import Ellipsoid, Phantom, project, slice_truth
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Truth:
         return slice_truth(self.phantom, row, self.n_cols)
 
     def volume(self) -> NDArray[np.float32]:
-        return volume_truth(self.phantom, range(self.n_rows), self.n_cols)
+        return np.stack([slice_truth(self.phantom, row, self.n_cols) for row in range(self.n_rows)])
 
 
 def sphere(

@@ -1,13 +1,17 @@
 """A fabricated campaign for the tests of the report: small files of every kind, no raw data."""
 
 import json
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+from tomopipe.campaign.campaign import Campaign
+from tomopipe.campaign.raw_files import CampaignScan
 from tomopipe.campaign.series import encode_series
+from tomopipe.config import parse_config
 from tomopipe.storage.tables import write_tsv
 from tomopipe.volumes.tiff import write_try_stack
 
@@ -17,8 +21,12 @@ INVENTORY = (
 FIX = "scan index before_px after_px source flagged reason limit_px neighbours".split()  # noqa: SIM905
 NASTY = '"><script>alert(1)<img src=x onerror=alert(2)>'
 CONFIG = {
-    "campaign": {"scans": ["raw/*.h5"], "results": "results"},
-    "predict_cor": {"methods": ["pairs", "wedge"], "min_confidence": 0.5},
+    "campaign": {
+        "name": "Beamtime 2024-11, zircon & wood",
+        "scans": ["raw/*.h5"],
+        "results": "results",
+    },
+    "predict_cor": {"methods": ["registration", "sum"], "min_confidence": 0.5},
     "fix_cor": {"max_delta_px": 50.0, "protect_manual": True},
     "resolve_cor": {"default_px": None, "on_missing": "skip"},
 }
@@ -35,7 +43,7 @@ class Made:
     """A campaign folder and what the report step gets told about it."""
 
     folder: Path
-    scans: list[dict] = field(default_factory=list)
+    scans: dict[str, CampaignScan] = field(default_factory=dict)
     inventory: list[dict] = field(default_factory=list)
     fixes: dict[str, list[dict]] = field(default_factory=dict)
     cor: dict[str, dict] = field(default_factory=dict)
@@ -48,27 +56,13 @@ class Made:
     def page(self) -> Path:
         return self.results / "report" / "index.html"
 
-    def arguments(self) -> dict:
-        return {
-            "results": self.results,
-            "logs": self.folder / "logs",
-            "campaign_name": "Beamtime 2024-11, zircon & wood",
-            "scans": self.scans,
-            "config": CONFIG,
-        }
+    def campaign(self, **config) -> Campaign:
+        return Campaign(self.folder, parse_config(CONFIG | config), self.scans)
 
     def scan(self, name, series="bone", index=1, *, select="auto", manual="", keep=True, **row):
         path = f"raw/{name}.h5"
-        self.scans.append(
-            {
-                "scan": name,
-                "path": path,
-                "series": series,
-                "index": index,
-                "select": select,
-                "manual": manual,
-            }
-        )
+        place = path, str(self.folder / path), series, index
+        self.scans[name] = CampaignScan(name, *place, select, manual)
         self.inventory.append(
             {"scan": name, "path": path, "series": series, "index": index, "keep": keep}
             | {"n_angles": 901, "n_rows": 512, "n_cols": 1024, "bytes": 945_815_552}
@@ -105,7 +99,7 @@ class Made:
 
     def fix(self, name, before, after, source, *, series="bone", flagged=False, reason="", near=""):
         rows = self.fixes.setdefault(series, [])
-        index = next(s["index"] for s in self.scans if s["scan"] == name)
+        index = self.scans[name].index
         rows.append(
             {"scan": name, "index": index, "before_px": before, "after_px": after}
             | {"source": source, "flagged": flagged, "reason": reason, "limit_px": "10.00"}
@@ -139,8 +133,7 @@ class Made:
 
     def status(self, step, name, seconds, state="done", start=1_732_000_000.0, **more):
         status = {"step": step, "key": name, "state": state, "start": start, "host": "node7"}
-        if state != "running":
-            status["end"] = start + seconds
+        status |= {"heartbeat": time.time()} if state == "running" else {"end": start + seconds}
         write_json(status | more, self.folder / "logs" / "status" / step / f"{name}.json")
 
     def log(self, step, name, text):

@@ -58,8 +58,8 @@ def make_campaign(folder):
     """Write the campaign, as after a run that nobody has looked at."""
     made = every_state(folder, plane_px=0).write()
     (folder / "raw").mkdir()
-    for scan in made.scans:
-        (folder / scan["path"]).touch()
+    for scan in made.scans.values():
+        (folder / scan.path).touch()
     (folder / "config.yaml").write_text("campaign: {scans: [raw/*.h5], name: Beamtime}\n")
     (folder / "scans.tsv").write_text(TABLE)
     for name, cor_px in (("bone_001", TRUE_COR_PX), ("wood_1", 510.0)):

@@ -34,17 +34,8 @@ def room_for(
 ) -> Iterator[None]:
     """Say which room is used up, where, and what to do, when the block cannot write for that.
 
-    Parameters
-    ----------
-    path : path-like
-        What is written, or the folder that it lies in.
-    advice : str
-        What to do.
-
-    Raises
-    ------
-    NoRoomError
-        Instead of the OSError of a full file system or quota.
+    `path` is what is written, or the folder that it lies in. NoRoomError replaces the OSError of a
+    full file system or quota.
     """
     try:
         yield

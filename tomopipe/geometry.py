@@ -65,18 +65,7 @@ def unbin_cor(cor_px: ArrayLike, *, x0: float = 0, binning: int = 1) -> Floats:
 
 
 def pixels_per_cm(pixel_size_um: float | None) -> float:
-    """Return the number of detector pixels per centimetre.
-
-    Parameters
-    ----------
-    pixel_size_um : float or None
-        As far as it is known.
-
-    Raises
-    ------
-    ScanError
-        If the size of a pixel is not known.
-    """
+    """Return the detector pixels per centimetre; a ScanError if their size is not known."""
     if not pixel_size_um:
         raise ScanError(
             "full_recon.unit: per_cm needs the pixel size, which the file does not tell: "

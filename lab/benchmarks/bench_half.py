@@ -15,6 +15,7 @@ from bench_peers import rms, table
 from nabu.reconstruction.sinogram import SinoBuilder, prepare_half_tomo_sinogram
 from scipy.ndimage import gaussian_filter, shift
 
+from tomopipe.config.preprocess import StripesBlock
 from tomopipe.prep import stripes
 from tomopipe.prep.half_acquisition import HalfAcquisition
 from tomopipe.prep.normalise import normalise
@@ -91,7 +92,8 @@ def cut_scan(path):
             :, 0
         ]
         theta = scan.theta_rad
-    sinogram, n_cols = stripes.remove_by_sorting(sinogram, size_px=21), sinogram.shape[1]
+    n_cols = sinogram.shape[1]
+    sinogram = stripes.remove_by_sorting(sinogram, StripesBlock(size_px=21))
     first_half, second_half = np.array_split(sinogram[: len(theta) // 2 * 2], 2)
     cor_px = axis_of(first_half, second_half[:, ::-1])
     whole = reconstruct(sinogram[None], make_plan(theta, n_cols), cor_px)[0]

@@ -26,6 +26,7 @@ from nabu.preproc.phase import PaganinPhaseRetrieval
 from nabu.reconstruction.rings import MunchDeringer, SinoMeanDeringer, VoDeringer
 from scipy.ndimage import gaussian_filter
 
+from tomopipe.config.preprocess import StripesBlock
 from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.roll import measure_roll
 from tomopipe.cor.rows_file import Rows
@@ -192,14 +193,18 @@ def rings():
         return remove
 
     filters = {
-        "fourier-wavelet, 5 levels": lambda s: stripes_wavelets.remove_by_wavelets(s, level=5),
+        "fourier-wavelet, 5 levels": lambda s: stripes_wavelets.remove_by_wavelets(
+            s, StripesBlock(level=5)
+        ),
         "nabu MunchDeringer, db9, 5 levels, padded": peer(
             MunchDeringer(clean.shape, 1.0, levels=5, wname="db9", padding=True)
         ),
         "Algotom wavelet-fft, db9, 5 levels": removal.remove_stripe_based_wavelet_fft,
-        "vo 51, 21": lambda s: stripes.remove_by_combination(s, large_px=51, small_px=21),
+        "vo 51, 21": lambda s: stripes.remove_by_combination(
+            s, StripesBlock(large_px=51, size_px=21)
+        ),
         "nabu VoDeringer": peer(VoDeringer(clean.shape)),
-        "sorting 21": lambda s: stripes.remove_by_sorting(s, size_px=21),
+        "sorting 21": lambda s: stripes.remove_by_sorting(s, StripesBlock(size_px=21)),
         "Algotom sorting 21": lambda s: removal.remove_stripe_based_sorting(s, 21),
         "nabu SinoMeanDeringer, (0, 30)": peer(
             SinoMeanDeringer(clean.shape, filter_cutoff=(0, 30))

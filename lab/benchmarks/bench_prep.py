@@ -17,6 +17,7 @@ import numpy as np
 from algotom.prep import correction, filtering, removal
 from scipy.ndimage import median_filter
 
+from tomopipe.config.preprocess import StripesBlock
 from tomopipe.prep import bad_pixels as pixels
 from tomopipe.prep import phase, stripes, stripes_wavelets
 from tomopipe.prep.intensity import correct_hardening
@@ -68,17 +69,17 @@ def cases(n_angles, n_rows, n_cols):
     return {
         "flat, dark, log": (lambda: normalise(raw, flat, dark), algotom_flat, 1.0),
         "stripes: sorting": (
-            lambda: stripes.remove_by_sorting(sino, size_px=21),
+            lambda: stripes.remove_by_sorting(sino, StripesBlock(size_px=21)),
             lambda: removal.remove_stripe_based_sorting(sino, 21),
             1.0,
         ),
         "stripes: fourier-wavelet": (
-            lambda: stripes_wavelets.remove_by_wavelets(sino, level=5),
+            lambda: stripes_wavelets.remove_by_wavelets(sino, StripesBlock(level=5)),
             lambda: removal.remove_stripe_based_wavelet_fft(sino),
             1.0,
         ),
         "stripes: vo": (
-            lambda: stripes.remove_by_combination(sino, large_px=51, small_px=21),
+            lambda: stripes.remove_by_combination(sino, StripesBlock(large_px=51, size_px=21)),
             lambda: removal.remove_all_stripe(sino),
             1.5,
         ),

@@ -34,6 +34,7 @@ from tomopipe_lab.suite._kernels import ELLIPSE, RECTANGLE
 from tomopipe_lab.suite.sample import Solid, View
 
 from tomopipe.config import PreprocessBlock
+from tomopipe.config.preprocess import StripesBlock
 from tomopipe.prep import stripes
 from tomopipe.prep.correct import corrections_of
 from tomopipe.prep.half_acquisition import HalfAcquisition
@@ -255,8 +256,8 @@ def real(options):
             theta_rad, raw = scan.theta_rad, scan.read_rows(row, row + 1)
             flat, dark = scan.flat[row : row + 1], scan.dark[row : row + 1]
             lines = np.ascontiguousarray(normalise(raw, flat, dark)[:, 0])
-        lines = stripes.remove_by_combination(lines, large_px=31, small_px=31)
-        lines = stripes.remove_by_sorting(lines, size_px=31)
+        lines = stripes.remove_by_combination(lines, StripesBlock(large_px=31, size_px=31))
+        lines = stripes.remove_by_sorting(lines, StripesBlock(size_px=31))
         slice_of = slicer("whole", theta_rad, lines.shape[1], options.cor)
         spread = slice_of(lines).std()
         for photons in options.photons:

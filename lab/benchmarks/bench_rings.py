@@ -24,6 +24,7 @@ from tomopipe_lab.suite import rasters, solids
 from tomopipe_lab.suite._kernels import ELLIPSE
 from tomopipe_lab.suite.sample import Solid, View
 
+from tomopipe.config.preprocess import StripesBlock
 from tomopipe.prep import stripes, stripes_wavelets
 from tomopipe.prep.normalise import normalise
 from tomopipe.prep.stripes_gated import remove_proven
@@ -39,11 +40,11 @@ FILTERS = {
     "vo": stripes.remove_by_combination,
     "fourier-wavelet": stripes_wavelets.remove_by_wavelets,
     "titarenko": stripes.remove_by_regularisation,
-    "sorting 21": lambda s: stripes.remove_by_sorting(s, size_px=21),
-    "vo 51, 21": lambda s: stripes.remove_by_combination(s, large_px=51, small_px=21),
-    "fourier-wavelet 5": lambda s: stripes_wavelets.remove_by_wavelets(s, level=5),
-    "titarenko 0.05": lambda s: stripes.remove_by_regularisation(s, alpha=0.05),
-    "titarenko 5e-4": lambda s: stripes.remove_by_regularisation(s, alpha=5e-4),
+    "sorting 21": lambda s: stripes.remove_by_sorting(s, StripesBlock(size_px=21)),
+    "vo 51, 21": lambda s: stripes.remove_by_combination(s, StripesBlock(large_px=51, size_px=21)),
+    "fourier-wavelet 5": lambda s: stripes_wavelets.remove_by_wavelets(s, StripesBlock(level=5)),
+    "titarenko 0.05": lambda s: stripes.remove_by_regularisation(s, StripesBlock(alpha=0.05)),
+    "titarenko 5e-4": lambda s: stripes.remove_by_regularisation(s, StripesBlock(alpha=5e-4)),
 }
 PEAK = 1.8  # line integral through the thickest part
 PHOTONS = (np.inf, 200000, 20000, 2000)

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.browser
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     made = every_state(tmp_path_factory.mktemp("campaign")).write()
-    report(made.page, **made.arguments())
+    report(made.page, made.campaign())
     return made.page
 
 
@@ -101,7 +101,7 @@ def test_pictures_beside_the_page_look_like_those_in_it(visit, made, tmp_path, m
 
     monkeypatch.setattr(pictures, "INLINE_SCANS", 1)
     beside = every_state(tmp_path).write()
-    report(beside.page, **beside.arguments())
+    report(beside.page, beside.campaign())
     for found, expected in zip(shots(visit(beside.page)), shots(visit()), strict=True):
         assert found.shape == expected.shape
         assert expected.std() > 20

@@ -28,8 +28,8 @@ def thousand(tmp_path_factory):
     folder = tmp_path_factory.mktemp("thousand")
     made = large(folder, 1000, 0).write()
     (folder / "raw").mkdir()
-    for scan in made.scans:
-        (folder / scan["path"]).touch()
+    for scan in made.scans.values():
+        (folder / scan.path).touch()
     (folder / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
     write_pictures(folder, "run0_0001", 512.0)
     place = folder / "results/try_center/run0_0001"

@@ -27,7 +27,7 @@ import yaml
 from tomopipe.campaign.failures import STEPS
 from tomopipe.campaign.state import LOOK_AGAIN
 from tomopipe.run.products import read_products
-from tomopipe.storage.run_folder import all_said
+from tomopipe.storage.run_folder import job_records
 
 HOME = Path(__file__).parents[2]
 SHIM = Path(__file__).with_name("shim.c")
@@ -560,7 +560,7 @@ class Bench:
         if path.endswith("inventory.tsv"):
             return LOOK_AGAIN in (self.campaign / path).read_text()
         wanted = read_products(self.campaign / "results/products.tsv")[path].statement
-        said = [one for job in all_said(self.campaign / "results") for one in job["products"]]
+        said = [one for job in job_records(self.campaign / "results") for one in job["products"]]
         return any(one["path"] == path and one["statement"] != wanted for one in said)
 
     # ---- through Snakemake

@@ -15,6 +15,7 @@ import zarr
 
 from tests.phantoms import sphere, write_scan
 from tests.step_calls import full_recon
+from tests.tiff_files import read_slices
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.simulate.phantom import Ellipsoid
 from tomopipe.stream import fit_options as _fit
@@ -244,7 +245,7 @@ def test_a_disk_has_its_value_in_every_type_and_format(tmp_path, output, dtype, 
             data = file["exchange/data"]
             stored, about = data[:], dict(data.attrs)
     elif output == "tiff":
-        stored = tiff.read_slices(tiff.slice_paths(path))
+        stored = read_slices(tiff.slice_paths(path))
         about = json.loads((path / "provenance.json").read_text())["attributes"]
     else:
         group = zarr.open_group(path, mode="r")
@@ -467,7 +468,7 @@ def test_a_tiff_series_has_the_slices_of_the_hdf5(tmp_path, options, numbers):
     full_recon(truth.path, folder, cor_px=COR_PX, device="cpu", output="tiff", **options)
     paths = tiff.slice_paths(folder)
     assert [path.name for path in paths] == [f"recon_{number:05d}.tiff" for number in numbers]
-    np.testing.assert_array_equal(tiff.read_slices(paths), _volume(truth, **options))
+    np.testing.assert_array_equal(read_slices(paths), _volume(truth, **options))
     assert read_provenance(folder)["cor"]["cor_px"] == COR_PX
 
 

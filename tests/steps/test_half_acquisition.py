@@ -9,12 +9,12 @@ import tifffile
 
 from tests.phantoms import write_scan
 from tests.step_calls import full_recon, try_recon
+from tests.tiff_files import read_try_stack
 from tomopipe.errors import ScanError
 from tomopipe.review.scan_images import Pictures
 from tomopipe.simulate.phantom import Ellipsoid
 from tomopipe.steps import full_recon as full_step
 from tomopipe.stream.memory import Blocks, MemoryInputs, job_bytes
-from tomopipe.volumes import tiff
 from tomopipe.volumes.volume import read_provenance
 
 N_COLS, COR_PX = 96, 81.3
@@ -140,7 +140,7 @@ def _try(truth, **options):
     folder = truth.path.parent / "try_center" / "a_1"
     paths = [folder / name for name in ("try.tif", "try.json", "rows.h5")]
     options = {"center_px": COR_PX, "width_px": 2, "step_px": 1, "device": "cpu"} | options
-    return try_recon(truth.path, *paths, **options), *tiff.read_try_stack(paths[0])
+    return try_recon(truth.path, *paths, **options), *read_try_stack(paths[0])
 
 
 def test_the_sweep_shows_what_the_volume_will_be(truth):

@@ -34,7 +34,7 @@ def test_size_of_a_campaign(tmp_path, monkeypatch):
             plane[...] = rng.normal(size=plane.shape)  # pure noise compresses worst
     made.sweep("bone_001", 511.65, n=1024, contrast=60_000)
     made.write()
-    report(made.page, **made.arguments())
+    report(made.page, made.campaign())
     entry = json.loads((made.page.parent / "pictures.json").read_text())["bone_001"]
     parts = [*entry["planes"]["made"], entry["strip"]["made"]["picture"]]
     assert len(parts) == 4
@@ -54,7 +54,7 @@ def test_size_of_a_campaign(tmp_path, monkeypatch):
 def test_a_broken_campaign_is_still_reported(tmp_path, caplog):
     made = every_state(tmp_path).write()
     n_broken = break_files(tmp_path)
-    report(made.page, **made.arguments())
+    report(made.page, made.campaign())
     html = made.page.read_text(encoding="utf-8")
     assert "results/cor.json" in html
     assert "not readable as JSON" in html
@@ -67,7 +67,7 @@ def test_a_broken_campaign_is_still_reported(tmp_path, caplog):
 def test_a_page_names_what_the_disk_did_not_give_and_not_what_is_damaged(tmp_path, monkeypatch):
     made = every_state(tmp_path).write()
     break_files(tmp_path)
-    assert report(made.page, **made.arguments()) == []
+    assert report(made.page, made.campaign()) == []
     plain = step.read_mid_planes
 
     def of_a_bad_disk(path):
@@ -76,20 +76,20 @@ def test_a_page_names_what_the_disk_did_not_give_and_not_what_is_damaged(tmp_pat
         return plain(path)
 
     monkeypatch.setattr(step, "read_mid_planes", of_a_bad_disk)
-    assert report(made.page, **made.arguments()) == ["results/bone_002_rec.h5"]
+    assert report(made.page, made.campaign()) == ["results/bone_002_rec.h5"]
     # pictures of sweeps that were removed are nowhere else
     monkeypatch.setattr(
         "pathlib.Path.read_bytes", lambda path: of_a_bad_disk(path.with_name("bone_002_rec.h5"))
     )
     before = (made.page.parent / "pictures.json").stat()
     with pytest.raises(OSError, match="Input/output"):
-        report(made.page, **made.arguments())
+        report(made.page, made.campaign())
     assert (made.page.parent / "pictures.json").stat() == before
 
 
 def test_nothing_at_all(tmp_path):
     made = report_campaign.Made(tmp_path)
-    report(made.page, **made.arguments())
+    report(made.page, made.campaign())
     html = made.page.read_text(encoding="utf-8")
     assert "No scans." in html
     assert "<b>0</b> of 0 predicted" in html
@@ -99,7 +99,7 @@ def test_bytes_that_are_no_text_make_a_valid_page(tmp_path):
     made = report_campaign.Made(tmp_path)
     name = os.fsdecode(b"gr\xfc\xdfe_1")
     made.scan(name, series="x")
-    report(made.page, **made.arguments())
+    report(made.page, made.campaign())
     assert "gr��e_1" in made.page.read_bytes().decode("utf-8")
 
 
@@ -114,7 +114,7 @@ def test_real_volumes_show_their_mid_planes(tmp_path, output_format):
     path = made.results / f"a_1_rec{end}"
     with new_volume(path, values.shape, output_format=output_format) as put:
         put(0, values)
-    report(made.page, **made.arguments())
+    report(made.page, made.campaign())
     assert pages_pictures(made) == 3
 
 
@@ -127,36 +127,36 @@ def test_raw_data_are_never_opened(tmp_path):
     os.symlink(tmp_path / "pipe", tmp_path / "raw" / "a_1.h5")
     failed = made.results / "failed" / "try_recon" / "a_1.json"
     report_campaign.write_json({"bytes": 0, "mtime_ns": 0, "reason": "killed"}, failed)
-    report(made.page, **made.arguments())
+    report(made.page, made.campaign())
     assert "a_1" in made.page.read_text(encoding="utf-8")
 
 
 def test_pictures_are_made_again_only_for_volumes_that_changed(tmp_path, monkeypatch):
     made = every_state(tmp_path).write()
-    report(made.page, **made.arguments())
+    report(made.page, made.campaign())
     read = []
     planes = step.read_mid_planes
     monkeypatch.setattr(
         step, "read_mid_planes", lambda path: read.append(path.name) or planes(path)
     )
-    report(made.page, **made.arguments())
+    report(made.page, made.campaign())
     assert read == []
     made.volume("bone_002", seed=99)
     before = made.page.read_bytes()
-    report(made.page, **made.arguments())
+    report(made.page, made.campaign())
     assert read == ["bone_002_rec.h5"]
     assert made.page.read_bytes() != before
     cache = made.page.parent / "pictures.json"
     for rubbish in ("{", "[]", json.dumps({"bone_001": 1, "bone_002": {"stamp": None}})):
         cache.write_text(rubbish)
         read.clear()
-        report(made.page, **made.arguments())
+        report(made.page, made.campaign())
         assert len(read) == 8
 
 
 def test_a_strip_is_made_again_when_its_cor_changes(tmp_path, monkeypatch):
     made = every_state(tmp_path, plane_px=0).write()
-    report(made.page, **made.arguments())
+    report(made.page, made.campaign())
     seen = []
     sweep = pictures.read_sweep
 
@@ -165,32 +165,32 @@ def test_a_strip_is_made_again_when_its_cor_changes(tmp_path, monkeypatch):
         return sweep(path, cor_px)
 
     monkeypatch.setattr(pictures, "read_sweep", watched)
-    report(made.page, **made.arguments())
+    report(made.page, made.campaign())
     assert seen == []
     made.resolve("bone_002", 513.05, "manual")
     made.write()
-    report(made.page, **made.arguments())
+    report(made.page, made.campaign())
     assert seen == [("bone_002", 513.05)]
 
 
 def test_the_strip_of_a_try_stack_that_was_removed_stays_while_its_cor_does(tmp_path):
     made = every_state(tmp_path, plane_px=0).write()
-    report(made.page, **made.arguments())
+    report(made.page, made.campaign())
     strips = made.page.read_text(encoding="utf-8").count('class="strip"')
     (made.results / "try_center" / "bone_002" / "try.tif").unlink()
     for _ in range(2):  # what is kept is kept again
-        report(made.page, **made.arguments())
+        report(made.page, made.campaign())
         assert made.page.read_text(encoding="utf-8").count('class="strip"') == strips
     made.resolve("bone_002", 513.05, "manual")
     made.write()
-    report(made.page, **made.arguments())
+    report(made.page, made.campaign())
     assert made.page.read_text(encoding="utf-8").count('class="strip"') == strips - 1
 
 
 def test_a_sweep_that_cannot_be_read_is_noted(tmp_path):
     made = every_state(tmp_path, plane_px=0).write()
     (made.results / "try_center" / "bone_002" / "try.tif").write_bytes(b"II*\0")
-    report(made.page, **made.arguments())
+    report(made.page, made.campaign())
     html = made.page.read_text(encoding="utf-8")
     assert html.count('class="strip"') == 4
     assert "bone_002/try.tif" in html
@@ -213,7 +213,7 @@ def test_sacct_is_asked_for_the_jobs_and_believed(tmp_path, monkeypatch):
     (bin_ / "sacct").write_text("#!/bin/sh\ncat <<END\n" + "\n".join(lines) + "\nEND\n")
     (bin_ / "sacct").chmod(0o755)
     monkeypatch.setenv("PATH", f"{bin_}:/bin")
-    report(made.page, **made.arguments())
+    report(made.page, made.campaign())
     html = made.page.read_text(encoding="utf-8")
     table = html.split('id="efficiency"')[1].split("</section>")[0]
     cells = re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", table.split("<tbody>")[1])
@@ -222,7 +222,7 @@ def test_sacct_is_asked_for_the_jobs_and_believed(tmp_path, monkeypatch):
         *("full_recon", "2", "10 min 00 s", "24 h 05 min", "14450 %", "4.29 GB", "2.15 GB", "50 %"),
     ]
     monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
-    report(made.page, **made.arguments())
+    report(made.page, made.campaign())
     blank = made.page.read_text(encoding="utf-8").split('id="efficiency"')[1].split("</section>")[0]
     assert "No job has reported yet" in blank
     assert "<table>" not in blank
@@ -233,7 +233,7 @@ def test_without_a_cluster_jobs_tell_themselves_what_they_used(tmp_path, monkeyp
     made = every_state(tmp_path, plane_px=0).write()
     usage = {"asked": {"cores": 4, "mem_mb": 2000}, "used": {"cpu_s": 300.0, "peak_mb": 500.0}}
     made.status("full_recon", "bone_001", 100, **usage)
-    report(made.page, **made.arguments())
+    report(made.page, made.campaign())
     table = made.page.read_text(encoding="utf-8").split('id="efficiency"')[1].split("</section>")[0]
     cells = re.findall(r"<t[hd][^>]*>([^<]*)</t[hd]>", table.split("<tbody>")[1])
     used = ("6 min 40 s", "5 min 00 s", "75 %", "2.00 GB", "0.50 GB", "25 %")
@@ -243,7 +243,7 @@ def test_without_a_cluster_jobs_tell_themselves_what_they_used(tmp_path, monkeyp
 def test_many_scans_have_their_pictures_beside_the_page(tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "INLINE_SCANS", 20)
     made = large(tmp_path, n_scans=25).write()
-    report(made.page, **made.arguments())
+    report(made.page, made.campaign())
     html = made.page.read_text(encoding="utf-8")
     folder = made.page.parent / "pictures"
     names = {path.name for path in folder.iterdir()}
@@ -254,10 +254,10 @@ def test_many_scans_have_their_pictures_beside_the_page(tmp_path, monkeypatch):
     assert shown == set(re.findall(r'src="(pictures/[^"]*)"', html))
     assert "data:image" not in html
     (made.results / "run0_0001_rec.h5").unlink()
-    report(made.page, **made.arguments())
+    report(made.page, made.campaign())
     assert len(list(folder.iterdir())) == 24  # what is not shown does not stay
     monkeypatch.setattr(pictures, "INLINE_SCANS", 200)
-    report(made.page, **made.arguments())
+    report(made.page, made.campaign())
     assert not folder.exists()
     assert made.page.read_text(encoding="utf-8").count("data:image/webp") == 72
 
@@ -265,7 +265,7 @@ def test_many_scans_have_their_pictures_beside_the_page(tmp_path, monkeypatch):
 def test_a_thousand_scans(tmp_path):
     """Size per scan as promised; speed is told by the time this test takes."""
     made = large(tmp_path, n_scans=1000, n_volumes=0).write()
-    report(made.page, **made.arguments())
+    report(made.page, made.campaign())
     assert made.page.stat().st_size < 1000 * 8_000
     html = made.page.read_text(encoding="utf-8")
     assert html.count('<tr id="') == 1000

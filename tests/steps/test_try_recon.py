@@ -10,6 +10,7 @@ import tifffile
 
 from tests.phantoms import sphere, write_scan
 from tests.step_calls import try_recon
+from tests.tiff_files import read_try_stack
 from tomopipe.config import TryReconBlock
 from tomopipe.cor.rows_file import read_rows
 from tomopipe.errors import ScanError
@@ -52,7 +53,7 @@ def _centre_of_bead(image, x, y, radius):
 def test_the_page_at_the_true_cor_is_the_true_slice(tmp_path):
     truth = _scan(tmp_path)
     result, try_tif, _, _ = _try(tmp_path, center_px=COR_PX, step_px=1)
-    images, cor_px = tiff.read_try_stack(try_tif)
+    images, cor_px = read_try_stack(try_tif)
     assert cor_px.tolist() == result["cor_px"] == [COR_PX + d for d in (-2, -1, 0, 1, 2)]
     values = _to_values(images, result["window"])
     rms = np.sqrt(((values - truth.slice(result["row"])) ** 2).mean(axis=(1, 2)))
@@ -68,7 +69,7 @@ def test_the_page_at_the_true_cor_is_the_true_slice(tmp_path):
 def test_one_grey_window_for_the_whole_sweep(tmp_path):
     _scan(tmp_path)
     narrow, try_tif, _, _ = _try(tmp_path, center_px=COR_PX, width_px=12, step_px=0.5)
-    images, cor_px = tiff.read_try_stack(try_tif)
+    images, cor_px = read_try_stack(try_tif)
     values = _to_values(images, narrow["window"])
     # The mean of a slice is that of the object, whatever the COR: one scale for all pages.
     means = values[:, 16:112, 16:112].mean(axis=(1, 2))
@@ -84,7 +85,7 @@ def test_binned_pages_keep_position_and_value(tmp_path):
     assert result["binning"] == 3
     assert result["geometry"]["size_px"] == 43
     assert result["geometry"]["axis_voxel_xy"] == [21, 20]
-    values = _to_values(tiff.read_try_stack(try_tif)[0], result["window"])[0]
+    values = _to_values(read_try_stack(try_tif)[0], result["window"])[0]
     true_px = (21 + 31 / 3, 20 - 22 / 3)
     np.testing.assert_allclose(_centre_of_bead(values, *true_px, 20 / 3), true_px, atol=0.05)
     rows, cols = np.indices(values.shape)
@@ -156,7 +157,7 @@ def test_full_size_slices_with_tomoguis_names(tmp_path):
         image = tifffile.imread(out / f"recon_slice000{row}_center62.25.tiff")
         assert image.dtype == np.float32
         assert np.sqrt(((image - truth.slice(row)) ** 2).mean()) < 0.001
-    assert tiff.read_try_stack(try_tif)[0].shape == (5, 64, 64)
+    assert read_try_stack(try_tif)[0].shape == (5, 64, 64)
     _try(tmp_path, center_px=COR_PX)
     assert tiff.try_slice_paths(out) == []
 
@@ -175,7 +176,7 @@ def test_scans_of_all_kinds_show_the_truth_at_the_true_cor(tmp_path, options):
     beads = [sphere(12, -9, 0, 7, 0.02), sphere(-8, 10, 0, 5, 0.02)]
     truth = _scan(tmp_path, **{"phantom": beads, "n_rows": 2} | options)
     result, try_tif, _, _ = _try(tmp_path, row=0, center_px=truth.cor_px, step_px=2)
-    values = _to_values(tiff.read_try_stack(try_tif)[0], result["window"])
+    values = _to_values(read_try_stack(try_tif)[0], result["window"])
     rms = np.sqrt(((values - truth.slice(0)) ** 2).mean(axis=(1, 2)))
     assert rms.argmin() == 1
     for bead in beads:
@@ -238,7 +239,7 @@ def test_an_error_of_the_scan_is_a_result(tmp_path, caplog, spoil, options, reas
     assert list(result) == ["failed"]
     assert "\n" not in result["failed"]
     assert read_rows(rows_h5).failed == result["failed"]
-    assert np.isnan(tiff.read_try_stack(try_tif)[1]).all()
+    assert np.isnan(read_try_stack(try_tif)[1]).all()
     with tifffile.TiffFile(try_tif) as file:
         assert file.imagej_metadata["Labels"] == f"failed: {result['failed']}"
     assert "Traceback" in caplog.text
@@ -298,9 +299,9 @@ def test_wrong_options_are_not_the_scans_fault(tmp_path, options):
 def test_little_memory_gives_the_same_stack(tmp_path):
     _scan(tmp_path)
     _, try_tif, _, _ = _try(tmp_path, width_px=5)
-    images, _ = tiff.read_try_stack(try_tif)
+    images, _ = read_try_stack(try_tif)
     _try(tmp_path, width_px=5, memory_bytes=1)
-    again, _ = tiff.read_try_stack(try_tif)
+    again, _ = read_try_stack(try_tif)
     # One grey level for rounding.
     assert np.abs(images.astype(int) - again).max() <= 1
 
@@ -314,7 +315,7 @@ def test_pages_are_those_of_the_full_reconstruction(tmp_path):
     expected = reconstruct(sinograms, make_plan(rows.theta_rad, 128), cor_px)
     found = [tifffile.imread(path) for path in tiff.try_slice_paths(rows_h5.parent)]
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.ptp(expected))
-    pages = _to_values(tiff.read_try_stack(rows_h5.with_name("try.tif"))[0], result["window"])
+    pages = _to_values(read_try_stack(rows_h5.with_name("try.tif"))[0], result["window"])
     low, high = result["window"]
     np.testing.assert_allclose(pages, expected.clip(low, high), atol=(high - low) / 65535)
 

@@ -9,7 +9,6 @@ from tests.workflow.test_reruns import TAIL, changed, expect
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cor.outliers import EDITED, EMPTIED, NOT_ASKED
 from tomopipe.report.collected_records import collect
-from tomopipe.run.campaign_report import what_to_report
 
 
 def sidecar(campaign, scan):
@@ -24,7 +23,7 @@ def center_of(campaign, scan):
 
 
 def record(campaign, scan):
-    found = collect(**what_to_report(load_campaign(campaign)))
+    found = collect(load_campaign(campaign))
     return next(one for one in found.scans if one.name == scan), found
 
 

@@ -8,7 +8,6 @@ written.
 import fcntl
 import os
 import signal
-import stat
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -94,27 +93,13 @@ class Arrivals:
     def look(
         self, paths: Iterable[str], taken: Mapping[str, State], now_s: float
     ) -> tuple[list[Arrival], int]:
-        """Check all files that are not taken in their present state.
+        """Check all files that are not taken in their present state; `now_s`: monotonic clock.
 
-        Parameters
-        ----------
-        paths : iterable of str
-            All raw files.
-        taken : mapping
-            State of each file when it was taken.
-        now_s : float
-            Time of a monotonic clock, seconds.
-
-        Returns
-        -------
-        arrivals : list of Arrival
-            Files to take now.
-        n_pending : int
-            How many may be complete soon.
+        Returns the files to take now, and how many may be complete soon.
         """
         arrivals, pending = [], dict[str, _Seen]()
         for path in paths:
-            state = state_of(self.directory / path)
+            state = file_state(self.directory / path)
             if state is None or taken.get(path) == state:
                 continue
             seen = self._seen.get(path)
@@ -144,7 +129,7 @@ class Arrivals:
         rule = rule if marked else f"unchanged for {rule}"
         rule += ", closed" if closed else ", whether closed cannot be seen"
         if seen.fault == "":
-            if state_of(self.directory / path) != seen.state:
+            if file_state(self.directory / path) != seen.state:
                 return None  # it changed while it was read
             rule += ", frames equal angles"
             return Arrival(path, seen.state, rule, last_byte=seen.since)
@@ -176,18 +161,6 @@ def _last_byte(state: State) -> float:
     now = time.time()
     file_s = state[1] / 1e9
     return file_s if 0 <= now - file_s < 10 else now
-
-
-def state_of(path: Path) -> State | None:
-    """Return the state of a raw file or folder of images; None if it does not exist."""
-    try:
-        found = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    if stat.S_ISDIR(found.st_mode):
-        state = file_state(path)
-        return None if state is None else (*state, 0)
-    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 def is_closed(path: Path) -> bool | None:

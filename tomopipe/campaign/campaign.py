@@ -8,7 +8,7 @@ import glob
 import json
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -86,6 +86,26 @@ class Campaign:
     def volume(self, scan: str) -> str:
         """Return the path of a scan's volume, relative to the campaign folder."""
         return self.outputs.volume(scan, self.config.full_recon.output)
+
+    def results_of(self, step: str, key: str = "campaign") -> list[str]:
+        """Return the results of a step for a scan, series or stack, the first with their statement.
+
+        Relative to the campaign folder.
+        """
+        out, output = self.outputs, self.config.full_recon.output
+        paths: dict[str, Callable[[str], list[str]]] = {
+            "inventory": lambda _: [out.inventory],
+            "try_recon": out.of_try_recon,
+            "predict_cor": out.of_predict_cor,
+            "fix_cor": lambda series: [out.fix_table(series)],
+            "resolve_cor": lambda _: [out.cor_table],
+            "full_recon": lambda scan: [self.volume(scan)],
+            "stitch": lambda stack: [out.shifts(stack), out.stitched(stack, output)],
+            "export_stack": out.of_export_stack,
+            "export_star": lambda _: out.of_export_star(),
+            "report": lambda _: [out.report],
+        }
+        return paths[step](key)
 
     def has_other_links(self, inventory: InventoryRows) -> bool:
         """Tell whether a file that raw files link to has changed since the inventory."""

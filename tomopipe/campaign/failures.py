@@ -4,7 +4,6 @@ A record is results/failed/<step>/<scan>.json; it counts only while size and tim
 are unchanged. Only try_recon and predict_cor have records: later steps fail as Snakemake jobs.
 """
 
-import json
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -13,11 +12,12 @@ from pathlib import Path
 
 from tomopipe.campaign import slurm
 from tomopipe.campaign.files import VOLUMES, Files, Logs
+from tomopipe.campaign.job_status import CLOCKS_S, JobStatus, read_job
 from tomopipe.campaign.log import status_path
 from tomopipe.storage.atomic import write_json
+from tomopipe.storage.json_files import json_or
 
 STEPS = ("try_recon", "predict_cor")
-_CLOCKS_S = 5.0  # difference between the clocks of nodes
 Stat = tuple[int | None, int | None]  # size in bytes, modification time in ns
 
 
@@ -33,25 +33,14 @@ class Failure:
 
 
 def read_failures(results: Path, files: Mapping[str, Stat]) -> dict[str, Failure]:
-    """Return the failures that still count, by scan.
-
-    Parameters
-    ----------
-    results : Path
-        The results folder.
-    files : mapping of str to (int, int)
-        Size and modification time (ns) of each scan's raw file now.
-    """
+    """Return the failures that still count, by scan; `files`: size and time of raw files now."""
     failures, kept = {}, Files(results)
     for step in STEPS:
         for path in sorted(kept.failure(step, "").parent.glob("*.json")):
             scan = path.name.removesuffix(".json")
-            try:
-                record = json.loads(path.read_text(encoding="utf-8"))
-                same = (record["bytes"], record["mtime_ns"]) == files.get(scan)
-            except (OSError, ValueError, KeyError, TypeError):
-                continue  # an unreadable record forgets the failure: the job is tried again
-            if same:
+            # an unreadable record forgets the failure: the job is tried again
+            record = json_or(path, {})
+            if record and (record.get("bytes"), record.get("mtime_ns")) == files.get(scan):
                 failures[scan] = Failure(step, scan, str(record.get("reason", "")))
     return failures
 
@@ -59,27 +48,15 @@ def read_failures(results: Path, files: Mapping[str, Stat]) -> dict[str, Failure
 def record_failures(
     results: Path, logs: Path, files: Mapping[str, Stat], *, since: float
 ) -> list[Failure]:
-    """Record every job that started after `since`, did not end and left no output.
+    """Record every job that started after `since` (Unix seconds), did not end and left no output.
 
-    Parameters
-    ----------
-    results, logs : Path
-        Folders of the campaign.
-    files : mapping of str to (int, int)
-        Size and modification time (ns) of each scan's raw file.
-    since : float
-        Unix time; jobs that started earlier are not considered again.
-
-    Returns
-    -------
-    list of Failure
-        The new records.
+    `files`: size and modification time (ns) of each scan's raw file. Returns the new records.
     """
     recorded, kept = [], Files(results)
     for step in STEPS:
         for path in sorted(Logs(logs).status(step, "").parent.glob("*.json")):
             scan = path.name.removesuffix(".json")
-            reason = _reason(path, since)
+            reason = _reason(read_job(path), since)
             if reason and scan in files and not is_made(kept, step, scan):
                 n_bytes, mtime_ns = files[scan]
                 write_json(
@@ -95,23 +72,17 @@ def plain_error(text: str, step: str) -> str:
     return re.sub(rf"^((Tomopipe|Scan)Error: )?({step}: )?", "", text)
 
 
-def _reason(status_path: Path, since: float) -> str:
-    try:
-        status = json.loads(status_path.read_text(encoding="utf-8"))
-        started = float(status["start"])
-    except (OSError, ValueError, KeyError, TypeError):
+def _reason(job: JobStatus | None, since: float) -> str:
+    if job is None or job.start_s < since or job.state == "done":
         return ""
-    if started < since or status.get("state") == "done":
-        return ""
-    if status.get("state") == "failed":
+    if job.state == "failed":
         # Errors caused by a scan are caught and are results. The others (a full disk, a wrong
         # installation) would affect every scan of the campaign, except too little memory.
-        error = str(status.get("error", ""))
-        return f"failed: {error}" if error.startswith("MemoryError") else ""
-    number = str(status.get("slurm_job") or "")
+        return f"failed: {job.error}" if job.error.startswith("MemoryError") else ""
+    number = job.slurm_job
     ended = slurm.job_states([number]).get(number, "") if number else ""
     of_slurm = f", SLURM job {number} ({ended})" if ended in slurm.ENDED else ""
-    return f"killed or timed out on {status.get('host', 'its node')}{of_slurm}; see the log"
+    return f"killed or timed out on {job.host or 'its node'}{of_slurm}; see the log"
 
 
 def failed_on_data(log: Path, *, since: float) -> bool:
@@ -119,12 +90,10 @@ def failed_on_data(log: Path, *, since: float) -> bool:
 
     Not if it was killed, or for want of memory, disk or a file: then another attempt may help.
     """
-    try:
-        status = json.loads(status_path(log).read_text(encoding="utf-8"))
-        failed = status["state"] == "failed" and float(status["start"]) >= since - _CLOCKS_S
-        return failed and str(status["error"]).startswith(("ScanError:", "TomopipeError:"))
-    except (OSError, ValueError, KeyError, TypeError):
+    job = read_job(status_path(log))
+    if job is None or job.state != "failed" or job.start_s < since - CLOCKS_S:
         return False
+    return job.error.startswith(("ScanError:", "TomopipeError:"))
 
 
 def is_made(files: Files[Path], step: str, scan: str) -> bool:
@@ -149,7 +118,7 @@ def forget(results: Path, scans: Iterable[str], *, dry_run: bool = False) -> lis
     forgotten, kept = [], Files(results)
     for scan in scans:
         paths = [kept.failure(step, scan) for step in STEPS]
-        if _prediction_failed(kept.prediction(scan)):
+        if json_or(kept.prediction(scan), {}).get("verdict") == "failed":
             paths += kept.of_predict_cor(scan) + kept.of_try_recon(scan)
         present = [path for path in paths if os.path.lexists(path)]
         for path in present if not dry_run else ():
@@ -157,10 +126,3 @@ def forget(results: Path, scans: Iterable[str], *, dry_run: bool = False) -> lis
         if present:
             forgotten.append(scan)
     return forgotten
-
-
-def _prediction_failed(path: Path) -> bool:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))["verdict"] == "failed"
-    except (OSError, ValueError, KeyError, TypeError):
-        return False

@@ -110,6 +110,10 @@ class Files(_Folder[P]):
         """Results of export_stack; the stack itself may be removed later."""
         return [self.stack_meta(scan), self.stack(scan)]
 
+    def of_export_star(self) -> list[P]:
+        """Results of export_star, the last one a folder."""
+        return [self.in_relion(name) for name in (STAR, NAMES, TILT_SERIES)]
+
     def volume(self, scan: str, output: str) -> P:
         """Volume of a scan in the format `full_recon.output`."""
         return self.at(scan + VOLUMES[output])
@@ -166,7 +170,7 @@ def find_campaign(start: Path) -> Path:
     folder = Path(os.path.abspath(start))
     if (folder / CONFIG).exists() or not folder.is_dir():
         return folder  # a misspelt name is not searched for
-    return next((one for one in folder.parents if _is_campaign(one / CONFIG)), folder)
+    return next((parent for parent in folder.parents if _is_campaign(parent / CONFIG)), folder)
 
 
 def _is_campaign(config: Path) -> bool:

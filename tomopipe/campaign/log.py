@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.files import Logs
+from tomopipe.campaign.job_status import usual_job
 from tomopipe.errors import RunEndedError, TomopipeError, room_for
 from tomopipe.storage import run_folder
+from tomopipe.storage.json_files import json_or
 
 #: Seconds between two heartbeats of a job.
 HEARTBEAT_S = 60.0
@@ -25,13 +27,7 @@ FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 @contextmanager
 def log_to(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Send the messages of this process to a file and to standard error.
-
-    Parameters
-    ----------
-    path : path-like
-        The log of the job; overwritten.
-    """
+    """Send the messages of this process to standard error and to a log, which is overwritten."""
     log = Path(path)
     log.parent.mkdir(parents=True, exist_ok=True)
     handlers: list[logging.Handler] = [
@@ -90,7 +86,7 @@ def job(
         times of the last job that did.
     """
     path = status_path(log)
-    usual, more = _usual(path), dict[str, Any]()
+    usual, more = usual_job(json_or(path, {})), dict[str, Any]()
     status: dict[str, Any] = {
         "step": path.parent.name,
         "key": path.name.removesuffix(".json"),
@@ -120,26 +116,6 @@ def job(
     _write(status | more | {"state": "done", "end": time.time(), "used": _used()}, path)
 
 
-def _usual(path: Path) -> dict[str, Any]:
-    """Return the times of the last job of this scan that did what its step usually does."""
-    try:
-        return usual_job(json.loads(path.read_bytes()))
-    except (OSError, ValueError):
-        return {}
-
-
-def usual_job(status: Any) -> dict[str, Any]:
-    """Return start, end and `asked` of a finished job that did what its step usually does.
-
-    Of a job that wrote only metadata, or a failure, those of the job before, if there is one.
-    """
-    if not isinstance(status, dict) or status.get("state") != "done":
-        return {}
-    if status.get("wrote_only"):
-        return dict(status.get("usual") or {})
-    return {key: status[key] for key in ("start", "end", "asked") if key in status}
-
-
 @contextmanager
 def _heartbeat(status: dict[str, Any], path: Path) -> Iterator[None]:
     """Rewrite the status periodically until the block has ended."""
@@ -164,7 +140,7 @@ def _used() -> dict[str, float]:
     """Return the resources used by this process since its start, with the CPU time of children."""
     itself = resource.getrusage(resource.RUSAGE_SELF)
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu_s = sum(one.ru_utime + one.ru_stime for one in (itself, children))
+    cpu_s = sum(usage.ru_utime + usage.ru_stime for usage in (itself, children))
     return {"cpu_s": round(cpu_s, 2), "peak_mb": round(itself.ru_maxrss * 1.024e-3, 1)}
 
 

@@ -85,13 +85,9 @@ def find_scans(
     files.
     """
     taken = run_folder.taken() if taken is None else taken
-    entries = [
-        (entry.glob, entry.prefix) if isinstance(entry, ScanGlob) else (entry, "")
-        for entry in config.campaign.scans
-    ]
     scans: dict[tuple[str, str], CampaignScan] = {}
     places: set[tuple[str, str]] = set()
-    for pattern, prefix in entries:
+    for pattern, prefix in _entries(config):
         for found in _expand(os.path.expanduser(pattern), directory):
             path = found.rstrip("/")  # a pattern that ends in / finds folders only
             if taken is not None and path not in taken:
@@ -104,8 +100,8 @@ def find_scans(
                 if found != os.path.expanduser(pattern):  # a path without a pattern is a scan
                     scan = replace(scan, refused=scan.refused or _no_scan(scan))
                 scans[path, name] = scan
-    patterns = [os.path.expanduser(pattern) for pattern, _ in entries]
-    everything = _apart(list(scans.values()), patterns, directory / config.campaign.results)
+    results = directory / config.campaign.results
+    everything = _apart(list(scans.values()), _patterns(config), results)
     names = Counter(scan.name for scan in everything)
     return [
         replace(scan, refused=scan.refused or _twice(scan, names, everything))
@@ -141,9 +137,16 @@ def folders(config: Config) -> list[str]:
     return list(found)
 
 
+def _entries(config: Config) -> list[tuple[str, str]]:
+    """Return pattern and prefix of each entry of campaign.scans."""
+    return [
+        (entry.glob, entry.prefix) if isinstance(entry, ScanGlob) else (entry, "")
+        for entry in config.campaign.scans
+    ]
+
+
 def _patterns(config: Config) -> list[str]:
-    entries = [one if isinstance(one, str) else one.glob for one in config.campaign.scans]
-    return list(map(os.path.expanduser, entries))
+    return [os.path.expanduser(pattern) for pattern, _ in _entries(config)]
 
 
 def _is_copy_under_way(path: str) -> bool:
@@ -160,8 +163,7 @@ def path_problems(config: Config, directory: Path) -> list[str]:
     problems = []
     entries: dict[str, list[str]] = {}
     names: dict[str, list[str]] = {}
-    for entry in config.campaign.scans:
-        pattern, prefix = (entry, "") if isinstance(entry, str) else (entry.glob, entry.prefix)
+    for pattern, prefix in _entries(config):
         expanded = os.path.expanduser(pattern)
         unreadable = [path for path in _folders(expanded, directory) if _is_closed(path)]
         problems += [

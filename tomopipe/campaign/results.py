@@ -14,6 +14,7 @@ from typing import Any
 
 from tomopipe.cor.outliers import is_by_file
 from tomopipe.errors import TomopipeError
+from tomopipe.storage.json_files import json_or
 from tomopipe.storage.tables import read_tsv
 
 VERDICTS = ("resolved", "edge", "ambiguous", "flat", "failed")
@@ -81,11 +82,7 @@ TELL_ANGLES = "If the projections do not prove them, set input.angles."
 
 def proven_angles(try_json: str | os.PathLike[str]) -> dict[str, float] | None:
     """Return the angles that try_recon proved, as `input.angles`; None if it proved none."""
-    try:
-        record = json.loads(Path(try_json).read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    angles = record.get("geometry", {}).get("angles_proven")
+    angles = json_or(try_json, {}).get("geometry", {}).get("angles_proven")
     return dict(angles) if angles else None
 
 
@@ -100,17 +97,7 @@ def is_unproven(warnings: str, try_json: str | os.PathLike[str]) -> bool:
 
 
 def read_cor_json(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
-    """Read cor.json, the COR of every scan.
-
-    Parameters
-    ----------
-    path : path-like
-        The file of resolve_cor.
-
-    Returns
-    -------
-    dict
-        Scan to `cor_px` (float, unbinned pixels) and `source` (str).
+    """Read cor.json: scan to `cor_px` (float, unbinned pixels) and `source` (str).
 
     Raises
     ------
@@ -132,16 +119,8 @@ def read_cor_json(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
 def read_prediction(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read a prediction.json.
 
-    Parameters
-    ----------
-    path : path-like
-        The file of predict_cor.
-
-    Returns
-    -------
-    dict
-        Its content; `best_cor_px` and `cor_px` are numbers or None, `confidence` a number,
-        `verdict` one of `VERDICTS`, `method` and `reason` texts, if present.
+    Its `best_cor_px` and `cor_px` are numbers or None, `confidence` a number, `verdict` one of
+    `VERDICTS`, `method` and `reason` texts, if present.
 
     Raises
     ------
@@ -163,14 +142,7 @@ def read_prediction(path: str | os.PathLike[str]) -> dict[str, Any]:
 def read_inventory_tsv(
     path: str | os.PathLike[str], columns: Sequence[str] = INVENTORY_COLUMNS
 ) -> list[dict[str, str]]:
-    """Read inventory.tsv, as texts.
-
-    Parameters
-    ----------
-    path : path-like
-        The file of the inventory.
-    columns : sequence of str
-        The required columns.
+    """Read inventory.tsv, as texts; it must have these columns.
 
     Raises
     ------
@@ -189,14 +161,7 @@ def read_inventory_tsv(
 
 
 def read_json(path: str | os.PathLike[str], expected: str) -> dict[str, Any]:
-    """Read a JSON object that a step wrote.
-
-    Parameters
-    ----------
-    path : path-like
-        The file.
-    expected : str
-        What it should hold, for the message.
+    """Read a JSON object that a step wrote; `expected` says in messages what it should hold.
 
     Raises
     ------

@@ -117,8 +117,8 @@ def folder_prefix(folder: str, prefixes: Mapping[str, str]) -> str:
         From `folder_prefixes`.
     """
     path = PurePath(os.path.normpath(folder))
-    named = [one for one in prefixes if path.is_relative_to(one)]
-    root = max(named, key=lambda one: len(PurePath(one).parts))
+    named = [prefix for prefix in prefixes if path.is_relative_to(prefix)]
+    root = max(named, key=lambda prefix: len(PurePath(prefix).parts))
     below = "/".join(path.relative_to(root).parts)
     above = prefixes[root]
     if below and not above and len(prefixes) > 1:

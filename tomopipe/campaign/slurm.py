@@ -181,7 +181,7 @@ def unknown_names(profile: str | os.PathLike[str]) -> list[str]:
         asked = [content.get("default-resources") or {}]
         asked += (content.get("set-resources") or {}).values()
         wanted = {
-            key: {name for one in asked if one.get(key) for name in str(one[key]).split(",")}
+            key: {name for keys in asked if keys.get(key) for name in str(keys[key]).split(",")}
             for key in ("slurm_partition", "slurm_account")
         }
     except (OSError, ValueError, AttributeError, TypeError, yaml.YAMLError):

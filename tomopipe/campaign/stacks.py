@@ -56,17 +56,7 @@ def declared_stacks(campaign: Campaign, rows: InventoryRows | None = None) -> li
 def find_stacks(
     campaign: Campaign, rows: InventoryRows, resolved: Mapping[str, Any]
 ) -> list[Stack]:
-    """Return the stacks, and why some are not stitched in the next run.
-
-    Parameters
-    ----------
-    campaign : Campaign
-        The campaign.
-    rows : mapping
-        The inventory.
-    resolved : mapping
-        The scans that have a COR, as keys.
-    """
+    """Return the stacks, and why some are not stitched next; `resolved`: scans with a COR."""
     return [
         stack
         if stack.problem

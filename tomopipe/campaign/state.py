@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tomopipe.campaign.failures import STEPS, Failure
 from tomopipe.campaign.results import Fix, Prediction
-from tomopipe.cor.cor_value import format_cor, is_valid, off_detector, parse_cor, shown
+from tomopipe.cor.cor_value import format_cor, is_valid, off_detector, parse_cor, same_cor, shown
 from tomopipe.cor.outliers import NOT_ASKED
 
 STILL_WRITTEN = "still written"
@@ -25,8 +25,8 @@ _DISAGREE_PX = 2.0
 
 def is_looked_at_again(rows: Mapping[str, Mapping[str, str]]) -> bool:
     """Tell whether a file of the inventory was still being written, or could not be read."""
-    reasons = [row["reason"] for row in rows.values()]
-    return any(one.startswith(STILL_WRITTEN) or one.endswith(LOOK_AGAIN) for one in reasons)
+    texts = [row["reason"] for row in rows.values()]
+    return any(text.startswith(STILL_WRITTEN) or text.endswith(LOOK_AGAIN) for text in texts)
 
 
 class State(StrEnum):
@@ -158,8 +158,28 @@ class ScanFacts:
         if self.manual_px is None:
             return self.source == "manual" and not self.is_by_file
         was_px = self.fix.before_px if self.source == "outlier" and self.fix else self.cor_px
-        used = self.source in ("manual", "outlier")
-        return not used or was_px is None or abs(was_px - self.manual_px) >= 0.005
+        return self.source not in ("manual", "outlier") or not same_cor(was_px, self.manual_px)
+
+    @property
+    def shown(self) -> tuple[float | None, str]:
+        """The COR that people are shown, and its source: resolved, else fixed, set or predicted."""
+        if self.cor_px is not None:
+            return self.cor_px, self.source
+        if self.fix is not None:
+            return self.fix.after_px, self.fix.source
+        if self.state in (*NOT_SELECTED, State.UNRESOLVED, State.FAILED):
+            return None, ""
+        if self.manual_px is not None:
+            return self.manual_px, "manual"
+        if self.prediction is None or self.prediction.cor_px is None:
+            return None, ""
+        return self.prediction.cor_px, "ai" if self.prediction.method == "ai" else "auto"
+
+    @property
+    def best_px(self) -> float | None:
+        """The COR that people are shown, else the best estimate."""
+        cor_px = self.shown[0]
+        return self.prediction.best_cor_px if cor_px is None and self.prediction else cor_px
 
     @property
     def state(self) -> State:
@@ -230,7 +250,7 @@ class ScanFacts:
         fix, prediction = self.fix, self.prediction
         if fix is None or prediction is None:
             return -1.0
-        is_predicted = format_cor(fix.before_px) == format_cor(prediction.cor_px)
+        is_predicted = same_cor(fix.before_px, prediction.cor_px)
         return prediction.confidence or 0.0 if is_predicted else -1.0
 
     @property
@@ -271,18 +291,19 @@ class ScanFacts:
             parts.append(f"mean of {' and '.join(fix.neighbours)}")
         if prediction is not None and prediction.cor_px is None and state is not State.MANUAL:
             # the table of fix_cor has the reason of a prediction that could not be replaced
-            said = fix is not None and f"(prediction: {prediction.reason})" in fix.reason
+            is_named = fix is not None and f"(prediction: {prediction.reason})" in fix.reason
             if fix is None or prediction.reason != NOT_ASKED or NOT_ASKED not in fix.reason:
-                parts.append(not_accepted(replace(prediction, reason="") if said else prediction))
+                found = replace(prediction, reason="") if is_named else prediction
+                parts.append(not_accepted(found))
         if state is State.FIXED:
             parts.append(self._of_another_series)
         parts.append(self._far_by_hand)
         why = "; ".join(dict.fromkeys(filter(None, [*self._errors(parts), *parts])))
         return ": ".join(filter(None, (self._replaced, why)))
 
-    def _errors(self, told: Iterable[str]) -> list[str]:
+    def _errors(self, parts: Iterable[str]) -> list[str]:
         """Name the failed steps, each error once: not where it is told already."""
-        text, lines = "; ".join(told), []
+        text, lines = "; ".join(parts), []
         for failure in self.failures:
             is_told = failure.reason and failure.reason in text
             lines.append(f"{failure.step}{' failed' if is_told else f': {failure.reason}'}")

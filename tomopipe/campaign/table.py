@@ -113,20 +113,7 @@ def _option_columns(
 
 
 def check_table(rows: Sequence[Row], known_scans: Collection[str]) -> list[str]:
-    """Describe the problems of the rows, in the order of the file.
-
-    Parameters
-    ----------
-    rows : sequence of Row
-        The table.
-    known_scans : collection of str
-        The scans of the campaign.
-
-    Returns
-    -------
-    list of str
-        One sentence for each problem; empty if there are none.
-    """
+    """Describe the problems of the rows, a sentence for each, in the order of the file."""
     problems = []
     first: dict[str, int] = {}
     for row in rows:

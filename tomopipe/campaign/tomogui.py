@@ -62,19 +62,10 @@ def what_is_wrong(junk: Mapping[str, str]) -> str:
 
 
 def read_entries(path: str | os.PathLike[str]) -> Entries:
-    """Read rot_cen.json or batch_cor_values.csv, whichever the content is.
+    """Read rot_cen.json or batch_cor_values.csv, whichever the content is; or refuse it.
 
-    Parameters
-    ----------
-    path : path-like
-        The file; its name does not matter. JSON: an object, path of a scan to its COR as a number,
-        as text, or as a list of one of them. CSV: the columns Filename and COR. An empty text and
-        null mean that none is known.
-
-    Raises
-    ------
-    TomopipeError
-        If it is neither.
+    JSON: an object, path of a scan to its COR as a number, as text, or as a list of one of
+    them. CSV: the columns Filename and COR. An empty text and null mean that none is known.
     """
     text = _read_text(path)
     if text.lstrip().startswith(("{", "[")):
@@ -177,7 +168,7 @@ def merge_batch_csv(cors: Mapping[str, float], path: str | os.PathLike[str]) -> 
                 others.append(name)
         for name, cor in left.items():
             cells = {at_name: name, at_cor: cor}
-            rows.append([cells.get(at, "") for at in range(n_cells)])
+            rows.append([cells.get(column, "") for column in range(n_cells)])
         stream = io.StringIO(newline="")
         csv.writer(stream, lineterminator="\n").writerows(rows)
         return stream.getvalue().encode("utf-8", "surrogateescape")

@@ -107,8 +107,8 @@ def set_cor(
     if note is not None:
         cells["note"] = note.strip()
     changed = edit_table(campaign.table_path, {scan: cells})
-    said = ", ".join(f"{name} {cell or 'removed'}" for name, cell in cells.items())
-    typer.echo(f"{scan}: {said}" + ("" if changed else " (as it was)"))
+    changes = ", ".join(f"{name} {cell or 'removed'}" for name, cell in cells.items())
+    typer.echo(f"{scan}: {changes}" + ("" if changed else " (as it was)"))
 
 
 @app.command("import", cls=CampaignCommand)

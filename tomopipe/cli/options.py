@@ -29,7 +29,8 @@ class CampaignCommand(TyperCommand):
         end = args.index("--") if "--" in args and self.keeps_rest else len(args)
         ctx.meta[_REST] = args[end + 1 :]
         bare = any(
-            one.name == "directory" and not one.opts[0].startswith("-") for one in self.params
+            parameter.name == "directory" and not parameter.opts[0].startswith("-")
+            for parameter in self.params
         )
         return super().parse_args(ctx, list(_one_way(args[:end], bare=bare)))
 
@@ -42,7 +43,7 @@ class CommandWithRest(CampaignCommand):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Tell where options of Snakemake belong."""
         ours = {*_CAMPAIGN, *_EARLIER, *ctx.help_option_names}
-        ours |= {name for one in self.params for name in one.opts}
+        ours |= {name for parameter in self.params for name in parameter.opts}
         for arg in itertools.takewhile(lambda arg: arg != "--", args):
             name = arg.partition("=")[0] if arg.startswith("--") else arg[:2]
             if name.startswith("-") and name not in ours:

@@ -19,7 +19,6 @@ from tomopipe.cli.terminal import WIDTH, near
 from tomopipe.cor.cor_value import format_cor
 from tomopipe.report.collected_records import collect_scans
 from tomopipe.review.queue import queue_entries
-from tomopipe.run.campaign_report import what_to_report
 
 _MOST_ROWS = 40
 _EYES = {
@@ -34,8 +33,7 @@ _EYES = {
 def show(campaign: Campaign) -> None:
     """Print the table of a run, and the paths of its results."""
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    known = what_to_report(campaign)
-    records = collect_scans(campaign.files, campaign.logs, known["scans"], known["config"])
+    records = collect_scans(campaign)
     cells = {
         scan.name: {"select": scan.select, "cor_px": scan.manual}
         for scan in campaign.scans.values()

@@ -183,12 +183,12 @@ def stop(
             + (launch.LOCKED if locked else "no run is under way that `tomopipe run` has started.")
         )
     sending = signal.SIGKILL if now else signal.SIGTERM if finish else signal.SIGINT
-    for one in runs:
-        typer.echo(f"Stopping the run {one}{'' if found else ', whose watcher was killed'}.")
-        launch.interrupt(directory, one, sending=sending)
+    for run in runs:
+        typer.echo(f"Stopping the run {run}{'' if found else ', whose watcher was killed'}.")
+        launch.interrupt(directory, run, sending=sending)
     if finish:
         typer.echo("The jobs that run finish; no other begins. `tomopipe status` shows them.")
-    elif not all(launch.has_ended(one, within_s=_STOP_S) for one in runs):
+    elif not all(launch.has_ended(run, within_s=_STOP_S) for run in runs):
         typer.echo("It is still ending its jobs; `tomopipe stop --now` kills it.")
     elif now:
         typer.echo(f"Killed; {_GOES_ON} On SLURM, scancel what squeue still shows.")

@@ -32,8 +32,8 @@ def status(
 ) -> None:
     """Show the jobs of a campaign: queued, running, done, failed, and lost.
 
-    A job is lost when it has given no sign of life for three minutes, or when SLURM says that it
-    ended. Reads status files, so it also works on a machine that is not part of the cluster; where
+    A job is lost when it has given no sign of life for three minutes, its run is over, or SLURM
+    says that it ended. Reads status files, so it also works on a machine outside the cluster; where
     squeue answers, also what waits in its queue.
 
     Example: `tomopipe status mycampaign`, `watch -n 10 tomopipe status mycampaign`
@@ -101,7 +101,7 @@ def _tell(job: JobStatus, console: Console) -> None:
     line = Text(f"{job.state:8}", style=_STYLE[job.state])
     where = f"{job.host} {f'job {job.slurm_job}' if job.slurm_job else ''}".strip()
     line.append(f"{job.step} {job.key}  {where}", style="default")
-    if job.state == "running" and job.start_s is not None:
+    if job.state == "running":
         line.append(f"  for {duration(time.time() - job.start_s)}", style="default")
     if job.error:
         line.append(f"  {job.error}", style="default")

@@ -26,13 +26,7 @@ from tomopipe.config.cells import (
     value_of,
 )
 from tomopipe.config.model import OVERRIDABLE, Config, OverrideBlock, StepOptions
-from tomopipe.config.parse import (
-    parse_config,
-    parsed_texts,
-    read_config,
-    read_document,
-    with_file,
-)
+from tomopipe.config.parse import parse_config, parsed_texts, read_config, read_document, with_file
 from tomopipe.config.preprocess import PreprocessBlock
 from tomopipe.config.stitch_block import StitchBlock
 

@@ -58,13 +58,7 @@ def _keys_of(prefix: str, model: Any) -> Iterator[str]:
 
 
 def value_of(text: str) -> Any:
-    """Return the value of a text in a configuration.
-
-    Raises
-    ------
-    TomopipeError
-        If it is not YAML.
-    """
+    """Return the value of a text in a configuration; an error if it is not YAML."""
     return load_yaml(text, "the cell")
 
 

@@ -141,15 +141,7 @@ def _value_for_text(value: Any) -> Any:
 
 
 def problems_of(config: Config, override: OverrideBlock) -> list[str]:
-    """Describe the problems of overrides, a line for each.
-
-    Parameters
-    ----------
-    config : Config
-        Configuration of these scans without them.
-    override : OverrideBlock
-        The override.
-    """
+    """Describe the problems of overrides of a configuration, a line for each."""
     blocks = {
         block: changed_values(getattr(config, block), getattr(override, block))
         for block in OVERRIDABLE
@@ -187,15 +179,7 @@ def read_document(path: Path) -> Any:
 
 
 def with_file(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the blocks of a file, updated key by key from the command line.
-
-    Parameters
-    ----------
-    path : Path
-        A configuration file.
-    config : mapping
-        Values from `--config`.
-    """
+    """Return the blocks of a file, updated key by key by `config`, from the command line."""
     merged = dict(_blocks(read_document(path), str(path)))
     for block, given in config.items():
         old = merged.get(block)

@@ -74,6 +74,10 @@ class PhaseBlock(Block):
     )
 
 
+GATED_SIZE_PX = 21
+"""What `preprocess.stripes.size_px: null` stands for with the method gated."""
+
+
 class StripesBlock(Block):
     """Stripes of sinograms, which are rings of slices."""
 
@@ -134,7 +138,7 @@ class StripesBlock(Block):
     def in_effect(self) -> Self:
         """Return the block with null replaced, unless the value depends on the columns."""
         if self.method == "gated" and self.size_px is None:
-            return self.model_copy(update={"size_px": 21})
+            return self.model_copy(update={"size_px": GATED_SIZE_PX})
         return self
 
 

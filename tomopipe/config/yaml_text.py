@@ -15,20 +15,10 @@ _LONGEST_NUMBER = 18  # digits
 
 
 def load_yaml(text: str, source: str) -> Any:
-    """Return the content of a YAML text.
+    """Return the content of a YAML text, one document with plain tags; `source` is named in errors.
 
-    Parameters
-    ----------
-    text : str
-        One document; only tags of plain YAML.
-    source : str
-        Name in the errors, normally the file.
-
-    Raises
-    ------
-    TomopipeError
-        If it is not YAML; if a key occurs twice in a mapping; if values are nested too deep, or
-        aliases repeat them too often; if a number is too long.
+    Refused are keys that occur twice in a mapping, values nested too deep or repeated by
+    aliases too often, and numbers that are too long.
     """
     import yaml
 

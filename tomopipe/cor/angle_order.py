@@ -82,8 +82,8 @@ def resample_180(
     return rows_at(sinogram, theta, start_rad + np.pi * np.arange(n) / n)
 
 
-def opposing_rows(sinogram: Image, angles: SortedAngles, n_max: int = 96) -> tuple[Image, Image]:
-    """Rows, at most `n_max`, and those 180 degrees later, not flipped; none of a shorter scan.
+def opposing_rows(sinogram: Image, angles: SortedAngles) -> tuple[Image, Image]:
+    """Rows, at most 96, and those 180 degrees later, not flipped; none of a shorter scan.
 
     One that ends a step short has no such rows: both ends are extrapolated to the middle of it.
     """
@@ -98,5 +98,5 @@ def opposing_rows(sinogram: Image, angles: SortedAngles, n_max: int = 96) -> tup
         first = np.array([-short / 2])
     else:
         first = theta[theta + np.pi <= angles.span_rad + 0.05 * step]
-        first = first[np.unique(np.linspace(0, len(first) - 1, n_max).round().astype(int))]
+        first = first[np.unique(np.linspace(0, len(first) - 1, 96).round().astype(int))]
     return rows_at(sinogram, theta, first), rows_at(sinogram, theta, first + np.pi)

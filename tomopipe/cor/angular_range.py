@@ -66,10 +66,6 @@ class Proof:
     beyond: float = np.nan  # steps from the last frame to the end of the range, as measured
     beyond_error: float = np.nan  # its standard error
 
-    def step_deg(self, n_frames: int) -> float:
-        """Return the angle between two frames; 0 if nothing is proven."""
-        return self.range_deg / (n_frames - self.endpoint) if self.range_deg else 0.0
-
 
 @dataclass(frozen=True, eq=False)
 class _View:

@@ -92,18 +92,18 @@ def refine_peak(score: ArrayLike, index: int, reach: int = 1) -> float:
     return index + float(np.clip(-slope / (2 * curvature), -1.0, 1.0))
 
 
-def find_peak(score: NDArray[np.float64], *, apart: int, lobe: float = 0.5) -> Peak:
+def find_peak(score: NDArray[np.float64], *, apart: int) -> Peak:
     """Find the best local maximum of a curve and the second peak elsewhere.
 
-    To the peak belong `apart` samples on each side, and its neighbours as long as they are above
-    the share `lobe` of its height, up to 8 times `apart`: a broad peak is not its own second peak.
+    To the peak belong `apart` samples on each side, and its neighbours above half of its height,
+    up to 8 times `apart`: a broad peak is not its own second peak.
     """
     index = int(np.argmax(score))
     reach = 8 * apart
     low, high = index, index
-    while low > max(0, index - reach) and score[low - 1] > lobe * score[index]:
+    while low > max(0, index - reach) and score[low - 1] > 0.5 * score[index]:
         low -= 1
-    while high < min(len(score) - 1, index + reach) and score[high + 1] > lobe * score[index]:
+    while high < min(len(score) - 1, index + reach) and score[high + 1] > 0.5 * score[index]:
         high += 1
     owned = np.zeros(len(score), dtype=bool)
     owned[max(0, min(low, index - apart)) : max(high, index + apart) + 1] = True

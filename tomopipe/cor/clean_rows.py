@@ -17,12 +17,12 @@ def robust_sigma(values: NDArray[np.floating]) -> float:
     return 1.4826 * float(np.median(np.abs(flat - np.median(flat))))
 
 
-def remove_zingers(sinogram: Image, limit_sigmas: float = 6.0) -> Image:
+def remove_zingers(sinogram: Image) -> Image:
     """Replace single hot or cold values by the median of three angles, in a copy.
 
-    A zinger differs, in robust standard deviations of the noise, both from that median and from the
-    median of five columns. A steep edge of the sample that moves with the angle differs only from
-    the first one.
+    A zinger differs, by 6 robust standard deviations of the noise, both from that median and from
+    the median of five columns. A steep edge of the sample that moves with the angle differs only
+    from the first one.
     """
     if len(sinogram) < 3:
         return sinogram.copy()
@@ -31,7 +31,7 @@ def remove_zingers(sinogram: Image, limit_sigmas: float = 6.0) -> Image:
     low, high = np.minimum(before, current), np.maximum(before, current)
     median = np.maximum(low, np.minimum(high, after))
     sigma = robust_sigma(np.diff(sinogram[:: max(1, len(sinogram) // 64)], axis=1)) / np.sqrt(2.0)
-    limit = limit_sigmas * max(sigma, 1e-12)
+    limit = 6.0 * max(sigma, 1e-12)
     row, column = np.nonzero(np.abs(sinogram - median) > limit)
     # At a border the last five: an edge value that is repeated would be its own median.
     last = sinogram.shape[1] - 1

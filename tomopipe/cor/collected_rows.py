@@ -191,20 +191,18 @@ def spread_rows(asked: Sequence[int], n_rows: int, n_kept: int = N_KEPT) -> list
     return kept
 
 
-def opposing_pairs(theta_rad: NDArray[np.float64], n_pairs: int = N_PAIRS) -> NDArray[np.intp]:
+def opposing_pairs(theta_rad: NDArray[np.float64]) -> NDArray[np.intp]:
     """Find opposing projections: 180 degrees apart to within half a step.
 
     Parameters
     ----------
     theta_rad : ndarray of float, shape (n_angles,)
         Angles, in any order.
-    n_pairs : int
-        At most so many, spread over the scan.
 
     Returns
     -------
     ndarray of int, shape (n_found, 2)
-        Frames; the second is at the larger angle.
+        Frames; the second is at the larger angle. At most `N_PAIRS`, spread over the scan.
     """
     theta_rad = np.asarray(theta_rad, dtype=np.float64)
     none = np.zeros((0, 2), dtype=np.intp)
@@ -224,7 +222,8 @@ def opposing_pairs(theta_rad: NDArray[np.float64], n_pairs: int = N_PAIRS) -> ND
     if first.size == 0:
         return none
     first = first[np.argsort(theta_rad[first], kind="stable")]
-    chosen = first[np.arange(min(n_pairs, first.size)) * first.size // min(n_pairs, first.size)]
+    n_pairs = min(N_PAIRS, first.size)
+    chosen = first[np.arange(n_pairs) * first.size // n_pairs]
     return np.stack([chosen, partner[chosen]], axis=1)
 
 

@@ -3,6 +3,8 @@
 import math
 import re
 
+#: Half of the last decimal of CORs in results, and a little: they are rounded.
+_SAME_PX = 0.006
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
@@ -36,6 +38,13 @@ def format_cor(cor_px: float | None) -> str:
     if cor_px is None or math.isnan(cor_px):
         return ""
     return f"{cor_px + 0.0:.2f}"  # + 0.0: no "-0.00"
+
+
+def same_cor(first_px: float | None, second_px: float | None) -> bool:
+    """Tell whether two CORs are the same but for rounding."""
+    if first_px is None or second_px is None:
+        return first_px is second_px
+    return abs(first_px - second_px) < _SAME_PX
 
 
 def off_detector(cor_px: float, n_cols: int) -> str:

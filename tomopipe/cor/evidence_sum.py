@@ -23,14 +23,7 @@ References
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.cor.answer import (
-    Answer,
-    Peak,
-    answer_of_peak,
-    find_peak,
-    nothing,
-    ramp,
-)
+from tomopipe.cor.answer import Answer, Peak, answer_of_peak, find_peak, nothing, ramp
 from tomopipe.cor.curves import KINDS, Curves, CurveSet, refine
 from tomopipe.cor.rotation import NO_ROTATION, rotation_penalty
 

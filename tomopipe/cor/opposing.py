@@ -57,12 +57,12 @@ def subtract_counterparts(opposing: OpposingLines) -> OpposingLines:
 
 
 def remove_fixed(
-    direct: NDArray[np.float32], flipped: NDArray[np.float32], limit: float = 0.5
+    direct: NDArray[np.float32], flipped: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Remove what lies in the same columns of both band-passed projections before the flip."""
     unflipped = flipped[:, ::-1]
     norm = np.sqrt(np.sum(direct.astype(float) ** 2) * np.sum(unflipped.astype(float) ** 2))
-    if norm == 0 or np.sum(direct.astype(float) * unflipped) / norm < limit:
+    if norm == 0 or np.sum(direct.astype(float) * unflipped) / norm < 0.5:
         return direct, flipped
     shared = np.where(
         direct * unflipped > 0, np.sign(direct) * np.minimum(np.abs(direct), np.abs(unflipped)), 0

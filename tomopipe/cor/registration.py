@@ -9,14 +9,7 @@ share a narrow strip: many rows with the same result make up for the small overl
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.cor.answer import (
-    Answer,
-    Peak,
-    answer_of_peak,
-    find_peak,
-    nothing,
-    ramp,
-)
+from tomopipe.cor.answer import Answer, Peak, answer_of_peak, find_peak, nothing, ramp
 from tomopipe.cor.cross_correlation import MIN_OVERLAP, register, registration_score
 from tomopipe.cor.curves import Curves
 from tomopipe.cor.opposing import OpposingLines

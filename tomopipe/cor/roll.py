@@ -19,20 +19,10 @@ _FAR_PX = 0.5  # from the line, of a band that did not resolve
 
 
 def measure_roll(prepared: Prepared, cor_px: float) -> float | None:
-    """Measure how the COR changes along the rows of a scan.
+    """Measure how the COR, known within a pixel, changes along the rows of a scan.
 
-    Parameters
-    ----------
-    prepared : Prepared
-        The scan.
-    cor_px : float
-        Its COR, right within a pixel.
-
-    Returns
-    -------
-    float or None
-        Pixels per 100 detector rows, positive where the COR grows with the row; None where too few
-        rows resolve, or the uncertainty is above 0.05 px per 100 rows.
+    In pixels per 100 detector rows, positive where the COR grows with the row; None where too few
+    rows resolve, or the uncertainty is above 0.05 px per 100 rows.
     """
     banded = _banded(prepared)
     if banded is None:

@@ -89,18 +89,7 @@ class Rows:
 
 
 def failed_rows(reason: str) -> Rows:
-    """Return the record of a scan whose rows could not be made.
-
-    Parameters
-    ----------
-    reason : str
-        Why, for people; not empty.
-
-    Returns
-    -------
-    Rows
-        Empty arrays and the reason.
-    """
+    """Return the record of a scan whose rows could not be made, and why (not empty)."""
     arrays: dict[str, Any] = {
         name: np.zeros((0,) * ndim, dtype) for name, (dtype, ndim) in _ARRAYS.items()
     }
@@ -148,17 +137,7 @@ def write_rows(
 
 
 def read_rows(path: str | os.PathLike[str]) -> Rows:
-    """Read a file of `write_rows`.
-
-    Parameters
-    ----------
-    path : path-like
-        rows.h5 of one scan.
-
-    Returns
-    -------
-    Rows
-        Its content, in memory.
+    """Read a file of `write_rows` into memory.
 
     Raises
     ------

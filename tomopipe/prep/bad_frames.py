@@ -115,15 +115,7 @@ def _is_cut_off(
 
 
 def warnings_of(bad: BadFrames, n_angles: int) -> list[str]:
-    """Describe the bad projections in sentences.
-
-    Parameters
-    ----------
-    bad : mapping
-        Kind to numbers of projections.
-    n_angles : int
-        Projections in use.
-    """
+    """Describe the bad projections, of all `n_angles` in use, in sentences."""
     return [
         f"{len(bad[kind])} of {n_angles} projections {'is' if len(bad[kind]) == 1 else 'are'} "
         f"{says} (numbers {_ranges(bad[kind])}; input.skip_projections leaves them out)"

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tomopipe.arrays import module_of
 from tomopipe.config import PreprocessBlock
+from tomopipe.config.preprocess import StripesBlock
 from tomopipe.prep import stripes
 from tomopipe.prep.bad_pixels import Repair, find_bad_pixels, plan_repair, remove_zingers
 from tomopipe.prep.flats import Beam, read_beam
@@ -244,21 +245,15 @@ def _rows_needed(
 
 
 def _stripe_filter(recipe: PreprocessBlock) -> Callable[[Any], Any] | None:
-    options = recipe.stripes
-    filters: dict[str, Callable[[Any], Any]] = {
-        "gated": lambda s: remove_proven(
-            s, threshold=options.threshold, size_px=options.size_px or 21
-        ),
-        "sorting": lambda s: stripes.remove_by_sorting(s, size_px=options.size_px),
-        "vo": lambda s: stripes.remove_by_combination(
-            s, snr=options.snr, large_px=options.large_px, small_px=options.size_px
-        ),
-        "titarenko": lambda s: stripes.remove_by_regularisation(s, alpha=options.alpha),
-        "fourier-wavelet": lambda s: remove_by_wavelets(
-            s, sigma=options.sigma, level=options.level, wavelet=options.wavelet
-        ),
+    filters: dict[str, Callable[[Any, StripesBlock], Any]] = {
+        "gated": remove_proven,
+        "sorting": stripes.remove_by_sorting,
+        "vo": stripes.remove_by_combination,
+        "titarenko": stripes.remove_by_regularisation,
+        "fourier-wavelet": remove_by_wavelets,
     }
-    return filters.get(options.method)
+    remove = filters.get(recipe.stripes.method)
+    return None if remove is None else lambda sinogram: remove(sinogram, recipe.stripes)
 
 
 def _share(function: Callable[..., None], calls: Iterable[tuple[Any, ...]], workers: int) -> None:

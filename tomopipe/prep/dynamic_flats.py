@@ -31,6 +31,7 @@ from tomopipe.scans.exchange import Scan
 MOST_PX = 192  # columns and rows of the averaged frames
 _WAVELET, _NOISE, _LEAST_SIDE = "sym4", 3.0, 16  # of shapes; in standard deviations; pixels
 _STANDS_OUT = 2.0  # strength of a component over the mean of those weaker than it
+_BATCH_FRAMES = 8  # projections read at a time
 _FLATS_BYTES = 2**26  # of flats read at a time
 _LEAST_TRANSMISSION = 1e-3
 _N_ITERATIONS = 12
@@ -133,7 +134,6 @@ def fit_weights(
     mean: NDArray[np.float32],
     dark: NDArray[np.float32],
     shapes: NDArray[np.float32],
-    batch_frames: int = 8,
 ) -> NDArray[np.float32]:
     """Return the weight of each shape in each projection, shape (n_angles, n_shapes)."""
     block = max(1, -(-max(mean.shape) // MOST_PX))
@@ -154,8 +154,8 @@ def fit_weights(
             return np.where(lit[band], averaged / signal[band], 1).astype(np.float32)
 
     def frames(numbers: list[int]) -> NDArray[np.float32]:
-        steps = range(0, len(numbers), batch_frames)
-        batches = (scan.read_frames(numbers[i : i + batch_frames]) for i in steps)
+        steps = range(0, len(numbers), _BATCH_FRAMES)
+        batches = (scan.read_frames(numbers[i : i + _BATCH_FRAMES]) for i in steps)
         return np.concatenate([transmission(raw) for raw in batches])
 
     tall = min(block, scan.n_rows)
@@ -167,8 +167,8 @@ def fit_weights(
     looked_at = frames([int(frame) for frame in spread_out])
     small = np.stack([np.where(lit, shape, 0) for shape in _average(shapes, block)])
     fit = look_for_air(looked_at, np.concatenate(flats, axis=1), small, lit, signal)
-    for first in range(0, scan.n_angles, batch_frames):
-        batch = list(range(first, min(first + batch_frames, scan.n_angles)))
+    for first in range(0, scan.n_angles, _BATCH_FRAMES):
+        batch = list(range(first, min(first + _BATCH_FRAMES, scan.n_angles)))
         weights[batch] = fit.weights(frames(batch))
     return weights
 

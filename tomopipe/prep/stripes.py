@@ -1,6 +1,7 @@
 """Stripes of sinograms (rings of slices): columns that respond differently from their neighbours.
 
-Each function takes one sinogram (n_angles, n_cols), of NumPy or CuPy, and returns a new one.
+Each function takes one sinogram (n_angles, n_cols) of float32, of NumPy or CuPy, and the options
+that are for its method, and returns a new sinogram.
 
 References
 ----------
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.arrays import fft_of, module_of, ndimage_of, on_host
+from tomopipe.config.preprocess import StripesBlock
 from tomopipe.prep.dispatch import kernels_of
 
 _TINY = 1e-5  # the least spread of columns distinguished from none, as a ratio
@@ -27,62 +29,34 @@ _SHARE, _MOST_SMALL_PX, _MOST_LARGE_PX = 40, 21, 51
 _DEAD_PX = 9  # wider and narrower ones find dead columns in undamaged objects
 
 
-def remove_by_sorting(sinogram: Any, *, size_px: int | None = None) -> Any:
-    """Smooth across columns the values of equal rank (algorithm 3 of [1]).
-
-    Parameters
-    ----------
-    sinogram : ndarray of float32, shape (n_angles, n_cols)
-        Line integrals or transmission.
-    size_px : int, optional
-        Width of the median; stripes up to half of it go. None: a 40th of the columns, 3 to 21.
-    """
+def remove_by_sorting(sinogram: Any, options: StripesBlock = StripesBlock()) -> Any:
+    """Smooth across columns the values of equal rank (algorithm 3 of [1])."""
     ranked, order = _sort_columns(sinogram)
-    return _unsort_columns(_smooth(ranked, size_px or _safe_size(sinogram, _MOST_SMALL_PX)), order)
+    size_px = options.size_px or _safe_size(sinogram, _MOST_SMALL_PX)
+    return _unsort_columns(_smooth(ranked, size_px), order)
 
 
-def remove_by_combination(
-    sinogram: Any, *, snr: float = 3.0, large_px: int | None = None, small_px: int | None = None
-) -> Any:
-    """Remove dead, large and small stripes in this order (algorithms 6, 5 and 3 of [1]).
-
-    Parameters
-    ----------
-    sinogram : ndarray of float32, shape (n_angles, n_cols)
-        Line integrals or transmission.
-    snr : float
-        How far above the usual spread a column counts as a stripe; larger finds less.
-    large_px : int, optional
-        Width of the median for dead and large stripes. None: 9 for dead ones, for large ones a 40th
-        of the columns, 3 to 51.
-    small_px : int, optional
-        The same for small to medium stripes. None: a 40th of the columns, 3 to 21.
-    """
+def remove_by_combination(sinogram: Any, options: StripesBlock = StripesBlock()) -> Any:
+    """Remove dead, large and small stripes in this order (algorithms 6, 5 and 3 of [1])."""
+    snr, large_px = options.snr, options.large_px
     sinogram = _remove_dead(sinogram, snr, large_px or _DEAD_PX)
     sinogram = _remove_large(sinogram, snr, large_px or _safe_size(sinogram, _MOST_LARGE_PX))
-    return remove_by_sorting(sinogram, size_px=small_px)
+    return remove_by_sorting(sinogram, options)
 
 
-def remove_by_regularisation(sinogram: Any, *, alpha: float = 0.5) -> Any:
-    """Subtract from each column what makes the mean over angles rough ([3]).
+def remove_by_regularisation(sinogram: Any, options: StripesBlock = StripesBlock()) -> Any:
+    """Subtract from each column what makes the mean over angles of line integrals rough ([3]).
 
     The offset c of the columns minimises |gradient(mean - c)|^2 + alpha |c|^2; with the ends free
-    the cosine transform solves it.
-
-    Parameters
-    ----------
-    sinogram : ndarray of float32, shape (n_angles, n_cols)
-        Line integrals.
-    alpha : float
-        Smaller removes more: of a stripe of one column sqrt(alpha / (alpha + 4)) is left, of an
-        object of d columns about 1 / (d sqrt(alpha)) is lost.
+    the cosine transform solves it. Of a stripe of one column sqrt(alpha / (alpha + 4)) is left, of
+    an object of d columns about 1 / (d sqrt(alpha)) is lost.
     """
     xp = module_of(sinogram)
     fft = fft_of(xp)
     n_cols = sinogram.shape[1]
     roughness = 2 - 2 * xp.cos(np.pi * xp.arange(n_cols) / n_cols)
     spectrum = fft.dct(sinogram.mean(axis=0, dtype=np.float64), norm="ortho")
-    offset = fft.idct(spectrum * roughness / (roughness + alpha), norm="ortho")
+    offset = fft.idct(spectrum * roughness / (roughness + options.alpha), norm="ortho")
     return sinogram - offset.astype(np.float32)
 
 
@@ -157,12 +131,12 @@ def _remove_dead(sinogram: Any, snr: float, size_px: int) -> Any:
     return sinogram
 
 
-def _remove_large(sinogram: Any, snr: float, size_px: int, drop: float = 0.1) -> Any:
+def _remove_large(sinogram: Any, snr: float, size_px: int) -> Any:
     """Scale every column to its neighbours; replace the ones that stand out by smoothed ranks."""
     xp = module_of(sinogram)
     ranked, order = _sort_columns(sinogram)
     smooth = _smooth(ranked, size_px)
-    n_drop = int(0.5 * drop * len(ranked))
+    n_drop = int(0.05 * len(ranked))
     inner = slice(n_drop, len(ranked) - n_drop)
     mean, usual = (on_host(a[inner].mean(axis=0, dtype=np.float64)) for a in (ranked, smooth))
     factor = np.divide(mean, usual, out=np.ones_like(mean), where=usual != 0)

@@ -42,6 +42,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.arrays import module_of, on_host
+from tomopipe.config.preprocess import GATED_SIZE_PX, StripesBlock
 from tomopipe.prep.dispatch import kernels_of
 
 Profiles = NDArray[np.float64]  # (n, n_cols) or (n, n_cols - 1)
@@ -68,7 +69,7 @@ _TINY = 1e-30  # no error is less: steps that do not vary at all are no 0 / 0
 _ANGLES = 64  # corrected at a time
 
 
-def remove_proven(sinogram: Any, *, threshold: float = 5.0, size_px: int = 21) -> Any:
+def remove_proven(sinogram: Any, options: StripesBlock = StripesBlock()) -> Any:
     """Interpolate bad columns; subtract significant offsets of the whole scan, or of parts.
 
     Useless are columns that do not change with the angle, and those whose difference from their
@@ -78,11 +79,10 @@ def remove_proven(sinogram: Any, *, threshold: float = 5.0, size_px: int = 21) -
     ----------
     sinogram : ndarray of float32, shape (n_angles, n_cols)
         Line integrals, of NumPy or CuPy. The profiles of columns are worked on in host memory.
-    threshold : float
-        Standard errors, of a normal distribution, by which a step between columns must differ
-        from none; of few angles, and so of errors not well known, it takes more of them.
-    size_px : int
-        Width of the median; stripes up to half of it go, those of parts of a scan up to a quarter.
+    options : StripesBlock
+        Its `threshold`, standard errors of a normal distribution by which a step between columns
+        must differ from none (of few angles, and so of errors not well known, it takes more), and
+        `size_px`: stripes of parts of a scan go up to a quarter of it.
 
     Returns
     -------
@@ -99,6 +99,7 @@ def remove_proven(sinogram: Any, *, threshold: float = 5.0, size_px: int = 21) -
         _interpolate(out, dead)
         profiles = _block_means(out, bounds)
     offsets = np.zeros_like(profiles)
+    threshold, size_px = options.threshold, options.size_px or GATED_SIZE_PX
     for window in (size_px // 2, size_px):  # fine ones first: coarse ones then find few steps
         offsets += _constant_offsets(profiles - offsets, threshold, size_px, window)
     offsets += _changing_offsets(profiles - offsets, threshold, size_px)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tomopipe.arrays import fft_of, module_of
+from tomopipe.config.preprocess import StripesBlock
 from tomopipe.prep.dispatch import kernels_of
 
 _MIN_SIZE = 16  # of the coarsest level
@@ -19,29 +20,14 @@ _MIN_SIZE = 16  # of the coarsest level
 _SAFE_SIZE, _MOST_LEVELS = 64, 5
 
 
-def remove_by_wavelets(
-    sinogram: Any, *, sigma: float = 1.0, level: int | None = None, wavelet: str = "db9"
-) -> Any:
+def remove_by_wavelets(sinogram: Any, options: StripesBlock = StripesBlock()) -> Any:
     """Take out of the details across columns what hardly changes along the angles ([1]).
 
     Only those details are transformed back, and subtracted: what is no stripe stays as it was.
-
-    Parameters
-    ----------
-    sinogram : ndarray of float32, shape (n_angles, n_cols)
-        Line integrals, of NumPy or CuPy.
-    sigma : float
-        Width of the damping in frequencies along the angles; larger removes more.
-    level : int, optional
-        Wavelet levels; wide stripes need more. Fewer where the sinogram is small. None: as many as
-        leave 64 columns per 2^level, 1 to 5.
-    wavelet : str
-        A discrete wavelet's name, for example db9.
-
-    Returns
-    -------
-    ndarray of float32, shape (n_angles, n_cols)
+    Line integrals (n_angles, n_cols), of NumPy or CuPy. `sigma` is a width in frequencies along the
+    angles; there are fewer levels where the sinogram is small.
     """
+    level, wavelet = options.level, options.wavelet
     xp = module_of(sinogram)
     dwt, idwt = kernels_of(xp).dwt, kernels_of(xp).idwt
     n_angles, n_cols = sinogram.shape
@@ -55,7 +41,7 @@ def remove_by_wavelets(
     for _ in range(min(level, deepest)):
         low, high = dwt(rest, wavelet, axis=1)
         rest = dwt(low, wavelet, axis=0)[0]
-        stripes.append(_slow_part(dwt(high, wavelet, axis=0)[0], sigma))
+        stripes.append(_slow_part(dwt(high, wavelet, axis=0)[0], options.sigma))
     if not stripes:
         return sinogram
     total: Any = None

@@ -21,19 +21,9 @@ _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 def tomo_names(scans: Iterable[str]) -> dict[str, str]:
     """Choose an rlnTomoName for each scan: its own name wherever RELION takes that.
 
-    Any other name is spelled with the letters, digits and `_ . -` of ASCII and carries a few
-    digits of its own checksum, so that it does not depend on the other scans of the campaign:
-    RELION's particles are found by that name.
-
-    Parameters
-    ----------
-    scans : iterable of str
-        Names of the scans, unique.
-
-    Returns
-    -------
-    dict of str to str
-        rlnTomoName of each scan, in the order given; unique.
+    Any other name is spelled with the letters, digits and `_ . -` of ASCII and carries a few digits
+    of its own checksum, so that it does not depend on the other scans of the campaign: RELION's
+    particles are found by that name. All are unique.
     """
     scans = list(scans)
     taken = {scan for scan in scans if is_tomo_name(scan)}

@@ -20,18 +20,7 @@ class _Kind:
 
 
 def alert_groups(scans: Iterable[ScanRecord]) -> tuple[AlertGroup, ...]:
-    """List the alerts, the worst kind first.
-
-    Parameters
-    ----------
-    scans : iterable of ScanRecord
-        The scans, in the order to list them.
-
-    Returns
-    -------
-    tuple of AlertGroup
-        Only the kinds that occur.
-    """
+    """List the alerts, the worst kind first; only the kinds that occur."""
     scans = list(scans)
     seen: set[int] = set()
     groups = []

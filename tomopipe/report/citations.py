@@ -14,93 +14,77 @@ References
 import ast
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.results import Prediction
 from tomopipe.report.records import Citation, ScanRecord
+from tomopipe.storage.json_files import part
 
 _PACKAGE = Path(__file__).parents[1]
+_Places = Mapping[str, tuple[Any, ...]]
 _ENTRY = re.compile(r"^\.\. \[\d+\] ", re.MULTILINE)
 
 
-@dataclass(frozen=True)
-class Place:
-    """Location of references: a module, one of its functions or "", and their numbers."""
-
-    module: str
-    name: str = ""
-    numbers: tuple[int, ...] = ()
-
-    def references(self) -> tuple[str, ...]:
-        """Return the references, in the order of the docstring."""
-        path = _PACKAGE / self.module
-        listed = _listed(_docstrings(path).get(self.name, "")) if path.is_file() else ()
-        return tuple(listed[n - 1] for n in self.numbers) if self.numbers else listed
-
-
-TOMOPIPE = Place("report/citations.py", "", (1,))
-WORKFLOW = Place("report/citations.py", "", (2,))
-ENGINE = (Place("recon/gridding_kernel.py", "beta_of"), Place("recon/filters.py", "ramp_response"))
-OUTLIERS = Place("cor/outliers.py", "outlier_limit")
-DISTORTION = Place("prep/warp.py")
+# Where references are: a module, one of its functions or "", and their numbers; without them all.
+TOMOPIPE, WORKFLOW = ("report/citations.py", "", 1), ("report/citations.py", "", 2)
+ENGINE = (("recon/gridding_kernel.py", "beta_of"), ("recon/filters.py", "ramp_response"))
+OUTLIERS, DISTORTION = ("cor/outliers.py", "outlier_limit"), ("prep/warp.py",)
 # others: the module of that name
 FINDERS = {
-    "registration": Place("cor/cross_correlation.py"),
-    "sum": Place("cor/evidence_sum.py"),
-    "pairs": Place("cor/cross_correlation.py"),  # of an earlier version
+    "registration": ("cor/cross_correlation.py",),
+    "sum": ("cor/evidence_sum.py",),
+    "pairs": ("cor/cross_correlation.py",),  # of an earlier version
 }
-STRIPES = {
-    "gated": Place("prep/stripes_gated.py"),
-    "sorting": Place("prep/stripes.py", "", (1,)),
-    "vo": Place("prep/stripes.py", "", (1,)),
-    "fourier-wavelet": Place("prep/stripes.py", "", (2,)),
-    "titarenko": Place("prep/stripes.py", "", (3,)),
+STRIPES: _Places = {
+    "gated": ("prep/stripes_gated.py",),
+    "sorting": ("prep/stripes.py", "", 1),
+    "vo": ("prep/stripes.py", "", 1),
+    "fourier-wavelet": ("prep/stripes.py", "", 2),
+    "titarenko": ("prep/stripes.py", "", 3),
 }
-PHASE = {
-    "paganin": Place("prep/phase.py", "", (1,)),
-    "generalised": Place("prep/phase.py", "", (1, 2)),
-}
+PHASE: _Places = {"paganin": ("prep/phase.py", "", 1), "generalised": ("prep/phase.py", "", 1, 2)}
+
+
+def references(module: str, name: str = "", *numbers: int) -> tuple[str, ...]:
+    """Return the references at a place, in the order of the docstring."""
+    path = _PACKAGE / module
+    listed = _listed(_docstrings(path).get(name, "")) if path.is_file() else ()
+    return tuple(listed[n - 1] for n in numbers) if numbers else listed
 
 
 def citations(scans: Iterable[ScanRecord], config: Mapping[str, Any]) -> tuple[Citation, ...]:
     """List the references of the methods that made the results.
 
-    Parameters
-    ----------
-    scans : iterable of ScanRecord
-        The scans; their predictions name the methods that gave a COR, their volumes show whether
-        anything was reconstructed.
-    config : mapping
-        The complete config, one block per step.
+    Predictions name the methods that gave a COR; volumes show whether anything was
+    reconstructed. `config` is complete, one block per step.
     """
     scans = list(scans)
     predictions = [scan.prediction for scan in scans if scan.prediction is not None]
-    found = [Citation("tomopipe", TOMOPIPE.references())]
-    found += [Citation("Workflow", WORKFLOW.references()), *_of_finders(predictions)]
+    found = [("tomopipe", references(*TOMOPIPE)), ("Workflow", references(*WORKFLOW))]
+    found += _of_finders(predictions)
     has_volume = any(scan.volume is not None for scan in scans)
     if predictions or has_volume:
-        found += _of_preprocessing(_block(config, "preprocess"))
+        found += _of_preprocessing(part(config, "preprocess"))
     if any(scan.fix is not None and scan.fix.flagged for scan in scans):
-        found.append(Citation("Outliers of a series", OUTLIERS.references()))
+        found.append(("Outliers of a series", references(*OUTLIERS)))
     if has_volume:
-        engine = [text for place in ENGINE for text in place.references()]
-        found.append(Citation("Reconstruction", tuple(engine)))
-        found += _of_iterative(_block(config, "full_recon"))
-    return tuple(one for one in found if one.references)
+        found.append(("Reconstruction", tuple(r for place in ENGINE for r in references(*place))))
+        for word in sorted({v for v in part(config, "full_recon").values() if isinstance(v, str)}):
+            iterative = references("recon/iterative.py", word.replace("-", "_")) if word else ()
+            found.append((f"Reconstruction: {word}", iterative))
+    return tuple(Citation(method, texts) for method, texts in found if texts)
 
 
-def _of_finders(predictions: Sequence[Prediction]) -> Iterator[Citation]:
+def _of_finders(predictions: Sequence[Prediction]) -> Iterator[tuple[str, tuple[str, ...]]]:
     curves = [curve for one in predictions for curve in one.curves]
     for name in sorted({curve.method for curve in curves if curve.best_cor_px is not None}):
         if (_PACKAGE / "cor" / name).is_dir() and re.fullmatch(r"\w+", name):
             models = " ".join(one.model.name for one in predictions if one.model is not None)
-            yield Citation(f"COR: {name}", _of_network(_PACKAGE / "cor" / name, models))
+            yield f"COR: {name}", _of_network(_PACKAGE / "cor" / name, models)
         elif re.fullmatch(r"\w+", name):
-            place = FINDERS.get(name, Place(f"cor/{name}.py"))
-            yield Citation(f"COR: {name}", place.references())
+            yield f"COR: {name}", references(*FINDERS.get(name, (f"cor/{name}.py",)))
 
 
 def _of_network(folder: Path, models: str) -> tuple[str, ...]:
@@ -115,30 +99,14 @@ def _of_network(folder: Path, models: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(texts))
 
 
-def _of_preprocessing(block: Mapping[str, Any]) -> Iterator[Citation]:
-    stripes = STRIPES.get(_method(block, "stripes"))
-    if stripes:
-        yield Citation("Stripes of sinograms", stripes.references())
-    phase = PHASE.get(_method(block, "phase"))
-    if phase:
-        yield Citation("Phase retrieval", phase.references())
-    if _block(block, "distortion").get("coefficients"):
-        yield Citation("Distortion of the lens", DISTORTION.references())
-
-
-def _of_iterative(block: Mapping[str, Any]) -> Iterator[Citation]:
-    for word in sorted({value for value in block.values() if isinstance(value, str)}):
-        texts = Place("recon/iterative.py", word.replace("-", "_")).references()
-        yield Citation(f"Reconstruction: {word}", texts if word else ())
-
-
-def _block(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    block = config.get(name)
-    return block if isinstance(block, Mapping) else {}
-
-
-def _method(block: Mapping[str, Any], name: str) -> str:
-    return str(_block(block, name).get("method", ""))
+def _of_preprocessing(block: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    stripes, phase = (str(part(block, name).get("method")) for name in ("stripes", "phase"))
+    if stripes in STRIPES:
+        yield "Stripes of sinograms", references(*STRIPES[stripes])
+    if phase in PHASE:
+        yield "Phase retrieval", references(*PHASE[phase])
+    if part(block, "distortion").get("coefficients"):
+        yield "Distortion of the lens", references(*DISTORTION)
 
 
 @cache

@@ -1,58 +1,43 @@
 """Collect the existing results of a campaign, complete or not, into one record."""
 
-import os
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.failures import Failure
-from tomopipe.campaign.files import TRUTH, Files, Logs
+from tomopipe.campaign.files import TRUTH, Logs
+from tomopipe.campaign.job_status import JobStatus
 from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.state import NOT_SELECTED, State
 from tomopipe.cor.outliers import FIX_COLUMNS
 from tomopipe.report.alerts import alert_groups
 from tomopipe.report.citations import citations
 from tomopipe.report.efficiency import allocations, of_jobs
-from tomopipe.report.records import CampaignRecord, Note, ScanRecord, SeriesRecord
-from tomopipe.report.scan_record import SCAN_STEPS, Sources, refused_records, scan_record
-from tomopipe.report.sources import Reader, number, parse_failure, parse_fix, text
+from tomopipe.report.records import CampaignRecord, ScanRecord, SeriesRecord
+from tomopipe.report.scan_record import SCAN_STEPS, Sources, scan_records
+from tomopipe.report.sources import Reader, parse_failure, parse_fix
 from tomopipe.report.stitched import read_stacks
-from tomopipe.report.times import JobTime, read_jobs, step_times
+from tomopipe.report.times import read_jobs, step_times
 from tomopipe.report.versions import versions
+from tomopipe.storage.json_files import text
 
 _INVENTORY = ("scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "keep", "reason")
 
 
 def collect(
-    results: str | os.PathLike[str],
-    logs: str | os.PathLike[str],
-    *,
-    campaign_name: str,
-    scans: Iterable[Mapping[str, Any]],
-    config: Mapping[str, Any],
-    stacks: Iterable[Mapping[str, Any]] = (),
-    unread: str = "",
-    points: bool = True,
+    campaign: Campaign, *, notes: Mapping[str, Container[str]] | None = None, points: bool = True
 ) -> CampaignRecord:
     """Read the existing results of a campaign; a broken file is noted and skipped.
 
     Parameters
     ----------
-    results, logs : path-like
-        The folders of results and of logs; the latter is in the campaign folder.
-    campaign_name : str
-        The name shown.
-    scans : iterable of dict
-        The scans of the campaign: scan, path, series, index, select, manual, warnings.
-    config : mapping
-        The complete config, one block per step.
-    stacks : iterable of dict
-        The stacks of the campaign: name, scans, problem.
-    unread : str
-        Why the stacks could not be determined, or empty.
+    campaign : Campaign
+        The campaign.
+    notes : mapping
+        More warnings, and the scans that each concerns.
     points : bool
         Whether to read the points of curves, which takes most of the time.
 
@@ -61,25 +46,20 @@ def collect(
     CampaignRecord
         Everything on the page except the pictures.
     """
-    files, log_files = Files(Path(results).absolute()), Logs(Path(logs).absolute())
-    base = log_files.folder.parent
-    reader = Reader(base)
-    if unread:
-        reader.notes.append(Note(reader.relative(files.folder), unread, again=True))
-    jobs = read_jobs(reader, log_files.status_folder)
-    entries = [dict(entry) for entry in scans]
-    source = _read_sources(reader, files, log_files, jobs, config, entries)
-    records = _scan_records(reader, replace(source, points=points), entries)
-    stitched = read_stacks(reader, files, stacks)
+    reader = Reader(campaign.directory)
+    jobs = read_jobs(reader, campaign.logs.status_folder)
+    source = _read_sources(reader, campaign, jobs, notes=notes or {}, points=points)
+    records, config = scan_records(reader, source), campaign.config.model_dump()
+    stitched = read_stacks(reader, campaign)
     return CampaignRecord(
-        name=campaign_name,
+        name=campaign.name,
         scans=tuple(records),
         series=_series_records(records),
         alerts=alert_groups(records),
         failures=(
             *(f for s in records for f in s.failures),
-            *_failed_predictions(reader, source, records),
-            *_campaign_failures(reader, log_files, jobs),
+            *_failed_predictions(reader, campaign.logs, records),
+            *_campaign_failures(reader, campaign.logs, jobs),
         ),
         times=step_times(jobs),
         last_job_end=max((j.end_s for j in jobs if j.end_s is not None), default=None),
@@ -89,80 +69,31 @@ def collect(
         allocations=allocations(jobs),
         efficiency=of_jobs(jobs),
         citations=citations(records, config),
-        seeds=_seeds(reader, config, base),
+        seed=text((reader.json(campaign.directory / TRUTH) or {}).get("seed")),
         stacks=stitched,
     )
 
 
-def collect_scans(
-    files: Files[Path],
-    logs: Logs[Path],
-    scans: Iterable[Mapping[str, Any]],
-    config: Mapping[str, Any],
-) -> list[ScanRecord]:
-    """Read the results of the scans only, curves without points; arguments as for `collect`."""
-    reader = Reader(logs.folder.parent)
-    entries = [dict(entry) for entry in scans]
-    jobs = read_jobs(reader, logs.status_folder)
-    source = _read_sources(reader, files, logs, jobs, config, entries)
-    return _scan_records(reader, replace(source, points=False), entries)
-
-
-def _scan_records(
-    reader: Reader, source: Sources, entries: list[dict[str, Any]]
-) -> list[ScanRecord]:
-    records = [scan_record(reader, source, entry) for entry in entries]
-    records += refused_records(source, entries)
-    return sorted(records, key=lambda s: (s.series, s.index, s.name, s.path))
-
-
-def _seeds(reader: Reader, config: Mapping[str, Any], folder: Path) -> dict[str, str]:
-    """Find all recorded seeds of random numbers: in the config, or of a simulation."""
-    found = {}
-    for name, block in sorted(config.items()):
-        for key, value in block.items() if isinstance(block, Mapping) else ():
-            if "seed" in str(key) and value is not None:
-                found[f"{name}.{key}"] = str(value)
-    truth = reader.json(folder / TRUTH)
-    if truth is not None and truth.get("seed") is not None:
-        found["simulation"] = text(truth["seed"])
-    return found
-
-
-def _block(config: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    block = config.get(name)
-    return block if isinstance(block, Mapping) else {}
+def collect_scans(campaign: Campaign) -> list[ScanRecord]:
+    """Read the results of the scans only, curves without points."""
+    reader = Reader(campaign.directory)
+    jobs = read_jobs(reader, campaign.logs.status_folder)
+    return scan_records(reader, _read_sources(reader, campaign, jobs, notes={}, points=False))
 
 
 def _read_sources(
-    reader: Reader,
-    files: Files[Path],
-    logs: Logs[Path],
-    jobs: Sequence[JobTime],
-    config: Mapping[str, Any],
-    entries: Sequence[Mapping[str, Any]],
+    reader: Reader, campaign: Campaign, jobs: Sequence[JobStatus], **more: Any
 ) -> Sources:
+    files, fixes = campaign.files, {}
     rows = {(r["scan"], r["path"]): r for r in reader.tsv(files.inventory, _INVENTORY)}
-    fixes = {}
     # Only tables of existing series: those of renamed series may still exist.
-    for key in sorted({text(entry.get("series")) for entry in entries}):
+    for key in sorted({scan.series for scan in campaign.scans.values()}):
         for row in reader.tsv(files.fix_table(encode_series(key)), FIX_COLUMNS):
             fixes[row["scan"]] = parse_fix(row)
-    by_name: dict[str, dict[str, JobTime]] = defaultdict(dict)
+    by_name: dict[str, dict[str, JobStatus]] = defaultdict(dict)
     for job in jobs:
-        by_name[job.name][job.step] = job
-    floor = number(_block(config, "predict_cor").get("min_confidence"))
-    return Sources(
-        files=files,
-        logs=logs,
-        rows=rows,
-        cor=reader.json(files.cor_table),
-        fixes=fixes,
-        jobs=by_name,
-        has_default=number(_block(config, "resolve_cor").get("default_px")) is not None,
-        min_confidence=0.5 if floor is None else floor,
-        volume_form=text(_block(config, "full_recon").get("output")),
-    )
+        by_name[job.key][job.step] = job
+    return Sources(campaign, rows, reader.json(files.cor_table), fixes, by_name, **more)
 
 
 def _series_records(scans: Sequence[ScanRecord]) -> tuple[SeriesRecord, ...]:
@@ -188,7 +119,7 @@ def _series_records(scans: Sequence[ScanRecord]) -> tuple[SeriesRecord, ...]:
 
 
 def _failed_predictions(
-    reader: Reader, source: Sources, scans: Iterable[ScanRecord]
+    reader: Reader, logs: Logs[Path], scans: Iterable[ScanRecord]
 ) -> Iterable[Failure]:
     """Yield the errors that try_recon and predict_cor wrote as their result."""
     for scan in scans:
@@ -196,15 +127,15 @@ def _failed_predictions(
             continue
         if scan.prediction is not None and scan.prediction.verdict == "failed":
             reason = scan.prediction.reason
-            yield parse_failure(reader, source.logs, "predict_cor", scan.name, reason)
+            yield parse_failure(reader, logs, "predict_cor", scan.name, reason)
 
 
 def _campaign_failures(
-    reader: Reader, logs: Logs[Path], jobs: Iterable[JobTime]
+    reader: Reader, logs: Logs[Path], jobs: Iterable[JobStatus]
 ) -> tuple[Failure, ...]:
     """Return the failed jobs of a series or of the whole campaign."""
     return tuple(
-        parse_failure(reader, logs, job.step, job.name, job.reason)
+        parse_failure(reader, logs, job.step, job.key, job.error)
         for job in jobs
         if job.state == "failed" and job.step not in SCAN_STEPS
     )

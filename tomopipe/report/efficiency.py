@@ -3,18 +3,15 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
+from tomopipe.campaign.job_status import JobStatus
 from tomopipe.campaign.slurm import Usage
 from tomopipe.report.records import Efficiency
-from tomopipe.report.times import JobTime
 
 
-def allocations(jobs: Iterable[JobTime]) -> dict[str, tuple[str, ...]]:
-    """Return the steps of each SLURM job, by its number: a group of jobs is one SLURM job.
+def allocations(jobs: Iterable[JobStatus]) -> dict[str, tuple[str, ...]]:
+    """Return the steps of each SLURM job, by its number, in the order of `jobs`.
 
-    Parameters
-    ----------
-    jobs : iterable of JobTime
-        In the order of the steps.
+    A group of jobs is one SLURM job.
     """
     found: dict[str, dict[str, None]] = defaultdict(dict)
     for job in jobs:
@@ -23,15 +20,16 @@ def allocations(jobs: Iterable[JobTime]) -> dict[str, tuple[str, ...]]:
     return {number: tuple(steps) for number, steps in found.items()}
 
 
-def of_jobs(jobs: Iterable[JobTime]) -> tuple[Efficiency, ...]:
+def of_jobs(jobs: Iterable[JobStatus]) -> tuple[Efficiency, ...]:
     """Sum up requests and usage of the jobs of each step, from their status files."""
     groups: dict[str, list[Usage]] = defaultdict(list)
     for job in jobs:
-        if None not in (job.wall_s, job.cpu_s, job.asked_mb, job.peak_mb):
-            asked, used = (float(mb or 0) * 1e6 for mb in (job.asked_mb, job.peak_mb))
-            usage = Usage(
-                "", job.wall_s or 0.0, job.cpu_s or 0.0, int(job.n_cores or 1), asked, used
-            )
+        used, asked = job.used, job.asked
+        known = job.wall_s, used.get("cpu_s"), asked.get("mem_mb"), used.get("peak_mb")
+        if None not in known:
+            wall_s, cpu_s, asked_mb, peak_mb = (value or 0.0 for value in known)
+            n_cores = int(asked.get("cores") or 1)
+            usage = Usage("", wall_s, cpu_s, n_cores, asked_mb * 1e6, peak_mb * 1e6)
             groups[job.step].append(usage)
     return tuple(_summed(step, group) for step, group in groups.items())
 
@@ -41,12 +39,7 @@ def efficiency(
 ) -> tuple[Efficiency, ...]:
     """Sum up requests and usage of the jobs of each step, or group of steps, from SLURM.
 
-    Parameters
-    ----------
-    steps_of : mapping
-        SLURM's number -> the steps that it ran.
-    usages : mapping
-        SLURM's number -> usage from accounting; empty without accounting.
+    `steps_of` and `usages` are by SLURM's numbers; usages are empty without accounting.
     """
     groups: dict[tuple[str, ...], list[Usage]] = defaultdict(list)
     for number, steps in steps_of.items():

@@ -46,15 +46,7 @@ _PARTS = {"numpy": "NumPy", "scipy": "SciPy", "numba": "Numba", "h5py": "h5py", 
 
 
 def methods_paragraph(campaign: CampaignRecord, volumes: Mapping[str, Provenance]) -> str:
-    """Write the paragraph; "" while there are no volumes.
-
-    Parameters
-    ----------
-    campaign : CampaignRecord
-        The collected record; its citations are referred to by number.
-    volumes : mapping of str
-        Scan to the provenance of its volume.
-    """
+    """Write the paragraph, citing by number; "" while there are no volumes."""
     scans = [scan for scan in campaign.scans if scan.name in volumes]
     if not scans:
         return ""

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from tomopipe.campaign.files import PICTURES, PICTURES_MADE
 from tomopipe.errors import is_of_the_system
-from tomopipe.report.plots import shown_cor
 from tomopipe.report.records import Note, ScanRecord, StackRecord
 from tomopipe.report.strips import read_sweep
 from tomopipe.report.thumbnails import (
@@ -58,30 +57,12 @@ def picture_all(
     stacks: Sequence[StackRecord] = (),
     read_provenance: ProvenanceReader = lambda volume: {},
 ) -> tuple[dict[str, ScanPictures], list[Note]]:
-    """Make the pictures of every scan, reusing unchanged ones.
+    """Make the pictures of every scan with a volume or sweep, and of stitched stacks.
 
-    A report is made after each edit; otherwise every edit would read the mid planes of a thousand
-    volumes again.
-
-    Parameters
-    ----------
-    scans : sequence of ScanRecord
-        Scans; those with a volume or a sweep get pictures.
-    page_folder : Path
-        Folder of the page, which contains the side folder and the list of pictures.
-    read_planes : callable
-        Reads the mid planes of one volume, by name.
-    stacks : sequence of StackRecord
-        Stacks; the stitched ones get pictures.
-    read_provenance : callable
-        Reads the provenance of a volume.
-
-    Returns
-    -------
-    pictures : dict of str
-        Scan name -> its pictures; of a stack `stack_key`.
-    notes : list of Note
-        Files that could not be read.
+    A report is made after each edit: unchanged pictures are reused, otherwise every edit would
+    read the mid planes of a thousand volumes again.
+    Returns them by scan name, of a stack by `stack_key`, and notes on files that could not be
+    read.
     """
     folder = page_folder / PICTURES if len(scans) > INLINE_SCANS else None
     if folder is not None:
@@ -111,14 +92,6 @@ def picture_all(
 def stack_key(stack: str) -> str:
     """Return the key of a stack; names of scans have no slash."""
     return f"stack/{stack}"
-
-
-def chosen_cor(scan: ScanRecord) -> float | None:
-    """Return the COR around which to show the sweep: the one used, else the best known."""
-    cor_px = shown_cor(scan)
-    if cor_px is None and scan.prediction is not None:
-        return scan.prediction.best_cor_px
-    return cor_px
 
 
 class _Maker:
@@ -191,7 +164,7 @@ class _Maker:
 
     def strip(self, scan: ScanRecord) -> Strip | None:
         """Return the sweep around a scan's COR."""
-        cor_px = chosen_cor(scan)
+        cor_px = scan.best_px
         if cor_px is None:
             return None
         if scan.try_tif is None:

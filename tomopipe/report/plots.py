@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tomopipe.campaign.results import Curve
-from tomopipe.campaign.state import NOT_SELECTED, State
-from tomopipe.cor.cor_value import parse_cor
+from tomopipe.campaign.state import State
+from tomopipe.cor.cor_value import same_cor
 from tomopipe.report.records import ScanRecord, SeriesRecord
 
 
@@ -68,24 +68,12 @@ class CurvePlot:
     beyond: str = ""  # says that the COR is not on the axis
 
 
-def series_plot(series: SeriesRecord, *, width: int = 640, height: int = 240) -> SeriesPlot | None:
-    """Lay out the plot of one series.
-
-    Parameters
-    ----------
-    series : SeriesRecord
-        Its scans in order of index.
-    width, height : int
-        Size of the drawing in SVG units.
-
-    Returns
-    -------
-    SeriesPlot or None
-        None if fewer than two scans have a COR.
-    """
-    shown = [(scan, cor_px) for scan in series.scans if (cor_px := shown_cor(scan)) is not None]
+def series_plot(series: SeriesRecord) -> SeriesPlot | None:
+    """Lay out the plot of one series; None if fewer than two scans have a COR."""
+    shown = [(scan, cor_px) for scan in series.scans if (cor_px := scan.shown[0]) is not None]
     if len(shown) < 2:
         return None
+    width, height = 640, 240  # SVG units
     left, right, top, bottom = 64, width - 12, 12, height - 36
     values = [cor_px for _, cor_px in shown]
     values += [px for scan, _ in shown if (px := _replaced_px(scan)) is not None]
@@ -111,54 +99,22 @@ def series_plot(series: SeriesRecord, *, width: int = 640, height: int = 240) ->
         missing=tuple(
             (x(scan.index), scan.name)
             for scan in series.scans
-            if shown_cor(scan) is None and _is_missing(scan)
+            if scan.shown[0] is None and scan.state not in (State.PENDING, State.UNSELECTED)
         ),
     )
-
-
-def shown_cor(scan: ScanRecord) -> float | None:
-    """Return the COR of a scan: resolved, else fixed, set or predicted."""
-    if scan.cor_px is not None:
-        return scan.cor_px
-    if scan.fix is not None:
-        return scan.fix.after_px
-    known = scan.state not in (*NOT_SELECTED, State.UNRESOLVED, State.FAILED)
-    return first_guess(scan)[0] if known else None
-
-
-def _is_missing(scan: ScanRecord) -> bool:
-    """Tell whether a scan has no COR, unlike one not processed (yet)."""
-    return scan.state not in (State.PENDING, State.UNSELECTED)
-
-
-def shown_source(scan: ScanRecord) -> str:
-    """Return where the COR of `shown_cor` comes from."""
-    if scan.source:
-        return scan.source
-    return scan.fix.source if scan.fix is not None else first_guess(scan)[1]
-
-
-def first_guess(scan: ScanRecord) -> tuple[float | None, str]:
-    """Return the first COR of a scan, and whether it is manual or predicted."""
-    manual_px = parse_cor(scan.manual)
-    if manual_px is not None:
-        return manual_px, "manual"
-    if scan.prediction is None or scan.prediction.cor_px is None:
-        return None, ""
-    return scan.prediction.cor_px, "ai" if scan.prediction.method == "ai" else "auto"
 
 
 def _replaced_px(scan: ScanRecord) -> float | None:
     """Return the COR that was replaced; None if it was kept or missing."""
     if scan.fix is None or scan.fix.before_px is None:
         return None
-    cor_px = shown_cor(scan)
-    changed = cor_px is not None and abs(scan.fix.before_px - cor_px) > 0.005
-    return scan.fix.before_px if changed else None
+    cor_px = scan.shown[0]
+    kept = cor_px is None or same_cor(scan.fix.before_px, cor_px)
+    return None if kept else scan.fix.before_px
 
 
 def _mark(scan: ScanRecord, cor_px: float, x: Axis, y: Axis) -> Mark:
-    source = shown_source(scan)
+    source = scan.shown[1]
     before_px = _replaced_px(scan)
     was = "" if before_px is None else f", was {before_px:.2f}"
     return Mark(
@@ -181,20 +137,10 @@ def make_axis(
     pad: float,
     whole: bool = False,
 ) -> Axis:
-    """Make an axis that shows `low` to `high` with about `n_ticks` round ticks.
+    """Make an axis that shows `low` to `high` from `start` to `end` (SVG units).
 
-    Parameters
-    ----------
-    low, high : float
-        Range of the values; widened by 1 on each side if it is empty.
-    start, end : float
-        Positions of the two ends in SVG units.
-    n_ticks : int
-        At most about so many ticks.
-    pad : float
-        Margin at each end, as a fraction of the range.
-    whole : bool, optional
-        Ticks at whole numbers only.
+    It has at most about `n_ticks` round ticks, or at whole numbers only, and at each end a
+    margin of `pad` of the range; an empty range is widened by 1 on each side.
     """
     if high - low < 1e-9:
         low, high = low - 1, high + 1
@@ -217,9 +163,7 @@ def _round_step(step: float) -> float:
     return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= step * (1 - 1e-9))
 
 
-def curve_plot(
-    curves: Sequence[Curve], cor_px: float | None, *, width: int = 480, height: int = 84
-) -> CurvePlot | None:
+def curve_plot(curves: Sequence[Curve], cor_px: float | None) -> CurvePlot | None:
     """Lay out the score curves of a scan on one axis of COR; None if there are none."""
     curves = [c for c in curves if len(c.cor_px) > 1]
     if not curves:
@@ -227,6 +171,7 @@ def curve_plot(
     low, high = min(c.cor_px[0] for c in curves), max(c.cor_px[-1] for c in curves)
     if high <= low:
         return None
+    width, height = 480, 84
     x = make_axis(low, high, 4, width - 4, n_ticks=6, pad=0.0)
     beyond_px = cor_px if cor_px is not None and not low <= cor_px <= high else None
     return CurvePlot(

@@ -160,7 +160,7 @@ class CampaignRecord:
     allocations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     efficiency: tuple[Efficiency, ...] = ()
     citations: tuple[Citation, ...] = ()
-    seeds: Mapping[str, str] = field(default_factory=dict)
+    seed: str = ""  # of a simulation
     stacks: tuple[StackRecord, ...] = ()
 
     @property

@@ -19,7 +19,7 @@ from tomopipe.report.pictures import (
     picture_all,
     stack_key,
 )
-from tomopipe.report.plots import CurvePlot, curve_plot, series_plot, shown_cor
+from tomopipe.report.plots import CurvePlot, curve_plot, series_plot
 from tomopipe.report.records import SOURCES, CampaignRecord, Note
 from tomopipe.storage.atomic import write_text
 
@@ -47,23 +47,10 @@ def write_page(
     read_planes: PlaneReader,
     read_provenance: ProvenanceReader = lambda volume: {},
 ) -> tuple[Note, ...]:
-    """Write the report of a campaign.
+    """Write the report of a campaign; return which files could not be read, also for pictures.
 
-    Parameters
-    ----------
-    campaign : CampaignRecord
-        The collected record.
-    output : path-like
-        The page; above 200 scans the pictures lie in a folder `pictures` beside it.
-    read_planes : callable
-        Reads the mid planes of one volume, by name.
-    read_provenance : callable
-        Reads the provenance of a volume.
-
-    Returns
-    -------
-    tuple of Note
-        Files that could not be read, also for pictures.
+    Above 200 scans the pictures lie in a folder `pictures` beside it. Mid planes of a volume are
+    read by name.
     """
     page = Path(output).absolute()
     pictures, notes = picture_all(
@@ -75,20 +62,7 @@ def write_page(
 
 
 def render(campaign: CampaignRecord, pictures: Mapping[str, ScanPictures]) -> str:
-    """Make the HTML of a report.
-
-    Parameters
-    ----------
-    campaign : CampaignRecord
-        What was collected.
-    pictures : mapping of str
-        Scan name -> its pictures.
-
-    Returns
-    -------
-    str
-        The page, which loads no other resources.
-    """
+    """Make the HTML of a report, which loads no other resources; `pictures` by scan."""
     html = (
         _environment()
         .get_template("page.html.j2")
@@ -181,7 +155,7 @@ def _curves(campaign: CampaignRecord) -> dict[str, CurvePlot]:
     found = {}
     for scan in campaign.scans:
         if scan.prediction is not None:
-            plot = curve_plot(scan.prediction.curves, shown_cor(scan))
+            plot = curve_plot(scan.prediction.curves, scan.shown[0])
             if plot is not None:
                 found[scan.name] = plot
     return found

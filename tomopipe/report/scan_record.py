@@ -1,16 +1,19 @@
 """The record of one scan, from the files of a campaign."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.failures import Failure, is_made
-from tomopipe.campaign.files import VOLUMES, Files, Logs
+from tomopipe.campaign.files import VOLUMES
+from tomopipe.campaign.job_status import JobStatus
+from tomopipe.campaign.raw_files import CampaignScan
 from tomopipe.campaign.results import Fix, Prediction, is_without_angles, proven_angles
 from tomopipe.report.records import ANGLES_PROVEN, ScanRecord
-from tomopipe.report.sources import Reader, number, parse_failure, parse_prediction, text
-from tomopipe.report.times import JobTime
+from tomopipe.report.sources import Reader, parse_failure, parse_prediction
+from tomopipe.storage.json_files import number, part, text
 
 #: Steps of one scan; jobs of other steps have the name of a series or the campaign.
 SCAN_STEPS = ("try_recon", "predict_cor", "full_recon", "export_stack", "sidecar")
@@ -20,60 +23,63 @@ SCAN_STEPS = ("try_recon", "predict_cor", "full_recon", "export_stack", "sidecar
 class Sources:
     """Everything read for the whole campaign, by scan."""
 
-    files: Files[Path]
-    logs: Logs[Path]
+    campaign: Campaign
     rows: Mapping[tuple[str, str], Mapping[str, str]]
     cor: Mapping[str, Any] | None
     fixes: Mapping[str, Fix]
-    jobs: Mapping[str, Mapping[str, JobTime]]  # by name, then by step
-    has_default: bool
-    min_confidence: float
-    volume_form: str  # h5, tiff or zarr, as configured
-    points: bool = True  # of curves, which take most of the time
+    jobs: Mapping[str, Mapping[str, JobStatus]]  # by name, then by step
+    notes: Mapping[str, Container[str]]  # warnings, and their scans
+    points: bool  # of curves, which take most of the time
 
 
-def scan_record(reader: Reader, source: Sources, entry: Mapping[str, Any]) -> ScanRecord:
-    """Return everything known about one scan of the campaign."""
-    name, path = text(entry.get("scan")), text(entry.get("path"))
+def scan_records(reader: Reader, source: Sources) -> list[ScanRecord]:
+    """Return everything known about all scans, by series and index, refused ones included."""
+    records = [_scan_record(reader, source, scan) for scan in source.campaign.scans.values()]
+    records += _refused_records(source)
+    return sorted(records, key=lambda s: (s.series, s.index, s.name, s.path))
+
+
+def _scan_record(reader: Reader, source: Sources, scan: CampaignScan) -> ScanRecord:
+    name, path = scan.name, scan.path
+    files, config = source.campaign.files, source.campaign.config
     row = source.rows.get((name, path))
-    data = reader.json(source.files.prediction(name))
+    data = reader.json(files.prediction(name))
     prediction = None if data is None else parse_prediction(data, points=source.points)
-    volume = _find_volume(source, name)
-    try_tif = source.files.try_stack(name)
+    volume = _find_volume(source.campaign, name)
+    try_tif = files.try_stack(name)
     failures = _standing_failures(reader, source, name, path)
     fix = source.fixes.get(name)
     if prediction is not None and fix is not None and fix.by_file:
         prediction = replace(prediction, method="", confidence=None)  # made at another COR
-    cor = (source.cor or {}).get(name)
-    cor = cor if isinstance(cor, dict) else {}
+    cor = part(source.cor or {}, name)
     cor_px = number(cor.get("cor_px"))
     found = ScanRecord(
         name=name,
         path=path,
-        series=text(entry.get("series")),
-        index=int(number(entry.get("index")) or 0),
+        series=scan.series,
+        index=scan.index,
         reached=_reached(source, name, cor_px, prediction, volume, failures),
-        select=text(entry.get("select")) or "auto",
-        manual=text(entry.get("manual")),
+        select=scan.select,
+        manual=scan.manual,
         row=row,
         shape=_shape(row),
         cor_px=cor_px,
         source=text(cor.get("source")),
         decided=source.cor is not None,
-        has_default=source.has_default,
-        min_confidence=source.min_confidence,
+        has_default=config.resolve_cor.default_px is not None,
+        min_confidence=config.predict_cor.min_confidence,
         prediction=prediction,
         fix=fix,
         failures=failures,
         volume=volume,
         try_tif=try_tif if try_tif.exists() else None,
     )
-    sweep = source.files.sweep(name)
+    sweep = files.sweep(name)
     warnings = (
         *_of_file((row or {}).get("warnings", ""), sweep),
         *_remarks(reader, sweep),
         *(w for w in (prediction.warnings if prediction else ()) if w not in found.reason),
-        *map(text, entry.get("warnings", ())),
+        *(note for note, scans in source.notes.items() if name in scans),
     )
     return replace(found, warnings=warnings)
 
@@ -106,10 +112,10 @@ def _remarks(reader: Reader, try_json: Path) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _find_volume(source: Sources, name: str) -> Path | None:
+def _find_volume(campaign: Campaign, name: str) -> Path | None:
     """Find the volume of a scan, in the configured format or that of an earlier run."""
-    configured = [source.volume_form] if source.volume_form in VOLUMES else []
-    volumes = (source.files.volume(name, output) for output in (*configured, *VOLUMES))
+    outputs = (campaign.config.full_recon.output, *VOLUMES)
+    volumes = (campaign.files.volume(name, output) for output in outputs)
     return next((volume for volume in volumes if volume.exists()), None)
 
 
@@ -117,15 +123,15 @@ def _standing_failures(
     reader: Reader, source: Sources, name: str, path: str
 ) -> tuple[Failure, ...]:
     """Return the failures of a scan without a later success, in order of step."""
-    found = []
+    files, found = source.campaign.files, []
     for step in SCAN_STEPS:
-        record = reader.json(source.files.failure(step, name))
+        record = reader.json(files.failure(step, name))
         job = source.jobs.get(name, {}).get(step)
         died = record is not None and _counts(record, reader.base / path)
         died = died or (job is not None and job.state == "failed")
-        if died and not is_made(source.files, step, name):
-            reason = text((record or {}).get("reason")) or (job.reason if job else "")
-            found.append(parse_failure(reader, source.logs, step, name, reason))
+        if died and not is_made(files, step, name):
+            reason = text((record or {}).get("reason")) or (job.error if job else "")
+            found.append(parse_failure(reader, source.campaign.logs, step, name, reason))
     return tuple(found)
 
 
@@ -150,7 +156,7 @@ def _reached(
     # A stack is written in parallel to the report of the same run, which might see it unfinished.
     aside = {failure.step for failure in failures} | {"export_stack"}
     for step, job in source.jobs.get(name, {}).items():
-        if job.is_running and step in SCAN_STEPS and step not in aside:
+        if job.state == "running" and step in SCAN_STEPS and step not in aside:
             return f"running {step}"
     if volume is not None:
         return "volume"
@@ -158,12 +164,12 @@ def _reached(
         return "COR"
     if prediction is not None:
         return "prediction"
-    return "try" if source.files.rows(name).exists() else ""
+    return "try" if source.campaign.files.rows(name).exists() else ""
 
 
-def refused_records(source: Sources, entries: Sequence[Mapping[str, Any]]) -> Iterable[ScanRecord]:
+def _refused_records(source: Sources) -> Iterable[ScanRecord]:
     """Yield the inventory rows that are not a scan of the campaign: invalid or duplicate names."""
-    known = {(text(e.get("scan")), text(e.get("path"))) for e in entries}
+    known = {(scan.name, scan.path) for scan in source.campaign.scans.values()}
     for (name, path), row in source.rows.items():
         if (name, path) not in known and row["keep"] != "true":
             yield ScanRecord(

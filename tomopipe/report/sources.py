@@ -1,7 +1,6 @@
 """Read the small files of a campaign; a broken one gives a note, never an exception."""
 
 import json
-import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,12 +8,13 @@ from typing import Any
 
 from tomopipe.campaign.failures import Failure, plain_error
 from tomopipe.campaign.files import Logs
+from tomopipe.campaign.job_status import end_of
 from tomopipe.campaign.results import Curve, Fix, Model, Prediction
 from tomopipe.errors import TomopipeError, is_of_the_system
 from tomopipe.report.records import Note
+from tomopipe.storage.json_files import number, part, text
 from tomopipe.storage.tables import read_tsv
 
-_TAIL_BYTES = 8192
 _TAIL_LINES = 25
 
 
@@ -66,35 +66,13 @@ class Reader:
                 yield path
 
     def log_tail(self, path: Path) -> str:
-        """Read the last lines of a log, without reading the rest of it."""
+        """Read the last lines of a log."""
         try:
-            with open(path, "rb") as stream:
-                stream.seek(0, os.SEEK_END)
-                stream.seek(max(0, stream.tell() - _TAIL_BYTES))
-                text = stream.read().decode("utf-8", "replace")
+            return end_of(path, _TAIL_LINES)
         except OSError as error:
             if is_of_the_system(error):
                 self.note(path, f"not readable: {error}", error)
             return ""
-        return "\n".join(text.splitlines()[-_TAIL_LINES:])
-
-
-def number(value: object) -> float | None:
-    """Read a finite number; None for anything else."""
-    if type(value) is float:  # the usual case, thousands for each scan
-        return value if math.isfinite(value) else None
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return None
-    try:
-        found = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return found if math.isfinite(found) else None
-
-
-def text(value: object) -> str:
-    """Read a text; "" if missing."""
-    return "" if value is None else str(value)
 
 
 def parse_prediction(data: Mapping[str, Any], *, points: bool = True) -> Prediction:
@@ -104,7 +82,6 @@ def parse_prediction(data: Mapping[str, Any], *, points: bool = True) -> Predict
     for name, method in methods.items() if isinstance(methods, dict) else ():
         if isinstance(method, dict):
             curves.append(_parse_curve(str(name), method if points else method | {"curve": None}))
-    evidence = data.get("evidence") if points else None
     return Prediction(
         best_cor_px=number(data.get("best_cor_px")),
         cor_px=number(data.get("cor_px")),
@@ -113,7 +90,7 @@ def parse_prediction(data: Mapping[str, Any], *, points: bool = True) -> Predict
         method=text(data.get("method")),
         reason=text(data.get("reason")),
         curves=tuple(curves),
-        evidence=_parse_evidence(evidence if isinstance(evidence, dict) else {}),
+        evidence=_parse_evidence(part(data, "evidence") if points else {}),
         model=_parse_model(data.get("model")),
         roll_px_per_100_rows=number(data.get("roll_px_per_100_rows")),
         warnings=_parse_warnings(data.get("warnings")),
@@ -139,8 +116,7 @@ def _parse_evidence(evidence: Mapping[str, Any]) -> tuple[Curve, ...]:
 
 
 def _parse_curve(name: str, method: Mapping[str, Any]) -> Curve:
-    curve = method.get("curve")
-    curve = curve if isinstance(curve, dict) else {}
+    curve = part(method, "curve")
     cor_px, score = curve.get("cor_px"), curve.get("score")
     pairs: list[tuple[float, float]] = []
     if isinstance(cor_px, list) and isinstance(score, list):

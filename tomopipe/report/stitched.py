@@ -1,43 +1,32 @@
 """Stacks: scans at several heights, and the result of stitching them."""
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-from tomopipe.campaign.files import VOLUMES, Files
+from tomopipe.campaign.campaign import Campaign, read_inventory
+from tomopipe.campaign.files import VOLUMES
+from tomopipe.campaign.results import read_cor_json
+from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
+from tomopipe.errors import TomopipeError, is_of_the_system
 from tomopipe.report.records import PairRecord, StackRecord
-from tomopipe.report.sources import Reader, number, text
+from tomopipe.report.sources import Reader
+from tomopipe.storage.json_files import number, text
 
 
-def read_stacks(
-    reader: Reader, files: Files[Path], declared: Iterable[Mapping[str, Any]]
-) -> tuple[StackRecord, ...]:
-    """Read the result of each stack.
-
-    Parameters
-    ----------
-    reader : Reader
-        Notes what cannot be read.
-    files : Files
-        The results.
-    declared : iterable of dict
-        name, scans and problem of each stack of the configuration.
-    """
-    found = []
-    for entry in declared:
-        name, problem = text(entry["name"]), text(entry["problem"])
-        volume = next(
-            (path for output in VOLUMES if (path := files.stitched(name, output)).exists()),
-            None,
-        )
-        data = reader.json(files.shifts(name)) or {} if volume else {}
-        shape = data.get("shape")
+def read_stacks(reader: Reader, campaign: Campaign) -> tuple[StackRecord, ...]:
+    """Read the result of each stack."""
+    files, found = campaign.files, []
+    for stack in _stacks(reader, campaign):
+        volumes = (files.stitched(stack.name, output) for output in VOLUMES)
+        volume = next((path for path in volumes if path.exists()), None)
+        data = reader.json(files.shifts(stack.name)) or {} if volume else {}
+        shape, problem = data.get("shape"), stack.problem
         if problem and volume:
             problem += f"; the volume shown was made before{_of_scans(data)}"
         found.append(
             StackRecord(
-                name=name,
-                scans=tuple(entry["scans"]),
+                name=stack.name,
+                scans=stack.scans,
                 problem=problem or ("" if volume else "not stitched yet, or its job failed"),
                 volume=volume,
                 shape=tuple(shape) if isinstance(shape, list) else (),
@@ -47,6 +36,19 @@ def read_stacks(
             )
         )
     return tuple(found)
+
+
+def _stacks(reader: Reader, campaign: Campaign) -> list[Stack]:
+    """Return the stacks with known reasons against stitching; a system error is noted."""
+    if not campaign.config.stitch.stacks:
+        return []
+    try:
+        inventory = read_inventory(campaign.files.inventory)
+        return find_stacks(campaign, inventory, read_cor_json(campaign.files.cor_table))
+    except (OSError, TomopipeError) as error:
+        if is_of_the_system(error):
+            reader.note(campaign.results, str(error), error)
+        return declared_stacks(campaign)
 
 
 def _of_scans(data: Mapping[str, Any]) -> str:

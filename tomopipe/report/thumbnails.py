@@ -81,17 +81,7 @@ def encode(grey: NDArray[np.uint8], *, max_bytes: int = MAX_BYTES) -> bytes:
 
 
 def make_picture(name: str, plane: NDArray[np.floating], size: tuple[int, int] = SMALL) -> Picture:
-    """Make the picture of one plane.
-
-    Parameters
-    ----------
-    name : str
-        Name of the plane.
-    plane : ndarray, shape (n_y, n_x)
-        Its values.
-    size : (int, int)
-        Longest side in pixels, and most bytes.
-    """
+    """Make the picture of a plane, (n_y, n_x); `size`: its longest side (pixels), most bytes."""
     values = np.asarray(plane)
     if values.ndim != 2 or not values.size:
         raise ValueError(f"plane {name}: expected 2 dimensions, got shape {values.shape}")
@@ -128,17 +118,7 @@ def _as_uri(data: bytes) -> str:
 def put_beside(pictures: Iterable[Picture], file: Path) -> list[str]:
     """Write all pictures of a scan into one file, an SVG with a view of each; return their `src`.
 
-    Parameters
-    ----------
-    pictures : iterable of Picture
-        Some may be in the file already.
-    file : Path
-        Its folder lies beside the page.
-
-    Raises
-    ------
-    KeyError, OSError
-        If one of these is not there.
+    Some may be in the file already; KeyError or OSError if one of these is not there.
     """
     pictures = list(pictures)
     there = {}

@@ -30,13 +30,7 @@ def versions() -> dict[str, str]:
 
 @cache
 def commit(folder: Path) -> str:
-    """Return the git commit of a checkout, with "-dirty" for later edits; "" if none.
-
-    Parameters
-    ----------
-    folder : Path
-        Top of the checkout.
-    """
+    """Return the git commit of a checkout, with "-dirty" for later edits; "" if none."""
     if not (folder / ".git").exists() or shutil.which("git") is None:
         return ""
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]

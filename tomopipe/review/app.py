@@ -53,25 +53,7 @@ def make_app(
     runner: Runner | None = None,
     tell: Callable[[str], None] = print,
 ) -> Starlette:
-    """Make the web application of a campaign.
-
-    Parameters
-    ----------
-    store : Store
-        The campaign.
-    keys : Keys
-        Keys of the authorised person.
-    allow_hosts : iterable of str
-        Names of proxies.
-    allow_origin : str
-        A page, such as https://host, whose scripts may read volumes with the token.
-    prefix : str
-        Path below which a proxy shows the page.
-    runner : Runner, optional
-        Starts and stops runs; without it nothing can be started.
-    tell : callable
-        Called with lines for the person who started the server.
-    """
+    """Make the web application of a campaign; arguments as for `serve`, and a person's keys."""
 
     def gone(request: Request, _: Exception) -> Response:
         tell(f"A browser went away in the middle of {request.url.path}: nothing of it was written.")

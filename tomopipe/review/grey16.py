@@ -51,12 +51,7 @@ class Grey:
 def grey16(image: NDArray[Any], usual: Sequence[float] | None) -> Grey:
     """Return an image in 16 bits, with a range wider than the usual window.
 
-    Parameters
-    ----------
-    image : ndarray of float, shape (n_y, n_x)
-        Values.
-    usual : (float, float), optional
-        Initial window; None: all but the darkest and brightest thousandth.
+    Without a usual one it has all but the darkest and brightest thousandth.
     """
     sample = image.reshape(-1)[:: max(1, image.size // _SAMPLES)]
     finite = sample[np.isfinite(sample)]

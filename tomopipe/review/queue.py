@@ -24,21 +24,10 @@ def queue_entries(
     cells: Mapping[str, Mapping[str, str]],
     known: Container[str],
 ) -> list[dict[str, Any]]:
-    """List the scans of a campaign, worst first.
+    """List the scans of a campaign, worst first: the facts of each for the page.
 
-    Parameters
-    ----------
-    scans : iterable of ScanRecord
-        Records of the scans.
-    cells : mapping
-        Scan to its present cells of the campaign table.
-    known : container of str
-        The scans of the campaign; other rows of the inventory have no usable name.
-
-    Returns
-    -------
-    list of dict
-        Facts of each scan for the page.
+    `cells` are the present ones of the campaign table. `known` are the scans of the campaign; other
+    rows of the inventory have no usable name.
     """
     entries = [
         _entry(scan, cells.get(scan.name, {})) | {"refused": scan.name not in known}
@@ -49,16 +38,9 @@ def queue_entries(
 
 def shown_cor(scan: ScanRecord, manual: str) -> float | None:
     """Return the COR to show first: by hand, resolved, fixed, or the best estimate there is."""
-    fix, prediction = scan.fix, scan.prediction
-    for value in (
-        parse_cor(manual),
-        scan.cor_px,
-        fix.after_px if fix else None,
-        prediction.best_cor_px if prediction else None,
-    ):
-        if value is not None:
-            return round(value, 4)
-    return None
+    typed_px = parse_cor(manual)
+    cor_px = scan.best_px if typed_px is None else typed_px
+    return None if cor_px is None else round(cor_px, 4)
 
 
 def _entry(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:

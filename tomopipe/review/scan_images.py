@@ -322,14 +322,7 @@ def grid_around(
 ) -> Sequence[float]:
     """Return the CORs to browse: those of the sweep, or as many in its steps around another.
 
-    Parameters
-    ----------
-    grid_px : sequence of float
-        CORs of the sweep, ascending.
-    cor_px : float or None
-        The COR that is shown.
-    columns : (int, int)
-        First and last column in use; CORs lie between them.
+    They lie between the first and last of `columns`.
     """
     n = len(grid_px)
     step_px = (grid_px[-1] - grid_px[0]) / (n - 1) if n > 1 else 0.5

@@ -7,7 +7,6 @@ from typing import Any
 
 from tomopipe.campaign.results import Curve, Prediction
 from tomopipe.errors import TomopipeError
-from tomopipe.report import plots
 from tomopipe.report.records import ScanRecord
 from tomopipe.review.queue import shown_cor
 from tomopipe.review.scan_images import grid_around
@@ -18,15 +17,7 @@ _MOST_POINTS = 600
 
 
 def scan_view(store: Store, name: str) -> dict[str, Any]:
-    """Return everything about one scan as JSON.
-
-    Parameters
-    ----------
-    store : Store
-        The campaign.
-    name : str
-        The scan.
-    """
+    """Return everything about one scan as JSON."""
     record = store.scan(name)
     cells = store.cells().get(name, {})
     cor_px = shown_cor(record, cells.get("cor_px", ""))
@@ -48,9 +39,9 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
             "note": cells.get("note", ""),
         },
         "cor_px": cor_px,
-        "known_px": plots.shown_cor(record),
-        "source": plots.shown_source(record),
-        "fix": _fix(record),
+        "known_px": record.shown[0],
+        "source": record.shown[1],
+        "fix": asdict(record.fix) if record.fix else None,
         "prediction": _prediction(record.prediction),
         "neighbours": _neighbours(store, record),
         "failures": failures,
@@ -79,46 +70,18 @@ def _grid(store: Store, name: str, cor_px: float | None) -> tuple[dict[str, Any]
         return None, str(error)
 
 
-def _fix(record: ScanRecord) -> dict[str, Any] | None:
-    fix = record.fix
-    if fix is None:
-        return None
-    return {
-        "before_px": fix.before_px,
-        "after_px": fix.after_px,
-        "source": fix.source,
-        "flagged": fix.flagged,
-        "reason": fix.reason,
-        "limit_px": fix.limit_px,
-        "neighbours": fix.neighbours,
-    }
-
-
 def _prediction(prediction: Prediction | None) -> dict[str, Any] | None:
     if prediction is None:
         return None
-    return {
-        "best_cor_px": prediction.best_cor_px,
-        "cor_px": prediction.cor_px,
-        "confidence": prediction.confidence,
-        "verdict": prediction.verdict,
-        "method": prediction.method,
-        "reason": prediction.reason,
+    return vars(prediction) | {
         "model": asdict(prediction.model) if prediction.model else None,
-        "roll_px_per_100_rows": prediction.roll_px_per_100_rows,
         "curves": [_curve(curve) for curve in prediction.curves],
         "evidence": [_curve(curve) for curve in prediction.evidence],
     }
 
 
 def _curve(curve: Curve) -> dict[str, Any]:
-    return {
-        "method": curve.method,
-        "best_cor_px": curve.best_cor_px,
-        "confidence": curve.confidence,
-        "cor_px": _thinned(curve.cor_px),
-        "score": _thinned(curve.score),
-    }
+    return vars(curve) | {"cor_px": _thinned(curve.cor_px), "score": _thinned(curve.score)}
 
 
 def _thinned(values: Sequence[float]) -> list[float]:

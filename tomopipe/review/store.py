@@ -14,13 +14,11 @@ from tomopipe.campaign.table import table_sha256
 from tomopipe.config import FixCorBlock
 from tomopipe.cor.robust_line import robust_line
 from tomopipe.errors import TomopipeError
-from tomopipe.report import plots
 from tomopipe.report.collected_records import collect
 from tomopipe.report.records import CampaignRecord, ScanRecord
 from tomopipe.review.queue import queue_entries
 from tomopipe.review.scan_images import Pictures
 from tomopipe.review.table_edits import read_cells
-from tomopipe.run.campaign_report import what_to_report
 from tomopipe.steps import fix_cor
 
 #: Age from which the results are read again on request; more if reading takes long.
@@ -80,7 +78,7 @@ class Store:
                 self.problem = ""
             except TomopipeError as error:  # table or config may be being edited
                 self.problem, campaign = str(error), self.campaign
-            record = _collect(campaign)
+            record = collect(campaign)
             # a mark for the page, so that unchanged results are not sent again
             self.read_number += record != self._record
             self.campaign, self._record = campaign, record
@@ -134,13 +132,7 @@ class Store:
         ]
 
     def line(self, key: str) -> dict[str, Any]:
-        """Return the robust line through the trusted scans of a series: manual, or not doubtful.
-
-        Parameters
-        ----------
-        key : str
-            Series.
-        """
+        """Return the robust line through the trusted scans of a series: manual, or not doubtful."""
         entries = queue_entries(self.record().scans, self.cells(), self.campaign.scans)
         trusted = [
             entry
@@ -190,18 +182,14 @@ class Store:
         return {"rows": [_trial_row(row, known.get(row["scan"])) for row in rows]}
 
 
-def _collect(campaign: Campaign) -> CampaignRecord:
-    return collect(**what_to_report(campaign))
-
-
 def _point(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
     fix = scan.fix
     return {
         "scan": scan.name,
         "index": scan.index,
         "before_px": fix.before_px if fix else None,
-        "after_px": fix.after_px if fix else plots.shown_cor(scan),
-        "source": (fix.source if fix else "") or plots.shown_source(scan),
+        "after_px": fix.after_px if fix else scan.shown[0],
+        "source": (fix.source if fix else "") or scan.shown[1],
         "flagged": bool(fix and fix.flagged),
         "manual": cells.get("cor_px", ""),
     }

@@ -48,13 +48,7 @@ def _cells(rows: list[Row]) -> dict[str, dict[str, str]]:
 
 
 def checked_cells(scan: str, cells: Mapping[str, object], n_cols: int | None) -> dict[str, str]:
-    """Return the cells of a decision as they go into the table.
-
-    Raises
-    ------
-    TomopipeError
-        If a cell is unknown, not text, or invalid in its column.
-    """
+    """Return the cells of a decision as they go into the table, or refuse what is invalid."""
     checked = {}
     for name, value in cells.items():
         if name not in CELLS or not isinstance(value, str):
@@ -79,18 +73,8 @@ def decide(
 ) -> Outcome:
     """Change cells of one scan, if its row is as the person saw it.
 
-    Parameters
-    ----------
-    table : Path
-        The campaign table, which need not exist.
-    scan : str
-        Name of the scan.
-    cells : mapping
-        Column to new text, as from `checked_cells`.
-    seen : mapping
-        All cells of the row when the person decided.
-    stamp : str
-        Source and time to add to the note; "" for nothing.
+    `cells` are as from `checked_cells`, `seen` all cells of the row when the person decided;
+    `stamp`, source and time, is added to the note. The table need not exist.
 
     Raises
     ------
@@ -109,19 +93,8 @@ def decide_all(
 ) -> tuple[dict[str, Outcome], str]:
     """Change cells of many scans at once; each only if its row is as the person saw it.
 
-    Parameters
-    ----------
-    table, stamp
-        As for `decide`.
-    decisions : mapping
-        Scan to cells and cells seen.
-
-    Returns
-    -------
-    outcomes : dict
-        By scan.
-    sha256 : str
-        Hash of the table afterwards.
+    `decisions` are cells and cells seen, by scan; the rest is as for `decide`. Returns the
+    outcomes by scan, and the hash of the table afterwards.
     """
     outcomes: dict[str, Outcome] = {}
 

@@ -34,18 +34,8 @@ class Batches:
     def batch_of(self, kind: str, scan: str, n_bytes: int, *, size: int, when: object) -> str:
         """Return the batch of a scan's jobs: `kind` and a number.
 
-        Parameters
-        ----------
-        kind : str
-            Of the jobs.
-        scan : str
-            Name of the scan.
-        n_bytes : int
-            Size of its raw file.
-        size : int
-            Most scans of a batch.
-        when : object
-            Differs each time that jobs are decided again.
+        A batch has at most `size` scans; `n_bytes` is the size of the scan's raw file; `when`
+        differs each time that jobs are decided again.
         """
         if (kind, scan) not in self._of:
             batch, since, n_scans, sum_bytes = self._open.get(kind, ("", None, 0, 0))

@@ -33,13 +33,13 @@ def compare(campaign: Campaign, output: str | os.PathLike[str], *, threads: int 
     for number, path in enumerate(suspects, start=1):
         product = record.products[path]
         if product.is_raw:
-            other = raw_differs(record.where(path), product.checksum)
+            other = raw_differs(record.path_of(path), product.checksum)
             if other is None:
                 log.warning("%s: cannot be read, so it is not compared", path)
                 continue
             difference = "other content than was read" if other else ""
         else:
-            difference = checksums.matches(record.where(path), product.checksum, threads=threads)
+            difference = checksums.matches(record.path_of(path), product.checksum, threads=threads)
         log.info("%d of %d: %s: %s", number, len(suspects), path, difference or "the same")
         rows.append({"path": path, "difference": difference})
     write_tsv(rows, COLUMNS, output)

@@ -253,13 +253,7 @@ def _plan(
 
 
 def _maker_of(target: Path) -> str | None:
-    """Return what an earlier conversion was made from; None if there is none.
-
-    Raises
-    ------
-    TomopipeError
-        If there is a foreign file.
-    """
+    """Return what an earlier conversion was made from; None: nothing; a foreign file: an error."""
     if not os.path.lexists(target):
         return None
     try:

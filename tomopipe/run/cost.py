@@ -6,19 +6,16 @@ have finished, and where sizes of which no job has may change the sum by more th
 that wrote only metadata, or a failure, tell nothing about others.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
-
-import numpy as np
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows
-from tomopipe.campaign.log import usual_job
+from tomopipe.campaign.job_status import usual_job
 from tomopipe.run.disk import KINDS, disk_needed, known_cors, output_bytes
+from tomopipe.storage.json_files import json_or
 
 #: Steps whose jobs count; those of tables take seconds.
 STEPS = ("try_recon", "predict_cor", "full_recon", "stitch", "export_stack")
@@ -59,19 +56,7 @@ def costs(
     rows: InventoryRows,
     metadata: Collection[tuple[str, str]] = (),
 ) -> tuple[Cost, ...]:
-    """Estimate the cost of jobs.
-
-    Parameters
-    ----------
-    campaign : Campaign
-        The campaign.
-    jobs : sequence of (str, str)
-        Rule, and scan or stack.
-    rows : mapping
-        The inventory.
-    metadata : collection of (str, str)
-        The jobs among them that write only metadata.
-    """
+    """Estimate the cost of jobs (rule, and scan or stack); `metadata` of them write only that."""
     ended = _ended_jobs(campaign.logs.status_folder)
     found = []
     for step in STEPS:
@@ -83,7 +68,7 @@ def costs(
         core_h, gpu_h = _hours(step, computed, ended[step], rows)
         packed = _packed(campaign, step, rows)
         n_bytes, n_copied = (
-            _n_expected(campaign, step, one, rows) * packed for one in (names, copied)
+            _n_expected(campaign, step, group, rows) * packed for group in (names, copied)
         )
         if core_h is not None:
             core_h += (len(copied) * _START_S + n_copied / _COPIED_BYTES_PER_S) / 3600
@@ -95,9 +80,9 @@ def total(parts: Sequence[Cost]) -> Cost:
     """Sum up the costs of all steps; unknown if that of one step is."""
     core_h, gpu_h = (
         None if None in hours else sum(hour or 0.0 for hour in hours)
-        for hours in ([one.core_h for one in parts], [one.gpu_h for one in parts])
+        for hours in ([cost.core_h for cost in parts], [cost.gpu_h for cost in parts])
     )
-    n_jobs, n_bytes = sum(one.n_jobs for one in parts), sum(one.n_bytes for one in parts)
+    n_jobs, n_bytes = sum(cost.n_jobs for cost in parts), sum(cost.n_bytes for cost in parts)
     return Cost("all", n_jobs, core_h, gpu_h, n_bytes)
 
 
@@ -108,8 +93,8 @@ def _hours(
         return 0.0, 0.0
     if (len(ended) < ENOUGH and step != "stitch") or not ended:
         return None, None
-    core_s = _sum_s(step, names, [(one.name, one.wall_s * one.n_cores) for one in ended], rows)
-    gpu_s = _sum_s(step, names, [(one.name, one.wall_s * one.n_gpus) for one in ended], rows)
+    core_s = _sum_s(step, names, [(job.name, job.wall_s * job.n_cores) for job in ended], rows)
+    gpu_s = _sum_s(step, names, [(job.name, job.wall_s * job.n_gpus) for job in ended], rows)
     return _in_h(core_s), _in_h(gpu_s)
 
 
@@ -146,16 +131,17 @@ def _bounds_s(
     """
     if work in usual or not work:
         return (usual.get(work, median(usual.values())),) * 2
-    sizes = [one for one in usual if one]
+    sizes = [size for size in usual if size]
     if sizes and max(sizes) >= _APART * min(sizes):
-        return (_fitted_s({one: usual[one] for one in sizes}, work),) * 2
-    nearest = min(usual, key=lambda one: abs(one - work))
+        return (_fitted_s({size: usual[size] for size in sizes}, work),) * 2
+    nearest = min(usual, key=lambda size: abs(size - work))
     ratio = work / nearest if nearest and not nearly_constant else 1.0
     return usual[nearest], usual[nearest] * ratio
 
 
 def _fitted_s(usual: Mapping[float, float], work: float) -> float:
     """Return a + b work, fitted to the seconds of several sizes, in parts of each."""
+    import numpy as np
     from scipy.optimize import nnls
 
     works, seconds = np.array(list(usual)), np.maximum(list(usual.values()), 1e-3)
@@ -181,19 +167,13 @@ def _n_expected(campaign: Campaign, step: str, names: Iterable[str], rows: Inven
 
 def _packed(campaign: Campaign, step: str, rows: InventoryRows) -> float:
     """Return compressed over uncompressed size of a step's results, from existing ones."""
-    files = campaign.files
-    results = {
-        "try_recon": files.of_try_recon,
-        "full_recon": lambda scan: [campaign.directory / campaign.volume(scan)],
-        "export_stack": files.of_export_stack,
-    }
-    if step not in results:
+    if step not in ("try_recon", "full_recon", "export_stack"):
         return 1.0
     cors_px = known_cors(campaign)
     expected = made = 0
     known = [scan for scan, row in rows.items() if scan in campaign.scans and row.get("n_cols")]
     for scan in known[:_SEEN]:
-        paths = results[step](scan)
+        paths = [campaign.directory / path for path in campaign.results_of(step, scan)]
         if all(path.exists() for path in paths):
             expected += output_bytes(campaign, step, rows[scan], cors_px.get(scan))
             made += sum(map(_n_bytes, paths))
@@ -209,17 +189,9 @@ def _ended_jobs(status: Path) -> dict[str, list[_Ended]]:
     found: dict[str, list[_Ended]] = defaultdict(list)
     for step in STEPS:
         for path in (status / step).glob("*.json"):
-            if record := usual_job(_read(path)):
+            if record := usual_job(json_or(path, {})):
                 asked = record.get("asked") or {}
                 wall_s = float(record["end"]) - float(record["start"])
                 cores, gpus = int(asked.get("cores", 1)), int(asked.get("gpus", 0))
                 found[step].append(_Ended(path.name.removesuffix(".json"), wall_s, cores, gpus))
     return found
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return record if isinstance(record, dict) else {}

@@ -20,7 +20,7 @@ from tomopipe.errors import TomopipeError, is_of_the_system, some_of
 from tomopipe.run import earlier, made_from
 from tomopipe.run.made_from import Statement
 from tomopipe.run.products import SMALL_BYTES, Product, Record, content_of, digest, state_of
-from tomopipe.run.stated import only_metadata_differ, read_statement
+from tomopipe.run.stated import only_metadata_differ, read_statement, statement_in
 from tomopipe.run.words import (
     CHANGED,
     METADATA_ALONE,
@@ -34,6 +34,7 @@ from tomopipe.run.words import (
 from tomopipe.scans.raw_state import companions
 from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import remove_stale
+from tomopipe.storage.json_files import json_or
 from tomopipe.storage.tables import read_tsv
 
 REASONS: dict[str, str] = {}
@@ -113,7 +114,7 @@ class Decisions:
         for scan, known in self.campaign.scans.items():
             if known.select != "no" or scan not in inventory:
                 continue
-            swept = made_from.made_from(self.campaign.files.sweep(scan))
+            swept = statement_in(self.campaign.files.sweep(scan))
             if swept and swept.get("raw") != self.raw(scan, inventory):
                 found.add(scan)
         return found
@@ -152,7 +153,7 @@ class Decisions:
         asked = step, key, digest(wanted)
         if asked in self._fresh:
             return ""  # and the current run makes it as wanted
-        there = [path for path in outputs if os.path.lexists(self.record.at(path))]
+        there = [path for path in outputs if os.path.lexists(self.record.path_of(path))]
         if any(path not in there and path not in may_be_gone for path in outputs):
             return MISSING
         for path in there:
@@ -182,12 +183,10 @@ class Decisions:
         folder = os.environ.get(run_folder.VARIABLE, "")
         if not folder:
             return False
-        path = run_folder.said_path(self.campaign.directory / folder, step, key)
-        try:
-            said = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        path = run_folder.job_record_path(self.campaign.directory / folder, step, key)
+        if not (record := json_or(path, {})):
             return False
-        self._take(said)
+        self._take(record)
         path.unlink(missing_ok=True)
         return True
 
@@ -207,13 +206,13 @@ class Decisions:
     def _replaced_files(self, scan: str, old: Sequence[str], new: Sequence[str]) -> str:
         if scan not in self.campaign.scans:
             return "raw files changed"
-        paths = [self.record.at(path) for path in self.raw_files(scan)]
+        paths = [self.record.path_of(path) for path in self.raw_files(scan)]
         others = [path for path, was, now in zip(paths, old, new, strict=False) if was != now]
         return of_raw(others, paths[0])
 
     def _adopt(self, step: str, key: str, path: str, wanted: Statement) -> None:
         """Add a result to the record: by its statement, or as it is."""
-        where = self.record.where(path)
+        where = Path(self.record.path_of(path))
         state = state_of(where)
         if state is None:
             return
@@ -233,7 +232,7 @@ class Decisions:
     def _stated(self, step: str, key: str, path: str, wanted: Statement) -> Statement | None:
         """Return what a result was made from: by its statement, else by Snakemake's record."""
         try:
-            statement = read_statement(self.record.where(path))
+            statement = read_statement(Path(self.record.path_of(path)))
         except Exception as error:  # a damaged file may raise anything
             # if the system cannot read it, its origin is unknown
             statement = {"not_read": str(error)} if is_of_the_system(error) else None
@@ -248,7 +247,7 @@ class Decisions:
 
     def sidecar_reason(self, path: str, content: str) -> str:
         """Say why a sidecar must be written; "" if it states the facts of `content`."""
-        where = self.record.where(path)
+        where = self.record.path_of(path)
         wanted = digest(made_from.of_text(content))
         known = self.record.products.get(path)
         now = state_of(where)
@@ -276,7 +275,7 @@ class Decisions:
         self._raw.clear()
         self._fresh.clear()
         self.n_comparisons += 1
-        for row in read_tsv(self.record.where(table), ("path", "difference")):
+        for row in read_tsv(self.record.path_of(table), ("path", "difference")):
             self.record.compared(row["path"], row["difference"])
             if row["difference"] and not self.record.products[row["path"]].is_raw:
                 self._say(f"{row['path']}: {row['difference']}: made again")
@@ -288,14 +287,14 @@ class Decisions:
 
     # ---- the record --------------------------------------------------------------------------
 
-    def _take(self, said: Mapping[str, Any]) -> None:
-        self.record.take(_products(said))
-        self.record.take_raw(said.get("raw", {}))
+    def _take(self, record: Mapping[str, Any]) -> None:
+        self.record.take(_products(record))
+        self.record.take_raw(record.get("raw", {}))
 
-    def take_said(self) -> None:
+    def take_job_records(self) -> None:
         """Read what jobs of all runs have recorded, also of killed runs."""
-        for said in run_folder.all_said(self.campaign.results):
-            self._take(said)
+        for record in run_folder.job_records(self.campaign.results):
+            self._take(record)
 
     def save(self) -> None:
         """Write the record if it has changed; say which results were accepted as they are."""
@@ -314,11 +313,11 @@ class Decisions:
             self.record.save()
 
 
-def _products(said: Mapping[str, Any]) -> list[Product]:
+def _products(record: Mapping[str, Any]) -> list[Product]:
     try:
         return [
-            Product(one["path"], tuple(one["state"]), one["statement"], one["checksum"])
-            for one in said["products"]
+            Product(made["path"], tuple(made["state"]), made["statement"], made["checksum"])
+            for made in record["products"]
         ]
     except (LookupError, TypeError):
         return []

@@ -35,29 +35,18 @@ SCRATCH = "temporary, of one volume at a time"
 def disk_needed(
     campaign: Campaign, jobs: Iterable[tuple[str, str]], rows: InventoryRows
 ) -> dict[str, int]:
-    """Estimate the disk that jobs need (bytes), by kind of file.
+    """Estimate the disk that jobs, (rule, scan or stack), need (bytes), by kind of file.
 
-    Parameters
-    ----------
-    campaign : Campaign
-        For the options.
-    jobs : iterable of (str, str)
-        Rule and scan (stack); rules not in `KINDS` need almost nothing.
-    rows : mapping
-        The inventory.
-
-    Returns
-    -------
-    dict of str to int
-        The kinds that occur, and `SCRATCH`: the temporary need of a volume, at most, if the chunks
-        of its scan span many rows.
+    Rules not in `KINDS` need almost nothing. `SCRATCH` is the temporary need of a volume, at
+    most, if the chunks of its scan span many rows.
     """
     needed: Counter[str] = Counter()
     cors_px = known_cors(campaign)
     stacks = {stack.name: stack.scans for stack in declared_stacks(campaign)}
     for rule, scan in jobs:
         if rule == "stitch":
-            needed[KINDS[rule]] += stack_bytes(campaign, stacks[scan], rows)
+            parts = ((rows[one], cors_px.get(one)) for one in stacks[scan] if one in rows)
+            needed[KINDS[rule]] += sum(output_bytes(campaign, "full_recon", *one) for one in parts)
         if scan not in rows or rule not in KINDS:
             continue
         needed[KINDS[rule]] += output_bytes(campaign, rule, rows[scan], cors_px.get(scan))
@@ -99,14 +88,6 @@ def known_cors(campaign: Campaign) -> dict[str, float]:
     return known | {name: cor_px for name, cor_px in manual.items() if cor_px is not None}
 
 
-def stack_bytes(campaign: Campaign, scans: Iterable[str], rows: InventoryRows) -> int:
-    """Estimate the size of a stitched volume (bytes), uncompressed: the sum of its parts."""
-    cors_px = known_cors(campaign)
-    return sum(
-        output_bytes(campaign, "full_recon", rows[s], cors_px.get(s)) for s in scans if s in rows
-    )
-
-
 def output_bytes(
     campaign: Campaign,
     rule: str,
@@ -117,25 +98,12 @@ def output_bytes(
 ) -> int:
     """Estimate the size of a scan's volume, stack or sweep (bytes), uncompressed.
 
-    Parameters
-    ----------
-    campaign : Campaign
-        For the options.
-    rule : str
-        One of `KINDS` that makes something of one scan.
-    row : mapping
-        The scan's row of the inventory.
-    cor_px : float, optional
-        COR of the volume, if known.
-    half_unless_known : bool
-        Assume half acquisition if only the COR is missing to decide.
+    `half_unless_known`: assume half acquisition if only the COR is missing to decide.
     """
     for_scan = campaign.for_scan(row["scan"])
     n_angles, n_rows = int(row["n_angles"]), int(row["n_rows"])
-    columns = for_scan.config.input.columns
-    first_col, n_cols = _first(columns), extent(columns, int(row["n_cols"]))
     if rule == "try_recon":
-        return _sweep_bytes(for_scan, row, n_angles, n_rows, (first_col, n_cols))
+        return _sweep_bytes(for_scan, row)
     if rule == "full_recon":
         full = for_scan.config.full_recon
         n_voxels = slice_cols(campaign, row, cor_px, half_unless_known=half_unless_known)
@@ -144,10 +112,8 @@ def output_bytes(
         return volume_bytes(shape, full.dtype, full.output)
     star = campaign.config.export_star
     tilts = n_angles if star.max_tilts == "all" else min(n_angles, star.max_tilts)
-    limit_bytes = int(star.max_stack_gb * 1e9)
-    return stack_estimate_bytes(
-        (tilts, extent(star.rows, n_rows), n_cols), star.binning, limit_bytes
-    )
+    shape = tilts, extent(star.rows, n_rows), _columns_in_use(for_scan, row)[1]
+    return stack_estimate_bytes(shape, star.binning, int(star.max_stack_gb * 1e9))
 
 
 def slice_cols(
@@ -158,7 +124,7 @@ def slice_cols(
     half_unless_known: bool = False,
 ) -> int:
     """Return the width of a scan's unbinned slices (pixels); arguments as of `output_bytes`."""
-    n_cols = extent(campaign.for_scan(row["scan"]).config.input.columns, int(row["n_cols"]))
+    _, n_cols = _columns_in_use(campaign.for_scan(row["scan"]), row)
     half = is_half_volume(campaign, row, cor_px, unless_known=half_unless_known)
     return FACTOR * n_cols if half else n_cols
 
@@ -168,46 +134,35 @@ def is_half_volume(
 ) -> bool:
     """Tell whether the slices of a scan's volume are twice as wide as the columns in use."""
     for_scan = campaign.for_scan(row["scan"])
-    columns = for_scan.config.input.columns
-    used = _first(columns), extent(columns, int(row["n_cols"]))
     is_fbp = for_scan.config.full_recon.algorithm == "fbp"
-    return is_fbp and _is_half(for_scan, row, used, cor_px, unless_known)
+    return is_fbp and _is_half(for_scan, row, cor_px, unless_known)
 
 
 def _is_half(
-    campaign: Campaign,
-    row: Mapping[str, str],
-    columns: tuple[int, int],
-    cor_px: float | None,
-    unless_known: bool,
+    campaign: Campaign, row: Mapping[str, str], cor_px: float | None, unless_known: bool
 ) -> bool:
-    """Tell whether slices will be twice as wide as the columns in use: their first and number."""
+    """Tell whether slices will be twice as wide as the columns in use."""
     mode = campaign.config.preprocess.half_acquisition
     if mode != "auto":
         return mode == "yes"
     full_rotation = row.get("full_turn") == "true"
     if cor_px is None:
         return full_rotation and unless_known
-    place = float(bin_cor(cor_px, x0=columns[0]))
-    return is_half_acquisition(mode, full_rotation=full_rotation, cor_px=place, n_cols=columns[1])
+    first_col, n_cols = _columns_in_use(campaign, row)
+    column = float(bin_cor(cor_px, x0=first_col))
+    return is_half_acquisition(mode, full_rotation=full_rotation, cor_px=column, n_cols=n_cols)
 
 
-def _sweep_bytes(
-    campaign: Campaign,
-    row: Mapping[str, str],
-    n_angles: int,
-    n_rows: int,
-    columns: tuple[int, int],
-) -> int:
+def _sweep_bytes(campaign: Campaign, row: Mapping[str, str]) -> int:
     """Estimate try.tif with rows.h5, and the full-size slices if requested."""
-    block = campaign.config.try_recon
-    first_col, n_cols = columns
+    block, n_angles, n_rows = campaign.config.try_recon, int(row["n_angles"]), int(row["n_rows"])
+    first_col, n_cols = _columns_in_use(campaign, row)
     try:
         grid_px = candidates(block, n_cols, first_col=first_col)
     except ScanError:  # no candidate on the detector: try_recon will report it
         return 0
     middle_px = float(grid_px[0] + grid_px[-1]) / 2
-    n_voxels = FACTOR * n_cols if _is_half(campaign, row, columns, middle_px, False) else n_cols
+    n_voxels = FACTOR * n_cols if _is_half(campaign, row, middle_px, False) else n_cols
     n_asked = len(block.row) if isinstance(block.row, list) else 1
     n_full = n_asked if block.format == "tiff" else 0
     kept = min(max(N_KEPT, n_asked), n_rows) * n_angles  # rows.h5: rows, and frames of pairs
@@ -216,5 +171,8 @@ def _sweep_bytes(
     return try_bytes(len(grid_px), n_voxels, block.max_size_px, n_full) + rows_bytes
 
 
-def _first(span: str | list[int]) -> int:
-    return 0 if isinstance(span, str) else span[0]
+def _columns_in_use(campaign: Campaign, row: Mapping[str, str]) -> tuple[int, int]:
+    """Return the first of the detector columns in use, and their number."""
+    columns = campaign.config.input.columns
+    first_col = 0 if isinstance(columns, str) else columns[0]
+    return first_col, extent(columns, int(row["n_cols"]))

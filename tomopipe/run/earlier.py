@@ -18,6 +18,7 @@ from tomopipe.config import Config, PreprocessBlock
 from tomopipe.config.blocks import EARLIER_METHODS
 from tomopipe.config.cells import merged
 from tomopipe.config.effective import baselines, effective
+from tomopipe.storage.json_files import json_or
 
 _SAME_TIME_S = 1.0
 _HALF_AND_MORE_DEG = 270
@@ -29,23 +30,15 @@ _PREPROCESS = ("flats", "darks", "minus_log", "half_acquisition")
 def recorded(directory: Path, output: str) -> dict[str, Any] | None:
     """Return Snakemake's record of the job that made an output; None if there is none.
 
-    Parameters
-    ----------
-    directory : Path
-        The campaign folder.
-    output : str
-        Path as in the rule.
+    The output is named as in the rule.
     """
     name = urlsafe_b64encode(output.encode("utf-8", "surrogateescape")).decode()
     parts = [name[at : at + _LONGEST] for at in range(0, len(name), _LONGEST)]
     path = Path(
         directory, ".snakemake", "metadata", *(f"@{part}" for part in parts[:-1]), parts[-1]
     )
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        return record if not record.get("incomplete") and "params" in record else None
-    except (OSError, ValueError, AttributeError):
-        return None
+    record = json_or(path, {})
+    return record if not record.get("incomplete") and "params" in record else None
 
 
 def statement(
@@ -78,10 +71,10 @@ def statement(
         None if the record is not of that version.
     """
     params = [_value(text) for text in record["params"]]
-    revisions = [one for one in params if type(one) is int]
-    mappings = [one for one in params if isinstance(one, dict)]
-    if any("step" in one or "maker" in one for one in mappings):
-        return next(one for one in mappings if "step" in one)  # recorded by a later version
+    revisions = [value for value in params if type(value) is int]
+    mappings = [value for value in params if isinstance(value, dict)]
+    if any("step" in value or "maker" in value for value in mappings):
+        return next(value for value in mappings if "step" in value)  # recorded by a later version
     if not revisions:
         return None
     found = dict(wanted) | {"revision": revisions[0]}
@@ -92,7 +85,7 @@ def statement(
             if not (same and _same_raw(record, params, directory / output, directory / raw)):
                 found["raw"] = ["of an earlier version, other size or time"]
         elif step == "fix_cor":
-            found["members"] = next(one for one in params if isinstance(one, list))
+            found["members"] = next(value for value in params if isinstance(value, list))
             found["options"] = _of_block(step, mappings[0])
         elif step in ("predict_cor", "report", "resolve_cor"):
             found["options"] = _of_block(step, mappings[0])
@@ -105,7 +98,7 @@ def statement(
     except (LookupError, OSError, StopIteration, ValueError, TypeError):
         return None
     if step == "full_recon":
-        found["cor_px"] = next(one for one in params if isinstance(one, float))
+        found["cor_px"] = next(value for value in params if isinstance(value, float))
     if not same:
         found["inputs"] = "other content than now"
     return found
@@ -140,7 +133,7 @@ def _same_raw(record: Mapping[str, Any], params: list[Any], output: Path, raw: P
     Times are ignored if the result's own time is not the recorded one: the campaign was then copied
     or restored.
     """
-    signature = next((one for one in params if isinstance(one, list)), [])
+    signature = next((value for value in params if isinstance(value, list)), [])
     try:
         status = os.stat(raw)
     except OSError:
@@ -214,8 +207,8 @@ def _inventory(params: list[Any], mappings: list[Any], wanted: Mapping[str, Any]
     sources = effective(PreprocessBlock(flats=old.get("flats"), darks=old.get("darks")))
     options |= {"input": read} if read else {}
     options |= {"preprocess": sources} if sources else {}
-    lists = [one for one in params if isinstance(one, list)]
-    entries = next(one for one in lists if one and isinstance(one[0], dict))
+    lists = [value for value in params if isinstance(value, list)]
+    entries = next(entries for entries in lists if entries and isinstance(entries[0], dict))
     keys = ("scan", "path", "series", "index", "reason")
     plain = [{key: entry[key] for key in keys} for entry in entries]
     now = [{key: entry[key] for key in keys} for entry in wanted["entries"]]

@@ -15,6 +15,7 @@ from tomopipe.run.campaign_report import report_campaign
 from tomopipe.run.misfits import cor_misfits, nothing_usable
 from tomopipe.run.relion_notes import note_lines, relion_notes
 from tomopipe.run.retention import removable, remove
+from tomopipe.storage.json_files import json_or
 
 _MOST_SAID = 20  # most lines about scans
 # Snakemake's words in its log when a person ended the run: then no scan has failed.
@@ -68,10 +69,7 @@ def ended_by_hand(logs: Iterable[str]) -> bool:
 def unfinished_scans(campaign: Campaign) -> list[str]:
     """Name the selected scans without angles, COR or volume; a line for each kind.
 
-    Parameters
-    ----------
-    campaign : Campaign
-        As read when the run began.
+    The campaign is as read when the run began.
     """
     files = campaign.files
     if not (files.inventory.exists() and files.cor_table.exists()):
@@ -129,18 +127,14 @@ def say_warnings(campaign: Campaign) -> None:
         rows = read_inventory(campaign.files.inventory)
     except FileNotFoundError:
         return
-    said = note_lines(relion_notes(campaign, rows))
+    lines = note_lines(relion_notes(campaign, rows))
     for scan in campaign.selected_scans(rows):
-        try:
-            text = campaign.files.prediction(scan).read_text(encoding="utf-8")
-            found = json.loads(text).get("warnings", [])
-        except (OSError, ValueError):
-            continue
-        said += [f"{scan}: {warning}" for warning in found]
-    for line in said[:_MOST_SAID]:
+        warnings = json_or(campaign.files.prediction(scan), {}).get("warnings", [])
+        lines += [f"{scan}: {warning}" for warning in warnings]
+    for line in lines[:_MOST_SAID]:
         _say(line)
-    if len(said) > _MOST_SAID:
-        _say(f"{len(said) - _MOST_SAID} more such lines: see the report")
+    if len(lines) > _MOST_SAID:
+        _say(f"{len(lines) - _MOST_SAID} more such lines: see the report")
 
 
 def remove_temporary(campaign: Campaign) -> None:

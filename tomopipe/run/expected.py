@@ -6,7 +6,6 @@ the inventory from the raw files, the CORs from the predictions and the campaign
 prediction is assumed to give the same COR, and files that a run would compare to be unchanged.
 """
 
-import json
 import tempfile
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import chdir
@@ -15,15 +14,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tomopipe.campaign.campaign import (
-    Campaign,
-    InventoryRows,
-    as_json,
-    read_inventory,
-)
+from tomopipe.campaign.campaign import Campaign, InventoryRows, as_json, read_inventory
 from tomopipe.campaign.files import Files
 from tomopipe.run.decisions import Decisions
 from tomopipe.run.foreign import foreign, refuse_foreign
+from tomopipe.run.made_from import of_resolve_cor
 from tomopipe.run.misfits import refuse_misfits, refuse_missing_files, refuse_no_file
 from tomopipe.run.products import content_of
 from tomopipe.run.wanted import Wanted
@@ -37,6 +32,7 @@ from tomopipe.run.words import (
     is_of_cor,
 )
 from tomopipe.steps import fix_cor, inventory, resolve_cor, sidecar
+from tomopipe.storage.json_files import json_or
 from tomopipe.storage.tables import read_tsv
 
 _STAND_IN = {"cor_px": -1.0, "source": "default"}  # of a scan whose COR is not known yet
@@ -102,7 +98,7 @@ class Expected:
     def __init__(self, campaign: Campaign) -> None:
         self.campaign, self.out, self.jobs = campaign, campaign.outputs, list[PlannedJob]()
         self.decisions = Decisions(campaign, tell=lambda text: None)
-        self.decisions.take_said()
+        self.decisions.take_job_records()
         refuse_no_file(campaign)
         refuse_missing_files(campaign)
         refuse_foreign(foreign(campaign, self.decisions.record))
@@ -122,7 +118,7 @@ class Expected:
         self.without_angles = [
             s for s in alive if self.wanted.is_unproven(s) and s not in self.predicting
         ]
-        fixing = [self._fix(*one) for one in sorted(self.wanted.series().items())]
+        fixing = [self._fix(*item) for item in sorted(self.wanted.series().items())]
         cors = self._resolve(any(fixing))
         if not self.blocked:
             self._after_cor(cors)
@@ -155,9 +151,9 @@ class Expected:
         return rows
 
     def _predict(self, scan: str) -> None:
-        if tried := self.wanted.why_try_recon(scan):
+        if tried := self.wanted.why(self.wanted.of_try_recon(scan), scan):
             self._add("try_recon", tried, scan=scan)
-        reason = self.wanted.why_predict_cor(scan)
+        reason = self.wanted.why(self.wanted.of_predict_cor(scan), scan)
         if tried or reason:
             self.predicting.add(scan)
             self._is_other = True
@@ -186,9 +182,8 @@ class Expected:
         campaign, options = self.campaign, self.campaign.config.resolve_cor
         scans = campaign.to_resolve(self.rows)
         table, missing = resolve_cor.compute(list(self._fixed.values()), scans, options.default_px)
-        path = campaign.files.cor_table
-        before = _read(path)
-        reason = self.wanted.why_resolve_cor()
+        before = json_or(campaign.files.cor_table, None)
+        reason = self.wanted.why(of_resolve_cor(campaign))
         if not (reason or campaign.files.rot_cen.exists()):
             reason = MISSING
         if not reason and before != table:
@@ -222,7 +217,7 @@ class Expected:
                 self._add_of_cor("full_recon", scan, reason, guessed)
         for name, stack in self.wanted.stacks(known).items():
             follows = "" if made.isdisjoint(stack.scans) else FOLLOWS
-            if reason := self.wanted.why_stitch(stack, known) or follows:
+            if reason := self.wanted.why(self.wanted.of_stitch(stack, known), name) or follows:
                 made.add(name)
                 self._add("stitch", reason, stack=name)
         for scan in sorted(known):
@@ -232,7 +227,8 @@ class Expected:
             self._star(known, guessed)
         if self.campaign.config.report.enabled:
             follows = CHANGED["report"] if self._is_other or made else ""
-            if reason := self.wanted.why_report(known, self._content, unknown=guessed) or follows:
+            wanted = self.wanted.of_report(known, self._content, unknown=guessed)
+            if reason := self.wanted.why(wanted) or follows:
                 self._add("report", reason)
             elif self._may_be_other:
                 self._add("report", CHANGED["report"], certain=False)
@@ -252,14 +248,14 @@ class Expected:
     def _sidecar_reason(self, scan: str, entry: Mapping[str, Any]) -> str:
         row, prediction = self._fixed.get(scan), None
         if scan not in self.campaign.failures:
-            prediction = _read(self.campaign.files.prediction(scan))
+            prediction = json_or(self.campaign.files.prediction(scan), None)
         content = as_json(sidecar.sidecar_content(scan, entry, row, prediction))
         return self.wanted.why_sidecar(scan, content)
 
     def _star(self, known: Mapping[str, Any], guessed: Collection[str]) -> None:
         follows = ""
         for scan in sorted(known):
-            if reason := self.wanted.why_export_stack(scan):
+            if reason := self.wanted.why(self.wanted.of_export_stack(scan), scan):
                 follows = CHANGED["export_star"]
                 self._add_of_cor("export_stack", scan, reason, guessed)
         if reason := self.wanted.why_export_star(known) or follows:
@@ -291,11 +287,3 @@ def expected_inventory(
     with chdir(campaign.directory):  # as in a run: the paths in the config are relative to it
         inventory.inventory(entries, Files(folder).inventory, campaign.config)
     return read_inventory(Files(folder).inventory)
-
-
-def _read(path: Path) -> Any:
-    """Read JSON; None if missing or unreadable."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None

@@ -78,7 +78,7 @@ def split_typed(typed: Sequence[str]) -> tuple[str, list[str]]:
     scans : list of str
         The others.
     """
-    campaign = next((one for one in typed if not _is_scan(one)), None)
+    campaign = next((argument for argument in typed if not _is_scan(argument)), None)
     scans = list(typed)
     if campaign is not None:
         scans.remove(campaign)
@@ -180,7 +180,7 @@ def _as_pattern(group: list[str], directory: Path) -> list[str]:
     """Return the pattern that matches these files only, or all of them."""
     if len(group) < 2:
         return group
-    names = [os.path.basename(one.rstrip("/")) for one in group]
+    names = [os.path.basename(path.rstrip("/")) for path in group]
     folder = os.path.dirname(group[0].rstrip("/"))
     ending = "/" if group[0].endswith("/") else os.path.splitext(names[0])[1]
     beginning = os.path.commonprefix(names).rstrip("0123456789")  # noqa: RUF071 - of names

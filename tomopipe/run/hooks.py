@@ -44,13 +44,13 @@ class Hooks:
             if status is None and time.monotonic() - began_s < self._limit_s:
                 continue
             self._running.remove(running)
-            said = "" if status == 0 else f"hooks.on_scan ({command}) failed: exit status {status}"
+            fault = f"failed: exit status {status}"
             if status is None:
                 self._kill(process)
-                said = f"hooks.on_scan ({command}) hung and was ended after {self._limit_s:g} s"
-            if said:
-                said += f", see {self._log}; said once, the watch goes on."
-                once(f"hook {command}", said)
+                fault = f"hung and was ended after {self._limit_s:g} s"
+            if status != 0:
+                text = f"{fault}, see {self._log}; said once, the watch goes on."
+                once(f"hook {command}", f"hooks.on_scan ({command}) {text}")
         while self._queue and len(self._running) < _MOST_AT_ONCE:
             command, facts = self._queue.pop(0)
             try:

@@ -4,15 +4,14 @@ A run has its own session, so that it outlives terminal and page; `logs/under_wa
 process. Snakemake's lock decides whether a run may begin.
 """
 
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -22,8 +21,10 @@ from tomopipe.campaign.slurm import unknown_names
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import workflow_folder
 from tomopipe.run.progress import VARIABLE
+from tomopipe.run.watch_lock import watcher_processes
 from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import write_json
+from tomopipe.storage.json_files import json_or
 from tomopipe.storage.processes import born, is_alive
 from tomopipe.storage.shared import locked
 
@@ -145,10 +146,7 @@ def start(directory: Path, command: Sequence[str]) -> tuple["subprocess.Popen[by
     TomopipeError
         If one is under way.
     """
-    record = directory / LOGS.run_record
-    record.parent.mkdir(parents=True, exist_ok=True)
-    with locked(record):
-        _refuse_second(directory)
+    with _only_run(directory):
         log, events = _new_logs(directory)
         process = spawn(directory, command, log, {VARIABLE: str(events)})
         run = _record(directory, process.pid, log, events)
@@ -163,19 +161,22 @@ def claim(directory: Path, log: Path) -> Run:
     TomopipeError
         If one is under way.
     """
-    record = directory / LOGS.run_record
-    record.parent.mkdir(parents=True, exist_ok=True)
-    with locked(record):
-        _refuse_second(directory)
+    with _only_run(directory):
         return _record(directory, os.getpid(), log, log.with_suffix(_EVENTS))
 
 
-def _refuse_second(directory: Path) -> None:
-    if (run := under_way(directory)) is not None:
-        raise TomopipeError(
-            f"a run of this campaign is under way: {run}. `tomopipe status` shows it, "
-            "`tomopipe stop` ends it."
-        )
+@contextmanager
+def _only_run(directory: Path) -> Iterator[None]:
+    """Hold the lock of the record of the current run; refuse if there is one."""
+    record = directory / LOGS.run_record
+    record.parent.mkdir(parents=True, exist_ok=True)
+    with locked(record):
+        if (run := under_way(directory)) is not None:
+            raise TomopipeError(
+                f"a run of this campaign is under way: {run}. `tomopipe status` shows it, "
+                "`tomopipe stop` ends it."
+            )
+        yield
 
 
 def _record(directory: Path, pid: int, log: Path, events: Path) -> Run:
@@ -255,9 +256,8 @@ def under_way(directory: Path) -> Run | None:
 def read_record(directory: Path) -> Run | None:
     """Return the last run that was started by `start`."""
     try:
-        text = (directory / LOGS.run_record).read_text(encoding="utf-8")
-        return Run(**json.loads(text))
-    except (OSError, ValueError, TypeError):
+        return Run(**json_or(directory / LOGS.run_record, {}))
+    except TypeError:  # none, or of another version
         return None
 
 
@@ -323,7 +323,7 @@ def interrupt(directory: Path, run: Run, *, sending: signal.Signals) -> None:
 def left_running(directory: Path) -> list[Run]:
     """Return what a watcher that was killed has left running on this machine."""
     watched = read_record(directory)
-    parts = _parts(directory).values() if watched else ()
+    parts = watcher_processes(directory).values() if watched else ()
     return [
         replace(watched, pid=pid, born=since, stopped=False)
         for pid, since in parts
@@ -333,22 +333,12 @@ def left_running(directory: Path) -> list[Run]:
 
 def kill_parts(directory: Path) -> list[str]:
     """Kill the processes of a watcher that ended unexpectedly; return their names."""
-    parts = _parts(directory)
+    parts = watcher_processes(directory)
     for pid, since in parts.values():
         with suppress(ProcessLookupError, PermissionError):
             if since and born(pid) == since:
                 os.killpg(pid, signal.SIGKILL)
     return list(parts)
-
-
-def _parts(directory: Path) -> dict[str, tuple[int, str]]:
-    """Read number and start of the processes of a watcher on this machine, by part of its run."""
-    try:
-        watcher = json.loads((directory / LOGS.watch_lock).read_text(encoding="utf-8"))
-        parts = watcher["parts"] if watcher["host"] == socket.gethostname() else {}
-        return {name: (pid, since) for name, (pid, since) in parts.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
 
 
 def has_ended(run: Run, *, within_s: float) -> bool:

@@ -61,24 +61,15 @@ def write_page(
 ) -> None:
     """Write the page of the scans taken, the latest first.
 
-    Parameters
-    ----------
-    files : Files
-        Of the campaign.
-    title : str
-        Its title.
-    taken : iterable of mapping
-        `path`, `rule`, `at` (Unix seconds), `has_verdict`, `seconds`, a verdict
-        (`tomopipe.run.verdicts.Verdict`), and what `picture` returns.
-    has_ended : bool
-        Whether the watch has ended.
+    Of each are given `path`, `rule`, `at` (Unix seconds), `has_verdict`, `seconds`, a verdict
+    (`tomopipe.run.verdicts.Verdict`), and what `picture` returns.
     """
-    rows = sorted(taken, key=lambda one: -one["at"])
+    rows = sorted(taken, key=lambda entry: -entry["at"])
     page = os.path.relpath(files.report, files.live.parent)
     text = _PAGE.format(
         title=html.escape(title),
         n_rows=len(rows),
-        n_flagged=sum(one["doubtful"] for one in rows),
+        n_flagged=sum(entry["doubtful"] for entry in rows),
         now=time.strftime("%Y-%m-%d %H:%M:%S"),
         since="the watch has ended" if has_ended else "written each minute while scans are watched",
         report=f' <a href="{page}">Report</a>' if files.report.exists() else "",

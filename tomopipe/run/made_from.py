@@ -34,20 +34,20 @@ def as_text(statement: Mapping[str, Any]) -> str:
     return json.dumps({"maker": MAKER, **statement}, sort_keys=True, allow_nan=False)
 
 
-def of_inventory(campaign: Campaign, raw: Mapping[str, str], look_again: str) -> Statement:
+def _statement(step: str, **parts: Any) -> Statement:
+    return {"step": step, "revision": REVISIONS[step], **parts}
+
+
+def of_inventory(campaign: Campaign, raw: Mapping[str, str]) -> Statement:
     """State what the inventory is made from; `raw` identifies the content of each file."""
     keys = ("scan", "path", "series", "index", "reason")
-    return {
-        "step": "inventory",
-        "revision": REVISIONS["inventory"],
-        "entries": [
-            {key: entry[key] for key in keys} | _own_options(campaign, entry)
-            for entry in campaign.inventory_entries()
-        ],
-        "raw": dict(raw),
-        "options": _looked_for(campaign.config) | _block("inventory", campaign.config),
-        "look_again": look_again,
-    }
+    entries = [
+        {key: entry[key] for key in keys} | _own_options(campaign, entry)
+        for entry in campaign.inventory_entries()
+    ]
+    options = _looked_for(campaign.config) | _block("inventory", campaign.config)
+    # `look_again` as in statements of earlier versions
+    return _statement("inventory", entries=entries, raw=dict(raw), options=options, look_again="")
 
 
 def _own_options(campaign: Campaign, entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,74 +64,34 @@ def _looked_for(config: Any) -> dict[str, Any]:
     return _block("input", config) | ({"preprocess": sources} if sources else {})
 
 
-def of_try_recon(campaign: Campaign, scan: str, raw: Sequence[str]) -> Statement:
-    """State what the sweep and rows of a scan are made from."""
-    return _of_reading("try_recon", campaign, scan, raw)
+def of_reading(step: str, campaign: Campaign, scan: str, raw: Sequence[str]) -> Statement:
+    """State what try_recon, full_recon or export_stack makes its results of a scan from."""
+    for_scan = campaign.for_scan(scan)
+    if step not in for_scan.effective:  # once for all scans of one configuration
+        for_scan.effective[step] = reading_options(step, for_scan.config)
+    options, metadata = for_scan.effective[step]
+    return _statement(step, raw=list(raw), options=options, metadata=metadata)
 
 
 def of_predict_cor(campaign: Campaign, rows: str, networks: Mapping[str, str]) -> Statement:
-    """State what a prediction is made from.
-
-    Parameters
-    ----------
-    campaign : Campaign
-        The campaign.
-    rows : str
-        Digest of the statement of rows.h5.
-    networks : mapping
-        Content of each network file named in the configuration.
-    """
+    """State what a prediction is made from: digest of rows.h5's statement, content of networks."""
     block = campaign.config.predict_cor
     options = used_options(effective(block), block.methods)
-    return {
-        "step": "predict_cor",
-        "revision": REVISIONS["predict_cor"],
-        "rows": rows,
-        "options": {"predict_cor": options} if options else {},
-        "networks": dict(networks),
-    }
+    options = {"predict_cor": options} if options else {}
+    return _statement("predict_cor", rows=rows, options=options, networks=dict(networks))
 
 
 def of_fix_cor(
     campaign: Campaign, members: Sequence[Mapping[str, Any]], predictions: Mapping[str, Any]
 ) -> Statement:
-    """State what the table of a series is made from.
-
-    Parameters
-    ----------
-    campaign : Campaign
-        The campaign.
-    members : sequence of mapping
-        As `Campaign.members` returns them.
-    predictions : mapping
-        Scan to the contents of its center_of_rotation.txt and prediction.json.
-    """
-    return {
-        "step": "fix_cor",
-        "revision": REVISIONS["fix_cor"],
-        "members": list(members),
-        "predictions": dict(predictions),
-        "options": _block("fix_cor", campaign.config),
-    }
+    """State what the table of a series is made from: members, and content of their predictions."""
+    parts = {"members": list(members), "predictions": dict(predictions)}
+    return _statement("fix_cor", **parts, options=_block("fix_cor", campaign.config))
 
 
 def of_resolve_cor(campaign: Campaign) -> Statement:
     """State the options of cor.json; its content is compared directly with the fix tables."""
-    return {
-        "step": "resolve_cor",
-        "revision": REVISIONS["resolve_cor"],
-        "options": _block("resolve_cor", campaign.config),
-    }
-
-
-def of_full_recon(campaign: Campaign, scan: str, raw: Sequence[str], cor_px: float) -> Statement:
-    """State what the volume of a scan is made from."""
-    return _of_reading("full_recon", campaign, scan, raw) | {"cor_px": cor_px}
-
-
-def of_export_stack(campaign: Campaign, scan: str, raw: Sequence[str]) -> Statement:
-    """State what the stack for RELION of a scan is made from."""
-    return _of_reading("export_stack", campaign, scan, raw)
+    return _statement("resolve_cor", options=_block("resolve_cor", campaign.config))
 
 
 def of_export_star(
@@ -141,13 +101,7 @@ def of_export_star(
 
     `options` are from `tomopipe.run.relion_set.star_options`.
     """
-    return {
-        "step": "export_star",
-        "revision": REVISIONS["export_star"],
-        "cor": dict(resolved),
-        "metas": dict(metas),
-        "options": dict(options),
-    }
+    return _statement("export_star", cor=dict(resolved), metas=dict(metas), options=dict(options))
 
 
 def of_stitch(campaign: Campaign, volumes: Mapping[str, Statement]) -> Statement:
@@ -159,24 +113,19 @@ def of_stitch(campaign: Campaign, volumes: Mapping[str, Statement]) -> Statement
         key: full[key] for key in ("output", "compression", "dtype", "value_range") if key in full
     }
     metadata = {scan: stated for scan, volume in volumes.items() if (stated := volume["metadata"])}
-    return {
-        "step": "stitch",
-        "revision": REVISIONS["stitch"],
-        "scans": list(volumes),
-        "volumes": [digest(volume | {"metadata": {}}) for volume in volumes.values()],
-        "options": ({"stitch": options} if options else {}) | stored,
-    } | ({"metadata": metadata} if metadata else {})
+    return _statement(
+        "stitch",
+        scans=list(volumes),
+        volumes=[digest(volume | {"metadata": {}}) for volume in volumes.values()],
+        options=({"stitch": options} if options else {}) | stored,
+        **({"metadata": metadata} if metadata else {}),
+    )
 
 
 def of_report(campaign: Campaign, shown: Mapping[str, str]) -> Statement:
     """State what the report is made from: content or statement of each result."""
-    return {
-        "step": "report",
-        "revision": REVISIONS["report"],
-        "name": campaign.config.campaign.name,
-        "shown": dict(shown),
-        "options": _block("report", campaign.config),
-    }
+    name, options = campaign.config.campaign.name, _block("report", campaign.config)
+    return _statement("report", name=name, shown=dict(shown), options=options)
 
 
 def of_text(content: str) -> Statement:
@@ -189,39 +138,8 @@ def _block(name: str, config: Any) -> dict[str, Any]:
     return {name: found} if found else {}
 
 
-def _of_reading(step: str, campaign: Campaign, scan: str, raw: Sequence[str]) -> Statement:
-    """State what a step that reads a scan makes its result from."""
-    options, metadata = _reading_options(step, campaign, scan)
-    return {
-        "step": step,
-        "revision": REVISIONS[step],
-        "raw": list(raw),
-        "options": options,
-        "metadata": metadata,
-    }
-
-
-def _reading_options(
-    step: str, campaign: Campaign, scan: str
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return `reading_options`, computed once for all scans of one configuration."""
-    for_scan = campaign.for_scan(scan)
-    if step not in for_scan.effective:
-        for_scan.effective[step] = reading_options(step, for_scan.config)
-    found: tuple[dict[str, Any], dict[str, Any]] = for_scan.effective[step]
-    return found
-
-
 def reading_options(step: str, config: Config) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the effective options of a step that reads scans, and separately those of metadata.
-
-    Parameters
-    ----------
-    step : {"try_recon", "full_recon", "export_stack"}
-        Which.
-    config : Config
-        Configuration of the scan.
-    """
+    """Return the effective options of a step that reads scans, and separately those of metadata."""
     metadata: dict[str, Any] = {}
     read = effective(config.input)
     per_cm = step == "full_recon" and config.full_recon.unit == "per_cm"
@@ -251,14 +169,6 @@ def used_options(options: Mapping[str, Any], methods: Sequence[str]) -> dict[str
     needs = {"model": "ai", "dinov2_checkpoint": "dinov2"}
     idle = {key for key, method in needs.items() if method not in methods}
     return {key: value for key, value in options.items() if key not in idle}
-
-
-def made_from(path: Path) -> Statement | None:
-    """Read the statement in a JSON file of ours; None if there is none, or it is unreadable."""
-    try:
-        return read(path)
-    except (OSError, ValueError):
-        return None
 
 
 def read(path: Path) -> Statement | None:

@@ -6,12 +6,7 @@ from importlib.util import find_spec
 from tomopipe.campaign.campaign import Campaign, InventoryRows
 from tomopipe.campaign.files import TABLE
 from tomopipe.campaign.raw_files import path_problems
-from tomopipe.config.spans import (
-    check_place,
-    first_and_last,
-    middle_of_sweep,
-    row_numbers,
-)
+from tomopipe.config.spans import check_place, first_and_last, middle_of_sweep, row_numbers
 from tomopipe.cor.cor_value import is_valid, off_detector, parse_cor
 from tomopipe.errors import ScanError, TomopipeError, some_of
 
@@ -152,7 +147,7 @@ def refuse_no_file(campaign: Campaign) -> None:
 
 def missing_files(campaign: Campaign) -> list[str]:
     """Name missing files of flats, darks, angles or networks, and missing packages."""
-    lines = [_line(campaign, *one) for one in _missing(campaign).items()]
+    lines = [_line(campaign, *item) for item in _missing(campaign).items()]
     return lines + _missing_packages(campaign)
 
 

@@ -7,18 +7,17 @@ from typing import Any
 from urllib.parse import unquote
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows
+from tomopipe.campaign.job_status import place
 from tomopipe.campaign.results import NO_ANGLES, TELL_ANGLES
 from tomopipe.campaign.stacks import declared_stacks, find_stacks, stack_notes
 from tomopipe.config import FullReconBlock
 from tomopipe.report.collected_records import collect
 from tomopipe.report.records import CampaignRecord
-from tomopipe.run.campaign_report import what_to_report
 from tomopipe.run.cost import Cost, costs
 from tomopipe.run.disk import SCRATCH, disk_needed, half_notes
 from tomopipe.run.expected import Expected, PlannedJob
 from tomopipe.run.job_memory import block_rows, full_recon_mb
 from tomopipe.run.misfits import misfits
-from tomopipe.run.progress import ORDER
 from tomopipe.run.suspects import compare_jobs
 from tomopipe.run.words import IF_OTHER_COR, METADATA_ALONE, MISSING, is_cause, is_news, is_of_cor
 
@@ -67,19 +66,9 @@ def up_to(likely: str, most: str) -> str:
 
 
 def make_plan(campaign: Campaign, record: CampaignRecord | None = None) -> Plan:
-    """Determine the jobs of the next run of the default target.
+    """Determine the jobs of the next run of the default target; or say why it stops before.
 
-    Parameters
-    ----------
-    campaign : Campaign
-        The campaign as it is now.
-    record : CampaignRecord, optional
-        Its results, if they are read already.
-
-    Raises
-    ------
-    TomopipeError
-        If the run stops before anything.
+    `record` are the results of the campaign, if they are read already.
     """
     found = Expected(campaign)
     rows, planned = found.rows, found.jobs
@@ -119,7 +108,7 @@ def make_plan(campaign: Campaign, record: CampaignRecord | None = None) -> Plan:
 
 
 def _order(job: PlannedJob) -> tuple[int, str, str, str]:
-    return ORDER.index(job.rule), job.series, job.scan, job.stack
+    return place(job.rule), job.series, job.scan, job.stack
 
 
 def _stitch(campaign: Campaign, job: PlannedJob, planned: list[PlannedJob]) -> PlannedJob:
@@ -133,9 +122,9 @@ def _stitch(campaign: Campaign, job: PlannedJob, planned: list[PlannedJob]) -> P
 
 def _comes_out_as_it_was(campaign: Campaign, job: PlannedJob) -> bool:
     """Tell whether a job before cor.json replaces a missing or damaged file: nothing follows."""
-    out = campaign.outputs
-    files = {"export_stack": out.of_export_stack(job.scan), "inventory": [out.inventory]}
-    return job.rule in files and job.reason.startswith((MISSING, *files[job.rule]))
+    if job.rule not in ("export_stack", "inventory"):
+        return False
+    return job.reason.startswith((MISSING, *campaign.results_of(job.rule, job.scan)))
 
 
 def _tail(campaign: Campaign, job: PlannedJob, planned: list[PlannedJob]) -> PlannedJob:
@@ -244,7 +233,7 @@ def standing_failures(
 ) -> list[str]:
     """Return one line for each remaining failure of a selected scan or stack."""
     concerned = {*campaign.selected_scans(rows), *campaign.config.stitch.stacks}
-    record = record or collect(**what_to_report(campaign), points=False)
+    record = record or collect(campaign, points=False)
     return [f"{f.scan}: {f.step}: {f.reason}" for f in record.failures if f.scan in concerned]
 
 

@@ -84,7 +84,7 @@ def sweep_option(
             # not of each variant: the option may be the rows
             rows = campaign.for_scan(scan).config.full_recon.rows
             row = sum(_span(rows, variants[0], scan)) // 2
-        slices = [_slice(one, scan, cor_px, row) for one in variants]
+        slices = [_slice(variant, scan, cor_px, row) for variant in variants]
     if len({image.shape for image in slices}) > 1:
         sizes = ", ".join(
             f"{v}: {i.shape[0]} x {i.shape[1]}" for v, i in zip(values, slices, strict=True)

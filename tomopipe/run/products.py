@@ -91,7 +91,7 @@ def raw_state_of(path: str | os.PathLike[str]) -> State | None:
     if not os.path.isdir(path):
         return state_of(path)
     found = file_state(path)
-    return None if found is None else (*found, 0, int(folder_digest(path), 16) >> 2)
+    return None if found is None else (*found, int(folder_digest(path), 16) >> 2)
 
 
 def made_checksum(path: str | os.PathLike[str]) -> str:
@@ -200,7 +200,8 @@ def making(
         if state is not None
     ]
     read = {path: [state, raw_content(path)] for path, state in raw.items() if step == "try_recon"}
-    run_folder.say(step, key, {"products": [asdict(product) for product in made], "raw": read})
+    record = {"products": [asdict(product) for product in made], "raw": read}
+    run_folder.write_job_record(step, key, record)
 
 
 class Record:
@@ -215,7 +216,7 @@ class Record:
     """
 
     def __init__(self, file: Path, directory: Path) -> None:
-        self.file, self.directory, self._folder = file, directory, str(directory)
+        self.file, self._folder = file, str(directory)
         self.is_changed = False
         self.different: dict[str, str] = {}  # large files that a job has found changed, and how
 
@@ -246,24 +247,20 @@ class Record:
 
         What it was made from stays; with `statement` "", or if it is new, the next run makes it.
         """
-        product, now = self.products.get(path), state_of(self.at(path))
+        product, now = self.products.get(path), state_of(self.path_of(path))
         if now is None:
             return
         if statement is None:
             statement = product.statement if product else ""
-        self.put(Product(path, now, statement, content_of(self.where(path))))
+        self.put(Product(path, now, statement, content_of(self.path_of(path))))
 
-    def where(self, path: str) -> Path:
-        """Return the absolute path."""
-        return self.directory / path
-
-    def at(self, path: str) -> str:
-        """Return the absolute path as text, for use with every file."""
+    def path_of(self, path: str) -> str:
+        """Return the absolute path of a file (as text: there are many)."""
         return os.path.join(self._folder, path)
 
     def _now(self, product: Product) -> State | None:
         """Return the present state of a file of the record."""
-        return (raw_state_of if product.is_raw else state_of)(self.at(product.path))
+        return (raw_state_of if product.is_raw else state_of)(self.path_of(product.path))
 
     # ---- results -----------------------------------------------------------------------------
 
@@ -274,7 +271,7 @@ class Record:
         compared it (`suspects`).
         """
         product = self.products[path]
-        now = state_of(self.at(path))
+        now = state_of(self.path_of(path))
         if now is None:
             return "missing"
         if path.endswith(CENTER) or now == product.state:
@@ -284,7 +281,7 @@ class Record:
         is_small = now[0] <= SMALL_BYTES
         difference = self.different.get(path, "")
         if not difference and is_small and product.checksum:
-            difference = checksums.matches(self.where(path), product.checksum)
+            difference = checksums.matches(self.path_of(path), product.checksum)
         if is_small and not difference:
             self.put(replace(product, state=now))
         return difference
@@ -319,13 +316,13 @@ class Record:
 
     def small_content(self, path: str) -> str:
         """Return the present checksum of a small file, reading it only if its state has changed."""
-        now = state_of(self.at(path))
+        now = state_of(self.path_of(path))
         if now is None:
             return ""
         product = self.products.get(path)
         if product is not None and product.state == now and product.checksum:
             return product.checksum
-        return content_of(self.where(path))
+        return content_of(self.path_of(path))
 
     # ---- raw files ---------------------------------------------------------------------------
 
@@ -336,7 +333,7 @@ class Record:
         equal, or until a job has compared it; without a checksum another time means another
         content.
         """
-        now = raw_state_of(self.at(path))
+        now = raw_state_of(self.path_of(path))
         if now is None:
             return f"{RAW}none"
         product = self.products.get(path)
@@ -349,7 +346,7 @@ class Record:
 
     def _raw_content(self, path: str, state: State) -> str:
         """Return the checksum of a small raw file; large ones are summed by the reading job."""
-        where = self.where(path)
+        where = self.path_of(path)
         return raw_content(where) if state[0] <= SMALL_BYTES else ""
 
     def _same_raw(self, product: Product, now: State) -> bool:
@@ -364,7 +361,7 @@ class Record:
         elif now[0] > SMALL_BYTES:
             return True  # a suspect
         else:
-            other = raw_differs(self.where(product.path), product.checksum)
+            other = raw_differs(self.path_of(product.path), product.checksum)
             if other is None:
                 return True  # provisionally; it is compared again
             same = not other
@@ -393,13 +390,13 @@ class Record:
             if product is not None and state is not None and product.state == tuple(state):
                 self.put(replace(product, checksum=content))
 
-    def take(self, said: Iterable[Product]) -> None:
+    def take(self, products: Iterable[Product]) -> None:
         """Add the results that a job reports, if they still exist.
 
         Snakemake sets the time of every output when its job has ended, so only size and inode must
         be those that the job saw. A raw file may have been rewritten meanwhile.
         """
-        for product in said:
+        for product in products:
             if product.is_raw:
                 self.put(product)
                 continue
@@ -420,13 +417,7 @@ def _is_folder(state: State) -> bool:
 
 
 def read_products(file: Path) -> dict[str, Product]:
-    """Read the record; empty if there is none.
-
-    Raises
-    ------
-    TomopipeError
-        If it is not such a table.
-    """
+    """Read the record; empty if there is none, an error if it is not such a table."""
     try:
         text = file.read_bytes().decode("utf-8", "surrogateescape")
     except FileNotFoundError:

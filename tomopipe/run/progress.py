@@ -16,18 +16,13 @@ from typing import Any
 
 from tomopipe.campaign.failures import plain_error
 from tomopipe.campaign.files import Logs
+from tomopipe.campaign.job_status import CLOCKS_S, place, read_job
 
 VARIABLE = "TOMOPIPE_EVENTS"
 """Environment variable with the file for the events; without it they are written nowhere."""
 _LOOK_S = 5.0
 _MOST_ERROR = 700  # characters
-_CLOCKS_S = 5.0  # difference between clocks of nodes and file servers
 _TARGETS = ("all", "predictions", "total")  # rules that are not work
-#: Every step, in the order of the work.
-ORDER = (
-    *("compare", "inventory", "try_recon", "predict_cor", "fix_cor", "resolve_cor", "full_recon"),
-    *("stitch", "sidecar", "export_stack", "export_star", "report"),
-)
 
 
 def is_told() -> bool:
@@ -115,9 +110,8 @@ class Progress:
     @property
     def steps(self) -> dict[str, Step]:
         """The steps with jobs, in the order of the work."""
-        place = {name: number for number, name in enumerate(ORDER)}
         found = {name: step for name, step in self._steps.items() if name not in _TARGETS}
-        return dict(sorted(found.items(), key=lambda item: place.get(item[0], len(place))))
+        return dict(sorted(found.items(), key=lambda item: place(item[0])))
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -160,17 +154,14 @@ class Progress:
         """Read the status file of a job; tell whether it has begun or ended since."""
         jobs = step.queued if number in step.queued else step.running
         key, _ = jobs[number]
-        try:
-            status = json.loads(self.logs.status(name, key or "campaign").read_bytes())
-            if status["start"] < self._sent_s[number] - _CLOCKS_S:
-                return False  # of an earlier run or attempt
-            if status["state"] == "done":
-                step.over[number] = key, status["end"] - status["start"]
-            elif jobs is step.queued:
-                step.running[number] = key, status["start"]
-            else:
-                return False
-        except (OSError, ValueError, KeyError):
+        job = read_job(self.logs.status(name, key or "campaign"))
+        if job is None or job.start_s < self._sent_s[number] - CLOCKS_S:
+            return False  # of an earlier run or attempt
+        if job.state == "done" and job.wall_s is not None:
+            step.over[number] = key, job.wall_s
+        elif jobs is step.queued:
+            step.running[number] = key, job.start_s
+        else:
             return False
         del jobs[number]
         return True
@@ -214,12 +205,8 @@ class Progress:
 
     def _error(self, step: str, name: str, began_s: float) -> str:
         """Return the error that a job noted; "" if it noted none since it began."""
-        try:
-            status = json.loads(self.logs.status(step, name or "campaign").read_bytes())
-            is_new = status["state"] == "failed" and status["end"] > began_s - _CLOCKS_S
-            text = str(status["error"]) if is_new else ""
-        except (OSError, ValueError, LookupError, TypeError):
-            return ""
-        text = plain_error(text, step).rstrip(".")
+        job = read_job(self.logs.status(step, name or "campaign"))
+        is_new = job and job.state == "failed" and (job.end_s or 0.0) > began_s - CLOCKS_S
+        text = plain_error(job.error, step).rstrip(".") if job and is_new else ""
         half = _MOST_ERROR // 2  # what to do stands at the end
         return text if len(text) <= _MOST_ERROR else f"{text[:half]} ... {text[-half:]}"

@@ -13,6 +13,7 @@ from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
 from tomopipe.campaign.files import BINNING
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import write_json
+from tomopipe.storage.json_files import json_or
 
 # of `input`: they change the size of a stack
 _SIZE_KEYS = {"columns", "every", "skip_angles", "skip_projections"}
@@ -67,7 +68,7 @@ def _proposed(
         return None
     made = _made(campaign, rows, needed)
     # of equally frequent ones the larger
-    binning = max(made, key=lambda one: (made[one], one)) if made else max(needed.values())
+    binning = max(made, key=lambda n: (made[n], n)) if made else max(needed.values())
     return {"binning": binning, "options": binning_options(campaign), "scans": len(needed)}
 
 
@@ -79,15 +80,7 @@ def binning_options(campaign: Campaign) -> dict[str, Any]:
 
 
 def star_options(campaign: Campaign, scans: Collection[str]) -> dict[str, Any]:
-    """Return the options of `tomopipe.steps.export_star`, with deviations of single scans.
-
-    Parameters
-    ----------
-    campaign : Campaign
-        The campaign.
-    scans : collection of str
-        The scans in the set.
-    """
+    """Return the options of `tomopipe.steps.export_star` for a set, with deviations of scans."""
     star = campaign.config.export_star
     modes, other_rows = {}, []
     for scan in sorted(scans):
@@ -200,8 +193,5 @@ def settle_binning(
 
 def read_binning(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     """Read what `settle_binning` wrote; None if the file is missing or another one."""
-    try:
-        found = json.loads(Path(path).read_text(encoding="utf-8"))
-        return found if found["binning"] >= 1 and "options" in found else None
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
+    found = json_or(path, {})
+    return found if found.get("binning", 0) >= 1 and "options" in found else None

@@ -9,7 +9,6 @@ from tomopipe.campaign.state import NOT_SELECTED, State
 from tomopipe.errors import TomopipeError
 from tomopipe.report.collected_records import collect
 from tomopipe.report.records import ScanRecord
-from tomopipe.run.campaign_report import what_to_report
 
 _SAME_PX = 1e-6
 
@@ -86,7 +85,7 @@ def unaccepted_scans(campaign: Campaign) -> dict[str, list[str]]:
 
 def _judged(campaign: Campaign) -> dict[str, str]:
     """Say for each scan why it is not accepted; "" if it is."""
-    record = collect(**what_to_report(campaign))
+    record = collect(campaign)
     return {scan.name: _why_not(scan) for scan in record.scans if scan.name in campaign.scans}
 
 

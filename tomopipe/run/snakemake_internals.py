@@ -21,6 +21,7 @@ from tomopipe.run import progress, warm_start
 from tomopipe.run.stated import is_kept
 from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import take_away
+from tomopipe.storage.json_files import json_or
 
 
 def _decide_ourselves(workflow: Any) -> None:
@@ -275,8 +276,9 @@ def keep_what_is_made(is_made: Callable[[Any], bool], is_final: Callable[[Any], 
 
     def handled(plain: Any) -> Any:
         def handle_error(scheduler: Any, job: Any, postprocess_job: bool = True) -> None:
-            lacking = [one for one in (job if job.is_group() else [job]) if not is_made(one)]
-            again = [one for one in lacking if not is_final(one)]
+            members = job if job.is_group() else [job]
+            lacking = [member for member in members if not is_made(member)]
+            again = [member for member in lacking if not is_final(member)]
             if not (lacking and postprocess_job) or len(again) == len(job):
                 plain(scheduler, job, postprocess_job)
                 return
@@ -285,11 +287,11 @@ def keep_what_is_made(is_made: Callable[[Any], bool], is_final: Callable[[Any], 
             scheduler.get_executor(job).handle_job_error(job)
             scheduler.running.remove(job)
             scheduler._free_resources(job)
-            for one in job if job.is_group() else ():
-                if one not in lacking:
-                    _finish(scheduler, one)
+            for member in job if job.is_group() else ():
+                if member not in lacking:
+                    _finish(scheduler, member)
             may_return = job.restart_times > job.attempt - 1
-            doomed = [one for one in lacking if one not in again or not may_return]
+            doomed = [member for member in lacking if member not in again or not may_return]
             if again and may_return:
                 rest = GroupJob(job.groupid, frozenset(again), job.global_resources)
                 rest.finalize()
@@ -403,40 +405,30 @@ def take_sent() -> bool:
     if run is None or "--target-jobs" not in arguments:
         return False
     after = arguments[arguments.index("--target-jobs") + 1 :]
-    specs = list(itertools.takewhile(lambda one: not one.startswith("--"), after))
-    try:
-        sent = json.loads(_sent_file(run, specs).read_text("utf-8"))
-    except (OSError, ValueError):
+    specs = list(itertools.takewhile(lambda argument: not argument.startswith("--"), after))
+    if not (sent := json_or(_sent_file(run, specs), {})):
         return False  # another executor: computed here
     from snakemake.rules import Params, ResourceList, Rule
 
     # another job of a scan, whose results are there, does not run, but is asked all the same
     idle: dict[str, dict[str, Any]] = {"params": {}, "resources": {"_cores": 1, "_nodes": 1}}
 
-    def of(rule: Any, wildcards: Any, kind: str) -> Any:
-        others = idle if "scan" in wildcards else {}
-        return sent.get(_as_text(rule.name, wildcards), others).get(kind)
+    def replace(name: str, kind: str, made_of: Callable[[Any], Any]) -> None:
+        def with_sent(plain: Any) -> Any:
+            def expand(rule: Any, wildcards: Any, *rest: Any, **options: Any) -> Any:
+                others = idle if "scan" in wildcards else {}
+                facts = sent.get(_as_text(rule.name, wildcards), others).get(kind)
+                if facts is None:
+                    return plain(rule, wildcards, *rest, **options)
+                return made_of(facts)
 
-    def params(plain: Any) -> Any:
-        def expand(rule: Any, wildcards: Any, *rest: Any, **options: Any) -> Any:
-            sent_params = of(rule, wildcards, "params")
-            found = plain(rule, wildcards, *rest, **options) if sent_params is None else None
-            return found or (Params(fromdict=sent_params), list(sent_params.values()))
+            return expand
 
-        return expand
+        _replace_once(Rule, name, with_sent)
 
-    def resources(plain: Any) -> Any:
-        def expand(rule: Any, wildcards: Any, *rest: Any, **options: Any) -> Any:
-            sent_resources = of(rule, wildcards, "resources")
-            found = plain(rule, wildcards, *rest, **options) if sent_resources is None else None
-            return found or ResourceList(
-                fromdict={"tmpdir": tempfile.gettempdir()} | sent_resources
-            )
-
-        return expand
-
-    _replace_once(Rule, "expand_params", params)
-    _replace_once(Rule, "expand_resources", resources)
+    tmpdir = {"tmpdir": tempfile.gettempdir()}
+    replace("expand_params", "params", lambda found: (Params(fromdict=found), [*found.values()]))
+    replace("expand_resources", "resources", lambda found: ResourceList(fromdict=tmpdir | found))
     return True
 
 
@@ -446,7 +438,7 @@ def _as_text(rule: str, wildcards: Mapping[str, str]) -> str:
 
 
 def _targets(job: Any) -> list[str]:
-    return [_as_text(one.rulename, one.wildcards_dict) for one in job.get_target_spec()]
+    return [_as_text(target.rulename, target.wildcards_dict) for target in job.get_target_spec()]
 
 
 def _sent_file(run: Path, specs: Iterable[str]) -> Path:

@@ -4,10 +4,10 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import chdir
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from tomopipe.config.blocks import ONE_GPU_EACH, READ_AS_SUM
 from tomopipe.config.parse import read_config
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.paths import workflow_folder
-from tomopipe.run.disk import KINDS, half_notes, known_cors, output_bytes, stack_bytes
+from tomopipe.run.disk import KINDS, disk_needed, half_notes
 from tomopipe.run.expected import expected_inventory
 from tomopipe.run.foreign import foreign, refuse_foreign
 from tomopipe.run.misfits import misfits, missing_files, nothing_usable
@@ -300,16 +300,12 @@ def _check_disk(
     outputs += [("try_recon", s, campaign.outputs.rows(s)) for s in scans]
     if campaign.config.export_star.enabled:
         outputs += [("export_stack", scan, campaign.outputs.stack_meta(scan)) for scan in scans]
-    each = Counter(dict.fromkeys(KINDS.values(), 0))
-    cors_px = known_cors(campaign)
-    for rule, scan, path in outputs:
-        if not (campaign.directory / path).exists():
-            each[KINDS[rule]] += output_bytes(campaign, rule, rows[scan], cors_px.get(scan))
-    for stack in stacks:
-        made = campaign.files.stitched(stack.name, campaign.config.full_recon.output)
-        if not (stack.problem or made.exists()):
-            each[KINDS["stitch"]] += stack_bytes(campaign, stack.scans, rows)
-    needed = each.total()
+    made = partial(campaign.outputs.stitched, output=campaign.config.full_recon.output)
+    outputs += [("stitch", one.name, made(one.name)) for one in stacks if not one.problem]
+    jobs = [(rule, one) for rule, one, path in outputs if not (campaign.directory / path).exists()]
+    n_bytes = disk_needed(campaign, jobs, rows)
+    each = {kind: n_bytes.get(kind, 0) for kind in KINDS.values()}
+    needed = sum(each.values())
     existing = _existing(campaign.results)
     free = shutil.disk_usage(existing).free
     findings.notes.append(
@@ -396,7 +392,7 @@ def _check_queue(path: Path, findings: Findings) -> None:
         jobs = int(profile.get("jobs", 1))
         of_rules = (profile.get("set-resources") or {}).values()
         asked = [profile.get("default-resources") or {}, *of_rules]
-        partitions = dict.fromkeys(str(one.get("slurm_partition") or "") for one in asked)
+        partitions = dict.fromkeys(str(keys.get("slurm_partition") or "") for keys in asked)
     except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError):
         return
     findings.errors.extend(unknown_names(path))

@@ -65,8 +65,8 @@ def is_kept(path: str | Path, params: Any) -> bool:
     return bool(text) and only_metadata_differ(statement_in(Path(path)), json.loads(text))
 
 
-def content_of(path: str | Path, params: Any) -> str | None:
-    """Return `path` if a job should reuse its content; None if everything must be computed.
+def result_to_reuse(path: str | Path, params: Any) -> str | None:
+    """Return `path` if a job should copy its content; None if everything must be computed.
 
     Only an unchanged result is reused, by its checksum in the record.
     """

@@ -1,11 +1,11 @@
 """Running jobs of a campaign, from their status files, step by step."""
 
-import json
 import statistics
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,49 +13,14 @@ from tomopipe.campaign import slurm
 from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
 from tomopipe.campaign.failures import is_made
 from tomopipe.campaign.files import LOGS, Logs
+from tomopipe.campaign.job_status import STEP_ORDER, JobStatus, end_of, place, read_job
 from tomopipe.campaign.slurm import Pending
-from tomopipe.report.times import STEP_ORDER
 from tomopipe.run import launch
 from tomopipe.run.launch import Run
 from tomopipe.run.progress import Progress, Step
 
-#: Seconds without a heartbeat after which a running job is lost: three of its beats.
-LOST_S = 180.0
 _SCAN_STEPS = ("try_recon", "predict_cor", "full_recon")
 _TAIL_LINES = 12
-_TAIL_BYTES = 8192
-
-
-@dataclass(frozen=True)
-class JobStatus:
-    """One job that has begun; times in Unix seconds.
-
-    Attributes
-    ----------
-    step, key : str
-        Step, and the scan, series or campaign.
-    state : str
-        running, done, failed or lost.
-    start_s, end_s, heartbeat_s : float or None
-        Begin, end, last heartbeat.
-    host, slurm_job : str
-        Where it runs.
-    error : str
-        Why it failed.
-    log_tail : str
-        End of its log, for jobs that are not done.
-    """
-
-    step: str
-    key: str
-    state: str
-    start_s: float | None
-    end_s: float | None
-    heartbeat_s: float | None
-    host: str
-    slurm_job: str
-    error: str
-    log_tail: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,10 +79,10 @@ def read_status(campaign: Campaign, *, now_s: float | None = None) -> Status:
     now_s = time.time() if now_s is None else now_s
     logs = campaign.logs
     paths = sorted(logs.status_folder.glob("*/*.json"))
-    found = [_read_job(path, logs, now_s) for path in paths]
+    found = [read_job(path, now_s=now_s) for path in paths]
     jobs = sorted(
         _heed_slurm([job for job in found if job and _counts(job, run)], logs, now_s),
-        key=lambda job: (_place(job.step), job.step, job.start_s or 0.0, job.key),
+        key=lambda job: (place(job.step), job.step, job.start_s, job.key),
     )
     of_run = progress.steps if progress else {}
     waiting = {s: of_run[s].waiting for s in of_run} if of_run else _waiting(campaign, jobs)
@@ -134,7 +99,7 @@ def read_status(campaign: Campaign, *, now_s: float | None = None) -> Status:
             submitted.get(step, []),
             now_s,
         )
-        for step in sorted(names, key=lambda step: (_place(step), step))
+        for step in sorted(names, key=lambda step: (place(step), step))
     ]
     if of_run:
         steps = [_of_run(step, of_run[step.step]) for step in steps if step.step in of_run]
@@ -151,7 +116,7 @@ def _progress(campaign: Campaign, run: Run) -> Progress | None:
 
 def _counts(job: JobStatus, run: Run | None) -> bool:
     """Tell whether a job is of the run under way, if there is one, or well."""
-    return run is None or job.state == "done" or (job.start_s or 0.0) >= run.start_s
+    return run is None or job.state == "done" or job.start_s >= run.start_s
 
 
 def _of_run(status: StepStatus, step: Step) -> StepStatus:
@@ -174,40 +139,19 @@ def _steps_of(job: Pending) -> tuple[str, ...]:
 
 def as_record(status: Status) -> dict[str, Any]:
     """Return the content that `tomopipe status --json` prints."""
+    shown = [one.name for one in fields(JobStatus) if one.name not in ("asked", "used")]
     return {
         "steps": [asdict(step) for step in status.steps],
-        "jobs": [asdict(job) for job in status.jobs],
+        "jobs": [{name: getattr(job, name) for name in shown} for job in status.jobs],
         "pending": [asdict(job) for job in status.pending],
     }
 
 
-def _place(step: str) -> int:
-    return STEP_ORDER.index(step) if step in STEP_ORDER else len(STEP_ORDER)
-
-
-def _read_job(path: Path, logs: Logs[Path], now_s: float) -> JobStatus | None:
-    try:
-        data = json.loads(path.read_bytes())
-        start_s = float(data["start"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # being replaced just now, or foreign
-    step, key = path.parent.name, path.name.removesuffix(".json")
-    beat_s = _number(data.get("heartbeat")) or start_s
-    state = str(data.get("state"))
-    if state == "running" and now_s - beat_s > LOST_S:
-        state = "lost"
-    return JobStatus(
-        step=step,
-        key=key,
-        state=state,
-        start_s=start_s,
-        end_s=_number(data.get("end")),
-        heartbeat_s=beat_s,
-        host=str(data.get("host") or ""),
-        slurm_job=str(data.get("slurm_job") or ""),
-        error=str(data.get("error") or ""),
-        log_tail=_tail(logs.log(step, key)) if state != "done" else "",
-    )
+def _with_log(job: JobStatus, logs: Logs[Path]) -> JobStatus:
+    if job.state != "done":
+        with suppress(OSError):
+            return replace(job, log_tail=end_of(logs.log(job.step, job.key), _TAIL_LINES))
+    return job
 
 
 def _heed_slurm(jobs: Sequence[JobStatus], logs: Logs[Path], now_s: float) -> list[JobStatus]:
@@ -219,30 +163,15 @@ def _heed_slurm(jobs: Sequence[JobStatus], logs: Logs[Path], now_s: float) -> li
         ended = states.get(job.slurm_job)
         if _is_open(job) and ended in slurm.ENDED:
             # it may have written its end since its file was read
-            now = _read_job(logs.status(job.step, job.key), logs, now_s) or job
+            now = read_job(logs.status(job.step, job.key), now_s=now_s) or job
             error = f"SLURM job {job.slurm_job}: {ended}"
             job = replace(now, state="lost", error=error) if _is_open(now) else now  # noqa: PLW2901
-        heeded.append(job)
+        heeded.append(_with_log(job, logs))
     return heeded
 
 
 def _is_open(job: JobStatus) -> bool:
     return job.state in ("running", "lost")
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
-
-
-def _tail(path: Path) -> str:
-    try:
-        with open(path, "rb") as stream:
-            stream.seek(0, 2)
-            stream.seek(max(0, stream.tell() - _TAIL_BYTES))
-            lines = stream.read().decode("utf-8", "replace").splitlines()
-    except OSError:
-        return ""
-    return "\n".join(lines[-_TAIL_LINES:])
 
 
 def _waiting(campaign: Campaign, jobs: Iterable[JobStatus]) -> Counter[str]:
@@ -266,11 +195,7 @@ def _summary(
     step: str, jobs: Sequence[JobStatus], queued: int, submitted: Sequence[Pending], now_s: float
 ) -> StepStatus:
     counts = Counter(job.state for job in jobs)
-    walls = [
-        job.end_s - job.start_s
-        for job in jobs
-        if job.state == "done" and job.end_s is not None and job.start_s is not None
-    ]
+    walls = [job.wall_s for job in jobs if job.state == "done" and job.wall_s is not None]
     median_s = statistics.median(walls) if walls else None
     return StepStatus(
         step=step,

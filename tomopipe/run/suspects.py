@@ -48,7 +48,7 @@ def _follows(found: Expected, suspects: set[str]) -> Iterator[tuple[str, str, st
             rules |= {"inventory", "resolve_cor"}
             yield "fix_cor", "", encode_series(series), ""
     for name in campaign.config.stitch.stacks:
-        if not suspects.isdisjoint(found.wanted.stitched(name)):
+        if not suspects.isdisjoint(campaign.results_of("stitch", name)):
             rules.add("stitch")
             yield "stitch", "", "", name
     rules |= {"report"} if reports and rules & {"full_recon", "stitch"} else set()

@@ -9,12 +9,11 @@ from pathlib import Path
 from tomopipe.campaign.campaign import Campaign, make_campaign
 from tomopipe.campaign.state import NOT_SELECTED, ScanFacts, State
 from tomopipe.config import Config
+from tomopipe.cor.cor_value import same_cor
 from tomopipe.report.collected_records import collect_scans
 from tomopipe.report.sources import parse_prediction
-from tomopipe.run.campaign_report import what_to_report
 
 _QUIET = (State.OK, State.MANUAL, State.UNSELECTED)
-_SAME_PX = 0.01  # cor.json has two decimals
 
 
 @dataclass(frozen=True)
@@ -75,13 +74,6 @@ def verdict_of(scan: str, facts: ScanFacts) -> Verdict | None:
     )
 
 
-def same_cor(first_px: float | None, second_px: float | None) -> bool:
-    """Tell whether two CORs are the same but for rounding."""
-    if first_px is None or second_px is None:
-        return first_px is second_px
-    return abs(first_px - second_px) <= _SAME_PX
-
-
 def verdict_of_arrival(
     campaign: Campaign, row: Mapping[str, str], *, newer_than: float
 ) -> Verdict | None:
@@ -111,7 +103,6 @@ def verdict_of_arrival(
 def present_verdicts(config: Config, directory: Path, paths: frozenset[str]) -> dict[str, Verdict]:
     """Return the present verdicts on raw files, from the results of the whole campaign."""
     campaign = make_campaign(config, directory, taken=paths)
-    known = what_to_report(campaign)
-    records = collect_scans(campaign.files, campaign.logs, known["scans"], known["config"])
+    records = collect_scans(campaign)
     found = {record.path: verdict_of(record.name, record) for record in records}
     return {path: verdict for path, verdict in found.items() if verdict and path in paths}

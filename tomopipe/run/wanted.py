@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
-from tomopipe.campaign.files import LINKS, NAMES, STACK, STAR, TILT_SERIES
+from tomopipe.campaign.files import LINKS, NAMES, STACK
 from tomopipe.campaign.results import is_without_angles, proven_angles
 from tomopipe.campaign.stacks import Stack, find_stacks
 from tomopipe.campaign.state import is_looked_at_again
@@ -25,7 +25,9 @@ Cors = Mapping[str, Mapping[str, Any]]  # cor.json: scan to `cor_px` and `source
 
 
 class Wanted:
-    """Statements of up-to-date results (`of_<step>`), and why results are not (`why_<step>`).
+    """Statements of up-to-date results (`of_<step>`), and why results are made (`why`).
+
+    `why_<step>` is for steps of which more than the statement decides.
 
     Parameters
     ----------
@@ -49,7 +51,7 @@ class Wanted:
     ) -> None:
         self.campaign, self.out, self._decisions = campaign, campaign.outputs, decisions
         self._rows, self._known = rows, known
-        self._at: Hashable = None
+        self._known_before: Hashable = None
         self._found: dict[Hashable, Any] = {}
 
     @property
@@ -59,9 +61,9 @@ class Wanted:
 
     def _once(self, key: Hashable, compute: Callable[[], Any]) -> Any:
         """Return what was computed from the present knowledge of raw files."""
-        if (known := self._known()) != self._at:
+        if (known := self._known()) != self._known_before:
             self._found.clear()
-            self._at = known
+            self._known_before = known
         if key not in self._found:
             self._found[key] = compute()
         return self._found[key]
@@ -69,6 +71,15 @@ class Wanted:
     def alive(self, scans: Iterable[str]) -> list[str]:
         """Return the scans whose jobs did not fail finally."""
         return [scan for scan in scans if scan not in self.campaign.failures]
+
+    def why(self, wanted: Statement, key: str = "campaign", *, source: str = "") -> str:
+        """Say why the results of a scan, series or stack are made; "" if they are as wanted."""
+        step, keep_stacks = wanted["step"], self.campaign.config.storage.keep_stacks
+        files = self.campaign.results_of(step, key)
+        # temporary ones are not made again
+        temporary = {"try_recon": files[2:], "export_stack": [] if keep_stacks else files[1:]}
+        gone = temporary.get(step, ())
+        return self._decisions.reason(step, key, files, wanted, may_be_gone=gone, source=source)
 
     # ---- raw files ---------------------------------------------------------------------------
 
@@ -93,9 +104,6 @@ class Wanted:
         """Tell whether a scan has no angles: it gets no volume, whatever its COR."""
         return self.lacks_angles(scan) and self.angles(scan) is None
 
-    def _with_angles(self, scan: str, wanted: Statement) -> Statement:
-        return wanted | ({"angles": self.angles(scan)} if self.lacks_angles(scan) else {})
-
     # ---- up to cor.json ----------------------------------------------------------------------
 
     def of_inventory(self) -> Statement:
@@ -106,7 +114,7 @@ class Wanted:
             path for scan in campaign.scans for path in campaign.for_scan(scan).shared_files()
         ]
         content = {path: record.raw(path) for path in {*scans, *shared}}
-        return made_from.of_inventory(campaign, content, "")
+        return made_from.of_inventory(campaign, content)
 
     def why_inventory(self, path: str) -> str:
         """Decide also by what it says itself: files still written, and the state of linked ones."""
@@ -125,19 +133,24 @@ class Wanted:
 
     def of_try_recon(self, scan: str) -> Statement:
         """State what the sweep and rows of a scan must be made from."""
+        return self._of_reading("try_recon", scan)
+
+    def _of_reading(self, step: str, scan: str) -> Statement:
+        """State what the results of a step that reads a scan must be made from."""
 
         def compute() -> Statement:
-            wanted = made_from.of_try_recon(self.campaign, scan, self.raw(scan))
+            wanted = made_from.of_reading(step, self.campaign, scan, self.raw(scan))
             # earlier versions assumed the angles of such a scan
             return wanted | ({"angles": "proven"} if self.lacks_angles(scan) else {})
 
-        found: Statement = self._once(("try_recon", scan), compute)
-        return found
+        return self._once((step, scan), compute)
 
-    def why_try_recon(self, scan: str) -> str:
-        """Say why the sweep and rows of a scan is made; "" if not."""
-        files, wanted = self.out.of_try_recon(scan), self.of_try_recon(scan)
-        return self._decisions.reason("try_recon", scan, files, wanted, may_be_gone=files[2:])
+    def _of_reading_angles(self, step: str, scan: str) -> Statement:
+        """State the same of a step that also needs the angles that try_recon proved."""
+        wanted = self._of_reading(step, scan)
+        if "angles" not in wanted:
+            return wanted
+        return wanted | {"angles": proven_angles(self.campaign.files.sweep(scan))}
 
     def of_predict_cor(self, scan: str) -> Statement:
         """State what a scan's prediction must be made from."""
@@ -146,25 +159,16 @@ class Wanted:
             rows, networks = digest(self.of_try_recon(scan)), self._networks()
             return made_from.of_predict_cor(self.campaign, rows, networks)
 
-        found: Statement = self._once(("predict_cor", scan), compute)
-        return found
+        return self._once(("predict_cor", scan), compute)
 
     def _networks(self) -> dict[str, str]:
         own = self.campaign.config.predict_cor.own_networks
         return {path: self._decisions.record.raw(path) for path in own}
 
-    def why_predict_cor(self, scan: str) -> str:
-        """Say why a scan's prediction is made; "" if not."""
-        files, wanted = self.out.of_predict_cor(scan), self.of_predict_cor(scan)
-        return self._decisions.reason("predict_cor", scan, files, wanted)
-
     def series(self) -> dict[str, list[str]]:
         """Return the selected scans by encoded series name."""
         # asked once per job: grouping 5000 scans each time would be quadratic
-        found: dict[str, list[str]] = self._once(
-            "series", lambda: self.campaign.selected_series(self.rows)
-        )
-        return found
+        return self._once("series", lambda: self.campaign.selected_series(self.rows))
 
     def members(self, series: str) -> list[dict[str, Any]]:
         """Return the input of fix_cor for the scans of a series, without predictions."""
@@ -182,8 +186,7 @@ class Wanted:
 
     def why_fix_cor(self, series: str) -> str:
         """Say why the table of a series is made; "" if not."""
-        table, wanted = self.out.fix_table(series), self.of_fix_cor(series)
-        reason = self._decisions.reason("fix_cor", series, [table], wanted)
+        reason = self.why(self.of_fix_cor(series), series)
         if reason != CHANGED["fix_cor"]:
             return reason
         before = read_tsv(self.campaign.files.fix_table(series), ("scan",))
@@ -197,33 +200,25 @@ class Wanted:
         others = len(scans) < len(members) or len(self.alive(scans)) < len(scans)
         if found != CHANGED["fix_cor"] or others:
             return found
-        made_ns = _mtime_ns(record.at(self.out.fix_table(series)))
+        made_ns = _mtime_ns(record.path_of(self.out.fix_table(series)))
         new = [
             scan
             for scan in scans
-            if any(_mtime_ns(record.at(path)) > made_ns for path in self.out.of_predict_cor(scan))
+            if any(
+                _mtime_ns(record.path_of(path)) > made_ns for path in self.out.of_predict_cor(scan)
+            )
         ]
         return f"prediction of {some_of(new, _N_NAMED)} changed" if new else OPTIONS_OF_FIX
-
-    def why_resolve_cor(self) -> str:
-        """Decide on its options; its content is compared directly with the fix tables."""
-        wanted = made_from.of_resolve_cor(self.campaign)
-        return self._decisions.reason("resolve_cor", "campaign", [self.out.cor_table], wanted)
 
     # ---- after cor.json ----------------------------------------------------------------------
 
     def of_full_recon(self, scan: str, cor_px: float) -> Statement:
         """State what a volume must be made from."""
-        wanted = self._once(
-            ("full_recon", scan, cor_px),
-            lambda: made_from.of_full_recon(self.campaign, scan, self.raw(scan), cor_px),
-        )
-        return self._with_angles(scan, wanted)
+        return self._of_reading_angles("full_recon", scan) | {"cor_px": cor_px}
 
     def why_full_recon(self, scan: str, cor: Mapping[str, Any]) -> str:
-        """Say why a volume is made; "" if not."""
-        files, wanted = [self.campaign.volume(scan)], self.of_full_recon(scan, cor["cor_px"])
-        return self._decisions.reason("full_recon", scan, files, wanted, source=cor["source"])
+        """Say why a volume is made, and the source of its COR; "" if not."""
+        return self.why(self.of_full_recon(scan, cor["cor_px"]), scan, source=cor["source"])
 
     def stacks(self, cors: Cors) -> dict[str, Stack]:
         """Return the stacks whose scans all have a COR, by name."""
@@ -232,20 +227,10 @@ class Wanted:
         found = find_stacks(self.campaign, self.rows, cors)
         return {stack.name: stack for stack in found if not stack.problem}
 
-    def stitched(self, name: str) -> list[str]:
-        """Name the results of a stack."""
-        output = self.campaign.config.full_recon.output
-        return [self.out.shifts(name), self.out.stitched(name, output)]
-
     def of_stitch(self, stack: Stack, cors: Cors) -> Statement:
         """State what a stitched volume must be made from."""
         volumes = {scan: self.of_full_recon(scan, cors[scan]["cor_px"]) for scan in stack.scans}
         return made_from.of_stitch(self.campaign, volumes)
-
-    def why_stitch(self, stack: Stack, cors: Cors) -> str:
-        """Say why a stitched volume is made; "" if not."""
-        files, wanted = self.stitched(stack.name), self.of_stitch(stack, cors)
-        return self._decisions.reason("stitch", stack.name, files, wanted)
 
     def sidecar(self, scan: str) -> str:
         """Return the sidecar's path: beside the data, unless another campaign wrote one there.
@@ -280,22 +265,7 @@ class Wanted:
 
     def of_export_stack(self, scan: str) -> Statement:
         """State what a stack for RELION must be made from."""
-        wanted = self._once(
-            ("export_stack", scan),
-            lambda: made_from.of_export_stack(self.campaign, scan, self.raw(scan)),
-        )
-        return self._with_angles(scan, wanted)
-
-    def why_export_stack(self, scan: str) -> str:
-        """Decide; a temporary stack may be missing."""
-        files, wanted = self.out.of_export_stack(scan), self.of_export_stack(scan)
-        gone = [] if self.campaign.config.storage.keep_stacks else files[1:]
-        return self._decisions.reason("export_stack", scan, files, wanted, may_be_gone=gone)
-
-    @property
-    def star_files(self) -> list[str]:
-        """The set for RELION: tomograms.star, names.tsv and the folder of angles."""
-        return [self.out.in_relion(name) for name in (STAR, NAMES, TILT_SERIES)]
+        return self._of_reading_angles("export_stack", scan)
 
     def of_export_star(self, cors: Cors) -> Statement:
         """State what the tomogram set must be made from."""
@@ -311,7 +281,7 @@ class Wanted:
         """Return the wanted statement's digest for each MRC volume; "" if it is of another one."""
         found = {}
         for scan, entry in cors.items():
-            path = self._decisions.record.at(self.out.mrc_volume(scan))
+            path = self._decisions.record.path_of(self.out.mrc_volume(scan))
             if os.path.exists(path):
                 wanted = digest(self.of_full_recon(scan, entry["cor_px"]))
                 found[scan] = wanted if source_of(path) == wanted else ""
@@ -319,8 +289,7 @@ class Wanted:
 
     def why_export_star(self, cors: Cors) -> str:
         """Say why the tomogram set is made; "" if not."""
-        wanted = self.of_export_star(cors)
-        reason = self._decisions.reason("export_star", "campaign", self.star_files, wanted)
+        reason = self.why(self.of_export_star(cors))
         return reason or (MISSING if self._lacks_link() else "")
 
     def _lacks_link(self) -> bool:
@@ -355,11 +324,6 @@ class Wanted:
             notes = assumed_numbers(campaign, self.rows), self._mrc_volumes(cors)
             shown |= {"relion": digest({"notes": notes})} if any(notes) else {}
         return made_from.of_report(campaign, shown)
-
-    def why_report(self, cors: Cors, content: Callable[[str], str], **more: Any) -> str:
-        """Say why the report is made; "" if not."""
-        wanted = self.of_report(cors, content, **more)
-        return self._decisions.reason("report", "campaign", [self.out.report], wanted)
 
 
 def _mtime_ns(path: str) -> int:

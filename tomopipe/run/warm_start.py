@@ -30,15 +30,8 @@ def is_worth_it(step: str) -> bool:
 def run_script(script: str, environment: Mapping[str, str]) -> int:
     """Run a Python script in a forked process, with an environment, in this working directory.
 
-    Returns
-    -------
-    int
-        Its exit status; of a process that was killed, minus the signal.
-
-    Raises
-    ------
-    OSError
-        If no process can be started.
+    Returns its exit status; of a process that was killed, minus the signal. OSError if no
+    process can be started.
     """
     context = multiprocessing.get_context("forkserver")
     process = context.Process(target=_run, args=(script, dict(environment)))

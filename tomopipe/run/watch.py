@@ -5,46 +5,36 @@ A loop of short runs of the same workflow, of two kinds, which are parts of one 
 present campaign at low priority when no scan arrives or `watch.every` has passed. Neither sees
 incomplete files. The scans taken are listed in results/live/taken.json.
 
-The entry of a scan gets its verdict from the part that finds its COR, and is compared with the
+A scan (`watched_scans`) gets its verdict from the part that finds its COR, and is compared with the
 results after each tail: what the series has replaced since is reported, once.
 """
 
-import fcntl
-import json
 import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from tomopipe.campaign.arrivals import Arrival, Arrivals, fault_of_scan, state_of
+from tomopipe.campaign.arrivals import Arrivals, fault_of_scan
 from tomopipe.campaign.campaign import make_campaign
 from tomopipe.campaign.files import CONFIG, LOGS, TABLE, Files
-from tomopipe.campaign.raw_files import find_scans, raw_paths
-from tomopipe.campaign.state import State
-from tomopipe.config import Config, read_config
+from tomopipe.campaign.raw_files import raw_paths
+from tomopipe.config import read_config
 from tomopipe.errors import TomopipeError
 from tomopipe.run import launch
 from tomopipe.run.decisions import Decisions
 from tomopipe.run.hooks import Hooks
-from tomopipe.run.live_page import MOST_ROWS, picture, write_page
-from tomopipe.run.verdicts import (
-    Verdict,
-    present_verdicts,
-    same_cor,
-    skipped,
-    verdict_of_arrival,
-)
+from tomopipe.run.verdicts import Verdict, present_verdicts, skipped, verdict_of_arrival
+from tomopipe.run.watch_lock import only_watcher, write_holder
+from tomopipe.run.watched_scans import WatchedScans
+from tomopipe.scans.raw_state import file_state
 from tomopipe.storage import run_folder
-from tomopipe.storage.atomic import write_json
-from tomopipe.storage.processes import born
 from tomopipe.storage.run_folder import ARRIVALS, TAIL
 from tomopipe.storage.tables import read_tsv
 
@@ -55,9 +45,7 @@ _AGAIN_S = 5.0  # after a run that failed before its jobs
 _PAUSE = 60.0  # between two checks, in durations of one
 _PAGE_S = 60.0  # the page is written at least so often
 _ROOM_BYTES = 50e6
-_STALE_S = 120.0
 _MOST_LINES = 8
-_FOR_HOOKS = ("scan", "path", "cor_px", "confidence", "doubtful", "reason", "rule", "seconds")
 
 
 @dataclass
@@ -70,42 +58,7 @@ class _Part:
     began_s: float
     began: float  # Unix seconds
     log: Path
-    open: frozenset[str]  # paths without a COR when it began
-
-
-@contextmanager
-def only_watcher(directory: Path) -> Iterator[IO[str]]:
-    """Hold the lock of the watcher of a campaign; its file names the holder.
-
-    Raises
-    ------
-    TomopipeError
-        If there is another one.
-    """
-    path = directory / LOGS.watch_lock
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+", encoding="utf-8") as stream:
-        stream.seek(0)
-        text = stream.read()
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            # if the file server has no locks, the file is used: its writer renews it
-            fresh = time.time() - os.fstat(stream.fileno()).st_mtime < _STALE_S
-            if isinstance(error, BlockingIOError) or (text and fresh):
-                raise TomopipeError(
-                    f"{path}: this campaign is watched{_by_whom(text)}. `tomopipe stop` ends it."
-                ) from None
-        yield stream
-
-
-def _by_whom(text: str) -> str:
-    """Read a watcher's lock; nothing while it is written."""
-    try:
-        about = json.loads(text)
-        return f" since {about['start']} by process {about['pid']} on {about['host']}"
-    except (ValueError, LookupError, TypeError):
-        return ""
+    without_cor: frozenset[str]  # paths when it began
 
 
 class Watcher:
@@ -122,42 +75,24 @@ class Watcher:
         self.directory, self._config_path = directory, config or directory / CONFIG
         self._own_config, self._options, self._say, self._lock = config, options, say, lock
         self._profile = launch.chosen_profile(directory)
-        self._said: dict[str, str] = {}
+        self._messages: dict[str, str] = {}  # the last one on each subject
         self._parts: dict[str, _Part] = {}
         self._n_runs, self._attempts = 0, dict[str, int]()
         self._next_s = dict.fromkeys((ARRIVALS, TAIL), 0.0)
         self._dirty, self._tail_took_s = True, 0.0
         self._tail_ended_s, self._news_s = time.monotonic(), -1e9
         self._n_pending, self._saved_s = 0, 0.0
-        self._config: Config = read_config(self._config_path)
+        self._config = read_config(self._config_path)
         self._edited, self._is_broken = self._state_of_edits(), False
-        self._files = Files(directory / self._config.campaign.results)
-        self._taken: dict[str, dict[str, Any]] = self._known()
         self._paths: list[str] = []
         self._arrivals = Arrivals(directory, self._config.watch.settle_s, self._fault_of)
         self._hooks = Hooks(directory, directory / LOGS.of_watch("hook"))
+        self._scans = WatchedScans(self._config, directory, self._hooks, say)
+        self._files = self._scans.files
         self._run = self._begin()
         self._save()
 
     # ---- begin and end -----------------------------------------------------------------------
-
-    def _known(self) -> dict[str, dict[str, Any]]:
-        """Return the files taken before, by a watcher or a run."""
-        with suppress(OSError, ValueError):
-            found: dict[str, dict[str, Any]] = json.loads(self._files.taken.read_text("utf-8"))
-            if all("has_verdict" in entry for entry in found.values()):
-                return found
-        found = {}
-        for scan in find_scans(self._config, self.directory):
-            state = state_of(self.directory / scan.path)
-            with suppress(OSError):
-                made_ns = self._files.prediction(scan.name).stat().st_mtime_ns
-                if state and made_ns > state[1]:
-                    rule = "its COR was found before"
-                    known = {"for_tail": True, "has_verdict": True}
-                    entry = _entry(Arrival(scan.path, state, rule), scan.name)
-                    found[scan.path] = entry | known
-        return found
 
     def _begin(self) -> Path:
         """End earlier runs, and begin the run of all arrivals."""
@@ -168,31 +103,24 @@ class Watcher:
         launch.unlock_killed(self.directory, results)
         if launch.is_locked(self.directory):
             return results / "none"  # for now: another run is active
-        self._take_said()
+        self._take_job_records()
         run = run_folder.begin(results)
         self._write_holder()
         return run
 
-    def _take_said(self) -> None:
+    def _take_job_records(self) -> None:
         """Write the jobs' reports into the record."""
         decisions = Decisions(make_campaign(self._config, self.directory, taken=()))
-        decisions.take_said()
+        decisions.take_job_records()
         decisions.save()
 
     def _write_holder(self) -> None:
         """Write the watcher and the running parts into the lock."""
-        parts = {
-            name: (part.process.pid, born(part.process.pid)) for name, part in self._parts.items()
-        }
-        about = {"host": socket.gethostname(), "pid": os.getpid(), "start": time.ctime()}
-        self._lock.seek(0)
-        self._lock.truncate()
-        self._lock.write(json.dumps(about | {"parts": parts}))
-        self._lock.flush()
+        write_holder(self._lock, {name: part.process.pid for name, part in self._parts.items()})
 
     def end(self, *, finish: bool) -> None:
         """End the parts, or let them finish, then the hooks and the run."""
-        self._said["tail"] = "ends"
+        self._messages["tail"] = "ends"
         for part in self._parts.values():
             with suppress(ProcessLookupError):
                 if finish:
@@ -206,7 +134,7 @@ class Watcher:
         self._hooks.end(self._once)
         self._save(has_ended=True)
         if self._run.is_dir():
-            self._take_said()
+            self._take_job_records()
             run_folder.end_all(self._files.folder)
 
     @property
@@ -246,14 +174,14 @@ class Watcher:
         """Report a message on a subject unless it was the last one on it."""
         # a slowly growing file has another number each time
         new = re.sub(r"\d+", "", text) if what.startswith("waits ") else text
-        if self._said.get(what, "") != new:
-            self._said[what] = new
+        if self._messages.get(what, "") != new:
+            self._messages[what] = new
             if text:
                 self._say(f"{time.strftime('%H:%M:%S')} {text}")
 
     def _state_of_edits(self) -> tuple[Any, ...]:
         table = self.directory / (self._config.campaign.table or TABLE)
-        return state_of(self._config_path), state_of(table)
+        return file_state(self._config_path), file_state(table)
 
     def _read_edits(self) -> None:
         """Read a changed configuration or table; the next tail makes what follows from it."""
@@ -262,13 +190,14 @@ class Watcher:
         self._edited, self._is_broken = edited, True
         try:
             config = read_config(self._config_path)
-            make_campaign(config, self.directory, taken=self._taken)
+            make_campaign(config, self.directory, taken=self._scans.entries)
         except (TomopipeError, OSError) as error:
             self._once("config", f"{str(error).rstrip('.')}. Nothing runs until it is fixed.")
             return
-        self._config, self._is_broken = config, False
+        self._config = self._scans.config = config
+        self._is_broken = False
         readable = "Config and table can be read again: runs go on."
-        self._once("config", readable if self._said.get("config") else "")
+        self._once("config", readable if self._messages.get("config") else "")
         self._attempts.clear()
         self._arrivals.settle_s = self._config.watch.settle_s
         self._dirty = True
@@ -278,7 +207,7 @@ class Watcher:
         """Tell whether the folders of the raw files exist, with their files."""
         lost = gone or ([] if paths or not self._paths else ["all raw files"])
         names = ", ".join(lost)
-        back = "The raw files are there again." if "watch" in self._said else ""
+        back = "The raw files are there again." if "watch" in self._messages else ""
         self._once(
             "watch", f"{names}: not there; nothing is run until it is back." if lost else back
         )
@@ -297,21 +226,22 @@ class Watcher:
 
     def _take(self, paths: list[str]) -> None:
         """Take the files that are complete."""
-        states = {path: tuple(entry["state"]) for path, entry in self._taken.items()}
-        found, self._n_pending = self._arrivals.look(paths, states, time.monotonic())
+        now_s = time.monotonic()
+        found, self._n_pending = self._arrivals.look(paths, self._scans.states, now_s)
         for path, why in self._arrivals.waiting.items():
             self._once(f"waits {path}", f"{path} waits: {why}")
         if not found:
             return
         names = self._names({arrival.path for arrival in found})
-        for path, arrival in ((arrival.path, arrival) for arrival in found):
+        for arrival in found:
+            path = arrival.path
             name = names.get(path) or os.path.splitext(os.path.basename(path))[0]
-            self._taken[path] = _entry(arrival, name)
+            self._scans.take(arrival, name)
             self._attempts.pop(path, None)
             self._once(f"waits {path}", "" if arrival.fault else f"{path} is taken: {arrival.rule}")
             if arrival.fault:
                 self._dirty = True
-                self._report(path, skipped(name, arrival.fault))
+                self._scans.report(path, skipped(name, arrival.fault))
         self._news_s = time.monotonic()
         self._save()
 
@@ -326,13 +256,8 @@ class Watcher:
         """Write the files taken, and the page."""
         self._saved_s = time.monotonic()
         try:
-            self._files.live.parent.mkdir(parents=True, exist_ok=True)
-            write_json(self._taken, self._files.taken)
-            title = self._config.campaign.name or self.directory.name
-            # of a renamed file only its present name
-            shown = [one for one in self._taken.values() if one["path"] in self._paths]
-            shown = shown if self._paths else list(self._taken.values())
-            write_page(self._files, title, shown, has_ended=has_ended)
+            # of a renamed file only its present name is shown
+            self._scans.save(self._paths, has_ended=has_ended)
             self._once("save", "")
         except OSError as error:
             self._once("save", f"{error} What was taken is kept in memory.")
@@ -354,13 +279,13 @@ class Watcher:
         now_s = time.monotonic()
         if ARRIVALS in self._parts or now_s < self._next_s[ARRIVALS]:
             return
-        tail = self._parts.get(TAIL)
-        there = self._unchanged() - (tail.open if tail else set())
-        queue = [path for path, one in self._taken.items() if not one["for_tail"] and path in there]
-        queue.sort(key=lambda path: -self._taken[path]["at"])
+        tail, entries = self._parts.get(TAIL), self._scans.entries
+        free = self._unchanged() - (tail.without_cor if tail else set())
+        queue = self._scans.waiting(free, for_tail=False)
+        queue.sort(key=lambda path: -entries[path]["at"])
         if len(queue) > _BACKLOG:
             for path in queue[_MOST_AT_ONCE:]:
-                self._taken[path]["for_tail"] = self._dirty = True
+                entries[path]["for_tail"] = self._dirty = True
             self._save()
         if queue:
             self._start(ARRIVALS, queue[:_MOST_AT_ONCE], ["--nolock", "predictions"])
@@ -368,16 +293,14 @@ class Watcher:
     def _start_tail(self) -> None:
         now_s, watch = time.monotonic(), self._config.watch
         since_s = now_s - self._tail_ended_s
-        waiting = any(not one["for_tail"] for one in self._taken.values())
+        waiting = self._scans.waiting(self._scans.entries, for_tail=False)
         quiet_s = max(1.0, 2 * watch.settle_s)
         idle = not (self._n_pending or waiting or ARRIVALS in self._parts)
         idle = idle and now_s - self._news_s >= quiet_s
         due_s = min(60 * watch.every, self._tail_took_s) if idle else 60 * watch.every
         if TAIL in self._parts or not self._dirty or since_s < due_s or now_s < self._next_s[TAIL]:
             return
-        there = self._unchanged()
-        paths = [path for path, one in self._taken.items() if one["for_tail"] and path in there]
-        if paths:
+        if paths := self._scans.waiting(self._unchanged(), for_tail=True):
             self._dirty = False
             self._start(TAIL, paths, [])
 
@@ -396,14 +319,14 @@ class Watcher:
         log.parent.mkdir(parents=True, exist_ok=True)
         process = launch.spawn(self.directory, command, log, {run_folder.VARIABLE: str(folder)})
         clocks = time.monotonic(), time.time()
-        unknown = frozenset(path for path in paths if _has_no_cor(self._taken[path]))
-        self._parts[name] = _Part(process, folder, paths, *clocks, log, unknown)
+        without_cor = frozenset(filter(self._scans.has_no_cor, paths))
+        self._parts[name] = _Part(process, folder, paths, *clocks, log, without_cor)
         self._write_holder()
 
     def _cores(self, name: str) -> list[str]:
         """Leave one core of this machine to the arrivals."""
         local = self._profile.endswith("workstation")
-        if not local or any(one.split("=")[0] == "--profile" for one in self._options):
+        if not local or any(option.split("=")[0] == "--profile" for option in self._options):
             return []
         n_cores = len(os.sched_getaffinity(0))
         if asked := re.search(r"--cores[ =](\d+)", " ".join(self._options)):
@@ -424,9 +347,9 @@ class Watcher:
         now_s = time.monotonic()
         self._tail_ended_s, self._tail_took_s = now_s, now_s - part.began_s
         text = part.log.read_text(encoding="utf-8", errors="replace")
-        lines = [one for one in text.splitlines() if one.startswith("tomopipe: ")]
+        lines = [line for line in text.splitlines() if line.startswith("tomopipe: ")]
         self._compare(part, status)
-        if self._said.get("tail") == "ends":
+        if self._messages.get("tail") == "ends":
             return
         if status in (0, 3):
             for path in part.folder.parent.glob("said/record@*"):
@@ -439,9 +362,9 @@ class Watcher:
         self._dirty = True
         self._next_s[TAIL] = now_s + max(_AGAIN_S, 60 * self._config.watch.every)
         # without numbers and times, which differ each time
-        failed = sorted({one for one in text.splitlines() if "Error" in one})
-        said = "; ".join((lines or failed)[:_MOST_LINES])
-        self._once("tail", f"{said}: some jobs failed, see {part.log}; will be tried again.")
+        errors = sorted({line for line in text.splitlines() if "Error" in line})
+        message = "; ".join((lines or errors)[:_MOST_LINES])
+        self._once("tail", f"{message}: some jobs failed, see {part.log}; will be tried again.")
 
     def _end_arrivals(self, part: _Part, status: int) -> None:
         verdicts = dict[str, Verdict | None]()
@@ -453,95 +376,27 @@ class Watcher:
                 verdicts[row["path"]] = verdict_of_arrival(campaign, row, newer_than=newer)
         for path in part.paths:
             if verdict := verdicts.get(path):
-                self._report(path, verdict)
+                self._scans.report(path, verdict)
                 continue
             n_attempts = self._attempts[path] = self._attempts.get(path, 0) + 1
             if n_attempts >= _ATTEMPTS:
                 reason = f"no verdict after {n_attempts} runs, see {part.log}"
-                self._taken[path] |= {"for_tail": True, "doubtful": True, "reason": reason}
-                self._once(path, f"FLAG {self._taken[path]['scan']}: {reason}")
+                self._scans.give_up(path, reason)
+                self._once(path, f"FLAG {self._scans.entries[path]['scan']}: {reason}")
             self._next_s[ARRIVALS] = time.monotonic() + _AGAIN_S
         self._dirty, self._news_s = True, time.monotonic()
         self._save()
 
-    # ---- verdicts ----------------------------------------------------------------------------
-
     def _compare(self, part: _Part, status: int) -> None:
-        """Take the present verdicts over from the results; report those that are news."""
+        """Compare the verdicts of the scans of a tail with its results."""
         table = self._files.cor_table
         if status not in (0, 3) and table.exists() and table.stat().st_mtime < part.began:
             return  # it did not get there
         found = dict[str, Verdict]()
         with suppress(TomopipeError, OSError):
             found = present_verdicts(self._config, self.directory, frozenset(part.paths))
-        for path, verdict in found.items():
-            entry = self._taken[path]
-            if not entry["for_tail"] or entry["at"] > part.began:
-                continue  # written again since
-            is_other = entry["scan_state"] not in ("", verdict.scan_state)
-            is_moved = not same_cor(entry["cor_px"], verdict.cor_px)
-            is_news = is_other and verdict.doubtful and (is_moved or not entry["doubtful"])
-            if is_news or not entry["has_verdict"]:
-                self._report(path, verdict)
-            else:
-                self._note(path, verdict)
+        self._scans.compare(found, part.began)
         self._save()
-
-    def _note(self, path: str, verdict: Verdict) -> None:
-        """Put a verdict, and a picture at its COR, into the entry of its scan."""
-        entry = self._taken[path]
-        has_moved = not same_cor(entry["cor_px"], verdict.cor_px) or not entry["has_verdict"]
-        n_newer = sum(one["at"] > entry["at"] for one in self._taken.values())
-        if has_moved and n_newer < MOST_ROWS and verdict.scan_state != State.SKIPPED:
-            entry |= {"picture": "", "picture_cor_px": None}
-            entry |= picture(self._files, verdict.scan, verdict.best_cor_px)
-        entry |= asdict(verdict)
-
-    def _report(self, path: str, verdict: Verdict) -> None:
-        """Report a verdict, flag it if it is doubtful, and call the hook."""
-        entry = self._taken[path]
-        remark = f"was {_cor(entry['cor_px'])}"
-        self._note(path, verdict)
-        if not entry["has_verdict"]:
-            seconds = round(time.time() - entry["last_byte"], 1)
-            entry |= {"for_tail": True, "has_verdict": True, "seconds": seconds}
-            remark = f"{seconds:.0f} s"
-        flag = "FLAG " if verdict.doubtful else ""
-        why = f", {verdict.reason}" if verdict.doubtful else ""
-        text = f"{flag}{verdict.scan}: {_cor(verdict.cor_px)}{why} ({remark})"
-        self._say(f"{time.strftime('%H:%M:%S')} {text}")
-        if self._config.hooks.on_scan:
-            facts = {name: entry[name] for name in _FOR_HOOKS}
-            doubt = entry["reason"] if verdict.doubtful else ""
-            facts |= {"doubt": doubt, "page": str(self._files.live)}
-            self._hooks.call(self._config.hooks.on_scan, facts)
-
-
-def _cor(cor_px: float | None) -> str:
-    return "no COR" if cor_px is None else f"COR {cor_px:.2f}"
-
-
-def _entry(arrival: Arrival, scan: str) -> dict[str, Any]:
-    """Return the entry of a taken file, without a verdict.
-
-    `for_tail`: no arrivals take it any more; `has_verdict`: a verdict was reported.
-    """
-    return {
-        "path": arrival.path,
-        "state": list(arrival.state),
-        "rule": arrival.rule,
-        "for_tail": False,
-        "has_verdict": False,
-        "seconds": None,
-        "at": time.time(),
-        "last_byte": arrival.last_byte,
-        **asdict(Verdict(scan, "")),
-    }
-
-
-def _has_no_cor(entry: dict[str, Any]) -> bool:
-    """Tell whether no arrivals have found the COR of a scan."""
-    return not entry["has_verdict"] or entry["scan_state"] == State.SKIPPED
 
 
 def watch(

@@ -120,12 +120,8 @@ def _when(at_s: float) -> str:
 def of_series(rows: Mapping[str, Mapping[str, str]], members: Iterable[Mapping[str, Any]]) -> str:
     """Say why the CORs of a series are fixed again.
 
-    Parameters
-    ----------
-    rows : mapping
-        The present table of fix_cor, by scan.
-    members : iterable of mapping
-        The scans as `Campaign.members` returns them now.
+    `rows` is the present table of fix_cor, by scan; `members` are as `Campaign.members` returns
+    them.
     """
     now = {member["scan"]: member for member in members if member["select"] == "in"}
     lines, kept = [], []
@@ -154,14 +150,8 @@ def of_series(rows: Mapping[str, Mapping[str, str]], members: Iterable[Mapping[s
 def of_scans(rows: Iterable[str], scans: Mapping[str, int | None], seen_ns: int) -> str:
     """Say why files are checked again.
 
-    Parameters
-    ----------
-    rows : iterable of str
-        The scans in the inventory.
-    scans : mapping
-        Scans of the campaign, with the modification time (ns) of each file.
-    seen_ns : int
-        When the inventory was written.
+    `rows` are the scans in the inventory, which was written at `seen_ns`; `scans` those of the
+    campaign, with the modification time (ns) of each file.
     """
     old, now = set(rows), set(scans)
     newer = [scan for scan in old & now if (scans[scan] or 0) > seen_ns]

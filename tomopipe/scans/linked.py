@@ -15,17 +15,9 @@ State = list[int] | None
 
 
 def linked_files(path: str | os.PathLike[str]) -> dict[str, State]:
-    """Return the state of each file that a file takes data from, those of such files too.
+    """Return the `link_state` of each file that an HDF5 file takes data from, directly or not.
 
-    Parameters
-    ----------
-    path : path-like
-        An HDF5 file.
-
-    Returns
-    -------
-    dict
-        Path, relative if `path` is, to `link_state`.
+    By path, which is relative if `path` is.
     """
     found: dict[str, State] = {}
     waiting = [os.fspath(path)]
@@ -40,7 +32,7 @@ def linked_files(path: str | os.PathLike[str]) -> dict[str, State]:
 def link_state(path: str | os.PathLike[str]) -> State:
     """Return size in bytes and time of change (ns) of a file, None where there is none."""
     found = file_state(path)
-    return None if found is None else list(found)
+    return None if found is None else list(found[:2])
 
 
 def _targets(path: str) -> list[str]:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Iterator
 
 Path = str | os.PathLike[str]
@@ -24,21 +25,21 @@ def reference_kind(name: str) -> str | None:
     return f"{found[1].lower()}s" if found else None
 
 
-def file_state(path: Path) -> tuple[int, int] | None:
-    """Return size in bytes and time of the last change (ns).
+def file_state(path: Path) -> tuple[int, int, int] | None:
+    """Return size in bytes, time of the last change (ns) and inode.
 
-    Of a folder, the size of all its images and lists and the latest time of any; None if there is
-    nothing.
+    Of a folder, the size of all its images and lists, the latest time of any, and 0; None if there
+    is nothing.
     """
     try:
         status = os.stat(path)
-        if not os.path.isdir(path):
-            return status.st_size, status.st_mtime_ns
+        if not stat.S_ISDIR(status.st_mode):
+            return status.st_size, status.st_mtime_ns, status.st_ino
         found = [(entry.st_size, entry.st_mtime_ns) for _, entry in files_in(os.fspath(path))]
     except (OSError, ValueError):  # ValueError: a NUL character in the path
         return None
     times = [time for _, time in found]
-    return sum(size for size, _ in found), max(times, default=status.st_mtime_ns)
+    return sum(size for size, _ in found), max(times, default=status.st_mtime_ns), 0
 
 
 def folder_digest(path: Path) -> str:

@@ -131,16 +131,8 @@ def write_exchange(
 ) -> None:
     """Write a DXchange file, whole; the module says where each thing goes.
 
-    Parameters
-    ----------
-    path : path-like
-        File to write; an existing one is replaced.
-    scan : Exposure
-        What it holds; no dataset for flats or darks where there are none.
-    chunks : tuple, bool or None, optional
-        Chunks of /exchange/data; by default one frame each, False: contiguous.
-    n_written : int, optional
-        Leading frames really written; the rest of /exchange/data stays unallocated.
+    `chunks` of /exchange/data are by default one frame each; False: contiguous. Only
+    `n_written` leading frames are really written; the rest of it stays unallocated.
     """
     store, shape = to_dtype(np.dtype(scan.dtype)), scan.shape
     stop = shape[0] if n_written is None else n_written

@@ -8,7 +8,7 @@ where ellipsoids overlap, so that a pore is an ellipsoid of negative density.
 
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, astuple, dataclass, replace
 from typing import Any
@@ -17,6 +17,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tomopipe.simulate._kernels import add_projections, add_slice
+
+# over the height of a pixel, in rows from its centre; the weights sum to 1
+_NODES, _WEIGHTS = (part / 2 for part in np.polynomial.legendre.leggauss(4))
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,6 @@ def project(
     n_rows: int,
     n_cols: int,
     *,
-    row_samples: int = 4,
     threads: int | None = None,
 ) -> NDArray[np.float32]:
     """Return exact parallel-beam line integrals, averaged over each detector pixel.
@@ -122,8 +124,6 @@ def project(
         Column of the rotation axis, 0-based, whole at pixel centres; may be off the detector.
     n_rows, n_cols : int
         Size of the detector.
-    row_samples : int, optional
-        Nodes of the rule over the height of a pixel.
     threads : int, optional
         Threads that share the angles; by default one for each core this process may use.
 
@@ -134,15 +134,14 @@ def project(
     """
     theta = np.atleast_1d(np.asarray(theta_rad, dtype=np.float64))
     projections = np.zeros((theta.size, n_rows, n_cols), dtype=np.float32)
-    offsets, weights = _row_rule(row_samples)
     table, cos, sin = phantom.table(), np.cos(theta), np.sin(theta)
-    n_threads = max(1, min(threads or _n_cores(), theta.size))
+    n_threads = max(1, min(threads or len(os.sched_getaffinity(0)), theta.size))
     bounds = np.linspace(0, theta.size, n_threads + 1).astype(int)
 
     def work(part: int) -> None:
         angles = slice(bounds[part], bounds[part + 1])
         add_projections(
-            projections[angles], table, cos[angles], sin[angles], float(cor_px), offsets, weights
+            projections[angles], table, cos[angles], sin[angles], float(cor_px), _NODES, _WEIGHTS
         )
 
     with ThreadPoolExecutor(n_threads) as pool:
@@ -150,13 +149,11 @@ def project(
     return projections
 
 
-def slice_truth(
-    phantom: Phantom, row: float, n: int, *, oversample: int = 8, row_samples: int = 4
-) -> NDArray[np.float32]:
+def slice_truth(phantom: Phantom, row: float, n: int) -> NDArray[np.float32]:
     """Return the true slice, averaged over each voxel, in the geometry of a reconstruction.
 
     The average along x is exact (chords of the ellipsoid cut at the voxel's borders); along y
-    `oversample` lines per voxel are taken, along the axis the rule that `project` uses.
+    8 lines per voxel are taken, along the axis the rule that `project` uses.
 
     Parameters
     ----------
@@ -166,8 +163,6 @@ def slice_truth(
         Detector row of the slice.
     n : int
         Width and height of the slice in voxels: n_cols of the projections.
-    oversample, row_samples : int, optional
-        Lines per voxel along y, nodes along the axis.
 
     Returns
     -------
@@ -175,24 +170,5 @@ def slice_truth(
         Linear attenuation per pixel, index [y, x]; the axis is at [n // 2 - 1, n // 2].
     """
     image = np.zeros((n, n), dtype=np.float64)
-    offsets, weights = _row_rule(row_samples)
-    add_slice(image, phantom.table(), float(row), offsets, weights, oversample)
+    add_slice(image, phantom.table(), float(row), _NODES, _WEIGHTS, 8)
     return image.astype(np.float32)
-
-
-def volume_truth(phantom: Phantom, rows: Iterable[float], n: int) -> NDArray[np.float32]:
-    """Return `slice_truth` of several rows, shape (len(rows), n, n)."""
-    return np.stack([slice_truth(phantom, row, n) for row in rows])
-
-
-def _row_rule(samples: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return nodes (in rows from the pixel's centre) and weights (sum 1) over one pixel."""
-    nodes, weights = np.polynomial.legendre.leggauss(samples)
-    return nodes / 2, weights / 2
-
-
-def _n_cores() -> int:
-    """Return the number of cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -255,16 +255,6 @@ def plan_heights(wanted: Simulation) -> dict[float, ScanPlan]:
 def load_truth(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """Read truth.json of a simulated campaign, each scan's ``phantom`` as a `Phantom`.
 
-    Parameters
-    ----------
-    folder : path-like
-        The campaign.
-
-    Returns
-    -------
-    dict
-        As in the file.
-
     Raises
     ------
     TomopipeError

@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 _BLOCK_BYTES = 256 * 2**20  # of raw data and its float32 copies in memory
 _ANGSTROM_PER_UM = 1e4
+_Block = tuple[NDArray[Any], int, int]  # pixels, and their first image and row in the stack
 
 
 def export_stack(
@@ -175,57 +176,49 @@ def _write(
     recipe: PreprocessBlock,
 ) -> None:
     """Write all images, whole frames where no correction needs all angles of a row."""
-    fitted = fit_corrections(scan, recipe)
+    fitted, n_done = fit_corrections(scan, recipe), 0
     if fitted is None:
-        _fill(writer, scan, geometry, frames, first, minus_log=recipe.minus_log)
+        blocks = _normalised_blocks(scan, geometry, frames, first, minus_log=recipe.minus_log)
     else:
-        _fill_corrected(writer, scan, geometry, frames, first, fitted)
-
-
-def _fill(
-    writer: StackFile,
-    scan: Scan,
-    geometry: StackGeometry,
-    frames: NDArray[np.int64],
-    first: int,
-    *,
-    minus_log: bool,
-) -> None:
-    """Read, normalise, bin and write the scan block by block."""
-    high = _block_rows(geometry)
-    done = 0
-    for raw, image, row in _read_blocks(scan, geometry, frames, first):
-        detector = slice(first + row * high, first + row * high + raw.shape[1])
-        values = normalise(raw, scan.flat[detector], scan.dark[detector], minus_log=minus_log)
+        blocks = _corrected_blocks(scan, geometry, frames, first, fitted)
+    for values, image, row in blocks:
         binned = block_average(values, geometry)
         writer.write(binned, image, row)
-        done += binned.shape[0] * binned.shape[1]
-        log.info("%d %% written", 100 * done // (frames.size * geometry.rows))
+        n_done += binned.shape[0] * binned.shape[1]
+        log.info("%d %% written", 100 * n_done // (frames.size * geometry.rows))
 
 
-def _fill_corrected(
-    writer: StackFile,
+def _normalised_blocks(
+    scan: Scan, geometry: StackGeometry, frames: NDArray[np.int64], first: int, *, minus_log: bool
+) -> Iterator[_Block]:
+    """Read and normalise a scan block by block."""
+    high = _block_rows(geometry)
+    for raw, image, row in _read_blocks(scan, geometry, frames, first):
+        detector = slice(first + row * high, first + row * high + raw.shape[1])
+        flat, dark = scan.flat[detector], scan.dark[detector]
+        yield normalise(raw, flat, dark, minus_log=minus_log), image, row
+
+
+def _corrected_blocks(
     scan: Scan,
     geometry: StackGeometry,
     frames: NDArray[np.int64],
     first: int,
     corrections: Corrections,
-) -> None:
-    """Correct, bin and write the scan some rows at a time, as volumes are made."""
+) -> Iterator[_Block]:
+    """Read and correct a scan some rows at a time, as volumes are made."""
     high = _block_rows(geometry)
     source = CorrectedSource(scan, corrections, scan.threads)
     row_bytes = scan.n_angles * scan.n_cols * (np.dtype(scan.dtype).itemsize + 12) * high
     n_rows = max(1, _BLOCK_BYTES // row_bytes)
     for row in range(0, geometry.rows, n_rows):
         past = min(row + n_rows, geometry.rows)
-        values = source.read_rows(first + row * high, first + past * high)[frames]
-        writer.write(block_average(values, geometry), 0, row)
-        log.info("%d %% written", 100 * past // geometry.rows)
+        yield source.read_rows(first + row * high, first + past * high)[frames], 0, row
 
 
 def _read_blocks(
     scan: Scan, geometry: StackGeometry, frames: NDArray[np.int64], first: int
-) -> Iterator[tuple[NDArray[Any], int, int]]:
+) -> Iterator[_Block]:
     """Read a scan in blocks of bounded memory.
 
     Whole frames a few at a time; or some rows of all frames, where that is one reading, or where

@@ -22,13 +22,7 @@ import numpy as np
 from tomopipe.campaign.files import LINKS, MRC_VOLUME, NAMES, STACK, STAR, TILT_SERIES
 from tomopipe.campaign.results import read_cor_json, read_json
 from tomopipe.errors import TomopipeError, some_of
-from tomopipe.geometry import (
-    Floats,
-    axis_voxel,
-    bin_cor,
-    relion4_matrices,
-    relion5_alignment,
-)
+from tomopipe.geometry import Floats, axis_voxel, bin_cor, relion4_matrices, relion5_alignment
 from tomopipe.prep.half_acquisition import FACTOR, is_half_acquisition
 from tomopipe.recon.angular_sampling import is_full_rotation
 from tomopipe.relion.mrc import check_stack, read_volume_size

@@ -54,12 +54,7 @@ def compute(
     members: Sequence[Mapping[str, Any]],
     options: FixCorBlock,
 ) -> list[dict[str, str]]:
-    """Return the rows that `fix_cor` writes, as text, as read from the table.
-
-    Parameters
-    ----------
-    predicted, members, options
-        As for `fix_cor`.
+    """Return the rows that `fix_cor` writes, as text, as read from the table; arguments as for it.
 
     Raises
     ------

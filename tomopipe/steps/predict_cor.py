@@ -193,11 +193,11 @@ def _predict(
         decision.verdict,
         decision.method,
         decision.reason,
-        {one.method: _method_record(one) for one in evidence},
+        {answer.method: _method_record(answer) for answer in evidence},
     )
-    if any(one.method in ("ai", "sum") and one.verdict != "failed" for one in evidence):
+    if any(answer.method in ("ai", "sum") and answer.verdict != "failed" for answer in evidence):
         prediction["evidence"] = _evidence_record(curves, candidates_px)
-    no_network = {one.method for one in evidence if one.verdict == "failed"} & {"ai"}
+    no_network = {answer.method for answer in evidence if answer.verdict == "failed"} & {"ai"}
     for name, path in weights.items():
         if name in methods and path is not None and name not in no_network:
             model = _model_record(name, path)

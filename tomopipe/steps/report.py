@@ -2,11 +2,11 @@
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from tomopipe.campaign import slurm
+from tomopipe.campaign.campaign import Campaign
 from tomopipe.report.collected_records import collect
 from tomopipe.report.efficiency import efficiency
 from tomopipe.report.render import write_page
@@ -15,17 +15,7 @@ from tomopipe.volumes.volume import read_mid_planes, read_provenance
 _log = logging.getLogger(__name__)
 
 
-def report(
-    output: str | os.PathLike[str],
-    *,
-    results: str | os.PathLike[str],
-    logs: str | os.PathLike[str],
-    campaign_name: str,
-    scans: Iterable[Mapping[str, Any]],
-    config: Mapping[str, Any],
-    stacks: Iterable[Mapping[str, Any]] = (),
-    unread: str = "",
-) -> list[str]:
+def report(output: str | os.PathLike[str], campaign: Campaign, **more: Any) -> list[str]:
     """Build the page from the existing results, of an incomplete or broken campaign, too.
 
     Reads small files, a few try slices, and the mid planes stored in the volumes; never raw data,
@@ -36,41 +26,21 @@ def report(
     output : path-like
         The page. Beside it are pictures.json (the list of pictures, to reuse them) and, above 200
         scans, the folder of pictures.
-    results, logs : path-like
-        The folders of results and of logs; the latter is in the campaign folder.
-    campaign_name : str
-        The title.
-    scans : iterable of dict
-        The scans of the campaign: scan, path, series, index, select, manual, warnings.
-    config : mapping
-        The complete config, one block per step.
-    stacks : iterable of dict
-        The stacks of the campaign: name, scans, problem.
-    unread : str
-        Why the stacks could not be determined, or empty.
+    campaign, more
+        As for `tomopipe.report.collected_records.collect`.
 
     Returns
     -------
     list of str
         Files missing from the page because of system errors, which may be temporary.
     """
-    campaign = collect(
-        results,
-        logs,
-        campaign_name=campaign_name,
-        scans=scans,
-        config=config,
-        stacks=stacks,
-        unread=unread,
-    )
-    found = efficiency(campaign.allocations, slurm.usages(campaign.allocations))
+    record = collect(campaign, **more)
+    found = efficiency(record.allocations, slurm.usages(record.allocations))
     if found:  # it has whole submissions, with idle resources
-        campaign = replace(campaign, efficiency=found)
-    for note in campaign.notes:
+        record = replace(record, efficiency=found)
+    for note in record.notes:
         _log.warning("%s: not in the report: %s", note.path, note.problem)
-    notes = write_page(
-        campaign, output, read_planes=read_mid_planes, read_provenance=read_provenance
-    )
-    counts = ", ".join(f"{n} {state}" for state, n in campaign.counts.items() if n)
-    _log.info("%s: %d scans: %s", output, len(campaign.scans), counts or "none")
+    notes = write_page(record, output, read_planes=read_mid_planes, read_provenance=read_provenance)
+    counts = ", ".join(f"{n} {state}" for state, n in record.counts.items() if n)
+    _log.info("%s: %d scans: %s", output, len(record.scans), counts or "none")
     return sorted({note.path for note in notes if note.again})

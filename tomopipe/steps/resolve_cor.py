@@ -13,6 +13,7 @@ from tomopipe.cor.cor_value import is_valid, off_detector, parse_cor
 from tomopipe.cor.outliers import is_for_default, resolve
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import remove_stale, write_json
+from tomopipe.storage.json_files import json_or
 from tomopipe.storage.tables import read_tsv
 
 log = logging.getLogger(__name__)
@@ -64,13 +65,7 @@ def differs(
     scans: Mapping[str, Mapping[str, Any]],
     options: ResolveCorBlock,
 ) -> str:
-    """Say why cor.json is not what `resolve_cor` would write now; "" if it is.
-
-    Parameters
-    ----------
-    tables, cor_json, scans, options
-        As for `resolve_cor`.
-    """
+    """Say why cor.json is not what `resolve_cor` would write now; "" if it is."""
     try:
         rows = [row for path in tables for row in read_tsv(path, ("scan", "after_px", "source"))]
         table, missing = compute(rows, scans, options.default_px)
@@ -103,14 +98,11 @@ def renew_paths(
     try:
         table = json.loads(Path(cor_json).read_text(encoding="utf-8"))
         cors_px = _by_path({scan: table[scan] for scan in scans if scan in table}, scans)
-        found = Path(rot_cen_json).read_bytes()
+        os.stat(rot_cen_json)
     except (OSError, ValueError, LookupError, TypeError):
         return False  # the next run makes them
     remove_stale(rot_cen_json)
-    try:
-        same = json.loads(found) == rot_cen(cors_px)
-    except ValueError:
-        same = False
+    same = json_or(rot_cen_json, None) == rot_cen(cors_px)
     if not same:
         write_rot_cen(cors_px, rot_cen_json)
     return not same

@@ -10,6 +10,7 @@ from tomopipe.campaign.files import CONFIG
 from tomopipe.cor.cor_value import parse_cor
 from tomopipe.cor.outliers import is_by_file
 from tomopipe.storage.atomic import remove_stale, write_json
+from tomopipe.storage.json_files import json_or
 
 
 def sidecar(
@@ -41,10 +42,8 @@ def sidecar(
 
 def owner(path: str | os.PathLike[str]) -> str | None:
     """Return the campaign folder that a sidecar names; None if it names none or is not there."""
-    try:
-        return str(json.loads(Path(path).read_text(encoding="utf-8"))["campaign"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
+    found = json_or(path, {})
+    return str(found["campaign"]) if "campaign" in found else None
 
 
 def is_campaign(folder: str, other: str | os.PathLike[str]) -> bool:

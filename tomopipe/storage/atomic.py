@@ -63,10 +63,10 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
             if temporary.is_dir():
                 for file in temporary.rglob("*"):
                     if file.is_file():
-                        _sync(file)
+                        flush(file)
                 _replace_folder(temporary, final)
             else:
-                _sync(temporary)
+                flush(temporary)
                 temporary.replace(final)
             checksums.remember(final, checksum)
     except BaseException as error:
@@ -157,8 +157,8 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _sync(path: Path) -> None:
-    """Flush to disk before the rename, so that a power cut leaves the old file or the new one."""
+def flush(path: Path) -> None:
+    """Flush to disk: before a rename, so that a power cut leaves the old file or the new one."""
     with open(path, "rb") as stream:
         os.fsync(stream.fileno())
 

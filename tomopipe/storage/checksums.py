@@ -79,19 +79,9 @@ def checksum_of_bytes(content: Any) -> str:
 def matches(
     path: AnyPath, checksum: str, *, threads: int = 1, progress: Progress | None = None
 ) -> str:
-    """Compare a file or folder with the checksum taken when it was written.
+    """Compare a file or folder with the checksum taken when it was written, as by `checksum_of`.
 
-    Parameters
-    ----------
-    path, threads, progress
-        As for `checksum_of`.
-    checksum : str
-        From `checksum_of` or `made`.
-
-    Returns
-    -------
-    str
-        "" if nothing changed; else a description of the difference.
+    Returns "" if nothing changed; else a description of the difference.
 
     Raises
     ------

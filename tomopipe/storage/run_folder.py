@@ -23,11 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.errors import RunEndedError, room_for
+from tomopipe.storage.json_files import json_or
 from tomopipe.storage.processes import born, is_alive
 
 VARIABLE = "TOMOPIPE_RUN"
 """Environment variable with the folder of the run, relative to the campaign; "" outside a run."""
-_RUNS, _SAID = ".runs", "said"
+_RUNS, _RECORDS = ".runs", "said"
 SCANS = "scans.json"  # raw files of a part
 ARRIVALS, TAIL = "arrivals", "tail"
 
@@ -51,7 +52,7 @@ def begin(results: Path) -> Path:
         "start": time.time(),
     }
     with room_for(results):
-        (folder / _SAID).mkdir(parents=True)
+        (folder / _RECORDS).mkdir(parents=True)
         (folder / "run.json").write_text(json.dumps(about), encoding="utf-8")
     return folder
 
@@ -60,7 +61,7 @@ def add_part(run: Path, name: str, paths: Collection[str]) -> Path:
     """Make a part of a run that sees only these raw files, with paths as in the config."""
     folder = run / name
     with room_for(run):
-        (folder / _SAID).mkdir(parents=True)
+        (folder / _RECORDS).mkdir(parents=True)
         (folder / SCANS).write_text(json.dumps(sorted(paths)), encoding="utf-8")
     return folder
 
@@ -102,7 +103,7 @@ def hand_over(record: dict[str, Any]) -> None:
 
 def handed_over(part_folder: Path) -> Path:
     """Return where a part hands over its results."""
-    return part_folder.parent / _SAID / f"record@{part_folder.name}"
+    return part_folder.parent / _RECORDS / f"record@{part_folder.name}"
 
 
 def end_all(results: Path) -> None:
@@ -157,31 +158,31 @@ def current() -> Path | None:
     return folder
 
 
-def say(step: str, key: str, record: dict[str, Any]) -> None:
+def write_job_record(step: str, key: str, record: dict[str, Any]) -> None:
     """Record what a job has made, for the main process to collect; not outside a run."""
     folder = current()
     if folder is None:
         return
-    path = said_path(folder, step, key)
+    path = job_record_path(folder, step, key)
     temporary = path.with_name(f"{path.name}.{os.getpid()}")
     with room_for(folder):
         temporary.write_text(json.dumps(record), encoding="utf-8")
         temporary.replace(path)
 
 
-def said_path(folder: Path, step: str, key: str) -> Path:
+def job_record_path(folder: Path, step: str, key: str) -> Path:
     """Return the path of a job's record."""
     # names of scans are file names; long ones leave room for the step
-    return folder / _SAID / f"{step}@{key}"[:250]
+    return folder / _RECORDS / f"{step}@{key}"[:250]
 
 
-def all_said(results: Path) -> Iterator[dict[str, Any]]:
+def job_records(results: Path) -> Iterator[dict[str, Any]]:
     """Yield the records of the jobs of all existing runs."""
     for folder in earlier(results):
-        for records in (folder / _SAID, *sorted(folder.glob(f"{TAIL}-*/{_SAID}"))):
+        for records in (folder / _RECORDS, *sorted(folder.glob(f"{TAIL}-*/{_RECORDS}"))):
             for path in sorted(records.glob("*@*")):
-                with suppress(OSError, ValueError):
-                    yield json.loads(path.read_text(encoding="utf-8"))
+                if said := json_or(path, {}):
+                    yield said
 
 
 def user_name() -> str:

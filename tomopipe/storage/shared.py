@@ -5,7 +5,6 @@ works on file servers where locks of the kernel do not. Editors and spreadsheets
 save meanwhile, the change is made again on the new content.
 """
 
-import getpass
 import json
 import logging
 import os
@@ -21,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.errors import TomopipeError
-from tomopipe.storage.atomic import whole
+from tomopipe.storage.atomic import flush, whole
 from tomopipe.storage.processes import is_alive
+from tomopipe.storage.run_folder import user_name
 
 WAIT_S = 10.0
 #: Age from which a lock of another machine counts as abandoned.
@@ -202,15 +202,11 @@ def _why_dead(holder: bytes, age_s: float) -> str:
 
 
 def _name_of_us() -> bytes:
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a user id without a name, as in containers
-        user = str(os.getuid())
     facts = {
         "host": socket.gethostname(),
         "machine": _machine(),
         "pid": os.getpid(),
-        "user": user,
+        "user": user_name(),
         "since": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
         "token": secrets.token_hex(8),
     }
@@ -253,7 +249,7 @@ def _replace(path: Path, before: bytes, after: bytes, is_held: Callable[[], bool
             with suppress(FileNotFoundError):
                 old = path.open("rb")
                 _take_mode(path, temporary)
-            _flush(temporary)  # it takes a while: before the last look, not after it
+            flush(temporary)  # it takes a while: before the last look, not after it
             if _content(path) != before:
                 raise _ChangedError
             if not is_held():
@@ -278,11 +274,6 @@ def _take_mode(path: Path, temporary: Path) -> None:
     with suppress(OSError):
         os.chown(temporary, -1, path.stat().st_gid)
     shutil.copymode(path, temporary)
-
-
-def _flush(path: Path) -> None:
-    with open(path, "rb") as stream:
-        os.fsync(stream.fileno())
 
 
 def _content(path: Path) -> bytes:

@@ -91,20 +91,7 @@ def new_scratch(
     height: int,
     dtype: np.dtype[Any],
 ) -> Iterator[Scratch]:
-    """Yield an empty scratch file.
-
-    Parameters
-    ----------
-    folder : str or None
-        Where; None: the system's folder for temporary files.
-    shape, first_row, height, dtype
-        As for `Scratch`.
-
-    Raises
-    ------
-    OSError
-        If it cannot be created.
-    """
+    """Yield an empty scratch file in a folder; None: the system's for temporary files."""
     with tempfile.TemporaryFile(dir=folder, prefix="tomopipe-", buffering=0) as file:
         yield Scratch(file, shape, first_row, height, dtype)
 

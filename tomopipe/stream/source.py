@@ -101,10 +101,7 @@ def count_decodes(chunks: Sequence[int] | None, n_rows: int, height: int) -> int
 def read_spread(source: Source, scan: Scan, starts: Sequence[int], n: int) -> NDArray[Any]:
     """Read groups of n rows that begin at `starts`, decoding chunks of many rows once.
 
-    Returns
-    -------
-    ndarray, shape (n_angles, len(starts) * n, n_cols)
-        Raw values.
+    Shape (n_angles, len(starts) * n, n_cols).
     """
     wanted = np.concatenate([np.arange(start, start + n) for start in starts])
     row_range = int(wanted[0]), int(wanted[-1]) + 1

@@ -37,18 +37,7 @@ def run(
     blocks: Blocks,
     put: PutSlices,
 ) -> None:
-    """Reconstruct all slices of a scan, reading and writing meanwhile.
-
-    Parameters
-    ----------
-    task : ReconTask
-        What to do.
-    source : Source
-        Where raw rows are read.
-    blocks : Blocks
-        How many at a time.
-    put : callable
-        Stores slices: put(first, slices).
+    """Reconstruct all slices of a scan, reading and writing meanwhile: put(first, slices).
 
     Raises
     ------
@@ -158,15 +147,7 @@ def _to_download(task: ReconTask, slices: Any, done: int) -> list[Any]:
 
 
 def sample_slices(task: ReconTask, source: Source) -> Iterator[NDArray[np.float32]]:
-    """Yield slices spread evenly over the volume, as they will be in it.
-
-    Parameters
-    ----------
-    task : ReconTask
-        What to do.
-    source : Source
-        Where raw rows are read.
-    """
+    """Yield slices spread evenly over the volume, as they will be in it."""
     task.transfer.use()
     xp, n_slices, rows = task.plan.xp, task.shape[0], task.binning_rows
     n = min(N_SAMPLES, n_slices)

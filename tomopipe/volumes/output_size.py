@@ -123,11 +123,6 @@ class StackGeometry:
         """Rows of the stack and slices of the volume."""
         return binned(self.n_rows, self.binning) if self.n_rows else 0
 
-    @property
-    def tomogram_size(self) -> tuple[int, int, int]:
-        """Width, height and depth of the tomogram: the volume without an odd last x and last z."""
-        return self.cols, self.rows, self.cols
-
 
 def stack_bytes(shape: Sequence[int]) -> int:
     """Return the size (bytes) of an MRC stack of float32, shape (n_images, n_rows, n_cols)."""

@@ -9,11 +9,9 @@ import numpy as np
 import tifffile
 from numpy.typing import ArrayLike, NDArray
 
-from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import whole
 
 _SOFTWARE = "tomopipe"
-_LABEL = re.compile(r"COR (-?\d+(?:\.\d+)?)")
 _TRY_SLICES = "recon_slice*_center*.tiff"
 
 
@@ -92,36 +90,6 @@ def write_labelled_stack(
         )
 
 
-def read_try_stack(
-    path: str | os.PathLike[str],
-) -> tuple[NDArray[np.uint16], NDArray[np.float64]]:
-    """Read a stack of `write_try_stack`.
-
-    Returns
-    -------
-    images : ndarray of uint16, shape (n_cor, n_y, n_x)
-        The pages.
-    cor_px : ndarray of float64, shape (n_cor,)
-        Their CORs, from the labels; NaN for a label without one.
-
-    Raises
-    ------
-    TomopipeError
-        If the file is no labelled ImageJ stack.
-    """
-    with tifffile.TiffFile(path) as file:
-        labels = (file.imagej_metadata or {}).get("Labels")
-        if labels is None:
-            raise TomopipeError(
-                f"{path}: expected an ImageJ stack with labels; it has none. Run try_recon again."
-            )
-        images = file.asarray()
-    texts = [labels] if isinstance(labels, str) else labels
-    found = [_LABEL.fullmatch(text) for text in texts]
-    cor_px = np.array([float(match[1]) if match else np.nan for match in found])
-    return images.reshape(len(texts), *images.shape[-2:]), cor_px
-
-
 def try_slice_name(row: int, cor_px: float) -> str:
     """Return TomoGUI's name for the slice of one row and one COR."""
     return f"recon_slice{row:04d}_center{cor_px:05.2f}.tiff"
@@ -169,11 +137,6 @@ def slice_path(folder: str | os.PathLike[str], row: int) -> Path:
 def slice_paths(folder: str | os.PathLike[str]) -> list[Path]:
     """List the slices of a volume by number (as text 100000 would come before 99999)."""
     return sorted(Path(folder).glob("recon_[0-9]*.tiff"), key=_natural)
-
-
-def read_slices(paths: Iterable[Path]) -> NDArray[np.float32]:
-    """Read slices into one array, shape (n_slices, n_y, n_x)."""
-    return np.stack([tifffile.imread(path) for path in paths])
 
 
 def _natural(path: Path) -> list[float]:

@@ -19,14 +19,7 @@ from tomopipe.volumes import volume_h5, volume_tiff, volume_zarr
 from tomopipe.volumes.encoding import Encoding
 from tomopipe.volumes.output_size import volume_bytes
 from tomopipe.volumes.slice_statistics import SliceStatistics, with_statistics
-from tomopipe.volumes.volume_store import (
-    COMPRESSIONS,
-    FORMATS,
-    MID_PLANES,
-    Layout,
-    Origin,
-    Slices,
-)
+from tomopipe.volumes.volume_store import COMPRESSIONS, FORMATS, MID_PLANES, Layout, Origin, Slices
 
 __all__ = [
     "COMPRESSIONS", "FORMATS", "MID_PLANES", "Origin", "PutSlices", "Slices", "check_space",

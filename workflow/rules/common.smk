@@ -82,7 +82,7 @@ try:
     CAMPAIGN = campaign_from_data(config, Path.cwd(), source=named, with_scans=not SENT)
     DECISIONS = Decisions(CAMPAIGN)
     if DECIDES:
-        DECISIONS.take_said()
+        DECISIONS.take_job_records()
         if run_folder.part() != run_folder.ARRIVALS:  # which see few files
             refuse_vanished(CAMPAIGN)
         if not (WATCHED or snakemake_internals.is_lint()):
@@ -102,7 +102,7 @@ def end_earlier_runs():
         sys.exit(f"tomopipe: {old}")
     progress.tell(executes=True, remote=snakemake_internals.is_remote(workflow))
     snakemake_internals.call_hooks_of_module(workflow, globals())
-    DECISIONS.take_said()
+    DECISIONS.take_job_records()
     DECISIONS.save()
     if not WATCHED:
         run_folder.end_all(CAMPAIGN.results)
@@ -110,7 +110,7 @@ def end_earlier_runs():
 
 def is_made(job):
     """Whether a job of a batch has made its results, although another one failed."""
-    DECISIONS.take_said()
+    DECISIONS.take_job_records()
     pending = {
         "try_recon": try_pending,
         "predict_cor": prediction_pending,

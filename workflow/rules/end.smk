@@ -48,7 +48,7 @@ if DECIDES:
 
 def end_of_run():
     """Read the records of jobs, and end the run: later results of its jobs are dropped."""
-    DECISIONS.take_said()
+    DECISIONS.take_job_records()
     DECISIONS.save()
     if not WATCHED:
         run_folder.end_all(CAMPAIGN.results)

@@ -3,14 +3,12 @@ from tomopipe.run.relion_set import campaign_binning
 
 def stack_pending(scan):
     """Whether the stack of a scan must be made."""
-    return DECIDES and WANTED.why_export_stack(scan)
+    return DECIDES and WANTED.why(WANTED.of_export_stack(scan), scan)
 
 
 def stack_inputs(wildcards):
     if DECIDES:
-        reason = stack_pending(wildcards.scan)
-        outputs = OUTPUTS.of_export_stack(wildcards.scan)
-        run_for(reason, outputs)
+        run_for(stack_pending(wildcards.scan), OUTPUTS.of_export_stack(wildcards.scan))
     return []
 
 

@@ -1,3 +1,6 @@
+STAR_FILES = OUTPUTS.of_export_star()
+
+
 def star_set(wildcards):
     """The set and its stacks: Snakemake does not detect missing files of intermediate rules."""
     if not CAMPAIGN.config.export_star.enabled:
@@ -5,7 +8,7 @@ def star_set(wildcards):
     # a temporary stack may be missing: it is not requested, and not remade
     n_kept = 2 if CAMPAIGN.config.storage.keep_stacks else 1
     kept = [path for scan in resolved() for path in OUTPUTS.of_export_stack(scan)[:n_kept]]
-    return [WANTED.star_files[0], *kept]
+    return [STAR_FILES[0], *kept]
 
 
 def star_inputs(wildcards):
@@ -15,7 +18,7 @@ def star_inputs(wildcards):
     if not DECIDES:
         return {"cor": table, "metas": metas}
     reason = WANTED.why_export_star(resolved())
-    run_for(reason, WANTED.star_files, even_missing=True)  # in a folder
+    run_for(reason, STAR_FILES, even_missing=True)  # in a folder
     fresh = [
         meta if reason or stack_pending(scan) else ancient(meta)
         for scan, meta in zip(resolved(), metas, strict=True)
@@ -28,9 +31,9 @@ rule export_star:
     input:
         unpack(star_inputs),
     output:
-        star=WANTED.star_files[0],
-        names=WANTED.star_files[1],
-        tilt_series=directory(WANTED.star_files[2]),
+        star=STAR_FILES[0],
+        names=STAR_FILES[1],
+        tilt_series=directory(STAR_FILES[2]),
     log:
         LOGS.log("export_star"),
     localrule: True

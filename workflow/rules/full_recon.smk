@@ -64,9 +64,7 @@ def volume_misfit(scan):
 def volume_inputs(wildcards):
     """cor.json, always ancient: only the COR of this scan counts."""
     if DECIDES:
-        reason = volume_pending(wildcards.scan)
-        outputs = [CAMPAIGN.volume(wildcards.scan)]
-        run_for(reason, outputs)
+        run_for(volume_pending(wildcards.scan), [CAMPAIGN.volume(wildcards.scan)])
     return [ancient(cor_table())]
 
 

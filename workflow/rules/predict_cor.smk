@@ -7,20 +7,24 @@ if DECIDES and (names := CAMPAIGN.config.predict_cor.earlier_methods):
 def prediction_inputs(wildcards):
     scan = wildcards.scan
     rows = OUTPUTS.of_try_recon(scan)[:2]
-    why = partial(WANTED.why_predict_cor, scan)
+    why = partial(prediction_reason, scan)
     return decided(why, OUTPUTS.of_predict_cor(scan), rows, follows=try_pending(scan))
 
 
 def try_pending(scan):
     """Whether the rows of a scan must be made."""
-    return DECIDES and WANTED.why_try_recon(scan)
+    return DECIDES and WANTED.why(WANTED.of_try_recon(scan), scan)
+
+
+def prediction_reason(scan):
+    return WANTED.why(WANTED.of_predict_cor(scan), scan)
 
 
 def prediction_pending(scan):
     """Whether the prediction of a scan must be made."""
     if not DECIDES or scan in CAMPAIGN.failures:
         return False
-    return try_pending(scan) or WANTED.why_predict_cor(scan)
+    return try_pending(scan) or prediction_reason(scan)
 
 
 rule predict_cor:

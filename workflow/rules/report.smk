@@ -14,7 +14,7 @@ def report_inputs(wildcards):
     inputs = tables | predictions | volumes | stacks
     if not DECIDES:
         return list(inputs)
-    reason = WANTED.why_report(resolved(), DECISIONS.content)
+    reason = WANTED.why(report_wanted())
     run_for(reason, [REPORT])
     found = [path if reason or pending else ancient(path) for path, pending in inputs.items()]
     # a failed job that runs again now would be reported as failed finally

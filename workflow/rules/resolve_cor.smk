@@ -3,7 +3,7 @@ from tomopipe.steps import resolve_cor as resolve_cor_step
 
 def resolve_reason():
     """Say why cor.json does not follow from the fix tables; it is compared as a whole."""
-    return WANTED.why_resolve_cor() or resolve_cor_step.differs(
+    return WANTED.why(made_from.of_resolve_cor(CAMPAIGN)) or resolve_cor_step.differs(
         fix_tables(),
         COR_TABLE,
         CAMPAIGN.to_resolve(inventory_rows()),

@@ -36,12 +36,16 @@ def stitch_wanted(name):
     return WANTED.of_stitch(stack, resolved()) if stack else {}
 
 
+def stitch_reason(stack):
+    return WANTED.why(WANTED.of_stitch(stack, resolved()), stack.name)
+
+
 def stitch_pending(name):
     """Whether a stitched volume must be made."""
     if not DECIDES:
         return False
     stack = stacks_made()[name]
-    return any(map(volume_pending, stack.scans)) or WANTED.why_stitch(stack, resolved())
+    return any(map(volume_pending, stack.scans)) or stitch_reason(stack)
 
 
 def stitch_inputs(wildcards):
@@ -49,9 +53,9 @@ def stitch_inputs(wildcards):
         return []
     stack = stacks_made()[wildcards.stack]
     follows = DECIDES and any(map(volume_pending, stack.scans))
-    why = partial(WANTED.why_stitch, stack, resolved())
+    why = partial(stitch_reason, stack)
     volumes = [CAMPAIGN.volume(scan) for scan in stack.scans]
-    return decided(why, WANTED.stitched(stack.name), volumes, follows=follows)
+    return decided(why, CAMPAIGN.results_of("stitch", stack.name), volumes, follows=follows)
 
 
 rule stitch:

@@ -4,7 +4,7 @@ from tomopipe.run.batches import try_cores
 def try_inputs(wildcards):
     """No file: the content of a raw file counts, not its time or presence."""
     scan = wildcards.scan
-    why = partial(WANTED.why_try_recon, scan)
+    why = partial(try_pending, scan)
     # although nothing asks for them: the try slices are for people, too
     return decided(why, OUTPUTS.of_try_recon(scan), compared(), even_missing=True)
 

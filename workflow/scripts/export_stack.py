@@ -6,7 +6,7 @@ from tomopipe.campaign.log import job
 from tomopipe.config import StepOptions
 from tomopipe.run.products import making
 from tomopipe.run.relion_set import settle_binning
-from tomopipe.run.stated import content_of
+from tomopipe.run.stated import result_to_reuse
 from tomopipe.scans.raw_scan import raw_scan
 from tomopipe.steps.export_stack import export_stack
 
@@ -16,7 +16,7 @@ with (
 ):
     options = StepOptions.model_validate_json(snakemake.params.options)
     angles = json.loads(snakemake.params.angles)
-    earlier = content_of(snakemake.output.stack, snakemake.params)
+    earlier = result_to_reuse(snakemake.output.stack, snakemake.params)
     status["wrote_only"] = "metadata" if earlier else ""
     export_stack(
         # a scan taken in by hand may have fewer frames than it claims; others lose nothing

@@ -5,7 +5,7 @@ from tomopipe.campaign.results import read_cor_json
 from tomopipe.config import StepOptions
 from tomopipe.run.job_memory import bytes_to_use
 from tomopipe.run.products import making
-from tomopipe.run.stated import content_of
+from tomopipe.run.stated import result_to_reuse
 from tomopipe.scans.raw_scan import raw_scan
 from tomopipe.steps.full_recon import full_recon
 from tomopipe.stream.memory import Resources
@@ -17,7 +17,7 @@ with (
     scan, params = snakemake.wildcards.scan, snakemake.params
     options = StepOptions.model_validate_json(params.options)
     source = read_cor_json(snakemake.input[0]).get(scan, {}).get("source")
-    earlier = content_of(snakemake.output[0], params)
+    earlier = result_to_reuse(snakemake.output[0], params)
     status["wrote_only"] = "metadata" if earlier else ""
     full_recon(
         # a scan taken in by hand may have fewer frames than it claims; others lose nothing

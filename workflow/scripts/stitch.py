@@ -3,7 +3,7 @@ import json
 from tomopipe.campaign.log import job
 from tomopipe.config import StepOptions
 from tomopipe.run.products import making
-from tomopipe.run.stated import content_of
+from tomopipe.run.stated import result_to_reuse
 from tomopipe.steps.stitch import stitch
 
 with (
@@ -12,7 +12,7 @@ with (
 ):
     options = StepOptions.model_validate_json(snakemake.params.options)
     scans = json.loads(snakemake.params.scans)
-    earlier = content_of(snakemake.output.volume, snakemake.params)
+    earlier = result_to_reuse(snakemake.output.volume, snakemake.params)
     status["wrote_only"] = "metadata" if earlier else ""
     stitch(
         dict(zip(scans, snakemake.input.volumes, strict=True)),

@@ -10,6 +10,7 @@ from tomopipe.campaign.arrivals import Arrivals, is_closed
 from tomopipe.campaign.raw_files import find_scans, raw_paths
 from tomopipe.config import Config, parse_config
 from tomopipe.scans.hdf5 import StillWrittenError
+from tomopipe.scans.raw_state import file_state
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_the_marker_of_the_writer_spares_the_settling_time(raw):
 
 
 def test_a_file_taken_is_looked_at_again_only_when_it_changed(raw):
-    found, state = watched(raw, settle_s=0), arrivals.state_of(raw)
+    found, state = watched(raw, settle_s=0), file_state(raw)
     assert look(found, 0, {"a_1.h5": state}) == []
     raw.write_bytes(b"written anew")
     assert len(look(found, 1, {"a_1.h5": state})) == 1

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from tomopipe.campaign import log
+from tomopipe.campaign.job_status import usual_job
 
 
 @pytest.fixture
@@ -54,11 +55,11 @@ def test_a_job_that_wrote_only_metadata_keeps_the_times_of_the_one_before(path):
     for _ in range(2):
         with log.job(path) as status:
             status["wrote_only"] = "metadata"
-    assert log.usual_job(status_of(path)) == {key: first[key] for key in ("start", "end", "asked")}
+    assert usual_job(status_of(path)) == {key: first[key] for key in ("start", "end", "asked")}
     assert status_of(path)["start"] > first["end"]
     with log.job(path) as status:
         status["wrote_only"] = ""
-    assert log.usual_job(status_of(path))["asked"]["cores"] == 1
+    assert usual_job(status_of(path))["asked"]["cores"] == 1
 
 
 def test_a_failure_is_told_on_one_line(path):

@@ -70,6 +70,8 @@ def test_the_state_follows_from_the_files(given, state):
         (USED | {"source": "manual", "fix": TYPED}, "ok", True),  # taken away since
         (USED | {"source": "manual", "fix": TYPED, "prediction": FLAT}, "doubtful", True),
         (USED | {"source": "manual", "fix": IN_FILE}, "manual", False),
+        (USED | {"source": "manual", "cor_px": 500.0, "manual": "500.005"}, "manual", False),
+        (USED | {"source": "manual", "cor_px": 500.0, "manual": "500.01"}, "manual", True),
         (USED | {"source": "outlier", "fix": REPLACED, "manual": "500"}, "fixed", False),
         (USED | {"source": "outlier", "fix": REPLACED, "manual": "501"}, "manual", True),
     ],

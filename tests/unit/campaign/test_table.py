@@ -172,7 +172,7 @@ def test_what_an_editor_saves_meanwhile_is_merged(table, monkeypatch, moment):
     """It saves between our look and the new file, into the old file, or over ours."""
     path = table("scan\tcor_px\na\t5\n")
     theirs = "scan\tcor_px\na\t5\nb\t8\n"
-    flush, sleep = shared._flush, shared.time.sleep
+    flush, sleep = shared.flush, shared.time.sleep
     old = path.open("r+")
     saves = iter([True])
 
@@ -187,7 +187,7 @@ def test_what_an_editor_saves_meanwhile_is_merged(table, monkeypatch, moment):
             with old if moment == "in place" else path.open("w") as stream:
                 stream.write(theirs)
 
-    monkeypatch.setattr(shared, "_flush", before)
+    monkeypatch.setattr(shared, "flush", before)
     monkeypatch.setattr(shared.time, "sleep", later)
     assert edit_table(path, {"a": {"cor_px": "7"}})
     assert path.read_text() == "scan\tcor_px\na\t7\nb\t8\n"

@@ -19,7 +19,7 @@ def campaign_folder(folder):
     raw = folder / "raw"
     raw.mkdir()
     for scan in made.scans:
-        (raw / f"{scan['scan']}.h5").write_bytes(b"not HDF5: the report does not look")
+        (raw / f"{scan}.h5").write_bytes(b"not HDF5: the report does not look")
     return made
 
 

@@ -127,7 +127,8 @@ def test_a_failed_job_is_named_with_its_log(campaign, does):
     text = call("run", campaign)[1]
     assert f"failed: full_recon a_2, see {near(log)}" in text
     assert "1 of 2  1 failed" in text
-    error = {"state": "failed", "end": time.time() + 1, "error": "ScanError: no rows"}
+    now_s = time.time()
+    error = {"state": "failed", "start": now_s, "end": now_s + 1, "error": "ScanError: no rows"}
     write_json(error, campaign / "logs" / "status" / "full_recon" / "a_2.json")
     text = call("run", campaign)[1]
     assert f"failed: full_recon a_2: no rows, see {near(log)}" in text

@@ -6,6 +6,7 @@ import pywt
 from algotom.prep import removal
 
 from tomopipe.config import PreprocessBlock
+from tomopipe.config.preprocess import StripesBlock
 from tomopipe.prep import stripes, stripes_wavelets
 from tomopipe.prep.correct import Corrections
 from tomopipe.prep.flats import Beam
@@ -55,8 +56,8 @@ def assert_same(left, expected):
     [
         (stripes.remove_by_sorting, 0.12),
         (stripes.remove_by_combination, 0.55),
-        (lambda s: stripes.remove_by_regularisation(s, alpha=0.05), 0.35),
-        (lambda s: stripes_wavelets.remove_by_wavelets(s, level=5), 0.35),
+        (lambda s: stripes.remove_by_regularisation(s, StripesBlock(alpha=0.05)), 0.35),
+        (lambda s: stripes_wavelets.remove_by_wavelets(s, StripesBlock(level=5)), 0.35),
     ],
     ids=["sorting", "vo", "titarenko", "fourier-wavelet"],
 )
@@ -76,8 +77,8 @@ def test_dead_and_large_stripes_go_with_the_combination():
     striped = truth.copy()
     striped[:, 100] = 0.7  # never changes
     striped[:, 160:172] += 0.3
-    left = stripes.remove_by_combination(striped, large_px=51, small_px=21)
-    sorted_alone = stripes.remove_by_sorting(striped, size_px=21)
+    left = stripes.remove_by_combination(striped, StripesBlock(large_px=51, size_px=21))
+    sorted_alone = stripes.remove_by_sorting(striped, StripesBlock(size_px=21))
     assert ring_energy(left, truth) < 0.35 * ring_energy(striped, truth)
     assert ring_energy(left, truth) < 0.5 * ring_energy(sorted_alone, truth)
 
@@ -120,7 +121,7 @@ def test_defaults_leave_a_sound_object_its_values(method, n_cols, centre_px):
 def test_sorting_is_that_of_algotom(size_px):
     striped = with_stripes(clean_sinogram())
     expected = removal.remove_stripe_based_sorting(striped, size_px)
-    assert_same(stripes.remove_by_sorting(striped, size_px=size_px), expected)
+    assert_same(stripes.remove_by_sorting(striped, StripesBlock(size_px=size_px)), expected)
 
 
 def test_combination_is_that_of_algotom():
@@ -128,7 +129,9 @@ def test_combination_is_that_of_algotom():
     striped[:, 100] = 0.7
     striped[:, 160:172] += 0.3
     expected = removal.remove_all_stripe(striped, snr=3.0, la_size=51, sm_size=21)
-    assert_same(stripes.remove_by_combination(striped, large_px=51, small_px=21), expected)
+    assert_same(
+        stripes.remove_by_combination(striped, StripesBlock(large_px=51, size_px=21)), expected
+    )
 
 
 def test_regularisation_solves_the_published_problem():
@@ -139,13 +142,13 @@ def test_regularisation_solves_the_published_problem():
     rough = gradient.T @ gradient
     mean = striped.mean(axis=0, dtype=float)
     offset = np.linalg.solve(rough + alpha * np.eye(N_COLS), -rough @ mean)
-    left = stripes.remove_by_regularisation(striped, alpha=alpha)
+    left = stripes.remove_by_regularisation(striped, StripesBlock(alpha=alpha))
     assert np.allclose(left, striped + offset, atol=1e-6)
 
 
 def test_regularisation_is_that_of_algotom():
     striped = with_stripes(clean_sinogram())
-    left = stripes.remove_by_regularisation(striped, alpha=5e-4)
+    left = stripes.remove_by_regularisation(striped, StripesBlock(alpha=5e-4))
     peer = removal.remove_stripe_based_regularization(striped, 5e-4, apply_log=False, sort=False)
     # Algotom's formula falls short of the minimum by sqrt(alpha), 2 %, and more at the ends.
     inner = slice(150, -150)
@@ -165,7 +168,7 @@ def test_wavelets_are_the_published_filter():
         damped = np.fft.ifft(np.fft.fft(along, axis=0) * damp[:, None], axis=0).real
         levels[i] = (across, damped, both)
     expected = pywt.waverec2(levels, "db9")[pad : pad + N_ANGLES, pad : pad + N_COLS]
-    left = stripes_wavelets.remove_by_wavelets(striped, sigma=1.5, level=3)
+    left = stripes_wavelets.remove_by_wavelets(striped, StripesBlock(sigma=1.5, level=3))
     assert np.allclose(left, expected, atol=1e-5)
 
 
@@ -173,7 +176,9 @@ def test_wavelets_are_those_of_algotom():
     striped = with_stripes(clean_sinogram(161))  # 101 details: its window is centred
     expected = removal.remove_stripe_based_wavelet_fft(striped, level=1, size=2)
     assert np.allclose(
-        stripes_wavelets.remove_by_wavelets(striped, sigma=2, level=1), expected, atol=1e-5
+        stripes_wavelets.remove_by_wavelets(striped, StripesBlock(sigma=2, level=1)),
+        expected,
+        atol=1e-5,
     )
 
 

@@ -11,6 +11,7 @@ from tomopipe_lab.suite.solids import Body
 from tests import pretend_cupy
 from tests.phantoms import write_scan
 from tests.step_calls import full_recon
+from tomopipe.config.preprocess import StripesBlock
 from tomopipe.prep.stripes_gated import remove_proven
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
@@ -118,8 +119,8 @@ def test_what_is_below_the_threshold_stays():
     random = np.random.default_rng(1)
     sinogram = random.normal(0, 0.02, (N_ANGLES, N_COLS)).astype(np.float32)
     sinogram[:, 100] += 0.02
-    assert np.array_equal(remove_proven(sinogram, threshold=30), sinogram)
-    changed = (remove_proven(sinogram, threshold=5) != sinogram).any(axis=0)
+    assert np.array_equal(remove_proven(sinogram, StripesBlock(threshold=30)), sinogram)
+    changed = (remove_proven(sinogram, StripesBlock(threshold=5)) != sinogram).any(axis=0)
     assert np.flatnonzero(changed).tolist() == [100]
 
 
@@ -152,8 +153,8 @@ def test_a_foil_along_the_beam_is_no_useless_column():
 def test_stripes_wider_than_half_the_median_stay():
     sinogram = np.random.default_rng(1).normal(0, 0.01, (N_ANGLES, N_COLS)).astype(np.float32)
     sinogram[:, 100:108] += 0.1
-    assert np.array_equal(remove_proven(sinogram, size_px=9), sinogram)
-    left = remove_proven(sinogram, size_px=21)[:, 100:108].mean()
+    assert np.array_equal(remove_proven(sinogram, StripesBlock(size_px=9)), sinogram)
+    left = remove_proven(sinogram, StripesBlock(size_px=21))[:, 100:108].mean()
     assert abs(left) < 0.005
 
 

@@ -28,7 +28,7 @@ def cited(*scans, config=None):
 
 def test_the_methods_used_are_cited_and_no_others(tmp_path):
     made = every_state(tmp_path, plane_px=0).write()
-    found = {one.method: one.references for one in collect(**made.arguments()).citations}
+    found = {one.method: one.references for one in collect(made.campaign()).citations}
     assert set(found) == {
         *(
             "tomopipe",
@@ -44,7 +44,7 @@ def test_the_methods_used_are_cited_and_no_others(tmp_path):
         'N. T. Vo et al., "Reliable method for calculating the center of rotation in '
         'parallel-beam tomography", Opt. Express 22, 19078 (2014).'
     )
-    report(made.page, **made.arguments())
+    report(made.page, made.campaign())
     section = made.page.read_text(encoding="utf-8").split('id="citing"')[1].split("</section>")[0]
     assert "Opt. Express 22, 19078 (2014)" in section
     assert "Snakemake" in section
@@ -67,10 +67,10 @@ def test_every_finder_says_what_to_cite(name):
         *(module.TOMOPIPE, module.WORKFLOW, module.OUTLIERS, module.DISTORTION, *module.ENGINE),
         *(*module.FINDERS.values(), *module.STRIPES.values(), *module.PHASE.values()),
     ],
-    ids=lambda place: f"{place.module}:{place.name}",
+    ids=lambda place: ":".join(map(str, place)),
 )
 def test_every_place_holds_references(place):
-    found = place.references()
+    found = module.references(*place)
     assert found
     assert all(len(text) > 25 and "  " not in text for text in found)
 

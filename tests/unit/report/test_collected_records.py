@@ -9,8 +9,7 @@ import subprocess
 import pytest
 
 from tests import report_campaign
-from tests.report_campaign import CONFIG, NASTY, half_finished, write_json
-from tomopipe.campaign.files import Files, Logs
+from tests.report_campaign import NASTY, half_finished, write_json
 from tomopipe.campaign.results import Model
 from tomopipe.campaign.state import State
 from tomopipe.report.collected_records import collect, collect_scans
@@ -24,7 +23,7 @@ def every_state(folder):
 
 
 def by_name(made, **changed):
-    record = collect(**(made.arguments() | changed))
+    record = collect(made.campaign(**changed))
     return {scan.name: scan for scan in record.scans}, record
 
 
@@ -53,7 +52,7 @@ def test_every_scan_is_in_its_state(tmp_path):
 def test_without_the_points_of_curves_a_scan_is_in_the_same_state(tmp_path):
     made = every_state(tmp_path)
     _, record = by_name(made)
-    found = collect_scans(Files(made.results), Logs(tmp_path / "logs"), made.scans, CONFIG)
+    found = collect_scans(made.campaign())
     for whole, scan in zip(record.scans, found, strict=True):
         assert (scan.name, scan.state, scan.reason) == (whole.name, whole.state, whole.reason)
         assert scan.doubts == whole.doubts
@@ -128,6 +127,9 @@ def test_a_job_whose_run_is_over_does_not_run(tmp_path):
     (tmp_path / "results" / ".runs" / "1").mkdir(parents=True)
     scans, _ = by_name(made.write())
     assert scans["a_1"].reached == "running full_recon"
+    made.status("full_recon", "a_1", 0, "running", heartbeat=1_732_000_060.0)  # long ago
+    assert by_name(made)[0]["a_1"].reached == ""
+    made.status("full_recon", "a_1", 0, "running", run="results/.runs/1")
     (tmp_path / "results" / ".runs" / "1").rmdir()
     scans, _ = by_name(made.write())
     assert scans["a_1"].reached == ""
@@ -148,8 +150,8 @@ def test_on_missing_block_leaves_fix_tables_alone(tmp_path):
     scans, _ = by_name(every_state(tmp_path).write(cor=False))
     assert scans["wood_1"].state == "unresolved"
     assert scans["bone_001"].state == "ok"
-    default = CONFIG | {"resolve_cor": {"default_px": 512.0}}
-    scans, _ = by_name(every_state(tmp_path / "b").write(cor=False), config=default)
+    made = every_state(tmp_path / "b").write(cor=False)
+    scans, _ = by_name(made, resolve_cor={"default_px": 512.0})
     assert scans["wood_1"].state == "doubtful"
 
 
@@ -311,12 +313,10 @@ def test_models_and_seeds_are_on_record(tmp_path):
         data = json.loads(path.read_text())
         write_json(data | {"method": "ai", "model": {"name": "small", "sha256": "ab" * 32}}, path)
     write_json({"seed": 42}, tmp_path / "truth.json")
-    arguments = made.write().arguments()
-    arguments["config"] = arguments["config"] | {"ai": {"seed": 7, "size": 3}}
-    campaign = collect(**arguments)
+    campaign = collect(made.write().campaign())
     assert campaign.models == {Model("small", "ab" * 32): 2}
-    assert campaign.seeds == {"ai.seed": "7", "simulation": "42"}
-    report(made.page, **arguments)
+    assert campaign.seed == "42"
+    report(made.page, made.campaign())
     html = made.page.read_text(encoding="utf-8").split('id="provenance"')[1]
     assert "small, 2 predictions" in html
     assert "ab" * 32 in html
@@ -359,7 +359,7 @@ def test_what_try_recon_noted_is_told(tmp_path):
     assert "3 frames were empty" in groups(record)["Warnings"]["bone_002"]
     assert "4 of 121 projections are dark" in groups(record)["Warnings"]["bone_001"]
     assert [note.path for note in record.notes] == ["results/try_center/bone_003/try.json"]
-    report(made.page, **made.arguments())
+    report(made.page, made.campaign())
     page = made.page.read_text(encoding="utf-8")
     assert "roll -0.25 px per 100 rows" in page
     assert "4 of 121 projections are dark" in page

@@ -68,7 +68,7 @@ def rows_of(page):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     made = every_state(tmp_path_factory.mktemp("campaign")).write()
-    report(made.page, **made.arguments())
+    report(made.page, made.campaign())
     return made
 
 
@@ -227,16 +227,16 @@ def test_the_script_is_the_only_one_allowed(page):
 
 def test_the_same_inputs_give_the_same_page(made):
     first = made.page.read_bytes()
-    report(made.page, **made.arguments())
+    report(made.page, made.campaign())
     assert made.page.read_bytes() == first
     (made.page.parent / "pictures.json").unlink()
-    report(made.page, **made.arguments())
+    report(made.page, made.campaign())
     assert made.page.read_bytes() == first
 
 
 def test_a_half_finished_campaign_says_so(tmp_path):
     made = half_finished(tmp_path)
-    report(made.page, **made.arguments())
+    report(made.page, made.campaign())
     page = Page(made.page.read_text(encoding="utf-8"))
     assert page.all("span", id="n-pending")[0][1] == "3"
     progress = page.all("ul", **{"class": "progress"})[0][1]

@@ -13,7 +13,7 @@ from tomopipe.review.queue import STATES, queue_entries, shown_cor
 @pytest.fixture(scope="module")
 def record(tmp_path_factory):
     made = every_state(tmp_path_factory.mktemp("campaign"), plane_px=0).write()
-    return collect(**made.arguments())
+    return collect(made.campaign())
 
 
 CELLS = {
@@ -103,7 +103,7 @@ def test_a_refused_name_is_listed_and_cannot_be_decided(record):
 @pytest.mark.slow
 def test_a_thousand_scans_are_sorted_without_a_look_at_the_disk(tmp_path, monkeypatch):
     made = large(tmp_path, 1000, 0)
-    record = collect(**made.write().arguments())
+    record = collect(made.write().campaign())
     assert CONFIG["predict_cor"]["min_confidence"] == 0.5
     monkeypatch.setattr("builtins.open", None)
     monkeypatch.setattr("os.stat", None)
@@ -120,7 +120,7 @@ def test_a_file_edited_by_hand_is_manual_and_waits_for_no_run(tmp_path):
     (row,) = (row for row in made.fixes["bone"] if row["scan"] == "bone_005")
     row |= {"before_px": "515.00", "after_px": "515.00", "source": "manual", "reason": EDITED}
     made.resolve("bone_005", 515.0, "manual")
-    record = collect(**made.write().arguments())
+    record = collect(made.write().campaign())
     (scan,) = (scan for scan in record.scans if scan.name == "bone_005")
     assert (scan.state, scan.source, scan.reason) == ("manual", "manual", EDITED)
     assert (scan.prediction.method, scan.prediction.confidence) == ("", None)
@@ -134,6 +134,6 @@ def test_a_campaign_without_prediction_says_so_and_has_no_failures(tmp_path):
     made.predict("bone_008", None, 0.0, verdict="flat", method="", reason=NOT_ASKED)
     made.resolve("bone_008", 512.0, "default")
     made.fixes["bone"] = [row for row in made.fixes["bone"] if row["scan"] != "bone_008"]
-    record = collect(**made.write().arguments())
+    record = collect(made.write().campaign())
     (scan,) = (scan for scan in record.scans if scan.name == "bone_008")
     assert (scan.state, scan.reason, scan.failures) == ("filled", NOT_ASKED, ())

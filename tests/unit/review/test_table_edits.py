@@ -65,20 +65,20 @@ def test_the_same_decision_twice_is_no_conflict(table):
 def test_an_edit_between_look_and_write_is_not_lost(table, monkeypatch):
     """Somebody saves in an editor at the worst moment, twice."""
     others = iter(["bone_003", "bone_004"])
-    flush = shared._flush
+    flush = shared.flush
 
     def late(temporary):
         flush(temporary)
         if other := next(others, None):
             table.write_text(table.read_text() + f"{other}\tauto\t500\t\t\n")
 
-    monkeypatch.setattr(shared, "_flush", late)
+    monkeypatch.setattr(shared, "flush", late)
     assert decide(table, "bone_001", {"cor_px": "512.00"}, EMPTY).saved
     assert {"bone_001", "bone_003", "bone_004"} <= set(read_cells(table))
 
 
 def test_an_edit_of_the_same_row_in_that_moment_is_shown(table, monkeypatch):
-    flush = shared._flush
+    flush = shared.flush
     theirs = iter([TABLE + "bone_001\tauto\t500\t\t\n"])
 
     def late(temporary):
@@ -86,7 +86,7 @@ def test_an_edit_of_the_same_row_in_that_moment_is_shown(table, monkeypatch):
         if text := next(theirs, None):
             table.write_text(text)
 
-    monkeypatch.setattr(shared, "_flush", late)
+    monkeypatch.setattr(shared, "flush", late)
     outcome = decide(table, "bone_001", {"cor_px": "512.00"}, EMPTY)
     assert (outcome.saved, outcome.cells["cor_px"]) == (False, "500")
     assert outcome.sha256 == table_sha256(table)

@@ -142,20 +142,19 @@ def statements(campaign: Campaign) -> dict[str, str]:
     """Return the digest of each step's statement, results of earlier steps taken as they were."""
     raw, cors = ["raw 1:1"], {"a_1": {"cor_px": 31.0, "source": "auto"}}
     members = [{"scan": "a_1"}]
-    volume = made_from.of_full_recon(campaign, "a_1", raw, 31.0)
-    plain_volume = made_from.of_full_recon(plain(campaign), "a_1", raw, 31.0)
+    plain_volume = made_from.of_reading("full_recon", plain(campaign), "a_1", raw)
     return {
-        "inventory": digest(made_from.of_inventory(campaign, {}, "")),
-        "try_recon": digest(made_from.of_try_recon(campaign, "a_1", raw)),
+        "inventory": digest(made_from.of_inventory(campaign, {})),
         "predict_cor": digest(made_from.of_predict_cor(campaign, "rows", {})),
         "fix_cor": digest(made_from.of_fix_cor(campaign, members, {})),
         "resolve_cor": digest(made_from.of_resolve_cor(campaign)),
-        "full_recon": digest(volume),
         "stitch": digest(made_from.of_stitch(campaign, {"a_1": plain_volume})),
-        "export_stack": digest(made_from.of_export_stack(campaign, "a_1", raw)),
         "export_star": digest(made_from.of_export_star(star_options(campaign, cors), cors, {})),
         "report": digest(made_from.of_report(campaign, {})),
         "sidecar": "",
+    } | {
+        step: digest(made_from.of_reading(step, campaign, "a_1", raw))
+        for step in ("try_recon", "full_recon", "export_stack")
     }
 
 

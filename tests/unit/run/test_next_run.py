@@ -166,7 +166,7 @@ def test_failed_prediction_stands_until_somebody_sets_the_cor(campaign):
     assert standing_failures(load_campaign(campaign), rows) == []
     status = campaign / "logs" / "status" / "full_recon" / "a_1.json"
     status.parent.mkdir(parents=True)
-    status.write_text(json.dumps({"step": "full_recon", "state": "failed", "error": "full disk"}))
+    status.write_text(json.dumps({"start": 1, "state": "failed", "error": "full disk"}))
     assert standing_failures(load_campaign(campaign), rows) == ["a_1: full_recon: full disk"]
 
 

@@ -172,7 +172,7 @@ def test_jobs_tell_what_they_have_made_and_read(record, monkeypatch):
     with making("logs/try_recon/a.log", ["results/rows.h5"], params):
         write_text("rows", "results/rows.h5")
     os.utime("results/rows.h5")  # as Snakemake does when a job has ended
-    (said,) = runs.all_said(Path("results"))
+    (said,) = runs.job_records(Path("results"))
     record.take([Product(**one | {"state": tuple(one["state"])}) for one in said["products"]])
     record.take_raw(said["raw"])
     assert record.damage("results/rows.h5") == ""
@@ -186,7 +186,7 @@ def test_a_sweep_that_the_disk_did_not_give_is_not_what_was_wanted(record, monke
     params = SimpleNamespace(made_from=json.dumps(STATEMENT))
     with making("logs/try_recon/a.log", ["results/try.json"], params):
         write_json({"made_from": STATEMENT | {"not_read": "EIO"}}, "results/try.json")
-    (said,) = runs.all_said(Path("results"))
+    (said,) = runs.job_records(Path("results"))
     assert said["products"][0]["statement"] != digest(STATEMENT)
 
 
@@ -197,7 +197,7 @@ def test_a_page_that_lacks_what_the_disk_did_not_give_is_not_what_was_wanted(rec
     with making("logs/report/campaign.log", ["results/index.html"], params) as more:
         write_text("page", "results/index.html")
         more["not_read"] = ["results/cor.json"]
-    (said,) = runs.all_said(Path("results"))
+    (said,) = runs.job_records(Path("results"))
     assert said["products"][0]["statement"] != digest(STATEMENT)
 
 

@@ -11,7 +11,7 @@ from tests.step_calls import export_stack, full_recon
 from tomopipe.campaign.files import VOLUMES
 from tomopipe.run.made_from import as_text
 from tomopipe.run.products import Product, Record, made_checksum, state_of
-from tomopipe.run.stated import content_of, is_kept, only_metadata_differ
+from tomopipe.run.stated import is_kept, only_metadata_differ, result_to_reuse
 from tomopipe.storage import run_folder as runs
 from tomopipe.volumes.volume import read_mid_planes, read_provenance
 from tomopipe.volumes.volume_read import open_volume
@@ -90,13 +90,13 @@ def test_only_a_result_that_is_as_it_was_written_is_taken_over(raw, tmp_path, mo
     full_recon(raw, path, cor_px=31.5, provenance={"made_from": as_text(stated(1.0))})
     params = SimpleNamespace(made_from=as_text(stated(2.0)))
     assert is_kept(path, params)
-    assert content_of(path, params) is None  # the record does not know it
+    assert result_to_reuse(path, params) is None  # the record does not know it
     record = Record(results / "products.tsv", tmp_path)
     record.put(Product(path, state_of(path), "", made_checksum(path)))
     record.save()
-    assert content_of(path, params) == path
-    assert content_of(path, SimpleNamespace(made_from=as_text(stated(1.0)))) is None
+    assert result_to_reuse(path, params) == path
+    assert result_to_reuse(path, SimpleNamespace(made_from=as_text(stated(1.0)))) is None
     with open(path, "r+b") as file:
         file.seek(-1000, 2)
         file.write(b"\xff" * 8)
-    assert content_of(path, params) is None
+    assert result_to_reuse(path, params) is None

@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from tests.report_campaign import INVENTORY
 from tomopipe.campaign.campaign import load_campaign
+from tomopipe.campaign.job_status import STEP_ORDER
 from tomopipe.cli import cli
 from tomopipe.cli.status import pending_line
-from tomopipe.report.times import STEP_ORDER
 from tomopipe.run import launch, progress
 from tomopipe.run.status import read_status
 from tomopipe.storage.processes import born
@@ -78,6 +78,14 @@ def test_a_job_without_a_heartbeat_counts_from_its_start(folder):
     status(folder, "bone_4", "running", start=NOW - 181)
     _, found = full_recon(folder)
     assert [job.key for job in found.with_state("lost")] == ["bone_4"]
+
+
+def test_a_job_whose_run_is_over_is_lost(folder):
+    status(folder, "bone_3", "running", start=NOW - 5, run="results/.runs/1")
+    (run := folder / "results" / ".runs" / "1").mkdir(parents=True)
+    assert full_recon(folder)[0].running == 1
+    run.rmdir()
+    assert full_recon(folder)[0].lost == 1
 
 
 def test_queued_are_scans_that_are_in_and_not_begun(folder):

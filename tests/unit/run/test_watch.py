@@ -13,9 +13,10 @@ from types import SimpleNamespace
 import pytest
 
 from tomopipe.errors import NoRoomError, TomopipeError
-from tomopipe.run import launch
+from tomopipe.run import launch, watched_scans
 from tomopipe.run import watch as module
-from tomopipe.run.watch import Watcher, only_watcher
+from tomopipe.run.watch import Watcher
+from tomopipe.run.watch_lock import only_watcher
 from tomopipe.storage import run_folder
 from tomopipe.storage.run_folder import ARRIVALS, TAIL
 from tomopipe.storage.tables import write_tsv
@@ -130,11 +131,13 @@ def test_a_scan_goes_to_the_arrivals_and_then_to_the_tail(watcher, runs, said):
 
 def test_the_picture_is_of_the_cor_that_the_page_prints(watcher, runs, campaign, monkeypatch):
     shown = []
-    monkeypatch.setattr(module, "picture", lambda files, scan, cor_px: shown.append(cor_px) or {})
+    monkeypatch.setattr(
+        watched_scans, "picture", lambda files, scan, cor_px: shown.append(cor_px) or {}
+    )
     (campaign / "scans.tsv").write_text("scan\tselect\tcor_px\tnote\na_1\tauto\t40.5\t\n")
     watcher.step()
     end_arrivals(watcher, runs, best_cor_px=48.5, cor_px=48.5, confidence=0.97, verdict="resolved")
-    assert shown == [40.5] == [watcher._taken["raw/a_1.h5"]["cor_px"]]
+    assert shown == [40.5] == [watcher._scans.entries["raw/a_1.h5"]["cor_px"]]
 
 
 def test_a_tail_that_failed_is_tried_again_as_soon_as_somebody_edits(watcher, runs, campaign):
@@ -341,7 +344,7 @@ def test_what_cannot_be_saved_is_said_once_and_scans_are_taken(watcher, runs, sa
     def full(data, path):
         raise NoRoomError(errno.ENOSPC, f"{path}: no room")
 
-    monkeypatch.setattr(module, "write_json", full)
+    monkeypatch.setattr(watched_scans, "write_json", full)
     watcher.step()
     watcher._save()
     assert len([line for line in said if "taken.json: no room" in line]) == 1

@@ -8,7 +8,7 @@ import pytest
 
 from tests.phantoms import sphere
 from tomopipe.simulate.objects import KINDS
-from tomopipe.simulate.phantom import Ellipsoid, Phantom, project, slice_truth, volume_truth
+from tomopipe.simulate.phantom import Ellipsoid, Phantom, project, slice_truth
 
 TALL = 1e6
 # Rotated, off the axis, overlapping, one a pore, one cut by the top of the detector.
@@ -131,11 +131,8 @@ def test_threads_change_nothing():
         assert np.array_equal(project(SOME, theta_rad, 15.5, 4, 32, threads=threads), expected)
 
 
-def test_vacuum_and_volume():
+def test_vacuum():
     assert not project(Phantom("nothing", ()), [0.0], 3.0, 2, 8).any()
-    volume = volume_truth(SOME, [1, 3], 16)
-    assert volume.shape == (2, 16, 16)
-    assert np.array_equal(volume[1], slice_truth(SOME, 3, 16))
 
 
 def test_phantoms_survive_json_and_scaling():

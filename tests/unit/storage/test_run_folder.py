@@ -46,7 +46,7 @@ def test_a_job_of_a_run_that_has_ended_does_not_begin(campaign, monkeypatch):
     with pytest.raises(RunEndedError):
         write_text("late", "results/a.txt")
     with pytest.raises(RunEndedError):
-        runs.say("step", "scan", {})
+        runs.write_job_record("step", "scan", {})
     assert os.listdir("results") == []
 
 
@@ -65,17 +65,17 @@ def test_what_jobs_say_is_gathered(campaign, monkeypatch):
     name = "ö" * 120  # a name of 240 bytes
     said = [{"step": step, "scan": scan} for step in ("a", "b") for scan in ("1", name)]
     for record in said:
-        runs.say(record["step"], record["scan"], record)
-    runs.say("a", "1", said[0])  # again, of another attempt
-    runs.said_path(folder, "c", "half").write_text('{"step": ')
-    found = list(runs.all_said(RESULTS))
+        runs.write_job_record(record["step"], record["scan"], record)
+    runs.write_job_record("a", "1", said[0])  # again, of another attempt
+    runs.job_record_path(folder, "c", "half").write_text('{"step": ')
+    found = list(runs.job_records(RESULTS))
     assert sorted(found, key=str) == sorted(said, key=str)
     runs.end_all(RESULTS)
-    assert list(runs.all_said(RESULTS)) == []
+    assert list(runs.job_records(RESULTS)) == []
 
 
 def test_outside_a_run_nothing_is_said(campaign):
-    runs.say("step", "scan", {})
+    runs.write_job_record("step", "scan", {})
     assert os.listdir("results") == []
 
 
@@ -213,8 +213,8 @@ def test_what_arrivals_have_learnt_is_said_to_the_next_tail(campaign, monkeypatc
     run = runs.begin(RESULTS)
     arrivals = runs.add_part(run, f"{runs.ARRIVALS}-1", [])
     monkeypatch.setenv(runs.VARIABLE, str(arrivals))
-    runs.say("inventory", "campaign", {"products": "of their own inventory"})
+    runs.write_job_record("inventory", "campaign", {"products": "of their own inventory"})
     runs.hand_over({"products": "learnt"})
-    assert list(runs.all_said(RESULTS)) == [{"products": "learnt"}]
+    assert list(runs.job_records(RESULTS)) == [{"products": "learnt"}]
     runs.end_part(arrivals)
-    assert list(runs.all_said(RESULTS)) == [{"products": "learnt"}]
+    assert list(runs.job_records(RESULTS)) == [{"products": "learnt"}]

@@ -129,16 +129,16 @@ def test_a_writer_that_lost_its_lock_begins_anew(tmp_path, monkeypatch):
     """It was asleep for so long that another took the lock, changed the file and went."""
     path, lock = tmp_path / "scans.tsv", tmp_path / "scans.tsv.lock"
     path.write_text("a\n")
-    flush = shared._flush
+    flush = shared.flush
     others = iter([json.dumps({"pid": os.getpid(), "machine": shared._machine()})])
 
     def asleep(temporary):
         flush(temporary)
         if other := next(others, None):
             lock.write_text(other)
-            monkeypatch.setattr(shared, "_flush", flush)
+            monkeypatch.setattr(shared, "flush", flush)
 
-    monkeypatch.setattr(shared, "_flush", asleep)
+    monkeypatch.setattr(shared, "flush", asleep)
     with pytest.raises(TomopipeError, match="being changed"):
         update_file(path, add_line, wait_s=0.1)
     assert path.read_text() == "a\n"

@@ -16,17 +16,16 @@ from tomopipe.volumes.volume_zarr import level_shapes
 @pytest.mark.parametrize(
     ("n_cols", "n_rows", "binning", "size", "volume_cols"),
     [
-        (100, 64, 1, (100, 64, 100), 100),
-        (101, 64, 1, (100, 64, 100), 101),
-        (101, 65, 2, (50, 32, 50), 50),
-        (103, 1, 2, (50, 1, 50), 51),
-        (100, 3, 4, (24, 1, 24), 25),
+        (100, 64, 1, (100, 64), 100),
+        (101, 64, 1, (100, 64), 101),
+        (101, 65, 2, (50, 32), 50),
+        (103, 1, 2, (50, 1), 51),
+        (100, 3, 4, (24, 1), 25),
     ],
 )
 def test_stack_geometry(n_cols, n_rows, binning, size, volume_cols):
     stack = StackGeometry(n_cols, n_rows, binning)
-    assert stack.tomogram_size == size
-    assert (stack.cols, stack.rows) == size[:2]
+    assert (stack.cols, stack.rows) == size
     assert stack.volume_cols == volume_cols
 
 

@@ -11,6 +11,7 @@ import pytest
 import tifffile
 import zarr
 
+from tests.tiff_files import read_slices
 from tomopipe.arrays import PAGE_BYTES
 from tomopipe.errors import TomopipeError
 from tomopipe.storage import checksums
@@ -94,7 +95,7 @@ def test_tiff_series_replaces_the_old_one_whole(tmp_path):
         "recon_00041.tiff",
     ]
     assert sorted(os.listdir(tmp_path / "x_rec")) == names
-    slices = tiff.read_slices(tiff.slice_paths(tmp_path / "x_rec"))
+    slices = read_slices(tiff.slice_paths(tmp_path / "x_rec"))
     np.testing.assert_array_equal(slices, DATA[:2])
     assert os.listdir(tmp_path) == ["x_rec"]
 
@@ -171,7 +172,7 @@ def _read(path, output_format):
         paths = tiff.slice_paths(path)
         with tifffile.TiffFile(paths[0]) as file:
             about = json.loads(file.pages.first.description)
-        return tiff.read_slices(paths), about["offset"], about["scale"]
+        return read_slices(paths), about["offset"], about["scale"]
     group = zarr.open_group(path, mode="r")
     about = group.attrs["tomopipe"]["attributes"]
     return group["0"][:], about["offset"], about["scale"]

@@ -34,22 +34,7 @@ _ROTATION = 1.5, 0.1  # of scans over less than 180 degrees, where it is not kno
 def confidence_features(
     inputs: Inputs, output: NetworkOutput, refinement: Refinement
 ) -> NDArray[np.float64]:
-    """Features from which the confidence is computed.
-
-    Parameters
-    ----------
-    inputs : Inputs
-        Input of the network.
-    output : NetworkOutput
-        Output of the network.
-    refinement : Refinement
-        About the chosen position.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_features,)
-        In the order of `FEATURES`.
-    """
+    """Features from which the confidence is computed, in the order of `FEATURES`."""
     index, score = output.index, output.score
     step_px = float(inputs.cor_px[1] - inputs.cor_px[0])
     low, high = max(0, index - NEAR), index + NEAR + 1

@@ -138,17 +138,9 @@ def scale_positions(positions: torch.Tensor, n_patches: int) -> torch.Tensor:
 
 
 def rename(state: State) -> State:
-    """Give the weights of a backbone the names that transformers has for them.
+    """Give the weights of a backbone, in Meta's names, those that transformers has for them.
 
-    Parameters
-    ----------
-    state : dict of tensor
-        In Meta's names.
-
-    Returns
-    -------
-    dict of tensor
-        The joint weights of query, key and value are three.
+    The joint weights of query, key and value become three.
     """
     renamed: State = {}
     for key, value in state.items():

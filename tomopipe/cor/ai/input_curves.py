@@ -12,18 +12,9 @@ _WIDTH, _HEIGHT = 0.01, 10.0  # excess that halves the prominence, about, and it
 
 
 def all_curves(curves: Curves) -> CurveSet:
-    """Evaluate all kinds of evidence, minimum total variation included.
+    """Evaluate all kinds of evidence: the classical ones, and last minimum total variation.
 
-    Parameters
-    ----------
-    curves : Curves
-        Of the scan.
-
-    Returns
-    -------
-    CurveSet
-        The classical ones, with one kind more, the last; not valid where they show nothing, or
-        `minimum_total_variation` has no answer.
+    They are not valid where they show nothing, or `minimum_total_variation` has no answer.
     """
     classical = curves.classical
     minimum = curves.total_variation if classical.valid.any() else None

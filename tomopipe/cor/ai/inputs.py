@@ -33,20 +33,7 @@ class Inputs:
 
 
 def make_inputs(curves: CurveSet, recipe: Recipe) -> Inputs:
-    """Make the input of the network from the curves of one scan.
-
-    Parameters
-    ----------
-    curves : CurveSet
-        Of `tomopipe.cor.ai.input_curves.all_curves`.
-    recipe : Recipe
-        Constants.
-
-    Returns
-    -------
-    Inputs
-        Of the scan as it is.
-    """
+    """Make the input of the network from `all_curves` of one scan."""
     valid = curves.valid.astype(np.float32)
     prominence = curves.prominence * valid[:, None]
     total = add_up(prominence, recipe)
@@ -71,20 +58,7 @@ def make_inputs(curves: CurveSet, recipe: Recipe) -> Inputs:
 
 
 def mirrored(inputs: Inputs, n_kinds: int) -> Inputs:
-    """Return the input of the mirrored scan: left and right exchanged.
-
-    Parameters
-    ----------
-    inputs : Inputs
-        Of a scan.
-    n_kinds : int
-        Kinds of evidence in the grid.
-
-    Returns
-    -------
-    Inputs
-        What the mirrored sinogram gives.
-    """
+    """Return the input of the mirrored scan: left and right exchanged."""
     grid = inputs.grid[:, ::-1].copy()
     signed = 3 + _PER_KIND * np.arange(n_kinds)
     grid[signed] *= -1

@@ -26,17 +26,7 @@ def card_path(weights: Path) -> Path:
 
 
 def read_card(weights: Path) -> dict[str, Any]:
-    """Read the model card of weights and check that it is theirs.
-
-    Parameters
-    ----------
-    weights : path
-        The safetensors file.
-
-    Returns
-    -------
-    dict
-        The card.
+    """Read the model card of weights (safetensors) and check that it is theirs.
 
     Raises
     ------

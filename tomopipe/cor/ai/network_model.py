@@ -37,20 +37,7 @@ class Model:
 
 
 def predict(weights: Weights, inputs: Inputs) -> NetworkOutput:
-    """Run a network on the input of one scan and on its mirror image.
-
-    Parameters
-    ----------
-    weights : dict of ndarray of float32
-        Of `tomopipe.cor.ai.network.forward`.
-    inputs : Inputs
-        Of the scan.
-
-    Returns
-    -------
-    NetworkOutput
-        The mean of both.
-    """
+    """Run a network on the input of one scan and on its mirror image; return the mean of both."""
     back = mirrored(inputs, len(RECIPE.kinds))
     score, none, offset, log_spread = _forward(weights, inputs)
     other, other_none, other_offset, other_spread = _forward(weights, back)

@@ -49,20 +49,7 @@ class Refinement:
 
 
 def refine_near(curves: Curves, near_px: float) -> Refinement:
-    """Refine a COR by all kinds of evidence that can.
-
-    Parameters
-    ----------
-    curves : Curves
-        Of the scan.
-    near_px : float
-        The COR to refine, unbinned px.
-
-    Returns
-    -------
-    Refinement
-        Without estimates where nothing can refine.
-    """
+    """Refine a COR (unbinned px) by all kinds of evidence that can; there may be none."""
     minimum = curves.total_variation
     fine_px = refine(curves, near_px)
     refined_px = vote(fine_px)[0] if fine_px else near_px
@@ -76,23 +63,11 @@ def combined_px(inputs: Inputs, output: NetworkOutput, refinement: Refinement) -
     Where a scan is short or damaged, single kinds are off by pixels where the curves, read
     together, are not (lab/results/ai.md).
 
-    Parameters
-    ----------
-    inputs : Inputs
-        Input of the network.
-    output : NetworkOutput
-        Output of the network.
-    refinement : Refinement
-        At full size.
-
-    Returns
-    -------
-    float
-        Unbinned px. The network's estimate is the mean of the grid about the best position,
-        weighted by probability. It and each kind have one vote, but the kinds of registration,
-        which fail together, at most two, and minimum total variation beside them half a vote.
-        If the sample moves or changes during the scan registration is wrong: slices and minimum
-        total variation, where they agree, then have two votes each.
+    The network's estimate is the mean of the grid about the best position, weighted by probability.
+    It and each kind have one vote, but the kinds of registration, which fail together, at most two,
+    and minimum total variation beside them half a vote. If the sample moves or changes during the
+    scan registration is wrong: slices and minimum total variation, where they agree, then have two
+    votes each.
     """
     around = slice(max(0, output.index - _AROUND), output.index + _AROUND + 1)
     weight, cor_px = output.share[around], inputs.cor_px[around]

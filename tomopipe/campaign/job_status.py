@@ -1,0 +1,123 @@
+"""What the status file of a job says, and what it means; `tomopipe.campaign.log` writes it."""
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tomopipe.storage.json_files import json_or, number, part, text
+
+#: Seconds without a heartbeat after which a running job is lost: three of its beats.
+LOST_S = 180.0
+#: Difference between the clocks of nodes and file servers.
+CLOCKS_S = 5.0
+#: Every step, in the order of the work.
+STEP_ORDER = (
+    *("compare", "inventory", "try_recon", "predict_cor", "fix_cor", "resolve_cor", "full_recon"),
+    *("stitch", "sidecar", "export_stack", "export_star", "report"),
+)
+_TAIL_BYTES = 8192
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """One job that has begun; times in Unix seconds.
+
+    Attributes
+    ----------
+    step, key : str
+        Step, and the scan, series or campaign.
+    state : str
+        running, done, failed, or lost: it has not written its end, and gives no heartbeat or its
+        run is over.
+    start_s, end_s, heartbeat_s : float or None
+        Begin, end, last heartbeat.
+    host, slurm_job : str
+        Where it runs.
+    error : str
+        Why it failed.
+    log_tail : str
+        End of its log, for jobs that are not done.
+    asked, used : mapping
+        What it requested (`cores`, `mem_mb`, `gpus`) and used (`cpu_s`, `peak_mb`).
+    """
+
+    step: str
+    key: str
+    state: str
+    start_s: float
+    end_s: float | None
+    heartbeat_s: float
+    host: str
+    slurm_job: str
+    error: str
+    log_tail: str
+    asked: Mapping[str, float | None]
+    used: Mapping[str, float | None]
+
+    @property
+    def wall_s(self) -> float | None:
+        """Seconds from start to end; None if it has not ended."""
+        return None if self.end_s is None else max(0.0, self.end_s - self.start_s)
+
+
+def place(step: str) -> int:
+    """Return the place of a step in the order of the work; others come last."""
+    return STEP_ORDER.index(step) if step in STEP_ORDER else len(STEP_ORDER)
+
+
+def read_job(path: Path, *, now_s: float | None = None) -> JobStatus | None:
+    """Read a status file; None if it is missing, being replaced just now, or foreign."""
+    return parse_job(path, json_or(path, {}), now_s=now_s)
+
+
+def parse_job(
+    path: Path, data: Mapping[str, Any], *, now_s: float | None = None
+) -> JobStatus | None:
+    """Return what a status file says, from its content; None if that has no start."""
+    start_s, state = number(data.get("start")), text(data.get("state"))
+    if start_s is None:
+        return None
+    beat_s = number(data.get("heartbeat")) or start_s
+    if state == "running":
+        run = text(data.get("run"))  # relative to the campaign
+        is_over = bool(run) and not (path.parents[3] / run).is_dir()
+        is_silent = (time.time() if now_s is None else now_s) - beat_s > LOST_S
+        state = "lost" if is_over or is_silent else state
+    return JobStatus(
+        step=path.parent.name,
+        key=path.name.removesuffix(".json"),
+        state=state,
+        start_s=start_s,
+        end_s=number(data.get("end")),
+        heartbeat_s=beat_s,
+        host=text(data.get("host")),
+        slurm_job=text(data.get("slurm_job")),
+        error=text(data.get("error")),
+        log_tail="",
+        asked={key: number(value) for key, value in part(data, "asked").items()},
+        used={key: number(value) for key, value in part(data, "used").items()},
+    )
+
+
+def usual_job(status: Mapping[str, Any]) -> dict[str, Any]:
+    """Return start, end and `asked` of a finished job that did what its step usually does.
+
+    Of a job that wrote only metadata, or a failure, those of the job before, if there is one.
+    """
+    if status.get("state") != "done":
+        return {}
+    if status.get("wrote_only"):
+        return dict(status.get("usual") or {})
+    return {key: status[key] for key in ("start", "end", "asked") if key in status}
+
+
+def end_of(log: Path, n_lines: int) -> str:
+    """Read the last lines of a log, without reading the rest of it."""
+    with open(log, "rb") as stream:
+        stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, stream.tell() - _TAIL_BYTES))
+        lines = stream.read().decode("utf-8", "replace").splitlines()
+    return "\n".join(lines[-n_lines:])
