@@ -32,27 +32,13 @@ _LOCAL = ("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "tmpfs", "overl
 
 @dataclass(frozen=True)
 class Arrival:
-    """A raw file that is taken into the run: its state, and the rule by which.
+    """A raw file that is taken into the run: its state, and the rule by which."""
 
-    Attributes
-    ----------
-    path : str
-        As the config spells it.
-    state : tuple
-        Size, time of change (ns), inode.
-    rule : str
-        In words.
-    fault : str
-        Why it is not complete: it was aborted; "" if it is.
-    last_byte : float
-        Time of its last change, Unix seconds.
-    """
-
-    path: str
-    state: State
-    rule: str
-    fault: str = ""
-    last_byte: float = 0.0
+    path: str  # as the config spells it
+    state: State  # size, time of change (ns), inode
+    rule: str  # in words
+    fault: str = ""  # why it is not complete: it was aborted; "" if it is
+    last_byte: float = 0.0  # time of its last change, Unix seconds
 
 
 @dataclass
@@ -65,23 +51,13 @@ class _Seen:
 
 @dataclass
 class Arrivals:
-    """The files of a campaign that are not taken yet.
+    """The files of a campaign that are not taken yet."""
 
-    Attributes
-    ----------
-    directory : Path
-        The campaign folder.
-    settle_s : float
-        How long a file must not have changed.
-    fault_of : callable
-        Says why the frames of a file, by its path, are incomplete; "" if they are complete.
-    waiting : dict of str
-        Why each file that has settled is not taken.
-    """
-
-    directory: Path
-    settle_s: float
+    directory: Path  # the campaign folder
+    settle_s: float  # how long a file must not have changed
+    # says why the frames of a file, by its path, are incomplete; "" if they are complete
     fault_of: Callable[[str], str]
+    # why each file that has settled is not taken
     waiting: dict[str, str] = field(default_factory=dict)
     _seen: dict[str, _Seen] = field(default_factory=dict)
 

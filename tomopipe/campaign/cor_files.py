@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from tomopipe.campaign.files import CENTER, PREDICTION, SIDECAR, SIDECARS, TRY_CENTER, Files
 from tomopipe.campaign.results import read_cor_json, read_json, read_prediction
 from tomopipe.campaign.tomogui import read_entries
-from tomopipe.cor.cor_value import format_cor, parse_cor, shown
+from tomopipe.cor.cor_value import parse_cor, same_cor, shown
 from tomopipe.errors import TomopipeError
 
 _PREDICTED = "predicted, which the next run finds again (--predicted takes them)"
@@ -144,4 +144,4 @@ def _is_ours(path: Path, text: str) -> bool:
     prediction = path.with_name(PREDICTION)
     if not prediction.is_file():
         return False
-    return format_cor(parse_cor(text)) == format_cor(read_prediction(prediction).get("cor_px"))
+    return same_cor(parse_cor(text), read_prediction(prediction).get("cor_px"))

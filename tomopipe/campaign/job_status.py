@@ -23,37 +23,24 @@ _TAIL_BYTES = 8192
 
 @dataclass(frozen=True)
 class JobStatus:
-    """One job that has begun; times in Unix seconds.
+    """One job that has begun; times in Unix seconds."""
 
-    Attributes
-    ----------
-    step, key : str
-        Step, and the scan, series or campaign.
-    state : str
-        running, done, failed, or lost: it has not written its end, and gives no heartbeat or its
-        run is over.
-    start_s, end_s, heartbeat_s : float or None
-        Begin, end, last heartbeat.
-    host, slurm_job : str
-        Where it runs.
-    error : str
-        Why it failed.
-    log_tail : str
-        End of its log, for jobs that are not done.
-    asked, used : mapping
-        What it requested (`cores`, `mem_mb`, `gpus`) and used (`cpu_s`, `peak_mb`).
-    """
-
+    # step, and the scan, series or campaign
     step: str
     key: str
+    # running, done, failed, or lost: it has not written its end, and gives no heartbeat or its run
+    # is over
     state: str
+    # begin, end, last heartbeat
     start_s: float
     end_s: float | None
     heartbeat_s: float
+    # where it runs
     host: str
     slurm_job: str
-    error: str
-    log_tail: str
+    error: str  # why it failed
+    log_tail: str  # end of its log, for jobs that are not done
+    # what it requested (`cores`, `mem_mb`, `gpus`) and used (`cpu_s`, `peak_mb`)
     asked: Mapping[str, float | None]
     used: Mapping[str, float | None]
 

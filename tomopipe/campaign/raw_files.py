@@ -34,45 +34,24 @@ RAW_ENDINGS = (".h5", ".hdf5", ".hdf", ".nxs", ".nx", ".tif", ".tiff")
 
 @dataclass(frozen=True)
 class CampaignScan:
-    """One raw file of the campaign with its row of the campaign table.
+    """One raw file of the campaign with its row of the campaign table."""
 
-    Attributes
-    ----------
-    name : str
-        File stem with the entry's prefix: `<scan>` in every path.
-    path : str
-        As in the config: relative to the campaign folder, or absolute.
-    abspath : str
-        Absolute, symbolic links kept.
-    series : str
-        Series key; if the config names several folders, it begins with a prefix of the folder.
-    index : int
-        Number within the series.
-    select, manual, note : str
-        Cells of the campaign table: auto, yes or no; COR as typed; remark.
-    override : OverrideBlock or None
-        Its option columns in the campaign table.
-    n_bytes, mtime_ns : int or None
-        Of the file or folder itself; None if it does not exist.
-    is_folder : bool
-        The scan is a folder of TIFF files.
-    refused : str
-        Why the name cannot be used at all, or empty.
-    """
-
-    name: str
-    path: str
-    abspath: str
+    name: str  # file stem with the entry's prefix: `<scan>` in every path
+    path: str  # as in the config: relative to the campaign folder, or absolute
+    abspath: str  # absolute, symbolic links kept
+    # series key; if the config names several folders, it begins with a prefix of the folder
     series: str
-    index: int
+    index: int  # number within the series
+    # cells of the campaign table: auto, yes or no; COR as typed; remark
     select: str = "auto"
     manual: str = ""
     note: str = ""
-    override: OverrideBlock | None = None
+    override: OverrideBlock | None = None  # its option columns in the campaign table
+    # of the file or folder itself; None if it does not exist
     n_bytes: int | None = None
     mtime_ns: int | None = None
-    is_folder: bool = False
-    refused: str = ""
+    is_folder: bool = False  # the scan is a folder of TIFF files
+    refused: str = ""  # why the name cannot be used at all, or empty
 
 
 def find_scans(

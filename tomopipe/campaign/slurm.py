@@ -34,46 +34,24 @@ _BYTES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, "P": 2**50}
 
 @dataclass(frozen=True)
 class Pending:
-    """A job, or a group of jobs, that waits in the queue of SLURM.
+    """A job, or a group of jobs, that waits in the queue of SLURM."""
 
-    Attributes
-    ----------
-    number : str
-        SLURM's.
-    name : str
-        The rule that it runs; for a group, group_ and the names of its rules.
-    start_s : float or None
-        Expected start, Unix seconds; None if SLURM does not give it.
-    reason : str
-        Why it waits, in SLURM's words.
-    """
-
-    number: str
-    name: str
-    start_s: float | None
-    reason: str
+    number: str  # SLURM's
+    name: str  # the rule that it runs; for a group, group_ and the names of its rules
+    start_s: float | None  # expected start, Unix seconds; None if SLURM does not give it
+    reason: str  # why it waits, in SLURM's words
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Resources and usage of an allocation.
+    """Resources and usage of an allocation."""
 
-    Attributes
-    ----------
-    number : str
-        SLURM's.
-    wall_s, cpu_s : float
-        Wall time; CPU time of all its CPUs.
-    n_cpus : int
-        CPUs allocated.
-    asked_bytes, used_bytes : float or None
-        Memory requested, and the peak memory of its largest step.
-    """
-
-    number: str
+    number: str  # SLURM's
+    # wall time; CPU time of all its CPUs
     wall_s: float
     cpu_s: float
-    n_cpus: int
+    n_cpus: int  # CPUs allocated
+    # memory requested, and the peak memory of its largest step
     asked_bytes: float | None
     used_bytes: float | None
 

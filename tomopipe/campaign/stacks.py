@@ -20,21 +20,11 @@ _ALIKE = {
 
 @dataclass(frozen=True)
 class Stack:
-    """Scans at several heights.
+    """Scans at several heights."""
 
-    Attributes
-    ----------
-    name : str
-        Name of the stack, also in its files.
-    scans : tuple of str
-        Its scans, in order of height.
-    problem : str
-        Why it cannot be stitched, or empty.
-    """
-
-    name: str
-    scans: tuple[str, ...]
-    problem: str = ""
+    name: str  # name of the stack, also in its files
+    scans: tuple[str, ...]  # its scans, in order of height
+    problem: str = ""  # why it cannot be stitched, or empty
 
 
 def declared_stacks(campaign: Campaign, rows: InventoryRows | None = None) -> list[Stack]:

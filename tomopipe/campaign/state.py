@@ -92,42 +92,23 @@ def not_selected(select: str, row: Mapping[str, str] | None) -> State | None:
 
 @dataclass(frozen=True, kw_only=True)
 class ScanFacts:
-    """Content of a campaign's files about one scan; CORs in unbinned pixels.
+    """Content of a campaign's files about one scan; CORs in unbinned pixels."""
 
-    Attributes
-    ----------
-    select, manual : str
-        Cells of the campaign table.
-    row : mapping or None
-        Its row of the inventory.
-    cor_px, source : float or None, str
-        Its entry in cor.json.
-    decided : bool
-        Whether cor.json exists.
-    has_default : bool
-        Whether the config has a default COR.
-    min_confidence : float
-        Confidence from which a prediction is accepted, 0 to 1.
-    fix, prediction
-        Results of fix_cor and predict_cor.
-    failures : tuple of Failure
-        Failures that still count: of jobs whose result is missing.
-    volume : Path or None
-        Its volume, if there is one.
-    """
-
+    # cells of the campaign table
     select: str = "auto"
     manual: str = ""
-    row: Mapping[str, str] | None = None
+    row: Mapping[str, str] | None = None  # its row of the inventory
+    # its entry in cor.json
     cor_px: float | None = None
     source: str = ""
-    decided: bool = False
-    has_default: bool = False
-    min_confidence: float = 0.5
+    decided: bool = False  # whether cor.json exists
+    has_default: bool = False  # whether the config has a default COR
+    min_confidence: float = 0.5  # confidence from which a prediction is accepted, 0 to 1
+    # results of fix_cor and predict_cor
     fix: Fix | None = None
     prediction: Prediction | None = None
-    failures: tuple[Failure, ...] = ()
-    volume: Path | None = None
+    failures: tuple[Failure, ...] = ()  # failures that still count: of jobs whose result is missing
+    volume: Path | None = None  # its volume, if there is one
 
     @property
     def n_cols(self) -> int | None:

@@ -14,30 +14,17 @@ REASON_BELOW = 0.6  # confidence under which an answer names its largest penalty
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """One method's answer for one scan.
+    """One method's answer for one scan."""
 
-    Attributes
-    ----------
-    method : str
-        Name in `tomopipe.config.METHODS`.
-    best_cor_px : float or None
-        Best estimate, unbinned px; None only for verdicts flat and failed.
-    confidence : float
-        0 to 1; above 0.5 the estimate was right within 1 px in all but a few simulated scans.
-    verdict : str
-        "resolved", "edge" (the best lies on or outside the border of the search), "ambiguous"
-        (a second peak, or a weak match), "flat" (no signal) or "failed".
-    reason : str
-        Why not resolved, or "".
-    curve_cor_px, curve_score : ndarray, shape (n_candidates,)
-        Score at each candidate, higher is better.
-    """
-
-    method: str
-    best_cor_px: float | None
+    method: str  # name in `tomopipe.config.METHODS`
+    best_cor_px: float | None  # best estimate, unbinned px; None only for verdicts flat and failed
+    # 0 to 1; above 0.5 the estimate was right within 1 px in all but a few simulated scans
     confidence: float
+    # "resolved", "edge" (the best lies on or outside the border of the search), "ambiguous" (a
+    # second peak, or a weak match), "flat" (no signal) or "failed"
     verdict: str
-    reason: str
+    reason: str  # why not resolved, or ""
+    # (n_candidates,): score at each candidate, higher is better
     curve_cor_px: NDArray[np.float64]
     curve_score: NDArray[np.float64]
 

@@ -3,8 +3,6 @@
 import math
 import re
 
-#: Half of the last decimal of CORs in results, and a little: they are rounded.
-_SAME_PX = 0.006
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
@@ -41,10 +39,8 @@ def format_cor(cor_px: float | None) -> str:
 
 
 def same_cor(first_px: float | None, second_px: float | None) -> bool:
-    """Tell whether two CORs are the same but for rounding."""
-    if first_px is None or second_px is None:
-        return first_px is second_px
-    return abs(first_px - second_px) < _SAME_PX
+    """Tell whether two CORs are the same as results write them, with two decimals."""
+    return format_cor(first_px) == format_cor(second_px)
 
 
 def off_detector(cor_px: float, n_cols: int) -> str:

@@ -54,18 +54,10 @@ class CurveSet:
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """All evidence about the COR of one scan; each part is made once, when it is asked for.
+    """All evidence about the COR of one scan; each part is made once, when it is asked for."""
 
-    Attributes
-    ----------
-    prepared : Prepared
-        The scan.
-    reconstruct : callable
-        Makes slices of one sinogram at several CORs.
-    """
-
-    prepared: Prepared
-    reconstruct: Reconstruct = reconstruct
+    prepared: Prepared  # the scan
+    reconstruct: Reconstruct = reconstruct  # makes slices of one sinogram at several CORs
 
     @property
     def binning(self) -> int:

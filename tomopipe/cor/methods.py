@@ -31,23 +31,13 @@ _RANK = {"resolved": 0, "ambiguous": 1, "edge": 2, "flat": 3, "failed": 4}
 
 @dataclass(frozen=True)
 class Decision:
-    """Decision about one scan, from the answers of all methods.
+    """Decision about one scan, from the answers of all methods."""
 
-    Attributes
-    ----------
-    best_cor_px : float or None
-        Best estimate; None only for verdicts flat and failed.
-    cor_px : float or None
-        The accepted COR: best_cor_px if the verdict is resolved and the confidence suffices.
-    confidence : float
-        0 to 1.
-    verdict, method, reason : str
-        As in `Answer`; the method whose estimate it is.
-    """
-
-    best_cor_px: float | None
+    best_cor_px: float | None  # best estimate; None only for verdicts flat and failed
+    # the accepted COR: best_cor_px if the verdict is resolved and the confidence suffices
     cor_px: float | None
-    confidence: float
+    confidence: float  # 0 to 1
+    # as in `Answer`; the method whose estimate it is
     verdict: str
     method: str
     reason: str

@@ -30,15 +30,9 @@ _ALIKE_ROWS = 1.5  # standard deviation of the average over neighbouring angles
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """Rows of one scan, cleaned.
+    """Rows of one scan, cleaned."""
 
-    Attributes
-    ----------
-    rows : Rows
-        What try_recon kept.
-    """
-
-    rows: Rows
+    rows: Rows  # what try_recon kept
 
     @cached_property
     def angles(self) -> SortedAngles:

@@ -33,52 +33,32 @@ class Rows:
     """What try_recon keeps of a scan, corrected, unbinned along the columns.
 
     The columns are those in use; a COR in them is that of the detector less `first_col`.
-
-    Attributes
-    ----------
-    sinograms : ndarray of float32, shape (n_kept, n_angles, n_cols)
-        The try row first, then a few more spread over the height; corrected as for the volume.
-    row_index : ndarray of int, shape (n_kept,)
-        Detector rows of `sinograms`, 0-based.
-    theta_rad : ndarray of float64, shape (n_angles,)
-        Angles; made up (0 to pi) when `theta_missing`, which earlier versions did.
-    pairs : ndarray of float32, shape (n_pairs, 2, n_pair_rows, n_cols)
-        Opposing projections, averaged over blocks of rows to at most 256 rows; n_pairs may be 0.
-    pair_theta_rad : ndarray of float64, shape (n_pairs, 2)
-        Their angles, the second within half a step of the first + pi.
-    n_rows : int
-        Rows of the detector.
-    theta_missing : bool
-        The angles were made up.
-    minus_log : bool
-        Values are attenuation line integrals, not transmission.
-    failed : str
-        Why there is nothing here, or "". The arrays are empty when failed.
-    first_col : int
-        Column of the detector that is the first one here.
-    plain_sinograms : ndarray of float32, shape (n_kept, n_angles, n_cols), or None
-        `sinograms` with flat, dark, logarithm, distortion and roll corrected and nothing else;
-        None: they are the same.
-    edge_slopes_per_px : (float, float)
-        Share of their value that rows lose per column at both edges (`tomopipe.prep.edge_slopes`);
-        0: unknown.
-    bad_frames : mapping, or None
-        Of each kind (`tomopipe.prep.bad_frames`) the numbers of the projections that hold no
-        picture; None: not looked for, by an earlier version.
     """
 
+    # (n_kept, n_angles, n_cols): the try row first, then a few more spread over the height;
+    # corrected as for the volume
     sinograms: NDArray[np.float32]
-    row_index: NDArray[np.int64]
+    row_index: NDArray[np.int64]  # (n_kept,): detector rows of `sinograms`, 0-based
+    # (n_angles,): angles; made up (0 to pi) when `theta_missing`, which earlier versions did
     theta_rad: NDArray[np.float64]
+    # (n_pairs, 2, n_pair_rows, n_cols): opposing projections, averaged over blocks of rows to at
+    # most 256 rows; n_pairs may be 0
     pairs: NDArray[np.float32]
+    # (n_pairs, 2): their angles, the second within half a step of the first + pi
     pair_theta_rad: NDArray[np.float64]
-    n_rows: int
-    theta_missing: bool
-    minus_log: bool
-    failed: str
-    first_col: int = 0
+    n_rows: int  # rows of the detector
+    theta_missing: bool  # the angles were made up
+    minus_log: bool  # values are attenuation line integrals, not transmission
+    failed: str  # why there is nothing here, or "". The arrays are empty when failed.
+    first_col: int = 0  # column of the detector that is the first one here
+    # (n_kept, n_angles, n_cols): `sinograms` with flat, dark, logarithm, distortion and roll
+    # corrected and nothing else; None: they are the same
     plain_sinograms: NDArray[np.float32] | None = None
+    # share of their value that rows lose per column at both edges (`tomopipe.prep.edge_slopes`); 0:
+    # unknown
     edge_slopes_per_px: tuple[float, float] = (0.0, 0.0)
+    # of each kind (`tomopipe.prep.bad_frames`) the numbers of the projections that hold no picture;
+    # None: not looked for, by an earlier version
     bad_frames: Mapping[str, Sequence[int]] | None = None
 
     def plain(self) -> "Rows":

@@ -40,33 +40,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Corrections:
-    """The corrections of one scan; made by `corrections_of`.
+    """The corrections of one scan; made by `corrections_of`."""
 
-    Attributes
-    ----------
-    recipe : PreprocessBlock
-        The options.
-    n_rows : int
-        Of the detector.
-    beam : Beam
-        Flat and dark at each projection.
-    repair : Repair or None
-        Of the bad pixels.
-    current : ndarray of float32, shape (n_angles,), or None
-        Factor of the transmission of each projection.
-    warp : Warp or None
-        Distortion and roll.
-    alpha_px2 : float
-        Strength of phase retrieval, 0 for none.
-    """
-
-    recipe: PreprocessBlock
-    n_rows: int
-    beam: Beam
-    repair: Repair | None
+    recipe: PreprocessBlock  # the options
+    n_rows: int  # of the detector
+    beam: Beam  # flat and dark at each projection
+    repair: Repair | None  # of the bad pixels
+    # (n_angles,): factor of the transmission of each projection
     current: NDArray[np.float32] | None
-    warp: Warp | None
-    alpha_px2: float
+    warp: Warp | None  # distortion and roll
+    alpha_px2: float  # strength of phase retrieval, 0 for none
 
     def rows_needed(self, rows: IndexRange) -> IndexRange:
         """Return the rows to be read so that some rows can be corrected, the last excluded."""

@@ -62,24 +62,14 @@ def is_half_acquisition(mode: str, *, full_rotation: bool, cor_px: float, n_cols
 
 @dataclass(frozen=True, eq=False)
 class HalfAcquisition:
-    """Extends sinograms of one COR to twice the width.
+    """Extends sinograms of one COR to twice the width."""
 
-    Attributes
-    ----------
-    n_cols : int
-        Columns of the sinograms.
-    cor_px : float
-        Column of the axis in them.
-    unpaired : ndarray of bool, shape (n_angles,)
-        Projections without an opposing one (`tomopipe.recon.angular_sampling.unpaired`).
-    edge_slopes_per_px : (float, float)
-        Share of their value that rows lose per column at both edges (`tomopipe.prep.edge_slopes`);
-        0: unknown.
-    """
-
-    n_cols: int
-    cor_px: float
+    n_cols: int  # columns of the sinograms
+    cor_px: float  # column of the axis in them
+    # (n_angles,): projections without an opposing one (`tomopipe.recon.angular_sampling.unpaired`)
     unpaired: NDArray[np.bool_]
+    # share of their value that rows lose per column at both edges (`tomopipe.prep.edge_slopes`); 0:
+    # unknown
     edge_slopes_per_px: tuple[float, float] = (0.0, 0.0)
 
     @property

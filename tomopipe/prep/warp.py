@@ -19,34 +19,23 @@ from tomopipe.prep.dispatch import kernels_of
 
 @dataclass(frozen=True)
 class Warp:
-    """Where the light of each pixel of a corrected frame is in the frame as it was taken.
+    """Where the light of each pixel of a corrected frame is in the frame as it was taken."""
 
-    Attributes
-    ----------
-    n_rows, n_cols : int
-        Of the frames.
-    roll_deg : float
-        Rotation of the detector about its middle: in the raw frames the column of the axis grows
-        by tan(roll) from one row to the next.
-    distortion : tuple of float
-        Backward model of [1]: a pixel at distance r from the centre comes from distance
-        r (k0 + k1 r + k2 r^2 + ...), pixels.
-    centre_px : tuple of float or None
-        Column and row of the centre of the distortion; None: the middle of the detector.
-    first_col : int
-        Column of the detector that is the first one of the frames; centre and middle are those of
-        the detector.
-    detector_cols : int
-        Columns of the detector; 0: those of the frames.
-    """
-
+    # of the frames
     n_rows: int
     n_cols: int
+    # rotation of the detector about its middle: in the raw frames the column of the axis grows by
+    # tan(roll) from one row to the next
     roll_deg: float = 0.0
+    # backward model of [1]: a pixel at distance r from the centre comes from distance r (k0 + k1 r
+    # + k2 r^2 + ...), pixels
     distortion: tuple[float, ...] = ()
+    # column and row of the centre of the distortion; None: the middle of the detector
     centre_px: tuple[float, float] | None = None
+    # column of the detector that is the first one of the frames; centre and middle are those of the
+    # detector
     first_col: int = 0
-    detector_cols: int = 0
+    detector_cols: int = 0  # columns of the detector; 0: those of the frames
 
     def source(self, rows: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return row and column that each pixel of some rows comes from, within the frames."""

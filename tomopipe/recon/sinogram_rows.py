@@ -11,18 +11,11 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Rows:
-    """Sinograms of which only some projections exist at a time; on the host.
+    """Sinograms of which only some projections exist at a time; on the host."""
 
-    Attributes
-    ----------
-    shape : tuple of int
-        (n_slices, n_angles, n_cols).
-    of : callable
-        of(angles) makes the rows of some projections, float32 of shape (n, n_slices, n_cols),
-        contiguous; called by several threads.
-    """
-
-    shape: tuple[int, int, int]
+    shape: tuple[int, int, int]  # (n_slices, n_angles, n_cols)
+    # of(angles) makes the rows of some projections, float32 of shape (n, n_slices, n_cols),
+    # contiguous; called by several threads
     of: Callable[[NDArray[np.intp]], NDArray[np.float32]]
     ndim = 3
 

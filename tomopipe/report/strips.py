@@ -23,21 +23,12 @@ _MEMORY_BYTES = 2**30
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """Try slices, or crops of them, and their CORs.
+    """Try slices, or crops of them, and their CORs."""
 
-    Attributes
-    ----------
-    images : sequence of ndarray, shape (n_y, n_x)
-        The COR ascending; crops are uint8, in one grey window.
-    cor_px : tuple of float
-        COR of each, unbinned detector pixels.
-    chosen : int
-        The one nearest to the chosen COR.
-    """
-
+    # (n_y, n_x): the COR ascending; crops are uint8, in one grey window
     images: Sequence[NDArray[Any]]
-    cor_px: tuple[float, ...]
-    chosen: int
+    cor_px: tuple[float, ...]  # COR of each, unbinned detector pixels
+    chosen: int  # the one nearest to the chosen COR
 
 
 def open_stack(path: Path) -> NDArray[np.uint16]:

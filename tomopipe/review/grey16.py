@@ -17,23 +17,13 @@ _MOST = 65535
 
 @dataclass(frozen=True, eq=False)
 class Grey:
-    """A picture whose grey window is set in the browser.
+    """A picture whose grey window is set in the browser."""
 
-    Attributes
-    ----------
-    values : ndarray of uint8 or uint16, shape (n_y, n_x)
-        0 stands for `low`, the largest number for `high`.
-    usual : (float, float)
-        Initial window.
-    about : mapping
-        Further facts, as JSON.
-    """
-
-    values: NDArray[Any]
+    values: NDArray[Any]  # (n_y, n_x): 0 stands for `low`, the largest number for `high`
     low: float
     high: float
-    usual: tuple[float, float]
-    about: Mapping[str, Any] = field(default_factory=dict)
+    usual: tuple[float, float]  # initial window
+    about: Mapping[str, Any] = field(default_factory=dict)  # further facts, as JSON
 
     @property
     def nbytes(self) -> int:

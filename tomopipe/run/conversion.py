@@ -42,35 +42,19 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Conversion:
-    """A volume to be written in another format.
+    """A volume to be written in another format."""
 
-    Attributes
-    ----------
-    source, target : Path
-        The existing volume, and the file to write.
-    output_format, compression : str
-        Of the target.
-    encoding : Encoding
-        How its values are stored.
-    stated : mapping
-        Its statement: what it is made from, and how.
-    shape : tuple of int
-        (n_rows, n_y, n_x).
-    n_bytes : int
-        Its size, uncompressed.
-    is_there : bool
-        Whether it exists already, from the same volume in the same way.
-    """
-
+    # the existing volume, and the file to write
     source: Path
     target: Path
+    # of the target
     output_format: str
     compression: str
-    encoding: Encoding
-    stated: Mapping[str, Any]
-    shape: tuple[int, int, int]
-    n_bytes: int
-    is_there: bool
+    encoding: Encoding  # how its values are stored
+    stated: Mapping[str, Any]  # its statement: what it is made from, and how
+    shape: tuple[int, int, int]  # (n_rows, n_y, n_x)
+    n_bytes: int  # its size, uncompressed
+    is_there: bool  # whether it exists already, from the same volume in the same way
 
     @property
     def range_text(self) -> str:

@@ -26,46 +26,24 @@ _HDF5 = tuple(ending for ending in RAW_ENDINGS if ending not in IMAGES)
 
 @dataclass(frozen=True)
 class FirstLook:
-    """The scans of a new campaign.
+    """The scans of a new campaign."""
 
-    Attributes
-    ----------
-    n_scans : int
-        Scans that the configuration names, as far as their files are there.
-    problems : list of str
-        Entries of the configuration that match nothing, or too much.
-    missing : list of str
-        Files that are named without a pattern, and not there.
-    n_bytes : dict
-        Bytes needed by kind of file (`tomopipe.run.disk.KINDS`), estimated from some of the scans.
-    free_bytes : int
-        Free space for the results.
-    n_looked, n_usable : int
-        Scans that were opened, and those of them that can be used.
-    faults : dict
-        Scans that cannot be used, by reason, without those of unknown layout.
-    unknown : list of str
-        Files of unknown layout among them.
-    only : dict
-        How `overrides` names these, by series or as scans; empty if there are no others.
-    datasets : list of Found
-        The datasets of the first one.
-    broken : list of str
-        Its links that lead nowhere.
-    """
-
-    n_scans: int
-    problems: list[str]
-    missing: list[str]
+    n_scans: int  # scans that the configuration names, as far as their files are there
+    problems: list[str]  # entries of the configuration that match nothing, or too much
+    missing: list[str]  # files that are named without a pattern, and not there
+    # bytes needed by kind of file (`tomopipe.run.disk.KINDS`), estimated from some of the scans
     n_bytes: dict[str, int]
-    free_bytes: int
+    free_bytes: int  # free space for the results
+    # scans that were opened, and those of them that can be used
     n_looked: int
     n_usable: int
+    # scans that cannot be used, by reason, without those of unknown layout
     faults: dict[str, list[str]]
-    unknown: list[str]
+    unknown: list[str]  # files of unknown layout among them
+    # how `overrides` names these, by series or as scans; empty if there are no others
     only: dict[str, list[str]]
-    datasets: list[Found]
-    broken: list[str]
+    datasets: list[Found]  # the datasets of the first one
+    broken: list[str]  # its links that lead nowhere
 
 
 def split_typed(typed: Sequence[str]) -> tuple[str, list[str]]:

@@ -48,30 +48,19 @@ os.execvp(sys.argv[1], sys.argv[1:])
 
 @dataclass(frozen=True)
 class Run:
-    """A run: its process, its log and its file of events.
+    """A run: its process, its log and its file of events."""
 
-    Attributes
-    ----------
-    pid, host, user : int, str, str
-        Of the main process of Snakemake, which leads its session.
-    start_s : float
-        When it began, Unix seconds.
-    born : str
-        Start time of the process, to recognise a later one of the same number; "" if unknown.
-    log, events : str
-        Paths of Snakemake's text, and of what `tomopipe.run.progress` reads.
-    stopped : bool
-        Whether somebody has stopped it.
-    """
-
+    # of the main process of Snakemake, which leads its session
     pid: int
     host: str
     user: str
-    start_s: float
+    start_s: float  # when it began, Unix seconds
+    # start time of the process, to recognise a later one of the same number; "" if unknown
     born: str
+    # paths of Snakemake's text, and of what `tomopipe.run.progress` reads
     log: str
     events: str
-    stopped: bool = False
+    stopped: bool = False  # whether somebody has stopped it
 
     @property
     def is_here(self) -> bool:

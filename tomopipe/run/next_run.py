@@ -137,22 +137,13 @@ def _tail(campaign: Campaign, job: PlannedJob, planned: list[PlannedJob]) -> Pla
 
 @dataclass(frozen=True)
 class PlanRow:
-    """All jobs of one scan, stack or series, or of the campaign as a whole, and their reasons.
+    """All jobs of one scan, stack or series, or of the campaign as a whole, and their reasons."""
 
-    Attributes
-    ----------
-    of : str
-        Name of the scan, stack or series.
-    steps, perhaps : tuple of str
-        Steps that run for certain, and those that run only if the COR changes.
-    why : str
-        The reasons.
-    """
-
-    of: str
+    of: str  # name of the scan, stack or series
+    # steps that run for certain, and those that run only if the COR changes
     steps: tuple[str, ...]
     perhaps: tuple[str, ...]
-    why: str
+    why: str  # the reasons
 
 
 def folded(jobs: Iterable[PlannedJob]) -> list[PlanRow]:

@@ -38,25 +38,14 @@ State = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Product:
-    """One file or folder of the record.
+    """One file or folder of the record."""
 
-    Attributes
-    ----------
-    path : str
-        Relative to the campaign folder, or absolute.
-    state : tuple of int
-        Size (bytes), modification time (ns), inode, time of the inode's change (ns) when it was
-        last verified; of a folder those of its manifest.
-    statement : str
-        Digest of its statement; of a raw file an identification of its content.
-    checksum : str
-        Checksum when it was written or read; "" if unknown.
-    """
-
-    path: str
+    path: str  # relative to the campaign folder, or absolute
+    # size (bytes), modification time (ns), inode, time of the inode's change (ns) when it was last
+    # verified; of a folder those of its manifest
     state: State
-    statement: str = ""
-    checksum: str = ""
+    statement: str = ""  # digest of its statement; of a raw file an identification of its content
+    checksum: str = ""  # checksum when it was written or read; "" if unknown
 
     @property
     def is_raw(self) -> bool:

@@ -15,22 +15,13 @@ _SAME_PX = 1e-6
 
 @dataclass(frozen=True)
 class Temporary:
-    """A file that may be removed.
+    """A file that may be removed."""
 
-    Attributes
-    ----------
-    scan, kind : str
-        Name of the scan; `try stack`, `try slices` or `RELION stack`.
-    path : Path
-        The file.
-    n_bytes : int
-        Its size.
-    """
-
+    # name of the scan; `try stack`, `try slices` or `RELION stack`
     scan: str
     kind: str
-    path: Path
-    n_bytes: int
+    path: Path  # the file
+    n_bytes: int  # its size
 
 
 def removable(campaign: Campaign, *, stacks: bool = True) -> list[Temporary]:

@@ -18,31 +18,16 @@ _QUIET = (State.OK, State.MANUAL, State.UNSELECTED)
 
 @dataclass(frozen=True)
 class Verdict:
-    """The verdict on one scan.
+    """The verdict on one scan."""
 
-    Attributes
-    ----------
-    scan, scan_state : str
-        Its name and state.
-    cor_px : float or None
-        Its COR, unbinned detector pixels.
-    confidence : float or None
-        That of the prediction; None if the COR is another one.
-    doubtful : bool
-        Whether a person must look at it.
-    reason : str
-        Why it is in its state; may be "".
-    best_cor_px : float or None
-        The COR of its picture: where it has none, the best estimate.
-    """
-
+    # its name and state
     scan: str
     scan_state: str
-    cor_px: float | None = None
-    confidence: float | None = None
-    doubtful: bool = False
-    reason: str = ""
-    best_cor_px: float | None = None
+    cor_px: float | None = None  # its COR, unbinned detector pixels
+    confidence: float | None = None  # that of the prediction; None if the COR is another one
+    doubtful: bool = False  # whether a person must look at it
+    reason: str = ""  # why it is in its state; may be ""
+    best_cor_px: float | None = None  # the COR of its picture: where it has none, the best estimate
 
 
 def skipped(scan: str, reason: str) -> Verdict:

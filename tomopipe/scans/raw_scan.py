@@ -12,29 +12,16 @@ from tomopipe.scans.exchange import Metadata, Scan, open_scan, read_metadata
 
 @dataclass(frozen=True)
 class RawScan:
-    """A raw scan, and what the configuration says of it.
+    """A raw scan, and what the configuration says of it."""
 
-    Attributes
-    ----------
-    path : path-like
-        An HDF5 or TIFF file, or a folder of TIFF files.
-    input : InputBlock
-        What the file does not say, or says wrongly.
-    preprocess : PreprocessBlock
-        Where flats and darks are, and how the projections are corrected.
-    name : str
-        Of the scan in its campaign; by default that of the file without its ending.
-    angles : mapping, optional
-        `input.angles` that try_recon proved, of a scan that has none.
-    partial : bool
-        Use the frames that were really written, of a scan that has fewer than it claims.
-    """
-
-    path: str | os.PathLike[str]
-    input: InputBlock = InputBlock()
+    path: str | os.PathLike[str]  # an HDF5 or TIFF file, or a folder of TIFF files
+    input: InputBlock = InputBlock()  # what the file does not say, or says wrongly
+    # where flats and darks are, and how the projections are corrected
     preprocess: PreprocessBlock = PreprocessBlock()
-    name: str = ""
+    name: str = ""  # of the scan in its campaign; by default that of the file without its ending
+    # `input.angles` that try_recon proved, of a scan that has none
     angles: Mapping[str, float] | None = None
+    # use the frames that were really written, of a scan that has fewer than it claims
     partial: bool = False
 
     def known(self) -> dict[str, Any]:

@@ -13,40 +13,23 @@ FULL_WELL_ADU = 65535.0
 
 @dataclass(frozen=True)
 class Beam:
-    """Beam and detector of one scan.
+    """Beam and detector of one scan."""
 
-    Attributes
-    ----------
-    counts : float or None
-        Photons per pixel in the open beam where it is brightest; None: no noise at all.
-    n_flats, n_darks : int
-        Frames of each; 0 writes none.
-    vignetting : float
-        Loss of intensity at the corners of the detector, 0 to 1.
-    dust : int
-        Spots on the scintillator, in flats and projections alike.
-    stripes : int
-        Columns whose gain differs between flats and projections: rings in the slices.
-    stripe_gain : float
-        Standard deviation of that difference.
-    fixed_dust_px : float or None
-        Column about which dust, absent in the flats, lies mirrored, as on the wall of a furnace. It
-        does not rotate, and a finder of the COR may take that column for the axis.
-    fixed_dust_depth : float
-        Largest line integral of that dust.
-    dark_adu, read_noise_adu : float
-        Mean of the dark frames and noise of reading, in units of the detector.
-    """
-
+    # photons per pixel in the open beam where it is brightest; None: no noise at all
     counts: float | None = 20000.0
+    # frames of each; 0 writes none
     n_flats: int = 10
     n_darks: int = 10
-    vignetting: float = 0.3
-    dust: int = 12
+    vignetting: float = 0.3  # loss of intensity at the corners of the detector, 0 to 1
+    dust: int = 12  # spots on the scintillator, in flats and projections alike
+    # columns whose gain differs between flats and projections: rings in the slices
     stripes: int = 0
-    stripe_gain: float = 0.02
+    stripe_gain: float = 0.02  # standard deviation of that difference
+    # column about which dust, absent in the flats, lies mirrored, as on the wall of a furnace. It
+    # does not rotate, and a finder of the COR may take that column for the axis.
     fixed_dust_px: float | None = None
-    fixed_dust_depth: float = 0.3
+    fixed_dust_depth: float = 0.3  # largest line integral of that dust
+    # mean of the dark frames and noise of reading, in units of the detector
     dark_adu: float = 100.0
     read_noise_adu: float = 2.0
 

@@ -34,27 +34,16 @@ BLOCK_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class ScanFile:
-    """How a simulated scan is written.
+    """How a simulated scan is written."""
 
-    Attributes
-    ----------
-    format : {"dxchange", "nxtomo"}
-        Of the file.
-    write_theta : bool
-        False leaves the angles out.
-    n_frames : int or None
-        Leading projections taken before the scan was aborted; theta keeps all angles.
-    chunks, n_written
-        As for `write_exchange`; NXtomo files have frames as chunks, all written.
-    dtype, compression, pixel_size_um, energy_kev
-        As for `Exposure`.
-    """
-
-    format: str = "dxchange"
-    write_theta: bool = True
+    format: str = "dxchange"  # of the file: dxchange or nxtomo
+    write_theta: bool = True  # false leaves the angles out
+    # leading projections taken before the scan was aborted; theta keeps all angles
     n_frames: int | None = None
+    # as for `write_exchange`; NXtomo files have frames as chunks, all written
     chunks: tuple[int, int, int] | bool | None = None
     n_written: int | None = None
+    # as for `Exposure`
     dtype: DTypeLike = np.uint16
     compression: str | None = None
     pixel_size_um: float | None = None

@@ -10,35 +10,18 @@ from numpy.typing import DTypeLike, NDArray
 
 @dataclass(frozen=True)
 class Exposure:
-    """The frames of a scan, and what is known of them.
+    """The frames of a scan, and what is known of them."""
 
-    Attributes
-    ----------
-    blocks : iterator of ndarray, shape (some, n_rows, n_cols)
-        Consecutive projections.
-    shape : (n_angles, n_rows, n_cols)
-        Projections taken.
-    flats, darks : ndarray, shape (n, n_rows, n_cols)
-        None of them where n is 0.
-    theta_deg : ndarray or None
-        Angles of the projections planned, in degrees; None: not recorded.
-    n_planned : int
-        Projections planned. A scan aborted after fewer has no frames beyond.
-    dtype : dtype
-        Of all frames; integers are rounded and clipped to their range.
-    compression : str or None
-        Of h5py, for the frames.
-    pixel_size_um, energy_kev : float or None
-        Written where given.
-    """
-
-    blocks: Iterator[NDArray[Any]]
-    shape: tuple[int, int, int]
+    blocks: Iterator[NDArray[Any]]  # (some, n_rows, n_cols): consecutive projections
+    shape: tuple[int, int, int]  # (n_angles, n_rows, n_cols): projections taken
+    # (n, n_rows, n_cols): None of them where n is 0
     flats: NDArray[Any]
     darks: NDArray[Any]
+    # angles of the projections planned, in degrees; None: not recorded
     theta_deg: NDArray[np.float64] | None
-    n_planned: int
-    dtype: DTypeLike = np.uint16
-    compression: str | None = None
+    n_planned: int  # projections planned. A scan aborted after fewer has no frames beyond.
+    dtype: DTypeLike = np.uint16  # of all frames; integers are rounded and clipped to their range
+    compression: str | None = None  # of h5py, for the frames
+    # written where given
     pixel_size_um: float | None = None
     energy_kev: float | None = None

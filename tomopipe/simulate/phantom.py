@@ -24,30 +24,18 @@ _NODES, _WEIGHTS = (part / 2 for part in np.polynomial.legendre.leggauss(4))
 
 @dataclass(frozen=True)
 class Ellipsoid:
-    """One homogeneous ellipsoid; its third axis is parallel to the rotation axis.
+    """One homogeneous ellipsoid; its third axis is parallel to the rotation axis."""
 
-    Attributes
-    ----------
-    x_px, y_px : float
-        Centre, in pixels from the rotation axis.
-    row : float
-        Centre along the axis, in detector rows, 0-based.
-    semi_x_px, semi_y_px, semi_z_px : float
-        Semi-axes; the first two before the in-plane rotation.
-    angle_rad : float
-        In-plane rotation of the first semi-axis, from x towards y.
-    mu_per_px : float
-        Linear attenuation added inside, per pixel; may be negative.
-    """
-
+    # centre, in pixels from the rotation axis
     x_px: float
     y_px: float
-    row: float
+    row: float  # centre along the axis, in detector rows, 0-based
+    # semi-axes; the first two before the in-plane rotation
     semi_x_px: float
     semi_y_px: float
     semi_z_px: float
-    angle_rad: float
-    mu_per_px: float
+    angle_rad: float  # in-plane rotation of the first semi-axis, from x towards y
+    mu_per_px: float  # linear attenuation added inside, per pixel; may be negative
 
     def __post_init__(self) -> None:
         """Refuse what is no ellipsoid."""
@@ -59,18 +47,10 @@ class Ellipsoid:
 
 @dataclass(frozen=True)
 class Phantom:
-    """A sum of ellipsoids.
+    """A sum of ellipsoids."""
 
-    Attributes
-    ----------
-    kind : str
-        What it imitates, for people.
-    ellipsoids : tuple of Ellipsoid
-        The parts; empty is vacuum.
-    """
-
-    kind: str
-    ellipsoids: tuple[Ellipsoid, ...]
+    kind: str  # what it imitates, for people
+    ellipsoids: tuple[Ellipsoid, ...]  # the parts; empty is vacuum
 
     def table(self) -> NDArray[np.float64]:
         """Return the parts as an array of shape (n_ellipsoids, 8), columns as in `Ellipsoid`."""

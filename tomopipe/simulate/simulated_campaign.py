@@ -46,36 +46,18 @@ SPECIAL = ("aborted", "fixed pattern", "no theta")
 
 @dataclass(frozen=True)
 class ScanPlan:
-    """What one scan of the campaign will be.
+    """What one scan of the campaign will be."""
 
-    Attributes
-    ----------
-    name, series : str
-        Scan (file stem) and its series.
-    index : int
-        Number in the series.
-    cor_px : float
-        True COR.
-    seed : tuple of int
-        Seed of detector and noise.
-    special : tuple of str
-        Any of `SPECIAL`.
-    phantom : Phantom
-        The object.
-    beam : Beam
-        Beam and detector.
-    n_angles, n_frames : int
-        Angles meant and frames taken.
-    """
-
+    # scan (file stem) and its series
     name: str
     series: str
-    index: int
-    cor_px: float
-    seed: tuple[int, ...]
-    special: tuple[str, ...]
-    phantom: Phantom
-    beam: Beam
+    index: int  # number in the series
+    cor_px: float  # true COR
+    seed: tuple[int, ...]  # seed of detector and noise
+    special: tuple[str, ...]  # any of `SPECIAL`
+    phantom: Phantom  # the object
+    beam: Beam  # beam and detector
+    # angles meant and frames taken
     n_angles: int
     n_frames: int
 
@@ -87,36 +69,22 @@ class ScanPlan:
 
 @dataclass(frozen=True)
 class Simulation:
-    """What a simulated campaign is to be; the same one gives the same files, byte for byte.
+    """What a simulated campaign is to be; the same one gives the same files, byte for byte."""
 
-    Attributes
-    ----------
-    n_series, n_scans : int
-        Series, and complete scans in each; one aborted scan comes on top.
-    n_cols, n_rows, n_angles : int
-        Size of a scan.
-    counts : float or None
-        Photons per pixel of the open beam; None: no noise.
-    pixel_size_um, energy_kev : float
-        Written into the scans.
-    seed : int
-        Of objects, patterns and noise.
-    format : {"dxchange", "nxtomo"}
-        Of the scans.
-    n_heights : int
-        Scans of one more object, tall, at as many heights; the config has them stitched.
-    """
-
+    # series, and complete scans in each; one aborted scan comes on top
     n_series: int = 2
     n_scans: int = 4
+    # size of a scan
     n_cols: int = 160
     n_rows: int = 24
     n_angles: int = 181
-    counts: float | None = 20000.0
+    counts: float | None = 20000.0  # photons per pixel of the open beam; None: no noise
+    # written into the scans
     pixel_size_um: float = 0.65
     energy_kev: float = 25.0
-    seed: int = 0
-    format: str = "dxchange"
+    seed: int = 0  # of objects, patterns and noise
+    format: str = "dxchange"  # of the scans: dxchange or nxtomo
+    # scans of one more object, tall, at as many heights; the config has them stitched
     n_heights: int = 0
 
     @property

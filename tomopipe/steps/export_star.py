@@ -43,39 +43,22 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Tomogram:
-    """One scan of the set, as RELION is to see it.
+    """One scan of the set, as RELION is to see it."""
 
-    Attributes
-    ----------
-    name, stack, tilt_series : str
-        rlnTomoName, and the files of the images and of the angles as RELION opens them.
-    geometry : StackGeometry
-        How the stack was cut out of the detector.
-    theta_rad : ndarray, shape (n_images,)
-        Angle of each image.
-    cor_px : float
-        Column of the rotation axis in the stack.
-    pixel_angstrom, energy_kev : float
-        Size of a pixel of the stack, photon energy.
-    is_half : bool
-        The volume of this scan is that of a half acquisition, twice as wide as the detector.
-    volume : str
-        The scan's volume as RELION opens it, or empty.
-    volume_binning : float
-        Pixels of the stack in one of its voxels.
-    """
-
+    # rlnTomoName, and the files of the images and of the angles as RELION opens them
     name: str
     stack: str
     tilt_series: str
-    geometry: StackGeometry
-    theta_rad: Floats
-    cor_px: float
+    geometry: StackGeometry  # how the stack was cut out of the detector
+    theta_rad: Floats  # (n_images,): angle of each image
+    cor_px: float  # column of the rotation axis in the stack
+    # size of a pixel of the stack, photon energy
     pixel_angstrom: float
     energy_kev: float
+    # the volume of this scan is that of a half acquisition, twice as wide as the detector
     is_half: bool = False
-    volume: str = ""
-    volume_binning: float = 1.0
+    volume: str = ""  # the scan's volume as RELION opens it, or empty
+    volume_binning: float = 1.0  # pixels of the stack in one of its voxels
 
     @property
     def axis_xz(self) -> tuple[float, float]:

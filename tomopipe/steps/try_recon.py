@@ -40,21 +40,14 @@ logger = logging.getLogger(__name__)
 
 
 class TryFiles(NamedTuple):
-    """What try_recon writes.
+    """What try_recon writes."""
 
-    Attributes
-    ----------
-    stack : path-like
-        Slices in the order of COR: at most `max_size_px` wide, uint16, one grey window for the
-        whole sweep, each page labelled.
-    sweep : path-like
-        JSON: grid, window and geometry of the sweep, or {"failed": reason}.
-    rows : path-like
-        Corrected sinograms of a few rows and opposing projections (`tomopipe.cor.rows_file`).
-    """
-
+    # slices in the order of COR: at most `max_size_px` wide, uint16, one grey window for the whole
+    # sweep, each page labelled
     stack: str | os.PathLike[str]
+    # JSON: grid, window and geometry of the sweep, or {"failed": reason}
     sweep: str | os.PathLike[str]
+    # corrected sinograms of a few rows and opposing projections (`tomopipe.cor.rows_file`)
     rows: str | os.PathLike[str]
 
 

@@ -24,25 +24,15 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Placed:
-    """A volume on the grid of the first one.
+    """A volume on the grid of the first one."""
 
-    Attributes
-    ----------
-    n_rows : int
-        Height.
-    read_slice : callable
-        read_slice(row): one slice, float32.
-    z_px, y_px, x_px : float
-        Position of its first voxel.
-    gain, offset : float
-        Of its values: gain * value + offset.
-    """
-
-    n_rows: int
-    read_slice: Callable[[int], Array]
+    n_rows: int  # height
+    read_slice: Callable[[int], Array]  # read_slice(row): one slice, float32
+    # position of its first voxel
     z_px: float = 0.0
     y_px: float = 0.0
     x_px: float = 0.0
+    # of its values: gain * value + offset
     gain: float = 1.0
     offset: float = 0.0
 

@@ -48,42 +48,23 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Part:
-    """A volume to be registered.
+    """A volume to be registered."""
 
-    Attributes
-    ----------
-    shape : tuple of int
-        (n_rows, n_y, n_x).
-    read_slice : callable
-        read_slice(row): one slice, float32.
-    blocks : ndarray of float32, shape (n_rows, n_blocks_y, n_blocks_x)
-        From `block_means`.
-    """
-
-    shape: tuple[int, int, int]
-    read_slice: Callable[[int], Array]
-    blocks: Array
+    shape: tuple[int, int, int]  # (n_rows, n_y, n_x)
+    read_slice: Callable[[int], Array]  # read_slice(row): one slice, float32
+    blocks: Array  # ndarray of float32 (n_rows, n_blocks_y, n_blocks_x): from `block_means`
 
 
 @dataclass(frozen=True)
 class Shift:
-    """Where the second volume lies: its voxel (z, y, x) is (z + z_px, ...) of the first.
+    """Where the second volume lies: its voxel (z, y, x) is (z + z_px, ...) of the first."""
 
-    Attributes
-    ----------
-    z_px, y_px, x_px : float
-        In voxels; z_px > 0 where the second continues the first towards higher rows.
-    overlap_rows : float
-        Rows that both show.
-    quality : float
-        Correlation (at most 1) in the overlap of what changes with height.
-    """
-
+    # in voxels; z_px > 0 where the second continues the first towards higher rows
     z_px: float
     y_px: float
     x_px: float
-    overlap_rows: float
-    quality: float
+    overlap_rows: float  # rows that both show
+    quality: float  # correlation (at most 1) in the overlap of what changes with height
 
 
 def block_means(image: Array) -> Array:

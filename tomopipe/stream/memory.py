@@ -57,74 +57,39 @@ _TALLEST = 4 * TALL  # that memory is asked for
 
 @dataclass(frozen=True)
 class MemoryInputs:
-    """What the memory of a job depends on.
+    """What the memory of a job depends on."""
 
-    Attributes
-    ----------
-    n_angles, n_rows, n_cols : int
-        Projections, rows and columns of the detector.
-    itemsize : int
-        Bytes per raw pixel.
-    binning : int
-        Block-averaging factor.
-    output, compression : str
-        Format of the volume.
-    full_rotation : bool
-        Whether the angles cover 360 degrees.
-    decode_bytes : int
-        For chunks decoded in threads.
-    on_gpu : bool
-        Whether a GPU computes, and not the host.
-    iterative : bool
-        Whether slices are computed by iteration.
-    widening : int
-        Columns of a slice over those of the binned detector: 2 in half acquisition.
-    halo : int or None
-        Detector rows that corrections need on either side of a block; None: there are none but
-        flat, dark and logarithm.
-    threads : int
-        CPU threads.
-    """
-
+    # projections, rows and columns of the detector
     n_angles: int
     n_rows: int
     n_cols: int
-    itemsize: int = 4
-    binning: int = 1
+    itemsize: int = 4  # bytes per raw pixel
+    binning: int = 1  # block-averaging factor
+    # format of the volume
     output: str = "h5"
     compression: str = "none"
-    full_rotation: bool = True
-    decode_bytes: int = DECODE_BYTES
-    on_gpu: bool = False
-    iterative: bool = False
-    widening: int = 1
+    full_rotation: bool = True  # whether the angles cover 360 degrees
+    decode_bytes: int = DECODE_BYTES  # for chunks decoded in threads
+    on_gpu: bool = False  # whether a GPU computes, and not the host
+    iterative: bool = False  # whether slices are computed by iteration
+    widening: int = 1  # columns of a slice over those of the binned detector: 2 in half acquisition
+    # detector rows that corrections need on either side of a block; None: there are none but flat,
+    # dark and logarithm
     halo: int | None = None
-    threads: int = 1
+    threads: int = 1  # CPU threads
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """How a volume is cut up.
+    """How a volume is cut up."""
 
-    Attributes
-    ----------
-    batch_size : int
-        Slices computed at a time.
-    height : int
-        Detector rows read at a time: a multiple of batch_size * binning.
-    ahead : int
-        Blocks read while another one is worked on: 0 or 1.
-    behind : int
-        Batches of `batch_size` slices that wait to be written, or are being written: 1, of a GPU 2.
-    workers : int
-        Batches computed side by side, which share the threads: a team that works on one batch
-        waits for its slowest thread at every stage.
-    """
-
-    batch_size: int
-    height: int
-    ahead: int = 1
+    batch_size: int  # slices computed at a time
+    height: int  # detector rows read at a time: a multiple of batch_size * binning
+    ahead: int = 1  # blocks read while another one is worked on: 0 or 1
+    # batches of `batch_size` slices that wait to be written, or are being written: 1, of a GPU 2
     behind: int = 1
+    # batches computed side by side, which share the threads: a team that works on one batch waits
+    # for its slowest thread at every stage
     workers: int = 1
 
 
@@ -188,21 +153,12 @@ def _block_bytes(inputs: MemoryInputs, blocks: Blocks) -> int:
 
 @dataclass(frozen=True)
 class Resources:
-    """What a job may use.
+    """What a job may use."""
 
-    Attributes
-    ----------
-    threads : int or None
-        CPU threads; None: the cores this process may use.
-    memory_bytes : int or None
-        Exceeded only if the smallest blocks need more; None: what suits a small machine.
-    scratch : str or None
-        Folder for a large temporary file; None: the system's.
-    """
-
-    threads: int | None = None
+    threads: int | None = None  # CPU threads; None: the cores this process may use
+    # exceeded only if the smallest blocks need more; None: what suits a small machine
     memory_bytes: int | None = None
-    scratch: str | None = None
+    scratch: str | None = None  # folder for a large temporary file; None: the system's
 
 
 def usable_bytes(asked_bytes: int) -> int:

@@ -26,67 +26,38 @@ _BATCH_BYTES = 2**20  # of float32 that the host corrects at a time
 
 @dataclass(frozen=True, eq=False)
 class ReconTask:
-    """A scan, and everything that its blocks share.
+    """A scan, and everything that its blocks share."""
 
-    Attributes
-    ----------
-    scan : Scan
-        Open.
-    plan : Plan
-        Of the binned sinograms; in half acquisition of those of twice their width.
-    cor_px : float
-        Column of the axis in the binned sinograms.
-    scale : float
-        From attenuation per binned pixel to the unit of the volume.
-    first_row, last_row : int
-        Detector rows used, the last one excluded.
-    crop : tuple of slice
-        Voxels kept, along y and x.
-    binning, binning_rows : int
-        Columns and rows averaged into one; fewer rows where the scan has fewer.
-    minus_log : bool
-        Take -log of the transmission.
-    corrected : bool
-        Rows come corrected (`tomopipe.stream.corrected`): they are not normalised again.
-    corrections : Corrections, optional
-        Corrections applied where slices are computed; None: rows come corrected, or need only flat,
-        dark and logarithm.
-    threads : int or None
-        CPU threads.
-    reused : Reused
-        Memory of raw rows and of slices.
-    encoding : Encoding, optional
-        How slices are encoded where they are computed, before their download; None: they are
-        encoded as they are written.
-    transfer : Transfer
-        Of raw rows to where slices are computed, and of slices back.
-    batch_size : int
-        Slices computed at a time, to begin with: a power of two, at most those of a block.
-    iterative : callable or None
-        Makes slices of sinograms by iteration; None: filtered backprojection.
-    half : HalfAcquisition, optional
-        Extends binned sinograms to twice the width; None: they are taken as they are.
-    """
-
-    scan: Scan
-    plan: Plan
-    cor_px: float
-    scale: float
+    scan: Scan  # open
+    plan: Plan  # of the binned sinograms; in half acquisition of those of twice their width
+    cor_px: float  # column of the axis in the binned sinograms
+    scale: float  # from attenuation per binned pixel to the unit of the volume
+    # detector rows used, the last one excluded
     first_row: int
     last_row: int
-    crop: tuple[slice, slice]
+    crop: tuple[slice, slice]  # voxels kept, along y and x
+    # columns and rows averaged into one; fewer rows where the scan has fewer
     binning: int
     binning_rows: int
-    minus_log: bool
-    threads: int | None
+    minus_log: bool  # take -log of the transmission
+    threads: int | None  # CPU threads
+    # of raw rows to where slices are computed, and of slices back
     transfer: Transfer = field(default_factory=HostTransfer)
+    # slices computed at a time, to begin with: a power of two, at most those of a block
     batch_size: int = BATCH_SIZE
+    # makes slices of sinograms by iteration; None: filtered backprojection
     iterative: Callable[[Any], Any] | None = None
+    # extends binned sinograms to twice the width; None: they are taken as they are
     half: HalfAcquisition | None = None
+    # rows come corrected (`tomopipe.stream.corrected`): they are not normalised again
     corrected: bool = False
+    # corrections applied where slices are computed; None: rows come corrected, or need only flat,
+    # dark and logarithm
     corrections: Corrections | None = None
+    # how slices are encoded where they are computed, before their download; None: they are encoded
+    # as they are written
     encoding: Encoding | None = None
-    reused: Reused = field(default_factory=Reused)
+    reused: Reused = field(default_factory=Reused)  # memory of raw rows and of slices
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -15,24 +15,12 @@ RowRange = tuple[int, int]  # the last one excluded
 
 @dataclass(frozen=True)
 class RowBatch:
-    """Detector rows of a batch of slices.
+    """Detector rows of a batch of slices."""
 
-    Attributes
-    ----------
-    rows : (int, int)
-        Rows of the slices.
-    needed : (int, int)
-        Rows that the slices are computed from.
-    new : (int, int)
-        Rows of `needed` that no earlier batch had; the range may be empty.
-    keep_from : int
-        First row that later batches need.
-    """
-
-    rows: RowRange
-    needed: RowRange
-    new: RowRange
-    keep_from: int
+    rows: RowRange  # rows of the slices
+    needed: RowRange  # rows that the slices are computed from
+    new: RowRange  # rows of `needed` that no earlier batch had; the range may be empty
+    keep_from: int  # first row that later batches need
 
 
 def cut(

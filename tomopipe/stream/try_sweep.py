@@ -52,29 +52,14 @@ class SweepOptions:
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """One sinogram and what it is to be reconstructed with.
+    """One sinogram and what it is to be reconstructed with."""
 
-    Attributes
-    ----------
-    sinogram : ndarray of float32, shape (n_angles, n_cols // binning)
-        Averaged over `binning` columns.
-    plan : Plan
-        For its angles and the columns of its slices: twice its own in half acquisition.
-    cor_px : ndarray of float64, shape (n_cor,)
-        Candidates, unbinned detector pixels, ascending.
-    binning : int
-        Columns averaged into one.
-    first_col : int
-        Column of the detector that is the first one of the sinogram.
-    edge_slopes_per_px : (float, float)
-        Share of their value that rows of the sinogram lose per column at both edges.
-    """
-
-    sinogram: NDArray[np.float32]
-    plan: Plan
-    cor_px: NDArray[np.float64]
-    binning: int
-    first_col: int
+    sinogram: NDArray[np.float32]  # (n_angles, n_cols // binning): averaged over `binning` columns
+    plan: Plan  # for its angles and the columns of its slices: twice its own in half acquisition
+    cor_px: NDArray[np.float64]  # (n_cor,): candidates, unbinned detector pixels, ascending
+    binning: int  # columns averaged into one
+    first_col: int  # column of the detector that is the first one of the sinogram
+    # share of their value that rows of the sinogram lose per column at both edges
     edge_slopes_per_px: EdgeSlopes
 
 

@@ -93,20 +93,11 @@ class StackGeometry:
 
     Rows are cut first, then blocks of `binning` by `binning` pixels are averaged, an incomplete
     block at the right or lower edge being dropped, then the last column if their number is odd.
-
-    Attributes
-    ----------
-    n_cols : int
-        Columns of the detector.
-    n_rows : int
-        Detector rows cut out; fewer than `binning` are averaged into one row.
-    binning : int
-        Factor of block averaging.
     """
 
-    n_cols: int
-    n_rows: int
-    binning: int = 1
+    n_cols: int  # columns of the detector
+    n_rows: int  # detector rows cut out; fewer than `binning` are averaged into one row
+    binning: int = 1  # factor of block averaging
 
     @property
     def volume_cols(self) -> int:

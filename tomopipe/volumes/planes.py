@@ -25,24 +25,13 @@ PLANES = {"xy": 0, "xz": 1, "yz": 2}
 
 @dataclass(frozen=True)
 class Levels:
-    """The open levels of a volume.
+    """The open levels of a volume."""
 
-    Attributes
-    ----------
-    shape : tuple of int
-        (n_rows, n_y, n_x).
-    arrays : mapping of int to array
-        Factor of averaging, 1 for the voxels, to what is stored, in ascending order.
-    encoding : Encoding
-        How values are stored.
-    attributes : mapping
-        About values and voxels.
-    """
-
-    shape: tuple[int, int, int]
+    shape: tuple[int, int, int]  # (n_rows, n_y, n_x)
+    # factor of averaging, 1 for the voxels, to what is stored, in ascending order
     arrays: Mapping[int, Any]
-    encoding: Encoding
-    attributes: Mapping[str, Any]
+    encoding: Encoding  # how values are stored
+    attributes: Mapping[str, Any]  # about values and voxels
 
     def plane(self, name: str, index: int, factor: int, part: slice) -> NDArray[np.float32]:
         """Return a part of the rows of a plane.

@@ -16,30 +16,21 @@ SUMMED = 4  # pixels along each side of the blocks of `sums`
 
 @dataclass(frozen=True, eq=False)
 class SliceStatistics:
-    """Neighbouring slices and statistics of their values, on the host or on a GPU.
+    """Neighbouring slices and statistics of their values, on the host or on a GPU."""
 
-    Attributes
-    ----------
-    slices : array, shape (n, n_y, n_x)
-        Of the number type that is stored, or float32 values that are not encoded yet.
-    extremes : array of float32, shape (2,)
-        Smallest and largest value; not finite if one of them is not.
-    clipped : array of int, shape (n,)
-        Values of each slice that are beyond what can be stored.
-    mid_xz, mid_yz : array of float32, shape (n, n_x) and (n, n_y)
-        Middle row and column of each slice.
-    mid_xy : array of float32, shape (n_y, n_x), or None
-        The volume's middle slice, if it is one of these.
-    sums : array of float32, shape (n, n_y / SUMMED, n_x / SUMMED), or None
-        Sums of blocks of pixels, for the preview, of slices on the host that are not encoded.
-    """
-
+    # array (n, n_y, n_x): of the number type that is stored, or float32 values that are not encoded
+    # yet
     slices: Any
+    # array of float32 (2,): smallest and largest value; not finite if one of them is not
     extremes: Any
-    clipped: Any
+    clipped: Any  # array of int (n,): values of each slice that are beyond what can be stored
+    # array of float32 (n, n_x) and (n, n_y): middle row and column of each slice
     mid_xz: Any
     mid_yz: Any
+    # array of float32 (n_y, n_x), or None: the volume's middle slice, if it is one of these
     mid_xy: Any = None
+    # array of float32 (n, n_y / SUMMED, n_x / SUMMED), or None: sums of blocks of pixels, for the
+    # preview, of slices on the host that are not encoded
     sums: Any = None
 
     @property

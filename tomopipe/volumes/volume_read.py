@@ -25,33 +25,16 @@ _KEPT = ("units", "binning", "voxel_size_um")
 
 @dataclass(frozen=True)
 class Volume:
-    """An open volume.
+    """An open volume."""
 
-    Attributes
-    ----------
-    path : Path
-        Where it lies.
-    shape : tuple of int
-        (n_rows, n_y, n_x).
-    encoding : Encoding
-        How the values are stored.
-    attributes : mapping
-        About the values: units, binning, voxel_size_um, min, max.
-    provenance : mapping
-        How it was made.
-    read_slice : callable
-        read_slice(row): the values of one slice (n_y, n_x), float32.
-    read_stored : callable
-        read_stored(row): one slice as it is stored.
-    """
-
-    path: Path
-    shape: tuple[int, int, int]
-    encoding: Encoding
-    attributes: Mapping[str, Any]
-    provenance: Mapping[str, Any]
+    path: Path  # where it lies
+    shape: tuple[int, int, int]  # (n_rows, n_y, n_x)
+    encoding: Encoding  # how the values are stored
+    attributes: Mapping[str, Any]  # about the values: units, binning, voxel_size_um, min, max
+    provenance: Mapping[str, Any]  # how it was made
+    # read_slice(row): the values of one slice (n_y, n_x), float32
     read_slice: Callable[[int], Slices]
-    read_stored: Callable[[int], NDArray[Any]]
+    read_stored: Callable[[int], NDArray[Any]]  # read_stored(row): one slice as it is stored
 
     @property
     def described(self) -> dict[str, Any]:

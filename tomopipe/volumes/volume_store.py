@@ -21,48 +21,26 @@ Slices = NDArray[np.float32]
 
 
 class Origin(NamedTuple):
-    """Where a cropped volume begins.
+    """Where a cropped volume begins."""
 
-    Attributes
-    ----------
-    number : int
-        In the name of the first TIFF.
-    voxel : tuple of float
-        Centre of the first voxel (z, y, x) from that of the whole volume, in voxels; OME-Zarr
-        states it.
-    """
-
-    number: int = 0
+    number: int = 0  # in the name of the first TIFF
+    # centre of the first voxel (z, y, x) from that of the whole volume, in voxels; OME-Zarr states
+    # it
     voxel: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What a volume is to hold.
+    """What a volume is to hold."""
 
-    Attributes
-    ----------
-    name : str
-        File name of the volume.
-    shape : tuple of int
-        (n_rows, n_y, n_x).
-    encoding : Encoding
-        Number type and scaling.
-    compression : str
-        One of `COMPRESSIONS` of the format.
-    attributes, provenance : dict
-        About the values; how the volume was made.
-    origin : Origin
-        Where a cropped volume begins.
-    """
-
-    name: str
-    shape: tuple[int, int, int]
-    encoding: Encoding = field(default_factory=Encoding)
-    compression: str = "none"
+    name: str  # file name of the volume
+    shape: tuple[int, int, int]  # (n_rows, n_y, n_x)
+    encoding: Encoding = field(default_factory=Encoding)  # number type and scaling
+    compression: str = "none"  # one of `COMPRESSIONS` of the format
+    # about the values; how the volume was made
     attributes: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
-    origin: Origin = Origin()
+    origin: Origin = Origin()  # where a cropped volume begins
 
     @property
     def plane_shapes(self) -> dict[str, tuple[int, int]]:
@@ -78,22 +56,14 @@ class Layout:
 
 @dataclass(frozen=True)
 class Store:
-    """An open volume of some format.
+    """An open volume of some format."""
 
-    Attributes
-    ----------
-    put : callable
-        put(first, slices): stores slices from row `first` on, encoding those of float32.
-    planes : mapping
-        Arrays that take rows of the mid planes, float32: planes["mid_xz"][first:last] = rows.
-    finish : callable
-        finish(summary): stores what is known only at the end.
-    preview : callable
-        preview(row, slice, sums): averages a slice, given once, into the preview; sums of its
-        `SUMMED` by `SUMMED` pixels, if they are known.
-    """
-
+    # put(first, slices): stores slices from row `first` on, encoding those of float32
     put: Callable[[int, NDArray[Any]], None]
+    # arrays that take rows of the mid planes, float32: planes["mid_xz"][first:last] = rows
     planes: Mapping[str, Any]
+    # finish(summary): stores what is known only at the end
     finish: Callable[[dict[str, Any]], None]
+    # preview(row, slice, sums): averages a slice, given once, into the preview; sums of its `SUMMED`
+    # by `SUMMED` pixels, if they are known
     preview: Callable[[int, NDArray[Any], Any], None] = lambda row, image, sums: None

@@ -13,23 +13,14 @@ _PER_KIND = 5  # channels
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """The input of one scan.
+    """The input of one scan."""
 
-    Attributes
-    ----------
-    cor_px : ndarray of float64, shape (n_grid,)
-        The grid, unbinned px.
-    grid : ndarray of float32, shape (n_channels, n_grid)
-        Of each kind the standardised raw curve, the prominence, nearness and signed distance to its
-        best position and whether it is valid; then the sum of all evidence, overlap, texture,
-        distance from the middle and nearness of the border.
-    scan : ndarray of float32, shape (n_scalars,)
-        What is known of the scan as a whole.
-    """
-
-    cor_px: NDArray[np.float64]
+    cor_px: NDArray[np.float64]  # (n_grid,): the grid, unbinned px
+    # (n_channels, n_grid): of each kind the standardised raw curve, the prominence, nearness and
+    # signed distance to its best position and whether it is valid; then the sum of all evidence,
+    # overlap, texture, distance from the middle and nearness of the border
     grid: NDArray[np.float32]
-    scan: NDArray[np.float32]
+    scan: NDArray[np.float32]  # (n_scalars,): what is known of the scan as a whole
 
 
 def make_inputs(curves: CurveSet, recipe: Recipe) -> Inputs:

@@ -8,25 +8,12 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class NetworkOutput:
-    """Scores of all positions on the grid, and the best one.
+    """Scores of all positions on the grid, and the best one."""
 
-    Attributes
-    ----------
-    score : ndarray of float64, shape (n_grid,)
-        Logit of each position, less that of "none of these".
-    share : ndarray of float64, shape (n_grid,)
-        Probability of each position; with `none` they sum to 1.
-    none : float
-        Probability that no position is right.
-    index : int
-        The best position.
-    offset_px, spread_px : float
-        From the best position to the COR, and the expected error of that; unbinned px.
-    """
-
-    score: NDArray[np.float64]
-    share: NDArray[np.float64]
-    none: float
-    index: int
+    score: NDArray[np.float64]  # (n_grid,): logit of each position, less that of "none of these"
+    share: NDArray[np.float64]  # (n_grid,): probability of each position; with `none` they sum to 1
+    none: float  # probability that no position is right
+    index: int  # the best position
+    # from the best position to the COR, and the expected error of that; unbinned px
     offset_px: float
     spread_px: float

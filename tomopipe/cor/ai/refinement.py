@@ -24,21 +24,11 @@ _AGREE_VOTES = 2.0  # of each, where they agree
 
 @dataclass(frozen=True)
 class Refinement:
-    """What the data at full size say near one COR.
+    """What the data at full size say near one COR."""
 
-    Attributes
-    ----------
-    fine_px : dict
-        Refined COR of each kind of evidence that could refine, unbinned px.
-    rotation : tuple of float or None
-        Of `tomopipe.cor.rotation.rotation_gain`.
-    total_variation_px : float or None
-        COR of minimum total variation, if there is one.
-    """
-
-    fine_px: dict[str, float]
-    rotation: tuple[float, float] | None
-    total_variation_px: float | None = None
+    fine_px: dict[str, float]  # refined COR of each kind of evidence that could refine, unbinned px
+    rotation: tuple[float, float] | None  # of `tomopipe.cor.rotation.rotation_gain`
+    total_variation_px: float | None = None  # COR of minimum total variation, if there is one
 
     @property
     def all_px(self) -> dict[str, float]:
