@@ -64,6 +64,6 @@ class Store:
     planes: Mapping[str, Any]
     # finish(summary): stores what is known only at the end
     finish: Callable[[dict[str, Any]], None]
-    # preview(row, slice, sums): averages a slice, given once, into the preview; sums of its `SUMMED`
-    # by `SUMMED` pixels, if they are known
+    # preview(row, slice, sums): averages a slice, given once, into the preview; sums of `SUMMED` by
+    # `SUMMED` of its pixels, if they are known
     preview: Callable[[int, NDArray[Any], Any], None] = lambda row, image, sums: None
