@@ -10,6 +10,7 @@ results after each tail: what the series has replaced since is reported, once.
 """
 
 import fcntl
+import heapq
 import json
 import os
 import re
@@ -57,6 +58,7 @@ _PAGE_S = 60.0  # the page is written at least so often
 _ROOM_BYTES = 50e6
 _STALE_S = 120.0
 _MOST_LINES = 8
+_MOST_PICTURES = 4  # made between two checks: scans that come do not wait for those of all others
 _FOR_HOOKS = ("scan", "path", "cor_px", "confidence", "doubtful", "reason", "rule", "seconds")
 
 
@@ -203,6 +205,7 @@ class Watcher:
             time.sleep(0.1)
             self._reap()
             self._hooks.look(self._once)
+        self._draw()
         self._hooks.end(self._once)
         self._save(has_ended=True)
         if self._run.is_dir():
@@ -222,7 +225,8 @@ class Watcher:
         try:
             self._hooks.look(self._once)
             self._reap()
-            began_s = time.process_time()  # reports are rare
+            self._draw()
+            began_s = time.process_time()  # reports and pictures are rare
             self._look()
             self._once("look", "")
         except (OSError, TomopipeError) as error:  # of the disk, for now: the rest goes on
@@ -488,14 +492,22 @@ class Watcher:
         self._save()
 
     def _note(self, path: str, verdict: Verdict) -> None:
-        """Put a verdict, and a picture at its COR, into the entry of its scan."""
+        """Put a verdict into the entry of its scan; `picture` None: one is still to be made."""
         entry = self._taken[path]
         has_moved = not same_cor(entry["cor_px"], verdict.cor_px) or not entry["has_verdict"]
-        n_newer = sum(one["at"] > entry["at"] for one in self._taken.values())
-        if has_moved and n_newer < MOST_ROWS and verdict.scan_state != State.SKIPPED:
-            entry |= {"picture": "", "picture_cor_px": None}
-            entry |= picture(self._files, verdict.scan, verdict.best_cor_px)
+        if has_moved and verdict.scan_state != State.SKIPPED:
+            entry |= {"picture": None, "picture_cor_px": None}
         entry |= asdict(verdict)
+
+    def _draw(self) -> None:
+        """Make some of the pictures that the page lacks, of the latest scans first."""
+        shown = heapq.nlargest(MOST_ROWS, self._taken.values(), key=lambda one: one["at"])
+        lacking = [one for one in shown if one.get("picture", "") is None][:_MOST_PICTURES]
+        for one in lacking:
+            made = picture(self._files, one["scan"], one["best_cor_px"])
+            one.update({"picture": "", **made})
+        if lacking:
+            self._save()
 
     def _report(self, path: str, verdict: Verdict) -> None:
         """Report a verdict, flag it if it is doubtful, and call the hook."""
