@@ -123,7 +123,7 @@ def failed_on_data(log: Path, *, since: float) -> bool:
         status = json.loads(status_path(log).read_text(encoding="utf-8"))
         failed = status["state"] == "failed" and float(status["start"]) >= since - _CLOCKS_S
         return failed and str(status["error"]).startswith(("ScanError:", "TomopipeError:"))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError):  # also of a log elsewhere, or of none
         return False
 
 

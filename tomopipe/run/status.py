@@ -116,7 +116,7 @@ def read_status(campaign: Campaign, *, now_s: float | None = None) -> Status:
     paths = sorted(logs.status_folder.glob("*/*.json"))
     found = [_read_job(path, logs, now_s) for path in paths]
     jobs = sorted(
-        _heed_slurm([job for job in found if job and _counts(job, run)], logs, now_s),
+        _heed_slurm([job for job in found if job and _counts(job, run, progress)], logs, now_s),
         key=lambda job: (_place(job.step), job.step, job.start_s or 0.0, job.key),
     )
     of_run = progress.steps if progress else {}
@@ -149,9 +149,13 @@ def _progress(campaign: Campaign, run: Run) -> Progress | None:
     return progress if progress.steps else None
 
 
-def _counts(job: JobStatus, run: Run | None) -> bool:
-    """Tell whether a job is of the run under way, if there is one, or well."""
-    return run is None or job.state == "done" or (job.start_s or 0.0) >= run.start_s
+def _counts(job: JobStatus, run: Run | None, progress: Progress | None) -> bool:
+    """Tell whether a job is of the run under way, if there is one, and not tried again, or well."""
+    if run is None or job.state == "done":
+        return True
+    name = "" if job.key == "campaign" else job.key
+    goes_on = progress is not None and progress.goes_on(job.step, name, job.end_s or 0.0)
+    return (job.start_s or 0.0) >= run.start_s and not (job.state == "failed" and goes_on)
 
 
 def _of_run(status: StepStatus, step: Step) -> StepStatus:
