@@ -110,7 +110,7 @@ def read_status(campaign: Campaign, *, now_s: float | None = None) -> Status:
     of them Snakemake has submitted; `tomopipe plan` shows the next run.
     """
     run = launch.under_way(campaign.directory)
-    progress = run and _progress(campaign, run)
+    progress = _progress(campaign, run) if run else None
     now_s = time.time() if now_s is None else now_s
     logs = campaign.logs
     paths = sorted(logs.status_folder.glob("*/*.json"))
