@@ -55,6 +55,24 @@ def test_a_run_says_why_and_what_came_out(campaign):
     assert "Forced execution" not in log
 
 
+def test_a_job_that_succeeds_at_its_second_attempt_has_not_failed(campaign, tmp_path):
+    (campaign / "results" / "a_2_rec.h5").unlink()
+    first = f"p = {str(tmp_path / 'first')!r}; new = not os.path.exists(p); open(p, 'w').close()"
+    raising = breaking(tmp_path, "a_2", f"{first}; assert not new, 'injected'")
+    status, text = tomopipe(campaign, "run", *CORES, environment=raising)
+    assert status == 0, text
+    assert "failed, tried again: full_recon a_2: AssertionError: injected\n" in text
+    assert text.count("failed") == 1
+
+
+def breaking(folder: Path, scan: str, statement: str) -> dict[str, str]:
+    """Return the environment in which full_recon of a scan runs a statement, for `tomopipe`."""
+    environment = failing(folder, "full_recon", scan, statement)
+    for name in ("Snakefile", "workflow", "profiles"):
+        (folder / "site" / name).symlink_to(HOME / name)
+    return environment
+
+
 def rows(text: str, scan: str) -> list[str]:
     return [line for line in text.splitlines() if line.split()[:1] == [scan]]
 
@@ -80,9 +98,7 @@ def test_a_scan_without_a_cor_is_status_3_also_when_there_is_nothing_to_do(tmp_p
 def test_a_run_outlives_its_terminal_and_ends_when_told(campaign, tmp_path):
     before_px = cor_px(campaign, "a_1")
     table(campaign, "a_1\t\t47.00\t")
-    slow = failing(tmp_path, "full_recon", "a_1", "time.sleep(100)")
-    for name in ("Snakefile", "workflow", "profiles"):
-        (tmp_path / "site" / name).symlink_to(HOME / name)
+    slow = breaking(tmp_path, "a_1", "time.sleep(100)")
     child, terminal = pty.fork()
     if child == 0:
         os.chdir(campaign)
@@ -109,9 +125,7 @@ def test_a_run_outlives_its_terminal_and_ends_when_told(campaign, tmp_path):
 
 def test_a_killed_run_is_told_and_the_next_goes_on(campaign, tmp_path):
     table(campaign, "a_1\t\t47.00\t")
-    slow = failing(tmp_path, "full_recon", "a_1", "time.sleep(100)")
-    for name in ("Snakefile", "workflow", "profiles"):
-        (tmp_path / "site" / name).symlink_to(HOME / name)
+    slow = breaking(tmp_path, "a_1", "time.sleep(100)")
     first = subprocess.Popen(
         [sys.executable, "-m", "tomopipe", "run", *CORES], cwd=campaign, env=os.environ | slow
     )

@@ -61,7 +61,7 @@ def status_path(log: str | os.PathLike[str]) -> Path:
     path = Path(log)
     # with_suffix would take a dot inside the scan's name for the suffix
     key = path.name.removesuffix(".log")
-    return Logs(path.parents[1]).status(path.parent.name, key)
+    return Logs(path.parent.parent).status(path.parent.name, key)
 
 
 @contextmanager

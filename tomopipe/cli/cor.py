@@ -86,6 +86,7 @@ def set_cor(
         str | None, typer.Option(help="Remark for the campaign table; '' removes it.")
     ] = None,
     clear: Annotated[bool, typer.Option("--clear", help="Remove the COR set by hand.")] = False,
+    dry_run: DryRun = False,
     directory: CampaignOption = Path("."),
     config: ConfigFile = None,
 ) -> None:
@@ -106,8 +107,11 @@ def set_cor(
         cells["cor_px"] = _checked(scan, text, widths(campaign)) if text else ""
     if note is not None:
         cells["note"] = note.strip()
-    changed = edit_table(campaign.table_path, {scan: cells})
     changes = ", ".join(f"{name} {cell or 'removed'}" for name, cell in cells.items())
+    if dry_run:
+        typer.echo(f"{scan}: would be set: {changes}")
+        return
+    changed = edit_table(campaign.table_path, {scan: cells})
     typer.echo(f"{scan}: {changes}" + ("" if changed else " (as it was)"))
 
 
@@ -132,7 +136,7 @@ def import_cors(
     directory: CampaignOption = Path("."),
     config: ConfigFile = None,
 ) -> None:
-    """Take CORs that TomoGUI or an earlier campaign left as set by hand.
+    """Import CORs from TomoGUI or an earlier campaign, as set by hand.
 
     An entry belongs to the scan of the same path, else to the one scan of that file name. Entries
     that fit no scan or several are listed and skipped. Where a value is no COR of its scan,
@@ -183,6 +187,7 @@ def export_cors(
             "`tomopipe lab train --from`.",
         ),
     ] = Form.rot_cen,
+    dry_run: DryRun = False,
     directory: CampaignOption = Path("."),
     config: ConfigFile = None,
 ) -> None:
@@ -202,16 +207,19 @@ def export_cors(
         raise TomopipeError(f"{path}: not there yet. `tomopipe run` makes it.")
     resolved = read_cor_json(path)
     if form is Form.training:
-        _export_set(campaign, resolved, file)
+        _export_set(campaign, resolved, file, dry_run=dry_run)
         return
     cors = {
         campaign.scans[scan].abspath: float(entry["cor_px"])
         for scan, entry in resolved.items()
         if scan in campaign.scans
     }
+    named = f"{len(cors)} COR{'s' * (len(cors) != 1)} to {file}"
+    if dry_run:
+        typer.echo(f"would write {named}")
+        return
     others = (merge_rot_cen if form is Form.rot_cen else merge_batch_csv)(cors, file)
-    n = len(cors)
-    typer.echo(f"wrote {n} COR{'s' * (n != 1)} to {file}" + _kept(campaign, cors, others))
+    typer.echo(f"wrote {named}" + _kept(campaign, cors, others))
 
 
 def _kept(campaign: Campaign, cors: Mapping[str, float], others: list[str]) -> str:
@@ -222,7 +230,9 @@ def _kept(campaign: Campaign, cors: Mapping[str, float], others: list[str]) -> s
     return text + (f", {stale} of them of scans that have no COR here" if stale else "")
 
 
-def _export_set(campaign: Campaign, resolved: dict[str, Any], folder: Path) -> None:
+def _export_set(
+    campaign: Campaign, resolved: dict[str, Any], folder: Path, *, dry_run: bool
+) -> None:
     from tomopipe.run.training_set import write_set
 
     cors = {
@@ -230,9 +240,9 @@ def _export_set(campaign: Campaign, resolved: dict[str, Any], folder: Path) -> N
         for scan, entry in resolved.items()
         if scan in campaign.scans and entry["source"] in _SEEN
     }
-    n = write_set(cors, campaign.files, folder)
-    without = len(resolved) - n
-    typer.echo(f"wrote {n} scan{'s' * (n != 1)} to {folder}; {without} had no COR of their own")
+    n = write_set(cors, campaign.files, folder, dry_run=dry_run)
+    without, wrote = len(resolved) - n, "would write" if dry_run else "wrote"
+    typer.echo(f"{wrote} {n} scan{'s' * (n != 1)} to {folder}; {without} had no COR of their own")
 
 
 def collect(campaign: Campaign) -> dict[str, ScanFacts]:

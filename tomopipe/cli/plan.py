@@ -97,7 +97,7 @@ def _cells(cost: Cost, uses_gpu: bool) -> list[str]:
 
 def retry(
     scans: Annotated[
-        list[str] | None, typer.Argument(help="Names of scans.", metavar="SCAN...")
+        list[str] | None, typer.Argument(help="Names of scans.", metavar="SCAN")
     ] = None,
     directory: CampaignOption = Path("."),
     config: ConfigFile = None,

@@ -28,8 +28,9 @@ def report(
 
     One HTML file that opens offline: what needs attention first, COR along each series, every
     scan, the mid planes, failures with the end of their logs, run times, versions. Above 200 scans
-    the pictures lie in a folder beside it. Examples: `tomopipe report`,
-    `tomopipe report /data/beamtime -o /tmp/report/index.html`.
+    the pictures lie in a folder beside it.
+
+    Examples: `tomopipe report`, `tomopipe report /data/beamtime -o /tmp/report/index.html`
     """
     campaign = load_campaign(directory, config_path(directory, config))
     page = (output or campaign.files.report).absolute()

@@ -29,7 +29,7 @@ def review(
         ),
     ] = "",
     prefix: Annotated[
-        str, typer.Option(help="Path at which a proxy shows the page, /user/me/proxy/8765.")
+        str, typer.Option(help="Path at which a proxy shows the page: /user/me/proxy/8765.")
     ] = "",
     allow_run: Annotated[
         bool, typer.Option("--allow-run", help="Let the page start and stop runs.")

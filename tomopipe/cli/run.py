@@ -39,9 +39,10 @@ def run(
 
     Uses the profile `slurm` of the campaign if `tomopipe init` wrote one. What follows `--` goes
     to Snakemake as it is. The run outlives its terminal; Ctrl-C or `tomopipe stop` end it. Exit
-    status: 0 done, 1 jobs failed, 3 done but a selected scan has no COR or no volume.
+    status: 0 done, 1 jobs failed, 3 done but a selected scan has no COR or no volume; with -n that
+    of `tomopipe plan`.
 
-    Example: `tomopipe run`, `tomopipe run mycampaign -- --cores 8`
+    Examples: `tomopipe run`, `tomopipe run mycampaign -- --cores 8`
     """
     if dry_run:
         from tomopipe.cli.plan import plan
@@ -102,14 +103,27 @@ def _follow(process: "subprocess.Popen[bytes]", started: Run, directory: Path) -
         return (launch.read_record(directory) or started).stopped
 
     progress = Progress(started.events, Logs(directory / LOGS.folder), is_stopped)
-    screen = Screen()
+    screen, looks_at_disk = Screen(), True
     while True:
         with suppress(subprocess.TimeoutExpired):
             process.wait(_LOOK_S)
         progress.read()
+        if looks_at_disk and progress.makes_all:
+            looks_at_disk = False
+            progress.news += [("says", "", "", line) for line in _lack_of_disk(progress, directory)]
         screen.show(progress, at_end=process.returncode is not None)
         if process.returncode is not None:
             return progress
+
+
+def _lack_of_disk(progress: Progress, directory: Path) -> list[str]:
+    """Say what `tomopipe check` says of the disk, as soon as the shapes of the scans are known."""
+    from tomopipe.campaign.campaign import campaign_from_data
+    from tomopipe.run.disk import disk_warnings
+
+    with suppress(OSError, TomopipeError, LookupError, ValueError):  # which the run will tell
+        return disk_warnings(campaign_from_data(progress.facts["campaign"], directory))
+    return []
 
 
 def _tell_end(directory: Path, status: int, started: Run, progress: Progress) -> int:
@@ -142,7 +156,7 @@ def _tell_end(directory: Path, status: int, started: Run, progress: Progress) ->
         say(line)
     if status in (0, 3):
         return 3 if unfinished else status
-    if not (stopped or any(step.failed for step in progress.steps.values())):
+    if not (stopped or any(step.failed or step.again for step in progress.steps.values())):
         say("\n".join(lines[-_TAIL_LINES:]))
     _say_if_full(campaign.results)
     how = "stopped" if stopped else "some jobs failed"
@@ -172,8 +186,10 @@ def stop(
 ) -> None:
     """Stop the current run, as Ctrl-C does: its jobs end, finished results stay.
 
-    Example: `tomopipe stop`, `tomopipe stop mycampaign --finish`
+    Examples: `tomopipe stop`, `tomopipe stop mycampaign --finish`
     """
+    if finish and now:
+        raise typer.BadParameter("--finish and --now exclude each other")
     found = launch.under_way(directory)
     runs = [found] if found else launch.left_running(directory)
     if not runs:

@@ -15,11 +15,17 @@ from rich.table import Table
 
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.files import CONFIG, find_campaign
-from tomopipe.cli.options import ConfigFile, Directory
+from tomopipe.cli.options import ConfigFile, Directory, DryRun
 from tomopipe.cli.terminal import near
 from tomopipe.config import Config, ScanGlob
 from tomopipe.errors import TomopipeError, some_of
-from tomopipe.run.first_look import FirstLook, first_look, scan_entries, split_typed
+from tomopipe.run.first_look import (
+    FirstLook,
+    first_look,
+    refuse_typed,
+    scan_entries,
+    split_typed,
+)
 from tomopipe.run.start import Findings, examine, write_campaign, write_slurm_profile
 
 _MOST_FORMATS = 10  # shown
@@ -63,7 +69,7 @@ def init(
             "--try-stacks/--no-try-stacks", help="Keep the try stack of a scan that is accepted."
         ),
     ] = True,
-    binning: Annotated[int, typer.Option(min=1, help="Of volumes.")] = 1,
+    binning: Annotated[int, typer.Option(min=1, help="Binning of volumes.")] = 1,
     partition: Annotated[
         str | None, typer.Option(help="SLURM partition (prompted for in a terminal).")
     ] = None,
@@ -81,7 +87,10 @@ def init(
         bool | None,
         typer.Option("--slurm/--no-slurm", help="Write a SLURM profile (prompted for)."),
     ] = None,
-    force: Annotated[bool, typer.Option(help="Replace profiles that exist.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace SLURM profiles that exist.")
+    ] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Start a campaign folder: config.yaml, scans.tsv, Snakefile, a SLURM profile on demand.
 
@@ -91,28 +100,54 @@ def init(
 
     Example: `tomopipe init mycampaign /data/2026-11/*.h5 --partition cpu --account me`
     """
-    typed = [*(scans or []), *(paths or [])]
+    names_slurm = any(one is not None for one in (partition, account, gpu_partition))
+    if slurm is False and names_slurm:
+        raise typer.BadParameter("--no-slurm writes no profile: give no partition or account")
+    rest = paths or []
     if directory is None:
-        named, rest = split_typed(paths or [])
-        directory, typed = Path(named), [*(scans or []), *rest]
+        named, rest = split_typed(rest)
+        directory = Path(named)
     asked, directory = directory, find_campaign(directory)
-    options: dict[str, Any] = {} if relion else {"export_star": {"enabled": False}}
-    options |= {} if try_stacks else {"storage": {"keep_try": False}}
-    options |= {"full_recon": {"binning": binning}} if binning > 1 else {}
-    entries = scan_entries(typed, directory) or ["raw/*.h5"]
-    written = write_campaign(directory, entries, options)
-    for path in written:
-        typer.echo(f"wrote {near(path)}")
+    refuse_typed(rest, directory)
+    typed = [*(scans or []), *rest]
+    options = _options(relion=relion, try_stacks=try_stacks, binning=binning)
+    entries: list[str | dict[str, str]] = scan_entries(typed, directory) or ["raw/*.h5"]
     are_to_come = False
-    if directory / CONFIG in written:
-        are_to_come = _first_look(directory)
+    if _write(directory, entries, options, dry_run=dry_run):
+        are_to_come = not dry_run and _first_look(directory)
     else:
         wanted = {"campaign": {"scans": entries}, **options} if typed else options
         _say_kept(directory / CONFIG, wanted, asked)
     command = "run --watch" if are_to_come else "check"
-    typer.echo(f"next: tomopipe {command} {shlex.quote(near(directory))}")
-    if slurm or (slurm is None and (partition or account or _asks_for_slurm())):
-        _write_profiles(directory, partition, account, gpu_partition, force)
+    if not dry_run:
+        typer.echo(f"next: tomopipe {command} {shlex.quote(near(directory))}")
+    if slurm or (slurm is None and (names_slurm or _asks_for_slurm())):
+        _write_profiles(directory, partition, account, gpu_partition, force, dry_run)
+
+
+def _options(*, relion: bool, try_stacks: bool, binning: int) -> dict[str, Any]:
+    """Return the blocks of the configuration that options of the command line ask for."""
+    options: dict[str, Any] = {} if relion else {"export_star": {"enabled": False}}
+    options |= {} if try_stacks else {"storage": {"keep_try": False}}
+    return options | ({"full_recon": {"binning": binning}} if binning > 1 else {})
+
+
+def _write(
+    directory: Path,
+    entries: list[str | dict[str, str]],
+    options: Mapping[str, Any],
+    *,
+    dry_run: bool,
+) -> bool:
+    """Write a campaign and say how the words were read; tell if its configuration is new."""
+    written = write_campaign(directory, entries, options, dry_run=dry_run)
+    for path in written:
+        typer.echo(f"{'would write' if dry_run else 'wrote'} {near(path)}")
+    if directory / CONFIG not in written:
+        return False
+    patterns = [entry if isinstance(entry, str) else entry["glob"] for entry in entries]
+    typer.echo(f"campaign folder {near(directory)}, scans {some_of(patterns, _MOST_FILES)}")
+    return True
 
 
 def _asks_for_slurm() -> bool:
@@ -120,16 +155,26 @@ def _asks_for_slurm() -> bool:
 
 
 def _write_profiles(
-    directory: Path, partition: str | None, account: str | None, gpu: str | None, force: bool
+    directory: Path,
+    partition: str | None,
+    account: str | None,
+    gpu: str | None,
+    force: bool,
+    dry_run: bool,
 ) -> None:
     asks = sys.stdin.isatty()
     partition = _told(partition, "Partition (empty: the cluster's default)", asks=asks)
     account = _told(account, "Account (empty: none)", asks=asks)
     for path, is_new in write_slurm_profile(
-        directory, partition=partition, account=account, gpu_partition=gpu, force=force
+        directory,
+        partition=partition,
+        account=account,
+        gpu_partition=gpu,
+        force=force,
+        dry_run=dry_run,
     ):
-        shown = near(path)
-        typer.echo(f"wrote {shown}" if is_new else f"kept {shown} (--force replaces it)")
+        shown, wrote = near(path), "would write" if dry_run else "wrote"
+        typer.echo(f"{wrote} {shown}" if is_new else f"kept {shown} (--force replaces it)")
 
 
 def _say_kept(config: Path, wanted: dict[str, Any], asked: Path) -> None:

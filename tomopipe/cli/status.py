@@ -36,7 +36,7 @@ def status(
     says that it ended. Reads status files, so it also works on a machine outside the cluster; where
     squeue answers, also what waits in its queue.
 
-    Example: `tomopipe status mycampaign`, `watch -n 10 tomopipe status mycampaign`
+    Examples: `tomopipe status mycampaign`, `watch -n 10 tomopipe status mycampaign`
     """
     campaign = load_campaign(directory, config, needs_raw=False)
     found = read_status(campaign)

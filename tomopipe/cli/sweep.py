@@ -7,7 +7,7 @@ import numpy as np
 import typer
 
 from tomopipe.campaign.campaign import load_campaign
-from tomopipe.cli.options import CampaignOption, ConfigFile, config_path
+from tomopipe.cli.options import CampaignOption, ConfigFile, DryRun, config_path
 from tomopipe.cli.terminal import near
 from tomopipe.run.option_sweep import first_known, known_cor_px, sweep_option
 
@@ -31,13 +31,15 @@ def sweep(
         int | None,
         typer.Option("--row", help="Detector row.", show_default="the middle one of the campaign"),
     ] = None,
+    dry_run: DryRun = False,
 ) -> None:
     """Try values of an input, preprocess or full_recon option on one slice of a scan.
 
     Writes results/sweep/SCAN/KEY/index.html, to look at, and sweep.tif, a labelled stack of the
     slices, which are those that the volumes would have. What only changes how volumes are stored,
-    such as full_recon.dtype, is refused. Example:
-    `tomopipe sweep preprocess.stripes.method none sorting vo --scan tooth_1`.
+    such as full_recon.dtype, is refused.
+
+    Example: `tomopipe sweep preprocess.stripes.method none sorting vo --scan tooth_1`
     """
     campaign = load_campaign(directory, config_path(directory, config))
     if scan is None:
@@ -46,7 +48,13 @@ def sweep(
         typer.echo(f"scan {scan}, the first with a COR, at {cor_px:g} px; --scan takes another")
     elif cor_px is None:
         cor_px = known_cor_px(campaign, scan)
-    page, slices = sweep_option(campaign, scan, key, values, cor_px=cor_px, row=row)
+    page, slices = sweep_option(
+        campaign, scan, key, values, cor_px=cor_px, row=row, dry_run=dry_run
+    )
+    if dry_run:
+        n = len(values)
+        typer.echo(f"would make {n} slice{'s' * (n != 1)} of {scan} at {cor_px:g} px: {near(page)}")
+        return
     if len(slices) > 1 and all(np.array_equal(slices[0], other) for other in slices[1:]):
         typer.echo(f"All slices are equal: with the other options, {key} changes nothing here.")
     typer.echo(near(page))

@@ -14,6 +14,7 @@ WIDTH = 160  # width of tables in a pipe or a file
 _PLAIN_S = 10.0
 _PLAIN_PART = 0.01
 _MOST_REASONS = 20
+_FAILED = {"failed": "failed", "again": "failed, tried again"}
 
 
 class Screen:
@@ -24,7 +25,7 @@ class Screen:
         self._shown: dict[str, str] = {}
         self._n_drawn, self._start_s, self._plain_at_s = 0, time.monotonic(), -_PLAIN_S
         self._reasons: dict[str, dict[str, None]] = {}  # with what they are of
-        self._failed: set[str] = set()
+        self._failed: set[tuple[str, str]] = set()
 
     def show(self, progress: Progress, *, at_end: bool = False) -> None:
         """Show news and the progress of each step."""
@@ -48,13 +49,16 @@ class Screen:
     def _news(self, progress: Progress) -> Iterator[str]:
         """Print which jobs failed, and why others run, each once."""
         for what, step, name, reason in progress.news:
-            if what == "failed":
+            if what == "says":
+                yield f"tomopipe: {reason}"
+            elif what in ("again", "failed"):
                 job = f"{step} {name}".rstrip()
-                if job not in self._failed:  # not after each attempt
-                    self._failed.add(job)
-                    error = f": {reason}" if reason else ""
-                    log = progress.log_of(step, name)
-                    yield f"failed: {job}{error}{f', see {near(log)}' if log else ''}"
+                if (what, job) not in self._failed:  # not after each attempt
+                    self._failed.add((what, job))
+                    # that of another attempt replaces the log
+                    log = progress.log_of(step, name) if what == "failed" else None
+                    see = f", see {near(log)}" if log else ""
+                    yield f"{_FAILED[what]}: {job}{f': {reason}' if reason else ''}{see}"
             elif name and is_news(reason):
                 names = self._reasons.setdefault(reason, {})
                 names[name] = None

@@ -20,7 +20,7 @@ def verify(
     deep: Annotated[
         bool, typer.Option("--deep", help="Read all results and compare their checksums.")
     ] = False,
-    threads: Annotated[int, typer.Option(min=1, help="Threads that read.")] = 4,
+    threads: Annotated[int, typer.Option(min=1, help="Threads that read, with --deep.")] = 4,
 ) -> None:
     """Compare the results on disk with the record of what was made.
 

@@ -1,13 +1,15 @@
 """Disk usage of a campaign: volumes, try stacks, stacks for RELION, temporary files."""
 
+import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
-from tomopipe.campaign.campaign import Campaign, InventoryRows
+from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
 from tomopipe.campaign.results import read_cor_json
-from tomopipe.campaign.stacks import declared_stacks
+from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.cor.collected_rows import MAX_PAIR_ROWS, N_KEPT, N_PAIRS
 from tomopipe.cor.cor_value import parse_cor
 from tomopipe.errors import ScanError, TomopipeError
@@ -53,6 +55,50 @@ def disk_needed(
         if rule == "full_recon":
             needed[SCRATCH] = max(needed[SCRATCH], int(rows[scan]["bytes"] or 0))
     return dict(needed)
+
+
+def still_to_make(campaign: Campaign, rows: InventoryRows, stacks: Sequence[Stack]) -> Counter[str]:
+    """Estimate the size of what is selected and not there yet (bytes), by kind of file."""
+    scans = campaign.selected_scans(rows)
+    outputs = [("full_recon", scan, campaign.volume(scan)) for scan in scans]
+    # of removable files, the permanent ones beside them count
+    outputs += [("try_recon", s, campaign.outputs.rows(s)) for s in scans]
+    if campaign.config.export_star.enabled:
+        outputs += [("export_stack", scan, campaign.outputs.stack_meta(scan)) for scan in scans]
+    output = campaign.config.full_recon.output
+    outputs += [
+        ("stitch", stack.name, campaign.outputs.stitched(stack.name, output))
+        for stack in stacks
+        if not stack.problem
+    ]
+    jobs = [(rule, key) for rule, key, path in outputs if not (campaign.directory / path).exists()]
+    n_bytes = disk_needed(campaign, jobs, rows)
+    return Counter({kind: n_bytes.get(kind, 0) for kind in KINDS.values()})
+
+
+def lack_of_disk(campaign: Campaign, n_bytes: int) -> list[str]:
+    """Say that what is still to make does not fit on the disk of the results, if it does not."""
+    existing = existing_folder(campaign.results)
+    free = shutil.disk_usage(existing).free
+    if n_bytes <= free:
+        return []
+    return [
+        f"{existing}: {n_bytes / 1e6:,.1f} MB needed, {free / 1e6:,.1f} MB free. Free some, or set "
+        "full_recon.binning, full_recon.dtype, full_recon.rows or export_star.max_stack_gb"
+    ]
+
+
+def disk_warnings(campaign: Campaign) -> list[str]:
+    """Return `lack_of_disk` for a run whose inventory is there."""
+    rows = read_inventory(campaign.files.inventory)
+    return lack_of_disk(
+        campaign, still_to_make(campaign, rows, find_stacks(campaign, rows, rows)).total()
+    )
+
+
+def existing_folder(path: Path) -> Path:
+    """Return a folder, or the nearest above it that is there."""
+    return next(folder for folder in (path, *path.parents) if folder.exists())
 
 
 def half_notes(campaign: Campaign, scans: Iterable[str], rows: InventoryRows) -> tuple[str, ...]:

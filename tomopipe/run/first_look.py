@@ -13,6 +13,7 @@ from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import CONFIG
 from tomopipe.campaign.raw_files import RAW_ENDINGS, path_problems, scan_stem
 from tomopipe.campaign.series import folder_prefix, folder_prefixes
+from tomopipe.errors import TomopipeError
 from tomopipe.run.disk import KINDS, output_bytes
 from tomopipe.run.expected import expected_inventory
 from tomopipe.scans.dxchange import NOT_RECOGNISED
@@ -61,6 +62,32 @@ def split_typed(typed: Sequence[str]) -> tuple[str, list[str]]:
     if campaign is not None:
         scans.remove(campaign)
     return campaign or ".", scans
+
+
+def refuse_typed(scans: Sequence[str], directory: Path) -> None:
+    """Raise if a word cannot mean scans: nothing has its name, or it is another campaign.
+
+    A file that is to come has the ending of a raw file, and no other scan is there yet.
+
+    Parameters
+    ----------
+    scans : sequence of str
+        As typed, without the campaign folder.
+    directory : Path
+        The campaign folder.
+    """
+    paths = {one: os.path.expanduser(one) for one in scans}
+    there = {
+        one for one in paths if _matches(paths[one], directory) or _matches(paths[one], Path())
+    }
+    for one, path in paths.items():
+        may_come = glob.has_magic(path) or (not there and path.lower().endswith(RAW_ENDINGS))
+        if os.path.exists(os.path.join(path, CONFIG)) or not (one in there or may_come):
+            raise TomopipeError(
+                f"{one}: no scans are there (the campaign folder would be {directory}). Correct "
+                "the name, write a pattern such as 'raw/*.h5' for scans to come, or name the "
+                "campaign folder with -C."
+            )
 
 
 def _is_scan(typed: str) -> bool:

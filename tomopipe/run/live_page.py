@@ -48,11 +48,11 @@ def picture(files: Files[Path], scan: str, cor_px: float | None) -> dict[str, An
             return {}
         image = found.images[found.chosen].astype(np.float32)
         data = encode(to_grey(image, max_px=_SIDE_PX), max_bytes=_BYTES)
+        name = f"{picture_stem(scan)}.webp"
+        with whole(files.live.parent / name) as temporary:
+            temporary.write_bytes(data)
     except Exception:  # a damaged stack may raise anything; the page is made without it
         return {}
-    name = f"{picture_stem(scan)}.webp"
-    with whole(files.live.parent / name) as temporary:
-        temporary.write_bytes(data)
     return {"picture": name, "picture_cor_px": found.cor_px[found.chosen]}
 
 

@@ -146,19 +146,34 @@ def refuse_no_file(campaign: Campaign) -> None:
 
 
 def missing_files(campaign: Campaign) -> list[str]:
-    """Name missing files of flats, darks, angles or networks, and missing packages."""
+    """Name missing files of flats, darks, angles or networks, wrong networks, and packages."""
     lines = [_line(campaign, *item) for item in _missing(campaign).items()]
-    return lines + _missing_packages(campaign)
+    return [*lines, *_wrong_network(campaign), *_missing_packages(campaign)]
 
 
 def refuse_missing_files(campaign: Campaign) -> None:
-    """Raise if a network, a package, or a file that all scans need, is missing."""
+    """Raise if a network, a package, or a file that all scans need, is missing or no network."""
     networks = campaign.config.predict_cor.own_networks
     for path, scans in _missing(campaign).items():
         if path in networks or len(scans) == len(campaign.scans):
             raise TomopipeError(_line(campaign, path, scans))
-    for line in _missing_packages(campaign):
+    for line in (*_wrong_network(campaign), *_missing_packages(campaign)):
         raise TomopipeError(line)
+
+
+def _wrong_network(campaign: Campaign) -> list[str]:
+    """Say why the network of `predict_cor.model`, which is there, cannot run."""
+    model = campaign.config.predict_cor.model
+    path = campaign.directory / model
+    if model not in campaign.config.predict_cor.own_networks or not path.exists():
+        return []
+    from tomopipe.cor.ai.network_model import load_model  # SciPy, which few campaigns need here
+
+    try:
+        load_model(path)
+    except TomopipeError as error:
+        return [f"predict_cor.model: {error}"]
+    return []
 
 
 def _missing_packages(campaign: Campaign) -> list[str]:

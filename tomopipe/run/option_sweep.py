@@ -47,6 +47,7 @@ def sweep_option(
     *,
     cor_px: float,
     row: int | None = None,
+    dry_run: bool = False,
 ) -> tuple[Path, list[Image]]:
     """Reconstruct one slice with each of several values of an option.
 
@@ -64,13 +65,15 @@ def sweep_option(
         COR, unbinned detector pixels.
     row : int, optional
         Detector row; None: the middle one of the campaign's full_recon.rows.
+    dry_run : bool
+        Only check key and values.
 
     Returns
     -------
     page : Path
         index.html in results/sweep/<scan>/<key>, beside sweep.tif.
     slices : list of ndarray of float32
-        In the order of `values`.
+        In the order of `values`; none if `dry_run`.
 
     Raises
     ------
@@ -79,6 +82,9 @@ def sweep_option(
     """
     refuse_unknown(campaign, [scan])
     variants = [_with(campaign, scan, key, value) for value in values]
+    page, stack = campaign.files.option_sweep(scan, key)
+    if dry_run:
+        return page, []
     with chdir(campaign.directory):
         if row is None:
             # not of each variant: the option may be the rows
@@ -93,7 +99,6 @@ def sweep_option(
             f"{key}: slices of one size can be compared; got {sizes}. Leave out the values that "
             "change the size: set one of them in config.yaml, and run the campaign."
         )
-    page, stack = campaign.files.option_sweep(scan, key)
     labels = [f"{key}={value}" for value in values]
     write_labelled_stack(slices, labels, stack)
     title = f"{scan}, row {row}, COR {cor_px:g} px: {key}"

@@ -17,6 +17,7 @@ from typing import Any
 from tomopipe.campaign.failures import plain_error
 from tomopipe.campaign.files import Logs
 from tomopipe.campaign.job_status import CLOCKS_S, place, read_job
+from tomopipe.campaign.log import status_path
 
 VARIABLE = "TOMOPIPE_EVENTS"
 """Environment variable with the file for the events; without it they are written nowhere."""
@@ -37,18 +38,28 @@ def tell(**event: Any) -> None:
             stream.write(json.dumps({"at": time.time(), **event}) + "\n")
 
 
+def error_of(log: Path, step: str, since_s: float) -> str:
+    """Return the error that a job noted beside its log; "" if it noted none since then."""
+    job = read_job(status_path(log))
+    is_new = job and job.state == "failed" and (job.end_s or 0.0) > since_s - CLOCKS_S
+    text = plain_error(job.error, step).rstrip(".") if job and is_new else ""
+    half = _MOST_ERROR // 2  # what to do stands at the end
+    return text if len(text) <= _MOST_ERROR else f"{text[:half]} ... {text[-half:]}"
+
+
 @dataclass
 class Step:
     """The jobs of one step by number, with name and start (Unix seconds).
 
     `over` are those that have ended on their node, with their duration (s): Snakemake does not know
-    yet.
+    yet; `again` those that failed and wait for another attempt.
     """
 
     total: int = 0
     queued: dict[int, tuple[str, float]] = field(default_factory=dict)
     running: dict[int, tuple[str, float]] = field(default_factory=dict)
     over: dict[int, tuple[str, float]] = field(default_factory=dict)
+    again: dict[int, str] = field(default_factory=dict)
     failed: dict[int, str] = field(default_factory=dict)
     walls_s: list[float] = field(default_factory=list)
 
@@ -85,7 +96,8 @@ class Progress:
     logs : Logs
         The campaign's folder of logs.
     news : list of tuple
-        (what, step, name, reason or error) of jobs that began or failed; the reader empties it.
+        (what, step, name, reason or error) of jobs that began, failed, or failed and are tried
+        again, or ("says", "", "", text); the reader empties it.
 
     On a cluster a job is running, and done, once its status file says so: Snakemake names it when
     it is submitted, and asks the scheduler once a minute. A job that ends because somebody stopped
@@ -118,6 +130,20 @@ class Progress:
         """Finished jobs and all jobs, of all steps."""
         steps = self.steps.values()
         return sum(step.done for step in steps), sum(step.total for step in steps)
+
+    @property
+    def makes_all(self) -> bool:
+        """Whether the run makes all that is missing, and has its inventory."""
+        inventory = self._steps.get("inventory", Step())
+        return "all" in self._steps and inventory.done == inventory.total
+
+    def goes_on(self, step: str, name: str, failed_s: float) -> bool:
+        """Tell whether a job that failed then (Unix seconds) has begun again, or will."""
+        jobs = self._steps.get(step, Step())
+        present = (*jobs.queued.values(), *jobs.running.values())
+        return name in jobs.again.values() or any(
+            one == name and at > failed_s for one, at in present
+        )
 
     def log_of(self, step: str, name: str) -> Path | None:
         """Return the log of a job; None if it has written none, as one that never started."""
@@ -174,7 +200,8 @@ class Progress:
             number, name = event["began"], event["step"]
             step = self._steps.setdefault(name, Step())
             self._step_of[number], self._sent_s[number] = name, event["at"]
-            step.failed.pop(number, None)  # the job is tried again
+            step.again.pop(number, None)
+            step.failed.pop(number, None)
             # on a cluster the main process has few cores for its own jobs, too
             jobs = step.queued if self.facts.get("remote") else step.running
             jobs[number] = event["name"], event["at"]
@@ -199,14 +226,6 @@ class Progress:
         if "ended" in event:
             step.walls_s.append(wall_s)
         elif not self._is_stopped():
-            step.failed[number] = name
-            began_s = event["at"] - wall_s
-            self.news.append(("failed", step_name, name, self._error(step_name, name, began_s)))
-
-    def _error(self, step: str, name: str, began_s: float) -> str:
-        """Return the error that a job noted; "" if it noted none since it began."""
-        job = read_job(self.logs.status(step, name or "campaign"))
-        is_new = job and job.state == "failed" and (job.end_s or 0.0) > began_s - CLOCKS_S
-        text = plain_error(job.error, step).rstrip(".") if job and is_new else ""
-        half = _MOST_ERROR // 2  # what to do stands at the end
-        return text if len(text) <= _MOST_ERROR else f"{text[:half]} ... {text[-half:]}"
+            what = "again" if event.get("again") else "failed"
+            getattr(step, what)[number] = name
+            self.news.append((what, step_name, name, event.get("error", "")))

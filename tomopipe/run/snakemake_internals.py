@@ -9,12 +9,14 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from tomopipe.campaign.failures import failed_on_data
 from tomopipe.campaign.files import CENTER
 from tomopipe.campaign.slurm import failed_on, node_mb, time_limit_min
 from tomopipe.run import progress, warm_start
@@ -491,12 +493,14 @@ def tell_events(workflow: Any, words: Callable[[Mapping[str, Any]], str]) -> Non
     from snakemake.logging import logger
 
     n_known = 0  # jobs whose sums have been reported
+    began_s: dict[int, list[float]] = {}  # of each attempt of a job
 
     def is_reported(record: Any) -> bool:
         nonlocal n_known
         info, event = vars(record), str(getattr(record, "event", ""))
         if event == "job_info":
             record.reason = words(info)
+            began_s.setdefault(info["jobid"], []).append(time.time())
             progress.tell(
                 began=info["jobid"],
                 step=info["rule_name"],
@@ -507,7 +511,8 @@ def tell_events(workflow: Any, words: Callable[[Mapping[str, Any]], str]) -> Non
         elif event == "job_finished":
             progress.tell(ended=info["job_id"])
         elif event == "job_error":
-            progress.tell(failed=info["jobid"])
+            attempts_s = began_s.get(info["jobid"], [0.0])
+            progress.tell(failed=info["jobid"], **_failure(workflow, info, attempts_s))
         elif event in ("run_info", "job_started") and len(workflow.dag) != n_known:
             n_known = len(workflow.dag)  # a checkpoint has added some
             jobs = {*workflow.dag.needrun_jobs(), *workflow.dag.finished_jobs}
@@ -515,6 +520,19 @@ def tell_events(workflow: Any, words: Callable[[Mapping[str, Any]], str]) -> Non
         return True
 
     logger.addFilter(is_reported)
+
+
+def _failure(workflow: Any, info: Mapping[str, Any], attempts_s: Sequence[float]) -> dict[str, Any]:
+    """Return the error of a failed job, before another attempt overwrites it, and whether one is.
+
+    `attempts_s` are the times at which its attempts began.
+    """
+    rule, log = info["rule_name"], Path(next(iter(info["log"]), ""))
+    may_return = workflow.get_rule(rule).restart_times >= len(attempts_s)
+    return {
+        "error": progress.error_of(log, rule, attempts_s[-1]),
+        "again": may_return and not failed_on_data(log, since=attempts_s[-1]),
+    }
 
 
 def name_of(wildcards: Mapping[str, Any]) -> str:

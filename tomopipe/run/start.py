@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import chdir
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from tomopipe.config.blocks import ONE_GPU_EACH, READ_AS_SUM
 from tomopipe.config.parse import read_config
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.paths import workflow_folder
-from tomopipe.run.disk import KINDS, disk_needed, half_notes
+from tomopipe.run.disk import existing_folder, half_notes, lack_of_disk, still_to_make
 from tomopipe.run.expected import expected_inventory
 from tomopipe.run.foreign import foreign, refuse_foreign
 from tomopipe.run.misfits import misfits, missing_files, nothing_usable
@@ -76,14 +75,19 @@ class Findings:
 
 
 def write_campaign(
-    directory: Path, scans: Sequence[Any], options: Mapping[str, Any] | None = None
+    directory: Path,
+    scans: Sequence[Any],
+    options: Mapping[str, Any] | None = None,
+    *,
+    dry_run: bool = False,
 ) -> list[Path]:
     """Write config.yaml, scans.tsv and Snakefile unless they exist; return the files written.
 
     `scans` are the entries of `campaign.scans`, `options` further blocks of the configuration.
     """
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        if not dry_run:
+            directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TomopipeError(
             f"{directory}: the campaign folder cannot be made ({error.strerror}). Name another."
@@ -99,16 +103,20 @@ def write_campaign(
         TABLE: "scan\tselect\tcor_px\tnote\n",
         SNAKEFILE: _SNAKEFILE,
     }
-    written = []
-    for name, text in files.items():
-        if not (directory / name).exists():
-            write_text(text, directory / name)
-            written.append(directory / name)
-    return written
+    files = {name: text for name, text in files.items() if not (directory / name).exists()}
+    for name, text in files.items() if not dry_run else ():
+        write_text(text, directory / name)
+    return [directory / name for name in files]
 
 
 def write_slurm_profile(
-    directory: Path, *, partition: str, account: str, gpu_partition: str | None, force: bool
+    directory: Path,
+    *,
+    partition: str,
+    account: str,
+    gpu_partition: str | None,
+    force: bool,
+    dry_run: bool = False,
 ) -> list[tuple[Path, bool]]:
     """Write the SLURM profile with the site's names filled in.
 
@@ -123,6 +131,8 @@ def write_slurm_profile(
         `try_recon.device: cuda`.
     force : bool
         Replace profiles that exist.
+    dry_run : bool
+        Write nothing.
 
     Returns
     -------
@@ -132,7 +142,7 @@ def write_slurm_profile(
     """
     source = workflow_folder() / "profiles" / "slurm" / "profile.yaml"
     text = slurm_profile(source.read_text(encoding="utf-8"), partition, account)
-    if gpu_partition:
+    if gpu_partition and not dry_run:
         config = read_config(directory / CONFIG)
         steps = ["full_recon", *(["try_recon"] if config.try_recon.device == "cuda" else [])]
         wanted = {"slurm_partition": gpu_partition, "gpu": 1}
@@ -142,7 +152,7 @@ def write_slurm_profile(
     for folder in (directory / "slurm", user / "slurm"):
         path = folder / "profile.yaml"
         write = force or not (path.exists() or (folder / "config.yaml").exists())
-        if write:
+        if write and not dry_run:
             write_text(text, path)
         places.append((path, write))
     return places
@@ -294,39 +304,18 @@ def _other_pixel_size(campaign: Campaign, stack: Stack) -> str:
 def _check_disk(
     campaign: Campaign, rows: InventoryRows, stacks: list[Stack], findings: Findings
 ) -> None:
-    scans = campaign.selected_scans(rows)
-    outputs = [("full_recon", scan, campaign.volume(scan)) for scan in scans]
-    # of removable files, the permanent ones beside them count
-    outputs += [("try_recon", s, campaign.outputs.rows(s)) for s in scans]
-    if campaign.config.export_star.enabled:
-        outputs += [("export_stack", scan, campaign.outputs.stack_meta(scan)) for scan in scans]
-    made = partial(campaign.outputs.stitched, output=campaign.config.full_recon.output)
-    outputs += [("stitch", one.name, made(one.name)) for one in stacks if not one.problem]
-    jobs = [(rule, one) for rule, one, path in outputs if not (campaign.directory / path).exists()]
-    n_bytes = disk_needed(campaign, jobs, rows)
-    each = {kind: n_bytes.get(kind, 0) for kind in KINDS.values()}
-    needed = sum(each.values())
-    existing = _existing(campaign.results)
+    scans, each = campaign.selected_scans(rows), still_to_make(campaign, rows, stacks)
+    existing = existing_folder(campaign.results)
     free = shutil.disk_usage(existing).free
     findings.notes.append(
         f"{len(scans)} scan{'s' * (len(scans) != 1)} selected; "
-        f"what is still to make takes about {needed / 1e9:.2f} GB "
+        f"what is still to make takes about {each.total() / 1e9:.2f} GB "
         f"({', '.join(f'{kind} {n / 1e9:.2f}' for kind, n in each.items() if n) or 'nothing'}), "
         f"{free / 1e9:.2f} GB are free in {existing}"
     )
     new = [s for s in scans if not (campaign.directory / campaign.volume(s)).exists()]
     findings.notes += half_notes(campaign, new, rows)
-    if needed > free:
-        findings.errors.append(
-            f"{existing}: {needed / 1e6:,.1f} MB needed, {free / 1e6:,.1f} MB free. Free some, or "
-            "set full_recon.binning, full_recon.dtype, full_recon.rows or "
-            "export_star.max_stack_gb"
-        )
-
-
-def _existing(path: Path) -> Path:
-    """Return a folder, or the nearest above it that is there."""
-    return next(folder for folder in (path, *path.parents) if folder.exists())
+    findings.errors += lack_of_disk(campaign, each.total())
 
 
 def _is_writable(folder: Path) -> bool:
@@ -356,7 +345,7 @@ def _check_foreign(campaign: Campaign, findings: Findings) -> None:
 def _check_folders(campaign: Campaign, findings: Findings) -> None:
     snakemake = campaign.directory / ".snakemake"
     written = (snakemake, campaign.results, campaign.logs.folder)
-    closed = [str(place) for place in map(_existing, written) if not _is_writable(place)]
+    closed = [str(place) for place in map(existing_folder, written) if not _is_writable(place)]
     if closed:
         findings.errors.append(
             f"{', '.join(dict.fromkeys(closed))}: cannot be written, and a run does. Give yourself "

@@ -75,13 +75,13 @@ def read_status(campaign: Campaign, *, now_s: float | None = None) -> Status:
     of them Snakemake has submitted; `tomopipe plan` shows the next run.
     """
     run = launch.under_way(campaign.directory)
-    progress = run and _progress(campaign, run)
+    progress = _progress(campaign, run) if run else None
     now_s = time.time() if now_s is None else now_s
     logs = campaign.logs
     paths = sorted(logs.status_folder.glob("*/*.json"))
     found = [read_job(path, now_s=now_s) for path in paths]
     jobs = sorted(
-        _heed_slurm([job for job in found if job and _counts(job, run)], logs, now_s),
+        _heed_slurm([job for job in found if job and _counts(job, run, progress)], logs, now_s),
         key=lambda job: (place(job.step), job.step, job.start_s, job.key),
     )
     of_run = progress.steps if progress else {}
@@ -114,9 +114,13 @@ def _progress(campaign: Campaign, run: Run) -> Progress | None:
     return progress if progress.steps else None
 
 
-def _counts(job: JobStatus, run: Run | None) -> bool:
-    """Tell whether a job is of the run under way, if there is one, or well."""
-    return run is None or job.state == "done" or job.start_s >= run.start_s
+def _counts(job: JobStatus, run: Run | None, progress: Progress | None) -> bool:
+    """Tell whether a job is of the run under way, if there is one, and not tried again, or well."""
+    if run is None or job.state == "done":
+        return True
+    name = "" if job.key == "campaign" else job.key
+    goes_on = progress is not None and progress.goes_on(job.step, name, job.end_s or 0.0)
+    return job.start_s >= run.start_s and not (job.state == "failed" and goes_on)
 
 
 def _of_run(status: StepStatus, step: Step) -> StepStatus:

@@ -10,7 +10,9 @@ from tomopipe.campaign.files import Files
 from tomopipe.storage.atomic import whole, write_json
 
 
-def write_set(cors: dict[str, float], files: Files[Path], folder: Path) -> int:
+def write_set(
+    cors: dict[str, float], files: Files[Path], folder: Path, *, dry_run: bool = False
+) -> int:
     """Write a set from the results of a campaign.
 
     Parameters
@@ -21,19 +23,17 @@ def write_set(cors: dict[str, float], files: Files[Path], folder: Path) -> int:
         Results of the campaign.
     folder : path
         The set; scans of an earlier one stay.
+    dry_run : bool
+        Write nothing.
 
     Returns
     -------
     int
         Scans written; those without rows.h5 are skipped.
     """
-    n = 0
-    for scan, cor_px in cors.items():
-        rows = files.rows(scan)
-        if not rows.is_file():
-            continue
+    there = [scan for scan in cors if files.rows(scan).is_file()]
+    for scan in there if not dry_run else ():
         with whole(folder / f"{scan}.h5") as temporary:
-            shutil.copyfile(rows, temporary)
-        write_json({"cor_px": cor_px}, folder / f"{scan}.json")
-        n += 1
-    return n
+            shutil.copyfile(files.rows(scan), temporary)
+        write_json({"cor_px": cors[scan]}, folder / f"{scan}.json")
+    return len(there)

@@ -131,6 +131,7 @@ class Watcher:
             time.sleep(0.1)
             self._reap()
             self._hooks.look(self._once)
+        self._scans.draw()
         self._hooks.end(self._once)
         self._save(has_ended=True)
         if self._run.is_dir():
@@ -150,7 +151,9 @@ class Watcher:
         try:
             self._hooks.look(self._once)
             self._reap()
-            began_s = time.process_time()  # reports are rare
+            if self._scans.draw():
+                self._save()
+            began_s = time.process_time()  # reports and pictures are rare
             self._look()
             self._once("look", "")
         except (OSError, TomopipeError) as error:  # of the disk, for now: the rest goes on

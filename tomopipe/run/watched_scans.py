@@ -1,5 +1,6 @@
 """The scans that a watcher has taken, and their verdicts: kept, shown on a page and reported."""
 
+import heapq
 import json
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -20,6 +21,7 @@ from tomopipe.run.verdicts import Verdict
 from tomopipe.scans.raw_state import file_state
 from tomopipe.storage.atomic import write_json
 
+_MOST_PICTURES = 4  # made between two checks: scans that come do not wait for those of all others
 _FOR_HOOKS = ("scan", "path", "cor_px", "confidence", "doubtful", "reason", "rule", "seconds")
 
 
@@ -112,14 +114,21 @@ class WatchedScans:
                 self._note(path, verdict)
 
     def _note(self, path: str, verdict: Verdict) -> None:
-        """Put a verdict, and a picture at its COR, into the entry of its scan."""
+        """Put a verdict into the entry of its scan; `picture` None: one is still to be made."""
         entry = self.entries[path]
         has_moved = not same_cor(entry["cor_px"], verdict.cor_px) or not entry["has_verdict"]
-        n_newer = sum(other["at"] > entry["at"] for other in self.entries.values())
-        if has_moved and n_newer < MOST_ROWS and verdict.scan_state != State.SKIPPED:
-            entry |= {"picture": "", "picture_cor_px": None}
-            entry |= picture(self.files, verdict.scan, verdict.best_cor_px)
+        if has_moved and verdict.scan_state != State.SKIPPED:
+            entry |= {"picture": None, "picture_cor_px": None}
         entry |= asdict(verdict)
+
+    def draw(self) -> bool:
+        """Make some of the pictures that the page lacks, of the latest scans first."""
+        shown = heapq.nlargest(MOST_ROWS, self.entries.values(), key=lambda entry: entry["at"])
+        lacking = [entry for entry in shown if entry.get("picture", "") is None][:_MOST_PICTURES]
+        for entry in lacking:
+            made = picture(self.files, entry["scan"], entry["best_cor_px"])
+            entry.update({"picture": "", **made})
+        return bool(lacking)
 
     def report(self, path: str, verdict: Verdict) -> None:
         """Report a verdict, flag it if it is doubtful, and call the hook."""

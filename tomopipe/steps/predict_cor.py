@@ -74,11 +74,11 @@ def predict_cor(
     Raises
     ------
     TomopipeError
-        If ai is configured without sum and cannot run: the weights are missing, or not of this
-        version.
+        If ai cannot run, as its weights are missing or not of this version, and they are
+        `options.model`, or sum is not asked.
     """
     options = options.in_effect()
-    if "ai" in options.methods and "sum" not in options.methods:
+    if "ai" in options.methods and (options.model != "shipped" or "sum" not in options.methods):
         from tomopipe.cor.ai.network_model import load_model
 
         load_model(options.model)

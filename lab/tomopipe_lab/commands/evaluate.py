@@ -153,9 +153,10 @@ def _options(config: Path | None) -> dict[str, Any]:
 
 
 def _from(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options with the path of the checkpoint as seen from the campaign."""
-    checkpoint = options.get("dinov2_checkpoint")
-    return options | ({"dinov2_checkpoint": str(folder / checkpoint)} if checkpoint else {})
+    """Return the options with the paths of networks as seen from the campaign."""
+    own = {key: options.get(key) for key in ("model", "dinov2_checkpoint")}
+    named = {key: str(folder / path) for key, path in own.items() if path not in (None, "shipped")}
+    return options | named
 
 
 def _methods(asked: Sequence[str] | None, configured: Sequence[str]) -> list[str]:

@@ -179,6 +179,8 @@ def test_list_tells_a_file_edited_by_hand_from_a_prediction(campaign, results):
 
 
 def test_set_changes_one_cell(campaign, results):
+    assert call(campaign, "set", "a_1", "1000.5", "-n") == "a_1: would be set: cor_px 1000.50\n"
+    assert table(campaign) == TABLE
     assert call(campaign, "set", "a_1", " 1000.5 ") == "a_1: cor_px 1000.50\n"
     assert table(campaign) == TABLE.replace("a_1\t\t", "a_1\t1000.50\t")
     assert "(as it was)" in call(campaign, "set", "a_1", "1000.50")
@@ -257,6 +259,8 @@ def test_import_refuses_junk_and_values_off_the_detector_whole(campaign, results
 
 def test_export_and_import_give_the_same_values(campaign, results):
     for form, name in [("rot_cen", "rot_cen.json"), ("csv", "batch.csv")]:
+        assert "would write 2 CORs" in call(campaign, "export", campaign / name, "-n")
+        assert not (campaign / name).exists()
         assert "wrote 2 CORs" in call(campaign, "export", campaign / name, "--format", form)
         (campaign / "scans.tsv").write_text(TABLE)
         assert "1 set, 1 as they were" in call(campaign, "import", campaign / name)

@@ -11,11 +11,13 @@ import threading
 import time
 from dataclasses import asdict
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
 from tomopipe.campaign.files import Logs
+from tomopipe.campaign.results import INVENTORY_COLUMNS
 from tomopipe.cli import app, cli
 from tomopipe.cli.terminal import Screen, near, step_line
 from tomopipe.run import launch
@@ -23,6 +25,7 @@ from tomopipe.run.launch import chosen_profile, run_command
 from tomopipe.run.progress import VARIABLE, Progress, Step, tell
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.processes import born
+from tomopipe.storage.tables import write_tsv
 
 TOLD = """
 import sys; from tomopipe.run.progress import tell; tell(campaign={campaign}, executes=True)
@@ -112,11 +115,12 @@ def test_a_cache_that_cannot_be_written_is_replaced_by_one_in_the_campaign(
 
 
 def test_a_failed_job_is_named_with_its_log(campaign, does):
-    does(
+    code = (
         "tell(totals={'full_recon': 2}); t = dict(step='full_recon', reason='x', local=True);"
         "tell(began=1, name='a_1', **t); tell(ended=1); tell(began=2, name='a_2', **t);"
         "tell(failed=2); sys.exit(1)"
     )
+    does(code)
     log = campaign / "logs" / "full_recon" / "a_2.log"
     status, text = call("run", campaign)
     assert status == 1
@@ -127,9 +131,7 @@ def test_a_failed_job_is_named_with_its_log(campaign, does):
     text = call("run", campaign)[1]
     assert f"failed: full_recon a_2, see {near(log)}" in text
     assert "1 of 2  1 failed" in text
-    now_s = time.time()
-    error = {"state": "failed", "start": now_s, "end": now_s + 1, "error": "ScanError: no rows"}
-    write_json(error, campaign / "logs" / "status" / "full_recon" / "a_2.json")
+    does(code.replace("failed=2", "failed=2, error='no rows'"))
     text = call("run", campaign)[1]
     assert f"failed: full_recon a_2: no rows, see {near(log)}" in text
     assert "1 of 2 jobs are done" in text
@@ -145,6 +147,24 @@ def test_a_full_disk_is_named_at_the_end_of_a_run_that_failed(campaign, does, mo
     assert text.count(f"tomopipe: {campaign / 'results'}: cannot be written: no ") == 1
     does("tell(unfinished=[])")
     assert "cannot be written" not in call("run", campaign)[1]
+
+
+def test_a_run_says_at_its_start_that_the_disk_will_not_do(campaign, does, monkeypatch):
+    (campaign / "raw" / "a_1.h5").touch()
+    sizes = {"n_angles": 31, "n_rows": 4, "n_cols": 128, "keep": "true"}
+    row = dict.fromkeys(INVENTORY_COLUMNS, "") | {"scan": "a_1", "path": "raw/a_1.h5"} | sizes
+    write_tsv([row], [*row], campaign / "results" / "inventory.tsv")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=100_000))
+    said = f"tomopipe: {campaign / 'results'}: 7.0 MB needed, 0.1 MB free. Free some, or set"
+    began = "tell(began=1, step='inventory', name='', reason='', local=True);"
+    totals = "tell(totals={'inventory': 1, 'all': 1});"
+    for code, is_said in (
+        (totals + began + "tell(ended=1)", True),
+        (totals + began, False),
+        ("tell(totals={'inventory': 0, 'predictions': 1})", False),
+    ):
+        does(code)
+        assert (said in call("run", campaign)[1]) == is_said, code
 
 
 def test_what_is_no_run_shows_what_snakemake_says(campaign, monkeypatch):
@@ -279,8 +299,7 @@ def test_jobs_are_summed_by_step_also_when_a_checkpoint_adds_some(tmp_path, monk
     tell(totals={"inventory": 1, "try_recon": 3, "full_recon": 3, "all": 1})
     for number in (1, 2):
         tell(began=number, step="try_recon", name=f"a_{number}", reason="not there yet", local=True)
-    tell(failed=1)
-    # a second attempt
+    tell(failed=1, again=True)
     tell(began=1, step="try_recon", name="a_1", reason="not there yet", local=True)
     tell(ended=2)
     progress.read()
@@ -313,12 +332,15 @@ def test_a_job_that_somebody_stopped_has_not_failed_and_attempts_are_told_once(
     stopped = []
     progress = Progress(tmp_path / "events", Logs(tmp_path), lambda: bool(stopped))
     screen = Screen()
-    for _ in range(2):
+    for again in (True, True, False):
         tell(began=1, step="try_recon", name="a_1", reason="not there yet", local=True)
-        tell(failed=1)
-    progress.read()
-    screen.show(progress, at_end=True)
-    assert capsys.readouterr().out.count("failed: try_recon a_1") == 1
+        tell(failed=1, error="no room", again=again)
+        progress.read()
+        screen.show(progress, at_end=not again)
+        step = progress.steps["try_recon"]
+        assert (set(step.again), set(step.failed)) == (({1}, set()) if again else (set(), {1}))
+    said = [line for line in capsys.readouterr().out.splitlines() if "no room" in line]
+    assert said == [f"failed{more}: try_recon a_1: no room" for more in (", tried again", "")]
     stopped.append(True)
     tell(began=2, step="try_recon", name="a_2", reason="not there yet", local=True)
     tell(failed=2)

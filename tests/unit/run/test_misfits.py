@@ -105,7 +105,7 @@ def test_a_campaign_that_matches_no_file_is_refused(tmp_path):
 @pytest.mark.parametrize(
     "options", ["model: nets/own", "methods: [dinov2], dinov2_checkpoint: nets/own"]
 )
-def test_a_missing_network_is_refused(campaign, options, monkeypatch):
+def test_a_missing_network_and_what_is_none_are_refused(campaign, options, monkeypatch):
     """Each COR would be found by another method, without a word."""
     monkeypatch.setattr("tomopipe.run.misfits.find_spec", lambda package: True)
     found, _ = loaded(campaign, f"predict_cor: {{{options}}}")
@@ -113,7 +113,15 @@ def test_a_missing_network_is_refused(campaign, options, monkeypatch):
         refuse_missing_files(found)
     (campaign / "nets").mkdir()
     (campaign / "nets/own").touch()
-    refuse_missing_files(found)
+    if "model" not in options:
+        return refuse_missing_files(found)  # its job fails without it
+    card = campaign / "nets/own.json"
+    for text, said in ((None, "no such file; method ai"), ("{}", "expected net, .*; got no net")):
+        if text is not None:
+            card.write_text(text)
+        with pytest.raises(TomopipeError, match=rf"predict_cor.model: {card}: {said}.*Set predict"):
+            refuse_missing_files(found)
+        assert len(missing_files(found)) == 1
 
 
 def test_a_missing_package_is_refused_before_every_volume_fails(campaign, monkeypatch):

@@ -160,7 +160,11 @@ def test_a_scan_that_is_not_there_is_named_beside_some_that_are(campaign):
 
 def test_the_command(campaign):
     arguments = ["sweep", "full_recon.filter", "ramp", "--scan", "a [x]_1", "--cor", str(COR_PX)]
-    result = CliRunner().invoke(cli, [*arguments, "--campaign", str(campaign), "--row", "3"])
+    arguments += ["--campaign", str(campaign), "--row", "3"]
+    result = CliRunner().invoke(cli, [*arguments, "--dry-run"])
+    assert result.output.startswith(f"would make 1 slice of a [x]_1 at {COR_PX:g} px: ")
+    assert not (campaign / "results").exists()
+    result = CliRunner().invoke(cli, arguments)
     assert result.exit_code == 0, result.output
     assert result.output.strip().endswith("index.html")
 

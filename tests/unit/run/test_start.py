@@ -1,6 +1,7 @@
 """`tomopipe init`: a campaign folder and a SLURM profile of this site; `tomopipe check`."""
 
 import os
+import re
 from textwrap import dedent
 from types import SimpleNamespace
 
@@ -95,6 +96,40 @@ def test_files_and_folders_need_no_quotes(site, monkeypatch):
         config = next(f / "config.yaml" for f in (site / "c", site) if (f / "config.yaml").exists())
         assert (done.exit_code, read_config(config).campaign.scans) == (0, scans), arguments
         os.remove(config)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wrong"),
+    [
+        (["x.h5", "raw/a_1.h5"], "x.h5"),
+        (["c", "d", "raw/a_1.h5"], "d"),
+        (["c", "raw/a_1.h5", "other"], "other"),
+        (["-C", "c", "d"], "d"),
+    ],
+    ids=["a file among those there", "two new names", "another campaign", "no name of a file"],
+)
+def test_what_cannot_mean_scans_is_refused(site, monkeypatch, arguments, wrong):
+    for name in ("raw/a_1.h5", "other/config.yaml"):
+        (site / name).parent.mkdir()
+        (site / name).touch()
+    monkeypatch.chdir(site)
+    folder = site / "c" if "c" in arguments else site
+    said = rf"^{wrong}: no scans are there \(the campaign folder would be {folder}\)\. Correct"
+    assert re.search(said, str(init(*arguments).exception))
+    assert not list(site.glob("c/*")) + list(site.glob("*.yaml"))
+
+
+def test_init_says_how_it_reads_what_was_typed_and_can_be_tried(site, monkeypatch):
+    (site / "raw").mkdir()
+    (site / "raw" / "a_1.h5").touch()
+    monkeypatch.chdir(site)
+    read = f"campaign folder c, scans {site}/raw/a_1.h5\n"
+    tried = init("c", "raw/a_1.h5", "-n", "--partition", "cpu", "--account", "")
+    assert read in tried.output
+    assert "would write c/config.yaml\n" in tried.output
+    assert "would write c/slurm/profile.yaml\n" in tried.output
+    assert [path.name for path in site.iterdir()] == ["raw"]
+    assert read in init("c", "raw/a_1.h5").output
 
 
 def test_the_disk_that_results_take_and_a_flag_for_each(site):

@@ -149,6 +149,16 @@ def test_the_jobs_of_a_run_under_way_are_its_own(folder, monkeypatch):
     assert [one.step for one in found.steps] == ["full_recon"]
     assert (step.queued, step.running, step.done, step.failed) == (1, 1, 1, 0)
     assert not found.with_state("failed")
+    # until its second attempt ends a job has not failed, though its first says so
+    now = {"start": NOW, "end": time.time() - 1}
+    status(folder, "bone_2", "failed", **now, error="OSError: no room")
+    assert [job.key for job in full_recon(folder)[1].with_state("failed")] == []
+    for again, failed in ((True, []), (False, ["bone_2"])):
+        progress.tell(failed=1, error="no room", again=again)
+        step, found = full_recon(folder)
+        assert [job.key for job in found.with_state("failed")] == failed
+        assert (step.queued, step.failed) == (2 - len(failed), len(failed))
+        progress.tell(began=1, step="full_recon", name="bone_2", reason="", local=True)
 
 
 SCRIPT = """#!/bin/sh

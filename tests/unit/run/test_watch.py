@@ -140,6 +140,27 @@ def test_the_picture_is_of_the_cor_that_the_page_prints(watcher, runs, campaign,
     assert shown == [40.5] == [watcher._scans.entries["raw/a_1.h5"]["cor_px"]]
 
 
+def test_arrivals_do_not_wait_for_the_pictures_of_earlier_scans(
+    watcher, runs, campaign, monkeypatch
+):
+    """As in the first watch of a campaign that is finished."""
+    new, names = campaign / "raw" / "a_1.h5", [f"b_{n:02}" for n in range(12)]
+    new.unlink()
+    for name in names:
+        (campaign / "raw" / f"{name}.h5").write_bytes(b"frames")
+        predict(name, cor_px=48.5, confidence=0.97, verdict="resolved")
+    watcher._files.taken.unlink()
+    watcher._taken, shown = watcher._known(), []
+    monkeypatch.setattr(module, "picture", lambda files, scan, cor_px: shown.append(scan) or {})
+    end_tail(watcher, runs, {name: {"cor_px": 48.5, "source": "auto"} for name in names})
+    new.write_bytes(b"frames")
+    for n_shown in (8, 12, 12):
+        watcher.step()
+        assert len(shown) == n_shown
+        assert runs.started[-1] == (ARRIVALS, ["raw/a_1.h5"])
+    assert sorted(shown) == names
+
+
 def test_a_tail_that_failed_is_tried_again_as_soon_as_somebody_edits(watcher, runs, campaign):
     watcher.step()
     end_arrivals(watcher, runs, cor_px=48.5, confidence=0.97, verdict="resolved")

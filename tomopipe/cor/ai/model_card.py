@@ -12,6 +12,10 @@ from typing import Any
 from tomopipe.errors import TomopipeError
 
 SHIPPED = Path(__file__).parent / "weights" / "shipped.safetensors"
+_ADVICE = (
+    "Set predict_cor.model to weights that `tomopipe lab train` has made, or to shipped; where "
+    "those are missing, install tomopipe again."
+)
 _NEEDED = ("net", "shape", "confidence", "recipe", "sha256")
 
 
@@ -37,17 +41,18 @@ def read_card(weights: Path) -> dict[str, Any]:
     for file in (weights, path):
         if not file.is_file():
             raise TomopipeError(
-                f"{file}: no such file, which method ai needs. Install tomopipe again, set "
-                "predict_cor.model to weights made by `tomopipe lab train`, or leave ai out of "
-                "predict_cor.methods."
+                f"{file}: no such file; method ai needs weights (.safetensors) with their card "
+                f"(.json) beside them. {_ADVICE}"
             )
     try:
         card = json.loads(path.read_text("utf-8"))
         missing = [key for key in _NEEDED if key not in card]
     except (ValueError, TypeError) as error:
-        raise TomopipeError(f"{path}: expected a model card; got {error}.") from error
+        raise TomopipeError(f"{path}: expected a model card; got {error}. {_ADVICE}") from error
     if missing:
-        raise TomopipeError(f"{path}: expected {', '.join(_NEEDED)}; {', '.join(missing)} missing.")
+        raise TomopipeError(
+            f"{path}: expected {', '.join(_NEEDED)}; got no {', '.join(missing)}. {_ADVICE}"
+        )
     found = hashlib.sha256(weights.read_bytes()).hexdigest()
     if found != card["sha256"]:
         raise TomopipeError(
