@@ -151,7 +151,7 @@ def test_a_full_disk_is_named_at_the_end_of_a_run_that_failed(campaign, does, mo
 
 def test_a_run_says_at_its_start_that_the_disk_will_not_do(campaign, does, monkeypatch):
     (campaign / "raw" / "a_1.h5").touch()
-    sizes = {"n_angles": 31, "n_rows": 4, "n_cols": 128, "keep": "true"}
+    sizes = {"n_angles": 31, "n_rows": 4, "n_cols": 128, "keep": "true", "bytes": 0}
     row = dict.fromkeys(INVENTORY_COLUMNS, "") | {"scan": "a_1", "path": "raw/a_1.h5"} | sizes
     write_tsv([row], [*row], campaign / "results" / "inventory.tsv")
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=100_000))
