@@ -5,7 +5,6 @@ written whole, but may have been cut or edited since.
 """
 
 import json
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 
 from tomopipe.cor.outliers import is_by_file
 from tomopipe.errors import TomopipeError
-from tomopipe.storage.json_files import json_or
+from tomopipe.storage.json_files import json_or, number
 from tomopipe.storage.tables import read_tsv
 
 VERDICTS = ("resolved", "edge", "ambiguous", "flat", "failed")
@@ -183,12 +182,7 @@ def read_json(path: str | os.PathLike[str], expected: str) -> dict[str, Any]:
 
 
 def _is_number(value: object) -> bool:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return False
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an integer too large for a float
-        return False
+    return not isinstance(value, str) and number(value) is not None
 
 
 def _fault(path: str | os.PathLike[str], expected: str, found: object) -> TomopipeError:

@@ -49,7 +49,7 @@ def misfit(
     return ""
 
 
-def _known(campaign: Campaign, row: Mapping[str, str]) -> dict[str, float | None]:
+def _known(row: Mapping[str, str]) -> dict[str, float | None]:
     names = ("pixel_size_um", "energy_kev", "distance_mm")
     return {name: float(row.get(name) or 0) or None for name in names}
 
@@ -57,7 +57,7 @@ def _known(campaign: Campaign, row: Mapping[str, str]) -> dict[str, float | None
 def _check_phase(campaign: Campaign, row: Mapping[str, str]) -> None:
     from tomopipe.prep.recipe import phase_strength  # NumPy, which few campaigns need here
 
-    phase_strength(campaign.config.preprocess, **_known(campaign, row))
+    phase_strength(campaign.config.preprocess, **_known(row))
 
 
 def _check_volume(
@@ -80,7 +80,7 @@ def _check_volume(
         from tomopipe.geometry import pixels_per_cm
 
         known = for_scan.config.export_star.pixel_size_um
-        pixels_per_cm(known or _known(for_scan, row)["pixel_size_um"])
+        pixels_per_cm(known or _known(row)["pixel_size_um"])
 
 
 def _found(campaign: Campaign, rows: InventoryRows) -> dict[str, dict[str, list[str]]]:
