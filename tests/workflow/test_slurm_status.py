@@ -13,7 +13,7 @@ from tests.workflow.conftest import HOME, failing, new_campaign
 from tests.workflow.test_slurm import cluster, init  # noqa: F401
 from tomopipe.campaign import slurm
 from tomopipe.campaign.campaign import load_campaign
-from tomopipe.run.start import has_accounting
+from tomopipe.campaign.slurm import has_accounting
 from tomopipe.run.status import read_status
 
 pytestmark = pytest.mark.slurm

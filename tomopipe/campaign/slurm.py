@@ -182,6 +182,14 @@ def unknown_names(profile: str | os.PathLike[str]) -> list[str]:
     ]
 
 
+def has_accounting() -> bool:
+    """Tell whether SLURM's accounting is available."""
+    if shutil.which("sacct") is None:
+        return False
+    done = subprocess.run(["sacct", "-X", "-n"], capture_output=True, timeout=30, check=False)
+    return done.returncode == 0 and b"disabled" not in done.stderr
+
+
 def submit_limit() -> int | None:
     """Return how many jobs this user, or the account, may have queued at once; None if unknown."""
     asked = [*_SHOW, "assoc", f"user={getpass.getuser()}", "format=DefaultQOS,MaxSubmit,GrpSubmit"]

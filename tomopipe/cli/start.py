@@ -26,7 +26,8 @@ from tomopipe.run.first_look import (
     scan_entries,
     split_typed,
 )
-from tomopipe.run.start import Findings, examine, write_campaign, write_slurm_profile
+from tomopipe.run.new_campaign import write_campaign, write_slurm_profile
+from tomopipe.run.start import Findings, examine
 
 _MOST_FORMATS = 10  # shown
 _MOST_DATASETS = 40

@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.files import STACK
 from tomopipe.campaign.results import read_json
 from tomopipe.errors import TomopipeError, is_of_the_system, some_of
 from tomopipe.run import earlier, made_from
 from tomopipe.run.made_from import Statement
 from tomopipe.run.products import SMALL_BYTES, Product, Record, content_of, digest, state_of
-from tomopipe.run.stated import only_metadata_differ, read_statement, statement_in
+from tomopipe.run.stated import only_metadata_differ, read_statement, statement_in, unreadable
 from tomopipe.run.words import (
     CHANGED,
     METADATA_ALONE,
@@ -321,33 +320,3 @@ def _products(record: Mapping[str, Any]) -> list[Product]:
         ]
     except (LookupError, TypeError):
         return []
-
-
-def unreadable(path: Path) -> str:
-    """Say why a result of an earlier version cannot be taken as it is; "" if it can be read."""
-    try:
-        if path.is_dir():
-            from tomopipe.volumes.volume import read_provenance
-
-            read_provenance(path)
-        elif path.suffix == ".h5":
-            import h5py
-
-            with h5py.File(path, "r") as file:
-                for name in file:
-                    _ = file[name]
-        elif path.suffix == ".json":
-            json.loads(path.read_text(encoding="utf-8"))
-        elif path.suffix == STACK:
-            from tomopipe.relion.mrc import check_stack
-
-            meta = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-            check_stack(path, meta["stack_shape"])
-        elif path.suffix == ".tif":
-            import tifffile
-
-            with tifffile.TiffFile(path) as stack:
-                _ = stack.pages[-1].shape
-    except Exception as error:  # a damaged file may raise anything
-        return f"cannot be read ({' '.join(str(error).split())[:200]})"
-    return ""

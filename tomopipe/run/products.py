@@ -205,7 +205,7 @@ class Record:
     """
 
     def __init__(self, file: Path, directory: Path) -> None:
-        self.file, self._folder = file, str(directory)
+        self.file, self.directory = file, directory
         self.is_changed = False
         self.different: dict[str, str] = {}  # large files that a job has found changed, and how
 
@@ -245,7 +245,7 @@ class Record:
 
     def path_of(self, path: str) -> str:
         """Return the absolute path of a file (as text: there are many)."""
-        return os.path.join(self._folder, path)
+        return os.path.join(self.directory, path)
 
     def _now(self, product: Product) -> State | None:
         """Return the present state of a file of the record."""

@@ -1,7 +1,6 @@
 """The scans that a watcher has taken, and their verdicts: kept, shown on a page and reported."""
 
 import heapq
-import json
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
@@ -20,38 +19,29 @@ from tomopipe.run.live_page import MOST_ROWS, picture, write_page
 from tomopipe.run.verdicts import Verdict
 from tomopipe.scans.raw_state import file_state
 from tomopipe.storage.atomic import write_json
+from tomopipe.storage.json_files import json_or
 
 _MOST_PICTURES = 4  # made between two checks: scans that come do not wait for those of all others
 _FOR_HOOKS = ("scan", "path", "cor_px", "confidence", "doubtful", "reason", "rule", "seconds")
 
 
 class WatchedScans:
-    """The entries of results/live/taken.json, by path of the raw file.
-
-    Attributes
-    ----------
-    config : Config
-        That of the campaign; the watcher replaces it when it was edited.
-    files : Files
-        Of the campaign.
-    entries : dict
-        How each file was taken, its verdict, whether one was reported (`has_verdict`), and whether
-        no run over arrivals takes it any more (`for_tail`).
-    """
+    """The scans in results/live/taken.json; a watcher replaces `config` when it was edited."""
 
     def __init__(
         self, config: Config, directory: Path, hooks: Hooks, say: Callable[[str], None]
     ) -> None:
         self.config, self._directory, self._hooks, self._say = config, directory, hooks, say
         self.files = Files(directory / config.campaign.results)
+        # by path: how it was taken, its verdict, whether one was reported (`has_verdict`), and
+        # whether no run over arrivals takes it any more (`for_tail`)
         self.entries: dict[str, dict[str, Any]] = self._known()
 
     def _known(self) -> dict[str, dict[str, Any]]:
         """Return the files taken before, by a watcher or a run."""
-        with suppress(OSError, ValueError):
-            found: dict[str, dict[str, Any]] = json.loads(self.files.taken.read_text("utf-8"))
-            if all("has_verdict" in entry for entry in found.values()):
-                return found
+        taken = json_or(self.files.taken, None)
+        if isinstance(taken, dict) and all("has_verdict" in entry for entry in taken.values()):
+            return taken
         found = {}
         for scan in find_scans(self.config, self._directory):
             state = file_state(self._directory / scan.path)

@@ -18,14 +18,14 @@ from tomopipe.cli import cli
 from tomopipe.cli.terminal import near
 from tomopipe.config import ScanGlob, read_config
 from tomopipe.errors import TomopipeError
-from tomopipe.run import launch, start
+from tomopipe.run import launch, new_campaign, start
 
 
 @pytest.fixture
 def site(tmp_path, monkeypatch):
     """A cluster without accounting, and a home of its own."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(start, "has_accounting", lambda: False)
+    monkeypatch.setattr(new_campaign, "has_accounting", lambda: False)
     return tmp_path
 
 

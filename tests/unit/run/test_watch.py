@@ -151,7 +151,9 @@ def test_arrivals_do_not_wait_for_the_pictures_of_earlier_scans(
         predict(name, cor_px=48.5, confidence=0.97, verdict="resolved")
     watcher._files.taken.unlink()
     watcher._scans.entries, shown = watcher._scans._known(), []
-    monkeypatch.setattr(watched_scans, "picture", lambda files, scan, cor_px: shown.append(scan) or {})
+    monkeypatch.setattr(
+        watched_scans, "picture", lambda files, scan, cor_px: shown.append(scan) or {}
+    )
     end_tail(watcher, runs, {name: {"cor_px": 48.5, "source": "auto"} for name in names})
     new.write_bytes(b"frames")
     for n_shown in (8, 12, 12):

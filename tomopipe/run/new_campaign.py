@@ -1,0 +1,125 @@
+"""What `tomopipe init` writes: a campaign folder, and a SLURM profile for a site."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tomopipe.campaign.files import CONFIG, SNAKEFILE, TABLE
+from tomopipe.campaign.slurm import has_accounting, submit_limit
+from tomopipe.config.parse import read_config
+from tomopipe.errors import TomopipeError
+from tomopipe.paths import workflow_folder
+from tomopipe.storage.atomic import write_text
+
+_SNAKEFILE = """\
+# `snakemake --cores all`, typed in this folder, runs the tomopipe of the same environment.
+from tomopipe.paths import workflow_folder
+
+
+include: str(workflow_folder() / "Snakefile")
+"""
+
+
+def write_campaign(
+    directory: Path,
+    scans: Sequence[Any],
+    options: Mapping[str, Any] | None = None,
+    *,
+    dry_run: bool = False,
+) -> list[Path]:
+    """Write config.yaml, scans.tsv and Snakefile unless they exist; return the files written.
+
+    `scans` are the entries of `campaign.scans`, `options` further blocks of the configuration.
+    """
+    try:
+        if not dry_run:
+            directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TomopipeError(
+            f"{directory}: the campaign folder cannot be made ({error.strerror}). Name another."
+        ) from error
+    files = {
+        CONFIG: "# Only what differs from the defaults; all keys: config/README.md of "
+        "tomopipe\n"
+        + yaml.safe_dump(
+            {"campaign": {"scans": list(scans)}, **(options or {})},
+            allow_unicode=True,
+            sort_keys=False,
+        ),
+        TABLE: "scan\tselect\tcor_px\tnote\n",
+        SNAKEFILE: _SNAKEFILE,
+    }
+    files = {name: text for name, text in files.items() if not (directory / name).exists()}
+    for name, text in files.items() if not dry_run else ():
+        write_text(text, directory / name)
+    return [directory / name for name in files]
+
+
+def write_slurm_profile(
+    directory: Path,
+    *,
+    partition: str,
+    account: str,
+    gpu_partition: str | None,
+    force: bool,
+    dry_run: bool = False,
+) -> list[tuple[Path, bool]]:
+    """Write the SLURM profile with the site's names filled in.
+
+    Parameters
+    ----------
+    directory : Path
+        The campaign folder; the profile goes to its folder slurm.
+    partition, account : str
+        SLURM's names; empty: the cluster's defaults.
+    gpu_partition : str, optional
+        Partition for volumes, one GPU each; also for try sweeps if the configuration has
+        `try_recon.device: cuda`.
+    force : bool
+        Replace profiles that exist.
+    dry_run : bool
+        Write nothing.
+
+    Returns
+    -------
+    list of (Path, bool)
+        Each path, and whether the profile was written there. The second path is in the user's
+        Snakemake configuration, where `--profile slurm` is found from any folder.
+    """
+    source = workflow_folder() / "profiles" / "slurm" / "profile.yaml"
+    text = slurm_profile(source.read_text(encoding="utf-8"), partition, account)
+    if gpu_partition and not dry_run:
+        config = read_config(directory / CONFIG)
+        steps = ["full_recon", *(["try_recon"] if config.try_recon.device == "cuda" else [])]
+        wanted = {"slurm_partition": gpu_partition, "gpu": 1}
+        text += yaml.safe_dump({"set-resources": {step: dict(wanted) for step in steps}})
+    user = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "snakemake"
+    places = []
+    for folder in (directory / "slurm", user / "slurm"):
+        path = folder / "profile.yaml"
+        write = force or not (path.exists() or (folder / "config.yaml").exists())
+        if write and not dry_run:
+            write_text(text, path)
+        places.append((path, write))
+    return places
+
+
+def slurm_profile(template: str, partition: str, account: str) -> str:
+    """Return the profile with partition, account and status command of this site."""
+    jobs = yaml.safe_load(template)["jobs"]
+    if (limit := submit_limit() or jobs) < jobs:
+        template = template.replace(f"\njobs: {jobs}\n", f"\njobs: {limit}\n")
+    defaults = {"slurm_partition": partition, "slurm_account": account}
+    lines = [
+        f"  {key}: {yaml.safe_dump(value).splitlines()[0]}"
+        for key, value in defaults.items()
+        if value
+    ]
+    text = template.replace("default-resources:\n", "\n".join(["default-resources:", *lines, ""]))
+    if not has_accounting():
+        # otherwise the plugin waits for sacct forever
+        text += "slurm-status-command: squeue\n"
+    return text
