@@ -62,6 +62,11 @@ def test_another_attempt_helps_unless_the_data_are_at_fault(tmp_path, more, on_d
     assert failed_on_data(tmp_path / "full_recon/a.log", since=40) == on_data
 
 
+@pytest.mark.parametrize("log", ["", "mine.log"])
+def test_a_rule_of_the_users_without_a_status_may_be_tried_again(log):
+    assert not failed_on_data(Path(log), since=40)
+
+
 @pytest.mark.parametrize(
     ("error", "blamed"), [("MemoryError", True), ("OSError: No space left on device", False)]
 )
