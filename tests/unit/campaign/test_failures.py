@@ -1,6 +1,7 @@
 """Records of jobs that died: who is blamed, how long it counts, how it is forgotten."""
 
 import json
+from pathlib import Path
 
 import pytest
 
