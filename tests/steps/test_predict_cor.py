@@ -15,7 +15,6 @@ from tomopipe.cor import methods as cor_methods
 from tomopipe.cor.answer import Answer
 from tomopipe.cor.curves import KINDS
 from tomopipe.cor.rows_file import failed_rows, read_rows, write_rows
-from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import write_json
 
 METHODS = ["registration", "sum"]
@@ -247,17 +246,6 @@ def test_a_lack_of_memory_is_raised_for_a_second_attempt(run, monkeypatch):
     monkeypatch.setitem(cor_methods.CLASSICAL, "registration", greedy)
     with pytest.raises(MemoryError):
         run()
-
-
-def test_a_network_of_ones_own_that_cannot_run_fails_the_job(run, tmp_path):
-    """Else the CORs of sum would be taken for its."""
-    run()
-    own = tmp_path / "own.safetensors"
-    own.write_bytes(b"no weights")
-    names = ("rows.h5", "try.json", "p.json", "c.txt")
-    with pytest.raises(TomopipeError, match=r"own\.json: no such file; method ai needs weights"):
-        predict_cor(*(tmp_path / name for name in names), methods=["ai", "sum"], model=str(own))
-    assert not (tmp_path / "p.json").exists()
 
 
 def test_without_methods_there_is_no_prediction_and_no_failure(run):

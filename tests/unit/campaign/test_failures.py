@@ -1,6 +1,7 @@
 """Records of jobs that died: who is blamed, how long it counts, how it is forgotten."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -60,6 +61,11 @@ def test_a_job_that_slurm_ended_has_its_reason(tmp_path, monkeypatch):
 def test_another_attempt_helps_unless_the_data_are_at_fault(tmp_path, more, on_data):
     write_json({"state": "failed", "start": 50} | more, tmp_path / "status/full_recon/a.json")
     assert failed_on_data(tmp_path / "full_recon/a.log", since=40) == on_data
+
+
+@pytest.mark.parametrize("log", ["", "mine.log"])
+def test_a_rule_of_the_users_without_a_status_may_be_tried_again(log):
+    assert not failed_on_data(Path(log), since=40)
 
 
 @pytest.mark.parametrize(

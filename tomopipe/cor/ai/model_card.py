@@ -13,8 +13,8 @@ from tomopipe.errors import TomopipeError
 
 SHIPPED = Path(__file__).parent / "weights" / "shipped.safetensors"
 _ADVICE = (
-    "Set predict_cor.model to weights that `tomopipe lab train` has made, or to shipped; where "
-    "those are missing, install tomopipe again."
+    "Set predict_cor.model to weights that `tomopipe lab train` has made, or to shipped (install "
+    "tomopipe again where those are missing), or leave ai out of predict_cor.methods."
 )
 _NEEDED = ("net", "shape", "confidence", "recipe", "sha256")
 
