@@ -94,7 +94,7 @@ def test_campaign_and_an_edited_cor(tmp_path, cluster):
     assert first.status == 0, first.text
     on_nodes = [log.read_text() for log in campaign.glob(".snakemake/slurm_logs/*/*.log")]
     assert len(on_nodes) == 3
-    assert not any("reads the campaign" in text for text in on_nodes)
+    assert not any("reading the campaign" in text for text in on_nodes)
     assert {path.name for path in campaign.glob("results/*_rec.h5")} == {
         f"{scan}_rec.h5" for scan in cors_px
     }
