@@ -97,9 +97,9 @@ def saturated_scan(path, frames):
     return truth
 
 
-def predicted(folder, raw, **options):
+def predicted(folder, raw, corrections=None, **options):
     files = [folder / name for name in ("try.tif", "try.json", "rows.h5")]
-    sweep = try_recon(raw, *files, width_px=12, device="cpu")
+    sweep = try_recon(raw, *files, width_px=12, device="cpu", corrections=corrections)
     out = folder / "prediction.json", folder / "center_of_rotation.txt"
     asked = {"methods": ["sum"], "min_confidence": 0.3, **options}
     prediction = predict_cor(files[2], files[1], *out, **asked)
@@ -137,6 +137,25 @@ def test_few_saturated_projections_are_a_warning_with_their_numbers_in_the_file(
     files = [tmp_path / name for name in ("try.tif", "try.json", "rows.h5")]
     try_recon(raw, *files, width_px=3, known={"skip_projections": [[0, 9], 30]})
     assert read_rows(files[2]).bad_frames["saturated"] == (31, 90)
+
+
+@pytest.mark.parametrize(
+    ("corrections", "transmission"),
+    [({}, "2"), ({"flats": "none", "darks": "none"}, ""), ({"air_px": 4}, None)],
+    ids=["shutter closed in half of the flats", "raw counts without flats", "scaled to the air"],
+)
+def test_flats_that_do_not_fit_are_a_warning(tmp_path, corrections, transmission):
+    raw = tmp_path / "s_1.h5"
+    truth = write_scan(raw, n_cols=192, n_rows=5, n_angles=121, counts=30_000, beam={"n_flats": 10})
+    assert predicted(tmp_path, raw)[1]["warnings"] == []
+    with h5py.File(raw, "r+") as file:
+        file["exchange/data_white"][:5] = file["exchange/data_dark"][0]
+    _, prediction, text = predicted(tmp_path, raw, corrections=corrections)
+    expected = f"air is brighter than the flats (transmission {transmission}"
+    assert [one[: len(expected)] for one in prediction["warnings"]] == (
+        [] if transmission is None else [expected]
+    )
+    assert float(text) == pytest.approx(truth.cor_px, abs=0.5)
 
 
 def test_rows_of_an_earlier_version_are_predicted_without_warnings(run, tmp_path):

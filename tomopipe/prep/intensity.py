@@ -1,5 +1,6 @@
-"""Intensities: a beam that changes during the scan, and beam hardening."""
+"""Intensities: a beam that changes during the scan, flats that do not fit, and beam hardening."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +9,27 @@ from numpy.typing import NDArray
 
 from tomopipe.arrays import module_of
 from tomopipe.errors import ScanError
+
+# Of the line integrals so many lie so far below 0: noise and fringes of 30 photons keep above -0.25.
+_BRIGHT_SHARE, _BRIGHT = 0.05, -0.3
+_N_SAMPLED = 100  # projections
+
+
+def doubt_flats(line_integrals: NDArray[np.float32]) -> list[str]:
+    """Say that air is much brighter than the flats, in one sentence; else nothing.
+
+    `line_integrals` is -log of the transmission in some rows, (n_rows, n_angles, n_cols).
+    """
+    some = line_integrals[:, :: max(1, line_integrals.shape[1] // _N_SAMPLED)]
+    # in most projections: others may be saturated
+    least = float(np.median(np.quantile(some, _BRIGHT_SHARE, axis=(0, 2)))) if some.size else 0.0
+    if least >= _BRIGHT:
+        return []
+    return [
+        f"air is brighter than the flats (transmission {math.exp(-least):.3g}), so values of the "
+        "volume are too low: flats of another exposure, a shutter closed in some of them, or raw "
+        "counts without flats? (preprocess.flats)"
+    ]
 
 
 def normalise_to_air(transmission: Any, n_air_px: int) -> Any:

@@ -1,5 +1,6 @@
 """Options that do not fit a scan, known from the inventory before any job runs."""
 
+import os
 from collections.abc import Mapping
 from importlib.util import find_spec
 
@@ -153,9 +154,9 @@ def missing_files(campaign: Campaign) -> list[str]:
 
 def refuse_missing_files(campaign: Campaign) -> None:
     """Raise if a network, a package, or a file that all scans need, is missing or no network."""
-    networks = campaign.config.predict_cor.own_networks
+    networks, n_scans = campaign.config.predict_cor.own_networks, len(_named_files(campaign))
     for path, scans in _missing(campaign).items():
-        if path in networks or len(scans) == len(campaign.scans):
+        if path in networks or len(scans) == n_scans:
             raise TomopipeError(_line(campaign, path, scans))
     for line in (*_wrong_network(campaign), *_missing_packages(campaign)):
         raise TomopipeError(line)
@@ -194,10 +195,21 @@ def _missing(campaign: Campaign) -> dict[str, list[str]]:
     """Return the scans that need a missing file, by its path."""
     networks = campaign.config.predict_cor.own_networks
     needed: dict[str, list[str]] = {path: [] for path in (*campaign.shared_files(), *networks)}
-    for scan in campaign.scans:
-        for path in campaign.for_scan(scan).shared_files():
+    for scan, paths in _named_files(campaign).items():
+        for path in paths:
             needed.setdefault(path, []).append(scan)
     return {p: scans for p, scans in needed.items() if not (campaign.directory / p).exists()}
+
+
+def _named_files(campaign: Campaign) -> dict[str, list[str]]:
+    """Return the files that each scan needs, without scans that are such a file, or left out."""
+    named = {scan: campaign.for_scan(scan).shared_files() for scan in campaign.scans}
+    places = {os.path.abspath(campaign.directory / p) for paths in named.values() for p in paths}
+    return {
+        scan: named[scan]
+        for scan, found in campaign.scans.items()
+        if found.select != "no" and found.abspath not in places
+    }
 
 
 def _line(campaign: Campaign, path: str, scans: list[str]) -> str:

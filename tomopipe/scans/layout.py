@@ -53,7 +53,8 @@ def without_position(frames: Frames, location: str) -> Reference:
 
 def how_to_name(kind: Kind) -> str:
     """Say what to do about flats or darks that are not there."""
-    return f"set preprocess.{kind} to a file that has them, or to none"
+    unless = "if the projections are corrected already" if kind == "flats" else "for 0"
+    return f"set preprocess.{kind} to a file that has them, or to none {unless}"
 
 
 class Reader(Protocol):

@@ -20,6 +20,7 @@ from tomopipe.cor.rows_file import Rows, read_rows
 from tomopipe.errors import ScanError, TomopipeError, is_of_the_system
 from tomopipe.geometry import bin_cor, unbin_cor
 from tomopipe.prep.bad_frames import warnings_of
+from tomopipe.prep.intensity import doubt_flats
 from tomopipe.storage.atomic import remove_stale, take_away, write_json, write_text
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def predict_cor(
         Written: best_cor_px, cor_px, confidence, verdict, method, reason, and all of `methods`;
         `evidence`, the curves of each kind, if ai or sum used them; roll_px_per_100_rows if several
         rows show how the COR changes along them; `warnings`: sentences on projections without an
-        image.
+        image, and flats that do not fit.
     center_txt : path-like
         Written: the accepted COR with two decimals; empty if none was accepted.
     options : PredictCorBlock
@@ -89,13 +90,15 @@ def predict_cor(
         take_away(center_txt)  # without it the prediction counts as not made, if this job is killed
     warnings: list[str] = []
     try:
-        rows = read_rows(rows_h5).plain()  # not what the owner makes of them
-        warnings = warnings_of(rows.bad_frames or {}, rows.sinograms.shape[1])
+        corrected = read_rows(rows_h5)
+        rows = corrected.plain()  # not what the owner makes of them
+        bad_frames = warnings_of(rows.bad_frames or {}, rows.sinograms.shape[1])
+        warnings = bad_frames + (doubt_flats(corrected.sinograms) if rows.minus_log else [])
         candidates_px = _candidates(try_json)
         if rows.failed:
             raise ScanError(rows.failed)
         prediction = _predict(rows, candidates_px, options)
-        prediction = _without_trust(prediction, rows, warnings, options.max_bad_frames)
+        prediction = _without_trust(prediction, rows, bad_frames, options.max_bad_frames)
     except MemoryError:
         raise
     except Exception as error:

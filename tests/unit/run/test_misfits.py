@@ -90,6 +90,22 @@ def test_a_missing_file_of_flats_is_refused_where_all_scans_need_it(campaign):
     refuse_missing_files(loaded(campaign, some)[0])
 
 
+def test_files_of_flats_among_the_scans_need_none_themselves(campaign):
+    """Nor does a scan that is left out."""
+    raw = campaign / "raw"
+    for name in ("a_1_flats", "a_2_flats"):
+        write_scan(raw / f"{name}.h5", n_rows=4, n_cols=64, n_angles=3)
+    found, _ = loaded(campaign, f"preprocess: {{flats: '{raw}/{{scan}}_flats.h5'}}")
+    assert missing_files(found) == []
+    (raw / "a_2_flats.h5").unlink()
+    (line,) = missing_files(load_campaign(campaign))
+    assert line.startswith(f"{raw}/a_2_flats.h5: no such file; ")
+    assert line.endswith(" names it for a_2")
+    refuse_missing_files(load_campaign(campaign))  # a_1 has its own
+    (campaign / "scans.tsv").write_text("scan\tselect\na_2\tno\n")
+    assert missing_files(load_campaign(campaign)) == []
+
+
 def test_a_campaign_that_matches_no_file_is_refused(tmp_path):
     (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5, more/*.h5]}\n")
     with pytest.raises(TomopipeError) as found:
