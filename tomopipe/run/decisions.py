@@ -104,7 +104,6 @@ class Decisions:
     def raw_files(self, scan: str, inventory: Mapping[str, Any] | None = None) -> list[str]:
         """Name the files that a scan is read from; linked ones as in the inventory."""
         raw_path = self.campaign.scans[scan].path
-        linked = json.loads((inventory or {}).get(scan, {}).get("linked") or "{}")
         shared = self.campaign.for_scan(scan).shared_files()
         return [raw_path, *companions(raw_path, self.campaign.directory), *shared, *sorted(linked)]
 
@@ -180,6 +179,8 @@ class Decisions:
 
     def _take_from_run(self, step: str, key: str) -> bool:
         """Read what a job of this run has recorded meanwhile."""
+        for path in self.record.unknown.intersection(there):
+            self._read_again(path)
         folder = os.environ.get(run_folder.VARIABLE, "")
         if not folder:
             return False
@@ -251,6 +252,18 @@ class Decisions:
         wanted = digest(made_from.of_text(content))
         known = self.record.products.get(path)
         now = state_of(where)
+    def _read_again(self, path: str) -> None:
+        """Take what a changed file states itself, as it has no checksum to compare with."""
+        where, product = Path(self.record.path_of(path)), self.record.products[path]
+        stated, state = statement_in(where), state_of(where)
+        if stated is None and (fault := unreadable(where)):
+            self._say(f"{path}: {fault}: made again")
+            stated = {"fault": fault}
+        self.record.unknown.discard(path)
+        if state is not None:
+            statement = digest(stated) if stated else product.statement
+            self.record.put(Product(path, state, statement))
+
         if now is None:
             return MISSING
         if known is not None and (known.state, known.statement) == (now, wanted):
@@ -275,8 +288,9 @@ class Decisions:
         self._raw.clear()
         self._fresh.clear()
         self.n_comparisons += 1
-        for row in read_tsv(self.record.path_of(table), ("path", "difference")):
-            self.record.compared(row["path"], row["difference"])
+        for row in read_tsv(self.record.path_of(table), ("path", "state", "difference")):
+            state = tuple(json.loads(row["state"]))
+            self.record.compared(row["path"], row["difference"], state)
             if row["difference"] and not self.record.products[row["path"]].is_raw:
                 self._say(f"{row['path']}: {row['difference']}: made again")
 
