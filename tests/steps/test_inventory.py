@@ -74,7 +74,7 @@ def test_rows_and_table(tmp_path):
         "flats /exchange/data_white, 2 frames; darks /exchange/data_dark, 2 frames; "
         "not found: pixel size, energy, distance",
         "full_turn": False, "linked": "",
-        "pixel_size_um": None, "energy_kev": None, "distance_mm": None,
+        "pixel_size_um": None, "energy_kev": None, "distance_mm": None, "also_read": "",
     }  # fmt: skip
     assert rows["b_9"]["keep"]
     assert rows["b_9"]["warnings"] == (

@@ -112,8 +112,9 @@ class Campaign:
         from tomopipe.scans.linked import link_state
 
         seen: dict[str, list[int] | None] = {}
-        for row in inventory.values():
-            seen |= json.loads(row.get("linked") or "{}")
+        columns = ("linked", "also_read")
+        for text in {row.get(name) or "{}" for row in inventory.values() for name in columns}:
+            seen |= json.loads(text)
         return any(link_state(self.directory / path) != was for path, was in seen.items())
 
     def shared_files(self) -> list[str]:

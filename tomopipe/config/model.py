@@ -121,12 +121,10 @@ class Config(StepOptions):
     def named_files(self) -> list[str]:
         """Return the files of flats, darks or angles as configured, with patterns."""
         angles = self.input.angles
-        named: list[Any] = []
+        named: list[str] = []
         if isinstance(angles, str) and not is_dataset(angles):
             named.append(angles)
-        for source in (self.preprocess.flats, self.preprocess.darks):
-            named += source if isinstance(source, list) else [source]
-        return sorted({path for path in named if path not in (None, "none")})
+        return sorted({*named, *self.preprocess.reference_files})
 
     @property
     def has_patterns(self) -> bool:

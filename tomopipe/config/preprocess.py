@@ -233,6 +233,12 @@ class PreprocessBlock(Block):
         return self
 
     @property
+    def reference_files(self) -> list[str]:
+        """The files of flats and darks as configured, with patterns."""
+        named = [*_listed(self.flats), *_listed(self.darks)]
+        return [path for path in named if path != "none"]
+
+    @property
     def is_plain(self) -> bool:
         """Whether there are no corrections beyond flat, dark and logarithm."""
         return not self.corrections()
@@ -241,3 +247,7 @@ class PreprocessBlock(Block):
         """Return the non-default keys, except flat, dark, logarithm and width."""
         others = {"flats", "darks", "minus_log", "half_acquisition"}
         return self.model_dump(exclude=others, exclude_defaults=True)
+
+
+def _listed(source: str | list[str] | None) -> list[str]:
+    return source if isinstance(source, list) else [source] if source else []

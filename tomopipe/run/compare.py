@@ -1,5 +1,6 @@
 """Compare files with their checksums if their time or inode changed, but not their size."""
 
+import json
 import logging
 import os
 
@@ -8,7 +9,7 @@ from tomopipe.run.products import Record, raw_differs
 from tomopipe.storage import checksums
 from tomopipe.storage.tables import write_tsv
 
-COLUMNS = ("path", "difference")
+COLUMNS = ("path", "state", "difference")
 
 log = logging.getLogger(__name__)
 
@@ -16,14 +17,15 @@ log = logging.getLogger(__name__)
 def compare(campaign: Campaign, output: str | os.PathLike[str], *, threads: int = 1) -> None:
     """Read all such files of a campaign, and write which have changed.
 
-    A raw file that cannot be read is skipped: the next run compares it.
+    A raw file that cannot be read, or a file that changes meanwhile, is left to the next run.
 
     Parameters
     ----------
     campaign : Campaign
         The campaign.
     output : path-like
-        Table to write: `path`, and `difference`, empty where the content is the same.
+        Table to write: `path`, `state` of the file as it was read, and `difference`, empty where
+        the content is the same.
     threads : int
         Threads that read.
     """
@@ -32,6 +34,7 @@ def compare(campaign: Campaign, output: str | os.PathLike[str], *, threads: int 
     rows = []
     for number, path in enumerate(suspects, start=1):
         product = record.products[path]
+        state = record.now(product)
         if product.is_raw:
             other = raw_differs(record.path_of(path), product.checksum)
             if other is None:
@@ -40,6 +43,9 @@ def compare(campaign: Campaign, output: str | os.PathLike[str], *, threads: int 
             difference = "other content than was read" if other else ""
         else:
             difference = checksums.matches(record.path_of(path), product.checksum, threads=threads)
+        if state is None or record.now(product) != state:
+            log.warning("%s: changed while it was compared: the next run compares it", path)
+            continue
         log.info("%d of %d: %s: %s", number, len(suspects), path, difference or "the same")
-        rows.append({"path": path, "difference": difference})
+        rows.append({"path": path, "state": json.dumps(state), "difference": difference})
     write_tsv(rows, COLUMNS, output)

@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.results import read_json
 from tomopipe.errors import TomopipeError, is_of_the_system, some_of
 from tomopipe.run import earlier, made_from
-from tomopipe.run.made_from import Statement
+from tomopipe.run.made_from import ALSO_READ, Statement
 from tomopipe.run.products import SMALL_BYTES, Product, Record, content_of, digest, state_of
 from tomopipe.run.stated import only_metadata_differ, read_statement, statement_in, unreadable
 from tomopipe.run.words import (
@@ -94,18 +94,29 @@ class Decisions:
 
         Determined once: changes during a run count for the next.
         """
-        linked = (inventory or {}).get(scan, {}).get("linked") or ""
+        linked = _text_in(inventory, scan, "linked")
         if (scan, linked) not in self._raw:
-            files = self.raw_files(scan, inventory)
+            files = self._raw_files(scan, linked)
             self._raw[scan, linked] = [self.record.raw(path) for path in files]
         return self._raw[scan, linked]
 
+    def also_read(self, scan: str, inventory: Mapping[str, Any] | None = None) -> list[str]:
+        """Identify the further files of a scan that the inventory names (`made_from.ALSO_READ`)."""
+        key = ALSO_READ, (text := _text_in(inventory, scan, ALSO_READ))  # of many scans the same
+        if key not in self._raw:
+            self._raw[key] = [self.record.raw(path) for path in _names(text)]
+        return self._raw[key]
+
     def raw_files(self, scan: str, inventory: Mapping[str, Any] | None = None) -> list[str]:
         """Name the files that a scan is read from; linked ones as in the inventory."""
+        files = self._raw_files(scan, _text_in(inventory, scan, "linked"))
+        return files + _names(_text_in(inventory, scan, ALSO_READ))
+
+    def _raw_files(self, scan: str, linked: str) -> list[str]:
         raw_path = self.campaign.scans[scan].path
-        linked = json.loads((inventory or {}).get(scan, {}).get("linked") or "{}")
         shared = self.campaign.for_scan(scan).shared_files()
-        return [raw_path, *companions(raw_path, self.campaign.directory), *shared, *sorted(linked)]
+        beside = companions(raw_path, self.campaign.directory)
+        return [raw_path, *beside, *shared, *_names(linked)]
 
     def replaced(self, inventory: Mapping[str, Any]) -> set[str]:
         """Name the scans with `select: no` whose raw file changed after their sweep."""
@@ -114,7 +125,8 @@ class Decisions:
             if known.select != "no" or scan not in inventory:
                 continue
             swept = statement_in(self.campaign.files.sweep(scan))
-            if swept and swept.get("raw") != self.raw(scan, inventory):
+            now = self.raw(scan, inventory), self.also_read(scan, inventory)
+            if swept and (swept.get("raw"), swept.get(ALSO_READ, now[1])) != now:
                 found.add(scan)
         return found
 
@@ -166,13 +178,24 @@ class Decisions:
                 if damage:
                     self._say(f"{path}: {damage}: made again")
                     return f"{path}: {damage}"
+        for path in self.record.unknown.intersection(there):
+            self._read_again(path)
         known = self.record.products.get(outputs[0])
+        if known is not None and self._is_of_earlier(known, wanted):
+            known = replace(known, statement=asked[2])
+            self.record.put(known)
         if known is None or known.statement == asked[2]:
             self._fresh.add(asked)
             return ""
         if self._take_from_run(step, key):
             return self.reason(step, key, outputs, wanted, may_be_gone=may_be_gone)
         return self._difference(step, key, outputs[0], wanted, source)
+
+    def _is_of_earlier(self, known: Product, wanted: Statement) -> bool:
+        """Tell whether it was made by a version that did not follow all files that are read."""
+        if ALSO_READ not in wanted:
+            return False
+        return known.statement == digest(made_from.without_also_read(wanted))
 
     def _is_told(self, step: str, key: str, path: str) -> bool:
         return self._take_from_run(step, key) and path in self.record
@@ -228,6 +251,18 @@ class Decisions:
         checksum = content_of(where) if state[0] <= SMALL_BYTES and not where.is_dir() else ""
         self.record.put(Product(path, state, digest(stated), checksum))
 
+    def _read_again(self, path: str) -> None:
+        """Take what a changed file states itself, as it has no checksum to compare with."""
+        where, product = Path(self.record.path_of(path)), self.record.products[path]
+        stated, state = statement_in(where), state_of(where)
+        if stated is None and (fault := unreadable(where)):
+            self._say(f"{path}: {fault}: made again")
+            stated = {"fault": fault}
+        self.record.unknown.discard(path)
+        if state is not None:
+            statement = digest(stated) if stated else product.statement
+            self.record.put(Product(path, state, statement))
+
     def _stated(self, step: str, key: str, path: str, wanted: Statement) -> Statement | None:
         """Return what a result was made from: by its statement, else by Snakemake's record."""
         try:
@@ -274,8 +309,9 @@ class Decisions:
         self._raw.clear()
         self._fresh.clear()
         self.n_comparisons += 1
-        for row in read_tsv(self.record.path_of(table), ("path", "difference")):
-            self.record.compared(row["path"], row["difference"])
+        for row in read_tsv(self.record.path_of(table), ("path", "state", "difference")):
+            state = tuple(json.loads(row["state"]))
+            self.record.compared(row["path"], row["difference"], state)
             if row["difference"] and not self.record.products[row["path"]].is_raw:
                 self._say(f"{row['path']}: {row['difference']}: made again")
 
@@ -310,6 +346,15 @@ class Decisions:
             # outside a run it is written beside itself; only the main process writes it
             remove_stale(self.record.file)
             self.record.save()
+
+
+def _text_in(inventory: Mapping[str, Any] | None, scan: str, column: str) -> str:
+    """Return what the inventory says of a scan; "" if nothing."""
+    return (inventory or {}).get(scan, {}).get(column) or ""
+
+
+def _names(text: str) -> list[str]:
+    return sorted(json.loads(text)) if text else []
 
 
 def _products(record: Mapping[str, Any]) -> list[Product]:

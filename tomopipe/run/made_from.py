@@ -20,6 +20,9 @@ from tomopipe.steps.revisions import REVISIONS
 Statement = dict[str, Any]
 
 MAKER = "tomopipe"
+ALSO_READ = "also_read"
+"""Files of values alone that an HDF5 file names, and what flats and darks of other files take data
+from. Statements of earlier versions lack them; where nothing else differs, the result stays."""
 # keys of `input` that change voxels only through phase retrieval and attenuation per cm
 _NUMBERS = ("pixel_size_um", "energy_kev", "distance_mm")
 _METADATA = {
@@ -113,12 +116,16 @@ def of_stitch(campaign: Campaign, volumes: Mapping[str, Statement]) -> Statement
         key: full[key] for key in ("output", "compression", "dtype", "value_range") if key in full
     }
     metadata = {scan: stated for scan, volume in volumes.items() if (stated := volume["metadata"])}
+    also_read = {scan: volume[ALSO_READ] for scan, volume in volumes.items() if ALSO_READ in volume}
     return _statement(
         "stitch",
         scans=list(volumes),
-        volumes=[digest(volume | {"metadata": {}}) for volume in volumes.values()],
+        volumes=[
+            digest(without_also_read(volume) | {"metadata": {}}) for volume in volumes.values()
+        ],
         options=({"stitch": options} if options else {}) | stored,
         **({"metadata": metadata} if metadata else {}),
+        **({ALSO_READ: also_read} if also_read else {}),
     )
 
 
@@ -126,6 +133,11 @@ def of_report(campaign: Campaign, shown: Mapping[str, str]) -> Statement:
     """State what the report is made from: content or statement of each result."""
     name, options = campaign.config.campaign.name, _block("report", campaign.config)
     return _statement("report", name=name, shown=dict(shown), options=options)
+
+
+def without_also_read(statement: Mapping[str, Any]) -> Statement:
+    """Return what an earlier version stated."""
+    return {key: value for key, value in statement.items() if key != ALSO_READ}
 
 
 def of_text(content: str) -> Statement:

@@ -21,7 +21,7 @@ from typing import Any
 
 from tomopipe.campaign.files import CENTER, PREDICTION, SWEEP
 from tomopipe.errors import ScanError, TomopipeError
-from tomopipe.scans.raw_state import file_state, folder_digest
+from tomopipe.scans.raw_state import folder_state
 from tomopipe.storage import atomic, checksums, run_folder
 from tomopipe.storage.atomic import write_text
 
@@ -42,7 +42,8 @@ class Product:
 
     path: str  # relative to the campaign folder, or absolute
     # size (bytes), modification time (ns), inode, time of the inode's change (ns) when it was last
-    # verified; of a folder those of its manifest
+    # verified; of a folder those of its manifest; of a folder of images the last two are
+    # `folder_state`'s digests
     state: State
     statement: str = ""  # digest of its statement; of a raw file an identification of its content
     checksum: str = ""  # checksum when it was written or read; "" if unknown
@@ -79,8 +80,7 @@ def raw_state_of(path: str | os.PathLike[str]) -> State | None:
     """Return the state of a raw file, or of a folder of images."""
     if not os.path.isdir(path):
         return state_of(path)
-    found = file_state(path)
-    return None if found is None else (*found, int(folder_digest(path), 16) >> 2)
+    return folder_state(path)
 
 
 def made_checksum(path: str | os.PathLike[str]) -> str:
@@ -123,6 +123,12 @@ def raw_content(path: str | os.PathLike[str]) -> str:
         return ""
 
 
+def _content_at(path: str, state: State | None) -> str:
+    """Return `raw_content` of a file that has this state before and after; else ""."""
+    content = raw_content(path) if raw_state_of(path) == state else ""
+    return content if raw_state_of(path) == state else ""
+
+
 def raw_differs(path: str | os.PathLike[str], content: str) -> bool | None:
     """Tell whether a raw file has changed since `raw_content`; None if it cannot be read."""
     try:
@@ -157,7 +163,7 @@ def making(
     params : object, optional
         `made_from`, the statement of the results as JSON; `raw_files`, a JSON list of the files it
         reads. If one of these changes meanwhile, a volume or a stack is not written; the result of
-        try_recon is kept, and checked again.
+        try_recon is kept, and made again by the next run.
 
     Yields
     ------
@@ -188,7 +194,8 @@ def making(
         for path, state in states.items()
         if state is not None
     ]
-    read = {path: [state, raw_content(path)] for path, state in raw.items() if step == "try_recon"}
+    summed = raw.items() if step == "try_recon" else ()
+    read = {path: [state, _content_at(path, state)] for path, state in summed}
     record = {"products": [asdict(product) for product in made], "raw": read}
     run_folder.write_job_record(step, key, record)
 
@@ -208,6 +215,7 @@ class Record:
         self.file, self.directory = file, directory
         self.is_changed = False
         self.different: dict[str, str] = {}  # large files that a job has found changed, and how
+        self.unknown: set[str] = set()  # changed ones, without a checksum to compare with
 
     @cached_property
     def products(self) -> dict[str, Product]:
@@ -247,9 +255,18 @@ class Record:
         """Return the absolute path of a file (as text: there are many)."""
         return os.path.join(self.directory, path)
 
-    def _now(self, product: Product) -> State | None:
+    def now(self, product: Product) -> State | None:
         """Return the present state of a file of the record."""
         return (raw_state_of if product.is_raw else state_of)(self.path_of(product.path))
+
+    def _is_at(self, product: Product, now: State) -> bool:
+        """Tell whether a file is in the state on record."""
+        (n_bytes, mtime_ns, inode, last) = product.state
+        if inode == 0 and now == (n_bytes, mtime_ns, now[2], last):
+            # images of which earlier versions did not record the inodes
+            self.put(replace(product, state=now))
+            return True
+        return product.state == now
 
     # ---- results -----------------------------------------------------------------------------
 
@@ -273,14 +290,16 @@ class Record:
             difference = checksums.matches(self.path_of(path), product.checksum)
         if is_small and not difference:
             self.put(replace(product, state=now))
+        if not (is_small or product.checksum):
+            self.unknown.add(path)
         return difference
 
     def suspects(self) -> list[str]:
         """Name the large files whose time or inode changed, though not their size."""
         found = []
         for path, product in self.products.items():
-            now = self._now(product)
-            if now is None or now == product.state or now[0] != product.n_bytes:
+            now = self.now(product)
+            if now is None or self._is_at(product, now) or now[0] != product.n_bytes:
                 continue
             if not product.checksum:
                 continue  # no checksum to compare with
@@ -288,13 +307,13 @@ class Record:
                 found.append(path)
         return found
 
-    def compared(self, path: str, difference: str) -> None:
-        """Record the result of comparing a suspect."""
+    def compared(self, path: str, difference: str, state: State) -> None:
+        """Record the result of comparing a suspect, which had this state then.
+
+        If it has changed since, it is a suspect again.
+        """
         product = self.products.get(path)
-        if product is None:
-            return
-        state = self._now(product)
-        if state is None or state[0] != product.n_bytes:
+        if product is None or state[0] != product.n_bytes:
             return
         if not difference:
             self.put(replace(product, state=state))
@@ -327,11 +346,19 @@ class Record:
             return f"{RAW}none"
         product = self.products.get(path)
         if product is None or not product.is_raw:
-            self.put(Product(path, now, _new_raw(now), self._raw_content(path, now)))
-        elif product.state != now and not self._same_raw(product, now):
+            known = self._by_state.get(now)  # the same file, named otherwise then
+            name = known.statement if known else _new_raw(now)
+            content = known.checksum if known else self._raw_content(path, now)
+            self.put(Product(path, now, name, content))
+        elif not self._is_at(product, now) and not self._same_raw(product, now):
             name = _new_raw(now, product.statement)
             self.put(Product(path, now, name, self._raw_content(path, now)))
         return self.products[path].statement
+
+    @cached_property
+    def _by_state(self) -> dict[State, Product]:
+        """The raw files on record by state, which no two files share."""
+        return {product.state: product for product in self.products.values() if product.is_raw}
 
     def _raw_content(self, path: str, state: State) -> str:
         """Return the checksum of a small raw file; large ones are summed by the reading job."""
@@ -377,7 +404,8 @@ class Record:
         for path, (state, content) in read.items():
             product = self.products.get(path)
             if product is not None and state is not None and product.state == tuple(state):
-                self.put(replace(product, checksum=content))
+                # of a file shared by scans another job may have summed it before it changed
+                self.put(replace(product, checksum=content or product.checksum))
 
     def take(self, products: Iterable[Product]) -> None:
         """Add the results that a job reports, if they still exist.
@@ -389,7 +417,7 @@ class Record:
             if product.is_raw:
                 self.put(product)
                 continue
-            now = self._now(product)
+            now = self.now(product)
             if now is not None and (now[0], now[2]) == (product.state[0], product.state[2]):
                 self.different.pop(product.path, None)
                 self.put(replace(product, state=now))
@@ -397,12 +425,13 @@ class Record:
 
 def _new_raw(state: State, before: str = "") -> str:
     """Return a new name for the content of a raw file, unlike the previous one."""
-    name = f"{RAW}{state[0]}:{state[1]}"
-    return f"{name}:{state[3]}" if name == before or _is_folder(state) else name
+    is_folder = _is_folder(state)
+    name = f"{RAW}{state[0]}:{state[1]}" + (f":{state[3]}" if is_folder else "")
+    return name if name != before else f"{name}:{-state[2] if is_folder else state[3]}"
 
 
 def _is_folder(state: State) -> bool:
-    return state[2] == 0
+    return state[2] <= 0
 
 
 def read_products(file: Path) -> dict[str, Product]:

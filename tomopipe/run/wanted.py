@@ -12,7 +12,7 @@ from tomopipe.campaign.state import is_looked_at_again
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.run import made_from
 from tomopipe.run.decisions import Decisions
-from tomopipe.run.made_from import Statement
+from tomopipe.run.made_from import ALSO_READ, Statement
 from tomopipe.run.products import digest
 from tomopipe.run.relion_notes import assumed_numbers, source_of
 from tomopipe.run.relion_set import star_options
@@ -114,7 +114,9 @@ class Wanted:
             path for scan in campaign.scans for path in campaign.for_scan(scan).shared_files()
         ]
         content = {path: record.raw(path) for path in {*scans, *shared}}
-        return made_from.of_inventory(campaign, content)
+        stated = made_from.of_inventory(campaign, content)
+        # inventories of earlier versions do not name what these take data from
+        return stated | ({"follows_shared": True} if shared else {})
 
     def why_inventory(self, path: str) -> str:
         """Decide also by what it says itself: files still written, and the state of linked ones."""
@@ -140,6 +142,8 @@ class Wanted:
 
         def compute() -> Statement:
             wanted = made_from.of_reading(step, self.campaign, scan, self.raw(scan))
+            if also_read := self._decisions.also_read(scan, self.rows):
+                wanted[ALSO_READ] = also_read
             # earlier versions assumed the angles of such a scan
             return wanted | ({"angles": "proven"} if self.lacks_angles(scan) else {})
 
@@ -156,8 +160,10 @@ class Wanted:
         """State what a scan's prediction must be made from."""
 
         def compute() -> Statement:
-            rows, networks = digest(self.of_try_recon(scan)), self._networks()
-            return made_from.of_predict_cor(self.campaign, rows, networks)
+            stated, networks = self.of_try_recon(scan), self._networks()
+            rows = digest(made_from.without_also_read(stated))
+            wanted = made_from.of_predict_cor(self.campaign, rows, networks)
+            return wanted | {key: stated[key] for key in (ALSO_READ,) if key in stated}
 
         return self._once(("predict_cor", scan), compute)
 

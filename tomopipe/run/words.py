@@ -40,6 +40,7 @@ _PLAIN = {
     "networks": "another file of a network",
     "volumes": "follows full_recon",
     "inputs": "what it is made from changed",
+    "also_read": "a file that it takes data from was replaced",
     "angles": "other angles are proven from its projections",
     "not_read": "could not be read",
     "fault": "was damaged",

@@ -1,4 +1,4 @@
-"""Files that an HDF5 file takes data from: by external links, and as parts of virtual datasets."""
+"""Files that an HDF5 file takes data from: by links, in virtual datasets, by external storage."""
 
 import os
 from collections.abc import Iterator
@@ -17,16 +17,25 @@ State = list[int] | None
 def linked_files(path: str | os.PathLike[str]) -> dict[str, State]:
     """Return the `link_state` of each file that an HDF5 file takes data from, directly or not.
 
-    By path, which is relative if `path` is.
+    By path, which is relative if `path` is. Without those of `files_taken_from` that hold nothing
+    but the values of its datasets (external storage).
     """
-    found: dict[str, State] = {}
+    return files_taken_from(path)[0]
+
+
+def files_taken_from(path: str | os.PathLike[str]) -> tuple[dict[str, State], dict[str, State]]:
+    """Return `linked_files`, and separately the files in which datasets are stored externally."""
+    linked: dict[str, State] = {}
+    stored: dict[str, State] = {}
     waiting = [os.fspath(path)]
     while waiting:
-        for target in _targets(waiting.pop()):
-            if target not in found and target != os.fspath(path):
-                found[target] = link_state(target)
+        targets, external = _targets(waiting.pop())
+        stored |= {target: link_state(target) for target in external}
+        for target in targets:
+            if target not in linked and target != os.fspath(path):
+                linked[target] = link_state(target)
                 waiting.append(target)
-    return dict(sorted(found.items()))
+    return dict(sorted(linked.items())), dict(sorted(stored.items()))
 
 
 def link_state(path: str | os.PathLike[str]) -> State:
@@ -35,14 +44,17 @@ def link_state(path: str | os.PathLike[str]) -> State:
     return None if found is None else list(found[:2])
 
 
-def _targets(path: str) -> list[str]:
-    """List the files that one file names; none if it cannot be read."""
+def _targets(path: str) -> tuple[list[str], list[str]]:
+    """List the HDF5 files that one file names, and those of values; none if it cannot be read."""
+    external: set[str] = set()
     try:
         with open_hdf5(path) as file:
-            names = sorted(set(_names(file)))
+            names = sorted(set(_names(file, external)))
     except (ScanError, OSError, RuntimeError, KeyError):
-        return []
-    return [_source_path(name, path) for name in names if name != "."]
+        return [], []
+    # HDF5 looks for files of values in the working directory, not beside the file
+    values = [os.path.normpath(name) for name in sorted(external)]
+    return [_source_path(name, path) for name in names if name != "."], values
 
 
 def _source_path(name: str, path: str) -> str:
@@ -54,9 +66,10 @@ def _source_path(name: str, path: str) -> str:
     return os.path.normpath((beside or paths)[0])
 
 
-def _names(file: "h5py.File") -> Iterator[str]:
+def _names(file: "h5py.File", external: set[str]) -> Iterator[str]:
     """Yield the files that the links and virtual datasets of a file name, each object visited once.
 
+    Those of external storage are added to `external`.
     Groups may be linked several times, also from groups below them, and be nested endlessly.
     """
     import h5py
@@ -79,3 +92,5 @@ def _names(file: "h5py.File") -> Iterator[str]:
                 waiting.append(found)
             elif isinstance(found, h5py.Dataset) and found.is_virtual:
                 yield from (source.file_name for source in found.virtual_sources())
+            elif isinstance(found, h5py.Dataset):
+                external.update(name for name, *_ in found.external or ())

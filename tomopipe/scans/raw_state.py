@@ -42,13 +42,25 @@ def file_state(path: Path) -> tuple[int, int, int] | None:
     return sum(size for size, _ in found), max(times, default=status.st_mtime_ns), 0
 
 
-def folder_digest(path: Path) -> str:
-    """Return a text that changes when an image or list of a folder comes, goes or changes."""
-    digest = hashlib.sha256()
+def folder_state(path: Path) -> tuple[int, int, int, int] | None:
+    """Return the state of all images and lists in a folder.
+
+    Size in bytes and latest time (ns) as `file_state` does; minus a digest of their inodes and
+    times of the inodes' change, which a copy has, too; a digest of their names, sizes and times,
+    which changes when one comes, goes or changes. None if there is no folder.
+    """
+    names, inodes, n_bytes, latest_ns = hashlib.sha256(), hashlib.sha256(), 0, 0
     for name, status in sorted(files_in(os.fspath(path)), key=lambda item: item[0]):
         line = f"{name}\0{status.st_size}\0{status.st_mtime_ns}\n"
-        digest.update(line.encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()[:16]
+        names.update(line.encode("utf-8", "surrogateescape"))
+        inodes.update(f"{status.st_ino}\0{status.st_ctime_ns}\n".encode())
+        n_bytes, latest_ns = n_bytes + status.st_size, max(latest_ns, status.st_mtime_ns)
+    try:
+        latest_ns = latest_ns or os.stat(path).st_mtime_ns
+    except OSError:
+        return None
+    by_inode, by_name = (int(digest.hexdigest()[:16], 16) >> 2 for digest in (inodes, names))
+    return n_bytes, latest_ns, -1 - by_inode, by_name
 
 
 def companions(path: str, directory: Path = ".") -> list[str]:

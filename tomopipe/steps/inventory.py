@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from tomopipe.scans.aborted import incomplete
 from tomopipe.scans.angle_lists import span_deg
 from tomopipe.scans.exchange import Metadata, StillWrittenError
 from tomopipe.scans.hdf5 import one_line
-from tomopipe.scans.linked import State, linked_files
+from tomopipe.scans.linked import State, files_taken_from
 from tomopipe.scans.raw_scan import RawScan, raw_scan
 from tomopipe.scans.raw_state import file_state
 from tomopipe.storage.tables import write_tsv
@@ -28,8 +29,10 @@ from tomopipe.storage.tables import write_tsv
 NUMBERS = ("pixel_size_um", "energy_kev", "distance_mm")  # what phase retrieval takes
 COLUMNS = (
     "scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "bytes", "keep", "reason",
-    "warnings", "found", "full_turn", "linked", *NUMBERS,
+    "warnings", "found", "full_turn", "linked", *NUMBERS, "also_read",
 )  # fmt: skip
+
+TakenFrom = Callable[[str], tuple[dict[str, State], dict[str, State]]]
 
 _RECENT_S = 60.0
 _BETWEEN_LOOKS_S = 1.0
@@ -59,6 +62,7 @@ class _Look:
     found: str = ""
     full_rotation: bool = False
     linked: Mapping[str, State] = field(default_factory=dict)
+    also_read: Mapping[str, State] = field(default_factory=dict)
     numbers: Mapping[str, float | None] = field(default_factory=dict)
 
 
@@ -84,7 +88,8 @@ def inventory(
         projections in use, `bytes` is all frames x rows x columns x item size, `found` what was
         found where, `full_turn` whether the angles in use cover 360 degrees, `linked` size and
         time of each file that an HDF5 file takes data from, as JSON, then pixel size, energy and
-        distance as far as they are known.
+        distance as far as they are known; `also_read` the same as `linked` of files of nothing but
+        values, and of all that flats and darks named in the configuration take data from.
     options : StepOptions
         Its blocks inventory, input and preprocess; `series_pattern` is already applied in
         `entries`.
@@ -96,7 +101,10 @@ def inventory(
     """
     paths = sorted({entry["path"] for entry in entries if not entry["reason"]})
     overrides = {entry["path"]: entry.get("own") for entry in entries if not entry["reason"]}
-    looks = _look_at_all(paths, lambda path: _look(_raw_scan(path, options, overrides[path])))
+    taken_from = cache(files_taken_from)  # many scans have the same flats
+    looks = _look_at_all(
+        paths, lambda path: _look(_raw_scan(path, options, overrides[path]), taken_from)
+    )
     members: dict[str, list[_Look]] = {}
     for entry in entries:
         if not entry["reason"]:
@@ -157,11 +165,14 @@ def _raw_scan(path: str, options: StepOptions, overrides: Mapping[str, Any] | No
     return raw_scan(path, options if overrides is None else StepOptions(**overrides))
 
 
-def _look(raw: RawScan) -> _Look:
+def _look(raw: RawScan, taken_from: TakenFrom = files_taken_from) -> _Look:
     """Validate a single file; any error of reading is its reason."""
     try:
         metadata = raw.metadata()
         full_rotation, warnings = _full_rotation(metadata)
+        linked, also_read = ({}, {}) if metadata.format == "TIFF" else files_taken_from(raw.path)
+        for path in raw.preprocess.reference_files:
+            also_read = also_read | {k: v for found in taken_from(path) for k, v in found.items()}
         return _Look(
             reason=incomplete(metadata),
             shape=(len(metadata.chosen), metadata.n_rows, metadata.n_cols),
@@ -172,7 +183,8 @@ def _look(raw: RawScan) -> _Look:
             warnings=metadata.warnings + warnings,
             found=metadata.found,
             full_rotation=full_rotation,
-            linked={} if metadata.format == "TIFF" else linked_files(raw.path),
+            linked=linked,
+            also_read={path: was for path, was in also_read.items() if path not in linked},
             numbers={name: getattr(metadata, name) for name in NUMBERS},
         )
     except StillWrittenError:
@@ -257,4 +269,5 @@ def _row(
         "full_turn": look.full_rotation,
         "linked": json.dumps(look.linked, sort_keys=True) if look.linked else "",
         **{name: look.numbers.get(name) for name in NUMBERS},
+        "also_read": json.dumps(look.also_read, sort_keys=True) if look.also_read else "",
     }

@@ -13,7 +13,7 @@ import pytest
 from tomopipe.campaign.campaign import campaign_from_data
 from tomopipe.campaign.files import Files
 from tomopipe.errors import TomopipeError
-from tomopipe.run import products
+from tomopipe.run import decisions, products
 from tomopipe.run.compare import compare
 from tomopipe.run.decisions import Decisions
 from tomopipe.run.products import Product, Record, digest, making, read_products, state_of
@@ -32,8 +32,13 @@ def record(tmp_path):
     return Record(tmp_path / "results" / "products.tsv", tmp_path)
 
 
+def home(record: Record) -> Path:
+    """The campaign folder."""
+    return Path(record.path_of(""))
+
+
 def put(record: Record, path: str, text: str = "a result") -> Path:
-    where = record.directory / path
+    where = home(record) / path
     write_text(text, where)
     record.put(Product(path, state_of(where), "made", checksums.checksum_of(where)))
     return where
@@ -42,7 +47,7 @@ def put(record: Record, path: str, text: str = "a result") -> Path:
 def again(record: Record) -> Record:
     """Read the record as the next run does."""
     record.save()
-    return Record(record.file, record.directory)
+    return Record(record.file, home(record))
 
 
 def test_the_record_reads_back_as_it_was_written(record):
@@ -78,16 +83,54 @@ def test_large_files_wait_for_a_job_that_compares_them(record, monkeypatch):
     where.write_text("A result")
     assert record.damage("results/a_rec.h5") == ""
     assert record.suspects() == ["results/a_rec.h5"]
-    record.compared("results/a_rec.h5", "its content differs")
+    record.compared("results/a_rec.h5", "its content differs", state_of(where))
     assert record.damage("results/a_rec.h5") == "its content differs"
     where.write_text("a result")
     record.different.clear()
-    record.compared("results/a_rec.h5", "")
+    record.compared("results/a_rec.h5", "", state_of(where))
     assert record.suspects() == []
 
 
+def campaign_of(record: Record) -> SimpleNamespace:
+    return SimpleNamespace(files=Files(record.file.parent), directory=home(record))
+
+
+@pytest.mark.parametrize("path", ["a.h5", "results/a_rec.h5"])
+def test_a_file_that_changes_after_it_was_compared_is_compared_again(record, monkeypatch, path):
+    monkeypatch.setattr(products, "SMALL_BYTES", 4)
+    where, found = home(record) / path, home(record) / "compared.tsv"
+    put(record, path)
+    if path == "a.h5":
+        record.put(products.replace(record.products[path], statement="raw 8:1"))
+    os.utime(where, (1, 1))
+    record.save()
+    compare(campaign_of(record), found)
+    where.write_text("A result")  # while the others are compared
+    record.compared(path, "", tuple(json.loads(read_tsv(found, ("state",))[0]["state"])))
+    assert again(record).suspects() == [path]
+    compare(campaign_of(record), found)
+    assert read_tsv(found, ("difference",))[0]["difference"]
+
+
+def test_a_file_that_changes_while_it_is_compared_is_left_to_the_next_run(record, monkeypatch):
+    monkeypatch.setattr(products, "SMALL_BYTES", 4)
+    where, found = put(record, "results/a_rec.h5"), home(record) / "compared.tsv"
+    os.utime(where, (1, 1))
+    record.save()
+    plain = checksums.matches
+
+    def meanwhile(*arguments, **options):
+        same = plain(*arguments, **options)
+        where.write_text("A result")
+        return same
+
+    monkeypatch.setattr(checksums, "matches", meanwhile)
+    compare(campaign_of(record), found)
+    assert read_tsv(found, ("path",)) == []
+
+
 def test_a_raw_file_keeps_its_name_while_its_content_is_the_same(record):
-    where = record.directory / "a.h5"
+    where = home(record) / "a.h5"
     where.write_text("frames")
     name = record.raw("a.h5")
     os.utime(where, (1, 1))
@@ -98,7 +141,7 @@ def test_a_raw_file_keeps_its_name_while_its_content_is_the_same(record):
 
 
 def test_a_raw_file_changed_with_equal_size_and_time_is_another_one(record):
-    where = record.directory / "a.h5"
+    where = home(record) / "a.h5"
     where.write_text("frames")
     name, old = record.raw("a.h5"), where.stat()
     where.write_text("FRAMES")
@@ -115,7 +158,7 @@ def test_a_raw_file_that_the_disk_does_not_give_is_not_another_one(record, monke
             raise OSError(errno.EIO, "Input/output error")
         return plain(path, *arguments, **options)
 
-    where, found = record.directory / "a.h5", record.directory / "compared.tsv"
+    where, found = home(record) / "a.h5", home(record) / "compared.tsv"
     where.write_text("frames")
     name = record.raw("a.h5")
     os.utime(where, (1, 1))
@@ -123,8 +166,7 @@ def test_a_raw_file_that_the_disk_does_not_give_is_not_another_one(record, monke
         bad_disk.setattr(checksums, "_of_file", broken)
         assert again(record).raw("a.h5") == name
         bad_disk.setattr(products, "SMALL_BYTES", 4)
-        campaign = SimpleNamespace(files=Files(record.file.parent), directory=record.directory)
-        compare(campaign, found)
+        compare(campaign_of(record), found)
         assert read_tsv(found, ("path",)) == []
     where.write_text("FRAMES")
     os.utime(where, (1, 1))
@@ -151,9 +193,71 @@ def test_a_result_that_the_disk_does_not_give_is_not_taken_as_it_is(tmp_path, mo
     assert Decisions(campaign).reason(*asked)
 
 
+def test_exchanged_large_results_are_told_by_what_they_state(tmp_path, monkeypatch):
+    """Of results that were there before the record nobody has a checksum."""
+    for module in (products, decisions):
+        monkeypatch.setattr(module, "SMALL_BYTES", 4)
+    monkeypatch.chdir(tmp_path)
+    Path("a.h5").write_text("frames")
+    write_json({"made_from": STATEMENT}, "results/a.json")
+    campaign = campaign_from_data({"campaign": {"scans": ["a.h5"]}}, tmp_path)
+    asked = ("full_recon", "a", ["results/a.json"], STATEMENT)
+
+    def reason():
+        found = Decisions(campaign)
+        why = found.reason(*asked)
+        found.save()
+        return why
+
+    assert reason() == ""
+    os.utime("results/a.json", (1, 1))
+    assert reason() == ""
+    write_json({"made_from": STATEMENT | {"cor_px": 32.5}}, "results/a.json")
+    assert reason() == "COR of a: 32.50 -> 31.50"
+
+
+def test_a_raw_file_keeps_its_name_where_its_path_is_spelled_otherwise(record):
+    (home(record) / "a.h5").write_text("frames")
+    name = record.raw("a.h5")
+    os.utime(home(record) / "a.h5", (1, 1))
+    assert record.raw("a.h5") == name
+    assert again(record).raw(str(home(record) / "a.h5")) == name
+
+
+def test_images_replaced_by_others_of_equal_size_and_time(record, monkeypatch):
+    monkeypatch.setattr(products, "SMALL_BYTES", 4)
+    image, found = home(record) / "a" / "im_1.tif", home(record) / "compared.tsv"
+    image.parent.mkdir()
+    image.write_text("pixels")
+    old, name = image.stat(), record.raw("a")
+    record.put(products.replace(record.products["a"], checksum=fingerprint(image.parent)))
+    image.unlink()
+    image.write_text("PIXELS")
+    os.utime(image, ns=(old.st_atime_ns, old.st_mtime_ns))
+    now = again(record)
+    assert (now.raw("a"), now.suspects()) == (name, ["a"])
+    compare(campaign_of(record), found)
+    (row,) = read_tsv(found, ("state", "difference"))
+    now.compared("a", row["difference"], tuple(json.loads(row["state"])))
+    assert (now.raw("a") != name, now.suspects()) == (True, [])
+
+
+def test_images_on_record_of_an_earlier_version_are_what_they_were(record, monkeypatch):
+    """It did not record their inodes."""
+    monkeypatch.setattr(products, "SMALL_BYTES", 4)
+    (home(record) / "a").mkdir()
+    (home(record) / "a" / "im_1.tif").write_text("pixels")
+    name, product = record.raw("a"), record.products["a"]
+    n_bytes, mtime_ns, _, digest_of_names = product.state
+    earlier = (n_bytes, mtime_ns, 0, digest_of_names)
+    record.put(products.replace(product, state=earlier, checksum="sample:6:v2:1"))
+    now = again(record)
+    assert (now.suspects(), now.raw("a"), now.products["a"].state) == ([], name, product.state)
+
+
 def test_a_large_raw_file_without_a_checksum_is_told_by_its_time(record, monkeypatch):
     monkeypatch.setattr(products, "SMALL_BYTES", 4)
-    where = record.directory / "a.h5"
+    where = home(record) / "a.h5"
     where.write_text("frames")
     name = record.raw("a.h5")
     where.chmod(0o600)
@@ -164,8 +268,8 @@ def test_a_large_raw_file_without_a_checksum_is_told_by_its_time(record, monkeyp
 
 
 def test_jobs_tell_what_they_have_made_and_read(record, monkeypatch):
-    monkeypatch.chdir(record.directory)
-    (record.directory / "a.h5").write_text("frames")
+    monkeypatch.chdir(home(record))
+    (home(record) / "a.h5").write_text("frames")
     name = record.raw("a.h5")
     monkeypatch.setenv(runs.VARIABLE, str(runs.begin(Path("results"))))
     params = SimpleNamespace(made_from=json.dumps(STATEMENT), raw_files='["a.h5"]')
@@ -180,8 +284,41 @@ def test_jobs_tell_what_they_have_made_and_read(record, monkeypatch):
     assert record.raw("a.h5") == name
 
 
+def read_by_a_job(record: Record, monkeypatch, meanwhile) -> None:
+    """Let a job of try_recon read a.h5, and take what it tells."""
+    monkeypatch.chdir(home(record))
+    monkeypatch.setenv(runs.VARIABLE, str(runs.begin(Path("results"))))
+    with making("logs/try_recon/a.log", [], SimpleNamespace(raw_files='["a.h5"]')):
+        meanwhile()
+    (said,) = runs.job_records(Path("results"))
+    record.take_raw(said["raw"])
+
+
+def test_a_raw_file_replaced_while_it_is_read_is_another_one(record, monkeypatch):
+    monkeypatch.setattr(products, "SMALL_BYTES", 4)
+    where, other = home(record) / "a.h5", home(record) / "other.h5"
+    where.write_text("frames")
+    other.write_text("FRAMES")
+    os.utime(other, (1, 1))
+    name = record.raw("a.h5")
+    read_by_a_job(record, monkeypatch, lambda: other.replace(where))
+    assert record.products["a.h5"].checksum == ""
+    assert again(record).raw("a.h5") != name
+
+
+def test_a_file_of_several_scans_is_compared_with_what_the_first_has_read(record, monkeypatch):
+    monkeypatch.setattr(products, "SMALL_BYTES", 4)
+    where = home(record) / "a.h5"
+    where.write_text("frames")
+    name = record.raw("a.h5")
+    record.put(products.replace(record.products["a.h5"], checksum=checksums.checksum_of(where)))
+    read_by_a_job(record, monkeypatch, lambda: os.utime(where, (1, 1)))
+    assert again(record).suspects() == ["a.h5"]
+    assert record.raw("a.h5") == name
+
+
 def test_a_sweep_that_the_disk_did_not_give_is_not_what_was_wanted(record, monkeypatch):
-    monkeypatch.chdir(record.directory)
+    monkeypatch.chdir(home(record))
     monkeypatch.setenv(runs.VARIABLE, str(runs.begin(Path("results"))))
     params = SimpleNamespace(made_from=json.dumps(STATEMENT))
     with making("logs/try_recon/a.log", ["results/try.json"], params):
@@ -191,7 +328,7 @@ def test_a_sweep_that_the_disk_did_not_give_is_not_what_was_wanted(record, monke
 
 
 def test_a_page_that_lacks_what_the_disk_did_not_give_is_not_what_was_wanted(record, monkeypatch):
-    monkeypatch.chdir(record.directory)
+    monkeypatch.chdir(home(record))
     monkeypatch.setenv(runs.VARIABLE, str(runs.begin(Path("results"))))
     params = SimpleNamespace(made_from=json.dumps(STATEMENT))
     with making("logs/report/campaign.log", ["results/index.html"], params) as more:
@@ -202,7 +339,7 @@ def test_a_page_that_lacks_what_the_disk_did_not_give_is_not_what_was_wanted(rec
 
 
 def test_a_volume_of_a_raw_file_that_changes_meanwhile_is_not_written(record, monkeypatch):
-    monkeypatch.chdir(record.directory)
+    monkeypatch.chdir(home(record))
     Path("a.h5").write_text("frames")
     params = SimpleNamespace(made_from=json.dumps(STATEMENT), raw_files='["a.h5"]')
 
@@ -238,13 +375,13 @@ def test_a_raw_file_is_compared_with_what_was_taken_of_it_then(tmp_path, monkeyp
 
 
 def test_a_raw_file_that_was_written_anew_is_not_the_one_that_was_told(record):
-    raw = record.directory / "a_1.h5"
+    raw = home(record) / "a_1.h5"
     raw.write_bytes(b"before")
     before = record.raw("a_1.h5")
     product = record.products["a_1.h5"]
     with raw.open("r+b") as stream:  # the same size and inode
         stream.write(b"afters")
     os.utime(raw, ns=(product.mtime_ns + 1, product.mtime_ns + 1))
-    newer = Record(record.file, record.directory)
+    newer = Record(record.file, home(record))
     newer.take([product])
     assert newer.raw("a_1.h5") != before

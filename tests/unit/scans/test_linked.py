@@ -1,6 +1,8 @@
 """Files that HDF5 files take data from: which they are, and that another one is noticed."""
 
+import json
 import os
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -10,7 +12,11 @@ from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import campaign_from_data, read_inventory
 from tomopipe.run.decisions import Decisions
 from tomopipe.run.expected import expected_inventory
+from tomopipe.run.made_from import without_also_read
+from tomopipe.run.products import Product, digest, state_of
+from tomopipe.run.wanted import Wanted
 from tomopipe.scans.linked import linked_files
+from tomopipe.storage.checksums import checksum_of
 
 SIZE = {"n_cols": 16, "n_rows": 2, "n_angles": 5}
 
@@ -107,3 +113,75 @@ def test_a_target_that_was_replaced_is_another_raw_file(folder):
     assert Decisions(campaign()).raw("own_1") == signature["own_1"][0]
     assert target.stat().st_size == len(content)
     assert np.array_equal(sorted(before), ["link_1", "own_1", "virtual_1"])
+
+
+@pytest.fixture
+def elsewhere(folder):
+    """The flats of own_1 are linked from one file into another; virtual_1 has values in a file."""
+    with h5py.File("raw/own_1.h5") as scan, h5py.File("camera/pixels.h5", "w") as pixels:
+        for kind in ("data", "data_white", "data_dark"):
+            pixels[kind] = scan["exchange"][kind][()]
+    with h5py.File("camera/flats.h5", "w") as flats:
+        for kind in ("data", "data_white", "data_dark"):
+            flats[f"exchange/{kind}"] = h5py.ExternalLink("pixels.h5", kind)
+    with h5py.File("raw/link_1.h5", "r+") as file:
+        frames = file["exchange/data"][()]
+        del file["exchange/data"]
+        where = [(str(folder / "camera" / "values.raw"), 0, h5py.h5f.UNLIMITED)]
+        file.create_dataset("exchange/data", frames.shape, frames.dtype, external=where)
+    frames.tofile("camera/values.raw")
+    return folder
+
+
+def wanted_in(folder):
+    """Return the campaign, its decisions and what it wants."""
+    data = {"scans": ["raw/*.h5"]}
+    overrides = [{"scans": ["own_1"], "preprocess": {"flats": "camera/flats.h5"}}]
+    campaign = campaign_from_data({"campaign": data, "overrides": overrides}, folder)
+    rows = dict(expected_inventory(campaign, folder / "seen"))
+    decisions = Decisions(campaign)
+    return campaign, rows, Wanted(campaign, decisions, lambda: rows), decisions
+
+
+@pytest.mark.parametrize(
+    ("scan", "target"), [("own_1", "camera/pixels.h5"), ("link_1", "camera/values.raw")]
+)
+def test_what_flats_link_to_and_values_stored_elsewhere_are_raw_files_too(elsewhere, scan, target):
+    campaign, rows, wanted, decisions = wanted_in(elsewhere)
+    names = {name: [os.path.relpath(p) for p in json.loads(row["also_read"] or "{}")]
+             for name, row in rows.items()}  # fmt: skip
+    assert names == {
+        "own_1": ["camera/pixels.h5"], "link_1": ["camera/values.raw"], "virtual_1": [],
+    }  # fmt: skip
+    assert os.path.relpath(wanted.raw_files(scan)[-1]) == target
+    before = wanted.of_try_recon(scan), wanted.of_predict_cor(scan)
+    decisions.record.save()
+    os.utime(target, (1, 1))
+    assert campaign.has_other_links(rows)
+    with open(target, "r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\7")
+    _, _, wanted, _ = wanted_in(elsewhere)
+    after = wanted.of_try_recon(scan), wanted.of_predict_cor(scan)
+    for old, new in zip(before, after, strict=True):
+        assert (old != new, without_also_read(old) == without_also_read(new)) == (True, True)
+
+
+def test_results_of_earlier_versions_stay_until_such_a_file_changes(elsewhere):
+    """These did not state what flats link to."""
+    _, _, wanted, decisions = wanted_in(elsewhere)
+    statement = wanted.of_full_recon("own_1", 7.5)
+    path = wanted.campaign.volume("own_1")
+    os.makedirs("results", exist_ok=True)
+    Path(path).write_text("a volume")
+    earlier = digest(without_also_read(statement))
+    decisions.record.put(Product(path, state_of(path), earlier, checksum_of(path)))
+    assert wanted.why(statement, "own_1") == ""
+    decisions.save()
+    os.utime("camera/pixels.h5", (1, 1))
+    _, _, wanted, _ = wanted_in(elsewhere)
+    assert wanted.why(wanted.of_full_recon("own_1", 7.5), "own_1") == ""  # the same content
+    with h5py.File("camera/pixels.h5", "r+") as file:
+        file["data_white"][0, 0, 0] += 1
+    _, _, wanted, _ = wanted_in(elsewhere)
+    assert wanted.why(wanted.of_full_recon("own_1", 7.5), "own_1")
