@@ -4,9 +4,12 @@ import json
 import os
 import stat
 
+import h5py
+
 from tests.workflow.conftest import configure, new_campaign, plan, snakemake, table
 from tests.workflow.test_reruns import TAIL, changed, expect
 from tomopipe.campaign.campaign import load_campaign
+from tomopipe.campaign.failures import forget
 from tomopipe.cor.outliers import EDITED, EMPTIED, NOT_ASKED
 from tomopipe.report.collected_records import collect
 
@@ -66,6 +69,26 @@ def test_a_cor_edited_in_its_file_outlives_new_predictions_and_junk_hides_none(c
     assert (written["cor_px"], written["source"]) == (before, "auto")
     assert "'see logbook', not a number, ignored" in written["reason"]
     assert snakemake(campaign).jobs == frozenset()
+
+
+def test_a_cor_edited_in_its_file_outlives_a_lost_prediction_and_a_retry(campaign):
+    center_of(campaign, "a_2").write_text("50.25\n")
+    assert snakemake(campaign).status == 0
+    for _ in range(2):  # the second time its job has left the file as it was
+        center_of(campaign, "a_2").with_name("prediction.json").unlink()
+        run = snakemake(campaign)
+        assert "predict_cor:a_2" in run.jobs
+        assert "full_recon:a_2" not in run.jobs
+        assert center_of(campaign, "a_2").read_text() == "50.25\n"
+    with h5py.File(campaign / "raw" / "b_2.h5", "r+") as file:
+        file["exchange/data"][...] = 7
+    snakemake(campaign)
+    center_of(campaign, "b_2").write_text("45.75\n")
+    assert forget(campaign / "results", ["a_2", "b_2"]) == ["b_2"]
+    run = snakemake(campaign)
+    assert {"try_recon:b_2", "predict_cor:b_2"} <= run.jobs, run.text
+    written = sidecar(campaign, "b_2")
+    assert [written[key] for key in ("cor_px", "source", "reason")] == [45.75, "manual", EDITED]
 
 
 def test_a_group_shares_a_campaign_without_prediction(tmp_path):

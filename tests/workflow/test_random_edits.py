@@ -311,7 +311,7 @@ def same_as_made_at_once(campaign: Path, fresh: Path, told: list) -> None:
     assert run.status in (0, 3), (told, run.text)
     config = yaml.safe_load((campaign / "config.yaml").read_text())
     volumes = ["*_rec.h5", "*_rec/*.tif*"]
-    patterns = ["cor.json", "fixed_cor/**/*.tsv", *volumes, *(f"stitched/{v}" for v in volumes)]
+    patterns = ["cor.json", "fix_cor/*.tsv", *volumes, *(f"stitched/{v}" for v in volumes)]
     if config.get("export_star", {}).get("enabled", True):
         patterns += ["relion/**/*.star"]
         if config.get("storage", {}).get("keep_stacks", True):

@@ -93,6 +93,9 @@ def test_option_of_stitch(copy):
     configure(copy, "stitch", direction="down")
     (copy / "results" / "stitched" / "glass_rec.h5").unlink()
     expect(copy, {"stitch:bone", "stitch:glass", "report"})
+    configure(copy, "report", enabled=False)
+    (copy / "results" / "stitched" / "bone.json").unlink()
+    expect(copy, {"stitch:bone"})
 
 
 def test_another_pixel_size_writes_the_metadata_alone(copy):

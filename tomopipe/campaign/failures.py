@@ -14,6 +14,7 @@ from tomopipe.campaign import slurm
 from tomopipe.campaign.files import VOLUMES, Files, Logs
 from tomopipe.campaign.job_status import CLOCKS_S, JobStatus, read_job
 from tomopipe.campaign.log import status_path
+from tomopipe.campaign.results import center_by_hand
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.json_files import json_or
 
@@ -110,6 +111,8 @@ def is_made(files: Files[Path], step: str, scan: str) -> bool:
 def forget(results: Path, scans: Iterable[str], *, dry_run: bool = False) -> list[str]:
     """Forget records and failed predictions, so that the next run tries these scans again.
 
+    A COR that somebody wrote into center_of_rotation.txt stays.
+
     Returns
     -------
     list of str
@@ -118,8 +121,11 @@ def forget(results: Path, scans: Iterable[str], *, dry_run: bool = False) -> lis
     forgotten, kept = [], Files(results)
     for scan in scans:
         paths = [kept.failure(step, scan) for step in STEPS]
-        if json_or(kept.prediction(scan), {}).get("verdict") == "failed":
-            paths += kept.of_predict_cor(scan) + kept.of_try_recon(scan)
+        prediction = json_or(kept.prediction(scan), {})
+        if prediction.get("verdict") == "failed":
+            paths += [kept.prediction(scan), *kept.of_try_recon(scan)]
+            if center_by_hand(kept.center(scan), prediction.get("cor_px")) is None:
+                paths.append(kept.center(scan))
         present = [path for path in paths if os.path.lexists(path)]
         for path in present if not dry_run else ():
             path.unlink()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tomopipe.cor.cor_value import format_cor, parse_cor
 from tomopipe.cor.outliers import is_by_file
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.json_files import json_or, number
@@ -136,6 +137,16 @@ def read_prediction(path: str | os.PathLike[str]) -> dict[str, Any]:
     if found.get("verdict", "failed") not in VERDICTS:
         raise _fault(path, f"verdict: expected one of {', '.join(VERDICTS)}", found["verdict"])
     return found
+
+
+def center_by_hand(center_txt: str | os.PathLike[str], predicted_px: float | None) -> str | None:
+    """Return what somebody wrote over the COR of a prediction; None if nobody."""
+    try:
+        text = Path(center_txt).read_bytes().decode("utf-8", "replace").strip()
+    except OSError:
+        return None
+    cor_px, predicted = parse_cor(text), format_cor(predicted_px)
+    return None if text == predicted or format_cor(cor_px) == predicted != "" else text
 
 
 def read_inventory_tsv(

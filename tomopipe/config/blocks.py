@@ -275,6 +275,7 @@ class TryReconBlock(Block):
         0.5,
         description="Detector row: a fraction of the height, a row number, or a list of them "
         "(the first is the one shown).",
+        json_schema_extra={"typed": True},
     )
     max_size_px: int = Field(
         1024, ge=16, description="Slices wider than this are binned in try.tif (pixels)."

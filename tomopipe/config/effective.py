@@ -21,8 +21,8 @@ def effective(block: Block) -> dict[str, Any]:
     block : Block
         The block with all its values. Its schema gives for each key the `baseline` (the default
         when the key first appeared; if absent, the present default), the values of other keys with
-        which it has an effect (`only`; False: never), and the values whose results a fix has
-        changed (`remade`: value to number).
+        which it has an effect (`only`; False: never), the values whose results a fix has changed
+        (`remade`: value to number), and whether 1.0 and 1 are different values (`typed`).
 
     Returns
     -------
@@ -39,7 +39,7 @@ def effective(block: Block) -> dict[str, Any]:
             if inner := effective(value):
                 found[key] = inner
         elif value != _extra(field).get("baseline", field.default):
-            found[key] = plain(value)
+            found[key] = (_typed if _extra(field).get("typed") else plain)(value)
         if number := _extra(field).get("remade", {}).get(str(value)):
             found[f"{key} since"] = number
     return found
@@ -85,6 +85,13 @@ def _has_effect(block: Block, field: FieldInfo) -> bool:
 def _extra(field: FieldInfo) -> Mapping[str, Any]:
     extra = field.json_schema_extra
     return extra if isinstance(extra, dict) else {}
+
+
+def _typed(value: Any) -> Any:
+    """Return a value as JSON in which 1.0 is a text, and so is not 1."""
+    if isinstance(value, list):
+        return [_typed(item) for item in value]
+    return str(value) if isinstance(value, float) and value == 1 else plain(value)
 
 
 def plain(value: Any) -> Any:

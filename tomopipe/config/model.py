@@ -55,7 +55,11 @@ class OverrideBlock(Block):
     def applies(self, scan: str, series: str) -> bool:
         """Tell whether the override applies to a scan."""
         named = ((scan, self.scans), (series, self.series))
-        return any(fnmatchcase(name, pattern) for name, patterns in named for pattern in patterns)
+        return any(
+            name == pattern or fnmatchcase(name, pattern)
+            for name, patterns in named
+            for pattern in patterns
+        )
 
 
 class StepOptions(Block):

@@ -19,7 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tomopipe.campaign.files import CENTER, PREDICTION, SWEEP
+from tomopipe.campaign.files import CENTER, PREDICTION, SWEEP, Files
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.scans.raw_state import folder_state
 from tomopipe.storage import atomic, checksums, run_folder
@@ -84,9 +84,13 @@ def raw_state_of(path: str | os.PathLike[str]) -> State | None:
 
 
 def made_checksum(path: str | os.PathLike[str]) -> str:
-    """Return the checksum of a result that is small or written by this process."""
+    """Return the checksum of a result that is small or written by this process.
+
+    "" for center_of_rotation.txt as somebody edited it, which its job left as it was.
+    """
     known = checksums.made().get(Path(os.path.abspath(path)), "")
-    small = not os.path.isdir(path) and os.path.getsize(path) <= SMALL_BYTES
+    by_job = known or not os.fspath(path).endswith(CENTER)
+    small = by_job and not os.path.isdir(path) and os.path.getsize(path) <= SMALL_BYTES
     return known or (content_of(path) if small else "")
 
 
@@ -96,6 +100,14 @@ def content_of(path: str | os.PathLike[str]) -> str:
         return checksums.checksum_of(path)
     except OSError:
         return ""
+
+
+def is_rewritten(path: str | os.PathLike[str]) -> bool:
+    """Tell in a job whether a small result is another than a job wrote, by the record."""
+    run = run_folder.current()
+    record = {} if run is None else read_products(Files(run_folder.results_of(run)).record)
+    known = record.get(os.fspath(path))
+    return known is not None and content_of(path) not in ("", known.checksum)
 
 
 def _stated(outputs: Sequence[str]) -> dict[str, Any]:

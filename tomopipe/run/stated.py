@@ -103,7 +103,7 @@ def result_to_reuse(path: str | Path, params: Any) -> str | None:
     run = run_folder.current()
     if run is None or not is_kept(path, params):
         return None
-    known = read_products(Files(run.parent.parent).record).get(str(path))
+    known = read_products(Files(run_folder.results_of(run)).record).get(str(path))
     if known is None or not known.checksum or checksums.matches(path, known.checksum):
         return None
     return str(path)

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.campaign.results import read_json, read_prediction
+from tomopipe.campaign.results import center_by_hand, read_json, read_prediction
 from tomopipe.config import PredictCorBlock
-from tomopipe.cor.cor_value import format_cor, parse_cor, shown
+from tomopipe.cor.cor_value import format_cor, shown
 from tomopipe.cor.outliers import NOT_ASKED
 from tomopipe.cor.rows_file import Rows, read_rows
 from tomopipe.errors import ScanError, TomopipeError, is_of_the_system
@@ -42,6 +42,7 @@ def predict_cor(
     options: PredictCorBlock,
     *,
     made_from: Mapping[str, Any] | None = None,
+    is_rewritten: Callable[[str | os.PathLike[str]], bool] = lambda path: False,
 ) -> dict[str, Any]:
     """Find the COR in the rows from try_recon; write the prediction and the accepted COR.
 
@@ -66,6 +67,8 @@ def predict_cor(
         "flat": no estimate, and no failure.
     made_from : mapping, optional
         The statement to store in `prediction_json`.
+    is_rewritten : callable
+        Tells, where no prediction can be read, whether `center_txt` is not what a job wrote there.
 
     Returns
     -------
@@ -85,7 +88,7 @@ def predict_cor(
         load_model(options.model)
     for path in (prediction_json, center_txt):
         remove_stale(path)
-    by_hand = _by_hand(center_txt, prediction_json)
+    by_hand = _by_hand(center_txt, prediction_json, is_rewritten)
     if by_hand is None:
         take_away(center_txt)  # without it the prediction counts as not made, if this job is killed
     warnings: list[str] = []
@@ -125,16 +128,15 @@ def predict_cor(
 
 
 def _by_hand(
-    center_txt: str | os.PathLike[str], prediction_json: str | os.PathLike[str]
+    center_txt: str | os.PathLike[str],
+    prediction_json: str | os.PathLike[str],
+    is_rewritten: Callable[[str | os.PathLike[str]], bool],
 ) -> str | None:
-    """Return what somebody wrote over the COR of the prediction that there is; None if nobody."""
+    """Return what somebody wrote over the COR of the prediction that there was; None if nobody."""
     try:
-        text = Path(center_txt).read_bytes().decode("utf-8", "replace").strip()
-        predicted = format_cor(read_prediction(prediction_json)["cor_px"])
-    except (OSError, TomopipeError, KeyError):
-        return None
-    cor_px = parse_cor(text)
-    return None if text == predicted or format_cor(cor_px) == predicted != "" else text
+        return center_by_hand(center_txt, read_prediction(prediction_json)["cor_px"])
+    except (TomopipeError, KeyError):  # nothing to compare with
+        return center_by_hand(center_txt, None) if is_rewritten(center_txt) else None
 
 
 def _without_trust(

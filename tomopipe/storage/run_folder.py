@@ -158,6 +158,11 @@ def current() -> Path | None:
     return folder
 
 
+def results_of(folder: Path) -> Path:
+    """Return the results folder that a run, or a part of one, belongs to."""
+    return next(parent for parent in folder.parents if parent.name == _RUNS).parent
+
+
 def write_job_record(step: str, key: str, record: dict[str, Any]) -> None:
     """Record what a job has made, for the main process to collect; not outside a run."""
     folder = current()

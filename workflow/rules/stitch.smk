@@ -7,7 +7,7 @@ def stacks_made():
 
 
 def stitched(wildcards):
-    return [STITCHED.format(stack=name) for name in stacks_made()]
+    return [path for name in stacks_made() for path in CAMPAIGN.results_of("stitch", name)]
 
 
 def scans_of(wildcards):

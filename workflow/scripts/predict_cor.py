@@ -2,7 +2,7 @@ import json
 
 from tomopipe.campaign.log import job
 from tomopipe.config import StepOptions
-from tomopipe.run.products import making
+from tomopipe.run.products import is_rewritten, making
 from tomopipe.steps.predict_cor import predict_cor
 
 with (
@@ -15,5 +15,6 @@ with (
         snakemake.output.center,
         StepOptions.model_validate_json(snakemake.params.options).predict_cor,
         made_from=json.loads(snakemake.params.made_from),
+        is_rewritten=is_rewritten,
     )
     status["wrote_only"] = "failure" if prediction["verdict"] == "failed" else ""

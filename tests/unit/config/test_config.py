@@ -221,6 +221,13 @@ def test_aliases_that_say_the_same_again_are_of_use(tmp_path):
     assert [config.for_scan(name, "").try_recon.center_px for name in "abc"] == [9, 9, None]
 
 
+def test_an_override_is_of_the_scan_that_it_names_whatever_its_name():
+    override = {"scans": ["a[1]"], "full_recon": {"binning": 2}}
+    config = parse_config(LEAST | {"overrides": [override]})
+    found = [config.for_scan(name, "").full_recon.binning for name in ("a[1]", "a1", "a[2]")]
+    assert found == [2, 2, 1]
+
+
 def test_values_that_are_not_a_configuration_are_shown_in_part():
     with pytest.raises(TomopipeError) as error:
         parse_config(LEAST | {"full_recon": {"filter": "x" * 10_000}})

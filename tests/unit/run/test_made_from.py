@@ -297,3 +297,11 @@ def test_numbers_are_compared_by_value(folder):
         return statements(campaign_from_data(data, folder))["try_recon"]
 
     assert stated(40) == stated(40.0) != stated(41)
+
+
+def test_the_last_row_is_not_the_second_one():
+    block = Config.model_fields["try_recon"].annotation
+    stated = [effective(block(row=row)).get("row") for row in (0.5, 0, 0.0, 0.25, 1, 1.0)]
+    assert stated == [None, 0, 0, 0.25, 1, "1.0"]
+    assert effective(block(row=[0.5, 1]))["row"] == [0.5, 1]
+    assert effective(block(row=[0.5, 1.0]))["row"] == [0.5, "1.0"]
