@@ -10,7 +10,7 @@ element [y, x] of the array, is seen at column
 Binning is the factor of block averaging, 1 for none. Nothing here reads or writes a file.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,7 +20,7 @@ from tomopipe.errors import ScanError
 Floats = NDArray[np.float64]
 
 # Position of the rotation axis in the slice of N columns, and column of that axis as the program
-# expects it: the programs differ in nothing else. All rotate the same way.
+# expects it: these programs differ in nothing else. All rotate the same way.
 _AXIS_VOXEL: dict[str, Callable[[int], tuple[float, float]]] = {
     "tomopipe": lambda n: (n // 2, n // 2 - 1),
     "tomopy": lambda n: (n // 2, n // 2 - 1),
@@ -36,7 +36,9 @@ _CENTRE_COLUMN: dict[str, Callable[[int], float]] = {
     "astra": lambda n: (n - 1) / 2,
     "scikit-image": lambda n: n // 2,
 }
-PROGRAMS = tuple(_AXIS_VOXEL)
+# The axis of nabu's slices depends on the COR; where HTTomo puts it was not compared.
+_COR_ALONE = ("nabu", "httomo")
+PROGRAMS = (*_AXIS_VOXEL, *_COR_ALONE)
 
 
 def bin_cor(cor_px: ArrayLike, *, x0: float = 0, binning: int = 1) -> Floats:
@@ -82,7 +84,7 @@ def axis_voxel(n_cols: int, program: str = "tomopipe") -> tuple[float, float]:
     n_cols : int
         Width of the sinogram and of the slice.
     program : str
-        One of `PROGRAMS`.
+        One of `PROGRAMS` except nabu and httomo: N alone does not tell where their axis is.
 
     Returns
     -------
@@ -95,7 +97,7 @@ def axis_voxel(n_cols: int, program: str = "tomopipe") -> tuple[float, float]:
     (iradon); tests/unit/test_geometry.py repeats it for algotom and scikit-image, odd widths
     included.
     """
-    _known(program)
+    _known(program, _AXIS_VOXEL)
     return _AXIS_VOXEL[program](n_cols)
 
 
@@ -128,13 +130,13 @@ def column_of_voxel(
 
 def voxel_in(
     program: str, x: ArrayLike, y: ArrayLike, n_cols: int, *, source: str = "tomopipe"
-) -> tuple[Floats, Floats]:
+) -> tuple[Floats | float, Floats | float]:
     """Find the voxel of one program's slice that is a voxel (x, y) of another's.
 
     Parameters
     ----------
     program, source : str
-        Program that made the slice looked into, and the one `x`, `y` belong to; see `PROGRAMS`.
+        Program that made the slice looked into, and the one `x`, `y` belong to; see `axis_voxel`.
     x, y : array_like of float
         Column and row in the slice of `source`.
     n_cols : int
@@ -142,23 +144,24 @@ def voxel_in(
 
     Returns
     -------
-    tuple of ndarray
+    tuple of float, or of ndarray
         Column and row in the slice of `program`.
     """
     to_x, to_y = axis_voxel(n_cols, program)
     from_x, from_y = axis_voxel(n_cols, source)
-    return np.asarray(np.asarray(x) - from_x + to_x), np.asarray(np.asarray(y) - from_y + to_y)
+    return _plain(np.asarray(x) - from_x + to_x), _plain(np.asarray(y) - from_y + to_y)
 
 
-def cor_to(program: str, cor_px: ArrayLike, n_cols: int) -> Floats:
+def cor_to(program: str, cor_px: ArrayLike, n_cols: int) -> Floats | float:
     """Convert a COR to the number another program asks for.
 
     Parameters
     ----------
     program : str
-        One of `PROGRAMS`. tomopy, TomoCuPy, TomoGUI and algotom take the 0-based column as it is;
-        ASTRA the `factor` of `astra.geom_postalignment`, (N - 1)/2 - cor; scikit-image the number
-        of columns by which the sinogram must be moved to the right before `iradon`, N//2 - cor.
+        One of `PROGRAMS`. Most take the 0-based column as it is, nabu and HTTomo that of the frames
+        as recorded (N - 1 - cor where tomopipe mirrors them back); ASTRA takes the `factor` of
+        `astra.geom_postalignment`, (N - 1)/2 - cor; scikit-image the number of columns by which
+        the sinogram must be moved to the right before `iradon`, N//2 - cor.
     cor_px : array_like of float
         Column of the axis in the data given to that program (see `bin_cor`).
     n_cols : int
@@ -166,17 +169,15 @@ def cor_to(program: str, cor_px: ArrayLike, n_cols: int) -> Floats:
 
     Returns
     -------
-    ndarray of float64
+    float, or ndarray of float64
         The program's number, in pixels.
     """
-    _known(program)
+    _known(program, PROGRAMS)
     cor_px = np.asarray(cor_px, float)
-    return np.asarray(
-        _CENTRE_COLUMN[program](n_cols) - cor_px if program in _CENTRE_COLUMN else cor_px
-    )
+    return _plain(_CENTRE_COLUMN[program](n_cols) - cor_px if program in _CENTRE_COLUMN else cor_px)
 
 
-def cor_from(program: str, value_px: ArrayLike, n_cols: int) -> Floats:
+def cor_from(program: str, value_px: ArrayLike, n_cols: int) -> Floats | float:
     """Convert another program's number for the axis to a COR: undo `cor_to`."""
     # Each conversion is the identity or a reflection, so each is its own inverse.
     return cor_to(program, value_px, n_cols)
@@ -253,6 +254,12 @@ def relion5_alignment(
     return -np.degrees(theta_rad), x_shift_px, y_shift_px
 
 
-def _known(program: str) -> None:
-    if program not in _AXIS_VOXEL:
-        raise ValueError(f"program: expected one of {', '.join(PROGRAMS)}; got {program!r}")
+def _plain(values: ArrayLike) -> Floats | float:
+    """Return a float where there is one value, which is easier to read than an array."""
+    values = np.asarray(values, float)
+    return values if values.ndim else float(values)
+
+
+def _known(program: str, programs: Iterable[str]) -> None:
+    if program not in programs:
+        raise ValueError(f"program: expected one of {', '.join(programs)}; got {program!r}")

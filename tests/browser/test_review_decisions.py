@@ -1,5 +1,6 @@
 """The review page: look, decide, run again, see the new state."""
 
+import json
 import time
 
 import pytest
@@ -173,3 +174,25 @@ def test_the_line_of_a_series_is_accepted_for_those_that_need_eyes_and_taken_bac
     cells = read_cells(folder / "scans.tsv")
     assert [cells[scan]["cor_px"] for scan in ("bone_006", "bone_008")] == ["", ""]
     assert page.trouble == []
+
+
+def test_an_outlier_that_was_predicted_with_confidence_is_not_ticked(tmp_path, serve, visit):
+    folder = make_campaign(tmp_path)
+    path = folder / "results/try_center/bone_006/prediction.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"confidence": 0.95}))
+    page = visit(serve(folder))
+    row(page, "bone_006").click()
+    page.get_by_role("button", name="Series").click()
+    accept, tick = page.locator("#accept-line"), page.get_by_label("accept for bone_006")
+    expect(accept).to_have_text("Accept the line for these 2 scans")
+    expect(tick).not_to_be_checked()
+    expect(page.locator("#line-scans tr", has_text="bone_006")).to_contain_text("548.50 (0.95)")
+    tick.check()
+    expect(accept).to_have_text("Accept the line for these 3 scans")
+
+
+def test_the_view_of_jobs_says_that_it_waits_for_an_answer(tmp_path, serve, visit):
+    page = visit(serve(make_campaign(tmp_path)))
+    page.route("**/api/status*", lambda route: None)  # SLURM does not answer
+    page.get_by_role("button", name="Jobs").click()
+    expect(page.locator("#jobs")).to_contain_text("Looking for jobs")

@@ -270,3 +270,19 @@ def test_a_thousand_scans(tmp_path):
     html = made.page.read_text(encoding="utf-8")
     assert html.count('<tr id="') == 1000
     assert "1000</b> of 1000 COR resolved" in html
+
+
+def test_a_page_elsewhere_takes_the_pictures_of_the_report_and_leaves_nothing_beside_it(
+    tmp_path, monkeypatch
+):
+    made = every_state(tmp_path / "campaign").write()
+    report(made.page, made.campaign())
+    cache = made.page.with_name("pictures.json")
+    before = cache.read_bytes()
+    monkeypatch.setattr(step, "read_mid_planes", None)
+    page = tmp_path / "elsewhere" / "index.html"
+    page.parent.mkdir()
+    report(page, made.campaign())
+    assert page.read_text().count("<img ") == pages_pictures(made)
+    assert list(page.parent.iterdir()) == [page]
+    assert cache.read_bytes() == before

@@ -97,14 +97,21 @@ def test_cor_from_undoes_cor_to(program):
     assert geometry.cor_from(program, value, 65) == pytest.approx([12.25, 40.0], abs=1e-9)
 
 
-@pytest.mark.parametrize("program", ["tomopy", "tomocupy", "tomogui", "algotom-fbp"])
+@pytest.mark.parametrize("program", ["tomopy", "tomogui", "algotom-fbp", "nabu", "httomo"])
 def test_programs_that_count_columns_as_we_do(program):
     assert geometry.cor_to(program, 12.25, 65) == 12.25
+
+
+def test_one_number_gives_a_number():
+    assert repr(geometry.cor_to("astra", 1024.5, 2048)) == "-1.0"
+    assert repr(geometry.voxel_in("algotom-fbp", 700, 310, 2048)) == "(699.5, 310.5)"
 
 
 def test_an_unknown_program_is_named():
     with pytest.raises(ValueError, match="scikit-image; got 'octopus'"):
         geometry.axis_voxel(64, "octopus")
+    with pytest.raises(ValueError, match="scikit-image; got 'nabu'"):
+        geometry.voxel_in("nabu", 1, 1, 64)
     with pytest.raises(ValueError, match="octopus"):
         geometry.cor_to("octopus", 1.0, 64)
 

@@ -1,14 +1,16 @@
 """Jobs of SLURM: queued and running ones by squeue, ended ones by sacct.
 
 Both are called with a time limit. Where they do not answer (no SLURM, no accounting, a controller
-that is down) nothing is known.
+that is down) nothing is known, and they are left alone for a minute.
 """
 
 import getpass
+import math
 import os
 import re
 import shutil
 import subprocess
+import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +21,8 @@ from pathlib import Path
 import yaml
 
 _SECONDS = 10.0
+_LEFT_ALONE_S = 60.0
+_silent: dict[str, float] = {}  # paths of commands that did not answer, and when
 _SHOW = ["sacctmgr", "--noheader", "--parsable2", "show"]
 _SINFO = ["sinfo", "--noheader", "--format=%P|%l"]
 _BATCH = 500  # job numbers in one call: the length of a command is limited
@@ -81,9 +85,12 @@ def failed_on(number: str) -> str:
 def pending_jobs(directory: Path) -> list[Pending]:
     """List the jobs of a run of Snakemake in `directory` that SLURM has not started.
 
-    They are recognised by the path of their logs, which Snakemake puts in the working folder.
+    They are recognised by the path of their logs, which Snakemake puts in the working folder; if
+    there are none, SLURM is not asked.
     """
     logs = str(directory.resolve() / ".snakemake" / "slurm_logs")
+    if not os.path.isdir(logs):
+        return []
     shown = "JobID:|,StartTime:|,Reason:|,StdOut:|"  # the path last: it may contain any character
     command = ["squeue", "--noheader", "--states=PENDING", f"--user={getpass.getuser()}"]
     found = []
@@ -222,13 +229,15 @@ def _ask_about(command: list[str], numbers: Sequence[str], *, n_cells: int) -> l
 
 
 def _ask(command: list[str], *, n_cells: int) -> list[list[str]]:
-    if shutil.which(command[0]) is None:
+    path = shutil.which(command[0])
+    if path is None or time.monotonic() - _silent.get(path, -math.inf) < _LEFT_ALONE_S:
         return []
     try:
         answer = subprocess.run(
             command, capture_output=True, text=True, check=False, timeout=_SECONDS
         )
     except (OSError, subprocess.SubprocessError):
+        _silent[path] = time.monotonic()
         return []
     cells = [line.strip().split("|", n_cells - 1) for line in answer.stdout.splitlines()]
     return [row for row in cells if len(row) == n_cells]

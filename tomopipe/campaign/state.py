@@ -215,10 +215,10 @@ class ScanFacts:
         fix = self.fix
         if fix is None or not fix.flagged or fix.source == "outlier":
             return ""
-        return "; ".join(filter(None, (fix.reason or "flagged", self._of_another_series)))
+        return "; ".join(filter(None, (fix.reason or "flagged", self.of_another_series)))
 
     @property
-    def _of_another_series(self) -> str:
+    def of_another_series(self) -> str:
         """Whether an outlier of its series has a confident prediction: it may belong elsewhere."""
         is_outlier = self.fix is not None and self.fix.flagged
         if not is_outlier or self._confidence_before < _CONFIDENT:
@@ -277,7 +277,7 @@ class ScanFacts:
                 found = replace(prediction, reason="") if is_named else prediction
                 parts.append(not_accepted(found))
         if state is State.FIXED:
-            parts.append(self._of_another_series)
+            parts.append(self.of_another_series)
         parts.append(self._far_by_hand)
         why = "; ".join(dict.fromkeys(filter(None, [*self._errors(parts), *parts])))
         return ": ".join(filter(None, (self._replaced, why)))

@@ -1,5 +1,6 @@
 """Alerts: scans and results that need attention."""
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -9,41 +10,54 @@ from tomopipe.report.records import Alert, AlertGroup, ScanRecord
 
 @dataclass(frozen=True)
 class _Kind:
-    """One kind of alert: `says` returns the line for a scan, or ""."""
+    """One kind of alert: `says` returns the line for a scan, or "", or several."""
 
     title: str
     level: str
     advice: str
-    says: Callable[[ScanRecord], str]
+    says: Callable[[ScanRecord], str | tuple[str, ...]]
     once: bool = True  # only for scans not listed under a worse kind
     order: Callable[[ScanRecord], float] | None = None
+    rare_first: bool = False  # what few scans have is not to drown in what all have
 
 
 def alert_groups(scans: Iterable[ScanRecord]) -> tuple[AlertGroup, ...]:
-    """List the alerts, the worst kind first; only the kinds that occur."""
+    """List the alerts, the worst kind first; only the kinds that occur. Equal lines are one."""
     scans = list(scans)
     seen: set[int] = set()
     groups = []
     for kind in _KINDS:
-        alerts = []
+        lines: dict[str, list[ScanRecord]] = defaultdict(list)
         for scan in sorted(scans, key=kind.order) if kind.order else scans:
             if kind.once and id(scan) in seen:
                 continue
-            if line := kind.says(scan):
-                alerts.append(Alert(scan, line))
+            said = kind.says(scan)
+            for line in (said,) if isinstance(said, str) else said:
+                lines[line].append(scan)
+        lines.pop("", None)
         if kind.once:
-            seen |= {id(alert.scan) for alert in alerts}
+            seen |= {id(scan) for found in lines.values() for scan in found}
+        alerts = [Alert(tuple(found), line) for line, found in lines.items()]
+        if kind.rare_first:
+            alerts.sort(key=lambda alert: len(alert.scans))
         if alerts:
             groups.append(AlertGroup(kind.title, kind.level, kind.advice, tuple(alerts)))
     return tuple(groups)
+
+
+def common_warnings(scans: Iterable[ScanRecord]) -> frozenset[str]:
+    """Return the warnings that most scans share: they tell nothing about one of them."""
+    found = [_warned(scan) for scan in scans if scan.state not in NOT_SELECTED]
+    counts = Counter(warning for warnings in found for warning in warnings)
+    return frozenset(one for one, n in counts.items() if n > max(1, len(found) / 2))
 
 
 def _reason(state: State, otherwise: str) -> Callable[[ScanRecord], str]:
     return lambda scan: (scan.reason or otherwise) if scan.state is state else ""
 
 
-def _warned(scan: ScanRecord) -> str:
-    return "" if scan.state in NOT_SELECTED else "; ".join(scan.warnings)
+def _warned(scan: ScanRecord) -> tuple[str, ...]:
+    return () if scan.state in NOT_SELECTED else tuple(dict.fromkeys(scan.warnings))
 
 
 def _of_before(scan: ScanRecord) -> str:
@@ -109,5 +123,5 @@ _KINDS = (
         _doubtful,
         order=_confidence,
     ),
-    _Kind("Warnings", "info", "Nothing was stopped.", _warned, once=False),
+    _Kind("Warnings", "info", "Nothing was stopped.", _warned, once=False, rare_first=True),
 )

@@ -56,11 +56,13 @@ def picture_all(
     read_planes: PlaneReader,
     stacks: Sequence[StackRecord] = (),
     read_provenance: ProvenanceReader = lambda volume: {},
+    own_folder: Path | None = None,
 ) -> tuple[dict[str, ScanPictures], list[Note]]:
     """Make the pictures of every scan with a volume or sweep, and of stitched stacks.
 
     A report is made after each edit: unchanged pictures are reused, otherwise every edit would
-    read the mid planes of a thousand volumes again.
+    read the mid planes of a thousand volumes again. They are remembered beside the page; a page
+    elsewhere than in `own_folder` that holds them itself takes those remembered there.
     Returns them by scan name, of a stack by `stack_key`, and notes on files that could not be
     read.
     """
@@ -68,7 +70,8 @@ def picture_all(
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     size = LARGE if len(scans) <= LARGE_SCANS else SMALL
-    maker = _Maker(page_folder, folder, read_planes, size)
+    cache = (own_folder if own_folder and folder is None else page_folder) / PICTURES_MADE
+    maker = _Maker(page_folder, folder, read_planes, size, _read_cache(cache))
     pictures = {
         scan.name: maker.placed(
             scan.name,
@@ -84,7 +87,8 @@ def picture_all(
     for stack in stacks:
         key = stack_key(stack.name)
         pictures[key] = maker.placed(key, ScanPictures(maker.planes(key, stack.volume)))
-    write_json(maker.made, page_folder / PICTURES_MADE)
+    if cache.parent.absolute() == page_folder.absolute():
+        write_json(maker.made, cache)
     _tidy(page_folder / PICTURES, list(pictures.values()))
     return pictures, maker.notes
 
@@ -103,12 +107,13 @@ class _Maker:
         folder: Path | None,
         read_planes: PlaneReader,
         size: tuple[int, int],
+        known: Mapping[str, Any],
     ) -> None:
         self.notes: list[Note] = []
         self.made: dict[str, dict[str, Any]] = {}
         self._page_folder, self._folder = page_folder, folder
         self._read_planes, self._size = read_planes, size
-        self._known = _read_cache(page_folder / PICTURES_MADE)
+        self._known = known
 
     def planes(self, name: str, volume: Path | None) -> tuple[Picture, ...]:
         """Return the mid planes of a volume."""

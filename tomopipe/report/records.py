@@ -127,9 +127,9 @@ class Efficiency:
 
 @dataclass(frozen=True)
 class Alert:
-    """One line of an alert."""
+    """One line of an alert, and the scans that it is true of."""
 
-    scan: ScanRecord
+    scans: tuple[ScanRecord, ...]
     text: str
 
 
@@ -141,6 +141,11 @@ class AlertGroup:
     level: str
     advice: str
     alerts: tuple[Alert, ...]
+
+    @property
+    def n_scans(self) -> int:
+        """Number of scans that are listed."""
+        return len({id(scan) for alert in self.alerts for scan in alert.scans})
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.state import MEANINGS, NOT_SELECTED, State
+from tomopipe.report.alerts import common_warnings
 from tomopipe.report.methods_paragraph import methods_paragraph, reference_lists
 from tomopipe.report.pictures import (
     PlaneReader,
@@ -46,15 +47,16 @@ def write_page(
     *,
     read_planes: PlaneReader,
     read_provenance: ProvenanceReader = lambda volume: {},
+    own_folder: Path | None = None,
 ) -> tuple[Note, ...]:
     """Write the report of a campaign; return which files could not be read, also for pictures.
 
     Above 200 scans the pictures lie in a folder `pictures` beside it. Mid planes of a volume are
-    read by name.
+    read by name. `own_folder` as for `picture_all`.
     """
     page = Path(output).absolute()
     pictures, notes = picture_all(
-        campaign.scans, page.parent, read_planes, campaign.stacks, read_provenance
+        *(campaign.scans, page.parent, read_planes, campaign.stacks, read_provenance), own_folder
     )
     campaign = replace(campaign, notes=(*campaign.notes, *notes))
     write_text(render(campaign, pictures), page)
@@ -74,6 +76,7 @@ def render(campaign: CampaignRecord, pictures: Mapping[str, ScanPictures]) -> st
             plots=[(series, series_plot(series)) for series in campaign.series],
             curves=(curves := _curves(campaign)),
             with_card={*pictures, *curves},
+            common=common_warnings(campaign.scans),
             progress=_progress(campaign),
             ids={id(scan): f"s{at}" for at, scan in enumerate(campaign.scans)},
             names={scan.name: f"s{at}" for at, scan in enumerate(campaign.scans)},

@@ -55,6 +55,8 @@ def _entry(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
         "cor_px": shown_cor(scan, manual),
         "source": "manual" if parse_cor(manual) is not None else scan.source,
         "confidence": prediction.confidence if prediction else None,
+        "predicted_px": prediction.cor_px if prediction else None,
+        "sure_outlier": bool(scan.of_another_series),
         "why": "; ".join(scan.doubts) if state is State.DOUBTFUL else scan.reason,
         "select": select,
         "manual": manual,

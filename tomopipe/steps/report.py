@@ -24,8 +24,8 @@ def report(output: str | os.PathLike[str], campaign: Campaign, **more: Any) -> l
     Parameters
     ----------
     output : path-like
-        The page. Beside it are pictures.json (the list of pictures, to reuse them) and, above 200
-        scans, the folder of pictures.
+        The page. Beside the campaign's own are pictures.json (the list of pictures, to reuse them)
+        and, above 200 scans, the folder of pictures; a page elsewhere has both only above 200.
     campaign, more
         As for `tomopipe.report.collected_records.collect`.
 
@@ -40,7 +40,13 @@ def report(output: str | os.PathLike[str], campaign: Campaign, **more: Any) -> l
         record = replace(record, efficiency=found)
     for note in record.notes:
         _log.warning("%s: not in the report: %s", note.path, note.problem)
-    notes = write_page(record, output, read_planes=read_mid_planes, read_provenance=read_provenance)
+    notes = write_page(
+        record,
+        output,
+        read_planes=read_mid_planes,
+        read_provenance=read_provenance,
+        own_folder=campaign.files.report.parent,
+    )
     counts = ", ".join(f"{n} {state}" for state, n in record.counts.items() if n)
     _log.info("%s: %d scans: %s", output, len(record.scans), counts or "none")
     return sorted({note.path for note in notes if note.again})

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import subprocess
+from collections import defaultdict
 
 import pytest
 
@@ -28,7 +29,12 @@ def by_name(made, **changed):
 
 
 def groups(record):
-    return {g.title: {a.scan.name: a.text for a in g.alerts} for g in record.alerts}
+    found = defaultdict(lambda: defaultdict(str))
+    for group in record.alerts:
+        for alert in group.alerts:
+            for scan in alert.scans:
+                found[group.title][scan.name] += alert.text
+    return found
 
 
 def test_every_scan_is_in_its_state(tmp_path):

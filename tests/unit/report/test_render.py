@@ -263,3 +263,14 @@ def test_a_half_finished_campaign_says_so(tmp_path):
 )
 def test_duration(seconds, shown):
     assert duration(seconds) == shown
+
+
+def test_what_is_assumed_for_all_scans_is_told_once(made):
+    assumed = "energy_kev is unknown"
+    page = made.page.with_name("assumed.html")
+    report(page, made.campaign(), notes={assumed: set(made.scans)})
+    html = page.read_text(encoding="utf-8")
+    assert html.count(assumed) == 1
+    (line,) = [text for _, text in Page(html).all("li") if assumed in text]
+    assert line.startswith("11 scans: ")
+    assert line.endswith("bone_008, wood_1 energy_kev is unknown")

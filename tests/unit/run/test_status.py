@@ -196,9 +196,11 @@ def test_a_cancelled_job_says_so_and_a_slow_slurm_says_nothing(folder, monkeypat
     made = fake_slurm(folder, squeue="slurm_load_jobs error", sacct="41|CANCELLED by 7")
     (lost,) = full_recon(folder)[1].with_state("lost")
     assert lost.error == "SLURM job 41: CANCELLED"
-    (made / "sacct").write_text("#!/bin/sh\nexec /bin/sleep 9\n")
+    (made / "sacct").write_text('#!/bin/sh\necho >> "$0.tried"\nexec /bin/sleep 9\n')
     monkeypatch.setattr("tomopipe.campaign.slurm._SECONDS", 0.2)
-    assert [job.key for job in full_recon(folder)[1].with_state("running")] == ["bone_3"]
+    for _ in range(2):  # the second time it is left alone
+        assert [job.key for job in full_recon(folder)[1].with_state("running")] == ["bone_3"]
+    assert (made / "sacct.tried").read_text() == "\n"
 
 
 def test_a_job_that_ends_while_slurm_is_asked_is_done(folder):
@@ -216,6 +218,7 @@ def test_a_job_that_ends_while_slurm_is_asked_is_done(folder):
 def test_what_waits_in_slurms_queue_is_counted_and_tells_the_time_left(folder):
     start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(NOW + 600))
     logs = folder.resolve() / ".snakemake" / "slurm_logs"
+    logs.mkdir(parents=True)
     lines = [
         f"51|{start}|Resources|{logs}/rule_full_recon/bone|4/%%j.log",
         f"52|N/A|Priority|{logs}/rule_full_recon/bone_5/%%j.log",
@@ -257,6 +260,7 @@ def test_a_terminal_of_80_columns_holds_the_whole_table(folder, monkeypatch):
 
 def test_slurm_is_not_asked_without_jobs_of_its_own(folder):
     made = fake_slurm(folder, squeue="")
+    (made / "squeue").write_text('#!/bin/sh\necho "$@" >> "$0.asked"\n')
     status(folder, "bone_3", "running", start=NOW - 30, slurm_job=None)
     full_recon(folder)
     assert not (made / "squeue.asked").exists()

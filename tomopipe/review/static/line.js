@@ -6,7 +6,8 @@ import { linePlot } from "./plots.js";
 import { all } from "./queue.js";
 
 const ASKED = ["unresolved", "doubtful", "fixed", "filled"];
-const left = new Set(); // scans that are not to be accepted
+const ticks = new Map(); // scans that were ticked, or unticked, by hand
+const taken = (row) => ticks.get(row.scan) ?? !row.sure_outlier;
 let ticket = 0;
 
 export async function show(key, { selected, onOpen, width, again }) {
@@ -34,28 +35,29 @@ function offers(rows, line, again) {
   if (!rows.length) return [el("p", { class: "quiet" }, "No scan of this series needs review.")];
   const on = (row) => line.start_px + line.slope_px * row.index;
   const button = el("button", { id: "accept-line", class: "main", onclick: async () => {
-    const taken = rows.filter((row) => !left.has(row.scan)).map((row) => ({ scan: row.scan, cells: { cor_px: on(row).toFixed(2) } }));
+    const decisions = rows.filter(taken).map((row) => ({ scan: row.scan, cells: { cor_px: on(row).toFixed(2) } }));
     button.disabled = true;
-    const saved = await writeAll(taken);
+    const saved = await writeAll(decisions);
     if (saved.length) toast(`${many(saved.length, "scan")}: the COR of the line, in the table. u takes it back`);
     again();
   } });
   const count = () => {
-    const n = rows.filter((row) => !left.has(row.scan)).length;
+    const n = rows.filter(taken).length;
     button.textContent = `Accept the line for ${n === 1 ? "this scan" : `these ${n} scans`}`;
     button.disabled = n === 0;
   };
   count();
-  const tick = (row) => el("input", { type: "checkbox", checked: !left.has(row.scan), "aria-label": `accept for ${row.scan}`, onchange: (event) => {
-    if (event.target.checked) left.delete(row.scan);
-    else left.add(row.scan);
+  const tick = (row) => el("input", { type: "checkbox", checked: taken(row), "aria-label": `accept for ${row.scan}`, onchange: (event) => {
+    ticks.set(row.scan, event.target.checked);
     count();
   } });
+  const predicted = (row) => (row.predicted_px === null ? "–" : `${px(row.predicted_px)} (${px(row.confidence)})`);
   const away = (row) => (row.cor_px === null ? "–" : px(row.cor_px - on(row)));
   return [
     el("table", { id: "line-scans" },
-      el("tr", {}, ...["", "scan", "state", "now", "on the line", "now less line"].map((text, at) => el("th", { class: at > 2 ? "num" : null }, text))),
+      el("tr", {}, ...["", "scan", "state", "predicted (confidence)", "now", "on the line", "now less line"].map((text, at) => el("th", { class: at > 2 ? "num" : null }, text))),
       ...rows.map((row) => el("tr", {}, el("td", {}, tick(row)), el("td", {}, row.scan), el("td", { class: "quiet", title: row.why }, row.state),
-        el("td", { class: "num" }, px(row.cor_px)), el("td", { class: "num" }, px(on(row))), el("td", { class: "num" }, away(row))))),
+        el("td", { class: "num" }, predicted(row)), el("td", { class: "num" }, px(row.cor_px)), el("td", { class: "num" }, px(on(row))), el("td", { class: "num" }, away(row))))),
+    rows.some((row) => row.sure_outlier) ? el("p", { class: "quiet" }, "Not ticked at first: outliers that were predicted with confidence. They may belong to another series.") : "",
     el("p", { class: "line" }, button)];
 }
