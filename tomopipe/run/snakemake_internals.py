@@ -25,6 +25,8 @@ from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import take_away
 from tomopipe.storage.json_files import json_or
 
+MOST_READY = 500  # jobs that the scheduler chooses among at a time
+
 
 def _decide_ourselves(workflow: Any) -> None:
     """Make a run follow tomopipe's decisions, wherever its Snakefile was loaded from.
@@ -106,7 +108,10 @@ def schedule_greedily(workflow: Any) -> None:
 
     As the default profile does, which is loaded only with the Snakefile beside it. Call it when a
     run begins. One that the command line names stays.
+
+    Of very many that are ready it is given some, by chance: to look at 15,000 took 0.1 s a job.
     """
+    workflow.scheduler.subsample = workflow.scheduler.subsample or MOST_READY
     if not any(argument.startswith("--scheduler") for argument in sys.argv):
         workflow.scheduling_settings.scheduler = "greedy"  # of nodes
         workflow.scheduler._job_selector = workflow.scheduler.job_selector_greedy

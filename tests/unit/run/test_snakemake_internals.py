@@ -16,6 +16,7 @@ from tomopipe.campaign import log
 from tomopipe.campaign.slurm import node_mb, time_limit_min
 from tomopipe.errors import RunEndedError
 from tomopipe.run.snakemake_internals import (
+    MOST_READY,
     ask_for_cores_used,
     at_submission,
     batch_size,
@@ -255,10 +256,16 @@ def test_jobs_are_chosen_by_the_greedy_scheduler_unless_another_was_asked_for(
     monkeypatch, arguments, chosen
 ):
     monkeypatch.setattr(sys, "argv", ["snakemake", *arguments])
-    scheduler = types.SimpleNamespace(_job_selector="ilp", job_selector_greedy="greedy")
+    scheduler = types.SimpleNamespace(
+        _job_selector="ilp", job_selector_greedy="greedy", subsample=None
+    )
     settings = types.SimpleNamespace(scheduler="ilp")
     schedule_greedily(types.SimpleNamespace(scheduler=scheduler, scheduling_settings=settings))
     assert (scheduler._job_selector, settings.scheduler) == (chosen, chosen)
+    assert scheduler.subsample == MOST_READY
+    scheduler.subsample = 7  # --scheduler-subsample 7
+    schedule_greedily(types.SimpleNamespace(scheduler=scheduler, scheduling_settings=settings))
+    assert scheduler.subsample == 7
 
 
 def test_groups_of_others_keep_their_sizes():
