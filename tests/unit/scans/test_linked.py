@@ -12,7 +12,7 @@ from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import campaign_from_data, read_inventory
 from tomopipe.run.decisions import Decisions
 from tomopipe.run.expected import expected_inventory
-from tomopipe.run.made_from import without_also_read
+from tomopipe.run.made_from import of_stitch, without_also_read
 from tomopipe.run.products import Product, digest, state_of
 from tomopipe.run.wanted import Wanted
 from tomopipe.scans.linked import linked_files
@@ -171,6 +171,11 @@ def test_results_of_earlier_versions_stay_until_such_a_file_changes(elsewhere):
     """These did not state what flats link to."""
     _, _, wanted, decisions = wanted_in(elsewhere)
     statement = wanted.of_full_recon("own_1", 7.5)
+    stitched, before = (
+        of_stitch(wanted.campaign, {"own_1": volume})
+        for volume in (statement, without_also_read(statement))
+    )
+    assert (stitched != before, without_also_read(stitched) == before) == (True, True)
     path = wanted.campaign.volume("own_1")
     os.makedirs("results", exist_ok=True)
     Path(path).write_text("a volume")
