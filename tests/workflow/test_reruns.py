@@ -18,6 +18,7 @@ from tests.workflow.conftest import (
     CORS_PX,
     configure,
     make_scan,
+    new_campaign,
     package_with,
     plan,
     plan_all,
@@ -142,6 +143,8 @@ def test_undersized_or_broken_file_added(campaign):
     make_scan(campaign, "a_4", 50.0, n_frames=9)
     (campaign / "raw" / "b_3.h5").write_text("not HDF5")
     expect(campaign, {"inventory", "report"})
+    table(campaign, "a_4\tno\t\t")
+    expect(campaign, {"report"})
 
 
 def test_select_no_and_back(campaign):
@@ -182,6 +185,26 @@ def test_try_grid(campaign):
     others = {job.split(":")[0] for job in run.jobs - all_scans}
     assert others <= {"fix_cor", "resolve_cor", "full_recon", "sidecar", *TAIL}
     assert snakemake(campaign).jobs == frozenset()
+
+
+def test_the_last_row_is_not_the_second_one_nor_was_it_in_earlier_versions(tmp_path):
+    make_scan(tmp_path, "a_1", 48.5, n_rows=9)
+    made = new_campaign(tmp_path, {})
+    configure(made, "export_star", enabled=False)
+    configure(made, "try_recon", row=1.0)
+    assert snakemake(made).status == 0
+    sweep = made / "results" / "try_center" / "a_1" / "try.json"
+    stated = json.loads(sweep.read_text())
+    assert stated["rows"] == [8]
+    stated["made_from"]["options"]["try_recon"]["row"] = 1  # as earlier versions
+    sweep.write_text(json.dumps(stated))
+    (made / "results" / "products.tsv").unlink()
+    for row, rows in ((1, [1]), (1.0, [8])):
+        configure(made, "try_recon", row=row)
+        assert {"try_recon:a_1", "predict_cor:a_1"} <= plan(made)[1]
+        assert {"try_recon:a_1", "predict_cor:a_1"} <= snakemake(made).jobs
+        assert json.loads(sweep.read_text())["rows"] == rows
+        assert snakemake(made).jobs == frozenset()
 
 
 def test_predict_cor_option(campaign):

@@ -8,7 +8,7 @@ import typer
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli.options import ConfigFile, Directory, config_path
 from tomopipe.cli.terminal import near
-from tomopipe.run.campaign_report import report_campaign
+from tomopipe.run.campaign_report import is_settled, report_campaign
 from tomopipe.run.launch import under_way
 from tomopipe.run.products import Record
 from tomopipe.run.status import read_status
@@ -37,8 +37,11 @@ def report(
     unread = report_campaign(campaign, page)
     if page == campaign.files.report and under_way(campaign.directory) is None:
         record = Record(campaign.files.record, campaign.directory)
-        # what has failed or was not finished, the next run may fix
-        is_final = not unread and not read_status(campaign).with_state("running", "failed", "lost")
-        record.rewritten(campaign.outputs.report, None if is_final else "")
+        record.rewritten(campaign.outputs.report)
         record.save()
+        # what has failed, was not finished or is edited, the next run may show otherwise
+        open_jobs = read_status(campaign).with_state("running", "failed", "lost")
+        if unread or open_jobs or not is_settled(campaign):
+            record.rewritten(campaign.outputs.report, "")
+            record.save()
     typer.echo(near(page))

@@ -54,24 +54,31 @@ def references(module: str, name: str = "", *numbers: int) -> tuple[str, ...]:
     return tuple(listed[n - 1] for n in numbers) if numbers else listed
 
 
-def citations(scans: Iterable[ScanRecord], config: Mapping[str, Any]) -> tuple[Citation, ...]:
+def citations(
+    scans: Iterable[ScanRecord],
+    config: Mapping[str, Any],
+    volumes: Mapping[str, Mapping[str, Any]] | None = None,
+) -> tuple[Citation, ...]:
     """List the references of the methods that made the results.
 
-    Predictions name the methods that gave a COR; volumes show whether anything was
-    reconstructed. `config` is complete, one block per step.
+    Predictions name the methods that gave a COR. `volumes`, the provenance of volumes by scan, says
+    how they were made; where it is unknown, `config` counts: complete, one block per step.
     """
     scans = list(scans)
+    stated = [part(one, "parameters") for one in (volumes or {}).values()]
+    corrections = [part(one, "corrections") for one in stated] or [part(config, "preprocess")]
+    algorithms = stated or [part(config, "full_recon")]
     predictions = [scan.prediction for scan in scans if scan.prediction is not None]
     found = [("tomopipe", references(*TOMOPIPE)), ("Workflow", references(*WORKFLOW))]
     found += _of_finders(predictions)
     has_volume = any(scan.volume is not None for scan in scans)
     if predictions or has_volume:
-        found += _of_preprocessing(part(config, "preprocess"))
+        found += _of_preprocessing(corrections)
     if any(scan.fix is not None and scan.fix.flagged for scan in scans):
         found.append(("Outliers of a series", references(*OUTLIERS)))
     if has_volume:
         found.append(("Reconstruction", tuple(r for place in ENGINE for r in references(*place))))
-        for word in sorted({v for v in part(config, "full_recon").values() if isinstance(v, str)}):
+        for word in sorted({str(one.get("algorithm", "fbp")) for one in algorithms}):
             iterative = references("recon/iterative.py", word.replace("-", "_")) if word else ()
             found.append((f"Reconstruction: {word}", iterative))
     return tuple(Citation(method, texts) for method, texts in found if texts)
@@ -99,13 +106,17 @@ def _of_network(folder: Path, models: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(texts))
 
 
-def _of_preprocessing(block: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    stripes, phase = (str(part(block, name).get("method")) for name in ("stripes", "phase"))
-    if stripes in STRIPES:
-        yield "Stripes of sinograms", references(*STRIPES[stripes])
-    if phase in PHASE:
-        yield "Phase retrieval", references(*PHASE[phase])
-    if part(block, "distortion").get("coefficients"):
+def _of_preprocessing(
+    blocks: Sequence[Mapping[str, Any]],
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for title, key, places in (
+        ("Stripes of sinograms", "stripes", STRIPES),
+        ("Phase retrieval", "phase", PHASE),
+    ):
+        for method in sorted({str(part(block, key).get("method")) for block in blocks}):
+            if method in places:
+                yield f"{title}: {method}", references(*places[method])
+    if any(part(block, "distortion").get("coefficients") for block in blocks):
         yield "Distortion of the lens", references(*DISTORTION)
 
 

@@ -14,7 +14,6 @@ from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.state import NOT_SELECTED, State
 from tomopipe.cor.outliers import FIX_COLUMNS
 from tomopipe.report.alerts import alert_groups
-from tomopipe.report.citations import citations
 from tomopipe.report.efficiency import allocations, of_jobs
 from tomopipe.report.records import CampaignRecord, ScanRecord, SeriesRecord
 from tomopipe.report.scan_record import SCAN_STEPS, Sources, scan_records
@@ -44,12 +43,12 @@ def collect(
     Returns
     -------
     CampaignRecord
-        Everything on the page except the pictures.
+        Everything on the page except the pictures, and the citations, which volumes state.
     """
     reader = Reader(campaign.directory)
     jobs = read_jobs(reader, campaign.logs.status_folder)
     source = _read_sources(reader, campaign, jobs, notes=notes or {}, points=points)
-    records, config = scan_records(reader, source), campaign.config.model_dump()
+    records = scan_records(reader, source)
     stitched = read_stacks(reader, campaign)
     return CampaignRecord(
         name=campaign.name,
@@ -65,10 +64,9 @@ def collect(
         last_job_end=max((j.end_s for j in jobs if j.end_s is not None), default=None),
         notes=tuple(reader.notes),
         versions=versions(),
-        config=config,
+        config=campaign.config.model_dump(),
         allocations=allocations(jobs),
         efficiency=of_jobs(jobs),
-        citations=citations(records, config),
         seed=text((reader.json(campaign.directory / TRUTH) or {}).get("seed")),
         stacks=stitched,
     )

@@ -170,14 +170,15 @@ def _prepared(provenance: Provenance, cited: Mapping[str, str]) -> str:
     if block.phase.method != "none":
         parts.append(
             f"phase retrieved ({block.phase.method} filter of Paganin, delta/beta "
-            f"{block.phase.delta_beta:g}){cited.get('Phase retrieval', '')}"
+            f"{block.phase.delta_beta:g}){cited.get(f'Phase retrieval: {block.phase.method}', '')}"
         )
     if known["minus_log"]:
         parts.append("negative logarithm taken")
     if block.hardening:
         parts.append("beam hardening corrected by a polynomial")
     if block.stripes.method != "none":
-        parts.append(_STRIPES[block.stripes.method] + cited.get("Stripes of sinograms", ""))
+        method = block.stripes.method
+        parts.append(_STRIPES[method] + cited.get(f"Stripes of sinograms: {method}", ""))
     return ", ".join(parts) or "nothing was corrected"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from tomopipe.campaign.state import MEANINGS, NOT_SELECTED, State
 from tomopipe.report.alerts import common_warnings
+from tomopipe.report.citations import citations
 from tomopipe.report.methods_paragraph import methods_paragraph, reference_lists
 from tomopipe.report.pictures import (
     PlaneReader,
@@ -58,7 +59,8 @@ def write_page(
     pictures, notes = picture_all(
         *(campaign.scans, page.parent, read_planes, campaign.stacks, read_provenance), own_folder
     )
-    campaign = replace(campaign, notes=(*campaign.notes, *notes))
+    cited = citations(campaign.scans, campaign.config, _provenances(pictures))
+    campaign = replace(campaign, notes=(*campaign.notes, *notes), citations=cited)
     write_text(render(campaign, pictures), page)
     return campaign.notes
 

@@ -4,7 +4,24 @@ from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign, read_inventory
 from tomopipe.errors import TomopipeError
+from tomopipe.run.products import digest
 from tomopipe.run.relion_notes import relion_notes
+
+
+def table_shown(campaign: Campaign) -> str:
+    """Return a digest of the cells of the campaign table that a page of now shows."""
+    rows = [(row.scan, row.select, row.cor_px) for row in campaign.table_rows]
+    return digest({"rows": [row for row in rows if row[1:] != ("auto", "")]})
+
+
+def is_settled(campaign: Campaign) -> bool:
+    """Tell whether the next run has nothing to do: the page shows no edit that may be undone."""
+    from tomopipe.run.expected import Expected  # slow to load, and of no use to a run
+
+    try:
+        return not Expected(campaign).jobs
+    except (OSError, TomopipeError):
+        return False
 
 
 def report_campaign(campaign: Campaign, output: str | Path) -> list[str]:

@@ -8,7 +8,7 @@ from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
 from tomopipe.campaign.files import LINKS, NAMES, STACK
 from tomopipe.campaign.results import is_without_angles, proven_angles
 from tomopipe.campaign.stacks import Stack, find_stacks
-from tomopipe.campaign.state import is_looked_at_again
+from tomopipe.campaign.state import is_looked_at_again, not_selected
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.run import made_from
 from tomopipe.run.decisions import Decisions
@@ -18,6 +18,7 @@ from tomopipe.run.relion_notes import assumed_numbers, source_of
 from tomopipe.run.relion_set import star_options
 from tomopipe.run.words import CHANGED, MISSING, OPTIONS_OF_FIX, of_scans, of_series
 from tomopipe.steps import sidecar
+from tomopipe.storage.json_files import json_or
 from tomopipe.storage.tables import read_tsv
 
 _N_NAMED = 3  # scans in a reason
@@ -79,7 +80,17 @@ class Wanted:
         # temporary ones are not made again
         temporary = {"try_recon": files[2:], "export_stack": [] if keep_stacks else files[1:]}
         gone = temporary.get(step, ())
-        return self._decisions.reason(step, key, files, wanted, may_be_gone=gone, source=source)
+        reason = self._decisions.reason(step, key, files, wanted, may_be_gone=gone, source=source)
+        return reason or ("row 1.0 -> 1" if step == "try_recon" and self._is_last_row(key) else "")
+
+    def _is_last_row(self, scan: str) -> bool:
+        """Tell whether a sweep that states row 1 is of 1.0, which earlier versions stated alike."""
+        row = self.campaign.for_scan(scan).config.try_recon.row
+        asked = row if isinstance(row, list) else [row]
+        if not any(isinstance(one, int) and one == 1 for one in asked):
+            return False
+        rows = json_or(self.campaign.files.sweep(scan), {}).get("rows")
+        return isinstance(rows, list) and 1 not in rows
 
     # ---- raw files ---------------------------------------------------------------------------
 
@@ -329,7 +340,18 @@ class Wanted:
         if campaign.config.export_star.enabled:
             notes = assumed_numbers(campaign, self.rows), self._mrc_volumes(cors)
             shown |= {"relion": digest({"notes": notes})} if any(notes) else {}
+        if unselected := self._unselected():
+            shown |= {"unselected": digest({"scans": unselected})}
         return made_from.of_report(campaign, shown)
+
+    def _unselected(self) -> list[str]:
+        """Name the scans with `select: no` that would be skipped anyway: no result shows it."""
+        scans = self.campaign.scans
+        return [
+            scan
+            for scan, row in self.rows.items()
+            if scan in scans and scans[scan].select == "no" and not_selected("auto", row)
+        ]
 
 
 def _mtime_ns(path: str) -> int:

@@ -1,3 +1,6 @@
+from tomopipe.run.campaign_report import table_shown
+
+
 def report_wanted():
     inventory_rows()
     return WANTED.of_report(resolved(), DECISIONS.content)
@@ -39,5 +42,6 @@ rule report:
     params:
         config=lambda wildcards: CAMPAIGN.config.as_json("report"),
         made_from=if_known(lambda wildcards: made_from.as_text(report_wanted())),
+        table=lambda wildcards: table_shown(CAMPAIGN),
     script:
         "../scripts/report.py"

@@ -2,7 +2,7 @@ from pathlib import Path
 
 from tomopipe.campaign.campaign import campaign_from_data, refuse_vanished
 from tomopipe.campaign.log import job
-from tomopipe.run.campaign_report import report_campaign
+from tomopipe.run.campaign_report import report_campaign, table_shown
 from tomopipe.run.products import making
 
 with (
@@ -13,3 +13,5 @@ with (
     refuse_vanished(campaign)  # also where its folders went during the run
     if unread := report_campaign(campaign, snakemake.output[0]):
         more["not_read"] = unread
+    if (table := table_shown(campaign)) != snakemake.params.table:
+        more["table"] = table  # edited during the run, which went by the earlier one

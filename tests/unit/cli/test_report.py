@@ -1,6 +1,7 @@
 """`tomopipe report` on a campaign folder."""
 
 import json
+import sys
 
 import yaml
 from typer.testing import CliRunner
@@ -42,7 +43,9 @@ def test_report_goes_where_it_is_told(tmp_path):
     assert page.read_text(encoding="utf-8").count("<img ") == 3 * 8 + 5
 
 
-def test_the_next_run_makes_a_page_that_names_failures_but_not_one_of_finished_results(tmp_path):
+def test_the_next_run_makes_a_page_that_names_failures_but_not_one_of_finished_results(
+    tmp_path, monkeypatch
+):
     made = campaign_folder(tmp_path)
     file, page = tmp_path / "results" / "products.tsv", "results/report/index.html"
     for path in (tmp_path / "logs" / "status").glob("*/*.json"):
@@ -53,6 +56,11 @@ def test_the_next_run_makes_a_page_that_names_failures_but_not_one_of_finished_r
     record = Record(file, tmp_path)
     record.rewritten(page, "as wanted")
     record.save()
+    CliRunner().invoke(cli, ["report", str(tmp_path)])
+    assert read_products(file)[page].statement == ""  # it has much to do
+    record.rewritten(page, "as wanted")
+    record.save()
+    monkeypatch.setattr(sys.modules["tomopipe.cli.report"], "is_settled", lambda campaign: True)
     made.page.write_text("another")
     CliRunner().invoke(cli, ["report", str(tmp_path)])
     again = Record(file, tmp_path)

@@ -28,7 +28,8 @@ def cited(*scans, config=None):
 
 def test_the_methods_used_are_cited_and_no_others(tmp_path):
     made = every_state(tmp_path, plane_px=0).write()
-    found = {one.method: one.references for one in collect(made.campaign()).citations}
+    record = collect(made.campaign())
+    found = {one.method: one.references for one in citations(record.scans, record.config)}
     assert set(found) == {
         *(
             "tomopipe",
@@ -78,17 +79,31 @@ def test_every_place_holds_references(place):
 def test_preprocessing_is_cited_as_configured():
     config = {"preprocess": {"stripes": {"method": "titarenko"}, "phase": {"method": "none"}}}
     found = cited(scan("wedge"), config=config)
-    assert "Titarenko" in found["Stripes of sinograms"]
-    assert "Muench" not in found["Stripes of sinograms"]
-    assert "Phase retrieval" not in found
+    assert "Titarenko" in found["Stripes of sinograms: titarenko"]
+    assert "Muench" not in found["Stripes of sinograms: titarenko"]
+    assert "Phase retrieval" not in " ".join(found)
     config["preprocess"] = {
         "phase": {"method": "generalised"},
         "distortion": {"coefficients": [1.0, 1e-6]},
     }
     found = cited(scan("wedge"), config=config)
-    assert "Paganin" in found["Phase retrieval"]
+    assert "Paganin" in found["Phase retrieval: generalised"]
     assert "distortion" in found["Distortion of the lens"].lower()
-    assert "Stripes of sinograms" not in found
+    assert "Stripes of sinograms" not in " ".join(found)
+
+
+def test_what_volumes_were_made_with_is_cited_not_what_is_configured_for_most():
+    config = {"preprocess": {"stripes": {"method": "sorting"}}, "full_recon": {"algorithm": "tv"}}
+    made = [
+        {"corrections": {"stripes": {"method": "vo"}}},
+        {"corrections": {"phase": {"method": "paganin"}}, "algorithm": "sirt"},
+    ]
+    volumes = {str(at): {"parameters": parameters} for at, parameters in enumerate(made)}
+    found = citations([scan("wedge", volume=Path("a"))], config, volumes)
+    named = {one.method for one in found}
+    assert {"Stripes of sinograms: vo", "Phase retrieval: paganin"} <= named
+    assert "Reconstruction: sirt" in named
+    assert not named & {"Stripes of sinograms: sorting", "Reconstruction: tv"}
 
 
 def test_a_learned_finder_is_cited_as_its_model():

@@ -54,7 +54,8 @@ def paragraph(*volumes, sources=(), config=CONFIG):
     )  # fmt: skip
     campaign = CampaignRecord(
         name="", scans=scans, series=(), alerts=(), failures=(), times=(), last_job_end=None,
-        notes=(), versions={"snakemake": "9.27.1"}, citations=citations(scans, config),
+        notes=(), versions={"snakemake": "9.27.1"},
+        citations=citations(scans, config, dict(enumerate(volumes))),
     )  # fmt: skip
     return methods_paragraph(campaign, {f"a_{at}": one for at, one in enumerate(volumes)})
 
