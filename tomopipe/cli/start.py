@@ -22,6 +22,7 @@ from tomopipe.errors import TomopipeError, some_of
 from tomopipe.run.first_look import (
     FirstLook,
     first_look,
+    left_out,
     refuse_typed,
     scan_entries,
     split_typed,
@@ -114,6 +115,11 @@ def init(
     options = _options(relion=relion, try_stacks=try_stacks, binning=binning)
     entries: list[str | dict[str, str]] = scan_entries(typed, directory) or ["raw/*.h5"]
     are_to_come = False
+    for folder, names in left_out(typed, directory).items():
+        typer.echo(
+            f"left out, as their images lie deeper: {some_of(names, _MOST_FILES)}; "
+            f"'{folder}/*/' takes each folder as a scan"
+        )
     if _write(directory, entries, options, dry_run=dry_run):
         are_to_come = not dry_run and _first_look(directory)
     else:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tomopipe.arrays import module_of
 from tomopipe.errors import ScanError
 
-# So many line integrals lie so far below 0: noise and fringes of 30 photons keep above -0.25.
+# Of the line integrals so many lie so far below 0; noise and fringes of 30 photons: -0.25.
 _BRIGHT_SHARE, _BRIGHT = 0.05, -0.3
 _N_SAMPLED = 100  # projections
 

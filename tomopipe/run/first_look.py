@@ -18,7 +18,7 @@ from tomopipe.run.disk import KINDS, output_bytes
 from tomopipe.run.expected import expected_inventory
 from tomopipe.scans.dxchange import NOT_RECOGNISED
 from tomopipe.scans.hdf5 import open_hdf5
-from tomopipe.scans.raw_state import IMAGES, REFERENCES
+from tomopipe.scans.raw_state import IMAGES, folder_kind
 from tomopipe.scans.tree import Found, broken_links, datasets_in
 
 _MOST_FILES = 20  # scans that are opened
@@ -98,12 +98,34 @@ def _is_scan(typed: str) -> bool:
     return path.lower().endswith(RAW_ENDINGS) or os.path.exists(path) or glob.has_magic(path)
 
 
-def _holds_images(folder: str) -> bool:
+def _holds_images(folder: str | Path) -> bool:
+    """Tell whether a folder is a scan: of images, or of flats, darks and projections in folders."""
     try:
-        with os.scandir(folder) as found:
-            return any(e.name in REFERENCES or e.name.lower().endswith(IMAGES) for e in found)
-    except PermissionError:
+        names = os.listdir(folder)
+    except OSError:
         return False
+    if any(name.lower().endswith(IMAGES) for name in names):
+        return True
+    others = [name for name in names if not folder_kind(name)]
+    if len(others) == len(names):
+        return False
+    return sum(_holds_images(os.path.join(folder, name)) for name in others) < 2
+
+
+def left_out(typed: Iterable[str], directory: Path) -> dict[str, list[str]]:
+    """Return the folders whose images lie deeper than init looks, by the folder as typed."""
+    found: dict[str, list[str]] = {}
+    for path in typed:
+        place = directory / _from_campaign(os.path.expanduser(path), directory)
+        if place.is_dir() and not _holds_images(place):
+            below = (p for p in sorted(place.iterdir()) if p.is_dir() and not folder_kind(p.name))
+            deep = [p.name for p in below if not _holds_images(p) and _any_below(p)]
+            found |= {path.rstrip("/"): deep} if deep else {}
+    return found
+
+
+def _any_below(folder: Path) -> bool:
+    return os.access(folder, os.R_OK) and any(map(_holds_images, folder.iterdir()))
 
 
 def scan_entries(typed: Iterable[str], directory: Path) -> list[str | dict[str, str]]:
@@ -169,11 +191,11 @@ def _matches(pattern: str, directory: Path) -> list[str]:
 def _scans_in(path: str, directory: Path) -> list[str]:
     """Return the scans in a folder: patterns of HDF5 files, folders of images, or itself."""
     place, path = directory / path, path.rstrip("/")
-    if _holds_images(str(place)):
+    if _holds_images(place):
         return [f"{path}/"]
     names = sorted(os.listdir(place))
     endings = {os.path.splitext(name)[1] for name in names if name.lower().endswith(_HDF5)}
-    inner = [n for n in names if (place / n).is_dir() and _holds_images(str(place / n))]
+    inner = [n for n in names if not folder_kind(n) and _holds_images(place / n)]
     images = [f"{path}/{name}/" for name in inner]
     every = f"{glob.escape(path)}/*/"  # also one that comes later
     found = [f"{glob.escape(path)}/*{ending}" for ending in sorted(endings)]

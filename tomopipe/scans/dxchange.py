@@ -5,6 +5,7 @@ References
 .. [1] F. De Carlo et al., J. Synchrotron Rad. 21, 1224-1230 (2014), doi:10.1107/S160057751401604X.
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,7 @@ from tomopipe.errors import ScanError
 from tomopipe.scans.angle_lists import count_periods, planned_frames, to_degrees
 from tomopipe.scans.datasets import Path, find_angles, find_dataset, unit_of
 from tomopipe.scans.instrument import read_distance_mm, read_energy_kev, read_pixel_size_um
-from tomopipe.scans.layout import NO_THETA, Kind, Layout, Reference, how_to_name, without_position
+from tomopipe.scans.layout import NO_THETA, Kind, Layout, Reference, how_to_name
 from tomopipe.scans.pixels import Frames, Hdf5Pixels
 from tomopipe.scans.tree import brief_tree
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 DATA, THETA = "/exchange/data", "/exchange/theta"
 NOT_RECOGNISED = "expected a DXchange or NXtomo file, or input.paths"
-PLACES = {"flats": "/exchange/data_white", "darks": "/exchange/data_dark"}
+_PLACES = {"flats": "/exchange/data_white", "darks": "/exchange/data_dark"}
 # Written by the HDF5 plugin of EPICS areaDetector: where each frame went, its number, its time.
 _LOCATIONS, _IDS, _TIMES = (
     f"/defaults/{name}" for name in ("HDF5FrameLocation", "NDArrayUniqueId", "NDArrayTimeStamp")
@@ -70,20 +71,36 @@ def _read_layout(file: "h5py.File", path: Path, angle_unit: str) -> Layout:
     )
 
 
+def places(file: "h5py.File", kind: Kind) -> list[str]:
+    """Name the flats or darks of a file: one dataset, or those before and after the scan."""
+    name = _PLACES[kind]
+    parts = [name] if name in file else [f"{name}_pre", f"{name}_post"]
+    return [part for part in parts if part in file]
+
+
 def _read_reference(file: "h5py.File", path: Path, kind: Kind) -> Reference:
-    name = PLACES[kind]
+    parts = [_read_part(file, path, kind, name) for name in places(file, kind) or [_PLACES[kind]]]
+    return replace(parts[0], more=tuple(parts[1:]))
+
+
+def _read_part(file: "h5py.File", path: Path, kind: Kind, name: str) -> Reference:
     dataset = find_dataset(file, name, path)
     if dataset is None:
-        raise ScanError(f"{path}: no {name}; {how_to_name(kind)}")
+        raise ScanError(
+            f"{path}: no {name}; {how_to_name(kind)}. The file has {brief_tree(file)}: input.paths "
+            "names other datasets"
+        )
     if dataset.ndim not in (2, 3) or 0 in dataset.shape:
         raise ScanError(f"{path}: {name} has shape {dataset.shape}; expected 3-D, not empty")
     pixels = Hdf5Pixels(dataset)
     frames = Frames(pixels, np.arange(pixels.shape[0]))
     locations = _locations(file) if kind == "flats" else None
-    if locations is None or np.count_nonzero(locations == name) != len(frames.index):
-        return without_position(frames, name)
-    taken = np.cumsum(locations == DATA)[locations == name]
-    return Reference(frames, name, taken.astype(float))
+    if locations is not None and np.count_nonzero(locations == name) == len(frames.index):
+        taken = np.cumsum(locations == DATA)[locations == name]
+        return Reference(frames, name, taken.astype(float))
+    n_angles = len(file[DATA]) if DATA in file else np.nan
+    before = {"pre": 0, "post": n_angles}.get(name.rpartition("_")[2], np.nan)
+    return Reference(frames, name, np.full(len(frames.index), before))
 
 
 def _theta_deg(

@@ -38,6 +38,7 @@ NO_ANGLES = (
     "last projection)"
 )
 _SAME_ANGLE_DEG = 0.05
+_LEAST_UM, _MOST_UM = 0.005, 200.0  # other pixel sizes had another unit, or none
 
 __all__ = [
     "NO_ANGLES",
@@ -192,6 +193,8 @@ def _look(
     columns = first, last + 1
     if gone := layout.missing_sources:
         warnings.append(f"{len(gone)} source files cannot be opened, the first is {gone[0]}")
+    if layout.pixel_size_um and known.pixel_size_um is None:
+        warnings += _doubt_size(layout.pixel_size_um)
     state = file_state(path)
     metadata = Metadata(
         format=layout.format,
@@ -223,6 +226,16 @@ def _look(
         flat and flat.cut(columns),
         dark and dark.cut(columns),
     )
+
+
+def _doubt_size(size_um: Found) -> list[str]:
+    """Say that a file's pixel size cannot be, in one sentence; else nothing."""
+    if size_um.value is None or _LEAST_UM <= size_um.value <= _MOST_UM:
+        return []
+    return [
+        f"a pixel size of {size_um.value:.4g} um cannot be: is its unit missing, or wrong? Set "
+        f"input.pixel_size_um ({size_um.location})"
+    ]
 
 
 def _chosen(path: Path, layout: Layout, known: InputBlock) -> NDArray[np.intp]:
@@ -320,7 +333,10 @@ def _describe(
         ("energy", layout.energy_kev, "keV"),
         ("distance", layout.distance_mm, "mm"),
     ]
-    parts += [f"{name} {n.value:.4g} {unit}, {n.location}" for name, n, unit in numbers if n]
+    for name, found, unit in numbers:
+        if found:
+            value = found.fault or f"{found.value:.4g} {unit}"
+            parts.append(f"{name} {value}, {found.location}")
     if missing := [name for name, found, _ in numbers if found is None]:
         parts.append(f"not found: {', '.join(missing)}")
     parts += layout.notes

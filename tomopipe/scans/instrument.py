@@ -1,7 +1,7 @@
 """Pixel size, photon energy and distance, from where beamlines write them, in their units."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import TYPE_CHECKING
 
@@ -47,8 +47,9 @@ _KEV = {
 class Found:
     """A number and where it stands in the file."""
 
-    value: float
+    value: float | None  # None: it cannot be used
     location: str
+    fault: str = ""  # why not
 
 
 @dataclass(frozen=True)
@@ -83,21 +84,20 @@ def read_pixel_size_um(file: "h5py.File") -> Found | None:
 
     The attribute `units` is honoured (m, mm, um, nm); without one a value below 1e-3 is in metres,
     as the DXchange standard has it, any other in micrometres, as beamlines write it. None if there
-    is no such number, it is not positive, or its unit is not a length.
+    is no such number; one that is below 0, or whose unit is not a length, has no value.
     """
-    size = first_found(file, [_RESOLUTION], PIXEL_SIZE_UM)
-    if size is not None:
-        return size
-    magnification = read_number(file, _MAGNIFICATION, _PLAIN, any_unit=True) or 1.0
-    size = first_found(file, _PIXEL_SIZES, PIXEL_SIZE_UM)
-    return size and Found(size.value / magnification, size.location)
+    magnification = _read(file, _MAGNIFICATION, _PLAIN, any_unit=True)
+    sensor = first_found(file, _PIXEL_SIZES, PIXEL_SIZE_UM)
+    if sensor and sensor.value and magnification and magnification.value:
+        sensor = replace(sensor, value=sensor.value / magnification.value)
+    return first_usable([_read(file, _RESOLUTION, PIXEL_SIZE_UM), sensor])
 
 
 def read_energy_kev(file: "h5py.File") -> Found | None:
     """Read the photon energy, in keV, from `/measurement/instrument/monochromator/energy`.
 
     The attribute `units` is honoured (eV, keV, MeV, J); without one a value above 1000 is in eV.
-    None if there is no such number, it is not positive, or its unit is not an energy.
+    None if there is no such number; one below 0, or whose unit is not an energy, has no value.
     """
     return first_found(file, [_ENERGY], ENERGY_KEV)
 
@@ -108,24 +108,26 @@ def read_distance_mm(file: "h5py.File") -> Found | None:
     The first found of `detector_motor_stack/setup/z`, `detector_motor_stack/setup/camera_distance`,
     `camera_motor_stack/setup/camera_distance` and `detector/distance` of `/measurement/instrument`.
     The attribute `units` is honoured; without one it is in millimetres. None if there is no such
-    number, it is not positive, or its unit is not a length.
+    number; one that is below 0, or whose unit is not a length, has no value.
     """
     return first_found(file, _DISTANCES, DXCHANGE_DISTANCE_MM)
 
 
 def first_found(group: "h5py.Group", names: Iterable[str], quantity: Quantity) -> Found | None:
-    """Return the first of some numbers that can be used, and its name."""
-    for name in names:
-        value = read_number(group, name, quantity)
-        if value is not None:
-            return Found(value, name)
-    return None
+    """Return the first of some numbers that can be used, else of those that cannot."""
+    return first_usable(_read(group, name, quantity) for name in names)
 
 
-def read_number(
+def first_usable(numbers: Iterable[Found | None]) -> Found | None:
+    """Return the first number with a value, else the first one."""
+    there = [found for found in numbers if found is not None]
+    return next((found for found in there if found.value), next(iter(there), None))
+
+
+def _read(
     group: "h5py.Group", name: str, quantity: Quantity, *, any_unit: bool = False
-) -> float | None:
-    """Read one positive number and convert it; None whatever goes wrong: nothing depends on it."""
+) -> Found | None:
+    """Read one number and convert it; None whatever goes wrong: nothing depends on it."""
     try:
         dataset = group[name]
         number = float(text_of(dataset[()]))
@@ -133,6 +135,9 @@ def read_number(
     except Exception:
         return None
     factor = quantity.guess(number) if any_unit or not unit else quantity.factors.get(unit)
-    if factor is None or not isfinite(number) or number <= 0:
+    if not isfinite(number) or number == 0:
         return None
-    return number * float(factor)
+    if factor is None or number < 0:
+        why = "below 0" if number < 0 else "a unit that is not known"
+        return Found(None, name, f"{number:g}{unit and f' {unit}'} ({why})")
+    return Found(number * float(factor), name)

@@ -44,6 +44,7 @@ class Reference:
     location: str
     # (n_frames,): projections of the same file before each; NaN: unknown
     positions: NDArray[np.float64]
+    more: "tuple[Reference, ...]" = ()  # in other datasets of the file
 
 
 def without_position(frames: Frames, location: str) -> Reference:

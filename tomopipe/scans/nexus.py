@@ -1,10 +1,11 @@
 """Groups of NeXus files by their class, and numbers in them."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tomopipe.scans.datasets import attribute_of
-from tomopipe.scans.instrument import Found, Quantity, first_found
+from tomopipe.scans.instrument import Found, Quantity, first_found, first_usable
 
 if TYPE_CHECKING:
     import h5py
@@ -58,9 +59,12 @@ def first_number(
     locations: Iterable[tuple[list["h5py.Group"], str]], quantity: Quantity
 ) -> Found | None:
     """Return the first number that can be used, of some groups and a name in each of them."""
-    for groups, name in locations:
-        for group in groups:
-            found = first_found(group, [name], quantity)
-            if found is not None:
-                return Found(found.value, f"{group.name}/{name}")
-    return None
+    found = [
+        (group, first_found(group, [name], quantity))
+        for groups, name in locations
+        for group in groups
+    ]
+    return first_usable(
+        number and replace(number, location=f"{group.name}/{number.location}")
+        for group, number in found
+    )

@@ -25,6 +25,12 @@ def reference_kind(name: str) -> str | None:
     return f"{found[1].lower()}s" if found else None
 
 
+def folder_kind(name: str) -> str | None:
+    """Tell whether a folder is one of flats or darks, by its name: `flats`, `darks` or None."""
+    kind = name.lower().rstrip("s") + "s"
+    return kind if kind in REFERENCES else None
+
+
 def file_state(path: Path) -> tuple[int, int, int] | None:
     """Return size in bytes, time of the last change (ns) and inode.
 

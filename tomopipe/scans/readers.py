@@ -67,7 +67,7 @@ def open_reference(path: Path, kind: Kind, known: InputBlock, stack: ExitStack) 
     file = stack.enter_context(open_hdf5(path))
     if wanted and wanted in file:
         return named.NamedReader(file, path, known).reference(kind)
-    if dxchange.PLACES[kind] in file or ("exchange" not in file and nxtomo.find_entries(file)):
+    if dxchange.places(file, kind) or ("exchange" not in file and nxtomo.find_entries(file)):
         return open_reader(path, InputBlock(), stack).reference(kind)
     stacks = [dataset.name for dataset in datasets_in(file) if len(dataset.shape) == 3]
     if "exchange" in file or len(stacks) != 1:

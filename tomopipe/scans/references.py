@@ -64,7 +64,11 @@ def find_references(
     else:
         found = [(other, open_reference(other, kind, known, stack)) for other in several]
     n_angles, expected = len(layout.projections.index), layout.projections.pixels.shape[1:]
-    found = [(where, _as_images(reference, expected)) for where, reference in found]
+    found = [
+        (where, _as_images(part, expected))
+        for where, reference in found
+        for part in (reference, *reference.more)
+    ]
     for where, reference in found:
         shape = reference.frames.pixels.shape[1:]
         if shape != expected:
@@ -79,7 +83,7 @@ def find_references(
         where, reference = found[0]
         raise ScanError(f"{where}: {reference.location} was never written; {how_to_name(kind)}")
     if several is None:
-        positions = found[0][1].positions[found[0][1].frames.written]
+        positions = np.concatenate([part.positions[part.frames.written] for _, part in found])
     elif len(found) == 1:
         positions = np.full(len(frames[0].index), np.nan)
     else:

@@ -1,10 +1,11 @@
 """TIFF scans: a folder of images or a file of pages, and a list of angles.
 
 A folder `scan/` holds the projections, one file each, in the order of the numbers in their names;
-or they lie in its only other subfolder. Its subfolders `flats` and `darks`, if there are any, are
-those of this scan, else its images with names like `flat_0001.tif` and `dark_0001.tif`, which are
-never projections; `angles.txt` (`.csv`), or the only text file, is its list of angles. Beside a
-file `scan.tif` these are the folders `scan_flats`, `scan_darks` and the list `scan.txt` (`.csv`).
+or they lie in its only other subfolder. Its subfolders `flats` and `darks` (or `Flat`, ...), if
+there are any, are those of this scan, else its images with names like `flat_0001.tif` and
+`dark_0001.tif`, which are never projections; `angles.txt` (`.csv`), or the only text file, is its
+list of angles. Beside a file `scan.tif` these are the folders `scan_flats`, `scan_darks` and the
+list `scan.txt` (`.csv`).
 """
 
 import os
@@ -33,7 +34,7 @@ from tomopipe.scans.layout import (
     without_position,
 )
 from tomopipe.scans.pixels import Frames, IndexRange, Pixels
-from tomopipe.scans.raw_state import IMAGES, LISTS, REFERENCES, reference_kind
+from tomopipe.scans.raw_state import IMAGES, LISTS, folder_kind, reference_kind
 from tomopipe.scans.transposed import AXES, transposed
 
 # Compressions that tifffile decodes itself; the others need the package imagecodecs.
@@ -86,7 +87,10 @@ class TiffReader:
     def reference(self, kind: Kind) -> Reference:
         """Find the flats or darks that lie beside the projections."""
         stem = self._path.with_suffix("")
-        folder = self._path / kind if self._path.is_dir() else stem.parent / f"{stem.name}_{kind}"
+        folder = stem.parent / f"{stem.name}_{kind}"
+        if self._path.is_dir():
+            alike = [p for p in self._path.iterdir() if folder_kind(p.name) == kind and p.is_dir()]
+            folder = max(alike, key=lambda path: path.name, default=self._path / kind)
         if folder.is_dir():
             shown = folder.name.replace(self._path.stem, "<scan>")
             return replace(all_frames(folder, kind), location=f"{shown}/")
@@ -171,7 +175,7 @@ def _open_stack(path: FilePath) -> "_Files | _Pages":
     below = [
         folder
         for folder in sorted(p for p in path.iterdir() if p.is_dir())
-        if folder.name not in REFERENCES and _named(tiff_files(folder), None)
+        if folder_kind(folder.name) is None and _named(tiff_files(folder), None)
     ]
     if len(below) != 1:
         names = ", ".join(folder.name for folder in below[:4]) or "no subfolder either"

@@ -70,7 +70,8 @@ SACCTMGR = """#!/bin/sh
 
 
 def test_files_and_folders_need_no_quotes(site, monkeypatch):
-    images = ("t/s_1/0.tif", "t/s_2/0.tif", "u/s_1/0.tif")
+    images = ["t/s_1/0.tif", "t/s_2/0.tif", "u/s_1/0.tif"]
+    images += ["v/s_1/tomo/0.tif", "v/s_1/Flat/0.tif", "w/flat/0.tif", "w/s_1/0.tif", "w/s_2/0.tif"]
     for name in ("raw/a_1.h5", "raw/a_2.h5", "raw/b_1.h5", *images):
         (site / name).parent.mkdir(parents=True, exist_ok=True)
         (site / name).touch()
@@ -87,6 +88,9 @@ def test_files_and_folders_need_no_quotes(site, monkeypatch):
         ("-C", "c", "t"): [f"{site}/t/*/"],
         ("-C", "c", "u"): [f"{site}/u/*/"],
         ("-C", "c", "u/s_1"): [f"{site}/u/s_1/"],
+        ("-C", "c", "v"): [f"{site}/v/*/"],
+        ("-C", "c", "v/s_1"): [f"{site}/v/s_1/"],
+        ("-C", "c", "w"): [f"{site}/w/s_*/"],  # not the flats of both
         ("c", "raw/*_1.h5", "none/*.h5"): [f"{site}/raw/*_1.h5", "none/*.h5"],
         (*everything,): ["raw/*.h5"],
         ("c",): ["raw/*.h5"],
@@ -96,6 +100,15 @@ def test_files_and_folders_need_no_quotes(site, monkeypatch):
         config = next(f / "config.yaml" for f in (site / "c", site) if (f / "config.yaml").exists())
         assert (done.exit_code, read_config(config).campaign.scans) == (0, scans), arguments
         os.remove(config)
+
+
+def test_init_names_folders_whose_images_lie_too_deep(site):
+    for name in ("t/s_1/0.tif", "t/s_2/tomo/0.tif", "t/notes/a.txt"):
+        (site / name).parent.mkdir(parents=True)
+        (site / name).touch()
+    said = init("-C", "c", f"{site}/t", "--no-slurm", "-n").output
+    assert f"left out, as their images lie deeper: s_2; '{site}/t/*/' takes each folder" in said
+    assert "left out" not in init("-C", "c", f"{site}/t/s_1", "--no-slurm", "-n").output
 
 
 @pytest.mark.parametrize(

@@ -252,3 +252,27 @@ def test_what_the_configuration_knows_comes_first(tmp_path):
     assert "other angles than those of the file, /exchange/theta" in found.found
     with open_scan(path, known=known) as scan:
         assert (scan.pixel_size_um, scan.energy_kev, scan.distance_mm) == (1.5, 30, 60)
+
+
+@pytest.mark.parametrize(
+    ("value", "units", "says", "warns"),
+    [
+        (0.00065, None, "pixel size 650 um, /meas", "a pixel size of 650 um cannot be: is its"),
+        (0.00065, "mm", "pixel size 0.65 um, /meas", ""),
+        (0.65, "um/pixel", "pixel size 0.65 um/pixel (a unit that is not known), /meas", ""),
+        (-0.65, "um", "pixel size -0.65 um (below 0), /meas", ""),
+        (0.0, "um", "not found: pixel size, energy", ""),
+    ],
+)
+def test_pixel_sizes_that_cannot_be_are_told(tmp_path, value, units, says, warns):
+    def change(file):
+        file["measurement/instrument/detector/pixel_size"] = value
+        if units:
+            file["measurement/instrument/detector/pixel_size"].attrs["units"] = units
+
+    path = write(tmp_path / "a.h5", change)
+    found = read_metadata(path)
+    assert says in found.found
+    assert [text[: len(warns)] for text in found.warnings] == ([warns] if warns else [])
+    known = read_metadata(path, known={"pixel_size_um": 650.0})
+    assert (known.pixel_size_um, known.warnings) == (650, ())

@@ -1,5 +1,6 @@
 """DXchange scans: flats and darks from elsewhere, and frames that the camera dropped."""
 
+import h5py
 import numpy as np
 import pytest
 
@@ -137,3 +138,33 @@ def test_sets_of_flats_from_where_each_frame_went(tmp_path):
     with open_scan(tmp_path / "b.h5", flats="none") as scan:
         assert scan.flat_sets == ()
         assert scan.n_flats == 0
+
+
+def test_flats_before_and_after_the_scan(tmp_path):
+    """As SLS, APS 1-ID and Sirius write them."""
+
+    def change(file):
+        file[f"{FLATS}_pre"] = file[FLATS][:1]
+        file[f"{FLATS}_post"] = file[FLATS][1:]
+        del file[FLATS]
+
+    path = write(tmp_path / "a.h5", change)
+    assert "/exchange/data_white_pre, /exchange/data_white_post, 3 frames in 2 sets" in (
+        read_metadata(path).found
+    )
+    with open_scan(path) as scan:
+        assert scan.flat_positions.tolist() == [0, N_ANGLES, N_ANGLES]
+        assert (scan.flat == 1003).all()
+    bare = write(tmp_path / "b.h5", replace(FLATS, None))
+    with open_scan(bare, flats=path) as scan:
+        assert scan.flat_positions.tolist() == [0, N_ANGLES, N_ANGLES]
+    with h5py.File(path, "r+") as file:
+        del file[f"{FLATS}_post"], file[DATA]
+    with open_scan(bare, flats=path) as scan:
+        assert (scan.flat == 1000).all()
+    with h5py.File(bare, "r+") as file:
+        file["exchange/flats"] = raw_values()
+    reason = reason_of(bare)
+    assert "no /exchange/data_white; " in reason
+    assert "/exchange/flats (7, 3, 5)" in reason
+    assert "input.paths" in reason

@@ -261,6 +261,17 @@ def test_loose_flats_and_darks_are_no_projections(tmp_path, into, names):
         assert (scan.n_darks, scan.dark[0, 0]) == (2, DARK)
 
 
+@pytest.mark.parametrize(("flats", "darks"), [("flat", "dark"), ("Flats", "DARK")])
+def test_folders_of_flats_and_darks_by_another_name(tmp_path, flats, darks):
+    path = write_folder(tmp_path / "scan_1", into="tomo")
+    (path / "flats").rename(path / flats)
+    (path / "darks").rename(path / darks)
+    with open_scan(path) as scan:
+        assert (scan.n_flats, scan.n_darks, scan.n_angles) == (3, 2, N)
+        assert (scan.flat == FLAT).all()
+        assert (scan.dark == DARK).all()
+
+
 def test_loose_flats_in_the_folder_of_the_projections(tmp_path):
     path = tmp_path / "scan_1"
     for name, frame in (("img", values()), ("flats", values(3)), ("darkfield", values(1))):
