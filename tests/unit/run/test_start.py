@@ -152,8 +152,6 @@ def test_the_disk_that_results_take_and_a_flag_for_each(site):
     assert re.search(r"2 scans: results take about [1-9.]+ MB,", plenty.output)
     lines = [line for line in plenty.output.splitlines() if re.search(" [GM]B  ", line)]
     shown = [line.split("  ")[-1] for line in lines]
-        line.split("  ")[-1] for line in plenty.output.splitlines() if re.search(" [GM]B  ", line)
-    ]
     flags = {line.split()[0].strip(":") for line in shown}
     assert flags == {"--binning", "--no-try-stacks", "--no-relion"}
     kept = init(site, "--no-relion")
