@@ -158,6 +158,17 @@ def test_flats_that_do_not_fit_are_a_warning(tmp_path, corrections, transmission
     assert float(text) == pytest.approx(truth.cor_px, abs=0.5)
 
 
+def test_flats_and_darks_exchanged_are_named(tmp_path):
+    raw = tmp_path / "s_1.h5"
+    write_scan(raw, n_cols=32, n_rows=5, n_angles=21, counts=30_000, beam={"n_flats": 10})
+    with h5py.File(raw, "r+") as file:
+        file.move("exchange/data_dark", "exchange/other")
+        file.move("exchange/data_white", "exchange/data_dark")
+        file.move("exchange/other", "exchange/data_white")
+    _, prediction, _ = predicted(tmp_path, raw)
+    assert prediction["reason"].startswith("no signal: no pixel of row 2 is brighter in the flats")
+
+
 def test_rows_of_an_earlier_version_are_predicted_without_warnings(run, tmp_path):
     prediction, _ = run()
     assert prediction["warnings"] == []

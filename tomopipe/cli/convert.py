@@ -13,6 +13,7 @@ from tomopipe.campaign.files import STAR
 from tomopipe.cli.options import CampaignOption, ConfigFile, DryRun, config_path
 from tomopipe.cli.terminal import near
 from tomopipe.run.conversion import MRC, convert_volume, find_volumes, plan_conversions
+from tomopipe.run.disk import shown_size
 
 Format = StrEnum("Format", ["mrc", "tiff", "zarr", "h5", "preview"])
 Dtype = StrEnum("Dtype", ["float32", "float16", "uint16", "uint8"])
@@ -73,7 +74,7 @@ def convert(
             if conversion in todo and not dry_run:
                 convert_volume(conversion, lambda n_slices: bar.advance(task, n_slices))
                 what = "written"
-            size = f"{conversion.n_bytes / 1e9:.3f} GB{conversion.range_text}"
+            size = f"{shown_size(conversion.n_bytes)}{conversion.range_text}"
             typer.echo(f"{near(conversion.target)}, {size}: {what}")
     star = campaign.files.in_relion(STAR)
     if output_format == MRC and not dry_run and todo and star.exists():

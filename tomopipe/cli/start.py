@@ -19,6 +19,7 @@ from tomopipe.cli.options import ConfigFile, Directory, DryRun
 from tomopipe.cli.terminal import near
 from tomopipe.config import Config, ScanGlob
 from tomopipe.errors import TomopipeError, some_of
+from tomopipe.run.disk import shown_size
 from tomopipe.run.first_look import (
     FirstLook,
     first_look,
@@ -254,13 +255,13 @@ def _show_scans(look: FirstLook, config: Config) -> None:
         scans += f" ({look.n_usable} of {look.n_looked} looked at can be used)"
     if look.n_usable:
         typer.echo(
-            f"{scans}: results take about {sum(look.n_bytes.values()) / 1e9:.2f} GB, "
+            f"{scans}: results take about {shown_size(sum(look.n_bytes.values()))}, "
             f"{look.free_bytes / 1e9:.2f} GB are free here. "
             f"To save space, options of init (or in {CONFIG}):"
         )
         smaller = _smaller(config)
         for kind, n in look.n_bytes.items():
-            typer.echo(f"  {kind:18} {n / 1e9:9.2f} GB  {smaller[kind]}")
+            typer.echo(f"  {kind:18} {shown_size(n):>12}  {smaller[kind]}")
     else:
         typer.echo(scans)
     for reason, names in list(look.faults.items())[:_MOST_FILES]:
@@ -315,7 +316,7 @@ def _show(findings: Findings) -> None:
         for part in parts:
             console.print(f"  {part}", markup=False, highlight=False)
     if (more := len(findings.formats) - _MOST_FORMATS) > 0:
-        console.print(f"{more} more ways of recording: column found of inventory.tsv")
+        console.print(f"{more} more ways of recording: `tomopipe run` writes inventory.tsv (found)")
     for line in findings.notes:
         console.print(line, markup=False, highlight=False)
     for line in findings.warnings:

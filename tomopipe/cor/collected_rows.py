@@ -58,7 +58,7 @@ def collect_rows(
     plain = corrections_of(scan, geometry)
     sinograms = _correct_rows(scan, plain, kept, raw_rows, threads)
     if np.ptp(sinograms[0]) == 0:
-        raise ScanError(f"no signal: row {kept[0]} is {sinograms[0, 0, 0]:g} everywhere")
+        raise ScanError(_why_equal(scan, kept[0], float(sinograms[0, 0, 0])))
     averaged = {
         frame: _average_rows(plain.projections(raw[None], (frame, frame + 1), (0, scan.n_rows))[0])
         for frame, raw in raw_frames.items()
@@ -87,6 +87,15 @@ def collect_rows(
         plain_sinograms=sinograms,
         edge_slopes_per_px=measure_edge_slopes(scan, asked_for),
     )
+
+
+def _why_equal(scan: Scan, row: int, value: float) -> str:
+    if (scan.flat[row] <= scan.dark[row]).all():
+        return (
+            f"no signal: no pixel of row {row} is brighter in the flats than in the darks: are "
+            "they exchanged (preprocess.flats, preprocess.darks)?"
+        )
+    return f"no signal: row {row} is {value + 0.0:g} everywhere"  # 0, not -0
 
 
 def _bad_frames(

@@ -76,6 +76,11 @@ def still_to_make(campaign: Campaign, rows: InventoryRows, stacks: Sequence[Stac
     return Counter({kind: n_bytes.get(kind, 0) for kind in KINDS.values()})
 
 
+def shown_size(n_bytes: float) -> str:
+    """Write a number of bytes as GB, or as MB where that would be 0.00."""
+    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 5e6 or not n_bytes else f"{n_bytes / 1e6:.2g} MB"
+
+
 def lack_of_disk(campaign: Campaign, n_bytes: int) -> list[str]:
     """Say that what is still to make does not fit on the disk of the results, if it does not."""
     existing = existing_folder(campaign.results)

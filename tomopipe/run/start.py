@@ -15,7 +15,7 @@ from tomopipe.campaign.slurm import submit_limit, time_limit_min, unknown_names
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.config.blocks import ONE_GPU_EACH, READ_AS_SUM
 from tomopipe.errors import TomopipeError, some_of
-from tomopipe.run.disk import existing_folder, half_notes, lack_of_disk, still_to_make
+from tomopipe.run.disk import existing_folder, half_notes, lack_of_disk, shown_size, still_to_make
 from tomopipe.run.expected import expected_inventory
 from tomopipe.run.foreign import foreign, refuse_foreign
 from tomopipe.run.misfits import misfits, missing_files, nothing_usable
@@ -184,8 +184,8 @@ def _check_disk(
     free = shutil.disk_usage(existing).free
     findings.notes.append(
         f"{len(scans)} scan{'s' * (len(scans) != 1)} selected; "
-        f"what is still to make takes about {each.total() / 1e9:.2f} GB "
-        f"({', '.join(f'{kind} {n / 1e9:.2f}' for kind, n in each.items() if n) or 'nothing'}), "
+        f"what is still to make takes about {shown_size(each.total())} "
+        f"({', '.join(f'{kind} {shown_size(n)}' for kind, n in each.items() if n) or 'nothing'}), "
         f"{free / 1e9:.2f} GB are free in {existing}"
     )
     new = [s for s in scans if not (campaign.directory / campaign.volume(s)).exists()]

@@ -15,6 +15,7 @@ _PER_DEGREE = _DEGREES | {
     **dict.fromkeys(("mrad", "milliradian", "milliradians"), float(np.rad2deg(1e-3))),
     **dict.fromkeys(("mdeg", "millidegree", "millidegrees"), 1e-3),
 }
+UNIT_SAID = "theta in "  # a warning begins so, and with the unit
 UNKNOWN_UNIT = "theta has the unit "  # a warning begins so
 CANNOT_BE = "angles that cannot be degrees: "  # an error begins so, after the file
 _NAME = re.compile(r"angle|theta|rotation|omega", re.IGNORECASE)
@@ -42,7 +43,7 @@ def to_degrees(
     if unit in _DEGREES:
         return angles, ""
     if unit in _PER_DEGREE:
-        return angles * _PER_DEGREE[unit], f"theta in {unit}, as its units say"
+        return angles * _PER_DEGREE[unit], f"{UNIT_SAID}{unit}, as its units say"
     return angles, (
         f"{UNKNOWN_UNIT}{unit!r}, which is not known: degrees assumed (if they are not, set "
         "input.angle_unit, or name a list of the angles in degrees: input.angles)"
@@ -55,22 +56,25 @@ def span_deg(theta_deg: NDArray[np.float64]) -> float:
     return float(np.ptp(finite)) * len(finite) / (len(finite) - 1) if len(finite) > 1 else 0.0
 
 
-def other_unit(theta_deg: NDArray[np.float64]) -> tuple[str, str]:
+def other_unit(theta_deg: NDArray[np.float64], *, said_rad: bool = False) -> tuple[str, str]:
     """Check whether angles assumed to be degrees look as if they were in another unit.
 
     Scans of a few degrees exist, and scans of many rotations: only a range within 2 % of pi or 2
-    pi, or of 1000 times 180 or 360, is distinguished. Returns why they cannot be taken for degrees
+    pi, or of 1000 times 180 or 360, is distinguished; and, of angles that the file says are in
+    radians (`said_rad`), of 180 or 360 in its numbers. Returns why they cannot be taken for degrees
     unless the configuration says so, and what is odd about them, each or "".
     """
     finite = theta_deg[np.isfinite(theta_deg)]
     span = float(np.ptp(finite)) if len(finite) else 0.0
-    for scale, unit in _OTHER_UNITS:
+    others = [*_OTHER_UNITS, (np.pi / 180, "deg")] if said_rad else _OTHER_UNITS
+    for scale, unit in others:
         for range_deg in (180, 360):
             # the last angle of the range is taken, or the one before it
             nearest = min(span, span_deg(theta_deg), key=lambda s: abs(s * scale - range_deg))
             if abs(nearest * scale - range_deg) <= _NEAR * range_deg:
                 fault = f"{CANNOT_BE}they cover {span:.6g}, about {range_deg} degrees in {unit}"
-                return f"{fault}; set input.angle_unit to {unit}, or to deg if they are degrees", ""
+                right = "rad if they are radians" if unit == "deg" else "deg if they are degrees"
+                return f"{fault}; set input.angle_unit to {unit}, or to {right}", ""
     if 0 < span < _FEW_DEG or span > _MANY_DEG:
         unit = "rad" if span < _FEW_DEG else "mdeg"
         return "", f"the angles cover {span:.4g} degrees: if they are {unit}, set input.angle_unit"

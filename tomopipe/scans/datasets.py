@@ -40,7 +40,10 @@ def find_dataset(file: "h5py.File", name: str, path: Path) -> "h5py.Dataset | No
     if not isinstance(found, h5py.Dataset):
         raise ScanError(f"{path}: {name} is a group; expected a dataset")
     if found.shape is None or found.dtype.kind not in "uif":
-        raise ScanError(f"{path}: {name} has type {found.dtype}; expected whole numbers or floats")
+        others = "; input.angles gives others" if is_angle(name.rpartition("/")[2]) else ""
+        raise ScanError(
+            f"{path}: {name} has type {found.dtype}; expected whole numbers or floats{others}"
+        )
     if max(found.shape, default=0) > _LONGEST:
         raise ScanError(f"{path}: {name} has shape {found.shape}; the file must be broken")
     _check_filters(found, path)

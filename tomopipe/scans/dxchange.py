@@ -32,21 +32,26 @@ _LOCATIONS, _IDS, _TIMES = (
 
 
 class DxchangeReader:
-    """An open DXchange file; `angle_unit` is as for `tomopipe.scans.angle_lists.to_degrees`."""
+    """An open DXchange file; `angle_unit` is as for `tomopipe.scans.angle_lists.to_degrees`.
 
-    def __init__(self, file: "h5py.File", path: Path, angle_unit: str = "auto") -> None:
-        self._file, self._path, self._angle_unit = file, path, angle_unit
+    `angles` says whether the angles of the file are needed; others may be unusable.
+    """
+
+    def __init__(
+        self, file: "h5py.File", path: Path, angle_unit: str = "auto", *, angles: bool = True
+    ) -> None:
+        self._file, self._path, self._angle_unit, self._angles = file, path, angle_unit, angles
 
     def layout(self) -> Layout:
         """Find projections, angles and instrument."""
-        return _read_layout(self._file, self._path, self._angle_unit)
+        return _read_layout(self._file, self._path, self._angle_unit, self._angles)
 
     def reference(self, kind: Kind) -> Reference:
         """Find the flats or darks."""
         return _read_reference(self._file, self._path, kind)
 
 
-def _read_layout(file: "h5py.File", path: Path, angle_unit: str) -> Layout:
+def _read_layout(file: "h5py.File", path: Path, angle_unit: str, angles: bool = True) -> Layout:
     data = find_dataset(file, DATA, path)
     if data is None:
         raise ScanError(
@@ -56,7 +61,12 @@ def _read_layout(file: "h5py.File", path: Path, angle_unit: str) -> Layout:
     if data.ndim != 3 or 0 in data.shape:
         raise ScanError(f"{path}: {DATA} has shape {data.shape}; expected 3-D, not empty")
     pixels = Hdf5Pixels(data)
-    theta_deg, warnings = _theta_deg(file, path, len(data), angle_unit)
+    try:
+        theta_deg, warnings = _theta_deg(file, path, len(data), angle_unit)
+    except ScanError:
+        if angles:
+            raise
+        theta_deg, warnings = None, ()
     return Layout(
         format="DXchange",
         projections=Frames(pixels, np.arange(len(data))),

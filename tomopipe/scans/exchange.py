@@ -19,7 +19,13 @@ from tomopipe.config.blocks import AngleRange
 from tomopipe.config.spans import first_and_last
 from tomopipe.errors import ScanError
 from tomopipe.scans.aborted import incomplete
-from tomopipe.scans.angle_lists import UNKNOWN_UNIT, equal_steps, other_unit, read_angles
+from tomopipe.scans.angle_lists import (
+    UNIT_SAID,
+    UNKNOWN_UNIT,
+    equal_steps,
+    other_unit,
+    read_angles,
+)
 from tomopipe.scans.columns import cut_columns
 from tomopipe.scans.datasets import read_named
 from tomopipe.scans.hdf5 import StillWrittenError, one_line
@@ -174,7 +180,8 @@ def _look(
     n_angles, (n_rows, n_cols) = len(layout.projections.index), pixels.shape[1:]
     warnings = list(layout.warnings)
     if layout.theta_deg is not None and known.angle_unit == "auto":
-        fault, warning = other_unit(layout.theta_deg)
+        said_rad = any(text.startswith(f"{UNIT_SAID}rad") for text in warnings)
+        fault, warning = other_unit(layout.theta_deg, said_rad=said_rad)
         if fault:
             raise ScanError(f"{path}: {fault} ({layout.theta_location})")
         warnings += [warning] if warning else []
@@ -266,7 +273,9 @@ def _corrected(path: Path, layout: Layout, known: InputBlock) -> Layout:
     if known.angles is not None:
         changes |= _configured_angles(path, layout, known.angles, known.angle_unit)
         changes["warnings"] = tuple(
-            text for text in layout.warnings if not text.startswith((NO_THETA, UNKNOWN_UNIT))
+            text
+            for text in layout.warnings
+            if not text.startswith((NO_THETA, UNIT_SAID, UNKNOWN_UNIT))
         )
         if _are_others(layout.theta_deg, changes.get("theta_deg")):
             other = f"other angles than those of the file, {layout.theta_location}"

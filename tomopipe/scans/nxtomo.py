@@ -18,6 +18,7 @@ from tomopipe.scans import nxdetector
 from tomopipe.scans.aborted import fewer_frames
 from tomopipe.scans.angle_lists import planned_frames, to_degrees
 from tomopipe.scans.datasets import Path, find_angles, find_dataset, text_of, unit_of
+from tomopipe.scans.dxchange import NOT_RECOGNISED
 from tomopipe.scans.instrument import ENERGY_KEV, NEXUS_DISTANCE_MM, PIXEL_SIZE_UM
 from tomopipe.scans.layout import NO_THETA, Kind, Layout, Reference, how_to_name
 from tomopipe.scans.nexus import class_of, first_number, groups_below
@@ -250,7 +251,10 @@ class _Stack:
                 )
             if keys:
                 return keys.popitem()[1]
-        raise ScanError(f"{self._path}: {entry} has no NXdetector with image_key")
+        raise ScanError(
+            f"{self._path}: {entry} has no NXdetector with image_key (or groups lack NX_class); "
+            f"{NOT_RECOGNISED} to name its datasets"
+        )
 
     def _rotation(self) -> tuple["h5py.Dataset | None", str]:
         """Return the angles and where they stand."""

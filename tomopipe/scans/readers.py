@@ -44,7 +44,7 @@ def open_reader(path: Path, known: InputBlock, stack: ExitStack) -> Reader:
                 mirrors=known.mirrored == "file",
                 angle_unit=known.angle_unit,
             )
-    return dxchange.DxchangeReader(file, path, known.angle_unit)
+    return dxchange.DxchangeReader(file, path, known.angle_unit, angles=known.angles is None)
 
 
 def _begins_as_tiff(path: Path) -> bool:

@@ -81,7 +81,10 @@ def find_references(
     frames = tuple(_only_written(reference.frames) for _, reference in found)
     if kind == "flats" and not any(len(part.index) for part in frames):
         where, reference = found[0]
-        raise ScanError(f"{where}: {reference.location} was never written; {how_to_name(kind)}")
+        unread = f"{where}: {reference.location} was never written"
+        if several is None and layout.missing_sources:
+            unread = f"{where}: {reference.location}: {layout.missing_sources[0]} cannot be opened"
+        raise ScanError(f"{unread}; {how_to_name(kind)}")
     if several is None:
         positions = np.concatenate([part.positions[part.frames.written] for _, part in found])
     elif len(found) == 1:

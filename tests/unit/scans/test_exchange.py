@@ -13,6 +13,7 @@ from tests.exchange_files import (
     N_ROWS,
     THETA,
     raw_values,
+    reason_of,
     replace,
     write,
 )
@@ -276,3 +277,16 @@ def test_pixel_sizes_that_cannot_be_are_told(tmp_path, value, units, says, warns
     assert [text[: len(warns)] for text in found.warnings] == ([warns] if warns else [])
     known = read_metadata(path, known={"pixel_size_um": 650.0})
     assert (known.pixel_size_um, known.warnings) == (650, ())
+
+
+def test_degrees_that_the_file_calls_radians_are_refused(tmp_path):
+    def change(file):
+        file[THETA].attrs["units"] = "rad"
+
+    path = write(tmp_path / "a.h5", change)
+    reason = reason_of(path)
+    assert "angles that cannot be degrees: they cover 10313.2, about 180 degrees in deg" in reason
+    assert "set input.angle_unit to deg, or to rad if they are radians (/exchange/theta)" in reason
+    assert read_metadata(path, known={"angle_unit": "deg"}).theta_deg[-1] == 180
+    given = {"angles": {"start": 0, "stop": 10313.2}}
+    assert read_metadata(path, known=given).theta_deg[-1] == 10313.2

@@ -109,6 +109,13 @@ def test_data_as_a_group_and_exchange_as_a_dataset(tmp_path):
     assert "no /exchange/data" in reason_of(tmp_path / "dataset.h5")
 
 
+def test_angles_as_text_are_those_of_the_configuration(tmp_path):
+    path = write(tmp_path / "a.h5", replace(THETA, np.array([b"1.0"] * 7)))
+    assert reason_of(path).endswith("whole numbers or floats; input.angles gives others")
+    found = read_metadata(path, known={"angles": {"start": 0, "stop": 180}})
+    assert found.theta_deg.tolist() == [0, 30, 60, 90, 120, 150, 180]
+
+
 def test_a_shape_beyond_reason_is_not_believed(tmp_path):
     def change(file):
         del file[DATA]

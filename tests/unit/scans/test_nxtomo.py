@@ -239,6 +239,9 @@ def test_frames_in_other_files(tmp_path, entry, how):
     if how == "virtual":
         found = read_metadata(path, flats="none", darks="none")
         assert incomplete(found) == "aborted: the first 0 of 6 frames were written"
+        assert "(image_key 1): raw/camera.h5 cannot be opened; set" in reason_of(path).replace(
+            "image_key_control", "image_key"
+        )
     else:
         assert "is a link to raw/camera.h5:/frames, which cannot" in reason_of(path)
 
@@ -342,7 +345,8 @@ def test_an_entry_without_keys_and_one_with_two_detectors(tmp_path):
         entry.copy(detector_of(entry), entry["instrument"], "second")
 
     path = write_nxtomo(tmp_path / "a.nxs", change=without)
-    assert "/entry0000 has no NXdetector with image_key" in reason_of(path)
+    assert "/entry0000 has no NXdetector with image_key (or groups lack" in reason_of(path)
+    assert "or input.paths to name its datasets" in reason_of(path)
     path = write_nxtomo(tmp_path / "b.nxs", change=two)
     assert "2 NXdetector groups with image_key" in reason_of(path)
 
