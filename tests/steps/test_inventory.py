@@ -427,7 +427,7 @@ def test_all_formats_are_judged_alike(tmp_path):
     }  # fmt: skip
     assert (rows["n_0"]["n_angles"], rows["n_0"]["bytes"]) == (6, 6 * 3 * 5 * 2)
     assert (rows["t_1"]["n_angles"], rows["t_1"]["bytes"]) == (9, 9 * 4 * 6 * 2)
-    assert rows["n_3"]["reason"] == "/entry has no NXdetector with image_key"
+    assert rows["n_3"]["reason"].startswith("/entry has no NXdetector with image_key")
     assert "6 of 6 angles not finite" in rows["n_4"]["reason"]
     assert rows["t_2"]["reason"].startswith("a folder without TIFF files")
     assert rows["n_0"]["found"] == rows["n_1"]["found"] != rows["t_1"]["found"]

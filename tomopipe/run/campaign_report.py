@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign, read_inventory
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import TomopipeError, is_of_the_system
 from tomopipe.run.products import digest
 from tomopipe.run.relion_notes import relion_notes
 
@@ -28,8 +28,9 @@ def report_campaign(campaign: Campaign, output: str | Path) -> list[str]:
     """Write the report of the existing results; name what could not be read."""
     from tomopipe.steps.report import report
 
+    notes, unread = {}, set[str]()
     try:
         notes = relion_notes(campaign, read_inventory(campaign.files.inventory))
-    except (OSError, TomopipeError):
-        notes = {}
-    return report(output, campaign, notes=notes)
+    except (OSError, TomopipeError) as error:
+        unread = {campaign.outputs.inventory} if is_of_the_system(error) else set()
+    return sorted({*unread, *report(output, campaign, notes=notes)})
