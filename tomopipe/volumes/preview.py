@@ -123,17 +123,6 @@ class _Level:
 
 def _block_sums(image: Slices, factor: int) -> Slices:
     """Sum blocks of `factor` by `factor` pixels, at the edges those that there are."""
-    if factor == 1:
-        return image
-    for axis in (0, 1):
-        lines = np.moveaxis(image, axis, 0)
-        sums = np.moveaxis(np.zeros(_halved(image.shape, axis, factor), np.float32), axis, 0)
-        for i in range(factor):
-            part = lines[i::factor]
-            sums[: len(part)] += part
-        image = np.moveaxis(sums, 0, axis)
-    return image
+    from tomopipe.volumes.slice_kernels import extremes_and_sums
 
-
-def _halved(shape: tuple[int, ...], axis: int, factor: int) -> list[int]:
-    return [-(-n // factor) if i == axis else n for i, n in enumerate(shape)]
+    return image if factor == 1 else extremes_and_sums(image[np.newaxis], factor)[1][0]
