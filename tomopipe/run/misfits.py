@@ -148,15 +148,16 @@ def refuse_no_file(campaign: Campaign) -> None:
 
 def missing_files(campaign: Campaign) -> list[str]:
     """Name missing files of flats, darks, angles or networks, wrong networks, and packages."""
-    lines = [_line(campaign, *item) for item in _missing(campaign).items()]
+    missing = _missing(campaign, _named_files(campaign))
+    lines = [_line(campaign, *item) for item in missing.items()]
     return [*lines, *_wrong_network(campaign), *_missing_packages(campaign)]
 
 
 def refuse_missing_files(campaign: Campaign) -> None:
     """Raise if a network, a package, or a file that all scans need, is missing or no network."""
-    networks, n_scans = campaign.config.predict_cor.own_networks, len(_named_files(campaign))
-    for path, scans in _missing(campaign).items():
-        if path in networks or len(scans) == n_scans:
+    networks, named = campaign.config.predict_cor.own_networks, _named_files(campaign)
+    for path, scans in _missing(campaign, named).items():
+        if path in networks or len(scans) == len(named):
             raise TomopipeError(_line(campaign, path, scans))
     for line in (*_wrong_network(campaign), *_missing_packages(campaign)):
         raise TomopipeError(line)
@@ -191,11 +192,11 @@ def _missing_packages(campaign: Campaign) -> list[str]:
     ]
 
 
-def _missing(campaign: Campaign) -> dict[str, list[str]]:
-    """Return the scans that need a missing file, by its path."""
+def _missing(campaign: Campaign, named: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Return the scans that need a missing file, by its path; `named`: the files of each scan."""
     networks = campaign.config.predict_cor.own_networks
     needed: dict[str, list[str]] = {path: [] for path in (*campaign.shared_files(), *networks)}
-    for scan, paths in _named_files(campaign).items():
+    for scan, paths in named.items():
         for path in paths:
             needed.setdefault(path, []).append(scan)
     return {p: scans for p, scans in needed.items() if not (campaign.directory / p).exists()}
@@ -204,7 +205,8 @@ def _missing(campaign: Campaign) -> dict[str, list[str]]:
 def _named_files(campaign: Campaign) -> dict[str, list[str]]:
     """Return the files that each scan needs, without scans that are such a file, or left out."""
     named = {scan: campaign.for_scan(scan).shared_files() for scan in campaign.scans}
-    places = {os.path.abspath(campaign.directory / p) for paths in named.values() for p in paths}
+    paths = {path for shared in named.values() for path in shared}  # of many scans the same
+    places = {os.path.abspath(campaign.directory / path) for path in paths}
     return {
         scan: named[scan]
         for scan, found in campaign.scans.items()
