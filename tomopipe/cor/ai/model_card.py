@@ -41,8 +41,8 @@ def read_card(weights: Path) -> dict[str, Any]:
     for file in (weights, path):
         if not file.is_file():
             raise TomopipeError(
-                f"{file}: no such file; method ai needs weights (.safetensors) with their card "
-                f"(.json) beside them. {_ADVICE}"
+                f"{file}: no such file; method ai needs weights (.safetensors) with their model "
+                f"card (.json) beside them. {_ADVICE}"
             )
     try:
         card = json.loads(path.read_text("utf-8"))
