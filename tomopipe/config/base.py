@@ -23,12 +23,11 @@ class Block(BaseModel):
     @classmethod
     def _numbers_of_yaml(cls, value: Any, info: ValidationInfo) -> Any:
         field = cls.model_fields[info.field_name or ""]
-        return _as_numbers(value) if _has(float, field.annotation) else value
+        return _as_numbers(value) if _allows_float(field.annotation) else value
 
 
-def _has(wanted: type, annotation: Any) -> bool:
-    """Tell whether an annotation allows values of a type."""
-    return annotation is wanted or any(_has(wanted, part) for part in get_args(annotation))
+def _allows_float(annotation: Any) -> bool:
+    return annotation is float or any(map(_allows_float, get_args(annotation)))
 
 
 def _as_numbers(value: Any) -> Any:

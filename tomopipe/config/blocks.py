@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from tomopipe.config.base import Block, FilePattern
 
@@ -16,23 +16,19 @@ READ_AS_SUM = (
     "registration is what pairs was. The next version refuses these names."
 )
 FILTERS = ("ramp", "shepp-logan", "cosine", "hann", "hamming", "parzen", "butterworth")
+
+
+def _ascending(span: list[Any]) -> list[Any]:
+    if span[0] > span[1]:
+        raise ValueError("must be [first, last] with first <= last")
+    return span
+
+
+_ASCENDING = AfterValidator(_ascending)
 Fraction = Annotated[float, Field(ge=0, le=1)]
 RowNumber = Annotated[int, Field(ge=0)]
-RowRange = Annotated[list[RowNumber], Field(min_length=2, max_length=2)]
-ValueRange = Annotated[list[float], Field(min_length=2, max_length=2)]
-
-
-def ascending(value: str | list[int]) -> str | list[int]:
-    """Return `all` or [first, last], if valid.
-
-    Raises
-    ------
-    ValueError
-        If the first is greater than the last.
-    """
-    if not isinstance(value, str) and value[0] > value[1]:
-        raise ValueError("must be [first, last] with first <= last")
-    return value
+RowRange = Annotated[list[RowNumber], Field(min_length=2, max_length=2), _ASCENDING]
+AngleSpan = Annotated[list[float], Field(min_length=2, max_length=2), _ASCENDING]
 
 
 class ScanGlob(Block):
@@ -206,7 +202,7 @@ class InputBlock(Block):
         "are still columns of the whole detector (pixels).",
     )
     every: int = Field(1, ge=1, description="Use every n-th projection.")
-    skip_angles: list[ValueRange] = Field(
+    skip_angles: list[AngleSpan] = Field(
         [],
         description="[[first, last], ...], both included (degrees): projections at these angles "
         "are skipped, in every rotation.",
@@ -222,19 +218,6 @@ class InputBlock(Block):
     def _each_once(cls, value: list[str]) -> list[str]:
         if len(set(value)) < len(value):
             raise ValueError("must have angle, row and col, in any order")
-        return value
-
-    @field_validator("columns")
-    @classmethod
-    def _first_then_last(cls, value: str | list[int]) -> str | list[int]:
-        return ascending(value)
-
-    @field_validator("skip_angles", "skip_projections")
-    @classmethod
-    def _ranges(cls, value: list[Any]) -> list[Any]:
-        for span in value:
-            if isinstance(span, list) and not span[0] <= span[1]:
-                raise ValueError("must be [first, last] with first <= last")
         return value
 
 
@@ -432,11 +415,13 @@ class FullReconBlock(Block):
         "float32",
         description="Number type of the volume; value = offset + scale * stored, both recorded.",
     )
-    value_range: Literal["auto"] | ValueRange = Field(
-        "auto",
-        description="Values of the smallest and the largest uint8 or uint16, in `unit`: [low, "
-        "high], or auto: from 8 slices.",
-        json_schema_extra={"only": {"dtype": ["uint16", "uint8"]}},
+    value_range: Literal["auto"] | Annotated[list[float], Field(min_length=2, max_length=2)] = (
+        Field(
+            "auto",
+            description="Values of the smallest and the largest uint8 or uint16, in `unit`: [low, "
+            "high], or auto: from 8 slices.",
+            json_schema_extra={"only": {"dtype": ["uint16", "uint8"]}},
+        )
     )
     unit: Literal["per_pixel", "per_cm"] = Field(
         "per_pixel",
@@ -464,15 +449,10 @@ class FullReconBlock(Block):
 
     @field_validator("value_range")
     @classmethod
-    def _ascending(cls, value: str | list[float]) -> str | list[float]:
+    def _low_below_high(cls, value: str | list[float]) -> str | list[float]:
         if not isinstance(value, str) and not value[0] < value[1]:
             raise ValueError("must be [low, high] with low < high")
         return value
-
-    @field_validator("rows", "crop_x", "crop_y")
-    @classmethod
-    def _first_then_last(cls, value: str | list[int]) -> str | list[int]:
-        return ascending(value)
 
 
 ASSUMED = {"pixel_size_um": 1.0, "energy_kev": 20.0}

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from tomopipe.config.model import OVERRIDABLE, Config, OverrideBlock
+from tomopipe.config.model import OVERRIDABLE, Config, OverrideBlock, merged
 from tomopipe.config.parse import nearest, problems_of
 from tomopipe.config.yaml_text import load_yaml
 from tomopipe.errors import TomopipeError
@@ -57,11 +57,6 @@ def _keys_of(prefix: str, model: Any) -> Iterator[str]:
             yield from _keys_of(f"{prefix}.{name}", field.annotation)
 
 
-def value_of(text: str) -> Any:
-    """Return the value of a text in a configuration; an error if it is not YAML."""
-    return load_yaml(text, "the cell")
-
-
 def nested(key: str, value: Any) -> Any:
     """Return {"a": {"b": value}} for the key a.b."""
     for name in reversed(key.split(".")):
@@ -90,17 +85,9 @@ def parse_cells(cells: Mapping[str, str], config: Config) -> tuple[OverrideBlock
     problems = []
     for key, text in cells.items():
         try:
-            options = merged(options, nested(key, value_of(text))) if text else options
+            if text:
+                options = merged(options, nested(key, load_yaml(text, "the cell")))
         except TomopipeError as error:
             problems.append(f"{key}: got {text!r}; {error}")
     override = OverrideBlock(**options)
     return override, problems + problems_of(config, override)
-
-
-def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """Return `old` updated by the keys of `new`, recursively in mappings."""
-    found = old | new
-    for key in old.keys() & new.keys():
-        if isinstance(old[key], dict) and isinstance(new[key], dict):
-            found[key] = merged(old[key], new[key])
-    return found

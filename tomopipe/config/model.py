@@ -1,7 +1,6 @@
 """The whole configuration, and overrides for some scans."""
 
 import re
-from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -170,21 +169,20 @@ class Config(StepOptions):
         return self.model_copy(update=blocks)
 
 
-def changed_values(block: Block, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a block with some changed, recursively in nested blocks."""
-    values = block.model_dump()
-    for key, value in changes.items():
-        inner = getattr(block, key, None)
-        merge = isinstance(inner, Block) and isinstance(value, Mapping)
-        values[key] = {**values[key], **value} if merge else value
-    return values
+def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Return `old` updated by the keys of `new`, recursively in mappings."""
+    found = old | new
+    for key in old.keys() & new.keys():
+        if isinstance(old[key], dict) and isinstance(new[key], dict):
+            found[key] = merged(old[key], new[key])
+    return found
 
 
-def _changed(block: Block, changes: Mapping[str, Any]) -> Block:
+def _changed(block: Block, changes: dict[str, Any]) -> Block:
     if not changes:
         return block
     try:
-        return type(block).model_validate(changed_values(block, changes))
+        return type(block).model_validate(merged(block.model_dump(), changes))
     except ValidationError as error:
         text = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise TomopipeError(f"overrides that one scan has do not fit together: {text}") from None

@@ -8,7 +8,7 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from tomopipe.config.model import OVERRIDABLE, Config, OverrideBlock, changed_values
+from tomopipe.config.model import OVERRIDABLE, Config, OverrideBlock, merged
 from tomopipe.config.yaml_text import load_yaml
 from tomopipe.errors import TomopipeError
 
@@ -143,7 +143,7 @@ def _value_for_text(value: Any) -> Any:
 def problems_of(config: Config, override: OverrideBlock) -> list[str]:
     """Describe the problems of overrides of a configuration, a line for each."""
     blocks = {
-        block: changed_values(getattr(config, block), getattr(override, block))
+        block: merged(getattr(config, block).model_dump(), getattr(override, block))
         for block in OVERRIDABLE
     }
     try:
@@ -180,12 +180,12 @@ def read_document(path: Path) -> Any:
 
 def with_file(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the blocks of a file, updated key by key by `config`, from the command line."""
-    merged = dict(_blocks(read_document(path), str(path)))
+    blocks = _blocks(read_document(path), str(path))
     for block, given in config.items():
-        old = merged.get(block)
+        old = blocks.get(block)
         both = isinstance(old, Mapping) and isinstance(given, Mapping)
-        merged[block] = {**(old or {}), **given} if both else given
-    return merged
+        blocks[block] = {**(old or {}), **given} if both else given
+    return blocks
 
 
 def _problems(error: ValidationError) -> Iterator[str]:
