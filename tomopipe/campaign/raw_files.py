@@ -24,7 +24,6 @@ from tomopipe.campaign.series import (
 from tomopipe.config import Config, OverrideBlock, ScanGlob
 from tomopipe.errors import some_of
 from tomopipe.scans.raw_state import reference_kind
-from tomopipe.storage import run_folder
 
 # Room for the longest ending of our files (file names have at most 255 bytes).
 MAX_NAME_BYTES = 230
@@ -60,10 +59,8 @@ def find_scans(
     """Find the raw files of a campaign, with series and index from their names.
 
     A name that two files share, or that is impossible as a file name, is refused: `refused` says
-    why. `taken` are the paths that count (None: all); in the runs of a watcher those of complete
-    files.
+    why. `taken` are the paths that count (None: all).
     """
-    taken = run_folder.taken() if taken is None else taken
     scans: dict[tuple[str, str], CampaignScan] = {}
     places: set[tuple[str, str]] = set()
     for pattern, prefix in _entries(config):
