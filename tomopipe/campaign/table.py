@@ -164,13 +164,10 @@ def read_table(path: str | os.PathLike[str]) -> list[Row]:
 
     A column that is missing counts as empty; an empty `select` is `auto`.
 
-    Raises
-    ------
-    TomopipeError
-        If the file cannot be read, is not UTF-8 text, or its header lacks `scan`, repeats a name,
-        has a name that is nearly one of ours, or words joined by dots that are not a key of the
-        configuration which scans may override; and for invalid cells of `select`. The message names
-        the cell.
+    Raises TomopipeError if the file cannot be read, is not UTF-8 text, or its header lacks `scan`,
+    repeats a name, has a name that is nearly one of ours, or words joined by dots that are not a
+    key of the configuration which scans may override; and for invalid cells of `select`. The
+    message names the cell.
     """
     return _rows(_decoded(_read_bytes(path), path), path)
 

@@ -157,10 +157,7 @@ class Config(StepOptions):
     def with_options(self, *overrides: OverrideBlock) -> "Config":
         """Return the configuration with overrides applied; the last one takes precedence.
 
-        Raises
-        ------
-        TomopipeError
-            If overrides that are valid one by one are invalid together.
+        Raises TomopipeError if overrides that are valid one by one are invalid together.
         """
         blocks = {block: getattr(self, block) for block in OVERRIDABLE}
         for override in overrides:

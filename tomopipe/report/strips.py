@@ -34,10 +34,7 @@ class Sweep:
 def open_stack(path: Path) -> NDArray[np.uint16]:
     """Memory-map the pages of a try stack, so that single pages can be read.
 
-    Raises
-    ------
-    TomopipeError
-        If it is not a stack of 16-bit slices.
+    Raises TomopipeError if it is not a stack of 16-bit slices.
     """
     import tifffile
 

@@ -44,10 +44,7 @@ class Runner:
     def start(self) -> None:
         """Start the next run; it continues when the server ends.
 
-        Raises
-        ------
-        TomopipeError
-            If one is under way.
+        Raises TomopipeError if one is under way.
         """
         with self._lock:
             if self._is_running():
@@ -61,10 +58,7 @@ class Runner:
     def stop(self) -> None:
         """Interrupt the run, as Ctrl-C does: its jobs are ended, finished results stay.
 
-        Raises
-        ------
-        TomopipeError
-            If no run of this server is active.
+        Raises TomopipeError if no run of this server is active.
         """
         with self._lock:
             if self._run is None or not self._is_running():

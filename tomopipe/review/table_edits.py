@@ -76,10 +76,7 @@ def decide(
     `cells` are as from `checked_cells`, `seen` all cells of the row when the person decided;
     `stamp`, source and time, is added to the note. The table need not exist.
 
-    Raises
-    ------
-    TomopipeError
-        If the table cannot be read or written, or another writer does not finish.
+    Raises TomopipeError if the table cannot be read or written, or another writer does not finish.
     """
     outcomes, sha256 = decide_all(table, {scan: (cells, seen)}, stamp=stamp)
     return replace(outcomes[scan], sha256=sha256)
