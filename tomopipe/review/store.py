@@ -19,6 +19,8 @@ from tomopipe.report.records import CampaignRecord, ScanRecord
 from tomopipe.review.queue import queue_entries
 from tomopipe.review.scan_images import Pictures
 from tomopipe.review.table_edits import read_cells
+from tomopipe.run.cost import total
+from tomopipe.run.next_run import as_records, folded, make_plan
 from tomopipe.steps import fix_cor
 
 #: Age from which the results are read again on request; more if reading takes long.
@@ -52,6 +54,7 @@ class Store:
         self._by_name: dict[str, ScanRecord] = {}
         self._began_at = self._read_at = 0.0
         self._reading = threading.Lock()
+        self._planning = threading.Lock()  # a plan takes the cores from the pictures
         self.read_number = 0
         self.problem = self.table_problem = ""
         self._cells: dict[str, dict[str, str]] = {}
@@ -121,6 +124,26 @@ class Store:
     def table_sha256(self) -> str:
         """Return the hash of the present campaign table."""
         return table_sha256(self.table)
+
+    def plan(self) -> dict[str, Any]:
+        """Return what the next run will redo, by the campaign table as it is now."""
+        with self._planning:
+            try:
+                plan = make_plan(load_campaign(self.directory, self.config), self.record())
+            except TomopipeError:
+                raise
+            except Exception as error:  # any error: the person waits for an answer
+                raise TomopipeError(f"no plan: {str(error) or type(error).__name__}") from error
+        core_h = total(plan.costs).core_h if plan.costs else None
+        return {
+            "jobs": as_records(plan),
+            "counts": plan.counts,
+            "rows": [asdict(row) for row in folded(plan.jobs)],
+            "failures": list(plan.failures),
+            "blocked": plan.blocked,
+            "seconds": core_h and 3600 * core_h,
+            "bytes": plan.n_bytes,
+        }
 
     def series(self, key: str) -> list[dict[str, Any]]:
         """List the scans of a series in order, with the data of the page's series plot."""

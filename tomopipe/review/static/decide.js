@@ -19,7 +19,7 @@ export async function write(name, cells, { undoable = true, seen = null } = {}) 
   const before = seen || cellsOf(scan);
   try {
     const stamp = undoable && localStorage.getItem("stamp") === "yes" && "cor_px" in cells;
-    const answer = await post("decide", { scan: name, cells, seen: before, stamp });
+    const { [name]: answer } = await post("decide", { decisions: [{ scan: name, cells, seen: before, stamp }] });
     if (!answer.saved) return await conflict(name, cells, answer.cells, undoable);
     if (undoable) done.push([{ scan: name, before, after: answer.cells }]);
     take(scan, answer.cells);
@@ -45,10 +45,10 @@ export async function writeAll(decisions, { undoable = true } = {}) {
   const stamp = undoable && localStorage.getItem("stamp") === "yes";
   const asked = decisions.map(({ scan, cells, seen }) => ({ scan, cells, seen: seen || cellsOf(find(scan)), stamp }));
   try {
-    const answer = await post("decide_all", { decisions: asked });
-    const saved = asked.filter((one) => answer.scans[one.scan].saved);
-    if (undoable && saved.length) done.push(saved.map((one) => ({ scan: one.scan, before: one.seen, after: answer.scans[one.scan].cells })));
-    for (const one of saved) take(find(one.scan), answer.scans[one.scan].cells);
+    const answer = await post("decide", { decisions: asked });
+    const saved = asked.filter((one) => answer[one.scan].saved);
+    if (undoable && saved.length) done.push(saved.map((one) => ({ scan: one.scan, before: one.seen, after: answer[one.scan].cells })));
+    for (const one of saved) take(find(one.scan), answer[one.scan].cells);
     await changed("");
     const left = asked.filter((one) => !saved.includes(one)).map((one) => one.scan);
     if (left.length) toast(`Changed by someone else meanwhile, and left as they are: ${left.join(", ")}`, true);
