@@ -28,7 +28,14 @@ from tomopipe.recon.array import array_module
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import Plan, make_plan
 from tomopipe.recon.sweep import sweep
-from tomopipe.report.strips import CROP_PX, in_sweep, open_stack, slices_around, telling_part
+from tomopipe.report.strips import (
+    CROP_PX,
+    in_sweep,
+    open_stack,
+    slices_around,
+    step_of,
+    telling_part,
+)
 from tomopipe.report.thumbnails import to_grey
 from tomopipe.review.grey16 import Grey, grey, grey16, in_range, part_around, png
 from tomopipe.review.kept import Kept
@@ -59,18 +66,13 @@ class Pictures:
         Of the reconstruction.
     device : str
         auto, cpu or cuda.
-    half_acquisition : callable, optional
+    half_acquisition : callable
         Returns preprocess.half_acquisition of a scan, which gives the width of slices outside the
-        sweep, as in a volume; None: all are as wide as those of the sweep.
+        sweep, as in a volume; other than auto: as wide as those of the sweep.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        *,
-        filter: str,
-        device: str,
-        half_acquisition: Callable[[str], str] | None = None,
+        self, folder: Path, *, filter: str, device: str, half_acquisition: Callable[[str], str]
     ) -> None:
         self.folder = folder
         self._half_acquisition = half_acquisition
@@ -149,14 +151,8 @@ class Pictures:
     ) -> Grey:
         """Return the same crop of the slices around a COR, side by side, the COR ascending.
 
-        Parameters
-        ----------
-        scan, cor_px, row
-            As for `slice`.
-        step_px : float
-            Distance of the nearest crops; the steps double outwards.
-        centre : (int, int), optional
-            Row and column of the centre of the crop; None: where most edges are.
+        `step_px` is the distance of the nearest crops; the steps double outwards. `centre` is the
+        row and column of the centre of the crop; None: where most edges are.
         """
         rows = self._read(scan)
         last_px = rows.first_col + rows.sinograms.shape[2] - 1
@@ -276,7 +272,7 @@ class Pictures:
         if values_px[0] <= cor_px <= values_px[-1]:
             return half, (values_px[0] + values_px[-1]) / 2 - rows.first_col
         local_cor_px = float(bin_cor(cor_px, x0=rows.first_col))
-        if self._half_acquisition is not None and self._half_acquisition(scan) == "auto":
+        if self._half_acquisition(scan) == "auto":
             full_rotation = is_full_rotation(rows.theta_rad)
             half = is_half_acquisition(
                 "auto", full_rotation=full_rotation, cor_px=local_cor_px, n_cols=n_cols
@@ -324,28 +320,17 @@ def grid_around(
 
     They lie between the first and last of `columns`.
     """
-    n = len(grid_px)
-    step_px = (grid_px[-1] - grid_px[0]) / (n - 1) if n > 1 else 0.5
     if cor_px is None or in_sweep(grid_px, cor_px):
         return grid_px
-    around = [round(cor_px + step_px * k, 4) for k in range(-(n // 2), n // 2 + 1)]
+    half, step_px = len(grid_px) // 2, step_of(grid_px)
+    around = [round(cor_px + step_px * k, 4) for k in range(-half, half + 1)]
     return [value for value in around if columns[0] <= value <= columns[1]] or grid_px
 
 
 def mirror(projection: NDArray[np.float32], cor_px: float) -> NDArray[np.float32]:
-    """Mirror a projection at a column.
+    """Mirror a projection, (n_rows, n_cols), at a column: c goes to 2 * cor_px - c.
 
-    Parameters
-    ----------
-    projection : ndarray of float32, shape (n_rows, n_cols)
-        Seen from the other side.
-    cor_px : float
-        Mirror axis, pixels: column c goes to 2 * cor_px - c.
-
-    Returns
-    -------
-    ndarray of float32, shape (n_rows, n_cols)
-        Interpolated between columns; edge columns are repeated outside.
+    Interpolated between columns; edge columns are repeated outside.
     """
     n_cols = projection.shape[1]
     wanted = np.clip(2 * cor_px - np.arange(n_cols), 0, n_cols - 1)

@@ -29,15 +29,7 @@ _SHARE = 10  # reading takes at most a tenth of the time
 
 
 class Store:
-    """The files of one campaign, for the page.
-
-    Parameters
-    ----------
-    directory : Path
-        The campaign folder.
-    config : Path
-        Its configuration file.
-    """
+    """The files of one campaign, for the page."""
 
     def __init__(self, directory: Path, config: Path) -> None:
         self.directory = directory.absolute()
@@ -169,21 +161,9 @@ class Store:
         return {"trusted": names, "line": asdict(line) if line else None}
 
     def trial(self, key: str, *, max_delta_px: float, protect_manual: bool) -> dict[str, Any]:
-        """Fix a series with other options, as the step does, without writing.
+        """Fix a series with other options of fix_cor, as the step does, without writing.
 
-        Parameters
-        ----------
-        key : str
-            Series.
-        max_delta_px : float
-            Largest distance from the median ever kept, pixels; > 0.
-        protect_manual : bool
-            Whether manual CORs are kept even if they are outliers.
-
-        Returns
-        -------
-        dict
-            `rows` as of fix_cor, and the present values under `now_px`.
+        Returns `rows` as of fix_cor, and the present values under `now_px`.
         """
         if not max_delta_px > 0:
             raise TomopipeError(f"max_delta_px: expected more than 0, got {max_delta_px:g}.")
@@ -201,8 +181,7 @@ class Store:
             campaign.members(scans, inventory),
             FixCorBlock(max_delta_px=max_delta_px, protect_manual=protect_manual),
         )
-        known = self._by_name
-        return {"rows": [_trial_row(row, known.get(row["scan"])) for row in rows]}
+        return {"rows": [_trial_row(row, self._by_name.get(row["scan"])) for row in rows]}
 
 
 def _point(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
@@ -220,7 +199,8 @@ def _point(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
 
 def _trial_row(row: Mapping[str, str], scan: ScanRecord | None) -> dict[str, Any]:
     now_px = scan.fix.after_px if scan is not None and scan.fix is not None else None
-    numbers = {name: float(row[name]) if row[name] else None for name in _NUMBERS}
+    columns = ("before_px", "after_px", "limit_px")
+    numbers = {name: float(row[name]) if row[name] else None for name in columns}
     return {
         "scan": row["scan"],
         "index": int(row["index"]),
@@ -231,6 +211,3 @@ def _trial_row(row: Mapping[str, str], scan: ScanRecord | None) -> dict[str, Any
         "now_px": now_px,
         "changes": numbers["after_px"] != now_px,
     }
-
-
-_NUMBERS = ("before_px", "after_px", "limit_px")
