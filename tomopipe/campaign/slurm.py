@@ -50,7 +50,6 @@ class Pending:
 class Usage:
     """Resources and usage of an allocation."""
 
-    number: str  # SLURM's
     # wall time; CPU time of all its CPUs
     wall_s: float
     cpu_s: float
@@ -112,15 +111,14 @@ def usages(numbers: Iterable[str]) -> dict[str, Usage]:
     for number, group in lines.items():
         whole = next((cells for cells in group if "." not in cells[0]), None)
         if whole is not None and whole[1].split(" ")[0] in ENDED and whole[2].isdecimal():
-            found[number] = _usage(number, whole, group)
+            found[number] = _usage(whole, group)
     return found
 
 
-def _usage(number: str, whole: list[str], group: Iterable[list[str]]) -> Usage:
+def _usage(whole: list[str], group: Iterable[list[str]]) -> Usage:
     n_cpus = int(whole[3]) if whole[3].isdecimal() else 1
     used = [used for cells in group if (used := _memory(cells[6], n_cpus)) is not None]
     return Usage(
-        number=number,
         wall_s=float(whole[2]),
         cpu_s=_duration(whole[4]),
         n_cpus=n_cpus,
@@ -135,8 +133,8 @@ def time_limit_min(partition: str) -> int | None:
 
     Of several, with commas between them, the smallest: SLURM may refuse more.
     """
-    limits = map(_minutes, _of_partition(_SINFO, partition))
-    return min((limit for limit in limits if limit is not None), default=None)
+    limits_s = filter(None, map(_duration, _of_partition(_SINFO, partition)))
+    return min((int(limit_s // 60) for limit_s in limits_s), default=None)
 
 
 @lru_cache(maxsize=32)
@@ -211,15 +209,6 @@ def submit_limit() -> int | None:
     return min(limits, default=None)
 
 
-def _minutes(limit: str) -> int | None:
-    """Read SLURM's [days-]hours:minutes:seconds, or minutes:seconds; None for infinite."""
-    found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", limit)
-    if found is None:
-        return None
-    days, hours, minutes, _ = (int(part or 0) for part in found.groups())
-    return 1440 * days + 60 * hours + minutes
-
-
 def _ask_about(command: list[str], numbers: Sequence[str], *, n_cells: int) -> list[list[str]]:
     rows = []
     for first in range(0, len(numbers), _BATCH):
@@ -251,7 +240,7 @@ def _time(text: str) -> float | None:
 
 
 def _duration(text: str) -> float:
-    """Read [days-][hours:]minutes:seconds as seconds."""
+    """Read [days-][hours:]minutes:seconds as seconds; 0 for anything else, such as infinite."""
     days, _, rest = text.rpartition("-")
     seconds = 0.0
     try:

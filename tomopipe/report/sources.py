@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +58,6 @@ class Reader:
         except Exception as error:  # csv has its own errors; all are noted
             self.note(path, f"not readable as a table: {error}", error)
         return []
-
-    def files(self, folder: Path, pattern: str) -> Iterator[Path]:
-        """Yield the files of a folder in order of name; temporary ones are skipped."""
-        for path in sorted(folder.glob(pattern)):
-            if not path.name.startswith("."):
-                yield path
 
     def log_tail(self, path: Path) -> str:
         """Read the last lines of a log."""

@@ -8,7 +8,7 @@ from tomopipe.campaign.files import VOLUMES
 from tomopipe.campaign.results import read_cor_json
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.errors import TomopipeError, is_of_the_system
-from tomopipe.report.records import PairRecord, StackRecord
+from tomopipe.report.records import StackRecord
 from tomopipe.report.sources import Reader
 from tomopipe.storage.json_files import number, text
 
@@ -30,9 +30,7 @@ def read_stacks(reader: Reader, campaign: Campaign) -> tuple[StackRecord, ...]:
                 problem=problem or ("" if volume else "not stitched yet, or its job failed"),
                 volume=volume,
                 shape=tuple(shape) if isinstance(shape, list) else (),
-                pairs=tuple(
-                    _pair(pair) for pair in data.get("pairs", []) if isinstance(pair, dict)
-                ),
+                pairs=tuple(_pair(p) for p in data.get("pairs", []) if isinstance(p, dict)),
             )
         )
     return tuple(found)
@@ -58,7 +56,7 @@ def _of_scans(data: Mapping[str, Any]) -> str:
     return f", of {', '.join(map(text, scans))}" if isinstance(scans, list) else ""
 
 
-def _pair(data: Mapping[str, Any]) -> PairRecord:
+def _pair(data: Mapping[str, Any]) -> dict[str, Any]:
     first, second = (text(name) for name in [*(data.get("scans") or ()), "", ""][:2])
     keys = ("z_px", "y_px", "x_px", "overlap_rows", "correlation")
-    return PairRecord(first, second, *(number(data.get(key)) for key in keys))
+    return {"first": first, "second": second} | {key: number(data.get(key)) for key in keys}

@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from tomopipe.campaign.table import table_sha256
 from tomopipe.cor.cor_value import is_valid, off_detector, parse_cor
 from tomopipe.errors import TomopipeError
 from tomopipe.report.render import script_hash
@@ -103,10 +104,9 @@ class _Api:
 
     def queue(self, request: Request) -> Response:
         """All scans, worst first, and the constant data of the page."""
-        store, sha256 = self.store, self.store.table_sha256()
-        record = store.record()
+        store, sha256 = self.store, table_sha256(self.store.campaign.table_path)
+        record, cells = store.record(), store.cells()
         session = request.cookies.get(self.keys.cookie, "")
-        cells = store.cells()
         return JSONResponse(
             {
                 "campaign": record.name,
@@ -126,9 +126,8 @@ class _Api:
     def changes(self, _: Request) -> Response:
         """Two marks that show whether the queue must be loaded again."""
         self.store.record(wait=True)
-        return JSONResponse(
-            {"table_sha256": self.store.table_sha256(), "read": self.store.read_number}
-        )
+        sha256 = table_sha256(self.store.campaign.table_path)
+        return JSONResponse({"table_sha256": sha256, "read": self.store.read_number})
 
     def scan(self, request: Request) -> Response:
         """Return everything about one scan."""
@@ -252,7 +251,7 @@ class _Api:
 
     def _decide(self, decisions: list[_Decision]) -> Response:
         outcomes = decide(
-            self.store.table,
+            self.store.campaign.table_path,
             {scan: (self._checked(scan, cells), seen) for scan, cells, seen, _ in decisions},
             stamp=stamp_now() if any(stamp for *_, stamp in decisions) else "",
         )

@@ -3,7 +3,6 @@
 import os
 import threading
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,14 +46,6 @@ _THUMB_PX = 80
 STRIP_STEPS = (0, -1, 1, -2, 2, -4, 4)
 
 
-@dataclass(frozen=True, eq=False)
-class _Scan:
-    """A scan held in memory: its rows, and the plan of its angles."""
-
-    rows: Rows
-    plan: Plan
-
-
 class Pictures:
     """Makes the pictures of a campaign, with the rows and plans of the last scans kept.
 
@@ -79,7 +70,7 @@ class Pictures:
         self._filter = filter
         self._device = device
         self._rows = Kept(3)
-        self._scans = Kept(3)
+        self._plans = Kept(3)
         self._stacks = Kept(8)
         self._slices = Kept(200, _KEPT_BYTES)
         self._thumbnails = Kept(1000)
@@ -179,16 +170,14 @@ class Pictures:
         """Return slices of one row at several CORs, as wide as that at `cor_px`."""
         version = _version(self.path(scan, ROWS))
         with self._working:
-            held, width = self._held(scan, cor_px)
-            if not 0 <= row < len(held.rows.sinograms):
-                raise TomopipeError(
-                    f"{scan}: {len(held.rows.sinograms)} rows are kept; got number {row}."
-                )
+            rows = self._read(scan)
+            plan, width = self._plan(scan, rows, cor_px)
+            _check_row(scan, rows, row)
             keys = {value: (scan, version, width, round(value, 4), row) for value in values_px}
             found = {value: self._slices.find(key) for value, key in keys.items()}
             new = [value for value, one in found.items() if one is None]
             window = self.grid(scan).get("window")
-            for value, image in zip(new, _reconstructed(held, row, new), strict=True):
+            for value, image in zip(new, _reconstructed(rows, plan, row, new), strict=True):
                 found[value] = self._slices.get(keys[value], partial(grey16, image, window))
             return [found[value] for value in values_px]
 
@@ -223,8 +212,7 @@ class Pictures:
         """Return the corrected sinogram of one kept row, projections from top to bottom."""
         with self._working:
             rows = self._read(scan)
-        if not 0 <= row < len(rows.sinograms):
-            raise TomopipeError(f"{scan}: {len(rows.sinograms)} rows are kept; got number {row}.")
+        _check_row(scan, rows, row)
         return grey16(rows.sinograms[row], None)
 
     def details(self, scan: str) -> dict[str, Any]:
@@ -249,24 +237,20 @@ class Pictures:
             raise TomopipeError(f"{scan}: {rows.failed}")
         return rows
 
-    def _held(self, scan: str, cor_px: float) -> tuple[_Scan, Hashable]:
-        """Return a scan in memory, and the option that gives the width of its slices."""
-        rows, grid = self._read(scan), self.grid(scan)
-        half, middle_px = self._width(scan, rows, grid, cor_px)
+    def _plan(self, scan: str, rows: Rows, cor_px: float) -> tuple[Plan, Hashable]:
+        """Return the plan of a scan's angles, and the option that gives the width of its slices."""
+        half, middle_px = self._width(scan, rows, cor_px)
         path, width = self.path(scan, ROWS), (half, half and round(middle_px))
-        held: _Scan = self._scans.get(
-            (scan, _version(path), width), lambda: self._load(rows, half, middle_px)
-        )
-        return held, width
+        key = scan, _version(path), width
+        return self._plans.get(key, lambda: self._make_plan(rows, half, middle_px)), width
 
-    def _width(
-        self, scan: str, rows: Rows, grid: dict[str, Any], cor_px: float
-    ) -> tuple[bool, float]:
+    def _width(self, scan: str, rows: Rows, cor_px: float) -> tuple[bool, float]:
         """Return whether slices are twice as wide as the detector, and the column that decides it.
 
         In the sweep all have one width, decided by its middle; outside it their own COR decides, as
         in the volume.
         """
+        grid = self.grid(scan)
         half, n_cols = bool(grid.get("half_acquisition")), rows.sinograms.shape[2]
         values_px = grid.get("cor_px") or [cor_px]
         if values_px[0] <= cor_px <= values_px[-1]:
@@ -279,14 +263,14 @@ class Pictures:
             )
         return half, local_cor_px
 
-    def _load(self, rows: Rows, half: bool, middle_px: float) -> _Scan:
+    def _make_plan(self, rows: Rows, half: bool, middle_px: float) -> Plan:
         n_cols, edge_slopes_per_px = rows.sinograms.shape[2], rows.edge_slopes_per_px
         if half:
             alone = unpaired(rows.theta_rad)
             edge_slopes_per_px = HalfAcquisition(
                 n_cols, middle_px, alone, edge_slopes_per_px
             ).wide_edge_slopes()
-        plan = make_plan(
+        return make_plan(
             rows.theta_rad,
             (FACTOR if half else 1) * n_cols,
             one_sided=half,
@@ -295,21 +279,22 @@ class Pictures:
             xp=array_module(self._device),
             batch_size=_BATCH_SIZE,
         )
-        return _Scan(rows, plan)
 
 
-def _reconstructed(held: _Scan, row: int, values_px: Sequence[float]) -> Any:
+def _check_row(scan: str, rows: Rows, row: int) -> None:
+    if not 0 <= row < len(rows.sinograms):
+        raise TomopipeError(f"{scan}: {len(rows.sinograms)} rows are kept; got number {row}.")
+
+
+def _reconstructed(rows: Rows, plan: Plan, row: int, values_px: Sequence[float]) -> Any:
     """Return slices of one row at several CORs, float32, shape (n_cor, n_y, n_x)."""
     if not values_px:
         return ()
-    plan = held.plan
-    sinogram = plan.xp.asarray(held.rows.sinograms[row])
-    places = np.array([float(bin_cor(v, x0=held.rows.first_col)) for v in values_px])
+    sinogram = plan.xp.asarray(rows.sinograms[row])
+    places = np.array([float(bin_cor(v, x0=rows.first_col)) for v in values_px])
     if plan.n_cols == sinogram.shape[1]:
         return on_host(sweep(sinogram, plan, places))
-    wide, wide_cor_px = widen_for_each(
-        sinogram, places, plan.unpaired, held.rows.edge_slopes_per_px
-    )
+    wide, wide_cor_px = widen_for_each(sinogram, places, plan.unpaired, rows.edge_slopes_per_px)
     return on_host(reconstruct(wide, plan, wide_cor_px))
 
 

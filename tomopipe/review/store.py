@@ -10,7 +10,6 @@ from typing import Any
 from tomopipe.campaign.campaign import Campaign, load_campaign, read_inventory
 from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.state import State
-from tomopipe.campaign.table import table_sha256
 from tomopipe.config import FixCorBlock
 from tomopipe.cor.robust_line import robust_line
 from tomopipe.errors import TomopipeError
@@ -100,22 +99,13 @@ class Store:
             raise TomopipeError(f"no scan {name!r} in this campaign.")
         return self._by_name[name]
 
-    @property
-    def table(self) -> Path:
-        """Absolute path of the campaign table."""
-        return self.campaign.table_path
-
     def cells(self) -> dict[str, dict[str, str]]:
         """Return the present campaign table; the last valid one while it has an error."""
         try:
-            self._cells, self.table_problem = read_cells(self.table), ""
+            self._cells, self.table_problem = read_cells(self.campaign.table_path), ""
         except TomopipeError as error:
             self.table_problem = str(error)
         return self._cells
-
-    def table_sha256(self) -> str:
-        """Return the hash of the present campaign table."""
-        return table_sha256(self.table)
 
     def plan(self) -> dict[str, Any]:
         """Return what the next run will redo, by the campaign table as it is now."""
