@@ -133,8 +133,8 @@ def time_limit_min(partition: str) -> int | None:
 
     Of several, with commas between them, the smallest: SLURM may refuse more.
     """
-    limits_s = filter(None, map(_duration, _of_partition(_SINFO, partition)))
-    return min((int(limit_s // 60) for limit_s in limits_s), default=None)
+    limits = map(_minutes, _of_partition(_SINFO, partition))
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 @lru_cache(maxsize=32)
@@ -209,6 +209,15 @@ def submit_limit() -> int | None:
     return min(limits, default=None)
 
 
+def _minutes(limit: str) -> int | None:
+    """Read SLURM's [days-]hours:minutes:seconds, or minutes:seconds; None for infinite."""
+    found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", limit)
+    if found is None:
+        return None
+    days, hours, minutes, _ = (int(part or 0) for part in found.groups())
+    return 1440 * days + 60 * hours + minutes
+
+
 def _ask_about(command: list[str], numbers: Sequence[str], *, n_cells: int) -> list[list[str]]:
     rows = []
     for first in range(0, len(numbers), _BATCH):
@@ -240,7 +249,7 @@ def _time(text: str) -> float | None:
 
 
 def _duration(text: str) -> float:
-    """Read [days-][hours:]minutes:seconds as seconds; 0 for anything else, such as infinite."""
+    """Read [days-][hours:]minutes:seconds as seconds."""
     days, _, rest = text.rpartition("-")
     seconds = 0.0
     try:

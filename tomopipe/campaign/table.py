@@ -237,25 +237,13 @@ def edit_table(path: str | os.PathLike[str], edits: Edits | Callable[[list[Row]]
 
     Writers wait for each other, and what an editor saves meanwhile is merged (`update_file`).
 
-    Parameters
-    ----------
-    path : path-like
-        The table; made if it does not exist. Missing rows and columns are added at the end.
-    edits : mapping or callable
-        The changes; or a function that returns them from the rows, called while the table is
-        locked, and again if an editor saved the table meanwhile.
+    The table is made if it does not exist; missing rows and columns are added at the end. `edits`
+    may be a function that returns them from the rows, called while the table is locked, and again
+    if an editor saved the table meanwhile. Returns whether the file changed.
 
-    Returns
-    -------
-    bool
-        Whether the file changed.
-
-    Raises
-    ------
-    TomopipeError
-        If the table cannot be read or written, another writer does not finish, a scan has two
-        rows, or a cell holds a control character, such as a tab or a line break. Nothing is
-        written then.
+    Raises TomopipeError if the table cannot be read or written, another writer does not finish, a
+    scan has two rows, or a cell holds a control character, such as a tab or a line break. Nothing
+    is written then.
     """
 
     def change(before: bytes) -> bytes:

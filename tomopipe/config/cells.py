@@ -24,13 +24,7 @@ def is_option(column: str) -> bool:
 
 
 def fault_of_key(key: str) -> str:
-    """Say why a key cannot be set for single scans, or return nothing.
-
-    Parameters
-    ----------
-    key : str
-        Such as preprocess.stripes.method.
-    """
+    """Say why a key, such as preprocess.stripes.method, cannot be set for single scans."""
     if key == "full_recon.output":
         return "is the same for all scans of a campaign"
     keys = list(option_keys())
@@ -65,21 +59,10 @@ def nested(key: str, value: Any) -> Any:
 
 
 def parse_cells(cells: Mapping[str, str], config: Config) -> tuple[OverrideBlock, list[str]]:
-    """Make the options of one scan from the cells of its row.
+    """Make the options of one scan from the cells of its row, and describe their problems.
 
-    Parameters
-    ----------
-    cells : mapping
-        Key to text; empty texts are ignored. Keys must pass `fault_of_key`.
-    config : Config
-        The scan's configuration without them, overrides applied.
-
-    Returns
-    -------
-    options : OverrideBlock
-        The options in the cells.
-    problems : list of str
-        Problems: key, value, what is allowed, nearest match.
+    `cells` are texts by key, which must pass `fault_of_key`; empty ones are ignored. `config` is
+    the scan's configuration without them, overrides applied.
     """
     options: dict[str, Any] = {"scans": ["*"]}
     problems = []

@@ -107,14 +107,9 @@ class Config(StepOptions):
     )
 
     def for_scan(self, scan: str, series: str, override: OverrideBlock | None = None) -> "Config":
-        """Return the configuration of one scan.
+        """Return the configuration of one scan: the overrides that match are applied in order.
 
-        Parameters
-        ----------
-        scan, series : str
-            Its name and series; the overrides that match are applied in order.
-        override : OverrideBlock, optional
-            The scan's options in the campaign table; applied last.
+        Last comes `override`, the scan's options in the campaign table.
         """
         applied = [override for override in self.overrides if override.applies(scan, series)]
         return self.with_options(*applied, *([override] if override else [])).named_for(

@@ -16,19 +16,10 @@ KeyPath = tuple[int | str, ...]  # of a value in the configuration: keys, and nu
 
 
 def parse_config(data: Mapping[str, Any], *, source: str = "config") -> Config:
-    """Check a configuration and fill in the defaults.
+    """Check a configuration, blocks as read from YAML, and fill in the defaults.
 
-    Parameters
-    ----------
-    data : mapping
-        The blocks, as read from YAML. A block left empty (None) has its defaults.
-    source : str
-        Named in the errors, normally the file.
-
-    Raises
-    ------
-    TomopipeError
-        One line per problem: key, value, what is allowed, nearest match.
+    A TomopipeError names `source`, and has one line per problem: key, value, what is allowed,
+    nearest match.
     """
     try:
         config = Config.model_validate(_blocks(data, source))
@@ -47,20 +38,9 @@ def parse_config(data: Mapping[str, Any], *, source: str = "config") -> Config:
 def parsed_texts(data: Mapping[str, Any], *, source: str = "config") -> dict[str, Any]:
     """Return a configuration with texts replaced by the values they stand for.
 
-    `snakemake --config 'full_recon={binning: 2}'` passes the text 2. Valid texts of a key (the name
-    of a file, hann) are kept.
-
-    Parameters
-    ----------
-    data : mapping
-        The blocks; values in them, or whole blocks, may be texts in YAML.
-    source : str
-        Named in the errors.
-
-    Raises
-    ------
-    TomopipeError
-        If the text of a block is not one.
+    `snakemake --config 'full_recon={binning: 2}'` passes the text 2; whole blocks may be texts in
+    YAML, too. Valid texts of a key (the name of a file, hann) are kept. A TomopipeError, which
+    names `source`, if the text of a block is not one.
     """
     blocks = _blocks(data, source)
     overrides = blocks.pop("overrides", None)

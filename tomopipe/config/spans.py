@@ -28,17 +28,8 @@ def first_and_last(
 def row_numbers(row: float | int | Sequence[float | int], n_rows: int) -> list[int]:
     """Turn fractions of the height (floats) and row numbers (ints) into rows, each once.
 
-    Parameters
-    ----------
-    row : float, int or sequence of them
-        0.5 is the middle row, 0 the first, 0.0 too, 1 the second, 1.0 the last.
-    n_rows : int
-        Detector rows.
-
-    Raises
-    ------
-    ScanError
-        If there is no such row.
+    0.5 is the middle row, 0 the first, 0.0 too, 1 the second, 1.0 the last. Raises ScanError if
+    there is no such row.
     """
     rows = []
     for value in row if isinstance(row, Sequence) else [row]:

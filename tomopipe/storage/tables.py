@@ -11,22 +11,10 @@ from tomopipe.storage.atomic import write_text
 
 
 def read_tsv(path: str | os.PathLike[str], columns: Sequence[str]) -> list[dict[str, str]]:
-    """Read a table as one dictionary of text per row.
+    """Read a table, UTF-8 text, as one dictionary of text per row.
 
-    Parameters
-    ----------
-    path : path-like
-        UTF-8 text, tab-separated, first line the column names.
-    columns : sequence of str
-        The columns the table must have; others are read too.
-
-    Raises
-    ------
-    TomopipeError
-        If a column is missing, the file is not text, or was cut: a row has more or fewer cells than
-        there are columns, or the last line has no end.
-    OSError
-        If the file cannot be read.
+    Raises TomopipeError if one of `columns` is missing (others are read too), the file is not text,
+    or was cut: a row has more or fewer cells than there are columns, or the last line has no end.
     """
     text = Path(path).read_bytes().decode("utf-8", "surrogateescape")
     try:
