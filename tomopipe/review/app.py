@@ -145,31 +145,28 @@ class _Api:
 
     def slice(self, request: Request) -> Response:
         """Return a slice at any COR, full size."""
-        scan = _scan(request, self.store)
-        cor_px = _cor(request, self.store, scan)
+        scan, cor_px = _scan_and_cor(request, self.store)
         return _grey(self.store.pictures.slice(scan, cor_px, _whole(request, "row")))
 
     def strip(self, request: Request) -> Response:
         """Return the same crop of slices around a COR, side by side."""
-        scan = _scan(request, self.store)
+        scan, cor_px = _scan_and_cor(request, self.store)
         step_px = parse_cor(request.query_params.get("step", ""))
         if step_px is None or step_px <= 0:
             raise TomopipeError(f"{scan}: expected a step above 0 px.")
         given = "y" in request.query_params
         middle = (_whole(request, "y"), _whole(request, "x")) if given else None
-        cor_px, row = _cor(request, self.store, scan), _whole(request, "row")
+        row = _whole(request, "row")
         return _grey(self.store.pictures.strip(scan, cor_px, row, step_px=step_px, centre=middle))
 
     def overlay(self, request: Request) -> Response:
         """Return opposing projections over each other."""
-        scan = _scan(request, self.store)
-        cor_px = _cor(request, self.store, scan)
+        scan, cor_px = _scan_and_cor(request, self.store)
         return _picture(self.store.pictures.overlay(scan, cor_px, _whole(request, "pair")))
 
     def difference(self, request: Request) -> Response:
         """Return the difference of opposing projections."""
-        scan = _scan(request, self.store)
-        cor_px = _cor(request, self.store, scan)
+        scan, cor_px = _scan_and_cor(request, self.store)
         return _grey(self.store.pictures.difference(scan, cor_px, _whole(request, "pair")))
 
     def sinogram(self, request: Request) -> Response:
@@ -370,16 +367,16 @@ def _asked_cor(request: Request, scan: str) -> float:
     return cor_px
 
 
-def _cor(request: Request, store: Store, scan: str) -> float:
+def _scan_and_cor(request: Request, store: Store) -> tuple[str, float]:
+    """Read a scan, and a COR that is on its detector."""
+    scan = _scan(request, store)
     cor_px = _asked_cor(request, scan)
-    if not is_valid(cor_px, n_cols := _n_cols(store, scan)):
+    shape = store.scan(scan).shape
+    if shape is None:  # a new scan of a watched campaign is not in the inventory yet
+        kept = store.pictures.details(scan)
+        n_cols = int(kept["first_col"] + kept["n_cols"])
+    else:
+        n_cols = shape[2]
+    if not is_valid(cor_px, n_cols):
         raise TomopipeError(f"{scan}: COR {off_detector(cor_px, n_cols)}.")
-    return cor_px
-
-
-def _n_cols(store: Store, scan: str) -> int:
-    if shape := store.scan(scan).shape:
-        return shape[2]
-    # a new scan of a watched campaign is not in the inventory yet
-    kept = store.pictures.details(scan)
-    return int(kept["first_col"] + kept["n_cols"])
+    return scan, cor_px
