@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from tomopipe.config.base import Block, FilePattern
+from tomopipe.config.base import Block, FilePattern, Text
 
 METHODS = ("ai", "sum", "registration")
 CHECKPOINT_METHODS = ("dinov2",)
@@ -49,7 +49,7 @@ class CampaignBlock(Block):
     table: str | None = Field(
         None, description="The campaign table; null: scans.tsv if it is there."
     )
-    results: str = Field("results", min_length=1, description="Folder of all results.")
+    results: Text = Field("results", description="Folder of all results.")
     name: str | None = Field(None, description="Title of the report; null: the folder's name.")
 
     @field_validator("results")
@@ -66,9 +66,8 @@ class CampaignBlock(Block):
 class StorageBlock(Block):
     """Folders of sidecars and temporary files."""
 
-    sidecars: str = Field(
+    sidecars: Text = Field(
         "beside",
-        min_length=1,
         description="Folder of the sidecars `<scan>.cor.json`; beside: next to each HDF5 file "
         "(results/sidecars where that folder is read-only).",
     )
@@ -102,41 +101,39 @@ class AngleRange(Block):
         return self
 
 
+_WITH_DATA: dict[str, Any] = {"only": {"data": {"not": None}}}
+
+
 class PathsBlock(Block):
     """Where the parts of a scan stand in an HDF5 file whose layout is not recognised."""
 
-    data: str | None = Field(
+    data: Text | None = Field(
         None,
-        min_length=1,
         description="Dataset of the frames (/entry/data/data); with it the file is read as these "
         "keys say, whatever else is in it; null: the layout is recognised.",
     )
-    flats: str | None = Field(
+    flats: Text | None = Field(
         None,
-        min_length=1,
         description="Dataset of the flats, of the scan or of the file that preprocess.flats names. "
         "Needs paths.data as well.",
-        json_schema_extra={"only": {"data": {"not": None}}},
+        json_schema_extra=_WITH_DATA,
     )
-    darks: str | None = Field(
+    darks: Text | None = Field(
         None,
-        min_length=1,
         description="Dataset of the darks, likewise.",
-        json_schema_extra={"only": {"data": {"not": None}}},
+        json_schema_extra=_WITH_DATA,
     )
-    angles: str | None = Field(
+    angles: Text | None = Field(
         None,
-        min_length=1,
         description="Dataset of the angles, one per frame of data or one per projection; null: "
         "found by name, unit and number. input.angles goes first.",
-        json_schema_extra={"only": {"data": {"not": None}}},
+        json_schema_extra=_WITH_DATA,
     )
-    image_key: str | None = Field(
+    image_key: Text | None = Field(
         None,
-        min_length=1,
         description="Dataset of the kind of each frame of data: 0 projection, 1 flat, 2 dark, "
         "3 invalid; null: all are projections.",
-        json_schema_extra={"only": {"data": {"not": None}}},
+        json_schema_extra=_WITH_DATA,
     )
 
     @field_validator("*")
@@ -164,9 +161,8 @@ class InputBlock(Block):
             "images: number, rows, columns ([row, angle, col]: sinograms, one file per row).",
         )
     )
-    entry: str | None = Field(
+    entry: Text | None = Field(
         None,
-        min_length=1,
         description="NXtomo entry to read (its path), or the detector in it, where a file has "
         "several; null: the only one.",
     )
@@ -296,15 +292,13 @@ class PredictCorBlock(Block):
         description="No COR is accepted of a scan of which more than this share of the "
         "projections is saturated, dark or constant; 1: whatever their number.",
     )
-    model: str = Field(
+    model: Text = Field(
         "shipped",
-        min_length=1,
         description="Network of the method ai: shipped, or weights of `tomopipe lab train` "
         "(lab/train.md).",
     )
-    dinov2_checkpoint: str | None = Field(
+    dinov2_checkpoint: Text | None = Field(
         None,
-        min_length=1,
         description="Classifier of tomo-center or TomoCuPy that the method dinov2 runs; null: none "
         "(docs/how-to/dinov2.md).",
     )
@@ -510,9 +504,8 @@ class WatchBlock(Block):
 class HooksBlock(Block):
     """Commands that are called on events."""
 
-    on_scan: str | None = Field(
+    on_scan: Text | None = Field(
         None,
-        min_length=1,
         description="Shell command that `tomopipe run --watch` starts in the campaign folder for "
         "each new verdict, with it as JSON on stdin; ended after 30 s.",
     )
