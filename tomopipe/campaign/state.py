@@ -280,8 +280,8 @@ class ScanFacts:
         """Name the failed steps, each error once: not where it is told already."""
         text, lines = "; ".join(parts), []
         for failure in self.failures:
-            is_told = failure.reason and failure.reason in text
-            lines.append(f"{failure.step}{' failed' if is_told else f': {failure.reason}'}")
+            is_named = failure.reason and failure.reason in text
+            lines.append(f"{failure.step}{' failed' if is_named else f': {failure.reason}'}")
             text += failure.reason
         return lines
 

@@ -124,7 +124,7 @@ class _Maker:
     def placed(self, name: str, made: ScanPictures) -> ScanPictures:
         """Put new pictures into the file of the scan, where they are not in the page itself."""
         shown = made.shown
-        if self._folder is None or all("#" in one.src for one in shown):
+        if self._folder is None or all("#" in picture.src for picture in shown):
             return made
         there = self._folder / f"{picture_stem(name)}.svg"
         try:
@@ -133,10 +133,10 @@ class _Maker:
             self.notes.append(Note(there.name, f"no pictures: {error}", again=True))
             self.made.pop(name)
             return replace(made, planes=(), strip=None)
-        shown = [replace(one, src=src) for one, src in zip(shown, srcs, strict=True)]
+        shown = [replace(picture, src=src) for picture, src in zip(shown, srcs, strict=True)]
         planes, entries = tuple(shown[: len(made.planes)]), self.made[name]
         if planes:
-            entries["planes"] |= {"made": [asdict(one) for one in planes]}
+            entries["planes"] |= {"made": [asdict(plane) for plane in planes]}
         if made.strip is None:
             return replace(made, planes=planes)
         strip = replace(made.strip, picture=shown[-1])

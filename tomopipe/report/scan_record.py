@@ -97,9 +97,9 @@ def _split(cell: str) -> tuple[str, ...]:
 
 def _of_file(warnings: str, try_json: Path) -> Iterator[str]:
     """Yield the inventory's warnings on a scan; of angles proven since, which they are."""
-    for one in _split(warnings):
-        proven = proven_angles(try_json) if is_without_angles(one) else None
-        yield f"{ANGLES_PROVEN}, {proven['start']:g} to {proven['stop']:g}°" if proven else one
+    for warning in _split(warnings):
+        proven = proven_angles(try_json) if is_without_angles(warning) else None
+        yield f"{ANGLES_PROVEN}, {proven['start']:g} to {proven['stop']:g}°" if proven else warning
 
 
 def _remarks(reader: Reader, try_json: Path) -> tuple[str, ...]:

@@ -159,7 +159,7 @@ class Pictures:
         )
         ordered = sorted(zip(values_px, slices, strict=True), key=lambda pair: pair[0])
         low, high = slices[0].low, slices[0].high
-        crops = [in_range(one, part, low, high) for _, one in ordered]
+        crops = [in_range(image, part, low, high) for _, image in ordered]
         about = {
             "cor_px": [value for value, _ in ordered],
             "box": [part[0].start, part[1].start, part[0].stop, part[1].stop],
@@ -175,7 +175,7 @@ class Pictures:
             _check_row(scan, rows, row)
             keys = {value: (scan, version, width, round(value, 4), row) for value in values_px}
             found = {value: self._slices.find(key) for value, key in keys.items()}
-            new = [value for value, one in found.items() if one is None]
+            new = [value for value, image in found.items() if image is None]
             window = self.grid(scan).get("window")
             for value, image in zip(new, _reconstructed(rows, plan, row, new), strict=True):
                 found[value] = self._slices.get(keys[value], partial(grey16, image, window))

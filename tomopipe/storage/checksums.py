@@ -44,22 +44,14 @@ AnyPath = str | os.PathLike[str]
 Progress = Callable[[int], None]
 
 
-def checksum_of(path: AnyPath, *, threads: int = 1, progress: Progress | None = None) -> str:
-    """Read a finished file or folder and return its checksum.
+def checksum_of(path: AnyPath) -> str:
+    """Read a finished file, or a folder with all that is below it, and return its checksum.
 
-    Parameters
-    ----------
-    path : path-like
-        A file, or a folder with all that is below it. Of links in a folder the text counts, not the
-        target.
-    threads : int
-        Threads that read and sum; memory is 1 MiB for each.
-    progress : callable, optional
-        Called with the number of bytes read since the last call, from any thread.
+    Of links in a folder the text counts, not the target.
     """
     if os.path.isdir(path):
-        return _of_all(_each_below(path, threads, progress))
-    return _of_file(path, PIECE_BITS, threads, progress)
+        return _of_all(_each_below(path))
+    return _of_file(path, PIECE_BITS)
 
 
 def checksum_of_bytes(content: Any) -> str:
@@ -77,7 +69,8 @@ def matches(
     """Compare a file or folder with the checksum taken when it was written, as by `checksum_of`.
 
     Returns "" if nothing changed; else a description of the difference. A TomopipeError if
-    `checksum` is not of this form.
+    `checksum` is not of this form. `threads` read and sum, with 1 MiB each; `progress` is called
+    with the number of bytes read since the last call, from any of them.
     """
     try:
         return differs(path, checksum, threads=threads, progress=progress)
