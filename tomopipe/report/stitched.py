@@ -10,7 +10,7 @@ from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.errors import TomopipeError, is_of_the_system
 from tomopipe.report.records import StackRecord
 from tomopipe.report.sources import Reader
-from tomopipe.storage.json_files import number, text
+from tomopipe.storage.json_files import number, part, texts
 
 
 def read_stacks(reader: Reader, campaign: Campaign) -> tuple[StackRecord, ...]:
@@ -51,12 +51,11 @@ def _stacks(reader: Reader, campaign: Campaign) -> list[Stack]:
 
 def _of_scans(data: Mapping[str, Any]) -> str:
     """Return the scans that a volume was stitched from, as the end of a sentence."""
-    made_from = data.get("made_from")
-    scans = made_from.get("scans") if isinstance(made_from, dict) else None
-    return f", of {', '.join(map(text, scans))}" if isinstance(scans, list) else ""
+    scans = texts(part(data, "made_from").get("scans"))
+    return f", of {', '.join(scans)}" if scans else ""
 
 
 def _pair(data: Mapping[str, Any]) -> dict[str, Any]:
-    first, second = (text(name) for name in [*(data.get("scans") or ()), "", ""][:2])
+    first, second = (*texts(data.get("scans")), "", "")[:2]
     keys = ("z_px", "y_px", "x_px", "overlap_rows", "correlation")
     return {"first": first, "second": second} | {key: number(data.get(key)) for key in keys}
