@@ -16,6 +16,7 @@ from tests.nxtomo_files import write_nxtomo
 from tests.step_calls import inventory
 from tomopipe.campaign.series import split_name
 from tomopipe.campaign.state import LOOK_AGAIN
+from tomopipe.config import InventoryBlock
 from tomopipe.scans.raw_scan import RawScan
 from tomopipe.steps import inventory as module
 from tomopipe.steps.inventory import COLUMNS, _look
@@ -42,7 +43,7 @@ def write(
 
 
 def entry(path, **changes):
-    series, index = split_name(path.stem)
+    series, index = split_name(path.stem, InventoryBlock().series_pattern)
     found = {"scan": path.stem, "path": str(path), "series": series, "index": index, "reason": ""}
     return found | changes
 

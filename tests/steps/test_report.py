@@ -12,7 +12,6 @@ import pytest
 from tests import report_campaign
 from tests.report_campaign import break_files, every_state, large
 from tomopipe.report import pictures
-from tomopipe.steps import report as step
 from tomopipe.steps.report import report
 from tomopipe.volumes.volume import new_volume
 
@@ -68,14 +67,14 @@ def test_a_page_names_what_the_disk_did_not_give_and_not_what_is_damaged(tmp_pat
     made = every_state(tmp_path).write()
     break_files(tmp_path)
     assert report(made.page, made.campaign()) == []
-    plain = step.read_mid_planes
+    plain = pictures.read_mid_planes
 
     def of_a_bad_disk(path):
         if path.name == "bone_002_rec.h5":
             raise OSError(errno.EIO, "Input/output error")
         return plain(path)
 
-    monkeypatch.setattr(step, "read_mid_planes", of_a_bad_disk)
+    monkeypatch.setattr(pictures, "read_mid_planes", of_a_bad_disk)
     assert report(made.page, made.campaign()) == ["results/bone_002_rec.h5"]
     # pictures of sweeps that were removed are nowhere else
     monkeypatch.setattr(
@@ -135,9 +134,9 @@ def test_pictures_are_made_again_only_for_volumes_that_changed(tmp_path, monkeyp
     made = every_state(tmp_path).write()
     report(made.page, made.campaign())
     read = []
-    planes = step.read_mid_planes
+    planes = pictures.read_mid_planes
     monkeypatch.setattr(
-        step, "read_mid_planes", lambda path: read.append(path.name) or planes(path)
+        pictures, "read_mid_planes", lambda path: read.append(path.name) or planes(path)
     )
     report(made.page, made.campaign())
     assert read == []
@@ -279,7 +278,7 @@ def test_a_page_elsewhere_takes_the_pictures_of_the_report_and_leaves_nothing_be
     report(made.page, made.campaign())
     cache = made.page.with_name("pictures.json")
     before = cache.read_bytes()
-    monkeypatch.setattr(step, "read_mid_planes", None)
+    monkeypatch.setattr(pictures, "read_mid_planes", None)
     page = tmp_path / "elsewhere" / "index.html"
     page.parent.mkdir()
     report(page, made.campaign())

@@ -101,8 +101,8 @@ class Arrivals:
         if seen.fault is None:
             with suppress(StillWrittenError):  # asked again at the next look
                 seen.fault = self.fault_of(path)
-        rule = f"marker {os.path.basename(path)}{MARKER}" if marked else f"{self.settle_s:g} s"
-        rule = rule if marked else f"unchanged for {rule}"
+        settled = f"unchanged for {self.settle_s:g} s"
+        rule = f"marker {os.path.basename(path)}{MARKER}" if marked else settled
         rule += ", closed" if closed else ", whether closed cannot be seen"
         if seen.fault == "":
             if file_state(self.directory / path) != seen.state:
@@ -119,10 +119,7 @@ class Arrivals:
 def fault_of_scan(campaign: Campaign, scan: str) -> str:
     """Say why the frames and angles of a scan are incomplete; "" if they are complete.
 
-    Raises
-    ------
-    StillWrittenError
-        If its writer has it open.
+    StillWrittenError if its writer has it open.
     """
     try:
         return incomplete(campaign.raw_scan(scan).metadata())

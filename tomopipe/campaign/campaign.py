@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from tomopipe.campaign.failures import Failure, Stat, read_failures
 from tomopipe.campaign.files import CONFIG, LOGS, SIDECAR, TABLE, Files, Logs
 from tomopipe.campaign.raw_files import CampaignScan, find_scans, folders, missing_folders
+from tomopipe.campaign.results import INVENTORY_COLUMNS
 from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.state import not_selected
 from tomopipe.campaign.table import Row, check_table, did_you_mean, read_table
@@ -200,28 +201,21 @@ class Campaign:
 
         The prediction of a scan whose raw file was replaced since does not count.
         """
-        known = {}
-        for scan in self._valid_scans(series, inventory):
-            if self.scans[scan].select != "no":
+        known: dict[str, float] = {}
+        for name, row in inventory.items():
+            scan = self.scans.get(name)
+            if scan is None or scan.series != series or scan.select != "no":
                 continue
-            n_cols = int(inventory[scan]["n_cols"])
-            path = self.files.center(scan)
-            texts = [self.scans[scan].manual]
-            if scan not in replaced and path.is_file():
+            if row["keep"] != "true":
+                continue
+            texts = [scan.manual]
+            path = self.files.center(name)
+            if name not in replaced and path.is_file():
                 texts.append(path.read_bytes().decode("utf-8", "replace"))
-            valid = [
-                cor for cor in map(parse_cor, texts) if cor is not None and is_valid(cor, n_cols)
-            ]
-            if valid:
-                known[scan] = valid[0]
+            for cor_px in map(parse_cor, texts):
+                if cor_px is not None and is_valid(cor_px, int(row["n_cols"])):
+                    known.setdefault(name, cor_px)
         return known
-
-    def _valid_scans(self, series: str, inventory: InventoryRows) -> list[str]:
-        return [
-            scan
-            for scan, row in inventory.items()
-            if scan in self.scans and self.scans[scan].series == series and row["keep"] == "true"
-        ]
 
     def is_selected(self, scan: str, row: Mapping[str, str]) -> bool:
         """Tell whether a scan is selected: valid, unless the campaign table overrides that."""
@@ -286,21 +280,10 @@ class Campaign:
 def load_campaign(
     directory: Path, config: Path | None = None, *, needs_raw: bool = True
 ) -> Campaign:
-    """Read the campaign in `directory`.
+    """Read the campaign in `directory`, by default with the config.yaml in it.
 
-    Parameters
-    ----------
-    directory : Path
-        The campaign folder.
-    config : Path, optional
-        The configuration file; by default config.yaml in that folder.
-    needs_raw : bool
-        False if raw files may be out of reach: only those found are scans then.
-
-    Raises
-    ------
-    TomopipeError
-        If a folder has lost all its raw files.
+    A folder that has lost all its raw files is a TomopipeError; with `needs_raw` false, only those
+    found are scans.
     """
     folder = Path(os.path.abspath(directory))
     path = config or folder / CONFIG
@@ -345,17 +328,13 @@ def make_campaign(
     if taken is None:  # a named scan may not have arrived yet
         _check_overrides(config, found, source)
     scans = _with_rows([scan for scan in found if not scan.refused], rows, config, table)
-    failures = read_failures(
-        directory / config.campaign.results,
-        stats_of(scans.values()),
-    )
     return Campaign(
         directory=directory,
         config=config,
         scans=scans,
         refused=tuple(scan for scan in found if scan.refused),
         table_rows=tuple(rows),
-        failures=failures,
+        failures=read_failures(directory / config.campaign.results, stats_of(scans.values())),
     )
 
 
@@ -421,8 +400,7 @@ def read_inventory(path: str | os.PathLike[str]) -> InventoryRows:
 
 @lru_cache(maxsize=4)
 def _read_inventory(path: str, mtime_ns: int, n_bytes: int) -> InventoryRows:
-    columns = ("scan", "path", "n_cols", "keep", "reason")
-    return {row["scan"]: row for row in read_tsv(path, columns)}
+    return {row["scan"]: row for row in read_tsv(path, INVENTORY_COLUMNS)}
 
 
 def refuse_vanished(campaign: Campaign) -> None:

@@ -25,7 +25,7 @@ class Found(NamedTuple):
 
 
 def find_cors(path: str | os.PathLike[str], *, predicted: bool = False) -> Found:
-    """Read the CORs of a file or a folder in any of these forms.
+    """Read the CORs of a file or a folder in any of these forms; a TomopipeError if there are none.
 
     Parameters
     ----------
@@ -37,16 +37,6 @@ def find_cors(path: str | os.PathLike[str], *, predicted: bool = False) -> Found
         Also take predictions of tomopipe, which a run finds again by itself. Otherwise a sidecar is
         taken if its source is manual, and center_of_rotation.txt if there is no prediction.json
         beside it (another program wrote it) or one with another COR (it was edited by hand).
-
-    Returns
-    -------
-    Found
-        In the order of the file, or of the names.
-
-    Raises
-    ------
-    TomopipeError
-        If there are none.
     """
     place = Path(path)
     if not place.is_dir():
@@ -75,10 +65,9 @@ def _collected(path: Path, entries: list[_Entry]) -> Found:
         )
     found = Found({}, {}, {})
     for name, text, why_not in entries:
-        cor_px = parse_cor(text)
         if why_not:
             found.passed_over[name] = why_not
-        elif cor_px is None:
+        elif (cor_px := parse_cor(text)) is None:
             found.junk[name] = shown(text)
         else:
             found.cors[name] = cor_px
@@ -132,16 +121,11 @@ def _of_text(path: Path, predicted: bool) -> _Entry:
     text = next((line.strip() for line in reversed(lines) if line.strip()), "")
     if not text:
         return _Entry(name, "", _NONE)
+    prediction = path.with_name(PREDICTION)
+    if not prediction.is_file():
+        return _Entry(name, text)
     try:
-        is_ours = _is_ours(path, text)
+        is_ours = same_cor(parse_cor(text), read_prediction(prediction).get("cor_px"))
     except TomopipeError as error:
         return _Entry(name, "", f"damaged: {error}")
     return _Entry(name, text, _PREDICTED if is_ours and not predicted else "")
-
-
-def _is_ours(path: Path, text: str) -> bool:
-    """Tell whether a COR was accepted by tomopipe's predict_cor."""
-    prediction = path.with_name(PREDICTION)
-    if not prediction.is_file():
-        return False
-    return same_cor(parse_cor(text), read_prediction(prediction).get("cor_px"))

@@ -111,12 +111,8 @@ def is_made(files: Files[Path], step: str, scan: str) -> bool:
 def forget(results: Path, scans: Iterable[str], *, dry_run: bool = False) -> list[str]:
     """Forget records and failed predictions, so that the next run tries these scans again.
 
-    A COR that somebody wrote into center_of_rotation.txt stays.
-
-    Returns
-    -------
-    list of str
-        The scans that had such a record.
+    A COR that somebody wrote into center_of_rotation.txt stays. Returns the scans that had such a
+    record.
     """
     forgotten, kept = [], Files(results)
     for scan in scans:

@@ -9,7 +9,9 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from unicodedata import category
 
@@ -24,7 +26,6 @@ from tomopipe.campaign.series import (
 from tomopipe.config import Config, OverrideBlock, ScanGlob
 from tomopipe.errors import some_of
 from tomopipe.scans.raw_state import reference_kind
-from tomopipe.storage import run_folder
 
 # Room for the longest ending of our files (file names have at most 255 bytes).
 MAX_NAME_BYTES = 230
@@ -60,10 +61,8 @@ def find_scans(
     """Find the raw files of a campaign, with series and index from their names.
 
     A name that two files share, or that is impossible as a file name, is refused: `refused` says
-    why. `taken` are the paths that count (None: all); in the runs of a watcher those of complete
-    files.
+    why. `taken` are the paths that count (None: all).
     """
-    taken = run_folder.taken() if taken is None else taken
     scans: dict[tuple[str, str], CampaignScan] = {}
     places: set[tuple[str, str]] = set()
     for pattern, prefix in _entries(config):
@@ -172,9 +171,7 @@ def path_problems(config: Config, directory: Path) -> list[str]:
 
 def _folders(pattern: str, directory: Path) -> list[Path]:
     """List the folders in which files of a pattern are searched, as far as they are readable."""
-    folder = os.path.dirname(pattern.rstrip("/"))
-    parts = Path(folder).parts
-    found = [directory]
+    found, parts = [directory], _parts(pattern)
     for number, part in enumerate(parts):
         above = os.path.join(*parts[: number + 1])
         if not glob.has_magic(part):
@@ -190,13 +187,17 @@ def _is_closed(folder: Path) -> bool:
 
 def _why(pattern: str, directory: Path) -> str:
     """Name the missing folder, if that is why a pattern matches nothing."""
-    parts = Path(os.path.dirname(pattern.rstrip("/"))).parts
-    for number, part in enumerate(parts):
-        if glob.has_magic(part):
-            break
-        if not (directory / os.path.join(*parts[: number + 1])).is_dir():
-            return f": there is no folder {directory / os.path.join(*parts[: number + 1])}"
+    folder = directory
+    for part in takewhile(lambda part: not glob.has_magic(part), _parts(pattern)):
+        folder /= part
+        if not folder.is_dir():
+            return f": there is no folder {folder}"
     return f" in {directory}"
+
+
+def _parts(pattern: str) -> tuple[str, ...]:
+    """Return the parts of the folder of a pattern."""
+    return Path(os.path.dirname(pattern.rstrip("/"))).parts
 
 
 def _expand(pattern: str, directory: Path) -> list[str]:
@@ -233,16 +234,18 @@ def _folder_of(scan: CampaignScan) -> str:
 
 def _scan(path: str, name: str, config: Config, directory: Path) -> CampaignScan:
     series, index = split_name(name, config.inventory.series_pattern)
-    n_bytes, mtime_ns, is_folder = state_of(directory / path)
+    found = None
+    with suppress(OSError, ValueError):  # no file, or not a valid name: the inventory says why
+        found = os.stat(directory / path)
     return CampaignScan(
         name=name,
         path=path,
         abspath=os.path.abspath(directory / path),
         series=series,
         index=index,
-        n_bytes=n_bytes,
-        mtime_ns=mtime_ns,
-        is_folder=is_folder,
+        n_bytes=found and found.st_size,
+        mtime_ns=found and found.st_mtime_ns,
+        is_folder=found is not None and stat.S_ISDIR(found.st_mode),
         refused=_refusal(name, path),
     )
 
@@ -254,19 +257,11 @@ def scan_stem(path: str, directory: Path) -> str:
     return stem + ending if is_folder and ending.lower() not in RAW_ENDINGS else stem
 
 
-def state_of(path: str | os.PathLike[str]) -> tuple[int | None, int | None, bool]:
-    """Return size, time and whether it is a folder; None if it does not exist."""
-    try:
-        found = os.stat(path)
-    except (OSError, ValueError):  # no file, or not a valid name
-        return None, None, False  # the inventory says why
-    return found.st_size, found.st_mtime_ns, stat.S_ISDIR(found.st_mode)
-
-
 def _refusal(name: str, path: str) -> str:
     """Say why this name is impossible as a wildcard or in files, or return nothing."""
     try:
-        n_bytes = len(f"{name}{path}".encode()) and len(name.encode())
+        n_bytes = len(name.encode())
+        path.encode()
     except UnicodeEncodeError:
         return "the name is not valid UTF-8; rename the file"
     if bad := sorted({c for c in name if c in ",{}" or category(c) in ("Cc", "Zl", "Zp")}):

@@ -99,10 +99,7 @@ def is_unproven(warnings: str, try_json: str | os.PathLike[str]) -> bool:
 def read_cor_json(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
     """Read cor.json: scan to `cor_px` (float, unbinned pixels) and `source` (str).
 
-    Raises
-    ------
-    TomopipeError
-        If the file cannot be read or has another form.
+    Raises TomopipeError if the file cannot be read or has another form.
     """
     expected = "scan to cor_px and source"
     found = read_json(path, expected)
@@ -122,10 +119,7 @@ def read_prediction(path: str | os.PathLike[str]) -> dict[str, Any]:
     Its `best_cor_px` and `cor_px` are numbers or None, `confidence` a number, `verdict` one of
     `VERDICTS`, `method` and `reason` texts, if present.
 
-    Raises
-    ------
-    TomopipeError
-        If the file cannot be read or is not of that form.
+    Raises TomopipeError if the file cannot be read or is not of that form.
     """
     found = read_json(path, "the prediction of a scan")
     for name in ("best_cor_px", "cor_px", "confidence"):
@@ -154,10 +148,8 @@ def read_inventory_tsv(
 ) -> list[dict[str, str]]:
     """Read inventory.tsv, as texts; it must have these columns.
 
-    Raises
-    ------
-    TomopipeError
-        If the file cannot be read, was cut, or a cell of `keep` or of a size is invalid.
+    Raises TomopipeError if the file cannot be read, was cut, or a cell of `keep` or of a size is
+    invalid.
     """
     rows = read_tsv(path, columns)
     for row in rows:
@@ -173,10 +165,7 @@ def read_inventory_tsv(
 def read_json(path: str | os.PathLike[str], expected: str) -> dict[str, Any]:
     """Read a JSON object that a step wrote; `expected` says in messages what it should hold.
 
-    Raises
-    ------
-    TomopipeError
-        If the file cannot be read or is no JSON object.
+    Raises TomopipeError if the file cannot be read or is no JSON object.
     """
     try:
         found = json.loads(Path(path).read_bytes().decode("utf-8"))

@@ -11,8 +11,6 @@ from urllib.parse import quote
 
 from tomopipe.errors import TomopipeError
 
-DEFAULT_PATTERN = r"^(.*?)[._-]*(\d+)$"
-
 # Complete scans of a series differ by a few dropped frames in thousands at most; two scans aborted
 # at random are hardly ever this close.
 SAME_SIZE = 0.005
@@ -23,50 +21,21 @@ COVERS_DEG = 170.0
 _LONGEST_NAME_BYTES = 200  # of the 255 bytes of a file name, leaving room for suffixes
 
 
-def split_name(stem: str, pattern: str = DEFAULT_PATTERN) -> tuple[str, int]:
-    r"""Split the name of a scan into series and index.
+def split_name(stem: str, pattern: str) -> tuple[str, int]:
+    """Split the name of a scan into series and index, by the pattern's groups 1 and 2.
 
-    Parameters
-    ----------
-    stem : str
-        File name without its last extension.
-    pattern : str
-        Regular expression with two groups, series and index (digits). By default a lazy prefix,
-        separators, greedy digits. Case sensitive.
-
-    Returns
-    -------
-    series : str
-        Group 1; the whole stem where the pattern does not match.
-    index : int
-        Group 2 as a number; 0 where the pattern does not match.
-
-    Raises
-    ------
-    TomopipeError
-        If the pattern is no regular expression with two groups, or group 2 is not a whole number.
-
-    References
-    ----------
-    .. [1] TomoGUI manual, "COR Management": how file names are grouped into series.
+    Where the pattern does not match, the series is the whole stem and the index 0. The groups are
+    those of the TomoGUI manual, "COR Management".
     """
-    key = f"inventory.series_pattern: {pattern!r}"
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise TomopipeError(f"{key} is not a regular expression: {error}.") from error
-    if compiled.groups < 2:
-        raise TomopipeError(
-            f"{key} has {compiled.groups} groups; expected 2, the series and the index."
-        )
-    match = compiled.search(stem)
+    match = re.search(pattern, stem)
     if match is None:
         return stem, 0
     try:
         return match[1] or "", int(match[2] or 0)
     except ValueError as error:
         raise TomopipeError(
-            f"{key}: group 2 must be digits; got {match[2]!r} from the name {stem!r}."
+            f"inventory.series_pattern: {pattern!r}: group 2 must be digits; got {match[2]!r} from "
+            f"the name {stem!r}."
         ) from error
 
 
@@ -78,16 +47,8 @@ def series_key(series: str, prefix: str) -> str:
 def folder_prefixes(patterns: Iterable[str]) -> dict[str, str]:
     """Return the folders of patterns, each up to a wildcard, with a unique prefix.
 
-    Parameters
-    ----------
-    patterns : iterable of str
-        Paths or patterns of scans, in the order of the config.
-
-    Returns
-    -------
-    dict
-        Folder to prefix: "" for the first, for each other the shortest end of its path that no
-        earlier one has, so that a folder added at the end renames no series.
+    In the order of the config: "" for the first, for each other the shortest end of its path that
+    no earlier one has, so that a folder added at the end renames no series.
     """
     prefixes: dict[str, str] = {}
     taken: set[str] = set()
@@ -109,12 +70,7 @@ def folder_prefixes(patterns: Iterable[str]) -> dict[str, str]:
 def folder_prefix(folder: str, prefixes: Mapping[str, str]) -> str:
     """Return the prefix of the series of a folder, including what wildcards match.
 
-    Parameters
-    ----------
-    folder : str
-        Folder of a scan as in the config.
-    prefixes : mapping
-        From `folder_prefixes`.
+    `folder` is that of a scan as in the config, `prefixes` is from `folder_prefixes`.
     """
     path = PurePath(os.path.normpath(folder))
     named = [prefix for prefix in prefixes if path.is_relative_to(prefix)]
@@ -127,18 +83,10 @@ def folder_prefix(folder: str, prefixes: Mapping[str, str]) -> str:
 
 
 def encode_series(key: str) -> str:
-    """Turn the key of a series into a file name, one to one.
+    """Turn the key of a series, any text, into a file name, one to one.
 
-    Parameters
-    ----------
-    key : str
-        Key from `series_key`; any text, bytes that are not UTF-8 included.
-
-    Returns
-    -------
-    str
-        Percent-encoded key of at most 200 bytes; `_` for the empty key (a series that is named `_`
-        becomes `%5F`). Longer ones end in `@` and a hash; others have no `@`.
+    The percent-encoded key of at most 200 bytes; `_` for the empty key (a series that is named `_`
+    becomes `%5F`). Longer ones end in `@` and a hash; others have no `@`.
     """
     if key in ("", "_"):
         return "%5F" if key else "_"
@@ -169,17 +117,8 @@ def reference_size(sizes: Iterable[float]) -> float:
     as many, two will do; where no two agree the largest is taken, as an aborted scan is smaller,
     never larger: so in a pair, and with one complete scan among aborted ones of different sizes.
     What it cannot tell from sizes alone is one complete scan among several aborted at the same
-    frame; the caller skips what it knows to be aborted.
-
-    Parameters
-    ----------
-    sizes : iterable of float
-        Projections of each scan of one series. Sizes that are not positive do not count.
-
-    Returns
-    -------
-    float
-        The reference; 0 if there is no positive size. A scan on its own is its own reference.
+    frame; the caller skips what it knows to be aborted. Sizes that are not positive do not count;
+    0 if there are no others.
     """
     descending = sorted((float(size) for size in sizes if size > 0), reverse=True)
     if not descending:
@@ -206,10 +145,8 @@ def undersized(
         Its projections.
     covered_deg : float or None
         Range of their angles, the last step included; None: there are no angles.
-    reference : float
-        From `reference_size`, of the projections of its series.
-    min_fraction : float
-        Smallest number kept, as a fraction of it; 0..1. A scan of exactly so many is kept.
+    reference, min_fraction : float
+        From `reference_size`; smallest number kept as a fraction of it, 0 to 1, itself kept.
     """
     few = n_frames < min_fraction * reference
     return few and (covered_deg is None or covered_deg < COVERS_DEG)

@@ -50,7 +50,6 @@ class Pending:
 class Usage:
     """Resources and usage of an allocation."""
 
-    number: str  # SLURM's
     # wall time; CPU time of all its CPUs
     wall_s: float
     cpu_s: float
@@ -112,15 +111,14 @@ def usages(numbers: Iterable[str]) -> dict[str, Usage]:
     for number, group in lines.items():
         whole = next((cells for cells in group if "." not in cells[0]), None)
         if whole is not None and whole[1].split(" ")[0] in ENDED and whole[2].isdecimal():
-            found[number] = _usage(number, whole, group)
+            found[number] = _usage(whole, group)
     return found
 
 
-def _usage(number: str, whole: list[str], group: Iterable[list[str]]) -> Usage:
+def _usage(whole: list[str], group: Iterable[list[str]]) -> Usage:
     n_cpus = int(whole[3]) if whole[3].isdecimal() else 1
     used = [used for cells in group if (used := _memory(cells[6], n_cpus)) is not None]
     return Usage(
-        number=number,
         wall_s=float(whole[2]),
         cpu_s=_duration(whole[4]),
         n_cpus=n_cpus,

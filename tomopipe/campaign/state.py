@@ -73,14 +73,8 @@ _OF_SOURCE = {
 def not_selected(select: str, row: Mapping[str, str] | None) -> State | None:
     """Return why no job runs for a scan: UNSELECTED or SKIPPED; None if it is selected.
 
-    `select: yes` overrides all but a file whose shape cannot be read or that is still growing.
-
-    Parameters
-    ----------
-    select : str
-        The cell of the campaign table.
-    row : mapping or None
-        The scan's row of the inventory; None if there is none yet.
+    `select`, the cell of the campaign table: yes overrides all but a file whose shape cannot be
+    read or that is still growing. `row` is the scan's of the inventory; None if there is none yet.
     """
     if select == "no":
         return State.UNSELECTED
@@ -286,8 +280,8 @@ class ScanFacts:
         """Name the failed steps, each error once: not where it is told already."""
         text, lines = "; ".join(parts), []
         for failure in self.failures:
-            is_told = failure.reason and failure.reason in text
-            lines.append(f"{failure.step}{' failed' if is_told else f': {failure.reason}'}")
+            is_named = failure.reason and failure.reason in text
+            lines.append(f"{failure.step}{' failed' if is_named else f': {failure.reason}'}")
             text += failure.reason
         return lines
 

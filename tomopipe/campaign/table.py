@@ -10,7 +10,7 @@ import difflib
 import hashlib
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +24,7 @@ SELECT = ("auto", "yes", "no")
 Edits = Mapping[str, Mapping[str, str]]
 """Scan to column (`select`, `cor_px`, `note`) to new cell; an empty text clears it."""
 _BOM = "\ufeff"
+_SIMILAR = 0.8  # of names: one wrong letter
 # Editors drop unit separators and the like, and some programs end lines at the last two.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -45,71 +46,153 @@ class Row:
 
 @dataclass
 class _Line:
-    """A line of the file: its text and line end, and the cells if it is a row or the header."""
+    """A line of the file: its text and line end; cells if it is a row or the header."""
 
     text: str
     end: str
-    cells: list[str] | None = None
+    cells: list[str]
+
+
+class _Table:
+    """The lines of a table; errors name its path."""
+
+    def __init__(self, text: str, path: str | os.PathLike[str]) -> None:
+        self.path = path
+        self._bom = _BOM if text.startswith(_BOM) else ""
+        parts = re.split(r"(\r\n|\n|\r)", text.removeprefix(_BOM))
+        ends = [*parts[1::2], ""]
+        self.lines = [_Line(*line, _cells(line[0])) for line in zip(parts[::2], ends, strict=True)]
+        self.header = next((line for line in self.lines if line.cells), None)
+        self.names = [_unquoted(cell) for cell in self.header.cells] if self.header else []
+        if self.header:
+            self._check_header()
+
+    @property
+    def text(self) -> str:
+        """The whole text."""
+        return self._bom + "".join(line.text + line.end for line in self.lines)
+
+    @property
+    def at_header(self) -> str:
+        """Path and line of the header, for errors."""
+        number = next((n for n, line in enumerate(self.lines, 1) if line is self.header), 0)
+        return f"{self.path}: line {number}: column"
+
+    def rows(self) -> Iterator[tuple[int, _Line]]:
+        """Yield each row with the number of its line, from 1."""
+        for number, line in enumerate(self.lines, start=1):
+            if line.cells and line is not self.header:
+                yield number, line
+
+    def value(self, line: _Line, name: str) -> str:
+        """Return a cell of a row; "" if there is none."""
+        column = self.names.index(name) if name in self.names else len(line.cells)
+        return _unquoted(line.cells[column]) if column < len(line.cells) else ""
+
+    def apply(self, edits: Edits) -> None:
+        """Write edits into the lines, adding header, columns and rows as needed."""
+        end = next((line.end for line in self.lines if line.end), "\n")
+        if self.header is None:
+            self.names = list(COLUMNS)
+            self.header = self._append(list(COLUMNS), end)
+        where: dict[str, list[int]] = {}
+        for number, line in self.rows():
+            where.setdefault(self.value(line, "scan"), []).append(number)
+        for scan, cells in edits.items():
+            numbers = where.get(scan, [])
+            if len(numbers) > 1:
+                listed = " and ".join(map(str, numbers))
+                raise TomopipeError(f"{self.path}: scan {scan} is on lines {listed}. Keep one.")
+            if not numbers and not any(cells.values()):
+                continue  # no cell to clear
+            new = [name for name, value in cells.items() if value and name not in self.names]
+            self.header.cells += new
+            self.names += new
+            if numbers:
+                self._set(self.lines[numbers[0] - 1], cells)
+            else:
+                line = self._append([""] * len(self.names), end)
+                self._set(line, {"scan": scan, "select": "auto", **cells})
+        self.header.text = "\t".join(self.header.cells)
+
+    def _append(self, cells: list[str], end: str) -> _Line:
+        if self.lines and not self.lines[-1].end:
+            if self.lines[-1].text:
+                self.lines[-1].end = end
+            else:
+                self.lines.pop()
+        self.lines.append(_Line("\t".join(cells), end, cells))
+        return self.lines[-1]
+
+    def _set(self, line: _Line, cells: Mapping[str, str]) -> None:
+        for name, value in cells.items():
+            # A table without `select` needs no column for the auto of a new row.
+            if name not in self.names or self.value(line, name) == value:
+                continue
+            column = self.names.index(name)
+            line.cells += [""] * (column + 1 - len(line.cells))
+            line.cells[column] = _quoted(value)
+        line.text = "\t".join(line.cells)
+
+    def _check_header(self) -> None:
+        known = {name for name in self.names if name in COLUMNS or is_option(name)}
+        repeated = sorted(name for name in known if self.names.count(name) > 1)
+        if "scan" not in self.names or repeated:
+            found = f"{', '.join(repeated)} twice" if repeated else shown(", ".join(self.names))
+            raise TomopipeError(
+                f"{self.path}: expected a header line with the columns {', '.join(COLUMNS)}, "
+                f"separated by tabs and each once; got {found}. Correct the first line."
+            )
+        meant = {name: ours for name in self.names if (ours := _meant(name, self.names))}
+        if meant:
+            raise TomopipeError(
+                "\n".join(
+                    f"{self.at_header} {shown(name)} is none of {', '.join(COLUMNS)}; did you mean "
+                    f"{ours}? Rename it; a column of your own needs a name less like ours."
+                    for name, ours in meant.items()
+                )
+            )
+
+
+def _cells(line: str) -> list[str]:
+    """Return the cells of a line; none of a blank one or a comment."""
+    return line.split("\t") if line.strip() and not line.lstrip().startswith("#") else []
 
 
 def read_table(path: str | os.PathLike[str]) -> list[Row]:
-    """Read the rows of the campaign table.
+    """Read the rows of the campaign table, in the order of the file, repeated scans included.
 
-    Parameters
-    ----------
-    path : path-like
-        The table; a column that is missing counts as empty, `scan` must be there.
+    A column that is missing counts as empty; an empty `select` is `auto`.
 
-    Returns
-    -------
-    list of Row
-        In the order of the file, repeated scans included; an empty `select` is `auto`.
-
-    Raises
-    ------
-    TomopipeError
-        If the file cannot be read, is not UTF-8 text, or its header lacks `scan`, repeats a name,
-        has a name that is nearly one of ours, or words joined by dots that are not a key of the
-        configuration which scans may override; and for invalid cells of `select`. The message names
-        the cell.
+    Raises TomopipeError if the file cannot be read, is not UTF-8 text, or its header lacks `scan`,
+    repeats a name, has a name that is nearly one of ours, or words joined by dots that are not a
+    key of the configuration which scans may override; and for invalid cells of `select`. The
+    message names the cell.
     """
     return _rows(_decoded(_read_bytes(path), path), path)
 
 
 def _rows(text: str, path: str | os.PathLike[str]) -> list[Row]:
-    lines = _split(text)
-    columns = _columns(lines, path)
-    keys = _option_columns(lines, columns, path)
+    table = _Table(text, path)
+    keys = [name for name in table.names if is_option(name)]
+    if unknown := {key: fault for key in keys if (fault := fault_of_key(key))}:
+        lines = (f"{table.at_header} {key}: {fault}" for key, fault in unknown.items())
+        raise TomopipeError("\n".join(lines))
     rows, faults = [], []
-    for number, line in enumerate(lines, start=1):
-        if line.cells is None or columns is None or line.cells is columns:
-            continue
-        cell = {name: _value(line.cells, columns, name) for name in COLUMNS}
+    for number, line in table.rows():
+        cell = {name: table.value(line, name) for name in COLUMNS}
         cell["select"] = cell["select"] or "auto"
         if cell["select"] not in SELECT:
             faults.append(
                 f"{path}: line {number}: select of {cell['scan']} is {shown(cell['select'])}; "
                 f"expected auto, yes or no{did_you_mean(cell['select'].lower(), SELECT)}"
             )
-        texts = {key: _value(line.cells, columns, key) for key in keys}
-        options = {key: text for key, text in texts.items() if text}
-        beyond = next(filter(None, map(_unquoted, line.cells[len(columns) :])), "")
+        options = {key: text for key in keys if (text := table.value(line, key))}
+        beyond = next(filter(None, map(_unquoted, line.cells[len(table.names) :])), "")
         rows.append(Row(**cell, line=number, options=options, beyond=beyond))
     if faults:
         raise TomopipeError("\n".join(faults))
     return rows
-
-
-def _option_columns(
-    lines: list[_Line], columns: list[str] | None, path: str | os.PathLike[str]
-) -> list[str]:
-    """Return the columns that are keys of the configuration."""
-    keys = [name for name in map(_unquoted, columns or []) if is_option(name)]
-    faults = {key: fault for key in keys if (fault := fault_of_key(key))}
-    if faults:
-        where = f"{path}: line {_line_of(columns, lines)}: column"
-        raise TomopipeError("\n".join(f"{where} {key}: {text}" for key, text in faults.items()))
-    return keys
 
 
 def check_table(rows: Sequence[Row], known_scans: Collection[str]) -> list[str]:
@@ -154,25 +237,13 @@ def edit_table(path: str | os.PathLike[str], edits: Edits | Callable[[list[Row]]
 
     Writers wait for each other, and what an editor saves meanwhile is merged (`update_file`).
 
-    Parameters
-    ----------
-    path : path-like
-        The table; made if it does not exist. Missing rows and columns are added at the end.
-    edits : mapping or callable
-        The changes; or a function that returns them from the rows, called while the table is
-        locked, and again if an editor saved the table meanwhile.
+    The table is made if it does not exist; missing rows and columns are added at the end. `edits`
+    may be a function that returns them from the rows, called while the table is locked, and again
+    if an editor saved the table meanwhile. Returns whether the file changed.
 
-    Returns
-    -------
-    bool
-        Whether the file changed.
-
-    Raises
-    ------
-    TomopipeError
-        If the table cannot be read or written, another writer does not finish, a scan has two
-        rows, or a cell holds a control character, such as a tab or a line break. Nothing is
-        written then.
+    Raises TomopipeError if the table cannot be read or written, another writer does not finish, a
+    scan has two rows, or a cell holds a control character, such as a tab or a line break. Nothing
+    is written then.
     """
 
     def change(before: bytes) -> bytes:
@@ -180,11 +251,9 @@ def edit_table(path: str | os.PathLike[str], edits: Edits | Callable[[list[Row]]
         wanted = edits(_rows(text, path)) if callable(edits) else edits
         for scan, cells in wanted.items():
             _check_edit(scan, cells)
-        lines = _split(text)
-        _apply(lines, wanted, path)
-        bom = _BOM if text.startswith(_BOM) else ""
-        changed = bom + "".join(line.text + line.end for line in lines)
-        return changed.encode("utf-8", "surrogateescape")
+        table = _Table(text, path)
+        table.apply(wanted)
+        return table.text.encode("utf-8", "surrogateescape")
 
     try:
         return update_file(path, change)
@@ -216,96 +285,6 @@ def fault_of_cell(text: str) -> str:
     return ""
 
 
-def _apply(
-    lines: list[_Line], edits: Mapping[str, Mapping[str, str]], path: str | os.PathLike[str]
-) -> None:
-    """Write the edits into the lines, adding header, columns and rows as needed."""
-    end = next((line.end for line in lines if line.end), "\n")
-    columns = _columns(lines, path)
-    if columns is None:
-        columns = list(COLUMNS)
-        _append(lines, columns, end)
-    where: dict[str, list[int]] = {}
-    for number, line in enumerate(lines):
-        if line.cells is not None and line.cells is not columns:
-            where.setdefault(_value(line.cells, columns, "scan"), []).append(number)
-    for scan, cells in edits.items():
-        places = where.get(scan, [])
-        if len(places) > 1:
-            numbers = " and ".join(str(number + 1) for number in places)
-            raise TomopipeError(f"{path}: scan {scan} is on lines {numbers}. Keep one.")
-        if not places and not any(cells.values()):
-            continue  # no cell to clear
-        for name, value in cells.items():
-            if value and name not in map(_unquoted, columns):
-                columns.append(name)
-        if places:
-            _set_cells(lines[places[0]], columns, cells)
-        else:
-            _append(lines, [""] * len(columns), end)
-            _set_cells(lines[-1], columns, {"scan": scan, "select": "auto", **cells})
-    header = next(line for line in lines if line.cells is columns)
-    header.text = "\t".join(columns)
-
-
-def _append(lines: list[_Line], cells: list[str], end: str) -> None:
-    if lines and not lines[-1].end:
-        if lines[-1].text:
-            lines[-1].end = end
-        else:
-            lines.pop()
-    lines.append(_Line("\t".join(cells), end, cells))
-
-
-def _set_cells(line: _Line, columns: list[str], cells: Mapping[str, str]) -> None:
-    assert line.cells is not None
-    names = [_unquoted(name) for name in columns]
-    for name, value in cells.items():
-        # A table without `select` needs no column for the auto of a new row.
-        if name not in names or _value(line.cells, columns, name) == value:
-            continue
-        column = names.index(name)
-        line.cells += [""] * (column + 1 - len(line.cells))
-        line.cells[column] = _quoted(value)
-    line.text = "\t".join(line.cells)
-
-
-def _split(text: str) -> list[_Line]:
-    """Return the lines of a table; those that are neither blank nor comments with their cells."""
-    parts = re.split(r"(\r\n|\n|\r)", text.removeprefix(_BOM))
-    lines = [_Line(text, end) for text, end in zip(parts[::2], [*parts[1::2], ""], strict=True)]
-    for line in lines:
-        if line.text.strip() and not line.text.lstrip().startswith("#"):
-            line.cells = line.text.split("\t")
-    return lines
-
-
-def _columns(lines: list[_Line], path: str | os.PathLike[str]) -> list[str] | None:
-    """Return the cells of the header, the first line that has any; None if there is none."""
-    columns = next((line.cells for line in lines if line.cells is not None), None)
-    if columns is None:
-        return None
-    names = [_unquoted(name) for name in columns]
-    repeated = sorted({n for n in names if names.count(n) > 1 and (n in COLUMNS or is_option(n))})
-    if "scan" not in names or repeated:
-        found = f"{', '.join(repeated)} twice" if repeated else shown(", ".join(names))
-        raise TomopipeError(
-            f"{path}: expected a header line with the columns {', '.join(COLUMNS)}, separated by "
-            f"tabs and each once; got {found}. Correct the first line."
-        )
-    meant = {name: ours for name in names if (ours := _meant(name, names))}
-    if meant:
-        where = f"{path}: line {_line_of(columns, lines)}: column"
-        raise TomopipeError(
-            "\n".join(
-                f"{where} {shown(name)} is none of {', '.join(COLUMNS)}; did you mean {ours}? "
-                "Rename it; a column of your own needs a name less like ours."
-                for name, ours in meant.items()
-            )
-        )
-    return columns
-
-
 def _meant(name: str, names: Collection[str]) -> str:
     """Return the known column that a name misspells; "" if it is known or a user's own."""
     if name in COLUMNS or is_option(name):
@@ -323,19 +302,6 @@ def _meant(name: str, names: Collection[str]) -> str:
 
 def _bare(name: str) -> str:
     return re.sub(r"[\W_]", "", name.casefold())
-
-
-_SIMILAR = 0.8
-
-
-def _line_of(columns: list[str] | None, lines: list[_Line]) -> int:
-    return next((n for n, line in enumerate(lines, start=1) if line.cells is columns), 0)
-
-
-def _value(cells: list[str], columns: list[str], name: str) -> str:
-    names = [_unquoted(column) for column in columns]
-    column = names.index(name) if name in names else len(cells)
-    return _unquoted(cells[column]) if column < len(cells) else ""
 
 
 def _unquoted(cell: str) -> str:

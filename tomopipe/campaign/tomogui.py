@@ -30,35 +30,11 @@ class Match(NamedTuple):
     ambiguous: dict[str, list[str]]  # entry to the scans it may mean
 
 
-def read_cors(path: str | os.PathLike[str]) -> dict[str, float]:
-    """Read rot_cen.json or batch_cor_values.csv, in which every entry must be valid.
-
-    Parameters
-    ----------
-    path : path-like
-        The file; its name does not matter.
-
-    Raises
-    ------
-    TomopipeError
-        If it is neither, or has a value that is not a COR.
-    """
-    cors, junk = read_entries(path)
-    if junk:
-        raise TomopipeError(f"{path}: {what_is_wrong(junk)}")
-    return cors
-
-
 def what_is_wrong(junk: Mapping[str, str]) -> str:
     """Name the entries that are not CORs, and say what to do."""
-    lines = [f"  {name}: {text}" for name, text in junk.items()]
-    return "\n".join(
-        [
-            "expected one number per scan, such as 1024.50; got",
-            *lines,
-            "Correct or remove these entries.",
-        ]
-    )
+    lines = "\n".join(f"  {name}: {text}" for name, text in junk.items())
+    expected = "expected one number per scan, such as 1024.50; got"
+    return f"{expected}\n{lines}\nCorrect or remove these entries."
 
 
 def read_entries(path: str | os.PathLike[str]) -> Entries:
@@ -84,24 +60,10 @@ def rot_cen(cors: Mapping[str, float]) -> dict[str, str]:
 
 
 def merge_rot_cen(cors: Mapping[str, float], path: str | os.PathLike[str]) -> list[str]:
-    """Put CORs into TomoGUI's rot_cen.json, made if necessary; other entries stay.
+    """Put CORs into TomoGUI's rot_cen.json, made if necessary; return entries that stayed.
 
-    Parameters
-    ----------
-    cors : mapping
-        Absolute path of each scan to its COR in unbinned pixels.
-    path : path-like
-        The file.
-
-    Returns
-    -------
-    list of str
-        The entries that stayed as they were.
-
-    Raises
-    ------
-    TomopipeError
-        If the file exists in another form; it is not changed.
+    `cors` are by absolute path of each scan, in unbinned pixels. A file of another form is not
+    changed, and a TomopipeError.
     """
     others: list[str] = []
 
@@ -120,25 +82,9 @@ def merge_rot_cen(cors: Mapping[str, float], path: str | os.PathLike[str]) -> li
 
 
 def merge_batch_csv(cors: Mapping[str, float], path: str | os.PathLike[str]) -> list[str]:
-    """Put CORs into TomoGUI's batch_cor_values.csv, made if necessary; other lines stay.
+    """Put CORs into TomoGUI's batch_cor_values.csv, as `merge_rot_cen` does.
 
-    Parameters
-    ----------
-    cors : mapping
-        Path of each scan to its COR in unbinned pixels; the file has their names, no folders.
-    path : path-like
-        The file.
-
-    Returns
-    -------
-    list of str
-        The file names whose lines stayed as they were.
-
-    Raises
-    ------
-    TomopipeError
-        If two files of one name have different CORs, which the form cannot tell apart, or there is
-        a file that is something else; it is left as it is.
+    The file has names, no folders: two files of one name with different CORs are a TomopipeError.
     """
     new: dict[str, str] = {}
     for name, cor_px in sorted(cors.items()):
@@ -180,19 +126,10 @@ def merge_batch_csv(cors: Mapping[str, float], path: str | os.PathLike[str]) -> 
 def match(entries: Mapping[str, float], scans: Mapping[str, str]) -> Match:
     """Find the scan that each entry means: by its path, else by its file name if unique.
 
-    Parameters
-    ----------
-    entries : mapping
-        Path or file name, as another program wrote it, to COR in unbinned pixels.
-    scans : mapping
-        Scan to the absolute path of its file.
-
-    Returns
-    -------
-    Match
-        An entry that names a file of the campaign by its path wins over one of the same file name
-        in another folder, which is then unmatched. Entries with different CORs for one scan are
-        ambiguous.
+    `entries` are paths or file names, as another program wrote them; `scans` gives the absolute
+    path of each scan's file. An entry that names a file of the campaign by its path wins over one
+    of the same file name in another folder, which is then unmatched. Entries with different CORs
+    for one scan are ambiguous.
     """
     by_path: dict[str, list[str]] = defaultdict(list)
     by_bare_path: dict[str, list[str]] = defaultdict(list)
@@ -309,10 +246,9 @@ def _as_text(value: Any) -> str:
 
 def _read_text(path: str | os.PathLike[str]) -> str:
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig", "surrogateescape")
+        return Path(path).read_bytes().decode("utf-8-sig", "surrogateescape")
     except OSError as error:
         raise TomopipeError(f"{path}: cannot be read ({error.strerror}).") from error
-    return text
 
 
 def _update(path: str | os.PathLike[str], change: Callable[[bytes], bytes]) -> None:

@@ -4,7 +4,6 @@ The defaults are defined here only. `config/config.yaml` and `config/README.md` 
 this package (``python -m tomopipe.config``) and a test compares the three.
 """
 
-from tomopipe.config.base import Block
 from tomopipe.config.blocks import (
     METHODS,
     ExportStarBlock,
@@ -20,20 +19,16 @@ from tomopipe.config.blocks import (
 from tomopipe.config.cells import (
     fault_of_key,
     is_option,
-    nested,
     option_keys,
     parse_cells,
-    value_of,
 )
-from tomopipe.config.model import OVERRIDABLE, Config, OverrideBlock, StepOptions
-from tomopipe.config.parse import parse_config, parsed_texts, read_config, read_document, with_file
+from tomopipe.config.model import Config, OverrideBlock, StepOptions
+from tomopipe.config.parse import parse_config, parsed_texts, read_config, with_file
 from tomopipe.config.preprocess import PreprocessBlock
 from tomopipe.config.stitch_block import StitchBlock
 
 __all__ = [
     "METHODS",
-    "OVERRIDABLE",
-    "Block",
     "Config",
     "ExportStarBlock",
     "FixCorBlock",
@@ -50,13 +45,10 @@ __all__ = [
     "TryReconBlock",
     "fault_of_key",
     "is_option",
-    "nested",
     "option_keys",
     "parse_cells",
     "parse_config",
     "parsed_texts",
     "read_config",
-    "read_document",
-    "value_of",
     "with_file",
 ]

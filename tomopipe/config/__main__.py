@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
-from tomopipe.config.document import write_documentation
+from tomopipe.config.document import documented_defaults, documented_keys
 
-write_documentation(Path(__file__).parents[2] / "config")
+folder = Path(__file__).parents[2] / "config"
+(folder / "config.yaml").write_text(documented_defaults(), encoding="utf-8")
+(folder / "README.md").write_text(documented_keys(), encoding="utf-8")

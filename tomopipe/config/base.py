@@ -4,7 +4,7 @@ import os
 import re
 from typing import Annotated, Any, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 # YAML 1.1 reads 1e-4 and 1.0e4 as text: it requires a point, and a sign of the exponent.
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)e[-+]?\d+", re.ASCII | re.IGNORECASE)
@@ -23,12 +23,11 @@ class Block(BaseModel):
     @classmethod
     def _numbers_of_yaml(cls, value: Any, info: ValidationInfo) -> Any:
         field = cls.model_fields[info.field_name or ""]
-        return _as_numbers(value) if _has(float, field.annotation) else value
+        return _as_numbers(value) if _allows_float(field.annotation) else value
 
 
-def _has(wanted: type, annotation: Any) -> bool:
-    """Tell whether an annotation allows values of a type."""
-    return annotation is wanted or any(_has(wanted, part) for part in get_args(annotation))
+def _allows_float(annotation: Any) -> bool:
+    return annotation is float or any(map(_allows_float, get_args(annotation)))
 
 
 def _as_numbers(value: Any) -> Any:
@@ -50,5 +49,6 @@ def is_dataset(angles: str) -> bool:
     return bool(re.fullmatch(r"/[^.]*", angles)) and not os.path.isfile(angles)
 
 
+Text = Annotated[str, Field(min_length=1)]
 FilePattern = Annotated[str, AfterValidator(_file_pattern)]
 """Name of a file in which {scan} and {series} stand for those of each scan."""

@@ -3,9 +3,9 @@
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from tomopipe.config.base import Block, FilePattern
+from tomopipe.config.base import Block, FilePattern, Text
 
 METHODS = ("ai", "sum", "registration")
 CHECKPOINT_METHODS = ("dinov2",)
@@ -16,23 +16,19 @@ READ_AS_SUM = (
     "registration is what pairs was. The next version refuses these names."
 )
 FILTERS = ("ramp", "shepp-logan", "cosine", "hann", "hamming", "parzen", "butterworth")
+
+
+def _ascending(span: list[Any]) -> list[Any]:
+    if span[0] > span[1]:
+        raise ValueError("must be [first, last] with first <= last")
+    return span
+
+
+_ASCENDING = AfterValidator(_ascending)
 Fraction = Annotated[float, Field(ge=0, le=1)]
 RowNumber = Annotated[int, Field(ge=0)]
-RowRange = Annotated[list[RowNumber], Field(min_length=2, max_length=2)]
-ValueRange = Annotated[list[float], Field(min_length=2, max_length=2)]
-
-
-def ascending(value: str | list[int]) -> str | list[int]:
-    """Return `all` or [first, last], if valid.
-
-    Raises
-    ------
-    ValueError
-        If the first is greater than the last.
-    """
-    if not isinstance(value, str) and value[0] > value[1]:
-        raise ValueError("must be [first, last] with first <= last")
-    return value
+RowRange = Annotated[list[RowNumber], Field(min_length=2, max_length=2), _ASCENDING]
+AngleSpan = Annotated[list[float], Field(min_length=2, max_length=2), _ASCENDING]
 
 
 class ScanGlob(Block):
@@ -53,7 +49,7 @@ class CampaignBlock(Block):
     table: str | None = Field(
         None, description="The campaign table; null: scans.tsv if it is there."
     )
-    results: str = Field("results", min_length=1, description="Folder of all results.")
+    results: Text = Field("results", description="Folder of all results.")
     name: str | None = Field(None, description="Title of the report; null: the folder's name.")
 
     @field_validator("results")
@@ -70,9 +66,8 @@ class CampaignBlock(Block):
 class StorageBlock(Block):
     """Folders of sidecars and temporary files."""
 
-    sidecars: str = Field(
+    sidecars: Text = Field(
         "beside",
-        min_length=1,
         description="Folder of the sidecars `<scan>.cor.json`; beside: next to each HDF5 file "
         "(results/sidecars where that folder is read-only).",
     )
@@ -106,41 +101,39 @@ class AngleRange(Block):
         return self
 
 
+_WITH_DATA: dict[str, Any] = {"only": {"data": {"not": None}}}
+
+
 class PathsBlock(Block):
     """Where the parts of a scan stand in an HDF5 file whose layout is not recognised."""
 
-    data: str | None = Field(
+    data: Text | None = Field(
         None,
-        min_length=1,
         description="Dataset of the frames (/entry/data/data); with it the file is read as these "
         "keys say, whatever else is in it; null: the layout is recognised.",
     )
-    flats: str | None = Field(
+    flats: Text | None = Field(
         None,
-        min_length=1,
         description="Dataset of the flats, of the scan or of the file that preprocess.flats names. "
         "Needs paths.data as well.",
-        json_schema_extra={"only": {"data": {"not": None}}},
+        json_schema_extra=_WITH_DATA,
     )
-    darks: str | None = Field(
+    darks: Text | None = Field(
         None,
-        min_length=1,
         description="Dataset of the darks, likewise.",
-        json_schema_extra={"only": {"data": {"not": None}}},
+        json_schema_extra=_WITH_DATA,
     )
-    angles: str | None = Field(
+    angles: Text | None = Field(
         None,
-        min_length=1,
         description="Dataset of the angles, one per frame of data or one per projection; null: "
         "found by name, unit and number. input.angles goes first.",
-        json_schema_extra={"only": {"data": {"not": None}}},
+        json_schema_extra=_WITH_DATA,
     )
-    image_key: str | None = Field(
+    image_key: Text | None = Field(
         None,
-        min_length=1,
         description="Dataset of the kind of each frame of data: 0 projection, 1 flat, 2 dark, "
         "3 invalid; null: all are projections.",
-        json_schema_extra={"only": {"data": {"not": None}}},
+        json_schema_extra=_WITH_DATA,
     )
 
     @field_validator("*")
@@ -168,9 +161,8 @@ class InputBlock(Block):
             "images: number, rows, columns ([row, angle, col]: sinograms, one file per row).",
         )
     )
-    entry: str | None = Field(
+    entry: Text | None = Field(
         None,
-        min_length=1,
         description="NXtomo entry to read (its path), or the detector in it, where a file has "
         "several; null: the only one.",
     )
@@ -206,7 +198,7 @@ class InputBlock(Block):
         "are still columns of the whole detector (pixels).",
     )
     every: int = Field(1, ge=1, description="Use every n-th projection.")
-    skip_angles: list[ValueRange] = Field(
+    skip_angles: list[AngleSpan] = Field(
         [],
         description="[[first, last], ...], both included (degrees): projections at these angles "
         "are skipped, in every rotation.",
@@ -222,19 +214,6 @@ class InputBlock(Block):
     def _each_once(cls, value: list[str]) -> list[str]:
         if len(set(value)) < len(value):
             raise ValueError("must have angle, row and col, in any order")
-        return value
-
-    @field_validator("columns")
-    @classmethod
-    def _first_then_last(cls, value: str | list[int]) -> str | list[int]:
-        return ascending(value)
-
-    @field_validator("skip_angles", "skip_projections")
-    @classmethod
-    def _ranges(cls, value: list[Any]) -> list[Any]:
-        for span in value:
-            if isinstance(span, list) and not span[0] <= span[1]:
-                raise ValueError("must be [first, last] with first <= last")
         return value
 
 
@@ -313,15 +292,13 @@ class PredictCorBlock(Block):
         description="No COR is accepted of a scan of which more than this share of the "
         "projections is saturated, dark or constant; 1: whatever their number.",
     )
-    model: str = Field(
+    model: Text = Field(
         "shipped",
-        min_length=1,
         description="Network of the method ai: shipped, or weights of `tomopipe lab train` "
         "(lab/train.md).",
     )
-    dinov2_checkpoint: str | None = Field(
+    dinov2_checkpoint: Text | None = Field(
         None,
-        min_length=1,
         description="Classifier of tomo-center or TomoCuPy that the method dinov2 runs; null: none "
         "(docs/how-to/dinov2.md).",
     )
@@ -432,11 +409,13 @@ class FullReconBlock(Block):
         "float32",
         description="Number type of the volume; value = offset + scale * stored, both recorded.",
     )
-    value_range: Literal["auto"] | ValueRange = Field(
-        "auto",
-        description="Values of the smallest and the largest uint8 or uint16, in `unit`: [low, "
-        "high], or auto: from 8 slices.",
-        json_schema_extra={"only": {"dtype": ["uint16", "uint8"]}},
+    value_range: Literal["auto"] | Annotated[list[float], Field(min_length=2, max_length=2)] = (
+        Field(
+            "auto",
+            description="Values of the smallest and the largest uint8 or uint16, in `unit`: [low, "
+            "high], or auto: from 8 slices.",
+            json_schema_extra={"only": {"dtype": ["uint16", "uint8"]}},
+        )
     )
     unit: Literal["per_pixel", "per_cm"] = Field(
         "per_pixel",
@@ -464,15 +443,10 @@ class FullReconBlock(Block):
 
     @field_validator("value_range")
     @classmethod
-    def _ascending(cls, value: str | list[float]) -> str | list[float]:
+    def _low_below_high(cls, value: str | list[float]) -> str | list[float]:
         if not isinstance(value, str) and not value[0] < value[1]:
             raise ValueError("must be [low, high] with low < high")
         return value
-
-    @field_validator("rows", "crop_x", "crop_y")
-    @classmethod
-    def _first_then_last(cls, value: str | list[int]) -> str | list[int]:
-        return ascending(value)
 
 
 ASSUMED = {"pixel_size_um": 1.0, "energy_kev": 20.0}
@@ -530,9 +504,8 @@ class WatchBlock(Block):
 class HooksBlock(Block):
     """Commands that are called on events."""
 
-    on_scan: str | None = Field(
+    on_scan: Text | None = Field(
         None,
-        min_length=1,
         description="Shell command that `tomopipe run --watch` starts in the campaign folder for "
         "each new verdict, with it as JSON on stdin; ended after 30 s.",
     )

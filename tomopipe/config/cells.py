@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from tomopipe.config.model import OVERRIDABLE, Config, OverrideBlock
+from tomopipe.config.model import OVERRIDABLE, Config, OverrideBlock, merged
 from tomopipe.config.parse import nearest, problems_of
 from tomopipe.config.yaml_text import load_yaml
 from tomopipe.errors import TomopipeError
@@ -24,13 +24,7 @@ def is_option(column: str) -> bool:
 
 
 def fault_of_key(key: str) -> str:
-    """Say why a key cannot be set for single scans, or return nothing.
-
-    Parameters
-    ----------
-    key : str
-        Such as preprocess.stripes.method.
-    """
+    """Say why a key, such as preprocess.stripes.method, cannot be set for single scans."""
     if key == "full_recon.output":
         return "is the same for all scans of a campaign"
     keys = list(option_keys())
@@ -57,11 +51,6 @@ def _keys_of(prefix: str, model: Any) -> Iterator[str]:
             yield from _keys_of(f"{prefix}.{name}", field.annotation)
 
 
-def value_of(text: str) -> Any:
-    """Return the value of a text in a configuration; an error if it is not YAML."""
-    return load_yaml(text, "the cell")
-
-
 def nested(key: str, value: Any) -> Any:
     """Return {"a": {"b": value}} for the key a.b."""
     for name in reversed(key.split(".")):
@@ -70,37 +59,18 @@ def nested(key: str, value: Any) -> Any:
 
 
 def parse_cells(cells: Mapping[str, str], config: Config) -> tuple[OverrideBlock, list[str]]:
-    """Make the options of one scan from the cells of its row.
+    """Make the options of one scan from the cells of its row, and describe their problems.
 
-    Parameters
-    ----------
-    cells : mapping
-        Key to text; empty texts are ignored. Keys must pass `fault_of_key`.
-    config : Config
-        The scan's configuration without them, overrides applied.
-
-    Returns
-    -------
-    options : OverrideBlock
-        The options in the cells.
-    problems : list of str
-        Problems: key, value, what is allowed, nearest match.
+    `cells` are texts by key, which must pass `fault_of_key`; empty ones are ignored. `config` is
+    the scan's configuration without them, overrides applied.
     """
     options: dict[str, Any] = {"scans": ["*"]}
     problems = []
     for key, text in cells.items():
         try:
-            options = merged(options, nested(key, value_of(text))) if text else options
+            if text:
+                options = merged(options, nested(key, load_yaml(text, "the cell")))
         except TomopipeError as error:
             problems.append(f"{key}: got {text!r}; {error}")
     override = OverrideBlock(**options)
     return override, problems + problems_of(config, override)
-
-
-def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
-    """Return `old` updated by the keys of `new`, recursively in mappings."""
-    found = old | new
-    for key in old.keys() & new.keys():
-        if isinstance(old[key], dict) and isinstance(new[key], dict):
-            found[key] = merged(old[key], new[key])
-    return found

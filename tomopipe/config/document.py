@@ -1,7 +1,6 @@
-"""Write config/config.yaml and config/README.md from the configuration's model."""
+"""Make config/config.yaml and config/README.md from the configuration's model."""
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -91,9 +90,3 @@ def _type_text(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str
         return f"list of ({_type_text(schema['items'], definitions)})"
     ranges = [f"{sign} {schema[key]:g}" for key, sign in _RANGES.items() if key in schema]
     return " ".join([{"string": "text"}.get(schema["type"], schema["type"]), *ranges])
-
-
-def write_documentation(folder: Path) -> None:
-    """Write config.yaml and README.md into `folder`."""
-    (folder / "config.yaml").write_text(documented_defaults(), encoding="utf-8")
-    (folder / "README.md").write_text(documented_keys(), encoding="utf-8")

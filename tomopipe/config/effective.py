@@ -14,20 +14,12 @@ from tomopipe.config.base import Block
 
 
 def effective(block: Block) -> dict[str, Any]:
-    """Return the options of a block that change the result.
+    """Return the options of a block that change the result; empty if all have their baselines.
 
-    Parameters
-    ----------
-    block : Block
-        The block with all its values. Its schema gives for each key the `baseline` (the default
-        when the key first appeared; if absent, the present default), the values of other keys with
-        which it has an effect (`only`; False: never), the values whose results a fix has changed
-        (`remade`: value to number), and whether 1.0 and 1 are different values (`typed`).
-
-    Returns
-    -------
-    dict
-        Key to value; empty if all have their baselines.
+    The block's schema gives for each key the `baseline` (the default when the key first appeared;
+    if absent, the present default), the values of other keys with which it has an effect (`only`;
+    False: never), the values whose results a fix has changed (`remade`: value to number), and
+    whether 1.0 and 1 are different values (`typed`).
     """
     block = block.in_effect()
     found = {}

@@ -1,7 +1,6 @@
 """The whole configuration, and overrides for some scans."""
 
 import re
-from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -108,14 +107,9 @@ class Config(StepOptions):
     )
 
     def for_scan(self, scan: str, series: str, override: OverrideBlock | None = None) -> "Config":
-        """Return the configuration of one scan.
+        """Return the configuration of one scan: the overrides that match are applied in order.
 
-        Parameters
-        ----------
-        scan, series : str
-            Its name and series; the overrides that match are applied in order.
-        override : OverrideBlock, optional
-            The scan's options in the campaign table; applied last.
+        Last comes `override`, the scan's options in the campaign table.
         """
         applied = [override for override in self.overrides if override.applies(scan, series)]
         return self.with_options(*applied, *([override] if override else [])).named_for(
@@ -158,10 +152,7 @@ class Config(StepOptions):
     def with_options(self, *overrides: OverrideBlock) -> "Config":
         """Return the configuration with overrides applied; the last one takes precedence.
 
-        Raises
-        ------
-        TomopipeError
-            If overrides that are valid one by one are invalid together.
+        Raises TomopipeError if overrides that are valid one by one are invalid together.
         """
         blocks = {block: getattr(self, block) for block in OVERRIDABLE}
         for override in overrides:
@@ -170,21 +161,20 @@ class Config(StepOptions):
         return self.model_copy(update=blocks)
 
 
-def changed_values(block: Block, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a block with some changed, recursively in nested blocks."""
-    values = block.model_dump()
-    for key, value in changes.items():
-        inner = getattr(block, key, None)
-        merge = isinstance(inner, Block) and isinstance(value, Mapping)
-        values[key] = {**values[key], **value} if merge else value
-    return values
+def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """Return `old` updated by the keys of `new`, recursively in mappings."""
+    found = old | new
+    for key in old.keys() & new.keys():
+        if isinstance(old[key], dict) and isinstance(new[key], dict):
+            found[key] = merged(old[key], new[key])
+    return found
 
 
-def _changed(block: Block, changes: Mapping[str, Any]) -> Block:
+def _changed(block: Block, changes: dict[str, Any]) -> Block:
     if not changes:
         return block
     try:
-        return type(block).model_validate(changed_values(block, changes))
+        return type(block).model_validate(merged(block.model_dump(), changes))
     except ValidationError as error:
         text = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise TomopipeError(f"overrides that one scan has do not fit together: {text}") from None

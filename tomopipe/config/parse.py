@@ -8,7 +8,7 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from tomopipe.config.model import OVERRIDABLE, Config, OverrideBlock, changed_values
+from tomopipe.config.model import OVERRIDABLE, Config, OverrideBlock, merged
 from tomopipe.config.yaml_text import load_yaml
 from tomopipe.errors import TomopipeError
 
@@ -16,19 +16,10 @@ KeyPath = tuple[int | str, ...]  # of a value in the configuration: keys, and nu
 
 
 def parse_config(data: Mapping[str, Any], *, source: str = "config") -> Config:
-    """Check a configuration and fill in the defaults.
+    """Check a configuration, blocks as read from YAML, and fill in the defaults.
 
-    Parameters
-    ----------
-    data : mapping
-        The blocks, as read from YAML. A block left empty (None) has its defaults.
-    source : str
-        Named in the errors, normally the file.
-
-    Raises
-    ------
-    TomopipeError
-        One line per problem: key, value, what is allowed, nearest match.
+    A TomopipeError names `source`, and has one line per problem: key, value, what is allowed,
+    nearest match.
     """
     try:
         config = Config.model_validate(_blocks(data, source))
@@ -47,20 +38,9 @@ def parse_config(data: Mapping[str, Any], *, source: str = "config") -> Config:
 def parsed_texts(data: Mapping[str, Any], *, source: str = "config") -> dict[str, Any]:
     """Return a configuration with texts replaced by the values they stand for.
 
-    `snakemake --config 'full_recon={binning: 2}'` passes the text 2. Valid texts of a key (the name
-    of a file, hann) are kept.
-
-    Parameters
-    ----------
-    data : mapping
-        The blocks; values in them, or whole blocks, may be texts in YAML.
-    source : str
-        Named in the errors.
-
-    Raises
-    ------
-    TomopipeError
-        If the text of a block is not one.
+    `snakemake --config 'full_recon={binning: 2}'` passes the text 2; whole blocks may be texts in
+    YAML, too. Valid texts of a key (the name of a file, hann) are kept. A TomopipeError, which
+    names `source`, if the text of a block is not one.
     """
     blocks = _blocks(data, source)
     overrides = blocks.pop("overrides", None)
@@ -143,7 +123,7 @@ def _value_for_text(value: Any) -> Any:
 def problems_of(config: Config, override: OverrideBlock) -> list[str]:
     """Describe the problems of overrides of a configuration, a line for each."""
     blocks = {
-        block: changed_values(getattr(config, block), getattr(override, block))
+        block: merged(getattr(config, block).model_dump(), getattr(override, block))
         for block in OVERRIDABLE
     }
     try:
@@ -180,12 +160,12 @@ def read_document(path: Path) -> Any:
 
 def with_file(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the blocks of a file, updated key by key by `config`, from the command line."""
-    merged = dict(_blocks(read_document(path), str(path)))
+    blocks = _blocks(read_document(path), str(path))
     for block, given in config.items():
-        old = merged.get(block)
+        old = blocks.get(block)
         both = isinstance(old, Mapping) and isinstance(given, Mapping)
-        merged[block] = {**(old or {}), **given} if both else given
-    return merged
+        blocks[block] = {**(old or {}), **given} if both else given
+    return blocks
 
 
 def _problems(error: ValidationError) -> Iterator[str]:

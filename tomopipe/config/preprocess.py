@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from tomopipe.config.base import Block, FilePattern
+from tomopipe.config.base import Block, FilePattern, Text
 
 
 class BadPixelsBlock(Block):
@@ -35,8 +35,8 @@ class ZingersBlock(Block):
 class RingCurrentBlock(Block):
     """The beam's changes, from a monitor that the file has."""
 
-    dataset: str | None = Field(
-        None, min_length=1, description="HDF5 path of one number per projection; null: off."
+    dataset: Text | None = Field(
+        None, description="HDF5 path of one number per projection; null: off."
     )
     flats_mean: Annotated[float, Field(gt=0)] | None = Field(
         None,
@@ -121,9 +121,8 @@ class StripesBlock(Block):
         description="fourier-wavelet: more for wide stripes; null: log2(columns / 64), 1 to 5.",
         json_schema_extra={"only": {"method": ["fourier-wavelet"]}, "baseline": 5},
     )
-    wavelet: str = Field(
+    wavelet: Text = Field(
         "db9",
-        min_length=1,
         description="fourier-wavelet: name of the wavelet.",
         json_schema_extra={"only": {"method": ["fourier-wavelet"]}},
     )

@@ -15,10 +15,7 @@ def first_and_last(
 ) -> tuple[int, int]:
     """Return the ends of a span, both included, of `n` that there are.
 
-    Raises
-    ------
-    ScanError
-        If it reaches beyond; the message names the option, `key`.
+    Raises ScanError if it reaches beyond; the message names the option, `key`.
     """
     if isinstance(span, str):
         return 0, n - 1
@@ -31,17 +28,8 @@ def first_and_last(
 def row_numbers(row: float | int | Sequence[float | int], n_rows: int) -> list[int]:
     """Turn fractions of the height (floats) and row numbers (ints) into rows, each once.
 
-    Parameters
-    ----------
-    row : float, int or sequence of them
-        0.5 is the middle row, 0 the first, 0.0 too, 1 the second, 1.0 the last.
-    n_rows : int
-        Detector rows.
-
-    Raises
-    ------
-    ScanError
-        If there is no such row.
+    0.5 is the middle row, 0 the first, 0.0 too, 1 the second, 1.0 the last. Raises ScanError if
+    there is no such row.
     """
     rows = []
     for value in row if isinstance(row, Sequence) else [row]:
@@ -56,10 +44,7 @@ def row_numbers(row: float | int | Sequence[float | int], n_rows: int) -> list[i
 def middle_of_sweep(options: TryReconBlock, first_col: int, last_col: int) -> float:
     """Return the middle of the candidate CORs (pixels).
 
-    Raises
-    ------
-    ScanError
-        If no candidate is on the detector columns in use.
+    Raises ScanError if no candidate is on the detector columns in use.
     """
     center_px, width_px = options.center_px, options.width_px
     middle_px = (first_col + last_col) / 2 if center_px is None else center_px

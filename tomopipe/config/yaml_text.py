@@ -56,13 +56,7 @@ def _of(error: Exception) -> str:
 
 
 class _Walk:
-    """A pass over the nodes of a document, each once, before values are constructed.
-
-    Parameters
-    ----------
-    source : str
-        Name in the errors.
-    """
+    """A pass over the nodes of a document, each once, before values are constructed."""
 
     def __init__(self, source: str) -> None:
         self._source = source

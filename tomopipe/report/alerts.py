@@ -31,8 +31,8 @@ def alert_groups(scans: Iterable[ScanRecord]) -> tuple[AlertGroup, ...]:
         for scan in sorted(scans, key=kind.order) if kind.order else scans:
             if kind.once and id(scan) in seen:
                 continue
-            said = kind.says(scan)
-            for line in (said,) if isinstance(said, str) else said:
+            text = kind.says(scan)
+            for line in (text,) if isinstance(text, str) else text:
                 lines[line].append(scan)
         lines.pop("", None)
         if kind.once:
@@ -49,7 +49,7 @@ def common_warnings(scans: Iterable[ScanRecord]) -> frozenset[str]:
     """Return the warnings that most scans share: they tell nothing about one of them."""
     found = [_warned(scan) for scan in scans if scan.state not in NOT_SELECTED]
     counts = Counter(warning for warnings in found for warning in warnings)
-    return frozenset(one for one, n in counts.items() if n > max(1, len(found) / 2))
+    return frozenset(text for text, n in counts.items() if n > max(1, len(found) / 2))
 
 
 def _reason(state: State, otherwise: str) -> Callable[[ScanRecord], str]:

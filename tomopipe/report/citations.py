@@ -65,8 +65,10 @@ def citations(
     how they were made; where it is unknown, `config` counts: complete, one block per step.
     """
     scans = list(scans)
-    stated = [part(one, "parameters") for one in (volumes or {}).values()]
-    corrections = [part(one, "corrections") for one in stated] or [part(config, "preprocess")]
+    stated = [part(volume, "parameters") for volume in (volumes or {}).values()]
+    corrections = [part(options, "corrections") for options in stated] or [
+        part(config, "preprocess")
+    ]
     algorithms = stated or [part(config, "full_recon")]
     predictions = [scan.prediction for scan in scans if scan.prediction is not None]
     found = [("tomopipe", references(*TOMOPIPE)), ("Workflow", references(*WORKFLOW))]
@@ -78,17 +80,17 @@ def citations(
         found.append(("Outliers of a series", references(*OUTLIERS)))
     if has_volume:
         found.append(("Reconstruction", tuple(r for place in ENGINE for r in references(*place))))
-        for word in sorted({str(one.get("algorithm", "fbp")) for one in algorithms}):
+        for word in sorted({str(options.get("algorithm", "fbp")) for options in algorithms}):
             iterative = references("recon/iterative.py", word.replace("-", "_")) if word else ()
             found.append((f"Reconstruction: {word}", iterative))
     return tuple(Citation(method, texts) for method, texts in found if texts)
 
 
 def _of_finders(predictions: Sequence[Prediction]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    curves = [curve for one in predictions for curve in one.curves]
+    curves = [curve for prediction in predictions for curve in prediction.curves]
     for name in sorted({curve.method for curve in curves if curve.best_cor_px is not None}):
         if (_PACKAGE / "cor" / name).is_dir() and re.fullmatch(r"\w+", name):
-            models = " ".join(one.model.name for one in predictions if one.model is not None)
+            models = " ".join(found.model.name for found in predictions if found.model is not None)
             yield f"COR: {name}", _of_network(_PACKAGE / "cor" / name, models)
         elif re.fullmatch(r"\w+", name):
             yield f"COR: {name}", references(*FINDERS.get(name, (f"cor/{name}.py",)))

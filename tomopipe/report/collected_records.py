@@ -31,19 +31,9 @@ def collect(
 ) -> CampaignRecord:
     """Read the existing results of a campaign; a broken file is noted and skipped.
 
-    Parameters
-    ----------
-    campaign : Campaign
-        The campaign.
-    notes : mapping
-        More warnings, and the scans that each concerns.
-    points : bool
-        Whether to read the points of curves, which takes most of the time.
-
-    Returns
-    -------
-    CampaignRecord
-        Everything on the page except the pictures, and the citations, which volumes state.
+    Everything on the page except the pictures, and the citations, which volumes state. `notes` are
+    more warnings, and the scans that each concerns; `points`: whether to read the points of curves,
+    which takes most of the time.
     """
     reader = Reader(campaign.directory)
     jobs = read_jobs(reader, campaign.logs.status_folder)

@@ -29,7 +29,7 @@ def of_jobs(jobs: Iterable[JobStatus]) -> tuple[Efficiency, ...]:
         if None not in known:
             wall_s, cpu_s, asked_mb, peak_mb = (value or 0.0 for value in known)
             n_cores = int(asked.get("cores") or 1)
-            usage = Usage("", wall_s, cpu_s, n_cores, asked_mb * 1e6, peak_mb * 1e6)
+            usage = Usage(wall_s, cpu_s, n_cores, asked_mb * 1e6, peak_mb * 1e6)
             groups[job.step].append(usage)
     return tuple(_summed(step, group) for step, group in groups.items())
 
@@ -49,19 +49,15 @@ def efficiency(
 
 
 def _summed(steps: str, group: Sequence[Usage]) -> Efficiency:
-    known = [
-        (one.asked_bytes, one.used_bytes)
-        for one in group
-        if one.asked_bytes is not None and one.used_bytes is not None
-    ]
+    pairs = [(usage.asked_bytes, usage.used_bytes) for usage in group]
+    known = [(asked, used) for asked, used in pairs if asked is not None and used is not None]
+    asked, used = zip(*known, strict=True) if known else ((), ())
     return Efficiency(
         steps=steps,
         n_jobs=len(group),
-        cpu_asked_s=sum(one.wall_s * one.n_cpus for one in group),
-        cpu_used_s=sum(one.cpu_s for one in group),
-        memory_asked_bytes=max((asked for asked, _ in known), default=None),
-        memory_used_bytes=max((used for _, used in known), default=None),
-        memory_share=sum(used for _, used in known) / sum(asked for asked, _ in known)
-        if known
-        else None,
+        cpu_asked_s=sum(usage.wall_s * usage.n_cpus for usage in group),
+        cpu_used_s=sum(usage.cpu_s for usage in group),
+        memory_asked_bytes=max(asked, default=None),
+        memory_used_bytes=max(used, default=None),
+        memory_share=sum(used) / sum(asked) if known else None,
     )

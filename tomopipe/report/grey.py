@@ -12,17 +12,8 @@ _MARGIN = 0.15
 def grey_window(plane: NDArray[np.floating]) -> tuple[float, float]:
     """Return the grey window of a plane: the 0.5 and 99.5 percentiles of its finite values.
 
-    A bright inclusion of up to 2 % of the plane is white and does not darken the rest.
-
-    Parameters
-    ----------
-    plane : ndarray, shape (n_y, n_x)
-        Values of one plane.
-
-    Returns
-    -------
-    low, high : float
-        Black and white; high > low also for a constant or empty plane.
+    A bright inclusion of up to 2 % of the plane is white and does not darken the rest. White is
+    above black also for a constant or empty plane.
     """
     finite = plane[np.isfinite(plane)]
     if not finite.size:
@@ -33,3 +24,8 @@ def grey_window(plane: NDArray[np.floating]) -> tuple[float, float]:
         margin = _MARGIN * (bright - dark)
         low, high = max(low, dark - margin), min(high, bright + margin)
     return (low, high) if high > low else (low, low + 1.0)
+
+
+def in_grey(values: NDArray[np.floating], low: float, high: float) -> NDArray[np.uint8]:
+    """Map a grey window to 0..255."""
+    return (np.clip((values - low) / (high - low), 0, 1) * 255 + 0.5).astype(np.uint8)

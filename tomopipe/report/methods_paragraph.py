@@ -67,7 +67,7 @@ def methods_paragraph(campaign: CampaignRecord, volumes: Mapping[str, Provenance
 
 def reference_numbers(citations: Iterable[Citation]) -> dict[str, int]:
     """Number the references, each once, in order of listing."""
-    texts = dict.fromkeys(text for one in citations for text in one.references)
+    texts = dict.fromkeys(text for citation in citations for text in citation.references)
     return {text: number for number, text in enumerate(texts, start=1)}
 
 
@@ -76,10 +76,10 @@ def reference_lists(
 ) -> list[tuple[str, list[tuple[int, str]], list[int]]]:
     """Return each method with its references, and the numbers of those that stand above."""
     numbers, listed, last = reference_numbers(citations), [], 0
-    for one in citations:
-        each = [(numbers[text], text) for text in one.references]
+    for citation in citations:
+        each = [(numbers[text], text) for text in citation.references]
         new = [pair for pair in each if pair[0] > last]
-        listed.append((one.method, new, [number for number, _ in each if number <= last]))
+        listed.append((citation.method, new, [number for number, _ in each if number <= last]))
         last = max([last, *(number for number, _ in new)])
     return listed
 
@@ -88,8 +88,8 @@ def _cited(citations: Sequence[Citation]) -> dict[str, str]:
     """Return the citation of each method, such as " [3, 4]"."""
     numbers = reference_numbers(citations)
     return {
-        one.method: f" [{', '.join(str(numbers[text]) for text in one.references)}]"
-        for one in citations
+        citation.method: f" [{', '.join(str(numbers[text]) for text in citation.references)}]"
+        for citation in citations
     }
 
 
@@ -119,7 +119,7 @@ def _data(
     made: Sequence[Provenance],
     cited: Mapping[str, str],
 ) -> str:
-    shapes = [one["geometry"] for one in made]
+    shapes = [provenance["geometry"] for provenance in made]
     angles = _values((shape["n_angles"] for shape in shapes), " projections")
     span = _values((abs(g["theta_deg"][1] - g["theta_deg"][0]) for g in shapes), "°", ".0f")
     n_cols = _values((shape["n_cols"] for shape in shapes), "")
@@ -129,7 +129,7 @@ def _data(
         cells = [(scan.row or {}).get(name, "") for scan in scans]
         if all(cells):
             text += f" {word} {_values(map(float, cells), unit)}"
-    proven = sum(one.startswith(ANGLES_PROVEN) for scan in scans for one in scan.warnings)
+    proven = sum(text.startswith(ANGLES_PROVEN) for scan in scans for text in scan.warnings)
     text += f" (the angles of {_scans(proven)} found from the projections)" if proven else ""
     left = sum(s.state in NOT_SELECTED for s in campaign.scans)
     skipped = f"; {_scans(left)} {'was' if left == 1 else 'were'} skipped" if left else ""
@@ -139,7 +139,8 @@ def _data(
 
 
 def _corrections(made: Sequence[Provenance], cited: Mapping[str, str]) -> str:
-    return f"Projections were prepared as follows: {_some(_prepared(o, cited) for o in made)}."
+    texts = _some(_prepared(provenance, cited) for provenance in made)
+    return f"Projections were prepared as follows: {texts}."
 
 
 def _prepared(provenance: Provenance, cited: Mapping[str, str]) -> str:
@@ -188,13 +189,13 @@ def _centres(scans: Sequence[ScanRecord], cited: Mapping[str, str]) -> str:
         text = _SOURCES.get(source, source)
         if source in ("ai", "auto"):
             predictions = [s.prediction for s in scans if s.source == source and s.prediction]
-            names = sorted({one.method for one in predictions if one.method})
-            models = sorted({one.model.name for one in predictions if one.model})
+            names = sorted({found.method for found in predictions if found.method})
+            models = sorted({found.model.name for found in predictions if found.model})
             named = [f"model {name}" for name in models] if source == "ai" else names
             text += f" ({', '.join(named)})" if named else ""
             text += "".join(cited.get(f"COR: {name}", "") for name in names)
-            surest = [one.confidence for one in predictions if one.confidence is not None]
-            text += f", confidence {_values(surest, '', '.2f')}" if surest else ""
+            known = [found.confidence for found in predictions if found.confidence is not None]
+            text += f", confidence {_values(known, '', '.2f')}" if known else ""
         if source == "outlier":
             text += cited.get("Outliers of a series", "")
         words.append(f"{text} in {_scans(n)}")
@@ -202,7 +203,7 @@ def _centres(scans: Sequence[ScanRecord], cited: Mapping[str, str]) -> str:
 
 
 def _reconstruction(made: Sequence[Provenance], cited: Mapping[str, str]) -> str:
-    texts = _some(_reconstructed(one, cited) for one in made)
+    texts = _some(_reconstructed(provenance, cited) for provenance in made)
     return f"Slices were reconstructed by {texts}."
 
 
@@ -228,4 +229,4 @@ def _versions(made: Sequence[Provenance], now: Mapping[str, str]) -> str:
             f"tomopipe {provenance['versions'].get('tomopipe', 'unknown')} with {', '.join(parts)}"
         )
 
-    return f"Versions: {_some(named(one) for one in made)}; Snakemake {now['snakemake']}."
+    return f"Versions: {_some(map(named, made))}; Snakemake {now['snakemake']}."

@@ -7,9 +7,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tomopipe.campaign.files import PICTURES, PICTURES_MADE
 from tomopipe.errors import is_of_the_system
 from tomopipe.report.records import Note, ScanRecord, StackRecord
@@ -19,12 +16,13 @@ from tomopipe.report.thumbnails import (
     SMALL,
     Picture,
     Strip,
-    make_pictures,
+    make_picture,
     make_strip,
     picture_stem,
     put_beside,
 )
 from tomopipe.storage.atomic import write_json
+from tomopipe.volumes.volume import read_mid_planes, read_provenance
 
 #: Above this number of scans the pictures go into a folder beside the page, one file per scan.
 INLINE_SCANS = 200
@@ -33,8 +31,6 @@ LARGE_SCANS = 40
 #: Increase when pictures look different: stored ones are then remade.
 REVISION = 3
 
-PlaneReader = Callable[[Path], Mapping[str, NDArray[np.floating]]]
-ProvenanceReader = Callable[[Path], Mapping[str, Any]]
 _STATED = ("geometry", "parameters", "versions")
 
 
@@ -49,14 +45,14 @@ class ScanPictures:
     strip: Strip | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def shown(self) -> list[Picture]:
+        """All pictures."""
+        return [*self.planes, *([self.strip.picture] if self.strip else [])]
+
 
 def picture_all(
-    scans: Sequence[ScanRecord],
-    page_folder: Path,
-    read_planes: PlaneReader,
-    stacks: Sequence[StackRecord] = (),
-    read_provenance: ProvenanceReader = lambda volume: {},
-    own_folder: Path | None = None,
+    scans: Sequence[ScanRecord], stacks: Sequence[StackRecord], page_folder: Path, own_folder: Path
 ) -> tuple[dict[str, ScanPictures], list[Note]]:
     """Make the pictures of every scan with a volume or sweep, and of stitched stacks.
 
@@ -70,15 +66,15 @@ def picture_all(
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     size = LARGE if len(scans) <= LARGE_SCANS else SMALL
-    cache = (own_folder if own_folder and folder is None else page_folder) / PICTURES_MADE
-    maker = _Maker(page_folder, folder, read_planes, size, _read_cache(cache))
+    cache = (own_folder if folder is None else page_folder) / PICTURES_MADE
+    maker = _Maker(page_folder, folder, size, _read_cache(cache))
     pictures = {
         scan.name: maker.placed(
             scan.name,
             ScanPictures(
                 maker.planes(scan.name, scan.volume),
                 maker.strip(scan),
-                maker.provenance(scan.name, scan.volume, read_provenance),
+                maker.provenance(scan.name, scan.volume),
             ),
         )
         for scan in scans
@@ -105,15 +101,13 @@ class _Maker:
         self,
         page_folder: Path,
         folder: Path | None,
-        read_planes: PlaneReader,
         size: tuple[int, int],
         known: Mapping[str, Any],
     ) -> None:
         self.notes: list[Note] = []
         self.made: dict[str, dict[str, Any]] = {}
         self._page_folder, self._folder = page_folder, folder
-        self._read_planes, self._size = read_planes, size
-        self._known = known
+        self._size, self._known = size, known
 
     def planes(self, name: str, volume: Path | None) -> tuple[Picture, ...]:
         """Return the mid planes of a volume."""
@@ -121,16 +115,16 @@ class _Maker:
             return ()
 
         def make() -> list[dict[str, Any]]:
-            made = make_pictures(self._read_planes(volume), self._size)
-            return [asdict(picture) for picture in made]
+            planes = read_mid_planes(volume)
+            return [asdict(make_picture(name, planes[name], self._size)) for name in planes]
 
         entries = self._get(name, "planes", volume, float(self._size[0]), make) or []
         return tuple(_picture(entry) for entry in entries)
 
     def placed(self, name: str, made: ScanPictures) -> ScanPictures:
         """Put new pictures into the file of the scan, where they are not in the page itself."""
-        shown = [*made.planes, *([made.strip.picture] if made.strip else [])]
-        if self._folder is None or all("#" in one.src for one in shown):
+        shown = made.shown
+        if self._folder is None or all("#" in picture.src for picture in shown):
             return made
         there = self._folder / f"{picture_stem(name)}.svg"
         try:
@@ -139,26 +133,24 @@ class _Maker:
             self.notes.append(Note(there.name, f"no pictures: {error}", again=True))
             self.made.pop(name)
             return replace(made, planes=(), strip=None)
-        shown = [replace(one, src=src) for one, src in zip(shown, srcs, strict=True)]
+        shown = [replace(picture, src=src) for picture, src in zip(shown, srcs, strict=True)]
         planes, entries = tuple(shown[: len(made.planes)]), self.made[name]
         if planes:
-            entries["planes"] |= {"made": [asdict(one) for one in planes]}
+            entries["planes"] |= {"made": [asdict(plane) for plane in planes]}
         if made.strip is None:
             return replace(made, planes=planes)
         strip = replace(made.strip, picture=shown[-1])
         entries["strip"] |= {"made": asdict(strip)}
         return replace(made, planes=planes, strip=strip)
 
-    def provenance(
-        self, name: str, volume: Path | None, read: ProvenanceReader
-    ) -> Mapping[str, Any]:
+    def provenance(self, name: str, volume: Path | None) -> Mapping[str, Any]:
         """Return the part of a volume's provenance that the page shows."""
         if volume is None:
             return {}
 
         def make() -> dict[str, Any]:
             try:
-                found = read(volume)
+                found = read_provenance(volume)
                 return {key: dict(found[key]) for key in _STATED}
             except Exception as error:
                 if is_of_the_system(error):
@@ -180,10 +172,7 @@ class _Maker:
             sweep = read_sweep(try_tif, cor_px)
             return asdict(make_strip(sweep)) if sweep else None
 
-        entry = self._get(scan.name, "strip", try_tif, cor_px, make)
-        if not entry:
-            return None
-        return Strip(_picture(entry["picture"]), tuple(entry["cor_px"]), entry["chosen"])
+        return _strip(self._get(scan.name, "strip", try_tif, cor_px, make))
 
     def _strip_of_removed(self, scan: str, cor_px: float) -> Strip | None:
         """Return the strip made before the try stack was removed, if the COR is still the same."""
@@ -194,10 +183,9 @@ class _Maker:
             return None
         inline = int(self._folder is None)
         made = self._remembered(scan, "strip", stamp) if stamp[:2] == [REVISION, inline] else None
-        if not made:
-            return None
-        self.made.setdefault(scan, {})["strip"] = entry
-        return Strip(_picture(made["picture"]), tuple(made["cor_px"]), made["chosen"])
+        if made:
+            self.made.setdefault(scan, {})["strip"] = entry
+        return _strip(made)
 
     def _get(
         self, scan: str, kind: str, path: Path, cor_px: float | None, make: Callable[[], Any]
@@ -230,19 +218,18 @@ class _Maker:
             sources = [_picture(part).src for part in parts]
         except (TypeError, KeyError):
             return None
-        there = all(
-            src.startswith("data:") or (self._page_folder / _file(src)).exists() for src in sources
-        )
-        return made if there else None
-
-
-def _file(src: str) -> str:
-    """Return the path of a picture that is part of a file."""
-    return src.partition("#")[0]
+        files = {src.partition("#")[0] for src in sources if not src.startswith("data:")}
+        return made if all((self._page_folder / file).exists() for file in files) else None
 
 
 def _picture(entry: Mapping[str, Any]) -> Picture:
     return Picture(**{**entry, "shape": tuple(entry["shape"])})
+
+
+def _strip(entry: Mapping[str, Any] | None) -> Strip | None:
+    if not entry:
+        return None
+    return Strip(_picture(entry["picture"]), tuple(entry["cor_px"]), entry["chosen"])
 
 
 def _read_cache(path: Path) -> Mapping[str, Any]:
@@ -259,9 +246,11 @@ def _tidy(folder: Path, pictures: Sequence[ScanPictures]) -> None:
     """Remove picture files that the page no longer shows."""
     if not folder.is_dir():
         return
-    shown = [p for made in pictures for p in made.planes]
-    shown += [made.strip.picture for made in pictures if made.strip is not None]
-    used = {os.path.basename(_file(picture.src)) for picture in shown}
+    used = {
+        os.path.basename(picture.src.partition("#")[0])
+        for made in pictures
+        for picture in made.shown
+    }
     for path in folder.iterdir():
         if path.suffix in (".svg", ".webp") and path.name not in used:
             path.unlink()

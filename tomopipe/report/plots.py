@@ -42,12 +42,8 @@ class Mark:
 class SeriesPlot:
     """A plot of COR against index; all positions in SVG units of a width x height drawing."""
 
-    width: int
-    height: int
-    left: int
-    right: int
-    top: int
-    bottom: int
+    width, height = 640, 240
+    left, right, top, bottom = 64, 628, 12, 204
     x_ticks: tuple[tuple[float, str], ...]
     y_ticks: tuple[tuple[float, str], ...]
     median_y: float | None
@@ -60,8 +56,7 @@ class SeriesPlot:
 class CurvePlot:
     """Score curves of all methods of a scan, each scaled to the full height."""
 
-    width: int
-    height: int
+    width, height = 480, 84
     lines: tuple[tuple[str, str], ...]  # method, SVG points
     chosen_x: float | None
     ticks: tuple[tuple[float, str], ...]
@@ -73,8 +68,6 @@ def series_plot(series: SeriesRecord) -> SeriesPlot | None:
     shown = [(scan, cor_px) for scan in series.scans if (cor_px := scan.shown[0]) is not None]
     if len(shown) < 2:
         return None
-    width, height = 640, 240  # SVG units
-    left, right, top, bottom = 64, width - 12, 12, height - 36
     values = [cor_px for _, cor_px in shown]
     values += [px for scan, _ in shown if (px := _replaced_px(scan)) is not None]
     band_px = None
@@ -82,15 +75,11 @@ def series_plot(series: SeriesRecord) -> SeriesPlot | None:
         band_px = (series.median_px - series.limit_px, series.median_px + series.limit_px)
         values += band_px
     index = [scan.index for scan in series.scans]
-    x = make_axis(min(index), max(index), left + 14, right - 14, n_ticks=10, whole=True, pad=0.0)
+    left, right = SeriesPlot.left + 14, SeriesPlot.right - 14
+    x = make_axis(min(index), max(index), left, right, n_ticks=10, whole=True, pad=0.0)
+    bottom, top = SeriesPlot.bottom, SeriesPlot.top
     y = make_axis(min(values), max(values), bottom, top, n_ticks=7, pad=0.06)
     return SeriesPlot(
-        width=width,
-        height=height,
-        left=left,
-        right=right,
-        top=top,
-        bottom=bottom,
         x_ticks=x.ticks,
         y_ticks=y.ticks,
         median_y=None if series.median_px is None else y(series.median_px),
@@ -171,13 +160,10 @@ def curve_plot(curves: Sequence[Curve], cor_px: float | None) -> CurvePlot | Non
     low, high = min(c.cor_px[0] for c in curves), max(c.cor_px[-1] for c in curves)
     if high <= low:
         return None
-    width, height = 480, 84
-    x = make_axis(low, high, 4, width - 4, n_ticks=6, pad=0.0)
+    x = make_axis(low, high, 4, CurvePlot.width - 4, n_ticks=6, pad=0.0)
     beyond_px = cor_px if cor_px is not None and not low <= cor_px <= high else None
     return CurvePlot(
-        width=width,
-        height=height,
-        lines=tuple((c.method, _points(c, x, height)) for c in curves),
+        lines=tuple((c.method, _points(c, x, CurvePlot.height)) for c in curves),
         chosen_x=None if cor_px is None or beyond_px is not None else x(cor_px),
         ticks=x.ticks,
         beyond="" if beyond_px is None else f"COR {beyond_px:.2f}: beyond the sweep and its curves",

@@ -69,19 +69,6 @@ class SeriesRecord:
 
 
 @dataclass(frozen=True)
-class PairRecord:
-    """Position of the second of two neighbours of a stack on the grid of the first, in voxels."""
-
-    first: str
-    second: str
-    z_px: float | None
-    y_px: float | None
-    x_px: float | None
-    overlap_rows: float | None
-    correlation: float | None
-
-
-@dataclass(frozen=True)
 class StackRecord:
     """Scans at several heights that are stitched into one volume."""
 
@@ -90,7 +77,9 @@ class StackRecord:
     problem: str
     volume: Path | None = None
     shape: tuple[int, ...] = ()
-    pairs: tuple[PairRecord, ...] = ()
+    # positions of neighbours in voxels: `second` on the grid of `first` by z_px, y_px, x_px;
+    # overlap_rows, correlation
+    pairs: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)

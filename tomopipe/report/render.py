@@ -14,13 +14,7 @@ from tomopipe.campaign.state import MEANINGS, NOT_SELECTED, State
 from tomopipe.report.alerts import common_warnings
 from tomopipe.report.citations import citations
 from tomopipe.report.methods_paragraph import methods_paragraph, reference_lists
-from tomopipe.report.pictures import (
-    PlaneReader,
-    ProvenanceReader,
-    ScanPictures,
-    picture_all,
-    stack_key,
-)
+from tomopipe.report.pictures import ScanPictures, picture_all, stack_key
 from tomopipe.report.plots import CurvePlot, curve_plot, series_plot
 from tomopipe.report.records import SOURCES, CampaignRecord, Note
 from tomopipe.storage.atomic import write_text
@@ -43,22 +37,15 @@ COLUMNS = (
 
 
 def write_page(
-    campaign: CampaignRecord,
-    output: str | os.PathLike[str],
-    *,
-    read_planes: PlaneReader,
-    read_provenance: ProvenanceReader = lambda volume: {},
-    own_folder: Path | None = None,
+    campaign: CampaignRecord, output: str | os.PathLike[str], own_folder: Path
 ) -> tuple[Note, ...]:
     """Write the report of a campaign; return which files could not be read, also for pictures.
 
-    Above 200 scans the pictures lie in a folder `pictures` beside it. Mid planes of a volume are
-    read by name. `own_folder` as for `picture_all`.
+    Above 200 scans the pictures lie in a folder `pictures` beside it. `own_folder` is that of the
+    campaign's own report.
     """
     page = Path(output).absolute()
-    pictures, notes = picture_all(
-        *(campaign.scans, page.parent, read_planes, campaign.stacks, read_provenance), own_folder
-    )
+    pictures, notes = picture_all(campaign.scans, campaign.stacks, page.parent, own_folder)
     cited = citations(campaign.scans, campaign.config, _provenances(pictures))
     campaign = replace(campaign, notes=(*campaign.notes, *notes), citations=cited)
     write_text(render(campaign, pictures), page)

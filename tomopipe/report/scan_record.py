@@ -13,7 +13,7 @@ from tomopipe.campaign.raw_files import CampaignScan
 from tomopipe.campaign.results import Fix, Prediction, is_without_angles, proven_angles
 from tomopipe.report.records import ANGLES_PROVEN, ScanRecord
 from tomopipe.report.sources import Reader, parse_failure, parse_prediction
-from tomopipe.storage.json_files import number, part, text
+from tomopipe.storage.json_files import number, part, text, texts
 
 #: Steps of one scan; jobs of other steps have the name of a series or the campaign.
 SCAN_STEPS = ("try_recon", "predict_cor", "full_recon", "export_stack", "sidecar")
@@ -97,19 +97,18 @@ def _split(cell: str) -> tuple[str, ...]:
 
 def _of_file(warnings: str, try_json: Path) -> Iterator[str]:
     """Yield the inventory's warnings on a scan; of angles proven since, which they are."""
-    for one in _split(warnings):
-        proven = proven_angles(try_json) if is_without_angles(one) else None
-        yield f"{ANGLES_PROVEN}, {proven['start']:g} to {proven['stop']:g}°" if proven else one
+    for warning in _split(warnings):
+        proven = proven_angles(try_json) if is_without_angles(warning) else None
+        yield f"{ANGLES_PROVEN}, {proven['start']:g} to {proven['stop']:g}°" if proven else warning
 
 
 def _remarks(reader: Reader, try_json: Path) -> tuple[str, ...]:
     """Return the remarks of try_recon on a scan."""
     data = reader.json(try_json) or {}
-    notes = data.get("notes")
-    found = [text(note) for note in notes] if isinstance(notes, list) else []
+    remarks = texts(data.get("notes"))
     if data.get("half_acquisition") is True:
-        found.append("half acquisition: slices twice as wide as the detector")
-    return tuple(found)
+        remarks += ("half acquisition: slices twice as wide as the detector",)
+    return remarks
 
 
 def _find_volume(campaign: Campaign, name: str) -> Path | None:

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from tomopipe.campaign.job_status import end_of
 from tomopipe.campaign.results import Curve, Fix, Model, Prediction
 from tomopipe.errors import TomopipeError, is_of_the_system
 from tomopipe.report.records import Note
-from tomopipe.storage.json_files import number, part, text
+from tomopipe.storage.json_files import number, part, text, texts
 from tomopipe.storage.tables import read_tsv
 
 _TAIL_LINES = 25
@@ -59,12 +59,6 @@ class Reader:
             self.note(path, f"not readable as a table: {error}", error)
         return []
 
-    def files(self, folder: Path, pattern: str) -> Iterator[Path]:
-        """Yield the files of a folder in order of name; temporary ones are skipped."""
-        for path in sorted(folder.glob(pattern)):
-            if not path.name.startswith("."):
-                yield path
-
     def log_tail(self, path: Path) -> str:
         """Read the last lines of a log."""
         try:
@@ -77,11 +71,11 @@ class Reader:
 
 def parse_prediction(data: Mapping[str, Any], *, points: bool = True) -> Prediction:
     """Make a Prediction from prediction.json, optionally without the points of curves."""
-    methods = data.get("methods")
-    curves = []
-    for name, method in methods.items() if isinstance(methods, dict) else ():
-        if isinstance(method, dict):
-            curves.append(_parse_curve(str(name), method if points else method | {"curve": None}))
+    curves = [
+        _parse_curve(name, method if points else method | {"curve": None})
+        for name, method in part(data, "methods").items()
+        if isinstance(method, dict)
+    ]
     return Prediction(
         best_cor_px=number(data.get("best_cor_px")),
         cor_px=number(data.get("cor_px")),
@@ -91,27 +85,21 @@ def parse_prediction(data: Mapping[str, Any], *, points: bool = True) -> Predict
         reason=text(data.get("reason")),
         curves=tuple(curves),
         evidence=_parse_evidence(part(data, "evidence") if points else {}),
-        model=_parse_model(data.get("model")),
+        model=_parse_model(part(data, "model")),
         roll_px_per_100_rows=number(data.get("roll_px_per_100_rows")),
-        warnings=_parse_warnings(data.get("warnings")),
+        warnings=texts(data.get("warnings")),
     )
 
 
-def _parse_warnings(warnings: object) -> tuple[str, ...]:
-    return tuple(map(text, warnings)) if isinstance(warnings, list) else ()
-
-
-def _parse_model(model: object) -> Model | None:
-    if not isinstance(model, dict) or not text(model.get("name")):
-        return None
-    return Model(text(model["name"]), text(model.get("sha256")))
+def _parse_model(model: Mapping[str, Any]) -> Model | None:
+    name = text(model.get("name"))
+    return Model(name, text(model.get("sha256"))) if name else None
 
 
 def _parse_evidence(evidence: Mapping[str, Any]) -> tuple[Curve, ...]:
-    scores = evidence.get("score")
     return tuple(
-        _parse_curve(str(kind), {"curve": {"cor_px": evidence.get("cor_px"), "score": score}})
-        for kind, score in (scores.items() if isinstance(scores, dict) else ())
+        _parse_curve(kind, {"curve": {"cor_px": evidence.get("cor_px"), "score": score}})
+        for kind, score in part(evidence, "score").items()
     )
 
 

@@ -8,9 +8,9 @@ from tomopipe.campaign.files import VOLUMES
 from tomopipe.campaign.results import read_cor_json
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.errors import TomopipeError, is_of_the_system
-from tomopipe.report.records import PairRecord, StackRecord
+from tomopipe.report.records import StackRecord
 from tomopipe.report.sources import Reader
-from tomopipe.storage.json_files import number, text
+from tomopipe.storage.json_files import number, part, texts
 
 
 def read_stacks(reader: Reader, campaign: Campaign) -> tuple[StackRecord, ...]:
@@ -30,9 +30,7 @@ def read_stacks(reader: Reader, campaign: Campaign) -> tuple[StackRecord, ...]:
                 problem=problem or ("" if volume else "not stitched yet, or its job failed"),
                 volume=volume,
                 shape=tuple(shape) if isinstance(shape, list) else (),
-                pairs=tuple(
-                    _pair(pair) for pair in data.get("pairs", []) if isinstance(pair, dict)
-                ),
+                pairs=tuple(_pair(p) for p in data.get("pairs", []) if isinstance(p, dict)),
             )
         )
     return tuple(found)
@@ -53,12 +51,11 @@ def _stacks(reader: Reader, campaign: Campaign) -> list[Stack]:
 
 def _of_scans(data: Mapping[str, Any]) -> str:
     """Return the scans that a volume was stitched from, as the end of a sentence."""
-    made_from = data.get("made_from")
-    scans = made_from.get("scans") if isinstance(made_from, dict) else None
-    return f", of {', '.join(map(text, scans))}" if isinstance(scans, list) else ""
+    scans = texts(part(data, "made_from").get("scans"))
+    return f", of {', '.join(scans)}" if scans else ""
 
 
-def _pair(data: Mapping[str, Any]) -> PairRecord:
-    first, second = (text(name) for name in [*(data.get("scans") or ()), "", ""][:2])
+def _pair(data: Mapping[str, Any]) -> dict[str, Any]:
+    first, second = (*texts(data.get("scans")), "", "")[:2]
     keys = ("z_px", "y_px", "x_px", "overlap_rows", "correlation")
-    return PairRecord(first, second, *(number(data.get(key)) for key in keys))
+    return {"first": first, "second": second} | {key: number(data.get(key)) for key in keys}

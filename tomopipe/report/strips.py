@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tomopipe.campaign.files import ROWS, SWEEP
 from tomopipe.errors import TomopipeError
-from tomopipe.report.grey import grey_window
+from tomopipe.report.grey import grey_window, in_grey
 
 #: Side of the crop that is shown, in pixels of the try slices.
 CROP_PX = 96
@@ -34,10 +34,7 @@ class Sweep:
 def open_stack(path: Path) -> NDArray[np.uint16]:
     """Memory-map the pages of a try stack, so that single pages can be read.
 
-    Raises
-    ------
-    TomopipeError
-        If it is not a stack of 16-bit slices.
+    Raises TomopipeError if it is not a stack of 16-bit slices.
     """
     import tifffile
 
@@ -53,9 +50,14 @@ def open_stack(path: Path) -> NDArray[np.uint16]:
 
 def in_sweep(grid_px: Sequence[float], cor_px: float) -> bool:
     """Tell whether a COR is among those of a sweep, to half a step."""
+    half_px = step_of(grid_px) / 2
+    return grid_px[0] - half_px <= cor_px <= grid_px[-1] + half_px
+
+
+def step_of(grid_px: Sequence[float]) -> float:
+    """Return the step of a sweep; half a pixel where there is one COR only."""
     n = len(grid_px)
-    step_px = (grid_px[-1] - grid_px[0]) / (n - 1) if n > 1 else 0.5
-    return grid_px[0] - step_px / 2 <= cor_px <= grid_px[-1] + step_px / 2
+    return (grid_px[-1] - grid_px[0]) / (n - 1) if n > 1 else 0.5
 
 
 def slices_around(
@@ -64,6 +66,7 @@ def slices_around(
     """Return the try slice at a COR, and those at a distance from it.
 
     The nearest pages of the stack; slices made from rows.h5 if the sweep does not reach the COR.
+    None if the sweep failed, there are no rows, or the COR lies off the detector.
 
     Parameters
     ----------
@@ -75,11 +78,6 @@ def slices_around(
         Distances from it in pixels of the slices, 0 among them.
     max_size_px : int, optional
         Most columns of slices that are made; None: as many as those of the stack have.
-
-    Returns
-    -------
-    Sweep or None
-        None if the sweep failed, there are no rows, or the COR lies off the detector.
     """
     grid = json.loads(try_tif.with_name(SWEEP).read_bytes())
     values_px = np.asarray(grid.get("cor_px", []), dtype=float)
@@ -132,9 +130,7 @@ def read_sweep(try_tif: Path, cor_px: float) -> Sweep | None:
         return None
     part = telling_part(found.images[found.chosen])
     crops = np.stack([image[part] for image in found.images]).astype(np.float32)
-    low, high = grey_window(crops[found.chosen])
-    grey = (np.clip((crops - low) / (high - low), 0, 1) * 255 + 0.5).astype(np.uint8)
-    return replace(found, images=list(grey))
+    return replace(found, images=list(in_grey(crops, *grey_window(crops[found.chosen]))))
 
 
 def telling_part(page: NDArray[Any], side_px: int = CROP_PX) -> tuple[slice, slice]:

@@ -4,14 +4,14 @@ import base64
 import hashlib
 import io
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.report.grey import grey_window
+from tomopipe.report.grey import grey_window, in_grey
 from tomopipe.report.strips import Sweep
 from tomopipe.storage.atomic import write_text
 
@@ -41,14 +41,9 @@ class Picture:
 
 
 def to_grey(plane: NDArray[np.floating], *, max_px: int = SIZE_PX) -> NDArray[np.uint8]:
-    """Shrink a plane by averaging and map its grey window to 0..255.
+    """Shrink a plane, (n_y, n_x), by averaging, and map its grey window to 0..255.
 
-    Parameters
-    ----------
-    plane : ndarray, shape (n_y, n_x)
-        Values of one plane; non-finite ones become black.
-    max_px : int, optional
-        Longest side of the picture.
+    Non-finite values become black. `max_px` is the longest side of the picture.
     """
     from PIL import Image
 
@@ -59,8 +54,7 @@ def to_grey(plane: NDArray[np.floating], *, max_px: int = SIZE_PX) -> NDArray[np
     n_y, n_x = (max(1, round(n * scale)) for n in values.shape)
     small = np.asarray(Image.fromarray(values).resize((n_x, n_y), Image.Resampling.BOX))
     # The window is that of the small picture: averaging reduces noise, and so contrast.
-    low, high = grey_window(small)
-    return (np.clip((small - low) / (high - low), 0, 1) * 255 + 0.5).astype(np.uint8)
+    return in_grey(small, *grey_window(small))
 
 
 def encode(grey: NDArray[np.uint8], *, max_bytes: int = MAX_BYTES) -> bytes:
@@ -144,10 +138,3 @@ def put_beside(pictures: Iterable[Picture], file: Path) -> list[str]:
 def picture_stem(scan: str) -> str:
     """Make a valid file name from any scan's name."""
     return hashlib.sha256(scan.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-
-
-def make_pictures(
-    planes: Mapping[str, NDArray[np.floating]], size: tuple[int, int] = SMALL
-) -> tuple[Picture, ...]:
-    """Make the pictures of all planes of a volume, in the order given."""
-    return tuple(make_picture(name, plane, size) for name, plane in planes.items())

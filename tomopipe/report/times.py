@@ -12,11 +12,13 @@ from tomopipe.report.sources import Reader
 
 def read_jobs(reader: Reader, folder: Path) -> list[JobStatus]:
     """Read every status file below `folder`, in order of step and name."""
-    paths = reader.files(folder, "*/*.json")
-    # "report" is the job of this report
-    found = [parse_job(p, reader.json(p) or {}) for p in paths if p.parent.name != "report"]
-    jobs = [job for job in found if job is not None]
-    return sorted(jobs, key=lambda job: (place(job.step), job.step, job.key))
+    jobs = []
+    for path in sorted(folder.glob("*/*.json")):
+        # temporary files, and the job of this report
+        if not path.name.startswith(".") and path.parent.name != "report":
+            jobs.append(parse_job(path, reader.json(path) or {}))
+    begun = [job for job in jobs if job is not None]
+    return sorted(begun, key=lambda job: (place(job.step), job.step, job.key))
 
 
 def step_times(jobs: Iterable[JobStatus]) -> tuple[StepTimes, ...]:

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from importlib import resources
 from typing import Any
 from urllib.parse import quote
@@ -14,17 +15,17 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from tomopipe.campaign.table import table_sha256
 from tomopipe.cor.cor_value import is_valid, off_detector, parse_cor
 from tomopipe.errors import TomopipeError
 from tomopipe.report.render import script_hash
 from tomopipe.review.grey16 import Grey
-from tomopipe.review.planner import plan_of
 from tomopipe.review.queue import STATES, queue_entries
 from tomopipe.review.runner import Runner
 from tomopipe.review.scan_view import scan_view
 from tomopipe.review.security import Guard, Keys
 from tomopipe.review.store import FRESH_S, Store
-from tomopipe.review.table_edits import checked_cells, decide, decide_all, stamp_now
+from tomopipe.review.table_edits import checked_cells, decide, stamp_now
 from tomopipe.review.volume_view import file_below, plane, volume_facts, zarr_folder
 from tomopipe.run.status import as_record, read_status
 
@@ -41,6 +42,14 @@ _REPORT_HEADERS = {
     "form-action 'none'; frame-ancestors 'none'"
 }
 _PICTURE_HEADERS = {"cache-control": "private, max-age=600"}
+# what a browser may read at /api/<name>: methods of `_Api`
+_READ = (
+    *("queue", "changes", "scan", "page", "slice", "strip", "overlay", "difference", "sinogram"),
+    *("thumbnail", "volume", "plane", "series", "trial", "line", "status", "plan", "run"),
+)
+
+_Decision = tuple[str, dict[str, str], dict[str, str], bool]
+"""Scan, cells, cells seen, and whether source and time go into the note."""
 
 
 def make_app(
@@ -61,28 +70,10 @@ def make_app(
 
     api = _Api(store, keys, runner)
     routes = [
-        Route("/api/queue", api.queue),
-        Route("/api/changes", api.changes),
-        Route("/api/scan", api.scan),
-        Route("/api/page", api.page),
-        Route("/api/slice", api.slice),
-        Route("/api/strip", api.strip),
-        Route("/api/overlay", api.overlay),
-        Route("/api/difference", api.difference),
-        Route("/api/sinogram", api.sinogram),
-        Route("/api/thumbnail", api.thumbnail),
-        Route("/api/volume", api.volume),
-        Route("/api/plane", api.plane),
+        *(Route(f"/api/{name}", getattr(api, name)) for name in _READ),
         Route("/zarr/{token}/{name}.zarr/{below:path}", api.zarr),
         Route("/report/{below:path}", api.report),
-        Route("/api/series", api.series),
-        Route("/api/trial", api.trial),
-        Route("/api/line", api.line),
-        Route("/api/status", api.status),
         Route("/api/decide", api.decide, methods=["POST"]),
-        Route("/api/decide_all", api.decide_all, methods=["POST"]),
-        Route("/api/plan", api.plan),
-        Route("/api/run", api.run),
         Route("/api/run/start", api.start_run, methods=["POST"]),
         Route("/api/run/stop", api.stop_run, methods=["POST"]),
         *_static_routes(),
@@ -93,7 +84,7 @@ def make_app(
     return Starlette(
         routes=routes,
         middleware=[guard],
-        exception_handlers={TomopipeError: _told, OSError: _told, ClientDisconnect: gone},
+        exception_handlers={TomopipeError: _refused, OSError: _refused, ClientDisconnect: gone},
     )
 
 
@@ -113,10 +104,9 @@ class _Api:
 
     def queue(self, request: Request) -> Response:
         """All scans, worst first, and the constant data of the page."""
-        store, sha256 = self.store, self.store.table_sha256()
-        record = store.record()
+        store, sha256 = self.store, table_sha256(self.store.campaign.table_path)
+        record, cells = store.record(), store.cells()
         session = request.cookies.get(self.keys.cookie, "")
-        cells = store.cells()
         return JSONResponse(
             {
                 "campaign": record.name,
@@ -136,9 +126,8 @@ class _Api:
     def changes(self, _: Request) -> Response:
         """Two marks that show whether the queue must be loaded again."""
         self.store.record(wait=True)
-        return JSONResponse(
-            {"table_sha256": self.store.table_sha256(), "read": self.store.read_number}
-        )
+        sha256 = table_sha256(self.store.campaign.table_path)
+        return JSONResponse({"table_sha256": sha256, "read": self.store.read_number})
 
     def scan(self, request: Request) -> Response:
         """Return everything about one scan."""
@@ -156,31 +145,28 @@ class _Api:
 
     def slice(self, request: Request) -> Response:
         """Return a slice at any COR, full size."""
-        scan = _scan(request, self.store)
-        cor_px = _cor(request, self.store, scan)
+        scan, cor_px = _scan_and_cor(request, self.store)
         return _grey(self.store.pictures.slice(scan, cor_px, _whole(request, "row")))
 
     def strip(self, request: Request) -> Response:
         """Return the same crop of slices around a COR, side by side."""
-        scan = _scan(request, self.store)
+        scan, cor_px = _scan_and_cor(request, self.store)
         step_px = parse_cor(request.query_params.get("step", ""))
         if step_px is None or step_px <= 0:
             raise TomopipeError(f"{scan}: expected a step above 0 px.")
         given = "y" in request.query_params
         middle = (_whole(request, "y"), _whole(request, "x")) if given else None
-        cor_px, row = _cor(request, self.store, scan), _whole(request, "row")
+        row = _whole(request, "row")
         return _grey(self.store.pictures.strip(scan, cor_px, row, step_px=step_px, centre=middle))
 
     def overlay(self, request: Request) -> Response:
         """Return opposing projections over each other."""
-        scan = _scan(request, self.store)
-        cor_px = _cor(request, self.store, scan)
+        scan, cor_px = _scan_and_cor(request, self.store)
         return _picture(self.store.pictures.overlay(scan, cor_px, _whole(request, "pair")))
 
     def difference(self, request: Request) -> Response:
         """Return the difference of opposing projections."""
-        scan = _scan(request, self.store)
-        cor_px = _cor(request, self.store, scan)
+        scan, cor_px = _scan_and_cor(request, self.store)
         return _grey(self.store.pictures.difference(scan, cor_px, _whole(request, "pair")))
 
     def sinogram(self, request: Request) -> Response:
@@ -256,50 +242,29 @@ class _Api:
         return JSONResponse(self._status)
 
     async def decide(self, request: Request) -> Response:
-        """Write a decision into the campaign table; 409 if the row has changed."""
-        scan, cells, seen, stamp = _decision(_json(await request.body()))
-        return await run_in_threadpool(self._decide, scan, cells, seen, stamp=stamp)
+        """Write decisions into the campaign table; rows that have changed are left and reported."""
+        decisions = _decisions(await request.body())
+        return await run_in_threadpool(self._decide, decisions)
 
-    def _decide(
-        self, scan: str, cells: dict[str, str], seen: dict[str, str], *, stamp: bool
-    ) -> Response:
-        checked = self._checked(scan, cells)
-        outcome = decide(self.store.table, scan, checked, seen, stamp=stamp_now() if stamp else "")
-        body = {"saved": outcome.saved, "cells": outcome.cells, "table_sha256": outcome.sha256}
-        return JSONResponse(body, status_code=200 if outcome.saved else 409)
+    def _decide(self, decisions: list[_Decision]) -> Response:
+        outcomes = decide(
+            self.store.campaign.table_path,
+            {scan: (self._checked(scan, cells), seen) for scan, cells, seen, _ in decisions},
+            stamp=stamp_now() if any(stamp for *_, stamp in decisions) else "",
+        )
+        return JSONResponse({scan: asdict(outcome) for scan, outcome in outcomes.items()})
 
     def _checked(self, scan: str, cells: dict[str, str]) -> dict[str, str]:
         shape = self.store.scan(scan).shape
         return checked_cells(scan, cells, shape[2] if shape else None)
 
-    async def decide_all(self, request: Request) -> Response:
-        """Write many decisions at once; rows that have changed are skipped and reported."""
-        listed = _json(await request.body()).get("decisions")
-        if not isinstance(listed, list):
-            raise _MalformedError("expected a list of decisions.")
-        decisions = [_decision(one if isinstance(one, dict) else {}) for one in listed]
-        return await run_in_threadpool(self._decide_all, decisions)
-
-    def _decide_all(
-        self, decisions: list[tuple[str, dict[str, str], dict[str, str], bool]]
-    ) -> Response:
-        outcomes, sha256 = decide_all(
-            self.store.table,
-            {scan: (self._checked(scan, cells), seen) for scan, cells, seen, _ in decisions},
-            stamp=stamp_now() if any(stamp for *_, stamp in decisions) else "",
-        )
-        reply = {scan: {"saved": one.saved, "cells": one.cells} for scan, one in outcomes.items()}
-        return JSONResponse({"scans": reply, "table_sha256": sha256})
-
     def plan(self, _: Request) -> Response:
         """Return what the next run will redo."""
-        return JSONResponse(plan_of(self.store))
+        return JSONResponse(self.store.plan())
 
     def run(self, _: Request) -> Response:
         """Return the state of the run that was started here."""
-        if self.runner is None:
-            return JSONResponse({"state": "not allowed"})
-        return JSONResponse(self.runner.state())
+        return JSONResponse(self.runner.state() if self.runner else {"state": "not allowed"})
 
     def start_run(self, _: Request) -> Response:
         """Start the next run; the body of the request is not read."""
@@ -316,21 +281,16 @@ class _Api:
         return JSONResponse(self.runner.state(), status_code=202)
 
 
-def _json(body: bytes) -> dict[str, Any]:
-    """Read the body of a request; it must be a JSON object."""
+def _decisions(body: bytes) -> list[_Decision]:
+    """Read the decisions in the body of a request."""
     try:
-        data = json.loads(body.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise _MalformedError("expected JSON with scan, cells and seen.") from error
-    if not isinstance(data, dict):
-        raise _MalformedError("expected a JSON object with scan, cells and seen.")
-    return data
+        decisions = json.loads(body.decode("utf-8"))["decisions"]
+        return [_decision(**decision) for decision in decisions]
+    except (ValueError, RecursionError, LookupError, TypeError) as error:
+        raise _MalformedError("expected JSON, decisions with scan, cells and seen.") from error
 
 
-def _decision(data: dict[str, Any]) -> tuple[str, dict[str, str], dict[str, str], bool]:
-    """Read scan, cells, cells seen and stamp of a decision."""
-    scan, cells, seen = data.get("scan"), data.get("cells"), data.get("seen")
-    stamp = data.get("stamp", False)
+def _decision(scan: object, cells: object, seen: object, stamp: object = False) -> _Decision:
     if not isinstance(scan, str) or not isinstance(stamp, bool):
         raise _MalformedError("expected a text for scan, and true or false for stamp.")
     return scan, _texts(cells), _texts(seen), stamp
@@ -367,7 +327,7 @@ def _sender(content: bytes, media_type: str) -> Callable[[Request], Response]:
     return send
 
 
-def _told(_: Request, error: Exception) -> Response:
+def _refused(_: Request, error: Exception) -> Response:
     """Send an error to the page; errors of the file system name only files of the campaign."""
     status_code = 400 if isinstance(error, _MalformedError) else 422
     text = str(error).encode("utf-8", "backslashreplace").decode()  # names may not be valid text
@@ -407,16 +367,16 @@ def _asked_cor(request: Request, scan: str) -> float:
     return cor_px
 
 
-def _cor(request: Request, store: Store, scan: str) -> float:
+def _scan_and_cor(request: Request, store: Store) -> tuple[str, float]:
+    """Read a scan, and a COR that is on its detector."""
+    scan = _scan(request, store)
     cor_px = _asked_cor(request, scan)
-    if not is_valid(cor_px, n_cols := _n_cols(store, scan)):
+    shape = store.scan(scan).shape
+    if shape is None:  # a new scan of a watched campaign is not in the inventory yet
+        kept = store.pictures.details(scan)
+        n_cols = int(kept["first_col"] + kept["n_cols"])
+    else:
+        n_cols = shape[2]
+    if not is_valid(cor_px, n_cols):
         raise TomopipeError(f"{scan}: COR {off_detector(cor_px, n_cols)}.")
-    return cor_px
-
-
-def _n_cols(store: Store, scan: str) -> int:
-    if shape := store.scan(scan).shape:
-        return shape[2]
-    # a new scan of a watched campaign is not in the inventory yet
-    kept = store.pictures.details(scan)
-    return int(kept["first_col"] + kept["n_cols"])
+    return scan, cor_px

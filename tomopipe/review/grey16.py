@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_USUAL_PERCENT = (0.1, 99.9)
+USUAL_PERCENT = (0.1, 99.9)
 _WIDER = 2  # a window may extend so many times the usual one on each side
 _SAMPLES = 200_000  # pixels from which the usual window is taken
 _MOST = 65535
@@ -45,7 +45,7 @@ def grey16(image: NDArray[Any], usual: Sequence[float] | None) -> Grey:
     """
     sample = image.reshape(-1)[:: max(1, image.size // _SAMPLES)]
     finite = sample[np.isfinite(sample)]
-    seen = np.percentile(finite, _USUAL_PERCENT) if finite.size else (0.0, 0.0)
+    seen = np.percentile(finite, USUAL_PERCENT) if finite.size else (0.0, 0.0)
     first, last = (float(value) for value in usual or seen)
     if not last > first:
         last = first + 1.0

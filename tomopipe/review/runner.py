@@ -4,33 +4,26 @@ The command is fixed when the server starts. Nothing that a browser sends become
 browser can only start and stop.
 """
 
-import os
 import signal
 import subprocess
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.files import LOGS, Logs
+from tomopipe.campaign.job_status import end_of
 from tomopipe.errors import TomopipeError
 from tomopipe.run import launch
 from tomopipe.run.launch import Run
 from tomopipe.run.progress import Progress
 
-_TAIL_BYTES, _TAIL_LINES = 4096, 15
+_TAIL_LINES = 15
 
 
 class Runner:
-    """One run of the workflow at a time.
-
-    Parameters
-    ----------
-    directory : Path
-        The campaign folder.
-    command : sequence of str
-        Command of a run, from `tomopipe.run.launch.run_command`.
-    """
+    """One run of the workflow at a time; `command` is from `tomopipe.run.launch.run_command`."""
 
     def __init__(self, directory: Path, command: Sequence[str]) -> None:
         self._directory = directory
@@ -44,10 +37,7 @@ class Runner:
     def start(self) -> None:
         """Start the next run; it continues when the server ends.
 
-        Raises
-        ------
-        TomopipeError
-            If one is under way.
+        Raises TomopipeError if one is under way.
         """
         with self._lock:
             if self._is_running():
@@ -61,10 +51,7 @@ class Runner:
     def stop(self) -> None:
         """Interrupt the run, as Ctrl-C does: its jobs are ended, finished results stay.
 
-        Raises
-        ------
-        TomopipeError
-            If no run of this server is active.
+        Raises TomopipeError if no run of this server is active.
         """
         with self._lock:
             if self._run is None or not self._is_running():
@@ -82,12 +69,10 @@ class Runner:
             elif elsewhere := self._elsewhere():
                 found |= {"state": "elsewhere", "error": elsewhere}
             elif self._process is not None:
-                stopped = self._stopping
                 status = self._process.returncode
-                done = "stopped" if stopped else "done" if status == 0 else "failed"
+                done = "stopped" if self._stopping else "done" if status == 0 else "failed"
                 found |= {"state": done, "exit_status": status}
-            found |= self._how_far()
-        return found
+            return found | self._how_far()
 
     def _is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
@@ -103,11 +88,7 @@ class Runner:
             return {}
         self._progress.read()
         n_done, n_all = self._progress.counts
-        try:
-            with open(self._run.log, "rb") as stream:
-                stream.seek(max(0, stream.seek(0, os.SEEK_END) - _TAIL_BYTES))
-                text = stream.read().decode("utf-8", "replace")
-        except OSError:
-            text = ""
-        tail = "\n".join(text.splitlines()[-_TAIL_LINES:])
+        tail = ""
+        with suppress(OSError):
+            tail = end_of(Path(self._run.log), _TAIL_LINES)
         return {"n_done": n_done, "n_all": n_all or None, "tail": tail}

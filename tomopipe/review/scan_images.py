@@ -3,7 +3,6 @@
 import os
 import threading
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,14 @@ from tomopipe.recon.array import array_module
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import Plan, make_plan
 from tomopipe.recon.sweep import sweep
-from tomopipe.report.strips import CROP_PX, in_sweep, open_stack, slices_around, telling_part
+from tomopipe.report.strips import (
+    CROP_PX,
+    in_sweep,
+    open_stack,
+    slices_around,
+    step_of,
+    telling_part,
+)
 from tomopipe.report.thumbnails import to_grey
 from tomopipe.review.grey16 import Grey, grey, grey16, in_range, part_around, png
 from tomopipe.review.kept import Kept
@@ -38,14 +44,6 @@ _KEPT_BYTES = 256_000_000
 _THUMB_PX = 80
 #: Crops of a strip, in its steps from the COR; the first ones are computed first.
 STRIP_STEPS = (0, -1, 1, -2, 2, -4, 4)
-
-
-@dataclass(frozen=True, eq=False)
-class _Scan:
-    """A scan held in memory: its rows, and the plan of its angles."""
-
-    rows: Rows
-    plan: Plan
 
 
 class Pictures:
@@ -59,25 +57,20 @@ class Pictures:
         Of the reconstruction.
     device : str
         auto, cpu or cuda.
-    half_acquisition : callable, optional
+    half_acquisition : callable
         Returns preprocess.half_acquisition of a scan, which gives the width of slices outside the
-        sweep, as in a volume; None: all are as wide as those of the sweep.
+        sweep, as in a volume; other than auto: as wide as those of the sweep.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        *,
-        filter: str,
-        device: str,
-        half_acquisition: Callable[[str], str] | None = None,
+        self, folder: Path, *, filter: str, device: str, half_acquisition: Callable[[str], str]
     ) -> None:
         self.folder = folder
         self._half_acquisition = half_acquisition
         self._filter = filter
         self._device = device
         self._rows = Kept(3)
-        self._scans = Kept(3)
+        self._plans = Kept(3)
         self._stacks = Kept(8)
         self._slices = Kept(200, _KEPT_BYTES)
         self._thumbnails = Kept(1000)
@@ -149,14 +142,8 @@ class Pictures:
     ) -> Grey:
         """Return the same crop of the slices around a COR, side by side, the COR ascending.
 
-        Parameters
-        ----------
-        scan, cor_px, row
-            As for `slice`.
-        step_px : float
-            Distance of the nearest crops; the steps double outwards.
-        centre : (int, int), optional
-            Row and column of the centre of the crop; None: where most edges are.
+        `step_px` is the distance of the nearest crops; the steps double outwards. `centre` is the
+        row and column of the centre of the crop; None: where most edges are.
         """
         rows = self._read(scan)
         last_px = rows.first_col + rows.sinograms.shape[2] - 1
@@ -172,7 +159,7 @@ class Pictures:
         )
         ordered = sorted(zip(values_px, slices, strict=True), key=lambda pair: pair[0])
         low, high = slices[0].low, slices[0].high
-        crops = [in_range(one, part, low, high) for _, one in ordered]
+        crops = [in_range(image, part, low, high) for _, image in ordered]
         about = {
             "cor_px": [value for value, _ in ordered],
             "box": [part[0].start, part[1].start, part[0].stop, part[1].stop],
@@ -183,16 +170,14 @@ class Pictures:
         """Return slices of one row at several CORs, as wide as that at `cor_px`."""
         version = _version(self.path(scan, ROWS))
         with self._working:
-            held, width = self._held(scan, cor_px)
-            if not 0 <= row < len(held.rows.sinograms):
-                raise TomopipeError(
-                    f"{scan}: {len(held.rows.sinograms)} rows are kept; got number {row}."
-                )
+            rows = self._read(scan)
+            plan, width = self._plan(scan, rows, cor_px)
+            _check_row(scan, rows, row)
             keys = {value: (scan, version, width, round(value, 4), row) for value in values_px}
             found = {value: self._slices.find(key) for value, key in keys.items()}
-            new = [value for value, one in found.items() if one is None]
+            new = [value for value, image in found.items() if image is None]
             window = self.grid(scan).get("window")
-            for value, image in zip(new, _reconstructed(held, row, new), strict=True):
+            for value, image in zip(new, _reconstructed(rows, plan, row, new), strict=True):
                 found[value] = self._slices.get(keys[value], partial(grey16, image, window))
             return [found[value] for value in values_px]
 
@@ -227,8 +212,7 @@ class Pictures:
         """Return the corrected sinogram of one kept row, projections from top to bottom."""
         with self._working:
             rows = self._read(scan)
-        if not 0 <= row < len(rows.sinograms):
-            raise TomopipeError(f"{scan}: {len(rows.sinograms)} rows are kept; got number {row}.")
+        _check_row(scan, rows, row)
         return grey16(rows.sinograms[row], None)
 
     def details(self, scan: str) -> dict[str, Any]:
@@ -253,44 +237,40 @@ class Pictures:
             raise TomopipeError(f"{scan}: {rows.failed}")
         return rows
 
-    def _held(self, scan: str, cor_px: float) -> tuple[_Scan, Hashable]:
-        """Return a scan in memory, and the option that gives the width of its slices."""
-        rows, grid = self._read(scan), self.grid(scan)
-        half, middle_px = self._width(scan, rows, grid, cor_px)
+    def _plan(self, scan: str, rows: Rows, cor_px: float) -> tuple[Plan, Hashable]:
+        """Return the plan of a scan's angles, and the option that gives the width of its slices."""
+        half, middle_px = self._width(scan, rows, cor_px)
         path, width = self.path(scan, ROWS), (half, half and round(middle_px))
-        held: _Scan = self._scans.get(
-            (scan, _version(path), width), lambda: self._load(rows, half, middle_px)
-        )
-        return held, width
+        key = scan, _version(path), width
+        return self._plans.get(key, lambda: self._make_plan(rows, half, middle_px)), width
 
-    def _width(
-        self, scan: str, rows: Rows, grid: dict[str, Any], cor_px: float
-    ) -> tuple[bool, float]:
+    def _width(self, scan: str, rows: Rows, cor_px: float) -> tuple[bool, float]:
         """Return whether slices are twice as wide as the detector, and the column that decides it.
 
         In the sweep all have one width, decided by its middle; outside it their own COR decides, as
         in the volume.
         """
+        grid = self.grid(scan)
         half, n_cols = bool(grid.get("half_acquisition")), rows.sinograms.shape[2]
         values_px = grid.get("cor_px") or [cor_px]
         if values_px[0] <= cor_px <= values_px[-1]:
             return half, (values_px[0] + values_px[-1]) / 2 - rows.first_col
         local_cor_px = float(bin_cor(cor_px, x0=rows.first_col))
-        if self._half_acquisition is not None and self._half_acquisition(scan) == "auto":
+        if self._half_acquisition(scan) == "auto":
             full_rotation = is_full_rotation(rows.theta_rad)
             half = is_half_acquisition(
                 "auto", full_rotation=full_rotation, cor_px=local_cor_px, n_cols=n_cols
             )
         return half, local_cor_px
 
-    def _load(self, rows: Rows, half: bool, middle_px: float) -> _Scan:
+    def _make_plan(self, rows: Rows, half: bool, middle_px: float) -> Plan:
         n_cols, edge_slopes_per_px = rows.sinograms.shape[2], rows.edge_slopes_per_px
         if half:
             alone = unpaired(rows.theta_rad)
             edge_slopes_per_px = HalfAcquisition(
                 n_cols, middle_px, alone, edge_slopes_per_px
             ).wide_edge_slopes()
-        plan = make_plan(
+        return make_plan(
             rows.theta_rad,
             (FACTOR if half else 1) * n_cols,
             one_sided=half,
@@ -299,21 +279,22 @@ class Pictures:
             xp=array_module(self._device),
             batch_size=_BATCH_SIZE,
         )
-        return _Scan(rows, plan)
 
 
-def _reconstructed(held: _Scan, row: int, values_px: Sequence[float]) -> Any:
+def _check_row(scan: str, rows: Rows, row: int) -> None:
+    if not 0 <= row < len(rows.sinograms):
+        raise TomopipeError(f"{scan}: {len(rows.sinograms)} rows are kept; got number {row}.")
+
+
+def _reconstructed(rows: Rows, plan: Plan, row: int, values_px: Sequence[float]) -> Any:
     """Return slices of one row at several CORs, float32, shape (n_cor, n_y, n_x)."""
     if not values_px:
         return ()
-    plan = held.plan
-    sinogram = plan.xp.asarray(held.rows.sinograms[row])
-    places = np.array([float(bin_cor(v, x0=held.rows.first_col)) for v in values_px])
+    sinogram = plan.xp.asarray(rows.sinograms[row])
+    places = np.array([float(bin_cor(v, x0=rows.first_col)) for v in values_px])
     if plan.n_cols == sinogram.shape[1]:
         return on_host(sweep(sinogram, plan, places))
-    wide, wide_cor_px = widen_for_each(
-        sinogram, places, plan.unpaired, held.rows.edge_slopes_per_px
-    )
+    wide, wide_cor_px = widen_for_each(sinogram, places, plan.unpaired, rows.edge_slopes_per_px)
     return on_host(reconstruct(wide, plan, wide_cor_px))
 
 
@@ -324,28 +305,17 @@ def grid_around(
 
     They lie between the first and last of `columns`.
     """
-    n = len(grid_px)
-    step_px = (grid_px[-1] - grid_px[0]) / (n - 1) if n > 1 else 0.5
     if cor_px is None or in_sweep(grid_px, cor_px):
         return grid_px
-    around = [round(cor_px + step_px * k, 4) for k in range(-(n // 2), n // 2 + 1)]
+    half, step_px = len(grid_px) // 2, step_of(grid_px)
+    around = [round(cor_px + step_px * k, 4) for k in range(-half, half + 1)]
     return [value for value in around if columns[0] <= value <= columns[1]] or grid_px
 
 
 def mirror(projection: NDArray[np.float32], cor_px: float) -> NDArray[np.float32]:
-    """Mirror a projection at a column.
+    """Mirror a projection, (n_rows, n_cols), at a column: c goes to 2 * cor_px - c.
 
-    Parameters
-    ----------
-    projection : ndarray of float32, shape (n_rows, n_cols)
-        Seen from the other side.
-    cor_px : float
-        Mirror axis, pixels: column c goes to 2 * cor_px - c.
-
-    Returns
-    -------
-    ndarray of float32, shape (n_rows, n_cols)
-        Interpolated between columns; edge columns are repeated outside.
+    Interpolated between columns; edge columns are repeated outside.
     """
     n_cols = projection.shape[1]
     wanted = np.clip(2 * cor_px - np.arange(n_cols), 0, n_cols - 1)

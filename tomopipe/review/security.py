@@ -119,12 +119,14 @@ class Guard:
         bare = bool(self.prefix) and scope["path"] == self.prefix
         scope = self._without_prefix(scope)
         headers = dict(_HEADERS)
+        answer = self._foreign_name(scope)
         if scope["path"].startswith(_DATA):
-            answer = self._data(scope)
+            answer = answer or self._data(scope)
             if self.allow_origin and Headers(scope=scope).get("origin") == self.allow_origin:
                 headers |= _SHARED | {"access-control-allow-origin": self.allow_origin}
         else:
-            answer = self._refusal(scope) or (self._slash(scope) if bare else self._sign_in(scope))
+            answer = answer or self._refusal(scope)
+            answer = answer or (self._slash(scope) if bare else self._sign_in(scope))
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -148,15 +150,20 @@ class Guard:
         place = self.prefix.rsplit("/", 1)[1]
         return RedirectResponse(f"{place}/" + (f"?{query}" if query else ""))
 
-    def _refusal(self, scope: Scope) -> Response | None:
-        """Refuse foreign names and pages, and writes that do not come from our own page."""
-        headers = Headers(scope=scope)
-        host = headers.get("host", "")
-        if len(headers.getlist("host")) != 1 or _hostname(f"//{host}") not in self.hosts:
+    def _foreign_name(self, scope: Scope) -> Response | None:
+        """Refuse a Host that is not a name of this server."""
+        hosts = Headers(scope=scope).getlist("host")
+        if len(hosts) != 1 or _hostname(f"//{hosts[0]}") not in self.hosts:
             return _refuse("this name is not allowed: see --allow-host")
+        return None
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        """Refuse foreign pages, and writes that do not come from our own page."""
+        headers = Headers(scope=scope)
         writes = scope["method"] not in _SAFE_METHODS
         origin = headers.get("origin")
-        if (origin is None and writes) or (origin is not None and not self._is_own(origin, host)):
+        is_ours = self._is_own(origin, headers["host"]) if origin is not None else not writes
+        if not is_ours:
             return _refuse("the request does not come from this page")
         if headers.get("sec-fetch-site") in ("cross-site", "same-site") and (
             writes or headers.get("sec-fetch-mode") != "navigate"
@@ -173,10 +180,8 @@ class Guard:
     def _data(self, scope: Scope) -> Response | None:
         """Admit requests with the token of volumes; from pages only ours or the allowed one."""
         headers = Headers(scope=scope)
-        host, origin = headers.get("host", ""), headers.get("origin")
-        if len(headers.getlist("host")) != 1 or _hostname(f"//{host}") not in self.hosts:
-            return _refuse("this name is not allowed: see --allow-host")
-        if origin is not None and origin != self.allow_origin and not self._is_own(origin, host):
+        origin = headers.get("origin", self.allow_origin)
+        if origin != self.allow_origin and not self._is_own(origin, headers["host"]):
             return _refuse("this page may not read volumes: see --allow-origin")
         if scope["method"] == "OPTIONS":
             return Response(status_code=204)

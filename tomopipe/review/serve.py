@@ -31,31 +31,11 @@ def serve(
     runner: Runner | None = None,
     tell: Callable[[str], None] = print,
 ) -> None:
-    """Serve until interrupted.
+    """Serve until interrupted, on a port of localhost, or on a Unix socket of its owner.
 
-    Parameters
-    ----------
-    store : Store
-        The campaign.
-    port : int
-        Of localhost; 0 takes a free one.
-    socket_path : Path, optional
-        A Unix socket instead, which only its owner may open.
-    allow_hosts : iterable of str
-        Names of proxies.
-    allow_origin : str
-        A page whose scripts may read volumes with the token.
-    prefix : str
-        Path below which a proxy shows the page.
-    runner : Runner, optional
-        Starts and stops runs; without it nothing can be started.
-    tell : callable
-        Called with lines for the person; the token goes nowhere else.
-
-    Raises
-    ------
-    TomopipeError
-        If the port or the socket is not available.
+    Port 0 takes a free one. `allow_hosts`, `allow_origin` and `prefix` are as for `Guard`. Nothing
+    can be started without a `runner`. `tell` gets lines for the person; the token goes nowhere
+    else. Raises TomopipeError if the port or the socket is not available.
     """
     # a plan changes the working directory of the process briefly
     socket_path = socket_path.absolute() if socket_path else None

@@ -10,7 +10,6 @@ from typing import Any
 from tomopipe.campaign.campaign import Campaign, load_campaign, read_inventory
 from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.state import State
-from tomopipe.campaign.table import table_sha256
 from tomopipe.config import FixCorBlock
 from tomopipe.cor.robust_line import robust_line
 from tomopipe.errors import TomopipeError
@@ -19,6 +18,8 @@ from tomopipe.report.records import CampaignRecord, ScanRecord
 from tomopipe.review.queue import queue_entries
 from tomopipe.review.scan_images import Pictures
 from tomopipe.review.table_edits import read_cells
+from tomopipe.run.cost import total
+from tomopipe.run.next_run import as_records, folded, make_plan
 from tomopipe.steps import fix_cor
 
 #: Age from which the results are read again on request; more if reading takes long.
@@ -27,15 +28,7 @@ _SHARE = 10  # reading takes at most a tenth of the time
 
 
 class Store:
-    """The files of one campaign, for the page.
-
-    Parameters
-    ----------
-    directory : Path
-        The campaign folder.
-    config : Path
-        Its configuration file.
-    """
+    """The files of one campaign, for the page."""
 
     def __init__(self, directory: Path, config: Path) -> None:
         self.directory = directory.absolute()
@@ -52,6 +45,7 @@ class Store:
         self._by_name: dict[str, ScanRecord] = {}
         self._began_at = self._read_at = 0.0
         self._reading = threading.Lock()
+        self._planning = threading.Lock()  # a plan takes the cores from the pictures
         self.read_number = 0
         self.problem = self.table_problem = ""
         self._cells: dict[str, dict[str, str]] = {}
@@ -105,22 +99,33 @@ class Store:
             raise TomopipeError(f"no scan {name!r} in this campaign.")
         return self._by_name[name]
 
-    @property
-    def table(self) -> Path:
-        """Absolute path of the campaign table."""
-        return self.campaign.table_path
-
     def cells(self) -> dict[str, dict[str, str]]:
         """Return the present campaign table; the last valid one while it has an error."""
         try:
-            self._cells, self.table_problem = read_cells(self.table), ""
+            self._cells, self.table_problem = read_cells(self.campaign.table_path), ""
         except TomopipeError as error:
             self.table_problem = str(error)
         return self._cells
 
-    def table_sha256(self) -> str:
-        """Return the hash of the present campaign table."""
-        return table_sha256(self.table)
+    def plan(self) -> dict[str, Any]:
+        """Return what the next run will redo, by the campaign table as it is now."""
+        with self._planning:
+            try:
+                plan = make_plan(load_campaign(self.directory, self.config), self.record())
+            except TomopipeError:
+                raise
+            except Exception as error:  # any error: the person waits for an answer
+                raise TomopipeError(f"no plan: {str(error) or type(error).__name__}") from error
+        core_h = total(plan.costs).core_h if plan.costs else None
+        return {
+            "jobs": as_records(plan),
+            "counts": plan.counts,
+            "rows": [asdict(row) for row in folded(plan.jobs)],
+            "failures": list(plan.failures),
+            "blocked": plan.blocked,
+            "seconds": core_h and 3600 * core_h,
+            "bytes": plan.n_bytes,
+        }
 
     def series(self, key: str) -> list[dict[str, Any]]:
         """List the scans of a series in order, with the data of the page's series plot."""
@@ -146,21 +151,9 @@ class Store:
         return {"trusted": names, "line": asdict(line) if line else None}
 
     def trial(self, key: str, *, max_delta_px: float, protect_manual: bool) -> dict[str, Any]:
-        """Fix a series with other options, as the step does, without writing.
+        """Fix a series with other options of fix_cor, as the step does, without writing.
 
-        Parameters
-        ----------
-        key : str
-            Series.
-        max_delta_px : float
-            Largest distance from the median ever kept, pixels; > 0.
-        protect_manual : bool
-            Whether manual CORs are kept even if they are outliers.
-
-        Returns
-        -------
-        dict
-            `rows` as of fix_cor, and the present values under `now_px`.
+        Returns `rows` as of fix_cor, and the present values under `now_px`.
         """
         if not max_delta_px > 0:
             raise TomopipeError(f"max_delta_px: expected more than 0, got {max_delta_px:g}.")
@@ -178,8 +171,7 @@ class Store:
             campaign.members(scans, inventory),
             FixCorBlock(max_delta_px=max_delta_px, protect_manual=protect_manual),
         )
-        known = self._by_name
-        return {"rows": [_trial_row(row, known.get(row["scan"])) for row in rows]}
+        return {"rows": [_trial_row(row, self._by_name.get(row["scan"])) for row in rows]}
 
 
 def _point(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
@@ -197,7 +189,8 @@ def _point(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
 
 def _trial_row(row: Mapping[str, str], scan: ScanRecord | None) -> dict[str, Any]:
     now_px = scan.fix.after_px if scan is not None and scan.fix is not None else None
-    numbers = {name: float(row[name]) if row[name] else None for name in _NUMBERS}
+    columns = ("before_px", "after_px", "limit_px")
+    numbers = {name: float(row[name]) if row[name] else None for name in columns}
     return {
         "scan": row["scan"],
         "index": int(row["index"]),
@@ -208,6 +201,3 @@ def _trial_row(row: Mapping[str, str], scan: ScanRecord | None) -> dict[str, Any
         "now_px": now_px,
         "changes": numbers["after_px"] != now_px,
     }
-
-
-_NUMBERS = ("before_px", "after_px", "limit_px")

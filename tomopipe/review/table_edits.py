@@ -7,7 +7,7 @@ locked for other processes of tomopipe.
 
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,7 +18,6 @@ from tomopipe.campaign.table import (
     edit_table,
     fault_of_cell,
     read_table,
-    table_sha256,
 )
 from tomopipe.cor.cor_value import format_cor, is_valid, off_detector, parse_cor, shown
 from tomopipe.errors import TomopipeError
@@ -33,7 +32,6 @@ class Outcome:
 
     saved: bool
     cells: dict[str, str]
-    sha256: str
 
 
 def read_cells(table: Path) -> dict[str, dict[str, str]]:
@@ -65,36 +63,16 @@ def checked_cells(scan: str, cells: Mapping[str, object], n_cols: int | None) ->
 
 def decide(
     table: Path,
-    scan: str,
-    cells: Mapping[str, str],
-    seen: Mapping[str, str],
-    *,
-    stamp: str = "",
-) -> Outcome:
-    """Change cells of one scan, if its row is as the person saw it.
-
-    `cells` are as from `checked_cells`, `seen` all cells of the row when the person decided;
-    `stamp`, source and time, is added to the note. The table need not exist.
-
-    Raises
-    ------
-    TomopipeError
-        If the table cannot be read or written, or another writer does not finish.
-    """
-    outcomes, sha256 = decide_all(table, {scan: (cells, seen)}, stamp=stamp)
-    return replace(outcomes[scan], sha256=sha256)
-
-
-def decide_all(
-    table: Path,
     decisions: Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]],
     *,
     stamp: str = "",
-) -> tuple[dict[str, Outcome], str]:
-    """Change cells of many scans at once; each only if its row is as the person saw it.
+) -> dict[str, Outcome]:
+    """Change cells of scans at once; each only if its row is as the person saw it.
 
-    `decisions` are cells and cells seen, by scan; the rest is as for `decide`. Returns the
-    outcomes by scan, and the hash of the table afterwards.
+    `decisions` are by scan: cells as from `checked_cells`, and all cells of the row when the person
+    decided; `stamp`, source and time, is added to the note. The table need not exist.
+
+    Raises TomopipeError if the table cannot be read or written, or another writer does not finish.
     """
     outcomes: dict[str, Outcome] = {}
 
@@ -104,19 +82,19 @@ def decide_all(
             now = _with_defaults(in_table.get(scan, {}))
             new = {**now, **cells}
             same = all(now[name] == new[name] for name in CELLS)  # somebody made the same decision
-            outcomes[scan] = Outcome(same, now, "")
+            outcomes[scan] = Outcome(same, now)
             if same or now != _with_defaults(seen):
                 continue
             edit = dict(cells)
             if stamp and "note" not in edit:
                 edit["note"] = f"{now['note']}; {stamp}" if now["note"] else stamp
-            outcomes[scan] = Outcome(True, {**now, **edit}, "")
+            outcomes[scan] = Outcome(True, {**now, **edit})
             found[scan] = edit
         return found
 
     with _writing:
         edit_table(table, edits)
-        return outcomes, table_sha256(table)
+    return outcomes
 
 
 def stamp_now() -> str:

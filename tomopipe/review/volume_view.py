@@ -10,11 +10,9 @@ import numpy as np
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import converted
 from tomopipe.errors import TomopipeError
-from tomopipe.review.grey16 import Grey, scaled16
+from tomopipe.review.grey16 import USUAL_PERCENT, Grey, scaled16
 from tomopipe.run.conversion import PREVIEW, find_volumes
 from tomopipe.volumes.planes import PLANES, Levels, open_levels
-
-_USUAL_PERCENT = (0.1, 99.9)
 
 
 def volume_facts(campaign: Campaign, name: str) -> dict[str, Any]:
@@ -24,7 +22,7 @@ def volume_facts(campaign: Campaign, name: str) -> dict[str, Any]:
         coarsest = max(levels.arrays)
         middle = levels.plane("xy", levels.shape[0] // 2, coarsest, slice(None))
         low, high = _range(levels)
-        usual = [float(value) for value in np.percentile(middle, _USUAL_PERCENT)]
+        usual = [float(value) for value in np.percentile(middle, USUAL_PERCENT)]
         size_um = levels.attributes.get("voxel_size_um")
         return {
             "name": name,
@@ -43,18 +41,10 @@ def volume_facts(campaign: Campaign, name: str) -> dict[str, Any]:
 def plane(
     campaign: Campaign, name: str, which: str, position: tuple[int, int], part: slice
 ) -> Grey:
-    """Return rows of a plane in 16 bits of the whole volume's range.
+    """Return rows of a plane of a scan or stack in 16 bits of the whole volume's range.
 
-    Parameters
-    ----------
-    campaign, name
-        The scan or stack.
-    which : {"xy", "xz", "yz"}
-        The plane.
-    position : (int, int)
-        Position of the plane, in voxels; and the factor of the level.
-    part : slice
-        Rows of the plane at this level.
+    `which` is xy, xz or yz; `position` that of the plane, in voxels, and the factor of the level;
+    `part` the rows of the plane at this level.
     """
     index, factor = position
     path = find_volumes(campaign, [name])[name]

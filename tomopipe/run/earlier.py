@@ -16,8 +16,8 @@ from typing import Any
 from tomopipe.campaign.files import COR_TABLE
 from tomopipe.config import Config, PreprocessBlock
 from tomopipe.config.blocks import EARLIER_METHODS
-from tomopipe.config.cells import merged
 from tomopipe.config.effective import baselines, effective
+from tomopipe.config.model import merged
 from tomopipe.storage.json_files import json_or
 
 _SAME_TIME_S = 1.0

@@ -10,7 +10,6 @@ from tomopipe.campaign.campaign import Campaign
 from tomopipe.report.collected_records import collect
 from tomopipe.report.efficiency import efficiency
 from tomopipe.report.render import write_page
-from tomopipe.volumes.volume import read_mid_planes, read_provenance
 
 _log = logging.getLogger(__name__)
 
@@ -40,13 +39,7 @@ def report(output: str | os.PathLike[str], campaign: Campaign, **more: Any) -> l
         record = replace(record, efficiency=found)
     for note in record.notes:
         _log.warning("%s: not in the report: %s", note.path, note.problem)
-    notes = write_page(
-        record,
-        output,
-        read_planes=read_mid_planes,
-        read_provenance=read_provenance,
-        own_folder=campaign.files.report.parent,
-    )
+    notes = write_page(record, output, campaign.files.report.parent)
     counts = ", ".join(f"{n} {state}" for state, n in record.counts.items() if n)
     _log.info("%s: %d scans: %s", output, len(record.scans), counts or "none")
     return sorted({note.path for note in notes if note.again})

@@ -50,10 +50,7 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     final = Path(path)
     with room_for(final):
         final.parent.mkdir(parents=True, exist_ok=True)
-    folder = run_folder.current()
-    if folder is None or os.stat(folder).st_dev != os.stat(final.parent).st_dev:
-        folder = final.parent
-    temporary = folder / f"{_prefix(final)}{secrets.token_hex(4)}{final.suffix[:16]}"
+    temporary = _new_name(final, final.suffix[:16])
     try:
         with room_for(final):
             yield temporary
@@ -82,20 +79,10 @@ before_rename: list[Callable[[], None]] = []
 
 
 def remove_stale(path: str | os.PathLike[str]) -> list[Path]:
-    """Remove temporary files that killed writers of `path` left beside it.
+    """Remove, and return, temporary files that killed writers of `path` left beside it.
 
     Call it only where nobody else writes `path` at the same time: at the start of the job whose
     output it is.
-
-    Parameters
-    ----------
-    path : path-like
-        The final name that was given to `whole`.
-
-    Returns
-    -------
-    list of Path
-        The removed files.
     """
     final = Path(path)
     stale = sorted(final.parent.glob(f"{_prefix(final)}*"))
@@ -107,18 +94,13 @@ def remove_stale(path: str | os.PathLike[str]) -> list[Path]:
 def take_away(path: str | os.PathLike[str]) -> None:
     """Remove a result, if it exists, in one step that is impossible for a job of an ended run.
 
-    Raises
-    ------
-    tomopipe.errors.RunEndedError
-        If the run of this job has ended.
+    Such a job gets RunEndedError.
     """
     final = Path(path)
-    folder = run_folder.current()
+    run_folder.current()
     if not os.path.lexists(final):
         return
-    if folder is None or os.stat(folder).st_dev != os.lstat(final).st_dev:
-        folder = final.parent
-    aside = folder / f"{_prefix(final)}{secrets.token_hex(4)}-old"
+    aside = _new_name(final, "-old")
     try:
         final.rename(aside)
     except FileNotFoundError:
@@ -140,6 +122,14 @@ def write_text(text: str, path: str | os.PathLike[str]) -> None:
 def write_json(data: Any, path: str | os.PathLike[str]) -> None:
     """Write `data` as sorted JSON, so that equal data give equal files."""
     write_text(json.dumps(data, indent=1, sort_keys=True, allow_nan=False) + "\n", path)
+
+
+def _new_name(final: Path, ending: str) -> Path:
+    """Return a temporary path, in the folder of the run if the file system is that of `final`."""
+    folder = run_folder.current()
+    if folder is None or os.stat(folder).st_dev != os.stat(final.parent).st_dev:
+        folder = final.parent
+    return folder / f"{_prefix(final)}{secrets.token_hex(4)}{ending}"
 
 
 def _prefix(final: Path) -> str:

@@ -44,27 +44,14 @@ AnyPath = str | os.PathLike[str]
 Progress = Callable[[int], None]
 
 
-def checksum_of(path: AnyPath, *, threads: int = 1, progress: Progress | None = None) -> str:
-    """Read a finished file or folder and return its checksum.
+def checksum_of(path: AnyPath) -> str:
+    """Read a finished file, or a folder with all that is below it, and return its checksum.
 
-    Parameters
-    ----------
-    path : path-like
-        A file, or a folder with all that is below it. Of links in a folder the text counts, not the
-        target.
-    threads : int
-        Threads that read and sum; memory is 1 MiB for each.
-    progress : callable, optional
-        Called with the number of bytes read since the last call, from any thread.
-
-    Raises
-    ------
-    OSError
-        If it cannot be read.
+    Of links in a folder the text counts, not the target.
     """
     if os.path.isdir(path):
-        return _of_all(_each_below(path, threads, progress))
-    return _of_file(path, PIECE_BITS, threads, progress)
+        return _of_all(_each_below(path))
+    return _of_file(path, PIECE_BITS)
 
 
 def checksum_of_bytes(content: Any) -> str:
@@ -81,12 +68,9 @@ def matches(
 ) -> str:
     """Compare a file or folder with the checksum taken when it was written, as by `checksum_of`.
 
-    Returns "" if nothing changed; else a description of the difference.
-
-    Raises
-    ------
-    TomopipeError
-        If `checksum` is not of this form.
+    Returns "" if nothing changed; else a description of the difference. A TomopipeError if
+    `checksum` is not of this form. `threads` read and sum, with 1 MiB each; `progress` is called
+    with the number of bytes read since the last call, from any of them.
     """
     try:
         return differs(path, checksum, threads=threads, progress=progress)
@@ -158,8 +142,11 @@ class _Sums:
             n_there += last - first
             if n_there < size:
                 self._begun[piece] = n_there, total
+            elif total:
+                self._set(piece, total.digest())
             else:
-                self._set(piece, total.digest() if total else _read_digest(path, size, piece))
+                with open(path, "rb", buffering=0) as stream:
+                    self._set(piece, _digest(stream.fileno(), size, piece))
 
     def get(self, piece: int) -> bytes | None:
         known = not self.rewritten and piece < len(self._done) and self._done[piece]
@@ -210,11 +197,6 @@ def finish(temporary: AnyPath) -> str:
 
     Bytes reported to `written`, and files in a folder whose checksum is remembered, are not read
     again. A folder gets its manifest, unless it is empty.
-
-    Raises
-    ------
-    OSError
-        If it cannot be read, or the manifest cannot be written.
     """
     if not os.path.isdir(temporary):
         with _lock:
@@ -240,13 +222,7 @@ def forget(temporary: AnyPath) -> None:
 
 
 def made() -> dict[Path, str]:
-    """Return the checksum of each file and folder that this process has finished.
-
-    Returns
-    -------
-    dict of Path to str
-        Absolute path to the latest checksum.
-    """
+    """Return the latest checksum of each file and folder that this process has finished."""
     with _lock:
         return {Path(path): checksum for path, checksum in _made.items()}
 
@@ -322,11 +298,6 @@ def _differing_bytes(found: str, checksum: str) -> str:
         return ""
     first, last = (-(-part * n_pieces // _N_MARKS) << bits for part in (parts[0], parts[-1] + 1))
     return f" within bytes {first} to {min(last, n_bytes)}"
-
-
-def _read_digest(path: AnyPath, size: int, piece: int) -> bytes:
-    with open(path, "rb", buffering=0) as stream:
-        return _digest(stream.fileno(), size, piece)
 
 
 def _digest(descriptor: int, size: int, piece: int) -> bytes:

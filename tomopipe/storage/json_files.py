@@ -39,3 +39,8 @@ def part(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 def text(value: object) -> str:
     """Read a text; "" if missing."""
     return "" if value is None else str(value)
+
+
+def texts(value: object) -> tuple[str, ...]:
+    """Read a list of texts; empty for anything else."""
+    return tuple(map(text, value)) if isinstance(value, list) else ()

@@ -37,13 +37,7 @@ def files_below(folder: AnyPath, prefix: str = "") -> Iterator[tuple[str, os.sta
 
 
 def parse(checksum: str) -> tuple[int, str]:
-    """Return the bytes and the layout in a checksum.
-
-    Raises
-    ------
-    TomopipeError
-        If it is not of the form of `tomopipe.storage.checksums`.
-    """
+    """Return the bytes and the layout in a checksum of `tomopipe.storage.checksums`."""
     found = _CHECKSUM.fullmatch(checksum)
     if not found:
         raise TomopipeError(
@@ -135,11 +129,8 @@ def of_others(recorded: Mapping[str, Any], found: Iterable[str]) -> set[str]:
 def sizes_match(folder: AnyPath) -> str:
     """Compare the names and sizes of all files of a folder with its manifest, without reading them.
 
-    Returns
-    -------
-    str
-        "" if they are equal, or there is no manifest; else a description of the difference. What
-        others put there is none.
+    Returns "" if they are equal, or there is no manifest; else a description of the difference.
+    What others put there is none.
     """
     recorded = read_manifest(folder)
     if not recorded:

@@ -36,10 +36,7 @@ ARRIVALS, TAIL = "arrivals", "tail"
 def begin(results: Path) -> Path:
     """End all earlier runs and make the folder of a new one; return it.
 
-    Parameters
-    ----------
-    results : Path
-        The results folder, relative to the campaign as the working directory.
+    `results` is relative to the campaign as the working directory.
     """
     end_all(results)
     stamp = time.strftime("%Y%m%d-%H%M%S")
@@ -68,10 +65,15 @@ def add_part(run: Path, name: str, paths: Collection[str]) -> Path:
 
 def end_part(folder: Path) -> None:
     """Remove a part of a run: its jobs' later results are dropped."""
+    shutil.rmtree(_renamed(folder), ignore_errors=True)
+
+
+def _renamed(folder: Path) -> Path:
+    """Rename a folder in one step, if it is there, so that it can be removed at leisure."""
     aside = folder.with_name(f"ended-{secrets.token_hex(8)}")
     with suppress(FileNotFoundError):
         folder.rename(aside)
-    shutil.rmtree(aside, ignore_errors=True)
+    return aside
 
 
 def part() -> str:
@@ -94,25 +96,16 @@ def taken() -> frozenset[str] | None:
 def hand_over(record: dict[str, Any]) -> None:
     """Hand the results of this part over to the run; the next tail reads them."""
     folder = Path(os.environ[VARIABLE])
-    path = handed_over(folder)
-    temporary = folder / path.name
+    temporary = folder / f"record@{folder.name}"
     with suppress(FileNotFoundError):  # ended meanwhile
         temporary.write_text(json.dumps(record), encoding="utf-8")
-        temporary.replace(path)
-
-
-def handed_over(part_folder: Path) -> Path:
-    """Return where a part hands over its results."""
-    return part_folder.parent / _RECORDS / f"record@{part_folder.name}"
+        temporary.replace(folder.parent / _RECORDS / temporary.name)
 
 
 def end_all(results: Path) -> None:
     """Remove the folders of all runs: their jobs' later results are dropped."""
     for folder in earlier(results):
-        # first rename it, in one step; the content is removed afterwards
-        aside = folder.with_name(f"ended-{secrets.token_hex(8)}")
-        with suppress(FileNotFoundError):
-            folder.rename(aside)
+        _renamed(folder)
     for folder in (results / _RUNS).glob("ended-*"):
         shutil.rmtree(folder, ignore_errors=True)
     with suppress(OSError):
@@ -141,10 +134,7 @@ def killed_here(results: Path, since_s: float) -> bool:
 def current() -> Path | None:
     """Return the folder of the run that this process belongs to; None outside a run.
 
-    Raises
-    ------
-    RunEndedError
-        If that run has ended.
+    RunEndedError if that run has ended.
     """
     name = os.environ.get(VARIABLE, "")
     if not name:
@@ -186,8 +176,8 @@ def job_records(results: Path) -> Iterator[dict[str, Any]]:
     for folder in earlier(results):
         for records in (folder / _RECORDS, *sorted(folder.glob(f"{TAIL}-*/{_RECORDS}"))):
             for path in sorted(records.glob("*@*")):
-                if said := json_or(path, {}):
-                    yield said
+                if record := json_or(path, {}):
+                    yield record
 
 
 def user_name() -> str:

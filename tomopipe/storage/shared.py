@@ -34,20 +34,11 @@ log = logging.getLogger(__name__)
 log.setLevel(logging.WARNING)  # shown also where a command hides the messages of the steps
 
 
-class _ChangedError(Exception):
-    """The file has changed since it was read."""
+class _AgainError(Exception):
+    """The file has changed since it was read, or the lock was removed."""
 
 
-class _LostError(Exception):
-    """The lock was removed meanwhile."""
-
-
-def update_file(
-    path: str | os.PathLike[str],
-    change: Callable[[bytes], bytes],
-    *,
-    wait_s: float = WAIT_S,
-) -> bool:
+def update_file(path: str | os.PathLike[str], change: Callable[[bytes], bytes]) -> bool:
     """Replace the content of a file by `change` of it, atomically, under its lock.
 
     Parameters
@@ -57,8 +48,6 @@ def update_file(
     change : callable
         New content from the old one, b"" where there is no file; called again if somebody saved the
         file meanwhile. If it raises, nothing is written.
-    wait_s : float
-        Longest wait for another writer, seconds.
 
     Returns
     -------
@@ -76,7 +65,7 @@ def update_file(
     real.parent.mkdir(parents=True, exist_ok=True)
     late: bytes | None = None
     for _ in range(_ATTEMPTS):
-        with suppress(_ChangedError, _LostError), locked(real, wait_s=wait_s) as is_held:
+        with suppress(_AgainError), locked(real) as is_held:
             current = _content(real)
             after = change(current if late is None else late)
             if after == current:
@@ -88,29 +77,15 @@ def update_file(
 
 
 @contextmanager
-def locked(path: Path, *, wait_s: float = WAIT_S) -> Iterator[Callable[[], bool]]:
-    """Hold the lock of a file, `<name>.lock` beside it.
+def locked(path: Path) -> Iterator[Callable[[], bool]]:
+    """Hold the lock of a file, `<name>.lock` beside it, which need not exist; its folder must.
 
-    Parameters
-    ----------
-    path : Path
-        The file, which need not exist; its folder must.
-    wait_s : float
-        Longest wait, seconds.
-
-    Yields
-    ------
-    callable
-        Tells whether this process still holds the lock.
-
-    Raises
-    ------
-    TomopipeError
-        If somebody else holds it for longer; the message names them.
+    Yields a function that tells whether this process still holds the lock. Raises TomopipeError,
+    which names the holder, if somebody else holds it for longer than `WAIT_S`.
     """
     lock = path.with_name(f"{path.name}.lock")
     mine = _name_of_us()
-    _acquire(path, lock, mine, wait_s)
+    _acquire(path, lock, mine)
 
     def is_held() -> bool:
         with suppress(OSError):
@@ -124,8 +99,8 @@ def locked(path: Path, *, wait_s: float = WAIT_S) -> Iterator[Callable[[], bool]
             lock.unlink(missing_ok=True)
 
 
-def _acquire(path: Path, lock: Path, mine: bytes, wait_s: float) -> None:
-    deadline = time.monotonic() + wait_s
+def _acquire(path: Path, lock: Path, mine: bytes) -> None:
+    deadline = time.monotonic() + WAIT_S
     pause_s = 0.002
     while not _made(lock, mine):
         try:
@@ -138,7 +113,7 @@ def _acquire(path: Path, lock: Path, mine: bytes, wait_s: float) -> None:
             continue
         if time.monotonic() >= deadline:
             raise TomopipeError(
-                f"{path}: is being changed by {_who(holder)}; waited {wait_s:g} s, and nothing was "
+                f"{path}: is being changed by {_who(holder)}; waited {WAIT_S:g} s, and nothing was "
                 f"written. Try again; if nobody is at it, remove {lock}."
             )
         time.sleep(pause_s * random.uniform(0.5, 1.0))
@@ -250,10 +225,8 @@ def _replace(path: Path, before: bytes, after: bytes, is_held: Callable[[], bool
                 old = path.open("rb")
                 _take_mode(path, temporary)
             flush(temporary)  # it takes a while: before the last look, not after it
-            if _content(path) != before:
-                raise _ChangedError
-            if not is_held():
-                raise _LostError
+            if _content(path) != before or not is_held():
+                raise _AgainError
         if old is None:
             return None
         # An editor may have been writing into the old file, which then has its text. Or it had read

@@ -11,55 +11,39 @@ from tomopipe.storage.atomic import write_text
 
 
 def read_tsv(path: str | os.PathLike[str], columns: Sequence[str]) -> list[dict[str, str]]:
-    """Read a table as one dictionary of text per row.
+    """Read a table, UTF-8 text, as one dictionary of text per row.
 
-    Parameters
-    ----------
-    path : path-like
-        UTF-8 text, tab-separated, first line the column names.
-    columns : sequence of str
-        The columns the table must have; others are read too.
-
-    Raises
-    ------
-    TomopipeError
-        If a column is missing, the file is not text, or was cut: a row has more or fewer cells than
-        there are columns, or the last line has no end.
-    OSError
-        If the file cannot be read.
+    Raises TomopipeError if one of `columns` is missing (others are read too), the file is not text,
+    or was cut: a row has more or fewer cells than there are columns, or the last line has no end.
     """
     text = Path(path).read_bytes().decode("utf-8", "surrogateescape")
+    try:
+        return _rows(text, columns)
+    except ValueError as error:
+        raise TomopipeError(f"{path}: {error}. Delete the file and run again.") from error
+
+
+def _rows(text: str, columns: Sequence[str]) -> list[dict[str, str]]:
+    """Parse a table; a ValueError says what is wrong with it."""
     if "\0" in text:
         number = text.count("\n", 0, text.index("\0")) + 1
-        raise TomopipeError(
-            f"{path}: line {number}: holds a NUL character: it is damaged. Delete the file and run "
-            "again."
-        )
+        raise ValueError(f"line {number}: holds a NUL character: it is damaged")
     reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t")
     try:
         lines = [(reader.line_num, cells) for cells in reader]
     except csv.Error as error:
-        raise TomopipeError(
-            f"{path}: line {reader.line_num}: {error}. Delete the file and run again."
-        ) from error
+        raise ValueError(f"line {reader.line_num}: {error}") from error
     found = lines[0][1] if lines else []
     if missing := [name for name in columns if name not in found]:
-        raise TomopipeError(
-            f"{path}: expected columns {', '.join(columns)}; missing {', '.join(missing)}. "
-            "Delete the file and run again."
-        )
+        raise ValueError(f"expected columns {', '.join(columns)}; missing {', '.join(missing)}")
     rows = [(number, cells) for number, cells in lines[1:] if cells]
     for number, cells in rows:
         if len(cells) != len(found):
-            raise TomopipeError(
-                f"{path}: line {number}: expected {len(found)} cells, got {len(cells)}: it was "
-                "cut or edited. Delete the file and run again."
-            )
+            got = f"expected {len(found)} cells, got {len(cells)}"
+            raise ValueError(f"line {number}: {got}: it was cut or edited")
     if text and not text.endswith(("\n", "\r")):
-        raise TomopipeError(
-            f"{path}: line {lines[-1][0]}: expected a line end after it: it was cut or edited. "
-            "Delete the file and run again."
-        )
+        number, _ = lines[-1]
+        raise ValueError(f"line {number}: expected a line end after it: it was cut or edited")
     return [dict(zip(found, cells, strict=True)) for _, cells in rows]
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import ROWS, SWEEP
-from tomopipe.campaign.tomogui import match, read_cors
+from tomopipe.campaign.tomogui import match, read_entries, what_is_wrong
 from tomopipe.cor.cor_value import parse_cor
 from tomopipe.cor.rows_file import read_rows
 from tomopipe.errors import TomopipeError
@@ -128,8 +128,10 @@ def labelled(campaign: Campaign, truth: Path | None) -> tuple[list[Labelled], li
 
 def _known(campaign: Campaign, truth: Path | None) -> Mapping[str, float]:
     if truth is not None:
-        found = match(read_cors(truth), {s.name: s.abspath for s in campaign.scans.values()})
-        return found.matched
+        cors, junk = read_entries(truth)
+        if junk:
+            raise TomopipeError(f"{truth}: {what_is_wrong(junk)}")
+        return match(cors, {s.name: s.abspath for s in campaign.scans.values()}).matched
     cells = {scan.name: parse_cor(scan.manual) for scan in campaign.scans.values()}
     return {name: cor_px for name, cor_px in cells.items() if cor_px is not None}
 

@@ -17,10 +17,10 @@ FOLDERS = {"failed", "fix_cor", "logs", "relion", "report", "status", "stacks", 
 # names of files that are no results of a campaign, by module
 OTHERS = {
     "cli/options.py": {"config.yaml"},  # shown to people
-    "config/document.py": {"config.yaml"},  # of the repository; config knows no campaign
+    "config/__main__.py": {"config.yaml"},  # of the repository; config knows no campaign
     "run/new_campaign.py": {"config.yaml"},  # of a Snakemake profile
     "run/launch.py": {"config.yaml"},  # the same
-    "review/app.py": {"index.html", "report", "status"},  # what the server sends
+    "review/app.py": {"index.html", "report"},  # what the server sends
     "report/citations.py": {"report"},  # a module
     "rules/report.smk": {"report"},  # a folder of the workflow
     "campaign/cor_files.py": {"_rec"},  # folder of TomoGUI

@@ -9,6 +9,7 @@ from tomopipe.campaign.series import (
     split_name,
     undersized,
 )
+from tomopipe.config import InventoryBlock
 from tomopipe.errors import TomopipeError
 
 
@@ -30,7 +31,7 @@ from tomopipe.errors import TomopipeError
     ],
 )
 def test_split_name(stem, series, index):
-    assert split_name(stem) == (series, index)
+    assert split_name(stem, InventoryBlock().series_pattern) == (series, index)
 
 
 def test_split_name_with_a_pattern_of_the_user():
@@ -39,14 +40,9 @@ def test_split_name_with_a_pattern_of_the_user():
     assert split_name("sampleA", r"^(\w+?)(?:_run(\d+))?$") == ("sampleA", 0)
 
 
-@pytest.mark.parametrize(
-    ("pattern", "what"),
-    [(r"^(.*$", "regular expression"), (r"^(.*)$", "1 groups"), (r"^(.*)_(.*)$", "digits")],
-)
-def test_split_name_names_a_useless_pattern(pattern, what):
-    with pytest.raises(TomopipeError, match=what) as caught:
-        split_name("sample_one", pattern)
-    assert "inventory.series_pattern" in str(caught.value)
+def test_split_name_names_a_pattern_whose_index_is_no_number():
+    with pytest.raises(TomopipeError, match=r"inventory\.series_pattern: .*digits; got 'one'"):
+        split_name("sample_one", r"^(.*)_(.*)$")
 
 
 def test_series_key_begins_with_what_sets_its_folder_apart():

@@ -8,8 +8,8 @@ from tomopipe.campaign.tomogui import (
     match,
     merge_batch_csv,
     merge_rot_cen,
-    read_cors,
     read_entries,
+    what_is_wrong,
     write_rot_cen,
 )
 from tomopipe.errors import TomopipeError
@@ -20,22 +20,23 @@ def test_rot_cen_holds_text_with_two_decimals(tmp_path):
     write_rot_cen({"/data/b.h5": 1024.5, "/data/größe 1.h5": 7.0}, path)
     data = json.loads(path.read_text())
     assert data == {"/data/b.h5": "1024.50", "/data/größe 1.h5": "7.00"}
-    assert read_cors(path) == {"/data/b.h5": 1024.5, "/data/größe 1.h5": 7.0}
+    assert read_entries(path).cors == {"/data/b.h5": 1024.5, "/data/größe 1.h5": 7.0}
 
 
 def test_rot_cen_values_may_be_text_numbers_or_lists_of_one(tmp_path):
     path = tmp_path / "rot_cen.json"
     values = {"a": "1024.50", "b": 1024, "c": 7.25, "d": [9.5], "e": ["10"], "f": "", "g": None}
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps(values).encode())
-    assert read_cors(path) == {"a": 1024.5, "b": 1024.0, "c": 7.25, "d": 9.5, "e": 10.0}
+    assert read_entries(path).cors == {"a": 1024.5, "b": 1024.0, "c": 7.25, "d": 9.5, "e": 10.0}
 
 
 @pytest.mark.parametrize("junk", ["1024,5", "middle", True, [1, 2], [], {}, float("nan"), [[5]]])
 def test_rot_cen_with_junk_is_refused_by_entry(tmp_path, junk):
     path = tmp_path / "rot_cen.json"
     path.write_text(json.dumps({"/d/a.h5": 5, "/d/b.h5": junk}))
-    with pytest.raises(TomopipeError, match=r"(?s)rot_cen\.json: expected one number.*/d/b\.h5: "):
-        read_cors(path)
+    text = what_is_wrong(read_entries(path).junk)
+    assert text.startswith("expected one number per scan")
+    assert "  /d/b.h5: " in text
 
 
 @pytest.mark.parametrize(
@@ -52,14 +53,14 @@ def test_rot_cen_that_is_no_object_is_refused(tmp_path, text, message):
     path = tmp_path / "rot_cen.json"
     path.write_text(text)
     with pytest.raises(TomopipeError, match=message):
-        read_cors(path)
+        read_entries(path)
 
 
 def test_batch_csv_both_ways(tmp_path):
     path = tmp_path / "batch_cor_values.csv"
     merge_batch_csv({"/data/b, 2.h5": 1024.5, "/data/a.h5": 7.0}, path)
     assert path.read_text() == 'Filename,COR\na.h5,7.00\n"b, 2.h5",1024.50\n'
-    assert read_cors(path) == {"a.h5": 7.0, "b, 2.h5": 1024.5}
+    assert read_entries(path).cors == {"a.h5": 7.0, "b, 2.h5": 1024.5}
 
 
 def test_batch_csv_cannot_hold_two_files_of_one_name(tmp_path):
@@ -68,40 +69,51 @@ def test_batch_csv_cannot_hold_two_files_of_one_name(tmp_path):
         merge_batch_csv({"/d1/a.h5": 1.0, "/d2/a.h5": 2.0}, path)
     assert not path.exists()
     merge_batch_csv({"/d1/a.h5": 1.0, "/d2/a.h5": 1.0}, path)
-    assert read_cors(path) == {"a.h5": 1.0}
+    assert read_entries(path).cors == {"a.h5": 1.0}
 
 
 def test_batch_csv_of_other_programs(tmp_path):
     path = tmp_path / "batch.csv"
     path.write_bytes(b"\xef\xbb\xbfNo,Filename, COR\r\n1,a.h5, 7\r\n2,b.h5,\r\n3,c.h5\r\n\r\n")
-    assert read_cors(path) == {"a.h5": 7.0}
+    assert read_entries(path).cors == {"a.h5": 7.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Filename,COR\na.h5,1024,5\n", "'1024,5'"),
+        ("Filename,COR\na.h5,nan\n", "'nan'"),
+        ("Filename,COR\na.h5,5\na.h5,6\n", "'6' (second value)"),
+    ],
+)
+def test_batch_csv_with_junk_is_refused_by_entry(tmp_path, text, shown):
+    path = tmp_path / "batch.csv"
+    path.write_text(text)
+    assert read_entries(path) == ({}, {"a.h5": shown})
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("Filename,COR\na.h5,1024,5\n", "a.h5: '1024,5'"),
-        ("Filename,COR\na.h5,nan\n", "a.h5: 'nan'"),
-        ("Filename,COR\na.h5,5\na.h5,6\n", r"a.h5: '6' \(second value\)"),
         ("file,centre\na.h5,5\n", "columns Filename,COR; got 'file, centre'"),
         ("", "got 'nothing'"),
     ],
 )
-def test_batch_csv_with_junk_is_refused(tmp_path, text, message):
+def test_batch_csv_of_another_form_is_refused(tmp_path, text, message):
     path = tmp_path / "batch.csv"
     path.write_text(text)
     with pytest.raises(TomopipeError, match=message):
-        read_cors(path)
+        read_entries(path)
 
 
 def test_the_form_is_told_by_content(tmp_path):
     path = tmp_path / "cors"
     path.write_text(' {"a": "5"}')
-    assert read_cors(path) == {"a": 5.0}
+    assert read_entries(path).cors == {"a": 5.0}
     path.write_text("Filename,COR\nb.h5,6\n")
-    assert read_cors(path) == {"b.h5": 6.0}
+    assert read_entries(path).cors == {"b.h5": 6.0}
     with pytest.raises(TomopipeError, match=r"none: cannot be read"):
-        read_cors(tmp_path / "none")
+        read_entries(tmp_path / "none")
 
 
 def test_junk_is_told_apart_and_so_are_two_values_of_one_entry(tmp_path):

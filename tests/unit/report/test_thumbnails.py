@@ -12,7 +12,7 @@ from tomopipe.report.grey import grey_window
 from tomopipe.report.thumbnails import (
     MAX_BYTES,
     encode,
-    make_pictures,
+    make_picture,
     picture_stem,
     put_beside,
     to_grey,
@@ -74,7 +74,7 @@ def test_noise_stays_below_the_limit():
 
 def test_pictures_in_the_page_and_beside_it(tmp_path):
     plane = np.outer(np.arange(64.0), np.ones(64)).astype(np.float32)
-    inline = make_pictures({"mid_xy": plane, "mid_xz": plane.T})
+    inline = [make_picture("mid_xy", plane), make_picture("mid_xz", plane.T)]
     assert [p.plane for p in inline] == ["mid_xy", "mid_xz"]
     data = base64.b64decode(inline[1].src.removeprefix("data:image/webp;base64,"))
     image = np.asarray(Image.open(io.BytesIO(data)).convert("L"), dtype=float)
@@ -96,4 +96,4 @@ def test_pictures_in_the_page_and_beside_it(tmp_path):
 
 def test_a_plane_that_is_none_is_refused():
     with pytest.raises(ValueError, match="2 dimensions"):
-        make_pictures({"mid_xy": np.zeros((2, 2, 2))})
+        make_picture("mid_xy", np.zeros((2, 2, 2)))

@@ -114,8 +114,8 @@ def test_a_scan_named_as_a_script_tag_is_a_text_in_json_alone(client):
     wrong = client.get("/api/scan", params={"scan": "<script>alert(1)</script>"})
     assert (wrong.status_code, wrong.headers["content-type"]) == (422, "application/json")
     seen = {"select": "auto", "cor_px": "", "note": ""}
-    body = {"scan": NASTY, "cells": {"cor_px": "500"}, "seen": seen}
-    assert client.post("/api/decide", json=body).status_code == 200
+    body = {"decisions": [{"scan": NASTY, "cells": {"cor_px": "500"}, "seen": seen}]}
+    assert client.post("/api/decide", json=body).json()[NASTY]["saved"]
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,8 @@ def test_a_trial_is_what_the_rules_say_and_writes_nothing(client, folder):
 
 def test_a_trial_heeds_a_decision_of_a_moment_ago(client, folder):
     seen = {"select": "auto", "cor_px": "", "note": ""}
-    client.post("/api/decide", json={"scan": "bone_002", "cells": {"cor_px": "600"}, "seen": seen})
+    decision = {"scan": "bone_002", "cells": {"cor_px": "600"}, "seen": seen}
+    client.post("/api/decide", json={"decisions": [decision]})
     query = {"series": "bone", "max_delta_px": 10, "protect_manual": "true"}
     rows = {row["scan"]: row for row in client.get("/api/trial", params=query).json()["rows"]}
     assert (rows["bone_002"]["after_px"], rows["bone_002"]["source"]) == (600.0, "manual")
@@ -247,7 +248,7 @@ def test_a_plan_that_cannot_be_made_says_why(client, monkeypatch):
     def broken(*_):
         raise RuntimeError("a damaged result")
 
-    monkeypatch.setattr("tomopipe.review.planner.make_plan", broken)
+    monkeypatch.setattr("tomopipe.review.store.make_plan", broken)
     answer = client.get("/api/plan")
     assert (answer.status_code, answer.json()["error"]) == (422, "no plan: a damaged result")
 
@@ -278,21 +279,14 @@ def test_many_decisions_are_one_write_and_rows_that_changed_are_left(client, fol
         for scan in ("bone_006", "bone_007", "bone_008")
     ]
     wanted[1]["cells"] = {"cor_px": "500"}  # by hand 513.65 meanwhile
-    answer = client.post("/api/decide_all", json={"decisions": wanted}).json()
-    assert [one["saved"] for one in answer["scans"].values()] == [True, False, True]
-    assert answer["scans"]["bone_007"]["cells"]["cor_px"] == "513.65"
+    answer = client.post("/api/decide", json={"decisions": wanted}).json()
+    assert [one["saved"] for one in answer.values()] == [True, False, True]
+    assert answer["bone_007"]["cells"]["cor_px"] == "513.65"
     table = (folder / "scans.tsv").read_text()
     assert table.startswith("# of the beamtime\n")
     assert [line.split("\t")[:3] for line in table.splitlines()[-2:]] == [
         ["bone_006", "auto", "513.65"], ["bone_008", "auto", "513.65"]
     ]  # fmt: skip
-
-
-@pytest.mark.parametrize("decisions", [3, [3], [{"scan": "bone_006"}]])
-def test_decisions_that_are_none_are_refused(client, folder, decisions):
-    before = (folder / "scans.tsv").read_text()
-    assert client.post("/api/decide_all", json={"decisions": decisions}).status_code == 400
-    assert (folder / "scans.tsv").read_text() == before
 
 
 def test_one_wrong_decision_of_many_writes_none(client, folder):
@@ -302,7 +296,7 @@ def test_one_wrong_decision_of_many_writes_none(client, folder):
         {"scan": scan, "cells": {"cor_px": cor_px}, "seen": seen}
         for scan, cor_px in (("bone_006", "512"), ("bone_008", "4000"))
     ]
-    answer = client.post("/api/decide_all", json={"decisions": wanted})
+    answer = client.post("/api/decide", json={"decisions": wanted})
     assert (answer.status_code, "bone_008" in answer.json()["error"]) == (422, True)
     assert (folder / "scans.tsv").read_text() == before
 
@@ -314,7 +308,7 @@ def test_a_browser_that_goes_away_in_the_middle_of_a_decision_is_told_once(folde
     client = sign_in(app, keys)
     before = (folder / "scans.tsv").read_text()
     parts = [
-        {"type": "http.request", "body": b'{"scan": "bone_006", "cells"', "more_body": True},
+        {"type": "http.request", "body": b'{"decisions": [{"scan"', "more_body": True},
         {"type": "http.disconnect"},
     ]
     headers = {name.lower(): value for name, value in client.headers.items()} | {

@@ -29,7 +29,12 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pictures(folder):
-    return Pictures(folder / "results/try_center", filter="ramp", device="cpu")
+    return Pictures(
+        folder / "results/try_center",
+        filter="ramp",
+        device="cpu",
+        half_acquisition=lambda scan: "no",
+    )
 
 
 def pixels(content):

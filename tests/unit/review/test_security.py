@@ -22,11 +22,8 @@ PATHS = (
     *("/", "/app.js", "/style.css", "/nothing", "/api/nothing", "/api/queue", "/api/status"),
     *("/api/scan?scan=bone_001", "/api/page?scan=bone_001&page=0", "/api/plan"),
 )
-DECISION = {
-    "scan": "bone_001",
-    "cells": {"cor_px": "512"},
-    "seen": {"select": "auto", "cor_px": "", "note": ""},
-}
+SEEN = {"select": "auto", "cor_px": "", "note": ""}
+DECISION = {"decisions": [{"scan": "bone_001", "cells": {"cor_px": "512"}, "seen": SEEN}]}
 
 
 @pytest.fixture(scope="module")
@@ -226,7 +223,7 @@ def test_a_proxy_needs_allow_host_and_may_keep_or_take_off_its_prefix(folder):
     seen = {"select": "auto", "cor_px": "", "note": ""}
     answer = client.post(
         "/api/decide",
-        json={"scan": "bone_001", "cells": {}, "seen": seen},
+        json={"decisions": [{"scan": "bone_001", "cells": {}, "seen": seen}]},
         headers=headers
         | {"origin": "https://hub.example.org", "host": "localhost:8765", CSRF_HEADER: csrf},
     )

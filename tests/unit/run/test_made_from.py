@@ -10,7 +10,9 @@ from pydantic import BaseModel, Field, create_model
 from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import Campaign, campaign_from_data
 from tomopipe.config import Config
+from tomopipe.config.cells import nested
 from tomopipe.config.effective import effective
+from tomopipe.config.model import merged
 from tomopipe.run import made_from
 from tomopipe.run.products import digest
 from tomopipe.run.relion_set import star_options
@@ -160,20 +162,6 @@ def statements(campaign: Campaign) -> dict[str, str]:
 
 def plain(campaign: Campaign) -> Campaign:
     return campaign_from_data({"campaign": {"scans": ["raw/*.h5"]}}, campaign.directory)
-
-
-def nested(key: str, value: object) -> dict:
-    for name in reversed(key.split(".")):
-        value = {name: value}
-    return value
-
-
-def merged(old: dict, new: dict) -> dict:
-    found = old | new
-    for key in old.keys() & new.keys():
-        if isinstance(old[key], dict) and isinstance(new[key], dict):
-            found[key] = merged(old[key], new[key])
-    return found
 
 
 @pytest.fixture(scope="module")

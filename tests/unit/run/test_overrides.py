@@ -286,8 +286,9 @@ def test_what_rewrites_the_table_keeps_its_options(tmp_path):
     (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}")
     arguments = ["cor", "set", "foam_1", "12.5", "-d", str(tmp_path)]
     assert CliRunner().invoke(cli, arguments).exit_code == 0
-    decide(tmp_path / "scans.tsv", "tooth_2", {"cor_px": "9.00", "note": "by eye"}, {})
-    decide(tmp_path / "scans.tsv", "foam_1", {"select": "no"}, {"cor_px": "12.50"})
+    seen = {"cor_px": "12.50"}
+    decisions = {"tooth_2": ({"cor_px": "9.00", "note": "by eye"}, {})}
+    decide(tmp_path / "scans.tsv", decisions | {"foam_1": ({"select": "no"}, seen)})
     found = campaign(tmp_path)
     assert found.for_scan("foam_1").config == before != found.config
     assert found.scans["tooth_2"].override is None

@@ -57,6 +57,12 @@ def add_line(before):
     return before + b"b\n"
 
 
+@pytest.fixture
+def at_once(monkeypatch):
+    """A writer does not wait for another."""
+    monkeypatch.setattr(shared, "WAIT_S", 0)
+
+
 @pytest.mark.slow
 def test_processes_that_write_at_one_instant_lose_nothing(tmp_path):
     path = tmp_path / "scans.tsv"
@@ -75,11 +81,11 @@ def test_processes_that_write_at_one_instant_lose_nothing(tmp_path):
     assert os.listdir(tmp_path) == ["scans.tsv"]
 
 
-def test_a_writer_that_does_not_finish_is_named_and_nothing_is_written(holder):
+def test_a_writer_that_does_not_finish_is_named_and_nothing_is_written(holder, at_once):
     path, process = holder
     message = rf"is being changed by .+ on .+ \(process {process.pid}, since 20.+UTC\)"
     with pytest.raises(TomopipeError, match=message):
-        update_file(path, add_line, wait_s=0.2)
+        update_file(path, add_line)
     assert path.read_text() == "scan\na\n"
     process.stdin.close()
     assert update_file(path, add_line)
@@ -87,12 +93,12 @@ def test_a_writer_that_does_not_finish_is_named_and_nothing_is_written(holder):
     assert os.listdir(path.parent) == ["scans.tsv"]
 
 
-def test_the_lock_of_a_killed_process_is_taken_over_with_a_line(holder, caplog):
+def test_the_lock_of_a_killed_process_is_taken_over_with_a_line(holder, caplog, at_once):
     path, process = holder
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert path.with_name("scans.tsv.lock").exists()
-    assert update_file(path, add_line, wait_s=0)
+    assert update_file(path, add_line)
     assert f"process {process.pid}" in caplog.text
     assert "taken over: that process has ended" in caplog.text
     assert os.listdir(path.parent) == ["scans.tsv"]
@@ -101,19 +107,19 @@ def test_the_lock_of_a_killed_process_is_taken_over_with_a_line(holder, caplog):
 @pytest.mark.parametrize(
     "content", [b"", b"junk", b"[" * 9999, b'{"pid": 1, "machine": "another", "host": "n7"}']
 )
-def test_a_lock_of_another_machine_is_taken_over_when_it_is_old(tmp_path, content, caplog):
+def test_a_lock_of_another_machine_is_taken_over_when_it_is_old(tmp_path, content, caplog, at_once):
     path, lock = tmp_path / "scans.tsv", tmp_path / "scans.tsv.lock"
     lock.write_bytes(content)
     with pytest.raises(TomopipeError, match=r"nobody is at it, remove .*scans\.tsv\.lock"):
-        update_file(path, add_line, wait_s=0)
+        update_file(path, add_line)
     assert not path.exists()
     old_s = time.time() - shared.STALE_S - 5
     os.utime(lock, (old_s, old_s))
-    assert update_file(path, add_line, wait_s=0)
+    assert update_file(path, add_line)
     assert "s old" in caplog.text
 
 
-def test_the_age_of_a_lock_is_by_the_clock_of_its_file_server(tmp_path, monkeypatch):
+def test_the_age_of_a_lock_is_by_the_clock_of_its_file_server(tmp_path, monkeypatch, at_once):
     """Our clock is an hour ahead, or behind: the lock is a moment old all the same."""
     path, lock = tmp_path / "scans.tsv", tmp_path / "scans.tsv.lock"
     lock.write_bytes(b"")
@@ -121,11 +127,11 @@ def test_the_age_of_a_lock_is_by_the_clock_of_its_file_server(tmp_path, monkeypa
     for off_s in (-3600, 3600):
         monkeypatch.setattr(shared.time, "time", lambda off_s=off_s: now_s + off_s)
         with pytest.raises(TomopipeError, match="being changed"):
-            update_file(path, add_line, wait_s=0)
+            update_file(path, add_line)
     assert os.listdir(tmp_path) == ["scans.tsv.lock"]
 
 
-def test_a_writer_that_lost_its_lock_begins_anew(tmp_path, monkeypatch):
+def test_a_writer_that_lost_its_lock_begins_anew(tmp_path, monkeypatch, at_once):
     """It was asleep for so long that another took the lock, changed the file and went."""
     path, lock = tmp_path / "scans.tsv", tmp_path / "scans.tsv.lock"
     path.write_text("a\n")
@@ -140,7 +146,7 @@ def test_a_writer_that_lost_its_lock_begins_anew(tmp_path, monkeypatch):
 
     monkeypatch.setattr(shared, "flush", asleep)
     with pytest.raises(TomopipeError, match="being changed"):
-        update_file(path, add_line, wait_s=0.1)
+        update_file(path, add_line)
     assert path.read_text() == "a\n"
     assert lock.exists()  # it is theirs
 

@@ -11,7 +11,7 @@ function address(path, query = {}) {
 }
 
 async function answer(response) {
-  if (response.ok || response.status === 409) return response.json();
+  if (response.ok) return response.json();
   const text = await response.text();
   let message = text;
   try {

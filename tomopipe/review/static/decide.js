@@ -12,17 +12,23 @@ export function setUp(onChange) {
 
 const cellsOf = (scan) => ({ select: scan.select, cor_px: scan.manual, note: scan.note });
 
+// Send decisions; the answer by scan, and those that are in the table now.
+async function send(decisions, undoable) {
+  const stamp = undoable && localStorage.getItem("stamp") === "yes";
+  const asked = decisions.map(({ scan, cells, seen }) => ({ scan, cells, seen: seen || cellsOf(find(scan)), stamp: stamp && "cor_px" in cells }));
+  const answer = await post("decide", { decisions: asked });
+  const saved = asked.filter(({ scan }) => answer[scan].saved);
+  if (undoable && saved.length) done.push(saved.map(({ scan, seen }) => ({ scan, before: seen, after: answer[scan].cells })));
+  for (const { scan } of saved) take(scan, answer[scan].cells);
+  return { answer, saved: saved.map(({ scan }) => scan) };
+}
+
 // Write cells of a scan; true if they are in the table now.
 export async function write(name, cells, { undoable = true, seen = null } = {}) {
-  const scan = find(name);
-  if (!scan) return false;
-  const before = seen || cellsOf(scan);
+  if (!find(name)) return false;
   try {
-    const stamp = undoable && localStorage.getItem("stamp") === "yes" && "cor_px" in cells;
-    const answer = await post("decide", { scan: name, cells, seen: before, stamp });
-    if (!answer.saved) return await conflict(name, cells, answer.cells, undoable);
-    if (undoable) done.push([{ scan: name, before, after: answer.cells }]);
-    take(scan, answer.cells);
+    const { answer, saved } = await send([{ scan: name, cells, seen }], undoable);
+    if (!saved.length) return await conflict(name, cells, answer[name].cells, undoable);
     await changed(name);
     return true;
   } catch (error) {
@@ -31,10 +37,9 @@ export async function write(name, cells, { undoable = true, seen = null } = {}) 
   }
 }
 
-function take(scan, cells) {
-  scan.select = cells.select;
-  scan.manual = cells.cor_px;
-  scan.note = cells.note;
+function take(name, cells) {
+  const scan = find(name);
+  if (scan) Object.assign(scan, { select: cells.select, manual: cells.cor_px, note: cells.note });
 }
 
 // A server that is gone: what was decided is still on the page.
@@ -42,17 +47,12 @@ const lost = (error) => (error instanceof TypeError ? "No connection to tomopipe
 
 // Write cells of many scans at once; the names of those that are in the table now.
 export async function writeAll(decisions, { undoable = true } = {}) {
-  const stamp = undoable && localStorage.getItem("stamp") === "yes";
-  const asked = decisions.map(({ scan, cells, seen }) => ({ scan, cells, seen: seen || cellsOf(find(scan)), stamp }));
   try {
-    const answer = await post("decide_all", { decisions: asked });
-    const saved = asked.filter((one) => answer.scans[one.scan].saved);
-    if (undoable && saved.length) done.push(saved.map((one) => ({ scan: one.scan, before: one.seen, after: answer.scans[one.scan].cells })));
-    for (const one of saved) take(find(one.scan), answer.scans[one.scan].cells);
+    const { saved } = await send(decisions, undoable);
     await changed("");
-    const left = asked.filter((one) => !saved.includes(one)).map((one) => one.scan);
+    const left = decisions.map(({ scan }) => scan).filter((scan) => !saved.includes(scan));
     if (left.length) toast(`Changed by someone else meanwhile, and left as they are: ${left.join(", ")}`, true);
-    return saved.map((one) => one.scan);
+    return saved;
   } catch (error) {
     toast(lost(error), true);
     return [];
@@ -78,10 +78,10 @@ export async function undo() {
 }
 
 function conflict(name, mine, theirs, undoable) {
-  const said = (cells) => Object.entries(cells).map(([key, value]) => `${key} ${value || "(empty)"}`).join(", ");
+  const words = (cells) => Object.entries(cells).map(([key, value]) => `${key} ${value || "(empty)"}`).join(", ");
   $("conflict-body").replaceChildren(
     el("p", {}, `${name} stands otherwise in the campaign table by now.`),
-    el("table", {}, el("tr", {}, el("th", {}, "there"), el("td", {}, said(theirs))), el("tr", {}, el("th", {}, "yours"), el("td", {}, said(mine)))));
+    el("table", {}, el("tr", {}, el("th", {}, "there"), el("td", {}, words(theirs))), el("tr", {}, el("th", {}, "yours"), el("td", {}, words(mine)))));
   const dialog = $("conflict");
   dialog.showModal();
   return new Promise((resolve) => {

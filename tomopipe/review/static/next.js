@@ -11,7 +11,7 @@ export async function plan() {
   try {
     const found = await get("plan");
     if (mine !== ticket) return;
-    $("next").textContent = `Next run: ${said(found)}`;
+    $("next").textContent = `Next run: ${counts(found)}`;
     $("next").title = found.jobs.map((job) => `${job.rule} ${job.scan || job.series || job.stack}`).join("\n");
     body(planned(found));
   } catch (error) {
@@ -22,14 +22,14 @@ export async function plan() {
   $("plan-body").removeAttribute("aria-busy");
 }
 
-const said = (found) => found.counts.join(" · ") || "Nothing to do.";
+const counts = (found) => found.counts.join(" · ") || "Nothing to do.";
 
 function body(nodes) {
   $("plan-body").replaceChildren(el("h2", {}, "What the next run will redo"), ...nodes.filter(Boolean));
 }
 
 function planned(found) {
-  const sums = [said(found)];
+  const sums = [counts(found)];
   if (found.seconds >= 1) sums.push(`about ${time(found.seconds)} of one core`);
   if (found.bytes >= 5e6) sums.push(`${(found.bytes / 1e9).toFixed(2)} GB of disk`);
   return [
