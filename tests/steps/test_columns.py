@@ -20,7 +20,7 @@ from tomopipe.review.scan_images import Pictures
 from tomopipe.scans.exchange import open_scan, read_metadata
 from tomopipe.steps.export_star import _tomogram
 from tomopipe.steps.try_recon import candidates
-from tomopipe.volumes.volume import read_provenance
+from tomopipe.volumes.volume_read import read_provenance
 
 N_COLS, COR_PX = 151, 71.3
 BEADS = [(21.0, -12.0), (-17.0, 15.0)]

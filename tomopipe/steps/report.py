@@ -10,7 +10,7 @@ from tomopipe.campaign.campaign import Campaign
 from tomopipe.report.collected_records import collect
 from tomopipe.report.efficiency import efficiency
 from tomopipe.report.render import write_page
-from tomopipe.volumes.volume import read_mid_planes, read_provenance
+from tomopipe.volumes.volume_read import read_mid_planes, read_provenance
 
 _log = logging.getLogger(__name__)
 

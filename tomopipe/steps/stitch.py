@@ -20,8 +20,9 @@ from tomopipe.stitching.overlap import Part, Shift, block_means, find_shift
 from tomopipe.storage.atomic import remove_stale, write_json
 from tomopipe.stream.provenance import package_versions
 from tomopipe.volumes.encoding import Encoding, encoding_of
-from tomopipe.volumes.volume import PutSlices, new_volume
+from tomopipe.volumes.volume import new_volume
 from tomopipe.volumes.volume_read import Volume, copy_voxels, open_volume
+from tomopipe.volumes.volume_store import PutSlices
 
 _TOLERANCE = 0.1  # of a declared overlap
 _TOLERANCE_ROWS = 10

@@ -22,7 +22,7 @@ from tomopipe.stream.recon_task import ReconTask, sinograms_of, slices_of
 from tomopipe.stream.row_batches import RowBatch, RowRange, Window, cut, together
 from tomopipe.stream.source import Source, read_ahead, read_spread, some_threads
 from tomopipe.volumes.slice_statistics import SliceStatistics, with_statistics
-from tomopipe.volumes.volume import PutSlices
+from tomopipe.volumes.volume_store import PutSlices
 
 N_SAMPLES = 8  # slices that the range of whole numbers is taken from
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.volumes.encoding import Encoding
+from tomopipe.volumes.slice_statistics import SliceStatistics
 
 MID_PLANES = ("mid_xy", "mid_xz", "mid_yz")
 COMPRESSIONS = {
@@ -18,6 +19,7 @@ COMPRESSIONS = {
 FORMATS = tuple(COMPRESSIONS)
 
 Slices = NDArray[np.float32]
+PutSlices = Callable[[int, Slices | SliceStatistics], None]
 
 
 class Origin(NamedTuple):
