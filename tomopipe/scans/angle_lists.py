@@ -15,6 +15,10 @@ _PER_DEGREE = _DEGREES | {
     **dict.fromkeys(("mrad", "milliradian", "milliradians"), float(np.rad2deg(1e-3))),
     **dict.fromkeys(("mdeg", "millidegree", "millidegrees"), 1e-3),
 }
+NO_THETA = (
+    "no theta in the file: try_recon derives the angles from the projections, or set input.angles"
+)
+DROPPED = "frames dropped by the camera, skipped with their angles: "  # a warning begins so
 UNIT_SAID = "theta in "  # a warning begins so, and with the unit
 UNKNOWN_UNIT = "theta has the unit "  # a warning begins so
 CANNOT_BE = "angles that cannot be degrees: "  # an error begins so, after the file

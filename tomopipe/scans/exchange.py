@@ -2,7 +2,7 @@
 
 The format is recognised from the content. Files are opened read-only and never changed. What makes
 a scan unusable raises a ScanError whose message is `path: reason`, in one line; what makes it
-incomplete is returned by `tomopipe.scans.aborted.incomplete`.
+incomplete is returned by `tomopipe.scans.metadata.incomplete`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,8 +18,8 @@ from tomopipe.config.base import is_dataset
 from tomopipe.config.blocks import AngleRange
 from tomopipe.config.spans import first_and_last
 from tomopipe.errors import ScanError
-from tomopipe.scans.aborted import incomplete
 from tomopipe.scans.angle_lists import (
+    NO_THETA,
     UNIT_SAID,
     UNKNOWN_UNIT,
     equal_steps,
@@ -28,15 +28,15 @@ from tomopipe.scans.angle_lists import (
 )
 from tomopipe.scans.columns import cut_columns
 from tomopipe.scans.datasets import read_named
-from tomopipe.scans.hdf5 import StillWrittenError, one_line
+from tomopipe.scans.hdf5 import one_line
 from tomopipe.scans.instrument import Found
-from tomopipe.scans.layout import NO_THETA, Layout, Path
-from tomopipe.scans.metadata import Metadata
+from tomopipe.scans.layout import Layout, Path
+from tomopipe.scans.metadata import Metadata, incomplete
 from tomopipe.scans.pixels import Frames, IndexRange
 from tomopipe.scans.raw_state import file_state
 from tomopipe.scans.readers import open_reader
 from tomopipe.scans.references import References, Sources, find_references
-from tomopipe.scans.scan import FlatSet, Scan
+from tomopipe.scans.scan import Scan
 from tomopipe.scans.selection import chosen_projections
 
 NO_ANGLES = (
@@ -45,18 +45,6 @@ NO_ANGLES = (
 )
 _SAME_ANGLE_DEG = 0.05
 _LEAST_UM, _MOST_UM = 0.005, 200.0  # other pixel sizes had another unit, or none
-
-__all__ = [
-    "NO_ANGLES",
-    "NO_THETA",
-    "FlatSet",
-    "Metadata",
-    "Scan",
-    "Sources",
-    "StillWrittenError",
-    "open_scan",
-    "read_metadata",
-]  # fmt: skip
 
 
 def read_metadata(

@@ -23,7 +23,7 @@ import numpy as np
 
 from tomopipe.errors import ScanError
 from tomopipe.scans.hdf5 import StillWrittenError, open_hdf5
-from tomopipe.scans.linked import linked_files
+from tomopipe.scans.linked import files_taken_from
 from tomopipe.scans.raw_state import companions, files_in
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _files(path: str) -> Iterator[tuple[str, str]]:
                 folders.append(beside)
             else:
                 yield os.path.splitext(beside)[1], beside
-        linked = [file for file in linked_files(path) if os.path.isfile(file)]
+        linked = [file for file in files_taken_from(path)[0] if os.path.isfile(file)]
         yield from ((f"link {number}", file) for number, file in enumerate(linked))
     for number, folder in enumerate(folders):
         for name in sorted(name for name, _ in files_in(folder)):

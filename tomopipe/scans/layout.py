@@ -12,9 +12,6 @@ from tomopipe.scans.pixels import Frames
 
 Path = str | os.PathLike[str]
 Kind = Literal["flats", "darks"]
-NO_THETA = (
-    "no theta in the file: try_recon derives the angles from the projections, or set input.angles"
-)
 
 
 @dataclass(frozen=True, eq=False)

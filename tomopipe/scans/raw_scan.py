@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tomopipe.config import InputBlock, PreprocessBlock, StepOptions
-from tomopipe.scans.exchange import Metadata, Scan, open_scan, read_metadata
+from tomopipe.scans.exchange import open_scan, read_metadata
+from tomopipe.scans.metadata import Metadata
+from tomopipe.scans.scan import Scan
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from tomopipe.prep.correct import Corrections, fit_corrections
 from tomopipe.prep.normalise import normalise
 from tomopipe.recon.angular_sampling import is_full_rotation
 from tomopipe.relion.mrc import StackFile, check_stack, images_of
-from tomopipe.scans.exchange import Scan
 from tomopipe.scans.raw_scan import RawScan
+from tomopipe.scans.scan import Scan
 from tomopipe.storage.atomic import remove_stale, whole, write_json
 from tomopipe.stream.corrected import CorrectedSource
 from tomopipe.volumes.output_size import StackGeometry, smallest_binning

@@ -17,11 +17,10 @@ from tomopipe.campaign.state import LOOK_AGAIN, STILL_WRITTEN
 from tomopipe.config import StepOptions
 from tomopipe.errors import ScanError, is_of_the_system
 from tomopipe.recon.angular_sampling import is_full_rotation, largest_gap_rad, unpaired
-from tomopipe.scans.aborted import incomplete
 from tomopipe.scans.angle_lists import span_deg
-from tomopipe.scans.exchange import Metadata, StillWrittenError
-from tomopipe.scans.hdf5 import one_line
+from tomopipe.scans.hdf5 import StillWrittenError, one_line
 from tomopipe.scans.linked import State, files_taken_from
+from tomopipe.scans.metadata import Metadata, incomplete
 from tomopipe.scans.raw_scan import RawScan, raw_scan
 from tomopipe.scans.raw_state import file_state
 from tomopipe.storage.tables import write_tsv

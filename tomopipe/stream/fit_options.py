@@ -24,7 +24,7 @@ from tomopipe.recon.projector import make_projector
 from tomopipe.recon.transfer import Device, DeviceTransfer, HostTransfer
 from tomopipe.recon.truncation import UNKNOWN, EdgeSlopes, binned_edge_slopes
 from tomopipe.scans.chunks import DECODE_BYTES
-from tomopipe.scans.exchange import Scan
+from tomopipe.scans.scan import Scan
 from tomopipe.stream.memory import Blocks, MemoryInputs, choose_blocks, job_bytes
 from tomopipe.stream.recon_task import ReconTask
 from tomopipe.stream.source import Source

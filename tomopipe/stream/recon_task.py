@@ -17,7 +17,7 @@ from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import Plan
 from tomopipe.recon.sinogram_rows import Rows
 from tomopipe.recon.transfer import HostTransfer, Transfer
-from tomopipe.scans.exchange import Scan
+from tomopipe.scans.scan import Scan
 from tomopipe.stream.row_batches import RowRange
 from tomopipe.volumes.encoding import Encoding
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import NoRoomError, TomopipeError, room_for
-from tomopipe.scans.exchange import Scan
+from tomopipe.scans.scan import Scan
 from tomopipe.stream.memory import TALL, Blocks
 from tomopipe.stream.row_batches import RowRange
 from tomopipe.stream.scratch import Scratch, free_bytes, new_scratch, scratch_folder

@@ -18,12 +18,9 @@ from tests.exchange_files import (
     write,
 )
 from tomopipe.errors import ScanError
-from tomopipe.scans.aborted import incomplete
-from tomopipe.scans.exchange import (
-    NO_THETA,
-    open_scan,
-    read_metadata,
-)
+from tomopipe.scans.angle_lists import NO_THETA
+from tomopipe.scans.exchange import open_scan, read_metadata
+from tomopipe.scans.metadata import incomplete
 
 
 @pytest.mark.parametrize("dtype", ["u1", "u2", "i2", "i4", "f4", ">u2", "f8"])

@@ -17,11 +17,8 @@ from tests.exchange_files import (
     replace,
     write,
 )
-from tomopipe.scans.aborted import incomplete
-from tomopipe.scans.exchange import (
-    open_scan,
-    read_metadata,
-)
+from tomopipe.scans.exchange import open_scan, read_metadata
+from tomopipe.scans.metadata import incomplete
 
 
 def test_flats_and_darks_from_elsewhere_or_declared_absent(tmp_path):

@@ -11,8 +11,8 @@ from tests.phantoms import write_scan
 from tomopipe.config import read_config
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.scans import transposed
-from tomopipe.scans.aborted import incomplete
 from tomopipe.scans.exchange import open_scan, read_metadata
+from tomopipe.scans.metadata import incomplete
 
 N_ANGLES, SHAPE = 31, {"n_angles": 31, "n_rows": 3, "n_cols": 32}
 TOMO = "/entry1/tomo_entry"

@@ -17,8 +17,9 @@ from tests.nxtomo_files import (
     write_nxtomo,
 )
 from tomopipe.errors import ScanError
-from tomopipe.scans.aborted import incomplete
-from tomopipe.scans.exchange import NO_THETA, open_scan, read_metadata
+from tomopipe.scans.angle_lists import NO_THETA
+from tomopipe.scans.exchange import open_scan, read_metadata
+from tomopipe.scans.metadata import incomplete
 
 BOTH = pytest.mark.parametrize("entry", [ESRF, DIAMOND], ids=["esrf", "diamond"])
 THETA_DEG = [0, 30, 60, 90, 120, 150]

@@ -8,8 +8,9 @@ import tifffile
 
 from tomopipe.campaign.campaign import campaign_from_data
 from tomopipe.errors import ScanError
-from tomopipe.scans.aborted import incomplete
-from tomopipe.scans.exchange import NO_THETA, open_scan, read_metadata
+from tomopipe.scans.angle_lists import NO_THETA
+from tomopipe.scans.exchange import open_scan, read_metadata
+from tomopipe.scans.metadata import incomplete
 
 N, N_ROWS, N_COLS = 12, 3, 5
 ANGLES_DEG = np.linspace(0, 165, N)
