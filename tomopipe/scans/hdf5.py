@@ -47,11 +47,15 @@ def open_hdf5(path: str | os.PathLike[str]) -> "h5py.File":
     import h5py
 
     check_file(path)
+    options: dict[str, Any] = {"driver": _driver()}
     try:
-        return h5py.File(path, "r", driver=_driver())
+        try:
+            return h5py.File(path, "r", **options)
+        except OSError as error:
+            if "unable to lock file" not in str(error) or error.errno not in _NO_LOCKS:
+                raise
+            return h5py.File(path, "r", locking=False, **options)
     except OSError as error:
-        if "unable to lock file" in str(error) and error.errno in _NO_LOCKS:
-            return _open_unlocked(path)
         raise _explain(path, error) from error
 
 
@@ -146,15 +150,6 @@ def _driver() -> str:
 
         h5py.register_driver(_DRIVER, choose)
     return _DRIVER
-
-
-def _open_unlocked(path: str | os.PathLike[str]) -> "h5py.File":
-    import h5py
-
-    try:
-        return h5py.File(path, "r", driver=_driver(), locking=False)
-    except OSError as error:
-        raise _explain(path, error) from error
 
 
 def _explain(path: str | os.PathLike[str], error: OSError) -> ScanError:

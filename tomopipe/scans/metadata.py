@@ -40,13 +40,7 @@ def fewer_frames(n_frames: int, n_expected: int, of_what: str) -> str:
 
 
 def incomplete(metadata: Metadata) -> str:
-    """Say why a scan is not complete: as many finite angles as frames, all frames written.
-
-    Returns
-    -------
-    str
-        The first reason, "" for a complete scan.
-    """
+    """Say why a scan lacks frames, or finite angles for them: the first reason; "" if complete."""
     reason = _fault_of_angles(metadata) or metadata.aborted
     if not reason and metadata.n_written < metadata.n_angles:
         return f"aborted: the first {metadata.n_written} of {metadata.n_angles} frames were written"

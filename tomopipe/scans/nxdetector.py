@@ -116,9 +116,8 @@ def read_notes(detector: "h5py.Group", mirror: Mirror) -> tuple[str, ...]:
     sides = [side for side in ("rows", "columns") if getattr(mirror, side)]
     if sides:
         notes.append(f"{' and '.join(sides)} mirrored back, {mirror.location}")
-    if text_in(detector, "field_of_view").lower() == "half" or _number(
-        detector, "half_acquisition"
-    ):
+    field_of_view = text_in(detector, "field_of_view").lower()
+    if field_of_view == "half" or _number(detector, "half_acquisition"):
         notes.append("half acquisition, as the file says")
     for name in ("x_rotation_axis_pixel_position", "estimated_cor_from_motor"):
         hint = _number(detector, name)

@@ -33,10 +33,10 @@ class RawScan:
 
     def open(self, *, without_angles: bool = False) -> AbstractContextManager[Scan]:
         """Open it as `open_scan` does."""
-        sources = {"flats": self.preprocess.flats, "darks": self.preprocess.darks}
         return open_scan(
             self.path,
-            **sources,
+            flats=self.preprocess.flats,
+            darks=self.preprocess.darks,
             known=self.known(),
             partial=self.partial,
             without_angles=without_angles,
