@@ -163,7 +163,7 @@ def block_average(images: NDArray[np.float32], geometry: StackGeometry) -> NDArr
     if binning == 1:
         return images[:, :, :cols]
     cut = images[:, :, : cols * binning]
-    blocks = cut.reshape(images.shape[0], -1, _block_rows(geometry), cols, binning)
+    blocks = cut.reshape(images.shape[0], -1, geometry.binning_rows, cols, binning)
     return np.asarray(blocks.mean(axis=(2, 4)), np.float32)
 
 
@@ -192,7 +192,7 @@ def _normalised_blocks(
     scan: Scan, geometry: StackGeometry, frames: NDArray[np.int64], first: int, *, minus_log: bool
 ) -> Iterator[_Block]:
     """Read and normalise a scan block by block."""
-    high = _block_rows(geometry)
+    high = geometry.binning_rows
     for raw, image, row in _read_blocks(scan, geometry, frames, first):
         detector = slice(first + row * high, first + row * high + raw.shape[1])
         flat, dark = scan.flat[detector], scan.dark[detector]
@@ -207,7 +207,7 @@ def _corrected_blocks(
     corrections: Corrections,
 ) -> Iterator[_Block]:
     """Read and correct a scan some rows at a time, as volumes are made."""
-    high = _block_rows(geometry)
+    high = geometry.binning_rows
     source = CorrectedSource(scan, corrections, scan.threads)
     row_bytes = scan.n_angles * scan.n_cols * (np.dtype(scan.dtype).itemsize + 12) * high
     n_rows = max(1, _BLOCK_BYTES // row_bytes)
@@ -231,7 +231,7 @@ def _read_blocks(
     image, row : int
         Their first position in the stack.
     """
-    high = _block_rows(geometry)
+    high = geometry.binning_rows
     pixel_bytes = np.dtype(scan.dtype).itemsize + 16  # raw, float32, and the buffers of normalise
     n_frames = max(1, _BLOCK_BYTES // (scan.n_rows * scan.n_cols * pixel_bytes))
     n_rows = max(1, _BLOCK_BYTES // (scan.n_angles * scan.n_cols * pixel_bytes * high))
@@ -247,11 +247,6 @@ def _read_blocks(
     for image in range(0, frames.size, n_frames):
         raw = scan.read_frames(frames[image : image + n_frames].tolist())
         yield raw[:, first : first + geometry.rows * high], image, 0
-
-
-def _block_rows(geometry: StackGeometry) -> int:
-    """Detector rows averaged into one: the binning, or all rows if there are fewer."""
-    return min(geometry.binning, geometry.n_rows)
 
 
 def _image_shape(raw: Path, geometry: StackGeometry) -> tuple[int, int]:

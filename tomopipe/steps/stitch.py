@@ -21,7 +21,7 @@ from tomopipe.storage.atomic import remove_stale, write_json
 from tomopipe.stream.provenance import package_versions
 from tomopipe.volumes.encoding import Encoding, encoding_of
 from tomopipe.volumes.volume import new_volume
-from tomopipe.volumes.volume_read import Volume, copy_voxels, open_volume
+from tomopipe.volumes.volume_read import DESCRIBED, Volume, copy_voxels, open_volume
 from tomopipe.volumes.volume_store import PutSlices
 
 _TOLERANCE = 0.1  # of a declared overlap
@@ -155,7 +155,7 @@ def _check_alike(members: Sequence[Volume], scans: Sequence[str]) -> None:
             ("width", members[0].shape[1:], volume.shape[1:]),
             *(
                 (key, members[0].attributes.get(key), volume.attributes.get(key))
-                for key in ("units", "binning", "voxel_size_um")
+                for key in DESCRIBED
             ),
         ]:
             if expected != other:

@@ -129,8 +129,8 @@ def fit_task(
     if scan.n_cols < wanted.full.binning:
         raise ScanError(f"binning {wanted.full.binning} is more than the {scan.n_cols} columns")
     first, last = _rows(scan, wanted)
-    binning, n_rows = wanted.full.binning, last + 1 - first
-    size = StackGeometry(scan.n_cols, n_rows, binning)
+    binning = wanted.full.binning
+    size = StackGeometry(scan.n_cols, last + 1 - first, binning)
     widening = _widening(scan, wanted)
     # an incomplete block of columns is dropped before the detector is doubled
     n_voxels = scan.n_cols if widening == 1 else widening * size.volume_cols * binning
@@ -151,13 +151,13 @@ def fit_task(
         cor_px=cor_px,
         scale=_scale(scan, wanted),
         first_row=first,
-        last_row=first + size.rows * min(binning, n_rows),
+        last_row=first + size.rows * size.binning_rows,
         crop=(
             _crop("crop_y", wanted.full.crop_y, n_voxels, binning),
             _crop("crop_x", wanted.full.crop_x, n_voxels, binning),
         ),
         binning=binning,
-        binning_rows=min(binning, n_rows),
+        binning_rows=size.binning_rows,
         minus_log=wanted.preprocess.minus_log,
         corrected=corrections is not None and gpu is None,
         corrections=corrections if gpu else None,

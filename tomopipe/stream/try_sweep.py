@@ -29,6 +29,7 @@ from tomopipe.recon.sweep import sweep_batches
 from tomopipe.recon.truncation import EdgeSlopes, binned_edge_slopes
 from tomopipe.volumes.output_size import try_binning
 
+FILTER = "ramp"
 _WINDOW_PERCENT = (0.1, 99.9)
 _N_WINDOW = 16  # CORs that the grey window is taken from
 
@@ -43,7 +44,6 @@ class SweepOptions:
     device: str
     threads: int | None
     memory_bytes: int
-    filter: str = "ramp"
 
     def __post_init__(self) -> None:
         """Raise if there is no such device: that is not the scan's fault."""
@@ -104,7 +104,7 @@ def sweep_of(
         plan = make_plan(
             rows.theta_rad,
             size,
-            filter=options.filter,
+            filter=FILTER,
             one_sided=factor > 1,
             edge_slopes_per_px=half.wide_edge_slopes() if factor > 1 else edge_slopes_per_px,
             xp=xp,

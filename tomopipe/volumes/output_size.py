@@ -110,6 +110,11 @@ class StackGeometry:
         return self.volume_cols // 2 * 2
 
     @property
+    def binning_rows(self) -> int:
+        """Detector rows averaged into one: the binning, or all rows if there are fewer."""
+        return min(self.binning, self.n_rows)
+
+    @property
     def rows(self) -> int:
         """Rows of the stack and slices of the volume."""
         return binned(self.n_rows, self.binning) if self.n_rows else 0

@@ -24,7 +24,7 @@ from tomopipe.volumes.volume_zarr import check_zarr
 PLANES = {"xy": 0, "xz": 1, "yz": 2}
 """The axis (row, y, x) across which each lies."""
 
-_KEPT = ("units", "binning", "voxel_size_um")
+DESCRIBED = ("units", "binning", "voxel_size_um")  # of values and voxels, whatever the encoding
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Volume:
 
     @property
     def described(self) -> dict[str, Any]:
-        """What is stated of values and voxels, whatever the encoding: `attributes` of a new one."""
-        found = {key: self.attributes[key] for key in _KEPT if key in self.attributes}
+        """Attributes `DESCRIBED`, for a new volume."""
+        found = {key: self.attributes[key] for key in DESCRIBED if key in self.attributes}
         # numbers of HDF5 are those of NumPy
         return {
             key: value.item() if isinstance(value, np.generic) else value
