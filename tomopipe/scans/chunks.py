@@ -34,7 +34,7 @@ class Chunks(NamedTuple):
 
 
 def chunks_of(dataset: "h5py.Dataset") -> Chunks:
-    """Tell how the frames (n_angles, n_rows, n_cols) lie; of a virtual dataset, of its first source."""
+    """Tell how the frames of a 3-D dataset lie; of a virtual one, those of its first source."""
     if not dataset.is_virtual:
         return _like(dataset, dataset)
     try:

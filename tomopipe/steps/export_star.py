@@ -56,7 +56,7 @@ class Tomogram:
     pixel_angstrom: float
     energy_kev: float
     # the volume of this scan is that of a half acquisition, twice as wide as the detector
-    is_half: bool = False
+    is_half: bool
     volume: str = ""  # the scan's volume as RELION opens it, or empty
     volume_binning: float = 1.0  # pixels of the stack in one of its voxels
 
@@ -259,7 +259,7 @@ def _tomogram(
     name: str,
     stack: str,
     tilt_series: str,
-    mode: str = "auto",
+    mode: str,
 ) -> Tomogram:
     geometry = StackGeometry(meta["n_cols"], meta["n_rows"], meta["binning"])
     # stacks made before columns could be selected do not name the first one

@@ -100,10 +100,13 @@ def inventory(
     """
     paths = sorted({entry["path"] for entry in entries if not entry["reason"]})
     overrides = {entry["path"]: entry.get("own") for entry in entries if not entry["reason"]}
+
+    def raw(path: str) -> RawScan:
+        own = overrides[path]
+        return raw_scan(path, options if own is None else StepOptions(**own))
+
     taken_from = cache(files_taken_from)  # many scans have the same flats
-    looks = _look_at_all(
-        paths, lambda path: _look(_raw_scan(path, options, overrides[path]), taken_from)
-    )
+    looks = _look_at_all(paths, lambda path: _look(raw(path), taken_from))
     members: dict[str, list[_Look]] = {}
     for entry in entries:
         if not entry["reason"]:
@@ -160,11 +163,7 @@ def _is_recent(path: str) -> bool:
     return state is not None and time.time() - state[1] / 1e9 < _RECENT_S
 
 
-def _raw_scan(path: str, options: StepOptions, overrides: Mapping[str, Any] | None) -> RawScan:
-    return raw_scan(path, options if overrides is None else StepOptions(**overrides))
-
-
-def _look(raw: RawScan, taken_from: TakenFrom = files_taken_from) -> _Look:
+def _look(raw: RawScan, taken_from: TakenFrom) -> _Look:
     """Validate a single file; any error of reading is its reason."""
     try:
         metadata = raw.metadata()

@@ -48,8 +48,7 @@ def resolve_cor(
     TomopipeError
         With "block", if a scan has no COR; nothing is then written.
     """
-    rows = [row for path in tables for row in read_tsv(path, ("scan", "after_px", "source"))]
-    table, missing = compute(rows, scans, options.default_px)
+    table, missing = _of_tables(tables, scans, options)
     if missing and options.on_missing == "block":
         raise TomopipeError(_what_to_do(missing))
     for scan, reason in missing.items():
@@ -67,8 +66,7 @@ def differs(
 ) -> str:
     """Say why cor.json is not what `resolve_cor` would write now; "" if it is."""
     try:
-        rows = [row for path in tables for row in read_tsv(path, ("scan", "after_px", "source"))]
-        table, missing = compute(rows, scans, options.default_px)
+        table, missing = _of_tables(tables, scans, options)
         if missing and options.on_missing == "block":
             return f"no COR for {', '.join(missing)}"
         found = json.loads(Path(cor_json).read_text(encoding="utf-8"))
@@ -76,9 +74,14 @@ def differs(
         return f"missing: {error.filename}"
     except (OSError, ValueError, TomopipeError) as error:
         return f"cannot be read: {error}"
-    if found != table:
-        return is_other(cor_json)
-    return ""
+    return is_other(cor_json) if found != table else ""
+
+
+def _of_tables(
+    tables: Sequence[str], scans: Mapping[str, Mapping[str, Any]], options: ResolveCorBlock
+) -> tuple[CorTable, dict[str, str]]:
+    rows = [row for path in tables for row in read_tsv(path, ("scan", "after_px", "source"))]
+    return compute(rows, scans, options.default_px)
 
 
 def is_other(cor_json: str | os.PathLike[str]) -> str:

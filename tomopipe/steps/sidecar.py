@@ -18,9 +18,8 @@ def sidecar(
     *,
     content: str,
     parameters: Mapping[str, Any],
-    campaign: str | os.PathLike[str] = ".",
 ) -> None:
-    """Write the sidecar of one scan.
+    """Write the sidecar of one scan, of the campaign in the working directory.
 
     Parameters
     ----------
@@ -32,11 +31,9 @@ def sidecar(
     parameters : mapping
         The options in force when these facts were established. They are no parameter of the
         rule: an option that changes no fact about this scan rewrites no sidecar.
-    campaign : path-like
-        Folder of the campaign that writes it.
     """
     remove_stale(output)  # beside the data it is not removed with a run
-    about = {"campaign": os.path.abspath(campaign), "parameters": dict(parameters)}
+    about = {"campaign": os.getcwd(), "parameters": dict(parameters)}
     write_json(json.loads(content) | about, output)
 
 

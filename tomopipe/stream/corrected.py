@@ -1,6 +1,5 @@
 """Rows of a scan with all corrections: a source for full_recon, of float32 values."""
 
-import logging
 from typing import Any
 
 import numpy as np
@@ -8,8 +7,6 @@ from numpy.typing import NDArray
 
 from tomopipe.prep.correct import Corrections
 from tomopipe.stream.source import Source
-
-logger = logging.getLogger(__name__)
 
 
 class CorrectedSource:
