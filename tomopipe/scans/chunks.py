@@ -132,6 +132,12 @@ def _unshuffled(raw: bytes, dtype: np.dtype[Any]) -> NDArray[Any]:
     return together.view(dtype)[:, 0]
 
 
+def ranges(first: int, last: int, step: int) -> Iterator[IndexRange]:
+    """Cut first ... last - 1 at the multiples of a step, so that no chunk is read twice."""
+    for start in range(first - first % step, last, step):
+        yield max(start, first), min(start + step, last)
+
+
 def _batches(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
     while batch := list(itertools.islice(items, size)):
         yield batch

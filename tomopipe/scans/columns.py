@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.scans.chunks import ranges
 from tomopipe.scans.pixels import Frames, IndexRange, Pixels, PixelsView
 
 _BATCH_BYTES = 64 * 2**20  # of frames of full width on the way
@@ -30,8 +31,7 @@ class _CutPixels(PixelsView):
         width = self._pixels.shape[2]
         row_bytes = (rows[1] - rows[0]) * width * self.dtype.itemsize
         step = max(1, _BATCH_BYTES // (row_bytes * deep)) * deep
-        for start in range(frames[0] - frames[0] % deep, frames[1], step):
-            part = max(start, frames[0]), min(start + step, frames[1])
+        for part in ranges(*frames, step):
             whole = np.empty((part[1] - part[0], rows[1] - rows[0], width), self.dtype)
             self._pixels.read(whole, part, rows, threads)
             out[part[0] - frames[0] : part[1] - frames[0]] = whole[:, :, slice(*self._columns)]

@@ -20,7 +20,7 @@ from tomopipe.config.spans import first_and_last
 from tomopipe.errors import ScanError
 from tomopipe.scans.angle_lists import (
     NO_THETA,
-    UNIT_SAID,
+    UNIT_OF_FILE,
     UNKNOWN_UNIT,
     equal_steps,
     other_unit,
@@ -168,8 +168,8 @@ def _look(
     n_angles, (n_rows, n_cols) = len(layout.projections.index), pixels.shape[1:]
     warnings = list(layout.warnings)
     if layout.theta_deg is not None and known.angle_unit == "auto":
-        said_rad = any(text.startswith(f"{UNIT_SAID}rad") for text in warnings)
-        fault, warning = other_unit(layout.theta_deg, said_rad=said_rad)
+        in_rad = any(text.startswith(f"{UNIT_OF_FILE}rad") for text in warnings)
+        fault, warning = other_unit(layout.theta_deg, in_rad=in_rad)
         if fault:
             raise ScanError(f"{path}: {fault} ({layout.theta_location})")
         warnings += [warning] if warning else []
@@ -263,7 +263,7 @@ def _corrected(path: Path, layout: Layout, known: InputBlock) -> Layout:
         changes["warnings"] = tuple(
             text
             for text in layout.warnings
-            if not text.startswith((NO_THETA, UNIT_SAID, UNKNOWN_UNIT))
+            if not text.startswith((NO_THETA, UNIT_OF_FILE, UNKNOWN_UNIT))
         )
         if _are_others(layout.theta_deg, changes.get("theta_deg")):
             other = f"other angles than those of the file, {layout.theta_location}"

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.scans.chunks import ranges
 from tomopipe.scans.pixels import Boxes, IndexRange, PixelsView
 
 AXES = ("angle", "row", "col")
@@ -46,10 +47,9 @@ class TransposedPixels(PixelsView):
         deep = (self._pixels.chunks or (1,))[0]
         step = max(1, _BATCH_BYTES // (target[:1].nbytes * deep)) * deep
         first, last = box[0]
-        for start in range(first - first % deep, last, step):
-            part_frames = max(start, first), min(start + step, last)
-            part = self.as_stored.read_box((part_frames, box[1], box[2]), threads)
-            target[part_frames[0] - first : part_frames[1] - first] = part
+        for span in ranges(first, last, step):
+            part = self.as_stored.read_box((span, box[1], box[2]), threads)
+            target[span[0] - first : span[1] - first] = part
 
 
 def transposed(pixels: Boxes, axes: Sequence[str]) -> Boxes | TransposedPixels:

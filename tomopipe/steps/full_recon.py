@@ -30,7 +30,7 @@ from tomopipe.stream.fit_options import (
     needs_range,
 )
 from tomopipe.stream.memory import Blocks, Resources, usable_bytes
-from tomopipe.stream.provenance import geometry, origin_of, parameters, versions
+from tomopipe.stream.provenance import geometry, origin_of, package_versions, parameters
 from tomopipe.stream.recon_task import ReconTask
 from tomopipe.stream.source import Source, check_scratch, open_source
 from tomopipe.stream.stream import run
@@ -117,7 +117,8 @@ def full_recon(
         )
         if earlier is None:
             source, blocks = _source(stack, task, fitted, both_blocks, wanted, resources.scratch)
-            encoding, made_by = choose_encoding(task, source, wanted), versions(task)
+            encoding = choose_encoding(task, source, wanted)
+            made_by = package_versions() | {"array_module": task.plan.xp.__name__}
         else:
             encoding, made_by = earlier.encoding, earlier.provenance["versions"]
         notes |= {"geometry": geometry(task), "versions": made_by}

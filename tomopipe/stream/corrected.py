@@ -9,31 +9,21 @@ from tomopipe.prep.correct import Corrections
 from tomopipe.stream.source import Source
 
 
+def differ(raw: NDArray[Any]) -> bool:
+    """Tell whether raw values, NaN apart, differ from each other."""
+    return bool(np.fmin.reduce(raw, None) < np.fmax.reduce(raw, None))
+
+
 class CorrectedSource:
-    """Corrected rows: those asked for, made from them and the rows around them that they need.
-
-    Parameters
-    ----------
-    source : Source
-        Where raw rows are read.
-    corrections : Corrections
-        Of the scan.
-    threads : int
-        CPU threads.
-
-    Attributes
-    ----------
-    varies : bool
-        Whether raw values differed from each other so far.
-    """
+    """Corrected rows: those asked for, made from them and the rows around them that they need."""
 
     def __init__(self, source: Source, corrections: Corrections, threads: int) -> None:
         self._source, self._corrections, self._threads = source, corrections, threads
-        self.varies = False
+        self.varies = False  # whether raw values differed from each other so far
 
     def read_rows(self, first: int, last: int) -> NDArray[np.float32]:
         """Read and correct detector rows, shape (n_angles, last - first, n_cols)."""
         raw: NDArray[Any] = self._source.read_rows(*self._corrections.rows_needed((first, last)))
-        self.varies = self.varies or bool(np.fmin.reduce(raw, None) < np.fmax.reduce(raw, None))
+        self.varies = self.varies or differ(raw)
         sinograms = self._corrections.sinograms(raw, (first, last), threads=self._threads)
         return np.asarray(sinograms.transpose(1, 0, 2))

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import NoRoomError, TomopipeError, room_for
+from tomopipe.scans.chunks import ranges
 from tomopipe.scans.scan import Scan
 from tomopipe.stream.memory import TALL, Blocks
 from tomopipe.stream.row_batches import RowRange
@@ -112,7 +113,7 @@ def read_spread(source: Source, scan: Scan, starts: Sequence[int], n: int) -> ND
         return np.concatenate([source.read_rows(start, start + n) for start in starts], axis=1)
     raw = np.empty((scan.n_angles, len(wanted), scan.n_cols), scan.dtype)
     step = max(1, _BATCH_BYTES // frame_bytes // chunk_frames) * chunk_frames
-    for frames in _ranges(0, scan.n_angles, step):
+    for frames in ranges(0, scan.n_angles, step):
         raw[slice(*frames)] = scan.read_block(frames, row_range)[:, wanted - row_range[0]]
     return raw
 
@@ -213,15 +214,9 @@ def _parts(scan: Scan, rows: RowRange, n_bytes: int) -> Iterator[tuple[RowRange,
     n_rows = max(1, n_bytes // (chunk_frames * row_bytes * chunk_rows)) * chunk_rows
     n_rows = min(n_rows, rows[1] - rows[0])
     n_frames = max(1, n_bytes // (n_rows * row_bytes) // chunk_frames) * chunk_frames
-    for frames in _ranges(0, scan.n_angles, n_frames):
-        for row_range in _ranges(*rows, n_rows):
+    for frames in ranges(0, scan.n_angles, n_frames):
+        for row_range in ranges(*rows, n_rows):
             yield frames, row_range
-
-
-def _ranges(first: int, last: int, step: int) -> Iterator[RowRange]:
-    """Cut first ... last - 1 at the multiples of step."""
-    for start in range(first - first % step, last, step):
-        yield max(start, first), min(start + step, last)
 
 
 def check_scratch(folder: str | None) -> None:

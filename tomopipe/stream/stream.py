@@ -16,7 +16,7 @@ from tomopipe.arrays import on_host
 from tomopipe.errors import ScanError
 from tomopipe.recon.array import out_of_memory
 from tomopipe.recon.transfer import Download
-from tomopipe.stream.corrected import CorrectedSource
+from tomopipe.stream.corrected import CorrectedSource, differ
 from tomopipe.stream.memory import Blocks
 from tomopipe.stream.recon_task import ReconTask, sinograms_of, slices_of
 from tomopipe.stream.row_batches import RowBatch, RowRange, Window, cut, together
@@ -56,7 +56,7 @@ def run(
         if isinstance(source, CorrectedSource):
             varies = source.varies
         else:
-            varies = varies or bool(np.fmin.reduce(raw, None) < np.fmax.reduce(raw, None))
+            varies = varies or differ(raw)
         return raw
 
     def store(first: int, download: Download) -> None:
