@@ -43,28 +43,12 @@ Extent = tuple[int, int]  # offset in the file, bytes
 
 
 def fingerprint(path: AnyPath, version: str = VERSION) -> str:
-    """Return the fingerprint of a raw scan, a line of text.
+    """Return the fingerprint of a raw scan: `sample:<bytes of all files>:<version>:<digest>`.
 
-    Parameters
-    ----------
-    path : path-like
-        An HDF5 or TIFF file, or a folder of TIFF files. Flats, darks and angles that the
-        configuration names elsewhere have fingerprints of their own.
-    version : str
-        How it is taken; another one to compare with a fingerprint of then.
-
-    Returns
-    -------
-    str
-        `sample:<bytes of all files>:<version>:<digest>`; equal wherever the files lie, and
-        whenever they were changed last.
-
-    Raises
-    ------
-    OSError
-        If it cannot be read.
-    StillWrittenError
-        If another process is writing it.
+    It is equal wherever the files lie, and whenever they were changed last. Flats, darks and angles
+    that the configuration names elsewhere have fingerprints of their own. `version` is how it is
+    taken; another one to compare with a fingerprint of then. An OSError if it cannot be read, a
+    StillWrittenError if another process is writing it.
     """
     import xxhash
 

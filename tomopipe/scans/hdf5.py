@@ -25,24 +25,10 @@ class StillWrittenError(ScanError):
 
 
 def open_hdf5(path: str | os.PathLike[str]) -> "h5py.File":
-    """Open an HDF5 file read-only.
+    """Open an HDF5 file read-only, to be closed by the caller.
 
-    Parameters
-    ----------
-    path : path-like
-        Any path: what it leads to need not exist, nor be a file, nor be HDF5.
-
-    Returns
-    -------
-    h5py.File
-        To be closed by the caller.
-
-    Raises
-    ------
-    StillWrittenError
-        If another process has the file open for writing.
-    ScanError
-        If the file cannot be opened; the message is `path: reason`.
+    What the path leads to need not exist, nor be a file, nor be HDF5: a ScanError, `path: reason`,
+    says why it cannot be opened; a StillWrittenError, that another process is writing it.
     """
     import h5py
 

@@ -59,13 +59,7 @@ class Reader(Protocol):
     """An open file, or folder, of one format."""
 
     def layout(self) -> Layout:
-        """Find projections, angles and instrument.
-
-        Raises
-        ------
-        ScanError
-            If there are no projections, or what is there cannot be used.
-        """
+        """Find projections, angles and instrument; a ScanError says why they cannot be used."""
 
     def reference(self, kind: Kind) -> Reference:
         """Find the flats or darks; a ScanError says why they cannot be used."""

@@ -39,13 +39,7 @@ class Pixels(Protocol):
         """How frames lie in the file, whether or not parts of a chunk can be read."""
 
     def read(self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int = 1) -> None:
-        """Read rows of neighbouring frames into `out`, shape (n_frames, n_rows, n_cols).
-
-        Raises
-        ------
-        ScanError
-            If they cannot be read.
-        """
+        """Read rows of neighbouring frames into `out`, (n_frames, n_rows, n_cols), or ScanError."""
 
     def written(self) -> NDArray[np.bool_]:
         """Tell which frames are really there, shape (n_frames,)."""
@@ -80,21 +74,10 @@ class Frames:
         threads: int = 1,
         empty: Callable[..., NDArray] = np.empty,
     ) -> NDArray:
-        """Read rows of some of the frames, raw.
+        """Read rows of some of the frames, raw, shape (n_frames, n_rows, n_cols).
 
-        Parameters
-        ----------
-        which : (int, int)
-            First and last of `index`, the last excluded.
-        rows : (int, int)
-            First and last row, the last excluded.
-        empty : callable
-            empty(shape, dtype) returns the array that is filled.
-
-        Returns
-        -------
-        ndarray, shape (n_frames, n_rows, n_cols)
-            In the type of the file.
+        `which` are first and last of `index`, the last excluded; empty(shape, dtype) returns the
+        array that is filled.
         """
         used = self.index[slice(*which)]
         raw = empty((len(used), rows[1] - rows[0], self.pixels.shape[2]), self.pixels.dtype)

@@ -70,18 +70,10 @@ def folder_state(path: Path) -> tuple[int, int, int, int] | None:
 
 
 def companions(path: str, directory: Path = ".") -> list[str]:
-    """List what belongs to a scan in one TIFF file and lies beside it.
+    """List what belongs to a scan in one TIFF file, `path` from `directory`, and lies beside it.
 
-    Parameters
-    ----------
-    path : str
-        The scan, relative to `directory`, or absolute.
-
-    Returns
-    -------
-    list of str
-        Of `scan.tif` the list of angles `scan.txt` (`.csv`, ...) and the folders `scan_flats` and
-        `scan_darks`, as far as there are any.
+    Of `scan.tif` the list of angles `scan.txt` (`.csv`, ...) and the folders `scan_flats` and
+    `scan_darks`, as far as there are any.
     """
     stem, ending = os.path.splitext(path)
     if ending.lower() not in IMAGES:

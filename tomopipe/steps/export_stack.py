@@ -147,17 +147,7 @@ def _binning(
 def block_average(images: NDArray[np.float32], geometry: StackGeometry) -> NDArray[np.float32]:
     """Average blocks of pixels and drop an odd last column.
 
-    Parameters
-    ----------
-    images : ndarray, shape (n_images, n_rows * block, n_cols)
-        Unbinned projections; a block has `geometry.binning` rows, or all rows of the scan if they
-        are fewer.
-    geometry : StackGeometry
-        Shape before and after.
-
-    Returns
-    -------
-    ndarray of float32, shape (n_images, n_rows, geometry.cols)
+    The images go from (n_images, rows * geometry.binning_rows, n_cols) to (n_images, rows, cols).
     """
     binning, cols = geometry.binning, geometry.cols
     if binning == 1:
@@ -219,17 +209,10 @@ def _corrected_blocks(
 def _read_blocks(
     scan: Scan, geometry: StackGeometry, frames: NDArray[np.int64], first: int
 ) -> Iterator[_Block]:
-    """Read a scan in blocks of bounded memory.
+    """Read a scan in blocks of bounded memory: raw pixels of whole binned rows.
 
     Whole frames a few at a time; or some rows of all frames, where that is one reading, or where
     the chunks of the file hold several frames, which would be decompressed again and again.
-
-    Yields
-    ------
-    raw : ndarray, shape (n_images, n_rows, n_cols)
-        Raw pixels of whole binned rows.
-    image, row : int
-        Their first position in the stack.
     """
     high = geometry.binning_rows
     pixel_bytes = np.dtype(scan.dtype).itemsize + 16  # raw, float32, and the buffers of normalise

@@ -120,23 +120,9 @@ def compute(
     scans: Mapping[str, Mapping[str, Any]],
     default_px: float | None,
 ) -> tuple[CorTable, dict[str, str]]:
-    """Return the content of cor.json, and the scans that have no COR.
+    """Return the content of cor.json, and the scans without a COR with the reason; both by name.
 
-    Parameters
-    ----------
-    rows : iterable of mapping
-        Rows of all tables of fix_cor, as text.
-    scans
-        As for `resolve_cor`.
-    default_px : float or None
-        COR of scans that have none of their own, in unbinned pixels.
-
-    Returns
-    -------
-    table : dict
-        Scan to {"cor_px": float, "source": str}, sorted by name.
-    missing : dict
-        Scan to the reason why it has no COR, sorted by name.
+    `rows` are those of all tables of fix_cor, as text; `scans` are as for `resolve_cor`.
     """
     fixed = {row["scan"]: row for row in rows}
     table: CorTable = {}

@@ -133,24 +133,8 @@ def try_recon(
 def candidates(options: TryReconBlock, n_cols: int, *, first_col: int = 0) -> NDArray[np.float64]:
     """List the candidate CORs: the middle, and equal steps up to `width_px` on each side.
 
-    Parameters
-    ----------
-    options : TryReconBlock
-        The grid. The step is reduced if it does not divide the width.
-    n_cols : int
-        Detector columns in use.
-    first_col : int
-        The first of them.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_cor,)
-        Ascending, within the columns in use.
-
-    Raises
-    ------
-    ScanError
-        If none lies on the detector.
+    Ascending, within the `n_cols` columns in use from `first_col` on; the step is reduced if it
+    does not divide the width. A ScanError if none lies on the detector.
     """
     width_px, step_px = options.width_px, options.step_px
     last_col = first_col + n_cols - 1

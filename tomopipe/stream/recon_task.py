@@ -74,17 +74,9 @@ class ReconTask:
 def sinograms_of(task: ReconTask, raw: Any, rows: NDArray[np.intp]) -> Any:
     """Correct, bin and transpose raw values to (n_slices, n_angles, n_cols'), in bounded memory.
 
-    On the host filtered backprojection is given them as `Rows`, made while it needs them.
-
-    Parameters
-    ----------
-    task : ReconTask
-        What to do.
-    raw : array, shape (n_angles, n_read, n_cols)
-        Raw values of these rows; with `corrections` of the rows that these need, which are
-        neighbours then.
-    rows : ndarray of int
-        Detector rows.
+    On the host filtered backprojection is given them as `Rows`, made while it needs them. `raw`
+    (n_angles, n_read, n_cols) are the values of the detector rows `rows`; with `corrections` of the
+    rows that these need, which are neighbours then.
     """
     xp, corrected = task.plan.xp, task.corrected
     if task.corrections is not None:

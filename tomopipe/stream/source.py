@@ -54,18 +54,10 @@ def open_source(
 ) -> Iterator[tuple[Source, Blocks]]:
     """Yield what to read rows from, and the blocks to read.
 
-    Parameters
-    ----------
-    scan : Scan
-        An open scan.
-    rows : (int, int)
-        First and last detector row used, the last one excluded.
-    blocks, low_blocks : Blocks
-        What fits in memory and pays where the scan itself is read, and where a scratch file is.
-    samples : bool
-        Whether rows spread over the scan will be read before all others.
-    scratch : str or None
-        Folder for a scratch file; None: the system's.
+    `rows` are the first and last detector row used, the last excluded. `blocks` and `low_blocks`
+    are what fits in memory and pays where the scan itself is read, and where a scratch file is, in
+    the folder `scratch` (None: the system's). `samples` says whether rows spread over the scan will
+    be read before all others.
     """
     n_rows = rows[1] - rows[0]
     if blocks.height >= n_rows:

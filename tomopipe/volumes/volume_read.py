@@ -66,16 +66,8 @@ class Volume:
     def read_plane(self, name: str, index: int, factor: int, part: slice) -> Slices:
         """Read a part of the rows of a plane; no more is in memory than it and a few chunks.
 
-        Parameters
-        ----------
-        name : {"xy", "xz", "yz"}
-            Rows of the picture are y in xy, else the volume's rows.
-        index : int
-            Where it cuts the volume, in voxels.
-        factor : int
-            One of those of `arrays`.
-        part : slice
-            Which rows of the plane, at this factor.
+        Rows of the picture are y in xy, else the volume's rows. The plane cuts the volume at voxel
+        `index`; `part` says which of its rows, at this factor of `arrays`.
         """
         axis, array = PLANES[name], self.arrays[factor]
         k = min(index // factor, array.shape[axis] - 1)
@@ -89,19 +81,9 @@ def open_volume(
 ) -> Iterator[Volume]:
     """Yield a volume that `tomopipe.volumes.volume.new_volume` wrote, of any format.
 
-    Parameters
-    ----------
-    path : path-like
-        The volume.
-    beside : Path, optional
-        File of a preview made later, if the volume has none.
-    check_sizes : bool
-        Whether all files of a folder must have the size with which they were written.
-
-    Raises
-    ------
-    TomopipeError
-        If it cannot be read.
+    `beside` is the file of a preview made later, used if the volume has none. With `check_sizes`
+    all files of a folder must have the size with which they were written. A TomopipeError if it
+    cannot be read.
     """
     if check_sizes and os.path.isdir(path) and (what := sizes_match(path)):
         raise TomopipeError(f"{path}: {what}. Remove it and run again: it is made again.")
@@ -146,13 +128,10 @@ def stored_volume(path: Path, stack: ExitStack) -> Volume:
 
 
 def read_mid_planes(path: str | os.PathLike[str]) -> dict[str, Slices]:
-    """Read the three planes through the middle of a volume of any format.
+    """Read the three planes through the middle (index n // 2) of a volume of any format.
 
-    Returns
-    -------
-    dict of str to ndarray of float32
-        mid_xy (n_y, n_x), mid_xz (n_rows, n_x) and mid_yz (n_rows, n_y), of the index n // 2:
-        values before any rounding to whole numbers.
+    mid_xy (n_y, n_x), mid_xz (n_rows, n_x) and mid_yz (n_rows, n_y): float32 values before any
+    rounding to whole numbers.
     """
     if _is_zarr(path):
         check_zarr()
