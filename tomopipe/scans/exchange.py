@@ -26,12 +26,12 @@ from tomopipe.scans.angle_lists import (
     other_unit,
     read_angles,
 )
-from tomopipe.scans.columns import cut_columns
 from tomopipe.scans.datasets import read_named
 from tomopipe.scans.hdf5 import one_line
 from tomopipe.scans.instrument import Found
 from tomopipe.scans.layout import Layout, Path
 from tomopipe.scans.metadata import Metadata, incomplete
+from tomopipe.scans.pixel_views import cut_columns
 from tomopipe.scans.pixels import Frames, IndexRange
 from tomopipe.scans.raw_state import file_state
 from tomopipe.scans.readers import open_reader

@@ -62,7 +62,7 @@ def fingerprint(path: AnyPath, version: str = VERSION) -> str:
             if stream.read(len(_HDF5_MAGIC)) == _HDF5_MAGIC:
                 samples = _of_hdf5(file, descriptor, FULL_BYTES[version])
             else:
-                samples = _plain(descriptor, n_bytes, -(-_MOST_SAMPLES // len(files)), number)
+                samples = _plain(descriptor, -(-_MOST_SAMPLES // len(files)), number)
             for sample in samples:
                 total.update(sample)
         n_all += n_bytes
@@ -86,8 +86,9 @@ def _files(path: str) -> Iterator[tuple[str, str]]:
             yield f"folder {number}/{name}", os.path.join(folder, name)
 
 
-def _plain(descriptor: int, n_bytes: int, n_samples: int, number: int = 0) -> Iterator[bytes]:
+def _plain(descriptor: int, n_samples: int = _MOST_SAMPLES, number: int = 0) -> Iterator[bytes]:
     """Yield both ends of a file and samples between them, spread evenly."""
+    n_bytes = os.fstat(descriptor).st_size
     edges = np.linspace(0, n_bytes, n_samples + 1).astype(int).tolist()
     extents = [(low, high - low) for low, high in pairwise(edges)]
     yield os.pread(descriptor, PIECE_BYTES, 0)
@@ -103,7 +104,7 @@ def _of_hdf5(path: str, descriptor: int, full_bytes: int) -> Iterator[bytes]:
     except StillWrittenError:
         raise
     except (ScanError, OSError, RuntimeError, KeyError, ValueError):
-        yield from _plain(descriptor, os.fstat(descriptor).st_size, _MOST_SAMPLES)
+        yield from _plain(descriptor)
 
 
 def _of_group(
@@ -175,8 +176,7 @@ def _of_file(path: str) -> Iterator[bytes]:
     """Yield samples of a file of nothing but values, if it is there."""
     if os.path.exists(path):
         with open(path, "rb", buffering=0) as stream:
-            descriptor = stream.fileno()
-            yield from _plain(descriptor, os.fstat(descriptor).st_size, _MOST_SAMPLES)
+            yield from _plain(stream.fileno())
 
 
 def _bounds(space: "h5py.h5s.SpaceID") -> tuple[Any, int, int]:

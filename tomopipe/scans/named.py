@@ -14,8 +14,8 @@ from tomopipe.scans.instrument import read_distance_mm, read_energy_kev, read_pi
 from tomopipe.scans.layout import Kind, Layout, Reference, how_to_name, without_position
 from tomopipe.scans.metadata import fewer_frames
 from tomopipe.scans.nxtomo import KEYS, PROJECTION, frames_of_kind, invalid_frames
+from tomopipe.scans.pixel_views import transposed
 from tomopipe.scans.pixels import Frames, Hdf5Pixels, Pixels
-from tomopipe.scans.transposed import transposed
 from tomopipe.scans.tree import brief_tree
 
 if TYPE_CHECKING:

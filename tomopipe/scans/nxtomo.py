@@ -24,7 +24,8 @@ from tomopipe.scans.layout import Kind, Layout, Reference, how_to_name
 from tomopipe.scans.metadata import fewer_frames
 from tomopipe.scans.nexus import class_of, first_number, groups_below, text_in
 from tomopipe.scans.nxdetector import angles_of, has_images
-from tomopipe.scans.pixels import Frames, Hdf5Pixels, MirroredPixels, Pixels
+from tomopipe.scans.pixel_views import MirroredPixels
+from tomopipe.scans.pixels import Frames, Hdf5Pixels, Pixels
 
 if TYPE_CHECKING:
     import h5py

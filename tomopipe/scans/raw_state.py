@@ -41,11 +41,10 @@ def file_state(path: Path) -> tuple[int, int, int] | None:
         status = os.stat(path)
         if not stat.S_ISDIR(status.st_mode):
             return status.st_size, status.st_mtime_ns, status.st_ino
-        found = [(entry.st_size, entry.st_mtime_ns) for _, entry in files_in(os.fspath(path))]
     except (OSError, ValueError):  # ValueError: a NUL character in the path
         return None
-    times = [time for _, time in found]
-    return sum(size for size, _ in found), max(times, default=status.st_mtime_ns), 0
+    found = folder_state(path)
+    return found and (found[0], found[1], 0)
 
 
 def folder_state(path: Path) -> tuple[int, int, int, int] | None:

@@ -9,7 +9,7 @@ from tomopipe.errors import ScanError
 from tomopipe.scans import dxchange, named, nxtomo
 from tomopipe.scans.hdf5 import check_file, open_hdf5
 from tomopipe.scans.layout import Kind, Path, Reader, Reference
-from tomopipe.scans.transposed import AXES
+from tomopipe.scans.pixel_views import AXES
 from tomopipe.scans.tree import brief_tree, datasets_in
 
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")

@@ -85,10 +85,9 @@ class Scan:
         self.threads = 1
         self.empty: Callable[..., NDArray] = np.empty
         self.theta_missing = metadata.theta_deg is None
-        if metadata.theta_deg is None:
+        theta_deg = metadata.theta_deg
+        if theta_deg is None:
             theta_deg = np.full(metadata.n_angles, np.nan)
-        else:
-            theta_deg = metadata.theta_deg
         self.theta_rad: NDArray[np.float64] = np.deg2rad(theta_deg[used])
         self.n_flats, self.n_darks = _count(flats), _count(darks)
         self.pixel_size_um, self.energy_kev = metadata.pixel_size_um, metadata.energy_kev

@@ -27,9 +27,9 @@ from tomopipe.errors import ScanError
 from tomopipe.scans.angle_lists import NO_THETA, planned_frames, read_angles
 from tomopipe.scans.hdf5 import check_file, one_line
 from tomopipe.scans.layout import Kind, Layout, Path, Reference, how_to_name, without_position
+from tomopipe.scans.pixel_views import transposed
 from tomopipe.scans.pixels import Frames, IndexRange, Pixels
 from tomopipe.scans.raw_state import IMAGES, LISTS, folder_kind, reference_kind
-from tomopipe.scans.transposed import transposed
 
 # Compressions that tifffile decodes itself; the others need the package imagecodecs.
 _DECODABLE = {1, 8, 32773, 32946}
