@@ -22,7 +22,7 @@ from tomopipe.recon.iterative import solve_slices, solver
 from tomopipe.recon.plan import make_plan
 from tomopipe.recon.projector import make_projector
 from tomopipe.recon.transfer import Device, DeviceTransfer, HostTransfer
-from tomopipe.recon.truncation import UNKNOWN, EdgeSlopes, binned_edge_slopes
+from tomopipe.recon.truncation import EdgeSlopes, binned_edge_slopes
 from tomopipe.scans.chunks import DECODE_BYTES
 from tomopipe.scans.scan import Scan
 from tomopipe.stream.memory import Blocks, MemoryInputs, choose_blocks, job_bytes
@@ -45,7 +45,7 @@ class VolumeOptions:
     cor_px: float
     full: FullReconBlock
     preprocess: PreprocessBlock
-    pixel_size_um: float | None = None
+    pixel_size_um: float | None
 
 
 def check_options(wanted: VolumeOptions) -> None:
@@ -64,8 +64,8 @@ def fit_blocks(
     wanted: VolumeOptions,
     memory_bytes: int,
     *,
-    on_gpu: bool = False,
-    halo: int | None = None,
+    on_gpu: bool,
+    halo: int | None,
 ) -> tuple[Blocks, Blocks]:
     """Choose the blocks for the memory there is: to read the scan, and to read a scratch file."""
     full, decode_bytes = wanted.full, 0
@@ -115,10 +115,10 @@ def fit_task(
     scan: Scan,
     wanted: VolumeOptions,
     batch_size: int,
-    gpu: Device | None = None,
+    gpu: Device | None,
     *,
-    corrections: Corrections | None = None,
-    edge_slopes_per_px: EdgeSlopes = UNKNOWN,
+    corrections: Corrections | None,
+    edge_slopes_per_px: EdgeSlopes,
 ) -> ReconTask:
     """Fit the options to the scan, and the batches to the GPU that computes, if one does.
 
