@@ -28,15 +28,9 @@ def write_try_stack(
     *,
     shape: tuple[int, int],
 ) -> None:
-    """Write the slices (n_y, n_x) of a sweep with `write_stack`, each labelled with its COR.
-
-    `cor_px` (n_cor,) are unbinned detector pixels; a ValueError if they do not ascend: the stack
-    would not be in their order.
-    """
-    cor_px = np.asarray(cor_px, dtype=float)
-    if (np.diff(cor_px) <= 0).any():
-        raise ValueError(f"{path}: the CORs must ascend, got {cor_px.tolist()}")
-    write_stack(images, [cor_label(value) for value in cor_px], path, shape=shape)
+    """Write the slices of a sweep with `write_stack`, each labelled with its COR, unbinned px."""
+    labels = [cor_label(value) for value in np.asarray(cor_px, float)]
+    write_stack(images, labels, path, shape=shape)
 
 
 def write_stack(

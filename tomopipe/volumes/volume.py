@@ -19,7 +19,7 @@ from tomopipe.volumes.encoding import Encoding
 from tomopipe.volumes.output_size import volume_bytes
 from tomopipe.volumes.slice_statistics import SliceStatistics, with_statistics
 from tomopipe.volumes.volume_read import stored_volume
-from tomopipe.volumes.volume_store import COMPRESSIONS, FORMATS, Layout, Origin, PutSlices, Slices
+from tomopipe.volumes.volume_store import Layout, Origin, PutSlices, Slices
 
 _STORES = {
     "h5": volume_h5.store_h5,
@@ -48,8 +48,8 @@ def new_volume(
         HDF5 file, folder of the TIFF series, or OME-Zarr folder. Nothing is there before the end.
     shape : tuple of int
         (n_rows, n_y, n_x).
-    output_format : {"h5", "tiff", "zarr"}
-        What to write.
+    output_format : str
+        What to write, one of `FORMATS`.
     encoding : Encoding
         Number type and scaling; None: float32.
     compression : str
@@ -77,13 +77,6 @@ def new_volume(
     OSError
         If it cannot be written, or the disk has no room for it.
     """
-    if output_format not in FORMATS:
-        raise ValueError(f"output: expected one of {', '.join(FORMATS)}; got {output_format!r}")
-    if compression not in COMPRESSIONS[output_format]:
-        allowed = ", ".join(COMPRESSIONS[output_format])
-        raise ValueError(
-            f"compression: expected one of {allowed} for {output_format}; got {compression!r}"
-        )
     layout = Layout(
         Path(path).name, shape, encoding or Encoding(), compression,
         dict(attributes or {}), dict(provenance or {}), origin,

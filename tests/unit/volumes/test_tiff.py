@@ -39,12 +39,6 @@ def test_a_page_that_failed_is_labelled_so(tmp_path):
         assert file.imagej_metadata["Labels"] == labels[0]
 
 
-def test_try_stack_refuses_cors_out_of_order(tmp_path):
-    with pytest.raises(ValueError, match="must ascend"):
-        tiff.write_try_stack(PAGES[:2], [1000, 999.5], tmp_path / "try.tif", shape=(4, 5))
-    assert os.listdir(tmp_path) == []
-
-
 @pytest.mark.parametrize(
     ("row", "cor_px", "name"),
     [

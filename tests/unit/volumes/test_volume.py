@@ -254,13 +254,6 @@ def test_memory_does_not_grow_with_the_height(tmp_path, output_format):
     assert peaks[2] < peaks[1] + 2_000_000
 
 
-def test_an_unknown_format_or_compression_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="expected one of h5, tiff, zarr; got 'raw'"):
-        _write(tmp_path / "x", output_format="raw")
-    with pytest.raises(ValueError, match="expected one of none, gzip for tiff; got 'zstd'"):
-        _write(tmp_path / "x", output_format="tiff", compression="zstd")
-
-
 def test_a_disk_without_room_is_noticed_before_the_work(tmp_path, monkeypatch):
     needed = 2 * DATA.size
     for free in (needed - 1, needed):
