@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from tomopipe.errors import ScanError
 
 Floats = NDArray[np.float64]
+ANGSTROM_PER_UM = 1e4
 
 # Position of the rotation axis in the slice of N columns, and column of that axis as the program
 # expects it: these programs differ in nothing else. All rotate the same way.

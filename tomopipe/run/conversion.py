@@ -18,6 +18,7 @@ from tomopipe.campaign.campaign import Campaign, refuse_unknown
 from tomopipe.campaign.files import CONVERTED, converted
 from tomopipe.campaign.stacks import declared_stacks
 from tomopipe.errors import TomopipeError
+from tomopipe.geometry import ANGSTROM_PER_UM
 from tomopipe.relion.mrc import StackFile, check_stack, labels_of
 from tomopipe.run.products import digest, state_of
 from tomopipe.run.relion_notes import MADE_FROM
@@ -315,7 +316,7 @@ def _write_mrc(volume: Volume, wanted: Conversion, before: Any, progress: Progre
     """
     n_rows, n_y, n_x = volume.shape
     shape = (n_y, n_rows, n_x)
-    size_angstrom = 1e4 * float(volume.attributes.get("voxel_size_um", 0))
+    size_angstrom = ANGSTROM_PER_UM * float(volume.attributes.get("voxel_size_um", 0))
     labels = [f"{_LABEL}{digest(wanted.stated)}", f"from {wanted.stated['volume']}"]
     labels.append(f"{MADE_FROM}{wanted.stated['made_from']}")
     n_block = max(1, _BLOCK_BYTES // (4 * n_y * n_x))

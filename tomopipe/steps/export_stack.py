@@ -17,20 +17,21 @@ from tomopipe.config import ExportStarBlock, PreprocessBlock
 from tomopipe.config.blocks import ASSUMED
 from tomopipe.config.spans import first_and_last
 from tomopipe.errors import ScanError
+from tomopipe.geometry import ANGSTROM_PER_UM
 from tomopipe.prep.correct import Corrections, fit_corrections
 from tomopipe.prep.normalise import normalise
 from tomopipe.recon.angular_sampling import is_full_rotation
 from tomopipe.relion.mrc import StackFile, check_stack, images_of
 from tomopipe.scans.raw_scan import RawScan
 from tomopipe.scans.scan import Scan
+from tomopipe.steps.revisions import stated
 from tomopipe.storage.atomic import remove_stale, whole, write_json
-from tomopipe.stream.corrected import CorrectedSource
+from tomopipe.stream.source import CorrectedSource
 from tomopipe.volumes.output_size import StackGeometry, smallest_binning
 
 log = logging.getLogger(__name__)
 
 _BLOCK_BYTES = 256 * 2**20  # of raw data and its float32 copies in memory
-_ANGSTROM_PER_UM = 1e4
 _Block = tuple[NDArray[Any], int, int]  # pixels, and their first image and row in the stack
 
 
@@ -85,7 +86,7 @@ def export_stack(
         binning = _binning(path, options, (frames.size, n_rows, scan.n_cols), least_binning)
         geometry = StackGeometry(scan.n_cols, n_rows, binning)
         numbers, warnings = _numbers(options, scan)
-        voxel_angstrom = numbers["pixel_size_um"]["value"] * binning * _ANGSTROM_PER_UM
+        voxel_angstrom = numbers["pixel_size_um"]["value"] * binning * ANGSTROM_PER_UM
         shape = [int(frames.size), *_image_shape(path, geometry)]
         with whole(stack_path) as temporary:
             writer = StackFile(temporary, shape, voxel_angstrom)
@@ -111,7 +112,7 @@ def export_stack(
             "statistics": writer.statistics,
             "theta_deg": np.degrees(scan.theta_rad[frames]).tolist(),
             "warnings": warnings,
-            **({"made_from": dict(made_from)} if made_from else {}),
+            **stated(made_from),
         }
     log.info("%s: %d images of %d x %d pixels, binning %d", stack_path, *shape, binning)
     for warning in warnings:

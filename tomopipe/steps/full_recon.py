@@ -19,7 +19,6 @@ from tomopipe.recon.transfer import Device
 from tomopipe.scans.raw_scan import RawScan
 from tomopipe.steps.revisions import REVISIONS
 from tomopipe.storage.atomic import remove_stale
-from tomopipe.stream.corrected import CorrectedSource
 from tomopipe.stream.fit_options import (
     VolumeOptions,
     check_options,
@@ -32,7 +31,7 @@ from tomopipe.stream.fit_options import (
 from tomopipe.stream.memory import Blocks, Resources, usable_bytes
 from tomopipe.stream.provenance import geometry, origin_of, package_versions, parameters
 from tomopipe.stream.recon_task import ReconTask
-from tomopipe.stream.source import Source, check_scratch, open_source
+from tomopipe.stream.source import CorrectedSource, Source, check_scratch, open_source
 from tomopipe.stream.stream import run
 from tomopipe.volumes.volume import new_volume
 from tomopipe.volumes.volume_read import copy_voxels, open_volume

@@ -21,6 +21,7 @@ from tomopipe.errors import ScanError, TomopipeError, is_of_the_system, reason_o
 from tomopipe.geometry import bin_cor, unbin_cor
 from tomopipe.prep.bad_frames import warnings_of
 from tomopipe.prep.intensity import doubt_flats
+from tomopipe.steps.revisions import stated
 from tomopipe.storage.atomic import remove_stale, take_away, write_json, write_text
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def predict_cor(
     prediction["warnings"] = warnings
     for warning in warnings:
         logger.warning("%s", warning)
-    write_json(prediction | ({"made_from": made_from} if made_from else {}), prediction_json)
+    write_json(prediction | stated(made_from), prediction_json)
     text = format_cor(prediction["cor_px"])
     if by_hand is None:
         write_text(f"{text}\n" if text else "", center_txt)

@@ -13,7 +13,7 @@ import numpy as np
 
 from tomopipe.config import FullReconBlock, StitchBlock
 from tomopipe.errors import TomopipeError
-from tomopipe.steps.revisions import REVISIONS
+from tomopipe.steps.revisions import REVISIONS, stated
 from tomopipe.stitching.blending import BLOCK_ROWS, Placed, Resampled, blended
 from tomopipe.stitching.overlap import Part, Shift, block_means, find_shift
 from tomopipe.storage.atomic import remove_stale, write_json
@@ -88,7 +88,6 @@ def stitch(
             described = {key: earlier.provenance[key] for key in ("shape", "scans", "pairs")}
             encoding, fill = earlier.encoding, partial(copy_voxels, earlier)
         found = {"stack": stack, **described}
-        stated = {"made_from": dict(made_from)} if made_from else {}
         carried = {"made_from": json.dumps(made_from, sort_keys=True)} if made_from else {}
         parameters = options.model_dump(exclude={"stacks"})
         with new_volume(
@@ -110,7 +109,7 @@ def stitch(
             | carried,
         ) as put:
             fill(put)
-        write_json(found | stated, shifts)
+        write_json(found | stated(made_from), shifts)
     return found
 
 

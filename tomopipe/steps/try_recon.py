@@ -21,6 +21,7 @@ from tomopipe.errors import ScanError, is_of_the_system, reason_of
 from tomopipe.geometry import axis_voxel
 from tomopipe.recon.array import of_the_device
 from tomopipe.scans.raw_scan import RawScan
+from tomopipe.steps.revisions import stated
 from tomopipe.storage.atomic import remove_stale, write_json
 from tomopipe.stream.memory import Resources
 from tomopipe.stream.try_sweep import (
@@ -125,7 +126,7 @@ def try_recon(
     record |= {"filter": FILTER, "format": options.format}
     if proven:
         record["geometry"]["angles_proven"] = proven
-    record |= _stated(made_from)
+    record |= stated(made_from)
     write_json(record, files.sweep)
     return record
 
@@ -215,9 +216,5 @@ def _fail(error: Exception, files: TryFiles, made_from: Mapping[str, Any] | None
     write_rows(failed_rows(reason), files.rows, made_from=made_from)
     page = np.zeros((1, *_FAILED_SHAPE), dtype=np.uint16)
     tiff.write_stack(page, [f"failed: {reason}"], files.stack, shape=_FAILED_SHAPE)
-    write_json({"failed": reason} | _stated(made_from), files.sweep)
+    write_json({"failed": reason} | stated(made_from), files.sweep)
     return {"failed": reason}
-
-
-def _stated(made_from: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {"made_from": dict(made_from)} if made_from else {}

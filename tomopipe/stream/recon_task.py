@@ -49,7 +49,7 @@ class ReconTask:
     iterative: Callable[[Any], Any] | None = None
     # extends binned sinograms to twice the width; None: they are taken as they are
     half: HalfAcquisition | None = None
-    # rows come corrected (`tomopipe.stream.corrected`): they are not normalised again
+    # rows come corrected (`CorrectedSource`): they are not normalised again
     corrected: bool = False
     # corrections applied where slices are computed; None: rows come corrected, or need only flat,
     # dark and logarithm

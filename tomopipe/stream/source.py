@@ -1,4 +1,4 @@
-"""The source of raw rows of full_recon: the scan, memory, or a scratch file.
+"""The source of rows of full_recon: the scan, memory, or a scratch file; corrected, or raw.
 
 Where one chunk spans many rows, as when each projection is a compressed chunk, every block of rows
 decodes all of them once more. Then either the blocks are made as tall as memory allows, or all is
@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import NoRoomError, TomopipeError, room_for
+from tomopipe.prep.correct import Corrections
 from tomopipe.scans.chunks import ranges
 from tomopipe.scans.scan import Scan
 from tomopipe.stream.memory import TALL, Blocks
@@ -40,6 +41,26 @@ class Source(Protocol):
 
     def read_rows(self, first: int, last: int) -> NDArray[Any]:
         """Read detector rows, shape (n_angles, last - first, n_cols)."""
+
+
+def differ(raw: NDArray[Any]) -> bool:
+    """Tell whether raw values, NaN apart, differ from each other."""
+    return bool(np.fmin.reduce(raw, None) < np.fmax.reduce(raw, None))
+
+
+class CorrectedSource:
+    """Corrected rows: those asked for, made from them and the rows around them that they need."""
+
+    def __init__(self, source: Source, corrections: Corrections, threads: int) -> None:
+        self._source, self._corrections, self._threads = source, corrections, threads
+        self.varies = False  # whether raw values differed from each other so far
+
+    def read_rows(self, first: int, last: int) -> NDArray[np.float32]:
+        """Read and correct detector rows, shape (n_angles, last - first, n_cols)."""
+        raw: NDArray[Any] = self._source.read_rows(*self._corrections.rows_needed((first, last)))
+        self.varies = self.varies or differ(raw)
+        sinograms = self._corrections.sinograms(raw, (first, last), threads=self._threads)
+        return np.asarray(sinograms.transpose(1, 0, 2))
 
 
 @contextmanager

@@ -16,11 +16,17 @@ from tomopipe.arrays import on_host
 from tomopipe.errors import ScanError
 from tomopipe.recon.array import out_of_memory
 from tomopipe.recon.transfer import Download
-from tomopipe.stream.corrected import CorrectedSource, differ
 from tomopipe.stream.memory import Blocks
 from tomopipe.stream.recon_task import ReconTask, sinograms_of, slices_of
 from tomopipe.stream.row_batches import RowBatch, RowRange, Window, cut, together
-from tomopipe.stream.source import Source, read_ahead, read_spread, some_threads
+from tomopipe.stream.source import (
+    CorrectedSource,
+    Source,
+    differ,
+    read_ahead,
+    read_spread,
+    some_threads,
+)
 from tomopipe.volumes.slice_statistics import SliceStatistics, with_statistics
 from tomopipe.volumes.volume_store import PutSlices
 
