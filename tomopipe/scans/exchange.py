@@ -33,7 +33,6 @@ from tomopipe.scans.layout import Layout, Path
 from tomopipe.scans.metadata import Metadata, incomplete
 from tomopipe.scans.pixel_views import cut_columns
 from tomopipe.scans.pixels import Frames, IndexRange
-from tomopipe.scans.raw_state import file_state
 from tomopipe.scans.readers import open_reader
 from tomopipe.scans.references import References, Sources, find_references
 from tomopipe.scans.scan import Scan
@@ -190,7 +189,6 @@ def _look(
         warnings.append(f"{len(gone)} source files cannot be opened, the first is {gone[0]}")
     if layout.pixel_size_um and known.pixel_size_um is None:
         warnings += _doubt_size(layout.pixel_size_um)
-    state = file_state(path)
     metadata = Metadata(
         format=layout.format,
         n_angles=n_angles,
@@ -202,15 +200,11 @@ def _look(
         theta_deg=layout.theta_deg,
         theta_location=layout.theta_location,
         theta_listed=layout.theta_listed,
-        n_flats=0 if flat is None else len(flat.positions),
-        n_darks=0 if dark is None else len(dark.positions),
         n_written=int(np.argmin(np.append(written, False))),
-        n_bytes=0 if state is None else state[0],
         data_bytes=n_angles * n_rows * n_cols * pixels.dtype.itemsize,
         pixel_size_um=_value(layout.pixel_size_um),
         energy_kev=_value(layout.energy_kev),
         distance_mm=_value(layout.distance_mm),
-        chunks=pixels.chunks,
         aborted=layout.aborted,
         found=_describe(layout, chosen, columns, (flat, flat_location), (dark, dark_location)),
         warnings=tuple(warnings),
