@@ -225,9 +225,6 @@ def test_the_stack_for_relion_knows_its_axis(truth, tmp_path):
     assert meta["stack_shape"] == [121, 1, 50]  # 103 columns: 51 binned ones, an even number
     tomogram = _tomogram(written, COR_PX, "a", "a.mrcs", "a.star", "auto")
     assert tomogram.cor_px == pytest.approx((COR_PX - 21 - 0.5) / 2)
-    del written["first_col"], written["n_cols"]
-    older = _tomogram(written | {"n_cols": N_COLS}, COR_PX, "a", "a.mrcs", "a.star", "auto")
-    assert older.cor_px == pytest.approx((COR_PX - 0.5) / 2)
 
 
 def grey8(picture):

@@ -268,8 +268,7 @@ def _tomogram(
     mode: str,
 ) -> Tomogram:
     geometry = StackGeometry(meta["n_cols"], meta["n_rows"], meta["binning"])
-    # stacks made before columns could be selected do not name the first one
-    first_col = meta.get("first_col", 0)
+    first_col = meta["first_col"]
     theta_rad = np.radians(meta["theta_deg"])
     # older stacks do not say it of the whole scan, of which they may have chosen a few images
     full_rotation = meta.get("full_turn", is_full_rotation(theta_rad))
