@@ -42,18 +42,10 @@ def fade(n: int, xp: ModuleType = np) -> Any:
 
 
 def ellipse(n: int, edge_px: float, edge_slope_per_px: float, xp: ModuleType = np) -> Any:
-    """Return the shares of an edge value in n samples beyond the edge, of a uniform disk.
+    """Return the shares of an edge value in n samples, a pixel apart, beyond the edge of a disk.
 
-    Parameters
-    ----------
-    n : int
-        Samples, a pixel apart.
-    edge_px : float
-        Distance of the edge from the disk's centre.
-    edge_slope_per_px : float
-        Share of its edge value that the disk's line integral loses per pixel at the edge, above 0.
-    xp : module
-        Array module of the result.
+    The disk is uniform, and its edge `edge_px` from its centre; there its line integral loses the
+    share `edge_slope_per_px`, above 0, of its edge value per pixel.
     """
     out_px = xp.arange(1, n + 1)
     return xp.sqrt(xp.maximum(1 - (2 * out_px + out_px**2 / edge_px) * edge_slope_per_px, 0))

@@ -91,6 +91,12 @@ def is_of_the_system(error: BaseException | None) -> bool:
     return False
 
 
+def reason_of(error: Exception) -> str:
+    """Return the text of an error in one line, after its type where it is not meant for people."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, TomopipeError) else f"{type(error).__name__}: {text}"
+
+
 def some_of(names: Sequence[str], n_most: int) -> str:
     """Name the first of several things, as a part of a sentence; dots stand for the others."""
     return ", ".join([*names[:n_most], *(["..."] if len(names) > n_most else [])])

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from tomopipe.errors import ScanError
 
 Floats = NDArray[np.float64]
+ANGSTROM_PER_UM = 1e4
 
 # Position of the rotation axis in the slice of N columns, and column of that axis as the program
 # expects it: these programs differ in nothing else. All rotate the same way.
@@ -101,33 +102,6 @@ def axis_voxel(n_cols: int, program: str = "tomopipe") -> tuple[float, float]:
     return _AXIS_VOXEL[program](n_cols)
 
 
-def column_of_voxel(
-    x: ArrayLike, y: ArrayLike, theta_rad: ArrayLike, cor_px: ArrayLike, n_cols: int
-) -> Floats:
-    """Compute the detector column at which a voxel is seen.
-
-    Parameters
-    ----------
-    x, y : array_like of float
-        Column and row of the voxel in the slice (element [y, x]).
-    theta_rad : array_like of float
-        Angles of projection, radians; broadcast against `x`, `y` and `cor_px`.
-    cor_px : array_like of float
-        Column of the rotation axis, in the columns of the sinogram that made the slice.
-    n_cols : int
-        Columns of that sinogram.
-
-    Returns
-    -------
-    ndarray of float64
-        Detector columns; the detector row is the slice.
-    """
-    axis_x, axis_y = axis_voxel(n_cols)
-    theta_rad = np.asarray(theta_rad, float)
-    across = (np.asarray(x, float) - axis_x) * np.cos(theta_rad)
-    return np.asarray(cor_px + across - (np.asarray(y, float) - axis_y) * np.sin(theta_rad))
-
-
 def voxel_in(
     program: str, x: ArrayLike, y: ArrayLike, n_cols: int, *, source: str = "tomopipe"
 ) -> tuple[Floats | float, Floats | float]:
@@ -183,9 +157,7 @@ def cor_from(program: str, value_px: ArrayLike, n_cols: int) -> Floats | float:
     return cor_to(program, value_px, n_cols)
 
 
-def relion4_matrices(
-    theta_rad: ArrayLike, cor_px: float, axis_xz: tuple[float, float], *, first_row: int = 0
-) -> Floats:
+def relion4_matrices(theta_rad: ArrayLike, cor_px: float, axis_xz: tuple[float, float]) -> Floats:
     """Make the matrices that map RELION 4 world coordinates to image columns and rows.
 
     Parameters
@@ -196,8 +168,6 @@ def relion4_matrices(
         Column of the axis in the stack (see `bin_cor`).
     axis_xz : tuple of float
         0-based voxel of the axis in the volume: column, and row of the slice (RELION's z).
-    first_row : int
-        Slice of the volume that the first row of the images shows.
 
     Returns
     -------
@@ -211,7 +181,7 @@ def relion4_matrices(
     matrices = np.zeros((theta_rad.size, 4, 4))
     matrices[:, 0, 0], matrices[:, 0, 2] = cos, minus_sin
     matrices[:, 0, 3] = cor_px - cos * axis_x - minus_sin * axis_z
-    matrices[:, 1, 1], matrices[:, 1, 3] = 1, -1 - first_row
+    matrices[:, 1, 1], matrices[:, 1, 3] = 1, -1
     matrices[:, 2, 0], matrices[:, 2, 2] = -minus_sin, cos
     matrices[:, 2, 3] = minus_sin * axis_x - cos * axis_z
     matrices[:, 3, 3] = 1

@@ -38,6 +38,7 @@ def write_stack(
         {
             "binning": binning,
             "energy_kev": {"source": "config", "value": energy_kev},
+            "first_col": 0,
             "first_row": 0,
             "n_cols": n_cols,
             "n_rows": n_rows,

@@ -24,7 +24,7 @@ from tomopipe.stream import source as _source
 from tomopipe.stream import stream as _stream
 from tomopipe.stream.memory import Blocks
 from tomopipe.volumes import tiff
-from tomopipe.volumes.volume import read_mid_planes, read_provenance
+from tomopipe.volumes.volume_read import read_mid_planes, read_provenance
 
 MU = 0.01
 COR_PX = 61.3

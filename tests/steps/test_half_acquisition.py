@@ -15,7 +15,7 @@ from tomopipe.review.scan_images import Pictures
 from tomopipe.simulate.phantom import Ellipsoid
 from tomopipe.steps import full_recon as full_step
 from tomopipe.stream.memory import Blocks, MemoryInputs, job_bytes
-from tomopipe.volumes.volume import read_provenance
+from tomopipe.volumes.volume_read import read_provenance
 
 N_COLS, COR_PX = 96, 81.3
 # The body is 1.5 times as wide as the detector, and tall: all rows but the ends show its disk.

@@ -17,6 +17,7 @@ from tests.step_calls import inventory
 from tomopipe.campaign.series import split_name
 from tomopipe.campaign.state import LOOK_AGAIN
 from tomopipe.config import InventoryBlock
+from tomopipe.scans.linked import files_taken_from
 from tomopipe.scans.raw_scan import RawScan
 from tomopipe.steps import inventory as module
 from tomopipe.steps.inventory import COLUMNS, _look
@@ -295,7 +296,7 @@ def test_what_the_system_does_not_give_now_is_looked_at_again(tmp_path, monkeypa
     rows = take(tmp_path)
     assert rows["a_1"]["reason"].endswith(LOOK_AGAIN)
     assert LOOK_AGAIN not in rows["b_1"]["reason"]
-    assert LOOK_AGAIN not in _look(RawScan(str(tmp_path / "none.h5"))).reason
+    assert LOOK_AGAIN not in _look(RawScan(str(tmp_path / "none.h5")), files_taken_from).reason
 
 
 def test_flats_elsewhere(tmp_path):

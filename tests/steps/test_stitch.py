@@ -14,8 +14,8 @@ from tomopipe.run.job_memory import stitch_mb
 from tomopipe.stitching.blending import HALO_ROWS, Placed, Resampled, blended, ramps
 from tomopipe.stitching.overlap import Part, block_means, find_shift
 from tomopipe.volumes.encoding import encoding_of
-from tomopipe.volumes.volume import new_volume, read_provenance
-from tomopipe.volumes.volume_read import open_volume
+from tomopipe.volumes.volume import new_volume
+from tomopipe.volumes.volume_read import open_volume, read_provenance
 
 N_COLS, N_ROWS, N_ANGLES = 64, 40, 101
 SCANS = ("bone_1", "bone_2", "bone_3")

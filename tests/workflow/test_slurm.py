@@ -23,7 +23,7 @@ from tests.workflow.conftest import (
 )
 from tests.workflow.mixed import N_ROWS, SCANS, write_mixed
 from tests.workflow.test_stitch import write_stacks
-from tomopipe.volumes.volume import read_provenance
+from tomopipe.volumes.volume_read import read_provenance
 
 pytestmark = pytest.mark.slurm
 

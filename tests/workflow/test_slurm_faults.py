@@ -13,7 +13,7 @@ import pytest
 
 from tests.workflow.conftest import HOME, package_with, plan, snakemake, table
 from tests.workflow.test_slurm import cluster, init  # noqa: F401
-from tomopipe.volumes.volume import read_provenance
+from tomopipe.volumes.volume_read import read_provenance
 
 pytestmark = pytest.mark.slurm
 

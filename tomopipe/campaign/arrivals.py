@@ -16,8 +16,8 @@ from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.errors import TomopipeError
-from tomopipe.scans.aborted import incomplete
 from tomopipe.scans.hdf5 import StillWrittenError
+from tomopipe.scans.metadata import incomplete
 from tomopipe.scans.raw_state import file_state
 
 #: Size, time of change (ns), inode.

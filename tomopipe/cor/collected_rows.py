@@ -15,7 +15,7 @@ from tomopipe.prep.bad_frames import find_bad_frames, warnings_of
 from tomopipe.prep.correct import Corrections, corrections_of
 from tomopipe.prep.edge_slopes import measure_edge_slopes
 from tomopipe.prep.recipe import geometry_only
-from tomopipe.scans.exchange import Scan
+from tomopipe.scans.scan import Scan
 
 N_KEPT = 5  # rows, those asked for included
 N_PAIRS = 3

@@ -26,7 +26,7 @@ from tomopipe.prep.recipe import halo_of, phase_strength, stripe_bytes, warp_of
 from tomopipe.prep.stripes_gated import remove_proven
 from tomopipe.prep.stripes_wavelets import remove_by_wavelets
 from tomopipe.prep.warp import Warp, apply_warp
-from tomopipe.scans.exchange import Scan
+from tomopipe.scans.scan import Scan
 
 BATCH_BYTES = 16 * 2**20  # of float32 projections being corrected, all threads together
 GPU_BATCH_BYTES = 128 * 2**20  # the same on a GPU

@@ -26,7 +26,7 @@ import pywt
 from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError
-from tomopipe.scans.exchange import Scan
+from tomopipe.scans.scan import Scan
 
 MOST_PX = 192  # columns and rows of the averaged frames
 _WAVELET, _NOISE, _LEAST_SIDE = "sym4", 3.0, 16  # of shapes; in standard deviations; pixels

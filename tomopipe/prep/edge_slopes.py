@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tomopipe.config.preprocess import ZingersBlock
 from tomopipe.prep.correct import Corrections
-from tomopipe.scans.exchange import Scan
+from tomopipe.scans.scan import Scan
 
 _FRAMES = (8, 32)  # projections, a 16th of all within these limits; of each 8 blocks of 8 rows
 _N_BLOCKS = 16  # of rows of all projections, where chunks hold many projections

@@ -10,7 +10,7 @@ from tomopipe.arrays import module_of
 from tomopipe.config import PreprocessBlock
 from tomopipe.errors import ScanError
 from tomopipe.prep.dynamic_flats import fit_weights, principal_shapes
-from tomopipe.scans.exchange import Scan
+from tomopipe.scans.scan import Scan
 
 _BLOCK_BYTES = 64 * 2**20
 

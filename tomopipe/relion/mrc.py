@@ -14,23 +14,12 @@ from tomopipe.volumes.output_size import HEADER_BYTES, stack_bytes
 
 
 class StackFile:
-    """An MRC stack written part by part, with the statistics of its header.
+    """An MRC stack (images, rows, columns) written part by part, with statistics in its header.
 
-    Parameters
-    ----------
-    path : path-like
-        File to write.
-    shape : sequence of int
-        Images, rows and columns.
-    pixel_angstrom : float
-        Size of a pixel of the stack; 0: unknown.
-    labels : sequence of str
-        Lines of the header, ten in all; each takes one more for every 80 characters.
-    is_volume : bool
-        Whether the images are the sections of a volume.
+    Pixels have a size of `pixel_angstrom`, 0: unknown. The header has ten lines for `labels`, of
+    which each takes one for every 80 characters. The images of a volume (`is_volume`) are its
+    sections.
 
-    Notes
-    -----
     The package makes the file and its header; pixels go through ordinary writes, since a memory map
     counts as memory of the job and a full disk ends it with a bus error.
     """
@@ -133,10 +122,7 @@ def images_of(path: str | os.PathLike[str], shape: Sequence[int]) -> Iterator[ND
 def read_volume_size(path: str | os.PathLike[str]) -> tuple[tuple[int, int, int], float]:
     """Read the size (x, y, z) of an MRC volume, and the width of a voxel in angstroms, 0: unknown.
 
-    Raises
-    ------
-    TomopipeError
-        If it is no MRC file.
+    A TomopipeError if it is no MRC file.
     """
     try:
         with mrcfile.open(path, header_only=True, permissive=False) as mrc:

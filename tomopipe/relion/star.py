@@ -61,31 +61,16 @@ def number_text(value: float) -> str:
 
 
 def matrix_rows_text(rows: ArrayLike) -> list[str]:
-    """Write each row of numbers as one field, `[a,b,c,d]` without blanks.
-
-    Parameters
-    ----------
-    rows : array_like of float, shape (n_images, 4)
-        One row of the projection matrix of each image.
-
-    Returns
-    -------
-    list of str, length n_images
-    """
+    """Write rows of matrices (n_images, 4), each as one field, `[a,b,c,d]` without blanks."""
     return ["[" + ",".join(map(number_text, row)) + "]" for row in np.asarray(rows, float)]
 
 
 def write_star(
     tables: Iterable[tuple[str, dict[str, list[str]]]], path: str | os.PathLike[str]
 ) -> None:
-    """Write a star file whole, its tables one by one.
+    """Write a star file whole, its tables one by one: name, and columns from label to text.
 
-    Parameters
-    ----------
-    tables : iterable of (str, dict)
-        Name of each table and its columns, label (without "_") to text, all of one length.
-    path : path-like
-        File to write; equal tables give equal files (the package's time stamp is omitted).
+    Labels come without "_". Equal tables give equal files: the package's time stamp is omitted.
     """
     import pandas as pd
     import starfile

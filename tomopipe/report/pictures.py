@@ -22,7 +22,7 @@ from tomopipe.report.thumbnails import (
     put_beside,
 )
 from tomopipe.storage.atomic import write_json
-from tomopipe.volumes.volume import read_mid_planes, read_provenance
+from tomopipe.volumes.volume_read import read_mid_planes, read_provenance
 
 #: Above this number of scans the pictures go into a folder beside the page, one file per scan.
 INLINE_SCANS = 200

@@ -12,27 +12,27 @@ from tomopipe.campaign.files import converted
 from tomopipe.errors import TomopipeError
 from tomopipe.review.grey16 import USUAL_PERCENT, Grey, scaled16
 from tomopipe.run.conversion import PREVIEW, find_volumes
-from tomopipe.volumes.planes import PLANES, Levels, open_levels
+from tomopipe.volumes.volume_read import PLANES, Volume, open_volume
 
 
 def volume_facts(campaign: Campaign, name: str) -> dict[str, Any]:
     """Return shape, levels and grey range of the volume of a scan or stack, as JSON."""
     path = find_volumes(campaign, [name])[name]
-    with open_levels(path, converted(path, PREVIEW)) as levels:
-        coarsest = max(levels.arrays)
-        middle = levels.plane("xy", levels.shape[0] // 2, coarsest, slice(None))
-        low, high = _range(levels)
+    with open_volume(path, converted(path, PREVIEW), check_sizes=False) as volume:
+        coarsest = max(volume.arrays)
+        middle = volume.read_plane("xy", volume.shape[0] // 2, coarsest, slice(None))
+        low, high = _range(volume)
         usual = [float(value) for value in np.percentile(middle, USUAL_PERCENT)]
-        size_um = levels.attributes.get("voxel_size_um")
+        size_um = volume.attributes.get("voxel_size_um")
         return {
             "name": name,
             "file": path.name,
-            "shape": levels.shape,
-            "levels": {factor: array.shape for factor, array in levels.arrays.items()},
+            "shape": volume.shape,
+            "levels": {factor: array.shape for factor, array in volume.arrays.items()},
             "low": low,
             "high": high,
             "usual": usual,
-            "units": str(levels.attributes.get("units", "")),
+            "units": str(volume.attributes.get("units", "")),
             "voxel_size_um": float(size_um) if size_um else None,
             "zarr": zarr_folder(campaign, name) is not None,
         }
@@ -48,18 +48,18 @@ def plane(
     """
     index, factor = position
     path = find_volumes(campaign, [name])[name]
-    with open_levels(path, converted(path, PREVIEW)) as levels:
-        if which not in PLANES or factor not in levels.arrays:
+    with open_volume(path, converted(path, PREVIEW), check_sizes=False) as volume:
+        if which not in PLANES or factor not in volume.arrays:
             raise TomopipeError(
                 f"{name}: expected a plane xy, xz or yz at a factor of "
-                f"{', '.join(map(str, levels.arrays))}; got {which[:9]!r} at {factor}."
+                f"{', '.join(map(str, volume.arrays))}; got {which[:9]!r} at {factor}."
             )
-        if not index < levels.shape[PLANES[which]]:
-            raise TomopipeError(f"{name}: {which} {index} is beyond the volume {levels.shape}.")
-        image = levels.plane(which, index, factor, part)
+        if not index < volume.shape[PLANES[which]]:
+            raise TomopipeError(f"{name}: {which} {index} is beyond the volume {volume.shape}.")
+        image = volume.read_plane(which, index, factor, part)
         if not image.size:
             raise TomopipeError(f"{name}: {which} has no rows {part.start} to {part.stop}.")
-        low, high = _range(levels)
+        low, high = _range(volume)
     return Grey(scaled16(image, low, high), low, high, (low, high))
 
 
@@ -81,9 +81,9 @@ def file_below(folder: Path, below: str) -> Path | None:
     return path if inside and os.path.isfile(real) else None
 
 
-def _range(levels: Levels) -> tuple[float, float]:
-    low, high = (float(levels.attributes[key]) for key in ("min", "max"))
-    if levels.encoding.is_whole:
-        limits = levels.encoding.limits
+def _range(volume: Volume) -> tuple[float, float]:
+    low, high = (float(volume.attributes[key]) for key in ("min", "max"))
+    if volume.encoding.is_whole:
+        limits = volume.encoding.limits
         low, high = max(low, limits[0]), min(high, limits[1])
     return (low, high) if math.isfinite(high - low) and high > low else (low, low + 1)

@@ -18,6 +18,7 @@ from tomopipe.campaign.campaign import Campaign, refuse_unknown
 from tomopipe.campaign.files import CONVERTED, converted
 from tomopipe.campaign.stacks import declared_stacks
 from tomopipe.errors import TomopipeError
+from tomopipe.geometry import ANGSTROM_PER_UM
 from tomopipe.relion.mrc import StackFile, check_stack, labels_of
 from tomopipe.run.products import digest, state_of
 from tomopipe.run.relion_notes import MADE_FROM
@@ -26,10 +27,10 @@ from tomopipe.storage.atomic import remove_stale, whole
 from tomopipe.stream.provenance import origin_of, package_versions
 from tomopipe.volumes.encoding import Encoding, encoding_of, robust_range
 from tomopipe.volumes.output_size import stack_bytes, volume_bytes
-from tomopipe.volumes.planes import open_levels
 from tomopipe.volumes.preview import Preview, preview_bytes
-from tomopipe.volumes.volume import COMPRESSIONS, FORMATS, check_space, new_volume, read_provenance
-from tomopipe.volumes.volume_read import Volume, copy_voxels, open_volume
+from tomopipe.volumes.volume import check_space, new_volume
+from tomopipe.volumes.volume_read import Volume, copy_voxels, open_volume, read_provenance
+from tomopipe.volumes.volume_store import COMPRESSIONS, FORMATS
 
 MRC, PREVIEW = "mrc", "preview"
 _N_SAMPLES = 8  # slices read to find a range
@@ -200,6 +201,7 @@ def _plan(
 ) -> Conversion:
     with open_volume(source) as volume:
         shape, encoding = volume.shape, volume.encoding
+        has_averages = len(volume.arrays) > 1
         if output_format == MRC:
             encoding = Encoding()
         elif (dtype or encoding.dtype) != encoding.dtype or value_range is not None:
@@ -221,9 +223,8 @@ def _plan(
     there = _maker_of(target)
     if output_format == PREVIEW:
         n_bytes = preview_bytes(shape, np.dtype(encoding.dtype).itemsize)
-        with open_levels(source) as levels:
-            if not n_bytes or len(levels.arrays) > 1:
-                there = digest(stated)  # in the volume, or it is too small for one
+        if not n_bytes or has_averages:
+            there = digest(stated)  # in the volume, or it is too small for one
     elif output_format == MRC:
         n_bytes = stack_bytes(shape)
     else:
@@ -315,7 +316,7 @@ def _write_mrc(volume: Volume, wanted: Conversion, before: Any, progress: Progre
     """
     n_rows, n_y, n_x = volume.shape
     shape = (n_y, n_rows, n_x)
-    size_angstrom = 1e4 * float(volume.attributes.get("voxel_size_um", 0))
+    size_angstrom = ANGSTROM_PER_UM * float(volume.attributes.get("voxel_size_um", 0))
     labels = [f"{_LABEL}{digest(wanted.stated)}", f"from {wanted.stated['volume']}"]
     labels.append(f"{MADE_FROM}{wanted.stated['made_from']}")
     n_block = max(1, _BLOCK_BYTES // (4 * n_y * n_x))

@@ -75,7 +75,7 @@ def is_ours(path: Path) -> bool:
 
 
 def _is_volume(path: Path) -> bool:
-    from tomopipe.volumes.volume import read_provenance
+    from tomopipe.volumes.volume_read import read_provenance
 
     return "tomopipe" in read_provenance(path).get("versions", {})
 

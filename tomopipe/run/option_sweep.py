@@ -29,7 +29,7 @@ from tomopipe.errors import TomopipeError
 from tomopipe.scans.raw_scan import RawScan, raw_scan
 from tomopipe.steps.full_recon import full_recon
 from tomopipe.storage.atomic import write_text
-from tomopipe.volumes.tiff import write_labelled_stack
+from tomopipe.volumes.tiff import write_stack
 
 _WINDOW_PERCENT = (0.5, 99.5)
 _MAX_SHOWN_PX = 700  # width of a picture on the page
@@ -100,7 +100,7 @@ def sweep_option(
             "change the size: set one of them in config.yaml, and run the campaign."
         )
     labels = [f"{key}={value}" for value in values]
-    write_labelled_stack(slices, labels, stack)
+    write_stack(slices, labels, stack, shape=slices[0].shape, dtype=np.float32)
     title = f"{scan}, row {row}, COR {cor_px:g} px: {key}"
     write_text(_page(title, labels, slices), page)
     return page, slices

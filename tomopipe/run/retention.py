@@ -99,7 +99,7 @@ def _why_not(scan: ScanRecord) -> str:
 
 def _made_at(volume: Path, cor_px: float) -> bool:
     """Tell whether a volume was made at a COR; False if it does not state one."""
-    from tomopipe.volumes.volume import read_provenance
+    from tomopipe.volumes.volume_read import read_provenance
 
     try:
         used_px = float(read_provenance(volume)["cor"]["cor_px"])

@@ -22,7 +22,7 @@ from tomopipe.run.misfits import misfits, missing_files, nothing_usable
 from tomopipe.run.products import Record
 from tomopipe.run.relion_notes import note_lines, relion_notes
 from tomopipe.scans.angle_lists import CANNOT_BE
-from tomopipe.scans.exchange import Metadata
+from tomopipe.scans.metadata import Metadata
 from tomopipe.stream.source import check_scratch
 
 _N_NAMED = 4  # scans in an error

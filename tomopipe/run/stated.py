@@ -34,7 +34,7 @@ def read_statement(path: Path) -> Statement | None:
 
 
 def _in_volume(path: Path) -> Statement | None:
-    from tomopipe.volumes.volume import read_provenance
+    from tomopipe.volumes.volume_read import read_provenance
 
     text = read_provenance(path).get("made_from")
     return json.loads(text) if text else None
@@ -52,7 +52,7 @@ def unreadable(path: Path) -> str:
     """Say why a result of an earlier version cannot be taken as it is; "" if it can be read."""
     try:
         if path.is_dir():
-            from tomopipe.volumes.volume import read_provenance
+            from tomopipe.volumes.volume_read import read_provenance
 
             read_provenance(path)
         elif path.suffix == ".h5":

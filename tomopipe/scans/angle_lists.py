@@ -15,7 +15,11 @@ _PER_DEGREE = _DEGREES | {
     **dict.fromkeys(("mrad", "milliradian", "milliradians"), float(np.rad2deg(1e-3))),
     **dict.fromkeys(("mdeg", "millidegree", "millidegrees"), 1e-3),
 }
-UNIT_SAID = "theta in "  # a warning begins so, and with the unit
+NO_THETA = (
+    "no theta in the file: try_recon derives the angles from the projections, or set input.angles"
+)
+DROPPED = "frames dropped by the camera, skipped with their angles: "  # a warning begins so
+UNIT_OF_FILE = "theta in "  # a warning begins so, and with the unit
 UNKNOWN_UNIT = "theta has the unit "  # a warning begins so
 CANNOT_BE = "angles that cannot be degrees: "  # an error begins so, after the file
 _NAME = re.compile(r"angle|theta|rotation|omega", re.IGNORECASE)
@@ -43,7 +47,7 @@ def to_degrees(
     if unit in _DEGREES:
         return angles, ""
     if unit in _PER_DEGREE:
-        return angles * _PER_DEGREE[unit], f"{UNIT_SAID}{unit}, as its units say"
+        return angles * _PER_DEGREE[unit], f"{UNIT_OF_FILE}{unit}, as its units say"
     return angles, (
         f"{UNKNOWN_UNIT}{unit!r}, which is not known: degrees assumed (if they are not, set "
         "input.angle_unit, or name a list of the angles in degrees: input.angles)"
@@ -56,17 +60,17 @@ def span_deg(theta_deg: NDArray[np.float64]) -> float:
     return float(np.ptp(finite)) * len(finite) / (len(finite) - 1) if len(finite) > 1 else 0.0
 
 
-def other_unit(theta_deg: NDArray[np.float64], *, said_rad: bool = False) -> tuple[str, str]:
+def other_unit(theta_deg: NDArray[np.float64], *, in_rad: bool = False) -> tuple[str, str]:
     """Check whether angles assumed to be degrees look as if they were in another unit.
 
     Scans of a few degrees exist, and scans of many rotations: only a range within 2 % of pi or 2
     pi, or of 1000 times 180 or 360, is distinguished; and, of angles that the file says are in
-    radians (`said_rad`), of 180 or 360 in its numbers. Returns why they cannot be taken for degrees
+    radians (`in_rad`), of 180 or 360 in its numbers. Returns why they cannot be taken for degrees
     unless the configuration says so, and what is odd about them, each or "".
     """
     finite = theta_deg[np.isfinite(theta_deg)]
     span = float(np.ptp(finite)) if len(finite) else 0.0
-    others = [*_OTHER_UNITS, (np.pi / 180, "deg")] if said_rad else _OTHER_UNITS
+    others = [*_OTHER_UNITS, (np.pi / 180, "deg")] if in_rad else _OTHER_UNITS
     for scale, unit in others:
         for range_deg in (180, 360):
             # the last angle of the range is taken, or the one before it

@@ -34,13 +34,7 @@ class Chunks(NamedTuple):
 
 
 def chunks_of(dataset: "h5py.Dataset") -> Chunks:
-    """Tell how the frames of a dataset lie; of a virtual one, those of its first source.
-
-    Parameters
-    ----------
-    dataset : h5py.Dataset, shape (n_angles, n_rows, n_cols)
-        An open dataset.
-    """
+    """Tell how the frames of a 3-D dataset lie; of a virtual one, those of its first source."""
     if not dataset.is_virtual:
         return _like(dataset, dataset)
     try:
@@ -78,23 +72,10 @@ def can_decode(dataset: "h5py.Dataset") -> bool:
 def read_block(
     dataset: "h5py.Dataset", frames: IndexRange, rows: IndexRange, out: NDArray[Any], threads: int
 ) -> None:
-    """Read frames x rows x all columns, decoding the chunks in threads.
+    """Read frames x rows x all columns into `out`, decoding the chunks in threads.
 
-    Parameters
-    ----------
-    dataset : h5py.Dataset
-        One that `can_decode`.
-    frames, rows : (int, int)
-        First and last, the last excluded.
-    out : ndarray
-        Takes the values; shape (n_frames, n_rows, n_cols).
-    threads : int
-        At most so many; fewer where chunks are large (`DECODE_BYTES`).
-
-    Raises
-    ------
-    OSError
-        If a chunk cannot be decoded.
+    Of a dataset that `can_decode`; in fewer threads where chunks are large (`DECODE_BYTES`). An
+    OSError says which chunk cannot be decoded.
     """
     chunk = dataset.chunks
     chunk_bytes = _COPIES * int(np.prod(chunk)) * dataset.dtype.itemsize
@@ -149,6 +130,12 @@ def _unshuffled(raw: bytes, dtype: np.dtype[Any]) -> NDArray[Any]:
     for byte, plane in enumerate(planes):
         together[:, byte] = plane
     return together.view(dtype)[:, 0]
+
+
+def ranges(first: int, last: int, step: int) -> Iterator[IndexRange]:
+    """Cut first ... last - 1 at the multiples of a step, so that no chunk is read twice."""
+    for start in range(first - first % step, last, step):
+        yield max(start, first), min(start + step, last)
 
 
 def _batches(items: Iterator[Any], size: int) -> Iterator[list[Any]]:

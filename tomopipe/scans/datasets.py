@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError, some_of
-from tomopipe.scans.angle_lists import is_angle, is_angle_unit, to_degrees
+from tomopipe.scans.angle_lists import NO_THETA, is_angle, is_angle_unit, to_degrees
 from tomopipe.scans.chunks import chunks_of
 from tomopipe.scans.hdf5 import open_hdf5
 
@@ -56,7 +56,7 @@ def find_dataset(file: "h5py.File", name: str, path: Path) -> "h5py.Dataset | No
     return found
 
 
-def read_named(path: Path, name: str, known_unit: str = "auto") -> tuple[NDArray[np.float64], str]:
+def read_named(path: Path, name: str, known_unit: str) -> tuple[NDArray[np.float64], str]:
     """Read a one-dimensional dataset of angles that the configuration names.
 
     The unit is as in `to_degrees`. Returns degrees, and what was assumed of the unit, or "".
@@ -65,18 +65,23 @@ def read_named(path: Path, name: str, known_unit: str = "auto") -> tuple[NDArray
         dataset = find_dataset(file, name, path)
         if dataset is None:
             raise ScanError(f"{path}: no {name} (input.angles)")
-        if sum(n != 1 for n in dataset.shape) > 1:
-            raise ScanError(f"{path}: {name} has shape {dataset.shape}; expected one dimension")
-        return to_degrees(dataset[()], unit_of(dataset), known_unit)
+        return to_degrees(values_of(dataset, name, path), unit_of(dataset), known_unit)
+
+
+def values_of(dataset: "h5py.Dataset", name: str, path: Path) -> NDArray[Any]:
+    """Read a list; its axes of length 1 do not count."""
+    if sum(n != 1 for n in dataset.shape) > 1:
+        raise ScanError(f"{path}: {name} has shape {dataset.shape}; expected one dimension")
+    return np.asarray(dataset[()]).ravel()
 
 
 def find_angles(
-    group: "h5py.Group", lengths: Collection[int], path: Path
-) -> tuple["h5py.Dataset | None", str]:
+    group: "h5py.Group", lengths: Collection[int]
+) -> tuple["h5py.Dataset | None", tuple[str, ...]]:
     """Find angles anywhere in a file by their name, their unit and their number, one of `lengths`.
 
     Returns numbers that cover more than 30 degrees, of several equal ones the first, or None; and
-    which was taken, or which differ and were not, or "".
+    warnings: which was taken, or that there are none, and which differ and were not.
     """
     import h5py
 
@@ -89,21 +94,19 @@ def find_angles(
     try:
         group.visititems(look)
     except Exception:  # a damaged group elsewhere must not cost the scan
-        return None, ""
+        return None, (NO_THETA,)
     values = {name: to_degrees(dataset[()], unit_of(dataset))[0] for name, dataset in found.items()}
     values = {name: theta for name, theta in values.items() if np.ptp(theta) > _LEAST_DEG}
     if not values:
-        return None, ""
+        return None, (NO_THETA,)
     first, *others = values
     if any(
         len(values[o]) != len(values[first]) or np.abs(values[o] - values[first]).max() > _SAME_DEG
         for o in others
     ):
-        return (
-            None,
-            f"angles may be {some_of(list(values), 8)}, which differ: set input.angles to one",
-        )
-    return found[first], f"angles of {first}, by its name and length"
+        differ = f"angles may be {some_of(list(values), 8)}, which differ: set input.angles to one"
+        return None, (NO_THETA, differ)
+    return found[first], (f"angles of {first}, by its name and length",)
 
 
 def _may_be_angles(name: str, dataset: "h5py.Dataset", lengths: Collection[int]) -> bool:

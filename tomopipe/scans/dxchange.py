@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.config import InputBlock
 from tomopipe.errors import ScanError
-from tomopipe.scans.angle_lists import count_periods, planned_frames, to_degrees
-from tomopipe.scans.datasets import Path, find_angles, find_dataset, unit_of
+from tomopipe.scans.angle_lists import DROPPED, count_periods, planned_frames, to_degrees
+from tomopipe.scans.datasets import Path, find_angles, find_dataset, unit_of, values_of
 from tomopipe.scans.instrument import read_distance_mm, read_energy_kev, read_pixel_size_um
-from tomopipe.scans.layout import NO_THETA, Kind, Layout, Reference, how_to_name
+from tomopipe.scans.layout import Kind, Layout, Reference, how_to_name
 from tomopipe.scans.pixels import Frames, Hdf5Pixels
 from tomopipe.scans.tree import brief_tree
 
@@ -30,55 +31,7 @@ _LOCATIONS, _IDS, _TIMES = (
     f"/defaults/{name}" for name in ("HDF5FrameLocation", "NDArrayUniqueId", "NDArrayTimeStamp")
 )
 
-
-class DxchangeReader:
-    """An open DXchange file; `angle_unit` is as for `tomopipe.scans.angle_lists.to_degrees`.
-
-    `angles` says whether the angles of the file are needed; others may be unusable.
-    """
-
-    def __init__(
-        self, file: "h5py.File", path: Path, angle_unit: str = "auto", *, angles: bool = True
-    ) -> None:
-        self._file, self._path, self._angle_unit, self._angles = file, path, angle_unit, angles
-
-    def layout(self) -> Layout:
-        """Find projections, angles and instrument."""
-        return _read_layout(self._file, self._path, self._angle_unit, self._angles)
-
-    def reference(self, kind: Kind) -> Reference:
-        """Find the flats or darks."""
-        return _read_reference(self._file, self._path, kind)
-
-
-def _read_layout(file: "h5py.File", path: Path, angle_unit: str, angles: bool = True) -> Layout:
-    data = find_dataset(file, DATA, path)
-    if data is None:
-        raise ScanError(
-            f"{path}: no {DATA} and no NXtomo entry; {NOT_RECOGNISED} to name its datasets; it has "
-            f"{brief_tree(file)}"
-        )
-    if data.ndim != 3 or 0 in data.shape:
-        raise ScanError(f"{path}: {DATA} has shape {data.shape}; expected 3-D, not empty")
-    pixels = Hdf5Pixels(data)
-    try:
-        theta_deg, warnings = _theta_deg(file, path, len(data), angle_unit)
-    except ScanError:
-        if angles:
-            raise
-        theta_deg, warnings = None, ()
-    return Layout(
-        format="DXchange",
-        projections=Frames(pixels, np.arange(len(data))),
-        location=DATA,
-        theta_deg=theta_deg,
-        theta_location=THETA,
-        pixel_size_um=read_pixel_size_um(file),
-        energy_kev=read_energy_kev(file),
-        distance_mm=read_distance_mm(file),
-        missing_sources=pixels.missing_sources,
-        warnings=warnings,
-    )
+Theta = tuple[NDArray[np.float64] | None, tuple[str, ...]]  # degrees, and what was assumed
 
 
 def places(file: "h5py.File", kind: Kind) -> list[str]:
@@ -88,66 +41,96 @@ def places(file: "h5py.File", kind: Kind) -> list[str]:
     return [part for part in parts if part in file]
 
 
-def _read_reference(file: "h5py.File", path: Path, kind: Kind) -> Reference:
-    parts = [_read_part(file, path, kind, name) for name in places(file, kind) or [_PLACES[kind]]]
-    return replace(parts[0], more=tuple(parts[1:]))
+class DxchangeReader:
+    """An open DXchange file."""
 
+    def __init__(self, file: "h5py.File", path: Path, known: InputBlock) -> None:
+        self._file, self._path, self._known = file, path, known
 
-def _read_part(file: "h5py.File", path: Path, kind: Kind, name: str) -> Reference:
-    dataset = find_dataset(file, name, path)
-    if dataset is None:
-        raise ScanError(
-            f"{path}: no {name}; {how_to_name(kind)}. The file has {brief_tree(file)}: input.paths "
-            "names other datasets"
+    def layout(self) -> Layout:
+        """Find projections, angles and instrument."""
+        file, data = self._file, find_dataset(self._file, DATA, self._path)
+        if data is None:
+            raise ScanError(
+                f"{self._path}: no {DATA} and no NXtomo entry; {NOT_RECOGNISED} to name its "
+                f"datasets; it has {brief_tree(file)}"
+            )
+        if data.ndim != 3 or 0 in data.shape:
+            raise ScanError(f"{self._path}: {DATA} has shape {data.shape}; expected 3-D, not empty")
+        pixels = Hdf5Pixels(data)
+        try:
+            theta_deg, warnings = self._theta_deg(len(data))
+        except ScanError:
+            if self._known.angles is None:
+                raise
+            theta_deg, warnings = None, ()
+        return Layout(
+            format="DXchange",
+            projections=Frames(pixels, np.arange(len(data))),
+            location=DATA,
+            theta_deg=theta_deg,
+            theta_location=THETA,
+            pixel_size_um=read_pixel_size_um(file),
+            energy_kev=read_energy_kev(file),
+            distance_mm=read_distance_mm(file),
+            missing_sources=pixels.missing_sources,
+            warnings=warnings,
         )
-    if dataset.ndim not in (2, 3) or 0 in dataset.shape:
-        raise ScanError(f"{path}: {name} has shape {dataset.shape}; expected 3-D, not empty")
-    pixels = Hdf5Pixels(dataset)
-    frames = Frames(pixels, np.arange(pixels.shape[0]))
-    locations = _locations(file) if kind == "flats" else None
-    if locations is not None and np.count_nonzero(locations == name) == len(frames.index):
-        taken = np.cumsum(locations == DATA)[locations == name]
-        return Reference(frames, name, taken.astype(float))
-    n_angles = len(file[DATA]) if DATA in file else np.nan
-    before = {"pre": 0, "post": n_angles}.get(name.rpartition("_")[2], np.nan)
-    return Reference(frames, name, np.full(len(frames.index), before))
 
+    def reference(self, kind: Kind) -> Reference:
+        """Find the flats or darks."""
+        names = places(self._file, kind) or [_PLACES[kind]]
+        first, *more = (self._reference(kind, name) for name in names)
+        return replace(first, more=tuple(more))
 
-def _theta_deg(
-    file: "h5py.File", path: Path, n_frames: int, angle_unit: str
-) -> tuple[NDArray[np.float64] | None, tuple[str, ...]]:
-    """Read the angles; of frames that the camera dropped, leave them out."""
-    theta = find_dataset(file, THETA, path)
-    if theta is None:
-        return _theta_elsewhere(file, path, n_frames, angle_unit)
-    if sum(n != 1 for n in theta.shape) > 1:
-        raise ScanError(f"{path}: {THETA} has shape {theta.shape}; expected one dimension")
-    angles, warning = to_degrees(theta[()], unit_of(theta), angle_unit)
-    warnings = (warning,) if warning else ()
-    if len(angles) <= n_frames:
-        return angles, warnings
-    planned = _planned_frames(file, n_frames, len(angles))
-    if planned is None:
-        return angles, warnings
-    n_dropped = len(angles) - n_frames
-    dropped = f"frames dropped by the camera, skipped with their angles: {n_dropped}"
-    return angles[planned], (*warnings, dropped)
+    def _reference(self, kind: Kind, name: str) -> Reference:
+        file, dataset = self._file, find_dataset(self._file, name, self._path)
+        if dataset is None:
+            raise ScanError(
+                f"{self._path}: no {name}; {how_to_name(kind)}. The file has {brief_tree(file)}: "
+                "input.paths names other datasets"
+            )
+        if dataset.ndim not in (2, 3) or 0 in dataset.shape:
+            raise ScanError(
+                f"{self._path}: {name} has shape {dataset.shape}; expected 3-D, not empty"
+            )
+        pixels = Hdf5Pixels(dataset)
+        frames = Frames(pixels, np.arange(pixels.shape[0]))
+        locations = _locations(file) if kind == "flats" else None
+        if locations is not None and np.count_nonzero(locations == name) == len(frames.index):
+            taken = np.cumsum(locations == DATA)[locations == name]
+            return Reference(frames, name, taken.astype(float))
+        n_angles = len(file[DATA]) if DATA in file else np.nan
+        before = {"pre": 0, "post": n_angles}.get(name.rpartition("_")[2], np.nan)
+        return Reference(frames, name, np.full(len(frames.index), before))
 
+    def _theta_deg(self, n_frames: int) -> Theta:
+        """Read the angles; of frames that the camera dropped, leave them out."""
+        theta = find_dataset(self._file, THETA, self._path)
+        if theta is None:
+            return self._theta_elsewhere(n_frames)
+        values = values_of(theta, THETA, self._path)
+        angles, warning = to_degrees(values, unit_of(theta), self._known.angle_unit)
+        warnings = (warning,) if warning else ()
+        if len(angles) <= n_frames:
+            return angles, warnings
+        planned = _planned_frames(self._file, n_frames, len(angles))
+        if planned is None:
+            return angles, warnings
+        return angles[planned], (*warnings, f"{DROPPED}{len(angles) - n_frames}")
 
-def _theta_elsewhere(
-    file: "h5py.File", path: Path, n_frames: int, angle_unit: str
-) -> tuple[NDArray[np.float64] | None, tuple[str, ...]]:
-    """Look for angles elsewhere: of the projections, or of all frames in a known order."""
-    locations = _locations(file)
-    of_data = None if locations is None else locations == DATA
-    if of_data is None or np.count_nonzero(of_data) != n_frames:
-        of_data = np.ones(n_frames, bool)
-    theta, found = find_angles(file, {n_frames, len(of_data)}, path)
-    if theta is None:
-        return None, (NO_THETA, found) if found else (NO_THETA,)
-    angles, warning = to_degrees(theta[()], unit_of(theta), angle_unit)
-    warnings = (found, warning) if warning else (found,)
-    return (angles if len(angles) == n_frames else angles[of_data]), warnings
+    def _theta_elsewhere(self, n_frames: int) -> Theta:
+        """Look for angles elsewhere: of the projections, or of all frames in a known order."""
+        locations = _locations(self._file)
+        of_data = None if locations is None else locations == DATA
+        if of_data is None or np.count_nonzero(of_data) != n_frames:
+            of_data = np.ones(n_frames, bool)
+        theta, warnings = find_angles(self._file, {n_frames, len(of_data)})
+        if theta is None:
+            return None, warnings
+        angles, warning = to_degrees(theta[()], unit_of(theta), self._known.angle_unit)
+        warnings = (*warnings, warning) if warning else warnings
+        return (angles if len(angles) == n_frames else angles[of_data]), warnings
 
 
 def _planned_frames(file: "h5py.File", n_frames: int, n_planned: int) -> NDArray[np.intp] | None:

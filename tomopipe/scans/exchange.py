@@ -2,7 +2,7 @@
 
 The format is recognised from the content. Files are opened read-only and never changed. What makes
 a scan unusable raises a ScanError whose message is `path: reason`, in one line; what makes it
-incomplete is returned by `tomopipe.scans.aborted.incomplete`.
+incomplete is returned by `tomopipe.scans.metadata.incomplete`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,25 +18,24 @@ from tomopipe.config.base import is_dataset
 from tomopipe.config.blocks import AngleRange
 from tomopipe.config.spans import first_and_last
 from tomopipe.errors import ScanError
-from tomopipe.scans.aborted import incomplete
 from tomopipe.scans.angle_lists import (
-    UNIT_SAID,
+    NO_THETA,
+    UNIT_OF_FILE,
     UNKNOWN_UNIT,
     equal_steps,
     other_unit,
     read_angles,
 )
-from tomopipe.scans.columns import cut_columns
 from tomopipe.scans.datasets import read_named
-from tomopipe.scans.hdf5 import StillWrittenError, one_line
+from tomopipe.scans.hdf5 import one_line
 from tomopipe.scans.instrument import Found
-from tomopipe.scans.layout import NO_THETA, Layout, Path
-from tomopipe.scans.metadata import Metadata
+from tomopipe.scans.layout import Layout, Path
+from tomopipe.scans.metadata import Metadata, incomplete
+from tomopipe.scans.pixel_views import cut_columns
 from tomopipe.scans.pixels import Frames, IndexRange
-from tomopipe.scans.raw_state import file_state
 from tomopipe.scans.readers import open_reader
 from tomopipe.scans.references import References, Sources, find_references
-from tomopipe.scans.scan import FlatSet, Scan
+from tomopipe.scans.scan import Scan
 from tomopipe.scans.selection import chosen_projections
 
 NO_ANGLES = (
@@ -45,18 +44,6 @@ NO_ANGLES = (
 )
 _SAME_ANGLE_DEG = 0.05
 _LEAST_UM, _MOST_UM = 0.005, 200.0  # other pixel sizes had another unit, or none
-
-__all__ = [
-    "NO_ANGLES",
-    "NO_THETA",
-    "FlatSet",
-    "Metadata",
-    "Scan",
-    "Sources",
-    "StillWrittenError",
-    "open_scan",
-    "read_metadata",
-]  # fmt: skip
 
 
 def read_metadata(
@@ -180,8 +167,8 @@ def _look(
     n_angles, (n_rows, n_cols) = len(layout.projections.index), pixels.shape[1:]
     warnings = list(layout.warnings)
     if layout.theta_deg is not None and known.angle_unit == "auto":
-        said_rad = any(text.startswith(f"{UNIT_SAID}rad") for text in warnings)
-        fault, warning = other_unit(layout.theta_deg, said_rad=said_rad)
+        in_rad = any(text.startswith(f"{UNIT_OF_FILE}rad") for text in warnings)
+        fault, warning = other_unit(layout.theta_deg, in_rad=in_rad)
         if fault:
             raise ScanError(f"{path}: {fault} ({layout.theta_location})")
         warnings += [warning] if warning else []
@@ -202,7 +189,6 @@ def _look(
         warnings.append(f"{len(gone)} source files cannot be opened, the first is {gone[0]}")
     if layout.pixel_size_um and known.pixel_size_um is None:
         warnings += _doubt_size(layout.pixel_size_um)
-    state = file_state(path)
     metadata = Metadata(
         format=layout.format,
         n_angles=n_angles,
@@ -214,15 +200,11 @@ def _look(
         theta_deg=layout.theta_deg,
         theta_location=layout.theta_location,
         theta_listed=layout.theta_listed,
-        n_flats=0 if flat is None else len(flat.positions),
-        n_darks=0 if dark is None else len(dark.positions),
         n_written=int(np.argmin(np.append(written, False))),
-        n_bytes=0 if state is None else state[0],
         data_bytes=n_angles * n_rows * n_cols * pixels.dtype.itemsize,
         pixel_size_um=_value(layout.pixel_size_um),
         energy_kev=_value(layout.energy_kev),
         distance_mm=_value(layout.distance_mm),
-        chunks=pixels.chunks,
         aborted=layout.aborted,
         found=_describe(layout, chosen, columns, (flat, flat_location), (dark, dark_location)),
         warnings=tuple(warnings),
@@ -275,7 +257,7 @@ def _corrected(path: Path, layout: Layout, known: InputBlock) -> Layout:
         changes["warnings"] = tuple(
             text
             for text in layout.warnings
-            if not text.startswith((NO_THETA, UNIT_SAID, UNKNOWN_UNIT))
+            if not text.startswith((NO_THETA, UNIT_OF_FILE, UNKNOWN_UNIT))
         )
         if _are_others(layout.theta_deg, changes.get("theta_deg")):
             other = f"other angles than those of the file, {layout.theta_location}"

@@ -23,7 +23,7 @@ import numpy as np
 
 from tomopipe.errors import ScanError
 from tomopipe.scans.hdf5 import StillWrittenError, open_hdf5
-from tomopipe.scans.linked import linked_files
+from tomopipe.scans.linked import files_taken_from
 from tomopipe.scans.raw_state import companions, files_in
 
 if TYPE_CHECKING:
@@ -43,28 +43,12 @@ Extent = tuple[int, int]  # offset in the file, bytes
 
 
 def fingerprint(path: AnyPath, version: str = VERSION) -> str:
-    """Return the fingerprint of a raw scan, a line of text.
+    """Return the fingerprint of a raw scan: `sample:<bytes of all files>:<version>:<digest>`.
 
-    Parameters
-    ----------
-    path : path-like
-        An HDF5 or TIFF file, or a folder of TIFF files. Flats, darks and angles that the
-        configuration names elsewhere have fingerprints of their own.
-    version : str
-        How it is taken; another one to compare with a fingerprint of then.
-
-    Returns
-    -------
-    str
-        `sample:<bytes of all files>:<version>:<digest>`; equal wherever the files lie, and
-        whenever they were changed last.
-
-    Raises
-    ------
-    OSError
-        If it cannot be read.
-    StillWrittenError
-        If another process is writing it.
+    It is equal wherever the files lie, and whenever they were changed last. Flats, darks and angles
+    that the configuration names elsewhere have fingerprints of their own. `version` is how it is
+    taken; another one to compare with a fingerprint of then. An OSError if it cannot be read, a
+    StillWrittenError if another process is writing it.
     """
     import xxhash
 
@@ -78,7 +62,7 @@ def fingerprint(path: AnyPath, version: str = VERSION) -> str:
             if stream.read(len(_HDF5_MAGIC)) == _HDF5_MAGIC:
                 samples = _of_hdf5(file, descriptor, FULL_BYTES[version])
             else:
-                samples = _plain(descriptor, n_bytes, -(-_MOST_SAMPLES // len(files)), number)
+                samples = _plain(descriptor, -(-_MOST_SAMPLES // len(files)), number)
             for sample in samples:
                 total.update(sample)
         n_all += n_bytes
@@ -95,15 +79,16 @@ def _files(path: str) -> Iterator[tuple[str, str]]:
                 folders.append(beside)
             else:
                 yield os.path.splitext(beside)[1], beside
-        linked = [file for file in linked_files(path) if os.path.isfile(file)]
+        linked = [file for file in files_taken_from(path)[0] if os.path.isfile(file)]
         yield from ((f"link {number}", file) for number, file in enumerate(linked))
     for number, folder in enumerate(folders):
         for name in sorted(name for name, _ in files_in(folder)):
             yield f"folder {number}/{name}", os.path.join(folder, name)
 
 
-def _plain(descriptor: int, n_bytes: int, n_samples: int, number: int = 0) -> Iterator[bytes]:
+def _plain(descriptor: int, n_samples: int = _MOST_SAMPLES, number: int = 0) -> Iterator[bytes]:
     """Yield both ends of a file and samples between them, spread evenly."""
+    n_bytes = os.fstat(descriptor).st_size
     edges = np.linspace(0, n_bytes, n_samples + 1).astype(int).tolist()
     extents = [(low, high - low) for low, high in pairwise(edges)]
     yield os.pread(descriptor, PIECE_BYTES, 0)
@@ -119,7 +104,7 @@ def _of_hdf5(path: str, descriptor: int, full_bytes: int) -> Iterator[bytes]:
     except StillWrittenError:
         raise
     except (ScanError, OSError, RuntimeError, KeyError, ValueError):
-        yield from _plain(descriptor, os.fstat(descriptor).st_size, _MOST_SAMPLES)
+        yield from _plain(descriptor)
 
 
 def _of_group(
@@ -191,8 +176,7 @@ def _of_file(path: str) -> Iterator[bytes]:
     """Yield samples of a file of nothing but values, if it is there."""
     if os.path.exists(path):
         with open(path, "rb", buffering=0) as stream:
-            descriptor = stream.fileno()
-            yield from _plain(descriptor, os.fstat(descriptor).st_size, _MOST_SAMPLES)
+            yield from _plain(stream.fileno())
 
 
 def _bounds(space: "h5py.h5s.SpaceID") -> tuple[Any, int, int]:

@@ -25,33 +25,23 @@ class StillWrittenError(ScanError):
 
 
 def open_hdf5(path: str | os.PathLike[str]) -> "h5py.File":
-    """Open an HDF5 file read-only.
+    """Open an HDF5 file read-only, to be closed by the caller.
 
-    Parameters
-    ----------
-    path : path-like
-        Any path: what it leads to need not exist, nor be a file, nor be HDF5.
-
-    Returns
-    -------
-    h5py.File
-        To be closed by the caller.
-
-    Raises
-    ------
-    StillWrittenError
-        If another process has the file open for writing.
-    ScanError
-        If the file cannot be opened; the message is `path: reason`.
+    What the path leads to need not exist, nor be a file, nor be HDF5: a ScanError, `path: reason`,
+    says why it cannot be opened; a StillWrittenError, that another process is writing it.
     """
     import h5py
 
     check_file(path)
+    options: dict[str, Any] = {"driver": _driver()}
     try:
-        return h5py.File(path, "r", driver=_driver())
+        try:
+            return h5py.File(path, "r", **options)
+        except OSError as error:
+            if "unable to lock file" not in str(error) or error.errno not in _NO_LOCKS:
+                raise
+            return h5py.File(path, "r", locking=False, **options)
     except OSError as error:
-        if "unable to lock file" in str(error) and error.errno in _NO_LOCKS:
-            return _open_unlocked(path)
         raise _explain(path, error) from error
 
 
@@ -146,15 +136,6 @@ def _driver() -> str:
 
         h5py.register_driver(_DRIVER, choose)
     return _DRIVER
-
-
-def _open_unlocked(path: str | os.PathLike[str]) -> "h5py.File":
-    import h5py
-
-    try:
-        return h5py.File(path, "r", driver=_driver(), locking=False)
-    except OSError as error:
-        raise _explain(path, error) from error
 
 
 def _explain(path: str | os.PathLike[str], error: OSError) -> ScanError:

@@ -56,7 +56,7 @@ class Found:
 class Quantity:
     """How a kind of number is read."""
 
-    factors: Mapping[str, float]  # of units, in lower case
+    factors: Mapping[str, float]  # of units, in lower case; none: units do not count
     guess: Callable[[float], float]  # the factor of a number without a unit
 
 
@@ -86,7 +86,7 @@ def read_pixel_size_um(file: "h5py.File") -> Found | None:
     as the DXchange standard has it, any other in micrometres, as beamlines write it. None if there
     is no such number; one that is below 0, or whose unit is not a length, has no value.
     """
-    magnification = _read(file, _MAGNIFICATION, _PLAIN, any_unit=True)
+    magnification = _read(file, _MAGNIFICATION, _PLAIN)
     sensor = first_found(file, _PIXEL_SIZES, PIXEL_SIZE_UM)
     if sensor and sensor.value and magnification and magnification.value:
         sensor = replace(sensor, value=sensor.value / magnification.value)
@@ -124,9 +124,7 @@ def first_usable(numbers: Iterable[Found | None]) -> Found | None:
     return next((found for found in there if found.value), next(iter(there), None))
 
 
-def _read(
-    group: "h5py.Group", name: str, quantity: Quantity, *, any_unit: bool = False
-) -> Found | None:
+def _read(group: "h5py.Group", name: str, quantity: Quantity) -> Found | None:
     """Read one number and convert it; None whatever goes wrong: nothing depends on it."""
     try:
         dataset = group[name]
@@ -134,7 +132,8 @@ def _read(
         unit = unit_of(dataset)
     except Exception:
         return None
-    factor = quantity.guess(number) if any_unit or not unit else quantity.factors.get(unit)
+    has_unit = unit and quantity.factors
+    factor = quantity.factors.get(unit) if has_unit else quantity.guess(number)
     if not isfinite(number) or number == 0:
         return None
     if factor is None or number < 0:

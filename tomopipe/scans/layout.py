@@ -12,9 +12,6 @@ from tomopipe.scans.pixels import Frames
 
 Path = str | os.PathLike[str]
 Kind = Literal["flats", "darks"]
-NO_THETA = (
-    "no theta in the file: try_recon derives the angles from the projections, or set input.angles"
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,13 +59,7 @@ class Reader(Protocol):
     """An open file, or folder, of one format."""
 
     def layout(self) -> Layout:
-        """Find projections, angles and instrument.
-
-        Raises
-        ------
-        ScanError
-            If there are no projections, or what is there cannot be used.
-        """
+        """Find projections, angles and instrument; a ScanError says why they cannot be used."""
 
     def reference(self, kind: Kind) -> Reference:
         """Find the flats or darks; a ScanError says why they cannot be used."""

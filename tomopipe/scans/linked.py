@@ -14,17 +14,12 @@ if TYPE_CHECKING:
 State = list[int] | None
 
 
-def linked_files(path: str | os.PathLike[str]) -> dict[str, State]:
+def files_taken_from(path: str | os.PathLike[str]) -> tuple[dict[str, State], dict[str, State]]:
     """Return the `link_state` of each file that an HDF5 file takes data from, directly or not.
 
-    By path, which is relative if `path` is. Without those of `files_taken_from` that hold nothing
-    but the values of its datasets (external storage).
+    By path, which is relative if `path` is; separately those that hold nothing but the values of
+    its datasets (external storage).
     """
-    return files_taken_from(path)[0]
-
-
-def files_taken_from(path: str | os.PathLike[str]) -> tuple[dict[str, State], dict[str, State]]:
-    """Return `linked_files`, and separately the files in which datasets are stored externally."""
     linked: dict[str, State] = {}
     stored: dict[str, State] = {}
     waiting = [os.fspath(path)]

@@ -1,4 +1,4 @@
-"""What is known of a scan without reading its pixels, whatever its format."""
+"""What is known of a scan without reading its pixels, and what an incomplete one lacks."""
 
 from dataclasses import dataclass
 
@@ -20,15 +20,49 @@ class Metadata:
     theta_deg: NDArray[np.float64] | None  # as found: any number of them, finite or not; None: none
     theta_location: str  # where they are in the file, or which list
     theta_listed: bool  # in a list apart from the frames, which may not fit to them
-    n_flats: int  # in the scan or where the configuration says; 0 if declared absent
-    n_darks: int  # likewise
     n_written: int  # leading projections that were really written
-    n_bytes: int  # of the file or files
     data_bytes: int  # projections x rows x columns x item size
     pixel_size_um: float | None  # in the sample
     energy_kev: float | None  # of the photons
     distance_mm: float | None  # from sample to detector
-    chunks: tuple[int, ...] | None  # what a read decodes at least: frames, rows, columns
     aborted: str  # why frames of whatever kind are missing, or ""
     found: str  # what was found where, for people; equal for scans recorded in the same way
     warnings: tuple[str, ...]  # what was assumed
+
+
+def fewer_frames(n_frames: int, n_expected: int, of_what: str) -> str:
+    """Say that a scan was aborted, which has fewer frames than it should; "" if it has not."""
+    return f"aborted: {n_frames} frames for {n_expected} {of_what}" * (n_frames < n_expected)
+
+
+def incomplete(metadata: Metadata) -> str:
+    """Say why a scan lacks frames, or finite angles for them: the first reason; "" if complete."""
+    reason = _fault_of_angles(metadata) or metadata.aborted
+    if not reason and metadata.n_written < metadata.n_angles:
+        return f"aborted: the first {metadata.n_written} of {metadata.n_angles} frames were written"
+    return reason
+
+
+def _fault_of_angles(metadata: Metadata) -> str:
+    n_angles, theta_deg, location = metadata.n_angles, metadata.theta_deg, metadata.theta_location
+    if theta_deg is None:
+        return ""
+    if len(theta_deg) > n_angles and not metadata.theta_listed:
+        return fewer_frames(n_angles, len(theta_deg), f"angles in {location}")
+    if len(theta_deg) != n_angles:
+        what_to_do = (
+            f"give them: input.angles: {{start: 0, stop: 180}}, or a file of {n_angles} lines"
+        )
+        if metadata.theta_listed:
+            what_to_do = "correct the list"
+            what_to_do += ", unless the scan was aborted" if len(theta_deg) > n_angles else ""
+        return (
+            f"{location} has {len(theta_deg)} angles for {n_angles} frames, expected one for each: "
+            f"{what_to_do}"
+        )
+    chosen = metadata.chosen
+    if bad := chosen[~np.isfinite(theta_deg[chosen])].tolist():
+        return f"{location}: {len(bad)} of {n_angles} angles not finite, the first is {bad[0]}"
+    if n_angles > 1 and np.ptp(theta_deg) == 0:
+        return f"{location}: all {n_angles} angles are {theta_deg[0]:g}"
+    return ""

@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 
 from tomopipe.config import InputBlock
 from tomopipe.errors import ScanError
-from tomopipe.scans.aborted import fewer_frames
 from tomopipe.scans.angle_lists import to_degrees
 from tomopipe.scans.datasets import Path, find_angles, find_dataset, unit_of
 from tomopipe.scans.instrument import read_distance_mm, read_energy_kev, read_pixel_size_um
-from tomopipe.scans.layout import NO_THETA, Kind, Layout, Reference, how_to_name, without_position
-from tomopipe.scans.nxtomo import INVALID, KEYS, PROJECTION
+from tomopipe.scans.layout import Kind, Layout, Reference, how_to_name, without_position
+from tomopipe.scans.metadata import fewer_frames
+from tomopipe.scans.nxtomo import KEYS, PROJECTION, frames_of_kind, invalid_frames
+from tomopipe.scans.pixel_views import transposed
 from tomopipe.scans.pixels import Frames, Hdf5Pixels, Pixels
-from tomopipe.scans.transposed import transposed
 from tomopipe.scans.tree import brief_tree
 
 if TYPE_CHECKING:
@@ -37,8 +37,6 @@ class NamedReader:
                 "input.paths.image_key"
             )
         theta_deg, location, warnings = self._theta_deg(len(index))
-        if n_invalid := int(np.count_nonzero(self._keys == INVALID)):
-            warnings = (*warnings, f"frames marked as invalid, and skipped: {n_invalid}")
         n_frames, n_planned = len(self._keys), len(self._planned)
         return Layout(
             format="HDF5",
@@ -50,7 +48,7 @@ class NamedReader:
             energy_kev=read_energy_kev(self._file),
             distance_mm=read_distance_mm(self._file),
             missing_sources=self._stack.missing_sources,
-            warnings=warnings,
+            warnings=warnings + invalid_frames(self._keys),
             aborted=fewer_frames(n_frames, n_planned, f"keys in {self._known.paths.image_key}"),
         )
 
@@ -64,15 +62,14 @@ class NamedReader:
             pixels = transposed(Hdf5Pixels(dataset), axes)
             return without_position(Frames(pixels, np.arange(pixels.shape[0])), name)
         key, location = KEYS[kind], self._known.paths.image_key
-        index = np.flatnonzero(self._keys == key)
-        if not len(index):
+        found = frames_of_kind(kind, self._data, self._keys, f"{location} {key}")
+        if found is None:
             missing = f"{location} marks no {kind} ({key})" if location else f"no {kind} are named"
             raise ScanError(
                 f"{self._path}: {missing}; the file has {brief_tree(self._file)}: set "
                 f"input.paths.{kind} to a dataset of it, or {how_to_name(kind)}"
             )
-        taken = np.cumsum(self._keys == PROJECTION)[index]
-        return Reference(Frames(self._data, index), f"{location} {key}", taken.astype(float))
+        return found
 
     @cached_property
     def _data(self) -> Pixels:
@@ -106,18 +103,18 @@ class NamedReader:
         """Return the angles of the projections, where they stand, and what was assumed."""
         if self._known.angles is not None:
             return None, "", ()
-        found = ""
+        warnings: tuple[str, ...] = ()
         if self._known.paths.angles:
             dataset = self._find("angles", (1,))
         else:
             lengths = {len(self._planned), n_projections}
-            dataset, found = find_angles(self._file, lengths, self._path)
+            dataset, warnings = find_angles(self._file, lengths)
             if dataset is None:
-                return None, "", (NO_THETA, found) if found else (NO_THETA,)
+                return None, "", warnings
         angles, warning = to_degrees(dataset[()], unit_of(dataset), self._known.angle_unit)
         if len(angles) == len(self._planned):
             angles = angles[self._planned == PROJECTION]
-        return angles, str(dataset.name), tuple(text for text in (found, warning) if text)
+        return angles, str(dataset.name), (*warnings, warning) if warning else warnings
 
     def _find(self, key: str, n_dims: tuple[int, ...]) -> "h5py.Dataset":
         """Return the dataset of a key of `input.paths`; axes of a list of length 1 do not count."""

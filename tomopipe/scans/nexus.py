@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tomopipe.scans.datasets import attribute_of
+from tomopipe.scans.datasets import attribute_of, text_of
 from tomopipe.scans.instrument import Found, Quantity, first_found, first_usable
 
 if TYPE_CHECKING:
@@ -41,6 +41,14 @@ def open_child(group: "h5py.Group", name: str) -> Any:
         return group[name]
     except Exception:  # a dangling link, a damaged object: not what is looked for
         return None
+
+
+def text_in(group: "h5py.Group", name: str) -> str:
+    """Read a text; "" whatever goes wrong: nothing depends on it."""
+    try:
+        return text_of(group[name][()])
+    except Exception:
+        return ""
 
 
 def _address(group: "h5py.Group") -> tuple[int, int]:

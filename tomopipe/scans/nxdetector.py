@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tomopipe.scans.angle_lists import is_angle
-from tomopipe.scans.datasets import attribute_of, text_of, unit_of
-from tomopipe.scans.nexus import class_of
+from tomopipe.scans.datasets import attribute_of, unit_of
+from tomopipe.scans.nexus import class_of, groups_below, text_in
 
 if TYPE_CHECKING:
     import h5py
@@ -74,7 +74,7 @@ def read_mirror(detector: "h5py.Group", entry: "h5py.Group") -> Mirror:
     """Read how a detector mirrored its frames; its NXentry may name the coordinate system."""
     mirrored = {"rows": False, "columns": False}
     locations = []
-    for group in (member for member in _members(detector) if class_of(member) in _CLASSES):
+    for group in (below for below in groups_below(detector, 1) if class_of(below) in _CLASSES):
         for axis, location in _rotations_180(group):
             what = _about(entry, group)[axis]
             for kind in mirrored:
@@ -116,7 +116,8 @@ def read_notes(detector: "h5py.Group", mirror: Mirror) -> tuple[str, ...]:
     sides = [side for side in ("rows", "columns") if getattr(mirror, side)]
     if sides:
         notes.append(f"{' and '.join(sides)} mirrored back, {mirror.location}")
-    if _text(detector, "field_of_view").lower() == "half" or _number(detector, "half_acquisition"):
+    field_of_view = text_in(detector, "field_of_view").lower()
+    if field_of_view == "half" or _number(detector, "half_acquisition"):
         notes.append("half acquisition, as the file says")
     for name in ("x_rotation_axis_pixel_position", "estimated_cor_from_motor"):
         hint = _number(detector, name)
@@ -124,20 +125,6 @@ def read_notes(detector: "h5py.Group", mirror: Mirror) -> tuple[str, ...]:
             notes.append(f"COR hint {hint:.0f} px (not used), {detector.name}/{name}")
             break
     return tuple(notes)
-
-
-def _members(group: "h5py.Group") -> list["h5py.Group"]:
-    import h5py
-
-    found = []
-    for name in group:
-        try:
-            child = group[name]
-        except Exception:  # a dangling link
-            continue
-        if isinstance(child, h5py.Group):
-            found.append(child)
-    return found
 
 
 def _number(group: "h5py.Group", name: str) -> float | None:
@@ -148,10 +135,3 @@ def _number(group: "h5py.Group", name: str) -> float | None:
     except Exception:
         return None
     return number if np.isfinite(number) else None
-
-
-def _text(group: "h5py.Group", name: str) -> str:
-    try:
-        return text_of(group[name][()])
-    except Exception:
-        return ""

@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.config import InputBlock
 from tomopipe.errors import ScanError, some_of
 from tomopipe.scans import nxdetector
-from tomopipe.scans.aborted import fewer_frames
-from tomopipe.scans.angle_lists import planned_frames, to_degrees
-from tomopipe.scans.datasets import Path, find_angles, find_dataset, text_of, unit_of
+from tomopipe.scans.angle_lists import DROPPED, planned_frames, to_degrees
+from tomopipe.scans.datasets import Path, find_angles, find_dataset, unit_of, values_of
 from tomopipe.scans.dxchange import NOT_RECOGNISED
 from tomopipe.scans.instrument import ENERGY_KEV, NEXUS_DISTANCE_MM, PIXEL_SIZE_UM
-from tomopipe.scans.layout import NO_THETA, Kind, Layout, Reference, how_to_name
-from tomopipe.scans.nexus import class_of, first_number, groups_below
+from tomopipe.scans.layout import Kind, Layout, Reference, how_to_name
+from tomopipe.scans.metadata import fewer_frames
+from tomopipe.scans.nexus import class_of, first_number, groups_below, text_in
 from tomopipe.scans.nxdetector import angles_of, has_images
-from tomopipe.scans.pixels import Frames, Hdf5Pixels, MirroredPixels, Pixels
+from tomopipe.scans.pixel_views import MirroredPixels
+from tomopipe.scans.pixels import Frames, Hdf5Pixels, Pixels
 
 if TYPE_CHECKING:
     import h5py
@@ -61,47 +63,86 @@ def choose_entry(names: list[str], entry: str | None, path: Path) -> tuple[str, 
     raise ScanError(f"{path}: no NXtomo entry {wanted} (input.entry); {_list(names)}")
 
 
+def frames_of_kind(
+    kind: Kind, pixels: Pixels, keys: NDArray[np.int64], location: str
+) -> Reference | None:
+    """Return the flats or darks that keys mark, in the order in which they were taken, if any."""
+    index = np.flatnonzero(keys == KEYS[kind])
+    taken = np.cumsum(keys == PROJECTION)[index]
+    return Reference(Frames(pixels, index), location, taken.astype(float)) if len(index) else None
+
+
+def invalid_frames(keys: NDArray[np.int64]) -> tuple[str, ...]:
+    """Warn of frames that keys mark as invalid, if there are any."""
+    n_invalid = int(np.count_nonzero(keys == INVALID))
+    return (f"frames marked as invalid, and skipped: {n_invalid}",) if n_invalid else ()
+
+
 class NxtomoReader:
     """The NXtomo entry of an open file: `entry` is one of `find_entries`.
 
     `detector` is the group of it to read, where several have frames and keys; "": the only one.
-    `angles` and `mirrors` say whether the angles of the file, and what it says of mirrored frames,
-    are to be read; `angle_unit` is as for `tomopipe.scans.angle_lists.to_degrees`.
     """
 
     def __init__(
-        self,
-        file: "h5py.File",
-        path: Path,
-        entry: str,
-        detector: str = "",
-        *,
-        angles: bool = True,
-        mirrors: bool = True,
-        angle_unit: str = "auto",
+        self, file: "h5py.File", path: Path, known: InputBlock, entry: str, detector: str
     ) -> None:
-        self._stack, self._path = _Stack(file, path, entry, detector, mirrors), path
-        self._angles, self._angle_unit = angles, angle_unit
+        self._path, self._known = path, known
+        self._groups = [file[entry], *groups_below(file[entry], _DEEPEST)]
+        # An entry within an entry: the beamline is described in the outer one.
+        outer = file[entry].parent
+        self._outer = [] if outer.name == "/" else groups_below(outer, _DEEPEST)
+        self._detector, key = self._find_detector(entry, entry + detector)
+        self._key_name = f"{self._detector.name}/{key}"
+        signal = nxdetector.signal_of(self._detector)
+        self._name = f"{self._detector.name}/{signal}"
+        data = self._find(self._detector, signal)
+        if data is None:
+            raise ScanError(f"{path}: no {self._name}")
+        if data.ndim != 3 or 0 in data.shape:
+            raise ScanError(f"{path}: {self._name} has shape {data.shape}; expected 3-D, not empty")
+        self._stored = Hdf5Pixels(data)
+        mirror = nxdetector.Mirror()
+        if known.mirrored == "file":
+            mirror = nxdetector.read_mirror(self._detector, file[entry])
+        self._notes = nxdetector.read_notes(self._detector, mirror)
+        # mirrored back where the detector mirrored them
+        self._pixels: Pixels = self._stored
+        if mirror.rows or mirror.columns:
+            self._pixels = MirroredPixels(self._stored, rows=mirror.rows, columns=mirror.columns)
+        planned = self._values(self._find(self._detector, key), self._key_name)
+        self._planned_keys = planned
+        if len(planned) < len(data):
+            raise ScanError(
+                f"{path}: {self._key_name} has {len(planned)} keys for {len(data)} frames, "
+                "expected one for each: complete it in a copy of the file, or leave the scan out "
+                "(`select: no`)"
+            )
+        self._planned_index = self._placed(len(data))
+        kept = np.arange(len(data)) if self._planned_index is None else self._planned_index
+        # (n_frames,): kind of each frame that arrived; -1 (alignment) is none of the four
+        self._keys: NDArray[np.int64] = planned[kept].astype(np.int64)
 
     def layout(self) -> Layout:
         """Find projections, angles and instrument."""
-        stack = self._stack
-        index = np.flatnonzero(stack.keys == PROJECTION)
+        index = np.flatnonzero(self._keys == PROJECTION)
         if not len(index):
             raise ScanError(
-                f"{self._path}: {stack.key_name} marks no projection (0) in {stack.name}"
+                f"{self._path}: {self._key_name} marks no projection (0) in {self._name}"
             )
         theta_deg, location, warnings = (
-            stack.theta_deg(self._angle_unit) if self._angles else (None, "", ())
+            self._theta_deg() if self._known.angles is None else (None, "", ())
         )
-        if n_invalid := int(np.count_nonzero(stack.keys == INVALID)):
-            warnings = (*warnings, f"frames marked as invalid, and skipped: {n_invalid}")
-        sample, detector = stack.of("NXsample"), [stack.detector]
-        beam, monochromator = stack.around("NXbeam"), stack.around("NXmonochromator")
+        aborted = ""
+        if self._planned_index is None:  # it is not known which are missing
+            n_planned = len(self._planned_keys)
+            aborted = fewer_frames(len(self._keys), n_planned, f"keys in {self._key_name}")
+        sample, detector = self._of("NXsample"), [self._detector]
+        beam, monochromator = self._around("NXbeam"), self._around("NXmonochromator")
         return Layout(
             format="NXtomo",
-            projections=Frames(stack.pixels, index),
-            location=stack.location_of(PROJECTION),
+            projections=Frames(self._pixels, index),
+            location=self._location_of(PROJECTION),
             theta_deg=theta_deg,
             theta_location=location,
             pixel_size_um=first_number(
@@ -118,125 +159,68 @@ class NxtomoReader:
             distance_mm=first_number(
                 [(sample, "propagation_distance"), (detector, "distance")], NEXUS_DISTANCE_MM
             ),
-            missing_sources=stack.missing_sources,
-            warnings=warnings,
-            notes=stack.notes,
-            aborted=stack.aborted,
+            missing_sources=self._stored.missing_sources,
+            warnings=warnings + invalid_frames(self._keys),
+            notes=self._notes,
+            aborted=aborted,
         )
 
     def reference(self, kind: Kind) -> Reference:
         """Find the flats or darks."""
-        stack = self._stack
-        index = np.flatnonzero(stack.keys == KEYS[kind])
-        if not len(index):
+        key = KEYS[kind]
+        found = frames_of_kind(kind, self._pixels, self._keys, self._location_of(key))
+        if found is None:
             raise ScanError(
-                f"{self._path}: {stack.key_name} marks no {kind} ({KEYS[kind]}); "
-                f"{how_to_name(kind)}"
+                f"{self._path}: {self._key_name} marks no {kind} ({key}); {how_to_name(kind)}"
             )
-        taken = np.cumsum(stack.keys == PROJECTION)[index]
-        return Reference(
-            Frames(stack.pixels, index), stack.location_of(KEYS[kind]), taken.astype(float)
-        )
+        return found
 
-
-class _Stack:
-    """The frames of an entry, and the kind of each.
-
-    `pixels` are the frames, mirrored back where the detector mirrored them. `keys` (n_frames,) has
-    the kind of each frame that arrived; -1 (alignment) for instance is none of the four. `aborted`
-    says why frames are missing, where it is not known which, or "".
-    """
-
-    def __init__(
-        self, file: "h5py.File", path: Path, entry: str, detector: str, mirrors: bool
-    ) -> None:
-        self._path = path
-        self._groups = [file[entry], *groups_below(file[entry], _DEEPEST)]
-        # An entry within an entry: the beamline is described in the outer one.
-        outer = file[entry].parent
-        self._outer = [] if outer.name == "/" else groups_below(outer, _DEEPEST)
-        self.detector, key = self._detector(entry, entry + detector)
-        self.key_name = f"{self.detector.name}/{key}"
-        signal = nxdetector.signal_of(self.detector)
-        self.name = f"{self.detector.name}/{signal}"
-        data = self._find(self.detector, signal)
-        if data is None:
-            raise ScanError(f"{path}: no {self.name}")
-        if data.ndim != 3 or 0 in data.shape:
-            raise ScanError(f"{path}: {self.name} has shape {data.shape}; expected 3-D, not empty")
-        pixels = Hdf5Pixels(data)
-        self.missing_sources = pixels.missing_sources
-        mirror = (
-            nxdetector.read_mirror(self.detector, file[entry]) if mirrors else nxdetector.Mirror()
-        )
-        self.notes = nxdetector.read_notes(self.detector, mirror)
-        self.pixels: Pixels = pixels
-        if mirror.rows or mirror.columns:
-            self.pixels = MirroredPixels(pixels, rows=mirror.rows, columns=mirror.columns)
-        planned = self._values(self._find(self.detector, key), self.key_name)
-        self._n_planned = len(planned)
-        self._planned_keys = planned
-        if len(planned) < len(data):
-            raise ScanError(
-                f"{path}: {self.key_name} has {len(planned)} keys for {len(data)} frames, expected "
-                "one for each: complete it in a copy of the file, or leave the scan out "
-                "(`select: no`)"
-            )
-        self._planned_index = self._placed(len(data))
-        self.aborted = ""
-        if self._planned_index is None:
-            self.aborted = fewer_frames(len(data), len(planned), f"keys in {self.key_name}")
-        kept = np.arange(len(data)) if self._planned_index is None else self._planned_index
-        self.keys: NDArray[np.int64] = planned[kept].astype(np.int64)
-
-    def location_of(self, key: int) -> str:
+    def _location_of(self, key: int) -> str:
         """Say where the frames of a kind are."""
-        return f"{self.name} ({self.key_name.rpartition('/')[2]} {key})"
+        return f"{self._name} ({self._key_name.rpartition('/')[2]} {key})"
 
-    def of(self, nx_class: str) -> list["h5py.Group"]:
+    def _of(self, nx_class: str) -> list["h5py.Group"]:
         """List the groups of a NeXus class."""
         return [group for group in self._groups if class_of(group) == nx_class]
 
-    def around(self, nx_class: str) -> list["h5py.Group"]:
+    def _around(self, nx_class: str) -> list["h5py.Group"]:
         """List the groups of a NeXus class, also those of the entry around this one."""
         everywhere = [*self._groups, *self._outer]
         return [group for group in everywhere if class_of(group) == nx_class]
 
-    def theta_deg(self, known_unit: str) -> tuple[NDArray[np.float64] | None, str, tuple[str, ...]]:
+    def _theta_deg(self) -> tuple[NDArray[np.float64] | None, str, tuple[str, ...]]:
         """Return the angles of the projections, where they stand, and what was assumed."""
         dataset, location = self._rotation()
-        elsewhere = ""
-        if dataset is None:
-            n_projections = int(np.count_nonzero(self._planned_keys == PROJECTION))
-            lengths = {self._n_planned, n_projections}
-            dataset, elsewhere = find_angles(self._groups[0], lengths, self._path)
-            if dataset is None:
-                return None, location, (NO_THETA, elsewhere) if elsewhere else (NO_THETA,)
-            location = str(dataset.name)
-        angles, warning = to_degrees(self._values(dataset, location), unit_of(dataset), known_unit)
-        warnings = [text for text in (elsewhere, warning) if text]
-        n_dropped = self._n_planned - len(self.keys)
         is_projection = self._planned_keys == PROJECTION
-        if len(angles) == np.count_nonzero(is_projection) and len(angles) != self._n_planned:
-            every = np.full(self._n_planned, np.nan)
+        n_planned, n_projections = len(is_projection), int(np.count_nonzero(is_projection))
+        warnings: tuple[str, ...] = ()
+        if dataset is None:
+            dataset, warnings = find_angles(self._groups[0], {n_planned, n_projections})
+            if dataset is None:
+                return None, location, warnings
+            location = str(dataset.name)
+        values = self._values(dataset, location)
+        angles, warning = to_degrees(values, unit_of(dataset), self._known.angle_unit)
+        warnings = (*warnings, warning) if warning else warnings
+        if len(angles) == n_projections != n_planned:
+            every = np.full(n_planned, np.nan)
             every[is_projection] = angles  # of the projections alone
             angles = every
-        if self._planned_index is not None and len(angles) == self._n_planned:
-            dropped = f"frames dropped by the camera, skipped with their angles: {n_dropped}"
-            warnings.append(dropped)
+        if self._planned_index is not None and len(angles) == n_planned:
+            warnings = (*warnings, f"{DROPPED}{n_planned - len(self._keys)}")
             angles = angles[self._planned_index]
-            is_projection = self.keys == PROJECTION
+            is_projection = self._keys == PROJECTION
         n = min(len(angles), len(is_projection))
         # more angles than keys: those beyond are of frames that were never taken
         theta_deg = np.concatenate([angles[:n][is_projection[:n]], angles[n:]])
-        return theta_deg, location, tuple(warnings)
+        return theta_deg, location, warnings
 
-    def _detector(self, entry: str, wanted: str) -> tuple["h5py.Group", str]:
+    def _find_detector(self, entry: str, wanted: str) -> tuple["h5py.Group", str]:
         """Return the group with frames and keys, and the name of the keys in it."""
         for nx_class in ("NXdetector", "NXdata"):
             keys = {
                 group.name: (group, key)
-                for group in self.of(nx_class)
+                for group in self._of(nx_class)
                 for key in ("image_key", "image_key_control")  # the second goes first
                 if key in group
             }
@@ -260,10 +244,10 @@ class _Stack:
         """Return the angles and where they stand."""
         candidates = [
             (group, "rotation_angle")
-            for group in [*self.of("NXsample"), *self.of("NXdata"), self.detector]
+            for group in [*self._of("NXsample"), *self._of("NXdata"), self._detector]
             if "rotation_angle" in group
         ]
-        candidates += [(group, name) for group in self.of("NXdata") for name in angles_of(group)]
+        candidates += [(group, name) for group in self._of("NXdata") for name in angles_of(group)]
         unusable: list[ScanError] = []
         for group, name in candidates:
             try:
@@ -286,18 +270,15 @@ class _Stack:
     def _values(self, dataset: "h5py.Dataset | None", name: str) -> NDArray[Any]:
         if dataset is None:
             raise ScanError(f"{self._path}: no {name}")
-        if sum(n != 1 for n in dataset.shape) > 1:
-            raise ScanError(
-                f"{self._path}: {name} has shape {dataset.shape}; expected one dimension"
-            )
-        return np.asarray(dataset[()]).ravel()
+        return values_of(dataset, name, self._path)
 
     def _placed(self, n_frames: int) -> NDArray[np.intp] | None:
         """Tell which of the planned frames arrived, by the numbers that the camera gave them.
 
         None if all did, or if that is not known.
         """
-        if n_frames == self._n_planned:
+        n_planned = len(self._planned_keys)
+        if n_frames == n_planned:
             return None
         for group in self._groups:
             if _IDS in group:
@@ -305,7 +286,7 @@ class _Stack:
                     ids = np.asarray(group[_IDS][()]).ravel()
                 except Exception:  # it is optional
                     continue
-                planned = planned_frames(ids, self._n_planned) if len(ids) == n_frames else None
+                planned = planned_frames(ids, n_planned) if len(ids) == n_frames else None
                 if planned is not None:
                     return planned
         return None
@@ -313,11 +294,7 @@ class _Stack:
 
 def _is_tomo(group: "h5py.Group") -> bool:
     """Tell whether a group says that it is an NXtomo, or has a detector with image_key."""
-    try:
-        definition = text_of(group["definition"][()])
-    except Exception:
-        definition = ""
-    if definition:
+    if definition := text_in(group, "definition"):
         return definition == "NXtomo"
     if class_of(group) not in _ENTRIES:
         return False

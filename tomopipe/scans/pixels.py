@@ -39,13 +39,7 @@ class Pixels(Protocol):
         """How frames lie in the file, whether or not parts of a chunk can be read."""
 
     def read(self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int = 1) -> None:
-        """Read rows of neighbouring frames into `out`, shape (n_frames, n_rows, n_cols).
-
-        Raises
-        ------
-        ScanError
-            If they cannot be read.
-        """
+        """Read rows of neighbouring frames into `out`, (n_frames, n_rows, n_cols), or ScanError."""
 
     def written(self) -> NDArray[np.bool_]:
         """Tell which frames are really there, shape (n_frames,)."""
@@ -80,21 +74,10 @@ class Frames:
         threads: int = 1,
         empty: Callable[..., NDArray] = np.empty,
     ) -> NDArray:
-        """Read rows of some of the frames, raw.
+        """Read rows of some of the frames, raw, shape (n_frames, n_rows, n_cols).
 
-        Parameters
-        ----------
-        which : (int, int)
-            First and last of `index`, the last excluded.
-        rows : (int, int)
-            First and last row, the last excluded.
-        empty : callable
-            empty(shape, dtype) returns the array that is filled.
-
-        Returns
-        -------
-        ndarray, shape (n_frames, n_rows, n_cols)
-            In the type of the file.
+        `which` are first and last of `index`, the last excluded; empty(shape, dtype) returns the
+        array that is filled.
         """
         used = self.index[slice(*which)]
         raw = empty((len(used), rows[1] - rows[0], self.pixels.shape[2]), self.pixels.dtype)
@@ -216,46 +199,3 @@ class Hdf5Pixels:
         if found is None:
             raise ScanError(f"{file.filename}: no {name}")
         return np.asarray(found[()])
-
-
-class PixelsView:
-    """Frames as they lie in a file, for those who read them another way, in another `shape`."""
-
-    def __init__(self, pixels: Pixels, shape: tuple[int, int, int]) -> None:
-        self._pixels = pixels
-        self.name, self.shape, self.dtype = pixels.name, shape, pixels.dtype
-
-    @property
-    def chunks(self) -> tuple[int, ...] | None:
-        """As of the frames as they are, which are read."""
-        return self._pixels.chunks
-
-    @property
-    def stored_chunks(self) -> tuple[int, ...] | None:
-        """As of the frames as they are."""
-        return self._pixels.stored_chunks
-
-    def written(self) -> NDArray[np.bool_]:
-        """Tell which frames are really there, shape (n_frames,)."""
-        return self._pixels.written()
-
-    def monitor(self, name: str) -> NDArray:
-        """Read numbers that lie in the same file."""
-        return self._pixels.monitor(name)
-
-
-class MirroredPixels(PixelsView):
-    """Frames upside down, or with left and right exchanged, as they should have been recorded."""
-
-    def __init__(self, pixels: Pixels, *, rows: bool, columns: bool) -> None:
-        super().__init__(pixels, pixels.shape)
-        self._rows = rows
-        self._turn = np.s_[:: -1 if rows else 1, :: -1 if columns else 1]
-
-    def read(self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int = 1) -> None:
-        """Read rows of neighbouring frames."""
-        n_rows = self.shape[1]
-        span = (n_rows - rows[1], n_rows - rows[0]) if self._rows else rows
-        self._pixels.read(out, frames, span, threads)
-        for frame in out:  # one at a time: each is copied on the way
-            frame[...] = frame[self._turn].copy()

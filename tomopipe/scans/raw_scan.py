@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tomopipe.config import InputBlock, PreprocessBlock, StepOptions
-from tomopipe.scans.exchange import Metadata, Scan, open_scan, read_metadata
+from tomopipe.scans.exchange import open_scan, read_metadata
+from tomopipe.scans.metadata import Metadata
+from tomopipe.scans.scan import Scan
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,10 @@ class RawScan:
 
     def open(self, *, without_angles: bool = False) -> AbstractContextManager[Scan]:
         """Open it as `open_scan` does."""
-        sources = {"flats": self.preprocess.flats, "darks": self.preprocess.darks}
         return open_scan(
             self.path,
-            **sources,
+            flats=self.preprocess.flats,
+            darks=self.preprocess.darks,
             known=self.known(),
             partial=self.partial,
             without_angles=without_angles,

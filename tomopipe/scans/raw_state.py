@@ -41,11 +41,10 @@ def file_state(path: Path) -> tuple[int, int, int] | None:
         status = os.stat(path)
         if not stat.S_ISDIR(status.st_mode):
             return status.st_size, status.st_mtime_ns, status.st_ino
-        found = [(entry.st_size, entry.st_mtime_ns) for _, entry in files_in(os.fspath(path))]
     except (OSError, ValueError):  # ValueError: a NUL character in the path
         return None
-    times = [time for _, time in found]
-    return sum(size for size, _ in found), max(times, default=status.st_mtime_ns), 0
+    found = folder_state(path)
+    return found and (found[0], found[1], 0)
 
 
 def folder_state(path: Path) -> tuple[int, int, int, int] | None:
@@ -70,18 +69,10 @@ def folder_state(path: Path) -> tuple[int, int, int, int] | None:
 
 
 def companions(path: str, directory: Path = ".") -> list[str]:
-    """List what belongs to a scan in one TIFF file and lies beside it.
+    """List what belongs to a scan in one TIFF file, `path` from `directory`, and lies beside it.
 
-    Parameters
-    ----------
-    path : str
-        The scan, relative to `directory`, or absolute.
-
-    Returns
-    -------
-    list of str
-        Of `scan.tif` the list of angles `scan.txt` (`.csv`, ...) and the folders `scan_flats` and
-        `scan_darks`, as far as there are any.
+    Of `scan.tif` the list of angles `scan.txt` (`.csv`, ...) and the folders `scan_flats` and
+    `scan_darks`, as far as there are any.
     """
     stem, ending = os.path.splitext(path)
     if ending.lower() not in IMAGES:

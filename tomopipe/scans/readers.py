@@ -4,13 +4,12 @@ import os
 from contextlib import ExitStack
 
 from tomopipe.config import InputBlock
-from tomopipe.config.base import is_dataset
 from tomopipe.config.blocks import PathsBlock
 from tomopipe.errors import ScanError
 from tomopipe.scans import dxchange, named, nxtomo
 from tomopipe.scans.hdf5 import check_file, open_hdf5
 from tomopipe.scans.layout import Kind, Path, Reader, Reference
-from tomopipe.scans.transposed import AXES
+from tomopipe.scans.pixel_views import AXES
 from tomopipe.scans.tree import brief_tree, datasets_in
 
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -21,9 +20,7 @@ def open_reader(path: Path, known: InputBlock, stack: ExitStack) -> Reader:
     if os.path.isdir(path) or _begins_as_tiff(path):
         from tomopipe.scans.tiff_scan import TiffReader
 
-        listed = isinstance(known.angles, str) and not is_dataset(known.angles)
-        angles = str(known.angles) if listed else None
-        return TiffReader(path, angles, known.angle_unit, known.axes)
+        return TiffReader(path, known)
     file = stack.enter_context(open_hdf5(path))
     if known.paths.data:
         return named.NamedReader(file, path, known)
@@ -36,15 +33,8 @@ def open_reader(path: Path, known: InputBlock, stack: ExitStack) -> Reader:
         names = nxtomo.find_entries(file)
         if names:
             chosen = nxtomo.choose_entry(names, known.entry, path)
-            return nxtomo.NxtomoReader(
-                file,
-                path,
-                *chosen,
-                angles=known.angles is None,
-                mirrors=known.mirrored == "file",
-                angle_unit=known.angle_unit,
-            )
-    return dxchange.DxchangeReader(file, path, known.angle_unit, angles=known.angles is None)
+            return nxtomo.NxtomoReader(file, path, known, *chosen)
+    return dxchange.DxchangeReader(file, path, known)
 
 
 def _begins_as_tiff(path: Path) -> bool:

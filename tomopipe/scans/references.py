@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from tomopipe.config import InputBlock
 from tomopipe.errors import ScanError
-from tomopipe.scans.columns import cut_columns
 from tomopipe.scans.layout import (
     Kind,
     Layout,
@@ -20,9 +19,9 @@ from tomopipe.scans.layout import (
     how_to_name,
     without_position,
 )
+from tomopipe.scans.pixel_views import TransposedPixels, cut_columns
 from tomopipe.scans.pixels import Frames, IndexRange
 from tomopipe.scans.readers import open_reference
-from tomopipe.scans.transposed import TransposedPixels
 
 Sources = Path | Sequence[Path] | None
 

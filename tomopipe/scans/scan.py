@@ -85,10 +85,9 @@ class Scan:
         self.threads = 1
         self.empty: Callable[..., NDArray] = np.empty
         self.theta_missing = metadata.theta_deg is None
-        if metadata.theta_deg is None:
+        theta_deg = metadata.theta_deg
+        if theta_deg is None:
             theta_deg = np.full(metadata.n_angles, np.nan)
-        else:
-            theta_deg = metadata.theta_deg
         self.theta_rad: NDArray[np.float64] = np.deg2rad(theta_deg[used])
         self.n_flats, self.n_darks = _count(flats), _count(darks)
         self.pixel_size_um, self.energy_kev = metadata.pixel_size_um, metadata.energy_kev
@@ -97,44 +96,15 @@ class Scan:
     def read_rows(self, first: int, last: int) -> NDArray:
         """Read detector rows `first` to `last` (exclusive) of all frames in use, raw.
 
-        Parameters
-        ----------
-        first, last : int
-            0 <= first < last <= n_rows.
-
-        Returns
-        -------
-        ndarray, shape (n_angles, last - first, n_cols)
-            Raw values, in the type of the file.
-
-        Raises
-        ------
-        ValueError
-            If there are no such rows.
-        ScanError
-            If the file cannot be read there.
+        Shape (n_angles, last - first, n_cols). A ValueError if there are no such rows, a ScanError
+        if the file cannot be read there.
         """
         return self.read_block((0, self.n_angles), (first, last))
 
     def read_block(self, frames: tuple[int, int], rows: tuple[int, int]) -> NDArray:
-        """Read some rows of neighbouring frames, raw.
+        """Read some rows of neighbouring frames in use, raw, as `read_rows` does.
 
-        Parameters
-        ----------
-        frames, rows : (int, int)
-            First and last, the last excluded; frames of those in use.
-
-        Returns
-        -------
-        ndarray, shape (n_frames, n_rows, n_cols)
-            Raw values, in the type of the file.
-
-        Raises
-        ------
-        ValueError
-            If there are no such rows or frames.
-        ScanError
-            If the file cannot be read there.
+        `frames` and `rows` are the first and last of each, the last excluded.
         """
         for what, (first, last), n in [
             ("rows", rows, self.n_rows),
@@ -145,22 +115,9 @@ class Scan:
         return self._projections.read(frames, rows, self.threads, self.empty)
 
     def read_frames(self, indices: Sequence[int]) -> NDArray:
-        """Read some frames, raw.
+        """Read some of the frames in use, by their 0-based numbers in any order, raw.
 
-        Parameters
-        ----------
-        indices : sequence of int
-            Which of the frames in use, in any order; 0-based.
-
-        Returns
-        -------
-        ndarray, shape (len(indices), n_rows, n_cols)
-            Raw values, in the type of the file.
-
-        Raises
-        ------
-        ScanError
-            If the file cannot be read there.
+        Shape (len(indices), n_rows, n_cols). A ScanError if the file cannot be read there.
         """
         raw = np.empty((len(indices), self.n_rows, self.n_cols), self.dtype)
         pixels, rows = self._projections.pixels, (0, self.n_rows)
@@ -210,12 +167,9 @@ class Scan:
         return np.where(np.isnan(found), np.nan, in_use)
 
     def read_flats(self, first: int, last: int) -> NDArray:
-        """Read detector rows `first` to `last` (exclusive) of all flats, raw.
+        """Read detector rows `first` to `last` (exclusive) of all flats, raw, as they were taken.
 
-        Returns
-        -------
-        ndarray, shape (n_flats, last - first, n_cols)
-            In the order in which they were taken; empty if declared absent.
+        Shape (n_flats, last - first, n_cols); empty if declared absent.
         """
         return self._read_all(self._flats, first, last)
 
@@ -226,20 +180,9 @@ class Scan:
     def read_monitor(self, name: str) -> NDArray[np.float64]:
         """Read a dataset with one number per frame of the file, for the projections in use.
 
-        Parameters
-        ----------
-        name : str
-            Path in the HDF5 file; the numbers are of all frames that lie together with the
-            projections (flats and darks too in NXtomo files), or of the projections alone.
-
-        Returns
-        -------
-        ndarray of float64, shape (n_angles,)
-
-        Raises
-        ------
-        ScanError
-            If there is none of that name and length.
+        `name` is its path in the HDF5 file; the numbers are of all frames that lie together with
+        the projections (flats and darks too in NXtomo files), or of the projections alone. A
+        ScanError if there is none of that name and length.
         """
         values = self._projections.pixels.monitor(name)
         for n, index in self._lengths:

@@ -10,7 +10,7 @@ list `scan.txt` (`.csv`).
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,45 +21,29 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from tomopipe.config import InputBlock
+from tomopipe.config.base import is_dataset
 from tomopipe.errors import ScanError
-from tomopipe.scans.angle_lists import planned_frames, read_angles
+from tomopipe.scans.angle_lists import NO_THETA, planned_frames, read_angles
 from tomopipe.scans.hdf5 import check_file, one_line
-from tomopipe.scans.layout import (
-    NO_THETA,
-    Kind,
-    Layout,
-    Path,
-    Reference,
-    how_to_name,
-    without_position,
-)
+from tomopipe.scans.layout import Kind, Layout, Path, Reference, how_to_name, without_position
+from tomopipe.scans.pixel_views import transposed
 from tomopipe.scans.pixels import Frames, IndexRange, Pixels
 from tomopipe.scans.raw_state import IMAGES, LISTS, folder_kind, reference_kind
-from tomopipe.scans.transposed import AXES, transposed
 
 # Compressions that tifffile decodes itself; the others need the package imagecodecs.
 _DECODABLE = {1, 8, 32773, 32946}
 
 
 class TiffReader:
-    """A scan in TIFF files: a folder, or a file of several pages.
+    """A scan in TIFF files: a folder, or a file of several pages; flats and darks are frames."""
 
-    `angles` is the list of angles (None: the one beside the images), `angle_unit` as for
-    `tomopipe.scans.angle_lists.to_degrees`; `axes` says what number, rows and columns of the images
-    are; flats and darks are frames.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        angles: Path | None = None,
-        angle_unit: str = "auto",
-        axes: Sequence[str] = AXES,
-    ) -> None:
-        self._path, self._angle_unit = FilePath(path), angle_unit
-        self._angles = None if angles is None else FilePath(angles)
+    def __init__(self, path: Path, known: InputBlock) -> None:
+        self._path, self._angle_unit = FilePath(path), known.angle_unit
+        listed = isinstance(known.angles, str) and not is_dataset(known.angles)
+        self._angles = FilePath(str(known.angles)) if listed else None
         self._stack = _open_stack(self._path)
-        self._frames = transposed(self._stack, axes)
+        self._frames = transposed(self._stack, known.axes)
 
     def layout(self) -> Layout:
         """Find projections and angles; TIFF files do not tell the rest."""

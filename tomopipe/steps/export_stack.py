@@ -17,20 +17,21 @@ from tomopipe.config import ExportStarBlock, PreprocessBlock
 from tomopipe.config.blocks import ASSUMED
 from tomopipe.config.spans import first_and_last
 from tomopipe.errors import ScanError
+from tomopipe.geometry import ANGSTROM_PER_UM
 from tomopipe.prep.correct import Corrections, fit_corrections
 from tomopipe.prep.normalise import normalise
 from tomopipe.recon.angular_sampling import is_full_rotation
 from tomopipe.relion.mrc import StackFile, check_stack, images_of
-from tomopipe.scans.exchange import Scan
 from tomopipe.scans.raw_scan import RawScan
+from tomopipe.scans.scan import Scan
+from tomopipe.steps.revisions import stated
 from tomopipe.storage.atomic import remove_stale, whole, write_json
-from tomopipe.stream.corrected import CorrectedSource
+from tomopipe.stream.source import CorrectedSource
 from tomopipe.volumes.output_size import StackGeometry, smallest_binning
 
 log = logging.getLogger(__name__)
 
 _BLOCK_BYTES = 256 * 2**20  # of raw data and its float32 copies in memory
-_ANGSTROM_PER_UM = 1e4
 _Block = tuple[NDArray[Any], int, int]  # pixels, and their first image and row in the stack
 
 
@@ -85,7 +86,7 @@ def export_stack(
         binning = _binning(path, options, (frames.size, n_rows, scan.n_cols), least_binning)
         geometry = StackGeometry(scan.n_cols, n_rows, binning)
         numbers, warnings = _numbers(options, scan)
-        voxel_angstrom = numbers["pixel_size_um"]["value"] * binning * _ANGSTROM_PER_UM
+        voxel_angstrom = numbers["pixel_size_um"]["value"] * binning * ANGSTROM_PER_UM
         shape = [int(frames.size), *_image_shape(path, geometry)]
         with whole(stack_path) as temporary:
             writer = StackFile(temporary, shape, voxel_angstrom)
@@ -111,7 +112,7 @@ def export_stack(
             "statistics": writer.statistics,
             "theta_deg": np.degrees(scan.theta_rad[frames]).tolist(),
             "warnings": warnings,
-            **({"made_from": dict(made_from)} if made_from else {}),
+            **stated(made_from),
         }
     log.info("%s: %d images of %d x %d pixels, binning %d", stack_path, *shape, binning)
     for warning in warnings:
@@ -147,23 +148,13 @@ def _binning(
 def block_average(images: NDArray[np.float32], geometry: StackGeometry) -> NDArray[np.float32]:
     """Average blocks of pixels and drop an odd last column.
 
-    Parameters
-    ----------
-    images : ndarray, shape (n_images, n_rows * block, n_cols)
-        Unbinned projections; a block has `geometry.binning` rows, or all rows of the scan if they
-        are fewer.
-    geometry : StackGeometry
-        Shape before and after.
-
-    Returns
-    -------
-    ndarray of float32, shape (n_images, n_rows, geometry.cols)
+    The images go from (n_images, rows * geometry.binning_rows, n_cols) to (n_images, rows, cols).
     """
     binning, cols = geometry.binning, geometry.cols
     if binning == 1:
         return images[:, :, :cols]
     cut = images[:, :, : cols * binning]
-    blocks = cut.reshape(images.shape[0], -1, _block_rows(geometry), cols, binning)
+    blocks = cut.reshape(images.shape[0], -1, geometry.binning_rows, cols, binning)
     return np.asarray(blocks.mean(axis=(2, 4)), np.float32)
 
 
@@ -192,7 +183,7 @@ def _normalised_blocks(
     scan: Scan, geometry: StackGeometry, frames: NDArray[np.int64], first: int, *, minus_log: bool
 ) -> Iterator[_Block]:
     """Read and normalise a scan block by block."""
-    high = _block_rows(geometry)
+    high = geometry.binning_rows
     for raw, image, row in _read_blocks(scan, geometry, frames, first):
         detector = slice(first + row * high, first + row * high + raw.shape[1])
         flat, dark = scan.flat[detector], scan.dark[detector]
@@ -207,7 +198,7 @@ def _corrected_blocks(
     corrections: Corrections,
 ) -> Iterator[_Block]:
     """Read and correct a scan some rows at a time, as volumes are made."""
-    high = _block_rows(geometry)
+    high = geometry.binning_rows
     source = CorrectedSource(scan, corrections, scan.threads)
     row_bytes = scan.n_angles * scan.n_cols * (np.dtype(scan.dtype).itemsize + 12) * high
     n_rows = max(1, _BLOCK_BYTES // row_bytes)
@@ -219,19 +210,12 @@ def _corrected_blocks(
 def _read_blocks(
     scan: Scan, geometry: StackGeometry, frames: NDArray[np.int64], first: int
 ) -> Iterator[_Block]:
-    """Read a scan in blocks of bounded memory.
+    """Read a scan in blocks of bounded memory: raw pixels of whole binned rows.
 
     Whole frames a few at a time; or some rows of all frames, where that is one reading, or where
     the chunks of the file hold several frames, which would be decompressed again and again.
-
-    Yields
-    ------
-    raw : ndarray, shape (n_images, n_rows, n_cols)
-        Raw pixels of whole binned rows.
-    image, row : int
-        Their first position in the stack.
     """
-    high = _block_rows(geometry)
+    high = geometry.binning_rows
     pixel_bytes = np.dtype(scan.dtype).itemsize + 16  # raw, float32, and the buffers of normalise
     n_frames = max(1, _BLOCK_BYTES // (scan.n_rows * scan.n_cols * pixel_bytes))
     n_rows = max(1, _BLOCK_BYTES // (scan.n_angles * scan.n_cols * pixel_bytes * high))
@@ -247,11 +231,6 @@ def _read_blocks(
     for image in range(0, frames.size, n_frames):
         raw = scan.read_frames(frames[image : image + n_frames].tolist())
         yield raw[:, first : first + geometry.rows * high], image, 0
-
-
-def _block_rows(geometry: StackGeometry) -> int:
-    """Detector rows averaged into one: the binning, or all rows if there are fewer."""
-    return min(geometry.binning, geometry.n_rows)
 
 
 def _image_shape(raw: Path, geometry: StackGeometry) -> tuple[int, int]:

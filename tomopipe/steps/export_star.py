@@ -22,7 +22,14 @@ import numpy as np
 from tomopipe.campaign.files import LINKS, MRC_VOLUME, NAMES, STACK, STAR, TILT_SERIES
 from tomopipe.campaign.results import read_cor_json, read_json
 from tomopipe.errors import TomopipeError, some_of
-from tomopipe.geometry import Floats, axis_voxel, bin_cor, relion4_matrices, relion5_alignment
+from tomopipe.geometry import (
+    ANGSTROM_PER_UM,
+    Floats,
+    axis_voxel,
+    bin_cor,
+    relion4_matrices,
+    relion5_alignment,
+)
 from tomopipe.prep.half_acquisition import FACTOR, is_half_acquisition
 from tomopipe.recon.angular_sampling import is_full_rotation
 from tomopipe.relion.mrc import check_stack, read_volume_size
@@ -32,7 +39,6 @@ from tomopipe.storage.tables import write_tsv
 from tomopipe.volumes.output_size import StackGeometry
 
 COLUMNS = ("scan", "rlnTomoName")
-_ANGSTROM_PER_UM = 1e4
 _NO_FILE = "None"  # RELION's word
 _N_NAMED = 4  # scans in a warning
 _SAME_PX = 0.01
@@ -56,7 +62,7 @@ class Tomogram:
     pixel_angstrom: float
     energy_kev: float
     # the volume of this scan is that of a half acquisition, twice as wide as the detector
-    is_half: bool = False
+    is_half: bool
     volume: str = ""  # the scan's volume as RELION opens it, or empty
     volume_binning: float = 1.0  # pixels of the stack in one of its voxels
 
@@ -259,11 +265,10 @@ def _tomogram(
     name: str,
     stack: str,
     tilt_series: str,
-    mode: str = "auto",
+    mode: str,
 ) -> Tomogram:
     geometry = StackGeometry(meta["n_cols"], meta["n_rows"], meta["binning"])
-    # stacks made before columns could be selected do not name the first one
-    first_col = meta.get("first_col", 0)
+    first_col = meta["first_col"]
     theta_rad = np.radians(meta["theta_deg"])
     # older stacks do not say it of the whole scan, of which they may have chosen a few images
     full_rotation = meta.get("full_turn", is_full_rotation(theta_rad))
@@ -280,7 +285,7 @@ def _tomogram(
         geometry=geometry,
         theta_rad=theta_rad,
         cor_px=float(bin_cor(cor_px, x0=first_col, binning=geometry.binning)),
-        pixel_angstrom=meta["pixel_size_um"]["value"] * geometry.binning * _ANGSTROM_PER_UM,
+        pixel_angstrom=meta["pixel_size_um"]["value"] * geometry.binning * ANGSTROM_PER_UM,
         energy_kev=meta["energy_kev"]["value"],
         is_half=is_half,
     )

@@ -56,10 +56,7 @@ def compute(
 ) -> list[dict[str, str]]:
     """Return the rows that `fix_cor` writes, as text, as read from the table; arguments as for it.
 
-    Raises
-    ------
-    TomopipeError
-        If a file named in `predicted` cannot be read.
+    A TomopipeError if a file named in `predicted` cannot be read.
     """
     series = [_member(entry, predicted.get(entry["scan"])) for entry in members]
     rows = fix_series(series, **options.model_dump())

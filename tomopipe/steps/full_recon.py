@@ -19,7 +19,6 @@ from tomopipe.recon.transfer import Device
 from tomopipe.scans.raw_scan import RawScan
 from tomopipe.steps.revisions import REVISIONS
 from tomopipe.storage.atomic import remove_stale
-from tomopipe.stream.corrected import CorrectedSource
 from tomopipe.stream.fit_options import (
     VolumeOptions,
     check_options,
@@ -30,9 +29,9 @@ from tomopipe.stream.fit_options import (
     needs_range,
 )
 from tomopipe.stream.memory import Blocks, Resources, usable_bytes
-from tomopipe.stream.provenance import geometry, origin_of, parameters, versions
+from tomopipe.stream.provenance import geometry, origin_of, package_versions, parameters
 from tomopipe.stream.recon_task import ReconTask
-from tomopipe.stream.source import Source, check_scratch, open_source
+from tomopipe.stream.source import CorrectedSource, Source, check_scratch, open_source
 from tomopipe.stream.stream import run
 from tomopipe.volumes.volume import new_volume
 from tomopipe.volumes.volume_read import copy_voxels, open_volume
@@ -117,7 +116,8 @@ def full_recon(
         )
         if earlier is None:
             source, blocks = _source(stack, task, fitted, both_blocks, wanted, resources.scratch)
-            encoding, made_by = choose_encoding(task, source, wanted), versions(task)
+            encoding = choose_encoding(task, source, wanted)
+            made_by = package_versions() | {"array_module": task.plan.xp.__name__}
         else:
             encoding, made_by = earlier.encoding, earlier.provenance["versions"]
         notes |= {"geometry": geometry(task), "versions": made_by}

@@ -17,11 +17,10 @@ from tomopipe.campaign.state import LOOK_AGAIN, STILL_WRITTEN
 from tomopipe.config import StepOptions
 from tomopipe.errors import ScanError, is_of_the_system
 from tomopipe.recon.angular_sampling import is_full_rotation, largest_gap_rad, unpaired
-from tomopipe.scans.aborted import incomplete
 from tomopipe.scans.angle_lists import span_deg
-from tomopipe.scans.exchange import Metadata, StillWrittenError
-from tomopipe.scans.hdf5 import one_line
+from tomopipe.scans.hdf5 import StillWrittenError, one_line
 from tomopipe.scans.linked import State, files_taken_from
+from tomopipe.scans.metadata import Metadata, incomplete
 from tomopipe.scans.raw_scan import RawScan, raw_scan
 from tomopipe.scans.raw_state import file_state
 from tomopipe.storage.tables import write_tsv
@@ -44,26 +43,21 @@ _THREADS = 8
 log = logging.getLogger(__name__)
 
 
+# cells of a file that cannot be read
+_BLANK = dict.fromkeys(COLUMNS) | {
+    "warnings": "", "found": "", "full_turn": False, "linked": "", "also_read": "",
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class _Look:
-    """Findings on one file.
+    """Findings on one file."""
 
-    `n_frames` are the existing projections, `meant_frames` the planned ones; `span_deg` is None
-    without angles.
-    """
-
-    reason: str = ""
-    shape: tuple[int, int, int] | None = None
-    data_bytes: int = 0
-    n_frames: int = 0
-    meant_frames: int = 0
-    span_deg: float | None = None
-    warnings: tuple[str, ...] = ()
-    found: str = ""
-    full_rotation: bool = False
-    linked: Mapping[str, State] = field(default_factory=dict)
-    also_read: Mapping[str, State] = field(default_factory=dict)
-    numbers: Mapping[str, float | None] = field(default_factory=dict)
+    reason: str  # why it is skipped, or ""
+    cells: Mapping[str, Any] = field(default_factory=dict)  # of its row; none: it cannot be read
+    n_frames: int = 0  # projections that exist
+    meant_frames: int = 0  # and that were planned: an aborted scan may still list all its angles
+    span_deg: float | None = None  # None: there are no angles
 
 
 def inventory(
@@ -101,10 +95,13 @@ def inventory(
     """
     paths = sorted({entry["path"] for entry in entries if not entry["reason"]})
     overrides = {entry["path"]: entry.get("own") for entry in entries if not entry["reason"]}
+
+    def raw(path: str) -> RawScan:
+        own = overrides[path]
+        return raw_scan(path, options if own is None else StepOptions(**own))
+
     taken_from = cache(files_taken_from)  # many scans have the same flats
-    looks = _look_at_all(
-        paths, lambda path: _look(_raw_scan(path, options, overrides[path]), taken_from)
-    )
+    looks = _look_at_all(paths, lambda path: _look(raw(path), taken_from))
     members: dict[str, list[_Look]] = {}
     for entry in entries:
         if not entry["reason"]:
@@ -161,11 +158,7 @@ def _is_recent(path: str) -> bool:
     return state is not None and time.time() - state[1] / 1e9 < _RECENT_S
 
 
-def _raw_scan(path: str, options: StepOptions, overrides: Mapping[str, Any] | None) -> RawScan:
-    return raw_scan(path, options if overrides is None else StepOptions(**overrides))
-
-
-def _look(raw: RawScan, taken_from: TakenFrom = files_taken_from) -> _Look:
+def _look(raw: RawScan, taken_from: TakenFrom) -> _Look:
     """Validate a single file; any error of reading is its reason."""
     try:
         metadata = raw.metadata()
@@ -173,19 +166,23 @@ def _look(raw: RawScan, taken_from: TakenFrom = files_taken_from) -> _Look:
         linked, also_read = ({}, {}) if metadata.format == "TIFF" else files_taken_from(raw.path)
         for path in raw.preprocess.reference_files:
             also_read = also_read | {k: v for found in taken_from(path) for k, v in found.items()}
+        also_read = {path: was for path, was in also_read.items() if path not in linked}
+        theta_deg = metadata.theta_deg
+        cells = {name: getattr(metadata, name) for name in ("n_rows", "n_cols", "found", *NUMBERS)}
+        cells |= {
+            "n_angles": len(metadata.chosen),
+            "bytes": metadata.data_bytes,
+            "warnings": "; ".join(metadata.warnings + warnings),
+            "full_turn": full_rotation,
+            "linked": json.dumps(linked, sort_keys=True) if linked else "",
+            "also_read": json.dumps(also_read, sort_keys=True) if also_read else "",
+        }
         return _Look(
-            reason=incomplete(metadata),
-            shape=(len(metadata.chosen), metadata.n_rows, metadata.n_cols),
-            data_bytes=metadata.data_bytes,
+            incomplete(metadata),
+            cells,
             n_frames=metadata.n_angles,
-            meant_frames=_meant_frames(metadata),
-            span_deg=None if metadata.theta_deg is None else span_deg(metadata.theta_deg),
-            warnings=metadata.warnings + warnings,
-            found=metadata.found,
-            full_rotation=full_rotation,
-            linked=linked,
-            also_read={path: was for path, was in also_read.items() if path not in linked},
-            numbers={name: getattr(metadata, name) for name in NUMBERS},
+            meant_frames=max(metadata.n_angles, 0 if theta_deg is None else len(theta_deg)),
+            span_deg=None if theta_deg is None else span_deg(theta_deg),
         )
     except StillWrittenError:
         return _Look(STILL_WRITTEN)
@@ -216,12 +213,6 @@ def _full_rotation(metadata: Metadata) -> tuple[bool, tuple[str, ...]]:
     return True, (f"{gap}: of an axis off the middle, what only these would see is guessed",)
 
 
-def _meant_frames(metadata: Metadata) -> int:
-    """Return the planned projections of the scan: an aborted one may still list all its angles."""
-    n_theta = 0 if metadata.theta_deg is None else len(metadata.theta_deg)
-    return max(metadata.n_angles, n_theta)
-
-
 def _reference_frames(looks: Sequence[_Look]) -> float:
     """Return the number of projections of a complete scan of a series.
 
@@ -230,8 +221,8 @@ def _reference_frames(looks: Sequence[_Look]) -> float:
     that they stop early (less than 180 degrees, and clearly less than the largest of the series)
     do not count: aborted at the same frame they would confirm each other.
     """
-    opened = [look for look in looks if look.shape is not None]
-    largest = max(opened, key=lambda look: look.meant_frames, default=_Look())
+    opened = [look for look in looks if look.cells]
+    largest = max(opened, key=lambda look: look.meant_frames, default=_Look(""))
     needed_deg = 0.9 * min(180.0, largest.span_deg or 0.0)
     return reference_size(
         look.meant_frames for look in opened if (look.span_deg or 0.0) >= needed_deg
@@ -252,22 +243,11 @@ def _row(
             f"undersized: {look.n_frames} projections {over}, less than {min_fraction:g} of the "
             f"{reference:.0f} of its series"
         )
-    n_angles, n_rows, n_cols = look.shape or (None, None, None)
+    named = {name: entry[name] for name in ("scan", "path", "series", "index")}
     return {
-        "scan": entry["scan"],
-        "path": entry["path"],
-        "series": entry["series"],
-        "index": entry["index"],
-        "n_angles": n_angles,
-        "n_rows": n_rows,
-        "n_cols": n_cols,
-        "bytes": look.data_bytes if look.shape else None,
+        **_BLANK,
+        **look.cells,
+        **named,
         "keep": not reason,
         "reason": reason,
-        "warnings": "; ".join(look.warnings),
-        "found": look.found,
-        "full_turn": look.full_rotation,
-        "linked": json.dumps(look.linked, sort_keys=True) if look.linked else "",
-        **{name: look.numbers.get(name) for name in NUMBERS},
-        "also_read": json.dumps(look.also_read, sort_keys=True) if look.also_read else "",
     }

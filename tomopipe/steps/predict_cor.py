@@ -5,7 +5,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +17,11 @@ from tomopipe.config import PredictCorBlock
 from tomopipe.cor.cor_value import format_cor, shown
 from tomopipe.cor.outliers import NOT_ASKED
 from tomopipe.cor.rows_file import Rows, read_rows
-from tomopipe.errors import ScanError, TomopipeError, is_of_the_system
+from tomopipe.errors import ScanError, TomopipeError, is_of_the_system, reason_of
 from tomopipe.geometry import bin_cor, unbin_cor
 from tomopipe.prep.bad_frames import warnings_of
 from tomopipe.prep.intensity import doubt_flats
+from tomopipe.steps.revisions import stated
 from tomopipe.storage.atomic import remove_stale, take_away, write_json, write_text
 
 if TYPE_CHECKING:
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
 
 Weights = Mapping[str, str | os.PathLike[str] | None]
 """Of each method that has any: "shipped", or a file."""
+
+# of prediction.json without an answer
+_NOTHING: dict[str, Any] = {
+    "best_cor_px": None, "cor_px": None, "confidence": 0.0, "method": "", "methods": {},
+}  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -105,15 +111,15 @@ def predict_cor(
     except MemoryError:
         raise
     except Exception as error:
-        reason = _reason(error)
+        reason = reason_of(error)
         logger.error("failed: %s", reason, exc_info=error)
-        prediction = _record(None, None, 0.0, "failed", "", reason, {})
+        prediction = {**_NOTHING, "verdict": "failed", "reason": reason}
         if made_from and (is_of_the_system(error) or _is_unread(try_json)):
             made_from = {**made_from, "not_read": reason}  # not what is wanted: tried again
     prediction["warnings"] = warnings
     for warning in warnings:
         logger.warning("%s", warning)
-    write_json(prediction | ({"made_from": made_from} if made_from else {}), prediction_json)
+    write_json(prediction | stated(made_from), prediction_json)
     text = format_cor(prediction["cor_px"])
     if by_hand is None:
         write_text(f"{text}\n" if text else "", center_txt)
@@ -187,19 +193,16 @@ def _predict(
     methods = options.methods
     weights: Weights = {"dinov2": options.dinov2_checkpoint, "ai": options.model}
     if not methods:
-        return _record(None, None, 0.0, "flat", "", NOT_ASKED, {})
+        return {**_NOTHING, "verdict": "flat", "reason": NOT_ASKED}
     curves = Curves(Prepared(rows))
     evidence = [_ask(name, curves, candidates_px, weights) for name in methods]
     decision = choose(evidence, options.min_confidence, curves.reach_px)
-    prediction = _record(
-        decision.best_cor_px,
-        decision.cor_px,
-        decision.confidence,
-        decision.verdict,
-        decision.method,
-        decision.reason,
-        {answer.method: _method_record(answer) for answer in evidence},
-    )
+    prediction = asdict(decision) | {
+        "best_cor_px": _rounded(decision.best_cor_px),
+        "cor_px": _rounded(decision.cor_px),
+        "confidence": round(decision.confidence, 4),
+        "methods": {answer.method: _method_record(answer) for answer in evidence},
+    }
     if any(answer.method in ("ai", "sum") and answer.verdict != "failed" for answer in evidence):
         prediction["evidence"] = _evidence_record(curves, candidates_px)
     no_network = {answer.method for answer in evidence if answer.verdict == "failed"} & {"ai"}
@@ -231,7 +234,7 @@ def _ask(
         raise
     except Exception as error:
         logger.error("%s failed", name, exc_info=error)
-        return nothing(name, "failed", _reason(error), candidates_px)
+        return nothing(name, "failed", reason_of(error), candidates_px)
     best_px, confidence = evidence.best_cor_px, evidence.confidence
     numbers = [*evidence.curve_score, confidence, 0.0 if best_px is None else best_px]
     if not np.isfinite(numbers).all():
@@ -299,31 +302,5 @@ def _evidence_record(curves: "Curves", candidates_px: NDArray[np.float64]) -> di
     }
 
 
-def _record(
-    best_cor_px: float | None,
-    cor_px: float | None,
-    confidence: float,
-    verdict: str,
-    method: str,
-    reason: str,
-    methods: dict[str, Any],
-) -> dict[str, Any]:
-    """Return the content of prediction.json."""
-    return {
-        "best_cor_px": _rounded(best_cor_px),
-        "cor_px": _rounded(cor_px),
-        "confidence": round(confidence, 4),
-        "verdict": verdict,
-        "method": method,
-        "reason": reason,
-        "methods": methods,
-    }
-
-
 def _rounded(cor_px: float | None) -> float | None:
     return None if cor_px is None else round(float(cor_px), 4)
-
-
-def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text if isinstance(error, TomopipeError) else f"{type(error).__name__}: {text}"

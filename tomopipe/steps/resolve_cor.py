@@ -48,8 +48,7 @@ def resolve_cor(
     TomopipeError
         With "block", if a scan has no COR; nothing is then written.
     """
-    rows = [row for path in tables for row in read_tsv(path, ("scan", "after_px", "source"))]
-    table, missing = compute(rows, scans, options.default_px)
+    table, missing = _of_tables(tables, scans, options)
     if missing and options.on_missing == "block":
         raise TomopipeError(_what_to_do(missing))
     for scan, reason in missing.items():
@@ -67,8 +66,7 @@ def differs(
 ) -> str:
     """Say why cor.json is not what `resolve_cor` would write now; "" if it is."""
     try:
-        rows = [row for path in tables for row in read_tsv(path, ("scan", "after_px", "source"))]
-        table, missing = compute(rows, scans, options.default_px)
+        table, missing = _of_tables(tables, scans, options)
         if missing and options.on_missing == "block":
             return f"no COR for {', '.join(missing)}"
         found = json.loads(Path(cor_json).read_text(encoding="utf-8"))
@@ -76,9 +74,14 @@ def differs(
         return f"missing: {error.filename}"
     except (OSError, ValueError, TomopipeError) as error:
         return f"cannot be read: {error}"
-    if found != table:
-        return is_other(cor_json)
-    return ""
+    return is_other(cor_json) if found != table else ""
+
+
+def _of_tables(
+    tables: Sequence[str], scans: Mapping[str, Mapping[str, Any]], options: ResolveCorBlock
+) -> tuple[CorTable, dict[str, str]]:
+    rows = [row for path in tables for row in read_tsv(path, ("scan", "after_px", "source"))]
+    return compute(rows, scans, options.default_px)
 
 
 def is_other(cor_json: str | os.PathLike[str]) -> str:
@@ -117,23 +120,9 @@ def compute(
     scans: Mapping[str, Mapping[str, Any]],
     default_px: float | None,
 ) -> tuple[CorTable, dict[str, str]]:
-    """Return the content of cor.json, and the scans that have no COR.
+    """Return the content of cor.json, and the scans without a COR with the reason; both by name.
 
-    Parameters
-    ----------
-    rows : iterable of mapping
-        Rows of all tables of fix_cor, as text.
-    scans
-        As for `resolve_cor`.
-    default_px : float or None
-        COR of scans that have none of their own, in unbinned pixels.
-
-    Returns
-    -------
-    table : dict
-        Scan to {"cor_px": float, "source": str}, sorted by name.
-    missing : dict
-        Scan to the reason why it has no COR, sorted by name.
+    `rows` are those of all tables of fix_cor, as text; `scans` are as for `resolve_cor`.
     """
     fixed = {row["scan"]: row for row in rows}
     table: CorTable = {}

@@ -1,4 +1,10 @@
-"""Revisions of the steps: increased when the results of a step change in every campaign."""
+"""Revisions of the steps, and how a result states what it was made from.
+
+A revision is increased when the results of its step change in every campaign.
+"""
+
+from collections.abc import Mapping
+from typing import Any
 
 REVISIONS = {
     "inventory": 6,
@@ -12,3 +18,8 @@ REVISIONS = {
     "export_star": 2,
     "report": 1,
 }
+
+
+def stated(made_from: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the entry of a JSON result; none where it is not said what it was made from."""
+    return {"made_from": dict(made_from)} if made_from else {}

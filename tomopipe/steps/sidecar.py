@@ -18,9 +18,8 @@ def sidecar(
     *,
     content: str,
     parameters: Mapping[str, Any],
-    campaign: str | os.PathLike[str] = ".",
 ) -> None:
-    """Write the sidecar of one scan.
+    """Write the sidecar of one scan, of the campaign in the working directory.
 
     Parameters
     ----------
@@ -32,11 +31,9 @@ def sidecar(
     parameters : mapping
         The options in force when these facts were established. They are no parameter of the
         rule: an option that changes no fact about this scan rewrites no sidecar.
-    campaign : path-like
-        Folder of the campaign that writes it.
     """
     remove_stale(output)  # beside the data it is not removed with a run
-    about = {"campaign": os.path.abspath(campaign), "parameters": dict(parameters)}
+    about = {"campaign": os.getcwd(), "parameters": dict(parameters)}
     write_json(json.loads(content) | about, output)
 
 
@@ -62,24 +59,12 @@ def sidecar_content(
 ) -> dict[str, Any]:
     """Return the content of a scan's sidecar; without a time stamp.
 
-    Parameters
-    ----------
-    scan : str
-        Name of the scan.
-    cor : mapping
-        Its entry in cor.json: `cor_px`, `source`.
-    fixed_row : mapping or None
-        Its row in the table of fix_cor, as text.
-    prediction : mapping or None
-        Its prediction.json; None if the prediction failed finally.
-
-    Returns
-    -------
-    dict
-        `cor_px` and `source` as resolved; `method`, `confidence`, `verdict` and `predicted_px` of
-        the prediction, whether it was used or not (no method and no confidence where somebody
-        edited center_of_rotation.txt); `before_px` before fixing (None if there was
-        none), `flagged`, `limit_px` (of a flagged COR), `neighbours` and `reason` of fix_cor.
+    It is made from its entry in cor.json, its row in the table of fix_cor, as text, and its
+    prediction.json (None if the prediction failed finally): `cor_px` and `source` as resolved;
+    `method`, `confidence`, `verdict` and `predicted_px` of the prediction, whether it was used or
+    not (no method and no confidence where somebody edited center_of_rotation.txt); `before_px`
+    before fixing (None if there was none), `flagged`, `limit_px` (of a flagged COR), `neighbours`
+    and `reason` of fix_cor.
     """
     row = fixed_row or {}
     found = prediction or {}

@@ -5,7 +5,6 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -14,14 +13,15 @@ import numpy as np
 
 from tomopipe.config import FullReconBlock, StitchBlock
 from tomopipe.errors import TomopipeError
-from tomopipe.steps.revisions import REVISIONS
+from tomopipe.steps.revisions import REVISIONS, stated
 from tomopipe.stitching.blending import BLOCK_ROWS, Placed, Resampled, blended
 from tomopipe.stitching.overlap import Part, Shift, block_means, find_shift
 from tomopipe.storage.atomic import remove_stale, write_json
 from tomopipe.stream.provenance import package_versions
 from tomopipe.volumes.encoding import Encoding, encoding_of
-from tomopipe.volumes.volume import PutSlices, new_volume
-from tomopipe.volumes.volume_read import Volume, copy_voxels, open_volume
+from tomopipe.volumes.volume import new_volume
+from tomopipe.volumes.volume_read import DESCRIBED, Volume, copy_voxels, open_volume
+from tomopipe.volumes.volume_store import PutSlices
 
 _TOLERANCE = 0.1  # of a declared overlap
 _TOLERANCE_ROWS = 10
@@ -82,23 +82,19 @@ def stitch(
         _check_alike(members, scans)
         earlier = opened.enter_context(open_volume(voxels_of)) if voxels_of else None
         if earlier is None:
-            stitched = _stitch(members, scans, options, stored)
+            described, encoding, fill = _stitch(members, scans, options, stored)
         else:
             logger.info("only metadata are new: the voxels are those of the volume there is")
-            stitched = _Stitched(
-                {key: earlier.provenance[key] for key in ("shape", "scans", "pairs")},
-                earlier.encoding,
-                partial(copy_voxels, earlier),
-            )
-        found = {"stack": stack, **stitched.found}
-        stated = {"made_from": dict(made_from)} if made_from else {}
+            described = {key: earlier.provenance[key] for key in ("shape", "scans", "pairs")}
+            encoding, fill = earlier.encoding, partial(copy_voxels, earlier)
+        found = {"stack": stack, **described}
         carried = {"made_from": json.dumps(made_from, sort_keys=True)} if made_from else {}
         parameters = options.model_dump(exclude={"stacks"})
         with new_volume(
             output_volume,
             tuple(found["shape"]),
             output_format=stored.output,
-            encoding=stitched.encoding,
+            encoding=encoding,
             compression=stored.compression,
             attributes=members[0].described,
             provenance=found
@@ -112,24 +108,15 @@ def stitch(
             }
             | carried,
         ) as put:
-            stitched.fill(put)
-        write_json(found | stated, shifts)
+            fill(put)
+        write_json(found | stated(made_from), shifts)
     return found
-
-
-@dataclass(frozen=True)
-class _Stitched:
-    """Description of a stitched volume before it is written; `fill(put)` stores its slices."""
-
-    found: dict[str, Any]
-    encoding: Encoding
-    fill: Callable[[PutSlices], None]
 
 
 def _stitch(
     members: Sequence[Volume], scans: Sequence[str], options: StitchBlock, stored: FullReconBlock
-) -> _Stitched:
-    """Find position and intensity of each volume in the stitched volume."""
+) -> tuple[dict[str, Any], Encoding, Callable[[PutSlices], None]]:
+    """Find position and intensity of each volume; return them, the encoding, and what fills it."""
     parts = [_part(volume) for volume in members]
     pairs = _find_shifts(parts, scans, options, int(members[0].attributes.get("binning", 1)))
     gains = _match(parts, pairs) if options.match_intensity else [(1.0, 0.0)] * len(members)
@@ -137,7 +124,7 @@ def _stitch(
     rows = range(min(p.rows.start for p in placed), max(p.rows.stop for p in placed))
     encoding = _encoding(members, placed, stored.dtype, stored.value_range)
     found = _found(scans, members, placed, pairs, rows)
-    return _Stitched(found, encoding, partial(_blend, placed, rows))
+    return found, encoding, partial(_blend, placed, rows)
 
 
 def _blend(placed: Sequence[Placed], rows: range, put: PutSlices) -> None:
@@ -154,7 +141,7 @@ def _check_alike(members: Sequence[Volume], scans: Sequence[str]) -> None:
             ("width", members[0].shape[1:], volume.shape[1:]),
             *(
                 (key, members[0].attributes.get(key), volume.attributes.get(key))
-                for key in ("units", "binning", "voxel_size_um")
+                for key in DESCRIBED
             ),
         ]:
             if expected != other:

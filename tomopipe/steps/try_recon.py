@@ -17,13 +17,15 @@ from tomopipe.config.spans import middle_of_sweep, row_numbers
 from tomopipe.cor.collected_rows import collect_rows
 from tomopipe.cor.proven_angles import prove_angles
 from tomopipe.cor.rows_file import Rows, failed_rows, write_rows
-from tomopipe.errors import ScanError, is_of_the_system
+from tomopipe.errors import ScanError, is_of_the_system, reason_of
 from tomopipe.geometry import axis_voxel
 from tomopipe.recon.array import of_the_device
 from tomopipe.scans.raw_scan import RawScan
+from tomopipe.steps.revisions import stated
 from tomopipe.storage.atomic import remove_stale, write_json
 from tomopipe.stream.memory import Resources
 from tomopipe.stream.try_sweep import (
+    FILTER,
     Sweep,
     SweepOptions,
     grey_window,
@@ -121,10 +123,10 @@ def try_recon(
                 raise
             return _fail(error, files, made_from)
     record = _describe(rows, shown, window, asked=asked)
-    record |= {"filter": sweep.filter, "format": options.format}
+    record |= {"filter": FILTER, "format": options.format}
     if proven:
         record["geometry"]["angles_proven"] = proven
-    record |= _stated(made_from)
+    record |= stated(made_from)
     write_json(record, files.sweep)
     return record
 
@@ -132,24 +134,8 @@ def try_recon(
 def candidates(options: TryReconBlock, n_cols: int, *, first_col: int = 0) -> NDArray[np.float64]:
     """List the candidate CORs: the middle, and equal steps up to `width_px` on each side.
 
-    Parameters
-    ----------
-    options : TryReconBlock
-        The grid. The step is reduced if it does not divide the width.
-    n_cols : int
-        Detector columns in use.
-    first_col : int
-        The first of them.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_cor,)
-        Ascending, within the columns in use.
-
-    Raises
-    ------
-    ScanError
-        If none lies on the detector.
+    Ascending, within the `n_cols` columns in use from `first_col` on; the step is reduced if it
+    does not divide the width. A ScanError if none lies on the detector.
     """
     width_px, step_px = options.width_px, options.step_px
     last_col = first_col + n_cols - 1
@@ -223,17 +209,12 @@ def _describe(
 
 def _fail(error: Exception, files: TryFiles, made_from: Mapping[str, Any] | None) -> dict[str, Any]:
     """Write the outputs of a scan that cannot be processed."""
-    text = " ".join(str(error).split())
-    reason = text if isinstance(error, ScanError) else f"{type(error).__name__}: {text}"
+    reason = reason_of(error)
     logger.error("failed: %s", reason, exc_info=error)
     if made_from and is_of_the_system(error):
         made_from = {**made_from, "not_read": reason}  # not what is wanted: tried again
     write_rows(failed_rows(reason), files.rows, made_from=made_from)
     page = np.zeros((1, *_FAILED_SHAPE), dtype=np.uint16)
-    tiff.write_try_stack(page, [0], files.stack, shape=_FAILED_SHAPE, labels=[f"failed: {reason}"])
-    write_json({"failed": reason} | _stated(made_from), files.sweep)
+    tiff.write_stack(page, [f"failed: {reason}"], files.stack, shape=_FAILED_SHAPE)
+    write_json({"failed": reason} | stated(made_from), files.sweep)
     return {"failed": reason}
-
-
-def _stated(made_from: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {"made_from": dict(made_from)} if made_from else {}

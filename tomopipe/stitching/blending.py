@@ -47,19 +47,10 @@ class Placed:
 
 
 def ramps(placed: Sequence[Placed], rows: range) -> NDArray[np.float64]:
-    """Return the weight of each volume in each row of the grid.
+    """Return the weight of each volume in each row of the grid, shape (n_volumes, n_rows).
 
-    Parameters
-    ----------
-    placed : sequence of Placed
-        In any order; neighbours overlap.
-    rows : range
-        Rows of the grid, all of them within some volume.
-
-    Returns
-    -------
-    ndarray of float, shape (n_volumes, n_rows)
-        The sum over the volumes is 1.
+    The volumes come in any order, and neighbours overlap; each row lies within some volume. The sum
+    over the volumes is 1.
     """
     numbers = np.arange(rows.start, rows.stop)
     weights = np.array(

@@ -84,26 +84,12 @@ def find_shift(
     overlap_rows: float | None = None,
     tolerance_rows: float = 0.0,
 ) -> Shift:
-    """Find where the second volume lies on the grid of the first.
+    """Find where the second volume lies on the grid of the first, which has the same width.
 
-    Parameters
-    ----------
-    first, second : Part
-        Volumes of the same width.
-    names : (str, str)
-        For errors.
-    direction : {"auto", "down", "up"}
-        Whether the second continues the first towards higher rows (down) or lower ones (up); auto:
-        found.
-    overlap_rows : float, optional
-        Rows that both show, about; None: found.
-    tolerance_rows : float
-        How far off `overlap_rows` may be.
-
-    Raises
-    ------
-    TomopipeError
-        If the volumes do not fit at any height, or at several.
+    With `direction` the second continues the first towards higher rows (down) or lower ones (up),
+    or whichever is found (auto). Both show about `overlap_rows`, give or take `tolerance_rows`;
+    None: found. A TomopipeError with both `names` if the volumes do not fit at any height, or at
+    several.
     """
     for name, part in zip(names, (first, second), strict=True):
         if part.shape[0] < 2:

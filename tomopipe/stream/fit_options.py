@@ -22,9 +22,9 @@ from tomopipe.recon.iterative import solve_slices, solver
 from tomopipe.recon.plan import make_plan
 from tomopipe.recon.projector import make_projector
 from tomopipe.recon.transfer import Device, DeviceTransfer, HostTransfer
-from tomopipe.recon.truncation import UNKNOWN, EdgeSlopes, binned_edge_slopes
+from tomopipe.recon.truncation import EdgeSlopes, binned_edge_slopes
 from tomopipe.scans.chunks import DECODE_BYTES
-from tomopipe.scans.exchange import Scan
+from tomopipe.scans.scan import Scan
 from tomopipe.stream.memory import Blocks, MemoryInputs, choose_blocks, job_bytes
 from tomopipe.stream.recon_task import ReconTask
 from tomopipe.stream.source import Source
@@ -45,7 +45,7 @@ class VolumeOptions:
     cor_px: float
     full: FullReconBlock
     preprocess: PreprocessBlock
-    pixel_size_um: float | None = None
+    pixel_size_um: float | None
 
 
 def check_options(wanted: VolumeOptions) -> None:
@@ -64,8 +64,8 @@ def fit_blocks(
     wanted: VolumeOptions,
     memory_bytes: int,
     *,
-    on_gpu: bool = False,
-    halo: int | None = None,
+    on_gpu: bool,
+    halo: int | None,
 ) -> tuple[Blocks, Blocks]:
     """Choose the blocks for the memory there is: to read the scan, and to read a scratch file."""
     full, decode_bytes = wanted.full, 0
@@ -115,10 +115,10 @@ def fit_task(
     scan: Scan,
     wanted: VolumeOptions,
     batch_size: int,
-    gpu: Device | None = None,
+    gpu: Device | None,
     *,
-    corrections: Corrections | None = None,
-    edge_slopes_per_px: EdgeSlopes = UNKNOWN,
+    corrections: Corrections | None,
+    edge_slopes_per_px: EdgeSlopes,
 ) -> ReconTask:
     """Fit the options to the scan, and the batches to the GPU that computes, if one does.
 
@@ -129,8 +129,8 @@ def fit_task(
     if scan.n_cols < wanted.full.binning:
         raise ScanError(f"binning {wanted.full.binning} is more than the {scan.n_cols} columns")
     first, last = _rows(scan, wanted)
-    binning, n_rows = wanted.full.binning, last + 1 - first
-    size = StackGeometry(scan.n_cols, n_rows, binning)
+    binning = wanted.full.binning
+    size = StackGeometry(scan.n_cols, last + 1 - first, binning)
     widening = _widening(scan, wanted)
     # an incomplete block of columns is dropped before the detector is doubled
     n_voxels = scan.n_cols if widening == 1 else widening * size.volume_cols * binning
@@ -151,13 +151,13 @@ def fit_task(
         cor_px=cor_px,
         scale=_scale(scan, wanted),
         first_row=first,
-        last_row=first + size.rows * min(binning, n_rows),
+        last_row=first + size.rows * size.binning_rows,
         crop=(
             _crop("crop_y", wanted.full.crop_y, n_voxels, binning),
             _crop("crop_x", wanted.full.crop_x, n_voxels, binning),
         ),
         binning=binning,
-        binning_rows=min(binning, n_rows),
+        binning_rows=size.binning_rows,
         minus_log=wanted.preprocess.minus_log,
         corrected=corrections is not None and gpu is None,
         corrections=corrections if gpu else None,

@@ -188,17 +188,8 @@ def choose_blocks(
 
     Where chunks span many rows each read decodes every chunk it touches, so that blocks are as
     tall as the chunks if they can be, else as tall as memory allows, without reading ahead.
-
-    Parameters
-    ----------
-    inputs : MemoryInputs
-        What is to be done.
-    memory_bytes : int
-        What the job may take; exceeded only if the smallest blocks need more.
-    chunk_rows : int
-        Detector rows that one chunk spans.
-    n_rows : int
-        Detector rows that are used; 0: all.
+    `memory_bytes` is exceeded only if the smallest blocks need more. A chunk spans `chunk_rows`
+    detector rows; `n_rows` of them are used, 0: all.
     """
     n_rows = n_rows or inputs.n_rows
 

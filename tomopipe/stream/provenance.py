@@ -84,11 +84,6 @@ def origin_of(provenance: Mapping[str, Any], binning: int) -> Origin:
     return Origin(first_row // binning, voxel)
 
 
-def versions(task: ReconTask) -> dict[str, str]:
-    """Name what computed the volume."""
-    return package_versions() | {"array_module": task.plan.xp.__name__}
-
-
 def package_versions() -> dict[str, str]:
     """Name what has a part in any volume."""
     found = {"python": platform.python_version()}

@@ -17,7 +17,7 @@ from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import Plan
 from tomopipe.recon.sinogram_rows import Rows
 from tomopipe.recon.transfer import HostTransfer, Transfer
-from tomopipe.scans.exchange import Scan
+from tomopipe.scans.scan import Scan
 from tomopipe.stream.row_batches import RowRange
 from tomopipe.volumes.encoding import Encoding
 
@@ -49,7 +49,7 @@ class ReconTask:
     iterative: Callable[[Any], Any] | None = None
     # extends binned sinograms to twice the width; None: they are taken as they are
     half: HalfAcquisition | None = None
-    # rows come corrected (`tomopipe.stream.corrected`): they are not normalised again
+    # rows come corrected (`CorrectedSource`): they are not normalised again
     corrected: bool = False
     # corrections applied where slices are computed; None: rows come corrected, or need only flat,
     # dark and logarithm
@@ -74,17 +74,9 @@ class ReconTask:
 def sinograms_of(task: ReconTask, raw: Any, rows: NDArray[np.intp]) -> Any:
     """Correct, bin and transpose raw values to (n_slices, n_angles, n_cols'), in bounded memory.
 
-    On the host filtered backprojection is given them as `Rows`, made while it needs them.
-
-    Parameters
-    ----------
-    task : ReconTask
-        What to do.
-    raw : array, shape (n_angles, n_read, n_cols)
-        Raw values of these rows; with `corrections` of the rows that these need, which are
-        neighbours then.
-    rows : ndarray of int
-        Detector rows.
+    On the host filtered backprojection is given them as `Rows`, made while it needs them. `raw`
+    (n_angles, n_read, n_cols) are the values of the detector rows `rows`; with `corrections` of the
+    rows that these need, which are neighbours then.
     """
     xp, corrected = task.plan.xp, task.corrected
     if task.corrections is not None:

@@ -23,23 +23,14 @@ class RowBatch:
     keep_from: int  # first row that later batches need
 
 
-def cut(
-    rows: RowRange, height: int, rows_needed: Callable[[RowRange], RowRange] | None = None
-) -> list[RowBatch]:
-    """Cut rows into batches of `height` rows; the last one may be smaller.
+def cut(rows: RowRange, height: int, rows_needed: Callable[[RowRange], RowRange]) -> list[RowBatch]:
+    """Cut the rows of all slices into batches of `height` rows; the last one may be smaller.
 
-    Parameters
-    ----------
-    rows : (int, int)
-        Rows of all slices.
-    height : int
-        Rows of a batch.
-    rows_needed : callable, optional
-        Returns the rows that a range is computed from; None: the range itself.
+    `rows_needed` returns the rows that a range is computed from.
     """
     first, last = rows
     ranges = [(start, min(start + height, last)) for start in range(first, last, height)]
-    all_needed = [rows_needed(rows) if rows_needed else rows for rows in ranges]
+    all_needed = [rows_needed(rows) for rows in ranges]
     batches: list[RowBatch] = []
     read_until = min(first for first, _ in all_needed)
     for k, (batch_rows, needed) in enumerate(zip(ranges, all_needed, strict=True)):
@@ -65,14 +56,9 @@ class Window:
         self._first = 0
 
     def take(self, new: Any, batch: RowBatch) -> Any:
-        """Return all rows that a batch needs: those kept, and its new ones.
+        """Return all rows that the next batch needs: those kept, and its new ones.
 
-        Parameters
-        ----------
-        new : array, shape (n_angles, n_new, n_cols)
-            Its new rows, of NumPy or CuPy; the memory is used again once the batch is computed.
-        batch : RowBatch
-            The next one.
+        The memory of the new ones (n_angles, n_new, n_cols) is used again once it is computed.
         """
         whole, first = new, batch.new[0]
         if self._kept is not None:

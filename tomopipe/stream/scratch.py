@@ -18,21 +18,7 @@ _RAM = ("tmpfs", "ramfs")
 
 
 class Scratch:
-    """Raw values as (block of rows, angle, row in the block, column); made by `new_scratch`.
-
-    Parameters
-    ----------
-    file : binary file
-        Open for reading and writing, unbuffered.
-    shape : tuple of int
-        (n_angles, n_rows, n_cols).
-    first_row : int
-        Detector row of row 0.
-    height : int
-        Rows of a block; the last block may have fewer.
-    dtype : numpy.dtype
-        Of the values.
-    """
+    """Raw values as (block of rows, angle, row in the block, column); made by `new_scratch`."""
 
     def __init__(
         self,
@@ -91,7 +77,11 @@ def new_scratch(
     height: int,
     dtype: np.dtype[Any],
 ) -> Iterator[Scratch]:
-    """Yield an empty scratch file in a folder; None: the system's for temporary files."""
+    """Yield an empty scratch file in a folder; None: the system's for temporary files.
+
+    It takes `shape` (n_angles, n_rows, n_cols), row 0 being the detector's `first_row`, in blocks
+    of `height` rows, of which the last may have fewer.
+    """
     with tempfile.TemporaryFile(dir=folder, prefix="tomopipe-", buffering=0) as file:
         yield Scratch(file, shape, first_row, height, dtype)
 

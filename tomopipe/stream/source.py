@@ -1,4 +1,4 @@
-"""The source of raw rows of full_recon: the scan, memory, or a scratch file.
+"""The source of rows of full_recon: the scan, memory, or a scratch file; corrected, or raw.
 
 Where one chunk spans many rows, as when each projection is a compressed chunk, every block of rows
 decodes all of them once more. Then either the blocks are made as tall as memory allows, or all is
@@ -20,7 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import NoRoomError, TomopipeError, room_for
-from tomopipe.scans.exchange import Scan
+from tomopipe.prep.correct import Corrections
+from tomopipe.scans.chunks import ranges
+from tomopipe.scans.scan import Scan
 from tomopipe.stream.memory import TALL, Blocks
 from tomopipe.stream.row_batches import RowRange
 from tomopipe.stream.scratch import Scratch, free_bytes, new_scratch, scratch_folder
@@ -41,6 +43,26 @@ class Source(Protocol):
         """Read detector rows, shape (n_angles, last - first, n_cols)."""
 
 
+def differ(raw: NDArray[Any]) -> bool:
+    """Tell whether raw values, NaN apart, differ from each other."""
+    return bool(np.fmin.reduce(raw, None) < np.fmax.reduce(raw, None))
+
+
+class CorrectedSource:
+    """Corrected rows: those asked for, made from them and the rows around them that they need."""
+
+    def __init__(self, source: Source, corrections: Corrections, threads: int) -> None:
+        self._source, self._corrections, self._threads = source, corrections, threads
+        self.varies = False  # whether raw values differed from each other so far
+
+    def read_rows(self, first: int, last: int) -> NDArray[np.float32]:
+        """Read and correct detector rows, shape (n_angles, last - first, n_cols)."""
+        raw: NDArray[Any] = self._source.read_rows(*self._corrections.rows_needed((first, last)))
+        self.varies = self.varies or differ(raw)
+        sinograms = self._corrections.sinograms(raw, (first, last), threads=self._threads)
+        return np.asarray(sinograms.transpose(1, 0, 2))
+
+
 @contextmanager
 def open_source(
     scan: Scan,
@@ -53,18 +75,10 @@ def open_source(
 ) -> Iterator[tuple[Source, Blocks]]:
     """Yield what to read rows from, and the blocks to read.
 
-    Parameters
-    ----------
-    scan : Scan
-        An open scan.
-    rows : (int, int)
-        First and last detector row used, the last one excluded.
-    blocks, low_blocks : Blocks
-        What fits in memory and pays where the scan itself is read, and where a scratch file is.
-    samples : bool
-        Whether rows spread over the scan will be read before all others.
-    scratch : str or None
-        Folder for a scratch file; None: the system's.
+    `rows` are the first and last detector row used, the last excluded. `blocks` and `low_blocks`
+    are what fits in memory and pays where the scan itself is read, and where a scratch file is, in
+    the folder `scratch` (None: the system's). `samples` says whether rows spread over the scan will
+    be read before all others.
     """
     n_rows = rows[1] - rows[0]
     if blocks.height >= n_rows:
@@ -112,7 +126,7 @@ def read_spread(source: Source, scan: Scan, starts: Sequence[int], n: int) -> ND
         return np.concatenate([source.read_rows(start, start + n) for start in starts], axis=1)
     raw = np.empty((scan.n_angles, len(wanted), scan.n_cols), scan.dtype)
     step = max(1, _BATCH_BYTES // frame_bytes // chunk_frames) * chunk_frames
-    for frames in _ranges(0, scan.n_angles, step):
+    for frames in ranges(0, scan.n_angles, step):
         raw[slice(*frames)] = scan.read_block(frames, row_range)[:, wanted - row_range[0]]
     return raw
 
@@ -213,15 +227,9 @@ def _parts(scan: Scan, rows: RowRange, n_bytes: int) -> Iterator[tuple[RowRange,
     n_rows = max(1, n_bytes // (chunk_frames * row_bytes * chunk_rows)) * chunk_rows
     n_rows = min(n_rows, rows[1] - rows[0])
     n_frames = max(1, n_bytes // (n_rows * row_bytes) // chunk_frames) * chunk_frames
-    for frames in _ranges(0, scan.n_angles, n_frames):
-        for row_range in _ranges(*rows, n_rows):
+    for frames in ranges(0, scan.n_angles, n_frames):
+        for row_range in ranges(*rows, n_rows):
             yield frames, row_range
-
-
-def _ranges(first: int, last: int, step: int) -> Iterator[RowRange]:
-    """Cut first ... last - 1 at the multiples of step."""
-    for start in range(first - first % step, last, step):
-        yield max(start, first), min(start + step, last)
 
 
 def check_scratch(folder: str | None) -> None:

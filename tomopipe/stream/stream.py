@@ -16,13 +16,19 @@ from tomopipe.arrays import on_host
 from tomopipe.errors import ScanError
 from tomopipe.recon.array import out_of_memory
 from tomopipe.recon.transfer import Download
-from tomopipe.stream.corrected import CorrectedSource
 from tomopipe.stream.memory import Blocks
 from tomopipe.stream.recon_task import ReconTask, sinograms_of, slices_of
 from tomopipe.stream.row_batches import RowBatch, RowRange, Window, cut, together
-from tomopipe.stream.source import Source, read_ahead, read_spread, some_threads
+from tomopipe.stream.source import (
+    CorrectedSource,
+    Source,
+    differ,
+    read_ahead,
+    read_spread,
+    some_threads,
+)
 from tomopipe.volumes.slice_statistics import SliceStatistics, with_statistics
-from tomopipe.volumes.volume import PutSlices
+from tomopipe.volumes.volume_store import PutSlices
 
 N_SAMPLES = 8  # slices that the range of whole numbers is taken from
 
@@ -56,7 +62,7 @@ def run(
         if isinstance(source, CorrectedSource):
             varies = source.varies
         else:
-            varies = varies or bool(np.fmin.reduce(raw, None) < np.fmax.reduce(raw, None))
+            varies = varies or differ(raw)
         return raw
 
     def store(first: int, download: Download) -> None:

@@ -29,6 +29,7 @@ from tomopipe.recon.sweep import sweep_batches
 from tomopipe.recon.truncation import EdgeSlopes, binned_edge_slopes
 from tomopipe.volumes.output_size import try_binning
 
+FILTER = "ramp"
 _WINDOW_PERCENT = (0.1, 99.9)
 _N_WINDOW = 16  # CORs that the grey window is taken from
 
@@ -43,7 +44,6 @@ class SweepOptions:
     device: str
     threads: int | None
     memory_bytes: int
-    filter: str = "ramp"
 
     def __post_init__(self) -> None:
         """Raise if there is no such device: that is not the scan's fault."""
@@ -85,7 +85,13 @@ def sweep_of(
     """
     sinogram = rows.sinograms[index]
     n_cols = sinogram.shape[1]
-    factor = FACTOR if _is_half(rows, cor_px, options) else 1
+    is_half = is_half_acquisition(
+        options.half_acquisition,
+        full_rotation=is_full_rotation(rows.theta_rad),
+        cor_px=float(bin_cor((cor_px[0] + cor_px[-1]) / 2, x0=rows.first_col)),
+        n_cols=n_cols,
+    )
+    factor = FACTOR if is_half else 1  # slices twice as wide as the detector
     binning = 1 if max_size_px is None else try_binning(factor * n_cols, max_size_px)
     whole = sinogram[:, : n_cols // binning * binning]
     binned = whole.reshape(len(whole), -1, binning).mean(axis=2, dtype=np.float32)
@@ -104,23 +110,13 @@ def sweep_of(
         plan = make_plan(
             rows.theta_rad,
             size,
-            filter=options.filter,
+            filter=FILTER,
             one_sided=factor > 1,
             edge_slopes_per_px=half.wide_edge_slopes() if factor > 1 else edge_slopes_per_px,
             xp=xp,
             batch_size=batch_size,
         )
     return Sweep(binned, plan, cor_px, binning, rows.first_col, edge_slopes_per_px)
-
-
-def _is_half(rows: Rows, cor_px: NDArray[np.float64], options: SweepOptions) -> bool:
-    """Tell whether the slices of a sweep are twice as wide as the detector."""
-    return is_half_acquisition(
-        options.half_acquisition,
-        full_rotation=is_full_rotation(rows.theta_rad),
-        cor_px=float(bin_cor((cor_px[0] + cor_px[-1]) / 2, x0=rows.first_col)),
-        n_cols=rows.sinograms.shape[2],
-    )
 
 
 def _batches(

@@ -45,11 +45,8 @@ class Encoding:
     def encode(self, values: Any) -> Any:
         """Turn finite values into stored numbers; what is beyond the limits takes the limit.
 
-        Parameters
-        ----------
-        values : array of float32
-            Of NumPy or CuPy: the same operations, each correctly rounded, hence the same bits. Of
-            the stored type: encoded already, and returned as they are.
+        Values are float32 of NumPy or CuPy: the same operations, each correctly rounded, hence the
+        same bits. Those of the stored type are encoded already, and returned as they are.
         """
         if values.dtype == self.dtype:
             return values
@@ -78,19 +75,10 @@ class Encoding:
 
 
 def encoding_of(dtype: str, value_range: Sequence[float] | None = None) -> Encoding:
-    """Return the encoding of a number type.
+    """Return the encoding of a number type, one of `DTYPES`.
 
-    Parameters
-    ----------
-    dtype : str
-        One of `DTYPES`.
-    value_range : (float, float), optional
-        Values of the smallest and of the largest whole number; not needed for floating point.
-
-    Raises
-    ------
-    ValueError
-        If the type is unknown, or whole numbers have no range.
+    `value_range` are the values of the smallest and of the largest whole number; not needed for
+    floating point. A ValueError if the type is unknown, or whole numbers have no range.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype: expected one of {', '.join(DTYPES)}; got {dtype!r}")
@@ -103,28 +91,12 @@ def encoding_of(dtype: str, value_range: Sequence[float] | None = None) -> Encod
 
 
 def robust_range(slices: Iterable[NDArray[np.float32]], dtype: str) -> tuple[float, float]:
-    """Choose the range of whole numbers from sample slices.
+    """Choose the range (low, high) of whole numbers of a type from sample slices of one shape.
 
     The 0.05 % and 99.95 % quantiles of the values within the largest circle, widened on each side
     by `MARGINS` of their span, and rounded outwards to three digits of it: rounding errors of
-    another block size then change nothing.
-
-    Parameters
-    ----------
-    slices : iterable of ndarray of float32, shape (n_y, n_x)
-        Sample slices of one shape; taken one at a time, every k-th pixel of them.
-    dtype : {"uint16", "uint8"}
-        What the range is for.
-
-    Returns
-    -------
-    low, high : float
-        low < high.
-
-    Raises
-    ------
-    TomopipeError
-        If the samples hold a single value.
+    another block size then change nothing. Slices are taken one at a time, every k-th pixel of
+    them. A TomopipeError if they hold a single value.
     """
     images = list(map(_inside_circle, slices))
     values = np.concatenate(images)

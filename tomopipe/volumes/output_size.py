@@ -43,16 +43,8 @@ def volume_shape(
 ) -> tuple[int, int, int]:
     """Return the shape (n_rows, n_y, n_x) of a volume.
 
-    Parameters
-    ----------
-    n_rows : int
-        Rows of the detector.
-    n_voxels : int
-        Width of an unbinned slice: the columns in use, in half acquisition twice as many.
-    binning : int
-        Factor of block averaging.
-    rows, crop_y, crop_x : "all" or (int, int)
-        Detector rows, and voxels of the unbinned slice, that are kept.
+    `n_voxels` is the width of an unbinned slice: the columns in use, in half acquisition twice as
+    many. `rows` of the detector's `n_rows`, `crop_y` and `crop_x` of the unbinned slice are kept.
     """
     n_z, n_y, n_x = extent(rows, n_rows), extent(crop_y, n_voxels), extent(crop_x, n_voxels)
     return binned(n_z, binning), binned(n_y, binning), binned(n_x, binning)
@@ -108,6 +100,11 @@ class StackGeometry:
     def cols(self) -> int:
         """Columns of the stack: even, since RELION stops at images of odd width."""
         return self.volume_cols // 2 * 2
+
+    @property
+    def binning_rows(self) -> int:
+        """Detector rows averaged into one: the binning, or all rows if there are fewer."""
+        return min(self.binning, self.n_rows)
 
     @property
     def rows(self) -> int:

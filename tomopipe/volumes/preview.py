@@ -57,17 +57,7 @@ def _padded(shape: Shape) -> int:
 
 
 class Preview:
-    """Takes slices in any order, each once, and stores their averages.
-
-    Parameters
-    ----------
-    file : h5py.File
-        Open for writing.
-    shape : tuple of int
-        (n_rows, n_y, n_x) of the volume.
-    encoding : Encoding
-        Of the volume, and of the averages.
-    """
+    """Takes slices of a volume (n_rows, n_y, n_x) in any order, each once, and stores averages."""
 
     def __init__(self, file: "h5py.File", shape: Shape, encoding: Encoding) -> None:
         self._encoding = encoding

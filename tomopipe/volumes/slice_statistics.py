@@ -45,16 +45,8 @@ def with_statistics(
 ) -> SliceStatistics:
     """Take statistics of slices, and encode them on demand; on a GPU nothing is waited for.
 
-    Parameters
-    ----------
-    slices : array of float32, shape (n, n_y, n_x)
-        Of NumPy or CuPy.
-    encoding : Encoding
-        How they will be stored.
-    middle : int
-        Which of them is the volume's middle slice; below 0 or at least n: none.
-    encode : bool
-        Whether they are encoded now, slice by slice.
+    The slices (n, n_y, n_x) are float32 of NumPy or CuPy. Number `middle` is the volume's middle
+    slice; below 0 or at least n: none of them. With `encode` they are encoded slice by slice.
     """
     xp = module_of(slices)
     n, n_y, n_x = slices.shape

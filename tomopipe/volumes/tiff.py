@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -26,67 +27,36 @@ def write_try_stack(
     path: str | os.PathLike[str],
     *,
     shape: tuple[int, int],
-    labels: Sequence[str] | None = None,
 ) -> None:
-    """Write one TIFF that ImageJ opens as a stack, every page labelled with its COR.
+    """Write the slices of a sweep with `write_stack`, each labelled with its COR, unbinned px."""
+    labels = [cor_label(value) for value in np.asarray(cor_px, float)]
+    write_stack(images, labels, path, shape=shape)
 
-    Parameters
-    ----------
-    images : iterable of ndarray of uint16, shape (n_y, n_x)
-        The pages, in the order of `cor_px`; they are written as they come.
-    cor_px : array_like of float, shape (n_cor,)
-        COR of each page, unbinned detector pixels, ascending.
-    path : path-like
-        The file, written whole.
-    shape : tuple of int
-        (n_y, n_x) of a page.
-    labels : sequence of str, optional
-        Other labels than those of `cor_px`.
 
-    Raises
-    ------
-    ValueError
-        If the CORs do not ascend: the stack would not be in their order.
+def write_stack(
+    images: Iterable[NDArray[Any]],
+    labels: Sequence[str],
+    path: str | os.PathLike[str],
+    *,
+    shape: tuple[int, ...],
+    dtype: Any = np.uint16,
+) -> None:
+    """Write one TIFF, whole, that ImageJ opens as a stack with a label for each page.
+
+    Pages, of `shape` (n_y, n_x), are written as they come; those of uint16 are shown from 0 to
+    65535.
     """
-    cor_px = np.asarray(cor_px, dtype=float)
-    if (np.diff(cor_px) <= 0).any():
-        raise ValueError(f"{path}: the CORs must ascend, got {cor_px.tolist()}")
-    texts = list(labels) if labels is not None else [cor_label(value) for value in cor_px]
+    window = {"min": 0.0, "max": 65535.0} if dtype == np.uint16 else {}
     with whole(path) as temporary:
         tifffile.imwrite(
             temporary,
             iter(images),
-            shape=(len(texts), *shape),
-            dtype=np.uint16,
+            shape=(len(labels), *shape),
+            dtype=dtype,
             imagej=True,
             photometric="minisblack",
             software=_SOFTWARE,
-            metadata={"axes": "ZYX", "Labels": texts, "min": 0.0, "max": 65535.0},
-        )
-
-
-def write_labelled_stack(
-    images: Sequence[NDArray[np.float32]], labels: Sequence[str], path: str | os.PathLike[str]
-) -> None:
-    """Write float32 images of one size as a TIFF that ImageJ opens as a stack with labels.
-
-    Parameters
-    ----------
-    images : sequence of ndarray of float32, shape (n_y, n_x)
-        The pages.
-    labels : sequence of str
-        One per page.
-    path : path-like
-        The file, written whole.
-    """
-    with whole(path) as temporary:
-        tifffile.imwrite(
-            temporary,
-            np.stack(images).astype(np.float32),
-            imagej=True,
-            photometric="minisblack",
-            software=_SOFTWARE,
-            metadata={"axes": "ZYX", "Labels": list(labels)},
+            metadata={"axes": "ZYX", "Labels": list(labels), **window},
         )
 
 
@@ -103,12 +73,7 @@ def try_slice_paths(folder: str | os.PathLike[str]) -> list[Path]:
 def remove_try_slices(folder: str | os.PathLike[str], *, foreign: bool) -> None:
     """Remove the slices of an earlier sweep, which would stand beside the new ones.
 
-    Parameters
-    ----------
-    folder : path-like
-        Where they are.
-    foreign : bool
-        Also those that another program wrote under these names.
+    With `foreign` also those that another program wrote under these names.
     """
     for path in try_slice_paths(folder):
         if foreign or is_ours(path):
@@ -116,15 +81,7 @@ def remove_try_slices(folder: str | os.PathLike[str], *, foreign: bool) -> None:
 
 
 def write_slice(image: ArrayLike, path: str | os.PathLike[str]) -> None:
-    """Write one float32 slice; the caller sees to it that a series appears whole.
-
-    Parameters
-    ----------
-    image : array_like of float, shape (n_y, n_x)
-        The slice.
-    path : path-like
-        The file.
-    """
+    """Write one slice (n_y, n_x), float32; the caller sees to it that a series appears whole."""
     pixels = np.asarray(image, dtype=np.float32)
     tifffile.imwrite(path, pixels, photometric="minisblack", software=_SOFTWARE)
 

@@ -4,13 +4,12 @@ import errno
 import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tomopipe.errors import NoRoomError, TomopipeError
 from tomopipe.storage import checksums
@@ -19,25 +18,14 @@ from tomopipe.volumes import volume_h5, volume_tiff, volume_zarr
 from tomopipe.volumes.encoding import Encoding
 from tomopipe.volumes.output_size import volume_bytes
 from tomopipe.volumes.slice_statistics import SliceStatistics, with_statistics
-from tomopipe.volumes.volume_store import COMPRESSIONS, FORMATS, MID_PLANES, Layout, Origin, Slices
-
-__all__ = [
-    "COMPRESSIONS", "FORMATS", "MID_PLANES", "Origin", "PutSlices", "Slices", "check_space",
-    "new_volume", "read_mid_planes", "read_provenance",
-]  # fmt: skip
+from tomopipe.volumes.volume_read import stored_volume
+from tomopipe.volumes.volume_store import Layout, Origin, PutSlices, Slices
 
 _STORES = {
     "h5": volume_h5.store_h5,
     "tiff": volume_tiff.store_tiff,
     "zarr": volume_zarr.store_zarr,
 }
-_READ_BACK = {
-    "h5": volume_h5.read_back_h5,
-    "tiff": volume_tiff.read_back_tiff,
-    "zarr": volume_zarr.read_back_zarr,
-}
-
-PutSlices = Callable[[int, Slices | SliceStatistics], None]
 
 
 @contextmanager
@@ -60,8 +48,8 @@ def new_volume(
         HDF5 file, folder of the TIFF series, or OME-Zarr folder. Nothing is there before the end.
     shape : tuple of int
         (n_rows, n_y, n_x).
-    output_format : {"h5", "tiff", "zarr"}
-        What to write.
+    output_format : str
+        What to write, one of `FORMATS`.
     encoding : Encoding
         Number type and scaling; None: float32.
     compression : str
@@ -89,13 +77,6 @@ def new_volume(
     OSError
         If it cannot be written, or the disk has no room for it.
     """
-    if output_format not in FORMATS:
-        raise ValueError(f"output: expected one of {', '.join(FORMATS)}; got {output_format!r}")
-    if compression not in COMPRESSIONS[output_format]:
-        allowed = ", ".join(COMPRESSIONS[output_format])
-        raise ValueError(
-            f"compression: expected one of {allowed} for {output_format}; got {compression!r}"
-        )
     layout = Layout(
         Path(path).name, shape, encoding or Encoding(), compression,
         dict(attributes or {}), dict(provenance or {}), origin,
@@ -123,36 +104,7 @@ def new_volume(
             yield put
             statistics.check()
             store.finish(statistics.summary())
-        _check_reads_back(temporary, path, output_format, statistics)
-
-
-def read_mid_planes(path: str | os.PathLike[str]) -> dict[str, Slices]:
-    """Read the three planes through the middle of a volume of any format.
-
-    Returns
-    -------
-    dict of str to ndarray of float32
-        mid_xy (n_y, n_x), mid_xz (n_rows, n_x) and mid_yz (n_rows, n_y), of the index n // 2:
-        values before any rounding to whole numbers.
-    """
-    if _is_zarr(path):
-        return volume_zarr.read_planes_zarr(Path(path))
-    return volume_h5.read_planes_h5(_notes_path(path))
-
-
-def read_provenance(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read how a volume of any format was made."""
-    if _is_zarr(path):
-        return volume_zarr.read_provenance_zarr(Path(path))
-    return volume_h5.read_provenance_h5(_notes_path(path))
-
-
-def _is_zarr(path: str | os.PathLike[str]) -> bool:
-    return (Path(path) / "zarr.json").exists()
-
-
-def _notes_path(path: str | os.PathLike[str]) -> Path:
-    return Path(path) / volume_tiff.MID_PLANES_FILE if Path(path).is_dir() else Path(path)
+        _check_reads_back(temporary, path, statistics)
 
 
 class _VolumeStatistics:
@@ -163,7 +115,7 @@ class _VolumeStatistics:
         self.stored = np.zeros(layout.shape[0], dtype=bool)
         self.low, self.high = math.inf, -math.inf
         self.n_clipped = 0
-        self.middle: NDArray[Any] | None = None  # as it is stored
+        self.middle: Any = None  # as it is stored
 
     def add(self, first: int, statistics: SliceStatistics, planes: Mapping[str, Any]) -> None:
         slices, encoding = statistics.slices, self.layout.encoding
@@ -229,14 +181,16 @@ def check_space(folder: Path, n_bytes: int, path: str | os.PathLike[str]) -> Non
 
 
 def _check_reads_back(
-    temporary: Path, path: str | os.PathLike[str], output_format: str, statistics: _VolumeStatistics
+    temporary: Path, path: str | os.PathLike[str], statistics: _VolumeStatistics
 ) -> None:
     """Open what was written once more: shape, and the middle slice as it was stored."""
-    layout = statistics.layout
-    found_shape, found = _READ_BACK[output_format](temporary, layout.shape[0] // 2)
-    assert statistics.middle is not None  # all slices were stored
-    if found_shape != layout.shape or not np.array_equal(found, statistics.middle):
-        raise TomopipeError(
-            f"{path}: expected a volume {layout.shape} that reads back as it was written; got "
-            f"{found_shape} or other values. Check the disk and run again."
-        )
+    expected = statistics.layout.shape
+    with ExitStack() as stack:
+        found = stored_volume(temporary, stack)
+        if found.shape != expected or not np.array_equal(
+            found.arrays[1][expected[0] // 2], statistics.middle
+        ):
+            raise TomopipeError(
+                f"{path}: expected a volume {expected} that reads back as it was written; got "
+                f"{found.shape} or other values. Check the disk and run again."
+            )

@@ -21,7 +21,7 @@ from tomopipe.storage.direct_io import LEAST_BYTES, direct_writer
 from tomopipe.volumes.encoding import Encoding
 from tomopipe.volumes.output_size import DEFLATE_BYTES
 from tomopipe.volumes.preview import Preview
-from tomopipe.volumes.volume_store import MID_PLANES, Layout, Slices, Store
+from tomopipe.volumes.volume_store import Layout, Slices, Store
 
 if TYPE_CHECKING:
     import h5py
@@ -141,31 +141,6 @@ def create_notes(file: "h5py.File", layout: Layout) -> "dict[str, h5py.Dataset]"
     _write_attributes(group, layout.provenance)
     put(group, "json", json.dumps(layout.provenance, sort_keys=True))
     return planes
-
-
-def read_planes_h5(path: Path) -> dict[str, Slices]:
-    """Read the mid planes of `create_notes`."""
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        return {name: file[f"exchange/{name}"][()] for name in MID_PLANES}
-
-
-def read_provenance_h5(path: Path) -> dict[str, Any]:
-    """Read the provenance of `create_notes`."""
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        return json.loads(file["provenance/json"][()])
-
-
-def read_back_h5(path: Path, row: int) -> tuple[tuple[int, ...], NDArray[Any]]:
-    """Read the shape of a volume, and one slice as it is stored."""
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        data = file["exchange/data"]
-        return data.shape, data[row]
 
 
 def _filters(compression: str) -> dict[str, Any]:

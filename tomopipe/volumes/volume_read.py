@@ -1,8 +1,8 @@
-"""Read a volume of any format slice by slice, as the values it stands for."""
+"""Read a volume of any format: its slices, parts of its planes, its mid planes, how it was made."""
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +14,17 @@ from numpy.typing import NDArray
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.manifest import sizes_match
 from tomopipe.volumes.encoding import Encoding
+from tomopipe.volumes.preview import FACTORS, GROUP
 from tomopipe.volumes.slice_statistics import SliceStatistics
 from tomopipe.volumes.tiff import slice_paths
-from tomopipe.volumes.volume import PutSlices, read_mid_planes, read_provenance
-from tomopipe.volumes.volume_store import Slices
+from tomopipe.volumes.volume_store import MID_PLANES, PutSlices, Slices
+from tomopipe.volumes.volume_tiff import MID_PLANES_FILE
 from tomopipe.volumes.volume_zarr import check_zarr
 
-_KEPT = ("units", "binning", "voxel_size_um")
+PLANES = {"xy": 0, "xz": 1, "yz": 2}
+"""The axis (row, y, x) across which each lies."""
+
+DESCRIBED = ("units", "binning", "voxel_size_um")  # of values and voxels, whatever the encoding
 
 
 @dataclass(frozen=True)
@@ -28,68 +32,130 @@ class Volume:
     """An open volume."""
 
     path: Path  # where it lies
-    shape: tuple[int, int, int]  # (n_rows, n_y, n_x)
+    # factor of averaging, 1 for the voxels, to what is stored, in ascending order
+    arrays: dict[int, Any]
     encoding: Encoding  # how the values are stored
     attributes: Mapping[str, Any]  # about the values: units, binning, voxel_size_um, min, max
     provenance: Mapping[str, Any]  # how it was made
-    # read_slice(row): the values of one slice (n_y, n_x), float32
-    read_slice: Callable[[int], Slices]
-    read_stored: Callable[[int], NDArray[Any]]  # read_stored(row): one slice as it is stored
+    rows: Any  # the voxels as they are stored, to be indexed by row
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(n_rows, n_y, n_x)."""
+        n_rows, n_y, n_x = self.arrays[1].shape
+        return n_rows, n_y, n_x
 
     @property
     def described(self) -> dict[str, Any]:
-        """What is stated of values and voxels, whatever the encoding: `attributes` of a new one."""
-        found = {key: self.attributes[key] for key in _KEPT if key in self.attributes}
+        """Attributes `DESCRIBED`, for a new volume."""
+        found = {key: self.attributes[key] for key in DESCRIBED if key in self.attributes}
         # numbers of HDF5 are those of NumPy
         return {
             key: value.item() if isinstance(value, np.generic) else value
             for key, value in found.items()
         }
 
+    def read_stored(self, row: int) -> NDArray[Any]:
+        """Read one slice (n_y, n_x) as it is stored."""
+        return np.asarray(self.rows[row])
+
+    def read_slice(self, row: int) -> Slices:
+        """Read the values of one slice (n_y, n_x)."""
+        return self.encoding.decode(self.read_stored(row))
+
+    def read_plane(self, name: str, index: int, factor: int, part: slice) -> Slices:
+        """Read a part of the rows of a plane; no more is in memory than it and a few chunks.
+
+        Rows of the picture are y in xy, else the volume's rows. The plane cuts the volume at voxel
+        `index`; `part` says which of its rows, at this factor of `arrays`.
+        """
+        axis, array = PLANES[name], self.arrays[factor]
+        k = min(index // factor, array.shape[axis] - 1)
+        stored = array[k, part] if axis == 0 else array[part, k] if axis == 1 else array[part, :, k]
+        return self.encoding.decode(np.asarray(stored))
+
 
 @contextmanager
-def open_volume(path: str | os.PathLike[str]) -> Iterator[Volume]:
+def open_volume(
+    path: str | os.PathLike[str], beside: Path | None = None, *, check_sizes: bool = True
+) -> Iterator[Volume]:
     """Yield a volume that `tomopipe.volumes.volume.new_volume` wrote, of any format.
 
-    Raises
-    ------
-    TomopipeError
-        If it cannot be read.
+    `beside` is the file of a preview made later, used if the volume has none. With `check_sizes`
+    all files of a folder must have the size with which they were written. A TomopipeError if it
+    cannot be read.
     """
-    if os.path.isdir(path) and (what := sizes_match(path)):
+    if check_sizes and os.path.isdir(path) and (what := sizes_match(path)):
         raise TomopipeError(f"{path}: {what}. Remove it and run again: it is made again.")
     with ExitStack() as stack:
         try:
-            stored, attributes = _open(Path(path), stack)
-            encoding = Encoding(
-                str(stored.dtype), float(attributes["offset"]), float(attributes["scale"])
-            )
-            provenance = read_provenance(path)
+            volume = stored_volume(Path(path), stack)
+            if len(volume.arrays) == 1 and beside is not None and beside.is_file():
+                volume.arrays.update(_averages(_hdf5(beside, stack)))
         except (OSError, KeyError, ValueError) as error:
             raise TomopipeError(
                 f"{path}: expected a volume of tomopipe, found what cannot be read as one "
                 f"({error}). Remove it and run again: it is made again."
             ) from error
-        yield Volume(
-            Path(path),
-            stored.shape,
-            encoding,
-            attributes,
-            provenance,
-            lambda row: encoding.decode(np.asarray(stored[row])),
-            lambda row: np.asarray(stored[row]),
-        )
+        yield volume
+
+
+def stored_volume(path: Path, stack: ExitStack) -> Volume:
+    """Open a volume that `stack` closes; raise what a damaged one raises."""
+    if _is_zarr(path):
+        check_zarr()
+        import zarr
+
+        group = _zarr_attributes(path)
+        names = [level["path"] for level in group["ome"]["multiscales"][0]["datasets"]]
+        levels = [zarr.open_array(path / name, mode="r") for name in names]
+        arrays, notes = {2**i: array for i, array in enumerate(levels)}, group["tomopipe"]
+        rows: Any = _Layers(arrays[1])
+    elif path.is_dir():
+        notes = json.loads((path / "provenance.json").read_text(encoding="utf-8"))
+        rows = _Series(slice_paths(path))
+        arrays = {1: rows} | _averages(_hdf5(path / MID_PLANES_FILE, stack))
+    else:
+        file = _hdf5(path, stack)
+        rows = file["exchange/data"]
+        if rows.compression is None and rows.id.get_create_plist().get_nfilters():
+            import hdf5plugin  # noqa: F401
+        arrays = {1: rows} | _averages(file)
+        notes = {"attributes": dict(rows.attrs), "provenance": _provenance(file)}
+    about = notes["attributes"]
+    encoding = Encoding(str(arrays[1].dtype), float(about["offset"]), float(about["scale"]))
+    return Volume(path, arrays, encoding, about, notes["provenance"], rows)
+
+
+def read_mid_planes(path: str | os.PathLike[str]) -> dict[str, Slices]:
+    """Read the three planes through the middle (index n // 2) of a volume of any format.
+
+    mid_xy (n_y, n_x), mid_xz (n_rows, n_x) and mid_yz (n_rows, n_y): float32 values before any
+    rounding to whole numbers.
+    """
+    if _is_zarr(path):
+        check_zarr()
+        import zarr
+
+        group = zarr.open_group(path, mode="r")
+        return {name: np.asarray(group[f"mid_planes/{name}"]) for name in MID_PLANES}
+    with ExitStack() as stack:
+        file = _hdf5(_notes_path(path), stack)
+        return {name: file[f"exchange/{name}"][()] for name in MID_PLANES}
+
+
+def read_provenance(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read how a volume of any format was made."""
+    if _is_zarr(path):
+        return _zarr_attributes(Path(path))["tomopipe"]["provenance"]
+    with ExitStack() as stack:
+        return _provenance(_hdf5(_notes_path(path), stack))
 
 
 def copy_voxels(volume: Volume, put: PutSlices) -> None:
     """Store the voxels of a volume in another one, as they are, with their statistics.
 
-    Parameters
-    ----------
-    volume : Volume
-        The volume, open.
-    put : callable
-        Of `tomopipe.volumes.volume.new_volume`, of the same shape and encoding.
+    `put` is of `tomopipe.volumes.volume.new_volume`, of the same shape and encoding.
     """
     planes, about = read_mid_planes(volume.path), volume.attributes
     extremes = np.array([about["min"], about["max"]], np.float32)
@@ -106,34 +172,40 @@ def copy_voxels(volume: Volume, put: PutSlices) -> None:
         put(row, statistics)
 
 
-def _open(path: Path, stack: ExitStack) -> tuple[Any, Mapping[str, Any]]:
-    """Return what is stored, to be indexed by row, and its attributes."""
-    if (path / "zarr.json").exists():
-        check_zarr()
-        import zarr
+def _is_zarr(path: str | os.PathLike[str]) -> bool:
+    return (Path(path) / "zarr.json").exists()
 
-        text = (path / "zarr.json").read_text(encoding="utf-8")
-        about = json.loads(text)["attributes"]["tomopipe"]["attributes"]
-        return _Layers(zarr.open_array(path / "0", mode="r")), about
-    if path.is_dir():
-        notes = json.loads((path / "provenance.json").read_text(encoding="utf-8"))
-        return _Series(path), notes["attributes"]
+
+def _zarr_attributes(path: Path) -> dict[str, Any]:
+    return json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]
+
+
+def _notes_path(path: str | os.PathLike[str]) -> Path:
+    """Return the HDF5 file with mid planes and provenance."""
+    return Path(path) / MID_PLANES_FILE if Path(path).is_dir() else Path(path)
+
+
+def _hdf5(path: Path, stack: ExitStack) -> Any:
     import h5py
 
     # Each slice is read once, and is a whole chunk: a cache would only take memory.
-    file = stack.enter_context(h5py.File(path, "r", rdcc_nbytes=0))
-    data = file["exchange/data"]
-    if data.compression is None and data.id.get_create_plist().get_nfilters():
-        import hdf5plugin  # noqa: F401
-    return data, dict(data.attrs)
+    return stack.enter_context(h5py.File(path, "r", rdcc_nbytes=0))
+
+
+def _provenance(file: Any) -> dict[str, Any]:
+    return json.loads(file["provenance/json"][()])
+
+
+def _averages(file: Any) -> dict[int, Any]:
+    names = {factor: f"{GROUP}/{factor}" for factor in FACTORS}
+    return {factor: file[name] for factor, name in names.items() if name in file}
 
 
 class _Layers:
     """OME-Zarr, indexed by row: the layer of chunks that the last row was in is kept."""
 
     def __init__(self, array: Any) -> None:
-        self._array, self.shape, self.dtype = array, array.shape, array.dtype
-        self._depth = array.chunks[0]
+        self._array, self._depth = array, array.chunks[0]
         self._first, self._layer = -1, np.empty(0)
 
     def __getitem__(self, row: int) -> NDArray[Any]:
@@ -146,16 +218,37 @@ class _Layers:
 
 
 class _Series:
-    """A folder of TIFF slices, indexed like an array."""
+    """A folder of TIFF slices, indexed like an array.
 
-    def __init__(self, folder: Path) -> None:
-        self._files = slice_paths(folder)
-        if not self._files:
-            raise ValueError("there are no slices")
-        first = self[0]
-        self.shape, self.dtype = (len(self._files), *first.shape), first.dtype
+    Of parts of uncompressed slices no more is read than what is asked for.
+    """
 
-    def __getitem__(self, row: int) -> NDArray[Any]:
+    def __init__(self, paths: list[Path]) -> None:
         import tifffile
 
-        return np.asarray(tifffile.imread(self._files[row]))
+        if not paths:
+            raise ValueError("there are no slices")
+        self._paths = paths
+        with tifffile.TiffFile(paths[0]) as file:
+            page = file.pages.first
+            self.dtype: np.dtype[Any] = np.dtype(page.dtype)
+            self.shape = (len(paths), *page.shape)
+            # slices of a volume have one header
+            self._offset = page.dataoffsets[0] if page.is_contiguous else None
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        import tifffile
+
+        if not isinstance(key, tuple):
+            return np.asarray(tifffile.imread(self._paths[key]))
+        rows, *rest = key
+        if isinstance(rows, slice):
+            return np.stack([self._image(path)[tuple(rest)] for path in self._paths[rows]])
+        return self._image(self._paths[rows])[tuple(rest)]
+
+    def _image(self, path: Path) -> NDArray[Any]:
+        import tifffile
+
+        if self._offset is None:
+            return np.asarray(tifffile.imread(path))
+        return np.memmap(path, self.dtype, "r", self._offset, self.shape[1:])

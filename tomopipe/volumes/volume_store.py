@@ -1,13 +1,14 @@
 """What the formats of a volume have in common: what they are given, and what they give back."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.volumes.encoding import Encoding
+from tomopipe.volumes.slice_statistics import SliceStatistics
 
 MID_PLANES = ("mid_xy", "mid_xz", "mid_yz")
 COMPRESSIONS = {
@@ -18,6 +19,7 @@ COMPRESSIONS = {
 FORMATS = tuple(COMPRESSIONS)
 
 Slices = NDArray[np.float32]
+PutSlices = Callable[[int, Slices | SliceStatistics], None]
 
 
 class Origin(NamedTuple):
@@ -35,12 +37,12 @@ class Layout:
 
     name: str  # file name of the volume
     shape: tuple[int, int, int]  # (n_rows, n_y, n_x)
-    encoding: Encoding = field(default_factory=Encoding)  # number type and scaling
-    compression: str = "none"  # one of `COMPRESSIONS` of the format
+    encoding: Encoding  # number type and scaling
+    compression: str  # one of `COMPRESSIONS` of the format
     # about the values; how the volume was made
-    attributes: dict[str, Any] = field(default_factory=dict)
-    provenance: dict[str, Any] = field(default_factory=dict)
-    origin: Origin = Origin()  # where a cropped volume begins
+    attributes: dict[str, Any]
+    provenance: dict[str, Any]
+    origin: Origin  # where a cropped volume begins
 
     @property
     def plane_shapes(self) -> dict[str, tuple[int, int]]:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import tifffile
-from numpy.typing import NDArray
 
 from tomopipe.storage import checksums
 from tomopipe.storage.atomic import write_json
-from tomopipe.volumes.tiff import slice_path, slice_paths
+from tomopipe.volumes.tiff import slice_path
 from tomopipe.volumes.volume_h5 import notes_file
 from tomopipe.volumes.volume_store import Layout, Slices, Store
 
@@ -61,10 +60,3 @@ def _resolution(layout: Layout) -> dict[str, Any]:
         lines += ["cf=0", f"c0={layout.encoding.offset!r}", f"c1={layout.encoding.scale!r}"]
     text = "\n".join([*lines, f"vunit={units or 'value'}", ""])
     return found | {"extratags": [("ImageDescription", "s", 0, text, True)]}
-
-
-def read_back_tiff(folder: Path, row: int) -> tuple[tuple[int, ...], NDArray[Any]]:
-    """Read the shape of a volume, and one slice as it is stored."""
-    files = slice_paths(folder)
-    image = tifffile.imread(files[min(row, len(files) - 1)])
-    return (len(files), *image.shape), image

@@ -16,7 +16,6 @@ References
 .. [3] Zarr enhancement proposal 2, https://zarr.dev/zeps/accepted/ZEP0002.html.
 """
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,7 +28,7 @@ from tomopipe.errors import TomopipeError
 from tomopipe.storage import checksums
 from tomopipe.volumes.encoding import Encoding
 from tomopipe.volumes.output_size import BUFFER_BYTES
-from tomopipe.volumes.volume_store import MID_PLANES, Layout, Slices, Store
+from tomopipe.volumes.volume_store import Layout, Slices, Store
 
 if TYPE_CHECKING:
     import zarr
@@ -38,7 +37,6 @@ _CHUNK_VOXELS = 2**20
 _SHARD_BYTES = 2**29  # of values
 _EMPTY = 2**64 - 1  # in the index of a shard: a chunk of zeros, which is not stored
 _SMALLEST = 128  # pixels: a level no larger than this in any direction is the last
-_META = "tomopipe"
 
 Shape = tuple[int, ...]
 
@@ -90,7 +88,7 @@ def store_zarr(temporary: Path, layout: Layout) -> Iterator[Store]:
         for level in levels:
             level.finish()
         group.attrs["ome"] = _multiscales(layout, shapes)
-        group.attrs[_META] = {"attributes": attributes, "provenance": layout.provenance}
+        group.attrs["tomopipe"] = {"attributes": attributes, "provenance": layout.provenance}
 
     yield Store(put, planes, finish)
 
@@ -118,29 +116,6 @@ def shard_shape(shape: Shape, itemsize: int) -> Shape:
     n_layers = max(1, _SHARD_BYTES // (depth * shape[1] * shape[2] * itemsize))
     n_layers = min(n_layers, -(-shape[0] // depth))
     return n_layers * depth, -(-shape[1] // high) * high, -(-shape[2] // wide) * wide
-
-
-def read_planes_zarr(path: Path) -> dict[str, Slices]:
-    """Read the mid planes."""
-    check_zarr()
-    import zarr
-
-    group = zarr.open_group(path, mode="r")
-    return {name: np.asarray(group[f"mid_planes/{name}"]) for name in MID_PLANES}
-
-
-def read_provenance_zarr(path: Path) -> dict[str, Any]:
-    """Read how the volume was made."""
-    attributes = json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]
-    return attributes[_META]["provenance"]
-
-
-def read_back_zarr(path: Path, row: int) -> tuple[Shape, NDArray[Any]]:
-    """Read the shape of a volume, and one slice as it is stored."""
-    import zarr
-
-    data = zarr.open_array(path / "0", mode="r")
-    return data.shape, np.asarray(data[row])
 
 
 class _Pyramid:

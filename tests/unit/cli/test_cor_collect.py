@@ -7,7 +7,8 @@ from tomopipe.config import PreprocessBlock
 from tomopipe.config.spans import row_numbers
 from tomopipe.cor.collected_rows import collect_rows, opposing_pairs, spread_rows
 from tomopipe.errors import ScanError
-from tomopipe.scans.exchange import Scan, open_scan
+from tomopipe.scans.exchange import open_scan
+from tomopipe.scans.scan import Scan
 
 
 @pytest.mark.parametrize(

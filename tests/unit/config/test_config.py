@@ -283,7 +283,7 @@ def test_a_text_that_is_no_block_is_refused_with_its_name():
 
 def test_formats_and_types_are_those_of_the_volume():
     from tomopipe.volumes.encoding import DTYPES
-    from tomopipe.volumes.volume import COMPRESSIONS
+    from tomopipe.volumes.volume_store import COMPRESSIONS
 
     def choices(key):
         return get_args(FullReconBlock.model_fields[key].annotation)

@@ -19,9 +19,8 @@ from tomopipe.run.foreign import foreign
 from tomopipe.run.products import Record
 from tomopipe.volumes import preview
 from tomopipe.volumes.encoding import encoding_of
-from tomopipe.volumes.planes import open_levels
-from tomopipe.volumes.volume import new_volume, read_mid_planes, read_provenance
-from tomopipe.volumes.volume_read import open_volume
+from tomopipe.volumes.volume import new_volume
+from tomopipe.volumes.volume_read import open_volume, read_mid_planes, read_provenance
 
 SHAPE = (5, 6, 7)
 GEOMETRY = {
@@ -152,8 +151,8 @@ def test_an_older_volume_gets_a_preview_beside_it_and_stays_as_it_is(campaign, m
     (path,) = converted(campaign, "preview")
     assert path.name == "a_1_preview.h5"
     assert source.read_bytes() == before
-    with open_levels(source, path) as levels:
-        found = levels.plane("xy", 1, 4, slice(None))
+    with open_volume(source, path) as volume:
+        found = volume.read_plane("xy", 1, 4, slice(None))
         np.testing.assert_allclose(found[0, 0], values()[:4, :4, :4].mean(), rtol=1e-5)
     made = path.stat().st_ino
     converted(campaign, "preview")

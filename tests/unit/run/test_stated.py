@@ -13,8 +13,7 @@ from tomopipe.run.made_from import as_text
 from tomopipe.run.products import Product, Record, made_checksum, state_of
 from tomopipe.run.stated import is_kept, only_metadata_differ, result_to_reuse
 from tomopipe.storage import run_folder as runs
-from tomopipe.volumes.volume import read_mid_planes, read_provenance
-from tomopipe.volumes.volume_read import open_volume
+from tomopipe.volumes.volume_read import open_volume, read_mid_planes, read_provenance
 
 
 def stated(pixel_size_um: float, **more: object) -> dict:

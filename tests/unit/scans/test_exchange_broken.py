@@ -22,12 +22,9 @@ from tests.exchange_files import (
     write,
 )
 from tomopipe.errors import ScanError
-from tomopipe.scans.aborted import incomplete
-from tomopipe.scans.exchange import (
-    StillWrittenError,
-    open_scan,
-    read_metadata,
-)
+from tomopipe.scans.exchange import open_scan, read_metadata
+from tomopipe.scans.hdf5 import StillWrittenError
+from tomopipe.scans.metadata import incomplete
 
 
 def full_shape_never_written(n_written):

@@ -17,11 +17,8 @@ from tests.exchange_files import (
     replace,
     write,
 )
-from tomopipe.scans.aborted import incomplete
-from tomopipe.scans.exchange import (
-    open_scan,
-    read_metadata,
-)
+from tomopipe.scans.exchange import open_scan, read_metadata
+from tomopipe.scans.metadata import incomplete
 
 
 def test_flats_and_darks_from_elsewhere_or_declared_absent(tmp_path):
@@ -31,9 +28,8 @@ def test_flats_and_darks_from_elsewhere_or_declared_absent(tmp_path):
         del file[FLATS], file[DARKS]
 
     path = write(tmp_path / "a.h5", bare)
-    found = read_metadata(path, flats=other, darks="none")
-    assert (found.n_flats, found.n_darks) == (4, 0)
     with open_scan(path, flats=str(other), darks="none") as scan:
+        assert (scan.n_flats, scan.n_darks) == (4, 0)
         assert (scan.flat == 77).all()
         assert (scan.dark == 0).all()
     with open_scan(path, flats="none", darks=other) as scan:
@@ -65,8 +61,8 @@ def test_flats_not_written_stay_out_of_the_mean(tmp_path):
         flats[1] = 500
 
     path = write(tmp_path / "a.h5", change)
-    assert read_metadata(path).n_flats == 1
     with open_scan(path) as scan:
+        assert scan.n_flats == 1
         assert (scan.flat == 500).all()
 
 

@@ -15,7 +15,7 @@ from tomopipe.run.expected import expected_inventory
 from tomopipe.run.made_from import of_stitch, without_also_read
 from tomopipe.run.products import Product, digest, state_of
 from tomopipe.run.wanted import Wanted
-from tomopipe.scans.linked import linked_files
+from tomopipe.scans.linked import files_taken_from
 from tomopipe.storage.checksums import checksum_of
 
 SIZE = {"n_cols": 16, "n_rows": 2, "n_angles": 5}
@@ -52,15 +52,15 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_links_and_parts_are_found_however_deep(folder):
-    assert list(linked_files("raw/link_1.h5")) == ["camera/link_1.h5"]
+    assert list(files_taken_from("raw/link_1.h5")[0]) == ["camera/link_1.h5"]
     parts = [f"camera/part{number}.h5" for number in range(5)]
-    assert list(linked_files("raw/virtual_1.h5")) == [*parts, "camera/virtual_1.h5"]
-    assert linked_files("raw/own_1.h5") == {}
+    assert list(files_taken_from("raw/virtual_1.h5")[0]) == [*parts, "camera/virtual_1.h5"]
+    assert files_taken_from("raw/own_1.h5")[0] == {}
     os.unlink("camera/part3.h5")
-    found = linked_files("raw/virtual_1.h5")
+    found = files_taken_from("raw/virtual_1.h5")[0]
     assert found["camera/part3.h5"] is None
     assert found["camera/part2.h5"][0] == os.path.getsize("camera/part2.h5")
-    assert linked_files("raw/nowhere.h5") == {}
+    assert files_taken_from("raw/nowhere.h5")[0] == {}
 
 
 def test_groups_that_contain_each_other_and_are_nested_without_end_are_seen_once(tmp_path):
@@ -77,7 +77,7 @@ def test_groups_that_contain_each_other_and_are_nested_without_end_are_seen_once
         for _ in range(1500):
             group = group.create_group("x")
         group["data"] = h5py.ExternalLink("more.h5", "/frames")
-    assert sorted(linked_files(tmp_path / "a.h5")) == [
+    assert sorted(files_taken_from(tmp_path / "a.h5")[0]) == [
         str(tmp_path / "frames.h5"), str(tmp_path / "more.h5"),
     ]  # fmt: skip
 

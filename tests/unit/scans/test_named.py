@@ -10,9 +10,9 @@ import tifffile
 from tests.phantoms import write_scan
 from tomopipe.config import read_config
 from tomopipe.errors import ScanError, TomopipeError
-from tomopipe.scans import transposed
-from tomopipe.scans.aborted import incomplete
+from tomopipe.scans import pixel_views
 from tomopipe.scans.exchange import open_scan, read_metadata
+from tomopipe.scans.metadata import incomplete
 
 N_ANGLES, SHAPE = 31, {"n_angles": 31, "n_rows": 3, "n_cols": 32}
 TOMO = "/entry1/tomo_entry"
@@ -196,7 +196,7 @@ def test_a_file_that_is_not_recognised_shows_its_datasets(tmp_path, phantom):
 
 @pytest.mark.parametrize("axes", [*permutations(("angle", "row", "col"))])
 def test_axes_in_another_order_give_the_same_frames(tmp_path, phantom, axes, monkeypatch):
-    monkeypatch.setattr(transposed, "_BATCH_BYTES", 3000)  # several parts
+    monkeypatch.setattr(pixel_views, "_BATCH_BYTES", 3000)  # several parts
     path, data, flats, darks, theta = phantom
     order = [("angle", "row", "col").index(axis) for axis in axes]
     with h5py.File(tmp_path / "s_1.h5", "w") as file:

@@ -8,8 +8,10 @@ import tifffile
 
 from tomopipe.campaign.campaign import campaign_from_data
 from tomopipe.errors import ScanError
-from tomopipe.scans.aborted import incomplete
-from tomopipe.scans.exchange import NO_THETA, open_scan, read_metadata
+from tomopipe.scans.angle_lists import NO_THETA
+from tomopipe.scans.exchange import open_scan, read_metadata
+from tomopipe.scans.metadata import incomplete
+from tomopipe.scans.raw_state import file_state
 
 N, N_ROWS, N_COLS = 12, 3, 5
 ANGLES_DEG = np.linspace(0, 165, N)
@@ -55,9 +57,11 @@ def test_a_folder_of_images(tmp_path, dtype, options, into):
     found = read_metadata(path)
     assert found.format == "TIFF"
     assert (found.n_angles, found.n_rows, found.n_cols) == (N, N_ROWS, N_COLS)
-    assert (found.n_flats, found.n_darks, found.n_written) == (3, 2, N)
+    assert found.n_written == N
+    with open_scan(path) as scan:
+        assert (scan.n_flats, scan.n_darks) == (3, 2)
     assert found.data_bytes == raw.size * raw.itemsize
-    assert found.n_bytes == sum(
+    assert file_state(path)[0] == sum(
         os.path.getsize(os.path.join(root, name))
         for root, _, names in os.walk(path)
         for name in names
@@ -245,10 +249,10 @@ def test_loose_flats_and_darks_are_no_projections(tmp_path, into, names):
     write_images(path, np.full((2, N_ROWS, N_COLS), DARK, "u2"), name=names.format("Dark"))
     write_list(path / "angles.txt")
     found = read_metadata(path)
-    assert (found.n_angles, found.n_flats, found.n_darks) == (N, 3, 2)
     assert incomplete(found) == ""
     assert "flat images beside the projections" in found.found
     with open_scan(path) as scan:
+        assert (scan.n_angles, scan.n_flats, scan.n_darks) == (N, 3, 2)
         assert np.array_equal(scan.read_rows(0, N_ROWS), values())
         assert (scan.flat == FLAT).all()
         assert (scan.dark == DARK).all()
@@ -276,8 +280,8 @@ def test_loose_flats_in_the_folder_of_the_projections(tmp_path):
     path = tmp_path / "scan_1"
     for name, frame in (("img", values()), ("flats", values(3)), ("darkfield", values(1))):
         write_images(path / "tomo", frame, name=f"{name}_{{}}.tif")
-    found = read_metadata(path)
-    assert (found.n_angles, found.n_flats, found.n_darks) == (N, 3, 1)
+    with open_scan(path, without_angles=True) as scan:
+        assert (scan.n_angles, scan.n_flats, scan.n_darks) == (N, 3, 1)
 
 
 @pytest.mark.parametrize("name", ["dark_wood_{}.tif", "flatfish{}.tif", "darkness_{:03d}.tif"])

@@ -8,8 +8,8 @@ import pytest
 
 import tomopipe.simulate.dxchange_writer
 from tests.phantoms import sphere, write_scan
-from tomopipe.scans.aborted import incomplete
 from tomopipe.scans.exchange import open_scan, read_metadata
+from tomopipe.scans.metadata import incomplete
 from tomopipe.simulate.detector import OPEN_BEAM_ADU, Beam, Detector
 
 

@@ -17,7 +17,8 @@ from tomopipe.storage.checksums import checksum_of, made, matches, quick_state
 from tomopipe.storage.manifest import MANIFEST, sizes_match
 from tomopipe.volumes.encoding import Encoding
 from tomopipe.volumes.tiff import write_try_stack
-from tomopipe.volumes.volume import COMPRESSIONS, new_volume
+from tomopipe.volumes.volume import new_volume
+from tomopipe.volumes.volume_store import COMPRESSIONS
 
 VOLUME = np.random.default_rng(0).normal(1, 0.2, (6, 40, 50)).astype(np.float32)
 

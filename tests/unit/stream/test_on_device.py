@@ -27,7 +27,7 @@ from tomopipe.stream import recon_task as _task
 from tomopipe.stream import stream as _stream
 from tomopipe.stream.memory import Blocks
 from tomopipe.stream.row_batches import Window, cut
-from tomopipe.volumes.volume import read_mid_planes
+from tomopipe.volumes.volume_read import read_mid_planes
 
 pytestmark = pytest.mark.slow
 

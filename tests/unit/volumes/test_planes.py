@@ -6,8 +6,9 @@ import pytest
 from tomopipe.errors import TomopipeError
 from tomopipe.volumes import preview
 from tomopipe.volumes.encoding import encoding_of
-from tomopipe.volumes.planes import open_levels
-from tomopipe.volumes.volume import COMPRESSIONS, new_volume
+from tomopipe.volumes.volume import new_volume
+from tomopipe.volumes.volume_read import open_volume
+from tomopipe.volumes.volume_store import COMPRESSIONS
 
 DATA = np.random.default_rng(0).normal(1, 0.2, (21, 150, 269)).astype(np.float32)
 CUTS = {"xy": DATA[9, 3:60], "xz": DATA[3:17, 9], "yz": DATA[3:17, :, 9]}
@@ -25,10 +26,10 @@ def write(path, **options):
 )
 def test_a_part_of_a_plane_holds_the_voxels(tmp_path, output_format, compression):
     path = write(tmp_path / "x", output_format=output_format, compression=compression)
-    with open_levels(path) as levels:
-        assert levels.shape == DATA.shape
+    with open_volume(path) as volume:
+        assert volume.shape == DATA.shape
         for name, expected in CUTS.items():
-            np.testing.assert_array_equal(levels.plane(name, 9, 1, PARTS[name]), expected)
+            np.testing.assert_array_equal(volume.read_plane(name, 9, 1, PARTS[name]), expected)
 
 
 @pytest.mark.parametrize("output_format", ["h5", "tiff", "zarr"])
@@ -37,8 +38,8 @@ def test_the_averages_are_about_the_same_place(tmp_path, output_format, monkeypa
     monkeypatch.setattr(preview, "_SHARE", 0.1)
     encoding = encoding_of("uint16", (0, 2))
     path = write(tmp_path / "x", output_format=output_format, encoding=encoding)
-    with open_levels(path) as levels:
-        found = levels.plane("xz", 9, 4, slice(None))
+    with open_volume(path) as volume:
+        found = volume.read_plane("xz", 9, 4, slice(None))
     expected = DATA[:20, 8:12, :268].reshape(5, 4, 4, 67, 4).mean((1, 2, 4))
     np.testing.assert_allclose(found[:5, :67], expected, atol=2 * encoding.scale)
 
@@ -47,6 +48,6 @@ def test_what_is_no_volume_is_refused(tmp_path):
     (tmp_path / "x.h5").write_bytes(b"no volume")
     with (
         pytest.raises(TomopipeError, match="expected a volume of tomopipe"),
-        open_levels(tmp_path / "x.h5"),
+        open_volume(tmp_path / "x.h5"),
     ):
         pass

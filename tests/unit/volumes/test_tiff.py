@@ -33,16 +33,10 @@ def test_try_stack_round_trip_from_a_generator(tmp_path, n):
 
 def test_a_page_that_failed_is_labelled_so(tmp_path):
     labels = ["failed: constant frames, «x»"]
-    tiff.write_try_stack(PAGES[:1], [0], tmp_path / "try.tif", shape=(4, 5), labels=labels)
+    tiff.write_stack(PAGES[:1], labels, tmp_path / "try.tif", shape=(4, 5))
     assert np.isnan(read_try_stack(tmp_path / "try.tif")[1]).tolist() == [True]
     with tifffile.TiffFile(tmp_path / "try.tif") as file:
         assert file.imagej_metadata["Labels"] == labels[0]
-
-
-def test_try_stack_refuses_cors_out_of_order(tmp_path):
-    with pytest.raises(ValueError, match="must ascend"):
-        tiff.write_try_stack(PAGES[:2], [1000, 999.5], tmp_path / "try.tif", shape=(4, 5))
-    assert os.listdir(tmp_path) == []
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,9 @@ import zarr
 from tomopipe.errors import TomopipeError
 from tomopipe.volumes import volume_zarr
 from tomopipe.volumes.encoding import encoding_of
-from tomopipe.volumes.volume import Origin, new_volume, read_mid_planes, read_provenance
-from tomopipe.volumes.volume_read import open_volume
+from tomopipe.volumes.volume import new_volume
+from tomopipe.volumes.volume_read import open_volume, read_mid_planes, read_provenance
+from tomopipe.volumes.volume_store import Origin
 
 SHAPE = (21, 150, 269)
 DATA = np.random.default_rng(0).normal(1, 0.2, SHAPE).astype(np.float32)
