@@ -17,7 +17,7 @@ from typing import Any
 from tomopipe.campaign.campaign import Campaign, InventoryRows, as_json, read_inventory
 from tomopipe.campaign.files import Files
 from tomopipe.run.decisions import Decisions
-from tomopipe.run.foreign import foreign, refuse_foreign
+from tomopipe.run.foreign import refuse_foreign
 from tomopipe.run.made_from import of_resolve_cor
 from tomopipe.run.misfits import refuse_misfits, refuse_missing_files, refuse_no_file
 from tomopipe.run.products import content_of
@@ -101,7 +101,7 @@ class Expected:
         self.decisions.take_job_records()
         refuse_no_file(campaign)
         refuse_missing_files(campaign)
-        refuse_foreign(foreign(campaign, self.decisions.record))
+        refuse_foreign(campaign, self.decisions.record)
         self.predicting: set[str] = set()
         self.without_cor: list[str] = []
         self.blocked = ""

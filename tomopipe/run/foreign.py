@@ -1,7 +1,7 @@
 """Foreign files at the paths of results: they are never overwritten."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from tomopipe.campaign import files
@@ -39,15 +39,9 @@ def foreign(campaign: Campaign, record: Record) -> list[str]:
     ]
 
 
-def refuse_foreign(found: Sequence[str]) -> None:
-    """Raise if results would overwrite files that others have made.
-
-    Raises
-    ------
-    TomopipeError
-        With the first ten names, the count, and what to do.
-    """
-    if not found:
+def refuse_foreign(campaign: Campaign, record: Record) -> None:
+    """Raise if results would overwrite files that others have made; names the first ten."""
+    if not (found := foreign(campaign, record)):
         return
     raise TomopipeError(
         "\n".join(

@@ -62,7 +62,7 @@ def _own_options(campaign: Campaign, entry: Mapping[str, Any]) -> dict[str, Any]
 
 def _looked_for(config: Config) -> dict[str, Any]:
     found = effective(config.preprocess)
-    sources = {key: found[key] for key in ("flats", "darks") if key in found}
+    sources: dict[str, Any] = {key: found[key] for key in ("flats", "darks") if key in found}
     return _without_empty({"input": effective(config.input), "preprocess": sources})
 
 

@@ -102,18 +102,18 @@ def _needed(campaign: Campaign, rows: InventoryRows, scans: list[str]) -> dict[s
 
     needed = {}
     for scan in scans:
-        n_images, n_rows, n_cols = _size(campaign, scan, rows)
+        n_images, n_rows, n_cols = stack_shape(campaign, rows[scan])
         binning = smallest_binning(n_images, n_rows, n_cols, _limit_bytes(campaign))
         if StackGeometry(n_cols, n_rows, binning).cols >= 2:
             needed[scan] = binning
     return needed
 
 
-def _size(campaign: Campaign, scan: str, rows: InventoryRows) -> tuple[int, int, int]:
-    """Return images, detector rows and columns of a stack before binning."""
-    star, row = campaign.config.export_star, rows[scan]
+def stack_shape(campaign: Campaign, row: Mapping[str, str]) -> tuple[int, int, int]:
+    """Return images, detector rows and columns of a scan's stack before binning."""
+    star = campaign.config.export_star
     n_images, n_rows, n_cols = (int(row[key]) for key in ("n_angles", "n_rows", "n_cols"))
-    columns = campaign.for_scan(scan).config.input.columns
+    columns = campaign.for_scan(row["scan"]).config.input.columns
     if star.max_tilts != "all":
         n_images = min(n_images, star.max_tilts)
     if not isinstance(star.rows, str):
@@ -130,7 +130,7 @@ def _made(campaign: Campaign, rows: InventoryRows, needed: Mapping[str, int]) ->
         try:
             meta = json.loads(campaign.files.stack_meta(scan).read_text())
             size = meta["stack_shape"][0], meta["n_rows"], meta["n_cols"]
-            if (meta["binning"], size) == (binning, _size(campaign, scan, rows)):
+            if (meta["binning"], size) == (binning, stack_shape(campaign, rows[scan])):
                 made[binning] += 1
         except (OSError, ValueError, LookupError, TypeError):
             continue  # no stack yet, or a broken one, which is remade

@@ -17,7 +17,7 @@ from tomopipe.config.blocks import ONE_GPU_EACH, READ_AS_SUM
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.run.disk import existing_folder, half_notes, lack_of_disk, shown_size, still_to_make
 from tomopipe.run.expected import expected_inventory
-from tomopipe.run.foreign import foreign, refuse_foreign
+from tomopipe.run.foreign import refuse_foreign
 from tomopipe.run.misfits import misfits, missing_files, nothing_usable
 from tomopipe.run.products import Record
 from tomopipe.run.relion_notes import note_lines, relion_notes
@@ -210,9 +210,8 @@ def _check_left_behind(campaign: Campaign, rows: InventoryRows, findings: Findin
 
 
 def _check_foreign(campaign: Campaign, findings: Findings) -> None:
-    record = Record(campaign.files.record, campaign.directory)
     try:
-        refuse_foreign(foreign(campaign, record))
+        refuse_foreign(campaign, Record(campaign.files.record, campaign.directory))
     except TomopipeError as error:
         findings.errors.append(str(error))
 

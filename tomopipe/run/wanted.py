@@ -299,9 +299,9 @@ class Wanted:
         found = {}
         for scan, entry in cors.items():
             path = self._decisions.record.path_of(self.out.mrc_volume(scan))
-            if os.path.exists(path):
+            if (source := source_of(path)) is not None:
                 wanted = digest(self.of_full_recon(scan, entry["cor_px"]))
-                found[scan] = wanted if source_of(path) == wanted else ""
+                found[scan] = wanted if source == wanted else ""
         return found
 
     def why_export_star(self, cors: Cors) -> str:

@@ -33,7 +33,7 @@ from tomopipe.run.misfits import misfit, refuse_misfits, refuse_missing_files, r
 from tomopipe.errors import TomopipeError
 from tomopipe.run.snakemake_internals import if_known
 from tomopipe.run.batches import Batches, batch_cores, job_s, volume_s
-from tomopipe.run.foreign import foreign, refuse_foreign
+from tomopipe.run.foreign import refuse_foreign
 from tomopipe.storage import run_folder
 from tomopipe.storage.tables import read_tsv
 
@@ -88,7 +88,7 @@ try:
         if not (WATCHED or snakemake_internals.is_lint()):
             refuse_no_file(CAMPAIGN)
         refuse_missing_files(CAMPAIGN)
-        refuse_foreign(foreign(CAMPAIGN, DECISIONS.record))
+        refuse_foreign(CAMPAIGN, DECISIONS.record)
         if not WATCHED:  # rows may be written before their scans come
             for fault in CAMPAIGN.table_faults:
                 print(f"tomopipe: {fault}", file=sys.stderr)

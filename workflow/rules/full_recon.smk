@@ -21,13 +21,12 @@ def is_half(scan):
 
 def memory_mb(wildcards, threads, attempt):
     campaign = CAMPAIGN.for_scan(wildcards.scan)
-    return job_memory.full_recon_mb(
+    return attempt * job_memory.full_recon_mb(
         shape_of(wildcards),
         campaign.config.full_recon,
         is_half=is_half(wildcards.scan),
         halo=campaign.correction_halo(inventory_rows()[wildcards.scan]),
         threads=threads,
-        attempt=attempt,
     )
 
 
