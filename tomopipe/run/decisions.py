@@ -56,15 +56,7 @@ def _to_stderr(text: str) -> None:
 
 
 class Decisions:
-    """The reasons why results of a campaign are remade.
-
-    Parameters
-    ----------
-    campaign : Campaign
-        The campaign.
-    tell : callable
-        Called with messages for people.
-    """
+    """The reasons why results of a campaign are remade; `tell` is called with messages."""
 
     def __init__(self, campaign: Campaign, tell: Callable[[str], None] = _to_stderr) -> None:
         self.campaign, self._tell = campaign, tell
@@ -148,18 +140,9 @@ class Decisions:
     ) -> str:
         """Say why a job must run; "" if its results are up to date.
 
-        Parameters
-        ----------
-        step, key : str
-            The step, and the scan, series or stack.
-        outputs : sequence of str
-            Its results, relative to the campaign; the first one has the statement of all.
-        wanted : dict
-            The statement that they should have.
-        may_be_gone : sequence of str
-            Results among them that are removed later and not remade.
-        source : str
-            Present source of the scan's COR.
+        `key` is the scan, series or stack. The first of `outputs`, relative to the campaign, has
+        the statement of all; those in `may_be_gone` are removed later and not remade. `source` is
+        that of the scan's COR at present.
         """
         asked = step, key, digest(wanted)
         if asked in self._fresh:

@@ -27,16 +27,8 @@ def after_failure(
 ) -> None:
     """Record the jobs that failed finally, and write the report of the existing results.
 
-    Parameters
-    ----------
-    campaign : Campaign
-        As read when the run began.
-    logs : iterable of str
-        Snakemake's log files of this run.
-    since : float
-        Unix time at which the run began.
-    reports : bool
-        False if the run is not of the whole campaign.
+    The campaign is as read when the run began, at `since` (Unix seconds); `logs` are Snakemake's.
+    `reports`: the run is of the whole campaign.
     """
     if ended_by_hand(logs):
         return

@@ -40,23 +40,14 @@ _STAND_IN = {"cor_px": -1.0, "source": "default"}  # of a scan whose COR is not 
 
 @dataclass(frozen=True)
 class PlannedJob:
-    """A job that the next run executes, or may execute.
-
-    Attributes
-    ----------
-    rule, scan, series, stack : str
-        The rule and its scan, series or stack; empty if it does not apply.
-    reason : str
-        Why it runs, in words.
-    certain : bool
-        False: only if the COR of the scan changes, which a pending prediction decides, or if a
-        comparison finds another content.
-    """
+    """A job that the next run executes, or may execute."""
 
     rule: str
+    # empty if it is not of one
     scan: str
     series: str
-    reason: str
+    reason: str  # why it runs, in words
+    # False: only if the COR of the scan changes, or if a comparison finds another content
     certain: bool = True
     stack: str = ""
 
@@ -67,55 +58,30 @@ class PlannedJob:
 
 
 class Expected:
-    """The jobs of the next run of the default target.
-
-    Parameters
-    ----------
-    campaign : Campaign
-        The campaign as it is now.
-
-    Attributes
-    ----------
-    jobs : list of PlannedJob
-        Its jobs, in the order of the steps.
-    rows : mapping
-        The inventory, as the run will have it.
-    predicting : set of str
-        Scans whose prediction is pending.
-    without_cor : list of str
-        Scans that will have no COR.
-    without_angles : list of str
-        Scans that will have no angles, and so no volume.
-    blocked : str
-        Why the run will stop before any volume is made; "" if it will not.
-
-    Raises
-    ------
-    TomopipeError
-        If the run stops before anything.
-    """
+    """The jobs of the next run of the default target; raises if it stops before anything."""
 
     def __init__(self, campaign: Campaign) -> None:
-        self.campaign, self.out, self.jobs = campaign, campaign.outputs, list[PlannedJob]()
+        self.campaign, self.out = campaign, campaign.outputs
+        self.jobs: list[PlannedJob] = []  # in the order of the steps
         self.decisions = Decisions(campaign, tell=lambda text: None)
         self.decisions.take_job_records()
         refuse_no_file(campaign)
         refuse_missing_files(campaign)
         refuse_foreign(campaign, self.decisions.record)
-        self.predicting: set[str] = set()
-        self.without_cor: list[str] = []
-        self.blocked = ""
+        self.predicting: set[str] = set()  # scans whose prediction is pending
+        self.without_cor: list[str] = []  # scans that will have none
+        self.blocked = ""  # why the run will stop before any volume
         self._fixed: dict[str, Mapping[str, str]] = {}
         self._by_hand: set[str] = set()  # scans with a COR by hand
         self._is_other = False  # a table shown in the report changes
         self._may_be_other = False  # a missing one comes out as it was, or not
-        self.rows: InventoryRows = {}
+        self.rows: InventoryRows = {}  # as the run will have them
         self.wanted = Wanted(campaign, self.decisions, lambda: self.rows)
         self.rows = self._inventory()
         alive = self.wanted.alive(campaign.selected_scans(self.rows))
         for scan in alive:
             self._predict(scan)
-        self.without_angles = [
+        self.without_angles = [  # and so without a volume
             s for s in alive if self.wanted.is_unproven(s) and s not in self.predicting
         ]
         fixing = [self._fix(*item) for item in sorted(self.wanted.series().items())]

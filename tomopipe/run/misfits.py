@@ -18,18 +18,9 @@ _STEPS = ("try_recon", "full_recon", "export_stack")
 def misfit(
     campaign: Campaign, step: str, row: Mapping[str, str], cor_px: float | None = None
 ) -> str:
-    """Say why a step would fail on a scan with its options; "" if nothing is known against it.
+    """Say why a step that reads scans would fail on one; "" if nothing is known against it.
 
-    Parameters
-    ----------
-    campaign : Campaign
-        For the options.
-    step : str
-        try_recon, full_recon or export_stack.
-    row : mapping
-        The scan's row of the inventory.
-    cor_px : float, optional
-        COR of the volume, if known (unbinned pixels).
+    `row` is its row of the inventory, `cor_px` the COR of the volume (unbinned pixels), if known.
     """
     for_scan = campaign.for_scan(row["scan"])
     n_rows, n_cols = int(row["n_rows"]), int(row["n_cols"])

@@ -49,36 +49,13 @@ def sweep_option(
     row: int | None = None,
     dry_run: bool = False,
 ) -> tuple[Path, list[Image]]:
-    """Reconstruct one slice with each of several values of an option.
+    """Reconstruct one slice with each of several values of an option, as in the configuration.
 
-    Parameters
-    ----------
-    campaign : Campaign
-        Its options are used, except the one that varies.
-    scan : str
-        Name of the scan.
-    key : str
-        Such as full_recon.filter or preprocess.stripes.size_px.
-    values : sequence of str
-        As in the configuration.
-    cor_px : float
-        COR, unbinned detector pixels.
-    row : int, optional
-        Detector row; None: the middle one of the campaign's full_recon.rows.
-    dry_run : bool
-        Only check key and values.
+    `cor_px` is in unbinned pixels, `row` a detector row, by default the middle one of the
+    campaign's full_recon.rows. `dry_run`: only check key and values.
 
-    Returns
-    -------
-    page : Path
-        index.html in results/sweep/<scan>/<key>, beside sweep.tif.
-    slices : list of ndarray of float32
-        In the order of `values`; none if `dry_run`.
-
-    Raises
-    ------
-    TomopipeError
-        If scan, key or row do not exist, a value is invalid, or the slices differ in size.
+    Returns the page in results/sweep/<scan>/<key>, which lies beside sweep.tif, and the slices in
+    the order of `values`.
     """
     refuse_unknown(campaign, [scan])
     variants = [_with(campaign, scan, key, value) for value in values]
@@ -107,13 +84,7 @@ def sweep_option(
 
 
 def known_cor_px(campaign: Campaign, scan: str) -> float:
-    """Return the COR of a scan: from the campaign table, cor.json, or its prediction.
-
-    Raises
-    ------
-    TomopipeError
-        If it has none, the scan does not exist, or a result is damaged.
-    """
+    """Return the COR of a scan: from the campaign table, cor.json, or its prediction."""
     refuse_unknown(campaign, [scan])
     if (cor_px := _known(campaign, scan)) is None:
         raise TomopipeError(
@@ -135,15 +106,7 @@ def _known(campaign: Campaign, scan: str) -> float | None:
 
 
 def first_known(campaign: Campaign) -> tuple[str, float]:
-    """Return the first scan with a COR, and the COR.
-
-    Scans with `select: no` are skipped.
-
-    Raises
-    ------
-    TomopipeError
-        If none has, or a result is damaged.
-    """
+    """Return the first scan with a COR, and the COR; scans with `select: no` are skipped."""
     for scan in campaign.scans:
         if campaign.scans[scan].select != "no":
             cor_px = _known(campaign, scan)

@@ -29,18 +29,8 @@ def campaign_binning(campaign: Campaign, inventory: Path, cor_table: Path) -> di
     version, which binned each scan by itself, it is the most frequent of theirs. It is decided
     again when an option changes that remakes all stacks.
 
-    Parameters
-    ----------
-    campaign : Campaign
-        The campaign.
-    inventory, cor_table : Path
-        inventory.tsv and cor.json, relative to the working directory.
-
-    Returns
-    -------
-    dict or None
-        `binning`, `options` it was decided for and the number of `scans` it was decided from; None
-        if the binning is configured, or a table is missing.
+    Returns `binning`, `options` it was decided for and the number of `scans` it was decided from;
+    None if the binning is configured, or a table is missing.
     """
     if campaign.config.export_star.binning != "auto":
         return None
@@ -148,22 +138,11 @@ def settle_binning(
 ) -> int | None:
     """Decide the binning of the campaign, once: before the first stack is made.
 
-    Jobs may do this at the same time on several machines. The first file is kept, and replaced only
-    if it was made for other options.
+    Jobs may do this at the same time on several machines. The first file (binning.json) is kept,
+    and replaced only if it was made for other options than `proposed` (`campaign_binning`). With a
+    number as `binning` there is no decision, and an old one is removed.
 
-    Parameters
-    ----------
-    path : path-like
-        JSON file of the decision.
-    binning : int or "auto"
-        As configured; with a number there is no decision, and an old one is removed.
-    proposed : mapping or None
-        Content to write: `binning`, `options` and more (`campaign_binning`).
-
-    Returns
-    -------
-    int or None
-        The smallest binning of a stack; None: each scan by itself.
+    Returns the smallest binning of a stack; None: each scan by itself.
     """
     path = Path(path)
     if binning != "auto":

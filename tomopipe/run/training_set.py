@@ -13,23 +13,9 @@ from tomopipe.storage.atomic import whole, write_json
 def write_set(
     cors: dict[str, float], files: Files[Path], folder: Path, *, dry_run: bool = False
 ) -> int:
-    """Write a set from the results of a campaign.
+    """Write accepted CORs (unbinned px) and rows.h5 into a set; return the number of scans.
 
-    Parameters
-    ----------
-    cors : dict
-        Accepted COR of each scan, unbinned px.
-    files : Files
-        Results of the campaign.
-    folder : path
-        The set; scans of an earlier one stay.
-    dry_run : bool
-        Write nothing.
-
-    Returns
-    -------
-    int
-        Scans written; those without rows.h5 are skipped.
+    Those without rows.h5 are skipped; scans of an earlier set in the folder stay.
     """
     there = [scan for scan in cors if files.rows(scan).is_file()]
     for scan in there if not dry_run else ():

@@ -28,19 +28,9 @@ Cors = Mapping[str, Mapping[str, Any]]  # cor.json: scan to `cor_px` and `source
 class Wanted:
     """Statements of up-to-date results (`of_<step>`), and why results are made (`why`).
 
-    `why_<step>` is for steps of which more than the statement decides.
-
-    Parameters
-    ----------
-    campaign : Campaign
-        The campaign.
-    decisions : Decisions
-        Its record of results.
-    rows : callable
-        Returns the inventory; None before there is one.
-    known : callable
-        Returns a value that changes with the knowledge of raw files: statements of scans are
-        computed again.
+    `why_<step>` is for steps of which more than the statement decides. `rows` returns the
+    inventory, None before there is one; `known` a value that changes with the knowledge of raw
+    files: statements of scans are computed again.
     """
 
     def __init__(
