@@ -92,7 +92,7 @@ class Decisions:
             self._raw[scan, linked] = [self.record.raw(path) for path in files]
         return self._raw[scan, linked]
 
-    def also_read(self, scan: str, inventory: Mapping[str, Any] | None = None) -> list[str]:
+    def also_read(self, scan: str, inventory: Mapping[str, Any]) -> list[str]:
         """Identify the further files of a scan that the inventory names (`made_from.ALSO_READ`)."""
         key = ALSO_READ, (text := _text_in(inventory, scan, ALSO_READ))  # of many scans the same
         if key not in self._raw:

@@ -169,9 +169,9 @@ def output_bytes(
 def slice_cols(
     campaign: Campaign,
     row: Mapping[str, str],
-    cor_px: float | None = None,
+    cor_px: float | None,
     *,
-    half_unless_known: bool = False,
+    half_unless_known: bool,
 ) -> int:
     """Return the width of a scan's unbinned slices (pixels); arguments as of `output_bytes`."""
     _, n_cols = _columns_in_use(campaign.for_scan(row["scan"]), row)

@@ -102,11 +102,16 @@ def content_of(path: str | os.PathLike[str]) -> str:
         return ""
 
 
-def is_rewritten(path: str | os.PathLike[str]) -> bool:
-    """Tell in a job whether a small result is another than a job wrote, by the record."""
+def recorded_in_run(path: str | os.PathLike[str]) -> Product | None:
+    """Return in a job what the record has of a result."""
     run = run_folder.current()
     record = {} if run is None else read_products(Files(run_folder.results_of(run)).record)
-    known = record.get(os.fspath(path))
+    return record.get(os.fspath(path))
+
+
+def is_rewritten(path: str | os.PathLike[str]) -> bool:
+    """Tell in a job whether a small result is another than a job wrote, by the record."""
+    known = recorded_in_run(path)
     return known is not None and content_of(path) not in ("", known.checksum)
 
 

@@ -90,10 +90,11 @@ def _needed(campaign: Campaign, rows: InventoryRows, scans: list[str]) -> dict[s
     """Return the smallest binning of each scan, without those too large at any binning."""
     from tomopipe.volumes.output_size import StackGeometry, smallest_binning
 
+    limit_bytes = int(campaign.config.export_star.max_stack_gb * 1e9)
     needed = {}
     for scan in scans:
         n_images, n_rows, n_cols = stack_shape(campaign, rows[scan])
-        binning = smallest_binning(n_images, n_rows, n_cols, _limit_bytes(campaign))
+        binning = smallest_binning(n_images, n_rows, n_cols, limit_bytes)
         if StackGeometry(n_cols, n_rows, binning).cols >= 2:
             needed[scan] = binning
     return needed
@@ -125,10 +126,6 @@ def _made(campaign: Campaign, rows: InventoryRows, needed: Mapping[str, int]) ->
         except (OSError, ValueError, LookupError, TypeError):
             continue  # no stack yet, or a broken one, which is remade
     return made
-
-
-def _limit_bytes(campaign: Campaign) -> int:
-    return int(campaign.config.export_star.max_stack_gb * 1e9)
 
 
 def settle_binning(

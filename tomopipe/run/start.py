@@ -193,10 +193,6 @@ def _check_disk(
     findings.errors += lack_of_disk(campaign, each.total())
 
 
-def _is_writable(folder: Path) -> bool:
-    return os.access(folder, os.W_OK | os.X_OK)
-
-
 def _check_left_behind(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:
     """Warn of skipped scans that have a volume, which a run keeps."""
     for scan, row in rows.items():
@@ -219,10 +215,11 @@ def _check_foreign(campaign: Campaign, findings: Findings) -> None:
 def _check_folders(campaign: Campaign, findings: Findings) -> None:
     snakemake = campaign.directory / ".snakemake"
     written = (snakemake, campaign.results, campaign.logs.folder)
-    closed = [str(place) for place in map(existing_folder, written) if not _is_writable(place)]
+    folders = dict.fromkeys(map(existing_folder, written))
+    closed = [str(folder) for folder in folders if not os.access(folder, os.W_OK | os.X_OK)]
     if closed:
         findings.errors.append(
-            f"{', '.join(dict.fromkeys(closed))}: cannot be written, and a run does. Give yourself "
+            f"{', '.join(closed)}: cannot be written, and a run does. Give yourself "
             "the right to, or copy the campaign to a folder of your own"
         )
     if campaign.config.storage.sidecars != "beside":

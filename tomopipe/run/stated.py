@@ -6,10 +6,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tomopipe.campaign.files import PREDICTION, STACK, VOLUMES, Files
+from tomopipe.campaign.files import PREDICTION, STACK, VOLUMES
 from tomopipe.run.made_from import Statement
-from tomopipe.run.products import read_products
-from tomopipe.storage import checksums, run_folder
+from tomopipe.run.products import recorded_in_run
+from tomopipe.storage import checksums
 
 
 def statement_in(path: Path) -> Statement | None:
@@ -106,10 +106,7 @@ def result_to_reuse(path: str | Path, params: Any) -> str | None:
 
     Only an unchanged result is reused, by its checksum in the record.
     """
-    run = run_folder.current()
-    if run is None or not is_kept(path, params):
-        return None
-    known = read_products(Files(run_folder.results_of(run)).record).get(str(path))
+    known = recorded_in_run(path) if is_kept(path, params) else None
     if known is None or not known.checksum or checksums.matches(path, known.checksum):
         return None
     return str(path)

@@ -84,10 +84,6 @@ class Wanted:
 
     # ---- raw files ---------------------------------------------------------------------------
 
-    def raw(self, scan: str) -> list[str]:
-        """Identify the content of a scan's raw files."""
-        return self._decisions.raw(scan, self.rows)
-
     def raw_files(self, scan: str) -> list[str]:
         """Name a scan's raw files."""
         return self._decisions.raw_files(scan, self.rows)
@@ -142,7 +138,8 @@ class Wanted:
         """State what the results of a step that reads a scan must be made from."""
 
         def compute() -> Statement:
-            wanted = made_from.of_reading(step, self.campaign, scan, self.raw(scan))
+            raw = self._decisions.raw(scan, self.rows)
+            wanted = made_from.of_reading(step, self.campaign, scan, raw)
             if also_read := self._decisions.also_read(scan, self.rows):
                 wanted[ALSO_READ] = also_read
             # earlier versions assumed the angles of such a scan
