@@ -8,7 +8,7 @@ import base64
 import html
 import io
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
@@ -86,35 +86,32 @@ def sweep_option(
 def known_cor_px(campaign: Campaign, scan: str) -> float:
     """Return the COR of a scan: from the campaign table, cor.json, or its prediction."""
     refuse_unknown(campaign, [scan])
-    if (cor_px := _known(campaign, scan)) is None:
-        raise TomopipeError(
-            f"{scan}: no COR is known yet. Give one with --cor, or run the campaign."
-        )
-    return cor_px
-
-
-def _known(campaign: Campaign, scan: str) -> float | None:
-    manual = parse_cor(campaign.scans[scan].manual)
-    if manual is not None:
-        return manual
-    path = campaign.files.cor_table
-    if path.exists() and scan in (resolved := read_cor_json(path)):
-        return float(resolved[scan]["cor_px"])
-    path = campaign.files.prediction(scan)
-    accepted_px = read_prediction(path).get("cor_px") if path.exists() else None
-    return None if accepted_px is None else float(accepted_px)
+    for _, cor_px in _known(campaign, [scan]):
+        return cor_px
+    raise TomopipeError(f"{scan}: no COR is known yet. Give one with --cor, or run the campaign.")
 
 
 def first_known(campaign: Campaign) -> tuple[str, float]:
     """Return the first scan with a COR, and the COR; scans with `select: no` are skipped."""
-    for scan in campaign.scans:
-        if campaign.scans[scan].select != "no":
-            cor_px = _known(campaign, scan)
-            if cor_px is not None:
-                return scan, cor_px
+    for found in _known(campaign, (s for s in campaign.scans if campaign.scans[s].select != "no")):
+        return found
     raise TomopipeError(
         f"{campaign.directory}: no scan has a COR yet. Run the campaign, or give --scan and --cor."
     )
+
+
+def _known(campaign: Campaign, scans: Iterable[str]) -> Iterator[tuple[str, float]]:
+    table = campaign.files.cor_table
+    resolved = read_cor_json(table) if table.exists() else {}
+    for scan in scans:
+        cor_px = parse_cor(campaign.scans[scan].manual)
+        if cor_px is None and scan in resolved:
+            cor_px = resolved[scan]["cor_px"]
+        path = campaign.files.prediction(scan)
+        if cor_px is None and path.exists():
+            cor_px = read_prediction(path).get("cor_px")
+        if cor_px is not None:
+            yield scan, float(cor_px)
 
 
 def _with(campaign: Campaign, scan: str, key: str, value: str) -> Campaign:

@@ -22,7 +22,6 @@ from tomopipe.run.misfits import misfits, missing_files, nothing_usable
 from tomopipe.run.products import Record
 from tomopipe.run.relion_notes import note_lines, relion_notes
 from tomopipe.scans.angle_lists import CANNOT_BE
-from tomopipe.scans.exchange import Metadata
 from tomopipe.stream.source import check_scratch
 
 _N_NAMED = 4  # scans in an error
@@ -108,12 +107,6 @@ def _is_unit_fault(reason: str) -> bool:
     return reason.startswith(CANNOT_BE)
 
 
-def _metadata(campaign: Campaign, scan: str) -> Metadata:
-    """Read the metadata of a scan, as its steps will."""
-    with chdir(campaign.directory):  # the paths in the config are relative to it
-        return campaign.raw_scan(scan).metadata()
-
-
 def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:
     groups: dict[str, list[str]] = {}
     for scan in rows:
@@ -159,14 +152,14 @@ def _check_stacks(campaign: Campaign, rows: InventoryRows, findings: Findings) -
             findings.errors.append(f"stitch.stacks: {stack.name}: {declared.problem}")
         elif stack.problem:
             findings.warnings.append(f"stack {stack.name} will not be stitched: {stack.problem}")
-        elif other := _other_pixel_size(campaign, stack):
+        elif other := _other_pixel_size(rows, stack):
             findings.errors.append(f"stitch.stacks: {stack.name}: {other}")
     return stacks
 
 
-def _other_pixel_size(campaign: Campaign, stack: Stack) -> str:
+def _other_pixel_size(rows: InventoryRows, stack: Stack) -> str:
     """Name the scans of a stack that differ in pixel size, or return nothing."""
-    sizes_um = [_metadata(campaign, scan).pixel_size_um for scan in stack.scans]
+    sizes_um = [rows[scan]["pixel_size_um"] or "unknown" for scan in stack.scans]
     for scan, size_um in zip(stack.scans, sizes_um, strict=True):
         if size_um != sizes_um[0]:
             return (
