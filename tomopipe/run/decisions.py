@@ -62,7 +62,7 @@ class Decisions:
         self.campaign, self._tell = campaign, tell
         self.record = Record(campaign.files.record, campaign.directory)
         self.accepted: list[str] = []  # results of earlier versions, without a statement
-        self._told: set[str] = set()
+        self._shown: set[str] = set()
         self._raw: dict[tuple[str, str], list[str]] = {}
         self._fresh: set[tuple[str, str, str]] = set()
         self.n_comparisons = 0  # after one the raw files are checked again
@@ -151,7 +151,7 @@ class Decisions:
         if any(path not in there and path not in may_be_gone for path in outputs):
             return MISSING
         for path in there:
-            if path not in self.record and not self._is_told(step, key, path):
+            if path not in self.record and not self._is_in_job_record(step, key, path):
                 self._adopt(step, key, path, wanted)
         for path in there:
             if path in self.record:
@@ -180,7 +180,7 @@ class Decisions:
             return False
         return known.statement == digest(made_from.without_also_read(wanted))
 
-    def _is_told(self, step: str, key: str, path: str) -> bool:
+    def _is_in_job_record(self, step: str, key: str, path: str) -> bool:
         return self._take_from_run(step, key) and path in self.record
 
     def _take_from_run(self, step: str, key: str) -> bool:
@@ -299,8 +299,8 @@ class Decisions:
                 self._say(f"{row['path']}: {row['difference']}: made again")
 
     def _say(self, text: str) -> None:
-        if text not in self._told:
-            self._told.add(text)
+        if text not in self._shown:
+            self._shown.add(text)
             self._tell(f"tomopipe: {text}")
 
     # ---- the record --------------------------------------------------------------------------

@@ -48,8 +48,10 @@ def disk_needed(
     stacks = {stack.name: stack.scans for stack in declared_stacks(campaign)}
     for rule, scan in jobs:
         if rule == "stitch":
-            parts = ((rows[one], cors_px.get(one)) for one in stacks[scan] if one in rows)
-            needed[KINDS[rule]] += sum(output_bytes(campaign, "full_recon", *one) for one in parts)
+            for part in stacks[scan]:
+                if part in rows:
+                    n_bytes = output_bytes(campaign, "full_recon", rows[part], cors_px.get(part))
+                    needed[KINDS[rule]] += n_bytes
         if scan not in rows or rule not in KINDS:
             continue
         needed[KINDS[rule]] += output_bytes(campaign, rule, rows[scan], cors_px.get(scan))

@@ -19,7 +19,7 @@ from tomopipe.campaign.files import Files
 from tomopipe.run.decisions import Decisions
 from tomopipe.run.foreign import refuse_foreign
 from tomopipe.run.made_from import of_resolve_cor
-from tomopipe.run.misfits import refuse_misfits, refuse_missing_files, refuse_no_file
+from tomopipe.run.option_faults import refuse_missing_files, refuse_no_file, refuse_option_faults
 from tomopipe.run.products import content_of
 from tomopipe.run.wanted import Wanted
 from tomopipe.run.words import (
@@ -106,7 +106,7 @@ class Expected:
         campaign = self.campaign
         if not (reason := self.wanted.why_inventory(self.out.inventory)):
             rows = read_inventory(campaign.files.inventory)
-            refuse_misfits(campaign, rows)
+            refuse_option_faults(campaign, rows)
             return rows
         self._add("inventory", reason)
         with tempfile.TemporaryDirectory(prefix="tomopipe-plan-") as name:

@@ -62,15 +62,15 @@ def refuse_typed(scans: Sequence[str], directory: Path) -> None:
     A file that is to come has the ending of a raw file, and no other scan is there yet.
     `directory` is the campaign folder, which is not among the words.
     """
-    paths = {one: os.path.expanduser(one) for one in scans}
+    paths = {word: os.path.expanduser(word) for word in scans}
     there = {
-        one for one in paths if _matches(paths[one], directory) or _matches(paths[one], Path())
+        word for word, path in paths.items() if _matches(path, directory) or _matches(path, Path())
     }
-    for one, path in paths.items():
+    for word, path in paths.items():
         may_come = glob.has_magic(path) or (not there and path.lower().endswith(RAW_ENDINGS))
-        if os.path.exists(os.path.join(path, CONFIG)) or not (one in there or may_come):
+        if os.path.exists(os.path.join(path, CONFIG)) or not (word in there or may_come):
             raise TomopipeError(
-                f"{one}: no scans are there (the campaign folder would be {directory}). Correct "
+                f"{word}: no scans are there (the campaign folder would be {directory}). Correct "
                 "the name, write a pattern such as 'raw/*.h5' for scans to come, or name the "
                 "campaign folder with -C."
             )

@@ -26,14 +26,14 @@ _MOST_ERROR = 700  # characters
 _TARGETS = ("all", "predictions", "total")  # rules that are not work
 
 
-def is_told() -> bool:
+def is_read() -> bool:
     """Whether the events of this run are read."""
     return bool(os.environ.get(VARIABLE))
 
 
 def tell(**event: Any) -> None:
     """Write an event."""
-    if is_told():
+    if is_read():
         with open(os.environ[VARIABLE], "a", encoding="utf-8") as stream:
             stream.write(json.dumps({"at": time.time(), **event}) + "\n")
 
@@ -133,7 +133,7 @@ class Progress:
         jobs = self._steps.get(step, Step())
         present = (*jobs.queued.values(), *jobs.running.values())
         return name in jobs.again.values() or any(
-            one == name and at > failed_s for one, at in present
+            known == name and at > failed_s for known, at in present
         )
 
     def log_of(self, step: str, name: str) -> Path | None:

@@ -18,7 +18,7 @@ from tomopipe.errors import TomopipeError, some_of
 from tomopipe.run.disk import existing_folder, half_notes, lack_of_disk, shown_size, still_to_make
 from tomopipe.run.expected import expected_inventory
 from tomopipe.run.foreign import refuse_foreign
-from tomopipe.run.misfits import misfits, missing_files, nothing_usable
+from tomopipe.run.option_faults import missing_files, nothing_usable, option_faults
 from tomopipe.run.products import Record
 from tomopipe.run.relion_notes import note_lines, relion_notes
 from tomopipe.scans.angle_lists import CANNOT_BE
@@ -73,7 +73,7 @@ def examine(campaign: Campaign) -> Findings:
     _summarise(campaign, rows, findings)
     _group_formats(rows, findings)
     findings.errors += missing_files(campaign)
-    findings.errors += misfits(campaign, rows)
+    findings.errors += option_faults(campaign, rows)
     if not findings.errors:
         findings.errors += nothing_usable(campaign, rows)
     findings.warnings += note_lines(relion_notes(campaign, rows))

@@ -134,7 +134,7 @@ def _steps_of(job: Pending) -> tuple[str, ...]:
 
 def as_record(status: Status) -> dict[str, Any]:
     """Return the content that `tomopipe status --json` prints."""
-    shown = [one.name for one in fields(JobStatus) if one.name not in ("asked", "used")]
+    shown = [each.name for each in fields(JobStatus) if each.name not in ("asked", "used")]
     return {
         "steps": [asdict(step) for step in status.steps],
         "jobs": [{name: getattr(job, name) for name in shown} for job in status.jobs],

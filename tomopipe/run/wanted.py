@@ -77,7 +77,7 @@ class Wanted:
         """Tell whether a sweep that states row 1 is of 1.0, which earlier versions stated alike."""
         row = self.campaign.for_scan(scan).config.try_recon.row
         asked = row if isinstance(row, list) else [row]
-        if not any(isinstance(one, int) and one == 1 for one in asked):
+        if not any(isinstance(number, int) and number == 1 for number in asked):
             return False
         rows = json_or(self.campaign.files.sweep(scan), {}).get("rows")
         return isinstance(rows, list) and 1 not in rows

@@ -29,7 +29,7 @@ from tomopipe.config import parsed_texts, with_file
 from tomopipe.run.decisions import REASONS, Decisions, words_of
 from tomopipe.run.wanted import Wanted
 from tomopipe.run.words import MISSING
-from tomopipe.run.misfits import misfit, refuse_misfits, refuse_missing_files, refuse_no_file
+from tomopipe.run.option_faults import fault_of_options, refuse_option_faults, refuse_missing_files, refuse_no_file
 from tomopipe.errors import TomopipeError
 from tomopipe.run.snakemake_internals import if_known
 from tomopipe.run.batches import Batches, batch_cores, job_s, volume_s
@@ -327,7 +327,7 @@ WANTED = Wanted(CAMPAIGN, DECISIONS, known_inventory, known)
 if DECIDES and not WATCHED:
     try:
         if not WANTED.why_inventory(INVENTORY):
-            refuse_misfits(CAMPAIGN, read_inventory(INVENTORY))
+            refuse_option_faults(CAMPAIGN, read_inventory(INVENTORY))
     except TomopipeError as error:
         sys.exit(f"tomopipe: {error}")
 

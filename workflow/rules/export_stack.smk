@@ -54,7 +54,7 @@ rule export_stack:
         made_from=lambda wildcards: made_from.as_text(WANTED.of_export_stack(wildcards.scan)),
         binning=stack_binning,
         # the job is going to fail: the stack that there is stays
-        misfit=lambda wildcards: misfit(
+        fault=lambda wildcards: fault_of_options(
             CAMPAIGN, "export_stack", read_inventory(INVENTORY)[wildcards.scan]
         ),
     script:
