@@ -29,7 +29,12 @@ from tomopipe.config import parsed_texts, with_file
 from tomopipe.run.decisions import REASONS, Decisions, words_of
 from tomopipe.run.wanted import Wanted
 from tomopipe.run.words import MISSING
-from tomopipe.run.option_faults import fault_of_options, refuse_option_faults, refuse_missing_files, refuse_no_file
+from tomopipe.run.option_faults import (
+    fault_of_options,
+    refuse_missing_files,
+    refuse_no_file,
+    refuse_option_faults,
+)
 from tomopipe.errors import TomopipeError
 from tomopipe.run.snakemake_internals import if_known
 from tomopipe.run.batches import Batches, batch_cores, job_s, volume_s
