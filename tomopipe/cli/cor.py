@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -25,6 +26,7 @@ from tomopipe.errors import TomopipeError
 from tomopipe.report.collected_records import collect_scans
 from tomopipe.report.records import ScanRecord
 from tomopipe.report.sources import Reader
+from tomopipe.storage.atomic import whole, write_json
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -230,15 +232,23 @@ def _kept(campaign: Campaign, cors: Mapping[str, float], others: list[str]) -> s
 def _export_set(
     campaign: Campaign, resolved: dict[str, Any], folder: Path, *, dry_run: bool
 ) -> None:
-    from tomopipe.run.training_set import write_set
+    """Write <scan>.h5, the rows.h5, and <scan>.json, {"cor_px": number}, of scans that have both.
 
+    Scans of an earlier set in the folder stay.
+    """
     cors = {
         scan: float(entry["cor_px"])
         for scan, entry in resolved.items()
-        if scan in campaign.scans and entry["source"] in _SEEN
+        if scan in campaign.scans
+        and entry["source"] in _SEEN
+        and campaign.files.rows(scan).is_file()
     }
-    n = write_set(cors, campaign.files, folder, dry_run=dry_run)
-    without, wrote = len(resolved) - n, "would write" if dry_run else "wrote"
+    for scan, cor_px in cors.items() if not dry_run else ():
+        with whole(folder / f"{scan}.h5") as temporary:
+            shutil.copyfile(campaign.files.rows(scan), temporary)
+        write_json({"cor_px": cor_px}, folder / f"{scan}.json")
+    n, wrote = len(cors), "would write" if dry_run else "wrote"
+    without = len(resolved) - n
     typer.echo(f"{wrote} {n} scan{'s' * (n != 1)} to {folder}; {without} had no COR of their own")
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.results import read_json
 from tomopipe.errors import TomopipeError, is_of_the_system, some_of
-from tomopipe.run import earlier, made_from
+from tomopipe.run import compare, earlier, made_from
 from tomopipe.run.made_from import ALSO_READ, Statement
 from tomopipe.run.products import SMALL_BYTES, Product, Record, content_of, digest, state_of
 from tomopipe.run.stated import only_metadata_differ, read_statement, statement_in, unreadable
@@ -292,7 +292,7 @@ class Decisions:
         self._raw.clear()
         self._fresh.clear()
         self.n_comparisons += 1
-        for row in read_tsv(self.record.path_of(table), ("path", "state", "difference")):
+        for row in read_tsv(self.record.path_of(table), compare.COLUMNS):
             state = tuple(json.loads(row["state"]))
             self.record.compared(row["path"], row["difference"], state)
             if row["difference"] and not self.record.products[row["path"]].is_raw:

@@ -18,7 +18,6 @@ from tomopipe.campaign.campaign import Campaign, InventoryRows, as_json, read_in
 from tomopipe.campaign.files import Files
 from tomopipe.run.decisions import Decisions
 from tomopipe.run.foreign import refuse_foreign
-from tomopipe.run.made_from import of_resolve_cor
 from tomopipe.run.option_faults import refuse_missing_files, refuse_no_file, refuse_option_faults
 from tomopipe.run.products import content_of
 from tomopipe.run.wanted import Wanted
@@ -149,7 +148,7 @@ class Expected:
         scans = campaign.to_resolve(self.rows)
         table, missing = resolve_cor.compute(list(self._fixed.values()), scans, options.default_px)
         before = json_or(campaign.files.cor_table, None)
-        reason = self.wanted.why(of_resolve_cor(campaign))
+        reason = self.wanted.why(self.wanted.of_resolve_cor())
         if not (reason or campaign.files.rot_cen.exists()):
             reason = MISSING
         if not reason and before != table:

@@ -15,11 +15,6 @@ from tomopipe.run.stated import statement_in
 _N_NAMED = 10
 _EXPECTED = "a result of tomopipe"
 _LABEL = slice(224, 232)  # offset of the first label of an MRC file
-_KEYS = {
-    files.PREDICTION: {"best_cor_px", "verdict"},
-    files.SWEEP: {"cor_px", "window"},
-    files.SIDECAR: {"cor_px", "source", "before_px"},
-}
 
 
 def foreign(campaign: Campaign, record: Record) -> list[str]:
@@ -89,19 +84,22 @@ def _is_table(path: Path) -> bool:
     return all({"cor_px", "source"} <= set(entry) for entry in read_json(path, _EXPECTED).values())
 
 
-def _has_keys(path: Path) -> bool:
+def _has_keys(*keys: str) -> Callable[[Path], bool]:
+    return lambda path: set(keys) <= set(read_json(path, _EXPECTED))
+
+
+def _is_sweep(path: Path) -> bool:
     found = read_json(path, _EXPECTED)
-    ending = files.SIDECAR if path.name.endswith(files.SIDECAR) else path.name
-    return _KEYS[ending] <= set(found) or (ending == files.SWEEP and "failed" in found)
+    return {"cor_px", "window"} <= set(found) or "failed" in found
 
 
 # longer endings first; files without a mark of tomopipe lie beside one with it
 _SIGNS: dict[str, Callable[[Path], bool]] = {
     files.CENTER: lambda path: is_ours(path.with_name(files.PREDICTION)),
     files.ROT_CEN: lambda path: is_ours(path.with_name(files.COR_TABLE)),
-    files.PREDICTION: _has_keys,
-    files.SWEEP: _has_keys,
-    files.SIDECAR: _has_keys,
+    files.PREDICTION: _has_keys("best_cor_px", "verdict"),
+    files.SWEEP: _is_sweep,
+    files.SIDECAR: _has_keys("cor_px", "source", "before_px"),
     files.COR_TABLE: _is_table,
     files.ROWS: lambda path: is_ours(path.with_name(files.SWEEP)),
     files.TRY_STACK: _is_try_stack,

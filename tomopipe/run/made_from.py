@@ -40,6 +40,11 @@ def _statement(step: str, **parts: Any) -> Statement:
     return {"step": step, "revision": REVISIONS[step], **parts}
 
 
+def of_step(step: str, campaign: Campaign, **parts: Any) -> Statement:
+    """State what a step makes its result from: these parts, and its options."""
+    return _statement(step, **parts, **options_of(step, campaign.config))
+
+
 def of_inventory(campaign: Campaign, raw: Mapping[str, str]) -> Statement:
     """State what the inventory is made from; `raw` identifies the content of each file."""
     keys = ("scan", "path", "series", "index", "reason")
@@ -47,9 +52,8 @@ def of_inventory(campaign: Campaign, raw: Mapping[str, str]) -> Statement:
         {key: entry[key] for key in keys} | _own_options(campaign, entry)
         for entry in campaign.inventory_entries()
     ]
-    options = options_of("inventory", campaign.config)
     # `look_again` as in statements of earlier versions
-    return _statement("inventory", entries=entries, raw=dict(raw), **options, look_again="")
+    return of_step("inventory", campaign, entries=entries, raw=dict(raw), look_again="")
 
 
 def _own_options(campaign: Campaign, entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,25 +76,6 @@ def of_reading(step: str, campaign: Campaign, scan: str, raw: Sequence[str]) -> 
     if step not in for_scan.effective:  # once for all scans of one configuration
         for_scan.effective[step] = options_of(step, for_scan.config)
     return _statement(step, raw=list(raw), **for_scan.effective[step])
-
-
-def of_predict_cor(campaign: Campaign, rows: str, networks: Mapping[str, str]) -> Statement:
-    """State what a prediction is made from: digest of rows.h5's statement, content of networks."""
-    options = options_of("predict_cor", campaign.config)
-    return _statement("predict_cor", rows=rows, **options, networks=dict(networks))
-
-
-def of_fix_cor(
-    campaign: Campaign, members: Sequence[Mapping[str, Any]], predictions: Mapping[str, Any]
-) -> Statement:
-    """State what the table of a series is made from: members, and content of their predictions."""
-    parts = {"members": list(members), "predictions": dict(predictions)}
-    return _statement("fix_cor", **parts, **options_of("fix_cor", campaign.config))
-
-
-def of_resolve_cor(campaign: Campaign) -> Statement:
-    """State the options of cor.json; its content is compared directly with the fix tables."""
-    return _statement("resolve_cor", **options_of("resolve_cor", campaign.config))
 
 
 def of_export_star(
@@ -127,8 +112,8 @@ def of_stitch(campaign: Campaign, volumes: Mapping[str, Statement]) -> Statement
 
 def of_report(campaign: Campaign, shown: Mapping[str, str]) -> Statement:
     """State what the report is made from: content or statement of each result."""
-    name, options = campaign.config.campaign.name, options_of("report", campaign.config)
-    return _statement("report", name=name, shown=dict(shown), **options)
+    name = campaign.config.campaign.name
+    return of_step("report", campaign, name=name, shown=dict(shown))
 
 
 def without_also_read(statement: Mapping[str, Any]) -> Statement:

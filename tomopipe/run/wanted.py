@@ -160,7 +160,7 @@ class Wanted:
         def compute() -> Statement:
             stated, networks = self.of_try_recon(scan), self._networks()
             rows = digest(made_from.without_also_read(stated))
-            wanted = made_from.of_predict_cor(self.campaign, rows, networks)
+            wanted = made_from.of_step("predict_cor", self.campaign, rows=rows, networks=networks)
             return wanted | {key: stated[key] for key in (ALSO_READ,) if key in stated}
 
         return self._once(("predict_cor", scan), compute)
@@ -182,11 +182,16 @@ class Wanted:
     def of_fix_cor(self, series: str) -> Statement:
         """State what the table of a series must be made from."""
         scans = self.alive(self.series()[series])
-        content = {
+        predictions = {
             scan: [self._decisions.content(path) for path in self.out.of_predict_cor(scan)]
             for scan in scans
         }
-        return made_from.of_fix_cor(self.campaign, self.members(series), content)
+        parts = {"members": self.members(series), "predictions": predictions}
+        return made_from.of_step("fix_cor", self.campaign, **parts)
+
+    def of_resolve_cor(self) -> Statement:
+        """State the options of cor.json; its content is compared directly with the fix tables."""
+        return made_from.of_step("resolve_cor", self.campaign)
 
     def why_fix_cor(self, series: str) -> str:
         """Say why the table of a series is made; "" if not."""
