@@ -308,10 +308,9 @@ def _show(findings: Findings) -> None:
             ", ".join(series.shapes),
         )
     console.print(table)
-    for group in findings.formats[:_MOST_FORMATS]:
-        n = len(group.scans)
-        names = some_of(group.scans, 3)
-        format_, *parts = group.found.split("; ")
+    for found, scans in findings.formats[:_MOST_FORMATS]:
+        n, names = len(scans), some_of(scans, 3)
+        format_, *parts = found.split("; ")
         console.print(f"{format_}: {n} scan{'s' if n > 1 else ''} ({names})", markup=False)
         for part in parts:
             console.print(f"  {part}", markup=False, highlight=False)

@@ -255,12 +255,9 @@ class Decisions:
             statement = {"not_read": str(error)} if is_of_the_system(error) else None
         if statement is not None:
             return statement
-        record = earlier.recorded(self.campaign.directory, path)
-        if record is None:
-            return None
         scan = self.campaign.scans.get(key)
         raw = scan.path if scan else ""
-        return earlier.statement(record, step, wanted, self.campaign.directory, path, raw)
+        return earlier.statement(self.campaign.directory, path, step, wanted, raw)
 
     def sidecar_reason(self, path: str, content: str) -> str:
         """Say why a sidecar must be written; "" if it states the facts of `content`."""

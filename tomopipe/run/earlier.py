@@ -39,18 +39,15 @@ def recorded(directory: Path, output: str) -> dict[str, Any] | None:
 
 
 def statement(
-    record: Mapping[str, Any],
-    step: str,
-    wanted: Mapping[str, Any],
-    directory: Path,
-    output: str,
-    raw: str,
+    directory: Path, output: str, step: str, wanted: Mapping[str, Any], raw: str
 ) -> Statement | None:
-    """Translate the record of a job into a statement like the wanted one; None if it cannot be.
+    """Translate the record of an output into a statement like the wanted one; None if it has none.
 
     What the record does not show (raw files of equal size, existing results of earlier steps) is
     assumed to be as wanted. `raw` is the raw file of the scan, for steps that read one.
     """
+    if (record := recorded(directory, output)) is None:
+        return None
     params = [_value(text) for text in record["params"]]
 
     def first(kind: type) -> Any:

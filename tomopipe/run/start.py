@@ -39,20 +39,13 @@ class SeriesSummary:
     shapes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class FormatSummary:
-    """Scans in one format."""
-
-    scans: tuple[str, ...]
-    found: str
-
-
 @dataclass
 class Findings:
     """Findings of `check`; a run can start if there are no errors."""
 
     series: list[SeriesSummary] = field(default_factory=list)
-    formats: list[FormatSummary] = field(default_factory=list)
+    # how scans were recorded, and those recorded so, most first
+    formats: list[tuple[str, list[str]]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
@@ -138,10 +131,7 @@ def _group_formats(rows: InventoryRows, findings: Findings) -> None:
     for scan, row in rows.items():
         if row.get("found"):
             groups.setdefault(row["found"], []).append(scan)
-    findings.formats = [
-        FormatSummary(tuple(scans), found)
-        for found, scans in sorted(groups.items(), key=lambda item: -len(item[1]))
-    ]
+    findings.formats = sorted(groups.items(), key=lambda item: -len(item[1]))
 
 
 def _check_stacks(campaign: Campaign, rows: InventoryRows, findings: Findings) -> list[Stack]:
