@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from tests.phantoms import make_phantom, write_scan
 from tests.step_calls import full_recon, stitch
+from tomopipe.config import FullReconBlock
 from tomopipe.errors import TomopipeError
 from tomopipe.run.job_memory import stitch_mb
 from tomopipe.stitching.blending import HALO_ROWS, Placed, Resampled, blended, ramps
@@ -390,5 +391,5 @@ def test_memory_grows_with_the_width_alone():
     small, large = stitch_mb(2048), stitch_mb(4096)
     slice_mb = 4 * 4096**2 / 1e6
     assert large - small == pytest.approx(1.2 * 0.75 * 86 * slice_mb, rel=0.01)
-    assert stitch_mb(2048, output="zarr") > small
-    assert stitch_mb(2048, compression="gzip") > small
+    assert stitch_mb(2048, FullReconBlock(output="zarr")) > small
+    assert stitch_mb(2048, FullReconBlock(compression="gzip")) > small

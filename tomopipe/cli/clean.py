@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from tomopipe.campaign.campaign import load_campaign
-from tomopipe.cli.options import ConfigFile, Directory, DryRun, config_path
+from tomopipe.cli.options import ConfigFile, Directory, DryRun
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.run.retention import removable, remove, unaccepted_scans
 
@@ -28,7 +28,7 @@ def clean(
 
     Example: `tomopipe clean mycampaign -n`
     """
-    campaign = load_campaign(directory, config_path(directory, config))
+    campaign = load_campaign(directory, config)
     storage = campaign.config.storage
     if storage.keep_try and storage.keep_stacks:
         raise TomopipeError(

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TimeRemainingColumn
 
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.files import STAR
-from tomopipe.cli.options import CampaignOption, ConfigFile, DryRun, config_path
+from tomopipe.cli.options import CampaignOption, ConfigFile, DryRun
 from tomopipe.cli.terminal import near
 from tomopipe.run.conversion import MRC, convert_volume, find_volumes, plan_conversions
 from tomopipe.run.disk import shown_size
@@ -53,7 +53,7 @@ def convert(
 
     Example: `tomopipe convert tiff --dtype uint16 --one-range`
     """
-    campaign = load_campaign(directory, config_path(directory, config))
+    campaign = load_campaign(directory, config)
     volumes = find_volumes(campaign, scans or [])
     if not volumes:
         typer.echo(f"No volume is in {near(campaign.results)} yet. Run: tomopipe run")

@@ -2,31 +2,31 @@
 
 import math
 import os
-import sys
+import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from tomopipe.campaign.campaign import Campaign, load_campaign, refuse_unknown
 from tomopipe.campaign.cor_files import find_cors
-from tomopipe.campaign.results import Fix, read_cor_json, read_inventory_tsv, read_prediction
-from tomopipe.campaign.series import encode_series
-from tomopipe.campaign.state import ScanFacts, not_selected
+from tomopipe.campaign.results import read_cor_json, read_inventory_tsv
+from tomopipe.campaign.state import not_selected
 from tomopipe.campaign.table import edit_table
 from tomopipe.campaign.tomogui import Match, match, merge_batch_csv, merge_rot_cen, what_is_wrong
 from tomopipe.cli.options import CampaignCommand, CampaignOption, ConfigFile, Directory, DryRun
+from tomopipe.cli.terminal import console, folding_table
 from tomopipe.cor.cor_value import format_cor, is_valid, off_detector, parse_cor, shown
-from tomopipe.cor.outliers import FIX_COLUMNS
 from tomopipe.errors import TomopipeError
-from tomopipe.report.sources import parse_fix, parse_prediction
-from tomopipe.storage.tables import read_tsv
+from tomopipe.report.collected_records import collect_scans
+from tomopipe.report.records import ScanRecord
+from tomopipe.report.sources import Reader
+from tomopipe.storage.atomic import whole, write_json
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -58,21 +58,20 @@ def list_cors(directory: Directory = Path("."), config: ConfigFile = None) -> No
     Example: `tomopipe cor list mycampaign`
     """
     campaign = load_campaign(directory, config)
-    table = Table("scan", "series", "COR", "source", "before", "confidence", "manual")
-    for column in table.columns:
-        column.overflow = "fold"
-    known = collect(campaign)
+    table = folding_table("scan", "series", "COR", "source", "before", "confidence", "manual")
+    reader = Reader(campaign.directory)
     pending = 0
-    for scan in sorted(campaign.scans.values(), key=lambda s: (s.series, s.index, s.name)):
-        facts = known[scan.name]
-        left_out = not_selected(facts.select, facts.row)
-        cells = scan.name, scan.series, *(_cells(facts) if not left_out else ("", left_out, "", ""))
+    for scan in _records(campaign, reader):
+        left_out = not_selected(scan.select, scan.row)
+        cells = scan.name, scan.series, *(_cells(scan) if not left_out else ("", left_out, "", ""))
         table.add_row(*map(Text, (*cells, scan.manual)))  # names may look like markup
-        pending += not left_out and facts.is_edited
-    # In a pipe or file nothing is cut to the width of a screen.
-    Console(width=None if sys.stdout.isatty() else 240).print(table)
+        pending += not left_out and scan.is_edited
+    console(240).print(table)
     if pending:
         typer.echo(f"{pending} set or removed by hand since the last run: `tomopipe run`.")
+    if reader.notes:
+        damaged = "; ".join(f"{note.path}: {note.problem.rstrip('.')}" for note in reader.notes)
+        raise TomopipeError(f"{damaged}. Delete it and run again.")
 
 
 # A negative number is refused as a COR, not as an unknown option.
@@ -233,65 +232,44 @@ def _kept(campaign: Campaign, cors: Mapping[str, float], others: list[str]) -> s
 def _export_set(
     campaign: Campaign, resolved: dict[str, Any], folder: Path, *, dry_run: bool
 ) -> None:
-    from tomopipe.run.training_set import write_set
+    """Write <scan>.h5, the rows.h5, and <scan>.json, {"cor_px": number}, of scans that have both.
 
+    Scans of an earlier set in the folder stay.
+    """
     cors = {
         scan: float(entry["cor_px"])
         for scan, entry in resolved.items()
-        if scan in campaign.scans and entry["source"] in _SEEN
+        if scan in campaign.scans
+        and entry["source"] in _SEEN
+        and campaign.files.rows(scan).is_file()
     }
-    n = write_set(cors, campaign.files, folder, dry_run=dry_run)
-    without, wrote = len(resolved) - n, "would write" if dry_run else "wrote"
+    for scan, cor_px in cors.items() if not dry_run else ():
+        with whole(folder / f"{scan}.h5") as temporary:
+            shutil.copyfile(campaign.files.rows(scan), temporary)
+        write_json({"cor_px": cor_px}, folder / f"{scan}.json")
+    n, wrote = len(cors), "would write" if dry_run else "wrote"
+    without = len(resolved) - n
     typer.echo(f"{wrote} {n} scan{'s' * (n != 1)} to {folder}; {without} had no COR of their own")
 
 
-def collect(campaign: Campaign) -> dict[str, ScanFacts]:
-    """Read the COR of each scan from the existing results of a campaign.
-
-    Parameters
-    ----------
-    campaign : Campaign
-        The campaign; its results folder may be empty.
-
-    Returns
-    -------
-    dict
-        Scan to its COR and details.
-    """
-    path = campaign.files.cor_table
-    resolved = read_cor_json(path) if path.is_file() else {}
-    inventory = _inventory(campaign)
-    tables: dict[str, dict[str, Fix]] = {}
-    known = {}
-    for scan in campaign.scans.values():
-        if scan.series not in tables:
-            path = campaign.files.fix_table(encode_series(scan.series))
-            rows = read_tsv(path, FIX_COLUMNS) if path.is_file() else []
-            tables[scan.series] = {row["scan"]: parse_fix(row) for row in rows}
-        fix = tables[scan.series].get(scan.name)
-        path = campaign.files.prediction(scan.name)
-        entry = resolved.get(scan.name, {})
-        known[scan.name] = ScanFacts(
-            select=scan.select,
-            manual=scan.manual,
-            row=inventory.get(scan.name),
-            cor_px=entry.get("cor_px", fix and fix.after_px),
-            source=entry.get("source", fix.source if fix else ""),
-            fix=fix,
-            prediction=parse_prediction(read_prediction(path)) if path.is_file() else None,
-        )
-    return known
+def _records(campaign: Campaign, reader: Reader) -> Iterator[ScanRecord]:
+    """Yield the scans of a campaign; without an entry in cor.json with the COR of fix_cor."""
+    known = {(scan.name, scan.path) for scan in campaign.scans.values()}
+    for scan in collect_scans(campaign, reader):
+        if (scan.name, scan.path) in known:
+            fix = None if scan.source else scan.fix
+            yield replace(scan, cor_px=fix.after_px, source=fix.source) if fix else scan
 
 
-def _cells(facts: ScanFacts) -> tuple[str, str, str, str]:
+def _cells(scan: ScanRecord) -> tuple[str, str, str, str]:
     """Return COR, source, COR before fixing and confidence of a scan, as texts."""
-    fix, prediction = facts.fix, facts.prediction
+    fix, prediction = scan.fix, scan.prediction
     predicted_px = prediction.cor_px if prediction else None
-    confidence = prediction.confidence if prediction and not facts.is_by_file else None
+    confidence = prediction.confidence if prediction else None
     unresolved = "none" if fix else "predicted" if predicted_px is not None else ""
     return (
-        format_cor(facts.cor_px),
-        facts.source or unresolved,
+        format_cor(scan.cor_px),
+        scan.source or unresolved,
         format_cor(fix.before_px if fix else predicted_px),
         "" if confidence is None else f"{confidence:.2f}",
     )
@@ -299,13 +277,9 @@ def _cells(facts: ScanFacts) -> tuple[str, str, str, str]:
 
 def widths(campaign: Campaign) -> dict[str, int]:
     """Return n_cols of the scans in the inventory."""
-    return {scan: int(row["n_cols"]) for scan, row in _inventory(campaign).items() if row["n_cols"]}
-
-
-def _inventory(campaign: Campaign) -> dict[str, dict[str, str]]:
     path = campaign.files.inventory
     rows = read_inventory_tsv(path, ("scan", "n_cols", "keep")) if path.is_file() else []
-    return {row["scan"]: row for row in rows if row["scan"] in campaign.scans}
+    return {row["scan"]: int(row["n_cols"]) for row in rows if row["n_cols"]}
 
 
 def _checked(scan: str, text: str, n_cols: dict[str, int]) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from tomopipe.campaign.files import CONFIG, find_campaign
+from tomopipe.campaign.files import find_campaign
 
 _CAMPAIGN = ("-C", "--campaign")
 _EARLIER = ("-d", "--directory")  # accepted for one release
@@ -114,8 +114,3 @@ ConfigFile = Annotated[
 DryRun = Annotated[
     bool, typer.Option("--dry-run", "-n", help="Say what would be done, and do nothing.")
 ]
-
-
-def config_path(directory: Path, config: Path | None) -> Path:
-    """Return the absolute path of a campaign's configuration."""
-    return (config or directory / CONFIG).absolute()

@@ -2,20 +2,18 @@
 
 import re
 import shlex
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import STAR, TRUTH
 from tomopipe.campaign.state import State
-from tomopipe.cli.terminal import WIDTH, near
+from tomopipe.cli.terminal import console, folding_table, near
 from tomopipe.cor.cor_value import format_cor
 from tomopipe.report.collected_records import collect_scans
 from tomopipe.review.queue import queue_entries
@@ -32,7 +30,7 @@ _EYES = {
 
 def show(campaign: Campaign) -> None:
     """Print the table of a run, and the paths of its results."""
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    screen = console()
     records = collect_scans(campaign)
     cells = {
         scan.name: {"select": scan.select, "cor_px": scan.manual}
@@ -45,15 +43,15 @@ def show(campaign: Campaign) -> None:
     eyes = [entry for entry in entries if entry["state"] in _EYES]
     shown = entries if len(entries) <= _MOST_ROWS else eyes[:_MOST_ROWS]
     if shown:
-        console.print(_table(shown, cors, _truth(campaign.directory)))
+        screen.print(_table(shown, cors, _truth(campaign.directory)))
     if more := len(entries) - len(shown):
-        console.print(f"{more} more scan{'s' * (more > 1)}: tomopipe cor list")
+        screen.print(f"{more} more scan{'s' * (more > 1)}: tomopipe cor list")
     if eyes:
         verb = "scan needs" if len(eyes) == 1 else "scans need"
         command = f"tomopipe review {_to_type(campaign.directory)}".rstrip()
-        console.print(f"{len(eyes)} {verb} review: {command}", style="yellow", soft_wrap=True)
+        screen.print(f"{len(eyes)} {verb} review: {command}", style="yellow", soft_wrap=True)
     with_cor = [scan.name for scan in records if scan.cor_px is not None]
-    console.print(_places(campaign, with_cor), markup=False, highlight=False, soft_wrap=True)
+    screen.print(_places(campaign, with_cor), markup=False, highlight=False, soft_wrap=True)
 
 
 def _to_type(directory: Path) -> str:
@@ -75,9 +73,8 @@ def _table(
     truth: Mapping[str, Any],
 ) -> Table:
     heads = ["scan", "COR", "source", "confidence", "state"]
-    table = Table(*heads, *(["true COR", "error"] if truth else []), "remark", box=SIMPLE)
-    for column in table.columns:
-        column.overflow = "fold"
+    heads += ["true COR", "error"] if truth else []
+    table = folding_table(*heads, "remark", box=SIMPLE)
     for entry in entries:
         (cor_px, source), confidence = cors[entry["scan"]], entry["confidence"]
         known = truth.get(entry["scan"])

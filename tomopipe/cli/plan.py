@@ -1,20 +1,18 @@
 """`tomopipe plan` and `tomopipe retry`."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from tomopipe.campaign.campaign import load_campaign, refuse_unknown
 from tomopipe.campaign.failures import forget
 from tomopipe.cli.options import CampaignOption, ConfigFile, Directory, DryRun
-from tomopipe.cli.terminal import WIDTH
+from tomopipe.cli.terminal import console, folding_table
 from tomopipe.errors import TomopipeError
 from tomopipe.run.cost import Cost, total
 from tomopipe.run.next_run import Plan, as_records, folded, make_plan, up_to
@@ -44,29 +42,27 @@ def plan(
 
 
 def _show(found: Plan) -> None:
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    screen = console()
     if found.jobs:
-        table = Table("scan", "what runs", "why", box=SIMPLE)
-        for column in table.columns:
-            column.overflow = "fold"
+        table = folding_table("scan", "what runs", "why", box=SIMPLE)
         for row in folded(found.jobs):
             perhaps = f"perhaps {', '.join(row.perhaps)}" if row.perhaps else ""
             what = "; ".join(filter(None, [", ".join(row.steps), perhaps]))
             table.add_row(*map(Text, (row.of, what, row.why)))
-        console.print(table)
-        console.print(", ".join(found.counts))
+        screen.print(table)
+        screen.print(", ".join(found.counts))
         if found.most:
-            console.print(_costs(found))
+            screen.print(_costs(found))
     elif not found.blocked:
-        console.print("Nothing to do.")
+        screen.print("Nothing to do.")
     for line in found.notes:
-        console.print(line, markup=False)
+        screen.print(line, markup=False)
     for line in found.failures:
-        console.print(f"failed: {line}", style="red", markup=False)
+        screen.print(f"failed: {line}", style="red", markup=False)
     if found.failures:
-        console.print("Try a scan again with `tomopipe retry SCAN`.", markup=False)
+        screen.print("Try a scan again with `tomopipe retry SCAN`.", markup=False)
     if found.blocked:
-        console.print(found.blocked, style="red", markup=False)
+        screen.print(found.blocked, style="red", markup=False)
 
 
 def _short(number: float | None) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from tomopipe.campaign.campaign import load_campaign
-from tomopipe.cli.options import ConfigFile, Directory, config_path
+from tomopipe.cli.options import ConfigFile, Directory
 from tomopipe.cli.terminal import near
 from tomopipe.run.campaign_report import is_settled, report_campaign
 from tomopipe.run.launch import under_way
@@ -32,7 +32,7 @@ def report(
 
     Examples: `tomopipe report`, `tomopipe report /data/beamtime -o /tmp/report/index.html`
     """
-    campaign = load_campaign(directory, config_path(directory, config))
+    campaign = load_campaign(directory, config)
     page = (output or campaign.files.report).absolute()
     unread = report_campaign(campaign, page)
     if page == campaign.files.report and under_way(campaign.directory) is None:

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from tomopipe.cli.options import ConfigFile, Directory, config_path
+from tomopipe.campaign.files import CONFIG
+from tomopipe.cli.options import ConfigFile, Directory
 
 
 def review(
@@ -64,7 +65,7 @@ def review(
         raise typer.BadParameter(f"expected a number or all, got {cores}", param_hint="--cores")
     if (profile or cores) and not allow_run:
         raise typer.BadParameter("they are for --allow-run alone", param_hint="--profile, --cores")
-    store = Store(directory, config_path(directory, config))
+    store = Store(directory, (config or directory / CONFIG).absolute())
     options = ["--cores", cores] if cores else []
     profile = profile or chosen_profile(store.directory)
     command = run_command(store.directory, store.config if config else None, profile, options)

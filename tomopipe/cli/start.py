@@ -103,7 +103,7 @@ def init(
 
     Example: `tomopipe init mycampaign /data/2026-11/*.h5 --partition cpu --account me`
     """
-    names_slurm = any(one is not None for one in (partition, account, gpu_partition))
+    names_slurm = any(name is not None for name in (partition, account, gpu_partition))
     if slurm is False and names_slurm:
         raise typer.BadParameter("--no-slurm writes no profile: give no partition or account")
     rest = paths or []
@@ -171,8 +171,8 @@ def _write_profiles(
     dry_run: bool,
 ) -> None:
     asks = sys.stdin.isatty()
-    partition = _told(partition, "Partition (empty: the cluster's default)", asks=asks)
-    account = _told(account, "Account (empty: none)", asks=asks)
+    partition = _given_or_asked(partition, "Partition (empty: the cluster's default)", asks=asks)
+    account = _given_or_asked(account, "Account (empty: none)", asks=asks)
     for path, is_new in write_slurm_profile(
         directory,
         partition=partition,
@@ -195,7 +195,7 @@ def _say_kept(config: Path, wanted: dict[str, Any], asked: Path) -> None:
         typer.echo(yaml.safe_dump(lacking, allow_unicode=True, sort_keys=False).rstrip())
 
 
-def _told(name: str | None, question: str, *, asks: bool) -> str:
+def _given_or_asked(name: str | None, question: str, *, asks: bool) -> str:
     """Return a name of the cluster, from an option or typed at a prompt."""
     if name is None:
         return str(typer.prompt(question, default="")) if asks else ""
@@ -308,10 +308,9 @@ def _show(findings: Findings) -> None:
             ", ".join(series.shapes),
         )
     console.print(table)
-    for group in findings.formats[:_MOST_FORMATS]:
-        n = len(group.scans)
-        names = some_of(group.scans, 3)
-        format_, *parts = group.found.split("; ")
+    for found, scans in findings.formats[:_MOST_FORMATS]:
+        n, names = len(scans), some_of(scans, 3)
+        format_, *parts = found.split("; ")
         console.print(f"{format_}: {n} scan{'s' if n > 1 else ''} ({names})", markup=False)
         for part in parts:
             console.print(f"  {part}", markup=False, highlight=False)

@@ -7,7 +7,7 @@ import numpy as np
 import typer
 
 from tomopipe.campaign.campaign import load_campaign
-from tomopipe.cli.options import CampaignOption, ConfigFile, DryRun, config_path
+from tomopipe.cli.options import CampaignOption, ConfigFile, DryRun
 from tomopipe.cli.terminal import near
 from tomopipe.run.option_sweep import first_known, known_cor_px, sweep_option
 
@@ -41,7 +41,7 @@ def sweep(
 
     Example: `tomopipe sweep preprocess.stripes.method none sorting vo --scan tooth_1`
     """
-    campaign = load_campaign(directory, config_path(directory, config))
+    campaign = load_campaign(directory, config)
     if scan is None:
         scan, known_px = first_known(campaign)
         cor_px = known_px if cor_px is None else cor_px

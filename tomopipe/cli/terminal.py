@@ -5,6 +5,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 from tomopipe.run.progress import Progress, Step
 from tomopipe.run.words import is_news, is_of_cor
@@ -79,6 +80,20 @@ class Screen:
         shown = [line[: size.columns - 1] for line in lines][-(size.lines - 1) :]
         say(up + "".join(f"{line}\n" for line in (*news, *shown)), end="")
         self._n_drawn = len(shown)
+
+
+def console(width: int = WIDTH) -> Any:
+    """Return a console; a pipe or a file is as wide as the tables need."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else width)
+
+
+def folding_table(*heads: str, **options: Any) -> Any:
+    """Return a table in which long cells are folded, not cut."""
+    from rich.table import Column, Table
+
+    return Table(*(Column(head, overflow="fold") for head in heads), **options)
 
 
 def say(text: str, end: str = "\n") -> None:

@@ -62,9 +62,9 @@ def collect(
     )
 
 
-def collect_scans(campaign: Campaign) -> list[ScanRecord]:
-    """Read the results of the scans only, curves without points."""
-    reader = Reader(campaign.directory)
+def collect_scans(campaign: Campaign, reader: Reader | None = None) -> list[ScanRecord]:
+    """Read the results of the scans only, curves without points; `reader` notes broken files."""
+    reader = reader or Reader(campaign.directory)
     jobs = read_jobs(reader, campaign.logs.status_folder)
     return scan_records(reader, _read_sources(reader, campaign, jobs, notes={}, points=False))
 

@@ -17,17 +17,9 @@ log = logging.getLogger(__name__)
 def compare(campaign: Campaign, output: str | os.PathLike[str], *, threads: int = 1) -> None:
     """Read all such files of a campaign, and write which have changed.
 
-    A raw file that cannot be read, or a file that changes meanwhile, is left to the next run.
-
-    Parameters
-    ----------
-    campaign : Campaign
-        The campaign.
-    output : path-like
-        Table to write: `path`, `state` of the file as it was read, and `difference`, empty where
-        the content is the same.
-    threads : int
-        Threads that read.
+    The table has `path`, `state` of the file as it was read, and `difference`, empty where the
+    content is the same. A raw file that cannot be read, or a file that changes meanwhile, is left
+    to the next run.
     """
     record = Record(campaign.files.record, campaign.directory)
     suspects = record.suspects()

@@ -67,13 +67,7 @@ class Conversion:
 
 
 def find_volumes(campaign: Campaign, names: Sequence[str] = ()) -> dict[str, Path]:
-    """Return the volumes of scans and stacks by name; without names all that exist.
-
-    Raises
-    ------
-    TomopipeError
-        If there is no such scan or stack, or it has no volume yet.
-    """
+    """Return the volumes of scans and stacks by name; without names all that exist."""
     files, output = campaign.files, campaign.config.full_recon.output
     known = {stack: files.stitched(stack, output) for stack in campaign.config.stitch.stacks}
     known |= {scan: files.volume(scan, output) for scan in campaign.scans}
@@ -93,27 +87,12 @@ def plan_conversions(
     value_range: Range | None = None,
     one_range: bool = False,
 ) -> list[Conversion]:
-    """Return the conversions of volumes.
+    """Return the conversions of volumes to a format: one of `FORMATS`, mrc or preview.
 
-    Parameters
-    ----------
-    campaign : Campaign
-        The campaign; its `full_recon.compression` is used if the format has it.
-    volumes : mapping of str to Path
-        From `find_volumes`.
-    output_format : {"mrc", "tiff", "zarr", "h5", "preview"}
-        Format to write; preview only for volumes without one.
-    dtype : str, optional
-        Number type; None: that of the volume, or uint16 if a range is given. MRC: float32.
-    value_range : (float, float), optional
-        Values of the smallest and largest integer.
-    one_range : bool
-        Whether the volumes of a series, and stacks of them, get the same range: the widest.
-
-    Raises
-    ------
-    TomopipeError
-        If a volume cannot be read, or a foreign file has the name.
+    The campaign's `full_recon.compression` is used if the format has it. `dtype` is by default that
+    of the volume, or uint16 if a range is given. `value_range` are the values of the smallest and
+    largest integer; `one_range`: the volumes of a series, and stacks of them, get the same range,
+    the widest. Foreign files are refused.
     """
     if value_range and one_range:
         raise TomopipeError("--range is that of all volumes: leave out --one-range.")
@@ -139,14 +118,8 @@ def plan_conversions(
 def convert_volume(conversion: Conversion, progress: Progress = lambda n_slices: None) -> None:
     """Write a volume in another format, atomically; `progress` is called with the slices done.
 
-    Memory: some slices, for OME-Zarr and MRC up to 1 GB.
-
-    Raises
-    ------
-    TomopipeError
-        If the volume changes meanwhile, or the written file does not read back.
-    OSError
-        If it cannot be written.
+    Memory: some slices, for OME-Zarr and MRC up to 1 GB. A volume that changes meanwhile, and a
+    file that does not read back, are errors.
     """
     remove_stale(conversion.target)
     before = state_of(conversion.source)

@@ -40,16 +40,6 @@ class Cost:
     n_bytes: int
 
 
-@dataclass(frozen=True)
-class _Ended:
-    """A successful job: seconds, and its CPUs and GPUs."""
-
-    name: str
-    wall_s: float
-    n_cores: int
-    n_gpus: int
-
-
 def costs(
     campaign: Campaign,
     jobs: Sequence[tuple[str, str]],
@@ -65,7 +55,10 @@ def costs(
             continue
         copied = [name for name in names if (step, name) in metadata]
         computed = [name for name in names if (step, name) not in metadata]
-        core_h, gpu_h = _hours(step, computed, ended[step], rows)
+        core_h, gpu_h = (
+            _hours(step, computed, [(name, used_s[n]) for name, used_s in ended[step]], rows)
+            for n in (0, 1)
+        )
         packed = _packed(campaign, step, rows)
         n_bytes, n_copied = (
             _n_expected(campaign, step, group, rows) * packed for group in (names, copied)
@@ -87,18 +80,13 @@ def total(parts: Sequence[Cost]) -> Cost:
 
 
 def _hours(
-    step: str, names: Sequence[str], ended: Sequence[_Ended], rows: InventoryRows
-) -> tuple[float | None, float | None]:
+    step: str, names: Sequence[str], ended: Sequence[tuple[str, float]], rows: InventoryRows
+) -> float | None:
     if not names:
-        return 0.0, 0.0
+        return 0.0
     if (len(ended) < ENOUGH and step != "stitch") or not ended:
-        return None, None
-    core_s = _sum_s(step, names, [(job.name, job.wall_s * job.n_cores) for job in ended], rows)
-    gpu_s = _sum_s(step, names, [(job.name, job.wall_s * job.n_gpus) for job in ended], rows)
-    return _in_h(core_s), _in_h(gpu_s)
-
-
-def _in_h(seconds: float | None) -> float | None:
+        return None
+    seconds = _sum_s(step, names, ended, rows)
     return None if seconds is None else seconds / 3600
 
 
@@ -185,13 +173,14 @@ def _n_bytes(path: Path) -> int:
     return sum(file.stat().st_size for file in files)
 
 
-def _ended_jobs(status: Path) -> dict[str, list[_Ended]]:
-    found: dict[str, list[_Ended]] = defaultdict(list)
+def _ended_jobs(status: Path) -> dict[str, list[tuple[str, tuple[float, float]]]]:
+    """Return the successful jobs of each step: name, and seconds of all its CPUs and GPUs."""
+    found: dict[str, list[tuple[str, tuple[float, float]]]] = defaultdict(list)
     for step in STEPS:
         for path in (status / step).glob("*.json"):
             if record := usual_job(json_or(path, {})):
                 asked = record.get("asked") or {}
                 wall_s = float(record["end"]) - float(record["start"])
-                cores, gpus = int(asked.get("cores", 1)), int(asked.get("gpus", 0))
-                found[step].append(_Ended(path.name.removesuffix(".json"), wall_s, cores, gpus))
+                used_s = wall_s * int(asked.get("cores", 1)), wall_s * int(asked.get("gpus", 0))
+                found[step].append((path.name.removesuffix(".json"), used_s))
     return found

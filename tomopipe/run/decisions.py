@@ -16,7 +16,7 @@ from typing import Any
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.results import read_json
 from tomopipe.errors import TomopipeError, is_of_the_system, some_of
-from tomopipe.run import earlier, made_from
+from tomopipe.run import compare, earlier, made_from
 from tomopipe.run.made_from import ALSO_READ, Statement
 from tomopipe.run.products import SMALL_BYTES, Product, Record, content_of, digest, state_of
 from tomopipe.run.stated import only_metadata_differ, read_statement, statement_in, unreadable
@@ -56,21 +56,13 @@ def _to_stderr(text: str) -> None:
 
 
 class Decisions:
-    """The reasons why results of a campaign are remade.
-
-    Parameters
-    ----------
-    campaign : Campaign
-        The campaign.
-    tell : callable
-        Called with messages for people.
-    """
+    """The reasons why results of a campaign are remade; `tell` is called with messages."""
 
     def __init__(self, campaign: Campaign, tell: Callable[[str], None] = _to_stderr) -> None:
         self.campaign, self._tell = campaign, tell
         self.record = Record(campaign.files.record, campaign.directory)
         self.accepted: list[str] = []  # results of earlier versions, without a statement
-        self._told: set[str] = set()
+        self._shown: set[str] = set()
         self._raw: dict[tuple[str, str], list[str]] = {}
         self._fresh: set[tuple[str, str, str]] = set()
         self.n_comparisons = 0  # after one the raw files are checked again
@@ -100,7 +92,7 @@ class Decisions:
             self._raw[scan, linked] = [self.record.raw(path) for path in files]
         return self._raw[scan, linked]
 
-    def also_read(self, scan: str, inventory: Mapping[str, Any] | None = None) -> list[str]:
+    def also_read(self, scan: str, inventory: Mapping[str, Any]) -> list[str]:
         """Identify the further files of a scan that the inventory names (`made_from.ALSO_READ`)."""
         key = ALSO_READ, (text := _text_in(inventory, scan, ALSO_READ))  # of many scans the same
         if key not in self._raw:
@@ -148,18 +140,9 @@ class Decisions:
     ) -> str:
         """Say why a job must run; "" if its results are up to date.
 
-        Parameters
-        ----------
-        step, key : str
-            The step, and the scan, series or stack.
-        outputs : sequence of str
-            Its results, relative to the campaign; the first one has the statement of all.
-        wanted : dict
-            The statement that they should have.
-        may_be_gone : sequence of str
-            Results among them that are removed later and not remade.
-        source : str
-            Present source of the scan's COR.
+        `key` is the scan, series or stack. The first of `outputs`, relative to the campaign, has
+        the statement of all; those in `may_be_gone` are removed later and not remade. `source` is
+        that of the scan's COR at present.
         """
         asked = step, key, digest(wanted)
         if asked in self._fresh:
@@ -168,7 +151,7 @@ class Decisions:
         if any(path not in there and path not in may_be_gone for path in outputs):
             return MISSING
         for path in there:
-            if path not in self.record and not self._is_told(step, key, path):
+            if path not in self.record and not self._is_in_job_record(step, key, path):
                 self._adopt(step, key, path, wanted)
         for path in there:
             if path in self.record:
@@ -197,7 +180,7 @@ class Decisions:
             return False
         return known.statement == digest(made_from.without_also_read(wanted))
 
-    def _is_told(self, step: str, key: str, path: str) -> bool:
+    def _is_in_job_record(self, step: str, key: str, path: str) -> bool:
         return self._take_from_run(step, key) and path in self.record
 
     def _take_from_run(self, step: str, key: str) -> bool:
@@ -272,12 +255,9 @@ class Decisions:
             statement = {"not_read": str(error)} if is_of_the_system(error) else None
         if statement is not None:
             return statement
-        record = earlier.recorded(self.campaign.directory, path)
-        if record is None:
-            return None
         scan = self.campaign.scans.get(key)
         raw = scan.path if scan else ""
-        return earlier.statement(record, step, wanted, self.campaign.directory, path, raw)
+        return earlier.statement(self.campaign.directory, path, step, wanted, raw)
 
     def sidecar_reason(self, path: str, content: str) -> str:
         """Say why a sidecar must be written; "" if it states the facts of `content`."""
@@ -309,15 +289,15 @@ class Decisions:
         self._raw.clear()
         self._fresh.clear()
         self.n_comparisons += 1
-        for row in read_tsv(self.record.path_of(table), ("path", "state", "difference")):
+        for row in read_tsv(self.record.path_of(table), compare.COLUMNS):
             state = tuple(json.loads(row["state"]))
             self.record.compared(row["path"], row["difference"], state)
             if row["difference"] and not self.record.products[row["path"]].is_raw:
                 self._say(f"{row['path']}: {row['difference']}: made again")
 
     def _say(self, text: str) -> None:
-        if text not in self._told:
-            self._told.add(text)
+        if text not in self._shown:
+            self._shown.add(text)
             self._tell(f"tomopipe: {text}")
 
     # ---- the record --------------------------------------------------------------------------

@@ -15,6 +15,7 @@ from tomopipe.cor.cor_value import parse_cor
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.geometry import bin_cor
 from tomopipe.prep.half_acquisition import FACTOR, is_half_acquisition
+from tomopipe.run.relion_set import stack_shape
 from tomopipe.steps.try_recon import candidates
 from tomopipe.volumes.output_size import (
     extent,
@@ -47,8 +48,10 @@ def disk_needed(
     stacks = {stack.name: stack.scans for stack in declared_stacks(campaign)}
     for rule, scan in jobs:
         if rule == "stitch":
-            parts = ((rows[one], cors_px.get(one)) for one in stacks[scan] if one in rows)
-            needed[KINDS[rule]] += sum(output_bytes(campaign, "full_recon", *one) for one in parts)
+            for part in stacks[scan]:
+                if part in rows:
+                    n_bytes = output_bytes(campaign, "full_recon", rows[part], cors_px.get(part))
+                    needed[KINDS[rule]] += n_bytes
         if scan not in rows or rule not in KINDS:
             continue
         needed[KINDS[rule]] += output_bytes(campaign, rule, rows[scan], cors_px.get(scan))
@@ -152,27 +155,25 @@ def output_bytes(
     `half_unless_known`: assume half acquisition if only the COR is missing to decide.
     """
     for_scan = campaign.for_scan(row["scan"])
-    n_angles, n_rows = int(row["n_angles"]), int(row["n_rows"])
     if rule == "try_recon":
         return _sweep_bytes(for_scan, row)
     if rule == "full_recon":
         full = for_scan.config.full_recon
         n_voxels = slice_cols(campaign, row, cor_px, half_unless_known=half_unless_known)
         spans = full.model_dump(include={"rows", "crop_y", "crop_x"})
-        shape = volume_shape(n_rows, n_voxels, full.binning, **spans)
+        shape = volume_shape(int(row["n_rows"]), n_voxels, full.binning, **spans)
         return volume_bytes(shape, full.dtype, full.output)
     star = campaign.config.export_star
-    tilts = n_angles if star.max_tilts == "all" else min(n_angles, star.max_tilts)
-    shape = tilts, extent(star.rows, n_rows), _columns_in_use(for_scan, row)[1]
+    shape = stack_shape(campaign, row)
     return stack_estimate_bytes(shape, star.binning, int(star.max_stack_gb * 1e9))
 
 
 def slice_cols(
     campaign: Campaign,
     row: Mapping[str, str],
-    cor_px: float | None = None,
+    cor_px: float | None,
     *,
-    half_unless_known: bool = False,
+    half_unless_known: bool,
 ) -> int:
     """Return the width of a scan's unbinned slices (pixels); arguments as of `output_bytes`."""
     _, n_cols = _columns_in_use(campaign.for_scan(row["scan"]), row)

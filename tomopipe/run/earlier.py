@@ -16,8 +16,9 @@ from typing import Any
 from tomopipe.campaign.files import COR_TABLE
 from tomopipe.config import Config, PreprocessBlock
 from tomopipe.config.blocks import EARLIER_METHODS
-from tomopipe.config.effective import baselines, effective
+from tomopipe.config.effective import baselines
 from tomopipe.config.model import merged
+from tomopipe.run.made_from import METADATA, Statement, block_of, options_of
 from tomopipe.storage.json_files import json_or
 
 _SAME_TIME_S = 1.0
@@ -25,83 +26,63 @@ _HALF_AND_MORE_DEG = 270
 _LONGEST = 254  # length of a name in Snakemake's record
 _RENAMED = {"pairs": "registration"}
 _PREPROCESS = ("flats", "darks", "minus_log", "half_acquisition")
+_ENTRY = ("scan", "path", "series", "index", "reason")
 
 
 def recorded(directory: Path, output: str) -> dict[str, Any] | None:
-    """Return Snakemake's record of the job that made an output; None if there is none.
-
-    The output is named as in the rule.
-    """
+    """Return Snakemake's record of the job that made an output, named as in its rule."""
     name = urlsafe_b64encode(output.encode("utf-8", "surrogateescape")).decode()
-    parts = [name[at : at + _LONGEST] for at in range(0, len(name), _LONGEST)]
-    path = Path(
-        directory, ".snakemake", "metadata", *(f"@{part}" for part in parts[:-1]), parts[-1]
-    )
+    *folders, last = (name[at : at + _LONGEST] for at in range(0, len(name), _LONGEST))
+    path = Path(directory, ".snakemake", "metadata", *(f"@{part}" for part in folders), last)
     record = json_or(path, {})
     return record if not record.get("incomplete") and "params" in record else None
 
 
 def statement(
-    record: Mapping[str, Any],
-    step: str,
-    wanted: Mapping[str, Any],
-    directory: Path,
-    output: str,
-    raw: str,
-) -> dict[str, Any] | None:
-    """Translate Snakemake's record into a statement like the wanted one.
+    directory: Path, output: str, step: str, wanted: Mapping[str, Any], raw: str
+) -> Statement | None:
+    """Translate the record of an output into a statement like the wanted one; None if it has none.
 
-    Parameters
-    ----------
-    record : mapping
-        From `recorded`.
-    step : str
-        Name of the step.
-    wanted : mapping
-        The statement that the result should have. What the record does not show (raw files of equal
-        size, existing results of earlier steps) is assumed to be as wanted.
-    directory : Path
-        The campaign folder.
-    output, raw : str
-        The result, and the raw file of the scan, for steps that read one.
-
-    Returns
-    -------
-    dict or None
-        None if the record is not of that version.
+    What the record does not show (raw files of equal size, existing results of earlier steps) is
+    assumed to be as wanted. `raw` is the raw file of the scan, for steps that read one.
     """
-    params = [_value(text) for text in record["params"]]
-    revisions = [value for value in params if type(value) is int]
-    mappings = [value for value in params if isinstance(value, dict)]
-    if any("step" in value or "maker" in value for value in mappings):
-        return next(value for value in mappings if "step" in value)  # recorded by a later version
-    if not revisions:
+    if (record := recorded(directory, output)) is None:
         return None
-    found = dict(wanted) | {"revision": revisions[0]}
+    params = [_value(text) for text in record["params"]]
+
+    def first(kind: type) -> Any:
+        return next(value for value in params if type(value) is kind)
+
+    found = dict(wanted)
     try:
         same = _same_inputs(record, directory)
-        if step in ("try_recon", "full_recon", "export_stack"):
-            found["options"], found["metadata"] = _reading_options(step, mappings[0])
-            if not (same and _same_raw(record, params, directory / output, directory / raw)):
-                found["raw"] = ["of an earlier version, other size or time"]
-        elif step == "fix_cor":
-            found["members"] = next(value for value in params if isinstance(value, list))
-            found["options"] = _of_block(step, mappings[0])
-        elif step in ("predict_cor", "report", "resolve_cor"):
-            found["options"] = _of_block(step, mappings[0])
-        elif step == "export_star":
-            found["options"] = {"hand": mappings[0]["hand"]}
+        found["revision"] = first(int)
+        if step == "export_star":
+            found["options"] = {"hand": first(dict)["hand"]}
             if _is_plain_set(record, directory):
                 found["revision"] = wanted["revision"]
+        elif step != "stitch":
+            found |= _options(step, first(dict))
+        if step in METADATA and not (
+            same and _same_raw(record, first(list), directory / output, directory / raw)
+        ):
+            found["raw"] = ["of an earlier version, other size or time"]
+        if step == "full_recon":
+            found["cor_px"] = first(float)
+        elif step == "fix_cor":
+            found["members"] = first(list)
         elif step == "inventory":
-            found |= _inventory(params, mappings, wanted)
+            lists = [value for value in params if isinstance(value, list)]
+            entries = _plain(next(each for each in lists if each and isinstance(each[0], dict)))
+            if entries != _plain(wanted["entries"]):
+                found["entries"] = entries
     except (LookupError, OSError, StopIteration, ValueError, TypeError):
         return None
-    if step == "full_recon":
-        found["cor_px"] = next(value for value in params if isinstance(value, float))
-    if not same:
-        found["inputs"] = "other content than now"
-    return found
+    return found if same else found | {"inputs": "other content than now"}
+
+
+def _plain(entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: entry[key] for key in _ENTRY} for entry in entries]
 
 
 def _value(text: Any) -> Any:
@@ -127,23 +108,20 @@ def _same_inputs(record: Mapping[str, Any], directory: Path) -> bool:
     return True
 
 
-def _same_raw(record: Mapping[str, Any], params: list[Any], output: Path, raw: Path) -> bool:
+def _same_raw(record: Mapping[str, Any], signature: list[Any], output: Path, raw: Path) -> bool:
     """Tell whether the raw file has its old size, and was not replaced after the result.
 
     Times are ignored if the result's own time is not the recorded one: the campaign was then copied
     or restored.
     """
-    signature = next((value for value in params if isinstance(value, list)), [])
-    try:
-        status = os.stat(raw)
-    except OSError:
+    if not raw.exists():
         return False
-    if raw.is_dir() or not signature:
+    if raw.is_dir():
         return True
-    if signature[0] != status.st_size:
+    (n_bytes, mtime_ns), now = signature[:2], raw.stat()
+    if n_bytes != now.st_size:
         return False
-    old_time = signature[1]
-    if old_time is None or old_time == status.st_mtime_ns:
+    if mtime_ns in (None, now.st_mtime_ns):
         return True
     made = max(file.stat().st_mtime for file in (output, *output.glob(".snakemake_timestamp")))
     return abs(made - float(record.get("endtime") or 0)) > _SAME_TIME_S
@@ -165,15 +143,12 @@ def _is_plain_set(record: Mapping[str, Any], directory: Path) -> bool:
     return len(kinds) == 1 and not next(iter(kinds))[2]
 
 
-def _reading_options(step: str, old: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return effective options and metadata from the old parameters of a step that reads scans."""
-    from tomopipe.run.made_from import reading_options
-
-    rest = dict(old)
+def _options(step: str, old: Mapping[str, Any]) -> dict[str, Any]:
+    """Return effective options, and those of metadata, from the old parameters of a step."""
+    block, rest = block_of(step), dict(old)
     preprocess = {key: rest.pop(key) for key in _PREPROCESS if key in rest}
     # a key that was not written had its default of that time
     preprocess = merged(baselines(PreprocessBlock), preprocess | rest.pop("corrections", {}))
-    block = "export_star" if step == "export_stack" else step
     data = {
         "campaign": {"scans": ["*"]},
         "input": rest.pop("known", {}),
@@ -183,33 +158,9 @@ def _reading_options(step: str, old: Mapping[str, Any]) -> tuple[dict[str, Any],
         data["export_star"] = {"pixel_size_um": rest.pop("pixel_size_um", None)}
     known = Config.model_fields[block].annotation.model_fields  # type: ignore[union-attr]
     data[block] = {key: value for key, value in rest.items() if key in known}
-    return reading_options(step, Config.model_validate(data))
-
-
-def _of_block(block: str, old: Mapping[str, Any]) -> dict[str, Any]:
-    model = Config.model_fields[block].annotation
-    known = {key: value for key, value in old.items() if key in model.model_fields}  # type: ignore[union-attr]
-    found = effective(model.model_validate(known))  # type: ignore[union-attr]
-    if block == "predict_cor":
-        from tomopipe.run.made_from import used_options
-
-        found = used_options(found, known.get("methods", ()))
-        if set(EARLIER_METHODS) & set(known.get("methods", ())):  # not what sum finds
-            found["methods"] = [_RENAMED.get(name, name) for name in known["methods"]]
-    return {block: found} if found else {}
-
-
-def _inventory(params: list[Any], mappings: list[Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the parts of the inventory's statement that the old parameters contain."""
-    old = dict(mappings[0])
-    options = _of_block("inventory", old)
-    read = effective(Config.model_fields["input"].annotation.model_validate(old.get("known", {})))  # type: ignore[union-attr]
-    sources = effective(PreprocessBlock(flats=old.get("flats"), darks=old.get("darks")))
-    options |= {"input": read} if read else {}
-    options |= {"preprocess": sources} if sources else {}
-    lists = [value for value in params if isinstance(value, list)]
-    entries = next(entries for entries in lists if entries and isinstance(entries[0], dict))
-    keys = ("scan", "path", "series", "index", "reason")
-    plain = [{key: entry[key] for key in keys} for entry in entries]
-    now = [{key: entry[key] for key in keys} for entry in wanted["entries"]]
-    return {"options": options} | ({} if plain == now else {"entries": plain})
+    found = options_of(step, Config.model_validate(data))
+    methods = old.get("methods", ())
+    if set(EARLIER_METHODS).intersection(methods):  # not what sum finds
+        renamed = [_RENAMED.get(name, name) for name in methods]
+        found["options"] = {block: found["options"].get(block, {}) | {"methods": renamed}}
+    return found

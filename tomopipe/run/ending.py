@@ -12,7 +12,7 @@ from tomopipe.campaign.results import NO_ANGLES, TELL_ANGLES, is_unproven, read_
 from tomopipe.campaign.stacks import find_stacks
 from tomopipe.errors import TomopipeError
 from tomopipe.run.campaign_report import report_campaign
-from tomopipe.run.misfits import cor_misfits, nothing_usable
+from tomopipe.run.option_faults import nothing_usable, unused_cors
 from tomopipe.run.relion_notes import note_lines, relion_notes
 from tomopipe.run.retention import removable, remove
 from tomopipe.storage.json_files import json_or
@@ -27,16 +27,8 @@ def after_failure(
 ) -> None:
     """Record the jobs that failed finally, and write the report of the existing results.
 
-    Parameters
-    ----------
-    campaign : Campaign
-        As read when the run began.
-    logs : iterable of str
-        Snakemake's log files of this run.
-    since : float
-        Unix time at which the run began.
-    reports : bool
-        False if the run is not of the whole campaign.
+    The campaign is as read when the run began, at `since` (Unix seconds); `logs` are Snakemake's.
+    `reports`: the run is of the whole campaign.
     """
     if ended_by_hand(logs):
         return
@@ -99,7 +91,7 @@ def unfinished_scans(campaign: Campaign) -> list[str]:
             f"no COR, and so no volume: {', '.join(without_cor)}. Set one with `tomopipe cor set "
             "SCAN VALUE`, give resolve_cor.default_px, or take the scan out (select: no)."
         )
-        lines += cor_misfits(campaign, inventory)
+        lines += unused_cors(campaign, inventory)
     if without_volume:
         lines.append(f"no volume: {', '.join(without_volume)}")
     return lines

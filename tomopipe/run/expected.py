@@ -17,9 +17,8 @@ from typing import Any
 from tomopipe.campaign.campaign import Campaign, InventoryRows, as_json, read_inventory
 from tomopipe.campaign.files import Files
 from tomopipe.run.decisions import Decisions
-from tomopipe.run.foreign import foreign, refuse_foreign
-from tomopipe.run.made_from import of_resolve_cor
-from tomopipe.run.misfits import refuse_misfits, refuse_missing_files, refuse_no_file
+from tomopipe.run.foreign import refuse_foreign
+from tomopipe.run.option_faults import refuse_missing_files, refuse_no_file, refuse_option_faults
 from tomopipe.run.products import content_of
 from tomopipe.run.wanted import Wanted
 from tomopipe.run.words import (
@@ -40,23 +39,14 @@ _STAND_IN = {"cor_px": -1.0, "source": "default"}  # of a scan whose COR is not 
 
 @dataclass(frozen=True)
 class PlannedJob:
-    """A job that the next run executes, or may execute.
-
-    Attributes
-    ----------
-    rule, scan, series, stack : str
-        The rule and its scan, series or stack; empty if it does not apply.
-    reason : str
-        Why it runs, in words.
-    certain : bool
-        False: only if the COR of the scan changes, which a pending prediction decides, or if a
-        comparison finds another content.
-    """
+    """A job that the next run executes, or may execute."""
 
     rule: str
+    # empty if it is not of one
     scan: str
     series: str
-    reason: str
+    reason: str  # why it runs, in words
+    # False: only if the COR of the scan changes, or if a comparison finds another content
     certain: bool = True
     stack: str = ""
 
@@ -67,55 +57,30 @@ class PlannedJob:
 
 
 class Expected:
-    """The jobs of the next run of the default target.
-
-    Parameters
-    ----------
-    campaign : Campaign
-        The campaign as it is now.
-
-    Attributes
-    ----------
-    jobs : list of PlannedJob
-        Its jobs, in the order of the steps.
-    rows : mapping
-        The inventory, as the run will have it.
-    predicting : set of str
-        Scans whose prediction is pending.
-    without_cor : list of str
-        Scans that will have no COR.
-    without_angles : list of str
-        Scans that will have no angles, and so no volume.
-    blocked : str
-        Why the run will stop before any volume is made; "" if it will not.
-
-    Raises
-    ------
-    TomopipeError
-        If the run stops before anything.
-    """
+    """The jobs of the next run of the default target; raises if it stops before anything."""
 
     def __init__(self, campaign: Campaign) -> None:
-        self.campaign, self.out, self.jobs = campaign, campaign.outputs, list[PlannedJob]()
+        self.campaign, self.out = campaign, campaign.outputs
+        self.jobs: list[PlannedJob] = []  # in the order of the steps
         self.decisions = Decisions(campaign, tell=lambda text: None)
         self.decisions.take_job_records()
         refuse_no_file(campaign)
         refuse_missing_files(campaign)
-        refuse_foreign(foreign(campaign, self.decisions.record))
-        self.predicting: set[str] = set()
-        self.without_cor: list[str] = []
-        self.blocked = ""
+        refuse_foreign(campaign, self.decisions.record)
+        self.predicting: set[str] = set()  # scans whose prediction is pending
+        self.without_cor: list[str] = []  # scans that will have none
+        self.blocked = ""  # why the run will stop before any volume
         self._fixed: dict[str, Mapping[str, str]] = {}
         self._by_hand: set[str] = set()  # scans with a COR by hand
         self._is_other = False  # a table shown in the report changes
         self._may_be_other = False  # a missing one comes out as it was, or not
-        self.rows: InventoryRows = {}
+        self.rows: InventoryRows = {}  # as the run will have them
         self.wanted = Wanted(campaign, self.decisions, lambda: self.rows)
         self.rows = self._inventory()
         alive = self.wanted.alive(campaign.selected_scans(self.rows))
         for scan in alive:
             self._predict(scan)
-        self.without_angles = [
+        self.without_angles = [  # and so without a volume
             s for s in alive if self.wanted.is_unproven(s) and s not in self.predicting
         ]
         fixing = [self._fix(*item) for item in sorted(self.wanted.series().items())]
@@ -140,7 +105,7 @@ class Expected:
         campaign = self.campaign
         if not (reason := self.wanted.why_inventory(self.out.inventory)):
             rows = read_inventory(campaign.files.inventory)
-            refuse_misfits(campaign, rows)
+            refuse_option_faults(campaign, rows)
             return rows
         self._add("inventory", reason)
         with tempfile.TemporaryDirectory(prefix="tomopipe-plan-") as name:
@@ -183,7 +148,7 @@ class Expected:
         scans = campaign.to_resolve(self.rows)
         table, missing = resolve_cor.compute(list(self._fixed.values()), scans, options.default_px)
         before = json_or(campaign.files.cor_table, None)
-        reason = self.wanted.why(of_resolve_cor(campaign))
+        reason = self.wanted.why(self.wanted.of_resolve_cor())
         if not (reason or campaign.files.rot_cen.exists()):
             reason = MISSING
         if not reason and before != table:

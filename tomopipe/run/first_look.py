@@ -48,15 +48,7 @@ class FirstLook:
 
 
 def split_typed(typed: Sequence[str]) -> tuple[str, list[str]]:
-    """Separate the campaign folder from scans, in any order.
-
-    Returns
-    -------
-    campaign : str
-        The first argument that is not a scan, "." if all are.
-    scans : list of str
-        The others.
-    """
+    """Separate the campaign folder, the first word that is no scan, else ".", from the scans."""
     campaign = next((argument for argument in typed if not _is_scan(argument)), None)
     scans = list(typed)
     if campaign is not None:
@@ -68,23 +60,17 @@ def refuse_typed(scans: Sequence[str], directory: Path) -> None:
     """Raise if a word cannot mean scans: nothing has its name, or it is another campaign.
 
     A file that is to come has the ending of a raw file, and no other scan is there yet.
-
-    Parameters
-    ----------
-    scans : sequence of str
-        As typed, without the campaign folder.
-    directory : Path
-        The campaign folder.
+    `directory` is the campaign folder, which is not among the words.
     """
-    paths = {one: os.path.expanduser(one) for one in scans}
+    paths = {word: os.path.expanduser(word) for word in scans}
     there = {
-        one for one in paths if _matches(paths[one], directory) or _matches(paths[one], Path())
+        word for word, path in paths.items() if _matches(path, directory) or _matches(path, Path())
     }
-    for one, path in paths.items():
+    for word, path in paths.items():
         may_come = glob.has_magic(path) or (not there and path.lower().endswith(RAW_ENDINGS))
-        if os.path.exists(os.path.join(path, CONFIG)) or not (one in there or may_come):
+        if os.path.exists(os.path.join(path, CONFIG)) or not (word in there or may_come):
             raise TomopipeError(
-                f"{one}: no scans are there (the campaign folder would be {directory}). Correct "
+                f"{word}: no scans are there (the campaign folder would be {directory}). Correct "
                 "the name, write a pattern such as 'raw/*.h5' for scans to come, or name the "
                 "campaign folder with -C."
             )
@@ -131,15 +117,9 @@ def _any_below(folder: Path) -> bool:
 def scan_entries(typed: Iterable[str], directory: Path) -> list[str | dict[str, str]]:
     """Return entries of `campaign.scans` for files, folders and patterns as typed.
 
-    Folders that have file names in common get a prefix each.
-
-    Parameters
-    ----------
-    typed : iterable of str
-        Relative to the campaign folder if it exists there, else to the working directory. All files
-        of a folder, or all with one prefix, become a pattern again.
-    directory : Path
-        The campaign folder.
+    They are relative to the campaign folder if they exist there, else to the working directory. All
+    files of a folder, or all with one prefix, become a pattern again. Folders that have file names
+    in common get a prefix each.
     """
     groups: dict[tuple[str, str], list[str]] = {}
     for pattern in typed:

@@ -1,7 +1,7 @@
 """Foreign files at the paths of results: they are never overwritten."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from tomopipe.campaign import files
@@ -15,11 +15,6 @@ from tomopipe.run.stated import statement_in
 _N_NAMED = 10
 _EXPECTED = "a result of tomopipe"
 _LABEL = slice(224, 232)  # offset of the first label of an MRC file
-_KEYS = {
-    files.PREDICTION: {"best_cor_px", "verdict"},
-    files.SWEEP: {"cor_px", "window"},
-    files.SIDECAR: {"cor_px", "source", "before_px"},
-}
 
 
 def foreign(campaign: Campaign, record: Record) -> list[str]:
@@ -39,15 +34,9 @@ def foreign(campaign: Campaign, record: Record) -> list[str]:
     ]
 
 
-def refuse_foreign(found: Sequence[str]) -> None:
-    """Raise if results would overwrite files that others have made.
-
-    Raises
-    ------
-    TomopipeError
-        With the first ten names, the count, and what to do.
-    """
-    if not found:
+def refuse_foreign(campaign: Campaign, record: Record) -> None:
+    """Raise if results would overwrite files that others have made; names the first ten."""
+    if not (found := foreign(campaign, record)):
         return
     raise TomopipeError(
         "\n".join(
@@ -95,19 +84,22 @@ def _is_table(path: Path) -> bool:
     return all({"cor_px", "source"} <= set(entry) for entry in read_json(path, _EXPECTED).values())
 
 
-def _has_keys(path: Path) -> bool:
+def _has_keys(*keys: str) -> Callable[[Path], bool]:
+    return lambda path: set(keys) <= set(read_json(path, _EXPECTED))
+
+
+def _is_sweep(path: Path) -> bool:
     found = read_json(path, _EXPECTED)
-    ending = files.SIDECAR if path.name.endswith(files.SIDECAR) else path.name
-    return _KEYS[ending] <= set(found) or (ending == files.SWEEP and "failed" in found)
+    return {"cor_px", "window"} <= set(found) or "failed" in found
 
 
 # longer endings first; files without a mark of tomopipe lie beside one with it
 _SIGNS: dict[str, Callable[[Path], bool]] = {
     files.CENTER: lambda path: is_ours(path.with_name(files.PREDICTION)),
     files.ROT_CEN: lambda path: is_ours(path.with_name(files.COR_TABLE)),
-    files.PREDICTION: _has_keys,
-    files.SWEEP: _has_keys,
-    files.SIDECAR: _has_keys,
+    files.PREDICTION: _has_keys("best_cor_px", "verdict"),
+    files.SWEEP: _is_sweep,
+    files.SIDECAR: _has_keys("cor_px", "source", "before_px"),
     files.COR_TABLE: _is_table,
     files.ROWS: lambda path: is_ours(path.with_name(files.SWEEP)),
     files.TRY_STACK: _is_try_stack,

@@ -1,7 +1,7 @@
 """Memory requests of jobs, in megabytes (10^6 bytes), and the share they may use.
 
-Attempt n of a job requests n times as much. Numerical packages are imported in the functions, so
-that parsing the Snakefile does not load them.
+The rules multiply them by the number of the attempt. Numerical packages are imported in the
+functions, so that parsing the Snakefile does not load them.
 """
 
 import math
@@ -17,15 +17,15 @@ def bytes_to_use(asked_mb: int) -> int:
     return int(_USED * 1e6 * asked_mb)
 
 
-def try_recon_mb(n_bytes: int | None, *, is_corrected: bool, attempt: int = 1) -> int:
+def try_recon_mb(n_bytes: int | None, *, is_corrected: bool) -> int:
     """Return the memory for the rows of a raw file of so many bytes, and the sweep of one row."""
     raw_mb = 100.0 if n_bytes is None else n_bytes / 1e6
-    return int((min(1500, 600 + 9 * raw_mb) + 0.1 * raw_mb + 1000 * is_corrected) * attempt)
+    return int(min(1500, 600 + 9 * raw_mb) + 0.1 * raw_mb + 1000 * is_corrected)
 
 
-def predict_cor_mb(rows_mb: float, *, attempt: int = 1) -> int:
+def predict_cor_mb(rows_mb: float) -> int:
     """Return the memory for finding the COR, from the size of rows.h5."""
-    return int((min(1000, 600 + 20 * rows_mb) + 8 * rows_mb) * attempt)
+    return int(min(1000, 600 + 20 * rows_mb) + 8 * rows_mb)
 
 
 def block_rows(binning: int, halo: int = 0) -> int:
@@ -42,24 +42,11 @@ def full_recon_mb(
     is_half: bool = False,
     halo: int | None = None,
     threads: int = 1,
-    attempt: int = 1,
 ) -> int:
     """Return the memory for a volume, by the formula of `tomopipe.stream.memory`.
 
-    Parameters
-    ----------
-    shape : (int, int, int)
-        Projections, detector rows and columns.
-    options : FullReconBlock
-        How the volume is made and stored.
-    is_half : bool
-        Half acquisition: slices are twice as wide as the detector.
-    halo : int, optional
-        Rows that corrections need on either side of a block; None: no corrections.
-    threads : int
-        CPU threads.
-    attempt : int
-        Number of the attempt, from 1.
+    `shape` is of projections, rows and columns; `halo` are the rows that corrections need on either
+    side of a block, None without corrections.
     """
     from tomopipe.prep.half_acquisition import FACTOR
     from tomopipe.stream.memory import MemoryInputs, job_bytes, standard_blocks
@@ -74,19 +61,13 @@ def full_recon_mb(
         halo=halo,
         threads=1 if options.device == "cuda" else threads,
     )
-    return attempt * math.ceil(job_bytes(inputs, standard_blocks(inputs)) / (_USED * 1e6))
+    return math.ceil(job_bytes(inputs, standard_blocks(inputs)) / (_USED * 1e6))
 
 
 def stitch_mb(
-    n_cols: int,
-    binning: int = 1,
-    *,
-    half: bool = False,
-    output: str = "h5",
-    compression: str = "none",
-    attempt: int = 1,
+    n_cols: int, options: FullReconBlock = FullReconBlock(), *, is_half: bool = False
 ) -> int:
-    """Return the memory for stitching volumes of so many columns; `half`: of twice their width.
+    """Return the memory for stitching volumes of so many columns.
 
     Slices: those of two volumes with their halo, and a block being blended and written.
     """
@@ -95,19 +76,17 @@ def stitch_mb(
     from tomopipe.stitching.blending import BLOCK_ROWS, HALO_ROWS
     from tomopipe.volumes.output_size import binned, slice_bytes, writing_bytes
 
-    n_x = binned(FACTOR * n_cols if half else n_cols, binning)
+    n_x = binned(FACTOR * n_cols if is_half else n_cols, options.binning)
     n_slices = 2 * (BLOCK_ROWS + 2 * HALO_ROWS) + 4 * BLOCK_ROWS + 6
     stitching = BASE_BYTES + _REGISTER_BYTES + n_slices * slice_bytes(n_x)
-    total = stitching + writing_bytes(n_x, output, compression)
-    return attempt * math.ceil(1.2 * total / 1e6)
+    total = stitching + writing_bytes(n_x, options.output, options.compression)
+    return math.ceil(1.2 * total / 1e6)
 
 
-def export_stack_mb(
-    n_angles: int = 0, n_cols: int = 0, *, halo: int | None = None, attempt: int = 1
-) -> int:
+def export_stack_mb(n_angles: int = 0, n_cols: int = 0, *, halo: int | None = None) -> int:
     """Return the memory for a stack: blocks of 256 MiB, twice, and the interpreter.
 
     With corrections also a block of all angles with `halo` rows around; None: no corrections.
     """
     plain_mb = 900 if halo is None else 2100 + 8e-6 * halo * n_angles * n_cols
-    return int(plain_mb * attempt)
+    return int(plain_mb)

@@ -84,23 +84,11 @@ def chosen_profile(directory: Path) -> str:
 def run_command(
     directory: Path, config: Path | None, profile: str, options: Sequence[str] = ()
 ) -> list[str]:
-    """Return the command of the next run.
+    """Return the command of the next run, from a campaign folder.
 
-    Parameters
-    ----------
-    directory : Path
-        The campaign folder.
-    config : Path or None
-        Its configuration file, if it is not config.yaml.
-    profile : str
-        workstation, the name of a user's profile (slurm), or the path of one.
-    options : sequence of str
-        Further options for Snakemake; a `--profile` among them takes precedence.
-
-    Raises
-    ------
-    TomopipeError
-        If there is no campaign, or SLURM does not have what its profile asks for.
+    `config` is its configuration, if not config.yaml. `profile` is workstation, the name of a
+    user's profile, or the path of one; a `--profile` among the `options` for Snakemake takes
+    precedence. A folder without a campaign is refused, and names that SLURM does not have.
     """
     for name in _PROFILES if profile == str(directory / "slurm") else ():
         if unknown := unknown_names(directory / "slurm" / name):
@@ -128,13 +116,7 @@ def run_command(
 
 
 def start(directory: Path, command: Sequence[str]) -> tuple["subprocess.Popen[bytes]", Run]:
-    """Start a run; it continues when this process ends or loses its terminal.
-
-    Raises
-    ------
-    TomopipeError
-        If one is under way.
-    """
+    """Start a run, which outlives this process and its terminal; refuse if there is one."""
     with _only_run(directory):
         log, events = _new_logs(directory)
         process = spawn(directory, command, log, {VARIABLE: str(events)})
@@ -143,13 +125,7 @@ def start(directory: Path, command: Sequence[str]) -> tuple["subprocess.Popen[by
 
 
 def claim(directory: Path, log: Path) -> Run:
-    """Record this process, a watcher, as the current run.
-
-    Raises
-    ------
-    TomopipeError
-        If one is under way.
-    """
+    """Record this process, a watcher, as the current run; refuse if there is one."""
     with _only_run(directory):
         return _record(directory, os.getpid(), log, log.with_suffix(_EVENTS))
 
@@ -288,10 +264,7 @@ def _is_alive(run: Run) -> bool:
 def interrupt(directory: Path, run: Run, *, sending: signal.Signals) -> None:
     """Stop a run: SIGINT ends its jobs, too, SIGTERM lets them finish, SIGKILL kills it.
 
-    Raises
-    ------
-    TomopipeError
-        If it is on another machine, or belongs to another user.
+    One on another machine, or of another user, is refused.
     """
     if not run.is_here:
         raise TomopipeError(f"the run is not on this machine: {run}. Type `tomopipe stop` there.")

@@ -67,27 +67,13 @@ def write_slurm_profile(
     force: bool,
     dry_run: bool = False,
 ) -> list[tuple[Path, bool]]:
-    """Write the SLURM profile with the site's names filled in.
+    """Write the SLURM profile of a campaign with the site's names filled in; "": SLURM's defaults.
 
-    Parameters
-    ----------
-    directory : Path
-        The campaign folder; the profile goes to its folder slurm.
-    partition, account : str
-        SLURM's names; empty: the cluster's defaults.
-    gpu_partition : str, optional
-        Partition for volumes, one GPU each; also for try sweeps if the configuration has
-        `try_recon.device: cuda`.
-    force : bool
-        Replace profiles that exist.
-    dry_run : bool
-        Write nothing.
+    Volumes run in `gpu_partition`, one GPU each, and so do try sweeps if the configuration has
+    `try_recon.device: cuda`. `force`: replace profiles that exist.
 
-    Returns
-    -------
-    list of (Path, bool)
-        Each path, and whether the profile was written there. The second path is in the user's
-        Snakemake configuration, where `--profile slurm` is found from any folder.
+    Returns each path, and whether the profile was written there: in the campaign, and in the user's
+    Snakemake configuration, where `--profile slurm` is found from any folder.
     """
     source = workflow_folder() / "profiles" / "slurm" / "profile.yaml"
     text = slurm_profile(source.read_text(encoding="utf-8"), partition, account)

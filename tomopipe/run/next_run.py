@@ -17,7 +17,7 @@ from tomopipe.run.cost import Cost, costs
 from tomopipe.run.disk import SCRATCH, disk_needed, half_notes
 from tomopipe.run.expected import Expected, PlannedJob
 from tomopipe.run.job_memory import block_rows, full_recon_mb
-from tomopipe.run.misfits import misfits
+from tomopipe.run.option_faults import option_faults
 from tomopipe.run.suspects import compare_jobs
 from tomopipe.run.words import IF_OTHER_COR, METADATA_ALONE, MISSING, is_cause, is_news, is_of_cor
 
@@ -99,7 +99,7 @@ def make_plan(campaign: Campaign, record: CampaignRecord | None = None) -> Plan:
                 for scan in found.without_cor
                 if scan not in found.without_angles and not found.blocked
             ),
-            *misfits(campaign, rows),
+            *option_faults(campaign, rows),
             *memory_notes(campaign, planned, rows),
             *half_notes(campaign, [j.scan for j in planned if j.rule == "full_recon"], rows),
             *stack_notes(campaign, rows),

@@ -8,7 +8,7 @@ import base64
 import html
 import io
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
@@ -49,36 +49,13 @@ def sweep_option(
     row: int | None = None,
     dry_run: bool = False,
 ) -> tuple[Path, list[Image]]:
-    """Reconstruct one slice with each of several values of an option.
+    """Reconstruct one slice with each of several values of an option, as in the configuration.
 
-    Parameters
-    ----------
-    campaign : Campaign
-        Its options are used, except the one that varies.
-    scan : str
-        Name of the scan.
-    key : str
-        Such as full_recon.filter or preprocess.stripes.size_px.
-    values : sequence of str
-        As in the configuration.
-    cor_px : float
-        COR, unbinned detector pixels.
-    row : int, optional
-        Detector row; None: the middle one of the campaign's full_recon.rows.
-    dry_run : bool
-        Only check key and values.
+    `cor_px` is in unbinned pixels, `row` a detector row, by default the middle one of the
+    campaign's full_recon.rows. `dry_run`: only check key and values.
 
-    Returns
-    -------
-    page : Path
-        index.html in results/sweep/<scan>/<key>, beside sweep.tif.
-    slices : list of ndarray of float32
-        In the order of `values`; none if `dry_run`.
-
-    Raises
-    ------
-    TomopipeError
-        If scan, key or row do not exist, a value is invalid, or the slices differ in size.
+    Returns the page in results/sweep/<scan>/<key>, which lies beside sweep.tif, and the slices in
+    the order of `values`.
     """
     refuse_unknown(campaign, [scan])
     variants = [_with(campaign, scan, key, value) for value in values]
@@ -107,51 +84,34 @@ def sweep_option(
 
 
 def known_cor_px(campaign: Campaign, scan: str) -> float:
-    """Return the COR of a scan: from the campaign table, cor.json, or its prediction.
-
-    Raises
-    ------
-    TomopipeError
-        If it has none, the scan does not exist, or a result is damaged.
-    """
+    """Return the COR of a scan: from the campaign table, cor.json, or its prediction."""
     refuse_unknown(campaign, [scan])
-    if (cor_px := _known(campaign, scan)) is None:
-        raise TomopipeError(
-            f"{scan}: no COR is known yet. Give one with --cor, or run the campaign."
-        )
-    return cor_px
-
-
-def _known(campaign: Campaign, scan: str) -> float | None:
-    manual = parse_cor(campaign.scans[scan].manual)
-    if manual is not None:
-        return manual
-    path = campaign.files.cor_table
-    if path.exists() and scan in (resolved := read_cor_json(path)):
-        return float(resolved[scan]["cor_px"])
-    path = campaign.files.prediction(scan)
-    accepted_px = read_prediction(path).get("cor_px") if path.exists() else None
-    return None if accepted_px is None else float(accepted_px)
+    for _, cor_px in _known(campaign, [scan]):
+        return cor_px
+    raise TomopipeError(f"{scan}: no COR is known yet. Give one with --cor, or run the campaign.")
 
 
 def first_known(campaign: Campaign) -> tuple[str, float]:
-    """Return the first scan with a COR, and the COR.
-
-    Scans with `select: no` are skipped.
-
-    Raises
-    ------
-    TomopipeError
-        If none has, or a result is damaged.
-    """
-    for scan in campaign.scans:
-        if campaign.scans[scan].select != "no":
-            cor_px = _known(campaign, scan)
-            if cor_px is not None:
-                return scan, cor_px
+    """Return the first scan with a COR, and the COR; scans with `select: no` are skipped."""
+    for found in _known(campaign, (s for s in campaign.scans if campaign.scans[s].select != "no")):
+        return found
     raise TomopipeError(
         f"{campaign.directory}: no scan has a COR yet. Run the campaign, or give --scan and --cor."
     )
+
+
+def _known(campaign: Campaign, scans: Iterable[str]) -> Iterator[tuple[str, float]]:
+    table = campaign.files.cor_table
+    resolved = read_cor_json(table) if table.exists() else {}
+    for scan in scans:
+        cor_px = parse_cor(campaign.scans[scan].manual)
+        if cor_px is None and scan in resolved:
+            cor_px = resolved[scan]["cor_px"]
+        path = campaign.files.prediction(scan)
+        if cor_px is None and path.exists():
+            cor_px = read_prediction(path).get("cor_px")
+        if cor_px is not None:
+            yield scan, float(cor_px)
 
 
 def _with(campaign: Campaign, scan: str, key: str, value: str) -> Campaign:

@@ -102,11 +102,16 @@ def content_of(path: str | os.PathLike[str]) -> str:
         return ""
 
 
-def is_rewritten(path: str | os.PathLike[str]) -> bool:
-    """Tell in a job whether a small result is another than a job wrote, by the record."""
+def recorded_in_run(path: str | os.PathLike[str]) -> Product | None:
+    """Return in a job what the record has of a result."""
     run = run_folder.current()
     record = {} if run is None else read_products(Files(run_folder.results_of(run)).record)
-    known = record.get(os.fspath(path))
+    return record.get(os.fspath(path))
+
+
+def is_rewritten(path: str | os.PathLike[str]) -> bool:
+    """Tell in a job whether a small result is another than a job wrote, by the record."""
+    known = recorded_in_run(path)
     return known is not None and content_of(path) not in ("", known.checksum)
 
 
@@ -164,23 +169,15 @@ def digest(statement: Mapping[str, Any]) -> str:
 def making(
     log: str | os.PathLike[str], outputs: Sequence[str], params: Any = None
 ) -> Iterator[dict[str, Any]]:
-    """Report the results of a job to the main process, once it has succeeded.
+    """Report the results of a job, and their states and checksums, once it has succeeded.
 
-    Parameters
-    ----------
-    log : path-like
-        logs/<step>/<scan>.log of the job, which identifies it.
-    outputs : sequence of path
-        Its results; state and checksum of each are reported.
-    params : object, optional
-        `made_from`, the statement of the results as JSON; `raw_files`, a JSON list of the files it
-        reads. If one of these changes meanwhile, a volume or a stack is not written; the result of
-        try_recon is kept, and made again by the next run.
+    `log` is logs/<step>/<scan>.log, which identifies the job. Of `params` are used `made_from`, the
+    statement of the results as JSON, and `raw_files`, a JSON list of the files that it reads: if
+    one of these changes meanwhile, a volume or a stack is not written; the result of try_recon is
+    kept, and made again by the next run.
 
-    Yields
-    ------
-    dict
-        Entries put into it are stored beside `made_from`, so that the next run remakes the results.
+    Entries put into the yielded mapping are stored beside `made_from`, so that the next run remakes
+    the results.
     """
     step, key = Path(log).parent.name, Path(log).name.removesuffix(".log")
     raw = {path: raw_state_of(path) for path in json.loads(getattr(params, "raw_files", "[]"))}
@@ -213,15 +210,7 @@ def making(
 
 
 class Record:
-    """The lines of the record by path, and the present state of the files.
-
-    Parameters
-    ----------
-    file : Path
-        Of the record.
-    directory : Path
-        The campaign folder, to which paths are relative.
-    """
+    """The lines of the record by path, relative to the campaign folder, and present states."""
 
     def __init__(self, file: Path, directory: Path) -> None:
         self.file, self.directory = file, directory

@@ -26,14 +26,14 @@ _MOST_ERROR = 700  # characters
 _TARGETS = ("all", "predictions", "total")  # rules that are not work
 
 
-def is_told() -> bool:
+def is_read() -> bool:
     """Whether the events of this run are read."""
     return bool(os.environ.get(VARIABLE))
 
 
 def tell(**event: Any) -> None:
     """Write an event."""
-    if is_told():
+    if is_read():
         with open(os.environ[VARIABLE], "a", encoding="utf-8") as stream:
             stream.write(json.dumps({"at": time.time(), **event}) + "\n")
 
@@ -86,19 +86,6 @@ class Step:
 class Progress:
     """State of a run from its events so far.
 
-    Attributes
-    ----------
-    steps : dict of Step
-        By name, in the order of the work.
-    facts : dict
-        Facts reported once: the campaign's configuration (`campaign`), whether Snakemake executes
-        jobs (`executes`), the lines about scans without COR or volume (`unfinished`).
-    logs : Logs
-        The campaign's folder of logs.
-    news : list of tuple
-        (what, step, name, reason or error) of jobs that began, failed, or failed and are tried
-        again, or ("says", "", "", text); the reader empties it.
-
     On a cluster a job is running, and done, once its status file says so: Snakemake names it when
     it is submitted, and asks the scheduler once a minute. A job that ends because somebody stopped
     the run (`is_stopped`) has not failed.
@@ -116,7 +103,11 @@ class Progress:
         self._steps: dict[str, Step] = {}
         self._step_of: dict[int, str] = {}
         self._sent_s: dict[int, float] = {}
+        # reported once: the configuration (`campaign`), whether Snakemake `executes` jobs and they
+        # are `remote`, the lines about scans without COR or volume (`unfinished`)
         self.facts: dict[str, Any] = {}
+        # what (began, failed, again: it is tried again; says), step, name, and reason or error; the
+        # reader empties it
         self.news: list[tuple[str, str, str, str]] = []
 
     @property
@@ -142,7 +133,7 @@ class Progress:
         jobs = self._steps.get(step, Step())
         present = (*jobs.queued.values(), *jobs.running.values())
         return name in jobs.again.values() or any(
-            one == name and at > failed_s for one, at in present
+            known == name and at > failed_s for known, at in present
         )
 
     def log_of(self, step: str, name: str) -> Path | None:

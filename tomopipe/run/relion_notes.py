@@ -1,5 +1,6 @@
 """What a person has to know of the set for RELION: numbers assumed, and volumes of other CORs."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,11 +15,13 @@ MADE_FROM = "made from "
 _N_NAMED = 4  # scans in a line
 
 
-def source_of(path: str | Path) -> str:
+def source_of(path: str | Path) -> str | None:
     """Return the digest of the statement of the volume that an MRC volume was converted from.
 
-    Empty if `tomopipe convert` has not made it, or it cannot be read.
+    "" if `tomopipe convert` has not made it, or it cannot be read; None if there is none.
     """
+    if not os.path.exists(path):
+        return None
     from tomopipe.relion.mrc import labels_of  # few campaigns have such volumes
 
     try:
@@ -50,10 +53,9 @@ def _other_volumes(campaign: Campaign, rows: InventoryRows) -> dict[str, list[st
     found = {}
     for scan in campaign.selected_scans(rows) if campaign.config.export_star.enabled else []:
         path, volume = campaign.outputs.mrc_volume(scan), campaign.directory / campaign.volume(scan)
-        if not (campaign.directory / path).exists() or not volume.exists():
-            continue
-        stated = statement_in(volume)
-        if stated is None or source_of(campaign.directory / path) == digest(stated):
+        source = source_of(campaign.directory / path)
+        stated = None if source is None else statement_in(volume)
+        if stated is None or source == digest(stated):
             continue
         found[
             f"{path} is not of the volume that is there now, so RELION's set does not name it. "

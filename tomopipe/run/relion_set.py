@@ -29,18 +29,8 @@ def campaign_binning(campaign: Campaign, inventory: Path, cor_table: Path) -> di
     version, which binned each scan by itself, it is the most frequent of theirs. It is decided
     again when an option changes that remakes all stacks.
 
-    Parameters
-    ----------
-    campaign : Campaign
-        The campaign.
-    inventory, cor_table : Path
-        inventory.tsv and cor.json, relative to the working directory.
-
-    Returns
-    -------
-    dict or None
-        `binning`, `options` it was decided for and the number of `scans` it was decided from; None
-        if the binning is configured, or a table is missing.
+    Returns `binning`, `options` it was decided for and the number of `scans` it was decided from;
+    None if the binning is configured, or a table is missing.
     """
     if campaign.config.export_star.binning != "auto":
         return None
@@ -100,20 +90,21 @@ def _needed(campaign: Campaign, rows: InventoryRows, scans: list[str]) -> dict[s
     """Return the smallest binning of each scan, without those too large at any binning."""
     from tomopipe.volumes.output_size import StackGeometry, smallest_binning
 
+    limit_bytes = int(campaign.config.export_star.max_stack_gb * 1e9)
     needed = {}
     for scan in scans:
-        n_images, n_rows, n_cols = _size(campaign, scan, rows)
-        binning = smallest_binning(n_images, n_rows, n_cols, _limit_bytes(campaign))
+        n_images, n_rows, n_cols = stack_shape(campaign, rows[scan])
+        binning = smallest_binning(n_images, n_rows, n_cols, limit_bytes)
         if StackGeometry(n_cols, n_rows, binning).cols >= 2:
             needed[scan] = binning
     return needed
 
 
-def _size(campaign: Campaign, scan: str, rows: InventoryRows) -> tuple[int, int, int]:
-    """Return images, detector rows and columns of a stack before binning."""
-    star, row = campaign.config.export_star, rows[scan]
+def stack_shape(campaign: Campaign, row: Mapping[str, str]) -> tuple[int, int, int]:
+    """Return images, detector rows and columns of a scan's stack before binning."""
+    star = campaign.config.export_star
     n_images, n_rows, n_cols = (int(row[key]) for key in ("n_angles", "n_rows", "n_cols"))
-    columns = campaign.for_scan(scan).config.input.columns
+    columns = campaign.for_scan(row["scan"]).config.input.columns
     if star.max_tilts != "all":
         n_images = min(n_images, star.max_tilts)
     if not isinstance(star.rows, str):
@@ -130,15 +121,11 @@ def _made(campaign: Campaign, rows: InventoryRows, needed: Mapping[str, int]) ->
         try:
             meta = json.loads(campaign.files.stack_meta(scan).read_text())
             size = meta["stack_shape"][0], meta["n_rows"], meta["n_cols"]
-            if (meta["binning"], size) == (binning, _size(campaign, scan, rows)):
+            if (meta["binning"], size) == (binning, stack_shape(campaign, rows[scan])):
                 made[binning] += 1
         except (OSError, ValueError, LookupError, TypeError):
             continue  # no stack yet, or a broken one, which is remade
     return made
-
-
-def _limit_bytes(campaign: Campaign) -> int:
-    return int(campaign.config.export_star.max_stack_gb * 1e9)
 
 
 def settle_binning(
@@ -148,22 +135,11 @@ def settle_binning(
 ) -> int | None:
     """Decide the binning of the campaign, once: before the first stack is made.
 
-    Jobs may do this at the same time on several machines. The first file is kept, and replaced only
-    if it was made for other options.
+    Jobs may do this at the same time on several machines. The first file (binning.json) is kept,
+    and replaced only if it was made for other options than `proposed` (`campaign_binning`). With a
+    number as `binning` there is no decision, and an old one is removed.
 
-    Parameters
-    ----------
-    path : path-like
-        JSON file of the decision.
-    binning : int or "auto"
-        As configured; with a number there is no decision, and an old one is removed.
-    proposed : mapping or None
-        Content to write: `binning`, `options` and more (`campaign_binning`).
-
-    Returns
-    -------
-    int or None
-        The smallest binning of a stack; None: each scan by itself.
+    Returns the smallest binning of a stack; None: each scan by itself.
     """
     path = Path(path)
     if binning != "auto":

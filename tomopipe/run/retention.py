@@ -25,15 +25,7 @@ class Temporary:
 
 
 def removable(campaign: Campaign, *, stacks: bool = True) -> list[Temporary]:
-    """List the files that are declared temporary, of scans that are accepted.
-
-    Parameters
-    ----------
-    campaign : Campaign
-        The campaign.
-    stacks : bool
-        Also the stacks for RELION, if they are declared temporary.
-    """
+    """List the temporary files of accepted scans; `stacks`: also those for RELION."""
     storage = campaign.config.storage
     try_stacks, stacks = not storage.keep_try, stacks and not storage.keep_stacks
     if not (try_stacks or stacks):

@@ -603,8 +603,8 @@ def remove_only_in_run() -> None:
             if run_folder.current() is None:
                 return await plain(job)
             by_hand = any(path.endswith(CENTER) for path in job.output)  # the job itself decides
-            misfit = job.params.get("misfit")
-            if not (by_hand or misfit or is_kept(job.output[0], job.params)):
+            fault = job.params.get("fault")
+            if not (by_hand or fault or is_kept(job.output[0], job.params)):
                 for path in job.output:
                     take_away(path)
             for path in job.log:

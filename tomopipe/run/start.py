@@ -17,12 +17,11 @@ from tomopipe.config.blocks import ONE_GPU_EACH, READ_AS_SUM
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.run.disk import existing_folder, half_notes, lack_of_disk, shown_size, still_to_make
 from tomopipe.run.expected import expected_inventory
-from tomopipe.run.foreign import foreign, refuse_foreign
-from tomopipe.run.misfits import misfits, missing_files, nothing_usable
+from tomopipe.run.foreign import refuse_foreign
+from tomopipe.run.option_faults import missing_files, nothing_usable, option_faults
 from tomopipe.run.products import Record
 from tomopipe.run.relion_notes import note_lines, relion_notes
 from tomopipe.scans.angle_lists import CANNOT_BE
-from tomopipe.scans.metadata import Metadata
 from tomopipe.stream.source import check_scratch
 
 _N_NAMED = 4  # scans in an error
@@ -40,20 +39,13 @@ class SeriesSummary:
     shapes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class FormatSummary:
-    """Scans in one format."""
-
-    scans: tuple[str, ...]
-    found: str
-
-
 @dataclass
 class Findings:
     """Findings of `check`; a run can start if there are no errors."""
 
     series: list[SeriesSummary] = field(default_factory=list)
-    formats: list[FormatSummary] = field(default_factory=list)
+    # how scans were recorded, and those recorded so, most first
+    formats: list[tuple[str, list[str]]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
@@ -74,7 +66,7 @@ def examine(campaign: Campaign) -> Findings:
     _summarise(campaign, rows, findings)
     _group_formats(rows, findings)
     findings.errors += missing_files(campaign)
-    findings.errors += misfits(campaign, rows)
+    findings.errors += option_faults(campaign, rows)
     if not findings.errors:
         findings.errors += nothing_usable(campaign, rows)
     findings.warnings += note_lines(relion_notes(campaign, rows))
@@ -108,12 +100,6 @@ def _is_unit_fault(reason: str) -> bool:
     return reason.startswith(CANNOT_BE)
 
 
-def _metadata(campaign: Campaign, scan: str) -> Metadata:
-    """Read the metadata of a scan, as its steps will."""
-    with chdir(campaign.directory):  # the paths in the config are relative to it
-        return campaign.raw_scan(scan).metadata()
-
-
 def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:
     groups: dict[str, list[str]] = {}
     for scan in rows:
@@ -145,10 +131,7 @@ def _group_formats(rows: InventoryRows, findings: Findings) -> None:
     for scan, row in rows.items():
         if row.get("found"):
             groups.setdefault(row["found"], []).append(scan)
-    findings.formats = [
-        FormatSummary(tuple(scans), found)
-        for found, scans in sorted(groups.items(), key=lambda item: -len(item[1]))
-    ]
+    findings.formats = sorted(groups.items(), key=lambda item: -len(item[1]))
 
 
 def _check_stacks(campaign: Campaign, rows: InventoryRows, findings: Findings) -> list[Stack]:
@@ -159,14 +142,14 @@ def _check_stacks(campaign: Campaign, rows: InventoryRows, findings: Findings) -
             findings.errors.append(f"stitch.stacks: {stack.name}: {declared.problem}")
         elif stack.problem:
             findings.warnings.append(f"stack {stack.name} will not be stitched: {stack.problem}")
-        elif other := _other_pixel_size(campaign, stack):
+        elif other := _other_pixel_size(rows, stack):
             findings.errors.append(f"stitch.stacks: {stack.name}: {other}")
     return stacks
 
 
-def _other_pixel_size(campaign: Campaign, stack: Stack) -> str:
+def _other_pixel_size(rows: InventoryRows, stack: Stack) -> str:
     """Name the scans of a stack that differ in pixel size, or return nothing."""
-    sizes_um = [_metadata(campaign, scan).pixel_size_um for scan in stack.scans]
+    sizes_um = [rows[scan]["pixel_size_um"] or "unknown" for scan in stack.scans]
     for scan, size_um in zip(stack.scans, sizes_um, strict=True):
         if size_um != sizes_um[0]:
             return (
@@ -193,10 +176,6 @@ def _check_disk(
     findings.errors += lack_of_disk(campaign, each.total())
 
 
-def _is_writable(folder: Path) -> bool:
-    return os.access(folder, os.W_OK | os.X_OK)
-
-
 def _check_left_behind(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:
     """Warn of skipped scans that have a volume, which a run keeps."""
     for scan, row in rows.items():
@@ -210,9 +189,8 @@ def _check_left_behind(campaign: Campaign, rows: InventoryRows, findings: Findin
 
 
 def _check_foreign(campaign: Campaign, findings: Findings) -> None:
-    record = Record(campaign.files.record, campaign.directory)
     try:
-        refuse_foreign(foreign(campaign, record))
+        refuse_foreign(campaign, Record(campaign.files.record, campaign.directory))
     except TomopipeError as error:
         findings.errors.append(str(error))
 
@@ -220,10 +198,11 @@ def _check_foreign(campaign: Campaign, findings: Findings) -> None:
 def _check_folders(campaign: Campaign, findings: Findings) -> None:
     snakemake = campaign.directory / ".snakemake"
     written = (snakemake, campaign.results, campaign.logs.folder)
-    closed = [str(place) for place in map(existing_folder, written) if not _is_writable(place)]
+    folders = dict.fromkeys(map(existing_folder, written))
+    closed = [str(folder) for folder in folders if not os.access(folder, os.W_OK | os.X_OK)]
     if closed:
         findings.errors.append(
-            f"{', '.join(dict.fromkeys(closed))}: cannot be written, and a run does. Give yourself "
+            f"{', '.join(closed)}: cannot be written, and a run does. Give yourself "
             "the right to, or copy the campaign to a folder of your own"
         )
     if campaign.config.storage.sidecars != "beside":

@@ -6,10 +6,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tomopipe.campaign.files import PREDICTION, STACK, VOLUMES, Files
-from tomopipe.run.made_from import Statement, read
-from tomopipe.run.products import read_products
-from tomopipe.storage import checksums, run_folder
+from tomopipe.campaign.files import PREDICTION, STACK, VOLUMES
+from tomopipe.run.made_from import Statement
+from tomopipe.run.products import recorded_in_run
+from tomopipe.storage import checksums
 
 
 def statement_in(path: Path) -> Statement | None:
@@ -22,15 +22,21 @@ def statement_in(path: Path) -> Statement | None:
 def read_statement(path: Path) -> Statement | None:
     """Return the statement in a result; damaged files raise."""
     readers: dict[str, Callable[[Path], Statement | None]] = {
-        ".json": read,
+        ".json": _in_json,
         ".h5": _in_hdf5,
-        STACK: lambda stack: read(stack.with_suffix(".json")),
-        ".tif": lambda stack: read(stack.with_suffix(".json")),
-        ".txt": lambda text: read(text.with_name(PREDICTION)),
+        STACK: lambda stack: _in_json(stack.with_suffix(".json")),
+        ".tif": lambda stack: _in_json(stack.with_suffix(".json")),
+        ".txt": lambda text: _in_json(text.with_name(PREDICTION)),
     }
     if path.is_dir() or path.name.endswith(VOLUMES["h5"]):
         return _in_volume(path)
     return readers.get(path.suffix, lambda _: None)(path)
+
+
+def _in_json(path: Path) -> Statement | None:
+    record = json.loads(path.read_text(encoding="utf-8"))
+    found = record.get("made_from") if isinstance(record, dict) else None
+    return found if isinstance(found, dict) else None
 
 
 def _in_volume(path: Path) -> Statement | None:
@@ -100,10 +106,7 @@ def result_to_reuse(path: str | Path, params: Any) -> str | None:
 
     Only an unchanged result is reused, by its checksum in the record.
     """
-    run = run_folder.current()
-    if run is None or not is_kept(path, params):
-        return None
-    known = read_products(Files(run_folder.results_of(run)).record).get(str(path))
+    known = recorded_in_run(path) if is_kept(path, params) else None
     if known is None or not known.checksum or checksums.matches(path, known.checksum):
         return None
     return str(path)

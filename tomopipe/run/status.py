@@ -55,20 +55,11 @@ class Status:
 
 
 def read_status(campaign: Campaign, *, now_s: float | None = None) -> Status:
-    """Read the status files of a campaign.
+    """Read the status files of a campaign, as of `now_s` (Unix seconds).
 
-    Parameters
-    ----------
-    campaign : Campaign
-        The campaign.
-    now_s : float, optional
-        Unix time; by default that of this machine. Nodes whose clocks differ by minutes would
-        make jobs look lost.
-
-    Notes
-    -----
-    A job that has ended according to SLURM without writing its end is lost at once, with SLURM's
-    reason; if squeue and sacct do not answer, only the heartbeat counts.
+    Nodes whose clocks differ by minutes would make jobs look lost. A job that has ended according
+    to SLURM without writing its end is lost at once, with SLURM's reason; if squeue and sacct do
+    not answer, only the heartbeat counts.
 
     While a run is under way that `tomopipe run` has started, the jobs are those of this run. Else
     queued are the jobs of a scan that must still run before its volume exists. squeue shows which
@@ -143,7 +134,7 @@ def _steps_of(job: Pending) -> tuple[str, ...]:
 
 def as_record(status: Status) -> dict[str, Any]:
     """Return the content that `tomopipe status --json` prints."""
-    shown = [one.name for one in fields(JobStatus) if one.name not in ("asked", "used")]
+    shown = [each.name for each in fields(JobStatus) if each.name not in ("asked", "used")]
     return {
         "steps": [asdict(step) for step in status.steps],
         "jobs": [{name: getattr(job, name) for name in shown} for job in status.jobs],

@@ -15,11 +15,6 @@ def recorded(campaign: Campaign) -> list[Product]:
     """Read the results in the record, in order of path; none if there is no record yet.
 
     Without those for people to edit, and the report, which `tomopipe report` makes at any time.
-
-    Raises
-    ------
-    TomopipeError
-        If the record cannot be read.
     """
     storage = campaign.config.storage
     sidecars = {
@@ -46,19 +41,9 @@ def damaged(
 ) -> Iterator[tuple[Product, str]]:
     """Yield changed results and their differences as they are found.
 
-    Parameters
-    ----------
-    directory : Path
-        The campaign folder.
-    products : sequence of Product
-        Results to check.
-    deep : bool
-        Read all content and compare checksums, regardless of times. False: compare only sizes and
-        times, of folders the names and sizes of all files.
-    threads : int
-        Threads that read.
-    progress : callable, optional
-        Called with the number of bytes done since the last call, from any thread.
+    `deep`: read all content and compare checksums, regardless of times; else compare only sizes and
+    times, of folders the names and sizes of all files. `progress` is called with the number of
+    bytes done since the last call, from any thread.
     """
     for product in products:
         path = directory / product.path

@@ -28,19 +28,9 @@ Cors = Mapping[str, Mapping[str, Any]]  # cor.json: scan to `cor_px` and `source
 class Wanted:
     """Statements of up-to-date results (`of_<step>`), and why results are made (`why`).
 
-    `why_<step>` is for steps of which more than the statement decides.
-
-    Parameters
-    ----------
-    campaign : Campaign
-        The campaign.
-    decisions : Decisions
-        Its record of results.
-    rows : callable
-        Returns the inventory; None before there is one.
-    known : callable
-        Returns a value that changes with the knowledge of raw files: statements of scans are
-        computed again.
+    `why_<step>` is for steps of which more than the statement decides. `rows` returns the
+    inventory, None before there is one; `known` a value that changes with the knowledge of raw
+    files: statements of scans are computed again.
     """
 
     def __init__(
@@ -87,16 +77,12 @@ class Wanted:
         """Tell whether a sweep that states row 1 is of 1.0, which earlier versions stated alike."""
         row = self.campaign.for_scan(scan).config.try_recon.row
         asked = row if isinstance(row, list) else [row]
-        if not any(isinstance(one, int) and one == 1 for one in asked):
+        if not any(isinstance(number, int) and number == 1 for number in asked):
             return False
         rows = json_or(self.campaign.files.sweep(scan), {}).get("rows")
         return isinstance(rows, list) and 1 not in rows
 
     # ---- raw files ---------------------------------------------------------------------------
-
-    def raw(self, scan: str) -> list[str]:
-        """Identify the content of a scan's raw files."""
-        return self._decisions.raw(scan, self.rows)
 
     def raw_files(self, scan: str) -> list[str]:
         """Name a scan's raw files."""
@@ -152,7 +138,8 @@ class Wanted:
         """State what the results of a step that reads a scan must be made from."""
 
         def compute() -> Statement:
-            wanted = made_from.of_reading(step, self.campaign, scan, self.raw(scan))
+            raw = self._decisions.raw(scan, self.rows)
+            wanted = made_from.of_reading(step, self.campaign, scan, raw)
             if also_read := self._decisions.also_read(scan, self.rows):
                 wanted[ALSO_READ] = also_read
             # earlier versions assumed the angles of such a scan
@@ -173,7 +160,7 @@ class Wanted:
         def compute() -> Statement:
             stated, networks = self.of_try_recon(scan), self._networks()
             rows = digest(made_from.without_also_read(stated))
-            wanted = made_from.of_predict_cor(self.campaign, rows, networks)
+            wanted = made_from.of_step("predict_cor", self.campaign, rows=rows, networks=networks)
             return wanted | {key: stated[key] for key in (ALSO_READ,) if key in stated}
 
         return self._once(("predict_cor", scan), compute)
@@ -195,11 +182,16 @@ class Wanted:
     def of_fix_cor(self, series: str) -> Statement:
         """State what the table of a series must be made from."""
         scans = self.alive(self.series()[series])
-        content = {
+        predictions = {
             scan: [self._decisions.content(path) for path in self.out.of_predict_cor(scan)]
             for scan in scans
         }
-        return made_from.of_fix_cor(self.campaign, self.members(series), content)
+        parts = {"members": self.members(series), "predictions": predictions}
+        return made_from.of_step("fix_cor", self.campaign, **parts)
+
+    def of_resolve_cor(self) -> Statement:
+        """State the options of cor.json; its content is compared directly with the fix tables."""
+        return made_from.of_step("resolve_cor", self.campaign)
 
     def why_fix_cor(self, series: str) -> str:
         """Say why the table of a series is made; "" if not."""
@@ -299,9 +291,9 @@ class Wanted:
         found = {}
         for scan, entry in cors.items():
             path = self._decisions.record.path_of(self.out.mrc_volume(scan))
-            if os.path.exists(path):
+            if (source := source_of(path)) is not None:
                 wanted = digest(self.of_full_recon(scan, entry["cor_px"]))
-                found[scan] = wanted if source_of(path) == wanted else ""
+                found[scan] = wanted if source == wanted else ""
         return found
 
     def why_export_star(self, cors: Cors) -> str:

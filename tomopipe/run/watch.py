@@ -405,13 +405,7 @@ class Watcher:
 def watch(
     directory: Path, config: Path | None, options: Sequence[str], say: Callable[[str], None]
 ) -> None:
-    """Watch a campaign until SIGINT or SIGTERM, which lets running jobs finish.
-
-    Raises
-    ------
-    TomopipeError
-        If it is already being watched or run.
-    """
+    """Watch a campaign until SIGINT or SIGTERM, which lets running jobs finish."""
     ending: list[int] = []
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signal_number, lambda number, _: ending.append(number))

@@ -29,11 +29,16 @@ from tomopipe.config import parsed_texts, with_file
 from tomopipe.run.decisions import REASONS, Decisions, words_of
 from tomopipe.run.wanted import Wanted
 from tomopipe.run.words import MISSING
-from tomopipe.run.misfits import misfit, refuse_misfits, refuse_missing_files, refuse_no_file
+from tomopipe.run.option_faults import (
+    fault_of_options,
+    refuse_missing_files,
+    refuse_no_file,
+    refuse_option_faults,
+)
 from tomopipe.errors import TomopipeError
 from tomopipe.run.snakemake_internals import if_known
 from tomopipe.run.batches import Batches, batch_cores, job_s, volume_s
-from tomopipe.run.foreign import foreign, refuse_foreign
+from tomopipe.run.foreign import refuse_foreign
 from tomopipe.storage import run_folder
 from tomopipe.storage.tables import read_tsv
 
@@ -88,7 +93,7 @@ try:
         if not (WATCHED or snakemake_internals.is_lint()):
             refuse_no_file(CAMPAIGN)
         refuse_missing_files(CAMPAIGN)
-        refuse_foreign(foreign(CAMPAIGN, DECISIONS.record))
+        refuse_foreign(CAMPAIGN, DECISIONS.record)
         if not WATCHED:  # rows may be written before their scans come
             for fault in CAMPAIGN.table_faults:
                 print(f"tomopipe: {fault}", file=sys.stderr)
@@ -327,7 +332,7 @@ WANTED = Wanted(CAMPAIGN, DECISIONS, known_inventory, known)
 if DECIDES and not WATCHED:
     try:
         if not WANTED.why_inventory(INVENTORY):
-            refuse_misfits(CAMPAIGN, read_inventory(INVENTORY))
+            refuse_option_faults(CAMPAIGN, read_inventory(INVENTORY))
     except TomopipeError as error:
         sys.exit(f"tomopipe: {error}")
 

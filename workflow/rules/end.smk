@@ -38,7 +38,7 @@ def save_record():
         if resolve_cor_step.renew_paths(COR_TABLE, OUTPUTS.rot_cen, scans):
             DECISIONS.record.rewritten(OUTPUTS.rot_cen)
     DECISIONS.save()
-    if progress.is_told() and default_target():
+    if progress.is_read() and default_target():
         progress.tell(unfinished=unfinished_scans(CAMPAIGN))
 
 
@@ -66,7 +66,7 @@ onsuccess:
     if unfinished:
         for line in unfinished:
             print(f"tomopipe: {line}", file=sys.stderr)
-        if not progress.is_told():  # `tomopipe run` names it
+        if not progress.is_read():  # `tomopipe run` names it
             print(f"tomopipe: see {REPORT}", file=sys.stderr)
         raise SystemExit(3)
 

@@ -23,12 +23,12 @@ def stack_binning(wildcards, threads):
 def stack_memory_mb(wildcards, attempt):
     campaign = CAMPAIGN.for_scan(wildcards.scan)
     if not campaign.is_corrected:
-        return job_memory.export_stack_mb(attempt=attempt)
+        return attempt * job_memory.export_stack_mb()
     # The file, not the checkpoint, which the Snakemake of a group on a node does not have.
     rows = read_inventory(INVENTORY)
     n_angles, _, n_cols = shape_of(wildcards, rows)
     halo = campaign.correction_halo(rows[wildcards.scan]) or 0
-    return job_memory.export_stack_mb(n_angles, n_cols, halo=halo, attempt=attempt)
+    return attempt * job_memory.export_stack_mb(n_angles, n_cols, halo=halo)
 
 
 rule export_stack:
@@ -54,7 +54,7 @@ rule export_stack:
         made_from=lambda wildcards: made_from.as_text(WANTED.of_export_stack(wildcards.scan)),
         binning=stack_binning,
         # the job is going to fail: the stack that there is stays
-        misfit=lambda wildcards: misfit(
+        fault=lambda wildcards: fault_of_options(
             CAMPAIGN, "export_stack", read_inventory(INVENTORY)[wildcards.scan]
         ),
     script:

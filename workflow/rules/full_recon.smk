@@ -21,13 +21,12 @@ def is_half(scan):
 
 def memory_mb(wildcards, threads, attempt):
     campaign = CAMPAIGN.for_scan(wildcards.scan)
-    return job_memory.full_recon_mb(
+    return attempt * job_memory.full_recon_mb(
         shape_of(wildcards),
         campaign.config.full_recon,
         is_half=is_half(wildcards.scan),
         halo=campaign.correction_halo(inventory_rows()[wildcards.scan]),
         threads=threads,
-        attempt=attempt,
     )
 
 
@@ -56,9 +55,9 @@ def volume_pending(scan):
     return WANTED.why_full_recon(scan, cor_of(scan))
 
 
-def volume_misfit(scan):
+def volume_fault(scan):
     """Why the job of a scan is going to fail: the volume that there is stays."""
-    return misfit(CAMPAIGN, "full_recon", inventory_rows()[scan], cor_of(scan)["cor_px"])
+    return fault_of_options(CAMPAIGN, "full_recon", inventory_rows()[scan], cor_of(scan)["cor_px"])
 
 
 def volume_inputs(wildcards):
@@ -90,6 +89,6 @@ rule full_recon:
         options=lambda wildcards: reading_options(wildcards.scan, "full_recon", "export_star"),
         angles=lambda wildcards: as_json(WANTED.angles(wildcards.scan)),
         made_from=lambda wildcards: made_from.as_text(volume_wanted(wildcards.scan)),
-        misfit=lambda wildcards: volume_misfit(wildcards.scan),
+        fault=lambda wildcards: volume_fault(wildcards.scan),
     script:
         "../scripts/full_recon.py"

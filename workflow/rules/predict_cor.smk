@@ -39,9 +39,7 @@ rule predict_cor:
     group:
         lambda wildcards: batch("try", wildcards.scan)
     resources:
-        mem_mb=lambda wildcards, input, attempt: job_memory.predict_cor_mb(
-            input.size_mb, attempt=attempt
-        ),
+        mem_mb=lambda wildcards, input, attempt: attempt * job_memory.predict_cor_mb(input.size_mb),
         runtime=lambda wildcards, attempt: 10 * attempt,
     params:
         options=lambda wildcards: CAMPAIGN.config.as_json("predict_cor"),

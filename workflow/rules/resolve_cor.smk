@@ -3,7 +3,7 @@ from tomopipe.steps import resolve_cor as resolve_cor_step
 
 def resolve_reason():
     """Say why cor.json does not follow from the fix tables; it is compared as a whole."""
-    return WANTED.why(made_from.of_resolve_cor(CAMPAIGN)) or resolve_cor_step.differs(
+    return WANTED.why(WANTED.of_resolve_cor()) or resolve_cor_step.differs(
         fix_tables(),
         COR_TABLE,
         CAMPAIGN.to_resolve(inventory_rows()),
@@ -34,6 +34,6 @@ checkpoint resolve_cor:
     params:
         scans=if_known(lambda wildcards: as_json(CAMPAIGN.to_resolve(inventory_rows()))),
         options=lambda wildcards: CAMPAIGN.config.as_json("resolve_cor"),
-        made_from=lambda wildcards: made_from.as_text(made_from.of_resolve_cor(CAMPAIGN)),
+        made_from=lambda wildcards: made_from.as_text(WANTED.of_resolve_cor()),
     script:
         "../scripts/resolve_cor.py"

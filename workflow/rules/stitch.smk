@@ -20,15 +20,9 @@ def stitch_memory_mb(wildcards, attempt):
     if not scans_of(wildcards):
         return 0
     scan = scans_of(wildcards)[0]
-    config = CAMPAIGN.for_scan(scan).config
-    return job_memory.stitch_mb(
-        int(read_inventory(INVENTORY)[scan]["n_cols"]),
-        config.full_recon.binning,
-        half=is_half(scan),
-        output=FULL.output,
-        compression=FULL.compression,
-        attempt=attempt,
-    )
+    n_cols = int(read_inventory(INVENTORY)[scan]["n_cols"])
+    options = CAMPAIGN.for_scan(scan).config.full_recon
+    return attempt * job_memory.stitch_mb(n_cols, options, is_half=is_half(scan))
 
 
 def stitch_wanted(name):

@@ -37,10 +37,10 @@ rule try_recon:
         try_batch
     threads: lambda wildcards: try_cores(CAMPAIGN.scans[wildcards.scan].n_bytes or 0)
     resources:
-        mem_mb=lambda wildcards, attempt: job_memory.try_recon_mb(
+        mem_mb=lambda wildcards, attempt: attempt
+        * job_memory.try_recon_mb(
             CAMPAIGN.scans[wildcards.scan].n_bytes,
             is_corrected=CAMPAIGN.for_scan(wildcards.scan).is_corrected,
-            attempt=attempt,
         ),
         gpu=lambda wildcards: gpus_to_ask_for("try_recon", wildcards.scan),
         runtime=lambda wildcards, attempt: 20 * attempt,

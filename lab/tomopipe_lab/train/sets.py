@@ -1,4 +1,4 @@
-"""Sets of accepted CORs (`tomopipe.run.training_set`), taken into the work folder of a training."""
+"""Sets of accepted CORs (`tomopipe cor export`), taken into the work folder of a training."""
 
 import shutil
 import zlib

@@ -5,11 +5,11 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from tomopipe.campaign.results import INVENTORY_COLUMNS
 from tomopipe.cli import cli
 from tomopipe.cli.cor import app
 from tomopipe.cor.outliers import EDITED, FIX_COLUMNS
 from tomopipe.errors import TomopipeError
+from tomopipe.steps.inventory import COLUMNS
 from tomopipe.storage.tables import write_tsv
 
 TABLE = "# mine\nscan\tcor_px\tselect\tnote\tbeam\na_1\t\t\t\ton\na_2\t1010\t\tby eye\ton\n"
@@ -37,7 +37,7 @@ def results(campaign):
         {"scan": "b [red] 2", "n_cols": 600, "keep": "false"},
     ]
     rows = [row | {"path": f"raw/{row['scan']}.h5", "reason": ""} for row in inventory]
-    write_tsv(rows, INVENTORY_COLUMNS, folder / "inventory.tsv")
+    write_tsv(rows, COLUMNS, folder / "inventory.tsv")
     fixed = [
         {"scan": "a_1", "before_px": "1300.00", "after_px": "1010.00", "source": "outlier"},
         {"scan": "a_2", "before_px": "1010.00", "after_px": "1010.00", "source": "manual"},

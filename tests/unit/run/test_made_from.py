@@ -143,13 +143,12 @@ def keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
 def statements(campaign: Campaign) -> dict[str, str]:
     """Return the digest of each step's statement, results of earlier steps taken as they were."""
     raw, cors = ["raw 1:1"], {"a_1": {"cor_px": 31.0, "source": "auto"}}
-    members = [{"scan": "a_1"}]
     plain_volume = made_from.of_reading("full_recon", plain(campaign), "a_1", raw)
     return {
         "inventory": digest(made_from.of_inventory(campaign, {})),
-        "predict_cor": digest(made_from.of_predict_cor(campaign, "rows", {})),
-        "fix_cor": digest(made_from.of_fix_cor(campaign, members, {})),
-        "resolve_cor": digest(made_from.of_resolve_cor(campaign)),
+        "predict_cor": digest(made_from.of_step("predict_cor", campaign, rows="rows", networks={})),
+        "fix_cor": digest(made_from.of_step("fix_cor", campaign, members=[], predictions={})),
+        "resolve_cor": digest(made_from.of_step("resolve_cor", campaign)),
         "stitch": digest(made_from.of_stitch(campaign, {"a_1": plain_volume})),
         "export_star": digest(made_from.of_export_star(star_options(campaign, cors), cors, {})),
         "report": digest(made_from.of_report(campaign, {})),

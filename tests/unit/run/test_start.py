@@ -415,7 +415,7 @@ def test_check_says_once_what_was_found_where(tmp_path):
     write_scan(tmp_path / "raw" / "b_1.h5", format="nxtomo", **size)
     (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
     groups = start.examine(load_campaign(tmp_path)).formats
-    assert [group.scans for group in groups] == [("a_1", "a_2", "a_3", "a_4"), ("b_1",)]
+    assert [scans for _, scans in groups] == [["a_1", "a_2", "a_3", "a_4"], ["b_1"]]
     done = CliRunner().invoke(cli, ["check", str(tmp_path)])
     assert done.exit_code == 0
     shown = " ".join(done.output.split())

@@ -2,6 +2,7 @@ import math
 
 import pytest
 
+from tomopipe.config import FullReconBlock
 from tomopipe.run.job_memory import export_stack_mb, predict_cor_mb, stitch_mb, try_recon_mb
 from tomopipe.volumes.output_size import (
     StackGeometry,
@@ -63,10 +64,10 @@ def test_corrections_ask_for_the_rows_around_a_block():
 
 
 def test_half_acquisition_is_joined_at_twice_the_width():
-    assert stitch_mb(1024, half=True) == stitch_mb(2048) == stitch_mb(8192, 4)
+    assert stitch_mb(1024, is_half=True) == stitch_mb(2048)
+    assert stitch_mb(2048) == stitch_mb(8192, FullReconBlock(binning=4))
 
 
-def test_each_attempt_asks_for_as_much_again():
-    assert predict_cor_mb(30, attempt=3) == 3 * predict_cor_mb(30) == 3 * 1240
+def test_small_predictions_fit_side_by_side_on_a_small_node():
+    assert predict_cor_mb(30) == 1240
     assert predict_cor_mb(0.1) < 700  # four side by side on a node of 4 GB
-    assert stitch_mb(2048, attempt=2) == 2 * stitch_mb(2048)

@@ -15,21 +15,12 @@ _N_NAMED = 4  # scans in an error
 _STEPS = ("try_recon", "full_recon", "export_stack")
 
 
-def misfit(
+def fault_of_options(
     campaign: Campaign, step: str, row: Mapping[str, str], cor_px: float | None = None
 ) -> str:
-    """Say why a step would fail on a scan with its options; "" if nothing is known against it.
+    """Say why a step that reads scans would fail on one; "" if nothing is known against it.
 
-    Parameters
-    ----------
-    campaign : Campaign
-        For the options.
-    step : str
-        try_recon, full_recon or export_stack.
-    row : mapping
-        The scan's row of the inventory.
-    cor_px : float, optional
-        COR of the volume, if known (unbinned pixels).
+    `row` is its row of the inventory, `cor_px` the COR of the volume (unbinned pixels), if known.
     """
     for_scan = campaign.for_scan(row["scan"])
     n_rows, n_cols = int(row["n_rows"]), int(row["n_cols"])
@@ -90,22 +81,22 @@ def _found(campaign: Campaign, rows: InventoryRows) -> dict[str, dict[str, list[
     found: dict[str, dict[str, list[str]]] = {step: {} for step in steps}
     for scan in campaign.selected_scans(rows):
         for step in steps:
-            if reason := misfit(campaign, step, rows[scan]):
+            if reason := fault_of_options(campaign, step, rows[scan]):
                 found[step].setdefault(reason, []).append(scan)
     return found
 
 
-def misfits(campaign: Campaign, rows: InventoryRows) -> list[str]:
+def option_faults(campaign: Campaign, rows: InventoryRows) -> list[str]:
     """Name the scans that their options do not fit: a line for each reason."""
     lines = {
         reason: f"{some_of(scans, _N_NAMED)}: {reason}"
         for reasons in _found(campaign, rows).values()
         for reason, scans in reasons.items()
     }
-    return [*lines.values(), *cor_misfits(campaign, rows)]
+    return [*lines.values(), *unused_cors(campaign, rows)]
 
 
-def cor_misfits(campaign: Campaign, rows: InventoryRows) -> list[str]:
+def unused_cors(campaign: Campaign, rows: InventoryRows) -> list[str]:
     """Name the CORs by hand, and the default, that are off the detector: they are not used."""
     n_cols = {scan: int(rows[scan]["n_cols"]) for scan in campaign.selected_scans(rows)}
     by_hand = {scan: parse_cor(campaign.scans[scan].manual) for scan in n_cols}
@@ -125,7 +116,7 @@ def cor_misfits(campaign: Campaign, rows: InventoryRows) -> list[str]:
     return lines
 
 
-def refuse_misfits(campaign: Campaign, rows: InventoryRows) -> None:
+def refuse_option_faults(campaign: Campaign, rows: InventoryRows) -> None:
     """Raise if an option fits none of the scans: their good results would all be made again.
 
     An option that fits some is for the jobs of the others to report.

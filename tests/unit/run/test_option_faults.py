@@ -6,12 +6,12 @@ from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.errors import TomopipeError
 from tomopipe.run.expected import expected_inventory
-from tomopipe.run.misfits import (
-    misfits,
+from tomopipe.run.option_faults import (
     missing_files,
-    refuse_misfits,
+    option_faults,
     refuse_missing_files,
     refuse_no_file,
+    refuse_option_faults,
 )
 from tomopipe.run.start import examine
 
@@ -45,10 +45,10 @@ def loaded(folder, options):
 )
 def test_an_option_that_fits_no_scan_is_an_error_of_check_and_refused(campaign, options, reason):
     found, rows = loaded(campaign, options)
-    assert any(reason in line for line in misfits(found, rows))
+    assert any(reason in line for line in option_faults(found, rows))
     assert any(reason in line for line in examine(found).errors)
     with pytest.raises(TomopipeError, match=r"No scan fits, so nothing is run"):
-        refuse_misfits(found, rows)
+        refuse_option_faults(found, rows)
 
 
 @pytest.mark.parametrize(
@@ -62,21 +62,21 @@ def test_an_option_that_fits_no_scan_is_an_error_of_check_and_refused(campaign, 
 )
 def test_what_fits_is_not_mentioned(campaign, options):
     found, rows = loaded(campaign, options)
-    assert misfits(found, rows) == []
-    refuse_misfits(found, rows)
+    assert option_faults(found, rows) == []
+    refuse_option_faults(found, rows)
 
 
 def test_an_option_that_fits_some_scans_is_for_the_jobs_of_the_others(campaign):
     found, rows = loaded(campaign, "full_recon: {rows: [0, 5]}")
-    (line,) = misfits(found, rows)
+    (line,) = option_faults(found, rows)
     assert line == "a_1: full_recon.rows: [0, 5] are not rows of this scan (0 to 3)"
-    refuse_misfits(found, rows)
+    refuse_option_faults(found, rows)
 
 
 def test_cors_off_the_detector_are_named(campaign):
     (campaign / "scans.tsv").write_text("scan\tselect\tcor_px\tnote\na_1\tauto\t640.5\t\n")
     found, rows = loaded(campaign, "resolve_cor: {default_px: 63.5}")
-    assert misfits(found, rows) == [
+    assert option_faults(found, rows) == [
         "a_1: its COR in scans.tsv, 640.50 is off the detector (0 to 63), is not used",
         "resolve_cor.default_px: 63.50 is off the detector (0 to 63) and is not used for a_1, a_2",
     ]
@@ -123,7 +123,7 @@ def test_a_campaign_that_matches_no_file_is_refused(tmp_path):
 )
 def test_a_missing_network_and_what_is_none_are_refused(campaign, options, monkeypatch):
     """Each COR would be found by another method, without a word."""
-    monkeypatch.setattr("tomopipe.run.misfits.find_spec", lambda package: True)
+    monkeypatch.setattr("tomopipe.run.option_faults.find_spec", lambda package: True)
     found, _ = loaded(campaign, f"predict_cor: {{{options}}}")
     with pytest.raises(TomopipeError, match=r"nets/own: no such file; predict_cor.model or "):
         refuse_missing_files(found)
@@ -141,7 +141,7 @@ def test_a_missing_network_and_what_is_none_are_refused(campaign, options, monke
 
 
 def test_a_missing_package_is_refused_before_every_volume_fails(campaign, monkeypatch):
-    monkeypatch.setattr("tomopipe.run.misfits.find_spec", lambda package: None)
+    monkeypatch.setattr("tomopipe.run.option_faults.find_spec", lambda package: None)
     refuse_missing_files(loaded(campaign, "full_recon: {output: tiff}")[0])
     found, _ = loaded(campaign, "full_recon: {output: zarr}")
     words = r"full_recon.output: zarr needs the package zarr, .* pip install 'tomopipe\[zarr\]'"
