@@ -16,8 +16,8 @@ from pathlib import Path
 import h5py
 
 from tomopipe.campaign.campaign import load_campaign, read_inventory
-from tomopipe.run.cost import STEPS, costs
-from tomopipe.run.next_run import make_plan
+from tomopipe.commands.next_run import make_plan
+from tomopipe.cost.cost import STEPS, costs
 from tomopipe.simulate.simulated_campaign import Simulation, simulate_campaign
 
 HOME = Path(__file__).resolve().parents[2]

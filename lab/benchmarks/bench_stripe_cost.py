@@ -16,7 +16,7 @@ import numpy as np
 from bench_rings import line_integrals, rock, with_rings
 
 from tomopipe.config import FullReconBlock, PreprocessBlock
-from tomopipe.run.job_memory import full_recon_mb
+from tomopipe.cost.job_memory import full_recon_mb
 from tomopipe.scans.raw_scan import RawScan
 from tomopipe.steps.full_recon import full_recon
 from tomopipe.stream.memory import Resources

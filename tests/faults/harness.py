@@ -26,7 +26,7 @@ import yaml
 
 from tomopipe.campaign.failures import STEPS
 from tomopipe.campaign.state import LOOK_AGAIN
-from tomopipe.run.products import read_products
+from tomopipe.reruns.products import read_products
 from tomopipe.storage.run_folder import job_records
 
 HOME = Path(__file__).parents[2]
@@ -41,9 +41,9 @@ _SMALL = 20_000
 _PRELOADED = [
     *(
         "snakemake.cli",
-        "tomopipe.run.expected",
+        "tomopipe.reruns.expected",
         "tomopipe.run.ending",
-        "tomopipe.run.compare",
+        "tomopipe.reruns.compare",
         "h5py",
         "tifffile",
     ),
@@ -232,9 +232,9 @@ def _child(what: str, arguments: list[str], directory: str, environment: dict[st
     os.close(out)
     os.chdir(directory)
     if SMALL_BYTES in os.environ:
-        import tomopipe.run.products
+        import tomopipe.reruns.products
 
-        tomopipe.run.products.SMALL_BYTES = int(os.environ[SMALL_BYTES])
+        tomopipe.reruns.products.SMALL_BYTES = int(os.environ[SMALL_BYTES])
     status = 0
     try:
         _DO[what](*arguments)

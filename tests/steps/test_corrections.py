@@ -12,9 +12,9 @@ from tests.step_calls import export_stack, full_recon, try_recon
 from tomopipe.config import FullReconBlock, PreprocessBlock
 from tomopipe.cor.collected_rows import collect_rows
 from tomopipe.cor.rows_file import read_rows
+from tomopipe.cost.job_memory import block_rows, full_recon_mb
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
-from tomopipe.run.job_memory import block_rows, full_recon_mb
 from tomopipe.steps import full_recon as full_module
 from tomopipe.stream.memory import Blocks, MemoryInputs, choose_blocks, job_bytes, standard_blocks
 

@@ -10,8 +10,8 @@ from scipy import ndimage
 from tests.phantoms import make_phantom, write_scan
 from tests.step_calls import full_recon, stitch
 from tomopipe.config import FullReconBlock
+from tomopipe.cost.job_memory import stitch_mb
 from tomopipe.errors import TomopipeError
-from tomopipe.run.job_memory import stitch_mb
 from tomopipe.stitching.blending import HALO_ROWS, Placed, Resampled, blended, ramps
 from tomopipe.stitching.overlap import Part, block_means, find_shift
 from tomopipe.volumes.encoding import encoding_of

@@ -8,7 +8,7 @@ from pathlib import Path
 # what the Snakefile imports too; `tomopipe plan` shares the process
 LOADED = [
     "snakemake.cli",
-    "tomopipe.run.next_run",
+    "tomopipe.commands.next_run",
     "tomopipe.run.ending",
     "tomopipe.steps.try_recon",
 ]

@@ -11,7 +11,7 @@ from tests.phantoms import write_scan
 from tests.workflow.conftest import plan, plan_all, snakemake, table
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli import cli
-from tomopipe.run.option_sweep import known_cor_px, sweep_option
+from tomopipe.commands.option_sweep import known_cor_px, sweep_option
 
 COR_PX = 44.3
 SIZE = {"n_rows": 4, "n_cols": 96, "cor_px": COR_PX, "counts": 50000}

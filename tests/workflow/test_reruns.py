@@ -26,7 +26,7 @@ from tests.workflow.conftest import (
     table,
 )
 from tomopipe.cli import cli
-from tomopipe.run.words import OPTIONS_OF_FIX
+from tomopipe.reruns.words import OPTIONS_OF_FIX
 
 TAIL = {"export_star", "report"}
 

@@ -30,9 +30,9 @@ from tests.workflow.conftest import (
 from tests.workflow.test_reruns import TAIL, changed, expect, jobs_of
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli import cli
+from tomopipe.commands.next_run import make_plan
+from tomopipe.cost import cost
 from tomopipe.errors import TomopipeError
-from tomopipe.run import cost
-from tomopipe.run.next_run import make_plan
 
 CAMPAIGNS = HOME / "tests" / "campaigns"
 
@@ -145,7 +145,7 @@ def test_no_job_after_a_copy_a_chmod_or_a_restore(campaign, tmp_path):
 def where_files_are_large(folder: Path) -> tuple[tuple[str, str], dict[str, str]]:
     """Copy the workflow with a package that compares files above 20 kB in a job."""
     site = package_with(
-        folder, "run/products.py", "SMALL_BYTES = 1_000_000", "SMALL_BYTES = 20_000"
+        folder, "reruns/products.py", "SMALL_BYTES = 1_000_000", "SMALL_BYTES = 20_000"
     )
     copy = Path(site["PYTHONPATH"])  # what lies beside the Snakefile comes before PYTHONPATH
     for name in ("workflow", "profiles"):
@@ -156,7 +156,7 @@ def where_files_are_large(folder: Path) -> tuple[tuple[str, str], dict[str, str]
 
 def test_large_files_of_another_time_are_compared_in_a_job(campaign, tmp_path, monkeypatch):
     snakefile, site = where_files_are_large(tmp_path)
-    monkeypatch.setattr("tomopipe.run.products.SMALL_BYTES", 20_000)  # for `plan`
+    monkeypatch.setattr("tomopipe.reruns.products.SMALL_BYTES", 20_000)  # for `plan`
     assert snakemake(campaign, *snakefile, environment=site).jobs <= {"compare"}  # a copy
     for path in campaign.glob("results/*_rec.h5"):
         os.utime(path)

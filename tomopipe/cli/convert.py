@@ -12,8 +12,8 @@ from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.files import STAR
 from tomopipe.cli.options import CampaignOption, ConfigFile, DryRun
 from tomopipe.cli.terminal import near
-from tomopipe.run.conversion import MRC, convert_volume, find_volumes, plan_conversions
-from tomopipe.run.disk import shown_size
+from tomopipe.commands.conversion import MRC, convert_volume, find_volumes, plan_conversions
+from tomopipe.cost.disk import shown_size
 
 Format = StrEnum("Format", ["mrc", "tiff", "zarr", "h5", "preview"])
 Dtype = StrEnum("Dtype", ["float32", "float16", "uint16", "uint8"])

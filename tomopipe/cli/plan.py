@@ -13,9 +13,9 @@ from tomopipe.campaign.campaign import load_campaign, refuse_unknown
 from tomopipe.campaign.failures import forget
 from tomopipe.cli.options import CampaignOption, ConfigFile, Directory, DryRun
 from tomopipe.cli.terminal import console, folding_table
+from tomopipe.commands.next_run import Plan, as_records, folded, make_plan, up_to
+from tomopipe.cost.cost import Cost, total
 from tomopipe.errors import TomopipeError
-from tomopipe.run.cost import Cost, total
-from tomopipe.run.next_run import Plan, as_records, folded, make_plan, up_to
 
 
 def plan(

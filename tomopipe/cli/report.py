@@ -8,10 +8,10 @@ import typer
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli.options import ConfigFile, Directory
 from tomopipe.cli.terminal import near
+from tomopipe.commands.status import read_status
+from tomopipe.reruns.products import Record
 from tomopipe.run.campaign_report import is_settled, report_campaign
 from tomopipe.run.launch import under_way
-from tomopipe.run.products import Record
-from tomopipe.run.status import read_status
 
 
 def report(

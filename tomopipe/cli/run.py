@@ -51,7 +51,7 @@ def run(
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal may be closed
     config_path = config.absolute() if config else None
     if watch:
-        from tomopipe.run.watch import watch as watch_campaign
+        from tomopipe.watch.watch import watch as watch_campaign
 
         return watch_campaign(directory, config_path, rest_of(context), say)
     profile, rest = launch.chosen_profile(directory), rest_of(context)
@@ -119,7 +119,7 @@ def _follow(process: "subprocess.Popen[bytes]", started: Run, directory: Path) -
 def _lack_of_disk(progress: Progress, directory: Path) -> list[str]:
     """Say what `tomopipe check` says of the disk, as soon as the shapes of the scans are known."""
     from tomopipe.campaign.campaign import campaign_from_data
-    from tomopipe.run.disk import disk_warnings
+    from tomopipe.cost.disk import disk_warnings
 
     with suppress(OSError, TomopipeError, LookupError, ValueError):  # which the run will tell
         return disk_warnings(campaign_from_data(progress.facts["campaign"], directory))

@@ -17,10 +17,8 @@ from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.files import CONFIG, find_campaign
 from tomopipe.cli.options import ConfigFile, Directory, DryRun
 from tomopipe.cli.terminal import near
-from tomopipe.config import Config, ScanGlob
-from tomopipe.errors import TomopipeError, some_of
-from tomopipe.run.disk import shown_size
-from tomopipe.run.first_look import (
+from tomopipe.commands.check import Findings, examine
+from tomopipe.commands.first_look import (
     FirstLook,
     first_look,
     left_out,
@@ -28,8 +26,10 @@ from tomopipe.run.first_look import (
     scan_entries,
     split_typed,
 )
-from tomopipe.run.new_campaign import write_campaign, write_slurm_profile
-from tomopipe.run.start import Findings, examine
+from tomopipe.commands.new_campaign import write_campaign, write_slurm_profile
+from tomopipe.config import Config, ScanGlob
+from tomopipe.cost.disk import shown_size
+from tomopipe.errors import TomopipeError, some_of
 
 _MOST_FORMATS = 10  # shown
 _MOST_DATASETS = 40

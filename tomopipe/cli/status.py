@@ -17,9 +17,9 @@ from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.slurm import Pending
 from tomopipe.cli.options import ConfigFile, Directory
 from tomopipe.cli.terminal import bar, duration
+from tomopipe.commands.status import JobStatus, Status, StepStatus, as_record, read_status
 from tomopipe.run.ending import unfinished_scans
 from tomopipe.run.launch import is_killed, under_way
-from tomopipe.run.status import JobStatus, Status, StepStatus, as_record, read_status
 
 _WIDE = 100  # columns of the terminal from which details are shown
 _STYLE = {"running": "cyan", "failed": "red", "lost": "magenta"}

@@ -9,7 +9,7 @@ import typer
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli.options import CampaignOption, ConfigFile, DryRun
 from tomopipe.cli.terminal import near
-from tomopipe.run.option_sweep import first_known, known_cor_px, sweep_option
+from tomopipe.commands.option_sweep import first_known, known_cor_px, sweep_option
 
 
 def sweep(

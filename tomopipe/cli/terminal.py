@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from tomopipe.reruns.words import is_news, is_of_cor
 from tomopipe.run.progress import Progress, Step
-from tomopipe.run.words import is_news, is_of_cor
 
 WIDTH = 160  # width of tables in a pipe or a file
 # between two looks where there is no terminal; of long runs a hundredth of the time they have taken

@@ -10,8 +10,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli.options import ConfigFile, Directory
-from tomopipe.run.products import Product
-from tomopipe.run.verification import damaged, recorded
+from tomopipe.commands.verification import damaged, recorded
+from tomopipe.reruns.products import Product
 
 
 def verify(

@@ -16,6 +16,7 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from tomopipe.campaign.table import table_sha256
+from tomopipe.commands.status import as_record, read_status
 from tomopipe.cor.cor_value import is_valid, off_detector, parse_cor
 from tomopipe.errors import TomopipeError
 from tomopipe.report.render import script_hash
@@ -27,7 +28,6 @@ from tomopipe.review.security import Guard, Keys
 from tomopipe.review.store import FRESH_S, Store
 from tomopipe.review.table_edits import checked_cells, decide, stamp_now
 from tomopipe.review.volume_view import file_below, plane, volume_facts, zarr_folder
-from tomopipe.run.status import as_record, read_status
 
 _TYPES = {
     ".html": "text/html",

@@ -10,16 +10,16 @@ from typing import Any
 from tomopipe.campaign.campaign import Campaign, load_campaign, read_inventory
 from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.state import State
+from tomopipe.commands.next_run import as_records, folded, make_plan
 from tomopipe.config import FixCorBlock
 from tomopipe.cor.robust_line import robust_line
+from tomopipe.cost.cost import total
 from tomopipe.errors import TomopipeError
 from tomopipe.report.collected_records import collect
 from tomopipe.report.records import CampaignRecord, ScanRecord
 from tomopipe.review.queue import queue_entries
 from tomopipe.review.scan_images import Pictures
 from tomopipe.review.table_edits import read_cells
-from tomopipe.run.cost import total
-from tomopipe.run.next_run import as_records, folded, make_plan
 from tomopipe.steps import fix_cor
 
 #: Age from which the results are read again on request; more if reading takes long.

@@ -9,9 +9,9 @@ import numpy as np
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import converted
+from tomopipe.commands.conversion import PREVIEW, find_volumes
 from tomopipe.errors import TomopipeError
 from tomopipe.review.grey16 import USUAL_PERCENT, Grey, scaled16
-from tomopipe.run.conversion import PREVIEW, find_volumes
 from tomopipe.volumes.volume_read import PLANES, Volume, open_volume
 
 

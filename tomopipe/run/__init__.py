@@ -1,1 +1,1 @@
-"""Organisation of runs: reruns and their reasons, plan, status, failures, verification."""
+"""Runs of Snakemake: start, progress, end, and what is private to it."""

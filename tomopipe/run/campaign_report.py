@@ -4,8 +4,8 @@ from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign, read_inventory
 from tomopipe.errors import TomopipeError, is_of_the_system
-from tomopipe.run.products import digest
-from tomopipe.run.relion_notes import relion_notes
+from tomopipe.reruns.products import digest
+from tomopipe.reruns.relion_notes import relion_notes
 
 
 def table_shown(campaign: Campaign) -> str:
@@ -16,7 +16,7 @@ def table_shown(campaign: Campaign) -> str:
 
 def is_settled(campaign: Campaign) -> bool:
     """Tell whether the next run has nothing to do: the page shows no edit that may be undone."""
-    from tomopipe.run.expected import Expected  # slow to load, and of no use to a run
+    from tomopipe.reruns.expected import Expected  # slow to load, and of no use to a run
 
     try:
         return not Expected(campaign).jobs

@@ -11,9 +11,9 @@ from tomopipe.campaign.failures import record_failures
 from tomopipe.campaign.results import NO_ANGLES, TELL_ANGLES, is_unproven, read_cor_json
 from tomopipe.campaign.stacks import find_stacks
 from tomopipe.errors import TomopipeError
+from tomopipe.reruns.option_faults import nothing_usable, unused_cors
+from tomopipe.reruns.relion_notes import note_lines, relion_notes
 from tomopipe.run.campaign_report import report_campaign
-from tomopipe.run.option_faults import nothing_usable, unused_cors
-from tomopipe.run.relion_notes import note_lines, relion_notes
 from tomopipe.run.retention import removable, remove
 from tomopipe.storage.json_files import json_or
 

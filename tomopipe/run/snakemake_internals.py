@@ -19,8 +19,8 @@ from typing import Any
 from tomopipe.campaign.failures import failed_on_data
 from tomopipe.campaign.files import CENTER
 from tomopipe.campaign.slurm import failed_on, node_mb, time_limit_min
+from tomopipe.reruns.stated import is_kept
 from tomopipe.run import progress, warm_start
-from tomopipe.run.stated import is_kept
 from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import take_away
 from tomopipe.storage.json_files import json_or

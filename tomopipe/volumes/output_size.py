@@ -2,7 +2,7 @@
 
 An incomplete block of binned pixels at an edge is dropped; what has fewer pixels than a block is
 one. Spans are "all" or [first, last], both included, in unbinned pixels. The memory that jobs ask
-for is in `tomopipe.run.job_memory`.
+for is in `tomopipe.cost.job_memory`.
 """
 
 import math

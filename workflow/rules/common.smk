@@ -10,7 +10,9 @@ from pathlib import Path
 
 gc.disable()  # nothing is garbage of the modules and rules that are read, up to the last of end.smk
 try:
-    from tomopipe.run import job_memory, made_from, progress, snakemake_internals
+    from tomopipe.cost import job_memory
+    from tomopipe.reruns import made_from
+    from tomopipe.run import progress, snakemake_internals
 except ModuleNotFoundError as error:
     sys.exit(
         f"tomopipe: {sys.executable} has no module {error.name}. Type `make demo` in tomopipe's "
@@ -26,10 +28,10 @@ from tomopipe.campaign.failures import failed_on_data
 from tomopipe.campaign.files import CONFIG, LOGS, Files
 from tomopipe.campaign.series import encode_series
 from tomopipe.config import parsed_texts, with_file
-from tomopipe.run.decisions import REASONS, Decisions, words_of
-from tomopipe.run.wanted import Wanted
-from tomopipe.run.words import MISSING
-from tomopipe.run.option_faults import (
+from tomopipe.reruns.decisions import REASONS, Decisions, words_of
+from tomopipe.reruns.wanted import Wanted
+from tomopipe.reruns.words import MISSING
+from tomopipe.reruns.option_faults import (
     fault_of_options,
     refuse_missing_files,
     refuse_no_file,
@@ -37,8 +39,8 @@ from tomopipe.run.option_faults import (
 )
 from tomopipe.errors import TomopipeError
 from tomopipe.run.snakemake_internals import if_known
-from tomopipe.run.batches import Batches, batch_cores, job_s, volume_s
-from tomopipe.run.foreign import refuse_foreign
+from tomopipe.cost.batches import Batches, batch_cores, job_s, volume_s
+from tomopipe.reruns.foreign import refuse_foreign
 from tomopipe.storage import run_folder
 from tomopipe.storage.tables import read_tsv
 

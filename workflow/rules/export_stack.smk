@@ -1,4 +1,4 @@
-from tomopipe.run.relion_set import campaign_binning
+from tomopipe.campaign.relion_set import campaign_binning
 
 
 def stack_pending(scan):

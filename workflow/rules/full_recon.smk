@@ -1,5 +1,5 @@
 from tomopipe.config.blocks import ONE_GPU_EACH
-from tomopipe.run.batches import is_large, volume_cores
+from tomopipe.cost.batches import is_large, volume_cores
 
 FULL = CAMPAIGN.config.full_recon
 VOLUME = CAMPAIGN.volume("{scan}")
@@ -14,7 +14,7 @@ def volumes(wildcards):
 
 def is_half(scan):
     """Whether the slices of a scan, at its COR, are twice as wide as the detector."""
-    from tomopipe.run.disk import is_half_volume
+    from tomopipe.cost.disk import is_half_volume
 
     return is_half_volume(CAMPAIGN, inventory_rows()[scan], cor_of(scan)["cor_px"])
 

@@ -1,4 +1,4 @@
-from tomopipe.run.batches import try_cores
+from tomopipe.cost.batches import try_cores
 
 
 def try_inputs(wildcards):

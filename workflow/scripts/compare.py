@@ -2,7 +2,7 @@ from pathlib import Path
 
 from tomopipe.campaign.campaign import campaign_from_data
 from tomopipe.campaign.log import job
-from tomopipe.run.compare import compare
+from tomopipe.reruns.compare import compare
 
 with job(snakemake.log[0]):
     campaign = campaign_from_data(snakemake.config, Path.cwd())

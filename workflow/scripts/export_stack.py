@@ -3,10 +3,10 @@ from pathlib import Path
 
 from tomopipe.campaign.files import BINNING
 from tomopipe.campaign.log import job
+from tomopipe.campaign.relion_set import settle_binning
 from tomopipe.config import StepOptions
-from tomopipe.run.products import making
-from tomopipe.run.relion_set import settle_binning
-from tomopipe.run.stated import result_to_reuse
+from tomopipe.reruns.products import making
+from tomopipe.reruns.stated import result_to_reuse
 from tomopipe.scans.raw_scan import raw_scan
 from tomopipe.steps.export_stack import export_stack
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 from tomopipe.campaign.files import MRC_VOLUME, STACK
 from tomopipe.campaign.log import job
-from tomopipe.run.products import making
+from tomopipe.reruns.products import making
 from tomopipe.steps.export_star import export_star
 
 with (

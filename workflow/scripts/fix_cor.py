@@ -3,7 +3,7 @@ from pathlib import Path
 
 from tomopipe.campaign.log import job
 from tomopipe.config import StepOptions
-from tomopipe.run.products import making
+from tomopipe.reruns.products import making
 from tomopipe.steps.fix_cor import fix_cor
 
 # inputs come in pairs, prediction.json and center_of_rotation.txt of one scan after the other

@@ -3,9 +3,9 @@ import json
 from tomopipe.campaign.log import job
 from tomopipe.campaign.results import read_cor_json
 from tomopipe.config import StepOptions
-from tomopipe.run.job_memory import bytes_to_use
-from tomopipe.run.products import making
-from tomopipe.run.stated import result_to_reuse
+from tomopipe.cost.job_memory import bytes_to_use
+from tomopipe.reruns.products import making
+from tomopipe.reruns.stated import result_to_reuse
 from tomopipe.scans.raw_scan import raw_scan
 from tomopipe.steps.full_recon import full_recon
 from tomopipe.stream.memory import Resources

@@ -2,7 +2,7 @@ import json
 
 from tomopipe.campaign.log import job
 from tomopipe.config import StepOptions
-from tomopipe.run.products import making
+from tomopipe.reruns.products import making
 from tomopipe.steps.inventory import inventory
 
 with (

@@ -2,7 +2,7 @@ import json
 
 from tomopipe.campaign.log import job
 from tomopipe.config import StepOptions
-from tomopipe.run.products import is_rewritten, making
+from tomopipe.reruns.products import is_rewritten, making
 from tomopipe.steps.predict_cor import predict_cor
 
 with (

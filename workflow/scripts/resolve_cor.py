@@ -2,7 +2,7 @@ import json
 
 from tomopipe.campaign.log import job
 from tomopipe.config import StepOptions
-from tomopipe.run.products import making
+from tomopipe.reruns.products import making
 from tomopipe.steps.resolve_cor import resolve_cor
 
 with making(snakemake.log[0], snakemake.output, snakemake.params), job(snakemake.log[0]):

@@ -2,7 +2,7 @@ import json
 
 from tomopipe.campaign.files import LOGS
 from tomopipe.campaign.log import job
-from tomopipe.run.products import making
+from tomopipe.reruns.products import making
 from tomopipe.steps.sidecar import sidecar
 
 # no `log:` in the rule: it would have to carry the folder of the data in its name

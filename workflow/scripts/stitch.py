@@ -2,8 +2,8 @@ import json
 
 from tomopipe.campaign.log import job
 from tomopipe.config import StepOptions
-from tomopipe.run.products import making
-from tomopipe.run.stated import result_to_reuse
+from tomopipe.reruns.products import making
+from tomopipe.reruns.stated import result_to_reuse
 from tomopipe.steps.stitch import stitch
 
 with (

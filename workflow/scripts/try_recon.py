@@ -2,8 +2,8 @@ import json
 
 from tomopipe.campaign.log import job
 from tomopipe.config import StepOptions
-from tomopipe.run.job_memory import bytes_to_use
-from tomopipe.run.products import making
+from tomopipe.cost.job_memory import bytes_to_use
+from tomopipe.reruns.products import making
 from tomopipe.scans.raw_scan import raw_scan
 from tomopipe.steps.try_recon import TryFiles, try_recon
 from tomopipe.stream.memory import Resources

@@ -11,7 +11,7 @@ from tomopipe.campaign.campaign import (
     read_inventory,
 )
 from tomopipe.errors import TomopipeError
-from tomopipe.run.decisions import Decisions
+from tomopipe.reruns.decisions import Decisions
 from tomopipe.storage.tables import write_tsv
 
 COLUMNS = ("scan", "path", "n_cols", "keep", "reason")

@@ -18,7 +18,7 @@ FOLDERS = {"failed", "fix_cor", "logs", "relion", "report", "status", "stacks", 
 OTHERS = {
     "cli/options.py": {"config.yaml"},  # shown to people
     "config/__main__.py": {"config.yaml"},  # of the repository; config knows no campaign
-    "run/new_campaign.py": {"config.yaml"},  # of a Snakemake profile
+    "commands/new_campaign.py": {"config.yaml"},  # of a Snakemake profile
     "run/launch.py": {"config.yaml"},  # the same
     "review/app.py": {"index.html", "report"},  # what the server sends
     "report/citations.py": {"report"},  # a module

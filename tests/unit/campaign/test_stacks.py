@@ -8,13 +8,13 @@ import pytest
 from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.stacks import declared_stacks, find_stacks, stack_notes
+from tomopipe.commands.check import examine
 from tomopipe.config import parse_config
+from tomopipe.cost.disk import disk_needed
 from tomopipe.errors import TomopipeError
+from tomopipe.reruns.expected import expected_inventory
 from tomopipe.run.campaign_report import report_campaign
-from tomopipe.run.disk import disk_needed
 from tomopipe.run.ending import say_stacks_left_out
-from tomopipe.run.expected import expected_inventory
-from tomopipe.run.start import examine
 from tomopipe.volumes.volume import new_volume
 
 SIZE = {"n_rows": 4, "n_cols": 32, "n_angles": 21}

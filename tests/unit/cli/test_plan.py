@@ -3,10 +3,10 @@
 import pytest
 
 from tomopipe.cli import plan as cli
-from tomopipe.run.cost import Cost
-from tomopipe.run.expected import PlannedJob
-from tomopipe.run.next_run import Plan
-from tomopipe.run.words import IF_COR, IF_OTHER_COR
+from tomopipe.commands.next_run import Plan
+from tomopipe.cost.cost import Cost
+from tomopipe.reruns.expected import PlannedJob
+from tomopipe.reruns.words import IF_COR, IF_OTHER_COR
 
 JOB = PlannedJob("full_recon", "a_1", "a", "not there yet")
 VOLUME = Cost("full_recon", 1, 12.0, 0.0, 4 * 10**9)

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from tests.report_campaign import every_state
 from tomopipe.cli import cli
 from tomopipe.cli.terminal import near
-from tomopipe.run.products import Record, read_products
+from tomopipe.reruns.products import Record, read_products
 from tomopipe.storage.atomic import write_json
 
 

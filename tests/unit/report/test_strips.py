@@ -8,9 +8,9 @@ from tests.review_campaign import BEAD_PX, N_COLS, write_pictures
 from tomopipe.campaign.files import Files
 from tomopipe.errors import TomopipeError
 from tomopipe.report.strips import CROP_PX, read_sweep, slices_around, telling_part
-from tomopipe.run.live_page import picture, write_page
-from tomopipe.run.verdicts import Verdict
 from tomopipe.volumes.tiff import write_try_stack
+from tomopipe.watch.live_page import picture, write_page
+from tomopipe.watch.verdicts import Verdict
 
 
 def stack(folder, pages, grid_px, binning=1):

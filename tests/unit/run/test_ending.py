@@ -4,8 +4,8 @@ import pytest
 
 from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import load_campaign
+from tomopipe.reruns.expected import expected_inventory
 from tomopipe.run.ending import after_failure, ended_by_hand, say_warnings, unfinished_scans
-from tomopipe.run.expected import expected_inventory
 from tomopipe.storage.atomic import write_json
 
 

@@ -9,11 +9,11 @@ import tifffile
 
 from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import campaign_from_data
+from tomopipe.commands.check import examine
 from tomopipe.config import parse_config
 from tomopipe.errors import TomopipeError
-from tomopipe.run.decisions import Decisions
-from tomopipe.run.expected import expected_inventory
-from tomopipe.run.start import examine
+from tomopipe.reruns.decisions import Decisions
+from tomopipe.reruns.expected import expected_inventory
 
 SIZE = {"n_cols": 16, "n_rows": 2, "n_angles": 5}
 SCANS = ("a_1", "a_2", "b_1")

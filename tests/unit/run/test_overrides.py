@@ -8,10 +8,10 @@ from typer.testing import CliRunner
 from tomopipe.campaign.campaign import campaign_from_data, load_campaign
 from tomopipe.cli import cli
 from tomopipe.config import parse_config
+from tomopipe.cost.disk import output_bytes
 from tomopipe.errors import TomopipeError
+from tomopipe.reruns.decisions import Decisions
 from tomopipe.review.table_edits import decide
-from tomopipe.run.decisions import Decisions
-from tomopipe.run.disk import output_bytes
 
 NAMES = ("tooth_1", "tooth_2", "foam_1")
 

@@ -10,11 +10,11 @@ import pytest
 
 from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import campaign_from_data, read_inventory
-from tomopipe.run.decisions import Decisions
-from tomopipe.run.expected import expected_inventory
-from tomopipe.run.made_from import of_stitch, without_also_read
-from tomopipe.run.products import Product, digest, state_of
-from tomopipe.run.wanted import Wanted
+from tomopipe.reruns.decisions import Decisions
+from tomopipe.reruns.expected import expected_inventory
+from tomopipe.reruns.made_from import of_stitch, without_also_read
+from tomopipe.reruns.products import Product, digest, state_of
+from tomopipe.reruns.wanted import Wanted
 from tomopipe.scans.linked import files_taken_from
 from tomopipe.storage.checksums import checksum_of
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tomopipe.config import FullReconBlock
-from tomopipe.run.job_memory import bytes_to_use, full_recon_mb
+from tomopipe.cost.job_memory import bytes_to_use, full_recon_mb
 from tomopipe.stream.memory import (
     Blocks,
     MemoryInputs,

@@ -3,7 +3,7 @@ import math
 import pytest
 
 from tomopipe.config import FullReconBlock
-from tomopipe.run.job_memory import export_stack_mb, predict_cor_mb, stitch_mb, try_recon_mb
+from tomopipe.cost.job_memory import export_stack_mb, predict_cor_mb, stitch_mb, try_recon_mb
 from tomopipe.volumes.output_size import (
     StackGeometry,
     smallest_binning,

@@ -1,0 +1,191 @@
+"""One binning for the set of a campaign: decided once, from all scans, and kept."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.phantoms import write_scan
+from tests.step_calls import export_stack
+from tomopipe.campaign.campaign import campaign_from_data
+from tomopipe.campaign.relion_set import (
+    campaign_binning,
+    read_binning,
+    settle_binning,
+    star_options,
+)
+from tomopipe.errors import TomopipeError
+from tomopipe.reruns.expected import expected_inventory
+from tomopipe.storage.atomic import write_json
+
+N_ANGLES, N_ROWS = 9, 4
+# so many columns need 1, 2 and 3 with stacks of at most 2000 bytes after the header
+WIDTHS = {"a_1": 12, "b_1": 40, "c_1": 96}
+STAR = {"max_stack_gb": 3.1e-6}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for scan, n_cols in WIDTHS.items():
+        size = {"n_angles": N_ANGLES, "n_rows": N_ROWS, "n_cols": n_cols}
+        write_scan(tmp_path / "raw" / f"{scan}.h5", **size)
+    return tmp_path
+
+
+def campaign_of(folder, scans, **blocks):
+    """A campaign in which these scans have a COR."""
+    config = {"campaign": {"scans": ["raw/*.h5"]}, "export_star": STAR} | blocks
+    campaign = campaign_from_data(config, folder)
+    expected_inventory(campaign, campaign.results)
+    write_json({scan: {"cor_px": 5.0} for scan in scans}, campaign.results / "cor.json")
+    return campaign
+
+
+def binning_path(campaign):
+    return campaign.results / "relion" / "binning.json"
+
+
+def proposed(campaign):
+    tables = campaign.results / "inventory.tsv", campaign.results / "cor.json"
+    return campaign_binning(campaign, *tables)
+
+
+def make_stack(campaign, scan, *, alone=False):
+    """Run export_stack as its job does, or as the version before did; return the binning."""
+    star = campaign.config.export_star
+    place = campaign.results / "relion" / "stacks"
+    least = (
+        None if alone else settle_binning(binning_path(campaign), star.binning, proposed(campaign))
+    )
+    options = star.model_dump(include={"binning", "max_stack_gb", "rows", "max_tilts"})
+    meta = export_stack(
+        campaign.scans[scan].path, place / f"{scan}.mrcs", place / f"{scan}.json",
+        least_binning=least, **options,
+    )  # fmt: skip
+    return meta["binning"]
+
+
+def test_each_scan_alone_would_have_its_own(folder):
+    campaign = campaign_of(folder, WIDTHS)
+    assert [make_stack(campaign, scan, alone=True) for scan in WIDTHS] == [1, 2, 3]
+
+
+def test_one_binning_for_all_scans_that_have_a_cor(folder):
+    campaign = campaign_of(folder, ["a_1", "b_1"])
+    assert [make_stack(campaign, scan) for scan in ("a_1", "b_1")] == [2, 2]
+    stated = json.loads((campaign.results / "relion/binning.json").read_text())
+    assert (stated["binning"], stated["scans"]) == (2, 2)
+    assert stated["options"]["max_stack_gb"] == 3.1e-6
+
+
+def test_jobs_that_ask_one_after_the_other_read_the_campaign_once(folder, monkeypatch):
+    campaign, asked = campaign_of(folder, ["a_1", "b_1"]), []
+    sizes = campaign.is_selected
+    monkeypatch.setattr(
+        type(campaign),
+        "is_selected",
+        lambda self, scan, row: asked.append(scan) or sizes(scan, row),
+    )
+    first = [proposed(campaign) for _ in range(3)]
+    assert (len(asked), first[0]["scans"]) == (2, 2)
+    write_json({"a_1": {"cor_px": 5.0}}, campaign.results / "cor.json")
+    assert proposed(campaign)["scans"] == 1
+
+
+def test_a_later_scan_that_needs_more_gets_more_alone(folder):
+    campaign = campaign_of(folder, ["a_1", "b_1"])
+    make_stack(campaign, "a_1")
+    before = binning_path(campaign).read_bytes()
+    campaign = campaign_of(folder, WIDTHS)
+    assert make_stack(campaign, "c_1") == 3
+    assert make_stack(campaign, "b_1") == 2
+    assert binning_path(campaign).read_bytes() == before
+
+
+def test_a_scan_without_a_cor_does_not_count(folder):
+    campaign = campaign_of(folder, ["a_1"])
+    assert make_stack(campaign, "a_1") == 1
+
+
+def test_stacks_of_the_version_before_count_as_they_are(folder):
+    """Those were binned each by itself, and there was no file."""
+    campaign = campaign_of(folder, ["a_1", "c_1"])
+    assert make_stack(campaign, "c_1", alone=True) == 3
+    campaign = campaign_of(folder, ["a_1", "b_1", "c_1"])
+    assert proposed(campaign)["binning"] == 3
+    binning_path(campaign).unlink(missing_ok=True)
+    make_stack(campaign, "a_1", alone=True)
+    (campaign.results / "relion/stacks/c_1.json").unlink()
+    campaign = campaign_of(folder, ["a_1", "b_1", "c_1"])
+    # a_1 has binning 1: that of the set; a scan that needs more makes a group of its own
+    assert proposed(campaign)["binning"] == 1
+    assert make_stack(campaign, "b_1") == 2
+
+
+def test_jobs_at_the_same_time_agree(folder):
+    campaign = campaign_of(folder, WIDTHS)
+    path = binning_path(campaign)
+    path.parent.mkdir(parents=True)
+    proposals = [proposed(campaign) | {"binning": n} for n in range(1, 9)]
+    with ThreadPoolExecutor(8) as pool:
+        found = set(pool.map(lambda one: settle_binning(path, "auto", one), proposals))
+    assert found == {read_binning(path)["binning"]}
+    assert [one.name for one in path.parent.iterdir()] == ["binning.json"]
+
+
+def test_options_that_make_all_stacks_anew_decide_anew(folder):
+    campaign = campaign_of(folder, WIDTHS)
+    assert make_stack(campaign, "a_1") == 3
+    same = campaign_of(folder, WIDTHS, preprocess={"air_px": 1})
+    assert proposed(same)["binning"] == 3
+    for blocks in (
+        {"export_star": {"max_stack_gb": 1e-3}},
+        {"export_star": STAR | {"rows": [0, 0]}, "input": {"every": 3}},
+    ):
+        other = campaign_of(folder, WIDTHS, **blocks)
+        assert proposed(other)["binning"] == 1
+        assert make_stack(other, "a_1") == 1
+        assert read_binning(binning_path(other))["binning"] == 1
+
+
+def test_a_given_binning_leaves_nothing_to_decide(folder):
+    make_stack(campaign_of(folder, WIDTHS), "a_1")
+    campaign = campaign_of(folder, WIDTHS, export_star={"binning": 2})
+    assert proposed(campaign) is None
+    assert make_stack(campaign, "a_1") == 2
+    assert not binning_path(campaign).exists()
+
+
+def test_a_scan_that_no_binning_makes_small_does_not_count(folder):
+    campaign = campaign_of(folder, WIDTHS, export_star={"max_stack_gb": 1.09e-6})
+    assert proposed(campaign) is None
+
+
+def test_a_binning_file_that_is_none_is_named(folder):
+    campaign = campaign_of(folder, WIDTHS)
+    path = binning_path(campaign)
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    with pytest.raises(TomopipeError, match=r"binning\.json: expected the binning"):
+        make_stack(campaign, "a_1")
+
+
+def test_without_tables_each_scan_stands_for_itself(folder):
+    campaign = campaign_from_data({"campaign": {"scans": ["raw/*.h5"]}}, folder)
+    assert proposed(campaign) is None
+    assert settle_binning(binning_path(campaign), "auto", None) is None
+
+
+def test_options_of_the_set_name_what_is_unusual(folder):
+    overrides = [
+        {"scans": ["b_1"], "preprocess": {"half_acquisition": "yes"}},
+        {"scans": ["c_1"], "full_recon": {"algorithm": "cgls", "rows": [0, 2]}},
+    ]
+    campaign = campaign_of(folder, WIDTHS, overrides=overrides)
+    assert star_options(campaign, ["a_1"]) == {"hand": -1}
+    assert star_options(campaign, WIDTHS) == {
+        "hand": -1,
+        "half_acquisition": {"b_1": "yes", "c_1": "no"},
+        "other_rows": ["c_1"],
+    }

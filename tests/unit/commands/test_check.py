@@ -1,0 +1,585 @@
+"""`tomopipe init`: a campaign folder and a SLURM profile of this site; `tomopipe check`."""
+
+import os
+import re
+from textwrap import dedent
+from types import SimpleNamespace
+
+import h5py
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from tests.phantoms import write_scan
+from tomopipe.campaign.campaign import load_campaign
+from tomopipe.campaign.slurm import time_limit_min
+from tomopipe.cli import cli
+from tomopipe.cli.terminal import near
+from tomopipe.commands import check, new_campaign
+from tomopipe.config import ScanGlob, read_config
+from tomopipe.errors import TomopipeError
+from tomopipe.run import launch
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """A cluster without accounting, and a home of its own."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(new_campaign, "has_accounting", lambda: False)
+    return tmp_path
+
+
+class Terminal:
+    def isatty(self):
+        return True
+
+
+def init(*arguments):
+    return CliRunner().invoke(cli, ["init", *map(str, arguments)])
+
+
+def test_campaign_folder_is_complete_and_kept(site):
+    folder = site / "campaign"
+    done = init(folder, "--scans", "/data/größe/*.h5", "--no-slurm")
+    assert done.exit_code == 0
+    assert "no file matches /data/größe/*.h5: there is no folder /data" in done.output
+    assert f"next: tomopipe run --watch {near(folder)}" in done.output.replace("\n", "")
+    assert read_config(folder / "config.yaml").campaign.scans == ["/data/größe/*.h5"]
+    (folder / "scans.tsv").write_text("mine")
+    assert init(folder, "--no-slurm").exit_code == 0
+    assert (folder / "scans.tsv").read_text() == "mine"
+    assert not (folder / "slurm").exists()
+
+
+def test_profile_has_the_names_of_the_site_in_both_places(site):
+    folder = site / "campaign"
+    done = init(folder, "--partition", "short", "--account", "me", "--gpu-partition", "gpu")
+    assert done.exit_code == 0, done.output
+    for path in (folder / "slurm", site / "home" / "snakemake" / "slurm"):
+        profile = yaml.safe_load((path / "profile.yaml").read_text())
+        assert profile["default-resources"]["slurm_partition"] == "short"
+        assert profile["default-resources"]["slurm_account"] == "me"
+        assert profile["set-resources"] == {"full_recon": {"slurm_partition": "gpu", "gpu": 1}}
+        assert profile["slurm-status-command"] == "squeue"
+        assert profile["retries"] == 2
+
+
+SACCTMGR = """#!/bin/sh
+[ $4 = assoc ] && printf '||\\nshort|70|\\n' || printf 'normal|80||\\nshort|50|30|\\nlong|1||\\n'
+"""
+
+
+def test_files_and_folders_need_no_quotes(site, monkeypatch):
+    images = ["t/s_1/0.tif", "t/s_2/0.tif", "u/s_1/0.tif"]
+    images += ["v/s_1/tomo/0.tif", "v/s_1/Flat/0.tif", "w/flat/0.tif", "w/s_1/0.tif", "w/s_2/0.tif"]
+    for name in ("raw/a_1.h5", "raw/a_2.h5", "raw/b_1.h5", *images):
+        (site / name).parent.mkdir(parents=True, exist_ok=True)
+        (site / name).touch()
+    monkeypatch.chdir(site)
+    a, everything = ["raw/a_1.h5", "raw/a_2.h5"], ["raw/a_1.h5", "raw/a_2.h5", "raw/b_1.h5"]
+    typed = {
+        ("c", *everything): [f"{site}/raw/*.h5"],  # as the shell expands c raw/*.h5
+        ("--scans", *everything, "c"): [f"{site}/raw/*.h5"],
+        ("c", "--scans", *a): [f"{site}/raw/a_*.h5"],
+        ("c", "raw/a_1.h5", "raw/b_1.h5"): [f"{site}/raw/a_1.h5", f"{site}/raw/b_1.h5"],
+        ("-C", "c", "raw"): [f"{site}/raw/*.h5"],
+        ("c", "t/s_1/", "t/s_2/"): [f"{site}/t/*/"],
+        ("c", "t/s_1", "raw/a_1.h5"): [f"{site}/t/s_1/", f"{site}/raw/a_1.h5"],
+        ("-C", "c", "t"): [f"{site}/t/*/"],
+        ("-C", "c", "u"): [f"{site}/u/*/"],
+        ("-C", "c", "u/s_1"): [f"{site}/u/s_1/"],
+        ("-C", "c", "v"): [f"{site}/v/*/"],
+        ("-C", "c", "v/s_1"): [f"{site}/v/s_1/"],
+        ("-C", "c", "w"): [f"{site}/w/s_*/"],  # not the flats of both
+        ("c", "raw/*_1.h5", "none/*.h5"): [f"{site}/raw/*_1.h5", "none/*.h5"],
+        (*everything,): ["raw/*.h5"],
+        ("c",): ["raw/*.h5"],
+    }
+    for arguments, scans in typed.items():
+        done = init(*arguments, "--no-slurm")
+        config = next(f / "config.yaml" for f in (site / "c", site) if (f / "config.yaml").exists())
+        assert (done.exit_code, read_config(config).campaign.scans) == (0, scans), arguments
+        os.remove(config)
+
+
+def test_init_names_folders_whose_images_lie_too_deep(site):
+    for name in ("t/s_1/0.tif", "t/s_2/tomo/0.tif", "t/notes/a.txt"):
+        (site / name).parent.mkdir(parents=True)
+        (site / name).touch()
+    said = init("-C", "c", f"{site}/t", "--no-slurm", "-n").output
+    assert f"left out, as their images lie deeper: s_2; '{site}/t/*/' takes each folder" in said
+    assert "left out" not in init("-C", "c", f"{site}/t/s_1", "--no-slurm", "-n").output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wrong"),
+    [
+        (["x.h5", "raw/a_1.h5"], "x.h5"),
+        (["c", "d", "raw/a_1.h5"], "d"),
+        (["c", "raw/a_1.h5", "other"], "other"),
+        (["-C", "c", "d"], "d"),
+    ],
+    ids=["a file among those there", "two new names", "another campaign", "no name of a file"],
+)
+def test_what_cannot_mean_scans_is_refused(site, monkeypatch, arguments, wrong):
+    for name in ("raw/a_1.h5", "other/config.yaml"):
+        (site / name).parent.mkdir()
+        (site / name).touch()
+    monkeypatch.chdir(site)
+    folder = site / "c" if "c" in arguments else site
+    said = rf"^{wrong}: no scans are there \(the campaign folder would be {folder}\)\. Correct"
+    assert re.search(said, str(init(*arguments).exception))
+    assert not list(site.glob("c/*")) + list(site.glob("*.yaml"))
+
+
+def test_init_says_how_it_reads_what_was_typed_and_can_be_tried(site, monkeypatch):
+    (site / "raw").mkdir()
+    (site / "raw" / "a_1.h5").touch()
+    monkeypatch.chdir(site)
+    read = f"campaign folder c, scans {site}/raw/a_1.h5\n"
+    tried = init("c", "raw/a_1.h5", "-n", "--partition", "cpu", "--account", "")
+    assert read in tried.output
+    assert "would write c/config.yaml\n" in tried.output
+    assert "would write c/slurm/profile.yaml\n" in tried.output
+    assert [path.name for path in site.iterdir()] == ["raw"]
+    assert read in init("c", "raw/a_1.h5").output
+
+
+def test_the_disk_that_results_take_and_a_flag_for_each(site):
+    for number in (1, 2):
+        write_scan(site / "raw" / f"a_{number}.h5", n_rows=4, n_cols=64, n_angles=31)
+    plenty = init(site, "--scans", "raw/*.h5")
+    assert re.search(r"2 scans: results take about [1-9.]+ MB,", plenty.output)
+    lines = [line for line in plenty.output.splitlines() if re.search(" [GM]B  ", line)]
+    shown = [line.split("  ")[-1] for line in lines]
+    flags = {line.split()[0].strip(":") for line in shown}
+    assert flags == {"--binning", "--no-try-stacks", "--no-relion"}
+    kept = init(site, "--no-relion")
+    assert "config.yaml; what you typed is not in it:\nexport_star:\n  enabled: f" in kept.output
+    again = init(site, "--scans", "raw/*.h5").output
+    assert "config.yaml\nnext: " in again
+    os.remove(site / "config.yaml")
+    init(site, "--no-relion", "--no-try-stacks", "--binning", 2)
+    config = read_config(site / "config.yaml")
+    assert (config.export_star.enabled, config.storage.keep_try) == (False, False)
+    assert config.full_recon.binning == 2
+
+
+def test_a_file_that_is_not_recognised_shows_its_datasets(site):
+    with h5py.File(site / "odd_1.h5", "w") as file:
+        file["entry/frames"] = np.zeros((5, 3, 4), "u2")
+        file["entry/angle"] = np.arange(5.0)
+        file["entry/raw"] = h5py.ExternalLink("gone.h5", "/data")
+    done = init(site / "c", site / "odd_1.h5")
+    assert done.exit_code == 0
+    assert "not recognised (1 of 1 looked at). It has\n" in done.output
+    assert "\n  /entry/frames  5 x 3 x 4  uint16\n  /entry/angle  5" in done.output
+    assert "overrides" not in done.output
+    assert "/entry/raw is a link to gone.h5:/data, which cannot be opened\n" in done.output
+    config = (site / "c" / "config.yaml").read_text()
+    keys = "input: {paths: {data: /entry/frames, angles: /entry/angle}}\n"
+    (site / "c" / "config.yaml").write_text(
+        config + keys + "preprocess: {flats: none, darks: none}\n"
+    )
+    assert not check.examine(load_campaign(site / "c")).errors
+
+
+@pytest.mark.parametrize(
+    ("others", "scope"),
+    [("dx", "series"), ("odd", "scans")],
+    ids=["a series of their own", "in a series with others"],
+)
+def test_init_names_all_files_that_are_not_recognised_and_spares_the_others(site, others, scope):
+    write_scan(site / "raw" / f"{others}_7.h5")
+    for number in (1, 2):
+        with h5py.File(site / "raw" / f"odd_{number}.h5", "w") as file:
+            file["frames"] = np.full((5, 3, 4), 100, "u2")
+            file["angle"] = np.linspace(0, 180, 5)
+    shown = init(site / "c", site / "raw").output
+    named = f"{site}/raw/odd_1.h5, {site}/raw/odd_2.h5: not recognised (2 of 3 looked at). The fi"
+    assert named in shown
+    overrides = shown[shown.index("  overrides:") : shown.index("        flats: /")]
+    assert f"  - {scope}: " in overrides
+    text = overrides.replace("/...", "/frames") + "    preprocess: {flats: none, darks: none}\n"
+    config = site / "c" / "config.yaml"
+    config.write_text(config.read_text() + dedent(text))
+    status, shown = run_check(site / "c")
+    assert (status, "skipped:" in shown) == (0, False), shown
+    assert "HDF5: 2 scans" in shown
+    assert "DXchange: 1 scan" in shown
+
+
+TOMO = "entry1/tomo_entry"
+HTTOMO = {"data": f"{TOMO}/data/data", "angles": f"{TOMO}/data/rotation_angle"}
+KEY = f"{TOMO}/instrument/detector/image_key"
+SAVU = {"data": "entry/data/data", "angles": "entry/data/rotation_angle"}
+NO_REFERENCES = {"flats": "none", "darks": "none"}
+
+
+@pytest.mark.parametrize(
+    ("kinds", "paths", "preprocess"),
+    [
+        ([2, 1, 1, 0, 0, 0, 0, 0, 0, 1], HTTOMO | {"image_key": KEY}, {}),
+        ([0] * 6, HTTOMO, {"flats": "away.h5", "darks": "away.h5"}),
+        ([0] * 6, SAVU, NO_REFERENCES),
+    ],
+    ids=["HTTomo with keys", "HTTomo with flats elsewhere", "Savu"],
+)
+def test_init_lists_what_httomo_and_savu_write_and_check_reads_it_by_its_paths(
+    site, kinds, paths, preprocess
+):
+    frames = np.full((len(kinds), 3, 8), 100, "u2")
+    frames[np.array(kinds) == 2] = 1
+    angles = np.zeros(len(kinds))
+    angles[np.array(kinds) == 0] = np.linspace(0, 180, 6)
+    with h5py.File(site / "a_1.nxs", "w") as file:
+        file[paths["data"]], file[paths["angles"]] = frames, angles
+        if "image_key" in paths:
+            file[KEY] = kinds
+    with h5py.File(site / "away.h5", "w") as file:
+        file["exchange/data_white"], file["exchange/data_dark"] = frames[-1:], frames[:1] // 50
+    done = init(site / "c", site / "a_1.nxs")
+    for name in paths.values():
+        assert f"\n  /{name}  {len(kinds)}" in done.output
+    config = site / "c" / "config.yaml"
+    sources = {key: name.replace("away", str(site / "away")) for key, name in preprocess.items()}
+    keys = {"input": {"paths": paths}, "preprocess": sources}
+    config.write_text(config.read_text() + yaml.safe_dump(keys))
+    status, shown = run_check(site / "c")
+    assert (status, "HDF5: 1 scan (a_1)" in shown) == (0, True), shown
+    assert "6 x 3 x 8" in shown
+
+
+@pytest.fixture
+def small_queue(site, monkeypatch):
+    """A cluster that takes 30 jobs of a user at once, and ends each after ten minutes."""
+    tools = {"sacctmgr": SACCTMGR, "sinfo": "#!/bin/sh\necho 'short*|10:00'\n"}
+    for name, text in tools.items():
+        (site / name).write_text(text)
+        (site / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(site), prepend=os.pathsep)
+    time_limit_min.cache_clear()
+    yield site
+    time_limit_min.cache_clear()
+
+
+def test_no_more_jobs_than_the_queue_takes(small_queue):
+    folder = small_queue / "campaign"
+    init(folder, "--partition", "short", "--account", "")
+    path = folder / "slurm" / "profile.yaml"
+    assert yaml.safe_load(path.read_text())["jobs"] == 30
+    write_scan(folder / "raw" / "a_1.h5", n_rows=2, n_cols=64, n_angles=31)
+    (folder / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    findings = check.examine(load_campaign(folder))
+    assert "partition short ends jobs after 10 min" in " ".join(findings.notes)
+    assert "at once" not in " ".join(findings.warnings)
+    path.write_text(path.read_text().replace("jobs: 30", "jobs: 100"))
+    text = " ".join(check.examine(load_campaign(folder)).warnings)
+    assert "jobs: 100, and SLURM takes at most 30 of you, or of your account, at once" in text
+
+
+def test_partitions_of_rules_and_lists_of_them_are_looked_at(small_queue):
+    (small_queue / "sinfo").write_text("#!/bin/sh\nprintf 'a|3:00:00\\nb*|infinite\\nc|20:00\\n'\n")
+    folder = small_queue / "campaign"
+    init(folder, "--partition", "a,b", "--account", "", "--gpu-partition", "b,c")
+    write_scan(folder / "raw" / "a_1.h5", n_rows=2, n_cols=64, n_angles=31)
+    (folder / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    findings = check.examine(load_campaign(folder))
+    assert findings.errors == []
+    notes = [line for line in findings.notes if line.startswith("partition")]
+    assert [line.split(":")[0] for line in notes] == ["partition b,c ends jobs after 20 min"]
+    assert time_limit_min("a,b,c") == 20
+
+
+def test_a_folder_for_scratch_files_that_is_not_there_is_an_error(site):
+    write_scan(site / "raw" / "a_1.h5", n_rows=2, n_cols=64, n_angles=31)
+    text = "campaign: {scans: [raw/*.h5]}\nstorage: {scratch: none/here}\n"
+    (site / "config.yaml").write_text(text)
+    assert "none/here is no folder" in " ".join(check.examine(load_campaign(site)).errors)
+    (site / "slurm").mkdir()
+    (site / "slurm" / "profile.yaml").write_text("jobs: 1\n")
+    found = check.examine(load_campaign(site))  # nodes may have it
+    assert found.errors == []
+    assert "perhaps not on nodes: storage.scratch: none/here" in " ".join(found.warnings)
+
+
+def test_files_that_are_not_there_are_named(site):
+    done = CliRunner().invoke(cli, ["init", str(site / "c"), str(site / "nothere.h5")])
+    assert done.exit_code == 0  # a beamtime may begin later
+    assert f"no file is there yet: {site / 'nothere.h5'}" in done.output
+    assert "next: tomopipe run --watch" in done.output
+    assert (
+        f"no file matches raw/*.h5: there is no folder {site / 'd' / 'raw'}"
+        in init(site / "d").output
+    )
+
+
+@pytest.mark.parametrize("name", ["{}/a_1.h5", "{}/a_1/0.tif"], ids=["HDF5", "TIFF"])
+def test_a_folder_that_holds_scans_is_no_campaign(site, monkeypatch, name):
+    for day in ("day1", "day2"):
+        path = site / "data" / name.format(day)
+        path.parent.mkdir(parents=True)
+        path.touch()
+    (site / "c" / "inner").mkdir(parents=True)
+    monkeypatch.chdir(site / "c")
+    end = "*.h5" if name.endswith("h5") else "*/"
+    assert init("../data/day1", "../data/day2").exit_code == 0
+    # equal names get a prefix
+    expected = [f"../data/day1/{end}", ScanGlob(glob=f"../data/day2/{end}", prefix="day2_")]
+    assert read_config(site / "c" / "config.yaml").campaign.scans == expected
+    assert not list((site / "data").glob("*/config.yaml"))
+    assert set(load_campaign(site / "c").scans) == {"a_1", "day2_a_1"}
+    assert "kept config.yaml: inner lies in this campaign\n" in init("inner").output
+    assert "kept config.yaml\n" in init("../c").output
+
+
+def test_a_campaign_folder_that_cannot_be_made_is_named(site):
+    (site / "file").touch()
+    done = init("-C", site / "file" / "c")
+    assert isinstance(done.exception, TomopipeError)
+    assert f"{site / 'file' / 'c'}: the campaign folder cannot be made (" in str(done.exception)
+
+
+def test_init_counts_what_can_be_used_and_says_why_not(site):
+    write_scan(site / "raw" / "a_1.h5", n_rows=4, n_cols=64, n_angles=31)
+    (site / "raw" / "a_2.h5").write_text("no HDF5")
+    shown = init(site, "--binning", 2, "--no-try-stacks").output
+    assert "2 scans (1 of 2 looked at can be used): results take about" in shown
+    assert "\n  a_2: not an HDF5 file" in shown
+    assert "--binning 4: an eighth" in shown
+    assert "B  each goes once its scan is accepted" in shown
+    os.remove(site / "raw" / "a_1.h5")
+    os.remove(site / "config.yaml")
+    assert "\n1 scan (0 of 1 looked at can be used)\n  a_2: not an" in init(site).output
+
+
+def test_what_slurm_does_not_have_is_refused_before_a_run_waits_for_it(small_queue, monkeypatch):
+    sacctmgr = "#!/bin/sh\n[ $4 = assoc ] && printf 'mine|me\\nours|me\\n'\n"
+    (small_queue / "sacctmgr").write_text(sacctmgr)
+    folder = small_queue / "campaign"
+    init(folder, "--partition", "long", "--account", "theirs", "--gpu-partition", "short")
+    write_scan(folder / "raw" / "a_1.h5", n_rows=2, n_cols=64, n_angles=31)
+    (folder / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    text = " ".join(check.examine(load_campaign(folder)).errors)
+    assert "SLURM has no partition long; it has short." in text
+    assert "SLURM has no account theirs for " in text
+    assert "it has mine, ours." in text
+    with pytest.raises(TomopipeError, match="no partition long"):
+        launch.run_command(folder, None, launch.chosen_profile(folder))
+    assert launch.run_command(folder, None, "workstation")
+    path = folder / "slurm" / "profile.yaml"
+    path.write_text(path.read_text().replace("long", "short").replace("theirs", "ours"))
+    assert launch.run_command(folder, None, launch.chosen_profile(folder))
+    assert check.examine(load_campaign(folder)).errors == []
+
+
+def test_sweeps_go_to_the_gpu_partition_where_the_configuration_says_so(site):
+    folder = site / "campaign"
+    folder.mkdir()
+    config = {"campaign": {"scans": ["raw/*.h5"]}, "try_recon": {"device": "cuda"}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    init(folder, "--partition", "short", "--account", "me", "--gpu-partition", "gpu")
+    profile = yaml.safe_load((folder / "slurm" / "profile.yaml").read_text())
+    asked = {"slurm_partition": "gpu", "gpu": 1}
+    assert profile["set-resources"] == {"full_recon": asked, "try_recon": asked}
+
+
+def test_names_are_asked_for_at_a_terminal_alone(site, monkeypatch):
+    done = CliRunner().invoke(cli, ["init", str(site / "quiet")])
+    assert (done.exit_code, "?" in done.output) == (0, False)
+    done = CliRunner().invoke(cli, ["init", str(site / "p"), "--partition", "short"])
+    assert (done.exit_code, "Account" in done.output) == (0, False)
+    monkeypatch.setattr("tomopipe.cli.start.sys", SimpleNamespace(stdin=Terminal()))
+    done = CliRunner().invoke(cli, ["init", str(site / "c")], input="y\nlong\n\n")
+    assert done.exit_code == 0, done.output
+    profile = yaml.safe_load((site / "c" / "slurm" / "profile.yaml").read_text())
+    assert profile["default-resources"]["slurm_partition"] == "long"
+    assert "slurm_account" not in profile["default-resources"]
+
+
+def test_profile_that_exists_is_kept_unless_forced(site):
+    mine = site / "home" / "snakemake" / "slurm" / "config.yaml"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("jobs: 1\n")
+    done = init(site / "c", "--partition", "p", "--account", "")
+    assert "kept" in done.output
+    assert not (mine.parent / "profile.yaml").exists()
+    init(site / "c", "--partition", "p", "--account", "", "--force")
+    assert (mine.parent / "profile.yaml").exists()
+
+
+def test_check_says_once_what_was_found_where(tmp_path):
+    size = {"n_angles": 31, "n_rows": 2, "n_cols": 32}
+    for name in ("a_1", "a_2", "a_3", "a_4"):
+        write_scan(tmp_path / "raw" / f"{name}.h5", **size, energy_kev=25)
+    write_scan(tmp_path / "raw" / "b_1.h5", format="nxtomo", **size)
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    groups = check.examine(load_campaign(tmp_path)).formats
+    assert [scans for _, scans in groups] == [["a_1", "a_2", "a_3", "a_4"], ["b_1"]]
+    done = CliRunner().invoke(cli, ["check", str(tmp_path)])
+    assert done.exit_code == 0
+    shown = " ".join(done.output.split())
+    assert "DXchange: 4 scans (a_1, a_2, a_3, ...)" in shown
+    assert "energy 25 keV, /measurement/instrument/monochromator/energy" in shown
+    assert "NXtomo: 1 scan (b_1)" in shown
+    assert "angles /entry0000/sample/rotation_angle, 180 degrees" in shown
+
+
+def run_check(folder):
+    done = CliRunner().invoke(cli, ["check", str(folder)])
+    return done.exit_code, " ".join(done.output.split())
+
+
+def test_check_refuses_angles_in_another_unit_and_names_the_key(tmp_path):
+    size = {"n_rows": 2, "n_cols": 32}
+    for name, factor in (("a_1", 1), ("a_2", np.pi / 180), ("a_3", np.pi / 180), ("b_1", 1000)):
+        write_scan(tmp_path / "raw" / f"{name}.h5", **size, theta_deg=np.arange(0, 180) * factor)
+    config = "campaign: {scans: [raw/*.h5]}\n"
+    (tmp_path / "config.yaml").write_text(config)
+    errors = check.examine(load_campaign(tmp_path)).errors
+    assert [error.partition(": ")[0] for error in errors] == ["a_2, a_3", "b_1"]
+    assert "cover 3.12414, about 180 degrees in rad; set input.angle_unit to rad" in errors[0]
+    assert "cover 179000, about 180 degrees in mdeg; set input.angle_unit to mdeg" in errors[1]
+    status, shown = run_check(tmp_path)
+    assert status == 1
+    assert "Ready" not in shown
+    (tmp_path / "scans.tsv").write_text("scan\tselect\tinput.angle_unit\nb_1\t\tmdeg\na_3\tno\t\n")
+    overrides = "overrides: [{scans: [a_2], input: {angle_unit: rad}}]\n"
+    (tmp_path / "config.yaml").write_text(config + overrides)
+    assert not check.examine(load_campaign(tmp_path)).errors
+    assert run_check(tmp_path)[0] == 0
+
+
+def test_check_refuses_a_campaign_without_any_usable_scan(tmp_path):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a_1.h5").write_text("not HDF5")
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    status, shown = run_check(tmp_path)
+    assert status == 1
+    assert "none of 1 scans can be used (0 have select: no); the first reason: not an HDF5" in shown
+    assert "Ready" not in shown
+    write_scan(tmp_path / "raw" / "a_2.h5", n_angles=31, n_rows=2, n_cols=32)
+    assert run_check(tmp_path)[0] == 0
+    (tmp_path / "scans.tsv").write_text("scan\tselect\na_2\tno\n")
+    assert "none of 2 scans can be used (1 have select: no)" in run_check(tmp_path)[1]
+
+
+def test_check_names_patterns_without_files_folders_that_are_closed_and_files_named_twice(
+    tmp_path, monkeypatch
+):
+    for name in ("raw/a_1", "raw/a_2", "closed/b_1"):
+        write_scan(tmp_path / f"{name}.h5", n_angles=31, n_rows=2, n_cols=32)
+    (tmp_path / "config.yaml").write_text(
+        "campaign: {scans: [raw/*.h5, ./raw/a_1.h5, raw/*.nxs, gone/*.h5, closed/*.h5, "
+        "{glob: raw/a_2.h5, prefix: x_}]}\n"
+    )
+    allowed = os.access
+    monkeypatch.setattr(  # as for one who is not root
+        os, "access", lambda path, mode: "closed" not in str(path) and allowed(path, mode)
+    )
+    found = check.examine(load_campaign(tmp_path))
+    assert not found.errors
+    texts = "\n".join(found.warnings)
+    assert f"campaign.scans: no file matches raw/*.nxs in {tmp_path}" in texts
+    assert f"no file matches gone/*.h5: there is no folder {tmp_path / 'gone'}" in texts
+    assert f"{tmp_path / 'closed'}: this folder cannot be read, and what closed/*.h5 match" in texts
+    assert f"{tmp_path / 'raw/a_2.h5'} is 2 scans: a_2, x_a_2; name it once" in texts
+    assert "raw/a_1.h5 more than once (raw/*.h5 and ./raw/a_1.h5): taken once" in texts
+
+
+def test_check_refuses_a_campaign_that_cannot_be_written(tmp_path, monkeypatch):
+    write_scan(tmp_path / "raw" / "a_1.h5", n_angles=31, n_rows=2, n_cols=32)
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    (tmp_path / "results").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: mode == os.R_OK | os.X_OK)
+    errors = check.examine(load_campaign(tmp_path)).errors
+    assert [line.partition(". Give")[0] for line in errors] == [
+        f"{tmp_path}, {tmp_path / 'results'}: cannot be written, and a run does"
+    ]
+
+
+def test_check_refuses_a_campaign_whose_patterns_match_nothing(tmp_path):
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    status, shown = run_check(tmp_path)
+    assert status == 1
+    assert "error: campaign.scans: no file matches raw/*.h5: there is no folder" in shown
+
+
+def test_check_says_that_the_volume_of_a_file_now_broken_stays(tmp_path):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a_1.h5").write_text("not HDF5")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "a_1_rec.h5").touch()
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    (said,) = (one for one in check.examine(load_campaign(tmp_path)).warnings if "_rec" in one)
+    assert said.startswith("a_1 is skipped (not an HDF5 file")
+    assert said.endswith(
+        "results/a_1_rec.h5, made before, stays. Mend the file; if it cannot be, remove volume, "
+        "stack and sidecar"
+    )
+
+
+def test_check_misses_files_that_the_config_names(tmp_path):
+    write_scan(tmp_path / "raw" / "a_1.h5", n_angles=31, n_rows=2, n_cols=32)
+    (tmp_path / "config.yaml").write_text(
+        "campaign: {scans: [raw/*.h5]}\npreprocess: {flats: [raw/a_1.h5, gone]}\n"
+        "input: {angles: gone.txt}\n"
+    )
+    errors = check.examine(load_campaign(tmp_path)).errors
+    assert [error.partition(":")[0] for error in errors] == ["gone", "gone.txt"]
+
+
+def test_check_tells_which_scans_lack_the_pixel_size_for_values_per_cm(tmp_path):
+    size = {"n_angles": 31, "n_rows": 2, "n_cols": 32}
+    write_scan(tmp_path / "raw" / "a_1.h5", **size, pixel_size_um=1.3)
+    write_scan(tmp_path / "raw" / "a_2.h5", **size)
+    config = "campaign: {scans: [raw/*.h5]}\nfull_recon: {unit: per_cm}\n"
+    (tmp_path / "config.yaml").write_text(config)
+    errors = check.examine(load_campaign(tmp_path)).errors
+    assert errors == [
+        "a_2: full_recon.unit: per_cm needs the pixel size, which the file does not tell: "
+        "set input.pixel_size_um"
+    ]
+    energy = "energy_kev is unknown: 20 assumed for RELION. Set export_star.energy_kev"
+    warnings = check.examine(load_campaign(tmp_path)).warnings
+    assert f"a_1, a_2: {energy}" in warnings
+    assert any(line.startswith("a_2: pixel_size_um is unknown: 1 assumed") for line in warnings)
+    (tmp_path / "config.yaml").write_text(config + "input: {pixel_size_um: 2, energy_kev: 25}\n")
+    findings = check.examine(load_campaign(tmp_path))
+    assert not findings.errors
+    assert not any("assumed for RELION" in line for line in findings.warnings)
+
+
+def test_check_tells_of_which_scans_phase_retrieval_lacks_a_number(tmp_path):
+    size = {"n_angles": 31, "n_rows": 2, "n_cols": 32}
+    for name in ("a_1", "a_2", "b_1"):
+        write_scan(tmp_path / "raw" / f"{name}.h5", **size, energy_kev=25, pixel_size_um=1)
+    config = "campaign: {scans: [raw/*.h5]}\noverrides:\n"
+    phase = "- {series: [a], preprocess: {phase: {method: paganin}}}\n"
+    (tmp_path / "config.yaml").write_text(config + phase)
+    errors = check.examine(load_campaign(tmp_path)).errors
+    assert errors == [
+        "a_1, a_2: phase retrieval needs distance_mm, which the file does not tell: "
+        "set input.distance_mm"
+    ]
+    write_scan(tmp_path / "raw" / "a_2.h5", **size)
+    known = "- {scans: [a_1], input: {distance_mm: 50}}\n"
+    (tmp_path / "config.yaml").write_text(config + phase + known)
+    errors = check.examine(load_campaign(tmp_path)).errors
+    assert errors == [
+        "a_2: phase retrieval needs energy_kev, distance_mm, pixel_size_um, which the file does "
+        "not tell: set input.energy_kev, input.distance_mm, input.pixel_size_um"
+    ]
+    done = CliRunner().invoke(cli, ["check", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "set input.energy_kev, input.distance_mm" in " ".join(done.output.split())
+
+
+def test_small_amounts_that_a_disk_lacks_are_no_zeros(site, monkeypatch):
+    write_scan(site / "raw" / "a_1.h5", n_rows=4, n_cols=128, n_angles=31)
+    (site / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=100_000))
+    text = " ".join(check.examine(load_campaign(site)).errors)
+    assert "MB needed, 0.1 MB free" in text
+    assert "0.0 MB" not in text

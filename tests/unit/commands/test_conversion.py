@@ -1,0 +1,241 @@
+"""Volumes in other formats: values, places of voxels, ranges; what is there is not overwritten."""
+
+import json
+import os
+
+import mrcfile
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from tomopipe.campaign.campaign import load_campaign
+from tomopipe.cli import cli
+from tomopipe.commands import conversion
+from tomopipe.commands.conversion import convert_volume, find_volumes, plan_conversions
+from tomopipe.errors import TomopipeError
+from tomopipe.relion.mrc import labels_of, read_volume_size
+from tomopipe.reruns.foreign import foreign
+from tomopipe.reruns.products import Record
+from tomopipe.volumes import preview
+from tomopipe.volumes.encoding import encoding_of
+from tomopipe.volumes.volume import new_volume
+from tomopipe.volumes.volume_read import open_volume, read_mid_planes, read_provenance
+
+SHAPE = (5, 6, 7)
+GEOMETRY = {
+    "half_acquisition": False, "n_cols": 14, "rows": [4, 13],
+    "axis_voxel_xy": [2, 2], "first_voxel_xy": [1, 3],
+}  # fmt: skip
+PROVENANCE = {"made_from": '{"step": "full_recon"}', "geometry": GEOMETRY}
+ABOUT = {"units": "1/px", "binning": 2, "voxel_size_um": 1.3}
+
+
+def values(seed=0, scale=1.0):
+    return (scale * np.random.default_rng(seed).normal(size=SHAPE)).astype(np.float32)
+
+
+@pytest.fixture
+def campaign(tmp_path):
+    """Of three scans in two series; two have a volume."""
+    (tmp_path / "raw").mkdir()
+    for name in ("a_1", "a_2", "b_1"):
+        (tmp_path / f"raw/{name}.h5").write_bytes(b"not read")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"campaign": {"scans": ["raw/*.h5"]}}))
+    write(tmp_path / "results/a_1_rec.h5", values(0))
+    write(tmp_path / "results/a_2_rec.h5", values(1, scale=3))
+    return load_campaign(tmp_path)
+
+
+def write(path, data, **options):
+    with new_volume(path, data.shape, attributes=ABOUT, provenance=PROVENANCE, **options) as put:
+        put(0, data)
+
+
+def converted(campaign, output_format, names=("a_1",), **options):
+    """Convert, and return the files."""
+    plan = plan_conversions(campaign, find_volumes(campaign, names), output_format, **options)
+    for planned in plan:
+        if not planned.is_there:
+            convert_volume(planned)
+    return [planned.target for planned in plan]
+
+
+def read(path):
+    with open_volume(path) as volume:
+        return np.stack([volume.read_slice(row) for row in range(volume.shape[0])]), volume
+
+
+def test_mrc_has_the_voxels_where_relion_looks_for_them(campaign, monkeypatch):
+    monkeypatch.setattr(conversion, "_BLOCK_BYTES", 4 * 2 * 6 * 7)  # two rows at a time
+    (path,) = converted(campaign, "mrc")
+    assert path.name == "a_1_rec.mrc"
+    with mrcfile.open(path) as mrc:
+        assert mrc.is_volume()
+        np.testing.assert_array_equal(mrc.data, values().swapaxes(0, 1))  # [z, y, x]
+        assert mrc.data[3, 1, 5] == values()[1, 3, 5]
+        assert mrc.header.dmax == values().max()
+    assert mrcfile.validate(path)
+    size, voxel_angstrom = read_volume_size(path)
+    assert size == (7, 5, 6)
+    assert voxel_angstrom == pytest.approx(13000)
+    assert labels_of(path)[1] == "from results/a_1_rec.h5"
+
+
+@pytest.mark.parametrize("output_format", ["tiff", "zarr", "h5"])
+def test_the_voxels_are_those_of_the_volume_and_it_is_named(campaign, output_format):
+    (path,) = converted(campaign, output_format)
+    found, volume = read(path)
+    np.testing.assert_array_equal(found, values())
+    assert {key: volume.attributes[key] for key in ABOUT} == ABOUT
+    about = volume.provenance["converted"]
+    assert about["volume"] == "results/a_1_rec.h5"
+    assert about["source"] == PROVENANCE
+    planes = read_mid_planes(campaign.files.volume("a_1", "h5"))
+    np.testing.assert_array_equal(read_mid_planes(path)["mid_xz"], planes["mid_xz"])
+    if output_format == "tiff":
+        assert (path / "recon_00002.tiff").exists()  # detector row 4, binned by 2
+    if output_format == "zarr":
+        ome = json.loads((path / "zarr.json").read_text())["attributes"]["ome"]
+        _, shift = ome["multiscales"][0]["datasets"][0]["coordinateTransformations"]
+        # axis at (7, 6) of the whole, (2, 2) here; rows 4 and 5 are 4.5 unbinned
+        places = [1.3 * 4.5 / 2, 1.3 * (6 / 2 - 2), 1.3 * (7 / 2 - 2)]
+        np.testing.assert_allclose(shift["translation"], places)
+
+
+@pytest.mark.parametrize("output_format", ["tiff", "zarr"])
+def test_whole_numbers_are_right_to_half_a_step(campaign, output_format):
+    (path,) = converted(campaign, output_format, dtype="uint16", value_range=(-5, 5))
+    found, volume = read(path)
+    assert volume.encoding == encoding_of("uint16", (-5, 5))
+    np.testing.assert_allclose(found, values(), atol=0.51 * 10 / 65535)
+
+
+def test_a_series_has_one_range_on_demand(campaign):
+    first, second = converted(campaign, "zarr", ("a_1", "a_2"), dtype="uint16")
+    assert read(first)[1].encoding != read(second)[1].encoding
+    first, second = converted(campaign, "zarr", ("a_1", "a_2"), one_range=True)
+    (first_header, volume), (other, _) = read(first), read(second)
+    assert volume.encoding == read(second)[1].encoding
+    assert volume.encoding.dtype == "uint16"
+    for found, data in ((first_header, values(0)), (other, values(1, scale=3))):
+        np.testing.assert_allclose(found, data, atol=0.51 * volume.encoding.scale)
+
+
+def test_a_stack_has_the_range_of_the_series_of_its_scans(campaign):
+    write(campaign.results / "stitched/tall_rec.h5", values(2, scale=9))
+    config = {"campaign": {"scans": ["raw/*.h5"]}, "stitch": {"stacks": {"tall": ["a_1", "a_2"]}}}
+    (campaign.directory / "config.yaml").write_text(yaml.safe_dump(config))
+    found = converted(load_campaign(campaign.directory), "zarr", ("a_1", "tall"), one_range=True)
+    assert read(found[0])[1].encoding == read(found[1])[1].encoding
+
+
+def test_what_is_there_is_kept_until_the_volume_is_another(campaign):
+    (path,) = converted(campaign, "mrc")
+    before = os.stat(path).st_ino
+    assert os.stat(converted(campaign, "mrc")[0]).st_ino == before
+    source = campaign.files.volume("a_1", "h5")
+    source.unlink()
+    with new_volume(source, SHAPE, provenance=PROVENANCE | {"cor": 3}) as put:
+        put(0, values(7))
+    converted(campaign, "mrc")
+    with mrcfile.open(path) as mrc:
+        np.testing.assert_array_equal(mrc.data, values(7).swapaxes(0, 1))
+
+
+def test_an_older_volume_gets_a_preview_beside_it_and_stays_as_it_is(campaign, monkeypatch):
+    monkeypatch.setattr(preview, "_SMALLEST_BYTES", 1)
+    monkeypatch.setattr(preview, "_SHARE", 2)
+    source = campaign.files.volume("a_1", "h5")
+    before = source.read_bytes()
+    (path,) = converted(campaign, "preview")
+    assert path.name == "a_1_preview.h5"
+    assert source.read_bytes() == before
+    with open_volume(source, path) as volume:
+        found = volume.read_plane("xy", 1, 4, slice(None))
+        np.testing.assert_allclose(found[0, 0], values()[:4, :4, :4].mean(), rtol=1e-5)
+    made = path.stat().st_ino
+    converted(campaign, "preview")
+    assert path.stat().st_ino == made
+    source.unlink()
+    write(source, values())  # now it has its own
+    path.unlink()
+    converted(campaign, "preview")
+    assert not path.exists()
+
+
+def test_files_of_other_makers_are_not_overwritten(campaign):
+    for output_format, name in (("mrc", "a_1_rec.mrc"), ("h5", "a_1_converted.h5")):
+        path = campaign.results / name
+        path.write_bytes(b"mine")
+        with pytest.raises(TomopipeError, match=f"{name}: is there, and .* Move it away"):
+            converted(campaign, output_format)
+        assert path.read_bytes() == b"mine"
+
+
+def test_a_volume_that_changes_meanwhile_leaves_nothing(campaign):
+    source = campaign.files.volume("a_1", "h5")
+    (planned,) = plan_conversions(campaign, {"a_1": source}, "mrc")
+    with pytest.raises(TomopipeError, match="changed while it was read"):
+        convert_volume(planned, lambda _: os.utime(source, ns=(1, 1)))
+    assert sorted(os.listdir(campaign.results)) == ["a_1_rec.h5", "a_2_rec.h5"]
+
+
+def test_the_campaign_takes_none_of_them_for_its_own(campaign):
+    found = [converted(campaign, name)[0] for name in ("mrc", "tiff", "zarr", "h5")]
+    results = {campaign.files.volume("a_1", output) for output in ("h5", "tiff", "zarr")}
+    assert not results & set(found)
+    record = Record(campaign.files.record, campaign.directory)
+    assert not set(foreign(campaign, record)) & {str(path) for path in found}
+    assert "made_from" not in read_provenance(found[1])
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["mrc", "a_3"], "; did you mean a_"),
+        (["mrc", "b_1"], "no volume is there yet. Run: tomopipe run"),
+        (["mrc", "--one-range"], "mrc: values are stored as float32"),
+        (["tiff", "--dtype", "float16", "--one-range"], "a range is for uint16 and uint8"),
+        (["tiff", "--range", "1", "2", "--one-range"], "leave out --one-range"),
+        (["tiff", "--range", "2", "1"], "expected LOW < HIGH, got 2.0 1.0"),
+    ],
+)
+def test_what_cannot_be_done_is_said(campaign, args, message):
+    done = CliRunner().invoke(cli, ["convert", *args, "-C", str(campaign.directory)])
+    assert isinstance(done.exception, TomopipeError)
+    assert message in str(done.exception)
+
+
+def test_the_command_says_what_it_writes(campaign):
+    def said(*args):
+        done = CliRunner().invoke(cli, ["convert", *args, "-C", str(campaign.directory)])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    tried = said("tiff", "--range", "-9", "9", "-n")
+    assert tried.count("uint16 of -9 to 9: would be written") == 2
+    assert not (campaign.results / "a_1_converted").exists()
+    assert said("tiff", "--range", "-9", "9").count(": written") == 2
+    assert said("tiff", "--range", "-9", "9").count(": is there already") == 2
+
+
+@pytest.mark.parametrize("output_format", ["tiff", "h5"])
+def test_the_command_takes_a_number_type(campaign, output_format):
+    args = ["convert", output_format, "--dtype", "uint16", "-C", str(campaign.directory)]
+    done = CliRunner().invoke(cli, args)
+    assert done.exit_code == 0, done.output
+    assert "uint16 of" in done.output
+
+
+@pytest.mark.parametrize("output_format", ["tiff", "zarr"])
+def test_a_volume_that_lacks_a_slice_or_chunk_is_refused_not_read_as_zeros(tmp_path, output_format):
+    path = tmp_path / f"a_1_rec.{output_format}"
+    write(path, values(), output_format=output_format)
+    lost = max((p for p in path.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    lost.unlink()
+    with (
+        pytest.raises(TomopipeError, match=rf"missing: .*{lost.name}. Remove it and run again"),
+        open_volume(path),
+    ):
+        pass

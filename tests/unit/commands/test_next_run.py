@@ -1,0 +1,258 @@
+"""What `plan` and `check` say without a run; that plan equals runs is tested on real ones."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.phantoms import write_scan
+from tomopipe.campaign.campaign import load_campaign
+from tomopipe.commands.check import examine
+from tomopipe.commands.next_run import Plan, PlanRow, folded, memory_notes, standing_failures
+from tomopipe.cor.outliers import EDITED, FIX_COLUMNS
+from tomopipe.cost.disk import SCRATCH, disk_needed, output_bytes
+from tomopipe.errors import TomopipeError
+from tomopipe.reruns.expected import PlannedJob, expected_inventory
+from tomopipe.reruns.words import CHANGED, MISSING
+from tomopipe.steps.try_recon import TryFiles, try_recon
+from tomopipe.storage.tables import write_tsv
+
+JOB = PlannedJob("full_recon", "a_1", "a", "missing", certain=True)
+
+
+@pytest.fixture
+def campaign(tmp_path):
+    write_scan(tmp_path / "raw" / "a_1.h5", n_rows=4, n_cols=64, n_angles=31)
+    write_scan(tmp_path / "raw" / "a_2.h5", n_rows=4, n_cols=64, n_angles=31, n_frames=9)
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    return tmp_path
+
+
+def rows_of(folder):
+    return expected_inventory(load_campaign(folder), folder)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "failures", "blocked", "status"),
+    [((), (), "", 0), ((JOB,), (), "", 2), ((JOB,), ("x",), "", 1), ((JOB,), (), "no COR", 1)],
+)
+def test_exit_status(jobs, failures, blocked, status):
+    assert Plan(jobs, failures, blocked).exit_status == status
+
+
+@pytest.mark.parametrize(
+    ("options", "n_bytes"),
+    [
+        ("", 4 * 4 * 64 * 64),
+        ("full_recon: {dtype: uint8, rows: [1, 2]}", 2 * 64 * 64),
+        ("full_recon: {binning: 2, dtype: float16}", 2 * 2 * 32 * 32),
+        ("full_recon: {crop_x: [0, 9], crop_y: [0, 19]}", 4 * 4 * 10 * 20),
+        ("full_recon: {output: zarr}", 4 * 4 * 64 * 64 * 8 // 7),
+    ],
+)
+def test_size_of_a_volume(campaign, options, n_bytes):
+    with (campaign / "config.yaml").open("a") as stream:
+        stream.write(options + "\n")
+    assert output_bytes(load_campaign(campaign), "full_recon", rows_of(campaign)["a_1"]) == n_bytes
+
+
+@pytest.mark.parametrize(
+    ("options", "n_bytes"),
+    [
+        ("", 4 * 31 * 4 * 64),
+        ("export_star: {binning: 2, max_tilts: 10}", 10 * 4 * 64),
+        ("export_star: {max_stack_gb: 0.00001}", 10000),
+    ],
+)
+def test_size_of_a_stack(campaign, options, n_bytes):
+    with (campaign / "config.yaml").open("a") as stream:
+        stream.write(options + "\n")
+    found = load_campaign(campaign)
+    assert output_bytes(found, "export_stack", rows_of(campaign)["a_1"]) == n_bytes
+
+
+def test_plan_states_a_halo_of_more_than_a_quarter_of_a_block(campaign):
+    rows = rows_of(campaign)
+    assert memory_notes(load_campaign(campaign), [JOB], rows) == ()
+    config = (campaign / "config.yaml").read_text()
+    for options, words in [
+        ("preprocess: {zingers: {threshold: 0.2}, stripes: {method: vo}}", None),
+        ("preprocess: {phase: {method: paganin}}\ninput: {pixel_size_um: 20}", None),
+        ("preprocess: {phase: {method: paganin}}\ninput: {pixel_size_um: 5}", "need 20 rows"),
+    ]:
+        (campaign / "config.yaml").write_text(config + options + "\n")
+        notes = memory_notes(load_campaign(campaign), [JOB], rows)
+        assert [words in note for note in notes] == ([True] if words else [])
+
+
+def test_a_halo_by_an_override_and_by_the_numbers_of_the_file(campaign):
+    """Pixel size, energy and distance of the inventory, options of the scan."""
+    rows = rows_of(campaign)
+    config = (campaign / "config.yaml").read_text()
+    block = "overrides: [{scans: [a_1], preprocess: {phase: {method: paganin}}}]"
+    (campaign / "config.yaml").write_text(config + block + "\n")
+    found = load_campaign(campaign)
+    numbers = {"pixel_size_um": "5.0", "energy_kev": "25.0", "distance_mm": "50.0"}
+    (note,) = memory_notes(found, [JOB], {"a_1": {**rows["a_1"], **numbers}})
+    assert "need 20 rows" in note
+    further = {**rows["a_1"], **numbers, "distance_mm": "200.0"}
+    (note,) = memory_notes(found, [JOB], {"a_1": further})
+    assert "need 39 rows" in note  # it goes with the root of the distance
+
+
+def test_jobs_fold_into_a_row_for_each_scan():
+    def job(rule, scan="", series="", reason="not there yet", certain=True):
+        return PlannedJob(rule, scan, series, reason, certain)
+
+    cor = "COR of a_1: 31.50 -> 32.00, by hand"
+    rows = folded(
+        [
+            job("fix_cor", series="a", reason=cor),
+            job("full_recon", "a_1", "a", f"{cor}; filter ramp -> hann"),
+            job("sidecar", "a_1", "a", cor),
+            job("export_stack", "a_1", "a"),
+            job("full_recon", "a_2", "a", "if its COR changes", certain=False),
+            job("resolve_cor", reason="follows fix_cor"),
+            job("inventory"),
+        ]
+    )
+    assert rows == [
+        PlanRow(
+            "a_1", ("full_recon", "sidecar", "export_stack"), (), f"{cor}; filter ramp -> hann"
+        ),
+        PlanRow("a_2", (), ("full_recon",), "if its COR changes"),
+        PlanRow("series a", ("fix_cor",), (), cor),
+        PlanRow("campaign", ("inventory", "resolve_cor"), (), f"{cor}; a_1: filter ramp -> hann"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("reasons", "expected"),
+    [
+        ({"a_1": "filter ramp -> hann", "a_2": "filter ramp -> hann"}, "filter ramp -> hann"),
+        ({"a_1": "raw file replaced 12:03"}, "a_1: raw file replaced 12:03"),
+        (
+            {f"a_{at}": f"COR of a_{at}: 8.00 -> 9.00, by hand" for at in range(4)},
+            "COR of a_0: 8.00 -> 9.00, by hand; COR of a_1: 8.00 -> 9.00, by hand; and 2 more",
+        ),
+        ({"a_1": "not there yet"}, CHANGED["report"]),
+    ],
+)
+def test_the_row_of_the_campaign_says_what_it_follows_from(reasons, expected):
+    jobs = [PlannedJob("full_recon", scan, "a", why, True) for scan, why in reasons.items()]
+    report = PlannedJob("report", "", "", CHANGED["report"], True)
+    assert folded([*jobs, report])[-1].why == expected
+    looked = PlannedJob("inventory", "", "", "new: a_9", True)
+    assert folded([*jobs, report, looked])[-1].why.startswith("new: a_9")
+    alone = PlannedJob("report", "", "", MISSING, True)
+    assert folded([*jobs, alone])[-1].why == MISSING
+
+
+def test_failed_prediction_stands_until_somebody_sets_the_cor(campaign):
+    path = campaign / "results" / "try_center" / "a_1" / "prediction.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"verdict": "failed", "reason": "zero frames"}))
+    rows = rows_of(campaign)
+    assert standing_failures(load_campaign(campaign), rows) == ["a_1: predict_cor: zero frames"]
+    row = {"scan": "a_1", "before_px": "31.50", "after_px": "31.50", "source": "manual"}
+    table = campaign / "results" / "fix_cor" / "a.tsv"
+    write_tsv([row | {"reason": EDITED}], FIX_COLUMNS, table)
+    cor_json = campaign / "results" / "cor.json"
+    cor_json.write_text(json.dumps({"a_1": {"cor_px": 31.5, "source": "manual"}}))
+    assert standing_failures(load_campaign(campaign), rows) == []
+    cor_json.unlink()
+    (campaign / "scans.tsv").write_text("scan\tcor_px\na_1\t31.5\n")
+    assert standing_failures(load_campaign(campaign), rows) == []
+    status = campaign / "logs" / "status" / "full_recon" / "a_1.json"
+    status.parent.mkdir(parents=True)
+    status.write_text(json.dumps({"start": 1, "state": "failed", "error": "full disk"}))
+    assert standing_failures(load_campaign(campaign), rows) == ["a_1: full_recon: full disk"]
+
+
+def test_check_counts_and_explains(campaign):
+    findings = examine(load_campaign(campaign))
+    assert [(s.name, s.n_scans, s.n_selected, s.n_skipped) for s in findings.series] == [
+        ("a", 2, 1, 1)
+    ]
+    assert any("a_2: skipped" in line for line in findings.warnings)
+    assert findings.errors == []
+
+
+@pytest.mark.parametrize(
+    ("table", "config", "words"),
+    [
+        ("scan\tcor_px\na_1\t1024,5\n", "", "1024,5"),
+        ("scan\tcor_px\na_9\t12\n", "", "a_9"),
+        ("", "preprocess: {flats: nowhere.h5}\n", "nowhere.h5"),
+    ],
+)
+def test_check_finds_what_must_be_mended(campaign, table, config, words):
+    if table:
+        (campaign / "scans.tsv").write_text(table)
+    with (campaign / "config.yaml").open("a") as stream:
+        stream.write(config)
+    assert any(words in line for line in examine(load_campaign(campaign)).errors)
+
+
+@pytest.mark.parametrize(
+    ("table", "words"),
+    [
+        ("scan\tCOR_PX\na_1\t12\n", "line 1: column 'COR_PX' is none of .*did you mean cor_px"),
+        ("scan\tselect\na_1\tmaybe\n", "line 2: select of a_1 is 'maybe'; expected auto, yes"),
+    ],
+)
+def test_a_cell_that_would_be_passed_over_stops_everything(campaign, table, words):
+    (campaign / "scans.tsv").write_text(table)
+    with pytest.raises(TomopipeError, match=rf"scans\.tsv: {words}"):
+        load_campaign(campaign)
+
+
+def test_check_says_when_nothing_matches(tmp_path):
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    assert "no file matches raw/*.h5" in examine(load_campaign(tmp_path)).errors[0]
+
+
+def test_check_of_a_full_disk(campaign, monkeypatch):
+    import shutil
+
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 10))
+    assert "MB free" in examine(load_campaign(campaign)).errors[0]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "try_recon: {width_px: 4, step_px: 0.5}",
+        "try_recon: {width_px: 3, max_size_px: 24, row: [0.5, 0], format: tiff}",
+        "try_recon: {width_px: 3}\npreprocess: {half_acquisition: 'yes'}",
+    ],
+)
+def test_size_of_a_sweep_is_that_of_its_files(tmp_path, options):
+    span_deg = 356 if "half" in options else 180
+    theta_deg = np.linspace(0, span_deg, 90)
+    write_scan(tmp_path / "raw" / "a_1.h5", n_rows=8, n_cols=128, theta_deg=theta_deg)
+    (tmp_path / "config.yaml").write_text(f"campaign: {{scans: [raw/*.h5]}}\n{options}\n")
+    found = load_campaign(tmp_path)
+    expected = output_bytes(found, "try_recon", rows_of(tmp_path)["a_1"])
+    files = [tmp_path / "sweep" / name for name in ("try.tif", "try.json", "rows.h5")]
+    files[0].parent.mkdir()
+    raw = replace(found.raw_scan("a_1"), path=tmp_path / "raw/a_1.h5")
+    record = try_recon(raw, TryFiles(*files), found.config.try_recon)
+    assert "failed" not in record
+    written = sum(path.stat().st_size for path in files[0].parent.iterdir())
+    assert expected == pytest.approx(written, rel=0.15)
+
+
+def test_disk_by_what_takes_it(campaign):
+    rows = rows_of(campaign)
+    jobs = [("full_recon", "a_1"), ("export_stack", "a_1"), ("predict_cor", "a_1")]
+    assert disk_needed(load_campaign(campaign), jobs, rows) == {
+        "volumes": 4 * 4 * 64 * 64,
+        "stacks for RELION": 4 * 31 * 4 * 64,
+        SCRATCH: int(rows["a_1"]["bytes"]),
+    }
+    text = (campaign / "config.yaml").read_text()
+    (campaign / "config.yaml").write_text(text + "input: {every: 2}\n")
+    every_other = disk_needed(load_campaign(campaign), jobs, rows_of(campaign))
+    assert every_other["stacks for RELION"] == 4 * 16 * 4 * 64

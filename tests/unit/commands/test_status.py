@@ -1,0 +1,287 @@
+"""`tomopipe status`: jobs by step and state, from the files they leave."""
+
+import json
+import os
+import socket
+import time
+from dataclasses import asdict
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.report_campaign import INVENTORY
+from tomopipe.campaign.campaign import load_campaign
+from tomopipe.campaign.job_status import STEP_ORDER
+from tomopipe.cli import cli
+from tomopipe.cli.status import pending_line
+from tomopipe.commands.status import read_status
+from tomopipe.run import launch, progress
+from tomopipe.storage.processes import born
+from tomopipe.storage.tables import write_tsv
+
+NOW = 1_800_000_000.0
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Six scans: two with volumes, one each running, lost and failed in full_recon, one new."""
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))  # without a SLURM that this machine may have
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    rows = []
+    for number in range(1, 7):
+        (tmp_path / "raw" / f"bone_{number}.h5").touch()
+        row = {
+            "scan": f"bone_{number}",
+            "path": f"raw/bone_{number}.h5",
+            "series": "bone",
+            "index": number,
+        }
+        rows.append(row | {"n_angles": 9, "n_rows": 4, "n_cols": 8, "keep": number != 6})
+        if number != 5:
+            made = tmp_path / "results" / "try_center" / f"bone_{number}"
+            made.mkdir(parents=True)
+            (made / "try.json").touch()
+            (made / "prediction.json").write_text("{}")
+        if number <= 2:
+            (tmp_path / "results" / f"bone_{number}_rec.h5").touch()
+            status(
+                tmp_path, f"bone_{number}", "done", start=NOW - 900, end=NOW - 900 + 100 * number
+            )
+    write_tsv(rows, INVENTORY, tmp_path / "results" / "inventory.tsv")
+    return tmp_path
+
+
+def status(folder, key, state, step="full_recon", **times):
+    path = folder / "logs" / "status" / step / f"{key}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    record = {"step": step, "key": key, "state": state, "host": "node7", "slurm_job": "42"}
+    path.write_text(json.dumps(record | times))
+
+
+def full_recon(folder):
+    found = read_status(load_campaign(folder), now_s=NOW)
+    return next(step for step in found.steps if step.step == "full_recon"), found
+
+
+def test_a_job_is_lost_three_minutes_after_its_last_heartbeat(folder):
+    status(folder, "bone_3", "running", start=NOW - 5000, heartbeat=NOW - 179)
+    status(folder, "bone_4", "running", start=NOW - 5000, heartbeat=NOW - 181)
+    step, found = full_recon(folder)
+    assert [job.key for job in found.with_state("running")] == ["bone_3"]
+    assert [job.key for job in found.with_state("lost")] == ["bone_4"]
+    assert (step.done, step.running, step.lost, step.failed) == (2, 1, 1, 0)
+
+
+def test_a_job_without_a_heartbeat_counts_from_its_start(folder):
+    status(folder, "bone_3", "running", start=NOW - 179)
+    status(folder, "bone_4", "running", start=NOW - 181)
+    _, found = full_recon(folder)
+    assert [job.key for job in found.with_state("lost")] == ["bone_4"]
+
+
+def test_a_job_whose_run_is_over_is_lost(folder):
+    status(folder, "bone_3", "running", start=NOW - 5, run="results/.runs/1")
+    (run := folder / "results" / ".runs" / "1").mkdir(parents=True)
+    assert full_recon(folder)[0].running == 1
+    run.rmdir()
+    assert full_recon(folder)[0].lost == 1
+
+
+def test_queued_are_scans_that_are_in_and_not_begun(folder):
+    status(folder, "bone_3", "running", start=NOW - 10, heartbeat=NOW - 10)
+    step, found = full_recon(folder)
+    assert step.queued == 2  # bone_4 and bone_5; bone_6 is skipped
+    queued = {step.step: step.queued for step in found.steps}
+    assert queued == {"try_recon": 1, "predict_cor": 1, "full_recon": 2}
+    # 150 s is the usual time: two more after each other, and half of the one that runs
+    assert (step.median_s, step.eta_s) == (150.0, 150.0 * 2.5)
+
+
+def test_a_failed_job_shows_the_end_of_its_log(folder):
+    status(folder, "bone_4", "failed", start=NOW - 50, end=NOW - 20, error="OSError: [bold]disk")
+    log = folder / "logs" / "full_recon" / "bone_4.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("".join(f"line {i}\n" for i in range(5000)))
+    step, found = full_recon(folder)
+    assert step.failed == 1
+    (failed,) = found.with_state("failed")
+    assert failed.error == "OSError: [bold]disk"
+    assert failed.log_tail.splitlines()[-1] == "line 4999"
+    assert len(failed.log_tail.splitlines()) == 12
+
+
+def test_a_status_file_that_cannot_be_read_is_left_out(folder):
+    path = folder / "logs" / "status" / "full_recon"
+    for number, text in enumerate(("", "{", "[]", '{"start": "soon"}', '{"start": null}')):
+        (path / f"broken_{number}.json").write_text(text)
+    step, _ = full_recon(folder)
+    assert (step.done, step.running, step.failed, step.lost) == (2, 0, 0, 0)
+
+
+def test_what_lacks_is_named_only_when_no_run_is_under_way(folder, monkeypatch):
+    kept = {"warnings": "", "reason": "", "keep": "true"}
+    row = {"scan": "bone_5", "path": "raw/bone_5.h5", "n_cols": 8}
+    write_tsv([row | kept], [*row, *kept], folder / "results" / "inventory.tsv")
+    (folder / "results" / "cor.json").write_text('{"bone_5": {"cor_px": 4.0, "source": "ai"}}')
+    lacks = "no volume: bone_5"
+    assert lacks in CliRunner().invoke(cli, ["status", str(folder)]).output
+    run = launch.Run(os.getpid(), socket.gethostname(), "me", NOW, born(os.getpid()), "", "")
+    (folder / launch.LOGS.run_record).write_text(json.dumps(asdict(run)))
+    shown = CliRunner().invoke(cli, ["status", str(folder)]).output
+    assert "A run is under way" in shown
+    assert lacks not in shown
+
+
+def test_the_jobs_of_a_run_under_way_are_its_own(folder, monkeypatch):
+    events = folder / "logs" / "run" / "now.events"
+    events.parent.mkdir(parents=True)
+    monkeypatch.setenv(progress.VARIABLE, str(events))
+    origin = socket.gethostname(), "me", NOW - 60, born(os.getpid())
+    run = launch.Run(os.getpid(), *origin, str(events.with_suffix(".log")), str(events))
+    (folder / launch.LOGS.run_record).write_text(json.dumps(asdict(run)))
+    status(folder, "bone_3", "failed", start=NOW - 900, end=NOW - 800, error="of an earlier run")
+    progress.tell(totals={"full_recon": 3, "all": 1})
+    for number, scan in enumerate(("bone_1", "bone_2")):
+        progress.tell(began=number, step="full_recon", name=scan, reason="", local=True)
+    progress.tell(ended=0)
+    step, found = full_recon(folder)
+    assert [one.step for one in found.steps] == ["full_recon"]
+    assert (step.queued, step.running, step.done, step.failed) == (1, 1, 1, 0)
+    assert not found.with_state("failed")
+    # until its second attempt ends a job has not failed, though its first says so
+    now = {"start": NOW, "end": time.time() - 1}
+    status(folder, "bone_2", "failed", **now, error="OSError: no room")
+    assert [job.key for job in full_recon(folder)[1].with_state("failed")] == []
+    for again, failed in ((True, []), (False, ["bone_2"])):
+        progress.tell(failed=1, error="no room", again=again)
+        step, found = full_recon(folder)
+        assert [job.key for job in found.with_state("failed")] == failed
+        assert (step.queued, step.failed) == (2 - len(failed), len(failed))
+        progress.tell(began=1, step="full_recon", name="bone_2", reason="", local=True)
+
+
+SCRIPT = """#!/bin/sh
+case "$*" in *--Format*) printf "{waiting}"; exit;; esac
+echo "$@" >> "$0.asked"
+printf "{text}"
+"""
+
+
+def fake_slurm(folder, waiting="", **answers):
+    """Put commands into the path that print what SLURM's would; each notes what it was asked."""
+    bin_ = folder / "bin"
+    bin_.mkdir()
+    for name, text in answers.items():
+        (bin_ / name).write_text(SCRIPT.format(text=text, waiting=waiting))
+        (bin_ / name).chmod(0o755)
+    return bin_
+
+
+def test_slurm_is_believed_where_it_answers(folder):
+    for scan_number, number in ((3, "41"), (4, "42"), (5, "43")):
+        times = {"start": NOW - 30, "heartbeat": NOW - 5}
+        status(folder, f"bone_{scan_number}", "running", slurm_job=number, **times)
+    made = fake_slurm(folder, squeue=r"41|RUNNING\n", sacct=r"42|TIMEOUT\n")
+    _, found = full_recon(folder)
+    assert [job.key for job in found.with_state("running")] == ["bone_3", "bone_5"]
+    (lost,) = found.with_state("lost")
+    assert (lost.key, lost.error) == ("bone_4", "SLURM job 42: TIMEOUT")
+    assert (made / "squeue.asked").read_text().endswith("--jobs 41,42,43\n")
+    assert (made / "sacct.asked").read_text().endswith("--jobs 42,43\n")
+
+
+def test_a_cancelled_job_says_so_and_a_slow_slurm_says_nothing(folder, monkeypatch):
+    status(folder, "bone_3", "running", start=NOW - 30, slurm_job="41")
+    made = fake_slurm(folder, squeue="slurm_load_jobs error", sacct="41|CANCELLED by 7")
+    (lost,) = full_recon(folder)[1].with_state("lost")
+    assert lost.error == "SLURM job 41: CANCELLED"
+    (made / "sacct").write_text('#!/bin/sh\necho >> "$0.tried"\nexec /bin/sleep 9\n')
+    monkeypatch.setattr("tomopipe.campaign.slurm._SECONDS", 0.2)
+    for _ in range(2):  # the second time it is left alone
+        assert [job.key for job in full_recon(folder)[1].with_state("running")] == ["bone_3"]
+    assert (made / "sacct.tried").read_text() == "\n"
+
+
+def test_a_job_that_ends_while_slurm_is_asked_is_done(folder):
+    status(folder, "bone_3", "running", start=NOW - 30, slurm_job="41")
+    made = fake_slurm(folder, squeue="")
+    path = folder / "logs" / "status" / "full_recon" / "bone_3.json"
+    done = json.dumps({"state": "done", "start": NOW - 30, "end": NOW, "slurm_job": "41"})
+    (made / "done").write_text(done)
+    (made / "squeue").write_text(f"#!/bin/sh\n/bin/cp {made}/done {path}\necho '41|COMPLETED'\n")
+    step, found = full_recon(folder)
+    assert not found.with_state("lost", "running")
+    assert step.done == 3
+
+
+def test_what_waits_in_slurms_queue_is_counted_and_tells_the_time_left(folder):
+    start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(NOW + 600))
+    logs = folder.resolve() / ".snakemake" / "slurm_logs"
+    logs.mkdir(parents=True)
+    lines = [
+        f"51|{start}|Resources|{logs}/rule_full_recon/bone|4/%%j.log",
+        f"52|N/A|Priority|{logs}/rule_full_recon/bone_5/%%j.log",
+        f"53|N/A|Priority|{logs}/group_try_predict_cor_try_recon/%%j.log",
+        f"54|N/A|Priority|{folder.parent}/other/.snakemake/slurm_logs/rule_full_recon/x/%%j.log",
+        "slurm_load_jobs error: Invalid user id",
+    ]
+    fake_slurm(folder, waiting="\n".join(lines), squeue="")
+    step, found = full_recon(folder)
+    assert [(job.number, job.name) for job in found.pending] == [
+        ("51", "full_recon"),
+        ("52", "full_recon"),
+        ("53", "try_recon + predict_cor"),
+    ]
+    submitted = {step.step: step.submitted for step in found.steps}
+    assert submitted == {"try_recon": 1, "predict_cor": 1, "full_recon": 2}
+    # nothing runs: ten minutes until the last known start, and the usual time
+    assert step.eta_s == 600 + 150
+    shown = pending_line(found.pending)
+    clock = time.strftime("%a %H:%M", time.localtime(NOW + 600))
+    assert shown == (
+        "SLURM's queue: 2 full_recon, 1 try_recon + predict_cor (Resources, Priority); "
+        f"the next expected to start {clock}"
+    )
+
+
+def test_a_terminal_of_80_columns_holds_the_whole_table(folder, monkeypatch):
+    status(folder, "bone_3", "running", start=NOW - 10, heartbeat=NOW - 10)
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = CliRunner().invoke(cli, ["status", str(folder)]).output
+    table = [cells for line in shown.splitlines() if (cells := line.split())[:1]]
+    table = [cells for cells in table if cells[0] in ("step", *STEP_ORDER)]
+    assert [cells[0] for cells in table] == ["step", "try_recon", "predict_cor", "full_recon"]
+    counts = ["queued", "running", "done", "failed", "lost"]
+    assert table[0][1:] == ["progress", *counts, "usual", "left"]
+    assert table[3][-4:] == ["2.5", "min", "6.2", "min"]
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_slurm_is_not_asked_without_jobs_of_its_own(folder):
+    made = fake_slurm(folder, squeue="")
+    (made / "squeue").write_text('#!/bin/sh\necho "$@" >> "$0.asked"\n')
+    status(folder, "bone_3", "running", start=NOW - 30, slurm_job=None)
+    full_recon(folder)
+    assert not (made / "squeue.asked").exists()
+
+
+def test_the_command_prints_a_table_and_json(folder):
+    now = time.time()
+    status(folder, "bone_3", "running", start=now - 30, heartbeat=now - 5)
+    status(folder, "bone_4", "failed", start=now - 50, end=now - 20, error="OSError: [bold]disk")
+    shown = CliRunner().invoke(cli, ["status", str(folder)])
+    assert shown.exit_code == 0, shown.output
+    assert "running full_recon bone_3 node7 job 42" in " ".join(shown.output.split())
+    assert "[bold]disk" in shown.output
+    shown = json.loads(CliRunner().invoke(cli, ["status", str(folder), "--json"]).output)
+    states = {job["key"]: job["state"] for job in shown["jobs"]}
+    assert states == {"bone_1": "done", "bone_2": "done", "bone_3": "running", "bone_4": "failed"}
+    assert {step["step"]: step["running"] for step in shown["steps"]}["full_recon"] == 1
+
+
+def test_before_the_first_job(tmp_path):
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    shown = CliRunner().invoke(cli, ["status", str(tmp_path)])
+    assert shown.exit_code == 0
+    assert "No job has run yet." in shown.output

@@ -1,0 +1,130 @@
+"""`tomopipe verify`: what differs from the record is named, by size and time, or by content."""
+
+import os
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from tomopipe.campaign.campaign import load_campaign
+from tomopipe.cli import cli
+from tomopipe.commands.verification import recorded
+from tomopipe.errors import TomopipeError
+from tomopipe.reruns.products import COLUMNS, state_of
+from tomopipe.storage.atomic import write_json
+from tomopipe.storage.checksums import made
+from tomopipe.storage.tables import write_tsv
+from tomopipe.volumes.volume import new_volume
+
+pytestmark = pytest.mark.slow
+
+VOLUME = np.random.default_rng(0).random((4, 30, 30), np.float32)
+
+
+@pytest.fixture
+def campaign(tmp_path):
+    """Three volumes and a table, on record; the campaign has moved since."""
+    old = tmp_path / "old"
+    (old / "results").mkdir(parents=True)
+    (old / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    for name, output_format in [("a_rec.h5", "h5"), ("b_rec", "tiff"), ("c_rec.zarr", "zarr")]:
+        with new_volume(old / "results" / name, VOLUME.shape, output_format=output_format) as put:
+            put(0, VOLUME)
+    write_json({"a": 1}, old / "results" / "cor.json")
+    report = old / "results" / "report" / "index.html"
+    write_json({}, report)
+    rows = []
+    for path, checksum in made().items():
+        if old in path.parents:
+            cells = (path.relative_to(old), *state_of(path), "", checksum)
+            rows.append(dict(zip(COLUMNS, cells, strict=True)))
+    report.write_text("made anew by `tomopipe report`")
+    write_tsv(rows, COLUMNS, old / "results" / "products.tsv")
+    old.rename(tmp_path / "new")
+    return tmp_path / "new"
+
+
+def _verify(campaign, *options):
+    done = CliRunner().invoke(cli, ["verify", str(campaign), *options])
+    assert done.exit_code in (0, 1), done.output
+    return done.exit_code, done.stdout
+
+
+@pytest.mark.parametrize("options", [[], ["--deep"], ["--deep", "--threads", "1"]])
+def test_all_as_it_was_made(campaign, options):
+    status, said = _verify(campaign, *options)
+    assert status == 0
+    assert said.startswith("4 results, ")
+    assert said.endswith(": 0 differ\n")
+
+
+def _flip(path, offset):
+    """Change one bit and leave size and time."""
+    state = os.stat(path)
+    with open(path, "r+b") as stream:
+        stream.seek(offset)
+        byte = stream.read(1)[0]
+        stream.seek(offset)
+        stream.write(bytes([byte ^ 1]))
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+
+
+def test_damage_that_leaves_size_and_time_takes_a_deep_look(campaign):
+    _flip(campaign / "results/a_rec.h5", 9000)
+    _flip(campaign / "results/b_rec/recon_00002.tiff", 900)
+    _flip(next((campaign / "results/c_rec.zarr/0").rglob("c/0/0/0")), 5000)
+    assert _verify(campaign)[0] == 0
+    status, said = _verify(campaign, "--deep")
+    assert status == 1
+    assert said.splitlines()[:-1] == [
+        "results/a_rec.h5: its content differs",
+        "results/b_rec: other content: recon_00002.tiff",
+        "results/c_rec.zarr: other content: 0/c/0/0/0",
+    ]
+    assert said.endswith(": 3 differ\n")
+
+
+def test_other_times_count_only_where_content_does_not(campaign):
+    os.utime(campaign / "results/cor.json", ns=(1, 1))
+    assert "results/cor.json: changed since it was made\n" in _verify(campaign)[1]
+    assert _verify(campaign, "--deep")[0] == 0
+
+
+@pytest.mark.parametrize("options", [[], ["--deep"]])
+def test_what_is_missing_or_cut_short_is_named(campaign, options):
+    os.truncate(campaign / "results/a_rec.h5", 1000)
+    (campaign / "results/cor.json").unlink()
+    next((campaign / "results/c_rec.zarr/0").rglob("c/0/0/0")).unlink()
+    status, said = _verify(campaign, *options)
+    assert status == 1
+    lines = said.splitlines()
+    assert lines[0].startswith("results/a_rec.h5: 1000 bytes, ")
+    assert lines[1:3] == ["results/c_rec.zarr: missing: 0/c/0/0/0", "results/cor.json: missing"]
+
+
+def test_results_without_a_checksum_are_counted(campaign):
+    path = campaign / "results/products.tsv"
+    lines = path.read_text().splitlines()
+    checksums = {product.checksum for product in recorded(load_campaign(campaign))}
+    assert len(checksums) == 4
+    for checksum in checksums:
+        lines = [line.replace(checksum, "") for line in lines]
+    path.write_text("\n".join(lines) + "\n")
+    _flip(campaign / "results/a_rec.h5", 9000)
+    status, said = _verify(campaign, "--deep")
+    assert status == 0
+    assert "4 have no checksum on record: of these sizes alone were compared" in said
+
+
+def test_without_a_record_there_is_nothing_to_compare(campaign):
+    (campaign / "results/products.tsv").unlink()
+    status, said = _verify(campaign)
+    assert status == 0
+    assert said.startswith("No result is on record in ")
+
+
+def test_a_record_that_cannot_be_read_is_an_error(campaign):
+    path = campaign / "results/products.tsv"
+    path.write_text("\t".join(COLUMNS) + "\nresults/x\tmany\t1\t2\t3\t\t\n")
+    with pytest.raises(TomopipeError, match=r"products.tsv: line 2 is none of ours"):
+        recorded(load_campaign(campaign))

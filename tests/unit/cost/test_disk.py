@@ -1,0 +1,97 @@
+"""Disk that volumes take where half acquisition doubles their slices, and of selected columns."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+from tests.phantoms import write_scan
+from tests.step_calls import full_recon
+from tomopipe.campaign.campaign import campaign_from_data
+from tomopipe.commands.check import examine
+from tomopipe.commands.first_look import first_look
+from tomopipe.cost.disk import disk_needed, half_notes
+from tomopipe.reruns.expected import expected_inventory
+from tomopipe.volumes import preview
+
+N_COLS, N_ROWS = 40, 2
+THETA_360 = np.linspace(0, 360, 60, endpoint=False)
+PLAIN_BYTES = 4 * N_ROWS * N_COLS**2
+
+
+@pytest.fixture
+def look(tmp_path):
+    """Return a function that reads the campaign and its inventory."""
+    for name, theta_deg in (("half_1", np.linspace(0, 180, 30)), ("turn_1", THETA_360)):
+        write_scan(
+            tmp_path / "raw" / f"{name}.h5", theta_deg=theta_deg, n_cols=N_COLS, n_rows=N_ROWS
+        )
+    (tmp_path / "seen").mkdir()
+
+    def found(**blocks):
+        campaign = campaign_from_data({"campaign": {"scans": ["raw/*.h5"]}, **blocks}, tmp_path)
+        return campaign, expected_inventory(campaign, tmp_path / "seen")
+
+    return found
+
+
+def volumes(campaign, rows):
+    return {
+        scan: disk_needed(campaign, [("full_recon", scan)], rows)["volumes"] / PLAIN_BYTES
+        for scan in rows
+    }
+
+
+def test_the_angles_tell_who_may_be_doubled_and_the_cor_who_is(look, tmp_path):
+    campaign, rows = look()
+    assert [rows[scan]["full_turn"] for scan in ("half_1", "turn_1")] == ["false", "true"]
+    assert volumes(campaign, rows) == {"half_1": 1, "turn_1": 1}
+    (note,) = half_notes(campaign, rows, rows)
+    assert note.startswith("up to 0.00 GB more: 1 scan over 360 degrees without")
+    assert note in examine(campaign).notes
+    for cor_px, factor in ((20.0, 1), (36.5, 4), (3.0, 4)):
+        (tmp_path / "scans.tsv").write_text(f"scan\tcor_px\nturn_1\t{cor_px}\nhalf_1\t{cor_px}\n")
+        campaign, rows = look()
+        assert volumes(campaign, rows) == {"half_1": 1, "turn_1": factor}
+        assert half_notes(campaign, rows, rows) == ()
+    path = tmp_path / "v.h5"
+    full_recon(tmp_path / "raw" / "turn_1.h5", path, cor_px=36.5, device="cpu")
+    with h5py.File(path) as file:
+        assert file["exchange/data"].nbytes == 4 * PLAIN_BYTES
+
+
+def test_a_large_volume_has_averages_too(look, monkeypatch):
+    """Of init and plan, as in the file: at most a fiftieth of a volume that is not thin."""
+    monkeypatch.setattr(preview, "_SMALLEST_BYTES", 1)
+    monkeypatch.setattr(preview, "_SHARE", 1)
+    averages = 4 * sum(-(-N_ROWS // n) * (-(-N_COLS // n)) ** 2 for n in (4, 8))
+    campaign, rows = look()
+    assert volumes(campaign, rows)["half_1"] == 1 + averages / PLAIN_BYTES
+    forecast = first_look(campaign).n_bytes["volumes"]
+    assert forecast == 2 * (PLAIN_BYTES + averages)
+
+
+def test_the_cor_of_the_last_run_counts_too_and_options_rule(look, tmp_path):
+    (tmp_path / "results").mkdir()
+    entry = {"turn_1": {"cor_px": 36.5, "source": "auto"}}
+    (tmp_path / "results" / "cor.json").write_text(json.dumps(entry))
+    assert volumes(*look())["turn_1"] == 4
+    assert volumes(*look(preprocess={"half_acquisition": "no"}))["turn_1"] == 1
+    assert volumes(*look(full_recon={"algorithm": "sirt"}))["turn_1"] == 1
+    # of these columns the axis is in the middle
+    cut = volumes(*look(input={"columns": [31, 39]}))
+    assert cut == {"half_1": (9 / N_COLS) ** 2, "turn_1": (9 / N_COLS) ** 2}
+    gap = look(input={"skip_angles": [[80.0, 120.0]]})
+    assert gap[1]["turn_1"]["full_turn"] == "true"
+    gap = look(input={"skip_angles": [[80.0, 150.0]]})
+    assert gap[1]["turn_1"]["full_turn"] == "false"
+    assert volumes(*gap)["turn_1"] == 1
+
+
+def test_a_sweep_near_an_edge_is_of_doubled_slices(look):
+    def sweep(center_px):
+        campaign, rows = look(try_recon={"center_px": center_px, "width_px": 2, "step_px": 1})
+        return disk_needed(campaign, [("try_recon", "turn_1")], rows)["try stacks"]
+
+    assert sweep(36.0) - sweep(20.0) == 5 * 2 * 3 * N_COLS**2

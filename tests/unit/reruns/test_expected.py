@@ -1,0 +1,82 @@
+"""Jobs that the next run is expected to execute; real runs are in tests/workflow/test_reruns.py."""
+
+import pytest
+
+from tests.phantoms import write_scan
+from tomopipe.campaign.campaign import load_campaign
+from tomopipe.campaign.files import Files
+from tomopipe.errors import TomopipeError
+from tomopipe.reruns.expected import Expected
+from tomopipe.reruns.words import IF_COR, MISSING
+from tomopipe.storage.atomic import write_json
+
+SIZE = {"n_rows": 4, "n_cols": 64, "n_angles": 31}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write_scan(tmp_path / "raw" / "a_1.h5", **SIZE)
+    write_scan(tmp_path / "raw" / "a_2.h5", **SIZE, n_frames=9)  # aborted
+    (tmp_path / "raw" / "a_3.h5").write_text("not HDF5")
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    return tmp_path
+
+
+def expected(folder):
+    return Expected(load_campaign(folder))
+
+
+def jobs(folder):
+    return {(job.rule, job.scan): job for job in expected(folder).jobs}
+
+
+def test_only_scans_that_are_good_have_a_chain_and_volumes_wait_for_a_cor(folder):
+    found = jobs(folder)
+    assert {scan for _, scan in found} == {"", "a_1"}
+    for rule in ("try_recon", "predict_cor"):
+        job = found[rule, "a_1"]
+        assert (job.certain, job.reason, job.series) == (True, MISSING, "a")
+    for rule in ("full_recon", "sidecar", "export_stack"):
+        job = found[rule, "a_1"]
+        assert (job.certain, job.reason) == (False, IF_COR)
+
+
+def test_a_scan_whose_angles_are_still_to_be_proven_may_get_all(folder):
+    write_scan(folder / "raw" / "b_1.h5", **SIZE, write_theta=False)
+    (folder / "scans.tsv").write_text("scan\tcor_px\nb_1\t32\n")
+    found = jobs(folder)
+    for rule in ("full_recon", "sidecar", "export_stack"):
+        assert not found[rule, "b_1"].certain
+
+
+def test_a_cor_by_hand_makes_the_volume_certain(folder):
+    (folder / "scans.tsv").write_text("scan\tcor_px\na_1\t32\n")
+    job = jobs(folder)["full_recon", "a_1"]
+    assert (job.certain, job.reason) == (True, MISSING)
+
+
+@pytest.mark.parametrize("on_missing", ["block", "skip"])
+def test_a_scan_that_gets_no_cor(folder, on_missing):
+    """Its prediction failed for good, as recorded."""
+    with (folder / "config.yaml").open("a") as config:
+        config.write(f"resolve_cor: {{on_missing: {on_missing}}}\n")
+    raw = (folder / "raw" / "a_1.h5").stat()
+    failed = {"step": "try_recon", "reason": "zeros", "bytes": raw.st_size}
+    write_json(
+        failed | {"mtime_ns": raw.st_mtime_ns},
+        Files(folder / "results").failure("try_recon", "a_1"),
+    )
+    found = expected(folder)
+    assert found.without_cor == ["a_1"]
+    assert ("no COR for a_1" in found.blocked) == (on_missing == "block")
+    rules = {job.rule for job in found.jobs}
+    after = {"export_star", "report"} if on_missing == "skip" else set()
+    assert rules == {"inventory", "fix_cor", "resolve_cor"} | after
+
+
+def test_a_run_that_would_stop_before_anything_has_no_plan(folder):
+    volume = folder / "results" / "a_1_rec.h5"
+    volume.parent.mkdir()
+    volume.write_text("of somebody else")
+    with pytest.raises(TomopipeError, match="not made by tomopipe"):
+        expected(folder)

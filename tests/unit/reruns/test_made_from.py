@@ -1,0 +1,294 @@
+"""Which option remakes what: every key of the configuration against the table of the docs."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel, Field, create_model
+
+from tests.phantoms import write_scan
+from tomopipe.campaign.campaign import Campaign, campaign_from_data
+from tomopipe.campaign.relion_set import star_options
+from tomopipe.config import Config
+from tomopipe.config.cells import nested
+from tomopipe.config.effective import effective
+from tomopipe.config.model import merged
+from tomopipe.reruns import made_from
+from tomopipe.reruns.products import digest
+
+TABLE = Path(__file__).parents[3] / "docs" / "explanation" / "reruns.md"
+STEPS = (
+    *("inventory", "try_recon", "predict_cor", "fix_cor", "resolve_cor"),
+    *("full_recon", "stitch", "export_stack", "export_star", "report", "sidecar"),
+)
+# another value of each key, and where it needs others to have an effect, these
+OTHER = {
+    "campaign.name": "another",
+    "input.paths.data": "/entry/data/data",
+    "input.paths.flats": ("/flats", {"paths": {"data": "/frames"}}),
+    "input.paths.darks": ("/darks", {"paths": {"data": "/frames"}}),
+    "input.paths.angles": ("/theta", {"paths": {"data": "/frames"}}),
+    "input.paths.image_key": ("/keys", {"paths": {"data": "/frames"}}),
+    "input.axes": ["row", "angle", "col"],
+    "input.entry": "/entry2",
+    "input.mirrored": "no",
+    "input.angles": "angles.txt",
+    "input.angle_unit": "rad",
+    "input.pixel_size_um": 2.5,
+    "input.energy_kev": 30.0,
+    "input.distance_mm": 10.0,
+    "input.columns": [4, 59],
+    "input.every": 2,
+    "input.skip_angles": [[0.0, 2.0]],
+    "input.skip_projections": [3],
+    "inventory.series_pattern": r"^(.*?)_(\d+)$",
+    "inventory.min_fraction": 0.4,
+    "preprocess.flats": "none",
+    "preprocess.darks": "none",
+    "preprocess.flat_method": "median",
+    "preprocess.flat_components": (4, {"flat_method": "pca"}),
+    "preprocess.flat_sets": (3, {"flat_method": "interpolate"}),
+    "preprocess.bad_pixels.threshold": 0.3,
+    "preprocess.ring_current.dataset": "/monitor",
+    "preprocess.ring_current.flats_mean": (3.0, {"ring_current": {"dataset": "/monitor"}}),
+    "preprocess.zingers.threshold": 0.2,
+    "preprocess.zingers.size_px": (5, {"zingers": {"threshold": 0.2}}),
+    "preprocess.air_px": 3,
+    "preprocess.distortion.coefficients": [1.0, 1e-5],
+    "preprocess.distortion.center_px": (
+        [30.0, 1.0],
+        {"distortion": {"coefficients": [1.0, 1e-5]}},
+    ),
+    "preprocess.roll_deg": 0.1,
+    "preprocess.phase.method": "paganin",
+    "preprocess.phase.delta_beta": (200.0, {"phase": {"method": "paganin"}}),
+    "preprocess.minus_log": False,
+    "preprocess.hardening": [1.0, 0.1],
+    "preprocess.stripes.method": "sorting",
+    "preprocess.stripes.threshold": (4.0, {"stripes": {"method": "gated"}}),
+    "preprocess.stripes.size_px": (31, {"stripes": {"method": "sorting"}}),
+    "preprocess.stripes.large_px": (61, {"stripes": {"method": "vo"}}),
+    "preprocess.stripes.snr": (4.0, {"stripes": {"method": "vo"}}),
+    "preprocess.stripes.sigma": (2.0, {"stripes": {"method": "fourier-wavelet"}}),
+    "preprocess.stripes.level": (4, {"stripes": {"method": "fourier-wavelet"}}),
+    "preprocess.stripes.wavelet": ("db5", {"stripes": {"method": "fourier-wavelet"}}),
+    "preprocess.stripes.alpha": (0.07, {"stripes": {"method": "titarenko"}}),
+    "preprocess.half_acquisition": "no",
+    "try_recon.center_px": 31.0,
+    "try_recon.width_px": 7.0,
+    "try_recon.step_px": 0.25,
+    "try_recon.row": 1,
+    "try_recon.max_size_px": 32,
+    "try_recon.format": "tiff",
+    "try_recon.device": "cpu",
+    "predict_cor.methods": ["sum"],
+    "predict_cor.min_confidence": 0.6,
+    "predict_cor.max_bad_frames": 0.2,
+    "predict_cor.model": "own.safetensors",
+    "predict_cor.dinov2_checkpoint": (
+        "net.pth",
+        {"methods": ["dinov2"], "dinov2_checkpoint": "old.pth"},
+    ),
+    "fix_cor.max_delta_px": 30.0,
+    "fix_cor.protect_manual": False,
+    "resolve_cor.default_px": 31.0,
+    "resolve_cor.on_missing": "block",
+    "full_recon.device": "cpu",
+    "full_recon.gpus": 2,
+    "full_recon.algorithm": "sirt",
+    "full_recon.iterations": (7, {"algorithm": "sirt"}),
+    "full_recon.tv_strength": (0.1, {"algorithm": "tv"}),
+    "full_recon.filter": "hann",
+    "full_recon.rows": [0, 1],
+    "full_recon.binning": 2,
+    "full_recon.crop_x": [0, 9],
+    "full_recon.crop_y": [0, 9],
+    "full_recon.output": "tiff",
+    "full_recon.compression": "gzip",
+    "full_recon.dtype": "uint16",
+    "full_recon.value_range": ([0.0, 1.0], {"dtype": "uint8"}),
+    "full_recon.unit": "per_cm",
+    "stitch.direction": "up",
+    "stitch.overlap_rows": 1.0,
+    "stitch.match_intensity": True,
+    "export_star.pixel_size_um": 3.0,
+    "export_star.energy_kev": 33.0,
+    "export_star.binning": 2,
+    "export_star.max_stack_gb": 1.0,
+    "export_star.rows": [0, 1],
+    "export_star.max_tilts": 9,
+    "export_star.hand": 1,
+    "watch.every": 1.0,
+    "watch.settle_s": 1.0,
+    "hooks.on_scan": "true",
+}
+# where things lie, what is asked for at all, and keys whose values are other keys
+NOT_OPTIONS = {
+    "campaign.scans", "campaign.table", "campaign.results", "storage.sidecars", "storage.scratch",
+    "storage.keep_try", "storage.keep_stacks", "stitch.stacks", "export_star.enabled",
+    "report.enabled", "overrides",
+}  # fmt: skip
+
+
+def keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from keys(inner, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def statements(campaign: Campaign) -> dict[str, str]:
+    """Return the digest of each step's statement, results of earlier steps taken as they were."""
+    raw, cors = ["raw 1:1"], {"a_1": {"cor_px": 31.0, "source": "auto"}}
+    plain_volume = made_from.of_reading("full_recon", plain(campaign), "a_1", raw)
+    return {
+        "inventory": digest(made_from.of_inventory(campaign, {})),
+        "predict_cor": digest(made_from.of_step("predict_cor", campaign, rows="rows", networks={})),
+        "fix_cor": digest(made_from.of_step("fix_cor", campaign, members=[], predictions={})),
+        "resolve_cor": digest(made_from.of_step("resolve_cor", campaign)),
+        "stitch": digest(made_from.of_stitch(campaign, {"a_1": plain_volume})),
+        "export_star": digest(made_from.of_export_star(star_options(campaign, cors), cors, {})),
+        "report": digest(made_from.of_report(campaign, {})),
+        "sidecar": "",
+    } | {
+        step: digest(made_from.of_reading(step, campaign, "a_1", raw))
+        for step in ("try_recon", "full_recon", "export_stack")
+    }
+
+
+def plain(campaign: Campaign) -> Campaign:
+    return campaign_from_data({"campaign": {"scans": ["raw/*.h5"]}}, campaign.directory)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("campaign")
+    write_scan(path / "raw" / "a_1.h5", n_rows=2, n_cols=64, n_angles=9)
+    (path / "angles.txt").write_text("0\n")
+    return path
+
+
+def remade(folder: Path, key: str) -> set[str]:
+    """Return the steps that must run again when a key gets its other value."""
+    other, needed = OTHER[key] if isinstance(OTHER[key], tuple) else (OTHER[key], {})
+    base = {"campaign": {"scans": ["raw/*.h5"]}}
+    if needed:
+        base[key.partition(".")[0]] = needed
+    before = statements(campaign_from_data(base, folder))
+    after = statements(campaign_from_data(merged(base, nested(key, other)), folder))
+    return {step for step in before if before[step] != after[step]}
+
+
+def table() -> dict[str, set[str]]:
+    """Read the table of the docs: the keys of each line, and the steps that they remake."""
+    found = {}
+    text = TABLE.read_text().partition("## Which option remakes what")[2]
+    for line in text.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        names = re.findall(r"`([a-z0-9_.]+)`", cells[0])
+        if line.startswith("| `") and len(cells) == 2:
+            found |= {name: set(re.findall(r"[a-z_]+", cells[1])) & set(STEPS) for name in names}
+    return found
+
+
+def test_every_key_stands_in_the_table_of_the_docs():
+    assert set(table()) == set(OTHER)
+    assert set(keys()) == set(OTHER) | NOT_OPTIONS
+
+
+@pytest.mark.parametrize("key", OTHER)
+def test_a_key_remakes_what_the_docs_say(folder, key):
+    assert remade(folder, key) == table()[key]
+
+
+@pytest.mark.parametrize("block", [name for name in Config.model_fields if name != "overrides"])
+def test_a_new_key_with_a_default_changes_no_statement(block):
+    model = Config.model_fields[block].annotation
+    newer = create_model("Newer", __base__=model, new_key=(int, Field(3)))
+    needed = {"scans": ["*"]} if block == "campaign" else {}
+    assert effective(newer(**needed)) == effective(model(**needed))
+    assert effective(newer(**needed, new_key=4)) == effective(model(**needed)) | {"new_key": 4}
+
+
+def test_values_written_out_that_are_the_defaults_change_nothing(folder):
+    everything = Config(campaign={"scans": ["raw/*.h5"]}).model_dump()
+    assert statements(campaign_from_data(everything, folder)) == statements(plain_of(folder))
+
+
+def plain_of(folder: Path) -> Campaign:
+    return campaign_from_data({"campaign": {"scans": ["raw/*.h5"]}}, folder)
+
+
+def test_a_changed_default_is_stated_against_its_baseline():
+    model = create_model(
+        "Newer",
+        __base__=Config.model_fields["fix_cor"].annotation,
+        key=(int, Field(3, json_schema_extra={"baseline": 2})),
+    )
+    assert effective(model()) == {"key": 3}
+    assert effective(model(key=2)) == {}
+
+
+def test_values_that_make_something_else_since_a_mend_say_so():
+    model = create_model(
+        "Newer",
+        __base__=Config.model_fields["fix_cor"].annotation,
+        method=(str, Field("mean", json_schema_extra={"remade": {"pca": 2}})),
+    )
+    assert effective(model()) == {}
+    assert effective(model(method="pca")) == {"method": "pca", "method since": 2}
+
+
+def test_gated_keeps_the_size_that_null_stands_for():
+    block = Config.model_fields["preprocess"].annotation
+    assert effective(block(stripes={"method": "gated"})) == {"stripes": {"method": "gated"}}
+    sorting = effective(block(stripes={"method": "sorting"}))
+    assert sorting == {"stripes": {"method": "sorting", "size_px": None}}
+
+
+def test_options_without_effect_are_not_stated(folder):
+    data = {
+        "campaign": {"scans": ["raw/*.h5"]},
+        "preprocess": {"stripes": {"threshold": 7.0}, "phase": {"delta_beta": 9.0}},
+        "full_recon": {"iterations": 9, "tv_strength": 0.1, "value_range": [0.0, 1.0]},
+        "predict_cor": {"methods": ["sum"], "model": "own.safetensors"},
+        "export_star": {"binning": 1, "max_stack_gb": 2.0},
+    }
+    without = {"predict_cor": {"methods": ["sum"]}, "export_star": {"binning": 1}}
+    base = {"campaign": {"scans": ["raw/*.h5"]}} | without
+    found = statements(campaign_from_data(data, folder))
+    assert found == statements(campaign_from_data(base, folder))
+
+
+@pytest.mark.parametrize(
+    ("methods", "stated"),
+    [
+        (["ai"], {}),
+        (["ai", "sum"], {"methods": ["ai", "sum"]}),
+        (["ai", "pairs", "wedge", "mass", "slices"], {"methods": ["ai", "sum"]}),
+        (["pairs", "sum"], {"methods": ["sum"]}),
+    ],
+)
+def test_methods_are_stated_against_ai_alone_and_by_their_names_of_now(methods, stated):
+    block = Config.model_fields["predict_cor"].annotation
+    assert effective(block(methods=methods)) == stated
+    assert effective(block()) == {"methods": ["ai", "sum"]}
+
+
+def test_numbers_are_compared_by_value(folder):
+    def stated(width: object) -> str:
+        data = {"campaign": {"scans": ["raw/*.h5"]}, "try_recon": {"width_px": width}}
+        return statements(campaign_from_data(data, folder))["try_recon"]
+
+    assert stated(40) == stated(40.0) != stated(41)
+
+
+def test_the_last_row_is_not_the_second_one():
+    block = Config.model_fields["try_recon"].annotation
+    stated = [effective(block(row=row)).get("row") for row in (0.5, 0, 0.0, 0.25, 1, 1.0)]
+    assert stated == [None, 0, 0, 0.25, 1, "1.0"]
+    assert effective(block(row=[0.5, 1]))["row"] == [0.5, 1]
+    assert effective(block(row=[0.5, 1.0]))["row"] == [0.5, "1.0"]

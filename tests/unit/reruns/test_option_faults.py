@@ -1,0 +1,150 @@
+"""Options that do not fit a scan, as check and plan say them."""
+
+import pytest
+
+from tests.phantoms import write_scan
+from tomopipe.campaign.campaign import load_campaign
+from tomopipe.commands.check import examine
+from tomopipe.errors import TomopipeError
+from tomopipe.reruns.expected import expected_inventory
+from tomopipe.reruns.option_faults import (
+    missing_files,
+    option_faults,
+    refuse_missing_files,
+    refuse_no_file,
+    refuse_option_faults,
+)
+
+
+@pytest.fixture
+def campaign(tmp_path):
+    for name, n_rows in {"a_1": 4, "a_2": 6}.items():
+        write_scan(tmp_path / "raw" / f"{name}.h5", n_rows=n_rows, n_cols=64, n_angles=31)
+    return tmp_path
+
+
+def loaded(folder, options):
+    (folder / "config.yaml").write_text(f"campaign: {{scans: [raw/*.h5]}}\n{options}\n")
+    found = load_campaign(folder)
+    return found, expected_inventory(found, folder)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ("full_recon: {rows: [0, 9]}", "full_recon.rows: [0, 9] are not rows of this scan (0 to"),
+        ("full_recon: {crop_x: [0, 64]}", "full_recon.crop_x: [0, 64] are not within the slices"),
+        ("full_recon: {crop_y: [70, 71]}", "full_recon.crop_y: [70, 71] are not within the slices"),
+        ("full_recon: {binning: 65}", "full_recon.binning: 65 is more than the 64 columns"),
+        ("full_recon: {unit: per_cm}", "the pixel size"),
+        ("try_recon: {row: 6}", "try_recon.row: 6 is not a row of this scan"),
+        ("try_recon: {center_px: 900}", "try_recon: no candidate in 900 +- 50 px"),
+        ("export_star: {rows: [6, 6]}", "export_star.rows: [6, 6] are not rows of this scan"),
+        ("preprocess: {phase: {method: paganin}}", "phase retrieval needs energy_kev"),
+    ],
+)
+def test_an_option_that_fits_no_scan_is_an_error_of_check_and_refused(campaign, options, reason):
+    found, rows = loaded(campaign, options)
+    assert any(reason in line for line in option_faults(found, rows))
+    assert any(reason in line for line in examine(found).errors)
+    with pytest.raises(TomopipeError, match=r"No scan fits, so nothing is run"):
+        refuse_option_faults(found, rows)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "full_recon: {rows: [0, 3], crop_x: [0, 63], binning: 64}",
+        "try_recon: {row: [0.0, 1.0, 3], center_px: -49.5}",
+        "export_star: {enabled: false, rows: [9, 9]}",
+        "input: {columns: [10, 50]}",
+    ],
+)
+def test_what_fits_is_not_mentioned(campaign, options):
+    found, rows = loaded(campaign, options)
+    assert option_faults(found, rows) == []
+    refuse_option_faults(found, rows)
+
+
+def test_an_option_that_fits_some_scans_is_for_the_jobs_of_the_others(campaign):
+    found, rows = loaded(campaign, "full_recon: {rows: [0, 5]}")
+    (line,) = option_faults(found, rows)
+    assert line == "a_1: full_recon.rows: [0, 5] are not rows of this scan (0 to 3)"
+    refuse_option_faults(found, rows)
+
+
+def test_cors_off_the_detector_are_named(campaign):
+    (campaign / "scans.tsv").write_text("scan\tselect\tcor_px\tnote\na_1\tauto\t640.5\t\n")
+    found, rows = loaded(campaign, "resolve_cor: {default_px: 63.5}")
+    assert option_faults(found, rows) == [
+        "a_1: its COR in scans.tsv, 640.50 is off the detector (0 to 63), is not used",
+        "resolve_cor.default_px: 63.50 is off the detector (0 to 63) and is not used for a_1, a_2",
+    ]
+
+
+def test_a_missing_file_of_flats_is_refused_where_all_scans_need_it(campaign):
+    found, _ = loaded(campaign, "preprocess: {flats: nowhere.h5}")
+    with pytest.raises(TomopipeError, match=r"nowhere.h5: no such file; .* for a_1, a_2"):
+        refuse_missing_files(found)
+    some = "overrides: [{scans: [a_1], preprocess: {flats: nowhere.h5}}]"
+    refuse_missing_files(loaded(campaign, some)[0])
+
+
+def test_files_of_flats_among_the_scans_need_none_themselves(campaign):
+    """Nor does a scan that is left out."""
+    raw = campaign / "raw"
+    for name in ("a_1_flats", "a_2_flats"):
+        write_scan(raw / f"{name}.h5", n_rows=4, n_cols=64, n_angles=3)
+    found, _ = loaded(campaign, f"preprocess: {{flats: '{raw}/{{scan}}_flats.h5'}}")
+    assert missing_files(found) == []
+    (raw / "a_2_flats.h5").unlink()
+    (line,) = missing_files(load_campaign(campaign))
+    assert line.startswith(f"{raw}/a_2_flats.h5: no such file; ")
+    assert line.endswith(" names it for a_2")
+    refuse_missing_files(load_campaign(campaign))  # a_1 has its own
+    (campaign / "scans.tsv").write_text("scan\tselect\na_2\tno\n")
+    assert missing_files(load_campaign(campaign)) == []
+
+
+def test_a_campaign_that_matches_no_file_is_refused(tmp_path):
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5, more/*.h5]}\n")
+    with pytest.raises(TomopipeError) as found:
+        refuse_no_file(load_campaign(tmp_path))
+    missing = [
+        f"campaign.scans: no file matches {name}/*.h5: there is no folder {tmp_path / name}"
+        for name in ("raw", "more")
+    ]
+    said = f"{'; '.join(missing)}. `tomopipe run --watch` takes scans as they come."
+    assert str(found.value) == said
+
+
+@pytest.mark.parametrize(
+    "options", ["model: nets/own", "methods: [dinov2], dinov2_checkpoint: nets/own"]
+)
+def test_a_missing_network_and_what_is_none_are_refused(campaign, options, monkeypatch):
+    """Each COR would be found by another method, without a word."""
+    monkeypatch.setattr("tomopipe.reruns.option_faults.find_spec", lambda package: True)
+    found, _ = loaded(campaign, f"predict_cor: {{{options}}}")
+    with pytest.raises(TomopipeError, match=r"nets/own: no such file; predict_cor.model or "):
+        refuse_missing_files(found)
+    (campaign / "nets").mkdir()
+    (campaign / "nets/own").touch()
+    if "model" not in options:
+        return refuse_missing_files(found)  # its job fails without it
+    card = campaign / "nets/own.json"
+    for text, said in ((None, "no such file; method ai"), ("{}", "expected net, .*; got no net")):
+        if text is not None:
+            card.write_text(text)
+        with pytest.raises(TomopipeError, match=rf"predict_cor.model: {card}: {said}.*Set predict"):
+            refuse_missing_files(found)
+        assert len(missing_files(found)) == 1
+
+
+def test_a_missing_package_is_refused_before_every_volume_fails(campaign, monkeypatch):
+    monkeypatch.setattr("tomopipe.reruns.option_faults.find_spec", lambda package: None)
+    refuse_missing_files(loaded(campaign, "full_recon: {output: tiff}")[0])
+    found, _ = loaded(campaign, "full_recon: {output: zarr}")
+    words = r"full_recon.output: zarr needs the package zarr, .* pip install 'tomopipe\[zarr\]'"
+    with pytest.raises(TomopipeError, match=words):
+        refuse_missing_files(found)
+    assert len(missing_files(found)) == 1

@@ -1,0 +1,1 @@
+"""What commands do beside running: init, check, plan, status, sweep, convert, verify."""

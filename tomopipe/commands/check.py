@@ -1,0 +1,255 @@
+"""Checks of config, data and disk before the first run, for `tomopipe check`."""
+
+import os
+import shutil
+import tempfile
+from contextlib import chdir
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from tomopipe.campaign.campaign import Campaign, InventoryRows
+from tomopipe.campaign.raw_files import path_problems
+from tomopipe.campaign.slurm import submit_limit, time_limit_min, unknown_names
+from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
+from tomopipe.config.blocks import ONE_GPU_EACH, READ_AS_SUM
+from tomopipe.cost.disk import existing_folder, half_notes, lack_of_disk, shown_size, still_to_make
+from tomopipe.errors import TomopipeError, some_of
+from tomopipe.reruns.expected import expected_inventory
+from tomopipe.reruns.foreign import refuse_foreign
+from tomopipe.reruns.option_faults import missing_files, nothing_usable, option_faults
+from tomopipe.reruns.products import Record
+from tomopipe.reruns.relion_notes import note_lines, relion_notes
+from tomopipe.scans.angle_lists import CANNOT_BE
+from tomopipe.stream.source import check_scratch
+
+_N_NAMED = 4  # scans in an error
+_VOLUME_MIN = 120  # minutes that the rule full_recon requests first
+
+
+@dataclass(frozen=True)
+class SeriesSummary:
+    """The scans of one series."""
+
+    name: str
+    n_scans: int
+    n_selected: int
+    n_skipped: int
+    shapes: tuple[str, ...]
+
+
+@dataclass
+class Findings:
+    """Findings of `check`; a run can start if there are no errors."""
+
+    series: list[SeriesSummary] = field(default_factory=list)
+    # how scans were recorded, and those recorded so, most first
+    formats: list[tuple[str, list[str]]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+
+def examine(campaign: Campaign) -> Findings:
+    """Check table, data and disk of a campaign, metadata only."""
+    findings = Findings()
+    odd_paths = path_problems(campaign.config, campaign.directory)
+    if campaign.scans or campaign.refused:
+        findings.warnings += odd_paths
+    else:
+        findings.errors += odd_paths
+    findings.errors += campaign.table_faults
+    with tempfile.TemporaryDirectory(prefix="tomopipe-check-") as folder:
+        rows = expected_inventory(campaign, Path(folder))
+    findings.errors += _impossible_angles(campaign, rows)
+    _summarise(campaign, rows, findings)
+    _group_formats(rows, findings)
+    findings.errors += missing_files(campaign)
+    findings.errors += option_faults(campaign, rows)
+    if not findings.errors:
+        findings.errors += nothing_usable(campaign, rows)
+    findings.warnings += note_lines(relion_notes(campaign, rows))
+    stacks = _check_stacks(campaign, rows, findings)
+    for scan in campaign.refused:
+        findings.warnings.append(f"{scan.path}: {scan.refused}")
+    if campaign.config.full_recon.gpus > 1:
+        findings.warnings.append(ONE_GPU_EACH.format(n=campaign.config.full_recon.gpus))
+    if names := campaign.config.predict_cor.earlier_methods:
+        findings.warnings.append(READ_AS_SUM.format(names=", ".join(names)))
+    _check_disk(campaign, rows, stacks, findings)
+    _check_folders(campaign, findings)
+    _check_scratch(campaign, findings)
+    _check_queue(campaign.directory / "slurm" / "profile.yaml", findings)
+    _check_foreign(campaign, findings)
+    _check_left_behind(campaign, rows, findings)
+    return findings
+
+
+def _impossible_angles(campaign: Campaign, rows: InventoryRows) -> list[str]:
+    """Name the scans whose angles cannot be degrees, with the key that sets the unit."""
+    found: dict[str, list[str]] = {}
+    for scan in campaign.scans:
+        reason = rows[scan]["reason"] if scan in rows else ""
+        if _is_unit_fault(reason) and campaign.scans[scan].select != "no":
+            found.setdefault(reason, []).append(scan)
+    return [f"{some_of(scans, _N_NAMED)}: {reason}" for reason, scans in found.items()]
+
+
+def _is_unit_fault(reason: str) -> bool:
+    return reason.startswith(CANNOT_BE)
+
+
+def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:
+    groups: dict[str, list[str]] = {}
+    for scan in rows:
+        if scan in campaign.scans:
+            groups.setdefault(campaign.scans[scan].series, []).append(scan)
+    for name, scans in groups.items():
+        shapes = {
+            f"{rows[s]['n_angles']} x {rows[s]['n_rows']} x {rows[s]['n_cols']}"
+            for s in scans
+            if rows[s]["n_cols"]
+        }
+        n_selected = sum(campaign.is_selected(scan, rows[scan]) for scan in scans)
+        n_skipped = sum(rows[scan]["keep"] != "true" for scan in scans)
+        findings.series.append(
+            SeriesSummary(name, len(scans), n_selected, n_skipped, tuple(sorted(shapes)))
+        )
+        for scan in scans:
+            if rows[scan]["reason"] and not _is_unit_fault(rows[scan]["reason"]):
+                taken = campaign.is_selected(scan, rows[scan])
+                how = "taken, as scans.tsv says" if taken else "skipped"
+                findings.warnings.append(f"{scan}: {how}: {rows[scan]['reason']}")
+            if rows[scan].get("warnings"):
+                findings.warnings.append(f"{scan}: {rows[scan]['warnings']}")
+
+
+def _group_formats(rows: InventoryRows, findings: Findings) -> None:
+    """Report the format once for all scans that share it."""
+    groups: dict[str, list[str]] = {}
+    for scan, row in rows.items():
+        if row.get("found"):
+            groups.setdefault(row["found"], []).append(scan)
+    findings.formats = sorted(groups.items(), key=lambda item: -len(item[1]))
+
+
+def _check_stacks(campaign: Campaign, rows: InventoryRows, findings: Findings) -> list[Stack]:
+    """Check the stacks; one whose scans are not selected is not an error."""
+    stacks = find_stacks(campaign, rows, rows)
+    for declared, stack in zip(declared_stacks(campaign, rows), stacks, strict=True):
+        if declared.problem:
+            findings.errors.append(f"stitch.stacks: {stack.name}: {declared.problem}")
+        elif stack.problem:
+            findings.warnings.append(f"stack {stack.name} will not be stitched: {stack.problem}")
+        elif other := _other_pixel_size(rows, stack):
+            findings.errors.append(f"stitch.stacks: {stack.name}: {other}")
+    return stacks
+
+
+def _other_pixel_size(rows: InventoryRows, stack: Stack) -> str:
+    """Name the scans of a stack that differ in pixel size, or return nothing."""
+    sizes_um = [rows[scan]["pixel_size_um"] or "unknown" for scan in stack.scans]
+    for scan, size_um in zip(stack.scans, sizes_um, strict=True):
+        if size_um != sizes_um[0]:
+            return (
+                f"the pixels of {stack.scans[0]} have {sizes_um[0]} um and those of {scan} "
+                f"{size_um}; expected the same size (input.pixel_size_um sets it)"
+            )
+    return ""
+
+
+def _check_disk(
+    campaign: Campaign, rows: InventoryRows, stacks: list[Stack], findings: Findings
+) -> None:
+    scans, each = campaign.selected_scans(rows), still_to_make(campaign, rows, stacks)
+    existing = existing_folder(campaign.results)
+    free = shutil.disk_usage(existing).free
+    findings.notes.append(
+        f"{len(scans)} scan{'s' * (len(scans) != 1)} selected; "
+        f"what is still to make takes about {shown_size(each.total())} "
+        f"({', '.join(f'{kind} {shown_size(n)}' for kind, n in each.items() if n) or 'nothing'}), "
+        f"{free / 1e9:.2f} GB are free in {existing}"
+    )
+    new = [s for s in scans if not (campaign.directory / campaign.volume(s)).exists()]
+    findings.notes += half_notes(campaign, new, rows)
+    findings.errors += lack_of_disk(campaign, each.total())
+
+
+def _check_left_behind(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:
+    """Warn of skipped scans that have a volume, which a run keeps."""
+    for scan, row in rows.items():
+        if row["keep"] == "true" or scan not in campaign.scans or campaign.is_selected(scan, row):
+            continue
+        if os.path.lexists(campaign.directory / campaign.volume(scan)):
+            findings.warnings.append(
+                f"{scan} is skipped ({row['reason']}); {campaign.volume(scan)}, made before, "
+                "stays. Mend the file; if it cannot be, remove volume, stack and sidecar"
+            )
+
+
+def _check_foreign(campaign: Campaign, findings: Findings) -> None:
+    try:
+        refuse_foreign(campaign, Record(campaign.files.record, campaign.directory))
+    except TomopipeError as error:
+        findings.errors.append(str(error))
+
+
+def _check_folders(campaign: Campaign, findings: Findings) -> None:
+    snakemake = campaign.directory / ".snakemake"
+    written = (snakemake, campaign.results, campaign.logs.folder)
+    folders = dict.fromkeys(map(existing_folder, written))
+    closed = [str(folder) for folder in folders if not os.access(folder, os.W_OK | os.X_OK)]
+    if closed:
+        findings.errors.append(
+            f"{', '.join(closed)}: cannot be written, and a run does. Give yourself "
+            "the right to, or copy the campaign to a folder of your own"
+        )
+    if campaign.config.storage.sidecars != "beside":
+        return
+    places = {os.path.dirname(campaign.sidecar(scan)) for scan in campaign.scans}
+    sidecars = os.path.dirname(campaign.outputs.sidecar(""))
+    if sidecars in places:
+        findings.warnings.append(
+            f"a folder of the data cannot be written; its sidecars go to "
+            f"{sidecars} (storage.sidecars sets it)"
+        )
+
+
+def _check_scratch(campaign: Campaign, findings: Findings) -> None:
+    on_nodes = (campaign.directory / "slurm" / "profile.yaml").exists()
+    try:
+        with chdir(campaign.directory):  # the path may be relative to it
+            check_scratch(campaign.config.storage.scratch)
+    except TomopipeError as error:
+        if on_nodes:
+            findings.warnings.append(f"on this machine, perhaps not on nodes: {error}")
+        else:
+            findings.errors.append(str(error))
+
+
+def _check_queue(path: Path, findings: Findings) -> None:
+    """Compare the SLURM profile of a campaign with the cluster's limits for this user."""
+    try:
+        profile = yaml.safe_load(path.read_text(encoding="utf-8"))
+        jobs = int(profile.get("jobs", 1))
+        of_rules = (profile.get("set-resources") or {}).values()
+        asked = [profile.get("default-resources") or {}, *of_rules]
+        partitions = dict.fromkeys(str(keys.get("slurm_partition") or "") for keys in asked)
+    except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError):
+        return
+    findings.errors.extend(unknown_names(path))
+    limit = submit_limit()
+    if limit is not None and jobs > limit:
+        findings.warnings.append(
+            f"slurm/profile.yaml has jobs: {jobs}, and SLURM takes at most {limit} of you, or of "
+            f"your account, at once (sacctmgr): the others would fail. Set jobs: {limit}"
+        )
+    for partition in partitions:
+        limit_min = time_limit_min(partition)
+        if limit_min is not None and limit_min < _VOLUME_MIN:
+            findings.notes.append(
+                f"partition {partition or 'of SLURM'} ends jobs after {limit_min} min: no job asks "
+                f"for more (volumes else {_VOLUME_MIN}). set-resources in slurm/profile.yaml names "
+                "another"
+            )

@@ -1,0 +1,306 @@
+"""Conversion of volumes to another format, for `tomopipe convert`.
+
+Nothing is reconstructed. The campaign does not treat these files as its results: their names
+differ, except `<scan>_rec.mrc`, which is part of the set for RELION.
+"""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from tomopipe.campaign.campaign import Campaign, refuse_unknown
+from tomopipe.campaign.files import CONVERTED, converted
+from tomopipe.campaign.stacks import declared_stacks
+from tomopipe.errors import TomopipeError
+from tomopipe.geometry import ANGSTROM_PER_UM
+from tomopipe.relion.mrc import StackFile, check_stack, labels_of
+from tomopipe.reruns.products import digest, state_of
+from tomopipe.reruns.relion_notes import MADE_FROM
+from tomopipe.scans.hdf5 import new_hdf5
+from tomopipe.storage.atomic import remove_stale, whole
+from tomopipe.stream.provenance import origin_of, package_versions
+from tomopipe.volumes.encoding import Encoding, encoding_of, robust_range
+from tomopipe.volumes.output_size import stack_bytes, volume_bytes
+from tomopipe.volumes.preview import Preview, preview_bytes
+from tomopipe.volumes.volume import check_space, new_volume
+from tomopipe.volumes.volume_read import Volume, copy_voxels, open_volume, read_provenance
+from tomopipe.volumes.volume_store import COMPRESSIONS, FORMATS
+
+MRC, PREVIEW = "mrc", "preview"
+_N_SAMPLES = 8  # slices read to find a range
+_BLOCK_BYTES = 2**27  # bytes of rows that wait for an MRC file
+_LABEL = "tomopipe convert "
+
+Range = tuple[float, float]
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A volume to be written in another format."""
+
+    # the existing volume, and the file to write
+    source: Path
+    target: Path
+    # of the target
+    output_format: str
+    compression: str
+    encoding: Encoding  # how its values are stored
+    stated: Mapping[str, Any]  # its statement: what it is made from, and how
+    shape: tuple[int, int, int]  # (n_rows, n_y, n_x)
+    n_bytes: int  # its size, uncompressed
+    is_there: bool  # whether it exists already, from the same volume in the same way
+
+    @property
+    def range_text(self) -> str:
+        """The range of integer types, as text."""
+        if not self.encoding.is_whole:
+            return ""
+        low, high = self.encoding.limits
+        return f", {self.encoding.dtype} of {low:g} to {high:g}"
+
+
+def find_volumes(campaign: Campaign, names: Sequence[str] = ()) -> dict[str, Path]:
+    """Return the volumes of scans and stacks by name; without names all that exist."""
+    files, output = campaign.files, campaign.config.full_recon.output
+    known = {stack: files.stitched(stack, output) for stack in campaign.config.stitch.stacks}
+    known |= {scan: files.volume(scan, output) for scan in campaign.scans}
+    refuse_unknown(campaign, names, known)
+    for name in names:
+        if not known[name].exists():
+            raise TomopipeError(f"{known[name]}: no volume is there yet. Run: tomopipe run")
+    return {name: known[name] for name in names or known if known[name].exists()}
+
+
+def plan_conversions(
+    campaign: Campaign,
+    volumes: Mapping[str, Path],
+    output_format: str,
+    *,
+    dtype: str | None = None,
+    value_range: Range | None = None,
+    one_range: bool = False,
+) -> list[Conversion]:
+    """Return the conversions of volumes to a format: one of `FORMATS`, mrc or preview.
+
+    The campaign's `full_recon.compression` is used if the format has it. `dtype` is by default that
+    of the volume, or uint16 if a range is given. `value_range` are the values of the smallest and
+    largest integer; `one_range`: the volumes of a series, and stacks of them, get the same range,
+    the widest. Foreign files are refused.
+    """
+    if value_range and one_range:
+        raise TomopipeError("--range is that of all volumes: leave out --one-range.")
+    ranged = value_range is not None or one_range
+    dtype = dtype or ("uint16" if ranged and output_format in FORMATS else None)
+    if output_format == MRC and (ranged or dtype not in (None, "float32")):
+        raise TomopipeError("mrc: values are stored as float32, without a range. Leave these out.")
+    if output_format == PREVIEW and (ranged or dtype):
+        raise TomopipeError("preview: it is stored as its volume is. Leave type and range out.")
+    if ranged and not Encoding(dtype or "float32").is_whole:
+        raise TomopipeError(f"--dtype {dtype}: a range is for uint16 and uint8. Leave one out.")
+    if value_range and not -np.inf < value_range[0] < value_range[1] < np.inf:
+        raise TomopipeError(f"--range: expected LOW < HIGH, got {value_range[0]} {value_range[1]}")
+    ranges: dict[str, Range] = {}
+    if one_range:
+        ranges = _ranges_of_series(campaign, volumes, str(dtype))
+    return [
+        _plan(campaign, source, output_format, dtype, ranges.get(name, value_range))
+        for name, source in volumes.items()
+    ]
+
+
+def convert_volume(conversion: Conversion, progress: Progress = lambda n_slices: None) -> None:
+    """Write a volume in another format, atomically; `progress` is called with the slices done.
+
+    Memory: some slices, for OME-Zarr and MRC up to 1 GB. A volume that changes meanwhile, and a
+    file that does not read back, are errors.
+    """
+    remove_stale(conversion.target)
+    before = state_of(conversion.source)
+    with open_volume(conversion.source) as volume:
+        writers = {MRC: _write_mrc, PREVIEW: _write_preview}
+        write = writers.get(conversion.output_format, _write_volume)
+        write(volume, conversion, before, progress)
+
+
+def _ranges_of_series(
+    campaign: Campaign, volumes: Mapping[str, Path], dtype: str
+) -> dict[str, Range]:
+    """Return for each volume the widest range of its series."""
+    found = {}
+    for name, path in volumes.items():
+        with open_volume(path) as volume:
+            found[name] = _range_of(volume, dtype)
+    scans = campaign.scans
+    first_of = {stack.name: stack.scans[0] for stack in declared_stacks(campaign) if stack.scans}
+    of = {name: scans.get(first_of.get(name, name)) for name in volumes}
+    series = {name: scan.series if scan else f"{name}/" for name, scan in of.items()}
+    ends: dict[str, list[Range]] = {}
+    for name, limits in found.items():
+        ends.setdefault(series[name], []).append(limits)
+    return {
+        name: (min(low for low, _ in ends[key]), max(high for _, high in ends[key]))
+        for name, key in series.items()
+    }
+
+
+def _range_of(volume: Volume, dtype: str) -> Range:
+    """Return the range of a volume's values: the stored one, if it has that type."""
+    if volume.encoding.dtype == dtype:
+        return volume.encoding.limits
+    n_rows = volume.shape[0]
+    rows = sorted({(2 * i + 1) * n_rows // (2 * _N_SAMPLES) for i in range(_N_SAMPLES)})
+    try:
+        return robust_range(map(volume.read_slice, rows), dtype)
+    except TomopipeError as error:
+        raise TomopipeError(
+            f"{volume.path}: no range is found in {len(rows)} slices of one value. "
+            "Give --range LOW HIGH."
+        ) from error
+
+
+def _plan(
+    campaign: Campaign,
+    source: Path,
+    output_format: str,
+    dtype: str | None,
+    value_range: Range | None,
+) -> Conversion:
+    with open_volume(source) as volume:
+        shape, encoding = volume.shape, volume.encoding
+        has_averages = len(volume.arrays) > 1
+        if output_format == MRC:
+            encoding = Encoding()
+        elif (dtype or encoding.dtype) != encoding.dtype or value_range is not None:
+            chosen = dtype or encoding.dtype
+            limits = value_range
+            if limits is None and Encoding(chosen).is_whole:
+                limits = _range_of(volume, chosen)
+            encoding = encoding_of(chosen, limits)
+        stated: dict[str, Any] = {
+            "volume": os.path.relpath(source, campaign.directory),
+            "provenance": digest(volume.provenance),
+            "dtype": encoding.dtype,
+            "offset": encoding.offset,
+            "scale": encoding.scale,
+        }
+        if output_format == MRC:  # by it RELION's set knows whether the volume is that of now
+            stated["made_from"] = digest(json.loads(volume.provenance.get("made_from", "{}")))
+    target, compression = converted(source, output_format), "none"
+    there = _maker_of(target)
+    if output_format == PREVIEW:
+        n_bytes = preview_bytes(shape, np.dtype(encoding.dtype).itemsize)
+        if not n_bytes or has_averages:
+            there = digest(stated)  # in the volume, or it is too small for one
+    elif output_format == MRC:
+        n_bytes = stack_bytes(shape)
+    else:
+        wanted = campaign.config.full_recon.compression
+        compression = wanted if wanted in COMPRESSIONS[output_format] else "none"
+        n_bytes = volume_bytes(shape, encoding.dtype, output_format)
+    return Conversion(
+        source, target, output_format, compression, encoding, stated, shape, n_bytes,
+        there == digest(stated),
+    )  # fmt: skip
+
+
+def _maker_of(target: Path) -> str | None:
+    """Return what an earlier conversion was made from; None: nothing; a foreign file: an error."""
+    if not os.path.lexists(target):
+        return None
+    try:
+        if target.suffix == ".mrc":
+            label = labels_of(target)[0]
+            found = label.removeprefix(_LABEL) if label.startswith(_LABEL) else None
+        elif target.name.endswith(CONVERTED[PREVIEW]):
+            with h5py.File(target, "r") as file:
+                found = file.attrs["converted"]
+        else:
+            found = read_provenance(target)["converted"]["digest"]
+    except Exception:  # a foreign file may raise anything
+        found = None
+    if found is None:
+        raise TomopipeError(
+            f"{target}: is there, and `tomopipe convert` has not made it. Move it away first."
+        )
+    return str(found)
+
+
+def _check_unchanged(source: Path, before: Any) -> None:
+    if state_of(source) != before:
+        raise TomopipeError(f"{source}: changed while it was read. Convert it again.")
+
+
+def _write_volume(volume: Volume, wanted: Conversion, before: Any, progress: Progress) -> None:
+    """Write HDF5, TIFF or OME-Zarr; values in the same encoding are copied as stored."""
+    attributes = volume.described
+    made_of = {
+        **wanted.stated,
+        "digest": digest(wanted.stated),
+        "source": dict(volume.provenance),
+    }
+    with new_volume(
+        wanted.target,
+        volume.shape,
+        output_format=wanted.output_format,
+        encoding=wanted.encoding,
+        compression=wanted.compression,
+        attributes=attributes,
+        provenance={"converted": made_of, "versions": package_versions()},
+        origin=origin_of(volume.provenance, int(attributes.get("binning", 1))),
+    ) as put:
+        if wanted.encoding == volume.encoding:
+
+            def put_and_tell(row: int, slices: Any) -> None:
+                put(row, slices)
+                progress(1)
+
+            copy_voxels(volume, put_and_tell)
+        else:
+            for row in range(volume.shape[0]):
+                put(row, volume.read_slice(row)[np.newaxis])
+                progress(1)
+        _check_unchanged(volume.path, before)
+
+
+def _write_preview(volume: Volume, wanted: Conversion, before: Any, progress: Progress) -> None:
+    """Write the averages of an earlier volume beside it; the volume is not changed."""
+    with whole(wanted.target) as temporary:
+        with new_hdf5(temporary) as file:
+            file.attrs["converted"] = digest(wanted.stated)
+            file.attrs["volume"] = wanted.stated["volume"]
+            preview = Preview(file, volume.shape, volume.encoding)
+            for row in range(volume.shape[0]):
+                preview.add(row, volume.read_slice(row))
+                progress(1)
+        _check_unchanged(volume.path, before)
+
+
+def _write_mrc(volume: Volume, wanted: Conversion, before: Any, progress: Progress) -> None:
+    """Write RELION's tomogram: its x is the slice's column, y the detector row, z the slice's row.
+
+    See docs/reference/conventions.md.
+    """
+    n_rows, n_y, n_x = volume.shape
+    shape = (n_y, n_rows, n_x)
+    size_angstrom = ANGSTROM_PER_UM * float(volume.attributes.get("voxel_size_um", 0))
+    labels = [f"{_LABEL}{digest(wanted.stated)}", f"from {wanted.stated['volume']}"]
+    labels.append(f"{MADE_FROM}{wanted.stated['made_from']}")
+    n_block = max(1, _BLOCK_BYTES // (4 * n_y * n_x))
+    with whole(wanted.target) as temporary:
+        check_space(temporary.parent, wanted.n_bytes, wanted.target)
+        file = StackFile(temporary, shape, size_angstrom, labels=labels, is_volume=True)
+        for first in range(0, n_rows, n_block):
+            rows = range(first, min(first + n_block, n_rows))
+            block = np.stack([volume.read_slice(row) for row in rows])
+            file.write(block.swapaxes(0, 1), 0, first)
+            progress(len(rows))
+        file.finish()
+        check_stack(temporary, shape)
+        _check_unchanged(volume.path, before)

@@ -1,0 +1,253 @@
+"""Interpretation of the arguments of `tomopipe init`: scans, their kind, disk needed."""
+
+import glob
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tomopipe.campaign.campaign import Campaign
+from tomopipe.campaign.files import CONFIG
+from tomopipe.campaign.raw_files import RAW_ENDINGS, path_problems, scan_stem
+from tomopipe.campaign.series import folder_prefix, folder_prefixes
+from tomopipe.cost.disk import KINDS, output_bytes
+from tomopipe.errors import TomopipeError
+from tomopipe.reruns.expected import expected_inventory
+from tomopipe.scans.dxchange import NOT_RECOGNISED
+from tomopipe.scans.hdf5 import open_hdf5
+from tomopipe.scans.raw_state import IMAGES, folder_kind
+from tomopipe.scans.tree import Found, broken_links, datasets_in
+
+_MOST_FILES = 20  # scans that are opened
+_HDF5 = tuple(ending for ending in RAW_ENDINGS if ending not in IMAGES)
+
+
+@dataclass(frozen=True)
+class FirstLook:
+    """The scans of a new campaign."""
+
+    n_scans: int  # scans that the configuration names, as far as their files are there
+    problems: list[str]  # entries of the configuration that match nothing, or too much
+    missing: list[str]  # files that are named without a pattern, and not there
+    # bytes needed by kind of file (`tomopipe.cost.disk.KINDS`), estimated from some of the scans
+    n_bytes: dict[str, int]
+    free_bytes: int  # free space for the results
+    # scans that were opened, and those of them that can be used
+    n_looked: int
+    n_usable: int
+    # scans that cannot be used, by reason, without those of unknown layout
+    faults: dict[str, list[str]]
+    unknown: list[str]  # files of unknown layout among them
+    # how `overrides` names these, by series or as scans; empty if there are no others
+    only: dict[str, list[str]]
+    datasets: list[Found]  # the datasets of the first one
+    broken: list[str]  # its links that lead nowhere
+
+
+def split_typed(typed: Sequence[str]) -> tuple[str, list[str]]:
+    """Separate the campaign folder, the first word that is no scan, else ".", from the scans."""
+    campaign = next((argument for argument in typed if not _is_scan(argument)), None)
+    scans = list(typed)
+    if campaign is not None:
+        scans.remove(campaign)
+    return campaign or ".", scans
+
+
+def refuse_typed(scans: Sequence[str], directory: Path) -> None:
+    """Raise if a word cannot mean scans: nothing has its name, or it is another campaign.
+
+    A file that is to come has the ending of a raw file, and no other scan is there yet.
+    `directory` is the campaign folder, which is not among the words.
+    """
+    paths = {word: os.path.expanduser(word) for word in scans}
+    there = {
+        word for word, path in paths.items() if _matches(path, directory) or _matches(path, Path())
+    }
+    for word, path in paths.items():
+        may_come = glob.has_magic(path) or (not there and path.lower().endswith(RAW_ENDINGS))
+        if os.path.exists(os.path.join(path, CONFIG)) or not (word in there or may_come):
+            raise TomopipeError(
+                f"{word}: no scans are there (the campaign folder would be {directory}). Correct "
+                "the name, write a pattern such as 'raw/*.h5' for scans to come, or name the "
+                "campaign folder with -C."
+            )
+
+
+def _is_scan(typed: str) -> bool:
+    """Tell whether an argument is a file, a pattern, or a folder that holds scans."""
+    path = os.path.expanduser(typed)
+    if os.path.isdir(path):
+        return not os.path.exists(os.path.join(path, CONFIG)) and bool(_scans_in(path, Path()))
+    return path.lower().endswith(RAW_ENDINGS) or os.path.exists(path) or glob.has_magic(path)
+
+
+def _holds_images(folder: str | Path) -> bool:
+    """Tell whether a folder is a scan: of images, or of flats, darks and projections in folders."""
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return False
+    if any(name.lower().endswith(IMAGES) for name in names):
+        return True
+    others = [name for name in names if not folder_kind(name)]
+    if len(others) == len(names):
+        return False
+    return sum(_holds_images(os.path.join(folder, name)) for name in others) < 2
+
+
+def left_out(typed: Iterable[str], directory: Path) -> dict[str, list[str]]:
+    """Return the folders whose images lie deeper than init looks, by the folder as typed."""
+    found: dict[str, list[str]] = {}
+    for path in typed:
+        place = directory / _from_campaign(os.path.expanduser(path), directory)
+        if place.is_dir() and not _holds_images(place):
+            below = (p for p in sorted(place.iterdir()) if p.is_dir() and not folder_kind(p.name))
+            deep = [p.name for p in below if not _holds_images(p) and _any_below(p)]
+            found |= {path.rstrip("/"): deep} if deep else {}
+    return found
+
+
+def _any_below(folder: Path) -> bool:
+    return os.access(folder, os.R_OK) and any(map(_holds_images, folder.iterdir()))
+
+
+def scan_entries(typed: Iterable[str], directory: Path) -> list[str | dict[str, str]]:
+    """Return entries of `campaign.scans` for files, folders and patterns as typed.
+
+    They are relative to the campaign folder if they exist there, else to the working directory. All
+    files of a folder, or all with one prefix, become a pattern again. Folders that have file names
+    in common get a prefix each.
+    """
+    groups: dict[tuple[str, str], list[str]] = {}
+    for pattern in typed:
+        path = _from_campaign(os.path.expanduser(pattern), directory)
+        parts = _scans_in(path, directory) if (directory / path).is_dir() else [path]
+        for part in parts or [f"{path.rstrip('/')}/"]:
+            folder, name = os.path.split(part.rstrip("/"))
+            ending = "/" if part.endswith("/") else os.path.splitext(name)[1]
+            groups.setdefault((folder, ending), []).append(part)
+    entries = [entry for group in groups.values() for entry in _as_pattern(group, directory)]
+    return _with_prefixes(entries, directory)
+
+
+def _with_prefixes(entries: list[str], directory: Path) -> list[str | dict[str, str]]:
+    """Give a prefix, from its folder, to what has a file name in common with another folder."""
+    names = {
+        entry: {scan_stem(path.rstrip("/"), directory) for path in _matches(entry, directory)}
+        for entry in entries
+    }
+    n_entries = Counter(name for found in names.values() for name in found)
+    prefixes = folder_prefixes(entries)
+    made: list[str | dict[str, str]] = []
+    for entry, found in names.items():
+        prefix = folder_prefix(os.path.dirname(entry.rstrip("/")), prefixes)
+        if prefix and not glob.has_magic(prefix) and any(n_entries[name] > 1 for name in found):
+            made.append({"glob": entry, "prefix": f"{prefix.replace('/', '_')}_"})
+        else:
+            made.append(entry)
+    return made
+
+
+def _from_campaign(path: str, directory: Path) -> str:
+    """Return a path as it stands in the configuration."""
+    if os.path.isabs(path) or _matches(path, directory) or not _matches(path, Path()):
+        return path
+    folder, end = os.path.abspath(directory), "/" * path.endswith("/")
+    absolute = os.path.abspath(path)
+    inside = absolute.startswith(f"{folder}/")
+    return (os.path.relpath(absolute, folder) if inside else absolute) + end
+
+
+def _matches(pattern: str, directory: Path) -> list[str]:
+    """List the matches of a path or pattern."""
+    if os.path.lexists(directory / pattern):
+        return [pattern]
+    return glob.glob(pattern, root_dir=directory, recursive=True)
+
+
+def _scans_in(path: str, directory: Path) -> list[str]:
+    """Return the scans in a folder: patterns of HDF5 files, folders of images, or itself."""
+    place, path = directory / path, path.rstrip("/")
+    if _holds_images(place):
+        return [f"{path}/"]
+    names = sorted(os.listdir(place))
+    endings = {os.path.splitext(name)[1] for name in names if name.lower().endswith(_HDF5)}
+    inner = [n for n in names if not folder_kind(n) and _holds_images(place / n)]
+    images = [f"{path}/{name}/" for name in inner]
+    every = f"{glob.escape(path)}/*/"  # also one that comes later
+    found = [f"{glob.escape(path)}/*{ending}" for ending in sorted(endings)]
+    found += [every] if images and {*_matches(every, directory)} == {*images} else images
+    return found
+
+
+def _as_pattern(group: list[str], directory: Path) -> list[str]:
+    """Return the pattern that matches these files only, or all of them."""
+    if len(group) < 2:
+        return group
+    names = [os.path.basename(path.rstrip("/")) for path in group]
+    folder = os.path.dirname(group[0].rstrip("/"))
+    ending = "/" if group[0].endswith("/") else os.path.splitext(names[0])[1]
+    beginning = os.path.commonprefix(names).rstrip("0123456789")  # noqa: RUF071 - of names
+    for start in ("", beginning):
+        pattern = os.path.join(glob.escape(folder), f"{glob.escape(start)}*{ending}")
+        if sorted(_matches(pattern, directory)) == sorted(group):
+            return [pattern]
+    return list(dict.fromkeys(group))
+
+
+def first_look(campaign: Campaign) -> FirstLook:
+    """Open some files of a campaign, metadata only."""
+    there = [scan for scan in campaign.scans.values() if scan.n_bytes is not None]
+    sampled = [scan.name for scan in there[:: max(1, len(there) // _MOST_FILES)]]
+    with tempfile.TemporaryDirectory(prefix="tomopipe-init-") as folder:
+        rows = expected_inventory(campaign, Path(folder), sampled)
+    usable = [row for row in rows.values() if row["keep"] == "true"]
+    unknown = [row for row in rows.values() if NOT_RECOGNISED in row["reason"]]
+    faults: dict[str, list[str]] = {}
+    for row in rows.values():
+        if row not in usable and row not in unknown:
+            faults.setdefault(row["reason"], []).append(row["scan"])
+    for scan in campaign.refused:
+        faults.setdefault(scan.refused, []).append(scan.name)
+    datasets, broken = [], []
+    if unknown:
+        with open_hdf5(campaign.directory / unknown[0]["path"]) as file:
+            datasets, broken = datasets_in(file), broken_links(file)
+    return FirstLook(
+        len(there) + len(campaign.refused),
+        path_problems(campaign.config, campaign.directory),
+        [scan.path for scan in campaign.scans.values() if scan.n_bytes is None],
+        _disk(campaign, usable, len(there) / max(1, len(rows))),
+        shutil.disk_usage(campaign.directory).free,
+        len(rows) + len(campaign.refused),
+        len(usable),
+        faults,
+        [row["path"] for row in unknown],
+        _named_apart(unknown, [row for row in rows.values() if row not in unknown]),
+        datasets,
+        broken,
+    )
+
+
+def _disk(campaign: Campaign, usable: Sequence[Mapping[str, str]], factor: float) -> dict[str, int]:
+    """Return the bytes that the results of all scans take, estimated from some, by kind."""
+    rules = ["full_recon", "try_recon"] + ["export_stack"] * campaign.config.export_star.enabled
+    n_bytes: Counter[str] = Counter()
+    for row in usable:
+        n_bytes.update({KINDS[rule]: output_bytes(campaign, rule, row) for rule in rules})
+    return {kind: int(n * factor) for kind, n in n_bytes.items()}
+
+
+def _named_apart(
+    some: Sequence[Mapping[str, str]], others: Sequence[Mapping[str, str]]
+) -> dict[str, list[str]]:
+    """Return what `overrides` calls some scans: their series, unless it has others."""
+    if not some or not others:
+        return {}
+    series = dict.fromkeys(row["series"] for row in some)
+    if any(row["series"] in series for row in others):
+        return {"scans": [row["scan"] for row in some]}
+    return {"series": list(series)}

@@ -1,0 +1,272 @@
+"""`tomopipe plan`: the jobs of the next run and their reasons, scan by scan, with their costs."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+from urllib.parse import unquote
+
+from tomopipe.campaign.campaign import Campaign, InventoryRows
+from tomopipe.campaign.job_status import place
+from tomopipe.campaign.results import NO_ANGLES, TELL_ANGLES
+from tomopipe.campaign.stacks import declared_stacks, find_stacks, stack_notes
+from tomopipe.config import FullReconBlock
+from tomopipe.cost.cost import Cost, costs
+from tomopipe.cost.disk import SCRATCH, disk_needed, half_notes
+from tomopipe.cost.job_memory import block_rows, full_recon_mb
+from tomopipe.report.collected_records import collect
+from tomopipe.report.records import CampaignRecord
+from tomopipe.reruns.expected import Expected, PlannedJob
+from tomopipe.reruns.option_faults import option_faults
+from tomopipe.reruns.suspects import compare_jobs
+from tomopipe.reruns.words import (
+    IF_OTHER_COR,
+    METADATA_ALONE,
+    MISSING,
+    is_cause,
+    is_news,
+    is_of_cor,
+)
+
+_AFTER_COR = ("full_recon", "sidecar")
+_TAIL = ("export_star", "report")
+_FOLLOWING = ("resolve_cor", *_TAIL)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The jobs of the next run, its obstacles, and its costs; `most`: if all jobs run."""
+
+    jobs: tuple[PlannedJob, ...]
+    failures: tuple[str, ...]
+    blocked: str = ""
+    costs: tuple[Cost, ...] = ()
+    most: tuple[Cost, ...] = ()
+    disk: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def n_bytes(self) -> int:
+        """Disk for the results, without temporary files."""
+        return sum(n for what, n in self.disk.items() if what != SCRATCH)
+
+    @property
+    def counts(self) -> list[str]:
+        """The number of jobs of each rule, and how many there are at most."""
+        most = Counter(job.rule for job in self.jobs)
+        likely = Counter(job.rule for job in self.jobs if job.is_likely)
+        return [f"{up_to(str(likely[rule]), str(n))} {rule}" for rule, n in most.items()]
+
+    @property
+    def exit_status(self) -> int:
+        """0: nothing to do, 2: jobs to run, 1: failures remain."""
+        if self.failures or self.blocked:
+            return 1
+        return 2 if self.jobs else 0
+
+
+def up_to(likely: str, most: str) -> str:
+    """Return a number, and the largest that it may become."""
+    if most in (likely, "unknown"):
+        return most
+    return f"{likely} (up to {most})" if float(likely) else f"up to {most}"
+
+
+def make_plan(campaign: Campaign, record: CampaignRecord | None = None) -> Plan:
+    """Determine the jobs of the next run of the default target; or say why it stops before.
+
+    `record` are the results of the campaign, if they are read already.
+    """
+    found = Expected(campaign)
+    rows, planned = found.rows, found.jobs
+    if found.predicting:
+        planned = [_stitch(campaign, job, planned) for job in planned]
+        planned = [_tail(campaign, job, planned) if job.rule in _TAIL else job for job in planned]
+    if not found.blocked:
+        planned = [*planned, *_perhaps(campaign, found, planned)]
+    planned = sorted({*planned, *compare_jobs(found, planned)}, key=_order)
+    work, most = (
+        [(job.rule, job.scan or job.stack) for job in planned if job.is_likely or not likely]
+        for likely in (True, False)
+    )
+    metadata = {(j.rule, j.scan or j.stack) for j in planned if METADATA_ALONE in j.reason}
+    spent = costs(campaign, work, rows, metadata)
+    return Plan(
+        jobs=tuple(planned),
+        failures=tuple(standing_failures(campaign, rows, record)),
+        blocked=found.blocked,
+        costs=spent,
+        most=costs(campaign, most, rows, metadata) if most != work else spent,
+        disk=disk_needed(campaign, work, rows),
+        notes=(
+            *campaign.table_faults,
+            *(f"{NO_ANGLES}: {scan}. {TELL_ANGLES}" for scan in found.without_angles),
+            *(
+                f"no COR, and so no volume: {scan}"
+                for scan in found.without_cor
+                if scan not in found.without_angles and not found.blocked
+            ),
+            *option_faults(campaign, rows),
+            *memory_notes(campaign, planned, rows),
+            *half_notes(campaign, [j.scan for j in planned if j.rule == "full_recon"], rows),
+            *stack_notes(campaign, rows),
+        ),
+    )
+
+
+def _order(job: PlannedJob) -> tuple[int, str, str, str]:
+    return place(job.rule), job.series, job.scan, job.stack
+
+
+def _stitch(campaign: Campaign, job: PlannedJob, planned: list[PlannedJob]) -> PlannedJob:
+    """Tell whether a stack is stitched regardless of pending predictions."""
+    if job.rule != "stitch" or job.reason == MISSING:
+        return job
+    scans = next(s.scans for s in declared_stacks(campaign) if s.name == job.stack)
+    volumes = [other for other in planned if other.rule == "full_recon" and other.scan in scans]
+    return replace(job, certain=not volumes or any(other.certain for other in volumes))
+
+
+def _comes_out_as_it_was(campaign: Campaign, job: PlannedJob) -> bool:
+    """Tell whether a job before cor.json replaces a missing or damaged file: nothing follows."""
+    if job.rule not in ("export_stack", "inventory"):
+        return False
+    return job.reason.startswith((MISSING, *campaign.results_of(job.rule, job.scan)))
+
+
+def _tail(campaign: Campaign, job: PlannedJob, planned: list[PlannedJob]) -> PlannedJob:
+    """Tell whether star or report runs regardless of pending predictions."""
+    makes = {"export_star": {"export_stack"}, "report": {"full_recon", "stitch", "inventory"}}
+    before = [other for other in planned if other.rule in makes[job.rule] and other.certain]
+    before = [other for other in before if not _comes_out_as_it_was(campaign, other)]
+    return replace(job, certain=bool(before) or job.reason == MISSING)
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """All jobs of one scan, stack or series, or of the campaign as a whole, and their reasons."""
+
+    of: str  # name of the scan, stack or series
+    # steps that run for certain, and those that run only if the COR changes
+    steps: tuple[str, ...]
+    perhaps: tuple[str, ...]
+    why: str  # the reasons
+
+
+def folded(jobs: Iterable[PlannedJob]) -> list[PlanRow]:
+    """Combine jobs into one row for each scan, for people."""
+    jobs = sorted(jobs, key=_order)
+    groups: dict[tuple[int, str], list[PlannedJob]] = defaultdict(list)
+    for job in jobs:
+        series = f"series {unquote(job.series)}" if job.rule == "fix_cor" else ""
+        names = (job.scan, job.stack, series, "campaign")
+        groups[next((rank, name) for rank, name in enumerate(names) if name)].append(job)
+    return [
+        PlanRow(
+            of,
+            tuple(job.rule for job in group if job.certain),
+            tuple(job.rule for job in group if not job.certain),
+            "; ".join(_reasons(group, jobs)),
+        )
+        for (_, of), group in sorted(groups.items())
+    ]
+
+
+def _reasons(group: Sequence[PlannedJob], jobs: Sequence[PlannedJob]) -> list[str]:
+    """Return the reasons, without those that follow from another job of the row."""
+    parts = [part for job in group for part in job.reason.split("; ")]
+    reasons = list(dict.fromkeys(list(filter(is_news, parts)) or parts))
+    follows = any(job.rule in _FOLLOWING and job.reason != MISSING for job in group)
+    causes = _causes(jobs) if follows else []
+    if not causes:
+        return reasons
+    more = [f"and {len(causes) - 2} more"] if len(causes) > 2 else []
+    return [part for part in reasons if is_cause(part)] + causes[:2] + more
+
+
+def _causes(jobs: Iterable[PlannedJob]) -> list[str]:
+    """Name what changed in single scans."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for job in jobs:
+        for part in job.reason.split("; "):
+            # of a series only CORs: added and removed scans are in the inventory's reason
+            if job.certain and is_cause(part) and (job.scan or is_of_cor(part)):
+                found[part].add(job.scan)
+    return [
+        part if len(scans) > 1 or is_of_cor(part) else f"{min(scans)}: {part}"
+        for part, scans in found.items()
+    ]
+
+
+def _perhaps(campaign: Campaign, found: Expected, planned: list[PlannedJob]) -> list[PlannedJob]:
+    """List the jobs of all scans whose series has a pending prediction, unless they run anyway."""
+    waiting, rows = found.waiting, found.rows
+    certain = {(job.rule, job.scan) for job in planned}
+    more = [
+        PlannedJob(rule, scan, campaign.scans[scan].series, IF_OTHER_COR, certain=False)
+        for scan in campaign.selected_scans(rows)
+        if campaign.scans[scan].series in waiting
+        for rule in _AFTER_COR
+        if (rule, scan) not in certain
+    ]
+    stitched = {job.stack for job in planned}
+    more += [
+        PlannedJob("stitch", "", "", IF_OTHER_COR, certain=False, stack=stack.name)
+        for stack in find_stacks(campaign, rows, rows)
+        if not stack.problem and stack.name not in stitched
+        if any(campaign.scans[scan].series in waiting for scan in stack.scans)
+    ]
+    tail = {
+        "export_star": campaign.config.export_star.enabled,
+        "report": campaign.config.report.enabled,
+    }
+    for rule, enabled in tail.items():
+        if waiting and enabled and (rule, "") not in certain:
+            more.append(PlannedJob(rule, "", "", "if what it shows changes", certain=False))
+    return more
+
+
+def standing_failures(
+    campaign: Campaign, rows: InventoryRows, record: CampaignRecord | None = None
+) -> list[str]:
+    """Return one line for each remaining failure of a selected scan or stack."""
+    concerned = {*campaign.selected_scans(rows), *campaign.config.stitch.stacks}
+    record = record or collect(campaign, points=False)
+    return [f"{f.scan}: {f.step}: {f.reason}" for f in record.failures if f.scan in concerned]
+
+
+def memory_notes(
+    campaign: Campaign, planned: Iterable[PlannedJob], rows: InventoryRows
+) -> tuple[str, ...]:
+    """Report corrections that need more rows around a block than a quarter of it, and their memory.
+
+    One line for each scan size and number of rows; up to a quarter no job takes twice the memory.
+    """
+    needs = set()
+    for job in planned:
+        if job.rule != "full_recon" or job.scan not in rows:
+            continue
+        for_scan, row = campaign.for_scan(job.scan), rows[job.scan]
+        halo, binning = for_scan.correction_halo(row), for_scan.config.full_recon.binning
+        if halo is not None and 4 * halo > block_rows(binning):
+            shape = (int(row[key]) for key in ("n_angles", "n_rows", "n_cols"))
+            needs.add((*shape, binning, halo))
+    notes = []
+    for n_angles, n_rows, n_cols, binning, halo in sorted(needs):
+        plain, needed = (
+            full_recon_mb(
+                (n_angles, n_rows, n_cols), FullReconBlock(binning=binning), halo=rows_around
+            )
+            for rows_around in (None, halo)
+        )
+        notes.append(
+            f"scans of {n_rows} x {n_cols} pixels: corrections need {halo} rows on each side of "
+            f"{block_rows(binning, halo)}; full_recon asks for "
+            f"{needed / 1000:.1f} GB instead of {plain / 1000:.1f} (and more with more threads)"
+        )
+    return tuple(notes)
+
+
+def as_records(plan: Plan) -> list[dict[str, Any]]:
+    """Return the jobs as `--json` prints them."""
+    return [asdict(job) for job in plan.jobs]

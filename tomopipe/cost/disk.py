@@ -1,0 +1,230 @@
+"""Disk usage of a campaign: volumes, try stacks, stacks for RELION, temporary files."""
+
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
+from tomopipe.campaign.relion_set import stack_shape
+from tomopipe.campaign.results import read_cor_json
+from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
+from tomopipe.cor.collected_rows import MAX_PAIR_ROWS, N_KEPT, N_PAIRS
+from tomopipe.cor.cor_value import parse_cor
+from tomopipe.errors import ScanError, TomopipeError
+from tomopipe.geometry import bin_cor
+from tomopipe.prep.half_acquisition import FACTOR, is_half_acquisition
+from tomopipe.steps.try_recon import candidates
+from tomopipe.volumes.output_size import (
+    extent,
+    stack_estimate_bytes,
+    try_bytes,
+    volume_bytes,
+    volume_shape,
+)
+
+#: Names of the files of each rule.
+KINDS = {
+    "full_recon": "volumes",
+    "stitch": "stitched volumes",
+    "try_recon": "try stacks",
+    "export_stack": "stacks for RELION",
+}
+SCRATCH = "temporary, of one volume at a time"
+
+
+def disk_needed(
+    campaign: Campaign, jobs: Iterable[tuple[str, str]], rows: InventoryRows
+) -> dict[str, int]:
+    """Estimate the disk that jobs, (rule, scan or stack), need (bytes), by kind of file.
+
+    Rules not in `KINDS` need almost nothing. `SCRATCH` is the temporary need of a volume, at
+    most, if the chunks of its scan span many rows.
+    """
+    needed: Counter[str] = Counter()
+    cors_px = known_cors(campaign)
+    stacks = {stack.name: stack.scans for stack in declared_stacks(campaign)}
+    for rule, scan in jobs:
+        if rule == "stitch":
+            for part in stacks[scan]:
+                if part in rows:
+                    n_bytes = output_bytes(campaign, "full_recon", rows[part], cors_px.get(part))
+                    needed[KINDS[rule]] += n_bytes
+        if scan not in rows or rule not in KINDS:
+            continue
+        needed[KINDS[rule]] += output_bytes(campaign, rule, rows[scan], cors_px.get(scan))
+        if rule == "full_recon":
+            needed[SCRATCH] = max(needed[SCRATCH], int(rows[scan]["bytes"] or 0))
+    return dict(needed)
+
+
+def still_to_make(campaign: Campaign, rows: InventoryRows, stacks: Sequence[Stack]) -> Counter[str]:
+    """Estimate the size of what is selected and not there yet (bytes), by kind of file."""
+    scans = campaign.selected_scans(rows)
+    outputs = [("full_recon", scan, campaign.volume(scan)) for scan in scans]
+    # of removable files, the permanent ones beside them count
+    outputs += [("try_recon", s, campaign.outputs.rows(s)) for s in scans]
+    if campaign.config.export_star.enabled:
+        outputs += [("export_stack", scan, campaign.outputs.stack_meta(scan)) for scan in scans]
+    output = campaign.config.full_recon.output
+    outputs += [
+        ("stitch", stack.name, campaign.outputs.stitched(stack.name, output))
+        for stack in stacks
+        if not stack.problem
+    ]
+    jobs = [(rule, key) for rule, key, path in outputs if not (campaign.directory / path).exists()]
+    n_bytes = disk_needed(campaign, jobs, rows)
+    return Counter({kind: n_bytes.get(kind, 0) for kind in KINDS.values()})
+
+
+def shown_size(n_bytes: float) -> str:
+    """Write a number of bytes as GB, or as MB where that would be 0.00."""
+    return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 5e6 or not n_bytes else f"{n_bytes / 1e6:.2g} MB"
+
+
+def lack_of_disk(campaign: Campaign, n_bytes: int) -> list[str]:
+    """Say that what is still to make does not fit on the disk of the results, if it does not."""
+    existing = existing_folder(campaign.results)
+    free = shutil.disk_usage(existing).free
+    if n_bytes <= free:
+        return []
+    return [
+        f"{existing}: {n_bytes / 1e6:,.1f} MB needed, {free / 1e6:,.1f} MB free. Free some, or set "
+        "full_recon.binning, full_recon.dtype, full_recon.rows or export_star.max_stack_gb"
+    ]
+
+
+def disk_warnings(campaign: Campaign) -> list[str]:
+    """Return `lack_of_disk` for a run whose inventory is there."""
+    rows = read_inventory(campaign.files.inventory)
+    return lack_of_disk(
+        campaign, still_to_make(campaign, rows, find_stacks(campaign, rows, rows)).total()
+    )
+
+
+def existing_folder(path: Path) -> Path:
+    """Return a folder, or the nearest above it that is there."""
+    return next(folder for folder in (path, *path.parents) if folder.exists())
+
+
+def half_notes(campaign: Campaign, scans: Iterable[str], rows: InventoryRows) -> tuple[str, ...]:
+    """Say how much more than `disk_needed` volumes may take, if they are four times as large.
+
+    `half_acquisition: auto` is not decided for 360-degree scans without a COR.
+    """
+    cors_px = known_cors(campaign)
+    beyond = [
+        output_bytes(campaign, "full_recon", rows[scan], half_unless_known=True)
+        - output_bytes(campaign, "full_recon", rows[scan])
+        for scan in scans
+        if scan in rows and scan not in cors_px
+    ]
+    n_scans = sum(n > 0 for n in beyond)
+    if not n_scans:
+        return ()
+    return (
+        f"up to {sum(beyond) / 1e9:.2f} GB more: {n_scans} scan{'s' * (n_scans > 1)} over 360 "
+        "degrees without a COR yet; slices are twice as wide and high where the axis is near an "
+        "edge (preprocess.half_acquisition)",
+    )
+
+
+def known_cors(campaign: Campaign) -> dict[str, float]:
+    """Return the COR of each scan that has one: of the campaign table, or of the last run."""
+    path = campaign.files.cor_table
+    resolved: Mapping[str, Any] = {}
+    with suppress(TomopipeError):  # a damaged table is made again
+        resolved = read_cor_json(path) if path.is_file() else {}
+    known = {scan: float(entry["cor_px"]) for scan, entry in resolved.items()}
+    manual = {name: parse_cor(scan.manual) for name, scan in campaign.scans.items()}
+    return known | {name: cor_px for name, cor_px in manual.items() if cor_px is not None}
+
+
+def output_bytes(
+    campaign: Campaign,
+    rule: str,
+    row: Mapping[str, str],
+    cor_px: float | None = None,
+    *,
+    half_unless_known: bool = False,
+) -> int:
+    """Estimate the size of a scan's volume, stack or sweep (bytes), uncompressed.
+
+    `half_unless_known`: assume half acquisition if only the COR is missing to decide.
+    """
+    for_scan = campaign.for_scan(row["scan"])
+    if rule == "try_recon":
+        return _sweep_bytes(for_scan, row)
+    if rule == "full_recon":
+        full = for_scan.config.full_recon
+        n_voxels = slice_cols(campaign, row, cor_px, half_unless_known=half_unless_known)
+        spans = full.model_dump(include={"rows", "crop_y", "crop_x"})
+        shape = volume_shape(int(row["n_rows"]), n_voxels, full.binning, **spans)
+        return volume_bytes(shape, full.dtype, full.output)
+    star = campaign.config.export_star
+    shape = stack_shape(campaign, row)
+    return stack_estimate_bytes(shape, star.binning, int(star.max_stack_gb * 1e9))
+
+
+def slice_cols(
+    campaign: Campaign,
+    row: Mapping[str, str],
+    cor_px: float | None,
+    *,
+    half_unless_known: bool,
+) -> int:
+    """Return the width of a scan's unbinned slices (pixels); arguments as of `output_bytes`."""
+    _, n_cols = _columns_in_use(campaign.for_scan(row["scan"]), row)
+    half = is_half_volume(campaign, row, cor_px, unless_known=half_unless_known)
+    return FACTOR * n_cols if half else n_cols
+
+
+def is_half_volume(
+    campaign: Campaign, row: Mapping[str, str], cor_px: float | None, *, unless_known: bool = False
+) -> bool:
+    """Tell whether the slices of a scan's volume are twice as wide as the columns in use."""
+    for_scan = campaign.for_scan(row["scan"])
+    is_fbp = for_scan.config.full_recon.algorithm == "fbp"
+    return is_fbp and _is_half(for_scan, row, cor_px, unless_known)
+
+
+def _is_half(
+    campaign: Campaign, row: Mapping[str, str], cor_px: float | None, unless_known: bool
+) -> bool:
+    """Tell whether slices will be twice as wide as the columns in use."""
+    mode = campaign.config.preprocess.half_acquisition
+    if mode != "auto":
+        return mode == "yes"
+    full_rotation = row.get("full_turn") == "true"
+    if cor_px is None:
+        return full_rotation and unless_known
+    first_col, n_cols = _columns_in_use(campaign, row)
+    column = float(bin_cor(cor_px, x0=first_col))
+    return is_half_acquisition(mode, full_rotation=full_rotation, cor_px=column, n_cols=n_cols)
+
+
+def _sweep_bytes(campaign: Campaign, row: Mapping[str, str]) -> int:
+    """Estimate try.tif with rows.h5, and the full-size slices if requested."""
+    block, n_angles, n_rows = campaign.config.try_recon, int(row["n_angles"]), int(row["n_rows"])
+    first_col, n_cols = _columns_in_use(campaign, row)
+    try:
+        grid_px = candidates(block, n_cols, first_col=first_col)
+    except ScanError:  # no candidate on the detector: try_recon will report it
+        return 0
+    middle_px = float(grid_px[0] + grid_px[-1]) / 2
+    n_voxels = FACTOR * n_cols if _is_half(campaign, row, middle_px, False) else n_cols
+    n_asked = len(block.row) if isinstance(block.row, list) else 1
+    n_full = n_asked if block.format == "tiff" else 0
+    kept = min(max(N_KEPT, n_asked), n_rows) * n_angles  # rows.h5: rows, and frames of pairs
+    kept += 2 * N_PAIRS * min(MAX_PAIR_ROWS, n_rows)
+    rows_bytes = 4 * kept * n_cols * (1 + campaign.is_corrected)
+    return try_bytes(len(grid_px), n_voxels, block.max_size_px, n_full) + rows_bytes
+
+
+def _columns_in_use(campaign: Campaign, row: Mapping[str, str]) -> tuple[int, int]:
+    """Return the first of the detector columns in use, and their number."""
+    columns = campaign.config.input.columns
+    first_col = 0 if isinstance(columns, str) else columns[0]
+    return first_col, extent(columns, int(row["n_cols"]))

@@ -1,0 +1,108 @@
+"""Foreign files at the paths of results: they are never overwritten."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from tomopipe.campaign import files
+from tomopipe.campaign.campaign import Campaign
+from tomopipe.campaign.results import read_json
+from tomopipe.errors import TomopipeError
+from tomopipe.reruns import earlier
+from tomopipe.reruns.products import Record
+from tomopipe.reruns.stated import statement_in
+
+_N_NAMED = 10
+_EXPECTED = "a result of tomopipe"
+_LABEL = slice(224, 232)  # offset of the first label of an MRC file
+
+
+def foreign(campaign: Campaign, record: Record) -> list[str]:
+    """Name the existing files at the paths of results that tomopipe did not make."""
+    made = campaign.outputs
+    paths = [made.cor_table, made.rot_cen]
+    for scan in campaign.scans:
+        paths += made.of_try_recon(scan) + made.of_predict_cor(scan)
+        paths += [campaign.volume(scan), campaign.sidecar(scan), made.stack(scan)]
+    return [
+        path
+        for path in paths
+        if path not in record
+        and os.path.lexists(campaign.directory / path)
+        and earlier.recorded(campaign.directory, path) is None
+        and not is_ours(campaign.directory / path)
+    ]
+
+
+def refuse_foreign(campaign: Campaign, record: Record) -> None:
+    """Raise if results would overwrite files that others have made; names the first ten."""
+    if not (found := foreign(campaign, record)):
+        return
+    raise TomopipeError(
+        "\n".join(
+            [
+                f"results would overwrite what was not made by tomopipe ({len(found)}):",
+                *(f"  {path}" for path in sorted(found)[:_N_NAMED]),
+                *(["  ..."] if len(found) > _N_NAMED else []),
+                "Choose another folder (campaign.results, storage.sidecars), or move these away. "
+                "`tomopipe cor import` takes CORs over from center_of_rotation.txt, rot_cen.json "
+                "and sidecars.",
+            ]
+        )
+    )
+
+
+def is_ours(path: Path) -> bool:
+    """Tell whether tomopipe made a file or folder, by its content."""
+    if statement_in(path) is not None:
+        return True
+    ending = next((end for end in _SIGNS if path.name.endswith(end)), None)
+    try:
+        return ending is not None and _SIGNS[ending](path)
+    except Exception:  # a foreign file may raise anything
+        return False
+
+
+def _is_volume(path: Path) -> bool:
+    from tomopipe.volumes.volume_read import read_provenance
+
+    return "tomopipe" in read_provenance(path).get("versions", {})
+
+
+def _is_try_stack(path: Path) -> bool:
+    from tomopipe.volumes.tiff import is_ours
+
+    return is_ours(path)
+
+
+def _is_stack(path: Path) -> bool:
+    with open(path, "rb") as stream:
+        return stream.read(_LABEL.stop)[_LABEL] == b"tomopipe"
+
+
+def _is_table(path: Path) -> bool:
+    return all({"cor_px", "source"} <= set(entry) for entry in read_json(path, _EXPECTED).values())
+
+
+def _has_keys(*keys: str) -> Callable[[Path], bool]:
+    return lambda path: set(keys) <= set(read_json(path, _EXPECTED))
+
+
+def _is_sweep(path: Path) -> bool:
+    found = read_json(path, _EXPECTED)
+    return {"cor_px", "window"} <= set(found) or "failed" in found
+
+
+# longer endings first; files without a mark of tomopipe lie beside one with it
+_SIGNS: dict[str, Callable[[Path], bool]] = {
+    files.CENTER: lambda path: is_ours(path.with_name(files.PREDICTION)),
+    files.ROT_CEN: lambda path: is_ours(path.with_name(files.COR_TABLE)),
+    files.PREDICTION: _has_keys("best_cor_px", "verdict"),
+    files.SWEEP: _is_sweep,
+    files.SIDECAR: _has_keys("cor_px", "source", "before_px"),
+    files.COR_TABLE: _is_table,
+    files.ROWS: lambda path: is_ours(path.with_name(files.SWEEP)),
+    files.TRY_STACK: _is_try_stack,
+    files.STACK: _is_stack,
+    **dict.fromkeys(files.VOLUMES.values(), _is_volume),
+}

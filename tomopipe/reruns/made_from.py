@@ -1,0 +1,171 @@
+"""Statements: what each result is made from; stored in the result, compared to decide reruns.
+
+A statement is a mapping of JSON values: the step, its revision, the content of the raw files, the
+results of earlier steps, and the effective options (`tomopipe.config.effective`). Results with
+equal statements are equal, so a result is remade if, and only if, its statement is not the wanted
+one.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tomopipe.campaign.campaign import Campaign
+from tomopipe.config import Config
+from tomopipe.config.effective import effective, plain
+from tomopipe.reruns.products import digest
+from tomopipe.steps.revisions import REVISIONS
+
+Statement = dict[str, Any]
+
+ALSO_READ = "also_read"
+"""Files of values alone that an HDF5 file names, and what flats and darks of other files take data
+from. Statements of earlier versions lack them; where nothing else differs, the result stays."""
+# keys of `input` that change voxels only through phase retrieval and attenuation per cm
+_NUMBERS = ("pixel_size_um", "energy_kev", "distance_mm")
+METADATA: dict[str, tuple[str, ...]] = {
+    "try_recon": (),
+    "full_recon": ("pixel_size_um",),
+    "export_stack": ("pixel_size_um", "energy_kev"),
+}
+"""The steps that read scans, and their keys that are only metadata."""
+
+
+def as_text(statement: Mapping[str, Any]) -> str:
+    """Return a statement as stored in a result."""
+    return json.dumps({"maker": "tomopipe", **statement}, sort_keys=True, allow_nan=False)
+
+
+def _statement(step: str, **parts: Any) -> Statement:
+    return {"step": step, "revision": REVISIONS[step], **parts}
+
+
+def of_step(step: str, campaign: Campaign, **parts: Any) -> Statement:
+    """State what a step makes its result from: these parts, and its options."""
+    return _statement(step, **parts, **options_of(step, campaign.config))
+
+
+def of_inventory(campaign: Campaign, raw: Mapping[str, str]) -> Statement:
+    """State what the inventory is made from; `raw` identifies the content of each file."""
+    keys = ("scan", "path", "series", "index", "reason")
+    entries = [
+        {key: entry[key] for key in keys} | _own_options(campaign, entry)
+        for entry in campaign.inventory_entries()
+    ]
+    # `look_again` as in statements of earlier versions
+    return of_step("inventory", campaign, entries=entries, raw=dict(raw), look_again="")
+
+
+def _own_options(campaign: Campaign, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the inventory's options of one scan that differ from the campaign's."""
+    if entry["reason"] or campaign.for_scan(entry["scan"]) is campaign:
+        return {}
+    looked_for = _looked_for(campaign.for_scan(entry["scan"]).config)
+    return {"options": looked_for} if looked_for != _looked_for(campaign.config) else {}
+
+
+def _looked_for(config: Config) -> dict[str, Any]:
+    found = effective(config.preprocess)
+    sources: dict[str, Any] = {key: found[key] for key in ("flats", "darks") if key in found}
+    return _without_empty({"input": effective(config.input), "preprocess": sources})
+
+
+def of_reading(step: str, campaign: Campaign, scan: str, raw: Sequence[str]) -> Statement:
+    """State what try_recon, full_recon or export_stack makes its results of a scan from."""
+    for_scan = campaign.for_scan(scan)
+    if step not in for_scan.effective:  # once for all scans of one configuration
+        for_scan.effective[step] = options_of(step, for_scan.config)
+    return _statement(step, raw=list(raw), **for_scan.effective[step])
+
+
+def of_export_star(
+    options: Mapping[str, Any], resolved: Mapping[str, Any], metas: Mapping[str, str]
+) -> Statement:
+    """State what the tomogram set is made from: the CORs, and the content of each stack's JSON.
+
+    `options` are from `tomopipe.campaign.relion_set.star_options`.
+    """
+    return _statement("export_star", cor=dict(resolved), metas=dict(metas), options=dict(options))
+
+
+def of_stitch(campaign: Campaign, volumes: Mapping[str, Statement]) -> Statement:
+    """State what a stitched volume is made from: the statements of its volumes, in order."""
+    options = effective(campaign.config.stitch)
+    options.pop("stacks", None)
+    full = effective(campaign.config.full_recon)
+    stored = {
+        key: full[key] for key in ("output", "compression", "dtype", "value_range") if key in full
+    }
+    metadata = {scan: stated for scan, volume in volumes.items() if (stated := volume["metadata"])}
+    also_read = {scan: volume[ALSO_READ] for scan, volume in volumes.items() if ALSO_READ in volume}
+    return _statement(
+        "stitch",
+        scans=list(volumes),
+        volumes=[
+            digest(without_also_read(volume) | {"metadata": {}}) for volume in volumes.values()
+        ],
+        options=({"stitch": options} if options else {}) | stored,
+        **({"metadata": metadata} if metadata else {}),
+        **({ALSO_READ: also_read} if also_read else {}),
+    )
+
+
+def of_report(campaign: Campaign, shown: Mapping[str, str]) -> Statement:
+    """State what the report is made from: content or statement of each result."""
+    name = campaign.config.campaign.name
+    return of_step("report", campaign, name=name, shown=dict(shown))
+
+
+def without_also_read(statement: Mapping[str, Any]) -> Statement:
+    """Return what an earlier version stated."""
+    return {key: value for key, value in statement.items() if key != ALSO_READ}
+
+
+def of_text(content: str) -> Statement:
+    """State a result that is made from a text only."""
+    return {"content": content}
+
+
+def options_of(step: str, config: Config) -> dict[str, Any]:
+    """Return the `options` of a step by block; of one that reads scans also those of `metadata`."""
+    if step in METADATA:
+        return _reading_options(step, config)
+    options = effective(getattr(config, step))
+    if step == "predict_cor":  # without those of unused methods
+        for key, method in {"model": "ai", "dinov2_checkpoint": "dinov2"}.items():
+            if method not in config.predict_cor.methods:
+                options.pop(key, None)
+    looked_for = _looked_for(config) if step == "inventory" else {}
+    return {"options": looked_for | _without_empty({step: options})}
+
+
+def _without_empty(blocks: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    return {name: block for name, block in blocks.items() if block}
+
+
+def block_of(step: str) -> str:
+    """Return the block with the options of a step."""
+    return "export_star" if step == "export_stack" else step
+
+
+def _reading_options(step: str, config: Config) -> dict[str, Any]:
+    metadata: dict[str, Any] = {}
+    read, preprocess = effective(config.input), effective(config.preprocess)
+    options = effective(getattr(config, block_of(step)))
+    per_cm = step == "full_recon" and config.full_recon.unit == "per_cm"
+    for key in _NUMBERS if config.preprocess.phase.method == "none" else ():
+        if key in read and not (per_cm and key == "pixel_size_um"):
+            value = read.pop(key)
+            metadata |= {f"input.{key}": value} if key in METADATA[step] else {}
+    if step == "export_stack":
+        # half acquisition widens slices, not projections; the other keys belong to the star file
+        preprocess.pop("half_acquisition", None)
+        if config.export_star.binning != "auto":
+            options.pop("max_stack_gb", None)
+        options.pop("enabled", None)
+        options.pop("hand", None)
+        metadata |= {f"export_star.{k}": options.pop(k) for k in METADATA[step] if k in options}
+    blocks = {"input": read, "preprocess": preprocess, block_of(step): options}
+    if per_cm and config.export_star.pixel_size_um is not None:
+        blocks["export_star"] = {"pixel_size_um": plain(config.export_star.pixel_size_um)}
+    return {"options": _without_empty(blocks), "metadata": metadata}

@@ -1,0 +1,231 @@
+"""Options that do not fit a scan, known from the inventory before any job runs."""
+
+import os
+from collections.abc import Mapping
+from importlib.util import find_spec
+
+from tomopipe.campaign.campaign import Campaign, InventoryRows
+from tomopipe.campaign.files import TABLE
+from tomopipe.campaign.raw_files import path_problems
+from tomopipe.config.spans import check_place, first_and_last, middle_of_sweep, row_numbers
+from tomopipe.cor.cor_value import is_valid, off_detector, parse_cor
+from tomopipe.errors import ScanError, TomopipeError, some_of
+
+_N_NAMED = 4  # scans in an error
+_STEPS = ("try_recon", "full_recon", "export_stack")
+
+
+def fault_of_options(
+    campaign: Campaign, step: str, row: Mapping[str, str], cor_px: float | None = None
+) -> str:
+    """Say why a step that reads scans would fail on one; "" if nothing is known against it.
+
+    `row` is its row of the inventory, `cor_px` the COR of the volume (unbinned pixels), if known.
+    """
+    for_scan = campaign.for_scan(row["scan"])
+    n_rows, n_cols = int(row["n_rows"]), int(row["n_cols"])
+    config = for_scan.config
+    try:
+        columns = first_and_last("input.columns", config.input.columns, n_cols, "columns of")
+        if config.preprocess.phase.method != "none":
+            _check_phase(for_scan, row)
+        if step == "try_recon":
+            row_numbers(config.try_recon.row, n_rows)
+            middle_of_sweep(config.try_recon, *columns)
+        elif step == "full_recon":
+            _check_volume(campaign, row, columns, cor_px)
+        else:
+            first_and_last("export_star.rows", config.export_star.rows, n_rows)
+    except ScanError as error:
+        return str(error)
+    return ""
+
+
+def _known(row: Mapping[str, str]) -> dict[str, float | None]:
+    names = ("pixel_size_um", "energy_kev", "distance_mm")
+    return {name: float(row.get(name) or 0) or None for name in names}
+
+
+def _check_phase(campaign: Campaign, row: Mapping[str, str]) -> None:
+    from tomopipe.prep.recipe import phase_strength  # NumPy, which few campaigns need here
+
+    phase_strength(campaign.config.preprocess, **_known(row))
+
+
+def _check_volume(
+    campaign: Campaign, row: Mapping[str, str], columns: tuple[int, int], cor_px: float | None
+) -> None:
+    for_scan = campaign.for_scan(row["scan"])
+    full, n_cols = for_scan.config.full_recon, columns[1] + 1 - columns[0]
+    first_and_last("full_recon.rows", full.rows, int(row["n_rows"]))
+    if cor_px is not None:
+        check_place(cor_px, *columns, int(row["n_cols"]))
+    if n_cols < full.binning:
+        raise ScanError(f"full_recon.binning: {full.binning} is more than the {n_cols} columns")
+    if full.crop_x != "all" or full.crop_y != "all":
+        from tomopipe.cost.disk import slice_cols
+
+        n_voxels = slice_cols(campaign, row, cor_px, half_unless_known=True)
+        for key, crop in (("crop_x", full.crop_x), ("crop_y", full.crop_y)):
+            first_and_last(f"full_recon.{key}", crop, n_voxels, "within the slices of")
+    if full.unit == "per_cm":
+        from tomopipe.geometry import pixels_per_cm
+
+        known = for_scan.config.export_star.pixel_size_um
+        pixels_per_cm(known or _known(row)["pixel_size_um"])
+
+
+def _found(campaign: Campaign, rows: InventoryRows) -> dict[str, dict[str, list[str]]]:
+    """Return the scans that do not fit by step and reason."""
+    steps = _STEPS if campaign.config.export_star.enabled else _STEPS[:-1]
+    found: dict[str, dict[str, list[str]]] = {step: {} for step in steps}
+    for scan in campaign.selected_scans(rows):
+        for step in steps:
+            if reason := fault_of_options(campaign, step, rows[scan]):
+                found[step].setdefault(reason, []).append(scan)
+    return found
+
+
+def option_faults(campaign: Campaign, rows: InventoryRows) -> list[str]:
+    """Name the scans that their options do not fit: a line for each reason."""
+    lines = {
+        reason: f"{some_of(scans, _N_NAMED)}: {reason}"
+        for reasons in _found(campaign, rows).values()
+        for reason, scans in reasons.items()
+    }
+    return [*lines.values(), *unused_cors(campaign, rows)]
+
+
+def unused_cors(campaign: Campaign, rows: InventoryRows) -> list[str]:
+    """Name the CORs by hand, and the default, that are off the detector: they are not used."""
+    n_cols = {scan: int(rows[scan]["n_cols"]) for scan in campaign.selected_scans(rows)}
+    by_hand = {scan: parse_cor(campaign.scans[scan].manual) for scan in n_cols}
+    table = campaign.config.campaign.table or TABLE
+    lines = [
+        f"{scan}: its COR in {table}, {off_detector(cor_px, n_cols[scan])}, is not used"
+        for scan, cor_px in by_hand.items()
+        if cor_px is not None and not is_valid(cor_px, n_cols[scan])
+    ]
+    default_px = campaign.config.resolve_cor.default_px
+    off = [scan for scan, n in n_cols.items() if not is_valid(default_px, n)]
+    if default_px is not None and off:
+        lines.append(
+            f"resolve_cor.default_px: {off_detector(default_px, n_cols[off[0]])} and is not used "
+            f"for {some_of(off, _N_NAMED)}"
+        )
+    return lines
+
+
+def refuse_option_faults(campaign: Campaign, rows: InventoryRows) -> None:
+    """Raise if an option fits none of the scans: their good results would all be made again.
+
+    An option that fits some is for the jobs of the others to report.
+    """
+    n_scans = len(campaign.selected_scans(rows))
+    for reasons in _found(campaign, rows).values():
+        if n_scans and sum(map(len, reasons.values())) == n_scans:
+            reason, scans = max(reasons.items(), key=lambda item: len(item[1]))
+            raise TomopipeError(
+                f"{some_of(scans, _N_NAMED)}: {reason}. No scan fits, so nothing is run."
+            )
+
+
+def refuse_no_file(campaign: Campaign) -> None:
+    """Raise if campaign.scans matches nothing."""
+    if not (campaign.scans or campaign.refused):
+        problems = "; ".join(path_problems(campaign.config, campaign.directory))
+        raise TomopipeError(f"{problems}. `tomopipe run --watch` takes scans as they come.")
+
+
+def missing_files(campaign: Campaign) -> list[str]:
+    """Name missing files of flats, darks, angles or networks, wrong networks, and packages."""
+    missing = _missing(campaign, _named_files(campaign))
+    lines = [_line(campaign, *item) for item in missing.items()]
+    return [*lines, *_wrong_network(campaign), *_missing_packages(campaign)]
+
+
+def refuse_missing_files(campaign: Campaign) -> None:
+    """Raise if a network, a package, or a file that all scans need, is missing or no network."""
+    networks, named = campaign.config.predict_cor.own_networks, _named_files(campaign)
+    for path, scans in _missing(campaign, named).items():
+        if path in networks or len(scans) == len(named):
+            raise TomopipeError(_line(campaign, path, scans))
+    for line in (*_wrong_network(campaign), *_missing_packages(campaign)):
+        raise TomopipeError(line)
+
+
+def _wrong_network(campaign: Campaign) -> list[str]:
+    """Say why the network of `predict_cor.model`, which is there, cannot run."""
+    model = campaign.config.predict_cor.model
+    path = campaign.directory / model
+    if model not in campaign.config.predict_cor.own_networks or not path.exists():
+        return []
+    from tomopipe.cor.ai.network_model import load_model  # SciPy, which few campaigns need here
+
+    try:
+        load_model(path)
+    except TomopipeError as error:
+        return [f"predict_cor.model: {error}"]
+    return []
+
+
+def _missing_packages(campaign: Campaign) -> list[str]:
+    config = campaign.config
+    needed = {
+        ("zarr", "full_recon.output: zarr"): config.full_recon.output == "zarr",
+        ("torch", "predict_cor.methods: dinov2"): "dinov2" in config.predict_cor.methods,
+    }
+    return [
+        f"{key} needs the package {package}, which is not installed. "
+        f"pip install 'tomopipe[{package}]', or set another"
+        for (package, key), is_needed in needed.items()
+        if is_needed and find_spec(package) is None
+    ]
+
+
+def _missing(campaign: Campaign, named: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Return the scans that need a missing file, by its path; `named`: the files of each scan."""
+    networks = campaign.config.predict_cor.own_networks
+    needed: dict[str, list[str]] = {path: [] for path in (*campaign.shared_files(), *networks)}
+    for scan, paths in named.items():
+        for path in paths:
+            needed.setdefault(path, []).append(scan)
+    return {p: scans for p, scans in needed.items() if not (campaign.directory / p).exists()}
+
+
+def _named_files(campaign: Campaign) -> dict[str, list[str]]:
+    """Return the files that each scan needs, without scans that are such a file, or left out."""
+    named = {scan: campaign.for_scan(scan).shared_files() for scan in campaign.scans}
+    paths = {path for shared in named.values() for path in shared}  # of many scans the same
+    places = {os.path.abspath(campaign.directory / path) for path in paths}
+    return {
+        scan: named[scan]
+        for scan, found in campaign.scans.items()
+        if found.select != "no" and found.abspath not in places
+    }
+
+
+def _line(campaign: Campaign, path: str, scans: list[str]) -> str:
+    keys = "preprocess.flats, preprocess.darks or input.angles"
+    if path in campaign.config.predict_cor.own_networks:
+        keys = "predict_cor.model or predict_cor.dinov2_checkpoint"
+    named = f"no such file; {keys} names it"
+    return f"{path}: {named}" + (f" for {some_of(scans, _N_NAMED)}" if scans else "")
+
+
+def nothing_usable(campaign: Campaign, rows: InventoryRows) -> list[str]:
+    """Report if no scan would be processed."""
+    everything = [*campaign.scans, *(scan.name for scan in campaign.refused)]
+    if not everything or campaign.selected_scans(rows):
+        return []
+    unselected = sum(scan.select == "no" for scan in campaign.scans.values())
+    reasons = [
+        *(rows[s]["reason"] for s in campaign.scans if s in rows and rows[s]["reason"]),
+        *(scan.refused for scan in campaign.refused),
+    ]
+    why = f"; the first reason: {reasons[0]}" if reasons else ""
+    return [
+        f"none of {len(everything)} scans can be used ({unselected} have select: no){why}. Mend "
+        "the files, or name others in campaign.scans; select: yes in scans.tsv takes in a scan "
+        "that is only incomplete or undersized"
+    ]

@@ -1,0 +1,69 @@
+"""What a person has to know of the set for RELION: numbers assumed, and volumes of other CORs."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from tomopipe.campaign.campaign import Campaign, InventoryRows
+from tomopipe.config.blocks import ASSUMED
+from tomopipe.errors import some_of
+from tomopipe.reruns.products import digest
+from tomopipe.reruns.stated import statement_in
+
+MADE_FROM = "made from "
+"""What the label of an MRC volume begins with; a digest of the statement of its source follows."""
+_N_NAMED = 4  # scans in a line
+
+
+def source_of(path: str | Path) -> str | None:
+    """Return the digest of the statement of the volume that an MRC volume was converted from.
+
+    "" if `tomopipe convert` has not made it, or it cannot be read; None if there is none.
+    """
+    if not os.path.exists(path):
+        return None
+    from tomopipe.relion.mrc import labels_of  # few campaigns have such volumes
+
+    try:
+        label = labels_of(path)[2]
+    except Exception:  # whatever a damaged file does to its reader
+        return ""
+    return label.removeprefix(MADE_FROM) if label.startswith(MADE_FROM) else ""
+
+
+def relion_notes(campaign: Campaign, rows: InventoryRows) -> dict[str, list[str]]:
+    """Return warnings about the set for RELION, and the scans that each concerns."""
+    return assumed_numbers(campaign, rows) | _other_volumes(campaign, rows)
+
+
+def assumed_numbers(campaign: Campaign, rows: InventoryRows) -> dict[str, list[str]]:
+    """Return the warnings of numbers that neither file nor configuration has."""
+    found: dict[str, list[str]] = {}
+    for scan in campaign.selected_scans(rows) if campaign.config.export_star.enabled else []:
+        star = campaign.for_scan(scan).config.export_star
+        for name, value in ASSUMED.items():
+            if getattr(star, name) is None and rows[scan].get(name) == "":
+                text = f"{name} is unknown: {value:g} assumed for RELION. Set export_star.{name}"
+                found.setdefault(text, []).append(scan)
+    return found
+
+
+def _other_volumes(campaign: Campaign, rows: InventoryRows) -> dict[str, list[str]]:
+    """Return a warning for each MRC volume that was not made from the volume beside it."""
+    found = {}
+    for scan in campaign.selected_scans(rows) if campaign.config.export_star.enabled else []:
+        path, volume = campaign.outputs.mrc_volume(scan), campaign.directory / campaign.volume(scan)
+        source = source_of(campaign.directory / path)
+        stated = None if source is None else statement_in(volume)
+        if stated is None or source == digest(stated):
+            continue
+        found[
+            f"{path} is not of the volume that is there now, so RELION's set does not name it. "
+            f"`tomopipe convert mrc {scan}`, then `tomopipe run`"
+        ] = [scan]
+    return found
+
+
+def note_lines(notes: Mapping[str, list[str]]) -> list[str]:
+    """Return a line for each warning, with its scans."""
+    return [f"{some_of(scans, _N_NAMED)}: {note}" for note, scans in notes.items()]

@@ -1,0 +1,112 @@
+"""Statements in results, and results of which only the metadata are out of date."""
+
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from tomopipe.campaign.files import PREDICTION, STACK, VOLUMES
+from tomopipe.reruns.made_from import Statement
+from tomopipe.reruns.products import recorded_in_run
+from tomopipe.storage import checksums
+
+
+def statement_in(path: Path) -> Statement | None:
+    """Return the statement in a result; None if there is none or it cannot be read."""
+    with suppress(Exception):  # whatever a damaged file does to its reader
+        return read_statement(path)
+    return None
+
+
+def read_statement(path: Path) -> Statement | None:
+    """Return the statement in a result; damaged files raise."""
+    readers: dict[str, Callable[[Path], Statement | None]] = {
+        ".json": _in_json,
+        ".h5": _in_hdf5,
+        STACK: lambda stack: _in_json(stack.with_suffix(".json")),
+        ".tif": lambda stack: _in_json(stack.with_suffix(".json")),
+        ".txt": lambda text: _in_json(text.with_name(PREDICTION)),
+    }
+    if path.is_dir() or path.name.endswith(VOLUMES["h5"]):
+        return _in_volume(path)
+    return readers.get(path.suffix, lambda _: None)(path)
+
+
+def _in_json(path: Path) -> Statement | None:
+    record = json.loads(path.read_text(encoding="utf-8"))
+    found = record.get("made_from") if isinstance(record, dict) else None
+    return found if isinstance(found, dict) else None
+
+
+def _in_volume(path: Path) -> Statement | None:
+    from tomopipe.volumes.volume_read import read_provenance
+
+    text = read_provenance(path).get("made_from")
+    return json.loads(text) if text else None
+
+
+def _in_hdf5(path: Path) -> Statement | None:
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        text = file.attrs.get("made_from")
+        return json.loads(text) if text else _in_volume(path)
+
+
+def unreadable(path: Path) -> str:
+    """Say why a result of an earlier version cannot be taken as it is; "" if it can be read."""
+    try:
+        if path.is_dir():
+            from tomopipe.volumes.volume_read import read_provenance
+
+            read_provenance(path)
+        elif path.suffix == ".h5":
+            import h5py
+
+            with h5py.File(path, "r") as file:
+                for name in file:
+                    _ = file[name]
+        elif path.suffix == ".json":
+            json.loads(path.read_text(encoding="utf-8"))
+        elif path.suffix == STACK:
+            from tomopipe.relion.mrc import check_stack
+
+            meta = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+            check_stack(path, meta["stack_shape"])
+        elif path.suffix == ".tif":
+            import tifffile
+
+            with tifffile.TiffFile(path) as stack:
+                _ = stack.pages[-1].shape
+    except Exception as error:  # a damaged file may raise anything
+        return f"cannot be read ({' '.join(str(error).split())[:200]})"
+    return ""
+
+
+def only_metadata_differ(old: Statement | None, wanted: Statement) -> bool:
+    """Tell whether a result differs from the wanted one only in its metadata."""
+    ours = ("maker", "metadata")
+    return (
+        old is not None
+        and old.get("metadata") != wanted.get("metadata")
+        and {key: value for key, value in old.items() if key not in ours}
+        == {key: value for key, value in wanted.items() if key not in ours}
+    )
+
+
+def is_kept(path: str | Path, params: Any) -> bool:
+    """Tell whether a job will reuse the existing result, which must then not be removed before."""
+    text = getattr(params, "made_from", "")
+    return bool(text) and only_metadata_differ(statement_in(Path(path)), json.loads(text))
+
+
+def result_to_reuse(path: str | Path, params: Any) -> str | None:
+    """Return `path` if a job should copy its content; None if everything must be computed.
+
+    Only an unchanged result is reused, by its checksum in the record.
+    """
+    known = recorded_in_run(path) if is_kept(path, params) else None
+    if known is None or not known.checksum or checksums.matches(path, known.checksum):
+        return None
+    return str(path)

@@ -1,0 +1,359 @@
+"""What each result must be made from now, and why one is not: for the rules and for `plan`."""
+
+import os
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from typing import Any
+
+from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
+from tomopipe.campaign.files import LINKS, NAMES, STACK
+from tomopipe.campaign.relion_set import star_options
+from tomopipe.campaign.results import is_without_angles, proven_angles
+from tomopipe.campaign.stacks import Stack, find_stacks
+from tomopipe.campaign.state import is_looked_at_again, not_selected
+from tomopipe.errors import TomopipeError, some_of
+from tomopipe.reruns import made_from
+from tomopipe.reruns.decisions import Decisions
+from tomopipe.reruns.made_from import ALSO_READ, Statement
+from tomopipe.reruns.products import digest
+from tomopipe.reruns.relion_notes import assumed_numbers, source_of
+from tomopipe.reruns.words import CHANGED, MISSING, OPTIONS_OF_FIX, of_scans, of_series
+from tomopipe.steps import sidecar
+from tomopipe.storage.json_files import json_or
+from tomopipe.storage.tables import read_tsv
+
+_N_NAMED = 3  # scans in a reason
+Cors = Mapping[str, Mapping[str, Any]]  # cor.json: scan to `cor_px` and `source`
+
+
+class Wanted:
+    """Statements of up-to-date results (`of_<step>`), and why results are made (`why`).
+
+    `why_<step>` is for steps of which more than the statement decides. `rows` returns the
+    inventory, None before there is one; `known` a value that changes with the knowledge of raw
+    files: statements of scans are computed again.
+    """
+
+    def __init__(
+        self,
+        campaign: Campaign,
+        decisions: Decisions,
+        rows: Callable[[], InventoryRows | None],
+        known: Callable[[], Hashable] = lambda: None,
+    ) -> None:
+        self.campaign, self.out, self._decisions = campaign, campaign.outputs, decisions
+        self._rows, self._known = rows, known
+        self._known_before: Hashable = None
+        self._found: dict[Hashable, Any] = {}
+
+    @property
+    def rows(self) -> InventoryRows:
+        """The inventory; empty before there is one."""
+        return self._rows() or {}
+
+    def _once(self, key: Hashable, compute: Callable[[], Any]) -> Any:
+        """Return what was computed from the present knowledge of raw files."""
+        if (known := self._known()) != self._known_before:
+            self._found.clear()
+            self._known_before = known
+        if key not in self._found:
+            self._found[key] = compute()
+        return self._found[key]
+
+    def alive(self, scans: Iterable[str]) -> list[str]:
+        """Return the scans whose jobs did not fail finally."""
+        return [scan for scan in scans if scan not in self.campaign.failures]
+
+    def why(self, wanted: Statement, key: str = "campaign", *, source: str = "") -> str:
+        """Say why the results of a scan, series or stack are made; "" if they are as wanted."""
+        step, keep_stacks = wanted["step"], self.campaign.config.storage.keep_stacks
+        files = self.campaign.results_of(step, key)
+        # temporary ones are not made again
+        temporary = {"try_recon": files[2:], "export_stack": [] if keep_stacks else files[1:]}
+        gone = temporary.get(step, ())
+        reason = self._decisions.reason(step, key, files, wanted, may_be_gone=gone, source=source)
+        return reason or ("row 1.0 -> 1" if step == "try_recon" and self._is_last_row(key) else "")
+
+    def _is_last_row(self, scan: str) -> bool:
+        """Tell whether a sweep that states row 1 is of 1.0, which earlier versions stated alike."""
+        row = self.campaign.for_scan(scan).config.try_recon.row
+        asked = row if isinstance(row, list) else [row]
+        if not any(isinstance(number, int) and number == 1 for number in asked):
+            return False
+        rows = json_or(self.campaign.files.sweep(scan), {}).get("rows")
+        return isinstance(rows, list) and 1 not in rows
+
+    # ---- raw files ---------------------------------------------------------------------------
+
+    def raw_files(self, scan: str) -> list[str]:
+        """Name a scan's raw files."""
+        return self._decisions.raw_files(scan, self.rows)
+
+    def lacks_angles(self, scan: str) -> bool:
+        """Tell whether try_recon must prove the angles: no file and no option has them."""
+        row = self.rows.get(scan)
+        return row is not None and is_without_angles(row["warnings"])
+
+    def angles(self, scan: str) -> Any:
+        """Return the angles proved by try_recon of a scan that lacks them; else None."""
+        return proven_angles(self.campaign.files.sweep(scan)) if self.lacks_angles(scan) else None
+
+    def is_unproven(self, scan: str) -> bool:
+        """Tell whether a scan has no angles: it gets no volume, whatever its COR."""
+        return self.lacks_angles(scan) and self.angles(scan) is None
+
+    # ---- up to cor.json ----------------------------------------------------------------------
+
+    def of_inventory(self) -> Statement:
+        """State what inventory.tsv must be made from."""
+        campaign, record = self.campaign, self._decisions.record
+        scans = [scan.path for scan in (*campaign.scans.values(), *campaign.refused)]
+        shared = [
+            path for scan in campaign.scans for path in campaign.for_scan(scan).shared_files()
+        ]
+        content = {path: record.raw(path) for path in {*scans, *shared}}
+        stated = made_from.of_inventory(campaign, content)
+        # inventories of earlier versions do not name what these take data from
+        return stated | ({"follows_shared": True} if shared else {})
+
+    def why_inventory(self, path: str) -> str:
+        """Decide also by what it says itself: files still written, and the state of linked ones."""
+        campaign = self.campaign
+        wanted = self.of_inventory()
+        reason = self._decisions.reason("inventory", "campaign", [path], wanted)
+        if reason not in ("", CHANGED["inventory"]):
+            return reason
+        where = campaign.directory / path
+        rows = read_inventory(where)
+        if not reason and not is_looked_at_again(rows) and not campaign.has_other_links(rows):
+            return ""
+        refused = {scan.name: scan.mtime_ns for scan in campaign.refused}
+        times = refused | {name: scan.mtime_ns for name, scan in campaign.scans.items()}
+        return of_scans(rows, times, where.stat().st_mtime_ns)
+
+    def of_try_recon(self, scan: str) -> Statement:
+        """State what the sweep and rows of a scan must be made from."""
+        return self._of_reading("try_recon", scan)
+
+    def _of_reading(self, step: str, scan: str) -> Statement:
+        """State what the results of a step that reads a scan must be made from."""
+
+        def compute() -> Statement:
+            raw = self._decisions.raw(scan, self.rows)
+            wanted = made_from.of_reading(step, self.campaign, scan, raw)
+            if also_read := self._decisions.also_read(scan, self.rows):
+                wanted[ALSO_READ] = also_read
+            # earlier versions assumed the angles of such a scan
+            return wanted | ({"angles": "proven"} if self.lacks_angles(scan) else {})
+
+        return self._once((step, scan), compute)
+
+    def _of_reading_angles(self, step: str, scan: str) -> Statement:
+        """State the same of a step that also needs the angles that try_recon proved."""
+        wanted = self._of_reading(step, scan)
+        if "angles" not in wanted:
+            return wanted
+        return wanted | {"angles": proven_angles(self.campaign.files.sweep(scan))}
+
+    def of_predict_cor(self, scan: str) -> Statement:
+        """State what a scan's prediction must be made from."""
+
+        def compute() -> Statement:
+            stated, networks = self.of_try_recon(scan), self._networks()
+            rows = digest(made_from.without_also_read(stated))
+            wanted = made_from.of_step("predict_cor", self.campaign, rows=rows, networks=networks)
+            return wanted | {key: stated[key] for key in (ALSO_READ,) if key in stated}
+
+        return self._once(("predict_cor", scan), compute)
+
+    def _networks(self) -> dict[str, str]:
+        own = self.campaign.config.predict_cor.own_networks
+        return {path: self._decisions.record.raw(path) for path in own}
+
+    def series(self) -> dict[str, list[str]]:
+        """Return the selected scans by encoded series name."""
+        # asked once per job: grouping 5000 scans each time would be quadratic
+        return self._once("series", lambda: self.campaign.selected_series(self.rows))
+
+    def members(self, series: str) -> list[dict[str, Any]]:
+        """Return the input of fix_cor for the scans of a series, without predictions."""
+        replaced = self._once("replaced", lambda: self._decisions.replaced(self.rows))
+        return self.campaign.members(self.series()[series], self.rows, replaced)
+
+    def of_fix_cor(self, series: str) -> Statement:
+        """State what the table of a series must be made from."""
+        scans = self.alive(self.series()[series])
+        predictions = {
+            scan: [self._decisions.content(path) for path in self.out.of_predict_cor(scan)]
+            for scan in scans
+        }
+        parts = {"members": self.members(series), "predictions": predictions}
+        return made_from.of_step("fix_cor", self.campaign, **parts)
+
+    def of_resolve_cor(self) -> Statement:
+        """State the options of cor.json; its content is compared directly with the fix tables."""
+        return made_from.of_step("resolve_cor", self.campaign)
+
+    def why_fix_cor(self, series: str) -> str:
+        """Say why the table of a series is made; "" if not."""
+        reason = self.why(self.of_fix_cor(series), series)
+        if reason != CHANGED["fix_cor"]:
+            return reason
+        before = read_tsv(self.campaign.files.fix_table(series), ("scan",))
+        return self._of_series({row["scan"]: row for row in before}, series)
+
+    def _of_series(self, before: Mapping[str, Mapping[str, str]], series: str) -> str:
+        """Say what changed in a series; the times of files say which predictions are new."""
+        members, record = self.members(series), self._decisions.record
+        found = of_series(before, members)
+        scans = [member["scan"] for member in members if member["select"] == "in"]
+        others = len(scans) < len(members) or len(self.alive(scans)) < len(scans)
+        if found != CHANGED["fix_cor"] or others:
+            return found
+        made_ns = _mtime_ns(record.path_of(self.out.fix_table(series)))
+        new = [
+            scan
+            for scan in scans
+            if any(
+                _mtime_ns(record.path_of(path)) > made_ns for path in self.out.of_predict_cor(scan)
+            )
+        ]
+        return f"prediction of {some_of(new, _N_NAMED)} changed" if new else OPTIONS_OF_FIX
+
+    # ---- after cor.json ----------------------------------------------------------------------
+
+    def of_full_recon(self, scan: str, cor_px: float) -> Statement:
+        """State what a volume must be made from."""
+        return self._of_reading_angles("full_recon", scan) | {"cor_px": cor_px}
+
+    def why_full_recon(self, scan: str, cor: Mapping[str, Any]) -> str:
+        """Say why a volume is made, and the source of its COR; "" if not."""
+        return self.why(self.of_full_recon(scan, cor["cor_px"]), scan, source=cor["source"])
+
+    def stacks(self, cors: Cors) -> dict[str, Stack]:
+        """Return the stacks whose scans all have a COR, by name."""
+        if not self.campaign.config.stitch.stacks:
+            return {}
+        found = find_stacks(self.campaign, self.rows, cors)
+        return {stack.name: stack for stack in found if not stack.problem}
+
+    def of_stitch(self, stack: Stack, cors: Cors) -> Statement:
+        """State what a stitched volume must be made from."""
+        volumes = {scan: self.of_full_recon(scan, cors[scan]["cor_px"]) for scan in stack.scans}
+        return made_from.of_stitch(self.campaign, volumes)
+
+    def sidecar(self, scan: str) -> str:
+        """Return the sidecar's path: beside the data, unless another campaign wrote one there.
+
+        Our record decides only of files in our folder: a copy of a campaign has the record, too.
+        """
+        path, own, record = (
+            self.campaign.sidecar(scan),
+            self.out.sidecar(scan),
+            self._decisions.record,
+        )
+        if path == own or (path in record and not _is_outside(path)):
+            return path
+        folder = self.campaign.directory
+        owner = sidecar.owner(folder / path)
+        if owner is None or sidecar.is_campaign(owner, folder):
+            return path if owner is None else own
+        # the other one was moved, and comes back to it
+        return own if own in record and path not in record and not _is(owner, folder) else path
+
+    def why_sidecar(self, scan: str, content: str) -> str:
+        """Say why a sidecar is written; "" if it states the facts of `content`, and is ours."""
+        path, folder = self.sidecar(scan), self.campaign.directory
+        if path != self.campaign.sidecar(scan):
+            self._decisions.record.drop(self.campaign.sidecar(scan))  # now that of another
+        if reason := self._decisions.sidecar_reason(path, content):
+            return reason
+        if not _is_outside(path):
+            return ""
+        owner = sidecar.owner(folder / path)
+        return "" if owner is None or _is(owner, folder) else f"the campaign was moved from {owner}"
+
+    def of_export_stack(self, scan: str) -> Statement:
+        """State what a stack for RELION must be made from."""
+        return self._of_reading_angles("export_stack", scan)
+
+    def of_export_star(self, cors: Cors) -> Statement:
+        """State what the tomogram set must be made from."""
+        metas = {scan: self._decisions.content(self.out.stack_meta(scan)) for scan in cors}
+        return made_from.of_export_star(self.star_options(cors), cors, metas)
+
+    def star_options(self, cors: Cors) -> dict[str, Any]:
+        """Return the options of the set, and the MRC volumes: it names those with a digest."""
+        volumes = self._mrc_volumes(cors)
+        return star_options(self.campaign, cors) | ({"volumes": volumes} if volumes else {})
+
+    def _mrc_volumes(self, cors: Cors) -> dict[str, str]:
+        """Return the wanted statement's digest for each MRC volume; "" if it is of another one."""
+        found = {}
+        for scan, entry in cors.items():
+            path = self._decisions.record.path_of(self.out.mrc_volume(scan))
+            if (source := source_of(path)) is not None:
+                wanted = digest(self.of_full_recon(scan, entry["cor_px"]))
+                found[scan] = wanted if source == wanted else ""
+        return found
+
+    def why_export_star(self, cors: Cors) -> str:
+        """Say why the tomogram set is made; "" if not."""
+        reason = self.why(self.of_export_star(cors))
+        return reason or (MISSING if self._lacks_link() else "")
+
+    def _lacks_link(self) -> bool:
+        """Tell whether a link is missing through which RELION reads a scan of another name."""
+        try:
+            names = read_tsv(self.campaign.files.in_relion(NAMES), ["scan", "rlnTomoName"])
+        except (OSError, TomopipeError):
+            return True
+        links = self.campaign.files.in_relion(LINKS)
+        return any(
+            not os.path.lexists(links / f"{row['rlnTomoName']}{STACK}")
+            for row in names
+            if row["rlnTomoName"] != row["scan"]
+        )
+
+    def of_report(
+        self, cors: Cors, content: Callable[[str], str], unknown: Collection[str] = ()
+    ) -> Statement:
+        """State the results on the page, by `content`; volumes, but for `unknown`, by statement."""
+        campaign, out = self.campaign, self.out
+        files = [out.inventory, out.cor_table]
+        files += map(out.fix_table, self.series())
+        files += map(out.prediction, self.alive(campaign.selected_scans(self.rows)))
+        files += map(out.shifts, self.stacks(cors))
+        volumes = {
+            scan: digest(self.of_full_recon(scan, entry["cor_px"]))
+            for scan, entry in cors.items()
+            if scan not in unknown
+        }
+        shown = {path: content(path) for path in files} | volumes
+        if campaign.config.export_star.enabled:
+            notes = assumed_numbers(campaign, self.rows), self._mrc_volumes(cors)
+            shown |= {"relion": digest({"notes": notes})} if any(notes) else {}
+        if unselected := self._unselected():
+            shown |= {"unselected": digest({"scans": unselected})}
+        return made_from.of_report(campaign, shown)
+
+    def _unselected(self) -> list[str]:
+        """Name the scans with `select: no` that would be skipped anyway: no result shows it."""
+        scans = self.campaign.scans
+        return [
+            scan
+            for scan, row in self.rows.items()
+            if scan in scans and scans[scan].select == "no" and not_selected("auto", row)
+        ]
+
+
+def _mtime_ns(path: str) -> int:
+    return os.stat(path).st_mtime_ns if os.path.exists(path) else 0
+
+
+def _is_outside(path: str) -> bool:
+    """Tell whether a file does not lie in the campaign folder."""
+    return os.path.isabs(path) or os.path.normpath(path).startswith("..")
+
+
+def _is(folder: str, other: os.PathLike[str]) -> bool:
+    return os.path.exists(folder) and os.path.samefile(folder, other)

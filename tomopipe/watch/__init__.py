@@ -1,0 +1,1 @@
+"""Scans as they come: `tomopipe run --watch`."""

@@ -1,0 +1,158 @@
+"""The scans that a watcher has taken, and their verdicts: kept, shown on a page and reported."""
+
+import heapq
+import time
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tomopipe.campaign.arrivals import Arrival
+from tomopipe.campaign.files import Files
+from tomopipe.campaign.raw_files import find_scans
+from tomopipe.campaign.state import State
+from tomopipe.config import Config
+from tomopipe.cor.cor_value import same_cor
+from tomopipe.scans.raw_state import file_state
+from tomopipe.storage.atomic import write_json
+from tomopipe.storage.json_files import json_or
+from tomopipe.watch.hooks import Hooks
+from tomopipe.watch.live_page import MOST_ROWS, picture, write_page
+from tomopipe.watch.verdicts import Verdict
+
+_MOST_PICTURES = 4  # made between two checks: scans that come do not wait for those of all others
+_FOR_HOOKS = ("scan", "path", "cor_px", "confidence", "doubtful", "reason", "rule", "seconds")
+
+
+class WatchedScans:
+    """The scans in results/live/taken.json; a watcher replaces `config` when it was edited."""
+
+    def __init__(
+        self, config: Config, directory: Path, hooks: Hooks, say: Callable[[str], None]
+    ) -> None:
+        self.config, self._directory, self._hooks, self._say = config, directory, hooks, say
+        self.files = Files(directory / config.campaign.results)
+        # by path: how it was taken, its verdict, whether one was reported (`has_verdict`), and
+        # whether no run over arrivals takes it any more (`for_tail`)
+        self.entries: dict[str, dict[str, Any]] = self._known()
+
+    def _known(self) -> dict[str, dict[str, Any]]:
+        """Return the files taken before, by a watcher or a run."""
+        taken = json_or(self.files.taken, None)
+        if isinstance(taken, dict) and all("has_verdict" in entry for entry in taken.values()):
+            return taken
+        found = {}
+        for scan in find_scans(self.config, self._directory):
+            state = file_state(self._directory / scan.path)
+            with suppress(OSError):
+                made_ns = self.files.prediction(scan.name).stat().st_mtime_ns
+                if state and made_ns > state[1]:
+                    rule = "its COR was found before"
+                    entry = _entry(Arrival(scan.path, state, rule), scan.name)
+                    found[scan.path] = entry | {"for_tail": True, "has_verdict": True}
+        return found
+
+    @property
+    def states(self) -> dict[str, tuple[int, int, int]]:
+        """The state of each file when it was taken."""
+        return {path: tuple(entry["state"]) for path, entry in self.entries.items()}
+
+    def take(self, arrival: Arrival, scan: str) -> None:
+        """Add a file that has arrived, or has been written anew."""
+        self.entries[arrival.path] = _entry(arrival, scan)
+
+    def waiting(self, paths: Collection[str], *, for_tail: bool) -> list[str]:
+        """Name those of these files that the arrivals, or the tail, are to take."""
+        return [
+            path
+            for path, entry in self.entries.items()
+            if entry["for_tail"] is for_tail and path in paths
+        ]
+
+    def has_no_cor(self, path: str) -> bool:
+        """Tell whether no run over arrivals has found the COR of a scan."""
+        entry = self.entries[path]
+        return not entry["has_verdict"] or entry["scan_state"] == State.SKIPPED
+
+    def give_up(self, path: str, reason: str) -> None:
+        """Leave a scan to the tail."""
+        self.entries[path] |= {"for_tail": True, "doubtful": True, "reason": reason}
+
+    def save(self, present: Collection[str], *, has_ended: bool = False) -> None:
+        """Write the entries, and the page, which shows the files that are `present`."""
+        self.files.live.parent.mkdir(parents=True, exist_ok=True)
+        write_json(self.entries, self.files.taken)
+        title = self.config.campaign.name or self._directory.name
+        shown = [entry for path, entry in self.entries.items() if not present or path in present]
+        write_page(self.files, title, shown, has_ended=has_ended)
+
+    # ---- verdicts ----------------------------------------------------------------------------
+
+    def compare(self, verdicts: Mapping[str, Verdict], began: float) -> None:
+        """Take over the verdicts of a tail that began then; report those that are news."""
+        for path, verdict in verdicts.items():
+            entry = self.entries[path]
+            if not entry["for_tail"] or entry["at"] > began:
+                continue  # written again since
+            is_other = entry["scan_state"] not in ("", verdict.scan_state)
+            has_moved = not same_cor(entry["cor_px"], verdict.cor_px)
+            is_news = is_other and verdict.doubtful and (has_moved or not entry["doubtful"])
+            if is_news or not entry["has_verdict"]:
+                self.report(path, verdict)
+            else:
+                self._note(path, verdict)
+
+    def _note(self, path: str, verdict: Verdict) -> None:
+        """Put a verdict into the entry of its scan; `picture` None: one is still to be made."""
+        entry = self.entries[path]
+        has_moved = not same_cor(entry["cor_px"], verdict.cor_px) or not entry["has_verdict"]
+        if has_moved and verdict.scan_state != State.SKIPPED:
+            entry |= {"picture": None, "picture_cor_px": None}
+        entry |= asdict(verdict)
+
+    def draw(self) -> bool:
+        """Make some of the pictures that the page lacks, of the latest scans first."""
+        shown = heapq.nlargest(MOST_ROWS, self.entries.values(), key=lambda entry: entry["at"])
+        lacking = [entry for entry in shown if entry.get("picture", "") is None][:_MOST_PICTURES]
+        for entry in lacking:
+            made = picture(self.files, entry["scan"], entry["best_cor_px"])
+            entry.update({"picture": "", **made})
+        return bool(lacking)
+
+    def report(self, path: str, verdict: Verdict) -> None:
+        """Report a verdict, flag it if it is doubtful, and call the hook."""
+        entry = self.entries[path]
+        remark = f"was {_cor(entry['cor_px'])}"
+        self._note(path, verdict)
+        if not entry["has_verdict"]:
+            seconds = round(time.time() - entry["last_byte"], 1)
+            entry |= {"for_tail": True, "has_verdict": True, "seconds": seconds}
+            remark = f"{seconds:.0f} s"
+        flag, why = ("FLAG ", f", {verdict.reason}") if verdict.doubtful else ("", "")
+        text = f"{flag}{verdict.scan}: {_cor(verdict.cor_px)}{why} ({remark})"
+        self._say(f"{time.strftime('%H:%M:%S')} {text}")
+        if self.config.hooks.on_scan:
+            facts = {name: entry[name] for name in _FOR_HOOKS}
+            doubt = entry["reason"] if verdict.doubtful else ""
+            facts |= {"doubt": doubt, "page": str(self.files.live)}
+            self._hooks.call(self.config.hooks.on_scan, facts)
+
+
+def _cor(cor_px: float | None) -> str:
+    return "no COR" if cor_px is None else f"COR {cor_px:.2f}"
+
+
+def _entry(arrival: Arrival, scan: str) -> dict[str, Any]:
+    """Return the entry of a taken file, without a verdict."""
+    return {
+        "path": arrival.path,
+        "state": list(arrival.state),
+        "rule": arrival.rule,
+        "for_tail": False,
+        "has_verdict": False,
+        "seconds": None,
+        "at": time.time(),
+        "last_byte": arrival.last_byte,
+        **asdict(Verdict(scan, "")),
+    }
