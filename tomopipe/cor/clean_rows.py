@@ -4,6 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from tomopipe.prep.bad_pixels import interpolate_columns
+
 Image = NDArray[np.float32]
 MIN_ROTATING_SHARE = 0.2  # of `median_rotating_share`, where there is a sample
 
@@ -52,12 +54,8 @@ def fill_dead_columns(sinogram: Image) -> Image:
     dead = np.abs(away) > max(8 * robust_sigma(away), 0.5 * float(high - low))
     if not dead.any() or dead.mean() > 0.2:
         return sinogram
-    gone, alive = np.flatnonzero(dead), np.flatnonzero(~dead)
-    after = np.searchsorted(alive, gone)
-    left, right = alive[np.maximum(after - 1, 0)], alive[np.minimum(after, len(alive) - 1)]
-    share = ((gone - left) / np.maximum(right - left, 1)).astype(np.float32)
     filled = sinogram.copy()
-    filled[:, gone] = sinogram[:, left] * (1 - share) + sinogram[:, right] * share
+    interpolate_columns(filled, dead)
     return filled
 
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from tomopipe.arrays import module_of
 from tomopipe.prep.dispatch import kernels_of
+from tomopipe.prep.normalise import valid_beside
 
 _AROUND = 5  # pixels, of the median that a pixel of the flat is compared with
 
@@ -75,14 +76,17 @@ class Repair:
 def plan_repair(bad: NDArray[np.bool_]) -> Repair:
     """Plan how to fill the bad pixels of a detector, ndarray of bool of shape (n_rows, n_cols)."""
     n_cols = bad.shape[1]
-    columns = np.arange(n_cols)
-    left = np.maximum.accumulate(np.where(bad, -1, columns), axis=1)
-    right = np.minimum.accumulate(np.where(bad, n_cols, columns)[:, ::-1], axis=1)[:, ::-1]
+    left, right = valid_beside(bad)
     left, right = np.where(left < 0, right, left), np.where(right == n_cols, left, right)
     rows, cols = np.nonzero(bad & (left < n_cols))
     before, after = left[rows, cols], right[rows, cols]
     part = ((cols - before) / np.maximum(after - before, 1)).astype(np.float32)
     return Repair(rows, cols, before, after, part)
+
+
+def interpolate_columns(sinogram: Any, lost: NDArray[np.bool_]) -> None:
+    """Fill lost columns of a sinogram (n_angles, n_cols) as bad pixels are filled, in place."""
+    plan_repair(lost[None]).apply(sinogram[:, None], (0, 1))
 
 
 def remove_zingers(images: Any, *, threshold: float, size_px: int = 3) -> Any:

@@ -141,14 +141,25 @@ def _nearest(bad: NDArray[np.bool_]) -> _Repair:
     """
     n_cols = bad.shape[1]
     columns = np.arange(n_cols)
-    left = np.maximum.accumulate(np.where(bad, -1, columns), axis=1)
-    right = np.minimum.accumulate(np.where(bad, n_cols, columns)[:, ::-1], axis=1)[:, ::-1]
+    left, right = valid_beside(bad)
     to_left = np.where(left < 0, n_cols + 1, columns - left)
     to_right = np.where(right == n_cols, n_cols + 1, right - columns)
     sources = np.where(to_left <= to_right, left, right)
     lost = np.asarray(bad.all(axis=1))
     rows, cols = np.nonzero(bad & ~lost[:, None])
     return rows, cols, sources[rows, cols], lost
+
+
+def valid_beside(bad: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the valid columns next to each pixel (n_rows, n_cols) on the left and on the right.
+
+    A valid pixel's is its own; where there is none it is -1 or n_cols.
+    """
+    n_cols = bad.shape[1]
+    columns = np.arange(n_cols)
+    left = np.maximum.accumulate(np.where(bad, -1, columns), axis=1)
+    right = np.minimum.accumulate(np.where(bad, n_cols, columns)[:, ::-1], axis=1)[:, ::-1]
+    return left, right
 
 
 def _apply(xp: ModuleType, batch: Any, repair: _Repair, empty: float) -> None:

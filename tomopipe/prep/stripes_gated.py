@@ -43,6 +43,7 @@ from numpy.typing import NDArray
 
 from tomopipe.arrays import module_of, on_host
 from tomopipe.config.preprocess import GATED_SIZE_PX, StripesBlock
+from tomopipe.prep.bad_pixels import interpolate_columns
 from tomopipe.prep.dispatch import kernels_of
 
 Profiles = NDArray[np.float64]  # (n, n_cols) or (n, n_cols - 1)
@@ -96,7 +97,7 @@ def remove_proven(sinogram: Any, options: StripesBlock = StripesBlock()) -> Any:
     profiles = _block_means(out, bounds)
     dead = _find_dead(profiles)
     if dead.any():
-        _interpolate(out, dead)
+        interpolate_columns(out, dead)
         profiles = _block_means(out, bounds)
     offsets = np.zeros_like(profiles)
     threshold, size_px = options.threshold, options.size_px or GATED_SIZE_PX
@@ -106,7 +107,7 @@ def remove_proven(sinogram: Any, options: StripesBlock = StripesBlock()) -> Any:
     alone = _find_alone(profiles - offsets)
     offsets[:, alone | _find_round(offsets, profiles, size_px)] = 0
     _subtract(out, offsets, bounds)
-    _interpolate(out, alone)
+    interpolate_columns(out, alone)
     return out
 
 
@@ -343,19 +344,6 @@ def _find_alone(profiles: Profiles) -> NDArray[np.bool_]:
 def _usual_spread(values: Profiles) -> Profiles:
     """Return the standard deviation over blocks, whatever a few of them are."""
     return np.asarray(_pull_in(values)[1].std(axis=0) / _WINSORISED)
-
-
-def _interpolate(sinogram: Any, lost: NDArray[np.bool_]) -> None:
-    """Replace columns by the line between the valid ones beside them, in place."""
-    xp = module_of(sinogram)
-    valid, invalid = np.flatnonzero(~lost), np.flatnonzero(lost)
-    if not invalid.size or not valid.size:
-        return
-    right = np.searchsorted(valid, invalid)
-    before, after = valid[np.maximum(right - 1, 0)], valid[np.minimum(right, len(valid) - 1)]
-    part = xp.asarray(((invalid - before) / np.maximum(after - before, 1)).astype(np.float32))
-    invalid, before, after = (xp.asarray(columns) for columns in (invalid, before, after))
-    sinogram[:, invalid] = sinogram[:, before] * (1 - part) + sinogram[:, after] * part
 
 
 def _subtract(sinogram: Any, offsets: Profiles, bounds: NDArray[np.intp]) -> None:
