@@ -17,11 +17,12 @@ from tomopipe.prep.correct import Corrections
 from tomopipe.prep.gpu_memory import gpu_correct_bytes
 from tomopipe.prep.half_acquisition import FACTOR, HalfAcquisition, is_half_acquisition
 from tomopipe.recon.angular_sampling import is_full_rotation, unpaired
+from tomopipe.recon.cuda_device import CudaDevice
 from tomopipe.recon.engine_memory import gpu_bytes, slices_on_gpu
 from tomopipe.recon.iterative import solve_slices, solver
 from tomopipe.recon.plan import make_plan
 from tomopipe.recon.projector import make_projector
-from tomopipe.recon.transfer import Device, DeviceTransfer, HostTransfer
+from tomopipe.recon.transfer import DeviceTransfer, HostTransfer
 from tomopipe.recon.truncation import UNKNOWN, EdgeSlopes, binned_edge_slopes
 from tomopipe.scans.chunks import DECODE_BYTES
 from tomopipe.scans.exchange import Scan
@@ -115,7 +116,7 @@ def fit_task(
     scan: Scan,
     wanted: VolumeOptions,
     batch_size: int,
-    gpu: Device | None = None,
+    gpu: CudaDevice | None = None,
     *,
     corrections: Corrections | None = None,
     edge_slopes_per_px: EdgeSlopes = UNKNOWN,
@@ -185,7 +186,7 @@ def _iterative(
 
 
 def _slices_on(
-    gpu: Device, scan: Scan, wanted: VolumeOptions, corrections: Corrections | None
+    gpu: CudaDevice, scan: Scan, wanted: VolumeOptions, corrections: Corrections | None
 ) -> int:
     """Return the slices of a batch that a GPU has room for."""
     free, n_cols = gpu.free_bytes(), _widening(scan, wanted) * scan.n_cols
