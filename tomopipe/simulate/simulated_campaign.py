@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 from tomopipe.campaign.files import CONFIG, TRUTH
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.simulate.detector import Beam
-from tomopipe.simulate.dxchange_writer import ScanFile, simulate_scan
+from tomopipe.simulate.dxchange_writer import simulate_scan
+from tomopipe.simulate.exposure import ScanFile
 from tomopipe.simulate.objects import KINDS
 from tomopipe.simulate.phantom import Phantom
 from tomopipe.storage.atomic import write_json, write_text
@@ -41,7 +42,6 @@ GEOMETRY = (
 SMALLEST = {"n_series": 1, "n_scans": 1, "n_cols": 64, "n_rows": 1, "n_angles": 20}
 SMALLEST_STACKED = 20  # rows, of which 10 are shared
 ENDINGS = {"dxchange": ".h5", "nxtomo": ".nx"}
-SPECIAL = ("aborted", "fixed pattern", "no theta")
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class ScanPlan:
     index: int  # number in the series
     cor_px: float  # true COR
     seed: tuple[int, ...]  # seed of detector and noise
-    special: tuple[str, ...]  # any of `SPECIAL`
+    special: tuple[str, ...]  # of those in the docstring of the module
     phantom: Phantom  # the object
     beam: Beam  # beam and detector
     # angles meant and frames taken
