@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from tomopipe.recon.plan import MARGIN, OVERSAMPLING, fast_even_size
+from tomopipe.recon.plan import half_grid_shape, padded_and_grid_size
 
 BATCH_SIZE = 16
 GPU_ANGLES = 512  # whose samples a GPU holds at a time
@@ -54,9 +54,9 @@ def engine_bytes(
     int
         The sum in the module's docstring.
     """
-    n_bins = fast_even_size(2 * n_cols) // 2 + 1
-    n_grid = fast_even_size(max(math.ceil(OVERSAMPLING * n_cols), 8 * MARGIN))
-    grid = 8 * batch_size * (n_grid // 2 + 1 + 2 * MARGIN) * (n_grid + 2 * MARGIN)
+    n_padded, n_grid = padded_and_grid_size(n_cols)
+    n_bins = n_padded // 2 + 1
+    grid = 8 * batch_size * math.prod(half_grid_shape(n_grid))
     ray = 8 * batch_size * n_bins
     n_chunk = angles_at_once(n_angles, n_bins)
     samples, making = ray * n_chunk, 32 * n_chunk * n_bins
@@ -89,7 +89,7 @@ def sweep_bytes(n_angles: int, n_cols: int, batch_size: int = BATCH_SIZE) -> int
     int
         Bytes: spectra with a temporary, one batch of slices, engine, interpreter.
     """
-    spectra = 16 * n_angles * (fast_even_size(2 * n_cols) + 2)
+    spectra = 32 * n_angles * _n_bins(n_cols)
     images = 4 * batch_size * n_cols**2
     return BASE_BYTES + spectra + images + engine_bytes(n_angles, n_cols, batch_size)
 
@@ -138,7 +138,7 @@ def gpu_bytes(
         Bytes.
     """
     cols = max(n_cols // binning, 1)
-    n_bins = fast_even_size(2 * cols) // 2 + 1
+    n_bins = _n_bins(cols)
     pixels = slices * binning * n_angles * n_cols
     kept = 2 * itemsize * pixels + 4 * slices * n_angles * cols + 48 * n_angles * n_bins
     voxel = 12 if stored_itemsize == 4 else 4 + 3 * stored_itemsize
@@ -153,8 +153,8 @@ def gpu_bytes(
 
 def gpu_sweep_bytes(n_angles: int, n_cols: int, batch_size: int = BATCH_SIZE) -> int:
     """Return the memory of a GPU that a sweep takes: as `sweep_bytes`, with the samples' order."""
-    n_bins = fast_even_size(2 * n_cols) // 2 + 1
-    spectra = 16 * n_angles * (2 * n_bins)
+    n_bins = _n_bins(n_cols)
+    spectra = 32 * n_angles * n_bins
     images = 8 * batch_size * n_cols**2
     order = 48 * n_angles * n_bins
     return spectra + images + order + _gpu_engine_bytes(n_angles, n_cols, batch_size)
@@ -162,12 +162,15 @@ def gpu_sweep_bytes(n_angles: int, n_cols: int, batch_size: int = BATCH_SIZE) ->
 
 def _gpu_engine_bytes(n_angles: int, n_cols: int, slices: int) -> int:
     """Return what slices take of a GPU while they are computed."""
-    n_bins = fast_even_size(2 * n_cols) // 2 + 1
-    n_grid = fast_even_size(max(math.ceil(OVERSAMPLING * n_cols), 8 * MARGIN))
-    grid = 8 * slices * (n_grid // 2 + 1 + 2 * MARGIN) * (n_grid + 2 * MARGIN)
-    samples = min(GPU_ANGLES, n_angles) * n_bins
+    n_padded, n_grid = padded_and_grid_size(n_cols)
+    grid = 8 * slices * math.prod(half_grid_shape(n_grid))
+    samples = min(GPU_ANGLES, n_angles) * (n_padded // 2 + 1)
     # plans of transforms keep their memory: as much as they transform
     return max(samples * (40 * slices + 160) + 2 * grid, 3 * grid + 8 * samples * slices)
+
+
+def _n_bins(n_cols: int) -> int:
+    return padded_and_grid_size(n_cols)[0] // 2 + 1
 
 
 def slices_on_gpu(free_bytes: int, needs: Callable[[int], int]) -> int:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.recon.denoise import least_variation_near
+from tomopipe.recon.plan import image_positions
 from tomopipe.recon.projector import Projector
 
 Array = NDArray[np.float32]
@@ -203,7 +204,7 @@ def variation_weight(sinogram: Array, projector: Projector, strength: float) -> 
 def field_of_view(projector: Projector) -> Array:
     """Return 1 in the circle that the slice holds at every angle, 0 outside it."""
     n_cols = projector.plan.n_cols
-    x, y = np.arange(n_cols) - n_cols // 2, np.arange(n_cols) - (n_cols // 2 - 1)
+    x, y = image_positions(n_cols)
     return (x**2 + (y**2)[:, None] < (n_cols / 2 - 1) ** 2).astype(np.float32)
 
 

@@ -16,8 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from tomopipe.arrays import fft_of
 from tomopipe.recon.fbp import checked_cor
 from tomopipe.recon.plan import MARGIN, Plan, image_positions, make_plan
-from tomopipe.recon.portable import fold, to_images
-from tomopipe.recon.sparse import spreading_matrix
+from tomopipe.recon.portable import fold, spreading_matrix, to_images
 
 Array = NDArray[np.float32]
 

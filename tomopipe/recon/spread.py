@@ -107,7 +107,7 @@ def _counted(key: Any, before: Any, n_keys: int) -> Any:
 
 def tap_table(beta: float) -> NDArray[np.float32]:
     """Return the taps' polynomials, highest power first: x in the lanes from 0, y from 8 on."""
-    polynomials = kaiser.tap_polynomials(kaiser.WIDTH, beta)[::-1]
+    polynomials = kaiser.tap_polynomials(beta)[::-1]
     table = np.zeros((len(polynomials), 16), dtype=np.float32)
     table[:, : kaiser.WIDTH] = table[:, 8 : 8 + kaiser.WIDTH] = polynomials
     return table.ravel()

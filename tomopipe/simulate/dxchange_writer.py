@@ -38,8 +38,8 @@ def simulate_scan(
     cor_px: float,
     size: tuple[int, int],
     *,
-    beam: Beam | None = None,
-    seed: int | tuple[int, ...] = 0,
+    beam: Beam,
+    seed: int | tuple[int, ...],
     file: ScanFile,
 ) -> None:
     """Simulate one scan and write it as a DXchange or NXtomo file, whole, in little memory.
@@ -49,7 +49,7 @@ def simulate_scan(
     """
     angles_deg = np.asarray(theta_deg, dtype=np.float64)
     taken_deg = angles_deg[: file.n_frames]
-    detector = Detector(beam or Beam(), *size, seed)
+    detector = Detector(beam, *size, seed)
 
     def blocks() -> Iterator[NDArray[np.float64]]:
         step = max(1, BLOCK_BYTES // (8 * size[0] * size[1]))
