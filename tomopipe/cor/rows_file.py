@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import h5py
 
 FORMAT = 2
-_READABLE = (1, 2)  # 1 had no plain sinograms
 _ARRAYS = {
     "sinograms": (np.float32, 3),
     "row_index": (np.int64, 1),
@@ -141,17 +140,17 @@ def read_rows(path: str | os.PathLike[str]) -> Rows:
 
 
 def _read(file: "h5py.File", path: str | os.PathLike[str]) -> Rows:
-    if file.attrs.get("format") not in _READABLE:
+    if file.attrs.get("format") != FORMAT:
         raise TomopipeError(
             f"{path}: expected rows of format {FORMAT}; got {file.attrs.get('format')}. "
             "Delete it and run try_recon again."
         )
     bad = file.get("bad_frames")  # earlier versions did not look for them
-    slopes = file["falls_per_px"][()].tolist() if "falls_per_px" in file else (0.0, 0.0)
+    left, right = file["falls_per_px"][()].tolist()
     return Rows(
         **{name: file[name][()].astype(dtype, copy=False) for name, (dtype, _) in _ARRAYS.items()},
         n_rows=int(file["n_rows"][()]),
-        first_col=int(file["first_col"][()]) if "first_col" in file else 0,
+        first_col=int(file["first_col"][()]),
         theta_missing=bool(file["theta_missing"][()]),
         minus_log=bool(file["minus_log"][()]),
         failed=file["failed"][()].tobytes().decode("utf-8", "surrogateescape"),
@@ -160,7 +159,7 @@ def _read(file: "h5py.File", path: str | os.PathLike[str]) -> Rows:
             if "plain_sinograms" in file
             else None
         ),
-        edge_slopes_per_px=(float(slopes[0]), float(slopes[1])),
+        edge_slopes_per_px=(left, right),
         bad_frames=bad and {kind: tuple(numbers[()].tolist()) for kind, numbers in bad.items()},
     )
 
