@@ -17,7 +17,6 @@ from scipy import fft, ndimage
 from tomopipe.cor.answer import refine_peak
 from tomopipe.cor.opposing import OpposingLines
 
-MIN_OVERLAP = 0.08  # of the columns
 _TRIM_PX = 6  # columns next to an edge of the detector that the refinement leaves out
 _LAGS = 4
 _SMOOTH_PX = 1.5  # against noise, of the differences

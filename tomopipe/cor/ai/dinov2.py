@@ -18,7 +18,7 @@ from tomopipe.cor.ai.dinov2_windows import cut_windows, window_corners
 from tomopipe.cor.answer import AMBIGUOUS_BELOW, Answer, nothing
 from tomopipe.cor.curves import Curves, CurveSet
 from tomopipe.cor.rows_file import Rows
-from tomopipe.cor.slices import Reconstruct
+from tomopipe.cor.slices import Reconstruct, repeating_edges
 
 METHOD = "dinov2"
 N_SHORTLIST = 15
@@ -74,17 +74,12 @@ class _SliceScorer:
         sinogram = self.rows.sinograms[0]
         n = sinogram.shape[1]
         corners = window_corners(n, self.window_px, self.n_windows)
-        # Edge values are repeated beyond the detector: a truncated object gets no bright rim.
-        pad = max(4, n // 4)
-        wide = np.pad(sinogram, ((0, 0), (pad, pad)), mode="edge")
-        first = wide.shape[1] // 2 - n // 2
-        inner = slice(first, first + n)
+        slices_at = repeating_edges(sinogram, self.rows.theta_rad, max(4, n // 4), self.reconstruct)
         scores = []
         for start in range(0, len(cor_px), _BATCH):
-            padded_px = cor_px[start : start + _BATCH] + pad
-            slices = self.reconstruct(wide, self.rows.theta_rad, padded_px)[:, inner, inner]
             scores += [
-                self.network.score(cut_windows(image, corners, self.window_px)) for image in slices
+                self.network.score(cut_windows(image, corners, self.window_px))
+                for image in slices_at(cor_px[start : start + _BATCH])
             ]
         return scores
 
