@@ -63,17 +63,10 @@ class Corrections:
     def projections(self, raw: Any, frames: IndexRange, rows: IndexRange) -> Any:
         """Correct some rows of some projections.
 
-        Parameters
-        ----------
-        raw : ndarray, shape (n_frames, n_read, n_cols)
-            Raw values of these frames and the rows of `rows_needed`, of NumPy or CuPy.
-        frames, rows : (int, int)
-            Which frames these are, and which rows are wanted; the last excluded.
-
-        Returns
-        -------
-        ndarray of float32, shape (n_frames, rows[1] - rows[0], n_cols)
-            Line integrals, or transmission without `minus_log`.
+        `raw` (n_frames, n_read, n_cols) holds the raw values of these frames and of the rows of
+        `rows_needed`, of NumPy or CuPy; `frames` and `rows` tell which frames these are, and which
+        rows are wanted, the last excluded. Returns line integrals, or transmission without
+        `minus_log`, of float32, (n_frames, rows[1] - rows[0], n_cols).
         """
         given, flat_rows, phase_rows = _rows_needed(self, rows)
         values = self._transmission(raw, frames, given)
@@ -130,19 +123,7 @@ class Corrections:
     ) -> Any:
         """Correct some rows of some projections, a batch of frames at a time.
 
-        Parameters
-        ----------
-        raw : ndarray, shape (n_frames, n_read, n_cols)
-            Raw values of these frames and the rows of `rows_needed`, of NumPy or CuPy, which
-            computes.
-        frames, rows : (int, int)
-            Which frames these are, and which rows are wanted; the last excluded.
-        threads : int
-            CPU threads.
-
-        Returns
-        -------
-        ndarray of float32, shape (rows[1] - rows[0], n_frames, n_cols)
+        As `projections`, but rows come before frames: (rows[1] - rows[0], n_frames, n_cols).
         """
         xp = module_of(raw)
         n_frames, n_read, n_cols = raw.shape
@@ -170,10 +151,7 @@ class Corrections:
 def corrections_of(scan: Scan, recipe: PreprocessBlock) -> Corrections:
     """Fit a recipe to a scan: read its flats, find its bad pixels, look up energy and pixel size.
 
-    Raises
-    ------
-    ScanError
-        If the scan does not tell what the recipe needs.
+    A ScanError says what the recipe needs and the scan does not tell.
     """
     beam = read_beam(scan, recipe)
     repair, current = None, None

@@ -61,21 +61,10 @@ def principal_shapes(
 ) -> NDArray[np.float32]:
     """Return the strongest principal components of the flats, as a share of the mean's signal.
 
-    Parameters
-    ----------
-    read_flats : callable
-        read_flats(first, last) gives some rows of all flats, (n_flats, last - first, n_cols).
-    blocks : list of (int, int)
-        Rows to read at a time.
-    mean, dark : ndarray of float32, shape (n_rows, n_cols)
-        Of flats and darks.
-    n_shapes : int
-        At most so many, and one less than there are flats; the noise of flats is none.
-
-    Returns
-    -------
-    ndarray of float32, shape (n_found, n_rows, n_cols)
-        Of mean square 1 where the detector is valid; 0 at dead pixels.
+    read_flats(first, last) gives some rows of all flats, (n_flats, last - first, n_cols); `blocks`
+    are the rows to read at a time. `mean` and `dark` are those of flats and darks. There are at
+    most `n_shapes`, and one less than there are flats; the noise of flats is none. Components
+    (n_found, n_rows, n_cols) have mean square 1 where the detector is valid; 0 at dead pixels.
     """
 
     def changes(rows: tuple[int, int]) -> NDArray[np.float64]:
@@ -216,18 +205,10 @@ def look_for_air(
     frames and to their most transparent part tell which pixels follow; these are fitted again,
     until they stay the same. The largest such set counts.
 
-    Parameters
-    ----------
-    transmissions : ndarray, shape (n, n_rows, n_cols)
-        Of projections spread over the scan, by the mean flat.
-    flats : ndarray, shape (n_flats, n_rows, n_cols)
-        Flats by their mean.
-    shapes : ndarray, shape (n_shapes, n_rows, n_cols)
-        From `principal_shapes`, averaged to the same pixels; 0 where not `lit`.
-    lit : ndarray of bool, shape (n_rows, n_cols)
-        Pixels that count.
-    signal : ndarray, shape (n_rows, n_cols)
-        Of the mean flat, with whose root photon noise goes.
+    `transmissions` are those of projections spread over the scan, by the mean flat; `flats` are the
+    flats by their mean; `shapes` are from `principal_shapes`, averaged to the same pixels, 0 where
+    not `lit`; all are (n, n_rows, n_cols). `lit` are the pixels that count; `signal`, of the mean
+    flat, is that with whose root photon noise goes.
     """
     flat_values, basis = flats[:, lit], shapes[:, lit].astype(np.float64)
     flat_weights = _fit(flat_values, basis, np.ones(basis.shape[1]))
@@ -336,15 +317,8 @@ def least_variation(
     The weights are then lessened by what the sample may have put into them, which is known from how
     much parts of the frame contradict each other.
 
-    Parameters
-    ----------
-    transmission : ndarray, shape (n_rows, n_cols)
-        Of one projection, by the mean flat.
-    shapes : ndarray, shape (n_shapes, n_rows, n_cols)
-    lit : ndarray of bool, shape (n_rows, n_cols)
-        Pixels that count.
-    spread : ndarray, shape (n_shapes,)
-        Of the weights of flats.
+    `transmission` (n_rows, n_cols) is that of one projection, by the mean flat; `lit` are the
+    pixels that count; `spread` (n_shapes,) is that of the weights of flats.
     """
     log = np.log(np.maximum(transmission, _LEAST_TRANSMISSION)).astype(float)
     weights = np.zeros(len(shapes))

@@ -32,26 +32,9 @@ def normalise(
     - with `minus_log` a transmission below 1e-5 counts as 1e-5. Above 1 it is kept: noise and edge
       enhancement are real. Without `minus_log` it is not limited.
 
-    Parameters
-    ----------
-    raw : ndarray, shape (n, n_rows, n_cols)
-        Raw frames, any real type. numpy or cupy: the others and the result are of the same kind.
-    flat, dark : ndarray of float32, shape (n_rows, n_cols)
-        Mean flat and dark; ones and zeros for data that are corrected already.
-    minus_log : bool
-        Whether to return -log(transmission), else the transmission.
-    empty : float, optional
-        Transmission of a row without any valid pixel, if not the one above.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, n_rows, n_cols)
-        Line integrals of attenuation (per pixel, once reconstructed), or transmission; all finite.
-
-    Raises
-    ------
-    ValueError
-        If the shapes do not fit.
+    Frames are (n, n_rows, n_cols) of any real type, of NumPy or CuPy, flat and dark (n_rows,
+    n_cols); ones and zeros for data that are corrected already. `empty` is the transmission of a
+    row without any valid pixel, if not the one above. A ValueError says that shapes do not fit.
     """
     if raw.ndim != 3 or flat.shape != raw.shape[1:] or dark.shape != raw.shape[1:]:
         raise ValueError(

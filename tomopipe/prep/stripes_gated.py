@@ -74,21 +74,13 @@ def remove_proven(sinogram: Any, options: StripesBlock = StripesBlock()) -> Any:
     """Interpolate bad columns; subtract significant offsets of the whole scan, or of parts.
 
     Useless are columns that do not change with the angle, and those whose difference from their
-    neighbours changes more than any offset does.
+    neighbours changes more than any offset does. A sinogram (n_angles, n_cols) may be of NumPy or
+    CuPy; the profiles of columns are worked on in host memory. Its values are the same where
+    nothing is proven, and with less than 16 angles.
 
-    Parameters
-    ----------
-    sinogram : ndarray of float32, shape (n_angles, n_cols)
-        Line integrals, of NumPy or CuPy. The profiles of columns are worked on in host memory.
-    options : StripesBlock
-        Its `threshold`, standard errors of a normal distribution by which a step between columns
-        must differ from none (of few angles, and so of errors not well known, it takes more), and
-        `size_px`: stripes of parts of a scan go up to a quarter of it.
-
-    Returns
-    -------
-    ndarray of float32, shape (n_angles, n_cols)
-        A new array. The same values where nothing is proven, and of less than 16 angles.
+    Of the options `threshold` is the standard errors of a normal distribution by which a step
+    between columns must differ from none (of few angles, and so of errors not well known, it takes
+    more); with `size_px`, stripes of parts of a scan go up to a quarter of it.
     """
     out = sinogram.copy()
     bounds = np.linspace(0, len(out), min(_BLOCKS, len(out)) + 1).astype(int)

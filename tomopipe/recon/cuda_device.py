@@ -82,23 +82,12 @@ class CudaDevice:
 def claimed_gpu(
     xp: ModuleType, folder: str | os.PathLike[str] | None = None
 ) -> Iterator[CudaDevice]:
-    """Hold a GPU this process may use, and make it this thread's device.
+    """Hold a GPU this process may use, and make it this thread's device; wait if all are taken.
 
-    Jobs on one machine take different GPUs: each is locked by a file named after its bus address.
-    The system drops the lock when the process ends, however it ends. What the scheduler has
-    allotted (CUDA_VISIBLE_DEVICES) is all that is looked at.
-
-    Parameters
-    ----------
-    xp : module
-        CuPy.
-    folder : path-like, optional
-        Where the files lie; None: the system's folder for temporary files.
-
-    Yields
-    ------
-    CudaDevice
-        The GPU. If all are taken, this waits for one.
+    Jobs on one machine take different GPUs: each is locked by a file, named after its bus address,
+    in `folder` (None: the system's for temporary files). The system drops the lock when the process
+    ends, however it ends. What the scheduler has allotted (CUDA_VISIBLE_DEVICES) is all that is
+    looked at.
     """
     runtime = xp.cuda.runtime
     names = [str(runtime.deviceGetPCIBusId(i)) for i in range(runtime.getDeviceCount())]

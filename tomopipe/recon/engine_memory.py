@@ -36,23 +36,9 @@ def engine_bytes(
     groups: int = 1,
     threads: int = _THREADS,
 ) -> int:
-    """Return the bytes the engine takes beyond its input and output.
+    """Return the bytes the engine takes beyond its input and output: see the module.
 
-    Parameters
-    ----------
-    n_angles, n_cols : int
-        Shape of a sinogram.
-    batch_size : int
-        Slices computed at a time.
-    groups : int
-        How many times so many slices are computed side by side.
-    threads : int
-        CPU threads that the groups share.
-
-    Returns
-    -------
-    int
-        The sum in the module's docstring.
+    So many `groups` of `batch_size` slices are computed side by side, and share the CPU threads.
     """
     n_padded, n_grid = padded_and_grid_size(n_cols)
     n_bins = n_padded // 2 + 1
@@ -77,17 +63,7 @@ def angles_at_once(n_angles: int, n_bins: int) -> int:
 def sweep_bytes(n_angles: int, n_cols: int, batch_size: int = BATCH_SIZE) -> int:
     """Return the peak memory of a sweep that hands its slices on batch by batch.
 
-    Parameters
-    ----------
-    n_angles, n_cols : int
-        Shape of the sinogram.
-    batch_size : int
-        CORs computed at a time.
-
-    Returns
-    -------
-    int
-        Bytes: spectra with a temporary, one batch of slices, engine, interpreter.
+    That is of spectra with a temporary, one batch of slices, engine and interpreter.
     """
     spectra = 32 * n_angles * _n_bins(n_cols)
     images = 4 * batch_size * n_cols**2
@@ -105,37 +81,17 @@ def gpu_bytes(
     halo: int = 0,
     correct_bytes: int | None = None,
 ) -> int:
-    """Return the memory of a GPU that a stream of batches takes.
+    """Return the bytes of a GPU that a stream of batches of `slices` takes.
 
-    Throughout: raw rows of two batches, sinograms, the order of the samples, slices three times
-    (two being downloaded; if they are encoded, values once and stored numbers three times).
+    Throughout: raw rows of two batches (of `itemsize` bytes per pixel), sinograms, the order of the
+    samples, slices three times (two being downloaded; if they are encoded to `stored_itemsize`
+    bytes per voxel, values once and stored numbers three times).
     Besides, one after the other: projections being corrected, with two copies; padded rows and
     samples of `GPU_ANGLES` projections, with half grids; half grids three times (folded,
     transformed, and the transform's own, which it keeps). With corrections beyond flat, dark and
-    logarithm also a batch's raw rows with those around it, the rows kept for the next batch, and
-    sinograms that are not binned yet.
-
-    Parameters
-    ----------
-    n_angles, n_cols : int
-        Projections and detector columns.
-    slices : int
-        Of a batch.
-    itemsize : int
-        Bytes per raw pixel.
-    binning : int
-        Block-averaging factor of rows and columns.
-    stored_itemsize : int
-        Bytes per voxel of the volume.
-    halo : int
-        Detector rows that corrections need on either side of a batch.
-    correct_bytes : int, optional
-        What corrections take at a time; None: there are none beyond flat, dark and logarithm.
-
-    Returns
-    -------
-    int
-        Bytes.
+    logarithm, which take `correct_bytes` at a time, also a batch's raw rows with those around it
+    (`halo` on either side), the rows kept for the next batch, and sinograms that are not binned
+    yet. `binning` is that of rows and columns.
     """
     cols = max(n_cols // binning, 1)
     n_bins = _n_bins(cols)
@@ -174,14 +130,6 @@ def _n_bins(n_cols: int) -> int:
 
 
 def slices_on_gpu(free_bytes: int, needs: Callable[[int], int]) -> int:
-    """Return the batch size that fits on a GPU: 16, 8, 4, 2, or 1 in any case.
-
-    Parameters
-    ----------
-    free_bytes : int
-        Of the GPU.
-    needs : callable
-        Tells what so many slices need: `gpu_bytes`.
-    """
+    """Return the batch size, 16 at most, whose `needs(batch size)` fit on a GPU; 1 in any case."""
     sizes = (BATCH_SIZE, BATCH_SIZE // 2, BATCH_SIZE // 4, BATCH_SIZE // 8)
     return next((n for n in sizes if needs(n) <= _GPU_SHARE * free_bytes), 1)

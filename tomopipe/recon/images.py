@@ -146,23 +146,11 @@ def transform_columns(
 def unpack(
     grid: Any, n_grid: int, images: Any, first: int, last: int, work: Any, lanes: Any
 ) -> None:
-    """Copy rows of all slices to the images.
+    """Copy rows first ... last - 1 of all slices, from `transform_columns`, to the images.
 
-    Parameters
-    ----------
-    grid : ndarray of float32
-        From `transform_columns`.
-    n_grid : int
-        M.
-    images : ndarray of float32, shape (n_slices, n_cols, n_cols)
-        Output; n_slices is at most L.
-    first, last : int
-        Which rows.
-    work : ndarray of float32, shape (L * (n_cols + 2 * L),)
-        Scratch: one row of each slice. Writing to the images directly would, where n_cols is a
-        power of two, put all slices in the same few lines of the cache.
-    lanes : tuple of length L
-        The width.
+    `images` is (n_slices, n_cols, n_cols), n_slices at most L; `work`: scratch for one row of each
+    slice (L * (n_cols + 2 * L),). Writing to the images directly would, where n_cols is a power of
+    two, put all slices in the same few lines of the cache.
     """
     n_lanes = len(lanes)
     record = 2 * n_lanes

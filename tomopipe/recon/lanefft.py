@@ -236,27 +236,11 @@ def _pass8(
 
 @kernel
 def fft(src: Any, start: int, work: Any, n: int, factors: Any, table: Any, lanes: Any) -> int:
-    """Transform n records.
+    """Transform n records, in the flat `src` from element `start` on.
 
-    Parameters
-    ----------
-    src : ndarray of float32, shape (...,)
-        Flat; holds the input from element `start` on.
-    start : int
-        Where the input begins.
-    work : ndarray of float32, shape (2 * n * 2 * L,)
-        Scratch; `src` may be `work` with `start` = 0.
-    n : int
-        Length of the transform.
-    factors, table : ndarray
-        From `factors_of` and `twiddles_of`.
-    lanes : tuple of length L
-        The width.
-
-    Returns
-    -------
-    int
-        Where in `work` the result begins: 0 or n * 2 * L.
+    `work` (2 * n * 2 * L,) is scratch, and holds the result from the element on that is returned: 0
+    or n * 2 * L; `src` may be `work` with `start` = 0. `factors` and `table` are from `factors_of`
+    and `twiddles_of`; `lanes`: the width, a tuple of length L.
     """
     size = n * 2 * len(lanes)
     target = size if start == 0 else 0

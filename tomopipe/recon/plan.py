@@ -83,18 +83,16 @@ def make_plan(
     xp: ModuleType = np,
     batch_size: int = 16,
 ) -> Plan:
-    """Plan the reconstruction of a scan.
+    """Plan the reconstruction of a scan, for `reconstruct` and `sweep` with any COR.
 
     Parameters
     ----------
     theta_rad : array_like of float, shape (n_angles,)
-        Projection angles, radians; any start, order and direction.
+        Finite; any start, order and direction.
     n_cols : int
-        Detector columns N.
-    filter : str
-        One of `tomopipe.recon.filters.FILTERS`.
-    filter_order : int
-        Order of the Butterworth filter.
+        Detector columns N, below 32768.
+    filter, filter_order : str, int
+        See `tomopipe.recon.filters.filter_response`.
     one_sided : bool
         Angles are those of a full 360-degree rotation, and most rays are measured from one side.
     edge_slopes_per_px : (float, float) or None
@@ -105,16 +103,6 @@ def make_plan(
         `numpy` or `cupy`: where the slices are computed.
     batch_size : {4, 8, 16}
         Slices computed at a time; memory is proportional to it.
-
-    Returns
-    -------
-    Plan
-        For `reconstruct` and `sweep`, with any COR.
-
-    Raises
-    ------
-    ValueError
-        If there is no angle, an angle is not finite, or a number is out of range.
 
     References
     ----------

@@ -197,24 +197,11 @@ def spread(
     taps: Any,
     record: Any,
 ) -> None:
-    """Add a range of the ordered samples to the half grids.
+    """Add a range of the ordered samples to the half grids (rows * columns * 2 * L,) with margins.
 
-    Parameters
-    ----------
-    grid : ndarray of float32, shape (rows * columns * 2 * L,)
-        Half grids with margins, slices innermost.
-    n_grid : int
-        M.
-    samples : ndarray of float32, shape (n_chunk * n_bins * 2 * L,)
-        Samples of a chunk.
-    n_bins : int
-        Samples per ray.
-    direction, order, first, last
-        See `Chunk`; order[first:last] is spread.
-    taps : ndarray of float32, shape ((DEGREE + 1) * 16,)
-        From `tap_table`.
-    record : tuple of length 2 L
-        The width of a record.
+    Slices lie innermost. `samples` (n_chunk * n_bins * 2 * L,) are those of a chunk, order[first :
+    last] of which are spread (see `Chunk`); `taps` are from `tap_table`; `record`: the width of a
+    record, a tuple of length 2 L.
     """
     n_floats = len(record)
     pitch = (n_grid + 2 * MARGIN) * n_floats
