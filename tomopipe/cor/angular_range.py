@@ -128,19 +128,11 @@ class _Fit:
 def prove_range(sinograms: NDArray[np.floating], n_frames: int | None = None) -> Proof:
     """Decide between 180, 360, 540 and 720 degrees, with and without the last frame at the end.
 
-    Parameters
-    ----------
-    sinograms : ndarray of float, shape (n_rows, n_used, n_cols)
-        Corrected rows, -log, of the first frames of the scan in the order in which they were taken,
-        at equal steps; more rows give a higher significance.
-    n_frames : int, optional
-        Frames that the scan was to have; None: those given are all.
-
-    Returns
-    -------
-    Proof
-        Proven only if the second best hypothesis is worse by `SIGNIFICANCE` standard errors, taken
-        from the scatter of rows and spatial frequencies.
+    `sinograms` (n_rows, n_used, n_cols) are corrected rows, -log, of the first frames of the scan
+    in the order in which they were taken, at equal steps; more rows give a higher significance.
+    `n_frames` are those that the scan was to have; None: those given are all. Proven only if the
+    second best hypothesis is worse by `SIGNIFICANCE` standard errors, taken from the scatter of
+    rows and spatial frequencies.
     """
     view = _view(np.asarray(sinograms), n_frames)
     if view is None:

@@ -78,21 +78,10 @@ def failed_rows(reason: str) -> Rows:
 def write_rows(
     rows: Rows, path: str | os.PathLike[str], *, made_from: Mapping[str, Any] | None = None
 ) -> None:
-    """Write `rows` whole to an HDF5 file; equal rows give equal content.
+    """Write `rows` whole to an HDF5 file, with its statement; equal rows give equal content.
 
-    Parameters
-    ----------
-    rows : Rows
-        What to keep.
-    path : path-like
-        The file; an existing one is replaced in one step.
-    made_from : mapping, optional
-        The statement that the file carries.
-
-    Raises
-    ------
-    TomopipeError
-        If the shapes of the arrays do not belong together.
+    An existing file is replaced in one step. A TomopipeError says that the shapes of the arrays do
+    not belong together.
     """
     _check(rows, path)
     with whole(path) as temporary, new_hdf5(temporary) as file:
@@ -118,10 +107,7 @@ def write_rows(
 def read_rows(path: str | os.PathLike[str]) -> Rows:
     """Read a file of `write_rows` into memory.
 
-    Raises
-    ------
-    TomopipeError
-        If the file cannot be read, is of another format or its shapes do not belong together.
+    A TomopipeError says that it cannot be read, is of another format or its shapes do not fit.
     """
     import h5py
 

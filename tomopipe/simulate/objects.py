@@ -16,19 +16,9 @@ BODY_INTEGRAL = 1.2
 def rock(n_cols: int, n_rows: int, seed: int, *, size: float = 0.8) -> Phantom:
     """Return an elliptic body with dense grains of all orientations and a few pores.
 
-    Parameters
-    ----------
-    n_cols, n_rows : int
-        Detector the object is made for.
-    seed : int
-        Same seed, same object.
-    size : float, optional
-        Width of the body over the width of the detector; above 1 the scan is truncated.
-
-    Returns
-    -------
-    Phantom
-        Off the axis by a few percent of the width, so that its COR is no symmetry of its own.
+    For a detector of n_rows and n_cols; the same seed gives the same object. `size` is the width of
+    the body over that of the detector; above 1 the scan is truncated. The body is off the axis by a
+    few percent of the width, so that its COR is no symmetry of its own.
     """
     rng = np.random.default_rng([seed, 1])
     body = _body(n_cols, n_rows, rng, size)
@@ -113,22 +103,10 @@ def _body(
 def _pack(
     body: Ellipsoid, n_rows: int, radii_px: np.ndarray, rng: np.random.Generator
 ) -> list[tuple[float, float, float, float]]:
-    """Place spheres that do not overlap within the body; those that find no room are skipped.
+    """Place spheres that do not overlap within the body, (x_px, y_px, row, radius_px) of each.
 
-    Parameters
-    ----------
-    body : Ellipsoid
-        Its smaller in-plane semi-axis bounds the spheres.
-    n_rows : int
-        Height that is filled; the spheres may stick out above and below.
-    radii_px : ndarray
-        Radii wanted; the first ones get the first choice.
-    rng : numpy.random.Generator
-        Generator of the positions.
-
-    Returns
-    -------
-    list of (x_px, y_px, row, radius_px)
+    The body's smaller in-plane semi-axis bounds them; above and below `n_rows` they may stick out.
+    The first radii get the first choice; those that find no room are skipped.
     """
     room_px = min(body.semi_x_px, body.semi_y_px)
     placed = np.empty((0, 4))

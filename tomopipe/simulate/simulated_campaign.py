@@ -99,26 +99,11 @@ def simulate_campaign(
     *,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> dict[str, Any]:
-    """Write a campaign with known truth into a new or empty folder.
+    """Write a campaign with known truth into a new or empty folder; return what truth.json holds.
 
-    Parameters
-    ----------
-    folder : path-like
-        Gets raw/*.h5 (NXtomo: raw/*.nx), config.yaml and truth.json.
-    wanted : Simulation
-        What it is to be.
-    progress : callable, optional
-        Called as progress(done, total, name) before each scan and once at the end.
-
-    Returns
-    -------
-    dict
-        What truth.json holds.
-
-    Raises
-    ------
-    TomopipeError
-        If the folder is not empty or a size makes no scan.
+    The folder gets raw/*.h5 (NXtomo: raw/*.nx), config.yaml and truth.json. `progress` is called as
+    progress(done, total, name) before each scan and once at the end. A TomopipeError says that the
+    folder is not empty or a size makes no scan.
     """
     folder = Path(folder)
     _check(folder, wanted)
@@ -223,10 +208,7 @@ def plan_heights(wanted: Simulation) -> dict[float, ScanPlan]:
 def load_truth(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """Read truth.json of a simulated campaign, each scan's ``phantom`` as a `Phantom`.
 
-    Raises
-    ------
-    TomopipeError
-        If the campaign has no truth.
+    A TomopipeError says that the campaign has no truth.
     """
     path = Path(folder) / TRUTH
     if not path.is_file():

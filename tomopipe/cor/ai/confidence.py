@@ -67,20 +67,10 @@ def confidence_features(
 
 
 def calibrated_confidence(calibration: dict[str, Any], values: NDArray[np.float64]) -> float:
-    """Map features to the confidence, 0 to 1.
+    """Map `confidence_features` (n_features,) to the confidence that the COR is right within 1 px.
 
-    Parameters
-    ----------
-    calibration : dict
-        Of the model card: `middle`, `unit`, `weight` of each feature, `bias`, and the knots `logit`
-        and `confidence` of a rising line.
-    values : ndarray of float64, shape (n_features,)
-        Of `confidence_features`.
-
-    Returns
-    -------
-    float
-        Confidence that the COR is right within 1 px.
+    `calibration` is that of the model card: `middle`, `unit`, `weight` of each feature, `bias`, and
+    the knots `logit` and `confidence` of a rising line.
     """
     knots = np.array(calibration["logit"]), np.array(calibration["confidence"])
     return float(np.interp(logit(calibration, values), *knots))
