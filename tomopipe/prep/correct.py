@@ -30,6 +30,7 @@ from tomopipe.scans.exchange import Scan
 
 BATCH_BYTES = 16 * 2**20  # of float32 projections being corrected, all threads together
 GPU_BATCH_BYTES = 128 * 2**20  # the same on a GPU
+_GPU_COPIES = 10  # of them that are held at most
 STRIPE_BYTES = 512 * 2**20  # of what stripe filters hold; one row's needs where those are more
 
 
@@ -184,9 +185,14 @@ def corrections_of(scan: Scan, recipe: PreprocessBlock) -> Corrections:
     )
 
 
-def fit_corrections(scan: Scan, recipe: PreprocessBlock) -> Corrections | None:
-    """Fit a recipe to a scan; None if it has nothing but flat, dark and logarithm."""
-    return None if recipe.is_plain else corrections_of(scan, recipe)
+def gpu_correct_bytes(n_angles: int, n_read: int, n_cols: int) -> int:
+    """Return what corrections take of a GPU at a time: a batch of projections, or a row's stripes.
+
+    A batch needs `n_read` rows.
+    """
+    frame = 4 * n_read * n_cols
+    batch = max(frame, min(GPU_BATCH_BYTES, n_angles * frame))
+    return max(_GPU_COPIES * batch, 3 * stripe_bytes(n_angles, n_cols))
 
 
 def _rows_needed(

@@ -69,9 +69,7 @@ def principal_shapes(
 
     def changes(rows: tuple[int, int]) -> NDArray[np.float64]:
         row_slice = slice(*rows)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            values = (read_flats(*rows) - mean[row_slice]) / (mean[row_slice] - dark[row_slice])
-        values = np.where(np.isfinite(values) & (mean[row_slice] > dark[row_slice]), values, 0)
+        values = relative_changes(mean[row_slice], read_flats(*rows), dark[row_slice])
         return np.asarray(values.reshape(len(values), -1), dtype=np.float64)
 
     products = np.sum([part @ part.T for part in map(changes, blocks)], axis=0)
@@ -90,6 +88,15 @@ def principal_shapes(
     for shape in shapes:
         shape[...] = _without_noise(shape, signal)
     return shapes
+
+
+def relative_changes(
+    flat: NDArray[np.float32], others: NDArray, dark: NDArray[np.float32]
+) -> NDArray:
+    """Return how other flats differ, as a share of the signal of `flat`; 0 at dead pixels."""
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        changes = (others - flat) / (flat - dark)
+    return np.where(np.isfinite(changes) & (flat > dark), changes, 0)
 
 
 def _without_noise(shape: NDArray[np.float32], signal: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -301,8 +308,13 @@ def _fit(
     normal = weighed @ shapes.T
     if spread is not None:
         normal[np.diag_indices_from(normal)] += 1 / spread**2
+    return np.asarray(np.linalg.solve(_regular(normal), weighed @ (values - 1).T).T)
+
+
+def _regular(normal: NDArray) -> NDArray:
+    """Add to the diagonal of a normal matrix, in place, what lets it be inverted."""
     normal[np.diag_indices_from(normal)] += 1e-9 * max(np.trace(normal), 1e-30)
-    return np.asarray(np.linalg.solve(normal, weighed @ (values - 1).T).T)
+    return normal
 
 
 def least_variation(
@@ -327,8 +339,7 @@ def least_variation(
         slopes = np.stack([_differences(shape / beam, lit) for shape in shapes], axis=1)
         rough = _differences(log - np.log(np.maximum(beam, _LEAST_TRANSMISSION)), lit)
         trust = 1 / np.hypot(rough, _SHARPNESS)
-        normal = slopes.T @ (slopes * trust[:, None])
-        normal[np.diag_indices_from(normal)] += 1e-9 * max(np.trace(normal), 1e-30)
+        normal = _regular(slopes.T @ (slopes * trust[:, None]))
         step = np.linalg.solve(normal, slopes.T @ (rough * trust))
         weights += step
         if np.abs(step).max() < 1e-6:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tomopipe.arrays import module_of
 from tomopipe.config import PreprocessBlock
 from tomopipe.errors import ScanError
-from tomopipe.prep.dynamic_flats import fit_weights, principal_shapes
+from tomopipe.prep.dynamic_flats import fit_weights, principal_shapes, relative_changes
 from tomopipe.scans.exchange import Scan
 
 _BLOCK_BYTES = 64 * 2**20
@@ -72,15 +72,6 @@ def _dynamic(scan: Scan, n_shapes: int) -> Beam:
     flat, dark = scan.flat, scan.dark
     shapes = principal_shapes(scan.read_flats, _row_blocks(scan), flat, dark, n_shapes)
     return Beam(flat, dark, shapes, fit_weights(scan, flat, dark, shapes))
-
-
-def relative_changes(
-    flat: NDArray[np.float32], others: NDArray[np.float32], dark: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Return how other flats differ, as a share of the signal of `flat`; 0 at dead pixels."""
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        shapes = (others - flat) / (flat - dark)
-    return np.where(np.isfinite(shapes) & (flat > dark), shapes, 0).astype(np.float32)
 
 
 def hat_weights(n_angles: int, positions: NDArray[np.float64]) -> NDArray[np.float32]:

@@ -23,20 +23,17 @@ from numpy.typing import NDArray
 from tomopipe.arrays import ellipse, fade, module_of
 from tomopipe.errors import ScanError
 
-MODES = ("auto", "yes", "no")
 FACTOR = 2  # width of the slices over that of the detector
 _NEAR_EDGE = 0.25  # of the columns: auto takes an axis in these outer parts for half acquisition
 
 
 def is_half_acquisition(mode: str, *, full_rotation: bool, cor_px: float, n_cols: int) -> bool:
-    """Tell whether a scan is to be reconstructed at twice the width, by one of `MODES`.
+    """Tell whether a scan is to be reconstructed at twice the width, by a mode: auto, yes or no.
 
     auto: where the angles cover 360 degrees (`full_rotation`) and the axis is in an outer quarter.
     A ScanError says that it is yes and the angles do not cover 360 degrees; a ValueError that the
     mode is unknown.
     """
-    if mode not in MODES:
-        raise ValueError(f"half_acquisition: expected {', '.join(MODES)}; got {mode!r}")
     if mode == "yes" and not full_rotation:
         raise ScanError(
             "preprocess.half_acquisition: yes needs angles over 360 degrees, which this scan does "
@@ -98,7 +95,7 @@ class HalfAcquisition:
         A column and its mirror image weigh 2 together.
         """
         distance = np.arange(self.n_cols) - self.cor_px
-        if self.cor_px > (self.n_cols - 1) / 2:
+        if self.far_is_left:
             distance = -distance
         # From the pixels' edges: half a pixel more than to their centres.
         overlap = min(self.cor_px, self.n_cols - 1 - self.cor_px) + 0.5

@@ -82,10 +82,10 @@ def sweep_batch(
 ) -> None:
     """Reconstruct one slice with a few CORs; not over 360 degrees, where rows depend on the COR.
 
-    `spectra` (n_angles, P/2 + 1) are the transforms of the padded rows, in the plan's order
+    `spectra` (1, n_angles, P/2 + 1) are the transforms of the padded rows, in the plan's order
     (`portable.padded_spectra`); the rest is as for `reconstruct_batch`.
     """
-    _reconstruct(partial(_fill_from_spectra, spectra), plan, cor_px, images, threads)
+    _reconstruct(partial(_fill_from_spectra, spectra[0]), plan, cor_px, images, threads)
 
 
 @dataclass(frozen=True, eq=False)

@@ -89,13 +89,20 @@ def fill_batch(
     cor_px: NDArray[np.float64],
     images: Any,
     threads: int | None,
+    *,
+    transformed: bool = False,
 ) -> None:
-    """Reconstruct at most `plan.batch_size` slices; one sinogram may serve many CORs."""
+    """Reconstruct at most `plan.batch_size` slices; one sinogram may serve many CORs.
+
+    If `transformed`, its spectra are given instead, as to `cuda.reconstruct_batch`.
+    """
     if plan.xp is np:
         # compiled kernels: not loaded where the GPU does the work
         from tomopipe.recon import compiled
 
-        compiled.reconstruct_batch(sinograms, plan, cor_px, images, threads)
+        make = compiled.sweep_batch if transformed else compiled.reconstruct_batch
+        make(sinograms, plan, cor_px, images, threads)
         return
-    sinograms = plan.xp.asarray(sinograms, dtype=plan.xp.float32)
-    cuda.reconstruct_batch(sinograms, plan, cor_px, images)
+    if not transformed:
+        sinograms = plan.xp.asarray(sinograms, dtype=plan.xp.float32)
+    cuda.reconstruct_batch(sinograms, plan, cor_px, images, transformed=transformed)

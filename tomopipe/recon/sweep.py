@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from tomopipe.recon import cuda, portable
+from tomopipe.recon import portable
 from tomopipe.recon.fbp import checked_cor, fill_batch
 from tomopipe.recon.plan import Plan
 
@@ -41,26 +41,11 @@ def sweep_batches(
     cor = checked_cor(cor_px, np.size(cor_px))
     xp, size = plan.xp, (min(plan.batch_size, len(cor)), plan.n_cols, plan.n_cols)
     buffer = xp.empty(size, dtype=xp.float32) if out is None else out
-    spectra = None
-    if not plan.full_rotation:  # else columns are weighed for each COR before they are transformed
-        spectra = portable.padded_spectra(sinogram[xp.asarray(plan.angle_order)], plan)
+    rows, transformed = sinogram[None], not plan.full_rotation
+    if transformed:  # else columns are weighed for each COR before
+        rows = portable.padded_spectra(rows[:, xp.asarray(plan.angle_order)], plan)
     for first in range(0, len(cor), plan.batch_size):
         batch = slice(first, min(first + plan.batch_size, len(cor)))
         images = buffer[: batch.stop - first] if out is None else out[batch]
-        if spectra is None:
-            fill_batch(sinogram[None], plan, cor[batch], images, threads)
-        else:
-            _fill_of_spectra(spectra, plan, cor[batch], images, threads)
+        fill_batch(rows, plan, cor[batch], images, threads, transformed=transformed)
         yield batch, images
-
-
-def _fill_of_spectra(
-    spectra: Any, plan: Plan, cor_px: NDArray[np.float64], images: Any, threads: int | None
-) -> None:
-    """Reconstruct at most `plan.batch_size` slices of one sinogram that has been transformed."""
-    if plan.xp is np:
-        from tomopipe.recon import compiled
-
-        compiled.sweep_batch(spectra, plan, cor_px, images, threads)
-        return
-    cuda.reconstruct_batch(spectra[None], plan, cor_px, images, transformed=True)

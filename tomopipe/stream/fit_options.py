@@ -13,8 +13,7 @@ from tomopipe.config.blocks import ITERATIONS
 from tomopipe.config.spans import check_place, first_and_last
 from tomopipe.errors import ScanError
 from tomopipe.geometry import bin_cor, pixels_per_cm
-from tomopipe.prep.correct import Corrections
-from tomopipe.prep.gpu_memory import gpu_correct_bytes
+from tomopipe.prep.correct import Corrections, gpu_correct_bytes
 from tomopipe.prep.half_acquisition import FACTOR, HalfAcquisition, is_half_acquisition
 from tomopipe.recon.angular_sampling import is_full_rotation, unpaired
 from tomopipe.recon.cuda_device import CudaDevice

@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tomopipe.cor.curves import Curves, CurveSet
 
@@ -18,21 +17,14 @@ def all_curves(curves: Curves) -> CurveSet:
     """
     classical = curves.classical
     minimum = curves.total_variation if classical.valid.any() else None
-    if minimum is None:
-        flat = np.zeros(len(classical.cor_px))
-        return _with(classical, flat, flat, valid=False)
-    excess = np.interp(classical.cor_px, minimum.cor_px, minimum.excess)
-    height = _HEIGHT * np.exp(-excess / _WIDTH)
-    return _with(classical, -np.log(_LEAST + excess), np.log1p(height**2 / 4), valid=True)
-
-
-def _with(
-    curves: CurveSet, raw: NDArray[np.float64], prominence: NDArray[np.float64], *, valid: bool
-) -> CurveSet:
-    """Append a kind."""
+    raw = prominence = np.zeros(len(classical.cor_px))
+    if minimum is not None:
+        excess = np.interp(classical.cor_px, minimum.cor_px, minimum.excess)
+        height = _HEIGHT * np.exp(-excess / _WIDTH)
+        raw, prominence = -np.log(_LEAST + excess), np.log1p(height**2 / 4)
     return replace(
-        curves,
-        raw=np.vstack([curves.raw, raw]).astype(np.float32),
-        prominence=np.vstack([curves.prominence, prominence]).astype(np.float32),
-        valid=np.append(curves.valid, valid),
+        classical,
+        raw=np.vstack([classical.raw, raw]).astype(np.float32),
+        prominence=np.vstack([classical.prominence, prominence]).astype(np.float32),
+        valid=np.append(classical.valid, minimum is not None),
     )
