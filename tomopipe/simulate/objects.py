@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -22,24 +23,15 @@ def rock(n_cols: int, n_rows: int, seed: int, *, size: float = 0.8) -> Phantom:
     """
     rng = np.random.default_rng([seed, 1])
     body = _body(n_cols, n_rows, rng, size)
-    parts = [body]
+    grains = []
     radii_px = rng.uniform(0.025, 0.09, 40) * size * n_cols
     for x_px, y_px, row, radius_px in _pack(body, n_rows, radii_px, rng):
         stretch = rng.uniform(0.5, 1.0, 2)
         contrast = rng.choice([-1.0, 0.6, 1.2, 2.5], p=[0.25, 0.35, 0.25, 0.15])
-        parts.append(
-            Ellipsoid(
-                x_px,
-                y_px,
-                row,
-                radius_px,
-                radius_px * stretch[0],
-                radius_px * stretch[1],
-                rng.uniform(0, math.pi),
-                contrast * body.mu_per_px,
-            )
-        )
-    return Phantom("rock", tuple(parts))
+        semi_px = radius_px, radius_px * stretch[0], radius_px * stretch[1]
+        angle_rad = rng.uniform(0, math.pi)
+        grains.append(Ellipsoid(x_px, y_px, row, *semi_px, angle_rad, contrast * body.mu_per_px))
+    return Phantom("rock", (body, *grains))
 
 
 def foam(n_cols: int, n_rows: int, seed: int, *, size: float = 0.8) -> Phantom:
@@ -47,10 +39,7 @@ def foam(n_cols: int, n_rows: int, seed: int, *, size: float = 0.8) -> Phantom:
     rng = np.random.default_rng([seed, 2])
     body = _body(n_cols, n_rows, rng, size)
     radii_px = np.sort(rng.uniform(0.03, 0.12, 90))[::-1] * size * n_cols
-    bubbles = [
-        Ellipsoid(x_px, y_px, row, radius_px, radius_px, radius_px, 0.0, -body.mu_per_px)
-        for x_px, y_px, row, radius_px in _pack(body, n_rows, radii_px, rng)
-    ]
+    bubbles = [_ball(*place, -body.mu_per_px) for place in _pack(body, n_rows, radii_px, rng)]
     return Phantom("foam", (body, *bubbles))
 
 
@@ -59,22 +48,12 @@ def capillary(n_cols: int, n_rows: int, seed: int, *, size: float = 0.8) -> Phan
     rng = np.random.default_rng([seed, 3])
     tube = _body(n_cols, n_rows, rng, size, round_=True)
     inner_px = 0.86 * tube.semi_x_px
-    lumen = Ellipsoid(
-        tube.x_px,
-        tube.y_px,
-        tube.row,
-        inner_px,
-        inner_px,
-        tube.semi_z_px,
-        0.0,
-        -0.9 * tube.mu_per_px,
-    )
+    mu_per_px = -0.9 * tube.mu_per_px
+    lumen = replace(tube, semi_x_px=inner_px, semi_y_px=inner_px, mu_per_px=mu_per_px)
     radii_px = np.sort(rng.uniform(0.04, 0.11, 50))[::-1] * size * n_cols
     levels = np.array([0.7, 1.4, 2.8]) * tube.mu_per_px
-    beads = [
-        Ellipsoid(x_px, y_px, row, radius_px, radius_px, radius_px, 0.0, rng.choice(levels))
-        for x_px, y_px, row, radius_px in _pack(lumen, n_rows, radii_px, rng)
-    ]
+    places = _pack(lumen, n_rows, radii_px, rng)
+    beads = [_ball(*place, rng.choice(levels)) for place in places]
     return Phantom("capillary", (tube, lumen, *beads))
 
 
@@ -98,6 +77,10 @@ def _body(
         0.0 if round_ else rng.uniform(0, math.pi),
         BODY_INTEGRAL / (2 * semi_px),
     )
+
+
+def _ball(x_px: float, y_px: float, row: float, radius_px: float, mu_per_px: float) -> Ellipsoid:
+    return Ellipsoid(x_px, y_px, row, radius_px, radius_px, radius_px, 0.0, mu_per_px)
 
 
 def _pack(

@@ -107,13 +107,9 @@ def simulate_campaign(
     """
     folder = Path(folder)
     _check(folder, wanted)
-    if wanted.format not in ENDINGS:
-        formats = " or ".join(ENDINGS)
-        raise TomopipeError(f"simulate: expected format {formats}, got {wanted.format}.")
     ending = ENDINGS[wanted.format]
-    plans = plan_scans(wanted)
     tall = plan_heights(wanted)
-    plans += tall.values()
+    plans = [*plan_scans(wanted), *tall.values()]
     for done, scan in enumerate(plans):
         if progress:
             progress(done, len(plans), scan.name)
@@ -151,9 +147,8 @@ def simulate_campaign(
 
 def plan_scans(wanted: Simulation) -> list[ScanPlan]:
     """Return every scan of a campaign, the aborted one last."""
-    n_series, n_scans, seed = wanted.n_series, wanted.n_scans, wanted.seed
-    n_cols, n_rows, n_angles = wanted.n_cols, wanted.n_rows, wanted.n_angles
-    counts = wanted.counts
+    n_series, n_scans = wanted.n_series, wanted.n_scans
+    n_cols, n_rows = wanted.n_cols, wanted.n_rows
     plans = []
     for number in range(n_series):
         kind = list(KINDS)[number % len(KINDS)]
@@ -161,8 +156,9 @@ def plan_scans(wanted: Simulation) -> list[ScanPlan]:
         series = kind if round_ == 0 else f"{kind}_{round_ + 1}_"
         # The last one is the aborted scan, which only the last series has.
         total = n_scans + (number == n_series - 1)
-        for index, cor_px in enumerate(_drift(n_cols, total, (seed, number)), start=1):
-            scan_seed = (seed, number, index)
+        cors_px = _drift(n_cols, total, (wanted.seed, number))
+        for index, cor_px in enumerate(cors_px, start=1):
+            scan_seed = (wanted.seed, number, index)
             plans.append(
                 ScanPlan(
                     name=f"{series}_{index:03d}".replace("__", "_"),
@@ -172,12 +168,12 @@ def plan_scans(wanted: Simulation) -> list[ScanPlan]:
                     seed=scan_seed,
                     special=(),
                     phantom=KINDS[kind](n_cols, n_rows, _int_seed(scan_seed)),
-                    beam=Beam(counts=counts),
-                    n_angles=n_angles,
-                    n_frames=n_angles,
+                    beam=Beam(counts=wanted.counts),
+                    n_angles=wanted.n_angles,
+                    n_frames=wanted.n_angles,
                 )
             )
-    plans[-1] = replace(plans[-1], special=("aborted",), n_frames=max(1, n_angles // 6))
+    plans[-1] = replace(plans[-1], special=("aborted",), n_frames=max(1, wanted.n_angles // 6))
     plans[n_scans // 2] = _misleading(plans[n_scans // 2], n_cols, n_rows)
     first_of_last = len(plans) - 1 - n_scans
     no_theta = plans[first_of_last]
@@ -188,7 +184,7 @@ def plan_scans(wanted: Simulation) -> list[ScanPlan]:
 def plan_heights(wanted: Simulation) -> dict[float, ScanPlan]:
     """Return scans of one tall object by the row of it that each begins at; a third is shared."""
     n_heights, n_cols, n_rows = wanted.n_heights, wanted.n_cols, wanted.n_rows
-    n_angles, counts, seed = wanted.n_angles, wanted.counts, wanted.seed
+    n_angles, seed = wanted.n_angles, wanted.seed
     if n_heights and n_rows < SMALLEST_STACKED:
         raise TomopipeError(
             f"simulate: expected n_rows of at least {SMALLEST_STACKED}; got {n_rows}"
@@ -200,7 +196,7 @@ def plan_heights(wanted: Simulation) -> dict[float, ScanPlan]:
     for index, (row, cor_px) in enumerate(zip(firsts, cors_px, strict=False), start=1):
         plans[row] = ScanPlan(
             f"tall_{index:03d}", "tall", index, cor_px, (seed, 5, index), (),
-            tall.moved(rows=-row), Beam(counts=counts), n_angles, n_angles,
+            tall.moved(rows=-row), Beam(counts=wanted.counts), n_angles, n_angles,
         )  # fmt: skip
     return plans
 
@@ -279,7 +275,7 @@ def _config(n_cols: int, ending: str, *, stitched: bool) -> str:
 
 def _check(folder: Path, wanted: Simulation) -> None:
     """Raise if the folder holds anything, or a number makes no scan."""
-    counts, seed = wanted.counts, wanted.seed
+    counts = wanted.counts
     for name, value in wanted.sizes.items():
         if value < SMALLEST[name]:
             raise TomopipeError(
@@ -288,8 +284,11 @@ def _check(folder: Path, wanted: Simulation) -> None:
             )
     if counts is not None and not 1 <= counts < math.inf:
         raise TomopipeError(f"simulate: expected counts of at least 1 photon, got {counts}.")
-    if seed < 0:
-        raise TomopipeError(f"simulate: expected a seed of 0 or more, got {seed}.")
+    if wanted.seed < 0:
+        raise TomopipeError(f"simulate: expected a seed of 0 or more, got {wanted.seed}.")
+    if wanted.format not in ENDINGS:
+        formats = " or ".join(ENDINGS)
+        raise TomopipeError(f"simulate: expected format {formats}, got {wanted.format}.")
     if folder.exists() and not folder.is_dir():
         raise TomopipeError(f"{folder}: expected a folder, found a file. Choose another name.")
     found = sorted(entry.name for entry in folder.iterdir()) if folder.exists() else []
