@@ -18,8 +18,8 @@ logger = logging.getLogger(__name__)
 def array_module(device: str = "auto") -> ModuleType:
     """Return CuPy for the device "cuda", NumPy for "cpu"; chosen once per process.
 
-    "auto" takes CuPy if it is installed and finds a device. Raises TomopipeError if "cuda" is asked
-    for and there is none, ValueError for another device.
+    "auto" takes CuPy if it is installed and finds a device, else NumPy. Raises TomopipeError if
+    "cuda" is asked for and there is none, ValueError for another device.
     """
     if device not in ("auto", "cpu", "cuda"):
         raise ValueError(f"device: expected auto, cpu or cuda, got {device!r}")

@@ -31,7 +31,8 @@ def ramp_response(n_padded: int) -> NDArray[np.float64]:
     """Return the transform of the band-limited ramp kernel on a padded row [1]_.
 
     Sampling ``abs(k)`` instead would put the mean of the image to zero: the kernel cut off at the
-    ends of the row has a small value at k = 0 that restores it. As `filter_response`.
+    ends of the row has a small value at k = 0 that restores it. Shape and
+    unit are those of `filter_response`.
 
     References
     ----------
