@@ -5,8 +5,7 @@ roll, phase, logarithm, hardening. Then sinograms, row by row: stripes.
 """
 
 import logging
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +25,7 @@ from tomopipe.prep.recipe import halo_of, phase_strength, stripe_bytes, warp_of
 from tomopipe.prep.stripes_gated import remove_proven
 from tomopipe.prep.stripes_wavelets import remove_by_wavelets
 from tomopipe.prep.warp import Warp, apply_warp
+from tomopipe.recon.team import Team
 from tomopipe.scans.exchange import Scan
 
 BATCH_BYTES = 16 * 2**20  # of float32 projections being corrected, all threads together
@@ -117,7 +117,8 @@ class Corrections:
 
         room = STRIPE_BYTES // stripe_bytes(*sinograms.shape[1:])
         workers = 1 if module_of(sinograms) is not np else max(1, min(threads, room))
-        _share(remove_from, ((sinogram,) for sinogram in sinograms), workers)
+        with Team(workers) as team:
+            team.run(remove_from, ((sinogram,) for sinogram in sinograms))
 
     def each_projection(
         self, raw: Any, frames: IndexRange, rows: IndexRange, *, threads: int = 1
@@ -139,7 +140,8 @@ class Corrections:
             batch = self.projections(raw[first:last], which, rows)
             out[:, first:last] = batch.transpose(1, 0, 2)
 
-        _share(correct_batch, ((first,) for first in range(0, n_frames, step)), workers)
+        with Team(workers) as team:
+            team.run(correct_batch, ((first,) for first in range(0, n_frames, step)))
         return out
 
     def sinograms(self, raw: Any, rows: IndexRange, *, threads: int = 1) -> Any:
@@ -221,14 +223,3 @@ def _stripe_filter(recipe: PreprocessBlock) -> Callable[[Any], Any] | None:
     }
     remove = filters.get(recipe.stripes.method)
     return None if remove is None else lambda sinogram: remove(sinogram, recipe.stripes)
-
-
-def _share(function: Callable[..., None], calls: Iterable[tuple[Any, ...]], workers: int) -> None:
-    """Call a function with each tuple of arguments, in threads if there are several."""
-    if workers == 1:
-        for arguments in calls:
-            function(*arguments)
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        for future in [pool.submit(function, *arguments) for arguments in calls]:
-            future.result()

@@ -20,10 +20,11 @@ from tomopipe.recon import images as image_kernels
 from tomopipe.recon import lanefft, rows
 from tomopipe.recon.angular_sampling import overlap_weights
 from tomopipe.recon.engine_memory import angles_at_once
-from tomopipe.recon.jit import Team, aligned_empty, parts, thread_count
+from tomopipe.recon.jit import aligned_empty, thread_count
 from tomopipe.recon.plan import Plan
 from tomopipe.recon.sinogram_rows import Rows
 from tomopipe.recon.spread import Chunk, chunks_of, spread, spread_spectra, tap_table
+from tomopipe.recon.team import Team, parts
 
 MIN_LANES = 4
 
