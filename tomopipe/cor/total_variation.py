@@ -158,7 +158,7 @@ def total_variation_cost(
     # Shifted in Fourier space: interpolation would smooth more between pixels than at them.
     projector = about(projector, binned_px)
     images = total_variation(
-        sinograms, projector, strength=_STRENGTH, n_iterations=size.steps, gain=gain,
+        sinograms, projector, strength=_STRENGTH, n_iterations=size.steps, least=0.0, gain=gain,
         weigh=weigh, n_inner=_INNER,
     )  # fmt: skip
     misfits = projector.project(images) - sinograms

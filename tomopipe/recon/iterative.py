@@ -28,11 +28,13 @@ def solver(algorithm: str, projector: Projector, n_iterations: int, tv_strength:
     No value is below 0 but for cgls; `tv_strength` is the strength of `total_variation`.
     """
     if algorithm == "sirt":
-        return partial(sirt, n_iterations=n_iterations)
+        return partial(sirt, n_iterations=n_iterations, least=0.0)
     if algorithm == "cgls":
         return partial(cgls, n_iterations=n_iterations)
     gain = largest_gain(projector)
-    return partial(total_variation, strength=tv_strength, n_iterations=n_iterations, gain=gain)
+    return partial(
+        total_variation, strength=tv_strength, n_iterations=n_iterations, least=0.0, gain=gain
+    )
 
 
 def solve_slices(sinograms: Array, projector: Projector, solve: Solve, threads: int) -> Array:
@@ -45,12 +47,14 @@ def solve_slices(sinograms: Array, projector: Projector, solve: Solve, threads: 
         return np.stack(list(pool.map(lambda sinogram: solve(sinogram, projector), finite)))
 
 
-def sirt(sinogram: Array, projector: Projector, *, n_iterations: int = 200) -> Array:
+def sirt(
+    sinogram: Array, projector: Projector, *, n_iterations: int = 200, least: float = -np.inf
+) -> Array:
     """Reconstruct by the simultaneous iterative reconstruction technique [1]_.
 
-    `sinogram` (n_angles, n_cols) is corrected, of an object that the detector sees as a whole. More
-    iterations are sharper, and noisier. Returns linear attenuation per pixel, (n_cols, n_cols), not
-    below 0: nothing attenuates less than air.
+    `sinogram` (n_angles, n_cols) is corrected, of an object that the detector sees as a whole;
+    `least` is the smallest value of a voxel: 0 where nothing attenuates less than air. More
+    iterations are sharper, and noisier. Returns linear attenuation per pixel, (n_cols, n_cols).
 
     References
     ----------
@@ -64,14 +68,14 @@ def sirt(sinogram: Array, projector: Projector, *, n_iterations: int = 200) -> A
     for _ in range(n_iterations):
         missing = rows * (sinogram - projector.project(image))
         image += columns * projector.back_project(missing)
-        np.maximum(image, np.float32(0), out=image)
+        np.maximum(image, np.float32(least), out=image)
     return image
 
 
 def cgls(sinogram: Array, projector: Projector, *, n_iterations: int = 15) -> Array:
     """Reconstruct by conjugate gradients for least squares [1]_; to stop early is what regularises.
 
-    10 to 30 iterations; the rest is as for `sirt`, but for values below 0, which are kept.
+    10 to 30 iterations; the rest is as for `sirt`.
 
     References
     ----------
@@ -103,6 +107,7 @@ def total_variation(
     *,
     strength: float,
     n_iterations: int = 100,
+    least: float = -np.inf,
     gain: float | None = None,
     weigh: Callable[[Array], Array] | None = None,
     n_inner: int = 20,
@@ -143,7 +148,7 @@ def total_variation(
         misfit = misfit if weigh is None else weigh(misfit)
         lower = ahead - step * disk * projector.back_project(misfit)
         smooth, dual = least_variation_near(lower, weight * step, dual, n_inner)
-        found = disk * np.maximum(smooth, np.float32(0))
+        found = disk * np.maximum(smooth, np.float32(least))
         momentum, before = (1 + np.sqrt(1 + 4 * momentum**2)) / 2, momentum
         ahead = found + np.float32((before - 1) / momentum) * (found - image)
         image = found
