@@ -94,7 +94,7 @@ def choose(answers: Sequence[Answer], min_confidence: float, apart_px: float) ->
     spared = {"ai"} if any(answer.method == "sum" for answer in answers) else set()
     for answer in answers:
         if answer.verdict == "failed" and answer.method not in spared:
-            return Decision(None, None, 0.0, "failed", answer.method, _said(answer))
+            return Decision(None, None, 0.0, "failed", answer.method, _with_reason(answer))
     confident = [answer for answer in answers if _is_confident(answer, min_confidence)]
     if not confident:
         return _undecided(answers, min_confidence)
@@ -131,10 +131,12 @@ def _contradiction(first: Answer, other: Answer) -> Decision:
 def _no_answer_of_ai(answers: Sequence[Answer], first: Answer) -> str:
     """Say why another method answers instead of `ai`, asked before it; "" where none does."""
     before = answers[: answers.index(first)]
-    return "; ".join(f"no COR by {_said(answer)}" for answer in before if answer.method == "ai")
+    return "; ".join(
+        f"no COR by {_with_reason(answer)}" for answer in before if answer.method == "ai"
+    )
 
 
-def _said(answer: Answer) -> str:
+def _with_reason(answer: Answer) -> str:
     return f"{answer.method}: {answer.reason or f'confidence {answer.confidence:.2f}'}"
 
 
@@ -142,9 +144,9 @@ def _undecided(answers: Sequence[Answer], min_confidence: float) -> Decision:
     """Take the best estimate for people to start from, that of `ai`; accept none."""
     trusted = [answer for answer in answers if answer.method == "ai" and answer.verdict != "failed"]
     best = min(trusted or answers, key=lambda answer: (_RANK[answer.verdict], -answer.confidence))
-    said = f"{best.method}: {best.reason or 'low confidence'}"
+    worded = f"{best.method}: {best.reason or 'low confidence'}"
     if best.verdict == "resolved":
-        said += f" (confidence {best.confidence:.2f}, {min_confidence:g} needed)"
-    failed = [f"failed, {_said(answer)}" for answer in answers if answer.verdict == "failed"]
-    reason = "; ".join([said, *failed])
+        worded += f" (confidence {best.confidence:.2f}, {min_confidence:g} needed)"
+    failed = [f"failed, {_with_reason(answer)}" for answer in answers if answer.verdict == "failed"]
+    reason = "; ".join([worded, *failed])
     return Decision(best.best_cor_px, None, best.confidence, best.verdict, best.method, reason)
