@@ -43,7 +43,7 @@ def sweep_batches(
     buffer = xp.empty(size, dtype=xp.float32) if out is None else out
     rows, transformed = sinogram[None], not plan.full_rotation
     if transformed:  # else columns are weighed for each COR before
-        rows = portable.padded_spectra(rows[:, xp.asarray(plan.angle_order)], plan)
+        rows = portable.padded_spectra(sinogram[xp.asarray(plan.angle_order)], plan)[None]
     for first in range(0, len(cor), plan.batch_size):
         batch = slice(first, min(first + plan.batch_size, len(cor)))
         images = buffer[: batch.stop - first] if out is None else out[batch]
