@@ -3,14 +3,12 @@
 import numpy as np
 from find_rows import THETA_180_DEG, curves_of, rows_of, scan
 from tomopipe_lab.train.calibrate import calibrate
+from tomopipe_lab.train.run import save_model
 
 from tomopipe.cor.ai.confidence import FEATURES
-from tomopipe.cor.ai.input_curves import all_curves
-from tomopipe.cor.ai.input_recipe import RECIPE
-from tomopipe.cor.ai.inputs import Inputs, make_inputs
+from tomopipe.cor.ai.inputs import Inputs, NetworkOutput, make_inputs
 from tomopipe.cor.ai.network import Weights, weight_shapes
-from tomopipe.cor.ai.network_model import SHAPE, save_model
-from tomopipe.cor.ai.network_output import NetworkOutput
+from tomopipe.cor.ai.network_model import SHAPE
 from tomopipe.cor.rows_file import Rows
 
 COR_PX = 60.25
@@ -25,7 +23,7 @@ def rows_with(cor_px: float = COR_PX, *, seed: int = 0, counts: float = 5000) ->
 
 def inputs_of(rows: Rows) -> Inputs:
     """What the network sees of it."""
-    return make_inputs(all_curves(curves_of(rows)), RECIPE)
+    return make_inputs(curves_of(rows))
 
 
 def shape_of(inputs: Inputs) -> dict[str, int]:

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tomopipe.simulate.detector import Beam
-from tomopipe.simulate.dxchange_writer import ScanFile, simulate_scan
+from tomopipe.simulate.dxchange_writer import simulate_scan
+from tomopipe.simulate.exposure import ScanFile
 from tomopipe.simulate.objects import KINDS
 from tomopipe.simulate.phantom import Ellipsoid, Phantom, project, slice_truth
 

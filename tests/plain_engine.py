@@ -3,8 +3,7 @@
 import numpy as np
 
 from tomopipe.recon.angular_sampling import overlap_weights
-from tomopipe.recon.portable import fold, padded_spectra, to_images
-from tomopipe.recon.sparse import spreading_matrix
+from tomopipe.recon.portable import fold, padded_spectra, spreading_matrix, to_images
 
 
 def centre(spectra, plan, cor_px, angles):

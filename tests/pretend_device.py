@@ -73,7 +73,7 @@ class ComputeStream(CopyStream):
 
 
 class PretendDevice:
-    """See `tomopipe.recon.transfer.Device`."""
+    """See `tomopipe.recon.cuda_device.CudaDevice`."""
 
     xp = pretend_cupy.XP
 

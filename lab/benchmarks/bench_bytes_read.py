@@ -15,7 +15,8 @@ import tempfile
 from pathlib import Path
 
 from tomopipe.simulate.detector import Beam
-from tomopipe.simulate.dxchange_writer import ScanFile, simulate_scan
+from tomopipe.simulate.dxchange_writer import simulate_scan
+from tomopipe.simulate.exposure import ScanFile
 from tomopipe.simulate.objects import KINDS
 
 HOME = Path(__file__).parents[2]

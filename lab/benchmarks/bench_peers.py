@@ -32,8 +32,8 @@ from tomopipe.cor.roll import measure_roll
 from tomopipe.cor.rows_file import Rows
 from tomopipe.prep import stripes, stripes_wavelets
 from tomopipe.prep.bad_pixels import remove_zingers
-from tomopipe.prep.dynamic_flats import look_for_air, principal_shapes
-from tomopipe.prep.flats import Beam, hat_weights, relative_changes
+from tomopipe.prep.dynamic_flats import look_for_air, principal_shapes, relative_changes
+from tomopipe.prep.flats import Beam, hat_weights
 from tomopipe.prep.normalise import normalise
 from tomopipe.prep.phase import filter_strength, retrieve_phase
 from tomopipe.prep.warp import Warp, apply_warp

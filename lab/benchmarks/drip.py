@@ -28,6 +28,7 @@ import yaml
 
 from tomopipe.simulate.detector import Beam
 from tomopipe.simulate.dxchange_writer import simulate_scan
+from tomopipe.simulate.exposure import ScanFile
 from tomopipe.simulate.objects import KINDS
 
 HOME = Path(__file__).parents[2]
@@ -125,6 +126,7 @@ class Dripped:
             (n_rows, n_cols),
             beam=Beam(counts=50000, n_flats=3, n_darks=3),
             seed=sum(name.encode()),
+            file=ScanFile(),
         )
 
     def _drip(self, name: str) -> None:

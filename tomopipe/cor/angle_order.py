@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Image = NDArray[np.float32]
+from tomopipe.cor.clean_rows import Image
 
 
 @dataclass(frozen=True, eq=False)

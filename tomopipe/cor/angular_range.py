@@ -22,13 +22,13 @@ References
 .. [1] P. R. Edholm, R. M. Lewitt, B. Lindholm, Proc. SPIE 671, 8-18 (1986), doi:10.1117/12.966672.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
-from tomopipe.cor.clean_rows import fill_dead_columns, remove_stripes, remove_zingers
+from tomopipe.cor.clean_rows import Image, fill_dead_columns, finite, remove_stripes, remove_zingers
 from tomopipe.cor.cross_correlation import registration_score
 from tomopipe.cor.opposing import OpposingLines
 
@@ -53,7 +53,6 @@ _MAX_ERROR = 0.3  # of the measured end, steps
 _PAIRS = 24  # of frames 180 degrees apart, to find the axis of a truncated sample
 
 Floats = NDArray[np.float64]
-Lines = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -69,10 +68,9 @@ class Proof:
 
 @dataclass(frozen=True, eq=False)
 class _View:
-    """Cleaned rows (n_rows, n_used, n_cols), numbers of the frames, columns of the sample."""
+    """Cleaned rows (n_rows, n_used, n_cols), columns of the sample."""
 
-    lines: Lines
-    numbers: Floats
+    lines: Image
     n_frames: int
     first_col: int
     last_col: int
@@ -88,10 +86,7 @@ class _View:
         rows = np.unique(
             np.linspace(0, n_rows - 1, min(n_rows, _COUNTING_ROWS)).round().astype(int)
         )
-        return _View(
-            self.lines[rows], self.numbers, self.n_frames, self.first_col, self.last_col,
-            self.truncated,
-        )  # fmt: skip
+        return replace(self, lines=self.lines[rows])
 
     def reach_px(self, cor_px: float | None = None) -> float:
         """Return how far the sample reaches from the axis; None: at least, wherever that is."""
@@ -133,19 +128,11 @@ class _Fit:
 def prove_range(sinograms: NDArray[np.floating], n_frames: int | None = None) -> Proof:
     """Decide between 180, 360, 540 and 720 degrees, with and without the last frame at the end.
 
-    Parameters
-    ----------
-    sinograms : ndarray of float, shape (n_rows, n_used, n_cols)
-        Corrected rows, -log, of the first frames of the scan in the order in which they were taken,
-        at equal steps; more rows give a higher significance.
-    n_frames : int, optional
-        Frames that the scan was to have; None: those given are all.
-
-    Returns
-    -------
-    Proof
-        Proven only if the second best hypothesis is worse by `SIGNIFICANCE` standard errors, taken
-        from the scatter of rows and spatial frequencies.
+    `sinograms` (n_rows, n_used, n_cols) are corrected rows, -log, of the first frames of the scan
+    in the order in which they were taken, at equal steps; more rows give a higher significance.
+    `n_frames` are those that the scan was to have; None: those given are all. Proven only if the
+    second best hypothesis is worse by `SIGNIFICANCE` standard errors, taken from the scatter of
+    rows and spatial frequencies.
     """
     view = _view(np.asarray(sinograms), n_frames)
     if view is None:
@@ -213,8 +200,8 @@ def _view(sinograms: NDArray[np.floating], n_frames: int | None) -> _View | None
     """Clean rows and find where the sample is; None where there is none."""
     if sinograms.shape[1] < 8 or sinograms.shape[2] < 16:
         return None
-    finite = np.nan_to_num(sinograms.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-    lines = np.array([remove_stripes(fill_dead_columns(remove_zingers(s))) for s in finite])
+    cleaned = (remove_zingers(s) for s in finite(sinograms.astype(np.float32)))
+    lines = np.array([remove_stripes(fill_dead_columns(s)) for s in cleaned])
     mean = np.abs(lines.mean(axis=(0, 1)))
     filled = np.flatnonzero(mean > _FAINT * mean.max())
     if not mean.max() > 0:
@@ -222,7 +209,6 @@ def _view(sinograms: NDArray[np.floating], n_frames: int | None) -> _View | None
     truncated = max(mean[:3].mean(), mean[-3:].mean()) > 0.05 * mean.max()
     return _View(
         lines,
-        np.arange(lines.shape[1], dtype=float),
         n_frames or lines.shape[1],
         0 if truncated else int(filled[0]),
         lines.shape[2] - 1 if truncated else int(filled[-1]),
@@ -304,8 +290,9 @@ def _channels(
     coefficients = np.fft.rfft(view.lines * window, axis=-1)[:, :, 1 : n_cols // 2][:, :, kept]
     if power:
         coefficients = np.abs(coefficients) ** 2
-    values = coefficients.transpose(1, 0, 2).reshape(len(view.numbers), -1)
-    n_rows = len(view.lines)
+    n_rows, n_used = view.lines.shape[:2]
+    values = coefficients.transpose(1, 0, 2).reshape(n_used, -1)
+    numbers = np.arange(n_used, dtype=float)
     w, harmonics = np.tile(w[kept], n_rows), np.tile(harmonics[kept], n_rows)
     group = max(1, int(_FILLED / 2 * n_frames / (n_180 * harmonics.max())))
     half = len(values) // 2 // group * group  # what is left over lies in the middle of the scan
@@ -313,7 +300,7 @@ def _channels(
     group = group if half else 1
     return _Channels(
         values[both].reshape(len(both) // group, group, -1).mean(axis=1),
-        view.numbers[both].reshape(-1, group).mean(axis=1),
+        numbers[both].reshape(-1, group).mean(axis=1),
         w,
         harmonics,
         n_rows,

@@ -4,8 +4,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from tomopipe.prep.bad_pixels import interpolate_columns
+
 Image = NDArray[np.float32]
+MIN_OVERLAP = 0.08  # of the columns, about a COR
 MIN_ROTATING_SHARE = 0.2  # of `median_rotating_share`, where there is a sample
+
+
+def finite(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Replace what is not finite by 0, in a copy."""
+    return np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def robust_sigma(values: NDArray[np.floating]) -> float:
@@ -52,12 +60,8 @@ def fill_dead_columns(sinogram: Image) -> Image:
     dead = np.abs(away) > max(8 * robust_sigma(away), 0.5 * float(high - low))
     if not dead.any() or dead.mean() > 0.2:
         return sinogram
-    gone, alive = np.flatnonzero(dead), np.flatnonzero(~dead)
-    after = np.searchsorted(alive, gone)
-    left, right = alive[np.maximum(after - 1, 0)], alive[np.minimum(after, len(alive) - 1)]
-    share = ((gone - left) / np.maximum(right - left, 1)).astype(np.float32)
     filled = sinogram.copy()
-    filled[:, gone] = sinogram[:, left] * (1 - share) + sinogram[:, right] * share
+    interpolate_columns(filled, dead)
     return filled
 
 
@@ -102,6 +106,11 @@ def band_pass(lines: Image, short_px: float, long_px: float) -> Image:
     """Difference of Gaussians along the columns; edge values are repeated beyond the detector."""
     smooth = ndimage.gaussian_filter1d(lines, short_px, axis=-1, mode="nearest")
     return smooth - ndimage.gaussian_filter1d(lines, long_px, axis=-1, mode="nearest")
+
+
+def binning_to(n_wanted: int, n_cols: int) -> int:
+    """Return how many columns to average so that about so many are left."""
+    return max(1, round(n_cols / n_wanted))
 
 
 def bin_columns(lines: Image, binning: int) -> Image:

@@ -28,25 +28,11 @@ logger = logging.getLogger(__name__)
 def collect_rows(
     scan: Scan, asked: Sequence[int], recipe: PreprocessBlock, *, threads: int = 1
 ) -> Rows:
-    """Read the rows and opposing projections of a scan, and correct them.
+    """Read the rows and opposing projections of an open scan, and correct them.
 
-    One pass; a second one where a correction needs the rows around those that are kept.
-
-    Parameters
-    ----------
-    scan : Scan
-        An open scan.
-    asked : sequence of int
-        Rows to keep, first of all; a few more are added (`spread_rows`).
-    recipe : PreprocessBlock
-        How to correct them.
-    threads : int
-        CPU threads.
-
-    Raises
-    ------
-    ScanError
-        If the data were never written or hold no signal.
+    Rows that are asked for are kept first of all, and a few more (`spread_rows`). One pass; a
+    second one where a correction needs the rows around those that are kept. A ScanError says that
+    the data were never written or hold no signal.
     """
     kept = spread_rows(asked, scan.n_rows)
     pairs = opposing_pairs(scan.theta_rad)
@@ -178,18 +164,8 @@ def _correct_rows(
 def spread_rows(asked: Sequence[int], n_rows: int, n_kept: int = N_KEPT) -> list[int]:
     """Add rows to those asked for until there are `n_kept`, each far from the others.
 
-    Parameters
-    ----------
-    asked : sequence of int
-        Rows kept in any case, in this order.
-    n_rows : int
-        Detector rows; all are taken if there are no more than `n_kept`.
-
-    Returns
-    -------
-    list of int
-        Without repetition; the added ones lie in the inner 80 % of the height while they can,
-        as beams fade towards the edges.
+    Those asked for are kept in any case, in their order, without repetition; the added ones lie in
+    the inner 80 % of the height while they can, as beams fade towards the edges.
     """
     kept = list(dict.fromkeys(asked))
     margin = n_rows // 10
@@ -201,17 +177,10 @@ def spread_rows(asked: Sequence[int], n_rows: int, n_kept: int = N_KEPT) -> list
 
 
 def opposing_pairs(theta_rad: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Find opposing projections: 180 degrees apart to within half a step.
+    """Find opposing projections, 180 degrees apart to within half a step: frames (n_found, 2).
 
-    Parameters
-    ----------
-    theta_rad : ndarray of float, shape (n_angles,)
-        Angles, in any order.
-
-    Returns
-    -------
-    ndarray of int, shape (n_found, 2)
-        Frames; the second is at the larger angle. At most `N_PAIRS`, spread over the scan.
+    Angles (n_angles,) are in any order; the second frame is at the larger angle. There are at most
+    `N_PAIRS`, spread over the scan.
     """
     theta_rad = np.asarray(theta_rad, dtype=np.float64)
     none = np.zeros((0, 2), dtype=np.intp)

@@ -12,17 +12,10 @@ def is_valid(cor_px: float | None, n_cols: int) -> bool:
 
 
 def parse_cor(text: str) -> float | None:
-    """Read a COR typed by a person or written by a program.
+    """Read a COR typed by a person or written by a program, such as "1024.50".
 
-    Parameters
-    ----------
-    text : str
-        A decimal number with a point, such as "1024.50"; white space around it does not matter.
-
-    Returns
-    -------
-    float or None
-        None for an empty text and for junk: words, "1024,5", "nan", "inf".
+    None for an empty text and for junk: words, "1024,5", "nan", "inf". White space around it does
+    not matter.
     """
     text = text.strip().strip("\ufeff")
     if not _NUMBER.fullmatch(text):

@@ -17,7 +17,6 @@ from scipy import fft, ndimage
 from tomopipe.cor.answer import refine_peak
 from tomopipe.cor.opposing import OpposingLines
 
-MIN_OVERLAP = 0.08  # of the columns
 _TRIM_PX = 6  # columns next to an edge of the detector that the refinement leaves out
 _LAGS = 4
 _SMOOTH_PX = 1.5  # against noise, of the differences
@@ -37,19 +36,11 @@ def correlate(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Normalised cross-correlation of lines over their overlap at every shift.
 
-    Parameters
-    ----------
-    direct, flipped : ndarray of float32, shape (n_lines, n_cols)
-        Band-passed lines, so that their local mean is 0.
-    group : ndarray of int, shape (n_lines,)
-        Groups 0 to n_groups - 1.
-
-    Returns
-    -------
-    correlation, share : ndarray of float, shape (n_groups + 1, 2 * n_cols - 1)
-        At shifts -(n_cols - 1) to n_cols - 1 of `flipped` to the right, that is at a COR of
-        0, 0.5, 1, ...; the last row is all groups together. The share is that of the texture
-        (the energy of the lines) that lies in the overlap.
+    Lines (n_lines, n_cols) are band-passed, so that their local mean is 0; groups are 0 to n_groups
+    - 1. Returns correlation and share (n_groups + 1, 2 * n_cols - 1) at shifts -(n_cols - 1) to
+    n_cols - 1 of `flipped` to the right, that is at a COR of 0, 0.5, 1, ...; the last row is all
+    groups together. The share is that of the texture (the energy of the lines) that lies in the
+    overlap.
     """
     n_cols = direct.shape[1]
     n_fft = fft.next_fast_len(2 * n_cols - 1, real=True)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.cor.answer import prominence, refine_peak
-from tomopipe.cor.clean_rows import bin_columns, robust_sigma
+from tomopipe.cor.clean_rows import bin_columns, binning_to, robust_sigma
 from tomopipe.cor.cross_correlation import difference_score, register, registration_score
 from tomopipe.cor.mass import centre_of_mass, has_air
 from tomopipe.cor.opposing import OpposingLines
@@ -29,7 +29,7 @@ fixed patterns, double wedge, entropy, edges and negativity of slices, centre of
 
 _COLS = 320  # about so many columns are left by binning
 _MAX_GAP_DEG = 30.0  # that may be missing from 180 for the double wedge
-_FINE_ROWS, _FINE_ANGLES = 2, 360  # that refine the double wedge
+_FINE_ROWS = 2  # sinograms that refine the double wedge
 _MOVING_PX = 4.0  # smoothing
 _MOVING_OVERLAP = {True: 0.5, False: 1.0}  # power of the overlap, in a full rotation and over less
 _TREND = 8  # the running median spans this part of the detector
@@ -62,7 +62,7 @@ class Curves:
     @property
     def binning(self) -> int:
         """Columns averaged into one."""
-        return max(1, round(self.prepared.n_cols / _COLS))
+        return binning_to(_COLS, self.prepared.n_cols)
 
     @property
     def reach_px(self) -> float:
@@ -82,7 +82,11 @@ class Curves:
     @cached_property
     def centre_of_mass(self) -> tuple[float, float] | None:
         """COR by the centre of mass of binned columns, and its uncertainty, unbinned px."""
-        return _centre_of_mass(self.prepared, self.binning)
+        prepared, binning = self.prepared, self.binning
+        if not prepared.rows.minus_log or not prepared.shows_sample:
+            return None
+        found = centre_of_mass([bin_columns(s, binning) for s in prepared.plain], prepared.angles)
+        return found and (float(unbin_cor(found[0], binning=binning)), found[1] * binning)
 
     @cached_property
     def total_variation(self) -> MinimumTotalVariation | None:
@@ -108,7 +112,9 @@ def _classical(curves: Curves) -> CurveSet:
             valid[i] = bool(np.ptp(score) > 0)
             raw[i, inside] = np.interp(cor_px[inside], curve_px, score)
             # A bump has no trend.
-            height[i, inside] = 10 * raw[i, inside] if name == "mass" else _height(raw[i, inside])
+            of_kind = raw[i, inside]
+            trend = len(of_kind) // _TREND
+            height[i, inside] = 10 * of_kind if name == "mass" else prominence(of_kind, trend)
     overlap = 1 - np.abs(np.linspace(-1, 1, n_grid))
     return CurveSet(
         cor_px=cor_px,
@@ -125,36 +131,29 @@ def _classical(curves: Curves) -> CurveSet:
 Found = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
 
 
-def _height(score: NDArray[np.float64]) -> NDArray[np.float64]:
-    return prominence(score, len(score) // _TREND)
-
-
 def _registration_curves(prepared: Prepared, binning: int) -> tuple[Found, NDArray[np.float64]]:
     """Likelihood of registration; the share of texture that overlaps."""
     found: Found = {}
     n_cols = prepared.n_cols // binning
     cor_px = unbin_cor(np.arange(2 * n_cols - 1) / 2, binning=binning)
     texture = np.zeros(len(cor_px))
-    for name, opposing in (
-        ("pairs", prepared.opposing_projections),
-        ("rows", prepared.opposing_rows),
-    ):
-        if opposing is None:
-            continue
-        binned = opposing.binned(binning)
-        matched = registration_score(binned)
+    for name, opposing in _opposing(prepared).items():
+        matched = registration_score(opposing.binned(binning))
         if matched is not None:
             found[name] = cor_px, matched[0][-1]
             texture = matched[1][-1]
     if prepared.most_lines is not None:
         found["difference"] = cor_px, difference_score(prepared.most_lines.binned(binning))
     if prepared.moving is not None:
-        moving, power = (
-            prepared.moving.binned(binning),
-            _MOVING_OVERLAP[prepared.angles.full_rotation],
-        )
+        moving = prepared.moving.binned(binning)
+        power = _MOVING_OVERLAP[prepared.angles.full_rotation]
         found["moving"] = cor_px, difference_score(moving, _MOVING_PX, power)
     return found, texture
+
+
+def _opposing(prepared: Prepared) -> dict[str, OpposingLines]:
+    both = {"pairs": prepared.opposing_projections, "rows": prepared.opposing_rows}
+    return {name: opposing for name, opposing in both.items() if opposing is not None}
 
 
 def _wedge_curve(prepared: Prepared, binning: int) -> Found:
@@ -183,21 +182,12 @@ def _mass_curve(
     return {"mass": (cor_px, bump * min(1.0, 1.5 * binning / width_px))}
 
 
-def _centre_of_mass(prepared: Prepared, binning: int) -> tuple[float, float] | None:
-    if not prepared.rows.minus_log or not prepared.shows_sample:
-        return None
-    found = centre_of_mass([bin_columns(s, binning) for s in prepared.plain], prepared.angles)
-    if found is None:
-        return None
-    return float(unbin_cor(found[0], binning=binning)), found[1] * binning
-
-
 def describe(prepared: Prepared) -> dict[str, float]:
     """Numbers that tell what can be expected of each kind of evidence in a scan.
 
     One of half_turn, full_turn and short_turn is 1. pair_motion_px is how far the rim may have
-    moved; noise is that between neighbouring columns, contrast the range of values over it; turning
-    is the share of the variation that rotates, air 1 where both sides of the sample show some.
+    moved; contrast the range of values over the noise between neighbouring columns; turning is the
+    share of the variation that rotates, air 1 where both sides of the sample show some.
     """
     rows, angles = prepared.rows, prepared.angles
     first = prepared.plain[0]
@@ -209,15 +199,12 @@ def describe(prepared: Prepared) -> dict[str, float]:
         "half_turn": 1.0 - short - float(angles.full_rotation),
         "full_turn": float(angles.full_rotation),
         "short_turn": short,
-        "span_deg": float(np.rad2deg(angles.span_rad)),
         "gap_deg": float(np.rad2deg(angles.gap_rad)),
         "step_deg": float(np.rad2deg(angles.step_rad)),
         "n_angles": float(len(rows.theta_rad)),
-        "n_cols": float(prepared.n_cols),
         "n_rows": float(len(rows.sinograms)),
         "n_pairs": float(len(rows.pairs)),
         "pair_motion_px": images.motion_px if images is not None else 0.0,
-        "noise": float(noise),
         "contrast": extent / max(float(noise), 1e-9 + 1e-6 * extent),
         "turning": prepared.rotating_share,
         "air": float(has_air(prepared.plain[0])),
@@ -237,11 +224,8 @@ def refine(curves: Curves, near_px: float) -> dict[str, float]:
     if prepared.unusable_angles:
         return refined_px
     reach_px = curves.reach_px
-    for name, opposing in (
-        ("pairs", prepared.opposing_projections),
-        ("rows", prepared.opposing_rows),
-    ):
-        registered_px = None if opposing is None else _register(opposing, near_px, reach_px)
+    for name, opposing in _opposing(prepared).items():
+        registered_px = _register(opposing, near_px, reach_px)
         if registered_px is not None:
             refined_px[name] = registered_px
     for name, lines in (("difference", prepared.most_lines), ("moving", prepared.moving)):
@@ -249,10 +233,8 @@ def refine(curves: Curves, near_px: float) -> dict[str, float]:
             refined_px[name] = _least_difference(lines, near_px, reach_px)
     if np.rad2deg(prepared.angles.gap_rad) <= _MAX_GAP_DEG:
         sinograms = prepared.sinograms[:_FINE_ROWS]
-        refined_px["wedge"], _ = refine_wedge(
-            sinograms, prepared.angles, near_px, reach_px, _FINE_ANGLES
-        )
-    refined_px["slices"], _ = refine_slices(prepared, near_px, reach_px, curves.reconstruct)
+        refined_px["wedge"] = refine_wedge(sinograms, prepared.angles, near_px, reach_px)
+    refined_px["slices"] = refine_slices(prepared, near_px, reach_px, curves.reconstruct)
     mass = curves.centre_of_mass
     if mass is not None and abs(mass[0] - near_px) <= reach_px:
         refined_px["mass"] = mass[0]

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from tomopipe.cor.answer import Answer, Peak, answer_of_peak, find_peak, nothing, ramp
 from tomopipe.cor.curves import KINDS, Curves, CurveSet, refine
-from tomopipe.cor.rotation import NO_ROTATION, rotation_penalty
+from tomopipe.cor.rotation import scan_penalties
 
 METHOD = "sum"
 GROUPS = {
@@ -56,8 +56,7 @@ def find_sum(curves: Curves, candidates_px: NDArray[np.float64]) -> Answer:
         return nothing(METHOD, "flat", "nothing resolves where the sum is best", candidates_px)
     best_px, each_px = vote(refined_px)
     penalties = _penalties(peak, np.abs(each_px - best_px))
-    penalties["the scan has no angles"] = 0.8 if prepared.rows.theta_missing else 1.0
-    penalties[NO_ROTATION] = rotation_penalty(prepared, best_px)
+    penalties |= scan_penalties(prepared, best_px)
     curve = np.interp(candidates_px, cor_px, score)
     return answer_of_peak(METHOD, best_px, peak, penalties, candidates_px, curve)
 

@@ -18,8 +18,7 @@ from scipy import ndimage
 
 from tomopipe.cor.angle_order import SortedAngles
 from tomopipe.cor.answer import MIN_ANGLES
-from tomopipe.cor.clean_rows import remove_stripes, robust_sigma
-from tomopipe.cor.prepared import Image
+from tomopipe.cor.clean_rows import Image, remove_stripes, robust_sigma
 
 NO_FIXED_PATTERN = 0.0, 1.0
 """Rms and correlation length, as of `subtract_drift`, without a fixed pattern."""
@@ -46,10 +45,9 @@ def centre_of_mass(sinograms: list[Image], angles: SortedAngles) -> tuple[float,
     if 2 * len(fits) <= len(sinograms):
         return None
     each_px, error_px = np.array(fits).T
-    best_px = float(np.median(each_px))
     # Rows share their systematic errors: they check each other, they do not average.
-    scatter_px = 1.4826 * float(np.median(np.abs(each_px - best_px)))
-    return best_px, float(np.hypot(np.median(error_px), scatter_px))
+    error = np.hypot(np.median(error_px), robust_sigma(each_px))
+    return float(np.median(each_px)), float(error)
 
 
 def subtract_air(sinogram: Image) -> tuple[NDArray[np.float64], NDArray[np.bool_]] | None:
@@ -176,9 +174,7 @@ def _subtract_lines(sinogram: Image, fitted: NDArray[np.float64]) -> NDArray[np.
     return np.asarray(sinogram - fitted @ _lines(sinogram.shape[1]).T)
 
 
-def _fit(
-    sinogram: NDArray[np.float32], theta_rad: NDArray[np.float64]
-) -> tuple[float, float] | None:
+def _fit(sinogram: Image, theta_rad: NDArray[np.float64]) -> tuple[float, float] | None:
     """COR and its uncertainty from one sinogram; None if it fails a test."""
     found = subtract_air(sinogram)
     if found is None:

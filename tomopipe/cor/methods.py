@@ -49,28 +49,12 @@ def ask(
     candidates_px: NDArray[np.float64],
     weights: str | os.PathLike[str] | None = None,
 ) -> Answer:
-    """Ask one method about a scan.
+    """Ask one method, of `METHODS` or "dinov2", about a scan.
 
-    Parameters
-    ----------
-    name : str
-        Of `METHODS`, or "dinov2".
-    curves : Curves
-        Of the scan; what one method has computed is there for the next.
-    candidates_px : ndarray of float, shape (n_candidates,)
-        The try grid, unbinned px, ascending.
-    weights : str or path-like, optional
-        The network of "ai", by default the shipped one, or the checkpoint of "dinov2".
-
-    Returns
-    -------
-    Answer
-        What it finds.
-
-    Raises
-    ------
-    TomopipeError
-        If weights are missing or damaged, or libraries that dinov2 needs.
+    What one method has computed of the curves is there for the next. Candidates (n_candidates,) are
+    the try grid, unbinned px, ascending. `weights`: the network of "ai", by default the shipped
+    one, or the checkpoint of "dinov2". A TomopipeError says that weights are missing or damaged, or
+    libraries that dinov2 needs.
     """
     if name == "ai":
         return find_ai(curves, candidates_px, weights or "shipped")
@@ -96,34 +80,21 @@ def _ask_dinov2(
 def choose(answers: Sequence[Answer], min_confidence: float, apart_px: float) -> Decision:
     """Decide: the first method that is confident wins, unless another one contradicts it.
 
-    Parameters
-    ----------
-    answers : sequence of Answer
-        In the order of preference; at least one.
-    min_confidence : float
-        Least confidence, 0 to 1, of an accepted COR.
-    apart_px : float
-        Two confident methods further apart contradict each other (`Curves.reach_px`).
+    Answers, at least one, are in the order of preference. An accepted COR has at least
+    `min_confidence`; two confident methods further apart than `apart_px` (`Curves.reach_px`)
+    contradict each other.
 
-    Returns
-    -------
-    Decision
-        If no method is confident, no COR is accepted: the estimate of `ai`, or else the best one,
-        with the reason. A contradiction: "ambiguous"; without confidence `ai` contradicts what is
-        more than 2 px away. A method that failed makes the decision "failed", whatever the others
-        say, but for `ai` beside `sum`: then the reason says why `ai` has no answer.
-
-    Raises
-    ------
-    ValueError
-        If `answers` is empty.
+    If no method is confident, no COR is accepted: the estimate of `ai`, or else the best one, with
+    the reason. A contradiction: "ambiguous"; without confidence `ai` contradicts what is more than
+    2 px away. A method that failed makes the decision "failed", whatever the others say, but for
+    `ai` beside `sum`: then the reason says why `ai` has no answer.
     """
     if not answers:
         raise ValueError("answers: expected at least one method's, got none")
     spared = {"ai"} if any(answer.method == "sum" for answer in answers) else set()
     for answer in answers:
         if answer.verdict == "failed" and answer.method not in spared:
-            return Decision(None, None, 0.0, "failed", answer.method, _said(answer))
+            return Decision(None, None, 0.0, "failed", answer.method, _with_reason(answer))
     confident = [answer for answer in answers if _is_confident(answer, min_confidence)]
     if not confident:
         return _undecided(answers, min_confidence)
@@ -160,10 +131,12 @@ def _contradiction(first: Answer, other: Answer) -> Decision:
 def _no_answer_of_ai(answers: Sequence[Answer], first: Answer) -> str:
     """Say why another method answers instead of `ai`, asked before it; "" where none does."""
     before = answers[: answers.index(first)]
-    return "; ".join(f"no COR by {_said(answer)}" for answer in before if answer.method == "ai")
+    return "; ".join(
+        f"no COR by {_with_reason(answer)}" for answer in before if answer.method == "ai"
+    )
 
 
-def _said(answer: Answer) -> str:
+def _with_reason(answer: Answer) -> str:
     return f"{answer.method}: {answer.reason or f'confidence {answer.confidence:.2f}'}"
 
 
@@ -171,9 +144,9 @@ def _undecided(answers: Sequence[Answer], min_confidence: float) -> Decision:
     """Take the best estimate for people to start from, that of `ai`; accept none."""
     trusted = [answer for answer in answers if answer.method == "ai" and answer.verdict != "failed"]
     best = min(trusted or answers, key=lambda answer: (_RANK[answer.verdict], -answer.confidence))
-    said = f"{best.method}: {best.reason or 'low confidence'}"
+    worded = f"{best.method}: {best.reason or 'low confidence'}"
     if best.verdict == "resolved":
-        said += f" (confidence {best.confidence:.2f}, {min_confidence:g} needed)"
-    failed = [f"failed, {_said(answer)}" for answer in answers if answer.verdict == "failed"]
-    reason = "; ".join([said, *failed])
+        worded += f" (confidence {best.confidence:.2f}, {min_confidence:g} needed)"
+    failed = [f"failed, {_with_reason(answer)}" for answer in answers if answer.verdict == "failed"]
+    reason = "; ".join([worded, *failed])
     return Decision(best.best_cor_px, None, best.confidence, best.verdict, best.method, reason)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.cor.angle_order import SortedAngles, opposing_rows
-from tomopipe.cor.clean_rows import band_pass, bin_columns, remove_zingers
+from tomopipe.cor.clean_rows import band_pass, bin_columns, finite, remove_zingers
 from tomopipe.cor.rows_file import Rows
 
 
@@ -78,33 +78,21 @@ def opposing_projections(rows: Rows, n_bands: int | None = None) -> OpposingLine
     """
     if not (len(rows.pairs) and rows.pairs.shape[2]):
         return None
-    motion_px = _motion_px(rows)
-    nearest = motion_px <= max(1.0, float(motion_px.min()))
-    opposing = _from_pairs(rows.pairs[nearest], float(motion_px[nearest].max()), n_bands)
-    return opposing if n_bands is None else replace(opposing, group=opposing.group % n_bands)
-
-
-def _motion_px(rows: Rows) -> NDArray[np.float64]:
-    """How far the rim moves between exactly 180 degrees and the angle of each pair."""
+    # how far the rim moves between exactly 180 degrees and the angle of each pair
     excess_rad = np.diff(rows.pair_theta_rad, axis=1)[:, 0]
-    return np.abs(excess_rad % (2 * np.pi) - np.pi) * rows.pairs.shape[3] / 2
-
-
-def _from_pairs(
-    pairs: NDArray[np.float32], motion_px: float, n_bands: int | None = None
-) -> OpposingLines:
-    """Each pair votes in bands of rows: up to 8 in all, fewer where one would have under 8 rows."""
+    motion_px = np.abs(excess_rad % (2 * np.pi) - np.pi) * rows.pairs.shape[3] / 2
+    nearest = motion_px <= max(1.0, float(motion_px.min()))
+    pairs = finite(rows.pairs[nearest])
     n_pairs, _, n_rows, n_cols = pairs.shape
-    if n_bands is None:
-        n_bands = min(max(1, 8 // n_pairs), max(1, n_rows // 8))
-    band = np.arange(n_rows) * n_bands // n_rows
-    finite = np.nan_to_num(pairs, nan=0.0, posinf=0.0, neginf=0.0)
-    lines = np.array([[remove_zingers(image) for image in pair] for pair in finite])
+    n_each = n_bands or min(max(1, 8 // n_pairs), max(1, n_rows // 8))
+    band = np.arange(n_rows) * n_each // n_rows
+    first = np.arange(n_pairs) * (0 if n_bands else n_each)
+    lines = np.array([[remove_zingers(image) for image in pair] for pair in pairs])
     return OpposingLines(
         direct=lines[:, 0].reshape(-1, n_cols),
         flipped=lines[:, 1, :, ::-1].reshape(-1, n_cols),
-        group=(np.arange(n_pairs)[:, None] * n_bands + band).reshape(-1),
-        motion_px=motion_px,
+        group=(first[:, None] + band).reshape(-1),
+        motion_px=float(motion_px[nearest].max()),
     )
 
 

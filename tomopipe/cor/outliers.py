@@ -96,26 +96,16 @@ def flag_outliers(cor_px: Sequence[float], *, max_delta_px: float) -> list[bool]
 def fix_series(
     members: Sequence[Member], *, max_delta_px: float, protect_manual: bool
 ) -> list[Fixed]:
-    """Replace outlying CORs of one series and fill missing ones.
+    """Replace outlying CORs of one series and fill missing ones; rows by index, then by name [1]_.
 
     Pass 1 replaces each flagged COR by the mean of its nearest good neighbours, one on each side
-    (at an end the only one there is), and fills a gap whose two neighbours agree within 10 px.
-    Pass 2 fills what is still missing with the mean of the series. Neither a replaced nor a filled
-    value serves as a neighbour, nor a filled one as a donor, so the order of work does not matter.
+    (at an end the only one there is), and fills a gap whose two neighbours agree within 10 px. Pass
+    2 fills what is still missing with the mean of the series. Neither a replaced nor a filled value
+    serves as a neighbour, nor a filled one as a donor, so the order of work does not matter.
 
-    Parameters
-    ----------
-    members : sequence of Member
-        All scans of one series, in any order. Only selected ones are checked and changed.
-    max_delta_px : float
-        Largest distance from the median ever kept, in pixels; > 0.
-    protect_manual : bool
-        Whether manual CORs are kept, and trusted as neighbours, wherever they lie.
-
-    Returns
-    -------
-    list of Fixed
-        One row for each selected scan, by index, then by name.
+    Members are all scans of the series, in any order; only selected ones are checked and changed.
+    `max_delta_px` is the largest distance from the median ever kept. With `protect_manual` manual
+    CORs are kept, and trusted as neighbours, wherever they lie.
 
     References
     ----------
@@ -153,19 +143,8 @@ def resolve(
 ) -> tuple[float, str] | None:
     """Decide the COR of a scan: its own after fixing, else the default of the campaign.
 
-    Parameters
-    ----------
-    fixed_after_px, default_px : float or None
-        In unbinned pixels; None, NaN and values off the detector count as absent.
-    n_cols : int
-        Width of the detector in pixels.
-    source : str
-        Where `fixed_after_px` comes from.
-
-    Returns
-    -------
-    (cor_px, source) or None
-        `source` is the one given or "default"; None if neither value is valid.
+    With its source: that of its own, or "default". None, NaN and values off the detector count as
+    absent; None if neither is valid.
     """
     if fixed_after_px is not None and is_valid(fixed_after_px, n_cols):
         return fixed_after_px, source

@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
 from tomopipe.cor.angle_order import SortedAngles, sort_angles
 from tomopipe.cor.answer import MIN_ANGLES, NO_SAMPLE
 from tomopipe.cor.clean_rows import (
     MIN_ROTATING_SHARE,
+    Image,
     fill_dead_columns,
+    finite,
     median_rotating_share,
     remove_stripes,
     remove_zingers,
@@ -24,7 +24,6 @@ from tomopipe.cor.opposing import (
 )
 from tomopipe.cor.rows_file import Rows
 
-Image = NDArray[np.float32]
 _ALIKE_ROWS = 1.5  # standard deviation of the average over neighbouring angles
 
 
@@ -47,8 +46,8 @@ class Prepared:
     @cached_property
     def plain(self) -> list[Image]:
         """Sinograms in the order of the angles, finite, without zingers and dead columns."""
-        finite = (np.nan_to_num(s, nan=0.0, posinf=0.0, neginf=0.0) for s in self.rows.sinograms)
-        return [fill_dead_columns(remove_zingers(s[self.angles.order])) for s in finite]
+        ordered = (finite(s)[self.angles.order] for s in self.rows.sinograms)
+        return [fill_dead_columns(remove_zingers(s)) for s in ordered]
 
     @cached_property
     def sinograms(self) -> list[Image]:

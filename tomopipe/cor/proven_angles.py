@@ -20,15 +20,8 @@ logger = logging.getLogger(__name__)
 def prove_angles(raw: RawScan, threads: int) -> dict[str, float] | None:
     """Prove the angles of a scan that has none.
 
-    Returns
-    -------
-    dict or None
-        `input.angles` that say the same; None where the angles are known.
-
-    Raises
-    ------
-    ScanError
-        If they are not known and cannot be proven.
+    Returns `input.angles` that say the same; None where the angles are known. A ScanError says that
+    they are not known and cannot be proven.
     """
     from tomopipe.cor.angular_range import prove_range
 

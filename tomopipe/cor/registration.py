@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.cor.answer import Answer, Peak, answer_of_peak, find_peak, nothing, ramp
-from tomopipe.cor.cross_correlation import MIN_OVERLAP, register, registration_score
+from tomopipe.cor.clean_rows import MIN_OVERLAP
+from tomopipe.cor.cross_correlation import register, registration_score
 from tomopipe.cor.curves import Curves
 from tomopipe.cor.opposing import OpposingLines
 from tomopipe.cor.prepared import Prepared
-from tomopipe.cor.rotation import NO_ROTATION, rotation_penalty
+from tomopipe.cor.rotation import scan_penalties
 
 METHOD = "registration"
 
@@ -48,8 +49,7 @@ def find_registration(curves: Curves, candidates_px: NDArray[np.float64]) -> Ans
     votes = float(np.mean(np.abs(group_px - cor_px[peak.index]) <= 2.0))
     many = prepared.angles.full_rotation and len(group_px) >= 5 and opposing.direct.shape[0] >= 80
     penalties = _penalties(peak, n_cols, votes, spread_px, opposing.motion_px, many=many)
-    penalties["the scan has no angles"] = 0.8 if prepared.rows.theta_missing else 1.0
-    penalties[NO_ROTATION] = rotation_penalty(prepared, best_px)
+    penalties |= scan_penalties(prepared, best_px)
     curve = np.interp(candidates_px, cor_px, score[-1])
     return answer_of_peak(METHOD, best_px, peak, penalties, candidates_px, curve)
 

@@ -35,17 +35,8 @@ class Line:
 def robust_line(index: Sequence[float], cor_px: Sequence[float]) -> Line | None:
     """Return the line whose slope is the median of those of all pairs (Theil and Sen) [1]_.
 
-    Parameters
-    ----------
-    index : sequence of float, shape (n,)
-        Positions in the series.
-    cor_px : sequence of float, shape (n,)
-        CORs, pixels.
-
-    Returns
-    -------
-    Line or None
-        None for fewer than three CORs, or if all are of one index.
+    Positions in the series and CORs, pixels, are (n,). None for fewer than three CORs, or if all
+    are of one index.
     """
     x, y = np.asarray(index, float), np.asarray(cor_px, float)
     first, second = np.triu_indices(len(x), 1)

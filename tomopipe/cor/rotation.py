@@ -12,18 +12,23 @@ from scipy import ndimage
 
 from tomopipe.cor.angle_order import rows_at
 from tomopipe.cor.answer import ramp
-from tomopipe.cor.clean_rows import bin_columns
+from tomopipe.cor.clean_rows import bin_columns, binning_to
 from tomopipe.cor.prepared import Prepared
 from tomopipe.geometry import bin_cor
 
-NO_ROTATION = "lines 180 degrees apart match no better than others"
-_COLS = 320
+_COLS = 320  # about so many are left by binning
 _SMOOTH_PX = 1.5
 _LAGS = 3  # half columns to each side of the COR
 _OTHER_DEG = (35.0, 50.0, 65.0, 80.0, 95.0, 110.0, 125.0, 140.0)
 _STARTS = 4
 
-Lines = NDArray[np.float32]
+
+def scan_penalties(prepared: Prepared, cor_px: float) -> dict[str, float]:
+    """Penalties, by their reason, that do not depend on how a COR was found."""
+    return {
+        "the scan has no angles": 0.8 if prepared.rows.theta_missing else 1.0,
+        "lines 180 degrees apart match no better than others": rotation_penalty(prepared, cor_px),
+    }
 
 
 def rotation_penalty(prepared: Prepared, cor_px: float) -> float:
@@ -72,7 +77,7 @@ def _match(
 
     The best of a few shifts; None where fewer than 8 columns overlap.
     """
-    binning = max(1, round(prepared.n_cols / _COLS))
+    binning = binning_to(_COLS, prepared.n_cols)
     lines, partners = (
         _lines(prepared, at_rad, binning) for at_rad in (starts_rad, starts_rad + apart_rad)
     )

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import h5py
 
 FORMAT = 2
-_READABLE = (1, 2)  # 1 had no plain sinograms
 _ARRAYS = {
     "sinograms": (np.float32, 3),
     "row_index": (np.int64, 1),
@@ -79,21 +78,10 @@ def failed_rows(reason: str) -> Rows:
 def write_rows(
     rows: Rows, path: str | os.PathLike[str], *, made_from: Mapping[str, Any] | None = None
 ) -> None:
-    """Write `rows` whole to an HDF5 file; equal rows give equal content.
+    """Write `rows` whole to an HDF5 file, with its statement; equal rows give equal content.
 
-    Parameters
-    ----------
-    rows : Rows
-        What to keep.
-    path : path-like
-        The file; an existing one is replaced in one step.
-    made_from : mapping, optional
-        The statement that the file carries.
-
-    Raises
-    ------
-    TomopipeError
-        If the shapes of the arrays do not belong together.
+    An existing file is replaced in one step. A TomopipeError says that the shapes of the arrays do
+    not belong together.
     """
     _check(rows, path)
     with whole(path) as temporary, new_hdf5(temporary) as file:
@@ -119,10 +107,7 @@ def write_rows(
 def read_rows(path: str | os.PathLike[str]) -> Rows:
     """Read a file of `write_rows` into memory.
 
-    Raises
-    ------
-    TomopipeError
-        If the file cannot be read, is of another format or its shapes do not belong together.
+    A TomopipeError says that it cannot be read, is of another format or its shapes do not fit.
     """
     import h5py
 
@@ -141,17 +126,17 @@ def read_rows(path: str | os.PathLike[str]) -> Rows:
 
 
 def _read(file: "h5py.File", path: str | os.PathLike[str]) -> Rows:
-    if file.attrs.get("format") not in _READABLE:
+    if file.attrs.get("format") != FORMAT:
         raise TomopipeError(
             f"{path}: expected rows of format {FORMAT}; got {file.attrs.get('format')}. "
             "Delete it and run try_recon again."
         )
     bad = file.get("bad_frames")  # earlier versions did not look for them
-    slopes = file["falls_per_px"][()].tolist() if "falls_per_px" in file else (0.0, 0.0)
+    left, right = file["falls_per_px"][()].tolist()
     return Rows(
         **{name: file[name][()].astype(dtype, copy=False) for name, (dtype, _) in _ARRAYS.items()},
         n_rows=int(file["n_rows"][()]),
-        first_col=int(file["first_col"][()]) if "first_col" in file else 0,
+        first_col=int(file["first_col"][()]),
         theta_missing=bool(file["theta_missing"][()]),
         minus_log=bool(file["minus_log"][()]),
         failed=file["failed"][()].tobytes().decode("utf-8", "surrogateescape"),
@@ -160,7 +145,7 @@ def _read(file: "h5py.File", path: str | os.PathLike[str]) -> Rows:
             if "plain_sinograms" in file
             else None
         ),
-        edge_slopes_per_px=(float(slopes[0]), float(slopes[1])),
+        edge_slopes_per_px=(left, right),
         bad_frames=bad and {kind: tuple(numbers[()].tolist()) for kind, numbers in bad.items()},
     )
 

@@ -8,13 +8,12 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.cor.clean_rows import Image
 from tomopipe.recon.jit import compiled
 
 RADIUS = 0.45  # of the disc that is measured, over the columns
 MEASURES = ("entropy", "edges", "negativity")
 _LEVELS = 64  # grey values of the entropy
-
-Image = NDArray[np.float32]
 
 
 def disc(n: int) -> NDArray[np.bool_]:

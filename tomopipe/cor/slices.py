@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.cor.answer import refine_peak
-from tomopipe.cor.clean_rows import bin_columns
+from tomopipe.cor.clean_rows import MIN_OVERLAP, Image, bin_columns, binning_to
 from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.sharpness import disc, sharpness
 from tomopipe.geometry import bin_cor, unbin_cor
@@ -27,13 +27,11 @@ from tomopipe.recon.sweep import sweep
 
 _COARSE_COLS, _FINE_COLS = 128, 448  # about so many columns are left by binning
 _ANGLES_PER_COLUMN = 1.5
-_MIN_OVERLAP = 0.08  # of the columns
 _MAX_ROWS = 2  # sinograms that vote
 _COARSE_BLUR_PX, _FINE_BLUR_PX = 0.6, 1.8  # fine slices are noisier
 _BATCH = 32  # slices held at a time
 _FINE_CORS = 16  # a batch of the engine
 
-Image = NDArray[np.float32]
 Reconstruct = Callable[[Image, NDArray[np.float64], NDArray[np.float64]], Image]
 """From a sinogram (n_angles, n_cols), angles in radians and CORs (n_cor,) in its pixels to slices
 (n_cor, n_cols, n_cols), the axis at [n_cols // 2 - 1, n_cols // 2]."""
@@ -50,6 +48,20 @@ def reconstruct(
     return np.asarray(sweep(sinogram, plan, cor_px, threads=threads), dtype=np.float32)
 
 
+def repeating_edges(
+    sinogram: Image, theta_rad: NDArray[np.float64], pad: int, reconstruct: Reconstruct
+) -> Callable[[NDArray[np.float64]], Image]:
+    """Return what makes slices of a sinogram, of CORs in its pixels.
+
+    Edge values are repeated beyond the detector: a truncated object gets no bright rim.
+    """
+    n = sinogram.shape[1]
+    wide = np.pad(sinogram, ((0, 0), (pad, pad)), mode="edge")
+    first = wide.shape[1] // 2 - n // 2
+    inner = slice(first, first + n)
+    return lambda cor_px: reconstruct(wide, theta_rad, cor_px + pad)[:, inner, inner]
+
+
 def coarse_slices(
     prepared: Prepared, reconstruct: Reconstruct
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -58,9 +70,9 @@ def coarse_slices(
     Returns cor_px (n,), every half a binned column where at least 8 % of them overlap, and
     `MEASURES` of each sinogram (n_sinograms, 3, n), higher is sharper.
     """
-    binning = max(1, round(prepared.n_cols / _COARSE_COLS))
+    binning = binning_to(_COARSE_COLS, prepared.n_cols)
     n_binned = prepared.n_cols // binning
-    binned_px = np.arange(_MIN_OVERLAP * n_binned, (1 - _MIN_OVERLAP) * n_binned - 1, 0.5)
+    binned_px = np.arange(MIN_OVERLAP * n_binned, (1 - MIN_OVERLAP) * n_binned - 1, 0.5)
     cor_px = unbin_cor(binned_px, binning=binning)
     theta_rad, sinograms = prepared.angles.theta_rad, prepared.sinograms[:_MAX_ROWS]
     measures = [_curves(s, theta_rad, cor_px, binning, reconstruct) for s in sinograms]
@@ -79,26 +91,21 @@ def _curves(
     """Measures (3, n_cor) of slices of a binned sinogram, a few slices at a time."""
     binned, theta_rad = _bin(sinogram, theta_rad, binning)
     n = binned.shape[1]
-    # Edge values are repeated beyond the detector: a truncated object gets no bright rim.
-    pad = max(4, n // (8 if fine else 4))
-    wide = np.pad(binned, ((0, 0), (pad, pad)), mode="edge")
-    padded_px = bin_cor(cor_px, binning=binning) + pad
-    first = wide.shape[1] // 2 - n // 2
-    inner = slice(first, first + n)
+    slices_at = repeating_edges(binned, theta_rad, max(4, n // (8 if fine else 4)), reconstruct)
+    binned_px = bin_cor(cor_px, binning=binning)
     window: tuple[float, float] | None = None
     parts = []
     # The first batch is spread over all CORs, for a grey window that suits them all.
-    order = np.argsort(
-        np.arange(len(padded_px)) % max(1, -(-len(padded_px) // _BATCH)), kind="stable"
-    )
-    for start in range(0, len(padded_px), _BATCH):
+    n_batches = max(1, -(-len(cor_px) // _BATCH))
+    order = np.argsort(np.arange(len(cor_px)) % n_batches, kind="stable")
+    for start in range(0, len(cor_px), _BATCH):
         batch = order[start : start + _BATCH]
-        slices = reconstruct(wide, theta_rad, padded_px[batch])[:, inner, inner]
+        slices = slices_at(binned_px[batch])
         if window is None:
             low, high = np.percentile(slices[::4, disc(n)], [0.5, 99.5])
             window = float(low), float(high)
         parts.append(sharpness(slices, window, _FINE_BLUR_PX if fine else _COARSE_BLUR_PX))
-    curves = np.empty((3, len(padded_px)))
+    curves = np.empty((3, len(cor_px)))
     curves[:, order] = np.concatenate(parts, axis=1)
     return curves
 
@@ -119,12 +126,12 @@ def _bin(
 
 def refine_slices(
     prepared: Prepared, near_px: float, reach_px: float, reconstruct: Reconstruct
-) -> tuple[float, NDArray[np.float64]]:
-    """Refine a COR by entropy and edges of finer slices, together and of each alone.
+) -> float:
+    """Refine a COR by entropy and edges of finer slices.
 
     The search reaches 1.5 pixels of the fine slices further than `reach_px`.
     """
-    binning = max(1, round(prepared.n_cols / _FINE_COLS))
+    binning = binning_to(_FINE_COLS, prepared.n_cols)
     reach_px += 1.5 * binning
     cor_px = near_px + np.linspace(-reach_px, reach_px, _FINE_CORS)
     step_px = cor_px[1] - cor_px[0]
@@ -134,7 +141,5 @@ def refine_slices(
     )
     heights = curves - np.median(curves, axis=1, keepdims=True)
     heights /= np.maximum(np.abs(heights).mean(axis=1, keepdims=True), 1e-30)
-    reach = max(2, round(2 * binning / step_px))
-    each = [refine_peak(h, int(np.argmax(h)), reach) for h in (heights.mean(axis=0), *heights)]
-    refined_px = cor_px[0] + step_px * np.array(each)
-    return float(refined_px[0]), refined_px[1:]
+    reach, height = max(2, round(2 * binning / step_px)), heights.mean(axis=0)
+    return float(cor_px[0] + step_px * refine_peak(height, int(np.argmax(height)), reach))

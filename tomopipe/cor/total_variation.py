@@ -21,14 +21,13 @@ from numpy.typing import NDArray
 
 from tomopipe.cor.angle_order import SortedAngles
 from tomopipe.cor.answer import MIN_ANGLES, refine_peak
-from tomopipe.cor.clean_rows import bin_columns
+from tomopipe.cor.clean_rows import Image, bin_columns, binning_to
 from tomopipe.cor.mass import NO_FIXED_PATTERN, has_air, subtract_drift
 from tomopipe.cor.prepared import Prepared
 from tomopipe.geometry import bin_cor
 from tomopipe.recon.iterative import largest_gain, total_variation, variation_weight
 from tomopipe.recon.projector import about, make_projector
 
-Image = NDArray[np.float32]
 _STRENGTH = 3e-3  # weight of the variation, over the largest value of the backprojected sinogram
 _INNER = 5  # steps of the variation in each
 _CLEAN = 0.01  # of the height of the sample: dust that counts as much as all other misfits
@@ -57,9 +56,8 @@ class Search:
 
 _SHORT_RAD = np.deg2rad(2.0)  # less than 180 degrees by more
 SHORT = Search(Size(64, 60, 50, 1.6), Size(96, 90, 60, 1.6))
-HALF = Search(
-    Size(48, 45, 40, 2.0), Size(80, 120, 50, 2.0)
-)  # 180 degrees or more: costs differ more
+# 180 degrees or more: costs differ more
+HALF = Search(Size(48, 45, 40, 2.0), Size(80, 120, 50, 2.0))
 FULL = Search(Size(48, 60, 20, 2.2), Size(72, 90, 40, 2.2), 0.03, 0.97, 32)
 
 
@@ -135,7 +133,7 @@ def total_variation_cost(
 
     `pattern` describes fixed patterns, as `tomopipe.cor.mass.subtract_drift` measures them.
     """
-    binning = max(1, round(sinogram.shape[1] / size.columns))
+    binning = binning_to(size.columns, sinogram.shape[1])
     together = max(1, len(sinogram) // size.angles)
     n_angles = len(sinogram) // together
     used = slice(0, n_angles * together)

@@ -26,14 +26,12 @@ from scipy import fft
 
 from tomopipe.cor.angle_order import SortedAngles, resample_180
 from tomopipe.cor.answer import refine_peak
-from tomopipe.cor.clean_rows import bin_columns
-from tomopipe.cor.prepared import Image
+from tomopipe.cor.clean_rows import MIN_OVERLAP, Image, bin_columns
 from tomopipe.geometry import unbin_cor
 
 _RATIO = 0.5  # object's radius over half the width, as in [1]
 _COARSE_SIGMA, _FINE_SIGMA = 3.0, 1.5  # smoothing along the angle, rows
-_MIN_OVERLAP = 0.08
-_COARSE_COLS, _COARSE_ANGLES = 384, 360  # about so many are left by binning
+_ANGLES = 360  # of 180 degrees; more are averaged
 
 
 def wedge_metric(
@@ -107,12 +105,12 @@ def _region(
     return v, k, (inside * smooth[:, None]).astype(np.float32)
 
 
-def _halves(sinograms: list[Image], angles: SortedAngles, n_max: int) -> list[Image]:
+def _halves(sinograms: list[Image], angles: SortedAngles) -> list[Image]:
     """Return 180 degrees of all sinograms, twice of each when the scan covers 360 degrees."""
     starts = [0.0, np.pi] if angles.full_rotation else [0.0]
     # A drifting beam would make a step at the join, the smaller the nearer to the middle.
     level = [sinogram - sinogram.mean(axis=1, keepdims=True) for sinogram in sinograms]
-    return [resample_180(sinogram, angles, start, n_max) for sinogram in level for start in starts]
+    return [resample_180(s, angles, start, _ANGLES) for s in level for start in starts]
 
 
 def _relative(metric: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -127,24 +125,23 @@ def coarse_wedge(
 
     The score, higher is better, is of each 180 degrees of each sinogram, (n_ranges, n).
     """
-    halves = _halves([bin_columns(s, binning) for s in sinograms], angles, _COARSE_ANGLES)
+    halves = _halves([bin_columns(s, binning) for s in sinograms], angles)
     n_cols = halves[0].shape[1]
-    limit = int((1 - _MIN_OVERLAP) * n_cols)
+    limit = int((1 - MIN_OVERLAP) * n_cols)
     shifts = np.arange(-limit, limit + 1)
     scores = [_relative(wedge_metric(half, shifts)) for half in halves]
     return unbin_cor((n_cols - 1 + shifts) / 2, binning=binning), np.array(scores)
 
 
 def refine_wedge(
-    sinograms: list[Image], angles: SortedAngles, near_px: float, reach_px: float, n_max: int = 512
-) -> tuple[float, NDArray[np.float64]]:
-    """Refine a COR at full width: of all 180 degrees together, and of each."""
-    halves = _halves(sinograms, angles, n_max)
+    sinograms: list[Image], angles: SortedAngles, near_px: float, reach_px: float
+) -> float:
+    """Refine a COR at full width."""
+    halves = _halves(sinograms, angles)
     n_cols = halves[0].shape[1]
     middle = round(2 * near_px) - (n_cols - 1)
     reach = max(8, round(2 * reach_px))
     shifts = np.arange(max(middle - reach, 1 - n_cols), min(middle + reach, n_cols - 1) + 1)
     fine = np.array([_relative(wedge_metric(half, shifts, _FINE_SIGMA)) for half in halves])
-    best = [refine_peak(m, int(np.argmax(m)), reach=2) for m in (fine.mean(axis=0), *fine)]
-    refined_px = (n_cols - 1 + shifts[0] + np.array(best)) / 2
-    return float(refined_px[0]), refined_px[1:]
+    score = fine.mean(axis=0)
+    return float(n_cols - 1 + shifts[0] + refine_peak(score, int(np.argmax(score)), reach=2)) / 2

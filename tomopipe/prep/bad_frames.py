@@ -30,7 +30,7 @@ _BITS = (8, 10, 12, 14, 16)
 def find_bad_frames(
     raw: NDArray, flat: NDArray[np.float32], dark: NDArray[np.float32], *, has_flats: bool
 ) -> dict[str, NDArray[np.intp]]:
-    """Tell which projections are bad, from some of their rows.
+    """Tell which projections are bad, of each of `KINDS`, ascending; none is of two kinds.
 
     Saturated is a projection of which 5 % of the pixels are at the camera's limit, in runs of three
     and more along the rows. The limit is the largest number of the type of the pixels, or of a
@@ -38,21 +38,10 @@ def find_bad_frames(
     highest of all projections, if pixels whose flats differ all have it: that is no air. Dark is
     one with less than 0.5 % of the beam, or of zeros. Constant is one of a single other value.
 
-    Parameters
-    ----------
-    raw : ndarray, shape (n_angles, n_rows, n_cols)
-        Rows of all projections, as recorded.
-    flat, dark : ndarray of float32, shape (n_rows, n_cols)
-        Of the same rows.
-    has_flats : bool
-        Whether `flat` is measured: what is dark is known then. Values of a scan without flats
-        may have been scaled so that air is the largest number: if more than half of its
-        projections were saturated, none is.
-
-    Returns
-    -------
-    dict
-        Each of `KINDS` to the projections of that kind, ascending; none is of two kinds.
+    `raw` (n_angles, n_rows, n_cols) holds rows of all projections, as recorded, `flat` and `dark`
+    (n_rows, n_cols) the same rows. `has_flats`: whether `flat` is measured; what is dark is known
+    then. Values of a scan without flats may have been scaled so that air is the largest number: if
+    more than half of its projections were saturated, none is.
     """
     n = len(raw)
     values = raw.reshape(n, -1)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from tomopipe.arrays import module_of
 from tomopipe.prep.dispatch import kernels_of
+from tomopipe.prep.normalise import valid_beside
 
 _AROUND = 5  # pixels, of the median that a pixel of the flat is compared with
 
@@ -15,19 +16,10 @@ _AROUND = 5  # pixels, of the median that a pixel of the flat is compared with
 def find_bad_pixels(
     flat: NDArray[np.float32], dark: NDArray[np.float32], threshold: float
 ) -> NDArray[np.bool_]:
-    """Find pixels whose flat or dark differs from the pixels around it.
+    """Find pixels (n_rows, n_cols) whose mean flat or dark differs from the pixels around it.
 
-    Parameters
-    ----------
-    flat, dark : ndarray of float32, shape (n_rows, n_cols)
-        Means of the frames.
-    threshold : float
-        Of the difference, as a share of the flat's signal around it.
-
-    Returns
-    -------
-    ndarray of bool, shape (n_rows, n_cols)
-        Also True where flat or dark are not finite or the flat is not above the dark.
+    By more than `threshold`, a share of the flat's signal around it; or where flat or dark are not
+    finite, or the flat is not above the dark.
     """
     from tomopipe.prep.host_kernels import median_of_square
 
@@ -75,9 +67,7 @@ class Repair:
 def plan_repair(bad: NDArray[np.bool_]) -> Repair:
     """Plan how to fill the bad pixels of a detector, ndarray of bool of shape (n_rows, n_cols)."""
     n_cols = bad.shape[1]
-    columns = np.arange(n_cols)
-    left = np.maximum.accumulate(np.where(bad, -1, columns), axis=1)
-    right = np.minimum.accumulate(np.where(bad, n_cols, columns)[:, ::-1], axis=1)[:, ::-1]
+    left, right = valid_beside(bad)
     left, right = np.where(left < 0, right, left), np.where(right == n_cols, left, right)
     rows, cols = np.nonzero(bad & (left < n_cols))
     before, after = left[rows, cols], right[rows, cols]
@@ -85,21 +75,17 @@ def plan_repair(bad: NDArray[np.bool_]) -> Repair:
     return Repair(rows, cols, before, after, part)
 
 
+def interpolate_columns(sinogram: Any, lost: NDArray[np.bool_]) -> None:
+    """Fill lost columns of a sinogram (n_angles, n_cols) as bad pixels are filled, in place."""
+    plan_repair(lost[None]).apply(sinogram[:, None], (0, 1))
+
+
 def remove_zingers(images: Any, *, threshold: float, size_px: int = 3) -> Any:
     """Replace pixels that are brighter than their surroundings by the median of these.
 
-    Parameters
-    ----------
-    images : ndarray of float32, shape (n, n_rows, n_cols)
-        Transmission, of NumPy or CuPy; edges are repeated, so that `size_px // 2` rows on either
-        side are needed where there are any.
-    threshold : float
-        Of the difference, as a share of the median; below 1.
-    size_px : int
-        Side of the square, odd; zingers of less than half its area are found.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, n_rows, n_cols)
+    Transmissions (n, n_rows, n_cols) are of NumPy or CuPy; edges are repeated, so that
+    `size_px // 2` rows on either side are needed where there are any. `threshold`, below 1, is of
+    the difference, as a share of the median. `size_px` is the side of the square, odd; zingers of
+    less than half its area are found.
     """
     return kernels_of(module_of(images)).replace_peaks(images, threshold, size_px)

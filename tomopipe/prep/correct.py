@@ -5,8 +5,7 @@ roll, phase, logarithm, hardening. Then sinograms, row by row: stripes.
 """
 
 import logging
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,10 +25,12 @@ from tomopipe.prep.recipe import halo_of, phase_strength, stripe_bytes, warp_of
 from tomopipe.prep.stripes_gated import remove_proven
 from tomopipe.prep.stripes_wavelets import remove_by_wavelets
 from tomopipe.prep.warp import Warp, apply_warp
+from tomopipe.recon.team import Team
 from tomopipe.scans.scan import Scan
 
 BATCH_BYTES = 16 * 2**20  # of float32 projections being corrected, all threads together
 GPU_BATCH_BYTES = 128 * 2**20  # the same on a GPU
+_GPU_COPIES = 10  # of them that are held at most
 STRIPE_BYTES = 512 * 2**20  # of what stripe filters hold; one row's needs where those are more
 
 
@@ -63,17 +64,10 @@ class Corrections:
     def projections(self, raw: Any, frames: IndexRange, rows: IndexRange) -> Any:
         """Correct some rows of some projections.
 
-        Parameters
-        ----------
-        raw : ndarray, shape (n_frames, n_read, n_cols)
-            Raw values of these frames and the rows of `rows_needed`, of NumPy or CuPy.
-        frames, rows : (int, int)
-            Which frames these are, and which rows are wanted; the last excluded.
-
-        Returns
-        -------
-        ndarray of float32, shape (n_frames, rows[1] - rows[0], n_cols)
-            Line integrals, or transmission without `minus_log`.
+        `raw` (n_frames, n_read, n_cols) holds the raw values of these frames and of the rows of
+        `rows_needed`, of NumPy or CuPy; `frames` and `rows` tell which frames these are, and which
+        rows are wanted, the last excluded. Returns line integrals, or transmission without
+        `minus_log`, of float32, (n_frames, rows[1] - rows[0], n_cols).
         """
         given, flat_rows, phase_rows = _rows_needed(self, rows)
         values = self._transmission(raw, frames, given)
@@ -123,26 +117,15 @@ class Corrections:
 
         room = STRIPE_BYTES // stripe_bytes(*sinograms.shape[1:])
         workers = 1 if module_of(sinograms) is not np else max(1, min(threads, room))
-        _share(remove_from, ((sinogram,) for sinogram in sinograms), workers)
+        with Team(workers) as team:
+            team.run(remove_from, ((sinogram,) for sinogram in sinograms))
 
     def each_projection(
         self, raw: Any, frames: IndexRange, rows: IndexRange, *, threads: int = 1
     ) -> Any:
         """Correct some rows of some projections, a batch of frames at a time.
 
-        Parameters
-        ----------
-        raw : ndarray, shape (n_frames, n_read, n_cols)
-            Raw values of these frames and the rows of `rows_needed`, of NumPy or CuPy, which
-            computes.
-        frames, rows : (int, int)
-            Which frames these are, and which rows are wanted; the last excluded.
-        threads : int
-            CPU threads.
-
-        Returns
-        -------
-        ndarray of float32, shape (rows[1] - rows[0], n_frames, n_cols)
+        As `projections`, but rows come before frames: (rows[1] - rows[0], n_frames, n_cols).
         """
         xp = module_of(raw)
         n_frames, n_read, n_cols = raw.shape
@@ -157,7 +140,8 @@ class Corrections:
             batch = self.projections(raw[first:last], which, rows)
             out[:, first:last] = batch.transpose(1, 0, 2)
 
-        _share(correct_batch, ((first,) for first in range(0, n_frames, step)), workers)
+        with Team(workers) as team:
+            team.run(correct_batch, ((first,) for first in range(0, n_frames, step)))
         return out
 
     def sinograms(self, raw: Any, rows: IndexRange, *, threads: int = 1) -> Any:
@@ -170,10 +154,7 @@ class Corrections:
 def corrections_of(scan: Scan, recipe: PreprocessBlock) -> Corrections:
     """Fit a recipe to a scan: read its flats, find its bad pixels, look up energy and pixel size.
 
-    Raises
-    ------
-    ScanError
-        If the scan does not tell what the recipe needs.
+    A ScanError says what the recipe needs and the scan does not tell.
     """
     beam = read_beam(scan, recipe)
     repair, current = None, None
@@ -206,9 +187,14 @@ def corrections_of(scan: Scan, recipe: PreprocessBlock) -> Corrections:
     )
 
 
-def fit_corrections(scan: Scan, recipe: PreprocessBlock) -> Corrections | None:
-    """Fit a recipe to a scan; None if it has nothing but flat, dark and logarithm."""
-    return None if recipe.is_plain else corrections_of(scan, recipe)
+def gpu_correct_bytes(n_angles: int, n_read: int, n_cols: int) -> int:
+    """Return what corrections take of a GPU at a time: a batch of projections, or a row's stripes.
+
+    A batch needs `n_read` rows.
+    """
+    frame = 4 * n_read * n_cols
+    batch = max(frame, min(GPU_BATCH_BYTES, n_angles * frame))
+    return max(_GPU_COPIES * batch, 3 * stripe_bytes(n_angles, n_cols))
 
 
 def _rows_needed(
@@ -237,14 +223,3 @@ def _stripe_filter(recipe: PreprocessBlock) -> Callable[[Any], Any] | None:
     }
     remove = filters.get(recipe.stripes.method)
     return None if remove is None else lambda sinogram: remove(sinogram, recipe.stripes)
-
-
-def _share(function: Callable[..., None], calls: Iterable[tuple[Any, ...]], workers: int) -> None:
-    """Call a function with each tuple of arguments, in threads if there are several."""
-    if workers == 1:
-        for arguments in calls:
-            function(*arguments)
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        for future in [pool.submit(function, *arguments) for arguments in calls]:
-            future.result()

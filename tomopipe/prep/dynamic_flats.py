@@ -61,28 +61,15 @@ def principal_shapes(
 ) -> NDArray[np.float32]:
     """Return the strongest principal components of the flats, as a share of the mean's signal.
 
-    Parameters
-    ----------
-    read_flats : callable
-        read_flats(first, last) gives some rows of all flats, (n_flats, last - first, n_cols).
-    blocks : list of (int, int)
-        Rows to read at a time.
-    mean, dark : ndarray of float32, shape (n_rows, n_cols)
-        Of flats and darks.
-    n_shapes : int
-        At most so many, and one less than there are flats; the noise of flats is none.
-
-    Returns
-    -------
-    ndarray of float32, shape (n_found, n_rows, n_cols)
-        Of mean square 1 where the detector is valid; 0 at dead pixels.
+    read_flats(first, last) gives some rows of all flats, (n_flats, last - first, n_cols); `blocks`
+    are the rows to read at a time. `mean` and `dark` are those of flats and darks. There are at
+    most `n_shapes`, and one less than there are flats; the noise of flats is none. Components
+    (n_found, n_rows, n_cols) have mean square 1 where the detector is valid; 0 at dead pixels.
     """
 
     def changes(rows: tuple[int, int]) -> NDArray[np.float64]:
         row_slice = slice(*rows)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            values = (read_flats(*rows) - mean[row_slice]) / (mean[row_slice] - dark[row_slice])
-        values = np.where(np.isfinite(values) & (mean[row_slice] > dark[row_slice]), values, 0)
+        values = relative_changes(mean[row_slice], read_flats(*rows), dark[row_slice])
         return np.asarray(values.reshape(len(values), -1), dtype=np.float64)
 
     products = np.sum([part @ part.T for part in map(changes, blocks)], axis=0)
@@ -101,6 +88,15 @@ def principal_shapes(
     for shape in shapes:
         shape[...] = _without_noise(shape, signal)
     return shapes
+
+
+def relative_changes(
+    flat: NDArray[np.float32], others: NDArray, dark: NDArray[np.float32]
+) -> NDArray:
+    """Return how other flats differ, as a share of the signal of `flat`; 0 at dead pixels."""
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        changes = (others - flat) / (flat - dark)
+    return np.where(np.isfinite(changes) & (flat > dark), changes, 0)
 
 
 def _without_noise(shape: NDArray[np.float32], signal: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -216,18 +212,10 @@ def look_for_air(
     frames and to their most transparent part tell which pixels follow; these are fitted again,
     until they stay the same. The largest such set counts.
 
-    Parameters
-    ----------
-    transmissions : ndarray, shape (n, n_rows, n_cols)
-        Of projections spread over the scan, by the mean flat.
-    flats : ndarray, shape (n_flats, n_rows, n_cols)
-        Flats by their mean.
-    shapes : ndarray, shape (n_shapes, n_rows, n_cols)
-        From `principal_shapes`, averaged to the same pixels; 0 where not `lit`.
-    lit : ndarray of bool, shape (n_rows, n_cols)
-        Pixels that count.
-    signal : ndarray, shape (n_rows, n_cols)
-        Of the mean flat, with whose root photon noise goes.
+    `transmissions` are those of projections spread over the scan, by the mean flat; `flats` are the
+    flats by their mean; `shapes` are from `principal_shapes`, averaged to the same pixels, 0 where
+    not `lit`; all are (n, n_rows, n_cols). `lit` are the pixels that count; `signal`, of the mean
+    flat, is that with whose root photon noise goes.
     """
     flat_values, basis = flats[:, lit], shapes[:, lit].astype(np.float64)
     flat_weights = _fit(flat_values, basis, np.ones(basis.shape[1]))
@@ -320,8 +308,13 @@ def _fit(
     normal = weighed @ shapes.T
     if spread is not None:
         normal[np.diag_indices_from(normal)] += 1 / spread**2
+    return np.asarray(np.linalg.solve(_regular(normal), weighed @ (values - 1).T).T)
+
+
+def _regular(normal: NDArray) -> NDArray:
+    """Add to the diagonal of a normal matrix, in place, what lets it be inverted."""
     normal[np.diag_indices_from(normal)] += 1e-9 * max(np.trace(normal), 1e-30)
-    return np.asarray(np.linalg.solve(normal, weighed @ (values - 1).T).T)
+    return normal
 
 
 def least_variation(
@@ -336,15 +329,8 @@ def least_variation(
     The weights are then lessened by what the sample may have put into them, which is known from how
     much parts of the frame contradict each other.
 
-    Parameters
-    ----------
-    transmission : ndarray, shape (n_rows, n_cols)
-        Of one projection, by the mean flat.
-    shapes : ndarray, shape (n_shapes, n_rows, n_cols)
-    lit : ndarray of bool, shape (n_rows, n_cols)
-        Pixels that count.
-    spread : ndarray, shape (n_shapes,)
-        Of the weights of flats.
+    `transmission` (n_rows, n_cols) is that of one projection, by the mean flat; `lit` are the
+    pixels that count; `spread` (n_shapes,) is that of the weights of flats.
     """
     log = np.log(np.maximum(transmission, _LEAST_TRANSMISSION)).astype(float)
     weights = np.zeros(len(shapes))
@@ -353,8 +339,7 @@ def least_variation(
         slopes = np.stack([_differences(shape / beam, lit) for shape in shapes], axis=1)
         rough = _differences(log - np.log(np.maximum(beam, _LEAST_TRANSMISSION)), lit)
         trust = 1 / np.hypot(rough, _SHARPNESS)
-        normal = slopes.T @ (slopes * trust[:, None])
-        normal[np.diag_indices_from(normal)] += 1e-9 * max(np.trace(normal), 1e-30)
+        normal = _regular(slopes.T @ (slopes * trust[:, None]))
         step = np.linalg.solve(normal, slopes.T @ (rough * trust))
         weights += step
         if np.abs(step).max() < 1e-6:

@@ -26,20 +26,10 @@ logger = logging.getLogger(__name__)
 
 
 def measure_edge_slopes(scan: Scan, corrections: Corrections) -> tuple[float, float]:
-    """Measure the edge slopes of a scan, after corrections.
+    """Measure the edge slopes of an open scan after its corrections, as of `edge_slopes_of`.
 
-    Parameters
-    ----------
-    scan : Scan
-        An open scan; some projections are read, or rows where chunks hold many projections.
-    corrections : Corrections
-        Of the scan; those that need neighbouring rows, and stripes, are skipped: they hardly
-        change the slopes.
-
-    Returns
-    -------
-    (float, float)
-        As of `edge_slopes_of`.
+    Some projections are read, or rows where chunks hold many projections. Corrections that need
+    neighbouring rows, and stripes, are skipped: they hardly change the slopes.
     """
     without_neighbours = replace(
         corrections,
@@ -55,18 +45,11 @@ def measure_edge_slopes(scan: Scan, corrections: Corrections) -> tuple[float, fl
 
 
 def edge_slopes_of(line: NDArray[np.floating[Any]]) -> tuple[float, float]:
-    """Return the edge slopes of a line: the share of its edge value that it loses per column.
+    """Return the edge slopes of a line (n_cols,), the mean or sum of many rows of sinograms.
 
-    Parameters
-    ----------
-    line : ndarray of float, shape (n_cols,)
-        Mean or sum of many rows of sinograms.
-
-    Returns
-    -------
-    (float, float)
-        At the left and the right edge, going outwards, by a robust straight line through a
-        twentieth of the columns (Theil and Sen); 0 where the line does not fall or is not above 0.
+    That is the share of its edge value that it loses per column, at the left and the right edge,
+    going outwards, by a robust straight line through a twentieth of the columns (Theil and Sen); 0
+    where the line does not fall or is not above 0.
     """
     n = max(_LEAST_COLS, len(line) // _SHARE)
     inwards = np.arange(n) + 0.5  # columns from the edge

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tomopipe.arrays import module_of
 from tomopipe.config import PreprocessBlock
 from tomopipe.errors import ScanError
-from tomopipe.prep.dynamic_flats import fit_weights, principal_shapes
+from tomopipe.prep.dynamic_flats import fit_weights, principal_shapes, relative_changes
 from tomopipe.scans.scan import Scan
 
 _BLOCK_BYTES = 64 * 2**20
@@ -17,30 +17,20 @@ _BLOCK_BYTES = 64 * 2**20
 
 @dataclass(frozen=True, eq=False)
 class Beam:
-    """The beam of projection f: dark + (flat - dark) * (1 + sum over k of weights[f, k] shapes[k]).
+    """The beam of projection f: dark + (flat - dark) (1 + sum over k of w[f, k] shapes[k])."""
 
-    Attributes
-    ----------
-    flat, dark : ndarray of float32, shape (n_rows, n_cols)
-    shapes : ndarray of float32, shape (n_shapes, n_rows, n_cols)
-        How the beam changes, as a share of the signal of the flat; none if it does not.
-    weights : ndarray of float32, shape (n_angles, n_shapes)
-    """
-
+    # (n_rows, n_cols)
     flat: NDArray[np.float32]
     dark: NDArray[np.float32]
+    # (n_shapes, n_rows, n_cols): how the beam changes, as a share of the signal of the flat; there
+    # are none if it does not
     shapes: NDArray[np.float32]
-    weights: NDArray[np.float32]
+    weights: NDArray[np.float32]  # w, (n_angles, n_shapes)
 
     def divide(self, transmission: Any, frames: tuple[int, int], rows: tuple[int, int]) -> None:
         """Divide transmissions got with `flat` alone by how the beam differed, in place.
 
-        Parameters
-        ----------
-        transmission : ndarray of float32, shape (n, n_rows, n_cols)
-            Of some frames and rows, of NumPy or CuPy.
-        frames, rows : (int, int)
-            Which, the last excluded.
+        They are (n, n_rows, n_cols), of NumPy or CuPy, of some frames and rows, the last excluded.
         """
         if not len(self.shapes):
             return
@@ -84,29 +74,11 @@ def _dynamic(scan: Scan, n_shapes: int) -> Beam:
     return Beam(flat, dark, shapes, fit_weights(scan, flat, dark, shapes))
 
 
-def relative_changes(
-    flat: NDArray[np.float32], others: NDArray[np.float32], dark: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """Return how other flats differ, as a share of the signal of `flat`; 0 at dead pixels."""
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        shapes = (others - flat) / (flat - dark)
-    return np.where(np.isfinite(shapes) & (flat > dark), shapes, 0).astype(np.float32)
-
-
 def hat_weights(n_angles: int, positions: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return the weights of linear interpolation between sets of flats.
+    """Return the weights (n_angles, n_sets) of linear interpolation between sets of flats.
 
-    Parameters
-    ----------
-    n_angles : int
-        Projections.
-    positions : ndarray of float, shape (n_sets,)
-        How many projections were taken before each set, ascending; before the first set and after
-        the last one, that set counts alone.
-
-    Returns
-    -------
-    ndarray of float32, shape (n_angles, n_sets)
+    `positions` (n_sets,), ascending, tell how many projections were taken before each set; before
+    the first set and after the last one, that set counts alone.
     """
     frames = np.arange(n_angles) + 0.5
     units = np.eye(len(positions))

@@ -23,34 +23,17 @@ from numpy.typing import NDArray
 from tomopipe.arrays import ellipse, fade, module_of
 from tomopipe.errors import ScanError
 
-MODES = ("auto", "yes", "no")
 FACTOR = 2  # width of the slices over that of the detector
 _NEAR_EDGE = 0.25  # of the columns: auto takes an axis in these outer parts for half acquisition
 
 
 def is_half_acquisition(mode: str, *, full_rotation: bool, cor_px: float, n_cols: int) -> bool:
-    """Tell whether a scan is to be reconstructed at twice the width.
+    """Tell whether a scan is to be reconstructed at twice the width, by a mode: auto, yes or no.
 
-    Parameters
-    ----------
-    mode : {"auto", "yes", "no"}
-        auto: where the angles cover 360 degrees and the axis is in an outer quarter.
-    full_rotation : bool
-        Whether the angles cover 360 degrees.
-    cor_px : float
-        Column of the axis.
-    n_cols : int
-        Columns of the detector.
-
-    Raises
-    ------
-    ValueError
-        If the mode is unknown.
-    ScanError
-        If it is yes and the angles do not cover 360 degrees.
+    auto: where the angles cover 360 degrees (`full_rotation`) and the axis is in an outer quarter.
+    A ScanError says that it is yes and the angles do not cover 360 degrees; a ValueError that the
+    mode is unknown.
     """
-    if mode not in MODES:
-        raise ValueError(f"half_acquisition: expected {', '.join(MODES)}; got {mode!r}")
     if mode == "yes" and not full_rotation:
         raise ScanError(
             "preprocess.half_acquisition: yes needs angles over 360 degrees, which this scan does "
@@ -112,7 +95,7 @@ class HalfAcquisition:
         A column and its mirror image weigh 2 together.
         """
         distance = np.arange(self.n_cols) - self.cor_px
-        if self.cor_px > (self.n_cols - 1) / 2:
+        if self.far_is_left:
             distance = -distance
         # From the pixels' edges: half a pixel more than to their centres.
         overlap = min(self.cor_px, self.n_cols - 1 - self.cor_px) + 0.5
@@ -122,16 +105,9 @@ class HalfAcquisition:
     def widen(self, sinograms: Any) -> Any:
         """Weight sinograms and extend them to twice the width.
 
-        Parameters
-        ----------
-        sinograms : array of float32, shape (n_rows, n_angles, n_cols)
-            Corrected, of NumPy or CuPy; not changed.
-
-        Returns
-        -------
-        array of float32, shape (n_rows, n_angles, 2 * n_cols)
-            0 beyond the near edge, where the last value of the unpaired fades by a cosine; beyond
-            the far one the extrapolation by `edge_slopes_per_px`.
+        They are (n_rows, n_angles, n_cols), of NumPy or CuPy, and not changed. The result is 0
+        beyond the near edge, where the last value of the unpaired fades by a cosine; beyond the far
+        one it is the extrapolation by `edge_slopes_per_px`.
         """
         xp = module_of(sinograms)
         shape = (*sinograms.shape[:2], FACTOR * self.n_cols)
@@ -162,25 +138,10 @@ def widen_for_each(
     unpaired: NDArray[np.bool_],
     edge_slopes_per_px: tuple[float, float] = (0.0, 0.0),
 ) -> tuple[Any, NDArray[np.float64]]:
-    """Extend one sinogram to twice the width for each of several CORs.
+    """Extend one sinogram (n_angles, n_cols) to twice the width for each of several CORs.
 
-    Parameters
-    ----------
-    sinogram : array of float32, shape (n_angles, n_cols)
-        Corrected, of NumPy or CuPy.
-    cor_px : ndarray of float, shape (n_cor,)
-        CORs in its columns.
-    unpaired : ndarray of bool, shape (n_angles,)
-        Projections without an opposing one.
-    edge_slopes_per_px : (float, float)
-        As of `HalfAcquisition`.
-
-    Returns
-    -------
-    wide : array of float32, shape (n_cor, n_angles, 2 * n_cols)
-        Weighted for each COR.
-    wide_cor_px : ndarray of float64, shape (n_cor,)
-        CORs in the columns of `wide`.
+    Returns it weighted for each COR, (n_cor, n_angles, 2 * n_cols), and the CORs in its columns;
+    the rest is as of `HalfAcquisition`.
     """
     xp = module_of(sinogram)
     halves = [

@@ -67,18 +67,9 @@ def current_factors(
 
 
 def correct_hardening(line_integrals: Any, coefficients: Sequence[float]) -> Any:
-    """Apply a polynomial to line integrals: c1 p + c2 p^2 + ...
+    """Apply a polynomial to line integrals, of NumPy or CuPy: c1 p + c2 p^2 + ...
 
-    Parameters
-    ----------
-    line_integrals : ndarray of float32
-        -log of the transmission, any shape, of NumPy or CuPy.
-    coefficients : sequence of float
-        c1, c2, ...; there is no c0, as air stays air.
-
-    Returns
-    -------
-    ndarray of float32
+    There is no c0, as air stays air.
     """
     xp = module_of(line_integrals)
     result = xp.full_like(line_integrals, coefficients[-1])

@@ -32,26 +32,9 @@ def normalise(
     - with `minus_log` a transmission below 1e-5 counts as 1e-5. Above 1 it is kept: noise and edge
       enhancement are real. Without `minus_log` it is not limited.
 
-    Parameters
-    ----------
-    raw : ndarray, shape (n, n_rows, n_cols)
-        Raw frames, any real type. numpy or cupy: the others and the result are of the same kind.
-    flat, dark : ndarray of float32, shape (n_rows, n_cols)
-        Mean flat and dark; ones and zeros for data that are corrected already.
-    minus_log : bool
-        Whether to return -log(transmission), else the transmission.
-    empty : float, optional
-        Transmission of a row without any valid pixel, if not the one above.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, n_rows, n_cols)
-        Line integrals of attenuation (per pixel, once reconstructed), or transmission; all finite.
-
-    Raises
-    ------
-    ValueError
-        If the shapes do not fit.
+    Frames are (n, n_rows, n_cols) of any real type, of NumPy or CuPy, flat and dark (n_rows,
+    n_cols); ones and zeros for data that are corrected already. `empty` is the transmission of a
+    row without any valid pixel, if not the one above. A ValueError says that shapes do not fit.
     """
     if raw.ndim != 3 or flat.shape != raw.shape[1:] or dark.shape != raw.shape[1:]:
         raise ValueError(
@@ -141,14 +124,25 @@ def _nearest(bad: NDArray[np.bool_]) -> _Repair:
     """
     n_cols = bad.shape[1]
     columns = np.arange(n_cols)
-    left = np.maximum.accumulate(np.where(bad, -1, columns), axis=1)
-    right = np.minimum.accumulate(np.where(bad, n_cols, columns)[:, ::-1], axis=1)[:, ::-1]
+    left, right = valid_beside(bad)
     to_left = np.where(left < 0, n_cols + 1, columns - left)
     to_right = np.where(right == n_cols, n_cols + 1, right - columns)
     sources = np.where(to_left <= to_right, left, right)
     lost = np.asarray(bad.all(axis=1))
     rows, cols = np.nonzero(bad & ~lost[:, None])
     return rows, cols, sources[rows, cols], lost
+
+
+def valid_beside(bad: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the valid columns next to each pixel (n_rows, n_cols) on the left and on the right.
+
+    A valid pixel's is its own; where there is none it is -1 or n_cols.
+    """
+    n_cols = bad.shape[1]
+    columns = np.arange(n_cols)
+    left = np.maximum.accumulate(np.where(bad, -1, columns), axis=1)
+    right = np.minimum.accumulate(np.where(bad, n_cols, columns)[:, ::-1], axis=1)[:, ::-1]
+    return left, right
 
 
 def _apply(xp: ModuleType, batch: Any, repair: _Repair, empty: float) -> None:

@@ -33,16 +33,8 @@ def filter_strength(
 ) -> float:
     """Return alpha of [1] in squared pixels: distance * wavelength * delta/beta / (4 pi).
 
-    Parameters
-    ----------
-    energy_kev : float
-        Photon energy.
-    distance_mm : float
-        From the sample to the detector (divided by the magnification for a cone beam).
-    pixel_size_um : float
-        In the sample.
-    delta_beta : float
-        Ratio of refraction to absorption of the material.
+    The distance is from the sample to the detector (divided by the magnification for a cone beam),
+    the pixel size that in the sample; `delta_beta`: refraction over absorption of the material.
     """
     wavelength_um = _HC_KEV_NM * 1e-3 / energy_kev
     alpha_um2 = distance_mm * 1e3 * wavelength_um * delta_beta / (4 * math.pi)
@@ -65,21 +57,10 @@ def retrieve_phase(
 ) -> Any:
     """Filter projections by Paganin's method; -log of the result is the projected attenuation.
 
-    Parameters
-    ----------
-    transmission : ndarray of float32, shape (n, n_read, n_cols)
-        Projections, of NumPy or CuPy, with up to `kernel_halo` rows more on either side than are
-        wanted; where there are fewer, and left and right, the edge is repeated.
-    alpha_px2 : float
-        From `filter_strength`.
-    rows : (int, int)
-        Rows wanted of those given, the last excluded.
-    generalised : bool
-        The filter of [2], which blurs less near the pixel's own frequency.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, rows[1] - rows[0], n_cols)
+    Projections (n, n_read, n_cols), of NumPy or CuPy, have up to `kernel_halo` rows more on either
+    side than are wanted (`rows`, of those given, the last excluded); where there are fewer, and
+    left and right, the edge is repeated. `generalised`: the filter of [2], which blurs less near
+    the pixel's own frequency.
     """
     xp = module_of(transmission)
     halo = kernel_halo(alpha_px2)

@@ -75,10 +75,7 @@ def phase_strength(
 ) -> float:
     """Return the strength of phase retrieval (squared pixels), 0 for none.
 
-    Raises
-    ------
-    ScanError
-        If it is on and one of the numbers is not known.
+    A ScanError says which of the numbers it needs is not known.
     """
     if recipe.phase.method == "none":
         return 0.0
@@ -105,15 +102,8 @@ def expected_halo(
 ) -> int | None:
     """Return the halo of a scan that has not been opened; None: there is nothing to correct.
 
-    Parameters
-    ----------
-    recipe : PreprocessBlock
-        How it is to be corrected.
-    n_rows, n_cols : int
-        Of the detector.
-    known : mapping
-        energy_kev, distance_mm and pixel_size_um as far as the config gives them; `USUAL` stands
-        for the others.
+    `known` are energy_kev, distance_mm and pixel_size_um as far as the config gives them; `USUAL`
+    stands for the others.
     """
     if recipe.is_plain:
         return None

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from tomopipe.arrays import fft_of, module_of, ndimage_of, on_host
 from tomopipe.config.preprocess import StripesBlock
+from tomopipe.prep.bad_pixels import interpolate_columns
 from tomopipe.prep.dispatch import kernels_of
 
 _TINY = 1e-5  # the least spread of columns distinguished from none, as a ratio
@@ -118,16 +119,10 @@ def _remove_dead(sinogram: Any, snr: float, size_px: int) -> Any:
     usual[usual == 0] = np.abs(usual).mean() or 1.0
     found = _widen(_outstanding(varies / usual, snr))
     found[:2] = found[-2:] = False
-    n_found = int(found.sum())
-    if not 0 < n_found < len(found) // 3:
+    if not 0 < np.count_nonzero(found) < len(found) // 3:
         return sinogram
-    valid, lost = np.flatnonzero(~found), np.flatnonzero(found)
-    right = np.searchsorted(valid, lost)
-    before, after = valid[right - 1], valid[right]
-    part = ((lost - before) / (after - before)).astype(np.float32)
-    lost, before, after, part = map(xp.asarray, (lost, before, after, part))
     sinogram = sinogram.copy()
-    sinogram[:, lost] = sinogram[:, before] * (1 - part) + sinogram[:, after] * part
+    interpolate_columns(sinogram, found)
     return sinogram
 
 

@@ -43,6 +43,7 @@ from numpy.typing import NDArray
 
 from tomopipe.arrays import module_of, on_host
 from tomopipe.config.preprocess import GATED_SIZE_PX, StripesBlock
+from tomopipe.prep.bad_pixels import interpolate_columns
 from tomopipe.prep.dispatch import kernels_of
 
 Profiles = NDArray[np.float64]  # (n, n_cols) or (n, n_cols - 1)
@@ -73,21 +74,13 @@ def remove_proven(sinogram: Any, options: StripesBlock = StripesBlock()) -> Any:
     """Interpolate bad columns; subtract significant offsets of the whole scan, or of parts.
 
     Useless are columns that do not change with the angle, and those whose difference from their
-    neighbours changes more than any offset does.
+    neighbours changes more than any offset does. A sinogram (n_angles, n_cols) may be of NumPy or
+    CuPy; the profiles of columns are worked on in host memory. Its values are the same where
+    nothing is proven, and with less than 16 angles.
 
-    Parameters
-    ----------
-    sinogram : ndarray of float32, shape (n_angles, n_cols)
-        Line integrals, of NumPy or CuPy. The profiles of columns are worked on in host memory.
-    options : StripesBlock
-        Its `threshold`, standard errors of a normal distribution by which a step between columns
-        must differ from none (of few angles, and so of errors not well known, it takes more), and
-        `size_px`: stripes of parts of a scan go up to a quarter of it.
-
-    Returns
-    -------
-    ndarray of float32, shape (n_angles, n_cols)
-        A new array. The same values where nothing is proven, and of less than 16 angles.
+    Of the options `threshold` is the standard errors of a normal distribution by which a step
+    between columns must differ from none (of few angles, and so of errors not well known, it takes
+    more); with `size_px`, stripes of parts of a scan go up to a quarter of it.
     """
     out = sinogram.copy()
     bounds = np.linspace(0, len(out), min(_BLOCKS, len(out)) + 1).astype(int)
@@ -96,7 +89,7 @@ def remove_proven(sinogram: Any, options: StripesBlock = StripesBlock()) -> Any:
     profiles = _block_means(out, bounds)
     dead = _find_dead(profiles)
     if dead.any():
-        _interpolate(out, dead)
+        interpolate_columns(out, dead)
         profiles = _block_means(out, bounds)
     offsets = np.zeros_like(profiles)
     threshold, size_px = options.threshold, options.size_px or GATED_SIZE_PX
@@ -106,7 +99,7 @@ def remove_proven(sinogram: Any, options: StripesBlock = StripesBlock()) -> Any:
     alone = _find_alone(profiles - offsets)
     offsets[:, alone | _find_round(offsets, profiles, size_px)] = 0
     _subtract(out, offsets, bounds)
-    _interpolate(out, alone)
+    interpolate_columns(out, alone)
     return out
 
 
@@ -343,19 +336,6 @@ def _find_alone(profiles: Profiles) -> NDArray[np.bool_]:
 def _usual_spread(values: Profiles) -> Profiles:
     """Return the standard deviation over blocks, whatever a few of them are."""
     return np.asarray(_pull_in(values)[1].std(axis=0) / _WINSORISED)
-
-
-def _interpolate(sinogram: Any, lost: NDArray[np.bool_]) -> None:
-    """Replace columns by the line between the valid ones beside them, in place."""
-    xp = module_of(sinogram)
-    valid, invalid = np.flatnonzero(~lost), np.flatnonzero(lost)
-    if not invalid.size or not valid.size:
-        return
-    right = np.searchsorted(valid, invalid)
-    before, after = valid[np.maximum(right - 1, 0)], valid[np.minimum(right, len(valid) - 1)]
-    part = xp.asarray(((invalid - before) / np.maximum(after - before, 1)).astype(np.float32))
-    invalid, before, after = (xp.asarray(columns) for columns in (invalid, before, after))
-    sinogram[:, invalid] = sinogram[:, before] * (1 - part) + sinogram[:, after] * part
 
 
 def _subtract(sinogram: Any, offsets: Profiles, bounds: NDArray[np.intp]) -> None:

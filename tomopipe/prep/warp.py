@@ -67,18 +67,8 @@ class Warp:
 def apply_warp(images: Any, warp: Warp, rows: tuple[int, int], given: tuple[int, int]) -> Any:
     """Resample frames to where their pixels belong, linearly.
 
-    Parameters
-    ----------
-    images : ndarray of float32, shape (n, given[1] - given[0], n_cols)
-        Frames as taken, of NumPy or CuPy.
-    warp : Warp
-        What is wrong with them.
-    rows, given : (int, int)
-        Detector rows wanted, and those in `images`, at least `warp.rows_needed(rows)`.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, rows[1] - rows[0], n_cols)
+    `rows` are the detector rows wanted, `given` those in the images (n, given[1] - given[0],
+    n_cols), of NumPy or CuPy: at least `warp.rows_needed(rows)`.
     """
     xp = module_of(images)
     n, n_given = images.shape[:2]

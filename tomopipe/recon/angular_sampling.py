@@ -13,22 +13,12 @@ _NEARLY_ROUND_RAD = np.pi / 3  # less than this may be missing of 360 degrees
 
 
 def angle_weights(theta_rad: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return quadrature weights of angles modulo pi; they sum to pi.
+    """Return quadrature weights of angles modulo pi, radians; they sum to pi.
 
-    Each weight is half the sum of the gaps to the two neighbours. Gaps are capped at twice the
-    usual one: uncapped, the two ends of a 140 degree scan would weigh 40 times the rest and draw
-    streaks. The usual gap is a median of weights, not of gaps, since the angles of a
-    360-degree scan coincide in pairs modulo pi.
-
-    Parameters
-    ----------
-    theta_rad : ndarray, shape (n_angles,)
-        Any start, order and direction.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_angles,)
-        Radians.
+    Angles (n_angles,) are of any start, order and direction. Each weight is half the sum of the
+    gaps to the two neighbours. Gaps are capped at twice the usual one: uncapped, the two ends of a
+    140 degree scan would weigh 40 times the rest and draw streaks. The usual gap is a median of
+    weights, not of gaps, since the angles of a 360-degree scan coincide in pairs modulo pi.
     """
     order, gap = _gaps(theta_rad, np.pi)
     usual = np.median((gap + np.roll(gap, 1)) / 2)
@@ -63,17 +53,9 @@ def is_full_rotation(theta_rad: NDArray[np.float64]) -> bool:
 
 
 def unpaired(theta_rad: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Tell which projections lack an opposing one.
+    """Tell which projections of angles over 360 degrees, in any order, lack an opposing one.
 
-    Parameters
-    ----------
-    theta_rad : ndarray, shape (n_angles,)
-        Angles over 360 degrees, in any order.
-
-    Returns
-    -------
-    ndarray of bool, shape (n_angles,)
-        True where rays are measured from this side only.
+    Their rays are measured from this side only.
     """
     folded = np.sort(np.mod(theta_rad, 2 * np.pi))
     opposing = np.mod(theta_rad + np.pi, 2 * np.pi)

@@ -16,24 +16,10 @@ logger = logging.getLogger(__name__)
 
 @functools.cache
 def array_module(device: str = "auto") -> ModuleType:
-    """Choose the array module of a device, once per process.
+    """Return CuPy for the device "cuda", NumPy for "cpu"; chosen once per process.
 
-    Parameters
-    ----------
-    device : {"auto", "cpu", "cuda"}
-        "auto" takes CuPy if it is installed and finds a device, else NumPy.
-
-    Returns
-    -------
-    module
-        `numpy` or `cupy`.
-
-    Raises
-    ------
-    TomopipeError
-        If "cuda" is asked for and there is none.
-    ValueError
-        If `device` is none of the three.
+    "auto" takes CuPy if it is installed and finds a device, else NumPy. Raises TomopipeError if
+    "cuda" is asked for and there is none, ValueError for another device.
     """
     if device not in ("auto", "cpu", "cuda"):
         raise ValueError(f"device: expected auto, cpu or cuda, got {device!r}")

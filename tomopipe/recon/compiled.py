@@ -7,7 +7,9 @@ the transform of the rows and the spreading, and memory does not grow with the a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -18,10 +20,11 @@ from tomopipe.recon import images as image_kernels
 from tomopipe.recon import lanefft, rows
 from tomopipe.recon.angular_sampling import overlap_weights
 from tomopipe.recon.engine_memory import angles_at_once
-from tomopipe.recon.jit import Team, aligned_empty, parts, thread_count
+from tomopipe.recon.jit import aligned_empty, thread_count
 from tomopipe.recon.plan import Plan
 from tomopipe.recon.sinogram_rows import Rows
 from tomopipe.recon.spread import Chunk, chunks_of, spread, spread_spectra, tap_table
+from tomopipe.recon.team import Team, parts
 
 MIN_LANES = 4
 
@@ -80,27 +83,43 @@ def sweep_batch(
 ) -> None:
     """Reconstruct one slice with a few CORs; not over 360 degrees, where rows depend on the COR.
 
-    `spectra` (n_angles, P/2 + 1) are the transforms of the padded rows, in the plan's order
+    `spectra` (1, n_angles, P/2 + 1) are the transforms of the padded rows, in the plan's order
     (`portable.padded_spectra`); the rest is as for `reconstruct_batch`.
     """
-    _reconstruct(partial(_fill_from_spectra, spectra), plan, cor_px, images, threads)
+    _reconstruct(partial(_fill_from_spectra, spectra[0]), plan, cor_px, images, threads)
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """Slices that are computed together."""
+
+    plan: Plan
+    grid: NDArray[np.float32]  # half grids of the slices, innermost
+    factor: NDArray[np.float32]  # from `_centring_factor`
+    lanes: tuple[int, ...]  # as many as slices fit in
+    team: Team
 
 
 def _reconstruct(
-    fill: Callable[..., None],
+    fill: Callable[[_Batch], None],
     plan: Plan,
     cor_px: NDArray[np.float64],
     images: NDArray[np.float32],
     threads: int | None,
 ) -> None:
     lanes = (0,) * _width(len(cor_px), plan.batch_size)
-    factor = _centring_factor(plan, cor_px, len(lanes))
+    # one for each thread that used the plan at the same time
+    unused: list[NDArray[np.float32]] = plan.cache.setdefault(("grids", len(lanes)), [])
+    try:
+        grid = unused.pop()
+    except IndexError:
+        grid = aligned_empty(math.prod(plan.half_grid_shape) * 2 * len(lanes))
     with Team(thread_count(threads)) as team:
-        grid = _workspace(plan, len(lanes))
-        _clear(grid, team)
-        fill(grid, plan, factor, lanes, team)
-        _finish(grid, plan, images, lanes, team)
-        _workspaces(plan, len(lanes)).append(grid)
+        batch = _Batch(plan, grid, _centring_factor(plan, cor_px, len(lanes)), lanes, team)
+        team.run(lambda a, b: grid[a:b].fill(0), parts(len(grid), team.threads))
+        fill(batch)
+        _finish(batch, images)
+    unused.append(grid)
 
 
 def _width(n_slices: int, most: int) -> int:
@@ -111,34 +130,16 @@ def _width(n_slices: int, most: int) -> int:
     return width
 
 
-def _workspace(plan: Plan, width: int) -> NDArray[np.float32]:
-    """Take unused half grids from the plan, or make new ones."""
-    try:
-        return _workspaces(plan, width).pop()
-    except IndexError:
-        n_rows, n_cols = plan.half_grid_shape
-        return aligned_empty(n_rows * n_cols * 2 * width)
-
-
-def _workspaces(plan: Plan, width: int) -> list[NDArray[np.float32]]:
-    """Return the unused half grids: one for each thread that used the plan at the same time."""
-    grids: list[NDArray[np.float32]] = plan.cache.setdefault(("grids", width), [])
-    return grids
-
-
-def _clear(grid: NDArray[np.float32], team: Team) -> None:
-    team.run(lambda a, b: grid[a:b].fill(0), parts(len(grid), team.threads))
-
-
 def _spread_all(
-    function: Callable[..., None], before: Any, chunk: Chunk, after: Any, team: Team
+    batch: _Batch, function: Callable[..., None], before: Any, chunk: Chunk, after: Any
 ) -> None:
     """Spread a chunk: bands of one parity side by side, or all in one call, in the same order."""
-    n_samples = len(chunk.order)
-    for ranges in (chunk.even, chunk.odd) if team.threads > 1 else ([(0, n_samples)],):
-        joined = _joined(ranges, n_samples // (8 * team.threads))
-        calls = [(*before, chunk.direction, chunk.order, *bounds, *after) for bounds in joined]
-        team.run(function, calls)
+    n_samples, n_threads, plan = len(chunk.order), batch.team.threads, batch.plan
+    before = batch.grid, plan.n_grid, *before, chunk.direction, chunk.order
+    after = _taps(plan), *after
+    for ranges in (chunk.even, chunk.odd) if n_threads > 1 else ([(0, n_samples)],):
+        joined = _joined(ranges, n_samples // (8 * n_threads))
+        batch.team.run(function, [(*before, *bounds, *after) for bounds in joined])
 
 
 def _joined(ranges: list[tuple[int, int]], n_least: int) -> list[tuple[int, int]]:
@@ -152,40 +153,27 @@ def _joined(ranges: list[tuple[int, int]], n_least: int) -> list[tuple[int, int]
     return joined
 
 
-def _fill_from_rows(
-    take: Callable[[NDArray[np.intp]], _Rows],
-    grid: NDArray[np.float32],
-    plan: Plan,
-    factor: NDArray[np.float32],
-    lanes: tuple[int, ...],
-    team: Team,
-) -> None:
+def _fill_from_rows(take: Callable[[NDArray[np.intp]], _Rows], batch: _Batch) -> None:
     """Make the samples of sinograms and spread them, chunk by chunk."""
+    plan, lanes = batch.plan, batch.lanes
     n_bins = plan.n_padded // 2 + 1
     n_chunk = angles_at_once(plan.n_angles, n_bins)
     samples = aligned_empty(n_chunk * n_bins * 2 * len(lanes))
-    common = (grid, plan.n_grid, samples, n_bins)
     for chunk in chunks_of(plan, n_chunk):
-        _from_rows(take, plan, factor, lanes, team, chunk, samples)
-        _spread_all(spread, common, chunk, (_taps(plan), lanes + lanes), team)
+        _from_rows(take, batch, chunk, samples)
+        _spread_all(batch, spread, (samples, n_bins), chunk, (lanes + lanes,))
 
 
-def _fill_from_spectra(
-    spectra: NDArray[np.complex64],
-    grid: NDArray[np.float32],
-    plan: Plan,
-    factor: NDArray[np.float32],
-    lanes: tuple[int, ...],
-    team: Team,
-) -> None:
+def _fill_from_spectra(spectra: NDArray[np.complex64], batch: _Batch) -> None:
     """Spread the samples of one slice, made of its spectra for one COR per lane.
 
     In the chunks of `_fill_from_rows`: the same samples are added in the same order, or rounding
     would make 5e-4 of the range of it in the corners.
     """
+    plan, lanes = batch.plan, batch.lanes
     for chunk in chunks_of(plan, angles_at_once(plan.n_angles, plan.n_padded // 2 + 1)):
-        common = (grid, plan.n_grid, spectra[chunk.angles], *_weights(plan, chunk), factor)
-        _spread_all(spread_spectra, common, chunk, (_taps(plan), lanes, lanes + lanes), team)
+        before = spectra[chunk.angles], *_weights(plan, chunk), batch.factor
+        _spread_all(batch, spread_spectra, before, chunk, (lanes, lanes + lanes))
 
 
 def _centring_factor(plan: Plan, cor_px: NDArray[np.float64], width: int) -> NDArray[np.float32]:
@@ -200,25 +188,23 @@ def _centring_factor(plan: Plan, cor_px: NDArray[np.float64], width: int) -> NDA
 
 def _from_rows(
     take: Callable[[NDArray[np.intp]], _Rows],
-    plan: Plan,
-    factor: NDArray[np.float32],
-    lanes: tuple[int, ...],
-    team: Team,
+    batch: _Batch,
     chunk: Chunk,
     samples: NDArray[np.float32],
 ) -> None:
     """Fill the samples of a chunk from the sinograms, its angles shared out to the threads."""
+    plan, lanes = batch.plan, batch.lanes
     transform = _transform(plan, plan.n_padded // 2)
     phases = lanefft.real_twiddles_of(plan.n_padded)
     angles = plan.angle_order[chunk.angles]
-    common = (*_weights(plan, chunk), factor, plan.taper, *transform, phases, samples)
+    common = (*_weights(plan, chunk), batch.factor, plan.taper, *transform, phases, samples)
     size = 2 * plan.n_padded * len(lanes)
 
     def fill(first: int, last: int) -> None:
         located = take(angles[first:last])
         rows.rows_to_samples(*located, *common, first, aligned_empty(size), lanes)
 
-    team.run(fill, parts(len(angles), team.threads))
+    batch.team.run(fill, parts(len(angles), batch.team.threads))
 
 
 def _weights(plan: Plan, chunk: Chunk) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -239,14 +225,9 @@ def _transform(plan: Plan, n: int) -> tuple[NDArray[np.int64], NDArray[np.float3
     return plan.cache["transform", n]
 
 
-def _finish(
-    grid: NDArray[np.float32],
-    plan: Plan,
-    images: NDArray[np.float32],
-    lanes: tuple[int, ...],
-    team: Team,
-) -> None:
+def _finish(batch: _Batch, images: NDArray[np.float32]) -> None:
     """Transform the grid to images."""
+    plan, grid, lanes, team = batch.plan, batch.grid, batch.lanes, batch.team
     n_lanes, n_grid = len(lanes), plan.n_grid
     across, down = plan.correction.astype(np.float32)
     image_kernels.fold(grid, n_grid, lanes)

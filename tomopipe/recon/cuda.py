@@ -161,9 +161,7 @@ def ordered_samples(plan: Plan, angles: slice) -> tuple[Any, Any, Any, Any]:
     rank = xp.empty(n, dtype=xp.uint32)
     rank[order] = number.astype(xp.uint32)
     t = (2 * (first - position) + gridding_kernel.WIDTH - 1)[order].astype(xp.float32)
-    taps = xp.asarray(
-        gridding_kernel.tap_polynomials(gridding_kernel.WIDTH, plan.beta), dtype=xp.float32
-    )
+    taps = xp.asarray(gridding_kernel.tap_polynomials(plan.beta), dtype=xp.float32)
     weights = xp.zeros((n, 2, gridding_kernel.WIDTH), dtype=xp.float32)
     for coefficients in taps[::-1]:
         weights *= t[:, :, None]

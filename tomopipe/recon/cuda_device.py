@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class CudaDevice:
-    """One device; see `tomopipe.recon.transfer.Device`."""
+    """One device with memory of its own."""
 
     def __init__(self, xp: ModuleType, device: int) -> None:
         self.xp, self._device = xp, xp.cuda.Device(device)
@@ -36,7 +36,7 @@ class CudaDevice:
         self._device.use()
 
     def stream(self) -> Any:
-        """Make a stream that does not wait for the null stream."""
+        """Make a stream that does not wait for the null stream; a context makes it current."""
         self.use()
         return self.xp.cuda.Stream(non_blocking=True)
 
@@ -51,12 +51,12 @@ class CudaDevice:
         return self.xp.empty(shape, dtype)
 
     def upload(self, host: NDArray[Any], target: Any) -> None:
-        """Copy pinned memory; CuPy does not wait for it."""
+        """Copy pinned memory to the device in the current stream; CuPy does not wait for it."""
         if host.size:
             target.set(host)
 
     def download(self, source: Any, host: NDArray[Any]) -> None:
-        """Copy to pinned memory without waiting."""
+        """Copy to pinned memory in the current stream, without waiting."""
         if host.size:
             source.get(out=host, blocking=False)
 
@@ -82,23 +82,12 @@ class CudaDevice:
 def claimed_gpu(
     xp: ModuleType, folder: str | os.PathLike[str] | None = None
 ) -> Iterator[CudaDevice]:
-    """Hold a GPU this process may use, and make it this thread's device.
+    """Hold a GPU this process may use, and make it this thread's device; wait if all are taken.
 
-    Jobs on one machine take different GPUs: each is locked by a file named after its bus address.
-    The system drops the lock when the process ends, however it ends. What the scheduler has
-    allotted (CUDA_VISIBLE_DEVICES) is all that is looked at.
-
-    Parameters
-    ----------
-    xp : module
-        CuPy.
-    folder : path-like, optional
-        Where the files lie; None: the system's folder for temporary files.
-
-    Yields
-    ------
-    CudaDevice
-        The GPU. If all are taken, this waits for one.
+    Jobs on one machine take different GPUs: each is locked by a file, named after its bus address,
+    in `folder` (None: the system's for temporary files). The system drops the lock when the process
+    ends, however it ends. What the scheduler has allotted (CUDA_VISIBLE_DEVICES) is all that is
+    looked at.
     """
     runtime = xp.cuda.runtime
     names = [str(runtime.deviceGetPCIBusId(i)) for i in range(runtime.getDeviceCount())]

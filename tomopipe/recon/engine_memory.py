@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from tomopipe.recon.plan import MARGIN, OVERSAMPLING, fast_even_size
+from tomopipe.recon.plan import half_grid_shape, padded_and_grid_size
 
 BATCH_SIZE = 16
 GPU_ANGLES = 512  # whose samples a GPU holds at a time
@@ -36,27 +36,13 @@ def engine_bytes(
     groups: int = 1,
     threads: int = _THREADS,
 ) -> int:
-    """Return the bytes the engine takes beyond its input and output.
+    """Return the bytes the engine takes beyond its input and output: see the module.
 
-    Parameters
-    ----------
-    n_angles, n_cols : int
-        Shape of a sinogram.
-    batch_size : int
-        Slices computed at a time.
-    groups : int
-        How many times so many slices are computed side by side.
-    threads : int
-        CPU threads that the groups share.
-
-    Returns
-    -------
-    int
-        The sum in the module's docstring.
+    So many `groups` of `batch_size` slices are computed side by side, and share the CPU threads.
     """
-    n_bins = fast_even_size(2 * n_cols) // 2 + 1
-    n_grid = fast_even_size(max(math.ceil(OVERSAMPLING * n_cols), 8 * MARGIN))
-    grid = 8 * batch_size * (n_grid // 2 + 1 + 2 * MARGIN) * (n_grid + 2 * MARGIN)
+    n_padded, n_grid = padded_and_grid_size(n_cols)
+    n_bins = n_padded // 2 + 1
+    grid = 8 * batch_size * math.prod(half_grid_shape(n_grid))
     ray = 8 * batch_size * n_bins
     n_chunk = angles_at_once(n_angles, n_bins)
     samples, making = ray * n_chunk, 32 * n_chunk * n_bins
@@ -77,19 +63,9 @@ def angles_at_once(n_angles: int, n_bins: int) -> int:
 def sweep_bytes(n_angles: int, n_cols: int, batch_size: int = BATCH_SIZE) -> int:
     """Return the peak memory of a sweep that hands its slices on batch by batch.
 
-    Parameters
-    ----------
-    n_angles, n_cols : int
-        Shape of the sinogram.
-    batch_size : int
-        CORs computed at a time.
-
-    Returns
-    -------
-    int
-        Bytes: spectra with a temporary, one batch of slices, engine, interpreter.
+    That is of spectra with a temporary, one batch of slices, engine and interpreter.
     """
-    spectra = 16 * n_angles * (fast_even_size(2 * n_cols) + 2)
+    spectra = 32 * n_angles * _n_bins(n_cols)
     images = 4 * batch_size * n_cols**2
     return BASE_BYTES + spectra + images + engine_bytes(n_angles, n_cols, batch_size)
 
@@ -105,40 +81,20 @@ def gpu_bytes(
     halo: int = 0,
     correct_bytes: int | None = None,
 ) -> int:
-    """Return the memory of a GPU that a stream of batches takes.
+    """Return the bytes of a GPU that a stream of batches of `slices` takes.
 
-    Throughout: raw rows of two batches, sinograms, the order of the samples, slices three times
-    (two being downloaded; if they are encoded, values once and stored numbers three times).
+    Throughout: raw rows of two batches (of `itemsize` bytes per pixel), sinograms, the order of the
+    samples, slices three times (two being downloaded; if they are encoded to `stored_itemsize`
+    bytes per voxel, values once and stored numbers three times).
     Besides, one after the other: projections being corrected, with two copies; padded rows and
     samples of `GPU_ANGLES` projections, with half grids; half grids three times (folded,
     transformed, and the transform's own, which it keeps). With corrections beyond flat, dark and
-    logarithm also a batch's raw rows with those around it, the rows kept for the next batch, and
-    sinograms that are not binned yet.
-
-    Parameters
-    ----------
-    n_angles, n_cols : int
-        Projections and detector columns.
-    slices : int
-        Of a batch.
-    itemsize : int
-        Bytes per raw pixel.
-    binning : int
-        Block-averaging factor of rows and columns.
-    stored_itemsize : int
-        Bytes per voxel of the volume.
-    halo : int
-        Detector rows that corrections need on either side of a batch.
-    correct_bytes : int, optional
-        What corrections take at a time; None: there are none beyond flat, dark and logarithm.
-
-    Returns
-    -------
-    int
-        Bytes.
+    logarithm, which take `correct_bytes` at a time, also a batch's raw rows with those around it
+    (`halo` on either side), the rows kept for the next batch, and sinograms that are not binned
+    yet. `binning` is that of rows and columns.
     """
     cols = max(n_cols // binning, 1)
-    n_bins = fast_even_size(2 * cols) // 2 + 1
+    n_bins = _n_bins(cols)
     pixels = slices * binning * n_angles * n_cols
     kept = 2 * itemsize * pixels + 4 * slices * n_angles * cols + 48 * n_angles * n_bins
     voxel = 12 if stored_itemsize == 4 else 4 + 3 * stored_itemsize
@@ -153,8 +109,8 @@ def gpu_bytes(
 
 def gpu_sweep_bytes(n_angles: int, n_cols: int, batch_size: int = BATCH_SIZE) -> int:
     """Return the memory of a GPU that a sweep takes: as `sweep_bytes`, with the samples' order."""
-    n_bins = fast_even_size(2 * n_cols) // 2 + 1
-    spectra = 16 * n_angles * (2 * n_bins)
+    n_bins = _n_bins(n_cols)
+    spectra = 32 * n_angles * n_bins
     images = 8 * batch_size * n_cols**2
     order = 48 * n_angles * n_bins
     return spectra + images + order + _gpu_engine_bytes(n_angles, n_cols, batch_size)
@@ -162,23 +118,18 @@ def gpu_sweep_bytes(n_angles: int, n_cols: int, batch_size: int = BATCH_SIZE) ->
 
 def _gpu_engine_bytes(n_angles: int, n_cols: int, slices: int) -> int:
     """Return what slices take of a GPU while they are computed."""
-    n_bins = fast_even_size(2 * n_cols) // 2 + 1
-    n_grid = fast_even_size(max(math.ceil(OVERSAMPLING * n_cols), 8 * MARGIN))
-    grid = 8 * slices * (n_grid // 2 + 1 + 2 * MARGIN) * (n_grid + 2 * MARGIN)
-    samples = min(GPU_ANGLES, n_angles) * n_bins
+    n_padded, n_grid = padded_and_grid_size(n_cols)
+    grid = 8 * slices * math.prod(half_grid_shape(n_grid))
+    samples = min(GPU_ANGLES, n_angles) * (n_padded // 2 + 1)
     # plans of transforms keep their memory: as much as they transform
     return max(samples * (40 * slices + 160) + 2 * grid, 3 * grid + 8 * samples * slices)
 
 
-def slices_on_gpu(free_bytes: int, needs: Callable[[int], int]) -> int:
-    """Return the batch size that fits on a GPU: 16, 8, 4, 2, or 1 in any case.
+def _n_bins(n_cols: int) -> int:
+    return padded_and_grid_size(n_cols)[0] // 2 + 1
 
-    Parameters
-    ----------
-    free_bytes : int
-        Of the GPU.
-    needs : callable
-        Tells what so many slices need: `gpu_bytes`.
-    """
+
+def slices_on_gpu(free_bytes: int, needs: Callable[[int], int]) -> int:
+    """Return the batch size, 16 at most, whose `needs(batch size)` fit on a GPU; 1 in any case."""
     sizes = (BATCH_SIZE, BATCH_SIZE // 2, BATCH_SIZE // 4, BATCH_SIZE // 8)
     return next((n for n in sizes if needs(n) <= _GPU_SHARE * free_bytes), 1)

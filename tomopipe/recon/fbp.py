@@ -28,13 +28,13 @@ def reconstruct(
     Parameters
     ----------
     sinograms : array of float32 or Rows, shape (n_rows, n_angles, n_cols)
-        Corrected sinograms (after -log); values that are not finite count as 0.
+        Corrected (after -log); values that are not finite count as 0.
     plan : Plan
-        From `tomopipe.recon.plan.make_plan`.
+        A ValueError says what does not fit it.
     cor_px : float or array_like of float, shape (n_rows,)
-        COR, unbinned detector pixels; one for all rows, or one each.
+        Unbinned detector pixels, finite; one for all rows, or one each.
     threads : int or None
-        CPU threads; None means the cores this process may use.
+        None: the cores this process may use.
     out : array of float32, shape (n_rows, n_cols, n_cols), optional
         Where to put the slices; fresh memory costs up to a fifth of the time.
 
@@ -42,11 +42,6 @@ def reconstruct(
     -------
     array of float32, shape (n_rows, n_cols, n_cols)
         Linear attenuation per pixel, [row, y, x]; on the device of the plan.
-
-    Raises
-    ------
-    ValueError
-        If shapes do not fit the plan, or a COR is not finite.
 
     Notes
     -----
@@ -94,13 +89,20 @@ def fill_batch(
     cor_px: NDArray[np.float64],
     images: Any,
     threads: int | None,
+    *,
+    transformed: bool = False,
 ) -> None:
-    """Reconstruct at most `plan.batch_size` slices; one sinogram may serve many CORs."""
+    """Reconstruct at most `plan.batch_size` slices; one sinogram may serve many CORs.
+
+    If `transformed`, its spectra are given instead, as to `cuda.reconstruct_batch`.
+    """
     if plan.xp is np:
         # compiled kernels: not loaded where the GPU does the work
         from tomopipe.recon import compiled
 
-        compiled.reconstruct_batch(sinograms, plan, cor_px, images, threads)
+        make = compiled.sweep_batch if transformed else compiled.reconstruct_batch
+        make(sinograms, plan, cor_px, images, threads)
         return
-    sinograms = plan.xp.asarray(sinograms, dtype=plan.xp.float32)
-    cuda.reconstruct_batch(sinograms, plan, cor_px, images)
+    if not transformed:
+        sinograms = plan.xp.asarray(sinograms, dtype=plan.xp.float32)
+    cuda.reconstruct_batch(sinograms, plan, cor_px, images, transformed=transformed)

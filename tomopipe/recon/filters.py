@@ -31,8 +31,8 @@ def ramp_response(n_padded: int) -> NDArray[np.float64]:
     """Return the transform of the band-limited ramp kernel on a padded row [1]_.
 
     Sampling ``abs(k)`` instead would put the mean of the image to zero: the kernel cut off at the
-    ends of the row has a small value at k = 0 that restores it. In cycles
-    per pixel, (n_padded // 2 + 1,); `n_padded` is even.
+    ends of the row has a small value at k = 0 that restores it. Shape and
+    unit are those of `filter_response`.
 
     References
     ----------
@@ -48,26 +48,11 @@ def ramp_response(n_padded: int) -> NDArray[np.float64]:
 
 
 def filter_response(name: str, n_padded: int, order: int = 2) -> NDArray[np.float64]:
-    """Return ramp times window at the bins of a padded row.
+    """Return ramp times window, one of `FILTERS`, at the bins of a padded row.
 
-    Parameters
-    ----------
-    name : str
-        One of `FILTERS`.
-    n_padded : int
-        Padded row length in pixels, even.
-    order : int
-        Order of the Butterworth window, which is 1/2 at half of Nyquist's frequency; >= 1.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_padded // 2 + 1,)
-        Response at each bin, cycles per pixel.
-
-    Raises
-    ------
-    ValueError
-        If the filter is unknown or its order below 1.
+    In cycles per pixel, (n_padded // 2 + 1,); `n_padded` is even. `order` is that of the
+    Butterworth window, which is 1/2 at half of Nyquist's frequency. A ValueError says that the
+    filter is unknown or its order below 1.
     """
     if name not in _WINDOWS:
         raise ValueError(f"filter: expected one of {', '.join(FILTERS)}, got {name!r}")

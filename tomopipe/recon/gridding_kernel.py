@@ -9,41 +9,41 @@ WIDTH = 5  # taps per axis: 89 dB with the grid 1.125 times the image
 DEGREE = 6  # of the polynomials that give the taps: an error of 7e-7
 
 
-def beta_of(width: int, oversampling: float) -> float:
-    """Return the shape parameter that suits a width and an oversampling.
+def beta_of(oversampling: float) -> float:
+    """Return the shape parameter that suits an oversampling.
 
     References
     ----------
     .. [1] P. J. Beatty, D. G. Nishimura, J. M. Pauly, IEEE Trans. Med. Imaging 24, 799 (2005).
     """
-    return float(np.pi * np.sqrt((width / oversampling * (oversampling - 0.5)) ** 2 - 0.8))
+    return float(np.pi * np.sqrt((WIDTH / oversampling * (oversampling - 0.5)) ** 2 - 0.8))
 
 
-def kernel_values(distance: NDArray[np.float64], width: int, beta: float) -> NDArray[np.float64]:
+def kernel_values(distance: NDArray[np.float64], beta: float) -> NDArray[np.float64]:
     """Return the kernel at distances in grid cells; zero beyond half its width."""
-    inside = np.clip(1 - (2 * distance / width) ** 2, 0, None)
+    inside = np.clip(1 - (2 * distance / WIDTH) ** 2, 0, None)
     values = np.i0(beta * np.sqrt(inside)) / np.i0(beta)
-    return np.where(np.abs(distance) <= width / 2, values, 0.0)
+    return np.where(np.abs(distance) <= WIDTH / 2, values, 0.0)
 
 
 def kernel_transform(
-    position_px: NDArray[np.float64], n_grid: int, width: int, beta: float
+    position_px: NDArray[np.float64], n_grid: int, beta: float
 ) -> NDArray[np.float64]:
     """Return the kernel's Fourier transform at image positions, pixels from the image's centre."""
-    root = np.sqrt(beta**2 - (np.pi * width * position_px / n_grid) ** 2)
-    return width * np.sinh(root) / (root * np.i0(beta))
+    root = np.sqrt(beta**2 - (np.pi * WIDTH * position_px / n_grid) ** 2)
+    return WIDTH * np.sinh(root) / (root * np.i0(beta))
 
 
-def tap_polynomials(width: int, beta: float) -> NDArray[np.float64]:
+def tap_polynomials(beta: float) -> NDArray[np.float64]:
     """Fit each tap of the kernel by a polynomial.
 
-    A sample at grid position p touches the cells i, ..., i + width - 1 with
-    i = ceil(p - width / 2); tap j weighs cell i + j. All depend only on
-    t = 2 (i - p + width / 2) - 1 in [-1, 1). Returns the
-    coefficients of t**0, t**1, ..., (DEGREE + 1, width); `beta` is the kernel's shape parameter.
+    A sample at grid position p touches the cells i, ..., i + WIDTH - 1 with
+    i = ceil(p - WIDTH / 2); tap j weighs cell i + j. All depend only on
+    t = 2 (i - p + WIDTH / 2) - 1 in [-1, 1). Returns the coefficients of t**0, t**1, ...,
+    (DEGREE + 1, WIDTH).
     """
     nodes = np.cos(np.pi * (np.arange(64) + 0.5) / 64)
-    taps = np.arange(width)
-    distance = taps[None, :] - width / 2 + (nodes[:, None] + 1) / 2
-    series = np.polynomial.chebyshev.chebfit(nodes, kernel_values(distance, width, beta), DEGREE)
+    taps = np.arange(WIDTH)
+    distance = taps[None, :] - WIDTH / 2 + (nodes[:, None] + 1) / 2
+    series = np.polynomial.chebyshev.chebfit(nodes, kernel_values(distance, beta), DEGREE)
     return np.stack([np.polynomial.chebyshev.cheb2poly(series[:, j]) for j in taps], axis=1)

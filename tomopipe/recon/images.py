@@ -9,7 +9,7 @@ import numpy as np
 from tomopipe.recon.jit import kernel
 from tomopipe.recon.lanefft import fft
 from tomopipe.recon.plan import MARGIN
-from tomopipe.recon.simd import load, splat, store, transpose
+from tomopipe.recon.simd import load, load_pair, splat, store, store_pair, transpose
 
 TOGETHER = 4  # columns gathered at once: neighbours in memory
 
@@ -38,9 +38,9 @@ def fold(grid: Any, n_grid: int, lanes: Any) -> None:
         for c in range(n_grid):
             index = row * pitch + (MARGIN + c) * record
             other = ((n_grid - c) % n_grid) * record
-            store(grid, index, load(grid, index, lanes) + load(keep, other, lanes))
-            index, other = index + n_lanes, other + n_lanes
-            store(grid, index, load(grid, index, lanes) - load(keep, other, lanes))
+            re, im = load_pair(grid, index, lanes)
+            mirror_re, mirror_im = load_pair(keep, other, lanes)
+            store_pair(grid, index, re + mirror_re, im - mirror_im, lanes)
 
 
 @kernel
@@ -72,9 +72,8 @@ def transform_rows(
         for c in range(n_cols):
             source = out_start + ((c - n_cols // 2) % n_grid) * record
             factor = splat(correction[c], lanes)
-            to = start + c * record
-            store(grid, to, load(work, source, lanes) * factor)
-            store(grid, to + n_lanes, load(work, source + n_lanes, lanes) * factor)
+            re, im = load_pair(work, source, lanes)
+            store_pair(grid, start + c * record, re * factor, im * factor, lanes)
 
 
 @kernel
@@ -89,18 +88,13 @@ def _gather(grid: Any, n_grid: int, column: int, n: int, phases: Any, out: Any, 
         low = (k + MARGIN) * pitch + (MARGIN + column) * record
         high = (half - k + MARGIN) * pitch + (MARGIN + column) * record
         for c in range(n):
-            i, j = low + c * record, high + c * record
-            sr, si = load(grid, i, lanes), load(grid, i + n_lanes, lanes)
-            tr, ti = load(grid, j, lanes), load(grid, j + n_lanes, lanes)
+            sr, si = load_pair(grid, low + c * record, lanes)
+            tr, ti = load_pair(grid, high + c * record, lanes)
             ur, ui, dr, di = sr + tr, si - ti, sr - tr, si + ti
             vr, vi = dr * ci + di * cr, dr * cr - di * ci  # minus, plus: i phase (s - conj t)
-            to = (c * half + k) * record
-            store(out, to, ur - vr)
-            store(out, to + n_lanes, ui + vi)
+            store_pair(out, (c * half + k) * record, ur - vr, ui + vi, lanes)
             if k > 0:
-                to = (c * half + half - k) * record
-                store(out, to, ur + vr)
-                store(out, to + n_lanes, vi - ui)
+                store_pair(out, (c * half + half - k) * record, ur + vr, vi - ui, lanes)
 
 
 @kernel
@@ -146,23 +140,11 @@ def transform_columns(
 def unpack(
     grid: Any, n_grid: int, images: Any, first: int, last: int, work: Any, lanes: Any
 ) -> None:
-    """Copy rows of all slices to the images.
+    """Copy rows first ... last - 1 of all slices, from `transform_columns`, to the images.
 
-    Parameters
-    ----------
-    grid : ndarray of float32
-        From `transform_columns`.
-    n_grid : int
-        M.
-    images : ndarray of float32, shape (n_slices, n_cols, n_cols)
-        Output; n_slices is at most L.
-    first, last : int
-        Which rows.
-    work : ndarray of float32, shape (L * (n_cols + 2 * L),)
-        Scratch: one row of each slice. Writing to the images directly would, where n_cols is a
-        power of two, put all slices in the same few lines of the cache.
-    lanes : tuple of length L
-        The width.
+    `images` is (n_slices, n_cols, n_cols), n_slices at most L; `work`: scratch for one row of each
+    slice (L * (n_cols + 2 * L),). Writing to the images directly would, where n_cols is a power of
+    two, put all slices in the same few lines of the cache.
     """
     n_lanes = len(lanes)
     record = 2 * n_lanes

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.recon.denoise import least_variation_near
+from tomopipe.recon.plan import image_positions
 from tomopipe.recon.projector import Projector
 
 Array = NDArray[np.float32]
@@ -22,23 +23,9 @@ _LEAST_SHARE = 0.05  # of the usual row or column sum, below which it is not div
 
 
 def solver(algorithm: str, projector: Projector, n_iterations: int, tv_strength: float) -> Solve:
-    """Return what reconstructs a sinogram, no value below 0 but for cgls.
+    """Return solve(sinogram, projector) of an algorithm (sirt, cgls or tv), which gives the slice.
 
-    Parameters
-    ----------
-    algorithm : str
-        sirt, cgls or tv.
-    projector : Projector
-        Of the scan.
-    n_iterations : int
-        Iterations.
-    tv_strength : float
-        See `total_variation`.
-
-    Returns
-    -------
-    callable
-        solve(sinogram, projector) returns the slice.
+    No value is below 0 but for cgls; `tv_strength` is the strength of `total_variation`.
     """
     if algorithm == "sirt":
         return partial(sirt, n_iterations=n_iterations, least=0.0)
@@ -51,23 +38,9 @@ def solver(algorithm: str, projector: Projector, n_iterations: int, tv_strength:
 
 
 def solve_slices(sinograms: Array, projector: Projector, solve: Solve, threads: int) -> Array:
-    """Reconstruct some slices, each in one thread.
+    """Reconstruct some slices (n_slices, n_cols, n_cols), each in one thread, by `solver`.
 
-    Parameters
-    ----------
-    sinograms : ndarray of float32, shape (n_slices, n_angles, n_cols)
-        Corrected sinograms; what is not finite counts as 0.
-    projector : Projector
-        Of the scan.
-    solve : callable
-        From `solver`.
-    threads : int
-        Slices at a time.
-
-    Returns
-    -------
-    ndarray of float32, shape (n_slices, n_cols, n_cols)
-        Slices.
+    Corrected sinograms are (n_slices, n_angles, n_cols); what is not finite counts as 0.
     """
     finite = np.nan_to_num(sinograms, nan=0, posinf=0, neginf=0)
     with ThreadPoolExecutor(threads) as pool:
@@ -146,13 +119,9 @@ def total_variation(
     sinogram : ndarray of float32, shape (n_angles, n_cols) or (n_slices, n_angles, n_cols)
         Corrected, of an object that the detector sees as a whole. Several slices are solved
         together, about one axis or each about its own (`tomopipe.recon.projector.about`).
-    projector, least
-        As for `sirt`.
     strength : float
         Weight of the total variation against half the squared misfit, as a share of the largest
         value in the backprojected sinogram: more for noisier data.
-    n_iterations : int
-        Steps.
     gain : float, optional
         `largest_gain` of the projector; None: it is computed.
     weigh : callable, optional
@@ -161,15 +130,7 @@ def total_variation(
     n_inner : int
         Steps of `least_variation_near` in each step.
 
-    Returns
-    -------
-    ndarray of float32, shape (n_cols, n_cols) or (n_slices, n_cols, n_cols)
-        Linear attenuation per pixel.
-
-    Raises
-    ------
-    ValueError
-        If the sinogram does not fit the projector.
+    The rest is as for `sirt`.
 
     References
     ----------
@@ -203,7 +164,7 @@ def variation_weight(sinogram: Array, projector: Projector, strength: float) -> 
 def field_of_view(projector: Projector) -> Array:
     """Return 1 in the circle that the slice holds at every angle, 0 outside it."""
     n_cols = projector.plan.n_cols
-    x, y = np.arange(n_cols) - n_cols // 2, np.arange(n_cols) - (n_cols // 2 - 1)
+    x, y = image_positions(n_cols)
     return (x**2 + (y**2)[:, None] < (n_cols / 2 - 1) ** 2).astype(np.float32)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.recon.jit import kernel
-from tomopipe.recon.simd import load, splat, store
+from tomopipe.recon.simd import load_pair, splat, store_pair
 
 
 def factors_of(n: int) -> NDArray[np.int64]:
@@ -50,9 +50,15 @@ def real_twiddles_of(n: int) -> NDArray[np.float32]:
 
 
 @kernel
-def _put(dst: Any, index: int, re: Any, im: Any, wr: Any, wi: Any, lanes: Any) -> None:
-    store(dst, index, re * wr - im * wi)
-    store(dst, index + len(lanes), re * wi + im * wr)
+def _twiddle(table: Any, t: int, lanes: Any) -> Any:
+    return splat(table[t], lanes), splat(table[t + 1], lanes)
+
+
+@kernel
+def _put(dst: Any, index: int, re: Any, im: Any, twiddle: Any, lanes: Any) -> None:
+    """Store a record times a twiddle factor."""
+    wr, wi = twiddle
+    store_pair(dst, index, re * wr - im * wi, re * wi + im * wr, lanes)
 
 
 @kernel
@@ -62,17 +68,15 @@ def _pass2(
     n_lanes = len(lanes)
     step = 2 * n_lanes * s
     for p in range(m):
-        wr, wi = splat(table[t], lanes), splat(table[t + 1], lanes)
+        w = _twiddle(table, t, lanes)
         t += 2
         for q in range(s):
             i = a + 2 * n_lanes * (q + s * p)
             o = b + 2 * n_lanes * (q + s * 2 * p)
-            r0, i0 = load(src, i, lanes), load(src, i + n_lanes, lanes)
-            i += step * m
-            r1, i1 = load(src, i, lanes), load(src, i + n_lanes, lanes)
-            store(dst, o, r0 + r1)
-            store(dst, o + n_lanes, i0 + i1)
-            _put(dst, o + step, r0 - r1, i0 - i1, wr, wi, lanes)
+            r0, i0 = load_pair(src, i, lanes)
+            r1, i1 = load_pair(src, i + step * m, lanes)
+            store_pair(dst, o, r0 + r1, i0 + i1, lanes)
+            _put(dst, o + step, r0 - r1, i0 - i1, w, lanes)
 
 
 @kernel
@@ -83,24 +87,21 @@ def _pass3(
     step = 2 * n_lanes * s
     half, root = splat(np.float32(0.5), lanes), splat(np.float32(0.8660254037844386), lanes)
     for p in range(m):
-        wr1, wi1 = splat(table[t], lanes), splat(table[t + 1], lanes)
-        wr2, wi2 = splat(table[t + 2], lanes), splat(table[t + 3], lanes)
+        w1 = _twiddle(table, t, lanes)
+        w2 = _twiddle(table, t + 2, lanes)
         t += 4
         for q in range(s):
             i = a + 2 * n_lanes * (q + s * p)
             o = b + 2 * n_lanes * (q + s * 3 * p)
-            r0, i0 = load(src, i, lanes), load(src, i + n_lanes, lanes)
-            i += step * m
-            r1, i1 = load(src, i, lanes), load(src, i + n_lanes, lanes)
-            i += step * m
-            r2, i2 = load(src, i, lanes), load(src, i + n_lanes, lanes)
+            r0, i0 = load_pair(src, i, lanes)
+            r1, i1 = load_pair(src, i + step * m, lanes)
+            r2, i2 = load_pair(src, i + 2 * step * m, lanes)
             tr, ti = r1 + r2, i1 + i2
             vr, vi = root * (r1 - r2), root * (i1 - i2)
             ur, ui = r0 - half * tr, i0 - half * ti
-            store(dst, o, r0 + tr)
-            store(dst, o + n_lanes, i0 + ti)
-            _put(dst, o + step, ur - vi, ui + vr, wr1, wi1, lanes)
-            _put(dst, o + 2 * step, ur + vi, ui - vr, wr2, wi2, lanes)
+            store_pair(dst, o, r0 + tr, i0 + ti, lanes)
+            _put(dst, o + step, ur - vi, ui + vr, w1, lanes)
+            _put(dst, o + 2 * step, ur + vi, ui - vr, w2, lanes)
 
 
 @kernel
@@ -110,27 +111,23 @@ def _pass4(
     n_lanes = len(lanes)
     step = 2 * n_lanes * s
     for p in range(m):
-        wr1, wi1 = splat(table[t], lanes), splat(table[t + 1], lanes)
-        wr2, wi2 = splat(table[t + 2], lanes), splat(table[t + 3], lanes)
-        wr3, wi3 = splat(table[t + 4], lanes), splat(table[t + 5], lanes)
+        w1 = _twiddle(table, t, lanes)
+        w2 = _twiddle(table, t + 2, lanes)
+        w3 = _twiddle(table, t + 4, lanes)
         t += 6
         for q in range(s):
             i = a + 2 * n_lanes * (q + s * p)
             o = b + 2 * n_lanes * (q + s * 4 * p)
-            r0, i0 = load(src, i, lanes), load(src, i + n_lanes, lanes)
-            i += step * m
-            r1, i1 = load(src, i, lanes), load(src, i + n_lanes, lanes)
-            i += step * m
-            r2, i2 = load(src, i, lanes), load(src, i + n_lanes, lanes)
-            i += step * m
-            r3, i3 = load(src, i, lanes), load(src, i + n_lanes, lanes)
+            r0, i0 = load_pair(src, i, lanes)
+            r1, i1 = load_pair(src, i + step * m, lanes)
+            r2, i2 = load_pair(src, i + 2 * step * m, lanes)
+            r3, i3 = load_pair(src, i + 3 * step * m, lanes)
             er, ei, fr, fi = r0 + r2, i0 + i2, r0 - r2, i0 - i2
             gr, gi, hr, hi = r1 + r3, i1 + i3, r1 - r3, i1 - i3
-            store(dst, o, er + gr)
-            store(dst, o + n_lanes, ei + gi)
-            _put(dst, o + step, fr - hi, fi + hr, wr1, wi1, lanes)
-            _put(dst, o + 2 * step, er - gr, ei - gi, wr2, wi2, lanes)
-            _put(dst, o + 3 * step, fr + hi, fi - hr, wr3, wi3, lanes)
+            store_pair(dst, o, er + gr, ei + gi, lanes)
+            _put(dst, o + step, fr - hi, fi + hr, w1, lanes)
+            _put(dst, o + 2 * step, er - gr, ei - gi, w2, lanes)
+            _put(dst, o + 3 * step, fr + hi, fi - hr, w3, lanes)
 
 
 @kernel
@@ -151,31 +148,22 @@ def _pass5(
         for q in range(s):
             i = a + 2 * n_lanes * (q + s * p)
             o = b + 2 * n_lanes * (q + s * 5 * p)
-            r0, i0 = load(src, i, lanes), load(src, i + n_lanes, lanes)
-            i += step * m
-            r1, i1 = load(src, i, lanes), load(src, i + n_lanes, lanes)
-            i += step * m
-            r2, i2 = load(src, i, lanes), load(src, i + n_lanes, lanes)
-            i += step * m
-            r3, i3 = load(src, i, lanes), load(src, i + n_lanes, lanes)
-            i += step * m
-            r4, i4 = load(src, i, lanes), load(src, i + n_lanes, lanes)
+            r0, i0 = load_pair(src, i, lanes)
+            r1, i1 = load_pair(src, i + step * m, lanes)
+            r2, i2 = load_pair(src, i + 2 * step * m, lanes)
+            r3, i3 = load_pair(src, i + 3 * step * m, lanes)
+            r4, i4 = load_pair(src, i + 4 * step * m, lanes)
             ar, ai, br, bi = r1 + r4, i1 + i4, r2 + r3, i2 + i3
             dr, di, er, ei = r1 - r4, i1 - i4, r2 - r3, i2 - i3
-            store(dst, o, r0 + ar + br)
-            store(dst, o + n_lanes, i0 + ai + bi)
+            store_pair(dst, o, r0 + ar + br, i0 + ai + bi, lanes)
             ur, ui = r0 + c1 * ar + c2 * br, i0 + c1 * ai + c2 * bi
             vr, vi = s1 * dr + s2 * er, s1 * di + s2 * ei
-            _put(dst, o + step, ur - vi, ui + vr, splat(table[t], lanes),
-                 splat(table[t + 1], lanes), lanes)  # fmt: skip
-            _put(dst, o + 4 * step, ur + vi, ui - vr, splat(table[t + 6], lanes),
-                 splat(table[t + 7], lanes), lanes)  # fmt: skip
+            _put(dst, o + step, ur - vi, ui + vr, _twiddle(table, t, lanes), lanes)
+            _put(dst, o + 4 * step, ur + vi, ui - vr, _twiddle(table, t + 6, lanes), lanes)
             ur, ui = r0 + c2 * ar + c1 * br, i0 + c2 * ai + c1 * bi
             vr, vi = s2 * dr - s1 * er, s2 * di - s1 * ei
-            _put(dst, o + 2 * step, ur - vi, ui + vr, splat(table[t + 2], lanes),
-                 splat(table[t + 3], lanes), lanes)  # fmt: skip
-            _put(dst, o + 3 * step, ur + vi, ui - vr, splat(table[t + 4], lanes),
-                 splat(table[t + 5], lanes), lanes)  # fmt: skip
+            _put(dst, o + 2 * step, ur - vi, ui + vr, _twiddle(table, t + 2, lanes), lanes)
+            _put(dst, o + 3 * step, ur + vi, ui - vr, _twiddle(table, t + 4, lanes), lanes)
         t += 8
 
 
@@ -190,73 +178,42 @@ def _pass8(
         for q in range(s):
             i = a + 2 * n_lanes * (q + s * p)
             o = b + 2 * n_lanes * (q + s * 8 * p)
-            r0, i0 = load(src, i, lanes), load(src, i + n_lanes, lanes)
-            k = i + 4 * step * m
-            r4, i4 = load(src, k, lanes), load(src, k + n_lanes, lanes)
-            k = i + 2 * step * m
-            r2, i2 = load(src, k, lanes), load(src, k + n_lanes, lanes)
-            k = i + 6 * step * m
-            r6, i6 = load(src, k, lanes), load(src, k + n_lanes, lanes)
+            r0, i0 = load_pair(src, i, lanes)
+            r4, i4 = load_pair(src, i + 4 * step * m, lanes)
+            r2, i2 = load_pair(src, i + 2 * step * m, lanes)
+            r6, i6 = load_pair(src, i + 6 * step * m, lanes)
             ar, ai, br, bi = r0 + r4, i0 + i4, r0 - r4, i0 - i4
             cr, ci, dr, di = r2 + r6, i2 + i6, r2 - r6, i2 - i6
             e0r, e0i, e2r, e2i = ar + cr, ai + ci, ar - cr, ai - ci
             e1r, e1i, e3r, e3i = br - di, bi + dr, br + di, bi - dr
-            k = i + step * m
-            r1, i1 = load(src, k, lanes), load(src, k + n_lanes, lanes)
-            k = i + 5 * step * m
-            r5, i5 = load(src, k, lanes), load(src, k + n_lanes, lanes)
-            k = i + 3 * step * m
-            r3, i3 = load(src, k, lanes), load(src, k + n_lanes, lanes)
-            k = i + 7 * step * m
-            r7, i7 = load(src, k, lanes), load(src, k + n_lanes, lanes)
+            r1, i1 = load_pair(src, i + step * m, lanes)
+            r5, i5 = load_pair(src, i + 5 * step * m, lanes)
+            r3, i3 = load_pair(src, i + 3 * step * m, lanes)
+            r7, i7 = load_pair(src, i + 7 * step * m, lanes)
             ar, ai, br, bi = r1 + r5, i1 + i5, r1 - r5, i1 - i5
             cr, ci, dr, di = r3 + r7, i3 + i7, r3 - r7, i3 - i7
             o0r, o0i, o2r, o2i = ar + cr, ai + ci, ci - ai, ar - cr  # o2 times i
             br, bi, dr, di = br - di, bi + dr, br + di, bi - dr
             o1r, o1i = root * (br - bi), root * (br + bi)  # times exp(i pi / 4)
             o3r, o3i = root * (dr + di), root * (dr - di)  # times exp(3 i pi / 4): (-o3r, o3i)
-            store(dst, o, e0r + o0r)
-            store(dst, o + n_lanes, e0i + o0i)
-            _put(dst, o + step, e1r + o1r, e1i + o1i, splat(table[t], lanes),
-                 splat(table[t + 1], lanes), lanes)  # fmt: skip
-            _put(dst, o + 2 * step, e2r + o2r, e2i + o2i, splat(table[t + 2], lanes),
-                 splat(table[t + 3], lanes), lanes)  # fmt: skip
-            _put(dst, o + 3 * step, e3r - o3r, e3i + o3i, splat(table[t + 4], lanes),
-                 splat(table[t + 5], lanes), lanes)  # fmt: skip
-            _put(dst, o + 4 * step, e0r - o0r, e0i - o0i, splat(table[t + 6], lanes),
-                 splat(table[t + 7], lanes), lanes)  # fmt: skip
-            _put(dst, o + 5 * step, e1r - o1r, e1i - o1i, splat(table[t + 8], lanes),
-                 splat(table[t + 9], lanes), lanes)  # fmt: skip
-            _put(dst, o + 6 * step, e2r - o2r, e2i - o2i, splat(table[t + 10], lanes),
-                 splat(table[t + 11], lanes), lanes)  # fmt: skip
-            _put(dst, o + 7 * step, e3r + o3r, e3i - o3i, splat(table[t + 12], lanes),
-                 splat(table[t + 13], lanes), lanes)  # fmt: skip
+            store_pair(dst, o, e0r + o0r, e0i + o0i, lanes)
+            _put(dst, o + step, e1r + o1r, e1i + o1i, _twiddle(table, t, lanes), lanes)
+            _put(dst, o + 2 * step, e2r + o2r, e2i + o2i, _twiddle(table, t + 2, lanes), lanes)
+            _put(dst, o + 3 * step, e3r - o3r, e3i + o3i, _twiddle(table, t + 4, lanes), lanes)
+            _put(dst, o + 4 * step, e0r - o0r, e0i - o0i, _twiddle(table, t + 6, lanes), lanes)
+            _put(dst, o + 5 * step, e1r - o1r, e1i - o1i, _twiddle(table, t + 8, lanes), lanes)
+            _put(dst, o + 6 * step, e2r - o2r, e2i - o2i, _twiddle(table, t + 10, lanes), lanes)
+            _put(dst, o + 7 * step, e3r + o3r, e3i - o3i, _twiddle(table, t + 12, lanes), lanes)
         t += 14
 
 
 @kernel
 def fft(src: Any, start: int, work: Any, n: int, factors: Any, table: Any, lanes: Any) -> int:
-    """Transform n records.
+    """Transform n records, in the flat `src` from element `start` on.
 
-    Parameters
-    ----------
-    src : ndarray of float32, shape (...,)
-        Flat; holds the input from element `start` on.
-    start : int
-        Where the input begins.
-    work : ndarray of float32, shape (2 * n * 2 * L,)
-        Scratch; `src` may be `work` with `start` = 0.
-    n : int
-        Length of the transform.
-    factors, table : ndarray
-        From `factors_of` and `twiddles_of`.
-    lanes : tuple of length L
-        The width.
-
-    Returns
-    -------
-    int
-        Where in `work` the result begins: 0 or n * 2 * L.
+    `work` (2 * n * 2 * L,) is scratch, and holds the result from the element on that is returned: 0
+    or n * 2 * L; `src` may be `work` with `start` = 0. `factors` and `table` are from `factors_of`
+    and `twiddles_of`; `lanes`: the width, a tuple of length L.
     """
     size = n * 2 * len(lanes)
     target = size if start == 0 else 0

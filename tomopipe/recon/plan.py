@@ -15,6 +15,7 @@ the time, but the image then repeats after N pixels and ghosts appear in its cor
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import ceil
 from types import ModuleType
 from typing import Any
 
@@ -68,7 +69,7 @@ class Plan:
     @property
     def half_grid_shape(self) -> tuple[int, int]:
         """Rows (0 and up, margins) and columns (margins) of the grid of the upper half plane."""
-        return self.n_grid // 2 + 1 + 2 * MARGIN, self.n_grid + 2 * MARGIN
+        return half_grid_shape(self.n_grid)
 
 
 def make_plan(
@@ -82,18 +83,16 @@ def make_plan(
     xp: ModuleType = np,
     batch_size: int = 16,
 ) -> Plan:
-    """Plan the reconstruction of a scan.
+    """Plan the reconstruction of a scan, for `reconstruct` and `sweep` with any COR.
 
     Parameters
     ----------
     theta_rad : array_like of float, shape (n_angles,)
-        Projection angles, radians; any start, order and direction.
+        Finite; any start, order and direction.
     n_cols : int
-        Detector columns N.
-    filter : str
-        One of `tomopipe.recon.filters.FILTERS`.
-    filter_order : int
-        Order of the Butterworth filter.
+        Detector columns N, below 32768.
+    filter, filter_order : str, int
+        See `tomopipe.recon.filters.filter_response`.
     one_sided : bool
         Angles are those of a full 360-degree rotation, and most rays are measured from one side.
     edge_slopes_per_px : (float, float) or None
@@ -104,16 +103,6 @@ def make_plan(
         `numpy` or `cupy`: where the slices are computed.
     batch_size : {4, 8, 16}
         Slices computed at a time; memory is proportional to it.
-
-    Returns
-    -------
-    Plan
-        For `reconstruct` and `sweep`, with any COR.
-
-    Raises
-    ------
-    ValueError
-        If there is no angle, an angle is not finite, or a number is out of range.
 
     References
     ----------
@@ -129,9 +118,8 @@ def make_plan(
         raise ValueError(f"n_cols: expected 1 to 32767, got {n_cols}")
     if batch_size not in (4, 8, 16):
         raise ValueError(f"batch_size: expected 4, 8 or 16, got {batch_size}")
-    n_padded = fast_even_size(2 * n_cols)
-    n_grid = fast_even_size(max(int(np.ceil(OVERSAMPLING * n_cols)), 8 * MARGIN))
-    beta = gridding_kernel.beta_of(gridding_kernel.WIDTH, n_grid / n_cols)
+    n_padded, n_grid = padded_and_grid_size(n_cols)
+    beta = gridding_kernel.beta_of(n_grid / n_cols)
     direction, flipped = upper_directions(theta)
     order = np.argsort(np.arctan2(direction[:, 1], direction[:, 0]), kind="stable")
     return Plan(
@@ -148,8 +136,8 @@ def make_plan(
         direction=direction[order],
         flipped=flipped[order],
         weight=(rotation_weights if one_sided else angle_weights)(theta)[order],
-        full_rotation=is_full_rotation(theta)
-        and not one_sided,  # one-sided rows are weighed already
+        # one-sided rows are weighed already
+        full_rotation=is_full_rotation(theta) and not one_sided,
         unpaired=unpaired(theta),
         correction=_correction(n_cols, n_grid, beta),
         batch_size=batch_size,
@@ -161,6 +149,16 @@ def image_positions(n_cols: int) -> NDArray[np.int64]:
     """Return the positions of columns and rows from the axis voxel, pixels, shape (2, n_cols)."""
     index = np.arange(n_cols)
     return np.stack([index - n_cols // 2, index - (n_cols // 2 - 1)])
+
+
+def padded_and_grid_size(n_cols: int) -> tuple[int, int]:
+    """Return P and M, the lengths of padded rows and of the grid, for N columns."""
+    return fast_even_size(2 * n_cols), fast_even_size(max(ceil(OVERSAMPLING * n_cols), 8 * MARGIN))
+
+
+def half_grid_shape(n_grid: int) -> tuple[int, int]:
+    """Return rows and columns, with margins, of the half grid of `Plan.half_grid_shape`."""
+    return n_grid // 2 + 1 + 2 * MARGIN, n_grid + 2 * MARGIN
 
 
 def fast_even_size(n_least: int) -> int:
@@ -178,9 +176,7 @@ def fast_even_size(n_least: int) -> int:
 
 def _correction(n_cols: int, n_grid: int, beta: float) -> NDArray[np.float64]:
     position = image_positions(n_cols)
-    factor = 1 / gridding_kernel.kernel_transform(
-        position.astype(float), n_grid, gridding_kernel.WIDTH, beta
-    )
+    factor = 1 / gridding_kernel.kernel_transform(position.astype(float), n_grid, beta)
     factor[0] *= np.where(position[0] % 2, -1, 1)  # the grid's columns begin at -M/2, rows at 0
     return factor
 

@@ -16,8 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from tomopipe.arrays import fft_of
 from tomopipe.recon.fbp import checked_cor
 from tomopipe.recon.plan import MARGIN, Plan, image_positions, make_plan
-from tomopipe.recon.portable import fold, to_images
-from tomopipe.recon.sparse import spreading_matrix
+from tomopipe.recon.portable import fold, spreading_matrix, to_images
 
 Array = NDArray[np.float32]
 
@@ -43,18 +42,7 @@ class Projector:
         return self.plan.n_cols, self.plan.n_cols
 
     def project(self, images: Array) -> Array:
-        """Return the line integrals of slices.
-
-        Parameters
-        ----------
-        images : ndarray of float32, shape (..., n_cols, n_cols)
-            Linear attenuation per pixel, [y, x].
-
-        Returns
-        -------
-        ndarray of float32, shape (..., n_angles, n_cols)
-            Sinograms.
-        """
+        """Return the line integrals (..., n_angles, n_cols) of slices (..., n_cols, n_cols)."""
         sinograms = np.empty((*images.shape[:-2], *self.sinogram_shape), dtype=np.float32)
         sinograms[..., self.plan.angle_order, :] = self.padded_rows(images)[..., : self.plan.n_cols]
         return sinograms
@@ -84,22 +72,7 @@ class Projector:
 
 
 def make_projector(theta_rad: ArrayLike, n_cols: int, cor_px: float) -> Projector:
-    """Plan projections of slices.
-
-    Parameters
-    ----------
-    theta_rad : array_like of float, shape (n_angles,)
-        Angles, radians.
-    n_cols : int
-        Detector columns.
-    cor_px : float
-        COR, unbinned detector pixels.
-
-    Returns
-    -------
-    Projector
-        Takes 200 bytes per angle and column.
-    """
+    """Plan projections of slices about a COR; takes 200 bytes per angle and column."""
     plan = make_plan(theta_rad, n_cols)
     return Projector(plan, spreading_matrix(plan, slice(0, plan.n_angles)), _phase(plan, cor_px))
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from tomopipe.recon.jit import kernel
 from tomopipe.recon.lanefft import fft
-from tomopipe.recon.simd import finite_or_zero, load, splat, store, transpose
+from tomopipe.recon.simd import finite_or_zero, load, load_pair, splat, store, store_pair, transpose
 
 
 @kernel
@@ -40,11 +40,8 @@ def put_centred(
     re: Any, im: Any, factor: Any, k: int, wr: Any, wi: Any, out: Any, index: int, lanes: Any
 ) -> None:
     """Store the sample of bin k: spectrum times factor times weight (negative to conjugate)."""
-    n_lanes = len(lanes)
-    fr = load(factor, 2 * n_lanes * k, lanes)
-    fi = load(factor, 2 * n_lanes * k + n_lanes, lanes)
-    store(out, index, (re * fr - im * fi) * wr)
-    store(out, index + n_lanes, (re * fi + im * fr) * wi)
+    fr, fi = load_pair(factor, 2 * len(lanes) * k, lanes)
+    store_pair(out, index, (re * fr - im * fi) * wr, (re * fi + im * fr) * wi, lanes)
 
 
 @kernel
@@ -87,8 +84,8 @@ def rows_to_samples(
         for k in range(half // 2 + 1):
             # the spectra of the even and of the odd points, times 2, from one bin and its mirror
             b, m = out_start + 2 * n_lanes * k, out_start + 2 * n_lanes * ((half - k) % half)
-            sr, si = load(work, b, lanes), load(work, b + n_lanes, lanes)
-            tr, ti = load(work, m, lanes), load(work, m + n_lanes, lanes)
+            sr, si = load_pair(work, b, lanes)
+            tr, ti = load_pair(work, m, lanes)
             er, ei, dr, di = sr + tr, si - ti, sr - tr, si + ti
             cr, ci = splat(phases[2 * k], lanes), splat(phases[2 * k + 1], lanes)
             vr, vi = dr * ci + di * cr, di * ci - dr * cr  # -i phase (s - conj t)

@@ -23,6 +23,8 @@ from numba.core.typing.templates import AbstractTemplate, infer_global, signatur
 from numba.extending import models, register_model
 from numba.np.arrayobj import make_array
 
+from tomopipe.recon.jit import kernel
+
 intrinsic: Any = extending.intrinsic  # its type hints take the first argument away twice
 _FLOAT = ir.FloatType()
 _I32 = ir.IntType(32)
@@ -101,6 +103,19 @@ def store(typingctx: Any, array: Any, index: Any, vector: Any) -> Any:
         return context.get_dummy_value()
 
     return types.none(array, types.intp, vector), codegen
+
+
+@kernel
+def load_pair(array: Any, index: int, lanes: Any) -> Any:
+    """Load a record: the vector from index on, and the one after it."""
+    return load(array, index, lanes), load(array, index + len(lanes), lanes)
+
+
+@kernel
+def store_pair(array: Any, index: int, re: Any, im: Any, lanes: Any) -> None:
+    """Store a record."""
+    store(array, index, re)
+    store(array, index + len(lanes), im)
 
 
 @intrinsic

@@ -107,7 +107,7 @@ def _counted(key: Any, before: Any, n_keys: int) -> Any:
 
 def tap_table(beta: float) -> NDArray[np.float32]:
     """Return the taps' polynomials, highest power first: x in the lanes from 0, y from 8 on."""
-    polynomials = kaiser.tap_polynomials(kaiser.WIDTH, beta)[::-1]
+    polynomials = kaiser.tap_polynomials(beta)[::-1]
     table = np.zeros((len(polynomials), 16), dtype=np.float32)
     table[:, : kaiser.WIDTH] = table[:, 8 : 8 + kaiser.WIDTH] = polynomials
     return table.ravel()
@@ -197,24 +197,11 @@ def spread(
     taps: Any,
     record: Any,
 ) -> None:
-    """Add a range of the ordered samples to the half grids.
+    """Add a range of the ordered samples to the half grids (rows * columns * 2 * L,) with margins.
 
-    Parameters
-    ----------
-    grid : ndarray of float32, shape (rows * columns * 2 * L,)
-        Half grids with margins, slices innermost.
-    n_grid : int
-        M.
-    samples : ndarray of float32, shape (n_chunk * n_bins * 2 * L,)
-        Samples of a chunk.
-    n_bins : int
-        Samples per ray.
-    direction, order, first, last
-        See `Chunk`; order[first:last] is spread.
-    taps : ndarray of float32, shape ((DEGREE + 1) * 16,)
-        From `tap_table`.
-    record : tuple of length 2 L
-        The width of a record.
+    Slices lie innermost. `samples` (n_chunk * n_bins * 2 * L,) are those of a chunk, order[first :
+    last] of which are spread (see `Chunk`); `taps` are from `tap_table`; `record`: the width of a
+    record, a tuple of length 2 L.
     """
     n_floats = len(record)
     pitch = (n_grid + 2 * MARGIN) * n_floats

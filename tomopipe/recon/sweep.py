@@ -6,39 +6,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from tomopipe.recon import cuda, portable
+from tomopipe.recon import portable
 from tomopipe.recon.fbp import checked_cor, fill_batch
 from tomopipe.recon.plan import Plan
 
 
 def sweep(sinogram: Any, plan: Plan, cor_px: ArrayLike, *, threads: int | None = None) -> Any:
-    """Reconstruct one sinogram with each of many CORs.
+    """Reconstruct one sinogram with each of many CORs: (n_cor, n_cols, n_cols), [y, x].
 
-    The images are those of `reconstruct`; what does not depend on the COR (padding, transform,
-    order of the samples, kernel weights) is done once.
-
-    Parameters
-    ----------
-    sinogram : array of float32, shape (n_angles, n_cols)
-        Corrected sinogram.
-    plan : Plan
-        From `tomopipe.recon.plan.make_plan`.
-    cor_px : array_like of float, shape (n_cor,)
-        CORs, unbinned detector pixels.
-    threads : int or None
-        CPU threads; None means the cores this process may use.
-
-    Returns
-    -------
-    array of float32, shape (n_cor, n_cols, n_cols)
-        One slice [y, x] per COR.
-
-    Raises
-    ------
-    ValueError
-        If the shape does not fit the plan, or a COR is not finite.
+    The slices are those of `reconstruct`, whose parameters and errors these are; what does not
+    depend on the COR (padding, transform, order of the samples, kernel weights) is done once.
     """
     shape = (np.size(cor_px), plan.n_cols, plan.n_cols)
     images = plan.xp.empty(shape, dtype=plan.xp.float32)
@@ -50,27 +29,10 @@ def sweep(sinogram: Any, plan: Plan, cor_px: ArrayLike, *, threads: int | None =
 def sweep_batches(
     sinogram: Any, plan: Plan, cor_px: ArrayLike, *, threads: int | None = None, out: Any = None
 ) -> Iterator[tuple[slice, Any]]:
-    """Yield the slices of a sweep, `plan.batch_size` at a time.
+    """Yield the slices of a sweep, `plan.batch_size` at a time: which CORs, and their slices.
 
-    Parameters
-    ----------
-    sinogram, plan, cor_px, threads
-        As for `sweep`.
-    out : array of float32, shape (n_cor, n_cols, n_cols), optional
-        Where to put them; None: a buffer that each batch overwrites, so that memory does not grow
-        with the number of CORs.
-
-    Yields
-    ------
-    which : slice
-        Of the CORs.
-    images : array of float32, shape (n, n_cols, n_cols)
-        Their slices.
-
-    Raises
-    ------
-    ValueError
-        If the shape does not fit the plan, or a COR is not finite.
+    They are put into `out` (n_cor, n_cols, n_cols); None: into a buffer that each batch overwrites,
+    so that memory does not grow with the number of CORs.
     """
     if sinogram.shape != (plan.n_angles, plan.n_cols):
         raise ValueError(
@@ -79,26 +41,11 @@ def sweep_batches(
     cor = checked_cor(cor_px, np.size(cor_px))
     xp, size = plan.xp, (min(plan.batch_size, len(cor)), plan.n_cols, plan.n_cols)
     buffer = xp.empty(size, dtype=xp.float32) if out is None else out
-    spectra = None
-    if not plan.full_rotation:  # else columns are weighed for each COR before they are transformed
-        spectra = portable.padded_spectra(sinogram[xp.asarray(plan.angle_order)], plan)
+    rows, transformed = sinogram[None], not plan.full_rotation
+    if transformed:  # else columns are weighed for each COR before
+        rows = portable.padded_spectra(sinogram[xp.asarray(plan.angle_order)], plan)[None]
     for first in range(0, len(cor), plan.batch_size):
         batch = slice(first, min(first + plan.batch_size, len(cor)))
         images = buffer[: batch.stop - first] if out is None else out[batch]
-        if spectra is None:
-            fill_batch(sinogram[None], plan, cor[batch], images, threads)
-        else:
-            _fill_of_spectra(spectra, plan, cor[batch], images, threads)
+        fill_batch(rows, plan, cor[batch], images, threads, transformed=transformed)
         yield batch, images
-
-
-def _fill_of_spectra(
-    spectra: Any, plan: Plan, cor_px: NDArray[np.float64], images: Any, threads: int | None
-) -> None:
-    """Reconstruct at most `plan.batch_size` slices of one sinogram that has been transformed."""
-    if plan.xp is np:
-        from tomopipe.recon import compiled
-
-        compiled.sweep_batch(spectra, plan, cor_px, images, threads)
-        return
-    cuda.reconstruct_batch(spectra[None], plan, cor_px, images, transformed=True)

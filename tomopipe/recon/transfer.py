@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import ModuleType
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tomopipe.recon.cuda_device import CudaDevice
 
 PART_BYTES = 2**24  # of raw rows, staged and uploaded at a time
 MOST_THREADS = 8  # that fill pinned memory: more than the bus takes
@@ -26,97 +27,21 @@ MOST_THREADS = 8  # that fill pinned memory: more than the bus takes
 Download = Callable[[], Sequence[Any]]  # a future: waits for arrays, and returns them on the host
 
 
-class Event(Protocol):
-    """An event of a stream."""
-
-    def synchronize(self) -> None:
-        """Wait until all that was queued before the event is done."""
-
-
-class Stream(AbstractContextManager[Any], Protocol):
-    """A stream of a GPU; within the context it is this thread's current stream."""
-
-    def record(self) -> Event:
-        """Record an event after what has been queued so far."""
-
-    def wait_event(self, event: Any) -> None:
-        """Let what is queued from now on wait for an event of another stream."""
-
-    def synchronize(self) -> None:
-        """Wait until the stream is empty."""
-
-
-class Device(Protocol):
-    """A device with memory of its own."""
-
-    xp: ModuleType
-    name: str
-
-    def use(self) -> None:
-        """Make it the device of this thread."""
-
-    def stream(self) -> Stream:
-        """Make a stream."""
-
-    def pinned(self, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-        """Return pinned host memory."""
-
-    def empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        """Return memory of the device."""
-
-    def upload(self, host: NDArray[Any], target: Any) -> None:
-        """Copy to the device, in the current stream, without waiting."""
-
-    def download(self, source: Any, host: NDArray[Any]) -> None:
-        """Copy from the device, in the current stream, without waiting."""
-
-    def free_bytes(self) -> int:
-        """Return the memory that can be allocated."""
-
-    def taken_bytes(self) -> int:
-        """Return the memory in use, with what is kept for later."""
-
-    def release(self) -> None:
-        """Give back memory that is kept for later."""
-
-
-class Transfer(Protocol):
-    """Transfer of raw rows to where slices are computed, and of slices back."""
-
-    ahead: int  # batches uploaded while one is computed
-    name: str
-
-    def use(self) -> None:
-        """Make the device the current one of this thread."""
-
-    def upload(self, raw: NDArray[Any]) -> Any:
-        """Upload a batch; called by one thread, in the order of the batches."""
-
-    def computing(self, uploaded: Any) -> AbstractContextManager[Any]:
-        """Yield a batch on the device; what is computed within waits for its upload."""
-
-    def download(self, arrays: list[Any]) -> Download:
-        """Start the download of what was computed."""
-
-    def synchronize(self) -> None:
-        """Wait for all transfers and free memory, after an error."""
-
-
 class HostTransfer:
     """The host computes: nothing is copied."""
 
-    ahead = 0
+    ahead = 0  # batches uploaded while one is computed
     name = "CPU"
 
     def use(self) -> None:
         """Do nothing."""
 
-    def upload(self, raw: NDArray[Any]) -> NDArray[Any]:
+    def upload(self, raw: NDArray[Any]) -> Any:
         """Return the batch."""
         return raw
 
     @contextmanager
-    def computing(self, uploaded: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    def computing(self, uploaded: NDArray[Any]) -> Iterator[Any]:
         """Yield the batch."""
         yield uploaded
 
@@ -140,8 +65,9 @@ class _Slot:
 
     host: NDArray[Any] = field(default_factory=lambda: np.empty((0, 0, 0), np.uint8))
     on_device: Any = None
-    uploaded: Event | None = None  # the upload of the batch
-    used: Event | None = None  # the computation that read the batch before
+    # events of CuPy
+    uploaded: Any = None  # the upload of the batch
+    used: Any = None  # the computation that read the batch before
 
 
 class DeviceTransfer:
@@ -149,7 +75,7 @@ class DeviceTransfer:
 
     ahead = 1
 
-    def __init__(self, gpu: Device, *, staged: bool = True, threads: int | None = 1) -> None:
+    def __init__(self, gpu: CudaDevice, *, staged: bool = True, threads: int | None = 1) -> None:
         """Use a GPU; `staged` is false where raw rows lie in pinned memory that stays as it is."""
         self._threads = ThreadPoolExecutor(min(threads or MOST_THREADS, MOST_THREADS))
         self.gpu, self.name, self._staged = gpu, gpu.name, staged
@@ -161,8 +87,8 @@ class DeviceTransfer:
         """Make the GPU the current device of this thread."""
         self.gpu.use()
 
-    def upload(self, raw: NDArray[Any]) -> _Slot:
-        """Queue the upload of a batch."""
+    def upload(self, raw: NDArray[Any]) -> Any:
+        """Queue the upload of a batch; called by one thread, in the order of the batches."""
         self.gpu.use()
         slot = self._slots[self._n_uploaded % len(self._slots)]
         with self._in:
@@ -198,7 +124,7 @@ class DeviceTransfer:
             self.gpu.upload(slot.host[part], slot.on_device[part])
 
     @contextmanager
-    def computing(self, uploaded: _Slot) -> Iterator[Any]:
+    def computing(self, uploaded: Any) -> Iterator[Any]:
         """Yield the batch on the GPU; what is computed within waits for its upload."""
         self.gpu.use()
         self._work.wait_event(uploaded.uploaded)
@@ -227,9 +153,12 @@ class DeviceTransfer:
         return wait
 
     def synchronize(self) -> None:
-        """Wait for the streams and free all memory that is not referenced."""
+        """Wait for the streams and free all memory that is not referenced, after an error."""
         self.gpu.use()
         for stream in (self._in, self._work, self._out):
             stream.synchronize()
         self._slots = [_Slot() for _ in self._slots]
         self.gpu.release()
+
+
+Transfer = HostTransfer | DeviceTransfer

@@ -44,17 +44,7 @@ class Beam:
 
 
 class Detector:
-    """Converts transmissions to frames of counts; all random numbers come from one seed.
-
-    Parameters
-    ----------
-    beam : Beam
-        Illumination and flat field.
-    n_rows, n_cols : int
-        Size.
-    seed : int or sequence of int
-        Seed of the fixed pattern and of the noise.
-    """
+    """Converts transmissions to frames of counts; all random numbers come from one seed."""
 
     def __init__(self, beam: Beam, n_rows: int, n_cols: int, seed: int | tuple[int, ...]) -> None:
         self.beam = beam

@@ -16,38 +16,19 @@ References
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import h5py
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike, NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from tomopipe.simulate.detector import Beam, Detector, to_dtype
-from tomopipe.simulate.exposure import Exposure
+from tomopipe.simulate.exposure import Exposure, ScanFile
 from tomopipe.simulate.nxtomo_writer import write_nxtomo
 from tomopipe.simulate.phantom import Phantom, project
 from tomopipe.storage.atomic import whole
 
 # Frames are made and written in blocks of about this size, so that large scans need little memory.
 BLOCK_BYTES = 64 * 2**20
-
-
-@dataclass(frozen=True)
-class ScanFile:
-    """How a simulated scan is written."""
-
-    format: str = "dxchange"  # of the file: dxchange or nxtomo
-    write_theta: bool = True  # false leaves the angles out
-    # leading projections taken before the scan was aborted; theta keeps all angles
-    n_frames: int | None = None
-    # as for `write_exchange`; NXtomo files have frames as chunks, all written
-    chunks: tuple[int, int, int] | bool | None = None
-    n_written: int | None = None
-    # as for `Exposure`
-    dtype: DTypeLike = np.uint16
-    compression: str | None = None
-    pixel_size_um: float | None = None
-    energy_kev: float | None = None
 
 
 def simulate_scan(
@@ -57,34 +38,18 @@ def simulate_scan(
     cor_px: float,
     size: tuple[int, int],
     *,
-    beam: Beam | None = None,
-    seed: int | tuple[int, ...] = 0,
-    file: ScanFile = ScanFile(),
+    beam: Beam,
+    seed: int | tuple[int, ...],
+    file: ScanFile,
 ) -> None:
     """Simulate one scan and write it as a DXchange or NXtomo file, whole, in little memory.
 
-    Parameters
-    ----------
-    path : path-like
-        File to write; an existing one is replaced.
-    phantom : Phantom
-        The object.
-    theta_deg : array_like of float, shape (n_angles,)
-        Angles in degrees, in any order.
-    cor_px : float
-        Column of the rotation axis.
-    size : (int, int)
-        Rows and columns of the detector.
-    beam : Beam, optional
-        Beam and detector.
-    seed : int or tuple of int, optional
-        Seed of pattern and noise.
-    file : ScanFile
-        How it is written.
+    An existing file is replaced. `theta_deg` (n_angles,) may be in any order; `size` is rows and
+    columns of the detector; `seed` is that of pattern and noise.
     """
     angles_deg = np.asarray(theta_deg, dtype=np.float64)
     taken_deg = angles_deg[: file.n_frames]
-    detector = Detector(beam or Beam(), *size, seed)
+    detector = Detector(beam, *size, seed)
 
     def blocks() -> Iterator[NDArray[np.float64]]:
         step = max(1, BLOCK_BYTES // (8 * size[0] * size[1]))
@@ -98,39 +63,22 @@ def simulate_scan(
         (taken_deg.size, *size),
         flats=detector.flats(),
         darks=detector.darks(),
-        theta_deg=angles_deg if file.write_theta else None,
-        n_planned=angles_deg.size,
-        dtype=file.dtype,
-        compression=file.compression,
-        pixel_size_um=file.pixel_size_um,
-        energy_kev=file.energy_kev,
+        theta_deg=angles_deg,
+        file=file,
     )
-    if file.format == "nxtomo":
-        write_nxtomo(path, exposure)
-    else:
-        write_exchange(path, exposure, chunks=file.chunks, n_written=file.n_written)
+    (write_nxtomo if file.format == "nxtomo" else write_exchange)(path, exposure)
 
 
-def write_exchange(
-    path: str | os.PathLike[str],
-    scan: Exposure,
-    *,
-    chunks: tuple[int, int, int] | bool | None = None,
-    n_written: int | None = None,
-) -> None:
-    """Write a DXchange file, whole; the module says where each thing goes.
-
-    `chunks` of /exchange/data are by default one frame each; False: contiguous. Only
-    `n_written` leading frames are really written; the rest of it stays unallocated.
-    """
-    store, shape = to_dtype(np.dtype(scan.dtype)), scan.shape
-    stop = shape[0] if n_written is None else n_written
-    layout = (1, *shape[1:]) if chunks is None else chunks or None
+def write_exchange(path: str | os.PathLike[str], scan: Exposure) -> None:
+    """Write a DXchange file, whole; the module says where each thing goes."""
+    how, dtype, shape = scan.file, np.dtype(scan.file.dtype), scan.shape
+    store = to_dtype(dtype)
+    stop = shape[0] if how.n_written is None else how.n_written
+    chunks = (1, *shape[1:]) if how.chunks is None else how.chunks or None
     with whole(path) as temporary, h5py.File(temporary, "w") as file:
         data = file.create_dataset(
-            "/exchange/data", shape, np.dtype(scan.dtype), chunks=layout,
-            compression=scan.compression,
-        )  # fmt: skip
+            "/exchange/data", shape, dtype, chunks=chunks, compression=how.compression
+        )
         data.attrs["axes"] = "theta:y:x"
         first = 0
         for block in scan.blocks:
@@ -142,10 +90,10 @@ def write_exchange(
         for name, frames in [("data_white", scan.flats), ("data_dark", scan.darks)]:
             if len(frames):
                 file[f"/exchange/{name}"] = store(frames)
-        if scan.theta_deg is not None:
+        if how.write_theta:
             file["/exchange/theta"] = scan.theta_deg
             file["/exchange/theta"].attrs["units"] = "degrees"
-        _write_instrument(file, scan.pixel_size_um, scan.energy_kev)
+        _write_instrument(file, how.pixel_size_um, how.energy_kev)
 
 
 def _write_instrument(file: h5py.File, size_um: float | None, energy_kev: float | None) -> None:

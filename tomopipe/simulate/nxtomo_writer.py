@@ -19,8 +19,9 @@ def write_nxtomo(path: str | os.PathLike[str], scan: Exposure) -> None:
 
     Darks come first, half of the flats before and half after the projections.
     """
-    store = to_dtype(np.dtype(scan.dtype))
-    shape, flats, darks, n_planned = scan.shape, scan.flats, scan.darks, scan.n_planned
+    how, shape, flats, darks = scan.file, scan.shape, scan.flats, scan.darks
+    dtype, n_planned = np.dtype(how.dtype), len(scan.theta_deg)
+    store = to_dtype(dtype)
     before = -(-len(flats) // 2)
     kinds = [(_DARK, len(darks)), (_FLAT, before), (_PROJECTION, n_planned)]
     keys = np.concatenate([np.full(n, kind) for kind, n in [*kinds, (_FLAT, len(flats) - before)]])
@@ -33,8 +34,8 @@ def write_nxtomo(path: str | os.PathLike[str], scan: Exposure) -> None:
         instrument = _group(entry, "instrument", "NXinstrument")
         detector = _group(instrument, "detector", "NXdetector")
         data = detector.create_dataset(
-            "data", (n_frames, *shape[1:]), np.dtype(scan.dtype), chunks=(1, *shape[1:]),
-            compression=scan.compression,
+            "data", (n_frames, *shape[1:]), dtype, chunks=(1, *shape[1:]),
+            compression=how.compression,
         )  # fmt: skip
         data[:first] = store(np.concatenate([darks, flats[:before]]))
         next_frame = first
@@ -44,15 +45,15 @@ def write_nxtomo(path: str | os.PathLike[str], scan: Exposure) -> None:
         if not aborted and len(flats) > before:
             data[next_frame:] = store(flats[before:])
         detector["image_key"] = detector["image_key_control"] = keys
-        if scan.theta_deg is not None:
+        if how.write_theta:
             at_frame = first + np.arange(n_planned)
             angles = np.interp(np.arange(len(keys)), at_frame, scan.theta_deg)
             _number(_group(entry, "sample", "NXsample"), "rotation_angle", angles, "degree")
-        if scan.pixel_size_um is not None:
-            _number(detector, "x_pixel_size", scan.pixel_size_um * 1e-6, "m")
-        if scan.energy_kev is not None:
+        if how.pixel_size_um is not None:
+            _number(detector, "x_pixel_size", how.pixel_size_um * 1e-6, "m")
+        if how.energy_kev is not None:
             beam = _group(instrument, "beam", "NXbeam")
-            _number(beam, "incident_energy", scan.energy_kev, "keV")
+            _number(beam, "incident_energy", how.energy_kev, "keV")
 
 
 def _group(parent: h5py.Group, name: str, nx_class: str) -> h5py.Group:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -16,40 +17,21 @@ BODY_INTEGRAL = 1.2
 def rock(n_cols: int, n_rows: int, seed: int, *, size: float = 0.8) -> Phantom:
     """Return an elliptic body with dense grains of all orientations and a few pores.
 
-    Parameters
-    ----------
-    n_cols, n_rows : int
-        Detector the object is made for.
-    seed : int
-        Same seed, same object.
-    size : float, optional
-        Width of the body over the width of the detector; above 1 the scan is truncated.
-
-    Returns
-    -------
-    Phantom
-        Off the axis by a few percent of the width, so that its COR is no symmetry of its own.
+    For a detector of n_rows and n_cols; the same seed gives the same object. `size` is the width of
+    the body over that of the detector; above 1 the scan is truncated. The body is off the axis by a
+    few percent of the width, so that its COR is no symmetry of its own.
     """
     rng = np.random.default_rng([seed, 1])
     body = _body(n_cols, n_rows, rng, size)
-    parts = [body]
+    grains = []
     radii_px = rng.uniform(0.025, 0.09, 40) * size * n_cols
     for x_px, y_px, row, radius_px in _pack(body, n_rows, radii_px, rng):
         stretch = rng.uniform(0.5, 1.0, 2)
         contrast = rng.choice([-1.0, 0.6, 1.2, 2.5], p=[0.25, 0.35, 0.25, 0.15])
-        parts.append(
-            Ellipsoid(
-                x_px,
-                y_px,
-                row,
-                radius_px,
-                radius_px * stretch[0],
-                radius_px * stretch[1],
-                rng.uniform(0, math.pi),
-                contrast * body.mu_per_px,
-            )
-        )
-    return Phantom("rock", tuple(parts))
+        semi_px = radius_px, radius_px * stretch[0], radius_px * stretch[1]
+        angle_rad = rng.uniform(0, math.pi)
+        grains.append(Ellipsoid(x_px, y_px, row, *semi_px, angle_rad, contrast * body.mu_per_px))
+    return Phantom("rock", (body, *grains))
 
 
 def foam(n_cols: int, n_rows: int, seed: int, *, size: float = 0.8) -> Phantom:
@@ -57,10 +39,7 @@ def foam(n_cols: int, n_rows: int, seed: int, *, size: float = 0.8) -> Phantom:
     rng = np.random.default_rng([seed, 2])
     body = _body(n_cols, n_rows, rng, size)
     radii_px = np.sort(rng.uniform(0.03, 0.12, 90))[::-1] * size * n_cols
-    bubbles = [
-        Ellipsoid(x_px, y_px, row, radius_px, radius_px, radius_px, 0.0, -body.mu_per_px)
-        for x_px, y_px, row, radius_px in _pack(body, n_rows, radii_px, rng)
-    ]
+    bubbles = [_ball(*place, -body.mu_per_px) for place in _pack(body, n_rows, radii_px, rng)]
     return Phantom("foam", (body, *bubbles))
 
 
@@ -69,22 +48,12 @@ def capillary(n_cols: int, n_rows: int, seed: int, *, size: float = 0.8) -> Phan
     rng = np.random.default_rng([seed, 3])
     tube = _body(n_cols, n_rows, rng, size, round_=True)
     inner_px = 0.86 * tube.semi_x_px
-    lumen = Ellipsoid(
-        tube.x_px,
-        tube.y_px,
-        tube.row,
-        inner_px,
-        inner_px,
-        tube.semi_z_px,
-        0.0,
-        -0.9 * tube.mu_per_px,
-    )
+    mu_per_px = -0.9 * tube.mu_per_px
+    lumen = replace(tube, semi_x_px=inner_px, semi_y_px=inner_px, mu_per_px=mu_per_px)
     radii_px = np.sort(rng.uniform(0.04, 0.11, 50))[::-1] * size * n_cols
     levels = np.array([0.7, 1.4, 2.8]) * tube.mu_per_px
-    beads = [
-        Ellipsoid(x_px, y_px, row, radius_px, radius_px, radius_px, 0.0, rng.choice(levels))
-        for x_px, y_px, row, radius_px in _pack(lumen, n_rows, radii_px, rng)
-    ]
+    places = _pack(lumen, n_rows, radii_px, rng)
+    beads = [_ball(*place, rng.choice(levels)) for place in places]
     return Phantom("capillary", (tube, lumen, *beads))
 
 
@@ -110,25 +79,17 @@ def _body(
     )
 
 
+def _ball(x_px: float, y_px: float, row: float, radius_px: float, mu_per_px: float) -> Ellipsoid:
+    return Ellipsoid(x_px, y_px, row, radius_px, radius_px, radius_px, 0.0, mu_per_px)
+
+
 def _pack(
     body: Ellipsoid, n_rows: int, radii_px: np.ndarray, rng: np.random.Generator
 ) -> list[tuple[float, float, float, float]]:
-    """Place spheres that do not overlap within the body; those that find no room are skipped.
+    """Place spheres that do not overlap within the body, (x_px, y_px, row, radius_px) of each.
 
-    Parameters
-    ----------
-    body : Ellipsoid
-        Its smaller in-plane semi-axis bounds the spheres.
-    n_rows : int
-        Height that is filled; the spheres may stick out above and below.
-    radii_px : ndarray
-        Radii wanted; the first ones get the first choice.
-    rng : numpy.random.Generator
-        Generator of the positions.
-
-    Returns
-    -------
-    list of (x_px, y_px, row, radius_px)
+    The body's smaller in-plane semi-axis bounds them; above and below `n_rows` they may stick out.
+    The first radii get the first choice; those that find no room are skipped.
     """
     room_px = min(body.semi_x_px, body.semi_y_px)
     placed = np.empty((0, 4))

@@ -94,23 +94,8 @@ def project(
     The average over the width of a pixel is the closed-form integral of the chord length; over its
     height it is a Gauss-Legendre rule. Attenuation is averaged, not transmission.
 
-    Parameters
-    ----------
-    phantom : Phantom
-        The object.
-    theta_rad : array_like of float, shape (n_angles,)
-        Angles in radians, in any order.
-    cor_px : float
-        Column of the rotation axis, 0-based, whole at pixel centres; may be off the detector.
-    n_rows, n_cols : int
-        Size of the detector.
-    threads : int, optional
-        Threads that share the angles; by default one for each core this process may use.
-
-    Returns
-    -------
-    ndarray of float32, shape (n_angles, n_rows, n_cols)
-        Line integrals, without unit.
+    Angles (n_angles,) are in any order; the axis may be off the detector. Threads share the angles,
+    by default one for each core this process may use. The result is (n_angles, n_rows, n_cols).
     """
     theta = np.atleast_1d(np.asarray(theta_rad, dtype=np.float64))
     projections = np.zeros((theta.size, n_rows, n_cols), dtype=np.float32)
@@ -130,24 +115,12 @@ def project(
 
 
 def slice_truth(phantom: Phantom, row: float, n: int) -> NDArray[np.float32]:
-    """Return the true slice, averaged over each voxel, in the geometry of a reconstruction.
+    """Return the true slice at a detector row, averaged over each voxel.
 
-    The average along x is exact (chords of the ellipsoid cut at the voxel's borders); along y
-    8 lines per voxel are taken, along the axis the rule that `project` uses.
-
-    Parameters
-    ----------
-    phantom : Phantom
-        The object.
-    row : float
-        Detector row of the slice.
-    n : int
-        Width and height of the slice in voxels: n_cols of the projections.
-
-    Returns
-    -------
-    ndarray of float32, shape (n, n)
-        Linear attenuation per pixel, index [y, x]; the axis is at [n // 2 - 1, n // 2].
+    That is linear attenuation per pixel, (n, n), [y, x], with the axis at [n // 2 - 1, n // 2]; n
+    is n_cols of the projections. The average along x is exact (chords of the ellipsoid cut at the
+    voxel's borders); along y 8 lines per voxel are taken, along the axis the rule that `project`
+    uses.
     """
     image = np.zeros((n, n), dtype=np.float64)
     add_slice(image, phantom.table(), float(row), _NODES, _WEIGHTS, 8)

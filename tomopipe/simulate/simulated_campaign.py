@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 from tomopipe.campaign.files import CONFIG, TRUTH
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.simulate.detector import Beam
-from tomopipe.simulate.dxchange_writer import ScanFile, simulate_scan
+from tomopipe.simulate.dxchange_writer import simulate_scan
+from tomopipe.simulate.exposure import ScanFile
 from tomopipe.simulate.objects import KINDS
 from tomopipe.simulate.phantom import Phantom
 from tomopipe.storage.atomic import write_json, write_text
@@ -41,7 +42,6 @@ GEOMETRY = (
 SMALLEST = {"n_series": 1, "n_scans": 1, "n_cols": 64, "n_rows": 1, "n_angles": 20}
 SMALLEST_STACKED = 20  # rows, of which 10 are shared
 ENDINGS = {"dxchange": ".h5", "nxtomo": ".nx"}
-SPECIAL = ("aborted", "fixed pattern", "no theta")
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class ScanPlan:
     index: int  # number in the series
     cor_px: float  # true COR
     seed: tuple[int, ...]  # seed of detector and noise
-    special: tuple[str, ...]  # any of `SPECIAL`
+    special: tuple[str, ...]  # of those in the docstring of the module
     phantom: Phantom  # the object
     beam: Beam  # beam and detector
     # angles meant and frames taken
@@ -99,36 +99,17 @@ def simulate_campaign(
     *,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> dict[str, Any]:
-    """Write a campaign with known truth into a new or empty folder.
+    """Write a campaign with known truth into a new or empty folder; return what truth.json holds.
 
-    Parameters
-    ----------
-    folder : path-like
-        Gets raw/*.h5 (NXtomo: raw/*.nx), config.yaml and truth.json.
-    wanted : Simulation
-        What it is to be.
-    progress : callable, optional
-        Called as progress(done, total, name) before each scan and once at the end.
-
-    Returns
-    -------
-    dict
-        What truth.json holds.
-
-    Raises
-    ------
-    TomopipeError
-        If the folder is not empty or a size makes no scan.
+    The folder gets raw/*.h5 (NXtomo: raw/*.nx), config.yaml and truth.json. `progress` is called as
+    progress(done, total, name) before each scan and once at the end. A TomopipeError says that the
+    folder is not empty or a size makes no scan.
     """
     folder = Path(folder)
     _check(folder, wanted)
-    if wanted.format not in ENDINGS:
-        formats = " or ".join(ENDINGS)
-        raise TomopipeError(f"simulate: expected format {formats}, got {wanted.format}.")
     ending = ENDINGS[wanted.format]
-    plans = plan_scans(wanted)
     tall = plan_heights(wanted)
-    plans += tall.values()
+    plans = [*plan_scans(wanted), *tall.values()]
     for done, scan in enumerate(plans):
         if progress:
             progress(done, len(plans), scan.name)
@@ -166,9 +147,8 @@ def simulate_campaign(
 
 def plan_scans(wanted: Simulation) -> list[ScanPlan]:
     """Return every scan of a campaign, the aborted one last."""
-    n_series, n_scans, seed = wanted.n_series, wanted.n_scans, wanted.seed
-    n_cols, n_rows, n_angles = wanted.n_cols, wanted.n_rows, wanted.n_angles
-    counts = wanted.counts
+    n_series, n_scans = wanted.n_series, wanted.n_scans
+    n_cols, n_rows = wanted.n_cols, wanted.n_rows
     plans = []
     for number in range(n_series):
         kind = list(KINDS)[number % len(KINDS)]
@@ -176,8 +156,9 @@ def plan_scans(wanted: Simulation) -> list[ScanPlan]:
         series = kind if round_ == 0 else f"{kind}_{round_ + 1}_"
         # The last one is the aborted scan, which only the last series has.
         total = n_scans + (number == n_series - 1)
-        for index, cor_px in enumerate(_drift(n_cols, total, (seed, number)), start=1):
-            scan_seed = (seed, number, index)
+        cors_px = _drift(n_cols, total, (wanted.seed, number))
+        for index, cor_px in enumerate(cors_px, start=1):
+            scan_seed = (wanted.seed, number, index)
             plans.append(
                 ScanPlan(
                     name=f"{series}_{index:03d}".replace("__", "_"),
@@ -187,12 +168,12 @@ def plan_scans(wanted: Simulation) -> list[ScanPlan]:
                     seed=scan_seed,
                     special=(),
                     phantom=KINDS[kind](n_cols, n_rows, _int_seed(scan_seed)),
-                    beam=Beam(counts=counts),
-                    n_angles=n_angles,
-                    n_frames=n_angles,
+                    beam=Beam(counts=wanted.counts),
+                    n_angles=wanted.n_angles,
+                    n_frames=wanted.n_angles,
                 )
             )
-    plans[-1] = replace(plans[-1], special=("aborted",), n_frames=max(1, n_angles // 6))
+    plans[-1] = replace(plans[-1], special=("aborted",), n_frames=max(1, wanted.n_angles // 6))
     plans[n_scans // 2] = _misleading(plans[n_scans // 2], n_cols, n_rows)
     first_of_last = len(plans) - 1 - n_scans
     no_theta = plans[first_of_last]
@@ -203,7 +184,7 @@ def plan_scans(wanted: Simulation) -> list[ScanPlan]:
 def plan_heights(wanted: Simulation) -> dict[float, ScanPlan]:
     """Return scans of one tall object by the row of it that each begins at; a third is shared."""
     n_heights, n_cols, n_rows = wanted.n_heights, wanted.n_cols, wanted.n_rows
-    n_angles, counts, seed = wanted.n_angles, wanted.counts, wanted.seed
+    n_angles, seed = wanted.n_angles, wanted.seed
     if n_heights and n_rows < SMALLEST_STACKED:
         raise TomopipeError(
             f"simulate: expected n_rows of at least {SMALLEST_STACKED}; got {n_rows}"
@@ -215,7 +196,7 @@ def plan_heights(wanted: Simulation) -> dict[float, ScanPlan]:
     for index, (row, cor_px) in enumerate(zip(firsts, cors_px, strict=False), start=1):
         plans[row] = ScanPlan(
             f"tall_{index:03d}", "tall", index, cor_px, (seed, 5, index), (),
-            tall.moved(rows=-row), Beam(counts=counts), n_angles, n_angles,
+            tall.moved(rows=-row), Beam(counts=wanted.counts), n_angles, n_angles,
         )  # fmt: skip
     return plans
 
@@ -223,10 +204,7 @@ def plan_heights(wanted: Simulation) -> dict[float, ScanPlan]:
 def load_truth(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """Read truth.json of a simulated campaign, each scan's ``phantom`` as a `Phantom`.
 
-    Raises
-    ------
-    TomopipeError
-        If the campaign has no truth.
+    A TomopipeError says that the campaign has no truth.
     """
     path = Path(folder) / TRUTH
     if not path.is_file():
@@ -297,7 +275,7 @@ def _config(n_cols: int, ending: str, *, stitched: bool) -> str:
 
 def _check(folder: Path, wanted: Simulation) -> None:
     """Raise if the folder holds anything, or a number makes no scan."""
-    counts, seed = wanted.counts, wanted.seed
+    counts = wanted.counts
     for name, value in wanted.sizes.items():
         if value < SMALLEST[name]:
             raise TomopipeError(
@@ -306,8 +284,11 @@ def _check(folder: Path, wanted: Simulation) -> None:
             )
     if counts is not None and not 1 <= counts < math.inf:
         raise TomopipeError(f"simulate: expected counts of at least 1 photon, got {counts}.")
-    if seed < 0:
-        raise TomopipeError(f"simulate: expected a seed of 0 or more, got {seed}.")
+    if wanted.seed < 0:
+        raise TomopipeError(f"simulate: expected a seed of 0 or more, got {wanted.seed}.")
+    if wanted.format not in ENDINGS:
+        formats = " or ".join(ENDINGS)
+        raise TomopipeError(f"simulate: expected format {formats}, got {wanted.format}.")
     if folder.exists() and not folder.is_dir():
         raise TomopipeError(f"{folder}: expected a folder, found a file. Choose another name.")
     found = sorted(entry.name for entry in folder.iterdir()) if folder.exists() else []

@@ -18,7 +18,7 @@ from tomopipe.config.blocks import ASSUMED
 from tomopipe.config.spans import first_and_last
 from tomopipe.errors import ScanError
 from tomopipe.geometry import ANGSTROM_PER_UM
-from tomopipe.prep.correct import Corrections, fit_corrections
+from tomopipe.prep.correct import Corrections, corrections_of
 from tomopipe.prep.normalise import normalise
 from tomopipe.recon.angular_sampling import is_full_rotation
 from tomopipe.relion.mrc import StackFile, check_stack, images_of
@@ -167,11 +167,11 @@ def _write(
     recipe: PreprocessBlock,
 ) -> None:
     """Write all images, whole frames where no correction needs all angles of a row."""
-    fitted, n_done = fit_corrections(scan, recipe), 0
-    if fitted is None:
+    n_done = 0
+    if recipe.is_plain:
         blocks = _normalised_blocks(scan, geometry, frames, first, minus_log=recipe.minus_log)
     else:
-        blocks = _corrected_blocks(scan, geometry, frames, first, fitted)
+        blocks = _corrected_blocks(scan, geometry, frames, first, corrections_of(scan, recipe))
     for values, image, row in blocks:
         binned = block_average(values, geometry)
         writer.write(binned, image, row)

@@ -14,8 +14,7 @@ from tomopipe.config import FullReconBlock
 from tomopipe.prep.correct import Corrections, corrections_of
 from tomopipe.prep.edge_slopes import measure_edge_slopes
 from tomopipe.recon.array import array_module
-from tomopipe.recon.cuda_device import claimed_gpu
-from tomopipe.recon.transfer import Device
+from tomopipe.recon.cuda_device import CudaDevice, claimed_gpu
 from tomopipe.scans.raw_scan import RawScan
 from tomopipe.steps.revisions import REVISIONS
 from tomopipe.storage.atomic import remove_stale
@@ -140,7 +139,7 @@ def full_recon(
             copy_voxels(earlier, put)
 
 
-def _gpu(options: FullReconBlock, stack: ExitStack) -> Device | None:
+def _gpu(options: FullReconBlock, stack: ExitStack) -> CudaDevice | None:
     """Hold the GPU, if one is used."""
     xp = array_module("cpu" if options.algorithm != "fbp" else options.device)
     return None if xp is np else stack.enter_context(claimed_gpu(xp))

@@ -13,15 +13,15 @@ from tomopipe.config.blocks import ITERATIONS
 from tomopipe.config.spans import check_place, first_and_last
 from tomopipe.errors import ScanError
 from tomopipe.geometry import bin_cor, pixels_per_cm
-from tomopipe.prep.correct import Corrections
-from tomopipe.prep.gpu_memory import gpu_correct_bytes
+from tomopipe.prep.correct import Corrections, gpu_correct_bytes
 from tomopipe.prep.half_acquisition import FACTOR, HalfAcquisition, is_half_acquisition
 from tomopipe.recon.angular_sampling import is_full_rotation, unpaired
+from tomopipe.recon.cuda_device import CudaDevice
 from tomopipe.recon.engine_memory import gpu_bytes, slices_on_gpu
 from tomopipe.recon.iterative import solve_slices, solver
 from tomopipe.recon.plan import make_plan
 from tomopipe.recon.projector import make_projector
-from tomopipe.recon.transfer import Device, DeviceTransfer, HostTransfer
+from tomopipe.recon.transfer import DeviceTransfer, HostTransfer
 from tomopipe.recon.truncation import EdgeSlopes, binned_edge_slopes
 from tomopipe.scans.chunks import DECODE_BYTES
 from tomopipe.scans.scan import Scan
@@ -115,7 +115,7 @@ def fit_task(
     scan: Scan,
     wanted: VolumeOptions,
     batch_size: int,
-    gpu: Device | None,
+    gpu: CudaDevice | None,
     *,
     corrections: Corrections | None,
     edge_slopes_per_px: EdgeSlopes,
@@ -185,7 +185,7 @@ def _iterative(
 
 
 def _slices_on(
-    gpu: Device, scan: Scan, wanted: VolumeOptions, corrections: Corrections | None
+    gpu: CudaDevice, scan: Scan, wanted: VolumeOptions, corrections: Corrections | None
 ) -> int:
     """Return the slices of a batch that a GPU has room for."""
     free, n_cols = gpu.free_bytes(), _widening(scan, wanted) * scan.n_cols

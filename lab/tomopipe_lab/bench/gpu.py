@@ -27,9 +27,9 @@ from numpy.typing import NDArray
 from tomopipe.config import FullReconBlock
 from tomopipe.errors import TomopipeError
 from tomopipe.recon.array import array_module
-from tomopipe.recon.cuda_device import claimed_gpu
+from tomopipe.recon.cuda_device import CudaDevice, claimed_gpu
 from tomopipe.recon.engine_memory import gpu_bytes
-from tomopipe.recon.transfer import MOST_THREADS, Device, DeviceTransfer, Download
+from tomopipe.recon.transfer import MOST_THREADS, DeviceTransfer, Download
 from tomopipe.scans.raw_scan import RawScan
 from tomopipe.steps.full_recon import full_recon
 from tomopipe.stream.memory import Resources
@@ -69,7 +69,7 @@ class Result:
 
 
 @contextmanager
-def device() -> Iterator[Device]:
+def device() -> Iterator[CudaDevice]:
     """Yield a GPU that no job holds, or raise TomopipeError saying that there is none."""
     try:
         xp = array_module("cuda")
@@ -81,7 +81,7 @@ def device() -> Iterator[Device]:
         yield device
 
 
-def copy_rates(device: Device, n_bytes: int | None = None, n_rounds: int = 8) -> Copies:
+def copy_rates(device: CudaDevice, n_bytes: int | None = None, n_rounds: int = 8) -> Copies:
     """Measure how fast pinned memory is copied to the GPU and back; best of some rounds."""
     device.use()
     n_bytes = n_bytes or _COPY_BYTES
@@ -101,13 +101,13 @@ def copy_rates(device: Device, n_bytes: int | None = None, n_rounds: int = 8) ->
 
 
 def stream_blocks(
-    device: Device, scan: Scan, way: Way, n_rows: int, block_rows: int, threads: int = 0
+    device: CudaDevice, scan: Scan, way: Way, n_rows: int, block_rows: int, threads: int = 0
 ) -> NDArray[np.float32]:
     """Reconstruct rows block by block, copying while computing.
 
     Parameters
     ----------
-    device : Device
+    device : CudaDevice
         What computes.
     scan : Scan
         What to reconstruct.
@@ -149,7 +149,7 @@ def stream_blocks(
 
 
 def compare(
-    device: Device,
+    device: CudaDevice,
     scan: Scan,
     n_rows: int,
     block_rows: int,
@@ -163,7 +163,7 @@ def compare(
 
     Parameters
     ----------
-    device : Device
+    device : CudaDevice
         The GPU.
     scan : Scan
         What to reconstruct.
@@ -235,7 +235,7 @@ def from_file(scan: Scan, n_rows: int, folder: Path, n_rounds: int = 2) -> Inter
     return median_interval(seconds)
 
 
-def _measured(name: str, device: Device, scan: Scan, way: Way, block_rows: int) -> Result:
+def _measured(name: str, device: CudaDevice, scan: Scan, way: Way, block_rows: int) -> Result:
     """Compare a slice with the truth, and see how much of the GPU some blocks took at most."""
     before = device.taken_bytes()
     slices = stream_blocks(device, scan, way, 4 * block_rows, block_rows)

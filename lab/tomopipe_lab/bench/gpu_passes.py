@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 
 from tomopipe.arrays import fft_of
 from tomopipe.recon import cuda, engine_memory
+from tomopipe.recon.cuda_device import CudaDevice
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.gridding_kernel import WIDTH
 from tomopipe.recon.plan import Plan, make_plan
-from tomopipe.recon.transfer import Device
 from tomopipe_lab.bench.gpu_ways import Scan, normalised
 
 _COPY_BYTES = 2**30
@@ -85,7 +85,7 @@ def bounds_s(passes: Sequence[Pass], rate: float, n_blocks: int) -> dict[str, fl
     return {"memory": n_blocks * n_bytes / rate, "FFT": n_blocks * transforms_s}
 
 
-def memory_rate(device: Device, n_bytes: int | None = None) -> float:
+def memory_rate(device: CudaDevice, n_bytes: int | None = None) -> float:
     """Measure the bytes per second that a copy within the device reads and writes."""
     device.use()
     n_bytes = n_bytes or _COPY_BYTES
@@ -112,7 +112,7 @@ def _seconds(stream: Any, run: Callable[[], Any]) -> float:
     return best
 
 
-def measure_passes(device: Device, scan: Scan, n_slices: int) -> list[Pass]:
+def measure_passes(device: CudaDevice, scan: Scan, n_slices: int) -> list[Pass]:
     """Time each pass over a block, all else waiting: what each call adds goes to its pass."""
     device.use()
     stream = device.stream()
@@ -171,7 +171,7 @@ def _timed(stream: Any) -> Iterator[dict[str, float]]:
         yield spent
 
 
-def largest_difference(device: Device, scan: Scan, n_slices: int) -> float:
+def largest_difference(device: CudaDevice, scan: Scan, n_slices: int) -> float:
     """Return by how much slices of noise differ from those of the CPU at most, over their range."""
     n_angles, n_cols = scan.raw.shape
     shape, random = (n_slices, n_angles, n_cols), np.random.default_rng(0)
@@ -185,7 +185,7 @@ def largest_difference(device: Device, scan: Scan, n_slices: int) -> float:
 
 
 def tune(
-    device: Device, scan: Scan, n_slices: int, progress: Callable[[str], None]
+    device: CudaDevice, scan: Scan, n_slices: int, progress: Callable[[str], None]
 ) -> dict[tuple[int, int, int], float]:
     """Return the seconds of a block by cells of a tile, angles of a chunk, samples of a run."""
     device.use()

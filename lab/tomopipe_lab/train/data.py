@@ -63,7 +63,7 @@ def augmented(example: Example, rng: np.random.Generator) -> Example:
     """Show a scan in a mirror, or without one kind of its evidence."""
     inputs, target = example.inputs, example.target
     if rng.random() < MIRROR_SHARE:
-        inputs = mirrored(inputs, len(RECIPE.kinds))
+        inputs = mirrored(inputs)
         target = inputs.grid.shape[1] - 1 - target
     if rng.random() < DEAF_SHARE:
         inputs = deaf(inputs, int(rng.integers(len(RECIPE.kinds))))
@@ -76,5 +76,5 @@ def deaf(inputs: Inputs, kind: int) -> Inputs:
     grid, scan = inputs.grid.copy(), inputs.scan.copy()
     grid[5 * kind : 5 * kind + 5] = 0.0
     scan[kind - n_kinds] = 0.0
-    grid[-5] = add_up(grid[1 : 5 * n_kinds : 5], RECIPE)
+    grid[-5] = add_up(grid[1 : 5 * n_kinds : 5])
     return replace(inputs, grid=grid, scan=scan)

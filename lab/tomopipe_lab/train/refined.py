@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.cor.ai.confidence import confidence_features
-from tomopipe.cor.ai.network_output import NetworkOutput
+from tomopipe.cor.ai.inputs import NetworkOutput
 from tomopipe.cor.ai.refinement import Refinement, combined_px, refine_near
 from tomopipe.storage.atomic import write_json
 from tomopipe_lab.train.data import Example

@@ -1,15 +1,21 @@
 """Stage train: fit a network, calibrate its confidence, and write it with its card."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import save
 
 from tomopipe.cor.ai.confidence import calibrated_confidence
-from tomopipe.cor.ai.network_model import NET, SHAPE, load_model, predict, save_model
+from tomopipe.cor.ai.input_recipe import RECIPE, recipe_hash
+from tomopipe.cor.ai.model_card import card_path
+from tomopipe.cor.ai.network import Weights
+from tomopipe.cor.ai.network_model import NET, SHAPE, load_model, predict
 from tomopipe.errors import TomopipeError
+from tomopipe.storage.atomic import whole, write_json
 from tomopipe_lab.train.calibrate import RIGHT_PX, calibrate
 from tomopipe_lab.train.data import Example, batches, load
 from tomopipe_lab.train.refined import Choice, choices
@@ -125,6 +131,24 @@ def train(work: Path, plan: Plan, options: Options, progress: Progress) -> dict[
     if wide:
         card["wide"] = metrics(wide, chosen_wide, calibration)
     return save_model(weights, card, work / "nets" / f"{NET}.safetensors")
+
+
+def save_model(weights: Weights, card: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Write weights (.safetensors) and, named alike, their card; return the card as written.
+
+    It has `shape` and `confidence`; kind, recipe and hash of the weights are added.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as temporary:
+        temporary.write_bytes(save(weights))
+    card = card | {
+        "net": NET,
+        "recipe": recipe_hash(),
+        "recipe_version": RECIPE.version,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+    }
+    write_json(card, card_path(path))
+    return card
 
 
 LIMITS = (

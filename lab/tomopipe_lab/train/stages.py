@@ -5,8 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from tomopipe.cor.ai.input_curves import all_curves
-from tomopipe.cor.ai.input_recipe import RECIPE
 from tomopipe.cor.ai.inputs import Inputs, make_inputs
 from tomopipe.cor.curves import Curves
 from tomopipe.cor.prepared import Prepared
@@ -108,7 +106,7 @@ def _simulate_one(work: Path, plan: Plan, split: str, number: int) -> None:
 
 def _features_one(work: Path, split: str, name: str) -> None:
     curves = curves_of(work / "rows" / split / f"{name}.h5")
-    inputs = make_inputs(all_curves(curves), RECIPE)
+    inputs = make_inputs(curves)
     arrays = {key: getattr(inputs, key) for key in _ARRAYS}
     arrays["grid"] = inputs.grid.astype(np.float16)  # three digits are what curves carry
     with whole(work / "features" / split / f"{name}.npz") as path, path.open("wb") as file:

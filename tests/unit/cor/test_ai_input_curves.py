@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from find_rows import curves_of, rows_of, scan
 
-from tomopipe.cor.ai.input_curves import all_curves
 from tomopipe.cor.ai.input_recipe import RECIPE, TOTAL_VARIATION
+from tomopipe.cor.ai.inputs import all_curves
 
 pytestmark = pytest.mark.slow
 

@@ -80,7 +80,7 @@ def test_the_sum_of_the_evidence_is_highest_at_the_axis(inputs):
 def test_a_mirrored_scan_gives_the_mirrored_input(inputs):
     rows = rows_with()
     back = replace(rows, sinograms=rows.sinograms[:, :, ::-1], pairs=rows.pairs[..., ::-1])
-    measured, expected = inputs_of(back), mirrored(inputs, len(RECIPE.kinds))
+    measured, expected = inputs_of(back), mirrored(inputs)
     np.testing.assert_allclose(measured.cor_px, expected.cor_px)
     # the axis of a slice is half a voxel off its middle: slices are alike, not equal
     agree = [
@@ -92,7 +92,7 @@ def test_a_mirrored_scan_gives_the_mirrored_input(inputs):
 
 
 def test_mirroring_twice_changes_nothing(inputs):
-    twice = mirrored(mirrored(inputs, len(RECIPE.kinds)), len(RECIPE.kinds))
+    twice = mirrored(mirrored(inputs))
     for name in ("cor_px", "grid", "scan"):
         np.testing.assert_array_equal(getattr(twice, name), getattr(inputs, name))
 

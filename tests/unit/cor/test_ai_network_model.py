@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from ai_scans import inputs_of, random_weights, rows_with, write_model
 
-from tomopipe.cor.ai.input_recipe import RECIPE
 from tomopipe.cor.ai.inputs import Inputs, mirrored
 from tomopipe.cor.ai.model_card import card_path, model_record, read_card
 from tomopipe.cor.ai.network_model import load_model, predict
@@ -15,7 +14,6 @@ from tomopipe.errors import TomopipeError
 
 pytestmark = pytest.mark.slow
 
-N_KINDS = len(RECIPE.kinds)
 # Of the shipped weights on `drawn(n)`, as torch computed them: every tenth score, the
 # probability of none, the best position, its offset and spread.
 EXPECTED = {
@@ -43,7 +41,7 @@ def inputs() -> Inputs:
 @pytest.mark.parametrize("n", EXPECTED)
 def test_the_shipped_network_says_what_it_said_in_torch(n):
     score, none, index, offset_px, spread_px = EXPECTED[n]
-    output = load_model().predict(drawn(n))
+    output = predict(load_model().weights, drawn(n))
     np.testing.assert_allclose(output.score[::10], score, atol=1e-5)
     assert output.none == pytest.approx(none, abs=1e-5)
     assert output.index == index
@@ -52,7 +50,7 @@ def test_the_shipped_network_says_what_it_said_in_torch(n):
 
 def test_a_mirrored_scan_gives_the_mirrored_output(inputs):
     weights = random_weights(inputs, 1)
-    direct, reflected = predict(weights, inputs), predict(weights, mirrored(inputs, N_KINDS))
+    direct, reflected = predict(weights, inputs), predict(weights, mirrored(inputs))
     np.testing.assert_allclose(direct.score, reflected.score[::-1], atol=1e-4)
     assert direct.offset_px == pytest.approx(-reflected.offset_px, abs=1e-4)
     assert direct.share.sum() + direct.none == pytest.approx(1)
@@ -62,7 +60,7 @@ def test_a_network_read_back_says_the_same(inputs, tmp_path):
     path = tmp_path / "net.safetensors"
     card = write_model(path, inputs)
     expected = predict(random_weights(inputs), inputs)
-    np.testing.assert_array_equal(load_model(path).predict(inputs).score, expected.score)
+    np.testing.assert_array_equal(predict(load_model(path).weights, inputs).score, expected.score)
     assert model_record(path) == {"name": "test", "sha256": card["sha256"]}
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ai_scans import inputs_of, output_with_peak, rows_with
 
-from tomopipe.cor.ai.network_output import NetworkOutput
+from tomopipe.cor.ai.inputs import NetworkOutput
 from tomopipe.cor.ai.refinement import Refinement, combined_px
 
 pytestmark = pytest.mark.slow

@@ -20,7 +20,7 @@ def find(projections, theta_deg=THETA_180_DEG, *, n_kept=2):
     each = measures[:, :2].reshape(-1, len(cor_px))
     score = np.mean([prominence(curve, len(cor_px) // 8) for curve in each], axis=0)
     reach_px = 1.5 * max(1, round(prepared.n_cols / 128))
-    return refine_slices(prepared, cor_px[np.argmax(score)], reach_px, reconstruct)[0]
+    return refine_slices(prepared, cor_px[np.argmax(score)], reach_px, reconstruct)
 
 
 def assert_found(found_px, cor_px, tolerance_px):

@@ -17,7 +17,7 @@ def find(projections, theta_deg=THETA_180_DEG, *, n_kept=3):
     binning = max(1, round(prepared.n_cols / 384))
     cor_px, score = coarse_wedge(prepared.sinograms, prepared.angles, binning)
     near_px = cor_px[np.argmax(prominence(score.mean(axis=0), len(cor_px) // 8))]
-    return refine_wedge(prepared.sinograms, prepared.angles, near_px, 4 * binning)[0]
+    return refine_wedge(prepared.sinograms, prepared.angles, near_px, 4 * binning)
 
 
 def assert_found(found_px, cor_px, tolerance_px):

@@ -12,7 +12,7 @@ from tomopipe.recon import cuda, fbp
 from tomopipe.recon.array import array_module
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
-from tomopipe.recon.sparse import spreading_matrix
+from tomopipe.recon.portable import spreading_matrix
 from tomopipe.recon.sweep import sweep
 
 

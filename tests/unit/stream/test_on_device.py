@@ -15,8 +15,7 @@ from tests.phantoms import write_scan
 from tests.pretend_device import OutOfMemoryError, PretendDevice, in_place_of_cuda
 from tests.step_calls import full_recon as volume_of
 from tomopipe.config import PreprocessBlock
-from tomopipe.prep.correct import corrections_of
-from tomopipe.prep.gpu_memory import gpu_correct_bytes
+from tomopipe.prep.correct import corrections_of, gpu_correct_bytes
 from tomopipe.recon.engine_memory import gpu_bytes, slices_on_gpu
 from tomopipe.recon.plan import make_plan
 from tomopipe.recon.transfer import DeviceTransfer

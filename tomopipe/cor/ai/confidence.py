@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.cor.ai.input_recipe import RECIPE
-from tomopipe.cor.ai.inputs import Inputs
-from tomopipe.cor.ai.network_output import NetworkOutput
+from tomopipe.cor.ai.inputs import Inputs, NetworkOutput
 from tomopipe.cor.ai.refinement import Refinement, combined_px
 
 NEAR = 4  # samples of the grid that count as one position
@@ -44,8 +43,9 @@ def confidence_features(
     cor_px = combined_px(inputs, output, refinement)
     away = np.abs(np.array(list(refinement.all_px.values())) - cor_px)
     valid, best = _kinds(inputs)
-    known = refinement.rotation is not None and np.isfinite(refinement.rotation).all()
-    rotates, stays = refinement.rotation if refinement.rotation is not None and known else _ROTATION
+    rotation = refinement.rotation
+    known = rotation is not None and np.isfinite(rotation).all()
+    rotates, stays = rotation if rotation is not None and known else _ROTATION
     return np.array(
         [
             _log_odds(share),
@@ -67,22 +67,13 @@ def confidence_features(
 
 
 def calibrated_confidence(calibration: dict[str, Any], values: NDArray[np.float64]) -> float:
-    """Map features to the confidence, 0 to 1.
+    """Map `confidence_features` (n_features,) to the confidence that the COR is right within 1 px.
 
-    Parameters
-    ----------
-    calibration : dict
-        Of the model card: `middle`, `unit`, `weight` of each feature, `bias`, and the knots `logit`
-        and `confidence` of a rising line.
-    values : ndarray of float64, shape (n_features,)
-        Of `confidence_features`.
-
-    Returns
-    -------
-    float
-        Confidence that the COR is right within 1 px.
+    `calibration` is that of the model card: `middle`, `unit`, `weight` of each feature, `bias`, and
+    the knots `logit` and `confidence` of a rising line.
     """
-    return float(np.interp(logit(calibration, values), *_knots(calibration)))
+    knots = np.array(calibration["logit"]), np.array(calibration["confidence"])
+    return float(np.interp(logit(calibration, values), *knots))
 
 
 def logit(calibration: dict[str, Any], values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -90,10 +81,6 @@ def logit(calibration: dict[str, Any], values: NDArray[np.float64]) -> NDArray[n
     middle, unit, weight = (np.array(calibration[key]) for key in ("middle", "unit", "weight"))
     scaled = np.clip((values - middle) / unit, -4.0, 4.0)
     return np.asarray(scaled @ weight + calibration["bias"])
-
-
-def _knots(calibration: dict[str, Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    return np.array(calibration["logit"]), np.array(calibration["confidence"])
 
 
 def _kinds(inputs: Inputs) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:

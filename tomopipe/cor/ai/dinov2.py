@@ -6,7 +6,7 @@ scored, and the reason says so.
 """
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -17,14 +17,16 @@ from tomopipe.cor.ai.dinov2_network import Classifier
 from tomopipe.cor.ai.dinov2_windows import cut_windows, window_corners
 from tomopipe.cor.answer import AMBIGUOUS_BELOW, Answer, nothing
 from tomopipe.cor.curves import Curves, CurveSet
-from tomopipe.cor.rows_file import Rows
-from tomopipe.cor.slices import Reconstruct
+from tomopipe.cor.slices import repeating_edges
 
 METHOD = "dinov2"
 N_SHORTLIST = 15
 MIN_WINDOW_PX = 224
 _APART_PX = 2.0  # least distance of the second peak
 _BATCH = 16  # slices held at a time
+
+Scorer = Callable[[NDArray[np.float64]], list[float]]
+"""From CORs to the probability of each, of slices of one sinogram."""
 
 logger = logging.getLogger(__name__)
 
@@ -46,47 +48,30 @@ def find_dinov2(
         return nothing(METHOD, "flat", why, candidates_px)
     gpu = torch.cuda.is_available()
     network = Classifier(checkpoint, window_px).to("cuda" if gpu else "cpu")
-    scorer = _SliceScorer(
-        curves.prepared.rows, curves.reconstruct, network, window_px, checkpoint.n_windows
-    )
+    score = _scorer(curves, network, window_px, checkpoint.n_windows)
     if gpu or len(candidates_px) <= N_SHORTLIST:
-        scores = dict(enumerate(scorer.score(candidates_px)))
+        scores = dict(enumerate(score(candidates_px)))
     else:
         chosen = shortlist(curves.classical, candidates_px)
         logger.info("dinov2: no GPU, %d of %d candidates", len(chosen), len(candidates_px))
-        scores = dict(zip(chosen, scorer.score(candidates_px[chosen]), strict=True))
-        _score_neighbours(scores, candidates_px, scorer)
+        scores = dict(zip(chosen, score(candidates_px[chosen]), strict=True))
+        _score_neighbours(scores, candidates_px, score)
     return decide(scores, candidates_px)
 
 
-@dataclass(frozen=True, eq=False)
-class _SliceScorer:
-    """Scores slices of one sinogram."""
+def _scorer(curves: Curves, network: Classifier, window_px: int, n_windows: int) -> Scorer:
+    rows = curves.prepared.rows
+    sinogram = rows.sinograms[0]
+    n = sinogram.shape[1]
+    corners = window_corners(n, window_px, n_windows)
+    slices_at = repeating_edges(sinogram, rows.theta_rad, max(4, n // 4), curves.reconstruct)
 
-    rows: Rows
-    reconstruct: Reconstruct
-    network: Classifier
-    window_px: int
-    n_windows: int
+    def score(cor_px: NDArray[np.float64]) -> list[float]:
+        batches = (cor_px[start : start + _BATCH] for start in range(0, len(cor_px), _BATCH))
+        slices = (image for batch in batches for image in slices_at(batch))
+        return [network.score(cut_windows(image, corners, window_px)) for image in slices]
 
-    def score(self, cor_px: NDArray[np.float64]) -> list[float]:
-        """Return the probability of each COR, in their order."""
-        sinogram = self.rows.sinograms[0]
-        n = sinogram.shape[1]
-        corners = window_corners(n, self.window_px, self.n_windows)
-        # Edge values are repeated beyond the detector: a truncated object gets no bright rim.
-        pad = max(4, n // 4)
-        wide = np.pad(sinogram, ((0, 0), (pad, pad)), mode="edge")
-        first = wide.shape[1] // 2 - n // 2
-        inner = slice(first, first + n)
-        scores = []
-        for start in range(0, len(cor_px), _BATCH):
-            padded_px = cor_px[start : start + _BATCH] + pad
-            slices = self.reconstruct(wide, self.rows.theta_rad, padded_px)[:, inner, inner]
-            scores += [
-                self.network.score(cut_windows(image, corners, self.window_px)) for image in slices
-            ]
-        return scores
+    return score
 
 
 def shortlist(curves: CurveSet, candidates_px: NDArray[np.float64]) -> list[int]:
@@ -96,7 +81,7 @@ def shortlist(curves: CurveSet, candidates_px: NDArray[np.float64]) -> list[int]
 
 
 def _score_neighbours(
-    scores: dict[int, float], candidates_px: NDArray[np.float64], scorer: _SliceScorer
+    scores: dict[int, float], candidates_px: NDArray[np.float64], score: Scorer
 ) -> None:
     """Score the neighbours of the best candidate too, so that it is a maximum."""
     while True:
@@ -108,7 +93,7 @@ def _score_neighbours(
         ]
         if not unscored or len(scores) > 2 * N_SHORTLIST:
             return
-        scores.update(zip(unscored, scorer.score(candidates_px[unscored]), strict=True))
+        scores.update(zip(unscored, score(candidates_px[unscored]), strict=True))
 
 
 def decide(scores: dict[int, float], candidates_px: NDArray[np.float64]) -> Answer:

@@ -74,17 +74,10 @@ class Classifier(nn.Module):
 
     @torch.inference_mode()
     def score(self, windows: NDArray[np.float32]) -> float:
-        """Return the probability that a slice has the right COR.
+        """Return the probability, 0 to 1, that a slice has the right COR.
 
-        Parameters
-        ----------
-        windows : ndarray of float32, shape (n_windows, window_px, window_px)
-            From `tomopipe.cor.ai.dinov2_windows.cut_windows`.
-
-        Returns
-        -------
-        float
-            0 to 1.
+        Windows (n_windows, window_px, window_px) are from
+        `tomopipe.cor.ai.dinov2_windows.cut_windows`.
         """
         device = self.head.weight.device
         logits = self(torch.from_numpy(windows).to(device))

@@ -21,11 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.cor.ai.confidence import calibrated_confidence, confidence_features
-from tomopipe.cor.ai.input_curves import all_curves
 from tomopipe.cor.ai.input_recipe import RECIPE
-from tomopipe.cor.ai.inputs import Inputs, make_inputs
-from tomopipe.cor.ai.network_model import load_model
-from tomopipe.cor.ai.network_output import NetworkOutput
+from tomopipe.cor.ai.inputs import Inputs, NetworkOutput, make_inputs
+from tomopipe.cor.ai.network_model import load_model, predict
 from tomopipe.cor.ai.refinement import Refinement, combined_px, refine_near
 from tomopipe.cor.answer import (
     AMBIGUOUS_BELOW,
@@ -58,8 +56,8 @@ def find_ai(
         return nothing(METHOD, "flat", why, candidates_px)
     if not curves.classical.valid.any():
         return nothing(METHOD, "flat", NO_SAMPLE, candidates_px)
-    inputs = make_inputs(all_curves(curves), RECIPE)
-    output = network.predict(inputs)
+    inputs = make_inputs(curves)
+    output = predict(network.weights, inputs)
     if output.none > _NONE:
         curve = _on_candidates(inputs, output, candidates_px)
         reason = prepared.no_signal or "nothing in the evidence looks like an axis"

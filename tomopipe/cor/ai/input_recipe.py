@@ -2,7 +2,7 @@
 
 A shipped network is only right for input made exactly as in its training. Its card holds the hash
 of the recipe and loading checks it. Whoever changes a constant here, or what `tomopipe.cor.curves`
-and `tomopipe.cor.ai.input_curves` make, bumps `version` and trains again: a test holds the input of
+and `tomopipe.cor.ai.inputs` make, bumps `version` and trains again: a test holds the input of
 a fixed scan against numbers of this version. Nothing of a campaign's configuration goes in.
 """
 

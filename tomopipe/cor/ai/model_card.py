@@ -32,10 +32,7 @@ def card_path(weights: Path) -> Path:
 def read_card(weights: Path) -> dict[str, Any]:
     """Read the model card of weights (safetensors) and check that it is theirs.
 
-    Raises
-    ------
-    TomopipeError
-        If one of both is missing or damaged, or the hash is of other weights.
+    A TomopipeError says that one of both is missing or damaged, or the hash is of other weights.
     """
     path = card_path(weights)
     for file in (weights, path):

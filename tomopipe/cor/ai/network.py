@@ -39,7 +39,7 @@ def weight_shapes(n_channels: int, n_scalars: int, width: int) -> dict[str, tupl
 
 def forward(
     weights: Weights, grid: NDArray[np.float32], scan: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], float, NDArray[np.float32], NDArray[np.float32]]:
+) -> tuple[NDArray[np.float64], float, NDArray[np.float64], NDArray[np.float64]]:
     """Score every position on the grid of one scan.
 
     `grid` (n_channels, n_grid) has the curves along the COR axis, `scan` (n_scalars,) what is known
@@ -53,7 +53,7 @@ def forward(
         hidden = hidden + _gelu(_normed(weights, i, _convolved(weights, i, dilation, hidden)))
         if i == len(DILATIONS) // 2:
             hidden = hidden + _linear(weights, "share", _pooled(hidden))[:, None]
-    score, offset, log_spread = _linear(weights, "leave", hidden)
+    score, offset, log_spread = _linear(weights, "leave", hidden).astype(float)
     refused = _gelu(_linear(weights, "refuse.0", np.concatenate([_pooled(hidden), features])))
     none = float(_linear(weights, "refuse.3", refused)[0])
     return score, none, offset, np.clip(log_spread, *LOG_SPREAD)

@@ -1,6 +1,5 @@
 """A trained network with its model card: loading, checking, and running it on one scan."""
 
-import hashlib
 import os
 from dataclasses import dataclass
 from functools import lru_cache
@@ -8,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
+from safetensors.numpy import load_file
 
 from tomopipe.cor.ai.input_recipe import RECIPE, recipe_hash
-from tomopipe.cor.ai.inputs import Inputs, mirrored
+from tomopipe.cor.ai.inputs import Inputs, NetworkOutput, mirrored
 from tomopipe.cor.ai.model_card import card_path, read_card, weights_path
 from tomopipe.cor.ai.network import Weights, forward, weight_shapes
-from tomopipe.cor.ai.network_output import NetworkOutput
 from tomopipe.errors import TomopipeError
 
 NET = "A"
@@ -31,37 +28,15 @@ class Model:
     weights: Weights
     card: dict[str, Any]
 
-    def predict(self, inputs: Inputs) -> NetworkOutput:
-        """Run the network on one scan, as `predict`."""
-        return predict(self.weights, inputs)
-
 
 def predict(weights: Weights, inputs: Inputs) -> NetworkOutput:
     """Run a network on the input of one scan and on its mirror image; return the mean of both."""
-    back = mirrored(inputs, len(RECIPE.kinds))
-    score, none, offset, log_spread = _forward(weights, inputs)
-    other, other_none, other_offset, other_spread = _forward(weights, back)
-    return _output(
-        inputs,
-        0.5 * (score + other[::-1]) - 0.5 * (none + other_none),
-        0.5 * (offset - other_offset[::-1]),
-        0.5 * (log_spread + other_spread[::-1]),
-    )
-
-
-def _forward(
-    weights: Weights, inputs: Inputs
-) -> tuple[NDArray[np.float64], float, NDArray[np.float64], NDArray[np.float64]]:
+    back = mirrored(inputs)
     score, none, offset, log_spread = forward(weights, inputs.grid, inputs.scan)
-    return score.astype(float), none, offset.astype(float), log_spread.astype(float)
-
-
-def _output(
-    inputs: Inputs,
-    score: NDArray[np.float64],
-    offset: NDArray[np.float64],
-    log_spread: NDArray[np.float64],
-) -> NetworkOutput:
+    other, other_none, other_offset, other_spread = forward(weights, back.grid, back.scan)
+    score = 0.5 * (score + other[::-1]) - 0.5 * (none + other_none)
+    offset = 0.5 * (offset - other_offset[::-1])
+    log_spread = 0.5 * (log_spread + other_spread[::-1])
     top = max(0.0, float(score.max()))
     weight = np.exp(score - top)
     total = float(weight.sum() + np.exp(-top))
@@ -77,56 +52,12 @@ def _output(
     )
 
 
-def save_model(weights: Weights, card: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Write weights and card side by side.
-
-    Parameters
-    ----------
-    weights : dict of ndarray of float32
-        Trained.
-    card : dict
-        With `shape` and `confidence`; kind, recipe and hash of the weights are added.
-    path : path
-        Of the weights, ending in .safetensors; the model card is named alike.
-
-    Returns
-    -------
-    dict
-        The card as written.
-    """
-    from tomopipe.storage.atomic import whole, write_json
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as temporary:
-        temporary.write_bytes(save(weights))
-    card = card | {
-        "net": NET,
-        "recipe": recipe_hash(),
-        "recipe_version": RECIPE.version,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-    }
-    write_json(card, card_path(path))
-    return card
-
-
 def load_model(name: str | os.PathLike[str] = "shipped") -> Model:
     """Load a network, having checked that it belongs to its card and to this recipe.
 
-    Parameters
-    ----------
-    name : str or path-like
-        "shipped", or the path of weights with their card beside them.
-
-    Returns
-    -------
-    Model
-        Kept in memory for the next call.
-
-    Raises
-    ------
-    TomopipeError
-        If a file is missing or damaged, or the model card is of other weights, another kind of
-        network or another recipe.
+    "shipped", or the path of weights with their card beside them; kept in memory for the next call.
+    A TomopipeError says that a file is missing or damaged, or the model card is of other weights,
+    another kind of network or another recipe.
     """
     path = weights_path(name)
     return _load(path, path.stat().st_mtime_ns if path.is_file() else 0)

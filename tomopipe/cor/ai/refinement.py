@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tomopipe.cor.ai.input_recipe import TOTAL_VARIATION
-from tomopipe.cor.ai.inputs import Inputs
-from tomopipe.cor.ai.network_output import NetworkOutput
+from tomopipe.cor.ai.inputs import Inputs, NetworkOutput
 from tomopipe.cor.curves import Curves, refine
 from tomopipe.cor.evidence_sum import GROUPS, vote
 from tomopipe.cor.rotation import rotation_gain
