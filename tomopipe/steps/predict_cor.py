@@ -65,7 +65,7 @@ def predict_cor(
         Written: best_cor_px, cor_px, confidence, verdict, method, reason, and all of `methods`;
         `evidence`, the curves of each kind, if ai or sum used them; roll_px_per_100_rows if several
         rows show how the COR changes along them; `warnings`: sentences on projections without an
-        image, and flats that do not fit.
+        image, flats that do not fit, and a sample that jumped.
     center_txt : path-like
         Written: the accepted COR with two decimals; empty if none was accepted.
     options : PredictCorBlock
@@ -116,6 +116,7 @@ def predict_cor(
         prediction = {**_NOTHING, "verdict": "failed", "reason": reason}
         if made_from and (is_of_the_system(error) or _is_unread(try_json)):
             made_from = {**made_from, "not_read": reason}  # not what is wanted: tried again
+    warnings += prediction.get("warnings", [])  # of a jump
     prediction["warnings"] = warnings
     for warning in warnings:
         logger.warning("%s", warning)
@@ -186,6 +187,7 @@ def _predict(
     options: PredictCorBlock,
 ) -> dict[str, Any]:
     from tomopipe.cor.curves import Curves
+    from tomopipe.cor.jump import doubt_jump
     from tomopipe.cor.methods import choose
     from tomopipe.cor.prepared import Prepared
     from tomopipe.cor.roll import measure_roll
@@ -197,6 +199,7 @@ def _predict(
     curves = Curves(Prepared(rows))
     evidence = [_ask(name, curves, candidates_px, weights) for name in methods]
     decision = choose(evidence, options.min_confidence, curves.reach_px)
+    decision, moved = doubt_jump(decision, curves.prepared)
     prediction = asdict(decision) | {
         "best_cor_px": _rounded(decision.best_cor_px),
         "cor_px": _rounded(decision.cor_px),
@@ -212,6 +215,7 @@ def _predict(
             prediction["methods"][name]["model"] = model
             if decision.method == name:
                 prediction["model"] = model
+    prediction["warnings"] = moved
     cor_px = decision.cor_px
     if cor_px is None:
         return prediction
