@@ -11,7 +11,6 @@ import os
 import random
 import secrets
 import shutil
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,7 +20,7 @@ from typing import Any
 
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import flush, whole
-from tomopipe.storage.processes import is_alive
+from tomopipe.storage.processes import is_alive, named
 from tomopipe.storage.run_folder import user_name
 
 WAIT_S = 10.0
@@ -169,32 +168,18 @@ def _age_s(lock: Path) -> float:
 
 def _why_dead(holder: bytes, age_s: float) -> str:
     """Say why a lock is abandoned; nothing while it may be held."""
-    facts = _facts(holder)
-    pid = facts.get("pid")
-    if facts.get("machine") == _machine() and isinstance(pid, int) and not is_alive(pid):
+    if is_alive(_facts(holder)) is False:
         return "that process has ended"
     return f"it is {age_s:.0f} s old" if age_s > STALE_S else ""
 
 
 def _name_of_us() -> bytes:
-    facts = {
-        "host": socket.gethostname(),
-        "machine": _machine(),
-        "pid": os.getpid(),
+    facts = named(os.getpid()) | {
         "user": user_name(),
         "since": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
         "token": secrets.token_hex(8),
     }
     return json.dumps(facts).encode()
-
-
-def _machine() -> str:
-    """Name the kernel and the process namespace: hosts may share a name."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return socket.gethostname()
 
 
 def _facts(holder: bytes) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import pytest
 from tomopipe.campaign.table import edit_table
 from tomopipe.errors import TomopipeError
 from tomopipe.storage import shared
+from tomopipe.storage.processes import named
 from tomopipe.storage.shared import locked, update_file
 
 ADD = (
@@ -136,7 +137,7 @@ def test_a_writer_that_lost_its_lock_begins_anew(tmp_path, monkeypatch, at_once)
     path, lock = tmp_path / "scans.tsv", tmp_path / "scans.tsv.lock"
     path.write_text("a\n")
     flush = shared.flush
-    others = iter([json.dumps({"pid": os.getpid(), "machine": shared._machine()})])
+    others = iter([json.dumps(named(os.getpid()))])
 
     def asleep(temporary):
         flush(temporary)
