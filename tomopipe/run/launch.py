@@ -24,7 +24,7 @@ from tomopipe.run.watch_lock import is_watched, watcher_processes
 from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.json_files import json_or
-from tomopipe.storage.processes import is_alive, named
+from tomopipe.storage.processes import is_alive, machine, named
 from tomopipe.storage.shared import locked
 
 _SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefile")
@@ -136,7 +136,7 @@ def _only_run(directory: Path, *, unlocks: bool = False) -> Iterator[None]:
     with locked(record):
         if (run := under_way(directory, heeds_lock=not unlocks)) is not None:
             ends = "`tomopipe stop` ends it"
-            if not is_here(run):
+            if is_alive(asdict(run)) is None:
                 again = "wait 2 minutes" if is_watched(directory) else "`tomopipe run -- --unlock`"
                 ends += f" on {run.host}; if it was killed there: {again}"
             raise TomopipeError(
@@ -210,18 +210,13 @@ def _new_logs(directory: Path) -> tuple[Path, Path]:
 def under_way(directory: Path, *, heeds_lock: bool = True) -> Run | None:
     """Return the run that was started by `start` and has not ended; None if there is none.
 
-    One on another machine counts while a watcher renews its lock, or Snakemake's lock exists.
+    One that may live counts while a watcher renews its lock, or Snakemake's lock exists.
     """
     run = read_record(directory)
     alive = is_alive(asdict(run)) if run else False
     if alive is None:
         alive = is_watched(directory) or (heeds_lock and is_locked(directory))
     return run if alive else None
-
-
-def is_here(run: Run) -> bool:
-    """Tell whether a run is, or was, one of this machine."""
-    return is_alive(asdict(run)) is not None
 
 
 def read_record(directory: Path) -> Run | None:
@@ -268,8 +263,11 @@ def interrupt(directory: Path, run: Run, *, sending: signal.Signals) -> None:
 
     One on another machine, or of another user, is refused.
     """
-    if not is_here(run):
-        raise TomopipeError(f"the run is not on this machine: {run}. Type `tomopipe stop` there.")
+    if run.machine != machine():
+        raise TomopipeError(
+            f"the run is on another machine, or in another container: {run}. Type `tomopipe stop` "
+            "there."
+        )
     write_json(asdict(replace(run, stopped=True)), directory / LOGS.run_record)
     if sending is signal.SIGKILL:
         kill_parts(directory)

@@ -1,6 +1,7 @@
 """Whether a process that a lock, a record or the folder of a run names is alive, dead or unknown.
 
-Unknown are the processes of other machines and containers, which may share our hostname.
+Unknown are the processes of other machines and containers, which may share our hostname, and those
+of other users where Linux hides them (hidepid).
 """
 
 import os
@@ -37,10 +38,9 @@ def is_alive(name: Mapping[str, Any]) -> bool | None:
         return False
     except OSError:
         pass  # of another user
-    cells = _cells(pid)
-    if not cells:
-        return True  # other users' processes are hidden
-    return cells[0] != "Z" and since in (None, "", cells[19])
+    if cells := _cells(pid):
+        return cells[0] != "Z" and since in (None, "", cells[19])
+    return None if since else True  # its number may be another's by now
 
 
 def born(pid: int) -> str:

@@ -301,7 +301,7 @@ def test_a_run_on_another_machine_keeps_others_out_while_it_shows_life(campaign,
         assert status == 1
         again = "wait 2 minutes" if is_watcher else "`tomopipe run -- --unlock`"
         says = f"on elsewhere; if it was killed there: {again}"
-        assert (says if command == "run" else "not on this machine") in text
+        assert (says if command == "run" else "on another machine") in text
     assert launch.read_record(campaign) == run
     assert (call("run", campaign, "--", "--unlock")[0] == 1) == is_watcher
     write_json(asdict(run), campaign / "logs" / "under_way.json")
@@ -316,7 +316,7 @@ def test_a_run_on_another_machine_keeps_others_out_while_it_shows_life(campaign,
 def test_a_run_on_another_machine_is_named_not_killed(campaign, does):
     does("import time; time.sleep(60)")
     process, run = launch.start(campaign, launch.run_command())
-    with pytest.raises(launch.TomopipeError, match=r"not on this machine: started .* on elsewhere"):
+    with pytest.raises(launch.TomopipeError, match=r"another machine, .*: started .* on elsewhere"):
         launch.interrupt(campaign, launch.replace(run, **ELSEWHERE), sending=signal.SIGINT)
     assert process.poll() is None
     process.kill()
