@@ -93,3 +93,12 @@ def test_a_run_whose_number_is_another_process_by_now_was_killed(tmp_path, monke
         patch.setattr(processes, "born", lambda pid: "1")
         begun_by(monkeypatch, tmp_path, os.getpid())
     assert run_folder.killed_here(tmp_path, 0)
+
+
+def test_a_run_in_another_container_of_one_hostname_is_not_taken_for_a_killed_one(
+    tmp_path, monkeypatch, zombie
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(processes, "machine", lambda: "kernel pid:[1]")
+        begun_by(monkeypatch, tmp_path, zombie)
+    assert not run_folder.killed_here(tmp_path, 0)
