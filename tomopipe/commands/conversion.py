@@ -24,6 +24,7 @@ from tomopipe.reruns.products import digest, state_of
 from tomopipe.reruns.relion_notes import MADE_FROM
 from tomopipe.scans.hdf5 import new_hdf5
 from tomopipe.storage.atomic import remove_stale, whole
+from tomopipe.storage.shared import locked_long
 from tomopipe.stream.provenance import origin_of, package_versions
 from tomopipe.volumes.encoding import Encoding, encoding_of, robust_range
 from tomopipe.volumes.output_size import stack_bytes, volume_bytes
@@ -119,14 +120,15 @@ def convert_volume(conversion: Conversion, progress: Progress = lambda n_slices:
     """Write a volume in another format, atomically; `progress` is called with the slices done.
 
     Memory: some slices, for OME-Zarr and MRC up to 1 GB. A volume that changes meanwhile, and a
-    file that does not read back, are errors.
+    file that does not read back, are errors, and so is another conversion that writes the target.
     """
-    remove_stale(conversion.target)
-    before = state_of(conversion.source)
-    with open_volume(conversion.source) as volume:
-        writers = {MRC: _write_mrc, PREVIEW: _write_preview}
-        write = writers.get(conversion.output_format, _write_volume)
-        write(volume, conversion, before, progress)
+    writers = {MRC: _write_mrc, PREVIEW: _write_preview}
+    write = writers.get(conversion.output_format, _write_volume)
+    with locked_long(conversion.target):
+        remove_stale(conversion.target)
+        before = state_of(conversion.source)
+        with open_volume(conversion.source) as volume:
+            write(volume, conversion, before, progress)
 
 
 def _ranges_of_series(

@@ -17,6 +17,7 @@ from tomopipe.errors import TomopipeError
 from tomopipe.relion.mrc import labels_of, read_volume_size
 from tomopipe.reruns.foreign import foreign
 from tomopipe.reruns.products import Record
+from tomopipe.storage import shared
 from tomopipe.volumes import preview
 from tomopipe.volumes.encoding import encoding_of
 from tomopipe.volumes.volume import new_volume
@@ -179,6 +180,19 @@ def test_a_volume_that_changes_meanwhile_leaves_nothing(campaign):
     with pytest.raises(TomopipeError, match="changed while it was read"):
         convert_volume(planned, lambda _: os.utime(source, ns=(1, 1)))
     assert sorted(os.listdir(campaign.results)) == ["a_1_rec.h5", "a_2_rec.h5"]
+
+
+def test_two_conversions_at_once_do_not_remove_what_the_other_writes(campaign, monkeypatch):
+    monkeypatch.setattr(shared, "WAIT_S", 0)
+    (planned,) = plan_conversions(campaign, find_volumes(campaign, ["a_1"]), "zarr")
+
+    def convert_again(_):
+        with pytest.raises(TomopipeError, match=f"{planned.target}: is being changed by .*process"):
+            convert_volume(planned)
+
+    convert_volume(planned, convert_again)
+    np.testing.assert_array_equal(read(planned.target)[0], values())
+    assert len(os.listdir(campaign.results)) == 3  # two volumes, and no lock
 
 
 def test_the_campaign_takes_none_of_them_for_its_own(campaign):
