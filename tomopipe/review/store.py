@@ -52,8 +52,12 @@ class Store:
         threading.Thread(target=self._begin, daemon=True).start()
 
     def _begin(self) -> None:
-        self.read()
-        self.pictures.warm_up()
+        try:
+            self.read()
+            self.pictures.warm_up()
+        except RuntimeError:
+            if threading.main_thread().is_alive():  # else no new thread, as the process ends
+                raise
 
     def _half_acquisition(self, scan: str) -> str:
         known = scan in self.campaign.scans

@@ -1,6 +1,7 @@
 """What the page is told, and by way of which files."""
 
 import json
+import threading
 import time
 
 import anyio
@@ -303,6 +304,19 @@ def test_a_decision_goes_into_the_table_that_the_configuration_names_now(client,
     config.write_text("campaign: {scan: []}")
     answer = client.post("/api/decide", json={"decisions": wanted})
     assert (answer.status_code, "config.yaml" in answer.json()["error"]) == (422, True)
+
+
+def test_what_the_end_of_the_process_cuts_off_says_nothing(folder, monkeypatch):
+    store = Store(folder, folder / "config.yaml")
+
+    def ended():
+        raise RuntimeError("cannot schedule new futures after shutdown")
+
+    monkeypatch.setattr(store, "read", ended)
+    with pytest.raises(RuntimeError):
+        store._begin()
+    monkeypatch.setattr(threading, "main_thread", threading.Thread)  # one that is not alive
+    store._begin()
 
 
 def test_one_wrong_decision_of_many_writes_none(client, folder):
