@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from tomopipe.campaign.failures import Failure, Stat, read_failures
 from tomopipe.campaign.files import CONFIG, LOGS, SIDECAR, TABLE, Files, Logs
 from tomopipe.campaign.raw_files import CampaignScan, find_scans, folders, missing_folders
-from tomopipe.campaign.results import read_inventory_tsv
+from tomopipe.campaign.results import INVENTORY_COLUMNS
 from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.state import not_selected
 from tomopipe.campaign.table import Row, check_table, did_you_mean, read_table
@@ -24,6 +24,7 @@ from tomopipe.config import Config, not_carried, parse_cells, parse_config, read
 from tomopipe.cor.cor_value import is_valid, parse_cor
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.storage import run_folder
+from tomopipe.storage.tables import read_tsv
 
 if TYPE_CHECKING:
     from tomopipe.scans.raw_scan import RawScan
@@ -397,7 +398,7 @@ def read_inventory(path: str | os.PathLike[str]) -> InventoryRows:
 
 @lru_cache(maxsize=4)
 def _read_inventory(path: str, mtime_ns: int, n_bytes: int) -> InventoryRows:
-    return {row["scan"]: row for row in read_inventory_tsv(path)}
+    return {row["scan"]: row for row in read_tsv(path, INVENTORY_COLUMNS)}
 
 
 def refuse_vanished(campaign: Campaign) -> None:

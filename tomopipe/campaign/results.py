@@ -6,6 +6,7 @@ written whole, but may have been cut or edited since.
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,15 +143,17 @@ def center_by_hand(center_txt: str | os.PathLike[str], predicted_px: float | Non
     return None if text == predicted or format_cor(cor_px) == predicted != "" else text
 
 
-def read_inventory_tsv(path: str | os.PathLike[str]) -> list[dict[str, str]]:
-    """Read inventory.tsv, as texts.
+def read_inventory_tsv(
+    path: str | os.PathLike[str], columns: Sequence[str] = INVENTORY_COLUMNS
+) -> list[dict[str, str]]:
+    """Read inventory.tsv, as texts; it must have these columns.
 
     Raises TomopipeError if the file cannot be read, was cut, or a cell of `keep` or of a size is
     invalid.
     """
-    rows = read_tsv(path, INVENTORY_COLUMNS)
+    rows = read_tsv(path, columns)
     for row in rows:
-        if row["keep"] not in ("true", "false"):
+        if row.get("keep", "true") not in ("true", "false"):
             raise _fault(path, f"keep of {row['scan']}: expected true or false", row["keep"])
         for name in ("n_angles", "n_rows", "n_cols"):
             text = row.get(name, "")

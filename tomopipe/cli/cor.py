@@ -13,10 +13,10 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from tomopipe.campaign.campaign import Campaign, load_campaign, read_inventory, refuse_unknown
+from tomopipe.campaign.campaign import Campaign, load_campaign, refuse_unknown
 from tomopipe.campaign.cor_files import find_cors
 from tomopipe.campaign.files import SIDECAR
-from tomopipe.campaign.results import read_cor_json
+from tomopipe.campaign.results import read_cor_json, read_inventory_tsv
 from tomopipe.campaign.state import not_selected
 from tomopipe.campaign.table import edit_table
 from tomopipe.campaign.tomogui import Match, match, merge_batch_csv, merge_rot_cen, what_is_wrong
@@ -302,8 +302,8 @@ def _cells(scan: ScanRecord) -> tuple[str, str, str, str]:
 def widths(campaign: Campaign) -> dict[str, int]:
     """Return n_cols of the scans in the inventory."""
     path = campaign.files.inventory
-    rows = read_inventory(path) if path.is_file() else {}
-    return {scan: int(row["n_cols"]) for scan, row in rows.items() if row["n_cols"]}
+    rows = read_inventory_tsv(path, ("scan", "n_cols", "keep")) if path.is_file() else []
+    return {row["scan"]: int(row["n_cols"]) for row in rows if row["n_cols"]}
 
 
 def _checked(scan: str, text: str, n_cols: dict[str, int]) -> str:

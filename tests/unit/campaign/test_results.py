@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from tomopipe.campaign.campaign import read_inventory
 from tomopipe.campaign.results import read_cor_json, read_inventory_tsv, read_json, read_prediction
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.tables import read_tsv, write_tsv
@@ -124,7 +123,7 @@ def test_an_inventory_cut_at_any_byte_is_named_or_whole(inventory):
 def test_an_inventory_edited_by_hand_is_named(inventory, old, new, message):
     inventory.write_bytes(inventory.read_bytes().replace(old, new, 1))
     with pytest.raises(TomopipeError, match=rf"inventory\.tsv: .*{message}.*run again"):
-        read_inventory(inventory)
+        read_inventory_tsv(inventory)
 
 
 def test_a_table_of_fix_cor_that_was_cut_gives_no_shorter_cor(tmp_path):
