@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from contextlib import chdir
+from contextlib import chdir, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -191,10 +191,12 @@ def _check_left_behind(campaign: Campaign, rows: InventoryRows, findings: Findin
 
 def _check_other_raw_files(campaign: Campaign, findings: Findings) -> None:
     """Warn of scans whose results are of another raw file, which is still there."""
-    inventory = campaign.files.inventory
+    rows: InventoryRows = {}
+    with suppress(OSError, TomopipeError):  # none yet, or a damaged one, which is made again
+        rows = read_inventory(campaign.files.inventory)
     others = {
         scan: row["path"]
-        for scan, row in (read_inventory(inventory) if inventory.is_file() else {}).items()
+        for scan, row in rows.items()
         if scan in campaign.scans and _are_two(campaign, row["path"], campaign.scans[scan].path)
     }
     if others:

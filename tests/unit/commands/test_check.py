@@ -526,7 +526,8 @@ def test_check_warns_of_results_of_other_raw_files(tmp_path):
     size = {"n_angles": 31, "n_rows": 2, "n_cols": 32}
     for day in ("day1", "day2"):
         write_scan(tmp_path / day / "a_1.h5", **size)
-    row = dict.fromkeys(INVENTORY_COLUMNS, "") | {"scan": "a_1", "path": "day1/a_1.h5"}
+    row = dict.fromkeys(INVENTORY_COLUMNS, "") | {"scan": "a_1", "keep": "true"}
+    row["path"] = "day1/a_1.h5"
     write_tsv([row], INVENTORY_COLUMNS, tmp_path / "results/inventory.tsv")
 
     def warned(folder):
