@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import load_campaign
+from tomopipe.campaign.results import INVENTORY_COLUMNS
 from tomopipe.campaign.slurm import time_limit_min
 from tomopipe.cli import cli
 from tomopipe.cli.terminal import near
@@ -20,6 +21,7 @@ from tomopipe.commands import check, new_campaign
 from tomopipe.config import ScanGlob, read_config
 from tomopipe.errors import TomopipeError
 from tomopipe.run import launch
+from tomopipe.storage.tables import write_tsv
 
 
 @pytest.fixture
@@ -518,6 +520,27 @@ def test_check_says_that_the_volume_of_a_file_now_broken_stays(tmp_path):
         "results/a_1_rec.h5, made before, stays. Mend the file; if it cannot be, remove volume, "
         "stack and sidecar"
     )
+
+
+def test_check_warns_of_results_of_other_raw_files(tmp_path):
+    size = {"n_angles": 31, "n_rows": 2, "n_cols": 32}
+    for day in ("day1", "day2"):
+        write_scan(tmp_path / day / "a_1.h5", **size)
+    row = dict.fromkeys(INVENTORY_COLUMNS, "") | {"scan": "a_1", "keep": "true"}
+    row["path"] = "day1/a_1.h5"
+    write_tsv([row], INVENTORY_COLUMNS, tmp_path / "results/inventory.tsv")
+
+    def warned(folder):
+        (tmp_path / "config.yaml").write_text(f"campaign: {{scans: [{folder}/*.h5]}}\n")
+        warnings = check.examine(load_campaign(tmp_path, needs_raw=False)).warnings
+        return [one for one in warnings if "other raw files" in one]
+
+    assert warned("day1") == warned(f"{tmp_path}/day1") == []
+    (warning,) = warned("day2")
+    assert "a_1: a run replaces " in warning
+    assert "(a_1: day2/a_1.h5, was day1/a_1.h5)" in warning
+    (tmp_path / "day1").rename(tmp_path / "elsewhere")  # the same files, moved
+    assert warned("day2") == []
 
 
 def test_check_misses_files_that_the_config_names(tmp_path):

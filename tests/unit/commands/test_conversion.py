@@ -17,6 +17,7 @@ from tomopipe.errors import TomopipeError
 from tomopipe.relion.mrc import labels_of, read_volume_size
 from tomopipe.reruns.foreign import foreign
 from tomopipe.reruns.products import Record
+from tomopipe.reruns.relion_notes import source_of
 from tomopipe.storage import shared
 from tomopipe.volumes import preview
 from tomopipe.volumes.encoding import encoding_of
@@ -142,6 +143,25 @@ def test_what_is_there_is_kept_until_the_volume_is_another(campaign):
     converted(campaign, "mrc")
     with mrcfile.open(path) as mrc:
         np.testing.assert_array_equal(mrc.data, values(7).swapaxes(0, 1))
+
+
+def test_a_cut_mrc_volume_is_no_volume_and_is_written_again(campaign):
+    (path,) = converted(campaign, "mrc")
+    content, source = path.read_bytes(), source_of(path)
+    assert source
+    os.truncate(path, len(content) - 1)
+    assert source_of(path) == ""  # the set for RELION does not name it
+    converted(campaign, "mrc")
+    assert path.read_bytes() == content
+    assert source_of(path) == source
+
+
+@pytest.mark.parametrize(("output_format", "part"), [("tiff", "*.tiff"), ("zarr", "0/c/*/*/*")])
+def test_a_folder_that_lacks_a_slice_or_chunk_is_written_again(campaign, output_format, part):
+    (path,) = converted(campaign, output_format)
+    next(path.glob(part)).unlink()
+    converted(campaign, output_format)
+    np.testing.assert_array_equal(read(path)[0], values())
 
 
 def test_an_older_volume_gets_a_preview_beside_it_and_stays_as_it_is(campaign, monkeypatch):
