@@ -25,6 +25,7 @@ from tomopipe.scans.angle_lists import (
     equal_steps,
     other_unit,
     read_angles,
+    unwrapped,
 )
 from tomopipe.scans.datasets import read_named
 from tomopipe.scans.hdf5 import one_line
@@ -262,7 +263,15 @@ def _corrected(path: Path, layout: Layout, known: InputBlock) -> Layout:
         if _are_others(layout.theta_deg, changes.get("theta_deg")):
             other = f"other angles than those of the file, {layout.theta_location}"
             changes["notes"] = (*changes.get("notes", layout.notes), other)
-    return replace(layout, **changes)
+    return _without_jump(replace(layout, **changes))
+
+
+def _without_jump(layout: Layout) -> Layout:
+    """Let angles that begin again at 360 degrees go on."""
+    if layout.theta_deg is None or (theta_deg := unwrapped(layout.theta_deg)) is layout.theta_deg:
+        return layout
+    notes = (*layout.notes, "a jump of the angles by 360 degrees taken out")
+    return replace(layout, theta_deg=theta_deg, notes=notes)
 
 
 def _are_others(of_file: NDArray | None, configured: NDArray | None) -> bool:

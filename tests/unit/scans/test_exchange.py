@@ -164,6 +164,14 @@ def test_theta_as_a_column_and_in_radians(tmp_path):
     assert found.warnings == ("theta in radians, as its units say",)
 
 
+def test_angles_that_begin_again_at_360_degrees_go_on(tmp_path):
+    angles = np.arange(300, 440, 20.0)
+    found = read_metadata(write(tmp_path / "a.h5", replace(THETA, angles % 360)))
+    assert found.theta_deg == pytest.approx(angles)
+    assert "120 degrees" in found.found
+    assert found.found.endswith("; a jump of the angles by 360 degrees taken out")
+
+
 @pytest.mark.parametrize(
     ("theta", "reason", "used"),
     [
