@@ -254,7 +254,8 @@ def test_what_the_configuration_knows_comes_first(tmp_path):
     found = read_metadata(path, known=known)
     assert (found.pixel_size_um, found.energy_kev, found.distance_mm) == (1.5, 30, 60)
     assert found.theta_deg.tolist() == list(range(N_ANGLES))
-    assert "pixel size 1.5 um, the configuration" in found.found
+    assert "pixel size 1.5 um, the configuration; energy" in found.found
+    assert "distance 60 mm, the configuration, where the file has 55" in found.found
     assert "other angles than those of the file, /exchange/theta" in found.found
     with open_scan(path, known=known) as scan:
         assert (scan.pixel_size_um, scan.energy_kev, scan.distance_mm) == (1.5, 30, 60)
@@ -263,7 +264,7 @@ def test_what_the_configuration_knows_comes_first(tmp_path):
 @pytest.mark.parametrize(
     ("value", "units", "says", "warns"),
     [
-        (0.00065, None, "pixel size 650 um, /meas", "a pixel size of 650 um cannot be: is its"),
+        (0.00065, None, "pixel size 650 um, /meas", "pixel size 650 um cannot be: is it in "),
         (0.00065, "mm", "pixel size 0.65 um, /meas", ""),
         (0.65, "um/pixel", "pixel size 0.65 um/pixel (a unit that is not known), /meas", ""),
         (-0.65, "um", "pixel size -0.65 um (below 0), /meas", ""),
@@ -280,8 +281,20 @@ def test_pixel_sizes_that_cannot_be_are_told(tmp_path, value, units, says, warns
     found = read_metadata(path)
     assert says in found.found
     assert [text[: len(warns)] for text in found.warnings] == ([warns] if warns else [])
-    known = read_metadata(path, known={"pixel_size_um": 650.0})
-    assert (known.pixel_size_um, known.warnings) == (650, ())
+    known = read_metadata(path, known={"pixel_size_um": 0.65})
+    assert (known.pixel_size_um, known.warnings) == (0.65, ())
+
+
+def test_numbers_of_the_configuration_that_cannot_be_are_told(tmp_path):
+    known = {"pixel_size_um": 3000, "energy_kev": 60_000, "distance_mm": 0.05}
+    assert read_metadata(write(tmp_path / "a.h5"), known=known).warnings == (
+        "pixel size 3000 um cannot be: is it in another unit? input.pixel_size_um sets it "
+        "(the configuration)",
+        "energy 60000 keV cannot be: is it in another unit? input.energy_kev sets it "
+        "(the configuration)",
+        "distance 0.05 mm cannot be: is it in another unit? input.distance_mm sets it "
+        "(the configuration)",
+    )
 
 
 def test_degrees_that_the_file_calls_radians_are_refused(tmp_path):
