@@ -193,8 +193,9 @@ def _look(
         warnings.append(f"input.skip_projections: {listed}: the scan has projections 0 to {last}")
     first, last = first_and_last(f"{path}: input.columns", known.columns, n_cols, "columns of")
     columns = first, last + 1
-    if gone := layout.missing_sources:
-        warnings.append(f"{len(gone)} source files cannot be opened, the first is {gone[0]}")
+    gone = _gone(layout)
+    if gone and written.all():
+        warnings.append(gone)
     warnings += _impossible_numbers(layout)
     metadata = Metadata(
         format=layout.format,
@@ -212,7 +213,7 @@ def _look(
         pixel_size_um=_value(layout.pixel_size_um),
         energy_kev=_value(layout.energy_kev),
         distance_mm=_value(layout.distance_mm),
-        aborted=layout.aborted,
+        aborted=layout.aborted or ("" if written.all() else gone),
         found=_describe(layout, chosen, columns, (flat, flat_location), (dark, dark_location)),
         warnings=tuple(warnings),
     )
@@ -222,6 +223,16 @@ def _look(
         flat and flat.cut(columns),
         dark and dark.cut(columns),
     )
+
+
+def _gone(layout: Layout) -> str:
+    """Say which source files are missing, in one sentence; "" if none is."""
+    if not (gone := layout.missing_sources):
+        return ""
+    which = f"{gone[0]}{f' and {len(gone) - 1} more' if len(gone) > 1 else ''} cannot be opened"
+    written = layout.projections.written
+    missing = f"{np.count_nonzero(~written)} of {len(written)} frames are missing"
+    return which if written.all() else f"{which}: {missing}; copy it there"
 
 
 def _impossible_numbers(layout: Layout) -> list[str]:

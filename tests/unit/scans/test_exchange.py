@@ -226,8 +226,12 @@ def test_a_virtual_scan_is_judged_by_its_sources(tmp_path):
         assert np.array_equal(scan.read_rows(0, 3), raw_values()[:6])
     (tmp_path / "part1.h5").unlink()
     found = read_metadata(path)
-    assert incomplete(found) == "aborted: the first 2 of 6 frames were written"
-    assert "1 source files cannot be opened, the first is part1.h5" in found.warnings
+    assert incomplete(found) == (
+        "part1.h5 cannot be opened: 2 of 6 frames are missing; copy it there"
+    )
+    assert found.warnings == (NO_THETA,)
+    (tmp_path / "part2.h5").unlink()
+    assert incomplete(read_metadata(path)).startswith("part1.h5 and 1 more cannot be opened: 4 of")
 
 
 @pytest.mark.parametrize(("n", "unless"), [(5, ""), (9, ", unless the scan was aborted")])
