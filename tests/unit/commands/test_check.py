@@ -538,7 +538,7 @@ def test_check_tells_which_scans_lack_the_pixel_size_for_values_per_cm(tmp_path)
     (tmp_path / "config.yaml").write_text(config)
     errors = check.examine(load_campaign(tmp_path)).errors
     assert errors == [
-        "a_2: full_recon.unit: per_cm needs the pixel size, which the file does not tell: "
+        "a_2: full_recon.unit: per_cm needs the pixel size, but the file has no usable value: "
         "set input.pixel_size_um"
     ]
     energy = "energy_kev is unknown: 20 assumed for RELION. Set export_star.energy_kev"
@@ -560,7 +560,7 @@ def test_check_tells_of_which_scans_phase_retrieval_lacks_a_number(tmp_path):
     (tmp_path / "config.yaml").write_text(config + phase)
     errors = check.examine(load_campaign(tmp_path)).errors
     assert errors == [
-        "a_1, a_2: phase retrieval needs distance_mm, which the file does not tell: "
+        "a_1, a_2: phase retrieval needs distance_mm, but the file has no usable value: "
         "set input.distance_mm"
     ]
     write_scan(tmp_path / "raw" / "a_2.h5", **size)
@@ -568,8 +568,8 @@ def test_check_tells_of_which_scans_phase_retrieval_lacks_a_number(tmp_path):
     (tmp_path / "config.yaml").write_text(config + phase + known)
     errors = check.examine(load_campaign(tmp_path)).errors
     assert errors == [
-        "a_2: phase retrieval needs energy_kev, distance_mm, pixel_size_um, which the file does "
-        "not tell: set input.energy_kev, input.distance_mm, input.pixel_size_um"
+        "a_2: phase retrieval needs energy_kev, distance_mm, pixel_size_um, but the file has no "
+        "usable value: set input.energy_kev, input.distance_mm, input.pixel_size_um"
     ]
     done = CliRunner().invoke(cli, ["check", str(tmp_path)])
     assert done.exit_code == 1
