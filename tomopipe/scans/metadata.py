@@ -50,9 +50,7 @@ def _fault_of_angles(metadata: Metadata) -> str:
     if len(theta_deg) > n_angles and not metadata.theta_listed:
         return fewer_frames(n_angles, len(theta_deg), f"angles in {location}")
     if len(theta_deg) != n_angles:
-        what_to_do = (
-            f"give them: input.angles: {{start: 0, stop: 180}}, or a file of {n_angles} lines"
-        )
+        what_to_do = f"give them: input.angles: {_suitable(theta_deg)}a file of {n_angles} lines"
         if metadata.theta_listed:
             what_to_do = "correct the list"
             what_to_do += ", unless the scan was aborted" if len(theta_deg) > n_angles else ""
@@ -66,3 +64,14 @@ def _fault_of_angles(metadata: Metadata) -> str:
     if n_angles > 1 and np.ptp(theta_deg) == 0:
         return f"{location}: all {n_angles} angles are {theta_deg[0]:g}"
     return ""
+
+
+def _suitable(theta_deg: NDArray[np.float64]) -> str:
+    """Propose angles that fit to those that there are; nothing if they are not even."""
+    if not len(theta_deg):
+        return "{start: 0, stop: 180}, or "
+    step = (theta_deg[-1] - theta_deg[0]) / max(1, len(theta_deg) - 1)
+    if not step or not np.allclose(np.diff(theta_deg), step, rtol=0.1, atol=0):
+        return ""
+    first = f"if those of the first {len(theta_deg)} frames are right"
+    return f"{{start: {theta_deg[0]:.6g}, step: {step:.8g}}} {first}, or "
