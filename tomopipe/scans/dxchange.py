@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.config import InputBlock
+from tomopipe.config.blocks import PathsBlock
 from tomopipe.errors import ScanError
 from tomopipe.scans.angle_lists import DROPPED, count_periods, planned_frames, to_degrees
 from tomopipe.scans.datasets import Path, find_angles, find_dataset, unit_of, values_of
@@ -39,6 +40,12 @@ def places(file: "h5py.File", kind: Kind) -> list[str]:
     name = _PLACES[kind]
     parts = [name] if name in file else [f"{name}_pre", f"{name}_post"]
     return [part for part in parts if part in file]
+
+
+def paths_of(file: "h5py.File") -> PathsBlock:
+    """Name the datasets of a file."""
+    names = {kind: parts[0] for kind in _PLACES if len(parts := places(file, kind)) == 1}
+    return PathsBlock(data=DATA, angles=THETA if THETA in file else None, **names)
 
 
 class DxchangeReader:
