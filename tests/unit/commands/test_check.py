@@ -210,6 +210,25 @@ def test_init_names_all_files_that_are_not_recognised_and_spares_the_others(site
     assert "DXchange: 1 scan" in shown
 
 
+def test_init_shows_each_layout_that_is_not_recognised(site):
+    (site / "raw").mkdir()
+    for number in (1, 2):
+        with h5py.File(site / "raw" / f"a_{number}.h5", "w") as file:
+            for frame in range(12):
+                file[f"run{number}/f_{frame:03d}.tif"] = np.zeros((1, 3, 4), "u2")
+    with h5py.File(site / "raw" / "b_1.h5", "w") as file:
+        file["frames"], file["angle"] = np.full((5, 3, 4), 100, "u2"), np.linspace(0, 180, 5)
+    shown = init(site / "c", site / "raw").output
+    assert "a_2.h5: not recognised (2 of 3 looked at). The first has\n" in shown
+    assert "\n  /run1/f_000.tif and 11 alike  1 x 3 x 4  uint16\n  Images in data" in shown
+    assert "b_1.h5: not recognised (1 of 3 looked at). It has\n  /frames  5 x 3 x 4 " in shown
+    found = yaml.safe_load(dedent(shown[shown.index("  overrides:") : shown.index("next:")]))
+    assert [list(item) for item in found["overrides"]] == [["series", "input"]] * 2
+    assert [item["series"] for item in found["overrides"]] == [["a"], ["b"]]
+    _, shown = run_check(site / "c")
+    assert "it has /run1/f_000.tif (1, 3, 4) and 11 alike" in shown
+
+
 TOMO = "entry1/tomo_entry"
 HTTOMO = {"data": f"{TOMO}/data/data", "angles": f"{TOMO}/data/rotation_angle"}
 KEY = f"{TOMO}/instrument/detector/image_key"
