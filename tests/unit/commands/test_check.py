@@ -450,24 +450,27 @@ def run_check(folder):
     return done.exit_code, " ".join(done.output.split())
 
 
-def test_check_refuses_angles_in_another_unit_and_names_the_key(tmp_path):
+def test_check_warns_of_angles_in_another_unit_as_a_run_skips_them_and_names_the_key(tmp_path):
     size = {"n_rows": 2, "n_cols": 32}
     for name, factor in (("a_1", 1), ("a_2", np.pi / 180), ("a_3", np.pi / 180), ("b_1", 1000)):
         write_scan(tmp_path / "raw" / f"{name}.h5", **size, theta_deg=np.arange(0, 180) * factor)
     config = "campaign: {scans: [raw/*.h5]}\n"
     (tmp_path / "config.yaml").write_text(config)
-    errors = check.examine(load_campaign(tmp_path)).errors
-    assert [error.partition(": ")[0] for error in errors] == ["a_2, a_3", "b_1"]
-    assert "cover 3.12414, about 180 degrees in rad; set input.angle_unit to rad" in errors[0]
-    assert "cover 179000, about 180 degrees in mdeg; set input.angle_unit to mdeg" in errors[1]
+    first, second = [w for w in check.examine(load_campaign(tmp_path)).warnings if "cover" in w]
+    assert first.startswith("a_2, a_3: skipped: angles that cannot be degrees: they cover 3.12414,")
+    assert "about 180 degrees in rad; set input.angle_unit to rad" in first
+    assert second.startswith("b_1: skipped: angles that cannot be degrees: they cover 179000, ")
+    assert "about 180 degrees in mdeg; set input.angle_unit to mdeg" in second
+    assert run_check(tmp_path)[0] == 0
+    (tmp_path / "scans.tsv").write_text("scan\tselect\na_1\tno\n")
     status, shown = run_check(tmp_path)
-    assert status == 1
-    assert "Ready" not in shown
+    assert (status, "Ready" in shown) == (1, False)
+    assert "none of 4 scans can be used (1 have select: no); the first reason: angles" in shown
     (tmp_path / "scans.tsv").write_text("scan\tselect\tinput.angle_unit\nb_1\t\tmdeg\na_3\tno\t\n")
     overrides = "overrides: [{scans: [a_2], input: {angle_unit: rad}}]\n"
     (tmp_path / "config.yaml").write_text(config + overrides)
-    assert not check.examine(load_campaign(tmp_path)).errors
-    assert run_check(tmp_path)[0] == 0
+    findings = check.examine(load_campaign(tmp_path))
+    assert not [line for line in (*findings.errors, *findings.warnings) if "cover" in line]
 
 
 def test_check_refuses_a_campaign_without_any_usable_scan(tmp_path):
