@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 DATA, THETA = "/exchange/data", "/exchange/theta"
 NOT_RECOGNISED = "expected a DXchange or NXtomo file, or input.paths"
-_PLACES = {"flats": "/exchange/data_white", "darks": "/exchange/data_dark"}
+_PLACES: dict[Kind, str] = {"flats": "/exchange/data_white", "darks": "/exchange/data_dark"}
 # Written by the HDF5 plugin of EPICS areaDetector: where each frame went, its number, its time.
 _LOCATIONS, _IDS, _TIMES = (
     f"/defaults/{name}" for name in ("HDF5FrameLocation", "NDArrayUniqueId", "NDArrayTimeStamp")
