@@ -62,7 +62,7 @@ def examine(campaign: Campaign) -> Findings:
     findings.errors += campaign.table_faults
     with tempfile.TemporaryDirectory(prefix="tomopipe-check-") as folder:
         rows = expected_inventory(campaign, Path(folder))
-    findings.errors += _impossible_angles(campaign, rows)
+    findings.warnings += _impossible_angles(campaign, rows)
     _summarise(campaign, rows, findings)
     _group_formats(rows, findings)
     findings.errors += missing_files(campaign)
@@ -94,7 +94,7 @@ def _impossible_angles(campaign: Campaign, rows: InventoryRows) -> list[str]:
         reason = rows[scan]["reason"] if scan in rows else ""
         if _is_unit_fault(reason) and campaign.scans[scan].select != "no":
             found.setdefault(reason, []).append(scan)
-    return [f"{some_of(scans, _N_NAMED)}: {reason}" for reason, scans in found.items()]
+    return [f"{some_of(scans, _N_NAMED)}: skipped: {reason}" for reason, scans in found.items()]
 
 
 def _is_unit_fault(reason: str) -> bool:

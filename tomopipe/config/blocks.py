@@ -164,8 +164,9 @@ class InputBlock(Block):
     axes: Annotated[list[Literal["angle", "row", "col"]], Field(min_length=3, max_length=3)] = (
         Field(
             ["angle", "row", "col"],
-            description="Order of the axes of the datasets that input.paths names, or of TIFF "
-            "images: number, rows, columns ([row, angle, col]: sinograms, one file per row).",
+            description="Order of the axes of a DXchange file, of the datasets that input.paths "
+            "names, or of TIFF images: number, rows, columns ([row, angle, col]: sinograms, one "
+            "file per row; [angle, col, row]: the axis lies horizontally in the frames).",
         )
     )
     entry: Text | None = Field(

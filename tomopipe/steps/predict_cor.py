@@ -20,7 +20,9 @@ from tomopipe.cor.rows_file import Rows, read_rows
 from tomopipe.errors import ScanError, TomopipeError, is_of_the_system, reason_of
 from tomopipe.geometry import bin_cor, unbin_cor
 from tomopipe.prep.bad_frames import warnings_of
+from tomopipe.prep.half_acquisition import doubt_width
 from tomopipe.prep.intensity import doubt_flats
+from tomopipe.recon.angular_sampling import is_full_rotation
 from tomopipe.steps.revisions import stated
 from tomopipe.storage.atomic import remove_stale, take_away, write_json, write_text
 
@@ -65,7 +67,7 @@ def predict_cor(
         Written: best_cor_px, cor_px, confidence, verdict, method, reason, and all of `methods`;
         `evidence`, the curves of each kind, if ai or sum used them; roll_px_per_100_rows if several
         rows show how the COR changes along them; `warnings`: sentences on projections without an
-        image, flats that do not fit, and a sample that jumped.
+        image, flats that do not fit, a sample that jumped, and one that slices will cut off.
     center_txt : path-like
         Written: the accepted COR with two decimals; empty if none was accepted.
     options : PredictCorBlock
@@ -108,6 +110,7 @@ def predict_cor(
             raise ScanError(rows.failed)
         prediction = _predict(rows, candidates_px, options)
         prediction = _without_trust(prediction, rows, bad_frames, options.max_bad_frames)
+        warnings += _cut_off(corrected, try_json, prediction["cor_px"])
     except MemoryError:
         raise
     except Exception as error:
@@ -158,6 +161,16 @@ def _without_trust(
     reason = "; ".join(filter(None, [*warnings, limit, prediction["reason"]]))
     plain = {key: value for key, value in prediction.items() if key != "roll_px_per_100_rows"}
     return {**plain, "cor_px": None, "verdict": "ambiguous", "reason": reason}
+
+
+def _cut_off(rows: Rows, try_json: str | os.PathLike[str], cor_px: float | None) -> list[str]:
+    """Say that the volume will not show all that was recorded, in one sentence; else nothing."""
+    mode = read_json(try_json, "the grid of try_recon").get("half_acquisition_mode")
+    if cor_px is None or mode != "auto" or not rows.minus_log:
+        return []
+    if not is_full_rotation(rows.theta_rad):
+        return []
+    return doubt_width(rows.sinograms, float(bin_cor(cor_px, x0=rows.first_col)))
 
 
 def _is_unread(path: str | os.PathLike[str]) -> bool:
