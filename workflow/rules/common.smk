@@ -105,8 +105,9 @@ except TomopipeError as error:
 
 def end_earlier_runs():
     """Prevent killed runs from changing results, before any result is checked."""
-    if old := snakemake_internals.too_old(workflow):
-        sys.exit(f"tomopipe: {old}")
+    for fault in (snakemake_internals.too_old, snakemake_internals.no_job_fits):
+        if told := fault(workflow):
+            sys.exit(f"tomopipe: {told}")
     progress.tell(executes=True, remote=snakemake_internals.is_remote(workflow))
     snakemake_internals.call_hooks_of_module(workflow, globals())
     DECISIONS.take_job_records()
