@@ -102,6 +102,7 @@ def _is_unit_fault(reason: str) -> bool:
 
 def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:
     groups: dict[str, list[str]] = {}
+    texts: dict[str, list[str]] = {}  # warnings, and the scans of each
     for scan in rows:
         if scan in campaign.scans:
             groups.setdefault(campaign.scans[scan].series, []).append(scan)
@@ -120,9 +121,12 @@ def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> N
             if rows[scan]["reason"] and not _is_unit_fault(rows[scan]["reason"]):
                 taken = campaign.is_selected(scan, rows[scan])
                 how = "taken, as scans.tsv says" if taken else "skipped"
-                findings.warnings.append(f"{scan}: {how}: {rows[scan]['reason']}")
+                texts.setdefault(f"{how}: {rows[scan]['reason']}", []).append(scan)
             if rows[scan].get("warnings"):
-                findings.warnings.append(f"{scan}: {rows[scan]['warnings']}")
+                texts.setdefault(rows[scan]["warnings"], []).append(scan)
+    for text, scans in texts.items():
+        n = f" ({len(scans)} scans)" if len(scans) > _N_NAMED else ""
+        findings.warnings.append(f"{some_of(scans, _N_NAMED)}{n}: {text}")
 
 
 def _group_formats(rows: InventoryRows, findings: Findings) -> None:

@@ -8,6 +8,7 @@ incomplete is returned by `tomopipe.scans.metadata.incomplete`.
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from math import isclose
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,14 @@ NO_ANGLES = (
     "last projection)"
 )
 _SAME_ANGLE_DEG = 0.05
-_LEAST_UM, _MOST_UM = 0.005, 200.0  # other pixel sizes had another unit, or none
+_SAME_NUMBER = 1e-3  # of its value
+# numbers outside of these had another unit, or none
+_POSSIBLE = {
+    "pixel_size_um": ("a pixel size", "um", 0.005, 200.0),
+    "energy_kev": ("an energy", "keV", 0.1, 1000.0),
+    "distance_mm": ("a distance", "mm", 0.1, 200_000.0),
+}
+_CONFIGURED = "the configuration"
 
 
 def read_metadata(
@@ -187,8 +195,7 @@ def _look(
     columns = first, last + 1
     if gone := layout.missing_sources:
         warnings.append(f"{len(gone)} source files cannot be opened, the first is {gone[0]}")
-    if layout.pixel_size_um and known.pixel_size_um is None:
-        warnings += _doubt_size(layout.pixel_size_um)
+    warnings += _impossible(layout, known)
     metadata = Metadata(
         format=layout.format,
         n_angles=n_angles,
@@ -217,14 +224,21 @@ def _look(
     )
 
 
-def _doubt_size(size_um: Found) -> list[str]:
-    """Say that a file's pixel size cannot be, in one sentence; else nothing."""
-    if size_um.value is None or _LEAST_UM <= size_um.value <= _MOST_UM:
-        return []
-    return [
-        f"a pixel size of {size_um.value:.4g} um cannot be: is its unit missing, or wrong? Set "
-        f"input.pixel_size_um ({size_um.location})"
-    ]
+def _impossible(layout: Layout, known: InputBlock) -> list[str]:
+    """Name a pixel size that cannot be, and likewise numbers of the configuration."""
+    found: list[str] = []
+    for key, (name, unit, least, most) in _POSSIBLE.items():
+        number, is_configured = getattr(layout, key), getattr(known, key) is not None
+        if not (number and number.value) or least <= number.value <= most:
+            continue
+        shown = f"{name} of {number.value:.5g} {unit} cannot be"
+        if is_configured:
+            found.append(f"input.{key}: {shown}: is it in another unit?")
+        elif key == "pixel_size_um":
+            found.append(
+                f"{shown}: is its unit missing, or wrong? Set input.{key} ({number.location})"
+            )
+    return found
 
 
 def _chosen(path: Path, layout: Layout, known: InputBlock) -> NDArray[np.intp]:
@@ -248,9 +262,9 @@ def _chosen(path: Path, layout: Layout, known: InputBlock) -> NDArray[np.intp]:
 def _corrected(path: Path, layout: Layout, known: InputBlock) -> Layout:
     """Replace what the file says by what the configuration says."""
     changes: dict[str, Any] = {
-        name: Found(value, "the configuration")
-        for name in ("pixel_size_um", "energy_kev", "distance_mm")
-        if (value := getattr(known, name)) is not None
+        key: Found(value, _configured(getattr(layout, key), value, unit))
+        for key, (_, unit, *_) in _POSSIBLE.items()
+        if (value := getattr(known, key)) is not None
     }
     if known.angles is not None:
         changes |= _configured_angles(path, layout, known.angles, known.angle_unit)
@@ -263,6 +277,14 @@ def _corrected(path: Path, layout: Layout, known: InputBlock) -> Layout:
             other = f"other angles than those of the file, {layout.theta_location}"
             changes["notes"] = (*changes.get("notes", layout.notes), other)
     return replace(layout, **changes)
+
+
+def _configured(of_file: Found | None, value: float, unit: str) -> str:
+    """Name the configuration as the source of a number, and the number of the file if another."""
+    other = _value(of_file)
+    if other is None or isclose(other, value, rel_tol=_SAME_NUMBER):
+        return _CONFIGURED
+    return f"{_CONFIGURED}, other than the file's {other:.4g} {unit}"
 
 
 def _are_others(of_file: NDArray | None, configured: NDArray | None) -> bool:
@@ -278,7 +300,7 @@ def _configured_angles(
     """Return the angles that the configuration gives, and where they stand."""
     if not isinstance(angles, str):
         theta_deg = equal_steps(len(layout.projections.index), **angles.model_dump())
-        return {"theta_deg": theta_deg, "theta_location": "the configuration"}
+        return {"theta_deg": theta_deg, "theta_location": _CONFIGURED}
     if is_dataset(angles):
         if layout.format == "TIFF":
             raise ScanError(f"{path}: input.angles: {angles} would be a dataset of an HDF5 file")

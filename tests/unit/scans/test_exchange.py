@@ -272,8 +272,31 @@ def test_pixel_sizes_that_cannot_be_are_told(tmp_path, value, units, says, warns
     found = read_metadata(path)
     assert says in found.found
     assert [text[: len(warns)] for text in found.warnings] == ([warns] if warns else [])
-    known = read_metadata(path, known={"pixel_size_um": 650.0})
-    assert (known.pixel_size_um, known.warnings) == (650, ())
+    known = read_metadata(path, known={"pixel_size_um": 0.65})
+    assert (known.pixel_size_um, known.warnings) == (0.65, ())
+
+
+def test_configured_numbers_that_are_not_the_files_are_told_and_those_that_cannot_be(tmp_path):
+    def change(file):
+        file["measurement/instrument/monochromator/energy"] = 60.0
+        file["measurement/instrument/detector/pixel_size"] = 3.0
+        file["measurement/instrument/detector_motor_stack/setup/z"] = 50.0
+
+    path = write(tmp_path / "a.h5", change)
+    known = {"pixel_size_um": 3000.0, "energy_kev": 60_000.0, "distance_mm": 0.05}
+    found = read_metadata(path, known=known)
+    assert "pixel size 3000 um, the configuration, other than the file's 3 um; " in found.found
+    assert "energy 6e+04 keV, the configuration, other than the file's 60 keV; " in found.found
+    assert found.found.endswith("the configuration, other than the file's 50 mm")
+    assert found.warnings == (
+        "input.pixel_size_um: a pixel size of 3000 um cannot be: is it in another unit?",
+        "input.energy_kev: an energy of 60000 keV cannot be: is it in another unit?",
+        "input.distance_mm: a distance of 0.05 mm cannot be: is it in another unit?",
+    )
+    found = read_metadata(path, known={"pixel_size_um": 3.001, "energy_kev": 61.0})
+    assert "pixel size 3.001 um, the configuration; " in found.found
+    assert "energy 61 keV, the configuration, other than the file's 60 keV" in found.found
+    assert found.warnings == ()
 
 
 def test_degrees_that_the_file_calls_radians_are_refused(tmp_path):
