@@ -57,11 +57,14 @@ def test_a_run_says_why_and_what_came_out(campaign):
 
 def test_what_cannot_run_ends_with_one_line(campaign):
     (campaign / "results" / "a_2_rec.h5").unlink()
+    configure(campaign, "full_recon", device="cuda")
     for option, says in (
         ("--cores=0", "tomopipe: --cores 0: expected at least 1"),
         ("--nonsense", "__main__.py: error: unrecognized arguments: --nonsense"),
+        ("--cores=1", "tomopipe: device: cuda was asked for, but there is none ("),
     ):
-        status, text = tomopipe(campaign, "run", "--", option)
+        no_gpu = {"CUDA_VISIBLE_DEVICES": ""}
+        status, text = tomopipe(campaign, "run", "--", option, environment=no_gpu)
         assert (status, len(text.splitlines())) == (1, 2), text
         assert text.splitlines()[1].startswith(says)
 

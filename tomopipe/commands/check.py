@@ -18,7 +18,12 @@ from tomopipe.cost.disk import existing_folder, half_notes, lack_of_disk, shown_
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.reruns.expected import expected_inventory
 from tomopipe.reruns.foreign import refuse_foreign
-from tomopipe.reruns.option_faults import missing_files, nothing_usable, option_faults
+from tomopipe.reruns.option_faults import (
+    missing_files,
+    missing_gpu,
+    nothing_usable,
+    option_faults,
+)
 from tomopipe.reruns.products import Record
 from tomopipe.reruns.relion_notes import note_lines, relion_notes
 from tomopipe.scans.angle_lists import CANNOT_BE
@@ -80,7 +85,8 @@ def examine(campaign: Campaign) -> Findings:
     _check_disk(campaign, rows, stacks, findings)
     _check_folders(campaign, findings)
     _check_scratch(campaign, findings)
-    _check_queue(campaign.directory / "slurm" / "profile.yaml", findings)
+    _check_device(campaign, rows, findings)
+    _check_queue(_slurm_profile(campaign), findings)
     _check_foreign(campaign, findings)
     _check_left_behind(campaign, rows, findings)
     return findings
@@ -221,7 +227,7 @@ def _check_folders(campaign: Campaign, findings: Findings) -> None:
 
 
 def _check_scratch(campaign: Campaign, findings: Findings) -> None:
-    on_nodes = (campaign.directory / "slurm" / "profile.yaml").exists()
+    on_nodes = _slurm_profile(campaign).exists()
     try:
         with chdir(campaign.directory):  # the path may be relative to it
             check_scratch(campaign.config.storage.scratch)
@@ -230,6 +236,18 @@ def _check_scratch(campaign: Campaign, findings: Findings) -> None:
             findings.warnings.append(f"on this machine, perhaps not on nodes: {error}")
         else:
             findings.errors.append(str(error))
+
+
+def _check_device(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:
+    """Look for the GPU that volumes need, unless jobs run on nodes."""
+    if _slurm_profile(campaign).exists():
+        return
+    if fault := missing_gpu(campaign, campaign.selected_scans(rows)):
+        findings.errors.append(fault)
+
+
+def _slurm_profile(campaign: Campaign) -> Path:
+    return campaign.directory / "slurm" / "profile.yaml"
 
 
 def _check_queue(path: Path, findings: Findings) -> None:
