@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping, Sequence
 from contextlib import chdir
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -76,8 +77,10 @@ def examine(campaign: Campaign) -> Findings:
         findings.errors += nothing_usable(campaign, rows)
     findings.warnings += note_lines(relion_notes(campaign, rows))
     stacks = _check_stacks(campaign, rows, findings)
+    refused: dict[str, list[str]] = {}
     for scan in campaign.refused:
-        findings.warnings.append(f"{scan.path}: {scan.refused}")
+        refused.setdefault(scan.refused, []).append(scan.path)
+    findings.warnings += _each_once(refused)
     if campaign.config.full_recon.gpus > 1:
         findings.warnings.append(ONE_GPU_EACH.format(n=campaign.config.full_recon.gpus))
     if names := campaign.config.predict_cor.earlier_methods:
@@ -130,9 +133,13 @@ def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> N
                 texts.setdefault(f"{how}: {rows[scan]['reason']}", []).append(scan)
             if rows[scan].get("warnings"):
                 texts.setdefault(rows[scan]["warnings"], []).append(scan)
-    for text, scans in texts.items():
-        n = f" ({len(scans)} scans)" if len(scans) > _N_NAMED else ""
-        findings.warnings.append(f"{some_of(scans, _N_NAMED)}{n}: {text}")
+    findings.warnings += _each_once(texts)
+
+
+def _each_once(texts: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return each text once, with the names of what it is of."""
+    counts = {t: f" ({len(of)})" if len(of) > _N_NAMED else "" for t, of in texts.items()}
+    return [f"{some_of(of, _N_NAMED)}{counts[text]}: {text}" for text, of in texts.items()]
 
 
 def _group_formats(rows: InventoryRows, findings: Findings) -> None:
