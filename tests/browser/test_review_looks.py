@@ -198,7 +198,7 @@ def test_a_doubtful_scan_of_a_watched_campaign_is_shown_before_its_series_is_fix
         "doubtful",
         timeout=40_000,  # two looks, on a busy machine
     )
-    expect(row(page, "bone_001")).to_contain_text("accepted with confidence 0.52, limit 0.50")
+    expect(row(page, "bone_001")).to_contain_text("accepted with confidence 0.52, limit 0.5")
     expect(row(page, "bone_001").locator("img.thumb")).to_be_visible()
     row(page, "bone_001").click()
     page.wait_for_selector("#stage[data-cor='511.65'][data-exact=yes]")
