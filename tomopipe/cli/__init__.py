@@ -44,6 +44,10 @@ _OF_THE_LAB = ("simulate", "evaluate", "train", "bench")
 class _Commands(TyperGroup):
     """The commands; each is imported on use, so that a run starts quickly."""
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.commands = dict.fromkeys(_COMMANDS)  # what a wrong name is compared with
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Accept `-C CAMPAIGN` before the command, too."""
         return super().parse_args(ctx, campaign_after(args))

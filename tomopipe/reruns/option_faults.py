@@ -1,5 +1,6 @@
 """Options that do not fit a scan, known from the inventory before any job runs."""
 
+import glob
 import os
 import subprocess
 import sys
@@ -242,6 +243,8 @@ def _line(campaign: Campaign, path: str, scans: list[str]) -> str:
     if path in campaign.config.predict_cor.own_networks:
         keys = "predict_cor.model or predict_cor.dinov2_checkpoint"
     named = f"no such file; {keys} names it"
+    if glob.has_magic(path):
+        named = f"no such file, and patterns are not taken: list the files; {keys} names it"
     return f"{path}: {named}" + (f" for {some_of(scans, _N_NAMED)}" if scans else "")
 
 
