@@ -29,7 +29,7 @@ from tomopipe.scans.hdf5 import check_file, one_line
 from tomopipe.scans.layout import Kind, Layout, Path, Reference, how_to_name, without_position
 from tomopipe.scans.pixel_views import transposed
 from tomopipe.scans.pixels import Frames, IndexRange, Pixels
-from tomopipe.scans.raw_state import IMAGES, LISTS, folder_kind, reference_kind
+from tomopipe.scans.raw_state import HDF5, IMAGES, LISTS, folder_kind, reference_kind
 
 # Compressions that tifffile decodes itself; the others need the package imagecodecs.
 _DECODABLE = {1, 8, 32773, 32946}
@@ -171,8 +171,17 @@ def _open_stack(path: FilePath) -> "_Files | _Pages":
         what = "TIFF files"
         if images:
             what += f" but flats and darks ({images[0].name}, ..., {len(images)} in all)"
-        raise ScanError(f"{path}: a folder without {what} ({names} with any)")
+        raise ScanError(f"{path}: a folder without {what} ({names} with any){_hdf5_in(path)}")
     return _Files(_named(tiff_files(below[0]), None), f"{below[0].name}/")
+
+
+def _hdf5_in(folder: FilePath) -> str:
+    """Say how to name HDF5 files in a folder that was taken for one of images, or below it."""
+    for pattern in ("*", "*/*"):
+        for path in folder.glob(pattern):
+            if path.suffix.lower() in HDF5:
+                return f"; for its HDF5 files give {folder}/{pattern}{path.suffix}"
+    return ""
 
 
 @contextmanager

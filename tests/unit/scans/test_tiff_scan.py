@@ -205,6 +205,10 @@ def test_a_monitor_is_not_in_tiff_files(tmp_path):
 def test_unusable_folders_say_why(tmp_path):
     (tmp_path / "empty").mkdir()
     assert "a folder without TIFF files" in reason_of(tmp_path / "empty")
+    days = tmp_path / "days"
+    (days / "1").mkdir(parents=True)
+    (days / "1" / "a.nxs").touch()
+    assert reason_of(days).endswith(f"; for its HDF5 files give {days}/*/*.nxs")
     two = tmp_path / "two"
     for name in ("a", "b"):
         write_images(two / name, values())
