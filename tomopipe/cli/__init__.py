@@ -46,7 +46,8 @@ class _Commands(TyperGroup):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.commands = dict.fromkeys(_COMMANDS)  # what a wrong name is compared with
+        # what a wrong name is compared with
+        self.commands = dict[str, Any](dict.fromkeys(_COMMANDS))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Accept `-C CAMPAIGN` before the command, too."""

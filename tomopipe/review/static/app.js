@@ -236,7 +236,7 @@ function noConnection() {
 
 queue.setUp(open);
 setUpFacts(open);
-scan.setUp(() => scan.prepare(queue.step(1)));
+scan.setUp(() => scan.prepare(queue.undecided() || queue.step(1)));
 series.setUp(open);
 run.setUp(load);
 run.wire();
