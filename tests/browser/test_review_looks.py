@@ -63,6 +63,35 @@ def test_filter_search_and_group(tmp_path, serve, visit):
     assert page.trouble == []
 
 
+def test_enter_visits_no_scan_twice_and_says_that_it_was_the_last(tmp_path, serve, visit):
+    page = visit(serve(make_campaign(tmp_path)))
+    row(page, "bone_002").click()
+    for scan, cor, after in (
+        ("bone_002", "512.05", ""),
+        ("bone_001", "511.65", "; all after it are decided"),
+        ("bone_001", "511.65", "; all after it are decided"),
+    ):
+        expect(page.locator("#facts h2")).to_have_text(scan)
+        expect(page.locator("#cor")).to_have_value(cor)
+        page.keyboard.press("Enter")
+        expect(page.locator("#toast")).to_have_text(f"{scan}: {cor} px, in the table{after}")
+        expect(row(page, scan)).to_contain_text("✎")
+    expect(page.locator("#facts h2")).to_have_text("bone_001")
+    assert page.trouble == []
+
+
+def test_the_page_follows_the_system_from_dark_to_light(shown, visit):
+    page = visit(shown, color_scheme="dark")
+    root = page.locator("html")
+    expect(root).to_have_attribute("data-theme", "dark")
+    page.emulate_media(color_scheme="light")
+    expect(root).to_have_attribute("data-theme", "light")
+    page.locator("#theme").click()
+    page.emulate_media(color_scheme="dark")
+    page.emulate_media(color_scheme="light")
+    expect(root).to_have_attribute("data-theme", "dark")
+
+
 def test_a_file_that_is_no_scan_says_why_in_full_on_a_click(tmp_path, serve, visit):
     folder = make_campaign(tmp_path)
     why = (
@@ -198,7 +227,7 @@ def test_a_doubtful_scan_of_a_watched_campaign_is_shown_before_its_series_is_fix
         "doubtful",
         timeout=40_000,  # two looks, on a busy machine
     )
-    expect(row(page, "bone_001")).to_contain_text("accepted with confidence 0.52, limit 0.50")
+    expect(row(page, "bone_001")).to_contain_text("accepted with confidence 0.52, limit 0.5")
     expect(row(page, "bone_001").locator("img.thumb")).to_be_visible()
     row(page, "bone_001").click()
     page.wait_for_selector("#stage[data-cor='511.65'][data-exact=yes]")

@@ -114,7 +114,7 @@ def test_twenty_doubtful_scans_are_decided_with_the_keyboard(tmp_path, serve, vi
     page = visit(serve(tmp_path))
     expect(page.locator("#filters")).to_contain_text("doubtful 20")
     start = time.perf_counter()
-    for _ in range(20):
+    for number in range(20):
         scan = page.locator("#facts h2").inner_text()
         for _ in range(9):
             cor = page.locator("#cor").input_value()
@@ -128,7 +128,8 @@ def test_twenty_doubtful_scans_are_decided_with_the_keyboard(tmp_path, serve, vi
                 break
         page.keyboard.press("Enter")
         expect(page.locator("#toast")).to_contain_text(f"{scan}: {cor} px, in the table")
-        expect(page.locator("#facts h2")).not_to_have_text(scan)
+        if number < 19:
+            expect(page.locator("#facts h2")).not_to_have_text(scan)
     print(f"twenty doubtful scans: {time.perf_counter() - start:.0f} s")
     cells = read_cells(tmp_path / "scans.tsv")
     assert {name: float(row["cor_px"]) for name, row in cells.items()} == true_px

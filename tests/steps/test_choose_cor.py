@@ -71,6 +71,12 @@ def test_the_sum_answers_where_ai_is_unsure_of_the_same_place_only(ai_px, accept
         )
 
 
+def test_a_confidence_just_below_the_limit_is_not_rounded_to_it():
+    ai, total = said("ai", 50.0, 0.998), said("sum", 50.0, 1.0)
+    assert choose([ai, total], 0.999).reason == "no COR by ai: confidence 0.998, 0.999 needed"
+    assert choose([ai], 0.999).reason.endswith(" (confidence 0.998, 0.999 needed)")
+
+
 def test_the_sum_answers_where_ai_sees_nothing():
     decision = choose([said("ai", None, 0.0, "flat", "no axis"), said("sum", 50.0, 0.9)], 0.5)
     assert (decision.method, decision.cor_px) == ("sum", 50.0)

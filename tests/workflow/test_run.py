@@ -55,6 +55,20 @@ def test_a_run_says_why_and_what_came_out(campaign):
     assert "Forced execution" not in log
 
 
+def test_what_cannot_run_ends_with_one_line(campaign):
+    (campaign / "results" / "a_2_rec.h5").unlink()
+    configure(campaign, "full_recon", device="cuda")
+    for option, says in (
+        ("--cores=0", "tomopipe: --cores 0: expected at least 1"),
+        ("--nonsense", "__main__.py: error: unrecognized arguments: --nonsense"),
+        ("--cores=1", "tomopipe: device: cuda was asked for, but there is none ("),
+    ):
+        no_gpu = {"CUDA_VISIBLE_DEVICES": ""}
+        status, text = tomopipe(campaign, "run", "--", option, environment=no_gpu)
+        assert (status, len(text.splitlines())) == (1, 2), text
+        assert text.splitlines()[1].startswith(says)
+
+
 def test_a_job_that_succeeds_at_its_second_attempt_has_not_failed(campaign, tmp_path):
     (campaign / "results" / "a_2_rec.h5").unlink()
     first = f"p = {str(tmp_path / 'first')!r}; new = not os.path.exists(p); open(p, 'w').close()"

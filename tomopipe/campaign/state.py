@@ -11,7 +11,15 @@ from pathlib import Path
 
 from tomopipe.campaign.failures import STEPS, Failure
 from tomopipe.campaign.results import Fix, Prediction
-from tomopipe.cor.cor_value import format_cor, is_valid, off_detector, parse_cor, same_cor, shown
+from tomopipe.cor.cor_value import (
+    format_confidence,
+    format_cor,
+    is_valid,
+    off_detector,
+    parse_cor,
+    same_cor,
+    shown,
+)
 from tomopipe.cor.outliers import NOT_ASKED
 
 STILL_WRITTEN = "still written"
@@ -237,8 +245,9 @@ class ScanFacts:
         if prediction.cor_px is None:
             return not_accepted(prediction)
         confidence = prediction.confidence
-        if confidence is not None and confidence < self.min_confidence + _BARELY:
-            return f"accepted with confidence {confidence:.2f}, limit {self.min_confidence:.2f}"
+        if confidence is not None and confidence < min(self.min_confidence + _BARELY, 1.0):
+            barely = format_confidence(confidence, self.min_confidence)
+            return f"accepted with confidence {barely}, limit {self.min_confidence:g}"
         best = {
             c.method: c.best_cor_px
             for c in prediction.curves

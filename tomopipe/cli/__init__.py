@@ -44,6 +44,11 @@ _OF_THE_LAB = ("simulate", "evaluate", "train", "bench")
 class _Commands(TyperGroup):
     """The commands; each is imported on use, so that a run starts quickly."""
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        # what a wrong name is compared with
+        self.commands = dict[str, Any](dict.fromkeys(_COMMANDS))
+
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Accept `-C CAMPAIGN` before the command, too."""
         return super().parse_args(ctx, campaign_after(args))

@@ -17,7 +17,7 @@ from tomopipe.campaign.campaign import Campaign, load_campaign, refuse_unknown
 from tomopipe.campaign.cor_files import find_cors
 from tomopipe.campaign.files import SIDECAR
 from tomopipe.campaign.results import read_cor_json, read_inventory_tsv
-from tomopipe.campaign.state import not_selected
+from tomopipe.campaign.state import MEANINGS, State, not_selected
 from tomopipe.campaign.table import edit_table
 from tomopipe.campaign.tomogui import Match, match, merge_batch_csv, merge_rot_cen, what_is_wrong
 from tomopipe.cli.options import CampaignCommand, CampaignOption, ConfigFile, Directory, DryRun
@@ -111,9 +111,11 @@ def set_cor(
     changes = ", ".join(f"{name} {cell or 'removed'}" for name, cell in cells.items())
     if dry_run:
         typer.echo(f"{scan}: would be set: {changes}")
-        return
-    changed = edit_table(campaign.table_path, {scan: cells})
-    typer.echo(f"{scan}: {changes}" + ("" if changed else " (as it was)"))
+    else:
+        changed = edit_table(campaign.table_path, {scan: cells})
+        typer.echo(f"{scan}: {changes}" + ("" if changed else " (as it was)"))
+    if cells.get("cor_px") and (why := _why_left_out(campaign, scan)):
+        typer.echo(f"It has no effect while the scan is left out: {why}")
 
 
 @app.command("import", cls=CampaignCommand)
@@ -299,11 +301,22 @@ def _cells(scan: ScanRecord) -> tuple[str, str, str, str]:
     )
 
 
+def _inventory(campaign: Campaign) -> list[dict[str, str]]:
+    path = campaign.files.inventory
+    return read_inventory_tsv(path, ("scan", "n_cols", "keep")) if path.is_file() else []
+
+
 def widths(campaign: Campaign) -> dict[str, int]:
     """Return n_cols of the scans in the inventory."""
-    path = campaign.files.inventory
-    rows = read_inventory_tsv(path, ("scan", "n_cols", "keep")) if path.is_file() else []
-    return {row["scan"]: int(row["n_cols"]) for row in rows if row["n_cols"]}
+    return {row["scan"]: int(row["n_cols"]) for row in _inventory(campaign) if row["n_cols"]}
+
+
+def _why_left_out(campaign: Campaign, scan: str) -> str:
+    """Say why no job runs for a scan, as far as the inventory knows; "" if one may."""
+    row = next((row for row in _inventory(campaign) if row["scan"] == scan), None)
+    state = not_selected(campaign.scans[scan].select, row)
+    reason = row.get("reason", "") if row and state is State.SKIPPED else ""
+    return reason or (MEANINGS[state] if state else "")
 
 
 def _checked(scan: str, text: str, n_cols: dict[str, int]) -> str:

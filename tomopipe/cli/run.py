@@ -23,6 +23,8 @@ _STOP_S = 60.0
 _MOST_SAID = 20
 _TAIL_LINES = 25
 _PROBE_BYTES = 2**20
+# ours, and that of Snakemake below a screen of its options
+_ERRORS = ("tomopipe: ", "__main__.py: error: ")
 _GOES_ON = "what was done stays, `tomopipe run` goes on from there."
 
 
@@ -136,7 +138,7 @@ def _tell_end(directory: Path, status: int, started: Run, progress: Progress) ->
         return 1
     if not progress.facts.get("executes"):
         # it did not begin, or did not run jobs: only Snakemake's text is shown, or our error
-        first = next((n for n, line in enumerate(lines) if line.startswith("tomopipe: ")), 0)
+        first = next((n for n, line in enumerate(lines) if line.startswith(_ERRORS)), 0)
         say("\n".join(lines if status == 0 else lines[first:][-_TAIL_LINES:]))
         if status and launch.is_locked(directory):
             raise TomopipeError(launch.LOCKED)

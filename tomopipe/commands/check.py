@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping, Sequence
 from contextlib import chdir, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,12 @@ from tomopipe.cost.disk import existing_folder, half_notes, lack_of_disk, shown_
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.reruns.expected import expected_inventory
 from tomopipe.reruns.foreign import refuse_foreign
-from tomopipe.reruns.option_faults import missing_files, nothing_usable, option_faults
+from tomopipe.reruns.option_faults import (
+    missing_files,
+    missing_gpu,
+    nothing_usable,
+    option_faults,
+)
 from tomopipe.reruns.products import Record
 from tomopipe.reruns.relion_notes import note_lines, relion_notes
 from tomopipe.scans.angle_lists import CANNOT_BE
@@ -71,8 +77,10 @@ def examine(campaign: Campaign) -> Findings:
         findings.errors += nothing_usable(campaign, rows)
     findings.warnings += note_lines(relion_notes(campaign, rows))
     stacks = _check_stacks(campaign, rows, findings)
+    refused: dict[str, list[str]] = {}
     for scan in campaign.refused:
-        findings.warnings.append(f"{scan.path}: {scan.refused}")
+        refused.setdefault(scan.refused, []).append(scan.path)
+    findings.warnings += _each_once(refused)
     if campaign.config.full_recon.gpus > 1:
         findings.warnings.append(ONE_GPU_EACH.format(n=campaign.config.full_recon.gpus))
     if names := campaign.config.predict_cor.earlier_methods:
@@ -80,7 +88,8 @@ def examine(campaign: Campaign) -> Findings:
     _check_disk(campaign, rows, stacks, findings)
     _check_folders(campaign, findings)
     _check_scratch(campaign, findings)
-    _check_queue(campaign.directory / "slurm" / "profile.yaml", findings)
+    _check_device(campaign, rows, findings)
+    _check_queue(_slurm_profile(campaign), findings)
     _check_foreign(campaign, findings)
     _check_left_behind(campaign, rows, findings)
     _check_other_raw_files(campaign, findings)
@@ -103,6 +112,7 @@ def _is_unit_fault(reason: str) -> bool:
 
 def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:
     groups: dict[str, list[str]] = {}
+    texts: dict[str, list[str]] = {}  # warnings, and the scans of each
     for scan in rows:
         if scan in campaign.scans:
             groups.setdefault(campaign.scans[scan].series, []).append(scan)
@@ -121,9 +131,16 @@ def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> N
             if rows[scan]["reason"] and not _is_unit_fault(rows[scan]["reason"]):
                 taken = campaign.is_selected(scan, rows[scan])
                 how = "taken, as scans.tsv says" if taken else "skipped"
-                findings.warnings.append(f"{scan}: {how}: {rows[scan]['reason']}")
+                texts.setdefault(f"{how}: {rows[scan]['reason']}", []).append(scan)
             if rows[scan].get("warnings"):
-                findings.warnings.append(f"{scan}: {rows[scan]['warnings']}")
+                texts.setdefault(rows[scan]["warnings"], []).append(scan)
+    findings.warnings += _each_once(texts)
+
+
+def _each_once(texts: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return each text once, with the names of what it is of."""
+    counts = {t: f" ({len(of)})" if len(of) > _N_NAMED else "" for t, of in texts.items()}
+    return [f"{some_of(of, _N_NAMED)}{counts[text]}: {text}" for text, of in texts.items()]
 
 
 def _group_formats(rows: InventoryRows, findings: Findings) -> None:
@@ -243,7 +260,7 @@ def _check_folders(campaign: Campaign, findings: Findings) -> None:
 
 
 def _check_scratch(campaign: Campaign, findings: Findings) -> None:
-    on_nodes = (campaign.directory / "slurm" / "profile.yaml").exists()
+    on_nodes = _slurm_profile(campaign).exists()
     try:
         with chdir(campaign.directory):  # the path may be relative to it
             check_scratch(campaign.config.storage.scratch)
@@ -252,6 +269,18 @@ def _check_scratch(campaign: Campaign, findings: Findings) -> None:
             findings.warnings.append(f"on this machine, perhaps not on nodes: {error}")
         else:
             findings.errors.append(str(error))
+
+
+def _check_device(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:
+    """Look for the GPU that volumes need, unless jobs run on nodes."""
+    if _slurm_profile(campaign).exists():
+        return
+    if fault := missing_gpu(campaign, campaign.selected_scans(rows)):
+        findings.errors.append(fault)
+
+
+def _slurm_profile(campaign: Campaign) -> Path:
+    return campaign.directory / "slurm" / "profile.yaml"
 
 
 def _check_queue(path: Path, findings: Findings) -> None:

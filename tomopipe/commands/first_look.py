@@ -18,11 +18,10 @@ from tomopipe.errors import TomopipeError
 from tomopipe.reruns.expected import expected_inventory
 from tomopipe.scans.dxchange import NOT_RECOGNISED
 from tomopipe.scans.hdf5 import open_hdf5
-from tomopipe.scans.raw_state import IMAGES, folder_kind
+from tomopipe.scans.raw_state import HDF5, IMAGES, folder_kind
 from tomopipe.scans.tree import Found, broken_links, datasets_in, without_alike
 
 _MOST_FILES = 20  # scans that are opened
-_HDF5 = tuple(ending for ending in RAW_ENDINGS if ending not in IMAGES)
 
 
 @dataclass(frozen=True)
@@ -181,7 +180,7 @@ def _scans_in(path: str, directory: Path) -> list[str]:
     if _holds_images(place):
         return [f"{path}/"]
     names = sorted(os.listdir(place))
-    endings = {os.path.splitext(name)[1] for name in names if name.lower().endswith(_HDF5)}
+    endings = {os.path.splitext(name)[1] for name in names if name.lower().endswith(HDF5)}
     inner = [n for n in names if not folder_kind(n) and _holds_images(place / n)]
     images = [f"{path}/{name}/" for name in inner]
     every = f"{glob.escape(path)}/*/"  # also one that comes later

@@ -69,7 +69,9 @@ def up_to(likely: str, most: str) -> str:
     """Return a number, and the largest that it may become."""
     if most in (likely, "unknown"):
         return most
-    return f"{likely} (up to {most})" if float(likely) else f"up to {most}"
+    if likely in ("0", "0.00"):
+        return f"up to {most.removeprefix('< ')}"
+    return f"{likely} (up to {most})"
 
 
 def make_plan(campaign: Campaign, record: CampaignRecord | None = None) -> Plan:

@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -172,8 +173,10 @@ def _problems(error: ValidationError) -> Iterator[str]:
     """One line per key: the branches of a union that all refused a value are one problem."""
     refused: dict[str, tuple[KeyPath, Any, list[str]]] = {}
     for problem in error.errors():
-        key_path = _known(problem["loc"])
+        key_path, value = _known(problem["loc"]), problem["input"]
         key = _label(key_path)
+        if problem["type"] == "string_type" and isinstance(value, Mapping) and _block_at(key_path):
+            continue  # a block was meant, whose own problems are told
         if problem["type"] == "extra_forbidden":
             names = list(_fields_at(key_path[:-1]))
             hint = nearest(str(problem["loc"][-1]), names)
@@ -182,7 +185,7 @@ def _problems(error: ValidationError) -> Iterator[str]:
             yield f"{key}: is required"
         elif problem["type"] == "invalid_key":
             yield (
-                f"{key}: {_shown(problem['input'])} is no key; if it is part of a number, write a "
+                f"{key}: {_shown(value)} is no key; if it is part of a number, write a "
                 "decimal point: 85.5, not 85,5"
             )
         elif not key_path:  # problems of several blocks together
@@ -191,13 +194,27 @@ def _problems(error: ValidationError) -> Iterator[str]:
             message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
             if problem["type"] == "list_type":
                 message = "should be a list: [one] or [one, another]"
-            refused.setdefault(key, (key_path, problem["input"], []))[2].append(message)
+            elif problem["type"] in ("model_type", "dict_type"):
+                message = _as_block(key_path, value)
+            refused.setdefault(key, (key_path, value, []))[2].append(message)
     for key, (key_path, value, messages) in refused.items():
         message = ", or ".join(dict.fromkeys(messages))
         hint = nearest(str(value), re.findall(r"'([^']+)'", message))
         # of keys that do not fit
         got = "" if isinstance(value, Mapping) else f"got {_shown(value)}; "
         yield f"{key}: {got}{message}; {hint}{_meaning(key_path)}".rstrip("; ")
+
+
+def _as_block(key_path: KeyPath, value: Any) -> str:
+    """Say how to write a block instead of a value, such as `stripes: {method: vo}` of `vo`."""
+    block = _block_at(key_path)
+    if block is None:
+        return "should be a block: {key: value}"
+    for key in block.model_fields if isinstance(value, str) else ():
+        with suppress(ValidationError):
+            block.model_validate({key: value})
+            return f"write `{key_path[-1]}: {{{key}: {value}}}`"
+    return f"should be a block of these keys: {', '.join(block.model_fields)}"
 
 
 def _shown(value: Any) -> str:
@@ -211,9 +228,26 @@ def nearest(word: str, choices: list[str]) -> str:
     return f"did you mean {close[0]}? " if close else ""
 
 
-def _known(key_path: KeyPath) -> KeyPath:
-    """Return the part of a path that has known keys and items."""
-    return tuple(part for part, _ in _steps(key_path))
+def _known(location: KeyPath) -> KeyPath:
+    """Return the keys, and items that may be blocks, of pydantic's path; the last may be unknown.
+
+    Where another value may stand instead of a block, the path also names what was tried.
+    """
+    key_path: KeyPath = ()
+    is_tried = False
+    for part in location:
+        annotation, block = _annotation_at(key_path), _block_at(key_path)
+        if isinstance(part, int):
+            is_known = _block_at((*key_path, part)) is not None
+        else:
+            is_known = block is not None and (is_tried or block is annotation)
+        if is_known:
+            key_path, is_tried = (*key_path, part), False
+        elif block and block.__name__ in str(part):
+            is_tried = True
+        else:
+            break
+    return key_path
 
 
 def _label(key_path: KeyPath) -> str:
@@ -221,41 +255,42 @@ def _label(key_path: KeyPath) -> str:
     return "".join(f" {p + 1}" if isinstance(p, int) else f".{p}" for p in key_path).lstrip(".")
 
 
-def _fields_at(key_path: KeyPath) -> dict[str, Any]:
-    """Return the fields of the block at a path."""
-    model: type[BaseModel] = Config
-    for _, inner in _steps(key_path):
-        model = inner or model
-    return model.model_fields
-
-
-def _steps(key_path: KeyPath) -> Iterator[tuple[int | str, type[BaseModel] | None]]:
-    """Follow a path: yield each part and the block behind it, None at its end."""
-    model: type[BaseModel] = Config
-    item: type[BaseModel] | None = None  # item of the list named before
+def _annotation_at(key_path: KeyPath) -> Any:
+    """Return what may stand at a path; None if nothing."""
+    found: Any = Config
     for part in key_path:
         if isinstance(part, int):
-            if item is None:
-                return
-            model, item = item, None
-            yield part, model
-            continue
-        field = model.model_fields.get(part)
-        inner, item = _block(field.annotation if field else None)
-        yield part, inner or (model if item else None)
-        if inner is None and item is None:
-            return
-        model = inner or model
+            found = get_args(found)[0] if get_origin(found) is list else None
+        else:
+            block = _block_of(found)
+            field = block.model_fields.get(part) if block else None
+            found = field.annotation if field else None
+    return found
 
 
-def _block(annotation: Any) -> tuple[type[BaseModel] | None, type[BaseModel] | None]:
-    """Return the block of an annotation, or of the items of its list."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation, None
-    items = [a for a in get_args(annotation) if isinstance(a, type) and issubclass(a, BaseModel)]
-    return None, items[0] if get_origin(annotation) is list and items else None
+def _block_of(annotation: Any) -> type[BaseModel] | None:
+    """Return the block that an annotation is, or that it allows beside other values."""
+    kinds = () if get_origin(annotation) is list else get_args(annotation)
+    for kind in (annotation, *kinds):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return None
+
+
+def _block_at(key_path: KeyPath) -> type[BaseModel] | None:
+    """Return the block that stands at a path, or may stand there instead of another value."""
+    return _block_of(_annotation_at(key_path))
+
+
+def _fields_at(key_path: KeyPath) -> dict[str, Any]:
+    """Return the fields of the block at a path."""
+    block = _block_at(key_path)
+    return block.model_fields if block else {}
 
 
 def _meaning(key_path: KeyPath) -> str:
+    """Return the meaning of a key, or of the key of the list that an item stands in."""
+    while isinstance(key_path[-1], int):
+        key_path = key_path[:-1]
     field = _fields_at(key_path[:-1]).get(str(key_path[-1]))
     return f"it means: {field.description}" if field is not None and field.description else ""

@@ -31,6 +31,15 @@ def format_cor(cor_px: float | None) -> str:
     return f"{cor_px + 0.0:.2f}"  # + 0.0: no "-0.00"
 
 
+def format_confidence(confidence: float, limit: float) -> str:
+    """Write a confidence with two decimals; with more if they would make it 1 or meet the limit."""
+    for digits in range(2, 8):
+        text = f"{confidence:.{digits}f}"
+        if all((float(text) < most) == (confidence < most) for most in (limit, 1.0)):
+            return text
+    return repr(confidence)
+
+
 def same_cor(first_px: float | None, second_px: float | None) -> bool:
     """Tell whether two CORs are the same as results write them, with two decimals."""
     return format_cor(first_px) == format_cor(second_px)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tomopipe.cor.ai.finder import find_ai
 from tomopipe.cor.answer import Answer
+from tomopipe.cor.cor_value import format_confidence
 from tomopipe.cor.curves import Curves
 from tomopipe.cor.evidence_sum import find_sum
 from tomopipe.cor.registration import find_registration
@@ -104,7 +105,7 @@ def choose(answers: Sequence[Answer], min_confidence: float, apart_px: float) ->
         away_px = _apart_px(first, other)
         if limit_px is not None and away_px is not None and away_px > limit_px:
             return _contradiction(first, other)
-    best_px, why_not_ai = first.best_cor_px, _no_answer_of_ai(answers, first)
+    best_px, why_not_ai = first.best_cor_px, _no_answer_of_ai(answers, first, min_confidence)
     reason = "; ".join(filter(None, [first.reason, why_not_ai]))
     return Decision(best_px, best_px, first.confidence, "resolved", first.method, reason)
 
@@ -128,16 +129,23 @@ def _contradiction(first: Answer, other: Answer) -> Decision:
     return Decision(first.best_cor_px, None, confidence, "ambiguous", first.method, reason)
 
 
-def _no_answer_of_ai(answers: Sequence[Answer], first: Answer) -> str:
+def _no_answer_of_ai(answers: Sequence[Answer], first: Answer, min_confidence: float) -> str:
     """Say why another method answers instead of `ai`, asked before it; "" where none does."""
     before = answers[: answers.index(first)]
     return "; ".join(
-        f"no COR by {_with_reason(answer)}" for answer in before if answer.method == "ai"
+        f"no COR by {answer.method}: {answer.reason or _too_low(answer, min_confidence)}"
+        for answer in before
+        if answer.method == "ai"
     )
 
 
 def _with_reason(answer: Answer) -> str:
-    return f"{answer.method}: {answer.reason or f'confidence {answer.confidence:.2f}'}"
+    return f"{answer.method}: {answer.reason}"
+
+
+def _too_low(answer: Answer, min_confidence: float) -> str:
+    shown = format_confidence(answer.confidence, min_confidence)
+    return f"confidence {shown}, {min_confidence:g} needed"
 
 
 def _undecided(answers: Sequence[Answer], min_confidence: float) -> Decision:
@@ -146,7 +154,7 @@ def _undecided(answers: Sequence[Answer], min_confidence: float) -> Decision:
     best = min(trusted or answers, key=lambda answer: (_RANK[answer.verdict], -answer.confidence))
     worded = f"{best.method}: {best.reason or 'low confidence'}"
     if best.verdict == "resolved":
-        worded += f" (confidence {best.confidence:.2f}, {min_confidence:g} needed)"
+        worded += f" ({_too_low(best, min_confidence)})"
     failed = [f"failed, {_with_reason(answer)}" for answer in answers if answer.verdict == "failed"]
     reason = "; ".join([worded, *failed])
     return Decision(best.best_cor_px, None, best.confidence, best.verdict, best.method, reason)

@@ -1,12 +1,16 @@
 """Options that do not fit a scan, known from the inventory before any job runs."""
 
+import glob
 import os
-from collections.abc import Mapping
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows
 from tomopipe.campaign.files import TABLE
 from tomopipe.campaign.raw_files import path_problems
+from tomopipe.campaign.results import is_without_angles
 from tomopipe.config.spans import check_place, first_and_last, middle_of_sweep, row_numbers
 from tomopipe.cor.cor_value import is_valid, off_detector, parse_cor
 from tomopipe.errors import ScanError, TomopipeError, some_of
@@ -29,6 +33,8 @@ def fault_of_options(
         columns = first_and_last("input.columns", config.input.columns, n_cols, "columns of")
         if config.preprocess.phase.method != "none":
             _check_phase(for_scan, row)
+        if config.preprocess.half_acquisition == "yes" and step != "export_stack":
+            _check_half(row)
         if step == "try_recon":
             row_numbers(config.try_recon.row, n_rows)
             middle_of_sweep(config.try_recon, *columns)
@@ -50,6 +56,14 @@ def _check_phase(campaign: Campaign, row: Mapping[str, str]) -> None:
     from tomopipe.prep.recipe import phase_strength  # NumPy, which few campaigns need here
 
     phase_strength(campaign.config.preprocess, **_known(row))
+
+
+def _check_half(row: Mapping[str, str]) -> None:
+    """Refuse half acquisition of a complete scan whose angles are known, and fewer than 360."""
+    from tomopipe.prep.half_acquisition import is_half_acquisition  # as above
+
+    if row["keep"] == "true" and not is_without_angles(row["warnings"]):
+        is_half_acquisition("yes", full_rotation=row["full_turn"] == "true", cor_px=0, n_cols=1)
 
 
 def _check_volume(
@@ -154,6 +168,25 @@ def refuse_missing_files(campaign: Campaign) -> None:
         raise TomopipeError(line)
 
 
+def missing_gpu(campaign: Campaign, scans: Iterable[str]) -> str:
+    """Say that volumes still to make, or their sweeps, need a GPU and there is none; "" if not."""
+    for scan in scans:
+        config = campaign.for_scan(scan).config
+        if "cuda" not in (config.full_recon.device, config.try_recon.device):
+            continue
+        if not (campaign.directory / campaign.volume(scan)).exists():
+            return _why_no_gpu()
+    return ""
+
+
+def _why_no_gpu() -> str:
+    """Ask another process: one that has asked CUDA cannot fork jobs that use it."""
+    code = "from tomopipe.recon.array import array_module; array_module('cuda')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    last = done.stderr.strip().rpartition("\n")[2]
+    return last.partition("Error: ")[2] or last if done.returncode else ""
+
+
 def _wrong_network(campaign: Campaign) -> list[str]:
     """Say why the network of `predict_cor.model`, which is there, cannot run."""
     model = campaign.config.predict_cor.model
@@ -210,6 +243,8 @@ def _line(campaign: Campaign, path: str, scans: list[str]) -> str:
     if path in campaign.config.predict_cor.own_networks:
         keys = "predict_cor.model or predict_cor.dinov2_checkpoint"
     named = f"no such file; {keys} names it"
+    if glob.has_magic(path):
+        named = f"no such file, and patterns are not taken: list the files; {keys} names it"
     return f"{path}: {named}" + (f" for {some_of(scans, _N_NAMED)}" if scans else "")
 
 

@@ -22,7 +22,7 @@ def compare_jobs(found: Expected, planned: Collection[PlannedJob]) -> list[Plann
         for rule, scan, series, stack in dict.fromkeys(_follows(found, set(suspects)))
         if (rule, scan or stack or series) not in known
     ]
-    why = f"of another time, not of another size: {some_of(suspects, _N_NAMED)}"
+    why = f"copied, or of another time, but of equal size: {some_of(suspects, _N_NAMED)}"
     return [PlannedJob("compare", "", "", why), *follows]
 
 

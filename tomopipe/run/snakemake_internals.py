@@ -201,6 +201,15 @@ def too_old(workflow: Any) -> str:
     return f"{name} {version(name)} is too old: pip install '{name}>={oldest}'"
 
 
+def no_job_fits(workflow: Any) -> str:
+    """Say that no job may ever run, for which Snakemake would wait for ever; "" if some may."""
+    remote = is_remote(workflow)
+    option, n_most = ("jobs", workflow.nodes) if remote else ("cores", workflow._cores)
+    if n_most is None or n_most >= 1:
+        return ""
+    return f"--{option} {n_most}: expected at least 1, else no job can run."
+
+
 def one_start_per_submission() -> None:
     """Make the Snakemake that SLURM starts run all jobs of a batch itself, on all of its cores.
 

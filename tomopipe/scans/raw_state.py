@@ -7,6 +7,7 @@ import stat
 from collections.abc import Iterator
 
 Path = str | os.PathLike[str]
+HDF5 = (".h5", ".hdf5", ".hdf", ".nxs", ".nx")
 IMAGES = (".tif", ".tiff")
 LISTS = (".txt", ".csv", ".dat", ".tsv")
 REFERENCES = ("flats", "darks")

@@ -29,7 +29,7 @@ from tomopipe.scans.hdf5 import check_file, one_line
 from tomopipe.scans.layout import Kind, Layout, Path, Reference, how_to_name, without_position
 from tomopipe.scans.pixel_views import transposed
 from tomopipe.scans.pixels import Frames, IndexRange, Pixels
-from tomopipe.scans.raw_state import IMAGES, LISTS, folder_kind, reference_kind
+from tomopipe.scans.raw_state import HDF5, IMAGES, LISTS, folder_kind, reference_kind
 
 # Compressions that tifffile decodes itself; the others need the package imagecodecs.
 _DECODABLE = {1, 8, 32773, 32946}
@@ -48,6 +48,11 @@ class TiffReader:
     def layout(self) -> Layout:
         """Find projections and angles; TIFF files do not tell the rest."""
         n_frames = self._frames.shape[0]
+        if n_frames == 1 and not self._path.is_dir():
+            raise ScanError(
+                f"{self._path}: one image, no scan: for a scan of an image per projection give "
+                f"their folder in campaign.scans, {self._path.parent}/"
+            )
         source = self._angles or self._list_of_angles()
         theta_deg = None if source is None else read_angles(source, self._angle_unit)
         warnings: tuple[str, ...] = () if source else (NO_THETA,)
@@ -71,12 +76,12 @@ class TiffReader:
     def reference(self, kind: Kind) -> Reference:
         """Find the flats or darks that lie beside the projections."""
         stem = self._path.with_suffix("")
-        folder = stem.parent / f"{stem.name}_{kind}"
+        folder, shown = stem.parent / f"{stem.name}_{kind}", f"<scan>_{kind}"
         if self._path.is_dir():
             alike = [p for p in self._path.iterdir() if folder_kind(p.name) == kind and p.is_dir()]
             folder = max(alike, key=lambda path: path.name, default=self._path / kind)
+            shown = folder.name
         if folder.is_dir():
-            shown = folder.name.replace(self._path.stem, "<scan>")
             return replace(all_frames(folder, kind), location=f"{shown}/")
         if self._path.is_dir():
             for parent in (self._path, FilePath(self._stack.name)):
@@ -85,17 +90,17 @@ class TiffReader:
                     frames = Frames(stack, np.arange(len(loose)))
                     return without_position(frames, f"{kind[:-1]} images beside the projections")
         raise ScanError(
-            f"{self._path}: no folder {folder.name} beside the projections; {how_to_name(kind)}"
-            + self._loose_above(kind, folder)
+            f"{self._path}: no folder {shown} beside the projections; {how_to_name(kind)}"
+            + self._loose_above(kind, shown)
         )
 
-    def _loose_above(self, kind: Kind, folder: FilePath) -> str:
+    def _loose_above(self, kind: Kind, folder: str) -> str:
         """Say what to do with images of this kind beside the folder or file of the scan."""
         above = self._path.absolute().parent
         loose = _named(tiff_files(above), kind)
         if not loose:
             return ""
-        hint = f"put such images into {folder.name}/"
+        hint = f"put such images into {folder}/"
         if self._path.is_dir():
             hint = f"give {above.name}/ in campaign.scans if it holds this scan alone, else {hint}"
         return f" ({loose[0].name} lies beside it: {hint})"
@@ -166,8 +171,17 @@ def _open_stack(path: FilePath) -> "_Files | _Pages":
         what = "TIFF files"
         if images:
             what += f" but flats and darks ({images[0].name}, ..., {len(images)} in all)"
-        raise ScanError(f"{path}: a folder without {what} ({names} with any)")
+        raise ScanError(f"{path}: a folder without {what} ({names} with any){_hdf5_in(path)}")
     return _Files(_named(tiff_files(below[0]), None), f"{below[0].name}/")
+
+
+def _hdf5_in(folder: FilePath) -> str:
+    """Say how to name HDF5 files in a folder that was taken for one of images, or below it."""
+    for pattern in ("*", "*/*"):
+        for path in folder.glob(pattern):
+            if path.suffix.lower() in HDF5:
+                return f"; for its HDF5 files give {folder}/{pattern}{path.suffix}"
+    return ""
 
 
 @contextmanager

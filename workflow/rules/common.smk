@@ -5,6 +5,7 @@ import math
 import os
 import sys
 import time
+from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from tomopipe.reruns.wanted import Wanted
 from tomopipe.reruns.words import MISSING
 from tomopipe.reruns.option_faults import (
     fault_of_options,
+    missing_gpu,
     refuse_missing_files,
     refuse_no_file,
     refuse_option_faults,
@@ -105,14 +107,28 @@ except TomopipeError as error:
 
 def end_earlier_runs():
     """Prevent killed runs from changing results, before any result is checked."""
-    if old := snakemake_internals.too_old(workflow):
-        sys.exit(f"tomopipe: {old}")
+    for fault in (snakemake_internals.too_old, snakemake_internals.no_job_fits):
+        if told := fault(workflow):
+            sys.exit(f"tomopipe: {told}")
+    if not (WATCHED or snakemake_internals.is_remote(workflow)):
+        refuse_no_gpu()
     progress.tell(executes=True, remote=snakemake_internals.is_remote(workflow))
     snakemake_internals.call_hooks_of_module(workflow, globals())
     DECISIONS.take_job_records()
     DECISIONS.save()
     if not WATCHED:
         run_folder.end_all(CAMPAIGN.results)
+
+
+def refuse_no_gpu():
+    """End a run on this machine whose volumes would all fail, for want of a GPU."""
+    if "all" not in snakemake_internals.targets(workflow):
+        return
+    scans = CAMPAIGN.scans
+    with suppress(TomopipeError):  # a damaged inventory is made again
+        scans = CAMPAIGN.selected_scans(known_inventory() or {}) or scans
+    if fault := missing_gpu(CAMPAIGN, scans):
+        sys.exit(f"tomopipe: {fault}")
 
 
 def is_made(job):

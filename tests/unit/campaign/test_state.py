@@ -84,8 +84,10 @@ def test_a_decision_counts_before_the_next_run(given, state, edited):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"confidence": 0.59}, "accepted with confidence 0.59, limit 0.50"),
+        ({"confidence": 0.59}, "accepted with confidence 0.59, limit 0.5"),
         ({"confidence": 0.61}, ""),
+        ({"confidence": 0.998, "limit": 0.997}, "accepted with confidence 0.998, limit 0.997"),
+        ({"confidence": 1.0, "limit": 1.0}, ""),
         ({"other_px": 514.1}, "methods disagree: a 512.00, b 514.10"),
         ({"other_px": 513.9}, ""),
     ],
@@ -94,7 +96,8 @@ def test_what_makes_a_prediction_doubtful(given, words):
     bests = {"a": 512.0, "b": given.get("other_px", 512.0)}
     curves = tuple(Curve(method, px, 0.9, (), ()) for method, px in bests.items())
     sure = given.get("confidence", 0.9)
-    found = facts(prediction=Prediction(512.0, 512.0, sure, "resolved", "a", "", curves))
+    prediction = Prediction(512.0, 512.0, sure, "resolved", "a", "", curves)
+    found = facts(prediction=prediction, min_confidence=given.get("limit", 0.5))
     assert "; ".join(found.doubts) == words
     assert found.state == ("doubtful" if words else "ok")
 

@@ -39,6 +39,11 @@ def test_the_first_page_has_four_panels_and_at_most_thirteen_commands():
     assert text.count("such as: tomopipe ") == 4
 
 
+def test_a_mistyped_command_is_guessed():
+    said = CliRunner().invoke(cli, ["chekc"], env={"COLUMNS": "200"}).output
+    assert "No such command 'chekc'. Did you mean 'check'?" in said
+
+
 @pytest.mark.parametrize("name", [name for name in COMMANDS if name not in NO_CAMPAIGN])
 def test_every_command_takes_the_campaign_the_same_way_and_has_an_example(name, tmp_path):
     text = help_of(*name.split())

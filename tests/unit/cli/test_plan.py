@@ -27,6 +27,17 @@ def test_what_may_run_is_no_part_of_the_number(capsys):
 
 
 @pytest.mark.parametrize(
+    ("certain_h", "shown"),
+    [(1e-5, "< 0.01 (up to 84.00)"), (0.0, "up to 84.00"), (None, "unknown")],
+)
+def test_hours_that_are_few_or_unknown_may_become_more(capsys, certain_h, shown):
+    cost = Cost("full_recon", 1, certain_h, 0.0, 4 * 10**9)
+    most = Cost("full_recon", 7, certain_h if certain_h is None else 84.0, 0.0, 28 * 10**9)
+    cli._show(Plan((JOB,), (), costs=(cost,), most=(most,)))
+    assert f"1 (up to 7)   {shown} " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
     ("costs", "words", "missing"),
     [
         ([VOLUME], ["12.00", "4.00"], ["GPU", "all"]),

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 import pytest
+import tifffile
 import yaml
 from typer.testing import CliRunner
 
@@ -445,6 +446,21 @@ def test_check_says_once_what_was_found_where(tmp_path):
     assert "energy 25 keV, /measurement/instrument/monochromator/energy" in shown
     assert "NXtomo: 1 scan (b_1)" in shown
     assert "angles /entry0000/sample/rotation_angle, 180 degrees" in shown
+
+
+def test_images_of_one_scan_that_are_named_as_scans_are_one_warning(tmp_path):
+    (tmp_path / "raw" / "flats").mkdir(parents=True)
+    for number in range(6):
+        tifffile.imwrite(tmp_path / "raw" / f"img_{number}.tif", np.ones((3, 5), "u2"))
+        tifffile.imwrite(tmp_path / "raw" / f"flat_{number}.tif", np.ones((3, 5), "u2"))
+    config = "campaign: {scans: [raw/*.tif]}\npreprocess: {flats: none, darks: none}\n"
+    (tmp_path / "config.yaml").write_text(config)
+    found = check.examine(load_campaign(tmp_path))
+    images, flats = sorted(found.warnings)
+    assert images.startswith("img_0, img_1, img_2, img_3, ... (6): skipped: one image, no scan: ")
+    assert images.endswith("give their folder in campaign.scans, raw/")
+    assert flats.startswith("raw/flat_0.tif, raw/flat_1.tif, raw/flat_2.tif, raw/flat_3.tif, ... (")
+    assert found.errors[0].startswith("none of 12 scans can be used (0 have select: no); the first")
 
 
 def run_check(folder):

@@ -79,9 +79,29 @@ def test_every_key_has_a_meaning_and_stands_in_the_pages():
         ("inventory", {"series_pattern": "(.*)"}, ["inventory.series_pattern", "two groups"]),
         ("inventory", {"series_pattern": "(("}, ["inventory.series_pattern", "regular expression"]),
         ("export_star", {"hand": 0}, ["export_star.hand", "-1"]),
-        ("report", [], ["report", "dictionary"]),
         ("storage", {"sidecars": "of/<day>,2"}, ["storage.sidecars", "must not contain <day>"]),
         ("stitch", {"stacks": {"a<b>": ["a"]}}, ["stitch.stacks", "name of stack 'a<b>'"]),
+        ("report", [], ["report: got []; should be a block of these keys: enabled"]),
+        (
+            "input",
+            {"angles": {"start": 0, "end": 180}},
+            ["input.angles.end: unknown key; allowed here: start, stop, step"],
+        ),
+        ("input", {"angles": {"start": 0}}, ["input.angles: needs either stop"]),
+        ("input", {"angles": 180}, ["got 180; should be a block of these keys: start, stop, step"]),
+        ("input", {"paths": "/a"}, ["input.paths: got '/a'; write `paths: {data: /a}`"]),
+        ("preprocess", {"stripes": "vo"}, ["got 'vo'; write `stripes: {method: vo}`"]),
+        (
+            "preprocess",
+            {"zingers": 0.3},
+            ["preprocess.zingers: got 0.3; should be a block of these keys: threshold, size_px"],
+        ),
+        (
+            "campaign",
+            {"scans": ["a", {"glob": "b", "prefx": "c"}]},
+            ["campaign.scans 2.prefx: unknown key; did you mean prefix?"],
+        ),
+        ("campaign", {"scans": [5]}, ["campaign.scans 1: got 5", "{glob: day1/*.h5"]),
         (
             "overrides",
             [{"scans": ["a"]}, {"scan": "b"}],
@@ -90,7 +110,7 @@ def test_every_key_has_a_meaning_and_stands_in_the_pages():
         (
             "overrides",
             [{"scans": ["a"], "full_recon": 3}],
-            ["overrides 1.full_recon", "dictionary"],
+            ["overrides 1.full_recon: got 3; should be a block: {key: value}"],
         ),
     ],
 )

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from tomopipe.cor.cor_value import format_cor, is_valid, parse_cor
+from tomopipe.cor.cor_value import format_confidence, format_cor, is_valid, parse_cor
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,23 @@ def test_parse_cor_reads_numbers_and_refuses_junk(text, expected):
 def test_format_cor_has_two_decimals_and_nothing_for_none():
     cases = [1024.5, 1024.504, -0.0, None, math.nan]
     assert [format_cor(value) for value in cases] == ["1024.50", "1024.50", "0.00", "", ""]
+
+
+@pytest.mark.parametrize(
+    ("confidence", "limit", "shown"),
+    [
+        (0.9, 0.5, "0.90"),
+        (0.5, 0.5, "0.50"),
+        (0.499, 0.5, "0.499"),
+        (0.9996, 1.0, "0.9996"),
+        (0.996, 0.5, "0.996"),
+        (1.0, 0.5, "1.00"),
+        (0.994, 0.9935, "0.994"),
+        (1 - 1e-12, 1.0, "0.999999999999"),
+    ],
+)
+def test_a_confidence_is_not_rounded_over_its_limit(confidence, limit, shown):
+    assert format_confidence(confidence, limit) == shown
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from tomopipe.errors import TomopipeError
 from tomopipe.reruns.expected import expected_inventory
 from tomopipe.reruns.option_faults import (
     missing_files,
+    missing_gpu,
     option_faults,
     refuse_missing_files,
     refuse_no_file,
@@ -37,6 +38,7 @@ def loaded(folder, options):
         ("full_recon: {crop_y: [70, 71]}", "full_recon.crop_y: [70, 71] are not within the slices"),
         ("full_recon: {binning: 65}", "full_recon.binning: 65 is more than the 64 columns"),
         ("full_recon: {unit: per_cm}", "the pixel size"),
+        ("preprocess: {half_acquisition: yes}", "half_acquisition: yes needs angles over 360"),
         ("try_recon: {row: 6}", "try_recon.row: 6 is not a row of this scan"),
         ("try_recon: {center_px: 900}", "try_recon: no candidate in 900 +- 50 px"),
         ("export_star: {rows: [6, 6]}", "export_star.rows: [6, 6] are not rows of this scan"),
@@ -49,6 +51,27 @@ def test_an_option_that_fits_no_scan_is_an_error_of_check_and_refused(campaign, 
     assert any(reason in line for line in examine(found).errors)
     with pytest.raises(TomopipeError, match=r"No scan fits, so nothing is run"):
         refuse_option_faults(found, rows)
+
+
+def test_half_acquisition_is_left_to_try_recon_where_angles_are_not_known(tmp_path):
+    write_scan(tmp_path / "raw" / "a_1.h5", n_rows=4, n_cols=64, n_angles=31, write_theta=False)
+    found, rows = loaded(tmp_path, "preprocess: {half_acquisition: yes}")
+    assert option_faults(found, rows) == []
+
+
+def test_a_gpu_is_missed_before_a_volume_needs_it_but_on_nodes(campaign, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    found, _ = loaded(campaign, "overrides: [{scans: [a_2], full_recon: {device: cuda}}]")
+    assert missing_gpu(found, ["a_1"]) == ""
+    assert missing_gpu(found, ["a_1", "a_2"]).startswith("device: cuda was asked for, but there is")
+    assert [line[:12] for line in examine(found).errors] == ["device: cuda"]
+    (campaign / "slurm").mkdir()
+    (campaign / "slurm" / "profile.yaml").touch()
+    assert examine(found).errors == []
+    volume = campaign / found.volume("a_2")
+    volume.parent.mkdir(exist_ok=True)
+    volume.touch()
+    assert missing_gpu(found, ["a_1", "a_2"]) == ""
 
 
 @pytest.mark.parametrize(
@@ -86,6 +109,8 @@ def test_a_missing_file_of_flats_is_refused_where_all_scans_need_it(campaign):
     found, _ = loaded(campaign, "preprocess: {flats: nowhere.h5}")
     with pytest.raises(TomopipeError, match=r"nowhere.h5: no such file; .* for a_1, a_2"):
         refuse_missing_files(found)
+    (line,) = missing_files(loaded(campaign, "preprocess: {flats: 'raw/*_flats.h5'}")[0])
+    assert "raw/*_flats.h5: no such file, and patterns are not taken: list the files; " in line
     some = "overrides: [{scans: [a_1], preprocess: {flats: nowhere.h5}}]"
     refuse_missing_files(loaded(campaign, some)[0])
 

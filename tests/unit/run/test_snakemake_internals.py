@@ -21,6 +21,7 @@ from tomopipe.run.snakemake_internals import (
     at_submission,
     batch_size,
     keep_what_is_made,
+    no_job_fits,
     one_start_per_submission,
     remove_only_in_run,
     schedule_greedily,
@@ -131,6 +132,22 @@ def test_a_plugin_too_old_stops_only_runs_on_slurm(monkeypatch, executor, n_refu
         change()  # finds nothing to change
     found = too_old(workflow)
     assert found.count("too old: pip install 'snakemake-executor-plugin-slurm>=2.5'") == n_refused
+
+
+@pytest.mark.parametrize(
+    ("local", "nodes", "cores", "refused"),
+    [
+        (True, None, 2, ""),
+        (True, None, 0, "--cores 0"),
+        (True, 0, 2, ""),  # of a run on this machine Snakemake heeds the cores
+        (False, 100, None, ""),
+        (False, 0, None, "--jobs 0"),
+        (False, None, None, ""),
+    ],
+)
+def test_a_limit_with_which_no_job_can_run_is_refused(local, nodes, cores, refused):
+    workflow = types.SimpleNamespace(local_exec=local, nodes=nodes, _cores=cores)
+    assert no_job_fits(workflow).partition(":")[0] == refused
 
 
 @pytest.fixture(autouse=True)

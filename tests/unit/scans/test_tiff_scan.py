@@ -205,6 +205,10 @@ def test_a_monitor_is_not_in_tiff_files(tmp_path):
 def test_unusable_folders_say_why(tmp_path):
     (tmp_path / "empty").mkdir()
     assert "a folder without TIFF files" in reason_of(tmp_path / "empty")
+    days = tmp_path / "days"
+    (days / "1").mkdir(parents=True)
+    (days / "1" / "a.nxs").touch()
+    assert reason_of(days).endswith(f"; for its HDF5 files give {days}/*/*.nxs")
     two = tmp_path / "two"
     for name in ("a", "b"):
         write_images(two / name, values())
@@ -224,6 +228,17 @@ def test_unusable_folders_say_why(tmp_path):
     assert "the TIFF image cannot be read" in reason_of(tmp_path / "text")
     (tmp_path / "broken.tif").write_bytes(b"II*\0" + b"\xff" * 50)
     assert "the TIFF image cannot be read" in reason_of(tmp_path / "broken.tif")
+    image = colour / "flats" / "img_0.tif"
+    assert "img_0.tif: one image, no scan: for a scan of an image per projection give their " in (
+        reason_of(image)
+    )
+    assert reason_of(image).endswith(f"give their folder in campaign.scans, {image.parent}/")
+    as_sinogram = {"known": {"axes": ["row", "angle", "col"]}, "flats": "none", "darks": "none"}
+    assert read_metadata(image, **as_sinogram).n_angles == N_ROWS
+    tifffile.imwrite(tmp_path / "pages.tif", values(), photometric="minisblack")
+    assert "pages.tif: no folder <scan>_flats beside the projections" in (
+        reason_of(tmp_path / "pages.tif")
+    )
 
 
 def test_an_image_of_another_size_is_an_error_when_read(tmp_path):

@@ -66,13 +66,13 @@ async function accept() {
     toast(`${data.scan}: this is COR ${text}; Enter again accepts it`);
     return;
   }
-  const next = queue.step(1);
-  app.leaving = next !== data.scan;
+  const next = queue.undecided();
+  app.leaving = next !== null;
   const saved = await decide.write(data.scan, { cor_px: text });
   app.leaving = false;
   if (!saved) return;
   scan.forget();
-  toast(`${data.scan}: ${Number(text).toFixed(2)} px, in the table`);
+  toast(`${data.scan}: ${Number(text).toFixed(2)} px, in the table${next ? "" : "; all after it are decided"}`);
   open(next || data.scan);
 }
 
@@ -83,7 +83,7 @@ async function undo() {
 }
 
 const keys = [
-  ["Enter", "accept the COR, go to the next scan", accept],
+  ["Enter", "accept the COR, go to the next scan without a decision", accept],
   ["0–9 . ,", "type a COR; Enter accepts it", null],
   ["u", "undo the last decision", undo],
   ["j / k, ↓ / ↑", "next, previous scan of the queue", null],
@@ -236,7 +236,7 @@ function noConnection() {
 
 queue.setUp(open);
 setUpFacts(open);
-scan.setUp(() => scan.prepare(queue.step(1)));
+scan.setUp(() => scan.prepare(queue.undecided() || queue.step(1)));
 series.setUp(open);
 run.setUp(load);
 run.wire();

@@ -1,6 +1,11 @@
 // The theme of a page, and small helpers. Text from the campaign only ever becomes text nodes, never markup.
-const preferred = matchMedia("(prefers-color-scheme: light)").matches ? "light" : "dark";
-document.documentElement.dataset.theme = localStorage.getItem("theme") || preferred;
+const prefersLight = matchMedia("(prefers-color-scheme: light)");
+prefersLight.addEventListener("change", setTheme);
+setTheme();
+
+function setTheme() {
+  document.documentElement.dataset.theme = localStorage.getItem("theme") || (prefersLight.matches ? "light" : "dark");
+}
 
 export const $ = (id) => document.getElementById(id);
 

@@ -2,6 +2,7 @@
 import { $, el, px, toast } from "./dom.js";
 
 const ROW = 46;
+const DECIDED = ["manual", "skipped", "unselected"];
 const state = { scans: [], states: {}, shown: [], lines: [], hidden: new Set(), selected: null, onOpen: () => {} };
 
 export function setUp(onOpen) {
@@ -48,6 +49,13 @@ export function step(by) {
   const at = names.indexOf(state.selected);
   if (at < 0) return names[0];
   return names[Math.min(names.length - 1, Math.max(0, at + by))];
+}
+
+// The next scan that nobody has decided on: a decision moves scans in the queue.
+export function undecided() {
+  const at = state.shown.findIndex((scan) => scan.scan === state.selected);
+  const next = state.shown.slice(at + 1).find((scan) => !scan.refused && !DECIDED.includes(scan.state));
+  return next ? next.scan : null;
 }
 
 function filters() {
