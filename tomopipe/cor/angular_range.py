@@ -178,8 +178,8 @@ def wider_range_deg(sinograms: Image, stated_deg: float, cor_px: float) -> float
         return 0.0
     stated, far_px = stated_deg / 180, _SHIFTED * view.n_cols
     fit = _fit_rows(channels, view.n_frames, stated, _ENDS[:1], cor_px + np.arange(-3, 3.1, 0.5))
-    n_basis = 2.0 * channels.harmonics
-    n_partial = np.minimum(n_basis, n_basis * stated + _PARTIAL_BASIS)
+    n_basis = 2 * channels.harmonics.astype(np.float64)
+    n_partial: Floats = np.minimum(n_basis, n_basis * stated + _PARTIAL_BASIS)
     left = _left_over(channels, fit, n_partial + 3)
     found = {}
     for n_180 in wider:
