@@ -159,6 +159,17 @@ def test_projections_that_spoil_the_volume_are_doubts_about_a_cor_that_is_right(
     assert float(text) == pytest.approx(truth.cor_px, abs=0.5)
 
 
+def test_projections_never_written_are_named(tmp_path):
+    raw = tmp_path / "s_1.h5"
+    write_scan(raw, n_cols=32, n_rows=5, n_angles=121, counts=30_000, beam={"n_flats": 10})
+    with h5py.File(raw, "r+") as file:
+        file["exchange/data"][116:] = 0
+    _, prediction, _ = predicted(tmp_path, raw)
+    assert prediction["reason"].endswith(
+        "; input: {skip_projections: [[116, 120]]} leaves them out"
+    )
+
+
 @pytest.mark.parametrize(("stated_deg", "shown"), [(180, ""), (90, "180")])
 def test_angles_of_the_wrong_scale_are_doubted(run, stated_deg, shown):
     rows = rows_of(scan(COR_PX, counts=5000), np.linspace(0, stated_deg, 181))
