@@ -19,7 +19,8 @@ INVENTORY = (
     "scan path series index n_angles n_rows n_cols bytes keep reason warnings".split()  # noqa: SIM905
 )
 FIX = "scan index before_px after_px source flagged reason limit_px neighbours".split()  # noqa: SIM905
-NASTY = '"><script>alert(1)<img src=x onerror=alert(2)>'
+# in capitals: a <word> would be refused as a name
+NASTY = '"><SCRIPT>alert(1)<img src=x onerror=alert(2)>'
 CONFIG = {
     "campaign": {
         "name": "Beamtime 2024-11, zircon & wood",

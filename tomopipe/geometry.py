@@ -71,7 +71,7 @@ def pixels_per_cm(pixel_size_um: float | None) -> float:
     """Return the detector pixels per centimetre; a ScanError if their size is not known."""
     if not pixel_size_um:
         raise ScanError(
-            "full_recon.unit: per_cm needs the pixel size, which the file does not tell: "
+            "full_recon.unit: per_cm needs the pixel size, but the file has no usable value: "
             "set input.pixel_size_um"
         )
     return 1e4 / pixel_size_um

@@ -46,6 +46,23 @@ def test_a_set_has_the_cors_of_hands_and_methods_with_their_rows(campaign):
     assert read_rows(campaign / "set" / "a_1.h5").sinograms.shape[2] == 128
 
 
+@pytest.mark.parametrize("name", ["a_1.h5", "a_1.json"])
+def test_files_that_are_of_no_set_are_not_overwritten(campaign, name):
+    """Such as the raw files themselves."""
+    folder = campaign / "set"
+    command = ["cor", "export", str(folder), "--format", "training", "-d", str(campaign)]
+    folder.mkdir()
+    (folder / name).write_bytes(b"theirs")
+    result = CliRunner().invoke(cli, command)
+    assert "a_1.h5 or a_1.json, which are of no such set" in str(result.exception)
+    assert [(path.name, path.read_bytes()) for path in folder.iterdir()] == [(name, b"theirs")]
+    (folder / name).unlink()
+    for _ in range(2):  # over a set of its own
+        for rows in campaign.glob("results/try_center/*/rows.h5"):
+            write_rows(rows_with(), rows, made_from={"step": "try_recon"})
+        assert CliRunner().invoke(cli, command).exit_code == 0
+
+
 def a_set(folder, n):
     folder.mkdir()
     for i in range(n):

@@ -8,7 +8,7 @@ import pytest
 import tifffile
 
 from tests.phantoms import write_scan
-from tests.step_calls import full_recon, try_recon
+from tests.step_calls import full_recon, predict_cor, try_recon
 from tests.tiff_files import read_try_stack
 from tomopipe.errors import ScanError
 from tomopipe.review.scan_images import Pictures
@@ -168,6 +168,17 @@ def test_a_sweep_is_binned_to_the_size_asked_for_and_written_at_full_size(truth)
 def test_the_middle_of_the_sweep_decides(truth):
     assert _try(truth, center_px=50)[0]["half_acquisition"] is False
     assert _try(truth, half_acquisition="no")[0]["half_acquisition"] is False
+
+
+@pytest.mark.parametrize(("mode", "n_warnings"), [("auto", 1), ("no", 0), ("yes", 0)])
+def test_a_sample_that_slices_cut_off_is_told(tmp_path, mode, n_warnings):
+    truth = _scan(tmp_path, cor_px=66.2)
+    _try(truth, center_px=66, half_acquisition=mode)
+    folder = tmp_path / "try_center" / "a_1"
+    paths = [folder / name for name in ("rows.h5", "try.json", "prediction.json", "center.txt")]
+    found = predict_cor(*paths, methods=["sum"], min_confidence=0.3)
+    assert found["cor_px"] == pytest.approx(66.2, abs=0.5)
+    assert [text[:16] for text in found["warnings"]] == n_warnings * ["slices end 48 px"]
 
 
 def test_the_review_page_shows_the_same_slice(truth):

@@ -180,6 +180,20 @@ def test_angles_of_the_wrong_scale_are_doubted(run, stated_deg, shown):
     assert [one[: len(expected)] for one in prediction["warnings"]] == ([expected] if shown else [])
 
 
+def test_where_the_sample_jumped_no_cor_is_accepted_and_the_jump_is_told(run):
+    projections, moved = scan(COR_PX, counts=5000), scan(COR_PX + 5, counts=5000)
+    projections[71:] = moved[71:]
+    prediction, text = run(rows_of(projections, THETA_180_DEG))
+    (warning,) = prediction["warnings"]
+    assert "between projections 70 and 71" in warning
+    assert "(70.00 and 71.00 degrees)" in warning
+    assert float(warning.split(" by about ")[1].split()[0]) == pytest.approx(5, abs=1)
+    assert prediction["reason"].startswith(f"{warning}: no single COR is right")
+    assert (prediction["verdict"], prediction["cor_px"]) == ("ambiguous", None)
+    assert (prediction["confidence"], text) == (0.0, "")
+    assert prediction["best_cor_px"] is not None
+
+
 @pytest.mark.parametrize(
     ("corrections", "transmission"),
     [({}, "2"), ({"flats": "none", "darks": "none"}, ""), ({"air_px": 4}, None)],

@@ -7,7 +7,6 @@ without opening a raw file. The functions that need the inventory take its rows.
 import glob
 import json
 import os
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -21,7 +20,7 @@ from tomopipe.campaign.results import INVENTORY_COLUMNS
 from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.state import not_selected
 from tomopipe.campaign.table import Row, check_table, did_you_mean, read_table
-from tomopipe.config import Config, parse_cells, parse_config, read_config
+from tomopipe.config import Config, not_carried, parse_cells, parse_config, read_config
 from tomopipe.cor.cor_value import is_valid, parse_cor
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.storage import run_folder
@@ -131,9 +130,8 @@ class Campaign:
         return f"{folder}/{scan}{SIDECAR}" if self._writable(folder) else self.outputs.sidecar(scan)
 
     def _writable(self, folder: str) -> bool:
-        # A comma or a brace in a wildcard breaks spawned jobs and targets.
         absolute = self.directory / folder
-        if re.search(r"[,{}]", folder) or not os.access(absolute, os.W_OK | os.X_OK):
+        if not_carried(folder) or not os.access(absolute, os.W_OK | os.X_OK):
             return False
         return bool(absolute.stat().st_mode & 0o222)  # which root need not heed
 

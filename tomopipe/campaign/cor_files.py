@@ -125,7 +125,8 @@ def _of_text(path: Path, predicted: bool) -> _Entry:
     if not prediction.is_file():
         return _Entry(name, text)
     try:
-        is_ours = same_cor(parse_cor(text), read_prediction(prediction).get("cor_px"))
+        predicted_px = read_prediction(prediction).get("cor_px")
     except TomopipeError as error:
         return _Entry(name, "", f"damaged: {error}")
+    is_ours = predicted_px is not None and same_cor(parse_cor(text), predicted_px)
     return _Entry(name, text, _PREDICTED if is_ours and not predicted else "")

@@ -158,5 +158,8 @@ def _write(status: dict[str, Any], path: Path) -> None:
     with room_for(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}"[:200])
-        temporary.write_text(json.dumps(status, indent=1, sort_keys=True), encoding="utf-8")
-        temporary.replace(path)
+        try:
+            temporary.write_text(json.dumps(status, indent=1, sort_keys=True), encoding="utf-8")
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)  # the disk may be full

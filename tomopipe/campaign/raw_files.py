@@ -23,7 +23,7 @@ from tomopipe.campaign.series import (
     series_key,
     split_name,
 )
-from tomopipe.config import Config, OverrideBlock, ScanGlob
+from tomopipe.config import Config, OverrideBlock, ScanGlob, not_carried
 from tomopipe.errors import some_of
 from tomopipe.scans.raw_state import reference_kind
 
@@ -264,8 +264,9 @@ def _refusal(name: str, path: str) -> str:
         path.encode()
     except UnicodeEncodeError:
         return "the name is not valid UTF-8; rename the file"
-    if bad := sorted({c for c in name if c in ",{}" or category(c) in ("Cc", "Zl", "Zp")}):
-        shown = ", ".join(repr(c) for c in bad)
+    unseen = sorted({c for c in name if category(c) in ("Cc", "Zl", "Zp")})
+    if bad := [*unseen, *not_carried(name)]:
+        shown = ", ".join(map(repr, bad))
         return f"the name contains {shown}, which no workflow can carry; rename the file"
     if re.search(r"[{}\x00-\x1f\x7f]", path):
         return "the folder's name contains a brace or a control character; rename the folder"

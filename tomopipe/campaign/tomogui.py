@@ -4,15 +4,19 @@ import csv
 import io
 import json
 import os
+import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from tomopipe.campaign.raw_files import RAW_ENDINGS
 from tomopipe.cor.cor_value import format_cor, parse_cor, shown
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.shared import update_file
+
+_DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+\s*,\d+\s*", re.ASCII)
 
 
 class Entries(NamedTuple):
@@ -136,8 +140,8 @@ def match(entries: Mapping[str, float], scans: Mapping[str, str]) -> Match:
     by_name: dict[str, set[str]] = defaultdict(set)
     for scan, path in scans.items():
         by_path[os.path.normpath(path)].append(scan)
-        by_bare_path[os.path.splitext(os.path.normpath(path))[0]].append(scan)
-        for name in (scan, _file_name(path), _stem(path)):
+        by_bare_path[_bare(os.path.normpath(path))].append(scan)
+        for name in (scan, _file_name(path), _bare(_file_name(path))):
             by_name[name].add(scan)
     exact = {}
     for entry in entries:
@@ -168,15 +172,18 @@ def match(entries: Mapping[str, float], scans: Mapping[str, str]) -> Match:
 
 def _by_name(entry: str, by_name: Mapping[str, set[str]]) -> set[str]:
     """Return the scans of this file name; with the ending first: `a_1.5` may be a whole name."""
-    return by_name.get(_file_name(entry)) or by_name.get(_stem(entry)) or set()
+    name = _file_name(entry)
+    return by_name.get(name) or by_name.get(_bare(name)) or set()
 
 
 def _file_name(path: str) -> str:
     return PurePosixPath(path.replace("\\", "/")).name  # TomoGUI may have run on Windows
 
 
-def _stem(path: str) -> str:
-    return PurePosixPath(_file_name(path)).stem
+def _bare(path: str) -> str:
+    """Return a path without the ending of raw files: a_1.5um has none."""
+    bare, ending = os.path.splitext(path)
+    return bare if ending.lower() in RAW_ENDINGS else path
 
 
 def _parsed(entries: list[tuple[str, str]]) -> Entries:
@@ -217,14 +224,20 @@ def _csv_entries(text: str, path: str | os.PathLike[str]) -> list[tuple[str, str
     rows = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True)
     header = next(rows, [])
     at_name, at_cor = _csv_columns(header, path)
-    entries = []
-    for row in rows:
-        cells = dict(enumerate(row))
-        # A decimal comma makes a third cell: 1024,5 must not be read as 1024.
-        entries.append(
-            (cells.get(at_name, ""), ",".join([cells.get(at_cor, ""), *row[len(header) :]]))
-        )
-    return entries
+    return [
+        ("".join(row[at_name : at_name + 1]), _cor_cell(row, at_cor, len(header))) for row in rows
+    ]
+
+
+def _cor_cell(row: list[str], at_cor: int, n_cells: int) -> str:
+    """Return the COR's cell, with the next ones where they may be of its decimals.
+
+    A decimal comma makes one more cell, and 1024,5 must not be read as 1024.
+    """
+    two = ",".join(row[at_cor : at_cor + 2])
+    if len(row) <= n_cells and _DECIMAL_COMMA.fullmatch(two):
+        return two
+    return ",".join(row[at_cor : at_cor + 1 + max(0, len(row) - n_cells)])
 
 
 def _csv_columns(header: list[str], path: str | os.PathLike[str]) -> tuple[int, int]:

@@ -8,6 +8,7 @@ import typer
 
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli.options import ConfigFile, Directory, DryRun
+from tomopipe.cost.disk import shown_size
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.run.retention import removable, remove, unaccepted_scans
 
@@ -41,7 +42,7 @@ def clean(
     kinds = Counter(file.kind for file in files)
     what = ", ".join(f"{n} of {kind}" for kind, n in sorted(kinds.items())) or "no files"
     did = "would be removed" if dry_run else "removed"
-    typer.echo(f"{what}, {n_bytes / 1e9:.3f} GB: {did}")
+    typer.echo(f"{what}, {shown_size(n_bytes)}: {did}")
     if not files and (kept := unaccepted_scans(campaign)):
         typer.echo(_why_kept(kept))
 

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from tomopipe.campaign.campaign import Campaign, load_campaign, refuse_unknown
 from tomopipe.campaign.cor_files import find_cors
+from tomopipe.campaign.files import SIDECAR
 from tomopipe.campaign.results import read_cor_json, read_inventory_tsv
 from tomopipe.campaign.state import not_selected
 from tomopipe.campaign.table import edit_table
@@ -26,6 +27,7 @@ from tomopipe.errors import TomopipeError
 from tomopipe.report.collected_records import collect_scans
 from tomopipe.report.records import ScanRecord
 from tomopipe.report.sources import Reader
+from tomopipe.reruns.stated import statement_in
 from tomopipe.storage.atomic import whole, write_json
 
 app = typer.Typer(
@@ -208,6 +210,7 @@ def export_cors(
     if form is Form.training:
         _export_set(campaign, resolved, file, dry_run=dry_run)
         return
+    _refuse_own(campaign, file)
     cors = {
         campaign.scans[scan].abspath: float(entry["cor_px"])
         for scan, entry in resolved.items()
@@ -219,6 +222,20 @@ def export_cors(
         return
     others = (merge_rot_cen if form is Form.rot_cen else merge_batch_csv)(cors, file)
     typer.echo(f"wrote {named}" + _kept(campaign, cors, others))
+
+
+def _refuse_own(campaign: Campaign, file: Path) -> None:
+    """Raise if a table of CORs would change the campaign's own files."""
+    real = Path(os.path.realpath(file))
+    if (
+        real.is_relative_to(os.path.realpath(campaign.results))
+        or real == Path(os.path.realpath(campaign.table_path))
+        or file.name.endswith(SIDECAR)
+    ):
+        raise TomopipeError(
+            f"{file}: one of the campaign's own files (results, campaign table, sidecars). Give "
+            "another path."
+        )
 
 
 def _kept(campaign: Campaign, cors: Mapping[str, float], others: list[str]) -> str:
@@ -243,10 +260,17 @@ def _export_set(
         and entry["source"] in _SEEN
         and campaign.files.rows(scan).is_file()
     }
-    for scan, cor_px in cors.items() if not dry_run else ():
-        with whole(folder / f"{scan}.h5") as temporary:
+    files = {scan: (folder / f"{scan}.h5", folder / f"{scan}.json") for scan in cors}
+    for rows, truth in files.values():
+        if any(map(os.path.lexists, (rows, truth))) and statement_in(rows) is None:
+            raise TomopipeError(
+                f"{folder}: holds {rows.name} or {truth.name}, which are of no such set. "
+                "Give another folder."
+            )
+    for scan, (rows, truth) in files.items() if not dry_run else ():
+        with whole(rows) as temporary:
             shutil.copyfile(campaign.files.rows(scan), temporary)
-        write_json({"cor_px": cor_px}, folder / f"{scan}.json")
+        write_json({"cor_px": cors[scan]}, truth)
     n, wrote = len(cors), "would write" if dry_run else "wrote"
     without = len(resolved) - n
     typer.echo(f"{wrote} {n} scan{'s' * (n != 1)} to {folder}; {without} had no COR of their own")

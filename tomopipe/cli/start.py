@@ -1,6 +1,7 @@
 """`tomopipe init` and `tomopipe check`: before the first run."""
 
 import os
+import re
 import shlex
 import sys
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from tomopipe.cli.terminal import near
 from tomopipe.commands.check import Findings, examine
 from tomopipe.commands.first_look import (
     FirstLook,
+    UnknownLayout,
     first_look,
     left_out,
     refuse_typed,
@@ -269,19 +271,35 @@ def _show_scans(look: FirstLook, config: Config) -> None:
 
 
 def _show_unknown(look: FirstLook) -> None:
-    """Print what the first file of unknown layout has, and where the names go."""
-    n, has = len(look.unknown), "It has" if len(look.unknown) == 1 else "The first has"
-    named = some_of(look.unknown, _MOST_FILES)
-    typer.echo(f"{named}: not recognised ({n} of {look.n_looked} looked at). {has}")
-    for dataset in look.datasets[:_MOST_DATASETS]:
-        typer.echo(f"  {dataset.name}  {' x '.join(map(str, dataset.shape))}  {dataset.dtype}")
-    for link in look.broken[:_MOST_DATASETS]:
+    """Print what a file of each unknown layout has, and where the names go."""
+    shown = look.unknown[:_MOST_FORMATS]
+    for layout in shown:
+        _show_layout(layout, look.n_looked, max(_MOST_FILES, _MOST_DATASETS // len(shown)))
+    if (more := len(look.unknown) - len(shown)) > 0:
+        typer.echo(f"{more} more layouts are not recognised")
+    typer.echo(f"Put the names of the datasets into {CONFIG}, as far as there are such:")
+    if look.unknown[0].only:
+        typer.echo("  overrides:")
+    flow: dict[str, Any] = {"default_flow_style": None, "allow_unicode": True, "width": 1e9}
+    for number, layout in enumerate(shown):
+        if layout.only:
+            typer.echo(f"  - {yaml.safe_dump(layout.only, **flow).rstrip()}")
+        paths = re.sub(r" *#.*", "", _PATHS) if number else _PATHS
+        typer.echo(indent(paths, "  " if layout.only else ""))
+
+
+def _show_layout(layout: UnknownLayout, n_looked: int, most: int) -> None:
+    """Print what the first file of a layout has, at most so many datasets."""
+    n, has = len(layout.files), "It has" if len(layout.files) == 1 else "The first has"
+    named = some_of(layout.files, _MOST_FILES)
+    typer.echo(f"{named}: not recognised ({n} of {n_looked} looked at). {has}")
+    for found in layout.datasets[:most]:
+        name = found.name + f" and {found.n_alike} alike" * (found.n_alike > 0)
+        typer.echo(f"  {name}  {' x '.join(map(str, found.shape))}  {found.dtype}")
+    for link in layout.broken[:most]:
         typer.echo(f"  {link}")
-    typer.echo(f"Put the names of its datasets into {CONFIG}, as far as there are such:")
-    if look.only:
-        only = yaml.safe_dump(look.only, default_flow_style=None, allow_unicode=True, width=1e9)
-        typer.echo(f"  overrides:\n  - {only.rstrip()}")
-    typer.echo(indent(_PATHS, "  " if look.only else ""))
+    if any(found.n_alike and sum(n > 1 for n in found.shape) == 2 for found in layout.datasets):
+        typer.echo("  Images in datasets of their own are not read: make a folder of TIFF files.")
 
 
 def check(directory: Directory = Path("."), config: ConfigFile = None) -> None:

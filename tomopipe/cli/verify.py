@@ -11,6 +11,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColu
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli.options import ConfigFile, Directory
 from tomopipe.commands.verification import damaged, recorded
+from tomopipe.cost.disk import shown_size
 from tomopipe.reruns.products import Product
 
 
@@ -39,7 +40,7 @@ def verify(
     n_damaged = _compare(campaign.directory, products, deep, threads)
     n_bytes = sum(product.n_bytes for product in products)
     how = "read and compared" if deep else "compared by size and time"
-    typer.echo(f"{len(products)} results, {n_bytes / 1e9:.3f} GB, {how}: {n_damaged} differ")
+    typer.echo(f"{len(products)} results, {shown_size(n_bytes)}, {how}: {n_damaged} differ")
     if deep and (without := sum(not product.checksum for product in products)):
         typer.echo(f"{without} have no checksum on record: of these sizes alone were compared")
     if n_damaged:

@@ -3,13 +3,13 @@
 import os
 import shutil
 import tempfile
-from contextlib import chdir
+from contextlib import chdir, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
 
-from tomopipe.campaign.campaign import Campaign, InventoryRows
+from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
 from tomopipe.campaign.raw_files import path_problems
 from tomopipe.campaign.slurm import submit_limit, time_limit_min, unknown_names
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
@@ -62,7 +62,7 @@ def examine(campaign: Campaign) -> Findings:
     findings.errors += campaign.table_faults
     with tempfile.TemporaryDirectory(prefix="tomopipe-check-") as folder:
         rows = expected_inventory(campaign, Path(folder))
-    findings.errors += _impossible_angles(campaign, rows)
+    findings.warnings += _impossible_angles(campaign, rows)
     _summarise(campaign, rows, findings)
     _group_formats(rows, findings)
     findings.errors += missing_files(campaign)
@@ -83,6 +83,7 @@ def examine(campaign: Campaign) -> Findings:
     _check_queue(campaign.directory / "slurm" / "profile.yaml", findings)
     _check_foreign(campaign, findings)
     _check_left_behind(campaign, rows, findings)
+    _check_other_raw_files(campaign, findings)
     return findings
 
 
@@ -93,7 +94,7 @@ def _impossible_angles(campaign: Campaign, rows: InventoryRows) -> list[str]:
         reason = rows[scan]["reason"] if scan in rows else ""
         if _is_unit_fault(reason) and campaign.scans[scan].select != "no":
             found.setdefault(reason, []).append(scan)
-    return [f"{some_of(scans, _N_NAMED)}: {reason}" for reason, scans in found.items()]
+    return [f"{some_of(scans, _N_NAMED)}: skipped: {reason}" for reason, scans in found.items()]
 
 
 def _is_unit_fault(reason: str) -> bool:
@@ -186,6 +187,31 @@ def _check_left_behind(campaign: Campaign, rows: InventoryRows, findings: Findin
                 f"{scan} is skipped ({row['reason']}); {campaign.volume(scan)}, made before, "
                 "stays. Mend the file; if it cannot be, remove volume, stack and sidecar"
             )
+
+
+def _check_other_raw_files(campaign: Campaign, findings: Findings) -> None:
+    """Warn of scans whose results are of another raw file, which is still there."""
+    rows: InventoryRows = {}
+    with suppress(OSError, TomopipeError):  # none yet, or a damaged one, which is made again
+        rows = read_inventory(campaign.files.inventory)
+    others = {
+        scan: row["path"]
+        for scan, row in rows.items()
+        if scan in campaign.scans and _are_two(campaign, row["path"], campaign.scans[scan].path)
+    }
+    if others:
+        scan = min(others)
+        findings.warnings.append(
+            f"{some_of(sorted(others), _N_NAMED)}: a run replaces the results of other raw files "
+            f"({scan}: {campaign.scans[scan].path}, was {others[scan]}). To keep them set "
+            "campaign.results to another folder"
+        )
+
+
+def _are_two(campaign: Campaign, *paths: str) -> bool:
+    """Tell whether paths are two files that are both there."""
+    places = [campaign.directory / path for path in paths]
+    return all(place.exists() for place in places) and not places[0].samefile(places[1])
 
 
 def _check_foreign(campaign: Campaign, findings: Findings) -> None:

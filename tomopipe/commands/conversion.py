@@ -19,11 +19,13 @@ from tomopipe.campaign.files import CONVERTED, converted
 from tomopipe.campaign.stacks import declared_stacks
 from tomopipe.errors import TomopipeError
 from tomopipe.geometry import ANGSTROM_PER_UM
-from tomopipe.relion.mrc import StackFile, check_stack, labels_of
+from tomopipe.relion.mrc import StackFile, check_stack, is_cut, labels_of
 from tomopipe.reruns.products import digest, state_of
 from tomopipe.reruns.relion_notes import MADE_FROM
 from tomopipe.scans.hdf5 import new_hdf5
 from tomopipe.storage.atomic import remove_stale, whole
+from tomopipe.storage.manifest import sizes_match
+from tomopipe.storage.shared import locked_long
 from tomopipe.stream.provenance import origin_of, package_versions
 from tomopipe.volumes.encoding import Encoding, encoding_of, robust_range
 from tomopipe.volumes.output_size import stack_bytes, volume_bytes
@@ -119,14 +121,15 @@ def convert_volume(conversion: Conversion, progress: Progress = lambda n_slices:
     """Write a volume in another format, atomically; `progress` is called with the slices done.
 
     Memory: some slices, for OME-Zarr and MRC up to 1 GB. A volume that changes meanwhile, and a
-    file that does not read back, are errors.
+    file that does not read back, are errors, and so is another conversion that writes the target.
     """
-    remove_stale(conversion.target)
-    before = state_of(conversion.source)
-    with open_volume(conversion.source) as volume:
-        writers = {MRC: _write_mrc, PREVIEW: _write_preview}
-        write = writers.get(conversion.output_format, _write_volume)
-        write(volume, conversion, before, progress)
+    writers = {MRC: _write_mrc, PREVIEW: _write_preview}
+    write = writers.get(conversion.output_format, _write_volume)
+    with locked_long(conversion.target):
+        remove_stale(conversion.target)
+        before = state_of(conversion.source)
+        with open_volume(conversion.source) as volume:
+            write(volume, conversion, before, progress)
 
 
 def _ranges_of_series(
@@ -211,7 +214,10 @@ def _plan(
 
 
 def _maker_of(target: Path) -> str | None:
-    """Return what an earlier conversion was made from; None: nothing; a foreign file: an error."""
+    """Return what an earlier conversion was made from; None: nothing; a foreign file: an error.
+
+    "" if it is damaged: an MRC file that was cut, a folder that lacks files.
+    """
     if not os.path.lexists(target):
         return None
     try:
@@ -229,7 +235,8 @@ def _maker_of(target: Path) -> str | None:
         raise TomopipeError(
             f"{target}: is there, and `tomopipe convert` has not made it. Move it away first."
         )
-    return str(found)
+    damaged = is_cut(target) if target.suffix == ".mrc" else target.is_dir() and sizes_match(target)
+    return "" if damaged else str(found)
 
 
 def _check_unchanged(source: Path, before: Any) -> None:

@@ -19,10 +19,21 @@ from tomopipe.reruns.expected import expected_inventory
 from tomopipe.scans.dxchange import NOT_RECOGNISED
 from tomopipe.scans.hdf5 import open_hdf5
 from tomopipe.scans.raw_state import IMAGES, folder_kind
-from tomopipe.scans.tree import Found, broken_links, datasets_in
+from tomopipe.scans.tree import Found, broken_links, datasets_in, without_alike
 
 _MOST_FILES = 20  # scans that are opened
 _HDF5 = tuple(ending for ending in RAW_ENDINGS if ending not in IMAGES)
+
+
+@dataclass(frozen=True)
+class UnknownLayout:
+    """Files of one layout that is not recognised."""
+
+    files: list[str]
+    # how `overrides` names these, by series or as scans; empty if there are no others
+    only: dict[str, list[str]]
+    datasets: list[Found]  # of the first one
+    broken: list[str]  # its links that lead nowhere
 
 
 @dataclass(frozen=True)
@@ -40,11 +51,7 @@ class FirstLook:
     n_usable: int
     # scans that cannot be used, by reason, without those of unknown layout
     faults: dict[str, list[str]]
-    unknown: list[str]  # files of unknown layout among them
-    # how `overrides` names these, by series or as scans; empty if there are no others
-    only: dict[str, list[str]]
-    datasets: list[Found]  # the datasets of the first one
-    broken: list[str]  # its links that lead nowhere
+    unknown: list[UnknownLayout]
 
 
 def split_typed(typed: Sequence[str]) -> tuple[str, list[str]]:
@@ -212,10 +219,6 @@ def first_look(campaign: Campaign) -> FirstLook:
             faults.setdefault(row["reason"], []).append(row["scan"])
     for scan in campaign.refused:
         faults.setdefault(scan.refused, []).append(scan.name)
-    datasets, broken = [], []
-    if unknown:
-        with open_hdf5(campaign.directory / unknown[0]["path"]) as file:
-            datasets, broken = datasets_in(file), broken_links(file)
     return FirstLook(
         len(there) + len(campaign.refused),
         path_problems(campaign.config, campaign.directory),
@@ -225,11 +228,31 @@ def first_look(campaign: Campaign) -> FirstLook:
         len(rows) + len(campaign.refused),
         len(usable),
         faults,
-        [row["path"] for row in unknown],
-        _named_apart(unknown, [row for row in rows.values() if row not in unknown]),
-        datasets,
-        broken,
+        _unknown_layouts(campaign.directory, unknown, list(rows.values())),
     )
+
+
+def _unknown_layouts(
+    directory: Path, unknown: Sequence[Mapping[str, str]], rows: Sequence[Mapping[str, str]]
+) -> list[UnknownLayout]:
+    """Group files by the datasets that they have; `rows` are those of all scans."""
+    groups: dict[frozenset[tuple[str, int]], list[Mapping[str, str]]] = {}
+    firsts: list[tuple[list[Found], list[str]]] = []
+    for row in unknown:
+        with open_hdf5(directory / row["path"]) as file:
+            datasets, broken = without_alike(datasets_in(file)), broken_links(file)
+        group = groups.setdefault(frozenset(found.kind for found in datasets), [])
+        if not group:
+            firsts.append((datasets, broken))
+        group.append(row)
+    return [
+        UnknownLayout(
+            [row["path"] for row in group],
+            _named_apart(group, [row for row in rows if row not in group]),
+            *first,
+        )
+        for group, first in zip(groups.values(), firsts, strict=True)
+    ]
 
 
 def _disk(campaign: Campaign, usable: Sequence[Mapping[str, str]], factor: float) -> dict[str, int]:

@@ -4,6 +4,7 @@ The defaults are defined here only. `config/config.yaml` and `config/README.md` 
 this package (``python -m tomopipe.config``) and a test compares the three.
 """
 
+from tomopipe.config.base import not_carried
 from tomopipe.config.blocks import (
     METHODS,
     ExportStarBlock,
@@ -45,6 +46,7 @@ __all__ = [
     "TryReconBlock",
     "fault_of_key",
     "is_option",
+    "not_carried",
     "option_keys",
     "parse_cells",
     "parse_config",

@@ -44,6 +44,11 @@ def _file_pattern(value: str) -> str:
     return value
 
 
+def not_carried(text: str) -> list[str]:
+    """Return what Snakemake cannot carry in a path: , { } and each <word>, which it replaces."""
+    return sorted({*re.findall(r"[,{}]|<[a-z][a-z0-9_]*>", text)})
+
+
 def is_dataset(angles: str) -> bool:
     """Tell whether `input.angles` names a dataset of the scan: a path from / without an ending."""
     return bool(re.fullmatch(r"/[^.]*", angles)) and not os.path.isfile(angles)

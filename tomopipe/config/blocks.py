@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from tomopipe.config.base import Block, FilePattern, Text
+from tomopipe.config.base import Block, FilePattern, Text, not_carried
 
 METHODS = ("ai", "sum", "registration")
 CHECKPOINT_METHODS = ("dinov2",)
@@ -58,8 +58,8 @@ class CampaignBlock(Block):
         plain = value.rstrip("/")
         if plain.startswith(("/", "~")) or set(plain.split("/")) & {"", ".", ".."}:
             raise ValueError("must be a folder inside the campaign folder, such as results")
-        if re.search(r"[{},]", plain):
-            raise ValueError("must not contain { } or a comma")
+        if bad := not_carried(plain):
+            raise ValueError(f"must not contain {' '.join(bad)}")
         return plain
 
 
@@ -83,6 +83,13 @@ class StorageBlock(Block):
         True,
         description="false: `tomopipe clean` removes the RELION stack of a scan that is accepted.",
     )
+
+    @field_validator("sidecars")
+    @classmethod
+    def _in_a_path(cls, value: str) -> str:
+        if bad := not_carried(value.replace(",", "")):  # a comma does no harm here
+            raise ValueError(f"must not contain {' '.join(bad)}")
+        return value
 
 
 class AngleRange(Block):
@@ -157,8 +164,9 @@ class InputBlock(Block):
     axes: Annotated[list[Literal["angle", "row", "col"]], Field(min_length=3, max_length=3)] = (
         Field(
             ["angle", "row", "col"],
-            description="Order of the axes of the datasets that input.paths names, or of TIFF "
-            "images: number, rows, columns ([row, angle, col]: sinograms, one file per row).",
+            description="Order of the axes of a DXchange file, of the datasets that input.paths "
+            "names, or of TIFF images: number, rows, columns ([row, angle, col]: sinograms, one "
+            "file per row; [angle, col, row]: the axis lies horizontally in the frames).",
         )
     )
     entry: Text | None = Field(

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from tomopipe.config.base import Block
+from tomopipe.config.base import Block, not_carried
 
 
 class StitchBlock(Block):
@@ -35,9 +35,10 @@ class StitchBlock(Block):
     @classmethod
     def _names_of_files(cls, value: dict[str, list[str]]) -> dict[str, list[str]]:
         for name in value:
-            if not name.strip() or name.startswith(".") or re.search(r"[/,{}\x00-\x1f\x7f]", name):
+            bad = re.search(r"[/\x00-\x1f\x7f]", name) or not_carried(name)
+            if not name.strip() or name.startswith(".") or bad:
                 raise ValueError(
                     f"the name of stack {name!r} becomes a file's: it must not be empty, begin "
-                    "with a dot, or contain / , { } or control characters"
+                    "with a dot, or contain / , { } <word> or control characters"
                 )
         return value

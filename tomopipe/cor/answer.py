@@ -6,7 +6,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-NO_SAMPLE = "nothing rotates: the sinograms show only noise, drift or fixed patterns"
+NO_SAMPLE = (
+    "nothing rotates: the sinograms show only noise, drift or fixed patterns (where the axis is "
+    "horizontal: input.axes: [angle, col, row])"
+)
 MIN_ANGLES = 8
 AMBIGUOUS_BELOW = 0.25  # confidence
 REASON_BELOW = 0.6  # confidence under which an answer names its largest penalty

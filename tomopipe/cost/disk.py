@@ -194,10 +194,10 @@ def _is_half(
     campaign: Campaign, row: Mapping[str, str], cor_px: float | None, unless_known: bool
 ) -> bool:
     """Tell whether slices will be twice as wide as the columns in use."""
-    mode = campaign.config.preprocess.half_acquisition
+    mode, full_turn = campaign.config.preprocess.half_acquisition, row.get("full_turn")
     if mode != "auto":
-        return mode == "yes"
-    full_rotation = row.get("full_turn") == "true"
+        return mode == "yes" and full_turn != "false"
+    full_rotation = full_turn == "true"
     if cor_px is None:
         return full_rotation and unless_known
     first_col, n_cols = _columns_in_use(campaign, row)

@@ -25,6 +25,8 @@ from tomopipe.errors import ScanError
 
 FACTOR = 2  # width of the slices over that of the detector
 _NEAR_EDGE = 0.25  # of the columns: auto takes an axis in these outer parts for half acquisition
+_MUCH_BEYOND = 0.05  # of the columns, beyond slices of the detector's width
+_FILLED, _AIR = 0.75, 0.05  # so much of these is air if it is below that share of the mean row
 
 
 def is_half_acquisition(mode: str, *, full_rotation: bool, cor_px: float, n_cols: int) -> bool:
@@ -41,6 +43,28 @@ def is_half_acquisition(mode: str, *, full_rotation: bool, cor_px: float, n_cols
         )
     near_edge = min(cor_px, n_cols - 1 - cor_px) < _NEAR_EDGE * n_cols
     return mode == "yes" or (mode == "auto" and full_rotation and near_edge)
+
+
+def doubt_width(line_integrals: NDArray[np.float32], cor_px: float) -> list[str]:
+    """Say that slices end where the detector recorded more of the sample, in one sentence, or not.
+
+    `line_integrals`, (n_rows, n_angles, n_cols), are of a full rotation that auto takes for no half
+    acquisition, if its axis is where it is; nor is there much to gain near the middle.
+    """
+    n_cols = line_integrals.shape[2]
+    n_beyond = round(abs(cor_px - (n_cols - 1) / 2))
+    if n_beyond < _MUCH_BEYOND * n_cols or is_half_acquisition(
+        "auto", full_rotation=True, cor_px=cor_px, n_cols=n_cols
+    ):
+        return []
+    line = line_integrals.mean(axis=(0, 1), dtype=float)
+    beyond = line[:n_beyond] if cor_px > (n_cols - 1) / 2 else line[-n_beyond:]
+    if not np.quantile(beyond, _FILLED) > _AIR * line.max():
+        return []
+    return [
+        f"slices end {n_cols / 2:g} px from the axis, and the detector recorded more of the "
+        f"sample, up to {n_cols / 2 + n_beyond:g} px: preprocess.half_acquisition: yes widens them"
+    ]
 
 
 @dataclass(frozen=True, eq=False)

@@ -91,7 +91,7 @@ def phase_strength(
     }
     if lacking := [key for key in known if key not in numbers]:
         raise ScanError(
-            f"phase retrieval needs {', '.join(lacking)}, which the file does not tell: "
+            f"phase retrieval needs {', '.join(lacking)}, but the file has no usable value: "
             f"set {', '.join(f'input.{key}' for key in lacking)}"
         )
     return filter_strength(delta_beta=recipe.phase.delta_beta, **numbers)

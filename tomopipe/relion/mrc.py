@@ -119,6 +119,11 @@ def images_of(path: str | os.PathLike[str], shape: Sequence[int]) -> Iterator[ND
             yield np.fromfile(stream, "<f4", n_rows * n_cols).reshape(n_rows, n_cols)
 
 
+def is_cut(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a volume of float32 has other bytes than those that its header states."""
+    return os.path.getsize(path) != stack_bytes(read_volume_size(path)[0])
+
+
 def read_volume_size(path: str | os.PathLike[str]) -> tuple[tuple[int, int, int], float]:
     """Read the size (x, y, z) of an MRC volume, and the width of a voxel in angstroms, 0: unknown.
 

@@ -211,6 +211,10 @@ class Decisions:
     def _replaced_files(self, scan: str, old: Sequence[str], new: Sequence[str]) -> str:
         if scan not in self.campaign.scans:
             return "raw files changed"
+        known = self.campaign.scans[scan]
+        was = self.record.path_of_raw(os.path.basename(known.path), old[0]) if old else ""
+        if was and os.path.abspath(self.record.path_of(was)) != known.abspath:
+            return f"raw file is another one: {known.path}, was {was}"
         paths = [self.record.path_of(path) for path in self.raw_files(scan)]
         others = [path for path, was, now in zip(paths, old, new, strict=False) if was != now]
         return of_raw(others, paths[0])

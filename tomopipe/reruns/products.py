@@ -361,6 +361,15 @@ class Record:
         """The raw files on record by state, which no two files share."""
         return {product.state: product for product in self.products.values() if product.is_raw}
 
+    def path_of_raw(self, name: str, content: str) -> str:
+        """Return the path of the raw file on record of this name and content; "" if none is."""
+        return self._raw_paths.get((name, content), "")
+
+    @cached_property
+    def _raw_paths(self) -> dict[tuple[str, str], str]:
+        raw = [product for product in self.products.values() if product.is_raw]
+        return {(os.path.basename(p.path), p.statement): p.path for p in raw}
+
     def _raw_content(self, path: str, state: State) -> str:
         """Return the checksum of a small raw file; large ones are summed by the reading job."""
         where = self.path_of(path)

@@ -18,14 +18,14 @@ _N_NAMED = 4  # scans in a line
 def source_of(path: str | Path) -> str | None:
     """Return the digest of the statement of the volume that an MRC volume was converted from.
 
-    "" if `tomopipe convert` has not made it, or it cannot be read; None if there is none.
+    "" if `tomopipe convert` has not made it, or it is damaged; None if there is none.
     """
     if not os.path.exists(path):
         return None
-    from tomopipe.relion.mrc import labels_of  # few campaigns have such volumes
+    from tomopipe.relion.mrc import is_cut, labels_of  # few campaigns have such volumes
 
     try:
-        label = labels_of(path)[2]
+        label = "" if is_cut(path) else labels_of(path)[2]
     except Exception:  # whatever a damaged file does to its reader
         return ""
     return label.removeprefix(MADE_FROM) if label.startswith(MADE_FROM) else ""
@@ -49,7 +49,7 @@ def assumed_numbers(campaign: Campaign, rows: InventoryRows) -> dict[str, list[s
 
 
 def _other_volumes(campaign: Campaign, rows: InventoryRows) -> dict[str, list[str]]:
-    """Return a warning for each MRC volume that was not made from the volume beside it."""
+    """Return a warning for each MRC volume that is damaged or not of the volume beside it."""
     found = {}
     for scan in campaign.selected_scans(rows) if campaign.config.export_star.enabled else []:
         path, volume = campaign.outputs.mrc_volume(scan), campaign.directory / campaign.volume(scan)
@@ -58,8 +58,8 @@ def _other_volumes(campaign: Campaign, rows: InventoryRows) -> dict[str, list[st
         if stated is None or source == digest(stated):
             continue
         found[
-            f"{path} is not of the volume that is there now, so RELION's set does not name it. "
-            f"`tomopipe convert mrc {scan}`, then `tomopipe run`"
+            f"{path} is not whole or not of the volume there is now: RELION's set does not name "
+            f"it. `tomopipe convert mrc {scan}`, then `tomopipe run`"
         ] = [scan]
     return found
 

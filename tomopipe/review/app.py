@@ -248,7 +248,7 @@ class _Api:
 
     def _decide(self, decisions: list[_Decision]) -> Response:
         outcomes = decide(
-            self.store.campaign.table_path,
+            self.store.table_now(),
             {scan: (self._checked(scan, cells), seen) for scan, cells, seen, _ in decisions},
             stamp=stamp_now() if any(stamp for *_, stamp in decisions) else "",
         )

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from tomopipe.campaign.campaign import Campaign, load_campaign, read_inventory
 from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.state import State
 from tomopipe.commands.next_run import as_records, folded, make_plan
-from tomopipe.config import FixCorBlock
+from tomopipe.config import FixCorBlock, read_config
 from tomopipe.cor.robust_line import robust_line
 from tomopipe.cost.cost import total
 from tomopipe.errors import TomopipeError
@@ -52,8 +52,12 @@ class Store:
         threading.Thread(target=self._begin, daemon=True).start()
 
     def _begin(self) -> None:
-        self.read()
-        self.pictures.warm_up()
+        try:
+            self.read()
+            self.pictures.warm_up()
+        except RuntimeError:
+            if threading.main_thread().is_alive():  # else no new thread, as the process ends
+                raise
 
     def _half_acquisition(self, scan: str) -> str:
         known = scan in self.campaign.scans
@@ -106,6 +110,10 @@ class Store:
         except TomopipeError as error:
             self.table_problem = str(error)
         return self._cells
+
+    def table_now(self) -> Path:
+        """Return the campaign table that the configuration names now, or raise if it is broken."""
+        return replace(self.campaign, config=read_config(self.config)).table_path
 
     def plan(self) -> dict[str, Any]:
         """Return what the next run will redo, by the campaign table as it is now."""

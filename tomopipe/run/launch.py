@@ -6,7 +6,6 @@ process. Snakemake's lock decides whether a run may begin.
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,11 +20,11 @@ from tomopipe.campaign.slurm import unknown_names
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import workflow_folder
 from tomopipe.run.progress import VARIABLE
-from tomopipe.run.watch_lock import watcher_processes
+from tomopipe.run.watch_lock import is_watched, watcher_processes
 from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.json_files import json_or
-from tomopipe.storage.processes import born, is_alive
+from tomopipe.storage.processes import is_alive, machine, named
 from tomopipe.storage.shared import locked
 
 _SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefile")
@@ -61,11 +60,7 @@ class Run:
     log: str
     events: str
     stopped: bool = False  # whether somebody has stopped it
-
-    @property
-    def is_here(self) -> bool:
-        """Whether it runs on this machine."""
-        return self.host == socket.gethostname()
+    machine: str = ""  # its kernel and process namespace; "" if unknown
 
     def __str__(self) -> str:
         """Describe when, by whom and where it was started."""
@@ -117,7 +112,7 @@ def run_command(
 
 def start(directory: Path, command: Sequence[str]) -> tuple["subprocess.Popen[bytes]", Run]:
     """Start a run, which outlives this process and its terminal; refuse if there is one."""
-    with _only_run(directory):
+    with _only_run(directory, unlocks="--unlock" in command):
         log, events = _new_logs(directory)
         process = spawn(directory, command, log, {VARIABLE: str(events)})
         run = _record(directory, process.pid, log, events)
@@ -131,22 +126,27 @@ def claim(directory: Path, log: Path) -> Run:
 
 
 @contextmanager
-def _only_run(directory: Path) -> Iterator[None]:
-    """Hold the lock of the record of the current run; refuse if there is one."""
+def _only_run(directory: Path, *, unlocks: bool = False) -> Iterator[None]:
+    """Hold the lock of the record of the current run; refuse if there is one.
+
+    What `unlocks` is refused only by a run that is known to live.
+    """
     record = directory / LOGS.run_record
     record.parent.mkdir(parents=True, exist_ok=True)
     with locked(record):
-        if (run := under_way(directory)) is not None:
+        if (run := under_way(directory, heeds_lock=not unlocks)) is not None:
+            ends = "`tomopipe stop` ends it"
+            if is_alive(asdict(run)) is None:
+                again = "wait 2 minutes" if is_watched(directory) else "`tomopipe run -- --unlock`"
+                ends += f" on {run.host}; if it was killed there: {again}"
             raise TomopipeError(
-                f"a run of this campaign is under way: {run}. `tomopipe status` shows it, "
-                "`tomopipe stop` ends it."
+                f"a run of this campaign is under way: {run}. `tomopipe status` shows it, {ends}."
             )
         yield
 
 
 def _record(directory: Path, pid: int, log: Path, events: Path) -> Run:
-    origin = socket.gethostname(), run_folder.user_name(), time.time()
-    run = Run(pid, *origin, born(pid), str(log), str(events))
+    run = Run(**named(pid), user=run_folder.user_name(), log=str(log), events=str(events))
     write_json(asdict(run), directory / LOGS.run_record)
     return run
 
@@ -207,15 +207,16 @@ def _new_logs(directory: Path) -> tuple[Path, Path]:
     return log, log.with_suffix(_EVENTS)
 
 
-def under_way(directory: Path) -> Run | None:
+def under_way(directory: Path, *, heeds_lock: bool = True) -> Run | None:
     """Return the run that was started by `start` and has not ended; None if there is none.
 
-    A run on another machine counts while Snakemake's lock exists.
+    One that may live counts while a watcher renews its lock, or Snakemake's lock exists.
     """
     run = read_record(directory)
-    if run is None:
-        return None
-    return run if (_is_alive(run) if run.is_here else is_locked(directory)) else None
+    alive = is_alive(asdict(run)) if run else False
+    if alive is None:
+        alive = is_watched(directory) or (heeds_lock and is_locked(directory))
+    return run if alive else None
 
 
 def read_record(directory: Path) -> Run | None:
@@ -257,17 +258,16 @@ def _locks(directory: Path) -> list[Path]:
     return list((directory / ".snakemake" / "locks").glob("*.lock"))
 
 
-def _is_alive(run: Run) -> bool:
-    return is_alive(run.pid) and born(run.pid) == run.born
-
-
 def interrupt(directory: Path, run: Run, *, sending: signal.Signals) -> None:
     """Stop a run: SIGINT ends its jobs, too, SIGTERM lets them finish, SIGKILL kills it.
 
     One on another machine, or of another user, is refused.
     """
-    if not run.is_here:
-        raise TomopipeError(f"the run is not on this machine: {run}. Type `tomopipe stop` there.")
+    if run.machine != machine():
+        raise TomopipeError(
+            f"the run is on another machine, or in another container: {run}. Type `tomopipe stop` "
+            "there."
+        )
     write_json(asdict(replace(run, stopped=True)), directory / LOGS.run_record)
     if sending is signal.SIGKILL:
         kill_parts(directory)
@@ -285,28 +285,26 @@ def interrupt(directory: Path, run: Run, *, sending: signal.Signals) -> None:
 def left_running(directory: Path) -> list[Run]:
     """Return what a watcher that was killed has left running on this machine."""
     watched = read_record(directory)
-    parts = watcher_processes(directory).values() if watched else ()
-    return [
-        replace(watched, pid=pid, born=since, stopped=False)
-        for pid, since in parts
-        if watched and since and born(pid) == since
-    ]
+    parts = watcher_processes(directory).values()
+    living = [part for part in parts if part["born"] and is_alive(part)]
+    return [replace(watched, **part, stopped=False) for part in living if watched]
 
 
 def kill_parts(directory: Path) -> list[str]:
-    """Kill the processes of a watcher that ended unexpectedly; return their names."""
-    parts = watcher_processes(directory)
-    for pid, since in parts.values():
+    """Kill the processes of a watcher that ended unexpectedly here; return their names."""
+    parts = watcher_processes(directory).items()
+    alive = {name: state for name, part in parts if (state := is_alive(part)) is not None}
+    for name, part in parts:
         with suppress(ProcessLookupError, PermissionError):
-            if since and born(pid) == since:
-                os.killpg(pid, signal.SIGKILL)
-    return list(parts)
+            if part["born"] and alive.get(name):
+                os.killpg(part["pid"], signal.SIGKILL)
+    return list(alive)
 
 
 def has_ended(run: Run, *, within_s: float) -> bool:
     """Wait for a run; tell whether it has ended."""
     end = time.monotonic() + within_s
-    while _is_alive(run):
+    while is_alive(asdict(run)):
         if time.monotonic() > end:
             return False
         time.sleep(_LOOK_S)

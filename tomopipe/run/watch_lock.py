@@ -3,17 +3,16 @@
 import fcntl
 import json
 import os
-import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from tomopipe.campaign.files import LOGS
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.json_files import json_or
-from tomopipe.storage.processes import born
+from tomopipe.storage.processes import named
 
 _STALE_S = 120.0
 
@@ -28,13 +27,20 @@ def only_watcher(directory: Path) -> Iterator[IO[str]]:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             # if the file server has no locks, the file is used: its writer renews it
-            status = os.fstat(stream.fileno())
-            fresh = status.st_size and time.time() - status.st_mtime < _STALE_S
-            if isinstance(error, BlockingIOError) or fresh:
+            if isinstance(error, BlockingIOError) or is_watched(directory):
                 raise TomopipeError(
                     f"{path}: this campaign is watched{_by_whom(path)}. `tomopipe stop` ends it."
                 ) from None
         yield stream
+
+
+def is_watched(directory: Path) -> bool:
+    """Tell whether a watcher, which may be on another machine, renews its lock."""
+    try:
+        status = (directory / LOGS.watch_lock).stat()
+    except OSError:
+        return False
+    return status.st_size > 0 and time.time() - status.st_mtime < _STALE_S
 
 
 def _by_whom(path: Path) -> str:
@@ -45,17 +51,15 @@ def _by_whom(path: Path) -> str:
 
 def write_holder(lock: IO[str], processes: Mapping[str, int]) -> None:
     """Write this process, and the numbers of those that it runs by name, into its lock."""
-    parts = {name: (pid, born(pid)) for name, pid in processes.items()}
-    about = {"host": socket.gethostname(), "pid": os.getpid(), "start": time.ctime()}
+    parts = {name: named(pid) for name, pid in processes.items()}
+    about = named(os.getpid()) | {"start": time.ctime()}
     lock.seek(0)
     lock.truncate()
     lock.write(json.dumps(about | {"parts": parts}))
     lock.flush()
 
 
-def watcher_processes(directory: Path) -> dict[str, tuple[int, str]]:
-    """Read number and start of the processes that a watcher runs on this machine, by name."""
+def watcher_processes(directory: Path) -> dict[str, dict[str, Any]]:
+    """Return by name what identifies the processes that the last watcher ran (`named`)."""
     about = json_or(directory / LOGS.watch_lock, {})
-    is_here = about.get("host") == socket.gethostname()
-    parts = about.get("parts", {}) if is_here else {}
-    return {name: (pid, start) for name, (pid, start) in parts.items()}
+    return about.get("parts", {}) if "machine" in about else {}  # else of an earlier version

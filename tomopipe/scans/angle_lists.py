@@ -54,6 +54,26 @@ def to_degrees(
     )
 
 
+def unwrapped(theta_deg: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return angles that jump by 360 degrees once, as from 359 to 0, without the jump.
+
+    Those of any list that is not otherwise even, one way round, are returned as they are.
+    """
+    finite = np.isfinite(theta_deg)
+    found = theta_deg[finite]
+    straight = np.unwrap(found, period=360)
+    steps = np.diff(straight)
+    usual = np.median(steps) if len(steps) else 0.0
+    if (
+        np.count_nonzero(np.abs(np.diff(found)) > 180) != 1
+        or (np.abs(steps - usual) > np.abs(usual)).any()
+    ):
+        return theta_deg
+    angles = theta_deg.copy()
+    angles[finite] = straight
+    return angles
+
+
 def span_deg(theta_deg: NDArray[np.float64]) -> float:
     """Return the range of the finite angles, the last step included; 0 for fewer than two."""
     finite = theta_deg[np.isfinite(theta_deg)]

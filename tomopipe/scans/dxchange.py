@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.config import InputBlock
+from tomopipe.config.blocks import PathsBlock
 from tomopipe.errors import ScanError
 from tomopipe.scans.angle_lists import DROPPED, count_periods, planned_frames, to_degrees
 from tomopipe.scans.datasets import Path, find_angles, find_dataset, unit_of, values_of
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 DATA, THETA = "/exchange/data", "/exchange/theta"
 NOT_RECOGNISED = "expected a DXchange or NXtomo file, or input.paths"
-_PLACES = {"flats": "/exchange/data_white", "darks": "/exchange/data_dark"}
+_PLACES: dict[Kind, str] = {"flats": "/exchange/data_white", "darks": "/exchange/data_dark"}
 # Written by the HDF5 plugin of EPICS areaDetector: where each frame went, its number, its time.
 _LOCATIONS, _IDS, _TIMES = (
     f"/defaults/{name}" for name in ("HDF5FrameLocation", "NDArrayUniqueId", "NDArrayTimeStamp")
@@ -39,6 +40,12 @@ def places(file: "h5py.File", kind: Kind) -> list[str]:
     name = _PLACES[kind]
     parts = [name] if name in file else [f"{name}_pre", f"{name}_post"]
     return [part for part in parts if part in file]
+
+
+def paths_of(file: "h5py.File") -> PathsBlock:
+    """Name the datasets of a file."""
+    names = {kind: parts[0] for kind in _PLACES if len(parts := places(file, kind)) == 1}
+    return PathsBlock(data=DATA, angles=THETA if THETA in file else None, **names)
 
 
 class DxchangeReader:
@@ -114,10 +121,25 @@ class DxchangeReader:
         warnings = (warning,) if warning else ()
         if len(angles) <= n_frames:
             return angles, warnings
+        if len(angles) == _count_frames(self._file) and not _are_even(angles):
+            return angles[self._of_data(len(angles), n_frames)], warnings
         planned = _planned_frames(self._file, n_frames, len(angles))
         if planned is None:
             return angles, warnings
         return angles[planned], (*warnings, f"{DROPPED}{len(angles) - n_frames}")
+
+    def _of_data(self, n_all: int, n_frames: int) -> NDArray[np.bool_]:
+        """Tell which of all frames are projections, where each frame has an angle."""
+        locations = _locations(self._file)
+        if locations is not None and len(locations) == n_all:
+            of_data = locations == DATA
+            if np.count_nonzero(of_data) == n_frames:
+                return of_data
+        raise ScanError(
+            f"{self._path}: {THETA} has {n_all} angles, as many as there are projections "
+            f"({n_frames}), flats and darks, and the file does not tell which are of the "
+            "projections: give these alone, input.angles"
+        )
 
     def _theta_elsewhere(self, n_frames: int) -> Theta:
         """Look for angles elsewhere: of the projections, or of all frames in a known order."""
@@ -131,6 +153,19 @@ class DxchangeReader:
         angles, warning = to_degrees(theta[()], unit_of(theta), self._known.angle_unit)
         warnings = (*warnings, warning) if warning else warnings
         return (angles if len(angles) == n_frames else angles[of_data]), warnings
+
+
+def _count_frames(file: "h5py.File") -> int:
+    """Return the number of projections, flats and darks in a file."""
+    names = (DATA, *places(file, "flats"), *places(file, "darks"))
+    shapes = [getattr(file[name], "shape", (0, 0, 0)) for name in names]
+    return sum(shape[0] if len(shape) == 3 else 1 for shape in shapes)
+
+
+def _are_even(angles: NDArray[np.float64]) -> bool:
+    """Tell whether steps are equal to a half; they are not where flats or darks were taken."""
+    steps = np.diff(angles)
+    return bool((np.abs(steps - np.median(steps)) < np.abs(np.median(steps)) / 2).all())
 
 
 def _planned_frames(file: "h5py.File", n_frames: int, n_planned: int) -> NDArray[np.intp] | None:

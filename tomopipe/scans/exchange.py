@@ -25,6 +25,7 @@ from tomopipe.scans.angle_lists import (
     equal_steps,
     other_unit,
     read_angles,
+    unwrapped,
 )
 from tomopipe.scans.datasets import read_named
 from tomopipe.scans.hdf5 import one_line
@@ -42,8 +43,15 @@ NO_ANGLES = (
     "no angles: set input.angles, such as {start: 0, stop: 180} (the angles of the first and the "
     "last projection)"
 )
+_CONFIGURATION = "the configuration"
 _SAME_ANGLE_DEG = 0.05
-_LEAST_UM, _MOST_UM = 0.005, 200.0  # other pixel sizes had another unit, or none
+_SAME_NUMBER = 0.01  # relative
+# Words and unit of each number, the least and the most: others had another unit, or none.
+_NUMBERS = {
+    "pixel_size_um": ("pixel size", "um", 0.005, 200.0),
+    "energy_kev": ("energy", "keV", 0.1, 1e4),
+    "distance_mm": ("distance", "mm", 0.5, 2e5),
+}
 
 
 def read_metadata(
@@ -185,10 +193,10 @@ def _look(
         warnings.append(f"input.skip_projections: {listed}: the scan has projections 0 to {last}")
     first, last = first_and_last(f"{path}: input.columns", known.columns, n_cols, "columns of")
     columns = first, last + 1
-    if gone := layout.missing_sources:
-        warnings.append(f"{len(gone)} source files cannot be opened, the first is {gone[0]}")
-    if layout.pixel_size_um and known.pixel_size_um is None:
-        warnings += _doubt_size(layout.pixel_size_um)
+    gone = _gone(layout)
+    if gone and written.all():
+        warnings.append(gone)
+    warnings += _impossible_numbers(layout)
     metadata = Metadata(
         format=layout.format,
         n_angles=n_angles,
@@ -205,7 +213,7 @@ def _look(
         pixel_size_um=_value(layout.pixel_size_um),
         energy_kev=_value(layout.energy_kev),
         distance_mm=_value(layout.distance_mm),
-        aborted=layout.aborted,
+        aborted=layout.aborted or ("" if written.all() else gone),
         found=_describe(layout, chosen, columns, (flat, flat_location), (dark, dark_location)),
         warnings=tuple(warnings),
     )
@@ -217,14 +225,27 @@ def _look(
     )
 
 
-def _doubt_size(size_um: Found) -> list[str]:
-    """Say that a file's pixel size cannot be, in one sentence; else nothing."""
-    if size_um.value is None or _LEAST_UM <= size_um.value <= _MOST_UM:
-        return []
-    return [
-        f"a pixel size of {size_um.value:.4g} um cannot be: is its unit missing, or wrong? Set "
-        f"input.pixel_size_um ({size_um.location})"
-    ]
+def _gone(layout: Layout) -> str:
+    """Say which source files are missing, in one sentence; "" if none is."""
+    if not (gone := layout.missing_sources):
+        return ""
+    which = f"{gone[0]}{f' and {len(gone) - 1} more' if len(gone) > 1 else ''} cannot be opened"
+    written = layout.projections.written
+    missing = f"{np.count_nonzero(~written)} of {len(written)} frames are missing"
+    return which if written.all() else f"{which}: {missing}; copy it there"
+
+
+def _impossible_numbers(layout: Layout) -> list[str]:
+    """Name the numbers that cannot be, each in one sentence."""
+    lines = []
+    for name, (words, unit, least, most) in _NUMBERS.items():
+        found = getattr(layout, name)
+        if found and found.value and not least <= found.value <= most:
+            lines.append(
+                f"{words} {found.value:.6g} {unit} cannot be: is it in another unit? input.{name} "
+                f"sets it ({found.location})"
+            )
+    return lines
 
 
 def _chosen(path: Path, layout: Layout, known: InputBlock) -> NDArray[np.intp]:
@@ -248,8 +269,8 @@ def _chosen(path: Path, layout: Layout, known: InputBlock) -> NDArray[np.intp]:
 def _corrected(path: Path, layout: Layout, known: InputBlock) -> Layout:
     """Replace what the file says by what the configuration says."""
     changes: dict[str, Any] = {
-        name: Found(value, "the configuration")
-        for name in ("pixel_size_um", "energy_kev", "distance_mm")
+        name: Found(value, _not_of_the_file(getattr(layout, name), value))
+        for name in _NUMBERS
         if (value := getattr(known, name)) is not None
     }
     if known.angles is not None:
@@ -262,7 +283,23 @@ def _corrected(path: Path, layout: Layout, known: InputBlock) -> Layout:
         if _are_others(layout.theta_deg, changes.get("theta_deg")):
             other = f"other angles than those of the file, {layout.theta_location}"
             changes["notes"] = (*changes.get("notes", layout.notes), other)
-    return replace(layout, **changes)
+    return _without_jump(replace(layout, **changes))
+
+
+def _not_of_the_file(of_file: Found | None, value: float) -> str:
+    """Say that the configuration gives a number, and which other one the file has."""
+    if of_file is None or not of_file.value:
+        return _CONFIGURATION
+    other = abs(value - of_file.value) > _SAME_NUMBER * of_file.value
+    return f"{_CONFIGURATION}, where the file has {of_file.value:.4g}" if other else _CONFIGURATION
+
+
+def _without_jump(layout: Layout) -> Layout:
+    """Let angles that begin again at 360 degrees go on."""
+    if layout.theta_deg is None or (theta_deg := unwrapped(layout.theta_deg)) is layout.theta_deg:
+        return layout
+    notes = (*layout.notes, "a jump of the angles by 360 degrees taken out")
+    return replace(layout, theta_deg=theta_deg, notes=notes)
 
 
 def _are_others(of_file: NDArray | None, configured: NDArray | None) -> bool:
@@ -278,7 +315,7 @@ def _configured_angles(
     """Return the angles that the configuration gives, and where they stand."""
     if not isinstance(angles, str):
         theta_deg = equal_steps(len(layout.projections.index), **angles.model_dump())
-        return {"theta_deg": theta_deg, "theta_location": "the configuration"}
+        return {"theta_deg": theta_deg, "theta_location": _CONFIGURATION}
     if is_dataset(angles):
         if layout.format == "TIFF":
             raise ScanError(f"{path}: input.angles: {angles} would be a dataset of an HDF5 file")
@@ -319,16 +356,14 @@ def _describe(
         sets = f" in {n_sets} sets" if n_sets > 1 else ""
         n = len(references.positions)
         parts.append(f"{kind} {location}, {n} frame{'s' * (n != 1)}{sets}")
-    numbers = [
-        ("pixel size", layout.pixel_size_um, "um"),
-        ("energy", layout.energy_kev, "keV"),
-        ("distance", layout.distance_mm, "mm"),
-    ]
-    for name, found, unit in numbers:
-        if found:
+    missing = []
+    for name, (words, unit, *_) in _NUMBERS.items():
+        if found := getattr(layout, name):
             value = found.fault or f"{found.value:.4g} {unit}"
-            parts.append(f"{name} {value}, {found.location}")
-    if missing := [name for name, found, _ in numbers if found is None]:
+            parts.append(f"{words} {value}, {found.location}")
+        else:
+            missing.append(words)
+    if missing:
         parts.append(f"not found: {', '.join(missing)}")
     parts += layout.notes
     return "; ".join(parts)

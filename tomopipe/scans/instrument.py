@@ -1,5 +1,6 @@
 """Pixel size, photon energy and distance, from where beamlines write them, in their units."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import isfinite
@@ -128,8 +129,8 @@ def _read(group: "h5py.Group", name: str, quantity: Quantity) -> Found | None:
     """Read one number and convert it; None whatever goes wrong: nothing depends on it."""
     try:
         dataset = group[name]
-        number = float(text_of(dataset[()]))
-        unit = unit_of(dataset)
+        number, unit = _number_and_unit(text_of(dataset[()]))
+        unit = unit or unit_of(dataset)
     except Exception:
         return None
     has_unit = unit and quantity.factors
@@ -140,3 +141,10 @@ def _read(group: "h5py.Group", name: str, quantity: Quantity) -> Found | None:
         why = "below 0" if number < 0 else "a unit that is not known"
         return Found(None, name, f"{number:g}{unit and f' {unit}'} ({why})")
     return Found(number * float(factor), name)
+
+
+def _number_and_unit(text: str) -> tuple[float, str]:
+    """Divide "0.65 um"; the unit, in lower case, may be missing."""
+    number = re.match(r"[-+.\d]+(e[-+]?\d+)?", text, re.IGNORECASE)
+    end = number.end() if number else len(text)
+    return float(text[:end]), text[end:].strip().lower()

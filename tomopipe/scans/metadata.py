@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+ARE_SINOGRAMS = "are the projections sinograms? Set input.axes: [row, angle, col]"
+
 
 @dataclass(frozen=True, eq=False)
 class Metadata:
@@ -47,22 +49,37 @@ def _fault_of_angles(metadata: Metadata) -> str:
     n_angles, theta_deg, location = metadata.n_angles, metadata.theta_deg, metadata.theta_location
     if theta_deg is None:
         return ""
-    if len(theta_deg) > n_angles and not metadata.theta_listed:
-        return fewer_frames(n_angles, len(theta_deg), f"angles in {location}")
     if len(theta_deg) != n_angles:
-        what_to_do = (
-            f"give them: input.angles: {{start: 0, stop: 180}}, or a file of {n_angles} lines"
-        )
-        if metadata.theta_listed:
-            what_to_do = "correct the list"
-            what_to_do += ", unless the scan was aborted" if len(theta_deg) > n_angles else ""
-        return (
-            f"{location} has {len(theta_deg)} angles for {n_angles} frames, expected one for each: "
-            f"{what_to_do}"
-        )
+        is_sinogram = len(theta_deg) == metadata.n_rows
+        return _fault_of_number(metadata, theta_deg) + f"; {ARE_SINOGRAMS}" * is_sinogram
     chosen = metadata.chosen
     if bad := chosen[~np.isfinite(theta_deg[chosen])].tolist():
         return f"{location}: {len(bad)} of {n_angles} angles not finite, the first is {bad[0]}"
     if n_angles > 1 and np.ptp(theta_deg) == 0:
         return f"{location}: all {n_angles} angles are {theta_deg[0]:g}"
     return ""
+
+
+def _fault_of_number(metadata: Metadata, theta_deg: NDArray[np.float64]) -> str:
+    n_angles, location = metadata.n_angles, metadata.theta_location
+    if len(theta_deg) > n_angles and not metadata.theta_listed:
+        return fewer_frames(n_angles, len(theta_deg), f"angles in {location}")
+    what_to_do = f"give them: input.angles: {_suitable(theta_deg)}a file of {n_angles} lines"
+    if metadata.theta_listed:
+        what_to_do = "correct the list"
+        what_to_do += ", unless the scan was aborted" if len(theta_deg) > n_angles else ""
+    return (
+        f"{location} has {len(theta_deg)} angles for {n_angles} frames, expected one for each: "
+        f"{what_to_do}"
+    )
+
+
+def _suitable(theta_deg: NDArray[np.float64]) -> str:
+    """Propose angles that fit to those that there are; nothing if they are not even."""
+    if not len(theta_deg):
+        return "{start: 0, stop: 180}, or "
+    step = (theta_deg[-1] - theta_deg[0]) / max(1, len(theta_deg) - 1)
+    if not step or not np.allclose(np.diff(theta_deg), step, rtol=0.1, atol=0):
+        return ""
+    first = f"if those of the first {len(theta_deg)} frames are right"
+    return f"{{start: {theta_deg[0]:.6g}, step: {step:.8g}}} {first}, or "

@@ -25,10 +25,13 @@ def open_reader(path: Path, known: InputBlock, stack: ExitStack) -> Reader:
     if known.paths.data:
         return named.NamedReader(file, path, known)
     if tuple(known.axes) != AXES:
-        raise ScanError(
-            f"{path}: input.axes: {', '.join(known.axes)} is of TIFF files, or of datasets that "
-            "input.paths names: set input.paths.data"
-        )
+        if dxchange.DATA not in file:
+            raise ScanError(
+                f"{path}: input.axes: {', '.join(known.axes)} is of TIFF files, DXchange files, or "
+                "datasets that input.paths names: set input.paths.data"
+            )
+        paths = dxchange.paths_of(file)
+        return named.NamedReader(file, path, known.model_copy(update={"paths": paths}))
     if "exchange" not in file:
         names = nxtomo.find_entries(file)
         if names:

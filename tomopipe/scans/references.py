@@ -19,6 +19,7 @@ from tomopipe.scans.layout import (
     how_to_name,
     without_position,
 )
+from tomopipe.scans.metadata import ARE_SINOGRAMS
 from tomopipe.scans.pixel_views import TransposedPixels, cut_columns
 from tomopipe.scans.pixels import Frames, IndexRange
 from tomopipe.scans.readers import open_reference
@@ -71,11 +72,11 @@ def find_references(
     for where, reference in found:
         shape = reference.frames.pixels.shape[1:]
         if shape != expected:
-            is_sinogram = layout.projections.pixels.shape[0] in shape
-            axes = "; are the projections sinograms? Set input.axes" if is_sinogram else ""
+            n_theta = -1 if layout.theta_deg is None else len(layout.theta_deg)
+            is_sinogram = layout.projections.pixels.shape[0] in shape or n_theta == expected[0]
             raise ScanError(
-                f"{where}: {reference.location} has frames of {shape}; "
-                f"expected {expected} as in {layout.projections.pixels.name}{axes}"
+                f"{where}: {reference.location} has frames of {shape}; expected {expected} as in "
+                f"{layout.projections.pixels.name}{f'; {ARE_SINOGRAMS}' * is_sinogram}"
             )
     frames = tuple(_only_written(reference.frames) for _, reference in found)
     if kind == "flats" and not any(len(part.index) for part in frames):

@@ -1,5 +1,7 @@
 """What datasets an HDF5 file has, for people who must name some of them."""
 
+import re
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from tomopipe.errors import some_of
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
 
 _DEEPEST = 10  # groups below the root that are looked into
 _N_NAMED = 6
+_MANY = 4  # datasets that differ in the numbers of their names alone
 
 
 class Found(NamedTuple):
@@ -19,6 +22,16 @@ class Found(NamedTuple):
     name: str
     shape: tuple[int, ...]
     dtype: str
+    n_alike: int = 0  # others, not listed, of the same shape, whose names differ in numbers alone
+
+    @property
+    def kind(self) -> tuple[str, int]:
+        """The name without its numbers, and the dimensions: equal for files of one layout."""
+        return _without_numbers(self.name), len(self.shape)
+
+
+def _without_numbers(name: str) -> str:
+    return re.sub(r"\d+", "0", name)
 
 
 def datasets_in(file: "h5py.File") -> list[Found]:
@@ -36,6 +49,18 @@ def datasets_in(file: "h5py.File") -> list[Found]:
     return sorted(several, key=lambda item: (-len(item.shape), [-n for n in item.shape], item.name))
 
 
+def without_alike(found: Iterable[Found]) -> list[Found]:
+    """Return of many datasets that are alike only the first."""
+    groups: dict[tuple[object, ...], list[Found]] = {}
+    for item in found:
+        groups.setdefault((_without_numbers(item.name), item.shape, item.dtype), []).append(item)
+    listed = []
+    for first, *others in groups.values():
+        many = len(others) >= _MANY
+        listed += [first._replace(n_alike=len(others))] if many else [first, *others]
+    return listed
+
+
 def broken_links(file: "h5py.File") -> list[str]:
     """Say which names of a file lead to others that cannot be opened."""
     return [
@@ -48,6 +73,9 @@ def broken_links(file: "h5py.File") -> list[str]:
 
 def brief_tree(file: "h5py.File") -> str:
     """Name the datasets of a file with their shapes, and broken links, as a part of a sentence."""
-    found = [f"{dataset.name} {dataset.shape}" for dataset in datasets_in(file)]
+    found = [
+        f"{dataset.name} {dataset.shape}" + f" and {dataset.n_alike} alike" * (dataset.n_alike > 0)
+        for dataset in without_alike(datasets_in(file))
+    ]
     parts = [some_of(found, _N_NAMED) or "no dataset of numbers", *broken_links(file)[:_N_NAMED]]
     return "; ".join(parts)

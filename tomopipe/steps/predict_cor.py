@@ -20,7 +20,9 @@ from tomopipe.cor.rows_file import Rows, read_rows
 from tomopipe.errors import ScanError, TomopipeError, is_of_the_system, reason_of
 from tomopipe.geometry import bin_cor, unbin_cor
 from tomopipe.prep.bad_frames import doubts_of, warnings_of
+from tomopipe.prep.half_acquisition import doubt_width
 from tomopipe.prep.intensity import doubt_flats
+from tomopipe.recon.angular_sampling import is_full_rotation
 from tomopipe.steps.revisions import stated
 from tomopipe.storage.atomic import remove_stale, take_away, write_json, write_text
 
@@ -65,7 +67,8 @@ def predict_cor(
         Written: best_cor_px, cor_px, confidence, verdict, method, reason, and all of `methods`;
         `evidence`, the curves of each kind, if ai or sum used them; roll_px_per_100_rows if several
         rows show how the COR changes along them; `warnings`: sentences on projections without an
-        image, and flats that do not fit; `doubts`: why an accepted COR needs review, if it does.
+        image, flats that do not fit, a sample that jumped, and one that slices will cut off;
+        `doubts`: why an accepted COR needs review, if it does.
     center_txt : path-like
         Written: the accepted COR with two decimals; empty if none was accepted.
     options : PredictCorBlock
@@ -110,6 +113,7 @@ def predict_cor(
         prediction = _without_trust(prediction, rows, bad_frames, options.max_bad_frames)
         prediction = _with_doubts(prediction, rows)
         warnings += [text for text in prediction.get("doubts", ()) if text not in warnings]
+        warnings += _cut_off(corrected, try_json, prediction["cor_px"])
     except MemoryError:
         raise
     except Exception as error:
@@ -118,6 +122,7 @@ def predict_cor(
         prediction = {**_NOTHING, "verdict": "failed", "reason": reason}
         if made_from and (is_of_the_system(error) or _is_unread(try_json)):
             made_from = {**made_from, "not_read": reason}  # not what is wanted: tried again
+    warnings += prediction.get("warnings", [])  # of a jump
     prediction["warnings"] = warnings
     for warning in warnings:
         logger.warning("%s", warning)
@@ -169,6 +174,16 @@ def _with_doubts(prediction: dict[str, Any], rows: Rows) -> dict[str, Any]:
     return {**prediction, "doubts": [*prediction.get("doubts", []), *found]}
 
 
+def _cut_off(rows: Rows, try_json: str | os.PathLike[str], cor_px: float | None) -> list[str]:
+    """Say that the volume will not show all that was recorded, in one sentence; else nothing."""
+    mode = read_json(try_json, "the grid of try_recon").get("half_acquisition_mode")
+    if cor_px is None or mode != "auto" or not rows.minus_log:
+        return []
+    if not is_full_rotation(rows.theta_rad):
+        return []
+    return doubt_width(rows.sinograms, float(bin_cor(cor_px, x0=rows.first_col)))
+
+
 def _is_unread(path: str | os.PathLike[str]) -> bool:
     """Tell whether try_recon failed because of a system error in reading the scan."""
     with suppress(TomopipeError):
@@ -196,6 +211,7 @@ def _predict(
     options: PredictCorBlock,
 ) -> dict[str, Any]:
     from tomopipe.cor.curves import Curves
+    from tomopipe.cor.jump import doubt_jump
     from tomopipe.cor.methods import choose
     from tomopipe.cor.prepared import Prepared
     from tomopipe.cor.roll import measure_roll
@@ -208,6 +224,7 @@ def _predict(
     curves = Curves(Prepared(rows))
     evidence = [_ask(name, curves, candidates_px, weights) for name in methods]
     decision = choose(evidence, options.min_confidence, curves.reach_px)
+    decision, moved = doubt_jump(decision, curves.prepared)
     prediction = asdict(decision) | {
         "best_cor_px": _rounded(decision.best_cor_px),
         "cor_px": _rounded(decision.cor_px),
@@ -223,6 +240,7 @@ def _predict(
             prediction["methods"][name]["model"] = model
             if decision.method == name:
                 prediction["model"] = model
+    prediction["warnings"] = moved
     cor_px = decision.cor_px
     if cor_px is None:
         return prediction

@@ -124,6 +124,7 @@ def try_recon(
             return _fail(error, files, made_from)
     record = _describe(rows, shown, window, asked=asked)
     record |= {"filter": FILTER, "format": options.format}
+    record["half_acquisition_mode"] = raw.preprocess.half_acquisition
     if proven:
         record["geometry"]["angles_proven"] = proven
     record |= stated(made_from)

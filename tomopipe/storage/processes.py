@@ -1,24 +1,71 @@
-"""Whether a process of this machine lives, which a lock or a run's folder names."""
+"""Whether a process that a lock, a record or the folder of a run names is alive, dead or unknown.
+
+Unknown are the processes of other machines and containers, which may share our hostname, and those
+of other users where Linux hides them (hidepid).
+"""
 
 import os
+import socket
+import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 
-def is_alive(pid: int) -> bool:
-    """Tell whether a process runs; one that has ended and was not waited for does not."""
+def named(pid: int) -> dict[str, Any]:
+    """Return what identifies a process of this machine, for a file; `is_alive` reads it."""
+    return {
+        "host": socket.gethostname(),
+        "machine": machine(),
+        "pid": pid,
+        "born": born(pid),
+        "start_s": time.time(),
+    }
+
+
+def is_alive(name: Mapping[str, Any]) -> bool | None:
+    """Tell whether the process that `named` described runs; None: unknown, so it may.
+
+    One that has ended and was not waited for does not run, nor does a later one of its number, nor
+    what ran before this machine was booted.
+    """
+    pid, since = name.get("pid"), name.get("born")
+    if not isinstance(pid, int) or name.get("machine") != machine():
+        return False if _is_before_boot(name) else None
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
-    except (OSError, OverflowError):
-        return True  # of another user
-    return _cells(pid)[:1] != ["Z"]
+    except OSError:
+        pass  # of another user
+    if cells := _cells(pid):
+        return cells[0] != "Z" and since in (None, "", cells[19])
+    return None if since else True  # its number may be another's by now
 
 
 def born(pid: int) -> str:
     """Return the start time of a process in Linux's clock ticks; "" if it ended or is unknown."""
     cells = _cells(pid)
     return "" if cells[:1] in ([], ["Z"]) else cells[19]
+
+
+def machine() -> str:
+    """Name the running kernel and the process namespace: hosts and containers may share a name."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return socket.gethostname()
+
+
+def _is_before_boot(name: Mapping[str, Any]) -> bool:
+    """Tell whether a process ran under an earlier kernel of this host."""
+    theirs, start_s = name.get("machine"), name.get("start_s")
+    if name.get("host") != socket.gethostname() or not isinstance(theirs, str):
+        return False
+    if theirs.split()[:1] == machine().split()[:1] or not isinstance(start_s, int | float):
+        return False
+    return start_s < time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _cells(pid: int) -> list[str]:

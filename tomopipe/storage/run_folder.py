@@ -15,7 +15,6 @@ import json
 import os
 import secrets
 import shutil
-import socket
 import time
 from collections.abc import Collection, Iterator
 from contextlib import suppress
@@ -24,7 +23,7 @@ from typing import Any
 
 from tomopipe.errors import RunEndedError, room_for
 from tomopipe.storage.json_files import json_or
-from tomopipe.storage.processes import born, is_alive
+from tomopipe.storage.processes import is_alive, named
 
 VARIABLE = "TOMOPIPE_RUN"
 """Environment variable with the folder of the run, relative to the campaign; "" outside a run."""
@@ -41,13 +40,7 @@ def begin(results: Path) -> Path:
     end_all(results)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     folder = results / _RUNS / f"{stamp}-{secrets.token_hex(4)}"
-    about = {
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "born": born(os.getpid()),
-        "user": user_name(),
-        "start": time.time(),
-    }
+    about = named(os.getpid()) | {"user": user_name()}
     with room_for(results):
         (folder / _RECORDS).mkdir(parents=True)
         (folder / "run.json").write_text(json.dumps(about), encoding="utf-8")
@@ -122,11 +115,7 @@ def killed_here(results: Path, since_s: float) -> bool:
     """Tell whether the last run, begun at `since_s` (Unix seconds) or later, was killed here."""
     try:
         about = json.loads((earlier(results)[-1] / "run.json").read_text(encoding="utf-8"))
-        if about["host"] != socket.gethostname() or about["start"] < since_s:
-            return False
-        pid = about["pid"]
-        # its number may be another process's by now
-        return not is_alive(pid) or born(pid) != about.get("born", born(pid))
+        return bool(about["start_s"] >= since_s and is_alive(about) is False)
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return False
 

@@ -11,7 +11,7 @@ import os
 import random
 import secrets
 import shutil
-import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.errors import TomopipeError
-from tomopipe.storage.atomic import flush, whole
-from tomopipe.storage.processes import is_alive
+from tomopipe.storage.atomic import flush, remove_stale, whole
+from tomopipe.storage.processes import is_alive, named
 from tomopipe.storage.run_folder import user_name
 
 WAIT_S = 10.0
@@ -66,6 +66,7 @@ def update_file(path: str | os.PathLike[str], change: Callable[[bytes], bytes]) 
     late: bytes | None = None
     for _ in range(_ATTEMPTS):
         with suppress(_AgainError), locked(real) as is_held:
+            remove_stale(real)
             current = _content(real)
             after = change(current if late is None else late)
             if after == current:
@@ -83,7 +84,7 @@ def locked(path: Path) -> Iterator[Callable[[], bool]]:
     Yields a function that tells whether this process still holds the lock. Raises TomopipeError,
     which names the holder, if somebody else holds it for longer than `WAIT_S`.
     """
-    lock = path.with_name(f"{path.name}.lock")
+    lock = _lock_of(path)
     mine = _name_of_us()
     _acquire(path, lock, mine)
 
@@ -97,6 +98,31 @@ def locked(path: Path) -> Iterator[Callable[[], bool]]:
     finally:
         if is_held():
             lock.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked_long(path: Path) -> Iterator[None]:
+    """Hold the lock of a file that takes longer than `STALE_S` to write (`locked`): renew it."""
+    ended = threading.Event()
+
+    def renew() -> None:
+        while not ended.wait(STALE_S / 3):
+            with suppress(OSError):
+                if is_held():
+                    os.utime(_lock_of(path))
+
+    with locked(path) as is_held:
+        thread = threading.Thread(target=renew, name="lock", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+
+def _lock_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.lock")
 
 
 def _acquire(path: Path, lock: Path, mine: bytes) -> None:
@@ -169,32 +195,18 @@ def _age_s(lock: Path) -> float:
 
 def _why_dead(holder: bytes, age_s: float) -> str:
     """Say why a lock is abandoned; nothing while it may be held."""
-    facts = _facts(holder)
-    pid = facts.get("pid")
-    if facts.get("machine") == _machine() and isinstance(pid, int) and not is_alive(pid):
+    if is_alive(_facts(holder)) is False:
         return "that process has ended"
     return f"it is {age_s:.0f} s old" if age_s > STALE_S else ""
 
 
 def _name_of_us() -> bytes:
-    facts = {
-        "host": socket.gethostname(),
-        "machine": _machine(),
-        "pid": os.getpid(),
+    facts = named(os.getpid()) | {
         "user": user_name(),
         "since": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
         "token": secrets.token_hex(8),
     }
     return json.dumps(facts).encode()
-
-
-def _machine() -> str:
-    """Name the kernel and the process namespace: hosts may share a name."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return socket.gethostname()
 
 
 def _facts(holder: bytes) -> dict[str, Any]:
@@ -224,7 +236,10 @@ def _replace(path: Path, before: bytes, after: bytes, is_held: Callable[[], bool
             with suppress(FileNotFoundError):
                 old = path.open("rb")
                 _take_mode(path, temporary)
-            flush(temporary)  # it takes a while: before the last look, not after it
+            try:
+                flush(temporary)  # it takes a while: before the last look, not after it
+            except FileNotFoundError:  # who took our lock removed it
+                raise _AgainError from None
             if _content(path) != before or not is_held():
                 raise _AgainError
         if old is None:

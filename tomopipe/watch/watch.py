@@ -98,15 +98,14 @@ class Watcher:
         """End earlier runs, and begin the run of all arrivals."""
         if TAIL in launch.kill_parts(self.directory):
             launch.unlock(self.directory)
+        self._write_holder()  # which protects the watcher on other machines
         results = Path(self._config.campaign.results)
         results.mkdir(parents=True, exist_ok=True)
         launch.unlock_killed(self.directory, results)
         if launch.is_locked(self.directory):
             return results / "none"  # for now: another run is active
         self._take_job_records()
-        run = run_folder.begin(results)
-        self._write_holder()
-        return run
+        return run_folder.begin(results)
 
     def _take_job_records(self) -> None:
         """Write the jobs' reports into the record."""
@@ -129,6 +128,8 @@ class Watcher:
                     os.killpg(part.process.pid, signal.SIGINT)
         while self._parts:
             time.sleep(0.1)
+            with suppress(OSError):
+                os.utime(self._lock.fileno())
             self._reap()
             self._hooks.look(self._once)
         self._scans.draw()
@@ -422,3 +423,4 @@ def watch(
                     time.sleep(min(0.2, max(0.0, end_s - time.monotonic())))
         finally:
             watcher.end(finish=signal.SIGTERM in ending)
+            lock.truncate(0)  # its age counts no more

@@ -63,7 +63,12 @@ class Case:
 
 
 def make_case(
-    split: str, seed: int, *, condition: str | None = None, n_cols: int | None = None
+    split: str,
+    seed: int,
+    *,
+    condition: str | None = None,
+    n_cols: int | None = None,
+    jump: tuple[float, float] = (0.0, 0.5),
 ) -> Case:
     """Simulate one scan; equal arguments give equal cases.
 
@@ -77,6 +82,8 @@ def make_case(
         One of `CONDITIONS` or `NULLS`; None draws from the mixed, stressed distribution.
     n_cols : int, optional
         Detector columns; by default drawn from 192 to 384, above it there are more angles too.
+    jump : (float, float)
+        The axis moves by so many px after this share of the projections.
 
     Returns
     -------
@@ -97,6 +104,7 @@ def make_case(
         stream = [SPLITS.index(split), seed, zlib.crc32((condition or "").encode()), attempt]
         rng = np.random.default_rng(stream)
         settings, conditions = _settings(condition, n_cols, rng)
+        settings = replace(settings, jump_px=jump[0], jump_at=jump[1])
         if condition in NULLS:
             return _null(name, str(condition), settings, rng)
         case = _scan(name, split, settings, conditions, rng)
@@ -193,6 +201,7 @@ def _sample(split: str, s: Settings, rng: Rng) -> tuple[str, Sample]:
 def _view(s: Settings, theta_rad: NDArray[np.float64], rng: Rng) -> View:
     x, y, swell, jitter = motion(s, len(theta_rad), rng)
     moved_px = x * np.cos(theta_rad) - y * np.sin(theta_rad) + jitter
+    moved_px[round(s.jump_at * len(theta_rad)) :] += s.jump_px
     roll_px = _roll(s, np.arange(s.n_rows, dtype=float))
     height_px = s.row_pitch_px * (np.arange(s.n_rows, dtype=float) - (s.n_rows - 1) / 2)
     cor_px = s.cor_px + moved_px[:, None] + roll_px[None]

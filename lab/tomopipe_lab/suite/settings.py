@@ -49,6 +49,8 @@ class Settings:
         stays in place and the flats lack; strength of propagation fringes.
     motion_px, jitter_px, swell, roll_deg : float
         Slow motion, random motion, change of size, roll of the detector.
+    jump_px, jump_at : float
+        The axis is so much further right from this share of the projections on.
     theta_missing : bool
         The file has no angles.
     grid_width_px : float
@@ -86,6 +88,8 @@ class Settings:
     jitter_px: float = 0.0
     swell: float = 0.0
     roll_deg: float = 0.0
+    jump_px: float = 0.0
+    jump_at: float = 0.5
     theta_missing: bool = False
     grid_width_px: float = 50.0
     outside_grid: bool = False

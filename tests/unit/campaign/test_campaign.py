@@ -120,7 +120,7 @@ def test_a_campaign_that_began_with_whole_folders_in_its_series_keeps_them(tmp_p
     assert series() == ["day1/s_day1", "day2/s_day2"]
 
 
-@pytest.mark.parametrize("name", ["a,b_1", "a{b}_1", "a}_1", "tab\t_1", "line\n_1"])
+@pytest.mark.parametrize("name", ["a,b_1", "a{b}_1", "a}_1", "x<old>_1", "tab\t_1", "line\n_1"])
 def test_names_no_wildcard_carries_are_refused_and_the_others_run(tmp_path, name):
     raw(tmp_path, f"{name}.h5", "good_1.h5")
     found = campaign(tmp_path)
@@ -131,7 +131,8 @@ def test_names_no_wildcard_carries_are_refused_and_the_others_run(tmp_path, name
 
 
 @pytest.mark.parametrize(
-    "name", ["größe 1_1", "日本_2", "a;b$c`d'e\"f=g_3", "a.b.c_4", "x [1] *?_5", "nb\u00a0sp_6"]
+    "name",
+    ["größe 1_1", "日本_2", "a;b$c`d'e\"f=g_3", "a.b.c_4", "x [1] *?_5", "nb\u00a0sp_6", "a<b_7"],
 )
 def test_odd_names_are_scans(tmp_path, name):
     raw(tmp_path, f"{name}.h5")
@@ -274,10 +275,11 @@ def test_sidecars_go_beside_the_data_or_to_the_results(tmp_path, monkeypatch):
     assert campaign(tmp_path).sidecar("s_1") == "results/sidecars/s_1.cor.json"
 
 
-def test_sidecars_of_a_folder_no_wildcard_carries_go_to_the_results(tmp_path):
-    (tmp_path / "Smith, J").mkdir()
-    (tmp_path / "Smith, J" / "s_1.h5").write_bytes(b"x")
-    assert campaign(tmp_path, ["Smith, J/*.h5"]).sidecar("s_1") == "results/sidecars/s_1.cor.json"
+@pytest.mark.parametrize("folder", ["Smith, J", "day<one>"])
+def test_sidecars_of_a_folder_no_wildcard_carries_go_to_the_results(tmp_path, folder):
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / "s_1.h5").write_bytes(b"x")
+    assert campaign(tmp_path, [f"{folder}/*.h5"]).sidecar("s_1") == "results/sidecars/s_1.cor.json"
 
 
 def test_load_campaign_reads_the_config_in_the_folder(tmp_path):

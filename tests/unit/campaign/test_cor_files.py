@@ -42,8 +42,10 @@ def test_of_our_own_results_what_was_edited_by_hand_is_taken(tmp_path):
     write_center(tmp_path, "a_1", "1024.50\n", 1024.4999, ours=True)
     write_center(tmp_path, "a_2", "1030\n", 1024.5, ours=True)
     write_center(tmp_path, "a_3", "1031\n", None, ours=True)
+    write_center(tmp_path, "a_4", "1031,5\n", None, ours=True)
     found = find_cors(tmp_path)
     assert named(found.cors) == {"a_2": 1030.0, "a_3": 1031.0}
+    assert named(found.junk) == {"a_4": "'1031,5'"}
     assert "--predicted" in named(found.passed_over)["a_1"]
     assert named(find_cors(tmp_path, predicted=True).cors)["a_1"] == 1024.5
 

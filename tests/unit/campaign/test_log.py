@@ -1,16 +1,19 @@
 """The log and the status file of a job: start, heartbeat, end."""
 
+import errno
 import json
 import logging
 import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from tomopipe.campaign import log
 from tomopipe.campaign.job_status import usual_job
+from tomopipe.errors import NoRoomError
 
 
 @pytest.fixture
@@ -105,6 +108,17 @@ def test_a_heartbeat_that_cannot_be_written_does_not_end_the_job(path, monkeypat
     with log.job(path):
         assert wait_for(lambda: len(tries) > 2)
     assert status_of(path)["state"] == "done"
+
+
+def test_a_full_disk_leaves_no_half_status(path, monkeypatch):
+    def half(temporary, text, encoding):
+        temporary.write_bytes(text[:9].encode())
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", half)
+    with pytest.raises(NoRoomError), log.job(path):
+        pass
+    assert not list(log.status_path(path).parent.iterdir())
 
 
 def test_a_killed_job_leaves_a_start_and_a_last_heartbeat(path):

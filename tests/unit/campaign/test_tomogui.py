@@ -76,12 +76,16 @@ def test_batch_csv_of_other_programs(tmp_path):
     path = tmp_path / "batch.csv"
     path.write_bytes(b"\xef\xbb\xbfNo,Filename, COR\r\n1,a.h5, 7\r\n2,b.h5,\r\n3,c.h5\r\n\r\n")
     assert read_entries(path).cors == {"a.h5": 7.0}
+    path.write_text("Filename,COR,Row,Note\na.h5,7.50,5,\nb.h5,8,,5\nc.h5,,5,\n")
+    assert read_entries(path).cors == {"a.h5": 7.5, "b.h5": 8.0}
 
 
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
         ("Filename,COR\na.h5,1024,5\n", "'1024,5'"),
+        ("Filename,COR,Note\na.h5,1024,5\n", "'1024,5'"),
+        ("Filename,COR,Note\na.h5,1024,5,good\n", "'1024,5'"),
         ("Filename,COR\na.h5,nan\n", "'nan'"),
         ("Filename,COR\na.h5,5\na.h5,6\n", "'6' (second value)"),
     ],
@@ -198,9 +202,10 @@ def test_an_entry_means_the_scan_of_its_path_or_its_unique_name(entry, scan):
 
 
 def test_entries_that_mean_no_scan_or_several():
-    found = match({"/data/raw/a_9.h5": 5.0, "/old/x.h5": 6.0}, SCANS)
+    others = ["/data/raw/a_9.h5", "/data/raw/a_1.5um", "a_2.5um", "try_center/a_1.old"]
+    found = match(dict.fromkeys(others, 5.0) | {"/old/x.h5": 6.0}, SCANS)
     assert found.matched == {}
-    assert found.unmatched == ["/data/raw/a_9.h5"]
+    assert found.unmatched == others
     assert found.ambiguous == {"/old/x.h5": ["day1_x", "day2_x"]}
 
 

@@ -319,6 +319,19 @@ def test_a_lost_table_is_had_back_from_the_sidecars(campaign):
     assert "1 set, 1 as they were" in call(campaign, "import", campaign / "raw", "--predicted")
 
 
+@pytest.mark.parametrize(
+    ("path", "form"),
+    [("results/cor.json", "rot_cen"), ("scans.tsv", "csv"), ("raw/a_2.cor.json", "rot_cen")],
+)
+def test_export_leaves_the_files_of_the_campaign_as_they_are(campaign, results, path, form):
+    file = campaign / path
+    (campaign / "scans.tsv").unlink()
+    before = file.read_bytes() if file.exists() else None
+    with pytest.raises(TomopipeError, match=f"{path}: one of the campaign's own .* Give another"):
+        call(campaign, "export", file, "--format", form)
+    assert (file.read_bytes() if file.exists() else None) == before
+
+
 def test_export_without_results_says_what_to_do(campaign):
     with pytest.raises(TomopipeError, match=r"cor\.json: not there yet. `tomopipe run`"):
         call(campaign, "export", campaign / "rot_cen.json")

@@ -3,8 +3,8 @@
 import errno
 import json
 import logging
+import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -24,7 +24,7 @@ from tomopipe.run import launch
 from tomopipe.run.launch import chosen_profile, run_command
 from tomopipe.run.progress import VARIABLE, Progress, Step, tell
 from tomopipe.storage.atomic import write_json
-from tomopipe.storage.processes import born
+from tomopipe.storage.processes import named
 from tomopipe.storage.tables import write_tsv
 
 TOLD = """
@@ -57,7 +57,11 @@ def does(monkeypatch):
 
     def make(code: str) -> None:
         script = TOLD.format(campaign=CAMPAIGN) + code
-        monkeypatch.setattr(launch, "run_command", lambda *_: [sys.executable, "-c", script])
+        monkeypatch.setattr(
+            launch,
+            "run_command",
+            lambda *given: [sys.executable, "-c", script, *(given[-1] if given else ())],
+        )
 
     return make
 
@@ -246,9 +250,9 @@ def test_what_a_killed_watcher_left_running_is_stopped(campaign):
     orphan = subprocess.Popen(["sleep", "60"], start_new_session=True)
     dead = subprocess.Popen(["true"])
     dead.wait()
-    about = {"host": socket.gethostname(), "parts": {"tail": (orphan.pid, born(orphan.pid))}}
+    about = named(dead.pid) | {"parts": {"tail": named(orphan.pid)}}
     write_json(about, campaign / "logs" / "watch.lock")
-    run = launch.Run(dead.pid, socket.gethostname(), "ann", time.time(), "", "", "")
+    run = launch.Run(**named(dead.pid), user="ann", log="", events="")
     write_json(asdict(run), campaign / "logs" / "under_way.json")
     reaper = threading.Thread(target=orphan.wait)
     reaper.start()
@@ -279,11 +283,41 @@ def test_a_process_that_took_the_number_is_not_the_run(campaign, does):
     assert process.wait(60) == -signal.SIGKILL
 
 
+ELSEWHERE = {"host": "elsewhere", "machine": "another"}
+
+
+@pytest.mark.parametrize("is_watcher", [True, False])
+def test_a_run_on_another_machine_keeps_others_out_while_it_shows_life(campaign, does, is_watcher):
+    """A watcher that waits renews its lock, a run has Snakemake's; one killed there has only it."""
+    does("")
+    sign = campaign / ("logs/watch.lock" if is_watcher else ".snakemake/locks/0.input.lock")
+    for folder in ("logs", ".snakemake/locks"):
+        (campaign / folder).mkdir(parents=True)
+    run = launch.Run(**named(os.getpid()) | ELSEWHERE, user="ann", log="", events="")
+    write_json(asdict(run), campaign / "logs" / "under_way.json")
+    sign.write_text("x")
+    for command in ("run", "stop"):
+        status, text = call(command, campaign)
+        assert status == 1
+        again = "wait 2 minutes" if is_watcher else "`tomopipe run -- --unlock`"
+        says = f"on elsewhere; if it was killed there: {again}"
+        assert (says if command == "run" else "on another machine") in text
+    assert launch.read_record(campaign) == run
+    assert (call("run", campaign, "--", "--unlock")[0] == 1) == is_watcher
+    write_json(asdict(run), campaign / "logs" / "under_way.json")
+    if is_watcher:
+        os.utime(sign, (1, 1))
+    else:
+        sign.unlink()
+    assert call("stop", campaign)[1].count("no run is under way")
+    assert call("run", campaign)[0] == 0
+
+
 def test_a_run_on_another_machine_is_named_not_killed(campaign, does):
     does("import time; time.sleep(60)")
     process, run = launch.start(campaign, launch.run_command())
-    with pytest.raises(launch.TomopipeError, match=r"not on this machine: started .* on elsewhere"):
-        launch.interrupt(campaign, launch.replace(run, host="elsewhere"), sending=signal.SIGINT)
+    with pytest.raises(launch.TomopipeError, match=r"another machine, .*: started .* on elsewhere"):
+        launch.interrupt(campaign, launch.replace(run, **ELSEWHERE), sending=signal.SIGINT)
     assert process.poll() is None
     process.kill()
     process.wait()

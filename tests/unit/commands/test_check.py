@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import load_campaign
+from tomopipe.campaign.results import INVENTORY_COLUMNS
 from tomopipe.campaign.slurm import time_limit_min
 from tomopipe.cli import cli
 from tomopipe.cli.terminal import near
@@ -20,6 +21,7 @@ from tomopipe.commands import check, new_campaign
 from tomopipe.config import ScanGlob, read_config
 from tomopipe.errors import TomopipeError
 from tomopipe.run import launch
+from tomopipe.storage.tables import write_tsv
 
 
 @pytest.fixture
@@ -208,6 +210,25 @@ def test_init_names_all_files_that_are_not_recognised_and_spares_the_others(site
     assert (status, "skipped:" in shown) == (0, False), shown
     assert "HDF5: 2 scans" in shown
     assert "DXchange: 1 scan" in shown
+
+
+def test_init_shows_each_layout_that_is_not_recognised(site):
+    (site / "raw").mkdir()
+    for number in (1, 2):
+        with h5py.File(site / "raw" / f"a_{number}.h5", "w") as file:
+            for frame in range(12):
+                file[f"run{number}/f_{frame:03d}.tif"] = np.zeros((1, 3, 4), "u2")
+    with h5py.File(site / "raw" / "b_1.h5", "w") as file:
+        file["frames"], file["angle"] = np.full((5, 3, 4), 100, "u2"), np.linspace(0, 180, 5)
+    shown = init(site / "c", site / "raw").output
+    assert "a_2.h5: not recognised (2 of 3 looked at). The first has\n" in shown
+    assert "\n  /run1/f_000.tif and 11 alike  1 x 3 x 4  uint16\n  Images in data" in shown
+    assert "b_1.h5: not recognised (1 of 3 looked at). It has\n  /frames  5 x 3 x 4 " in shown
+    found = yaml.safe_load(dedent(shown[shown.index("  overrides:") : shown.index("next:")]))
+    assert [list(item) for item in found["overrides"]] == [["series", "input"]] * 2
+    assert [item["series"] for item in found["overrides"]] == [["a"], ["b"]]
+    _, shown = run_check(site / "c")
+    assert "it has /run1/f_000.tif (1, 3, 4) and 11 alike" in shown
 
 
 TOMO = "entry1/tomo_entry"
@@ -431,24 +452,27 @@ def run_check(folder):
     return done.exit_code, " ".join(done.output.split())
 
 
-def test_check_refuses_angles_in_another_unit_and_names_the_key(tmp_path):
+def test_check_warns_of_angles_in_another_unit_as_a_run_skips_them_and_names_the_key(tmp_path):
     size = {"n_rows": 2, "n_cols": 32}
     for name, factor in (("a_1", 1), ("a_2", np.pi / 180), ("a_3", np.pi / 180), ("b_1", 1000)):
         write_scan(tmp_path / "raw" / f"{name}.h5", **size, theta_deg=np.arange(0, 180) * factor)
     config = "campaign: {scans: [raw/*.h5]}\n"
     (tmp_path / "config.yaml").write_text(config)
-    errors = check.examine(load_campaign(tmp_path)).errors
-    assert [error.partition(": ")[0] for error in errors] == ["a_2, a_3", "b_1"]
-    assert "cover 3.12414, about 180 degrees in rad; set input.angle_unit to rad" in errors[0]
-    assert "cover 179000, about 180 degrees in mdeg; set input.angle_unit to mdeg" in errors[1]
+    first, second = [w for w in check.examine(load_campaign(tmp_path)).warnings if "cover" in w]
+    assert first.startswith("a_2, a_3: skipped: angles that cannot be degrees: they cover 3.12414,")
+    assert "about 180 degrees in rad; set input.angle_unit to rad" in first
+    assert second.startswith("b_1: skipped: angles that cannot be degrees: they cover 179000, ")
+    assert "about 180 degrees in mdeg; set input.angle_unit to mdeg" in second
+    assert run_check(tmp_path)[0] == 0
+    (tmp_path / "scans.tsv").write_text("scan\tselect\na_1\tno\n")
     status, shown = run_check(tmp_path)
-    assert status == 1
-    assert "Ready" not in shown
+    assert (status, "Ready" in shown) == (1, False)
+    assert "none of 4 scans can be used (1 have select: no); the first reason: angles" in shown
     (tmp_path / "scans.tsv").write_text("scan\tselect\tinput.angle_unit\nb_1\t\tmdeg\na_3\tno\t\n")
     overrides = "overrides: [{scans: [a_2], input: {angle_unit: rad}}]\n"
     (tmp_path / "config.yaml").write_text(config + overrides)
-    assert not check.examine(load_campaign(tmp_path)).errors
-    assert run_check(tmp_path)[0] == 0
+    findings = check.examine(load_campaign(tmp_path))
+    assert not [line for line in (*findings.errors, *findings.warnings) if "cover" in line]
 
 
 def test_check_refuses_a_campaign_without_any_usable_scan(tmp_path):
@@ -520,6 +544,27 @@ def test_check_says_that_the_volume_of_a_file_now_broken_stays(tmp_path):
     )
 
 
+def test_check_warns_of_results_of_other_raw_files(tmp_path):
+    size = {"n_angles": 31, "n_rows": 2, "n_cols": 32}
+    for day in ("day1", "day2"):
+        write_scan(tmp_path / day / "a_1.h5", **size)
+    row = dict.fromkeys(INVENTORY_COLUMNS, "") | {"scan": "a_1", "keep": "true"}
+    row["path"] = "day1/a_1.h5"
+    write_tsv([row], INVENTORY_COLUMNS, tmp_path / "results/inventory.tsv")
+
+    def warned(folder):
+        (tmp_path / "config.yaml").write_text(f"campaign: {{scans: [{folder}/*.h5]}}\n")
+        warnings = check.examine(load_campaign(tmp_path, needs_raw=False)).warnings
+        return [one for one in warnings if "other raw files" in one]
+
+    assert warned("day1") == warned(f"{tmp_path}/day1") == []
+    (warning,) = warned("day2")
+    assert "a_1: a run replaces " in warning
+    assert "(a_1: day2/a_1.h5, was day1/a_1.h5)" in warning
+    (tmp_path / "day1").rename(tmp_path / "elsewhere")  # the same files, moved
+    assert warned("day2") == []
+
+
 def test_check_misses_files_that_the_config_names(tmp_path):
     write_scan(tmp_path / "raw" / "a_1.h5", n_angles=31, n_rows=2, n_cols=32)
     (tmp_path / "config.yaml").write_text(
@@ -538,7 +583,7 @@ def test_check_tells_which_scans_lack_the_pixel_size_for_values_per_cm(tmp_path)
     (tmp_path / "config.yaml").write_text(config)
     errors = check.examine(load_campaign(tmp_path)).errors
     assert errors == [
-        "a_2: full_recon.unit: per_cm needs the pixel size, which the file does not tell: "
+        "a_2: full_recon.unit: per_cm needs the pixel size, but the file has no usable value: "
         "set input.pixel_size_um"
     ]
     energy = "energy_kev is unknown: 20 assumed for RELION. Set export_star.energy_kev"
@@ -560,7 +605,7 @@ def test_check_tells_of_which_scans_phase_retrieval_lacks_a_number(tmp_path):
     (tmp_path / "config.yaml").write_text(config + phase)
     errors = check.examine(load_campaign(tmp_path)).errors
     assert errors == [
-        "a_1, a_2: phase retrieval needs distance_mm, which the file does not tell: "
+        "a_1, a_2: phase retrieval needs distance_mm, but the file has no usable value: "
         "set input.distance_mm"
     ]
     write_scan(tmp_path / "raw" / "a_2.h5", **size)
@@ -568,8 +613,8 @@ def test_check_tells_of_which_scans_phase_retrieval_lacks_a_number(tmp_path):
     (tmp_path / "config.yaml").write_text(config + phase + known)
     errors = check.examine(load_campaign(tmp_path)).errors
     assert errors == [
-        "a_2: phase retrieval needs energy_kev, distance_mm, pixel_size_um, which the file does "
-        "not tell: set input.energy_kev, input.distance_mm, input.pixel_size_um"
+        "a_2: phase retrieval needs energy_kev, distance_mm, pixel_size_um, but the file has no "
+        "usable value: set input.energy_kev, input.distance_mm, input.pixel_size_um"
     ]
     done = CliRunner().invoke(cli, ["check", str(tmp_path)])
     assert done.exit_code == 1

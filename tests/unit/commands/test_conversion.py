@@ -17,6 +17,8 @@ from tomopipe.errors import TomopipeError
 from tomopipe.relion.mrc import labels_of, read_volume_size
 from tomopipe.reruns.foreign import foreign
 from tomopipe.reruns.products import Record
+from tomopipe.reruns.relion_notes import source_of
+from tomopipe.storage import shared
 from tomopipe.volumes import preview
 from tomopipe.volumes.encoding import encoding_of
 from tomopipe.volumes.volume import new_volume
@@ -143,6 +145,25 @@ def test_what_is_there_is_kept_until_the_volume_is_another(campaign):
         np.testing.assert_array_equal(mrc.data, values(7).swapaxes(0, 1))
 
 
+def test_a_cut_mrc_volume_is_no_volume_and_is_written_again(campaign):
+    (path,) = converted(campaign, "mrc")
+    content, source = path.read_bytes(), source_of(path)
+    assert source
+    os.truncate(path, len(content) - 1)
+    assert source_of(path) == ""  # the set for RELION does not name it
+    converted(campaign, "mrc")
+    assert path.read_bytes() == content
+    assert source_of(path) == source
+
+
+@pytest.mark.parametrize(("output_format", "part"), [("tiff", "*.tiff"), ("zarr", "0/c/*/*/*")])
+def test_a_folder_that_lacks_a_slice_or_chunk_is_written_again(campaign, output_format, part):
+    (path,) = converted(campaign, output_format)
+    next(path.glob(part)).unlink()
+    converted(campaign, output_format)
+    np.testing.assert_array_equal(read(path)[0], values())
+
+
 def test_an_older_volume_gets_a_preview_beside_it_and_stays_as_it_is(campaign, monkeypatch):
     monkeypatch.setattr(preview, "_SMALLEST_BYTES", 1)
     monkeypatch.setattr(preview, "_SHARE", 2)
@@ -179,6 +200,19 @@ def test_a_volume_that_changes_meanwhile_leaves_nothing(campaign):
     with pytest.raises(TomopipeError, match="changed while it was read"):
         convert_volume(planned, lambda _: os.utime(source, ns=(1, 1)))
     assert sorted(os.listdir(campaign.results)) == ["a_1_rec.h5", "a_2_rec.h5"]
+
+
+def test_two_conversions_at_once_do_not_remove_what_the_other_writes(campaign, monkeypatch):
+    monkeypatch.setattr(shared, "WAIT_S", 0)
+    (planned,) = plan_conversions(campaign, find_volumes(campaign, ["a_1"]), "zarr")
+
+    def convert_again(_):
+        with pytest.raises(TomopipeError, match=f"{planned.target}: is being changed by .*process"):
+            convert_volume(planned)
+
+    convert_volume(planned, convert_again)
+    np.testing.assert_array_equal(read(planned.target)[0], values())
+    assert len(os.listdir(campaign.results)) == 3  # two volumes, and no lock
 
 
 def test_the_campaign_takes_none_of_them_for_its_own(campaign):

@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import time
 from dataclasses import asdict
 
@@ -16,7 +15,7 @@ from tomopipe.cli import cli
 from tomopipe.cli.status import pending_line
 from tomopipe.commands.status import read_status
 from tomopipe.run import launch, progress
-from tomopipe.storage.processes import born
+from tomopipe.storage.processes import named
 from tomopipe.storage.tables import write_tsv
 
 NOW = 1_800_000_000.0
@@ -126,7 +125,7 @@ def test_what_lacks_is_named_only_when_no_run_is_under_way(folder, monkeypatch):
     (folder / "results" / "cor.json").write_text('{"bone_5": {"cor_px": 4.0, "source": "ai"}}')
     lacks = "no volume: bone_5"
     assert lacks in CliRunner().invoke(cli, ["status", str(folder)]).output
-    run = launch.Run(os.getpid(), socket.gethostname(), "me", NOW, born(os.getpid()), "", "")
+    run = launch.Run(**named(os.getpid()) | {"start_s": NOW}, user="me", log="", events="")
     (folder / launch.LOGS.run_record).write_text(json.dumps(asdict(run)))
     shown = CliRunner().invoke(cli, ["status", str(folder)]).output
     assert "A run is under way" in shown
@@ -137,8 +136,8 @@ def test_the_jobs_of_a_run_under_way_are_its_own(folder, monkeypatch):
     events = folder / "logs" / "run" / "now.events"
     events.parent.mkdir(parents=True)
     monkeypatch.setenv(progress.VARIABLE, str(events))
-    origin = socket.gethostname(), "me", NOW - 60, born(os.getpid())
-    run = launch.Run(os.getpid(), *origin, str(events.with_suffix(".log")), str(events))
+    paths = {"log": str(events.with_suffix(".log")), "events": str(events)}
+    run = launch.Run(**named(os.getpid()) | {"start_s": NOW - 60}, user="me", **paths)
     (folder / launch.LOGS.run_record).write_text(json.dumps(asdict(run)))
     status(folder, "bone_3", "failed", start=NOW - 900, end=NOW - 800, error="of an earlier run")
     progress.tell(totals={"full_recon": 3, "all": 1})

@@ -80,6 +80,8 @@ def test_every_key_has_a_meaning_and_stands_in_the_pages():
         ("inventory", {"series_pattern": "(("}, ["inventory.series_pattern", "regular expression"]),
         ("export_star", {"hand": 0}, ["export_star.hand", "-1"]),
         ("report", [], ["report", "dictionary"]),
+        ("storage", {"sidecars": "of/<day>,2"}, ["storage.sidecars", "must not contain <day>"]),
+        ("stitch", {"stacks": {"a<b>": ["a"]}}, ["stitch.stacks", "name of stack 'a<b>'"]),
         (
             "overrides",
             [{"scans": ["a"]}, {"scan": "b"}],
@@ -101,7 +103,7 @@ def test_refusal_names_key_and_what_is_allowed(block, options, words):
     assert len(str(error.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("results", ["../elsewhere", "/abs", "~/x", "a,b", "a{b}", "."])
+@pytest.mark.parametrize("results", ["../elsewhere", "/abs", "~/x", "a,b", "a{b}", "a<b>", "."])
 def test_results_stay_in_the_campaign(results):
     with pytest.raises(TomopipeError, match=r"campaign\.results"):
         parse_config({"campaign": {"scans": ["a"], "results": results}})

@@ -55,6 +55,8 @@ def test_the_angles_tell_who_may_be_doubled_and_the_cor_who_is(look, tmp_path):
         campaign, rows = look()
         assert volumes(campaign, rows) == {"half_1": 1, "turn_1": factor}
         assert half_notes(campaign, rows, rows) == ()
+    # who asks for it gets an error, not a volume, where the angles do not cover 360 degrees
+    assert volumes(*look(preprocess={"half_acquisition": "yes"})) == {"half_1": 1, "turn_1": 4}
     path = tmp_path / "v.h5"
     full_recon(tmp_path / "raw" / "turn_1.h5", path, cor_px=36.5, device="cpu")
     with h5py.File(path) as file:

@@ -5,7 +5,7 @@ import pytest
 
 from tomopipe.errors import ScanError
 from tomopipe.prep.edge_slopes import edge_slopes_of
-from tomopipe.prep.half_acquisition import HalfAcquisition, is_half_acquisition
+from tomopipe.prep.half_acquisition import HalfAcquisition, doubt_width, is_half_acquisition
 from tomopipe.recon.angular_sampling import (
     angle_weights,
     is_full_rotation,
@@ -231,3 +231,18 @@ def test_it_is_recognised_from_the_angles_and_the_axis(mode, full_rotation, cor_
 def test_180_degrees_are_an_error():
     with pytest.raises(ScanError, match="needs angles over 360 degrees"):
         is_half_acquisition("yes", full_rotation=False, cor_px=1.0, n_cols=9)
+
+
+@pytest.mark.parametrize(
+    ("cor_px", "radius_px", "up_to_px"),
+    [(40.0, 95, "88"), (88.0, 95, "88"), (40, 75, "88"), (40, 55, ""), (64, 95, ""), (20, 95, "")],
+    ids=["left", "right", "a little", "sample within", "axis in the middle", "half acquisition"],
+)
+def test_a_sample_recorded_beyond_the_slices_is_told(cor_px, radius_px, up_to_px):
+    away = np.arange(N_COLS) - cor_px
+    line = 0.01 * 2 * np.sqrt(np.clip(radius_px**2 - away**2, 0, None))
+    noisy = line + np.random.default_rng(0).normal(0, 0.05, (2, 30, N_COLS))
+    found = doubt_width(noisy.astype(np.float32), cor_px)
+    assert [text[-54:] for text in found] == (
+        [f"to {up_to_px} px: preprocess.half_acquisition: yes widens them"] if up_to_px else []
+    )

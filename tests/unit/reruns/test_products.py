@@ -193,6 +193,28 @@ def test_a_result_that_the_disk_does_not_give_is_not_taken_as_it_is(tmp_path, mo
     assert Decisions(campaign).reason(*asked)
 
 
+def test_results_of_another_raw_file_say_which_it_was(tmp_path):
+    for day in ("day1", "day2"):
+        (tmp_path / day).mkdir()
+        (tmp_path / day / "a.h5").write_text(f"frames of {day}")
+
+    def reason(pattern):
+        campaign = campaign_from_data({"campaign": {"scans": [pattern]}}, tmp_path)
+        found = Decisions(campaign)
+        wanted = STATEMENT | {"raw": found.raw("a")}
+        why = found.reason("full_recon", "a", ["results/a.json"], wanted)
+        found.save()
+        return why, wanted
+
+    write_json({"made_from": reason("day1/*.h5")[1]}, tmp_path / "results/a.json")
+    assert reason("day1/*.h5")[0] == ""
+    os.utime(tmp_path / "day2/a.h5", (1, 1))
+    assert reason("day2/*.h5")[0] == "raw file is another one: day2/a.h5, was day1/a.h5"
+    (tmp_path / "day1/a.h5").write_text("again")
+    assert reason(f"{tmp_path}/day1/*.h5")[0].startswith("raw file replaced ")
+    assert reason("day1/*.h5")[0].startswith("raw file replaced ")
+
+
 def test_exchanged_large_results_are_told_by_what_they_state(tmp_path, monkeypatch):
     """Of results that were there before the record nobody has a checksum."""
     for module in (products, decisions):

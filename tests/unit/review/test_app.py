@@ -1,6 +1,7 @@
 """What the page is told, and by way of which files."""
 
 import json
+import threading
 import time
 
 import anyio
@@ -287,6 +288,35 @@ def test_many_decisions_are_one_write_and_rows_that_changed_are_left(client, fol
     assert [line.split("\t")[:3] for line in table.splitlines()[-2:]] == [
         ["bone_006", "auto", "513.65"], ["bone_008", "auto", "513.65"]
     ]  # fmt: skip
+
+
+def test_a_decision_goes_into_the_table_that_the_configuration_names_now(client, folder):
+    config = folder / "config.yaml"
+    config.write_text("campaign: {scans: [raw/*.h5], table: new.tsv}\n")
+    (folder / "new.tsv").write_text("scan\tcor_px\nbone_002\t500\n")
+    before = (folder / "scans.tsv").read_text()
+    seen = {"select": "auto", "cor_px": "", "note": ""}
+    wanted = [{"scan": f"bone_00{i}", "cells": {"cor_px": "512"}, "seen": seen} for i in (1, 2)]
+    answer = client.post("/api/decide", json={"decisions": wanted}).json()
+    assert [one["saved"] for one in answer.values()] == [True, False]
+    assert "bone_001\t512.00" in (folder / "new.tsv").read_text()
+    assert (folder / "scans.tsv").read_text() == before
+    config.write_text("campaign: {scan: []}")
+    answer = client.post("/api/decide", json={"decisions": wanted})
+    assert (answer.status_code, "config.yaml" in answer.json()["error"]) == (422, True)
+
+
+def test_what_the_end_of_the_process_cuts_off_says_nothing(folder, monkeypatch):
+    store = Store(folder, folder / "config.yaml")
+
+    def ended():
+        raise RuntimeError("cannot schedule new futures after shutdown")
+
+    monkeypatch.setattr(store, "read", ended)
+    with pytest.raises(RuntimeError):
+        store._begin()
+    monkeypatch.setattr(threading, "main_thread", threading.Thread)  # one that is not alive
+    store._begin()
 
 
 def test_one_wrong_decision_of_many_writes_none(client, folder):

@@ -56,7 +56,7 @@ def test_where_nothing_goes_it_says_why(campaign, capsys, monkeypatch):
     assert "not accepted" not in capsys.readouterr().out
     clean(campaign, dry_run=True)
     first, second = capsys.readouterr().out.splitlines()
-    assert first == "no files, 0.000 GB: would be removed"
+    assert first == "no files, 0.00 GB: would be removed"
     assert second.startswith("8 scans are not accepted: 2 failed (")
     for reason in (
         "1 doubtful (bone_005)", "1 fixed (bone_006)", "1 filled (bone_008)",

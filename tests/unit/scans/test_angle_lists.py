@@ -11,6 +11,7 @@ from tomopipe.scans.angle_lists import (
     read_angles,
     span_deg,
     to_degrees,
+    unwrapped,
 )
 
 
@@ -100,6 +101,34 @@ def test_spans_that_may_be_degrees(span, warned):
     assert not fault
     assert warning.startswith("the angles cover ") == bool(warned)
     assert warned in warning
+
+
+@pytest.mark.parametrize("step", [0.5, -0.25])
+def test_one_jump_by_360_degrees_is_taken_out(step):
+    even = 350 + step * np.arange(361)
+    even[[0, 7]] = np.nan
+    for lowest in (-180, 0):
+        found = unwrapped((even - lowest) % 360 + lowest)
+        assert np.ptp((found - even)[np.isfinite(even)]) == pytest.approx(0, abs=1e-9)
+        assert np.isnan(found[7])
+
+
+@pytest.mark.parametrize(
+    "angles",
+    [
+        np.arange(0, 360.0),
+        np.arange(0, 1080.0) % 360,
+        111.246 * np.arange(50) % 360,
+        np.concatenate([np.arange(first, 360, 8.0) for first in (0, 4, 2, 6)]),
+        np.append(np.arange(0, 340.0), np.zeros(3)),
+        [],
+        [np.nan, 350],
+    ],
+    ids=["none", "three rotations", "golden", "interlaced", "aborted", "empty", "one"],
+)
+def test_other_angles_stay_as_they_are(angles):
+    theta_deg = np.asarray(angles, float)
+    assert unwrapped(theta_deg) is theta_deg
 
 
 def test_odd_lists_have_no_span():

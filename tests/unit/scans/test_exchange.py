@@ -164,16 +164,31 @@ def test_theta_as_a_column_and_in_radians(tmp_path):
     assert found.warnings == ("theta in radians, as its units say",)
 
 
+def test_angles_that_begin_again_at_360_degrees_go_on(tmp_path):
+    angles = np.arange(300, 440, 20.0)
+    found = read_metadata(write(tmp_path / "a.h5", replace(THETA, angles % 360)))
+    assert found.theta_deg == pytest.approx(angles)
+    assert "120 degrees" in found.found
+    assert found.found.endswith("; a jump of the angles by 360 degrees taken out")
+
+
 @pytest.mark.parametrize(
     ("theta", "reason", "used"),
     [
         (np.arange(12.0), "aborted: 7 frames for 12 angles in /exchange/theta", 7),
-        (np.arange(4.0), "theta has 4 angles for 7 frames, expected one for each: give them", 4),
-        (np.zeros(0), "/exchange/theta has 0 angles for 7 frames", 0),
+        (
+            90 - np.arange(4.0) / 3,
+            "/exchange/theta has 4 angles for 7 frames, expected one for each: give them: "
+            "input.angles: {start: 90, step: -0.33333333} if those of the first 4 frames are "
+            "right, or a file of 7 lines",
+            4,
+        ),
+        ([0, 1, 1.5, 3], "give them: input.angles: a file of 7 lines", 4),
+        (np.zeros(0), "for 7 frames, expected one for each: give them: input.angles: {start: ", 0),
         ([0, 1, np.nan, 3, 4, np.inf, 6], "2 of 7 angles not finite, the first is 2", 5),
         (np.full(7, 90.0), "all 7 angles are 90", 7),
     ],
-    ids=["longer", "shorter", "empty", "not finite", "constant"],
+    ids=["longer", "shorter", "shorter, uneven", "empty", "not finite", "constant"],
 )
 def test_theta_that_does_not_fit_is_incomplete(tmp_path, theta, reason, used):
     path = write(tmp_path / "a.h5", replace(THETA, theta))
@@ -218,8 +233,12 @@ def test_a_virtual_scan_is_judged_by_its_sources(tmp_path):
         assert np.array_equal(scan.read_rows(0, 3), raw_values()[:6])
     (tmp_path / "part1.h5").unlink()
     found = read_metadata(path)
-    assert incomplete(found) == "aborted: the first 2 of 6 frames were written"
-    assert "1 source files cannot be opened, the first is part1.h5" in found.warnings
+    assert incomplete(found) == (
+        "part1.h5 cannot be opened: 2 of 6 frames are missing; copy it there"
+    )
+    assert found.warnings == (NO_THETA,)
+    (tmp_path / "part2.h5").unlink()
+    assert incomplete(read_metadata(path)).startswith("part1.h5 and 1 more cannot be opened: 4 of")
 
 
 @pytest.mark.parametrize(("n", "unless"), [(5, ""), (9, ", unless the scan was aborted")])
@@ -246,7 +265,8 @@ def test_what_the_configuration_knows_comes_first(tmp_path):
     found = read_metadata(path, known=known)
     assert (found.pixel_size_um, found.energy_kev, found.distance_mm) == (1.5, 30, 60)
     assert found.theta_deg.tolist() == list(range(N_ANGLES))
-    assert "pixel size 1.5 um, the configuration" in found.found
+    assert "pixel size 1.5 um, the configuration; energy" in found.found
+    assert "distance 60 mm, the configuration, where the file has 55" in found.found
     assert "other angles than those of the file, /exchange/theta" in found.found
     with open_scan(path, known=known) as scan:
         assert (scan.pixel_size_um, scan.energy_kev, scan.distance_mm) == (1.5, 30, 60)
@@ -255,7 +275,7 @@ def test_what_the_configuration_knows_comes_first(tmp_path):
 @pytest.mark.parametrize(
     ("value", "units", "says", "warns"),
     [
-        (0.00065, None, "pixel size 650 um, /meas", "a pixel size of 650 um cannot be: is its"),
+        (0.00065, None, "pixel size 650 um, /meas", "pixel size 650 um cannot be: is it in "),
         (0.00065, "mm", "pixel size 0.65 um, /meas", ""),
         (0.65, "um/pixel", "pixel size 0.65 um/pixel (a unit that is not known), /meas", ""),
         (-0.65, "um", "pixel size -0.65 um (below 0), /meas", ""),
@@ -272,8 +292,20 @@ def test_pixel_sizes_that_cannot_be_are_told(tmp_path, value, units, says, warns
     found = read_metadata(path)
     assert says in found.found
     assert [text[: len(warns)] for text in found.warnings] == ([warns] if warns else [])
-    known = read_metadata(path, known={"pixel_size_um": 650.0})
-    assert (known.pixel_size_um, known.warnings) == (650, ())
+    known = read_metadata(path, known={"pixel_size_um": 0.65})
+    assert (known.pixel_size_um, known.warnings) == (0.65, ())
+
+
+def test_numbers_of_the_configuration_that_cannot_be_are_told(tmp_path):
+    known = {"pixel_size_um": 3000, "energy_kev": 60_000, "distance_mm": 0.05}
+    assert read_metadata(write(tmp_path / "a.h5"), known=known).warnings == (
+        "pixel size 3000 um cannot be: is it in another unit? input.pixel_size_um sets it "
+        "(the configuration)",
+        "energy 60000 keV cannot be: is it in another unit? input.energy_kev sets it "
+        "(the configuration)",
+        "distance 0.05 mm cannot be: is it in another unit? input.distance_mm sets it "
+        "(the configuration)",
+    )
 
 
 def test_degrees_that_the_file_calls_radians_are_refused(tmp_path):

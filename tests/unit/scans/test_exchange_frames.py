@@ -115,6 +115,32 @@ def test_dropped_frames_take_their_angles_with_them(tmp_path, gone, options):
         assert np.array_equal(scan.read_rows(0, 3), np.delete(raw_values(), gone, axis=0))
 
 
+@pytest.mark.parametrize("located", [True, False])
+def test_angles_of_all_frames(tmp_path, located):
+    """Flats and darks are taken at rest."""
+    where = [DARKS] * 2 + [FLATS] + [DATA] * N_ANGLES + [FLATS] * 2
+    of_data = 30.0 * np.arange(N_ANGLES)
+
+    def change(file):
+        replace(THETA, np.concatenate([[0, 0, 0], of_data, [180, 180]]))(file)
+        if located:
+            file["defaults/HDF5FrameLocation"] = np.array(["/" + name for name in where], "S")
+
+    path = write(tmp_path / "a.h5", change)
+    if located:
+        assert incomplete(read_metadata(path)) == ""
+        with open_scan(path) as scan:
+            assert np.rad2deg(scan.theta_rad) == pytest.approx(of_data)
+        return
+    assert reason_of(path) == (
+        f"{path}: /exchange/theta has 12 angles, as many as there are projections (7), flats and "
+        "darks, and the file does not tell which are of the projections: give these alone, "
+        "input.angles"
+    )
+    given = {"angles": {"start": 0, "stop": 180}}
+    assert read_metadata(path, known=given).theta_deg == pytest.approx(of_data)
+
+
 @pytest.mark.parametrize(
     "change", [dropped([2], ids=False), dropped([3, 4, 5, 6])], ids=["no numbers", "aborted"]
 )

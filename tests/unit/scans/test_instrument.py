@@ -28,6 +28,10 @@ def read(tmp_path, read_it, *values):
     ("value", "units", "expected_um"),
     [
         (0.69, "microns", 0.69),
+        ("0.69 um", None, 0.69),
+        ("6.9e-4MM", None, 0.69),
+        ("690 nm", "um", 0.69),
+        ("um", None, None),
         ([0.69], "um", 0.69),
         (0.69, "µm", 0.69),
         (690.0, "nm", 0.69),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from tests.nxtomo_files import write_nxtomo
 from tests.phantoms import write_scan
 from tomopipe.config import read_config
 from tomopipe.errors import ScanError, TomopipeError
@@ -225,13 +226,34 @@ def test_flats_of_sinograms_may_be_images(tmp_path, phantom):
         np.testing.assert_array_equal(scan.read_flats(0, 3), flats)
         np.testing.assert_array_equal(scan.read_darks(1, 3), darks[:, 1:])
         np.testing.assert_array_equal(scan.read_rows(0, 3), data)
-    with pytest.raises(ScanError, match=r"are the projections sinograms\? Set input\.axes$"):
+    with pytest.raises(ScanError, match=r"are the projections sinograms\? Set input\.axes: "):
         read_metadata(tmp_path / "s_1.h5", known={"paths": paths})
 
 
-def test_axes_of_a_file_that_is_recognised_need_its_paths(phantom):
+@pytest.mark.parametrize("with_flats", [True, False])
+def test_sinograms_in_a_dxchange_file_need_their_axes_alone(tmp_path, phantom, with_flats):
+    path, data, flats, darks, theta = phantom
+    with h5py.File(tmp_path / "s_1.h5", "w") as file:
+        file["exchange/data"], file["exchange/theta"] = data.transpose(1, 0, 2), theta
+        if with_flats:
+            file["exchange/data_white_post"] = flats.transpose(1, 0, 2)
+            file["exchange/data_dark"] = darks.transpose(1, 0, 2)
+    others = {} if with_flats else {"flats": path, "darks": path}
+    known = {"axes": ["row", "angle", "col"]}
+    with open_scan(path) as usual, open_scan(tmp_path / "s_1.h5", known=known, **others) as scan:
+        np.testing.assert_array_equal(scan.read_rows(0, 3), data)
+        np.testing.assert_array_equal(scan.read_flats(0, 3), usual.read_flats(0, 3))
+        np.testing.assert_array_equal(scan.theta_rad, usual.theta_rad)
+    others = {} if with_flats else {"flats": "none", "darks": "none"}
+    hint = r"are the projections sinograms\? Set input\.axes: \[row, angle, col\]"
+    with pytest.raises(ScanError, match=hint), open_scan(tmp_path / "s_1.h5", **others):
+        pass
+
+
+def test_axes_of_an_nxtomo_file_need_its_paths(tmp_path):
+    path = write_nxtomo(tmp_path / "a.nxs")
     with pytest.raises(ScanError, match=r"input\.axes: row, angle, col .* set input\.paths\.data"):
-        read_metadata(phantom[0], known={"axes": ["row", "angle", "col"]})
+        read_metadata(path, known={"axes": ["row", "angle", "col"]})
 
 
 def test_sinogram_images_one_file_per_row(tmp_path, phantom):

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from tomopipe.storage import run_folder
-from tomopipe.storage.processes import born, is_alive
+from tomopipe.storage import processes, run_folder
+from tomopipe.storage.processes import born, is_alive, machine, named
 
 
 @pytest.fixture
@@ -20,25 +20,57 @@ def zombie():
 
 
 def test_this_process_lives():
-    assert is_alive(os.getpid())
+    assert is_alive(named(os.getpid()))
     assert born(os.getpid()) == born(os.getpid()) != ""
 
 
 def test_an_ended_process():
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
-    assert not is_alive(process.pid)
+    assert is_alive(named(process.pid)) is False
     assert born(process.pid) == ""
 
 
 def test_an_ended_process_that_nobody_waits_for(zombie):
     os.kill(zombie, 0)  # which raises no error
-    assert not is_alive(zombie)
+    assert is_alive(named(zombie)) is False
     assert born(zombie) == ""
 
 
 def test_a_number_that_belongs_to_another_user():
-    assert is_alive(1)
+    assert is_alive(named(1))
+
+
+def test_a_process_that_other_users_may_not_see_is_unknown(monkeypatch):
+    """With hidepid=2 there is no /proc/PID for them, but the kernel refuses them the signal."""
+    name = named(os.getpid())
+
+    def refused(pid, number):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refused)
+    monkeypatch.setattr(processes, "_cells", lambda pid: [])
+    assert is_alive(name) is None  # its number may be another's by now
+    assert is_alive(name | {"born": ""})  # where there is no /proc
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({}, True),
+        ({"born": "1"}, False),  # its number is another's by now
+        ({"machine": f"{machine()}0"}, None),  # a container of one hostname
+        ({"machine": "other-kernel pid:[1]"}, None),  # a machine of one hostname, or it was booted
+        ({"machine": "other-kernel pid:[1]", "start_s": 1.0}, False),  # long before it was booted
+        ({"machine": f"{machine()}0", "start_s": 1.0}, None),
+        ({"machine": "other-kernel pid:[1]", "start_s": 1.0, "host": "another"}, None),
+        ({"machine": ""}, None),  # of an earlier version
+        ({"pid": "1"}, None),
+    ],
+)
+def test_unknown_is_not_dead(changed, expected):
+    assert is_alive(named(os.getpid()) | changed) is expected
+    assert is_alive({}) is None
 
 
 def begun_by(monkeypatch, results, pid):
@@ -58,6 +90,15 @@ def test_a_run_whose_process_ended_was_killed_also_if_nobody_waits_for_it(
 
 def test_a_run_whose_number_is_another_process_by_now_was_killed(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(run_folder, "born", lambda pid: "1")
+        patch.setattr(processes, "born", lambda pid: "1")
         begun_by(monkeypatch, tmp_path, os.getpid())
     assert run_folder.killed_here(tmp_path, 0)
+
+
+def test_a_run_in_another_container_of_one_hostname_is_not_taken_for_a_killed_one(
+    tmp_path, monkeypatch, zombie
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(processes, "machine", lambda: "kernel pid:[1]")
+        begun_by(monkeypatch, tmp_path, zombie)
+    assert not run_folder.killed_here(tmp_path, 0)

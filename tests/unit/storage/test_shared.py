@@ -14,7 +14,9 @@ import pytest
 from tomopipe.campaign.table import edit_table
 from tomopipe.errors import TomopipeError
 from tomopipe.storage import shared
-from tomopipe.storage.shared import locked, update_file
+from tomopipe.storage.atomic import remove_stale
+from tomopipe.storage.processes import named
+from tomopipe.storage.shared import locked, locked_long, update_file
 
 ADD = (
     "import sys, time\n"
@@ -131,24 +133,50 @@ def test_the_age_of_a_lock_is_by_the_clock_of_its_file_server(tmp_path, monkeypa
     assert os.listdir(tmp_path) == ["scans.tsv.lock"]
 
 
-def test_a_writer_that_lost_its_lock_begins_anew(tmp_path, monkeypatch, at_once):
-    """It was asleep for so long that another took the lock, changed the file and went."""
+@pytest.mark.parametrize("is_removed", [False, True])
+def test_a_writer_that_lost_its_lock_begins_anew(tmp_path, monkeypatch, at_once, is_removed):
+    """It was asleep for so long that another took the lock, and removed what it was writing."""
     path, lock = tmp_path / "scans.tsv", tmp_path / "scans.tsv.lock"
     path.write_text("a\n")
     flush = shared.flush
-    others = iter([json.dumps({"pid": os.getpid(), "machine": shared._machine()})])
 
     def asleep(temporary):
+        lock.write_text(json.dumps(named(os.getpid())))
+        monkeypatch.setattr(shared, "flush", flush)
+        if is_removed:
+            remove_stale(path)
         flush(temporary)
-        if other := next(others, None):
-            lock.write_text(other)
-            monkeypatch.setattr(shared, "flush", flush)
 
     monkeypatch.setattr(shared, "flush", asleep)
     with pytest.raises(TomopipeError, match="being changed"):
         update_file(path, add_line)
     assert path.read_text() == "a\n"
     assert lock.exists()  # it is theirs
+
+
+def test_a_lock_held_for_long_does_not_grow_old(tmp_path, monkeypatch, at_once):
+    path, lock = tmp_path / "a.zarr", tmp_path / "a.zarr.lock"
+    monkeypatch.setattr(shared, "STALE_S", 0.1)
+    with locked_long(path):
+        os.utime(lock, (1, 1))
+        end_s = time.monotonic() + 60
+        while lock.stat().st_mtime == 1:
+            assert time.monotonic() < end_s
+            time.sleep(0.01)
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
+    path = tmp_path / "scans.tsv"
+    code = (
+        "import os, signal, sys; from tomopipe.storage import shared\n"
+        "shared.flush = lambda path: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "shared.update_file(sys.argv[1], lambda before: b'x')"
+    )
+    assert subprocess.run([sys.executable, "-c", code, path], check=False).returncode == -9
+    assert len(os.listdir(tmp_path)) == 2  # the lock, and half a table
+    assert update_file(path, add_line)
+    assert os.listdir(tmp_path) == ["scans.tsv"]
 
 
 def test_a_lock_taken_over_by_somebody_else_first_is_given_back(tmp_path):

@@ -14,7 +14,7 @@ import pytest
 
 from tomopipe.errors import NoRoomError, TomopipeError
 from tomopipe.run import launch
-from tomopipe.run.watch_lock import only_watcher
+from tomopipe.run.watch_lock import is_watched, only_watcher
 from tomopipe.storage import run_folder
 from tomopipe.storage.run_folder import ARRIVALS, TAIL
 from tomopipe.storage.tables import write_tsv
@@ -423,3 +423,22 @@ def test_what_a_killed_watcher_left_running_is_killed(campaign, runs, said):
         Watcher(campaign, None, [], said.append, lock)
     assert orphan.wait(60) == -signal.SIGKILL
     assert not list(locks.iterdir())
+
+
+def test_the_lock_tells_others_of_a_watcher_until_it_ends(campaign, runs, said, monkeypatch):
+    """Also while another run keeps it from starting its own."""
+    (campaign / ".snakemake" / "locks").mkdir(parents=True)
+    (campaign / ".snakemake" / "locks" / "0.output.lock").touch()
+    seen = []
+
+    def step(watcher):
+        seen.append(is_watched(campaign))
+        raise RuntimeError
+
+    monkeypatch.setattr(Watcher, "step", step)
+    monkeypatch.setattr(module.signal, "signal", lambda *_: None)
+    assert not is_watched(campaign)
+    with pytest.raises(RuntimeError):
+        module.watch(campaign, None, [], said.append)
+    assert seen == [True]
+    assert not is_watched(campaign)

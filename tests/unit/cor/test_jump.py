@@ -1,0 +1,68 @@
+"""A sample that jumps sideways in mid-scan is told: where, and by how far; others are not."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from find_rows import rows_of, scan
+
+from tomopipe.cor.jump import find_jump
+from tomopipe.cor.prepared import Prepared
+
+N_COLS, N_ANGLES, COR_PX = 256, 180, 131.3
+THETA_DEG = np.arange(N_ANGLES) * 1.0
+
+
+def moved(shift_px=0.0, after=100, until=N_ANGLES, counts=20000, **options):
+    """Rows of a scan whose axis is further right from the projection after `after` on."""
+    theta_deg = options.pop("theta_deg", THETA_DEG)
+    at = {"n_cols": N_COLS, "theta_deg": theta_deg, "counts": counts, **options}
+    still, shifted = scan(COR_PX, **at), scan(COR_PX + shift_px, **at)
+    still[after + 1 : until] = shifted[after + 1 : until]
+    return rows_of(still, theta_deg, pairs=False)
+
+
+@pytest.mark.parametrize("shift_px", [-7.0, -3.4, 2.5, 7.0])
+@pytest.mark.parametrize("after", [40, 100])
+def test_a_jump_is_found_to_a_pixel_between_the_right_projections(shift_px, after):
+    found = find_jump(Prepared(moved(shift_px, after)))
+    assert found.after == after
+    assert found.shift_px == pytest.approx(shift_px, abs=1)
+
+
+def test_a_jump_is_told_in_the_order_in_which_the_projections_were_taken():
+    found = find_jump(Prepared(moved(5.0, 60, theta_deg=360 - THETA_DEG)))
+    assert (found.after, round(found.shift_px)) == (60, 5)
+
+
+def test_of_two_jumps_the_larger_is_told():
+    rows, second = moved(-3.0, 50), moved(3.0, 120)
+    rows.sinograms[:, 121:] = second.sinograms[:, 121:]  # -3 px, then +6
+    found = find_jump(Prepared(rows))
+    assert (found.after, round(found.shift_px)) == (120, 6)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        moved(),
+        moved(counts=200),
+        moved(6.0, until=102),  # one projection is elsewhere
+        moved(theta_deg=np.arange(N_ANGLES) * 2.0),
+        moved(theta_deg=np.delete(np.arange(N_ANGLES + 12), range(80, 92)) * 0.9),  # a gap
+        moved(theta_deg=np.roll(THETA_DEG * 1.0, 77)),
+        moved(theta_deg=THETA_DEG * 137.5 % 360),  # neighbours in time are none in angle
+        moved(theta_deg=THETA_DEG[:15] * 12),
+    ],
+    ids=["still", "noise", "one", "360", "gap", "elsewhere", "golden", "few"],
+)
+def test_without_a_jump_none_is_told(rows):
+    assert find_jump(Prepared(rows)) is None
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan])
+def test_projections_without_a_picture_are_no_jump(value):
+    rows = moved()
+    rows.sinograms[:, 60:66] = value
+    assert find_jump(Prepared(rows)) is None
+    assert find_jump(Prepared(replace(rows, sinograms=0 * rows.sinograms))) is None

@@ -1,0 +1,126 @@
+"""A sample, or an axis, that jumps sideways between two projections: then no single COR is right.
+
+Neighbouring projections are registered. What rotates moves on smoothly; a jump is one pair that
+matches badly where its neighbours in angle would have it, and as well as they do after a shift.
+Why these limits: docs/decisions/0021-jumps.md.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft, ndimage
+
+from tomopipe.cor.clean_rows import bin_columns
+from tomopipe.cor.methods import Decision
+from tomopipe.cor.prepared import Prepared
+
+_COLS, _MAX_ROWS = 512, 3  # binning leaves about so many columns
+_SMOOTH_PX, _TREND = 1.5, 0.21  # the mean over that part of the columns is taken off
+_REACH = 1 / 16  # of the columns: textures match by chance further away
+_AROUND = tuple(i for i in range(-6, 7) if abs(i) > 1)  # pairs that show what is usual
+_ENDS, _MIN_ANGLES = 3, 20  # pairs at both ends are not judged
+_MAX_STEP_PX = 10.0  # of the rim: further apart, projections are too different
+_ALONG = 1.5  # usual steps: further apart in angle, projections are no neighbours
+# What a jump has: a shift, and how much better the pair matches then (log of the misfit), which
+# all others but two reach only a quarter of; the match; the share of what is unusual about it that
+# the shift explains; and how much of the shift the next projection may take back.
+_SHIFT_PX, _GAIN, _ALONE, _MATCH, _EXPLAINED, _RETURNS = 1.5, 0.4, 4.0, 0.6, 0.8, 0.4
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Jump:
+    """The largest jump of a scan."""
+
+    after: int  # the last projection before it: index in the order in which they were taken
+    shift_px: float  # positive: to the right
+
+
+def find_jump(prepared: Prepared) -> Jump | None:
+    """Find where the sample jumps sideways by up to a sixteenth of the columns; None if nowhere."""
+    binning = max(1, round(prepared.n_cols / _COLS))
+    steps_rad = np.abs(np.diff(prepared.rows.theta_rad))
+    usual_rad = float(np.median(steps_rad)) if len(steps_rad) else 0.0
+    step_px = usual_rad * prepared.n_cols / 2 / binning
+    if len(steps_rad) < _MIN_ANGLES or not 0 < step_px <= _MAX_STEP_PX:
+        return None
+    match = _match_neighbours(prepared, binning)
+    pair, reach = np.arange(len(match)), match.shape[1] // 2
+    best_px, misfit = _peaks(match)
+    usual_px = _usual(best_px)
+    left = np.clip(np.floor(usual_px).astype(int) + reach, 0, 2 * reach - 1)
+    unmoved = 1 - np.maximum(match[pair, left], match[pair, left + 1])
+    gain = np.log(np.maximum(unmoved, 1e-9) / np.maximum(misfit, 1e-9))
+    gain[steps_rad > _ALONG * usual_rad] = 0
+    gain[:_ENDS] = gain[-_ENDS:] = 0
+    at = int(np.argmax(gain))
+    third = np.sort(gain[np.abs(pair - at) > 2])[-3]
+    away_px = best_px - usual_px
+    returned_px = away_px[at - 1] + away_px[at + 1]
+    is_jump = (
+        abs(away_px[at]) >= _SHIFT_PX
+        and gain[at] >= max(_GAIN, _ALONE * third)
+        and 1 - misfit[at] >= _MATCH
+        and unmoved[at] - misfit[at] >= _EXPLAINED * (unmoved[at] - _usual(misfit)[at])
+        and abs(returned_px) <= _RETURNS * abs(away_px[at])
+    )
+    return Jump(at, float(away_px[at]) * binning) if is_jump else None
+
+
+def doubt_jump(decision: Decision, prepared: Prepared) -> tuple[Decision, list[str]]:
+    """Accept nothing where the sample jumped; return the decision, and what happened if it did."""
+    jump = None if decision.best_cor_px is None else find_jump(prepared)
+    if jump is None:
+        return decision, []
+    before_deg, after_deg = np.rad2deg(prepared.rows.theta_rad[jump.after : jump.after + 2])
+    moved = (
+        f"the sample moved between projections {jump.after} and {jump.after + 1} of those in use "
+        f"({before_deg:.2f} and {after_deg:.2f} degrees) by about {jump.shift_px:+.1f} px sideways"
+    )
+    reason = "; ".join(filter(None, [f"{moved}: no single COR is right", decision.reason]))
+    doubted = replace(decision, cor_px=None, confidence=0.0, verdict="ambiguous", reason=reason)
+    return doubted, [moved]
+
+
+def _match_neighbours(prepared: Prepared, binning: int) -> Floats:
+    """Normalised cross-correlation of each projection with the next one, all rows together.
+
+    Shape (n_angles - 1, 2 * reach + 1): at shifts of the next one by -reach to reach columns to the
+    right, over the columns that overlap.
+    """
+    taken = np.argsort(prepared.angles.order)
+    rows = np.array([s[taken] for s in prepared.sinograms[:_MAX_ROWS]], np.float32)
+    lines = ndimage.gaussian_filter1d(bin_columns(rows, binning), _SMOOTH_PX, mode="nearest")
+    n_cols = lines.shape[2]
+    lines -= ndimage.uniform_filter1d(lines, max(9, round(_TREND * n_cols)), mode="nearest")
+    reach = max(2, round(_REACH * n_cols))
+    n_fft = fft.next_fast_len(n_cols + reach, real=True)
+    waves = fft.rfft(lines, n_fft)
+    around = fft.irfft((waves[:, 1:] * waves[:, :-1].conj()).sum(axis=0), n_fft)
+    product = np.concatenate([around[:, -reach:], around[:, : reach + 1]], axis=1)
+    energy = np.cumsum(np.sum(lines**2, axis=0, dtype=np.float64), axis=1)
+    energy = np.pad(energy, ((0, 0), (1, 0)))
+    lag = np.arange(-reach, reach + 1)
+    inside = energy[:, np.minimum(n_cols, n_cols + lag)] - energy[:, np.maximum(0, lag)]
+    norm = np.sqrt(inside[1:] * inside[:-1, ::-1])
+    return np.asarray(product / np.maximum(norm, 1e-6 * energy.max() + 1e-30))
+
+
+def _peaks(match: Floats) -> tuple[Floats, Floats]:
+    """Return the best shift of each pair, to a part of a column, and what it leaves unmatched."""
+    pair, reach = np.arange(len(match)), match.shape[1] // 2
+    best = np.argmax(match, axis=1)
+    middle = np.clip(best, 1, 2 * reach - 1)
+    before, at, after = (match[pair, middle + i] for i in (-1, 0, 1))
+    curvature = np.minimum(before - 2 * at + after, -1e-12)
+    part = np.where(middle == best, np.clip((before - after) / (2 * curvature), -0.5, 0.5), 0)
+    return best + part - reach, 1 - match[pair, best]
+
+
+def _usual(values: Floats) -> Floats:
+    """Median of each value's neighbours, the nearest two not counted."""
+    reach = max(_AROUND)
+    padded = np.pad(values, reach, constant_values=np.nan)
+    return np.nanmedian([padded[reach + i :][: len(values)] for i in _AROUND], axis=0)
