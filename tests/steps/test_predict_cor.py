@@ -110,10 +110,10 @@ def test_saturated_projections_are_told_and_above_a_share_no_cor_is_accepted(tmp
     raw = tmp_path / "s_1.h5"
     truth = saturated_scan(raw, slice(40, 80))
     sweep, prediction, text = predicted(tmp_path, raw)
-    assert sweep["bad_frames"] == {"saturated": 40, "dark": 0, "constant": 0}
+    assert sweep["bad_frames"] == {"saturated": 40, "dark": 0, "constant": 0, "repeated": 0}
     assert prediction["warnings"] == [
         "40 of 121 projections are saturated: where the camera was at its limit, values of the "
-        "volume are too low (numbers 40 to 79; input.skip_projections leaves them out)"
+        "volume are too low (input: {skip_projections: [[40, 79]]} leaves them out)"
     ]
     assert prediction["best_cor_px"] == pytest.approx(truth.cor_px, abs=1)
     assert (prediction["cor_px"], prediction["verdict"], text) == (None, "ambiguous", "")
@@ -131,12 +131,53 @@ def test_few_saturated_projections_are_a_warning_with_their_numbers_in_the_file(
     truth = saturated_scan(raw, [30, 31, 90])
     _, prediction, text = predicted(tmp_path, raw)
     assert "3 of 121 projections are saturated" in prediction["warnings"][0]
-    assert "numbers 30 to 31, 90;" in prediction["warnings"][0]
+    assert "{skip_projections: [[30, 31], 90]}" in prediction["warnings"][0]
+    assert "doubts" not in prediction
     assert prediction["verdict"] == "resolved"
     assert float(text) == pytest.approx(truth.cor_px, abs=0.5)
     files = [tmp_path / name for name in ("try.tif", "try.json", "rows.h5")]
     try_recon(raw, *files, width_px=3, known={"skip_projections": [[0, 9], 30]})
     assert read_rows(files[2]).bad_frames["saturated"] == (31, 90)
+
+
+@pytest.mark.parametrize(("frames", "source"), [([30, 31, 90], 0), (range(100, 107), 99)])
+def test_projections_that_spoil_the_volume_are_doubts_about_a_cor_that_is_right(
+    tmp_path, frames, source
+):
+    """The shutter closed, or a camera that stopped."""
+    raw = tmp_path / "s_1.h5"
+    truth = write_scan(raw, n_cols=192, n_rows=5, n_angles=121, counts=30_000, beam={"n_flats": 10})
+    with h5py.File(raw, "r+") as file:
+        data = file["exchange/data"]
+        for frame in frames:
+            data[frame] = data[source] if source else file["exchange/data_dark"][0]
+    _, prediction, text = predicted(tmp_path, raw)
+    (doubt,) = prediction["doubts"]
+    listed = "[[30, 31], 90]" if source == 0 else "[[100, 106]]"
+    assert doubt.endswith(f"(input: {{skip_projections: {listed}}} leaves them out)")
+    assert prediction["warnings"] == [doubt]
+    assert float(text) == pytest.approx(truth.cor_px, abs=0.5)
+
+
+def test_projections_never_written_are_named(tmp_path):
+    raw = tmp_path / "s_1.h5"
+    write_scan(raw, n_cols=32, n_rows=5, n_angles=121, counts=30_000, beam={"n_flats": 10})
+    with h5py.File(raw, "r+") as file:
+        file["exchange/data"][116:] = 0
+    _, prediction, _ = predicted(tmp_path, raw)
+    assert prediction["reason"].endswith(
+        "; input: {skip_projections: [[116, 120]]} leaves them out"
+    )
+
+
+@pytest.mark.parametrize(("stated_deg", "shown"), [(180, ""), (90, "180")])
+def test_angles_of_the_wrong_scale_are_doubted(run, stated_deg, shown):
+    rows = rows_of(scan(COR_PX, counts=5000), np.linspace(0, stated_deg, 181))
+    prediction, text = run(rows, methods=["ai", "sum"])
+    assert float(text) == pytest.approx(COR_PX, abs=0.25)
+    expected = f"the angles cover 90 degrees, the projections show {shown}: if so, set input.angles"
+    assert prediction["warnings"] == prediction.get("doubts", [])
+    assert [one[: len(expected)] for one in prediction["warnings"]] == ([expected] if shown else [])
 
 
 def test_where_the_sample_jumped_no_cor_is_accepted_and_the_jump_is_told(run):

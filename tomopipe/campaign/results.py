@@ -55,6 +55,7 @@ class Prediction:
     model: Model | None = None
     roll_px_per_100_rows: float | None = None
     warnings: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()  # why an accepted COR needs review
     evidence: tuple[Curve, ...] = ()
 
 

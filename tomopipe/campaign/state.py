@@ -60,7 +60,7 @@ MEANINGS: Mapping[State, str] = {
     State.PENDING: "not yet predicted",
     State.FIXED: "outlying COR replaced from its neighbours",
     State.FILLED: "no COR of its own: neighbours, series mean or default",
-    State.DOUBTFUL: "low confidence, methods that disagree, or an outlier that was kept",
+    State.DOUBTFUL: "low confidence, data in doubt, methods that disagree, or a kept outlier",
     State.UNRESOLVED: "no COR at all",
     State.FAILED: "a step failed",
 }
@@ -244,6 +244,8 @@ class ScanFacts:
             return ""
         if prediction.cor_px is None:
             return not_accepted(prediction)
+        if prediction.doubts:
+            return "; ".join(prediction.doubts)
         confidence = prediction.confidence
         if confidence is not None and confidence < min(self.min_confidence + _BARELY, 1.0):
             barely = format_confidence(confidence, self.min_confidence)

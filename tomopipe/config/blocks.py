@@ -298,7 +298,7 @@ class PredictCorBlock(Block):
     max_bad_frames: Fraction = Field(
         0.1,
         description="No COR is accepted of a scan of which more than this share of the "
-        "projections is saturated, dark or constant; 1: whatever their number.",
+        "projections is saturated, dark, constant or repeated; 1: whatever their number.",
     )
     model: Text = Field(
         "shipped",

@@ -51,6 +51,12 @@ _WIDER = 1.1  # reach that is assumed, over the measured one
 _BLOCKS = 12  # at least, and at least 4 of each row, if there are as many frequencies
 _MAX_ERROR = 0.3  # of the measured end, steps
 _PAIRS = 24  # of frames 180 degrees apart, to find the axis of a truncated sample
+# Against stated angles: ranges so much wider, by so many standard errors and such a mean logarithm
+# of what is left. None of 1100 right scans is both (lab/benchmarks/bench_stated_range.py). What is
+# left counts from a hundredth on: below it symmetric objects without noise differ.
+_MUCH_WIDER, _STATED_SIGNIFICANCE, _STATED_EFFECT, _COUNTS = 1.15, 6.0, 0.08, 0.01
+_PARTIAL_BASIS = 12  # parameters that less than 180 degrees have beyond their share
+_SHIFTED = 0.1  # of the columns: so far another axis may be from the one of the stated angles
 
 Floats = NDArray[np.float64]
 
@@ -155,6 +161,44 @@ def prove_range(sinograms: NDArray[np.floating], n_frames: int | None = None) ->
     return _proof_of_end(view, n_180, cor_px)
 
 
+def wider_range_deg(sinograms: Image, stated_deg: float, cor_px: float) -> float:
+    """Return over which range, 180 or 360 degrees, a scan was taken that is said to cover less.
+
+    0: nothing speaks against what is stated. `sinograms` (n_rows, n_angles, n_cols) are cleaned
+    rows in the order of their angles, at equal steps, `cor_px` the axis that the stated angles
+    give. Other ranges than these two cannot be told: the stated one has to fit much worse.
+    """
+    wider = [n_180 for n_180 in _N_180[:2] if 180 * n_180 >= _MUCH_WIDER * stated_deg]
+    view = _seen(sinograms, None) if wider else None
+    if view is None:
+        return 0.0
+    window, reach_px = _window(view, cor_px), view.reach_px(cor_px)
+    channels = _channels(view, window, reach_px, max(wider), _HARMONICS)
+    if channels is None:
+        return 0.0
+    stated, far_px = stated_deg / 180, _SHIFTED * view.n_cols
+    fit = _fit_rows(channels, view.n_frames, stated, _ENDS[:1], cor_px + np.arange(-3, 3.1, 0.5))
+    n_basis = 2 * channels.harmonics.astype(np.float64)
+    n_partial: Floats = np.minimum(n_basis, n_basis * stated + _PARTIAL_BASIS)
+    left = _left_over(channels, fit, n_partial + 3)
+    found = {}
+    for n_180 in wider:
+        others_px = cor_px + np.arange(-far_px, far_px + 0.1, 0.5)
+        fit = _fit_rows(channels, view.n_frames, n_180, _ENDS, others_px)
+        worse = (left - _left_over(channels, fit, n_basis + 3)).reshape(fit.n_rows, -1)
+        if worse.mean() >= _STATED_EFFECT and _margin(worse) >= _STATED_SIGNIFICANCE:
+            found[180.0 * n_180] = float(worse.mean())
+    return max(found, key=lambda range_deg: found[range_deg], default=0.0)
+
+
+def _left_over(channels: _Channels, fit: _Fit, n_parameters: Floats) -> Floats:
+    """Return the logarithm of the share of each channel that the best end leaves, (n_channels,)."""
+    n_data = 2 * len(channels.numbers)
+    unbiased = np.exp(2 * fit.misfit[fit.best] / n_data)  # of all parameters
+    unbiased *= (n_data - 2 * channels.harmonics - 3) / (n_data - n_parameters)
+    return np.asarray(np.log(_COUNTS + unbiased))
+
+
 def _proof_of_end(view: _View, n_180: int, cor_px: float) -> Proof:
     reach_px, window = view.reach_px(cor_px), _window(view, cor_px)
     channels = _channels(view, window, reach_px, n_180, _FINE_HARMONICS)
@@ -201,7 +245,11 @@ def _view(sinograms: NDArray[np.floating], n_frames: int | None) -> _View | None
     if sinograms.shape[1] < 8 or sinograms.shape[2] < 16:
         return None
     cleaned = (remove_zingers(s) for s in finite(sinograms.astype(np.float32)))
-    lines = np.array([remove_stripes(fill_dead_columns(s)) for s in cleaned])
+    return _seen(np.array([remove_stripes(fill_dead_columns(s)) for s in cleaned]), n_frames)
+
+
+def _seen(lines: Image, n_frames: int | None) -> _View | None:
+    """Find where the sample is in cleaned rows; None where there is none."""
     mean = np.abs(lines.mean(axis=(0, 1)))
     filled = np.flatnonzero(mean > _FAINT * mean.max())
     if not mean.max() > 0:
@@ -308,7 +356,7 @@ def _channels(
 
 
 def _fit_rows(
-    channels: _Channels, n_frames: int, n_180: int, ends: Floats, cors_px: Floats
+    channels: _Channels, n_frames: int, n_180: float, ends: Floats, cors_px: Floats
 ) -> _Fit:
     """Fit harmonics to rows, each end with the axis that suits it best."""
     n_data, n_parameters = 2 * len(channels.numbers), 2 * channels.harmonics + 3

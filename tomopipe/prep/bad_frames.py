@@ -1,4 +1,4 @@
-"""Bad projections: saturated, dark, or constant."""
+"""Bad projections: saturated, dark, constant, or the one before once more."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,8 +12,12 @@ KINDS: Mapping[str, str] = {
     "saturated": "saturated: where the camera was at its limit, values of the volume are too low",
     "dark": "dark, as with the shutter closed",
     "constant": "of a single value, as if never written",
+    "repeated": "equal to the one before, as of a camera that stopped",
 }
 """Kinds of bad projections, and what is said of them."""
+
+# Shares from which they spoil a volume: one dark projection of 181 does, one of 1001 hardly.
+_SPOILING: Mapping[str, float] = {"dark": 0.002, "constant": 0.01, "repeated": 0.01}
 
 # Of the pixels of a projection: so many at the camera's limit, each between two such. The noise of
 # a beam near the limit puts single pixels there, and small hot spots of it do no harm.
@@ -24,6 +28,9 @@ _DARK_SHARE = 0.005
 # The flat where pixels are cut off: it differs so much from pixel to pixel, or is so far below.
 _SPREAD, _FAR_BELOW = 0.01, 0.8
 _SAMPLED = 500  # pixels of a projection
+# From projection to projection noise changes so many of the pixels, and nearly each so often.
+_CHANGED, _LEAST_PIXELS = 0.1, 64
+_LISTED = 20  # ranges of numbers in a sentence
 _BITS = (8, 10, 12, 14, 16)
 
 
@@ -37,6 +44,7 @@ def find_bad_frames(
     camera of 8 to 16 bits, also of one that fills the upper bits; or whatever value is the
     highest of all projections, if pixels whose flats differ all have it: that is no air. Dark is
     one with less than 0.5 % of the beam, or of zeros. Constant is one of a single other value.
+    Repeated is one that equals the one before, where noise makes most others differ.
 
     `raw` (n_angles, n_rows, n_cols) holds rows of all projections, as recorded, `flat` and `dark`
     (n_rows, n_cols) the same rows. `has_flats`: whether `flat` is measured; what is dark is known
@@ -68,8 +76,25 @@ def find_bad_frames(
         for frame in np.flatnonzero((high == top) & ~constant & ~dark_frames).tolist():
             saturated[frame] |= _is_cut_off(raw[frame] == top, flat, float(top), step)
     rest = constant & ~saturated & ~dark_frames
-    found = {"saturated": saturated, "dark": dark_frames, "constant": rest}
+    repeated = _find_repeated(values, part, saturated | dark_frames | rest)
+    found = {"saturated": saturated, "dark": dark_frames, "constant": rest, "repeated": repeated}
     return {kind: np.flatnonzero(found[kind]) for kind in KINDS}
+
+
+def _find_repeated(values: NDArray, part: NDArray, bad: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Tell which projections that are not `bad` equal the one before: few, where others differ."""
+    repeated = np.zeros(len(values), bool)
+    if len(values) < 3 or values.shape[1] < _LEAST_PIXELS:
+        return repeated
+    differs = part[1:] != part[:-1]
+    changed = differs.mean(axis=1)
+    for frame in (np.flatnonzero((changed == 0) & ~bad[1:]) + 1).tolist():
+        repeated[frame] = np.array_equal(values[frame], values[frame - 1])
+    others = differs[~(repeated | bad)[1:]]
+    if 2 * np.count_nonzero(repeated) >= len(values) or not len(others):
+        return np.zeros_like(repeated)
+    least = min(float(np.percentile(others.mean(axis=axis), 5)) for axis in (0, 1))
+    return repeated if least >= _CHANGED else np.zeros_like(repeated)
 
 
 def _limits(dtype: np.dtype, high: NDArray) -> list[int]:
@@ -107,20 +132,31 @@ def warnings_of(bad: BadFrames, n_angles: int) -> list[str]:
     """Describe the bad projections, of all `n_angles` in use, in sentences."""
     return [
         f"{len(bad[kind])} of {n_angles} projections {'is' if len(bad[kind]) == 1 else 'are'} "
-        f"{says} (numbers {_ranges(bad[kind])}; input.skip_projections leaves them out)"
+        f"{says} ({skipping(bad[kind])} leaves them out)"
         for kind, says in KINDS.items()
         if len(bad.get(kind, ()))
     ]
 
 
-def _ranges(numbers: Sequence[int]) -> str:
-    """Write ascending numbers as ranges, the first few of them."""
+def doubts_of(bad: BadFrames, n_angles: int) -> list[str]:
+    """Describe those that are so many that they spoil the volume, wherever the COR is."""
+    spoiling = {
+        kind: bad[kind]
+        for kind, share in _SPOILING.items()
+        if len(bad.get(kind, ())) > share * n_angles
+    }
+    return warnings_of(spoiling, n_angles)
+
+
+def skipping(numbers: Sequence[int]) -> str:
+    """Write the option that leaves out projections of ascending numbers, the first ranges."""
     ordered = np.asarray(numbers)
     ends = np.flatnonzero(np.diff(ordered) != 1)
     starts = ordered[np.concatenate([[0], ends + 1])].tolist()
     lasts = ordered[np.concatenate([ends, [len(ordered) - 1]])].tolist()
-    shown = [
-        str(first) if first == last else f"{first} to {last}"
+    ranges = [
+        str(first) if first == last else f"[{first}, {last}]"
         for first, last in zip(starts, lasts, strict=True)
     ]
-    return ", ".join(shown[:5]) + (", ..." if len(shown) > 5 else "")
+    more = ", ..." if len(ranges) > _LISTED else ""
+    return f"input: {{skip_projections: [{', '.join(ranges[:_LISTED])}{more}]}}"

@@ -88,6 +88,7 @@ def parse_prediction(data: Mapping[str, Any], *, points: bool = True) -> Predict
         model=_parse_model(part(data, "model")),
         roll_px_per_100_rows=number(data.get("roll_px_per_100_rows")),
         warnings=texts(data.get("warnings")),
+        doubts=texts(data.get("doubts")),
     )
 
 

@@ -19,7 +19,7 @@ from tomopipe.cor.outliers import NOT_ASKED
 from tomopipe.cor.rows_file import Rows, read_rows
 from tomopipe.errors import ScanError, TomopipeError, is_of_the_system, reason_of
 from tomopipe.geometry import bin_cor, unbin_cor
-from tomopipe.prep.bad_frames import warnings_of
+from tomopipe.prep.bad_frames import doubts_of, warnings_of
 from tomopipe.prep.half_acquisition import doubt_width
 from tomopipe.prep.intensity import doubt_flats
 from tomopipe.recon.angular_sampling import is_full_rotation
@@ -67,7 +67,8 @@ def predict_cor(
         Written: best_cor_px, cor_px, confidence, verdict, method, reason, and all of `methods`;
         `evidence`, the curves of each kind, if ai or sum used them; roll_px_per_100_rows if several
         rows show how the COR changes along them; `warnings`: sentences on projections without an
-        image, flats that do not fit, a sample that jumped, and one that slices will cut off.
+        image, flats that do not fit, a sample that jumped, and one that slices will cut off;
+        `doubts`: why an accepted COR needs review, if it does.
     center_txt : path-like
         Written: the accepted COR with two decimals; empty if none was accepted.
     options : PredictCorBlock
@@ -110,6 +111,8 @@ def predict_cor(
             raise ScanError(rows.failed)
         prediction = _predict(rows, candidates_px, options)
         prediction = _without_trust(prediction, rows, bad_frames, options.max_bad_frames)
+        prediction = _with_doubts(prediction, rows)
+        warnings += [text for text in prediction.get("doubts", ()) if text not in warnings]
         warnings += _cut_off(corrected, try_json, prediction["cor_px"])
     except MemoryError:
         raise
@@ -163,6 +166,14 @@ def _without_trust(
     return {**plain, "cor_px": None, "verdict": "ambiguous", "reason": reason}
 
 
+def _with_doubts(prediction: dict[str, Any], rows: Rows) -> dict[str, Any]:
+    """Return a prediction whose accepted COR is doubted where bad projections spoil the volume."""
+    found = doubts_of(rows.bad_frames or {}, rows.sinograms.shape[1])
+    if prediction["cor_px"] is None or not found:
+        return prediction
+    return {**prediction, "doubts": [*prediction.get("doubts", []), *found]}
+
+
 def _cut_off(rows: Rows, try_json: str | os.PathLike[str], cor_px: float | None) -> list[str]:
     """Say that the volume will not show all that was recorded, in one sentence; else nothing."""
     mode = read_json(try_json, "the grid of try_recon").get("half_acquisition_mode")
@@ -204,6 +215,7 @@ def _predict(
     from tomopipe.cor.methods import choose
     from tomopipe.cor.prepared import Prepared
     from tomopipe.cor.roll import measure_roll
+    from tomopipe.cor.stated_angles import doubt_angles
 
     methods = options.methods
     weights: Weights = {"dinov2": options.dinov2_checkpoint, "ai": options.model}
@@ -232,7 +244,10 @@ def _predict(
     cor_px = decision.cor_px
     if cor_px is None:
         return prediction
-    roll = measure_roll(curves.prepared, float(bin_cor(cor_px, x0=rows.first_col)))
+    in_use_px = float(bin_cor(cor_px, x0=rows.first_col))
+    if doubt := doubt_angles(curves.prepared, in_use_px):
+        prediction["doubts"] = [doubt]
+    roll = measure_roll(curves.prepared, in_use_px)
     return prediction if roll is None else {**prediction, "roll_px_per_100_rows": round(roll, 4)}
 
 

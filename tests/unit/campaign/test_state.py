@@ -35,6 +35,7 @@ def facts(**given):
         ({"row": None}, "pending"),
         ({"decided": True}, "pending"),  # selected since the run
         ({"prediction": GOOD}, "ok"),
+        ({"prediction": replace(GOOD, doubts=("3 are dark",))}, "doubtful"),
         ({"prediction": FLAT}, "doubtful"),
         ({"prediction": BROKEN}, "doubtful"),  # its neighbours may yet fill it
         ({"fix": NO_COR, "prediction": FLAT}, "unresolved"),

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from tests.phantoms import make_phantom, project, sphere
-from tomopipe.cor.angular_range import prove_range
+from tomopipe.cor.angular_range import prove_range, wider_range_deg
 from tomopipe.simulate.phantom import Phantom
 
 pytestmark = pytest.mark.slow
@@ -88,3 +88,24 @@ def test_nothing_to_see_proves_nothing():
     assert prove_range(noise).range_deg == 0
     assert prove_range(np.zeros((2, 50, 64))).reason
     assert prove_range(rows_of(np.linspace(0, 180, 10))).reason == "10 frames are too few"
+
+
+@pytest.mark.parametrize(("true_deg", "stated_deg"), [(180, 90), (360, 180), (360, 270)])
+def test_a_range_wider_than_the_stated_one_is_found(true_deg, stated_deg):
+    rows = rows_of(np.linspace(0, true_deg, 361))
+    assert wider_range_deg(rows, stated_deg, 66.4) == true_deg
+    assert wider_range_deg(rows, true_deg, 66.4) == 0
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.02])
+@pytest.mark.parametrize("range_deg", [100, 135, 180, 200])
+def test_a_stated_range_that_is_right_is_not_contradicted(range_deg, noise):
+    """Not of samples that come again within it either."""
+    angles = np.deg2rad(np.arange(0, 360, 90))
+    parts = [sphere(40 * np.cos(a), 40 * np.sin(a), N_ROWS / 2, 8, 0.02) for a in angles]
+    round_one = [sphere(0, 0, N_ROWS / 2, 50, 0.005)]
+    for sample in (None, Phantom("beads", tuple(parts)), Phantom("ball", tuple(round_one))):
+        for n_angles in (61, 361):
+            theta_deg = np.linspace(0, range_deg, n_angles)
+            rows = rows_of(theta_deg, phantom=sample, noise=noise)
+            assert wider_range_deg(rows, range_deg, 66.4) == 0

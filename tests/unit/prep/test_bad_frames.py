@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tomopipe.prep.bad_frames import KINDS, find_bad_frames, warnings_of
+from tomopipe.prep.bad_frames import KINDS, doubts_of, find_bad_frames, warnings_of
 
 N_ANGLES, N_ROWS, N_COLS = 60, 5, 400
 BAD = [7, 20, 21, 59]
@@ -119,6 +119,23 @@ def test_what_lets_little_through_is_not_dark():
     assert not found(raw, flat, dark)
 
 
+@pytest.mark.parametrize("noise", [True, False])
+def test_copies_of_the_projection_before_are_repeated_where_noise_changes_all_others(noise):
+    raw, flat, dark = projections(noise=noise, air=60.0 if noise else 20_000.0)
+    raw[20:26], raw[41] = raw[19], raw[40]
+    raw[50:52] = 0
+    expected = {"dark": [50, 51], "repeated": [*range(20, 26), 41]}
+    assert found(raw, flat, dark) == expected if noise else {"dark": [50, 51]}
+    assert find_bad_frames(raw[:2], flat, flat, has_flats=True)["repeated"].tolist() == []
+
+
+def test_a_sample_that_looks_the_same_from_all_sides_is_not_repeated():
+    raw, flat, dark = projections(noise=False)
+    raw[:] = raw[30]
+    raw[[3, 4, 50], 0, 200] += 1
+    assert found(raw, flat, dark) == {}
+
+
 def test_one_row_and_one_pixel():
     raw, flat, dark = projections()
     assert found(raw[:, :1, :1], flat[:1, :1], dark) == {}
@@ -126,11 +143,19 @@ def test_one_row_and_one_pixel():
     assert found(raw[:, :1], flat[:1], dark) == {"saturated": BAD}
 
 
-def test_sentences_name_the_projections():
+def test_sentences_name_the_projections_and_the_option_that_leaves_them_out():
     assert warnings_of({}, 10) == []
     assert warnings_of({"dark": [3]}, 10)[0].startswith("1 of 10 projections is dark")
-    bad = {"saturated": [3, 4, 5, 9], "dark": [], "constant": [0, 2, 4, 6, 8, 10]}
+    bad = {"saturated": [3, 4, 5, 9], "dark": [], "constant": list(range(0, 100, 2))}
     saturated, constant = warnings_of(bad, 121)
     assert saturated.startswith("4 of 121 projections are saturated: ")
-    assert "(numbers 3 to 5, 9; input.skip_projections leaves them out)" in saturated
-    assert "numbers 0, 2, 4, 6, 8, ...;" in constant
+    assert saturated.endswith("(input: {skip_projections: [[3, 5], 9]} leaves them out)")
+    assert "36, 38, ...]} leaves" in constant
+
+
+def test_so_many_that_they_spoil_the_volume_are_doubted():
+    some = {"saturated": [1, 2, 3], "dark": [7], "constant": [8], "repeated": [20, 21]}
+    assert doubts_of(some, 181) == [
+        w for w in warnings_of(some, 181) if "dark" in w or "equal" in w
+    ]
+    assert doubts_of(some, 1001) == []

@@ -115,6 +115,19 @@ def test_methods_that_disagree_are_listed(tmp_path, apart_px, listed):
     assert ("Doubtful predictions" in groups(record)) is listed
 
 
+def test_doubts_of_a_prediction_are_listed_once(tmp_path):
+    made = report_campaign.Made(tmp_path)
+    made.scan("a_1", series="a")
+    made.predict("a_1", 500.0)
+    path = made.results / "try_center" / "a_1" / "prediction.json"
+    told = {"doubts": ["3 are dark"], "warnings": ["3 are dark", "bright"]}
+    write_json(json.loads(path.read_text()) | told, path)
+    made.resolve("a_1", 500.0, "auto")
+    scans, record = by_name(made.write())
+    assert groups(record)["Doubtful predictions"]["a_1"] == "3 are dark"
+    assert scans["a_1"].warnings == ("bright",)
+
+
 def test_a_half_finished_campaign_shows_what_is_predicted(tmp_path):
     made = half_finished(tmp_path)
     scans, record = by_name(made)
