@@ -254,13 +254,10 @@ def test_the_review_page_shows_cors_of_the_whole_detector(looked_at):
     assert np.abs(overlay[..., 0] - overlay[..., 1]).mean() < 8
 
 
-def test_rows_of_other_shapes_and_older_files(looked_at, tmp_path):
+def test_rows_that_lack_a_dataset_are_refused(looked_at, tmp_path):
     path = tmp_path / "rows.h5"
     path.write_bytes((looked_at["[17, 124]"][0] / "rows.h5").read_bytes())
     assert read_rows(path).first_col == 17
-    with h5py.File(path, "r+") as file:
-        del file["first_col"]
-    assert read_rows(path).first_col == 0
     with h5py.File(path, "r+") as file:
         del file["n_rows"]
     with pytest.raises(TomopipeError, match="written by try_recon"):

@@ -210,7 +210,7 @@ def test_without_the_package_it_says_what_to_type(clone):
     (clone / "tomopipe" / "__init__.py").touch()
     run = snakemake(clone, clone, "--cores", "all")
     assert run.status == 1
-    assert "has no module tomopipe.run. Type `make demo` in tomopipe's folder" in run.text
+    assert "has no module tomopipe.cost. Type `make demo` in tomopipe's folder" in run.text
     assert "Traceback" not in run.text
 
 
