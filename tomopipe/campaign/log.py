@@ -6,11 +6,11 @@ import os
 import resource
 import socket
 import sys
-import threading
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from tomopipe.campaign.job_status import usual_job
 from tomopipe.errors import RunEndedError, TomopipeError, room_for
 from tomopipe.storage import run_folder
 from tomopipe.storage.json_files import json_or
+from tomopipe.storage.processes import sign_of_life
 
 #: Seconds between two heartbeats of a job.
 HEARTBEAT_S = 60.0
@@ -104,7 +105,8 @@ def job(
     }
     _write(status | {"heartbeat": status["start"]}, path)
     try:
-        with log_to(log), _heartbeat(status, path):
+        beat = partial(_beat, status, path)
+        with log_to(log), sign_of_life(beat, every_s=HEARTBEAT_S, name="heartbeat"):
             yield more
     except Exception as error:  # of the log, too: without an end the job would count as killed
         failed = {"state": "failed", "end": time.time(), "error": _one_line(error)}
@@ -116,24 +118,10 @@ def job(
     _write(status | more | {"state": "done", "end": time.time(), "used": _used()}, path)
 
 
-@contextmanager
-def _heartbeat(status: dict[str, Any], path: Path) -> Iterator[None]:
-    """Rewrite the status periodically until the block has ended."""
-    ended = threading.Event()
-
-    def beat() -> None:
-        while not ended.wait(HEARTBEAT_S):
-            # A full disk or a file server away for a minute must not end the job.
-            with suppress(OSError, RunEndedError):
-                _write(status | {"heartbeat": time.time()}, path)
-
-    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
+def _beat(status: dict[str, Any], path: Path) -> None:
+    # A full disk or a file server away for a minute must not end the job.
+    with suppress(OSError, RunEndedError):
+        _write(status | {"heartbeat": time.time()}, path)
 
 
 def _used() -> dict[str, float]:

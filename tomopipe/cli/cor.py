@@ -4,7 +4,7 @@ import math
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -105,7 +105,8 @@ def set_cor(
     cells = {}
     if clear or value is not None:
         text = (value or "").strip()
-        cells["cor_px"] = _checked(scan, text, widths(campaign)) if text else ""
+        inventory = _inventory(campaign) if text else []
+        cells["cor_px"] = _checked(scan, text, _widths(inventory)) if text else ""
     if note is not None:
         cells["note"] = note.strip()
     changes = ", ".join(f"{name} {cell or 'removed'}" for name, cell in cells.items())
@@ -114,7 +115,7 @@ def set_cor(
     else:
         changed = edit_table(campaign.table_path, {scan: cells})
         typer.echo(f"{scan}: {changes}" + ("" if changed else " (as it was)"))
-    if cells.get("cor_px") and (why := _why_left_out(campaign, scan)):
+    if cells.get("cor_px") and (why := _why_left_out(campaign, scan, inventory)):
         typer.echo(f"It has no effect while the scan is left out: {why}")
 
 
@@ -156,7 +157,7 @@ def import_cors(
     foreign = {*found.unmatched, *found.ambiguous}
     if ours := {entry: text for entry, text in junk.items() if entry not in foreign}:
         raise TomopipeError(f"{file}: nothing imported: {what_is_wrong(ours)}")
-    n_cols = widths(campaign)
+    n_cols = _widths(_inventory(campaign))
     off = [
         f"{scan}: {off_detector(cor_px, n_cols[scan])}"
         for scan, cor_px in found.matched.items()
@@ -306,14 +307,14 @@ def _inventory(campaign: Campaign) -> list[dict[str, str]]:
     return read_inventory_tsv(path, ("scan", "n_cols", "keep")) if path.is_file() else []
 
 
-def widths(campaign: Campaign) -> dict[str, int]:
+def _widths(inventory: Iterable[Mapping[str, str]]) -> dict[str, int]:
     """Return n_cols of the scans in the inventory."""
-    return {row["scan"]: int(row["n_cols"]) for row in _inventory(campaign) if row["n_cols"]}
+    return {row["scan"]: int(row["n_cols"]) for row in inventory if row["n_cols"]}
 
 
-def _why_left_out(campaign: Campaign, scan: str) -> str:
+def _why_left_out(campaign: Campaign, scan: str, inventory: Iterable[Mapping[str, str]]) -> str:
     """Say why no job runs for a scan, as far as the inventory knows; "" if one may."""
-    row = next((row for row in _inventory(campaign) if row["scan"] == scan), None)
+    row = next((row for row in inventory if row["scan"] == scan), None)
     state = not_selected(campaign.scans[scan].select, row)
     reason = row.get("reason", "") if row and state is State.SKIPPED else ""
     return reason or (MEANINGS[state] if state else "")

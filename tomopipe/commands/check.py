@@ -68,7 +68,6 @@ def examine(campaign: Campaign) -> Findings:
     findings.errors += campaign.table_faults
     with tempfile.TemporaryDirectory(prefix="tomopipe-check-") as folder:
         rows = expected_inventory(campaign, Path(folder))
-    findings.warnings += _impossible_angles(campaign, rows)
     _summarise(campaign, rows, findings)
     _group_formats(rows, findings)
     findings.errors += missing_files(campaign)
@@ -96,20 +95,6 @@ def examine(campaign: Campaign) -> Findings:
     return findings
 
 
-def _impossible_angles(campaign: Campaign, rows: InventoryRows) -> list[str]:
-    """Name the scans whose angles cannot be degrees, with the key that sets the unit."""
-    found: dict[str, list[str]] = {}
-    for scan in campaign.scans:
-        reason = rows[scan]["reason"] if scan in rows else ""
-        if _is_unit_fault(reason) and campaign.scans[scan].select != "no":
-            found.setdefault(reason, []).append(scan)
-    return [f"{some_of(scans, _N_NAMED)}: skipped: {reason}" for reason, scans in found.items()]
-
-
-def _is_unit_fault(reason: str) -> bool:
-    return reason.startswith(CANNOT_BE)
-
-
 def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:
     groups: dict[str, list[str]] = {}
     texts: dict[str, list[str]] = {}  # warnings, and the scans of each
@@ -128,10 +113,12 @@ def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> N
             SeriesSummary(name, len(scans), n_selected, n_skipped, tuple(sorted(shapes)))
         )
         for scan in scans:
-            if rows[scan]["reason"] and not _is_unit_fault(rows[scan]["reason"]):
+            reason = rows[scan]["reason"]
+            asks_for_unit = reason.startswith(CANNOT_BE) and campaign.scans[scan].select == "no"
+            if reason and not asks_for_unit:  # of a scan that nobody wants
                 taken = campaign.is_selected(scan, rows[scan])
                 how = "taken, as scans.tsv says" if taken else "skipped"
-                texts.setdefault(f"{how}: {rows[scan]['reason']}", []).append(scan)
+                texts.setdefault(f"{how}: {reason}", []).append(scan)
             if rows[scan].get("warnings"):
                 texts.setdefault(rows[scan]["warnings"], []).append(scan)
     findings.warnings += _each_once(texts)

@@ -69,15 +69,16 @@ def correlate(
 def _overlap_share(energy: NDArray[np.float64]) -> NDArray[np.float64]:
     """Share of the energy in the columns that overlap at each shift."""
     n_cols = energy.shape[1]
-    inside = _overlap_sums(energy)
+    inside = overlap_sums(energy)
     return inside / np.maximum(inside[:, n_cols - 1 : n_cols], np.finfo(float).tiny)
 
 
-def _overlap_sums(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Sum of each line over the columns that overlap at each shift."""
+def overlap_sums(values: NDArray[np.float64], reach: int | None = None) -> NDArray[np.float64]:
+    """Sum of each line over the columns that overlap at shifts of -reach to reach; None: at all."""
     n_cols = values.shape[1]
+    reach = n_cols - 1 if reach is None else reach
     sums = np.concatenate([np.zeros((len(values), 1)), np.cumsum(values, axis=1)], axis=1)
-    lags = np.arange(-(n_cols - 1), n_cols)
+    lags = np.arange(-reach, reach + 1)
     return np.asarray(sums[:, np.minimum(n_cols, n_cols + lags)] - sums[:, np.maximum(0, lags)])
 
 
@@ -120,9 +121,9 @@ def difference_score(
     around = fft.irfft(cross, n_fft)
     product = np.concatenate([around[-(n_cols - 1) :], around[:n_cols]])
     count = n_cols - np.abs(np.arange(1 - n_cols, n_cols))
-    first, second = _overlap_sums(direct), _overlap_sums(flipped)[:, ::-1]
+    first, second = overlap_sums(direct), overlap_sums(flipped)[:, ::-1]
     covariance = product - np.sum(first * second, axis=0) / count
-    squares = _overlap_sums(np.stack([np.sum(direct**2, axis=0), np.sum(flipped**2, axis=0)]))
+    squares = overlap_sums(np.stack([np.sum(direct**2, axis=0), np.sum(flipped**2, axis=0)]))
     variance = squares[0] + squares[1, ::-1]
     variance -= np.sum(first**2 + second**2, axis=0) / count
     rounding = 1e-9 * max(float(squares.max()), np.finfo(float).tiny)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import fft, ndimage
 
 from tomopipe.cor.clean_rows import bin_columns
+from tomopipe.cor.cross_correlation import overlap_sums
 from tomopipe.cor.methods import Decision
 from tomopipe.cor.prepared import Prepared
 
@@ -100,12 +101,9 @@ def _match_neighbours(prepared: Prepared, binning: int) -> Floats:
     waves = fft.rfft(lines, n_fft)
     around = fft.irfft((waves[:, 1:] * waves[:, :-1].conj()).sum(axis=0), n_fft)
     product = np.concatenate([around[:, -reach:], around[:, : reach + 1]], axis=1)
-    energy = np.cumsum(np.sum(lines**2, axis=0, dtype=np.float64), axis=1)
-    energy = np.pad(energy, ((0, 0), (1, 0)))
-    lag = np.arange(-reach, reach + 1)
-    inside = energy[:, np.minimum(n_cols, n_cols + lag)] - energy[:, np.maximum(0, lag)]
+    inside = overlap_sums(np.sum(lines**2, axis=0, dtype=np.float64), reach)
     norm = np.sqrt(inside[1:] * inside[:-1, ::-1])
-    return np.asarray(product / np.maximum(norm, 1e-6 * energy.max() + 1e-30))
+    return np.asarray(product / np.maximum(norm, 1e-6 * inside.max() + 1e-30))
 
 
 def _peaks(match: Floats) -> tuple[Floats, Floats]:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 Weights = Mapping[str, str | os.PathLike[str] | None]
 """Of each method that has any: "shipped", or a file."""
 
+_GRID = "the grid of try_recon"
+
 # of prediction.json without an answer
 _NOTHING: dict[str, Any] = {
     "best_cor_px": None, "cor_px": None, "confidence": 0.0, "method": "", "methods": {},
@@ -106,14 +108,15 @@ def predict_cor(
         rows = corrected.plain()  # not what the owner makes of them
         bad_frames = warnings_of(rows.bad_frames or {}, rows.sinograms.shape[1])
         warnings = bad_frames + (doubt_flats(corrected.sinograms) if rows.minus_log else [])
-        candidates_px = _candidates(try_json)
+        grid = read_json(try_json, _GRID)
+        candidates_px = _candidates(grid, try_json)
         if rows.failed:
             raise ScanError(rows.failed)
         prediction = _predict(rows, candidates_px, options)
         prediction = _without_trust(prediction, rows, bad_frames, options.max_bad_frames)
         prediction = _with_doubts(prediction, rows)
         warnings += [text for text in prediction.get("doubts", ()) if text not in warnings]
-        warnings += _cut_off(corrected, try_json, prediction["cor_px"])
+        warnings += _cut_off(corrected, grid, prediction["cor_px"])
     except MemoryError:
         raise
     except Exception as error:
@@ -174,9 +177,9 @@ def _with_doubts(prediction: dict[str, Any], rows: Rows) -> dict[str, Any]:
     return {**prediction, "doubts": [*prediction.get("doubts", []), *found]}
 
 
-def _cut_off(rows: Rows, try_json: str | os.PathLike[str], cor_px: float | None) -> list[str]:
+def _cut_off(rows: Rows, grid: Mapping[str, Any], cor_px: float | None) -> list[str]:
     """Say that the volume will not show all that was recorded, in one sentence; else nothing."""
-    mode = read_json(try_json, "the grid of try_recon").get("half_acquisition_mode")
+    mode = grid.get("half_acquisition_mode")
     if cor_px is None or mode != "auto" or not rows.minus_log:
         return []
     if not is_full_rotation(rows.theta_rad):
@@ -187,19 +190,18 @@ def _cut_off(rows: Rows, try_json: str | os.PathLike[str], cor_px: float | None)
 def _is_unread(path: str | os.PathLike[str]) -> bool:
     """Tell whether try_recon failed because of a system error in reading the scan."""
     with suppress(TomopipeError):
-        return "not_read" in (read_json(path, "the grid of try_recon").get("made_from") or {})
+        return "not_read" in (read_json(path, _GRID).get("made_from") or {})
     return False
 
 
-def _candidates(path: str | os.PathLike[str]) -> NDArray[np.float64]:
-    """Read the try grid."""
-    sweep = read_json(path, "the grid of try_recon")
-    if "failed" in sweep:
-        raise ScanError(str(sweep["failed"]))
-    candidates_px = np.asarray(sweep["cor_px"], dtype=np.float64)
+def _candidates(grid: Mapping[str, Any], path: str | os.PathLike[str]) -> NDArray[np.float64]:
+    """Return the CORs of the try grid, which was read from `path`."""
+    if "failed" in grid:
+        raise ScanError(str(grid["failed"]))
+    candidates_px = np.asarray(grid["cor_px"], dtype=np.float64)
     if candidates_px.ndim != 1 or not candidates_px.size or not np.isfinite(candidates_px).all():
         raise TomopipeError(
-            f"{path}: cor_px: expected a list of numbers, got {sweep['cor_px']!r:.80}. "
+            f"{path}: cor_px: expected a list of numbers, got {grid['cor_px']!r:.80}. "
             "Delete it and run try_recon again."
         )
     return np.sort(candidates_px)

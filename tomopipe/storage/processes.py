@@ -6,8 +6,10 @@ of other users where Linux hides them (hidepid).
 
 import os
 import socket
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +49,24 @@ def born(pid: int) -> str:
     """Return the start time of a process in Linux's clock ticks; "" if it ended or is unknown."""
     cells = _cells(pid)
     return "" if cells[:1] in ([], ["Z"]) else cells[19]
+
+
+@contextmanager
+def sign_of_life(give: Callable[[], None], *, every_s: float, name: str) -> Iterator[None]:
+    """Call `give` in a thread of this name, again and again until the block has ended."""
+    ended = threading.Event()
+
+    def beat() -> None:
+        while not ended.wait(every_s):
+            give()
+
+    thread = threading.Thread(target=beat, name=name, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def machine() -> str:

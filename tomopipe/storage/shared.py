@@ -11,7 +11,6 @@ import os
 import random
 import secrets
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,7 +20,7 @@ from typing import Any
 
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import flush, remove_stale, whole
-from tomopipe.storage.processes import is_alive, named
+from tomopipe.storage.processes import is_alive, named, sign_of_life
 from tomopipe.storage.run_folder import user_name
 
 WAIT_S = 10.0
@@ -103,22 +102,14 @@ def locked(path: Path) -> Iterator[Callable[[], bool]]:
 @contextmanager
 def locked_long(path: Path) -> Iterator[None]:
     """Hold the lock of a file that takes longer than `STALE_S` to write (`locked`): renew it."""
-    ended = threading.Event()
 
     def renew() -> None:
-        while not ended.wait(STALE_S / 3):
-            with suppress(OSError):
-                if is_held():
-                    os.utime(_lock_of(path))
+        with suppress(OSError):
+            if is_held():
+                os.utime(_lock_of(path))
 
-    with locked(path) as is_held:
-        thread = threading.Thread(target=renew, name="lock", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
+    with locked(path) as is_held, sign_of_life(renew, every_s=STALE_S / 3, name="lock"):
+        yield
 
 
 def _lock_of(path: Path) -> Path:

@@ -108,8 +108,8 @@ except TomopipeError as error:
 def end_earlier_runs():
     """Prevent killed runs from changing results, before any result is checked."""
     for fault in (snakemake_internals.too_old, snakemake_internals.no_job_fits):
-        if told := fault(workflow):
-            sys.exit(f"tomopipe: {told}")
+        if reason := fault(workflow):
+            sys.exit(f"tomopipe: {reason}")
     if not (WATCHED or snakemake_internals.is_remote(workflow)):
         refuse_no_gpu()
     progress.tell(executes=True, remote=snakemake_internals.is_remote(workflow))
