@@ -119,19 +119,12 @@ def package_with(folder: Path, module: str, old: str, new: str) -> dict[str, str
 
 def failing(folder: Path, step: str, scan: str, statement: str) -> dict[str, str]:
     """Return the environment in which one job runs `statement` once it has started."""
-    wrapped = f"""
-_plain = _heartbeat
-
-
-@contextmanager
-def _heartbeat(status, path):
-    with _plain(status, path):
-        if status["step"] == {step!r} and status["key"] == {scan!r}:
-            {statement}
-        yield
+    job = "            yield more\n"
+    fault = f"""\
+            if status["step"] == {step!r} and status["key"] == {scan!r}:
+                {statement}
 """
-    end = "\n\ndef _one_line("
-    return package_with(folder, "campaign/log.py", end, wrapped + end)
+    return package_with(folder, "campaign/log.py", job, fault + job)
 
 
 def table(campaign: Path, *rows: str) -> None:

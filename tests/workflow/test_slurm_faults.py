@@ -91,22 +91,15 @@ def holding(campaign, cluster, tmp_path, nodes):  # noqa: F811
     """The environment in which a volume's job waits as long as tmp_path/hold-SCAN is there."""
     init(campaign, cluster, apart=True)
     assert snakemake(campaign).status == 0  # a copy: its files are compared
-    held = f"""
-_plain = _heartbeat
-
-
-@contextmanager
-def _heartbeat(status, path):
-    with _plain(status, path):
-        hold = Path({str(tmp_path)!r}, f"hold-{{status['key']}}")
-        while status["step"] == "full_recon" and hold.exists():
-            time.sleep(0.1)
-        yield
+    job = "            yield more\n"
+    held = f"""\
+            hold = Path({str(tmp_path)!r}, f"hold-{{status['key']}}")
+            while status["step"] == "full_recon" and hold.exists():
+                time.sleep(0.1)
 """
-    end = "\n\ndef _one_line("
     for scan in COR_PX:
         (tmp_path / f"hold-{scan}").touch()
-    return cluster | package_with(tmp_path, "campaign/log.py", end, held + end)
+    return cluster | package_with(tmp_path, "campaign/log.py", job, held + job)
 
 
 def start(campaign: Path, environment: dict[str, str], log: Path, *arguments: str):
