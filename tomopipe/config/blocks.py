@@ -29,6 +29,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 RowNumber = Annotated[int, Field(ge=0)]
 RowRange = Annotated[list[RowNumber], Field(min_length=2, max_length=2), _ASCENDING]
 AngleSpan = Annotated[list[float], Field(min_length=2, max_length=2), _ASCENDING]
+FrameRun = Annotated[str, Field(pattern=r"^[1-9]\d* +(projections?|flats?|darks?|invalid)$")]
 
 
 class ScanGlob(Block):
@@ -168,6 +169,12 @@ class InputBlock(Block):
             "names, or of TIFF images: number, rows, columns ([row, angle, col]: sinograms, one "
             "file per row; [angle, col, row]: the axis lies horizontally in the frames).",
         )
+    )
+    frames: Annotated[list[FrameRun], Field(min_length=1)] | None = Field(
+        None,
+        description="What the frames of a TIFF scan, or of input.paths.data, are, where one series "
+        "has all kinds: [10 darks, 50 flats, 900 projections, 50 flats], in the order of the "
+        "frames; invalid ones are skipped. Goes before input.paths.image_key.",
     )
     entry: Text | None = Field(
         None,

@@ -10,10 +10,17 @@ from tomopipe.config import InputBlock
 from tomopipe.errors import ScanError
 from tomopipe.scans.angle_lists import to_degrees
 from tomopipe.scans.datasets import Path, find_angles, find_dataset, unit_of
+from tomopipe.scans.frame_kinds import (
+    KEYS,
+    PROJECTION,
+    frames_of_kind,
+    invalid_frames,
+    keys_in_order,
+    more_frames,
+)
 from tomopipe.scans.instrument import read_distance_mm, read_energy_kev, read_pixel_size_um
 from tomopipe.scans.layout import Kind, Layout, Reference, how_to_name, without_position
 from tomopipe.scans.metadata import fewer_frames
-from tomopipe.scans.nxtomo import KEYS, PROJECTION, frames_of_kind, invalid_frames
 from tomopipe.scans.pixel_views import transposed
 from tomopipe.scans.pixels import Frames, Hdf5Pixels, Pixels
 from tomopipe.scans.tree import brief_tree
@@ -33,8 +40,8 @@ class NamedReader:
         index = np.flatnonzero(self._keys == PROJECTION)
         if not len(index):
             raise ScanError(
-                f"{self._path}: {self._known.paths.image_key} marks no projection (0); correct "
-                "input.paths.image_key"
+                f"{self._path}: {self._stated_by} marks no projection; correct "
+                + ("input.frames" if self._known.frames else "input.paths.image_key")
             )
         theta_deg, location, warnings = self._theta_deg(len(index))
         n_frames, n_planned = len(self._keys), len(self._planned)
@@ -49,7 +56,7 @@ class NamedReader:
             distance_mm=read_distance_mm(self._file),
             missing_sources=self._stack.missing_sources,
             warnings=warnings + invalid_frames(self._keys),
-            aborted=fewer_frames(n_frames, n_planned, f"keys in {self._known.paths.image_key}"),
+            aborted=fewer_frames(n_frames, n_planned, f"in {self._stated_by}"),
         )
 
     def reference(self, kind: Kind) -> Reference:
@@ -61,10 +68,10 @@ class NamedReader:
                 axes = ["angle", *(axis for axis in axes if axis != "angle")]
             pixels = transposed(Hdf5Pixels(dataset), axes)
             return without_position(Frames(pixels, np.arange(pixels.shape[0])), name)
-        key, location = KEYS[kind], self._known.paths.image_key
-        found = frames_of_kind(kind, self._data, self._keys, f"{location} {key}")
+        location = f"{self._stated_by} {KEYS[kind]}"
+        found = frames_of_kind(kind, self._data, self._keys, location)
         if found is None:
-            missing = f"{location} marks no {kind} ({key})" if location else f"no {kind} are named"
+            missing = f"{location}: none" if self._stated_by else f"no {kind} are named"
             raise ScanError(
                 f"{self._path}: {missing}; the file has {brief_tree(self._file)}: set "
                 f"input.paths.{kind} to a dataset of it, or {how_to_name(kind)}"
@@ -83,6 +90,11 @@ class NamedReader:
     def _planned(self) -> NDArray[np.int64]:
         """The kind of each frame that was to be taken."""
         n_frames = self._data.shape[0]
+        if self._known.frames:
+            keys = keys_in_order(self._known.frames)
+            if len(keys) < n_frames:
+                raise ScanError(more_frames(self._path, n_frames, len(keys)))
+            return keys
         if self._known.paths.image_key is None:
             return np.full(n_frames, PROJECTION)
         keys = self._find("image_key", (1,))[()].astype(np.int64).ravel()
@@ -92,6 +104,11 @@ class NamedReader:
                 f"frames in {self._data.name}, expected one for each: correct input.paths.image_key"
             )
         return keys
+
+    @property
+    def _stated_by(self) -> str:
+        """Where the kinds of the frames stand, "" if nowhere."""
+        return "input.frames" if self._known.frames else self._known.paths.image_key or ""
 
     @property
     def _keys(self) -> NDArray[np.int64]:

@@ -19,6 +19,7 @@ from tomopipe.scans import nxdetector
 from tomopipe.scans.angle_lists import DROPPED, planned_frames, to_degrees
 from tomopipe.scans.datasets import Path, find_angles, find_dataset, unit_of, values_of
 from tomopipe.scans.dxchange import NOT_RECOGNISED
+from tomopipe.scans.frame_kinds import KEYS, PROJECTION, frames_of_kind, invalid_frames
 from tomopipe.scans.instrument import ENERGY_KEV, NEXUS_DISTANCE_MM, PIXEL_SIZE_UM
 from tomopipe.scans.layout import Kind, Layout, Reference, how_to_name
 from tomopipe.scans.metadata import fewer_frames
@@ -30,8 +31,6 @@ from tomopipe.scans.pixels import Frames, Hdf5Pixels, Pixels
 if TYPE_CHECKING:
     import h5py
 
-PROJECTION, FLAT, DARK, INVALID = range(4)
-KEYS = {"flats": FLAT, "darks": DARK}
 _ENTRIES = ("NXentry", "NXsubentry")
 _IDS = "NDArrayUniqueId"  # what areaDetector numbers frames by
 _DEEPEST = 4  # groups below an entry that are looked into
@@ -61,21 +60,6 @@ def choose_entry(names: list[str], entry: str | None, path: Path) -> tuple[str, 
     if entry is None:
         raise ScanError(f"{path}: {len(names)} NXtomo entries; {_list(names)}: set input.entry")
     raise ScanError(f"{path}: no NXtomo entry {wanted} (input.entry); {_list(names)}")
-
-
-def frames_of_kind(
-    kind: Kind, pixels: Pixels, keys: NDArray[np.int64], location: str
-) -> Reference | None:
-    """Return the flats or darks that keys mark, in the order in which they were taken, if any."""
-    index = np.flatnonzero(keys == KEYS[kind])
-    taken = np.cumsum(keys == PROJECTION)[index]
-    return Reference(Frames(pixels, index), location, taken.astype(float)) if len(index) else None
-
-
-def invalid_frames(keys: NDArray[np.int64]) -> tuple[str, ...]:
-    """Warn of frames that keys mark as invalid, if there are any."""
-    n_invalid = int(np.count_nonzero(keys == INVALID))
-    return (f"frames marked as invalid, and skipped: {n_invalid}",) if n_invalid else ()
 
 
 class NxtomoReader:

@@ -32,6 +32,11 @@ def open_reader(path: Path, known: InputBlock, stack: ExitStack) -> Reader:
             )
         paths = dxchange.paths_of(file)
         return named.NamedReader(file, path, known.model_copy(update={"paths": paths}))
+    if known.frames:
+        raise ScanError(
+            f"{path}: input.frames is of TIFF files, or datasets that input.paths names: set "
+            "input.paths.data, or leave it to the file, which says of what kind its frames are"
+        )
     if "exchange" not in file:
         names = nxtomo.find_entries(file)
         if names:

@@ -5,7 +5,7 @@ or they lie in its only other subfolder. Its subfolders `flats` and `darks` (or 
 there are any, are those of this scan, else its images with names like `flat_0001.tif` and
 `dark_0001.tif`, which are never projections; `angles.txt` (`.csv`), or the only text file, is its
 list of angles. Beside a file `scan.tif` these are the folders `scan_flats`, `scan_darks` and the
-list `scan.txt` (`.csv`).
+list `scan.txt` (`.csv`). Where projections, flats and darks are one series, `input.frames` says so.
 """
 
 import os
@@ -25,8 +25,17 @@ from tomopipe.config import InputBlock
 from tomopipe.config.base import is_dataset
 from tomopipe.errors import ScanError
 from tomopipe.scans.angle_lists import NO_THETA, planned_frames, read_angles
+from tomopipe.scans.frame_kinds import (
+    KEYS,
+    PROJECTION,
+    frames_of_kind,
+    invalid_frames,
+    keys_in_order,
+    more_frames,
+)
 from tomopipe.scans.hdf5 import check_file, one_line
 from tomopipe.scans.layout import Kind, Layout, Path, Reference, how_to_name, without_position
+from tomopipe.scans.metadata import fewer_frames
 from tomopipe.scans.pixel_views import transposed
 from tomopipe.scans.pixels import Frames, IndexRange, Pixels
 from tomopipe.scans.raw_state import HDF5, IMAGES, LISTS, folder_kind, reference_kind
@@ -42,8 +51,10 @@ class TiffReader:
         self._path, self._angle_unit = FilePath(path), known.angle_unit
         listed = isinstance(known.angles, str) and not is_dataset(known.angles)
         self._angles = FilePath(str(known.angles)) if listed else None
-        self._stack = _open_stack(self._path)
+        self._order = known.frames
+        self._stack = _open_stack(self._path, every=bool(self._order))
         self._frames = transposed(self._stack, known.axes)
+        self._keys: NDArray[np.int64]  # (n_frames,): the kind of each, from `layout`
 
     def layout(self) -> Layout:
         """Find projections and angles; TIFF files do not tell the rest."""
@@ -55,26 +66,49 @@ class TiffReader:
             )
         source = self._angles or self._list_of_angles()
         theta_deg = None if source is None else read_angles(source, self._angle_unit)
+        planned = self._planned(0 if theta_deg is None else len(theta_deg))
+        is_projection = planned == PROJECTION
+        if theta_deg is not None and len(theta_deg) == len(planned):
+            theta_deg = theta_deg[is_projection]
         warnings: tuple[str, ...] = () if source else (NO_THETA,)
-        ids = self._stack.numbers if self._frames is self._stack else None
-        if theta_deg is not None and len(theta_deg) > n_frames and ids is not None:
-            planned = planned_frames(ids, len(theta_deg))
-            if planned is not None:
-                n_dropped = len(theta_deg) - n_frames
-                warnings = (f"missing images, skipped with their angles: {n_dropped}",)
-                theta_deg = theta_deg[planned]
+        aborted, arrived, n_missing = "", np.arange(n_frames), len(planned) - n_frames
+        if n_missing and theta_deg is not None and len(theta_deg) == np.sum(is_projection):
+            ids = self._stack.numbers if self._frames is self._stack else None
+            placed = None if ids is None else planned_frames(ids, len(planned))
+            if placed is not None:
+                warnings = (f"missing images, skipped with their angles: {n_missing}",)
+                arrived, n_missing = placed, 0
+                theta_deg = theta_deg[np.isin(np.flatnonzero(is_projection), placed)]
+        if n_missing and self._order:
+            aborted = fewer_frames(n_frames, len(planned), "in input.frames")
+        self._keys = planned[arrived]
         return Layout(
             format="TIFF",
-            projections=Frames(self._frames, np.arange(n_frames)),
+            projections=Frames(self._frames, np.flatnonzero(self._keys == PROJECTION)),
             theta_deg=theta_deg,
             location=self._stack.location,
             theta_location="" if source is None else source.name.replace(self._path.stem, "<scan>"),
             theta_listed=source is not None,
-            warnings=warnings,
+            warnings=warnings + invalid_frames(self._keys),
+            aborted=aborted,
         )
 
+    def _planned(self, n_listed: int) -> NDArray[np.int64]:
+        """Return the kind of each frame that was to be taken; `n_listed` angles are known."""
+        n_frames = self._frames.shape[0]
+        if self._order is None:
+            return np.full(max(n_frames, n_listed), PROJECTION)
+        planned = keys_in_order(self._order)
+        if len(planned) < n_frames:
+            raise ScanError(more_frames(self._path, n_frames, len(planned)))
+        return planned
+
     def reference(self, kind: Kind) -> Reference:
-        """Find the flats or darks that lie beside the projections."""
+        """Find the flats or darks among the projections, or beside them."""
+        if self._order:
+            found = frames_of_kind(kind, self._frames, self._keys, f"input.frames {KEYS[kind]}")
+            if found is not None:
+                return found
         stem = self._path.with_suffix("")
         folder, shown = stem.parent / f"{stem.name}_{kind}", f"<scan>_{kind}"
         if self._path.is_dir():
@@ -83,15 +117,15 @@ class TiffReader:
             shown = folder.name
         if folder.is_dir():
             return replace(all_frames(folder, kind), location=f"{shown}/")
-        if self._path.is_dir():
+        if self._path.is_dir() and not self._order:
             for parent in (self._path, FilePath(self._stack.name)):
                 if loose := _named(tiff_files(parent), kind):
                     stack = _Files(loose)
                     frames = Frames(stack, np.arange(len(loose)))
                     return without_position(frames, f"{kind[:-1]} images beside the projections")
         raise ScanError(
-            f"{self._path}: no folder {shown} beside the projections; {how_to_name(kind)}"
-            + self._loose_above(kind, shown)
+            f"{self._path}: no folder {shown} beside the projections; {how_to_name(kind)}, or say "
+            "in input.frames which of the images they are" + self._loose_above(kind, shown)
         )
 
     def _loose_above(self, kind: Kind, folder: str) -> str:
@@ -152,13 +186,13 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
 
 
-def _open_stack(path: FilePath) -> "_Files | _Pages":
-    """Open the images of a folder or file."""
+def _open_stack(path: FilePath, *, every: bool = False) -> "_Files | _Pages":
+    """Open the images of a folder or file; of a folder `every` one, whatever their names say."""
     if not path.is_dir():
         check_file(path)
         return _Pages(path)
     images = tiff_files(path)
-    files = _named(images, None)
+    files = images if every else _named(images, None)
     if files:
         return _Files(files)
     below = [
@@ -172,7 +206,8 @@ def _open_stack(path: FilePath) -> "_Files | _Pages":
         if images:
             what += f" but flats and darks ({images[0].name}, ..., {len(images)} in all)"
         raise ScanError(f"{path}: a folder without {what} ({names} with any){_hdf5_in(path)}")
-    return _Files(_named(tiff_files(below[0]), None), f"{below[0].name}/")
+    images = tiff_files(below[0])
+    return _Files(images if every else _named(images, None), f"{below[0].name}/")
 
 
 def _hdf5_in(folder: FilePath) -> str:

@@ -31,6 +31,7 @@ OTHER = {
     "input.paths.angles": ("/theta", {"paths": {"data": "/frames"}}),
     "input.paths.image_key": ("/keys", {"paths": {"data": "/frames"}}),
     "input.axes": ["row", "angle", "col"],
+    "input.frames": ["2 darks", "20 projections"],
     "input.entry": "/entry2",
     "input.mirrored": "no",
     "input.angles": "angles.txt",

@@ -1,6 +1,6 @@
 """HDF5 files of any layout, read as `input.paths` names their datasets."""
 
-from itertools import permutations
+from itertools import groupby, permutations
 
 import h5py
 import numpy as np
@@ -99,6 +99,30 @@ def test_sets_of_flats_know_when_they_were_taken(tmp_path, phantom):
     path = httomo(tmp_path / "b_1.nxs", phantom)
     with open_scan(path, known={"paths": HTTOMO}) as scan:
         assert scan.flat_positions.tolist() == [0, 0, N_ANGLES]
+
+
+def test_frames_without_keys_are_counted(tmp_path, phantom):
+    keyed = httomo(tmp_path / "b_1.nxs", phantom)
+    keys = {"paths": HTTOMO}
+    with h5py.File(keyed) as file:
+        kinds = np.array(["projections", "flats", "darks", "invalid"])[file[HTTOMO["image_key"]][:]]
+    runs = [f"{len(list(run))} {kind}" for kind, run in groupby(kinds)]
+    counted = {"paths": {**HTTOMO, "image_key": None}, "frames": runs}
+    with open_scan(keyed, known=keys) as expected, open_scan(keyed, known=counted) as scan:
+        np.testing.assert_array_equal(scan.theta_rad, expected.theta_rad)
+        assert scan.flat_positions.tolist() == expected.flat_positions.tolist()
+        for one, other in zip(all_of(scan), all_of(expected), strict=True):
+            np.testing.assert_array_equal(one, other)
+    with pytest.raises(ScanError, match=r"input\.frames counts 1: correct it"):
+        read_metadata(keyed, known=counted | {"frames": ["1 projections"]})
+    assert "aborted: " in incomplete(
+        read_metadata(keyed, known=counted | {"frames": [*runs, "1 flat"]})
+    )
+
+
+def test_an_order_of_frames_is_not_for_files_that_say_it(tmp_path, phantom):
+    with pytest.raises(ScanError, match=r"input\.frames is of TIFF files, or datasets"):
+        read_metadata(phantom[0], known={"frames": ["900 projections"]})
 
 
 def test_flats_of_another_file_stand_where_the_paths_say(tmp_path, phantom):

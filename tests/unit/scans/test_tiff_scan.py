@@ -5,8 +5,10 @@ import os
 import numpy as np
 import pytest
 import tifffile
+from pydantic import ValidationError
 
 from tomopipe.campaign.campaign import campaign_from_data
+from tomopipe.config import InputBlock
 from tomopipe.errors import ScanError
 from tomopipe.scans.angle_lists import NO_THETA
 from tomopipe.scans.exchange import open_scan, read_metadata
@@ -335,3 +337,77 @@ def test_loose_flats_that_a_pattern_finds_are_no_scans(tmp_path):
     assert sorted(campaign_from_data(named, tmp_path).scans) == ["flat_0000"]
     whole = campaign_from_data({"campaign": {"scans": ["raw"]}}, tmp_path)
     assert sorted(whole.scans) == ["raw"]
+
+
+ORDER = ["2 darks", "3 flats", f"{N} projections", "1 flats"]
+
+
+def one_series():
+    """Images as SLS writes them: darks, flats, projections and flats."""
+    kinds = [np.full((2, N_ROWS, N_COLS), DARK), np.full((3, N_ROWS, N_COLS), FLAT)]
+    return np.concatenate([*kinds, values(), np.full((1, N_ROWS, N_COLS), 3 * FLAT)]).astype("u2")
+
+
+@pytest.mark.parametrize("pages", [False, True], ids=["folder", "pages"])
+@pytest.mark.parametrize("listed", [N, N + 6], ids=["of projections", "of all"])
+def test_darks_flats_and_projections_in_one_series(tmp_path, pages, listed):
+    path = tmp_path / ("scan.tif" if pages else "scan")
+    angles_deg = ANGLES_DEG if listed == N else [*[7] * 5, *ANGLES_DEG, 7]
+    if pages:
+        tifffile.imwrite(path, one_series(), photometric="minisblack")
+        write_list(path.with_suffix(".txt"), angles_deg)
+    else:
+        write_images(path, one_series(), name="sample_{:04d}.tif", first=1)
+        write_list(path / "angles.txt", angles_deg)
+    found = read_metadata(path, known={"frames": ORDER})
+    assert incomplete(found) == ""
+    assert found.theta_deg.tolist() == ANGLES_DEG.tolist()
+    with open_scan(path, known={"frames": ORDER}) as scan:
+        assert (scan.n_angles, scan.n_flats, scan.n_darks) == (N, 4, 2)
+        assert np.array_equal(scan.read_rows(0, N_ROWS), values())
+        assert (scan.dark == DARK).all()
+        assert scan.flat_positions.tolist() == [0, 0, 0, N]
+        assert scan.read_flats(0, 1)[:, 0, 0].tolist() == [FLAT] * 3 + [3 * FLAT]
+
+
+def test_images_in_one_series_whose_names_say_their_kind_are_counted(tmp_path):
+    path = tmp_path / "scan"
+    for name, images in (("img", values()), ("flat", values(3)), ("d", values(2))):
+        write_images(path, images, name=f"{name}_{{}}.tif")
+    known = {"frames": ["2 darks", "3 flats", f"{N} projections"]}
+    with open_scan(path, known=known, without_angles=True) as scan:
+        assert np.array_equal(scan.read_rows(0, N_ROWS), values())
+
+
+def test_missing_images_of_one_series_are_known_by_their_numbers(tmp_path):
+    path = tmp_path / "scan"
+    write_images(path, one_series(), name="sample_{:04d}.tif", first=1)
+    for number in (8, 9):  # the third and the fourth projection
+        (path / f"sample_{number:04d}.tif").unlink()
+    assert incomplete(read_metadata(path, known={"frames": ORDER})) == (
+        "aborted: 16 frames for 18 in input.frames"
+    )
+    write_list(path / "angles.txt")
+    found = read_metadata(path, known={"frames": ORDER})
+    assert found.warnings == ("missing images, skipped with their angles: 2",)
+    assert found.theta_deg.tolist() == [*ANGLES_DEG[:2], *ANGLES_DEG[4:]]
+    with open_scan(path, known={"frames": ORDER}) as scan:
+        assert np.array_equal(scan.read_rows(0, N_ROWS), values()[[0, 1, *range(4, N)]])
+        assert (scan.n_flats, scan.n_darks) == (4, 2)
+
+
+def test_an_order_of_frames_that_does_not_fit_is_refused(tmp_path):
+    path = tmp_path / "scan"
+    write_images(path, one_series())
+    reason = reason_of(path, known={"frames": ORDER[1:]})
+    assert "18 frames, input.frames counts 16: correct it" in reason
+    without_flats = ["2 darks", "16 projections"]
+    assert "say in input.frames which of the images" in reason_of(
+        path, known={"frames": without_flats}
+    )
+
+
+@pytest.mark.parametrize("run", ["ten darks", "0 darks", "10", "10 whites", "-1 flats"])
+def test_an_order_of_frames_counts(tmp_path, run):
+    with pytest.raises(ValidationError, match="frames"):
+        InputBlock(frames=[run])
