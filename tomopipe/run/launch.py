@@ -268,10 +268,11 @@ def interrupt(directory: Path, run: Run, *, sending: signal.Signals) -> None:
             f"the run is on another machine, or in another container: {run}. Type `tomopipe stop` "
             "there."
         )
-    write_json(asdict(replace(run, stopped=True)), directory / LOGS.run_record)
-    if sending is signal.SIGKILL:
-        kill_parts(directory)
     try:
+        os.kill(run.pid, 0)  # one that is refused has not been stopped
+        write_json(asdict(replace(run, stopped=True)), directory / LOGS.run_record)
+        if sending is signal.SIGKILL:
+            kill_parts(directory)
         if sending is signal.SIGTERM or os.getpgid(run.pid) != run.pid:
             os.kill(run.pid, sending)  # not its jobs; a watcher forwards it
         else:

@@ -323,6 +323,26 @@ def test_a_run_on_another_machine_is_named_not_killed(campaign, does):
     process.wait()
 
 
+@pytest.mark.parametrize("sending", [signal.SIGINT, signal.SIGKILL])
+def test_a_run_of_somebody_else_that_cannot_be_stopped_is_not_said_to_be(
+    campaign, does, monkeypatch, sending
+):
+    does("import time; time.sleep(60)")
+    process, run = launch.start(campaign, launch.run_command())
+
+    def refuse(*_):
+        raise PermissionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(launch.os, "kill", refuse)
+        patch.setattr(launch.os, "killpg", refuse)
+        with pytest.raises(launch.TomopipeError, match="the run is not yours"):
+            launch.interrupt(campaign, run, sending=sending)
+    assert launch.read_record(campaign) == run
+    process.kill()
+    process.wait()
+
+
 def test_jobs_are_summed_by_step_also_when_a_checkpoint_adds_some(tmp_path, monkeypatch):
     events = tmp_path / "events"
     monkeypatch.setenv(VARIABLE, str(events))
