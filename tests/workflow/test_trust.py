@@ -240,6 +240,7 @@ def edited(path: Path) -> None:
         ("results/cor.json", edited, {"resolve_cor"}),
         ("results/inventory.tsv", cut, {"inventory"}),
         ("results/fix_cor/a.tsv", edited, {"fix_cor:a", "resolve_cor"}),
+        ("results/fix_cor/a.tsv", emptied, {"fix_cor:a", "resolve_cor"}),
         ("results/relion/tomograms.star", cut, {"export_star"}),
         ("results/report/index.html", emptied, {"report"}),
     ],
@@ -311,6 +312,19 @@ def test_raw_file_from_the_future(tmp_path):
     os.utime(campaign / "raw" / "a_1.h5", (ahead, ahead))
     run = snakemake(campaign)
     assert run.status == 0, run.text
+    assert snakemake(campaign).jobs == frozenset()
+
+
+def test_results_from_the_future(campaign):
+    """As a clock that was set back leaves them, or another machine's."""
+    ahead = time.time() + 86400
+    for path in (campaign / "results").rglob("*"):
+        os.utime(path, (ahead, ahead))
+    table(campaign, "a_2\tauto\t50.25\t")
+    _, expected = plan(campaign)
+    run = snakemake(campaign)
+    assert (run.status, run.jobs) == (0, expected), run.text
+    assert {"resolve_cor", "full_recon:a_2", "report"} <= expected
     assert snakemake(campaign).jobs == frozenset()
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows, as_json, read_inventory
 from tomopipe.campaign.files import Files
+from tomopipe.errors import TomopipeError
 from tomopipe.reruns.decisions import Decisions
 from tomopipe.reruns.foreign import refuse_foreign
 from tomopipe.reruns.option_faults import refuse_missing_files, refuse_no_file, refuse_option_faults
@@ -127,8 +128,8 @@ class Expected:
     def _fix(self, series: str, scans: list[str]) -> bool:
         """Decide on the table of a series, and keep its future rows."""
         campaign, path = self.campaign, self.campaign.files.fix_table(series)
-        before = list(read_tsv(path, ("scan",))) if path.is_file() else []
         reason = self.wanted.why_fix_cor(series)
+        before = _rows_before(path, is_made=bool(reason))
         if not self.predicting.isdisjoint(scans):
             reason = reason or FOLLOWS
         rows: list[Mapping[str, str]] = list(before)
@@ -237,6 +238,16 @@ class Expected:
         """Tell whether a table is there, as it was written."""
         record = self.decisions.record
         return path in record and not record.damage(path)
+
+
+def _rows_before(path: Path, *, is_made: bool) -> list[dict[str, str]]:
+    """Return the rows of a table; none of a damaged one that is made again."""
+    try:
+        return read_tsv(path, ("scan",)) if path.is_file() else []
+    except TomopipeError:
+        if is_made:
+            return []
+        raise
 
 
 def expected_inventory(

@@ -319,7 +319,7 @@ class Record:
         if not difference:
             self.put(replace(product, state=state))
         elif product.is_raw:
-            self.put(Product(path, state, _new_raw(state, product.statement)))
+            self.put(Product(path, state, _new_raw(state, product)))
         else:
             self.different[path] = difference
 
@@ -352,7 +352,7 @@ class Record:
             content = known.checksum if known else self._raw_content(path, now)
             self.put(Product(path, now, name, content))
         elif not self._is_at(product, now) and not self._same_raw(product, now):
-            name = _new_raw(now, product.statement)
+            name = _new_raw(now, product)
             self.put(Product(path, now, name, self._raw_content(path, now)))
         return self.products[path].statement
 
@@ -433,11 +433,22 @@ class Record:
                 self.put(replace(product, state=now))
 
 
-def _new_raw(state: State, before: str = "") -> str:
-    """Return a new name for the content of a raw file, unlike the previous one."""
+def _new_raw(state: State, before: Product | None = None) -> str:
+    """Return a new name for the content of a raw file, unlike all that it has had.
+
+    Size and time name it as long as the time goes on: results of an earlier content of the same
+    size and time may still be there.
+    """
     is_folder = _is_folder(state)
     name = f"{RAW}{state[0]}:{state[1]}" + (f":{state[3]}" if is_folder else "")
-    return name if name != before else f"{name}:{-state[2] if is_folder else state[3]}"
+    if before is None or (state[1] > before.mtime_ns and not _is_unlike(before)):
+        return name
+    return f"{name}:{-state[2] if is_folder else state[3]}"
+
+
+def _is_unlike(product: Product) -> bool:
+    """Tell whether size and time did not suffice to name a content."""
+    return product.statement.count(":") > RAW.count(":") + 1 + _is_folder(product.state)
 
 
 def _is_folder(state: State) -> bool:
@@ -445,12 +456,15 @@ def _is_folder(state: State) -> bool:
 
 
 def read_products(file: Path) -> dict[str, Product]:
-    """Read the record; empty if there is none, an error if it is not such a table."""
+    """Read the record; empty if there is none, an error if it is not such a table.
+
+    One without a byte, as a power cut leaves it, is none: results state what they are made of.
+    """
     try:
         text = file.read_bytes().decode("utf-8", "surrogateescape")
     except FileNotFoundError:
         return {}
-    return {product.path: product for product in _parsed(text, file)}
+    return {product.path: product for product in _parsed(text, file)} if text else {}
 
 
 def _parsed(text: str, file: Path) -> Iterator[Product]:

@@ -172,6 +172,7 @@ def is_final(job):
 
 
 snakemake_internals.remove_only_in_run()
+snakemake_internals.ignore_times()
 snakemake_internals.default_target(workflow, "all")
 snakemake_internals.fork_scripts(workflow)
 if DECIDES:

@@ -50,6 +50,11 @@ def again(record: Record) -> Record:
     return Record(record.file, home(record))
 
 
+def test_a_record_without_a_byte_is_none(record):
+    record.file.write_bytes(b"")
+    assert again(record).products == {}
+
+
 def test_the_record_reads_back_as_it_was_written(record):
     put(record, "results/größe 1_rec.h5")
     assert again(record).products == record.products
@@ -147,6 +152,19 @@ def test_a_raw_file_changed_with_equal_size_and_time_is_another_one(record):
     where.write_text("FRAMES")
     os.utime(where, ns=(old.st_atime_ns, old.st_mtime_ns))
     assert again(record).raw("a.h5") != name
+
+
+def test_no_content_of_a_raw_file_has_the_name_of_an_earlier_one(record):
+    """Results of the first may still be there, where later ones made none."""
+    where, names = home(record) / "a.h5", []
+    times_s = {"frames": 5, "FRAMES": 5, "Frames": 5, "fRAMES": 7, "frAMES": 5, "FRames": 7}
+    for text, time_s in times_s.items():
+        where.write_text(text)
+        os.utime(where, (time_s, time_s))
+        record = again(record)
+        names.append(record.raw("a.h5"))
+        assert again(record).raw("a.h5") == names[-1]
+    assert len(set(names)) == len(times_s)
 
 
 def test_a_raw_file_that_the_disk_does_not_give_is_not_another_one(record, monkeypatch):
