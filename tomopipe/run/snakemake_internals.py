@@ -589,7 +589,7 @@ def fork_scripts(workflow: Any) -> None:
             tmpdir = str(script.resources.get("tmpdir") or tempfile.gettempdir())
             cores = dict.fromkeys(warm_start.THREADS, str(script.threads))  # for what is not loaded
             try:
-                status = warm_start.run_script(path, {**os.environ, **cores, "TMPDIR": tmpdir})
+                status = warm_start.run_script(path, {**cores, "TMPDIR": tmpdir})
             except OSError:  # no process, or no room for its socket
                 return plain(script, path, edit)
             if status:

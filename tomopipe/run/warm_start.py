@@ -27,17 +27,18 @@ def is_worth_it(step: str) -> bool:
     return sys.platform == "linux" and (_started.is_set() or step in _NUMERIC)
 
 
-def run_script(script: str, environment: Mapping[str, str]) -> int:
-    """Run a Python script in a forked process, with an environment, in this working directory.
+def run_script(script: str, more: Mapping[str, str]) -> int:
+    """Run a Python script in a forked process, in this working directory.
 
-    Returns its exit status; of a process that was killed, minus the signal. OSError if no
-    process can be started.
+    Its environment is this one and `more`. Returns its exit status; of a process that was killed,
+    minus the signal. OSError if no process can be started.
     """
     context = multiprocessing.get_context("forkserver")
-    process = context.Process(target=_run, args=(script, dict(environment)))
     with _lock:
         if not _started.is_set():
             _start_server()
+        # in the lock, as the start of the server changes this environment for a moment
+        process = context.Process(target=_run, args=(script, {**os.environ, **more}))
         # otherwise the fork would run the main module of this process again
         main, sys.modules["__main__"] = sys.modules["__main__"], types.ModuleType("__main__")
         try:

@@ -161,12 +161,16 @@ def job_record_path(folder: Path, step: str, key: str) -> Path:
 
 
 def job_records(results: Path) -> Iterator[dict[str, Any]]:
-    """Yield the records of the jobs of all existing runs."""
+    """Yield the records of the jobs of all existing runs; of arrivals only those of this part."""
+    folders: list[Path] = []
     for folder in earlier(results):
-        for records in (folder / _RECORDS, *sorted(folder.glob(f"{TAIL}-*/{_RECORDS}"))):
-            for path in sorted(records.glob("*@*")):
-                if record := json_or(path, {}):
-                    yield record
+        folders += [folder / _RECORDS, *sorted(folder.glob(f"{TAIL}-*/{_RECORDS}"))]
+    if part() == ARRIVALS:
+        folders.append(Path(os.environ[VARIABLE], _RECORDS))
+    for records in folders:
+        for path in sorted(records.glob("*@*")):
+            if record := json_or(path, {}):
+                yield record
 
 
 def user_name() -> str:

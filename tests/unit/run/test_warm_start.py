@@ -36,9 +36,7 @@ def test_statuses_of_scripts_that_run_at_once_are_their_own(tmp_path):
         for i, status in enumerate(wanted)
     ]
     with ThreadPoolExecutor(4) as pool:
-        assert (
-            list(pool.map(lambda path: warm_start.run_script(path, os.environ), scripts)) == wanted
-        )
+        assert list(pool.map(lambda path: warm_start.run_script(path, {}), scripts)) == wanted
 
 
 @pytest.mark.slow
@@ -51,7 +49,7 @@ def test_one_server_forks_all_scripts_and_has_loaded_their_packages(tmp_path):
     )
     # in a process that has loaded nothing of multiprocessing before, as Snakemake's
     command = "import os, sys; from tomopipe.run.warm_start import run_script\n"
-    command += f"sys.exit(sum(run_script({path!r}, os.environ) for _ in range(3)))"
+    command += f"sys.exit(sum(run_script({path!r}, {{}}) for _ in range(3)))"
     subprocess.run([sys.executable, "-c", command], check=True)
     found = [one.read_text().split() for one in tmp_path.glob("job.py.*")]
     assert len(found) == 3
@@ -72,8 +70,8 @@ def test_a_script_has_all_that_a_process_of_its_own_has(tmp_path, monkeypatch):
         "found = [os.getpid(), os.getcwd(), *seen, loaded]\n"
         "atexit.register(lambda: json.dump(found, open('found.json', 'w')))\n",
     )
-    environment = {k: v for k, v in os.environ.items() if k != "HOME"} | {"WANTED": "1"}
-    assert warm_start.run_script(path, environment) == 0
+    monkeypatch.delenv("HOME")
+    assert warm_start.run_script(path, {"WANTED": "1"}) == 0
     pid, folder, wanted, has_home, loaded = json.loads((tmp_path / "found.json").read_text())
     assert pid != os.getpid()
     assert (folder, wanted, has_home, loaded) == (str(tmp_path), "1", False, True)
