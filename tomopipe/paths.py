@@ -1,4 +1,4 @@
-"""Where the workflow lies: beside the package in a checkout, inside it when installed."""
+"""Where the workflow lies, beside the package in a checkout, inside it when installed; folders."""
 
 from pathlib import Path
 
@@ -12,3 +12,8 @@ def workflow_folder() -> Path:
         if (folder / "Snakefile").is_file() and (folder / "workflow").is_dir():
             return folder
     raise TomopipeError(f"{package}: no Snakefile beside or inside the package. Install it again.")
+
+
+def existing_folder(path: Path) -> Path:
+    """Return a folder, or the nearest above it that is there."""
+    return next(folder for folder in (path, *path.parents) if folder.exists())

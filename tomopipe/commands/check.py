@@ -15,11 +15,13 @@ from tomopipe.campaign.raw_files import path_problems
 from tomopipe.campaign.slurm import submit_limit, time_limit_min, unknown_names
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.config.blocks import ONE_GPU_EACH, READ_AS_SUM
-from tomopipe.cost.disk import existing_folder, half_notes, lack_of_disk, shown_size, still_to_make
+from tomopipe.cost.disk import half_notes, lack_of_disk, shown_size, still_to_make
 from tomopipe.errors import TomopipeError, some_of
+from tomopipe.paths import existing_folder
 from tomopipe.reruns.expected import expected_inventory
 from tomopipe.reruns.foreign import refuse_foreign
 from tomopipe.reruns.option_faults import (
+    closed_folders,
     missing_files,
     missing_gpu,
     nothing_usable,
@@ -226,15 +228,8 @@ def _check_foreign(campaign: Campaign, findings: Findings) -> None:
 
 
 def _check_folders(campaign: Campaign, findings: Findings) -> None:
-    snakemake = campaign.directory / ".snakemake"
-    written = (snakemake, campaign.results, campaign.logs.folder)
-    folders = dict.fromkeys(map(existing_folder, written))
-    closed = [str(folder) for folder in folders if not os.access(folder, os.W_OK | os.X_OK)]
-    if closed:
-        findings.errors.append(
-            f"{', '.join(closed)}: cannot be written, and a run does. Give yourself "
-            "the right to, or copy the campaign to a folder of your own"
-        )
+    if fault := closed_folders(campaign):
+        findings.errors.append(fault)
     if campaign.config.storage.sidecars != "beside":
         return
     places = {os.path.dirname(campaign.sidecar(scan)) for scan in campaign.scans}

@@ -4,7 +4,6 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
@@ -15,6 +14,7 @@ from tomopipe.cor.collected_rows import MAX_PAIR_ROWS, N_KEPT, N_PAIRS
 from tomopipe.cor.cor_value import parse_cor
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.geometry import bin_cor
+from tomopipe.paths import existing_folder
 from tomopipe.prep.half_acquisition import FACTOR, is_half_acquisition
 from tomopipe.steps.try_recon import candidates
 from tomopipe.volumes.output_size import (
@@ -102,11 +102,6 @@ def disk_warnings(campaign: Campaign) -> list[str]:
     return lack_of_disk(
         campaign, still_to_make(campaign, rows, find_stacks(campaign, rows, rows)).total()
     )
-
-
-def existing_folder(path: Path) -> Path:
-    """Return a folder, or the nearest above it that is there."""
-    return next(folder for folder in (path, *path.parents) if folder.exists())
 
 
 def half_notes(campaign: Campaign, scans: Iterable[str], rows: InventoryRows) -> tuple[str, ...]:

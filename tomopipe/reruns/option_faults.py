@@ -14,6 +14,7 @@ from tomopipe.campaign.results import is_without_angles
 from tomopipe.config.spans import check_place, first_and_last, middle_of_sweep, row_numbers
 from tomopipe.cor.cor_value import is_valid, off_detector, parse_cor
 from tomopipe.errors import ScanError, TomopipeError, some_of
+from tomopipe.paths import existing_folder
 
 _N_NAMED = 4  # scans in an error
 _STEPS = ("try_recon", "full_recon", "export_stack")
@@ -166,6 +167,25 @@ def refuse_missing_files(campaign: Campaign) -> None:
             raise TomopipeError(_line(campaign, path, scans))
     for line in (*_wrong_network(campaign), *_missing_packages(campaign)):
         raise TomopipeError(line)
+
+
+def closed_folders(campaign: Campaign) -> str:
+    """Say which folders a run cannot write; "" if it can."""
+    written = (campaign.directory / ".snakemake", campaign.results, campaign.logs.folder)
+    for folder in written:
+        if folder.is_symlink() and not folder.exists():
+            return (
+                f"{folder}: a link to {os.readlink(folder)}, which is not there: mount its disk, "
+                "or remove the link"
+            )
+    folders = dict.fromkeys(map(existing_folder, written))
+    closed = [str(folder) for folder in folders if not os.access(folder, os.W_OK | os.X_OK)]
+    if not closed:
+        return ""
+    return (
+        f"{', '.join(closed)}: cannot be written, and a run does. Give yourself the right to, or "
+        "copy the campaign to a folder of your own"
+    )
 
 
 def missing_gpu(campaign: Campaign, scans: Iterable[str]) -> str:

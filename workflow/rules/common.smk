@@ -33,6 +33,7 @@ from tomopipe.reruns.decisions import REASONS, Decisions, words_of
 from tomopipe.reruns.wanted import Wanted
 from tomopipe.reruns.words import MISSING
 from tomopipe.reruns.option_faults import (
+    closed_folders,
     fault_of_options,
     missing_gpu,
     refuse_missing_files,
@@ -110,6 +111,8 @@ def end_earlier_runs():
     for fault in (snakemake_internals.too_old, snakemake_internals.no_job_fits):
         if reason := fault(workflow):
             sys.exit(f"tomopipe: {reason}")
+    if reason := closed_folders(CAMPAIGN):
+        sys.exit(f"tomopipe: {reason}")
     if not (WATCHED or snakemake_internals.is_remote(workflow)):
         refuse_no_gpu()
     progress.tell(executes=True, remote=snakemake_internals.is_remote(workflow))

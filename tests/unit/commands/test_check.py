@@ -539,6 +539,16 @@ def test_check_refuses_a_campaign_that_cannot_be_written(tmp_path, monkeypatch):
     ]
 
 
+def test_check_refuses_a_results_folder_whose_disk_is_not_mounted(tmp_path):
+    write_scan(tmp_path / "raw" / "a_1.h5", n_angles=31, n_rows=2, n_cols=32)
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    (tmp_path / "results").symlink_to("/mnt/gone/results")
+    assert check.examine(load_campaign(tmp_path)).errors == [
+        f"{tmp_path / 'results'}: a link to /mnt/gone/results, which is not there: mount its disk, "
+        "or remove the link"
+    ]
+
+
 def test_check_refuses_a_campaign_whose_patterns_match_nothing(tmp_path):
     (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
     status, shown = run_check(tmp_path)
