@@ -1,6 +1,7 @@
 """The blocks of the configuration, one per step: keys, types, ranges, defaults, meanings."""
 
 import re
+from itertools import groupby
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
@@ -29,7 +30,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 RowNumber = Annotated[int, Field(ge=0)]
 RowRange = Annotated[list[RowNumber], Field(min_length=2, max_length=2), _ASCENDING]
 AngleSpan = Annotated[list[float], Field(min_length=2, max_length=2), _ASCENDING]
-FrameRun = Annotated[str, Field(pattern=r"^[1-9]\d* +(projections?|flats?|darks?|invalid)$")]
+FrameRun = Annotated[str, Field(pattern=r"^[1-9]\d{0,6} +(projections?|flats?|darks?|invalid)$")]
 
 
 class ScanGlob(Block):
@@ -223,6 +224,19 @@ class InputBlock(Block):
         description="Projections to skip: their numbers, the first is 0, or [first, last], both "
         "included.",
     )
+
+    @field_validator("frames")
+    @classmethod
+    def _spelled_alike(cls, value: list[str] | None) -> list[str] | None:
+        """Spell equal orders alike, so that another spelling makes nothing again."""
+        runs = [run.split() for run in value or ()]
+        spelled = []
+        for kind, equal in groupby(runs, lambda run: run[1].removesuffix("s")):
+            number = sum(int(number) for number, _ in equal)
+            spelled.append(f"{number} {kind}" + "s" * (kind != "invalid"))
+        if spelled and not any(run.endswith("projections") for run in spelled):
+            raise ValueError("must count projections")
+        return spelled or None
 
     @field_validator("axes")
     @classmethod

@@ -40,8 +40,8 @@ class NamedReader:
         index = np.flatnonzero(self._keys == PROJECTION)
         if not len(index):
             raise ScanError(
-                f"{self._path}: {self._stated_by} marks no projection; correct "
-                + ("input.frames" if self._known.frames else "input.paths.image_key")
+                f"{self._path}: {self._stated_by} marks no projection (0); correct "
+                "input.paths.image_key"
             )
         theta_deg, location, warnings = self._theta_deg(len(index))
         n_frames, n_planned = len(self._keys), len(self._planned)

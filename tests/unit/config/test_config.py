@@ -5,9 +5,10 @@ from typing import get_args
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from tomopipe.config import Config, parse_config, parsed_texts, read_config
-from tomopipe.config.blocks import FILTERS, FullReconBlock
+from tomopipe.config.blocks import FILTERS, FullReconBlock, InputBlock
 from tomopipe.config.document import documented_defaults, documented_keys
 from tomopipe.config.model import OverrideBlock
 from tomopipe.errors import TomopipeError
@@ -364,3 +365,24 @@ def test_angles_are_a_range_a_dataset_or_a_file(angles, files):
 def test_angles_that_are_neither_are_refused(angles):
     with pytest.raises(TomopipeError, match=r"input\.angles"):
         parse_config({"campaign": {"scans": ["a.h5"]}, "input": {"angles": angles}})
+
+
+def test_orders_of_frames_that_mean_the_same_are_equal():
+    """Another spelling must not make volumes again."""
+    spellings = (
+        ["1 dark", "5 flats", "9 projections", "2 invalid"],
+        [
+            "1 darks",
+            "2 flat",
+            "3 flats",
+            "8  projections",
+            "1 projection",
+            "1 invalid",
+            "1 invalid",
+        ],
+    )
+    found = [InputBlock(frames=spelling).frames for spelling in spellings]
+    assert found[0] == found[1] == ["1 darks", "5 flats", "9 projections", "2 invalid"]
+    for wrong in (["5 darks", "71 flats"], ["99999999 projections"]):
+        with pytest.raises(ValidationError, match="projections"):
+            InputBlock(frames=wrong)
