@@ -74,6 +74,7 @@ def _prediction(prediction: Prediction | None) -> dict[str, Any] | None:
     if prediction is None:
         return None
     return vars(prediction) | {
+        "verdict": prediction.shown_verdict,
         "model": asdict(prediction.model) if prediction.model else None,
         "curves": [_curve(curve) for curve in prediction.curves],
         "evidence": [_curve(curve) for curve in prediction.evidence],
