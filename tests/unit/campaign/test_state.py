@@ -127,7 +127,9 @@ def test_the_reason_says_a_thing_once():
     assert found.reason == "prediction failed: no COR; no COR"
     fix = Fix(None, None, "", False, "no COR (prediction: noise), and no other", None, ())
     found = facts(fix=fix, decided=True, prediction=replace(FLAT, reason="noise"))
-    assert found.reason == "noise; not accepted (no clear COR, confidence 0.00); no COR, and no other"
+    assert (
+        found.reason == "noise; not accepted (no clear COR, confidence 0.00); no COR, and no other"
+    )
     not_asked = replace(FLAT, reason=NOT_ASKED)
     assert facts(fix=replace(NO_COR, reason=NOT_ASKED), prediction=not_asked).reason == NOT_ASKED
     fix = replace(NO_COR, reason=f"no COR ({NOT_ASKED}), and no other")
