@@ -202,6 +202,11 @@ class ScanFacts:
         return tuple(text for text in found if text)
 
     @property
+    def why(self) -> str:
+        """What people read about the state: the doubts of a doubtful scan, else the reason."""
+        return "; ".join(self.doubts) if self.state is State.DOUBTFUL else self.reason
+
+    @property
     def unused_manual(self) -> str:
         """Why the COR of the campaign table is not used; empty if it is used."""
         cor_px = parse_cor(self.manual)

@@ -47,7 +47,6 @@ def _entry(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
     select, manual = cells.get("select") or "auto", cells.get("cor_px", "")
     scan = replace(scan, select=select, manual=manual)
     state, prediction = scan.state, scan.prediction
-    why = "; ".join(scan.doubts) if state is State.DOUBTFUL else scan.reason
     return {
         "scan": scan.name,
         "series": scan.series,
@@ -58,8 +57,8 @@ def _entry(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
         "confidence": prediction.confidence if prediction else None,
         "predicted_px": prediction.cor_px if prediction else None,
         "sure_outlier": bool(scan.of_another_series),
-        "why": why,
-        "warnings": _warnings(scan, why),
+        "why": scan.why,
+        "warnings": _warnings(scan),
         "select": select,
         "manual": manual,
         "note": cells.get("note", ""),
@@ -68,11 +67,11 @@ def _entry(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _warnings(scan: ScanRecord, why: str) -> list[str]:
+def _warnings(scan: ScanRecord) -> list[str]:
     """Return what was found in the projections, as far as the reason of the state has it not."""
     if scan.prediction is None or scan.state in NOT_SELECTED:
         return []
-    return [text for text in scan.prediction.warnings if text not in why]
+    return [text for text in scan.prediction.warnings if text not in scan.why]
 
 
 def _worst_first(entry: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -32,7 +32,7 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
         "index": record.index,
         "shape": record.shape,
         "warnings": record.warnings,
-        "reason": record.reason,
+        "reason": record.why,
         "cells": {
             "select": cells.get("select", "auto"),
             "cor_px": cells.get("cor_px", ""),
