@@ -285,9 +285,9 @@ def _unknown_layouts(
     for row in unknown:
         with open_hdf5(directory / row["path"]) as file:
             opened[row["path"]] = without_alike(datasets_in(file)), broken_links(file)
-    kinds = {path: _reference_kind(path, found) for path, (found, _) in opened.items()}
-    if all(kinds.get(row["path"]) for row in rows):
-        kinds = {}  # no scan would be left: the words mean something else
+    stems = [_stem(row["path"]) for row in rows]
+    scans = [stem for stem in stems if not _REFERENCE_WORD.search(stem)]
+    kinds = {path: _reference_kind(path, found, scans) for path, (found, _) in opened.items()}
     groups: dict[frozenset[tuple[str, int]], list[Mapping[str, str]]] = {}
     for row in unknown:
         if not kinds.get(row["path"]):
@@ -321,12 +321,22 @@ def _stacks(datasets: Iterable[Found]) -> list[Found]:
     return [found for found in datasets if len(found.shape) == 3 and min(found.shape) > 1]
 
 
-def _reference_kind(path: str, datasets: Iterable[Found]) -> str:
-    """Tell by its name whether a file has flats or darks, in its only dataset of frames, or ""."""
-    stem = os.path.splitext(os.path.basename(path))[0]
+def _stem(path: str) -> str:
+    return os.path.splitext(os.path.basename(path))[0]
+
+
+def _reference_kind(path: str, datasets: Iterable[Found], scans: Sequence[str]) -> str:
+    """Tell by its name whether a file has flats or darks, in its only dataset of frames, or "".
+
+    The rest of the name is that of one of the `scans`, or has no letters: dark_shale_1 is a scan.
+    """
+    stem = _stem(path)
     word = _REFERENCE_WORD.search(stem)
-    is_one = sum(len(found.shape) in (2, 3) for found in datasets) == 1
-    return (word.lastgroup or "") if word and is_one else ""
+    if word is None or not scans or sum(len(found.shape) in (2, 3) for found in datasets) != 1:
+        return ""
+    rest = [part.strip(" _.-") for part in (stem[: word.start()], stem[word.end() :])]
+    of_scan = any(part and scan.startswith(part) for part in rest for scan in scans)
+    return (word.lastgroup or "") if of_scan or not re.search("[a-zA-Z]", "".join(rest)) else ""
 
 
 def _pattern(paths: Sequence[str], scans: Sequence[str]) -> str:

@@ -263,10 +263,13 @@ def test_init_names_flats_and_darks_in_files_of_their_own(site):
     assert re.search(f"flats {raw}_flats.h5: ?/entry/data/data, 4 frames", shown)
 
 
-def test_scans_named_like_flats_are_scans_where_there_is_nothing_else(site):
-    with h5py.File(site / "white_1.h5", "w") as file:
-        file["frames"] = np.zeros((5, 3, 4), "u2")
-    shown = init(site / "c", site / "white_1.h5").output
+@pytest.mark.parametrize("others", [[], ["rock_1"]], ids=["alone", "beside others"])
+def test_scans_with_a_word_for_flats_in_their_name_are_scans(site, others):
+    names = ["white_marble_1", *others]
+    for name in names:
+        with h5py.File(site / f"{name}.h5", "w") as file:
+            file["frames"] = np.zeros((5, 3, 4), "u2")
+    shown = init(site / "c", *(site / f"{name}.h5" for name in names)).output
     assert "by name" not in shown
     assert "data: /frames " in shown
 
