@@ -58,6 +58,11 @@ class Prediction:
     doubts: tuple[str, ...] = ()  # why an accepted COR needs review
     evidence: tuple[Curve, ...] = ()
 
+    @property
+    def shown_verdict(self) -> str:
+        """The verdict in words for people, to whom a flat is an image."""
+        return "no clear COR" if self.verdict == "flat" else self.verdict or "unknown"
+
 
 @dataclass(frozen=True)
 class Fix:

@@ -5,7 +5,7 @@ decision counts before the next run.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
@@ -202,6 +202,11 @@ class ScanFacts:
         return tuple(text for text in found if text)
 
     @property
+    def why(self) -> str:
+        """What people read about the state: the doubts of a doubtful scan, else the reason."""
+        return "; ".join(self.doubts) if self.state is State.DOUBTFUL else self.reason
+
+    @property
     def unused_manual(self) -> str:
         """Why the COR of the campaign table is not used; empty if it is used."""
         cor_px = parse_cor(self.manual)
@@ -271,16 +276,16 @@ class ScanFacts:
             fix = None  # default_px takes precedence over the series
         if fix is not None and state is State.MANUAL and fix.source != "manual":
             fix = None  # it was fixed before the COR was set by hand
-        if fix is not None and fix.reason:
-            parts.append(fix.reason)
+        of_fix = fix.reason if fix is not None else ""
+        if prediction is not None and prediction.cor_px is None and state is not State.MANUAL:
+            # The cause comes first, and once: the table of fix_cor may have it, too.
+            if prediction.reason != NOT_ASKED or NOT_ASKED not in of_fix:
+                parts.append(not_accepted(prediction))
+            of_fix = of_fix.replace(f" (prediction: {prediction.reason})", "")
+        if of_fix:
+            parts.append(of_fix)
         if fix is not None and fix.neighbours:
             parts.append(f"mean of {' and '.join(fix.neighbours)}")
-        if prediction is not None and prediction.cor_px is None and state is not State.MANUAL:
-            # the table of fix_cor has the reason of a prediction that could not be replaced
-            is_named = fix is not None and f"(prediction: {prediction.reason})" in fix.reason
-            if fix is None or prediction.reason != NOT_ASKED or NOT_ASKED not in fix.reason:
-                found = replace(prediction, reason="") if is_named else prediction
-                parts.append(not_accepted(found))
         if state is State.FIXED:
             parts.append(self.of_another_series)
         parts.append(self._far_by_hand)
@@ -324,12 +329,12 @@ def not_accepted(prediction: Prediction) -> str:
     """Say why a prediction did not become a COR."""
     if prediction.reason == NOT_ASKED:
         return NOT_ASKED
-    verdict = prediction.verdict or "unknown"
-    if verdict == "failed":
+    if prediction.verdict == "failed":
         return ": ".join(filter(None, ("prediction failed", prediction.reason)))
-    best = "no estimate" if prediction.best_cor_px is None else f"best {prediction.best_cor_px:.2f}"
-    confidence = (
-        "" if prediction.confidence is None else f", confidence {prediction.confidence:.2f}"
-    )
-    why = f": {prediction.reason}" if prediction.reason else ""
-    return f"prediction not accepted ({verdict}, {best}{confidence}){why}"
+    details = [prediction.shown_verdict]
+    if prediction.best_cor_px is not None:
+        details.append(f"best {prediction.best_cor_px:.2f}")
+    if prediction.confidence is not None:
+        details.append(f"confidence {prediction.confidence:.2f}")
+    what = f"{prediction.reason}; not accepted" if prediction.reason else "prediction not accepted"
+    return f"{what} ({', '.join(details)})"

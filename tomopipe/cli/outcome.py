@@ -41,7 +41,8 @@ def show(campaign: Campaign) -> None:
     if not campaign.files.cor_table.exists():  # predictions alone were asked for
         cors |= {s.name: (s.prediction.cor_px, "predicted") for s in records if s.prediction}
     eyes = [entry for entry in entries if entry["state"] in _EYES]
-    shown = entries if len(entries) <= _MOST_ROWS else eyes[:_MOST_ROWS]
+    worst = eyes + [entry for entry in entries if _is_warned(entry)]
+    shown = entries if len(entries) <= _MOST_ROWS else worst[:_MOST_ROWS]
     if shown:
         screen.print(_table(shown, cors, _truth(campaign.directory)))
     if more := len(entries) - len(shown):
@@ -83,12 +84,17 @@ def _table(
             format_cor(cor_px),
             source if cor_px is not None else "",
             "" if confidence is None else f"{confidence:.2f}",
-            str(entry["state"]),
+            str(entry["state"]) + " (warning)" * _is_warned(entry),
             *(_error(cor_px, known) if truth else ()),
             entry["why"] or ", ".join((known or {}).get("special", [])),
         ]
         table.add_row(*map(Text, cells), style=_EYES.get(entry["state"], ""))
     return table
+
+
+def _is_warned(entry: Mapping[str, Any]) -> bool:
+    """Tell whether lines below the table warn of a scan that needs no review."""
+    return bool(entry["warnings"]) and entry["state"] not in _EYES
 
 
 def _error(cor_px: float | None, known: Mapping[str, Any] | None) -> tuple[str, str]:

@@ -24,6 +24,7 @@ from tomopipe.commands.first_look import (
     UnknownLayout,
     first_look,
     left_out,
+    not_looked_at,
     refuse_typed,
     scan_entries,
     split_typed,
@@ -123,6 +124,13 @@ def init(
             f"left out, as their images lie deeper: {some_of(names, _MOST_FILES)}; "
             f"'{folder}/*/' takes each folder as a scan"
         )
+    for folder, files in not_looked_at(typed, directory).items():
+        inner = some_of(
+            [f"{name}/" for name in dict.fromkeys(map(os.path.dirname, files))], _MOST_FILES
+        )
+        n_files = "1 HDF5 file" if len(files) == 1 else f"{len(files)} HDF5 files"
+        pattern = f"{folder}/*/*{os.path.splitext(files[0])[1]}"
+        typer.echo(f"not looked at: {inner} ({n_files}); '{pattern}' takes them")
     if _write(directory, entries, options, dry_run=dry_run):
         are_to_come = not dry_run and _first_look(directory)
     else:
@@ -247,6 +255,10 @@ def _first_look(directory: Path) -> bool:
         _show_scans(look, campaign.config)
     if look.unknown:
         _show_unknown(look)
+    if look.references:
+        files = some_of([path for paths in look.references.values() for path in paths], _MOST_FILES)
+        keys = " and ".join(f"preprocess.{kind}" for kind in look.references)
+        typer.echo(f"{files}: by name {' or '.join(look.references)}, files for {keys}")
     return not look.n_scans
 
 
@@ -277,14 +289,23 @@ def _show_unknown(look: FirstLook) -> None:
         _show_layout(layout, look.n_looked, max(_MOST_FILES, _MOST_DATASETS // len(shown)))
     if (more := len(look.unknown) - len(shown)) > 0:
         typer.echo(f"{more} more layouts are not recognised")
-    typer.echo(f"Put the names of the datasets into {CONFIG}, as far as there are such:")
-    if look.unknown[0].only:
+    named = [layout for layout in shown if layout.can_be_named]
+    if named:
+        typer.echo(f"Put the names of the datasets into {CONFIG}, as far as there are such:")
+    if named and named[0].only:
         typer.echo("  overrides:")
     flow: dict[str, Any] = {"default_flow_style": None, "allow_unicode": True, "width": 1e9}
-    for number, layout in enumerate(shown):
+    for number, layout in enumerate(named):
         if layout.only:
             typer.echo(f"  - {yaml.safe_dump(layout.only, **flow).rstrip()}")
         paths = re.sub(r" *#.*", "", _PATHS) if number else _PATHS
+        if layout.data:
+            paths = paths.replace("data: /...", f"data: {layout.data}")
+        for kind in layout.references:
+            paths = re.sub(rf"\n *{kind}:.*", "", paths)
+        if layout.references:
+            line = yaml.safe_dump(layout.references, sort_keys=False, **flow).rstrip()
+            paths += f"\n  preprocess: {line}"
         typer.echo(indent(paths, "  " if layout.only else ""))
 
 
@@ -298,7 +319,7 @@ def _show_layout(layout: UnknownLayout, n_looked: int, most: int) -> None:
         typer.echo(f"  {name}  {' x '.join(map(str, found.shape))}  {found.dtype}")
     for link in layout.broken[:most]:
         typer.echo(f"  {link}")
-    if any(found.n_alike and sum(n > 1 for n in found.shape) == 2 for found in layout.datasets):
+    if layout.has_images:
         typer.echo("  Images in datasets of their own are not read: make a folder of TIFF files.")
 
 

@@ -2,6 +2,7 @@
 
 import glob
 import os
+import re
 import shutil
 import tempfile
 from collections import Counter
@@ -18,10 +19,16 @@ from tomopipe.errors import TomopipeError
 from tomopipe.reruns.expected import expected_inventory
 from tomopipe.scans.dxchange import NOT_RECOGNISED
 from tomopipe.scans.hdf5 import open_hdf5
-from tomopipe.scans.raw_state import HDF5, IMAGES, folder_kind
+from tomopipe.scans.raw_state import HDF5, IMAGES, REFERENCES, folder_kind
 from tomopipe.scans.tree import Found, broken_links, datasets_in, without_alike
 
 _MOST_FILES = 20  # scans that are opened
+# words of file names, such as a_1_flats.h5
+_REFERENCE_WORD = re.compile(
+    r"(?:^|[^a-z])(?:(?P<flats>flats?|flat_?fields?|ff|whites?)|(?P<darks>darks?|dark_?fields?))"
+    r"(?![a-z])",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +40,18 @@ class UnknownLayout:
     only: dict[str, list[str]]
     datasets: list[Found]  # of the first one
     broken: list[str]  # its links that lead nowhere
+    data: str  # the only dataset of frames, of this name in each file, or ""
+    references: dict[str, str]  # files with their flats and darks, by kind, as far as names tell
+
+    @property
+    def has_images(self) -> bool:
+        """Whether images are datasets of their own, which `input.paths` cannot name."""
+        return any(one.n_alike and sum(n > 1 for n in one.shape) == 2 for one in self.datasets)
+
+    @property
+    def can_be_named(self) -> bool:
+        """Whether `input.paths` may help: not if there is no more than such images."""
+        return bool(_stacks(self.datasets)) or not self.has_images
 
 
 @dataclass(frozen=True)
@@ -51,6 +70,8 @@ class FirstLook:
     # scans that cannot be used, by reason, without those of unknown layout
     faults: dict[str, list[str]]
     unknown: list[UnknownLayout]
+    # files of unknown layout that are named like flats or darks, by kind
+    references: dict[str, list[str]]
 
 
 def split_typed(typed: Sequence[str]) -> tuple[str, list[str]]:
@@ -114,6 +135,26 @@ def left_out(typed: Iterable[str], directory: Path) -> dict[str, list[str]]:
             deep = [p.name for p in below if not _holds_images(p) and _any_below(p)]
             found |= {path.rstrip("/"): deep} if deep else {}
     return found
+
+
+def not_looked_at(typed: Iterable[str], directory: Path) -> dict[str, list[str]]:
+    """Return HDF5 files in subfolders where init took what lies above, by the folder as typed."""
+    found: dict[str, list[str]] = {}
+    for path in typed:
+        inside = _from_campaign(os.path.expanduser(path), directory)
+        place = directory / inside
+        if place.is_dir() and not _holds_images(place) and _scans_in(inside, directory):
+            below = [p for p in sorted(place.iterdir()) if p.is_dir() and not folder_kind(p.name)]
+            files = [f for p in below if not _holds_images(p) for f in _hdf5_in(p)]
+            found |= {path.rstrip("/"): [f"{f.relative_to(place)}" for f in files]} if files else {}
+    return found
+
+
+def _hdf5_in(folder: Path) -> list[Path]:
+    try:
+        return sorted(file for file in folder.iterdir() if file.name.lower().endswith(HDF5))
+    except OSError:
+        return []
 
 
 def _any_below(folder: Path) -> bool:
@@ -218,6 +259,7 @@ def first_look(campaign: Campaign) -> FirstLook:
             faults.setdefault(row["reason"], []).append(row["scan"])
     for scan in campaign.refused:
         faults.setdefault(scan.refused, []).append(scan.name)
+    layouts, references = _unknown_layouts(campaign.directory, unknown, list(rows.values()))
     return FirstLook(
         len(there) + len(campaign.refused),
         path_problems(campaign.config, campaign.directory),
@@ -227,31 +269,84 @@ def first_look(campaign: Campaign) -> FirstLook:
         len(rows) + len(campaign.refused),
         len(usable),
         faults,
-        _unknown_layouts(campaign.directory, unknown, list(rows.values())),
+        layouts,
+        references,
     )
 
 
 def _unknown_layouts(
     directory: Path, unknown: Sequence[Mapping[str, str]], rows: Sequence[Mapping[str, str]]
-) -> list[UnknownLayout]:
-    """Group files by the datasets that they have; `rows` are those of all scans."""
-    groups: dict[frozenset[tuple[str, int]], list[Mapping[str, str]]] = {}
-    firsts: list[tuple[list[Found], list[str]]] = []
+) -> tuple[list[UnknownLayout], dict[str, list[str]]]:
+    """Group files by the datasets that they have, and set aside flats and darks, by kind.
+
+    `rows` are those of all scans.
+    """
+    opened: dict[str, tuple[list[Found], list[str]]] = {}
     for row in unknown:
         with open_hdf5(directory / row["path"]) as file:
-            datasets, broken = without_alike(datasets_in(file)), broken_links(file)
-        group = groups.setdefault(frozenset(found.kind for found in datasets), [])
-        if not group:
-            firsts.append((datasets, broken))
-        group.append(row)
-    return [
-        UnknownLayout(
-            [row["path"] for row in group],
-            _named_apart(group, [row for row in rows if row not in group]),
-            *first,
+            opened[row["path"]] = without_alike(datasets_in(file)), broken_links(file)
+    stems = [_stem(row["path"]) for row in rows]
+    scans = [stem for stem in stems if not _REFERENCE_WORD.search(stem)]
+    kinds = {path: _reference_kind(path, found, scans) for path, (found, _) in opened.items()}
+    groups: dict[frozenset[tuple[str, int]], list[Mapping[str, str]]] = {}
+    for row in unknown:
+        if not kinds.get(row["path"]):
+            shapes = frozenset(found.kind for found in opened[row["path"]][0])
+            groups.setdefault(shapes, []).append(row)
+    named = {kind: [path for path, found in kinds.items() if found == kind] for kind in REFERENCES}
+    references = {kind: paths for kind, paths in named.items() if paths}
+    layouts = []
+    for group in groups.values():
+        paths, scans = [row["path"] for row in group], [row["scan"] for row in group]
+        layouts.append(
+            UnknownLayout(
+                paths,
+                _named_apart(group, [row for row in rows if row not in group]),
+                *opened[paths[0]],
+                _only_stack([opened[path][0] for path in paths]),
+                {kind: name for kind, p in references.items() if (name := _pattern(p, scans))},
+            )
         )
-        for group, first in zip(groups.values(), firsts, strict=True)
-    ]
+    return layouts, references
+
+
+def _only_stack(files: Iterable[Iterable[Found]]) -> str:
+    """Return the only dataset of frames, of one name in all files, or ""."""
+    first, *others = [[found.name for found in _stacks(datasets)] for datasets in files]
+    return first[0] if len(first) == 1 and all(names == first for names in others) else ""
+
+
+def _stacks(datasets: Iterable[Found]) -> list[Found]:
+    """Return the datasets that may be frames: angles x rows x columns."""
+    return [found for found in datasets if len(found.shape) == 3 and min(found.shape) > 1]
+
+
+def _stem(path: str) -> str:
+    return os.path.splitext(os.path.basename(path))[0]
+
+
+def _reference_kind(path: str, datasets: Iterable[Found], scans: Sequence[str]) -> str:
+    """Tell by its name whether a file has flats or darks, in its only dataset of frames, or "".
+
+    The rest of the name is that of one of the `scans`, or has no letters: dark_shale_1 is a scan.
+    """
+    stem = _stem(path)
+    word = _REFERENCE_WORD.search(stem)
+    if word is None or not scans or sum(len(found.shape) in (2, 3) for found in datasets) != 1:
+        return ""
+    rest = [part.strip(" _.-") for part in (stem[: word.start()], stem[word.end() :])]
+    of_scan = any(part and scan.startswith(part) for part in rest for scan in scans)
+    return (word.lastgroup or "") if of_scan or not re.search("[a-zA-Z]", "".join(rest)) else ""
+
+
+def _pattern(paths: Sequence[str], scans: Sequence[str]) -> str:
+    """Return the file of flats (or darks) for each {scan}, else the only one there is, or ""."""
+    for path in paths:
+        folder, name = os.path.split(path)
+        scan = max((scan for scan in scans if name.startswith(scan)), key=len, default="")
+        if scan:
+            return os.path.join(folder, f"{{scan}}{name.removeprefix(scan)}")
+    return paths[0] if len(paths) == 1 else ""
 
 
 def _disk(campaign: Campaign, usable: Sequence[Mapping[str, str]], factor: float) -> dict[str, int]:

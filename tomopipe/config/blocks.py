@@ -13,7 +13,7 @@ CHECKPOINT_METHODS = ("dinov2",)
 """Methods that need a file that the user has."""
 EARLIER_METHODS = ("pairs", "wedge", "mass", "slices")
 READ_AS_SUM = (
-    "predict_cor.methods: {names}: read as sum, which adds up all these kinds of evidence; "
+    "predict_cor.methods: {names}: read as sum, which adds up all these measures; "
     "registration is what pairs was. The next version refuses these names."
 )
 FILTERS = ("ramp", "shepp-logan", "cosine", "hann", "hamming", "parzen", "butterworth")

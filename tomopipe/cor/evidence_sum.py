@@ -66,8 +66,8 @@ def _penalties(peak: Peak, away_px: NDArray[np.float64]) -> dict[str, float]:
     share = float(np.mean(away_px <= 1.0)) if len(away_px) > 1 else 0.0
     return {
         "the sum is low": ramp(peak.height, 3.0, 10.0),
-        "another position has nearly as much evidence": ramp(peak.second_ratio, 0.95, 0.5),
-        "kinds of evidence disagree": ramp(share, 0.0, 0.7),
+        "another position scores nearly as well": ramp(peak.second_ratio, 0.95, 0.5),
+        "the measures disagree": ramp(share, 0.0, 0.7),
         "their positions are spread": ramp(float(np.median(away_px)), 2.5, 0.3),
     }
 

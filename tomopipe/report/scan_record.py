@@ -11,7 +11,6 @@ from tomopipe.campaign.files import VOLUMES
 from tomopipe.campaign.job_status import JobStatus
 from tomopipe.campaign.raw_files import CampaignScan
 from tomopipe.campaign.results import Fix, Prediction, is_without_angles, proven_angles
-from tomopipe.campaign.state import State
 from tomopipe.report.records import ANGLES_PROVEN, ScanRecord
 from tomopipe.report.sources import Reader, parse_failure, parse_prediction
 from tomopipe.storage.json_files import number, part, text, texts
@@ -76,11 +75,10 @@ def _scan_record(reader: Reader, source: Sources, scan: CampaignScan) -> ScanRec
         try_tif=try_tif if try_tif.exists() else None,
     )
     sweep = files.sweep(name)
-    shown = "; ".join(found.doubts) if found.state is State.DOUBTFUL else found.reason
     warnings = (
         *_of_file((row or {}).get("warnings", ""), sweep),
         *_remarks(reader, sweep),
-        *(w for w in (prediction.warnings if prediction else ()) if w not in shown),
+        *(w for w in (prediction.warnings if prediction else ()) if w not in found.why),
         *(note for note, scans in source.notes.items() if name in scans),
     )
     return replace(found, warnings=warnings)

@@ -57,13 +57,21 @@ def _entry(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
         "confidence": prediction.confidence if prediction else None,
         "predicted_px": prediction.cor_px if prediction else None,
         "sure_outlier": bool(scan.of_another_series),
-        "why": "; ".join(scan.doubts) if state is State.DOUBTFUL else scan.reason,
+        "why": scan.why,
+        "warnings": _warnings(scan),
         "select": select,
         "manual": manual,
         "note": cells.get("note", ""),
         "swept": scan.try_tif is not None,
         "rerun": state not in NOT_SELECTED and scan.is_edited,
     }
+
+
+def _warnings(scan: ScanRecord) -> list[str]:
+    """Return what was found in the projections, as far as the reason of the state has it not."""
+    if scan.prediction is None or scan.state in NOT_SELECTED:
+        return []
+    return [text for text in scan.prediction.warnings if text not in scan.why]
 
 
 def _worst_first(entry: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -73,6 +81,7 @@ def _worst_first(entry: Mapping[str, Any]) -> tuple[Any, ...]:
     return (
         _ORDER[entry["state"]],
         entry["cor_px"] is not None,
+        entry["state"] is State.OK and not entry["warnings"],
         within,
         entry["series"],
         entry["index"],

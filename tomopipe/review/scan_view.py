@@ -32,7 +32,7 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
         "index": record.index,
         "shape": record.shape,
         "warnings": record.warnings,
-        "reason": record.reason,
+        "reason": record.why,
         "cells": {
             "select": cells.get("select", "auto"),
             "cor_px": cells.get("cor_px", ""),
@@ -74,6 +74,7 @@ def _prediction(prediction: Prediction | None) -> dict[str, Any] | None:
     if prediction is None:
         return None
     return vars(prediction) | {
+        "verdict": prediction.shown_verdict,
         "model": asdict(prediction.model) if prediction.model else None,
         "curves": [_curve(curve) for curve in prediction.curves],
         "evidence": [_curve(curve) for curve in prediction.evidence],

@@ -9,6 +9,7 @@ References
 .. [1] NXtransformations, https://manual.nexusformat.org/classes/base_classes/NXtransformations.html.
 .. [2] The ESRF's axes before NXtomo 2.0: x along the beam, z up; since then those of McStas: z
        along the beam, y up.
+.. [3] nabu, pipeline/estimators.py: x_rotation_axis_pixel_position is "relative pos in pixels".
 """
 
 from dataclasses import dataclass
@@ -110,7 +111,7 @@ def _rotations_180(group: "h5py.Group") -> list[tuple[int, str]]:
     return found
 
 
-def read_notes(detector: "h5py.Group", mirror: Mirror) -> tuple[str, ...]:
+def read_notes(detector: "h5py.Group", mirror: Mirror, n_cols: int) -> tuple[str, ...]:
     """Say what else the file states, for people: nothing is done with it but mirroring."""
     notes = []
     sides = [side for side in ("rows", "columns") if getattr(mirror, side)]
@@ -122,9 +123,20 @@ def read_notes(detector: "h5py.Group", mirror: Mirror) -> tuple[str, ...]:
     for name in ("x_rotation_axis_pixel_position", "estimated_cor_from_motor"):
         hint = _number(detector, name)
         if hint is not None:
-            notes.append(f"COR hint {hint:.0f} px (not used), {detector.name}/{name}")
+            column = _column_of_hint(hint, n_cols, mirror)
+            notes.append(f"COR hint {hint:.1f} px{column} (not used), {detector.name}/{name}")
             break
     return tuple(notes)
+
+
+def _column_of_hint(hint_px: float, n_cols: int, mirror: Mirror) -> str:
+    """Say which column a COR hint means, if it is one of the detector.
+
+    NXdetector does not define the hint. nabu and tomoscan count from the middle of the frames as
+    recorded, (N - 1)/2 [3]_; other writers have the column itself.
+    """
+    cor_px = (n_cols - 1) / 2 + (-hint_px if mirror.columns else hint_px)
+    return f" (column {cor_px:.1f} if from the middle, as nabu)" * (0 <= cor_px <= n_cols - 1)
 
 
 def _number(group: "h5py.Group", name: str) -> float | None:

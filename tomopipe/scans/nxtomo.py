@@ -89,7 +89,7 @@ class NxtomoReader:
         mirror = nxdetector.Mirror()
         if known.mirrored == "file":
             mirror = nxdetector.read_mirror(self._detector, file[entry])
-        self._notes = nxdetector.read_notes(self._detector, mirror)
+        self._notes = nxdetector.read_notes(self._detector, mirror, data.shape[2])
         # mirrored back where the detector mirrored them
         self._pixels: Pixels = self._stored
         if mirror.rows or mirror.columns:

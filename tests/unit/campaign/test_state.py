@@ -124,9 +124,12 @@ def test_a_confident_outlier_asks_whether_it_is_one_series(predicted_px, confide
 
 def test_the_reason_says_a_thing_once():
     found = facts(fix=NO_COR, decided=True, prediction=replace(BROKEN, reason="no COR"))
-    assert found.reason == "no COR; prediction failed: no COR"
+    assert found.reason == "prediction failed: no COR; no COR"
     fix = Fix(None, None, "", False, "no COR (prediction: noise), and no other", None, ())
-    assert facts(fix=fix, decided=True, prediction=FLAT).reason.count("noise") == 1
+    found = facts(fix=fix, decided=True, prediction=replace(FLAT, reason="noise"))
+    assert (
+        found.reason == "noise; not accepted (no clear COR, confidence 0.00); no COR, and no other"
+    )
     not_asked = replace(FLAT, reason=NOT_ASKED)
     assert facts(fix=replace(NO_COR, reason=NOT_ASKED), prediction=not_asked).reason == NOT_ASKED
     fix = replace(NO_COR, reason=f"no COR ({NOT_ASKED}), and no other")
@@ -134,9 +137,8 @@ def test_the_reason_says_a_thing_once():
     fix = replace(NO_COR, reason="no COR (prediction: constant frames), and no other")
     dead = (Failure("full_recon", "a", "constant frames"), Failure("export_stack", "a", "no rows"))
     found = facts(fix=fix, decided=True, prediction=BROKEN, failures=dead)
-    assert (
-        found.reason == f"full_recon failed; export_stack: no rows; {fix.reason}; prediction failed"
-    )
+    steps = "full_recon failed; export_stack: no rows"
+    assert found.reason == f"{steps}; prediction failed: constant frames; no COR, and no other"
     assert facts(row=BAD, prediction=FLAT).reason == "120 of 901 frames"
 
 

@@ -1,13 +1,27 @@
 from tomopipe.campaign.campaign import load_campaign
+from tomopipe.campaign.state import State
 from tomopipe.cli.outcome import _places, _table
 
 
 def test_the_source_is_that_of_the_cor_shown_not_of_a_cell_that_was_ignored():
     ignored = "5000.00 is off the detector (0 to 159)"
     entry = {"scan": "a_1", "source": "manual", "confidence": 1.0, "state": "", "why": ignored}
+    entry["warnings"] = []
     columns = _table([entry], {"a_1": (86.12, "ai")}, {}).columns
     shown = {str(column.header): [str(cell) for cell in column.cells] for column in columns}
     assert (shown["COR"], shown["source"], shown["remark"]) == (["86.12"], ["ai"], [ignored])
+
+
+def test_a_scan_that_is_ok_with_a_warning_is_marked():
+    row = {"source": "ai", "confidence": 1.0, "why": ""}
+    entries = [
+        row | {"scan": "a_1", "state": State.OK, "warnings": ["projections 3 and 4 are black"]},
+        row | {"scan": "a_2", "state": State.OK, "warnings": []},
+        row | {"scan": "a_3", "state": State.DOUBTFUL, "warnings": ["one more"]},
+    ]
+    table = _table(entries, {entry["scan"]: (86.12, "ai") for entry in entries}, {})
+    states = next(column for column in table.columns if column.header == "state")
+    assert [str(cell) for cell in states.cells] == ["ok (warning)", "ok", "doubtful"]
 
 
 def test_volumes_are_named_where_there_are_any(tmp_path):

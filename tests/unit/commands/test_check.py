@@ -226,10 +226,62 @@ def test_init_shows_each_layout_that_is_not_recognised(site):
     assert "\n  /run1/f_000.tif and 11 alike  1 x 3 x 4  uint16\n  Images in data" in shown
     assert "b_1.h5: not recognised (1 of 3 looked at). It has\n  /frames  5 x 3 x 4 " in shown
     found = yaml.safe_load(dedent(shown[shown.index("  overrides:") : shown.index("next:")]))
-    assert [list(item) for item in found["overrides"]] == [["series", "input"]] * 2
-    assert [item["series"] for item in found["overrides"]] == [["a"], ["b"]]
+    # images in datasets of their own have no path
+    assert [list(item) for item in found["overrides"]] == [["series", "input"]]
+    assert found["overrides"][0]["series"] == ["b"]
+    assert found["overrides"][0]["input"]["paths"]["data"] == "/frames"
     _, shown = run_check(site / "c")
     assert "it has /run1/f_000.tif (1, 3, 4) and 11 alike" in shown
+
+
+def test_init_asks_for_no_paths_of_images_in_datasets_of_their_own(site):
+    with h5py.File(site / "a_1.h5", "w") as file:
+        for frame in range(12):
+            file[f"run/f_{frame:03d}.tif"] = np.zeros((1, 3, 4), "u2")
+    shown = init(site / "c", site / "a_1.h5").output
+    assert "Images in datasets of their own are not read" in shown
+    assert "/..." not in shown
+    assert "Put the names" not in shown
+
+
+def test_init_names_flats_and_darks_in_files_of_their_own(site):
+    (site / "raw").mkdir()
+    for kind, level in {"": 100, "_flats": 200, "_darks": 1}.items():
+        with h5py.File(site / "raw" / f"scan-1{kind}.h5", "w") as file:
+            file["entry/data/data"] = np.full((4, 3, 8), level, "u2")
+    shown = init(site / "c", site / "raw").output
+    assert "scan-1.h5: not recognised (1 of 3 looked at). It has\n" in shown
+    assert shown.count("paths:") == 1
+    raw = f"{site}/raw/scan-1"
+    assert f"{raw}_flats.h5, {raw}_darks.h5: by name flats or darks, files for prep" in shown
+    found = shown[shown.index("  overrides:") : shown.index(f"{raw}_flats.h5, ")]
+    config = site / "c" / "config.yaml"
+    text = re.sub(".*/\\.{3}.*\n", "", dedent(found)) + "input: {angles: {start: 0, stop: 180}}\n"
+    config.write_text(config.read_text() + text)
+    status, shown = run_check(site / "c")
+    assert (status, "HDF5: 1 scan (scan-1)" in shown) == (0, True), shown
+    assert re.search(f"flats {raw}_flats.h5: ?/entry/data/data, 4 frames", shown)
+
+
+@pytest.mark.parametrize("others", [[], ["rock_1"]], ids=["alone", "beside others"])
+def test_scans_with_a_word_for_flats_in_their_name_are_scans(site, others):
+    names = ["white_marble_1", *others]
+    for name in names:
+        with h5py.File(site / f"{name}.h5", "w") as file:
+            file["frames"] = np.zeros((5, 3, 4), "u2")
+    shown = init(site / "c", *(site / f"{name}.h5" for name in names)).output
+    assert "by name" not in shown
+    assert "data: /frames " in shown
+
+
+def test_init_names_subfolders_with_hdf5_files_that_it_does_not_take(site):
+    for name in ("raw/a_1.h5", "raw/day1/a_2.h5", "raw/day2/a_3.h5", "raw/notes/a.txt"):
+        (site / name).parent.mkdir(parents=True, exist_ok=True)
+        (site / name).touch()
+    said = init("-C", site / "c", site / "raw", "--no-slurm", "-n").output
+    assert f"not looked at: day1/, day2/ (2 HDF5 files); '{site}/raw/*/*.h5' takes them" in said
+    said = init("-C", site / "c", site / "raw" / "day1", "--no-slurm", "-n").output
+    assert "not looked at" not in said
 
 
 TOMO = "entry1/tomo_entry"

@@ -99,6 +99,11 @@ def test_a_prediction_shows_before_the_series_is_fixed(folder):
     assert (none["known_px"], none["source"]) == (None, "")
 
 
+def test_a_doubtful_scan_says_why(client):
+    found = client.get("/api/scan", params={"scan": "bone_005"}).json()
+    assert found["reason"] == "accepted with confidence 0.52, limit 0.5"
+
+
 def test_a_scan_without_pictures_says_why(client):
     found = client.get("/api/scan", params={"scan": "bone_006"}).json()
     assert found["grid"] is None

@@ -66,6 +66,18 @@ def test_the_worst_come_first(record):
     assert order[-1] == "bone_010"
 
 
+def test_a_scan_that_is_ok_with_a_warning_comes_before_the_others_and_says_it(record):
+    scans = {scan.name: scan for scan in record.scans}
+    prediction = scans["bone_001"].prediction
+    warned = dataclasses.replace(prediction, warnings=("projections 3 and 4 are black",))
+    scans["bone_001"] = dataclasses.replace(scans["bone_001"], prediction=warned)
+    found = queue_entries(scans.values(), CELLS, scans)
+    of_ok = [entry["scan"] for entry in found if entry["state"] == "ok"]
+    assert of_ok[0] == "bone_001"
+    entries = {entry["scan"]: entry["warnings"] for entry in found}
+    assert (entries["bone_001"], entries["bone_002"]) == (["projections 3 and 4 are black"], [])
+
+
 def test_a_decision_shows_before_the_next_run(record):
     cells = CELLS | {"wood_1": {"select": "auto", "cor_px": "401", "note": ""}}
     wood = by_name(record, cells)["wood_1"]

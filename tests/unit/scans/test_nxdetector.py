@@ -99,8 +99,17 @@ def test_what_else_the_file_says_is_told(tmp_path):
         field_of_view="Half", x_rotation_axis_pixel_position=-812.4, estimated_cor_from_motor=3.0
     )
     found = read_metadata(write_nxtomo(tmp_path / "a.nx", change=change)).found
-    assert "; half acquisition, as the file says; COR hint -812 px (not used), /entry0000/" in found
+    said = "; half acquisition, as the file says; COR hint -812.4 px (not used), /entry0000/"
+    assert said in found  # no column of the detector
     assert found.endswith("/x_rotation_axis_pixel_position")
+
+
+@pytest.mark.parametrize(("flipped", "column"), [(False, "1.0"), (True, "3.0")])
+def test_the_hint_is_told_as_a_column_too(tmp_path, flipped, column):
+    """nabu counts from the middle, here 2.0, of the frames as recorded."""
+    change = flags(x_rotation_axis_pixel_position=-1.0, x_flipped=flipped)
+    found = read_metadata(write_nxtomo(tmp_path / "a.nx", change=change)).found
+    assert f"COR hint -1.0 px (column {column} if from the middle, as nabu) (not used)" in found
 
 
 def test_the_magnified_pixel_goes_before_that_of_the_sensor(tmp_path):

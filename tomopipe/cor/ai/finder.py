@@ -60,7 +60,7 @@ def find_ai(
     output = predict(network.weights, inputs)
     if output.none > _NONE:
         curve = _on_candidates(inputs, output, candidates_px)
-        reason = prepared.no_signal or "nothing in the evidence looks like an axis"
+        reason = prepared.no_signal or "no measure shows an axis"
         return Answer(METHOD, None, 0.0, "flat", reason, candidates_px, curve)
     refinement = refine_near(curves, float(inputs.cor_px[output.index]))
     confidence = calibrated_confidence(
@@ -96,7 +96,7 @@ def _evidence(
         )
         verdict = "edge"
     elif confidence < REASON_BELOW:
-        reason = "the kinds of evidence do not agree well enough"
+        reason = "the measures do not agree well enough"
     confidence = 0.0 if verdict == "edge" else confidence
     return Answer(METHOD, best_px, confidence, verdict, reason, candidates_px, curve)
 

@@ -62,7 +62,7 @@ function scores(data, go, cor) {
       el("span", { class: "num quiet" }, curve.confidence === null ? "" : curve.confidence.toFixed(2)))))));
   const kinds = p.evidence.filter((curve) => curve.cor_px.length > 1);
   if (kinds.length) {
-    parts.push(el("details", {}, el("summary", {}, "Kinds of evidence"),
+    parts.push(el("details", {}, el("summary", {}, "Measures"),
       el("div", { class: "plot" }, scorePlot(kinds, [["at", cor]], (value) => go(Math.round(value * 20) / 20))),
       el("ul", { class: "methods" }, ...kinds.map((curve, at) => el("li", {}, el("i", { class: `key c${at % 7}` }), ` ${curve.method}`)))));
   }

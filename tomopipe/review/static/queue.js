@@ -118,12 +118,12 @@ function line(entry) {
   const here = scan.scan === state.selected;
   const mark = scan.rerun ? " ✎" : "";
   return el("div", { class: "row", role: "option", id: here ? "here" : null, "aria-selected": here ? "true" : "false", "data-scan": scan.scan,
-    title: [scan.scan, scan.why].filter(Boolean).join(": "), onclick: () => (scan.refused ? toast(scan.why, true) : state.onOpen(scan.scan)) },
-    el("i", { class: "dot", "data-state": scan.state }),
+    title: [scan.scan, scan.why, ...scan.warnings].filter(Boolean).join(": "), onclick: () => (scan.refused ? toast(scan.why, true) : state.onOpen(scan.scan)) },
+    el("i", { class: scan.warnings.length ? "dot warned" : "dot", "data-state": scan.state }),
     thumbnail(scan),
     el("span", { class: "name" }, scan.scan),
     el("span", { class: "cor" }, px(scan.cor_px) + mark),
-    el("span", { class: "why" }, scan.why || scan.state),
+    el("span", { class: "why" }, [scan.why || scan.state, ...scan.warnings].join("; ")),
     el("span", { class: "confidence" }, scan.confidence === null ? "" : scan.confidence.toFixed(2)));
 }
 
