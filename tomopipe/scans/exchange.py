@@ -31,7 +31,7 @@ from tomopipe.scans.datasets import read_named
 from tomopipe.scans.hdf5 import one_line
 from tomopipe.scans.instrument import Found
 from tomopipe.scans.layout import Layout, Path
-from tomopipe.scans.metadata import Metadata, incomplete
+from tomopipe.scans.metadata import IN_ORDER, Metadata, incomplete
 from tomopipe.scans.pixel_views import cut_columns
 from tomopipe.scans.pixels import Frames, IndexRange
 from tomopipe.scans.readers import open_reader
@@ -125,7 +125,8 @@ def open_scan(
         parts = _examine(path, flats, darks, _input_block(known), stack)
         reason = incomplete(parts.metadata)
         if reason and not partial:
-            raise ScanError(f"{path}: {reason}; `select: yes` uses the frames that are there")
+            hint = "" if IN_ORDER in reason else "; `select: yes` uses the frames that are there"
+            raise ScanError(f"{path}: {reason}{hint}")
         if parts.metadata.theta_deg is None and not without_angles:
             raise ScanError(f"{path}: {NO_ANGLES}")
         frames = _usable_frames(parts.metadata)
