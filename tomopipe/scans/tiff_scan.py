@@ -97,6 +97,7 @@ class TiffReader:
                 theta_deg = theta_deg[np.isin(np.flatnonzero(is_projection), placed)]
         places = np.searchsorted(np.flatnonzero(is_projection), arrived[self._keys == PROJECTION])
         gone = placed is not None and len(places) < np.sum(is_projection)
+        uneven = gone or (placed is None and self._order is None)
         return Layout(
             format="TIFF",
             projections=Frames(self._frames, np.flatnonzero(self._keys == PROJECTION)),
@@ -113,7 +114,7 @@ class TiffReader:
             aborted="" if placed is not None else self._aborted(len(planned), n_listed),
             places=places if gone else None,
             n_planned=int(np.sum(is_projection)),
-            missing=self._gaps.missing if gone and self._gaps else "",
+            missing=self._gaps.missing if uneven and self._gaps else "",
         )
 
     @cached_property

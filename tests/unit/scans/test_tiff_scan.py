@@ -196,6 +196,8 @@ def test_most_images_missing_are_an_aborted_scan(tmp_path):
         "aborted: 12 images, and 84 missing between them (images 7 to 90): set input.angles to a "
         "list, or, if none is missing, input.frames: [12 projections]"
     )
+    # without angles not even `select: yes` takes equal steps
+    assert "missing (84): images 7 to 90" in reason_of(path, flats="none", darks="none")
 
 
 def test_kinds_of_images_are_told_apart(tmp_path):
