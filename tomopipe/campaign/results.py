@@ -14,6 +14,7 @@ from typing import Any
 from tomopipe.cor.cor_value import format_cor, parse_cor
 from tomopipe.cor.outliers import is_by_file
 from tomopipe.errors import TomopipeError
+from tomopipe.scans.angle_lists import WITHOUT_ANGLES
 from tomopipe.storage.json_files import json_or, number
 from tomopipe.storage.tables import read_tsv
 
@@ -94,7 +95,7 @@ def proven_angles(try_json: str | os.PathLike[str]) -> dict[str, float] | None:
 
 def is_without_angles(warnings: str) -> bool:
     """Tell from an inventory's warnings, also of earlier versions, whether angles are missing."""
-    return any(text.startswith("no theta") for text in warnings.split("; "))
+    return any(text.startswith(WITHOUT_ANGLES) for text in warnings.split("; "))
 
 
 def is_unproven(warnings: str, try_json: str | os.PathLike[str]) -> bool:

@@ -58,6 +58,11 @@ _MUCH_WIDER, _STATED_SIGNIFICANCE, _STATED_EFFECT, _COUNTS = 1.15, 6.0, 0.08, 0.
 _PARTIAL_BASIS = 12  # parameters that less than 180 degrees have beyond their share
 _SHIFTED = 0.1  # of the columns: so far another axis may be from the one of the stated angles
 
+_NO_RANGE = (
+    "the steps are not equal (as where images are missing: give a list of angles), or the range is "
+    "none of 180, 360, 540 and 720 degrees (give it): "
+)
+
 Floats = NDArray[np.float64]
 
 
@@ -212,7 +217,8 @@ def _proof_of_end(view: _View, n_180: int, cor_px: float) -> Proof:
         "last projection"
     )
     if not _decides(beyond, error, end):
-        return _unproven(measured, beyond, error)
+        elsewhere = error <= _MAX_ERROR < abs(beyond - end)
+        return _unproven(f"{_NO_RANGE if elsewhere else ''}{measured}", beyond, error)
     if n_180 > 1:
         reach_px = view.reach_px()
         power = _channels(view, window, reach_px, n_180, _FINE_HARMONICS, power=True)

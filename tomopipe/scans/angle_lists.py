@@ -18,6 +18,10 @@ _PER_DEGREE = _DEGREES | {
 NO_THETA = (
     "no theta in the file: try_recon derives the angles from the projections, or set input.angles"
 )
+NO_LIST = (
+    "no list of angles: try_recon derives the angles from the projections, or set input.angles"
+)
+WITHOUT_ANGLES = ("no theta", "no list of angles")  # warnings that say so begin so
 DROPPED = "frames dropped by the camera, skipped with their angles: "  # a warning begins so
 UNIT_OF_FILE = "theta in "  # a warning begins so, and with the unit
 UNKNOWN_UNIT = "theta has the unit "  # a warning begins so

@@ -19,6 +19,7 @@ from tomopipe.config.blocks import AngleRange
 from tomopipe.config.spans import first_and_last
 from tomopipe.errors import ScanError
 from tomopipe.scans.angle_lists import (
+    NO_LIST,
     NO_THETA,
     UNIT_OF_FILE,
     UNKNOWN_UNIT,
@@ -31,7 +32,7 @@ from tomopipe.scans.datasets import read_named
 from tomopipe.scans.hdf5 import one_line
 from tomopipe.scans.instrument import Found
 from tomopipe.scans.layout import Layout, Path
-from tomopipe.scans.metadata import Metadata, incomplete
+from tomopipe.scans.metadata import IN_ORDER, Metadata, incomplete
 from tomopipe.scans.pixel_views import cut_columns
 from tomopipe.scans.pixels import Frames, IndexRange
 from tomopipe.scans.readers import open_reader
@@ -125,7 +126,8 @@ def open_scan(
         parts = _examine(path, flats, darks, _input_block(known), stack)
         reason = incomplete(parts.metadata)
         if reason and not partial:
-            raise ScanError(f"{path}: {reason}; `select: yes` uses the frames that are there")
+            hint = "" if IN_ORDER in reason else "; `select: yes` uses the frames that are there"
+            raise ScanError(f"{path}: {reason}{hint}")
         if parts.metadata.theta_deg is None and not without_angles:
             raise ScanError(f"{path}: {NO_ANGLES}")
         frames = _usable_frames(parts.metadata)
@@ -171,6 +173,8 @@ def _look(
 ) -> _Parts:
     reader = open_reader(path, known, stack)
     layout = _corrected(path, reader.layout(), known)
+    if layout.theta_deg is None and layout.missing:
+        raise ScanError(f"{path}: {_without_steps(layout, known)}")
     pixels = layout.projections.pixels
     n_angles, (n_rows, n_cols) = len(layout.projections.index), pixels.shape[1:]
     warnings = list(layout.warnings)
@@ -222,6 +226,18 @@ def _look(
         cut_columns(layout.projections, columns),
         flat and flat.cut(columns),
         dark and dark.cut(columns),
+    )
+
+
+def _without_steps(layout: Layout, known: InputBlock) -> str:
+    """Say what to do about missing projections whose angles nobody knows: no steps are equal."""
+    n_frames = len(layout.projections.index)
+    otherwise = f"; if none is missing, input.frames: [{n_frames} projections]"
+    return (
+        f"missing ({layout.n_planned - n_frames}): {layout.missing}; with them the steps are not "
+        "equal, and the angles cannot be derived from the projections: set input.angles, such as "
+        "{start: 0, stop: 180} (of the first and the last image) or a list"
+        f"{'' if known.frames else otherwise}"
     )
 
 
@@ -278,7 +294,7 @@ def _corrected(path: Path, layout: Layout, known: InputBlock) -> Layout:
         changes["warnings"] = tuple(
             text
             for text in layout.warnings
-            if not text.startswith((NO_THETA, UNIT_OF_FILE, UNKNOWN_UNIT))
+            if not text.startswith((NO_THETA, NO_LIST, UNIT_OF_FILE, UNKNOWN_UNIT))
         )
         if _are_others(layout.theta_deg, changes.get("theta_deg")):
             other = f"other angles than those of the file, {layout.theta_location}"
@@ -314,7 +330,9 @@ def _configured_angles(
 ) -> dict[str, Any]:
     """Return the angles that the configuration gives, and where they stand."""
     if not isinstance(angles, str):
-        theta_deg = equal_steps(len(layout.projections.index), **angles.model_dump())
+        n_planned = len(layout.projections.index) if layout.places is None else layout.n_planned
+        theta_deg = equal_steps(n_planned, **angles.model_dump())
+        theta_deg = theta_deg if layout.places is None else theta_deg[layout.places]
         return {"theta_deg": theta_deg, "theta_location": _CONFIGURATION}
     if is_dataset(angles):
         if layout.format == "TIFF":

@@ -21,11 +21,11 @@ def keys_in_order(order: Sequence[str]) -> NDArray[np.int64]:
     return np.repeat(np.array(kinds, np.int64), [int(number) for number, _ in runs])
 
 
-def more_frames(path: Path, n_frames: int, n_planned: int) -> str:
+def more_frames(path: Path, n_frames: int, n_planned: int, which: str = "") -> str:
     """Say that a scan has more frames than `input.frames` counts."""
     return (
-        f"{path}: {n_frames} frames, input.frames counts {n_planned}: correct it, for this scan "
-        "alone in overrides"
+        f"{path}: {n_frames} frames{f' ({which})' if which else ''}, input.frames counts "
+        f"{n_planned}: correct it, for this scan alone in overrides"
     )
 
 

@@ -31,6 +31,11 @@ class Layout:
     warnings: tuple[str, ...] = ()  # what was assumed
     notes: tuple[str, ...] = ()  # what else was found, the same for scans recorded alike
     aborted: str = ""  # why frames are missing, where it is not known which, or ""
+    # Where it is known which projections are missing: (n_frames,), which of the planned ones these
+    # are, ascending; how many were planned; and which are missing, for people.
+    places: NDArray[np.intp] | None = None
+    n_planned: int = 0
+    missing: str = ""
 
 
 @dataclass(frozen=True, eq=False)

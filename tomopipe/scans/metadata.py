@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+IN_ORDER = "`select: yes` in scans.tsv takes the frames in order, with the first of the angles"
+_FEW = 0.01
 ARE_SINOGRAMS = "are the projections sinograms? Set input.axes: [row, angle, col]"
 
 
@@ -63,7 +65,10 @@ def _fault_of_angles(metadata: Metadata) -> str:
 def _fault_of_number(metadata: Metadata, theta_deg: NDArray[np.float64]) -> str:
     n_angles, location = metadata.n_angles, metadata.theta_location
     if len(theta_deg) > n_angles and not metadata.theta_listed:
-        return fewer_frames(n_angles, len(theta_deg), f"angles in {location}")
+        reason = fewer_frames(n_angles, len(theta_deg), f"angles in {location}")
+        # So few were dropped, or never taken: those who know can use the scan.
+        few = len(theta_deg) - n_angles <= max(1, _FEW * n_angles)
+        return reason + f"; {IN_ORDER}" * few
     what_to_do = f"give them: input.angles: {_suitable(theta_deg)}a file of {n_angles} lines"
     if metadata.theta_listed:
         what_to_do = "correct the list"

@@ -1,11 +1,12 @@
 """TIFF scans: a folder of images or a file of pages, and a list of angles.
 
-A folder `scan/` holds the projections, one file each, in the order of the numbers in their names;
-or they lie in its only other subfolder. Its subfolders `flats` and `darks` (or `Flat`, ...), if
-there are any, are those of this scan, else its images with names like `flat_0001.tif` and
-`dark_0001.tif`, which are never projections; `angles.txt` (`.csv`), or the only text file, is its
-list of angles. Beside a file `scan.tif` these are the folders `scan_flats`, `scan_darks` and the
-list `scan.txt` (`.csv`). Where projections, flats and darks are one series, `input.frames` says so.
+A folder `scan/` holds the projections, one file each, in the order of their names, the text before
+the number first, then the number; or they lie in its only other subfolder. Its subfolders `flats`
+and `darks` (or `Flat`, ...), if there are any, are those of this scan, else its images with names
+like `flat_0001.tif` and `dark.tif`, which are never projections; `angles.txt` (`.csv`), or the only
+text file, is its list of angles. Beside a file `scan.tif` these are the folders `scan_flats`,
+`scan_darks` and the list `scan.txt` (`.csv`). Where projections, flats and darks are one series,
+`input.frames` says so: of a folder all images count then, whatever their names say.
 """
 
 import os
@@ -15,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path as FilePath
 
 import numpy as np
@@ -23,9 +25,11 @@ from numpy.typing import NDArray
 
 from tomopipe.config import InputBlock
 from tomopipe.config.base import is_dataset
+from tomopipe.config.blocks import AngleRange
 from tomopipe.errors import ScanError
-from tomopipe.scans.angle_lists import NO_THETA, planned_frames, read_angles
+from tomopipe.scans.angle_lists import NO_LIST, planned_frames, read_angles
 from tomopipe.scans.frame_kinds import (
+    INVALID,
     KEYS,
     PROJECTION,
     frames_of_kind,
@@ -34,14 +38,24 @@ from tomopipe.scans.frame_kinds import (
     more_frames,
 )
 from tomopipe.scans.hdf5 import check_file, one_line
+from tomopipe.scans.image_names import Gaps, find_gaps, head_of, heads_in, numbers_of, told_apart
 from tomopipe.scans.layout import Kind, Layout, Path, Reference, how_to_name, without_position
 from tomopipe.scans.metadata import fewer_frames
-from tomopipe.scans.pixel_views import transposed
+from tomopipe.scans.pixel_views import AXES, transposed
 from tomopipe.scans.pixels import Frames, IndexRange, Pixels
-from tomopipe.scans.raw_state import HDF5, IMAGES, LISTS, folder_kind, reference_kind
+from tomopipe.scans.raw_state import (
+    HDF5,
+    IMAGES,
+    LISTS,
+    files_in,
+    folder_kind,
+    reference_kind,
+)
 
 # Compressions that tifffile decodes itself; the others need the package imagecodecs.
 _DECODABLE = {1, 8, 32773, 32946}
+_MOST_ODD = 8  # images that are opened for their names or sizes
+_MOST_RUNS = 5  # of odd images, that a reason counts
 
 
 class TiffReader:
@@ -51,7 +65,8 @@ class TiffReader:
         self._path, self._angle_unit = FilePath(path), known.angle_unit
         listed = isinstance(known.angles, str) and not is_dataset(known.angles)
         self._angles = FilePath(str(known.angles)) if listed else None
-        self._order = known.frames
+        self._by_range = isinstance(known.angles, AngleRange)
+        self._order, self._axes = known.frames, tuple(known.axes)
         self._stack = _open_stack(self._path, every=bool(self._order))
         self._frames = transposed(self._stack, known.axes)
         self._keys: NDArray[np.int64]  # (n_frames,): the kind of each, from `layout`
@@ -66,42 +81,134 @@ class TiffReader:
             )
         source = self._angles or self._list_of_angles()
         theta_deg = None if source is None else read_angles(source, self._angle_unit)
-        planned = self._planned(0 if theta_deg is None else len(theta_deg))
+        # Those of a range are placed by the numbers of the images, unless a list has one for each.
+        by_number = theta_deg is None or (self._by_range and len(theta_deg) != n_frames)
+        n_listed = 0 if theta_deg is None or by_number else len(theta_deg)
+        planned = self._planned(n_listed)
         is_projection = planned == PROJECTION
-        if theta_deg is not None and len(theta_deg) == len(planned):
-            theta_deg = theta_deg[is_projection]
-        warnings: tuple[str, ...] = () if source else (NO_THETA,)
-        aborted, arrived, n_missing = "", np.arange(n_frames), len(planned) - n_frames
-        if n_missing and theta_deg is not None and len(theta_deg) == np.sum(is_projection):
-            ids = self._stack.numbers if self._frames is self._stack else None
-            placed = None if ids is None else planned_frames(ids, len(planned))
-            if placed is not None:
-                warnings = (f"missing images, skipped with their angles: {n_missing}",)
-                arrived, n_missing = placed, 0
-                theta_deg = theta_deg[np.isin(np.flatnonzero(is_projection), placed)]
-        if n_missing and self._order:
-            aborted = fewer_frames(n_frames, len(planned), "in input.frames")
+        fits = theta_deg is not None and len(theta_deg) in (len(planned), np.sum(is_projection))
+        placed = self._placed(len(planned), listed=n_listed > 0 and fits)
+        arrived = np.arange(n_frames) if placed is None else placed
         self._keys = planned[arrived]
+        self._check_alike()
+        if theta_deg is not None and fits:
+            theta_deg = theta_deg[is_projection] if len(theta_deg) == len(planned) else theta_deg
+            if placed is not None:
+                theta_deg = theta_deg[np.isin(np.flatnonzero(is_projection), placed)]
+        places = np.searchsorted(np.flatnonzero(is_projection), arrived[self._keys == PROJECTION])
+        gone = placed is not None and len(places) < np.sum(is_projection)
+        uneven = gone or (placed is None and self._order is None)
         return Layout(
             format="TIFF",
             projections=Frames(self._frames, np.flatnonzero(self._keys == PROJECTION)),
             theta_deg=theta_deg,
-            location=self._stack.location,
+            location=self._location(),
             theta_location="" if source is None else source.name.replace(self._path.stem, "<scan>"),
             theta_listed=source is not None,
-            warnings=warnings + invalid_frames(self._keys),
-            aborted=aborted,
+            warnings=(
+                *(() if source else (NO_LIST,)),
+                *self._missing(len(planned) if placed is not None else n_frames),
+                *self._unnumbered(),
+                *invalid_frames(self._keys),
+            ),
+            aborted="" if placed is not None else self._aborted(len(planned), n_listed),
+            places=places if gone else None,
+            n_planned=int(np.sum(is_projection)),
+            missing=self._gaps.missing if uneven and self._gaps else "",
         )
+
+    @cached_property
+    def _gaps(self) -> Gaps | None:
+        """Images that are missing by their numbers, where each is a projection."""
+        if self._axes[0] != AXES[0] or (names := self._stack.stems) is None:
+            return None
+        if (gaps := find_gaps(names)) is None:
+            return None
+        # Flats and darks, which may be counted with the projections, are not missing.
+        own, stems = FilePath(self._stack.name), set(names)
+        kinds = dict[tuple[FilePath, str], set[int]]()
+        for name, _ in files_in(os.fspath(self._path)):
+            path = self._path / name
+            if name.lower().endswith(IMAGES) and (path.parent != own or path.stem not in stems):
+                number = numbers_of([path.stem])[0]
+                kinds.setdefault((path.parent, head_of(path.stem)), set()).add(number or 0)
+        return find_gaps(names, kinds.values()) if kinds else gaps
 
     def _planned(self, n_listed: int) -> NDArray[np.int64]:
         """Return the kind of each frame that was to be taken; `n_listed` angles are known."""
         n_frames = self._frames.shape[0]
         if self._order is None:
-            return np.full(max(n_frames, n_listed), PROJECTION)
+            n_missing = self._gaps.n_missing if not n_listed and self._gaps else 0
+            return np.full(max(n_frames + n_missing, n_listed), PROJECTION)
         planned = keys_in_order(self._order)
         if len(planned) < n_frames:
-            raise ScanError(more_frames(self._path, n_frames, len(planned)))
+            which = told_apart(self._stack.stems or [], self._path.name)
+            raise ScanError(more_frames(self._path, n_frames, len(planned), which))
         return planned
+
+    def _placed(self, n_planned: int, *, listed: bool) -> NDArray[np.intp] | None:
+        """Return which of the planned frames those are that are there, None if it is not known."""
+        n_frames = self._frames.shape[0]
+        if n_frames == n_planned:
+            return np.arange(n_planned)
+        gaps = self._gaps
+        if (
+            gaps
+            and n_frames + gaps.n_missing == n_planned
+            and (listed or n_planned <= 2 * n_frames)
+        ):
+            return gaps.places
+        numbers = gaps.places if gaps else self._stack.numbers
+        if not listed or numbers is None or self._axes[0] != AXES[0]:
+            return None
+        return planned_frames(numbers, n_planned)
+
+    def _missing(self, n_planned: int) -> tuple[str, ...]:
+        """Warn of missing images whose places are known."""
+        if not (n_missing := n_planned - self._frames.shape[0]):
+            return ()
+        which = f" ({self._gaps.missing})" if self._gaps else ""
+        return (f"missing images, skipped with their angles: {n_missing}{which}",)
+
+    def _aborted(self, n_planned: int, n_listed: int) -> str:
+        """Say why images are missing whose places are not known, "" if a list says so itself."""
+        n_frames = self._frames.shape[0]
+        if self._order:
+            return fewer_frames(n_frames, n_planned, "in input.frames")
+        if n_listed or not self._gaps:
+            return ""
+        return (
+            f"aborted: {n_frames} images, and {self._gaps.n_missing} missing between them "
+            f"({self._gaps.missing}): set input.angles to a list, or, if none is missing, "
+            f"input.frames: [{n_frames} projections]"
+        )
+
+    def _location(self) -> str:
+        """Say where the images are, and which kinds there are, the same for scans alike."""
+        location = self._stack.location
+        kinds = told_apart(self._stack.stems or [], self._path.name)
+        if not kinds:
+            return location
+        hint = "" if self._order else " (are some flats or darks, or of another scan? input.frames)"
+        return f"{location}: {kinds}{hint}"
+
+    def _unnumbered(self) -> tuple[str, ...]:
+        """Warn of images without a number among those with one, which may be no projections."""
+        names = self._stack.stems or []
+        bare = [name for name, n in zip(names, numbers_of(names), strict=True) if n is None]
+        if self._order or not bare or len(bare) >= len(names) / 2:
+            return ()
+        return (
+            f"images without a number taken for projections: {', '.join(bare[:3])}"
+            f"{', ...' * (len(bare) > 3)}; if they are none move them away",
+        )
+
+    def _check_alike(self) -> None:
+        """Refuse images of another size or type than the others, unless they are not used."""
+        if isinstance(self._stack, _Files):
+            by_image = self._axes[0] == AXES[0]
+            unused = self._keys == INVALID if by_image else None
+            self._stack.check_alike(unused, counted=by_image and self._order is None)
 
     def reference(self, kind: Kind) -> Reference:
         """Find the flats or darks among the projections, or beside them."""
@@ -121,11 +228,14 @@ class TiffReader:
             for parent in (self._path, FilePath(self._stack.name)):
                 if loose := _named(tiff_files(parent), kind):
                     stack = _Files(loose)
+                    stack.check_alike()
                     frames = Frames(stack, np.arange(len(loose)))
                     return without_position(frames, f"{kind[:-1]} images beside the projections")
+        kinds = told_apart(self._stack.stems or [], self._path.name)
         raise ScanError(
             f"{self._path}: no folder {shown} beside the projections; {how_to_name(kind)}, or say "
-            "in input.frames which of the images they are" + self._loose_above(kind, shown)
+            f"in input.frames which of the images they are{kinds and f' ({kinds})'}"
+            + self._loose_above(kind, shown)
         )
 
     def _loose_above(self, kind: Kind, folder: str) -> str:
@@ -163,6 +273,8 @@ def all_frames(path: Path, kind: Kind) -> Reference:
     files = tiff_files(folder) if folder.is_dir() else []
     of_kind = _named(files, kind) or _named(files, None) or files
     stack = _Files(of_kind) if of_kind else _open_stack(folder)
+    if isinstance(stack, _Files):
+        stack.check_alike()
     return without_position(Frames(stack, np.arange(stack.shape[0])), stack.location)
 
 
@@ -281,13 +393,18 @@ class _Files(_Images):
     def __init__(self, files: list[FilePath], location: str = "images") -> None:
         self._files, self.location = files, location
         self.name = str(files[0].parent)
-        with _reading(files[0]), tifffile.TiffFile(files[0]) as first:
+        self.stems = [path.stem for path in files]
+        # That of the most images tells what to expect of the others: preview.tif may come first.
+        heads = heads_in(self.stems)
+        usual = max(heads, key=lambda head: heads[head], default=None)
+        self._typical = next((p for p in files if head_of(p.stem) == usual), files[0])
+        with _reading(self._typical), tifffile.TiffFile(self._typical) as first:
             page = first.pages.first
-            _check_image(page.shape, page.dtype, files[0])
-            _check_compression(page, files[0])
+            _check_image(page.shape, page.dtype, self._typical)
+            _check_compression(page, self._typical)
             # Uncompressed images are all as long as the first one.
-            plain = int(page.compression) == 1
-            self._n_bytes = page.dataoffsets[0] + page.nbytes if plain else 1
+            self._plain = int(page.compression) == 1
+            self._n_bytes = page.dataoffsets[0] + page.nbytes if self._plain else 1
             self.shape = (len(files), page.shape[0], page.shape[1])
             self.dtype = np.dtype(page.dtype).newbyteorder("=")
         self.chunks = (1, *self.shape[1:])
@@ -295,12 +412,62 @@ class _Files(_Images):
     @cached_property
     def numbers(self) -> list[int] | None:
         """The last number in each name, None if a name has none."""
-        found = [re.findall(r"\d+", path.stem) for path in self._files]
-        return [int(digits[-1]) for digits in found] if all(found) else None
+        found = numbers_of(self.stems)
+        numbers = [number for number in found if number is not None]
+        return numbers if len(numbers) == len(found) else None
+
+    @cached_property
+    def _sizes(self) -> NDArray[np.int64]:
+        return np.array([_size(path) for path in self._files], np.int64)
 
     def written(self) -> NDArray[np.bool_]:
         """Tell which files are long enough to hold their image, or are not empty."""
-        return np.array([_size(path) >= self._n_bytes for path in self._files])
+        return np.asarray(self._sizes >= self._n_bytes)
+
+    def check_alike(
+        self, unused: NDArray[np.bool_] | None = None, *, counted: bool = False
+    ) -> None:
+        """Refuse images of another shape or type than most, but for those `unused`.
+
+        If they can be `counted` in input.frames, the reason says how.
+        Each header would be slow to read from a file server: one is read of each kind of name and,
+        of files that are not compressed, each size, those first that are least like the others.
+        """
+        heads = heads_in(self.stems)
+        kinds = [head_of(stem) if heads else "" for stem in self.stems]
+        sizes = self._sizes.tolist() if self._plain else [1] * len(kinds)
+        groups: dict[tuple[str, int], list[int]] = {}
+        for index, group in enumerate(zip(kinds, sizes, strict=True)):
+            groups.setdefault(group, []).append(index)
+        typical = self._files.index(self._typical)
+        own = kinds[typical], sizes[typical]
+        groups = {key: found for key, found in groups.items() if key != own and key[1]}
+        odd = np.zeros(len(kinds), bool)
+        for key in sorted(groups, key=lambda k: (k[0] == own[0], -abs(k[1] - own[1])))[:_MOST_ODD]:
+            odd[groups[key]] = not self._is_alike(self._files[groups[key][0]])
+        used = odd if unused is None else odd & ~unused
+        if used.any():
+            path = self._files[int(np.argmax(used))]
+            shape, dtype = _shape_and_type(path)
+            raise ScanError(
+                f"{path}: an image of {shape}, {dtype}; expected {self.shape[1:]}, {self.dtype} as "
+                f"in {self._typical.name}: move it away" + (self._count_out(odd) if counted else "")
+            )
+
+    def _count_out(self, odd: NDArray[np.bool_]) -> str:
+        """Say how input.frames counts images as invalid, where these are all in their folder."""
+        runs = [(len(list(run)), is_odd) for is_odd, run in groupby(odd.tolist())]
+        if len(runs) > _MOST_RUNS or len(tiff_files(self.name)) > len(odd):
+            return ""
+        order = ", ".join(f"{n} {'invalid' if is_odd else 'projections'}" for n, is_odd in runs)
+        return f", or set input.frames: [{order}]"
+
+    def _is_alike(self, path: FilePath) -> bool:
+        """Tell whether an image has the shape and type of the others, or cannot be opened."""
+        try:
+            return _shape_and_type(path) == (self.shape[1:], self.dtype)
+        except ScanError:
+            return True  # cut short: not written
 
     def read(self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int = 1) -> None:
         """Read rows of some of the images, several files at a time."""
@@ -312,7 +479,7 @@ class _Files(_Images):
                 if image.shape != self.shape[1:]:
                     raise ScanError(
                         f"{path}: image of {image.shape}; expected {self.shape[1:]} as in "
-                        f"{self._files[0].name}"
+                        f"{self._typical.name}"
                     )
                 out[number] = image[slice(*rows)]
 
@@ -324,7 +491,7 @@ class _Pages(_Images):
     """The pages of one file."""
 
     location = "pages"
-    numbers = None
+    numbers = stems = None
 
     def __init__(self, path: FilePath) -> None:
         self._path = path
@@ -368,6 +535,12 @@ class _Pages(_Images):
             with tifffile.TiffFile(self._path) as file:
                 for page in range(len(out)):
                     out[page] = file.asarray(key=frames[0] + page)[slice(*rows)]
+
+
+def _shape_and_type(path: FilePath) -> tuple[tuple[int, ...], np.dtype]:
+    with _reading(path), tifffile.TiffFile(path) as file:
+        page = file.pages.first
+        return page.shape, np.dtype(page.dtype).newbyteorder("=")
 
 
 def _size(path: FilePath) -> int:

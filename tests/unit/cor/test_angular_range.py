@@ -60,6 +60,13 @@ def test_other_ranges_are_not_proven(range_deg):
     assert proof.reason
 
 
+def test_a_range_that_cannot_be_proven_is_told_in_plain_words():
+    proof = prove_range(rows_of(np.linspace(0, 179.5, 180)))
+    assert proof.range_deg == 0
+    assert proof.reason.startswith("the steps are not equal (as where images are missing: give a")
+    assert "none of 180, 360, 540 and 720 degrees (give it): the end of 180" in proof.reason
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_what_moved_is_proven_rightly_or_not_at_all(seed):
     """Drift by 1 px, which at the rim looks like one step or two."""

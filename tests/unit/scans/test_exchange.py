@@ -177,6 +177,11 @@ def test_angles_that_begin_again_at_360_degrees_go_on(tmp_path):
     [
         (np.arange(12.0), "aborted: 7 frames for 12 angles in /exchange/theta", 7),
         (
+            np.arange(8.0),
+            "aborted: 7 frames for 8 angles in /exchange/theta; `select: yes` in scans.tsv takes",
+            7,
+        ),
+        (
             90 - np.arange(4.0) / 3,
             "/exchange/theta has 4 angles for 7 frames, expected one for each: give them: "
             "input.angles: {start: 90, step: -0.33333333} if those of the first 4 frames are "
@@ -188,7 +193,7 @@ def test_angles_that_begin_again_at_360_degrees_go_on(tmp_path):
         ([0, 1, np.nan, 3, 4, np.inf, 6], "2 of 7 angles not finite, the first is 2", 5),
         (np.full(7, 90.0), "all 7 angles are 90", 7),
     ],
-    ids=["longer", "shorter", "shorter, uneven", "empty", "not finite", "constant"],
+    ids=["longer", "by one", "shorter", "shorter, uneven", "empty", "not finite", "constant"],
 )
 def test_theta_that_does_not_fit_is_incomplete(tmp_path, theta, reason, used):
     path = write(tmp_path / "a.h5", replace(THETA, theta))

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from tomopipe.campaign.campaign import campaign_from_data
 from tomopipe.config import InputBlock
 from tomopipe.errors import ScanError
-from tomopipe.scans.angle_lists import NO_THETA
+from tomopipe.scans.angle_lists import NO_LIST
 from tomopipe.scans.exchange import open_scan, read_metadata
 from tomopipe.scans.metadata import incomplete
 from tomopipe.scans.raw_state import file_state
@@ -126,7 +126,7 @@ def test_images_are_in_the_order_of_their_numbers(tmp_path):
 def test_no_list_of_angles_and_one_that_the_configuration_names(tmp_path):
     path = write_folder(tmp_path / "scan")
     (path / "angles.txt").unlink()
-    assert read_metadata(path).warnings == (NO_THETA,)
+    assert read_metadata(path).warnings == (NO_LIST,)
     write_list(tmp_path / "all.csv", ANGLES_DEG / 2)
     found = read_metadata(path, known={"angles": str(tmp_path / "all.csv")})
     assert found.theta_deg.tolist() == (ANGLES_DEG / 2).tolist()
@@ -147,11 +147,84 @@ def test_missing_images_take_their_angles_with_them(tmp_path):
         (path / f"img_{number:04d}.tif").unlink()
     found = read_metadata(path)
     assert incomplete(found) == ""
-    assert found.warnings == ("missing images, skipped with their angles: 3",)
+    assert found.warnings == ("missing images, skipped with their angles: 3 (images 4 to 5, 9)",)
     kept = np.delete(np.arange(N), [3, 4, 8])
     with open_scan(path) as scan:
         assert np.allclose(np.rad2deg(scan.theta_rad), ANGLES_DEG[kept])
         assert np.array_equal(scan.read_rows(0, 3), values()[kept])
+
+
+@pytest.mark.parametrize("step", [1, 2, 500])
+@pytest.mark.parametrize("angles", [{"stop": 165}, {"step": 15}], ids=str)
+def test_angles_of_a_range_are_placed_by_number(tmp_path, step, angles):
+    path = tmp_path / "scan"
+    for number, image in enumerate(values()):
+        if number not in (3, 4, 8):
+            write_images(path, [image], name="img_{:06d}.tif", first=number * step)
+    images = f"images {3 * step} to {4 * step}, {8 * step}"
+    kept = np.delete(np.arange(N), [3, 4, 8])
+    options = {"flats": "none", "darks": "none"}
+    found = read_metadata(path, known={"angles": angles}, **options)
+    assert found.theta_deg == pytest.approx(ANGLES_DEG[kept])
+    assert found.warnings[0] == f"missing images, skipped with their angles: 3 ({images})"
+    reason = reason_of(path, **options)
+    assert f"missing (3): {images}; with them the steps are not equal" in reason
+    assert reason.endswith("if none is missing, input.frames: [9 projections]")
+    whole = {"frames": ["9 projections"], "angles": {"start": 0, "stop": 160}}
+    assert read_metadata(path, known=whole, **options).theta_deg == (
+        pytest.approx(np.linspace(0, 160, 9))
+    )
+
+
+def test_images_that_flats_were_counted_with_are_not_missing(tmp_path):
+    path = tmp_path / "scan"
+    for number, image in enumerate(values(30)):
+        kind = "flats/" if number in (0, 1, 12, 13) else ""
+        write_images(path / kind, [image], name="img_{:04d}.tif", first=number)
+    found = read_metadata(path, darks="none", known={"angles": {"start": 0, "stop": 165}})
+    assert found.theta_deg == pytest.approx(np.linspace(0, 165, 26))
+    assert not any("missing" in text for text in found.warnings)
+
+
+def test_most_images_missing_are_an_aborted_scan(tmp_path):
+    path = tmp_path / "scan"
+    write_images(path, values(6), first=1)
+    write_images(path, values(6), first=91)
+    known = {"angles": {"start": 0, "stop": 165}}
+    found = read_metadata(path, flats="none", darks="none", known=known)
+    assert incomplete(found) == (
+        "aborted: 12 images, and 84 missing between them (images 7 to 90): set input.angles to a "
+        "list, or, if none is missing, input.frames: [12 projections]"
+    )
+    # without angles not even `select: yes` takes equal steps
+    assert "missing (84): images 7 to 90" in reason_of(path, flats="none", darks="none")
+
+
+def test_kinds_of_images_are_told_apart(tmp_path):
+    found = []
+    for scan in ("rock_1", "rock_2"):
+        path = tmp_path / scan
+        for kind, images in (("dar", values(2)), ("img", values()), ("ref", values(3))):
+            write_images(path, images, name=f"{scan}_{kind}_{{:04d}}.tif")
+        known = {"angles": {"start": 0, "stop": 165}}
+        found.append(read_metadata(path, flats="none", darks="none", known=known).found)
+    assert "projections images: <scan>_dar_ 2, <scan>_img_ 12, <scan>_ref_ 3 (are" in found[0]
+    assert found[0] == found[1]
+    assert reason_of(path, known=known).endswith(
+        "which of the images they are (<scan>_dar_ 2, <scan>_img_ 12, <scan>_ref_ 3)"
+    )
+    tifffile.imwrite(path / "average.tif", values()[0])
+    warnings = read_metadata(path, flats="none", darks="none", known=known).warnings
+    assert warnings == (
+        "images without a number taken for projections: average; if they are none move them away",
+    )
+    (path / "average.tif").unlink()
+    (path / "rock_2_img_0005.tif").unlink()
+    counted = known | {"frames": ["2 darks", f"{N} projections", "3 flats"]}
+    with open_scan(path, known=counted) as scan:
+        assert np.rad2deg(scan.theta_rad) == pytest.approx(np.delete(ANGLES_DEG, 5))
+        assert np.array_equal(scan.read_rows(0, N_ROWS), np.delete(values(), 5, axis=0))
+        assert (scan.n_flats, scan.n_darks) == (3, 2)
 
 
 def test_fewer_images_than_angles_in_the_list(tmp_path):
@@ -244,10 +317,49 @@ def test_unusable_folders_say_why(tmp_path):
 
 
 def test_an_image_of_another_size_is_an_error_when_read(tmp_path):
-    path = write_folder(tmp_path / "scan")
+    path = write_folder(tmp_path / "scan", compression="zlib")
     tifffile.imwrite(path / "img_5.tif", np.zeros((N_ROWS + 4, N_COLS), "u2"))
     with open_scan(path) as scan, pytest.raises(ScanError, match=r"img_5\.tif: image of \(7, 5\)"):
         scan.read_rows(0, 1)
+
+
+@pytest.mark.parametrize("name", ["preview", "a_preview", "img_5"])
+@pytest.mark.parametrize("options", [{}, {"compression": "zlib"}], ids=["plain", "deflate"])
+@pytest.mark.parametrize(
+    "other", [np.zeros((60, 80), "u1"), np.zeros((1, 2), "u2"), np.zeros((N_ROWS, N_COLS), "f8")]
+)
+def test_an_image_of_another_size_is_named_before_a_run(tmp_path, name, options, other):
+    path = write_folder(tmp_path / "scan", **options)
+    angles = {"angles": {"start": 0, "stop": 165}}
+    tifffile.imwrite(path / f"{name}.tif", other)
+    if name == "img_5" and options:
+        return  # sizes of compressed images say nothing
+    reason = reason_of(path, known=angles)
+    assert (
+        f"{name}.tif: an image of {other.shape}, {other.dtype}; expected (3, 5), uint16" in reason
+    )
+    order = {
+        "preview": ["12 projections", "1 invalid"],
+        "a_preview": ["1 invalid", "12 projections"],
+        "img_5": ["5 projections", "1 invalid", "6 projections"],
+    }[name]
+    assert reason.endswith(f"move it away, or set input.frames: [{', '.join(order)}]")
+    kept = np.arange(N) != 5 if name == "img_5" else np.full(N, True)
+    with open_scan(path, known=angles | {"frames": order}, partial=True) as scan:
+        assert np.array_equal(scan.read_rows(0, 3), values()[kept])
+
+
+def test_a_flat_of_another_size_is_named_before_a_run(tmp_path):
+    path = write_folder(tmp_path / "scan")
+    tifffile.imwrite(path / "flats" / "preview.tif", np.zeros((60, 80), "u1"))
+    assert reason_of(path).endswith("as in img_0.tif: move it away")
+
+
+def test_sizes_that_differ_by_their_headers_are_no_other_images(tmp_path):
+    path = write_folder(tmp_path / "scan")
+    for number, image in enumerate(values()):
+        tifffile.imwrite(path / f"img_{number}.tif", image, description="x" * 40 * number)
+    assert incomplete(read_metadata(path)) == ""
 
 
 def test_a_compression_that_cannot_be_decoded_is_named(tmp_path, monkeypatch):
@@ -384,12 +496,20 @@ def test_missing_images_of_one_series_are_known_by_their_numbers(tmp_path):
     write_images(path, one_series(), name="sample_{:04d}.tif", first=1)
     for number in (8, 9):  # the third and the fourth projection
         (path / f"sample_{number:04d}.tif").unlink()
-    assert incomplete(read_metadata(path, known={"frames": ORDER})) == (
-        "aborted: 16 frames for 18 in input.frames"
+    assert "missing (2): images 8 to 9; with them the steps" in (
+        reason_of(path, known={"frames": ORDER})
+    )
+    more = {"frames": [*ORDER, "1 flats"]}
+    assert incomplete(read_metadata(path, known=more)) == (
+        "aborted: 16 frames for 19 in input.frames"
+    )
+    by_range = {"frames": ORDER, "angles": {"start": 0, "stop": 165}}
+    assert read_metadata(path, known=by_range).theta_deg.tolist() == (
+        [*ANGLES_DEG[:2], *ANGLES_DEG[4:]]
     )
     write_list(path / "angles.txt")
     found = read_metadata(path, known={"frames": ORDER})
-    assert found.warnings == ("missing images, skipped with their angles: 2",)
+    assert found.warnings == ("missing images, skipped with their angles: 2 (images 8 to 9)",)
     assert found.theta_deg.tolist() == [*ANGLES_DEG[:2], *ANGLES_DEG[4:]]
     with open_scan(path, known={"frames": ORDER}) as scan:
         assert np.array_equal(scan.read_rows(0, N_ROWS), values()[[0, 1, *range(4, N)]])

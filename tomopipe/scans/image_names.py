@@ -1,0 +1,143 @@
+"""What the names of images tell: of which kinds there are how many, and which are missing."""
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+from numpy.typing import NDArray
+
+_NUMBER = re.compile(r"(.*?)(\d+)(\D*)", re.DOTALL)  # the last number in a name
+_MOST_HEADS = 6  # more are no kinds of images: each name has something of its own
+_MOST_RUNS, _MOST_DIGITS = 50, 15
+# Fewer images have no usual step; more jumps than these, or than this share, are no holes.
+_LEAST_IMAGES, _MOST_JUMPS, _MOST_JUMPING = 4, 3, 0.05
+_EVENLY = 2  # images: distances between jumps that vary by no more are even
+_MOST_NAMED = 4
+_UNIX_S = (10**9, 3 * 10**9)  # seconds since 1970
+
+
+@dataclass(frozen=True, eq=False)
+class Gaps:
+    """Images whose numbers show that others between them are missing."""
+
+    places: NDArray[np.intp]  # (n_images,): which each is of all that were taken, the first is 0
+    n_missing: int
+    missing: str  # which, for people: "images 57 to 66"
+
+
+def head_of(stem: str) -> str:
+    """Return the text of a name before its last number; of one without a number all of it."""
+    found = _NUMBER.fullmatch(stem)
+    return found[1] if found else stem
+
+
+def numbers_of(stems: Sequence[str]) -> list[int | None]:
+    """Return the last number in each name, None where there is none."""
+    found = [_NUMBER.fullmatch(stem) for stem in stems]
+    return [int(match[2]) if match else None for match in found]
+
+
+def heads_in(stems: Sequence[str]) -> dict[str, int]:
+    """Return the texts before the numbers and how many images have them, in order of names.
+
+    None where each name is another, as of times.
+    """
+    heads = Counter(map(head_of, stems))
+    return dict(heads) if len(heads) <= _MOST_HEADS else {}
+
+
+def told_apart(stems: Sequence[str], scan: str = "") -> str:
+    """Say how many images there are of each head: "dar_ 10, img_ 181"; "" for only one.
+
+    Equal for scans recorded alike: numbers are #, where that tells the heads apart, and the name of
+    the `scan` is <scan>.
+    """
+    heads = heads_in(stems)
+    if len(heads) < 2:
+        return ""
+    own = re.compile(rf"(?<![^\W_]){re.escape(scan)}(?![^\W\d_])") if scan else None
+    shown = [own.sub("<scan>", head) if own else head for head in heads]
+    alike = [re.sub(r"\d+", "#", text) for text in shown]
+    if len(set(alike)) == len(alike):
+        shown = alike
+    return ", ".join(f"{text} {n}" for text, n in zip(shown, heads.values(), strict=True))
+
+
+def find_gaps(stems: Sequence[str], others: Iterable[Collection[int]] = ()) -> Gaps | None:
+    """Find images that are missing between others, by the last numbers in their names.
+
+    `stems` are in order; those of one head and tail, which follow one another, have numbers of
+    their own. `others` are numbers of other images, of each kind by itself: they are not missing if
+    they were counted together with these. None if nothing is missing, or the numbers are no even
+    ones with a few holes: angles or times, say.
+    """
+    places: list[NDArray[np.intp]] = []
+    missing: list[str] = []
+    first = n_missing = 0
+    found = [(stem, _NUMBER.fullmatch(stem)) for stem in stems]
+    runs = [
+        (key, list(run))
+        for key, run in groupby(found, lambda item: item[1] and (item[1][1], item[1][3]))
+    ]
+    if len(runs) > _MOST_RUNS:
+        return None
+    numbers = [{int(match[2]) for _, match in run if match} for _, run in runs]
+    for own, (key, run) in zip(numbers, runs, strict=True):
+        texts = [match[2] for _, match in run if match]
+        apart = [kind for kind in [*others, *numbers] if own.isdisjoint(kind)]
+        holes = _holes(texts, set().union(*apart))
+        gone = np.array([n for _, n, _ in holes], np.intp)
+        at = np.searchsorted([index for index, *_ in holes], np.arange(len(run)), "right")
+        before = np.concatenate([[0], np.cumsum(gone)])
+        places.append((first + np.arange(len(run)) + before[at]).astype(np.intp))
+        head = key[0] if key and len(runs) > 1 else ""
+        missing += [f"{head}{text}" for *_, text in holes]
+        n_missing += int(gone.sum())
+        first = int(places[-1][-1]) + 1
+    if not n_missing:
+        return None
+    more = [f"{len(missing) - _MOST_NAMED} more"] * (len(missing) > _MOST_NAMED)
+    names = ", ".join(missing[:_MOST_NAMED] + more)
+    return Gaps(np.concatenate(places), n_missing, f"image{'s' * (n_missing > 1)} {names}")
+
+
+def _holes(texts: Sequence[str], counted: Collection[int]) -> list[tuple[int, int, str]]:
+    """Return for each hole the image after it, how many are missing, and their numbers."""
+    if len(texts) < _LEAST_IMAGES or max(map(len, texts)) > _MOST_DIGITS:
+        return []
+    numbers = np.array(texts, np.int64)
+    steps = np.diff(numbers)
+    sizes, counts = np.unique(steps, return_counts=True)
+    usual = int(sizes[np.argmax(counts)])
+    after = np.flatnonzero(steps != usual) + 1
+    if (steps < 1).any() or (steps % usual).any() or _are_no_counts(numbers, after):
+        return []
+    holes = []
+    for index in after.tolist():
+        start, stop = int(numbers[index - 1]) + usual, int(numbers[index]) - usual
+        n_gone = (stop - start) // usual + 1
+        n_gone -= sum(start <= n <= stop and (n - start) % usual == 0 for n in counted)
+        if n_gone:
+            text = f"{start} to {stop}" if stop > start else f"{start}"
+            holes.append((index, n_gone, text))
+    return holes
+
+
+def _are_no_counts(numbers: NDArray[np.int64], after: NDArray[np.intp]) -> bool:
+    """Tell whether numbers that jump at some images are not those of a count with a few holes."""
+    steps = np.diff(numbers)
+    if len(after) > min(len(steps) / 3, max(_MOST_JUMPS, _MOST_JUMPING * len(numbers))):
+        return True
+    # equal jumps at even distances: rounded angles, or seconds that begin again at each minute
+    if len(after) >= 3 and np.ptp(steps[after - 1]) == 0 and np.ptp(np.diff(after)) <= _EVENLY:
+        return True
+    first, last = int(numbers[0]), int(numbers[-1])
+    if _UNIX_S[0] <= first < _UNIX_S[1]:
+        return True
+    # a time, 142359 and then 142400: a count that goes so far has 60 to 99, too
+    minutes, seconds = numbers // 100 % 100, numbers % 100
+    is_time = first >= 10_000 and max(seconds.max(), minutes.max()) < 60 and np.ptp(seconds) > 0
+    return bool(is_time and first // 100 < last // 100)
