@@ -150,13 +150,21 @@ def doubts_of(bad: BadFrames, n_angles: int) -> list[str]:
 
 def skipping(numbers: Sequence[int]) -> str:
     """Write the option that leaves out projections of ascending numbers, the first ranges."""
+    ranges = [
+        str(first) if first == last else f"[{first}, {last}]" for first, last in runs_of(numbers)
+    ]
+    return f"input: {{skip_projections: [{listed(ranges)}]}}"
+
+
+def runs_of(numbers: Sequence[int] | NDArray[np.intp]) -> list[tuple[int, int]]:
+    """Return the first and the last of each run of neighbours among ascending numbers."""
     ordered = np.asarray(numbers)
     ends = np.flatnonzero(np.diff(ordered) != 1)
     starts = ordered[np.concatenate([[0], ends + 1])].tolist()
     lasts = ordered[np.concatenate([ends, [len(ordered) - 1]])].tolist()
-    ranges = [
-        str(first) if first == last else f"[{first}, {last}]"
-        for first, last in zip(starts, lasts, strict=True)
-    ]
-    more = ", ..." if len(ranges) > _LISTED else ""
-    return f"input: {{skip_projections: [{', '.join(ranges[:_LISTED])}{more}]}}"
+    return list(zip(starts, lasts, strict=True))
+
+
+def listed(ranges: Sequence[str]) -> str:
+    """Join the first ranges of numbers for a sentence."""
+    return ", ".join(ranges[:_LISTED]) + ", ..." * (len(ranges) > _LISTED)
