@@ -126,6 +126,15 @@ def test_saturated_projections_are_told_and_above_a_share_no_cor_is_accepted(tmp
         assert len(prediction["warnings"]) == 1
 
 
+def test_where_all_projections_are_saturated_none_is_to_be_left_out(tmp_path):
+    raw = tmp_path / "s_1.h5"
+    saturated_scan(raw, slice(None))
+    _, prediction, text = predicted(tmp_path, raw)
+    assert (text, prediction["warnings"][0][:10]) == ("", "121 of 121")
+    assert "skip_projections" not in prediction["reason"]
+    assert "predict_cor: {max_bad_frames: 1} makes the volume" in prediction["reason"]
+
+
 def test_few_saturated_projections_are_a_warning_with_their_numbers_in_the_file(tmp_path):
     raw = tmp_path / "s_1.h5"
     truth = saturated_scan(raw, [30, 31, 90])

@@ -132,10 +132,19 @@ def warnings_of(bad: BadFrames, n_angles: int) -> list[str]:
     """Describe the bad projections, of all `n_angles` in use, in sentences."""
     return [
         f"{len(bad[kind])} of {n_angles} projections {'is' if len(bad[kind]) == 1 else 'are'} "
-        f"{says} ({skipping(bad[kind])} leaves them out)"
+        f"{says}{_how_to_skip(bad[kind], n_angles)}"
         for kind, says in KINDS.items()
         if len(bad.get(kind, ()))
     ]
+
+
+def _how_to_skip(numbers: Sequence[int], n_angles: int) -> str:
+    return "" if too_many(len(numbers), n_angles) else f" ({skipping(numbers)} leaves them out)"
+
+
+def too_many(n_bad: int, n_angles: int) -> bool:
+    """Tell whether bad projections cannot be left out, as fewer than half would stay."""
+    return 2 * n_bad > n_angles
 
 
 def doubts_of(bad: BadFrames, n_angles: int) -> list[str]:

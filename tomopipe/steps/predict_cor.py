@@ -19,7 +19,7 @@ from tomopipe.cor.outliers import NOT_ASKED
 from tomopipe.cor.rows_file import Rows, read_rows
 from tomopipe.errors import ScanError, TomopipeError, is_of_the_system, reason_of
 from tomopipe.geometry import bin_cor, unbin_cor
-from tomopipe.prep.bad_frames import doubts_of, warnings_of
+from tomopipe.prep.bad_frames import doubts_of, too_many, warnings_of
 from tomopipe.prep.half_acquisition import doubt_width
 from tomopipe.prep.intensity import doubt_references, is_far_too_bright, warn_of_flats
 from tomopipe.recon.angular_sampling import is_full_rotation
@@ -166,6 +166,8 @@ def _without_trust(
     if few or prediction["verdict"] in ("flat", "failed"):
         return prediction
     limit = f"more than {max_bad_frames:g} of all (predict_cor.max_bad_frames)"
+    if too_many(n_bad, rows.sinograms.shape[1]):
+        limit += "; predict_cor: {max_bad_frames: 1} makes the volume of them all the same"
     reason = "; ".join(filter(None, [*warnings, limit, prediction["reason"]]))
     plain = {key: value for key, value in prediction.items() if key != "roll_px_per_100_rows"}
     return {**plain, "cor_px": None, "verdict": "ambiguous", "reason": reason}
