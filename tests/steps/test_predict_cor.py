@@ -126,6 +126,15 @@ def test_saturated_projections_are_told_and_above_a_share_no_cor_is_accepted(tmp
         assert len(prediction["warnings"]) == 1
 
 
+def test_where_all_projections_are_saturated_none_is_to_be_left_out(tmp_path):
+    raw = tmp_path / "s_1.h5"
+    saturated_scan(raw, slice(None))
+    _, prediction, text = predicted(tmp_path, raw)
+    assert (text, prediction["warnings"][0][:10]) == ("", "121 of 121")
+    assert "skip_projections" not in prediction["reason"]
+    assert "predict_cor: {max_bad_frames: 1} makes the volume" in prediction["reason"]
+
+
 def test_few_saturated_projections_are_a_warning_with_their_numbers_in_the_file(tmp_path):
     raw = tmp_path / "s_1.h5"
     truth = saturated_scan(raw, [30, 31, 90])
@@ -199,17 +208,41 @@ def test_where_the_sample_jumped_no_cor_is_accepted_and_the_jump_is_told(run):
     [({}, "2"), ({"flats": "none", "darks": "none"}, ""), ({"air_px": 4}, None)],
     ids=["shutter closed in half of the flats", "raw counts without flats", "scaled to the air"],
 )
-def test_flats_that_do_not_fit_are_a_warning(tmp_path, corrections, transmission):
+def test_flats_that_do_not_fit_are_a_doubt(tmp_path, corrections, transmission):
     raw = tmp_path / "s_1.h5"
     truth = write_scan(raw, n_cols=192, n_rows=5, n_angles=121, counts=30_000, beam={"n_flats": 10})
     assert predicted(tmp_path, raw)[1]["warnings"] == []
     with h5py.File(raw, "r+") as file:
         file["exchange/data_white"][:5] = file["exchange/data_dark"][0]
     _, prediction, text = predicted(tmp_path, raw, corrections=corrections)
-    expected = f"air is brighter than the flats (transmission {transmission}"
-    assert [one[: len(expected)] for one in prediction["warnings"]] == (
-        [] if transmission is None else [expected]
-    )
+    expected = [] if transmission is None else [f"(transmission {transmission}"]
+    if transmission == "2":
+        expected = ["5 of 10 flats are dark (number 1 to 5)", *expected]
+    assert prediction.get("doubts", []) == prediction["warnings"]
+    assert len(expected) == len(prediction["warnings"])
+    assert all(map(str.__contains__, prediction["warnings"], expected))
+    assert float(text) == pytest.approx(truth.cor_px, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "method", "told"),
+    [
+        ("data_dark", "mean", "1 of 3 darks is bright (number 2), up to 100 % of the beam"),
+        ("data_white", "mean", "1 of 10 flats is dark (number 2), down to 0 % of the beam"),
+        ("data_white", "median", ""),
+        ("data_dark", "median", "1 of 3 darks is bright"),
+    ],
+)
+def test_a_dark_or_flat_of_the_other_kind_is_a_doubt(tmp_path, kind, method, told):
+    raw = tmp_path / "s_1.h5"
+    truth = write_scan(raw, n_cols=192, n_rows=5, n_angles=121, counts=30_000, beam={"n_flats": 10})
+    with h5py.File(raw, "r+") as file:
+        other = {"data_dark": "data_white", "data_white": "data_dark"}[kind]
+        file[f"exchange/{kind}"][1] = file[f"exchange/{other}"][0]
+    _, prediction, text = predicted(tmp_path, raw, corrections={"flat_method": method})
+    found = prediction.get("doubts", [])
+    assert [one[: len(told)] for one in found] == ([told] if told else [])
+    assert prediction["warnings"] == found
     assert float(text) == pytest.approx(truth.cor_px, abs=0.5)
 
 

@@ -63,6 +63,8 @@ def collect_rows(
         minus_log=recipe.minus_log,
         failed="",
         bad_frames=bad_frames,
+        flat_levels=_flat_levels(scan, recipe),
+        dark_levels=scan.dark_levels,
     )
     if recipe == geometry:
         return replace(rows, edge_slopes_per_px=measure_edge_slopes(scan, plain))
@@ -82,6 +84,17 @@ def _why_equal(scan: Scan, row: int, value: float) -> str:
             "they exchanged (preprocess.flats, preprocess.darks)?"
         )
     return f"no signal: row {row} is {value + 0.0:g} everywhere"  # 0, not -0
+
+
+def _flat_levels(scan: Scan, recipe: PreprocessBlock) -> NDArray[np.float64]:
+    """Return the level of each flat; the median of all where those that differ do not count.
+
+    In a median a few do not, and where air is made 1 no level does.
+    """
+    levels = scan.flat_levels
+    if len(levels) and (recipe.flat_method == "median" or recipe.air_px):
+        return np.full_like(levels, np.median(levels))
+    return levels
 
 
 def _bad_frames(

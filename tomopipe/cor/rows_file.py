@@ -25,6 +25,7 @@ _ARRAYS = {
     "pairs": (np.float32, 4),
     "pair_theta_rad": (np.float64, 2),
 }
+_LEVELS = ("flat_levels", "dark_levels")
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +60,9 @@ class Rows:
     # of each kind (`tomopipe.prep.bad_frames`) the numbers of the projections that hold no picture;
     # None: not looked for, by an earlier version
     bad_frames: Mapping[str, Sequence[int]] | None = None
+    # (n,): mean of each flat and each dark, raw; empty: there are none; None: of an earlier version
+    flat_levels: NDArray[np.float64] | None = None
+    dark_levels: NDArray[np.float64] | None = None
 
     def plain(self) -> "Rows":
         """Return the rows for COR finding: only with the corrections of `plain_sinograms`."""
@@ -97,6 +101,9 @@ def write_rows(
         put(file, "falls_per_px", np.asarray(rows.edge_slopes_per_px, dtype=np.float64))
         for kind, numbers in sorted((rows.bad_frames or {}).items()):
             put(file, f"bad_frames/{kind}", np.asarray(numbers, dtype=np.int64))
+        for name in _LEVELS:
+            if (levels := getattr(rows, name)) is not None:
+                put(file, name, np.asarray(levels, dtype=np.float64))
         put(file, "theta_missing", bool(rows.theta_missing))
         put(file, "minus_log", bool(rows.minus_log))
         # As bytes: HDF5 strings hold neither NUL nor the undecodable bytes of a file name.
@@ -147,6 +154,7 @@ def _read(file: "h5py.File", path: str | os.PathLike[str]) -> Rows:
         ),
         edge_slopes_per_px=(left, right),
         bad_frames=bad and {kind: tuple(numbers[()].tolist()) for kind, numbers in bad.items()},
+        **{name: file[name][()] for name in _LEVELS if name in file},
     )
 
 

@@ -132,10 +132,19 @@ def warnings_of(bad: BadFrames, n_angles: int) -> list[str]:
     """Describe the bad projections, of all `n_angles` in use, in sentences."""
     return [
         f"{len(bad[kind])} of {n_angles} projections {'is' if len(bad[kind]) == 1 else 'are'} "
-        f"{says} ({skipping(bad[kind])} leaves them out)"
+        f"{says}{_how_to_skip(bad[kind], n_angles)}"
         for kind, says in KINDS.items()
         if len(bad.get(kind, ()))
     ]
+
+
+def _how_to_skip(numbers: Sequence[int], n_angles: int) -> str:
+    return "" if too_many(len(numbers), n_angles) else f" ({skipping(numbers)} leaves them out)"
+
+
+def too_many(n_bad: int, n_angles: int) -> bool:
+    """Tell whether bad projections cannot be left out, as fewer than half would stay."""
+    return 2 * n_bad > n_angles
 
 
 def doubts_of(bad: BadFrames, n_angles: int) -> list[str]:
@@ -150,13 +159,21 @@ def doubts_of(bad: BadFrames, n_angles: int) -> list[str]:
 
 def skipping(numbers: Sequence[int]) -> str:
     """Write the option that leaves out projections of ascending numbers, the first ranges."""
+    ranges = [
+        str(first) if first == last else f"[{first}, {last}]" for first, last in runs_of(numbers)
+    ]
+    return f"input: {{skip_projections: [{listed(ranges)}]}}"
+
+
+def runs_of(numbers: Sequence[int] | NDArray[np.intp]) -> list[tuple[int, int]]:
+    """Return the first and the last of each run of neighbours among ascending numbers."""
     ordered = np.asarray(numbers)
     ends = np.flatnonzero(np.diff(ordered) != 1)
     starts = ordered[np.concatenate([[0], ends + 1])].tolist()
     lasts = ordered[np.concatenate([ends, [len(ordered) - 1]])].tolist()
-    ranges = [
-        str(first) if first == last else f"[{first}, {last}]"
-        for first, last in zip(starts, lasts, strict=True)
-    ]
-    more = ", ..." if len(ranges) > _LISTED else ""
-    return f"input: {{skip_projections: [{', '.join(ranges[:_LISTED])}{more}]}}"
+    return list(zip(starts, lasts, strict=True))
+
+
+def listed(ranges: Sequence[str]) -> str:
+    """Join the first ranges of numbers for a sentence."""
+    return ", ".join(ranges[:_LISTED]) + ", ..." * (len(ranges) > _LISTED)

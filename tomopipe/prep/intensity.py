@@ -1,4 +1,4 @@
-"""Intensities: a beam that changes during the scan, flats that do not fit, and beam hardening."""
+"""Intensities: a beam that changes, flats and darks that do not fit, and beam hardening."""
 
 import math
 from collections.abc import Sequence
@@ -9,27 +9,108 @@ from numpy.typing import NDArray
 
 from tomopipe.arrays import module_of
 from tomopipe.errors import ScanError
+from tomopipe.prep.bad_frames import listed, runs_of
 
 # Of the line integrals so many lie so far below 0; noise and fringes of 30 photons: -0.25.
 _BRIGHT_SHARE, _BRIGHT = 0.05, -0.3
 _N_SAMPLED = 100  # projections
+# Above this transmission, of line integrals averaged over so many columns, a volume is of no use;
+# neither noise nor fringes reach it, nor a beam between refills.
+_FAR_TOO_BRIGHT, _TOGETHER_PX = 1.4, 8
+# Of the beam, as flats less darks: a dark has more than this, the light that stays when a shutter
+# has closed included, or a flat has less, as a beam that decays by a third does not.
+_OPEN, _CLOSED = 0.05, 0.6
+_DRIFT = 0.01  # of the darks: so much the offset of a camera may change
+_MOST = 0.25  # flats are judged by those of this rank from the brightest, darks from the darkest
 
 
-def doubt_flats(line_integrals: NDArray[np.float32]) -> list[str]:
+def warn_of_flats(
+    line_integrals: NDArray[np.float32], flat_levels: NDArray[np.float64] | None = None
+) -> list[str]:
     """Say that air is much brighter than the flats, in one sentence; else nothing.
 
-    `line_integrals` is -log of the transmission in some rows, (n_rows, n_angles, n_cols).
+    `line_integrals` is -log of the transmission in some rows, (n_rows, n_angles, n_cols);
+    `flat_levels` as in `tomopipe.cor.rows_file.Rows`.
     """
-    some = line_integrals[:, :: max(1, line_integrals.shape[1] // _N_SAMPLED)]
+    some = _some_projections(line_integrals)
     # in most projections: others may be saturated
     least = float(np.median(np.quantile(some, _BRIGHT_SHARE, axis=(0, 2)))) if some.size else 0.0
     if least >= _BRIGHT:
         return []
+    why = (
+        "flats of another exposure, a shutter closed in some of them, or raw counts without flats? "
+        "(preprocess.flats)"
+    )
+    if flat_levels is not None and (flat_levels == 1).all():  # or none
+        why = (
+            "raw counts without flats (preprocess.flats), or line integrals already (preprocess: "
+            "{minus_log: false})?"
+        )
     return [
         f"air is brighter than the flats (transmission {math.exp(-least):.3g}), so values of the "
-        "volume are too low: flats of another exposure, a shutter closed in some of them, or raw "
-        "counts without flats? (preprocess.flats)"
+        f"volume are too low: {why}"
     ]
+
+
+def is_far_too_bright(line_integrals: NDArray[np.float32]) -> bool:
+    """Tell whether air is so much brighter than the flats that it is no matter of the beam."""
+    some = _some_projections(line_integrals)
+    width = max(1, min(_TOGETHER_PX, some.shape[2] // 4))
+    some = some[:, :, : some.shape[2] // width * width]
+    if not some.size:
+        return False
+    means = some.reshape(*some.shape[:2], -1, width).mean(axis=3, dtype=np.float64)
+    least = float(np.median(np.quantile(means, _BRIGHT_SHARE, axis=(0, 2))))
+    return math.exp(-least) > _FAR_TOO_BRIGHT
+
+
+def _some_projections(line_integrals: NDArray[np.float32]) -> NDArray[np.float32]:
+    return line_integrals[:, :: max(1, line_integrals.shape[1] // _N_SAMPLED)]
+
+
+def doubt_references(
+    flat_levels: NDArray[np.float64] | None, dark_levels: NDArray[np.float64] | None
+) -> list[str]:
+    """Say which darks are bright and which flats are dark, in sentences; of most they are right.
+
+    Levels as in `tomopipe.cor.rows_file.Rows`. Nothing is said where flats are no brighter than
+    darks: both may be exchanged.
+    """
+    if flat_levels is None or dark_levels is None or not len(flat_levels):
+        return []
+    without = 0.0
+    if len(dark_levels):  # or flats, where darks are counted as such
+        without = min(np.quantile(dark_levels, _MOST), np.quantile(flat_levels, _MOST))
+    beam = np.quantile(flat_levels, 1 - _MOST) - without
+    if not beam > 0:
+        return []
+    darks, flats = (dark_levels - without) / beam, (flat_levels - without) / beam
+    is_bright = darks > max(_OPEN, _DRIFT * abs(without) / beam)
+    is_dark = flats < _CLOSED
+    found = []
+    if is_bright.any():
+        share = f"up to {100 * darks.max():.0f} %"
+        found.append(
+            f"{_which(is_bright, 'darks')}, {share} of the beam, so the volume is wrong: "
+            "was the shutter open, or are they no darks? (Correct input.frames, `1 invalid` leaves "
+            "one out; or preprocess: {darks: ANOTHER_SCAN}; or a file without them)"
+        )
+    if is_dark.any():
+        share = f"down to {100 * max(0, flats.min()):.0f} %"
+        found.append(
+            f"{_which(is_dark, 'flats')}, {share} of the beam, so the volume is wrong: "
+            "was the shutter closed, or are they no flats? (Correct input.frames; or preprocess: "
+            "{flat_method: median}, if they are few; or preprocess: {flats: ANOTHER_SCAN})"
+        )
+    return found
+
+
+def _which(chosen: NDArray[np.bool_], kind: str) -> str:
+    """Name some of all flats or darks by their numbers, the first is 1."""
+    runs = runs_of(np.flatnonzero(chosen) + 1)
+    numbers = listed([str(a) if a == b else f"{a} to {b}" for a, b in runs])
+    n, word = np.count_nonzero(chosen), "bright" if kind == "darks" else "dark"
+    return f"{n} of {len(chosen)} {kind} {'is' if n == 1 else 'are'} {word} (number {numbers})"
 
 
 def normalise_to_air(transmission: Any, n_air_px: int) -> Any:

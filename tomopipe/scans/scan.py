@@ -13,6 +13,8 @@ from tomopipe.scans.metadata import Metadata
 from tomopipe.scans.pixels import Frames
 from tomopipe.scans.references import References
 
+_LEVEL_ROWS = 256  # of a flat or dark, that tell how bright it is
+
 
 @dataclass(frozen=True, eq=False)
 class FlatSet:
@@ -128,12 +130,33 @@ class Scan:
     @cached_property
     def flat(self) -> NDArray[np.float32]:
         """Mean of the flats, shape (n_rows, n_cols); 1 if declared absent."""
-        return self._mean(self._flats, 1)
+        return self._flats_read[0]
 
     @cached_property
     def dark(self) -> NDArray[np.float32]:
         """Mean of the darks, shape (n_rows, n_cols); 0 if declared absent or never written."""
-        return self._mean(self._darks, 0)
+        return self._darks_read[0]
+
+    @property
+    def flat_levels(self) -> NDArray[np.float64]:
+        """Mean of each flat, raw, of rows spread over its height, shape (n_flats,).
+
+        It is read with `flat`, and so are `dark_levels` with `dark`.
+        """
+        return self._flats_read[1]
+
+    @property
+    def dark_levels(self) -> NDArray[np.float64]:
+        """Mean of each dark, shape (n_darks,): like `flat_levels`."""
+        return self._darks_read[1]
+
+    @cached_property
+    def _flats_read(self) -> "_Read":
+        return self._read_mean(self._flats, 1)
+
+    @cached_property
+    def _darks_read(self) -> "_Read":
+        return self._read_mean(self._darks, 0)
 
     @cached_property
     def flat_sets(self) -> tuple[FlatSet, ...]:
@@ -149,7 +172,7 @@ class Scan:
                 position=None if np.isnan(positions[first]) else float(positions[first]),
                 first=first,
                 last=last,
-                mean=_mean(self._flats, first, last),
+                mean=_mean(self._flats, first, last)[0],
             )
             for first, last in pairwise(edges)
         )
@@ -199,20 +222,26 @@ class Scan:
         parts = [part.read((0, len(part.index)), (first, last)) for part in references.frames]
         return np.concatenate(parts)
 
-    def _mean(self, references: References | None, default: float) -> NDArray[np.float32]:
+    def _read_mean(self, references: References | None, default: float) -> "_Read":
         if references is None or not _count(references):  # darks never written are 0
-            return np.full((self.n_rows, self.n_cols), default, np.float32)
+            return np.full((self.n_rows, self.n_cols), default, np.float32), np.zeros(0)
         return _mean(references, 0, _count(references))
 
 
-def _mean(references: References, first: int, last: int) -> NDArray[np.float32]:
+# the mean of frames (n_rows, n_cols), and that of each (n_frames,)
+_Read = tuple[NDArray[np.float32], NDArray[np.float64]]
+
+
+def _mean(references: References, first: int, last: int) -> _Read:
     """Average frames one at a time: there may be many of them."""
     each = [(part, frame) for part in references.frames for frame in range(len(part.index))]
     n_rows, n_cols = references.frames[0].pixels.shape[1:]
-    total = np.zeros((n_rows, n_cols))
+    total, levels = np.zeros((n_rows, n_cols)), []
     for part, frame in each[first:last]:
-        total += part.read((frame, frame + 1), (0, n_rows))[0]
-    return (total / (last - first)).astype(np.float32)
+        image = part.read((frame, frame + 1), (0, n_rows))[0]
+        total += image
+        levels.append(float(image[:: max(1, n_rows // _LEVEL_ROWS)].mean(dtype=np.float64)))
+    return (total / (last - first)).astype(np.float32), np.array(levels)
 
 
 def _count(references: References | None) -> int:

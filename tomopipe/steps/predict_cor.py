@@ -19,9 +19,9 @@ from tomopipe.cor.outliers import NOT_ASKED
 from tomopipe.cor.rows_file import Rows, read_rows
 from tomopipe.errors import ScanError, TomopipeError, is_of_the_system, reason_of
 from tomopipe.geometry import bin_cor, unbin_cor
-from tomopipe.prep.bad_frames import doubts_of, warnings_of
+from tomopipe.prep.bad_frames import doubts_of, too_many, warnings_of
 from tomopipe.prep.half_acquisition import doubt_width
-from tomopipe.prep.intensity import doubt_flats
+from tomopipe.prep.intensity import doubt_references, is_far_too_bright, warn_of_flats
 from tomopipe.recon.angular_sampling import is_full_rotation
 from tomopipe.steps.revisions import stated
 from tomopipe.storage.atomic import remove_stale, take_away, write_json, write_text
@@ -107,14 +107,16 @@ def predict_cor(
         corrected = read_rows(rows_h5)
         rows = corrected.plain()  # not what the owner makes of them
         bad_frames = warnings_of(rows.bad_frames or {}, rows.sinograms.shape[1])
-        warnings = bad_frames + (doubt_flats(corrected.sinograms) if rows.minus_log else [])
+        brightness, wrong = _brightness(corrected)
+        warnings = bad_frames + brightness
         grid = read_json(try_json, _GRID)
         candidates_px = _candidates(grid, try_json)
         if rows.failed:
             raise ScanError(rows.failed)
         prediction = _predict(rows, candidates_px, options)
         prediction = _without_trust(prediction, rows, bad_frames, options.max_bad_frames)
-        prediction = _with_doubts(prediction, rows)
+        doubts = doubts_of(rows.bad_frames or {}, rows.sinograms.shape[1]) + wrong
+        prediction = _with_doubts(prediction, doubts)
         warnings += [text for text in prediction.get("doubts", ()) if text not in warnings]
         warnings += _cut_off(corrected, grid, prediction["cor_px"])
     except MemoryError:
@@ -164,14 +166,24 @@ def _without_trust(
     if few or prediction["verdict"] in ("flat", "failed"):
         return prediction
     limit = f"more than {max_bad_frames:g} of all (predict_cor.max_bad_frames)"
+    if too_many(n_bad, rows.sinograms.shape[1]):
+        limit += "; predict_cor: {max_bad_frames: 1} makes the volume of them all the same"
     reason = "; ".join(filter(None, [*warnings, limit, prediction["reason"]]))
     plain = {key: value for key, value in prediction.items() if key != "roll_px_per_100_rows"}
     return {**plain, "cor_px": None, "verdict": "ambiguous", "reason": reason}
 
 
-def _with_doubts(prediction: dict[str, Any], rows: Rows) -> dict[str, Any]:
-    """Return a prediction whose accepted COR is doubted where bad projections spoil the volume."""
-    found = doubts_of(rows.bad_frames or {}, rows.sinograms.shape[1])
+def _brightness(rows: Rows) -> tuple[list[str], list[str]]:
+    """Return what is said of flats and darks that do not fit, and what of it spoils the volume."""
+    odd = doubt_references(rows.flat_levels, rows.dark_levels)
+    if not rows.minus_log:
+        return odd, odd
+    bright = warn_of_flats(rows.sinograms, rows.flat_levels)
+    return odd + bright, odd + bright * is_far_too_bright(rows.sinograms)
+
+
+def _with_doubts(prediction: dict[str, Any], found: list[str]) -> dict[str, Any]:
+    """Return a prediction whose accepted COR is doubted where something spoils the volume."""
     if prediction["cor_px"] is None or not found:
         return prediction
     return {**prediction, "doubts": [*prediction.get("doubts", []), *found]}

@@ -46,6 +46,15 @@ def test_bad_frames_come_back_and_are_not_known_of_older_files(rows, tmp_path):
         assert read_rows(path).bad_frames == bad
 
 
+def test_levels_of_flats_and_darks_come_back_and_are_not_known_of_older_files(rows, tmp_path):
+    path = tmp_path / "rows.h5"
+    write_rows(rows, path)
+    assert (read_rows(path).flat_levels, read_rows(path).dark_levels) == (None, None)
+    write_rows(replace(rows, flat_levels=np.array([9.5, 8]), dark_levels=np.zeros(0)), path)
+    assert read_rows(path).flat_levels.tolist() == [9.5, 8]
+    assert read_rows(path).dark_levels.tolist() == []
+
+
 def test_equal_rows_give_equal_bytes(rows, tmp_path):
     write_rows(rows, tmp_path / "a.h5")
     write_rows(rows, tmp_path / "b.h5")

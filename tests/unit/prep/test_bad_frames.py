@@ -153,6 +153,13 @@ def test_sentences_name_the_projections_and_the_option_that_leaves_them_out():
     assert "36, 38, ...]} leaves" in constant
 
 
+def test_to_leave_out_most_projections_is_no_advice():
+    (half,) = warnings_of({"saturated": list(range(60))}, 120)
+    assert half.endswith("(input: {skip_projections: [[0, 59]]} leaves them out)")
+    (most,) = warnings_of({"saturated": list(range(120))}, 121)
+    assert most.endswith("values of the volume are too low")
+
+
 def test_so_many_that_they_spoil_the_volume_are_doubted():
     some = {"saturated": [1, 2, 3], "dark": [7], "constant": [8], "repeated": [20, 21]}
     assert doubts_of(some, 181) == [

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from tomopipe.errors import ScanError
-from tomopipe.prep.intensity import correct_hardening, current_factors, normalise_to_air
+from tomopipe.prep.intensity import (
+    correct_hardening,
+    current_factors,
+    doubt_references,
+    is_far_too_bright,
+    normalise_to_air,
+    warn_of_flats,
+)
 
 
 def test_air_becomes_one_whatever_the_beam_does():
@@ -63,3 +70,75 @@ def test_hardening_is_the_polynomial():
     expected = 1.5 * values - 0.25 * values**2 + 0.1 * values**3
     assert np.allclose(correct_hardening(values, [1.5, -0.25, 0.1]), expected, atol=1e-6)
     assert np.allclose(correct_hardening(values, [2.0]), 2 * values)
+
+
+OFF, BEAM = 100.0, 30_000.0
+
+
+def levels(*shares):
+    return OFF + BEAM * np.array(shares, float)
+
+
+@pytest.mark.parametrize(
+    ("flats", "darks"),
+    [
+        ([1] * 10, [0] * 10),
+        ([1], [0]),
+        ([1] * 5 + [0.7] * 5, [0, 0]),  # a beam that decays
+        ([1] * 50 + [0.68] * 10, [0]),
+        ([1] * 10 + [0.68] * 50, [0]),
+        ([1] * 10, [0.03] + [0] * 9),  # the afterglow of the scintillator
+        ([1.0, 1.5, 0.9, 1.1], []),
+        ([], [0, 0, 1]),
+        ([0] * 10, [1] * 10),  # exchanged
+        ([np.nan, 1, 1], [0]),
+    ],
+)
+def test_sound_flats_and_darks_are_not_doubted(flats, darks):
+    assert doubt_references(levels(*flats), levels(*darks)) == []
+
+
+def test_nor_are_the_darks_of_a_weak_beam_on_a_high_offset_that_drifts():
+    assert doubt_references(np.array([2060.0] * 5), np.array([2000, 2008.0, 2010])) == []
+    assert doubt_references(None, None) == []  # rows of an earlier version
+
+
+@pytest.mark.parametrize(
+    ("flats", "darks", "told"),
+    [
+        ([1] * 10, [0] * 4 + [1] + [0] * 5, ["1 of 10 darks is bright (number 5), up to 100 % "]),
+        ([1] * 10, [0.3] + [0] * 9, ["1 of 10 darks is bright (number 1), up to 30 % "]),
+        ([1] * 10, [1] * 3 + [0, 1] + [0] * 5, ["4 of 10 darks are bright (number 1 to 3, 5)"]),
+        ([0] * 5 + [1] * 5, [0] * 10, ["5 of 10 flats are dark (number 1 to 5), down to 0 % "]),
+        ([1, 0], [0, 0], ["1 of 2 flats is dark (number 2)"]),
+        ([1] * 20 + [0.45], [0] * 10, ["1 of 21 flats is dark (number 21), down to 45 % "]),
+        ([1, 1, 0], [], ["1 of 3 flats is dark"]),
+        ([0] * 10 + [1] * 20, [1] * 10, ["10 of 10 darks are bright", "10 of 30 flats are dark"]),
+    ],
+)
+def test_those_of_the_other_kind_are_told_with_their_numbers(flats, darks, told):
+    found = doubt_references(levels(*flats), levels(*darks))
+    assert [text[: len(start)] for text, start in zip(found, told, strict=True)] == told
+
+
+def lines(transmission, photons):
+    """Line integrals of air, of as many photons."""
+    noise = np.random.default_rng(0).poisson(photons, (5, 61, 128)) / photons
+    return -np.log(np.clip(transmission * noise, 1e-5, None)).astype(np.float32)
+
+
+def test_noise_fringes_and_a_beam_that_changes_are_not_far_too_bright():
+    fringes = lines(1, 1e4)
+    fringes[:, :, ::16] = -np.log(1.9)
+    for found in (lines(1, 10), lines(1.2, 100), fringes, fringes[:, :, 1:4], fringes[:0]):
+        assert not is_far_too_bright(found)
+    assert is_far_too_bright(lines(1.5, 20))
+
+
+def test_where_there_are_no_flats_line_integrals_are_asked_for():
+    option = "(preprocess: {minus_log: false})"
+    for flats in ([], [1.0, 1.0]):
+        assert option in warn_of_flats(lines(2, 100), np.array(flats))[0]
+    for known in (None, levels(1, 1)):
+        assert option not in warn_of_flats(lines(2, 100), known)[0]
+    assert warn_of_flats(lines(1, 100)) == []
