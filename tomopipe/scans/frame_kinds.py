@@ -10,6 +10,8 @@ from tomopipe.scans.layout import Kind, Path, Reference
 from tomopipe.scans.pixels import Frames, Pixels
 
 PROJECTION, FLAT, DARK, INVALID = range(4)
+# what a scan has fewer frames than
+COUNTED = "in input.frames (if none is missing, correct it; select: yes counts from the first)"
 KEYS = {"flats": FLAT, "darks": DARK}
 _WORDS = {"projection": PROJECTION, "flat": FLAT, "dark": DARK, "invalid": INVALID}
 

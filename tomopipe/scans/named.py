@@ -11,6 +11,7 @@ from tomopipe.errors import ScanError
 from tomopipe.scans.angle_lists import to_degrees
 from tomopipe.scans.datasets import Path, find_angles, find_dataset, unit_of
 from tomopipe.scans.frame_kinds import (
+    COUNTED,
     KEYS,
     PROJECTION,
     frames_of_kind,
@@ -45,6 +46,7 @@ class NamedReader:
             )
         theta_deg, location, warnings = self._theta_deg(len(index))
         n_frames, n_planned = len(self._keys), len(self._planned)
+        counted = COUNTED if self._known.frames else f"keys in {self._stated_by}"
         return Layout(
             format="HDF5",
             projections=Frames(self._data, index),
@@ -56,7 +58,7 @@ class NamedReader:
             distance_mm=read_distance_mm(self._file),
             missing_sources=self._stack.missing_sources,
             warnings=warnings + invalid_frames(self._keys),
-            aborted=fewer_frames(n_frames, n_planned, f"in {self._stated_by}"),
+            aborted=fewer_frames(n_frames, n_planned, counted),
         )
 
     def reference(self, kind: Kind) -> Reference:

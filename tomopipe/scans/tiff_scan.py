@@ -29,6 +29,7 @@ from tomopipe.config.blocks import AngleRange
 from tomopipe.errors import ScanError
 from tomopipe.scans.angle_lists import NO_LIST, planned_frames, read_angles
 from tomopipe.scans.frame_kinds import (
+    COUNTED,
     INVALID,
     KEYS,
     PROJECTION,
@@ -159,7 +160,8 @@ class TiffReader:
         ):
             return gaps.places
         numbers = gaps.places if gaps else self._stack.numbers
-        if not listed or numbers is None or self._axes[0] != AXES[0]:
+        # With flats and darks among them a missing first image would shift all kinds.
+        if not listed or self._order or numbers is None or self._axes[0] != AXES[0]:
             return None
         return planned_frames(numbers, n_planned)
 
@@ -174,7 +176,7 @@ class TiffReader:
         """Say why images are missing whose places are not known, "" if a list says so itself."""
         n_frames = self._frames.shape[0]
         if self._order:
-            return fewer_frames(n_frames, n_planned, "in input.frames")
+            return fewer_frames(n_frames, n_planned, COUNTED)
         if n_listed or not self._gaps:
             return ""
         return (

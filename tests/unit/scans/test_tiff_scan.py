@@ -500,9 +500,8 @@ def test_missing_images_of_one_series_are_known_by_their_numbers(tmp_path):
         reason_of(path, known={"frames": ORDER})
     )
     more = {"frames": [*ORDER, "1 flats"]}
-    assert incomplete(read_metadata(path, known=more)) == (
-        "aborted: 16 frames for 19 in input.frames"
-    )
+    reason = incomplete(read_metadata(path, known=more))
+    assert reason.startswith("aborted: 16 frames for 19 in input.frames (if none is missing, corr")
     by_range = {"frames": ORDER, "angles": {"start": 0, "stop": 165}}
     assert read_metadata(path, known=by_range).theta_deg.tolist() == (
         [*ANGLES_DEG[:2], *ANGLES_DEG[4:]]
@@ -514,6 +513,17 @@ def test_missing_images_of_one_series_are_known_by_their_numbers(tmp_path):
     with open_scan(path, known={"frames": ORDER}) as scan:
         assert np.array_equal(scan.read_rows(0, N_ROWS), values()[[0, 1, *range(4, N)]])
         assert (scan.n_flats, scan.n_darks) == (4, 2)
+
+
+@pytest.mark.parametrize("number", [1, 18])
+def test_where_the_first_or_last_of_one_series_is_missing_no_kind_is_known(tmp_path, number):
+    """Counted on, a flat would be a dark."""
+    path = tmp_path / "scan"
+    write_images(path, one_series(), name="sample_{:04d}.tif", first=1)
+    (path / f"sample_{number:04d}.tif").unlink()
+    write_list(path / "angles.txt")
+    found = read_metadata(path, known={"frames": ORDER})
+    assert incomplete(found).startswith("aborted: 17 frames for 18 in input.frames")
 
 
 def test_an_order_of_frames_that_does_not_fit_is_refused(tmp_path):
