@@ -284,8 +284,8 @@ def roll():
             minus_log=True,
             failed="",
         )
-        slope = measure_roll(Prepared(opposing), 127.5)
-        found = np.nan if slope is None else np.degrees(np.arctan(slope / 100))
+        measured = measure_roll(Prepared(opposing), 127.5)
+        found = np.nan if measured is None else np.degrees(np.arctan(measured[0] / 100))
         rows.append((f"{roll_deg:g}", float(found), float(tilt)))
     table(("roll put in, degrees", "tomopipe roll_deg", "nabu tilt"), rows)
 

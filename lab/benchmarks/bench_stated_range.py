@@ -4,8 +4,8 @@
 
 Scans of tomopipe_lab.suite, mixed and one kind of damage in turn, from all splits, and objects that
 come again within the range (rings of beads, a grid, balls and tubes about the axis), with and
-without noise. Each with its own angles; those of the suite over 180 and 360 degrees with half and
-three quarters of them, too. The axis is the true one; what finds none of it accepts no scan anyway.
+without noise. Each with its own angles; those of the suite over 180 and 360 degrees with half, three
+quarters and eleven twelfths of them, too. The axis is the true one; what finds none of it accepts no scan anyway.
 """
 
 import argparse
@@ -67,7 +67,7 @@ def main():
         case = make_case(SPLITS[seed % 3], seed, condition=condition)
         span_deg = np.rad2deg(np.ptp(case.rows.theta_rad))
         known = min(abs(span_deg - 180), abs(span_deg - 360)) < 5 and not case.rows.theta_missing
-        for scale in (1, 0.5, 0.75) if known else (1,):
+        for scale in (1, 0.5, 0.75, 165 / 180) if known else (1,):
             rows = replace(case.rows, theta_rad=scale * case.rows.theta_rad)
             prepared = Prepared(rows)
             assert len(prepared.sinograms)
@@ -75,7 +75,9 @@ def main():
             doubt = doubt_angles(prepared, case.cor_px)
             seconds.append(time.process_time() - start_s)
             kind = (
-                f"{360 if span_deg > 270 else 180} degrees, times {scale}" if scale < 1 else "right"
+                f"{360 if span_deg > 270 else 180} degrees, times {scale:.2f}"
+                if scale < 1
+                else "right"
             )
             counts[kind, bool(doubt)] += 1
             wrong += [case.name] if doubt and scale == 1 else []

@@ -14,7 +14,9 @@ from tests.step_calls import predict_cor, try_recon
 from tomopipe.cor import methods as cor_methods
 from tomopipe.cor.answer import Answer
 from tomopipe.cor.curves import KINDS
+from tomopipe.cor.roll import UsedRows
 from tomopipe.cor.rows_file import failed_rows, read_rows, write_rows
+from tomopipe.steps.predict_cor import _with_tilt
 from tomopipe.storage.atomic import write_json
 
 METHODS = ["registration", "sum"]
@@ -187,6 +189,67 @@ def test_angles_of_the_wrong_scale_are_doubted(run, stated_deg, shown):
     expected = f"the angles cover 90 degrees, the projections show {shown}: if so, set input.angles"
     assert prediction["warnings"] == prediction.get("doubts", [])
     assert [one[: len(expected)] for one in prediction["warnings"]] == ([expected] if shown else [])
+
+
+@pytest.mark.parametrize(("true_deg", "stated_deg"), [(180, 360), (360, 180)])
+def test_where_nothing_is_accepted_the_reason_names_angles_of_the_wrong_scale(
+    run, true_deg, stated_deg
+):
+    rows = rows_of(scan(COR_PX, counts=5000, theta_deg=np.linspace(0, true_deg, 181)), np.ones(181))
+    stated = replace(rows, theta_rad=np.deg2rad(np.linspace(0, stated_deg, 181)))
+    prediction, text = run(stated, min_confidence=1.0)
+    assert prediction["reason"].startswith(
+        f"the angles cover {stated_deg} degrees, the projections show {true_deg}: if so, set "
+        f"input.angles: {{start: 0, stop: {true_deg}}}"
+    )
+    assert (prediction["cor_px"], prediction.get("doubts"), text) == (None, None, "")
+
+
+def test_a_helical_scan_is_doubted(run):
+    theta_deg = np.linspace(0, 720, 361)
+    tall = scan(COR_PX, theta_deg=theta_deg, n_rows=68, counts=20000)
+    still, climbing = tall[:, :8], tall[:, :8].copy()
+    for frame in range(361):
+        climbing[frame] = tall[frame, frame // 6 : frame // 6 + 8]
+    prediction, _ = run(rows_of(still, theta_deg))
+    assert "doubts" not in prediction
+    prediction, text = run(rows_of(climbing, theta_deg), methods=["ai", "sum"])
+    assert float(text) == pytest.approx(COR_PX, abs=1)
+    (doubt,) = prediction["doubts"]
+    assert doubt.startswith("projections one turn apart differ: a helical scan")
+    assert prediction["warnings"] == [doubt]
+
+
+@pytest.mark.parametrize(
+    ("slope_px", "used", "told"),
+    [
+        (0.015, None, "0.9 px: 0.8"),
+        (0.015, UsedRows(0.5), "0.9 px: 1.3"),
+        (0.015, UsedRows(rows=[40, 80]), ""),
+    ],
+)
+def test_a_tilted_axis_is_a_warning(tmp_path, slope_px, used, told):
+    projections = scan(COR_PX, n_rows=121, counts=5000, theta_deg=np.linspace(0, 180, 91))
+    columns = np.arange(projections.shape[2])
+    for row in range(121):
+        for frame in projections[:, row]:
+            frame[:] = np.interp(columns - slope_px * (row - 60), columns, frame)
+    write_rows(rows_of(projections, np.linspace(0, 180, 91)), tmp_path / "rows.h5")
+    write_json({"cor_px": np.arange(55, 105, 0.5).tolist()}, tmp_path / "try.json")
+    files = [tmp_path / name for name in ("rows.h5", "try.json", "prediction.json", "center.txt")]
+    prediction = predict_cor(*files, methods=["ai", "sum"], used=used)
+    assert prediction["roll_px_per_100_rows"] == pytest.approx(100 * slope_px, abs=0.1)
+    words = " off at the outermost rows; `preprocess: {roll_deg"
+    found = [warning.replace(words, "") for warning in prediction["warnings"]]
+    assert [told in warning for warning in found] == [True] * bool(told)
+    assert "doubts" not in prediction
+
+
+def test_a_tilt_that_spoils_the_volume_is_a_doubt():
+    prediction = _with_tilt({"roll": (-3.5, 0.02), "warnings": []}, 121, None)
+    (doubt,) = prediction["doubts"]
+    assert doubt.startswith("the axis is tilted: 2.1 px off")
+    assert (prediction["warnings"], prediction["roll_px_per_100_rows"]) == ([], -3.5)
 
 
 def test_where_the_sample_jumped_no_cor_is_accepted_and_the_jump_is_told(run):

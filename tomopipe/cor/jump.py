@@ -8,27 +8,25 @@ Why these limits: docs/decisions/0021-jumps.md.
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import fft, ndimage
 
-from tomopipe.cor.clean_rows import bin_columns
-from tomopipe.cor.cross_correlation import overlap_sums
 from tomopipe.cor.methods import Decision
 from tomopipe.cor.prepared import Prepared
+from tomopipe.cor.projection_match import (
+    MAX_STEP_PX,
+    Floats,
+    lines_to_match,
+    match,
+    match_binning,
+)
 
-_COLS, _MAX_ROWS = 512, 3  # binning leaves about so many columns
-_SMOOTH_PX, _TREND = 1.5, 0.21  # the mean over that part of the columns is taken off
-_REACH = 1 / 16  # of the columns: textures match by chance further away
+_MAX_ROWS = 3
 _AROUND = tuple(i for i in range(-6, 7) if abs(i) > 1)  # pairs that show what is usual
 _ENDS, _MIN_ANGLES = 3, 20  # pairs at both ends are not judged
-_MAX_STEP_PX = 10.0  # of the rim: further apart, projections are too different
 _ALONG = 1.5  # usual steps: further apart in angle, projections are no neighbours
 # What a jump has: a shift, and how much better the pair matches then (log of the misfit), which
 # all others but two reach only a quarter of; the match; the share of what is unusual about it that
 # the shift explains; and how much of the shift the next projection may take back.
 _SHIFT_PX, _GAIN, _ALONE, _MATCH, _EXPLAINED, _RETURNS = 1.5, 0.4, 4.0, 0.6, 0.8, 0.4
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -41,18 +39,18 @@ class Jump:
 
 def find_jump(prepared: Prepared) -> Jump | None:
     """Find where the sample jumps sideways by up to a sixteenth of the columns; None if nowhere."""
-    binning = max(1, round(prepared.n_cols / _COLS))
+    binning = match_binning(prepared.n_cols)
     steps_rad = np.abs(np.diff(prepared.rows.theta_rad))
     usual_rad = float(np.median(steps_rad)) if len(steps_rad) else 0.0
     step_px = usual_rad * prepared.n_cols / 2 / binning
-    if len(steps_rad) < _MIN_ANGLES or not 0 < step_px <= _MAX_STEP_PX:
+    if len(steps_rad) < _MIN_ANGLES or not 0 < step_px <= MAX_STEP_PX:
         return None
-    match = _match_neighbours(prepared, binning)
-    pair, reach = np.arange(len(match)), match.shape[1] // 2
-    best_px, misfit = _peaks(match)
+    matches = match(lines_to_match(prepared, _MAX_ROWS), slice(0, -1), slice(1, None))
+    pair, reach = np.arange(len(matches)), matches.shape[1] // 2
+    best_px, misfit = _peaks(matches)
     usual_px = _usual(best_px)
     left = np.clip(np.floor(usual_px).astype(int) + reach, 0, 2 * reach - 1)
-    unmoved = 1 - np.maximum(match[pair, left], match[pair, left + 1])
+    unmoved = 1 - np.maximum(matches[pair, left], matches[pair, left + 1])
     gain = np.log(np.maximum(unmoved, 1e-9) / np.maximum(misfit, 1e-9))
     gain[steps_rad > _ALONG * usual_rad] = 0
     gain[:_ENDS] = gain[-_ENDS:] = 0
@@ -85,36 +83,15 @@ def doubt_jump(decision: Decision, prepared: Prepared) -> tuple[Decision, list[s
     return doubted, [moved]
 
 
-def _match_neighbours(prepared: Prepared, binning: int) -> Floats:
-    """Normalised cross-correlation of each projection with the next one, all rows together.
-
-    Shape (n_angles - 1, 2 * reach + 1): at shifts of the next one by -reach to reach columns to the
-    right, over the columns that overlap.
-    """
-    taken = np.argsort(prepared.angles.order)
-    rows = np.array([s[taken] for s in prepared.sinograms[:_MAX_ROWS]], np.float32)
-    lines = ndimage.gaussian_filter1d(bin_columns(rows, binning), _SMOOTH_PX, mode="nearest")
-    n_cols = lines.shape[2]
-    lines -= ndimage.uniform_filter1d(lines, max(9, round(_TREND * n_cols)), mode="nearest")
-    reach = max(2, round(_REACH * n_cols))
-    n_fft = fft.next_fast_len(n_cols + reach, real=True)
-    waves = fft.rfft(lines, n_fft)
-    around = fft.irfft((waves[:, 1:] * waves[:, :-1].conj()).sum(axis=0), n_fft)
-    product = np.concatenate([around[:, -reach:], around[:, : reach + 1]], axis=1)
-    inside = overlap_sums(np.sum(lines**2, axis=0, dtype=np.float64), reach)
-    norm = np.sqrt(inside[1:] * inside[:-1, ::-1])
-    return np.asarray(product / np.maximum(norm, 1e-6 * inside.max() + 1e-30))
-
-
-def _peaks(match: Floats) -> tuple[Floats, Floats]:
+def _peaks(matches: Floats) -> tuple[Floats, Floats]:
     """Return the best shift of each pair, to a part of a column, and what it leaves unmatched."""
-    pair, reach = np.arange(len(match)), match.shape[1] // 2
-    best = np.argmax(match, axis=1)
+    pair, reach = np.arange(len(matches)), matches.shape[1] // 2
+    best = np.argmax(matches, axis=1)
     middle = np.clip(best, 1, 2 * reach - 1)
-    before, at, after = (match[pair, middle + i] for i in (-1, 0, 1))
+    before, at, after = (matches[pair, middle + i] for i in (-1, 0, 1))
     curvature = np.minimum(before - 2 * at + after, -1e-12)
     part = np.where(middle == best, np.clip((before - after) / (2 * curvature), -0.5, 0.5), 0)
-    return best + part - reach, 1 - match[pair, best]
+    return best + part - reach, 1 - matches[pair, best]
 
 
 def _usual(values: Floats) -> Floats:

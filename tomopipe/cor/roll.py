@@ -4,6 +4,9 @@ Opposing projections are registered band by band near the COR of the scan; a rob
 their CORs gives the slope. It is reported only if it is known well enough to act on.
 """
 
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,13 +19,23 @@ _MIN_BANDS = 4
 _BAND_ROWS = 6  # at least
 _MAX_ERROR = 0.05  # px per 100 rows
 _FAR_PX = 0.5  # from the line, of a band that did not resolve
+# Of the axis at the outermost rows: half a pixel from the COR is as far as a COR may be off before
+# slices show it; two spoil them. It has to be known so many times better.
+_TOLD_PX, _SPOILS_PX, _SIGNIFICANCE = 0.5, 2.0, 5.0
 
 
-def measure_roll(prepared: Prepared, cor_px: float) -> float | None:
+class UsedRows(NamedTuple):
+    """What the configuration says of the rows of a volume."""
+
+    roll_deg: float = 0.0  # by which they are corrected
+    rows: Sequence[int] | Literal["all"] = "all"  # or the first and the last one
+
+
+def measure_roll(prepared: Prepared, cor_px: float) -> tuple[float, float] | None:
     """Measure how the COR, known within a pixel, changes along the rows of a scan.
 
-    In pixels per 100 detector rows, positive where the COR grows with the row; None where too few
-    rows resolve, or the uncertainty is above 0.05 px per 100 rows.
+    In pixels per 100 detector rows, positive where the COR grows with the row, and its standard
+    error; None where too few rows resolve, or the error is above 0.05 px per 100 rows.
     """
     banded = _banded(prepared)
     if banded is None:
@@ -33,7 +46,27 @@ def measure_roll(prepared: Prepared, cor_px: float) -> float | None:
     fit = fit_line(band_row, each_px)
     if fit is None or 100 * fit[1] > _MAX_ERROR:
         return None
-    return 100 * fit[0]
+    return 100 * fit[0], 100 * fit[1]
+
+
+def tilt_of(roll: tuple[float, float], used: UsedRows, n_rows: int) -> tuple[str, bool]:
+    """Say in one sentence that a measured roll moves the axis off the COR; "" if not by much.
+
+    Also whether it spoils the volume. The COR is that of the middle one of `n_rows`; a measured
+    roll is what `used.roll_deg` left.
+    """
+    slope, error = np.array(roll) / 100
+    first, last = (0, n_rows - 1) if used.rows == "all" else used.rows
+    off_px = abs(slope) * max(abs(row - (n_rows - 1) / 2) for row in (first, last))
+    if off_px < _TOLD_PX or abs(slope) < _SIGNIFICANCE * error:
+        return "", False
+    whole_deg = used.roll_deg + float(np.rad2deg(np.arctan(slope)))
+    text = (
+        f"the axis is tilted: {off_px:.1f} px off at the outermost rows; "
+        f"`preprocess: {{roll_deg: {whole_deg:.2f}}}` corrects it"
+    )
+    now = f" (now {used.roll_deg:g})" if used.roll_deg else ""
+    return text + now, bool(off_px >= _SPOILS_PX)
 
 
 def fit_line(row: NDArray[np.float64], value: NDArray[np.float64]) -> tuple[float, float] | None:

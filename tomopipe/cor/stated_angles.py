@@ -2,33 +2,57 @@
 
 import numpy as np
 
-from tomopipe.cor.angular_range import wider_range_deg
-from tomopipe.cor.clean_rows import bin_columns, binning_to
+from tomopipe.cor.angular_range import prove_range, wider_range_deg
+from tomopipe.cor.clean_rows import Image, bin_columns, binning_to
 from tomopipe.cor.prepared import Prepared
 
 _COLS = 256  # about so many columns are enough
 _MIN_ANGLES = 30
 _EVEN = 0.5  # of a step: as far as an angle may be from where even ones lie
+# What is proven, to a third of a step, contradicts what is stated from so far apart.
+_APART_DEG, _APART_STEPS = 2.0, 3.0
 
 
-def doubt_angles(prepared: Prepared, cor_px: float) -> str:
-    """Say in one sentence that the projections show a wider range than the angles; else "".
+def doubt_angles(prepared: Prepared, cor_px: float, *, accepted: bool = True) -> str:
+    """Say in one sentence that the projections show another range than the angles; else "".
 
-    `cor_px` is the axis that was found with them. Only even angles over less than 360 degrees are
-    judged.
+    `cor_px` is the axis that was found with them. Only even angles are judged. A range of 180 to
+    720 degrees is proven where the stated one is no multiple of 180, or no axis was `accepted`: a
+    scan of the common kind need not wait for it.
     """
-    angles = prepared.angles
-    n_angles, stated_deg = len(angles.theta_rad), float(np.rad2deg(angles.span_rad))
-    even_rad = np.linspace(0, angles.span_rad, n_angles)
-    away_rad = np.abs(angles.theta_rad - even_rad).max()
-    if n_angles < _MIN_ANGLES or not away_rad < _EVEN * angles.step_rad:
+    stated_deg = float(np.rad2deg(np.ptp(prepared.rows.theta_rad)))
+    if len(prepared.rows.theta_rad) < _MIN_ANGLES:
         return ""
     binning = binning_to(_COLS, prepared.n_cols)
     lines = bin_columns(np.array(prepared.sinograms), binning)
-    shown_deg = wider_range_deg(lines, stated_deg, (cor_px - (binning - 1) / 2) / binning)
+    shown_deg = 0.0
+    if _is_even(prepared.angles.theta_rad):
+        shown_deg = wider_range_deg(lines, stated_deg, (cor_px - (binning - 1) / 2) / binning)
+    if not shown_deg and _is_even(prepared.rows.theta_rad):
+        shown_deg = _proven_deg(lines[:, np.argsort(prepared.angles.order)], stated_deg, accepted)
     if not shown_deg:
         return ""
     return (
         f"the angles cover {stated_deg:.0f} degrees, the projections show {shown_deg:g}: if so, "
         f"set input.angles: {{start: 0, stop: {shown_deg:g}}} (stop: of the last projection)"
     )
+
+
+def _is_even(theta_rad: np.ndarray) -> bool:
+    """Tell whether angles are evenly spread, in their order."""
+    even_rad = np.linspace(theta_rad[0], theta_rad[-1], len(theta_rad))
+    return bool(np.abs(theta_rad - even_rad).max() < _EVEN * abs(even_rad[1] - even_rad[0]))
+
+
+def _proven_deg(lines: Image, stated_deg: float, accepted: bool) -> float:
+    """Return the angle of the last projection, if it is proven not to be the stated one; else 0.
+
+    `lines` are in the order in which they were taken.
+    """
+    n_angles = lines.shape[1]
+    apart_deg = max(_APART_DEG, _APART_STEPS * stated_deg / (n_angles - 1))
+    if accepted and abs(stated_deg - 180 * max(1, round(stated_deg / 180))) < apart_deg:
+        return 0.0
+    proof = prove_range(lines)
+    stop_deg = proof.range_deg * (1 if proof.endpoint else 1 - 1 / n_angles)
+    return stop_deg if stop_deg and abs(stop_deg - stated_deg) >= apart_deg else 0.0

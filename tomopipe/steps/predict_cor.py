@@ -29,6 +29,7 @@ from tomopipe.storage.atomic import remove_stale, take_away, write_json, write_t
 if TYPE_CHECKING:
     from tomopipe.cor.answer import Answer
     from tomopipe.cor.curves import Curves
+    from tomopipe.cor.roll import UsedRows
 
 
 Weights = Mapping[str, str | os.PathLike[str] | None]
@@ -51,6 +52,7 @@ def predict_cor(
     center_txt: str | os.PathLike[str],
     options: PredictCorBlock,
     *,
+    used: "UsedRows | None" = None,
     made_from: Mapping[str, Any] | None = None,
     is_rewritten: Callable[[str | os.PathLike[str]], bool] = lambda path: False,
 ) -> dict[str, Any]:
@@ -69,13 +71,16 @@ def predict_cor(
         Written: best_cor_px, cor_px, confidence, verdict, method, reason, and all of `methods`;
         `evidence`, the curves of each kind, if ai or sum used them; roll_px_per_100_rows if several
         rows show how the COR changes along them; `warnings`: sentences on projections without an
-        image, flats that do not fit, a sample that jumped, and one that slices will cut off;
+        image, flats that do not fit, a sample that jumped, a tilted axis, and a sample that slices
+        will cut off;
         `doubts`: why an accepted COR needs review, if it does.
     center_txt : path-like
         Written: the accepted COR with two decimals; empty if none was accepted.
     options : PredictCorBlock
         Its methods in order: `tomopipe.cor.methods.choose` decides. Without methods the verdict is
         "flat": no estimate, and no failure.
+    used : UsedRows, optional
+        Rows of the volume, and the roll by which they are corrected; None: all, by none.
     made_from : mapping, optional
         The statement to store in `prediction_json`.
     is_rewritten : callable
@@ -114,6 +119,7 @@ def predict_cor(
         if rows.failed:
             raise ScanError(rows.failed)
         prediction = _predict(rows, candidates_px, options)
+        prediction = _with_tilt(prediction, rows.n_rows, used)
         prediction = _without_trust(prediction, rows, bad_frames, options.max_bad_frames)
         doubts = doubts_of(rows.bad_frames or {}, rows.sinograms.shape[1]) + wrong
         prediction = _with_doubts(prediction, doubts)
@@ -127,7 +133,7 @@ def predict_cor(
         prediction = {**_NOTHING, "verdict": "failed", "reason": reason}
         if made_from and (is_of_the_system(error) or _is_unread(try_json)):
             made_from = {**made_from, "not_read": reason}  # not what is wanted: tried again
-    warnings += prediction.get("warnings", [])  # of a jump
+    warnings += prediction.get("warnings", [])  # of a jump, or a tilt
     prediction["warnings"] = warnings
     for warning in warnings:
         logger.warning("%s", warning)
@@ -189,6 +195,20 @@ def _with_doubts(prediction: dict[str, Any], found: list[str]) -> dict[str, Any]
     return {**prediction, "doubts": [*prediction.get("doubts", []), *found]}
 
 
+def _with_tilt(prediction: dict[str, Any], n_rows: int, used: "UsedRows | None") -> dict[str, Any]:
+    """Return a prediction that says where a roll that was measured moves the axis off its COR."""
+    from tomopipe.cor.roll import UsedRows, tilt_of
+
+    roll = prediction.pop("roll", None)
+    if roll is None:
+        return prediction
+    prediction["roll_px_per_100_rows"] = round(roll[0], 4)
+    text, spoils = tilt_of(roll, used or UsedRows(), n_rows)
+    if text:
+        prediction.setdefault("doubts" if spoils else "warnings", []).append(text)
+    return prediction
+
+
 def _cut_off(rows: Rows, grid: Mapping[str, Any], cor_px: float | None) -> list[str]:
     """Say that the volume will not show all that was recorded, in one sentence; else nothing."""
     mode = grid.get("half_acquisition_mode")
@@ -230,6 +250,7 @@ def _predict(
     from tomopipe.cor.prepared import Prepared
     from tomopipe.cor.roll import measure_roll
     from tomopipe.cor.stated_angles import doubt_angles
+    from tomopipe.cor.turns import doubt_turns
 
     methods = options.methods
     weights: Weights = {"dinov2": options.dinov2_checkpoint, "ai": options.model}
@@ -255,14 +276,20 @@ def _predict(
             if decision.method == name:
                 prediction["model"] = model
     prediction["warnings"] = moved
-    cor_px = decision.cor_px
-    if cor_px is None:
+    if decision.best_cor_px is None or moved:
         return prediction
-    in_use_px = float(bin_cor(cor_px, x0=rows.first_col))
-    if doubt := doubt_angles(curves.prepared, in_use_px):
-        prediction["doubts"] = [doubt]
-    roll = measure_roll(curves.prepared, in_use_px)
-    return prediction if roll is None else {**prediction, "roll_px_per_100_rows": round(roll, 4)}
+    in_use_px = float(bin_cor(decision.best_cor_px, x0=rows.first_col))
+    accepted = decision.cor_px is not None
+    doubts = [
+        doubt_angles(curves.prepared, in_use_px, accepted=accepted),
+        doubt_turns(curves.prepared),
+    ]
+    doubts = [doubt for doubt in doubts if doubt]
+    if not accepted:
+        return prediction | {"reason": "; ".join(filter(None, [*doubts, decision.reason]))}
+    if doubts:
+        prediction["doubts"] = doubts
+    return prediction | {"roll": measure_roll(curves.prepared, in_use_px)}
 
 
 def _ask(

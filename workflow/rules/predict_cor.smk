@@ -27,6 +27,12 @@ def prediction_pending(scan):
     return try_pending(scan) or prediction_reason(scan)
 
 
+def prediction_options(scan):
+    """Its own options; the roll that the rows are corrected by, and the rows of the volume."""
+    config = CAMPAIGN.for_scan(scan).config
+    return config.as_json("predict_cor", "preprocess", "full_recon")
+
+
 rule predict_cor:
     """Find the COR by the configured methods; accept it only if one of them is confident."""
     input:
@@ -42,7 +48,7 @@ rule predict_cor:
         mem_mb=lambda wildcards, input, attempt: attempt * job_memory.predict_cor_mb(input.size_mb),
         runtime=lambda wildcards, attempt: 10 * attempt,
     params:
-        options=lambda wildcards: CAMPAIGN.config.as_json("predict_cor"),
+        options=lambda wildcards: prediction_options(wildcards.scan),
         made_from=lambda wildcards: made_from.as_text(WANTED.of_predict_cor(wildcards.scan)),
     script:
         "../scripts/predict_cor.py"

@@ -1,5 +1,6 @@
 """One simulated scan as the finders get it, with its truth."""
 
+import math
 import zlib
 from dataclasses import dataclass, replace
 
@@ -69,6 +70,8 @@ def make_case(
     condition: str | None = None,
     n_cols: int | None = None,
     jump: tuple[float, float] = (0.0, 0.5),
+    span_deg: float | None = None,
+    climb_px: float = 0.0,
 ) -> Case:
     """Simulate one scan; equal arguments give equal cases.
 
@@ -84,6 +87,10 @@ def make_case(
         Detector columns; by default drawn from 192 to 384, above it there are more angles too.
     jump : (float, float)
         The axis moves by so many px after this share of the projections.
+    span_deg : float, optional
+        Angles, at the steps that were drawn; None: those that were drawn.
+    climb_px : float
+        The sample moves along the axis by so much in a turn.
 
     Returns
     -------
@@ -104,7 +111,12 @@ def make_case(
         stream = [SPLITS.index(split), seed, zlib.crc32((condition or "").encode()), attempt]
         rng = np.random.default_rng(stream)
         settings, conditions = _settings(condition, n_cols, rng)
-        settings = replace(settings, jump_px=jump[0], jump_at=jump[1])
+        settings = replace(settings, jump_px=jump[0], jump_at=jump[1], climb_px=climb_px)
+        if span_deg:
+            n_angles = max(25, round(settings.n_angles * span_deg / abs(settings.span_deg)))
+            signed_deg = math.copysign(span_deg, settings.span_deg)
+            settings = replace(settings, span_deg=signed_deg, n_angles=n_angles)
+            settings = replace(settings, theta_missing=False)
         if condition in NULLS:
             return _null(name, str(condition), settings, rng)
         case = _scan(name, split, settings, conditions, rng)
@@ -165,7 +177,7 @@ def _scan(name: str, split: str, s: Settings, conditions: tuple[str, ...], rng: 
     pairs = opposing_pairs(theta_rad) if s.n_rows > 1 else np.zeros((0, 2), int)
     every = Part(np.arange(len(theta_rad)), kept)
     paired = Part(np.unique(pairs), np.arange(s.n_rows))
-    lines = sample.project(view[every.frames, every.rows])
+    lines = _shadow(sample, view[every.frames, every.rows], s.climb_px)
     high = float(np.percentile(lines, 98))
     if not high > 0:
         return None
@@ -173,7 +185,8 @@ def _scan(name: str, split: str, s: Settings, conditions: tuple[str, ...], rng: 
     lines = fringes(lines * scale, s.fringes)
     if not is_answerable(lines, s.counts, theta_rad):
         return None
-    few = fringes(sample.project(view[paired.frames, paired.rows]) * scale, s.fringes)
+    few = _shadow(sample, view[paired.frames, paired.rows], s.climb_px)
+    few = fringes(few * scale, s.fringes)
     instrument = Instrument(s, len(theta_rad), rng)
     raw, raw_few = instrument.counts(lines, every), instrument.counts(few, paired)
     rows = keep(raw, raw_few, instrument, (every, paired, pairs), theta_rad)
@@ -183,6 +196,20 @@ def _scan(name: str, split: str, s: Settings, conditions: tuple[str, ...], rng: 
     grid = TryReconBlock(width_px=s.grid_width_px, step_px=GRID_STEP_PX)
     grid_px = candidates(grid, s.n_cols)
     return Case(name, family, conditions, rows, float(cor_px), grid_px)
+
+
+def _shadow(sample: Sample, view: View, climb_px: float) -> NDArray[np.float32]:
+    """Project a sample that climbs by so much in a turn, in steps of a px."""
+    if not climb_px:
+        return sample.project(view)
+    climbed_px = np.round(climb_px * view.theta_rad / (2 * np.pi))
+    every = np.arange(len(view.height_px))
+    lines = np.zeros((*view.cor_px.shape, view.n_cols), np.float32)
+    for height_px in np.unique(climbed_px):
+        frames = np.flatnonzero(climbed_px == height_px)
+        part = view[frames, every]
+        lines[frames] = sample.project(replace(part, height_px=part.height_px + height_px))
+    return lines
 
 
 def _sample(split: str, s: Settings, rng: Rng) -> tuple[str, Sample]:

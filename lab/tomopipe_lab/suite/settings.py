@@ -51,6 +51,8 @@ class Settings:
         Slow motion, random motion, change of size, roll of the detector.
     jump_px, jump_at : float
         The axis is so much further right from this share of the projections on.
+    climb_px : float
+        Of the sample along the axis, in a turn.
     theta_missing : bool
         The file has no angles.
     grid_width_px : float
@@ -90,6 +92,7 @@ class Settings:
     roll_deg: float = 0.0
     jump_px: float = 0.0
     jump_at: float = 0.5
+    climb_px: float = 0.0
     theta_missing: bool = False
     grid_width_px: float = 50.0
     outside_grid: bool = False

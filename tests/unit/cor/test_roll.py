@@ -8,7 +8,7 @@ from find_rows import rows_of
 from phantoms import make_phantom
 
 from tomopipe.cor.prepared import Prepared
-from tomopipe.cor.roll import fit_line, measure_roll
+from tomopipe.cor.roll import UsedRows, fit_line, measure_roll, tilt_of
 from tomopipe.simulate.phantom import project
 
 pytestmark = pytest.mark.slow
@@ -39,15 +39,19 @@ def rolled(slope, *, seed=0, counts=20000.0, n_angles=61):
     return replace(kept, pairs=(kept.pairs + noisy).astype(np.float32))
 
 
+def slope_of(rows):
+    return measure_roll(Prepared(rows), COR_PX)[0]
+
+
 @pytest.mark.parametrize("slope", [0.0, 0.004, -0.012])
 def test_slope_of_projection_pairs_to_a_twentieth_of_a_pixel_per_100_rows(slope):
-    assert measure_roll(Prepared(rolled(slope)), COR_PX) == pytest.approx(100 * slope, abs=0.05)
+    assert slope_of(rolled(slope)) == pytest.approx(100 * slope, abs=0.05)
 
 
 def test_slope_of_a_few_rows_without_pairs():
     rows = rolled(0.01)
     rows = replace(rows, pairs=rows.pairs[:0], pair_theta_rad=rows.pair_theta_rad[:0])
-    assert measure_roll(Prepared(rows), COR_PX) == pytest.approx(1.0, abs=0.1)
+    assert slope_of(rows) == pytest.approx(1.0, abs=0.1)
 
 
 def test_noise_has_no_roll():
@@ -70,3 +74,25 @@ def test_wrong_points_do_not_turn_the_line():
     assert slope == pytest.approx(0.02, abs=0.001)
     assert error < 0.001
     assert fit_line(row, np.random.default_rng(1).normal(0, 5, 12)) is None
+
+
+@pytest.mark.parametrize(
+    ("roll", "rows_in_use", "roll_deg", "text"),
+    [
+        ((2.6, 0.02), (0, 200), 0.0, "2.6 px|{roll_deg: 1.49}"),
+        ((-2.6, 0.02), (0, 100), 0.3, "2.6 px|{roll_deg: -1.19}"),
+        ((2.6, 0.02), (80, 140), 0.0, "1.0 px|{roll_deg: 1.49}"),
+        ((2.6, 0.02), (90, 110), 0.0, ""),  # few rows
+        ((0.4, 0.02), (0, 200), 0.0, ""),
+        ((0.6, 0.13), (0, 200), 0.0, ""),  # not known well enough
+    ],
+)
+def test_a_tilted_axis_is_told_with_the_whole_roll_that_corrects_it(
+    roll, rows_in_use, roll_deg, text
+):
+    told, spoils = tilt_of(roll, UsedRows(roll_deg, rows_in_use), 201)
+    off, _, whole = text.partition("|")
+    expected = f"the axis is tilted: {off} off at the outermost rows; `preprocess: {whole}` "
+    assert told.removesuffix(" (now 0.3)") == (f"{expected}corrects it" if text else "")
+    assert told.endswith("(now 0.3)") == (roll_deg == 0.3)
+    assert spoils == text.startswith("2.6")

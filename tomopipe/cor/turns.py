@@ -1,0 +1,86 @@
+"""Scans over more than a full turn: projections one turn apart must be alike.
+
+If they are not, and neighbours are, the sample moved along the axis (a helical scan) or changed, or
+the angles are wrong; then slices are useless wherever the COR is. What a sideways shift explains
+does not count: samples drift.
+"""
+
+import numpy as np
+
+from tomopipe.cor.prepared import Prepared
+from tomopipe.cor.projection_match import (
+    MAX_STEP_PX,
+    Numbers,
+    lines_to_match,
+    match,
+    match_binning,
+)
+
+_OVERLAP_RAD = np.deg2rad(20)  # beyond a turn, at least
+# Compared is what changes within this angle: what stays in its columns longer is no sample, and its
+# drift within a turn must not count.
+_CHANGE_RAD = np.deg2rad(10)
+_MOST_PAIRS, _LEAST_PAIRS = 128, 8
+_MAX_ROWS = 5
+_NEAR = 0.55  # of a step: as far from a turn apart as the nearest projection may be
+# What does not match a turn apart: as a share of what changes, and over that of neighbours, which a
+# whole step of rotation adds to. Of 324 scans of still samples none had 1.3 times theirs, but one, a
+# weak sample before a drifting beam: 5.5 times, at 0.42 (lab/benchmarks/bench_turns.py).
+_APART, _OVER_NEIGHBOURS = 0.5, 2.0
+
+
+def doubt_turns(prepared: Prepared) -> str:
+    """Say in one sentence that projections one turn apart differ; "" if not, or if there are none.
+
+    Without noise both are equal; noise and the rotation within a step are also in neighbours.
+    """
+    found = unmatched(prepared)
+    if found is None or found[0] < max(_APART, _OVER_NEIGHBOURS * found[1]):
+        return ""
+    return (
+        "projections one turn apart differ: a helical scan, which is not supported, a sample that "
+        "moves or changes, or wrong angles"
+    )
+
+
+def unmatched(prepared: Prepared) -> tuple[float, float] | None:
+    """Return what projections one turn apart, and neighbours, leave unmatched: medians of shares.
+
+    None if there are too few such projections, or neighbours are too far apart to judge by.
+    """
+    theta_rad = prepared.rows.theta_rad
+    if len(theta_rad) < 2 or np.ptp(theta_rad) < 2 * np.pi + _OVERLAP_RAD:
+        return None
+    step_rad = float(np.median(np.abs(np.diff(theta_rad))))
+    if not 0 < step_rad * prepared.n_cols / 2 / match_binning(prepared.n_cols) <= MAX_STEP_PX:
+        return None
+    first, neighbour, turned = _pairs(theta_rad, step_rad)
+    n_pairs = first.shape[1]
+    if n_pairs < _LEAST_PAIRS:
+        return None
+    lines = lines_to_match(prepared, _MAX_ROWS)
+    changes = [lines[:, later] - lines[:, at] for at, later in (first, neighbour, turned)]
+    one, next_one, later_one = np.arange(3 * n_pairs).reshape(3, -1)
+    changed = np.concatenate(changes, axis=1)
+    apart = 1 - match(changed, one, later_one).max(axis=1)
+    beside = 1 - match(changed, one, next_one).max(axis=1)
+    return float(np.median(apart)), float(np.median(beside))
+
+
+def _pairs(theta_rad: np.ndarray, step_rad: float) -> tuple[Numbers, Numbers, Numbers]:
+    """Return projections with those `_CHANGE_RAD` later, (2, n_pairs); the next ones; a turn later.
+
+    Evenly chosen; only where there are projections at these angles.
+    """
+    order = np.argsort(theta_rad, kind="stable")
+    ordered = theta_rad[order]
+    offsets_rad = np.array([[0, _CHANGE_RAD], [2 * np.pi, 2 * np.pi + _CHANGE_RAD]])
+    goal = ordered + offsets_rad[:, :, None]
+    after = np.clip(np.searchsorted(ordered, goal), 1, len(ordered) - 1)
+    found = after - (goal - ordered[after - 1] < ordered[after] - goal)
+    away_rad = np.abs(ordered[found] - goal).max(axis=(0, 1))
+    beside = np.minimum(found[0] + 1, len(ordered) - 1)
+    away_rad += np.abs(ordered[beside] - ordered[found[0]] - step_rad).max(axis=0)
+    there = np.flatnonzero(away_rad <= _NEAR * step_rad)
+    chosen = there[:: -(-len(there) // _MOST_PAIRS) or 1]
+    return order[found[0][:, chosen]], order[beside[:, chosen]], order[found[1][:, chosen]]
