@@ -4,8 +4,9 @@
 
 Scans of tomopipe_lab.suite, mixed and one kind of damage in turn, from all splits, and objects that
 come again within the range (rings of beads, a grid, balls and tubes about the axis), with and
-without noise. Each with its own angles; those of the suite over 180 and 360 degrees with half, three
-quarters and eleven twelfths of them, too. The axis is the true one; what finds none of it accepts no scan anyway.
+without noise. Each with its own angles; those of the suite over 180 and 360 degrees with half,
+three quarters and eleven twelfths of them, too. The axis is the true one; what finds none of it
+accepts no scan anyway.
 """
 
 import argparse

@@ -23,9 +23,9 @@ _CHANGE_RAD = np.deg2rad(10)
 _MOST_PAIRS, _LEAST_PAIRS = 128, 8
 _MAX_ROWS = 5
 _NEAR = 0.55  # of a step: as far from a turn apart as the nearest projection may be
-# What does not match a turn apart: as a share of what changes, and over that of neighbours, which a
-# whole step of rotation adds to. Of 324 scans of still samples none had 1.3 times theirs, but one, a
-# weak sample before a drifting beam: 5.5 times, at 0.42 (lab/benchmarks/bench_turns.py).
+# What does not match a turn apart: as a share of what changes, and over that of neighbours, which
+# a whole step of rotation adds to. Of 324 scans of still samples none had 1.3 times theirs, but
+# one, a weak sample before a drifting beam: 5.5 times, at 0.42 (lab/benchmarks/bench_turns.py).
 _APART, _OVER_NEIGHBOURS = 0.5, 2.0
 
 
