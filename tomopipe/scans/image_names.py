@@ -40,6 +40,21 @@ def numbers_of(stems: Sequence[str]) -> list[int | None]:
     return [int(match[2]) if match else None for match in found]
 
 
+def copies_in(stems: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the few images that have head and number of another one: "p_50 (copy)" beside "p_50".
+
+    Nothing where many have, as where two cameras write into one folder.
+    """
+    first: dict[tuple[str, int], str] = {}
+    found = []
+    for stem in sorted(stems, key=len):
+        if match := _NUMBER.fullmatch(stem):
+            other = first.setdefault((match[1], int(match[2])), stem)
+            if other != stem:
+                found.append((stem, other))
+    return found if len(found) <= max(1, _MOST_JUMPING * len(stems)) else []
+
+
 def heads_in(stems: Sequence[str]) -> dict[str, int]:
     """Return the texts before the numbers and how many images have them, in order of names.
 

@@ -22,7 +22,7 @@ from tomopipe.scans.frame_kinds import (
 from tomopipe.scans.instrument import read_distance_mm, read_energy_kev, read_pixel_size_um
 from tomopipe.scans.layout import Kind, Layout, Reference, how_to_name, without_position
 from tomopipe.scans.metadata import fewer_frames
-from tomopipe.scans.pixel_views import transposed
+from tomopipe.scans.pixel_views import images_of, transposed
 from tomopipe.scans.pixels import Frames, Hdf5Pixels, Pixels
 from tomopipe.scans.tree import brief_tree
 
@@ -65,10 +65,8 @@ class NamedReader:
         """Find the flats or darks: a dataset of their own goes before keys."""
         if name := getattr(self._known.paths, kind):
             dataset = self._find(kind, (2, 3))
-            axes = self._known.axes
-            if dataset.ndim == 2:
-                axes = ["angle", *(axis for axis in axes if axis != "angle")]
-            pixels = transposed(Hdf5Pixels(dataset), axes)
+            order = images_of if dataset.ndim == 2 else transposed
+            pixels = order(Hdf5Pixels(dataset), self._known.axes)
             return without_position(Frames(pixels, np.arange(pixels.shape[0])), name)
         location = f"{self._stated_by} {KEYS[kind]}"
         found = frames_of_kind(kind, self._data, self._keys, location)

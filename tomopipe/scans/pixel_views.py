@@ -122,6 +122,11 @@ class TransposedPixels(PixelsView):
             target[span[0] - first : span[1] - first] = part
 
 
+def images_of(pixels: Boxes, axes: Sequence[str]) -> Boxes | TransposedPixels:
+    """Return flats or darks, images all the same, with rows and columns as those of `axes`."""
+    return transposed(pixels, (AXES[0], *(axis for axis in axes if axis != AXES[0])))
+
+
 def transposed(pixels: Boxes, axes: Sequence[str]) -> Boxes | TransposedPixels:
     """Return a stack with its axes in the order frames, rows, columns."""
     return pixels if tuple(axes) == AXES else TransposedPixels(pixels, axes)

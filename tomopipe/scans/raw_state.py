@@ -16,6 +16,9 @@ _REFERENCE_NAME = re.compile(
     r"(flat|dark)(s|[ _.-]?fields?)?([ _.-]*(before|after|pre|post|start|end))?([ _.-]*\d+)*",
     re.IGNORECASE,
 )
+_REFERENCE_FOLDER = re.compile(
+    r"(?:(flat|ref|white|ff)|dark|df)s?(?:[ _.-]?fields?)?", re.IGNORECASE
+)
 _DEEPEST = 2  # folders below that of a scan: its projections, flats and darks
 
 
@@ -28,8 +31,8 @@ def reference_kind(name: str) -> str | None:
 
 def folder_kind(name: str) -> str | None:
     """Tell whether a folder is one of flats or darks, by its name: `flats`, `darks` or None."""
-    kind = name.lower().rstrip("s") + "s"
-    return kind if kind in REFERENCES else None
+    found = _REFERENCE_FOLDER.fullmatch(name)
+    return ("flats" if found[1] else "darks") if found else None
 
 
 def file_state(path: Path) -> tuple[int, int, int] | None:

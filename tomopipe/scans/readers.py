@@ -1,7 +1,9 @@
 """Recognise the format of a scan from its content."""
 
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 
 from tomopipe.config import InputBlock
 from tomopipe.config.blocks import PathsBlock
@@ -9,7 +11,8 @@ from tomopipe.errors import ScanError
 from tomopipe.scans import dxchange, named, nxtomo
 from tomopipe.scans.hdf5 import check_file, open_hdf5
 from tomopipe.scans.layout import Kind, Path, Reader, Reference
-from tomopipe.scans.pixel_views import AXES
+from tomopipe.scans.pixel_views import AXES, images_of
+from tomopipe.scans.pixels import Hdf5Pixels
 from tomopipe.scans.tree import brief_tree, datasets_in
 
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -60,13 +63,14 @@ def open_reference(path: Path, kind: Kind, known: InputBlock, stack: ExitStack) 
     if os.path.isdir(path) or _begins_as_tiff(path):
         from tomopipe.scans.tiff_scan import all_frames
 
-        return all_frames(path, kind)
+        return all_frames(path, kind, known.axes)
     wanted = getattr(known.paths, kind) or (known.paths.image_key and known.paths.data)
     file = stack.enter_context(open_hdf5(path))
     if wanted and wanted in file:
         return named.NamedReader(file, path, known).reference(kind)
     if dxchange.places(file, kind) or ("exchange" not in file and nxtomo.find_entries(file)):
-        return open_reader(path, InputBlock(), stack).reference(kind)
+        found = open_reader(path, InputBlock(), stack).reference(kind)
+        return _turned(path, kind, found, known.axes)
     stacks = [dataset.name for dataset in datasets_in(file) if len(dataset.shape) == 3]
     if "exchange" in file or len(stacks) != 1:
         raise ScanError(
@@ -76,3 +80,17 @@ def open_reference(path: Path, kind: Kind, known: InputBlock, stack: ExitStack) 
     paths = PathsBlock(data=stacks[0], **{kind: stacks[0]})
     alone = InputBlock(paths=paths, axes=known.axes)
     return named.NamedReader(file, path, alone).reference(kind)
+
+
+def _turned(path: Path, kind: Kind, reference: Reference, axes: Sequence[str]) -> Reference:
+    """Return flats or darks of a file that is read by itself with the axes of the projections."""
+    frames = reference.frames
+    if axes.index("row") < axes.index("col"):
+        return reference
+    if not isinstance(frames.pixels, Hdf5Pixels):
+        raise ScanError(f"{path}: mirrored {kind}, and input.axes: name them in input.paths.{kind}")
+    return replace(
+        reference,
+        frames=replace(frames, pixels=images_of(frames.pixels, axes)),
+        more=tuple(_turned(path, kind, one, axes) for one in reference.more),
+    )

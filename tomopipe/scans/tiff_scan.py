@@ -11,7 +11,7 @@ text file, is its list of angles. Beside a file `scan.tif` these are the folders
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -39,10 +39,18 @@ from tomopipe.scans.frame_kinds import (
     more_frames,
 )
 from tomopipe.scans.hdf5 import check_file, one_line
-from tomopipe.scans.image_names import Gaps, find_gaps, head_of, heads_in, numbers_of, told_apart
+from tomopipe.scans.image_names import (
+    Gaps,
+    copies_in,
+    find_gaps,
+    head_of,
+    heads_in,
+    numbers_of,
+    told_apart,
+)
 from tomopipe.scans.layout import Kind, Layout, Path, Reference, how_to_name, without_position
 from tomopipe.scans.metadata import fewer_frames
-from tomopipe.scans.pixel_views import AXES, transposed
+from tomopipe.scans.pixel_views import AXES, images_of, transposed
 from tomopipe.scans.pixels import Frames, IndexRange, Pixels
 from tomopipe.scans.raw_state import (
     HDF5,
@@ -55,6 +63,7 @@ from tomopipe.scans.raw_state import (
 
 # Compressions that tifffile decodes itself; the others need the package imagecodecs.
 _DECODABLE = {1, 8, 32773, 32946}
+_IS_LIST = re.compile("angle|theta", re.IGNORECASE)
 _MOST_ODD = 8  # images that are opened for their names or sizes
 _MOST_RUNS = 5  # of odd images, that a reason counts
 
@@ -80,8 +89,7 @@ class TiffReader:
                 f"{self._path}: one image, no scan: for a scan of an image per projection give "
                 f"their folder in campaign.scans, {self._path.parent}/"
             )
-        source = self._angles or self._list_of_angles()
-        theta_deg = None if source is None else read_angles(source, self._angle_unit)
+        source, theta_deg, not_taken = self._find_angles()
         # Those of a range are placed by the numbers of the images, unless a list has one for each.
         by_number = theta_deg is None or (self._by_range and len(theta_deg) != n_frames)
         n_listed = 0 if theta_deg is None or by_number else len(theta_deg)
@@ -108,6 +116,7 @@ class TiffReader:
             theta_listed=source is not None,
             warnings=(
                 *(() if source else (NO_LIST,)),
+                *not_taken,
                 *self._missing(len(planned) if placed is not None else n_frames),
                 *self._unnumbered(),
                 *invalid_frames(self._keys),
@@ -206,8 +215,14 @@ class TiffReader:
         )
 
     def _check_alike(self) -> None:
-        """Refuse images of another size or type than the others, unless they are not used."""
+        """Refuse copies, and images of another size or type than the others that are used."""
         if isinstance(self._stack, _Files):
+            if self._order is None and (copies := copies_in(self._stack.stems)):
+                of_what = " and ".join(copies[0])
+                raise ScanError(
+                    f"{self._path}: two images of one number, {of_what} ({len(copies)} such pairs)"
+                    ": move the copies away, or count all images in input.frames"
+                )
             by_image = self._axes[0] == AXES[0]
             unused = self._keys == INVALID if by_image else None
             self._stack.check_alike(unused, counted=by_image and self._order is None)
@@ -222,22 +237,32 @@ class TiffReader:
         folder, shown = stem.parent / f"{stem.name}_{kind}", f"<scan>_{kind}"
         if self._path.is_dir():
             alike = [p for p in self._path.iterdir() if folder_kind(p.name) == kind and p.is_dir()]
-            folder = max(alike, key=lambda path: path.name, default=self._path / kind)
+            if len(alike) > 1:
+                raise ScanError(self._several(kind, sorted(path.name for path in alike)))
+            folder = next(iter(alike), self._path / kind)
             shown = folder.name
         if folder.is_dir():
-            return replace(all_frames(folder, kind), location=f"{shown}/")
+            return replace(all_frames(folder, kind, self._axes), location=f"{shown}/")
         if self._path.is_dir() and not self._order:
             for parent in (self._path, FilePath(self._stack.name)):
                 if loose := _named(tiff_files(parent), kind):
                     stack = _Files(loose)
                     stack.check_alike()
-                    frames = Frames(stack, np.arange(len(loose)))
+                    frames = Frames(images_of(stack, self._axes), np.arange(len(loose)))
                     return without_position(frames, f"{kind[:-1]} images beside the projections")
         kinds = told_apart(self._stack.stems or [], self._path.name)
         raise ScanError(
             f"{self._path}: no folder {shown} beside the projections; {how_to_name(kind)}, or say "
             f"in input.frames which of the images they are{kinds and f' ({kinds})'}"
             + self._loose_above(kind, shown)
+        )
+
+    def _several(self, kind: Kind, names: list[str]) -> str:
+        """Say how to name several folders of flats or darks, which are taken in an order."""
+        listed = ", ".join(f'"{self._path.parent}/{{scan}}/{name}"' for name in names)
+        return (
+            f"{self._path}: {len(names)} folders of {kind}, {', '.join(names)}: name them in the "
+            f"order in which they were taken: preprocess: {{{kind}: [{listed}]}}, or move them away"
         )
 
     def _loose_above(self, kind: Kind, folder: str) -> str:
@@ -251,12 +276,34 @@ class TiffReader:
             hint = f"give {above.name}/ in campaign.scans if it holds this scan alone, else {hint}"
         return f" ({loose[0].name} lies beside it: {hint})"
 
+    def _find_angles(self) -> tuple[FilePath | None, NDArray[np.float64] | None, tuple[str, ...]]:
+        """Return the list of angles and what is in it, and what a file was that is none.
+
+        Notes and logs lie beside images, too: only a file that is called so must be a list.
+        """
+        if self._angles:
+            return self._angles, read_angles(self._angles, self._angle_unit), ()
+        try:
+            source = self._list_of_angles()
+        except ScanError:
+            if self._by_range:
+                return None, None, ()
+            raise
+        if source is None:
+            return None, None, ()
+        try:
+            return source, read_angles(source, self._angle_unit), ()
+        except ScanError as error:
+            if not (self._by_range or _IS_LIST.search(source.stem) is None):
+                raise
+            return None, None, () if self._by_range else (f"no list of angles: {error}",)
+
     def _list_of_angles(self) -> FilePath | None:
         if not self._path.is_dir():
             beside = [self._path.with_suffix(ending) for ending in LISTS]
             return next((path for path in beside if path.is_file()), None)
         lists = sorted(p for p in self._path.iterdir() if p.suffix.lower() in LISTS)
-        named = [p for p in lists if re.search("angle|theta", p.stem, re.IGNORECASE)]
+        named = [p for p in lists if _IS_LIST.search(p.stem)]
         if len(named or lists) > 1:
             names = ", ".join(path.name for path in named or lists)
             raise ScanError(
@@ -266,10 +313,10 @@ class TiffReader:
         return next(iter(named or lists), None)
 
 
-def all_frames(path: Path, kind: Kind) -> Reference:
+def all_frames(path: Path, kind: Kind, axes: Sequence[str] = AXES) -> Reference:
     """Return all images of a folder or file: the flats or the darks.
 
-    Of a folder with both only those of this kind, by their names.
+    Of a folder with both only those of this kind, by their names; `axes` are of the projections.
     """
     folder = FilePath(path)
     files = tiff_files(folder) if folder.is_dir() else []
@@ -277,7 +324,8 @@ def all_frames(path: Path, kind: Kind) -> Reference:
     stack = _Files(of_kind) if of_kind else _open_stack(folder)
     if isinstance(stack, _Files):
         stack.check_alike()
-    return without_position(Frames(stack, np.arange(stack.shape[0])), stack.location)
+    frames = Frames(images_of(stack, axes), np.arange(stack.shape[0]))
+    return without_position(frames, stack.location)
 
 
 def _named(files: list[FilePath], kind: str | None) -> list[FilePath]:
@@ -289,10 +337,14 @@ def tiff_files(folder: Path) -> list[FilePath]:
     """List the TIFF files of a folder in the order of the numbers in their names."""
     try:
         with os.scandir(folder) as entries:
-            names = [e.name for e in entries if e.name.lower().endswith(IMAGES)]
+            # "._" files are of macOS, no images
+            names = [
+                e.name for e in entries if e.name.lower().endswith(IMAGES) and e.name[0] != "."
+            ]
     except OSError as error:
         raise ScanError(f"{folder}: cannot be read ({one_line(error)})") from error
-    return [FilePath(folder, name) for name in sorted(names, key=_natural)]
+    shown = [name for name in names if name[0] != "."]  # hidden ones are of macOS, no images
+    return [FilePath(folder, name) for name in sorted(shown, key=_natural)]
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

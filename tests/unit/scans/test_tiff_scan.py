@@ -2,6 +2,7 @@
 
 import os
 
+import h5py
 import numpy as np
 import pytest
 import tifffile
@@ -394,7 +395,10 @@ def test_loose_flats_and_darks_are_no_projections(tmp_path, into, names):
         assert (scan.n_darks, scan.dark[0, 0]) == (2, DARK)
 
 
-@pytest.mark.parametrize(("flats", "darks"), [("flat", "dark"), ("Flats", "DARK")])
+@pytest.mark.parametrize(
+    ("flats", "darks"),
+    [("flat", "dark"), ("Flats", "DARK"), ("ref", "darkfield"), ("whites", "df")],
+)
 def test_folders_of_flats_and_darks_by_another_name(tmp_path, flats, darks):
     path = write_folder(tmp_path / "scan_1", into="tomo")
     (path / "flats").rename(path / flats)
@@ -541,3 +545,79 @@ def test_an_order_of_frames_that_does_not_fit_is_refused(tmp_path):
 def test_an_order_of_frames_counts(tmp_path, run):
     with pytest.raises(ValidationError, match="frames"):
         InputBlock(frames=[run])
+
+
+TURNED = {"axes": ["angle", "col", "row"]}
+
+
+def turned_folder(path):
+    """A camera turned by 90 degrees: square images, so that only their content tells the axes."""
+    image = np.arange(25).reshape(5, 5)
+    raw = (np.arange(N)[:, None, None] + image.T).astype("u2")
+    write_images(path, raw)
+    for kind, n in (("flats", 2), ("darks", 1)):
+        write_images(path / kind, np.array([image.T + 100 * n] * n, "u2"))
+    write_list(path / "angles.txt")
+    return image
+
+
+def test_flats_and_darks_are_turned_as_the_projections_are(tmp_path):
+    image = turned_folder(tmp_path / "scan")
+    with open_scan(tmp_path / "scan", known=TURNED) as scan:
+        assert np.array_equal(scan.read_frames([3])[0], image + 3)
+        assert np.array_equal(scan.read_flats(0, 5)[0], image + 200)
+        assert np.array_equal(scan.read_darks(1, 3)[0], image[1:3] + 100)
+
+
+def test_loose_flats_and_those_of_other_files_are_turned_too(tmp_path):
+    image = turned_folder(tmp_path / "scan")
+    (tmp_path / "scan/flats").rename(tmp_path / "apart")
+    write_images(tmp_path / "scan", np.array([image.T + 200] * 2, "u2"), name="flat_{}.tif")
+    with h5py.File(tmp_path / "flats.h5", "w") as file:
+        file["exchange/data_white"] = np.array([image.T + 200] * 2, "u2")
+    for flats in (None, str(tmp_path / "apart"), str(tmp_path / "flats.h5")):
+        with open_scan(tmp_path / "scan", flats=flats, known=TURNED) as scan:
+            assert np.array_equal(scan.read_flats(0, 5)[1], image + 200)
+
+
+def test_notes_beside_the_images_are_no_list_of_angles(tmp_path):
+    path = write_folder(tmp_path / "scan")
+    (path / "angles.txt").rename(path / "notes.txt")
+    (path / "notes.txt").write_text("a nice sample\n")
+    found = read_metadata(path)
+    assert found.theta_deg is None
+    assert "no list of angles: " in found.warnings[1]
+    assert "notes.txt" in found.warnings[1]
+    given = {"angles": {"start": 0, "stop": 165}}
+    assert np.allclose(read_metadata(path, known=given).theta_deg, ANGLES_DEG)
+    (path / "log.csv").write_text("a\n")
+    assert read_metadata(path, known=given).n_angles == N
+    (path / "notes.txt").rename(path / "angles.txt")
+    assert "angles.txt: expected one column" in reason_of(path)
+    assert np.allclose(read_metadata(path, known=given).theta_deg, ANGLES_DEG)
+
+
+def test_hidden_files_are_no_images(tmp_path):
+    path = write_folder(tmp_path / "scan")
+    (path / "._img_3.tif").write_bytes(b"of macOS")
+    assert read_metadata(path).n_angles == N
+
+
+def test_several_folders_of_flats_are_named_by_the_user(tmp_path):
+    path = write_folder(tmp_path / "scan")
+    write_images(path / "flat", np.full((3, N_ROWS, N_COLS), FLAT, "u2"))
+    reason = reason_of(path)
+    assert "2 folders of flats, flat, flats: name them in the order" in reason
+    assert f'preprocess: {{flats: ["{tmp_path}/{{scan}}/flat", "{tmp_path}/{{scan}}/fl' in reason
+
+
+@pytest.mark.parametrize("name", ["img_3 (copy)", "img_3_old", "img_03"])
+def test_a_copy_of_an_image_is_no_projection(tmp_path, name):
+    path = write_folder(tmp_path / "scan")
+    tifffile.imwrite(path / f"{name}.tif", values()[3])
+    assert f"two images of one number, {name} and img_3 (1 such pairs)" in reason_of(path)
+    invalid = {"frames": ["4 projections", "1 invalid", f"{N - 4} projections"]}
+    assert read_metadata(path, known=invalid).n_angles == N
+    write_images(path, values(), name="img_{}_b.tif")
+    (path / f"{name}.tif").unlink()
+    assert read_metadata(path, known={"angles": {"start": 0, "stop": 180}}).n_angles == 2 * N
