@@ -220,6 +220,14 @@ def test_a_helical_scan_is_doubted(run):
     assert prediction["warnings"] == [doubt]
 
 
+def test_a_stage_that_stood_still_is_doubted_or_refused_with_its_reason(run):
+    theta_deg = np.linspace(0, 180, 181)
+    standing = scan(COR_PX, theta_deg=0 * theta_deg, counts=20000)
+    prediction, _ = run(rows_of(standing, theta_deg), methods=["ai", "sum"])
+    told = [prediction["reason"], *prediction.get("doubts", [])]
+    assert any("did the stage turn?" in text for text in told)
+
+
 @pytest.mark.parametrize(
     ("slope_px", "used", "told"),
     [

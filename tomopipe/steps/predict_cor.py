@@ -249,6 +249,7 @@ def _predict(
     from tomopipe.cor.methods import choose
     from tomopipe.cor.prepared import Prepared
     from tomopipe.cor.roll import measure_roll
+    from tomopipe.cor.standing import doubt_rotation
     from tomopipe.cor.stated_angles import doubt_angles
     from tomopipe.cor.turns import doubt_turns
 
@@ -283,6 +284,7 @@ def _predict(
     doubts = [
         doubt_angles(curves.prepared, in_use_px, accepted=accepted),
         doubt_turns(curves.prepared),
+        doubt_rotation(curves.prepared),
     ]
     doubts = [doubt for doubt in doubts if doubt]
     if not accepted:

@@ -1,0 +1,48 @@
+"""A stage that stands still, or stops, is told by projections that do not change."""
+
+import numpy as np
+import pytest
+from find_rows import rows_of, scan
+
+from tomopipe.cor.prepared import Prepared
+from tomopipe.cor.standing import change_in_parts, doubt_rotation
+
+THETA_DEG = np.linspace(0, 180, 181)
+
+
+def recorded(turned_deg, *, theta_deg=THETA_DEG, counts=2000.0, **more):
+    """Rows of a scan whose stage was at `turned_deg` where it is said to have been at theta."""
+    return Prepared(rows_of(scan(82.3, theta_deg=turned_deg, counts=counts, **more), theta_deg))
+
+
+def test_a_stage_that_stands_still_is_told():
+    assert "from 0 to 180 degrees: did the stage turn?" in doubt_rotation(recorded(0 * THETA_DEG))
+
+
+def test_a_stage_that_stops_is_told_with_the_angles():
+    assert "from 91 to 180 degrees" in doubt_rotation(recorded(np.minimum(THETA_DEG, 90)))
+
+
+GOLDEN_DEG = np.arange(300) * 111.246 % 180
+
+
+@pytest.mark.parametrize(
+    "prepared",
+    [
+        recorded(THETA_DEG),
+        recorded(THETA_DEG / 2),  # of the wrong scale, but it turned
+        recorded(THETA_DEG, counts=30.0),
+        recorded(GOLDEN_DEG, theta_deg=GOLDEN_DEG),
+        recorded(2 * THETA_DEG, theta_deg=2 * THETA_DEG),
+        recorded(THETA_DEG[::-1], theta_deg=THETA_DEG[::-1]),
+        recorded(THETA_DEG[::8], theta_deg=THETA_DEG[::8]),
+    ],
+    ids=["180", "half", "noise", "golden", "360", "backwards", "few"],
+)
+def test_what_turns_is_not(prepared):
+    assert doubt_rotation(prepared) == ""
+
+
+def test_the_change_is_that_of_noise_where_nothing_turns():
+    assert change_in_parts(recorded(0 * THETA_DEG)) == pytest.approx(1, abs=0.04)
+    assert change_in_parts(recorded(THETA_DEG)).min() > 3
