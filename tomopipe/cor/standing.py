@@ -10,7 +10,7 @@ _PARTS, _LEAST_IN_PART = 4, 8
 # How much more projections half a part of the scan apart differ than neighbours, which differ by
 # noise and one step: less in all parts, or in some where another part shows that noise is not all
 # that there is (lab/benchmarks/bench_standing.py).
-_CHANGES, _CLEARLY = 1.04, 2.0
+_CHANGES, _CLEARLY = 1.04, 5.0
 
 
 def doubt_rotation(prepared: Prepared) -> str:
