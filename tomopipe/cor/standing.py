@@ -8,16 +8,20 @@ from tomopipe.cor.projection_match import lines_to_match
 _MAX_ROWS = 5
 _PARTS, _LEAST_IN_PART = 4, 8
 # How much more projections half a part of the scan apart differ than neighbours, which differ by
-# noise and one step: less in all parts, or in some where another part shows that noise is not all
-# that there is (lab/benchmarks/bench_standing.py).
+# noise and one step: less on average, or in some parts where another part shows that noise is not
+# all that there is (lab/benchmarks/bench_standing.py).
 _CHANGES, _CLEARLY = 1.04, 5.0
 
 
 def doubt_rotation(prepared: Prepared) -> str:
     """Say in one sentence at which angles nothing turned; "" if all did."""
     changes = change_in_parts(prepared)
+    if not len(changes):
+        return ""
     still = np.flatnonzero(changes < _CHANGES)
-    if not len(still) or (len(still) < _PARTS and changes.max() < _CLEARLY):
+    if changes.mean() < _CHANGES:
+        still = np.arange(_PARTS)
+    elif not len(still) or changes.max() < _CLEARLY:
         return ""
     theta_deg = np.rad2deg(prepared.rows.theta_rad)[prepared.angles.order]
     parts = np.array_split(theta_deg, _PARTS)
