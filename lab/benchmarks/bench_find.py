@@ -199,6 +199,13 @@ def scan(seed, kind=None):
     return drawn, rows_of(sinogram, theta_deg)
 
 
+def photograph(drawn, rng, theta_deg, turned_deg=None):
+    """A photograph recorded at the angles theta, where the stage was at `turned_deg`."""
+    turned_deg = theta_deg if turned_deg is None else turned_deg
+    lines = line_integrals(drawn, sample(drawn, rng), turned_deg, rng)
+    return rows_of(measured(lines, rng), theta_deg)
+
+
 def rows_of(sinogram, theta_deg):
     """Return one row of a scan as try_recon keeps it: line integrals (n_angles, n_cols) float32."""
     opposing = int(np.argmin(np.abs(theta_deg - 180)))

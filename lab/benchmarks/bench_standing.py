@@ -9,19 +9,18 @@ That turned: of each kind mixed, one kind of damage each (tomopipe_lab.suite), a
 import argparse
 
 import numpy as np
-from bench_find import draw, line_integrals, measured, rows_of, sample
+from bench_find import draw, photograph
 from tomopipe_lab.suite import CONDITIONS, SPLITS, make_case
 
 from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.standing import change_in_parts, doubt_rotation
 
 
-def photograph(seed, turned=lambda theta_deg: theta_deg):
+def recorded(seed, turned=lambda theta_deg: theta_deg):
     rng = np.random.default_rng(seed)
     drawn = draw(rng)
     theta_deg = np.linspace(0, 180, drawn.n_angles)
-    lines = line_integrals(drawn, sample(drawn, rng), turned(theta_deg), rng)
-    return rows_of(measured(lines, rng), theta_deg)
+    return photograph(drawn, rng, theta_deg, turned(theta_deg))
 
 
 def suite(seed, *, damaged):
@@ -32,9 +31,9 @@ def suite(seed, *, damaged):
 KINDS = {
     "mixed": lambda seed: suite(seed, damaged=False),
     "one damage": lambda seed: suite(seed, damaged=True),
-    "photographs": photograph,
-    "stood": lambda seed: photograph(seed, lambda theta_deg: 0 * theta_deg),
-    "stopped at 90": lambda seed: photograph(seed, lambda theta_deg: np.minimum(theta_deg, 90)),
+    "photographs": recorded,
+    "stood": lambda seed: recorded(seed, lambda theta_deg: 0 * theta_deg),
+    "stopped at 90": lambda seed: recorded(seed, lambda theta_deg: np.minimum(theta_deg, 90)),
 }
 
 

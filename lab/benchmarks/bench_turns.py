@@ -12,7 +12,7 @@ import argparse
 from dataclasses import replace
 
 import numpy as np
-from bench_find import draw, line_integrals, measured, rows_of, sample
+from bench_find import draw, photograph
 from tomopipe_lab.suite import CONDITIONS, SPLITS, make_case
 
 from tomopipe.cor.prepared import Prepared
@@ -29,8 +29,7 @@ def still(kind, seed):
         rng = np.random.default_rng(seed)
         drawn = replace(draw(rng), n_angles=round(rng.integers(120, 400) * span_deg / 180))
         theta_deg = np.linspace(0, span_deg, drawn.n_angles)
-        lines = line_integrals(drawn, sample(drawn, rng), theta_deg, rng)
-        return rows_of(measured(lines, rng), theta_deg)
+        return photograph(drawn, rng, theta_deg)
     condition = CONDITIONS[seed % len(CONDITIONS)] if kind == "one damage" else None
     return make_case(SPLITS[seed // 7 % 3], seed, condition=condition, span_deg=span_deg).rows
 

@@ -254,7 +254,7 @@ def test_a_tilted_axis_is_a_warning(tmp_path, slope_px, used, told):
 
 
 def test_a_tilt_that_spoils_the_volume_is_a_doubt():
-    prediction = _with_tilt({"roll": (-3.5, 0.02), "warnings": []}, 121, None)
+    prediction = _with_tilt({"warnings": []}, (-3.5, 0.02), 121, None)
     (doubt,) = prediction["doubts"]
     assert doubt.startswith("the axis is tilted: 2.1 px off")
     assert (prediction["warnings"], prediction["roll_px_per_100_rows"]) == ([], -3.5)

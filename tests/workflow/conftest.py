@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 import yaml
@@ -119,12 +120,15 @@ def package_with(folder: Path, module: str, old: str, new: str) -> dict[str, str
 
 def failing(folder: Path, step: str, scan: str, statement: str) -> dict[str, str]:
     """Return the environment in which one job runs `statement` once it has started."""
-    job = "            yield more\n"
-    fault = f"""\
-            if status["step"] == {step!r} and status["key"] == {scan!r}:
-                {statement}
-"""
-    return package_with(folder, "campaign/log.py", job, fault + job)
+    return with_code_in_jobs(
+        folder, f"if status['step'] == {step!r} and status['key'] == {scan!r}:\n    {statement}\n"
+    )
+
+
+def with_code_in_jobs(folder: Path, code: str) -> dict[str, str]:
+    """Return the environment in which each job runs `code` once it has started."""
+    job = " " * 12 + "yield more\n"
+    return package_with(folder, "campaign/log.py", job, indent(code, " " * 12) + job)
 
 
 def table(campaign: Path, *rows: str) -> None:

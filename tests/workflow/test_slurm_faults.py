@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workflow.conftest import HOME, package_with, plan, snakemake, table
+from tests.workflow.conftest import HOME, plan, snakemake, table, with_code_in_jobs
 from tests.workflow.test_slurm import cluster, init  # noqa: F401
 from tomopipe.volumes.volume_read import read_provenance
 
@@ -91,15 +91,14 @@ def holding(campaign, cluster, tmp_path, nodes):  # noqa: F811
     """The environment in which a volume's job waits as long as tmp_path/hold-SCAN is there."""
     init(campaign, cluster, apart=True)
     assert snakemake(campaign).status == 0  # a copy: its files are compared
-    job = "            yield more\n"
     held = f"""\
-            hold = Path({str(tmp_path)!r}, f"hold-{{status['key']}}")
-            while status["step"] == "full_recon" and hold.exists():
-                time.sleep(0.1)
+hold = Path({str(tmp_path)!r}, f"hold-{{status['key']}}")
+while status["step"] == "full_recon" and hold.exists():
+    time.sleep(0.1)
 """
     for scan in COR_PX:
         (tmp_path / f"hold-{scan}").touch()
-    return cluster | package_with(tmp_path, "campaign/log.py", job, held + job)
+    return cluster | with_code_in_jobs(tmp_path, held)
 
 
 def start(campaign: Path, environment: dict[str, str], log: Path, *arguments: str):

@@ -207,6 +207,12 @@ class ScanFacts:
         return "; ".join(self.doubts) if self.state is State.DOUBTFUL else self.reason
 
     @property
+    def warnings_beside(self) -> tuple[str, ...]:
+        """What was found in the projections, as far as `why` has it not."""
+        found = self.prediction.warnings if self.prediction else ()
+        return tuple(text for text in found if text not in self.why)
+
+    @property
     def unused_manual(self) -> str:
         """Why the COR of the campaign table is not used; empty if it is used."""
         cor_px = parse_cor(self.manual)

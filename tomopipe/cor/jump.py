@@ -10,13 +10,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tomopipe.cor.methods import Decision
-from tomopipe.cor.prepared import Prepared
+from tomopipe.cor.prepared import Prepared, match_binning
 from tomopipe.cor.projection_match import (
     MAX_STEP_PX,
     Floats,
-    lines_to_match,
+    lines_as_taken,
     match,
-    match_binning,
 )
 
 _MAX_ROWS = 3
@@ -45,7 +44,7 @@ def find_jump(prepared: Prepared) -> Jump | None:
     step_px = usual_rad * prepared.n_cols / 2 / binning
     if len(steps_rad) < _MIN_ANGLES or not 0 < step_px <= MAX_STEP_PX:
         return None
-    matches = match(lines_to_match(prepared, _MAX_ROWS), slice(0, -1), slice(1, None))
+    matches = match(lines_as_taken(prepared, _MAX_ROWS), slice(0, -1), slice(1, None))
     pair, reach = np.arange(len(matches)), matches.shape[1] // 2
     best_px, misfit = _peaks(matches)
     usual_px = _usual(best_px)

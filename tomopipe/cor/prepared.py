@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 from scipy import ndimage
 
 from tomopipe.cor.angle_order import SortedAngles, sort_angles
@@ -10,6 +11,7 @@ from tomopipe.cor.answer import MIN_ANGLES, NO_SAMPLE
 from tomopipe.cor.clean_rows import (
     MIN_ROTATING_SHARE,
     Image,
+    bin_columns,
     fill_dead_columns,
     finite,
     median_rotating_share,
@@ -24,7 +26,14 @@ from tomopipe.cor.opposing import (
 )
 from tomopipe.cor.rows_file import Rows
 
+_COLS = 512  # binning leaves about so many columns to match
+_SMOOTH_PX, _TREND = 1.5, 0.21  # the mean over that part of the columns is taken off
 _ALIKE_ROWS = 1.5  # standard deviation of the average over neighbouring angles
+
+
+def match_binning(n_cols: int) -> int:
+    """Return how many columns are averaged before projections are matched."""
+    return max(1, round(n_cols / _COLS))
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +62,14 @@ class Prepared:
     def sinograms(self) -> list[Image]:
         """The same without stripes."""
         return [remove_stripes(sinogram) for sinogram in self.plain]
+
+    @cached_property
+    def lines_to_match(self) -> Image:
+        """The rows (n_rows, n_angles, n_cols), smoothed, binned and without their trend."""
+        binned = bin_columns(np.array(self.sinograms, np.float32), match_binning(self.n_cols))
+        lines = ndimage.gaussian_filter1d(binned, _SMOOTH_PX, mode="nearest")
+        width = max(9, round(_TREND * lines.shape[2]))
+        return np.asarray(lines - ndimage.uniform_filter1d(lines, width, mode="nearest"))
 
     @cached_property
     def rotating_share(self) -> float:

@@ -2,37 +2,22 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft, ndimage
+from scipy import fft
 
-from tomopipe.cor.clean_rows import Image, bin_columns
+from tomopipe.cor.clean_rows import Image
 from tomopipe.cor.cross_correlation import overlap_sums
 from tomopipe.cor.prepared import Prepared
 
 MAX_STEP_PX = 10.0  # of the rim: further apart, neighbouring projections are too different
-_COLS = 512  # binning leaves about so many columns
-_SMOOTH_PX, _TREND = 1.5, 0.21  # the mean over that part of the columns is taken off
 _REACH = 1 / 16  # of the columns: textures match by chance further away
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.intp]
 
 
-def match_binning(n_cols: int) -> int:
-    """Return how many columns are averaged before projections are matched."""
-    return max(1, round(n_cols / _COLS))
-
-
-def lines_to_match(prepared: Prepared, n_rows: int) -> Image:
-    """Return up to so many rows (n_rows, n_angles, n_cols), in the order in which they were taken.
-
-    Smoothed, binned, without their trend.
-    """
-    taken = np.argsort(prepared.angles.order)
-    rows = np.array([s[taken] for s in prepared.sinograms[:n_rows]], np.float32)
-    binned = bin_columns(rows, match_binning(prepared.n_cols))
-    lines = ndimage.gaussian_filter1d(binned, _SMOOTH_PX, mode="nearest")
-    width = max(9, round(_TREND * lines.shape[2]))
-    return np.asarray(lines - ndimage.uniform_filter1d(lines, width, mode="nearest"))
+def lines_as_taken(prepared: Prepared, n_rows: int) -> Image:
+    """Return up to so many rows to match, in the order in which they were taken."""
+    return prepared.lines_to_match[:n_rows, np.argsort(prepared.angles.order)]
 
 
 def match(lines: Image, first: Numbers | slice, second: Numbers | slice) -> Floats:

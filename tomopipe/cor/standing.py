@@ -3,7 +3,6 @@
 import numpy as np
 
 from tomopipe.cor.prepared import Prepared
-from tomopipe.cor.projection_match import lines_to_match
 
 _MAX_ROWS = 5
 _PARTS, _LEAST_IN_PART = 4, 8
@@ -37,8 +36,7 @@ def change_in_parts(prepared: Prepared) -> np.ndarray:
 
     Empty if there are too few projections.
     """
-    lines = lines_to_match(prepared, _MAX_ROWS)[:, prepared.angles.order]
-    parts = np.array_split(lines, _PARTS, axis=1)
+    parts = np.array_split(prepared.lines_to_match[:_MAX_ROWS], _PARTS, axis=1)
     if parts[-1].shape[1] < _LEAST_IN_PART:
         return np.array([])
     return np.array([_change(part, part.shape[1] // 2) / _change(part, 1) for part in parts])

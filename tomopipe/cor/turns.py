@@ -7,13 +7,12 @@ does not count: samples drift.
 
 import numpy as np
 
-from tomopipe.cor.prepared import Prepared
+from tomopipe.cor.prepared import Prepared, match_binning
 from tomopipe.cor.projection_match import (
     MAX_STEP_PX,
     Numbers,
-    lines_to_match,
+    lines_as_taken,
     match,
-    match_binning,
 )
 
 _OVERLAP_RAD = np.deg2rad(20)  # beyond a turn, at least
@@ -58,7 +57,7 @@ def unmatched(prepared: Prepared) -> tuple[float, float] | None:
     n_pairs = first.shape[1]
     if n_pairs < _LEAST_PAIRS:
         return None
-    lines = lines_to_match(prepared, _MAX_ROWS)
+    lines = lines_as_taken(prepared, _MAX_ROWS)
     changes = [lines[:, later] - lines[:, at] for at, later in (first, neighbour, turned)]
     one, next_one, later_one = np.arange(3 * n_pairs).reshape(3, -1)
     changed = np.concatenate(changes, axis=1)

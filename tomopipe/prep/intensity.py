@@ -32,9 +32,7 @@ def warn_of_flats(
     `line_integrals` is -log of the transmission in some rows, (n_rows, n_angles, n_cols);
     `flat_levels` as in `tomopipe.cor.rows_file.Rows`.
     """
-    some = _some_projections(line_integrals)
-    # in most projections: others may be saturated
-    least = float(np.median(np.quantile(some, _BRIGHT_SHARE, axis=(0, 2)))) if some.size else 0.0
+    least = _least(_some_projections(line_integrals))
     if least >= _BRIGHT:
         return []
     why = (
@@ -60,12 +58,17 @@ def is_far_too_bright(line_integrals: NDArray[np.float32]) -> bool:
     if not some.size:
         return False
     means = some.reshape(*some.shape[:2], -1, width).mean(axis=3, dtype=np.float64)
-    least = float(np.median(np.quantile(means, _BRIGHT_SHARE, axis=(0, 2))))
-    return math.exp(-least) > _FAR_TOO_BRIGHT
+    return math.exp(-_least(means)) > _FAR_TOO_BRIGHT
 
 
 def _some_projections(line_integrals: NDArray[np.float32]) -> NDArray[np.float32]:
     return line_integrals[:, :: max(1, line_integrals.shape[1] // _N_SAMPLED)]
+
+
+def _least(lines: NDArray[Any]) -> float:
+    """Return the line integral that a few of each projection are below, 0 if there are none."""
+    # in most projections: others may be saturated
+    return float(np.median(np.quantile(lines, _BRIGHT_SHARE, axis=(0, 2)))) if lines.size else 0.0
 
 
 def doubt_references(

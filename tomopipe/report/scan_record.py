@@ -78,7 +78,7 @@ def _scan_record(reader: Reader, source: Sources, scan: CampaignScan) -> ScanRec
     warnings = (
         *_of_file((row or {}).get("warnings", ""), sweep),
         *_remarks(reader, sweep),
-        *(w for w in (prediction.warnings if prediction else ()) if w not in found.why),
+        *found.warnings_beside,
         *(note for note, scans in source.notes.items() if name in scans),
     )
     return replace(found, warnings=warnings)

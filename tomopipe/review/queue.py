@@ -58,20 +58,13 @@ def _entry(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
         "predicted_px": prediction.cor_px if prediction else None,
         "sure_outlier": bool(scan.of_another_series),
         "why": scan.why,
-        "warnings": _warnings(scan),
+        "warnings": [] if scan.state in NOT_SELECTED else list(scan.warnings_beside),
         "select": select,
         "manual": manual,
         "note": cells.get("note", ""),
         "swept": scan.try_tif is not None,
         "rerun": state not in NOT_SELECTED and scan.is_edited,
     }
-
-
-def _warnings(scan: ScanRecord) -> list[str]:
-    """Return what was found in the projections, as far as the reason of the state has it not."""
-    if scan.prediction is None or scan.state in NOT_SELECTED:
-        return []
-    return [text for text in scan.prediction.warnings if text not in scan.why]
 
 
 def _worst_first(entry: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -1,11 +1,11 @@
 """Projections, flats, darks and invalid frames of one stack, numbered as NXtomo does."""
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.errors import ScanError
 from tomopipe.scans.layout import Kind, Path, Reference
 from tomopipe.scans.pixels import Frames, Pixels
 
@@ -16,19 +16,22 @@ KEYS = {"flats": FLAT, "darks": DARK}
 _WORDS = {"projection": PROJECTION, "flat": FLAT, "dark": DARK, "invalid": INVALID}
 
 
-def keys_in_order(order: Sequence[str]) -> NDArray[np.int64]:
-    """Return the kind of each frame of `input.frames`: ["10 darks", "900 projections", ...]."""
-    runs = [re.split(r"\s+", run.strip()) for run in order]
-    kinds = [_WORDS[word.rstrip("s")] for _, word in runs]
-    return np.repeat(np.array(kinds, np.int64), [int(number) for number, _ in runs])
+def counted_keys(
+    order: Sequence[str], n_frames: int, path: Path, which: str = ""
+) -> NDArray[np.int64]:
+    """Return the kind of each frame that `input.frames` counts, "10 darks", "900 projections", ...
 
-
-def more_frames(path: Path, n_frames: int, n_planned: int, which: str = "") -> str:
-    """Say that a scan has more frames than `input.frames` counts."""
-    return (
-        f"{path}: {n_frames} frames{f' ({which})' if which else ''}, input.frames counts "
-        f"{n_planned}: correct it, for this scan alone in overrides"
-    )
+    A ScanError if the scan has more frames, `which` for people.
+    """
+    runs = [run.split() for run in order]
+    kinds = np.array([_WORDS[word.removesuffix("s")] for _, word in runs], np.int64)
+    keys = np.repeat(kinds, [int(number) for number, _ in runs])
+    if len(keys) < n_frames:
+        raise ScanError(
+            f"{path}: {n_frames} frames{f' ({which})' if which else ''}, input.frames counts "
+            f"{len(keys)}: correct it, for this scan alone in overrides"
+        )
+    return keys
 
 
 def frames_of_kind(

@@ -14,10 +14,9 @@ from tomopipe.scans.frame_kinds import (
     COUNTED,
     KEYS,
     PROJECTION,
+    counted_keys,
     frames_of_kind,
     invalid_frames,
-    keys_in_order,
-    more_frames,
 )
 from tomopipe.scans.instrument import read_distance_mm, read_energy_kev, read_pixel_size_um
 from tomopipe.scans.layout import Kind, Layout, Reference, how_to_name, without_position
@@ -91,10 +90,7 @@ class NamedReader:
         """The kind of each frame that was to be taken."""
         n_frames = self._data.shape[0]
         if self._known.frames:
-            keys = keys_in_order(self._known.frames)
-            if len(keys) < n_frames:
-                raise ScanError(more_frames(self._path, n_frames, len(keys)))
-            return keys
+            return counted_keys(self._known.frames, n_frames, self._path)
         if self._known.paths.image_key is None:
             return np.full(n_frames, PROJECTION)
         keys = self._find("image_key", (1,))[()].astype(np.int64).ravel()

@@ -33,10 +33,9 @@ from tomopipe.scans.frame_kinds import (
     INVALID,
     KEYS,
     PROJECTION,
+    counted_keys,
     frames_of_kind,
     invalid_frames,
-    keys_in_order,
-    more_frames,
 )
 from tomopipe.scans.hdf5 import check_file, one_line
 from tomopipe.scans.image_names import (
@@ -150,11 +149,8 @@ class TiffReader:
         if self._order is None:
             n_missing = self._gaps.n_missing if not n_listed and self._gaps else 0
             return np.full(max(n_frames + n_missing, n_listed), PROJECTION)
-        planned = keys_in_order(self._order)
-        if len(planned) < n_frames:
-            which = told_apart(self._stack.stems or [], self._path.name)
-            raise ScanError(more_frames(self._path, n_frames, len(planned), which))
-        return planned
+        which = told_apart(self._stack.stems or [], self._path.name)
+        return counted_keys(self._order, n_frames, self._path, which)
 
     def _placed(self, n_planned: int, *, listed: bool) -> NDArray[np.intp] | None:
         """Return which of the planned frames those are that are there, None if it is not known."""
@@ -281,22 +277,17 @@ class TiffReader:
 
         Notes and logs lie beside images, too: only a file that is called so must be a list.
         """
-        if self._angles:
-            return self._angles, read_angles(self._angles, self._angle_unit), ()
+        source = self._angles
         try:
-            source = self._list_of_angles()
-        except ScanError:
+            source = source or self._list_of_angles()
+            angles = None if source is None else read_angles(source, self._angle_unit)
+            return source, angles, ()
+        except ScanError as error:
             if self._by_range:
                 return None, None, ()
-            raise
-        if source is None:
-            return None, None, ()
-        try:
-            return source, read_angles(source, self._angle_unit), ()
-        except ScanError as error:
-            if not (self._by_range or _IS_LIST.search(source.stem) is None):
+            if source in (None, self._angles) or _IS_LIST.search(source.stem):
                 raise
-            return None, None, () if self._by_range else (f"no list of angles: {error}",)
+            return None, None, (f"no list of angles: {error}",)
 
     def _list_of_angles(self) -> FilePath | None:
         if not self._path.is_dir():
@@ -337,10 +328,7 @@ def tiff_files(folder: Path) -> list[FilePath]:
     """List the TIFF files of a folder in the order of the numbers in their names."""
     try:
         with os.scandir(folder) as entries:
-            # "._" files are of macOS, no images
-            names = [
-                e.name for e in entries if e.name.lower().endswith(IMAGES) and e.name[0] != "."
-            ]
+            names = [e.name for e in entries if e.name.lower().endswith(IMAGES)]
     except OSError as error:
         raise ScanError(f"{folder}: cannot be read ({one_line(error)})") from error
     shown = [name for name in names if name[0] != "."]  # hidden ones are of macOS, no images

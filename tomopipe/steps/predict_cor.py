@@ -118,8 +118,7 @@ def predict_cor(
         candidates_px = _candidates(grid, try_json)
         if rows.failed:
             raise ScanError(rows.failed)
-        prediction = _predict(rows, candidates_px, options)
-        prediction = _with_tilt(prediction, rows.n_rows, used)
+        prediction = _predict(rows, candidates_px, options, used)
         prediction = _without_trust(prediction, rows, bad_frames, options.max_bad_frames)
         doubts = doubts_of(rows.bad_frames or {}, rows.sinograms.shape[1]) + wrong
         prediction = _with_doubts(prediction, doubts)
@@ -195,18 +194,18 @@ def _with_doubts(prediction: dict[str, Any], found: list[str]) -> dict[str, Any]
     return {**prediction, "doubts": [*prediction.get("doubts", []), *found]}
 
 
-def _with_tilt(prediction: dict[str, Any], n_rows: int, used: "UsedRows | None") -> dict[str, Any]:
+def _with_tilt(
+    prediction: dict[str, Any], roll: tuple[float, float], n_rows: int, used: "UsedRows | None"
+) -> dict[str, Any]:
     """Return a prediction that says where a roll that was measured moves the axis off its COR."""
     from tomopipe.cor.roll import UsedRows, tilt_of
 
-    roll = prediction.pop("roll", None)
-    if roll is None:
-        return prediction
-    prediction["roll_px_per_100_rows"] = round(roll[0], 4)
+    found = {**prediction, "roll_px_per_100_rows": round(roll[0], 4)}
     text, spoils = tilt_of(roll, used or UsedRows(), n_rows)
     if text:
-        prediction.setdefault("doubts" if spoils else "warnings", []).append(text)
-    return prediction
+        key = "doubts" if spoils else "warnings"
+        found[key] = [*found.get(key, []), text]
+    return found
 
 
 def _cut_off(rows: Rows, grid: Mapping[str, Any], cor_px: float | None) -> list[str]:
@@ -243,6 +242,7 @@ def _predict(
     rows: Rows,
     candidates_px: NDArray[np.float64],
     options: PredictCorBlock,
+    used: "UsedRows | None",
 ) -> dict[str, Any]:
     from tomopipe.cor.curves import Curves
     from tomopipe.cor.jump import doubt_jump
@@ -291,7 +291,8 @@ def _predict(
         return prediction | {"reason": "; ".join(filter(None, [*doubts, decision.reason]))}
     if doubts:
         prediction["doubts"] = doubts
-    return prediction | {"roll": measure_roll(curves.prepared, in_use_px)}
+    roll = measure_roll(curves.prepared, in_use_px)
+    return prediction if roll is None else _with_tilt(prediction, roll, rows.n_rows, used)
 
 
 def _ask(

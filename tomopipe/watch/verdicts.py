@@ -54,7 +54,7 @@ def verdict_of(scan: str, facts: ScanFacts) -> Verdict | None:
         cor_px,
         prediction.confidence if prediction and is_predicted else None,
         state not in _QUIET,
-        "; ".join(facts.doubts) if state is State.DOUBTFUL else facts.reason,
+        facts.why,
         prediction.best_cor_px if prediction and cor_px is None else cor_px,
     )
 

@@ -50,7 +50,7 @@ def train(
     device: Annotated[str, typer.Option(help="cpu, or cuda for the last stage.")] = "cpu",
     card: Annotated[
         str | None,
-        typer.Option(help="Show what is known of a network (shipped, or a path), stop."),
+        typer.Option(help="Show the model card of a network (shipped, or a path), stop."),
     ] = None,
 ) -> None:
     """Train the network of method `ai`, in stages that go on where they stopped.

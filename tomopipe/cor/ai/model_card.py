@@ -38,16 +38,14 @@ def read_card(weights: Path) -> dict[str, Any]:
     for file in (weights, path):
         if not file.is_file():
             raise TomopipeError(
-                f"{file}: no such file; method ai needs weights (.safetensors) with what "
-                f"training wrote on them (.json) beside them. {_ADVICE}"
+                f"{file}: no such file; method ai needs weights (.safetensors) with their model "
+                f"card (.json) beside them. {_ADVICE}"
             )
     try:
         card = json.loads(path.read_text("utf-8"))
         missing = [key for key in _NEEDED if key not in card]
     except (ValueError, TypeError) as error:
-        raise TomopipeError(
-            f"{path}: expected what training wrote beside the weights; got {error}. {_ADVICE}"
-        ) from error
+        raise TomopipeError(f"{path}: expected a model card; got {error}. {_ADVICE}") from error
     if missing:
         raise TomopipeError(
             f"{path}: expected {', '.join(_NEEDED)}; got no {', '.join(missing)}. {_ADVICE}"
