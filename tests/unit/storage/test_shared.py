@@ -90,6 +90,7 @@ def test_a_writer_that_does_not_finish_is_named_and_nothing_is_written(holder, a
         update_file(path, add_line)
     assert path.read_text() == "scan\na\n"
     process.stdin.close()
+    assert process.wait(60) == 0
     assert update_file(path, add_line)
     assert path.read_text() == "scan\na\nb\n"
     assert os.listdir(path.parent) == ["scans.tsv"]
