@@ -11,7 +11,15 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from tests.workflow.conftest import HOME, configure, failing, new_campaign, table
+from tests.workflow.conftest import (
+    HOME,
+    configure,
+    failing,
+    new_campaign,
+    package_with,
+    snakemake,
+    table,
+)
 from tomopipe.cli import cli
 from tomopipe.run.launch import read_record
 
@@ -55,6 +63,20 @@ def test_a_run_says_why_and_what_came_out(campaign):
     assert "Forced execution" not in log
 
 
+def test_a_run_of_any_kind_says_once_that_the_disk_will_not_do_and_goes_on(campaign, tmp_path):
+    lack = ("cost/disk.py", "shutil.disk_usage(existing).free", "1000")
+    environment = for_tomopipe(tmp_path, package_with(tmp_path, *lack))
+    said = "MB needed, 0.0 MB free. Free some, or set "
+    (campaign / "results" / "a_2_rec.h5").unlink()
+    assert said not in snakemake(campaign, "predictions", environment=environment).text
+    run = snakemake(campaign, environment=environment)
+    assert (run.status, run.text.count(said)) == (0, 1), run.text
+    assert "full_recon:a_2" in run.jobs
+    (campaign / "results" / "a_2_rec.h5").unlink()
+    status, text = tomopipe(campaign, "run", *CORES, environment=environment)
+    assert (status, text.count(said)) == (0, 1), text
+
+
 def test_what_cannot_run_ends_with_one_line(campaign):
     (campaign / "results" / "a_2_rec.h5").unlink()
     configure(campaign, "full_recon", device="cuda")
@@ -81,7 +103,11 @@ def test_a_job_that_succeeds_at_its_second_attempt_has_not_failed(campaign, tmp_
 
 def breaking(folder: Path, scan: str, statement: str) -> dict[str, str]:
     """Return the environment in which full_recon of a scan runs a statement, for `tomopipe`."""
-    environment = failing(folder, "full_recon", scan, statement)
+    return for_tomopipe(folder, failing(folder, "full_recon", scan, statement))
+
+
+def for_tomopipe(folder: Path, environment: dict[str, str]) -> dict[str, str]:
+    """Put the workflow beside a copied package, where `tomopipe` looks for it."""
     for name in ("Snakefile", "workflow", "profiles"):
         (folder / "site" / name).symlink_to(HOME / name)
     return environment

@@ -105,27 +105,14 @@ def _follow(process: "subprocess.Popen[bytes]", started: Run, directory: Path) -
         return (launch.read_record(directory) or started).stopped
 
     progress = Progress(started.events, Logs(directory / LOGS.folder), is_stopped)
-    screen, looks_at_disk = Screen(), True
+    screen = Screen()
     while True:
         with suppress(subprocess.TimeoutExpired):
             process.wait(_LOOK_S)
         progress.read()
-        if looks_at_disk and progress.makes_all:
-            looks_at_disk = False
-            progress.news += [("says", "", "", line) for line in _lack_of_disk(progress, directory)]
         screen.show(progress, at_end=process.returncode is not None)
         if process.returncode is not None:
             return progress
-
-
-def _lack_of_disk(progress: Progress, directory: Path) -> list[str]:
-    """Say what `tomopipe check` says of the disk, as soon as the shapes of the scans are known."""
-    from tomopipe.campaign.campaign import campaign_from_data
-    from tomopipe.cost.disk import disk_warnings
-
-    with suppress(OSError, TomopipeError, LookupError, ValueError):  # which the run will tell
-        return disk_warnings(campaign_from_data(progress.facts["campaign"], directory))
-    return []
 
 
 def _tell_end(directory: Path, status: int, started: Run, progress: Progress) -> int:
@@ -153,7 +140,8 @@ def _tell_end(directory: Path, status: int, started: Run, progress: Progress) ->
     with suppress(OSError):  # the terminal was closed
         outcome.show(campaign)
     unfinished = [f"tomopipe: {line}" for line in progress.facts.get("unfinished", [])]
-    ours = [line for line in lines if line.startswith("tomopipe: ") and line not in unfinished]
+    told = {*unfinished, *(f"tomopipe: {line}" for line in progress.facts.get("said", []))}
+    ours = [line for line in lines if line.startswith("tomopipe: ") and line not in told]
     for line in (*dict.fromkeys(ours[:_MOST_SAID]), *unfinished):
         say(line)
     if status in (0, 3):

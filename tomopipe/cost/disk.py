@@ -98,10 +98,11 @@ def lack_of_disk(campaign: Campaign, n_bytes: int) -> list[str]:
 
 def disk_warnings(campaign: Campaign) -> list[str]:
     """Return `lack_of_disk` for a run whose inventory is there."""
-    rows = read_inventory(campaign.files.inventory)
-    return lack_of_disk(
-        campaign, still_to_make(campaign, rows, find_stacks(campaign, rows, rows)).total()
-    )
+    with suppress(OSError, TomopipeError, LookupError, ValueError):  # which the run will tell
+        rows = read_inventory(campaign.files.inventory)
+        stacks = find_stacks(campaign, rows, rows)
+        return lack_of_disk(campaign, still_to_make(campaign, rows, stacks).total())
+    return []
 
 
 def half_notes(campaign: Campaign, scans: Iterable[str], rows: InventoryRows) -> tuple[str, ...]:

@@ -65,7 +65,8 @@ def slices_around(
 ) -> Sweep | None:
     """Return the try slice at a COR, and those at a distance from it.
 
-    The nearest pages of the stack; slices made from rows.h5 if the sweep does not reach the COR.
+    The nearest pages of the stack; slices made from rows.h5 where the sweep does not reach the COR
+    or the stack was removed.
     None if the sweep failed, there are no rows, or the COR lies off the detector.
 
     Parameters
@@ -77,12 +78,14 @@ def slices_around(
     offsets_px : sequence of float
         Distances from it in pixels of the slices, 0 among them.
     max_size_px : int, optional
-        Most columns of slices that are made; None: as many as those of the stack have.
+        Most columns of slices that are made; None: as many as those of the stack, which is needed.
     """
     grid = json.loads(try_tif.with_name(SWEEP).read_bytes())
     values_px = np.asarray(grid.get("cor_px", []), dtype=float)
     if not values_px.size:
         return None
+    if max_size_px and not try_tif.exists():
+        return _made(try_tif, grid, cor_px, offsets_px, max_size_px)
     pages = open_stack(try_tif)
     if len(pages) != values_px.size:
         raise TomopipeError(f"{try_tif}: {len(pages)} slices for {values_px.size} CORs.")

@@ -91,4 +91,5 @@ class Runner:
         tail = ""
         with suppress(OSError):
             tail = end_of(Path(self._run.log), _TAIL_LINES)
-        return {"n_done": n_done, "n_all": n_all or None, "tail": tail}
+        said = self._progress.facts.get("said", [])
+        return {"n_done": n_done, "n_all": n_all or None, "tail": tail, "said": said}

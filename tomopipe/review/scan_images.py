@@ -110,22 +110,22 @@ class Pictures:
         return Grey((pages[index] >> 8).astype(np.uint8), low, high, (low, high))
 
     def thumbnail(self, scan: str, cor_px: float) -> bytes:
-        """Return a slice as a small PNG: the nearest page; one that is made beyond the sweep."""
+        """Return a slice as a small PNG: the nearest page, or one that is made if there is none."""
         from PIL import Image
 
         grid_px = np.asarray(self.grid(scan)["cor_px"], float)
-        if not in_sweep(grid_px.tolist(), cor_px):
-            return self._thumbnail_beyond(scan, cor_px)
+        if not (self.has_pages(scan) and in_sweep(grid_px.tolist(), cor_px)):
+            return self._made_thumbnail(scan, cor_px)
         page = Image.fromarray(self.page(scan, int(np.abs(grid_px - cor_px).argmin())).values)
         page.thumbnail((_THUMB_PX, _THUMB_PX), Image.Resampling.BOX, reducing_gap=None)
         return png(np.asarray(page))
 
-    def _thumbnail_beyond(self, scan: str, cor_px: float) -> bytes:
-        path = self.path(scan, TRY_STACK)
+    def _made_thumbnail(self, scan: str, cor_px: float) -> bytes:
+        path = self.path(scan, ROWS)
 
         def make() -> bytes:
             with self._working:
-                found = slices_around(path, cor_px, max_size_px=2 * _THUMB_PX)
+                found = slices_around(path.with_name(TRY_STACK), cor_px, max_size_px=2 * _THUMB_PX)
             if found is None:
                 raise TomopipeError(f"{scan}: there is no slice at {cor_px:g} px.")
             return png(to_grey(found.images[found.chosen], max_px=_THUMB_PX))

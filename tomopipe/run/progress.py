@@ -104,7 +104,7 @@ class Progress:
         self._step_of: dict[int, str] = {}
         self._sent_s: dict[int, float] = {}
         # reported once: the configuration (`campaign`), whether Snakemake `executes` jobs and they
-        # are `remote`, the lines about scans without COR or volume (`unfinished`)
+        # are `remote`, the lines about scans without COR or volume (`unfinished`), others (`said`)
         self.facts: dict[str, Any] = {}
         # what (began, failed, again: it is tried again; says), step, name, and reason or error; the
         # reader empties it
@@ -121,12 +121,6 @@ class Progress:
         """Finished jobs and all jobs, of all steps."""
         steps = self.steps.values()
         return sum(step.done for step in steps), sum(step.total for step in steps)
-
-    @property
-    def makes_all(self) -> bool:
-        """Whether the run makes all that is missing, and has its inventory."""
-        inventory = self._steps.get("inventory", Step())
-        return "all" in self._steps and inventory.done == inventory.total
 
     def goes_on(self, step: str, name: str, failed_s: float) -> bool:
         """Tell whether a job that failed then (Unix seconds) has begun again, or will."""
@@ -199,6 +193,9 @@ class Progress:
             self.news.append(("began", name, event["name"], event["reason"]))
         elif "ended" in event or "failed" in event:
             self._end(event)
+        elif "says" in event:
+            self.news.append(("says", "", "", event["says"]))
+            self.facts.setdefault("said", []).append(event["says"])
         else:
             self.facts |= event
 

@@ -499,18 +499,23 @@ def spare_what_no_rule_uses(workflow: Any) -> None:
         Job.conda_env_spec = property(lambda self: None)
 
 
-def tell_events(workflow: Any, words: Callable[[Mapping[str, Any]], str]) -> None:
+def tell_events(
+    workflow: Any,
+    words: Callable[[Mapping[str, Any]], str],
+    warnings: Callable[[], Iterable[str]],
+) -> None:
     """Make a run say in our words why its jobs run, and report its progress (`progress.tell`).
 
-    `words` makes them from Snakemake's information about a job. Call it when a run begins.
+    `words` makes them from Snakemake's information about a job; `warnings` is called once, if the
+    run makes all that is missing, when its inventory is there. Call it when a run begins.
     """
     from snakemake.logging import logger
 
-    n_known = 0  # jobs whose sums have been reported
+    n_known, warned = 0, False  # jobs whose sums have been reported
     began_s: dict[int, list[float]] = {}  # of each attempt of a job
 
     def is_reported(record: Any) -> bool:
-        nonlocal n_known
+        nonlocal n_known, warned
         info, event = vars(record), str(getattr(record, "event", ""))
         if event == "job_info":
             record.reason = words(info)
@@ -529,8 +534,15 @@ def tell_events(workflow: Any, words: Callable[[Mapping[str, Any]], str]) -> Non
             progress.tell(failed=info["jobid"], **_failure(workflow, info, attempts_s))
         elif event in ("run_info", "job_started") and len(workflow.dag) != n_known:
             n_known = len(workflow.dag)  # a checkpoint has added some
-            jobs = {*workflow.dag.needrun_jobs(), *workflow.dag.finished_jobs}
-            progress.tell(totals=Counter(job.rule.name for job in jobs))
+            done = set(workflow.dag.finished_jobs)
+            left = set(workflow.dag.needrun_jobs()) - done
+            progress.tell(totals=Counter(job.rule.name for job in left | done))
+            makes_all = not warned and "all" in targets(workflow)
+            if makes_all and not any(job.rule.name.endswith("inventory") for job in left):
+                warned = True
+                for line in warnings():
+                    print(f"tomopipe: {line}", file=sys.stderr)
+                    progress.tell(says=line)
         return True
 
     logger.addFilter(is_reported)

@@ -147,6 +147,13 @@ def is_made(job):
     return step is not None and not pending[step](job.wildcards.scan)
 
 
+def disk_warnings():
+    """What is missing on the disk for what is to be made, once the shapes of scans are known."""
+    from tomopipe.cost.disk import disk_warnings
+
+    return disk_warnings(CAMPAIGN)
+
+
 def step_of(job, steps):
     """Which of these steps a job is, also one of a module with names of its own."""
     return next((step for step in steps if job.rule.name.endswith(step)), None)
@@ -185,7 +192,7 @@ if DECIDES:
     snakemake_internals.keep_what_is_made(is_made, is_final)
     snakemake_internals.at_submission()
     snakemake_internals.before_deciding(workflow, end_earlier_runs, although_locked=ARRIVALS)
-    snakemake_internals.tell_events(workflow, words_of)
+    snakemake_internals.tell_events(workflow, words_of, disk_warnings)
     progress.tell(campaign=config)
 
 

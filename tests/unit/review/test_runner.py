@@ -79,10 +79,13 @@ def test_a_run_tells_how_far_it_is_and_ends(runner):
 
 
 def test_the_number_of_jobs_is_known_before_the_first_has_ended(tmp_path):
-    says = "import time, tomopipe.run.progress as p; p.tell(totals={'stitch': 7}); time.sleep(60)"
+    says = (
+        "import time, tomopipe.run.progress as p; p.tell(totals={'stitch': 7}); "
+        "p.tell(says='full'); time.sleep(60)"
+    )
     runner = Runner(tmp_path, [sys.executable, "-c", says])
     runner.start()
-    until(runner, {"state": "running", "n_done": 0, "n_all": 7})
+    until(runner, {"state": "running", "n_done": 0, "n_all": 7, "said": ["full"]})
     runner.stop()
     until(runner, {"state": "stopped"})
 

@@ -73,6 +73,14 @@ def test_a_thumbnail_beyond_the_sweep_is_the_slice_at_its_cor(folder, pictures):
     image = pixels(pictures.thumbnail("far_1", 600.0))
     x, y = (round(len(image) * (0.5 + at / N_COLS)) for at in BEAD_PX)
     assert image[y - 2 : y + 3, x - 2 : x + 3].min() > image[20:60, 20:60].mean() + 50
+
+
+def test_a_thumbnail_without_a_stack_is_the_slice_at_its_cor(folder, pictures):
+    write_pictures(folder, "accepted_1", GRID_PX[5], radius_px=60.0)
+    (folder / "results/try_center/accepted_1/try.tif").unlink()
+    image = pixels(pictures.thumbnail("accepted_1", GRID_PX[5]))
+    x, y = (round(len(image) * (0.5 + at / N_COLS)) for at in BEAD_PX)
+    assert image[y - 2 : y + 3, x - 2 : x + 3].min() > image[20:60, 20:60].mean() + 50
     with pytest.raises(TomopipeError, match="no slice at 2000 px"):
         pictures.thumbnail("far_1", 2000.0)
 

@@ -42,7 +42,7 @@ function draw(found) {
   const running = found.state === "running";
   const words = running && found.stopping ? "Stopping: the jobs are being ended." : (WORDS[found.state] ?? "Nothing is started from here: type tomopipe run, or start this page with --allow-run.");
   const steps = running && found.n_all ? `${found.n_done} of ${found.n_all} jobs done.` : "";
-  $("run-state").textContent = [words, found.error, steps].filter(Boolean).join(" ");
+  $("run-state").textContent = [words, found.error, steps, ...(found.said ?? [])].filter(Boolean).join(" ");
   $("run-state").className = found.error || found.state === "failed" ? "bad" : found.state === "not allowed" ? "quiet" : "";
   $("run-start").hidden = !["idle", "done", "failed", "stopped"].includes(found.state);
   $("run-stop").hidden = !running;
