@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import TIMEOUT_MS, row
-from tests.review_campaign import make_campaign
+from tests.review_campaign import make_campaign, write_pictures
 from tests.workflow.conftest import configure, failing, job_names, new_campaign, snakemake
 from tomopipe.review.table_edits import read_cells
 
@@ -114,6 +114,29 @@ def test_without_allow_run_nothing_can_be_started(tmp_path, serve, visit):
     }""")
     assert status == 403
     assert not (folder / ".snakemake").exists()
+
+
+def test_the_prediction_of_a_replaced_outlier_is_taken_back_with_a_key_or_a_click(
+    tmp_path, serve, visit
+):
+    folder = make_campaign(tmp_path)
+    write_pictures(folder, "bone_006", 513.45)
+    page = visit(serve(folder))
+    row(page, "bone_006").click()
+    box = page.locator("#cor")
+    expect(box).to_have_value("513.45")
+    page.keyboard.press("p")
+    expect(box).to_have_value("548.50")
+    page.wait_for_selector("#stage[data-cor='548.50']")
+    page.keyboard.press("Enter")
+    expect(row(page, "bone_006")).to_contain_text("548.50 ✎")
+    assert read_cells(folder / "scans.tsv")["bone_006"]["cor_px"] == "548.50"
+    page.keyboard.press("u")
+    expect(row(page, "bone_006")).to_contain_text("513.45")
+    expect(box).to_have_value("513.45")
+    page.get_by_role("button", name="Look at 548.50 again").click()
+    expect(box).to_have_value("548.50")
+    assert page.trouble == []
 
 
 def test_two_browsers(tmp_path, serve, visit):

@@ -106,6 +106,7 @@ class ScanFacts:
     decided: bool = False  # whether cor.json exists
     has_default: bool = False  # whether the config has a default COR
     min_confidence: float = 0.5  # confidence from which a prediction is accepted, 0 to 1
+    protect_manual: bool = True  # whether a COR set by hand is never replaced
     # results of fix_cor and predict_cor
     fix: Fix | None = None
     prediction: Prediction | None = None
@@ -140,8 +141,9 @@ class ScanFacts:
         """Whether a COR was typed or removed after the results were made."""
         if self.manual_px is None:
             return self.source == "manual" and not self.is_by_file
-        was_px = self.fix.before_px if self.source == "outlier" and self.fix else self.cor_px
-        return self.source not in ("manual", "outlier") or not same_cor(was_px, self.manual_px)
+        if self.source == "outlier" and self.fix and not self.protect_manual:
+            return not same_cor(self.fix.before_px, self.manual_px)
+        return self.source != "manual" or not same_cor(self.cor_px, self.manual_px)
 
     @property
     def shown(self) -> tuple[float | None, str]:

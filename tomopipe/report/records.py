@@ -56,6 +56,7 @@ class ScanRecord(ScanFacts):
     shape: tuple[int, int, int] | None = None
     warnings: tuple[str, ...] = ()
     try_tif: Path | None = None
+    swept: bool = False  # whether there are slices, or rows to make them from
 
 
 @dataclass(frozen=True)

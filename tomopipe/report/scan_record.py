@@ -68,11 +68,13 @@ def _scan_record(reader: Reader, source: Sources, scan: CampaignScan) -> ScanRec
         decided=source.cor is not None,
         has_default=config.resolve_cor.default_px is not None,
         min_confidence=config.predict_cor.min_confidence,
+        protect_manual=config.fix_cor.protect_manual,
         prediction=prediction,
         fix=fix,
         failures=failures,
         volume=volume,
         try_tif=try_tif if try_tif.exists() else None,
+        swept=try_tif.exists() or files.rows(name).exists(),
     )
     sweep = files.sweep(name)
     warnings = (

@@ -62,7 +62,7 @@ def _entry(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
         "select": select,
         "manual": manual,
         "note": cells.get("note", ""),
-        "swept": scan.try_tif is not None or prediction is not None,  # it may have been removed
+        "swept": scan.swept,
         "rerun": state not in NOT_SELECTED and scan.is_edited,
     }
 

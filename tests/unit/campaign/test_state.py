@@ -28,6 +28,9 @@ def facts(**given):
     return ScanFacts(**{"row": ROW} | given)
 
 
+OUTLIER = USED | {"source": "outlier", "fix": REPLACED}
+
+
 @pytest.mark.parametrize(
     ("given", "state"),
     [
@@ -49,7 +52,7 @@ def facts(**given):
         ({"row": BAD | {"reason": "still written"}, "select": "yes"}, "skipped"),
         *[(USED | {"source": s}, "filled") for s in ("neighbours", "series-mean", "default")],
         *[(USED | {"source": s}, "ok") for s in ("ai", "auto")],
-        (USED | {"source": "outlier", "fix": REPLACED}, "fixed"),
+        (OUTLIER, "fixed"),
         (USED | {"manual": "512", "source": "manual"}, "manual"),
         ({"failures": DEAD_TRY}, "failed"),
         (USED | {"failures": DEAD_TRY, "source": "series-mean"}, "filled"),
@@ -73,8 +76,9 @@ def test_the_state_follows_from_the_files(given, state):
         (USED | {"source": "manual", "fix": IN_FILE}, "manual", False),
         (USED | {"source": "manual", "cor_px": 500.0, "manual": "500.005"}, "manual", False),
         (USED | {"source": "manual", "cor_px": 500.0, "manual": "500.01"}, "manual", True),
-        (USED | {"source": "outlier", "fix": REPLACED, "manual": "500"}, "fixed", False),
-        (USED | {"source": "outlier", "fix": REPLACED, "manual": "501"}, "manual", True),
+        (OUTLIER | {"manual": "500"}, "manual", True),  # the prediction, taken back
+        (OUTLIER | {"manual": "500", "protect_manual": False}, "fixed", False),
+        (OUTLIER | {"manual": "501", "protect_manual": False}, "manual", True),
     ],
 )
 def test_a_decision_counts_before_the_next_run(given, state, edited):

@@ -89,6 +89,7 @@ const keys = [
   ["j / k, ↓ / ↑", "next, previous scan of the queue", null],
   ["← / →", "previous, next COR in steps of the strip; with Shift ten at a time", null],
   ["[ / ]", "coarser, finer steps; also the wheel over the strip", null],
+  ["p", "the predicted COR; Enter accepts it, also where the series replaced it", () => scan.take(scan.current()?.prediction?.cor_px)],
   ["t", "the slice", () => scan.setMode("slice")],
   ["r", "the slices of all rows that were kept", () => scan.setMode("rows")],
   ["o", "0 and 180 degrees over each other: grey where they agree", () => scan.setMode("overlay")],

@@ -15,7 +15,7 @@ export function facts(data, go, cor = null) {
   const node = $("facts");
   if (drawn !== data) {
     drawn = data;
-    node.replaceChildren(head(data), ...scores(data, go, cor), ...fixing(data), ...neighbours(data), ...failures(data), note(data));
+    node.replaceChildren(head(data), ...scores(data, go, cor), ...fixing(data, go), ...neighbours(data), ...failures(data), note(data));
     return;
   }
   const old = node.querySelector(".plot");
@@ -69,10 +69,11 @@ function scores(data, go, cor) {
   return parts;
 }
 
-function fixing(data) {
+function fixing(data, go) {
   const fix = data.fix;
   if (!fix || (!fix.reason && fix.before_px === fix.after_px)) return [];
-  return [el("h3", {}, "Fix"), el("p", {}, `${px(fix.before_px)} → ${px(fix.after_px)} px (${fix.source || "none"})`)];
+  return [el("h3", {}, "Fix"), el("p", {}, `${px(fix.before_px)} → ${px(fix.after_px)} px (${fix.source || "none"})`),
+    fix.before_px === null ? null : el("button", { id: "before", onclick: () => go(fix.before_px) }, `Look at ${px(fix.before_px)} again; Enter accepts it`)];
 }
 
 function neighbours(data) {

@@ -51,7 +51,7 @@ export async function open(name) {
   if (!again) strip.begin(name, grid && grid.cor_px.length > 1 ? grid.cor_px[1] - grid.cor_px[0] : 0.5);
   if (["overlay", "difference"].includes(now.mode) && !(grid && grid.n_pairs)) now.mode = "slice";
   modes();
-  facts(data, go);
+  facts(data, take);
   const start = data.cor_px ?? (grid ? grid.cor_px[grid.cor_px.length >> 1] : null);
   now.cor = start === null ? null : hundredths(start);
   if (!grid) {
@@ -134,7 +134,7 @@ export async function go(cor, { direction = 1, settle = false } = {}) {
   now.cor = hundredths(cor);
   const { grid } = now.data;
   value();
-  facts(now.data, go, now.cor);
+  facts(now.data, take, now.cor);
   clearTimeout(waiting); // what the scan before waits for is not to be drawn of this one
   if (!grid) return;
   const at = nearest(now.cor);
@@ -288,6 +288,13 @@ export const typed = () => now.typed;
 export function forget() {
   now.typed = null;
   value();
+}
+
+// The COR of a finder, or the one before its series was fixed; Enter accepts it.
+export function take(cor) {
+  if (cor === null || cor === undefined || !now.data.grid) return;
+  forget();
+  go(hundredths(cor), { settle: true });
 }
 
 export function setMode(mode) {
