@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign, read_inventory, stats_of
@@ -49,12 +50,9 @@ def after_failure(
 def ended_by_hand(logs: Iterable[str]) -> bool:
     """Tell from Snakemake's logs whether a person stopped the run."""
     for log in logs:
-        try:
-            text = Path(log).read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            continue
-        if _ENDED_BY_HAND.search(text):
-            return True
+        with suppress(OSError):
+            if _ENDED_BY_HAND.search(Path(log).read_text(encoding="utf-8", errors="replace")):
+                return True
     return False
 
 

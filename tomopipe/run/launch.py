@@ -156,6 +156,8 @@ def spawn(
 ) -> "subprocess.Popen[bytes]":
     """Start a command in a new session, its output in a file."""
     cache = _other_cache(directory)
+    # this Python's programs first: its environment may not be active
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     with open(log, "wb") as stream:
         for folder in cache.values():
             line = f"tomopipe: {_cache()} cannot be written: Snakemake's cache is in {folder}\n"
@@ -164,7 +166,7 @@ def spawn(
         return subprocess.Popen(
             [sys.executable, "-c", _HEEDING, *command],
             cwd=directory,
-            env=os.environ | {"PATH": _path(), **cache, **environment},
+            env=os.environ | {"PATH": path, **cache, **environment},
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,
@@ -187,11 +189,6 @@ def _other_cache(directory: Path) -> dict[str, str]:
         if os.access(own, os.W_OK | os.X_OK):
             return {}
     return {"XDG_CACHE_HOME": str(directory.absolute() / ".snakemake" / "cache")}
-
-
-def _path() -> str:
-    """Return PATH with this Python's programs first: its environment may not be active."""
-    return f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
 
 
 def _new_logs(directory: Path) -> tuple[Path, Path]:
@@ -235,8 +232,7 @@ def unlock(directory: Path) -> None:
 
 def unlock_killed(directory: Path, results: Path) -> bool:
     """Remove the lock of a run that was killed on this machine; tell whether there was one."""
-    found = is_killed(directory, results)
-    if found:
+    if found := is_killed(directory, results):
         kill_parts(directory)  # of a watcher
         unlock(directory)
     return found
