@@ -114,11 +114,8 @@ def _sum_s(
 def _bounds_s(
     usual: Mapping[float, float], work: float, nearly_constant: bool
 ) -> tuple[float, float]:
-    """Return two limits of the seconds of a job: as of jobs of equal work, else a + b work.
-
-    Two sizes or more tell a and b; of one size the job takes as long (b = 0) as proportional
-    (a = 0), or something between.
-    """
+    """Return two limits of the seconds of a job: as of jobs of equal work, else a + b work."""
+    # two sizes or more tell a and b; of one size they lie between b = 0 and a = 0
     if work in usual or not work:
         return (usual.get(work, median(usual.values())),) * 2
     sizes = [size for size in usual if size]

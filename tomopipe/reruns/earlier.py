@@ -109,11 +109,7 @@ def _same_inputs(record: Mapping[str, Any], directory: Path) -> bool:
 
 
 def _same_raw(record: Mapping[str, Any], signature: list[Any], output: Path, raw: Path) -> bool:
-    """Tell whether the raw file has its old size, and was not replaced after the result.
-
-    Times are ignored if the result's own time is not the recorded one: the campaign was then copied
-    or restored.
-    """
+    """Tell whether the raw file has its old size, and was not replaced after the result."""
     if not raw.exists():
         return False
     if raw.is_dir():
@@ -123,15 +119,14 @@ def _same_raw(record: Mapping[str, Any], signature: list[Any], output: Path, raw
         return False
     if mtime_ns in (None, now.st_mtime_ns):
         return True
+    # if the result's own time is not the recorded one, the campaign was copied or restored
     made = max(file.stat().st_mtime for file in (output, *output.glob(".snakemake_timestamp")))
     return abs(made - float(record.get("endtime") or 0)) > _SAME_TIME_S
 
 
 def _is_plain_set(record: Mapping[str, Any], directory: Path) -> bool:
-    """Tell whether a tomogram set without optics groups is equivalent: all scans of one kind.
-
-    RELION then gives all of them one group. Sets of full rotations may be narrower than volumes.
-    """
+    """Tell whether a tomogram set without optics groups is equivalent: all scans of one kind."""
+    # RELION then gives all of them one group. Sets of full rotations may be narrower than volumes.
     kinds = set()
     for name in record["input"]:
         if name.endswith(COR_TABLE):

@@ -127,10 +127,7 @@ def claim(directory: Path, log: Path) -> Run:
 
 @contextmanager
 def _only_run(directory: Path, *, unlocks: bool = False) -> Iterator[None]:
-    """Hold the lock of the record of the current run; refuse if there is one.
-
-    What `unlocks` is refused only by a run that is known to live.
-    """
+    """Hold the lock of the record of the current run; refuse one, `unlocks` only if it lives."""
     record = directory / LOGS.run_record
     record.parent.mkdir(parents=True, exist_ok=True)
     with locked(record):
@@ -180,10 +177,7 @@ def _cache() -> Path:
 
 
 def _other_cache(directory: Path) -> dict[str, str]:
-    """Return the variable of a cache in the campaign if the user's cannot be written, else {}.
-
-    Jobs on nodes get it from the run.
-    """
+    """Return the variable of a cache in the campaign if the user's cannot be written, else {}."""
     with suppress(OSError):
         (own := _cache() / "snakemake").mkdir(parents=True, exist_ok=True)
         if os.access(own, os.W_OK | os.X_OK):

@@ -399,22 +399,17 @@ def take_sent() -> bool:
     # another job of a scan, whose results are there, does not run, but is asked all the same
     idle: dict[str, dict[str, Any]] = {"params": {}, "resources": {"_cores": 1, "_nodes": 1}}
 
-    def facts_of(kind: str, rule: Any, wildcards: Any) -> dict[str, Any] | None:
-        others = idle if "scan" in wildcards else {}
-        return sent.get(_as_text(rule.name, wildcards), others).get(kind)
+    def replace(name: str, kind: str, made_of: Callable[[Any], Any]) -> None:
+        def expand(plain: Any, rule: Any, wildcards: Any, *rest: Any, **options: Any) -> Any:
+            others = idle if "scan" in wildcards else {}
+            facts = sent.get(_as_text(rule.name, wildcards), others).get(kind)
+            return plain(rule, wildcards, *rest, **options) if facts is None else made_of(facts)
 
-    def params(plain: Any, rule: Any, wildcards: Any, *rest: Any, **options: Any) -> Any:
-        if (found := facts_of("params", rule, wildcards)) is None:
-            return plain(rule, wildcards, *rest, **options)
-        return Params(fromdict=found), [*found.values()]
+        _replace_once(Rule, name, expand)
 
-    def resources(plain: Any, rule: Any, wildcards: Any, *rest: Any, **options: Any) -> Any:
-        if (found := facts_of("resources", rule, wildcards)) is None:
-            return plain(rule, wildcards, *rest, **options)
-        return ResourceList(fromdict={"tmpdir": tempfile.gettempdir()} | found)
-
-    _replace_once(Rule, "expand_params", params)
-    _replace_once(Rule, "expand_resources", resources)
+    tmpdir = {"tmpdir": tempfile.gettempdir()}
+    replace("expand_params", "params", lambda found: (Params(fromdict=found), [*found.values()]))
+    replace("expand_resources", "resources", lambda found: ResourceList(fromdict=tmpdir | found))
     return True
 
 

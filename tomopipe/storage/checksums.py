@@ -168,19 +168,11 @@ _lock = Lock()
 
 
 def written(path: AnyPath, offset: int, n_bytes: int, data: Any = None) -> None:
-    """Report bytes of a file being written that will not change any more.
+    """Report bytes of a temporary file of `whole` that will not change any more, each once.
 
-    They are summed at once, while they are in memory; bytes not reported are read when the file is
-    finished. So a volume larger than the memory is not read again from the disk.
-
-    Parameters
-    ----------
-    path : path-like
-        The temporary file of `tomopipe.storage.atomic.whole`.
-    offset, n_bytes : int
-        Their position in it. No byte is reported twice.
-    data : contiguous buffer, optional
-        The bytes, if available; else they are read from the file.
+    They are summed at once, while they are in memory, from `data`, a contiguous buffer, or the
+    file; bytes not reported are read when the file is finished. So a volume larger than the memory
+    is not read again from the disk.
     """
     view = None if data is None else memoryview(data).cast("B")
     with _lock:
