@@ -1,4 +1,4 @@
-from tomopipe.run.campaign_report import table_shown
+from tomopipe.run.ending import table_shown
 
 
 def report_wanted():
