@@ -171,9 +171,8 @@ def slice_cols(
     half_unless_known: bool,
 ) -> int:
     """Return the width of a scan's unbinned slices (pixels); arguments as of `output_bytes`."""
-    _, n_cols = _columns_in_use(campaign.for_scan(row["scan"]), row)
     half = is_half_volume(campaign, row, cor_px, unless_known=half_unless_known)
-    return FACTOR * n_cols if half else n_cols
+    return (FACTOR if half else 1) * _columns_in_use(campaign.for_scan(row["scan"]), row)[1]
 
 
 def is_half_volume(

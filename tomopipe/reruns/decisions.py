@@ -152,7 +152,9 @@ class Decisions:
         if any(path not in there and path not in may_be_gone for path in outputs):
             return MISSING
         for path in there:
-            if path not in self.record and not self._is_in_job_record(step, key, path):
+            if path not in self.record:
+                self._take_from_run(step, key)
+            if path not in self.record:
                 self._adopt(step, key, path, wanted)
         for path in there:
             if path in self.record and self.record.damage(path):
@@ -174,9 +176,6 @@ class Decisions:
         if self._take_from_run(step, key):
             return self.reason(step, key, outputs, wanted, may_be_gone=may_be_gone)
         return self._difference(step, key, outputs[0], wanted, source)
-
-    def _is_in_job_record(self, step: str, key: str, path: str) -> bool:
-        return self._take_from_run(step, key) and path in self.record
 
     def _take_from_run(self, step: str, key: str) -> bool:
         """Read what a job of this run has recorded meanwhile."""

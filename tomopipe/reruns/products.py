@@ -423,7 +423,7 @@ def _new_name(state: State, before: Product | None = None) -> str:
 
 def _is_unlike(product: Product) -> bool:
     """Tell whether size and time did not suffice to name a content."""
-    return product.statement.count(":") > RAW.count(":") + 1 + _is_folder(product.state)
+    return product.statement.count(":") > 1 + _is_folder(product.state)
 
 
 def _is_folder(state: State) -> bool:
