@@ -123,10 +123,6 @@ class Decisions:
                 found.add(scan)
         return found
 
-    def content(self, path: str) -> str:
-        """Return the present checksum of a small file."""
-        return self.record.small_content(path)
-
     # ---- why a job runs ----------------------------------------------------------------------
 
     def reason(
@@ -206,7 +202,8 @@ class Decisions:
         if scan not in self.campaign.scans:
             return "raw files changed"
         known = self.campaign.scans[scan]
-        was = self.record.path_of_raw(os.path.basename(known.path), old[0]) if old else ""
+        name, before = os.path.basename(known.path), old[0] if old else ""
+        was = self.record.raw_paths.get((name, before), "")
         if was and os.path.abspath(self.record.path_of(was)) != known.abspath:
             return f"raw file is another one: {known.path}, was {was}"
         paths = [self.record.path_of(path) for path in self.raw_files(scan)]

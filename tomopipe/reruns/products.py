@@ -307,7 +307,7 @@ class Record:
         else:
             self.different[path] = difference
 
-    def small_content(self, path: str) -> str:
+    def content(self, path: str) -> str:
         """Return the present checksum of a small file, reading it only if its state has changed."""
         now = quick_state(self.path_of(path))
         if now is None:
@@ -342,12 +342,9 @@ class Record:
         """The raw files on record by state, which no two files share."""
         return {product.state: product for product in self.products.values() if product.is_raw}
 
-    def path_of_raw(self, name: str, content: str) -> str:
-        """Return the path of the raw file on record of this name and content; "" if none is."""
-        return self._raw_paths.get((name, content), "")
-
     @cached_property
-    def _raw_paths(self) -> dict[tuple[str, str], str]:
+    def raw_paths(self) -> dict[tuple[str, str], str]:
+        """The paths of the raw files on record by name and content."""
         raw = [product for product in self.products.values() if product.is_raw]
         return {(os.path.basename(p.path), p.statement): p.path for p in raw}
 

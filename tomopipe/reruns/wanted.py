@@ -184,7 +184,7 @@ class Wanted:
         """State what the table of a series must be made from."""
         scans = self.alive(self.series()[series])
         predictions = {
-            scan: [self._decisions.content(path) for path in self.out.of_predict_cor(scan)]
+            scan: [self._decisions.record.content(path) for path in self.out.of_predict_cor(scan)]
             for scan in scans
         }
         parts = {"members": self.members(series), "predictions": predictions}
@@ -279,7 +279,7 @@ class Wanted:
 
     def of_export_star(self, cors: Cors) -> Statement:
         """State what the tomogram set must be made from."""
-        metas = {scan: self._decisions.content(self.out.stack_meta(scan)) for scan in cors}
+        metas = {scan: self._decisions.record.content(self.out.stack_meta(scan)) for scan in cors}
         return made_from.of_export_star(self.star_options(cors), cors, metas)
 
     def star_options(self, cors: Cors) -> dict[str, Any]:

@@ -3,7 +3,7 @@ from tomopipe.run.ending import table_shown
 
 def report_wanted():
     inventory_rows()
-    return WANTED.of_report(resolved(), DECISIONS.content)
+    return WANTED.of_report(resolved(), DECISIONS.record.content)
 
 
 def report_inputs(wildcards):
