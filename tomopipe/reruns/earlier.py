@@ -128,9 +128,7 @@ def _is_plain_set(record: Mapping[str, Any], directory: Path) -> bool:
     """Tell whether a tomogram set without optics groups is equivalent: all scans of one kind."""
     # RELION then gives all of them one group. Sets of full rotations may be narrower than volumes.
     kinds = set()
-    for name in record["input"]:
-        if name.endswith(COR_TABLE):
-            continue
+    for name in [path for path in record["input"] if not path.endswith(COR_TABLE)]:
         meta = json.loads(Path(directory, name).read_text(encoding="utf-8"))
         pixel_um, theta_deg = meta["pixel_size_um"]["value"] * meta["binning"], meta["theta_deg"]
         is_full = max(theta_deg) - min(theta_deg) > _HALF_AND_MORE_DEG

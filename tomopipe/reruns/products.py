@@ -400,9 +400,7 @@ class Record:
         for product in products:
             if product.is_raw:
                 self.put(product)
-                continue
-            now = self.now(product)
-            if now is not None and (now[0], now[2]) == (product.state[0], product.state[2]):
+            elif (now := self.now(product)) and now[0::2] == product.state[0::2]:  # bytes, inode
                 self.different.pop(product.path, None)
                 self.put(replace(product, state=now))
 
