@@ -10,6 +10,7 @@ import json
 import os
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -97,14 +98,13 @@ def _value(text: Any) -> Any:
 def _same_inputs(record: Mapping[str, Any], directory: Path) -> bool:
     """Tell whether the small inputs are unchanged; missing ones do not count."""
     for name, checksum in (record.get("input_checksums") or {}).items():
-        try:
-            content = Path(directory, name).read_bytes()
-        except OSError:
-            continue
-        if os.path.basename(name) == COR_TABLE and record["rule"] in ("full_recon", "sidecar"):
+        is_table = os.path.basename(name) == COR_TABLE
+        if is_table and record["rule"] in ("full_recon", "sidecar"):
             continue  # its relevant content is a parameter
-        if f"sha256:{hashlib.sha256(content).hexdigest()}" != checksum:
-            return False
+        with suppress(OSError):
+            content = Path(directory, name).read_bytes()
+            if f"sha256:{hashlib.sha256(content).hexdigest()}" != checksum:
+                return False
     return True
 
 
