@@ -47,7 +47,7 @@ _PRELOADED = [
         "h5py",
         "tifffile",
     ),
-    *("tomopipe.run.campaign_report", "PIL.Image", "tomopipe.volumes.volume"),
+    *("PIL.Image", "tomopipe.volumes.volume"),
     *(f"tomopipe.steps.{step}" for step in ("inventory", "try_recon", "predict_cor", "fix_cor")),
     *(f"tomopipe.steps.{step}" for step in ("resolve_cor", "sidecar", "full_recon", "stitch")),
     *(f"tomopipe.steps.{step}" for step in ("export_stack", "export_star")),

@@ -10,7 +10,7 @@ from tomopipe.cli.options import ConfigFile, Directory
 from tomopipe.cli.terminal import near
 from tomopipe.commands.status import read_status
 from tomopipe.reruns.products import Record
-from tomopipe.run.campaign_report import is_settled, report_campaign
+from tomopipe.run.ending import is_settled, report_campaign
 from tomopipe.run.launch import under_way
 
 

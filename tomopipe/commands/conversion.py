@@ -20,10 +20,11 @@ from tomopipe.campaign.stacks import declared_stacks
 from tomopipe.errors import TomopipeError
 from tomopipe.geometry import ANGSTROM_PER_UM
 from tomopipe.relion.mrc import StackFile, check_stack, is_cut, labels_of
-from tomopipe.reruns.products import digest, state_of
+from tomopipe.reruns.products import digest
 from tomopipe.reruns.relion_notes import MADE_FROM
 from tomopipe.scans.hdf5 import new_hdf5
 from tomopipe.storage.atomic import remove_stale, whole
+from tomopipe.storage.checksums import quick_state
 from tomopipe.storage.manifest import sizes_match
 from tomopipe.storage.shared import locked_long
 from tomopipe.stream.provenance import origin_of, package_versions
@@ -127,7 +128,7 @@ def convert_volume(conversion: Conversion, progress: Progress = lambda n_slices:
     write = writers.get(conversion.output_format, _write_volume)
     with locked_long(conversion.target):
         remove_stale(conversion.target)
-        before = state_of(conversion.source)
+        before = quick_state(conversion.source)
         with open_volume(conversion.source) as volume:
             write(volume, conversion, before, progress)
 
@@ -240,7 +241,7 @@ def _maker_of(target: Path) -> str | None:
 
 
 def _check_unchanged(source: Path, before: Any) -> None:
-    if state_of(source) != before:
+    if quick_state(source) != before:
         raise TomopipeError(f"{source}: changed while it was read. Convert it again.")
 
 

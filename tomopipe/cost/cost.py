@@ -15,6 +15,7 @@ from statistics import median
 from tomopipe.campaign.campaign import Campaign, InventoryRows
 from tomopipe.campaign.job_status import usual_job
 from tomopipe.cost.disk import KINDS, disk_needed, known_cors, output_bytes
+from tomopipe.storage.checksums import quick_state
 from tomopipe.storage.json_files import json_or
 
 #: Steps whose jobs count; those of tables take seconds.
@@ -59,9 +60,10 @@ def costs(
             _hours(step, computed, [(name, used_s[n]) for name, used_s in ended[step]], rows)
             for n in (0, 1)
         )
-        packed = _packed(campaign, step, rows)
+        kind, packed = KINDS.get(step, ""), _packed(campaign, step, rows)
         n_bytes, n_copied = (
-            _n_expected(campaign, step, group, rows) * packed for group in (names, copied)
+            disk_needed(campaign, [(step, name) for name in group], rows).get(kind, 0) * packed
+            for group in (names, copied)
         )
         if core_h is not None:
             core_h += (len(copied) * _START_S + n_copied / _COPIED_BYTES_PER_S) / 3600
@@ -112,11 +114,8 @@ def _sum_s(
 def _bounds_s(
     usual: Mapping[float, float], work: float, nearly_constant: bool
 ) -> tuple[float, float]:
-    """Return two limits of the seconds of a job: as of jobs of equal work, else a + b work.
-
-    Two sizes or more tell a and b; of one size the job takes as long (b = 0) as proportional
-    (a = 0), or something between.
-    """
+    """Return two limits of the seconds of a job: as of jobs of equal work, else a + b work."""
+    # two sizes or more tell a and b; of one size they lie between b = 0 and a = 0
     if work in usual or not work:
         return (usual.get(work, median(usual.values())),) * 2
     sizes = [size for size in usual if size]
@@ -149,10 +148,6 @@ def _work(step: str, row: Mapping[str, str] | None) -> float:
     return n_cols * (n_angles + n_cols) if step == "predict_cor" else n_angles * n_rows * n_cols
 
 
-def _n_expected(campaign: Campaign, step: str, names: Iterable[str], rows: InventoryRows) -> int:
-    return disk_needed(campaign, [(step, name) for name in names], rows).get(KINDS.get(step, ""), 0)
-
-
 def _packed(campaign: Campaign, step: str, rows: InventoryRows) -> float:
     """Return compressed over uncompressed size of a step's results, from existing ones."""
     if step not in ("try_recon", "full_recon", "export_stack"):
@@ -161,16 +156,12 @@ def _packed(campaign: Campaign, step: str, rows: InventoryRows) -> float:
     expected = made = 0
     known = [scan for scan, row in rows.items() if scan in campaign.scans and row.get("n_cols")]
     for scan in known[:_SEEN]:
-        paths = [campaign.directory / path for path in campaign.results_of(step, scan)]
-        if all(path.exists() for path in paths):
+        paths = campaign.results_of(step, scan)
+        states = [quick_state(campaign.directory / path) for path in paths]
+        if all(states):
             expected += output_bytes(campaign, step, rows[scan], cors_px.get(scan))
-            made += sum(map(_n_bytes, paths))
+            made += sum(state[0] for state in states if state)
     return made / expected if expected else 1.0
-
-
-def _n_bytes(path: Path) -> int:
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files)
 
 
 def _ended_jobs(status: Path) -> dict[str, list[tuple[str, tuple[float, float]]]]:

@@ -46,17 +46,13 @@ def disk_needed(
     needed: Counter[str] = Counter()
     cors_px = known_cors(campaign)
     stacks = {stack.name: stack.scans for stack in declared_stacks(campaign)}
-    for rule, scan in jobs:
-        if rule == "stitch":
-            for part in stacks[scan]:
-                if part in rows:
-                    n_bytes = output_bytes(campaign, "full_recon", rows[part], cors_px.get(part))
-                    needed[KINDS[rule]] += n_bytes
-        if scan not in rows or rule not in KINDS:
-            continue
-        needed[KINDS[rule]] += output_bytes(campaign, rule, rows[scan], cors_px.get(scan))
-        if rule == "full_recon":
-            needed[SCRATCH] = max(needed[SCRATCH], int(rows[scan]["bytes"] or 0))
+    for rule, name in jobs:
+        step, scans = ("full_recon", stacks[name]) if rule == "stitch" else (rule, (name,))
+        for scan in scans if rule in KINDS else ():
+            if scan in rows:
+                needed[KINDS[rule]] += output_bytes(campaign, step, rows[scan], cors_px.get(scan))
+            if scan in rows and rule == "full_recon":
+                needed[SCRATCH] = max(needed[SCRATCH], int(rows[scan]["bytes"] or 0))
     return dict(needed)
 
 
@@ -172,9 +168,8 @@ def slice_cols(
     half_unless_known: bool,
 ) -> int:
     """Return the width of a scan's unbinned slices (pixels); arguments as of `output_bytes`."""
-    _, n_cols = _columns_in_use(campaign.for_scan(row["scan"]), row)
     half = is_half_volume(campaign, row, cor_px, unless_known=half_unless_known)
-    return FACTOR * n_cols if half else n_cols
+    return (FACTOR if half else 1) * _columns_in_use(campaign.for_scan(row["scan"]), row)[1]
 
 
 def is_half_volume(

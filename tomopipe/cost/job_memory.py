@@ -88,5 +88,4 @@ def export_stack_mb(n_angles: int = 0, n_cols: int = 0, *, halo: int | None = No
 
     With corrections also a block of all angles with `halo` rows around; None: no corrections.
     """
-    plain_mb = 900 if halo is None else 2100 + 8e-6 * halo * n_angles * n_cols
-    return int(plain_mb)
+    return 900 if halo is None else int(2100 + 8e-6 * halo * n_angles * n_cols)

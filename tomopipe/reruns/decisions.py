@@ -18,7 +18,7 @@ from tomopipe.campaign.results import read_json
 from tomopipe.errors import TomopipeError, is_of_the_system, some_of
 from tomopipe.reruns import compare, earlier, made_from
 from tomopipe.reruns.made_from import ALSO_READ, Statement
-from tomopipe.reruns.products import SMALL_BYTES, Product, Record, content_of, digest, state_of
+from tomopipe.reruns.products import SMALL_BYTES, Product, Record, content_of, digest
 from tomopipe.reruns.stated import only_metadata_differ, read_statement, statement_in, unreadable
 from tomopipe.reruns.words import (
     CHANGED,
@@ -33,6 +33,7 @@ from tomopipe.reruns.words import (
 from tomopipe.scans.raw_state import companions
 from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import remove_stale
+from tomopipe.storage.checksums import quick_state
 from tomopipe.storage.json_files import json_or
 from tomopipe.storage.tables import read_tsv
 
@@ -122,10 +123,6 @@ class Decisions:
                 found.add(scan)
         return found
 
-    def content(self, path: str) -> str:
-        """Return the present checksum of a small file."""
-        return self.record.small_content(path)
-
     # ---- why a job runs ----------------------------------------------------------------------
 
     def reason(
@@ -151,20 +148,22 @@ class Decisions:
         if any(path not in there and path not in may_be_gone for path in outputs):
             return MISSING
         for path in there:
-            if path not in self.record and not self._is_in_job_record(step, key, path):
+            if path not in self.record:
+                self._take_from_run(step, key)
+            if path not in self.record:
                 self._adopt(step, key, path, wanted)
         for path in there:
-            if path in self.record:
+            if path in self.record and self.record.damage(path):
+                self._take_from_run(step, key)
                 if damage := self.record.damage(path):
-                    self._take_from_run(step, key)
-                    damage = self.record.damage(path)
-                if damage:
                     self._say(f"{path}: {damage}: made again")
                     return f"{path}: {damage}"
         for path in self.record.unknown.intersection(there):
             self._read_again(path)
         known = self.record.products.get(outputs[0])
-        if known is not None and self._is_of_earlier(known, wanted):
+        # made by a version that did not follow all files that are read
+        before = digest(made_from.without_also_read(wanted)) if ALSO_READ in wanted else None
+        if known is not None and known.statement == before:
             known = replace(known, statement=asked[2])
             self.record.put(known)
         if known is None or known.statement == asked[2]:
@@ -173,15 +172,6 @@ class Decisions:
         if self._take_from_run(step, key):
             return self.reason(step, key, outputs, wanted, may_be_gone=may_be_gone)
         return self._difference(step, key, outputs[0], wanted, source)
-
-    def _is_of_earlier(self, known: Product, wanted: Statement) -> bool:
-        """Tell whether it was made by a version that did not follow all files that are read."""
-        if ALSO_READ not in wanted:
-            return False
-        return known.statement == digest(made_from.without_also_read(wanted))
-
-    def _is_in_job_record(self, step: str, key: str, path: str) -> bool:
-        return self._take_from_run(step, key) and path in self.record
 
     def _take_from_run(self, step: str, key: str) -> bool:
         """Read what a job of this run has recorded meanwhile."""
@@ -212,7 +202,8 @@ class Decisions:
         if scan not in self.campaign.scans:
             return "raw files changed"
         known = self.campaign.scans[scan]
-        was = self.record.path_of_raw(os.path.basename(known.path), old[0]) if old else ""
+        name, before = os.path.basename(known.path), old[0] if old else ""
+        was = self.record.raw_paths.get((name, before), "")
         if was and os.path.abspath(self.record.path_of(was)) != known.abspath:
             return f"raw file is another one: {known.path}, was {was}"
         paths = [self.record.path_of(path) for path in self.raw_files(scan)]
@@ -222,7 +213,7 @@ class Decisions:
     def _adopt(self, step: str, key: str, path: str, wanted: Statement) -> None:
         """Add a result to the record: by its statement, or as it is."""
         where = Path(self.record.path_of(path))
-        state = state_of(where)
+        state = quick_state(where)
         if state is None:
             return
         stated = self._stated(step, key, path, wanted)
@@ -241,7 +232,7 @@ class Decisions:
     def _read_again(self, path: str) -> None:
         """Take what a changed file states itself, as it has no checksum to compare with."""
         where, product = Path(self.record.path_of(path)), self.record.products[path]
-        stated, state = statement_in(where), state_of(where)
+        stated, state = statement_in(where), quick_state(where)
         if stated is None and (fault := unreadable(where)):
             self._say(f"{path}: {fault}: made again")
             stated = {"fault": fault}
@@ -268,7 +259,7 @@ class Decisions:
         where = self.record.path_of(path)
         wanted = digest(made_from.of_text(content))
         known = self.record.products.get(path)
-        now = state_of(where)
+        now = quick_state(where)
         if now is None:
             return MISSING
         if known is not None and (known.state, known.statement) == (now, wanted):

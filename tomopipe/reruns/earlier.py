@@ -10,6 +10,7 @@ import json
 import os
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -97,23 +98,18 @@ def _value(text: Any) -> Any:
 def _same_inputs(record: Mapping[str, Any], directory: Path) -> bool:
     """Tell whether the small inputs are unchanged; missing ones do not count."""
     for name, checksum in (record.get("input_checksums") or {}).items():
-        try:
-            content = Path(directory, name).read_bytes()
-        except OSError:
-            continue
-        if os.path.basename(name) == COR_TABLE and record["rule"] in ("full_recon", "sidecar"):
+        is_table = os.path.basename(name) == COR_TABLE
+        if is_table and record["rule"] in ("full_recon", "sidecar"):
             continue  # its relevant content is a parameter
-        if f"sha256:{hashlib.sha256(content).hexdigest()}" != checksum:
-            return False
+        with suppress(OSError):
+            content = Path(directory, name).read_bytes()
+            if f"sha256:{hashlib.sha256(content).hexdigest()}" != checksum:
+                return False
     return True
 
 
 def _same_raw(record: Mapping[str, Any], signature: list[Any], output: Path, raw: Path) -> bool:
-    """Tell whether the raw file has its old size, and was not replaced after the result.
-
-    Times are ignored if the result's own time is not the recorded one: the campaign was then copied
-    or restored.
-    """
+    """Tell whether the raw file has its old size, and was not replaced after the result."""
     if not raw.exists():
         return False
     if raw.is_dir():
@@ -123,19 +119,16 @@ def _same_raw(record: Mapping[str, Any], signature: list[Any], output: Path, raw
         return False
     if mtime_ns in (None, now.st_mtime_ns):
         return True
+    # if the result's own time is not the recorded one, the campaign was copied or restored
     made = max(file.stat().st_mtime for file in (output, *output.glob(".snakemake_timestamp")))
     return abs(made - float(record.get("endtime") or 0)) > _SAME_TIME_S
 
 
 def _is_plain_set(record: Mapping[str, Any], directory: Path) -> bool:
-    """Tell whether a tomogram set without optics groups is equivalent: all scans of one kind.
-
-    RELION then gives all of them one group. Sets of full rotations may be narrower than volumes.
-    """
+    """Tell whether a tomogram set without optics groups is equivalent: all scans of one kind."""
+    # RELION then gives all of them one group. Sets of full rotations may be narrower than volumes.
     kinds = set()
-    for name in record["input"]:
-        if name.endswith(COR_TABLE):
-            continue
+    for name in [path for path in record["input"] if not path.endswith(COR_TABLE)]:
         meta = json.loads(Path(directory, name).read_text(encoding="utf-8"))
         pixel_um, theta_deg = meta["pixel_size_um"]["value"] * meta["binning"], meta["theta_deg"]
         is_full = max(theta_deg) - min(theta_deg) > _HALF_AND_MORE_DEG

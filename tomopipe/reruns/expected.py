@@ -232,7 +232,7 @@ class Expected:
         record = self.decisions.record
         if path in record and record.damage(path):
             return record.products[path].checksum
-        return self.decisions.content(path)
+        return record.content(path)
 
     def _is_whole(self, path: str) -> bool:
         """Tell whether a table is there, as it was written."""

@@ -192,9 +192,8 @@ def missing_gpu(campaign: Campaign, scans: Iterable[str]) -> str:
     """Say that volumes still to make, or their sweeps, need a GPU and there is none; "" if not."""
     for scan in scans:
         config = campaign.for_scan(scan).config
-        if "cuda" not in (config.full_recon.device, config.try_recon.device):
-            continue
-        if not (campaign.directory / campaign.volume(scan)).exists():
+        needs_gpu = "cuda" in (config.full_recon.device, config.try_recon.device)
+        if needs_gpu and not (campaign.directory / campaign.volume(scan)).exists():
             return _why_no_gpu()
     return ""
 

@@ -11,7 +11,6 @@ import hashlib
 import io
 import json
 import os
-import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -24,6 +23,7 @@ from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.scans.raw_state import folder_state
 from tomopipe.storage import atomic, checksums, run_folder
 from tomopipe.storage.atomic import write_text
+from tomopipe.storage.checksums import quick_state
 
 COLUMNS = ("path", "n_bytes", "mtime_ns", "inode", "ctime_ns", "statement", "checksum")
 SMALL_BYTES = 1_000_000
@@ -64,23 +64,9 @@ class Product:
         return self.state[1]
 
 
-def state_of(path: str | os.PathLike[str]) -> State | None:
-    """Return the state of a result: a file's stat, a folder's from its manifest."""
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    if stat.S_ISDIR(status.st_mode):
-        found = checksums.quick_state(path)
-        return None if found is None else (*found, 0)
-    return status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns
-
-
 def raw_state_of(path: str | os.PathLike[str]) -> State | None:
     """Return the state of a raw file, or of a folder of images."""
-    if not os.path.isdir(path):
-        return state_of(path)
-    return folder_state(path)
+    return folder_state(path) if os.path.isdir(path) else quick_state(path)
 
 
 def made_checksum(path: str | os.PathLike[str]) -> str:
@@ -197,7 +183,7 @@ def making(
             atomic.before_rename.remove(check)
     text = getattr(params, "made_from", "")
     statement = digest((_stated(outputs) or json.loads(text)) | more) if text else ""
-    states = {str(path): state_of(path) for path in outputs}
+    states = {str(path): quick_state(path) for path in outputs}
     made = [
         Product(path, state, statement, made_checksum(path))
         for path, state in states.items()
@@ -245,7 +231,7 @@ class Record:
 
         What it was made from stays; with `statement` "", or if it is new, the next run makes it.
         """
-        product, now = self.products.get(path), state_of(self.path_of(path))
+        product, now = self.products.get(path), quick_state(self.path_of(path))
         if now is None:
             return
         if statement is None:
@@ -258,7 +244,7 @@ class Record:
 
     def now(self, product: Product) -> State | None:
         """Return the present state of a file of the record."""
-        return (raw_state_of if product.is_raw else state_of)(self.path_of(product.path))
+        return (raw_state_of if product.is_raw else quick_state)(self.path_of(product.path))
 
     def _is_at(self, product: Product, now: State) -> bool:
         """Tell whether a file is in the state on record."""
@@ -278,7 +264,7 @@ class Record:
         compared it (`suspects`).
         """
         product = self.products[path]
-        now = state_of(self.path_of(path))
+        now = quick_state(self.path_of(path))
         if now is None:
             return "missing"
         if path.endswith(CENTER) or now == product.state:
@@ -300,11 +286,9 @@ class Record:
         found = []
         for path, product in self.products.items():
             now = self.now(product)
-            if now is None or self._is_at(product, now) or now[0] != product.n_bytes:
+            if now is None or self._is_at(product, now):
                 continue
-            if not product.checksum:
-                continue  # no checksum to compare with
-            if now[0] > SMALL_BYTES:
+            if now[0] == product.n_bytes > SMALL_BYTES and product.checksum:
                 found.append(path)
         return found
 
@@ -319,13 +303,13 @@ class Record:
         if not difference:
             self.put(replace(product, state=state))
         elif product.is_raw:
-            self.put(Product(path, state, _new_raw(state, product)))
+            self.put(Product(path, state, _new_name(state, product)))
         else:
             self.different[path] = difference
 
-    def small_content(self, path: str) -> str:
+    def content(self, path: str) -> str:
         """Return the present checksum of a small file, reading it only if its state has changed."""
-        now = state_of(self.path_of(path))
+        now = quick_state(self.path_of(path))
         if now is None:
             return ""
         product = self.products.get(path)
@@ -347,13 +331,10 @@ class Record:
             return f"{RAW}none"
         product = self.products.get(path)
         if product is None or not product.is_raw:
-            known = self._by_state.get(now)  # the same file, named otherwise then
-            name = known.statement if known else _new_raw(now)
-            content = known.checksum if known else self._raw_content(path, now)
-            self.put(Product(path, now, name, content))
+            # of a known state: the same file, named otherwise then
+            self.put(replace(self._by_state.get(now) or self._new_raw(path, now), path=path))
         elif not self._is_at(product, now) and not self._same_raw(product, now):
-            name = _new_raw(now, product)
-            self.put(Product(path, now, name, self._raw_content(path, now)))
+            self.put(self._new_raw(path, now, product))
         return self.products[path].statement
 
     @cached_property
@@ -361,29 +342,22 @@ class Record:
         """The raw files on record by state, which no two files share."""
         return {product.state: product for product in self.products.values() if product.is_raw}
 
-    def path_of_raw(self, name: str, content: str) -> str:
-        """Return the path of the raw file on record of this name and content; "" if none is."""
-        return self._raw_paths.get((name, content), "")
-
     @cached_property
-    def _raw_paths(self) -> dict[tuple[str, str], str]:
+    def raw_paths(self) -> dict[tuple[str, str], str]:
+        """The paths of the raw files on record by name and content."""
         raw = [product for product in self.products.values() if product.is_raw]
         return {(os.path.basename(p.path), p.statement): p.path for p in raw}
 
-    def _raw_content(self, path: str, state: State) -> str:
-        """Return the checksum of a small raw file; large ones are summed by the reading job."""
-        where = self.path_of(path)
-        return raw_content(where) if state[0] <= SMALL_BYTES else ""
+    def _new_raw(self, path: str, state: State, before: Product | None = None) -> Product:
+        """Return the line of a new content; a large file is summed by the job that reads it."""
+        content = raw_content(self.path_of(path)) if state[0] <= SMALL_BYTES else ""
+        return Product(path, state, _new_name(state, before), content)
 
     def _same_raw(self, product: Product, now: State) -> bool:
         if now[0] != product.n_bytes:
             return False
         if not product.checksum:
-            # for a folder the digest of all its files' times
-            same = (now[1], now[3] * _is_folder(now)) == (
-                product.mtime_ns,
-                product.state[3] * _is_folder(now),
-            )
+            same = _new_name(now) == _new_name(product.state)
         elif now[0] > SMALL_BYTES:
             return True  # a suspect
         else:
@@ -426,19 +400,15 @@ class Record:
         for product in products:
             if product.is_raw:
                 self.put(product)
-                continue
-            now = self.now(product)
-            if now is not None and (now[0], now[2]) == (product.state[0], product.state[2]):
+            elif (now := self.now(product)) and now[0::2] == product.state[0::2]:  # bytes, inode
                 self.different.pop(product.path, None)
                 self.put(replace(product, state=now))
 
 
-def _new_raw(state: State, before: Product | None = None) -> str:
-    """Return a new name for the content of a raw file, unlike all that it has had.
-
-    Size and time name it as long as the time goes on: results of an earlier content of the same
-    size and time may still be there.
-    """
+def _new_name(state: State, before: Product | None = None) -> str:
+    """Return a name for the content of a raw file, unlike all that it has had."""
+    # size and time suffice as long as the time goes on: results of an earlier content of the same
+    # size and time may still be there
     is_folder = _is_folder(state)
     name = f"{RAW}{state[0]}:{state[1]}" + (f":{state[3]}" if is_folder else "")
     if before is None or (state[1] > before.mtime_ns and not _is_unlike(before)):
@@ -448,7 +418,7 @@ def _new_raw(state: State, before: Product | None = None) -> str:
 
 def _is_unlike(product: Product) -> bool:
     """Tell whether size and time did not suffice to name a content."""
-    return product.statement.count(":") > RAW.count(":") + 1 + _is_folder(product.state)
+    return product.statement.count(":") > 1 + _is_folder(product.state)
 
 
 def _is_folder(state: State) -> bool:

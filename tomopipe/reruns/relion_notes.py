@@ -55,12 +55,11 @@ def _other_volumes(campaign: Campaign, rows: InventoryRows) -> dict[str, list[st
         path, volume = campaign.outputs.mrc_volume(scan), campaign.directory / campaign.volume(scan)
         source = source_of(campaign.directory / path)
         stated = None if source is None else statement_in(volume)
-        if stated is None or source == digest(stated):
-            continue
-        found[
-            f"{path} is not whole or not of the volume there is now: RELION's set does not name "
-            f"it. `tomopipe convert mrc {scan}`, then `tomopipe run`"
-        ] = [scan]
+        if stated is not None and source != digest(stated):
+            found[
+                f"{path} is not whole or not of the volume there is now: RELION's set does not "
+                f"name it. `tomopipe convert mrc {scan}`, then `tomopipe run`"
+            ] = [scan]
     return found
 
 

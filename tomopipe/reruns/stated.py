@@ -57,18 +57,14 @@ def _in_hdf5(path: Path) -> Statement | None:
 def unreadable(path: Path) -> str:
     """Say why a result of an earlier version cannot be taken as it is; "" if it can be read."""
     try:
-        if path.is_dir():
-            from tomopipe.volumes.volume_read import read_provenance
-
-            read_provenance(path)
+        if path.is_dir() or path.suffix == ".json":
+            read_statement(path)
         elif path.suffix == ".h5":
             import h5py
 
             with h5py.File(path, "r") as file:
                 for name in file:
                     _ = file[name]
-        elif path.suffix == ".json":
-            json.loads(path.read_text(encoding="utf-8"))
         elif path.suffix == STACK:
             from tomopipe.relion.mrc import check_stack
 

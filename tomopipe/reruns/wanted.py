@@ -158,16 +158,17 @@ class Wanted:
         """State what a scan's prediction must be made from."""
 
         def compute() -> Statement:
-            stated, networks = self.of_try_recon(scan), self._networks()
-            rows = digest(made_from.without_also_read(stated))
-            wanted = made_from.of_step("predict_cor", self.campaign, rows=rows, networks=networks)
+            stated, record = self.of_try_recon(scan), self._decisions.record
+            own = self.campaign.config.predict_cor.own_networks
+            wanted = made_from.of_step(
+                "predict_cor",
+                self.campaign,
+                rows=digest(made_from.without_also_read(stated)),
+                networks={path: record.raw(path) for path in own},
+            )
             return wanted | {key: stated[key] for key in (ALSO_READ,) if key in stated}
 
         return self._once(("predict_cor", scan), compute)
-
-    def _networks(self) -> dict[str, str]:
-        own = self.campaign.config.predict_cor.own_networks
-        return {path: self._decisions.record.raw(path) for path in own}
 
     def series(self) -> dict[str, list[str]]:
         """Return the selected scans by encoded series name."""
@@ -183,7 +184,7 @@ class Wanted:
         """State what the table of a series must be made from."""
         scans = self.alive(self.series()[series])
         predictions = {
-            scan: [self._decisions.content(path) for path in self.out.of_predict_cor(scan)]
+            scan: [self._decisions.record.content(path) for path in self.out.of_predict_cor(scan)]
             for scan in scans
         }
         parts = {"members": self.members(series), "predictions": predictions}
@@ -278,7 +279,7 @@ class Wanted:
 
     def of_export_star(self, cors: Cors) -> Statement:
         """State what the tomogram set must be made from."""
-        metas = {scan: self._decisions.content(self.out.stack_meta(scan)) for scan in cors}
+        metas = {scan: self._decisions.record.content(self.out.stack_meta(scan)) for scan in cors}
         return made_from.of_export_star(self.star_options(cors), cors, metas)
 
     def star_options(self, cors: Cors) -> dict[str, Any]:

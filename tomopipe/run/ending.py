@@ -4,16 +4,17 @@ import json
 import re
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign, read_inventory, stats_of
 from tomopipe.campaign.failures import record_failures
 from tomopipe.campaign.results import NO_ANGLES, TELL_ANGLES, is_unproven, read_cor_json
 from tomopipe.campaign.stacks import find_stacks
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import TomopipeError, is_of_the_system
 from tomopipe.reruns.option_faults import nothing_usable, unused_cors
+from tomopipe.reruns.products import digest
 from tomopipe.reruns.relion_notes import note_lines, relion_notes
-from tomopipe.run.campaign_report import report_campaign
 from tomopipe.run.retention import removable, remove
 from tomopipe.storage.json_files import json_or
 
@@ -46,15 +47,40 @@ def after_failure(
             _say(f"the report could not be written: {error}")
 
 
+def table_shown(campaign: Campaign) -> str:
+    """Return a digest of the cells of the campaign table that a page of now shows."""
+    rows = [(row.scan, row.select, row.cor_px) for row in campaign.table_rows]
+    return digest({"rows": [row for row in rows if row[1:] != ("auto", "")]})
+
+
+def is_settled(campaign: Campaign) -> bool:
+    """Tell whether the next run has nothing to do: the page shows no edit that may be undone."""
+    from tomopipe.reruns.expected import Expected  # slow to load, and of no use to a run
+
+    try:
+        return not Expected(campaign).jobs
+    except (OSError, TomopipeError):
+        return False
+
+
+def report_campaign(campaign: Campaign, output: str | Path) -> list[str]:
+    """Write the report of the existing results; name what could not be read."""
+    from tomopipe.steps.report import report
+
+    notes, unread = {}, set[str]()
+    try:
+        notes = relion_notes(campaign, read_inventory(campaign.files.inventory))
+    except (OSError, TomopipeError) as error:
+        unread = {campaign.outputs.inventory} if is_of_the_system(error) else set()
+    return sorted({*unread, *report(output, campaign, notes=notes)})
+
+
 def ended_by_hand(logs: Iterable[str]) -> bool:
     """Tell from Snakemake's logs whether a person stopped the run."""
     for log in logs:
-        try:
-            text = Path(log).read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            continue
-        if _ENDED_BY_HAND.search(text):
-            return True
+        with suppress(OSError):
+            if _ENDED_BY_HAND.search(Path(log).read_text(encoding="utf-8", errors="replace")):
+                return True
     return False
 
 

@@ -127,10 +127,7 @@ def claim(directory: Path, log: Path) -> Run:
 
 @contextmanager
 def _only_run(directory: Path, *, unlocks: bool = False) -> Iterator[None]:
-    """Hold the lock of the record of the current run; refuse if there is one.
-
-    What `unlocks` is refused only by a run that is known to live.
-    """
+    """Hold the lock of the record of the current run; refuse one, `unlocks` only if it lives."""
     record = directory / LOGS.run_record
     record.parent.mkdir(parents=True, exist_ok=True)
     with locked(record):
@@ -156,6 +153,8 @@ def spawn(
 ) -> "subprocess.Popen[bytes]":
     """Start a command in a new session, its output in a file."""
     cache = _other_cache(directory)
+    # this Python's programs first: its environment may not be active
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     with open(log, "wb") as stream:
         for folder in cache.values():
             line = f"tomopipe: {_cache()} cannot be written: Snakemake's cache is in {folder}\n"
@@ -164,7 +163,7 @@ def spawn(
         return subprocess.Popen(
             [sys.executable, "-c", _HEEDING, *command],
             cwd=directory,
-            env=os.environ | {"PATH": _path(), **cache, **environment},
+            env=os.environ | {"PATH": path, **cache, **environment},
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,
@@ -178,20 +177,12 @@ def _cache() -> Path:
 
 
 def _other_cache(directory: Path) -> dict[str, str]:
-    """Return the variable of a cache in the campaign if the user's cannot be written, else {}.
-
-    Jobs on nodes get it from the run.
-    """
+    """Return the variable of a cache in the campaign if the user's cannot be written, else {}."""
     with suppress(OSError):
         (own := _cache() / "snakemake").mkdir(parents=True, exist_ok=True)
         if os.access(own, os.W_OK | os.X_OK):
             return {}
     return {"XDG_CACHE_HOME": str(directory.absolute() / ".snakemake" / "cache")}
-
-
-def _path() -> str:
-    """Return PATH with this Python's programs first: its environment may not be active."""
-    return f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
 
 
 def _new_logs(directory: Path) -> tuple[Path, Path]:
@@ -235,8 +226,7 @@ def unlock(directory: Path) -> None:
 
 def unlock_killed(directory: Path, results: Path) -> bool:
     """Remove the lock of a run that was killed on this machine; tell whether there was one."""
-    found = is_killed(directory, results)
-    if found:
+    if found := is_killed(directory, results):
         kill_parts(directory)  # of a watcher
         unlock(directory)
     return found

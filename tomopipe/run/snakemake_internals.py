@@ -29,18 +29,11 @@ MOST_READY = 500  # jobs that the scheduler chooses among at a time
 
 
 def _decide_ourselves(workflow: Any) -> None:
-    """Make a run follow tomopipe's decisions, wherever its Snakefile was loaded from.
-
-    Snakemake's own record of parameters, inputs and code triggers nothing. Existing results are
-    complete and contain their statements, so those of failed jobs or killed runs need not be
-    removed. One broken scan does not stop the others (the default profile is loaded only with the
-    Snakefile beside it). Call it when jobs are made: while the Snakefile is parsed there are no
-    settings.
-    """
+    """Make a run follow our decisions, also without our profile; when it is parsed, it cannot."""
     from snakemake.settings.enums import RerunTrigger
 
     workflow.dag_settings.rerun_triggers = frozenset([RerunTrigger.MTIME])
-    workflow.dag.ignore_incomplete = True
+    workflow.dag.ignore_incomplete = True  # results are whole, and state what they are made from
     if workflow.execution_settings is not None:
         workflow.execution_settings.keep_incomplete = True
         # a file for each result, which is never read here
@@ -180,11 +173,12 @@ def asks_for(workflow: Any, rule: str, resource: str) -> bool:
     return bool(settings and resource in settings.overwrite_resources.get(rule, {}))
 
 
-def _replace_once(owner: Any, name: str, made_of: Callable[[Any], Any]) -> None:
-    """Replace a function by `made_of` of it, unless already done."""
-    plain = getattr(owner, name)
-    if not hasattr(plain, "__wrapped__"):
-        setattr(owner, name, functools.wraps(plain)(made_of(plain)))
+def _replace_once(owner: Any, name: str, call: Callable[..., Any]) -> None:
+    """Make a function `call(it, *arguments)`, unless already done, or it is not there."""
+    plain = getattr(owner, name, None)
+    if plain is not None and not hasattr(plain, "__wrapped__"):
+        made = functools.wraps(plain)(lambda *given, **more: call(plain, *given, **more))
+        setattr(owner, name, made)
 
 
 def _slurm_plugin() -> Any:
@@ -216,19 +210,15 @@ def one_start_per_submission() -> None:
     The plugin would make it start another Snakemake by srun for each job, one after the other. A
     failed job does not stop the others.
     """
-    if (plugin := _slurm_plugin()) is None:
-        return
 
-    def with_cores(plain: Any) -> Any:
-        def arguments(executor: Any, job: Any) -> str:
-            memory = _memory_mb(job)
-            limit = f" --resources mem_mb={memory}" if memory else ""
-            return f"{plain(executor, job)} --cores {job.threads}{limit}"  # the last --cores counts
+    def with_cores(plain: Any, executor: Any, job: Any) -> str:
+        memory = _memory_mb(job)
+        limit = f" --resources mem_mb={memory}" if memory else ""
+        return f"{plain(executor, job)} --cores {job.threads}{limit}"  # the last --cores counts
 
-        return arguments
-
-    _replace_once(plugin.Executor, "get_job_args", with_cores)
-    _replace_once(plugin.Executor, "additional_general_args", lambda _: lambda _: "--keep-going")
+    executor = getattr(_slurm_plugin(), "Executor", None)
+    _replace_once(executor, "get_job_args", with_cores)
+    _replace_once(executor, "additional_general_args", lambda *_: "--keep-going")
 
 
 def ask_for_cores_used(cores_of: Callable[[Iterable[Any]], int]) -> None:
@@ -271,55 +261,45 @@ def keep_what_is_made(is_made: Callable[[Any], bool], is_final: Callable[[Any], 
     from snakemake.logging import logger
     from snakemake.scheduling.job_scheduler import JobScheduler
 
-    def reported(plain: Any) -> Any:
-        def log_error(job: Any, *arguments: Any, **options: Any) -> None:
-            if not (options.get("indent") and is_made(job)):  # of a batch
-                if why := _blind_node(options.get("aux_logs")):
-                    logger.error(f"tomopipe: {job.rule.name} failed: {why}")
-                plain(job, *arguments, **options)
+    def reported(plain: Any, job: Any, *arguments: Any, **options: Any) -> None:
+        if not (options.get("indent") and is_made(job)):  # of a batch
+            if why := _blind_node(options.get("aux_logs")):
+                logger.error(f"tomopipe: {job.rule.name} failed: {why}")
+            plain(job, *arguments, **options)
 
-        return log_error
+    def with_reason(plain: Any, group: Any, msg: str | None = None, **options: Any) -> None:
+        if msg:
+            names = ", ".join(sorted({job.rule.name for job in group.jobs}))
+            why = _blind_node(options.get("aux_logs")) or " ".join(msg.split())
+            logger.error(f"tomopipe: a submission of {names} failed: {why}")
+        plain(group, msg=msg, **options)
 
-    def with_reason(plain: Any) -> Any:
-        def log_error(group: Any, msg: str | None = None, **options: Any) -> None:
-            if msg:
-                names = ", ".join(sorted({job.rule.name for job in group.jobs}))
-                why = _blind_node(options.get("aux_logs")) or " ".join(msg.split())
-                logger.error(f"tomopipe: a submission of {names} failed: {why}")
-            plain(group, msg=msg, **options)
-
-        return log_error
-
-    def handled(plain: Any) -> Any:
-        def handle_error(scheduler: Any, job: Any, postprocess_job: bool = True) -> None:
-            members = job if job.is_group() else [job]
-            lacking = [member for member in members if not is_made(member)]
-            again = [member for member in lacking if not is_final(member)]
-            if not (lacking and postprocess_job) or len(again) == len(job):
-                plain(scheduler, job, postprocess_job)
-                return
-            dag = scheduler.workflow.dag
-            scheduler.workflow.async_run(job.postprocess(error=True))
-            scheduler.get_executor(job).handle_job_error(job)
-            scheduler.running.remove(job)
-            scheduler._free_resources(job)
-            for member in job if job.is_group() else ():
-                if member not in lacking:
-                    _finish(scheduler, member)
-            may_return = job.restart_times > job.attempt - 1
-            doomed = [member for member in lacking if member not in again or not may_return]
-            if again and may_return:
-                rest = GroupJob(job.groupid, frozenset(again), job.global_resources)
-                rest.finalize()
-                rest.attempt = job.attempt + 1
-                dag._group |= dict.fromkeys(again, rest)
-                dag._ready_jobs.add(rest)
-                logger.info(f"Trying {len(again)} of {len(job)} jobs again.")
-            if doomed:
-                scheduler._errors = True
-                scheduler.failed.update(doomed)
-
-        return handle_error
+    def handled(plain: Any, scheduler: Any, job: Any, postprocess_job: bool = True) -> None:
+        members = job if job.is_group() else [job]
+        lacking = [member for member in members if not is_made(member)]
+        again = [member for member in lacking if not is_final(member)]
+        if not (lacking and postprocess_job) or len(again) == len(job):
+            return plain(scheduler, job, postprocess_job)
+        dag = scheduler.workflow.dag
+        scheduler.workflow.async_run(job.postprocess(error=True))
+        scheduler.get_executor(job).handle_job_error(job)
+        scheduler.running.remove(job)
+        scheduler._free_resources(job)
+        for member in job if job.is_group() else ():
+            if member not in lacking:
+                _finish(scheduler, member)
+        may_return = job.restart_times > job.attempt - 1
+        doomed = [member for member in lacking if member not in again or not may_return]
+        if again and may_return:
+            rest = GroupJob(job.groupid, frozenset(again), job.global_resources)
+            rest.finalize()
+            rest.attempt = job.attempt + 1
+            dag._group |= dict.fromkeys(again, rest)
+            dag._ready_jobs.add(rest)
+            logger.info(f"Trying {len(again)} of {len(job)} jobs again.")
+        if doomed:
+            scheduler._errors = True
+            scheduler.failed.update(doomed)
 
     _replace_once(Job, "log_error", reported)
     _replace_once(GroupJob, "log_error", with_reason)
@@ -350,10 +330,7 @@ def _finish(scheduler: Any, job: Any) -> None:
 
 
 def _memory_mb(job: Any) -> int | None:
-    """Return the memory that a submission asks for: of its jobs side by side, at most a node's.
-
-    Where all do not fit on a node, its Snakemake runs fewer at a time.
-    """
+    """Return the memory that a submission asks for: at most a node's, for fewer jobs at a time."""
     asked = job.resources.get("mem_mb")
     if not isinstance(asked, int):
         return None
@@ -369,25 +346,18 @@ def at_submission() -> None:
 
     And its memory to a node's: SLURM would refuse more.
     """
-    if (plugin := _slurm_plugin()) is None:
-        return
 
-    def limited(plain: Any) -> Any:
-        def submit(job: Any, *arguments: Any, **options: Any) -> str:
-            call = str(plain(job, *arguments, **options))
-            _send(job)
-            if memory := _memory_mb(job):
-                call = re.sub(r" --mem '?\d+'?", f" --mem {memory}", call)
-            limit_min = time_limit_min(_partition(job))
-            if limit_min is None:
-                return call
-            return re.sub(
-                r" -t '?(\d+)'?", lambda asked: f" -t {min(int(asked[1]), limit_min)}", call
-            )
+    def limited(plain: Any, job: Any, *arguments: Any, **options: Any) -> str:
+        call = str(plain(job, *arguments, **options))
+        _send(job)
+        if memory := _memory_mb(job):
+            call = re.sub(r" --mem '?\d+'?", f" --mem {memory}", call)
+        limit_min = time_limit_min(_partition(job))
+        if limit_min is None:
+            return call
+        return re.sub(r" -t '?(\d+)'?", lambda asked: f" -t {min(int(asked[1]), limit_min)}", call)
 
-        return submit
-
-    _replace_once(plugin, "get_submit_command", limited)
+    _replace_once(_slurm_plugin(), "get_submit_command", limited)
 
 
 def _send(job: Any) -> None:
@@ -430,17 +400,12 @@ def take_sent() -> bool:
     idle: dict[str, dict[str, Any]] = {"params": {}, "resources": {"_cores": 1, "_nodes": 1}}
 
     def replace(name: str, kind: str, made_of: Callable[[Any], Any]) -> None:
-        def with_sent(plain: Any) -> Any:
-            def expand(rule: Any, wildcards: Any, *rest: Any, **options: Any) -> Any:
-                others = idle if "scan" in wildcards else {}
-                facts = sent.get(_as_text(rule.name, wildcards), others).get(kind)
-                if facts is None:
-                    return plain(rule, wildcards, *rest, **options)
-                return made_of(facts)
+        def expand(plain: Any, rule: Any, wildcards: Any, *rest: Any, **options: Any) -> Any:
+            others = idle if "scan" in wildcards else {}
+            facts = sent.get(_as_text(rule.name, wildcards), others).get(kind)
+            return plain(rule, wildcards, *rest, **options) if facts is None else made_of(facts)
 
-            return expand
-
-        _replace_once(Rule, name, with_sent)
+        _replace_once(Rule, name, expand)
 
     tmpdir = {"tmpdir": tempfile.gettempdir()}
     replace("expand_params", "params", lambda found: (Params(fromdict=found), [*found.values()]))
@@ -549,10 +514,8 @@ def tell_events(
 
 
 def _failure(workflow: Any, info: Mapping[str, Any], attempts_s: Sequence[float]) -> dict[str, Any]:
-    """Return the error of a failed job, before another attempt overwrites it, and whether one is.
-
-    `attempts_s` are the times at which its attempts began.
-    """
+    """Return the error of a job whose attempts began then, and whether it is tried again."""
+    # at once: another attempt overwrites the error
     rule, log = info["rule_name"], Path(next(iter(info["log"]), ""))
     may_return = workflow.get_rule(rule).restart_times >= len(attempts_s)
     return {
@@ -589,25 +552,21 @@ def fork_scripts(workflow: Any) -> None:
     rules = workflow.current_basedir.get_path_or_uri(secret_free=True)
     scripts = os.path.realpath(os.path.join(rules, "..", "scripts"))
 
-    def forked(plain: Any) -> Any:
-        def execute(script: Any, path: str, edit: bool = False) -> None:
-            source = os.path.realpath(script.path.get_path_or_uri(secret_free=True))
-            folder, name = os.path.split(source)
-            apart = script.container_img or script.conda_env or script.env_modules
-            if apart or script.bench_record or folder != scripts:
-                return plain(script, path, edit)
-            if not warm_start.is_worth_it(name.removesuffix(".py")):
-                return plain(script, path, edit)
-            tmpdir = str(script.resources.get("tmpdir") or tempfile.gettempdir())
-            cores = dict.fromkeys(warm_start.THREADS, str(script.threads))  # for what is not loaded
-            try:
-                status = warm_start.run_script(path, {**cores, "TMPDIR": tmpdir})
-            except OSError:  # no process, or no room for its socket
-                return plain(script, path, edit)
-            if status:
-                raise subprocess.CalledProcessError(status, [sys.executable, path])
-
-        return execute
+    def forked(plain: Any, script: Any, path: str, edit: bool = False) -> None:
+        source = os.path.realpath(script.path.get_path_or_uri(secret_free=True))
+        folder, name = os.path.split(source)
+        apart = script.container_img or script.conda_env or script.env_modules
+        apart = apart or script.bench_record or folder != scripts
+        if apart or not warm_start.is_worth_it(name.removesuffix(".py")):
+            return plain(script, path, edit)
+        tmpdir = str(script.resources.get("tmpdir") or tempfile.gettempdir())
+        cores = dict.fromkeys(warm_start.THREADS, str(script.threads))  # for what is not loaded
+        try:
+            status = warm_start.run_script(path, {**cores, "TMPDIR": tmpdir})
+        except OSError:  # no process, or no room for its socket
+            return plain(script, path, edit)
+        if status:
+            raise subprocess.CalledProcessError(status, [sys.executable, path])
 
     _replace_once(PythonScript, "execute_script", forked)
 
@@ -619,19 +578,16 @@ def remove_only_in_run() -> None:
     """
     from snakemake.jobs import Job
 
-    def in_run(plain: Any) -> Any:
-        async def remove(job: Any) -> None:
-            if run_folder.current() is None:
-                return await plain(job)
-            by_hand = any(path.endswith(CENTER) for path in job.output)  # the job itself decides
-            fault = job.params.get("fault")
-            if not (by_hand or fault or is_kept(job.output[0], job.params)):
-                for path in job.output:
-                    take_away(path)
-            for path in job.log:
-                await path.remove(remove_non_empty_dir=False)
-
-        return remove
+    async def in_run(plain: Any, job: Any) -> None:
+        if run_folder.current() is None:
+            return await plain(job)
+        by_hand = any(path.endswith(CENTER) for path in job.output)  # the job itself decides
+        fault = job.params.get("fault")
+        if not (by_hand or fault or is_kept(job.output[0], job.params)):
+            for path in job.output:
+                take_away(path)
+        for path in job.log:
+            await path.remove(remove_non_empty_dir=False)
 
     _replace_once(Job, "remove_existing_output", in_run)
 
@@ -640,14 +596,10 @@ def ignore_times() -> None:
     """Let a result be older than what it was made from: clocks differ, and archives keep times."""
     from snakemake.dag import DAG
 
-    def nothing(_: Any) -> Any:
-        async def check(*_: Any) -> None:
-            pass
+    async def nothing(*_: Any) -> None:
+        pass
 
-        return check
-
-    if hasattr(DAG, "check_output_mtime"):
-        _replace_once(DAG, "check_output_mtime", nothing)
+    _replace_once(DAG, "check_output_mtime", nothing)
 
 
 def see_cancelled_jobs() -> None:
@@ -656,17 +608,12 @@ def see_cancelled_jobs() -> None:
     sacct says "CANCELLED by 1000", and the plugin waits for "CANCELLED" (all versions to 2.8.0);
     for PREEMPTED it waits forever. A preempted job that SLURM queues again is PENDING.
     """
-    if (plugin := _slurm_plugin()) is None:
-        return
 
-    def first_word(plain: Any) -> Any:
-        async def query(*arguments: Any) -> Any:
-            states, seconds = await plain(*arguments)
-            if states is not None:
-                words = {number: state.split(" ")[0] for number, state in states.items()}
-                states = {n: "CANCELLED" if w == "PREEMPTED" else w for n, w in words.items()}
-            return states, seconds
+    async def first_word(plain: Any, *arguments: Any) -> Any:
+        states, seconds = await plain(*arguments)
+        if states is not None:
+            words = {number: state.split(" ")[0] for number, state in states.items()}
+            states = {n: "CANCELLED" if w == "PREEMPTED" else w for n, w in words.items()}
+        return states, seconds
 
-        return query
-
-    _replace_once(plugin, "query_job_status", first_word)
+    _replace_once(_slurm_plugin(), "query_job_status", first_word)

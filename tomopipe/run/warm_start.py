@@ -53,18 +53,16 @@ def run_script(script: str, more: Mapping[str, str]) -> int:
 
 def _start_server() -> None:
     """Start the server; it loads BLAS before the number of cores of a job is known."""
-    before = {name: os.environ.get(name) for name in THREADS}
+    before = {name: os.environ[name] for name in THREADS if name in os.environ}
     os.environ.update(dict.fromkeys(THREADS, "1"))
     try:
         forkserver.set_forkserver_preload(["tomopipe.run.preloaded"])
         forkserver.ensure_running()
         _started.set()
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        for name in THREADS:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 def _run(script: str, environment: Mapping[str, str]) -> None:

@@ -25,27 +25,14 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path that becomes `path` when the block ends without an error.
 
     The temporary file (or folder) lies in the folder of the run, if there is one and it is on the
-    file system of `path`; else in the folder of `path`, which is made if necessary. On an error
-    it is removed and `path` is left as it was. Files of killed processes are removed with their
-    run, or by `remove_stale`. The checksum is remembered (`tomopipe.storage.checksums`).
+    file system of `path`; else in the folder of `path`, which is made if necessary. It has the
+    suffix of `path`, since some writers use it. An existing file is replaced in one step; an
+    existing folder is moved aside first. On an error the temporary one is removed and `path` is
+    left as it was. Files of killed processes are removed with their run, or by `remove_stale`. The
+    checksum is remembered (`tomopipe.storage.checksums`).
 
-    Parameters
-    ----------
-    path : path-like
-        The final name. An existing file is replaced in one step; an existing folder is moved
-        aside first.
-
-    Yields
-    ------
-    Path
-        Where to write. It has the suffix of `path`, since some writers use it.
-
-    Raises
-    ------
-    tomopipe.errors.RunEndedError
-        If the run of this job has ended.
-    tomopipe.errors.NoRoomError
-        If the file system or a quota is full.
+    Raises RunEndedError if the run of this job has ended, NoRoomError if the file system or a quota
+    is full.
     """
     final = Path(path)
     with room_for(final):
@@ -133,10 +120,8 @@ def _new_name(final: Path, ending: str) -> Path:
 
 
 def _prefix(final: Path) -> str:
-    """Return the beginning of all temporary names of `final`, and of no others.
-
-    A hash: long names leave no room for a prefix (255 bytes at most).
-    """
+    """Return the beginning of all temporary names of `final`, and of no others."""
+    # a hash: long names leave no room for a prefix (255 bytes at most)
     return f".tmp-{hashlib.sha256(os.fsencode(final.name)).hexdigest()[:16]}-"
 
 

@@ -97,26 +97,27 @@ def differs(
     return "" if found == checksum else f"its content differs{_differing_bytes(found, checksum)}"
 
 
-def quick_state(path: AnyPath) -> tuple[int, int, int] | None:
-    """Return size (bytes), modification time (ns) and inode, with as few system calls as possible.
+def quick_state(path: AnyPath) -> tuple[int, int, int, int] | None:
+    """Return size (bytes), modification time (ns), inode and time of the inode's change (ns).
 
-    A file takes one stat. A folder with a manifest takes a stat, a short read and a listing,
-    however many files it has: the bytes recorded in the manifest, and its time and inode. Changes
-    in subfolders or within files are not detected (`tomopipe.storage.manifest.sizes_match` and
-    `matches` detect them). A folder without a manifest, or with other names at the top: bytes and
-    latest time of all files, and the folder's inode. None if it does not exist.
+    As few system calls as possible: a file takes one stat; a folder with a manifest a stat, a short
+    read and a listing, however many files it has: the bytes recorded in the manifest, its time and
+    inode, and 0. Changes in subfolders or within files are not detected (`sizes_match` of
+    `tomopipe.storage.manifest` and `matches` do). A folder without a manifest, or with other names
+    at the top: bytes and latest time of all files, and the folder's inode. None if it does not
+    exist.
     """
     try:
         status = os.stat(path)
         if not stat.S_ISDIR(status.st_mode):
-            return status.st_size, status.st_mtime_ns, status.st_ino
+            return status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns
         if quick := quick_size(path):
-            return quick[0], quick[1].st_mtime_ns, quick[1].st_ino
+            return quick[0], quick[1].st_mtime_ns, quick[1].st_ino, 0
         files = [found for _, found in files_below(path)]
     except (OSError, ValueError):  # ValueError: a NUL character in the path
         return None
     latest_ns = max((found.st_mtime_ns for found in files), default=status.st_mtime_ns)
-    return sum(found.st_size for found in files), latest_ns, status.st_ino
+    return sum(found.st_size for found in files), latest_ns, status.st_ino, 0
 
 
 class _Sums:
@@ -167,19 +168,11 @@ _lock = Lock()
 
 
 def written(path: AnyPath, offset: int, n_bytes: int, data: Any = None) -> None:
-    """Report bytes of a file being written that will not change any more.
+    """Report bytes of a temporary file of `whole` that will not change any more, each once.
 
-    They are summed at once, while they are in memory; bytes not reported are read when the file is
-    finished. So a volume larger than the memory is not read again from the disk.
-
-    Parameters
-    ----------
-    path : path-like
-        The temporary file of `tomopipe.storage.atomic.whole`.
-    offset, n_bytes : int
-        Their position in it. No byte is reported twice.
-    data : contiguous buffer, optional
-        The bytes, if available; else they are read from the file.
+    They are summed at once, while they are in memory, from `data`, a contiguous buffer, or the
+    file; bytes not reported are read when the file is finished. So a volume larger than the memory
+    is not read again from the disk.
     """
     view = None if data is None else memoryview(data).cast("B")
     with _lock:

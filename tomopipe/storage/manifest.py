@@ -106,21 +106,17 @@ def names_of_others(folder: AnyPath) -> list[str]:
         not recorded and Path(folder, MANIFEST).read_bytes() != _content(recorded)
     ):
         return []
-    ours = {name.partition("/")[0] for name in recorded}
-    return [
-        name
-        for name in os.listdir(folder)
-        if name not in ours and name not in _NOT_RESULTS and not name.endswith(".tiff")
-    ]
+    return sorted(_of_others(recorded, os.listdir(folder)))
 
 
-def of_others(recorded: Mapping[str, Any], found: Iterable[str]) -> set[str]:
+def _of_others(recorded: Mapping[str, Any], found: Iterable[str]) -> set[str]:
     """Return the names below a folder that are not of the result and do not change it."""
     ours = {name.partition("/")[0] for name in recorded}
     return {
         name
         for name in found
         if name not in recorded
+        and name not in _NOT_RESULTS
         and (name.rpartition("/")[2].startswith(".") or name.partition("/")[0] not in ours)
         and not name.endswith(".tiff")
     }
@@ -145,7 +141,7 @@ def difference(expected: Mapping[str, Any], found: Mapping[str, Any], what: str)
     new = found.keys() - expected.keys()
     kinds = {
         "missing": [name for name in expected if name not in found],
-        "new": list(new - of_others(expected, new)),
+        "new": list(new - _of_others(expected, new)),
         what: [name for name in expected if name in found and expected[name] != found[name]],
     }
     return "; ".join(

@@ -38,27 +38,12 @@ class _AgainError(Exception):
 
 
 def update_file(path: str | os.PathLike[str], change: Callable[[bytes], bytes]) -> bool:
-    """Replace the content of a file by `change` of it, atomically, under its lock.
+    """Replace the content of a file by `change` of it, atomically, under its lock; tell if it did.
 
-    Parameters
-    ----------
-    path : path-like
-        The file, made if it does not exist; a link stays a link, and mode and group stay.
-    change : callable
-        New content from the old one, b"" where there is no file; called again if somebody saved the
-        file meanwhile. If it raises, nothing is written.
-
-    Returns
-    -------
-    bool
-        Whether the file changed.
-
-    Raises
-    ------
-    TomopipeError
-        If another writer does not finish in time, or others keep saving.
-    OSError
-        If the file cannot be read or written.
+    A file that does not exist is made, from b""; a link stays a link, and mode and group stay.
+    `change` is called again if somebody saved the file meanwhile; if it raises, nothing is written.
+    Raises TomopipeError if another writer does not finish in time, or others keep saving; OSError
+    if the file cannot be read or written.
     """
     real = Path(os.path.realpath(path))
     real.parent.mkdir(parents=True, exist_ok=True)

@@ -54,11 +54,9 @@ class Hooks:
         while self._queue and len(self._running) < _MOST_AT_ONCE:
             command, facts = self._queue.pop(0)
             try:
-                process = self._start(command, facts)
+                self._running.append((self._start(command, facts), command, time.monotonic()))
             except OSError as error:
                 once(f"hook {command}", f"hooks.on_scan ({command}) failed: {error}")
-                continue
-            self._running.append((process, command, time.monotonic()))
 
     def _start(self, command: str, facts: Mapping[str, Any]) -> "subprocess.Popen[bytes]":
         self._log.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,5 @@
 """The page of `tomopipe run --watch`: each scan in order of arrival, its COR, and a slice."""
 
-import html
 import json
 import os
 import time
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jinja2 import Template
 
 from tomopipe.campaign.files import Files
 from tomopipe.report.strips import slices_around
@@ -20,17 +20,30 @@ MOST_ROWS = 300
 _SIDE_PX, _BYTES = 240, 12_000
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">
-<meta http-equiv="refresh" content="10"><title>{title}</title><style>{style}
-tr.flag, tr.flag:hover {{ background: var(--mark) }} img {{ display: block; width: 240px }}
-small {{ color: var(--soft) }}</style>
-<header><div class="wide"><h1>{title}</h1>
-<p class="sub">{n_rows} taken, {n_flagged} to be looked
-at. As of {now}: {since}.{report}</p></div></header>
+<meta http-equiv="refresh" content="10"><title>{{ title }}</title><style>{{ style|safe }}
+tr.flag, tr.flag:hover { background: var(--mark) } img { display: block; width: 240px }
+small { color: var(--soft) }</style>
+<header><div class="wide"><h1>{{ title }}</h1>
+<p class="sub">{{ rows|length }} taken, {{ rows|selectattr("doubtful")|list|length }} to be looked
+at. As of {{ now }}: {{ since }}.
+{%- if report %} <a href="{{ report }}">Report</a>{% endif %}</p></div></header>
 <main class="wide"><section class="scroll"><table>
 <thead><tr><th>slice<th>scan<th>COR (px)<th>confidence<th>why<th>taken by which rule
 <th>seconds from<br>the last byte</tr></thead>
 <tbody>
-{rows}</tbody></table></section></main></html>
+{%- for row in rows[:n_most] %}
+<tr{% if row.doubtful %} class="flag"{% endif %}><td>
+{%- if row.picture %}<img src="{{ row.picture }}" alt="">{% endif %}
+{%- if row.picture_cor_px is number -%}
+<small>at COR {{ "%.2f"|format(row.picture_cor_px) }} px</small>
+{%- endif -%}
+<td>{{ row.scan }}
+{%- for value in (row.cor_px, row.confidence) -%}
+<td>{{ "%.2f"|format(value) if value is number }}
+{%- endfor -%}
+<td>{{ row.reason or ("" if row.has_verdict else "its COR is being found") -}}
+<td><small>{{ row.rule }}</small><td>{{ "%.0f"|format(row.seconds) if row.seconds is number }}</tr>
+{%- endfor %}</tbody></table></section></main></html>
 """
 
 
@@ -64,30 +77,14 @@ def write_page(
     Of each are given `path`, `rule`, `at` (Unix seconds), `has_verdict`, `seconds`, a verdict
     (`tomopipe.watch.verdicts.Verdict`), and what `picture` returns.
     """
-    rows = sorted(taken, key=lambda entry: -entry["at"])
     page = os.path.relpath(files.report, files.live.parent)
-    text = _PAGE.format(
-        title=html.escape(title),
-        n_rows=len(rows),
-        n_flagged=sum(entry["doubtful"] for entry in rows),
+    text = Template(_PAGE, autoescape=True, keep_trailing_newline=True).render(
+        title=title,
         now=time.strftime("%Y-%m-%d %H:%M:%S"),
         since="the watch has ended" if has_ended else "written each minute while scans are watched",
-        report=f' <a href="{page}">Report</a>' if files.report.exists() else "",
+        report=page if files.report.exists() else "",
         style=resources.files("tomopipe.report").joinpath("templates/style.css").read_text("utf-8"),
-        rows="\n".join(map(_row, rows[:MOST_ROWS])),
+        rows=sorted(taken, key=lambda entry: -entry["at"]),
+        n_most=MOST_ROWS,
     )
     write_text(text, files.live)
-
-
-def _row(entry: Mapping[str, Any]) -> str:
-    image = f'<img src="{html.escape(entry["picture"])}" alt="">' if entry.get("picture") else ""
-    if entry.get("picture_cor_px") is not None:
-        image += f"<small>at COR {entry['picture_cor_px']:.2f} px</small>"
-    numbers = entry["cor_px"], entry["confidence"]
-    why = entry["reason"] or ("" if entry["has_verdict"] else "its COR is being found")
-    cells = [image, html.escape(entry["scan"])]
-    cells += ["" if number is None else f"{number:.2f}" for number in numbers]
-    cells += [html.escape(why), f"<small>{html.escape(entry['rule'])}</small>"]
-    cells += ["" if entry["seconds"] is None else f"{entry['seconds']:.0f}"]
-    flag = ' class="flag"' if entry["doubtful"] else ""
-    return f"<tr{flag}>" + "".join(f"<td>{cell}" for cell in cells) + "</tr>"

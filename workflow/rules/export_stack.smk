@@ -7,9 +7,8 @@ def stack_pending(scan):
 
 
 def stack_inputs(wildcards):
-    if DECIDES:
-        run_for(stack_pending(wildcards.scan), OUTPUTS.of_export_stack(wildcards.scan))
-    return []
+    scan = wildcards.scan
+    return decided(partial(stack_pending, scan), OUTPUTS.of_export_stack(scan), [])
 
 
 def stack_binning(wildcards, threads):

@@ -1,9 +1,9 @@
-from tomopipe.run.campaign_report import table_shown
+from tomopipe.run.ending import table_shown
 
 
 def report_wanted():
     inventory_rows()
-    return WANTED.of_report(resolved(), DECISIONS.content)
+    return WANTED.of_report(resolved(), DECISIONS.record.content)
 
 
 def report_inputs(wildcards):

@@ -3,7 +3,7 @@ from pathlib import Path
 from tomopipe.campaign.campaign import campaign_from_data, refuse_vanished
 from tomopipe.campaign.log import job
 from tomopipe.reruns.products import making
-from tomopipe.run.campaign_report import report_campaign, table_shown
+from tomopipe.run.ending import report_campaign, table_shown
 
 with (
     making(snakemake.log[0], snakemake.output, snakemake.params) as more,

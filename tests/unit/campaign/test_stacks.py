@@ -13,8 +13,7 @@ from tomopipe.config import parse_config
 from tomopipe.cost.disk import disk_needed
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.expected import expected_inventory
-from tomopipe.run.campaign_report import report_campaign
-from tomopipe.run.ending import say_stacks_left_out
+from tomopipe.run.ending import report_campaign, say_stacks_left_out
 from tomopipe.volumes.volume import new_volume
 
 SIZE = {"n_rows": 4, "n_cols": 32, "n_angles": 21}

@@ -10,9 +10,9 @@ from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli import cli
 from tomopipe.commands.verification import recorded
 from tomopipe.errors import TomopipeError
-from tomopipe.reruns.products import COLUMNS, state_of
+from tomopipe.reruns.products import COLUMNS
 from tomopipe.storage.atomic import write_json
-from tomopipe.storage.checksums import made
+from tomopipe.storage.checksums import made, quick_state
 from tomopipe.storage.tables import write_tsv
 from tomopipe.volumes.volume import new_volume
 
@@ -36,7 +36,7 @@ def campaign(tmp_path):
     rows = []
     for path, checksum in made().items():
         if old in path.parents:
-            cells = (path.relative_to(old), *state_of(path), "", checksum)
+            cells = (path.relative_to(old), *quick_state(path), "", checksum)
             rows.append(dict(zip(COLUMNS, cells, strict=True)))
     report.write_text("made anew by `tomopipe report`")
     write_tsv(rows, COLUMNS, old / "results" / "products.tsv")

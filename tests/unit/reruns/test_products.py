@@ -16,11 +16,12 @@ from tomopipe.errors import TomopipeError
 from tomopipe.reruns import decisions, products
 from tomopipe.reruns.compare import compare
 from tomopipe.reruns.decisions import Decisions
-from tomopipe.reruns.products import Product, Record, digest, making, read_products, state_of
+from tomopipe.reruns.products import Product, Record, digest, making, read_products
 from tomopipe.scans.fingerprint import fingerprint
 from tomopipe.storage import checksums
 from tomopipe.storage import run_folder as runs
 from tomopipe.storage.atomic import write_json, write_text
+from tomopipe.storage.checksums import quick_state
 from tomopipe.storage.tables import read_tsv
 
 STATEMENT = {"step": "full_recon", "cor_px": 31.5}
@@ -40,7 +41,7 @@ def home(record: Record) -> Path:
 def put(record: Record, path: str, text: str = "a result") -> Path:
     where = home(record) / path
     write_text(text, where)
-    record.put(Product(path, state_of(where), "made", checksums.checksum_of(where)))
+    record.put(Product(path, quick_state(where), "made", checksums.checksum_of(where)))
     return where
 
 
@@ -88,11 +89,11 @@ def test_large_files_wait_for_a_job_that_compares_them(record, monkeypatch):
     where.write_text("A result")
     assert record.damage("results/a_rec.h5") == ""
     assert record.suspects() == ["results/a_rec.h5"]
-    record.compared("results/a_rec.h5", "its content differs", state_of(where))
+    record.compared("results/a_rec.h5", "its content differs", quick_state(where))
     assert record.damage("results/a_rec.h5") == "its content differs"
     where.write_text("a result")
     record.different.clear()
-    record.compared("results/a_rec.h5", "", state_of(where))
+    record.compared("results/a_rec.h5", "", quick_state(where))
     assert record.suspects() == []
 
 

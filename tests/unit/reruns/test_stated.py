@@ -10,9 +10,10 @@ from tests.phantoms import write_scan
 from tests.step_calls import export_stack, full_recon
 from tomopipe.campaign.files import VOLUMES
 from tomopipe.reruns.made_from import as_text
-from tomopipe.reruns.products import Product, Record, made_checksum, state_of
+from tomopipe.reruns.products import Product, Record, made_checksum
 from tomopipe.reruns.stated import is_kept, only_metadata_differ, result_to_reuse
 from tomopipe.storage import run_folder as runs
+from tomopipe.storage.checksums import quick_state
 from tomopipe.volumes.volume_read import open_volume, read_mid_planes, read_provenance
 
 
@@ -91,7 +92,7 @@ def test_only_a_result_that_is_as_it_was_written_is_taken_over(raw, tmp_path, mo
     assert is_kept(path, params)
     assert result_to_reuse(path, params) is None  # the record does not know it
     record = Record(results / "products.tsv", tmp_path)
-    record.put(Product(path, state_of(path), "", made_checksum(path)))
+    record.put(Product(path, quick_state(path), "", made_checksum(path)))
     record.save()
     assert result_to_reuse(path, params) == path
     tail = runs.add_part(runs.current(), "tail-1", [])
