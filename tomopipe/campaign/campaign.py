@@ -23,6 +23,7 @@ from tomopipe.campaign.table import Row, check_table, did_you_mean, read_table
 from tomopipe.config import Config, not_carried, parse_cells, parse_config, read_config
 from tomopipe.cor.cor_value import is_valid, parse_cor
 from tomopipe.errors import TomopipeError, some_of
+from tomopipe.groups import grouped
 from tomopipe.storage import run_folder
 from tomopipe.storage.tables import read_tsv
 
@@ -225,10 +226,8 @@ class Campaign:
 
     def selected_series(self, inventory: InventoryRows) -> dict[str, list[str]]:
         """Return the selected scans by encoded series name."""
-        groups: dict[str, list[str]] = {}
-        for scan in self.selected_scans(inventory):
-            groups.setdefault(encode_series(self.scans[scan].series), []).append(scan)
-        return groups
+        selected = self.selected_scans(inventory)
+        return grouped((encode_series(self.scans[scan].series), scan) for scan in selected)
 
     def members(
         self, selected: Sequence[str], inventory: InventoryRows, replaced: Collection[str] = ()
@@ -316,9 +315,7 @@ def make_campaign(
     found = find_scans(config, directory, taken)
     table = directory / (config.campaign.table or TABLE)
     rows = read_table(table) if table.exists() or config.campaign.table else []
-    lines: dict[str, list[str]] = {}
-    for row in rows:
-        lines.setdefault(row.scan, []).append(str(row.line))
+    lines = grouped((row.scan, str(row.line)) for row in rows)
     if repeated := [f"{n} (lines {', '.join(at)})" for n, at in lines.items() if len(at) > 1]:
         raise TomopipeError(
             f"{table}: {', '.join(repeated)} stands there more than once. Keep one row per scan."

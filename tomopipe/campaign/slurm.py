@@ -11,7 +11,6 @@ import re
 import shutil
 import subprocess
 import time
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +18,8 @@ from functools import lru_cache
 from pathlib import Path
 
 import yaml
+
+from tomopipe.groups import grouped
 
 _SECONDS = 10.0
 _LEFT_ALONE_S = 60.0
@@ -104,11 +105,9 @@ def usages(numbers: Iterable[str]) -> dict[str, Usage]:
     """Return the usage of ended jobs from sacct; none without accounting."""
     shown = "--format=JobIDRaw,State,ElapsedRaw,AllocCPUS,TotalCPU,ReqMem,MaxRSS"
     command = ["sacct", "--noheader", "--parsable2", "--units=K", shown]
-    lines: dict[str, list[list[str]]] = defaultdict(list)
-    for cells in _ask_about(command, sorted(set(numbers)), n_cells=7):
-        lines[cells[0].split(".")[0]].append(cells)
+    rows = _ask_about(command, sorted(set(numbers)), n_cells=7)
     found = {}
-    for number, group in lines.items():
+    for number, group in grouped((cells[0].split(".")[0], cells) for cells in rows).items():
         whole = next((cells for cells in group if "." not in cells[0]), None)
         if whole is not None and whole[1].split(" ")[0] in ENDED and whole[2].isdecimal():
             found[number] = _usage(whole, group)

@@ -17,6 +17,7 @@ from pathlib import Path
 from tomopipe.config import fault_of_key, is_option, option_keys
 from tomopipe.cor.cor_value import parse_cor, shown
 from tomopipe.errors import TomopipeError
+from tomopipe.groups import grouped
 from tomopipe.storage.shared import update_file
 
 COLUMNS = ("scan", "select", "cor_px", "note")
@@ -95,9 +96,7 @@ class _Table:
         if self.header is None:
             self.names = list(COLUMNS)
             self.header = self._append(list(COLUMNS), end)
-        where: dict[str, list[int]] = {}
-        for number, line in self.rows():
-            where.setdefault(self.value(line, "scan"), []).append(number)
+        where = grouped((self.value(line, "scan"), number) for number, line in self.rows())
         for scan, cells in edits.items():
             numbers = where.get(scan, [])
             if len(numbers) > 1:

@@ -19,6 +19,7 @@ from tomopipe.campaign.files import CONVERTED, converted
 from tomopipe.campaign.stacks import declared_stacks
 from tomopipe.errors import TomopipeError
 from tomopipe.geometry import ANGSTROM_PER_UM
+from tomopipe.groups import grouped
 from tomopipe.relion.mrc import StackFile, check_stack, is_cut, labels_of
 from tomopipe.reruns.products import digest, state_of
 from tomopipe.reruns.relion_notes import MADE_FROM
@@ -144,9 +145,7 @@ def _ranges_of_series(
     first_of = {stack.name: stack.scans[0] for stack in declared_stacks(campaign) if stack.scans}
     of = {name: scans.get(first_of.get(name, name)) for name in volumes}
     series = {name: scan.series if scan else f"{name}/" for name, scan in of.items()}
-    ends: dict[str, list[Range]] = {}
-    for name, limits in found.items():
-        ends.setdefault(series[name], []).append(limits)
+    ends = grouped((series[name], limits) for name, limits in found.items())
     return {
         name: (min(low for low, _ in ends[key]), max(high for _, high in ends[key]))
         for name, key in series.items()

@@ -16,6 +16,7 @@ from tomopipe.campaign.raw_files import RAW_ENDINGS, path_problems, scan_stem
 from tomopipe.campaign.series import folder_prefix, folder_prefixes
 from tomopipe.cost.disk import KINDS, output_bytes
 from tomopipe.errors import TomopipeError
+from tomopipe.groups import grouped
 from tomopipe.reruns.expected import expected_inventory
 from tomopipe.scans.dxchange import NOT_RECOGNISED
 from tomopipe.scans.hdf5 import open_hdf5
@@ -168,15 +169,17 @@ def scan_entries(typed: Iterable[str], directory: Path) -> list[str | dict[str, 
     files of a folder, or all with one prefix, become a pattern again. Folders that have file names
     in common get a prefix each.
     """
-    groups: dict[tuple[str, str], list[str]] = {}
+    found = []
     for pattern in typed:
         path = _from_campaign(os.path.expanduser(pattern), directory)
         parts = _scans_in(path, directory) if (directory / path).is_dir() else [path]
         for part in parts or [f"{path.rstrip('/')}/"]:
             folder, name = os.path.split(part.rstrip("/"))
             ending = "/" if part.endswith("/") else os.path.splitext(name)[1]
-            groups.setdefault((folder, ending), []).append(part)
-    entries = [entry for group in groups.values() for entry in _as_pattern(group, directory)]
+            found.append(((folder, ending), part))
+    entries = [
+        entry for group in grouped(found).values() for entry in _as_pattern(group, directory)
+    ]
     return _with_prefixes(entries, directory)
 
 
@@ -253,12 +256,9 @@ def first_look(campaign: Campaign) -> FirstLook:
         rows = expected_inventory(campaign, Path(folder), sampled)
     usable = [row for row in rows.values() if row["keep"] == "true"]
     unknown = [row for row in rows.values() if NOT_RECOGNISED in row["reason"]]
-    faults: dict[str, list[str]] = {}
-    for row in rows.values():
-        if row not in usable and row not in unknown:
-            faults.setdefault(row["reason"], []).append(row["scan"])
-    for scan in campaign.refused:
-        faults.setdefault(scan.refused, []).append(scan.name)
+    others = [row for row in rows.values() if row not in usable and row not in unknown]
+    faults = [(row["reason"], row["scan"]) for row in others]
+    faults += [(scan.refused, scan.name) for scan in campaign.refused]
     layouts, references = _unknown_layouts(campaign.directory, unknown, list(rows.values()))
     return FirstLook(
         len(there) + len(campaign.refused),
@@ -268,7 +268,7 @@ def first_look(campaign: Campaign) -> FirstLook:
         shutil.disk_usage(campaign.directory).free,
         len(rows) + len(campaign.refused),
         len(usable),
-        faults,
+        grouped(faults),
         layouts,
         references,
     )
@@ -288,11 +288,11 @@ def _unknown_layouts(
     stems = [_stem(row["path"]) for row in rows]
     scans = [stem for stem in stems if not _REFERENCE_WORD.search(stem)]
     kinds = {path: _reference_kind(path, found, scans) for path, (found, _) in opened.items()}
-    groups: dict[frozenset[tuple[str, int]], list[Mapping[str, str]]] = {}
-    for row in unknown:
-        if not kinds.get(row["path"]):
-            shapes = frozenset(found.kind for found in opened[row["path"]][0])
-            groups.setdefault(shapes, []).append(row)
+    groups = grouped(
+        (frozenset(found.kind for found in opened[row["path"]][0]), row)
+        for row in unknown
+        if not kinds[row["path"]]
+    )
     named = {kind: [path for path, found in kinds.items() if found == kind] for kind in REFERENCES}
     references = {kind: paths for kind, paths in named.items() if paths}
     layouts = []

@@ -30,6 +30,7 @@ from tomopipe.geometry import (
     relion4_matrices,
     relion5_alignment,
 )
+from tomopipe.groups import grouped
 from tomopipe.prep.half_acquisition import FACTOR, is_half_acquisition
 from tomopipe.recon.angular_sampling import is_full_rotation
 from tomopipe.relion.mrc import check_stack, read_volume_size
@@ -327,9 +328,7 @@ def _with_volume(tomogram: Tomogram, path: Path, shown: str) -> Tomogram:
 
 def _warn_of_groups(tomograms: list[Tomogram]) -> None:
     """Say which optics groups there are, if there are several."""
-    groups: dict[str, list[str]] = {}
-    for tomogram in tomograms:
-        groups.setdefault(tomogram.optics_group, []).append(tomogram.name)
+    groups = grouped((tomogram.optics_group, tomogram.name) for tomogram in tomograms)
     if len(groups) > 1:
         log.warning(
             "%d optics groups, one for each pixel size and energy: %s. Where scans differ only in "

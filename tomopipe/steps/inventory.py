@@ -16,6 +16,7 @@ from tomopipe.campaign.series import reference_size, undersized
 from tomopipe.campaign.state import LOOK_AGAIN, STILL_WRITTEN
 from tomopipe.config import StepOptions
 from tomopipe.errors import ScanError, is_of_the_system
+from tomopipe.groups import grouped
 from tomopipe.recon.angular_sampling import is_full_rotation, largest_gap_rad, unpaired
 from tomopipe.scans.angle_lists import span_deg
 from tomopipe.scans.hdf5 import StillWrittenError, one_line
@@ -102,10 +103,7 @@ def inventory(
 
     taken_from = cache(files_taken_from)  # many scans have the same flats
     looks = _look_at_all(paths, lambda path: _look(raw(path), taken_from))
-    members: dict[str, list[_Look]] = {}
-    for entry in entries:
-        if not entry["reason"]:
-            members.setdefault(entry["series"], []).append(looks[entry["path"]])
+    members = grouped((e["series"], looks[e["path"]]) for e in entries if not e["reason"])
     references = {
         series: _reference_frames(series_looks) for series, series_looks in members.items()
     }
