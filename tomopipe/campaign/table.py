@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tomopipe.config import fault_of_key, is_option, option_keys
 from tomopipe.cor.cor_value import parse_cor, shown
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import TomopipeError, saying
 from tomopipe.groups import grouped
 from tomopipe.storage.shared import update_file
 
@@ -168,7 +168,9 @@ def read_table(path: str | os.PathLike[str]) -> list[Row]:
     key of the configuration which scans may override; and for invalid cells of `select`. The
     message names the cell.
     """
-    return _rows(_decoded(_read_bytes(path), path), path)
+    with saying(f"{path}: the campaign table cannot be read"):
+        content = Path(path).read_bytes()
+    return _rows(_decoded(content, path), path)
 
 
 def _rows(text: str, path: str | os.PathLike[str]) -> list[Row]:
@@ -228,7 +230,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 def table_sha256(path: str | os.PathLike[str]) -> str:
     """Return the hash of the table's content, of an empty one if there is no file."""
-    return hashlib.sha256(_read_bytes(path) if os.path.exists(path) else b"").hexdigest()
+    with saying(f"{path}: the campaign table cannot be read"):
+        return hashlib.sha256(Path(path).read_bytes() if os.path.exists(path) else b"").hexdigest()
 
 
 def edit_table(path: str | os.PathLike[str], edits: Edits | Callable[[list[Row]], Edits]) -> bool:
@@ -254,10 +257,8 @@ def edit_table(path: str | os.PathLike[str], edits: Edits | Callable[[list[Row]]
         table.apply(wanted)
         return table.text.encode("utf-8", "surrogateescape")
 
-    try:
+    with saying(f"{path}: cannot be written"):
         return update_file(path, change)
-    except OSError as error:
-        raise TomopipeError(f"{path}: cannot be written ({error.strerror}).") from error
 
 
 def _check_edit(scan: str, cells: Mapping[str, str]) -> None:
@@ -315,15 +316,6 @@ def _quoted(cell: str) -> str:
     if cell != cell.strip() or cell.startswith(('"', "#")):
         return '"' + cell.replace('"', '""') + '"'
     return cell
-
-
-def _read_bytes(path: str | os.PathLike[str]) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise TomopipeError(
-            f"{path}: the campaign table cannot be read ({error.strerror})."
-        ) from error
 
 
 def _decoded(content: bytes, path: str | os.PathLike[str]) -> str:

@@ -5,13 +5,13 @@ import io
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from tomopipe.campaign.raw_files import RAW_ENDINGS
 from tomopipe.cor.cor_value import format_cor, parse_cor, shown
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import TomopipeError, saying
 from tomopipe.groups import grouped
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.shared import update_file
@@ -47,7 +47,8 @@ def read_entries(path: str | os.PathLike[str]) -> Entries:
     JSON: an object, path of a scan to its COR as a number, as text, or as a list of one of
     them. CSV: the columns Filename and COR. An empty text and null mean that none is known.
     """
-    text = _read_text(path)
+    with saying(f"{path}: cannot be read"):
+        text = Path(path).read_bytes().decode("utf-8-sig", "surrogateescape")
     if text.lstrip().startswith(("{", "[")):
         return _parsed([(name, _as_text(value)) for name, value in _object(text, path).pairs])
     return _parsed(_csv_entries(text, path))
@@ -81,7 +82,8 @@ def merge_rot_cen(cors: Mapping[str, float], path: str | os.PathLike[str]) -> li
         others[:] = [key for key in found if key not in new]
         return (json.dumps(found | new, indent=1) + "\n").encode()
 
-    _update(path, change)
+    with saying(f"{path}: cannot be written"):
+        update_file(path, change)
     return others
 
 
@@ -123,7 +125,8 @@ def merge_batch_csv(cors: Mapping[str, float], path: str | os.PathLike[str]) -> 
         csv.writer(stream, lineterminator="\n").writerows(rows)
         return stream.getvalue().encode("utf-8", "surrogateescape")
 
-    _update(path, change)
+    with saying(f"{path}: cannot be written"):
+        update_file(path, change)
     return others
 
 
@@ -253,17 +256,3 @@ def _as_text(value: Any) -> str:
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _read_text(path: str | os.PathLike[str]) -> str:
-    try:
-        return Path(path).read_bytes().decode("utf-8-sig", "surrogateescape")
-    except OSError as error:
-        raise TomopipeError(f"{path}: cannot be read ({error.strerror}).") from error
-
-
-def _update(path: str | os.PathLike[str], change: Callable[[bytes], bytes]) -> None:
-    try:
-        update_file(path, change)
-    except OSError as error:
-        raise TomopipeError(f"{path}: cannot be written ({error.strerror}).") from error

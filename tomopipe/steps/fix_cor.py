@@ -11,7 +11,7 @@ from tomopipe.campaign.results import read_prediction
 from tomopipe.config import FixCorBlock
 from tomopipe.cor.cor_value import format_cor, is_valid, off_detector, parse_cor, shown
 from tomopipe.cor.outliers import EMPTIED, FIX_COLUMNS, NOT_ASKED, Fixed, Member, fix_series
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import TomopipeError, saying
 from tomopipe.storage.tables import write_tsv
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,9 @@ def _read_prediction(
     in the file and no COR is ignored, as in the campaign table. The doubt is the reason why the
     prediction was not accepted, if so.
     """
-    name, text = Path(center_path).name, _read_text(center_path)
+    name = Path(center_path).name
+    with saying(f"{center_path}: cannot be read", " Run predict_cor again."):
+        text = Path(center_path).read_bytes().decode("utf-8", "replace")
     cor_px, note = parse_cor(text), ""
     try:
         prediction = read_prediction(prediction_path)
@@ -119,16 +121,6 @@ def _read_prediction(
     if reason == NOT_ASKED:
         return math.nan, source, note, NOT_ASKED
     return math.nan, source, note, f"prediction: {reason}" if reason else ""
-
-
-def _read_text(path: str) -> str:
-    try:
-        return Path(path).read_bytes().decode("utf-8", "replace")
-    except OSError as error:
-        raise TomopipeError(
-            f"{path}: cannot be read ({error.strerror}); expected a file of predict_cor. "
-            "Run predict_cor again."
-        ) from error
 
 
 def _cells(row: Fixed) -> dict[str, str]:
