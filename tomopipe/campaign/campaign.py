@@ -21,7 +21,7 @@ from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.state import not_selected
 from tomopipe.campaign.table import Row, check_table, did_you_mean, read_table
 from tomopipe.config import Config, not_carried, parse_cells, parse_config, read_config
-from tomopipe.cor.cor_value import is_valid, parse_cor
+from tomopipe.cor.cor_value import format_cor, is_valid, parse_cor
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.groups import grouped
 from tomopipe.storage import run_folder
@@ -203,9 +203,7 @@ class Campaign:
         known: dict[str, float] = {}
         for name, row in inventory.items():
             scan = self.scans.get(name)
-            if scan is None or scan.series != series or scan.select != "no":
-                continue
-            if row["keep"] != "true":
+            if scan is None or (scan.series, scan.select, row["keep"]) != (series, "no", "true"):
                 continue
             texts = [scan.manual]
             path = self.files.center(name)
@@ -236,18 +234,25 @@ class Campaign:
 
         `replaced` are scans whose raw file changed after their prediction.
         """
-        members: list[dict[str, Any]] = []
-        for scan in selected:
-            cor_px = parse_cor(self.scans[scan].manual)
-            manual = self.scans[scan].manual.strip() if cor_px is None else f"{cor_px:.2f}"
-            members.append(self._member(scan, inventory) | {"manual": manual, "select": "in"})
-        key = self.scans[members[0]["scan"]].series
-        for scan, cor_px in self.donors(key, inventory, replaced).items():
-            members.append(
-                self._member(scan, inventory)
-                | {"manual": "", "select": "donor", "donor_px": round(cor_px, 2)}
-            )
-        return members
+        manual = {scan: self.scans[scan].manual.strip() for scan in selected}
+        donors = self.donors(self.scans[selected[0]].series, inventory, replaced)
+        members: list[dict[str, Any]] = [
+            {"scan": scan, "manual": format_cor(parse_cor(text)) or text}
+            | {"select": "in", "donor_px": None}
+            for scan, text in manual.items()
+        ]
+        members += [
+            {"scan": scan, "manual": "", "select": "donor", "donor_px": round(cor_px, 2)}
+            for scan, cor_px in donors.items()
+        ]
+        return [
+            member
+            | {
+                "index": self.scans[member["scan"]].index,
+                "n_cols": int(inventory[member["scan"]]["n_cols"]),
+            }
+            for member in members
+        ]
 
     def to_resolve(self, inventory: InventoryRows) -> dict[str, dict[str, Any]]:
         """Return the input of resolve_cor for each selected scan: its path and its columns."""
@@ -264,14 +269,6 @@ class Campaign:
             if scan not in self.failures and all(file.exists() for file in files):
                 found[scan] = (str(files[0]), str(files[1]))
         return found
-
-    def _member(self, scan: str, inventory: InventoryRows) -> dict[str, Any]:
-        return {
-            "scan": scan,
-            "index": self.scans[scan].index,
-            "n_cols": int(inventory[scan]["n_cols"]),
-            "donor_px": None,
-        }
 
 
 def load_campaign(
@@ -408,19 +405,14 @@ def refuse_vanished(campaign: Campaign) -> None:
     for folder in folders(campaign.config):
         if folder not in gone and any(Path(path).is_relative_to(folder) for path in found):
             continue
-        if n := sum(Path(path).is_relative_to(folder) for path in _known_paths(campaign)):
+        table = campaign.files.inventory
+        rows = read_inventory(table).values() if table.exists() else ()
+        if n := sum(Path(row["path"]).is_relative_to(folder) for row in rows):
             raise TomopipeError(
                 f"{folder}: this folder has no raw files now, and the campaign has {n} "
                 f"scan{'s' * (n > 1)} of it. Mount it or move it back, and run again; if they "
                 "are gone for good, remove it from campaign.scans."
             )
-
-
-def _known_paths(campaign: Campaign) -> list[str]:
-    """Return the paths of the raw files in the inventory."""
-    if not campaign.files.inventory.exists():
-        return []
-    return [row["path"] for row in read_inventory(campaign.files.inventory).values()]
 
 
 def as_json(data: Any) -> str:

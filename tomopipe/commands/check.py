@@ -8,11 +8,9 @@ from contextlib import chdir, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
 from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
 from tomopipe.campaign.raw_files import path_problems
-from tomopipe.campaign.slurm import submit_limit, time_limit_min, unknown_names
+from tomopipe.campaign.slurm import read_profile, submit_limit, time_limit_min, unknown_names
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.config.blocks import ONE_GPU_EACH, READ_AS_SUM
 from tomopipe.cost.disk import half_notes, lack_of_disk, shown_size, still_to_make
@@ -256,22 +254,17 @@ def _slurm_profile(campaign: Campaign) -> Path:
 
 def _check_queue(path: Path, findings: Findings) -> None:
     """Compare the SLURM profile of a campaign with the cluster's limits for this user."""
-    try:
-        profile = yaml.safe_load(path.read_text(encoding="utf-8"))
-        jobs = int(profile.get("jobs", 1))
-        of_rules = (profile.get("set-resources") or {}).values()
-        asked = [profile.get("default-resources") or {}, *of_rules]
-        partitions = dict.fromkeys(str(keys.get("slurm_partition") or "") for keys in asked)
-    except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError):
+    jobs, asked = read_profile(path)
+    if not asked:
         return
-    findings.errors.extend(unknown_names(path))
+    findings.errors += unknown_names(path)
     limit = submit_limit()
     if limit is not None and jobs > limit:
         findings.warnings.append(
             f"slurm/profile.yaml has jobs: {jobs}, and SLURM takes at most {limit} of you, or of "
             f"your account, at once (sacctmgr): the others would fail. Set jobs: {limit}"
         )
-    for partition in partitions:
+    for partition in dict.fromkeys(keys.get("slurm_partition", "") for keys in asked):
         limit_min = time_limit_min(partition)
         if limit_min is not None and limit_min < _VOLUME_MIN:
             findings.notes.append(

@@ -6,7 +6,7 @@ import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,27 +128,30 @@ def _holds_images(folder: str | Path) -> bool:
 
 def left_out(typed: Iterable[str], directory: Path) -> dict[str, list[str]]:
     """Return the folders whose images lie deeper than init looks, by the folder as typed."""
-    found: dict[str, list[str]] = {}
-    for path in typed:
-        place = directory / _from_campaign(os.path.expanduser(path), directory)
-        if place.is_dir() and not _holds_images(place):
-            below = (p for p in sorted(place.iterdir()) if p.is_dir() and not folder_kind(p.name))
-            deep = [p.name for p in below if not _holds_images(p) and _any_below(p)]
-            found |= {path.rstrip("/"): deep} if deep else {}
-    return found
+    return {
+        path: deep
+        for path, _, below in _folders_below(typed, directory)
+        if (deep := [folder.name for folder in below if _any_below(folder)])
+    }
 
 
 def not_looked_at(typed: Iterable[str], directory: Path) -> dict[str, list[str]]:
     """Return HDF5 files in subfolders where init took what lies above, by the folder as typed."""
-    found: dict[str, list[str]] = {}
+    return {
+        path: [f"{file.relative_to(place)}" for file in files]
+        for path, place, below in _folders_below(typed, directory)
+        if (files := [file for folder in below for file in _hdf5_in(folder)])
+        and _scans_in(str(place), Path())
+    }
+
+
+def _folders_below(typed: Iterable[str], directory: Path) -> Iterator[tuple[str, Path, list[Path]]]:
+    """Yield each folder typed that is no scan: as typed, its path, those in it that are none."""
     for path in typed:
-        inside = _from_campaign(os.path.expanduser(path), directory)
-        place = directory / inside
-        if place.is_dir() and not _holds_images(place) and _scans_in(inside, directory):
-            below = [p for p in sorted(place.iterdir()) if p.is_dir() and not folder_kind(p.name)]
-            files = [f for p in below if not _holds_images(p) for f in _hdf5_in(p)]
-            found |= {path.rstrip("/"): [f"{f.relative_to(place)}" for f in files]} if files else {}
-    return found
+        place = directory / _from_campaign(os.path.expanduser(path), directory)
+        if place.is_dir() and not _holds_images(place):
+            inner = (p for p in sorted(place.iterdir()) if p.is_dir() and not folder_kind(p.name))
+            yield path.rstrip("/"), place, [p for p in inner if not _holds_images(p)]
 
 
 def _hdf5_in(folder: Path) -> list[Path]:
