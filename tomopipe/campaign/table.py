@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tomopipe.config import fault_of_key, is_option, option_keys
-from tomopipe.cor.cor_value import parse_cor, shown
+from tomopipe.cor.cor_value import format_cor, is_valid, off_detector, parse_cor, shown
 from tomopipe.errors import TomopipeError, saying
 from tomopipe.groups import grouped
 from tomopipe.storage.shared import update_file
@@ -269,6 +269,19 @@ def _check_edit(scan: str, cells: Mapping[str, str]) -> None:
     for cell in (scan, *cells.values()):
         if problem := fault_of_cell(cell):
             raise TomopipeError(f"campaign table: {shown(cell)} for {shown(scan)} {problem}.")
+
+
+def checked_cor(scan: str, text: str, n_cols: int | None) -> str:
+    """Return a COR typed by hand in the form of the table, or refuse it; None: unknown width."""
+    cor_px = parse_cor(text)
+    if cor_px is None:
+        raise TomopipeError(
+            f"{scan}: expected a COR with a decimal point, such as 1024.50; got {shown(text)}."
+        )
+    if cor_px < 0 or (n_cols is not None and not is_valid(cor_px, n_cols)):
+        where = f"{cor_px:.2f} is below 0" if n_cols is None else off_detector(cor_px, n_cols)
+        raise TomopipeError(f"{scan}: COR {where}. Give unbinned pixels, the first being 0.")
+    return format_cor(cor_px)
 
 
 def fault_of_cell(text: str) -> str:

@@ -118,7 +118,23 @@ def init(
     typed = [*(scans or []), *rest]
     options = _options(relion=relion, try_stacks=try_stacks, binning=binning)
     entries: list[str | dict[str, str]] = scan_entries(typed, directory) or ["raw/*.h5"]
-    are_to_come = False
+    _say_passed_over(typed, directory)
+    is_new = _write(directory, entries, options, dry_run=dry_run)
+    if not is_new:
+        wanted = {"campaign": {"scans": entries}, **options} if typed else options
+        _say_kept(directory / CONFIG, wanted, asked)
+    if not dry_run:
+        are_to_come = is_new and _first_look(directory)
+        command = "run --watch" if are_to_come else "check"
+        typer.echo(f"next: tomopipe {command} {shlex.quote(near(directory))}")
+    if slurm is None and not names_slurm and sys.stdin.isatty():
+        slurm = typer.confirm("Will this run on SLURM?", default=False)
+    if slurm or names_slurm:
+        _write_profiles(directory, partition, account, gpu_partition, force, dry_run)
+
+
+def _say_passed_over(typed: list[str], directory: Path) -> None:
+    """Name the folders and files that init does not take, and the patterns that take them."""
     for folder, names in left_out(typed, directory).items():
         typer.echo(
             f"left out, as their images lie deeper: {some_of(names, _MOST_FILES)}; "
@@ -131,16 +147,6 @@ def init(
         n_files = "1 HDF5 file" if len(files) == 1 else f"{len(files)} HDF5 files"
         pattern = f"{folder}/*/*{os.path.splitext(files[0])[1]}"
         typer.echo(f"not looked at: {inner} ({n_files}); '{pattern}' takes them")
-    if _write(directory, entries, options, dry_run=dry_run):
-        are_to_come = not dry_run and _first_look(directory)
-    else:
-        wanted = {"campaign": {"scans": entries}, **options} if typed else options
-        _say_kept(directory / CONFIG, wanted, asked)
-    command = "run --watch" if are_to_come else "check"
-    if not dry_run:
-        typer.echo(f"next: tomopipe {command} {shlex.quote(near(directory))}")
-    if slurm or (slurm is None and (names_slurm or _asks_for_slurm())):
-        _write_profiles(directory, partition, account, gpu_partition, force, dry_run)
 
 
 def _options(*, relion: bool, try_stacks: bool, binning: int) -> dict[str, Any]:
@@ -168,10 +174,6 @@ def _write(
     return True
 
 
-def _asks_for_slurm() -> bool:
-    return sys.stdin.isatty() and typer.confirm("Will this run on SLURM?", default=False)
-
-
 def _write_profiles(
     directory: Path,
     partition: str | None,
@@ -180,9 +182,10 @@ def _write_profiles(
     force: bool,
     dry_run: bool,
 ) -> None:
-    asks = sys.stdin.isatty()
-    partition = _given_or_asked(partition, "Partition (empty: the cluster's default)", asks=asks)
-    account = _given_or_asked(account, "Account (empty: none)", asks=asks)
+    if partition is None:
+        partition = _asked("Partition (empty: the cluster's default)")
+    if account is None:
+        account = _asked("Account (empty: none)")
     for path, is_new in write_slurm_profile(
         directory,
         partition=partition,
@@ -205,11 +208,9 @@ def _say_kept(config: Path, wanted: dict[str, Any], asked: Path) -> None:
         typer.echo(yaml.safe_dump(lacking, allow_unicode=True, sort_keys=False).rstrip())
 
 
-def _given_or_asked(name: str | None, question: str, *, asks: bool) -> str:
-    """Return a name of the cluster, from an option or typed at a prompt."""
-    if name is None:
-        return str(typer.prompt(question, default="")) if asks else ""
-    return name
+def _asked(question: str) -> str:
+    """Return a name of the cluster typed at a prompt; none without a terminal."""
+    return str(typer.prompt(question, default="")) if sys.stdin.isatty() else ""
 
 
 def _smaller(config: Config) -> dict[str, str]:
@@ -355,11 +356,10 @@ def _show(findings: Findings) -> None:
             console.print(f"  {part}", markup=False, highlight=False)
     if (more := len(findings.formats) - _MOST_FORMATS) > 0:
         console.print(f"{more} more ways of recording: `tomopipe run` writes inventory.tsv (found)")
-    for line in findings.notes:
-        console.print(line, markup=False, highlight=False)
-    for line in findings.warnings:
-        console.print(f"warning: {line}", style="yellow", markup=False, highlight=False)
-    for line in findings.errors:
-        console.print(f"error: {line}", style="red", markup=False, highlight=False)
+    said = [("", line) for line in findings.notes]
+    said += [("yellow", f"warning: {line}") for line in findings.warnings]
+    said += [("red", f"error: {line}") for line in findings.errors]
+    for style, line in said:
+        console.print(line, style=style, markup=False, highlight=False)
     if not findings.errors:
         console.print("Ready: tomopipe run")

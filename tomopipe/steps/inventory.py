@@ -184,15 +184,11 @@ def _look(raw: RawScan, taken_from: TakenFrom) -> _Look:
         )
     except StillWrittenError:
         return _Look(STILL_WRITTEN)
-    except ScanError as error:
-        return _Look(str(error).removeprefix(f"{raw.path}: ") + _whether_again(error))
     except Exception as error:
-        reason = f"cannot be read ({type(error).__name__}: {one_line(error)})"
-        return _Look(reason + _whether_again(error))
-
-
-def _whether_again(error: BaseException) -> str:
-    return LOOK_AGAIN if is_of_the_system(error) else ""
+        reason = str(error).removeprefix(f"{raw.path}: ")
+        if not isinstance(error, ScanError):
+            reason = f"cannot be read ({type(error).__name__}: {one_line(error)})"
+        return _Look(reason + LOOK_AGAIN * is_of_the_system(error))
 
 
 def _full_rotation(metadata: Metadata) -> tuple[bool, tuple[str, ...]]:
@@ -201,9 +197,7 @@ def _full_rotation(metadata: Metadata) -> tuple[bool, tuple[str, ...]]:
     if theta_deg is None or len(theta_deg) < metadata.n_angles:
         return False, ()
     used = np.deg2rad(theta_deg[metadata.chosen])
-    if not len(used) or not np.isfinite(used).all():
-        return False, ()
-    if not is_full_rotation(used):
+    if not (len(used) and np.isfinite(used).all() and is_full_rotation(used)):
         return False, ()
     if not unpaired(used).any():
         return True, ()

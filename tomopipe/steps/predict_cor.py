@@ -121,7 +121,8 @@ def predict_cor(
         prediction = _predict(rows, candidates_px, options, used)
         prediction = _without_trust(prediction, rows, bad_frames, options.max_bad_frames)
         doubts = doubts_of(rows.bad_frames or {}, rows.sinograms.shape[1]) + wrong
-        prediction = _with_doubts(prediction, doubts)
+        if prediction["cor_px"] is not None:
+            prediction = _with(prediction, "doubts", doubts)
         warnings += [text for text in prediction.get("doubts", ()) if text not in warnings]
         warnings += _cut_off(corrected, grid, prediction["cor_px"])
     except MemoryError:
@@ -187,11 +188,9 @@ def _brightness(rows: Rows) -> tuple[list[str], list[str]]:
     return odd + bright, odd + bright * is_far_too_bright(rows.sinograms)
 
 
-def _with_doubts(prediction: dict[str, Any], found: list[str]) -> dict[str, Any]:
-    """Return a prediction whose accepted COR is doubted where something spoils the volume."""
-    if prediction["cor_px"] is None or not found:
-        return prediction
-    return {**prediction, "doubts": [*prediction.get("doubts", []), *found]}
+def _with(prediction: dict[str, Any], key: str, texts: list[str]) -> dict[str, Any]:
+    """Return a prediction with more doubts, or warnings."""
+    return {**prediction, key: [*prediction.get(key, []), *texts]} if texts else prediction
 
 
 def _with_tilt(
@@ -200,12 +199,9 @@ def _with_tilt(
     """Return a prediction that says where a roll that was measured moves the axis off its COR."""
     from tomopipe.cor.roll import UsedRows, tilt_of
 
-    found = {**prediction, "roll_px_per_100_rows": round(roll[0], 4)}
     text, spoils = tilt_of(roll, used or UsedRows(), n_rows)
-    if text:
-        key = "doubts" if spoils else "warnings"
-        found[key] = [*found.get(key, []), text]
-    return found
+    found = _with(prediction, "doubts" if spoils else "warnings", [text] if text else [])
+    return found | {"roll_px_per_100_rows": round(roll[0], 4)}
 
 
 def _cut_off(rows: Rows, grid: Mapping[str, Any], cor_px: float | None) -> list[str]:
@@ -289,8 +285,7 @@ def _predict(
     doubts = [doubt for doubt in doubts if doubt]
     if not accepted:
         return prediction | {"reason": "; ".join(filter(None, [*doubts, decision.reason]))}
-    if doubts:
-        prediction["doubts"] = doubts
+    prediction = _with(prediction, "doubts", doubts)
     roll = measure_roll(curves.prepared, in_use_px)
     return prediction if roll is None else _with_tilt(prediction, roll, rows.n_rows, used)
 

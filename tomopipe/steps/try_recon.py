@@ -95,6 +95,7 @@ def try_recon(
     for path in files:
         remove_stale(path)
     tiff.remove_try_slices(folder, foreign=options.format == "tiff")
+    in_writing = False
     with ExitStack() as held:
         try:
             proven = prove_angles(raw, thread_count(threads))
@@ -105,23 +106,16 @@ def try_recon(
             sweep = with_device(sweep, held)
             shown = sweep_of(rows, 0, cor_px, options.max_size_px, sweep)
             window = grey_window(shown, sweep)
-        except MemoryError:
-            raise
-        except Exception as error:
-            if of_the_device(error):
-                raise
-            return _fail(error, files, made_from)
-        write_rows(rows, files.rows, made_from=made_from)
-        try:
+            in_writing = True
+            _write_stack(shown, window, sweep, files.stack)
             if options.format == "tiff":
                 _write_slices(rows, len(asked), cor_px, sweep, folder)
-            _write_stack(shown, window, sweep, files.stack)
-        except (OSError, MemoryError):
-            raise
         except Exception as error:
-            if of_the_device(error):
+            is_of_writing = in_writing and isinstance(error, OSError)
+            if is_of_writing or isinstance(error, MemoryError) or of_the_device(error):
                 raise
             return _fail(error, files, made_from)
+    write_rows(rows, files.rows, made_from=made_from)
     record = _describe(rows, shown, window, asked=asked)
     record |= {"filter": FILTER, "format": options.format}
     record["half_acquisition_mode"] = raw.preprocess.half_acquisition
