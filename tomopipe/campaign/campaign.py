@@ -263,12 +263,12 @@ class Campaign:
 
     def predicted_files(self, scans: Iterable[str]) -> dict[str, tuple[str, str]]:
         """Return the accepted COR's file and the prediction of each scan that has both."""
-        found = {}
-        for scan in scans:
-            files = self.files.center(scan), self.files.prediction(scan)
-            if scan not in self.failures and all(file.exists() for file in files):
-                found[scan] = (str(files[0]), str(files[1]))
-        return found
+        center, prediction = self.files.center, self.files.prediction
+        return {
+            scan: (str(center(scan)), str(prediction(scan)))
+            for scan in scans
+            if scan not in self.failures and center(scan).exists() and prediction(scan).exists()
+        }
 
 
 def load_campaign(

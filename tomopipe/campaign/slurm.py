@@ -216,11 +216,9 @@ def submit_limit() -> int | None:
 
 
 def _ask_about(command: list[str], numbers: Sequence[str], *, n_cells: int) -> list[list[str]]:
-    rows = []
-    for first in range(0, len(numbers), _BATCH):
-        batch = ",".join(numbers[first : first + _BATCH])
-        rows += _ask([*command, "--jobs", batch], n_cells=n_cells)
-    return rows
+    batches = (numbers[first : first + _BATCH] for first in range(0, len(numbers), _BATCH))
+    commands = ([*command, "--jobs", ",".join(batch)] for batch in batches)
+    return [row for asked in commands for row in _ask(asked, n_cells=n_cells)]
 
 
 def _ask(command: list[str], *, n_cells: int) -> list[list[str]]:

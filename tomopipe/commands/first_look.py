@@ -355,10 +355,10 @@ def _pattern(paths: Sequence[str], scans: Sequence[str]) -> str:
 def _disk(campaign: Campaign, usable: Sequence[Mapping[str, str]], factor: float) -> dict[str, int]:
     """Return the bytes that the results of all scans take, estimated from some, by kind."""
     rules = ["full_recon", "try_recon"] + ["export_stack"] * campaign.config.export_star.enabled
-    n_bytes: Counter[str] = Counter()
-    for row in usable:
-        n_bytes.update({KINDS[rule]: output_bytes(campaign, rule, row) for rule in rules})
-    return {kind: int(n * factor) for kind, n in n_bytes.items()}
+    return {
+        KINDS[rule]: int(factor * sum(output_bytes(campaign, rule, row) for row in usable))
+        for rule in rules
+    }
 
 
 def _named_apart(

@@ -226,10 +226,11 @@ def _perhaps(campaign: Campaign, found: Expected, planned: list[PlannedJob]) -> 
         "export_star": campaign.config.export_star.enabled,
         "report": campaign.config.report.enabled,
     }
-    for rule, enabled in tail.items():
-        if waiting and enabled and (rule, "") not in certain:
-            more.append(PlannedJob(rule, "", "", "if what it shows changes", certain=False))
-    return more
+    return more + [
+        PlannedJob(rule, "", "", "if what it shows changes", certain=False)
+        for rule, enabled in tail.items()
+        if waiting and enabled and (rule, "") not in certain
+    ]
 
 
 def standing_failures(

@@ -12,8 +12,9 @@ twice as many.
 
 import logging
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -167,7 +168,9 @@ def export_star(
             write_star([(tomogram.name, table)], folder / Path(tomogram.tilt_series).name)
     named = ({"scan": scan, "rlnTomoName": name} for scan, name in names.items())
     write_tsv(named, COLUMNS, output / NAMES)
-    write_star(_set_tables(tomograms, hand), output / STAR)
+    matrices = ((tomogram.name, matrix_table(tomogram)) for tomogram in tomograms)
+    # in the order that RELION 4 counts on
+    write_star(chain([("global", global_table(tomograms, hand))], matrices), output / STAR)
     log.info("%d tomograms in %s", len(tomograms), output / STAR)
 
 
@@ -247,13 +250,6 @@ def _no_ctf(tomogram: Tomogram) -> Table:
         "rlnCtfScalefactor": ["1"] * n_images,
         "rlnMicrographPreExposure": zero,
     }
-
-
-def _set_tables(tomograms: list[Tomogram], hand: int) -> Iterator[tuple[str, Table]]:
-    """Yield the tables of tomograms.star in the order RELION 4 counts on."""
-    yield "global", global_table(tomograms, hand)
-    for tomogram in tomograms:
-        yield tomogram.name, matrix_table(tomogram)
 
 
 def _volume_cols(geometry: StackGeometry, *, is_half: bool) -> int:

@@ -203,14 +203,12 @@ def _place(
     members: Sequence[Volume], pairs: Sequence[Shift], gains: Sequence[tuple[float, float]]
 ) -> list[Placed]:
     """Add the shifts up."""
-    position = np.zeros(3)
-    placed = []
-    moves = [np.zeros(3), *(np.array([pair.z_px, pair.y_px, pair.x_px]) for pair in pairs)]
-    for volume, move, (gain, offset) in zip(members, moves, gains, strict=True):
-        position = position + move
-        z_px, y_px, x_px = (float(value) for value in position)
-        placed.append(Placed(volume.shape[0], volume.read_slice, z_px, y_px, x_px, gain, offset))
-    return placed
+    moves = [(0.0, 0.0, 0.0), *((pair.z_px, pair.y_px, pair.x_px) for pair in pairs)]
+    places = np.cumsum(moves, axis=0).tolist()
+    return [
+        Placed(volume.shape[0], volume.read_slice, z_px, y_px, x_px, gain, offset)
+        for volume, (z_px, y_px, x_px), (gain, offset) in zip(members, places, gains, strict=True)
+    ]
 
 
 def _encoding(
