@@ -139,14 +139,9 @@ def undersized(
     enough: a coarse scan over 180 degrees is complete, whatever the others are, and so is one over
     less with as many projections as they have. Rows, columns and pixel type are not considered.
 
-    Parameters
-    ----------
-    n_frames : int
-        Its projections.
-    covered_deg : float or None
-        Range of their angles, the last step included; None: there are no angles.
-    reference, min_fraction : float
-        From `reference_size`; smallest number kept as a fraction of it, 0 to 1, itself kept.
+    `covered_deg` is the range of its angles, the last step included; None: there are no angles.
+    `reference` is from `reference_size`, and `min_fraction` the smallest number kept as a fraction
+    of it, 0 to 1, itself kept.
     """
     few = n_frames < min_fraction * reference
     return few and (covered_deg is None or covered_deg < COVERS_DEG)

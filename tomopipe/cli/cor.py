@@ -253,10 +253,7 @@ def _kept(campaign: Campaign, cors: Mapping[str, float], others: list[str]) -> s
 def _export_set(
     campaign: Campaign, resolved: dict[str, Any], folder: Path, *, dry_run: bool
 ) -> None:
-    """Write <scan>.h5, the rows.h5, and <scan>.json, {"cor_px": number}, of scans that have both.
-
-    Scans of an earlier set in the folder stay.
-    """
+    """Write <scan>.h5, the rows.h5, and <scan>.json of scans with both; earlier ones stay."""
     cors = {
         scan: float(entry["cor_px"])
         for scan, entry in resolved.items()

@@ -295,10 +295,7 @@ def _write_preview(volume: Volume, wanted: Conversion, before: Any, progress: Pr
 
 
 def _write_mrc(volume: Volume, wanted: Conversion, before: Any, progress: Progress) -> None:
-    """Write RELION's tomogram: its x is the slice's column, y the detector row, z the slice's row.
-
-    See docs/reference/conventions.md.
-    """
+    """Write RELION's tomogram: x is the slice's column, y the detector row, z the slice's row."""
     n_rows, n_y, n_x = volume.shape
     shape = (n_y, n_rows, n_x)
     size_angstrom = ANGSTROM_PER_UM * float(volume.attributes.get("voxel_size_um", 0))

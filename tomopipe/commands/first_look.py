@@ -280,10 +280,7 @@ def first_look(campaign: Campaign) -> FirstLook:
 def _unknown_layouts(
     directory: Path, unknown: Sequence[Mapping[str, str]], rows: Sequence[Mapping[str, str]]
 ) -> tuple[list[UnknownLayout], dict[str, list[str]]]:
-    """Group files by the datasets that they have, and set aside flats and darks, by kind.
-
-    `rows` are those of all scans.
-    """
+    """Group files by their datasets, flats and darks by kind apart; `rows` are of all scans."""
     opened: dict[str, tuple[list[Found], list[str]]] = {}
     for row in unknown:
         with open_hdf5(directory / row["path"]) as file:

@@ -98,33 +98,20 @@ def export_star(
 ) -> None:
     """Write tomograms.star, tilt_series/ and names.tsv for the stacks of a campaign.
 
-    Parameters
-    ----------
-    metas : mapping of str to path-like
-        JSON file of export_stack of each scan.
-    stacks : mapping of str to path-like
-        Stack of each scan, relative to the working directory, which must be the folder RELION will
-        run in: RELION opens the paths in a star file from there.
-    cor : path-like
-        cor.json of resolve_cor.
-    output : path-like
-        Folder of the set, relative to the same. A scan whose name RELION does not take is read
-        through a link in `output`/links. `tilt_series` and `links` are replaced as a whole, so
-        that nothing stays of scans that left.
-    hand : int
-        rlnTomoHand, -1 or +1: whether defocus grows with depth. It mirrors nothing.
-    half_acquisition : mapping of str to {"auto", "yes", "no"}, optional
-        preprocess.half_acquisition of scans where it is not auto; "no" also for scans whose volume
-        is not made by fbp.
-    volumes : mapping of str to path-like, optional
-        Where the MRC volume of each scan is, if there is one; relative to the same folder.
-    other_rows : collection of str
-        Scans whose volume has other detector rows than their stack: it is not in the set.
+    Of each scan: `metas`, the JSON of export_stack; `stacks`; and `volumes`, where its MRC volume
+    is, if there is one. Paths are relative to the working directory, which must be the folder that
+    RELION will run in: it opens the paths in a star file from there. `cor` is cor.json.
 
-    Raises
-    ------
-    TomopipeError
-        If a scan has no COR, or a stack is not the one its JSON file describes.
+    `output` is the folder of the set. A scan whose name RELION does not take is read through a link
+    in `output`/links. `tilt_series` and `links` are replaced as a whole, so that nothing stays of
+    scans that left.
+
+    `hand`, -1 or +1: rlnTomoHand, whether defocus grows with depth; it mirrors nothing.
+    `half_acquisition`: that of preprocess, of scans where it is not auto; "no" also for scans whose
+    volume is not made by fbp. `other_rows`: scans whose volume has other detector rows than their
+    stack, and is not in the set.
+
+    A TomopipeError if a scan has no COR, or a stack is not the one its JSON file describes.
     """
     output = Path(output)
     cor_px = {scan: entry["cor_px"] for scan, entry in read_cor_json(cor).items()}

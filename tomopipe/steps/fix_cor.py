@@ -23,22 +23,13 @@ def fix_cor(
     members: Sequence[Mapping[str, Any]],
     options: FixCorBlock,
 ) -> None:
-    """Write the table of fixed CORs of one series.
+    """Write the table of fixed CORs of one series: `tomopipe.cor.outliers.FIX_COLUMNS`.
 
-    Parameters
-    ----------
-    predicted : mapping
-        Scan to its center_of_rotation.txt and prediction.json. A scan whose prediction failed
-        finally is absent.
-    output : path-like
-        The table to write, `tomopipe.cor.outliers.FIX_COLUMNS`; CORs in unbinned pixels, with two
-        decimals.
-    members : sequence of mapping
-        The scans of the series: `scan`, `index`, `n_cols`, `manual` (cell of the campaign table),
-        `select` ("in", or "donor" for a scan that is not selected but may have a COR) and, for
-        donors, `donor_px` (float or None).
-    options : FixCorBlock
-        Limit of outliers, and whether manual CORs are always kept.
+    `predicted`: the center_of_rotation.txt and prediction.json of each scan, unless its prediction
+    failed finally. `members`, the scans of the series: `scan`, `index`, `n_cols`, `manual` (cell of
+    the campaign table), `select` ("in", or "donor" for a scan that is not selected but may have a
+    COR) and, for donors, `donor_px` (float or None). CORs are in unbinned pixels, with two
+    decimals.
     """
     rows = compute(predicted, members, options)
     for row in rows:

@@ -68,31 +68,21 @@ def inventory(
 
     A scan is kept if it (1) can be read, (2) has as many finite angles as frames, (3) was really
     written, (4) is not undersized in its series: few projections over less than 180 degrees
-    (`tomopipe.campaign.series.undersized`); the first condition that fails is the reason. Shape
-    and size are empty where (1) fails or the file is still written: such a scan cannot be used even
-    by hand.
+    (`tomopipe.campaign.series.undersized`); the first condition that fails is the reason. Shape and
+    size are empty where (1) fails or the file is still written: such a scan cannot be used even by
+    hand.
 
-    Parameters
-    ----------
-    entries : sequence of dict
-        `scan`, `path` (as in the config), `series` (key), `index`, and `reason`: why the name was
-        refused when the campaign was read, or ""; `own`: the blocks input and preprocess of a scan
-        for which they differ.
-    output : path-like
-        The table to write, columns `COLUMNS`, in order of series, index, name; `n_angles` are the
-        projections in use, `bytes` is all frames x rows x columns x item size, `found` what was
-        found where, `full_turn` whether the angles in use cover 360 degrees, `linked` size and
-        time of each file that an HDF5 file takes data from, as JSON, then pixel size, energy and
-        distance as far as they are known; `also_read` the same as `linked` of files of nothing but
-        values, and of all that flats and darks named in the configuration take data from.
-    options : StepOptions
-        Its blocks inventory, input and preprocess; `series_pattern` is already applied in
-        `entries`.
+    `entries`: `scan`, `path` (as in the config), `series` (key), `index`, and `reason`: why the
+    name was refused when the campaign was read, or ""; `own`: the blocks input and preprocess of a
+    scan for which they differ. Of `options` the series_pattern is already applied in them.
 
-    Returns
-    -------
-    list of dict
-        The rows; `keep` is a bool, shape and size are int or None.
+    The table has `COLUMNS`, in order of series, index, name: `n_angles` are the projections in use,
+    `bytes` is all frames x rows x columns x item size, `found` what was found where, `full_turn`
+    whether the angles in use cover 360 degrees, `linked` size and time of each file that an HDF5
+    file takes data from, as JSON, then pixel size, energy and distance as far as they are known;
+    `also_read` the same as `linked` of files of nothing but values, and of all that flats and darks
+    named in the configuration take data from. Returns its rows; `keep` is a bool, shape and size
+    are int or None.
     """
     paths = sorted({entry["path"] for entry in entries if not entry["reason"]})
     overrides = {entry["path"]: entry.get("own") for entry in entries if not entry["reason"]}

@@ -61,41 +61,22 @@ def predict_cor(
     An error of the scan or of a method is a result: the prediction says "failed" and why. An error
     of writing is raised, and so is a lack of memory, as a second attempt is given more.
 
-    Parameters
-    ----------
-    rows_h5 : path-like
-        Rows of the scan (`tomopipe.cor.rows_file`).
-    try_json : path-like
-        The try grid, {"cor_px": [...]}, unbinned px, or {"failed": reason}.
-    prediction_json : path-like
-        Written: best_cor_px, cor_px, confidence, verdict, method, reason, and all of `methods`;
-        `evidence`, the curves of each kind, if ai or sum used them; roll_px_per_100_rows if several
-        rows show how the COR changes along them; `warnings`: sentences on projections without an
-        image, flats that do not fit, a sample that jumped, a tilted axis, and a sample that slices
-        will cut off;
-        `doubts`: why an accepted COR needs review, if it does.
-    center_txt : path-like
-        Written: the accepted COR with two decimals; empty if none was accepted.
-    options : PredictCorBlock
-        Its methods in order: `tomopipe.cor.methods.choose` decides. Without methods the verdict is
-        "flat": no estimate, and no failure.
-    used : UsedRows, optional
-        Rows of the volume, and the roll by which they are corrected; None: all, by none.
-    made_from : mapping, optional
-        The statement to store in `prediction_json`.
-    is_rewritten : callable
-        Tells, where no prediction can be read, whether `center_txt` is not what a job wrote there.
+    `rows_h5` are rows of the scan (`tomopipe.cor.rows_file`), `try_json` has the try grid,
+    {"cor_px": [...]}, unbinned px, or {"failed": reason}. `tomopipe.cor.methods.choose` decides
+    between the methods of `options`, in order; without methods the verdict is "flat": no estimate,
+    and no failure. `used`: rows of the volume, and the roll by which they are corrected; None: all,
+    by none. `is_rewritten` tells, where no prediction can be read, whether `center_txt` is not what
+    a job wrote there.
 
-    Returns
-    -------
-    dict
-        The content of `prediction_json`.
+    `prediction_json`, which is returned, gets the statement `made_from` and best_cor_px, cor_px,
+    confidence, verdict, method, reason, and all of `methods`; `evidence`, the curves of each kind,
+    if ai or sum used them; roll_px_per_100_rows if several rows show how the COR changes along
+    them; `warnings`: sentences on projections without an image, flats that do not fit, a sample
+    that jumped, a tilted axis, and a sample that slices will cut off; `doubts`: why an accepted COR
+    needs review, if it does. `center_txt` gets the accepted COR with two decimals, or is empty.
 
-    Raises
-    ------
-    TomopipeError
-        If ai cannot run, as its weights are missing or not of this version, and they are
-        `options.model`, or sum is not asked.
+    A TomopipeError if ai cannot run, as its weights are missing or not of this version, and they
+    are `options.model`, or sum is not asked.
     """
     options = options.in_effect()
     if "ai" in options.methods and (options.model != "shipped" or "sum" not in options.methods):

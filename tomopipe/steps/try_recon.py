@@ -63,29 +63,15 @@ def try_recon(
 ) -> dict[str, Any]:
     """Reconstruct one row for each candidate COR and keep rows for later steps.
 
-    An error of the scan (unreadable, constant, no candidate on the detector) is a result: the
-    three outputs say so. An error of writing or of a GPU is raised, and so is a lack of memory, as
-    a second attempt is given more. Angles of a scan without any are proven from its projections.
+    An error of the scan (unreadable, constant, no candidate on the detector) is a result: the three
+    outputs say so. An error of writing or of a GPU is raised, and so is a lack of memory, as a
+    second attempt is given more. Angles of a scan without any are proven from its projections.
 
-    Parameters
-    ----------
-    raw : RawScan
-        The scan, with its corrections; read once.
-    files : TryFiles
-        Files to write; full-size float32 slices with TomoGUI's names beside them, if requested.
-    options : TryReconBlock
-        The sweep: `width_px` to each side, ends included, in equal steps of at most `step_px`;
-        candidates off the detector are dropped. The first of several rows is the one shown.
-    resources : Resources
-        Resources of the job; with less memory (2 GiB by default) fewer slices are computed at a
-        time. On a GPU its free memory counts.
-    made_from : mapping, optional
-        The statement to store in `files.sweep` and `files.rows`.
-
-    Returns
-    -------
-    dict
-        The content of `files.sweep`.
+    The scan is read once. The sweep goes `width_px` to each side, ends included, in equal steps of
+    at most `step_px`; candidates off the detector are dropped. The first of several rows is the one
+    shown. Full-size float32 slices with TomoGUI's names lie beside `files`, if requested. With less
+    memory (2 GiB by default) fewer slices are computed at a time; on a GPU its free memory counts.
+    Returns the content of `files.sweep`, which has the statement `made_from`, as `files.rows` has.
     """
     from tomopipe.recon.jit import thread_count  # numba: not when the workflow is parsed
 

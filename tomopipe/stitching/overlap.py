@@ -154,10 +154,7 @@ def _candidates(
 
 
 def _lines(blocks: Array, n_rows: int) -> Array:
-    """Return each block along z, without what changes slowly or not at all; 0 where there is none.
-
-    Shape (n_blocks, n_rows).
-    """
+    """Return each block along z, without what changes slowly; (n_blocks, n_rows), 0 beyond."""
     lines = np.ascontiguousarray(blocks.reshape(len(blocks), -1).T)
     fine = ndimage.gaussian_filter1d(lines, 0.7, axis=1, mode="nearest")
     fine -= ndimage.gaussian_filter1d(lines, max(4.0, n_rows / 16), axis=1, mode="nearest")
