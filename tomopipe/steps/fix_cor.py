@@ -55,14 +55,13 @@ def compute(
 
 
 def _member(entry: Mapping[str, Any], files: tuple[str, str] | None) -> Member:
-    doubt = ""
+    found = math.nan, "auto", "the prediction failed", ""
     if entry["select"] == "donor":
         donor_px = entry.get("donor_px")
-        predicted_px, source, note = math.nan if donor_px is None else donor_px, "auto", ""
-    elif files is None:
-        predicted_px, source, note = math.nan, "auto", "the prediction failed"
-    else:
-        predicted_px, source, note, doubt = _read_prediction(*files, int(entry["n_cols"]))
+        found = math.nan if donor_px is None else donor_px, "auto", "", ""
+    elif files is not None:
+        found = _read_prediction(*files, int(entry["n_cols"]))
+    predicted_px, source, note, doubt = found
     return Member(
         scan=entry["scan"],
         index=int(entry["index"]),

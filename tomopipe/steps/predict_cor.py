@@ -4,7 +4,6 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from tomopipe.prep.intensity import doubt_references, is_far_too_bright, warn_of
 from tomopipe.recon.angular_sampling import is_full_rotation
 from tomopipe.steps.revisions import stated
 from tomopipe.storage.atomic import remove_stale, take_away, write_json, write_text
+from tomopipe.storage.json_files import json_or, part
 
 if TYPE_CHECKING:
     from tomopipe.cor.answer import Answer
@@ -112,7 +112,9 @@ def predict_cor(
         reason = reason_of(error)
         logger.error("failed: %s", reason, exc_info=error)
         prediction = {**_NOTHING, "verdict": "failed", "reason": reason}
-        if made_from and (is_of_the_system(error) or _is_unread(try_json)):
+        if made_from and (
+            is_of_the_system(error) or "not_read" in part(json_or(try_json, {}), "made_from")
+        ):
             made_from = {**made_from, "not_read": reason}  # not what is wanted: tried again
     warnings += prediction.get("warnings", [])  # of a jump, or a tilt
     prediction["warnings"] = warnings
@@ -195,13 +197,6 @@ def _cut_off(rows: Rows, grid: Mapping[str, Any], cor_px: float | None) -> list[
     return doubt_width(rows.sinograms, float(bin_cor(cor_px, x0=rows.first_col)))
 
 
-def _is_unread(path: str | os.PathLike[str]) -> bool:
-    """Tell whether try_recon failed because of a system error in reading the scan."""
-    with suppress(TomopipeError):
-        return "not_read" in (read_json(path, _GRID).get("made_from") or {})
-    return False
-
-
 def _candidates(grid: Mapping[str, Any], path: str | os.PathLike[str]) -> NDArray[np.float64]:
     """Return the CORs of the try grid, which was read from `path`."""
     if "failed" in grid:
@@ -258,12 +253,12 @@ def _predict(
         return prediction
     in_use_px = float(bin_cor(decision.best_cor_px, x0=rows.first_col))
     accepted = decision.cor_px is not None
-    doubts = [
+    found = (
         doubt_angles(curves.prepared, in_use_px, accepted=accepted),
         doubt_turns(curves.prepared),
         doubt_rotation(curves.prepared),
-    ]
-    doubts = [doubt for doubt in doubts if doubt]
+    )
+    doubts = [doubt for doubt in found if doubt]
     if not accepted:
         return prediction | {"reason": "; ".join(filter(None, [*doubts, decision.reason]))}
     prediction = _with(prediction, "doubts", doubts)
