@@ -109,28 +109,37 @@ def init(
     names_slurm = any(name is not None for name in (partition, account, gpu_partition))
     if slurm is False and names_slurm:
         raise typer.BadParameter("--no-slurm writes no profile: give no partition or account")
-    rest = paths or []
-    if directory is None:
-        named, rest = split_typed(rest)
-        directory = Path(named)
-    asked, directory = directory, find_campaign(directory)
-    refuse_typed(rest, directory)
-    typed = [*(scans or []), *rest]
+    named, rest = (directory, paths or []) if directory else split_typed(paths or [])
+    folder = find_campaign(Path(named))
+    refuse_typed(rest, folder)
     options = _options(relion=relion, try_stacks=try_stacks, binning=binning)
+    _start(folder, Path(named), [*(scans or []), *rest], options, dry_run=dry_run)
+    if slurm is None and not names_slurm and sys.stdin.isatty():
+        slurm = typer.confirm("Will this run on SLURM?", default=False)
+    if slurm or names_slurm:
+        _write_profiles(folder, partition, account, gpu_partition, force, dry_run)
+
+
+def _start(
+    directory: Path, asked: Path, typed: list[str], options: Mapping[str, Any], *, dry_run: bool
+) -> None:
+    """Write a campaign; say how the words were read, what is there already, and what comes next."""
     entries: list[str | dict[str, str]] = scan_entries(typed, directory) or ["raw/*.h5"]
     _say_passed_over(typed, directory)
-    is_new = _write(directory, entries, options, dry_run=dry_run)
-    if not is_new:
+    written = write_campaign(directory, entries, options, dry_run=dry_run)
+    for path in written:
+        typer.echo(f"{'would write' if dry_run else 'wrote'} {near(path)}")
+    is_new = directory / CONFIG in written
+    if is_new:
+        patterns = [entry if isinstance(entry, str) else entry["glob"] for entry in entries]
+        typer.echo(f"campaign folder {near(directory)}, scans {some_of(patterns, _MOST_FILES)}")
+    else:
         wanted = {"campaign": {"scans": entries}, **options} if typed else options
         _say_kept(directory / CONFIG, wanted, asked)
     if not dry_run:
         are_to_come = is_new and _first_look(directory)
         command = "run --watch" if are_to_come else "check"
         typer.echo(f"next: tomopipe {command} {shlex.quote(near(directory))}")
-    if slurm is None and not names_slurm and sys.stdin.isatty():
-        slurm = typer.confirm("Will this run on SLURM?", default=False)
-    if slurm or names_slurm:
-        _write_profiles(directory, partition, account, gpu_partition, force, dry_run)
 
 
 def _say_passed_over(typed: list[str], directory: Path) -> None:
@@ -154,24 +163,6 @@ def _options(*, relion: bool, try_stacks: bool, binning: int) -> dict[str, Any]:
     options: dict[str, Any] = {} if relion else {"export_star": {"enabled": False}}
     options |= {} if try_stacks else {"storage": {"keep_try": False}}
     return options | ({"full_recon": {"binning": binning}} if binning > 1 else {})
-
-
-def _write(
-    directory: Path,
-    entries: list[str | dict[str, str]],
-    options: Mapping[str, Any],
-    *,
-    dry_run: bool,
-) -> bool:
-    """Write a campaign and say how the words were read; tell if its configuration is new."""
-    written = write_campaign(directory, entries, options, dry_run=dry_run)
-    for path in written:
-        typer.echo(f"{'would write' if dry_run else 'wrote'} {near(path)}")
-    if directory / CONFIG not in written:
-        return False
-    patterns = [entry if isinstance(entry, str) else entry["glob"] for entry in entries]
-    typer.echo(f"campaign folder {near(directory)}, scans {some_of(patterns, _MOST_FILES)}")
-    return True
 
 
 def _write_profiles(
@@ -198,7 +189,7 @@ def _write_profiles(
         typer.echo(f"{wrote} {shown}" if is_new else f"kept {shown} (--force replaces it)")
 
 
-def _say_kept(config: Path, wanted: dict[str, Any], asked: Path) -> None:
+def _say_kept(config: Path, wanted: Mapping[str, Any], asked: Path) -> None:
     lacking = _not_in(config, wanted)
     is_above = config.parent != Path(os.path.abspath(asked))
     more = f": {near(asked)} lies in this campaign" if is_above else ""

@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 Weights = Mapping[str, str | os.PathLike[str] | None]
 """Of each method that has any: "shipped", or a file."""
 
-_GRID = "the grid of try_recon"
-
 # of prediction.json without an answer
 _NOTHING: dict[str, Any] = {
     "best_cor_px": None, "cor_px": None, "confidence": 0.0, "method": "", "methods": {},
@@ -90,22 +88,7 @@ def predict_cor(
         take_away(center_txt)  # without it the prediction counts as not made, if this job is killed
     warnings: list[str] = []
     try:
-        corrected = read_rows(rows_h5)
-        rows = corrected.plain()  # not what the owner makes of them
-        bad_frames = warnings_of(rows.bad_frames or {}, rows.sinograms.shape[1])
-        brightness, wrong = _brightness(corrected)
-        warnings = bad_frames + brightness
-        grid = read_json(try_json, _GRID)
-        candidates_px = _candidates(grid, try_json)
-        if rows.failed:
-            raise ScanError(rows.failed)
-        prediction = _predict(rows, candidates_px, options, used)
-        prediction = _without_trust(prediction, rows, bad_frames, options.max_bad_frames)
-        doubts = doubts_of(rows.bad_frames or {}, rows.sinograms.shape[1]) + wrong
-        if prediction["cor_px"] is not None:
-            prediction = _with(prediction, "doubts", doubts)
-        warnings += [text for text in prediction.get("doubts", ()) if text not in warnings]
-        warnings += _cut_off(corrected, grid, prediction["cor_px"])
+        prediction = _prediction(rows_h5, try_json, options, used, warnings)
     except MemoryError:
         raise
     except Exception as error:
@@ -131,6 +114,33 @@ def predict_cor(
         prediction["verdict"], prediction["best_cor_px"], text or "none",
         prediction["confidence"], prediction["reason"],
     )  # fmt: skip
+    return prediction
+
+
+def _prediction(
+    rows_h5: str | os.PathLike[str],
+    try_json: str | os.PathLike[str],
+    options: PredictCorBlock,
+    used: "UsedRows | None",
+    warnings: list[str],
+) -> dict[str, Any]:
+    """Return the prediction from the files of try_recon; add to `warnings`, also if it fails."""
+    corrected = read_rows(rows_h5)
+    rows = corrected.plain()  # not what the owner makes of them
+    bad_frames = warnings_of(rows.bad_frames or {}, rows.sinograms.shape[1])
+    brightness, wrong = _brightness(corrected)
+    warnings += bad_frames + brightness
+    grid = read_json(try_json, "the grid of try_recon")
+    candidates_px = _candidates(grid, try_json)
+    if rows.failed:
+        raise ScanError(rows.failed)
+    prediction = _predict(rows, candidates_px, options, used)
+    prediction = _without_trust(prediction, rows, bad_frames, options.max_bad_frames)
+    if prediction["cor_px"] is not None:
+        doubts = doubts_of(rows.bad_frames or {}, rows.sinograms.shape[1]) + wrong
+        prediction = _with(prediction, "doubts", doubts)
+    warnings += [text for text in prediction.get("doubts", ()) if text not in warnings]
+    warnings += _cut_off(corrected, grid, prediction["cor_px"])
     return prediction
 
 
