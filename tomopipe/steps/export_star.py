@@ -121,8 +121,8 @@ def export_star(
             "Delete the file and run again."
         )
     names = tomo_names(sorted(metas))
-    links = {scan: output / LINKS / f"{name}{STACK}" for scan, name in names.items()}
-    links = {scan: link for scan, link in links.items() if scan != names[scan]}
+    mapped = ((scan, name) for scan, name in names.items() if scan != name)
+    links = {scan: output / LINKS / f"{name}{STACK}" for scan, name in mapped}
     tomograms: list[Tomogram] = []
     linked: dict[Path, Path] = {}
     for scan, name in names.items():

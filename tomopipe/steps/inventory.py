@@ -84,8 +84,8 @@ def inventory(
     named in the configuration take data from. Returns its rows; `keep` is a bool, shape and size
     are int or None.
     """
-    paths = sorted({entry["path"] for entry in entries if not entry["reason"]})
     overrides = {entry["path"]: entry.get("own") for entry in entries if not entry["reason"]}
+    paths = sorted(overrides)
 
     def raw(path: str) -> RawScan:
         own = overrides[path]
