@@ -47,6 +47,15 @@ def room_for(
         raise NoRoomError(number, text) from error
 
 
+@contextmanager
+def saying(what: str, advice: str = "") -> Iterator[None]:
+    """Say what failed, such as "scans.tsv: cannot be read", where the block has an OSError."""
+    try:
+        yield
+    except OSError as error:
+        raise TomopipeError(f"{what} ({error.strerror}).{advice}") from error
+
+
 _OF_NUMPY = re.compile(r"\d+ requested and \d+ written")  # of tofile, which loses the number
 
 

@@ -21,8 +21,9 @@ from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.state import not_selected
 from tomopipe.campaign.table import Row, check_table, did_you_mean, read_table
 from tomopipe.config import Config, not_carried, parse_cells, parse_config, read_config
-from tomopipe.cor.cor_value import is_valid, parse_cor
+from tomopipe.cor.cor_value import format_cor, is_valid, parse_cor
 from tomopipe.errors import TomopipeError, some_of
+from tomopipe.groups import grouped
 from tomopipe.storage import run_folder
 from tomopipe.storage.tables import read_tsv
 
@@ -202,9 +203,7 @@ class Campaign:
         known: dict[str, float] = {}
         for name, row in inventory.items():
             scan = self.scans.get(name)
-            if scan is None or scan.series != series or scan.select != "no":
-                continue
-            if row["keep"] != "true":
+            if scan is None or (scan.series, scan.select, row["keep"]) != (series, "no", "true"):
                 continue
             texts = [scan.manual]
             path = self.files.center(name)
@@ -225,10 +224,8 @@ class Campaign:
 
     def selected_series(self, inventory: InventoryRows) -> dict[str, list[str]]:
         """Return the selected scans by encoded series name."""
-        groups: dict[str, list[str]] = {}
-        for scan in self.selected_scans(inventory):
-            groups.setdefault(encode_series(self.scans[scan].series), []).append(scan)
-        return groups
+        selected = self.selected_scans(inventory)
+        return grouped((encode_series(self.scans[scan].series), scan) for scan in selected)
 
     def members(
         self, selected: Sequence[str], inventory: InventoryRows, replaced: Collection[str] = ()
@@ -237,18 +234,25 @@ class Campaign:
 
         `replaced` are scans whose raw file changed after their prediction.
         """
-        members: list[dict[str, Any]] = []
-        for scan in selected:
-            cor_px = parse_cor(self.scans[scan].manual)
-            manual = self.scans[scan].manual.strip() if cor_px is None else f"{cor_px:.2f}"
-            members.append(self._member(scan, inventory) | {"manual": manual, "select": "in"})
-        key = self.scans[members[0]["scan"]].series
-        for scan, cor_px in self.donors(key, inventory, replaced).items():
-            members.append(
-                self._member(scan, inventory)
-                | {"manual": "", "select": "donor", "donor_px": round(cor_px, 2)}
-            )
-        return members
+        manual = {scan: self.scans[scan].manual.strip() for scan in selected}
+        donors = self.donors(self.scans[selected[0]].series, inventory, replaced)
+        members: list[dict[str, Any]] = [
+            {"scan": scan, "manual": format_cor(parse_cor(text)) or text}
+            | {"select": "in", "donor_px": None}
+            for scan, text in manual.items()
+        ]
+        members += [
+            {"scan": scan, "manual": "", "select": "donor", "donor_px": round(cor_px, 2)}
+            for scan, cor_px in donors.items()
+        ]
+        return [
+            member
+            | {
+                "index": self.scans[member["scan"]].index,
+                "n_cols": int(inventory[member["scan"]]["n_cols"]),
+            }
+            for member in members
+        ]
 
     def to_resolve(self, inventory: InventoryRows) -> dict[str, dict[str, Any]]:
         """Return the input of resolve_cor for each selected scan: its path and its columns."""
@@ -259,19 +263,11 @@ class Campaign:
 
     def predicted_files(self, scans: Iterable[str]) -> dict[str, tuple[str, str]]:
         """Return the accepted COR's file and the prediction of each scan that has both."""
-        found = {}
-        for scan in scans:
-            files = self.files.center(scan), self.files.prediction(scan)
-            if scan not in self.failures and all(file.exists() for file in files):
-                found[scan] = (str(files[0]), str(files[1]))
-        return found
-
-    def _member(self, scan: str, inventory: InventoryRows) -> dict[str, Any]:
+        center, prediction = self.files.center, self.files.prediction
         return {
-            "scan": scan,
-            "index": self.scans[scan].index,
-            "n_cols": int(inventory[scan]["n_cols"]),
-            "donor_px": None,
+            scan: (str(center(scan)), str(prediction(scan)))
+            for scan in scans
+            if scan not in self.failures and center(scan).exists() and prediction(scan).exists()
         }
 
 
@@ -316,9 +312,7 @@ def make_campaign(
     found = find_scans(config, directory, taken)
     table = directory / (config.campaign.table or TABLE)
     rows = read_table(table) if table.exists() or config.campaign.table else []
-    lines: dict[str, list[str]] = {}
-    for row in rows:
-        lines.setdefault(row.scan, []).append(str(row.line))
+    lines = grouped((row.scan, str(row.line)) for row in rows)
     if repeated := [f"{n} (lines {', '.join(at)})" for n, at in lines.items() if len(at) > 1]:
         raise TomopipeError(
             f"{table}: {', '.join(repeated)} stands there more than once. Keep one row per scan."
@@ -411,19 +405,14 @@ def refuse_vanished(campaign: Campaign) -> None:
     for folder in folders(campaign.config):
         if folder not in gone and any(Path(path).is_relative_to(folder) for path in found):
             continue
-        if n := sum(Path(path).is_relative_to(folder) for path in _known_paths(campaign)):
+        table = campaign.files.inventory
+        rows = read_inventory(table).values() if table.exists() else ()
+        if n := sum(Path(row["path"]).is_relative_to(folder) for row in rows):
             raise TomopipeError(
                 f"{folder}: this folder has no raw files now, and the campaign has {n} "
                 f"scan{'s' * (n > 1)} of it. Mount it or move it back, and run again; if they "
                 "are gone for good, remove it from campaign.scans."
             )
-
-
-def _known_paths(campaign: Campaign) -> list[str]:
-    """Return the paths of the raw files in the inventory."""
-    if not campaign.files.inventory.exists():
-        return []
-    return [row["path"] for row in read_inventory(campaign.files.inventory).values()]
 
 
 def as_json(data: Any) -> str:

@@ -27,16 +27,14 @@ class Found(NamedTuple):
 def find_cors(path: str | os.PathLike[str], *, predicted: bool = False) -> Found:
     """Read the CORs of a file or a folder in any of these forms; a TomopipeError if there are none.
 
-    Parameters
-    ----------
-    path : path-like
-        rot_cen.json, batch_cor_values.csv, a sidecar `<scan>.cor.json`; or a folder: with sidecars
-        in it or in its folder `sidecars`, or with `try_center/<scan>/center_of_rotation.txt`, or
-        with `<scan>/center_of_rotation.txt`; where these have no COR of a scan, cor.json counts.
-    predicted : bool
-        Also take predictions of tomopipe, which a run finds again by itself. Otherwise a sidecar is
-        taken if its source is manual, and center_of_rotation.txt if there is no prediction.json
-        beside it (another program wrote it) or one with another COR (it was edited by hand).
+    A file is rot_cen.json, batch_cor_values.csv, or a sidecar `<scan>.cor.json`; a folder has
+    sidecars in it or in its folder `sidecars`, or `try_center/<scan>/center_of_rotation.txt`, or
+    `<scan>/center_of_rotation.txt`; where these have no COR of a scan, cor.json counts.
+
+    `predicted`: also take predictions of tomopipe, which a run finds again by itself. Otherwise a
+    sidecar is taken if its source is manual, and center_of_rotation.txt if there is no
+    prediction.json beside it (another program wrote it) or one with another COR (it was edited by
+    hand).
     """
     place = Path(path)
     if not place.is_dir():

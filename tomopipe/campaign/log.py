@@ -79,12 +79,9 @@ def job(
     at most `HEARTBEAT_S` old: if it is much older, or the folder of its `run` is gone, the job is
     lost.
 
-    Yields
-    ------
-    dict
-        Entries put into it are added to the status at the end. With `wrote_only`, "metadata" or
-        "failure", the job did not do what its step usually does: the status keeps, as `usual`, the
-        times of the last job that did.
+    Yields a dict whose entries are added to the status at the end. With `wrote_only`, "metadata" or
+    "failure", the job did not do what its step usually does: the status keeps, as `usual`, the
+    times of the last job that did.
     """
     path = status_path(log)
     usual, more = usual_job(json_or(path, {})), dict[str, Any]()
@@ -138,11 +135,8 @@ def _one_line(error: BaseException) -> str:
 
 
 def _write(status: dict[str, Any], path: Path) -> None:
-    """Write atomically, but without the flush to disk of results: a power cut may lose a status.
-
-    Once the run of the job has ended, the status belongs to a newer run and is not changed.
-    """
-    run_folder.current()
+    """Write atomically, but without a flush to disk: a power cut may lose a status."""
+    run_folder.current()  # raises once the run has ended: then the status is that of a newer one
     with room_for(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}"[:200])

@@ -7,7 +7,6 @@ import glob
 import os
 import re
 import stat
-from collections import Counter
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from tomopipe.campaign.series import (
 )
 from tomopipe.config import Config, OverrideBlock, ScanGlob, not_carried
 from tomopipe.errors import some_of
+from tomopipe.groups import grouped
 from tomopipe.scans.raw_state import HDF5, IMAGES, reference_kind
 
 # Room for the longest ending of our files (file names have at most 255 bytes).
@@ -64,26 +64,21 @@ def find_scans(
     why. `taken` are the paths that count (None: all).
     """
     scans: dict[tuple[str, str], CampaignScan] = {}
-    places: set[tuple[str, str]] = set()
     for pattern, prefix in _entries(config):
-        for found in _expand(os.path.expanduser(pattern), directory):
+        wanted = os.path.expanduser(pattern)
+        for found in _expand(wanted, directory):
             path = found.rstrip("/")  # a pattern that ends in / finds folders only
             if taken is not None and path not in taken:
                 continue
             name = prefix + scan_stem(path, directory)
             place = os.path.abspath(directory / path), name
-            if place not in places:  # raw/a.h5 and ./raw/a.h5 are the same file
-                places.add(place)
-                scan = _scan(path, name, config, directory)
-                if found != os.path.expanduser(pattern):  # a path without a pattern is a scan
-                    scan = replace(scan, refused=scan.refused or _no_scan(scan))
-                scans[path, name] = scan
+            if place not in scans:  # raw/a.h5 and ./raw/a.h5 are the same file
+                scans[place] = _scan(path, name, config, directory, is_named=found == wanted)
     results = directory / config.campaign.results
     everything = _apart(list(scans.values()), _patterns(config), results)
-    names = Counter(scan.name for scan in everything)
+    names = grouped((scan.name, scan) for scan in everything)
     return [
-        replace(scan, refused=scan.refused or _twice(scan, names, everything))
-        for scan in everything
+        replace(scan, refused=scan.refused or _twice(scan, names[scan.name])) for scan in everything
     ]
 
 
@@ -92,11 +87,10 @@ def raw_paths(config: Config, directory: Path) -> tuple[list[str], list[str]]:
 
     Copies under way are skipped: names that begin with a dot, or end as programs mark them.
     """
-    paths = dict[str, None]()
-    for pattern in _patterns(config):
-        found = [path.rstrip("/") for path in _expand(pattern, directory)]
-        paths |= dict.fromkeys(path for path in found if not _is_copy_under_way(path))
-    return list(paths), missing_folders(config, directory)
+    matches = (path for pattern in _patterns(config) for path in _expand(pattern, directory))
+    paths = dict.fromkeys(path.rstrip("/") for path in matches)
+    ready = [path for path in paths if not _is_copy_under_way(path)]
+    return ready, missing_folders(config, directory)
 
 
 def missing_folders(config: Config, directory: Path) -> list[str]:
@@ -139,11 +133,11 @@ def path_problems(config: Config, directory: Path) -> list[str]:
     files that are several scans.
     """
     problems = []
-    entries: dict[str, list[str]] = {}
-    names: dict[str, list[str]] = {}
+    uses: list[tuple[str, tuple[str, str]]] = []  # of a file: the pattern, the name of the scan
     for pattern, prefix in _entries(config):
         expanded = os.path.expanduser(pattern)
-        unreadable = [path for path in _folders(expanded, directory) if _is_closed(path)]
+        folders_read = _folders(expanded, directory)
+        unreadable = [path for path in folders_read if not os.access(path, os.R_OK | os.X_OK)]
         problems += [
             f"{path}: this folder cannot be read, and what {pattern} matches in it is not seen: "
             "give yourself the right to read and enter it"
@@ -153,16 +147,17 @@ def path_problems(config: Config, directory: Path) -> list[str]:
         if not found and not unreadable:
             problems.append(f"campaign.scans: no file matches {pattern}{_why(expanded, directory)}")
         for path in found:
-            place = os.path.abspath(directory / path)
-            entries.setdefault(place, []).append(pattern)
             name = prefix + scan_stem(path.rstrip("/"), directory)
-            names[place] = list(dict.fromkeys([*names.get(place, []), name]))
-    for place, named in names.items():
+            uses.append((os.path.abspath(directory / path), (pattern, name)))
+    twice: dict[str, list[str]] = {}  # the patterns of a file
+    for place, found_by in grouped(uses).items():
+        named = dict.fromkeys(name for _, name in found_by)
         if len(named) > 1:
             problems.append(f"{place} is {len(named)} scans: {', '.join(named)}; name it once")
-    twice = [place for place in names if len(entries[place]) > 1 and len(names[place]) == 1]
+        elif len(found_by) > 1:
+            twice[place] = [pattern for pattern, _ in found_by]
     if twice:
-        by = " and ".join(dict.fromkeys(entries[twice[0]]))
+        by = " and ".join(dict.fromkeys(next(iter(twice.values()))))
         problems.append(
             f"campaign.scans names {some_of(sorted(twice), 3)} more than once ({by}): taken once"
         )
@@ -179,10 +174,6 @@ def _folders(pattern: str, directory: Path) -> list[Path]:
         elif part != "**":
             found += [directory / path for path in glob.glob(above, root_dir=directory)]
     return [path for path in dict.fromkeys(found) if path.is_dir()]
-
-
-def _is_closed(folder: Path) -> bool:
-    return not os.access(folder, os.R_OK | os.X_OK)
 
 
 def _why(pattern: str, directory: Path) -> str:
@@ -232,11 +223,14 @@ def _folder_of(scan: CampaignScan) -> str:
     return os.path.dirname(scan.path)
 
 
-def _scan(path: str, name: str, config: Config, directory: Path) -> CampaignScan:
+def _scan(path: str, name: str, config: Config, directory: Path, *, is_named: bool) -> CampaignScan:
+    """Return a scan; `is_named`: by its path, without a pattern."""
     series, index = split_name(name, config.inventory.series_pattern)
     found = None
     with suppress(OSError, ValueError):  # no file, or not a valid name: the inventory says why
         found = os.stat(directory / path)
+    is_folder = found is not None and stat.S_ISDIR(found.st_mode)
+    may_be_reference = not (is_named or is_folder)
     return CampaignScan(
         name=name,
         path=path,
@@ -245,8 +239,8 @@ def _scan(path: str, name: str, config: Config, directory: Path) -> CampaignScan
         index=index,
         n_bytes=found and found.st_size,
         mtime_ns=found and found.st_mtime_ns,
-        is_folder=found is not None and stat.S_ISDIR(found.st_mode),
-        refused=_refusal(name, path),
+        is_folder=is_folder,
+        refused=_refusal(name, path) or (_no_scan(path) if may_be_reference else ""),
     )
 
 
@@ -275,9 +269,9 @@ def _refusal(name: str, path: str) -> str:
     return ""
 
 
-def _no_scan(scan: CampaignScan) -> str:
+def _no_scan(path: str) -> str:
     """Say that an image found by a pattern is a flat or dark by its name, or return nothing."""
-    kind = None if scan.is_folder else reference_kind(os.path.basename(scan.path))
+    kind = reference_kind(os.path.basename(path))
     if kind is None:
         return ""
     return (
@@ -286,14 +280,11 @@ def _no_scan(scan: CampaignScan) -> str:
     )
 
 
-def _twice(scan: CampaignScan, names: Counter[str], found: list[CampaignScan]) -> str:
-    if names[scan.name] < 2:
+def _twice(scan: CampaignScan, alike: list[CampaignScan]) -> str:
+    """Say which others have the name of a scan, or return nothing."""
+    if len(alike) < 2:
         return ""
-    others = [other.path for other in found if other.name == scan.name and other is not scan]
-    real = os.path.realpath(scan.abspath)
-    same = [other.abspath for other in found if other.name == scan.name]
-    if all(os.path.realpath(path) == real for path in same):
-        return f"one file twice, by links: also {', '.join(others)}; name it once"
-    return (
-        f"two files with one name: also {', '.join(others)}; rename one, or give the entry a prefix"
-    )
+    others = ", ".join(other.path for other in alike if other is not scan)
+    if len({os.path.realpath(other.abspath) for other in alike}) == 1:
+        return f"one file twice, by links: also {others}; name it once"
+    return f"two files with one name: also {others}; rename one, or give the entry a prefix"

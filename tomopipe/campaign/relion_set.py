@@ -72,17 +72,15 @@ def binning_options(campaign: Campaign) -> dict[str, Any]:
 def star_options(campaign: Campaign, scans: Collection[str]) -> dict[str, Any]:
     """Return the options of `tomopipe.steps.export_star` for a set, with deviations of scans."""
     star = campaign.config.export_star
-    modes, other_rows = {}, []
-    for scan in sorted(scans):
-        config = campaign.for_scan(scan).config
-        mode = config.preprocess.half_acquisition
-        if config.full_recon.algorithm != "fbp":
-            mode = "no"  # iterative algorithms keep the width of the detector
-        if mode != "auto":
-            modes[scan] = mode
-        if config.full_recon.rows != star.rows:
-            other_rows.append(scan)
-    unusual = {"half_acquisition": modes, "other_rows": other_rows}
+    configs = {scan: campaign.for_scan(scan).config for scan in sorted(scans)}
+    modes = {  # iterative algorithms keep the width of the detector
+        scan: config.preprocess.half_acquisition if config.full_recon.algorithm == "fbp" else "no"
+        for scan, config in configs.items()
+    }
+    unusual = {
+        "half_acquisition": {scan: mode for scan, mode in modes.items() if mode != "auto"},
+        "other_rows": [s for s, config in configs.items() if config.full_recon.rows != star.rows],
+    }
     return {"hand": star.hand} | {key: value for key, value in unusual.items() if value}
 
 

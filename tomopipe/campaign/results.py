@@ -13,7 +13,7 @@ from typing import Any
 
 from tomopipe.cor.cor_value import format_cor, parse_cor
 from tomopipe.cor.outliers import is_by_file
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import TomopipeError, saying
 from tomopipe.scans.angle_lists import WITHOUT_ANGLES
 from tomopipe.storage.json_files import json_or, number
 from tomopipe.storage.tables import read_tsv
@@ -175,9 +175,8 @@ def read_json(path: str | os.PathLike[str], expected: str) -> dict[str, Any]:
     Raises TomopipeError if the file cannot be read or is no JSON object.
     """
     try:
-        found = json.loads(Path(path).read_bytes().decode("utf-8"))
-    except OSError as error:
-        raise TomopipeError(f"{path}: cannot be read ({error.strerror}).") from error
+        with saying(f"{path}: cannot be read"):
+            found = json.loads(Path(path).read_bytes().decode("utf-8"))
     except (ValueError, RecursionError) as error:
         what = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise TomopipeError(

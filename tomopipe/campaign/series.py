@@ -103,22 +103,17 @@ def reference_size(sizes: Iterable[float]) -> float:
     """Return the size of a complete scan of a series: the largest size that several scans share.
 
     A size is a number of projections. Complete scans of a series follow one protocol and have the
-    same size (here: within 0.5 %); aborted ones are smaller and end anywhere. Hence:
-
-    - the median is wrong as soon as half of the scans are aborted; a high quantile only moves
-      that limit;
-    - the largest is right however many are aborted, but a single oversized scan (another
-      protocol) would make every other scan look aborted;
-    - the second largest survives one oversized scan, not two of different sizes, and is wrong
-      when one scan only is complete.
+    same size (here: within 0.5 %); aborted ones are smaller and end anywhere. The median is wrong
+    as soon as half of the scans are aborted, and the largest if one scan is oversized (another
+    protocol).
 
     The largest size that a tenth of the series, and at least two scans, share survives a majority
     of aborted scans, and a few long scans of another protocol in a large series. Where no size has
     as many, two will do; where no two agree the largest is taken, as an aborted scan is smaller,
     never larger: so in a pair, and with one complete scan among aborted ones of different sizes.
     What it cannot tell from sizes alone is one complete scan among several aborted at the same
-    frame; the caller skips what it knows to be aborted. Sizes that are not positive do not count;
-    0 if there are no others.
+    frame; the caller skips what it knows to be aborted. Sizes that are not positive do not count; 0
+    if there are no others.
     """
     descending = sorted((float(size) for size in sizes if size > 0), reverse=True)
     if not descending:
@@ -139,14 +134,9 @@ def undersized(
     enough: a coarse scan over 180 degrees is complete, whatever the others are, and so is one over
     less with as many projections as they have. Rows, columns and pixel type are not considered.
 
-    Parameters
-    ----------
-    n_frames : int
-        Its projections.
-    covered_deg : float or None
-        Range of their angles, the last step included; None: there are no angles.
-    reference, min_fraction : float
-        From `reference_size`; smallest number kept as a fraction of it, 0 to 1, itself kept.
+    `covered_deg` is the range of its angles, the last step included; None: there are no angles.
+    `reference` is from `reference_size`, and `min_fraction` the smallest number kept as a fraction
+    of it, 0 to 1, itself kept.
     """
     few = n_frames < min_fraction * reference
     return few and (covered_deg is None or covered_deg < COVERS_DEG)

@@ -11,7 +11,6 @@ import re
 import shutil
 import subprocess
 import time
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +18,8 @@ from functools import lru_cache
 from pathlib import Path
 
 import yaml
+
+from tomopipe.groups import grouped
 
 _SECONDS = 10.0
 _LEFT_ALONE_S = 60.0
@@ -104,11 +105,9 @@ def usages(numbers: Iterable[str]) -> dict[str, Usage]:
     """Return the usage of ended jobs from sacct; none without accounting."""
     shown = "--format=JobIDRaw,State,ElapsedRaw,AllocCPUS,TotalCPU,ReqMem,MaxRSS"
     command = ["sacct", "--noheader", "--parsable2", "--units=K", shown]
-    lines: dict[str, list[list[str]]] = defaultdict(list)
-    for cells in _ask_about(command, sorted(set(numbers)), n_cells=7):
-        lines[cells[0].split(".")[0]].append(cells)
+    rows = _ask_about(command, sorted(set(numbers)), n_cells=7)
     found = {}
-    for number, group in lines.items():
+    for number, group in grouped((cells[0].split(".")[0], cells) for cells in rows).items():
         whole = next((cells for cells in group if "." not in cells[0]), None)
         if whole is not None and whole[1].split(" ")[0] in ENDED and whole[2].isdecimal():
             found[number] = _usage(whole, group)
@@ -120,7 +119,7 @@ def _usage(whole: list[str], group: Iterable[list[str]]) -> Usage:
     used = [used for cells in group if (used := _memory(cells[6], n_cpus)) is not None]
     return Usage(
         wall_s=float(whole[2]),
-        cpu_s=_duration(whole[4]),
+        cpu_s=_seconds(whole[4]) or 0.0,
         n_cpus=n_cpus,
         asked_bytes=_memory(whole[5], n_cpus),
         used_bytes=max(used, default=None),
@@ -133,8 +132,8 @@ def time_limit_min(partition: str) -> int | None:
 
     Of several, with commas between them, the smallest: SLURM may refuse more.
     """
-    limits = map(_minutes, _of_partition(_SINFO, partition))
-    return min((limit for limit in limits if limit is not None), default=None)
+    limits_s = map(_seconds, _of_partition(_SINFO, partition))
+    return min((int(limit_s // 60) for limit_s in limits_s if limit_s is not None), default=None)
 
 
 @lru_cache(maxsize=32)
@@ -154,21 +153,28 @@ def _of_partition(command: list[str], partition: str) -> list[str]:
     ]
 
 
-def unknown_names(profile: str | os.PathLike[str]) -> list[str]:
+def read_profile(path: Path) -> tuple[int, list[dict[str, str]]]:
+    """Return the jobs at once of a profile, and what its rules ask for; 0 and [] if it is none."""
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        of_rules = (content.get("set-resources") or {}).values()
+        asked = [content.get("default-resources") or {}, *of_rules]
+        texts = [{key: str(value or "") for key, value in keys.items()} for keys in asked]
+        return int(content.get("jobs", 1)), texts
+    except (OSError, ValueError, AttributeError, TypeError, yaml.YAMLError):
+        return 0, []
+
+
+def unknown_names(profile: Path) -> list[str]:
     """Name what a profile asks for that SLURM does not have: partitions, the account.
 
     Submissions with them fail, or wait without a word. Nothing is said where SLURM does not answer.
     """
-    try:
-        content = yaml.safe_load(Path(profile).read_text(encoding="utf-8"))
-        asked = [content.get("default-resources") or {}]
-        asked += (content.get("set-resources") or {}).values()
-        wanted = {
-            key: {name for keys in asked if keys.get(key) for name in str(keys[key]).split(",")}
-            for key in ("slurm_partition", "slurm_account")
-        }
-    except (OSError, ValueError, AttributeError, TypeError, yaml.YAMLError):
-        return []
+    _, asked = read_profile(profile)
+    wanted = {
+        key: {name for keys in asked if keys.get(key) for name in keys[key].split(",")}
+        for key in ("slurm_partition", "slurm_account")
+    }
     user = getpass.getuser()
     known = {
         "partition": {name.rstrip("*") for name, _ in _ask(_SINFO, n_cells=2)},
@@ -209,21 +215,10 @@ def submit_limit() -> int | None:
     return min(limits, default=None)
 
 
-def _minutes(limit: str) -> int | None:
-    """Read SLURM's [days-]hours:minutes:seconds, or minutes:seconds; None for infinite."""
-    found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", limit)
-    if found is None:
-        return None
-    days, hours, minutes, _ = (int(part or 0) for part in found.groups())
-    return 1440 * days + 60 * hours + minutes
-
-
 def _ask_about(command: list[str], numbers: Sequence[str], *, n_cells: int) -> list[list[str]]:
-    rows = []
-    for first in range(0, len(numbers), _BATCH):
-        batch = ",".join(numbers[first : first + _BATCH])
-        rows += _ask([*command, "--jobs", batch], n_cells=n_cells)
-    return rows
+    batches = (numbers[first : first + _BATCH] for first in range(0, len(numbers), _BATCH))
+    commands = ([*command, "--jobs", ",".join(batch)] for batch in batches)
+    return [row for asked in commands for row in _ask(asked, n_cells=n_cells)]
 
 
 def _ask(command: list[str], *, n_cells: int) -> list[list[str]]:
@@ -248,16 +243,13 @@ def _time(text: str) -> float | None:
         return None
 
 
-def _duration(text: str) -> float:
-    """Read [days-][hours:]minutes:seconds as seconds."""
-    days, _, rest = text.rpartition("-")
-    seconds = 0.0
-    try:
-        for part in rest.split(":"):
-            seconds = 60 * seconds + float(part)
-        return seconds + 86400 * int(days or 0)
-    except ValueError:
-        return 0.0
+def _seconds(text: str) -> float | None:
+    """Read [days-][hours:]minutes:seconds as seconds; None for anything else, such as infinite."""
+    found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)", text)
+    if found is None:
+        return None
+    days, hours, minutes, seconds = (float(part or 0) for part in found.groups())
+    return 86400 * days + 3600 * hours + 60 * minutes + seconds
 
 
 def _memory(text: str, n_cpus: int) -> float | None:

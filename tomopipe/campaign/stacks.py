@@ -100,10 +100,9 @@ def _wrong(campaign: Campaign, stack: Stack, uses: Counter[str]) -> str:
 
 
 def _other_width(stack: Stack, rows: InventoryRows) -> str:
-    widths = {scan: rows[scan]["n_cols"] for scan in stack.scans if scan in rows}
-    known = {scan: n_cols for scan, n_cols in widths.items() if n_cols}
-    for scan, n_cols in known.items():
-        first, expected = next(iter(known.items()))
+    known = [scan for scan in stack.scans if scan in rows and rows[scan]["n_cols"]]
+    for first, scan in ((known[0], other) for other in known):
+        expected, n_cols = rows[first]["n_cols"], rows[scan]["n_cols"]
         if n_cols != expected:
             return (
                 f"{first} has {expected} columns and {scan} {n_cols}; expected the same width for "

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tomopipe.config import fault_of_key, is_option, option_keys
-from tomopipe.cor.cor_value import parse_cor, shown
-from tomopipe.errors import TomopipeError
+from tomopipe.cor.cor_value import format_cor, is_valid, off_detector, parse_cor, shown
+from tomopipe.errors import TomopipeError, saying
+from tomopipe.groups import grouped
 from tomopipe.storage.shared import update_file
 
 COLUMNS = ("scan", "select", "cor_px", "note")
@@ -95,9 +96,7 @@ class _Table:
         if self.header is None:
             self.names = list(COLUMNS)
             self.header = self._append(list(COLUMNS), end)
-        where: dict[str, list[int]] = {}
-        for number, line in self.rows():
-            where.setdefault(self.value(line, "scan"), []).append(number)
+        where = grouped((self.value(line, "scan"), number) for number, line in self.rows())
         for scan, cells in edits.items():
             numbers = where.get(scan, [])
             if len(numbers) > 1:
@@ -169,7 +168,9 @@ def read_table(path: str | os.PathLike[str]) -> list[Row]:
     key of the configuration which scans may override; and for invalid cells of `select`. The
     message names the cell.
     """
-    return _rows(_decoded(_read_bytes(path), path), path)
+    with saying(f"{path}: the campaign table cannot be read"):
+        content = Path(path).read_bytes()
+    return _rows(_decoded(content, path), path)
 
 
 def _rows(text: str, path: str | os.PathLike[str]) -> list[Row]:
@@ -229,7 +230,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 def table_sha256(path: str | os.PathLike[str]) -> str:
     """Return the hash of the table's content, of an empty one if there is no file."""
-    return hashlib.sha256(_read_bytes(path) if os.path.exists(path) else b"").hexdigest()
+    with saying(f"{path}: the campaign table cannot be read"):
+        return hashlib.sha256(Path(path).read_bytes() if os.path.exists(path) else b"").hexdigest()
 
 
 def edit_table(path: str | os.PathLike[str], edits: Edits | Callable[[list[Row]], Edits]) -> bool:
@@ -255,10 +257,8 @@ def edit_table(path: str | os.PathLike[str], edits: Edits | Callable[[list[Row]]
         table.apply(wanted)
         return table.text.encode("utf-8", "surrogateescape")
 
-    try:
+    with saying(f"{path}: cannot be written"):
         return update_file(path, change)
-    except OSError as error:
-        raise TomopipeError(f"{path}: cannot be written ({error.strerror}).") from error
 
 
 def _check_edit(scan: str, cells: Mapping[str, str]) -> None:
@@ -269,6 +269,19 @@ def _check_edit(scan: str, cells: Mapping[str, str]) -> None:
     for cell in (scan, *cells.values()):
         if problem := fault_of_cell(cell):
             raise TomopipeError(f"campaign table: {shown(cell)} for {shown(scan)} {problem}.")
+
+
+def checked_cor(scan: str, text: str, n_cols: int | None) -> str:
+    """Return a COR typed by hand in the form of the table, or refuse it; None: unknown width."""
+    cor_px = parse_cor(text)
+    if cor_px is None:
+        raise TomopipeError(
+            f"{scan}: expected a COR with a decimal point, such as 1024.50; got {shown(text)}."
+        )
+    if cor_px < 0 or (n_cols is not None and not is_valid(cor_px, n_cols)):
+        where = f"{cor_px:.2f} is below 0" if n_cols is None else off_detector(cor_px, n_cols)
+        raise TomopipeError(f"{scan}: COR {where}. Give unbinned pixels, the first being 0.")
+    return format_cor(cor_px)
 
 
 def fault_of_cell(text: str) -> str:
@@ -316,15 +329,6 @@ def _quoted(cell: str) -> str:
     if cell != cell.strip() or cell.startswith(('"', "#")):
         return '"' + cell.replace('"', '""') + '"'
     return cell
-
-
-def _read_bytes(path: str | os.PathLike[str]) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise TomopipeError(
-            f"{path}: the campaign table cannot be read ({error.strerror})."
-        ) from error
 
 
 def _decoded(content: bytes, path: str | os.PathLike[str]) -> str:

@@ -5,14 +5,14 @@ import io
 import json
 import os
 import re
-from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from tomopipe.campaign.raw_files import RAW_ENDINGS
 from tomopipe.cor.cor_value import format_cor, parse_cor, shown
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import TomopipeError, saying
+from tomopipe.groups import grouped
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.shared import update_file
 
@@ -47,7 +47,8 @@ def read_entries(path: str | os.PathLike[str]) -> Entries:
     JSON: an object, path of a scan to its COR as a number, as text, or as a list of one of
     them. CSV: the columns Filename and COR. An empty text and null mean that none is known.
     """
-    text = _read_text(path)
+    with saying(f"{path}: cannot be read"):
+        text = Path(path).read_bytes().decode("utf-8-sig", "surrogateescape")
     if text.lstrip().startswith(("{", "[")):
         return _parsed([(name, _as_text(value)) for name, value in _object(text, path).pairs])
     return _parsed(_csv_entries(text, path))
@@ -74,14 +75,15 @@ def merge_rot_cen(cors: Mapping[str, float], path: str | os.PathLike[str]) -> li
     def change(before: bytes) -> bytes:
         text = before.decode("utf-8-sig", "surrogateescape")
         found = dict(_object(text, path)) if text.strip() else {}
-        keys = defaultdict(list)
-        for key in found:
-            keys[os.path.normpath(key)].append(key)
-        new = {key: format_cor(cors[name]) for name in sorted(cors) for key in keys[name] or [name]}
+        keys = grouped((os.path.normpath(key), key) for key in found)
+        new = {
+            key: format_cor(cors[name]) for name in sorted(cors) for key in keys.get(name, [name])
+        }
         others[:] = [key for key in found if key not in new]
         return (json.dumps(found | new, indent=1) + "\n").encode()
 
-    _update(path, change)
+    with saying(f"{path}: cannot be written"):
+        update_file(path, change)
     return others
 
 
@@ -123,7 +125,8 @@ def merge_batch_csv(cors: Mapping[str, float], path: str | os.PathLike[str]) -> 
         csv.writer(stream, lineterminator="\n").writerows(rows)
         return stream.getvalue().encode("utf-8", "surrogateescape")
 
-    _update(path, change)
+    with saying(f"{path}: cannot be written"):
+        update_file(path, change)
     return others
 
 
@@ -135,34 +138,32 @@ def match(entries: Mapping[str, float], scans: Mapping[str, str]) -> Match:
     of the same file name in another folder, which is then unmatched. Entries with different CORs
     for one scan are ambiguous.
     """
-    by_path: dict[str, list[str]] = defaultdict(list)
-    by_bare_path: dict[str, list[str]] = defaultdict(list)
-    by_name: dict[str, set[str]] = defaultdict(set)
-    for scan, path in scans.items():
-        by_path[os.path.normpath(path)].append(scan)
-        by_bare_path[_bare(os.path.normpath(path))].append(scan)
-        for name in (scan, _file_name(path), _bare(_file_name(path))):
-            by_name[name].add(scan)
+    by_path = grouped((os.path.normpath(path), scan) for scan, path in scans.items())
+    by_bare_path = grouped((_bare(path), scan) for path, found in by_path.items() for scan in found)
+    by_name = grouped(
+        (name, scan)
+        for scan, path in scans.items()
+        for name in {scan, _file_name(path), _bare(_file_name(path))}
+    )
     exact = {}
     for entry in entries:
         path = os.path.normpath(entry)
         bare = by_bare_path.get(path, [])
         exact[entry] = by_path.get(path) or (bare if len(bare) == 1 else [])
     taken = {scan for found in exact.values() for scan in found}
-    claims: dict[str, list[str]] = defaultdict(list)
+    claims: list[tuple[str, str]] = []
     unmatched, ambiguous = [], {}
     for entry, found in exact.items():
-        candidates = found or sorted(_by_name(entry, by_name))
+        candidates = found or _by_name(entry, by_name)
         free = found or [scan for scan in candidates if scan not in taken]
         if not free:
             unmatched.append(entry)
         elif not found and len(candidates) > 1:
             ambiguous[entry] = candidates
         else:
-            for scan in free:
-                claims[scan].append(entry)
+            claims += [(scan, entry) for scan in free]
     matched = {}
-    for scan, names in claims.items():
+    for scan, names in grouped(claims).items():
         if len({entries[name] for name in names}) == 1:
             matched[scan] = entries[names[0]]
         else:
@@ -170,10 +171,10 @@ def match(entries: Mapping[str, float], scans: Mapping[str, str]) -> Match:
     return Match(dict(sorted(matched.items())), unmatched, ambiguous)
 
 
-def _by_name(entry: str, by_name: Mapping[str, set[str]]) -> set[str]:
+def _by_name(entry: str, by_name: Mapping[str, list[str]]) -> list[str]:
     """Return the scans of this file name; with the ending first: `a_1.5` may be a whole name."""
     name = _file_name(entry)
-    return by_name.get(name) or by_name.get(_bare(name)) or set()
+    return sorted(by_name.get(name) or by_name.get(_bare(name), []))
 
 
 def _file_name(path: str) -> str:
@@ -255,17 +256,3 @@ def _as_text(value: Any) -> str:
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value)
-
-
-def _read_text(path: str | os.PathLike[str]) -> str:
-    try:
-        return Path(path).read_bytes().decode("utf-8-sig", "surrogateescape")
-    except OSError as error:
-        raise TomopipeError(f"{path}: cannot be read ({error.strerror}).") from error
-
-
-def _update(path: str | os.PathLike[str], change: Callable[[bytes], bytes]) -> None:
-    try:
-        update_file(path, change)
-    except OSError as error:
-        raise TomopipeError(f"{path}: cannot be written ({error.strerror}).") from error

@@ -5,13 +5,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TimeRemainingColumn
 
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.files import STAR
 from tomopipe.cli.options import CampaignOption, ConfigFile, DryRun
-from tomopipe.cli.terminal import near
+from tomopipe.cli.terminal import near, progress_bar
 from tomopipe.commands.conversion import MRC, convert_volume, find_volumes, plan_conversions
 from tomopipe.cost.disk import shown_size
 
@@ -63,16 +61,14 @@ def convert(
         dtype=dtype and dtype.value,  # h5py writes no enumeration
         value_range=value_range, one_range=one_range,
     )  # fmt: skip
-    columns = (BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        todo = [conversion for conversion in plan if not conversion.is_there]
-        task = bar.add_task("", total=sum(conversion.shape[0] for conversion in todo))
+    todo = [conversion for conversion in plan if not conversion.is_there]
+    with progress_bar(sum(conversion.shape[0] for conversion in todo)) as advance:
         for conversion in plan:
             what = "is there already" if conversion.is_there else "would be written"
             if conversion.is_there and not conversion.target.exists():
                 what = "not needed"
             if conversion in todo and not dry_run:
-                convert_volume(conversion, lambda n_slices: bar.advance(task, n_slices))
+                convert_volume(conversion, advance)
                 what = "written"
             size = f"{shown_size(conversion.n_bytes)}{conversion.range_text}"
             typer.echo(f"{near(conversion.target)}, {size}: {what}")

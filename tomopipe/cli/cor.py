@@ -18,7 +18,7 @@ from tomopipe.campaign.cor_files import find_cors
 from tomopipe.campaign.files import SIDECAR
 from tomopipe.campaign.results import read_cor_json, read_inventory_tsv
 from tomopipe.campaign.state import MEANINGS, State, not_selected
-from tomopipe.campaign.table import edit_table
+from tomopipe.campaign.table import checked_cor, edit_table
 from tomopipe.campaign.tomogui import Match, match, merge_batch_csv, merge_rot_cen, what_is_wrong
 from tomopipe.cli.options import CampaignCommand, CampaignOption, ConfigFile, Directory, DryRun
 from tomopipe.cli.terminal import console, folding_table
@@ -106,7 +106,8 @@ def set_cor(
     if clear or value is not None:
         text = (value or "").strip()
         inventory = _inventory(campaign) if text else []
-        cells["cor_px"] = _checked(scan, text, _widths(inventory)) if text else ""
+        n_cols = _widths(inventory).get(scan)
+        cells["cor_px"] = checked_cor(scan, text, n_cols) if text else ""
     if note is not None:
         cells["note"] = note.strip()
     changes = ", ".join(f"{name} {cell or 'removed'}" for name, cell in cells.items())
@@ -252,10 +253,7 @@ def _kept(campaign: Campaign, cors: Mapping[str, float], others: list[str]) -> s
 def _export_set(
     campaign: Campaign, resolved: dict[str, Any], folder: Path, *, dry_run: bool
 ) -> None:
-    """Write <scan>.h5, the rows.h5, and <scan>.json, {"cor_px": number}, of scans that have both.
-
-    Scans of an earlier set in the folder stay.
-    """
+    """Write <scan>.h5, the rows.h5, and <scan>.json of scans with both; earlier ones stay."""
     cors = {
         scan: float(entry["cor_px"])
         for scan, entry in resolved.items()
@@ -318,19 +316,6 @@ def _why_left_out(campaign: Campaign, scan: str, inventory: Iterable[Mapping[str
     state = not_selected(campaign.scans[scan].select, row)
     reason = row.get("reason", "") if row and state is State.SKIPPED else ""
     return reason or (MEANINGS[state] if state else "")
-
-
-def _checked(scan: str, text: str, n_cols: dict[str, int]) -> str:
-    """Return a COR typed by hand in the form of the table."""
-    cor_px = parse_cor(text)
-    if cor_px is None:
-        raise TomopipeError(
-            f"{scan}: expected a COR with a decimal point, such as 1024.50; got {shown(text)}."
-        )
-    if cor_px < 0 or (scan in n_cols and not is_valid(cor_px, n_cols[scan])):
-        where = off_detector(cor_px, n_cols[scan]) if scan in n_cols else f"{cor_px:.2f} is below 0"
-        raise TomopipeError(f"{scan}: COR {where}. Give unbinned pixels, the first being 0.")
-    return format_cor(cor_px)
 
 
 def _tell(found: Match, changes: dict[str, str], old: dict[str, str], junk: dict[str, str]) -> None:

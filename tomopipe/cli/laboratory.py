@@ -1,10 +1,11 @@
 """`tomopipe lab`: simulated campaigns, and the commands of tomopipe-lab."""
 
 from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from tomopipe.cli.simulate import simulate
 from tomopipe.errors import TomopipeError
 
 app = typer.Typer(
@@ -12,7 +13,63 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     help="Simulate campaigns of known truth; measure and train the COR finders.",
 )
-app.command()(simulate)
+
+
+@app.command()
+def simulate(
+    folder: Annotated[Path, typer.Argument(help="New or empty folder.", show_default=False)],
+    *,
+    series: Annotated[int, typer.Option(help="Number of series.")] = 2,
+    scans: Annotated[int, typer.Option(help="Complete scans per series.")] = 4,
+    cols: Annotated[int, typer.Option(help="Detector columns.")] = 160,
+    rows: Annotated[int, typer.Option(help="Detector rows.")] = 24,
+    angles: Annotated[int, typer.Option(help="Projections per scan, over 0 to 180 degrees.")] = 181,
+    counts: Annotated[float, typer.Option(help="Photons per pixel in the open beam.")] = 20000,
+    seed: Annotated[int, typer.Option(help="Same seed, same files.")] = 0,
+    format: Annotated[str, typer.Option(help="dxchange or nxtomo.")] = "dxchange",
+    heights: Annotated[
+        int, typer.Option(help="Scans of one more, tall object, to be stitched.", min=0)
+    ] = 0,
+) -> None:
+    """Write a campaign of simulated scans whose truth is known.
+
+    FOLDER gets `raw/*.h5` (DXchange; NXtomo: `raw/*.nx`), a minimal config.yaml, and truth.json
+    with the true COR and object of every scan, which the workflow never reads. The COR drifts along
+    each series. One scan is aborted, one misleads methods that look for mirrored projections, one
+    has no theta.
+
+    Example: `tomopipe lab simulate demo --series 3 --scans 5 --seed 1`
+    """
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn
+
+    from tomopipe.simulate.simulated_campaign import Simulation, simulate_campaign
+
+    # On stderr: the last line alone is for whoever reads the output.
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), "{task.description}", MofNCompleteColumn())
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task("simulate", total=None)
+        truth = simulate_campaign(
+            folder,
+            Simulation(
+                n_series=series,
+                n_scans=scans,
+                n_cols=cols,
+                n_rows=rows,
+                n_angles=angles,
+                counts=counts,
+                seed=seed,
+                format=format,
+                n_heights=heights,
+            ),
+            progress=lambda done, total, name: bar.update(
+                task, completed=done, total=total, description=f"simulate {name}"
+            ),
+        )
+    typer.echo(f"{folder}: {len(truth['scans'])} scans in raw/, config.yaml, truth.json")
 
 
 def _missing(context: typer.Context) -> None:

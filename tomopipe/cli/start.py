@@ -109,16 +109,41 @@ def init(
     names_slurm = any(name is not None for name in (partition, account, gpu_partition))
     if slurm is False and names_slurm:
         raise typer.BadParameter("--no-slurm writes no profile: give no partition or account")
-    rest = paths or []
-    if directory is None:
-        named, rest = split_typed(rest)
-        directory = Path(named)
-    asked, directory = directory, find_campaign(directory)
-    refuse_typed(rest, directory)
-    typed = [*(scans or []), *rest]
+    named, rest = (directory, paths or []) if directory else split_typed(paths or [])
+    folder = find_campaign(Path(named))
+    refuse_typed(rest, folder)
     options = _options(relion=relion, try_stacks=try_stacks, binning=binning)
+    _start(folder, Path(named), [*(scans or []), *rest], options, dry_run=dry_run)
+    if slurm is None and not names_slurm and sys.stdin.isatty():
+        slurm = typer.confirm("Will this run on SLURM?", default=False)
+    if slurm or names_slurm:
+        _write_profiles(folder, partition, account, gpu_partition, force, dry_run)
+
+
+def _start(
+    directory: Path, asked: Path, typed: list[str], options: Mapping[str, Any], *, dry_run: bool
+) -> None:
+    """Write a campaign; say how the words were read, what is there already, and what comes next."""
     entries: list[str | dict[str, str]] = scan_entries(typed, directory) or ["raw/*.h5"]
-    are_to_come = False
+    _say_passed_over(typed, directory)
+    written = write_campaign(directory, entries, options, dry_run=dry_run)
+    for path in written:
+        typer.echo(f"{'would write' if dry_run else 'wrote'} {near(path)}")
+    is_new = directory / CONFIG in written
+    if is_new:
+        patterns = [entry if isinstance(entry, str) else entry["glob"] for entry in entries]
+        typer.echo(f"campaign folder {near(directory)}, scans {some_of(patterns, _MOST_FILES)}")
+    else:
+        wanted = {"campaign": {"scans": entries}, **options} if typed else options
+        _say_kept(directory / CONFIG, wanted, asked)
+    if not dry_run:
+        are_to_come = is_new and _first_look(directory)
+        command = "run --watch" if are_to_come else "check"
+        typer.echo(f"next: tomopipe {command} {shlex.quote(near(directory))}")
+
+
+def _say_passed_over(typed: list[str], directory: Path) -> None:
+    """Name the folders and files that init does not take, and the patterns that take them."""
     for folder, names in left_out(typed, directory).items():
         typer.echo(
             f"left out, as their images lie deeper: {some_of(names, _MOST_FILES)}; "
@@ -131,16 +156,6 @@ def init(
         n_files = "1 HDF5 file" if len(files) == 1 else f"{len(files)} HDF5 files"
         pattern = f"{folder}/*/*{os.path.splitext(files[0])[1]}"
         typer.echo(f"not looked at: {inner} ({n_files}); '{pattern}' takes them")
-    if _write(directory, entries, options, dry_run=dry_run):
-        are_to_come = not dry_run and _first_look(directory)
-    else:
-        wanted = {"campaign": {"scans": entries}, **options} if typed else options
-        _say_kept(directory / CONFIG, wanted, asked)
-    command = "run --watch" if are_to_come else "check"
-    if not dry_run:
-        typer.echo(f"next: tomopipe {command} {shlex.quote(near(directory))}")
-    if slurm or (slurm is None and (names_slurm or _asks_for_slurm())):
-        _write_profiles(directory, partition, account, gpu_partition, force, dry_run)
 
 
 def _options(*, relion: bool, try_stacks: bool, binning: int) -> dict[str, Any]:
@@ -148,28 +163,6 @@ def _options(*, relion: bool, try_stacks: bool, binning: int) -> dict[str, Any]:
     options: dict[str, Any] = {} if relion else {"export_star": {"enabled": False}}
     options |= {} if try_stacks else {"storage": {"keep_try": False}}
     return options | ({"full_recon": {"binning": binning}} if binning > 1 else {})
-
-
-def _write(
-    directory: Path,
-    entries: list[str | dict[str, str]],
-    options: Mapping[str, Any],
-    *,
-    dry_run: bool,
-) -> bool:
-    """Write a campaign and say how the words were read; tell if its configuration is new."""
-    written = write_campaign(directory, entries, options, dry_run=dry_run)
-    for path in written:
-        typer.echo(f"{'would write' if dry_run else 'wrote'} {near(path)}")
-    if directory / CONFIG not in written:
-        return False
-    patterns = [entry if isinstance(entry, str) else entry["glob"] for entry in entries]
-    typer.echo(f"campaign folder {near(directory)}, scans {some_of(patterns, _MOST_FILES)}")
-    return True
-
-
-def _asks_for_slurm() -> bool:
-    return sys.stdin.isatty() and typer.confirm("Will this run on SLURM?", default=False)
 
 
 def _write_profiles(
@@ -180,9 +173,10 @@ def _write_profiles(
     force: bool,
     dry_run: bool,
 ) -> None:
-    asks = sys.stdin.isatty()
-    partition = _given_or_asked(partition, "Partition (empty: the cluster's default)", asks=asks)
-    account = _given_or_asked(account, "Account (empty: none)", asks=asks)
+    if partition is None:
+        partition = _asked("Partition (empty: the cluster's default)")
+    if account is None:
+        account = _asked("Account (empty: none)")
     for path, is_new in write_slurm_profile(
         directory,
         partition=partition,
@@ -195,7 +189,7 @@ def _write_profiles(
         typer.echo(f"{wrote} {shown}" if is_new else f"kept {shown} (--force replaces it)")
 
 
-def _say_kept(config: Path, wanted: dict[str, Any], asked: Path) -> None:
+def _say_kept(config: Path, wanted: Mapping[str, Any], asked: Path) -> None:
     lacking = _not_in(config, wanted)
     is_above = config.parent != Path(os.path.abspath(asked))
     more = f": {near(asked)} lies in this campaign" if is_above else ""
@@ -205,11 +199,9 @@ def _say_kept(config: Path, wanted: dict[str, Any], asked: Path) -> None:
         typer.echo(yaml.safe_dump(lacking, allow_unicode=True, sort_keys=False).rstrip())
 
 
-def _given_or_asked(name: str | None, question: str, *, asks: bool) -> str:
-    """Return a name of the cluster, from an option or typed at a prompt."""
-    if name is None:
-        return str(typer.prompt(question, default="")) if asks else ""
-    return name
+def _asked(question: str) -> str:
+    """Return a name of the cluster typed at a prompt; none without a terminal."""
+    return str(typer.prompt(question, default="")) if sys.stdin.isatty() else ""
 
 
 def _smaller(config: Config) -> dict[str, str]:
@@ -355,11 +347,10 @@ def _show(findings: Findings) -> None:
             console.print(f"  {part}", markup=False, highlight=False)
     if (more := len(findings.formats) - _MOST_FORMATS) > 0:
         console.print(f"{more} more ways of recording: `tomopipe run` writes inventory.tsv (found)")
-    for line in findings.notes:
-        console.print(line, markup=False, highlight=False)
-    for line in findings.warnings:
-        console.print(f"warning: {line}", style="yellow", markup=False, highlight=False)
-    for line in findings.errors:
-        console.print(f"error: {line}", style="red", markup=False, highlight=False)
+    said = [("", line) for line in findings.notes]
+    said += [("yellow", f"warning: {line}") for line in findings.warnings]
+    said += [("red", f"error: {line}") for line in findings.errors]
+    for style, line in said:
+        console.print(line, style=style, markup=False, highlight=False)
     if not findings.errors:
         console.print("Ready: tomopipe run")

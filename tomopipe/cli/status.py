@@ -17,7 +17,7 @@ from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.slurm import Pending
 from tomopipe.cli.options import ConfigFile, Directory
 from tomopipe.cli.terminal import bar, duration
-from tomopipe.commands.status import JobStatus, Status, StepStatus, as_record, read_status
+from tomopipe.commands.status import JobStatus, Status, as_record, read_status
 from tomopipe.run.ending import unfinished_scans
 from tomopipe.run.launch import is_killed, under_way
 
@@ -65,9 +65,10 @@ def _show(found: Status, console: Console) -> None:
     for column in ("queued", "running", "done", "failed", "lost", "usual", "left"):
         table.add_column(column, justify="right", no_wrap=True)
     for step in found.steps:
+        total = step.queued + step.running + step.done + step.failed + step.lost
         table.add_row(
             step.step,
-            bar(step.done, _total(step), 20 if wide else 10),
+            bar(step.done, total, 20 if wide else 10),
             *(str(n) if n else "" for n in (step.queued, step.running, step.done)),
             Text(str(step.failed or ""), style=_STYLE["failed"]),
             Text(str(step.lost or ""), style=_STYLE["lost"]),
@@ -93,19 +94,13 @@ def pending_line(pending: Sequence[Pending]) -> str:
     return f"{line}; the next expected to start {first}"
 
 
-def _total(step: StepStatus) -> int:
-    return step.queued + step.running + step.done + step.failed + step.lost
-
-
 def _tell(job: JobStatus, console: Console) -> None:
-    line = Text(f"{job.state:8}", style=_STYLE[job.state])
     where = f"{job.host} {f'job {job.slurm_job}' if job.slurm_job else ''}".strip()
-    line.append(f"{job.step} {job.key}  {where}", style="default")
-    if job.state == "running":
-        line.append(f"  for {duration(time.time() - job.start_s)}", style="default")
-    if job.error:
-        line.append(f"  {job.error}", style="default")
-    console.print(line)
+    is_running = job.state == "running"
+    parts = [f"{job.step} {job.key}", where]
+    parts += [f"for {duration(time.time() - job.start_s)}"] * is_running
+    parts += [job.error] * bool(job.error)
+    console.print(Text(f"{job.state:8}", _STYLE[job.state]).append("  ".join(parts), "default"))
     # names, errors and logs may look like markup
-    for text in job.log_tail.splitlines() if job.state != "running" else ():
+    for text in () if is_running else job.log_tail.splitlines():
         console.print(Text(f"    {text}", style="dim"))

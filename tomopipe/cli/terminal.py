@@ -4,7 +4,9 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from tomopipe.reruns.words import is_news, is_of_cor
@@ -80,6 +82,17 @@ class Screen:
         shown = [line[: size.columns - 1] for line in lines][-(size.lines - 1) :]
         say(up + "".join(f"{line}\n" for line in (*news, *shown)), end="")
         self._n_drawn = len(shown)
+
+
+@contextmanager
+def progress_bar(n: int, *columns: Any) -> Iterator[Callable[[int], None]]:
+    """Show a bar of `n` on standard error, with more columns; yield what moves it on."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TimeRemainingColumn
+
+    shown = (BarColumn(), *columns, TimeRemainingColumn())
+    with Progress(*shown, console=Console(stderr=True), transient=True) as bar:
+        yield partial(bar.advance, bar.add_task("", total=n))
 
 
 def console(width: int = WIDTH) -> Any:

@@ -1,18 +1,16 @@
 """`tomopipe verify`: compare the results on disk with their checksums."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+from rich.progress import DownloadColumn
 
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli.options import ConfigFile, Directory
+from tomopipe.cli.terminal import progress_bar
 from tomopipe.commands.verification import damaged, recorded
 from tomopipe.cost.disk import shown_size
-from tomopipe.reruns.products import Product
 
 
 def verify(
@@ -37,29 +35,16 @@ def verify(
     if not products:
         typer.echo(f"No result is on record in {campaign.results}.")
         return
-    n_damaged = _compare(campaign.directory, products, deep, threads)
-    n_bytes = sum(product.n_bytes for product in products)
+    n_damaged, n_bytes = 0, sum(product.n_bytes for product in products)
+    with progress_bar(n_bytes, DownloadColumn()) as advance:
+        for product, what in damaged(
+            campaign.directory, products, deep=deep, threads=threads, progress=advance
+        ):
+            typer.echo(f"{product.path}: {what}")
+            n_damaged += 1
     how = "read and compared" if deep else "compared by size and time"
     typer.echo(f"{len(products)} results, {shown_size(n_bytes)}, {how}: {n_damaged} differ")
     if deep and (without := sum(not product.checksum for product in products)):
         typer.echo(f"{without} have no checksum on record: of these sizes alone were compared")
     if n_damaged:
         raise typer.Exit(1)
-
-
-def _compare(directory: Path, products: Sequence[Product], deep: bool, threads: int) -> int:
-    """Print differences as they are found, over a progress bar; return their number."""
-    columns = (BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    n_damaged = 0
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=sum(product.n_bytes for product in products))
-
-        def progress(n_bytes: int) -> None:
-            bar.advance(task, n_bytes)
-
-        for product, what in damaged(
-            directory, products, deep=deep, threads=threads, progress=progress
-        ):
-            typer.echo(f"{product.path}: {what}")
-            n_damaged += 1
-    return n_damaged

@@ -3,20 +3,19 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable
 from contextlib import chdir, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
 from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
 from tomopipe.campaign.raw_files import path_problems
-from tomopipe.campaign.slurm import submit_limit, time_limit_min, unknown_names
+from tomopipe.campaign.slurm import read_profile, submit_limit, time_limit_min, unknown_names
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.config.blocks import ONE_GPU_EACH, READ_AS_SUM
 from tomopipe.cost.disk import half_notes, lack_of_disk, shown_size, still_to_make
 from tomopipe.errors import TomopipeError, some_of
+from tomopipe.groups import grouped
 from tomopipe.paths import existing_folder
 from tomopipe.reruns.expected import expected_inventory
 from tomopipe.reruns.foreign import refuse_foreign
@@ -71,17 +70,15 @@ def examine(campaign: Campaign) -> Findings:
     with tempfile.TemporaryDirectory(prefix="tomopipe-check-") as folder:
         rows = expected_inventory(campaign, Path(folder))
     _summarise(campaign, rows, findings)
-    _group_formats(rows, findings)
+    formats = grouped((row["found"], scan) for scan, row in rows.items() if row.get("found"))
+    findings.formats = sorted(formats.items(), key=lambda item: -len(item[1]))
     findings.errors += missing_files(campaign)
     findings.errors += option_faults(campaign, rows)
     if not findings.errors:
         findings.errors += nothing_usable(campaign, rows)
     findings.warnings += note_lines(relion_notes(campaign, rows))
     stacks = _check_stacks(campaign, rows, findings)
-    refused: dict[str, list[str]] = {}
-    for scan in campaign.refused:
-        refused.setdefault(scan.refused, []).append(scan.path)
-    findings.warnings += _each_once(refused)
+    findings.warnings += _each_once((scan.refused, scan.path) for scan in campaign.refused)
     if campaign.config.full_recon.gpus > 1:
         findings.warnings.append(ONE_GPU_EACH.format(n=campaign.config.full_recon.gpus))
     if names := campaign.config.predict_cor.earlier_methods:
@@ -98,12 +95,9 @@ def examine(campaign: Campaign) -> Findings:
 
 
 def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:
-    groups: dict[str, list[str]] = {}
-    texts: dict[str, list[str]] = {}  # warnings, and the scans of each
-    for scan in rows:
-        if scan in campaign.scans:
-            groups.setdefault(campaign.scans[scan].series, []).append(scan)
-    for name, scans in groups.items():
+    texts: list[tuple[str, str]] = []  # warnings, each with a scan
+    known = (scan for scan in rows if scan in campaign.scans)
+    for name, scans in grouped((campaign.scans[scan].series, scan) for scan in known).items():
         shapes = {
             f"{rows[s]['n_angles']} x {rows[s]['n_rows']} x {rows[s]['n_cols']}"
             for s in scans
@@ -120,25 +114,18 @@ def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> N
             if reason and not asks_for_unit:  # of a scan that nobody wants
                 taken = campaign.is_selected(scan, rows[scan])
                 how = "taken, as scans.tsv says" if taken else "skipped"
-                texts.setdefault(f"{how}: {reason}", []).append(scan)
+                texts.append((f"{how}: {reason}", scan))
             if rows[scan].get("warnings"):
-                texts.setdefault(rows[scan]["warnings"], []).append(scan)
+                texts.append((rows[scan]["warnings"], scan))
     findings.warnings += _each_once(texts)
 
 
-def _each_once(texts: Mapping[str, Sequence[str]]) -> list[str]:
+def _each_once(texts: Iterable[tuple[str, str]]) -> list[str]:
     """Return each text once, with the names of what it is of."""
-    counts = {t: f" ({len(of)})" if len(of) > _N_NAMED else "" for t, of in texts.items()}
-    return [f"{some_of(of, _N_NAMED)}{counts[text]}: {text}" for text, of in texts.items()]
-
-
-def _group_formats(rows: InventoryRows, findings: Findings) -> None:
-    """Report the format once for all scans that share it."""
-    groups: dict[str, list[str]] = {}
-    for scan, row in rows.items():
-        if row.get("found"):
-            groups.setdefault(row["found"], []).append(scan)
-    findings.formats = sorted(groups.items(), key=lambda item: -len(item[1]))
+    return [
+        f"{some_of(of, _N_NAMED)}{f' ({len(of)})' if len(of) > _N_NAMED else ''}: {text}"
+        for text, of in grouped(texts).items()
+    ]
 
 
 def _check_stacks(campaign: Campaign, rows: InventoryRows, findings: Findings) -> list[Stack]:
@@ -267,22 +254,17 @@ def _slurm_profile(campaign: Campaign) -> Path:
 
 def _check_queue(path: Path, findings: Findings) -> None:
     """Compare the SLURM profile of a campaign with the cluster's limits for this user."""
-    try:
-        profile = yaml.safe_load(path.read_text(encoding="utf-8"))
-        jobs = int(profile.get("jobs", 1))
-        of_rules = (profile.get("set-resources") or {}).values()
-        asked = [profile.get("default-resources") or {}, *of_rules]
-        partitions = dict.fromkeys(str(keys.get("slurm_partition") or "") for keys in asked)
-    except (OSError, ValueError, TypeError, AttributeError, yaml.YAMLError):
+    jobs, asked = read_profile(path)
+    if not asked:
         return
-    findings.errors.extend(unknown_names(path))
+    findings.errors += unknown_names(path)
     limit = submit_limit()
     if limit is not None and jobs > limit:
         findings.warnings.append(
             f"slurm/profile.yaml has jobs: {jobs}, and SLURM takes at most {limit} of you, or of "
             f"your account, at once (sacctmgr): the others would fail. Set jobs: {limit}"
         )
-    for partition in partitions:
+    for partition in dict.fromkeys(keys.get("slurm_partition", "") for keys in asked):
         limit_min = time_limit_min(partition)
         if limit_min is not None and limit_min < _VOLUME_MIN:
             findings.notes.append(

@@ -19,6 +19,7 @@ from tomopipe.campaign.files import CONVERTED, converted
 from tomopipe.campaign.stacks import declared_stacks
 from tomopipe.errors import TomopipeError
 from tomopipe.geometry import ANGSTROM_PER_UM
+from tomopipe.groups import grouped
 from tomopipe.relion.mrc import StackFile, check_stack, is_cut, labels_of
 from tomopipe.reruns.products import digest
 from tomopipe.reruns.relion_notes import MADE_FROM
@@ -97,18 +98,25 @@ def plan_conversions(
     largest integer; `one_range`: the volumes of a series, and stacks of them, get the same range,
     the widest. Foreign files are refused.
     """
-    if value_range and one_range:
-        raise TomopipeError("--range is that of all volumes: leave out --one-range.")
     ranged = value_range is not None or one_range
     dtype = dtype or ("uint16" if ranged and output_format in FORMATS else None)
-    if output_format == MRC and (ranged or dtype not in (None, "float32")):
-        raise TomopipeError("mrc: values are stored as float32, without a range. Leave these out.")
-    if output_format == PREVIEW and (ranged or dtype):
-        raise TomopipeError("preview: it is stored as its volume is. Leave type and range out.")
-    if ranged and not Encoding(dtype or "float32").is_whole:
-        raise TomopipeError(f"--dtype {dtype}: a range is for uint16 and uint8. Leave one out.")
-    if value_range and not -np.inf < value_range[0] < value_range[1] < np.inf:
-        raise TomopipeError(f"--range: expected LOW < HIGH, got {value_range[0]} {value_range[1]}")
+    low, high = value_range or (0, 1)
+    faults = {
+        "--range is that of all volumes: leave out --one-range.": value_range and one_range,
+        "mrc: values are stored as float32, without a range. Leave these out.": (
+            output_format == MRC and (ranged or dtype not in (None, "float32"))
+        ),
+        "preview: it is stored as its volume is. Leave type and range out.": (
+            output_format == PREVIEW and (ranged or dtype)
+        ),
+        f"--dtype {dtype}: a range is for uint16 and uint8. Leave one out.": (
+            ranged and not Encoding(dtype or "float32").is_whole
+        ),
+        f"--range: expected LOW < HIGH, got {low} {high}": not -np.inf < low < high < np.inf,
+    }
+    for text, applies in faults.items():
+        if applies:
+            raise TomopipeError(text)
     ranges: dict[str, Range] = {}
     if one_range:
         ranges = _ranges_of_series(campaign, volumes, str(dtype))
@@ -145,9 +153,7 @@ def _ranges_of_series(
     first_of = {stack.name: stack.scans[0] for stack in declared_stacks(campaign) if stack.scans}
     of = {name: scans.get(first_of.get(name, name)) for name in volumes}
     series = {name: scan.series if scan else f"{name}/" for name, scan in of.items()}
-    ends: dict[str, list[Range]] = {}
-    for name, limits in found.items():
-        ends.setdefault(series[name], []).append(limits)
+    ends = grouped((series[name], limits) for name, limits in found.items())
     return {
         name: (min(low for low, _ in ends[key]), max(high for _, high in ends[key]))
         for name, key in series.items()
@@ -263,17 +269,16 @@ def _write_volume(volume: Volume, wanted: Conversion, before: Any, progress: Pro
         provenance={"converted": made_of, "versions": package_versions()},
         origin=origin_of(volume.provenance, int(attributes.get("binning", 1))),
     ) as put:
+
+        def put_and_tell(row: int, slices: Any) -> None:
+            put(row, slices)
+            progress(1)
+
         if wanted.encoding == volume.encoding:
-
-            def put_and_tell(row: int, slices: Any) -> None:
-                put(row, slices)
-                progress(1)
-
             copy_voxels(volume, put_and_tell)
         else:
             for row in range(volume.shape[0]):
-                put(row, volume.read_slice(row)[np.newaxis])
-                progress(1)
+                put_and_tell(row, volume.read_slice(row)[np.newaxis])
         _check_unchanged(volume.path, before)
 
 
@@ -291,10 +296,7 @@ def _write_preview(volume: Volume, wanted: Conversion, before: Any, progress: Pr
 
 
 def _write_mrc(volume: Volume, wanted: Conversion, before: Any, progress: Progress) -> None:
-    """Write RELION's tomogram: its x is the slice's column, y the detector row, z the slice's row.
-
-    See docs/reference/conventions.md.
-    """
+    """Write RELION's tomogram: x is the slice's column, y the detector row, z the slice's row."""
     n_rows, n_y, n_x = volume.shape
     shape = (n_y, n_rows, n_x)
     size_angstrom = ANGSTROM_PER_UM * float(volume.attributes.get("voxel_size_um", 0))

@@ -6,7 +6,7 @@ import re
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from tomopipe.campaign.raw_files import RAW_ENDINGS, path_problems, scan_stem
 from tomopipe.campaign.series import folder_prefix, folder_prefixes
 from tomopipe.cost.disk import KINDS, output_bytes
 from tomopipe.errors import TomopipeError
+from tomopipe.groups import grouped
 from tomopipe.reruns.expected import expected_inventory
 from tomopipe.scans.dxchange import NOT_RECOGNISED
 from tomopipe.scans.hdf5 import open_hdf5
@@ -127,27 +128,30 @@ def _holds_images(folder: str | Path) -> bool:
 
 def left_out(typed: Iterable[str], directory: Path) -> dict[str, list[str]]:
     """Return the folders whose images lie deeper than init looks, by the folder as typed."""
-    found: dict[str, list[str]] = {}
-    for path in typed:
-        place = directory / _from_campaign(os.path.expanduser(path), directory)
-        if place.is_dir() and not _holds_images(place):
-            below = (p for p in sorted(place.iterdir()) if p.is_dir() and not folder_kind(p.name))
-            deep = [p.name for p in below if not _holds_images(p) and _any_below(p)]
-            found |= {path.rstrip("/"): deep} if deep else {}
-    return found
+    return {
+        path: deep
+        for path, _, below in _folders_below(typed, directory)
+        if (deep := [folder.name for folder in below if _any_below(folder)])
+    }
 
 
 def not_looked_at(typed: Iterable[str], directory: Path) -> dict[str, list[str]]:
     """Return HDF5 files in subfolders where init took what lies above, by the folder as typed."""
-    found: dict[str, list[str]] = {}
+    return {
+        path: [f"{file.relative_to(place)}" for file in files]
+        for path, place, below in _folders_below(typed, directory)
+        if (files := [file for folder in below for file in _hdf5_in(folder)])
+        and _scans_in(str(place), Path())
+    }
+
+
+def _folders_below(typed: Iterable[str], directory: Path) -> Iterator[tuple[str, Path, list[Path]]]:
+    """Yield each folder typed that is no scan: as typed, its path, those in it that are none."""
     for path in typed:
-        inside = _from_campaign(os.path.expanduser(path), directory)
-        place = directory / inside
-        if place.is_dir() and not _holds_images(place) and _scans_in(inside, directory):
-            below = [p for p in sorted(place.iterdir()) if p.is_dir() and not folder_kind(p.name)]
-            files = [f for p in below if not _holds_images(p) for f in _hdf5_in(p)]
-            found |= {path.rstrip("/"): [f"{f.relative_to(place)}" for f in files]} if files else {}
-    return found
+        place = directory / _from_campaign(os.path.expanduser(path), directory)
+        if place.is_dir() and not _holds_images(place):
+            inner = (p for p in sorted(place.iterdir()) if p.is_dir() and not folder_kind(p.name))
+            yield path.rstrip("/"), place, [p for p in inner if not _holds_images(p)]
 
 
 def _hdf5_in(folder: Path) -> list[Path]:
@@ -168,15 +172,17 @@ def scan_entries(typed: Iterable[str], directory: Path) -> list[str | dict[str, 
     files of a folder, or all with one prefix, become a pattern again. Folders that have file names
     in common get a prefix each.
     """
-    groups: dict[tuple[str, str], list[str]] = {}
+    found = []
     for pattern in typed:
         path = _from_campaign(os.path.expanduser(pattern), directory)
         parts = _scans_in(path, directory) if (directory / path).is_dir() else [path]
         for part in parts or [f"{path.rstrip('/')}/"]:
             folder, name = os.path.split(part.rstrip("/"))
             ending = "/" if part.endswith("/") else os.path.splitext(name)[1]
-            groups.setdefault((folder, ending), []).append(part)
-    entries = [entry for group in groups.values() for entry in _as_pattern(group, directory)]
+            found.append(((folder, ending), part))
+    entries = [
+        entry for group in grouped(found).values() for entry in _as_pattern(group, directory)
+    ]
     return _with_prefixes(entries, directory)
 
 
@@ -253,12 +259,9 @@ def first_look(campaign: Campaign) -> FirstLook:
         rows = expected_inventory(campaign, Path(folder), sampled)
     usable = [row for row in rows.values() if row["keep"] == "true"]
     unknown = [row for row in rows.values() if NOT_RECOGNISED in row["reason"]]
-    faults: dict[str, list[str]] = {}
-    for row in rows.values():
-        if row not in usable and row not in unknown:
-            faults.setdefault(row["reason"], []).append(row["scan"])
-    for scan in campaign.refused:
-        faults.setdefault(scan.refused, []).append(scan.name)
+    others = [row for row in rows.values() if row not in usable and row not in unknown]
+    faults = [(row["reason"], row["scan"]) for row in others]
+    faults += [(scan.refused, scan.name) for scan in campaign.refused]
     layouts, references = _unknown_layouts(campaign.directory, unknown, list(rows.values()))
     return FirstLook(
         len(there) + len(campaign.refused),
@@ -268,7 +271,7 @@ def first_look(campaign: Campaign) -> FirstLook:
         shutil.disk_usage(campaign.directory).free,
         len(rows) + len(campaign.refused),
         len(usable),
-        faults,
+        grouped(faults),
         layouts,
         references,
     )
@@ -277,10 +280,7 @@ def first_look(campaign: Campaign) -> FirstLook:
 def _unknown_layouts(
     directory: Path, unknown: Sequence[Mapping[str, str]], rows: Sequence[Mapping[str, str]]
 ) -> tuple[list[UnknownLayout], dict[str, list[str]]]:
-    """Group files by the datasets that they have, and set aside flats and darks, by kind.
-
-    `rows` are those of all scans.
-    """
+    """Group files by their datasets, flats and darks by kind apart; `rows` are of all scans."""
     opened: dict[str, tuple[list[Found], list[str]]] = {}
     for row in unknown:
         with open_hdf5(directory / row["path"]) as file:
@@ -288,11 +288,11 @@ def _unknown_layouts(
     stems = [_stem(row["path"]) for row in rows]
     scans = [stem for stem in stems if not _REFERENCE_WORD.search(stem)]
     kinds = {path: _reference_kind(path, found, scans) for path, (found, _) in opened.items()}
-    groups: dict[frozenset[tuple[str, int]], list[Mapping[str, str]]] = {}
-    for row in unknown:
-        if not kinds.get(row["path"]):
-            shapes = frozenset(found.kind for found in opened[row["path"]][0])
-            groups.setdefault(shapes, []).append(row)
+    groups = grouped(
+        (frozenset(found.kind for found in opened[row["path"]][0]), row)
+        for row in unknown
+        if not kinds[row["path"]]
+    )
     named = {kind: [path for path, found in kinds.items() if found == kind] for kind in REFERENCES}
     references = {kind: paths for kind, paths in named.items() if paths}
     layouts = []
@@ -352,10 +352,10 @@ def _pattern(paths: Sequence[str], scans: Sequence[str]) -> str:
 def _disk(campaign: Campaign, usable: Sequence[Mapping[str, str]], factor: float) -> dict[str, int]:
     """Return the bytes that the results of all scans take, estimated from some, by kind."""
     rules = ["full_recon", "try_recon"] + ["export_stack"] * campaign.config.export_star.enabled
-    n_bytes: Counter[str] = Counter()
-    for row in usable:
-        n_bytes.update({KINDS[rule]: output_bytes(campaign, rule, row) for rule in rules})
-    return {kind: int(n * factor) for kind, n in n_bytes.items()}
+    return {
+        KINDS[rule]: int(factor * sum(output_bytes(campaign, rule, row) for row in usable))
+        for rule in rules
+    }
 
 
 def _named_apart(

@@ -10,7 +10,7 @@ import yaml
 from tomopipe.campaign.files import CONFIG, SNAKEFILE, TABLE
 from tomopipe.campaign.slurm import has_accounting, submit_limit
 from tomopipe.config.parse import read_config
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import saying
 from tomopipe.paths import workflow_folder
 from tomopipe.storage.atomic import write_text
 
@@ -34,13 +34,9 @@ def write_campaign(
 
     `scans` are the entries of `campaign.scans`, `options` further blocks of the configuration.
     """
-    try:
-        if not dry_run:
+    if not dry_run:
+        with saying(f"{directory}: the campaign folder cannot be made", " Name another."):
             directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise TomopipeError(
-            f"{directory}: the campaign folder cannot be made ({error.strerror}). Name another."
-        ) from error
     files = {
         CONFIG: "# Only what differs from the defaults; all keys: config/README.md of "
         "tomopipe\n"

@@ -14,6 +14,7 @@ from tomopipe.config import FullReconBlock
 from tomopipe.cost.cost import Cost, costs
 from tomopipe.cost.disk import SCRATCH, disk_needed, half_notes
 from tomopipe.cost.job_memory import block_rows, full_recon_mb
+from tomopipe.groups import grouped
 from tomopipe.report.collected_records import collect
 from tomopipe.report.records import CampaignRecord
 from tomopipe.reruns.expected import Expected, PlannedJob
@@ -158,11 +159,7 @@ class PlanRow:
 def folded(jobs: Iterable[PlannedJob]) -> list[PlanRow]:
     """Combine jobs into one row for each scan, for people."""
     jobs = sorted(jobs, key=_order)
-    groups: dict[tuple[int, str], list[PlannedJob]] = defaultdict(list)
-    for job in jobs:
-        series = f"series {unquote(job.series)}" if job.rule == "fix_cor" else ""
-        names = (job.scan, job.stack, series, "campaign")
-        groups[next((rank, name) for rank, name in enumerate(names) if name)].append(job)
+    groups = grouped((_of(job), job) for job in jobs)
     return [
         PlanRow(
             of,
@@ -172,6 +169,13 @@ def folded(jobs: Iterable[PlannedJob]) -> list[PlanRow]:
         )
         for (_, of), group in sorted(groups.items())
     ]
+
+
+def _of(job: PlannedJob) -> tuple[int, str]:
+    """Return the rank and the name of the row that a job belongs to."""
+    series = f"series {unquote(job.series)}" if job.rule == "fix_cor" else ""
+    names = (job.scan, job.stack, series, "campaign")
+    return next((rank, name) for rank, name in enumerate(names) if name)
 
 
 def _reasons(group: Sequence[PlannedJob], jobs: Sequence[PlannedJob]) -> list[str]:
@@ -222,10 +226,11 @@ def _perhaps(campaign: Campaign, found: Expected, planned: list[PlannedJob]) -> 
         "export_star": campaign.config.export_star.enabled,
         "report": campaign.config.report.enabled,
     }
-    for rule, enabled in tail.items():
-        if waiting and enabled and (rule, "") not in certain:
-            more.append(PlannedJob(rule, "", "", "if what it shows changes", certain=False))
-    return more
+    return more + [
+        PlannedJob(rule, "", "", "if what it shows changes", certain=False)
+        for rule, enabled in tail.items()
+        if waiting and enabled and (rule, "") not in certain
+    ]
 
 
 def standing_failures(

@@ -176,14 +176,13 @@ def _waiting(campaign: Campaign, jobs: Iterable[JobStatus]) -> Counter[str]:
         return Counter()
     rows: InventoryRows = read_inventory(path)
     begun = {(job.step, job.key) for job in jobs if job.state in ("running", "failed", "lost")}
-    waiting: Counter[str] = Counter()
-    for scan in campaign.selected_scans(rows):
-        if scan in campaign.failures:
-            continue
-        for step in _SCAN_STEPS:
-            if (step, scan) not in begun and not is_made(campaign.files, step, scan):
-                waiting[step] += 1
-    return waiting
+    return Counter(
+        step
+        for scan in campaign.selected_scans(rows)
+        if scan not in campaign.failures
+        for step in _SCAN_STEPS
+        if (step, scan) not in begun and not is_made(campaign.files, step, scan)
+    )
 
 
 def _summary(

@@ -15,11 +15,12 @@ from tomopipe.campaign.table import (
     SELECT,
     Edits,
     Row,
+    checked_cor,
     edit_table,
     fault_of_cell,
     read_table,
 )
-from tomopipe.cor.cor_value import format_cor, is_valid, off_detector, parse_cor, shown
+from tomopipe.cor.cor_value import shown
 from tomopipe.errors import TomopipeError
 
 CELLS = ("select", "cor_px", "note")
@@ -55,7 +56,7 @@ def checked_cells(scan: str, cells: Mapping[str, object], n_cols: int | None) ->
         if problem := fault_of_cell(checked[name]):
             raise TomopipeError(f"{scan}: {name} {shown(checked[name])} {problem}.")
     if text := checked.get("cor_px"):
-        checked["cor_px"] = _checked_cor(scan, text, n_cols)
+        checked["cor_px"] = checked_cor(scan, text, n_cols)
     if checked.get("select", "auto") not in SELECT:
         raise TomopipeError(f"{scan}: expected select auto, yes or no; got {checked['select']}.")
     return checked
@@ -100,15 +101,6 @@ def decide(
 def stamp_now() -> str:
     """Return the remark for the note of a decision."""
     return f"review {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-
-
-def _checked_cor(scan: str, text: str, n_cols: int | None) -> str:
-    cor_px = parse_cor(text)
-    if cor_px is None:
-        raise TomopipeError(f"{scan}: expected a COR such as 1024.50; got {shown(text)}.")
-    if cor_px < 0 or (n_cols is not None and not is_valid(cor_px, n_cols)):
-        raise TomopipeError(f"{scan}: COR {off_detector(cor_px, n_cols or 0)}.")
-    return format_cor(cor_px)
 
 
 def _with_defaults(cells: Mapping[str, object]) -> dict[str, str]:

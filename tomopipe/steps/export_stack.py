@@ -47,34 +47,16 @@ def export_stack(
 ) -> dict[str, Any]:
     """Write the normalised projections of one scan as an MRC stack, with JSON for export_star.
 
-    Parameters
-    ----------
-    raw : RawScan
-        The scan, with its corrections.
-    stack_path : path-like
-        `.mrcs` file to write: mode 2 (float32), image stack, (n_images, n_rows, n_cols), -ln(T).
-    meta_path : path-like
-        JSON file to write: angles, shapes, binning, pixel size, energy, warnings.
-    options : ExportStarBlock
-        Options of the export. Binning auto is the smallest that keeps the stack under
-        `max_stack_gb`, and `least_binning` or more; pixel size and energy are by default those of
-        the file, else 1 um and 20 keV with a warning.
-    least_binning : int, optional
-        Binning of the campaign (`settle_binning`), for auto; a scan that needs more gets more.
-    made_from : mapping, optional
-        The statement to store in `meta_path`.
-    pixels_of : path-like, optional
-        An earlier stack of the same scan and options, except metadata: its pixels are copied.
+    The stack, `.mrcs`: mode 2 (float32), (n_images, n_rows, n_cols), -ln(T). The JSON, which is
+    returned: angles, shapes, binning, pixel size, energy, warnings, and the statement `made_from`.
 
-    Returns
-    -------
-    dict
-        The content of `meta_path`.
+    Binning auto is the smallest that keeps the stack under `max_stack_gb`, and that of the campaign
+    (`settle_binning`), `least_binning`, or more. Pixel size and energy are by default those of the
+    file, else 1 um and 20 keV with a warning. `pixels_of` is an earlier stack of the same scan and
+    options, except metadata: its pixels are copied.
 
-    Raises
-    ------
-    ScanError
-        If the scan cannot be read, has no such rows, or no binning makes the stack small enough.
+    A ScanError if the scan cannot be read, has no such rows, or no binning makes the stack small
+    enough.
     """
     for leftover in remove_stale(stack_path):
         log.info("removed %s, left by a killed job", leftover.name)

@@ -12,8 +12,9 @@ twice as many.
 
 import logging
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from tomopipe.geometry import (
     relion4_matrices,
     relion5_alignment,
 )
+from tomopipe.groups import grouped
 from tomopipe.prep.half_acquisition import FACTOR, is_half_acquisition
 from tomopipe.recon.angular_sampling import is_full_rotation
 from tomopipe.relion.mrc import check_stack, read_volume_size
@@ -96,33 +98,20 @@ def export_star(
 ) -> None:
     """Write tomograms.star, tilt_series/ and names.tsv for the stacks of a campaign.
 
-    Parameters
-    ----------
-    metas : mapping of str to path-like
-        JSON file of export_stack of each scan.
-    stacks : mapping of str to path-like
-        Stack of each scan, relative to the working directory, which must be the folder RELION will
-        run in: RELION opens the paths in a star file from there.
-    cor : path-like
-        cor.json of resolve_cor.
-    output : path-like
-        Folder of the set, relative to the same. A scan whose name RELION does not take is read
-        through a link in `output`/links. `tilt_series` and `links` are replaced as a whole, so
-        that nothing stays of scans that left.
-    hand : int
-        rlnTomoHand, -1 or +1: whether defocus grows with depth. It mirrors nothing.
-    half_acquisition : mapping of str to {"auto", "yes", "no"}, optional
-        preprocess.half_acquisition of scans where it is not auto; "no" also for scans whose volume
-        is not made by fbp.
-    volumes : mapping of str to path-like, optional
-        Where the MRC volume of each scan is, if there is one; relative to the same folder.
-    other_rows : collection of str
-        Scans whose volume has other detector rows than their stack: it is not in the set.
+    Of each scan: `metas`, the JSON of export_stack; `stacks`; and `volumes`, where its MRC volume
+    is, if there is one. Paths are relative to the working directory, which must be the folder that
+    RELION will run in: it opens the paths in a star file from there. `cor` is cor.json.
 
-    Raises
-    ------
-    TomopipeError
-        If a scan has no COR, or a stack is not the one its JSON file describes.
+    `output` is the folder of the set. A scan whose name RELION does not take is read through a link
+    in `output`/links. `tilt_series` and `links` are replaced as a whole, so that nothing stays of
+    scans that left.
+
+    `hand`, -1 or +1: rlnTomoHand, whether defocus grows with depth; it mirrors nothing.
+    `half_acquisition`: that of preprocess, of scans where it is not auto; "no" also for scans whose
+    volume is not made by fbp. `other_rows`: scans whose volume has other detector rows than their
+    stack, and is not in the set.
+
+    A TomopipeError if a scan has no COR, or a stack is not the one its JSON file describes.
     """
     output = Path(output)
     cor_px = {scan: entry["cor_px"] for scan, entry in read_cor_json(cor).items()}
@@ -132,8 +121,8 @@ def export_star(
             "Delete the file and run again."
         )
     names = tomo_names(sorted(metas))
-    links = {scan: output / LINKS / f"{name}{STACK}" for scan, name in names.items()}
-    links = {scan: link for scan, link in links.items() if scan != names[scan]}
+    mapped = ((scan, name) for scan, name in names.items() if scan != name)
+    links = {scan: output / LINKS / f"{name}{STACK}" for scan, name in mapped}
     tomograms: list[Tomogram] = []
     linked: dict[Path, Path] = {}
     for scan, name in names.items():
@@ -166,7 +155,9 @@ def export_star(
             write_star([(tomogram.name, table)], folder / Path(tomogram.tilt_series).name)
     named = ({"scan": scan, "rlnTomoName": name} for scan, name in names.items())
     write_tsv(named, COLUMNS, output / NAMES)
-    write_star(_set_tables(tomograms, hand), output / STAR)
+    matrices = ((tomogram.name, matrix_table(tomogram)) for tomogram in tomograms)
+    # in the order that RELION 4 counts on
+    write_star(chain([("global", global_table(tomograms, hand))], matrices), output / STAR)
     log.info("%d tomograms in %s", len(tomograms), output / STAR)
 
 
@@ -248,13 +239,6 @@ def _no_ctf(tomogram: Tomogram) -> Table:
     }
 
 
-def _set_tables(tomograms: list[Tomogram], hand: int) -> Iterator[tuple[str, Table]]:
-    """Yield the tables of tomograms.star in the order RELION 4 counts on."""
-    yield "global", global_table(tomograms, hand)
-    for tomogram in tomograms:
-        yield tomogram.name, matrix_table(tomogram)
-
-
 def _volume_cols(geometry: StackGeometry, *, is_half: bool) -> int:
     return (FACTOR if is_half else 1) * geometry.volume_cols
 
@@ -327,9 +311,7 @@ def _with_volume(tomogram: Tomogram, path: Path, shown: str) -> Tomogram:
 
 def _warn_of_groups(tomograms: list[Tomogram]) -> None:
     """Say which optics groups there are, if there are several."""
-    groups: dict[str, list[str]] = {}
-    for tomogram in tomograms:
-        groups.setdefault(tomogram.optics_group, []).append(tomogram.name)
+    groups = grouped((tomogram.optics_group, tomogram.name) for tomogram in tomograms)
     if len(groups) > 1:
         log.warning(
             "%d optics groups, one for each pixel size and energy: %s. Where scans differ only in "

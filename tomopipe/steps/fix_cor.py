@@ -11,7 +11,7 @@ from tomopipe.campaign.results import read_prediction
 from tomopipe.config import FixCorBlock
 from tomopipe.cor.cor_value import format_cor, is_valid, off_detector, parse_cor, shown
 from tomopipe.cor.outliers import EMPTIED, FIX_COLUMNS, NOT_ASKED, Fixed, Member, fix_series
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import TomopipeError, saying
 from tomopipe.storage.tables import write_tsv
 
 log = logging.getLogger(__name__)
@@ -23,22 +23,13 @@ def fix_cor(
     members: Sequence[Mapping[str, Any]],
     options: FixCorBlock,
 ) -> None:
-    """Write the table of fixed CORs of one series.
+    """Write the table of fixed CORs of one series: `tomopipe.cor.outliers.FIX_COLUMNS`.
 
-    Parameters
-    ----------
-    predicted : mapping
-        Scan to its center_of_rotation.txt and prediction.json. A scan whose prediction failed
-        finally is absent.
-    output : path-like
-        The table to write, `tomopipe.cor.outliers.FIX_COLUMNS`; CORs in unbinned pixels, with two
-        decimals.
-    members : sequence of mapping
-        The scans of the series: `scan`, `index`, `n_cols`, `manual` (cell of the campaign table),
-        `select` ("in", or "donor" for a scan that is not selected but may have a COR) and, for
-        donors, `donor_px` (float or None).
-    options : FixCorBlock
-        Limit of outliers, and whether manual CORs are always kept.
+    `predicted`: the center_of_rotation.txt and prediction.json of each scan, unless its prediction
+    failed finally. `members`, the scans of the series: `scan`, `index`, `n_cols`, `manual` (cell of
+    the campaign table), `select` ("in", or "donor" for a scan that is not selected but may have a
+    COR) and, for donors, `donor_px` (float or None). CORs are in unbinned pixels, with two
+    decimals.
     """
     rows = compute(predicted, members, options)
     for row in rows:
@@ -64,14 +55,13 @@ def compute(
 
 
 def _member(entry: Mapping[str, Any], files: tuple[str, str] | None) -> Member:
-    doubt = ""
+    found = math.nan, "auto", "the prediction failed", ""
     if entry["select"] == "donor":
         donor_px = entry.get("donor_px")
-        predicted_px, source, note = math.nan if donor_px is None else donor_px, "auto", ""
-    elif files is None:
-        predicted_px, source, note = math.nan, "auto", "the prediction failed"
-    else:
-        predicted_px, source, note, doubt = _read_prediction(*files, int(entry["n_cols"]))
+        found = math.nan if donor_px is None else donor_px, "auto", "", ""
+    elif files is not None:
+        found = _read_prediction(*files, int(entry["n_cols"]))
+    predicted_px, source, note, doubt = found
     return Member(
         scan=entry["scan"],
         index=int(entry["index"]),
@@ -94,7 +84,9 @@ def _read_prediction(
     in the file and no COR is ignored, as in the campaign table. The doubt is the reason why the
     prediction was not accepted, if so.
     """
-    name, text = Path(center_path).name, _read_text(center_path)
+    name = Path(center_path).name
+    with saying(f"{center_path}: cannot be read", " Run predict_cor again."):
+        text = Path(center_path).read_bytes().decode("utf-8", "replace")
     cor_px, note = parse_cor(text), ""
     try:
         prediction = read_prediction(prediction_path)
@@ -119,16 +111,6 @@ def _read_prediction(
     if reason == NOT_ASKED:
         return math.nan, source, note, NOT_ASKED
     return math.nan, source, note, f"prediction: {reason}" if reason else ""
-
-
-def _read_text(path: str) -> str:
-    try:
-        return Path(path).read_bytes().decode("utf-8", "replace")
-    except OSError as error:
-        raise TomopipeError(
-            f"{path}: cannot be read ({error.strerror}); expected a file of predict_cor. "
-            "Run predict_cor again."
-        ) from error
 
 
 def _cells(row: Fixed) -> dict[str, str]:

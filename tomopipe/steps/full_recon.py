@@ -55,34 +55,15 @@ def full_recon(
 
     Reading, computing and writing overlap; memory does not depend on the height of the volume.
 
-    Parameters
-    ----------
-    raw : RawScan
-        The scan, with its corrections.
-    volume : path-like
-        HDF5 file, OME-Zarr folder, or folder of a TIFF series (recon_00000.tiff, numbered by
-        detector row, with binning by binned row).
-    cor : mapping
-        `cor_px`, column of the rotation axis in unbinned detector pixels, and its `source`.
-    options : FullReconBlock
-        Options of reconstruction and storage.
-    pixel_size_um : float, optional
-        Unbinned pixel size for attenuation per cm, in micrometres; None: the file's.
-    resources : Resources
-        Cores, memory and GPU of the job.
-    provenance : mapping, optional
-        Further attributes of the volume.
-    voxels_of : path-like, optional
-        An earlier volume of the same scan and options, except metadata: its voxels are copied.
+    `volume`: HDF5 file, OME-Zarr folder, or folder of a TIFF series (recon_00000.tiff, numbered by
+    detector row, with binning by binned row). `cor` has `cor_px`, column of the rotation axis in
+    unbinned detector pixels, and its `source`. `pixel_size_um` is of an unbinned pixel, for
+    attenuation per cm; None: the file's. `provenance`: further attributes of the volume.
+    `voxels_of` is an earlier volume of the same scan and options, except metadata: its voxels are
+    copied.
 
-    Raises
-    ------
-    ScanError
-        If the scan cannot be read, holds no signal, or does not fit the parameters.
-    TomopipeError
-        If the volume is not complete and finite.
-    OSError
-        If it cannot be written.
+    A ScanError if the scan cannot be read, holds no signal, or does not fit the parameters; a
+    TomopipeError if the volume is not complete and finite; an OSError if it cannot be written.
     """
     from tomopipe.recon.jit import thread_count  # numba: not when the workflow is parsed
 

@@ -16,6 +16,7 @@ from tomopipe.campaign.series import reference_size, undersized
 from tomopipe.campaign.state import LOOK_AGAIN, STILL_WRITTEN
 from tomopipe.config import StepOptions
 from tomopipe.errors import ScanError, is_of_the_system
+from tomopipe.groups import grouped
 from tomopipe.recon.angular_sampling import is_full_rotation, largest_gap_rad, unpaired
 from tomopipe.scans.angle_lists import span_deg
 from tomopipe.scans.hdf5 import StillWrittenError, one_line
@@ -67,34 +68,24 @@ def inventory(
 
     A scan is kept if it (1) can be read, (2) has as many finite angles as frames, (3) was really
     written, (4) is not undersized in its series: few projections over less than 180 degrees
-    (`tomopipe.campaign.series.undersized`); the first condition that fails is the reason. Shape
-    and size are empty where (1) fails or the file is still written: such a scan cannot be used even
-    by hand.
+    (`tomopipe.campaign.series.undersized`); the first condition that fails is the reason. Shape and
+    size are empty where (1) fails or the file is still written: such a scan cannot be used even by
+    hand.
 
-    Parameters
-    ----------
-    entries : sequence of dict
-        `scan`, `path` (as in the config), `series` (key), `index`, and `reason`: why the name was
-        refused when the campaign was read, or ""; `own`: the blocks input and preprocess of a scan
-        for which they differ.
-    output : path-like
-        The table to write, columns `COLUMNS`, in order of series, index, name; `n_angles` are the
-        projections in use, `bytes` is all frames x rows x columns x item size, `found` what was
-        found where, `full_turn` whether the angles in use cover 360 degrees, `linked` size and
-        time of each file that an HDF5 file takes data from, as JSON, then pixel size, energy and
-        distance as far as they are known; `also_read` the same as `linked` of files of nothing but
-        values, and of all that flats and darks named in the configuration take data from.
-    options : StepOptions
-        Its blocks inventory, input and preprocess; `series_pattern` is already applied in
-        `entries`.
+    `entries`: `scan`, `path` (as in the config), `series` (key), `index`, and `reason`: why the
+    name was refused when the campaign was read, or ""; `own`: the blocks input and preprocess of a
+    scan for which they differ. Of `options` the series_pattern is already applied in them.
 
-    Returns
-    -------
-    list of dict
-        The rows; `keep` is a bool, shape and size are int or None.
+    The table has `COLUMNS`, in order of series, index, name: `n_angles` are the projections in use,
+    `bytes` is all frames x rows x columns x item size, `found` what was found where, `full_turn`
+    whether the angles in use cover 360 degrees, `linked` size and time of each file that an HDF5
+    file takes data from, as JSON, then pixel size, energy and distance as far as they are known;
+    `also_read` the same as `linked` of files of nothing but values, and of all that flats and darks
+    named in the configuration take data from. Returns its rows; `keep` is a bool, shape and size
+    are int or None.
     """
-    paths = sorted({entry["path"] for entry in entries if not entry["reason"]})
     overrides = {entry["path"]: entry.get("own") for entry in entries if not entry["reason"]}
+    paths = sorted(overrides)
 
     def raw(path: str) -> RawScan:
         own = overrides[path]
@@ -102,10 +93,7 @@ def inventory(
 
     taken_from = cache(files_taken_from)  # many scans have the same flats
     looks = _look_at_all(paths, lambda path: _look(raw(path), taken_from))
-    members: dict[str, list[_Look]] = {}
-    for entry in entries:
-        if not entry["reason"]:
-            members.setdefault(entry["series"], []).append(looks[entry["path"]])
+    members = grouped((e["series"], looks[e["path"]]) for e in entries if not e["reason"])
     references = {
         series: _reference_frames(series_looks) for series, series_looks in members.items()
     }
@@ -186,15 +174,11 @@ def _look(raw: RawScan, taken_from: TakenFrom) -> _Look:
         )
     except StillWrittenError:
         return _Look(STILL_WRITTEN)
-    except ScanError as error:
-        return _Look(str(error).removeprefix(f"{raw.path}: ") + _whether_again(error))
     except Exception as error:
-        reason = f"cannot be read ({type(error).__name__}: {one_line(error)})"
-        return _Look(reason + _whether_again(error))
-
-
-def _whether_again(error: BaseException) -> str:
-    return LOOK_AGAIN if is_of_the_system(error) else ""
+        reason = str(error).removeprefix(f"{raw.path}: ")
+        if not isinstance(error, ScanError):
+            reason = f"cannot be read ({type(error).__name__}: {one_line(error)})"
+        return _Look(reason + LOOK_AGAIN * is_of_the_system(error))
 
 
 def _full_rotation(metadata: Metadata) -> tuple[bool, tuple[str, ...]]:
@@ -203,9 +187,7 @@ def _full_rotation(metadata: Metadata) -> tuple[bool, tuple[str, ...]]:
     if theta_deg is None or len(theta_deg) < metadata.n_angles:
         return False, ()
     used = np.deg2rad(theta_deg[metadata.chosen])
-    if not len(used) or not np.isfinite(used).all():
-        return False, ()
-    if not is_full_rotation(used):
+    if not (len(used) and np.isfinite(used).all() and is_full_rotation(used)):
         return False, ()
     if not unpaired(used).any():
         return True, ()

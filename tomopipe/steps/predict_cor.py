@@ -4,7 +4,6 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from tomopipe.prep.intensity import doubt_references, is_far_too_bright, warn_of
 from tomopipe.recon.angular_sampling import is_full_rotation
 from tomopipe.steps.revisions import stated
 from tomopipe.storage.atomic import remove_stale, take_away, write_json, write_text
+from tomopipe.storage.json_files import json_or, part
 
 if TYPE_CHECKING:
     from tomopipe.cor.answer import Answer
@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 Weights = Mapping[str, str | os.PathLike[str] | None]
 """Of each method that has any: "shipped", or a file."""
-
-_GRID = "the grid of try_recon"
 
 # of prediction.json without an answer
 _NOTHING: dict[str, Any] = {
@@ -61,41 +59,22 @@ def predict_cor(
     An error of the scan or of a method is a result: the prediction says "failed" and why. An error
     of writing is raised, and so is a lack of memory, as a second attempt is given more.
 
-    Parameters
-    ----------
-    rows_h5 : path-like
-        Rows of the scan (`tomopipe.cor.rows_file`).
-    try_json : path-like
-        The try grid, {"cor_px": [...]}, unbinned px, or {"failed": reason}.
-    prediction_json : path-like
-        Written: best_cor_px, cor_px, confidence, verdict, method, reason, and all of `methods`;
-        `evidence`, the curves of each kind, if ai or sum used them; roll_px_per_100_rows if several
-        rows show how the COR changes along them; `warnings`: sentences on projections without an
-        image, flats that do not fit, a sample that jumped, a tilted axis, and a sample that slices
-        will cut off;
-        `doubts`: why an accepted COR needs review, if it does.
-    center_txt : path-like
-        Written: the accepted COR with two decimals; empty if none was accepted.
-    options : PredictCorBlock
-        Its methods in order: `tomopipe.cor.methods.choose` decides. Without methods the verdict is
-        "flat": no estimate, and no failure.
-    used : UsedRows, optional
-        Rows of the volume, and the roll by which they are corrected; None: all, by none.
-    made_from : mapping, optional
-        The statement to store in `prediction_json`.
-    is_rewritten : callable
-        Tells, where no prediction can be read, whether `center_txt` is not what a job wrote there.
+    `rows_h5` are rows of the scan (`tomopipe.cor.rows_file`), `try_json` has the try grid,
+    {"cor_px": [...]}, unbinned px, or {"failed": reason}. `tomopipe.cor.methods.choose` decides
+    between the methods of `options`, in order; without methods the verdict is "flat": no estimate,
+    and no failure. `used`: rows of the volume, and the roll by which they are corrected; None: all,
+    by none. `is_rewritten` tells, where no prediction can be read, whether `center_txt` is not what
+    a job wrote there.
 
-    Returns
-    -------
-    dict
-        The content of `prediction_json`.
+    `prediction_json`, which is returned, gets the statement `made_from` and best_cor_px, cor_px,
+    confidence, verdict, method, reason, and all of `methods`; `evidence`, the curves of each kind,
+    if ai or sum used them; roll_px_per_100_rows if several rows show how the COR changes along
+    them; `warnings`: sentences on projections without an image, flats that do not fit, a sample
+    that jumped, a tilted axis, and a sample that slices will cut off; `doubts`: why an accepted COR
+    needs review, if it does. `center_txt` gets the accepted COR with two decimals, or is empty.
 
-    Raises
-    ------
-    TomopipeError
-        If ai cannot run, as its weights are missing or not of this version, and they are
-        `options.model`, or sum is not asked.
+    A TomopipeError if ai cannot run, as its weights are missing or not of this version, and they
+    are `options.model`, or sum is not asked.
     """
     options = options.in_effect()
     if "ai" in options.methods and (options.model != "shipped" or "sum" not in options.methods):
@@ -109,28 +88,16 @@ def predict_cor(
         take_away(center_txt)  # without it the prediction counts as not made, if this job is killed
     warnings: list[str] = []
     try:
-        corrected = read_rows(rows_h5)
-        rows = corrected.plain()  # not what the owner makes of them
-        bad_frames = warnings_of(rows.bad_frames or {}, rows.sinograms.shape[1])
-        brightness, wrong = _brightness(corrected)
-        warnings = bad_frames + brightness
-        grid = read_json(try_json, _GRID)
-        candidates_px = _candidates(grid, try_json)
-        if rows.failed:
-            raise ScanError(rows.failed)
-        prediction = _predict(rows, candidates_px, options, used)
-        prediction = _without_trust(prediction, rows, bad_frames, options.max_bad_frames)
-        doubts = doubts_of(rows.bad_frames or {}, rows.sinograms.shape[1]) + wrong
-        prediction = _with_doubts(prediction, doubts)
-        warnings += [text for text in prediction.get("doubts", ()) if text not in warnings]
-        warnings += _cut_off(corrected, grid, prediction["cor_px"])
+        prediction = _prediction(rows_h5, try_json, options, used, warnings)
     except MemoryError:
         raise
     except Exception as error:
         reason = reason_of(error)
         logger.error("failed: %s", reason, exc_info=error)
         prediction = {**_NOTHING, "verdict": "failed", "reason": reason}
-        if made_from and (is_of_the_system(error) or _is_unread(try_json)):
+        if made_from and (
+            is_of_the_system(error) or "not_read" in part(json_or(try_json, {}), "made_from")
+        ):
             made_from = {**made_from, "not_read": reason}  # not what is wanted: tried again
     warnings += prediction.get("warnings", [])  # of a jump, or a tilt
     prediction["warnings"] = warnings
@@ -147,6 +114,33 @@ def predict_cor(
         prediction["verdict"], prediction["best_cor_px"], text or "none",
         prediction["confidence"], prediction["reason"],
     )  # fmt: skip
+    return prediction
+
+
+def _prediction(
+    rows_h5: str | os.PathLike[str],
+    try_json: str | os.PathLike[str],
+    options: PredictCorBlock,
+    used: "UsedRows | None",
+    warnings: list[str],
+) -> dict[str, Any]:
+    """Return the prediction from the files of try_recon; add to `warnings`, also if it fails."""
+    corrected = read_rows(rows_h5)
+    rows = corrected.plain()  # not what the owner makes of them
+    bad_frames = warnings_of(rows.bad_frames or {}, rows.sinograms.shape[1])
+    brightness, wrong = _brightness(corrected)
+    warnings += bad_frames + brightness
+    grid = read_json(try_json, "the grid of try_recon")
+    candidates_px = _candidates(grid, try_json)
+    if rows.failed:
+        raise ScanError(rows.failed)
+    prediction = _predict(rows, candidates_px, options, used)
+    prediction = _without_trust(prediction, rows, bad_frames, options.max_bad_frames)
+    if prediction["cor_px"] is not None:
+        doubts = doubts_of(rows.bad_frames or {}, rows.sinograms.shape[1]) + wrong
+        prediction = _with(prediction, "doubts", doubts)
+    warnings += [text for text in prediction.get("doubts", ()) if text not in warnings]
+    warnings += _cut_off(corrected, grid, prediction["cor_px"])
     return prediction
 
 
@@ -187,11 +181,9 @@ def _brightness(rows: Rows) -> tuple[list[str], list[str]]:
     return odd + bright, odd + bright * is_far_too_bright(rows.sinograms)
 
 
-def _with_doubts(prediction: dict[str, Any], found: list[str]) -> dict[str, Any]:
-    """Return a prediction whose accepted COR is doubted where something spoils the volume."""
-    if prediction["cor_px"] is None or not found:
-        return prediction
-    return {**prediction, "doubts": [*prediction.get("doubts", []), *found]}
+def _with(prediction: dict[str, Any], key: str, texts: list[str]) -> dict[str, Any]:
+    """Return a prediction with more doubts, or warnings."""
+    return {**prediction, key: [*prediction.get(key, []), *texts]} if texts else prediction
 
 
 def _with_tilt(
@@ -200,12 +192,9 @@ def _with_tilt(
     """Return a prediction that says where a roll that was measured moves the axis off its COR."""
     from tomopipe.cor.roll import UsedRows, tilt_of
 
-    found = {**prediction, "roll_px_per_100_rows": round(roll[0], 4)}
     text, spoils = tilt_of(roll, used or UsedRows(), n_rows)
-    if text:
-        key = "doubts" if spoils else "warnings"
-        found[key] = [*found.get(key, []), text]
-    return found
+    found = _with(prediction, "doubts" if spoils else "warnings", [text] if text else [])
+    return found | {"roll_px_per_100_rows": round(roll[0], 4)}
 
 
 def _cut_off(rows: Rows, grid: Mapping[str, Any], cor_px: float | None) -> list[str]:
@@ -216,13 +205,6 @@ def _cut_off(rows: Rows, grid: Mapping[str, Any], cor_px: float | None) -> list[
     if not is_full_rotation(rows.theta_rad):
         return []
     return doubt_width(rows.sinograms, float(bin_cor(cor_px, x0=rows.first_col)))
-
-
-def _is_unread(path: str | os.PathLike[str]) -> bool:
-    """Tell whether try_recon failed because of a system error in reading the scan."""
-    with suppress(TomopipeError):
-        return "not_read" in (read_json(path, _GRID).get("made_from") or {})
-    return False
 
 
 def _candidates(grid: Mapping[str, Any], path: str | os.PathLike[str]) -> NDArray[np.float64]:
@@ -281,16 +263,15 @@ def _predict(
         return prediction
     in_use_px = float(bin_cor(decision.best_cor_px, x0=rows.first_col))
     accepted = decision.cor_px is not None
-    doubts = [
+    found = (
         doubt_angles(curves.prepared, in_use_px, accepted=accepted),
         doubt_turns(curves.prepared),
         doubt_rotation(curves.prepared),
-    ]
-    doubts = [doubt for doubt in doubts if doubt]
+    )
+    doubts = [doubt for doubt in found if doubt]
     if not accepted:
         return prediction | {"reason": "; ".join(filter(None, [*doubts, decision.reason]))}
-    if doubts:
-        prediction["doubts"] = doubts
+    prediction = _with(prediction, "doubts", doubts)
     roll = measure_roll(curves.prepared, in_use_px)
     return prediction if roll is None else _with_tilt(prediction, roll, rows.n_rows, used)
 

@@ -18,20 +18,12 @@ def report(output: str | os.PathLike[str], campaign: Campaign, **more: Any) -> l
     """Build the page from the existing results, of an incomplete or broken campaign, too.
 
     Reads small files, a few try slices, and the mid planes stored in the volumes; never raw data,
-    never a volume. With SLURM's accounting, the usage of jobs is read from sacct.
+    never a volume. With SLURM's accounting, the usage of jobs is read from sacct. `more` is as for
+    `tomopipe.report.collected_records.collect`.
 
-    Parameters
-    ----------
-    output : path-like
-        The page. Beside the campaign's own are pictures.json (the list of pictures, to reuse them)
-        and, above 200 scans, the folder of pictures; a page elsewhere has both only above 200.
-    campaign, more
-        As for `tomopipe.report.collected_records.collect`.
-
-    Returns
-    -------
-    list of str
-        Files missing from the page because of system errors, which may be temporary.
+    Beside the campaign's own page are pictures.json (the list of pictures, to reuse them) and,
+    above 200 scans, the folder of pictures; a page elsewhere has both only above 200. Returns the
+    files missing from it because of system errors, which may be temporary.
     """
     record = collect(campaign, **more)
     found = efficiency(record.allocations, slurm.usages(record.allocations))

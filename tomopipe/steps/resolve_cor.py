@@ -30,23 +30,10 @@ def resolve_cor(
 ) -> None:
     """Write the COR of every scan, and TomoGUI's summary of them.
 
-    Parameters
-    ----------
-    tables : sequence of path
-        Tables of fix_cor, one per series.
-    cor_json : path-like
-        To write: scan to `cor_px` (unbinned pixels, rounded to 0.01) and `source`.
-    rot_cen_json : path-like
-        To write: absolute path of the scan to "1024.50".
-    scans : mapping
-        The selected scans: name to `path` (as in the config) and `n_cols`.
-    options : ResolveCorBlock
-        Default COR, and what to do if a scan has none.
-
-    Raises
-    ------
-    TomopipeError
-        With "block", if a scan has no COR; nothing is then written.
+    `tables` are those of fix_cor, one per series; `scans`, the selected ones: name to `path` (as in
+    the config) and `n_cols`. cor.json: scan to `cor_px` (unbinned pixels, rounded to 0.01) and
+    `source`; rot_cen.json: absolute path of the scan to "1024.50". A TomopipeError with "block", if
+    a scan has no COR; nothing is then written.
     """
     table, missing = _of_tables(tables, scans, options)
     if missing and options.on_missing == "block":

@@ -21,16 +21,10 @@ def sidecar(
 ) -> None:
     """Write the sidecar of one scan, of the campaign in the working directory.
 
-    Parameters
-    ----------
-    output : path-like
-        The file to write.
-    content : str
-        The facts it states, as JSON made from `sidecar_content`. As the only parameter of the rule
-        they make it rewrite the file if, and only if, they change.
-    parameters : mapping
-        The options in force when these facts were established. They are no parameter of the
-        rule: an option that changes no fact about this scan rewrites no sidecar.
+    `content`: the facts it states, as JSON made from `sidecar_content`. As the only parameter of
+    the rule they make it rewrite the file if, and only if, they change. `parameters` are the
+    options in force when these facts were established. They are no parameter of the rule: an option
+    that changes no fact about this scan rewrites no sidecar.
     """
     remove_stale(output)  # beside the data it is not removed with a run
     about = {"campaign": os.getcwd(), "parameters": dict(parameters)}

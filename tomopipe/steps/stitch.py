@@ -45,34 +45,12 @@ def stitch(
     Each volume is placed on the grid of the first: by the shift found between neighbours, to parts
     of a voxel, sideways too; rotations are not considered. Memory does not depend on the height.
 
-    Parameters
-    ----------
-    volumes : mapping of str to path-like
-        Scan to volume, at least two in order of height, upwards or downwards; neighbours overlap.
-    output_volume : path-like
-        The stitched volume; first row: that of the volume with the lowest rows.
-    shifts : path-like
-        JSON file with the shifts found.
-    options : StitchBlock
-        Options of stitching.
-    stored : FullReconBlock
-        Of it output, compression, dtype and value_range; auto: the range of all volumes.
-    stack : str
-        Name of the stack.
-    made_from : mapping, optional
-        The statement to store in the volume and `shifts`.
-    voxels_of : path-like, optional
-        An earlier result of the same volumes and options, except metadata: its voxels are copied.
-
-    Returns
-    -------
-    dict
-        The content of `shifts`.
-
-    Raises
-    ------
-    TomopipeError
-        If volumes do not fit together; both scans are named.
+    `volumes`, by scan: at least two in order of height, upwards or downwards; neighbours overlap.
+    The first row of the stitched one is that of the volume with the lowest rows. Of `stored` count
+    output, compression, dtype and value_range; auto: the range of all volumes. `shifts` is a JSON
+    file with the shifts found, which are returned; it and the volume get the statement `made_from`.
+    `voxels_of` is an earlier result of the same volumes and options, except metadata: its voxels
+    are copied. A TomopipeError, which names both scans, if volumes do not fit together.
     """
     scans = list(volumes)
     for leftover in remove_stale(output_volume):
@@ -203,14 +181,12 @@ def _place(
     members: Sequence[Volume], pairs: Sequence[Shift], gains: Sequence[tuple[float, float]]
 ) -> list[Placed]:
     """Add the shifts up."""
-    position = np.zeros(3)
-    placed = []
-    moves = [np.zeros(3), *(np.array([pair.z_px, pair.y_px, pair.x_px]) for pair in pairs)]
-    for volume, move, (gain, offset) in zip(members, moves, gains, strict=True):
-        position = position + move
-        z_px, y_px, x_px = (float(value) for value in position)
-        placed.append(Placed(volume.shape[0], volume.read_slice, z_px, y_px, x_px, gain, offset))
-    return placed
+    moves = [(0.0, 0.0, 0.0), *((pair.z_px, pair.y_px, pair.x_px) for pair in pairs)]
+    places = np.cumsum(moves, axis=0).tolist()
+    return [
+        Placed(volume.shape[0], volume.read_slice, z_px, y_px, x_px, gain, offset)
+        for volume, (z_px, y_px, x_px), (gain, offset) in zip(members, places, gains, strict=True)
+    ]
 
 
 def _encoding(

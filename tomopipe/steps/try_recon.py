@@ -63,29 +63,15 @@ def try_recon(
 ) -> dict[str, Any]:
     """Reconstruct one row for each candidate COR and keep rows for later steps.
 
-    An error of the scan (unreadable, constant, no candidate on the detector) is a result: the
-    three outputs say so. An error of writing or of a GPU is raised, and so is a lack of memory, as
-    a second attempt is given more. Angles of a scan without any are proven from its projections.
+    An error of the scan (unreadable, constant, no candidate on the detector) is a result: the three
+    outputs say so. An error of writing or of a GPU is raised, and so is a lack of memory, as a
+    second attempt is given more. Angles of a scan without any are proven from its projections.
 
-    Parameters
-    ----------
-    raw : RawScan
-        The scan, with its corrections; read once.
-    files : TryFiles
-        Files to write; full-size float32 slices with TomoGUI's names beside them, if requested.
-    options : TryReconBlock
-        The sweep: `width_px` to each side, ends included, in equal steps of at most `step_px`;
-        candidates off the detector are dropped. The first of several rows is the one shown.
-    resources : Resources
-        Resources of the job; with less memory (2 GiB by default) fewer slices are computed at a
-        time. On a GPU its free memory counts.
-    made_from : mapping, optional
-        The statement to store in `files.sweep` and `files.rows`.
-
-    Returns
-    -------
-    dict
-        The content of `files.sweep`.
+    The scan is read once. The sweep goes `width_px` to each side, ends included, in equal steps of
+    at most `step_px`; candidates off the detector are dropped. The first of several rows is the one
+    shown. Full-size float32 slices with TomoGUI's names lie beside `files`, if requested. With less
+    memory (2 GiB by default) fewer slices are computed at a time; on a GPU its free memory counts.
+    Returns the content of `files.sweep`, which has the statement `made_from`, as `files.rows` has.
     """
     from tomopipe.recon.jit import thread_count  # numba: not when the workflow is parsed
 
@@ -95,6 +81,7 @@ def try_recon(
     for path in files:
         remove_stale(path)
     tiff.remove_try_slices(folder, foreign=options.format == "tiff")
+    in_writing = False
     with ExitStack() as held:
         try:
             proven = prove_angles(raw, thread_count(threads))
@@ -105,23 +92,16 @@ def try_recon(
             sweep = with_device(sweep, held)
             shown = sweep_of(rows, 0, cor_px, options.max_size_px, sweep)
             window = grey_window(shown, sweep)
-        except MemoryError:
-            raise
-        except Exception as error:
-            if of_the_device(error):
-                raise
-            return _fail(error, files, made_from)
-        write_rows(rows, files.rows, made_from=made_from)
-        try:
+            in_writing = True
+            _write_stack(shown, window, sweep, files.stack)
             if options.format == "tiff":
                 _write_slices(rows, len(asked), cor_px, sweep, folder)
-            _write_stack(shown, window, sweep, files.stack)
-        except (OSError, MemoryError):
-            raise
         except Exception as error:
-            if of_the_device(error):
+            is_of_writing = in_writing and isinstance(error, OSError)
+            if is_of_writing or isinstance(error, MemoryError) or of_the_device(error):
                 raise
             return _fail(error, files, made_from)
+    write_rows(rows, files.rows, made_from=made_from)
     record = _describe(rows, shown, window, asked=asked)
     record |= {"filter": FILTER, "format": options.format}
     record["half_acquisition_mode"] = raw.preprocess.half_acquisition

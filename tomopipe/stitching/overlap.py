@@ -44,6 +44,7 @@ _SMOOTH_PX = 1.0
 _STEPS, _SETTLED_PX = 12, 0.003
 
 Array = NDArray[np.float32]
+Box = tuple[range, range, range]  # voxels of the first volume: rows, y, x
 
 
 @dataclass(frozen=True)
@@ -153,23 +154,11 @@ def _candidates(
 
 
 def _lines(blocks: Array, n_rows: int) -> Array:
-    """Return each block along z, without what changes slowly or not at all; 0 where there is none.
-
-    Shape (n_blocks, n_rows).
-    """
+    """Return each block along z, without what changes slowly; (n_blocks, n_rows), 0 beyond."""
     lines = np.ascontiguousarray(blocks.reshape(len(blocks), -1).T)
     fine = ndimage.gaussian_filter1d(lines, 0.7, axis=1, mode="nearest")
     fine -= ndimage.gaussian_filter1d(lines, max(4.0, n_rows / 16), axis=1, mode="nearest")
     return np.pad(fine, ((0, 0), (0, n_rows - len(blocks))))
-
-
-@dataclass(frozen=True)
-class _Box:
-    """Voxels of the first volume."""
-
-    rows: range
-    y: range
-    x: range
 
 
 def _refined_all(first: Part, second: Part, lags: list[int]) -> list[Shift]:
@@ -247,7 +236,7 @@ def _least_squares(image: Array, other: Array) -> NDArray[np.float64]:
     return np.clip(solved[:3], -1, 1)
 
 
-def _box(first: Part, second: Part, shift: NDArray[np.float64]) -> _Box | None:
+def _box(first: Part, second: Part, shift: NDArray[np.float64]) -> Box | None:
     """Choose the box in the middle of the overlap that shows most; None if there is no room."""
     z = round(shift[0])
     low, high = max(0, z), min(first.shape[0], z + second.shape[0])
@@ -258,13 +247,13 @@ def _box(first: Part, second: Part, shift: NDArray[np.float64]) -> _Box | None:
     spare = max(0, high - low - _BOX_ROWS)
     rows = range(low + spare // 2, high - (spare - spare // 2))
     shown = np.ptp(first.blocks[low:high], axis=0) if high > low else first.blocks[0]
-    sides = [
+    y, x = (
         _side(n, round(move), shown, axis)
         for axis, (n, move) in enumerate(zip(first.shape[1:], shift[1:], strict=True))
-    ]
-    if any(side is None for side in sides):
+    )
+    if y is None or x is None:
         return None
-    return _Box(rows, sides[0], sides[1])  # type: ignore[arg-type]
+    return rows, y, x
 
 
 def _side(n: int, move: int, shown: Array, axis: int) -> range | None:
@@ -283,7 +272,7 @@ def _side(n: int, move: int, shown: Array, axis: int) -> range | None:
 def _read(
     read: Callable[[int, range, range], Array],
     n_rows: int,
-    box: _Box,
+    box: Box,
     shift: NDArray[np.float64],
 ) -> Array:
     """Read a volume on the voxels of the box, the volume being moved by `shift`."""
@@ -291,7 +280,7 @@ def _read(
     halo = _HALO if shift.any() else 0
     rows, y, x = (
         range(side.start - int(move) - halo, side.stop - int(move) + halo)
-        for side, move in zip((box.rows, box.y, box.x), whole, strict=True)
+        for side, move in zip(box, whole, strict=True)
     )
     # near the ends of a volume the last row stands for those beyond
     found = np.stack([read(min(max(row, 0), n_rows - 1), y, x) for row in rows])

@@ -9,7 +9,7 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from tomopipe.cli.simulate import simulate
+from tomopipe.cli.laboratory import simulate
 from tomopipe.errors import TomopipeError
 from tomopipe.simulate.demo import _what_next
 from tomopipe.simulate.phantom import project
