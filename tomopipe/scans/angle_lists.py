@@ -114,15 +114,6 @@ def is_angle_unit(unit: str) -> bool:
     return unit in _PER_DEGREE
 
 
-def equal_steps(
-    n_angles: int, *, start: float = 0.0, stop: float | None = None, step: float | None = None
-) -> NDArray[np.float64]:
-    """Return angles (degrees) from `start` to `stop`, both included, or by equal steps."""
-    if stop is not None:
-        return np.asarray(np.linspace(start, stop, n_angles), dtype=np.float64)
-    return np.asarray(start + (step or 0.0) * np.arange(n_angles), dtype=np.float64)
-
-
 def is_angle(name: str) -> bool:
     """Whether a name is one of rotation angles."""
     return _NAME.search(name) is not None

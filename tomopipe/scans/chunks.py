@@ -32,6 +32,11 @@ class Chunks(NamedTuple):
     shape: tuple[int, ...] | None = None  # frames, rows, columns; None: not chunked, or not known
     in_parts: bool = False  # rows of a chunk can be read alone: as wide as a frame, no filter
 
+    @property
+    def whole(self) -> tuple[int, ...] | None:
+        """What is read or decoded at least; None: only what is wanted."""
+        return None if self.in_parts else self.shape
+
 
 def chunks_of(dataset: "h5py.Dataset") -> Chunks:
     """Tell how the frames of a 3-D dataset lie; of a virtual one, those of its first source."""

@@ -36,11 +36,12 @@ def counted_keys(
 
 def frames_of_kind(
     kind: Kind, pixels: Pixels, keys: NDArray[np.int64], location: str
-) -> Reference | None:
+) -> list[Reference]:
     """Return the flats or darks that keys mark, in the order in which they were taken, if any."""
     index = np.flatnonzero(keys == KEYS[kind])
     taken = np.cumsum(keys == PROJECTION)[index]
-    return Reference(Frames(pixels, index), location, taken.astype(float)) if len(index) else None
+    found = Reference(Frames(pixels, index), location, taken.astype(float))
+    return [found] if len(index) else []
 
 
 def invalid_frames(keys: NDArray[np.int64]) -> tuple[str, ...]:

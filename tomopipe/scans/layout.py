@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.scans.instrument import Found
-from tomopipe.scans.pixels import Frames
+from tomopipe.scans.pixels import Frames, Pixels
 
 Path = str | os.PathLike[str]
 Kind = Literal["flats", "darks"]
@@ -46,12 +46,16 @@ class Reference:
     location: str
     # (n_frames,): projections of the same file before each; NaN: unknown
     positions: NDArray[np.float64]
-    more: "tuple[Reference, ...]" = ()  # in other datasets of the file
 
 
-def without_position(frames: Frames, location: str) -> Reference:
-    """Return flats or darks whose time in the scan is not known."""
-    return Reference(frames, location, np.full(len(frames.index), np.nan))
+def all_of(pixels: Pixels) -> Frames:
+    """Return all frames of a stack."""
+    return Frames(pixels, np.arange(pixels.shape[0]))
+
+
+def without_position(pixels: Pixels, location: str) -> Reference:
+    """Return a stack of flats or darks whose time in the scan is not known."""
+    return Reference(all_of(pixels), location, np.full(pixels.shape[0], np.nan))
 
 
 def how_to_name(kind: Kind) -> str:
@@ -66,5 +70,5 @@ class Reader(Protocol):
     def layout(self) -> Layout:
         """Find projections, angles and instrument; a ScanError says why they cannot be used."""
 
-    def reference(self, kind: Kind) -> Reference:
-        """Find the flats or darks; a ScanError says why they cannot be used."""
+    def references(self, kind: Kind) -> list[Reference]:
+        """Find the flats or darks, in one dataset or several; or a ScanError says why not."""

@@ -8,7 +8,7 @@ References
 .. [1] NXtomo, application definition, https://manual.nexusformat.org/classes/applications/NXtomo.html.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,17 @@ from numpy.typing import NDArray
 from tomopipe.config import InputBlock
 from tomopipe.errors import ScanError, some_of
 from tomopipe.scans import nxdetector
-from tomopipe.scans.angle_lists import DROPPED, planned_frames, to_degrees
-from tomopipe.scans.datasets import Path, find_angles, find_dataset, unit_of, values_of
+from tomopipe.scans.angle_lists import DROPPED, planned_frames
+from tomopipe.scans.datasets import (
+    Angles,
+    Path,
+    check_stack,
+    degrees_of,
+    find_angles,
+    find_dataset,
+    need_dataset,
+    values_of,
+)
 from tomopipe.scans.dxchange import NOT_RECOGNISED
 from tomopipe.scans.frame_kinds import KEYS, PROJECTION, frames_of_kind, invalid_frames
 from tomopipe.scans.instrument import ENERGY_KEV, NEXUS_DISTANCE_MM, PIXEL_SIZE_UM
@@ -80,11 +89,9 @@ class NxtomoReader:
         self._key_name = f"{self._detector.name}/{key}"
         signal = nxdetector.signal_of(self._detector)
         self._name = f"{self._detector.name}/{signal}"
-        data = self._find(self._detector, signal)
-        if data is None:
-            raise ScanError(f"{path}: no {self._name}")
-        if data.ndim != 3 or 0 in data.shape:
-            raise ScanError(f"{path}: {self._name} has shape {data.shape}; expected 3-D, not empty")
+        # a group that is a link to another file has the name that it has there
+        data = need_dataset(self._detector.file, self._name, path)
+        check_stack(data, self._name, path)
         self._stored = Hdf5Pixels(data)
         mirror = nxdetector.Mirror()
         if known.mirrored == "file":
@@ -94,8 +101,8 @@ class NxtomoReader:
         self._pixels: Pixels = self._stored
         if mirror.rows or mirror.columns:
             self._pixels = MirroredPixels(self._stored, rows=mirror.rows, columns=mirror.columns)
-        planned = self._values(self._find(self._detector, key), self._key_name)
-        self._planned_keys = planned
+        keys = need_dataset(self._detector.file, self._key_name, path)
+        planned = self._planned_keys = values_of(keys, self._key_name, path)
         if len(planned) < len(data):
             raise ScanError(
                 f"{path}: {self._key_name} has {len(planned)} keys for {len(data)} frames, "
@@ -149,11 +156,11 @@ class NxtomoReader:
             aborted=aborted,
         )
 
-    def reference(self, kind: Kind) -> Reference:
+    def references(self, kind: Kind) -> list[Reference]:
         """Find the flats or darks."""
         key = KEYS[kind]
         found = frames_of_kind(kind, self._pixels, self._keys, self._location_of(key))
-        if found is None:
+        if not found:
             raise ScanError(
                 f"{self._path}: {self._key_name} marks no {kind} ({key}); {how_to_name(kind)}"
             )
@@ -172,20 +179,19 @@ class NxtomoReader:
         everywhere = [*self._groups, *self._outer]
         return [group for group in everywhere if class_of(group) == nx_class]
 
-    def _theta_deg(self) -> tuple[NDArray[np.float64] | None, str, tuple[str, ...]]:
+    def _theta_deg(self) -> Angles:
         """Return the angles of the projections, where they stand, and what was assumed."""
-        dataset, location = self._rotation()
         is_projection = self._planned_keys == PROJECTION
         n_planned, n_projections = len(is_projection), int(np.count_nonzero(is_projection))
-        warnings: tuple[str, ...] = ()
-        if dataset is None:
-            dataset, warnings = find_angles(self._groups[0], {n_planned, n_projections})
-            if dataset is None:
-                return None, location, warnings
-            location = str(dataset.name)
-        values = self._values(dataset, location)
-        angles, warning = to_degrees(values, unit_of(dataset), self._known.angle_unit)
-        warnings = (*warnings, warning) if warning else warnings
+        unit = self._known.angle_unit
+        found: Angles
+        if rotation := self._rotation():
+            found = degrees_of(*rotation, self._path, unit)
+        else:
+            found = find_angles(self._groups[0], {n_planned, n_projections}, unit)
+        angles, location, warnings = found
+        if angles is None:
+            return None, "rotation_angle", warnings
         if len(angles) == n_projections != n_planned:
             every = np.full(n_planned, np.nan)
             every[is_projection] = angles  # of the projections alone
@@ -224,8 +230,8 @@ class NxtomoReader:
             f"{NOT_RECOGNISED} to name its datasets"
         )
 
-    def _rotation(self) -> tuple["h5py.Dataset | None", str]:
-        """Return the angles and where they stand."""
+    def _rotation(self) -> tuple["h5py.Dataset", str] | None:
+        """Return the angles and where they stand, if there are any."""
         candidates = [
             (group, "rotation_angle")
             for group in [*self._of("NXsample"), *self._of("NXdata"), self._detector]
@@ -235,7 +241,7 @@ class NxtomoReader:
         unusable: list[ScanError] = []
         for group, name in candidates:
             try:
-                dataset = self._find(group, name)
+                dataset = find_dataset(group.file, f"{group.name}/{name}", self._path)
             except ScanError as error:
                 if name == "rotation_angle":
                     raise
@@ -245,16 +251,7 @@ class NxtomoReader:
                 return dataset, f"{group.name}/{name}"
         if unusable:
             raise unusable[0]
-        return None, "rotation_angle"
-
-    def _find(self, group: "h5py.Group", name: str) -> "h5py.Dataset | None":
-        # a group that is a link to another file has the name that it has there
-        return find_dataset(group.file, f"{group.name}/{name}", self._path)
-
-    def _values(self, dataset: "h5py.Dataset | None", name: str) -> NDArray[Any]:
-        if dataset is None:
-            raise ScanError(f"{self._path}: no {name}")
-        return values_of(dataset, name, self._path)
+        return None
 
     def _placed(self, n_frames: int) -> NDArray[np.intp] | None:
         """Tell which of the planned frames arrived, by the numbers that the camera gave them.
