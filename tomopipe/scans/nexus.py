@@ -1,11 +1,8 @@
-"""Groups of NeXus files by their class, and numbers in them."""
+"""Groups of NeXus files by their class."""
 
-from collections.abc import Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tomopipe.scans.datasets import attribute_of, text_of
-from tomopipe.scans.instrument import Found, Quantity, first_found, first_usable
 
 if TYPE_CHECKING:
     import h5py
@@ -61,18 +58,3 @@ def _address(group: "h5py.Group") -> tuple[int, int]:
 def class_of(group: "h5py.Group") -> str:
     """Return the NeXus class of a group, "" if it has none."""
     return attribute_of(group, "NX_class")
-
-
-def first_number(
-    locations: Iterable[tuple[list["h5py.Group"], str]], quantity: Quantity
-) -> Found | None:
-    """Return the first number that can be used, of some groups and a name in each of them."""
-    found = [
-        (group, first_found(group, [name], quantity))
-        for groups, name in locations
-        for group in groups
-    ]
-    return first_usable(
-        number and replace(number, location=f"{group.name}/{number.location}")
-        for group, number in found
-    )

@@ -29,13 +29,13 @@ from tomopipe.scans.datasets import (
 )
 from tomopipe.scans.dxchange import NOT_RECOGNISED
 from tomopipe.scans.frame_kinds import KEYS, PROJECTION, frames_of_kind, invalid_frames
-from tomopipe.scans.instrument import ENERGY_KEV, NEXUS_DISTANCE_MM, PIXEL_SIZE_UM
+from tomopipe.scans.instrument import ENERGY_KEV, NEXUS_DISTANCE_MM, PIXEL_SIZE_UM, first_found
 from tomopipe.scans.layout import Kind, Layout, Reference, how_to_name
 from tomopipe.scans.metadata import fewer_frames
-from tomopipe.scans.nexus import class_of, first_number, groups_below, text_in
+from tomopipe.scans.nexus import class_of, groups_below, text_in
 from tomopipe.scans.nxdetector import angles_of, has_images
 from tomopipe.scans.pixel_views import MirroredPixels
-from tomopipe.scans.pixels import Frames, Hdf5Pixels, Pixels
+from tomopipe.scans.pixels import Frames, Hdf5Pixels
 
 if TYPE_CHECKING:
     import h5py
@@ -47,11 +47,7 @@ _DEEPEST = 4  # groups below an entry that are looked into
 
 def find_entries(file: "h5py.File") -> list[str]:
     """List the paths of the NXtomo entries of a file, in order of name."""
-    names = []
-    for group in groups_below(file, 2):
-        if _is_tomo(group):
-            names.append(group.name)
-    return sorted(names)
+    return sorted(group.name for group in groups_below(file, 2) if _is_tomo(group))
 
 
 def choose_entry(names: list[str], entry: str | None, path: Path) -> tuple[str, str]:
@@ -66,9 +62,10 @@ def choose_entry(names: list[str], entry: str | None, path: Path) -> tuple[str, 
             return name, wanted[len(name) :]
     if len(names) == 1:
         return names[0], ""
+    listed = f"there are {some_of(names, 8)}"
     if entry is None:
-        raise ScanError(f"{path}: {len(names)} NXtomo entries; {_list(names)}: set input.entry")
-    raise ScanError(f"{path}: no NXtomo entry {wanted} (input.entry); {_list(names)}")
+        raise ScanError(f"{path}: {len(names)} NXtomo entries; {listed}: set input.entry")
+    raise ScanError(f"{path}: no NXtomo entry {wanted} (input.entry); {listed}")
 
 
 class NxtomoReader:
@@ -84,7 +81,8 @@ class NxtomoReader:
         self._groups = [file[entry], *groups_below(file[entry], _DEEPEST)]
         # An entry within an entry: the beamline is described in the outer one.
         outer = file[entry].parent
-        self._outer = [] if outer.name == "/" else groups_below(outer, _DEEPEST)
+        around = [] if outer.name == "/" else groups_below(outer, _DEEPEST)
+        self._everywhere = [*self._groups, *around]
         self._detector, key = self._find_detector(entry, entry + detector)
         self._key_name = f"{self._detector.name}/{key}"
         signal = nxdetector.signal_of(self._detector)
@@ -93,14 +91,12 @@ class NxtomoReader:
         data = need_dataset(self._detector.file, self._name, path)
         check_stack(data, self._name, path)
         self._stored = Hdf5Pixels(data)
-        mirror = nxdetector.Mirror()
+        mirrored, location = set[str](), ""
         if known.mirrored == "file":
-            mirror = nxdetector.read_mirror(self._detector, file[entry])
-        self._notes = nxdetector.read_notes(self._detector, mirror, data.shape[2])
+            mirrored, location = nxdetector.read_mirror(self._detector, file[entry])
+        self._notes = nxdetector.read_notes(self._detector, mirrored, location, data.shape[2])
         # mirrored back where the detector mirrored them
-        self._pixels: Pixels = self._stored
-        if mirror.rows or mirror.columns:
-            self._pixels = MirroredPixels(self._stored, rows=mirror.rows, columns=mirror.columns)
+        self._pixels = MirroredPixels(self._stored, mirrored) if mirrored else self._stored
         keys = need_dataset(self._detector.file, self._key_name, path)
         planned = self._planned_keys = values_of(keys, self._key_name, path)
         if len(planned) < len(data):
@@ -128,15 +124,15 @@ class NxtomoReader:
         if self._planned_index is None:  # it is not known which are missing
             n_planned = len(self._planned_keys)
             aborted = fewer_frames(len(self._keys), n_planned, f"keys in {self._key_name}")
-        sample, detector = self._of("NXsample"), [self._detector]
-        beam, monochromator = self._around("NXbeam"), self._around("NXmonochromator")
+        sample, detector = _of(self._groups, "NXsample"), [self._detector]
+        beam, mono = (_of(self._everywhere, f"NX{name}") for name in ("beam", "monochromator"))
         return Layout(
             format="NXtomo",
             projections=Frames(self._pixels, index),
             location=self._location_of(PROJECTION),
             theta_deg=theta_deg,
             theta_location=location,
-            pixel_size_um=first_number(
+            pixel_size_um=first_found(
                 [
                     (sample, "x_pixel_size"),
                     (detector, "x_magnified_pixel_size"),
@@ -144,10 +140,8 @@ class NxtomoReader:
                 ],
                 PIXEL_SIZE_UM,
             ),
-            energy_kev=first_number(
-                [(beam, "incident_energy"), (monochromator, "energy")], ENERGY_KEV
-            ),
-            distance_mm=first_number(
+            energy_kev=first_found([(beam, "incident_energy"), (mono, "energy")], ENERGY_KEV),
+            distance_mm=first_found(
                 [(sample, "propagation_distance"), (detector, "distance")], NEXUS_DISTANCE_MM
             ),
             missing_sources=self._stored.missing_sources,
@@ -169,15 +163,6 @@ class NxtomoReader:
     def _location_of(self, key: int) -> str:
         """Say where the frames of a kind are."""
         return f"{self._name} ({self._key_name.rpartition('/')[2]} {key})"
-
-    def _of(self, nx_class: str) -> list["h5py.Group"]:
-        """List the groups of a NeXus class."""
-        return [group for group in self._groups if class_of(group) == nx_class]
-
-    def _around(self, nx_class: str) -> list["h5py.Group"]:
-        """List the groups of a NeXus class, also those of the entry around this one."""
-        everywhere = [*self._groups, *self._outer]
-        return [group for group in everywhere if class_of(group) == nx_class]
 
     def _theta_deg(self) -> Angles:
         """Return the angles of the projections, where they stand, and what was assumed."""
@@ -210,7 +195,7 @@ class NxtomoReader:
         for nx_class in ("NXdetector", "NXdata"):
             keys = {
                 group.name: (group, key)
-                for group in self._of(nx_class)
+                for group in _of(self._groups, nx_class)
                 for key in ("image_key", "image_key_control")  # the second goes first
                 if key in group
             }
@@ -232,12 +217,13 @@ class NxtomoReader:
 
     def _rotation(self) -> tuple["h5py.Dataset", str] | None:
         """Return the angles and where they stand, if there are any."""
+        sample, data = (_of(self._groups, nx_class) for nx_class in ("NXsample", "NXdata"))
         candidates = [
             (group, "rotation_angle")
-            for group in [*self._of("NXsample"), *self._of("NXdata"), self._detector]
+            for group in [*sample, *data, self._detector]
             if "rotation_angle" in group
         ]
-        candidates += [(group, name) for group in self._of("NXdata") for name in angles_of(group)]
+        candidates += [(group, name) for group in data for name in angles_of(group)]
         unusable: list[ScanError] = []
         for group, name in candidates:
             try:
@@ -273,6 +259,11 @@ class NxtomoReader:
         return None
 
 
+def _of(groups: list["h5py.Group"], nx_class: str) -> list["h5py.Group"]:
+    """List the groups of a NeXus class."""
+    return [group for group in groups if class_of(group) == nx_class]
+
+
 def _is_tomo(group: "h5py.Group") -> bool:
     """Tell whether a group says that it is an NXtomo, or has a detector with image_key."""
     if definition := text_in(group, "definition"):
@@ -283,7 +274,3 @@ def _is_tomo(group: "h5py.Group") -> bool:
     if any(class_of(inner) in _ENTRIES for inner in below):
         return False  # it is one of those
     return any(class_of(inner) == "NXdetector" and "image_key" in inner for inner in below)
-
-
-def _list(names: list[str]) -> str:
-    return "there are " + some_of(names, 8)

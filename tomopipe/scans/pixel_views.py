@@ -1,6 +1,6 @@
 """Frames read another way than they lie in a file: mirrored, cropped, or with other axes."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -35,12 +35,12 @@ class PixelsView:
 
 
 class MirroredPixels(PixelsView):
-    """Frames upside down, or with left and right exchanged, as they should have been recorded."""
+    """Frames upside down (rows), or with left and right exchanged (columns), turned back."""
 
-    def __init__(self, pixels: Pixels, *, rows: bool, columns: bool) -> None:
+    def __init__(self, pixels: Pixels, sides: Collection[str]) -> None:
         super().__init__(pixels, pixels.shape)
-        self._rows = rows
-        self._turn = np.s_[:: -1 if rows else 1, :: -1 if columns else 1]
+        self._rows = "rows" in sides
+        self._turn = np.s_[:: -1 if self._rows else 1, :: -1 if "columns" in sides else 1]
 
     def read(self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int = 1) -> None:
         """Read rows of neighbouring frames."""
