@@ -9,16 +9,20 @@ from numpy.typing import NDArray
 from tomopipe.config import InputBlock
 from tomopipe.errors import ScanError
 from tomopipe.scans.datasets import Angles, Path, degrees_of, find_angles, find_dataset
-from tomopipe.scans.frame_kinds import (
+from tomopipe.scans.instrument import read_distance_mm, read_energy_kev, read_pixel_size_um
+from tomopipe.scans.layout import (
     COUNTED,
     KEYS,
     PROJECTION,
+    Kind,
+    Layout,
+    Reference,
     counted_keys,
     frames_of_kind,
+    how_to_name,
     invalid_frames,
+    without_position,
 )
-from tomopipe.scans.instrument import read_distance_mm, read_energy_kev, read_pixel_size_um
-from tomopipe.scans.layout import Kind, Layout, Reference, how_to_name, without_position
 from tomopipe.scans.metadata import fewer_frames
 from tomopipe.scans.pixel_views import images_of, transposed
 from tomopipe.scans.pixels import Frames, Hdf5Pixels, Pixels

@@ -18,7 +18,7 @@ import numpy as np
 
 from tomopipe.scans.angle_lists import is_angle
 from tomopipe.scans.datasets import attribute_of, unit_of
-from tomopipe.scans.nexus import class_of, groups_below, text_in
+from tomopipe.scans.tree import class_of, groups_below, text_in
 
 if TYPE_CHECKING:
     import h5py

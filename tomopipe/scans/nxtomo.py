@@ -28,14 +28,22 @@ from tomopipe.scans.datasets import (
     values_of,
 )
 from tomopipe.scans.dxchange import NOT_RECOGNISED
-from tomopipe.scans.frame_kinds import KEYS, PROJECTION, frames_of_kind, invalid_frames
 from tomopipe.scans.instrument import ENERGY_KEV, NEXUS_DISTANCE_MM, PIXEL_SIZE_UM, first_found
-from tomopipe.scans.layout import Kind, Layout, Reference, how_to_name
+from tomopipe.scans.layout import (
+    KEYS,
+    PROJECTION,
+    Kind,
+    Layout,
+    Reference,
+    frames_of_kind,
+    how_to_name,
+    invalid_frames,
+)
 from tomopipe.scans.metadata import fewer_frames
-from tomopipe.scans.nexus import class_of, groups_below, text_in
 from tomopipe.scans.nxdetector import angles_of, has_images
 from tomopipe.scans.pixel_views import MirroredPixels
 from tomopipe.scans.pixels import Frames, Hdf5Pixels
+from tomopipe.scans.tree import class_of, groups_below, text_in
 
 if TYPE_CHECKING:
     import h5py

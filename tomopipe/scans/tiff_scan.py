@@ -29,15 +29,6 @@ from tomopipe.config.blocks import AngleRange
 from tomopipe.errors import ScanError
 from tomopipe.scans.angle_lists import NO_LIST, planned_frames, read_angles
 from tomopipe.scans.chunks import Chunks
-from tomopipe.scans.frame_kinds import (
-    COUNTED,
-    INVALID,
-    KEYS,
-    PROJECTION,
-    counted_keys,
-    frames_of_kind,
-    invalid_frames,
-)
 from tomopipe.scans.hdf5 import check_file, one_line
 from tomopipe.scans.image_names import (
     Gaps,
@@ -48,7 +39,21 @@ from tomopipe.scans.image_names import (
     numbers_of,
     told_apart,
 )
-from tomopipe.scans.layout import Kind, Layout, Path, Reference, how_to_name, without_position
+from tomopipe.scans.layout import (
+    COUNTED,
+    INVALID,
+    KEYS,
+    PROJECTION,
+    Kind,
+    Layout,
+    Path,
+    Reference,
+    counted_keys,
+    frames_of_kind,
+    how_to_name,
+    invalid_frames,
+    without_position,
+)
 from tomopipe.scans.metadata import fewer_frames
 from tomopipe.scans.pixel_views import AXES, images_of, transposed
 from tomopipe.scans.pixels import Frames, IndexRange, Pixels
