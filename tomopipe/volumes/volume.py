@@ -14,7 +14,7 @@ import numpy as np
 from tomopipe.errors import NoRoomError, TomopipeError
 from tomopipe.storage import checksums
 from tomopipe.storage.atomic import whole
-from tomopipe.volumes import volume_h5, volume_tiff, volume_zarr
+from tomopipe.volumes import tiff, volume_h5, volume_zarr
 from tomopipe.volumes.encoding import Encoding
 from tomopipe.volumes.output_size import volume_bytes
 from tomopipe.volumes.slice_statistics import SliceStatistics, with_statistics
@@ -23,7 +23,7 @@ from tomopipe.volumes.volume_store import Layout, Origin, PutSlices, Slices
 
 _STORES = {
     "h5": volume_h5.store_h5,
-    "tiff": volume_tiff.store_tiff,
+    "tiff": tiff.store_tiff,
     "zarr": volume_zarr.store_zarr,
 }
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
 
 from tomopipe.errors import TomopipeError
@@ -16,9 +17,8 @@ from tomopipe.storage.manifest import sizes_match
 from tomopipe.volumes.encoding import Encoding
 from tomopipe.volumes.preview import FACTORS, GROUP
 from tomopipe.volumes.slice_statistics import SliceStatistics
-from tomopipe.volumes.tiff import slice_paths
+from tomopipe.volumes.tiff import MID_PLANES_FILE, slice_paths
 from tomopipe.volumes.volume_store import MID_PLANES, PutSlices, Slices
-from tomopipe.volumes.volume_tiff import MID_PLANES_FILE
 from tomopipe.volumes.volume_zarr import check_zarr
 
 PLANES = {"xy": 0, "xz": 1, "yz": 2}
@@ -224,8 +224,6 @@ class _Series:
     """
 
     def __init__(self, paths: list[Path]) -> None:
-        import tifffile
-
         if not paths:
             raise ValueError("there are no slices")
         self._paths = paths
@@ -237,8 +235,6 @@ class _Series:
             self._offset = page.dataoffsets[0] if page.is_contiguous else None
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
-        import tifffile
-
         if not isinstance(key, tuple):
             return np.asarray(tifffile.imread(self._paths[key]))
         rows, *rest = key
@@ -247,8 +243,6 @@ class _Series:
         return self._image(self._paths[rows])[tuple(rest)]
 
     def _image(self, path: Path) -> NDArray[Any]:
-        import tifffile
-
         if self._offset is None:
             return np.asarray(tifffile.imread(path))
         return np.memmap(path, self.dtype, "r", self._offset, self.shape[1:])
