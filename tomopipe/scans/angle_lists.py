@@ -145,11 +145,8 @@ def read_angles(path: str | os.PathLike[str], known_unit: str = "auto") -> NDArr
 
 
 def _cells(line: str) -> list[str]:
-    return (
-        [cell.strip() for cell in re.split(r"[,;\t]", line)]
-        if re.search(r"[,;\t]", line)
-        else line.split()
-    )
+    separator = r"[,;\t]" if re.search(r"[,;\t]", line) else r"\s+"
+    return [cell.strip() for cell in re.split(separator, line)]
 
 
 def _are_numbers(cells: list[str]) -> bool:

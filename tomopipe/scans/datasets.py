@@ -85,6 +85,15 @@ def values_of(dataset: "h5py.Dataset", name: str, path: Path) -> NDArray[Any]:
     return np.asarray(dataset[()]).ravel()
 
 
+def list_in(group: "h5py.Group", name: str) -> NDArray[Any] | None:
+    """Read one dimension of what a plugin wrote; None if anything fails: it is optional."""
+    try:
+        values = np.asarray(group[name][()])
+    except Exception:
+        return None
+    return values.ravel() if values.size == max(values.shape, default=0) else None
+
+
 def find_angles(group: "h5py.Group", lengths: Collection[int], known_unit: str) -> Angles:
     """Find angles anywhere in a file by their name, their unit and their number, one of `lengths`.
 

@@ -14,7 +14,14 @@ from tomopipe.config import InputBlock
 from tomopipe.config.blocks import PathsBlock
 from tomopipe.errors import ScanError
 from tomopipe.scans.angle_lists import DROPPED, count_periods, planned_frames
-from tomopipe.scans.datasets import Path, check_stack, degrees_of, find_angles, find_dataset
+from tomopipe.scans.datasets import (
+    Path,
+    check_stack,
+    degrees_of,
+    find_angles,
+    find_dataset,
+    list_in,
+)
 from tomopipe.scans.instrument import read_distance_mm, read_energy_kev, read_pixel_size_um
 from tomopipe.scans.layout import Kind, Layout, Reference, all_of, how_to_name
 from tomopipe.scans.pixels import Hdf5Pixels
@@ -159,7 +166,7 @@ def _planned_frames(file: "h5py.File", n_frames: int, n_planned: int) -> NDArray
     """Return which of the planned frames exist, from their numbers or their times."""
     locations = _locations(file)
     for name in (_IDS, _TIMES):
-        values = _read(file, name)
+        values = list_in(file, name)
         if values is None:
             continue
         if locations is not None and len(locations) == len(values):
@@ -175,17 +182,8 @@ def _planned_frames(file: "h5py.File", n_frames: int, n_planned: int) -> NDArray
 
 def _locations(file: "h5py.File") -> NDArray[np.str_] | None:
     """Return the dataset that each frame went to, in the order in which they were taken."""
-    values = _read(file, _LOCATIONS)
+    values = list_in(file, _LOCATIONS)
     if values is None:
         return None
     texts = [v.decode(errors="replace") if isinstance(v, bytes) else str(v) for v in values]
     return np.array(["/" + text.strip("\0 /") for text in texts])
-
-
-def _read(file: "h5py.File", name: str) -> NDArray | None:
-    """Read one dimension of what a plugin wrote; None if anything fails: it is optional."""
-    try:
-        values = np.asarray(file[name][()])
-    except Exception:
-        return None
-    return values.ravel() if values.size == max(values.shape, default=0) else None

@@ -139,8 +139,7 @@ def _column_of_hint(hint_px: float, n_cols: int, mirrored: bool) -> str:
 def _number(group: "h5py.Group", name: str) -> float | None:
     """Read one number or truth value; None whatever goes wrong: nothing depends on it."""
     try:
-        value = np.asarray(group[name][()])
-        number = float(value.ravel()[0]) if value.size == 1 else np.nan
+        number = float(np.asarray(group[name][()]).item())
     except Exception:
         return None
     return number if np.isfinite(number) else None

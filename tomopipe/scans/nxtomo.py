@@ -24,6 +24,7 @@ from tomopipe.scans.datasets import (
     degrees_of,
     find_angles,
     find_dataset,
+    list_in,
     need_dataset,
     values_of,
 )
@@ -255,16 +256,10 @@ class NxtomoReader:
         n_planned = len(self._planned_keys)
         if n_frames == n_planned:
             return None
-        for group in self._groups:
-            if _IDS in group:
-                try:
-                    ids = np.asarray(group[_IDS][()]).ravel()
-                except Exception:  # it is optional
-                    continue
-                planned = planned_frames(ids, n_planned) if len(ids) == n_frames else None
-                if planned is not None:
-                    return planned
-        return None
+        numbered = (list_in(group, _IDS) for group in self._groups)
+        fitting = (ids for ids in numbered if ids is not None and len(ids) == n_frames)
+        found = (planned_frames(ids, n_planned) for ids in fitting)
+        return next((planned for planned in found if planned is not None), None)
 
 
 def _of(groups: list["h5py.Group"], nx_class: str) -> list["h5py.Group"]:

@@ -20,7 +20,7 @@ _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 def open_reader(path: Path, known: InputBlock, stack: ExitStack) -> Reader:
     """Open a scan, a file or a folder, with the reader of its format; `stack` closes the file."""
-    if os.path.isdir(path) or _begins_as_tiff(path):
+    if _is_tiff(path):
         from tomopipe.scans.tiff_scan import TiffReader
 
         return TiffReader(path, known)
@@ -48,10 +48,8 @@ def open_reader(path: Path, known: InputBlock, stack: ExitStack) -> Reader:
     return dxchange.DxchangeReader(file, path, known)
 
 
-def _begins_as_tiff(path: Path) -> bool:
-    check_file(path)
-    with open(path, "rb") as stream:
-        return stream.read(4) in _TIFF_MAGIC
+def _is_tiff(path: Path) -> bool:
+    return os.path.isdir(path) or check_file(path)[:4] in _TIFF_MAGIC
 
 
 def open_references(path: Path, kind: Kind, known: InputBlock, stack: ExitStack) -> list[Reference]:
@@ -60,7 +58,7 @@ def open_references(path: Path, kind: Kind, known: InputBlock, stack: ExitStack)
     A file that has what `known.paths` names is read as it says; of one whose layout is not
     recognised, its only 3-D dataset. In a DXchange file that could be projections: it is named.
     """
-    if os.path.isdir(path) or _begins_as_tiff(path):
+    if _is_tiff(path):
         from tomopipe.scans.tiff_scan import all_frames
 
         return [all_frames(path, kind, known.axes)]

@@ -129,15 +129,16 @@ class TiffReader:
             aborted="" if placed is not None else self._aborted(len(planned), n_listed),
             places=places if gone else None,
             n_planned=int(np.sum(is_projection)),
-            missing=self._gaps.missing if uneven and self._gaps else "",
+            missing=self._gaps.missing if uneven else "",
         )
 
     @cached_property
-    def _gaps(self) -> Gaps | None:
+    def _gaps(self) -> Gaps:
         """Images that are missing by their numbers, where each is a projection."""
         names = self._stack.stems
+        none = Gaps(np.arange(self._frames.shape[0]), 0, "")
         if self._axes[0] != AXES[0] or (gaps := find_gaps(names)) is None:
-            return None
+            return none
         # Flats and darks, which may be counted with the projections, are not missing.
         own, stems = FilePath(self._stack.name), set(names)
         kinds = dict[tuple[FilePath, str], set[int]]()
@@ -146,14 +147,14 @@ class TiffReader:
             if name.lower().endswith(IMAGES) and (path.parent != own or path.stem not in stems):
                 number = numbers_of([path.stem])[0]
                 kinds.setdefault((path.parent, head_of(path.stem)), set()).add(number or 0)
-        return find_gaps(names, kinds.values()) if kinds else gaps
+        return (find_gaps(names, kinds.values()) or none) if kinds else gaps
 
     def _planned(self, n_listed: int) -> NDArray[np.int64]:
         """Return the kind of each frame that was to be taken; `n_listed` angles are known."""
         n_frames = self._frames.shape[0]
         if self._order is None:
-            n_missing = self._gaps.n_missing if not n_listed and self._gaps else 0
-            return np.full(max(n_frames + n_missing, n_listed), PROJECTION)
+            n_planned = n_listed or n_frames + self._gaps.n_missing
+            return np.full(max(n_frames, n_planned), PROJECTION)
         return counted_keys(self._order, n_frames, self._path, self._kinds)
 
     @cached_property
@@ -167,23 +168,19 @@ class TiffReader:
         if n_frames == n_planned:
             return np.arange(n_planned)
         gaps = self._gaps
-        if (
-            gaps
-            and n_frames + gaps.n_missing == n_planned
-            and (listed or n_planned <= 2 * n_frames)
-        ):
+        if n_frames + gaps.n_missing == n_planned and (listed or n_planned <= 2 * n_frames):
             return gaps.places
         # With flats and darks among them a missing first image would shift all kinds.
         if not listed or self._order or self._axes[0] != AXES[0]:
             return None
-        numbers = gaps.places if gaps else np.array(numbers_of(self._stack.stems))
+        numbers = gaps.places if gaps.missing else np.array(numbers_of(self._stack.stems))
         return planned_frames(numbers, n_planned)
 
     def _missing(self, n_planned: int) -> tuple[str, ...]:
         """Warn of missing images whose places are known."""
         if not (n_missing := n_planned - self._frames.shape[0]):
             return ()
-        which = f" ({self._gaps.missing})" if self._gaps else ""
+        which = f" ({self._gaps.missing})" if self._gaps.missing else ""
         return (f"missing images, skipped with their angles: {n_missing}{which}",)
 
     def _aborted(self, n_planned: int, n_listed: int) -> str:
@@ -191,7 +188,7 @@ class TiffReader:
         n_frames = self._frames.shape[0]
         if self._order:
             return fewer_frames(n_frames, n_planned, COUNTED)
-        if n_listed or not self._gaps:
+        if n_listed or not self._gaps.missing:
             return ""
         return (
             f"aborted: {n_frames} images, and {self._gaps.n_missing} missing between them "

@@ -102,11 +102,10 @@ def open_volume(
 
 def stored_volume(path: Path, stack: ExitStack) -> Volume:
     """Open a volume that `stack` closes; raise what a damaged one raises."""
-    if _is_zarr(path):
+    if group := _zarr_attributes(path):
         check_zarr()
         import zarr
 
-        group = _zarr_attributes(path)
         names = [level["path"] for level in group["ome"]["multiscales"][0]["datasets"]]
         levels = [zarr.open_array(path / name, mode="r") for name in names]
         arrays, notes = {2**i: array for i, array in enumerate(levels)}, group["tomopipe"]
@@ -133,7 +132,7 @@ def read_mid_planes(path: str | os.PathLike[str]) -> dict[str, Slices]:
     mid_xy (n_y, n_x), mid_xz (n_rows, n_x) and mid_yz (n_rows, n_y): float32 values before any
     rounding to whole numbers.
     """
-    if _is_zarr(path):
+    if _zarr_attributes(path):
         check_zarr()
         import zarr
 
@@ -146,8 +145,8 @@ def read_mid_planes(path: str | os.PathLike[str]) -> dict[str, Slices]:
 
 def read_provenance(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read how a volume of any format was made."""
-    if _is_zarr(path):
-        return _zarr_attributes(Path(path))["tomopipe"]["provenance"]
+    if group := _zarr_attributes(path):
+        return group["tomopipe"]["provenance"]
     with ExitStack() as stack:
         return _provenance(_hdf5(_notes_path(path), stack))
 
@@ -172,12 +171,10 @@ def copy_voxels(volume: Volume, put: PutSlices) -> None:
         put(row, statistics)
 
 
-def _is_zarr(path: str | os.PathLike[str]) -> bool:
-    return (Path(path) / "zarr.json").exists()
-
-
-def _zarr_attributes(path: Path) -> dict[str, Any]:
-    return json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]
+def _zarr_attributes(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the attributes of OME-Zarr; none of another format."""
+    file = Path(path) / "zarr.json"
+    return json.loads(file.read_text(encoding="utf-8"))["attributes"] if file.exists() else {}
 
 
 def _notes_path(path: str | os.PathLike[str]) -> Path:
