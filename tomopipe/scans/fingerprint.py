@@ -24,7 +24,7 @@ import numpy as np
 from tomopipe.errors import ScanError
 from tomopipe.scans.hdf5 import StillWrittenError, open_hdf5
 from tomopipe.scans.linked import files_taken_from, objects_in
-from tomopipe.scans.raw_state import companions, files_in
+from tomopipe.scans.raw_state import Path, companions, files_in
 
 if TYPE_CHECKING:
     import h5py
@@ -38,11 +38,10 @@ _STEP = (5**0.5 - 1) / 2  # of the positions within frames: they never line up
 _DEFLATE = 1
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
-AnyPath = str | os.PathLike[str]
 Extent = tuple[int, int]  # offset in the file, bytes
 
 
-def fingerprint(path: AnyPath, version: str = VERSION) -> str:
+def fingerprint(path: Path, version: str = VERSION) -> str:
     """Return the fingerprint of a raw scan: `sample:<bytes of all files>:<version>:<digest>`.
 
     It is equal wherever the files lie, and whenever they were changed last. Flats, darks and angles

@@ -76,16 +76,8 @@ _PLAIN = Quantity({}, lambda _: 1.0)
 def read_pixel_size_um(file: "h5py.File") -> Found | None:
     """Read the size of a pixel in the sample, in micrometres, from a DXchange file.
 
-    The first found of
-
-    - `/measurement/instrument/detection_system/objective/resolution`, the size in the sample;
-    - `/measurement/instrument/detector/pixel_size`, `pixel_size_x`, `x_pixel_size`,
-      `actual_pixel_size_x`, divided by `detection_system/objective/magnification` if there is one
-      (the size on the sensor; without a magnification it is taken as the size in the sample).
-
-    The attribute `units` is honoured (m, mm, um, nm); without one a value below 1e-3 is in metres,
-    as the DXchange standard has it, any other in micrometres, as beamlines write it. None if there
-    is no such number; one that is below 0, or whose unit is not a length, has no value.
+    That of the sensor is divided by the magnification, if there is one. None if there is no such
+    number; one that is below 0, or whose unit is not a length, has no value.
     """
     magnification = _read(file, _MAGNIFICATION, _PLAIN)
     sensor = first_found([([file], name) for name in _PIXEL_SIZES], PIXEL_SIZE_UM)
@@ -95,22 +87,12 @@ def read_pixel_size_um(file: "h5py.File") -> Found | None:
 
 
 def read_energy_kev(file: "h5py.File") -> Found | None:
-    """Read the photon energy, in keV, from `/measurement/instrument/monochromator/energy`.
-
-    The attribute `units` is honoured (eV, keV, MeV, J); without one a value above 1000 is in eV.
-    None if there is no such number; one below 0, or whose unit is not an energy, has no value.
-    """
+    """Read the photon energy, in keV, from a DXchange file: as `read_pixel_size_um`."""
     return first_found([([file], _ENERGY)], ENERGY_KEV)
 
 
 def read_distance_mm(file: "h5py.File") -> Found | None:
-    """Read the distance from sample to detector, in mm, from a DXchange file.
-
-    The first found of `detector_motor_stack/setup/z`, `detector_motor_stack/setup/camera_distance`,
-    `camera_motor_stack/setup/camera_distance` and `detector/distance` of `/measurement/instrument`.
-    The attribute `units` is honoured; without one it is in millimetres. None if there is no such
-    number; one that is below 0, or whose unit is not a length, has no value.
-    """
+    """Read the distance from sample to detector, in mm: as `read_pixel_size_um`."""
     return first_found([([file], name) for name in _DISTANCES], DXCHANGE_DISTANCE_MM)
 
 

@@ -1,6 +1,5 @@
 """What the reader of a format finds before any pixel is read: where frames are, of which kinds."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -9,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError
+from tomopipe.scans.datasets import Path
 from tomopipe.scans.instrument import Found
 from tomopipe.scans.pixels import Frames, Pixels
 
-Path = str | os.PathLike[str]
 Kind = Literal["flats", "darks"]
 # kinds of frames, numbered as NXtomo does
 PROJECTION, FLAT, DARK, INVALID = range(4)
