@@ -114,15 +114,6 @@ def is_angle_unit(unit: str) -> bool:
     return unit in _PER_DEGREE
 
 
-def equal_steps(
-    n_angles: int, *, start: float = 0.0, stop: float | None = None, step: float | None = None
-) -> NDArray[np.float64]:
-    """Return angles (degrees) from `start` to `stop`, both included, or by equal steps."""
-    if stop is not None:
-        return np.asarray(np.linspace(start, stop, n_angles), dtype=np.float64)
-    return np.asarray(start + (step or 0.0) * np.arange(n_angles), dtype=np.float64)
-
-
 def is_angle(name: str) -> bool:
     """Whether a name is one of rotation angles."""
     return _NAME.search(name) is not None
@@ -154,11 +145,8 @@ def read_angles(path: str | os.PathLike[str], known_unit: str = "auto") -> NDArr
 
 
 def _cells(line: str) -> list[str]:
-    return (
-        [cell.strip() for cell in re.split(r"[,;\t]", line)]
-        if re.search(r"[,;\t]", line)
-        else line.split()
-    )
+    separator = r"[,;\t]" if re.search(r"[,;\t]", line) else r"\s+"
+    return [cell.strip() for cell in re.split(separator, line)]
 
 
 def _are_numbers(cells: list[str]) -> bool:

@@ -32,6 +32,11 @@ class Chunks(NamedTuple):
     shape: tuple[int, ...] | None = None  # frames, rows, columns; None: not chunked, or not known
     in_parts: bool = False  # rows of a chunk can be read alone: as wide as a frame, no filter
 
+    @property
+    def whole(self) -> tuple[int, ...] | None:
+        """What is read or decoded at least; None: only what is wanted."""
+        return None if self.in_parts else self.shape
+
 
 def chunks_of(dataset: "h5py.Dataset") -> Chunks:
     """Tell how the frames of a 3-D dataset lie; of a virtual one, those of its first source."""
@@ -93,9 +98,9 @@ def read_block(
         out[tuple(into)] = values[tuple(part)]
 
     with ThreadPoolExecutor(threads) as pool:
-        for batch in _batches(itertools.product(*axes), 64 * threads):
-            for _ in pool.map(copy, batch):
-                pass
+        corners = itertools.product(*axes)
+        while batch := list(itertools.islice(corners, 64 * threads)):
+            list(pool.map(copy, batch))
 
 
 def _chunk(dataset: "h5py.Dataset", corner: tuple[int, ...]) -> NDArray[Any]:
@@ -136,8 +141,3 @@ def ranges(first: int, last: int, step: int) -> Iterator[IndexRange]:
     """Cut first ... last - 1 at the multiples of a step, so that no chunk is read twice."""
     for start in range(first - first % step, last, step):
         yield max(start, first), min(start + step, last)
-
-
-def _batches(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
-    while batch := list(itertools.islice(items, size)):
-        yield batch

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from tomopipe.errors import ScanError, some_of
 from tomopipe.scans.angle_lists import NO_THETA, is_angle, is_angle_unit, to_degrees
 from tomopipe.scans.chunks import chunks_of
-from tomopipe.scans.hdf5 import open_hdf5
 
 if TYPE_CHECKING:
     import h5py
@@ -21,6 +20,7 @@ _LEAST_DEG, _SAME_DEG = 30.0, 1e-3  # range of what may be angles; so far equal 
 _OTHER_ANGLE = re.compile(r"tilt|roll|pitch|yaw|mono|bragg|2theta|two", re.IGNORECASE)
 _LONGEST_TEXT = 100_000  # bytes of an attribute
 Path = str | os.PathLike[str]
+Angles = tuple[NDArray[np.float64] | None, str, tuple[str, ...]]  # degrees, where, warnings
 
 
 def find_dataset(file: "h5py.File", name: str, path: Path) -> "h5py.Dataset | None":
@@ -56,16 +56,26 @@ def find_dataset(file: "h5py.File", name: str, path: Path) -> "h5py.Dataset | No
     return found
 
 
-def read_named(path: Path, name: str, known_unit: str) -> tuple[NDArray[np.float64], str]:
-    """Read a one-dimensional dataset of angles that the configuration names.
+def need_dataset(file: "h5py.File", name: str, path: Path, hint: str = "") -> "h5py.Dataset":
+    """Return a dataset as `find_dataset` does; a ScanError, with a hint, if there is none."""
+    dataset = find_dataset(file, name, path)
+    if dataset is None:
+        raise ScanError(f"{path}: no {name}{hint}")
+    return dataset
 
-    The unit is as in `to_degrees`. Returns degrees, and what was assumed of the unit, or "".
-    """
-    with open_hdf5(path) as file:
-        dataset = find_dataset(file, name, path)
-        if dataset is None:
-            raise ScanError(f"{path}: no {name} (input.angles)")
-        return to_degrees(values_of(dataset, name, path), unit_of(dataset), known_unit)
+
+def check_stack(dataset: "h5py.Dataset", name: str, path: Path, *, or_image: bool = False) -> None:
+    """Raise a ScanError unless a dataset is a stack of frames, or one frame."""
+    if not (dataset.ndim == 3 or (or_image and dataset.ndim == 2)) or 0 in dataset.shape:
+        raise ScanError(f"{path}: {name} has shape {dataset.shape}; expected 3-D, not empty")
+
+
+def degrees_of(
+    dataset: "h5py.Dataset", name: str, path: Path, known_unit: str
+) -> tuple[NDArray[np.float64], str, tuple[str, ...]]:
+    """Read a list of angles; returns degrees, its name, and what was assumed of the unit."""
+    theta_deg, warning = to_degrees(values_of(dataset, name, path), unit_of(dataset), known_unit)
+    return theta_deg, name, (warning,) if warning else ()
 
 
 def values_of(dataset: "h5py.Dataset", name: str, path: Path) -> NDArray[Any]:
@@ -75,13 +85,21 @@ def values_of(dataset: "h5py.Dataset", name: str, path: Path) -> NDArray[Any]:
     return np.asarray(dataset[()]).ravel()
 
 
-def find_angles(
-    group: "h5py.Group", lengths: Collection[int]
-) -> tuple["h5py.Dataset | None", tuple[str, ...]]:
+def list_in(group: "h5py.Group", name: str) -> NDArray[Any] | None:
+    """Read one dimension of what a plugin wrote; None if anything fails: it is optional."""
+    try:
+        values = np.asarray(group[name][()])
+    except Exception:
+        return None
+    return values.ravel() if values.size == max(values.shape, default=0) else None
+
+
+def find_angles(group: "h5py.Group", lengths: Collection[int], known_unit: str) -> Angles:
     """Find angles anywhere in a file by their name, their unit and their number, one of `lengths`.
 
-    Returns numbers that cover more than 30 degrees, of several equal ones the first, or None; and
-    warnings: which was taken, or that there are none, and which differ and were not.
+    Returns those that cover more than 30 degrees, of several equal ones the first, in degrees, or
+    None; where they stand; and warnings: which were taken and what was assumed of their unit, or
+    that there are none, and which differ and were not.
     """
     import h5py
 
@@ -94,19 +112,20 @@ def find_angles(
     try:
         group.visititems(look)
     except Exception:  # a damaged group elsewhere must not cost the scan
-        return None, (NO_THETA,)
+        return None, "", (NO_THETA,)
     values = {name: to_degrees(dataset[()], unit_of(dataset))[0] for name, dataset in found.items()}
     values = {name: theta for name, theta in values.items() if np.ptp(theta) > _LEAST_DEG}
     if not values:
-        return None, (NO_THETA,)
+        return None, "", (NO_THETA,)
     first, *others = values
     if any(
         len(values[o]) != len(values[first]) or np.abs(values[o] - values[first]).max() > _SAME_DEG
         for o in others
     ):
         differ = f"angles may be {some_of(list(values), 8)}, which differ: set input.angles to one"
-        return None, (NO_THETA, differ)
-    return found[first], (f"angles of {first}, by its name and length",)
+        return None, "", (NO_THETA, differ)
+    theta_deg, _, warnings = degrees_of(found[first], first, group.file.filename, known_unit)
+    return theta_deg, first, (f"angles of {first}, by its name and length", *warnings)
 
 
 def _may_be_angles(name: str, dataset: "h5py.Dataset", lengths: Collection[int]) -> bool:

@@ -5,7 +5,6 @@ References
 .. [1] F. De Carlo et al., J. Synchrotron Rad. 21, 1224-1230 (2014), doi:10.1107/S160057751401604X.
 """
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,11 +13,18 @@ from numpy.typing import NDArray
 from tomopipe.config import InputBlock
 from tomopipe.config.blocks import PathsBlock
 from tomopipe.errors import ScanError
-from tomopipe.scans.angle_lists import DROPPED, count_periods, planned_frames, to_degrees
-from tomopipe.scans.datasets import Path, find_angles, find_dataset, unit_of, values_of
+from tomopipe.scans.angle_lists import DROPPED, count_periods, planned_frames
+from tomopipe.scans.datasets import (
+    Path,
+    check_stack,
+    degrees_of,
+    find_angles,
+    find_dataset,
+    list_in,
+)
 from tomopipe.scans.instrument import read_distance_mm, read_energy_kev, read_pixel_size_um
-from tomopipe.scans.layout import Kind, Layout, Reference, how_to_name
-from tomopipe.scans.pixels import Frames, Hdf5Pixels
+from tomopipe.scans.layout import Kind, Layout, Reference, all_of, how_to_name
+from tomopipe.scans.pixels import Hdf5Pixels
 from tomopipe.scans.tree import brief_tree
 
 if TYPE_CHECKING:
@@ -62,8 +68,7 @@ class DxchangeReader:
                 f"{self._path}: no {DATA} and no NXtomo entry; {NOT_RECOGNISED} to name its "
                 f"datasets; it has {brief_tree(file)}"
             )
-        if data.ndim != 3 or 0 in data.shape:
-            raise ScanError(f"{self._path}: {DATA} has shape {data.shape}; expected 3-D, not empty")
+        check_stack(data, DATA, self._path)
         pixels = Hdf5Pixels(data)
         try:
             theta_deg, warnings = self._theta_deg(len(data))
@@ -73,7 +78,7 @@ class DxchangeReader:
             theta_deg, warnings = None, ()
         return Layout(
             format="DXchange",
-            projections=Frames(pixels, np.arange(len(data))),
+            projections=all_of(pixels),
             location=DATA,
             theta_deg=theta_deg,
             theta_location=THETA,
@@ -84,11 +89,9 @@ class DxchangeReader:
             warnings=warnings,
         )
 
-    def reference(self, kind: Kind) -> Reference:
+    def references(self, kind: Kind) -> list[Reference]:
         """Find the flats or darks."""
-        names = places(self._file, kind) or [_PLACES[kind]]
-        first, *more = (self._reference(kind, name) for name in names)
-        return replace(first, more=tuple(more))
+        return [self._reference(kind, name) for name in places(self._file, kind) or [_PLACES[kind]]]
 
     def _reference(self, kind: Kind, name: str) -> Reference:
         file, dataset = self._file, find_dataset(self._file, name, self._path)
@@ -97,12 +100,8 @@ class DxchangeReader:
                 f"{self._path}: no {name}; {how_to_name(kind)}. The file has {brief_tree(file)}: "
                 "input.paths names other datasets"
             )
-        if dataset.ndim not in (2, 3) or 0 in dataset.shape:
-            raise ScanError(
-                f"{self._path}: {name} has shape {dataset.shape}; expected 3-D, not empty"
-            )
-        pixels = Hdf5Pixels(dataset)
-        frames = Frames(pixels, np.arange(pixels.shape[0]))
+        check_stack(dataset, name, self._path, or_image=True)
+        frames = all_of(Hdf5Pixels(dataset))
         locations = _locations(file) if kind == "flats" else None
         if locations is not None and np.count_nonzero(locations == name) == len(frames.index):
             taken = np.cumsum(locations == DATA)[locations == name]
@@ -116,43 +115,38 @@ class DxchangeReader:
         theta = find_dataset(self._file, THETA, self._path)
         if theta is None:
             return self._theta_elsewhere(n_frames)
-        values = values_of(theta, THETA, self._path)
-        angles, warning = to_degrees(values, unit_of(theta), self._known.angle_unit)
-        warnings = (warning,) if warning else ()
+        angles, _, warnings = degrees_of(theta, THETA, self._path, self._known.angle_unit)
         if len(angles) <= n_frames:
             return angles, warnings
         if len(angles) == _count_frames(self._file) and not _are_even(angles):
-            return angles[self._of_data(len(angles), n_frames)], warnings
+            of_data = self._of_data(n_frames)
+            if of_data is None or len(of_data) != len(angles):
+                raise ScanError(
+                    f"{self._path}: {THETA} has {len(angles)} angles, as many as there are "
+                    f"projections ({n_frames}), flats and darks, and the file does not tell which "
+                    "are of the projections: give these alone, input.angles"
+                )
+            return angles[of_data], warnings
         planned = _planned_frames(self._file, n_frames, len(angles))
         if planned is None:
             return angles, warnings
         return angles[planned], (*warnings, f"{DROPPED}{len(angles) - n_frames}")
 
-    def _of_data(self, n_all: int, n_frames: int) -> NDArray[np.bool_]:
-        """Tell which of all frames are projections, where each frame has an angle."""
+    def _of_data(self, n_frames: int) -> NDArray[np.bool_] | None:
+        """Tell which of all frames are projections, if the file does."""
         locations = _locations(self._file)
-        if locations is not None and len(locations) == n_all:
-            of_data = locations == DATA
-            if np.count_nonzero(of_data) == n_frames:
-                return of_data
-        raise ScanError(
-            f"{self._path}: {THETA} has {n_all} angles, as many as there are projections "
-            f"({n_frames}), flats and darks, and the file does not tell which are of the "
-            "projections: give these alone, input.angles"
-        )
+        of_data = None if locations is None else locations == DATA
+        return None if of_data is None or np.count_nonzero(of_data) != n_frames else of_data
 
     def _theta_elsewhere(self, n_frames: int) -> Theta:
         """Look for angles elsewhere: of the projections, or of all frames in a known order."""
-        locations = _locations(self._file)
-        of_data = None if locations is None else locations == DATA
-        if of_data is None or np.count_nonzero(of_data) != n_frames:
+        if (of_data := self._of_data(n_frames)) is None:
             of_data = np.ones(n_frames, bool)
-        theta, warnings = find_angles(self._file, {n_frames, len(of_data)})
-        if theta is None:
-            return None, warnings
-        angles, warning = to_degrees(theta[()], unit_of(theta), self._known.angle_unit)
-        warnings = (*warnings, warning) if warning else warnings
-        return (angles if len(angles) == n_frames else angles[of_data]), warnings
+        lengths = {n_frames, len(of_data)}
+        angles, _, warnings = find_angles(self._file, lengths, self._known.angle_unit)
+        if angles is not None and len(angles) != n_frames:
+            angles = angles[of_data]
+        return angles, warnings
 
 
 def _count_frames(file: "h5py.File") -> int:
@@ -172,7 +166,7 @@ def _planned_frames(file: "h5py.File", n_frames: int, n_planned: int) -> NDArray
     """Return which of the planned frames exist, from their numbers or their times."""
     locations = _locations(file)
     for name in (_IDS, _TIMES):
-        values = _read(file, name)
+        values = list_in(file, name)
         if values is None:
             continue
         if locations is not None and len(locations) == len(values):
@@ -188,17 +182,8 @@ def _planned_frames(file: "h5py.File", n_frames: int, n_planned: int) -> NDArray
 
 def _locations(file: "h5py.File") -> NDArray[np.str_] | None:
     """Return the dataset that each frame went to, in the order in which they were taken."""
-    values = _read(file, _LOCATIONS)
+    values = list_in(file, _LOCATIONS)
     if values is None:
         return None
     texts = [v.decode(errors="replace") if isinstance(v, bytes) else str(v) for v in values]
     return np.array(["/" + text.strip("\0 /") for text in texts])
-
-
-def _read(file: "h5py.File", name: str) -> NDArray | None:
-    """Read one dimension of what a plugin wrote; None if anything fails: it is optional."""
-    try:
-        values = np.asarray(file[name][()])
-    except Exception:
-        return None
-    return values.ravel() if values.size == max(values.shape, default=0) else None

@@ -7,7 +7,7 @@ incomplete is returned by `tomopipe.scans.metadata.incomplete`.
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,20 +23,19 @@ from tomopipe.scans.angle_lists import (
     NO_THETA,
     UNIT_OF_FILE,
     UNKNOWN_UNIT,
-    equal_steps,
     other_unit,
     read_angles,
     unwrapped,
 )
-from tomopipe.scans.datasets import read_named
-from tomopipe.scans.hdf5 import one_line
+from tomopipe.scans.datasets import degrees_of, need_dataset
+from tomopipe.scans.hdf5 import one_line, open_hdf5
 from tomopipe.scans.instrument import Found
 from tomopipe.scans.layout import Layout, Path
 from tomopipe.scans.metadata import IN_ORDER, Metadata, incomplete
 from tomopipe.scans.pixel_views import cut_columns
 from tomopipe.scans.pixels import Frames, IndexRange
 from tomopipe.scans.readers import open_reader
-from tomopipe.scans.references import References, Sources, find_references
+from tomopipe.scans.references import ABSENT, References, Sources, find_references
 from tomopipe.scans.scan import Scan
 from tomopipe.scans.selection import chosen_projections
 
@@ -83,11 +82,7 @@ def read_metadata(
         If the scan cannot be used, whatever the cause; nothing else is raised.
     """
     with ExitStack() as stack:
-        return _examine(path, flats, darks, _input_block(known), stack).metadata
-
-
-def _input_block(known: InputBlock | Mapping[str, Any]) -> InputBlock:
-    return known if isinstance(known, InputBlock) else InputBlock(**known)
+        return _examine(path, flats, darks, known, stack)[0]
 
 
 @contextmanager
@@ -123,17 +118,17 @@ def open_scan(
         If the scan cannot be used, or is incomplete and `partial` is False.
     """
     with ExitStack() as stack:
-        parts = _examine(path, flats, darks, _input_block(known), stack)
-        reason = incomplete(parts.metadata)
+        metadata, projections, *references = _examine(path, flats, darks, known, stack)
+        reason = incomplete(metadata)
         if reason and not partial:
             hint = "" if IN_ORDER in reason else "; `select: yes` uses the frames that are there"
             raise ScanError(f"{path}: {reason}{hint}")
-        if parts.metadata.theta_deg is None and not without_angles:
+        if metadata.theta_deg is None and not without_angles:
             raise ScanError(f"{path}: {NO_ANGLES}")
-        frames = _usable_frames(parts.metadata)
+        frames = _usable_frames(metadata)
         if len(frames) == 0:
             raise ScanError(f"{path}: no frame can be used; {reason}")
-        yield Scan(parts.metadata, parts.projections, frames, parts.flats, parts.darks)
+        yield Scan(metadata, projections, frames, *references)
 
 
 def _usable_frames(metadata: Metadata) -> NDArray[np.intp]:
@@ -145,20 +140,18 @@ def _usable_frames(metadata: Metadata) -> NDArray[np.intp]:
     return with_angle[np.isfinite(theta_deg[with_angle])]
 
 
-@dataclass(frozen=True, eq=False)
-class _Parts:
-    """An examined scan."""
-
-    metadata: Metadata
-    projections: Frames
-    flats: References | None
-    darks: References | None
+_Parts = tuple[Metadata, Frames, References, References]  # with projections, flats and darks
 
 
 def _examine(
-    path: Path, flats: Sources, darks: Sources, known: InputBlock, stack: ExitStack
+    path: Path,
+    flats: Sources,
+    darks: Sources,
+    known: InputBlock | Mapping[str, Any],
+    stack: ExitStack,
 ) -> _Parts:
     """Open a scan, check all that is needed of it."""
+    known = known if isinstance(known, InputBlock) else InputBlock(**known)
     try:
         return _look(path, flats, darks, known, stack)
     except ScanError:
@@ -185,9 +178,9 @@ def _look(
             raise ScanError(f"{path}: {fault} ({layout.theta_location})")
         warnings += [warning] if warning else []
     others: dict[str, Any] = {"known": known, "stack": stack}
-    flat, flat_location = find_references(path, reader, "flats", flats, layout, **others)
-    dark, dark_location = find_references(path, reader, "darks", darks, layout, **others)
-    if dark is not None and not len(dark.positions):
+    flat = find_references(path, reader, "flats", flats, layout, **others)
+    dark = find_references(path, reader, "darks", darks, layout, **others)
+    if dark.location != ABSENT and not len(dark.positions):
         warnings.append("darks never written: 0 assumed")
     written = layout.projections.written
     chosen = _chosen(path, layout, known)
@@ -218,15 +211,11 @@ def _look(
         energy_kev=_value(layout.energy_kev),
         distance_mm=_value(layout.distance_mm),
         aborted=layout.aborted or ("" if written.all() else gone),
-        found=_describe(layout, chosen, columns, (flat, flat_location), (dark, dark_location)),
+        found=_describe(layout, chosen, columns, flat, dark),
         warnings=tuple(warnings),
     )
-    return _Parts(
-        metadata,
-        cut_columns(layout.projections, columns),
-        flat and flat.cut(columns),
-        dark and dark.cut(columns),
-    )
+    projections = cut_columns(layout.projections, columns)
+    return metadata, projections, flat.cut(columns), dark.cut(columns)
 
 
 def _without_steps(layout: Layout, known: InputBlock) -> str:
@@ -331,15 +320,21 @@ def _configured_angles(
     """Return the angles that the configuration gives, and where they stand."""
     if not isinstance(angles, str):
         n_planned = len(layout.projections.index) if layout.places is None else layout.n_planned
-        theta_deg = equal_steps(n_planned, **angles.model_dump())
+        theta_deg = np.asarray(
+            angles.start + (angles.step or 0.0) * np.arange(n_planned)
+            if angles.stop is None
+            else np.linspace(angles.start, angles.stop, n_planned)
+        )
         theta_deg = theta_deg if layout.places is None else theta_deg[layout.places]
         return {"theta_deg": theta_deg, "theta_location": _CONFIGURATION}
     if is_dataset(angles):
         if layout.format == "TIFF":
             raise ScanError(f"{path}: input.angles: {angles} would be a dataset of an HDF5 file")
-        theta_deg, warning = read_named(path, angles, unit)
-        known = {"theta_deg": theta_deg, "theta_location": angles}
-        return known | ({"notes": (*layout.notes, warning)} if warning else {})
+        with open_hdf5(path) as file:
+            dataset = need_dataset(file, angles, path, " (input.angles)")
+            theta_deg, _, assumed = degrees_of(dataset, angles, path, unit)
+        notes = (*layout.notes, *assumed)
+        return {"theta_deg": theta_deg, "theta_location": angles, "notes": notes}
     if layout.format == "TIFF":
         return {}  # its reader has read the list, and knows which images are missing
     return {"theta_deg": read_angles(angles, unit), "theta_location": angles, "theta_listed": True}
@@ -353,8 +348,8 @@ def _describe(
     layout: Layout,
     chosen: NDArray[np.intp],
     columns: IndexRange,
-    flats: tuple[References | None, str],
-    darks: tuple[References | None, str],
+    flats: References,
+    darks: References,
 ) -> str:
     """Say what was found where, in a line; a number that differs from scan to scan is not in it."""
     angles = "none"
@@ -366,14 +361,12 @@ def _describe(
         parts.append(f"{len(chosen)} of {n_angles} projections in use")
     if columns != (0, n_cols := layout.projections.pixels.shape[2]):
         parts.append(f"columns {columns[0]} to {columns[1] - 1} of {n_cols} in use")
-    for kind, (references, location) in (("flats", flats), ("darks", darks)):
-        if references is None:
-            parts.append(f"{kind} {location}")
-            continue
+    for kind, references in (("flats", flats), ("darks", darks)):
         n_sets = len(np.unique(references.positions)) if kind == "flats" else 1
         sets = f" in {n_sets} sets" if n_sets > 1 else ""
         n = len(references.positions)
-        parts.append(f"{kind} {location}, {n} frame{'s' * (n != 1)}{sets}")
+        frames = f", {n} frame{'s' * (n != 1)}{sets}" * (references.location != ABSENT)
+        parts.append(f"{kind} {references.location}{frames}")
     missing = []
     for name, (words, unit, *_) in _NUMBERS.items():
         if found := getattr(layout, name):

@@ -23,8 +23,8 @@ import numpy as np
 
 from tomopipe.errors import ScanError
 from tomopipe.scans.hdf5 import StillWrittenError, open_hdf5
-from tomopipe.scans.linked import files_taken_from
-from tomopipe.scans.raw_state import companions, files_in
+from tomopipe.scans.linked import files_taken_from, objects_in
+from tomopipe.scans.raw_state import Path, companions, files_in
 
 if TYPE_CHECKING:
     import h5py
@@ -38,11 +38,10 @@ _STEP = (5**0.5 - 1) / 2  # of the positions within frames: they never line up
 _DEFLATE = 1
 _HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
-AnyPath = str | os.PathLike[str]
 Extent = tuple[int, int]  # offset in the file, bytes
 
 
-def fingerprint(path: AnyPath, version: str = VERSION) -> str:
+def fingerprint(path: Path, version: str = VERSION) -> str:
     """Return the fingerprint of a raw scan: `sample:<bytes of all files>:<version>:<digest>`.
 
     It is equal wherever the files lie, and whenever they were changed last. Flats, darks and angles
@@ -100,35 +99,26 @@ def _of_hdf5(path: str, descriptor: int, full_bytes: int) -> Iterator[bytes]:
     """Yield what is taken of an HDF5 file; of one that cannot be opened, of its bytes."""
     try:
         with open_hdf5(path) as file:
-            yield from _of_group(file, descriptor, full_bytes, set())
+            yield from _of_group(file, descriptor, full_bytes)
     except StillWrittenError:
         raise
     except (ScanError, OSError, RuntimeError, KeyError, ValueError):
         yield from _plain(descriptor)
 
 
-def _of_group(
-    group: "h5py.Group", descriptor: int, full_bytes: int, visited: set[Any]
-) -> Iterator[bytes]:
+def _of_group(file: "h5py.File", descriptor: int, full_bytes: int) -> Iterator[bytes]:
     import h5py
 
-    yield from _of_attributes(group)
-    for name in sorted(group):
-        link = group.get(name, getlink=True)
+    yield from _of_attributes(file)
+    for path, link, found in objects_in(file):
         if not isinstance(link, h5py.HardLink):
-            yield _text(name, getattr(link, "filename", ""), link.path)
+            yield _text(path.rpartition("/")[2], getattr(link, "filename", ""), link.path)
             continue
-        child = group[name]
-        address = h5py.h5o.get_info(child.id).addr
-        yield _text(child.name, address in visited)
-        if address in visited:
-            continue
-        visited.add(address)
-        if isinstance(child, h5py.Group):
-            yield from _of_group(child, descriptor, full_bytes, visited)
-        elif isinstance(child, h5py.Dataset):
-            yield from _of_attributes(child)
-            yield from _of_dataset(child, descriptor, full_bytes)
+        yield _text(path, found is None)
+        if isinstance(found, h5py.Group | h5py.Dataset):
+            yield from _of_attributes(found)
+        if isinstance(found, h5py.Dataset):
+            yield from _of_dataset(found, descriptor, full_bytes)
 
 
 def _of_attributes(item: "h5py.Group | h5py.Dataset") -> Iterator[bytes]:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from math import ceil, prod
 from typing import TYPE_CHECKING, Any
 
@@ -77,10 +78,22 @@ def _of_sources(dataset: "h5py.Dataset", depth: int) -> Written:
     covered = np.zeros(dataset.shape[0], np.int64)
     missing: list[str] = []
     with ExitStack() as stack:
-        sources = _Sources(dataset, depth, stack)
+
+        @cache  # once, as a scan may be made of thousands of parts of it
+        def open_file(name: str) -> "h5py.File | None":
+            return dataset.file if name == "." else _open(name, dataset.file.filename, stack)
+
+        @cache
+        def written(file_name: str, dataset_name: str) -> Written | None:
+            file = open_file(file_name)
+            try:
+                return None if file is None else written_frames(file[dataset_name], depth + 1)
+            except (KeyError, OSError, IndexError, AttributeError):  # absent, a group, a scalar
+                return None
+
         for mapping in dataset.virtual_sources():
             for name, frames, source_frames, pixels in _parts_of_mapping(mapping, dataset.shape):
-                source = sources.written(name, mapping.dset_name)
+                source = written(name, mapping.dset_name)
                 if source is None:
                     missing.append(name)
                     continue
@@ -89,43 +102,15 @@ def _of_sources(dataset: "h5py.Dataset", depth: int) -> Written:
     return Written(covered >= prod(dataset.shape[1:]), tuple(dict.fromkeys(missing)))
 
 
-class _Sources:
-    """Open each source file once, as a scan may be made of thousands of parts of it."""
-
-    def __init__(self, dataset: "h5py.Dataset", depth: int, stack: ExitStack) -> None:
-        self._dataset, self._depth, self._stack = dataset, depth, stack
-        self._files: dict[str, h5py.File | None] = {".": dataset.file}
-        self._written: dict[tuple[str, str], Written | None] = {}
-
-    def written(self, file_name: str, dataset_name: str) -> Written | None:
-        """Return the written frames of a source, None if it cannot be opened."""
-        key = (file_name, dataset_name)
-        if key not in self._written:
-            file = self._file(file_name)
-            try:
-                source = None if file is None else file[dataset_name]
-                found = None if source is None else written_frames(source, self._depth + 1)
-            except (KeyError, OSError, IndexError, AttributeError):  # absent, a group, a scalar
-                found = None
-            self._written[key] = found
-        return self._written[key]
-
-    def _file(self, name: str) -> "h5py.File | None":
-        if name not in self._files:
-            self._files[name] = None
-            for path in source_paths(name, self._dataset.file.filename):
-                if os.path.exists(path):
-                    self._files[name] = self._open(path)
-                    break
-        return self._files[name]
-
-    def _open(self, path: str) -> "h5py.File | None":
-        try:
-            return self._stack.enter_context(open_hdf5(path))
-        except StillWrittenError:
-            raise
-        except ScanError:
-            return None
+def _open(name: str, virtual_path: str, stack: ExitStack) -> "h5py.File | None":
+    """Open a source file; None if there is none that can be opened."""
+    path = next(filter(os.path.exists, source_paths(name, virtual_path)), None)
+    try:
+        return None if path is None else stack.enter_context(open_hdf5(path))
+    except StillWrittenError:
+        raise
+    except ScanError:
+        return None
 
 
 def source_paths(name: str, virtual_path: str) -> Iterator[str]:

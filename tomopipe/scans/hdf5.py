@@ -87,8 +87,8 @@ def _written(path: str | os.PathLike[str]) -> Iterator[None]:
         raise OSError(number, f"cannot be written to its end ({error})", str(path)) from error
 
 
-def check_file(path: str | os.PathLike[str]) -> None:
-    """Raise a ScanError unless `path` leads to a readable, non-empty, regular file.
+def check_file(path: str | os.PathLike[str]) -> bytes:
+    """Return the first bytes of a file, or ScanError unless it is readable, regular, not empty.
 
     Anything else is never handed to the HDF5 library: it would wait forever at a pipe.
     """
@@ -101,7 +101,7 @@ def check_file(path: str | os.PathLike[str]) -> None:
         if status.st_size == 0:
             raise ScanError(f"{path}: empty file (0 bytes)")
         with open(path, "rb") as stream:
-            stream.read(8)
+            return stream.read(8)
     except FileNotFoundError as error:
         if os.path.islink(path):
             target = os.readlink(path)
@@ -146,8 +146,7 @@ def _explain(path: str | os.PathLike[str], error: OSError) -> ScanError:
     if "already open for write" in text:
         return _marked_open(path)
     if "signature not found" in text:
-        with open(path, "rb") as stream:
-            return ScanError(f"{path}: not an HDF5 file (begins with {stream.read(8)!r})")
+        return ScanError(f"{path}: not an HDF5 file (begins with {check_file(path)!r})")
     if sizes := re.search(r"truncated file: eof = (\d+),.*stored_eof = (\d+)", text):
         return ScanError(
             f"{path}: truncated HDF5 file, {sizes[1]} of {sizes[2]} bytes; copy it again"

@@ -28,16 +28,20 @@ class Gaps:
     missing: str  # which, for people: "images 57 to 66"
 
 
+def _parts_of(stem: str) -> tuple[str, str, str]:
+    """Return the text of a name before its last number, the number or "", the text after it."""
+    found = _NUMBER.fullmatch(stem)
+    return (found[1], found[2], found[3]) if found else (stem, "", "")
+
+
 def head_of(stem: str) -> str:
     """Return the text of a name before its last number; of one without a number all of it."""
-    found = _NUMBER.fullmatch(stem)
-    return found[1] if found else stem
+    return _parts_of(stem)[0]
 
 
 def numbers_of(stems: Sequence[str]) -> list[int | None]:
     """Return the last number in each name, None where there is none."""
-    found = [_NUMBER.fullmatch(stem) for stem in stems]
-    return [int(match[2]) if match else None for match in found]
+    return [int(number) if number else None for _, number, _ in map(_parts_of, stems)]
 
 
 def copies_in(stems: Sequence[str]) -> list[tuple[str, str]]:
@@ -48,10 +52,9 @@ def copies_in(stems: Sequence[str]) -> list[tuple[str, str]]:
     first: dict[tuple[str, int], str] = {}
     found = []
     for stem in sorted(stems, key=len):
-        if match := _NUMBER.fullmatch(stem):
-            other = first.setdefault((match[1], int(match[2])), stem)
-            if other != stem:
-                found.append((stem, other))
+        head, number, _ = _parts_of(stem)
+        if number and (other := first.setdefault((head, int(number)), stem)) != stem:
+            found.append((stem, other))
     return found if len(found) <= max(1, _MOST_JUMPING * len(stems)) else []
 
 
@@ -89,40 +92,35 @@ def find_gaps(stems: Sequence[str], others: Iterable[Collection[int]] = ()) -> G
     they were counted together with these. None if nothing is missing, or the numbers are no even
     ones with a few holes: angles or times, say.
     """
-    places: list[NDArray[np.intp]] = []
     missing: list[str] = []
-    first = n_missing = 0
-    found = [(stem, _NUMBER.fullmatch(stem)) for stem in stems]
+    steps = np.ones(len(stems), np.intp)  # of each image from the one before
     runs = [
-        (key, list(run))
-        for key, run in groupby(found, lambda item: item[1] and (item[1][1], item[1][3]))
+        list(run)
+        for _, run in groupby(map(_parts_of, stems), lambda part: part[1] and (part[0], part[2]))
     ]
     if len(runs) > _MOST_RUNS:
         return None
-    numbers = [{int(match[2]) for _, match in run if match} for _, run in runs]
-    for own, (key, run) in zip(numbers, runs, strict=True):
-        texts = [match[2] for _, match in run if match]
+    numbers = [{int(number) for _, number, _ in run if number} for run in runs]
+    first = 0
+    for own, run in zip(numbers, runs, strict=True):
         apart = [kind for kind in [*others, *numbers] if own.isdisjoint(kind)]
-        holes = _holes(texts, set().union(*apart))
-        gone = np.array([n for _, n, _ in holes], np.intp)
-        at = np.searchsorted([index for index, *_ in holes], np.arange(len(run)), "right")
-        before = np.concatenate([[0], np.cumsum(gone)])
-        places.append((first + np.arange(len(run)) + before[at]).astype(np.intp))
-        head = key[0] if key and len(runs) > 1 else ""
-        missing += [f"{head}{text}" for *_, text in holes]
-        n_missing += int(gone.sum())
-        first = int(places[-1][-1]) + 1
-    if not n_missing:
+        for index, n_gone, text in _holes([number for _, number, _ in run], set().union(*apart)):
+            steps[first + index] += n_gone
+            missing.append(f"{run[0][0] if len(runs) > 1 else ''}{text}")
+        first += len(run)
+    if not missing:
         return None
     more = [f"{len(missing) - _MOST_NAMED} more"] * (len(missing) > _MOST_NAMED)
     names = ", ".join(missing[:_MOST_NAMED] + more)
-    return Gaps(np.concatenate(places), n_missing, f"image{'s' * (n_missing > 1)} {names}")
+    places = np.cumsum(steps) - 1
+    n_missing = int(places[-1]) + 1 - len(stems)
+    return Gaps(places, n_missing, f"image{'s' * (n_missing > 1)} {names}")
 
 
 def _holes(texts: Sequence[str], counted: Collection[int]) -> list[tuple[int, int, str]]:
     """Return for each hole the image after it, how many are missing, and their numbers."""
-    if len(texts) < _LEAST_IMAGES or max(map(len, texts)) > _MOST_DIGITS:
-        return []
+    if len(texts) < _LEAST_IMAGES or not 1 <= max(map(len, texts)) <= _MOST_DIGITS:
+        return []  # few, or without a number
     numbers = np.array(texts, np.int64)
     steps = np.diff(numbers)
     sizes, counts = np.unique(steps, return_counts=True)

@@ -76,50 +76,39 @@ _PLAIN = Quantity({}, lambda _: 1.0)
 def read_pixel_size_um(file: "h5py.File") -> Found | None:
     """Read the size of a pixel in the sample, in micrometres, from a DXchange file.
 
-    The first found of
-
-    - `/measurement/instrument/detection_system/objective/resolution`, the size in the sample;
-    - `/measurement/instrument/detector/pixel_size`, `pixel_size_x`, `x_pixel_size`,
-      `actual_pixel_size_x`, divided by `detection_system/objective/magnification` if there is one
-      (the size on the sensor; without a magnification it is taken as the size in the sample).
-
-    The attribute `units` is honoured (m, mm, um, nm); without one a value below 1e-3 is in metres,
-    as the DXchange standard has it, any other in micrometres, as beamlines write it. None if there
-    is no such number; one that is below 0, or whose unit is not a length, has no value.
+    That of the sensor is divided by the magnification, if there is one. None if there is no such
+    number; one that is below 0, or whose unit is not a length, has no value.
     """
     magnification = _read(file, _MAGNIFICATION, _PLAIN)
-    sensor = first_found(file, _PIXEL_SIZES, PIXEL_SIZE_UM)
+    sensor = first_found([([file], name) for name in _PIXEL_SIZES], PIXEL_SIZE_UM)
     if sensor and sensor.value and magnification and magnification.value:
         sensor = replace(sensor, value=sensor.value / magnification.value)
-    return first_usable([_read(file, _RESOLUTION, PIXEL_SIZE_UM), sensor])
+    return _first_usable([_read(file, _RESOLUTION, PIXEL_SIZE_UM), sensor])
 
 
 def read_energy_kev(file: "h5py.File") -> Found | None:
-    """Read the photon energy, in keV, from `/measurement/instrument/monochromator/energy`.
-
-    The attribute `units` is honoured (eV, keV, MeV, J); without one a value above 1000 is in eV.
-    None if there is no such number; one below 0, or whose unit is not an energy, has no value.
-    """
-    return first_found(file, [_ENERGY], ENERGY_KEV)
+    """Read the photon energy, in keV, from a DXchange file: as `read_pixel_size_um`."""
+    return first_found([([file], _ENERGY)], ENERGY_KEV)
 
 
 def read_distance_mm(file: "h5py.File") -> Found | None:
-    """Read the distance from sample to detector, in mm, from a DXchange file.
+    """Read the distance from sample to detector, in mm: as `read_pixel_size_um`."""
+    return first_found([([file], name) for name in _DISTANCES], DXCHANGE_DISTANCE_MM)
 
-    The first found of `detector_motor_stack/setup/z`, `detector_motor_stack/setup/camera_distance`,
-    `camera_motor_stack/setup/camera_distance` and `detector/distance` of `/measurement/instrument`.
-    The attribute `units` is honoured; without one it is in millimetres. None if there is no such
-    number; one that is below 0, or whose unit is not a length, has no value.
+
+def first_found(
+    places: Iterable[tuple[Iterable["h5py.Group"], str]], quantity: Quantity
+) -> Found | None:
+    """Return the first number that can be used, of some groups and a name in each of them.
+
+    Else the first that cannot.
     """
-    return first_found(file, _DISTANCES, DXCHANGE_DISTANCE_MM)
+    return _first_usable(
+        _read(group, name, quantity) for groups, name in places for group in groups
+    )
 
 
-def first_found(group: "h5py.Group", names: Iterable[str], quantity: Quantity) -> Found | None:
-    """Return the first of some numbers that can be used, else of those that cannot."""
-    return first_usable(_read(group, name, quantity) for name in names)
-
-
-def first_usable(numbers: Iterable[Found | None]) -> Found | None:
+def _first_usable(numbers: Iterable[Found | None]) -> Found | None:
     """Return the first number with a value, else the first one."""
     there = [found for found in numbers if found is not None]
     return next((found for found in there if found.value), next(iter(there), None))
@@ -137,10 +126,11 @@ def _read(group: "h5py.Group", name: str, quantity: Quantity) -> Found | None:
     factor = quantity.factors.get(unit) if has_unit else quantity.guess(number)
     if not isfinite(number) or number == 0:
         return None
+    location = name if name.startswith("/") else f"{group.name}/{name}"
     if factor is None or number < 0:
         why = "below 0" if number < 0 else "a unit that is not known"
-        return Found(None, name, f"{number:g}{unit and f' {unit}'} ({why})")
-    return Found(number * float(factor), name)
+        return Found(None, location, f"{number:g}{unit and f' {unit}'} ({why})")
+    return Found(number * float(factor), location)
 
 
 def _number_and_unit(text: str) -> tuple[float, str]:

@@ -1,17 +1,24 @@
-"""Result of the reader of a format, before any pixel is read."""
+"""What the reader of a format finds before any pixel is read: where frames are, of which kinds."""
 
-import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.errors import ScanError
+from tomopipe.scans.datasets import Path
 from tomopipe.scans.instrument import Found
-from tomopipe.scans.pixels import Frames
+from tomopipe.scans.pixels import Frames, Pixels
 
-Path = str | os.PathLike[str]
 Kind = Literal["flats", "darks"]
+# kinds of frames, numbered as NXtomo does
+PROJECTION, FLAT, DARK, INVALID = range(4)
+# what a scan has fewer frames than
+COUNTED = "in input.frames (if none is missing, correct it; select: yes counts from the first)"
+KEYS = {"flats": FLAT, "darks": DARK}
+_WORDS = {"projection": PROJECTION, "flat": FLAT, "dark": DARK, "invalid": INVALID}
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,12 +53,16 @@ class Reference:
     location: str
     # (n_frames,): projections of the same file before each; NaN: unknown
     positions: NDArray[np.float64]
-    more: "tuple[Reference, ...]" = ()  # in other datasets of the file
 
 
-def without_position(frames: Frames, location: str) -> Reference:
-    """Return flats or darks whose time in the scan is not known."""
-    return Reference(frames, location, np.full(len(frames.index), np.nan))
+def all_of(pixels: Pixels) -> Frames:
+    """Return all frames of a stack."""
+    return Frames(pixels, np.arange(pixels.shape[0]))
+
+
+def without_position(pixels: Pixels, location: str) -> Reference:
+    """Return a stack of flats or darks whose time in the scan is not known."""
+    return Reference(all_of(pixels), location, np.full(pixels.shape[0], np.nan))
 
 
 def how_to_name(kind: Kind) -> str:
@@ -66,5 +77,39 @@ class Reader(Protocol):
     def layout(self) -> Layout:
         """Find projections, angles and instrument; a ScanError says why they cannot be used."""
 
-    def reference(self, kind: Kind) -> Reference:
-        """Find the flats or darks; a ScanError says why they cannot be used."""
+    def references(self, kind: Kind) -> list[Reference]:
+        """Find the flats or darks, in one dataset or several; or a ScanError says why not."""
+
+
+def counted_keys(
+    order: Sequence[str], n_frames: int, path: Path, which: str = ""
+) -> NDArray[np.int64]:
+    """Return the kind of each frame that `input.frames` counts, "10 darks", "900 projections", ...
+
+    A ScanError if the scan has more frames, `which` for people.
+    """
+    runs = [run.split() for run in order]
+    kinds = np.array([_WORDS[word.removesuffix("s")] for _, word in runs], np.int64)
+    keys = np.repeat(kinds, [int(number) for number, _ in runs])
+    if len(keys) < n_frames:
+        raise ScanError(
+            f"{path}: {n_frames} frames{f' ({which})' if which else ''}, input.frames counts "
+            f"{len(keys)}: correct it, for this scan alone in overrides"
+        )
+    return keys
+
+
+def frames_of_kind(
+    kind: Kind, pixels: Pixels, keys: NDArray[np.int64], location: str
+) -> list[Reference]:
+    """Return the flats or darks that keys mark, in the order in which they were taken, if any."""
+    index = np.flatnonzero(keys == KEYS[kind])
+    taken = np.cumsum(keys == PROJECTION)[index]
+    found = Reference(Frames(pixels, index), location, taken.astype(float))
+    return [found] if len(index) else []
+
+
+def invalid_frames(keys: NDArray[np.int64]) -> tuple[str, ...]:
+    """Warn of frames that keys mark as invalid, if there are any."""
+    n_invalid = int(np.count_nonzero(keys == INVALID))
+    return (f"frames marked as invalid, and skipped: {n_invalid}",) if n_invalid else ()

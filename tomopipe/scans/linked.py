@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tomopipe.errors import ScanError
 from tomopipe.scans.hdf5 import open_hdf5
@@ -62,30 +62,35 @@ def _source_path(name: str, path: str) -> str:
 
 
 def _names(file: "h5py.File", external: set[str]) -> Iterator[str]:
-    """Yield the files that the links and virtual datasets of a file name, each object visited once.
+    """Yield the files that links and virtual datasets name; add those of values to `external`."""
+    import h5py
 
-    Those of external storage are added to `external`.
-    Groups may be linked several times, also from groups below them, and be nested endlessly.
+    for _, link, found in objects_in(file):
+        if isinstance(link, h5py.ExternalLink):
+            yield link.filename
+        if isinstance(found, h5py.Dataset) and found.is_virtual:
+            yield from (source.file_name for source in found.virtual_sources())
+        elif isinstance(found, h5py.Dataset):
+            external.update(name for name, *_ in found.external or ())
+
+
+def objects_in(file: "h5py.File") -> "Iterator[tuple[str, Any, h5py.HLObject | None]]":
+    """Yield path, link and object of all that is in a file, each object once, by name.
+
+    None for an object that came before, as groups may be linked several times, also from groups
+    below them, and for what other links lead to. Groups may be nested endlessly.
     """
     import h5py
 
-    waiting, visited = [file["/"]], set()
+    visited = set()
+    waiting = [(file, name) for name in sorted(file, reverse=True)]
     while waiting:
-        group = waiting.pop()
-        for name in group:
-            link = group.get(name, getlink=True)
-            if isinstance(link, h5py.ExternalLink):
-                yield link.filename
-            if not isinstance(link, h5py.HardLink):
-                continue
-            found = group[name]
-            address = h5py.h5o.get_info(found.id).addr
-            if address in visited:
-                continue
+        group, name = waiting.pop()
+        link, found = group.get(name, getlink=True), None
+        if isinstance(link, h5py.HardLink):
+            address = h5py.h5o.get_info(group[name].id).addr
+            found = None if address in visited else group[name]
             visited.add(address)
-            if isinstance(found, h5py.Group):
-                waiting.append(found)
-            elif isinstance(found, h5py.Dataset) and found.is_virtual:
-                yield from (source.file_name for source in found.virtual_sources())
-            elif isinstance(found, h5py.Dataset):
-                external.update(name for name, *_ in found.external or ())
+        yield f"{group.name.rstrip('/')}/{name}", link, found
+        if isinstance(found, h5py.Group):
+            waiting += [(found, child) for child in sorted(found, reverse=True)]

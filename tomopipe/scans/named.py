@@ -8,18 +8,21 @@ from numpy.typing import NDArray
 
 from tomopipe.config import InputBlock
 from tomopipe.errors import ScanError
-from tomopipe.scans.angle_lists import to_degrees
-from tomopipe.scans.datasets import Path, find_angles, find_dataset, unit_of
-from tomopipe.scans.frame_kinds import (
+from tomopipe.scans.datasets import Angles, Path, degrees_of, find_angles, find_dataset
+from tomopipe.scans.instrument import read_distance_mm, read_energy_kev, read_pixel_size_um
+from tomopipe.scans.layout import (
     COUNTED,
     KEYS,
     PROJECTION,
+    Kind,
+    Layout,
+    Reference,
     counted_keys,
     frames_of_kind,
+    how_to_name,
     invalid_frames,
+    without_position,
 )
-from tomopipe.scans.instrument import read_distance_mm, read_energy_kev, read_pixel_size_um
-from tomopipe.scans.layout import Kind, Layout, Reference, how_to_name, without_position
 from tomopipe.scans.metadata import fewer_frames
 from tomopipe.scans.pixel_views import images_of, transposed
 from tomopipe.scans.pixels import Frames, Hdf5Pixels, Pixels
@@ -60,16 +63,15 @@ class NamedReader:
             aborted=fewer_frames(n_frames, n_planned, counted),
         )
 
-    def reference(self, kind: Kind) -> Reference:
+    def references(self, kind: Kind) -> list[Reference]:
         """Find the flats or darks: a dataset of their own goes before keys."""
         if name := getattr(self._known.paths, kind):
             dataset = self._find(kind, (2, 3))
             order = images_of if dataset.ndim == 2 else transposed
-            pixels = order(Hdf5Pixels(dataset), self._known.axes)
-            return without_position(Frames(pixels, np.arange(pixels.shape[0])), name)
+            return [without_position(order(Hdf5Pixels(dataset), self._known.axes), name)]
         location = f"{self._stated_by} {KEYS[kind]}"
         found = frames_of_kind(kind, self._data, self._keys, location)
-        if found is None:
+        if not found:
             missing = f"{location}: none" if self._stated_by else f"no {kind} are named"
             raise ScanError(
                 f"{self._path}: {missing}; the file has {brief_tree(self._file)}: set "
@@ -110,24 +112,21 @@ class NamedReader:
     def _keys(self) -> NDArray[np.int64]:
         return self._planned[: self._data.shape[0]]
 
-    def _theta_deg(
-        self, n_projections: int
-    ) -> tuple[NDArray[np.float64] | None, str, tuple[str, ...]]:
+    def _theta_deg(self, n_projections: int) -> Angles:
         """Return the angles of the projections, where they stand, and what was assumed."""
         if self._known.angles is not None:
             return None, "", ()
-        warnings: tuple[str, ...] = ()
+        unit = self._known.angle_unit
+        found: Angles
         if self._known.paths.angles:
             dataset = self._find("angles", (1,))
+            found = degrees_of(dataset, str(dataset.name), self._path, unit)
         else:
-            lengths = {len(self._planned), n_projections}
-            dataset, warnings = find_angles(self._file, lengths)
-            if dataset is None:
-                return None, "", warnings
-        angles, warning = to_degrees(dataset[()], unit_of(dataset), self._known.angle_unit)
-        if len(angles) == len(self._planned):
+            found = find_angles(self._file, {len(self._planned), n_projections}, unit)
+        angles, location, warnings = found
+        if angles is not None and len(angles) == len(self._planned):
             angles = angles[self._planned == PROJECTION]
-        return angles, str(dataset.name), (*warnings, warning) if warning else warnings
+        return angles, location, warnings
 
     def _find(self, key: str, n_dims: tuple[int, ...]) -> "h5py.Dataset":
         """Return the dataset of a key of `input.paths`; axes of a list of length 1 do not count."""

@@ -12,31 +12,22 @@ References
 .. [3] nabu, pipeline/estimators.py: x_rotation_axis_pixel_position is "relative pos in pixels".
 """
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tomopipe.scans.angle_lists import is_angle
 from tomopipe.scans.datasets import attribute_of, unit_of
-from tomopipe.scans.nexus import class_of, groups_below, text_in
+from tomopipe.scans.tree import class_of, groups_below, text_in
 
 if TYPE_CHECKING:
     import h5py
 
 _CLASSES = ("NXtransformations", "NX_transformations")  # the second as the ESRF writes it
-_MCSTAS = ("rows", "columns", "both")  # what 180 degrees about x, y, z mirror
-_ESRF = ("both", "rows", "columns")
+# what 180 degrees about x, y, z mirror: rows (upside down), columns (left is right)
+_MCSTAS = ({"rows"}, {"columns"}, {"rows", "columns"})
+_ESRF = ({"rows", "columns"}, {"rows"}, {"columns"})
 _RADIANS = ("rad", "radian", "radians")
-
-
-@dataclass(frozen=True)
-class Mirror:
-    """How a detector recorded its frames."""
-
-    rows: bool = False  # upside down
-    columns: bool = False  # left is right
-    location: str = ""  # where the file says so, or ""
 
 
 def signal_of(group: "h5py.Group") -> str:
@@ -71,25 +62,26 @@ def angles_of(group: "h5py.Group") -> list[str]:
     return found
 
 
-def read_mirror(detector: "h5py.Group", entry: "h5py.Group") -> Mirror:
-    """Read how a detector mirrored its frames; its NXentry may name the coordinate system."""
-    mirrored = {"rows": False, "columns": False}
+def read_mirror(detector: "h5py.Group", entry: "h5py.Group") -> tuple[set[str], str]:
+    """Read how a detector mirrored its frames; its NXentry may name the coordinate system.
+
+    Returns what it mirrored, `rows` and `columns`, and where the file says so, or "".
+    """
+    mirrored = set[str]()
     locations = []
     for group in (below for below in groups_below(detector, 1) if class_of(below) in _CLASSES):
         for axis, location in _rotations_180(group):
-            what = _about(entry, group)[axis]
-            for kind in mirrored:
-                mirrored[kind] ^= what in (kind, "both")
+            mirrored ^= _about(entry, group)[axis]
             locations.append(location)
     if not locations:  # before there were transformations
         for name, kind in (("x_flipped", "columns"), ("y_flipped", "rows")):
             if _number(detector, name):
-                mirrored[kind] = True
+                mirrored.add(kind)
                 locations.append(f"{detector.name}/{name}")
-    return Mirror(mirrored["rows"], mirrored["columns"], ", ".join(locations))
+    return mirrored, ", ".join(locations)
 
 
-def _about(entry: "h5py.Group", group: "h5py.Group") -> tuple[str, str, str]:
+def _about(entry: "h5py.Group", group: "h5py.Group") -> tuple[set[str], ...]:
     """Tell what 180 degrees about x, y, z mirror, in the coordinate system of the file."""
     system = attribute_of(entry, "NeXus_Coordinate_System").lower()
     # The ESRF did not name it at first, and put gravity among the transformations.
@@ -111,39 +103,43 @@ def _rotations_180(group: "h5py.Group") -> list[tuple[int, str]]:
     return found
 
 
-def read_notes(detector: "h5py.Group", mirror: Mirror, n_cols: int) -> tuple[str, ...]:
-    """Say what else the file states, for people: nothing is done with it but mirroring."""
+def read_notes(
+    detector: "h5py.Group", mirrored: set[str], location: str, n_cols: int
+) -> tuple[str, ...]:
+    """Say what else the file states, for people: nothing is done with it but mirroring.
+
+    What is `mirrored`, and its `location`, are from `read_mirror`.
+    """
     notes = []
-    sides = [side for side in ("rows", "columns") if getattr(mirror, side)]
-    if sides:
-        notes.append(f"{' and '.join(sides)} mirrored back, {mirror.location}")
+    if mirrored:
+        sides = " and ".join(sorted(mirrored, reverse=True))
+        notes.append(f"{sides} mirrored back, {location}")
     field_of_view = text_in(detector, "field_of_view").lower()
     if field_of_view == "half" or _number(detector, "half_acquisition"):
         notes.append("half acquisition, as the file says")
     for name in ("x_rotation_axis_pixel_position", "estimated_cor_from_motor"):
         hint = _number(detector, name)
         if hint is not None:
-            column = _column_of_hint(hint, n_cols, mirror)
+            column = _column_of_hint(hint, n_cols, "columns" in mirrored)
             notes.append(f"COR hint {hint:.1f} px{column} (not used), {detector.name}/{name}")
             break
     return tuple(notes)
 
 
-def _column_of_hint(hint_px: float, n_cols: int, mirror: Mirror) -> str:
+def _column_of_hint(hint_px: float, n_cols: int, mirrored: bool) -> str:
     """Say which column a COR hint means, if it is one of the detector.
 
     NXdetector does not define the hint. nabu and tomoscan count from the middle of the frames as
     recorded, (N - 1)/2 [3]_; other writers have the column itself.
     """
-    cor_px = (n_cols - 1) / 2 + (-hint_px if mirror.columns else hint_px)
+    cor_px = (n_cols - 1) / 2 + (-hint_px if mirrored else hint_px)
     return f" (column {cor_px:.1f} if from the middle, as nabu)" * (0 <= cor_px <= n_cols - 1)
 
 
 def _number(group: "h5py.Group", name: str) -> float | None:
     """Read one number or truth value; None whatever goes wrong: nothing depends on it."""
     try:
-        value = np.asarray(group[name][()])
-        number = float(value.ravel()[0]) if value.size == 1 else np.nan
+        number = float(np.asarray(group[name][()]).item())
     except Exception:
         return None
     return number if np.isfinite(number) else None

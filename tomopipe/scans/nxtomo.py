@@ -8,7 +8,7 @@ References
 .. [1] NXtomo, application definition, https://manual.nexusformat.org/classes/applications/NXtomo.html.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,17 +16,35 @@ from numpy.typing import NDArray
 from tomopipe.config import InputBlock
 from tomopipe.errors import ScanError, some_of
 from tomopipe.scans import nxdetector
-from tomopipe.scans.angle_lists import DROPPED, planned_frames, to_degrees
-from tomopipe.scans.datasets import Path, find_angles, find_dataset, unit_of, values_of
+from tomopipe.scans.angle_lists import DROPPED, planned_frames
+from tomopipe.scans.datasets import (
+    Angles,
+    Path,
+    check_stack,
+    degrees_of,
+    find_angles,
+    find_dataset,
+    list_in,
+    need_dataset,
+    values_of,
+)
 from tomopipe.scans.dxchange import NOT_RECOGNISED
-from tomopipe.scans.frame_kinds import KEYS, PROJECTION, frames_of_kind, invalid_frames
-from tomopipe.scans.instrument import ENERGY_KEV, NEXUS_DISTANCE_MM, PIXEL_SIZE_UM
-from tomopipe.scans.layout import Kind, Layout, Reference, how_to_name
+from tomopipe.scans.instrument import ENERGY_KEV, NEXUS_DISTANCE_MM, PIXEL_SIZE_UM, first_found
+from tomopipe.scans.layout import (
+    KEYS,
+    PROJECTION,
+    Kind,
+    Layout,
+    Reference,
+    frames_of_kind,
+    how_to_name,
+    invalid_frames,
+)
 from tomopipe.scans.metadata import fewer_frames
-from tomopipe.scans.nexus import class_of, first_number, groups_below, text_in
 from tomopipe.scans.nxdetector import angles_of, has_images
 from tomopipe.scans.pixel_views import MirroredPixels
-from tomopipe.scans.pixels import Frames, Hdf5Pixels, Pixels
+from tomopipe.scans.pixels import Frames, Hdf5Pixels
+from tomopipe.scans.tree import class_of, groups_below, text_in
 
 if TYPE_CHECKING:
     import h5py
@@ -38,11 +56,7 @@ _DEEPEST = 4  # groups below an entry that are looked into
 
 def find_entries(file: "h5py.File") -> list[str]:
     """List the paths of the NXtomo entries of a file, in order of name."""
-    names = []
-    for group in groups_below(file, 2):
-        if _is_tomo(group):
-            names.append(group.name)
-    return sorted(names)
+    return sorted(group.name for group in groups_below(file, 2) if _is_tomo(group))
 
 
 def choose_entry(names: list[str], entry: str | None, path: Path) -> tuple[str, str]:
@@ -57,9 +71,10 @@ def choose_entry(names: list[str], entry: str | None, path: Path) -> tuple[str, 
             return name, wanted[len(name) :]
     if len(names) == 1:
         return names[0], ""
+    listed = f"there are {some_of(names, 8)}"
     if entry is None:
-        raise ScanError(f"{path}: {len(names)} NXtomo entries; {_list(names)}: set input.entry")
-    raise ScanError(f"{path}: no NXtomo entry {wanted} (input.entry); {_list(names)}")
+        raise ScanError(f"{path}: {len(names)} NXtomo entries; {listed}: set input.entry")
+    raise ScanError(f"{path}: no NXtomo entry {wanted} (input.entry); {listed}")
 
 
 class NxtomoReader:
@@ -75,27 +90,24 @@ class NxtomoReader:
         self._groups = [file[entry], *groups_below(file[entry], _DEEPEST)]
         # An entry within an entry: the beamline is described in the outer one.
         outer = file[entry].parent
-        self._outer = [] if outer.name == "/" else groups_below(outer, _DEEPEST)
+        around = [] if outer.name == "/" else groups_below(outer, _DEEPEST)
+        self._everywhere = [*self._groups, *around]
         self._detector, key = self._find_detector(entry, entry + detector)
         self._key_name = f"{self._detector.name}/{key}"
         signal = nxdetector.signal_of(self._detector)
         self._name = f"{self._detector.name}/{signal}"
-        data = self._find(self._detector, signal)
-        if data is None:
-            raise ScanError(f"{path}: no {self._name}")
-        if data.ndim != 3 or 0 in data.shape:
-            raise ScanError(f"{path}: {self._name} has shape {data.shape}; expected 3-D, not empty")
+        # a group that is a link to another file has the name that it has there
+        data = need_dataset(self._detector.file, self._name, path)
+        check_stack(data, self._name, path)
         self._stored = Hdf5Pixels(data)
-        mirror = nxdetector.Mirror()
+        mirrored, location = set[str](), ""
         if known.mirrored == "file":
-            mirror = nxdetector.read_mirror(self._detector, file[entry])
-        self._notes = nxdetector.read_notes(self._detector, mirror, data.shape[2])
+            mirrored, location = nxdetector.read_mirror(self._detector, file[entry])
+        self._notes = nxdetector.read_notes(self._detector, mirrored, location, data.shape[2])
         # mirrored back where the detector mirrored them
-        self._pixels: Pixels = self._stored
-        if mirror.rows or mirror.columns:
-            self._pixels = MirroredPixels(self._stored, rows=mirror.rows, columns=mirror.columns)
-        planned = self._values(self._find(self._detector, key), self._key_name)
-        self._planned_keys = planned
+        self._pixels = MirroredPixels(self._stored, mirrored) if mirrored else self._stored
+        keys = need_dataset(self._detector.file, self._key_name, path)
+        planned = self._planned_keys = values_of(keys, self._key_name, path)
         if len(planned) < len(data):
             raise ScanError(
                 f"{path}: {self._key_name} has {len(planned)} keys for {len(data)} frames, "
@@ -121,15 +133,15 @@ class NxtomoReader:
         if self._planned_index is None:  # it is not known which are missing
             n_planned = len(self._planned_keys)
             aborted = fewer_frames(len(self._keys), n_planned, f"keys in {self._key_name}")
-        sample, detector = self._of("NXsample"), [self._detector]
-        beam, monochromator = self._around("NXbeam"), self._around("NXmonochromator")
+        sample, detector = _of(self._groups, "NXsample"), [self._detector]
+        beam, mono = (_of(self._everywhere, f"NX{name}") for name in ("beam", "monochromator"))
         return Layout(
             format="NXtomo",
             projections=Frames(self._pixels, index),
             location=self._location_of(PROJECTION),
             theta_deg=theta_deg,
             theta_location=location,
-            pixel_size_um=first_number(
+            pixel_size_um=first_found(
                 [
                     (sample, "x_pixel_size"),
                     (detector, "x_magnified_pixel_size"),
@@ -137,10 +149,8 @@ class NxtomoReader:
                 ],
                 PIXEL_SIZE_UM,
             ),
-            energy_kev=first_number(
-                [(beam, "incident_energy"), (monochromator, "energy")], ENERGY_KEV
-            ),
-            distance_mm=first_number(
+            energy_kev=first_found([(beam, "incident_energy"), (mono, "energy")], ENERGY_KEV),
+            distance_mm=first_found(
                 [(sample, "propagation_distance"), (detector, "distance")], NEXUS_DISTANCE_MM
             ),
             missing_sources=self._stored.missing_sources,
@@ -149,11 +159,11 @@ class NxtomoReader:
             aborted=aborted,
         )
 
-    def reference(self, kind: Kind) -> Reference:
+    def references(self, kind: Kind) -> list[Reference]:
         """Find the flats or darks."""
         key = KEYS[kind]
         found = frames_of_kind(kind, self._pixels, self._keys, self._location_of(key))
-        if found is None:
+        if not found:
             raise ScanError(
                 f"{self._path}: {self._key_name} marks no {kind} ({key}); {how_to_name(kind)}"
             )
@@ -163,29 +173,19 @@ class NxtomoReader:
         """Say where the frames of a kind are."""
         return f"{self._name} ({self._key_name.rpartition('/')[2]} {key})"
 
-    def _of(self, nx_class: str) -> list["h5py.Group"]:
-        """List the groups of a NeXus class."""
-        return [group for group in self._groups if class_of(group) == nx_class]
-
-    def _around(self, nx_class: str) -> list["h5py.Group"]:
-        """List the groups of a NeXus class, also those of the entry around this one."""
-        everywhere = [*self._groups, *self._outer]
-        return [group for group in everywhere if class_of(group) == nx_class]
-
-    def _theta_deg(self) -> tuple[NDArray[np.float64] | None, str, tuple[str, ...]]:
+    def _theta_deg(self) -> Angles:
         """Return the angles of the projections, where they stand, and what was assumed."""
-        dataset, location = self._rotation()
         is_projection = self._planned_keys == PROJECTION
         n_planned, n_projections = len(is_projection), int(np.count_nonzero(is_projection))
-        warnings: tuple[str, ...] = ()
-        if dataset is None:
-            dataset, warnings = find_angles(self._groups[0], {n_planned, n_projections})
-            if dataset is None:
-                return None, location, warnings
-            location = str(dataset.name)
-        values = self._values(dataset, location)
-        angles, warning = to_degrees(values, unit_of(dataset), self._known.angle_unit)
-        warnings = (*warnings, warning) if warning else warnings
+        unit = self._known.angle_unit
+        found: Angles
+        if rotation := self._rotation():
+            found = degrees_of(*rotation, self._path, unit)
+        else:
+            found = find_angles(self._groups[0], {n_planned, n_projections}, unit)
+        angles, location, warnings = found
+        if angles is None:
+            return None, "rotation_angle", warnings
         if len(angles) == n_projections != n_planned:
             every = np.full(n_planned, np.nan)
             every[is_projection] = angles  # of the projections alone
@@ -204,7 +204,7 @@ class NxtomoReader:
         for nx_class in ("NXdetector", "NXdata"):
             keys = {
                 group.name: (group, key)
-                for group in self._of(nx_class)
+                for group in _of(self._groups, nx_class)
                 for key in ("image_key", "image_key_control")  # the second goes first
                 if key in group
             }
@@ -224,18 +224,19 @@ class NxtomoReader:
             f"{NOT_RECOGNISED} to name its datasets"
         )
 
-    def _rotation(self) -> tuple["h5py.Dataset | None", str]:
-        """Return the angles and where they stand."""
+    def _rotation(self) -> tuple["h5py.Dataset", str] | None:
+        """Return the angles and where they stand, if there are any."""
+        sample, data = (_of(self._groups, nx_class) for nx_class in ("NXsample", "NXdata"))
         candidates = [
             (group, "rotation_angle")
-            for group in [*self._of("NXsample"), *self._of("NXdata"), self._detector]
+            for group in [*sample, *data, self._detector]
             if "rotation_angle" in group
         ]
-        candidates += [(group, name) for group in self._of("NXdata") for name in angles_of(group)]
+        candidates += [(group, name) for group in data for name in angles_of(group)]
         unusable: list[ScanError] = []
         for group, name in candidates:
             try:
-                dataset = self._find(group, name)
+                dataset = find_dataset(group.file, f"{group.name}/{name}", self._path)
             except ScanError as error:
                 if name == "rotation_angle":
                     raise
@@ -245,16 +246,7 @@ class NxtomoReader:
                 return dataset, f"{group.name}/{name}"
         if unusable:
             raise unusable[0]
-        return None, "rotation_angle"
-
-    def _find(self, group: "h5py.Group", name: str) -> "h5py.Dataset | None":
-        # a group that is a link to another file has the name that it has there
-        return find_dataset(group.file, f"{group.name}/{name}", self._path)
-
-    def _values(self, dataset: "h5py.Dataset | None", name: str) -> NDArray[Any]:
-        if dataset is None:
-            raise ScanError(f"{self._path}: no {name}")
-        return values_of(dataset, name, self._path)
+        return None
 
     def _placed(self, n_frames: int) -> NDArray[np.intp] | None:
         """Tell which of the planned frames arrived, by the numbers that the camera gave them.
@@ -264,16 +256,15 @@ class NxtomoReader:
         n_planned = len(self._planned_keys)
         if n_frames == n_planned:
             return None
-        for group in self._groups:
-            if _IDS in group:
-                try:
-                    ids = np.asarray(group[_IDS][()]).ravel()
-                except Exception:  # it is optional
-                    continue
-                planned = planned_frames(ids, n_planned) if len(ids) == n_frames else None
-                if planned is not None:
-                    return planned
-        return None
+        numbered = (list_in(group, _IDS) for group in self._groups)
+        fitting = (ids for ids in numbered if ids is not None and len(ids) == n_frames)
+        found = (planned_frames(ids, n_planned) for ids in fitting)
+        return next((planned for planned in found if planned is not None), None)
+
+
+def _of(groups: list["h5py.Group"], nx_class: str) -> list["h5py.Group"]:
+    """List the groups of a NeXus class."""
+    return [group for group in groups if class_of(group) == nx_class]
 
 
 def _is_tomo(group: "h5py.Group") -> bool:
@@ -286,7 +277,3 @@ def _is_tomo(group: "h5py.Group") -> bool:
     if any(class_of(inner) in _ENTRIES for inner in below):
         return False  # it is one of those
     return any(class_of(inner) == "NXdetector" and "image_key" in inner for inner in below)
-
-
-def _list(names: list[str]) -> str:
-    return "there are " + some_of(names, 8)

@@ -1,12 +1,12 @@
 """Frames read another way than they lie in a file: mirrored, cropped, or with other axes."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.scans.chunks import IndexRange, ranges
+from tomopipe.scans.chunks import Chunks, IndexRange, ranges
 from tomopipe.scans.pixels import Boxes, Frames, Pixels
 
 AXES = ("angle", "row", "col")
@@ -21,14 +21,9 @@ class PixelsView:
         self.name, self.shape, self.dtype = pixels.name, shape, pixels.dtype
 
     @property
-    def chunks(self) -> tuple[int, ...] | None:
+    def chunks(self) -> Chunks:
         """As of the frames as they are, which are read."""
         return self._pixels.chunks
-
-    @property
-    def stored_chunks(self) -> tuple[int, ...] | None:
-        """As of the frames as they are."""
-        return self._pixels.stored_chunks
 
     def written(self) -> NDArray[np.bool_]:
         """Tell which frames are really there, shape (n_frames,)."""
@@ -40,12 +35,12 @@ class PixelsView:
 
 
 class MirroredPixels(PixelsView):
-    """Frames upside down, or with left and right exchanged, as they should have been recorded."""
+    """Frames upside down (rows), or with left and right exchanged (columns), turned back."""
 
-    def __init__(self, pixels: Pixels, *, rows: bool, columns: bool) -> None:
+    def __init__(self, pixels: Pixels, sides: Collection[str]) -> None:
         super().__init__(pixels, pixels.shape)
-        self._rows = rows
-        self._turn = np.s_[:: -1 if rows else 1, :: -1 if columns else 1]
+        self._rows = "rows" in sides
+        self._turn = np.s_[:: -1 if self._rows else 1, :: -1 if "columns" in sides else 1]
 
     def read(self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int = 1) -> None:
         """Read rows of neighbouring frames."""
@@ -72,7 +67,7 @@ class _CutPixels(PixelsView):
 
     def read(self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int = 1) -> None:
         """Read rows of neighbouring frames, whole chunks at a time."""
-        deep = self.chunks[0] if self.chunks else 1
+        deep = (self.chunks.whole or (1,))[0]
         width = self._pixels.shape[2]
         row_bytes = (rows[1] - rows[0]) * width * self.dtype.itemsize
         step = max(1, _BATCH_BYTES // (row_bytes * deep)) * deep
@@ -92,17 +87,10 @@ class TransposedPixels(PixelsView):
         self.as_stored = pixels
 
     @property
-    def chunks(self) -> tuple[int, ...] | None:
-        """Chunk shape in the order of frames, rows, columns."""
-        return self._transposed(self._pixels.chunks)
-
-    @property
-    def stored_chunks(self) -> tuple[int, ...] | None:
-        """Chunk shape in the order of frames, rows, columns."""
-        return self._transposed(self._pixels.stored_chunks)
-
-    def _transposed(self, chunks: tuple[int, ...] | None) -> tuple[int, ...] | None:
-        return None if chunks is None else tuple(chunks[axis] for axis in self._order)
+    def chunks(self) -> Chunks:
+        """How they lie, in the order of frames, rows, columns."""
+        shape, in_parts = self._pixels.chunks
+        return Chunks(shape and tuple(shape[axis] for axis in self._order), in_parts)
 
     def written(self) -> NDArray[np.bool_]:
         """Which frames are really written; all or none unless they are stored one by one."""
@@ -114,7 +102,7 @@ class TransposedPixels(PixelsView):
         spans = dict(zip(AXES, (frames, rows, (0, self.shape[2])), strict=True))
         box = [spans[axis] for axis in self._axes]
         target = out.transpose([AXES.index(axis) for axis in self._axes])
-        deep = (self._pixels.chunks or (1,))[0]
+        deep = (self._pixels.chunks.whole or (1,))[0]
         step = max(1, _BATCH_BYTES // (target[:1].nbytes * deep)) * deep
         first, last = box[0]
         for span in ranges(first, last, step):

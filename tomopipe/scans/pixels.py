@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError
-from tomopipe.scans import chunks
-from tomopipe.scans.chunks import IndexRange
-from tomopipe.scans.datasets import find_dataset
+from tomopipe.scans.chunks import Chunks, IndexRange, can_decode, chunks_of, read_block
+from tomopipe.scans.datasets import need_dataset
 from tomopipe.scans.frames import Written, written_frames
 from tomopipe.scans.hdf5 import one_line
 
@@ -31,12 +30,8 @@ class Pixels(Protocol):
     dtype: np.dtype  # in the byte order of this machine
 
     @property
-    def chunks(self) -> tuple[int, ...] | None:
-        """What is read or decoded at least: frames, rows, columns; None: only what is wanted."""
-
-    @property
-    def stored_chunks(self) -> tuple[int, ...] | None:
-        """How frames lie in the file, whether or not parts of a chunk can be read."""
+    def chunks(self) -> Chunks:
+        """How frames lie in the file."""
 
     def read(self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int = 1) -> None:
         """Read rows of neighbouring frames into `out`, (n_frames, n_rows, n_cols), or ScanError."""
@@ -101,22 +96,13 @@ class Hdf5Pixels:
         self.dtype = dataset.dtype.newbyteorder("=")
 
     @cached_property
-    def _chunks(self) -> chunks.Chunks:
-        return chunks.chunks_of(self._dataset) if self._dataset.ndim == 3 else chunks.Chunks()
-
-    @property
-    def stored_chunks(self) -> tuple[int, ...] | None:
-        """Chunk shape, of a virtual dataset that of its first source."""
-        return self._chunks.shape
-
-    @property
-    def chunks(self) -> tuple[int, ...] | None:
-        """Chunk shape, where a chunk is read as a whole."""
-        return None if self._chunks.in_parts else self._chunks.shape
+    def chunks(self) -> Chunks:
+        """How frames lie in the file, those of a virtual dataset in its first source."""
+        return chunks_of(self._dataset) if self._dataset.ndim == 3 else Chunks()
 
     @cached_property
     def _decodable(self) -> bool:
-        return chunks.can_decode(self._dataset)
+        return can_decode(self._dataset)
 
     @cached_property
     def missing_sources(self) -> tuple[str, ...]:
@@ -144,7 +130,7 @@ class Hdf5Pixels:
         """Read rows of neighbouring frames, in threads where that can be done."""
         try:
             if threads > 1 and self._decodable:
-                chunks.read_block(self._dataset, frames, rows, out, threads)
+                read_block(self._dataset, frames, rows, out, threads)
             elif threads > 1 and self._read_contiguous(out, frames, rows, threads):
                 return
             elif self._dataset.ndim == 2:
@@ -195,7 +181,4 @@ class Hdf5Pixels:
     def monitor(self, name: str) -> NDArray:
         """Read numbers that lie in the same file."""
         file = self._dataset.file
-        found = find_dataset(file, name, file.filename)
-        if found is None:
-            raise ScanError(f"{file.filename}: no {name}")
-        return np.asarray(found[()])
+        return np.asarray(need_dataset(file, name, file.filename)[()])

@@ -20,7 +20,7 @@ _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 def open_reader(path: Path, known: InputBlock, stack: ExitStack) -> Reader:
     """Open a scan, a file or a folder, with the reader of its format; `stack` closes the file."""
-    if os.path.isdir(path) or _begins_as_tiff(path):
+    if _is_tiff(path):
         from tomopipe.scans.tiff_scan import TiffReader
 
         return TiffReader(path, known)
@@ -48,29 +48,28 @@ def open_reader(path: Path, known: InputBlock, stack: ExitStack) -> Reader:
     return dxchange.DxchangeReader(file, path, known)
 
 
-def _begins_as_tiff(path: Path) -> bool:
-    check_file(path)
-    with open(path, "rb") as stream:
-        return stream.read(4) in _TIFF_MAGIC
+def _is_tiff(path: Path) -> bool:
+    return os.path.isdir(path) or check_file(path)[:4] in _TIFF_MAGIC
 
 
-def open_reference(path: Path, kind: Kind, known: InputBlock, stack: ExitStack) -> Reference:
+def open_references(path: Path, kind: Kind, known: InputBlock, stack: ExitStack) -> list[Reference]:
     """Find the flats or darks in another file: of TIFF files, all that is there.
 
     A file that has what `known.paths` names is read as it says; of one whose layout is not
     recognised, its only 3-D dataset. In a DXchange file that could be projections: it is named.
     """
-    if os.path.isdir(path) or _begins_as_tiff(path):
+    if _is_tiff(path):
         from tomopipe.scans.tiff_scan import all_frames
 
-        return all_frames(path, kind, known.axes)
+        return [all_frames(path, kind, known.axes)]
     wanted = getattr(known.paths, kind) or (known.paths.image_key and known.paths.data)
     file = stack.enter_context(open_hdf5(path))
     if wanted and wanted in file:
-        return named.NamedReader(file, path, known).reference(kind)
+        return named.NamedReader(file, path, known).references(kind)
     if dxchange.places(file, kind) or ("exchange" not in file and nxtomo.find_entries(file)):
-        found = open_reader(path, InputBlock(), stack).reference(kind)
-        return _turned(path, kind, found, known.axes)
+        found = open_reader(path, InputBlock(), stack).references(kind)
+        is_turned = known.axes.index("row") > known.axes.index("col")
+        return [_turned(path, kind, one, known.axes) for one in found] if is_turned else found
     stacks = [dataset.name for dataset in datasets_in(file) if len(dataset.shape) == 3]
     if "exchange" in file or len(stacks) != 1:
         raise ScanError(
@@ -79,18 +78,12 @@ def open_reference(path: Path, kind: Kind, known: InputBlock, stack: ExitStack) 
         )
     paths = PathsBlock(data=stacks[0], **{kind: stacks[0]})
     alone = InputBlock(paths=paths, axes=known.axes)
-    return named.NamedReader(file, path, alone).reference(kind)
+    return named.NamedReader(file, path, alone).references(kind)
 
 
 def _turned(path: Path, kind: Kind, reference: Reference, axes: Sequence[str]) -> Reference:
     """Return flats or darks of a file that is read by itself with the axes of the projections."""
     frames = reference.frames
-    if axes.index("row") < axes.index("col"):
-        return reference
     if not isinstance(frames.pixels, Hdf5Pixels):
         raise ScanError(f"{path}: mirrored {kind}, and input.axes: name them in input.paths.{kind}")
-    return replace(
-        reference,
-        frames=replace(frames, pixels=images_of(frames.pixels, axes)),
-        more=tuple(_turned(path, kind, one, axes) for one in reference.more),
-    )
+    return replace(reference, frames=replace(frames, pixels=images_of(frames.pixels, axes)))

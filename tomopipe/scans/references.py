@@ -22,18 +22,20 @@ from tomopipe.scans.layout import (
 from tomopipe.scans.metadata import ARE_SINOGRAMS
 from tomopipe.scans.pixel_views import TransposedPixels, cut_columns
 from tomopipe.scans.pixels import Frames, IndexRange
-from tomopipe.scans.readers import open_reference
+from tomopipe.scans.readers import open_references
 
+ABSENT = "declared absent"
 Sources = Path | Sequence[Path] | None
 
 
 @dataclass(frozen=True, eq=False)
 class References:
-    """Flats or darks of a scan that were really written."""
+    """Flats or darks of a scan that were really written; none if they are declared absent."""
 
     frames: tuple[Frames, ...]  # in one or several files, in the order in which they were taken
     # (n_frames in all,): projections taken before each; NaN: unknown
     positions: NDArray[np.float64]
+    location: str
 
     def cut(self, columns: IndexRange) -> "References":
         """Return those of neighbouring columns, the last excluded."""
@@ -49,51 +51,55 @@ def find_references(
     *,
     known: InputBlock,
     stack: ExitStack,
-) -> tuple[References | None, str]:
-    """Find the flats or darks, in the scan or elsewhere; return them and where they are.
+) -> References:
+    """Find the flats or darks, in the scan or elsewhere.
 
-    `source` is as in `tomopipe.scans.exchange.read_metadata`; None are returned if they are
-    declared absent. `stack` closes other files. A ScanError says that there are none, that flats
-    were never written, or that their shape is not that of the projections.
+    `source` is as in `tomopipe.scans.exchange.read_metadata`; `stack` closes other files. A
+    ScanError says that there are none, that flats were never written, or that their shape is not
+    that of the projections.
     """
-    if isinstance(source, str | os.PathLike) and os.fspath(source) == "none":
-        return None, "declared absent"
+    pixels = layout.projections.pixels
     several = [source] if isinstance(source, str | os.PathLike) else source
     if several is None:
-        found = [(path, reader.reference(kind))]
+        found = [(path, part) for part in reader.references(kind)]
+    elif isinstance(source, str | os.PathLike) and os.fspath(source) == "none":
+        return References((Frames(pixels, np.arange(0)),), np.zeros(0), ABSENT)
     else:
-        found = [(other, open_reference(other, kind, known, stack)) for other in several]
-    n_angles, expected = len(layout.projections.index), layout.projections.pixels.shape[1:]
-    found = [
-        (where, _as_images(part, expected))
-        for where, reference in found
-        for part in (reference, *reference.more)
-    ]
-    for where, reference in found:
-        shape = reference.frames.pixels.shape[1:]
+        found = [
+            (other, part)
+            for other in several
+            for part in open_references(other, kind, known, stack)
+        ]
+    expected = pixels.shape[1:]
+    found = [(where, _as_images(part, expected)) for where, part in found]
+    for where, part in found:
+        shape = part.frames.pixels.shape[1:]
         if shape != expected:
             n_theta = -1 if layout.theta_deg is None else len(layout.theta_deg)
-            is_sinogram = layout.projections.pixels.shape[0] in shape or n_theta == expected[0]
+            is_sinogram = pixels.shape[0] in shape or n_theta == expected[0]
             raise ScanError(
-                f"{where}: {reference.location} has frames of {shape}; expected {expected} as in "
-                f"{layout.projections.pixels.name}{f'; {ARE_SINOGRAMS}' * is_sinogram}"
+                f"{where}: {part.location} has frames of {shape}; expected {expected} as in "
+                f"{pixels.name}{f'; {ARE_SINOGRAMS}' * is_sinogram}"
             )
-    frames = tuple(_only_written(reference.frames) for _, reference in found)
-    if kind == "flats" and not any(len(part.index) for part in frames):
-        where, reference = found[0]
-        unread = f"{where}: {reference.location} was never written"
+    if kind == "flats" and not any(part.frames.written.any() for _, part in found):
+        where, part = found[0]
+        unread = f"{where}: {part.location} was never written"
         if several is None and layout.missing_sources:
-            unread = f"{where}: {reference.location}: {layout.missing_sources[0]} cannot be opened"
+            unread = f"{where}: {part.location}: {layout.missing_sources[0]} cannot be opened"
         raise ScanError(f"{unread}; {how_to_name(kind)}")
-    if several is None:
-        positions = np.concatenate([part.positions[part.frames.written] for _, part in found])
-    elif len(found) == 1:
-        positions = np.full(len(frames[0].index), np.nan)
-    else:
-        before = np.linspace(0, n_angles, len(found))
-        positions = np.repeat(before, [len(part.index) for part in frames])
-    names = [r.location if several is None else f"{p}: {r.location}" for p, r in found]
-    return References(frames, positions), ", ".join(dict.fromkeys(names))
+    if several is not None:
+        n_angles = len(layout.projections.index)
+        taken = np.linspace(0, n_angles, len(found)).tolist() if len(found) > 1 else [np.nan]
+        found = [
+            (p, Reference(r.frames, f"{p}: {r.location}", np.full(len(r.positions), before)))
+            for (p, r), before in zip(found, taken, strict=True)
+        ]
+    parts = [part for _, part in found]
+    return References(
+        tuple(Frames(part.frames.pixels, part.frames.index[part.frames.written]) for part in parts),
+        np.concatenate([part.positions[part.frames.written] for part in parts]),
+        ", ".join(dict.fromkeys(part.location for part in parts)),
+    )
 
 
 def _as_images(reference: Reference, expected: tuple[int, ...]) -> Reference:
@@ -101,11 +107,5 @@ def _as_images(reference: Reference, expected: tuple[int, ...]) -> Reference:
     pixels = reference.frames.pixels
     if not isinstance(pixels, TransposedPixels) or pixels.shape[1:] == expected:
         return reference
-    images = pixels.as_stored
-    if images.shape[1:] != expected:
-        return reference
-    return without_position(Frames(images, np.arange(images.shape[0])), reference.location)
-
-
-def _only_written(frames: Frames) -> Frames:
-    return Frames(frames.pixels, frames.index[frames.written])
+    images = without_position(pixels.as_stored, reference.location)
+    return images if images.frames.pixels.shape[1:] == expected else reference

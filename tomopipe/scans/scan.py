@@ -66,8 +66,8 @@ class Scan:
         metadata: Metadata,
         projections: Frames,
         used: NDArray[np.intp],
-        flats: References | None,
-        darks: References | None,
+        flats: References,
+        darks: References,
     ) -> None:
         self._projections = Frames(projections.pixels, projections.index[used])
         self._used, self._flats, self._darks = used, flats, darks
@@ -82,8 +82,8 @@ class Scan:
         self.n_cols = self._projections.pixels.shape[2]
         self.first_col, self.detector_cols = metadata.columns[0], metadata.n_cols
         self.dtype = np.dtype(metadata.dtype)
-        self.chunks = projections.pixels.chunks
-        self.stored_chunks = projections.pixels.stored_chunks
+        chunks = projections.pixels.chunks
+        self.chunks, self.stored_chunks = chunks.whole, chunks.shape
         self.threads = 1
         self.empty: Callable[..., NDArray] = np.empty
         self.theta_missing = metadata.theta_deg is None
@@ -91,7 +91,7 @@ class Scan:
         if theta_deg is None:
             theta_deg = np.full(metadata.n_angles, np.nan)
         self.theta_rad: NDArray[np.float64] = np.deg2rad(theta_deg[used])
-        self.n_flats, self.n_darks = _count(flats), _count(darks)
+        self.n_flats, self.n_darks = len(flats.positions), len(darks.positions)
         self.pixel_size_um, self.energy_kev = metadata.pixel_size_um, metadata.energy_kev
         self.distance_mm = metadata.distance_mm
 
@@ -162,7 +162,7 @@ class Scan:
     def flat_sets(self) -> tuple[FlatSet, ...]:
         """Flats that were taken together, in the order of the scan; none if declared absent."""
         positions = self.flat_positions
-        if self._flats is None or not len(positions):
+        if not len(positions):
             return ()
         # NaN differs from NaN: what is not known is one set
         changes = np.diff(np.nan_to_num(positions, nan=-1.0)) != 0
@@ -183,8 +183,6 @@ class Scan:
 
         Shape (n_flats,).
         """
-        if self._flats is None:
-            return np.zeros(0)
         found = self._flats.positions
         in_use = np.searchsorted(self._used, np.nan_to_num(found)).astype(float)
         return np.where(np.isnan(found), np.nan, in_use)
@@ -194,11 +192,11 @@ class Scan:
 
         Shape (n_flats, last - first, n_cols); empty if declared absent.
         """
-        return self._read_all(self._flats, first, last)
+        return _read_all(self._flats, first, last)
 
     def read_darks(self, first: int, last: int) -> NDArray:
         """Read detector rows `first` to `last` (exclusive) of all darks, raw: like `read_flats`."""
-        return self._read_all(self._darks, first, last)
+        return _read_all(self._darks, first, last)
 
     def read_monitor(self, name: str) -> NDArray[np.float64]:
         """Read a dataset with one number per frame of the file, for the projections in use.
@@ -216,16 +214,10 @@ class Scan:
             f"one per projection; got {values.shape}"
         )
 
-    def _read_all(self, references: References | None, first: int, last: int) -> NDArray:
-        if references is None:
-            return np.zeros((0, last - first, self.n_cols), self.dtype)
-        parts = [part.read((0, len(part.index)), (first, last)) for part in references.frames]
-        return np.concatenate(parts)
-
-    def _read_mean(self, references: References | None, default: float) -> "_Read":
-        if references is None or not _count(references):  # darks never written are 0
+    def _read_mean(self, references: References, default: float) -> "_Read":
+        if not (n_frames := len(references.positions)):  # darks never written are 0
             return np.full((self.n_rows, self.n_cols), default, np.float32), np.zeros(0)
-        return _mean(references, 0, _count(references))
+        return _mean(references, 0, n_frames)
 
 
 # the mean of frames (n_rows, n_cols), and that of each (n_frames,)
@@ -244,5 +236,6 @@ def _mean(references: References, first: int, last: int) -> _Read:
     return (total / (last - first)).astype(np.float32), np.array(levels)
 
 
-def _count(references: References | None) -> int:
-    return 0 if references is None else len(references.positions)
+def _read_all(references: References, first: int, last: int) -> NDArray:
+    parts = [part.read((0, len(part.index)), (first, last)) for part in references.frames]
+    return np.concatenate(parts)

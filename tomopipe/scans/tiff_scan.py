@@ -28,15 +28,7 @@ from tomopipe.config.base import is_dataset
 from tomopipe.config.blocks import AngleRange
 from tomopipe.errors import ScanError
 from tomopipe.scans.angle_lists import NO_LIST, planned_frames, read_angles
-from tomopipe.scans.frame_kinds import (
-    COUNTED,
-    INVALID,
-    KEYS,
-    PROJECTION,
-    counted_keys,
-    frames_of_kind,
-    invalid_frames,
-)
+from tomopipe.scans.chunks import Chunks
 from tomopipe.scans.hdf5 import check_file, one_line
 from tomopipe.scans.image_names import (
     Gaps,
@@ -47,7 +39,21 @@ from tomopipe.scans.image_names import (
     numbers_of,
     told_apart,
 )
-from tomopipe.scans.layout import Kind, Layout, Path, Reference, how_to_name, without_position
+from tomopipe.scans.layout import (
+    COUNTED,
+    INVALID,
+    KEYS,
+    PROJECTION,
+    Kind,
+    Layout,
+    Path,
+    Reference,
+    counted_keys,
+    frames_of_kind,
+    how_to_name,
+    invalid_frames,
+    without_position,
+)
 from tomopipe.scans.metadata import fewer_frames
 from tomopipe.scans.pixel_views import AXES, images_of, transposed
 from tomopipe.scans.pixels import Frames, IndexRange, Pixels
@@ -103,7 +109,7 @@ class TiffReader:
             theta_deg = theta_deg[is_projection] if len(theta_deg) == len(planned) else theta_deg
             if placed is not None:
                 theta_deg = theta_deg[np.isin(np.flatnonzero(is_projection), placed)]
-        places = np.searchsorted(np.flatnonzero(is_projection), arrived[self._keys == PROJECTION])
+        places = (np.cumsum(is_projection) - 1)[arrived[self._keys == PROJECTION]]
         gone = placed is not None and len(places) < np.sum(is_projection)
         uneven = gone or (placed is None and self._order is None)
         return Layout(
@@ -123,16 +129,16 @@ class TiffReader:
             aborted="" if placed is not None else self._aborted(len(planned), n_listed),
             places=places if gone else None,
             n_planned=int(np.sum(is_projection)),
-            missing=self._gaps.missing if uneven and self._gaps else "",
+            missing=self._gaps.missing if uneven else "",
         )
 
     @cached_property
-    def _gaps(self) -> Gaps | None:
+    def _gaps(self) -> Gaps:
         """Images that are missing by their numbers, where each is a projection."""
-        if self._axes[0] != AXES[0] or (names := self._stack.stems) is None:
-            return None
-        if (gaps := find_gaps(names)) is None:
-            return None
+        names = self._stack.stems
+        none = Gaps(np.arange(self._frames.shape[0]), 0, "")
+        if self._axes[0] != AXES[0] or (gaps := find_gaps(names)) is None:
+            return none
         # Flats and darks, which may be counted with the projections, are not missing.
         own, stems = FilePath(self._stack.name), set(names)
         kinds = dict[tuple[FilePath, str], set[int]]()
@@ -141,16 +147,20 @@ class TiffReader:
             if name.lower().endswith(IMAGES) and (path.parent != own or path.stem not in stems):
                 number = numbers_of([path.stem])[0]
                 kinds.setdefault((path.parent, head_of(path.stem)), set()).add(number or 0)
-        return find_gaps(names, kinds.values()) if kinds else gaps
+        return (find_gaps(names, kinds.values()) or none) if kinds else gaps
 
     def _planned(self, n_listed: int) -> NDArray[np.int64]:
         """Return the kind of each frame that was to be taken; `n_listed` angles are known."""
         n_frames = self._frames.shape[0]
         if self._order is None:
-            n_missing = self._gaps.n_missing if not n_listed and self._gaps else 0
-            return np.full(max(n_frames + n_missing, n_listed), PROJECTION)
-        which = told_apart(self._stack.stems or [], self._path.name)
-        return counted_keys(self._order, n_frames, self._path, which)
+            n_planned = n_listed or n_frames + self._gaps.n_missing
+            return np.full(max(n_frames, n_planned), PROJECTION)
+        return counted_keys(self._order, n_frames, self._path, self._kinds)
+
+    @cached_property
+    def _kinds(self) -> str:
+        """How many images there are of each kind of name, for people; "" if there is one."""
+        return told_apart(self._stack.stems, self._path.name)
 
     def _placed(self, n_planned: int, *, listed: bool) -> NDArray[np.intp] | None:
         """Return which of the planned frames those are that are there, None if it is not known."""
@@ -158,23 +168,19 @@ class TiffReader:
         if n_frames == n_planned:
             return np.arange(n_planned)
         gaps = self._gaps
-        if (
-            gaps
-            and n_frames + gaps.n_missing == n_planned
-            and (listed or n_planned <= 2 * n_frames)
-        ):
+        if n_frames + gaps.n_missing == n_planned and (listed or n_planned <= 2 * n_frames):
             return gaps.places
-        numbers = gaps.places if gaps else self._stack.numbers
         # With flats and darks among them a missing first image would shift all kinds.
-        if not listed or self._order or numbers is None or self._axes[0] != AXES[0]:
+        if not listed or self._order or self._axes[0] != AXES[0]:
             return None
+        numbers = gaps.places if gaps.missing else np.array(numbers_of(self._stack.stems))
         return planned_frames(numbers, n_planned)
 
     def _missing(self, n_planned: int) -> tuple[str, ...]:
         """Warn of missing images whose places are known."""
         if not (n_missing := n_planned - self._frames.shape[0]):
             return ()
-        which = f" ({self._gaps.missing})" if self._gaps else ""
+        which = f" ({self._gaps.missing})" if self._gaps.missing else ""
         return (f"missing images, skipped with their angles: {n_missing}{which}",)
 
     def _aborted(self, n_planned: int, n_listed: int) -> str:
@@ -182,7 +188,7 @@ class TiffReader:
         n_frames = self._frames.shape[0]
         if self._order:
             return fewer_frames(n_frames, n_planned, COUNTED)
-        if n_listed or not self._gaps:
+        if n_listed or not self._gaps.missing:
             return ""
         return (
             f"aborted: {n_frames} images, and {self._gaps.n_missing} missing between them "
@@ -192,16 +198,14 @@ class TiffReader:
 
     def _location(self) -> str:
         """Say where the images are, and which kinds there are, the same for scans alike."""
-        location = self._stack.location
-        kinds = told_apart(self._stack.stems or [], self._path.name)
-        if not kinds:
-            return location
+        if not self._kinds:
+            return self._stack.location
         hint = "" if self._order else " (are some flats or darks, or of another scan? input.frames)"
-        return f"{location}: {kinds}{hint}"
+        return f"{self._stack.location}: {self._kinds}{hint}"
 
     def _unnumbered(self) -> tuple[str, ...]:
         """Warn of images without a number among those with one, which may be no projections."""
-        names = self._stack.stems or []
+        names = self._stack.stems
         bare = [name for name, n in zip(names, numbers_of(names), strict=True) if n is None]
         if self._order or not bare or len(bare) >= len(names) / 2:
             return ()
@@ -212,22 +216,21 @@ class TiffReader:
 
     def _check_alike(self) -> None:
         """Refuse copies, and images of another size or type than the others that are used."""
-        if isinstance(self._stack, _Files):
-            if self._order is None and (copies := copies_in(self._stack.stems)):
-                of_what = " and ".join(copies[0])
-                raise ScanError(
-                    f"{self._path}: two images of one number, {of_what} ({len(copies)} such pairs)"
-                    ": move the copies away, or count all images in input.frames"
-                )
-            by_image = self._axes[0] == AXES[0]
-            unused = self._keys == INVALID if by_image else None
-            self._stack.check_alike(unused, counted=by_image and self._order is None)
+        if self._order is None and (copies := copies_in(self._stack.stems)):
+            of_what = " and ".join(copies[0])
+            raise ScanError(
+                f"{self._path}: two images of one number, {of_what} ({len(copies)} such pairs)"
+                ": move the copies away, or count all images in input.frames"
+            )
+        by_image = self._axes[0] == AXES[0]
+        unused = self._keys == INVALID if by_image else None
+        self._stack.check_alike(unused, counted=by_image and self._order is None)
 
-    def reference(self, kind: Kind) -> Reference:
+    def references(self, kind: Kind) -> list[Reference]:
         """Find the flats or darks among the projections, or beside them."""
         if self._order:
             found = frames_of_kind(kind, self._frames, self._keys, f"input.frames {KEYS[kind]}")
-            if found is not None:
+            if found:
                 return found
         stem = self._path.with_suffix("")
         folder, shown = stem.parent / f"{stem.name}_{kind}", f"<scan>_{kind}"
@@ -238,19 +241,16 @@ class TiffReader:
             folder = next(iter(alike), self._path / kind)
             shown = folder.name
         if folder.is_dir():
-            return replace(all_frames(folder, kind, self._axes), location=f"{shown}/")
+            return [replace(all_frames(folder, kind, self._axes), location=f"{shown}/")]
         if self._path.is_dir() and not self._order:
             for parent in (self._path, FilePath(self._stack.name)):
                 if loose := _named(tiff_files(parent), kind):
-                    stack = _Files(loose)
-                    stack.check_alike()
-                    frames = Frames(images_of(stack, self._axes), np.arange(len(loose)))
-                    return without_position(frames, f"{kind[:-1]} images beside the projections")
-        kinds = told_apart(self._stack.stems or [], self._path.name)
+                    beside = f"{kind[:-1]} images beside the projections"
+                    return [_all_of(_Files(loose), self._axes, beside)]
+        which = f" ({self._kinds})" if self._kinds else ""
         raise ScanError(
             f"{self._path}: no folder {shown} beside the projections; {how_to_name(kind)}, or say "
-            f"in input.frames which of the images they are{kinds and f' ({kinds})'}"
-            + self._loose_above(kind, shown)
+            f"in input.frames which of the images they are{which}{self._loose_above(kind, shown)}"
         )
 
     def _several(self, kind: Kind, names: list[str]) -> str:
@@ -313,10 +313,12 @@ def all_frames(path: Path, kind: Kind, axes: Sequence[str] = AXES) -> Reference:
     files = tiff_files(folder) if folder.is_dir() else []
     of_kind = _named(files, kind) or _named(files, None) or files
     stack = _Files(of_kind) if of_kind else _open_stack(folder)
-    if isinstance(stack, _Files):
-        stack.check_alike()
-    frames = Frames(images_of(stack, axes), np.arange(stack.shape[0]))
-    return without_position(frames, stack.location)
+    return _all_of(stack, axes, stack.location)
+
+
+def _all_of(stack: "_Files | _Pages", axes: Sequence[str], location: str) -> Reference:
+    stack.check_alike()
+    return without_position(images_of(stack, axes), location)
 
 
 def _named(files: list[FilePath], kind: str | None) -> list[FilePath]:
@@ -384,22 +386,26 @@ def _reading(path: FilePath) -> Iterator[None]:
         raise ScanError(f"{path}: the TIFF image cannot be read ({one_line(error)})") from error
 
 
-def _check_image(shape: tuple[int, ...], dtype: np.dtype | None, path: FilePath) -> None:
+def _first_page(path: FilePath) -> "tifffile.TiffPage":
+    with _reading(path), tifffile.TiffFile(path) as file:
+        return file.pages.first
+
+
+def _check_page(page: "tifffile.TiffPage", shape: tuple[int, ...], path: FilePath) -> np.dtype:
+    """Check that there are images that can be read; return their type, as this machine has it."""
+    dtype = page.dtype
     if len(shape) != 2 or 0 in shape:
         raise ScanError(f"{path}: image of shape {shape}; expected rows x columns of one colour")
     if dtype is None or dtype.kind not in "uif":
         raise ScanError(f"{path}: pixels of type {dtype}; expected whole numbers or floats")
-
-
-def _check_compression(page: "tifffile.TiffPage", path: FilePath) -> None:
-    if int(page.compression) in _DECODABLE:
-        return
-    try:
-        import imagecodecs  # noqa: F401 - tifffile finds it by itself
-    except ImportError:
-        raise ScanError(
-            f"{path}: compressed with {page.compression!r}; install imagecodecs to read it"
-        ) from None
+    if int(page.compression) not in _DECODABLE:
+        try:
+            import imagecodecs  # noqa: F401 - tifffile finds it by itself
+        except ImportError:
+            raise ScanError(
+                f"{path}: compressed with {page.compression!r}; install imagecodecs to read it"
+            ) from None
+    return np.dtype(dtype).newbyteorder("=")
 
 
 class _Images:
@@ -408,12 +414,13 @@ class _Images:
     name: str
     shape: tuple[int, int, int]
     dtype: np.dtype
-    chunks: tuple[int, ...] | None
+    chunks: Chunks  # as far as parts of an image cannot be read
+    stems: Sequence[str] = ()  # names of the files
 
-    @property
-    def stored_chunks(self) -> tuple[int, ...] | None:
-        """As far as parts of an image cannot be read."""
-        return self.chunks
+    def check_alike(
+        self, unused: NDArray[np.bool_] | None = None, *, counted: bool = False
+    ) -> None:
+        """Refuse images of another shape or type than most; pages of a file have one."""
 
     def read_box(
         self: Pixels, box: tuple[IndexRange, IndexRange, IndexRange], threads: int = 1
@@ -440,23 +447,13 @@ class _Files(_Images):
         heads = heads_in(self.stems)
         usual = max(heads, key=lambda head: heads[head], default=None)
         self._typical = next((p for p in files if head_of(p.stem) == usual), files[0])
-        with _reading(self._typical), tifffile.TiffFile(self._typical) as first:
-            page = first.pages.first
-            _check_image(page.shape, page.dtype, self._typical)
-            _check_compression(page, self._typical)
-            # Uncompressed images are all as long as the first one.
-            self._plain = int(page.compression) == 1
-            self._n_bytes = page.dataoffsets[0] + page.nbytes if self._plain else 1
-            self.shape = (len(files), page.shape[0], page.shape[1])
-            self.dtype = np.dtype(page.dtype).newbyteorder("=")
-        self.chunks = (1, *self.shape[1:])
-
-    @cached_property
-    def numbers(self) -> list[int] | None:
-        """The last number in each name, None if a name has none."""
-        found = numbers_of(self.stems)
-        numbers = [number for number in found if number is not None]
-        return numbers if len(numbers) == len(found) else None
+        page = _first_page(self._typical)
+        self.dtype = _check_page(page, page.shape, self._typical)
+        self.shape = (len(files), page.shape[0], page.shape[1])
+        # Uncompressed images are all as long as the first one.
+        self._plain = int(page.compression) == 1
+        self._n_bytes = page.dataoffsets[0] + page.nbytes if self._plain else 1
+        self.chunks = Chunks((1, *self.shape[1:]))
 
     @cached_property
     def _sizes(self) -> NDArray[np.int64]:
@@ -533,46 +530,36 @@ class _Pages(_Images):
     """The pages of one file."""
 
     location = "pages"
-    numbers = stems = None
 
     def __init__(self, path: FilePath) -> None:
         self._path = path
         self.name = str(path)
         with _reading(path), tifffile.TiffFile(path) as file:
             series = file.series[0]
-            page = series.keyframe
             shape = series.shape if len(series.shape) > 2 else (1, *series.shape)
-            _check_image(shape[1:], series.dtype, path)
-            _check_compression(page, path)
+            self.dtype = _check_page(series.keyframe, shape[1:], path)
             # where all is contiguous rows can be read alone
             self._offset = series.dataoffset
-            self._raw_dtype = np.dtype(series.dtype).newbyteorder(file.byteorder)
+            self._raw_dtype = self.dtype.newbyteorder(file.byteorder)
         self.shape = (shape[0], shape[1], shape[2])
-        self.dtype = self._raw_dtype.newbyteorder("=")
-        self.chunks = None if self._offset is not None else (1, *shape[1:])
+        self._page_bytes = shape[1] * shape[2] * self.dtype.itemsize
+        self.chunks = Chunks(None if self._offset is not None else (1, *shape[1:]))
 
     def written(self) -> NDArray[np.bool_]:
         """Tell which pages the file is long enough for."""
         n_frames = self.shape[0]
         if self._offset is None:
             return np.ones(n_frames, bool)
-        page_bytes = int(np.prod(self.shape[1:])) * self.dtype.itemsize
-        n_there = max(0, _size(self._path) - self._offset) // page_bytes
+        n_there = max(0, _size(self._path) - self._offset) // self._page_bytes
         return np.arange(n_frames) < n_there
 
     def read(self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int = 1) -> None:
         """Read rows of some of the pages."""
         with _reading(self._path):
             if self._offset is not None:
-                page_bytes = int(np.prod(self.shape[1:])) * self.dtype.itemsize
-                mapped = np.memmap(
-                    self._path,
-                    self._raw_dtype,
-                    "r",
-                    offset=self._offset + frames[0] * page_bytes,
-                    shape=(len(out), *self.shape[1:]),
-                )
-                out[:] = mapped[:, slice(*rows)]
+                start = self._offset + frames[0] * self._page_bytes
+                shape = (len(out), *self.shape[1:])
+                out[:] = np.memmap(self._path, self._raw_dtype, "r", start, shape)[:, slice(*rows)]
                 return
             with tifffile.TiffFile(self._path) as file:
                 for page in range(len(out)):
@@ -580,9 +567,8 @@ class _Pages(_Images):
 
 
 def _shape_and_type(path: FilePath) -> tuple[tuple[int, ...], np.dtype]:
-    with _reading(path), tifffile.TiffFile(path) as file:
-        page = file.pages.first
-        return page.shape, np.dtype(page.dtype).newbyteorder("=")
+    page = _first_page(path)
+    return page.shape, np.dtype(page.dtype).newbyteorder("=")
 
 
 def _size(path: FilePath) -> int:

@@ -11,11 +11,10 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tomopipe.volumes.encoding import Encoding
 from tomopipe.volumes.slice_statistics import SUMMED
-from tomopipe.volumes.volume_store import Slices
+from tomopipe.volumes.volume_store import Layers, Slices
 
 if TYPE_CHECKING:
     import h5py
@@ -85,30 +84,19 @@ class _Level:
 
     def __init__(self, data: "h5py.Dataset", factor: int, shape: Shape, encoding: Encoding) -> None:
         self.factor, self._data, self._encoding = factor, data, encoding
-        self._n_rows = shape[0]
         y, x = (_block_sums(np.ones((n, 1), np.float32), factor)[:, 0] for n in shape[1:])
         self._n_pixels = y[:, None] * x  # that an average is of
-        self._sums: dict[int, dict[int, Slices]] = {}
-        self._layers: dict[int, dict[int, NDArray[Any]]] = {}
+        self._sums, self._rows = Layers(shape[0], factor), Layers(len(data), data.chunks[0])
 
     def add(self, row: int, sums: Slices) -> None:
-        preview_row = row // self.factor
-        sums_by_row = self._sums.setdefault(preview_row, {})
-        sums_by_row[row] = sums
-        n_slices = min(self.factor, self._n_rows - preview_row * self.factor)
-        if len(sums_by_row) < n_slices:
+        if not (slices := self._sums.add(row, sums)):
             return
-        del self._sums[preview_row]
         # in one order, whatever that in which they came: equal volumes are equal files
-        total = functools.reduce(np.add, (sums_by_row[key] for key in sorted(sums_by_row)))
-        depth = self._data.chunks[0]
-        layer = self._layers.setdefault(preview_row // depth, {})
-        layer[preview_row] = self._encoding.encode(total / (n_slices * self._n_pixels))
-        first = preview_row - preview_row % depth
-        rows = range(first, min(first + depth, len(self._data)))
-        if len(layer) == len(rows):
-            self._data[rows.start : rows.stop] = np.stack([layer[layer_row] for layer_row in rows])
-            del self._layers[preview_row // depth]
+        average = functools.reduce(np.add, slices) / (len(slices) * self._n_pixels)
+        preview_row = row // self.factor
+        if layer := self._rows.add(preview_row, self._encoding.encode(average)):
+            first = preview_row - preview_row % self._data.chunks[0]
+            self._data[first : first + len(layer)] = np.stack(layer)
 
 
 def _block_sums(image: Slices, factor: int) -> Slices:

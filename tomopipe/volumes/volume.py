@@ -14,7 +14,7 @@ import numpy as np
 from tomopipe.errors import NoRoomError, TomopipeError
 from tomopipe.storage import checksums
 from tomopipe.storage.atomic import whole
-from tomopipe.volumes import volume_h5, volume_tiff, volume_zarr
+from tomopipe.volumes import tiff, volume_h5, volume_zarr
 from tomopipe.volumes.encoding import Encoding
 from tomopipe.volumes.output_size import volume_bytes
 from tomopipe.volumes.slice_statistics import SliceStatistics, with_statistics
@@ -23,7 +23,7 @@ from tomopipe.volumes.volume_store import Layout, Origin, PutSlices, Slices
 
 _STORES = {
     "h5": volume_h5.store_h5,
-    "tiff": volume_tiff.store_tiff,
+    "tiff": tiff.store_tiff,
     "zarr": volume_zarr.store_zarr,
 }
 
@@ -42,40 +42,15 @@ def new_volume(
 ) -> Iterator[PutSlices]:
     """Yield a function that stores slices; the volume appears under `path` once it is verified.
 
-    Parameters
-    ----------
-    path : path-like
-        HDF5 file, folder of the TIFF series, or OME-Zarr folder. Nothing is there before the end.
-    shape : tuple of int
-        (n_rows, n_y, n_x).
-    output_format : str
-        What to write, one of `FORMATS`.
-    encoding : Encoding
-        Number type and scaling; None: float32.
-    compression : str
-        One of `COMPRESSIONS` of the format.
-    attributes : mapping
-        About the values (unit, voxel size): attributes of /exchange/data, the description of each
-        TIFF, attributes of the OME-Zarr group. With them go offset and scale (value = offset +
-        scale * stored), min and max of the values, and the number clipped.
-    provenance : mapping
-        How the volume was made: text, numbers, lists and mappings of these.
-    origin : Origin
-        Where a cropped volume begins.
+    `path` is an HDF5 file, a folder of TIFFs or an OME-Zarr folder, `shape` (n_rows, n_y, n_x).
+    `attributes` are about the values (unit, voxel size): of /exchange/data, the description of each
+    TIFF, or of the OME-Zarr group; with them go offset and scale, min and max of the values, and
+    the number clipped. `provenance` says how the volume was made: text, numbers, lists and mappings
+    of these. `origin` is where a cropped volume begins.
 
-    Yields
-    ------
-    callable
-        put(first, slices): stores slices (n, n_y, n_x) of float32 from row `first` on, or
-        `SliceStatistics` of them, encoded already.
-
-    Raises
-    ------
-    TomopipeError
-        If a slice was not stored, a value is not finite, all values are equal, or the written
-        file does not read back.
-    OSError
-        If it cannot be written, or the disk has no room for it.
+    put(first, slices) stores slices (n, n_y, n_x) of float32 from row `first` on, or
+    `SliceStatistics` of them, encoded already. A TomopipeError if a slice was not stored, a value
+    is not finite, all values are equal, or the written file does not read back.
     """
     layout = Layout(
         Path(path).name, shape, encoding or Encoding(), compression,

@@ -57,9 +57,7 @@ def store_h5(temporary: Path, layout: Layout) -> Iterator[Store]:
 
         def put(first: int, slices: Slices) -> None:
             if layout.compression == "gzip" and chunks == (1, n_y, n_x):
-                _put_deflated(data, first, slices, layout.encoding)
-                for row in range(first, first + len(slices)):
-                    _sum_slice(temporary, data, row)
+                _put_deflated(temporary, data, first, slices, layout.encoding)
                 return
             for row, image in enumerate(slices, first):
                 stored = np.ascontiguousarray(layout.encoding.encode(image))
@@ -98,7 +96,9 @@ def _all_at_once() -> dict[str, Any]:
     return {"dcpl": creation}
 
 
-def _put_deflated(data: "h5py.Dataset", first: int, slices: Slices, encoding: Encoding) -> None:
+def _put_deflated(
+    path: Path, data: "h5py.Dataset", first: int, slices: Slices, encoding: Encoding
+) -> None:
     """Compress slices in threads, outside the lock under which HDF5 would also hold up reading."""
 
     def deflated(image: Slices) -> bytes:
@@ -112,6 +112,7 @@ def _put_deflated(data: "h5py.Dataset", first: int, slices: Slices, encoding: En
             chunks = pool.map(deflated, slices[start : start + n])
             for row, chunk in enumerate(chunks, first + start):
                 data.id.write_direct_chunk((row, 0, 0), chunk)
+                _sum_slice(path, data, row)
 
 
 def _sum_slice(

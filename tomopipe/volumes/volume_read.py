@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
 
 from tomopipe.errors import TomopipeError
@@ -16,9 +17,8 @@ from tomopipe.storage.manifest import sizes_match
 from tomopipe.volumes.encoding import Encoding
 from tomopipe.volumes.preview import FACTORS, GROUP
 from tomopipe.volumes.slice_statistics import SliceStatistics
-from tomopipe.volumes.tiff import slice_paths
+from tomopipe.volumes.tiff import MID_PLANES_FILE, slice_paths
 from tomopipe.volumes.volume_store import MID_PLANES, PutSlices, Slices
-from tomopipe.volumes.volume_tiff import MID_PLANES_FILE
 from tomopipe.volumes.volume_zarr import check_zarr
 
 PLANES = {"xy": 0, "xz": 1, "yz": 2}
@@ -102,11 +102,10 @@ def open_volume(
 
 def stored_volume(path: Path, stack: ExitStack) -> Volume:
     """Open a volume that `stack` closes; raise what a damaged one raises."""
-    if _is_zarr(path):
+    if group := _zarr_attributes(path):
         check_zarr()
         import zarr
 
-        group = _zarr_attributes(path)
         names = [level["path"] for level in group["ome"]["multiscales"][0]["datasets"]]
         levels = [zarr.open_array(path / name, mode="r") for name in names]
         arrays, notes = {2**i: array for i, array in enumerate(levels)}, group["tomopipe"]
@@ -133,7 +132,7 @@ def read_mid_planes(path: str | os.PathLike[str]) -> dict[str, Slices]:
     mid_xy (n_y, n_x), mid_xz (n_rows, n_x) and mid_yz (n_rows, n_y): float32 values before any
     rounding to whole numbers.
     """
-    if _is_zarr(path):
+    if _zarr_attributes(path):
         check_zarr()
         import zarr
 
@@ -146,8 +145,8 @@ def read_mid_planes(path: str | os.PathLike[str]) -> dict[str, Slices]:
 
 def read_provenance(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read how a volume of any format was made."""
-    if _is_zarr(path):
-        return _zarr_attributes(Path(path))["tomopipe"]["provenance"]
+    if group := _zarr_attributes(path):
+        return group["tomopipe"]["provenance"]
     with ExitStack() as stack:
         return _provenance(_hdf5(_notes_path(path), stack))
 
@@ -172,12 +171,10 @@ def copy_voxels(volume: Volume, put: PutSlices) -> None:
         put(row, statistics)
 
 
-def _is_zarr(path: str | os.PathLike[str]) -> bool:
-    return (Path(path) / "zarr.json").exists()
-
-
-def _zarr_attributes(path: Path) -> dict[str, Any]:
-    return json.loads((path / "zarr.json").read_text(encoding="utf-8"))["attributes"]
+def _zarr_attributes(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the attributes of OME-Zarr; none of another format."""
+    file = Path(path) / "zarr.json"
+    return json.loads(file.read_text(encoding="utf-8"))["attributes"] if file.exists() else {}
 
 
 def _notes_path(path: str | os.PathLike[str]) -> Path:
@@ -224,8 +221,6 @@ class _Series:
     """
 
     def __init__(self, paths: list[Path]) -> None:
-        import tifffile
-
         if not paths:
             raise ValueError("there are no slices")
         self._paths = paths
@@ -237,8 +232,6 @@ class _Series:
             self._offset = page.dataoffsets[0] if page.is_contiguous else None
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
-        import tifffile
-
         if not isinstance(key, tuple):
             return np.asarray(tifffile.imread(self._paths[key]))
         rows, *rest = key
@@ -247,8 +240,6 @@ class _Series:
         return self._image(self._paths[rows])[tuple(rest)]
 
     def _image(self, path: Path) -> NDArray[Any]:
-        import tifffile
-
         if self._offset is None:
             return np.asarray(tifffile.imread(path))
         return np.memmap(path, self.dtype, "r", self._offset, self.shape[1:])

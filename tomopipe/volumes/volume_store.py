@@ -1,5 +1,6 @@
 """What the formats of a volume have in common: what they are given, and what they give back."""
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -20,6 +21,24 @@ FORMATS = tuple(COMPRESSIONS)
 
 Slices = NDArray[np.float32]
 PutSlices = Callable[[int, Slices | SliceStatistics], None]
+
+
+class Layers:
+    """Rows that come in any order and wait until all of a layer of neighbours are there."""
+
+    def __init__(self, n_rows: int, depth: int) -> None:
+        self._n_rows, self._depth = n_rows, depth
+        self._waiting = defaultdict[int, dict[int, Any]](dict)
+
+    def add(self, row: int, image: Any) -> list[Any]:
+        """Take a row; return the layer that it completes, in one order, else nothing."""
+        number = row // self._depth
+        layer = self._waiting[number]
+        layer[row] = image
+        if len(layer) < min(self._depth, self._n_rows - number * self._depth):
+            return []
+        del self._waiting[number]
+        return [layer[key] for key in sorted(layer)]
 
 
 class Origin(NamedTuple):

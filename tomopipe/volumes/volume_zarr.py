@@ -28,7 +28,7 @@ from tomopipe.errors import TomopipeError
 from tomopipe.storage import checksums
 from tomopipe.volumes.encoding import Encoding
 from tomopipe.volumes.output_size import BUFFER_BYTES
-from tomopipe.volumes.volume_store import Layout, Slices, Store
+from tomopipe.volumes.volume_store import Layers, Layout, Slices, Store
 
 if TYPE_CHECKING:
     import zarr
@@ -123,29 +123,19 @@ class _Pyramid:
 
     def __init__(self, levels: "list[_Shards]", layout: Layout) -> None:
         self._levels, self._encoding = levels, layout.encoding
-        self._waiting: dict[tuple[int, int], dict[int, Slices]] = {}
+        self._layers = [Layers(level.n_rows, level.depth) for level in levels]
 
     def add(self, level: int, row: int, image: Slices) -> None:
         """Take one slice of a level; slices may come in any order."""
-        shards = self._levels[level]
-        depth, n_rows = shards.depth, shards.n_rows
-        first = row - row % depth
-        layer = self._waiting.setdefault((level, first), {})
-        layer[row] = image
-        if len(layer) < min(depth, n_rows - first):
+        if not (images := self._layers[level].add(row, image)):
             return
-        del self._waiting[level, first]
-        images = [layer[number] for number in range(first, first + len(layer))]
-        shards.append(first // depth, images, self._encoding)
-        del images
+        shards = self._levels[level]
+        shards.append(row // shards.depth, images, self._encoding)
         if level + 1 < len(self._levels):
-            for number in range(first, first + len(layer), 2):
-                first_image, next_image = layer.pop(number), layer.pop(number + 1, None)
-                self.add(
-                    level + 1,
-                    number // 2,
-                    _halve(self._values(first_image), self._values(next_image)),
-                )
+            first = row - row % shards.depth
+            for number in range(first, first + len(images), 2):
+                one, other = images.pop(0), images.pop(0) if images else None
+                self.add(level + 1, number // 2, _halve(self._values(one), self._values(other)))
 
     def _values(self, image: Any) -> Any:
         """Return float32: as it is, or what a slice that came encoded stands for."""
