@@ -30,7 +30,7 @@ from tomopipe.config.preprocess import StripesBlock
 from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.roll import measure_roll
 from tomopipe.cor.rows_file import Rows
-from tomopipe.prep import stripes, stripes_wavelets
+from tomopipe.prep import stripes
 from tomopipe.prep.bad_pixels import remove_zingers
 from tomopipe.prep.dynamic_flats import look_for_air, principal_shapes, relative_changes
 from tomopipe.prep.flats import Beam, hat_weights
@@ -193,9 +193,7 @@ def rings():
         return remove
 
     filters = {
-        "fourier-wavelet, 5 levels": lambda s: stripes_wavelets.remove_by_wavelets(
-            s, StripesBlock(level=5)
-        ),
+        "fourier-wavelet, 5 levels": lambda s: stripes.remove_by_wavelets(s, StripesBlock(level=5)),
         "nabu MunchDeringer, db9, 5 levels, padded": peer(
             MunchDeringer(clean.shape, 1.0, levels=5, wname="db9", padding=True)
         ),

@@ -19,7 +19,7 @@ from scipy.ndimage import median_filter
 
 from tomopipe.config.preprocess import StripesBlock
 from tomopipe.prep import bad_pixels as pixels
-from tomopipe.prep import phase, stripes, stripes_wavelets
+from tomopipe.prep import phase, stripes
 from tomopipe.prep.intensity import correct_hardening
 from tomopipe.prep.normalise import normalise
 from tomopipe.prep.stripes_gated import remove_proven
@@ -74,7 +74,7 @@ def cases(n_angles, n_rows, n_cols):
             1.0,
         ),
         "stripes: fourier-wavelet": (
-            lambda: stripes_wavelets.remove_by_wavelets(sino, StripesBlock(level=5)),
+            lambda: stripes.remove_by_wavelets(sino, StripesBlock(level=5)),
             lambda: removal.remove_stripe_based_wavelet_fft(sino),
             1.0,
         ),

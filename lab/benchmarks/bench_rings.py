@@ -25,7 +25,7 @@ from tomopipe_lab.suite._kernels import ELLIPSE
 from tomopipe_lab.suite.sample import Solid, View
 
 from tomopipe.config.preprocess import StripesBlock
-from tomopipe.prep import stripes, stripes_wavelets
+from tomopipe.prep import stripes
 from tomopipe.prep.normalise import normalise
 from tomopipe.prep.stripes_gated import remove_proven
 from tomopipe.recon.fbp import reconstruct
@@ -38,11 +38,11 @@ FILTERS = {
     "gated": remove_proven,
     "sorting": stripes.remove_by_sorting,
     "vo": stripes.remove_by_combination,
-    "fourier-wavelet": stripes_wavelets.remove_by_wavelets,
+    "fourier-wavelet": stripes.remove_by_wavelets,
     "titarenko": stripes.remove_by_regularisation,
     "sorting 21": lambda s: stripes.remove_by_sorting(s, StripesBlock(size_px=21)),
     "vo 51, 21": lambda s: stripes.remove_by_combination(s, StripesBlock(large_px=51, size_px=21)),
-    "fourier-wavelet 5": lambda s: stripes_wavelets.remove_by_wavelets(s, StripesBlock(level=5)),
+    "fourier-wavelet 5": lambda s: stripes.remove_by_wavelets(s, StripesBlock(level=5)),
     "titarenko 0.05": lambda s: stripes.remove_by_regularisation(s, StripesBlock(alpha=0.05)),
     "titarenko 5e-4": lambda s: stripes.remove_by_regularisation(s, StripesBlock(alpha=5e-4)),
 }

@@ -13,7 +13,7 @@ from bench_find import draw, photograph
 from tomopipe_lab.suite import CONDITIONS, SPLITS, make_case
 
 from tomopipe.cor.prepared import Prepared
-from tomopipe.cor.standing import change_in_parts, doubt_rotation
+from tomopipe.cor.turns import change_in_parts, doubt_rotation
 
 
 def recorded(seed, turned=lambda theta_deg: theta_deg):

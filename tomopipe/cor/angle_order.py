@@ -1,10 +1,12 @@
 """Sorted angles of a scan, 180 degrees resampled evenly, and opposing rows."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.arrays import evenly_spread
 from tomopipe.cor.clean_rows import Image
 
 
@@ -60,6 +62,14 @@ def rows_at(sinogram: Image, theta_rad: NDArray, target_rad: NDArray) -> Image:
     return (1 - weight) * sinogram[left] + weight * sinogram[right]
 
 
+def average_angles(rows: NDArray[Any], theta_rad: NDArray, group: int) -> tuple[Any, NDArray]:
+    """Average groups of neighbouring rows, and their angles; an incomplete group is dropped."""
+    n_groups = len(rows) // group
+    used = slice(n_groups * group)
+    averaged = rows[used].reshape(n_groups, group, rows.shape[1]).mean(axis=1)
+    return averaged, theta_rad[used].reshape(n_groups, group).mean(axis=1)
+
+
 def resample_180(
     sinogram: Image, angles: SortedAngles, start_rad: float = 0.0, n_max: int = 1024
 ) -> Image:
@@ -74,11 +84,8 @@ def resample_180(
     sinogram, theta = sinogram[inside], theta[inside]
     n = max(2, round(np.pi / max(angles.step_rad, 1e-6)))
     group = -(-n // n_max)
-    if group > 1:
-        n_groups = len(theta) // group
-        sinogram = sinogram[: n_groups * group].reshape(n_groups, group, -1).mean(axis=1)
-        theta = theta[: n_groups * group].reshape(n_groups, group).mean(axis=1)
-        n = -(-n // group)
+    sinogram, theta = average_angles(sinogram, theta, group)
+    n = -(-n // group)
     return rows_at(sinogram, theta, start_rad + np.pi * np.arange(n) / n)
 
 
@@ -98,5 +105,5 @@ def opposing_rows(sinogram: Image, angles: SortedAngles) -> tuple[Image, Image]:
         first = np.array([-short / 2])
     else:
         first = theta[theta + np.pi <= angles.span_rad + 0.05 * step]
-        first = first[np.unique(np.linspace(0, len(first) - 1, 96).round().astype(int))]
+        first = first[evenly_spread(len(first), 96)]
     return rows_at(sinogram, theta, first), rows_at(sinogram, theta, first + np.pi)

@@ -28,6 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg
 
+from tomopipe.arrays import evenly_spread
+from tomopipe.cor.angle_order import average_angles
 from tomopipe.cor.clean_rows import Image, fill_dead_columns, finite, remove_stripes, remove_zingers
 from tomopipe.cor.cross_correlation import registration_score
 from tomopipe.cor.opposing import OpposingLines
@@ -43,7 +45,7 @@ _NEAR_ENDS = np.arange(-1.5, 2.6, 0.5)
 _FAR_PX = 0.25  # of the columns: so far the axis may be from the middle
 _MARGIN = 3  # harmonics beyond w r
 _FILLED = 0.9  # parameters over frames
-_HARMONICS, _FINE_HARMONICS = 80, 80  # to find n_180, and the end
+_HARMONICS = 80  # at most
 _COUNTING_ROWS = 12
 _BEYOND_DETECTOR = 1.6  # reach of a truncated sample, over half the columns
 _FAINT = 0.01  # of the mean row: below that is air
@@ -93,11 +95,7 @@ class _View:
 
     def few(self) -> "_View":
         """Return `_COUNTING_ROWS` of the rows, evenly spread."""
-        n_rows = len(self.lines)
-        rows = np.unique(
-            np.linspace(0, n_rows - 1, min(n_rows, _COUNTING_ROWS)).round().astype(int)
-        )
-        return replace(self, lines=self.lines[rows])
+        return replace(self, lines=self.lines[evenly_spread(len(self.lines), _COUNTING_ROWS)])
 
     def reach_px(self, cor_px: float | None = None) -> float:
         """Return how far the sample reaches from the axis; None: at least, wherever that is."""
@@ -177,8 +175,7 @@ def wider_range_deg(sinograms: Image, stated_deg: float, cor_px: float) -> float
     view = _seen(sinograms, None) if wider else None
     if view is None:
         return 0.0
-    window, reach_px = _window(view, cor_px), view.reach_px(cor_px)
-    channels = _channels(view, window, reach_px, max(wider), _HARMONICS)
+    channels = _channels(view, cor_px, max(wider))
     if channels is None:
         return 0.0
     stated, far_px = stated_deg / 180, _SHIFTED * view.n_cols
@@ -205,8 +202,7 @@ def _left_over(channels: _Channels, fit: _Fit, n_parameters: Floats) -> Floats:
 
 
 def _proof_of_end(view: _View, n_180: int, cor_px: float) -> Proof:
-    reach_px, window = view.reach_px(cor_px), _window(view, cor_px)
-    channels = _channels(view, window, reach_px, n_180, _FINE_HARMONICS)
+    channels = _channels(view, cor_px, n_180)
     if channels is None:
         return _unproven(f"{view.n_frames} frames are too few")
     near_px = cor_px + np.arange(-2, 2.1, 0.25)
@@ -220,8 +216,7 @@ def _proof_of_end(view: _View, n_180: int, cor_px: float) -> Proof:
         elsewhere = error <= _MAX_ERROR < abs(beyond - end)
         return _unproven(f"{_NO_RANGE if elsewhere else ''}{measured}", beyond, error)
     if n_180 > 1:
-        reach_px = view.reach_px()
-        power = _channels(view, window, reach_px, n_180, _FINE_HARMONICS, power=True)
+        power = _channels(view, cor_px, n_180, power=True)
         if power is None:
             return _unproven(f"{view.n_frames} frames are too few")
         fit = _fit_power(power, view.n_frames, n_180, _NEAR_ENDS)
@@ -270,9 +265,9 @@ def _seen(lines: Image, n_frames: int | None) -> _View | None:
     )
 
 
-def _window(view: _View, cor_px: float) -> Floats:
+def _window(view: _View, cor_px: float | None) -> Floats:
     """Return weights of the columns: the same on both sides of the axis, where that matters."""
-    if not view.truncated:
+    if not view.truncated or cor_px is None:
         return np.ones(view.n_cols)
     half_px = (0.5 - _FAR_PX) * view.n_cols
     half_px = max(half_px, min(cor_px, view.n_cols - 1 - cor_px))
@@ -295,9 +290,8 @@ def _fit_at_best_axis(view: _View, n_180: int) -> _Fit | None:
         cors_px = cor_px + np.arange(-2, 2.1, 0.5)
     fit = None
     for _ in range(2):
-        window = _window(view, middle if cor_px is None else cor_px)
         # for all ranges the frequencies that the largest one leaves
-        channels = _channels(view, window, view.reach_px(cor_px), max(_N_180), _HARMONICS)
+        channels = _channels(view, cor_px, max(_N_180))
         if channels is None:
             return None
         fit = _fit_rows(channels, view.n_frames, n_180, _ENDS, cors_px)
@@ -323,22 +317,18 @@ def _registered(view: _View, n_180: int) -> float:
 
 
 def _channels(
-    view: _View,
-    window: Floats,
-    reach_px: float,
-    n_180: int,
-    most: int,
-    *,
-    power: bool = False,
+    view: _View, cor_px: float | None, n_180: int, *, power: bool = False
 ) -> _Channels | None:
     """Transform rows; keep the frequencies whose harmonics the frames of 180 degrees resolve.
 
-    Of dense scans neighbouring frames are averaged. None where next to no frequency is left.
+    Of dense scans neighbouring frames are averaged. None where next to no frequency is left. Power
+    spectra do not depend on where the axis is.
     """
     n_cols, n_frames = view.n_cols, view.n_frames
+    window, reach_px = _window(view, cor_px), view.reach_px(None if power else cor_px)
     w = 2 * np.pi * np.arange(1, n_cols // 2) / n_cols
     harmonics = (np.ceil(w * reach_px).astype(np.intp) + _MARGIN) * (2 if power else 1)
-    kept = (harmonics + 2 <= _FILLED * n_frames / n_180) & (harmonics <= most)
+    kept = (harmonics + 2 <= _FILLED * n_frames / n_180) & (harmonics <= _HARMONICS)
     if kept.sum() < 2:
         return None
     coefficients = np.fft.rfft(view.lines * window, axis=-1)[:, :, 1 : n_cols // 2][:, :, kept]
@@ -352,13 +342,7 @@ def _channels(
     half = len(values) // 2 // group * group  # what is left over lies in the middle of the scan
     both = np.r_[0:half, len(values) - half : len(values)] if half else np.arange(len(values))
     group = group if half else 1
-    return _Channels(
-        values[both].reshape(len(both) // group, group, -1).mean(axis=1),
-        numbers[both].reshape(-1, group).mean(axis=1),
-        w,
-        harmonics,
-        n_rows,
-    )
+    return _Channels(*average_angles(values[both], numbers[both], group), w, harmonics, n_rows)
 
 
 def _fit_rows(
@@ -368,16 +352,11 @@ def _fit_rows(
     n_data, n_parameters = 2 * len(channels.numbers), 2 * channels.harmonics + 3
     misfits, axes = [], []
     for end in ends:
-        theta_rad = np.pi * n_180 * channels.numbers / (n_frames - 1 + end)
-        sums = _explained(channels, theta_rad)
-
-        def misfit(axes_px: Floats, sums: Floats = sums) -> Floats:
-            left = _unexplained(sums, channels.w, axes_px)
-            return n_data / 2 * np.log(left * n_data / (n_data - n_parameters))
-
-        best_px = cors_px[misfit(cors_px).sum(axis=1).argmin()]
+        sums = _explained(channels, np.pi * n_180 * channels.numbers / (n_frames - 1 + end))
+        coarse = _misfit(_unexplained(sums, channels.w, cors_px), n_data, n_parameters)
+        best_px = cors_px[coarse.sum(axis=1).argmin()]
         fine_px = best_px + np.arange(-1, 1.001, 0.04) * (cors_px[1] - cors_px[0])
-        fine = misfit(fine_px)
+        fine = _misfit(_unexplained(sums, channels.w, fine_px), n_data, n_parameters)
         best = fine.sum(axis=1).argmin()
         misfits.append(fine[best])
         axes.append(fine_px[best])
@@ -409,8 +388,13 @@ def _unexplained(sums: Floats, w: Floats, cors_px: Floats) -> Floats:
     total, even_rr, even_ii, even_ri, odd_rr, odd_ii, odd_ri = sums
     even = even_rr * cos**2 + even_ii * sin**2 - 2 * even_ri * cos * sin
     odd = odd_rr * sin**2 + odd_ii * cos**2 + 2 * odd_ri * cos * sin
-    left = 1 - (even + odd) / np.maximum(total, np.finfo(float).tiny)
-    return np.asarray(np.maximum(left, 1e-9))
+    return np.asarray(1 - (even + odd) / np.maximum(total, np.finfo(float).tiny))
+
+
+def _misfit(left: Floats, n_data: int, n_parameters: NDArray[np.intp]) -> Floats:
+    """Return minus the log-likelihood of a share of the energy that is left."""
+    left = np.maximum(left, 1e-9)
+    return np.asarray(n_data / 2 * np.log(left * n_data / (n_data - n_parameters)))
 
 
 def _fit_power(channels: _Channels, n_frames: int, n_180: int, ends: Floats) -> _Fit:
@@ -423,8 +407,7 @@ def _fit_power(channels: _Channels, n_frames: int, n_180: int, ends: Floats) -> 
         theta_rad = np.pi * n_180 * channels.numbers / (n_frames - 1 + end)
         found, n_columns = _coefficients(values, theta_rad, channels.harmonics, 2)
         explained = np.cumsum(found**2, axis=0)[n_columns - 1, np.arange(len(total))]
-        left = np.maximum(1 - explained / total, 1e-9)
-        misfits.append(n_data / 2 * np.log(left * n_data / (n_data - n_parameters)))
+        misfits.append(_misfit(1 - explained / total, n_data, n_parameters))
     return _Fit(np.array(misfits), np.zeros(len(ends)), channels.n_rows)
 
 
@@ -463,8 +446,7 @@ def _least(fits: dict[int, _Fit]) -> tuple[int, dict[int, float]]:
 def _explained_by_multiples(view: _View, n_180: int, cor_px: float) -> dict[int, float]:
     """Return what each multiple of n_180 explains of the power spectra, over what n_180 does."""
     multiples = [m for m in _N_180 if m > n_180 and m % n_180 == 0]
-    window = _window(view, cor_px)
-    channels = _channels(view, window, view.reach_px(), max(_N_180), _HARMONICS, power=True)
+    channels = _channels(view, cor_px, max(_N_180), power=True)
     if channels is None:
         return dict.fromkeys(multiples, 1.0)
     fits = {m: _fit_power(channels, view.n_frames, m, _ENDS) for m in (n_180, *multiples)}

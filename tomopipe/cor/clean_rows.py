@@ -81,10 +81,7 @@ def rotating_share(sinogram: Image) -> float:
     between neighbouring angles, noise is not: on simulated scans the share is 0.4 to 1 with a
     sample, below 0.02 for noise, a flickering beam and fixed patterns.
     """
-    n_angles, n_cols = sinogram.shape
-    factor = max(1, n_cols // 64)
-    wide = sinogram[:, : n_cols // factor * factor].reshape(n_angles, -1, factor).mean(axis=2)
-    wide = wide.astype(np.float64)
+    wide = bin_columns(sinogram, max(1, sinogram.shape[1] // 64)).astype(np.float64)
     wide -= wide.mean(axis=1, keepdims=True)
     wide -= wide.mean(axis=0)
     strongest = np.linalg.eigh(wide.T @ wide)[1][:, -2:]

@@ -196,9 +196,8 @@ def opposing_pairs(theta_rad: NDArray[np.float64]) -> NDArray[np.intp]:
     `N_PAIRS`, spread over the scan.
     """
     theta_rad = np.asarray(theta_rad, dtype=np.float64)
-    none = np.zeros((0, 2), dtype=np.intp)
     if theta_rad.size < 2:
-        return none
+        return np.zeros((0, 2), dtype=np.intp)
     half_step = np.median(np.diff(np.sort(theta_rad))) / 2
     order = np.argsort(theta_rad % (2 * np.pi), kind="stable")
     folded = (theta_rad % (2 * np.pi))[order]
@@ -210,8 +209,6 @@ def opposing_pairs(theta_rad: NDArray[np.float64]) -> NDArray[np.intp]:
     partner = order[nearest % theta_rad.size]
     opposing = np.abs(ring[nearest] - target) <= half_step + 1e-9
     first = np.flatnonzero(opposing & (theta_rad[partner] > theta_rad))
-    if first.size == 0:
-        return none
     first = first[np.argsort(theta_rad[first], kind="stable")]
     n_pairs = min(N_PAIRS, first.size)
     chosen = first[np.arange(n_pairs) * first.size // n_pairs]
@@ -226,7 +223,8 @@ def _read_once(
     Chunks of few frames that hold several of the rows are read frame by frame.
     """
     chunk = scan.chunks
-    if chunk is None or chunk[0] >= _most_in_a_chunk(rows, chunk[1]):
+    # how often reading row by row would decompress one chunk
+    if chunk is None or chunk[0] >= np.bincount([row // chunk[1] for row in rows]).max():
         sinograms = [scan.read_rows(row, row + 1) for row in rows]
         images: Sequence[NDArray[Any]] = list(scan.read_frames(frames)) if frames else []
         return np.concatenate(sinograms, axis=1), dict(zip(frames, images, strict=True))
@@ -241,11 +239,6 @@ def _read_once(
         kept |= {frame: block[frame - first].copy() for frame in frames if first <= frame < last}
         logger.info("read %d of %d frames", last, scan.n_angles)
     return raw, kept
-
-
-def _most_in_a_chunk(rows: Sequence[int], chunk_rows: int) -> int:
-    """Count how often reading row by row would decompress one chunk."""
-    return int(np.bincount([row // chunk_rows for row in rows]).max())
 
 
 def _check_written(raw: NDArray[Any], numbers: NDArray[np.intp]) -> None:

@@ -50,8 +50,8 @@ def correlate(
     first, second = np.zeros((2, n_groups + 1, n_cols))
     for g in range(n_groups):
         of_group = group == g
-        around = fft.irfft(cross[of_group].sum(axis=0, dtype=np.complex128), n_fft)
-        product[g] = np.concatenate([around[-(n_cols - 1) :], around[:n_cols]])
+        of_all = cross[of_group].sum(axis=0, dtype=np.complex128)
+        product[g] = products_at_shifts(of_all, n_fft, n_cols - 1)
         first[g] = np.sum(direct[of_group].astype(float) ** 2, axis=0)
         second[g] = np.sum(flipped[of_group].astype(float) ** 2, axis=0)
     for sums in (product, first, second):
@@ -71,6 +71,12 @@ def _overlap_share(energy: NDArray[np.float64]) -> NDArray[np.float64]:
     n_cols = energy.shape[1]
     inside = overlap_sums(energy)
     return inside / np.maximum(inside[:, n_cols - 1 : n_cols], np.finfo(float).tiny)
+
+
+def products_at_shifts(cross: NDArray, n_fft: int, reach: int) -> NDArray:
+    """Transform cross spectra (..., n_w) back, to products at shifts of -reach to reach."""
+    around = fft.irfft(cross, n_fft)
+    return np.concatenate([around[..., -reach:], around[..., : reach + 1]], axis=-1)
 
 
 def overlap_sums(values: NDArray[np.float64], reach: int | None = None) -> NDArray[np.float64]:
@@ -118,8 +124,7 @@ def difference_score(
     )
     n_fft = fft.next_fast_len(2 * n_cols - 1, real=True)
     cross = np.sum(fft.rfft(direct, n_fft) * np.conj(fft.rfft(flipped, n_fft)), axis=0)
-    around = fft.irfft(cross, n_fft)
-    product = np.concatenate([around[-(n_cols - 1) :], around[:n_cols]])
+    product = products_at_shifts(cross, n_fft, n_cols - 1)
     count = n_cols - np.abs(np.arange(1 - n_cols, n_cols))
     first, second = overlap_sums(direct), overlap_sums(flipped)[:, ::-1]
     covariance = product - np.sum(first * second, axis=0) / count

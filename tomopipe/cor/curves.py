@@ -18,7 +18,7 @@ from tomopipe.cor.mass import centre_of_mass, has_air
 from tomopipe.cor.opposing import OpposingLines
 from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.sharpness import MEASURES
-from tomopipe.cor.slices import Reconstruct, coarse_slices, reconstruct, refine_slices
+from tomopipe.cor.slices import Reconstruct, coarse_slices, in_own_units, reconstruct, refine_slices
 from tomopipe.cor.total_variation import MinimumTotalVariation, minimum_total_variation
 from tomopipe.cor.wedge import coarse_wedge, refine_wedge
 from tomopipe.geometry import unbin_cor
@@ -165,9 +165,8 @@ def _wedge_curve(prepared: Prepared, binning: int) -> Found:
 
 def _slice_curves(cor_px: NDArray[np.float64], measures: NDArray[np.float64]) -> Found:
     """Mean of the sinograms, each in units of its own spread: their contrasts differ."""
-    measures = measures - np.median(measures, axis=2, keepdims=True)
-    measures /= np.maximum(np.abs(measures).mean(axis=2, keepdims=True), 1e-30)
-    return {name: (cor_px, measures[:, i].mean(axis=0)) for i, name in enumerate(MEASURES)}
+    means = in_own_units(measures).mean(axis=0)
+    return {name: (cor_px, mean) for name, mean in zip(MEASURES, means, strict=True)}
 
 
 def _mass_curve(

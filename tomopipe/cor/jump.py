@@ -10,13 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from tomopipe.cor.methods import Decision
-from tomopipe.cor.prepared import Prepared, match_binning
-from tomopipe.cor.projection_match import (
-    MAX_STEP_PX,
-    Floats,
-    lines_as_taken,
-    match,
-)
+from tomopipe.cor.prepared import Prepared
+from tomopipe.cor.projection_match import Floats, lines_as_taken, match, usual_step_rad
 
 _MAX_ROWS = 3
 _AROUND = tuple(i for i in range(-6, 7) if abs(i) > 1)  # pairs that show what is usual
@@ -38,11 +33,9 @@ class Jump:
 
 def find_jump(prepared: Prepared) -> Jump | None:
     """Find where the sample jumps sideways by up to a sixteenth of the columns; None if nowhere."""
-    binning = match_binning(prepared.n_cols)
+    usual_rad = usual_step_rad(prepared)
     steps_rad = np.abs(np.diff(prepared.rows.theta_rad))
-    usual_rad = float(np.median(steps_rad)) if len(steps_rad) else 0.0
-    step_px = usual_rad * prepared.n_cols / 2 / binning
-    if len(steps_rad) < _MIN_ANGLES or not 0 < step_px <= MAX_STEP_PX:
+    if len(steps_rad) < _MIN_ANGLES or not usual_rad:
         return None
     matches = match(lines_as_taken(prepared, _MAX_ROWS), slice(0, -1), slice(1, None))
     pair, reach = np.arange(len(matches)), matches.shape[1] // 2
@@ -64,7 +57,7 @@ def find_jump(prepared: Prepared) -> Jump | None:
         and unmoved[at] - misfit[at] >= _EXPLAINED * (unmoved[at] - _usual(misfit)[at])
         and abs(returned_px) <= _RETURNS * abs(away_px[at])
     )
-    return Jump(at, float(away_px[at]) * binning) if is_jump else None
+    return Jump(at, float(away_px[at]) * prepared.match_binning) if is_jump else None
 
 
 def doubt_jump(decision: Decision, prepared: Prepared) -> tuple[Decision, list[str]]:

@@ -96,7 +96,11 @@ def choose(answers: Sequence[Answer], min_confidence: float, apart_px: float) ->
     for answer in answers:
         if answer.verdict == "failed" and answer.method not in spared:
             return Decision(None, None, 0.0, "failed", answer.method, _with_reason(answer))
-    confident = [answer for answer in answers if _is_confident(answer, min_confidence)]
+    confident = [
+        answer
+        for answer in answers
+        if answer.verdict == "resolved" and answer.confidence >= min_confidence
+    ]
     if not confident:
         return _undecided(answers, min_confidence)
     first = confident[0]
@@ -108,10 +112,6 @@ def choose(answers: Sequence[Answer], min_confidence: float, apart_px: float) ->
     best_px, why_not_ai = first.best_cor_px, _no_answer_of_ai(answers, first, min_confidence)
     reason = "; ".join(filter(None, [first.reason, why_not_ai]))
     return Decision(best_px, best_px, first.confidence, "resolved", first.method, reason)
-
-
-def _is_confident(answer: Answer, min_confidence: float) -> bool:
-    return answer.verdict == "resolved" and answer.confidence >= min_confidence
 
 
 def _apart_px(first: Answer, other: Answer) -> float | None:

@@ -204,17 +204,12 @@ def _flagged(rows: list[Fixed], max_delta_px: float) -> list[Fixed]:
     if sum(map(math.isfinite, cor_px)) < 2:
         return rows
     median_px, limit_px = outlier_limit(cor_px, max_delta_px=max_delta_px)
-    checked = [replace(row, limit_px=limit_px) for row in rows]
-    for position, flagged in enumerate(flag_outliers(cor_px, max_delta_px=max_delta_px)):
-        if not flagged:
-            continue
-        row = replace(checked[position], flagged=True)
-        distance_px = abs(row.before_px - median_px)
-        checked[position] = _noted(
-            row,
-            f"{distance_px:.2f} px from the median {median_px:.2f} of the series, "
-            f"limit {limit_px:.2f}",
-        )
+    checked = []
+    for row, flagged in zip(rows, flag_outliers(cor_px, max_delta_px=max_delta_px), strict=True):
+        judged = replace(row, limit_px=limit_px, flagged=flagged)
+        away = f"{abs(row.before_px - median_px):.2f} px from the median {median_px:.2f}"
+        why = f"{away} of the series, limit {limit_px:.2f}"
+        checked.append(_noted(judged, why) if flagged else judged)
     return checked
 
 

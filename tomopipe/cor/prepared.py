@@ -12,6 +12,7 @@ from tomopipe.cor.clean_rows import (
     MIN_ROTATING_SHARE,
     Image,
     bin_columns,
+    binning_to,
     fill_dead_columns,
     finite,
     median_rotating_share,
@@ -31,11 +32,6 @@ _SMOOTH_PX, _TREND = 1.5, 0.21  # the mean over that part of the columns is take
 _ALIKE_ROWS = 1.5  # standard deviation of the average over neighbouring angles
 
 
-def match_binning(n_cols: int) -> int:
-    """Return how many columns are averaged before projections are matched."""
-    return max(1, round(n_cols / _COLS))
-
-
 @dataclass(frozen=True, eq=False)
 class Prepared:
     """Rows of one scan, cleaned."""
@@ -52,6 +48,11 @@ class Prepared:
         """Columns of the detector."""
         return int(self.rows.sinograms.shape[2])
 
+    @property
+    def match_binning(self) -> int:
+        """Columns averaged into one before projections are matched."""
+        return binning_to(_COLS, self.n_cols)
+
     @cached_property
     def plain(self) -> list[Image]:
         """Sinograms in the order of the angles, finite, without zingers and dead columns."""
@@ -66,7 +67,7 @@ class Prepared:
     @cached_property
     def lines_to_match(self) -> Image:
         """The rows (n_rows, n_angles, n_cols), smoothed, binned and without their trend."""
-        binned = bin_columns(np.array(self.sinograms, np.float32), match_binning(self.n_cols))
+        binned = bin_columns(np.array(self.sinograms, np.float32), self.match_binning)
         lines = ndimage.gaussian_filter1d(binned, _SMOOTH_PX, mode="nearest")
         width = max(9, round(_TREND * lines.shape[2]))
         return np.asarray(lines - ndimage.uniform_filter1d(lines, width, mode="nearest"))

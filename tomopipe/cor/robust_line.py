@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tomopipe.arrays import theil_sen
+
 _LEAST = 3  # of two scans it is not known which one is wrong
 _LEAST_FOR_SPREAD = 5  # the line passes through one or two of them
 _NORMAL = 1.4826  # of the median distance, to be the standard deviation of a normal distribution
@@ -39,12 +41,10 @@ def robust_line(index: Sequence[float], cor_px: Sequence[float]) -> Line | None:
     are of one index.
     """
     x, y = np.asarray(index, float), np.asarray(cor_px, float)
-    first, second = np.triu_indices(len(x), 1)
-    apart = x[second] != x[first]
-    if len(x) < _LEAST or not apart.any():
+    line = theil_sen(x, y)
+    if len(x) < _LEAST or line is None:
         return None
-    first, second = first[apart], second[apart]
-    slope_px = float(np.median((y[second] - y[first]) / (x[second] - x[first])))
+    slope_px = line[0]
     start_px = float(np.median(y - slope_px * x))
     away_px = np.abs(y - slope_px * x - start_px)
     enough = len(x) >= _LEAST_FOR_SPREAD

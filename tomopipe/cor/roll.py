@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.arrays import theil_sen
 from tomopipe.cor.cross_correlation import register
 from tomopipe.cor.opposing import OpposingLines, opposing_projections, opposing_sinograms
 from tomopipe.cor.prepared import Prepared
@@ -74,13 +75,10 @@ def fit_line(row: NDArray[np.float64], value: NDArray[np.float64]) -> tuple[floa
 
     None if fewer than four points, or less than two thirds of them, lie within 0.5 of one line.
     """
-    first, second = np.triu_indices(len(row), 1)
-    apart = row[second] - row[first]
-    wide = np.abs(apart) >= 0.3 * np.ptp(row)
-    if len(row) < _MIN_BANDS or not wide.any() or np.ptp(row) == 0:
+    line = theil_sen(row, value, 0.3 * np.ptp(row)) if len(row) >= _MIN_BANDS else None
+    if line is None:
         return None
-    slope = float(np.median(((value[second] - value[first])[wide]) / apart[wide]))
-    residual = value - slope * row
+    residual = value - line[0] * row
     residual -= np.median(residual)
     sigma = 1.4826 * float(np.median(np.abs(residual)))
     keep = np.abs(residual) <= np.clip(3 * sigma, 0.02, _FAR_PX)

@@ -25,7 +25,7 @@ _ARRAYS = {
     "pairs": (np.float32, 4),
     "pair_theta_rad": (np.float64, 2),
 }
-_LEVELS = ("flat_levels", "dark_levels")
+_OPTIONAL = {"plain_sinograms": np.float32, "flat_levels": np.float64, "dark_levels": np.float64}
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,16 +94,14 @@ def write_rows(
             file.attrs["made_from"] = json.dumps(made_from, sort_keys=True)
         for name, (dtype, _) in _ARRAYS.items():
             put(file, name, np.asarray(getattr(rows, name), dtype=dtype))
-        if rows.plain_sinograms is not None:
-            put(file, "plain_sinograms", np.asarray(rows.plain_sinograms, dtype=np.float32))
         put(file, "n_rows", int(rows.n_rows))
         put(file, "first_col", int(rows.first_col))
         put(file, "falls_per_px", np.asarray(rows.edge_slopes_per_px, dtype=np.float64))
         for kind, numbers in sorted((rows.bad_frames or {}).items()):
             put(file, f"bad_frames/{kind}", np.asarray(numbers, dtype=np.int64))
-        for name in _LEVELS:
-            if (levels := getattr(rows, name)) is not None:
-                put(file, name, np.asarray(levels, dtype=np.float64))
+        for name, float_type in _OPTIONAL.items():
+            if (values := getattr(rows, name)) is not None:
+                put(file, name, np.asarray(values, dtype=float_type))
         put(file, "theta_missing", bool(rows.theta_missing))
         put(file, "minus_log", bool(rows.minus_log))
         # As bytes: HDF5 strings hold neither NUL nor the undecodable bytes of a file name.
@@ -147,14 +145,13 @@ def _read(file: "h5py.File", path: str | os.PathLike[str]) -> Rows:
         theta_missing=bool(file["theta_missing"][()]),
         minus_log=bool(file["minus_log"][()]),
         failed=file["failed"][()].tobytes().decode("utf-8", "surrogateescape"),
-        plain_sinograms=(
-            file["plain_sinograms"][()].astype(np.float32, copy=False)
-            if "plain_sinograms" in file
-            else None
-        ),
         edge_slopes_per_px=(left, right),
         bad_frames=bad and {kind: tuple(numbers[()].tolist()) for kind, numbers in bad.items()},
-        **{name: file[name][()] for name in _LEVELS if name in file},
+        **{
+            name: file[name][()].astype(dtype, copy=False)
+            for name, dtype in _OPTIONAL.items()
+            if name in file
+        },
     )
 
 

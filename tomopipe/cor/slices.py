@@ -17,6 +17,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.cor.angle_order import average_angles
 from tomopipe.cor.answer import refine_peak
 from tomopipe.cor.clean_rows import MIN_OVERLAP, Image, bin_columns, binning_to
 from tomopipe.cor.prepared import Prepared
@@ -110,18 +111,19 @@ def _curves(
     return curves
 
 
+def in_own_units(curves: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return curves (..., n_cor) less their medians, over the mean distance from these."""
+    away = curves - np.median(curves, axis=-1, keepdims=True)
+    return np.asarray(away / np.maximum(np.abs(away).mean(axis=-1, keepdims=True), 1e-30))
+
+
 def _bin(
     sinogram: Image, theta_rad: NDArray[np.float64], binning: int
 ) -> tuple[Image, NDArray[np.float64]]:
     """Average neighbouring columns, and neighbouring angles where there are more than needed."""
     binned = bin_columns(sinogram, binning)
-    n_cols = binned.shape[1]
-    group = max(1, int(len(binned) / (_ANGLES_PER_COLUMN * n_cols)))
-    n_angles = len(binned) // group
-    return (
-        binned[: n_angles * group].reshape(n_angles, group, n_cols).mean(axis=1),
-        theta_rad[: n_angles * group].reshape(n_angles, group).mean(axis=1),
-    )
+    group = max(1, int(len(binned) / (_ANGLES_PER_COLUMN * binned.shape[1])))
+    return average_angles(binned, theta_rad, group)
 
 
 def refine_slices(
@@ -139,7 +141,5 @@ def refine_slices(
     curves = np.concatenate(
         [_curves(s, theta_rad, cor_px, binning, reconstruct, fine=True)[:2] for s in sinograms]
     )
-    heights = curves - np.median(curves, axis=1, keepdims=True)
-    heights /= np.maximum(np.abs(heights).mean(axis=1, keepdims=True), 1e-30)
-    reach, height = max(2, round(2 * binning / step_px)), heights.mean(axis=0)
+    reach, height = max(2, round(2 * binning / step_px)), in_own_units(curves).mean(axis=0)
     return float(cor_px[0] + step_px * refine_peak(height, int(np.argmax(height)), reach))

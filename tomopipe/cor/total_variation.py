@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.cor.angle_order import SortedAngles
+from tomopipe.cor.angle_order import SortedAngles, average_angles
 from tomopipe.cor.answer import MIN_ANGLES, refine_peak
 from tomopipe.cor.clean_rows import Image, bin_columns, binning_to
 from tomopipe.cor.mass import NO_FIXED_PATTERN, has_air, subtract_drift
@@ -135,11 +135,8 @@ def total_variation_cost(
     """
     binning = binning_to(size.columns, sinogram.shape[1])
     together = max(1, len(sinogram) // size.angles)
-    n_angles = len(sinogram) // together
-    used = slice(0, n_angles * together)
-    data = bin_columns(sinogram, binning)[used].reshape(n_angles, together, -1).mean(axis=1)
-    theta_rad = angles.theta_rad[used].reshape(n_angles, together).mean(axis=1)
-    n_cols = data.shape[1]
+    data, theta_rad = average_angles(bin_columns(sinogram, binning), angles.theta_rad, together)
+    n_angles, n_cols = data.shape
     n = 2 * round(size.side * n_cols / 2)
     projector = make_projector(theta_rad, n, (n - 1) / 2)
     gain = 1.05 * largest_gain(projector, 8)

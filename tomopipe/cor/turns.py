@@ -1,19 +1,15 @@
-"""Scans over more than a full turn: projections one turn apart must be alike.
+"""Whether the sample turned all the time, and after a full turn looks as before.
 
-If they are not, and neighbours are, the sample moved along the axis (a helical scan) or changed, or
-the angles are wrong; then slices are useless wherever the COR is. What a sideways shift explains
-does not count: samples drift.
+A stage that stands still gives a COR, too. Over more than a turn projections one turn apart must be
+alike: if they are not, and neighbours are, the sample moved along the axis (a helical scan) or
+changed, or the angles are wrong; then slices are useless wherever the COR is. What a sideways shift
+explains does not count: samples drift.
 """
 
 import numpy as np
 
-from tomopipe.cor.prepared import Prepared, match_binning
-from tomopipe.cor.projection_match import (
-    MAX_STEP_PX,
-    Numbers,
-    lines_as_taken,
-    match,
-)
+from tomopipe.cor.prepared import Prepared
+from tomopipe.cor.projection_match import Numbers, lines_as_taken, match, usual_step_rad
 
 _OVERLAP_RAD = np.deg2rad(20)  # beyond a turn, at least
 # Compared is what changes within this angle: what stays in its columns longer is no sample, and its
@@ -26,6 +22,47 @@ _NEAR = 0.55  # of a step: as far from a turn apart as the nearest projection ma
 # a whole step of rotation adds to. Of 324 scans of still samples none had 1.3 times theirs, but
 # one, a weak sample before a drifting beam: 5.5 times, at 0.42 (lab/benchmarks/bench_turns.py).
 _APART, _OVER_NEIGHBOURS = 0.5, 2.0
+
+_PARTS, _LEAST_IN_PART = 4, 8
+# How much more projections half a part of the scan apart differ than neighbours, which differ by
+# noise and one step: less on average, or in some parts where another part shows that noise is not
+# all that there is (lab/benchmarks/bench_standing.py).
+_CHANGES, _CLEARLY = 1.04, 5.0
+
+
+def doubt_rotation(prepared: Prepared) -> str:
+    """Say in one sentence at which angles nothing turned; "" if all did."""
+    changes = change_in_parts(prepared)
+    if not len(changes):
+        return ""
+    still = np.flatnonzero(changes < _CHANGES)
+    if changes.mean() < _CHANGES:
+        still = np.arange(_PARTS)
+    elif not len(still) or changes.max() < _CLEARLY:
+        return ""
+    theta_deg = np.rad2deg(prepared.rows.theta_rad)[prepared.angles.order]
+    parts = np.array_split(theta_deg, _PARTS)
+    return (
+        f"the projections do not change, but for noise, from {parts[still[0]][0]:.0f} to "
+        f"{parts[still[-1]][-1]:.0f} degrees: did the stage turn? Or the sample is round about the "
+        "axis, or out of view"
+    )
+
+
+def change_in_parts(prepared: Prepared) -> np.ndarray:
+    """Return the change within each quarter of the angles over that between neighbours.
+
+    Empty if there are too few projections.
+    """
+    parts = np.array_split(prepared.lines_to_match[:_MAX_ROWS], _PARTS, axis=1)
+    if parts[-1].shape[1] < _LEAST_IN_PART:
+        return np.array([])
+    return np.array([_change(part, part.shape[1] // 2) / _change(part, 1) for part in parts])
+
+
+def _change(lines: np.ndarray, n_steps: int) -> float:
+    difference = lines[:, n_steps:] - lines[:, :-n_steps]
+    return float(np.mean(difference**2, dtype=np.float64)) or np.finfo(float).tiny
 
 
 def doubt_turns(prepared: Prepared) -> str:
@@ -50,8 +87,8 @@ def unmatched(prepared: Prepared) -> tuple[float, float] | None:
     theta_rad = prepared.rows.theta_rad
     if len(theta_rad) < 2 or np.ptp(theta_rad) < 2 * np.pi + _OVERLAP_RAD:
         return None
-    step_rad = float(np.median(np.abs(np.diff(theta_rad))))
-    if not 0 < step_rad * prepared.n_cols / 2 / match_binning(prepared.n_cols) <= MAX_STEP_PX:
+    step_rad = usual_step_rad(prepared)
+    if not step_rad:
         return None
     first, neighbour, turned = _pairs(theta_rad, step_rad)
     n_pairs = first.shape[1]

@@ -23,7 +23,6 @@ from tomopipe.prep.normalise import MIN_TRANSMISSION, normalise
 from tomopipe.prep.phase import kernel_halo, retrieve_phase
 from tomopipe.prep.recipe import halo_of, phase_strength, stripe_bytes, warp_of
 from tomopipe.prep.stripes_gated import remove_proven
-from tomopipe.prep.stripes_wavelets import remove_by_wavelets
 from tomopipe.prep.warp import Warp, apply_warp
 from tomopipe.recon.team import Team
 from tomopipe.scans.scan import Scan
@@ -219,7 +218,7 @@ def _stripe_filter(recipe: PreprocessBlock) -> Callable[[Any], Any] | None:
         "sorting": stripes.remove_by_sorting,
         "vo": stripes.remove_by_combination,
         "titarenko": stripes.remove_by_regularisation,
-        "fourier-wavelet": remove_by_wavelets,
+        "fourier-wavelet": stripes.remove_by_wavelets,
     }
     remove = filters.get(recipe.stripes.method)
     return None if remove is None else lambda sinogram: remove(sinogram, recipe.stripes)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pywt
 
 from tomopipe.arrays import module_of, ndimage_of
 from tomopipe.recon.cuda import kernel
@@ -68,16 +69,12 @@ def resample(images: Any, above: Any, left: Any, down: Any, across: Any, out: An
 
 def dwt(values: Any, wavelet: str, axis: int) -> tuple[Any, Any]:
     """Transform one axis by one level: approximation and detail."""
-    import pywt
-
     taps = pywt.Wavelet(wavelet)
     return _decimate(values, taps.dec_lo, axis), _decimate(values, taps.dec_hi, axis)
 
 
 def idwt(low: Any, high: Any, wavelet: str, axis: int) -> Any:
     """Transform one axis back by one level; None stands for zeros."""
-    import pywt
-
     taps = pywt.Wavelet(wavelet)
     parts = [
         _interleave(part, filter_taps, axis)

@@ -182,11 +182,9 @@ class BeamFit:
     def weights(self, transmissions: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the weights of frames (n, n_rows, n_cols), shape (n, n_shapes)."""
         if not self.air.any():
-            fits = (
-                least_variation(frame, self.shapes, self.lit, self.spread)
-                for frame in transmissions
+            return np.array(
+                [least_variation(t, self.shapes, self.lit, self.spread) for t in transmissions]
             )
-            return np.array(list(fits))
         shapes, values = self.shapes[:, self.air], transmissions[:, self.air]
         precise = 1 / self.noise[self.air] ** 2
         found = np.empty((len(values), len(shapes)))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.arrays import evenly_spread, theil_sen
 from tomopipe.config.preprocess import ZingersBlock
 from tomopipe.prep.correct import Corrections
 from tomopipe.scans.scan import Scan
@@ -56,19 +57,10 @@ def edge_slopes_of(line: NDArray[np.floating[Any]]) -> tuple[float, float]:
     slopes = []
     for side in (line[:n], line[::-1][:n]):
         finite = np.isfinite(side)
-        slope, at_edge = 0.0, 0.0
-        if np.count_nonzero(finite) > 1:
-            slope, at_edge = _theil_sen(inwards[: len(side)][finite], side[finite])
+        straight = theil_sen(inwards[: len(side)][finite], side[finite])
+        slope, at_edge = straight or (0.0, 0.0)
         slopes.append(float(slope / at_edge) if slope > 0 and at_edge > 0 else 0.0)
     return slopes[0], slopes[1]
-
-
-def _theil_sen(x: NDArray[np.float64], y: NDArray[np.floating[Any]]) -> tuple[float, float]:
-    """Return slope and intercept, as scipy.stats.theilslopes, which takes 0.6 s to import."""
-    values = np.asarray(y, dtype=float)
-    run = x[:, None] - x
-    slope = np.median((values[:, None] - values)[run > 0] / run[run > 0])
-    return float(slope), float(np.median(values) - slope * np.median(x))
 
 
 def _sum_of_lines(scan: Scan, corrections: Corrections) -> NDArray[np.float64]:
@@ -79,7 +71,7 @@ def _sum_of_lines(scan: Scan, corrections: Corrections) -> NDArray[np.float64]:
     decoded = n_frames * deep * scan.n_rows, _N_BLOCKS * chunk_rows * scan.n_angles
     if deep == 1 or decoded[0] <= decoded[1]:
         order = np.argsort(scan.theta_rad, kind="stable")
-        for frame in order[_spread(scan.n_angles, n_frames)].tolist():
+        for frame in order[evenly_spread(scan.n_angles, n_frames)].tolist():
             frames = frame, frame + 1
             raw = scan.read_frames([frame]) if scan.chunks else None
             for rows in _row_blocks(scan.n_rows, _HIGH, _N_BLOCKS // 2):
@@ -96,7 +88,7 @@ def _row_blocks(n_rows: int, n_high: int, n_blocks: int) -> list[tuple[int, int]
     """Spread blocks of rows over the inner 80 % of the height, as beams fade above and below."""
     margin = n_rows // 10
     first_rows = range(margin, n_rows - margin, n_high)
-    chosen = [first_rows[i] for i in _spread(len(first_rows), n_blocks)]
+    chosen = [first_rows[i] for i in evenly_spread(len(first_rows), n_blocks)]
     return [(first, min(first + n_high, n_rows - margin)) for first in chosen]
 
 
@@ -104,8 +96,3 @@ def _sum(lines: NDArray[np.float32]) -> NDArray[np.float64]:
     """Sum projections over frames and rows, without those lines that are not finite."""
     flat = lines.reshape(-1, lines.shape[-1])
     return np.asarray(flat[np.isfinite(flat).all(axis=1)].sum(axis=0, dtype=np.float64))
-
-
-def _spread(n: int, n_most: int) -> NDArray[np.intp]:
-    """Return at most `n_most` of n numbers, evenly spread, ends included."""
-    return np.unique(np.linspace(0, n - 1, min(n, n_most)).round().astype(np.intp))

@@ -134,25 +134,19 @@ class HalfAcquisition:
         one it is the extrapolation by `edge_slopes_per_px`.
         """
         xp = module_of(sinograms)
-        shape = (*sinograms.shape[:2], FACTOR * self.n_cols)
-        wide = xp.zeros(shape, xp.float32)
-        last = self.first + self.n_cols
-        wide[:, :, self.first : last] = sinograms * xp.asarray(self.weights())
+        wide = xp.zeros((*sinograms.shape[:2], FACTOR * self.n_cols), xp.float32)
+        from_near = slice(None, None, -1 if self.far_is_left else 1)
+        out, lines = wide[:, :, from_near], sinograms[:, :, from_near]
         edge_slope_per_px, edge_px, n_beyond = self._far
+        first, last = wide.shape[2] - self.n_cols - n_beyond, wide.shape[2] - n_beyond
+        out[:, :, first:last] = lines * xp.asarray(self.weights()[from_near])
         shares = ellipse(n_beyond, edge_px, edge_slope_per_px, xp).astype(xp.float32)
-        if self.far_is_left:
-            wide[:, :, : self.first] = 2 * sinograms[:, :, :1] * shares[::-1]
-        else:
-            wide[:, :, last:] = 2 * sinograms[:, :, -1:] * shares
+        out[:, :, last:] = 2 * lines[:, :, -1:] * shares
         if self.unpaired.any():
             alone = xp.asarray(np.flatnonzero(self.unpaired))
-            wide[:, alone, self.first : last] = 2 * sinograms[:, alone]
-            n_beyond = wide.shape[2] - last if self.far_is_left else self.first
-            weights = (2 * fade(n_beyond, xp)).astype(xp.float32)
-            if self.far_is_left:
-                wide[:, alone, last:] = sinograms[:, alone, -1:] * weights
-            else:
-                wide[:, alone, : self.first] = sinograms[:, alone, :1] * weights[::-1]
+            out[:, alone, first:last] = 2 * lines[:, alone]
+            weights = (2 * fade(first, xp)).astype(xp.float32)
+            out[:, alone, :first] = lines[:, alone, :1] * weights[::-1]
         return wide
 
 

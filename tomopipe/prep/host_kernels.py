@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pywt
 from numpy.typing import NDArray
 
 from tomopipe.recon.jit import compiled
@@ -56,16 +57,12 @@ def replace_peaks(images: NDArray[np.float32], threshold: float, size: int) -> N
 
 def dwt(values: NDArray[np.float32], wavelet: str, axis: int) -> tuple[Any, Any]:
     """Transform one axis by one level of a discrete wavelet: approximation and detail."""
-    import pywt
-
     low, high = pywt.dwt(values, wavelet, axis=axis)
     return low, high
 
 
 def idwt(low: Any, high: Any, wavelet: str, axis: int) -> Any:
     """Transform one axis back by one level; None stands for zeros."""
-    import pywt
-
     return pywt.idwt(low, high, wavelet, axis=axis)
 
 

@@ -88,32 +88,32 @@ def doubt_references(
     if not beam > 0:
         return []
     darks, flats = (dark_levels - without) / beam, (flat_levels - without) / beam
-    is_bright = darks > max(_OPEN, _DRIFT * abs(without) / beam)
-    is_dark = flats < _CLOSED
-    found = []
-    if is_bright.any():
-        share = f"up to {100 * darks.max():.0f} %"
-        found.append(
-            f"{_which(is_bright, 'darks')}, {share} of the beam, so the volume is wrong: "
+    kinds = {
+        "darks": (
+            darks > max(_OPEN, _DRIFT * abs(without) / beam),
+            f"bright (number {{}}), up to {100 * darks.max(initial=0):.0f} %",
             "was the shutter open, or are they no darks? (Correct input.frames, `1 invalid` leaves "
-            "one out; or preprocess: {darks: ANOTHER_SCAN}; or a file without them)"
-        )
-    if is_dark.any():
-        share = f"down to {100 * max(0, flats.min()):.0f} %"
-        found.append(
-            f"{_which(is_dark, 'flats')}, {share} of the beam, so the volume is wrong: "
+            "one out; or preprocess: {darks: ANOTHER_SCAN}; or a file without them)",
+        ),
+        "flats": (
+            flats < _CLOSED,
+            f"dark (number {{}}), down to {100 * max(0, flats.min()):.0f} %",
             "was the shutter closed, or are they no flats? (Correct input.frames; or preprocess: "
-            "{flat_method: median}, if they are few; or preprocess: {flats: ANOTHER_SCAN})"
-        )
-    return found
+            "{flat_method: median}, if they are few; or preprocess: {flats: ANOTHER_SCAN})",
+        ),
+    }
+    return [
+        f"{np.count_nonzero(odd)} of {len(odd)} {kind} {'is' if odd.sum() == 1 else 'are'} "
+        f"{how.format(_numbers(odd))} of the beam, so the volume is wrong: {why}"
+        for kind, (odd, how, why) in kinds.items()
+        if odd.any()
+    ]
 
 
-def _which(chosen: NDArray[np.bool_], kind: str) -> str:
-    """Name some of all flats or darks by their numbers, the first is 1."""
+def _numbers(chosen: NDArray[np.bool_]) -> str:
+    """List some of all flats or darks by their numbers, the first is 1."""
     runs = runs_of(np.flatnonzero(chosen) + 1)
-    numbers = listed([str(a) if a == b else f"{a} to {b}" for a, b in runs])
-    n, word = np.count_nonzero(chosen), "bright" if kind == "darks" else "dark"
-    return f"{n} of {len(chosen)} {kind} {'is' if n == 1 else 'are'} {word} (number {numbers})"
+    return listed([str(a) if a == b else f"{a} to {b}" for a, b in runs])
 
 
 def normalise_to_air(transmission: Any, n_air_px: int) -> Any:

@@ -206,21 +206,20 @@ def _side_limits(threshold: float, steps: Profiles, freedom: float) -> NDArray[n
     return np.asarray(_quantile(risk / (2 * np.arange(1, steps.shape[1] + 2)), freedom))
 
 
-def _error(deviations: Profiles, n: Any) -> Profiles:
-    """Return the standard error of medians of n blocks."""
-    spread = _SPREAD * np.median(np.abs(deviations), axis=0)
-    return np.asarray(_MEDIAN_ERROR * spread[None] / np.sqrt(n))
-
-
 def _error_in_a_row(deviations: Profiles, n: Any) -> Profiles:
-    """Return the same where n blocks in a row may deviate alike, as rotation near the axis does.
+    """Return the standard error of medians of n blocks in a row, which may deviate alike.
 
     The medians of a few in a row then differ by more than those of as many independent blocks.
     """
+    alone = _MEDIAN_ERROR * _spread(deviations) / np.sqrt(n)
     size = max(1, len(deviations) // _GROUPS)
     groups = deviations[: len(deviations) // size * size].reshape(-1, size, deviations.shape[1])
-    spread = _SPREAD * np.median(np.abs(np.median(groups, axis=1)), axis=0)
-    return np.maximum(_error(deviations, n), spread[None] * np.sqrt(size / n))
+    return np.maximum(alone, _spread(np.median(groups, axis=1)) * np.sqrt(size / n))
+
+
+def _spread(deviations: Profiles) -> Profiles:
+    """Return the standard deviation over blocks (1, n_cols), robustly."""
+    return np.asarray(_SPREAD * np.median(np.abs(deviations), axis=0)[None])
 
 
 def _proven(steps: Profiles, error: Profiles, threshold: float, size_px: int) -> Profiles:

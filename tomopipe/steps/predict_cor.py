@@ -231,9 +231,8 @@ def _predict(
     from tomopipe.cor.methods import choose
     from tomopipe.cor.prepared import Prepared
     from tomopipe.cor.roll import measure_roll
-    from tomopipe.cor.standing import doubt_rotation
     from tomopipe.cor.stated_angles import doubt_angles
-    from tomopipe.cor.turns import doubt_turns
+    from tomopipe.cor.turns import doubt_rotation, doubt_turns
 
     methods = options.methods
     weights: Weights = {"dinov2": options.dinov2_checkpoint, "ai": options.model}

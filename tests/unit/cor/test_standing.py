@@ -5,7 +5,7 @@ import pytest
 from find_rows import rows_of, scan
 
 from tomopipe.cor.prepared import Prepared
-from tomopipe.cor.standing import change_in_parts, doubt_rotation
+from tomopipe.cor.turns import change_in_parts, doubt_rotation
 
 THETA_DEG = np.linspace(0, 180, 181)
 

@@ -7,7 +7,7 @@ from algotom.prep import removal
 
 from tomopipe.config import PreprocessBlock
 from tomopipe.config.preprocess import StripesBlock
-from tomopipe.prep import stripes, stripes_wavelets
+from tomopipe.prep import stripes
 from tomopipe.prep.correct import Corrections
 from tomopipe.prep.flats import Beam
 from tomopipe.prep.host_kernels import running_median
@@ -57,7 +57,7 @@ def assert_same(left, expected):
         (stripes.remove_by_sorting, 0.12),
         (stripes.remove_by_combination, 0.55),
         (lambda s: stripes.remove_by_regularisation(s, StripesBlock(alpha=0.05)), 0.35),
-        (lambda s: stripes_wavelets.remove_by_wavelets(s, StripesBlock(level=5)), 0.35),
+        (lambda s: stripes.remove_by_wavelets(s, StripesBlock(level=5)), 0.35),
     ],
     ids=["sorting", "vo", "titarenko", "fourier-wavelet"],
 )
@@ -168,7 +168,7 @@ def test_wavelets_are_the_published_filter():
         damped = np.fft.ifft(np.fft.fft(along, axis=0) * damp[:, None], axis=0).real
         levels[i] = (across, damped, both)
     expected = pywt.waverec2(levels, "db9")[pad : pad + N_ANGLES, pad : pad + N_COLS]
-    left = stripes_wavelets.remove_by_wavelets(striped, StripesBlock(sigma=1.5, level=3))
+    left = stripes.remove_by_wavelets(striped, StripesBlock(sigma=1.5, level=3))
     assert np.allclose(left, expected, atol=1e-5)
 
 
@@ -176,7 +176,7 @@ def test_wavelets_are_those_of_algotom():
     striped = with_stripes(clean_sinogram(161))  # 101 details: its window is centred
     expected = removal.remove_stripe_based_wavelet_fft(striped, level=1, size=2)
     assert np.allclose(
-        stripes_wavelets.remove_by_wavelets(striped, StripesBlock(sigma=2, level=1)),
+        stripes.remove_by_wavelets(striped, StripesBlock(sigma=2, level=1)),
         expected,
         atol=1e-5,
     )
@@ -199,7 +199,7 @@ def test_constant_sinograms_stay(value):
         stripes.remove_by_sorting,
         stripes.remove_by_combination,
         stripes.remove_by_regularisation,
-        stripes_wavelets.remove_by_wavelets,
+        stripes.remove_by_wavelets,
     ):
         assert np.allclose(remove(sinogram), value, atol=1e-5)
 
@@ -209,6 +209,6 @@ def test_tiny_sinograms_pass():
     for remove in (
         stripes.remove_by_sorting,
         stripes.remove_by_combination,
-        stripes_wavelets.remove_by_wavelets,
+        stripes.remove_by_wavelets,
     ):
         assert remove(sinogram).shape == (5, 7)

@@ -7,9 +7,8 @@ from numpy.typing import NDArray
 
 from tomopipe.cor.ai.input_recipe import RECIPE
 from tomopipe.cor.ai.inputs import Inputs, NetworkOutput
-from tomopipe.cor.ai.refinement import Refinement, combined_px
+from tomopipe.cor.ai.refinement import NEAR, Refinement, combined_px
 
-NEAR = 4  # samples of the grid that count as one position
 FEATURES = (
     "share",  # log-odds of the position, its neighbours included
     "margin",  # logit above the second peak

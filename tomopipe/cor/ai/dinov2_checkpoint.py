@@ -21,7 +21,7 @@ PATCH_PX = 14
 HEAD_WIDTH = 64  # of one attention head, in all of Meta's sizes
 DEPTHS = {384: 12, 768: 12, 1024: 24}
 """Blocks of ViT-S, ViT-B and ViT-L by width."""
-_POOLING = ("attention.0", "gate.0")
+_VECTORS = "norm1.weight", "norm1.bias", "ls1.gamma", "norm2.weight", "norm2.bias", "ls2.gamma"
 
 State = dict[str, torch.Tensor]
 
@@ -80,28 +80,23 @@ def expected_shapes(
         "model.patch_embed.proj.bias": (width,),
         "model.norm.weight": (width,),
         "model.norm.bias": (width,),
-        "head.weight": (2, width),
-        "head.bias": (2,),
     }
+    linear = {"head": (2, width)}
     for number in range(depth):
         block = f"model.blocks.{number}"
-        for name in ("norm1.weight", "norm1.bias", "ls1.gamma", "attn.proj.bias"):
+        for name in _VECTORS:
             shapes[f"{block}.{name}"] = (width,)
-        for name in ("norm2.weight", "norm2.bias", "ls2.gamma", "mlp.fc2.bias"):
-            shapes[f"{block}.{name}"] = (width,)
-        shapes |= _linear(f"{block}.attn.qkv", 3 * width, width)
-        shapes[f"{block}.attn.proj.weight"] = (width, width)
-        shapes |= _linear(f"{block}.mlp.fc1", 4 * width, width)
-        shapes[f"{block}.mlp.fc2.weight"] = (width, 4 * width)
+        linear |= {
+            f"{block}.attn.qkv": (3 * width, width),
+            f"{block}.attn.proj": (width, width),
+            f"{block}.mlp.fc1": (4 * width, width),
+            f"{block}.mlp.fc2": (width, 4 * width),
+        }
     if pooled:
-        for name in _POOLING:
-            shapes |= _linear(name, width, width)
-        shapes |= _linear("fc", 1, width)
+        linear |= {"attention.0": (width, width), "gate.0": (width, width), "fc": (1, width)}
+    for name, (n_out, n_in) in linear.items():
+        shapes |= {f"{name}.weight": (n_out, n_in), f"{name}.bias": (n_out,)}
     return shapes
-
-
-def _linear(name: str, n_out: int, n_in: int) -> dict[str, tuple[int, ...]]:
-    return {f"{name}.weight": (n_out, n_in), f"{name}.bias": (n_out,)}
 
 
 def _load(path: str | os.PathLike[str]) -> Mapping[str, Any]:

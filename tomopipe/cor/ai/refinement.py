@@ -10,7 +10,7 @@ from tomopipe.cor.curves import Curves, refine
 from tomopipe.cor.evidence_sum import GROUPS, vote
 from tomopipe.cor.rotation import rotation_gain
 
-_AROUND = 4  # samples of the grid that belong to one position
+NEAR = 4  # samples of the grid that belong to one position
 _TRUSTED = 2.0  # samples between the network's estimate and a refined kind: a binned pixel
 _REGISTRATION_VOTES = 2.0  # all kinds of it together: they use the same lines
 _COARSE_VOTE = 0.5  # of minimum total variation, found on fewer columns, beside registration
@@ -58,7 +58,7 @@ def combined_px(inputs: Inputs, output: NetworkOutput, refinement: Refinement) -
     scan registration is wrong: slices and minimum total variation, where they agree, then have two
     votes each.
     """
-    around = slice(max(0, output.index - _AROUND), output.index + _AROUND + 1)
+    around = slice(max(0, output.index - NEAR), output.index + NEAR + 1)
     weight, cor_px = output.share[around], inputs.cor_px[around]
     network_px = float(np.sum(weight * cor_px) / np.sum(weight))
     step_px, all_px = float(inputs.cor_px[1] - inputs.cor_px[0]), refinement.all_px
