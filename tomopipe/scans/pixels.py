@@ -101,10 +101,6 @@ class Hdf5Pixels:
         return chunks_of(self._dataset) if self._dataset.ndim == 3 else Chunks()
 
     @cached_property
-    def _decodable(self) -> bool:
-        return can_decode(self._dataset)
-
-    @cached_property
     def missing_sources(self) -> tuple[str, ...]:
         """Files that a virtual dataset is made of and that cannot be opened."""
         return self._written.missing_sources
@@ -129,7 +125,7 @@ class Hdf5Pixels:
     def read(self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int = 1) -> None:
         """Read rows of neighbouring frames, in threads where that can be done."""
         try:
-            if threads > 1 and self._decodable:
+            if threads > 1 and can_decode(self._dataset):
                 read_block(self._dataset, frames, rows, out, threads)
             elif threads > 1 and self._read_contiguous(out, frames, rows, threads):
                 return

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tomopipe.errors import ScanError
 from tomopipe.scans.metadata import Metadata
 from tomopipe.scans.pixels import Frames
-from tomopipe.scans.references import References
+from tomopipe.scans.readers import References
 
 _LEVEL_ROWS = 256  # of a flat or dark, that tell how bright it is
 
