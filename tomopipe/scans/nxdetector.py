@@ -69,9 +69,12 @@ def read_mirror(detector: "h5py.Group", entry: "h5py.Group") -> tuple[set[str], 
     """
     mirrored = set[str]()
     locations = []
+    system = attribute_of(entry, "NeXus_Coordinate_System").lower()
     for group in (below for below in groups_below(detector, 1) if class_of(below) in _CLASSES):
+        # The ESRF did not name it at first, and put gravity among the transformations.
+        is_esrf = system == "esrf" or (not system and "gravity" in group)
         for axis, location in _rotations_180(group):
-            mirrored ^= _about(entry, group)[axis]
+            mirrored ^= (_ESRF if is_esrf else _MCSTAS)[axis]
             locations.append(location)
     if not locations:  # before there were transformations
         for name, kind in (("x_flipped", "columns"), ("y_flipped", "rows")):
@@ -79,13 +82,6 @@ def read_mirror(detector: "h5py.Group", entry: "h5py.Group") -> tuple[set[str], 
                 mirrored.add(kind)
                 locations.append(f"{detector.name}/{name}")
     return mirrored, ", ".join(locations)
-
-
-def _about(entry: "h5py.Group", group: "h5py.Group") -> tuple[set[str], ...]:
-    """Tell what 180 degrees about x, y, z mirror, in the coordinate system of the file."""
-    system = attribute_of(entry, "NeXus_Coordinate_System").lower()
-    # The ESRF did not name it at first, and put gravity among the transformations.
-    return _ESRF if system == "esrf" or (not system and "gravity" in group) else _MCSTAS
 
 
 def _rotations_180(group: "h5py.Group") -> list[tuple[int, str]]:
