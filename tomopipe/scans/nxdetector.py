@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tomopipe.scans.angle_lists import is_angle
+from tomopipe.scans.angle_lists import is_angle, to_degrees
 from tomopipe.scans.datasets import attribute_of, unit_of
 from tomopipe.scans.tree import class_of, groups_below, text_in
 
@@ -27,7 +27,6 @@ _CLASSES = ("NXtransformations", "NX_transformations")  # the second as the ESRF
 # what 180 degrees about x, y, z mirror: rows (upside down), columns (left is right)
 _MCSTAS = ({"rows"}, {"columns"}, {"rows", "columns"})
 _ESRF = ({"rows", "columns"}, {"rows"}, {"columns"})
-_RADIANS = ("rad", "radian", "radians")
 
 
 def signal_of(group: "h5py.Group") -> str:
@@ -91,7 +90,7 @@ def _rotations_180(group: "h5py.Group") -> list[tuple[int, str]]:
         value = _number(group, name)
         if value is None or attribute_of(group[name], "transformation_type") != "rotation":
             continue
-        degrees = np.degrees(value) if unit_of(group[name]) in _RADIANS else value
+        degrees = to_degrees(value, unit_of(group[name]))[0][0]
         vector = np.abs(np.asarray(group[name].attrs.get("vector", 0), dtype=float))
         along_axis = vector.shape == (3,) and vector.max() > 0.999 * vector.sum() > 0
         if along_axis and abs(abs(degrees) % 360 - 180) < 1:
