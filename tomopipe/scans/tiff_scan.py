@@ -417,6 +417,7 @@ class _Images:
     dtype: np.dtype
     chunks: Chunks  # as far as parts of an image cannot be read
     stems: Sequence[str] = ()  # names of the files
+    file = None  # of HDF5
 
     def check_alike(
         self, unused: NDArray[np.bool_] | None = None, *, counted: bool = False
@@ -431,10 +432,6 @@ class _Images:
         whole = np.empty((last - first, end - top, self.shape[2]), self.dtype)
         self.read(whole, box[0], box[1], threads)
         return whole[:, :, slice(*columns)]
-
-    def monitor(self, name: str) -> NDArray:
-        """Raise: there are no numbers in TIFF files."""
-        raise ScanError(f"{self.name}: TIFF files have no {name}")
 
 
 class _Files(_Images):
