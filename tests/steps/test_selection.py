@@ -14,7 +14,7 @@ from tomopipe.recon.angular_sampling import angle_weights
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
 from tomopipe.scans.exchange import open_scan, read_metadata
-from tomopipe.scans.selection import chosen_projections
+from tomopipe.scans.metadata import chosen_projections
 
 COR_PX = 61.3
 SIZE = {"n_cols": 128, "n_rows": 3, "cor_px": COR_PX}

@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from tomopipe.errors import ScanError
 
 _DEGREES = dict.fromkeys(("", "deg", "degs", "degree", "degrees", "°"), 1.0)
-_PER_DEGREE = _DEGREES | {
+# in degrees; "" counts as degrees
+PER_DEGREE = _DEGREES | {
     **dict.fromkeys(("rad", "rads", "radian", "radians"), float(np.rad2deg(1))),
     **dict.fromkeys(("mrad", "milliradian", "milliradians"), float(np.rad2deg(1e-3))),
     **dict.fromkeys(("mdeg", "millidegree", "millidegrees"), 1e-3),
@@ -47,11 +48,11 @@ def to_degrees(
     """
     angles = np.asarray(values, dtype=float).ravel()
     if known_unit != "auto":
-        return angles * _PER_DEGREE[known_unit], ""
+        return angles * PER_DEGREE[known_unit], ""
     if unit in _DEGREES:
         return angles, ""
-    if unit in _PER_DEGREE:
-        return angles * _PER_DEGREE[unit], f"{UNIT_OF_FILE}{unit}, as its units say"
+    if unit in PER_DEGREE:
+        return angles * PER_DEGREE[unit], f"{UNIT_OF_FILE}{unit}, as its units say"
     return angles, (
         f"{UNKNOWN_UNIT}{unit!r}, which is not known: degrees assumed (if they are not, set "
         "input.angle_unit, or name a list of the angles in degrees: input.angles)"
@@ -107,11 +108,6 @@ def other_unit(theta_deg: NDArray[np.float64], *, in_rad: bool = False) -> tuple
         unit = "rad" if span < _FEW_DEG else "mdeg"
         return "", f"the angles cover {span:.4g} degrees: if they are {unit}, set input.angle_unit"
     return "", ""
-
-
-def is_angle_unit(unit: str) -> bool:
-    """Whether a unit is one of angles; "" counts as one."""
-    return unit in _PER_DEGREE
 
 
 def is_angle(name: str) -> bool:

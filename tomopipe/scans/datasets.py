@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError, some_of
-from tomopipe.scans.angle_lists import NO_THETA, is_angle, is_angle_unit, to_degrees
+from tomopipe.scans.angle_lists import NO_THETA, PER_DEGREE, is_angle, to_degrees
 from tomopipe.scans.chunks import chunks_of
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _may_be_angles(name: str, dataset: "h5py.Dataset", lengths: Collection[int])
         return False
     unit = unit_of(dataset)
     named = is_angle(name.rpartition("/")[2]) and not _OTHER_ANGLE.search(name)
-    return is_angle_unit(unit) and (named or unit != "") and bool(np.isfinite(dataset[()]).all())
+    return unit in PER_DEGREE and (named or unit != "") and bool(np.isfinite(dataset[()]).all())
 
 
 def text_of(value: Any) -> str:

@@ -31,13 +31,11 @@ from tomopipe.scans.datasets import degrees_of, need_dataset
 from tomopipe.scans.hdf5 import one_line, open_hdf5
 from tomopipe.scans.instrument import Found
 from tomopipe.scans.layout import Layout, Path
-from tomopipe.scans.metadata import IN_ORDER, Metadata, incomplete
+from tomopipe.scans.metadata import IN_ORDER, Metadata, chosen_projections, incomplete
 from tomopipe.scans.pixel_views import cut_columns
 from tomopipe.scans.pixels import Frames, IndexRange
-from tomopipe.scans.readers import open_reader
-from tomopipe.scans.references import ABSENT, References, Sources, find_references
+from tomopipe.scans.readers import ABSENT, References, Sources, find_references, open_reader
 from tomopipe.scans.scan import Scan
-from tomopipe.scans.selection import chosen_projections
 
 NO_ANGLES = (
     "no angles: set input.angles, such as {start: 0, stop: 180} (the angles of the first and the "
@@ -242,15 +240,12 @@ def _gone(layout: Layout) -> str:
 
 def _impossible_numbers(layout: Layout) -> list[str]:
     """Name the numbers that cannot be, each in one sentence."""
-    lines = []
-    for name, (words, unit, least, most) in _NUMBERS.items():
-        found = getattr(layout, name)
-        if found and found.value and not least <= found.value <= most:
-            lines.append(
-                f"{words} {found.value:.6g} {unit} cannot be: is it in another unit? input.{name} "
-                f"sets it ({found.location})"
-            )
-    return lines
+    return [
+        f"{words} {found.value:.6g} {unit} cannot be: is it in another unit? input.{name} "
+        f"sets it ({found.location})"
+        for name, (words, unit, least, most) in _NUMBERS.items()
+        if (found := getattr(layout, name)) and found.value and not least <= found.value <= most
+    ]
 
 
 def _chosen(path: Path, layout: Layout, known: InputBlock) -> NDArray[np.intp]:

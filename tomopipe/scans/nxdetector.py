@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tomopipe.scans.angle_lists import is_angle
+from tomopipe.scans.angle_lists import is_angle, to_degrees
 from tomopipe.scans.datasets import attribute_of, unit_of
 from tomopipe.scans.tree import class_of, groups_below, text_in
 
@@ -27,7 +27,6 @@ _CLASSES = ("NXtransformations", "NX_transformations")  # the second as the ESRF
 # what 180 degrees about x, y, z mirror: rows (upside down), columns (left is right)
 _MCSTAS = ({"rows"}, {"columns"}, {"rows", "columns"})
 _ESRF = ({"rows", "columns"}, {"rows"}, {"columns"})
-_RADIANS = ("rad", "radian", "radians")
 
 
 def signal_of(group: "h5py.Group") -> str:
@@ -69,9 +68,12 @@ def read_mirror(detector: "h5py.Group", entry: "h5py.Group") -> tuple[set[str], 
     """
     mirrored = set[str]()
     locations = []
+    system = attribute_of(entry, "NeXus_Coordinate_System").lower()
     for group in (below for below in groups_below(detector, 1) if class_of(below) in _CLASSES):
+        # The ESRF did not name it at first, and put gravity among the transformations.
+        is_esrf = system == "esrf" or (not system and "gravity" in group)
         for axis, location in _rotations_180(group):
-            mirrored ^= _about(entry, group)[axis]
+            mirrored ^= (_ESRF if is_esrf else _MCSTAS)[axis]
             locations.append(location)
     if not locations:  # before there were transformations
         for name, kind in (("x_flipped", "columns"), ("y_flipped", "rows")):
@@ -81,13 +83,6 @@ def read_mirror(detector: "h5py.Group", entry: "h5py.Group") -> tuple[set[str], 
     return mirrored, ", ".join(locations)
 
 
-def _about(entry: "h5py.Group", group: "h5py.Group") -> tuple[set[str], ...]:
-    """Tell what 180 degrees about x, y, z mirror, in the coordinate system of the file."""
-    system = attribute_of(entry, "NeXus_Coordinate_System").lower()
-    # The ESRF did not name it at first, and put gravity among the transformations.
-    return _ESRF if system == "esrf" or (not system and "gravity" in group) else _MCSTAS
-
-
 def _rotations_180(group: "h5py.Group") -> list[tuple[int, str]]:
     """List the rotations by 180 degrees: the axis, 0 to 2, and where it stands."""
     found = []
@@ -95,7 +90,7 @@ def _rotations_180(group: "h5py.Group") -> list[tuple[int, str]]:
         value = _number(group, name)
         if value is None or attribute_of(group[name], "transformation_type") != "rotation":
             continue
-        degrees = np.degrees(value) if unit_of(group[name]) in _RADIANS else value
+        degrees = to_degrees(value, unit_of(group[name]))[0][0]
         vector = np.abs(np.asarray(group[name].attrs.get("vector", 0), dtype=float))
         along_axis = vector.shape == (3,) and vector.max() > 0.999 * vector.sum() > 0
         if along_axis and abs(abs(degrees) % 360 - 180) < 1:

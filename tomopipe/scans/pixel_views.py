@@ -17,7 +17,7 @@ class PixelsView:
     """Frames as they lie in a file, for those who read them another way, in another `shape`."""
 
     def __init__(self, pixels: Pixels, shape: tuple[int, int, int]) -> None:
-        self._pixels = pixels
+        self._pixels, self.file = pixels, pixels.file
         self.name, self.shape, self.dtype = pixels.name, shape, pixels.dtype
 
     @property
@@ -28,10 +28,6 @@ class PixelsView:
     def written(self) -> NDArray[np.bool_]:
         """Tell which frames are really there, shape (n_frames,)."""
         return self._pixels.written()
-
-    def monitor(self, name: str) -> NDArray:
-        """Read numbers that lie in the same file."""
-        return self._pixels.monitor(name)
 
 
 class MirroredPixels(PixelsView):

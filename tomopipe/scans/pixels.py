@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError
 from tomopipe.scans.chunks import Chunks, IndexRange, can_decode, chunks_of, read_block
-from tomopipe.scans.datasets import need_dataset
 from tomopipe.scans.frames import Written, written_frames
 from tomopipe.scans.hdf5 import one_line
 
@@ -28,6 +27,7 @@ class Pixels(Protocol):
     name: str  # a path in the file, or the files
     shape: tuple[int, int, int]  # n_frames, n_rows, n_cols
     dtype: np.dtype  # in the byte order of this machine
+    file: "h5py.File | None"  # that they lie in; None: TIFF files
 
     @property
     def chunks(self) -> Chunks:
@@ -38,9 +38,6 @@ class Pixels(Protocol):
 
     def written(self) -> NDArray[np.bool_]:
         """Tell which frames are really there, shape (n_frames,)."""
-
-    def monitor(self, name: str) -> NDArray:
-        """Read numbers that lie in the same file; a ScanError if there are none of that name."""
 
 
 class Boxes(Pixels, Protocol):
@@ -89,7 +86,7 @@ class Hdf5Pixels:
     """Frames of an HDF5 dataset of two (a single frame) or three dimensions."""
 
     def __init__(self, dataset: "h5py.Dataset") -> None:
-        self._dataset = dataset
+        self._dataset, self.file = dataset, dataset.file
         self.name = dataset.name
         shape = (1, *dataset.shape) if dataset.ndim == 2 else dataset.shape
         self.shape: tuple[int, int, int] = shape
@@ -99,10 +96,6 @@ class Hdf5Pixels:
     def chunks(self) -> Chunks:
         """How frames lie in the file, those of a virtual dataset in its first source."""
         return chunks_of(self._dataset) if self._dataset.ndim == 3 else Chunks()
-
-    @cached_property
-    def _decodable(self) -> bool:
-        return can_decode(self._dataset)
 
     @cached_property
     def missing_sources(self) -> tuple[str, ...]:
@@ -129,7 +122,7 @@ class Hdf5Pixels:
     def read(self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int = 1) -> None:
         """Read rows of neighbouring frames, in threads where that can be done."""
         try:
-            if threads > 1 and self._decodable:
+            if threads > 1 and can_decode(self._dataset):
                 read_block(self._dataset, frames, rows, out, threads)
             elif threads > 1 and self._read_contiguous(out, frames, rows, threads):
                 return
@@ -140,7 +133,7 @@ class Hdf5Pixels:
         except OSError as error:
             what = f"{self.name}, frames {frames[0]} to {frames[1]}, rows {rows[0]} to {rows[1]}"
             raise ScanError(
-                f"{self._dataset.file.filename}: {what} cannot be read ({one_line(error)})"
+                f"{self.file.filename}: {what} cannot be read ({one_line(error)})"
             ) from error
 
     def read_box(self, box: tuple[IndexRange, IndexRange, IndexRange], threads: int = 1) -> NDArray:
@@ -150,8 +143,7 @@ class Hdf5Pixels:
             found = self._dataset[tuple(slice(*span) for span in spans)]
         except OSError as error:
             raise ScanError(
-                f"{self._dataset.file.filename}: {self.name}, part {box} cannot be read "
-                f"({one_line(error)})"
+                f"{self.file.filename}: {self.name}, part {box} cannot be read ({one_line(error)})"
             ) from error
         return np.asarray(found).reshape([last - first for first, last in box])
 
@@ -164,7 +156,7 @@ class Hdf5Pixels:
         _, n_rows, n_cols = self.shape
         frame_bytes = n_rows * n_cols * self.dtype.itemsize
         first = self._offset + rows[0] * n_cols * self.dtype.itemsize
-        file = os.open(self._dataset.file.filename, os.O_RDONLY)
+        file = os.open(self.file.filename, os.O_RDONLY)
 
         def read(start: int) -> bool:
             return all(
@@ -177,8 +169,3 @@ class Hdf5Pixels:
                 return all(pool.map(read, range(0, len(out), _FRAMES)))
         finally:
             os.close(file)
-
-    def monitor(self, name: str) -> NDArray:
-        """Read numbers that lie in the same file."""
-        file = self._dataset.file
-        return np.asarray(need_dataset(file, name, file.filename)[()])

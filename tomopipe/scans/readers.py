@@ -1,20 +1,34 @@
-"""Recognise the format of a scan from its content."""
+"""Recognise the format of a scan from its content; find its flats and darks, or those elsewhere."""
 
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
 
 from tomopipe.config import InputBlock
 from tomopipe.config.blocks import PathsBlock
 from tomopipe.errors import ScanError
 from tomopipe.scans import dxchange, named, nxtomo
 from tomopipe.scans.hdf5 import check_file, open_hdf5
-from tomopipe.scans.layout import Kind, Path, Reader, Reference
-from tomopipe.scans.pixel_views import AXES, images_of
-from tomopipe.scans.pixels import Hdf5Pixels
+from tomopipe.scans.layout import (
+    Kind,
+    Layout,
+    Path,
+    Reader,
+    Reference,
+    how_to_name,
+    without_position,
+)
+from tomopipe.scans.metadata import ARE_SINOGRAMS
+from tomopipe.scans.pixel_views import AXES, TransposedPixels, cut_columns, images_of
+from tomopipe.scans.pixels import Frames, Hdf5Pixels, IndexRange
 from tomopipe.scans.tree import brief_tree, datasets_in
 
+ABSENT = "declared absent"
+Sources = Path | Sequence[Path] | None
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -87,3 +101,86 @@ def _turned(path: Path, kind: Kind, reference: Reference, axes: Sequence[str]) -
     if not isinstance(frames.pixels, Hdf5Pixels):
         raise ScanError(f"{path}: mirrored {kind}, and input.axes: name them in input.paths.{kind}")
     return replace(reference, frames=replace(frames, pixels=images_of(frames.pixels, axes)))
+
+
+@dataclass(frozen=True, eq=False)
+class References:
+    """Flats or darks of a scan that were really written; none if they are declared absent."""
+
+    frames: tuple[Frames, ...]  # in one or several files, in the order in which they were taken
+    # (n_frames in all,): projections taken before each; NaN: unknown
+    positions: NDArray[np.float64]
+    location: str
+
+    def cut(self, columns: IndexRange) -> "References":
+        """Return those of neighbouring columns, the last excluded."""
+        return replace(self, frames=tuple(cut_columns(part, columns) for part in self.frames))
+
+
+def find_references(
+    path: Path,
+    reader: Reader,
+    kind: Kind,
+    source: Sources,
+    layout: Layout,
+    *,
+    known: InputBlock,
+    stack: ExitStack,
+) -> References:
+    """Find the flats or darks, in the scan or elsewhere.
+
+    `source` is as in `tomopipe.scans.exchange.read_metadata`; `stack` closes other files. A
+    ScanError says that there are none, that flats were never written, or that their shape is not
+    that of the projections.
+    """
+    pixels = layout.projections.pixels
+    several = [source] if isinstance(source, str | os.PathLike) else source
+    if several is None:
+        found = [(path, part) for part in reader.references(kind)]
+    elif isinstance(source, str | os.PathLike) and os.fspath(source) == "none":
+        return References((Frames(pixels, np.arange(0)),), np.zeros(0), ABSENT)
+    else:
+        found = [
+            (other, part)
+            for other in several
+            for part in open_references(other, kind, known, stack)
+        ]
+    expected = pixels.shape[1:]
+    found = [(where, _as_images(part, expected)) for where, part in found]
+    for where, part in found:
+        shape = part.frames.pixels.shape[1:]
+        if shape != expected:
+            n_theta = -1 if layout.theta_deg is None else len(layout.theta_deg)
+            is_sinogram = pixels.shape[0] in shape or n_theta == expected[0]
+            raise ScanError(
+                f"{where}: {part.location} has frames of {shape}; expected {expected} as in "
+                f"{pixels.name}{f'; {ARE_SINOGRAMS}' * is_sinogram}"
+            )
+    if kind == "flats" and not any(part.frames.written.any() for _, part in found):
+        where, part = found[0]
+        unread = f"{where}: {part.location} was never written"
+        if several is None and layout.missing_sources:
+            unread = f"{where}: {part.location}: {layout.missing_sources[0]} cannot be opened"
+        raise ScanError(f"{unread}; {how_to_name(kind)}")
+    if several is not None:
+        n_angles = len(layout.projections.index)
+        taken = np.linspace(0, n_angles, len(found)).tolist() if len(found) > 1 else [np.nan]
+        found = [
+            (p, Reference(r.frames, f"{p}: {r.location}", np.full(len(r.positions), before)))
+            for (p, r), before in zip(found, taken, strict=True)
+        ]
+    parts = [part for _, part in found]
+    return References(
+        tuple(Frames(part.frames.pixels, part.frames.index[part.frames.written]) for part in parts),
+        np.concatenate([part.positions[part.frames.written] for part in parts]),
+        ", ".join(dict.fromkeys(part.location for part in parts)),
+    )
+
+
+def _as_images(reference: Reference, expected: tuple[int, ...]) -> Reference:
+    """Take flats or darks of sinograms as images where they have that shape only so."""
+    pixels = reference.frames.pixels
+    if not isinstance(pixels, TransposedPixels) or pixels.shape[1:] == expected:
+        return reference
+    images = without_position(pixels.as_stored, reference.location)
+    return images if images.frames.pixels.shape[1:] == expected else reference

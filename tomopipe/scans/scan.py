@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError
+from tomopipe.scans.datasets import need_dataset
 from tomopipe.scans.metadata import Metadata
 from tomopipe.scans.pixels import Frames
-from tomopipe.scans.references import References
+from tomopipe.scans.readers import References
 
 _LEVEL_ROWS = 256  # of a flat or dark, that tell how bright it is
 
@@ -205,12 +206,15 @@ class Scan:
         the projections (flats and darks too in NXtomo files), or of the projections alone. A
         ScanError if there is none of that name and length.
         """
-        values = self._projections.pixels.monitor(name)
+        pixels = self._projections.pixels
+        if pixels.file is None:
+            raise ScanError(f"{pixels.name}: TIFF files have no {name}")
+        values = np.asarray(need_dataset(pixels.file, name, pixels.file.filename)[()])
         for n, index in self._lengths:
             if values.shape == (n,):
                 return values[index].astype(np.float64)
         raise ScanError(
-            f"{self._projections.pixels.name}: expected {self._lengths[-1][0]} numbers in {name}, "
+            f"{pixels.name}: expected {self._lengths[-1][0]} numbers in {name}, "
             f"one per projection; got {values.shape}"
         )
 

@@ -330,11 +330,11 @@ def tiff_files(folder: Path) -> list[FilePath]:
     """List the TIFF files of a folder in the order of the numbers in their names."""
     try:
         with os.scandir(folder) as entries:
-            names = [e.name for e in entries if e.name.lower().endswith(IMAGES)]
+            found = [entry.name for entry in entries if entry.name.lower().endswith(IMAGES)]
     except OSError as error:
         raise ScanError(f"{folder}: cannot be read ({one_line(error)})") from error
-    shown = [name for name in names if name[0] != "."]  # hidden ones are of macOS, no images
-    return [FilePath(folder, name) for name in sorted(shown, key=_natural)]
+    names = sorted(found, key=_natural)
+    return [FilePath(folder, name) for name in names if name[0] != "."]  # hidden ones are of macOS
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
@@ -348,8 +348,7 @@ def _open_stack(path: FilePath, *, every: bool = False) -> "_Files | _Pages":
         check_file(path)
         return _Pages(path)
     images = tiff_files(path)
-    files = images if every else _named(images, None)
-    if files:
+    if files := images if every else _named(images, None):
         return _Files(files)
     below = [
         folder
@@ -368,11 +367,13 @@ def _open_stack(path: FilePath, *, every: bool = False) -> "_Files | _Pages":
 
 def _hdf5_in(folder: FilePath) -> str:
     """Say how to name HDF5 files in a folder that was taken for one of images, or below it."""
-    for pattern in ("*", "*/*"):
-        for path in folder.glob(pattern):
-            if path.suffix.lower() in HDF5:
-                return f"; for its HDF5 files give {folder}/{pattern}{path.suffix}"
-    return ""
+    found = (
+        f"; for its HDF5 files give {folder}/{pattern}{path.suffix}"
+        for pattern in ("*", "*/*")
+        for path in folder.glob(pattern)
+        if path.suffix.lower() in HDF5
+    )
+    return next(found, "")
 
 
 @contextmanager
@@ -416,6 +417,7 @@ class _Images:
     dtype: np.dtype
     chunks: Chunks  # as far as parts of an image cannot be read
     stems: Sequence[str] = ()  # names of the files
+    file = None  # of HDF5
 
     def check_alike(
         self, unused: NDArray[np.bool_] | None = None, *, counted: bool = False
@@ -430,10 +432,6 @@ class _Images:
         whole = np.empty((last - first, end - top, self.shape[2]), self.dtype)
         self.read(whole, box[0], box[1], threads)
         return whole[:, :, slice(*columns)]
-
-    def monitor(self, name: str) -> NDArray:
-        """Raise: there are no numbers in TIFF files."""
-        raise ScanError(f"{self.name}: TIFF files have no {name}")
 
 
 class _Files(_Images):
@@ -475,15 +473,14 @@ class _Files(_Images):
         heads = heads_in(self.stems)
         kinds = [head_of(stem) if heads else "" for stem in self.stems]
         sizes = self._sizes.tolist() if self._plain else [1] * len(kinds)
-        groups: dict[tuple[str, int], list[int]] = {}
-        for index, group in enumerate(zip(kinds, sizes, strict=True)):
-            groups.setdefault(group, []).append(index)
-        typical = self._files.index(self._typical)
-        own = kinds[typical], sizes[typical]
-        groups = {key: found for key, found in groups.items() if key != own and key[1]}
-        odd = np.zeros(len(kinds), bool)
-        for key in sorted(groups, key=lambda k: (k[0] == own[0], -abs(k[1] - own[1])))[:_MOST_ODD]:
-            odd[groups[key]] = not self._is_alike(self._files[groups[key][0]])
+        keys = list(zip(kinds, sizes, strict=True))
+        own = keys[self._files.index(self._typical)]
+        others = [key for key in dict.fromkeys(keys) if key != own and key[1]]
+        others.sort(key=lambda key: (key[0] == own[0], -abs(key[1] - own[1])))
+        odd_keys = [
+            key for key in others[:_MOST_ODD] if not self._is_alike(self._files[keys.index(key)])
+        ]
+        odd = np.array([key in odd_keys for key in keys])
         used = odd if unused is None else odd & ~unused
         if used.any():
             path = self._files[int(np.argmax(used))]

@@ -1,7 +1,7 @@
 """Groups of HDF5 files, by their NeXus class; datasets, for people who must name some of them."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tomopipe.errors import some_of
@@ -88,13 +88,11 @@ def datasets_in(file: "h5py.File") -> list[Found]:
     """List the datasets of numbers that are more than one, stacks of frames first, then by size."""
     import h5py
 
-    found = []
-    for group in [file, *groups_below(file, _DEEPEST)]:
-        for name in group:
-            child = open_child(group, name)
-            if isinstance(child, h5py.Dataset) and child.dtype.kind in "uif":
-                location = f"{group.name.rstrip('/')}/{name}"
-                found.append(Found(location, child.shape or (), str(child.dtype)))
+    found = [
+        Found(name, child.shape or (), str(child.dtype))
+        for _, name, child in _children(file)
+        if isinstance(child, h5py.Dataset) and child.dtype.kind in "uif"
+    ]
     several = [item for item in found if max(item.shape, default=0) > 1]
     return sorted(several, key=lambda item: (-len(item.shape), [-n for n in item.shape], item.name))
 
@@ -114,11 +112,17 @@ def without_alike(found: Iterable[Found]) -> list[Found]:
 def broken_links(file: "h5py.File") -> list[str]:
     """Say which names of a file lead to others that cannot be opened."""
     return [
-        f"{name} {why_closed(file, name)}"
-        for group in [file, *groups_below(file, _DEEPEST)]
-        for name in (f"{group.name.rstrip('/')}/{child}" for child in group)
-        if open_child(file, name) is None
+        f"{name} {why_closed(group.file, name)}"
+        for group, name, child in _children(file)
+        if child is None
     ]
+
+
+def _children(file: "h5py.File") -> Iterator[tuple["h5py.Group", str, Any]]:
+    """Yield all in a file: its group, its path, and what it is; None if it cannot be opened."""
+    for group in [file, *groups_below(file, _DEEPEST)]:
+        for name in group:
+            yield group, f"{group.name.rstrip('/')}/{name}", open_child(group, name)
 
 
 def brief_tree(file: "h5py.File") -> str:

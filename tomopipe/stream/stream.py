@@ -27,7 +27,7 @@ from tomopipe.stream.source import (
     read_spread,
     some_threads,
 )
-from tomopipe.volumes.slice_statistics import SliceStatistics, with_statistics
+from tomopipe.volumes.encoding import SliceStatistics, with_statistics
 from tomopipe.volumes.volume_store import PutSlices
 
 N_SAMPLES = 8  # slices that the range of whole numbers is taken from

@@ -1,6 +1,8 @@
 """How values are stored: number types, and the scaling of the whole-number ones.
 
-value = offset + scale * stored, whatever the type; offset 0 and scale 1 for floating point.
+value = offset + scale * stored, whatever the type; offset 0 and scale 1 for floating point. With
+slices go statistics of their values before rounding: where a GPU computes, both are made there, so
+that what is downloaded is what is written.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,6 +20,7 @@ DTYPES = ("float32", "float16", "uint16", "uint8")
 # each side. 65536 steps leave room for what the samples did not show, 256 do not.
 QUANTILES = (0.0005, 0.9995)
 MARGINS = {"uint16": 0.5, "uint8": 0.05}
+SUMMED = 4  # pixels along each side of the blocks of `sums`
 _SAMPLES = 2**19  # at most, of each slice
 
 
@@ -121,3 +124,63 @@ def _inside_circle(image: NDArray[np.float32]) -> NDArray[np.float32]:
     x = (2 * np.arange(n_x) + 1 - n_x) / n_x
     values = image[y[:, None] ** 2 + x**2 <= 1]
     return values[:: max(1, -(-len(values) // _SAMPLES))].copy()
+
+
+@dataclass(frozen=True, eq=False)
+class SliceStatistics:
+    """Neighbouring slices and statistics of their values, on the host or on a GPU."""
+
+    # array (n, n_y, n_x): of the number type that is stored, or float32 values that are not encoded
+    # yet
+    slices: Any
+    # array of float32 (2,): smallest and largest value; not finite if one of them is not
+    extremes: Any
+    clipped: Any  # array of int (n,): values of each slice that are beyond what can be stored
+    # array of float32 (n, n_x) and (n, n_y): middle row and column of each slice
+    mid_xz: Any
+    mid_yz: Any
+    # array of float32 (n_y, n_x), or None: the volume's middle slice, if it is one of these
+    mid_xy: Any = None
+    # array of float32 (n, n_y / SUMMED, n_x / SUMMED), or None: sums of blocks of pixels, for the
+    # preview, of slices on the host that are not encoded
+    sums: Any = None
+
+    @property
+    def arrays(self) -> list[Any]:
+        """All arrays, to be downloaded: `SliceStatistics(*arrays)` is the same again."""
+        parts = [self.slices, self.extremes, self.clipped, self.mid_xz, self.mid_yz]
+        return parts if self.mid_xy is None else [*parts, self.mid_xy]
+
+
+def with_statistics(
+    slices: Any, encoding: Encoding, middle: int, *, encode: bool = False
+) -> SliceStatistics:
+    """Take statistics of slices, and encode them on demand; on a GPU nothing is waited for.
+
+    The slices (n, n_y, n_x) are float32 of NumPy or CuPy. Number `middle` is the volume's middle
+    slice; below 0 or at least n: none of them. With `encode` they are encoded slice by slice.
+    """
+    xp = module_of(slices)
+    n, n_y, n_x = slices.shape
+    stored, sums = slices, None
+    if encode and encoding.dtype != "float32":
+        stored = xp.empty(slices.shape, encoding.dtype)
+        for image, out in zip(slices, stored, strict=True):
+            out[...] = encoding.encode(image)
+    if xp is np and slices.dtype == np.float32 and not encode:
+        from tomopipe.volumes.slice_kernels import extremes_and_sums
+
+        extremes, sums = extremes_and_sums(slices, SUMMED)
+    else:
+        extremes = xp.stack([slices.min(), slices.max()])
+    return SliceStatistics(
+        slices=stored,
+        extremes=extremes,
+        clipped=xp.stack([xp.count_nonzero(encoding.beyond(image)) for image in slices])
+        if encoding.dtype != "float32"
+        else xp.zeros(n, int),
+        mid_xz=slices[:, n_y // 2].copy(),
+        mid_yz=slices[:, :, n_x // 2].copy(),
+        mid_xy=slices[middle].copy() if 0 <= middle < n else None,
+        sums=sums,
+    )

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tomopipe.volumes.encoding import Encoding
-from tomopipe.volumes.slice_statistics import SUMMED
+from tomopipe.volumes.encoding import SUMMED, Encoding
 from tomopipe.volumes.volume_store import Layers, Slices
 
 if TYPE_CHECKING:

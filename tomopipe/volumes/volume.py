@@ -15,9 +15,8 @@ from tomopipe.errors import NoRoomError, TomopipeError
 from tomopipe.storage import checksums
 from tomopipe.storage.atomic import whole
 from tomopipe.volumes import tiff, volume_h5, volume_zarr
-from tomopipe.volumes.encoding import Encoding
+from tomopipe.volumes.encoding import Encoding, SliceStatistics, with_statistics
 from tomopipe.volumes.output_size import volume_bytes
-from tomopipe.volumes.slice_statistics import SliceStatistics, with_statistics
 from tomopipe.volumes.volume_read import stored_volume
 from tomopipe.volumes.volume_store import Layout, Origin, PutSlices, Slices
 

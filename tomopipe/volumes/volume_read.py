@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.manifest import sizes_match
-from tomopipe.volumes.encoding import Encoding
+from tomopipe.volumes.encoding import Encoding, SliceStatistics
 from tomopipe.volumes.preview import FACTORS, GROUP
-from tomopipe.volumes.slice_statistics import SliceStatistics
 from tomopipe.volumes.tiff import MID_PLANES_FILE, slice_paths
 from tomopipe.volumes.volume_store import MID_PLANES, PutSlices, Slices
 from tomopipe.volumes.volume_zarr import check_zarr

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.volumes.encoding import Encoding
-from tomopipe.volumes.slice_statistics import SliceStatistics
+from tomopipe.volumes.encoding import Encoding, SliceStatistics
 
 MID_PLANES = ("mid_xy", "mid_xz", "mid_yz")
 COMPRESSIONS = {

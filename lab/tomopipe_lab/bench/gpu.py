@@ -33,7 +33,7 @@ from tomopipe.recon.transfer import MOST_THREADS, DeviceTransfer, Download
 from tomopipe.scans.raw_scan import RawScan
 from tomopipe.steps.full_recon import full_recon
 from tomopipe.stream.memory import Resources
-from tomopipe.volumes.slice_statistics import with_statistics
+from tomopipe.volumes.encoding import with_statistics
 from tomopipe_lab.bench.gpu_ways import COUNTS, MAKERS, Scan, Way
 from tomopipe_lab.bench.measure import Interval, median_interval, rotate
 from tomopipe_lab.bench.phantoms import engine_axis, psnr_db, sharp_image

@@ -4,8 +4,7 @@ import pytest
 from tests import pretend_cupy
 from tests.pretend_cupy import XP
 from tomopipe.errors import TomopipeError
-from tomopipe.volumes.encoding import Encoding, encoding_of, robust_range
-from tomopipe.volumes.slice_statistics import with_statistics
+from tomopipe.volumes.encoding import Encoding, encoding_of, robust_range, with_statistics
 
 VALUES = np.linspace(-0.002, 0.02, 5001, dtype=np.float32)
 
