@@ -135,18 +135,19 @@ class HalfAcquisition:
         """
         xp = module_of(sinograms)
         wide = xp.zeros((*sinograms.shape[:2], FACTOR * self.n_cols), xp.float32)
+        inner = slice(self.first, self.first + self.n_cols)
+        wide[:, :, inner] = sinograms * xp.asarray(self.weights())
         from_near = slice(None, None, -1 if self.far_is_left else 1)
         out, lines = wide[:, :, from_near], sinograms[:, :, from_near]
         edge_slope_per_px, edge_px, n_beyond = self._far
-        first, last = wide.shape[2] - self.n_cols - n_beyond, wide.shape[2] - n_beyond
-        out[:, :, first:last] = lines * xp.asarray(self.weights()[from_near])
         shares = ellipse(n_beyond, edge_px, edge_slope_per_px, xp).astype(xp.float32)
-        out[:, :, last:] = 2 * lines[:, :, -1:] * shares
+        out[:, :, wide.shape[2] - n_beyond :] = 2 * lines[:, :, -1:] * shares
         if self.unpaired.any():
             alone = xp.asarray(np.flatnonzero(self.unpaired))
-            out[:, alone, first:last] = 2 * lines[:, alone]
-            weights = (2 * fade(first, xp)).astype(xp.float32)
-            out[:, alone, :first] = lines[:, alone, :1] * weights[::-1]
+            wide[:, alone, inner] = 2 * sinograms[:, alone]
+            n_near = wide.shape[2] - self.n_cols - n_beyond
+            weights = (2 * fade(n_near, xp)).astype(xp.float32)
+            out[:, alone, :n_near] = lines[:, alone, :1] * weights[::-1]
         return wide
 
 
