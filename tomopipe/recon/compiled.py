@@ -228,32 +228,22 @@ def _transform(plan: Plan, n: int) -> tuple[NDArray[np.int64], NDArray[np.float3
 def _finish(batch: _Batch, images: NDArray[np.float32]) -> None:
     """Transform the grid to images."""
     plan, grid, lanes, team = batch.plan, batch.grid, batch.lanes, batch.team
-    n_lanes, n_grid = len(lanes), plan.n_grid
+    n_grid, n_cols = plan.n_grid, plan.n_cols
     across, down = plan.correction.astype(np.float32)
+
+    def share_out(stage: Callable[..., None], n: int, n_floats: int, *about: Any) -> None:
+        """Give each thread a part of n lines, and scratch of so many floats per lane."""
+        size = n_floats * len(lanes)
+        calls = [
+            (grid, n_grid, *about, *part, aligned_empty(size), lanes)
+            for part in parts(n, team.threads)
+        ]
+        team.run(stage, calls)
+
     image_kernels.fold(grid, n_grid, lanes)
-    transform = _transform(plan, n_grid)
-    team.run(
-        image_kernels.transform_rows,
-        [
-            (grid, n_grid, across, *transform, a, b, aligned_empty(4 * n_grid * n_lanes), lanes)
-            for a, b in parts(n_grid // 2 + 1, team.threads)
-        ],
-    )
-    size = (image_kernels.TOGETHER + 2) * n_grid * n_lanes
-    transform = _transform(plan, n_grid // 2)
-    phases = lanefft.real_twiddles_of(n_grid)
-    team.run(
-        image_kernels.transform_columns,
-        [
-            (grid, n_grid, down, *transform, phases, a, b, aligned_empty(size), lanes)
-            for a, b in parts(plan.n_cols, team.threads)
-        ],
-    )
-    size = n_lanes * (plan.n_cols + 2 * n_lanes)
-    team.run(
-        image_kernels.unpack,
-        [
-            (grid, n_grid, images, a, b, aligned_empty(size), lanes)
-            for a, b in parts(plan.n_cols, team.threads)
-        ],
-    )
+    rows_like = across, *_transform(plan, n_grid)
+    share_out(image_kernels.transform_rows, n_grid // 2 + 1, 4 * n_grid, *rows_like)
+    columns_like = down, *_transform(plan, n_grid // 2), lanefft.real_twiddles_of(n_grid)
+    size = (image_kernels.TOGETHER + 2) * n_grid
+    share_out(image_kernels.transform_columns, n_cols, size, *columns_like)
+    share_out(image_kernels.unpack, n_cols, n_cols + 2 * len(lanes), images)
