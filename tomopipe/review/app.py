@@ -268,16 +268,17 @@ class _Api:
 
     def start_run(self, _: Request) -> Response:
         """Start the next run; the body of the request is not read."""
-        if self.runner is None:
-            return _not_allowed()
-        self.runner.start()
-        return JSONResponse(self.runner.state(), status_code=202)
+        return self._told(Runner.start)
 
     def stop_run(self, _: Request) -> Response:
         """Interrupt the run that was started here."""
+        return self._told(Runner.stop)
+
+    def _told(self, what: Callable[[Runner], None]) -> Response:
         if self.runner is None:
-            return _not_allowed()
-        self.runner.stop()
+            message = "this server starts nothing: it was started without --allow-run."
+            return JSONResponse({"error": message}, status_code=403)
+        what(self.runner)
         return JSONResponse(self.runner.state(), status_code=202)
 
 
@@ -300,11 +301,6 @@ def _texts(cells: object) -> dict[str, str]:
     if not isinstance(cells, dict) or not all(isinstance(cell, str) for cell in cells.values()):
         raise _MalformedError("expected texts by column for cells and for seen.")
     return cells
-
-
-def _not_allowed() -> Response:
-    message = "this server starts nothing: it was started without --allow-run."
-    return JSONResponse({"error": message}, status_code=403)
 
 
 def _static_routes() -> list[Route]:
