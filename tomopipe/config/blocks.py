@@ -30,6 +30,13 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 RowNumber = Annotated[int, Field(ge=0)]
 RowRange = Annotated[list[RowNumber], Field(min_length=2, max_length=2), _ASCENDING]
 AngleSpan = Annotated[list[float], Field(min_length=2, max_length=2), _ASCENDING]
+Rows = Annotated[
+    Literal["all"] | RowRange, Field(description="all, or [first, last], both included.")
+]
+Device = Annotated[
+    Literal["auto", "cpu", "cuda"],
+    Field(description="auto: a GPU where there is one.", json_schema_extra={"only": False}),
+]
 FrameRun = Annotated[str, Field(pattern=r"^[1-9]\d{0,6} +(projections?|flats?|darks?|invalid)$")]
 
 
@@ -292,9 +299,7 @@ class TryReconBlock(Block):
         "stack",
         description="stack: one try.tif; tiff: also full-size float32 TIFFs with TomoGUI's names.",
     )
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="auto: a GPU where there is one.", json_schema_extra={"only": False}
-    )
+    device: Device = "auto"
 
     @model_validator(mode="after")
     def _names_differ(self) -> "TryReconBlock":
@@ -414,9 +419,7 @@ class FullReconBlock(Block):
         description="Filter of the back-projection (fbp).",
         json_schema_extra={"only": {"algorithm": ["fbp"]}},
     )
-    rows: Literal["all"] | RowRange = Field(
-        "all", description="all, or [first, last], both included."
-    )
+    rows: Rows = "all"
     crop_x: Literal["all"] | RowRange = Field(
         "all",
         description="Columns of the slices: all, or [first, last], both included (voxels of the "
@@ -451,9 +454,7 @@ class FullReconBlock(Block):
         description="Attenuation per unbinned pixel, or per cm (needs the pixel size).",
     )
 
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        "auto", description="auto: a GPU where there is one.", json_schema_extra={"only": False}
-    )
+    device: Device = "auto"
     gpus: int = Field(
         1,
         ge=1,
@@ -498,9 +499,7 @@ class ExportStarBlock(Block):
         "keeps each under max_stack_gb; a later scan that needs more gets more.",
     )
     max_stack_gb: float = Field(4, gt=0, description="Largest stack (10^9 bytes).")
-    rows: Literal["all"] | RowRange = Field(
-        "all", description="all, or [first, last], both included."
-    )
+    rows: Rows = "all"
     max_tilts: Literal["all"] | Annotated[int, Field(ge=1)] = Field(
         "all", description="Largest number of projections in a stack, evenly chosen."
     )

@@ -88,16 +88,13 @@ def _values_for_texts(blocks: dict[str, Any]) -> dict[str, Any]:
         key_paths = {_known(problem["loc"]) for problem in error.errors()}
     else:
         return blocks
-    for key_path in sorted(key_paths, key=str):
-        holder: Any = blocks
-        for part in key_path[:-1]:
-            try:
+    for *outer, key in sorted(filter(None, key_paths), key=str):
+        with suppress(KeyError, IndexError, TypeError):  # a key that is not there
+            holder: Any = blocks
+            for part in outer:
                 holder = holder[part]
-            except (KeyError, IndexError, TypeError):
-                break
-        else:
-            if isinstance(holder, dict) and key_path and key_path[-1] in holder:
-                holder[key_path[-1]] = _value_for_text(holder[key_path[-1]])
+            if isinstance(holder, dict):
+                holder[key] = _value_for_text(holder[key])
     return blocks
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -136,7 +136,7 @@ def _spread_all(
     """Spread a chunk: bands of one parity side by side, or all in one call, in the same order."""
     n_samples, n_threads, plan = len(chunk.order), batch.team.threads, batch.plan
     before = batch.grid, plan.n_grid, *before, chunk.direction, chunk.order
-    after = _taps(plan), *after
+    after = _taps(plan.beta), *after
     for ranges in (chunk.even, chunk.odd) if n_threads > 1 else ([(0, n_samples)],):
         joined = _joined(ranges, n_samples // (8 * n_threads))
         batch.team.run(function, [(*before, *bounds, *after) for bounds in joined])
@@ -194,7 +194,7 @@ def _from_rows(
 ) -> None:
     """Fill the samples of a chunk from the sinograms, its angles shared out to the threads."""
     plan, lanes = batch.plan, batch.lanes
-    transform = _transform(plan, plan.n_padded // 2)
+    transform = _transform(plan.n_padded // 2)
     phases = lanefft.real_twiddles_of(plan.n_padded)
     angles = plan.angle_order[chunk.angles]
     common = (*_weights(plan, chunk), batch.factor, plan.taper, *transform, phases, samples)
@@ -213,47 +213,33 @@ def _weights(plan: Plan, chunk: Chunk) -> tuple[NDArray[np.float32], NDArray[np.
     return plan.weight[chunk.angles].astype(np.float32), signs.astype(np.float32)
 
 
-def _taps(plan: Plan) -> NDArray[np.float32]:
-    if "taps" not in plan.cache:
-        plan.cache["taps"] = tap_table(plan.beta)
-    return plan.cache["taps"]
+_taps = lru_cache(tap_table)
 
 
-def _transform(plan: Plan, n: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    if ("transform", n) not in plan.cache:
-        plan.cache["transform", n] = lanefft.factors_of(n), lanefft.twiddles_of(n)
-    return plan.cache["transform", n]
+@lru_cache
+def _transform(n: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    return lanefft.factors_of(n), lanefft.twiddles_of(n)
 
 
 def _finish(batch: _Batch, images: NDArray[np.float32]) -> None:
     """Transform the grid to images."""
     plan, grid, lanes, team = batch.plan, batch.grid, batch.lanes, batch.team
-    n_lanes, n_grid = len(lanes), plan.n_grid
+    n_grid, n_cols = plan.n_grid, plan.n_cols
     across, down = plan.correction.astype(np.float32)
+
+    def share_out(stage: Callable[..., None], n: int, n_floats: int, *about: Any) -> None:
+        """Give each thread a part of n lines, and scratch of so many floats per lane."""
+        size = n_floats * len(lanes)
+        calls = [
+            (grid, n_grid, *about, *part, aligned_empty(size), lanes)
+            for part in parts(n, team.threads)
+        ]
+        team.run(stage, calls)
+
     image_kernels.fold(grid, n_grid, lanes)
-    transform = _transform(plan, n_grid)
-    team.run(
-        image_kernels.transform_rows,
-        [
-            (grid, n_grid, across, *transform, a, b, aligned_empty(4 * n_grid * n_lanes), lanes)
-            for a, b in parts(n_grid // 2 + 1, team.threads)
-        ],
-    )
-    size = (image_kernels.TOGETHER + 2) * n_grid * n_lanes
-    transform = _transform(plan, n_grid // 2)
-    phases = lanefft.real_twiddles_of(n_grid)
-    team.run(
-        image_kernels.transform_columns,
-        [
-            (grid, n_grid, down, *transform, phases, a, b, aligned_empty(size), lanes)
-            for a, b in parts(plan.n_cols, team.threads)
-        ],
-    )
-    size = n_lanes * (plan.n_cols + 2 * n_lanes)
-    team.run(
-        image_kernels.unpack,
-        [
-            (grid, n_grid, images, a, b, aligned_empty(size), lanes)
-            for a, b in parts(plan.n_cols, team.threads)
-        ],
-    )
+    rows_like = across, *_transform(n_grid)
+    share_out(image_kernels.transform_rows, n_grid // 2 + 1, 4 * n_grid, *rows_like)
+    columns_like = down, *_transform(n_grid // 2), lanefft.real_twiddles_of(n_grid)
+    size = (image_kernels.TOGETHER + 2) * n_grid
+    share_out(image_kernels.transform_columns, n_cols, size, *columns_like)
+    share_out(image_kernels.unpack, n_cols, n_cols + 2 * len(lanes), images)

@@ -142,18 +142,6 @@ def halves(typingctx: Any, low: Any, high: Any, width: Any) -> Any:
     return vec(types.float32, types.float32, width), codegen
 
 
-@intrinsic(prefer_literal=True)
-def lane(typingctx: Any, vector: Any, which: Any, width: Any) -> Any:
-    """Return a vector of copies of lane `which` (a constant) of a vector."""
-    vec = Vec(width.count)
-    index = which.literal_value
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _shuffle(builder, args[0], args[0], [index] * vec.width)
-
-    return vec(vector, which, width), codegen
-
-
 @intrinsic
 def finite_or_zero(typingctx: Any, vector: Any) -> Any:
     """Replace NaN and infinities by 0."""

@@ -68,18 +68,10 @@ def _of_before(scan: ScanRecord) -> str:
     return f"{scan.volume.name} is of the {source} that was there before: {scan.reason}"
 
 
-def _filled(scan: ScanRecord) -> str:
-    return _reason(State.FILLED, f"from {scan.source}")(scan)
-
-
 def _outlier(scan: ScanRecord) -> str:
     if scan.state in (State.OK, State.DOUBTFUL, State.MANUAL):
         return scan.kept_outlier
     return _reason(State.FIXED, "replaced")(scan)
-
-
-def _doubtful(scan: ScanRecord) -> str:
-    return scan.doubtful_prediction if scan.state is State.DOUBTFUL else ""
 
 
 def _confidence(scan: ScanRecord) -> float:
@@ -114,13 +106,18 @@ _KINDS = (
         lambda scan: scan.unused_manual,
         once=False,
     ),
-    _Kind("Filled", "look", "These CORs are not measured: look at the volume.", _filled),
+    _Kind(
+        "Filled",
+        "look",
+        "These CORs are not measured: look at the volume.",
+        lambda scan: _reason(State.FILLED, f"from {scan.source}")(scan),
+    ),
     _Kind("Outliers", "look", "Further from the median than the limit.", _outlier),
     _Kind(
         "Doubtful predictions",
         "look",
         "Look at the try slices; set the COR by hand if it is wrong.",
-        _doubtful,
+        lambda scan: scan.doubtful_prediction if scan.state is State.DOUBTFUL else "",
         order=_confidence,
     ),
     _Kind("Warnings", "info", "Nothing was stopped.", _warned, once=False, rare_first=True),

@@ -148,38 +148,39 @@ def _prepared(provenance: Provenance, cited: Mapping[str, str]) -> str:
     known = provenance["parameters"]
     block = PreprocessBlock(**known["corrections"])
     flats = _FLATS[block.flat_method].format(flat_components=block.flat_components)
-    parts = []
-    if known["darks"] != "none":
-        parts.append("dark field subtracted")
-    if known["flats"] != "none":
-        parts.append(f"divided by {flats}")
-    if block.bad_pixels.threshold is not None:
-        parts.append("bad detector pixels replaced by their neighbours")
-    if block.ring_current.dataset is not None:
-        parts.append("scaled by the ring current")
-    if block.zingers.threshold is not None:
-        parts.append(
-            f"zingers brighter by {block.zingers.threshold:g} than the median of "
-            f"{block.zingers.size_px} × {block.zingers.size_px} pixels removed"
-        )
-    if block.distortion.coefficients != PreprocessBlock().distortion.coefficients:
-        parts.append("distortion of the lens corrected" + cited.get("Distortion of the lens", ""))
-    if block.roll_deg:
-        parts.append(f"rotated by {block.roll_deg:g}° about the beam")
-    if block.air_px:
-        parts.append(f"normalised by {block.air_px} columns of air at both edges")
-    if block.phase.method != "none":
-        parts.append(
-            f"phase retrieved ({block.phase.method} filter of Paganin, delta/beta "
-            f"{block.phase.delta_beta:g}){cited.get(f'Phase retrieval: {block.phase.method}', '')}"
-        )
-    if known["minus_log"]:
-        parts.append("negative logarithm taken")
-    if block.hardening:
-        parts.append("beam hardening corrected by a polynomial")
-    if block.stripes.method != "none":
-        method = block.stripes.method
-        parts.append(_STRIPES[method] + cited.get(f"Stripes of sinograms: {method}", ""))
+    phase, stripes = block.phase.method, block.stripes.method
+    applied = (
+        (known["darks"] != "none", "dark field subtracted"),
+        (known["flats"] != "none", f"divided by {flats}"),
+        (
+            block.bad_pixels.threshold is not None,
+            "bad detector pixels replaced by their neighbours",
+        ),
+        (block.ring_current.dataset is not None, "scaled by the ring current"),
+        (
+            block.zingers.threshold is not None,
+            "zingers brighter by {0.zingers.threshold:g} than the median of "
+            "{0.zingers.size_px} × {0.zingers.size_px} pixels removed",
+        ),
+        (
+            block.distortion.coefficients,
+            "distortion of the lens corrected" + cited.get("Distortion of the lens", ""),
+        ),
+        (block.roll_deg, "rotated by {0.roll_deg:g}° about the beam"),
+        (block.air_px, "normalised by {0.air_px} columns of air at both edges"),
+        (
+            phase != "none",
+            "phase retrieved ({0.phase.method} filter of Paganin, delta/beta "
+            "{0.phase.delta_beta:g})" + cited.get(f"Phase retrieval: {phase}", ""),
+        ),
+        (known["minus_log"], "negative logarithm taken"),
+        (block.hardening, "beam hardening corrected by a polynomial"),
+        (
+            stripes != "none",
+            _STRIPES.get(stripes, "") + cited.get(f"Stripes of sinograms: {stripes}", ""),
+        ),
+    )
+    parts = [text.format(block) for applies, text in applied if applies]
     return ", ".join(parts) or "nothing was corrected"
 
 

@@ -144,13 +144,12 @@ def _utc(seconds: float) -> str:
 
 
 def _curves(campaign: CampaignRecord) -> dict[str, CurvePlot]:
-    found = {}
-    for scan in campaign.scans:
-        if scan.prediction is not None:
-            plot = curve_plot(scan.prediction.curves, scan.shown[0])
-            if plot is not None:
-                found[scan.name] = plot
-    return found
+    plots = {
+        scan.name: curve_plot(scan.prediction.curves, scan.shown[0])
+        for scan in campaign.scans
+        if scan.prediction is not None
+    }
+    return {name: plot for name, plot in plots.items() if plot is not None}
 
 
 def _progress(campaign: CampaignRecord) -> list[tuple[str, int, int]]:

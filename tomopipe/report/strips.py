@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tomopipe.campaign.files import ROWS, SWEEP
 from tomopipe.errors import TomopipeError
 from tomopipe.report.grey import grey_window, in_grey
+from tomopipe.storage.json_files import number
 
 #: Side of the crop that is shown, in pixels of the try slices.
 CROP_PX = 96
@@ -91,7 +92,7 @@ def slices_around(
         raise TomopipeError(f"{try_tif}: {len(pages)} slices for {values_px.size} CORs.")
     if not in_sweep(values_px.tolist(), cor_px):
         return _made(try_tif, grid, cor_px, offsets_px, max_size_px or pages.shape[-1])
-    binning = float(_number(grid.get("binning")) or 1.0)
+    binning = number(grid.get("binning")) or 1.0
     wanted_px = [cor_px + binning * offset for offset in offsets_px]
     found = sorted({int(np.abs(values_px - wanted).argmin()) for wanted in wanted_px})
     chosen = int(np.abs(values_px - cor_px).argmin())
@@ -159,7 +160,3 @@ def telling_part(page: NDArray[Any], side_px: int = CROP_PX) -> tuple[slice, sli
     at_y, at_x = np.unravel_index(int(squares.argmax()), squares.shape)
     top, left = int(at_y) * block_px, int(at_x) * block_px
     return slice(top, top + side_px), slice(left, left + side_px)
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and value > 0 else None

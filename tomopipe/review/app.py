@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from functools import partial
 from importlib import resources
 from typing import Any
 from urllib.parse import quote
@@ -42,12 +43,6 @@ _REPORT_HEADERS = {
     "form-action 'none'; frame-ancestors 'none'"
 }
 _PICTURE_HEADERS = {"cache-control": "private, max-age=600"}
-# what a browser may read at /api/<name>: methods of `_Api`
-_READ = (
-    *("queue", "changes", "scan", "page", "slice", "strip", "overlay", "difference", "sinogram"),
-    *("thumbnail", "volume", "plane", "series", "trial", "line", "status", "plan", "run"),
-)
-
 _Decision = tuple[str, dict[str, str], dict[str, str], bool]
 """Scan, cells, cells seen, and whether source and time go into the note."""
 
@@ -70,7 +65,8 @@ def make_app(
 
     api = _Api(store, keys, runner)
     routes = [
-        *(Route(f"/api/{name}", getattr(api, name)) for name in _READ),
+        *(Route(f"/api/{name}", partial(_read, store, what)) for name, what in _READ.items()),
+        *(Route(f"/api/{name}", getattr(api, name)) for name in _OTHERS),
         Route("/zarr/{token}/{name}.zarr/{below:path}", api.zarr),
         Route("/report/{below:path}", api.report),
         Route("/api/decide", api.decide, methods=["POST"]),
@@ -129,68 +125,15 @@ class _Api:
         sha256 = table_sha256(self.store.campaign.table_path)
         return JSONResponse({"table_sha256": sha256, "read": self.store.read_number})
 
-    def scan(self, request: Request) -> Response:
-        """Return everything about one scan."""
-        return JSONResponse(scan_view(self.store, _scan(request, self.store)))
-
-    def page(self, request: Request) -> Response:
-        """Return one page of the try stack, by its number."""
-        scan = _scan(request, self.store)
-        return _grey(self.store.pictures.page(scan, _whole(request, "page")))
-
-    def thumbnail(self, request: Request) -> Response:
-        """Return the page nearest to a COR, small."""
-        scan = _scan(request, self.store)
-        return _picture(self.store.pictures.thumbnail(scan, _asked_cor(request, scan)))
-
-    def slice(self, request: Request) -> Response:
-        """Return a slice at any COR, full size."""
-        scan, cor_px = _scan_and_cor(request, self.store)
-        return _grey(self.store.pictures.slice(scan, cor_px, _whole(request, "row")))
-
-    def strip(self, request: Request) -> Response:
-        """Return the same crop of slices around a COR, side by side."""
-        scan, cor_px = _scan_and_cor(request, self.store)
-        step_px = parse_cor(request.query_params.get("step", ""))
-        if step_px is None or step_px <= 0:
-            raise TomopipeError(f"{scan}: expected a step above 0 px.")
-        given = "y" in request.query_params
-        middle = (_whole(request, "y"), _whole(request, "x")) if given else None
-        row = _whole(request, "row")
-        return _grey(self.store.pictures.strip(scan, cor_px, row, step_px=step_px, centre=middle))
-
-    def overlay(self, request: Request) -> Response:
-        """Return opposing projections over each other."""
-        scan, cor_px = _scan_and_cor(request, self.store)
-        return _picture(self.store.pictures.overlay(scan, cor_px, _whole(request, "pair")))
-
-    def difference(self, request: Request) -> Response:
-        """Return the difference of opposing projections."""
-        scan, cor_px = _scan_and_cor(request, self.store)
-        return _grey(self.store.pictures.difference(scan, cor_px, _whole(request, "pair")))
-
-    def sinogram(self, request: Request) -> Response:
-        """Return the sinogram of one kept row."""
-        scan = _scan(request, self.store)
-        return _grey(self.store.pictures.sinogram(scan, _whole(request, "row")))
-
     def volume(self, request: Request) -> Response:
         """Return the facts of a volume, and its address for other programs."""
-        facts = volume_facts(self.store.campaign, request.query_params.get("scan", ""))
+        facts = volume_facts(self.store.campaign, _asked(request, "scan"))
         if facts["zarr"]:
             name = quote(facts["name"], safe="")
             facts["address"] = (
                 f"zarr/{self.keys.data_token}/{name}.zarr/"  # napari needs the ending
             )
         return JSONResponse(facts)
-
-    def plane(self, request: Request) -> Response:
-        """Return rows of a plane of a volume."""
-        position = _whole(request, "at"), _whole(request, "factor")
-        part = slice(_whole(request, "first"), _whole(request, "last"))
-        name = request.query_params.get("scan", "")
-        which = request.query_params.get("plane", "")
-        return _grey(plane(self.store.campaign, name, which, position, part))
 
     def zarr(self, request: Request) -> Response:
         """Return a file of an OME-Zarr; the guard has checked the token."""
@@ -210,27 +153,6 @@ class _Api:
             return FileResponse(path)
         html = path.read_bytes().replace(b"<html ", b"<html data-review ", 1)
         return Response(html, media_type="text/html", headers=_REPORT_HEADERS)
-
-    def series(self, request: Request) -> Response:
-        """Return the points of the series plot."""
-        return JSONResponse({"scans": self.store.series(request.query_params.get("series", ""))})
-
-    def line(self, request: Request) -> Response:
-        """Return the robust line through the trusted scans of a series."""
-        return JSONResponse(self.store.line(request.query_params.get("series", "")))
-
-    def trial(self, request: Request) -> Response:
-        """Return the result of fix_cor for a series with other options."""
-        text = request.query_params.get("max_delta_px", "")
-        max_delta_px = parse_cor(text)
-        if max_delta_px is None:
-            raise TomopipeError(f"max_delta_px: expected a number, got {text!r}.")
-        found = self.store.trial(
-            request.query_params.get("series", ""),
-            max_delta_px=max_delta_px,
-            protect_manual=request.query_params.get("protect_manual") == "true",
-        )
-        return JSONResponse(found)
 
     def status(self, _: Request) -> Response:
         """Return the jobs; finished ones only as a number."""
@@ -258,26 +180,23 @@ class _Api:
         shape = self.store.scan(scan).shape
         return checked_cells(scan, cells, shape[2] if shape else None)
 
-    def plan(self, _: Request) -> Response:
-        """Return what the next run will redo."""
-        return JSONResponse(self.store.plan())
-
     def run(self, _: Request) -> Response:
         """Return the state of the run that was started here."""
         return JSONResponse(self.runner.state() if self.runner else {"state": "not allowed"})
 
     def start_run(self, _: Request) -> Response:
         """Start the next run; the body of the request is not read."""
-        if self.runner is None:
-            return _not_allowed()
-        self.runner.start()
-        return JSONResponse(self.runner.state(), status_code=202)
+        return self._told(Runner.start)
 
     def stop_run(self, _: Request) -> Response:
         """Interrupt the run that was started here."""
+        return self._told(Runner.stop)
+
+    def _told(self, what: Callable[[Runner], None]) -> Response:
         if self.runner is None:
-            return _not_allowed()
-        self.runner.stop()
+            message = "this server starts nothing: it was started without --allow-run."
+            return JSONResponse({"error": message}, status_code=403)
+        what(self.runner)
         return JSONResponse(self.runner.state(), status_code=202)
 
 
@@ -300,11 +219,6 @@ def _texts(cells: object) -> dict[str, str]:
     if not isinstance(cells, dict) or not all(isinstance(cell, str) for cell in cells.values()):
         raise _MalformedError("expected texts by column for cells and for seen.")
     return cells
-
-
-def _not_allowed() -> Response:
-    message = "this server starts nothing: it was started without --allow-run."
-    return JSONResponse({"error": message}, status_code=403)
 
 
 def _static_routes() -> list[Route]:
@@ -334,10 +248,6 @@ def _refused(_: Request, error: Exception) -> Response:
     return JSONResponse({"error": text}, status_code=status_code)
 
 
-def _picture(content: bytes) -> Response:
-    return Response(content, media_type="image/png", headers=_PICTURE_HEADERS)
-
-
 def _grey(picture: Grey) -> Response:
     """Send the raw numbers, little-endian; the header describes them."""
     facts = {"x-grey": json.dumps(picture.facts(), allow_nan=False)}
@@ -347,9 +257,12 @@ def _grey(picture: Grey) -> Response:
     )
 
 
+def _asked(request: Request, name: str) -> str:
+    return request.query_params.get(name, "")
+
+
 def _scan(request: Request, store: Store) -> str:
-    name = request.query_params.get("scan", "")
-    return store.scan(name).name
+    return store.scan(_asked(request, "scan")).name
 
 
 def _whole(request: Request, name: str) -> int:
@@ -359,18 +272,18 @@ def _whole(request: Request, name: str) -> int:
     return int(text)
 
 
-def _asked_cor(request: Request, scan: str) -> float:
-    text = request.query_params.get("cor", "")
+def _scan_and_any_cor(request: Request, store: Store) -> tuple[str, float]:
+    """Read a scan, and a COR that may be off its detector."""
+    scan, text = _scan(request, store), _asked(request, "cor")
     cor_px = parse_cor(text)
     if cor_px is None:
         raise TomopipeError(f"{scan}: expected a COR such as 1024.50, got {text[:40]!r}.")
-    return cor_px
+    return scan, cor_px
 
 
 def _scan_and_cor(request: Request, store: Store) -> tuple[str, float]:
     """Read a scan, and a COR that is on its detector."""
-    scan = _scan(request, store)
-    cor_px = _asked_cor(request, scan)
+    scan, cor_px = _scan_and_any_cor(request, store)
     shape = store.scan(scan).shape
     if shape is None:  # a new scan of a watched campaign is not in the inventory yet
         kept = store.pictures.details(scan)
@@ -380,3 +293,71 @@ def _scan_and_cor(request: Request, store: Store) -> tuple[str, float]:
     if not is_valid(cor_px, n_cols):
         raise TomopipeError(f"{scan}: COR {off_detector(cor_px, n_cols)}.")
     return scan, cor_px
+
+
+def _strip(request: Request, store: Store) -> Grey:
+    scan, cor_px = _scan_and_cor(request, store)
+    step_px = parse_cor(_asked(request, "step"))
+    if step_px is None or step_px <= 0:
+        raise TomopipeError(f"{scan}: expected a step above 0 px.")
+    given = "y" in request.query_params
+    middle = (_whole(request, "y"), _whole(request, "x")) if given else None
+    row = _whole(request, "row")
+    return store.pictures.strip(scan, cor_px, row, step_px=step_px, centre=middle)
+
+
+def _plane(request: Request, store: Store) -> Grey:
+    position = _whole(request, "at"), _whole(request, "factor")
+    part = slice(_whole(request, "first"), _whole(request, "last"))
+    which = _asked(request, "plane")
+    return plane(store.campaign, _asked(request, "scan"), which, position, part)
+
+
+def _trial(request: Request, store: Store) -> dict[str, Any]:
+    text = _asked(request, "max_delta_px")
+    max_delta_px = parse_cor(text)
+    if max_delta_px is None:
+        raise TomopipeError(f"max_delta_px: expected a number, got {text!r}.")
+    protect_manual = _asked(request, "protect_manual") == "true"
+    key = _asked(request, "series")
+    return store.trial(key, max_delta_px=max_delta_px, protect_manual=protect_manual)
+
+
+_Read = Callable[[Request, Store], Grey | bytes | dict[str, Any]]
+# what a browser may read at /api/<name>: pictures whose window it sets, PNG, or JSON
+_READ: dict[str, _Read] = {
+    # of one scan: everything, and its pictures
+    "scan": lambda asked, store: scan_view(store, _scan(asked, store)),
+    "page": lambda asked, store: store.pictures.page(_scan(asked, store), _whole(asked, "page")),
+    "thumbnail": lambda asked, store: store.pictures.thumbnail(*_scan_and_any_cor(asked, store)),
+    "slice": lambda asked, store: store.pictures.slice(
+        *_scan_and_cor(asked, store), _whole(asked, "row")
+    ),
+    "strip": _strip,
+    "overlay": lambda asked, store: store.pictures.overlay(
+        *_scan_and_cor(asked, store), _whole(asked, "pair")
+    ),
+    "difference": lambda asked, store: store.pictures.difference(
+        *_scan_and_cor(asked, store), _whole(asked, "pair")
+    ),
+    "sinogram": lambda asked, store: store.pictures.sinogram(
+        _scan(asked, store), _whole(asked, "row")
+    ),
+    "plane": _plane,  # of a volume
+    # of a series: its plot, the line through its trusted scans, fix_cor with other options
+    "series": lambda asked, store: {"scans": store.series(_asked(asked, "series"))},
+    "line": lambda asked, store: store.line(_asked(asked, "series")),
+    "trial": _trial,
+    "plan": lambda _, store: store.plan(),  # what the next run will redo
+}
+_OTHERS = ("queue", "changes", "volume", "status", "run")  # methods of `_Api`
+
+
+def _read(store: Store, what: _Read, request: Request) -> Response:
+    """Answer a request by what it asks for; in a thread."""
+    found = what(request, store)
+    if isinstance(found, Grey):
+        return _grey(found)
+    if isinstance(found, bytes):
+        return Response(found, media_type="image/png", headers=_PICTURE_HEADERS)
+    return JSONResponse(found)

@@ -16,15 +16,9 @@ from tomopipe.campaign.results import read_json
 from tomopipe.cor.rows_file import Rows, read_rows
 from tomopipe.errors import TomopipeError
 from tomopipe.geometry import bin_cor
-from tomopipe.prep.half_acquisition import (
-    FACTOR,
-    HalfAcquisition,
-    is_half_acquisition,
-    widen_for_each,
-)
+from tomopipe.prep.half_acquisition import HalfAcquisition, is_half_acquisition
 from tomopipe.recon.angular_sampling import is_full_rotation, unpaired
 from tomopipe.recon.array import array_module
-from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import Plan, make_plan
 from tomopipe.recon.sweep import sweep
 from tomopipe.report.strips import (
@@ -38,6 +32,7 @@ from tomopipe.report.strips import (
 from tomopipe.report.thumbnails import to_grey
 from tomopipe.review.grey16 import Grey, grey, grey16, in_range, part_around, png
 from tomopipe.review.kept import Kept
+from tomopipe.stream.try_sweep import plan_of, sweep_slices
 
 _BATCH_SIZE = 4  # few slices are requested: more at a time would only take memory
 _KEPT_BYTES = 256_000_000
@@ -183,22 +178,21 @@ class Pictures:
 
     def overlay(self, scan: str, cor_px: float, pair: int) -> bytes:
         """Return opposing projections as PNG, the second mirrored at the COR: grey where equal."""
-        first, mirrored, _ = self._opposing(scan, cor_px, pair)
-        low, high = (float(v) for v in np.percentile(first, (0.5, 99.5)))
+        first, mirrored, _, (low, high) = self._opposing(scan, cor_px, pair)
         grey_first, other = grey(first, low, high), grey(mirrored, low, high)
         return png(np.stack([grey_first, other, grey_first], axis=-1))
 
     def difference(self, scan: str, cor_px: float, pair: int) -> Grey:
         """Return the difference of opposing projections where both see: least at the right COR."""
-        first, mirrored, inside = self._opposing(scan, cor_px, pair)
+        first, mirrored, inside, (low, high) = self._opposing(scan, cor_px, pair)
         image = np.where(inside, first - mirrored, 0)
-        low, high = (float(v) for v in np.percentile(first, (0.5, 99.5)))
         # one window for all CORs, so that smaller differences look smaller
         return grey16(image, ((low - high) / 4, (high - low) / 4))
 
     def _opposing(
         self, scan: str, cor_px: float, pair: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], tuple[float, float]]:
+        """Return a projection, its opposing one mirrored, where both see, and the grey window."""
         with self._working:
             rows = self._read(scan)
         if not 0 <= pair < len(rows.pairs):
@@ -206,7 +200,9 @@ class Pictures:
         first, second = rows.pairs[pair]
         local_cor_px = float(bin_cor(cor_px, x0=rows.first_col))
         source = 2 * local_cor_px - np.arange(first.shape[1])
-        return first, mirror(second, local_cor_px), (source >= 0) & (source <= first.shape[1] - 1)
+        inside = (source >= 0) & (source <= first.shape[1] - 1)
+        low, high = np.percentile(first, (0.5, 99.5))
+        return first, mirror(second, local_cor_px), inside, (float(low), float(high))
 
     def sinogram(self, scan: str, row: int) -> Grey:
         """Return the corrected sinogram of one kept row, projections from top to bottom."""
@@ -263,21 +259,12 @@ class Pictures:
             )
         return half, local_cor_px
 
-    def _make_plan(self, rows: Rows, half: bool, middle_px: float) -> Plan:
-        n_cols, edge_slopes_per_px = rows.sinograms.shape[2], rows.edge_slopes_per_px
-        if half:
-            alone = unpaired(rows.theta_rad)
-            edge_slopes_per_px = HalfAcquisition(
-                n_cols, middle_px, alone, edge_slopes_per_px
-            ).wide_edge_slopes()
-        return make_plan(
-            rows.theta_rad,
-            (FACTOR if half else 1) * n_cols,
-            one_sided=half,
-            edge_slopes_per_px=edge_slopes_per_px,
-            filter=self._filter,
-            xp=array_module(self._device),
-            batch_size=_BATCH_SIZE,
+    def _make_plan(self, rows: Rows, is_half: bool, middle_px: float) -> Plan:
+        n_cols, alone = rows.sinograms.shape[2], unpaired(rows.theta_rad)
+        half = HalfAcquisition(n_cols, middle_px, alone, rows.edge_slopes_per_px)
+        xp = array_module(self._device)
+        return plan_of(
+            rows.theta_rad, half, is_half, filter=self._filter, xp=xp, batch_size=_BATCH_SIZE
         )
 
 
@@ -292,10 +279,8 @@ def _reconstructed(rows: Rows, plan: Plan, row: int, values_px: Sequence[float])
         return ()
     sinogram = plan.xp.asarray(rows.sinograms[row])
     places = np.array([float(bin_cor(v, x0=rows.first_col)) for v in values_px])
-    if plan.n_cols == sinogram.shape[1]:
-        return on_host(sweep(sinogram, plan, places))
-    wide, wide_cor_px = widen_for_each(sinogram, places, plan.unpaired, rows.edge_slopes_per_px)
-    return on_host(reconstruct(wide, plan, wide_cor_px))
+    found = sweep_slices(sinogram, plan, places, rows.edge_slopes_per_px)
+    return np.concatenate([on_host(images) for _, images in found])
 
 
 def grid_around(

@@ -168,11 +168,8 @@ class Store:
         # with the present table: a decision made a second ago counts
         campaign = load_campaign(self.directory, self.config)
         path = campaign.files.inventory
-        if not path.is_file():
-            return {"rows": []}
-        inventory = read_inventory(path)
-        code = encode_series(key)
-        if not (scans := campaign.selected_series(inventory).get(code)):
+        inventory = read_inventory(path) if path.is_file() else {}
+        if not (scans := campaign.selected_series(inventory).get(encode_series(key))):
             return {"rows": []}
         rows = fix_cor.compute(
             campaign.predicted_files(scans),

@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tomopipe.simulate.detector import Beam, Detector, to_dtype
 from tomopipe.simulate.exposure import Exposure, ScanFile
-from tomopipe.simulate.nxtomo_writer import write_nxtomo
+from tomopipe.simulate.nxtomo_writer import write_number, write_nxtomo
 from tomopipe.simulate.phantom import Phantom, project
 from tomopipe.storage.atomic import whole
 
@@ -91,17 +91,12 @@ def write_exchange(path: str | os.PathLike[str], scan: Exposure) -> None:
             if len(frames):
                 file[f"/exchange/{name}"] = store(frames)
         if how.write_theta:
-            file["/exchange/theta"] = scan.theta_deg
-            file["/exchange/theta"].attrs["units"] = "degrees"
-        _write_instrument(file, how.pixel_size_um, how.energy_kev)
-
-
-def _write_instrument(file: h5py.File, size_um: float | None, energy_kev: float | None) -> None:
-    instrument = "/measurement/instrument"
-    for value, dataset, units in [
-        (size_um, "detection_system/objective/resolution", "microns"),
-        (energy_kev, "monochromator/energy", "keV"),
-    ]:
-        if value is not None:
-            file[f"{instrument}/{dataset}"] = np.array([value], dtype=np.float64)
-            file[f"{instrument}/{dataset}"].attrs["units"] = units
+            write_number(file, "/exchange/theta", scan.theta_deg, "degrees")
+        for value, dataset, units in [
+            (how.pixel_size_um, "detection_system/objective/resolution", "microns"),
+            (how.energy_kev, "monochromator/energy", "keV"),
+        ]:
+            if value is not None:
+                write_number(
+                    file, f"/measurement/instrument/{dataset}", np.array([value], float), units
+                )

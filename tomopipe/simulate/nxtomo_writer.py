@@ -48,12 +48,12 @@ def write_nxtomo(path: str | os.PathLike[str], scan: Exposure) -> None:
         if how.write_theta:
             at_frame = first + np.arange(n_planned)
             angles = np.interp(np.arange(len(keys)), at_frame, scan.theta_deg)
-            _number(_group(entry, "sample", "NXsample"), "rotation_angle", angles, "degree")
+            write_number(_group(entry, "sample", "NXsample"), "rotation_angle", angles, "degree")
         if how.pixel_size_um is not None:
-            _number(detector, "x_pixel_size", how.pixel_size_um * 1e-6, "m")
+            write_number(detector, "x_pixel_size", how.pixel_size_um * 1e-6, "m")
         if how.energy_kev is not None:
             beam = _group(instrument, "beam", "NXbeam")
-            _number(beam, "incident_energy", how.energy_kev, "keV")
+            write_number(beam, "incident_energy", how.energy_kev, "keV")
 
 
 def _group(parent: h5py.Group, name: str, nx_class: str) -> h5py.Group:
@@ -62,6 +62,7 @@ def _group(parent: h5py.Group, name: str, nx_class: str) -> h5py.Group:
     return group
 
 
-def _number(parent: h5py.Group, name: str, value: Any, units: str) -> None:
+def write_number(parent: h5py.Group, name: str, value: Any, units: str) -> None:
+    """Write a number, or several, and their unit."""
     parent[name] = value
     parent[name].attrs["units"] = units

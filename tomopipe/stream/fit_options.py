@@ -19,7 +19,6 @@ from tomopipe.recon.angular_sampling import is_full_rotation, unpaired
 from tomopipe.recon.cuda_device import CudaDevice
 from tomopipe.recon.engine_memory import gpu_bytes, slices_on_gpu
 from tomopipe.recon.iterative import solve_slices, solver
-from tomopipe.recon.plan import make_plan
 from tomopipe.recon.projector import make_projector
 from tomopipe.recon.transfer import DeviceTransfer, HostTransfer
 from tomopipe.recon.truncation import EdgeSlopes, binned_edge_slopes
@@ -29,6 +28,7 @@ from tomopipe.stream.memory import Blocks, MemoryInputs, choose_blocks, job_byte
 from tomopipe.stream.recon_task import ReconTask
 from tomopipe.stream.source import Source
 from tomopipe.stream.stream import sample_slices
+from tomopipe.stream.try_sweep import plan_of
 from tomopipe.volumes.encoding import Encoding, encoding_of, robust_range
 from tomopipe.volumes.output_size import StackGeometry, binned, extent
 from tomopipe.volumes.volume_zarr import check_zarr
@@ -135,16 +135,15 @@ def fit_task(
     # an incomplete block of columns is dropped before the detector is doubled
     n_voxels = scan.n_cols if widening == 1 else widening * size.volume_cols * binning
     cor_px = float(bin_cor(wanted.cor_px, x0=scan.first_col, binning=binning))
-    edge_slopes_per_px = binned_edge_slopes(edge_slopes_per_px, binning)
-    half = HalfAcquisition(size.volume_cols, cor_px, unpaired(scan.theta_rad), edge_slopes_per_px)
+    slopes = binned_edge_slopes(edge_slopes_per_px, binning)
+    half = HalfAcquisition(size.volume_cols, cor_px, unpaired(scan.theta_rad), slopes)
     return ReconTask(
         scan=scan,
-        plan=make_plan(
+        plan=plan_of(
             scan.theta_rad,
-            widening * size.volume_cols,
+            half,
+            widening > 1,
             filter=wanted.full.filter,
-            one_sided=widening > 1,
-            edge_slopes_per_px=half.wide_edge_slopes() if widening > 1 else edge_slopes_per_px,
             xp=gpu.xp if gpu else np,
             batch_size=batch_size,
         ),
@@ -163,9 +162,9 @@ def fit_task(
         corrections=corrections if gpu else None,
         threads=scan.threads,
         transfer=DeviceTransfer(gpu, threads=scan.threads) if gpu else HostTransfer(),
-        batch_size=min(batch_size, _slices_on(gpu, scan, wanted, corrections))
-        if gpu
-        else batch_size,
+        batch_size=batch_size
+        if gpu is None
+        else min(batch_size, _slices_on(gpu, scan, wanted, corrections)),
         half=half if widening > 1 else None,
         iterative=None
         if wanted.full.algorithm == "fbp"

@@ -97,14 +97,11 @@ def job_bytes(inputs: MemoryInputs, blocks: Blocks) -> int:
     """Return the peak memory of a job, by the formula of this module."""
     n_cols = inputs.widening * binned(inputs.n_cols, inputs.binning)
     one_slice = slice_bytes(n_cols)
-    sinograms = 4 * blocks.workers * blocks.batch_size * inputs.n_angles * n_cols
-    if not (inputs.on_gpu or inputs.iterative or inputs.widening > 1):
-        made = angles_at_once(inputs.n_angles, n_cols)
-        sinograms = 4 * blocks.workers * blocks.batch_size * made * n_cols
-    pinned = (
-        (blocks.batch_size * inputs.binning + (inputs.halo or 0)) * inputs.n_angles * inputs.n_cols
-    )
-    pinned *= inputs.itemsize
+    all_at_once = inputs.on_gpu or inputs.iterative or inputs.widening > 1
+    made = inputs.n_angles if all_at_once else angles_at_once(inputs.n_angles, n_cols)
+    sinograms = 4 * blocks.workers * blocks.batch_size * made * n_cols
+    row = inputs.n_angles * inputs.n_cols * inputs.itemsize
+    pinned = (blocks.batch_size * inputs.binning + (inputs.halo or 0)) * row
     return (
         BASE_BYTES
         + 8 * inputs.n_rows * inputs.n_cols
@@ -196,18 +193,12 @@ def choose_blocks(
     def fits(blocks: Blocks) -> bool:
         return job_bytes(inputs, blocks) <= memory_bytes
 
-    least = next(
-        (
-            blocks
-            for batch_size in (BATCH_SIZE, BATCH_SIZE // 2, _LEAST_BATCH)
-            if fits(
-                blocks := Blocks(batch_size, batch_size * inputs.binning, behind=1 + inputs.on_gpu)
-            )
-        ),
-        None,
+    possible = (
+        Blocks(batch_size, batch_size * inputs.binning, behind=1 + inputs.on_gpu)
+        for batch_size in (BATCH_SIZE, BATCH_SIZE // 2, _LEAST_BATCH)
     )
-    if least is None:
-        least = Blocks(_LEAST_BATCH, _LEAST_BATCH * inputs.binning, ahead=0)
+    smallest = Blocks(_LEAST_BATCH, _LEAST_BATCH * inputs.binning, ahead=0)
+    least = next(filter(fits, possible), smallest)
     whole_chunks = math.lcm(least.height, chunk_rows)
     if whole_chunks > n_rows:
         whole_chunks = -(-min(chunk_rows, n_rows) // least.height) * least.height

@@ -210,11 +210,8 @@ def _transpose(scan: Scan, rows: RowRange, blocks: Blocks, scratch: Scratch) -> 
     block_bytes = blocks.height * scan.n_angles * scan.n_cols * scan.dtype.itemsize
     parts = list(_parts(scan, rows, min(_BATCH_BYTES, block_bytes // 3)))
     start = time.perf_counter()
-
-    def read(part: tuple[RowRange, RowRange]) -> NDArray[Any]:
-        return scan.read_block(*part)
-
-    for (frames, row_range), raw in zip(parts, read_ahead(read, parts, 1), strict=True):
+    blocks_read = read_ahead(lambda part: scan.read_block(*part), parts, 1)
+    for (frames, row_range), raw in zip(parts, blocks_read, strict=True):
         scratch.write_block(frames[0], row_range[0], raw)
         logger.info("decoded frames %d to %d, rows %d to %d", *frames, *row_range)
     logger.info("all decoded in %.0f s", time.perf_counter() - start)

@@ -2,7 +2,7 @@
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import replace
@@ -108,14 +108,6 @@ def _some_slices(
     height = size * task.binning_rows
     row_blocks = together(cut(rows, height, task.rows_needed), max(1, blocks.height // height))
 
-    def read_block(
-        block: tuple[RowRange, Sequence[RowBatch]],
-    ) -> tuple[NDArray[Any], Sequence[RowBatch]]:
-        return read(block[0]), block[1]
-
-    def upload(part: tuple[NDArray[Any], RowBatch]) -> tuple[Any, RowBatch]:
-        return task.transfer.upload(part[0]), part[1]
-
     window = Window()
     share = replace(task, threads=max((task.threads or 1) // blocks.workers, 1))
 
@@ -126,7 +118,9 @@ def _some_slices(
         return len(slices), _to_download(task, slices, done)
 
     # closed in any case: after an error no further batch is uploaded
-    with closing(read_ahead(read_block, row_blocks, blocks.ahead)) as raws:
+    with closing(
+        read_ahead(lambda block: (read(block[0]), block[1]), row_blocks, blocks.ahead)
+    ) as raws:
         parts = (
             (raw[:, batch.new[0] - batches[0].new[0] : batch.new[1] - batches[0].new[0]], batch)
             for raw, batches in raws
@@ -138,7 +132,10 @@ def _some_slices(
                 for n, arrays in computed:
                     yield n, task.transfer.download(arrays)
             return
-        with closing(read_ahead(upload, parts, task.transfer.ahead)) as uploads:
+        uploading = read_ahead(
+            lambda part: (task.transfer.upload(part[0]), part[1]), parts, task.transfer.ahead
+        )
+        with closing(uploading) as uploads:
             for uploaded, batch in uploads:
                 with task.transfer.computing(uploaded) as new:
                     n, arrays = compute((window.take(new, batch), batch))

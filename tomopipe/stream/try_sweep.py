@@ -107,38 +107,49 @@ def sweep_of(
         half = HalfAcquisition(
             binned.shape[1], middle_px, unpaired(rows.theta_rad), edge_slopes_per_px
         )
-        plan = make_plan(
-            rows.theta_rad,
-            size,
-            filter=FILTER,
-            one_sided=factor > 1,
-            edge_slopes_per_px=half.wide_edge_slopes() if factor > 1 else edge_slopes_per_px,
-            xp=xp,
-            batch_size=batch_size,
-        )
+        plan = plan_of(rows.theta_rad, half, is_half, filter=FILTER, xp=xp, batch_size=batch_size)
     return Sweep(binned, plan, cor_px, binning, rows.first_col, edge_slopes_per_px)
 
 
-def _batches(
-    task: Sweep, sinogram: Any, cor_px: NDArray[np.float64], options: SweepOptions
+def plan_of(
+    theta_rad: NDArray[np.float64], half: HalfAcquisition, is_half: bool, **engine: Any
+) -> Plan:
+    """Plan slices as wide as the sinograms, or of half acquisition; `engine` as of `make_plan`."""
+    return make_plan(
+        theta_rad,
+        (FACTOR if is_half else 1) * half.n_cols,
+        one_sided=is_half,
+        edge_slopes_per_px=half.wide_edge_slopes() if is_half else half.edge_slopes_per_px,
+        **engine,
+    )
+
+
+def sweep_slices(
+    sinogram: Any,
+    plan: Plan,
+    cor_px: NDArray[np.float64],
+    edge_slopes_per_px: EdgeSlopes,
+    threads: int | None = None,
 ) -> Iterator[tuple[slice, Any]]:
-    """Yield the slices of a sweep, `plan.batch_size` at a time."""
-    if task.plan.n_cols == sinogram.shape[1]:
-        yield from sweep_batches(sinogram, task.plan, cor_px, threads=options.threads)
+    """Yield the slices of a sweep, as wide as planned, `plan.batch_size` at a time."""
+    if plan.n_cols == sinogram.shape[1]:
+        yield from sweep_batches(sinogram, plan, cor_px, threads=threads)
         return
-    for first in range(0, len(cor_px), task.plan.batch_size):
-        batch = slice(first, min(first + task.plan.batch_size, len(cor_px)))
+    for first in range(0, len(cor_px), plan.batch_size):
+        batch = slice(first, min(first + plan.batch_size, len(cor_px)))
         wide, wide_cor_px = widen_for_each(
-            sinogram, cor_px[batch], task.plan.unpaired, task.edge_slopes_per_px
+            sinogram, cor_px[batch], plan.unpaired, edge_slopes_per_px
         )
-        yield batch, reconstruct(wide, task.plan, wide_cor_px, threads=options.threads)
+        yield batch, reconstruct(wide, plan, wide_cor_px, threads=threads)
 
 
 def slices_of(task: Sweep, options: SweepOptions) -> Iterator[NDArray[np.float32]]:
     """Reconstruct the slices of a sweep, a batch at a time, per unbinned pixel."""
     sinogram = task.plan.xp.asarray(task.sinogram)
     cor_px = bin_cor(task.cor_px, x0=task.first_col, binning=task.binning)
-    for batch, images in _batches(task, sinogram, cor_px, options):
+    for batch, images in sweep_slices(
+        sinogram, task.plan, cor_px, task.edge_slopes_per_px, options.threads
+    ):
         logger.info("%d of %d slices", batch.stop, len(cor_px))
         # The values come out per pixel of the sinogram given, which is `binning` pixels wide.
         yield from on_host(images) / np.float32(task.binning)
