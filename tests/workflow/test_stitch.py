@@ -131,3 +131,9 @@ def test_a_stack_that_lacks_a_scan_or_does_not_fit_holds_up_no_other(copy):
     assert run.status == 0, run.text
     assert "stitch:right" in run.jobs
     assert "stack lacking is not stitched: b_2 is unselected" in run.text
+    configure(copy, "stitch", stacks={"right": ["a_2", "a_1"], "femur": ["femur_*"]})
+    assert plan(copy)[1] == {"report"}  # no result has the names of these
+    run = snakemake(copy)
+    assert (run.status, run.jobs) == (0, {"report"})
+    assert "no scan femur_*" in (copy / "results" / "report" / "index.html").read_text()
+    assert plan(copy) == (0, frozenset())

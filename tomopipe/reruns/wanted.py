@@ -232,10 +232,12 @@ class Wanted:
 
     def stacks(self, cors: Cors) -> dict[str, Stack]:
         """Return the stacks whose scans all have a COR, by name."""
-        if not self.campaign.config.stitch.stacks:
-            return {}
-        found = find_stacks(self.campaign, self.rows, cors)
-        return {stack.name: stack for stack in found if not stack.problem}
+        return {stack.name: stack for stack in self._declared(cors) if not stack.problem}
+
+    def _declared(self, cors: Cors) -> list[Stack]:
+        """Return all stacks, with what keeps them from being stitched."""
+        declared = self.campaign.config.stitch.stacks
+        return find_stacks(self.campaign, self.rows, cors) if declared else []
 
     def of_stitch(self, stack: Stack, cors: Cors) -> Statement:
         """State what a stitched volume must be made from."""
@@ -333,6 +335,9 @@ class Wanted:
         if campaign.config.export_star.enabled:
             notes = assumed_numbers(campaign, self.rows), self._mrc_volumes(cors)
             shown |= {"relion": digest({"notes": notes})} if any(notes) else {}
+        problems = {stack.name: stack.problem for stack in self._declared(cors) if stack.problem}
+        if problems:  # which no file has
+            shown |= {"stacks": digest({"problems": problems})}
         if unselected := self._unselected():
             shown |= {"unselected": digest({"scans": unselected})}
         return made_from.of_report(campaign, shown)
