@@ -24,7 +24,7 @@ from tomopipe.run.watch_lock import is_watched, watcher_processes
 from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.json_files import json_or
-from tomopipe.storage.processes import is_alive, machine, named
+from tomopipe.storage.processes import in_folder, is_alive, is_copied, machine, named
 from tomopipe.storage.shared import locked
 
 _SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefile")
@@ -61,6 +61,9 @@ class Run:
     events: str
     stopped: bool = False  # whether somebody has stopped it
     machine: str = ""  # its kernel and process namespace; "" if unknown
+    # where its record is: one that was copied with the campaign names no run of the copy
+    folder: str = ""
+    inode: int = 0
 
     def __str__(self) -> str:
         """Describe when, by whom and where it was started."""
@@ -143,8 +146,10 @@ def _only_run(directory: Path, *, unlocks: bool = False) -> Iterator[None]:
 
 
 def _record(directory: Path, pid: int, log: Path, events: Path) -> Run:
-    run = Run(**named(pid), user=run_folder.user_name(), log=str(log), events=str(events))
-    write_json(asdict(run), directory / LOGS.run_record)
+    record = directory / LOGS.run_record
+    process = named(pid) | in_folder(record.parent)
+    run = Run(**process, user=run_folder.user_name(), log=str(log), events=str(events))
+    write_json(asdict(run), record)
     return run
 
 
@@ -211,11 +216,13 @@ def under_way(directory: Path, *, heeds_lock: bool = True) -> Run | None:
 
 
 def read_record(directory: Path) -> Run | None:
-    """Return the last run that was started by `start`."""
+    """Return the last run of this folder that was started by `start`."""
+    record = directory / LOGS.run_record
     try:
-        return Run(**json_or(directory / LOGS.run_record, {}))
+        run = Run(**json_or(record, {}))
     except TypeError:  # none, or of another version
         return None
+    return None if is_copied(asdict(run), record.parent) else run
 
 
 def unlock(directory: Path) -> None:
@@ -225,7 +232,7 @@ def unlock(directory: Path) -> None:
 
 
 def unlock_killed(directory: Path, results: Path) -> bool:
-    """Remove the lock of a run that was killed on this machine; tell whether there was one."""
+    """Remove the lock of a run that was killed here, or copied; tell whether there was one."""
     if found := is_killed(directory, results):
         kill_parts(directory)  # of a watcher
         unlock(directory)
@@ -233,7 +240,7 @@ def unlock_killed(directory: Path, results: Path) -> bool:
 
 
 def is_killed(directory: Path, results: Path) -> bool:
-    """Tell whether the run that has locked the campaign was killed on this machine."""
+    """Tell whether the run that has locked the campaign was killed here, or copied with it."""
     # Snakemake locks before a run makes its folder: a younger lock is that of another run
     locked_s = [lock.stat().st_mtime for lock in _locks(directory)]
     return bool(locked_s) and run_folder.killed_here(results, max(locked_s))

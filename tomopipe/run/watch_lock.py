@@ -12,7 +12,7 @@ from typing import IO, Any
 from tomopipe.campaign.files import LOGS
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.json_files import json_or
-from tomopipe.storage.processes import named
+from tomopipe.storage.processes import in_folder, is_copied, named
 
 _STALE_S = 120.0
 
@@ -40,7 +40,13 @@ def is_watched(directory: Path) -> bool:
         status = (directory / LOGS.watch_lock).stat()
     except OSError:
         return False
-    return status.st_size > 0 and time.time() - status.st_mtime < _STALE_S
+    if status.st_size == 0 or time.time() - status.st_mtime >= _STALE_S:
+        return False
+    return not _is_copied(directory, json_or(directory / LOGS.watch_lock, {}))
+
+
+def _is_copied(directory: Path, about: Mapping[str, Any]) -> bool:
+    return is_copied(about, (directory / LOGS.watch_lock).parent)
 
 
 def _by_whom(path: Path) -> str:
@@ -52,7 +58,7 @@ def _by_whom(path: Path) -> str:
 def write_holder(lock: IO[str], processes: Mapping[str, int]) -> None:
     """Write this process, and the numbers of those that it runs by name, into its lock."""
     parts = {name: named(pid) for name, pid in processes.items()}
-    about = named(os.getpid()) | {"start": time.ctime()}
+    about = named(os.getpid()) | in_folder(Path(lock.name).parent) | {"start": time.ctime()}
     lock.seek(0)
     lock.truncate()
     lock.write(json.dumps(about | {"parts": parts}))
@@ -62,4 +68,7 @@ def write_holder(lock: IO[str], processes: Mapping[str, int]) -> None:
 def watcher_processes(directory: Path) -> dict[str, dict[str, Any]]:
     """Return by name what identifies the processes that the last watcher ran (`named`)."""
     about = json_or(directory / LOGS.watch_lock, {})
-    return about.get("parts", {}) if "machine" in about else {}  # else of an earlier version
+    if "machine" not in about or _is_copied(directory, about):  # of an earlier version, or campaign
+        return {}
+    parts: dict[str, dict[str, Any]] = about.get("parts", {})
+    return parts

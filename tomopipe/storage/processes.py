@@ -45,6 +45,23 @@ def is_alive(name: Mapping[str, Any]) -> bool | None:
     return None if since else True  # its number may be another's by now
 
 
+def in_folder(folder: Path) -> dict[str, Any]:
+    """Return what tells the folder of a file from a copy of it, to be added to `named`."""
+    return {"folder": os.path.realpath(folder), "inode": os.stat(folder).st_ino}
+
+
+def is_copied(name: Mapping[str, Any], folder: Path) -> bool:
+    """Tell whether a file in this folder, with `named` and `in_folder`, is a copy of another's.
+
+    A folder that was renamed keeps its inode; one that is mounted anew, perhaps with other inodes,
+    its path. What another machine wrote may have both changed: then False.
+    """
+    path, inode = name.get("folder"), name.get("inode")
+    if not (path and inode) or name.get("machine") != machine():
+        return False
+    return path != os.path.realpath(folder) and inode != os.stat(folder).st_ino
+
+
 def born(pid: int) -> str:
     """Return the start time of a process in Linux's clock ticks; "" if it ended or is unknown."""
     cells = _cells(pid)

@@ -23,7 +23,7 @@ from typing import Any
 
 from tomopipe.errors import RunEndedError, room_for
 from tomopipe.storage.json_files import json_or
-from tomopipe.storage.processes import is_alive, named
+from tomopipe.storage.processes import in_folder, is_alive, is_copied, named
 
 VARIABLE = "TOMOPIPE_RUN"
 """Environment variable with the folder of the run, relative to the campaign; "" outside a run."""
@@ -40,9 +40,9 @@ def begin(results: Path) -> Path:
     end_all(results)
     stamp = time.strftime("%Y%m%d-%H%M%S")
     folder = results / _RUNS / f"{stamp}-{secrets.token_hex(4)}"
-    about = named(os.getpid()) | {"user": user_name()}
     with room_for(results):
         (folder / _RECORDS).mkdir(parents=True)
+        about = named(os.getpid()) | in_folder(folder) | {"user": user_name()}
         (folder / "run.json").write_text(json.dumps(about), encoding="utf-8")
     return folder
 
@@ -112,9 +112,15 @@ def earlier(results: Path) -> list[Path]:
 
 
 def killed_here(results: Path, since_s: float) -> bool:
-    """Tell whether the last run, begun at `since_s` (Unix seconds) or later, was killed here."""
+    """Tell whether the last run, begun at `since_s` (Unix seconds) or later, was killed here.
+
+    Or was copied with the campaign while it went.
+    """
     try:
-        about = json.loads((earlier(results)[-1] / "run.json").read_text(encoding="utf-8"))
+        folder = earlier(results)[-1]
+        about = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        if is_copied(about, folder):
+            return True
         return bool(about["start_s"] >= since_s and is_alive(about) is False)
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return False

@@ -4,6 +4,7 @@ import errno
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from tomopipe.cli.terminal import Screen, near, step_line
 from tomopipe.run import launch
 from tomopipe.run.launch import chosen_profile, run_command
 from tomopipe.run.progress import VARIABLE, Progress, Step, tell
+from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.processes import named
 
@@ -228,6 +230,29 @@ def test_a_second_run_says_who_runs_and_stop_ends_it(campaign, does, options, sa
     assert launch.read_record(campaign).stopped
     status, text = call("stop", campaign)
     assert (status, "no run is under way" in text) == (1, True)
+
+
+@pytest.mark.parametrize("way", ["moved", "linked", "copied"])
+def test_a_copy_of_a_campaign_that_runs_is_no_run(campaign, does, way):
+    does("import time; time.sleep(60)")
+    process, run = launch.start(campaign, launch.run_command())
+    run_folder.begin(campaign / "results")
+    (campaign / ".snakemake" / "locks").mkdir(parents=True)
+    (campaign / ".snakemake" / "locks" / "0.input.lock").touch()
+    other = campaign.with_name("other")
+    how = {"moved": shutil.move, "linked": lambda a, b: b.symlink_to(a), "copied": shutil.copytree}
+    how[way](campaign, other)
+    status, text = call("stop", other)
+    if way == "copied":
+        assert (status, "Stopping" in text, process.poll()) == (1, False, None), text
+        assert launch.unlock_killed(other, other / "results")
+        assert not launch.is_locked(other)
+        assert launch.is_locked(campaign)
+        assert launch.under_way(campaign) == run
+        does("")
+        assert call("run", other)[0] == 0
+        launch.interrupt(campaign, run, sending=signal.SIGINT)
+    assert process.wait(60) in (-signal.SIGINT, 1)
 
 
 def test_what_a_killed_watcher_left_running_is_stopped(campaign):

@@ -1,13 +1,27 @@
 """Processes that live, have ended, or wait to be taken note of."""
 
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 
 from tomopipe.storage import processes, run_folder
-from tomopipe.storage.processes import born, is_alive, machine, named
+from tomopipe.storage.processes import born, in_folder, is_alive, is_copied, machine, named
+
+
+def test_a_copy_of_a_file_is_told_from_a_folder_with_a_new_name_or_new_inodes(tmp_path):
+    (folder := tmp_path / "a").mkdir()
+    about = named(os.getpid()) | in_folder(folder)
+    copy, link, moved = shutil.copytree(folder, tmp_path / "b"), tmp_path / "c", tmp_path / "d"
+    link.symlink_to(folder)
+    assert [is_copied(about, one) for one in (folder, link, copy)] == [False, False, True]
+    assert not is_copied(about | {"inode": 1}, folder)  # mounted anew
+    assert not is_copied(about | {"machine": "another"}, copy)  # which may have other inodes
+    assert not is_copied(named(os.getpid()), copy)  # of an earlier version
+    folder.rename(moved)
+    assert not is_copied(about, moved)
 
 
 @pytest.fixture

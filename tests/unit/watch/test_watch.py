@@ -425,6 +425,23 @@ def test_what_a_killed_watcher_left_running_is_killed(campaign, runs, said):
     assert not list(locks.iterdir())
 
 
+def test_a_watcher_of_a_copy_kills_nothing_of_the_original(campaign, runs, said, monkeypatch):
+    part = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    with only_watcher(campaign) as lock:
+        watcher = Watcher(campaign, None, [], said.append, lock)
+        watcher._parts[TAIL] = SimpleNamespace(process=part)
+        watcher._write_holder()
+        copy = shutil.copytree(campaign, campaign.with_name("copy"))
+        assert is_watched(campaign)
+        assert not is_watched(copy)
+        monkeypatch.chdir(copy)
+        with only_watcher(copy) as lock_of_copy:
+            Watcher(copy, None, [], said.append, lock_of_copy)
+    assert part.poll() is None
+    part.kill()
+    part.wait()
+
+
 def test_the_lock_tells_others_of_a_watcher_until_it_ends(campaign, runs, said, monkeypatch):
     """Also while another run keeps it from starting its own."""
     (campaign / ".snakemake" / "locks").mkdir(parents=True)
