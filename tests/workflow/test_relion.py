@@ -43,3 +43,15 @@ def test_missing_angles_or_link_of_a_scan_is_made_again(campaign):
         run = snakemake(campaign)
         assert (run.status, run.jobs) == (0, {"export_star"}), run.text
         assert path.exists()
+
+
+def test_an_emptied_star_file_of_a_scan_is_made_again(campaign):
+    path = campaign / "results" / "relion" / "tilt_series" / "a_2.star"
+    before = path.read_bytes()
+    path.write_bytes(b"")
+    assert plan(campaign) == (2, {"export_star"})
+    run = snakemake(campaign)
+    assert (run.status, run.jobs) == (0, {"export_star"}), run.text
+    assert "results/relion/tilt_series: another size: a_2.star: made again" in run.text
+    assert path.read_bytes() == before
+    assert plan(campaign) == (0, frozenset())

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
 from tomopipe.campaign.files import BINNING
+from tomopipe.config.effective import effective
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.json_files import json_or
@@ -18,6 +19,7 @@ from tomopipe.storage.json_files import json_or
 # of `input`: they change the size of a stack
 _SIZE_KEYS = {"columns", "every", "skip_angles", "skip_projections"}
 _STAR_KEYS = {"max_stack_gb", "rows", "max_tilts"}
+_DECIDING = {"export_star": _STAR_KEYS | {"binning"}, "input": _SIZE_KEYS}
 
 
 def campaign_binning(campaign: Campaign, inventory: Path, cor_table: Path) -> dict[str, Any] | None:
@@ -25,9 +27,9 @@ def campaign_binning(campaign: Campaign, inventory: Path, cor_table: Path) -> di
 
     The binning is decided once, when the first stack is made: the smallest that keeps the stacks of
     all scans with a COR under `max_stack_gb`; only a later scan that needs more gets more. All jobs
-    of a run find the same number from the same two tables. If there are stacks of an earlier
-    version, which binned each scan by itself, it is the most frequent of theirs. It is decided
-    again when an option changes that remakes all stacks.
+    of a run find the same number from the same two tables. If the file is missing beside stacks of
+    these options, or of an earlier version, which binned each scan by itself, it is the most
+    frequent of theirs. It is decided again when an option changes that remakes all stacks.
 
     Returns `binning`, `options` it was decided for and the number of `scans` it was decided from;
     None if the binning is configured, or a table is missing.
@@ -113,17 +115,30 @@ def stack_shape(campaign: Campaign, row: Mapping[str, str]) -> tuple[int, int, i
 
 
 def _made(campaign: Campaign, rows: InventoryRows, needed: Mapping[str, int]) -> Counter[int]:
-    """Count the binnings of existing stacks that were made with these options."""
+    """Count the binnings of existing stacks that were made with these options, and so stay."""
     made: Counter[int] = Counter()
     for scan, binning in needed.items():
         try:
             meta = json.loads(campaign.files.stack_meta(scan).read_text())
             size = meta["stack_shape"][0], meta["n_rows"], meta["n_cols"]
-            if (meta["binning"], size) == (binning, stack_shape(campaign, rows[scan])):
-                made[binning] += 1
-        except (OSError, ValueError, LookupError, TypeError):
+            if size == stack_shape(campaign, rows[scan]) and _stays(campaign, scan, meta, binning):
+                made[meta["binning"]] += 1
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
             continue  # no stack yet, or a broken one, which is remade
     return made
+
+
+def _stays(campaign: Campaign, scan: str, meta: Mapping[str, Any], needed: int) -> bool:
+    """Tell by the JSON file of a stack whether the options of its size are those of now."""
+    if "made_from" not in meta:  # of an early version, which states no options
+        return bool(meta["binning"] == needed)
+    stated, config = meta["made_from"]["options"], campaign.for_scan(scan).config
+    wanted = {"export_star": effective(config.export_star), "input": effective(config.input)}
+    return all(
+        {key: stated.get(block, {}).get(key) for key in keys}
+        == {key: wanted[block].get(key) for key in keys}
+        for block, keys in _DECIDING.items()
+    )
 
 
 def settle_binning(

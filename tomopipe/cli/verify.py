@@ -23,9 +23,9 @@ def verify(
 ) -> None:
     """Compare the results on disk with the record of what was made.
 
-    Without --deep sizes and times alone, in seconds. With it every byte, at the speed of the disk:
-    after a copy, a restored backup, a full disk or a crash. A result that differs is named; delete
-    it, and the next run makes it again.
+    Without --deep sizes and times alone (of TIFF and OME-Zarr sizes), in seconds. With it every
+    byte, at the speed of the disk: after a copy, a restored backup, a full disk or a crash. A
+    result that differs is named; delete it, and the next run makes it again.
     Exit status: 0 all as it was made, 1 something differs.
 
     Example: `tomopipe verify mycampaign --deep`
@@ -42,7 +42,7 @@ def verify(
         ):
             typer.echo(f"{product.path}: {what}")
             n_damaged += 1
-    how = "read and compared" if deep else "compared by size and time"
+    how = "read and compared" if deep else "compared by size and time (TIFF and OME-Zarr by size)"
     typer.echo(f"{len(products)} results, {shown_size(n_bytes)}, {how}: {n_damaged} differ")
     if deep and (without := sum(not product.checksum for product in products)):
         typer.echo(f"{without} have no checksum on record: of these sizes alone were compared")

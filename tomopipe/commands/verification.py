@@ -6,8 +6,13 @@ from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import CENTER, SIDECAR, STACK, TRY_STACK
-from tomopipe.reruns.products import Product, read_products
-from tomopipe.storage.checksums import matches, quick_state
+from tomopipe.reruns.products import (
+    Product,
+    is_followed_within,
+    made_state_of,
+    read_products,
+)
+from tomopipe.storage.checksums import matches
 from tomopipe.storage.manifest import sizes_match
 
 
@@ -42,8 +47,8 @@ def damaged(
     """Yield changed results and their differences as they are found.
 
     `deep`: read all content and compare checksums, regardless of times; else compare only sizes and
-    times, of folders the names and sizes of all files. `progress` is called with the number of
-    bytes done since the last call, from any thread.
+    times, of volumes that are folders the names and sizes of all files. `progress` is called with
+    the number of bytes done since the last call, from any thread.
     """
     for product in products:
         path = directory / product.path
@@ -58,9 +63,11 @@ def damaged(
 
 
 def _differs(path: Path, product: Product, deep: bool) -> str:
-    found = quick_state(path)
+    found = made_state_of(path)
     if found is None:
         return "cannot be read" if os.path.lexists(path) else "missing"
+    if found != product.state and product.checksum and is_followed_within(path):
+        return matches(path, product.checksum)  # small files, of which no times are on record
     try:
         if path.is_dir() and (what := sizes_match(path)):
             return what

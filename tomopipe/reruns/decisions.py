@@ -18,7 +18,14 @@ from tomopipe.campaign.results import read_json
 from tomopipe.errors import TomopipeError, is_of_the_system, some_of
 from tomopipe.reruns import compare, earlier, made_from
 from tomopipe.reruns.made_from import ALSO_READ, Statement
-from tomopipe.reruns.products import SMALL_BYTES, Product, Record, content_of, digest
+from tomopipe.reruns.products import (
+    SMALL_BYTES,
+    Product,
+    Record,
+    content_of,
+    digest,
+    made_state_of,
+)
 from tomopipe.reruns.stated import only_metadata_differ, read_statement, statement_in, unreadable
 from tomopipe.reruns.words import (
     CHANGED,
@@ -213,7 +220,7 @@ class Decisions:
     def _adopt(self, step: str, key: str, path: str, wanted: Statement) -> None:
         """Add a result to the record: by its statement, or as it is."""
         where = Path(self.record.path_of(path))
-        state = quick_state(where)
+        state = made_state_of(where)
         if state is None:
             return
         stated = self._stated(step, key, path, wanted)

@@ -18,12 +18,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tomopipe.campaign.files import CENTER, PREDICTION, SWEEP, Files
+from tomopipe.campaign.files import CENTER, PREDICTION, SWEEP, TILT_SERIES, Files
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.scans.raw_state import folder_state
 from tomopipe.storage import atomic, checksums, run_folder
 from tomopipe.storage.atomic import write_text
 from tomopipe.storage.checksums import quick_state
+from tomopipe.storage.manifest import sizes_match, states_digest
 
 COLUMNS = ("path", "n_bytes", "mtime_ns", "inode", "ctime_ns", "statement", "checksum")
 SMALL_BYTES = 1_000_000
@@ -42,8 +43,8 @@ class Product:
 
     path: str  # relative to the campaign folder, or absolute
     # size (bytes), modification time (ns), inode, time of the inode's change (ns) when it was last
-    # verified; of a folder those of its manifest; of a folder of images the last two are
-    # `folder_state`'s digests
+    # verified; of a folder those of its manifest (`made_state_of`); of a folder of images the last
+    # two are `folder_state`'s digests
     state: State
     statement: str = ""  # digest of its statement; of a raw file an identification of its content
     checksum: str = ""  # checksum when it was written or read; "" if unknown
@@ -67,6 +68,26 @@ class Product:
 def raw_state_of(path: str | os.PathLike[str]) -> State | None:
     """Return the state of a raw file, or of a folder of images."""
     return folder_state(path) if os.path.isdir(path) else quick_state(path)
+
+
+def made_state_of(path: str | os.PathLike[str]) -> State | None:
+    """Return the state of a result: its `quick_state`.
+
+    RELION opens the files of tilt_series one by one, so a digest of the state of each is the last
+    number. Volumes that are folders have too many files for this.
+    """
+    state = quick_state(path)
+    if state is None or not is_followed_within(path):
+        return state
+    try:
+        return (*state[:3], states_digest(path))
+    except OSError:
+        return None
+
+
+def is_followed_within(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a result is a folder of which a change of any file is noticed."""
+    return os.path.basename(path) == TILT_SERIES and os.path.isdir(path)
 
 
 def made_checksum(path: str | os.PathLike[str]) -> str:
@@ -183,7 +204,7 @@ def making(
             atomic.before_rename.remove(check)
     text = getattr(params, "made_from", "")
     statement = digest((_stated(outputs) or json.loads(text)) | more) if text else ""
-    states = {str(path): quick_state(path) for path in outputs}
+    states = {str(path): made_state_of(path) for path in outputs}
     made = [
         Product(path, state, statement, made_checksum(path))
         for path, state in states.items()
@@ -244,7 +265,7 @@ class Record:
 
     def now(self, product: Product) -> State | None:
         """Return the present state of a file of the record."""
-        return (raw_state_of if product.is_raw else quick_state)(self.path_of(product.path))
+        return (raw_state_of if product.is_raw else made_state_of)(self.path_of(product.path))
 
     def _is_at(self, product: Product, now: State) -> bool:
         """Tell whether a file is in the state on record."""
@@ -253,6 +274,11 @@ class Record:
             # images of which earlier versions did not record the inodes
             self.put(replace(product, state=now))
             return True
+        if last == 0 != now[3] and now[:3] == product.state[:3]:
+            # tilt_series, of whose files earlier versions recorded no states
+            if is_whole := not sizes_match(self.path_of(product.path)):
+                self.put(replace(product, state=now))
+            return is_whole
         return product.state == now
 
     # ---- results -----------------------------------------------------------------------------
@@ -264,15 +290,17 @@ class Record:
         compared it (`suspects`).
         """
         product = self.products[path]
-        now = quick_state(self.path_of(path))
+        now = self.now(product)
         if now is None:
             return "missing"
-        if path.endswith(CENTER) or now == product.state:
+        if path.endswith(CENTER) or self._is_at(product, now):
             return ""
         if now[0] != product.n_bytes:
             return f"{now[0]} bytes, written were {product.n_bytes}"
         is_small = now[0] <= SMALL_BYTES
         difference = self.different.get(path, "")
+        if not difference and is_followed_within(self.path_of(path)):
+            difference = sizes_match(self.path_of(path))
         if not difference and is_small and product.checksum:
             difference = checksums.matches(self.path_of(path), product.checksum)
         if is_small and not difference:

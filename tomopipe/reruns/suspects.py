@@ -52,5 +52,6 @@ def _follows(found: Expected, suspects: set[str]) -> Iterator[tuple[str, str, st
             rules.add("stitch")
             yield "stitch", "", "", name
     rules |= {"report"} if reports and rules & {"full_recon", "stitch"} else set()
-    rules |= {"export_star"} if "export_stack" in rules else set()
+    is_set = not suspects.isdisjoint(out.of_export_star())
+    rules |= {"export_star"} if exports and (is_set or "export_stack" in rules) else set()
     yield from ((rule, "", "", "") for rule in _OF_CAMPAIGN if rule in rules)

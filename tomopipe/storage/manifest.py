@@ -4,6 +4,7 @@ It is `.tomopipe-manifest` in the folder, so that the folder can be compared qui
 files named. The first line has the bytes of all files, and the names at the top.
 """
 
+import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -93,6 +94,19 @@ def quick_size(folder: AnyPath) -> tuple[int, os.stat_result] | None:
     if n_top > int(head[2]) and n_top - len(names_of_others(folder)) != int(head[2]):
         return None
     return int(head[1]), status
+
+
+def states_digest(folder: AnyPath) -> int:
+    """Return a number that is another when a file below a folder changes, comes or goes.
+
+    A stat for each: of size, time, inode and time of the inode's change.
+    """
+    lines = [
+        f"{name}\0{found.st_size}\0{found.st_mtime_ns}\0{found.st_ino}\0{found.st_ctime_ns}\n"
+        for name, found in files_below(folder)
+    ]
+    text = "".join(sorted(lines)).encode("utf-8", "surrogateescape")
+    return int(hashlib.sha256(text).hexdigest()[:16], 16) >> 2
 
 
 def names_of_others(folder: AnyPath) -> list[str]:

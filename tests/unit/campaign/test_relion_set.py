@@ -16,6 +16,7 @@ from tomopipe.campaign.relion_set import (
 )
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.expected import expected_inventory
+from tomopipe.reruns.made_from import of_reading
 from tomopipe.storage.atomic import write_json
 
 N_ANGLES, N_ROWS = 9, 4
@@ -59,9 +60,10 @@ def make_stack(campaign, scan, *, alone=False):
         None if alone else settle_binning(binning_path(campaign), star.binning, proposed(campaign))
     )
     options = star.model_dump(include={"binning", "max_stack_gb", "rows", "max_tilts"})
+    stated = None if alone else of_reading("export_stack", campaign, scan, [])
     meta = export_stack(
         campaign.scans[scan].path, place / f"{scan}.mrcs", place / f"{scan}.json",
-        least_binning=least, **options,
+        least_binning=least, made_from=stated, **options,
     )  # fmt: skip
     return meta["binning"]
 
@@ -155,6 +157,26 @@ def test_a_given_binning_leaves_nothing_to_decide(folder):
     assert proposed(campaign) is None
     assert make_stack(campaign, "a_1") == 2
     assert not binning_path(campaign).exists()
+
+
+@pytest.mark.parametrize("before", [{"binning": 1}, {"binning": 2}, {"max_stack_gb": 1e-3}])
+def test_stacks_of_the_options_before_have_no_say(folder, before):
+    """They are remade; some have by chance what their scan needs alone."""
+    earlier = campaign_of(folder, WIDTHS, export_star=before)
+    binnings = {make_stack(earlier, scan) for scan in WIDTHS}
+    assert binnings == {before.get("binning", 1)}
+    campaign = campaign_of(folder, WIDTHS)
+    assert [make_stack(campaign, scan) for scan in WIDTHS] == [3, 3, 3]
+
+
+def test_stacks_that_stay_decide_where_the_file_is_lost(folder):
+    campaign = campaign_of(folder, WIDTHS)
+    assert [make_stack(campaign, scan) for scan in ("a_1", "b_1")] == [3, 3]
+    binning_path(campaign).unlink()
+    campaign = campaign_of(folder, ["a_1", "b_1"])
+    assert proposed(campaign)["binning"] == 3
+    other = campaign_of(folder, ["a_1", "b_1"], export_star=STAR | {"max_tilts": N_ANGLES - 1})
+    assert proposed(other)["binning"] == 2
 
 
 def test_a_scan_that_no_binning_makes_small_does_not_count(folder):

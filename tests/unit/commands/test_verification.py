@@ -10,8 +10,8 @@ from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli import cli
 from tomopipe.commands.verification import recorded
 from tomopipe.errors import TomopipeError
-from tomopipe.reruns.products import COLUMNS
-from tomopipe.storage.atomic import write_json
+from tomopipe.reruns.products import COLUMNS, made_state_of
+from tomopipe.storage.atomic import whole, write_json
 from tomopipe.storage.checksums import made, quick_state
 from tomopipe.storage.tables import write_tsv
 from tomopipe.volumes.volume import new_volume
@@ -88,6 +88,20 @@ def test_other_times_count_only_where_content_does_not(campaign):
     os.utime(campaign / "results/cor.json", ns=(1, 1))
     assert "results/cor.json: changed since it was made\n" in _verify(campaign)[1]
     assert _verify(campaign, "--deep")[0] == 0
+
+
+def test_an_edit_in_tilt_series_takes_no_deep_look(campaign):
+    folder, record = campaign / "results/relion/tilt_series", campaign / "results/products.tsv"
+    with whole(folder) as temporary:
+        temporary.mkdir()
+        (temporary / "a.star").write_text("angles")
+    cells = ("results/relion/tilt_series", *made_state_of(folder), "", made()[folder])
+    record.write_text(record.read_text() + "\t".join(map(str, cells)) + "\n")
+    assert _verify(campaign)[0] == 0
+    os.utime(folder / "a.star", (1, 1))
+    assert _verify(campaign)[0] == 0
+    _flip(folder / "a.star", 2)
+    assert _verify(campaign)[1].startswith("results/relion/tilt_series: other content: a.star\n")
 
 
 @pytest.mark.parametrize("options", [[], ["--deep"]])

@@ -16,11 +16,18 @@ from tomopipe.errors import TomopipeError
 from tomopipe.reruns import decisions, products
 from tomopipe.reruns.compare import compare
 from tomopipe.reruns.decisions import Decisions
-from tomopipe.reruns.products import Product, Record, digest, making, read_products
+from tomopipe.reruns.products import (
+    Product,
+    Record,
+    digest,
+    made_state_of,
+    making,
+    read_products,
+)
 from tomopipe.scans.fingerprint import fingerprint
 from tomopipe.storage import checksums
 from tomopipe.storage import run_folder as runs
-from tomopipe.storage.atomic import write_json, write_text
+from tomopipe.storage.atomic import whole, write_json, write_text
 from tomopipe.storage.checksums import quick_state
 from tomopipe.storage.tables import read_tsv
 
@@ -95,6 +102,75 @@ def test_large_files_wait_for_a_job_that_compares_them(record, monkeypatch):
     record.different.clear()
     record.compared("results/a_rec.h5", "", quick_state(where))
     assert record.suspects() == []
+
+
+TILT_SERIES = "results/relion/tilt_series"
+
+
+def put_tilt_series(record: Record) -> Path:
+    where = home(record) / TILT_SERIES
+    with whole(where) as folder:
+        folder.mkdir()
+        for scan in "ab":
+            (folder / f"{scan}.star").write_text(f"angles of {scan}")
+    state, checksum = made_state_of(where), checksums.made()[where]
+    record.put(Product(TILT_SERIES, state, "made", checksum))
+    return where
+
+
+def _emptied(folder: Path) -> None:
+    (folder / "a.star").write_text("")
+
+
+def _edited(folder: Path) -> None:
+    before = (folder / "a.star").stat()
+    (folder / "a.star").write_text("angles of c")
+    os.utime(folder / "a.star", ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def _exchanged(folder: Path) -> None:
+    for old, new in (("a", "c"), ("b", "a"), ("c", "b")):
+        (folder / f"{old}.star").rename(folder / f"{new}.star")
+
+
+@pytest.mark.parametrize("change", [_emptied, _edited, _exchanged])
+def test_a_change_of_a_file_of_tilt_series_is_noticed(record, change):
+    folder = put_tilt_series(record)
+    assert record.damage(TILT_SERIES) == ""
+    change(folder)
+    assert "a.star" in record.damage(TILT_SERIES)
+
+
+def test_what_changes_no_file_of_tilt_series_is_no_damage(record):
+    folder = put_tilt_series(record)
+    os.utime(folder / "a.star", (1, 1))
+    (folder / "notes.txt").write_text("mine")
+    assert record.damage(TILT_SERIES) == ""
+    assert again(record).products[TILT_SERIES].state == made_state_of(folder)
+
+
+def test_many_tilt_series_wait_for_the_job_that_compares(record, monkeypatch):
+    monkeypatch.setattr(products, "SMALL_BYTES", 4)
+    folder = put_tilt_series(record)
+    assert record.suspects() == []
+    _edited(folder)
+    assert (record.damage(TILT_SERIES), record.suspects()) == ("", [TILT_SERIES])
+    _emptied(folder)  # sizes are compared at once
+    assert record.damage(TILT_SERIES) == "another size: a.star"
+
+
+def test_tilt_series_on_record_of_an_earlier_version_is_what_it_was(record, monkeypatch):
+    """It did not record the states of the files."""
+    monkeypatch.setattr(products, "SMALL_BYTES", 4)
+    folder = put_tilt_series(record)
+    product = record.products[TILT_SERIES]
+    earlier = products.replace(product, state=quick_state(folder))
+    record.put(earlier)
+    assert (record.suspects(), record.damage(TILT_SERIES)) == ([], "")
+    assert again(record).products[TILT_SERIES] == product
+    record.put(earlier)
+    _emptied(folder)
+    assert record.damage(TILT_SERIES) == "another size: a.star"
 
 
 def campaign_of(record: Record) -> SimpleNamespace:
