@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows
+from tomopipe.campaign.job_status import JobStatus
 from tomopipe.campaign.state import MEANINGS, State, not_selected
 from tomopipe.campaign.table import did_you_mean
 
@@ -53,6 +54,12 @@ def find_stacks(
         else replace(stack, problem=_missing(campaign, stack, rows, resolved))
         for stack in declared_stacks(campaign, rows)
     ]
+
+
+def failed_of_gone_stack(campaign: Campaign, job: JobStatus) -> bool:
+    """Tell whether a job failed whose stack the configuration no longer has: nobody misses it."""
+    stacks, ended = campaign.config.stitch.stacks, job.state in ("failed", "lost")
+    return ended and job.step == "stitch" and job.key not in stacks
 
 
 def stack_notes(campaign: Campaign, rows: InventoryRows) -> tuple[str, ...]:

@@ -18,6 +18,12 @@ from tomopipe.storage.shared import update_file
 
 _DECIMAL_COMMA = re.compile(r"\s*[-+]?\d+\s*,\d+\s*", re.ASCII)
 
+# How a file of another program looks, and the key of its COR.
+_OTHER_PROGRAMS = {
+    "nabu": (re.compile(r"^\s*rotation_axis_position\s*=", re.M), "rotation_axis_position"),
+    "HTTomo": (re.compile(r"^\s*-?\s*module_path\s*:", re.M), "center"),
+}
+
 
 class Entries(NamedTuple):
     """Content of a file, by entry as written: a path, or a file name."""
@@ -49,9 +55,27 @@ def read_entries(path: str | os.PathLike[str]) -> Entries:
     """
     with saying(f"{path}: cannot be read"):
         text = Path(path).read_bytes().decode("utf-8-sig", "surrogateescape")
-    if text.lstrip().startswith(("{", "[")):
-        return _parsed([(name, _as_text(value)) for name, value in _object(text, path).pairs])
-    return _parsed(_csv_entries(text, path))
+    try:
+        if text.lstrip().startswith(("{", "[")):
+            return _parsed([(name, _as_text(value)) for name, value in _object(text, path).pairs])
+        return _parsed(_csv_entries(text, path))
+    except TomopipeError as error:
+        raise TomopipeError(f"{error} {_what_is_read(text)}") from error
+
+
+def _what_is_read(text: str) -> str:
+    """Name the forms that are read; of a file of another program, the number that is the COR."""
+    for program, (pattern, key) in _OTHER_PROGRAMS.items():
+        if pattern.search(text):
+            return (
+                f"This looks like a file of {program}: give the number of its {key} to "
+                "`tomopipe cor set SCAN VALUE`, or n_cols - 1 - VALUE where `tomopipe check` says "
+                "that frames are mirrored back (docs/reference/conventions.md, Other programs)."
+            )
+    return (
+        "Read are rot_cen.json, a CSV file Filename,COR, sidecars, and folders of them or with "
+        "try_center."
+    )
 
 
 def write_rot_cen(cors: Mapping[str, float], path: str | os.PathLike[str]) -> None:

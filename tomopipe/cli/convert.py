@@ -10,7 +10,13 @@ from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.files import STAR
 from tomopipe.cli.options import CampaignOption, ConfigFile, DryRun
 from tomopipe.cli.terminal import near, progress_bar
-from tomopipe.commands.conversion import MRC, convert_volume, find_volumes, plan_conversions
+from tomopipe.commands.conversion import (
+    MRC,
+    clipped_text,
+    convert_volume,
+    find_volumes,
+    plan_conversions,
+)
 from tomopipe.cost.disk import shown_size
 
 Format = StrEnum("Format", ["mrc", "tiff", "zarr", "h5", "preview"])
@@ -72,6 +78,8 @@ def convert(
                 what = "written"
             size = f"{shown_size(conversion.n_bytes)}{conversion.range_text}"
             typer.echo(f"{near(conversion.target)}, {size}: {what}")
+            if not dry_run and (clipped := clipped_text(conversion)):
+                typer.echo(f"  {clipped}")
     star = campaign.files.in_relion(STAR)
     if output_format == MRC and not dry_run and todo and star.exists():
         typer.echo("The set for RELION names them after the next `tomopipe run`.")

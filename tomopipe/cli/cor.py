@@ -5,6 +5,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import chdir, suppress
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -23,7 +24,7 @@ from tomopipe.campaign.tomogui import Match, match, merge_batch_csv, merge_rot_c
 from tomopipe.cli.options import CampaignCommand, CampaignOption, ConfigFile, Directory, DryRun
 from tomopipe.cli.terminal import console, folding_table
 from tomopipe.cor.cor_value import format_cor, is_valid, off_detector, parse_cor, shown
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.report.collected_records import collect_scans
 from tomopipe.report.records import ScanRecord
 from tomopipe.report.sources import Reader
@@ -106,7 +107,7 @@ def set_cor(
     if clear or value is not None:
         text = (value or "").strip()
         inventory = _inventory(campaign) if text else []
-        n_cols = _widths(inventory).get(scan)
+        n_cols = _widths(campaign, inventory, [scan]).get(scan) if parse_cor(text) else None
         cells["cor_px"] = checked_cor(scan, text, n_cols) if text else ""
     if note is not None:
         cells["note"] = note.strip()
@@ -158,7 +159,7 @@ def import_cors(
     foreign = {*found.unmatched, *found.ambiguous}
     if ours := {entry: text for entry, text in junk.items() if entry not in foreign}:
         raise TomopipeError(f"{file}: nothing imported: {what_is_wrong(ours)}")
-    n_cols = _widths(_inventory(campaign))
+    n_cols = _widths(campaign, _inventory(campaign), found.matched)
     off = [
         f"{scan}: {off_detector(cor_px, n_cols[scan])}"
         for scan, cor_px in found.matched.items()
@@ -305,9 +306,16 @@ def _inventory(campaign: Campaign) -> list[dict[str, str]]:
     return read_inventory_tsv(path, ("scan", "n_cols", "keep")) if path.is_file() else []
 
 
-def _widths(inventory: Iterable[Mapping[str, str]]) -> dict[str, int]:
-    """Return n_cols of the scans in the inventory."""
-    return {row["scan"]: int(row["n_cols"]) for row in inventory if row["n_cols"]}
+def _widths(
+    campaign: Campaign, inventory: Iterable[Mapping[str, str]], scans: Iterable[str]
+) -> dict[str, int]:
+    """Return n_cols of the scans: of the inventory, of others that can be read of the raw file."""
+    known = {row["scan"]: int(row["n_cols"]) for row in inventory if row["n_cols"]}
+    with chdir(campaign.directory):  # the paths in the config are relative to it
+        for scan in set(scans) - set(known):
+            with suppress(ScanError):  # the run will tell
+                known[scan] = campaign.raw_scan(scan).metadata().n_cols
+    return known
 
 
 def _why_left_out(campaign: Campaign, scan: str, inventory: Iterable[Mapping[str, str]]) -> str:

@@ -17,6 +17,7 @@ from tomopipe.cli.terminal import console, folding_table, near
 from tomopipe.cor.cor_value import format_cor
 from tomopipe.report.collected_records import collect_scans
 from tomopipe.review.queue import queue_entries
+from tomopipe.storage.json_files import json_or, number, part, texts
 
 _MOST_ROWS = 40
 _EYES = {
@@ -62,10 +63,10 @@ def _to_type(directory: Path) -> str:
 
 
 def _truth(directory: Path) -> Mapping[str, Any]:
-    """Return the true COR of each scan of a simulated campaign."""
-    from tomopipe.simulate.simulated_campaign import load_truth
-
-    return load_truth(directory)["scans"] if (directory / TRUTH).exists() else {}
+    """Return what is known of each scan of a simulated campaign; a foreign file tells nothing."""
+    known = part(json_or(directory / TRUTH, {}), "scans")
+    parts = {name: part(known, name) for name in known}
+    return {name: each for name, each in parts.items() if number(each.get("cor_px")) is not None}
 
 
 def _table(
@@ -86,7 +87,7 @@ def _table(
             "" if confidence is None else f"{confidence:.2f}",
             str(entry["state"]) + " (warning)" * _is_warned(entry),
             *(_error(cor_px, known) if truth else ()),
-            entry["why"] or ", ".join((known or {}).get("special", [])),
+            entry["why"] or ", ".join(texts((known or {}).get("special"))),
         ]
         table.add_row(*map(Text, cells), style=_EYES.get(entry["state"], ""))
     return table
@@ -100,7 +101,7 @@ def _is_warned(entry: Mapping[str, Any]) -> bool:
 def _error(cor_px: float | None, known: Mapping[str, Any] | None) -> tuple[str, str]:
     if known is None:
         return "", ""
-    true_px = known["cor_px"]
+    true_px = float(known["cor_px"])
     return f"{true_px:.2f}", "" if cor_px is None else f"{cor_px - true_px:+.2f}"
 
 

@@ -59,7 +59,7 @@ def _show(found: Plan) -> None:
         screen.print(line, markup=False)
     for line in found.failures:
         screen.print(f"failed: {line}", style="red", markup=False)
-    if found.failures:
+    if found.can_retry:
         screen.print("Try a scan again with `tomopipe retry SCAN`.", markup=False)
     if found.blocked:
         screen.print(found.blocked, style="red", markup=False)
@@ -109,6 +109,11 @@ def retry(
     campaign = load_campaign(directory, config)
     if bool(scans) == every:
         raise TomopipeError("name the scans to try again, or give --all.")
+    if stacks := sorted({*(scans or ())} & {*campaign.config.stitch.stacks} - {*campaign.scans}):
+        raise TomopipeError(
+            f"{stacks[0]} is a stack; expected names of scans. The next run stitches a stack "
+            "again that failed: `tomopipe run`."
+        )
     refuse_unknown(campaign, scans or [])
     forgotten = forget(campaign.results, scans or campaign.scans, dry_run=dry_run)
     verb = "Would be" if dry_run else "Will be"

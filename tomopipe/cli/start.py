@@ -150,12 +150,13 @@ def _say_passed_over(typed: list[str], directory: Path) -> None:
             f"'{folder}/*/' takes each folder as a scan"
         )
     for folder, files in not_looked_at(typed, directory).items():
-        inner = some_of(
-            [f"{name}/" for name in dict.fromkeys(map(os.path.dirname, files))], _MOST_FILES
+        inner = dict.fromkeys(
+            f"{os.path.dirname(name)}/" if "/" in name else name for name in files
         )
         n_files = "1 HDF5 file" if len(files) == 1 else f"{len(files)} HDF5 files"
-        pattern = f"{folder}/*/*{os.path.splitext(files[0])[1]}"
-        typer.echo(f"not looked at: {inner} ({n_files}); '{pattern}' takes them")
+        pattern = f"{folder}/{'*/' * ('/' in files[0])}*{os.path.splitext(files[0])[1]}"
+        named = some_of(list(inner), _MOST_FILES)
+        typer.echo(f"not looked at: {named} ({n_files}); '{pattern}' takes them")
 
 
 def _options(*, relion: bool, try_stacks: bool, binning: int) -> dict[str, Any]:

@@ -167,7 +167,7 @@ def _check_disk(
     )
     new = [s for s in scans if not (campaign.directory / campaign.volume(s)).exists()]
     findings.notes += half_notes(campaign, new, rows)
-    findings.errors += lack_of_disk(campaign, each.total())
+    findings.errors += lack_of_disk(campaign, each)
 
 
 def _check_left_behind(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from tomopipe.groups import grouped
 from tomopipe.reruns.expected import expected_inventory
 from tomopipe.scans.dxchange import NOT_RECOGNISED
 from tomopipe.scans.hdf5 import open_hdf5
-from tomopipe.scans.raw_state import HDF5, IMAGES, REFERENCES, folder_kind
+from tomopipe.scans.raw_state import HDF5, IMAGES, REFERENCES, companions, folder_kind
 from tomopipe.scans.tree import Found, broken_links, datasets_in, without_alike
 
 _MOST_FILES = 20  # scans that are opened
@@ -113,17 +114,30 @@ def _is_scan(typed: str) -> bool:
 
 
 def _holds_images(folder: str | Path) -> bool:
-    """Tell whether a folder is a scan: of images, or of flats, darks and projections in folders."""
+    """Tell whether a folder is a scan: of images, or of flats, darks and projections in folders.
+
+    Images that are scans of their own, or a few pictures, lie beside HDF5 files as they do.
+    """
     try:
         names = os.listdir(folder)
     except OSError:
         return False
-    if any(name.lower().endswith(IMAGES) for name in names):
-        return True
+    if images := [name for name in names if name.lower().endswith(IMAGES)]:
+        n_hdf5 = sum(name.lower().endswith(HDF5) for name in names)
+        return len(images) > n_hdf5 and not (n_hdf5 and _is_stack(Path(folder) / min(images)))
     others = [name for name in names if not folder_kind(name)]
     if len(others) == len(names):
         return False
     return sum(_holds_images(os.path.join(folder, name)) for name in others) < 2
+
+
+def _is_stack(image: Path) -> bool:
+    """Tell whether a TIFF file has several images."""
+    import tifffile
+
+    with suppress(Exception), tifffile.TiffFile(image) as file:  # whatever a broken one raises
+        return len(file.series[0].shape) > 2
+    return False
 
 
 def left_out(typed: Iterable[str], directory: Path) -> dict[str, list[str]]:
@@ -136,22 +150,36 @@ def left_out(typed: Iterable[str], directory: Path) -> dict[str, list[str]]:
 
 
 def not_looked_at(typed: Iterable[str], directory: Path) -> dict[str, list[str]]:
-    """Return HDF5 files in subfolders where init took what lies above, by the folder as typed."""
-    return {
+    """Return HDF5 files where init took other scans, by the folder as typed.
+
+    Those beside the images of a scan, and those in subfolders of what it took.
+    """
+    beside = {
+        path.rstrip("/"): [file.name for file in _hdf5_in(place)]
+        for path in typed
+        if (place := _place(path, directory)).is_dir() and _holds_images(place)
+    }
+    below = {
         path: [f"{file.relative_to(place)}" for file in files]
         for path, place, below in _folders_below(typed, directory)
         if (files := [file for folder in below for file in _hdf5_in(folder)])
         and _scans_in(str(place), Path())
     }
+    return {folder: files for folder, files in (beside | below).items() if files}
 
 
 def _folders_below(typed: Iterable[str], directory: Path) -> Iterator[tuple[str, Path, list[Path]]]:
     """Yield each folder typed that is no scan: as typed, its path, those in it that are none."""
     for path in typed:
-        place = directory / _from_campaign(os.path.expanduser(path), directory)
+        place = _place(path, directory)
         if place.is_dir() and not _holds_images(place):
             inner = (p for p in sorted(place.iterdir()) if p.is_dir() and not folder_kind(p.name))
             yield path.rstrip("/"), place, [p for p in inner if not _holds_images(p)]
+
+
+def _place(typed: str, directory: Path) -> Path:
+    """Return the path that a word means."""
+    return directory / _from_campaign(os.path.expanduser(typed), directory)
 
 
 def _hdf5_in(folder: Path) -> list[Path]:
@@ -222,13 +250,15 @@ def _matches(pattern: str, directory: Path) -> list[str]:
 
 
 def _scans_in(path: str, directory: Path) -> list[str]:
-    """Return the scans in a folder: patterns of HDF5 files, folders of images, or itself."""
+    """Return the scans in a folder: patterns of files, folders of images, or itself."""
     place, path = directory / path, path.rstrip("/")
     if _holds_images(place):
         return [f"{path}/"]
     names = sorted(os.listdir(place))
-    endings = {os.path.splitext(name)[1] for name in names if name.lower().endswith(HDF5)}
-    inner = [n for n in names if not folder_kind(n) and _holds_images(place / n)]
+    endings = {os.path.splitext(name)[1] for name in names if name.lower().endswith(RAW_ENDINGS)}
+    beside = {one for name in names for one in companions(name, place)}
+    others = [name for name in names if not folder_kind(name) and name not in beside]
+    inner = [name for name in others if _holds_images(place / name)]
     images = [f"{path}/{name}/" for name in inner]
     every = f"{glob.escape(path)}/*/"  # also one that comes later
     found = [f"{glob.escape(path)}/*{ending}" for ending in sorted(endings)]

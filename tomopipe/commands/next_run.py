@@ -7,6 +7,8 @@ from typing import Any
 from urllib.parse import unquote
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows
+from tomopipe.campaign.failures import STEPS as RECORDED
+from tomopipe.campaign.failures import Failure
 from tomopipe.campaign.job_status import place
 from tomopipe.campaign.results import NO_ANGLES, TELL_ANGLES
 from tomopipe.campaign.stacks import declared_stacks, find_stacks, stack_notes
@@ -45,6 +47,7 @@ class Plan:
     most: tuple[Cost, ...] = ()
     disk: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    can_retry: bool = False  # a failure keeps its scan out of runs; other jobs run again anyway
 
     @property
     def n_bytes(self) -> int:
@@ -94,9 +97,11 @@ def make_plan(campaign: Campaign, record: CampaignRecord | None = None) -> Plan:
     )
     metadata = {(j.rule, j.scan or j.stack) for j in planned if METADATA_ALONE in j.reason}
     spent = costs(campaign, work, rows, metadata)
+    failures = standing_failures(campaign, rows, record)
     return Plan(
         jobs=tuple(planned),
-        failures=tuple(standing_failures(campaign, rows, record)),
+        failures=tuple(f"{each.scan}: {each.step}: {each.reason}" for each in failures),
+        can_retry=any(each.step in RECORDED for each in failures),
         blocked=found.blocked,
         costs=spent,
         most=costs(campaign, most, rows, metadata) if most != work else spent,
@@ -235,11 +240,11 @@ def _perhaps(campaign: Campaign, found: Expected, planned: list[PlannedJob]) -> 
 
 def standing_failures(
     campaign: Campaign, rows: InventoryRows, record: CampaignRecord | None = None
-) -> list[str]:
-    """Return one line for each remaining failure of a selected scan or stack."""
+) -> list[Failure]:
+    """Return the remaining failures of selected scans and of stacks."""
     concerned = {*campaign.selected_scans(rows), *campaign.config.stitch.stacks}
     record = record or collect(campaign, points=False)
-    return [f"{f.scan}: {f.step}: {f.reason}" for f in record.failures if f.scan in concerned]
+    return [failure for failure in record.failures if failure.scan in concerned]
 
 
 def memory_notes(

@@ -15,6 +15,7 @@ from tomopipe.campaign.failures import is_made
 from tomopipe.campaign.files import LOGS, Logs
 from tomopipe.campaign.job_status import STEP_ORDER, JobStatus, end_of, place, read_job
 from tomopipe.campaign.slurm import Pending
+from tomopipe.campaign.stacks import failed_of_gone_stack
 from tomopipe.run import launch
 from tomopipe.run.launch import Run
 from tomopipe.run.progress import Progress, Step
@@ -71,8 +72,9 @@ def read_status(campaign: Campaign, *, now_s: float | None = None) -> Status:
     logs = campaign.logs
     paths = sorted(logs.status_folder.glob("*/*.json"))
     found = [read_job(path, now_s=now_s) for path in paths]
+    begun = [job for job in found if job and _counts(job, run, progress)]
     jobs = sorted(
-        _heed_slurm([job for job in found if job and _counts(job, run, progress)], logs, now_s),
+        (job for job in _heed_slurm(begun, logs, now_s) if not failed_of_gone_stack(campaign, job)),
         key=lambda job: (place(job.step), job.step, job.start_s, job.key),
     )
     of_run = progress.steps if progress else {}

@@ -32,6 +32,16 @@ KINDS = {
     "try_recon": "try stacks",
     "export_stack": "stacks for RELION",
 }
+_OF_VOLUMES = "full_recon.binning, full_recon.dtype or full_recon.rows"
+#: The keys on which the size of each kind depends.
+_SMALLER = {
+    "volumes": _OF_VOLUMES,
+    "stitched volumes": _OF_VOLUMES,
+    "try stacks": "try_recon.width_px, try_recon.step_px or try_recon.max_size_px "
+    "(storage.keep_try: false removes those of accepted scans at the end of a run)",
+    "stacks for RELION": "export_star.enabled: false, export_star.binning or "
+    "export_star.max_stack_gb",
+}
 SCRATCH = "temporary, of one volume at a time"
 
 
@@ -80,15 +90,19 @@ def shown_size(n_bytes: float) -> str:
     return f"{n_bytes / 1e9:.2f} GB" if n_bytes >= 5e6 or not n_bytes else f"{n_bytes / 1e6:.2g} MB"
 
 
-def lack_of_disk(campaign: Campaign, n_bytes: int) -> list[str]:
-    """Say that what is still to make does not fit on the disk of the results, if it does not."""
-    existing = existing_folder(campaign.results)
+def lack_of_disk(campaign: Campaign, needed: Mapping[str, int]) -> list[str]:
+    """Say that what is still to make does not fit on the disk of the results, if it does not.
+
+    `needed`: bytes by kind of file, as of `still_to_make`.
+    """
+    existing, n_bytes = existing_folder(campaign.results), sum(needed.values())
     free = shutil.disk_usage(existing).free
     if n_bytes <= free:
         return []
+    most = max(needed, key=lambda kind: needed[kind])
     return [
         f"{existing}: {n_bytes / 1e6:,.1f} MB needed, {free / 1e6:,.1f} MB free. Free some, or set "
-        "full_recon.binning, full_recon.dtype, full_recon.rows or export_star.max_stack_gb"
+        f"{_SMALLER[most]}: {most} take {needed[most] / 1e6:,.1f} MB"
     ]
 
 
@@ -97,7 +111,7 @@ def disk_warnings(campaign: Campaign) -> list[str]:
     with suppress(OSError, TomopipeError, LookupError, ValueError):  # which the run will tell
         rows = read_inventory(campaign.files.inventory)
         stacks = find_stacks(campaign, rows, rows)
-        return lack_of_disk(campaign, still_to_make(campaign, rows, stacks).total())
+        return lack_of_disk(campaign, still_to_make(campaign, rows, stacks))
     return []
 
 

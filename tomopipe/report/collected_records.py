@@ -11,6 +11,7 @@ from tomopipe.campaign.failures import Failure
 from tomopipe.campaign.files import TRUTH, Logs
 from tomopipe.campaign.job_status import JobStatus
 from tomopipe.campaign.series import encode_series
+from tomopipe.campaign.stacks import failed_of_gone_stack
 from tomopipe.campaign.state import NOT_SELECTED, State
 from tomopipe.cor.outliers import FIX_COLUMNS
 from tomopipe.report.alerts import alert_groups
@@ -36,10 +37,11 @@ def collect(
     which takes most of the time.
     """
     reader = Reader(campaign.directory)
-    jobs = read_jobs(reader, campaign.logs.status_folder)
+    read = read_jobs(reader, campaign.logs.status_folder)
+    jobs = [job for job in read if not failed_of_gone_stack(campaign, job)]
     source = _read_sources(reader, campaign, jobs, notes=notes or {}, points=points)
     records = scan_records(reader, source)
-    stitched = read_stacks(reader, campaign)
+    stitched = read_stacks(reader, campaign, jobs)
     return CampaignRecord(
         name=campaign.name,
         scans=tuple(records),

@@ -1,10 +1,12 @@
 """Stacks: scans at several heights, and the result of stitching them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign, read_inventory
+from tomopipe.campaign.failures import plain_error
 from tomopipe.campaign.files import VOLUMES
+from tomopipe.campaign.job_status import JobStatus
 from tomopipe.campaign.results import read_cor_json
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.errors import TomopipeError, is_of_the_system
@@ -12,10 +14,19 @@ from tomopipe.report.records import StackRecord
 from tomopipe.report.sources import Reader
 from tomopipe.storage.json_files import number, part, texts
 
+_NOT_YET = "no run has come to it yet"
 
-def read_stacks(reader: Reader, campaign: Campaign) -> tuple[StackRecord, ...]:
-    """Read the result of each stack."""
+
+def read_stacks(
+    reader: Reader, campaign: Campaign, jobs: Iterable[JobStatus] = ()
+) -> tuple[StackRecord, ...]:
+    """Read the result of each stack; one without a volume says why its job failed."""
     files, found = campaign.files, []
+    failed = {
+        job.key: plain_error(job.error, job.step) or "the job ended without a result"
+        for job in jobs
+        if job.step == "stitch" and job.state in ("failed", "lost")
+    }
     for stack in _stacks(reader, campaign):
         volumes = (files.stitched(stack.name, output) for output in VOLUMES)
         volume = next((path for path in volumes if path.exists()), None)
@@ -27,7 +38,7 @@ def read_stacks(reader: Reader, campaign: Campaign) -> tuple[StackRecord, ...]:
             StackRecord(
                 name=stack.name,
                 scans=stack.scans,
-                problem=problem or ("" if volume else "not stitched yet, or its job failed"),
+                problem=problem or ("" if volume else failed.get(stack.name, _NOT_YET)),
                 volume=volume,
                 shape=tuple(shape) if isinstance(shape, list) else (),
                 pairs=tuple(_pair(p) for p in data.get("pairs", []) if isinstance(p, dict)),

@@ -4,16 +4,22 @@ import json
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.stacks import declared_stacks, find_stacks, stack_notes
+from tomopipe.cli import cli
 from tomopipe.commands.check import examine
+from tomopipe.commands.next_run import make_plan
+from tomopipe.commands.status import read_status
 from tomopipe.config import parse_config
 from tomopipe.cost.disk import disk_needed
 from tomopipe.errors import TomopipeError
+from tomopipe.report.collected_records import collect
 from tomopipe.reruns.expected import expected_inventory
 from tomopipe.run.ending import report_campaign, say_stacks_left_out
+from tomopipe.storage.atomic import write_json
 from tomopipe.volumes.volume import new_volume
 
 SIZE = {"n_rows": 4, "n_cols": 32, "n_angles": 21}
@@ -152,3 +158,38 @@ def test_report_shows_stacks_their_shifts_and_what_is_missing(folder):
 def test_report_without_stacks_has_no_such_section(folder):
     report_campaign(campaign_of(folder, {}), folder / "page" / "index.html")
     assert 'id="stacks"' not in (folder / "page" / "index.html").read_text()
+
+
+def failed_job(folder, stack, reason):
+    path = folder / "logs" / "status" / "stitch" / f"{stack}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"start": 1, "end": 2, "state": "failed", "error": reason}))
+
+
+def test_a_failed_stack_says_why_until_the_configuration_has_it_no_longer(folder):
+    campaign = campaign_of(folder, {"t": ["a_1", "a_2"], "u": ["a_10", "b_1"]})
+    expected_inventory(campaign, campaign.results)
+    known = {scan: {"cor_px": 16.0, "source": "auto"} for scan in campaign.scans}
+    (campaign.results / "cor.json").write_text(json.dumps(known))
+    failed_job(folder, "t", "TomopipeError: no overlap")
+    failed_job(folder, "gone", "TomopipeError: of before")
+    found = collect(campaign)
+    assert [(f.step, f.scan, f.reason) for f in found.failures] == [("stitch", "t", "no overlap")]
+    assert [stack.problem for stack in found.stacks] == ["no overlap", "no run has come to it yet"]
+    assert [(each.step, each.n_failed) for each in found.times] == [("stitch", 1)]
+    assert [job.key for job in read_status(campaign).jobs] == ["t"]
+    assert [step.failed for step in read_status(campaign).steps if step.step == "stitch"] == [1]
+
+
+def test_a_failed_stack_is_stitched_again_without_retry(folder):
+    campaign = campaign_of(folder, {"t": ["a_1", "a_2"]})
+    expected_inventory(campaign, campaign.results)
+    failed_job(folder, "t", "TomopipeError: no overlap")
+    found = make_plan(campaign)
+    assert (found.failures, found.can_retry) == (("t: stitch: no overlap",), False)
+    done = CliRunner().invoke(cli, ["retry", "t", "-C", str(folder)])
+    assert "t is a stack" in str(done.exception), done.exception
+    scan = campaign.scans["b_1"]
+    stat = {"bytes": scan.n_bytes, "mtime_ns": scan.mtime_ns}
+    write_json({"step": "try_recon"} | stat, campaign.files.failure("try_recon", "b_1"))
+    assert make_plan(load_campaign(folder)).can_retry

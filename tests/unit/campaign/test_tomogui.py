@@ -14,6 +14,9 @@ from tomopipe.campaign.tomogui import (
 )
 from tomopipe.errors import TomopipeError
 
+NABU = "[dataset]\nlocation = a_1.nx\n[reconstruction]\nrotation_axis_position = 56.8\n"
+HTTOMO = "- method: FBP\n  module_path: httomolibgpu.recon\n  parameters: {center: 66.6}\n"
+
 
 def test_rot_cen_holds_text_with_two_decimals(tmp_path):
     path = tmp_path / "rot_cen.json"
@@ -46,7 +49,15 @@ def test_rot_cen_with_junk_is_refused_by_entry(tmp_path, junk):
         ("[1, 2]", "got list"),
         ("[" * 20_000, "expected JSON"),
         ("", "expected rot_cen.json or a table .*got 'nothing'"),
-        ("5", "expected rot_cen.json or a table .*got '5'"),
+        ("5", "expected rot_cen.json or a table .*got '5'.*a CSV file Filename,COR, sidecars"),
+        (
+            NABU,
+            "nabu: give the number of its rotation_axis_position to `tomopipe cor set SCAN VAL",
+        ),
+        (
+            HTTOMO,
+            "file of HTTomo: give the number of its center to .*conventions.md, Other programs",
+        ),
     ],
 )
 def test_rot_cen_that_is_no_object_is_refused(tmp_path, text, message):

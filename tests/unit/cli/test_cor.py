@@ -5,6 +5,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
+from tests.phantoms import write_scan
 from tomopipe.cli import cli
 from tomopipe.cli.cor import app
 from tomopipe.cor.outliers import EDITED, FIX_COLUMNS
@@ -227,7 +228,21 @@ def test_set_refuses_what_is_no_cor_of_the_scan(campaign, results, arguments, me
 def test_set_below_zero_is_refused_before_the_width_is_known(campaign):
     with pytest.raises(TomopipeError, match=r"-5\.00 is below 0"):
         call(campaign, "set", "a_1", "-5")
-    call(campaign, "set", "a_1", "99999")  # the width comes with the inventory
+    call(campaign, "set", "a_1", "99999")  # the file cannot be read
+
+
+def test_before_the_first_run_the_widths_are_those_of_the_raw_files(campaign):
+    write_scan(campaign / "raw" / "a_1.h5", n_rows=2, n_cols=64, n_angles=21)
+    with pytest.raises(TomopipeError, match=r"a_1: COR 64\.00 is off the detector \(0 to 63\)"):
+        call(campaign, "set", "a_1", "64")
+    file = campaign / "rot.json"
+    file.write_text(json.dumps({"a_1.h5": "64", "b [red] 1.h5": "700"}))
+    with pytest.raises(TomopipeError, match=r"a_1: 64\.00 is off the detector \(0 to 63\)$"):
+        call(campaign, "import", file)
+    assert table(campaign) == TABLE
+    file.write_text(json.dumps({"a_1.h5": "63", "b [red] 1.h5": "700"}))
+    assert "2 set" in call(campaign, "import", file)
+    call(campaign, "set", "a_1", "30.5")
 
 
 def test_import_sets_what_matches_and_lists_the_rest(campaign, results):

@@ -1,6 +1,10 @@
+import json
+
+import pytest
+
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.state import State
-from tomopipe.cli.outcome import _places, _table
+from tomopipe.cli.outcome import _places, _table, _truth
 
 
 def test_the_source_is_that_of_the_cor_shown_not_of_a_cell_that_was_ignored():
@@ -35,3 +39,25 @@ def test_volumes_are_named_where_there_are_any(tmp_path):
     assert "results/stitched/<stack>_rec.h5" in shown
     # not those of scans without a COR
     assert "<scan>" not in _places(load_campaign(tmp_path), [])
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{"a": 1}, {"scans": {"a_1": 3}}, {"scans": {"a_1": {"cor_px": "left"}}}, {"scans": []}, []],
+)
+def test_a_truth_json_of_something_else_is_ignored(tmp_path, content):
+    (tmp_path / "truth.json").write_text(json.dumps(content))
+    assert _truth(tmp_path) == {}
+    (tmp_path / "truth.json").write_text("no JSON")
+    assert _truth(tmp_path) == {}
+
+
+def test_the_truth_of_a_simulated_campaign_stands_beside_the_cors(tmp_path):
+    known = {"scans": {"a_1": {"cor_px": 86.0, "special": ["no theta"]}}}
+    (tmp_path / "truth.json").write_text(json.dumps(known))
+    entry = {"scan": "a_1", "confidence": 1.0, "state": "ok", "why": "", "warnings": []}
+    columns = _table([entry], {"a_1": (86.12, "ai")}, _truth(tmp_path)).columns
+    shown = {str(column.header): [str(cell) for cell in column.cells] for column in columns}
+    assert (shown["true COR"], shown["error"], shown["remark"]) == (
+        ["86.00"], ["+0.12"], ["no theta"],
+    )  # fmt: skip

@@ -284,6 +284,33 @@ def test_init_names_subfolders_with_hdf5_files_that_it_does_not_take(site):
     assert "not looked at" not in said
 
 
+def test_init_takes_a_folder_of_hdf5_and_tiff_files_as_it_takes_what_is_in_it(site):
+    raw = site / "raw"
+    for name in ("a_1.h5", "a_2.h5", "b.nx", "s_1/0.tif", "t_flats/0.tif"):
+        (raw / name).parent.mkdir(parents=True, exist_ok=True)
+        (raw / name).touch()
+    tifffile.imwrite(raw / "t.tif", np.zeros((5, 3, 4), "u2"))
+    init("-C", site / "c", raw, "--no-slurm")
+    scans = [f"{raw}/*.h5", f"{raw}/*.nx", f"{raw}/*.tif", f"{raw}/s_1/"]
+    assert read_config(site / "c" / "config.yaml").campaign.scans == scans
+    for number in range(4):  # now more than HDF5 files
+        tifffile.imwrite(raw / f"u_{number}.tif", np.zeros((5, 3, 4), "u2"))
+    done = init("-C", site / "d", raw, "--no-slurm")
+    assert read_config(site / "d" / "config.yaml").campaign.scans == scans
+    assert "not looked at" not in done.output
+
+
+def test_a_log_beside_the_images_of_a_scan_does_not_divide_it(site):
+    raw = site / "s_1"
+    raw.mkdir()
+    for number in range(3):
+        tifffile.imwrite(raw / f"s_{number}.tif", np.zeros((3, 4), "u2"))
+    (raw / "log.h5").touch()
+    done = init("-C", site / "c", raw, "--no-slurm")
+    assert read_config(site / "c" / "config.yaml").campaign.scans == [f"{raw}/"]
+    assert f"not looked at: log.h5 (1 HDF5 file); '{raw}/*.h5' takes them" in done.output
+
+
 TOMO = "entry1/tomo_entry"
 HTTOMO = {"data": f"{TOMO}/data/data", "angles": f"{TOMO}/data/rotation_angle"}
 KEY = f"{TOMO}/instrument/detector/image_key"

@@ -273,3 +273,22 @@ def test_a_volume_that_lacks_a_slice_or_chunk_is_refused_not_read_as_zeros(tmp_p
         open_volume(path),
     ):
         pass
+
+
+@pytest.mark.parametrize("output_format", ["tiff", "zarr", "h5"])
+def test_voxels_outside_the_range_are_told(campaign, output_format):
+    def said(*options):
+        arguments = [output_format, "a_1", *options, "-C", str(campaign.directory)]
+        return CliRunner().invoke(cli, ["convert", *arguments]).output
+
+    data = values()
+    n_out = np.count_nonzero((data < -1.00002) | (data > 1.00002))
+    expected = f"{n_out} of 210 voxels ({n_out / 210:.1%}) lie outside -1 to 1, and take the"
+    found = f"the volume has {data.min():.4g} to {data.max():.4g} (--range"
+    clipping = ("--range", "-1", "1")
+    for _ in range(2):  # written, and there already
+        assert expected in said(*clipping)
+        assert found in said(*clipping)
+    for options in (("--range", "-5", "5"), ("--dtype", "uint16"), ("--dtype", "float16")):
+        assert "lie outside" not in said(*options), options
+    assert "lie outside" not in said(*clipping, "-n")

@@ -9,7 +9,13 @@ import pytest
 from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.commands.check import examine
-from tomopipe.commands.next_run import Plan, PlanRow, folded, memory_notes, standing_failures
+from tomopipe.commands.next_run import (
+    Plan,
+    PlanRow,
+    folded,
+    memory_notes,
+    standing_failures,
+)
 from tomopipe.cor.outliers import EDITED, FIX_COLUMNS
 from tomopipe.cost.disk import SCRATCH, disk_needed, output_bytes
 from tomopipe.errors import TomopipeError
@@ -31,6 +37,11 @@ def campaign(tmp_path):
 
 def rows_of(folder):
     return expected_inventory(load_campaign(folder), folder)
+
+
+def lines(folder, rows):
+    found = standing_failures(load_campaign(folder), rows)
+    return [f"{each.scan}: {each.step}: {each.reason}" for each in found]
 
 
 @pytest.mark.parametrize(
@@ -154,20 +165,20 @@ def test_failed_prediction_stands_until_somebody_sets_the_cor(campaign):
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps({"verdict": "failed", "reason": "zero frames"}))
     rows = rows_of(campaign)
-    assert standing_failures(load_campaign(campaign), rows) == ["a_1: predict_cor: zero frames"]
+    assert lines(campaign, rows) == ["a_1: predict_cor: zero frames"]
     row = {"scan": "a_1", "before_px": "31.50", "after_px": "31.50", "source": "manual"}
     table = campaign / "results" / "fix_cor" / "a.tsv"
     write_tsv([row | {"reason": EDITED}], FIX_COLUMNS, table)
     cor_json = campaign / "results" / "cor.json"
     cor_json.write_text(json.dumps({"a_1": {"cor_px": 31.5, "source": "manual"}}))
-    assert standing_failures(load_campaign(campaign), rows) == []
+    assert lines(campaign, rows) == []
     cor_json.unlink()
     (campaign / "scans.tsv").write_text("scan\tcor_px\na_1\t31.5\n")
-    assert standing_failures(load_campaign(campaign), rows) == []
+    assert lines(campaign, rows) == []
     status = campaign / "logs" / "status" / "full_recon" / "a_1.json"
     status.parent.mkdir(parents=True)
     status.write_text(json.dumps({"start": 1, "state": "failed", "error": "full disk"}))
-    assert standing_failures(load_campaign(campaign), rows) == ["a_1: full_recon: full disk"]
+    assert lines(campaign, rows) == ["a_1: full_recon: full disk"]
 
 
 def test_check_counts_and_explains(campaign):

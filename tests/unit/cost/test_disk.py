@@ -1,6 +1,8 @@
 """Disk that volumes take where half acquisition doubles their slices, and of selected columns."""
 
 import json
+import re
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -11,7 +13,9 @@ from tests.step_calls import full_recon
 from tomopipe.campaign.campaign import campaign_from_data
 from tomopipe.commands.check import examine
 from tomopipe.commands.first_look import first_look
-from tomopipe.cost.disk import disk_needed, half_notes
+from tomopipe.config import Config
+from tomopipe.cost import disk
+from tomopipe.cost.disk import KINDS, disk_needed, half_notes, lack_of_disk
 from tomopipe.reruns.expected import expected_inventory
 from tomopipe.volumes import preview
 
@@ -97,3 +101,26 @@ def test_a_sweep_near_an_edge_is_of_doubled_slices(look):
         return disk_needed(campaign, [("try_recon", "turn_1")], rows)["try stacks"]
 
     assert sweep(36.0) - sweep(20.0) == 5 * 2 * 3 * N_COLS**2
+
+
+@pytest.mark.parametrize(
+    ("most", "blocks"),
+    [
+        ("try stacks", {"try_recon", "storage"}),
+        ("volumes", {"full_recon"}),
+        ("stitched volumes", {"full_recon"}),
+        ("stacks for RELION", {"export_star"}),
+    ],
+)
+def test_a_lack_of_disk_names_the_keys_of_what_takes_most(look, monkeypatch, most, blocks):
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: SimpleNamespace(free=5_000_000))
+    campaign, _ = look()
+    needed = dict.fromkeys(KINDS.values(), 1_000_000)
+    assert lack_of_disk(campaign, needed) == []
+    (said,) = lack_of_disk(campaign, needed | {most: 7_000_000})
+    assert "10.0 MB needed, 5.0 MB free. Free some, or set " in said
+    assert said.endswith(f": {most} take 7.0 MB")
+    named = re.findall(r"[a-z_]+\.[a-z_]+", said.partition("or set")[2])
+    assert {key.split(".")[0] for key in named} == blocks
+    for block, key in (name.split(".") for name in named):
+        assert key in Config.model_fields[block].annotation.model_fields
