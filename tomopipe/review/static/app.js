@@ -109,7 +109,7 @@ const keys = [
   ["+ / −", "zoom; also the wheel. Drag to move", null],
   ["z", "whole picture", resetZoom],
   ["n", "write a note", () => $("note") && $("note").focus()],
-  ["/", "search; Enter opens the first hit", () => $("search").focus()],
+  ["/", "search; Enter opens the first hit", () => ($("search").focus(), $("search").select())],
   ["Esc", "forget what was typed, empty the search, leave a field", null],
   ["?", "these keys", () => $("help").showModal()],
 ];
