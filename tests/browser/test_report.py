@@ -10,8 +10,11 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import look
 from tests.report_campaign import NASTY, every_state
+from tomopipe.campaign.files import Files
 from tomopipe.report import pictures
 from tomopipe.steps.report import report
+from tomopipe.watch.live_page import write_page
+from tomopipe.watch.verdicts import Verdict
 
 pytestmark = pytest.mark.browser
 
@@ -144,6 +147,25 @@ def test_nothing_sticks_out(visit, width):
     assert look(page, "tooWide") <= 0
     for table in page.locator(".scroll").all():
         assert table.evaluate("(node) => node.scrollWidth - node.clientWidth") <= 0
+
+
+@pytest.mark.parametrize("width", [2560, 1440, 820])
+def test_all_columns_of_the_page_of_a_watch_are_seen(visit, tmp_path, width):
+    rule = "unchanged for 10 s, whether closed cannot be seen, frames equal angles"
+    why = "the sample moved between projections 89 and 90 of those in use: not accepted"
+    event = {"path": "", "at": 0.0, "rule": rule, "has_verdict": True, "seconds": 39.0}
+    name = "long-name_of_a_sample_from_beamtime_012"
+    verdicts = [Verdict(name, "doubtful", 80.8, 0.43, True, why), Verdict("a_1", "ok", 80.8, 1.0)]
+    files = Files(tmp_path)
+    files.live.parent.mkdir()
+    Image.new("L", (240, 240)).save(files.live.parent / "a.webp")
+    picture = {"picture": "a.webp", "picture_cor_px": 81.0}
+    write_page(files, "Beamtime", [event | vars(verdict) | picture for verdict in verdicts])
+    page = visit(files.live, viewport={"width": width, "height": 1000})
+    assert look(page, "tooWide") <= 0
+    table = page.locator(".scroll")
+    assert table.evaluate("(node) => node.scrollWidth - node.clientWidth") <= 0
+    assert page.locator("td.why").first.bounding_box()["width"] > 180
 
 
 def test_the_focus_is_seen(visit):

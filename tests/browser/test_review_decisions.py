@@ -219,3 +219,31 @@ def test_the_view_of_jobs_says_that_it_waits_for_an_answer(tmp_path, serve, visi
     page.route("**/api/status*", lambda route: None)  # SLURM does not answer
     page.get_by_role("button", name="Jobs").click()
     expect(page.locator("#jobs")).to_contain_text("Looking for jobs")
+
+
+@pytest.mark.parametrize("key", ["Enter", "ArrowDown"])
+def test_the_search_leads_to_its_first_hit_and_enter_accepts_nothing_else(
+    tmp_path, serve, visit, key
+):
+    folder = make_campaign(tmp_path)
+    before = read_cells(folder / "scans.tsv")
+    page = visit(serve(folder))
+    expect(page.locator("#facts h2")).to_have_text("wood_1")
+    for text in ("bone_00", "bone_001"):  # typed again, it replaces what stood there
+        page.keyboard.press("/")
+        page.keyboard.type(text)
+        page.locator("#search").blur()  # as after a click beside it
+    page.keyboard.press("Enter")
+    expect(page.locator("#toast")).to_contain_text("wood_1 is not accepted")
+    page.keyboard.press("/")
+    page.keyboard.press(key)
+    page.keyboard.press("Enter")  # while the hit is being opened
+    expect(page.locator("#facts h2")).to_have_text("bone_001")
+    page.wait_for_selector("#stage[data-cor='511.65']")
+    assert read_cells(folder / "scans.tsv") == before
+    page.keyboard.press("Enter")
+    expect(row(page, "bone_001")).to_contain_text("511.65 ✎")
+    cells = read_cells(folder / "scans.tsv")
+    assert cells.pop("bone_001")["cor_px"] == "511.65"
+    assert cells == before
+    assert page.trouble == []

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Server, look, row
-from tests.report_campaign import INVENTORY, NASTY, write_json
+from tests.report_campaign import INVENTORY, NASTY, Made, write_json
 from tests.review_campaign import make_campaign, write_pictures
 
 pytestmark = pytest.mark.browser
@@ -232,3 +232,39 @@ def test_a_doubtful_scan_of_a_watched_campaign_is_shown_before_its_series_is_fix
     row(page, "bone_001").click()
     page.wait_for_selector("#stage[data-cor='511.65'][data-exact=yes]")
     assert page.trouble == []
+
+
+@pytest.mark.parametrize("width", [820, 1440, 2560])
+def test_the_end_of_a_long_name_is_seen(tmp_path, serve, visit, width):
+    series = "long-name_of_a_sample_from_beamtime"
+    names = [f"{series}_{index:03d}" for index in range(1, 5)]
+    made = Made(tmp_path)
+    for index, name in enumerate(names, 1):
+        made.scan(name, series, index)
+        made.predict(name, None, 0.0, "flat")
+        made.fix(name, None, "511.25", "series-mean", series=series)
+        made.resolve(name, 511.25, "series-mean")
+    made.write()
+    (tmp_path / "raw").mkdir()
+    for name in names:
+        (tmp_path / "raw" / f"{name}.h5").touch()
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    page = visit(serve(tmp_path), viewport={"width": width, "height": 900})
+    row(page, names[2]).click()
+    expect(page.locator("#facts h2")).to_have_text(names[2])
+    aside = page.locator("#facts").evaluate("(node) => node.scrollWidth - node.clientWidth")
+    assert aside <= 0
+    for place in ("#rows .name", "#facts .name"):
+        shown = page.locator(place)
+        expect(shown).to_have_text(names)
+        assert (
+            shown.evaluate_all(
+                """(names) => names.filter((name) => {
+                 const [head, end] = [...name.children].map((part) => part.getBoundingClientRect());
+                 return head.width < 20 || end.right > name.getBoundingClientRect().right + 1;
+               }).length"""
+            )
+            == 0
+        )
+    titles = page.locator("#facts td.of").evaluate_all("(cells) => cells.map((td) => td.title)")
+    assert titles == names

@@ -14,6 +14,7 @@ from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
 from tomopipe.campaign.failures import is_made
 from tomopipe.campaign.files import LOGS, Logs
 from tomopipe.campaign.job_status import STEP_ORDER, JobStatus, end_of, place, read_job
+from tomopipe.campaign.results import is_unproven
 from tomopipe.campaign.slurm import Pending
 from tomopipe.campaign.stacks import failed_of_gone_stack
 from tomopipe.run import launch
@@ -173,17 +174,24 @@ def _is_open(job: JobStatus) -> bool:
 
 def _waiting(campaign: Campaign, jobs: Iterable[JobStatus]) -> Counter[str]:
     """Count the remaining jobs of each step."""
-    path = campaign.files.inventory
+    files, path = campaign.files, campaign.files.inventory
     if not path.is_file():
         return Counter()
     rows: InventoryRows = read_inventory(path)
+
+    def is_to_run(step: str, scan: str) -> bool:
+        # whether the angles of a scan can be proven is known once try_recon has run
+        warnings = rows[scan].get("warnings", "") if step == "full_recon" else ""
+        never = is_unproven(warnings, files.sweep(scan)) and is_made(files, "try_recon", scan)
+        return not never and not is_made(files, step, scan)
+
     begun = {(job.step, job.key) for job in jobs if job.state in ("running", "failed", "lost")}
     return Counter(
         step
         for scan in campaign.selected_scans(rows)
         if scan not in campaign.failures
         for step in _SCAN_STEPS
-        if (step, scan) not in begun and not is_made(campaign.files, step, scan)
+        if (step, scan) not in begun and is_to_run(step, scan)
     )
 
 

@@ -46,7 +46,7 @@ def _scan_record(reader: Reader, source: Sources, scan: CampaignScan) -> ScanRec
     data = reader.json(files.prediction(name))
     prediction = None if data is None else parse_prediction(data, points=source.points)
     volume = _find_volume(source.campaign, name)
-    try_tif = files.try_stack(name)
+    try_tif, grid = files.try_stack(name), reader.json(files.sweep(name)) or {}
     failures = _standing_failures(reader, source, name, path)
     fix = source.fixes.get(name)
     if prediction is not None and fix is not None and fix.by_file:
@@ -74,12 +74,11 @@ def _scan_record(reader: Reader, source: Sources, scan: CampaignScan) -> ScanRec
         failures=failures,
         volume=volume,
         try_tif=try_tif if try_tif.exists() else None,
-        swept=try_tif.exists() or files.rows(name).exists(),
+        swept="failed" not in grid and (try_tif.exists() or files.rows(name).exists()),
     )
-    sweep = files.sweep(name)
     warnings = (
-        *_of_file((row or {}).get("warnings", ""), sweep),
-        *_remarks(reader, sweep),
+        *_of_file((row or {}).get("warnings", ""), files.sweep(name)),
+        *_remarks(grid),
         *found.warnings_beside,
         *(note for note, scans in source.notes.items() if name in scans),
     )
@@ -104,11 +103,10 @@ def _of_file(warnings: str, try_json: Path) -> Iterator[str]:
         yield f"{ANGLES_PROVEN}, {proven['start']:g} to {proven['stop']:g}°" if proven else warning
 
 
-def _remarks(reader: Reader, try_json: Path) -> tuple[str, ...]:
-    """Return the remarks of try_recon on a scan."""
-    data = reader.json(try_json) or {}
-    remarks = texts(data.get("notes"))
-    if data.get("half_acquisition") is True:
+def _remarks(grid: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the remarks of try_recon on a scan, from its try.json."""
+    remarks = texts(grid.get("notes"))
+    if grid.get("half_acquisition") is True:
         remarks += ("half acquisition: slices twice as wide as the detector",)
     return remarks
 

@@ -108,12 +108,19 @@ class Pictures:
         """Return a slice as a small PNG: the nearest page, or one that is made if there is none."""
         from PIL import Image
 
-        grid_px = np.asarray(self.grid(scan)["cor_px"], float)
+        grid_px = np.asarray(self._swept_px(scan), float)
         if not (self.has_pages(scan) and in_sweep(grid_px.tolist(), cor_px)):
             return self._made_thumbnail(scan, cor_px)
         page = Image.fromarray(self.page(scan, int(np.abs(grid_px - cor_px).argmin())).values)
         page.thumbnail((_THUMB_PX, _THUMB_PX), Image.Resampling.BOX, reducing_gap=None)
         return png(np.asarray(page))
+
+    def _swept_px(self, scan: str) -> list[float]:
+        """Return the CORs of a sweep; raise if it failed."""
+        grid = self.grid(scan)
+        if not grid.get("cor_px"):
+            raise TomopipeError(f"{scan}: {grid.get('failed', 'its sweep has no CORs')}")
+        return list(grid["cor_px"])
 
     def _made_thumbnail(self, scan: str, cor_px: float) -> bytes:
         path = self.path(scan, ROWS)

@@ -21,28 +21,33 @@ _SIDE_PX, _BYTES = 240, 12_000
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width"><meta name="color-scheme" content="light dark">
 <meta http-equiv="refresh" content="10"><title>{{ title }}</title><style>{{ style|safe }}
-tr.flag, tr.flag:hover { background: var(--mark) } img { display: block; width: 240px }
-small { color: var(--soft) }</style>
+tr.flag, tr.flag:hover { background: var(--mark) }
+img { display: block; width: clamp(80px, 20vw, 240px) }
+small { color: var(--soft) } thead th { white-space: normal } tbody th { min-width: 9em }
+tbody th small { display: block; font-weight: 400; overflow-wrap: normal }
+.why { min-width: 12em; color: inherit; overflow-wrap: anywhere }</style>
 <header><div class="wide"><h1>{{ title }}</h1>
 <p class="sub">{{ rows|length }} taken, {{ rows|selectattr("doubtful")|list|length }} to be looked
 at. As of {{ now }}: {{ since }}.
 {%- if report %} <a href="{{ report }}">Report</a>{% endif %}</p></div></header>
 <main class="wide"><section class="scroll"><table>
-<thead><tr><th>slice<th>scan<th>COR (px)<th>confidence<th>why<th>taken by which rule
-<th>seconds from<br>the last byte</tr></thead>
+<thead><tr><th>slice<th>scan, taken by which rule<th>COR (px)<th>confidence<th>why
+<th>seconds from the last byte</tr></thead>
 <tbody>
 {%- for row in rows[:n_most] %}
 <tr{% if row.doubtful %} class="flag"{% endif %}><td>
 {%- if row.picture %}<img src="{{ row.picture }}" alt="">{% endif %}
 {%- if row.picture_cor_px is number -%}
-<small>at COR {{ "%.2f"|format(row.picture_cor_px) }} px</small>
+<small>at COR {{ "%.2f"|format(row.picture_cor_px) }} px
+{%- if row.best_cor_px is number and (row.best_cor_px - row.picture_cor_px)|abs >= 0.005 %} ≈
+{{ "%.2f"|format(row.best_cor_px) }}{% endif %}</small>
 {%- endif -%}
-<td>{{ row.scan }}
+<th>{{ row.scan }}<small>{{ row.rule }}</small>
 {%- for value in (row.cor_px, row.confidence) -%}
 <td>{{ "%.2f"|format(value) if value is number }}
 {%- endfor -%}
-<td>{{ row.reason or ("" if row.has_verdict else "its COR is being found") -}}
-<td><small>{{ row.rule }}</small><td>{{ "%.0f"|format(row.seconds) if row.seconds is number }}</tr>
+<td class="why">{{ row.reason or ("" if row.has_verdict else waits) -}}
+<td>{{ "%.0f"|format(row.seconds) if row.seconds is number }}</tr>
 {%- endfor %}</tbody></table></section></main></html>
 """
 
@@ -82,6 +87,7 @@ def write_page(
         title=title,
         now=time.strftime("%Y-%m-%d %H:%M:%S"),
         since="the watch has ended" if has_ended else "written each minute while scans are watched",
+        waits="the watch ended before its COR was found" if has_ended else "its COR is being found",
         report=page if files.report.exists() else "",
         style=resources.files("tomopipe.report").joinpath("templates/style.css").read_text("utf-8"),
         rows=sorted(taken, key=lambda entry: -entry["at"]),

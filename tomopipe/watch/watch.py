@@ -352,6 +352,7 @@ class Watcher:
         self._tail_ended_s, self._tail_took_s = now_s, now_s - part.began_s
         text = part.log.read_text(encoding="utf-8", errors="replace")
         lines = [line for line in text.splitlines() if line.startswith("tomopipe: ")]
+        lines = [line for line in lines if line not in self._messages]
         self._compare(part, status)
         if self._messages.get("tail") == "ends":
             return
@@ -361,7 +362,9 @@ class Watcher:
                     path.unlink()  # it is in the record
             n = len(part.paths)
             done = f"all that follows from {n} file{'s' * (n > 1)} is made: {self._files.report}"
-            self._once("tail", "; ".join([*lines, done]))
+            for line in lines:
+                self._once(line, line)  # each tail says it
+            self._once("tail", done)
             return
         self._dirty = True
         self._next_s[TAIL] = now_s + max(_AGAIN_S, 60 * self._config.watch.every)

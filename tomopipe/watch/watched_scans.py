@@ -123,14 +123,15 @@ class WatchedScans:
     def report(self, path: str, verdict: Verdict) -> None:
         """Report a verdict, flag it if it is doubtful, and call the hook."""
         entry = self.entries[path]
-        remark = f"was {_cor(entry['cor_px'])}"
+        # a scan that had none says so in its reason
+        remark = "" if entry["cor_px"] is None else f" (was {_cor(entry['cor_px'])})"
         self._note(path, verdict)
         if not entry["has_verdict"]:
             seconds = round(time.time() - entry["last_byte"], 1)
             entry |= {"for_tail": True, "has_verdict": True, "seconds": seconds}
-            remark = f"{seconds:.0f} s"
+            remark = f" ({seconds:.0f} s)"
         flag, why = ("FLAG ", f", {verdict.reason}") if verdict.doubtful else ("", "")
-        text = f"{flag}{verdict.scan}: {_cor(verdict.cor_px)}{why} ({remark})"
+        text = f"{flag}{verdict.scan}: {_cor(verdict.cor_px)}{why}{remark}"
         self._say(f"{time.strftime('%H:%M:%S')} {text}")
         if self.config.hooks.on_scan:
             facts = {name: entry[name] for name in _FOR_HOOKS}

@@ -15,6 +15,7 @@ from tomopipe.cli import cli
 from tomopipe.cli.status import pending_line
 from tomopipe.commands.status import read_status
 from tomopipe.run import launch, progress
+from tomopipe.scans.angle_lists import WITHOUT_ANGLES
 from tomopipe.storage.processes import named
 from tomopipe.storage.tables import write_tsv
 
@@ -95,6 +96,18 @@ def test_queued_are_scans_that_are_in_and_not_begun(folder):
     assert queued == {"try_recon": 1, "predict_cor": 1, "full_recon": 2}
     # 150 s is the usual time: two more after each other, and half of the one that runs
     assert (step.median_s, step.eta_s) == (150.0, 150.0 * 2.5)
+
+
+def test_a_scan_whose_angles_are_not_proven_waits_for_no_volume(folder):
+    path = folder / "results" / "inventory.tsv"
+    lines = path.read_text().splitlines()
+    for number in (4, 5):  # bone_5 has not been looked at: its angles may be proven
+        lines[number] = lines[number].rpartition("\t")[0] + f"\t{WITHOUT_ANGLES[0]}"
+    path.write_text("\n".join(lines) + "\n")
+    assert full_recon(folder)[0].queued == 2  # bone_3 and bone_5
+    made = folder / "results/try_center/bone_4/try.json"
+    made.write_text('{"geometry": {"angles_proven": {"start": 0, "stop": 180}}}')
+    assert full_recon(folder)[0].queued == 3
 
 
 def test_a_failed_job_shows_the_end_of_its_log(folder):

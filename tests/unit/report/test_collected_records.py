@@ -382,3 +382,12 @@ def test_what_try_recon_noted_is_told(tmp_path):
     page = made.page.read_text(encoding="utf-8")
     assert "roll -0.25 px per 100 rows" in page
     assert "4 of 121 projections are dark" in page
+
+
+def test_a_failed_sweep_leaves_no_slices(tmp_path):
+    made = every_state(tmp_path).write()
+    path = made.results / "try_center" / "bone_002" / "try.json"
+    write_json({"failed": "no angles"}, path)
+    scans, _ = by_name(made)
+    swept = {name: scans[name].swept for name in ("bone_001", "bone_002", "bone_006")}
+    assert swept == {"bone_001": True, "bone_002": False, "bone_006": False}

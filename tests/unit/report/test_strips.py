@@ -78,6 +78,9 @@ def test_the_live_page_shows_the_slice_at_the_cor_it_names(tmp_path):
     event = {"path": "far_1.h5", "at": 0.0, "rule": "", "has_verdict": True, "seconds": 9.0}
     write_page(files, "Beamtime", [event | vars(Verdict("far_1", "ok")) | shown])
     assert f'{shown["picture"]}" alt=""><small>at COR 512.00 px</small>' in files.live.read_text()
+    near = Verdict("far_1", "ok", 512.2, best_cor_px=512.2)
+    write_page(files, "Beamtime", [event | vars(near) | shown])
+    assert "<small>at COR 512.00 px ≈\n512.20</small>" in files.live.read_text()
 
 
 def test_a_failed_sweep_has_no_strip(tmp_path):

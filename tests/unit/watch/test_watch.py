@@ -34,12 +34,13 @@ class Pretended:
     def __init__(self) -> None:
         self.started: list[tuple[str, list[str]]] = []
         self.status: int | None = None
+        self.text = "tomopipe: all is well\n"
 
     def spawn(self, directory, command, log, environment):
         folder = directory / environment[run_folder.VARIABLE]
         paths = json.loads((folder / run_folder.SCANS).read_text())
         self.started.append((folder.name.partition("-")[0], paths))
-        log.write_text("tomopipe: all is well\n")
+        log.write_text(self.text)
         return SimpleNamespace(pid=2**22 + 1, poll=lambda: self.status)
 
 
@@ -125,9 +126,38 @@ def test_a_scan_goes_to_the_arrivals_and_then_to_the_tail(watcher, runs, said):
     assert runs.started[1:] == [(TAIL, ["raw/a_1.h5"])]
     runs.status = 0
     watcher.step()
+    assert said[-2].endswith(" tomopipe: all is well")
     assert re.sub(r"/.*/results", "results", said[-1]).endswith(
-        "tomopipe: all is well; all that follows from 1 file is made: results/report/index.html"
+        " all that follows from 1 file is made: results/report/index.html"
     )
+
+
+def test_what_each_run_says_again_is_said_once(watcher, runs, said):
+    watcher.step()
+    end_arrivals(watcher, runs, cor_px=48.5, confidence=0.97, verdict="resolved")
+    for text in ("one\ntomopipe: two", "one", "one\ntomopipe: three"):
+        runs.text = f"tomopipe: {text}\n"
+        watcher._dirty = True
+        end_tail(watcher, runs, {"a_1": {"cor_px": 48.5, "source": "auto"}})
+    lines = [line.partition("tomopipe: ")[2] for line in said if "tomopipe: " in line]
+    assert lines == ["one", "two", "three"]
+    assert len([line for line in said if "all that follows" in line]) == 1
+
+
+def test_a_flag_says_once_that_there_was_no_cor(watcher, runs, said):
+    watcher.step()
+    end_arrivals(watcher, runs, best_cor_px=48.5, cor_px=None, confidence=0.3, verdict="resolved")
+    Path("results/fix_cor").mkdir()
+    (fix,) = [
+        {"scan": "a_1", "index": "1", "before_px": "", "after_px": "50.00"}
+        | {"source": "series-mean", "flagged": "false", "reason": "no COR, mean of 2 of the series"}
+        | {"limit_px": "", "neighbours": ""}
+    ]
+    write_tsv([fix], list(fix), Path("results/fix_cor/a.tsv"))
+    end_tail(watcher, runs, {"a_1": {"cor_px": 50.0, "source": "series-mean"}})
+    flag = [line for line in said if "FLAG a_1: COR 50.00" in line][-1]
+    assert flag.endswith("no COR, mean of 2 of the series")
+    assert flag.count("no COR") == 1
 
 
 def test_the_picture_is_of_the_cor_that_the_page_prints(watcher, runs, campaign, monkeypatch):
@@ -210,7 +240,9 @@ def test_a_cor_that_the_series_replaces_is_flagged_once_and_shown(watcher, runs,
     assert "COR 52.25" in flags[0]
     assert flags[0].endswith("(was COR 48.50)")
     assert [facts["cor_px"] for facts in called] == [48.5, 52.25]
-    assert "<td>52.50<td><td>" in watcher.page.read_text()  # its confidence was another COR's
+    assert (
+        '<td>52.50<td><td class="why">' in watcher.page.read_text()
+    )  # its confidence was another COR's
 
 
 def test_a_scan_that_a_later_run_skips_is_flagged(watcher, runs, said):
@@ -258,8 +290,11 @@ def test_the_page_links_the_report_and_says_that_the_watch_has_ended(watcher):
     Path("results/report").mkdir()
     Path("results/report/index.html").touch()
     watcher._parts.clear()
+    assert "its COR is being found" in watcher.page.read_text()
     watcher.end(finish=False)
     assert "the watch has ended" in watcher.page.read_text()
+    assert "its COR is being found" not in watcher.page.read_text()
+    assert "the watch ended before its COR was found" in watcher.page.read_text()
     assert '<a href="../report/index.html">' in watcher.page.read_text()
 
 

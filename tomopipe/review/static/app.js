@@ -61,7 +61,12 @@ function view(name) {
 async function accept() {
   const data = scan.current();
   const text = scan.chosen();
-  if (!data || !text) return;
+  if (!data || !text || data.scan !== queue.selected()) return; // the one that is opened comes first
+  const known = queue.find(data.scan);
+  if (known && !queue.finds(known)) {
+    toast(`${data.scan} is not accepted: the search does not find it. Type / and Enter to open what it finds, / and Esc to end it.`, true);
+    return;
+  }
   if (scan.follow()) {
     toast(`${data.scan}: this is COR ${text}; Enter again accepts it`);
     return;
@@ -104,7 +109,7 @@ const keys = [
   ["+ / −", "zoom; also the wheel. Drag to move", null],
   ["z", "whole picture", resetZoom],
   ["n", "write a note", () => $("note") && $("note").focus()],
-  ["/", "search", () => $("search").focus()],
+  ["/", "search; Enter opens the first hit", () => ($("search").focus(), $("search").select())],
   ["Esc", "forget what was typed, empty the search, leave a field", null],
   ["?", "these keys", () => $("help").showModal()],
 ];
@@ -130,6 +135,15 @@ Object.assign(action, {
   Escape: scan.forget,
 });
 
+// Enter and ↓ in the search: its first hit.
+function openHit(event) {
+  event.preventDefault();
+  const hit = queue.first();
+  if (!hit) return;
+  event.target.blur();
+  open(hit);
+}
+
 function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
   const field = event.target.closest("input:not([type=range]):not([type=checkbox]), select, textarea");
@@ -138,7 +152,8 @@ function onKey(event) {
       if (field.id === "search") queue.search("");
       field.blur();
     }
-    if (event.key === "Enter" && field.id === "cor") {
+    if (field.id === "search" && ["Enter", "ArrowDown"].includes(event.key)) openHit(event);
+    else if (event.key === "Enter" && field.id === "cor") {
       event.preventDefault();
       field.blur();
       accept();

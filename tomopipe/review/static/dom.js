@@ -17,6 +17,14 @@ export function svg(tag, props = {}, ...children) {
   return fill(document.createElementNS("http://www.w3.org/2000/svg", tag), props, children);
 }
 
+// A name that is cut in its middle where there is no room: its end, most often a number, stays.
+const END = 8;
+export function named(text) {
+  const letters = [...text];
+  const cut = letters.length > 2 * END ? letters.length - END : letters.length;
+  return el("span", { class: "name" }, el("span", {}, letters.slice(0, cut).join("")), el("b", {}, letters.slice(cut).join("")));
+}
+
 function fill(node, props, children) {
   for (const [name, value] of Object.entries(props)) {
     if (value === null || value === undefined || value === false) continue;

@@ -1,5 +1,5 @@
 // The column beside the picture: what is known of the scan.
-import { $, el, px } from "./dom.js";
+import { $, el, named, px } from "./dom.js";
 import { scorePlot } from "./plots.js";
 
 const WORDS = { auto: "predicted", ai: "predicted (AI)", manual: "by hand", outlier: "replaced outlier",
@@ -82,7 +82,7 @@ function neighbours(data) {
     el("table", {}, ...data.neighbours.map((row) =>
       el("tr", { class: row.scan === data.scan ? "here" : "", tabindex: row.scan === data.scan ? null : 0, onclick: () => openScan(row.scan),
         onkeydown: (event) => event.key === "Enter" && (event.stopPropagation(), openScan(row.scan)) },
-        el("td", {}, row.scan), el("td", { class: "num" }, row.manual || px(row.after_px)), el("td", { class: "quiet" }, row.manual ? "manual" : row.source))))];
+        el("td", { class: "of", title: row.scan }, named(row.scan)), el("td", { class: "num" }, row.manual || px(row.after_px)), el("td", { class: "quiet" }, row.manual ? "manual" : row.source))))];
 }
 
 function failures(data) {

@@ -1,5 +1,5 @@
 // The queue: filters, search, grouping; only the rows in sight are in the page.
-import { $, el, px, toast } from "./dom.js";
+import { $, el, named, px, toast } from "./dom.js";
 
 const ROW = 46;
 const DECIDED = ["manual", "skipped", "unselected"];
@@ -42,13 +42,16 @@ export function search(text) {
   refresh();
 }
 
+const names = () => state.shown.filter((scan) => !scan.refused).map((scan) => scan.scan);
+export const first = () => names()[0] ?? null;
+
 // The next scan of the queue as it is shown; the first one from nowhere.
 export function step(by) {
-  const names = state.shown.filter((scan) => !scan.refused).map((scan) => scan.scan);
-  if (!names.length) return null;
-  const at = names.indexOf(state.selected);
-  if (at < 0) return names[0];
-  return names[Math.min(names.length - 1, Math.max(0, at + by))];
+  const shown = names();
+  if (!shown.length) return null;
+  const at = shown.indexOf(state.selected);
+  if (at < 0) return shown[0];
+  return shown[Math.min(shown.length - 1, Math.max(0, at + by))];
 }
 
 // The next scan that nobody has decided on: a decision moves scans in the queue.
@@ -74,11 +77,14 @@ function filters() {
   $("filters").replaceChildren(...chips);
 }
 
-function refresh() {
+// Whether the search finds a scan; it finds all where nothing is searched for.
+export function finds(scan) {
   const wanted = $("search").value.trim().toLowerCase();
-  state.shown = state.scans.filter(
-    (scan) => !state.hidden.has(scan.state) &&
-      (!wanted || `${scan.scan} ${scan.series} ${scan.why} ${scan.note}`.toLowerCase().includes(wanted)));
+  return !wanted || `${scan.scan} ${scan.series} ${scan.why} ${scan.note}`.toLowerCase().includes(wanted);
+}
+
+function refresh() {
+  state.shown = state.scans.filter((scan) => !state.hidden.has(scan.state) && finds(scan));
   state.lines = [];
   if ($("group").value === "series") {
     const bySeries = new Map();
@@ -112,7 +118,7 @@ function paint() {
 
 function line(entry) {
   if (!entry.scan) {
-    return el("div", { class: "row head" }, el("span", { class: "name" }, entry.series || "(no series)"), el("span", { class: "count" }, String(entry.count)));
+    return el("div", { class: "row head", title: entry.series }, named(entry.series || "(no series)"), el("span", { class: "count" }, String(entry.count)));
   }
   const scan = entry.scan;
   const here = scan.scan === state.selected;
@@ -121,7 +127,7 @@ function line(entry) {
     title: [scan.scan, scan.why, ...scan.warnings].filter(Boolean).join(": "), onclick: () => (scan.refused ? toast(scan.why, true) : state.onOpen(scan.scan)) },
     el("i", { class: scan.warnings.length ? "dot warned" : "dot", "data-state": scan.state }),
     thumbnail(scan),
-    el("span", { class: "name" }, scan.scan),
+    named(scan.scan),
     el("span", { class: "cor" }, px(scan.cor_px) + mark),
     el("span", { class: "why" }, [scan.why || scan.state, ...scan.warnings].join("; ")),
     el("span", { class: "confidence" }, scan.confidence === null ? "" : scan.confidence.toFixed(2)));
