@@ -274,9 +274,10 @@ class Record:
             # images of which earlier versions did not record the inodes
             self.put(replace(product, state=now))
             return True
-        if last == 0 != now[3] and now[:3] == product.state[:3]:
-            # tilt_series, of whose files earlier versions recorded no states
-            if is_whole := not sizes_match(self.path_of(product.path)):
+        where = self.path_of(product.path)
+        if last == 0 and now[:3] == product.state[:3] and is_followed_within(where):
+            # earlier versions recorded no states of the files within
+            if is_whole := not sizes_match(where):
                 self.put(replace(product, state=now))
             return is_whole
         return product.state == now

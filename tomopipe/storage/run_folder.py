@@ -30,6 +30,7 @@ VARIABLE = "TOMOPIPE_RUN"
 _RUNS, _RECORDS = ".runs", "said"
 SCANS = "scans.json"  # raw files of a part
 ARRIVALS, TAIL = "arrivals", "tail"
+_BEGINS_S = 120  # from its lock to its folder, at most, of a run
 
 
 def begin(results: Path) -> Path:
@@ -114,13 +115,13 @@ def earlier(results: Path) -> list[Path]:
 def killed_here(results: Path, since_s: float) -> bool:
     """Tell whether the last run, begun at `since_s` (Unix seconds) or later, was killed here.
 
-    Or was copied with the campaign while it went.
+    Or was copied with the campaign while it went, some minutes ago.
     """
     try:
         folder = earlier(results)[-1]
         about = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        if is_copied(about, folder):
-            return True
+        if is_copied(about, folder):  # a new lock may be of a run that has no folder yet
+            return time.time() - since_s > _BEGINS_S
         return bool(about["start_s"] >= since_s and is_alive(about) is False)
     except (OSError, ValueError, KeyError, TypeError, IndexError):
         return False

@@ -245,6 +245,8 @@ def test_a_copy_of_a_campaign_that_runs_is_no_run(campaign, does, way):
     status, text = call("stop", other)
     if way == "copied":
         assert (status, "Stopping" in text, process.poll()) == (1, False, None), text
+        assert not launch.unlock_killed(other, other / "results")  # it may be of a run in the copy
+        os.utime(other / ".snakemake" / "locks" / "0.input.lock", (time.time() - 300,) * 2)
         assert launch.unlock_killed(other, other / "results")
         assert not launch.is_locked(other)
         assert launch.is_locked(campaign)
