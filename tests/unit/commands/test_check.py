@@ -781,3 +781,51 @@ def test_small_amounts_that_a_disk_lacks_are_no_zeros(site, monkeypatch):
     text = " ".join(check.examine(load_campaign(site)).errors)
     assert "MB needed, 0.1 MB free" in text
     assert "0.0 MB" not in text
+
+
+@pytest.mark.parametrize(
+    ("theta_deg", "angles", "said"),
+    [
+        (
+            np.linspace(0, 360, 31),
+            {"start": 0, "stop": 180},
+            "a_1: input.angles: 0 to 180 degrees, where the file has 0 to 360 degrees "
+            "(/exchange/theta). If the file is right, leave input.angles out",
+        ),
+        (np.linspace(0, 180, 31), {"start": 0, "stop": 360}, "the file has 0 to 180 degrees"),
+        (np.linspace(0, 180, 31), {"start": 0, "stop": 180}, ""),
+        (np.linspace(0, 180, 31), {"start": 180, "stop": 0}, ""),
+        (np.linspace(0, 180, 31), {"start": -90, "stop": 90}, ""),
+        (np.linspace(0, 180, 30, endpoint=False), {"start": 0, "stop": 180}, ""),
+        (np.linspace(0, 720, 31) % 360, {"start": 0, "stop": 720}, ""),
+        (np.linspace(0, 180, 31), None, ""),
+        (np.linspace(0, np.pi, 31), {"start": 0, "stop": 180}, ""),
+        (None, {"start": 0, "stop": 180}, ""),
+    ],
+    ids=[
+        "half of it",
+        "twice",
+        "equal",
+        "back",
+        "moved",
+        "end",
+        "turns",
+        "none",
+        "radians",
+        "no theta",
+    ],
+)
+def test_check_warns_of_angles_of_another_range_than_those_of_the_file(
+    site, theta_deg, angles, said
+):
+    options = {"n_angles": 31} if theta_deg is None else {"theta_deg": theta_deg}
+    write_scan(site / "raw" / "a_1.h5", n_rows=2, n_cols=32, **options)
+    if theta_deg is None:
+        with h5py.File(site / "raw" / "a_1.h5", "r+") as file:
+            del file["exchange/theta"]
+    config = {"campaign": {"scans": ["raw/*.h5"]}, "input": {"angles": angles}}
+    (site / "config.yaml").write_text(yaml.safe_dump(config))
+    findings = check.examine(load_campaign(site))
+    found = [line for line in findings.warnings if "input.angles: " in line]
+    assert (len(found), said in "".join(found)) == (bool(said), True)
+    assert findings.errors == []
