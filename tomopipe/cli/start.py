@@ -292,14 +292,24 @@ def _show_unknown(look: FirstLook) -> None:
         if layout.only:
             typer.echo(f"  - {yaml.safe_dump(layout.only, **flow).rstrip()}")
         paths = re.sub(r" *#.*", "", _PATHS) if number else _PATHS
-        if layout.data:
-            paths = paths.replace("data: /...", f"data: {layout.data}")
-        for kind in layout.references:
-            paths = re.sub(rf"\n *{kind}:.*", "", paths)
+        for key, name in layout.parts.items():
+            # the remark on a line names another way
+            remark = "" if key == "data" else ".*"
+            old = re.search(rf" {key}: /\.\.\.{remark}", paths)
+            paths = paths.replace(old[0], f" {key}: {name}") if old else paths
+        for key in {*layout.references, *_not_needed(layout.parts)}:
+            paths = re.sub(rf"\n *{key}:.*", "", paths)
         if layout.references:
             line = yaml.safe_dump(layout.references, sort_keys=False, **flow).rstrip()
             paths += f"\n  preprocess: {line}"
         typer.echo(indent(paths, "  " if layout.only else ""))
+
+
+def _not_needed(parts: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the keys of `input.paths` that say the same as those that are known."""
+    if "image_key" in parts:
+        return ("flats", "darks")
+    return ("image_key",) if {"flats", "darks"} <= {*parts} else ()
 
 
 def _show_layout(layout: UnknownLayout, n_looked: int, most: int) -> None:

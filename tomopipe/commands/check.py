@@ -5,8 +5,10 @@ import shutil
 import tempfile
 from collections.abc import Iterable
 from contextlib import chdir, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import numpy as np
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
 from tomopipe.campaign.raw_files import path_problems
@@ -14,7 +16,7 @@ from tomopipe.campaign.slurm import read_profile, submit_limit, time_limit_min, 
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.config.blocks import ONE_GPU_EACH, READ_AS_SUM
 from tomopipe.cost.disk import half_notes, lack_of_disk, shown_size, still_to_make
-from tomopipe.errors import TomopipeError, some_of
+from tomopipe.errors import ScanError, TomopipeError, some_of
 from tomopipe.groups import grouped
 from tomopipe.paths import existing_folder
 from tomopipe.reruns.expected import expected_inventory
@@ -28,10 +30,13 @@ from tomopipe.reruns.option_faults import (
 )
 from tomopipe.reruns.products import Record
 from tomopipe.reruns.relion_notes import note_lines, relion_notes
-from tomopipe.scans.angle_lists import CANNOT_BE
+from tomopipe.scans.angle_lists import CANNOT_BE, OTHER_ANGLES
+from tomopipe.scans.raw_scan import RawScan
 from tomopipe.stream.source import check_scratch
 
 _N_NAMED = 4  # scans in an error
+_STEPS = 1.5  # between ranges of angles that may be meant alike: with the last angle, or without
+_LARGE_STEP_DEG = 10.0  # a larger one is of interlaced projections
 _VOLUME_MIN = 120  # minutes that the rule full_recon requests first
 
 
@@ -77,6 +82,7 @@ def examine(campaign: Campaign) -> Findings:
     if not findings.errors:
         findings.errors += nothing_usable(campaign, rows)
     findings.warnings += note_lines(relion_notes(campaign, rows))
+    _check_angles(campaign, rows, findings)
     stacks = _check_stacks(campaign, rows, findings)
     findings.warnings += _each_once((scan.refused, scan.path) for scan in campaign.refused)
     if campaign.config.full_recon.gpus > 1:
@@ -118,6 +124,44 @@ def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> N
             if rows[scan].get("warnings"):
                 texts.append((rows[scan]["warnings"], scan))
     findings.warnings += _each_once(texts)
+
+
+def _check_angles(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:
+    """Warn of angles in the configuration that cover another range than those of the file."""
+    others = [
+        scan
+        for scan, row in rows.items()
+        if campaign.is_selected(scan, row) and OTHER_ANGLES in (row.get("found") or "")
+    ]
+    with chdir(campaign.directory):  # the paths in the config are relative to it
+        texts = [(_other_range(campaign.raw_scan(scan)), scan) for scan in others]
+    findings.warnings += _each_once((text, scan) for text, scan in texts if text)
+
+
+def _other_range(raw: RawScan) -> str:
+    """Name the angles of configuration and file if their ranges differ by more than a step."""
+    alone = replace(raw, input=raw.input.model_copy(update={"angles": None}))
+    try:
+        used, of_file = raw.metadata(), alone.metadata()
+    except ScanError:  # of the file's own angles, which may be why others are given
+        return ""
+    if used.theta_deg is None or of_file.theta_deg is None:
+        return ""
+    configured_deg, file_deg = (m[np.isfinite(m)] for m in (used.theta_deg, of_file.theta_deg))
+    step_deg = np.median(np.abs(np.diff(file_deg))) if len(file_deg) > 1 else np.inf
+    near_deg = _STEPS * min(step_deg, _LARGE_STEP_DEG)
+    # whole rotations are counted, or not
+    apart_deg = np.abs((used.theta_deg - of_file.theta_deg + 180) % 360 - 180)
+    if (
+        abs(np.ptp(configured_deg) - np.ptp(file_deg)) <= near_deg
+        or np.nanmax(apart_deg, initial=0.0) <= near_deg
+    ):
+        return ""
+    ends = [f"{ends[0]:.6g} to {ends[-1]:.6g} degrees" for ends in (configured_deg, file_deg)]
+    return (
+        f"input.angles: {ends[0]}, where the file has {ends[1]} ({of_file.theta_location}). If the "
+        "file is right, leave input.angles out"
+    )
 
 
 def _each_once(texts: Iterable[tuple[str, str]]) -> list[str]:

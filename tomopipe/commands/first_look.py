@@ -15,6 +15,7 @@ from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import CONFIG
 from tomopipe.campaign.raw_files import RAW_ENDINGS, path_problems, scan_stem
 from tomopipe.campaign.series import folder_prefix, folder_prefixes
+from tomopipe.commands.parts_by_name import REFERENCE_WORD, parts_by_name, stacks
 from tomopipe.cost.disk import KINDS, output_bytes
 from tomopipe.errors import TomopipeError
 from tomopipe.groups import grouped
@@ -25,12 +26,6 @@ from tomopipe.scans.raw_state import HDF5, IMAGES, REFERENCES, companions, folde
 from tomopipe.scans.tree import Found, broken_links, datasets_in, without_alike
 
 _MOST_FILES = 20  # scans that are opened
-# words of file names, such as a_1_flats.h5
-_REFERENCE_WORD = re.compile(
-    r"(?:^|[^a-z])(?:(?P<flats>flats?|flat_?fields?|ff|whites?)|(?P<darks>darks?|dark_?fields?))"
-    r"(?![a-z])",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True)
@@ -42,7 +37,7 @@ class UnknownLayout:
     only: dict[str, list[str]]
     datasets: list[Found]  # of the first one
     broken: list[str]  # its links that lead nowhere
-    data: str  # the only dataset of frames, of this name in each file, or ""
+    parts: dict[str, str]  # keys of `input.paths` that are plain by the names in each file
     references: dict[str, str]  # files with their flats and darks, by kind, as far as names tell
 
     @property
@@ -53,7 +48,7 @@ class UnknownLayout:
     @property
     def can_be_named(self) -> bool:
         """Whether `input.paths` may help: not if there is no more than such images."""
-        return bool(_stacks(self.datasets)) or not self.has_images
+        return bool(stacks(self.datasets)) or not self.has_images
 
 
 @dataclass(frozen=True)
@@ -316,7 +311,7 @@ def _unknown_layouts(
         with open_hdf5(directory / row["path"]) as file:
             opened[row["path"]] = without_alike(datasets_in(file)), broken_links(file)
     stems = [_stem(row["path"]) for row in rows]
-    scans = [stem for stem in stems if not _REFERENCE_WORD.search(stem)]
+    scans = [stem for stem in stems if not REFERENCE_WORD.search(stem)]
     kinds = {path: _reference_kind(path, found, scans) for path, (found, _) in opened.items()}
     groups = grouped(
         (frozenset(found.kind for found in opened[row["path"]][0]), row)
@@ -333,22 +328,11 @@ def _unknown_layouts(
                 paths,
                 _named_apart(group, [row for row in rows if row not in group]),
                 *opened[paths[0]],
-                _only_stack([opened[path][0] for path in paths]),
+                parts_by_name([opened[path][0] for path in paths]),
                 {kind: name for kind, p in references.items() if (name := _pattern(p, scans))},
             )
         )
     return layouts, references
-
-
-def _only_stack(files: Iterable[Iterable[Found]]) -> str:
-    """Return the only dataset of frames, of one name in all files, or ""."""
-    first, *others = [[found.name for found in _stacks(datasets)] for datasets in files]
-    return first[0] if len(first) == 1 and all(names == first for names in others) else ""
-
-
-def _stacks(datasets: Iterable[Found]) -> list[Found]:
-    """Return the datasets that may be frames: angles x rows x columns."""
-    return [found for found in datasets if len(found.shape) == 3 and min(found.shape) > 1]
 
 
 def _stem(path: str) -> str:
@@ -361,7 +345,7 @@ def _reference_kind(path: str, datasets: Iterable[Found], scans: Sequence[str]) 
     The rest of the name is that of one of the `scans`, or has no letters: dark_shale_1 is a scan.
     """
     stem = _stem(path)
-    word = _REFERENCE_WORD.search(stem)
+    word = REFERENCE_WORD.search(stem)
     if word is None or not scans or sum(len(found.shape) in (2, 3) for found in datasets) != 1:
         return ""
     rest = [part.strip(" _.-") for part in (stem[: word.start()], stem[word.end() :])]

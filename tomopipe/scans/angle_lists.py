@@ -24,6 +24,7 @@ NO_LIST = (
 )
 WITHOUT_ANGLES = ("no theta", "no list of angles")  # warnings that say so begin so
 DROPPED = "frames dropped by the camera, skipped with their angles: "  # a warning begins so
+OTHER_ANGLES = "other angles than those of the file"  # a note begins so
 UNIT_OF_FILE = "theta in "  # a warning begins so, and with the unit
 UNKNOWN_UNIT = "theta has the unit "  # a warning begins so
 CANNOT_BE = "angles that cannot be degrees: "  # an error begins so, after the file

@@ -21,6 +21,7 @@ from tomopipe.errors import ScanError
 from tomopipe.scans.angle_lists import (
     NO_LIST,
     NO_THETA,
+    OTHER_ANGLES,
     UNIT_OF_FILE,
     UNKNOWN_UNIT,
     other_unit,
@@ -281,7 +282,7 @@ def _corrected(path: Path, layout: Layout, known: InputBlock) -> Layout:
             if not text.startswith((NO_THETA, NO_LIST, UNIT_OF_FILE, UNKNOWN_UNIT))
         )
         if _are_others(layout.theta_deg, changes.get("theta_deg")):
-            other = f"other angles than those of the file, {layout.theta_location}"
+            other = f"{OTHER_ANGLES}, {layout.theta_location}"
             changes["notes"] = (*changes.get("notes", layout.notes), other)
     return _without_jump(replace(layout, **changes))
 

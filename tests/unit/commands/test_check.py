@@ -274,6 +274,54 @@ def test_scans_with_a_word_for_flats_in_their_name_are_scans(site, others):
     assert "data: /frames " in shown
 
 
+DLS = "/entry1/tomo_entry"
+MAX = "/entry/measurement"
+FRAMES, LIST = (9, 3, 8), (9,)
+
+
+@pytest.mark.parametrize(
+    ("datasets", "named"),
+    [
+        (
+            {f"{DLS}/d/data": FRAMES, f"{DLS}/d/rotation_angle": LIST, f"{DLS}/e/image_key": LIST},
+            {"data": 0, "angles": 1, "image_key": 2},
+        ),
+        (
+            {f"{MAX}/pco/frames": FRAMES, f"{MAX}/flats": (5, 3, 8), f"{MAX}/dark": (3, 8)}
+            | {f"{MAX}/pcap/rotation": LIST},
+            {"data": 0, "flats": 1, "darks": 2, "angles": 3},
+        ),
+        ({"/a/frames": FRAMES, "/a/flats": (5, 4, 8), "/a/theta": (8,)}, {"data": 0}),
+        ({"/a/frames": FRAMES, "/b/theta": LIST, "/c/theta": LIST}, {"data": 0}),
+        ({"/a/frames": FRAMES, "/a/theta": LIST, "/c/theta": LIST}, {"data": 0, "angles": 1}),
+        ({"/a/frames": FRAMES, "/b/frames": FRAMES, "/a/theta": LIST}, {}),
+    ],
+    ids=["DLS", "MAX IV", "of other sizes", "two lists", "one beside the frames", "two stacks"],
+)
+def test_init_fills_in_the_parts_that_are_plain_by_name(site, datasets, named):
+    (site / "raw").mkdir()
+    for number in (1, 2):
+        with h5py.File(site / "raw" / f"a_{number}.h5", "w") as file:
+            for name, shape in datasets.items():
+                file[name] = np.zeros(shape, "i4" if name.endswith("key") else "u2")
+    shown = init(site / "c", site / "raw").output
+    part = yaml.safe_load(dedent(shown[shown.index("  input:") : shown.index("next:")]))
+    found = {key: name for key, name in part["input"]["paths"].items() if name != "/..."}
+    assert found == {key: list(datasets)[place] for key, place in named.items()}
+    kept = {*part["input"]["paths"]}
+    assert ("flats" in kept) == ("image_key" not in named)
+    assert ("image_key" in kept) == ("darks" not in named)
+
+
+def test_init_names_no_part_that_stands_elsewhere_in_another_file(site):
+    for number in (1, 2):
+        with h5py.File(site / f"a_{number}.h5", "w") as file:
+            file["frames"], file[f"a{number}/theta"] = np.zeros(FRAMES), np.zeros(LIST)
+    shown = init(site / "c", site / "a_1.h5", site / "a_2.h5").output
+    assert "data: /frames " in shown
+    assert "angles: /..." in shown
+
+
 def test_init_names_subfolders_with_hdf5_files_that_it_does_not_take(site):
     for name in ("raw/a_1.h5", "raw/day1/a_2.h5", "raw/day2/a_3.h5", "raw/notes/a.txt"):
         (site / name).parent.mkdir(parents=True, exist_ok=True)
@@ -733,3 +781,51 @@ def test_small_amounts_that_a_disk_lacks_are_no_zeros(site, monkeypatch):
     text = " ".join(check.examine(load_campaign(site)).errors)
     assert "MB needed, 0.1 MB free" in text
     assert "0.0 MB" not in text
+
+
+@pytest.mark.parametrize(
+    ("theta_deg", "angles", "said"),
+    [
+        (
+            np.linspace(0, 360, 31),
+            {"start": 0, "stop": 180},
+            "a_1: input.angles: 0 to 180 degrees, where the file has 0 to 360 degrees "
+            "(/exchange/theta). If the file is right, leave input.angles out",
+        ),
+        (np.linspace(0, 180, 31), {"start": 0, "stop": 360}, "the file has 0 to 180 degrees"),
+        (np.linspace(0, 180, 31), {"start": 0, "stop": 180}, ""),
+        (np.linspace(0, 180, 31), {"start": 180, "stop": 0}, ""),
+        (np.linspace(0, 180, 31), {"start": -90, "stop": 90}, ""),
+        (np.linspace(0, 180, 30, endpoint=False), {"start": 0, "stop": 180}, ""),
+        (np.linspace(0, 720, 31) % 360, {"start": 0, "stop": 720}, ""),
+        (np.linspace(0, 180, 31), None, ""),
+        (np.linspace(0, np.pi, 31), {"start": 0, "stop": 180}, ""),
+        (None, {"start": 0, "stop": 180}, ""),
+    ],
+    ids=[
+        "half of it",
+        "twice",
+        "equal",
+        "back",
+        "moved",
+        "end",
+        "turns",
+        "none",
+        "radians",
+        "no theta",
+    ],
+)
+def test_check_warns_of_angles_of_another_range_than_those_of_the_file(
+    site, theta_deg, angles, said
+):
+    options = {"n_angles": 31} if theta_deg is None else {"theta_deg": theta_deg}
+    write_scan(site / "raw" / "a_1.h5", n_rows=2, n_cols=32, **options)
+    if theta_deg is None:
+        with h5py.File(site / "raw" / "a_1.h5", "r+") as file:
+            del file["exchange/theta"]
+    config = {"campaign": {"scans": ["raw/*.h5"]}, "input": {"angles": angles}}
+    (site / "config.yaml").write_text(yaml.safe_dump(config))
+    findings = check.examine(load_campaign(site))
+    found = [line for line in findings.warnings if "input.angles: " in line]
+    assert (len(found), said in "".join(found)) == (bool(said), True)
+    assert findings.errors == []
