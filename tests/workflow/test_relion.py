@@ -43,6 +43,12 @@ def test_missing_angles_or_link_of_a_scan_is_made_again(campaign):
         run = snakemake(campaign)
         assert (run.status, run.jobs) == (0, {"export_star"}), run.text
         assert path.exists()
+    link.unlink()
+    link.symlink_to("../stacks/b_1.mrcs")  # as long as its own
+    assert plan(campaign) == (2, {"export_star"})
+    assert snakemake(campaign).status == 0
+    assert link.readlink().name == "b+3.mrcs"
+    assert plan(campaign) == (0, frozenset())
 
 
 def test_an_emptied_star_file_of_a_scan_is_made_again(campaign):

@@ -18,6 +18,7 @@ from tomopipe.reruns.products import digest
 from tomopipe.reruns.relion_notes import assumed_numbers, source_of
 from tomopipe.reruns.words import CHANGED, MISSING, OPTIONS_OF_FIX, of_scans, of_series
 from tomopipe.steps import sidecar
+from tomopipe.storage.checksums import changed_links
 from tomopipe.storage.json_files import json_or
 from tomopipe.storage.tables import read_tsv
 
@@ -302,20 +303,21 @@ class Wanted:
     def why_export_star(self, cors: Cors) -> str:
         """Say why the tomogram set is made; "" if not."""
         reason = self.why(self.of_export_star(cors))
-        return reason or (MISSING if self._lacks_link() else "")
+        return reason or self._fault_of_links()
 
-    def _lacks_link(self) -> bool:
-        """Tell whether a link is missing through which RELION reads a scan of another name."""
+    def _fault_of_links(self) -> str:
+        """Say what is wrong with the links through which RELION reads scans of other names."""
         try:
             names = read_tsv(self.campaign.files.in_relion(NAMES), ["scan", "rlnTomoName"])
         except (OSError, TomopipeError):
-            return True
+            return MISSING
         links = self.campaign.files.in_relion(LINKS)
-        return any(
-            not os.path.lexists(links / f"{row['rlnTomoName']}{STACK}")
-            for row in names
-            if row["rlnTomoName"] != row["scan"]
-        )
+        renamed = [row["rlnTomoName"] for row in names if row["rlnTomoName"] != row["scan"]]
+        if any(not os.path.lexists(links / f"{name}{STACK}") for name in renamed):
+            return MISSING
+        changed = changed_links(links) if renamed else []
+        path = self.out.in_relion(LINKS)
+        return f"{path}: gone or changed: {some_of(changed, _N_NAMED)}" if changed else ""
 
     def of_report(
         self, cors: Cors, content: Callable[[str], str], unknown: Collection[str] = ()

@@ -120,6 +120,22 @@ def quick_state(path: AnyPath) -> tuple[int, int, int, int] | None:
     return sum(found.st_size for found in files), latest_ns, status.st_ino, 0
 
 
+def changed_links(folder: AnyPath) -> list[str]:
+    """Name what is gone of a folder's manifest, and the links that lead elsewhere.
+
+    A file in the place of a link, as a copy that follows links has, counts as it is.
+    """
+
+    def is_changed(name: str, checksum: str) -> bool:
+        try:
+            return _of_link(os.readlink(os.path.join(folder, name))) != checksum
+        except OSError as error:
+            return isinstance(error, FileNotFoundError)
+
+    recorded = read_manifest(folder) or {}
+    return [name for name, checksum in recorded.items() if is_changed(name, checksum)]
+
+
 class _Sums:
     """Digests of the finished pieces of a file being written."""
 
@@ -327,9 +343,13 @@ def _of_entry(path: str, progress: Progress | None) -> str:
     """Sum a file, or the text of a link."""
     if not os.path.islink(path):
         return _of_file(path, PIECE_BITS, progress=progress)
+    return _of_link(os.readlink(path))
+
+
+def _of_link(text: str) -> str:
     import xxhash
 
-    target = os.fsencode(os.readlink(path))
+    target = os.fsencode(text)
     return f"link:{len(target)}:l0:{xxhash.xxh3_128_hexdigest(target)}"
 
 

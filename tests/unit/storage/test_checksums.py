@@ -13,7 +13,7 @@ from tomopipe.errors import TomopipeError
 from tomopipe.relion.mrc import StackFile
 from tomopipe.storage import checksums
 from tomopipe.storage.atomic import whole, write_text
-from tomopipe.storage.checksums import checksum_of, made, matches, quick_state
+from tomopipe.storage.checksums import changed_links, checksum_of, made, matches, quick_state
 from tomopipe.storage.manifest import MANIFEST, sizes_match
 from tomopipe.volumes.encoding import Encoding
 from tomopipe.volumes.tiff import write_try_stack
@@ -269,6 +269,22 @@ def test_links_in_a_folder_count_by_what_they_say(tmp_path):
     (tmp_path / "links" / "x").unlink()
     (tmp_path / "links" / "x").symlink_to("../small")
     assert matches(tmp_path / "links", made()[tmp_path / "links"]) == "other content: x"
+
+
+def test_links_that_are_gone_or_lead_elsewhere_are_named(tmp_path):
+    links = tmp_path / "links"
+    with whole(links) as temporary:
+        temporary.mkdir()
+        for name in "abc":
+            (temporary / name).symlink_to(f"../{name}")
+    assert changed_links(links) == []
+    for name in "abc":
+        (links / name).unlink()
+    (links / "b").symlink_to("../c")
+    (links / "c").write_text("copied")  # by a program that follows links
+    (links / "d").symlink_to("../d")
+    assert changed_links(links) == ["a", "b"]
+    assert changed_links(tmp_path / "none") == []
 
 
 @pytest.mark.parametrize("name", WRITERS)
