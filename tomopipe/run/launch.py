@@ -241,9 +241,14 @@ def unlock_killed(directory: Path, results: Path) -> bool:
 
 def is_killed(directory: Path, results: Path) -> bool:
     """Tell whether the run that has locked the campaign was killed here, or copied with it."""
+    if not (locks := _locks(directory)):
+        return False
+    locked_s = max(lock.stat().st_mtime for lock in locks)
+    if run_folder.has_copied_run(results):
+        run = read_record(directory)  # which locks before it makes its folder
+        return run is None or locked_s < run.start_s
     # Snakemake locks before a run makes its folder: a younger lock is that of another run
-    locked_s = [lock.stat().st_mtime for lock in _locks(directory)]
-    return bool(locked_s) and run_folder.killed_here(results, max(locked_s))
+    return run_folder.killed_here(results, locked_s)
 
 
 def is_locked(directory: Path) -> bool:
