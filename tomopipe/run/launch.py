@@ -31,6 +31,7 @@ _SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefi
 _PROFILES = ("profile.yaml", "config.yaml")
 _N_LOGS = 5  # runs whose logs are kept
 _LOOK_S = 0.1
+_BEGINS_S = 120  # from its lock to its folder, at most, of a run
 LOCKED = (
     "the campaign is locked, by a run that was started otherwise or by one that was killed: then "
     "`tomopipe run -- --unlock`, and run again."
@@ -241,9 +242,14 @@ def unlock_killed(directory: Path, results: Path) -> bool:
 
 def is_killed(directory: Path, results: Path) -> bool:
     """Tell whether the run that has locked the campaign was killed here, or copied with it."""
+    if not (locks := _locks(directory)):
+        return False
+    locked_s = max(lock.stat().st_mtime for lock in locks)
+    if run_folder.has_copied_run(results):
+        run = read_record(directory)  # which locks before it makes its folder
+        return locked_s < (run.start_s if run else time.time() - _BEGINS_S)
     # Snakemake locks before a run makes its folder: a younger lock is that of another run
-    locked_s = [lock.stat().st_mtime for lock in _locks(directory)]
-    return bool(locked_s) and run_folder.killed_here(results, max(locked_s))
+    return run_folder.killed_here(results, locked_s)
 
 
 def is_locked(directory: Path) -> bool:

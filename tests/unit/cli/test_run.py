@@ -24,7 +24,7 @@ from tomopipe.run.launch import chosen_profile, run_command
 from tomopipe.run.progress import VARIABLE, Progress, Step, tell
 from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import write_json
-from tomopipe.storage.processes import named
+from tomopipe.storage.processes import in_folder, named
 
 TOLD = """
 import sys; from tomopipe.run.progress import tell; tell(campaign={campaign}, executes=True)
@@ -245,6 +245,10 @@ def test_a_copy_of_a_campaign_that_runs_is_no_run(campaign, does, way):
     status, text = call("stop", other)
     if way == "copied":
         assert (status, "Stopping" in text, process.poll()) == (1, False, None), text
+        begins = launch.replace(run, **in_folder(other / "logs"), start_s=1)
+        write_json(asdict(begins), other / "logs" / "under_way.json")
+        assert not launch.unlock_killed(other, other / "results")  # a run of the copy just locked
+        shutil.copy(campaign / "logs" / "under_way.json", other / "logs")
         assert not launch.unlock_killed(other, other / "results")  # it may be of a run in the copy
         os.utime(other / ".snakemake" / "locks" / "0.input.lock", (time.time() - 300,) * 2)
         assert launch.unlock_killed(other, other / "results")
