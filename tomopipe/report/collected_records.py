@@ -22,7 +22,7 @@ from tomopipe.report.sources import Reader, parse_failure, parse_fix
 from tomopipe.report.stitched import read_stacks
 from tomopipe.report.times import read_jobs, step_times
 from tomopipe.report.versions import versions
-from tomopipe.storage.json_files import text
+from tomopipe.storage.json_files import json_or, part, text
 
 _INVENTORY = ("scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "keep", "reason")
 
@@ -59,9 +59,15 @@ def collect(
         config=campaign.config.model_dump(),
         allocations=allocations(jobs),
         efficiency=of_jobs(jobs),
-        seed=text((reader.json(campaign.directory / TRUTH) or {}).get("seed")),
+        seed=_seed(campaign.directory / TRUTH),
         stacks=stitched,
     )
+
+
+def _seed(path: Path) -> str:
+    """Return the seed of a simulation, "" if there is none; the file may be somebody else's."""
+    truth = json_or(path, {})
+    return text(truth.get("seed")) if part(truth, "scans") else ""
 
 
 def collect_scans(campaign: Campaign, reader: Reader | None = None) -> list[ScanRecord]:

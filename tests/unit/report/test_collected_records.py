@@ -331,7 +331,7 @@ def test_models_and_seeds_are_on_record(tmp_path):
         path = made.results / "try_center" / name / "prediction.json"
         data = json.loads(path.read_text())
         write_json(data | {"method": "ai", "model": {"name": "small", "sha256": "ab" * 32}}, path)
-    write_json({"seed": 42}, tmp_path / "truth.json")
+    write_json({"seed": 42, "scans": {"a_1": {}}}, tmp_path / "truth.json")
     campaign = collect(made.write().campaign())
     assert campaign.models == {Model("small", "ab" * 32): 2}
     assert campaign.seed == "42"
@@ -339,6 +339,10 @@ def test_models_and_seeds_are_on_record(tmp_path):
     html = made.page.read_text(encoding="utf-8").split('id="provenance"')[1]
     assert "small, 2 predictions" in html
     assert "ab" * 32 in html
+    for foreign in ({"seed": 5}, {"seed": 5, "scans": 3}, [1]):
+        write_json(foreign, tmp_path / "truth.json")
+        found = collect(made.campaign())
+        assert (found.seed, found.notes) == ("", ())
 
 
 @pytest.mark.parametrize("model", [7, [], {}, {"name": ""}, {"sha256": "ab"}, None])
