@@ -122,6 +122,9 @@ def test_the_prediction_of_a_replaced_outlier_is_taken_back_with_a_key_or_a_clic
     folder = make_campaign(tmp_path)
     write_pictures(folder, "bone_006", 513.45)
     page = visit(serve(folder))
+    row(page, "bone_008").click()  # without a COR before
+    expect(page.locator("#facts")).to_contain_text("– → 512.81 px")
+    expect(page.locator("#facts")).not_to_contain_text("null")
     row(page, "bone_006").click()
     box = page.locator("#cor")
     expect(box).to_have_value("513.45")

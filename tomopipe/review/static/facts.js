@@ -73,7 +73,7 @@ function fixing(data, go) {
   const fix = data.fix;
   if (!fix || (!fix.reason && fix.before_px === fix.after_px)) return [];
   return [el("h3", {}, "Fix"), el("p", {}, `${px(fix.before_px)} → ${px(fix.after_px)} px (${fix.source || "none"})`),
-    fix.before_px === null ? null : el("button", { id: "before", onclick: () => go(fix.before_px) }, `Look at ${px(fix.before_px)} again; Enter accepts it`)];
+    fix.before_px === null ? null : el("button", { onclick: () => go(fix.before_px) }, `Look at ${px(fix.before_px)} again; Enter accepts it`)].filter(Boolean);
 }
 
 function neighbours(data) {
