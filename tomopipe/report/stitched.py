@@ -12,6 +12,8 @@ from tomopipe.report.records import StackRecord
 from tomopipe.report.sources import Reader
 from tomopipe.storage.json_files import number, part, texts
 
+NOT_YET = "not stitched yet, or its job failed"
+
 
 def read_stacks(reader: Reader, campaign: Campaign) -> tuple[StackRecord, ...]:
     """Read the result of each stack."""
@@ -27,7 +29,7 @@ def read_stacks(reader: Reader, campaign: Campaign) -> tuple[StackRecord, ...]:
             StackRecord(
                 name=stack.name,
                 scans=stack.scans,
-                problem=problem or ("" if volume else "not stitched yet, or its job failed"),
+                problem=problem or ("" if volume else NOT_YET),
                 volume=volume,
                 shape=tuple(shape) if isinstance(shape, list) else (),
                 pairs=tuple(_pair(p) for p in data.get("pairs", []) if isinstance(p, dict)),
