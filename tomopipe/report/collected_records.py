@@ -16,10 +16,10 @@ from tomopipe.campaign.state import NOT_SELECTED, State
 from tomopipe.cor.outliers import FIX_COLUMNS
 from tomopipe.report.alerts import alert_groups
 from tomopipe.report.efficiency import allocations, of_jobs
-from tomopipe.report.records import CampaignRecord, ScanRecord, SeriesRecord
+from tomopipe.report.records import CampaignRecord, ScanRecord, SeriesRecord, StackRecord
 from tomopipe.report.scan_record import SCAN_STEPS, Sources, scan_records
 from tomopipe.report.sources import Reader, parse_failure, parse_fix
-from tomopipe.report.stitched import read_stacks
+from tomopipe.report.stitched import read_stacks, why_failed
 from tomopipe.report.times import read_jobs, step_times
 from tomopipe.report.versions import versions
 from tomopipe.storage.json_files import json_or, part, text
@@ -50,7 +50,7 @@ def collect(
         failures=(
             *(f for s in records for f in s.failures),
             *_failed_predictions(reader, campaign.logs, records),
-            *_campaign_failures(reader, campaign.logs, jobs),
+            *_campaign_failures(reader, campaign, jobs, stitched),
         ),
         times=step_times(jobs),
         last_job_end=max((j.end_s for j in jobs if j.end_s is not None), default=None),
@@ -127,11 +127,18 @@ def _failed_predictions(
 
 
 def _campaign_failures(
-    reader: Reader, logs: Logs[Path], jobs: Iterable[JobStatus]
+    reader: Reader, campaign: Campaign, jobs: Sequence[JobStatus], stacks: Iterable[StackRecord]
 ) -> tuple[Failure, ...]:
-    """Return the failed jobs of a series or of the whole campaign."""
+    """Return the failed jobs of a stack, of a series or of the whole campaign, if still wanted."""
+    told = {(stack.name, stack.problem) for stack in stacks}
+    wanted = {
+        "stitch": {j.key for j in jobs if {(j.key, ""), (j.key, why_failed(j))} & told},
+        "fix_cor": {encode_series(scan.series) for scan in campaign.scans.values()},
+    }
+    unwanted = () if campaign.config.export_star.enabled else ("export_star",)
     return tuple(
-        parse_failure(reader, logs, job.step, job.key, job.error)
+        parse_failure(reader, campaign.logs, job.step, job.key, job.error)
         for job in jobs
-        if job.state == "failed" and job.step not in SCAN_STEPS
+        if job.state == "failed" and job.step not in (*SCAN_STEPS, *unwanted)
+        if job.key in wanted.get(job.step, (job.key,))
     )

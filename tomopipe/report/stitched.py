@@ -17,13 +17,18 @@ from tomopipe.storage.json_files import number, part, texts
 _NOT_YET = "no run has come to it yet"
 
 
+def why_failed(job: JobStatus) -> str:
+    """Return the error of a job that stitches, in our words."""
+    return plain_error(job.error, job.step) or "the job ended without a result"
+
+
 def read_stacks(
     reader: Reader, campaign: Campaign, jobs: Iterable[JobStatus] = ()
 ) -> tuple[StackRecord, ...]:
     """Read the result of each stack; one without a volume says why its job failed."""
     files, found = campaign.files, []
     failed = {
-        job.key: plain_error(job.error, job.step) or "the job ended without a result"
+        job.key: why_failed(job)
         for job in jobs
         if job.step == "stitch" and job.state in ("failed", "lost")
     }

@@ -209,6 +209,20 @@ def test_a_job_of_the_campaign_that_failed_is_told(tmp_path):
     assert ("resolve_cor", "no COR: wood_1") in {(f.step, f.reason) for f in record.failures}
 
 
+@pytest.mark.parametrize("is_wanted", [True, False])
+def test_a_failed_job_that_is_no_longer_wanted_is_not_told(tmp_path, is_wanted):
+    made = every_state(tmp_path)
+    series = "bone" if is_wanted else "gone"
+    for step, key in (("stitch", "tall"), ("fix_cor", series), ("export_star", "campaign")):
+        made.status(step, key, 1, "failed", error="TomopipeError: x")
+    members = ["bone_001", "bone_002" if is_wanted else "none"]
+    _, record = by_name(
+        made.write(), stitch={"stacks": {"tall": members}}, export_star={"enabled": is_wanted}
+    )
+    told = {f.step for f in record.failures if f.reason == "x"}
+    assert told == ({"stitch", "fix_cor", "export_star"} if is_wanted else set())
+
+
 def test_refused_names_are_skipped_with_their_reason(tmp_path):
     made = every_state(tmp_path)
     for folder in ("day1", "day2"):
