@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -14,9 +14,10 @@ from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
 from tomopipe.campaign.failures import is_made
 from tomopipe.campaign.files import LOGS, Logs
 from tomopipe.campaign.job_status import STEP_ORDER, JobStatus, end_of, place, read_job
-from tomopipe.campaign.results import is_unproven
+from tomopipe.campaign.results import is_unproven, read_cor_json
 from tomopipe.campaign.slurm import Pending
 from tomopipe.campaign.stacks import failed_of_gone_stack
+from tomopipe.errors import TomopipeError
 from tomopipe.run import launch
 from tomopipe.run.launch import Run
 from tomopipe.run.progress import Progress, Step
@@ -174,25 +175,35 @@ def _is_open(job: JobStatus) -> bool:
 
 def _waiting(campaign: Campaign, jobs: Iterable[JobStatus]) -> Counter[str]:
     """Count the remaining jobs of each step."""
-    files, path = campaign.files, campaign.files.inventory
+    path = campaign.files.inventory
     if not path.is_file():
         return Counter()
     rows: InventoryRows = read_inventory(path)
-
-    def is_to_run(step: str, scan: str) -> bool:
-        # whether the angles of a scan can be proven is known once try_recon has run
-        warnings = rows[scan].get("warnings", "") if step == "full_recon" else ""
-        never = is_unproven(warnings, files.sweep(scan)) and is_made(files, "try_recon", scan)
-        return not never and not is_made(files, step, scan)
-
-    begun = {(job.step, job.key) for job in jobs if job.state in ("running", "failed", "lost")}
+    left_out = {("full_recon", scan) for scan in _without_volume(campaign, rows)}
+    left_out |= {(job.step, job.key) for job in jobs if job.state in ("running", "failed", "lost")}
     return Counter(
         step
         for scan in campaign.selected_scans(rows)
         if scan not in campaign.failures
         for step in _SCAN_STEPS
-        if (step, scan) not in begun and is_to_run(step, scan)
+        if (step, scan) not in left_out and not is_made(campaign.files, step, scan)
     )
+
+
+def _without_volume(campaign: Campaign, rows: InventoryRows) -> Iterator[str]:
+    """Name the scans that get no volume: their angles are not proven, or they have no COR."""
+    files, decided_s, resolved = campaign.files, 0.0, dict[str, Any]()
+    with suppress(OSError, TomopipeError):
+        decided_s, resolved = files.cor_table.stat().st_mtime, read_cor_json(files.cor_table)
+    for scan, row in rows.items():
+        # whether the angles of a scan can be proven is known once try_recon has run
+        unproven = is_unproven(row.get("warnings", ""), files.sweep(scan))
+        if unproven and is_made(files, "try_recon", scan):
+            yield scan
+        elif scan not in resolved:
+            with suppress(OSError):  # without a prediction nothing is decided
+                if files.prediction(scan).stat().st_mtime < decided_s:
+                    yield scan
 
 
 def _summary(

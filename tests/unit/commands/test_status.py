@@ -110,6 +110,19 @@ def test_a_scan_whose_angles_are_not_proven_waits_for_no_volume(folder):
     assert full_recon(folder)[0].queued == 3
 
 
+def test_a_scan_without_a_cor_waits_for_no_volume(folder):
+    table = folder / "results" / "cor.json"
+    entry = {"cor_px": 100.0, "source": "ai"}
+    table.write_text(json.dumps({f"bone_{number}": entry for number in (1, 2, 3, 5)}))
+    prediction = folder / "results/try_center/bone_4/prediction.json"
+    prediction.parent.mkdir(parents=True, exist_ok=True)
+    prediction.write_text("{}")
+    for since_s, queued in ((10, 2), (-10, 3)):  # decided since the prediction, or not yet
+        os.utime(table, (NOW + since_s,) * 2)
+        os.utime(prediction, (NOW,) * 2)
+        assert full_recon(folder)[0].queued == queued
+
+
 def test_a_failed_job_shows_the_end_of_its_log(folder):
     status(folder, "bone_4", "failed", start=NOW - 50, end=NOW - 20, error="OSError: [bold]disk")
     log = folder / "logs" / "full_recon" / "bone_4.log"
