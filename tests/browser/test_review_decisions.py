@@ -249,4 +249,9 @@ def test_the_search_leads_to_its_first_hit_and_enter_accepts_nothing_else(
     cells = read_cells(folder / "scans.tsv")
     assert cells.pop("bone_001")["cor_px"] == "511.65"
     assert cells == before
+    page.keyboard.type("51")
+    page.keyboard.press("Escape")  # what was typed first, then the search
+    expect(page.locator("#search")).to_have_value("bone_001")
+    page.keyboard.press("Escape")
+    expect(page.locator("#search")).to_have_value("")
     assert page.trouble == []

@@ -132,7 +132,7 @@ Object.assign(action, {
   C: () => level.change(0.2, 0),
   l: () => level.change(0, 0.1),
   L: () => level.change(0, -0.1),
-  Escape: scan.forget,
+  Escape: () => (scan.typed() === null ? queue.search("") : scan.forget()),
 });
 
 // Enter and ↓ in the search: its first hit.
