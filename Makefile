@@ -34,7 +34,7 @@ test: $(VENV)/.developed
 
 # three fifths of all tests, in less than a minute
 test-fast: $(VENV)/.developed
-	$(BIN)/python -m pytest tests/unit -m "not slow" -p no:cacheprovider -n $(CORES)
+	$(BIN)/python -m pytest tests/unit -m "not slow" -p no:cacheprovider
 
 # calls that fail, killed and stopped processes, two runs at once: up to 90 minutes
 faults: $(VENV)/.developed

@@ -13,6 +13,8 @@ import tomopipe as tp
 from tests.phantoms import write_scan
 from tests.step_calls import full_recon
 
+pytestmark = pytest.mark.slow
+
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "notebook.md"
 COR_PX = 66.2
 

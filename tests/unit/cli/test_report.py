@@ -3,6 +3,7 @@
 import json
 import sys
 
+import pytest
 import yaml
 from typer.testing import CliRunner
 
@@ -11,6 +12,8 @@ from tomopipe.cli import cli
 from tomopipe.cli.terminal import near
 from tomopipe.reruns.products import Record, read_products
 from tomopipe.storage.atomic import write_json
+
+pytestmark = pytest.mark.slow
 
 
 def campaign_folder(folder):

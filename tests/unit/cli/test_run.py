@@ -26,6 +26,8 @@ from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.processes import in_folder, named
 
+pytestmark = pytest.mark.slow
+
 TOLD = """
 import sys; from tomopipe.run.progress import tell; tell(campaign={campaign}, executes=True)
 """

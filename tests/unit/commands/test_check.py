@@ -55,6 +55,7 @@ def test_campaign_folder_is_complete_and_kept(site):
     assert not (folder / "slurm").exists()
 
 
+@pytest.mark.slow
 def test_profile_has_the_names_of_the_site_in_both_places(site):
     folder = site / "campaign"
     done = init(folder, "--partition", "short", "--account", "me", "--gpu-partition", "gpu")
@@ -136,6 +137,7 @@ def test_what_cannot_mean_scans_is_refused(site, monkeypatch, arguments, wrong):
     assert not list(site.glob("c/*")) + list(site.glob("*.yaml"))
 
 
+@pytest.mark.slow
 def test_init_says_how_it_reads_what_was_typed_and_can_be_tried(site, monkeypatch):
     (site / "raw").mkdir()
     (site / "raw" / "a_1.h5").touch()
@@ -441,6 +443,7 @@ def test_partitions_of_rules_and_lists_of_them_are_looked_at(small_queue):
     assert time_limit_min("a,b,c") == 20
 
 
+@pytest.mark.slow
 def test_a_folder_for_scratch_files_that_is_not_there_is_an_error(site):
     write_scan(site / "raw" / "a_1.h5", n_rows=2, n_cols=64, n_angles=31)
     text = "campaign: {scans: [raw/*.h5]}\nstorage: {scratch: none/here}\n"
@@ -523,6 +526,7 @@ def test_what_slurm_does_not_have_is_refused_before_a_run_waits_for_it(small_que
     assert check.examine(load_campaign(folder)).errors == []
 
 
+@pytest.mark.slow
 def test_sweeps_go_to_the_gpu_partition_where_the_configuration_says_so(site):
     folder = site / "campaign"
     folder.mkdir()
@@ -534,6 +538,7 @@ def test_sweeps_go_to_the_gpu_partition_where_the_configuration_says_so(site):
     assert profile["set-resources"] == {"full_recon": asked, "try_recon": asked}
 
 
+@pytest.mark.slow
 def test_names_are_asked_for_at_a_terminal_alone(site, monkeypatch):
     done = CliRunner().invoke(cli, ["init", str(site / "quiet")])
     assert (done.exit_code, "?" in done.output) == (0, False)
@@ -547,6 +552,7 @@ def test_names_are_asked_for_at_a_terminal_alone(site, monkeypatch):
     assert "slurm_account" not in profile["default-resources"]
 
 
+@pytest.mark.slow
 def test_profile_that_exists_is_kept_unless_forced(site):
     mine = site / "home" / "snakemake" / "slurm" / "config.yaml"
     mine.parent.mkdir(parents=True)

@@ -9,6 +9,8 @@ from find_rows import rows_of, scan
 from tomopipe.cor.jump import find_jump
 from tomopipe.cor.prepared import Prepared
 
+pytestmark = pytest.mark.slow
+
 N_COLS, N_ANGLES, COR_PX = 256, 180, 131.3
 THETA_DEG = np.arange(N_ANGLES) * 1.0
 

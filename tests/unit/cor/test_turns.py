@@ -7,6 +7,8 @@ from find_rows import rows_of, scan
 from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.turns import doubt_turns, unmatched
 
+pytestmark = pytest.mark.slow
+
 N_COLS, COR_PX = 160, 82.3
 
 

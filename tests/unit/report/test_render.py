@@ -12,6 +12,8 @@ from tomopipe.campaign.state import State
 from tomopipe.report.render import duration
 from tomopipe.steps.report import report
 
+pytestmark = pytest.mark.slow
+
 VOID = {"meta", "br", "img", "input", "link", "use", "hr"}
 
 

@@ -16,6 +16,8 @@ from tomopipe.review.security import CSRF_HEADER, Keys
 from tomopipe.review.store import Store
 from tomopipe.run.launch import run_command
 
+pytestmark = pytest.mark.slow
+
 # In the place of Snakemake: says how it was called, counts, and waits to be interrupted.
 STUB = """
 import json, sys, time
