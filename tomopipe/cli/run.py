@@ -140,8 +140,8 @@ def _tell_end(directory: Path, status: int, started: Run, progress: Progress) ->
     with suppress(OSError):  # the terminal was closed
         outcome.show(campaign)
     unfinished = [f"tomopipe: {line}" for line in progress.facts.get("unfinished", [])]
-    told = {*unfinished, *(f"tomopipe: {line}" for line in progress.facts.get("said", []))}
-    ours = [line for line in lines if line.startswith("tomopipe: ") and line not in told]
+    shown = {*unfinished, *(f"tomopipe: {line}" for line in progress.facts.get("said", []))}
+    ours = [line for line in lines if line.startswith("tomopipe: ") and line not in shown]
     for line in (*dict.fromkeys(ours[:_MOST_SAID]), *unfinished):
         say(line)
     if status in (0, 3):

@@ -64,6 +64,8 @@ def rows_at(sinogram: Image, theta_rad: NDArray, target_rad: NDArray) -> Image:
 
 def average_angles(rows: NDArray[Any], theta_rad: NDArray, group: int) -> tuple[Any, NDArray]:
     """Average groups of neighbouring rows, and their angles; an incomplete group is dropped."""
+    if group == 1:
+        return rows, theta_rad
     n_groups = len(rows) // group
     used = slice(n_groups * group)
     averaged = rows[used].reshape(n_groups, group, rows.shape[1]).mean(axis=1)

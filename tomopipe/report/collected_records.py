@@ -127,18 +127,20 @@ def _failed_predictions(
 
 
 def _campaign_failures(
-    reader: Reader, campaign: Campaign, jobs: Sequence[JobStatus], stacks: Iterable[StackRecord]
+    reader: Reader, campaign: Campaign, jobs: Iterable[JobStatus], stacks: Iterable[StackRecord]
 ) -> tuple[Failure, ...]:
     """Return the failed jobs of a stack, of a series or of the whole campaign, if still wanted."""
-    told = {(stack.name, stack.problem) for stack in stacks}
-    wanted = {
-        "stitch": {j.key for j in jobs if {(j.key, ""), (j.key, why_failed(j))} & told},
-        "fix_cor": {encode_series(scan.series) for scan in campaign.scans.values()},
-    }
-    unwanted = () if campaign.config.export_star.enabled else ("export_star",)
+    problems = {stack.name: stack.problem for stack in stacks}
+
+    def is_wanted(job: JobStatus) -> bool:
+        if job.step == "stitch":
+            return problems.get(job.key) in ("", why_failed(job))
+        if job.step == "fix_cor":
+            return any(encode_series(scan.series) == job.key for scan in campaign.scans.values())
+        return job.step != "export_star" or campaign.config.export_star.enabled
+
     return tuple(
         parse_failure(reader, campaign.logs, job.step, job.key, job.error)
         for job in jobs
-        if job.state == "failed" and job.step not in (*SCAN_STEPS, *unwanted)
-        if job.key in wanted.get(job.step, (job.key,))
+        if job.state == "failed" and job.step not in SCAN_STEPS and is_wanted(job)
     )

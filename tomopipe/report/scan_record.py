@@ -46,7 +46,9 @@ def _scan_record(reader: Reader, source: Sources, scan: CampaignScan) -> ScanRec
     data = reader.json(files.prediction(name))
     prediction = None if data is None else parse_prediction(data, points=source.points)
     volume = _find_volume(source.campaign, name)
-    try_tif, grid = files.try_stack(name), reader.json(files.sweep(name)) or {}
+    stack = files.try_stack(name)
+    try_tif = stack if stack.exists() else None
+    grid = reader.json(files.sweep(name)) or {}
     failures = _standing_failures(reader, source, name, path)
     fix = source.fixes.get(name)
     if prediction is not None and fix is not None and fix.by_file:
@@ -73,8 +75,8 @@ def _scan_record(reader: Reader, source: Sources, scan: CampaignScan) -> ScanRec
         fix=fix,
         failures=failures,
         volume=volume,
-        try_tif=try_tif if try_tif.exists() else None,
-        swept="failed" not in grid and (try_tif.exists() or files.rows(name).exists()),
+        try_tif=try_tif,
+        swept="failed" not in grid and (try_tif is not None or files.rows(name).exists()),
     )
     warnings = (
         *_of_file((row or {}).get("warnings", ""), files.sweep(name)),

@@ -274,13 +274,15 @@ class Record:
             # images of which earlier versions did not record the inodes
             self.put(replace(product, state=now))
             return True
+        if product.state == now:
+            return True
         where = self.path_of(product.path)
         if last == 0 and now[:3] == product.state[:3] and is_followed_within(where):
             # earlier versions recorded no states of the files within
             if is_whole := not sizes_match(where):
                 self.put(replace(product, state=now))
             return is_whole
-        return product.state == now
+        return False
 
     # ---- results -----------------------------------------------------------------------------
 

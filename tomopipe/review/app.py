@@ -186,13 +186,13 @@ class _Api:
 
     def start_run(self, _: Request) -> Response:
         """Start the next run; the body of the request is not read."""
-        return self._told(Runner.start)
+        return self._run_after(Runner.start)
 
     def stop_run(self, _: Request) -> Response:
         """Interrupt the run that was started here."""
-        return self._told(Runner.stop)
+        return self._run_after(Runner.stop)
 
-    def _told(self, what: Callable[[Runner], None]) -> Response:
+    def _run_after(self, what: Callable[[Runner], None]) -> Response:
         if self.runner is None:
             message = "this server starts nothing: it was started without --allow-run."
             return JSONResponse({"error": message}, status_code=403)

@@ -7,6 +7,7 @@ from pathlib import Path
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.state import NOT_SELECTED, State
 from tomopipe.errors import TomopipeError
+from tomopipe.groups import grouped
 from tomopipe.report.collected_records import collect
 from tomopipe.report.records import ScanRecord
 
@@ -59,11 +60,7 @@ def accepted_scans(campaign: Campaign) -> list[str]:
 
 def unaccepted_scans(campaign: Campaign) -> dict[str, list[str]]:
     """Name the scans that are not accepted, by reason, such as `doubtful`."""
-    found: dict[str, list[str]] = {}
-    for scan, why in _judged(campaign).items():
-        if why:
-            found.setdefault(why, []).append(scan)
-    return found
+    return grouped((why, scan) for scan, why in _judged(campaign).items() if why)
 
 
 def _judged(campaign: Campaign) -> dict[str, str]:

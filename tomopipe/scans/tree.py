@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tomopipe.errors import some_of
+from tomopipe.groups import grouped
 from tomopipe.scans.datasets import attribute_of, text_of, why_closed
 
 if TYPE_CHECKING:
@@ -99,9 +100,7 @@ def datasets_in(file: "h5py.File") -> list[Found]:
 
 def without_alike(found: Iterable[Found]) -> list[Found]:
     """Return of many datasets that are alike only the first."""
-    groups: dict[tuple[object, ...], list[Found]] = {}
-    for item in found:
-        groups.setdefault((_without_numbers(item.name), item.shape, item.dtype), []).append(item)
+    groups = grouped(((_without_numbers(one.name), one.shape, one.dtype), one) for one in found)
     listed = []
     for first, *others in groups.values():
         many = len(others) >= _MANY

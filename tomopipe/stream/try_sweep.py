@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.arrays import on_host
+from tomopipe.arrays import evenly_spread, on_host
 from tomopipe.cor.rows_file import Rows
 from tomopipe.errors import ScanError
 from tomopipe.geometry import bin_cor
@@ -157,9 +157,7 @@ def slices_of(task: Sweep, options: SweepOptions) -> Iterator[NDArray[np.float32
 
 def grey_window(task: Sweep, options: SweepOptions) -> tuple[float, float]:
     """Choose the grey window of the whole sweep from a few CORs spread over it."""
-    n_cor = len(task.cor_px)
-    chosen = np.unique(np.linspace(0, n_cor - 1, min(n_cor, _N_WINDOW)).round().astype(int))
-    few = replace(task, cor_px=task.cor_px[chosen])
+    few = replace(task, cor_px=task.cor_px[evenly_spread(len(task.cor_px), _N_WINDOW)])
     size = task.plan.n_cols
     y, x = np.ogrid[:size, :size]
     circle = np.hypot(x - (size - 1) / 2, y - (size - 1) / 2) <= size / 2
