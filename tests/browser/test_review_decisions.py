@@ -142,6 +142,21 @@ def test_the_prediction_of_a_replaced_outlier_is_taken_back_with_a_key_or_a_clic
     assert page.trouble == []
 
 
+def test_keys_skip_a_scan_and_change_the_view(tmp_path, serve, visit):
+    folder = make_campaign(tmp_path)
+    page = visit(serve(folder))
+    row(page, "bone_006").click()
+    expect(page.locator("#facts h2")).to_have_text("bone_006")
+    for key, select in (("x", "no"), ("x", "auto"), ("x", "no"), ("u", "auto")):
+        page.keyboard.press(key)
+        expect(page.locator("#select")).to_have_value(select)
+        assert read_cells(folder / "scans.tsv")["bone_006"]["select"] == select
+    for shown in ("series", "plan", "jobs", "scan"):
+        page.keyboard.press("v")
+        expect(page.locator(f"section#{shown}")).to_be_visible()
+    assert page.trouble == []
+
+
 def test_two_browsers(tmp_path, serve, visit):
     folder = make_campaign(tmp_path)
     server = serve(folder)

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from tomopipe.prep.half_acquisition import HalfAcquisition, is_half_acquisition
 from tomopipe.recon.angular_sampling import is_full_rotation, unpaired
 from tomopipe.recon.array import array_module
 from tomopipe.recon.plan import Plan, make_plan
-from tomopipe.recon.sweep import sweep
+from tomopipe.recon.sweep import shared_spectra, sweep
 from tomopipe.report.strips import (
     CROP_PX,
     in_sweep,
@@ -66,6 +66,7 @@ class Pictures:
         self._device = device
         self._rows = Kept(3)
         self._plans = Kept(3)
+        self._spectra = Kept(3)
         self._stacks = Kept(8)
         self._slices = Kept(200, _KEPT_BYTES)
         self._thumbnails = Kept(1000)
@@ -170,18 +171,38 @@ class Pictures:
 
     def _at(self, scan: str, cor_px: float, values_px: Sequence[float], row: int) -> list[Grey]:
         """Return slices of one row at several CORs, as wide as that at `cor_px`."""
-        version = _version(self.path(scan, ROWS))
-        with self._working:
-            rows = self._read(scan)
-            plan, width = self._plan(scan, rows, cor_px)
-            _check_row(scan, rows, row)
-            keys = {value: (scan, version, width, round(value, 4), row) for value in values_px}
-            found = {value: self._slices.find(key) for value, key in keys.items()}
-            new = [value for value, image in found.items() if image is None]
-            window = self.grid(scan).get("window")
-            for value, image in zip(new, _reconstructed(rows, plan, row, new), strict=True):
-                found[value] = self._slices.get(keys[value], partial(grey16, image, window))
-            return [found[value] for value in values_px]
+        rows = self._read(scan)
+        _check_row(scan, rows, row)
+        half, middle_px = self._width(scan, rows, cor_px)
+        width = scan, _version(self.path(scan, ROWS)), half, half and round(middle_px)
+        keys = {value: (width, row, round(value, 4)) for value in values_px}
+        found = self._kept(keys)
+        if len(found) < len(keys):
+            with self._working:
+                found = self._kept(keys)  # another request may have made them meanwhile
+                new = [value for value in keys if value not in found]
+                plan = self._plans.get(width, lambda: self._make_plan(rows, half, middle_px))
+                window = self.grid(scan).get("window")
+                images = self._reconstructed(rows, plan, (width, row), new)
+                for value, image in zip(new, images, strict=True):
+                    found[value] = self._slices.get(keys[value], partial(grey16, image, window))
+        return [found[value] for value in values_px]
+
+    def _kept(self, keys: Mapping[float, Hashable]) -> dict[float, Grey]:
+        found = {value: self._slices.find(key) for value, key in keys.items()}
+        return {value: image for value, image in found.items() if image is not None}
+
+    def _reconstructed(
+        self, rows: Rows, plan: Plan, key: tuple[Hashable, int], values_px: Sequence[float]
+    ) -> Any:
+        """Return slices of one row at several CORs, float32, shape (n_cor, n_y, n_x)."""
+        if not values_px:
+            return ()
+        sinogram = plan.xp.asarray(rows.sinograms[key[1]])
+        places = np.array([float(bin_cor(v, x0=rows.first_col)) for v in values_px])
+        spectra = self._spectra.get(key, lambda: shared_spectra(sinogram, plan))
+        found = sweep_slices(sinogram, plan, places, rows.edge_slopes_per_px, spectra=spectra)
+        return np.concatenate([on_host(images) for _, images in found])
 
     def overlay(self, scan: str, cor_px: float, pair: int) -> bytes:
         """Return opposing projections as PNG, the second mirrored at the COR: grey where equal."""
@@ -200,8 +221,7 @@ class Pictures:
         self, scan: str, cor_px: float, pair: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_], tuple[float, float]]:
         """Return a projection, its opposing one mirrored, where both see, and the grey window."""
-        with self._working:
-            rows = self._read(scan)
+        rows = self._read(scan)
         if not 0 <= pair < len(rows.pairs):
             raise TomopipeError(f"{scan}: {len(rows.pairs)} opposing pairs are kept; got {pair}.")
         first, second = rows.pairs[pair]
@@ -213,15 +233,13 @@ class Pictures:
 
     def sinogram(self, scan: str, row: int) -> Grey:
         """Return the corrected sinogram of one kept row, projections from top to bottom."""
-        with self._working:
-            rows = self._read(scan)
+        rows = self._read(scan)
         _check_row(scan, rows, row)
         return grey16(rows.sinograms[row], None)
 
     def details(self, scan: str) -> dict[str, Any]:
         """Return what is available of a scan: detector rows, width, pairs."""
-        with self._working:
-            rows = self._read(scan)
+        rows = self._read(scan)
         return {
             "rows": rows.row_index.tolist(),
             "n_cols": int(rows.sinograms.shape[2]),
@@ -235,17 +253,14 @@ class Pictures:
 
     def _read(self, scan: str) -> Rows:
         path = self.path(scan, ROWS)
-        rows: Rows = self._rows.get((scan, _version(path)), lambda: read_rows(path))
+        key = scan, _version(path)
+        rows: Rows | None = self._rows.find(key)
+        if rows is None:
+            with self._working:
+                rows = self._rows.get(key, lambda: read_rows(path))
         if rows.failed:
             raise TomopipeError(f"{scan}: {rows.failed}")
         return rows
-
-    def _plan(self, scan: str, rows: Rows, cor_px: float) -> tuple[Plan, Hashable]:
-        """Return the plan of a scan's angles, and the option that gives the width of its slices."""
-        half, middle_px = self._width(scan, rows, cor_px)
-        path, width = self.path(scan, ROWS), (half, half and round(middle_px))
-        key = scan, _version(path), width
-        return self._plans.get(key, lambda: self._make_plan(rows, half, middle_px)), width
 
     def _width(self, scan: str, rows: Rows, cor_px: float) -> tuple[bool, float]:
         """Return whether slices are twice as wide as the detector, and the column that decides it.
@@ -278,16 +293,6 @@ class Pictures:
 def _check_row(scan: str, rows: Rows, row: int) -> None:
     if not 0 <= row < len(rows.sinograms):
         raise TomopipeError(f"{scan}: {len(rows.sinograms)} rows are kept; got number {row}.")
-
-
-def _reconstructed(rows: Rows, plan: Plan, row: int, values_px: Sequence[float]) -> Any:
-    """Return slices of one row at several CORs, float32, shape (n_cor, n_y, n_x)."""
-    if not values_px:
-        return ()
-    sinogram = plan.xp.asarray(rows.sinograms[row])
-    places = np.array([float(bin_cor(v, x0=rows.first_col)) for v in values_px])
-    found = sweep_slices(sinogram, plan, places, rows.edge_slopes_per_px)
-    return np.concatenate([on_host(images) for _, images in found])
 
 
 def grid_around(

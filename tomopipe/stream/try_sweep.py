@@ -130,10 +130,11 @@ def sweep_slices(
     cor_px: NDArray[np.float64],
     edge_slopes_per_px: EdgeSlopes,
     threads: int | None = None,
+    spectra: Any = None,
 ) -> Iterator[tuple[slice, Any]]:
     """Yield the slices of a sweep, as wide as planned, `plan.batch_size` at a time."""
     if plan.n_cols == sinogram.shape[1]:
-        yield from sweep_batches(sinogram, plan, cor_px, threads=threads)
+        yield from sweep_batches(sinogram, plan, cor_px, threads=threads, spectra=spectra)
         return
     for first in range(0, len(cor_px), plan.batch_size):
         batch = slice(first, min(first + plan.batch_size, len(cor_px)))

@@ -87,6 +87,16 @@ async function undo() {
   else if (app.view === "series") view("series");
 }
 
+function skip() {
+  const data = scan.current();
+  if (data && data.scan === queue.selected()) decide.write(data.scan, { select: data.cells.select === "no" ? "auto" : "no" });
+}
+
+function nextView() {
+  const names = [...document.querySelectorAll("#views button")].map((button) => button.dataset.view);
+  view(names[(names.indexOf(app.view) + 1) % names.length]);
+}
+
 const keys = [
   ["Enter", "accept the COR, go to the next scan without a decision", accept],
   ["0–9 . ,", "type a COR; Enter accepts it", null],
@@ -108,6 +118,8 @@ const keys = [
   ["w", "the window as it was", level.reset],
   ["+ / −", "zoom; also the wheel. Drag to move", null],
   ["z", "whole picture", resetZoom],
+  ["x", "skip this scan, or take it again", skip],
+  ["v", "scans, series, the next run, jobs in turn", nextView],
   ["n", "write a note", () => $("note") && $("note").focus()],
   ["/", "search; Enter opens the first hit", () => ($("search").focus(), $("search").select())],
   ["Esc", "forget what was typed, empty the search, leave a field", null],
@@ -168,7 +180,7 @@ function onKey(event) {
   } else if (app.view === "scan" && event.key === "Backspace" && scan.typed() !== null) {
     event.preventDefault();
     scan.type(scan.typed().slice(0, -1));
-  } else if (action[event.key] && (app.view === "scan" || ["j", "k", "?", "/", "u"].includes(event.key))) {
+  } else if (action[event.key] && (app.view === "scan" || ["j", "k", "?", "/", "u", "v"].includes(event.key))) {
     event.preventDefault();
     action[event.key](event);
   }

@@ -21,9 +21,12 @@ async function read(path, query) {
   return { ...facts, values: facts.bits === 8 ? new Uint8Array(bytes) : new Uint16Array(bytes) };
 }
 
-// The picture as a canvas, `low` of the window black and `high` white.
-export function paint(picture, [low, high]) {
+// The picture as a canvas, `low` of the window black and `high` white; painted again when either
+// changes, or the rows that are `done`.
+export function paint(picture, [low, high], done = 0) {
   const { n_x, n_y, values } = picture;
+  const painted = `${low} ${high} ${done}`;
+  if (picture.painted === painted) return picture.canvas;
   const most = 2 ** picture.bits - 1;
   const unit = (picture.high - picture.low) / most;
   const table = new Uint32Array(most + 1);
@@ -37,6 +40,7 @@ export function paint(picture, [low, high]) {
   const pixels = new Uint32Array(image.data.buffer);
   for (let at = 0; at < values.length; at++) pixels[at] = table[values[at]];
   context.putImageData(image, 0, 0);
+  picture.painted = painted;
   return canvas;
 }
 

@@ -5,7 +5,7 @@ import { grey, paint } from "./grey.js";
 
 const PLANES = { xy: [1, 2], xz: [0, 2], yz: [0, 1] }; // axes (z, y, x) of a picture's rows and columns
 const ACROSS = { xy: 0, xz: 1, yz: 2 };
-const PART = { xy: 1e6, xz: 256, yz: 32 }; // rows of voxels asked for at once
+const PART = { xy: 512, xz: 256, yz: 8 }; // rows of voxels asked for at once
 const REST_MS = 200;
 const name = decodeURIComponent(location.hash.slice(1));
 const panes = {};
@@ -156,7 +156,7 @@ class Pane {
     for (const { picture, factor, done } of this.shown) {
       const size = scale * factor;
       context.imageSmoothingEnabled = size < 2 || factor > 1;
-      const image = painted(picture, done);
+      const image = paint(picture, window_, done);
       context.drawImage(image, 0, 0, picture.n_x, done, left, top, picture.n_x * size, done * size);
     }
     const [row, column] = PLANES[this.plane].map((axis) => (at[axis] + 0.5) * scale);
@@ -184,16 +184,6 @@ class Pane {
     context.textAlign = "right";
     context.fillText(length < 1000 ? `${Number(length.toPrecision(1))} µm` : `${length / 1000} mm`, width - 12, height - 17);
   }
-}
-
-// The picture in the window, painted again when either has changed.
-function painted(picture, done) {
-  const key = `${window_} ${done}`;
-  if (picture.key !== key) {
-    picture.image = paint(picture, window_);
-    picture.key = key;
-  }
-  return picture.image;
 }
 
 function go(axis, index) {
