@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -49,15 +50,26 @@ class Store:
         self.read_number = 0
         self.problem = self.table_problem = ""
         self._cells: dict[str, dict[str, str]] = {}
-        threading.Thread(target=self._begin, daemon=True).start()
+        self.beginning = threading.Thread(target=self._begin, daemon=True)
+        self.beginning.start()
 
     def _begin(self) -> None:
         try:
             self.read()
             self.pictures.warm_up()
+            self._make_first()
         except RuntimeError:
             if threading.main_thread().is_alive():  # else no new thread, as the process ends
                 raise
+
+    def _make_first(self) -> None:
+        """Make the slice that the page opens with; where there is none, the page says why."""
+        with suppress(TomopipeError):
+            cells = read_cells(self.campaign.table_path)
+            queue = queue_entries(self.record().scans, cells, self.campaign.scans)
+            first = next(iter(queue), None)
+            if first and first["swept"] and first["cor_px"] is not None and not first["refused"]:
+                self.pictures.slice(first["scan"], round(first["cor_px"], 2), 0)
 
     def _half_acquisition(self, scan: str) -> str:
         known = scan in self.campaign.scans

@@ -1,6 +1,7 @@
 """The pictures of the page against a bead of known place and COR."""
 
 import io
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -19,7 +20,10 @@ from tomopipe.cor.rows_file import failed_rows, write_rows
 from tomopipe.errors import TomopipeError
 from tomopipe.review.grey16 import grey, grey16
 from tomopipe.review.kept import Kept
+from tomopipe.review.queue import queue_entries
 from tomopipe.review.scan_images import STRIP_STEPS, Pictures, grid_around, mirror
+from tomopipe.review.store import Store
+from tomopipe.review.table_edits import read_cells
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +105,27 @@ def test_a_slice_at_the_true_cor_shows_the_bead_and_begins_in_the_window_of_the_
     assert bead(values(found)) == pytest.approx(0.01, abs=5e-4)
     # the row twice as dense is brighter than the window, and not lost
     assert bead(values(pictures.slice("bone_001", TRUE_COR_PX, 1))) == pytest.approx(0.02, abs=1e-3)
+
+
+def test_a_known_slice_does_not_wait_for_one_that_is_being_made(pictures):
+    known = pictures.slice("bone_001", TRUE_COR_PX + 3, 0)
+    with ThreadPoolExecutor() as pool:
+        with pictures._working:
+            asked = pool.submit(pictures.slice, "bone_001", TRUE_COR_PX + 3, 0)
+            new = pool.submit(pictures.slice, "bone_001", TRUE_COR_PX + 4, 0)
+            assert asked.result(timeout=60) is known
+            assert not new.done()
+        assert new.result(timeout=60).values.shape == known.values.shape
+
+
+def test_the_slice_that_the_page_opens_with_is_made_at_the_start(folder, monkeypatch):
+    made = []
+    monkeypatch.setattr(Pictures, "slice", lambda _, *asked: made.append(asked))
+    store = Store(folder, folder / "config.yaml")
+    store.beginning.join(60)
+    cells = read_cells(folder / "scans.tsv")
+    first = queue_entries(store.record().scans, cells, store.campaign.scans)[0]
+    assert made == [(first["scan"], round(first["cor_px"], 2), 0)]
 
 
 def test_a_slice_differs_by_less_than_a_step_of_the_sweep(pictures):

@@ -141,14 +141,14 @@ export async function go(cor, { direction = 1, settle = false } = {}) {
   $("slider").value = at;
   $("slider").setAttribute("aria-valuetext", `COR ${px(now.cor)}`);
   const passing = now.mode === "slice" && grid.swept && row() === 0 && !now.compare;
-  if (passing) preview(at, direction);
+  if (passing) preview(at, settle ? 0 : direction);
   // at once, unless one COR follows the other
   const moves = performance.now() - now.asked < 4 * WAIT_MS;
   now.asked = performance.now();
   await new Promise((done) => (waiting = setTimeout(() => draw().then(done), moves && !settle ? WAIT_MS : 0)));
 }
 
-// While the hand moves: the nearest page of the sweep.
+// While the hand moves: the nearest page of the sweep; those beside it, if it goes on.
 async function preview(at, direction) {
   const ticket = ++now.frame;
   try {
@@ -156,7 +156,7 @@ async function preview(at, direction) {
     if (ticket !== now.frame) return;
     const width = found.n_x * now.data.grid.binning;
     put([{ picture: found, width, height: width }], now.data.grid.cor_px[at], false);
-    preload(at, direction);
+    if (direction) preload(at, direction);
   } catch {
     // the slice comes, or says why not
   }
@@ -218,7 +218,7 @@ function repaint() {
 function showStrip() {
   $("strip").classList.toggle("off", now.mode !== "slice");
   const { scan, grid } = now.data;
-  const after = () => now.data.scan === scan && (repaint(), rested());
+  const after = () => now.data.scan === scan && (repaint(), grid.swept && preload(nearest(now.cor), 1), rested());
   if (now.mode === "slice") strip.show(query({ cor: now.cor.toFixed(2), row: row() }), stripWindow, { done: after });
   else if (grid) rested();
 }
