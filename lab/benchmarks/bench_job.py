@@ -128,6 +128,9 @@ def run_job(name, raw, volume, n_cols, args, tree=None):
     """One process: CPU seconds (all, system, engine, loading packages), wall seconds, peak GB."""
     Path(volume).unlink(missing_ok=True)
     more = dict(os.environ, OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+    # code is kept, as where packages are installed, whatever this machine's habit
+    more.pop("PYTHONDONTWRITEBYTECODE", None)
+    more["PYTHONPYCACHEPREFIX"] = str(Path(volume).parent / "bytecode")
     if tree:
         more["PYTHONPATH"] = os.pathsep.join([tree, more.get("PYTHONPATH", "")])
     command = [
