@@ -1,6 +1,8 @@
 """All corrections in a row: the same for any rows, frames and threads; what a scan must tell."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -24,6 +26,8 @@ from tomopipe.scans.exchange import open_scan
 N_ROWS, N_COLS, N_ANGLES = 30, 48, 41
 SAY_WHICH_ROWS = "which rows a correction needs is stated in rows_around, tomopipe/prep/recipe.py"
 EACH = [{key: value} for key, value in EVERYTHING.items()]
+HOME = Path(__file__).parents[3]
+PAGE, BENCH = "docs/reference/corrections.md", "lab/benchmarks/bench_ring_free.py"
 OF_MEDIANS = {"stripes": {"method": "vo", "size_px": 5, "large_px": 11}}
 
 
@@ -44,6 +48,18 @@ def scan(tmp_path_factory):
 def test_every_correction_is_tested_with_all_others():
     missing = keys_of_corrections() - {*EVERYTHING, *RING_CURRENT}
     assert not missing, f"give {missing} values in EVERYTHING, tests/corrections.py"
+
+
+def test_every_correction_stands_in_the_table_and_is_measured():
+    keys = keys_of_corrections()
+    cells = re.findall(r"^\| \d+ \| ([^|]*)", (HOME / PAGE).read_text(), flags=re.M)
+    listed = [key for cell in cells for key in re.findall(r"`(\w+)`", cell)]
+    assert keys <= {*listed}, f"{PAGE} has no row for {keys - {*listed}}"
+    order = [key for key in PreprocessBlock.model_fields if key in listed]
+    assert listed == order, f"{PAGE} is not in the order of PreprocessBlock"
+    bench = (HOME / BENCH).read_text()
+    lacking = [key for key in sorted(keys) if f'"{key}"' not in bench]
+    assert not lacking, f"DEFAULTS of {BENCH} has no row for {lacking}"
 
 
 @pytest.mark.parametrize("options", [*EACH, OF_MEDIANS, EVERYTHING], ids="+".join)
