@@ -61,7 +61,7 @@ def _in_tiff(path: Path, kind: "Kind", known: "InputBlock", _: ExitStack) -> "li
     return [all_frames(path, kind, known.axes)]
 
 
-_HDF5 = Format(
+HDF5 = Format(
     "HDF5",
     endings=(".h5", ".hdf5", ".hdf", ".nxs", ".nx"),
     begins=(b"\x89HDF\r\n\x1a\n",),
@@ -78,7 +78,7 @@ _TIFF = Format(
     in_folders=True,
     reads_lists=True,
 )
-FORMATS = (_HDF5, _TIFF)
+FORMATS = (HDF5, _TIFF)
 RAW_ENDINGS = tuple(ending for one in FORMATS for ending in one.endings)
 IMAGES = tuple(ending for one in FORMATS if one.in_folders for ending in one.endings)
 """Files of which a folder is a scan."""
@@ -95,7 +95,7 @@ def format_of(path: Path) -> Format:
     if os.path.isdir(path):
         return next(one for one in FORMATS if one.in_folders)
     first = check_file(path)
-    return next((one for one in FORMATS if first.startswith(one.begins)), _HDF5)
+    return next((one for one in FORMATS if first.startswith(one.begins)), HDF5)
 
 
 def format_named(name: str) -> Format | None:
