@@ -67,7 +67,8 @@ def test_pages_that_code_and_files_name_are_there():
 @pytest.mark.parametrize("page", MADE, ids=lambda page: page.stem)
 def test_pages_of_commands_and_functions_are_those_of_the_code(page):
     """`make docs` writes them."""
-    assert page.read_text() == runpy.run_path(str(DOCS / MADE[page]))["page"]()
+    is_new = page.read_text() == runpy.run_path(str(DOCS / MADE[page]))["page"]()
+    assert is_new, f"`make docs` writes {page.relative_to(HOME)}"
 
 
 @pytest.mark.parametrize("folder", ["docs/decisions", "lab/results"])
@@ -79,12 +80,14 @@ def test_an_index_names_each_page_of_its_folder(folder):
 
 def test_the_site_shows_each_page_for_users():
     navigation = (HOME / "mkdocs.yml").read_text()
-    assert [page for page in FOR_USERS if str(page.relative_to(HOME)) not in navigation] == []
+    lacking = [page for page in FOR_USERS if str(page.relative_to(HOME)) not in navigation]
+    assert not lacking, f"mkdocs.yml does not show {lacking}"
 
 
 def test_pages_for_users_are_short():
     words = {page: len(re.findall(r"\S*\w\S*", page.read_text())) for page in FOR_USERS}
-    assert sum(words.values()) <= 14_000
+    n_words = sum(words.values())
+    assert n_words <= 14_000, f"{n_words} words, 14,000 at most: for each new one take one away"
     assert words[HOME / "README.md"] <= 600
 
 

@@ -11,6 +11,7 @@ import tifffile
 from tests.nxtomo_files import DIAMOND, write_nxtomo
 from tests.phantoms import sphere, write_scan
 from tests.workflow.conftest import configure, plan, snakemake
+from tomopipe.scans.formats import FORMATS
 from tomopipe.storage.tables import read_tsv
 
 COR_PX, N_COLS, N_ROWS, N_ANGLES = 44.3, 96, 3, 91
@@ -119,6 +120,11 @@ def mixed(tmp_path_factory):
         "  preprocess: {flats: none, darks: none}\n"
     )
     return folder, snakemake(folder)
+
+
+def test_every_format_has_a_scan_here():
+    lacking = {one.name for one in FORMATS} - {*SCANS.values()}
+    assert not lacking, f"SCANS in tests/workflow/test_formats.py has no scan of {lacking}"
 
 
 def test_run_ends_well_and_nothing_is_left_to_do(mixed):

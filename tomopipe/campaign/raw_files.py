@@ -25,12 +25,12 @@ from tomopipe.campaign.series import (
 from tomopipe.config import Config, OverrideBlock, ScanGlob, not_carried
 from tomopipe.errors import some_of
 from tomopipe.groups import grouped
-from tomopipe.scans.raw_state import HDF5, IMAGES, reference_kind
+from tomopipe.scans.formats import RAW_ENDINGS
+from tomopipe.scans.raw_state import reference_kind
 
 # Room for the longest ending of our files (file names have at most 255 bytes).
 MAX_NAME_BYTES = 230
 _COPIES = (".part", ".partial", ".filepart", ".tmp", ".temp", ".done", "~")
-RAW_ENDINGS = (*HDF5, *IMAGES)
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from tomopipe.campaign.raw_files import RAW_ENDINGS
 from tomopipe.cor.cor_value import format_cor, parse_cor, shown
 from tomopipe.errors import TomopipeError, saying
 from tomopipe.groups import grouped
+from tomopipe.scans.formats import RAW_ENDINGS
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.shared import update_file
 

@@ -33,6 +33,7 @@ from tomopipe.commands.new_campaign import write_campaign, write_slurm_profile
 from tomopipe.config import Config, ScanGlob
 from tomopipe.cost.disk import shown_size
 from tomopipe.errors import TomopipeError, some_of
+from tomopipe.scans.formats import format_named
 
 _MOST_FORMATS = 10  # shown
 _MOST_DATASETS = 40
@@ -153,7 +154,10 @@ def _say_passed_over(typed: list[str], directory: Path) -> None:
         inner = dict.fromkeys(
             f"{os.path.dirname(name)}/" if "/" in name else name for name in files
         )
-        n_files = "1 HDF5 file" if len(files) == 1 else f"{len(files)} HDF5 files"
+        what = " and ".join(
+            dict.fromkeys(one.name for name in files if (one := format_named(name)))
+        )
+        n_files = f"{len(files)} {what} file{'s' * (len(files) > 1)}"
         pattern = f"{folder}/{'*/' * ('/' in files[0])}*{os.path.splitext(files[0])[1]}"
         named = some_of(list(inner), _MOST_FILES)
         typer.echo(f"not looked at: {named} ({n_files}); '{pattern}' takes them")

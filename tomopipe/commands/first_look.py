@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import CONFIG
-from tomopipe.campaign.raw_files import RAW_ENDINGS, path_problems, scan_stem
+from tomopipe.campaign.raw_files import path_problems, scan_stem
 from tomopipe.campaign.series import folder_prefix, folder_prefixes
 from tomopipe.commands.parts_by_name import REFERENCE_WORD, parts_by_name, stacks
 from tomopipe.cost.disk import KINDS, output_bytes
@@ -21,8 +21,9 @@ from tomopipe.errors import TomopipeError
 from tomopipe.groups import grouped
 from tomopipe.reruns.expected import expected_inventory
 from tomopipe.scans.dxchange import NOT_RECOGNISED
+from tomopipe.scans.formats import ALONE, IMAGES, RAW_ENDINGS
 from tomopipe.scans.hdf5 import open_hdf5
-from tomopipe.scans.raw_state import HDF5, IMAGES, REFERENCES, companions, folder_kind
+from tomopipe.scans.raw_state import REFERENCES, companions, folder_kind
 from tomopipe.scans.tree import Found, broken_links, datasets_in, without_alike
 
 _MOST_FILES = 20  # scans that are opened
@@ -111,15 +112,15 @@ def _is_scan(typed: str) -> bool:
 def _holds_images(folder: str | Path) -> bool:
     """Tell whether a folder is a scan: of images, or of flats, darks and projections in folders.
 
-    Images that are scans of their own, or a few pictures, lie beside HDF5 files as they do.
+    Images that are scans of their own, or a few pictures, lie beside other files as they do.
     """
     try:
         names = os.listdir(folder)
     except OSError:
         return False
     if images := [name for name in names if name.lower().endswith(IMAGES)]:
-        n_hdf5 = sum(name.lower().endswith(HDF5) for name in names)
-        return len(images) > n_hdf5 and not (n_hdf5 and _is_stack(Path(folder) / min(images)))
+        n_alone = sum(name.lower().endswith(ALONE) for name in names)
+        return len(images) > n_alone and not (n_alone and _is_stack(Path(folder) / min(images)))
     others = [name for name in names if not folder_kind(name)]
     if len(others) == len(names):
         return False
@@ -145,19 +146,19 @@ def left_out(typed: Iterable[str], directory: Path) -> dict[str, list[str]]:
 
 
 def not_looked_at(typed: Iterable[str], directory: Path) -> dict[str, list[str]]:
-    """Return HDF5 files where init took other scans, by the folder as typed.
+    """Return scans in one file where init took others, by the folder as typed.
 
     Those beside the images of a scan, and those in subfolders of what it took.
     """
     beside = {
-        path.rstrip("/"): [file.name for file in _hdf5_in(place)]
+        path.rstrip("/"): [file.name for file in _alone_in(place)]
         for path in typed
         if (place := _place(path, directory)).is_dir() and _holds_images(place)
     }
     below = {
         path: [f"{file.relative_to(place)}" for file in files]
         for path, place, below in _folders_below(typed, directory)
-        if (files := [file for folder in below for file in _hdf5_in(folder)])
+        if (files := [file for folder in below for file in _alone_in(folder)])
         and _scans_in(str(place), Path())
     }
     return {folder: files for folder, files in (beside | below).items() if files}
@@ -177,9 +178,9 @@ def _place(typed: str, directory: Path) -> Path:
     return directory / _from_campaign(os.path.expanduser(typed), directory)
 
 
-def _hdf5_in(folder: Path) -> list[Path]:
+def _alone_in(folder: Path) -> list[Path]:
     try:
-        return sorted(file for file in folder.iterdir() if file.name.lower().endswith(HDF5))
+        return sorted(file for file in folder.iterdir() if file.name.lower().endswith(ALONE))
     except OSError:
         return []
 

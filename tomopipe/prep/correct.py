@@ -20,8 +20,15 @@ from tomopipe.prep.bad_pixels import Repair, find_bad_pixels, plan_repair, remov
 from tomopipe.prep.flats import Beam, read_beam
 from tomopipe.prep.intensity import correct_hardening, current_factors, normalise_to_air
 from tomopipe.prep.normalise import MIN_TRANSMISSION, normalise
-from tomopipe.prep.phase import kernel_halo, retrieve_phase
-from tomopipe.prep.recipe import halo_of, phase_strength, stripe_bytes, warp_of
+from tomopipe.prep.phase import retrieve_phase
+from tomopipe.prep.recipe import (
+    IndexRange,
+    halo_of,
+    phase_strength,
+    rows_around,
+    stripe_bytes,
+    warp_of,
+)
 from tomopipe.prep.stripes_gated import remove_proven
 from tomopipe.prep.warp import Warp, apply_warp
 from tomopipe.recon.team import Team
@@ -32,8 +39,8 @@ GPU_BATCH_BYTES = 128 * 2**20  # the same on a GPU
 _GPU_COPIES = 10  # of them that are held at most
 STRIPE_BYTES = 512 * 2**20  # of what stripe filters hold; one row's needs where those are more
 
-
-IndexRange = tuple[int, int]
+# rows that a correction is given, and those that it has to give
+_Given = tuple[IndexRange, IndexRange]
 
 logger = logging.getLogger(__name__)
 
@@ -50,14 +57,27 @@ class Corrections:
     current: NDArray[np.float32] | None
     warp: Warp | None  # distortion and roll
     alpha_px2: float  # strength of phase retrieval, 0 for none
+    row_by_row: bool = False  # skip those that need rows around (see `recipe.rows_around`)
 
     def rows_needed(self, rows: IndexRange) -> IndexRange:
         """Return the rows to be read so that some rows can be corrected, the last excluded."""
-        return _rows_needed(self, rows)[0]
+        return self._rows_at(rows)[0]
+
+    def _rows_at(self, rows: IndexRange) -> tuple[IndexRange, dict[str, _Given]]:
+        """Return the rows to read, and those at each correction that needs rows around."""
+        around = {} if self.row_by_row else rows_around(self.recipe, self.warp, self.alpha_px2)
+        at = {}
+        for name, needed in reversed(around.items()):
+            first, last = needed(rows)
+            given = max(first, 0), min(last, self.n_rows)
+            at[name], rows = (given, rows), given
+        return rows, at
 
     @property
     def halo(self) -> int:
         """The most rows that are read on either side of those wanted."""
+        if self.row_by_row:
+            return 0
         return halo_of(self.recipe, self.n_rows, self.beam.flat.shape[1], self.alpha_px2)
 
     def projections(self, raw: Any, frames: IndexRange, rows: IndexRange) -> Any:
@@ -68,18 +88,19 @@ class Corrections:
         rows are wanted, the last excluded. Returns line integrals, or transmission without
         `minus_log`, of float32, (n_frames, rows[1] - rows[0], n_cols).
         """
-        given, flat_rows, phase_rows = _rows_needed(self, rows)
-        values = self._transmission(raw, frames, given)
+        read, at = self._rows_at(rows)
+        values = self._transmission(raw, frames, read)
         zingers = self.recipe.zingers
-        if zingers.threshold is not None:
+        if "zingers" in at and zingers.threshold is not None:
             values = remove_zingers(values, threshold=zingers.threshold, size_px=zingers.size_px)
-            values = values[:, flat_rows[0] - given[0] : flat_rows[1] - given[0]]
+            values = values[:, slice(*_within(*at["zingers"]))]
         if self.recipe.air_px:
             values = normalise_to_air(values, self.recipe.air_px)
-        if self.warp is not None:
-            values = apply_warp(values, self.warp, phase_rows, flat_rows)
-        if self.alpha_px2:
-            wanted = rows[0] - phase_rows[0], rows[1] - phase_rows[0]
+        if "warp" in at and self.warp is not None:
+            given, wanted = at["warp"]
+            values = apply_warp(values, self.warp, wanted, given)
+        if "phase" in at:
+            wanted = _within(*at["phase"])
             generalised = self.recipe.phase.method == "generalised"
             values = retrieve_phase(
                 values, alpha_px2=self.alpha_px2, rows=wanted, generalised=generalised
@@ -196,20 +217,9 @@ def gpu_correct_bytes(n_angles: int, n_read: int, n_cols: int) -> int:
     return max(_GPU_COPIES * batch, 3 * stripe_bytes(n_angles, n_cols))
 
 
-def _rows_needed(
-    corrections: Corrections, rows: IndexRange
-) -> tuple[IndexRange, IndexRange, IndexRange]:
-    """Return the rows to read, those after zingers, and those that phase retrieval is given."""
-    halo = kernel_halo(corrections.alpha_px2)
-    n_rows = corrections.n_rows
-    phase_rows = max(rows[0] - halo, 0), min(rows[1] + halo, n_rows)
-    warp = corrections.warp
-    flat_rows = phase_rows if warp is None else warp.rows_needed(phase_rows)
-    if corrections.recipe.zingers.threshold is None:
-        return flat_rows, flat_rows, phase_rows
-    half = corrections.recipe.zingers.size_px // 2
-    given = max(flat_rows[0] - half, 0), min(flat_rows[1] + half, n_rows)
-    return given, flat_rows, phase_rows
+def _within(given: IndexRange, wanted: IndexRange) -> IndexRange:
+    """Return where the rows wanted lie in those given."""
+    return wanted[0] - given[0], wanted[1] - given[0]
 
 
 def _stripe_filter(recipe: PreprocessBlock) -> Callable[[Any], Any] | None:

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.arrays import evenly_spread, theil_sen
-from tomopipe.config.preprocess import ZingersBlock
 from tomopipe.prep.correct import Corrections
 from tomopipe.scans.scan import Scan
 
@@ -32,13 +31,7 @@ def measure_edge_slopes(scan: Scan, corrections: Corrections) -> tuple[float, fl
     Some projections are read, or rows where chunks hold many projections. Corrections that need
     neighbouring rows, and stripes, are skipped: they hardly change the slopes.
     """
-    without_neighbours = replace(
-        corrections,
-        recipe=corrections.recipe.model_copy(update={"zingers": ZingersBlock()}),
-        warp=None,
-        alpha_px2=0.0,
-    )
-    slopes = edge_slopes_of(_sum_of_lines(scan, without_neighbours))
+    slopes = edge_slopes_of(_sum_of_lines(scan, replace(corrections, row_by_row=True)))
     logger.info(
         "rows fall by %.3g %% and %.3g %% per column at the edges", *np.multiply(100, slopes)
     )

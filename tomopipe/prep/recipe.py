@@ -1,7 +1,7 @@
 """What corrections need, before a scan is open: rows around, strength, memory."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tomopipe.config import PreprocessBlock
@@ -11,6 +11,9 @@ from tomopipe.prep.warp import Warp
 
 # Of a micro-tomography scan: the memory of one whose file is not open is estimated with it.
 USUAL = {"energy_kev": 25.0, "distance_mm": 50.0, "pixel_size_um": 1.0}
+
+IndexRange = tuple[int, int]
+RowsFor = Callable[[IndexRange], IndexRange]
 
 _STRIPE_COPIES = 6  # of a float32 sinogram, that such a filter holds at most
 
@@ -26,19 +29,39 @@ def stripe_bytes(n_angles: int, n_cols: int) -> int:
     return 4 * _STRIPE_COPIES * n_angles * n_cols
 
 
+def rows_around(recipe: PreprocessBlock, warp: Warp | None, alpha_px2: float) -> dict[str, RowsFor]:
+    """Return, in their order, the corrections that need rows around, by name.
+
+    Each with the rows that it needs for some, the last excluded; beyond the detector there are
+    none. What is read, memory, and what edge slopes skip follow from this.
+    """
+    found: dict[str, RowsFor] = {}
+    if recipe.zingers.threshold is not None:
+        found["zingers"] = _more(recipe.zingers.size_px // 2)
+    if warp is not None:
+        found["warp"] = warp.rows_needed
+    if alpha_px2:
+        found["phase"] = _more(kernel_halo(alpha_px2))
+    return found
+
+
+def _more(n: int) -> RowsFor:
+    return lambda rows: (rows[0] - n, rows[1] + n)
+
+
 def halo_of(recipe: PreprocessBlock, n_rows: int, n_cols: int, alpha_px2: float) -> int:
     """Return the most rows that are read on either side of those wanted."""
-    halo = kernel_halo(alpha_px2)
-    if recipe.zingers.threshold is not None:
-        halo += recipe.zingers.size_px // 2
-    warp = warp_of(recipe, n_rows, n_cols)
-    if warp is not None:
-        halo += max(
-            max(row - first, last - row - 1)
-            for row in {0, n_rows // 2, n_rows - 1}
-            for first, last in [warp.rows_needed((row, row + 1))]
-        )
-    return halo
+    around = rows_around(recipe, warp_of(recipe, n_rows, n_cols), alpha_px2)
+    return sum(_reach(needed, n_rows) for needed in around.values())
+
+
+def _reach(needed: RowsFor, n_rows: int) -> int:
+    """Return how far the rows needed for one row lie from it, at most."""
+    return max(
+        max(row - first, last - row - 1)
+        for row in {0, n_rows // 2, n_rows - 1}
+        for first, last in [needed((row, row + 1))]
+    )
 
 
 def warp_of(

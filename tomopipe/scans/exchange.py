@@ -29,13 +29,14 @@ from tomopipe.scans.angle_lists import (
     unwrapped,
 )
 from tomopipe.scans.datasets import degrees_of, need_dataset
+from tomopipe.scans.formats import Format, format_of
 from tomopipe.scans.hdf5 import one_line, open_hdf5
 from tomopipe.scans.instrument import Found
 from tomopipe.scans.layout import Layout, Path
 from tomopipe.scans.metadata import IN_ORDER, Metadata, chosen_projections, incomplete
 from tomopipe.scans.pixel_views import cut_columns
 from tomopipe.scans.pixels import Frames, IndexRange
-from tomopipe.scans.readers import ABSENT, References, Sources, find_references, open_reader
+from tomopipe.scans.references import ABSENT, References, Sources, find_references
 from tomopipe.scans.scan import Scan
 
 NO_ANGLES = (
@@ -163,8 +164,9 @@ def _examine(
 def _look(
     path: Path, flats: Sources, darks: Sources, known: InputBlock, stack: ExitStack
 ) -> _Parts:
-    reader = open_reader(path, known, stack)
-    layout = _corrected(path, reader.layout(), known)
+    kind = format_of(path)
+    reader = kind.open(path, known, stack)
+    layout = _corrected(path, reader.layout(), known, kind)
     if layout.theta_deg is None and layout.missing:
         raise ScanError(f"{path}: {_without_steps(layout, known)}")
     pixels = layout.projections.pixels
@@ -267,7 +269,7 @@ def _chosen(path: Path, layout: Layout, known: InputBlock) -> NDArray[np.intp]:
     return chosen
 
 
-def _corrected(path: Path, layout: Layout, known: InputBlock) -> Layout:
+def _corrected(path: Path, layout: Layout, known: InputBlock, kind: Format) -> Layout:
     """Replace what the file says by what the configuration says."""
     changes: dict[str, Any] = {
         name: Found(value, _not_of_the_file(getattr(layout, name), value))
@@ -275,7 +277,7 @@ def _corrected(path: Path, layout: Layout, known: InputBlock) -> Layout:
         if (value := getattr(known, name)) is not None
     }
     if known.angles is not None:
-        changes |= _configured_angles(path, layout, known.angles, known.angle_unit)
+        changes |= _configured_angles(path, layout, known.angles, known.angle_unit, kind)
         changes["warnings"] = tuple(
             text
             for text in layout.warnings
@@ -311,7 +313,7 @@ def _are_others(of_file: NDArray | None, configured: NDArray | None) -> bool:
 
 
 def _configured_angles(
-    path: Path, layout: Layout, angles: str | AngleRange, unit: str
+    path: Path, layout: Layout, angles: str | AngleRange, unit: str, kind: Format
 ) -> dict[str, Any]:
     """Return the angles that the configuration gives, and where they stand."""
     if not isinstance(angles, str):
@@ -324,14 +326,14 @@ def _configured_angles(
         theta_deg = theta_deg if layout.places is None else theta_deg[layout.places]
         return {"theta_deg": theta_deg, "theta_location": _CONFIGURATION}
     if is_dataset(angles):
-        if layout.format == "TIFF":
+        if not kind.has_datasets:
             raise ScanError(f"{path}: input.angles: {angles} would be a dataset of an HDF5 file")
         with open_hdf5(path) as file:
             dataset = need_dataset(file, angles, path, " (input.angles)")
             theta_deg, _, assumed = degrees_of(dataset, angles, path, unit)
         notes = (*layout.notes, *assumed)
         return {"theta_deg": theta_deg, "theta_location": angles, "notes": notes}
-    if layout.format == "TIFF":
+    if kind.reads_lists:
         return {}  # its reader has read the list, and knows which images are missing
     return {"theta_deg": read_angles(angles, unit), "theta_location": angles, "theta_listed": True}
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tomopipe.errors import ScanError
+from tomopipe.scans.formats import HDF5
 from tomopipe.scans.hdf5 import StillWrittenError, open_hdf5
 from tomopipe.scans.linked import files_taken_from, objects_in
 from tomopipe.scans.raw_state import Path, companions, files_in
@@ -36,7 +37,6 @@ _MOST_SAMPLES = 4096  # of a dataset
 _LEAST_PIECES = 256  # of a dataset, however few its frames
 _STEP = (5**0.5 - 1) / 2  # of the positions within frames: they never line up
 _DEFLATE = 1
-_HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 
 Extent = tuple[int, int]  # offset in the file, bytes
 
@@ -58,7 +58,7 @@ def fingerprint(path: Path, version: str = VERSION) -> str:
             descriptor = stream.fileno()
             n_bytes = os.fstat(descriptor).st_size
             total.update(_text(name, n_bytes))
-            if stream.read(len(_HDF5_MAGIC)) == _HDF5_MAGIC:
+            if stream.read(8).startswith(HDF5.begins):
                 samples = _of_hdf5(file, descriptor, FULL_BYTES[version])
             else:
                 samples = _plain(descriptor, -(-_MOST_SAMPLES // len(files)), number)

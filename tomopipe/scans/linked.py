@@ -18,7 +18,7 @@ def files_taken_from(path: str | os.PathLike[str]) -> tuple[dict[str, State], di
     """Return the `link_state` of each file that an HDF5 file takes data from, directly or not.
 
     By path, which is relative if `path` is; separately those that hold nothing but the values of
-    its datasets (external storage).
+    its datasets (external storage). Files of other formats, and folders, take none.
     """
     linked: dict[str, State] = {}
     stored: dict[str, State] = {}

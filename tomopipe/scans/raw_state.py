@@ -6,9 +6,8 @@ import re
 import stat
 from collections.abc import Iterator
 
-Path = str | os.PathLike[str]
-HDF5 = (".h5", ".hdf5", ".hdf", ".nxs", ".nx")
-IMAGES = (".tif", ".tiff")
+from tomopipe.scans.formats import IMAGES, Path
+
 LISTS = (".txt", ".csv", ".dat", ".tsv")
 REFERENCES = ("flats", "darks")
 # Loose images that are no projections: flat_0001, dark-12, flats, darkfield_3, flat_before_0007

@@ -12,7 +12,7 @@ from tomopipe.errors import ScanError
 from tomopipe.scans.datasets import need_dataset
 from tomopipe.scans.metadata import Metadata
 from tomopipe.scans.pixels import Frames
-from tomopipe.scans.readers import References
+from tomopipe.scans.references import References
 
 _LEVEL_ROWS = 256  # of a flat or dark, that tell how bright it is
 
@@ -78,6 +78,7 @@ class Scan:
             (projections.pixels.shape[0], self._projections.index),
             (len(projections.index), used),
         ]
+        self._format = metadata.format
         self.n_angles, self.n_rows = len(used), metadata.n_rows
         self.n_planned = metadata.n_angles
         self.n_cols = self._projections.pixels.shape[2]
@@ -208,7 +209,7 @@ class Scan:
         """
         pixels = self._projections.pixels
         if pixels.file is None:
-            raise ScanError(f"{pixels.name}: TIFF files have no {name}")
+            raise ScanError(f"{pixels.name}: {self._format} files have no {name}")
         values = np.asarray(need_dataset(pixels.file, name, pixels.file.filename)[()])
         for n, index in self._lengths:
             if values.shape == (n,):

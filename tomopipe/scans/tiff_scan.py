@@ -29,6 +29,7 @@ from tomopipe.config.blocks import AngleRange
 from tomopipe.errors import ScanError
 from tomopipe.scans.angle_lists import NO_LIST, planned_frames, read_angles
 from tomopipe.scans.chunks import Chunks
+from tomopipe.scans.formats import ALONE, IMAGES, format_named
 from tomopipe.scans.hdf5 import check_file, one_line
 from tomopipe.scans.image_names import (
     Gaps,
@@ -58,8 +59,6 @@ from tomopipe.scans.metadata import fewer_frames
 from tomopipe.scans.pixel_views import AXES, images_of, transposed
 from tomopipe.scans.pixels import Frames, IndexRange, Pixels
 from tomopipe.scans.raw_state import (
-    HDF5,
-    IMAGES,
     LISTS,
     files_in,
     folder_kind,
@@ -360,18 +359,18 @@ def _open_stack(path: FilePath, *, every: bool = False) -> "_Files | _Pages":
         what = "TIFF files"
         if images:
             what += f" but flats and darks ({images[0].name}, ..., {len(images)} in all)"
-        raise ScanError(f"{path}: a folder without {what} ({names} with any){_hdf5_in(path)}")
+        raise ScanError(f"{path}: a folder without {what} ({names} with any){_alone_in(path)}")
     images = tiff_files(below[0])
     return _Files(images if every else _named(images, None), f"{below[0].name}/")
 
 
-def _hdf5_in(folder: FilePath) -> str:
-    """Say how to name HDF5 files in a folder that was taken for one of images, or below it."""
+def _alone_in(folder: FilePath) -> str:
+    """Say how to name scans in files, in a folder that was taken for one of images, or below it."""
     found = (
-        f"; for its HDF5 files give {folder}/{pattern}{path.suffix}"
+        f"; for its {one.name} files give {folder}/{pattern}{path.suffix}"
         for pattern in ("*", "*/*")
         for path in folder.glob(pattern)
-        if path.suffix.lower() in HDF5
+        if path.suffix.lower() in ALONE and (one := format_named(path.name))
     )
     return next(found, "")
 

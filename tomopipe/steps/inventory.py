@@ -151,7 +151,7 @@ def _look(raw: RawScan, taken_from: TakenFrom) -> _Look:
     try:
         metadata = raw.metadata()
         full_rotation, warnings = _full_rotation(metadata)
-        linked, also_read = ({}, {}) if metadata.format == "TIFF" else files_taken_from(raw.path)
+        linked, also_read = files_taken_from(raw.path)
         for path in raw.preprocess.reference_files:
             also_read = also_read | {k: v for found in taken_from(path) for k, v in found.items()}
         also_read = {path: was for path, was in also_read.items() if path not in linked}

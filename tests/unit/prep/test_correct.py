@@ -1,9 +1,14 @@
 """All corrections in a row: the same for any rows, frames and threads; what a scan must tell."""
 
+import re
+from dataclasses import replace
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
 
+from tests.corrections import EVERYTHING, KNOWN, RING_CURRENT, keys_of_corrections
 from tests.phantoms import write_scan
 from tomopipe.config import PreprocessBlock
 from tomopipe.errors import ScanError
@@ -19,20 +24,11 @@ from tomopipe.prep.recipe import (
 from tomopipe.scans.exchange import open_scan
 
 N_ROWS, N_COLS, N_ANGLES = 30, 48, 41
-PHASE = {"method": "paganin", "delta_beta": 300.0}
-KNOWN = {"energy_kev": 20.0, "distance_mm": 10.0, "pixel_size_um": 5.0}
-EVERYTHING = {
-    "flat_method": "interpolate",
-    "bad_pixels": {"threshold": 0.3},
-    "zingers": {"threshold": 0.2, "size_px": 5},
-    "air_px": 3,
-    "distortion": {"coefficients": [1.0, 1e-3]},
-    "roll_deg": 1.0,
-    "phase": PHASE,
-    "hardening": [1.0, 0.1],
-    "stripes": {"method": "vo", "size_px": 5, "large_px": 11},
-}
+SAY_WHICH_ROWS = "which rows a correction needs is stated in rows_around, tomopipe/prep/recipe.py"
 EACH = [{key: value} for key, value in EVERYTHING.items()]
+HOME = Path(__file__).parents[3]
+PAGE, BENCH = "docs/reference/corrections.md", "lab/benchmarks/bench_ring_free.py"
+OF_MEDIANS = {"stripes": {"method": "vo", "size_px": 5, "large_px": 11}}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +45,24 @@ def scan(tmp_path_factory):
         yield opened
 
 
-@pytest.mark.parametrize("options", [*EACH, EVERYTHING], ids="+".join)
+def test_every_correction_is_tested_with_all_others():
+    missing = keys_of_corrections() - {*EVERYTHING, *RING_CURRENT}
+    assert not missing, f"give {missing} values in EVERYTHING, tests/corrections.py"
+
+
+def test_every_correction_stands_in_the_table_and_is_measured():
+    keys = keys_of_corrections()
+    cells = re.findall(r"^\| \d+ \| ([^|]*)", (HOME / PAGE).read_text(), flags=re.M)
+    listed = [key for cell in cells for key in re.findall(r"`(\w+)`", cell)]
+    assert keys <= {*listed}, f"{PAGE} has no row for {keys - {*listed}}"
+    order = [key for key in PreprocessBlock.model_fields if key in listed]
+    assert listed == order, f"{PAGE} is not in the order of PreprocessBlock"
+    bench = (HOME / BENCH).read_text()
+    lacking = [key for key in sorted(keys) if f'"{key}"' not in bench]
+    assert not lacking, f"DEFAULTS of {BENCH} has no row for {lacking}"
+
+
+@pytest.mark.parametrize("options", [*EACH, OF_MEDIANS, EVERYTHING], ids="+".join)
 @pytest.mark.parametrize("rows", [(0, 4), (11, 12), (20, 30)])
 def test_any_rows_equal_the_whole(scan, options, rows):
     corrections = corrections_of(scan, PreprocessBlock(**options))
@@ -57,17 +70,19 @@ def test_any_rows_equal_the_whole(scan, options, rows):
     part = corrections.sinograms(scan.read_rows(*corrections.rows_needed(rows)), rows, threads=3)
     assert whole.shape == (N_ROWS, N_ANGLES, N_COLS)
     assert np.isfinite(whole).all()
-    assert np.allclose(part, whole[slice(*rows)], atol=1e-5)
+    assert np.allclose(part, whole[slice(*rows)], atol=1e-5), SAY_WHICH_ROWS
 
 
 @pytest.mark.parametrize("options", EACH, ids="+".join)
 def test_each_option_does_something(scan, options):
     raw = scan.read_rows(0, N_ROWS)
     if "bad_pixels" in options or options.get("flat_method"):
-        return  # this scan has neither: tests/unit/prep/test_bad_pixels.py, test_prep_flats.py
+        return  # this scan has neither: tests/unit/prep/test_bad_pixels.py, test_flats.py
     plain = corrections_of(scan, PreprocessBlock()).sinograms(raw, (0, N_ROWS))
     changed = corrections_of(scan, PreprocessBlock(**options)).sinograms(raw, (0, N_ROWS))
-    assert np.abs(changed - plain).max() > 1e-3
+    assert np.abs(changed - plain).max() > 1e-3, (
+        f"nothing happens in correct.py, or {SAY_WHICH_ROWS}"
+    )
 
 
 @pytest.mark.parametrize("minus_log", [True, False])
@@ -101,6 +116,18 @@ def test_halo_is_the_most_that_is_read(scan):
     assert expected_halo(recipe, N_ROWS, N_COLS, KNOWN) == corrections.halo
     assert expected_halo(PreprocessBlock(darks="none"), N_ROWS, N_COLS, KNOWN) is None
     assert expected_halo(PreprocessBlock(air_px=2), N_ROWS, N_COLS, KNOWN) == 0
+
+
+@pytest.mark.parametrize("options", [*EACH, EVERYTHING], ids="+".join)
+def test_row_by_row_no_correction_needs_rows_around(scan, options):
+    """Edge slopes are measured so; what a correction needs is stated in one place alone."""
+    whole = corrections_of(scan, PreprocessBlock(**options))
+    corrections, rows = replace(whole, row_by_row=True), (11, 13)
+    assert (corrections.rows_needed(rows), corrections.halo) == (rows, 0), SAY_WHICH_ROWS
+    got = corrections.projections(scan.read_rows(*rows), (0, N_ANGLES), rows)
+    assert got.shape == (N_ANGLES, 2, N_COLS), SAY_WHICH_ROWS
+    if whole.rows_needed(rows) == rows:
+        assert np.array_equal(got, whole.projections(scan.read_rows(*rows), (0, N_ANGLES), rows))
 
 
 def test_ring_current_of_the_file(tmp_path):

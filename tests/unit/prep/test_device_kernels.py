@@ -8,6 +8,7 @@ import pytest
 import pywt
 
 from tests import pretend_cupy
+from tests.corrections import EVERYTHING, KNOWN, RING_CURRENT
 from tests.phantoms import write_scan
 from tests.pretend_cupy import XP
 from tomopipe.config import PreprocessBlock
@@ -19,18 +20,7 @@ from tomopipe.prep.dispatch import kernels_of
 from tomopipe.scans.exchange import open_scan
 
 RNG = np.random.default_rng(5)
-KNOWN = {"energy_kev": 20.0, "distance_mm": 10.0, "pixel_size_um": 5.0}
-CHAIN = {
-    "flat_method": "interpolate",
-    "bad_pixels": {"threshold": 0.5},
-    "ring_current": {"dataset": "/current"},
-    "zingers": {"threshold": 0.2},
-    "air_px": 2,
-    "distortion": {"coefficients": [1.0, 5e-4]},
-    "roll_deg": 1.0,
-    "phase": {"method": "paganin", "delta_beta": 100.0},
-    "hardening": [1.0, 0.1],
-}
+CHAIN = {key: EVERYTHING[key] for key in EVERYTHING if key != "stripes"} | RING_CURRENT
 STRIPES = {
     "gated": {"threshold": 2.0},
     "sorting": {},
@@ -54,7 +44,7 @@ def path(tmp_path_factory):
         phantom="rock", cor_px=24.7, dtype=np.uint16, counts=2e4,
     )  # fmt: skip
     with h5py.File(truth.path, "r+") as file:
-        file["current"] = np.linspace(100, 90, 61)
+        file[RING_CURRENT["ring_current"]["dataset"]] = np.linspace(100, 90, 61)
         data = file["exchange/data"]
         raw = data[:].astype(float)
         raw[5, 14, 20] *= 3  # a zinger

@@ -2,11 +2,16 @@
 
 import copy
 import re
+from typing import get_args
 
 import pytest
 
+from tests.corrections import EVERYTHING, RING_CURRENT, keys_of_corrections
 from tests.report_campaign import CONFIG
 from tomopipe.campaign.results import Prediction
+from tomopipe.config import PreprocessBlock
+from tomopipe.config.blocks import FullReconBlock
+from tomopipe.config.preprocess import PhaseBlock, StripesBlock
 from tomopipe.report.citations import citations
 from tomopipe.report.methods_paragraph import (
     methods_paragraph,
@@ -106,6 +111,35 @@ def test_what_was_done_is_named_and_that_alone(more, said):
     assert said in text
     others = [word for word in EXTRAS if word in text and word not in said]
     assert not others
+
+
+SAY_IT = "has no words: say it in _prepared, tomopipe/report/methods_paragraph.py"
+
+
+@pytest.mark.parametrize("key", sorted(keys_of_corrections()))
+def test_every_correction_is_spoken_of(key):
+    value = (EVERYTHING | RING_CURRENT).get(key)
+    assert value is not None, f"give {key} a value in EVERYTHING, tests/corrections.py"
+    text = paragraph(with_(corrections={key: value}))
+    assert not text.startswith("Not written"), f"preprocess.{key} {SAY_IT}: {text}"
+    assert text != paragraph(PLAIN), f"preprocess.{key} {SAY_IT}"
+
+
+@pytest.mark.parametrize(
+    ("block", "key", "made"),
+    [
+        (PreprocessBlock, "flat_method", lambda name: {"corrections": {"flat_method": name}}),
+        (PhaseBlock, "method", lambda name: {"corrections": {"phase": {"method": name}}}),
+        (StripesBlock, "method", lambda name: {"corrections": {"stripes": {"method": name}}}),
+        (FullReconBlock, "algorithm", lambda name: {"algorithm": name}),
+    ],
+)
+def test_every_method_has_words_of_its_own(block, key, made):
+    names = get_args(block.model_fields[key].annotation)
+    texts = {name: paragraph(with_(**made(name))) for name in names}
+    lacking = [name for name in names if re.search(r"^Not written|, +[\[,.;]", texts[name])]
+    assert not lacking, f"{key} {lacking} {SAY_IT}"
+    assert len({*texts.values()}) == len(names)
 
 
 def test_what_some_scans_alone_have_got_is_said_with_their_number():

@@ -341,7 +341,10 @@ def test_the_formula_of_a_gpu_holds_with_corrections(tmp_path, monkeypatch, meth
         n_angles, n_cols, slices, 2, binning, halo=corrections.halo,
         correct_bytes=gpu_correct_bytes(n_angles, n_read, n_cols),
     )  # fmt: skip
-    assert 0.25 * formula < peak < formula
+    too_much = (
+        "corrections hold more of a GPU than gpu_correct_bytes in tomopipe/prep/correct.py says"
+    )
+    assert 0.25 * formula < peak < formula, too_much
 
 
 @pytest.mark.gpu

@@ -1,0 +1,162 @@
+"""What a raw file is: init, readers, flats elsewhere and the inventory know every format."""
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import tifffile
+
+from tests.phantoms import write_scan
+from tomopipe.commands.first_look import scan_entries
+from tomopipe.config import StepOptions
+from tomopipe.errors import ScanError
+from tomopipe.scans import formats
+from tomopipe.scans.exchange import open_scan, read_metadata
+from tomopipe.scans.formats import FORMATS, Format, format_named, format_of
+from tomopipe.scans.references import open_references
+from tomopipe.steps.inventory import inventory
+
+N_ANGLES, N_ROWS, N_COLS = 31, 3, 32
+INPUTS = Path(__file__).parents[3] / "docs" / "reference" / "inputs.md"
+
+
+def _hdf5(path, data, flats, darks, theta_deg):
+    with h5py.File(path, "w") as file:
+        for name, values in {"data": data, "data_white": flats, "data_dark": darks}.items():
+            file[f"exchange/{name}"] = values
+        file["exchange/theta"] = theta_deg
+
+
+def _tiff(path, data, flats, darks, theta_deg):
+    tifffile.imwrite(path, data, photometric="minisblack")
+    for kind, frames in {"flats": flats, "darks": darks}.items():
+        folder = path.parent / f"{path.stem}_{kind}"
+        folder.mkdir()
+        for number, frame in enumerate(frames):
+            tifffile.imwrite(folder / f"{number}.tif", frame)
+    path.with_suffix(".txt").write_text("\n".join(map(str, theta_deg)))
+
+
+# by format: writes a scan of data, flats, darks and angles into one file
+EXAMPLES = {"HDF5": _hdf5, "TIFF": _tiff}
+
+
+@pytest.fixture(scope="module")
+def arrays(tmp_path_factory):
+    path = tmp_path_factory.mktemp("known") / "a.h5"
+    write_scan(path, n_angles=N_ANGLES, n_rows=N_ROWS, n_cols=N_COLS, counts=1e4)
+    with h5py.File(path) as file:
+        names = ("data", "data_white", "data_dark", "theta")
+        return [file["exchange"][name][()] for name in names]
+
+
+@pytest.fixture(params=FORMATS, ids=lambda one: one.name)
+def example(request, tmp_path, arrays):
+    """A format, and a scan of it in raw/ of a campaign."""
+    found = request.param
+    what_to_do = f"a scan of {found.name} is missing: EXAMPLES in tests/unit/scans/test_formats.py"
+    assert found.name in EXAMPLES, what_to_do
+    path = tmp_path / "raw" / f"a_1{found.endings[0]}"
+    path.parent.mkdir()
+    EXAMPLES[found.name](path, *arrays)
+    return found, path
+
+
+def test_formats_are_told_apart():
+    endings = [ending for one in FORMATS for ending in one.endings]
+    assert len({*endings}) == len(endings)
+    assert all(ending == ending.lower() and ending[0] == "." for ending in endings)
+    begins = [first for one in FORMATS for first in one.begins]
+    assert not [a for a in begins for b in begins if a is not b and a.startswith(b)]
+    assert all(1 <= len(first) <= 8 for first in begins)
+
+
+def test_a_scan_is_recognised_by_its_content(example):
+    known, path = example
+    assert format_named(path.name.upper()) is known
+    assert format_of(path) is known
+    assert format_of(path.rename(path.with_name("nameless"))) is known
+
+
+def test_init_finds_it(example):
+    known, path = example
+    campaign = path.parents[1]
+    every = "raw/" if known.in_folders else f"raw/*{path.suffix}"
+    assert scan_entries(["raw"], campaign) == [every]
+    assert scan_entries([f"raw/{path.name}"], campaign) == [f"raw/{path.name}"]
+
+
+def test_it_is_read_as_it_was_written(example, arrays):
+    data, flats, darks, theta_deg = arrays
+    with open_scan(example[1]) as scan:
+        assert np.array_equal(scan.read_rows(0, N_ROWS), data)
+        assert np.allclose(scan.flat, flats.mean(axis=0))
+        assert np.allclose(scan.dark, darks.mean(axis=0))
+        assert np.allclose(np.rad2deg(scan.theta_rad), theta_deg)
+
+
+def test_its_file_has_flats_for_another_scan(example, arrays, tmp_path):
+    """`preprocess.flats: raw/a_1.h5`; of TIFF files all that are there are flats."""
+    known, path = example
+    other = tmp_path / "other.h5"
+    _hdf5(other, *arrays)
+    path = path.with_name("a_1_flats") if known.in_folders else path
+    with open_scan(other, flats=path) as scan, open_scan(other) as plain:
+        assert np.array_equal(scan.flat, plain.flat)
+
+
+def test_the_inventory_takes_it(example, tmp_path):
+    path = str(example[1])
+    entry = {"scan": "a_1", "path": path, "series": "a", "index": 1, "reason": "", "own": None}
+    row = inventory([entry], tmp_path / "inventory.tsv", StepOptions())[0]
+    assert row["keep"], row["reason"]
+    assert row["n_angles"] == N_ANGLES
+
+
+def test_angles_of_the_configuration(example, tmp_path):
+    """A list, or a dataset where the format has any."""
+    known, path = example
+    (tmp_path / "angles.txt").write_text("\n".join(map(str, range(N_ANGLES))))
+    metadata = read_metadata(path, known={"angles": str(tmp_path / "angles.txt")})
+    assert np.allclose(metadata.theta_deg, range(N_ANGLES))
+    if not known.has_datasets:
+        with pytest.raises(ScanError, match="would be a dataset of an HDF5 file"):
+            read_metadata(path, known={"angles": "/exchange/theta"})
+        with (
+            open_scan(path) as scan,
+            pytest.raises(ScanError, match=f"{known.name} files have no /ring"),
+        ):
+            scan.read_monitor("/ring")
+
+
+def test_the_pages_name_it():
+    text = INPUTS.read_text()
+    lacking = [one.name for one in FORMATS if not any(end in text for end in one.endings)]
+    lacking += [one.name for one in FORMATS if one.name not in text]
+    assert not lacking, f"docs/reference/inputs.md says nothing of {lacking}"
+
+
+def test_a_format_needs_no_more_than_its_line(monkeypatch, tmp_path, arrays):
+    """Files of their own with flats are read as a scan is, unless the format says how."""
+    from tomopipe.scans.hdf5_layouts import open_layout
+
+    def beside(path, known, stack):
+        return open_layout(path.with_suffix(".h5"), known, stack)
+
+    toy = Format("Toy", endings=(".toy",), begins=(b"TOY",), open=beside)
+    monkeypatch.setattr(formats, "FORMATS", (*FORMATS, toy))
+    path = tmp_path / "a.toy"
+    path.write_bytes(b"TOY")
+    _hdf5(path.with_suffix(".h5"), *arrays)
+    with open_scan(path) as scan, ExitStack() as stack:
+        (flats,) = open_references(path, "flats", scan_input(), stack)
+        assert np.array_equal(flats.frames.read((0, 3), (0, N_ROWS)), arrays[1])
+        assert np.array_equal(scan.read_rows(0, N_ROWS), arrays[0])
+    with pytest.raises(ScanError, match="would be a dataset"):
+        read_metadata(path, known={"angles": "/exchange/theta"})
+
+
+def scan_input():
+    return StepOptions().input

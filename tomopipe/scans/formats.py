@@ -1,0 +1,104 @@
+"""The formats of raw scans: how files are named and begin, whether a folder is one, who reads them.
+
+The one place that knows: what init and patterns look for, which reader opens a scan or flats and
+darks elsewhere, and where else their parts may stand. The readers are imported when they are used.
+"""
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tomopipe.scans.hdf5 import check_file
+
+if TYPE_CHECKING:
+    from tomopipe.config import InputBlock
+    from tomopipe.scans.layout import Kind, Reader, Reference
+
+Path = str | os.PathLike[str]
+OpenScan = Callable[[Path, "InputBlock", ExitStack], "Reader"]
+OpenReferences = Callable[[Path, "Kind", "InputBlock", ExitStack], "list[Reference]"]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of raw scans."""
+
+    name: str  # for people
+    endings: tuple[str, ...]  # of its files, in lower case; its folders may have any name
+    begins: tuple[bytes, ...]  # the first bytes of its files, 8 at most
+    open: OpenScan  # a scan; what it opens is closed with the stack
+    # Flats or darks in a file of their own, read with the `input` of the scan that they are for.
+    # None: those of a scan.
+    references: OpenReferences | None = None
+    in_folders: bool = False  # a folder of such files is a scan
+    has_datasets: bool = False  # input.angles may name one
+    reads_lists: bool = False  # its reader reads the list of input.angles itself
+
+
+def _hdf5(path: Path, known: "InputBlock", stack: ExitStack) -> "Reader":
+    from tomopipe.scans.hdf5_layouts import open_layout
+
+    return open_layout(path, known, stack)
+
+
+def _in_hdf5(path: Path, kind: "Kind", known: "InputBlock", stack: ExitStack) -> "list[Reference]":
+    from tomopipe.scans.hdf5_layouts import references_in
+
+    return references_in(path, kind, known, stack)
+
+
+def _tiff(path: Path, known: "InputBlock", _: ExitStack) -> "Reader":
+    from tomopipe.scans.tiff_scan import TiffReader
+
+    return TiffReader(path, known)
+
+
+def _in_tiff(path: Path, kind: "Kind", known: "InputBlock", _: ExitStack) -> "list[Reference]":
+    from tomopipe.scans.tiff_scan import all_frames
+
+    return [all_frames(path, kind, known.axes)]
+
+
+HDF5 = Format(
+    "HDF5",
+    endings=(".h5", ".hdf5", ".hdf", ".nxs", ".nx"),
+    begins=(b"\x89HDF\r\n\x1a\n",),
+    open=_hdf5,
+    references=_in_hdf5,
+    has_datasets=True,
+)
+_TIFF = Format(
+    "TIFF",
+    endings=(".tif", ".tiff"),
+    begins=(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
+    open=_tiff,
+    references=_in_tiff,
+    in_folders=True,
+    reads_lists=True,
+)
+FORMATS = (HDF5, _TIFF)
+RAW_ENDINGS = tuple(ending for one in FORMATS for ending in one.endings)
+IMAGES = tuple(ending for one in FORMATS if one.in_folders for ending in one.endings)
+"""Files of which a folder is a scan."""
+ALONE = tuple(ending for ending in RAW_ENDINGS if ending not in IMAGES)
+"""Files that are scans one by one."""
+
+
+def format_of(path: Path) -> Format:
+    """Recognise the format of a scan from its content; a ScanError if nothing can be read there.
+
+    What no other format claims is handed to HDF5, which may begin further on, or says what is there
+    instead.
+    """
+    if os.path.isdir(path):
+        return next(one for one in FORMATS if one.in_folders)
+    first = check_file(path)
+    return next((one for one in FORMATS if first.startswith(one.begins)), HDF5)
+
+
+def format_named(name: str) -> Format | None:
+    """Return the format that a file has by its ending, or None."""
+    ending = os.path.splitext(name)[1].lower()
+    return next((one for one in FORMATS if ending in one.endings), None)
