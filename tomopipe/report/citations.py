@@ -30,7 +30,9 @@ _ENTRY = re.compile(r"^\.\. \[\d+\] ", re.MULTILINE)
 # Where references are: a module, one of its functions or "", and their numbers; without them all.
 TOMOPIPE, WORKFLOW = ("report/citations.py", "", 1), ("report/citations.py", "", 2)
 ENGINE = (("recon/gridding_kernel.py", "beta_of"), ("recon/filters.py", "ramp_response"))
-OUTLIERS, DISTORTION = ("cor/outliers.py", "outlier_limit"), ("prep/warp.py",)
+OUTLIERS = ("cor/outliers.py", "outlier_limit")
+DYNAMIC_FLATS, DISTORTION = ("prep/dynamic_flats.py",), ("prep/warp.py",)
+HALF_ACQUISITION = ("prep/half_acquisition.py",)
 # others: the module of that name
 FINDERS = {
     "registration": ("cor/cross_correlation.py",),
@@ -83,6 +85,9 @@ def citations(
         for word in sorted({str(options.get("algorithm", "fbp")) for options in algorithms}):
             iterative = references("recon/iterative.py", word.replace("-", "_")) if word else ()
             found.append((f"Reconstruction: {word}", iterative))
+        geometries = [part(volume, "geometry") for volume in (volumes or {}).values()]
+        if any(geometry.get("half_acquisition") for geometry in geometries):
+            found.append(("Half acquisition", references(*HALF_ACQUISITION)))
     return tuple(Citation(method, texts) for method, texts in found if texts)
 
 
@@ -111,6 +116,8 @@ def _of_network(folder: Path, models: str) -> tuple[str, ...]:
 def _of_preprocessing(
     blocks: Sequence[Mapping[str, Any]],
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
+    if any(block.get("flat_method") == "pca" for block in blocks):
+        yield "Dynamic flats", references(*DYNAMIC_FLATS)
     for title, key, places in (
         ("Stripes of sinograms", "stripes", STRIPES),
         ("Phase retrieval", "phase", PHASE),

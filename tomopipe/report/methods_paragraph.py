@@ -148,6 +148,7 @@ def _prepared(provenance: Provenance, cited: Mapping[str, str]) -> str:
     known = provenance["parameters"]
     block = PreprocessBlock(**known["corrections"])
     flats = _FLATS[block.flat_method].format(flat_components=block.flat_components)
+    flats += cited.get("Dynamic flats", "") if block.flat_method == "pca" else ""
     phase, stripes = block.phase.method, block.stripes.method
     applied = (
         (known["darks"] != "none", "dark field subtracted"),
@@ -162,12 +163,12 @@ def _prepared(provenance: Provenance, cited: Mapping[str, str]) -> str:
             "zingers brighter by {0.zingers.threshold:g} than the median of "
             "{0.zingers.size_px} × {0.zingers.size_px} pixels removed",
         ),
+        (block.air_px, "normalised by {0.air_px} columns of air at both edges"),
         (
             block.distortion.coefficients,
             "distortion of the lens corrected" + cited.get("Distortion of the lens", ""),
         ),
         (block.roll_deg, "rotated by {0.roll_deg:g}° about the beam"),
-        (block.air_px, "normalised by {0.air_px} columns of air at both edges"),
         (
             phase != "none",
             "phase retrieved ({0.phase.method} filter of Paganin, delta/beta "
@@ -216,6 +217,7 @@ def _reconstructed(provenance: Provenance, cited: Mapping[str, str]) -> str:
     text += cited.get("Reconstruction" if name == "fbp" else f"Reconstruction: {name}", "")
     if shape["half_acquisition"]:
         text += ", of 360 degrees with the axis near an edge of the detector (half acquisition)"
+        text += cited.get("Half acquisition", "")
     if known["binning"] != 1:
         text += f", binned {known['binning']} times"
     unit = "per cm" if known["unit"] == "per_cm" else "per detector pixel"

@@ -66,6 +66,7 @@ def test_every_finder_says_what_to_cite(name):
     "place",
     [
         *(module.TOMOPIPE, module.WORKFLOW, module.OUTLIERS, module.DISTORTION, *module.ENGINE),
+        *(module.DYNAMIC_FLATS, module.HALF_ACQUISITION),
         *(*module.FINDERS.values(), *module.STRIPES.values(), *module.PHASE.values()),
     ],
     ids=lambda place: ":".join(map(str, place)),
@@ -97,12 +98,17 @@ def test_what_volumes_were_made_with_is_cited_not_what_is_configured_for_most():
     made = [
         {"corrections": {"stripes": {"method": "vo"}}},
         {"corrections": {"phase": {"method": "paganin"}}, "algorithm": "sirt"},
+        {"corrections": {"flat_method": "pca"}},
     ]
-    volumes = {str(at): {"parameters": parameters} for at, parameters in enumerate(made)}
+    volumes: dict = {str(at): {"parameters": parameters} for at, parameters in enumerate(made)}
     found = citations([scan("wedge", volume=Path("a"))], config, volumes)
     named = {one.method for one in found}
-    assert {"Stripes of sinograms: vo", "Phase retrieval: paganin"} <= named
+    assert {"Stripes of sinograms: vo", "Phase retrieval: paganin", "Dynamic flats"} <= named
     assert "Reconstruction: sirt" in named
+    assert "Half acquisition" not in named
+    volumes["0"]["geometry"] = {"half_acquisition": True}
+    again = citations([scan("wedge", volume=Path("a"))], config, volumes)
+    assert "Cho" in {one.method: one.references for one in again}["Half acquisition"][0]
     assert not named & {"Stripes of sinograms: sorting", "Reconstruction: tv"}
 
 

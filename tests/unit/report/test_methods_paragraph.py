@@ -84,7 +84,7 @@ def test_a_plain_campaign_and_nothing_that_was_not_done():
     [
         ({"darks": "none", "flats": "none", "minus_log": False}, "nothing was corrected"),
         ({"corrections": {"flat_method": "median"}}, "the median of the flat fields"),
-        ({"corrections": {"flat_method": "pca", "flat_components": 4}}, "4 principal components"),
+        ({"corrections": {"flat_method": "pca", "flat_components": 4}}, "4 principal components ["),
         ({"corrections": {"zingers": {"threshold": 0.2}}}, "zingers brighter by 0.2"),
         ({"corrections": {"stripes": {"method": "sorting"}}}, "stripes of the sinograms removed"),
         (
@@ -97,7 +97,7 @@ def test_a_plain_campaign_and_nothing_that_was_not_done():
         ({"corrections": {"roll_deg": 0.2}}, "rotated by 0.2°"),
         ({"corrections": {"air_px": 9}}, "9 columns of air"),
         ({"corrections": {"hardening": [1.0, 0.1]}}, "beam hardening"),
-        ({"half_acquisition": True}, "half acquisition"),
+        ({"half_acquisition": True}, "(half acquisition) ["),
         ({"algorithm": "sirt"}, "SIRT (100 iterations)"),
         ({"algorithm": "cgls", "iterations": 7}, "CGLS (7 iterations)"),
         ({"algorithm": "tv"}, "total-variation penalty of 0.003"),
