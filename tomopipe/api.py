@@ -17,7 +17,7 @@ from tomopipe.config import PredictCorBlock, PreprocessBlock, TryReconBlock
 from tomopipe.cor.collected_rows import opposing_pairs, spread_rows
 from tomopipe.cor.curves import Curves
 from tomopipe.cor.jump import doubt_jump
-from tomopipe.cor.methods import Decision, ask, choose
+from tomopipe.cor.methods import CLASSICAL, Decision, ask, choose
 from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.rows_file import Rows
 from tomopipe.prep.bad_pixels import find_bad_pixels, plan_repair
@@ -34,6 +34,8 @@ from tomopipe.scans.exchange import open_scan
 
 __all__ = ["correct", "find_cor", "open_scan", "reconstruct", "sweep"]
 
+METHODS = ("ai", *CLASSICAL)
+"""Of `find_cor`."""
 _PREDICT, _TRY = PredictCorBlock(), TryReconBlock()  # the defaults of the workflow
 
 
@@ -72,15 +74,23 @@ def correct(
     Raises
     ------
     ValueError
-        If a key is not one of `preprocess`, or needs the file of a scan.
+        If the shapes do not fit, flats are nowhere brighter than darks, or a key is not one of
+        `preprocess`, or needs the file of a scan.
     ScanError
         If phase retrieval lacks a number.
     """
     recipe, raw = PreprocessBlock(**preprocess), np.asarray(projections)
     if recipe.flat_method not in ("mean", "median") or recipe.ring_current.dataset is not None:
         raise ValueError("flat_method interpolate and pca, and ring_current, need tp.open_scan")
+    if raw.ndim != 3 or not raw.size or threads < 1:
+        raise ValueError(
+            "projections: expected shape (n_angles, n_rows, n_cols), and threads of 1 or more; "
+            f"got {raw.shape} and {threads}"
+        )
     average = np.median if recipe.flat_method == "median" else np.mean
-    flat, dark = (_frame(frames, average) for frames in (flats, darks))
+    flat = _frame("flats", flats, average, raw.shape)
+    dark = _frame("darks", darks, average, raw.shape)
+    _check_levels(raw, flat, dark)
     n_angles, n_rows, n_cols = raw.shape
     threshold = recipe.bad_pixels.threshold
     still = np.zeros((0, n_rows, n_cols), np.float32)
@@ -98,9 +108,33 @@ def correct(
     return np.asarray(corrections.sinograms(raw, (0, n_rows), threads=threads))
 
 
-def _frame(frames: ArrayLike, average: Any) -> NDArray[np.float32]:
+def _frame(
+    name: str, frames: ArrayLike, average: Any, projections: tuple[int, ...]
+) -> NDArray[np.float32]:
     values = np.asarray(frames)
+    if values.shape[-2:] != projections[1:] or values.ndim not in (2, 3) or not values.size:
+        n_rows, n_cols = projections[1:]
+        raise ValueError(
+            f"{name}: expected one or more frames of shape ({n_rows}, {n_cols}), as the "
+            f"projections {projections}; got {values.shape}"
+        )
     return np.asarray(average(values, axis=0) if values.ndim == 3 else values, np.float32)
+
+
+def _check_levels(raw: NDArray[Any], flat: NDArray[np.float32], dark: NDArray[np.float32]) -> None:
+    """Refuse flats without beam; warn of pixels and values that become those of others."""
+    bright = float((flat > dark).mean())
+    if not bright:
+        raise ValueError(
+            "flats: expected brighter than darks; no pixel is. Were they given in the order flats, "
+            "darks, and are their numbers finite?"
+        )
+    if bright < 0.5:
+        text = f"flats are brighter than darks at {100 * bright:.0f} % of the pixels alone"
+        warnings.warn(f"{text}; others take their neighbours' values", stacklevel=3)
+    if raw.dtype.kind == "f" and (n := raw.size - np.count_nonzero(np.isfinite(raw))):
+        text = f"projections: {n} of {raw.size} values are not finite; they take their neighbours'"
+        warnings.warn(text, stacklevel=3)
 
 
 def find_cor(
@@ -125,8 +159,8 @@ def find_cor(
         Middle of the search; None: the middle of the detector.
     width_px : float
         The search reaches so far to each side.
-    methods : sequence of str
-        As `predict_cor.methods` of the configuration.
+    methods : sequence of {"ai", "sum", "registration"}
+        As `predict_cor.methods` of the configuration, where dinov2 is another one.
     min_confidence : float
         Below this a COR is not accepted.
 
@@ -139,8 +173,13 @@ def find_cor(
     Raises
     ------
     ValueError
-        If the shapes do not fit, or `center_px` lies off the detector.
+        If the shapes do not fit, an angle is not finite, `center_px` lies off the detector, or
+        there is no such method.
     """
+    if unknown := [name for name in methods if name not in METHODS]:
+        raise ValueError(f"methods: expected a list of {', '.join(METHODS)}; got {unknown[0]!r}")
+    if not 0 < width_px < np.inf:
+        raise ValueError(f"width_px: expected a number above 0, got {width_px}")
     values = np.asarray(sinograms, np.float32)
     every = values[None] if values.ndim == 2 else values
     if every.ndim == 3 and every.shape[0] == np.size(theta_deg) != every.shape[1]:
@@ -209,11 +248,13 @@ def reconstruct(
     Raises
     ------
     ValueError
-        If the shapes do not fit, or a COR lies off the detector.
+        If the shapes do not fit, an angle is not finite, or a COR lies off the detector.
     """
     values = np.ascontiguousarray(sinograms, np.float32)
     plan = _plan(values, _theta_rad(values, theta_deg), filter, device)
     _check_cor("cor_px", cor_px, plan.n_cols)
+    if np.shape(cor_px) not in ((), (1,), (len(values),)):
+        raise ValueError(f"cor_px: expected one or {len(values)}; got {np.size(cor_px)}")
     return on_host(fbp.reconstruct(plan.xp.asarray(values), plan, cor_px, threads=threads))
 
 
@@ -247,7 +288,7 @@ def sweep(
     Raises
     ------
     ValueError
-        If the shapes do not fit, or a COR lies off the detector.
+        If the shapes do not fit, an angle is not finite, or a COR lies off the detector.
     """
     values = np.ascontiguousarray(sinogram, np.float32)
     plan = _plan(values[None], _theta_rad(values[None], theta_deg), filter, device)
@@ -269,11 +310,13 @@ def _plan(
 def _theta_rad(sinograms: NDArray[np.float32], theta_deg: ArrayLike) -> NDArray[np.float64]:
     """Return the angles of sinograms in radians; warn if they do not look like degrees."""
     angles = np.asarray(theta_deg, float)
-    if sinograms.ndim != 3 or angles.shape != sinograms.shape[1:2]:
+    if sinograms.ndim != 3 or not sinograms.size or angles.shape != sinograms.shape[1:2]:
         raise ValueError(
             "sinograms: expected shape (n_rows, n_angles, n_cols), and theta_deg (n_angles,); got "
             f"{sinograms.shape} and {angles.shape}"
         )
+    if (wrong := np.flatnonzero(~np.isfinite(angles))).size:
+        raise ValueError(f"theta_deg: expected finite angles; number {wrong[0]} is not")
     converted_twice, _ = other_unit(np.deg2rad(np.deg2rad(angles)))
     if any(other_unit(angles)) or converted_twice:
         text = f"theta_deg covers {span_deg(angles):.4g}; expected degrees: np.rad2deg(theta_rad)"

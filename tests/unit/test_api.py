@@ -109,6 +109,45 @@ def test_what_needs_a_file_is_refused(page):
         tp.guess  # noqa: B018
 
 
+def test_counts_that_cannot_be_corrected_are_refused_or_warned_of(page):
+    raw, flat, dark = (np.asarray(page[key]) for key in ("projections", "flat", "dark"))
+    nothing = np.full(raw.shape[1:], np.nan)
+    for flats, darks in ((dark, flat), (nothing, dark), (flat, nothing)):
+        with pytest.raises(ValueError, match="flats: expected brighter than darks"):
+            tp.correct(raw, flats, darks)
+    for flats in (np.zeros((0, *raw.shape[1:])), flat[..., 1:]):
+        with pytest.raises(ValueError, match=r"flats: expected one or more frames of shape \("):
+            tp.correct(raw, flats, dark)
+    with pytest.raises(ValueError, match="projections: expected shape"):
+        tp.correct(raw[0], flat, dark)
+    few = np.array(flat if flat.ndim == 2 else flat.mean(axis=0), float)
+    few[:, : few.shape[1] * 2 // 3] = 0
+    with pytest.warns(UserWarning, match="brighter than darks at 3[0-9] % of the pixels") as said:
+        tp.correct(raw, few, dark)
+    assert said[0].filename == __file__
+    lost = np.array(raw, float)
+    lost[:, :, 5] = np.nan
+    with pytest.warns(UserWarning, match=f"{lost[:, :, 5].size} of {lost.size} values are not"):
+        tp.correct(lost, flat, dark)
+
+
+def test_what_cannot_be_asked_is_refused_in_words(page):
+    sinograms, theta_deg = page["sinograms"], np.array(page["theta_deg"])
+    for methods in (["vo"], "ai", ["dinov2"]):
+        with pytest.raises(ValueError, match="methods: expected a list of ai, sum, registration"):
+            tp.find_cor(sinograms, theta_deg, methods=methods)
+    for width_px in (0, -3, np.nan):
+        with pytest.raises(ValueError, match="width_px: expected a number above 0"):
+            tp.find_cor(sinograms, theta_deg, width_px=width_px)
+    with pytest.raises(ValueError, match=rf"cor_px: expected one or {len(sinograms)}; got 2"):
+        tp.reconstruct(sinograms, theta_deg, [COR_PX, COR_PX])
+    with pytest.raises(ValueError, match="sinograms: expected shape"):
+        tp.find_cor(sinograms[:0], theta_deg)
+    theta_deg[7] = np.nan
+    with pytest.raises(ValueError, match="theta_deg: expected finite angles; number 7"):
+        tp.find_cor(sinograms, theta_deg)
+
+
 def test_the_name_alone_loads_nothing():
     code = (
         "import sys, tomopipe; sys.exit('numpy' in sys.modules or 'find_cor' not in dir(tomopipe))"
