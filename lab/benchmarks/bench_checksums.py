@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
-import h5py
 import numpy as np
+from tomopipe_lab.bench.phantoms import scan_of_noise
 
 from tomopipe.campaign.files import ROWS, SWEEP, TRY_STACK
 from tomopipe.config import ExportStarBlock, FullReconBlock, TryReconBlock
@@ -30,17 +30,6 @@ from tomopipe.storage import checksums
 from tomopipe.stream.memory import Resources
 
 SUMMING = ("written", "checksum_of", "checksum_of_bytes", "finish")
-
-
-def make_scan(path, n_angles, n_rows, n_cols):
-    rng = np.random.default_rng(0)
-    with h5py.File(path, "w") as file:
-        data = file.create_dataset("exchange/data", (n_angles, n_rows, n_cols), np.uint16)
-        for i in range(n_angles):
-            data[i] = rng.integers(20000, 40000, (n_rows, n_cols))
-        file["exchange/data_white"] = np.full((5, n_rows, n_cols), 60000, np.uint16)
-        file["exchange/data_dark"] = np.zeros((5, n_rows, n_cols), np.uint16)
-        file["exchange/theta"] = np.linspace(0, 180, n_angles, endpoint=False)
 
 
 def cpu_seconds():
@@ -134,7 +123,7 @@ def main():
     times, shares = {"without": [], "with": []}, []
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         raw = Path(folder) / "scan.h5"
-        make_scan(raw, args.angles, args.rows, args.n)
+        scan_of_noise(raw, args.angles, args.rows, args.n)
         job, results = JOBS[args.step](raw, Path(folder), args)
 
         for number in range(args.rounds + 1):

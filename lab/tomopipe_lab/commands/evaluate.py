@@ -108,7 +108,12 @@ def evaluate(
     methods = _methods(method, options["methods"])
     with _bar() as tell:
         answers = run.evaluate(
-            items, methods, options, folder=folder, jobs=jobs or _cores(), progress=tell
+            items,
+            methods,
+            options,
+            folder=folder,
+            jobs=jobs or len(os.sched_getaffinity(0)),
+            progress=tell,
         )
     summary = summarise(answers, kinds[by])
     if as_json:
@@ -173,12 +178,6 @@ def _methods(asked: Sequence[str] | None, configured: Sequence[str]) -> list[str
 def _one_of(option: str, value: str, known: Sequence[str] | dict[str, Any]) -> None:
     if value not in known:
         raise TomopipeError(f"{option}: expected one of {', '.join(known)}; got {value}.")
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @contextmanager
