@@ -479,6 +479,10 @@ class FullReconBlock(Block):
         return value
 
 
+NUMBERS = ("pixel_size_um", "energy_kev", "distance_mm")
+"""Keys of `input` that phase retrieval takes; attenuation per cm takes the first, and no other
+voxels depend on them."""
+
 ASSUMED = {"pixel_size_um": 1.0, "energy_kev": 20.0}
 """What RELION's set has of numbers that neither file nor configuration has."""
 

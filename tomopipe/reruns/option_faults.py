@@ -11,6 +11,7 @@ from tomopipe.campaign.campaign import Campaign, InventoryRows
 from tomopipe.campaign.files import TABLE
 from tomopipe.campaign.raw_files import path_problems
 from tomopipe.campaign.results import is_without_angles
+from tomopipe.config.blocks import NUMBERS
 from tomopipe.config.spans import check_place, first_and_last, middle_of_sweep, row_numbers
 from tomopipe.cor.cor_value import is_valid, off_detector, parse_cor
 from tomopipe.errors import ScanError, TomopipeError, some_of
@@ -49,8 +50,7 @@ def fault_of_options(
 
 
 def _known(row: Mapping[str, str]) -> dict[str, float | None]:
-    names = ("pixel_size_um", "energy_kev", "distance_mm")
-    return {name: float(row.get(name) or 0) or None for name in names}
+    return {name: float(row.get(name) or 0) or None for name in NUMBERS}
 
 
 def _check_phase(campaign: Campaign, row: Mapping[str, str]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.arrays import evenly_spread
 from tomopipe.config import ExportStarBlock, PreprocessBlock
 from tomopipe.config.blocks import ASSUMED
 from tomopipe.config.spans import first_and_last
@@ -109,8 +110,7 @@ def choose_tilts(theta_rad: NDArray[np.float64], max_tilts: int | str) -> NDArra
     if max_tilts == "all" or int(max_tilts) >= n_angles:
         return np.arange(n_angles)
     by_angle = np.argsort(theta_rad, kind="stable")
-    evenly = np.round(np.linspace(0, n_angles - 1, int(max_tilts))).astype(int)
-    return np.sort(by_angle[evenly])
+    return np.sort(by_angle[evenly_spread(n_angles, int(max_tilts))])
 
 
 def _binning(
