@@ -145,7 +145,7 @@ def save_model(weights: Weights, card: dict[str, Any], path: Path) -> dict[str, 
         temporary.write_bytes(save(weights))
     card = card | {
         "net": NET,
-        "recipe": recipe_hash(),
+        "recipe": recipe_hash(RECIPE),
         "recipe_version": RECIPE.version,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
     }
