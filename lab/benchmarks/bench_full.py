@@ -13,12 +13,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from tomopipe_lab.bench.jobs import volume_job
 from tomopipe_lab.bench.phantoms import scan_of_noise
 
 from tomopipe.config import FullReconBlock
 from tomopipe.recon.jit import thread_count
 from tomopipe.scans.raw_scan import RawScan
-from tomopipe.steps.full_recon import full_recon
 from tomopipe.stream import fit_options as _fit
 from tomopipe.stream.memory import Resources
 
@@ -29,12 +29,12 @@ def seconds(raw, volume, workers, threads, n_cols):
     _fit.choose_blocks = lambda *args, **options: replace(choose(*args, **options), workers=workers)
     started = time.perf_counter(), time.process_time()
     try:
-        full_recon(
+        volume_job(
             RawScan(raw),
             volume,
-            {"cor_px": n_cols / 2 + 1.3},
+            n_cols / 2 + 1.3,
             FullReconBlock(device="cpu"),
-            resources=Resources(threads, 10**11),
+            Resources(threads, 10**11),
         )
     finally:
         _fit.choose_blocks = choose

@@ -42,9 +42,9 @@ def export_stack(
     meta_path: str | os.PathLike[str],
     options: ExportStarBlock,
     *,
-    least_binning: int | None = None,
-    made_from: Mapping[str, Any] | None = None,
-    pixels_of: str | os.PathLike[str] | None = None,
+    least_binning: int | None,
+    made_from: Mapping[str, Any] | None,
+    pixels_of: str | os.PathLike[str] | None,
 ) -> dict[str, Any]:
     """Write the normalised projections of one scan as an MRC stack, with JSON for export_star.
 

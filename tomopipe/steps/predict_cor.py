@@ -50,9 +50,9 @@ def predict_cor(
     center_txt: str | os.PathLike[str],
     options: PredictCorBlock,
     *,
-    used: "UsedRows | None" = None,
-    made_from: Mapping[str, Any] | None = None,
-    is_rewritten: Callable[[str | os.PathLike[str]], bool] = lambda path: False,
+    used: "UsedRows | None",
+    made_from: Mapping[str, Any] | None,
+    is_rewritten: Callable[[str | os.PathLike[str]], bool],
 ) -> dict[str, Any]:
     """Find the COR in the rows from try_recon; write the prediction and the accepted COR.
 

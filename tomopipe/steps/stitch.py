@@ -37,8 +37,8 @@ def stitch(
     stored: FullReconBlock,
     *,
     stack: str,
-    made_from: Mapping[str, Any] | None = None,
-    voxels_of: str | os.PathLike[str] | None = None,
+    made_from: Mapping[str, Any] | None,
+    voxels_of: str | os.PathLike[str] | None,
 ) -> dict[str, Any]:
     """Stitch volumes of one sample at several heights, where they overlap, into one.
 

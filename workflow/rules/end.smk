@@ -13,12 +13,7 @@ def default_target():
 
 
 onstart:
-    # Snakemake's default limit, 100 jobs a second, starts a timer in each round of scheduling, and
-    # the timer another round: every finished job adds one a second, permanently, until they use a
-    # whole core. A limit that the user sets is kept.
-    limit = workflow.scheduling_settings.max_jobs_per_timespan
-    if limit and (limit.max_jobs, limit.timespan) == (100, 1):
-        workflow.scheduler.job_rate_limiter = None
+    snakemake_internals.start_without_timers(workflow)
     snakemake_internals.schedule_greedily(workflow)
     if not SUSPECTS:  # after a failed comparison nothing is left to compare
         Path(LOGS.status("compare", "campaign")).unlink(missing_ok=True)
