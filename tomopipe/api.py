@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tomopipe.arrays import on_host
-from tomopipe.config import PredictCorBlock, PreprocessBlock, TryReconBlock
+from tomopipe.config import FullReconBlock, PredictCorBlock, PreprocessBlock, TryReconBlock
 from tomopipe.cor.collected_rows import opposing_pairs, spread_rows
 from tomopipe.cor.curves import Curves
 from tomopipe.cor.jump import doubt_jump
@@ -34,7 +34,11 @@ from tomopipe.scans.exchange import open_scan
 
 __all__ = ["correct", "find_cor", "open_scan", "reconstruct", "sweep"]
 
-_PREDICT, _TRY = PredictCorBlock(), TryReconBlock()  # the defaults of the workflow
+_PREDICT, _TRY, _FULL = (
+    PredictCorBlock(),
+    TryReconBlock(),
+    FullReconBlock(),
+)  # the defaults of the workflow
 
 
 def correct(
@@ -180,7 +184,7 @@ def reconstruct(
     theta_deg: ArrayLike,
     cor_px: ArrayLike,
     *,
-    filter: str = "ramp",
+    filter: str = _FULL.filter,
     device: str = "auto",
     threads: int | None = None,
 ) -> NDArray[np.float32]:
@@ -222,7 +226,7 @@ def sweep(
     theta_deg: ArrayLike,
     cor_px: ArrayLike,
     *,
-    filter: str = "ramp",
+    filter: str = _FULL.filter,
     device: str = "auto",
     threads: int | None = None,
 ) -> NDArray[np.float32]:

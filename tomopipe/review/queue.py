@@ -4,7 +4,7 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from tomopipe.campaign.state import MEANINGS, NOT_SELECTED, State
+from tomopipe.campaign.state import DECIDED, MEANINGS, NOT_SELECTED, TO_REVIEW, State
 from tomopipe.cor.cor_value import parse_cor
 from tomopipe.report.records import ScanRecord
 
@@ -16,6 +16,8 @@ STATES: Mapping[State, str] = {
         *(State.OK, State.PENDING, State.MANUAL, State.SKIPPED, State.UNSELECTED),
     )
 }
+#: Sets of states that the page asks for.
+SETS = {"not_selected": NOT_SELECTED, "decided": DECIDED, "to_review": TO_REVIEW}
 _ORDER = {state: place for place, state in enumerate(STATES)}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from tomopipe.campaign.campaign import Campaign, load_campaign, read_inventory
 from tomopipe.campaign.series import encode_series
-from tomopipe.campaign.state import State
+from tomopipe.campaign.state import ACCEPTED, State
 from tomopipe.commands.next_run import as_records, folded, make_plan
 from tomopipe.config import FixCorBlock, read_config
 from tomopipe.cor.outliers import known_median
@@ -163,9 +163,7 @@ class Store:
         trusted = [
             entry
             for entry in entries
-            if entry["series"] == key
-            and entry["state"] in (State.OK, State.MANUAL)
-            and entry["cor_px"] is not None
+            if entry["series"] == key and entry["state"] in ACCEPTED and entry["cor_px"] is not None
         ]
         line = robust_line([e["index"] for e in trusted], [e["cor_px"] for e in trusted])
         names = [entry["scan"] for entry in sorted(trusted, key=lambda e: e["index"])]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.state import NOT_SELECTED, State
+from tomopipe.campaign.state import ACCEPTED, NOT_SELECTED, State
 from tomopipe.errors import TomopipeError
 from tomopipe.groups import grouped
 from tomopipe.report.collected_records import collect
@@ -76,7 +76,7 @@ def _why_not(scan: ScanRecord) -> str:
         ("failed", bool(scan.failures) or scan.state is State.FAILED),
         ("without a COR", scan.cor_px is None),
         ("edited since the run", scan.is_edited),
-        (scan.state, scan.state not in (State.OK, State.MANUAL)),
+        (scan.state, scan.state not in ACCEPTED),
         ("without a volume", scan.volume is None),
     )
     why = next((why for why, is_so in reasons if is_so), "")

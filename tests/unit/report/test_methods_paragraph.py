@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from tests.report_campaign import CONFIG
+from tests.report_campaign import CONFIG, USUAL
 from tomopipe.campaign.results import Prediction
 from tomopipe.report.citations import citations
 from tomopipe.report.methods_paragraph import (
@@ -48,7 +48,7 @@ def paragraph(*volumes, sources=(), config=CONFIG):
     scans = tuple(
         ScanRecord(
             name=f"a_{at}", path="", series="a", index=at, row=row, prediction=prediction,
-            source=dict(enumerate(sources)).get(at, "ai"), cor_px=1020.0, volume="there",
+            source=dict(enumerate(sources)).get(at, "ai"), cor_px=1020.0, volume="there", **USUAL,
         )
         for at in range(len(volumes))
     )  # fmt: skip

@@ -26,7 +26,7 @@ async function load() {
   $("campaign").textContent = found.campaign;
   document.title = `${found.campaign} · review`;
   $("report").hidden = !found.report;
-  queue.setScans(found.scans, found.states);
+  queue.setScans(found);
   if (found.problem) toast(found.problem, true);
   $("notes").hidden = !found.notes.length;
   $("notes").firstChild.textContent = `${many(found.notes.length, "file")} could not be read`;

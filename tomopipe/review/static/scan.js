@@ -48,7 +48,7 @@ export async function open(name) {
   $("row").replaceChildren(...(grid ? grid.rows : []).map((row, at) => el("option", { value: at }, String(row))));
   $("nothing").hidden = Boolean(grid);
   $("nothing").textContent = grid ? "" : data.problem;
-  if (!again) strip.begin(name, grid && grid.cor_px.length > 1 ? grid.cor_px[1] - grid.cor_px[0] : 0.5);
+  if (!again) strip.begin(name, grid && grid.step_px);
   if (["overlay", "difference"].includes(now.mode) && !(grid && grid.n_pairs)) now.mode = "slice";
   modes();
   facts(data, take);

@@ -5,7 +5,7 @@ import * as line from "./line.js";
 import { seriesPlot } from "./plots.js";
 import { all } from "./queue.js";
 
-let options = { max_delta_px: 50, protect_manual: true };
+let options = {}; // of fix_cor, as configured at first
 let key = null;
 let openScan = () => {};
 let ticket = 0;
