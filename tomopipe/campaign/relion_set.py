@@ -75,8 +75,8 @@ def star_options(campaign: Campaign, scans: Collection[str]) -> dict[str, Any]:
     """Return the options of `tomopipe.steps.export_star` for a set, with deviations of scans."""
     star = campaign.config.export_star
     configs = {scan: campaign.for_scan(scan).config for scan in sorted(scans)}
-    modes = {  # iterative algorithms keep the width of the detector
-        scan: config.preprocess.half_acquisition if config.full_recon.algorithm == "fbp" else "no"
+    modes = {
+        scan: config.full_recon.half_acquisition(config.preprocess.half_acquisition)
         for scan, config in configs.items()
     }
     unusual = {

@@ -464,6 +464,10 @@ class FullReconBlock(Block):
         json_schema_extra={"only": False},
     )
 
+    def half_acquisition(self, mode: str) -> str:
+        """Return the mode of half acquisition, auto, yes or no, of volumes by this algorithm."""
+        return mode if self.algorithm == "fbp" else "no"  # the others keep the detector's width
+
     @field_validator("compression")
     @classmethod
     def _of_the_format(cls, value: str, info: ValidationInfo) -> str:

@@ -64,7 +64,8 @@ def _check_half(row: Mapping[str, str]) -> None:
     from tomopipe.prep.half_acquisition import is_half_acquisition  # as above
 
     if row["keep"] == "true" and not is_without_angles(row["warnings"]):
-        is_half_acquisition("yes", full_rotation=row["full_turn"] == "true", cor_px=0, n_cols=1)
+        full_rotation = row["full_turn"] == "true"
+        is_half_acquisition("yes", full_rotation=full_rotation, cor_px=0, n_cols=1, first_col=0)
 
 
 def _check_volume(

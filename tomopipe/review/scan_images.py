@@ -273,13 +273,15 @@ class Pictures:
         values_px = grid.get("cor_px") or [cor_px]
         if values_px[0] <= cor_px <= values_px[-1]:
             return half, (values_px[0] + values_px[-1]) / 2 - rows.first_col
-        local_cor_px = float(bin_cor(cor_px, x0=rows.first_col))
         if self._half_acquisition(scan) == "auto":
-            full_rotation = is_full_rotation(rows.theta_rad)
             half = is_half_acquisition(
-                "auto", full_rotation=full_rotation, cor_px=local_cor_px, n_cols=n_cols
+                "auto",
+                full_rotation=is_full_rotation(rows.theta_rad),
+                cor_px=cor_px,
+                n_cols=n_cols,
+                first_col=rows.first_col,
             )
-        return half, local_cor_px
+        return half, float(bin_cor(cor_px, x0=rows.first_col))
 
     def _make_plan(self, rows: Rows, is_half: bool, middle_px: float) -> Plan:
         n_cols, alone = rows.sinograms.shape[2], unpaired(rows.theta_rad)

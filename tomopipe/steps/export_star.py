@@ -259,8 +259,9 @@ def _tomogram(
     is_half = full_rotation and is_half_acquisition(
         mode,
         full_rotation=True,
-        cor_px=float(bin_cor(cor_px, x0=first_col)),
+        cor_px=cor_px,
         n_cols=geometry.n_cols,
+        first_col=first_col,
     )
     return Tomogram(
         name=name,

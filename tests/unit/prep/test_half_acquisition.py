@@ -224,13 +224,15 @@ def test_a_gap_in_the_turn_costs_little(cor_px, gap_deg, tolerance):
     ],
 )
 def test_it_is_recognised_from_the_angles_and_the_axis(mode, full_rotation, cor_px, expected):
-    found = is_half_acquisition(mode, full_rotation=full_rotation, cor_px=cor_px, n_cols=N_COLS)
+    found = is_half_acquisition(
+        mode, full_rotation=full_rotation, cor_px=cor_px + 7, n_cols=N_COLS, first_col=7
+    )
     assert found is expected
 
 
 def test_180_degrees_are_an_error():
     with pytest.raises(ScanError, match="needs angles over 360 degrees"):
-        is_half_acquisition("yes", full_rotation=False, cor_px=1.0, n_cols=9)
+        is_half_acquisition("yes", full_rotation=False, cor_px=1.0, n_cols=9, first_col=0)
 
 
 @pytest.mark.parametrize(
