@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows
-from tomopipe.campaign.files import TABLE
+from tomopipe.campaign.files import SNAKEMAKE, TABLE
 from tomopipe.campaign.raw_files import path_problems
 from tomopipe.campaign.results import is_without_angles
 from tomopipe.config.blocks import NUMBERS
@@ -172,7 +172,7 @@ def refuse_missing_files(campaign: Campaign) -> None:
 
 def closed_folders(campaign: Campaign) -> str:
     """Say which folders a run cannot write; "" if it can."""
-    written = (campaign.directory / ".snakemake", campaign.results, campaign.logs.folder)
+    written = (campaign.directory / SNAKEMAKE, campaign.results, campaign.logs.folder)
     for folder in written:
         if folder.is_symlink() and not folder.exists():
             return (
