@@ -16,7 +16,7 @@ from tomopipe.arrays import on_host
 from tomopipe.config import FullReconBlock, PredictCorBlock, PreprocessBlock, TryReconBlock
 from tomopipe.cor.collected_rows import opposing_pairs, spread_rows
 from tomopipe.cor.curves import Curves
-from tomopipe.cor.jump import doubt_jump
+from tomopipe.cor.jump import reject_jump
 from tomopipe.cor.methods import Decision, ask, choose
 from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.rows_file import Rows
@@ -156,7 +156,7 @@ def find_cor(
     grid_px = np.arange(max(0.0, middle_px - width_px), min(last_px, middle_px + width_px), 0.5)
     curves = Curves(Prepared(rows))
     answers = [ask(method, curves, grid_px) for method in methods]
-    return doubt_jump(choose(answers, min_confidence, curves.reach_px), curves.prepared)[0]
+    return reject_jump(choose(answers, min_confidence, curves.reach_px), curves.prepared)[0]
 
 
 def _rows(every: NDArray[np.float32], theta_rad: NDArray[np.float64]) -> Rows:

@@ -141,7 +141,7 @@ def _stays(campaign: Campaign, scan: str, meta: Mapping[str, Any], needed: int) 
     )
 
 
-def settle_binning(
+def decide_binning(
     path: str | os.PathLike[str],
     binning: int | Literal["auto"],
     proposed: Mapping[str, Any] | None,
@@ -181,6 +181,6 @@ def settle_binning(
 
 
 def read_binning(path: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """Read what `settle_binning` wrote; None if the file is missing or another one."""
+    """Read what `decide_binning` wrote; None if the file is missing or another one."""
     found = json_or(path, {})
     return found if found.get("binning", 0) >= 1 and "options" in found else None

@@ -135,7 +135,7 @@ def _is_stack(image: Path) -> bool:
     return False
 
 
-def left_out(typed: Iterable[str], directory: Path) -> dict[str, list[str]]:
+def skipped_folders(typed: Iterable[str], directory: Path) -> dict[str, list[str]]:
     """Return the folders whose images lie deeper than init looks, by the folder as typed."""
     return {
         path: deep

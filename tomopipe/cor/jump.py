@@ -60,7 +60,7 @@ def find_jump(prepared: Prepared) -> Jump | None:
     return Jump(at, float(away_px[at]) * prepared.match_binning) if is_jump else None
 
 
-def doubt_jump(decision: Decision, prepared: Prepared) -> tuple[Decision, list[str]]:
+def reject_jump(decision: Decision, prepared: Prepared) -> tuple[Decision, list[str]]:
     """Accept nothing where the sample jumped; return the decision, and what happened if it did."""
     jump = None if decision.best_cor_px is None else find_jump(prepared)
     if jump is None:

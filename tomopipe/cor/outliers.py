@@ -211,10 +211,10 @@ def _flagged(rows: list[Fixed], max_delta_px: float) -> list[Fixed]:
     median_px, limit_px = outlier_limit(cor_px, max_delta_px=max_delta_px)
     checked = []
     for row, flagged in zip(rows, flag_outliers(cor_px, max_delta_px=max_delta_px), strict=True):
-        judged = replace(row, limit_px=limit_px, flagged=flagged)
+        checked_row = replace(row, limit_px=limit_px, flagged=flagged)
         away = f"{abs(row.before_px - median_px):.2f} px from the median {median_px:.2f}"
         why = f"{away} of the series, limit {limit_px:.2f}"
-        checked.append(_noted(judged, why) if flagged else judged)
+        checked.append(_noted(checked_row, why) if flagged else checked_row)
     return checked
 
 

@@ -50,7 +50,7 @@ def is_half_acquisition(
     return mode == "yes" or (mode == "auto" and full_rotation and near_edge)
 
 
-def doubt_width(line_integrals: NDArray[np.float32], cor_px: float) -> list[str]:
+def warn_of_width(line_integrals: NDArray[np.float32], cor_px: float) -> list[str]:
     """Say that slices end where the detector recorded more of the sample, in one sentence, or not.
 
     `line_integrals`, (n_rows, n_angles, n_cols), are of a full rotation that auto takes for no half

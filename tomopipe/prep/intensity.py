@@ -21,7 +21,9 @@ _FAR_TOO_BRIGHT, _TOGETHER_PX = 1.4, 8
 # has closed included, or a flat has less, as a beam that decays by a third does not.
 _OPEN, _CLOSED = 0.05, 0.6
 _DRIFT = 0.01  # of the darks: so much the offset of a camera may change
-_MOST = 0.25  # flats are judged by those of this rank from the brightest, darks from the darkest
+_MOST = (
+    0.25  # flats are compared with those of this rank from the brightest, darks from the darkest
+)
 
 
 def warn_of_flats(
@@ -71,7 +73,7 @@ def _least(lines: NDArray[Any]) -> float:
     return float(np.median(np.quantile(lines, _BRIGHT_SHARE, axis=(0, 2)))) if lines.size else 0.0
 
 
-def doubt_references(
+def warn_of_references(
     flat_levels: NDArray[np.float64] | None, dark_levels: NDArray[np.float64] | None
 ) -> list[str]:
     """Say which darks are bright and which flats are dark, in sentences; of most they are right.

@@ -247,7 +247,7 @@ def _missing(campaign: Campaign, named: Mapping[str, list[str]]) -> dict[str, li
 
 
 def _named_files(campaign: Campaign) -> dict[str, list[str]]:
-    """Return the files that each scan needs, without scans that are such a file, or left out."""
+    """Return the files that each scan needs, but scans that are such a file or not selected."""
     named = {scan: campaign.for_scan(scan).shared_files() for scan in campaign.scans}
     paths = {path for shared in named.values() for path in shared}  # of many scans the same
     places = {os.path.abspath(campaign.directory / path) for path in paths}

@@ -18,7 +18,7 @@ STATES: Mapping[State, str] = {
 }
 #: Sets of states that the page asks for.
 SETS = {"not_selected": NOT_SELECTED, "decided": DECIDED, "to_review": TO_REVIEW}
-_ORDER = {state: place for place, state in enumerate(STATES)}
+_ORDER = {state: number for number, state in enumerate(STATES)}
 
 
 def queue_entries(
@@ -58,7 +58,7 @@ def _entry(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
         "source": "manual" if parse_cor(manual) is not None else scan.source,
         "confidence": prediction.confidence if prediction else None,
         "predicted_px": prediction.cor_px if prediction else None,
-        "sure_outlier": bool(scan.of_another_series),
+        "confident_outlier": bool(scan.of_another_series),
         "why": scan.why,
         "warnings": [] if scan.state in NOT_SELECTED else list(scan.warnings_beside),
         "select": select,

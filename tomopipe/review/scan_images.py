@@ -199,9 +199,9 @@ class Pictures:
         if not values_px:
             return ()
         sinogram = plan.xp.asarray(rows.sinograms[key[1]])
-        places = np.array([float(bin_cor(v, x0=rows.first_col)) for v in values_px])
+        columns_px = np.array([float(bin_cor(v, x0=rows.first_col)) for v in values_px])
         spectra = self._spectra.get(key, lambda: shared_spectra(sinogram, plan))
-        found = sweep_slices(sinogram, plan, places, rows.edge_slopes_per_px, spectra=spectra)
+        found = sweep_slices(sinogram, plan, columns_px, rows.edge_slopes_per_px, spectra=spectra)
         return np.concatenate([on_host(images) for _, images in found])
 
     def overlay(self, scan: str, cor_px: float, pair: int) -> bytes:

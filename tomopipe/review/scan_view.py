@@ -94,7 +94,7 @@ def _thinned(values: Sequence[float]) -> list[float]:
 def _neighbours(store: Store, record: ScanRecord) -> list[dict[str, Any]]:
     """Return the scans next to this one in its series, itself included."""
     members = store.series(record.series)
-    place = next((i for i, point in enumerate(members) if point["scan"] == record.name), None)
-    if place is None:
+    number = next((i for i, point in enumerate(members) if point["scan"] == record.name), None)
+    if number is None:
         return []
-    return members[max(0, place - _NEIGHBOURS) : place + _NEIGHBOURS + 1]
+    return members[max(0, number - _NEIGHBOURS) : number + _NEIGHBOURS + 1]

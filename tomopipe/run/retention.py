@@ -55,15 +55,15 @@ def accepted_scans(campaign: Campaign) -> list[str]:
     Their COR was set by hand, or predicted, accepted without doubts and not replaced; their volume
     exists and was made at that COR.
     """
-    return [scan for scan, why in _judged(campaign).items() if not why]
+    return [scan for scan, why in _reasons(campaign).items() if not why]
 
 
 def unaccepted_scans(campaign: Campaign) -> dict[str, list[str]]:
     """Name the scans that are not accepted, by reason, such as `doubtful`."""
-    return grouped((why, scan) for scan, why in _judged(campaign).items() if why)
+    return grouped((why, scan) for scan, why in _reasons(campaign).items() if why)
 
 
-def _judged(campaign: Campaign) -> dict[str, str]:
+def _reasons(campaign: Campaign) -> dict[str, str]:
     """Say for each scan why it is not accepted; "" if it is."""
     record = collect(campaign)
     return {scan.name: _why_not(scan) for scan in record.scans if scan.name in campaign.scans}

@@ -23,7 +23,7 @@ _UNIX_S = (10**9, 3 * 10**9)  # seconds since 1970
 class Gaps:
     """Images whose numbers show that others between them are missing."""
 
-    places: NDArray[np.intp]  # (n_images,): which each is of all that were taken, the first is 0
+    positions: NDArray[np.intp]  # (n_images,): which each is of all that were taken, the first is 0
     n_missing: int
     missing: str  # which, for people: "images 57 to 66"
 
@@ -112,9 +112,9 @@ def find_gaps(stems: Sequence[str], others: Iterable[Collection[int]] = ()) -> G
         return None
     more = [f"{len(missing) - _MOST_NAMED} more"] * (len(missing) > _MOST_NAMED)
     names = ", ".join(missing[:_MOST_NAMED] + more)
-    places = np.cumsum(steps) - 1
-    n_missing = int(places[-1]) + 1 - len(stems)
-    return Gaps(places, n_missing, f"image{'s' * (n_missing > 1)} {names}")
+    positions = np.cumsum(steps) - 1
+    n_missing = int(positions[-1]) + 1 - len(stems)
+    return Gaps(positions, n_missing, f"image{'s' * (n_missing > 1)} {names}")
 
 
 def _holes(texts: Sequence[str], counted: Collection[int]) -> list[tuple[int, int, str]]:

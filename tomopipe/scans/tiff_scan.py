@@ -109,8 +109,8 @@ class TiffReader:
             theta_deg = theta_deg[is_projection] if len(theta_deg) == len(planned) else theta_deg
             if placed is not None:
                 theta_deg = theta_deg[np.isin(np.flatnonzero(is_projection), placed)]
-        places = (np.cumsum(is_projection) - 1)[arrived[self._keys == PROJECTION]]
-        gone = placed is not None and len(places) < np.sum(is_projection)
+        positions = (np.cumsum(is_projection) - 1)[arrived[self._keys == PROJECTION]]
+        gone = placed is not None and len(positions) < np.sum(is_projection)
         uneven = gone or (placed is None and self._order is None)
         return Layout(
             format="TIFF",
@@ -127,7 +127,7 @@ class TiffReader:
                 *invalid_frames(self._keys),
             ),
             aborted="" if placed is not None else self._aborted(len(planned), n_listed),
-            places=places if gone else None,
+            positions=positions if gone else None,
             n_planned=int(np.sum(is_projection)),
             missing=self._gaps.missing if uneven else "",
         )
@@ -169,22 +169,22 @@ class TiffReader:
             return np.arange(n_planned)
         gaps = self._gaps
         if n_frames + gaps.n_missing == n_planned and (listed or n_planned <= 2 * n_frames):
-            return gaps.places
+            return gaps.positions
         # With flats and darks among them a missing first image would shift all kinds.
         if not listed or self._order or self._axes[0] != AXES[0]:
             return None
-        numbers = gaps.places if gaps.missing else np.array(numbers_of(self._stack.stems))
+        numbers = gaps.positions if gaps.missing else np.array(numbers_of(self._stack.stems))
         return planned_frames(numbers, n_planned)
 
     def _missing(self, n_planned: int) -> tuple[str, ...]:
-        """Warn of missing images whose places are known."""
+        """Warn of missing images whose positions are known."""
         if not (n_missing := n_planned - self._frames.shape[0]):
             return ()
         which = f" ({self._gaps.missing})" if self._gaps.missing else ""
         return (f"missing images, skipped with their angles: {n_missing}{which}",)
 
     def _aborted(self, n_planned: int, n_listed: int) -> str:
-        """Say why images are missing whose places are not known, "" if a list says so itself."""
+        """Say why images are missing whose positions are not known, "" if a list says so itself."""
         n_frames = self._frames.shape[0]
         if self._order:
             return fewer_frames(n_frames, n_planned, COUNTED)

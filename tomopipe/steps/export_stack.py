@@ -52,7 +52,7 @@ def export_stack(
     returned: angles, shapes, binning, pixel size, energy, warnings, and the statement `made_from`.
 
     Binning auto is the smallest that keeps the stack under `max_stack_gb`, and that of the campaign
-    (`settle_binning`), `least_binning`, or more. Pixel size and energy are by default those of the
+    (`decide_binning`), `least_binning`, or more. Pixel size and energy are by default those of the
     file, else 1 um and 20 keV with a warning. `pixels_of` is an earlier stack of the same scan and
     options, except metadata: its pixels are copied.
 

@@ -182,10 +182,12 @@ def _place(
 ) -> list[Placed]:
     """Add the shifts up."""
     moves = [(0.0, 0.0, 0.0), *((pair.z_px, pair.y_px, pair.x_px) for pair in pairs)]
-    places = np.cumsum(moves, axis=0).tolist()
+    positions = np.cumsum(moves, axis=0).tolist()
     return [
         Placed(volume.shape[0], volume.read_slice, z_px, y_px, x_px, gain, offset)
-        for volume, (z_px, y_px, x_px), (gain, offset) in zip(members, places, gains, strict=True)
+        for volume, (z_px, y_px, x_px), (gain, offset) in zip(
+            members, positions, gains, strict=True
+        )
     ]
 
 

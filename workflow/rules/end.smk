@@ -1,7 +1,7 @@
 from tomopipe.run.ending import (
     after_failure,
     remove_temporary,
-    say_stacks_left_out,
+    say_stacks_skipped,
     say_warnings,
     unfinished_scans,
 )
@@ -55,7 +55,7 @@ onsuccess:
     if not ARRIVALS:
         remove_temporary(CAMPAIGN)
     if default_target():
-        say_stacks_left_out(CAMPAIGN)
+        say_stacks_skipped(CAMPAIGN)
         say_warnings(CAMPAIGN)
     unfinished = unfinished_scans(CAMPAIGN) if default_target() else []
     if unfinished:

@@ -16,8 +16,8 @@ from tomopipe.errors import TomopipeError
 if TYPE_CHECKING:
     from tomopipe_lab.evaluate.suites import Item
 
-_QUICK = {"mixed": 12, "conditions": 1, "nulls": 9, "grid-misses": 6}
-_USUAL = {"mixed": 180, "conditions": 20, "nulls": 300, "grid-misses": 300}
+_QUICK = {"mixed": 12, "conditions": 1, "nulls": 9, "outside-grid": 6}
+_USUAL = {"mixed": 180, "conditions": 20, "nulls": 300, "outside-grid": 300}
 
 
 def evaluate(
@@ -48,7 +48,7 @@ def evaluate(
         ),
     ] = None,
     suite: Annotated[
-        str, typer.Option(help="Simulated scans: mixed, conditions, nulls or grid-misses.")
+        str, typer.Option(help="Simulated scans: mixed, conditions, nulls or outside-grid.")
     ] = "mixed",
     n: Annotated[
         int | None,

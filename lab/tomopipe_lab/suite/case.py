@@ -20,7 +20,7 @@ from tomopipe_lab.suite.settings import CONDITIONS_BY_NAME, Rng, Settings, base,
 SPLITS = ("train", "validation", "test")
 CONDITIONS = tuple(CONDITIONS_BY_NAME)
 NULLS = tuple(NULLS_BY_NAME)
-GRID_MISSES = "grid misses"
+OUTSIDE_GRID = "grid misses"  # the name seeds the cases
 GRID_STEP_PX = 0.5
 
 FAMILIES = {

@@ -6,7 +6,7 @@ import { linePlot } from "./plots.js";
 import { all, isIn } from "./queue.js";
 
 const ticks = new Map(); // scans that were ticked, or unticked, by hand
-const taken = (row) => ticks.get(row.scan) ?? !row.sure_outlier;
+const taken = (row) => ticks.get(row.scan) ?? !row.confident_outlier;
 let ticket = 0;
 
 export async function show(key, { selected, onOpen, width, again }) {
@@ -57,6 +57,6 @@ function offers(rows, line, again) {
       el("tr", {}, ...["", "scan", "state", "predicted", "now", "on the line", "now less line"].map((text, at) => el("th", { class: at > 2 ? "num" : null, title: text === "predicted" ? "px (confidence)" : null }, text))),
       ...rows.map((row) => el("tr", {}, el("td", {}, tick(row)), el("td", {}, row.scan), el("td", { class: "quiet", title: row.why }, row.state),
         el("td", { class: "num" }, predicted(row)), el("td", { class: "num" }, px(row.cor_px)), el("td", { class: "num" }, px(on(row))), el("td", { class: "num" }, away(row))))),
-    rows.some((row) => row.sure_outlier) ? el("p", { class: "quiet" }, "Not ticked at first: outliers that were predicted with confidence. They may belong to another series.") : "",
+    rows.some((row) => row.confident_outlier) ? el("p", { class: "quiet" }, "Not ticked at first: outliers that were predicted with confidence. They may belong to another series.") : "",
     el("p", { class: "line" }, button)];
 }

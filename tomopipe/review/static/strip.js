@@ -42,8 +42,8 @@ export function look(at) {
 
 // Ask for the crops about a COR when the hand rests.
 export function show(query, windowFor, { done = () => {} } = {}) {
-  const place = now.at ? { y: now.at[0], x: now.at[1] } : {};
-  const asked = { ...query, step: now.step, ...place };
+  const about = now.at ? { y: now.at[0], x: now.at[1] } : {};
+  const asked = { ...query, step: now.step, ...about };
   const key = JSON.stringify(asked);
   if (key === now.key) return done();
   const mine = ++now.ticket;
