@@ -209,8 +209,8 @@ def submit_limit() -> int | None:
     limits_of = {name: limits for name, *limits in _ask(of_qos, n_cells=4)}
     limits = [
         int(limit)
-        for qos, *own in _ask(asked, n_cells=3)
-        for limit in (*own, *limits_of.get(qos or "normal", ()))
+        for qos, *of_user in _ask(asked, n_cells=3)
+        for limit in (*of_user, *limits_of.get(qos or "normal", ()))
         if limit.isdecimal()
     ]
     return min(limits, default=None)

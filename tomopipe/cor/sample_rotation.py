@@ -95,11 +95,13 @@ def unmatched(prepared: Prepared) -> tuple[float, float] | None:
     if n_pairs < _LEAST_PAIRS:
         return None
     lines = lines_as_taken(prepared, _MAX_ROWS)
-    changes = [lines[:, later] - lines[:, at] for at, later in (first, neighbour, repeated)]
-    one, next_one, later_one = np.arange(3 * n_pairs).reshape(3, -1)
+    changes = [
+        lines[:, later] - lines[:, earlier] for earlier, later in (first, neighbour, repeated)
+    ]
+    first_change, next_change, later_change = np.arange(3 * n_pairs).reshape(3, -1)
     changed = np.concatenate(changes, axis=1)
-    apart = 1 - match(changed, one, later_one).max(axis=1)
-    beside = 1 - match(changed, one, next_one).max(axis=1)
+    apart = 1 - match(changed, first_change, later_change).max(axis=1)
+    beside = 1 - match(changed, first_change, next_change).max(axis=1)
     return float(np.median(apart)), float(np.median(beside))
 
 

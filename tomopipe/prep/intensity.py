@@ -54,12 +54,12 @@ def warn_of_flats(
 
 def is_far_too_bright(line_integrals: NDArray[np.float32]) -> bool:
     """Tell whether air is so much brighter than the flats that it is no matter of the beam."""
-    some = _some_projections(line_integrals)
-    width = max(1, min(_TOGETHER_PX, some.shape[2] // 4))
-    some = some[:, :, : some.shape[2] // width * width]
-    if not some.size:
+    lines = _some_projections(line_integrals)
+    width = max(1, min(_TOGETHER_PX, lines.shape[2] // 4))
+    lines = lines[:, :, : lines.shape[2] // width * width]
+    if not lines.size:
         return False
-    means = some.reshape(*some.shape[:2], -1, width).mean(axis=3, dtype=np.float64)
+    means = lines.reshape(*lines.shape[:2], -1, width).mean(axis=3, dtype=np.float64)
     return math.exp(-_least(means)) > _FAR_TOO_BRIGHT
 
 

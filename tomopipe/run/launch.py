@@ -185,8 +185,8 @@ def _cache() -> Path:
 def _other_cache(directory: Path) -> dict[str, str]:
     """Return the variable of a cache in the campaign if the user's cannot be written, else {}."""
     with suppress(OSError):
-        (own := _cache() / "snakemake").mkdir(parents=True, exist_ok=True)
-        if os.access(own, os.W_OK | os.X_OK):
+        (folder := _cache() / "snakemake").mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK | os.X_OK):
             return {}
     return {"XDG_CACHE_HOME": str(directory.absolute() / SNAKEMAKE / "cache")}
 

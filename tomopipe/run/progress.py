@@ -127,7 +127,7 @@ class Progress:
         jobs = self._steps.get(step, Step())
         present = (*jobs.queued.values(), *jobs.running.values())
         return name in jobs.again.values() or any(
-            known == name and at > failed_s for known, at in present
+            known == name and begun_s > failed_s for known, begun_s in present
         )
 
     def log_of(self, step: str, name: str) -> Path | None:

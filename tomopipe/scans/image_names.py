@@ -76,8 +76,8 @@ def told_apart(stems: Sequence[str], scan: str = "") -> str:
     heads = heads_in(stems)
     if len(heads) < 2:
         return ""
-    own = re.compile(rf"(?<![^\W_]){re.escape(scan)}(?![^\W\d_])") if scan else None
-    shown = [own.sub("<scan>", head) if own else head for head in heads]
+    own_name = re.compile(rf"(?<![^\W_]){re.escape(scan)}(?![^\W\d_])") if scan else None
+    shown = [own_name.sub("<scan>", head) if own_name else head for head in heads]
     alike = [re.sub(r"\d+", "#", text) for text in shown]
     if len(set(alike)) == len(alike):
         shown = alike
@@ -102,8 +102,8 @@ def find_gaps(stems: Sequence[str], others: Iterable[Collection[int]] = ()) -> G
         return None
     numbers = [{int(number) for _, number, _ in run if number} for run in runs]
     first = 0
-    for own, run in zip(numbers, runs, strict=True):
-        apart = [kind for kind in [*others, *numbers] if own.isdisjoint(kind)]
+    for numbers_of_run, run in zip(numbers, runs, strict=True):
+        apart = [kind for kind in [*others, *numbers] if numbers_of_run.isdisjoint(kind)]
         for index, n_gone, text in _holes([number for _, number, _ in run], set().union(*apart)):
             steps[first + index] += n_gone
             missing.append(f"{run[0][0] if len(runs) > 1 else ''}{text}")

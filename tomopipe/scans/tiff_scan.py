@@ -140,11 +140,11 @@ class TiffReader:
         if self._axes[0] != AXES[0] or (gaps := find_gaps(names)) is None:
             return none
         # Flats and darks, which may be counted with the projections, are not missing.
-        own, stems = FilePath(self._stack.name), set(names)
+        folder, stems = FilePath(self._stack.name), set(names)
         kinds = dict[tuple[FilePath, str], set[int]]()
         for name, _ in files_in(os.fspath(self._path)):
             path = self._path / name
-            if name.lower().endswith(IMAGES) and (path.parent != own or path.stem not in stems):
+            if name.lower().endswith(IMAGES) and (path.parent != folder or path.stem not in stems):
                 number = numbers_of([path.stem])[0]
                 kinds.setdefault((path.parent, head_of(path.stem)), set()).add(number or 0)
         return (find_gaps(names, kinds.values()) or none) if kinds else gaps
@@ -474,9 +474,9 @@ class _Files(_Images):
         kinds = [head_of(stem) if heads else "" for stem in self.stems]
         sizes = self._sizes.tolist() if self._plain else [1] * len(kinds)
         keys = list(zip(kinds, sizes, strict=True))
-        own = keys[self._files.index(self._typical)]
-        others = [key for key in dict.fromkeys(keys) if key != own and key[1]]
-        others.sort(key=lambda key: (key[0] == own[0], -abs(key[1] - own[1])))
+        typical = keys[self._files.index(self._typical)]
+        others = [key for key in dict.fromkeys(keys) if key != typical and key[1]]
+        others.sort(key=lambda key: (key[0] == typical[0], -abs(key[1] - typical[1])))
         odd_keys = [
             key for key in others[:_MOST_ODD] if not self._is_alike(self._files[keys.index(key)])
         ]

@@ -88,8 +88,8 @@ def inventory(
     paths = sorted(overrides)
 
     def raw(path: str) -> RawScan:
-        own = overrides[path]
-        return raw_scan(path, options if own is None else StepOptions(**own))
+        override = overrides[path]
+        return raw_scan(path, options if override is None else StepOptions(**override))
 
     taken_from = cache(files_taken_from)  # many scans have the same flats
     looks = _look_at_all(paths, lambda path: _look(raw(path), taken_from))

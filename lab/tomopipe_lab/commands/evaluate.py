@@ -159,8 +159,10 @@ def _options(config: Path | None) -> dict[str, Any]:
 
 def _from(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
     """Return the options with the paths of networks as seen from the campaign."""
-    own = {key: options.get(key) for key in ("model", "dinov2_checkpoint")}
-    named = {key: str(folder / path) for key, path in own.items() if path not in (None, "shipped")}
+    paths = {key: options.get(key) for key in ("model", "dinov2_checkpoint")}
+    named = {
+        key: str(folder / path) for key, path in paths.items() if path not in (None, "shipped")
+    }
     return options | named
 
 
