@@ -35,11 +35,18 @@ def test_the_queue(client):
     assert len(found["scans"]) == 13
     assert found["fix_cor"] == {"max_delta_px": 50.0, "protect_manual": True}
     assert found["csrf"] == client.headers["x-tomopipe-csrf"]
+    sets = {name: sorted(states) for name, states in found["sets"].items()}
+    assert sets == {
+        "not_selected": ["skipped", "unselected"],
+        "decided": ["manual", "skipped", "unselected"],
+        "to_review": ["doubtful", "filled", "fixed", "unresolved"],
+    }
 
 
 def test_a_scan(client):
     found = client.get("/api/scan", params={"scan": "bone_001"}).json()
     assert found["grid"]["cor_px"] == GRID_PX
+    assert found["grid"]["step_px"] == 1.0
     assert found["grid"]["rows"] == [256, 40]
     assert found["grid"]["n_pairs"] == 1
     assert found["cor_px"] == 511.65
