@@ -21,6 +21,7 @@ INVENTORY = (
 FIX = "scan index before_px after_px source flagged reason limit_px neighbours".split()  # noqa: SIM905
 # in capitals: a <word> would be refused as a name
 NASTY = '"><SCRIPT>alert(1)<img src=x onerror=alert(2)>'
+USUAL = {"min_confidence": 0.5, "protect_manual": True}  # what the configuration says of a scan
 CONFIG = {
     "campaign": {
         "name": "Beamtime 2024-11, zircon & wood",

@@ -18,6 +18,7 @@ from tomopipe.config import (
 )
 from tomopipe.scans.raw_scan import RawScan
 from tomopipe.steps.export_stack import export_stack as _export_stack
+from tomopipe.steps.export_star import export_star as _export_star
 from tomopipe.steps.full_recon import full_recon as _full_recon
 from tomopipe.steps.inventory import inventory as _inventory
 from tomopipe.steps.predict_cor import predict_cor as _predict_cor
@@ -65,6 +66,7 @@ def full_recon(raw: Any, volume: Any, *, cor_px: float, source: Any = None, **op
     given = raw_of(raw, options)
     full, resources = block(FullReconBlock, options), _resources(options)
     cor = {"cor_px": cor_px, "source": source}
+    options = {"pixel_size_um": None, "provenance": None, "voxels_of": None} | options
     _full_recon(given, volume, cor, full, resources=resources, **options)
 
 
@@ -72,19 +74,29 @@ def try_recon(raw: Any, stack: Any, sweep: Any, rows: Any, **options: Any) -> di
     """Make a sweep."""
     given = raw_of(raw, options)
     grid, resources = block(TryReconBlock, options), _resources(options)
-    return _try_recon(given, TryFiles(stack, sweep, rows), grid, resources=resources, **options)
+    files, options = TryFiles(stack, sweep, rows), {"made_from": None} | options
+    return _try_recon(given, files, grid, resources=resources, **options)
 
 
 def export_stack(raw: Any, stack: Any, meta: Any, **options: Any) -> dict[str, Any]:
     """Export a stack."""
     given = raw_of(raw, options)
-    return _export_stack(given, stack, meta, block(ExportStarBlock, options), **options)
+    export = block(ExportStarBlock, options)
+    options = {"least_binning": None, "made_from": None, "pixels_of": None} | options
+    return _export_stack(given, stack, meta, export, **options)
+
+
+def export_star(metas: Any, stacks: Any, cor: Any, output: Any, **options: Any) -> None:
+    """Export a set."""
+    usual = {"hand": -1, "half_acquisition": {}, "volumes": {}, "other_rows": ()}
+    _export_star(metas, stacks, cor, output, **(usual | options))
 
 
 def stitch(volumes: Any, volume: Any, shifts: Any, *, scans: Any, **options: Any) -> dict[str, Any]:
     """Stitch volumes."""
     stitching, stored = block(StitchBlock, options), block(FullReconBlock, options)
     named = dict(zip(scans, volumes, strict=True))
+    options = {"made_from": None, "voxels_of": None} | options
     return _stitch(named, volume, shifts, stitching, stored, **options)
 
 
@@ -99,4 +111,6 @@ def inventory(entries: Any, output: Any, **options: Any) -> list[dict[str, Any]]
 
 def predict_cor(rows: Any, sweep: Any, prediction: Any, center: Any, **options: Any) -> Any:
     """Predict a COR."""
-    return _predict_cor(rows, sweep, prediction, center, block(PredictCorBlock, options), **options)
+    methods = block(PredictCorBlock, options)
+    options = {"used": None, "made_from": None, "is_rewritten": lambda path: False} | options
+    return _predict_cor(rows, sweep, prediction, center, methods, **options)

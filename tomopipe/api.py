@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tomopipe.arrays import on_host
-from tomopipe.config import PredictCorBlock, PreprocessBlock, TryReconBlock
+from tomopipe.config import FullReconBlock, PredictCorBlock, PreprocessBlock, TryReconBlock
 from tomopipe.cor.collected_rows import opposing_pairs, spread_rows
 from tomopipe.cor.curves import Curves
-from tomopipe.cor.jump import doubt_jump
+from tomopipe.cor.jump import reject_jump
 from tomopipe.cor.methods import CLASSICAL, Decision, ask, choose
 from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.rows_file import Rows
@@ -36,7 +36,8 @@ __all__ = ["correct", "find_cor", "open_scan", "reconstruct", "sweep"]
 
 METHODS = ("ai", *CLASSICAL)
 """Of `find_cor`."""
-_PREDICT, _TRY = PredictCorBlock(), TryReconBlock()  # the defaults of the workflow
+# the defaults of the workflow
+_PREDICT, _TRY, _FULL = PredictCorBlock(), TryReconBlock(), FullReconBlock()
 
 
 def correct(
@@ -191,7 +192,7 @@ def find_cor(
     grid_px = np.arange(max(0.0, middle_px - width_px), min(last_px, middle_px + width_px), 0.5)
     curves = Curves(Prepared(rows))
     answers = [ask(method, curves, grid_px) for method in methods]
-    return doubt_jump(choose(answers, min_confidence, curves.reach_px), curves.prepared)[0]
+    return reject_jump(choose(answers, min_confidence, curves.reach_px), curves.prepared)[0]
 
 
 def _rows(every: NDArray[np.float32], theta_rad: NDArray[np.float64]) -> Rows:
@@ -219,7 +220,7 @@ def reconstruct(
     theta_deg: ArrayLike,
     cor_px: ArrayLike,
     *,
-    filter: str = "ramp",
+    filter: str = _FULL.filter,
     device: str = "auto",
     threads: int | None = None,
 ) -> NDArray[np.float32]:
@@ -263,7 +264,7 @@ def sweep(
     theta_deg: ArrayLike,
     cor_px: ArrayLike,
     *,
-    filter: str = "ramp",
+    filter: str = _FULL.filter,
     device: str = "auto",
     threads: int | None = None,
 ) -> NDArray[np.float32]:

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 PAGE_BYTES = 4096  # of memory, and of a file
+NORMAL_PER_MAD = 1.4826
+"""Standard deviation of normal noise, over its median absolute deviation."""
 
 
 def module_of(array: Any) -> ModuleType:

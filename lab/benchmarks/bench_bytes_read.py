@@ -58,7 +58,9 @@ def bytes_read(campaign: Path, raw: Path) -> int:
         sys.exit(f"ended with {done.returncode}:\n{done.stderr[-3000:]}")
     line = re.compile(rf"<{re.escape(str(raw))}>.* = (\d+)$")
     texts = (trace.read_text(errors="replace") for trace in traces.iterdir())
-    return sum(int(n) for text in texts for one in text.split("\n") for n in line.findall(one))
+    return sum(
+        int(n) for text in texts for text_line in text.split("\n") for n in line.findall(text_line)
+    )
 
 
 def main() -> None:

@@ -16,31 +16,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
-import h5py
 import numpy as np
+from tomopipe_lab.bench.jobs import volume_job as reconstruct
+from tomopipe_lab.bench.phantoms import scan_of_noise
 
 from tomopipe.campaign.files import ROWS, SWEEP, TRY_STACK
 from tomopipe.config import ExportStarBlock, FullReconBlock, TryReconBlock
 from tomopipe.recon.jit import thread_count
 from tomopipe.scans.raw_scan import RawScan
 from tomopipe.steps.export_stack import export_stack
-from tomopipe.steps.full_recon import full_recon
 from tomopipe.steps.try_recon import TryFiles, try_recon
 from tomopipe.storage import checksums
 from tomopipe.stream.memory import Resources
 
 SUMMING = ("written", "checksum_of", "checksum_of_bytes", "finish")
-
-
-def make_scan(path, n_angles, n_rows, n_cols):
-    rng = np.random.default_rng(0)
-    with h5py.File(path, "w") as file:
-        data = file.create_dataset("exchange/data", (n_angles, n_rows, n_cols), np.uint16)
-        for i in range(n_angles):
-            data[i] = rng.integers(20000, 40000, (n_rows, n_cols))
-        file["exchange/data_white"] = np.full((5, n_rows, n_cols), 60000, np.uint16)
-        file["exchange/data_dark"] = np.zeros((5, n_rows, n_cols), np.uint16)
-        file["exchange/theta"] = np.linspace(0, 180, n_angles, endpoint=False)
 
 
 def cpu_seconds():
@@ -87,12 +76,12 @@ def volume_job(raw, folder, args):
     volume = folder / {"h5": "v.h5", "tiff": "v", "zarr": "v.zarr"}[args.output]
 
     def job():
-        full_recon(
+        reconstruct(
             RawScan(raw),
             volume,
-            {"cor_px": args.n / 2 + 1.3},
+            args.n / 2 + 1.3,
             FullReconBlock(device="cpu", output=args.output, compression=args.compression),
-            resources=Resources(threads=args.threads),
+            Resources(threads=args.threads),
         )
 
     return job, [volume]
@@ -104,14 +93,19 @@ def try_job(raw, folder, args):
 
     def job():
         files = TryFiles(*results)
-        try_recon(RawScan(raw), files, TryReconBlock(device="cpu"), resources=resources)
+        try_recon(
+            RawScan(raw), files, TryReconBlock(device="cpu"), resources=resources, made_from=None
+        )
 
     return job, results
 
 
 def stack_job(raw, folder, args):
     results = [folder / name for name in ("stack.mrcs", "stack.json")]
-    return lambda: export_stack(RawScan(raw), *results, ExportStarBlock(binning=1)), results
+    usual = {"least_binning": None, "made_from": None, "pixels_of": None}
+    return lambda: export_stack(
+        RawScan(raw), *results, ExportStarBlock(binning=1), **usual
+    ), results
 
 
 JOBS = {"full_recon": volume_job, "try_recon": try_job, "export_stack": stack_job}
@@ -134,7 +128,7 @@ def main():
     times, shares = {"without": [], "with": []}, []
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         raw = Path(folder) / "scan.h5"
-        make_scan(raw, args.angles, args.rows, args.n)
+        scan_of_noise(raw, args.angles, args.rows, args.n)
         job, results = JOBS[args.step](raw, Path(folder), args)
 
         for number in range(args.rounds + 1):

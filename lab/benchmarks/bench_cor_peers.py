@@ -34,7 +34,7 @@ from nabu.estimation.cor import (
     CenterOfRotationSlidingWindow,
 )
 from rich.progress import track
-from tomopipe_lab.evaluate.scores import wilson
+from tomopipe_lab.scores import wilson
 from tomopipe_lab.suite import CONDITIONS, make_case
 
 from tomopipe.cor import methods

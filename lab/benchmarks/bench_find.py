@@ -24,7 +24,7 @@ from rich.progress import track
 from scipy.ndimage import gaussian_filter1d
 from skimage import data
 from skimage.transform import radon, resize
-from tomopipe_lab.evaluate.scores import wilson
+from tomopipe_lab.scores import wilson
 
 from tomopipe.cor import methods as cor_methods
 from tomopipe.cor.curves import Curves

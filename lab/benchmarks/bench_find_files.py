@@ -184,10 +184,11 @@ def ask(number, name, methods):
         scan, *paths = (Path(folder) / n for n in ("s.h5", "t.tif", "t.json", "r.h5", "p.json"))
         write(scan, exposed(drawn, kind, lines, rng), theta_deg)
         grid, files = TryReconBlock(step_px=1, max_size_px=128), TryFiles(*paths[:3])
-        try_recon(RawScan(scan), files, grid, resources=Resources(threads=1))
+        try_recon(RawScan(scan), files, grid, resources=Resources(threads=1), made_from=None)
         found = predict_cor(
             paths[2], paths[1], paths[3], Path(folder) / "c.txt",
             PredictCorBlock(methods=list(methods)),
+            used=None, made_from=None, is_rewritten=lambda path: False,
         )["methods"]  # fmt: skip
     answers = {m: (found[m]["best_cor_px"], found[m]["confidence"] or 0.0) for m in methods}
     return name, (drawn, answers)

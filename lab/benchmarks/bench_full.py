@@ -12,26 +12,15 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import h5py
 import numpy as np
+from tomopipe_lab.bench.jobs import volume_job
+from tomopipe_lab.bench.phantoms import scan_of_noise
 
 from tomopipe.config import FullReconBlock
 from tomopipe.recon.jit import thread_count
 from tomopipe.scans.raw_scan import RawScan
-from tomopipe.steps.full_recon import full_recon
 from tomopipe.stream import fit_options as _fit
 from tomopipe.stream.memory import Resources
-
-
-def make_scan(path, n_cols, n_rows):
-    n_angles, rng = n_cols * 3 // 2, np.random.default_rng(0)
-    with h5py.File(path, "w") as file:
-        data = file.create_dataset("exchange/data", (n_angles, n_rows, n_cols), np.uint16)
-        for i in range(n_angles):
-            data[i] = rng.integers(20000, 40000, (n_rows, n_cols))
-        file["exchange/data_white"] = np.full((5, n_rows, n_cols), 60000, np.uint16)
-        file["exchange/data_dark"] = np.zeros((5, n_rows, n_cols), np.uint16)
-        file["exchange/theta"] = np.linspace(0, 180, n_angles, endpoint=False)
 
 
 def seconds(raw, volume, workers, threads, n_cols):
@@ -40,12 +29,12 @@ def seconds(raw, volume, workers, threads, n_cols):
     _fit.choose_blocks = lambda *args, **options: replace(choose(*args, **options), workers=workers)
     started = time.perf_counter(), time.process_time()
     try:
-        full_recon(
+        volume_job(
             RawScan(raw),
             volume,
-            {"cor_px": n_cols / 2 + 1.3},
+            n_cols / 2 + 1.3,
             FullReconBlock(device="cpu"),
-            resources=Resources(threads, 10**11),
+            Resources(threads, 10**11),
         )
     finally:
         _fit.choose_blocks = choose
@@ -63,7 +52,7 @@ def main():
     times = {workers: [] for workers in (1, args.threads)}
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         raw, volume = Path(folder) / "scan.h5", Path(folder) / "volume.h5"
-        make_scan(raw, args.n, args.rows)
+        scan_of_noise(raw, args.n * 3 // 2, args.rows, args.n)
         for _ in range(args.rounds + 1):  # the first one also loads compiled code
             for workers, found in times.items():
                 found.append(seconds(raw, volume, workers, args.threads, args.n))

@@ -43,9 +43,10 @@ def make_scan(path, n_angles, n_rows, n_cols):
 
 def ours(raw, volume, cor_px, threads):
     """The job, and the CPU time of its engine, without corrections, where one thread computes."""
+    from tomopipe_lab.bench.jobs import volume_job
+
     from tomopipe.config import FullReconBlock
     from tomopipe.scans.raw_scan import RawScan
-    from tomopipe.steps.full_recon import full_recon
     from tomopipe.stream import recon_task
     from tomopipe.stream.memory import Resources
 
@@ -67,7 +68,7 @@ def ours(raw, volume, cor_px, threads):
     if threads == 1 and normaliser:
         recon_task.normaliser = lambda *args, **more: timed(normaliser(*args, **more), "corrected")
     options, resources = FullReconBlock(device="cpu"), Resources(threads)
-    full_recon(RawScan(raw), volume, {"cor_px": cor_px}, options, resources=resources)
+    volume_job(RawScan(raw), volume, cor_px, options, resources)
     engine_s = spent["engine"] - spent.get("corrected", 0) if threads == 1 else float("nan")
     return engine_s, spent["loading"]
 

@@ -30,13 +30,13 @@ def without_jump(kind, seed):
 def judge(condition, seed, jump_px):
     """Return whether a jump is told, and whether it is the right one."""
     rng = np.random.default_rng(seed)
-    at, jump_px = rng.uniform(0.15, 0.85), jump_px * rng.choice([-1, 1])
+    share, jump_px = rng.uniform(0.15, 0.85), jump_px * rng.choice([-1, 1])
     split = SPLITS[seed % 3]
-    rows = make_case(split, seed, condition=condition, n_cols=512, jump=(jump_px, at)).rows
+    rows = make_case(split, seed, condition=condition, n_cols=512, jump=(jump_px, share)).rows
     found = find_jump(Prepared(rows))
     if found is None:
         return False, False
-    away = abs(found.after + 1 - round(at * len(rows.theta_rad)))
+    away = abs(found.after + 1 - round(share * len(rows.theta_rad)))
     return True, away <= 1 and abs(found.shift_px - jump_px) <= 1
 
 

@@ -13,7 +13,7 @@ from bench_find import draw, photograph
 from tomopipe_lab.suite import CONDITIONS, SPLITS, make_case
 
 from tomopipe.cor.prepared import Prepared
-from tomopipe.cor.turns import change_in_parts, doubt_rotation
+from tomopipe.cor.sample_rotation import change_in_parts, warn_of_standstill
 
 
 def recorded(seed, turned=lambda theta_deg: theta_deg):
@@ -47,7 +47,7 @@ def main():
         told, least = [], []
         for seed in range(options.first, options.first + options.scans):
             prepared = Prepared(make(seed))
-            told += [seed] * bool(doubt_rotation(prepared))
+            told += [seed] * bool(warn_of_standstill(prepared))
             least.append(np.min(change_in_parts(prepared), initial=np.inf))
         shown = (
             f"{np.min(least):.3f}, {np.percentile(least, 5):.2f} and {np.percentile(least, 95):.3f}"

@@ -19,7 +19,7 @@ from tomopipe_lab.suite import CONDITIONS, SPLITS, make_case
 
 from tomopipe.cor.angular_range import wider_range_deg
 from tomopipe.cor.prepared import Prepared
-from tomopipe.cor.stated_angles import doubt_angles
+from tomopipe.cor.stated_angles import warn_of_angles
 from tomopipe.simulate.phantom import Ellipsoid, Phantom, project
 
 N_COLS, N_ROWS = 160, 5
@@ -73,7 +73,7 @@ def main():
             prepared = Prepared(rows)
             assert len(prepared.sinograms)
             start_s = time.process_time()
-            doubt = doubt_angles(prepared, case.cor_px)
+            doubt = warn_of_angles(prepared, case.cor_px)
             seconds.append(time.process_time() - start_s)
             kind = (
                 f"{360 if span_deg > 270 else 180} degrees, times {scale:.2f}"

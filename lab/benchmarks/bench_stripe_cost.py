@@ -14,11 +14,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 from bench_rings import line_integrals, rock, with_rings
+from tomopipe_lab.bench.jobs import volume_job
 
 from tomopipe.config import FullReconBlock, PreprocessBlock
 from tomopipe.cost.job_memory import full_recon_mb
 from tomopipe.scans.raw_scan import RawScan
-from tomopipe.steps.full_recon import full_recon
 from tomopipe.stream.memory import Resources
 
 METHODS = ("none", "gated", "sorting", "vo")
@@ -47,7 +47,7 @@ def measure(path, target, cor_px, method):
     start = time.process_time()
     raw = RawScan(path, preprocess=PreprocessBlock(stripes={"method": method}))
     options = FullReconBlock(device="cpu")
-    full_recon(raw, target, {"cor_px": cor_px}, options, resources=Resources(threads=1))
+    volume_job(raw, target, cor_px, options, Resources(threads=1))
     return time.process_time() - start
 
 

@@ -16,7 +16,7 @@ from bench_find import draw, photograph
 from tomopipe_lab.suite import CONDITIONS, SPLITS, make_case
 
 from tomopipe.cor.prepared import Prepared
-from tomopipe.cor.turns import doubt_turns, unmatched
+from tomopipe.cor.sample_rotation import unmatched, warn_of_changes
 
 KINDS = ("mixed", "one damage", "photographs")
 SPANS_DEG = (390, 450, 540, 720, 1080)
@@ -40,7 +40,7 @@ def print_still(kind, seeds):
         prepared = Prepared(still(kind, seed))
         found = unmatched(prepared)
         judged += found is not None
-        told += [seed] if doubt_turns(prepared) else []
+        told += [seed] if warn_of_changes(prepared) else []
         if found:
             shares.append(found[0])
             ratios.append(found[0] / found[1] if found[0] > 0.05 else 0.0)
@@ -69,7 +69,7 @@ def main():
         for seed in seeds[: options.scans // 4]:
             rows = make_case(SPLITS[seed % 3], seed, span_deg=720, climb_px=climb_px).rows
             judged += unmatched(Prepared(rows)) is not None
-            told += bool(doubt_turns(Prepared(rows)))
+            told += bool(warn_of_changes(Prepared(rows)))
         print(f"| {climb_px} | {options.scans // 4} | {judged} | {told} |", flush=True)
 
 

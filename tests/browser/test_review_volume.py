@@ -57,11 +57,41 @@ def test_planes_come_as_averages_then_as_voxels_and_yz_when_asked(serve, visit, 
     # dark above, bright below; a click low in xz goes to a high row
     box = canvas["xz"].bounding_box()
     canvas["xz"].click(position={"x": box["width"] / 2, "y": box["height"] * 0.6})
-    row = page.get_by_label("Place of xy")
+    row = page.get_by_label("Position of xy")
     expect(row).not_to_have_value("128")
     assert int(row.input_value()) > 128
     middle = "c.getContext('2d').getImageData(c.width / 2 + 9, c.height / 2 + 9, 1, 1).data[0]"
     page.wait_for_function(f"c => {middle} > 128", arg=canvas["xy"].element_handle())
+
+
+def test_the_voxel_under_the_pointer_stays_there_while_zooming_and_goes_with_the_hand(
+    serve, visit, folder
+):
+    page = open_volume(visit, serve(folder))
+    canvas = page.get_by_label("Plane xy", exact=True)
+    expect(canvas).to_have_attribute("data-factor", "1")
+    box = canvas.bounding_box()
+    label = page.get_by_label("xy", exact=True).locator(".label")
+
+    def voxel(x, y):
+        page.mouse.move(box["x"] + x, box["y"] + y)
+        return [int(n) for n in re.match(r"x (\d+), y (\d+)", label.text_content()).groups()]
+
+    x, y = box["width"] * 0.4, box["height"] * 0.45
+    before = voxel(x, y)
+    across = [voxel(x + 40, y)[0] - before[0]]
+    voxel(x, y)
+    page.mouse.wheel(0, -600)  # closer
+    assert np.abs(np.subtract(voxel(x, y), before)).max() <= 1
+    across.append(voxel(x + 40, y)[0] - before[0])
+    assert across[0] > 1.5 * across[1] > 0
+    voxel(x, y)
+    page.mouse.down()
+    page.mouse.move(box["x"] + x + 50, box["y"] + y + 30, steps=4)
+    page.mouse.up()
+    assert (
+        np.abs(np.subtract(voxel(x + 50, y + 30), before)).max() <= 2
+    )  # the first 4 px are a click
 
 
 def test_the_planes_fill_a_window_that_grows(serve, visit, folder):

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from ai_scans import COR_PX, inputs_of, rows_with
 from tomopipe_lab.train.data import Example, augmented, deaf, target_of
-from tomopipe_lab.train.run import auroc
 from tomopipe_lab.train.work import Truth
 
 from tomopipe.cor.ai.input_recipe import RECIPE
@@ -32,10 +31,3 @@ def test_the_target_of_a_scan_shown_in_a_mirror_stays_at_its_axis(example):
     assert targets == {round(t, 3) for t in (example.target, 254 - example.target)}
     for mirrored in shown:
         assert abs(np.argmax(mirrored.inputs.grid[-5]) - mirrored.target) <= 2
-
-
-def test_auroc_is_the_share_of_pairs_in_the_right_order():
-    right = np.array([True, True, False, False])
-    assert auroc(np.array([0.9, 0.4, 0.5, 0.1]), right) == 0.75
-    assert auroc(np.array([0.5, 0.5, 0.5, 0.5]), right) == 0.5
-    assert auroc(np.ones(4), np.ones(4, bool)) is None

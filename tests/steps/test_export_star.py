@@ -10,11 +10,11 @@ import starfile
 from tests.beads import centroid_px, project_beads, write_scan
 from tests.phantoms import sphere
 from tests.phantoms import write_scan as write_phantom
-from tests.step_calls import export_stack, full_recon
+from tests.step_calls import export_stack, export_star, full_recon
 from tomopipe.errors import TomopipeError
 from tomopipe.relion.mrc import StackFile
 from tomopipe.relion.star import tomo_names
-from tomopipe.steps.export_star import COLUMNS, export_star
+from tomopipe.steps.export_star import COLUMNS
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.tables import read_tsv
 
@@ -64,7 +64,7 @@ def export(scans, cor_px=47.25, each=None, volumes=None, other_rows=(), **option
         {scan: stack for scan, (stack, _) in files.items()},
         "results/cor.json",
         "results/relion",
-        volumes=volumes,
+        volumes=volumes or {},
         other_rows=other_rows,
     )
     return starfile.read("results/relion/tomograms.star", always_dict=True, parse_as_string=TEXT)

@@ -216,7 +216,7 @@ def test_a_helical_scan_is_doubted(run):
     prediction, text = run(rows_of(climbing, theta_deg), methods=["ai", "sum"])
     assert float(text) == pytest.approx(COR_PX, abs=1)
     (doubt,) = prediction["doubts"]
-    assert doubt.startswith("projections one turn apart differ: a helical scan")
+    assert doubt.startswith("projections 360 degrees apart differ: a helical scan")
     assert prediction["warnings"] == [doubt]
 
 
@@ -225,7 +225,7 @@ def test_a_stage_that_stood_still_is_doubted_or_refused_with_its_reason(run):
     standing = scan(COR_PX, theta_deg=0 * theta_deg, counts=20000)
     prediction, _ = run(rows_of(standing, theta_deg), methods=["ai", "sum"])
     told = [prediction["reason"], *prediction.get("doubts", [])]
-    assert any("did the stage turn?" in text for text in told)
+    assert any("did the stage rotate?" in text for text in told)
 
 
 @pytest.mark.parametrize(

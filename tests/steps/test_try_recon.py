@@ -108,7 +108,7 @@ def test_rows_hold_the_try_row_first_and_the_truth(tmp_path):
 
 
 def test_the_grid_by_default(tmp_path):
-    grid_px = candidates(TryReconBlock(), 128)
+    grid_px = candidates(TryReconBlock(), 128, first_col=0)
     assert grid_px.tolist() == [63.5 + d / 2 for d in range(-100, 101)]
 
 
@@ -124,13 +124,15 @@ def test_the_grid_by_default(tmp_path):
     ids=["ends", "one", "smaller steps", "left edge", "right edge"],
 )
 def test_the_grid(center_px, width_px, step_px, expected):
-    grid_px = candidates(TryReconBlock(center_px=center_px, width_px=width_px, step_px=step_px), 20)
+    grid_px = candidates(
+        TryReconBlock(center_px=center_px, width_px=width_px, step_px=step_px), 20, first_col=0
+    )
     np.testing.assert_allclose(grid_px, expected, atol=1e-9)
 
 
 def test_a_grid_off_the_detector_is_an_error():
     with pytest.raises(ScanError, match=r"no candidate in 25 \+- 5 px .* \(0 to 19\)"):
-        candidates(TryReconBlock(center_px=25, width_px=5, step_px=1), 20)
+        candidates(TryReconBlock(center_px=25, width_px=5, step_px=1), 20, first_col=0)
 
 
 def test_full_size_slices_with_tomoguis_names(tmp_path):

@@ -15,7 +15,7 @@ from tests.workflow.conftest import configure, plan, snakemake, table
 from tomopipe.storage.tables import read_tsv
 
 # name -> options of an undamaged scan; 40 px is far from the middle of 96 columns
-SOUND = {
+VALID = {
     "größe 1 [x]_1": {"n_rows": 1},
     "a;b$c'd_1": {"theta_deg": np.linspace(180, 0, 91)},
     "no theta-7": {"write_theta": False},
@@ -42,7 +42,7 @@ def odd(tmp_path_factory):
     """The campaign after its run, and the run."""
     folder = tmp_path_factory.mktemp("odd") / "my campaign, größer"
     raw = folder / "raw data"
-    for name, options in SOUND.items():
+    for name, options in VALID.items():
         bead_scan(raw / f"{name}.h5", **options)
     bead_scan(raw / "full_1.h5")
     bead_scan(raw / "full_2.h5", n_frames=70)
@@ -108,15 +108,15 @@ def test_noise_is_not_accepted(odd):
     assert "noise_1" not in json.loads((folder / "results" / "cor.json").read_text())
 
 
-@pytest.mark.parametrize("scan", [*SOUND, "full_1"])
+@pytest.mark.parametrize("scan", [*VALID, "full_1"])
 def test_cor_volume_and_sweep_of_sound_scans(odd, scan):
     folder = odd[0]
     found = json.loads((folder / "results" / "cor.json").read_text())[scan]
     assert found["cor_px"] == pytest.approx(COR_PX, abs=0.3)
     sidecar = json.loads((folder / "raw data" / f"{scan}.cor.json").read_text())
     assert sidecar["cor_px"] == found["cor_px"]
-    n_cols = SOUND.get(scan, {}).get("n_cols", 96)
-    n_rows = SOUND.get(scan, {}).get("n_rows", 3)
+    n_cols = VALID.get(scan, {}).get("n_cols", 96)
+    n_rows = VALID.get(scan, {}).get("n_rows", 3)
     with h5py.File(folder / "results" / f"{scan}_rec.h5") as file:
         volume = file["exchange/data"][...]
     assert volume.shape == (n_rows, n_cols, n_cols)

@@ -313,7 +313,9 @@ def make_campaign(
     table = directory / (config.campaign.table or TABLE)
     rows = read_table(table) if table.exists() or config.campaign.table else []
     lines = grouped((row.scan, str(row.line)) for row in rows)
-    if repeated := [f"{n} (lines {', '.join(at)})" for n, at in lines.items() if len(at) > 1]:
+    if repeated := [
+        f"{n} (lines {', '.join(numbers)})" for n, numbers in lines.items() if len(numbers) > 1
+    ]:
         raise TomopipeError(
             f"{table}: {', '.join(repeated)} stands there more than once. Keep one row per scan."
         )

@@ -1,4 +1,9 @@
-"""Paths of all files in a campaign folder; no other module spells them."""
+"""Paths of all files in a campaign folder; no other module spells them.
+
+But for names of others: what Snakemake has in its folder, which the modules know that read it; a
+Snakefile or profile that is not the campaign's; TomoGUI's folders of results. And for the cache of
+kernels in `tomopipe.recon.jit`, which knows no campaign.
+"""
 
 import os
 import re
@@ -9,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 CONFIG, TABLE, TRUTH = "config.yaml", "scans.tsv", "truth.json"
 SNAKEFILE = "Snakefile"
+SNAKEMAKE = ".snakemake"  # Snakemake's own folder
 COR_TABLE, ROT_CEN = "cor.json", "rot_cen.json"
 
 # in the folder of a scan

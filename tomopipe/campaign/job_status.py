@@ -50,8 +50,8 @@ class JobStatus:
         return None if self.end_s is None else max(0.0, self.end_s - self.start_s)
 
 
-def place(step: str) -> int:
-    """Return the place of a step in the order of the work; others come last."""
+def position(step: str) -> int:
+    """Return the position of a step in the order of the work; others come last."""
     return STEP_ORDER.index(step) if step in STEP_ORDER else len(STEP_ORDER)
 
 

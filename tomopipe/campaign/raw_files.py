@@ -51,7 +51,6 @@ class CampaignScan:
     # of the file or folder itself; None if it does not exist
     n_bytes: int | None = None
     mtime_ns: int | None = None
-    is_folder: bool = False  # the scan is a folder of TIFF files
     refused: str = ""  # why the name cannot be used at all, or empty
 
 
@@ -239,7 +238,6 @@ def _scan(path: str, name: str, config: Config, directory: Path, *, is_named: bo
         index=index,
         n_bytes=found and found.st_size,
         mtime_ns=found and found.st_mtime_ns,
-        is_folder=is_folder,
         refused=_refusal(name, path) or (_no_scan(path) if may_be_reference else ""),
     )
 

@@ -75,8 +75,8 @@ def star_options(campaign: Campaign, scans: Collection[str]) -> dict[str, Any]:
     """Return the options of `tomopipe.steps.export_star` for a set, with deviations of scans."""
     star = campaign.config.export_star
     configs = {scan: campaign.for_scan(scan).config for scan in sorted(scans)}
-    modes = {  # iterative algorithms keep the width of the detector
-        scan: config.preprocess.half_acquisition if config.full_recon.algorithm == "fbp" else "no"
+    modes = {
+        scan: config.full_recon.half_acquisition(config.preprocess.half_acquisition)
         for scan, config in configs.items()
     }
     unusual = {
@@ -141,7 +141,7 @@ def _stays(campaign: Campaign, scan: str, meta: Mapping[str, Any], needed: int) 
     )
 
 
-def settle_binning(
+def decide_binning(
     path: str | os.PathLike[str],
     binning: int | Literal["auto"],
     proposed: Mapping[str, Any] | None,
@@ -181,6 +181,6 @@ def settle_binning(
 
 
 def read_binning(path: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """Read what `settle_binning` wrote; None if the file is missing or another one."""
+    """Read what `decide_binning` wrote; None if the file is missing or another one."""
     found = json_or(path, {})
     return found if found.get("binning", 0) >= 1 and "options" in found else None

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import yaml
 
+from tomopipe.campaign.files import SNAKEMAKE
 from tomopipe.groups import grouped
 
 _SECONDS = 10.0
@@ -88,7 +89,7 @@ def pending_jobs(directory: Path) -> list[Pending]:
     They are recognised by the path of their logs, which Snakemake puts in the working folder; if
     there are none, SLURM is not asked.
     """
-    logs = str(directory.resolve() / ".snakemake" / "slurm_logs")
+    logs = str(directory.resolve() / SNAKEMAKE / "slurm_logs")
     if not os.path.isdir(logs):
         return []
     shown = "JobID:|,StartTime:|,Reason:|,StdOut:|"  # the path last: it may contain any character
@@ -208,8 +209,8 @@ def submit_limit() -> int | None:
     limits_of = {name: limits for name, *limits in _ask(of_qos, n_cells=4)}
     limits = [
         int(limit)
-        for qos, *own in _ask(asked, n_cells=3)
-        for limit in (*own, *limits_of.get(qos or "normal", ()))
+        for qos, *of_user in _ask(asked, n_cells=3)
+        for limit in (*of_user, *limits_of.get(qos or "normal", ()))
         if limit.isdecimal()
     ]
     return min(limits, default=None)

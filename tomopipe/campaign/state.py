@@ -66,6 +66,14 @@ MEANINGS: Mapping[State, str] = {
 }
 #: No job runs for scans in these states.
 NOT_SELECTED = (State.UNSELECTED, State.SKIPPED)
+#: The COR is the scan's own, and nothing speaks against it.
+ACCEPTED = (State.OK, State.MANUAL)
+#: The COR is the scan's own, predicted or set by hand.
+OWN_COR = (*ACCEPTED, State.DOUBTFUL)
+#: A person has to look at the COR.
+TO_REVIEW = (State.UNRESOLVED, State.DOUBTFUL, State.FIXED, State.FILLED)
+#: A person or the inventory has decided; nothing is asked.
+DECIDED = (State.MANUAL, *NOT_SELECTED)
 #: A prediction of such confidence is hardly ever wrong.
 _CONFIDENT = 0.9
 _FAR_PX = 1.0  # predictions that are right are closer to the truth
@@ -105,8 +113,8 @@ class ScanFacts:
     source: str = ""
     decided: bool = False  # whether cor.json exists
     has_default: bool = False  # whether the config has a default COR
-    min_confidence: float = 0.5  # confidence from which a prediction is accepted, 0 to 1
-    protect_manual: bool = True  # whether a COR set by hand is never replaced
+    min_confidence: float  # confidence from which a prediction is accepted, 0 to 1
+    protect_manual: bool  # whether a COR set by hand is never replaced
     # results of fix_cor and predict_cor
     fix: Fix | None = None
     prediction: Prediction | None = None

@@ -49,6 +49,6 @@ def clean(
 
 def _why_kept(scans: Mapping[str, Sequence[str]]) -> str:
     n_scans = sum(map(len, scans.values()))
-    reasons = (f"{len(some)} {why} ({some_of(some, _N_NAMED)})" for why, some in scans.items())
+    reasons = (f"{len(names)} {why} ({some_of(names, _N_NAMED)})" for why, names in scans.items())
     verb = "scan is" if n_scans == 1 else "scans are"
     return f"{n_scans} {verb} not accepted: {', '.join(reasons)}"

@@ -65,10 +65,10 @@ def list_cors(directory: Directory = Path("."), config: ConfigFile = None) -> No
     reader = Reader(campaign.directory)
     pending = 0
     for scan in _records(campaign, reader):
-        left_out = not_selected(scan.select, scan.row)
-        cells = scan.name, scan.series, *(_cells(scan) if not left_out else ("", left_out, "", ""))
+        why_not = not_selected(scan.select, scan.row)
+        cells = scan.name, scan.series, *(_cells(scan) if not why_not else ("", why_not, "", ""))
         table.add_row(*map(Text, (*cells, scan.manual)))  # names may look like markup
-        pending += not left_out and scan.is_edited
+        pending += not why_not and scan.is_edited
     console(240).print(table)
     if pending:
         typer.echo(f"{pending} set or removed by hand since the last run: `tomopipe run`.")
@@ -117,8 +117,8 @@ def set_cor(
     else:
         changed = edit_table(campaign.table_path, {scan: cells})
         typer.echo(f"{scan}: {changes}" + ("" if changed else " (as it was)"))
-    if cells.get("cor_px") and (why := _why_left_out(campaign, scan, inventory)):
-        typer.echo(f"It has no effect while the scan is left out: {why}")
+    if cells.get("cor_px") and (why := _why_not_selected(campaign, scan, inventory)):
+        typer.echo(f"It has no effect while the scan is not selected: {why}")
 
 
 @app.command("import", cls=CampaignCommand)
@@ -318,7 +318,7 @@ def _widths(
     return known
 
 
-def _why_left_out(campaign: Campaign, scan: str, inventory: Iterable[Mapping[str, str]]) -> str:
+def _why_not_selected(campaign: Campaign, scan: str, inventory: Iterable[Mapping[str, str]]) -> str:
     """Say why no job runs for a scan, as far as the inventory knows; "" if one may."""
     row = next((row for row in inventory if row["scan"] == scan), None)
     state = not_selected(campaign.scans[scan].select, row)

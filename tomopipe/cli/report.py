@@ -10,7 +10,7 @@ from tomopipe.cli.options import ConfigFile, Directory
 from tomopipe.cli.terminal import near
 from tomopipe.commands.status import read_status
 from tomopipe.reruns.products import Record
-from tomopipe.run.ending import is_settled, report_campaign
+from tomopipe.run.ending import has_ended, report_campaign
 from tomopipe.run.launch import under_way
 
 
@@ -41,7 +41,7 @@ def report(
         record.save()
         # what has failed, was not finished or is edited, the next run may show otherwise
         open_jobs = read_status(campaign).with_state("running", "failed", "lost")
-        if unread or open_jobs or not is_settled(campaign):
+        if unread or open_jobs or not has_ended(campaign):
             record.rewritten(campaign.outputs.report, "")
             record.save()
     typer.echo(near(page))

@@ -23,10 +23,10 @@ from tomopipe.commands.first_look import (
     FirstLook,
     UnknownLayout,
     first_look,
-    left_out,
     not_looked_at,
     refuse_typed,
     scan_entries,
+    skipped_folders,
     split_typed,
 )
 from tomopipe.commands.new_campaign import write_campaign, write_slurm_profile
@@ -145,9 +145,9 @@ def _start(
 
 def _say_passed_over(typed: list[str], directory: Path) -> None:
     """Name the folders and files that init does not take, and the patterns that take them."""
-    for folder, names in left_out(typed, directory).items():
+    for folder, names in skipped_folders(typed, directory).items():
         typer.echo(
-            f"left out, as their images lie deeper: {some_of(names, _MOST_FILES)}; "
+            f"skipped, as their images lie deeper: {some_of(names, _MOST_FILES)}; "
             f"'{folder}/*/' takes each folder as a scan"
         )
     for folder, files in not_looked_at(typed, directory).items():

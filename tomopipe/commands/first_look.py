@@ -44,7 +44,9 @@ class UnknownLayout:
     @property
     def has_images(self) -> bool:
         """Whether images are datasets of their own, which `input.paths` cannot name."""
-        return any(one.n_alike and sum(n > 1 for n in one.shape) == 2 for one in self.datasets)
+        return any(
+            dataset.n_alike and sum(n > 1 for n in dataset.shape) == 2 for dataset in self.datasets
+        )
 
     @property
     def can_be_named(self) -> bool:
@@ -136,7 +138,7 @@ def _is_stack(image: Path) -> bool:
     return False
 
 
-def left_out(typed: Iterable[str], directory: Path) -> dict[str, list[str]]:
+def skipped_folders(typed: Iterable[str], directory: Path) -> dict[str, list[str]]:
     """Return the folders whose images lie deeper than init looks, by the folder as typed."""
     return {
         path: deep
@@ -252,7 +254,7 @@ def _scans_in(path: str, directory: Path) -> list[str]:
         return [f"{path}/"]
     names = sorted(os.listdir(place))
     endings = {os.path.splitext(name)[1] for name in names if name.lower().endswith(RAW_ENDINGS)}
-    beside = {one for name in names for one in companions(name, place)}
+    beside = {companion for name in names for companion in companions(name, place)}
     others = [name for name in names if not folder_kind(name) and name not in beside]
     inner = [name for name in others if _holds_images(place / name)]
     images = [f"{path}/{name}/" for name in inner]
@@ -374,12 +376,12 @@ def _disk(campaign: Campaign, usable: Sequence[Mapping[str, str]], factor: float
 
 
 def _named_apart(
-    some: Sequence[Mapping[str, str]], others: Sequence[Mapping[str, str]]
+    chosen: Sequence[Mapping[str, str]], others: Sequence[Mapping[str, str]]
 ) -> dict[str, list[str]]:
     """Return what `overrides` calls some scans: their series, unless it has others."""
-    if not some or not others:
+    if not chosen or not others:
         return {}
-    series = dict.fromkeys(row["series"] for row in some)
+    series = dict.fromkeys(row["series"] for row in chosen)
     if any(row["series"] in series for row in others):
-        return {"scans": [row["scan"] for row in some]}
+        return {"scans": [row["scan"] for row in chosen]}
     return {"series": list(series)}

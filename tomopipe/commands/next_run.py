@@ -9,7 +9,7 @@ from urllib.parse import unquote
 from tomopipe.campaign.campaign import Campaign, InventoryRows
 from tomopipe.campaign.failures import STEPS as RECORDED
 from tomopipe.campaign.failures import Failure
-from tomopipe.campaign.job_status import place
+from tomopipe.campaign.job_status import position
 from tomopipe.campaign.results import NO_ANGLES, TELL_ANGLES
 from tomopipe.campaign.stacks import declared_stacks, find_stacks, stack_notes
 from tomopipe.config import FullReconBlock
@@ -123,7 +123,7 @@ def make_plan(campaign: Campaign, record: CampaignRecord | None = None) -> Plan:
 
 
 def _order(job: PlannedJob) -> tuple[int, str, str, str]:
-    return place(job.rule), job.series, job.scan, job.stack
+    return position(job.rule), job.series, job.scan, job.stack
 
 
 def _stitch(campaign: Campaign, job: PlannedJob, planned: list[PlannedJob]) -> PlannedJob:

@@ -29,6 +29,7 @@ from tomopipe.errors import TomopipeError
 from tomopipe.scans.raw_scan import RawScan, raw_scan
 from tomopipe.steps.full_recon import full_recon
 from tomopipe.storage.atomic import write_text
+from tomopipe.stream.memory import Resources
 from tomopipe.volumes.tiff import write_stack
 
 _WINDOW_PERCENT = (0.5, 99.5)
@@ -167,8 +168,16 @@ def _slice(campaign: Campaign, scan: str, cor_px: float, row: int) -> Image:
     size_um = campaign.config.volume_pixel_size_um
     with tempfile.TemporaryDirectory(dir=campaign.config.storage.scratch) as folder:
         volume = Path(folder) / "slice.h5"
-        cor = {"cor_px": cor_px}
-        full_recon(_raw(campaign, scan), volume, cor, options, pixel_size_um=size_um)
+        full_recon(
+            _raw(campaign, scan),
+            volume,
+            {"cor_px": cor_px},
+            options,
+            pixel_size_um=size_um,
+            resources=Resources(),
+            provenance=None,
+            voxels_of=None,
+        )
         with h5py.File(volume) as file:
             return np.asarray(file["exchange/data"][0], dtype=np.float32)
 

@@ -33,22 +33,35 @@ def stacks(datasets: Iterable[Found]) -> list[Found]:
 
 def _parts(datasets: Sequence[Found]) -> dict[str, str]:
     found = stacks(datasets)
-    frames = found if len(found) == 1 else [one for one in found if not _kind_of(one)]
+    frames = found if len(found) == 1 else [dataset for dataset in found if not _kind_of(dataset)]
     if len(frames) != 1 or frames[0].n_alike:
         return {}
     (data,) = frames
-    alike = [one for one in datasets if one.shape[-2:] == data.shape[1:] and one != data]
-    lists = [one for one in datasets if max(one.shape) == data.shape[0] == math.prod(one.shape)]
-    keys = [one for one in lists if _last(one) == "image_key" and "int" in one.dtype]
-    candidates = {kind: [one for one in alike if _kind_of(one) == kind] for kind in REFERENCES}
-    candidates |= {"image_key": keys, "angles": [one for one in lists if is_rotation(one.name)]}
+    alike = [
+        dataset for dataset in datasets if dataset.shape[-2:] == data.shape[1:] and dataset != data
+    ]
+    lists = [
+        dataset
+        for dataset in datasets
+        if max(dataset.shape) == data.shape[0] == math.prod(dataset.shape)
+    ]
+    keys = [
+        dataset for dataset in lists if _last(dataset) == "image_key" and "int" in dataset.dtype
+    ]
+    candidates = {
+        kind: [dataset for dataset in alike if _kind_of(dataset) == kind] for kind in REFERENCES
+    }
+    candidates |= {
+        "image_key": keys,
+        "angles": [dataset for dataset in lists if is_rotation(dataset.name)],
+    }
     parts = {key: _only(several, data) for key, several in candidates.items()}
     return {"data": data.name} | {key: name for key, name in parts.items() if name}
 
 
 def _only(several: Sequence[Found], data: Found) -> str:
     """Return the name of the only one, else of the only one beside the frames, or ""."""
-    beside = [one for one in several if _folder(one) == _folder(data)]
+    beside = [dataset for dataset in several if _folder(dataset) == _folder(data)]
     chosen = several if len(several) == 1 else beside
     return chosen[0].name if len(chosen) == 1 and not chosen[0].n_alike else ""
 

@@ -13,7 +13,7 @@ from tomopipe.campaign import slurm
 from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
 from tomopipe.campaign.failures import is_made
 from tomopipe.campaign.files import LOGS, Logs
-from tomopipe.campaign.job_status import STEP_ORDER, JobStatus, end_of, place, read_job
+from tomopipe.campaign.job_status import STEP_ORDER, JobStatus, end_of, position, read_job
 from tomopipe.campaign.results import is_unproven, read_cor_json
 from tomopipe.campaign.slurm import Pending
 from tomopipe.campaign.stacks import failed_of_gone_stack
@@ -77,7 +77,7 @@ def read_status(campaign: Campaign, *, now_s: float | None = None) -> Status:
     begun = [job for job in found if job and _counts(job, run, progress)]
     jobs = sorted(
         (job for job in _heed_slurm(begun, logs, now_s) if not failed_of_gone_stack(campaign, job)),
-        key=lambda job: (place(job.step), job.step, job.start_s, job.key),
+        key=lambda job: (position(job.step), job.step, job.start_s, job.key),
     )
     of_run = progress.steps if progress else {}
     waiting = {s: of_run[s].waiting for s in of_run} if of_run else _waiting(campaign, jobs)
@@ -94,7 +94,7 @@ def read_status(campaign: Campaign, *, now_s: float | None = None) -> Status:
             submitted.get(step, []),
             now_s,
         )
-        for step in sorted(names, key=lambda step: (place(step), step))
+        for step in sorted(names, key=lambda step: (position(step), step))
     ]
     if of_run:
         steps = [_of_run(step, of_run[step.step]) for step in steps if step.step in of_run]
@@ -179,14 +179,16 @@ def _waiting(campaign: Campaign, jobs: Iterable[JobStatus]) -> Counter[str]:
     if not path.is_file():
         return Counter()
     rows: InventoryRows = read_inventory(path)
-    left_out = {("full_recon", scan) for scan in _without_volume(campaign, rows)}
-    left_out |= {(job.step, job.key) for job in jobs if job.state in ("running", "failed", "lost")}
+    not_queued = {("full_recon", scan) for scan in _without_volume(campaign, rows)}
+    not_queued |= {
+        (job.step, job.key) for job in jobs if job.state in ("running", "failed", "lost")
+    }
     return Counter(
         step
         for scan in campaign.selected_scans(rows)
         if scan not in campaign.failures
         for step in _SCAN_STEPS
-        if (step, scan) not in left_out and not is_made(campaign.files, step, scan)
+        if (step, scan) not in not_queued and not is_made(campaign.files, step, scan)
     )
 
 

@@ -464,6 +464,10 @@ class FullReconBlock(Block):
         json_schema_extra={"only": False},
     )
 
+    def half_acquisition(self, mode: str) -> str:
+        """Return the mode of half acquisition, auto, yes or no, of volumes by this algorithm."""
+        return mode if self.algorithm == "fbp" else "no"  # the others keep the detector's width
+
     @field_validator("compression")
     @classmethod
     def _of_the_format(cls, value: str, info: ValidationInfo) -> str:
@@ -478,6 +482,10 @@ class FullReconBlock(Block):
             raise ValueError("must be [low, high] with low < high")
         return value
 
+
+NUMBERS = ("pixel_size_um", "energy_kev", "distance_mm")
+"""Keys of `input` that phase retrieval takes; attenuation per cm takes the first, and no other
+voxels depend on them."""
 
 ASSUMED = {"pixel_size_um": 1.0, "energy_kev": 20.0}
 """What RELION's set has of numbers that neither file nor configuration has."""

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from tomopipe.arrays import NORMAL_PER_MAD
 from tomopipe.prep.bad_pixels import interpolate_columns
 
 Image = NDArray[np.float32]
@@ -22,7 +23,7 @@ def robust_sigma(values: NDArray[np.floating]) -> float:
     flat = flat[:: max(1, flat.size // 100_000)]
     if flat.size == 0:
         return 0.0
-    return 1.4826 * float(np.median(np.abs(flat - np.median(flat))))
+    return NORMAL_PER_MAD * float(np.median(np.abs(flat - np.median(flat))))
 
 
 def remove_zingers(sinogram: Image) -> Image:

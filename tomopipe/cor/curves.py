@@ -184,9 +184,10 @@ def _mass_curve(
 def describe(prepared: Prepared) -> dict[str, float]:
     """Numbers that tell what can be expected of each kind of evidence in a scan.
 
-    One of half_turn, full_turn and short_turn is 1. pair_motion_px is how far the rim may have
-    moved; contrast the range of values over the noise between neighbouring columns; turning is the
-    share of the variation that rotates, air 1 where both sides of the sample show some.
+    One of half_turn (180 degrees), full_turn (360) and short_turn (limited angles) is 1: the recipe
+    of the network's input has these names. pair_motion_px is how far the rim may have moved;
+    contrast the range of values over the noise between neighbouring columns; turning is the share
+    of the variation that rotates, air 1 where both sides of the sample show some.
     """
     rows, angles = prepared.rows, prepared.angles
     first = prepared.plain[0]

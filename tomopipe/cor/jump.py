@@ -46,21 +46,22 @@ def find_jump(prepared: Prepared) -> Jump | None:
     gain = np.log(np.maximum(unmoved, 1e-9) / np.maximum(misfit, 1e-9))
     gain[steps_rad > _ALONG * usual_rad] = 0
     gain[:_ENDS] = gain[-_ENDS:] = 0
-    at = int(np.argmax(gain))
-    third = np.sort(gain[np.abs(pair - at) > 2])[-3]
+    largest = int(np.argmax(gain))
+    third = np.sort(gain[np.abs(pair - largest) > 2])[-3]
     away_px = best_px - usual_px
-    returned_px = away_px[at - 1] + away_px[at + 1]
+    returned_px = away_px[largest - 1] + away_px[largest + 1]
     is_jump = (
-        abs(away_px[at]) >= _SHIFT_PX
-        and gain[at] >= max(_GAIN, _ALONE * third)
-        and 1 - misfit[at] >= _MATCH
-        and unmoved[at] - misfit[at] >= _EXPLAINED * (unmoved[at] - _usual(misfit)[at])
-        and abs(returned_px) <= _RETURNS * abs(away_px[at])
+        abs(away_px[largest]) >= _SHIFT_PX
+        and gain[largest] >= max(_GAIN, _ALONE * third)
+        and 1 - misfit[largest] >= _MATCH
+        and unmoved[largest] - misfit[largest]
+        >= _EXPLAINED * (unmoved[largest] - _usual(misfit)[largest])
+        and abs(returned_px) <= _RETURNS * abs(away_px[largest])
     )
-    return Jump(at, float(away_px[at]) * prepared.match_binning) if is_jump else None
+    return Jump(largest, float(away_px[largest]) * prepared.match_binning) if is_jump else None
 
 
-def doubt_jump(decision: Decision, prepared: Prepared) -> tuple[Decision, list[str]]:
+def reject_jump(decision: Decision, prepared: Prepared) -> tuple[Decision, list[str]]:
     """Accept nothing where the sample jumped; return the decision, and what happened if it did."""
     jump = None if decision.best_cor_px is None else find_jump(prepared)
     if jump is None:
@@ -80,8 +81,8 @@ def _peaks(matches: Floats) -> tuple[Floats, Floats]:
     pair, reach = np.arange(len(matches)), matches.shape[1] // 2
     best = np.argmax(matches, axis=1)
     middle = np.clip(best, 1, 2 * reach - 1)
-    before, at, after = (matches[pair, middle + i] for i in (-1, 0, 1))
-    curvature = np.minimum(before - 2 * at + after, -1e-12)
+    before, highest, after = (matches[pair, middle + i] for i in (-1, 0, 1))
+    curvature = np.minimum(before - 2 * highest + after, -1e-12)
     part = np.where(middle == best, np.clip((before - after) / (2 * curvature), -0.5, 0.5), 0)
     return best + part - reach, 1 - matches[pair, best]
 

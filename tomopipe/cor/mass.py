@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from tomopipe.arrays import NORMAL_PER_MAD
 from tomopipe.cor.angle_order import SortedAngles
 from tomopipe.cor.answer import MIN_ANGLES
 from tomopipe.cor.clean_rows import Image, remove_stripes, robust_sigma
@@ -236,7 +237,7 @@ def _fit_swing(
     for _ in range(3):
         solution = np.linalg.lstsq(design[keep], centre_px[keep])[0]
         residual = centre_px - design @ solution
-        sigma = 1.4826 * np.median(np.abs(residual[keep]))
+        sigma = NORMAL_PER_MAD * np.median(np.abs(residual[keep]))
         keep = np.abs(residual) <= max(4.0 * sigma, 1e-6)
         if keep.sum() < MIN_ANGLES:
             return None

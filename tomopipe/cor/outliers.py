@@ -10,7 +10,7 @@ the same rows. Values that were adopted by hand (exported and imported again) ar
 import math
 import statistics
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from tomopipe.cor.cor_value import is_valid, off_detector, parse_cor, shown
@@ -61,6 +61,12 @@ class Fixed:
     neighbours: tuple[str, ...] = field(default=())
 
 
+def known_median(cor_px: Iterable[float | None]) -> float | None:
+    """Return the median of the numbers that are known; None if none is."""
+    known_px = [value_px for value_px in cor_px if value_px is not None and math.isfinite(value_px)]
+    return statistics.median(known_px) if known_px else None
+
+
 def outlier_limit(cor_px: Sequence[float], *, max_delta_px: float) -> tuple[float, float]:
     """Return the median of a series and the largest distance from it that is not outlying, px [1]_.
 
@@ -73,11 +79,10 @@ def outlier_limit(cor_px: Sequence[float], *, max_delta_px: float) -> tuple[floa
     """
     if not max_delta_px > 0:
         raise ValueError(f"max_delta_px: expected a number above 0, got {max_delta_px}")
-    values_px = [value_px for value_px in cor_px if math.isfinite(value_px)]
-    if not values_px:
+    median_px = known_median(cor_px)
+    if median_px is None:
         return math.nan, math.nan
-    median_px = statistics.median(values_px)
-    mad_px = statistics.median(abs(value_px - median_px) for value_px in values_px)
+    mad_px = known_median(abs(value_px - median_px) for value_px in cor_px) or 0.0
     return median_px, min(max_delta_px, max(MIN_LIMIT_PX, MAD_FACTOR * mad_px))
 
 
@@ -206,10 +211,10 @@ def _flagged(rows: list[Fixed], max_delta_px: float) -> list[Fixed]:
     median_px, limit_px = outlier_limit(cor_px, max_delta_px=max_delta_px)
     checked = []
     for row, flagged in zip(rows, flag_outliers(cor_px, max_delta_px=max_delta_px), strict=True):
-        judged = replace(row, limit_px=limit_px, flagged=flagged)
+        checked_row = replace(row, limit_px=limit_px, flagged=flagged)
         away = f"{abs(row.before_px - median_px):.2f} px from the median {median_px:.2f}"
         why = f"{away} of the series, limit {limit_px:.2f}"
-        checked.append(_noted(judged, why) if flagged else judged)
+        checked.append(_noted(checked_row, why) if flagged else checked_row)
     return checked
 
 

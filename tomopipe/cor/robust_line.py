@@ -11,11 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tomopipe.arrays import theil_sen
+from tomopipe.arrays import NORMAL_PER_MAD, theil_sen
 
 _LEAST = 3  # of two scans it is not known which one is wrong
 _LEAST_FOR_SPREAD = 5  # the line passes through one or two of them
-_NORMAL = 1.4826  # of the median distance, to be the standard deviation of a normal distribution
 
 
 @dataclass(frozen=True)
@@ -48,4 +47,4 @@ def robust_line(index: Sequence[float], cor_px: Sequence[float]) -> Line | None:
     start_px = float(np.median(y - slope_px * x))
     away_px = np.abs(y - slope_px * x - start_px)
     enough = len(x) >= _LEAST_FOR_SPREAD
-    return Line(start_px, slope_px, _NORMAL * float(np.median(away_px)) if enough else None)
+    return Line(start_px, slope_px, NORMAL_PER_MAD * float(np.median(away_px)) if enough else None)

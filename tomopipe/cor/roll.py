@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.arrays import theil_sen
+from tomopipe.arrays import NORMAL_PER_MAD, theil_sen
 from tomopipe.cor.cross_correlation import register
 from tomopipe.cor.opposing import OpposingLines, opposing_projections, opposing_sinograms
 from tomopipe.cor.prepared import Prepared
@@ -80,7 +80,7 @@ def fit_line(row: NDArray[np.float64], value: NDArray[np.float64]) -> tuple[floa
         return None
     residual = value - line[0] * row
     residual -= np.median(residual)
-    sigma = 1.4826 * float(np.median(np.abs(residual)))
+    sigma = NORMAL_PER_MAD * float(np.median(np.abs(residual)))
     keep = np.abs(residual) <= np.clip(3 * sigma, 0.02, _FAR_PX)
     if keep.sum() < max(_MIN_BANDS, 2 * len(row) / 3):
         return None

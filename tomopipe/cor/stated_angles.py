@@ -13,7 +13,7 @@ _EVEN = 0.5  # of a step: as far as an angle may be from where even ones lie
 _APART_DEG, _APART_STEPS = 2.0, 3.0
 
 
-def doubt_angles(prepared: Prepared, cor_px: float, *, accepted: bool = True) -> str:
+def warn_of_angles(prepared: Prepared, cor_px: float, *, accepted: bool = True) -> str:
     """Say in one sentence that the projections show another range than the angles; else "".
 
     `cor_px` is the axis that was found with them. Only even angles are judged. A range of 180 to

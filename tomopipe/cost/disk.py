@@ -13,7 +13,6 @@ from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.cor.collected_rows import MAX_PAIR_ROWS, N_KEPT, N_PAIRS
 from tomopipe.cor.cor_value import parse_cor
 from tomopipe.errors import ScanError, TomopipeError
-from tomopipe.geometry import bin_cor
 from tomopipe.paths import existing_folder
 from tomopipe.prep.half_acquisition import FACTOR, is_half_acquisition
 from tomopipe.steps.try_recon import candidates
@@ -191,23 +190,25 @@ def is_half_volume(
 ) -> bool:
     """Tell whether the slices of a scan's volume are twice as wide as the columns in use."""
     for_scan = campaign.for_scan(row["scan"])
-    is_fbp = for_scan.config.full_recon.algorithm == "fbp"
-    return is_fbp and _is_half(for_scan, row, cor_px, unless_known)
+    config = for_scan.config
+    mode = config.full_recon.half_acquisition(config.preprocess.half_acquisition)
+    return _is_half(for_scan, row, cor_px, mode, unless_known)
 
 
 def _is_half(
-    campaign: Campaign, row: Mapping[str, str], cor_px: float | None, unless_known: bool
+    campaign: Campaign, row: Mapping[str, str], cor_px: float | None, mode: str, unless_known: bool
 ) -> bool:
-    """Tell whether slices will be twice as wide as the columns in use."""
-    mode, full_turn = campaign.config.preprocess.half_acquisition, row.get("full_turn")
+    """Tell it of slices by a mode; full_turn is unknown of a scan without angles."""
+    full_turn = row.get("full_turn")
     if mode != "auto":
         return mode == "yes" and full_turn != "false"
     full_rotation = full_turn == "true"
     if cor_px is None:
         return full_rotation and unless_known
     first_col, n_cols = _columns_in_use(campaign, row)
-    column = float(bin_cor(cor_px, x0=first_col))
-    return is_half_acquisition(mode, full_rotation=full_rotation, cor_px=column, n_cols=n_cols)
+    return is_half_acquisition(
+        mode, full_rotation=full_rotation, cor_px=cor_px, n_cols=n_cols, first_col=first_col
+    )
 
 
 def _sweep_bytes(campaign: Campaign, row: Mapping[str, str]) -> int:
@@ -219,7 +220,8 @@ def _sweep_bytes(campaign: Campaign, row: Mapping[str, str]) -> int:
     except ScanError:  # no candidate on the detector: try_recon will report it
         return 0
     middle_px = float(grid_px[0] + grid_px[-1]) / 2
-    n_voxels = FACTOR * n_cols if _is_half(campaign, row, middle_px, False) else n_cols
+    mode = campaign.config.preprocess.half_acquisition
+    n_voxels = FACTOR * n_cols if _is_half(campaign, row, middle_px, mode, False) else n_cols
     n_asked = len(block.row) if isinstance(block.row, list) else 1
     n_full = n_asked if block.format == "tiff" else 0
     kept = min(max(N_KEPT, n_asked), n_rows) * n_angles  # rows.h5: rows, and frames of pairs

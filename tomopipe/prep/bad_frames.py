@@ -143,11 +143,11 @@ def _how_to_skip(numbers: Sequence[int], n_angles: int) -> str:
 
 
 def too_many(n_bad: int, n_angles: int) -> bool:
-    """Tell whether bad projections cannot be left out, as fewer than half would stay."""
+    """Tell whether bad projections cannot be skipped, as fewer than half would stay."""
     return 2 * n_bad > n_angles
 
 
-def doubts_of(bad: BadFrames, n_angles: int) -> list[str]:
+def reasons_to_review(bad: BadFrames, n_angles: int) -> list[str]:
     """Describe those that are so many that they spoil the volume, wherever the COR is."""
     spoiling = {
         kind: bad[kind]

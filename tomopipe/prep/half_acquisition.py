@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from tomopipe.arrays import ellipse, fade, module_of
 from tomopipe.errors import ScanError
+from tomopipe.geometry import bin_cor
 
 FACTOR = 2  # width of the slices over that of the detector
 _NEAR_EDGE = 0.25  # of the columns: auto takes an axis in these outer parts for half acquisition
@@ -29,10 +30,13 @@ _MUCH_BEYOND = 0.05  # of the columns, beyond slices of the detector's width
 _FILLED, _AIR = 0.75, 0.05  # so much of these is air if it is below that share of the mean row
 
 
-def is_half_acquisition(mode: str, *, full_rotation: bool, cor_px: float, n_cols: int) -> bool:
+def is_half_acquisition(
+    mode: str, *, full_rotation: bool, cor_px: float, n_cols: int, first_col: int
+) -> bool:
     """Tell whether a scan is to be reconstructed at twice the width, by a mode: auto, yes or no.
 
-    auto: where the angles cover 360 degrees (`full_rotation`) and the axis is in an outer quarter.
+    auto: where the angles cover 360 degrees (`full_rotation`) and the axis is in an outer quarter
+    of the `n_cols` columns in use. `cor_px` and `first_col` are columns of the detector, unbinned.
     A ScanError says that it is yes and the angles do not cover 360 degrees; a ValueError that the
     mode is unknown.
     """
@@ -41,11 +45,12 @@ def is_half_acquisition(mode: str, *, full_rotation: bool, cor_px: float, n_cols
             "preprocess.half_acquisition: yes needs angles over 360 degrees, which this scan does "
             "not have. Set auto or no."
         )
-    near_edge = min(cor_px, n_cols - 1 - cor_px) < _NEAR_EDGE * n_cols
+    column = float(bin_cor(cor_px, x0=first_col))
+    near_edge = min(column, n_cols - 1 - column) < _NEAR_EDGE * n_cols
     return mode == "yes" or (mode == "auto" and full_rotation and near_edge)
 
 
-def doubt_width(line_integrals: NDArray[np.float32], cor_px: float) -> list[str]:
+def warn_of_width(line_integrals: NDArray[np.float32], cor_px: float) -> list[str]:
     """Say that slices end where the detector recorded more of the sample, in one sentence, or not.
 
     `line_integrals`, (n_rows, n_angles, n_cols), are of a full rotation that auto takes for no half
@@ -54,7 +59,7 @@ def doubt_width(line_integrals: NDArray[np.float32], cor_px: float) -> list[str]
     n_cols = line_integrals.shape[2]
     n_beyond = round(abs(cor_px - (n_cols - 1) / 2))
     if n_beyond < _MUCH_BEYOND * n_cols or is_half_acquisition(
-        "auto", full_rotation=True, cor_px=cor_px, n_cols=n_cols
+        "auto", full_rotation=True, cor_px=cor_px, n_cols=n_cols, first_col=0
     ):
         return []
     line = line_integrals.mean(axis=(0, 1), dtype=float)

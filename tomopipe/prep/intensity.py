@@ -21,7 +21,9 @@ _FAR_TOO_BRIGHT, _TOGETHER_PX = 1.4, 8
 # has closed included, or a flat has less, as a beam that decays by a third does not.
 _OPEN, _CLOSED = 0.05, 0.6
 _DRIFT = 0.01  # of the darks: so much the offset of a camera may change
-_MOST = 0.25  # flats are judged by those of this rank from the brightest, darks from the darkest
+_MOST = (
+    0.25  # flats are compared with those of this rank from the brightest, darks from the darkest
+)
 
 
 def warn_of_flats(
@@ -52,12 +54,12 @@ def warn_of_flats(
 
 def is_far_too_bright(line_integrals: NDArray[np.float32]) -> bool:
     """Tell whether air is so much brighter than the flats that it is no matter of the beam."""
-    some = _some_projections(line_integrals)
-    width = max(1, min(_TOGETHER_PX, some.shape[2] // 4))
-    some = some[:, :, : some.shape[2] // width * width]
-    if not some.size:
+    lines = _some_projections(line_integrals)
+    width = max(1, min(_TOGETHER_PX, lines.shape[2] // 4))
+    lines = lines[:, :, : lines.shape[2] // width * width]
+    if not lines.size:
         return False
-    means = some.reshape(*some.shape[:2], -1, width).mean(axis=3, dtype=np.float64)
+    means = lines.reshape(*lines.shape[:2], -1, width).mean(axis=3, dtype=np.float64)
     return math.exp(-_least(means)) > _FAR_TOO_BRIGHT
 
 
@@ -71,7 +73,7 @@ def _least(lines: NDArray[Any]) -> float:
     return float(np.median(np.quantile(lines, _BRIGHT_SHARE, axis=(0, 2)))) if lines.size else 0.0
 
 
-def doubt_references(
+def warn_of_references(
     flat_levels: NDArray[np.float64] | None, dark_levels: NDArray[np.float64] | None
 ) -> list[str]:
     """Say which darks are bright and which flats are dark, in sentences; of most they are right.

@@ -41,7 +41,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.arrays import module_of, on_host
+from tomopipe.arrays import NORMAL_PER_MAD, module_of, on_host
 from tomopipe.config.preprocess import GATED_SIZE_PX, StripesBlock
 from tomopipe.prep.bad_pixels import interpolate_columns
 from tomopipe.prep.dispatch import kernels_of
@@ -52,7 +52,6 @@ _BLOCKS = 96  # of angles: enough for medians, while the object blurs in each
 _FEWEST = 16  # blocks that means and their errors are made of
 _TRIM = 0.2  # share of the blocks that trimmed means drop, at each end
 _GROUPS = 16  # of blocks in a row
-_SPREAD = 1.4826  # standard deviation over median absolute deviation
 _WINSORISED = 0.64  # standard deviation with outer fifths pulled in, over that with them (normal)
 _MEDIAN_ERROR = 1.2533  # standard error of a median over that of a mean
 _MEDIAN_FREEDOM = 0.37  # degrees of freedom of that deviation, over those of a standard deviation
@@ -219,7 +218,7 @@ def _error_in_a_row(deviations: Profiles, n: Any) -> Profiles:
 
 def _spread(deviations: Profiles) -> Profiles:
     """Return the standard deviation over blocks (1, n_cols), robustly."""
-    return np.asarray(_SPREAD * np.median(np.abs(deviations), axis=0)[None])
+    return np.asarray(NORMAL_PER_MAD * np.median(np.abs(deviations), axis=0)[None])
 
 
 def _proven(steps: Profiles, error: Profiles, threshold: float, size_px: int) -> Profiles:

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from tomopipe.campaign.state import NOT_SELECTED, State
+from tomopipe.campaign.state import NOT_SELECTED, OWN_COR, State
 from tomopipe.report.records import Alert, AlertGroup, ScanRecord
 
 
@@ -69,7 +69,7 @@ def _of_before(scan: ScanRecord) -> str:
 
 
 def _outlier(scan: ScanRecord) -> str:
-    if scan.state in (State.OK, State.DOUBTFUL, State.MANUAL):
+    if scan.state in OWN_COR:
         return scan.kept_outlier
     return _reason(State.FIXED, "replaced")(scan)
 

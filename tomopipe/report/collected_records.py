@@ -1,6 +1,5 @@
 """Collect the existing results of a campaign, complete or not, into one record."""
 
-import statistics
 from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from tomopipe.campaign.job_status import JobStatus
 from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.stacks import failed_of_gone_stack
 from tomopipe.campaign.state import NOT_SELECTED, State
-from tomopipe.cor.outliers import FIX_COLUMNS
+from tomopipe.cor.outliers import FIX_COLUMNS, known_median
 from tomopipe.report.alerts import alert_groups
 from tomopipe.report.efficiency import allocations, of_jobs
 from tomopipe.report.records import CampaignRecord, ScanRecord, SeriesRecord, StackRecord
@@ -101,13 +100,12 @@ def _series_records(scans: Sequence[ScanRecord]) -> tuple[SeriesRecord, ...]:
     found = []
     for key, group in sorted(members.items()):
         fixes = [s.fix for s in group if s.fix is not None and s.state is not State.UNSELECTED]
-        before = [f.before_px for f in fixes if f.before_px is not None]
         limits = [f.limit_px for f in fixes if f.limit_px is not None]
         found.append(
             SeriesRecord(
                 key=key,
                 scans=tuple(group),
-                median_px=statistics.median(before) if before else None,
+                median_px=known_median(fix.before_px for fix in fixes),
                 limit_px=limits[0] if limits else None,
             )
         )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tomopipe.campaign.results import Curve
-from tomopipe.campaign.state import State
+from tomopipe.campaign.state import NOT_SELECTED, State
 from tomopipe.cor.cor_value import same_cor
 from tomopipe.report.records import ScanRecord, SeriesRecord
 
@@ -88,7 +88,7 @@ def series_plot(series: SeriesRecord) -> SeriesPlot | None:
         missing=tuple(
             (x(scan.index), scan.name)
             for scan in series.scans
-            if scan.shown[0] is None and scan.state not in (State.PENDING, State.UNSELECTED)
+            if scan.shown[0] is None and scan.state not in (State.PENDING, *NOT_SELECTED)
         ),
     )
 

@@ -171,6 +171,7 @@ def _reached(
 def _refused_records(source: Sources) -> Iterable[ScanRecord]:
     """Yield the inventory rows that are not a scan of the campaign: invalid or duplicate names."""
     known = {(scan.name, scan.path) for scan in source.campaign.scans.values()}
+    config = source.campaign.config
     for (name, path), row in source.rows.items():
         if (name, path) not in known and row["keep"] != "true":
             yield ScanRecord(
@@ -181,4 +182,6 @@ def _refused_records(source: Sources) -> Iterable[ScanRecord]:
                 row=row,
                 shape=_shape(row),
                 warnings=_split(row.get("warnings", "")),
+                min_confidence=config.predict_cor.min_confidence,
+                protect_manual=config.fix_cor.protect_manual,
             )

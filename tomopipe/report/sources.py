@@ -111,12 +111,12 @@ def _parse_curve(name: str, method: Mapping[str, Any]) -> Curve:
     if isinstance(cor_px, list) and isinstance(score, list):
         read = zip(map(number, cor_px), map(number, score), strict=False)
         pairs = sorted((x, y) for x, y in read if x is not None and y is not None)
-    places, scores = zip(*pairs, strict=True) if pairs else ((), ())
+    known_px, scores = zip(*pairs, strict=True) if pairs else ((), ())
     return Curve(
         method=name,
         best_cor_px=number(method.get("best_cor_px")),
         confidence=number(method.get("confidence")),
-        cor_px=places,
+        cor_px=known_px,
         score=scores,
     )
 

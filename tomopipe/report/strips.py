@@ -96,7 +96,7 @@ def slices_around(
     wanted_px = [cor_px + binning * offset for offset in offsets_px]
     found = sorted({int(np.abs(values_px - wanted).argmin()) for wanted in wanted_px})
     chosen = int(np.abs(values_px - cor_px).argmin())
-    images = [pages[at] for at in found]  # read when they are looked at
+    images = [pages[page] for page in found]  # read when they are looked at
     return Sweep(images, tuple(values_px[found].tolist()), found.index(chosen))
 
 

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
-from tomopipe.campaign.job_status import JobStatus, parse_job, place
+from tomopipe.campaign.job_status import JobStatus, parse_job, position
 from tomopipe.report.records import StepTimes
 from tomopipe.report.sources import Reader
 
@@ -18,7 +18,7 @@ def read_jobs(reader: Reader, folder: Path) -> list[JobStatus]:
         if not path.name.startswith(".") and path.parent.name != "report":
             jobs.append(parse_job(path, reader.json(path) or {}))
     begun = [job for job in jobs if job is not None]
-    return sorted(begun, key=lambda job: (place(job.step), job.step, job.key))
+    return sorted(begun, key=lambda job: (position(job.step), job.step, job.key))
 
 
 def step_times(jobs: Iterable[JobStatus]) -> tuple[StepTimes, ...]:

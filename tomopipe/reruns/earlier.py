@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tomopipe.campaign.files import COR_TABLE
+from tomopipe.campaign.files import COR_TABLE, SNAKEMAKE
 from tomopipe.config import Config, PreprocessBlock
 from tomopipe.config.blocks import EARLIER_METHODS
 from tomopipe.config.effective import baselines
@@ -34,7 +34,7 @@ def recorded(directory: Path, output: str) -> dict[str, Any] | None:
     """Return Snakemake's record of the job that made an output, named as in its rule."""
     name = urlsafe_b64encode(output.encode("utf-8", "surrogateescape")).decode()
     *folders, last = (name[at : at + _LONGEST] for at in range(0, len(name), _LONGEST))
-    path = Path(directory, ".snakemake", "metadata", *(f"@{part}" for part in folders), last)
+    path = Path(directory, SNAKEMAKE, "metadata", *(f"@{part}" for part in folders), last)
     record = json_or(path, {})
     return record if not record.get("incomplete") and "params" in record else None
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.config import Config
+from tomopipe.config.blocks import NUMBERS
 from tomopipe.config.effective import effective, plain
 from tomopipe.reruns.products import digest
 from tomopipe.steps.revisions import REVISIONS
@@ -21,8 +22,6 @@ Statement = dict[str, Any]
 ALSO_READ = "also_read"
 """Files of values alone that an HDF5 file names, and what flats and darks of other files take data
 from. Statements of earlier versions lack them; where nothing else differs, the result stays."""
-# keys of `input` that change voxels only through phase retrieval and attenuation per cm
-_NUMBERS = ("pixel_size_um", "energy_kev", "distance_mm")
 METADATA: dict[str, tuple[str, ...]] = {
     "try_recon": (),
     "full_recon": ("pixel_size_um",),
@@ -153,7 +152,7 @@ def _reading_options(step: str, config: Config) -> dict[str, Any]:
     read, preprocess = effective(config.input), effective(config.preprocess)
     options = effective(getattr(config, block_of(step)))
     per_cm = step == "full_recon" and config.full_recon.unit == "per_cm"
-    for key in _NUMBERS if config.preprocess.phase.method == "none" else ():
+    for key in NUMBERS if config.preprocess.phase.method == "none" else ():
         if key in read and not (per_cm and key == "pixel_size_um"):
             value = read.pop(key)
             metadata |= {f"input.{key}": value} if key in METADATA[step] else {}

@@ -8,9 +8,10 @@ from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows
-from tomopipe.campaign.files import TABLE
+from tomopipe.campaign.files import SNAKEMAKE, TABLE
 from tomopipe.campaign.raw_files import path_problems
 from tomopipe.campaign.results import is_without_angles
+from tomopipe.config.blocks import NUMBERS
 from tomopipe.config.spans import check_place, first_and_last, middle_of_sweep, row_numbers
 from tomopipe.cor.cor_value import is_valid, off_detector, parse_cor
 from tomopipe.errors import ScanError, TomopipeError, some_of
@@ -49,8 +50,7 @@ def fault_of_options(
 
 
 def _known(row: Mapping[str, str]) -> dict[str, float | None]:
-    names = ("pixel_size_um", "energy_kev", "distance_mm")
-    return {name: float(row.get(name) or 0) or None for name in names}
+    return {name: float(row.get(name) or 0) or None for name in NUMBERS}
 
 
 def _check_phase(campaign: Campaign, row: Mapping[str, str]) -> None:
@@ -64,7 +64,8 @@ def _check_half(row: Mapping[str, str]) -> None:
     from tomopipe.prep.half_acquisition import is_half_acquisition  # as above
 
     if row["keep"] == "true" and not is_without_angles(row["warnings"]):
-        is_half_acquisition("yes", full_rotation=row["full_turn"] == "true", cor_px=0, n_cols=1)
+        full_rotation = row["full_turn"] == "true"
+        is_half_acquisition("yes", full_rotation=full_rotation, cor_px=0, n_cols=1, first_col=0)
 
 
 def _check_volume(
@@ -171,7 +172,7 @@ def refuse_missing_files(campaign: Campaign) -> None:
 
 def closed_folders(campaign: Campaign) -> str:
     """Say which folders a run cannot write; "" if it can."""
-    written = (campaign.directory / ".snakemake", campaign.results, campaign.logs.folder)
+    written = (campaign.directory / SNAKEMAKE, campaign.results, campaign.logs.folder)
     for folder in written:
         if folder.is_symlink() and not folder.exists():
             return (
@@ -246,7 +247,7 @@ def _missing(campaign: Campaign, named: Mapping[str, list[str]]) -> dict[str, li
 
 
 def _named_files(campaign: Campaign) -> dict[str, list[str]]:
-    """Return the files that each scan needs, without scans that are such a file, or left out."""
+    """Return the files that each scan needs, but scans that are such a file or not selected."""
     named = {scan: campaign.for_scan(scan).shared_files() for scan in campaign.scans}
     paths = {path for shared in named.values() for path in shared}  # of many scans the same
     places = {os.path.abspath(campaign.directory / path) for path in paths}

@@ -160,12 +160,12 @@ class Wanted:
 
         def compute() -> Statement:
             stated, record = self.of_try_recon(scan), self._decisions.record
-            own = self.campaign.config.predict_cor.own_networks
+            networks = self.campaign.config.predict_cor.own_networks
             wanted = made_from.of_step(
                 "predict_cor",
                 self.campaign,
                 rows=digest(made_from.without_also_read(stated)),
-                networks={path: record.raw(path) for path in own},
+                networks={path: record.raw(path) for path in networks},
             )
             return wanted | {key: stated[key] for key in (ALSO_READ,) if key in stated}
 
@@ -250,19 +250,23 @@ class Wanted:
 
         Our record decides only of files in our folder: a copy of a campaign has the record, too.
         """
-        path, own, record = (
+        path, in_results, record = (
             self.campaign.sidecar(scan),
             self.out.sidecar(scan),
             self._decisions.record,
         )
-        if path == own or (path in record and not _is_outside(path)):
+        if path == in_results or (path in record and not _is_outside(path)):
             return path
         folder = self.campaign.directory
         owner = sidecar.owner(folder / path)
         if owner is None or sidecar.is_campaign(owner, folder):
-            return path if owner is None else own
+            return path if owner is None else in_results
         # the other one was moved, and comes back to it
-        return own if own in record and path not in record and not _is(owner, folder) else path
+        return (
+            in_results
+            if in_results in record and path not in record and not _is(owner, folder)
+            else path
+        )
 
     def why_sidecar(self, scan: str, content: str) -> str:
         """Say why a sidecar is written; "" if it states the facts of `content`, and is ours."""

@@ -22,7 +22,7 @@ from tomopipe.cor.cor_value import is_valid, off_detector, parse_cor
 from tomopipe.errors import TomopipeError
 from tomopipe.report.render import script_hash
 from tomopipe.review.grey16 import Grey
-from tomopipe.review.queue import STATES, queue_entries
+from tomopipe.review.queue import SETS, STATES, queue_entries
 from tomopipe.review.runner import Runner
 from tomopipe.review.scan_view import scan_view
 from tomopipe.review.security import Guard, Keys
@@ -108,9 +108,9 @@ class _Api:
                 "campaign": record.name,
                 "csrf": self.keys.csrf_of(session),
                 "states": dict(STATES),
+                "sets": SETS,
                 "scans": queue_entries(record.scans, cells, store.campaign.scans),
                 "fix_cor": store.campaign.config.fix_cor.model_dump(),
-                "min_confidence": store.campaign.config.predict_cor.min_confidence,
                 "report": store.campaign.files.report.is_file(),
                 "notes": [f"{note.path}: {note.problem}" for note in record.notes],
                 "problem": store.table_problem or store.problem,

@@ -4,7 +4,7 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from tomopipe.campaign.state import MEANINGS, NOT_SELECTED, State
+from tomopipe.campaign.state import DECIDED, MEANINGS, NOT_SELECTED, TO_REVIEW, State
 from tomopipe.cor.cor_value import parse_cor
 from tomopipe.report.records import ScanRecord
 
@@ -16,7 +16,9 @@ STATES: Mapping[State, str] = {
         *(State.OK, State.PENDING, State.MANUAL, State.SKIPPED, State.UNSELECTED),
     )
 }
-_ORDER = {state: place for place, state in enumerate(STATES)}
+#: Sets of states that the page asks for.
+SETS = {"not_selected": NOT_SELECTED, "decided": DECIDED, "to_review": TO_REVIEW}
+_ORDER = {state: number for number, state in enumerate(STATES)}
 
 
 def queue_entries(
@@ -56,7 +58,7 @@ def _entry(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
         "source": "manual" if parse_cor(manual) is not None else scan.source,
         "confidence": prediction.confidence if prediction else None,
         "predicted_px": prediction.cor_px if prediction else None,
-        "sure_outlier": bool(scan.of_another_series),
+        "confident_outlier": bool(scan.of_another_series),
         "why": scan.why,
         "warnings": [] if scan.state in NOT_SELECTED else list(scan.warnings_beside),
         "select": select,

@@ -199,9 +199,9 @@ class Pictures:
         if not values_px:
             return ()
         sinogram = plan.xp.asarray(rows.sinograms[key[1]])
-        places = np.array([float(bin_cor(v, x0=rows.first_col)) for v in values_px])
+        columns_px = np.array([float(bin_cor(v, x0=rows.first_col)) for v in values_px])
         spectra = self._spectra.get(key, lambda: shared_spectra(sinogram, plan))
-        found = sweep_slices(sinogram, plan, places, rows.edge_slopes_per_px, spectra=spectra)
+        found = sweep_slices(sinogram, plan, columns_px, rows.edge_slopes_per_px, spectra=spectra)
         return np.concatenate([on_host(images) for _, images in found])
 
     def overlay(self, scan: str, cor_px: float, pair: int) -> bytes:
@@ -273,13 +273,15 @@ class Pictures:
         values_px = grid.get("cor_px") or [cor_px]
         if values_px[0] <= cor_px <= values_px[-1]:
             return half, (values_px[0] + values_px[-1]) / 2 - rows.first_col
-        local_cor_px = float(bin_cor(cor_px, x0=rows.first_col))
         if self._half_acquisition(scan) == "auto":
-            full_rotation = is_full_rotation(rows.theta_rad)
             half = is_half_acquisition(
-                "auto", full_rotation=full_rotation, cor_px=local_cor_px, n_cols=n_cols
+                "auto",
+                full_rotation=is_full_rotation(rows.theta_rad),
+                cor_px=cor_px,
+                n_cols=n_cols,
+                first_col=rows.first_col,
             )
-        return half, local_cor_px
+        return half, float(bin_cor(cor_px, x0=rows.first_col))
 
     def _make_plan(self, rows: Rows, is_half: bool, middle_px: float) -> Plan:
         n_cols, alone = rows.sinograms.shape[2], unpaired(rows.theta_rad)

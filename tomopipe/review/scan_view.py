@@ -8,6 +8,7 @@ from typing import Any
 from tomopipe.campaign.results import Curve, Prediction
 from tomopipe.errors import TomopipeError
 from tomopipe.report.records import ScanRecord
+from tomopipe.report.strips import step_of
 from tomopipe.review.queue import shown_cor
 from tomopipe.review.scan_images import grid_around
 from tomopipe.review.store import Store
@@ -65,7 +66,7 @@ def _grid(store: Store, name: str, cor_px: float | None) -> tuple[dict[str, Any]
         columns = details["first_col"], details["first_col"] + details["n_cols"] - 1
         around = grid_around(grid["cor_px"], cor_px, columns)
         swept = around is grid["cor_px"] and store.pictures.has_pages(name)
-        return found | details | {"cor_px": around, "swept": swept}, ""
+        return found | details | {"cor_px": around, "step_px": step_of(around), "swept": swept}, ""
     except (TomopipeError, OSError, ValueError, KeyError) as error:
         return None, str(error)
 
@@ -93,7 +94,7 @@ def _thinned(values: Sequence[float]) -> list[float]:
 def _neighbours(store: Store, record: ScanRecord) -> list[dict[str, Any]]:
     """Return the scans next to this one in its series, itself included."""
     members = store.series(record.series)
-    place = next((i for i, point in enumerate(members) if point["scan"] == record.name), None)
-    if place is None:
+    number = next((i for i, point in enumerate(members) if point["scan"] == record.name), None)
+    if number is None:
         return []
-    return members[max(0, place - _NEIGHBOURS) : place + _NEIGHBOURS + 1]
+    return members[max(0, number - _NEIGHBOURS) : number + _NEIGHBOURS + 1]

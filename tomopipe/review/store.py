@@ -10,9 +10,10 @@ from typing import Any
 
 from tomopipe.campaign.campaign import Campaign, load_campaign, read_inventory
 from tomopipe.campaign.series import encode_series
-from tomopipe.campaign.state import State
+from tomopipe.campaign.state import ACCEPTED, State
 from tomopipe.commands.next_run import as_records, folded, make_plan
 from tomopipe.config import FixCorBlock, read_config
+from tomopipe.cor.outliers import known_median
 from tomopipe.cor.robust_line import robust_line
 from tomopipe.cost.cost import total
 from tomopipe.errors import TomopipeError
@@ -162,9 +163,7 @@ class Store:
         trusted = [
             entry
             for entry in entries
-            if entry["series"] == key
-            and entry["state"] in (State.OK, State.MANUAL)
-            and entry["cor_px"] is not None
+            if entry["series"] == key and entry["state"] in ACCEPTED and entry["cor_px"] is not None
         ]
         line = robust_line([e["index"] for e in trusted], [e["cor_px"] for e in trusted])
         names = [entry["scan"] for entry in sorted(trusted, key=lambda e: e["index"])]
@@ -173,7 +172,7 @@ class Store:
     def trial(self, key: str, *, max_delta_px: float, protect_manual: bool) -> dict[str, Any]:
         """Fix a series with other options of fix_cor, as the step does, without writing.
 
-        Returns `rows` as of fix_cor, and the present values under `now_px`.
+        Returns `rows` as of fix_cor with the present values under `now_px`, and the median.
         """
         if not max_delta_px > 0:
             raise TomopipeError(f"max_delta_px: expected more than 0, got {max_delta_px:g}.")
@@ -182,13 +181,14 @@ class Store:
         path = campaign.files.inventory
         inventory = read_inventory(path) if path.is_file() else {}
         if not (scans := campaign.selected_series(inventory).get(encode_series(key))):
-            return {"rows": []}
+            return {"rows": [], "median_px": None}
         rows = fix_cor.compute(
             campaign.predicted_files(scans),
             campaign.members(scans, inventory),
             FixCorBlock(max_delta_px=max_delta_px, protect_manual=protect_manual),
         )
-        return {"rows": [_trial_row(row, self._by_name.get(row["scan"])) for row in rows]}
+        found = [_trial_row(row, self._by_name.get(row["scan"])) for row in rows]
+        return {"rows": found, "median_px": known_median(row["before_px"] for row in found)}
 
 
 def _point(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def zarr_folder(campaign: Campaign, name: str) -> Path | None:
     """Return the OME-Zarr of a scan or stack, if it exists: its volume, or a conversion."""
     path = find_volumes(campaign, [name])[name]
     both = (path, converted(path, "zarr"))
-    return next((one for one in both if (one / "zarr.json").is_file()), None)
+    return next((folder for folder in both if (folder / "zarr.json").is_file()), None)
 
 
 def file_below(folder: Path, below: str) -> Path | None:

@@ -53,7 +53,7 @@ def table_shown(campaign: Campaign) -> str:
     return digest({"rows": [row for row in rows if row[1:] != ("auto", "")]})
 
 
-def is_settled(campaign: Campaign) -> bool:
+def has_ended(campaign: Campaign) -> bool:
     """Tell whether the next run has nothing to do: the page shows no edit that may be undone."""
     from tomopipe.reruns.expected import Expected  # slow to load, and of no use to a run
 
@@ -123,7 +123,7 @@ def unfinished_scans(campaign: Campaign) -> list[str]:
     return lines
 
 
-def say_stacks_left_out(campaign: Campaign) -> None:
+def say_stacks_skipped(campaign: Campaign) -> None:
     """Name the stacks that were not stitched because a scan has no volume, and why."""
     if not campaign.config.stitch.stacks:
         return

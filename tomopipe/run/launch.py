@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import count
 from pathlib import Path
 
-from tomopipe.campaign.files import CONFIG, LOGS
+from tomopipe.campaign.files import CONFIG, LOGS, SNAKEMAKE
 from tomopipe.campaign.slurm import unknown_names
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import workflow_folder
@@ -185,10 +185,10 @@ def _cache() -> Path:
 def _other_cache(directory: Path) -> dict[str, str]:
     """Return the variable of a cache in the campaign if the user's cannot be written, else {}."""
     with suppress(OSError):
-        (own := _cache() / "snakemake").mkdir(parents=True, exist_ok=True)
-        if os.access(own, os.W_OK | os.X_OK):
+        (folder := _cache() / "snakemake").mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK | os.X_OK):
             return {}
-    return {"XDG_CACHE_HOME": str(directory.absolute() / ".snakemake" / "cache")}
+    return {"XDG_CACHE_HOME": str(directory.absolute() / SNAKEMAKE / "cache")}
 
 
 def _new_logs(directory: Path) -> tuple[Path, Path]:
@@ -258,7 +258,7 @@ def is_locked(directory: Path) -> bool:
 
 
 def _locks(directory: Path) -> list[Path]:
-    return list((directory / ".snakemake" / "locks").glob("*.lock"))
+    return list((directory / SNAKEMAKE / "locks").glob("*.lock"))
 
 
 def interrupt(directory: Path, run: Run, *, sending: signal.Signals) -> None:

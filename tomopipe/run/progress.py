@@ -16,7 +16,7 @@ from typing import Any
 
 from tomopipe.campaign.failures import plain_error
 from tomopipe.campaign.files import Logs
-from tomopipe.campaign.job_status import CLOCKS_S, place, read_job
+from tomopipe.campaign.job_status import CLOCKS_S, position, read_job
 from tomopipe.campaign.log import status_path
 
 VARIABLE = "TOMOPIPE_EVENTS"
@@ -114,7 +114,7 @@ class Progress:
     def steps(self) -> dict[str, Step]:
         """The steps with jobs, in the order of the work."""
         found = {name: step for name, step in self._steps.items() if name not in _TARGETS}
-        return dict(sorted(found.items(), key=lambda item: place(item[0])))
+        return dict(sorted(found.items(), key=lambda item: position(item[0])))
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -127,7 +127,7 @@ class Progress:
         jobs = self._steps.get(step, Step())
         present = (*jobs.queued.values(), *jobs.running.values())
         return name in jobs.again.values() or any(
-            known == name and at > failed_s for known, at in present
+            known == name and begun_s > failed_s for known, begun_s in present
         )
 
     def log_of(self, step: str, name: str) -> Path | None:

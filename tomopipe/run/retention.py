@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.state import NOT_SELECTED, State
+from tomopipe.campaign.state import ACCEPTED, NOT_SELECTED, State
 from tomopipe.errors import TomopipeError
 from tomopipe.groups import grouped
 from tomopipe.report.collected_records import collect
@@ -55,15 +55,15 @@ def accepted_scans(campaign: Campaign) -> list[str]:
     Their COR was set by hand, or predicted, accepted without doubts and not replaced; their volume
     exists and was made at that COR.
     """
-    return [scan for scan, why in _judged(campaign).items() if not why]
+    return [scan for scan, why in _reasons(campaign).items() if not why]
 
 
 def unaccepted_scans(campaign: Campaign) -> dict[str, list[str]]:
     """Name the scans that are not accepted, by reason, such as `doubtful`."""
-    return grouped((why, scan) for scan, why in _judged(campaign).items() if why)
+    return grouped((why, scan) for scan, why in _reasons(campaign).items() if why)
 
 
-def _judged(campaign: Campaign) -> dict[str, str]:
+def _reasons(campaign: Campaign) -> dict[str, str]:
     """Say for each scan why it is not accepted; "" if it is."""
     record = collect(campaign)
     return {scan.name: _why_not(scan) for scan in record.scans if scan.name in campaign.scans}
@@ -76,7 +76,7 @@ def _why_not(scan: ScanRecord) -> str:
         ("failed", bool(scan.failures) or scan.state is State.FAILED),
         ("without a COR", scan.cor_px is None),
         ("edited since the run", scan.is_edited),
-        (scan.state, scan.state not in (State.OK, State.MANUAL)),
+        (scan.state, scan.state not in ACCEPTED),
         ("without a volume", scan.volume is None),
     )
     why = next((why for why, is_so in reasons if is_so), "")

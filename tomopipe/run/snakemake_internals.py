@@ -110,6 +110,17 @@ def schedule_greedily(workflow: Any) -> None:
         workflow.scheduler._job_selector = workflow.scheduler.job_selector_greedy
 
 
+def start_without_timers(workflow: Any) -> None:
+    """Lift Snakemake's default limit of 100 jobs a second; one that the user sets is kept.
+
+    It starts a timer in each round of scheduling, and the timer another round: every finished job
+    adds one a second, permanently, until they use a whole core.
+    """
+    limit = workflow.scheduling_settings.max_jobs_per_timespan
+    if limit and (limit.max_jobs, limit.timespan) == (100, 1):
+        workflow.scheduler.job_rate_limiter = None
+
+
 def default_target(workflow: Any, rule: str) -> None:
     """Make a rule the default target, also if its Snakefile is only included.
 

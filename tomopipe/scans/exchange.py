@@ -317,13 +317,13 @@ def _configured_angles(
 ) -> dict[str, Any]:
     """Return the angles that the configuration gives, and where they stand."""
     if not isinstance(angles, str):
-        n_planned = len(layout.projections.index) if layout.places is None else layout.n_planned
+        n_planned = len(layout.projections.index) if layout.positions is None else layout.n_planned
         theta_deg = np.asarray(
             angles.start + (angles.step or 0.0) * np.arange(n_planned)
             if angles.stop is None
             else np.linspace(angles.start, angles.stop, n_planned)
         )
-        theta_deg = theta_deg if layout.places is None else theta_deg[layout.places]
+        theta_deg = theta_deg if layout.positions is None else theta_deg[layout.positions]
         return {"theta_deg": theta_deg, "theta_location": _CONFIGURATION}
     if is_dataset(angles):
         if not kind.has_datasets:

@@ -23,7 +23,7 @@ _UNIX_S = (10**9, 3 * 10**9)  # seconds since 1970
 class Gaps:
     """Images whose numbers show that others between them are missing."""
 
-    places: NDArray[np.intp]  # (n_images,): which each is of all that were taken, the first is 0
+    positions: NDArray[np.intp]  # (n_images,): which each is of all that were taken, the first is 0
     n_missing: int
     missing: str  # which, for people: "images 57 to 66"
 
@@ -76,8 +76,8 @@ def told_apart(stems: Sequence[str], scan: str = "") -> str:
     heads = heads_in(stems)
     if len(heads) < 2:
         return ""
-    own = re.compile(rf"(?<![^\W_]){re.escape(scan)}(?![^\W\d_])") if scan else None
-    shown = [own.sub("<scan>", head) if own else head for head in heads]
+    own_name = re.compile(rf"(?<![^\W_]){re.escape(scan)}(?![^\W\d_])") if scan else None
+    shown = [own_name.sub("<scan>", head) if own_name else head for head in heads]
     alike = [re.sub(r"\d+", "#", text) for text in shown]
     if len(set(alike)) == len(alike):
         shown = alike
@@ -102,8 +102,8 @@ def find_gaps(stems: Sequence[str], others: Iterable[Collection[int]] = ()) -> G
         return None
     numbers = [{int(number) for _, number, _ in run if number} for run in runs]
     first = 0
-    for own, run in zip(numbers, runs, strict=True):
-        apart = [kind for kind in [*others, *numbers] if own.isdisjoint(kind)]
+    for numbers_of_run, run in zip(numbers, runs, strict=True):
+        apart = [kind for kind in [*others, *numbers] if numbers_of_run.isdisjoint(kind)]
         for index, n_gone, text in _holes([number for _, number, _ in run], set().union(*apart)):
             steps[first + index] += n_gone
             missing.append(f"{run[0][0] if len(runs) > 1 else ''}{text}")
@@ -112,9 +112,9 @@ def find_gaps(stems: Sequence[str], others: Iterable[Collection[int]] = ()) -> G
         return None
     more = [f"{len(missing) - _MOST_NAMED} more"] * (len(missing) > _MOST_NAMED)
     names = ", ".join(missing[:_MOST_NAMED] + more)
-    places = np.cumsum(steps) - 1
-    n_missing = int(places[-1]) + 1 - len(stems)
-    return Gaps(places, n_missing, f"image{'s' * (n_missing > 1)} {names}")
+    positions = np.cumsum(steps) - 1
+    n_missing = int(positions[-1]) + 1 - len(stems)
+    return Gaps(positions, n_missing, f"image{'s' * (n_missing > 1)} {names}")
 
 
 def _holes(texts: Sequence[str], counted: Collection[int]) -> list[tuple[int, int, str]]:

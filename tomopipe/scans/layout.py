@@ -40,7 +40,7 @@ class Layout:
     aborted: str = ""  # why frames are missing, where it is not known which, or ""
     # Where it is known which projections are missing: (n_frames,), which of the planned ones these
     # are, ascending; how many were planned; and which are missing, for people.
-    places: NDArray[np.intp] | None = None
+    positions: NDArray[np.intp] | None = None
     n_planned: int = 0
     missing: str = ""
 

@@ -194,11 +194,8 @@ class Scan:
 
         Shape (n_flats, last - first, n_cols); empty if declared absent.
         """
-        return _read_all(self._flats, first, last)
-
-    def read_darks(self, first: int, last: int) -> NDArray:
-        """Read detector rows `first` to `last` (exclusive) of all darks, raw: like `read_flats`."""
-        return _read_all(self._darks, first, last)
+        parts = self._flats.frames
+        return np.concatenate([part.read((0, len(part.index)), (first, last)) for part in parts])
 
     def read_monitor(self, name: str) -> NDArray[np.float64]:
         """Read a dataset with one number per frame of the file, for the projections in use.
@@ -239,8 +236,3 @@ def _mean(references: References, first: int, last: int) -> _Read:
         total += image
         levels.append(float(image[:: max(1, n_rows // _LEVEL_ROWS)].mean(dtype=np.float64)))
     return (total / (last - first)).astype(np.float32), np.array(levels)
-
-
-def _read_all(references: References, first: int, last: int) -> NDArray:
-    parts = [part.read((0, len(part.index)), (first, last)) for part in references.frames]
-    return np.concatenate(parts)

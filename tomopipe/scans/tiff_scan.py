@@ -108,8 +108,8 @@ class TiffReader:
             theta_deg = theta_deg[is_projection] if len(theta_deg) == len(planned) else theta_deg
             if placed is not None:
                 theta_deg = theta_deg[np.isin(np.flatnonzero(is_projection), placed)]
-        places = (np.cumsum(is_projection) - 1)[arrived[self._keys == PROJECTION]]
-        gone = placed is not None and len(places) < np.sum(is_projection)
+        positions = (np.cumsum(is_projection) - 1)[arrived[self._keys == PROJECTION]]
+        gone = placed is not None and len(positions) < np.sum(is_projection)
         uneven = gone or (placed is None and self._order is None)
         return Layout(
             format="TIFF",
@@ -126,7 +126,7 @@ class TiffReader:
                 *invalid_frames(self._keys),
             ),
             aborted="" if placed is not None else self._aborted(len(planned), n_listed),
-            places=places if gone else None,
+            positions=positions if gone else None,
             n_planned=int(np.sum(is_projection)),
             missing=self._gaps.missing if uneven else "",
         )
@@ -139,11 +139,11 @@ class TiffReader:
         if self._axes[0] != AXES[0] or (gaps := find_gaps(names)) is None:
             return none
         # Flats and darks, which may be counted with the projections, are not missing.
-        own, stems = FilePath(self._stack.name), set(names)
+        folder, stems = FilePath(self._stack.name), set(names)
         kinds = dict[tuple[FilePath, str], set[int]]()
         for name, _ in files_in(os.fspath(self._path)):
             path = self._path / name
-            if name.lower().endswith(IMAGES) and (path.parent != own or path.stem not in stems):
+            if name.lower().endswith(IMAGES) and (path.parent != folder or path.stem not in stems):
                 number = numbers_of([path.stem])[0]
                 kinds.setdefault((path.parent, head_of(path.stem)), set()).add(number or 0)
         return (find_gaps(names, kinds.values()) or none) if kinds else gaps
@@ -168,22 +168,22 @@ class TiffReader:
             return np.arange(n_planned)
         gaps = self._gaps
         if n_frames + gaps.n_missing == n_planned and (listed or n_planned <= 2 * n_frames):
-            return gaps.places
+            return gaps.positions
         # With flats and darks among them a missing first image would shift all kinds.
         if not listed or self._order or self._axes[0] != AXES[0]:
             return None
-        numbers = gaps.places if gaps.missing else np.array(numbers_of(self._stack.stems))
+        numbers = gaps.positions if gaps.missing else np.array(numbers_of(self._stack.stems))
         return planned_frames(numbers, n_planned)
 
     def _missing(self, n_planned: int) -> tuple[str, ...]:
-        """Warn of missing images whose places are known."""
+        """Warn of missing images whose positions are known."""
         if not (n_missing := n_planned - self._frames.shape[0]):
             return ()
         which = f" ({self._gaps.missing})" if self._gaps.missing else ""
         return (f"missing images, skipped with their angles: {n_missing}{which}",)
 
     def _aborted(self, n_planned: int, n_listed: int) -> str:
-        """Say why images are missing whose places are not known, "" if a list says so itself."""
+        """Say why images are missing whose positions are not known, "" if a list says so itself."""
         n_frames = self._frames.shape[0]
         if self._order:
             return fewer_frames(n_frames, n_planned, COUNTED)
@@ -473,9 +473,9 @@ class _Files(_Images):
         kinds = [head_of(stem) if heads else "" for stem in self.stems]
         sizes = self._sizes.tolist() if self._plain else [1] * len(kinds)
         keys = list(zip(kinds, sizes, strict=True))
-        own = keys[self._files.index(self._typical)]
-        others = [key for key in dict.fromkeys(keys) if key != own and key[1]]
-        others.sort(key=lambda key: (key[0] == own[0], -abs(key[1] - own[1])))
+        typical = keys[self._files.index(self._typical)]
+        others = [key for key in dict.fromkeys(keys) if key != typical and key[1]]
+        others.sort(key=lambda key: (key[0] == typical[0], -abs(key[1] - typical[1])))
         odd_keys = [
             key for key in others[:_MOST_ODD] if not self._is_alike(self._files[keys.index(key)])
         ]

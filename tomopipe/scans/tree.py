@@ -100,7 +100,10 @@ def datasets_in(file: "h5py.File") -> list[Found]:
 
 def without_alike(found: Iterable[Found]) -> list[Found]:
     """Return of many datasets that are alike only the first."""
-    groups = grouped(((_without_numbers(one.name), one.shape, one.dtype), one) for one in found)
+    groups = grouped(
+        ((_without_numbers(dataset.name), dataset.shape, dataset.dtype), dataset)
+        for dataset in found
+    )
     listed = []
     for first, *others in groups.values():
         many = len(others) >= _MANY

@@ -39,7 +39,7 @@ def foam(n_cols: int, n_rows: int, seed: int, *, size: float = 0.8) -> Phantom:
     rng = np.random.default_rng([seed, 2])
     body = _body(n_cols, n_rows, rng, size)
     radii_px = np.sort(rng.uniform(0.03, 0.12, 90))[::-1] * size * n_cols
-    bubbles = [_ball(*place, -body.mu_per_px) for place in _pack(body, n_rows, radii_px, rng)]
+    bubbles = [_ball(*position, -body.mu_per_px) for position in _pack(body, n_rows, radii_px, rng)]
     return Phantom("foam", (body, *bubbles))
 
 
@@ -52,8 +52,8 @@ def capillary(n_cols: int, n_rows: int, seed: int, *, size: float = 0.8) -> Phan
     lumen = replace(tube, semi_x_px=inner_px, semi_y_px=inner_px, mu_per_px=mu_per_px)
     radii_px = np.sort(rng.uniform(0.04, 0.11, 50))[::-1] * size * n_cols
     levels = np.array([0.7, 1.4, 2.8]) * tube.mu_per_px
-    places = _pack(lumen, n_rows, radii_px, rng)
-    beads = [_ball(*place, rng.choice(levels)) for place in places]
+    positions = _pack(lumen, n_rows, radii_px, rng)
+    beads = [_ball(*position, rng.choice(levels)) for position in positions]
     return Phantom("capillary", (tube, lumen, *beads))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.arrays import evenly_spread
 from tomopipe.config import ExportStarBlock, PreprocessBlock
 from tomopipe.config.blocks import ASSUMED
 from tomopipe.config.spans import first_and_last
@@ -41,9 +42,9 @@ def export_stack(
     meta_path: str | os.PathLike[str],
     options: ExportStarBlock,
     *,
-    least_binning: int | None = None,
-    made_from: Mapping[str, Any] | None = None,
-    pixels_of: str | os.PathLike[str] | None = None,
+    least_binning: int | None,
+    made_from: Mapping[str, Any] | None,
+    pixels_of: str | os.PathLike[str] | None,
 ) -> dict[str, Any]:
     """Write the normalised projections of one scan as an MRC stack, with JSON for export_star.
 
@@ -51,7 +52,7 @@ def export_stack(
     returned: angles, shapes, binning, pixel size, energy, warnings, and the statement `made_from`.
 
     Binning auto is the smallest that keeps the stack under `max_stack_gb`, and that of the campaign
-    (`settle_binning`), `least_binning`, or more. Pixel size and energy are by default those of the
+    (`decide_binning`), `least_binning`, or more. Pixel size and energy are by default those of the
     file, else 1 um and 20 keV with a warning. `pixels_of` is an earlier stack of the same scan and
     options, except metadata: its pixels are copied.
 
@@ -109,8 +110,7 @@ def choose_tilts(theta_rad: NDArray[np.float64], max_tilts: int | str) -> NDArra
     if max_tilts == "all" or int(max_tilts) >= n_angles:
         return np.arange(n_angles)
     by_angle = np.argsort(theta_rad, kind="stable")
-    evenly = np.round(np.linspace(0, n_angles - 1, int(max_tilts))).astype(int)
-    return np.sort(by_angle[evenly])
+    return np.sort(by_angle[evenly_spread(n_angles, int(max_tilts))])
 
 
 def _binning(

@@ -91,10 +91,10 @@ def export_star(
     cor: str | os.PathLike[str],
     output: str | os.PathLike[str],
     *,
-    hand: int = -1,
-    half_acquisition: Mapping[str, str] | None = None,
-    volumes: Mapping[str, str | os.PathLike[str]] | None = None,
-    other_rows: Collection[str] = (),
+    hand: int,
+    half_acquisition: Mapping[str, str],
+    volumes: Mapping[str, str | os.PathLike[str]],
+    other_rows: Collection[str],
 ) -> None:
     """Write tomograms.star, tilt_series/ and names.tsv for the stacks of a campaign.
 
@@ -133,9 +133,9 @@ def export_star(
             log.warning("%s is in the set, but its stack was removed: %s", scan, stacks[scan])
         stack = Path(links.get(scan, stacks[scan])).as_posix()
         tilt_series = (output / TILT_SERIES / f"{name}.star").as_posix()
-        mode = (half_acquisition or {}).get(scan, "auto")
+        mode = half_acquisition.get(scan, "auto")
         tomogram = _tomogram(meta, cor_px[scan], name, stack, tilt_series, mode)
-        volume = Path((volumes or {}).get(scan, ""))
+        volume = Path(volumes.get(scan, ""))
         if volume.is_file() and scan not in other_rows:
             link = output / LINKS / f"{name}{MRC_VOLUME}"
             shown = link if scan in links else volume
@@ -259,8 +259,9 @@ def _tomogram(
     is_half = full_rotation and is_half_acquisition(
         mode,
         full_rotation=True,
-        cor_px=float(bin_cor(cor_px, x0=first_col)),
+        cor_px=cor_px,
         n_cols=geometry.n_cols,
+        first_col=first_col,
     )
     return Tomogram(
         name=name,

@@ -61,7 +61,7 @@ def _member(entry: Mapping[str, Any], files: tuple[str, str] | None) -> Member:
         found = math.nan if donor_px is None else donor_px, "auto", "", ""
     elif files is not None:
         found = _read_prediction(*files, int(entry["n_cols"]))
-    predicted_px, source, note, doubt = found
+    predicted_px, source, note, why_not = found
     return Member(
         scan=entry["scan"],
         index=int(entry["index"]),
@@ -71,17 +71,17 @@ def _member(entry: Mapping[str, Any], files: tuple[str, str] | None) -> Member:
         predicted_source=source,
         selected=entry["select"] != "donor",
         note=note,
-        no_cor_reason=doubt,
+        no_cor_reason=why_not,
     )
 
 
 def _read_prediction(
     center_path: str, prediction_path: str, n_cols: int
 ) -> tuple[float, str, str, str]:
-    """Return the COR (NaN if none), its source, what to report of the files, and a doubt.
+    """Return the COR (NaN if none), its source, what to report of the files, and why not.
 
     The source is ai or auto, or manual if the file differs from the accepted prediction. What is
-    in the file and no COR is ignored, as in the campaign table. The doubt is the reason why the
+    in the file and no COR is ignored, as in the campaign table. Why not: the reason why the
     prediction was not accepted, if so.
     """
     name = Path(center_path).name

@@ -46,10 +46,10 @@ def full_recon(
     cor: Mapping[str, Any],
     options: FullReconBlock,
     *,
-    pixel_size_um: float | None = None,
-    resources: Resources = Resources(),
-    provenance: Mapping[str, Any] | None = None,
-    voxels_of: str | os.PathLike[str] | None = None,
+    pixel_size_um: float | None,
+    resources: Resources,
+    provenance: Mapping[str, Any] | None,
+    voxels_of: str | os.PathLike[str] | None,
 ) -> None:
     """Reconstruct the volume of a scan and write it whole, verified.
 

@@ -15,6 +15,7 @@ import numpy as np
 from tomopipe.campaign.series import reference_size, undersized
 from tomopipe.campaign.state import LOOK_AGAIN, STILL_WRITTEN
 from tomopipe.config import StepOptions
+from tomopipe.config.blocks import NUMBERS
 from tomopipe.errors import ScanError, is_of_the_system
 from tomopipe.groups import grouped
 from tomopipe.recon.angular_sampling import is_full_rotation, largest_gap_rad, unpaired
@@ -26,7 +27,6 @@ from tomopipe.scans.raw_scan import RawScan, raw_scan
 from tomopipe.scans.raw_state import file_state
 from tomopipe.storage.tables import write_tsv
 
-NUMBERS = ("pixel_size_um", "energy_kev", "distance_mm")  # what phase retrieval takes
 COLUMNS = (
     "scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "bytes", "keep", "reason",
     "warnings", "found", "full_turn", "linked", *NUMBERS, "also_read",
@@ -88,8 +88,8 @@ def inventory(
     paths = sorted(overrides)
 
     def raw(path: str) -> RawScan:
-        own = overrides[path]
-        return raw_scan(path, options if own is None else StepOptions(**own))
+        override = overrides[path]
+        return raw_scan(path, options if override is None else StepOptions(**override))
 
     taken_from = cache(files_taken_from)  # many scans have the same flats
     looks = _look_at_all(paths, lambda path: _look(raw(path), taken_from))

@@ -18,9 +18,9 @@ from tomopipe.cor.outliers import NOT_ASKED
 from tomopipe.cor.rows_file import Rows, read_rows
 from tomopipe.errors import ScanError, TomopipeError, is_of_the_system, reason_of
 from tomopipe.geometry import bin_cor, unbin_cor
-from tomopipe.prep.bad_frames import doubts_of, too_many, warnings_of
-from tomopipe.prep.half_acquisition import doubt_width
-from tomopipe.prep.intensity import doubt_references, is_far_too_bright, warn_of_flats
+from tomopipe.prep.bad_frames import reasons_to_review, too_many, warnings_of
+from tomopipe.prep.half_acquisition import warn_of_width
+from tomopipe.prep.intensity import is_far_too_bright, warn_of_flats, warn_of_references
 from tomopipe.recon.angular_sampling import is_full_rotation
 from tomopipe.steps.revisions import stated
 from tomopipe.storage.atomic import remove_stale, take_away, write_json, write_text
@@ -50,9 +50,9 @@ def predict_cor(
     center_txt: str | os.PathLike[str],
     options: PredictCorBlock,
     *,
-    used: "UsedRows | None" = None,
-    made_from: Mapping[str, Any] | None = None,
-    is_rewritten: Callable[[str | os.PathLike[str]], bool] = lambda path: False,
+    used: "UsedRows | None",
+    made_from: Mapping[str, Any] | None,
+    is_rewritten: Callable[[str | os.PathLike[str]], bool],
 ) -> dict[str, Any]:
     """Find the COR in the rows from try_recon; write the prediction and the accepted COR.
 
@@ -137,7 +137,7 @@ def _prediction(
     prediction = _predict(rows, candidates_px, options, used)
     prediction = _without_trust(prediction, rows, bad_frames, options.max_bad_frames)
     if prediction["cor_px"] is not None:
-        doubts = doubts_of(rows.bad_frames or {}, rows.sinograms.shape[1]) + wrong
+        doubts = reasons_to_review(rows.bad_frames or {}, rows.sinograms.shape[1]) + wrong
         prediction = _with(prediction, "doubts", doubts)
     warnings += [text for text in prediction.get("doubts", ()) if text not in warnings]
     warnings += _cut_off(corrected, grid, prediction["cor_px"])
@@ -174,7 +174,7 @@ def _without_trust(
 
 def _brightness(rows: Rows) -> tuple[list[str], list[str]]:
     """Return what is said of flats and darks that do not fit, and what of it spoils the volume."""
-    odd = doubt_references(rows.flat_levels, rows.dark_levels)
+    odd = warn_of_references(rows.flat_levels, rows.dark_levels)
     if not rows.minus_log:
         return odd, odd
     bright = warn_of_flats(rows.sinograms, rows.flat_levels)
@@ -204,7 +204,7 @@ def _cut_off(rows: Rows, grid: Mapping[str, Any], cor_px: float | None) -> list[
         return []
     if not is_full_rotation(rows.theta_rad):
         return []
-    return doubt_width(rows.sinograms, float(bin_cor(cor_px, x0=rows.first_col)))
+    return warn_of_width(rows.sinograms, float(bin_cor(cor_px, x0=rows.first_col)))
 
 
 def _candidates(grid: Mapping[str, Any], path: str | os.PathLike[str]) -> NDArray[np.float64]:
@@ -227,12 +227,12 @@ def _predict(
     used: "UsedRows | None",
 ) -> dict[str, Any]:
     from tomopipe.cor.curves import Curves
-    from tomopipe.cor.jump import doubt_jump
+    from tomopipe.cor.jump import reject_jump
     from tomopipe.cor.methods import choose
     from tomopipe.cor.prepared import Prepared
     from tomopipe.cor.roll import measure_roll
-    from tomopipe.cor.stated_angles import doubt_angles
-    from tomopipe.cor.turns import doubt_rotation, doubt_turns
+    from tomopipe.cor.sample_rotation import warn_of_changes, warn_of_standstill
+    from tomopipe.cor.stated_angles import warn_of_angles
 
     methods = options.methods
     weights: Weights = {"dinov2": options.dinov2_checkpoint, "ai": options.model}
@@ -241,7 +241,7 @@ def _predict(
     curves = Curves(Prepared(rows))
     evidence = [_ask(name, curves, candidates_px, weights) for name in methods]
     decision = choose(evidence, options.min_confidence, curves.reach_px)
-    decision, moved = doubt_jump(decision, curves.prepared)
+    decision, moved = reject_jump(decision, curves.prepared)
     prediction = asdict(decision) | {
         "best_cor_px": _rounded(decision.best_cor_px),
         "cor_px": _rounded(decision.cor_px),
@@ -263,9 +263,9 @@ def _predict(
     in_use_px = float(bin_cor(decision.best_cor_px, x0=rows.first_col))
     accepted = decision.cor_px is not None
     found = (
-        doubt_angles(curves.prepared, in_use_px, accepted=accepted),
-        doubt_turns(curves.prepared),
-        doubt_rotation(curves.prepared),
+        warn_of_angles(curves.prepared, in_use_px, accepted=accepted),
+        warn_of_changes(curves.prepared),
+        warn_of_standstill(curves.prepared),
     )
     doubts = [doubt for doubt in found if doubt]
     if not accepted:
@@ -284,8 +284,8 @@ def _ask(
 
     try:
         first_col = curves.prepared.rows.first_col
-        places = bin_cor(candidates_px, x0=first_col)
-        evidence = _on_detector(ask(name, curves, places, weights.get(name)), first_col)
+        columns_px = bin_cor(candidates_px, x0=first_col)
+        evidence = _on_detector(ask(name, curves, columns_px, weights.get(name)), first_col)
     except MemoryError:
         raise
     except Exception as error:

@@ -37,8 +37,8 @@ def stitch(
     stored: FullReconBlock,
     *,
     stack: str,
-    made_from: Mapping[str, Any] | None = None,
-    voxels_of: str | os.PathLike[str] | None = None,
+    made_from: Mapping[str, Any] | None,
+    voxels_of: str | os.PathLike[str] | None,
 ) -> dict[str, Any]:
     """Stitch volumes of one sample at several heights, where they overlap, into one.
 
@@ -182,10 +182,12 @@ def _place(
 ) -> list[Placed]:
     """Add the shifts up."""
     moves = [(0.0, 0.0, 0.0), *((pair.z_px, pair.y_px, pair.x_px) for pair in pairs)]
-    places = np.cumsum(moves, axis=0).tolist()
+    positions = np.cumsum(moves, axis=0).tolist()
     return [
         Placed(volume.shape[0], volume.read_slice, z_px, y_px, x_px, gain, offset)
-        for volume, (z_px, y_px, x_px), (gain, offset) in zip(members, places, gains, strict=True)
+        for volume, (z_px, y_px, x_px), (gain, offset) in zip(
+            members, positions, gains, strict=True
+        )
     ]
 
 

@@ -58,8 +58,8 @@ def try_recon(
     files: TryFiles,
     options: TryReconBlock,
     *,
-    resources: Resources = Resources(),
-    made_from: Mapping[str, Any] | None = None,
+    resources: Resources,
+    made_from: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Reconstruct one row for each candidate COR and keep rows for later steps.
 
@@ -112,7 +112,7 @@ def try_recon(
     return record
 
 
-def candidates(options: TryReconBlock, n_cols: int, *, first_col: int = 0) -> NDArray[np.float64]:
+def candidates(options: TryReconBlock, n_cols: int, *, first_col: int) -> NDArray[np.float64]:
     """List the candidate CORs: the middle, and equal steps up to `width_px` on each side.
 
     Ascending, within the `n_cols` columns in use from `first_col` on; the step is reduced if it

@@ -88,11 +88,12 @@ def fit_blocks(
 
 def _widening(scan: Scan, wanted: VolumeOptions) -> int:
     """Return the columns of a slice over those of the binned detector."""
-    half = wanted.full.algorithm == "fbp" and is_half_acquisition(
-        wanted.preprocess.half_acquisition,
+    half = is_half_acquisition(
+        wanted.full.half_acquisition(wanted.preprocess.half_acquisition),
         full_rotation=is_full_rotation(scan.theta_rad),
-        cor_px=float(bin_cor(wanted.cor_px, x0=scan.first_col)),
+        cor_px=wanted.cor_px,
         n_cols=scan.n_cols,
+        first_col=scan.first_col,
     )
     return FACTOR if half else 1
 

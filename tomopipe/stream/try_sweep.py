@@ -88,8 +88,9 @@ def sweep_of(
     is_half = is_half_acquisition(
         options.half_acquisition,
         full_rotation=is_full_rotation(rows.theta_rad),
-        cor_px=float(bin_cor((cor_px[0] + cor_px[-1]) / 2, x0=rows.first_col)),
+        cor_px=(cor_px[0] + cor_px[-1]) / 2,
         n_cols=n_cols,
+        first_col=rows.first_col,
     )
     factor = FACTOR if is_half else 1  # slices twice as wide as the detector
     binning = 1 if max_size_px is None else try_binning(factor * n_cols, max_size_px)

@@ -134,8 +134,8 @@ class _Pyramid:
         if level + 1 < len(self._levels):
             first = row - row % shards.depth
             for number in range(first, first + len(images), 2):
-                one, other = images.pop(0), images.pop(0) if images else None
-                self.add(level + 1, number // 2, _halve(self._values(one), self._values(other)))
+                upper, lower = images.pop(0), images.pop(0) if images else None
+                self.add(level + 1, number // 2, _halve(self._values(upper), self._values(lower)))
 
     def _values(self, image: Any) -> Any:
         """Return float32: as it is, or what a slice that came encoded stands for."""

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign, make_campaign
-from tomopipe.campaign.state import NOT_SELECTED, ScanFacts, State
+from tomopipe.campaign.state import ACCEPTED, NOT_SELECTED, ScanFacts, State
 from tomopipe.config import Config
 from tomopipe.cor.cor_value import same_cor
 from tomopipe.report.collected_records import collect_scans
 from tomopipe.report.sources import parse_prediction
 
-_QUIET = (State.OK, State.MANUAL, State.UNSELECTED)
+_QUIET = (*ACCEPTED, State.UNSELECTED)
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,7 @@ def verdict_of_arrival(
         manual=known.manual,
         row=row,
         min_confidence=campaign.config.predict_cor.min_confidence,
+        protect_manual=campaign.config.fix_cor.protect_manual,
         prediction=prediction,
     )
     return verdict_of(scan, facts) if prediction or facts.state in NOT_SELECTED else None

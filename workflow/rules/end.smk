@@ -1,7 +1,7 @@
 from tomopipe.run.ending import (
     after_failure,
     remove_temporary,
-    say_stacks_left_out,
+    say_stacks_skipped,
     say_warnings,
     unfinished_scans,
 )
@@ -13,12 +13,7 @@ def default_target():
 
 
 onstart:
-    # Snakemake's default limit, 100 jobs a second, starts a timer in each round of scheduling, and
-    # the timer another round: every finished job adds one a second, permanently, until they use a
-    # whole core. A limit that the user sets is kept.
-    limit = workflow.scheduling_settings.max_jobs_per_timespan
-    if limit and (limit.max_jobs, limit.timespan) == (100, 1):
-        workflow.scheduler.job_rate_limiter = None
+    snakemake_internals.start_without_timers(workflow)
     snakemake_internals.schedule_greedily(workflow)
     if not SUSPECTS:  # after a failed comparison nothing is left to compare
         Path(LOGS.status("compare", "campaign")).unlink(missing_ok=True)
@@ -60,7 +55,7 @@ onsuccess:
     if not ARRIVALS:
         remove_temporary(CAMPAIGN)
     if default_target():
-        say_stacks_left_out(CAMPAIGN)
+        say_stacks_skipped(CAMPAIGN)
         say_warnings(CAMPAIGN)
     unfinished = unfinished_scans(CAMPAIGN) if default_target() else []
     if unfinished:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 from tomopipe.campaign.files import BINNING
 from tomopipe.campaign.log import job
-from tomopipe.campaign.relion_set import settle_binning
+from tomopipe.campaign.relion_set import decide_binning
 from tomopipe.config import StepOptions
 from tomopipe.reruns.products import making
 from tomopipe.reruns.stated import result_to_reuse
@@ -24,7 +24,7 @@ with (
         snakemake.output.stack,
         snakemake.output.meta,
         options.export_star,
-        least_binning=settle_binning(
+        least_binning=decide_binning(
             Path(snakemake.output.meta).parent.parent / BINNING,
             options.export_star.binning,
             json.loads(snakemake.params.binning),

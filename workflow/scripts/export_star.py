@@ -13,7 +13,7 @@ with (
     metas = {Path(meta).stem: meta for meta in snakemake.input.metas}
     folder = Path(snakemake.output.star).parent
     options = json.loads(snakemake.params.options)
-    named = [scan for scan, digest in options.pop("volumes", {}).items() if digest]
+    named = [scan for scan, digest in options.get("volumes", {}).items() if digest]
     export_star(
         metas,
         # by name: a temporary stack may have been removed
@@ -21,5 +21,7 @@ with (
         snakemake.input.cor,
         folder,
         volumes={scan: folder.parent / f"{scan}{MRC_VOLUME}" for scan in named},
-        **options,
+        hand=options["hand"],
+        half_acquisition=options.get("half_acquisition", {}),
+        other_rows=options.get("other_rows", ()),
     )

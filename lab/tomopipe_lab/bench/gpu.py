@@ -31,10 +31,10 @@ from tomopipe.recon.cuda_device import CudaDevice, claimed_gpu
 from tomopipe.recon.engine_memory import gpu_bytes
 from tomopipe.recon.transfer import MOST_THREADS, DeviceTransfer, Download
 from tomopipe.scans.raw_scan import RawScan
-from tomopipe.steps.full_recon import full_recon
 from tomopipe.stream.memory import Resources
 from tomopipe.volumes.encoding import with_statistics
 from tomopipe_lab.bench.gpu_ways import COUNTS, MAKERS, Scan, Way
+from tomopipe_lab.bench.jobs import volume_job
 from tomopipe_lab.bench.measure import Interval, median_interval, rotate
 from tomopipe_lab.bench.phantoms import engine_axis, psnr_db, sharp_image
 
@@ -226,10 +226,8 @@ def from_file(scan: Scan, n_rows: int, folder: Path, n_rounds: int = 2) -> Inter
             file["exchange/theta"] = np.rad2deg(scan.theta_rad)
         for _ in range(n_rounds):
             started = time.perf_counter()
-            full_recon(
-                RawScan(raw), volume, {"cor_px": scan.cor_px}, FullReconBlock(device="cuda"),
-                resources=Resources(threads, 64 * 2**30),
-            )  # fmt: skip
+            options, resources = FullReconBlock(device="cuda"), Resources(threads, 64 * 2**30)
+            volume_job(RawScan(raw), volume, scan.cor_px, options, resources)
             seconds.append(time.perf_counter() - started)
             volume.unlink()
     return median_interval(seconds)

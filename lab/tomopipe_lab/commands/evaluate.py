@@ -16,8 +16,8 @@ from tomopipe.errors import TomopipeError
 if TYPE_CHECKING:
     from tomopipe_lab.evaluate.suites import Item
 
-_QUICK = {"mixed": 12, "conditions": 1, "nulls": 9, "grid-misses": 6}
-_USUAL = {"mixed": 180, "conditions": 20, "nulls": 300, "grid-misses": 300}
+_QUICK = {"mixed": 12, "conditions": 1, "nulls": 9, "outside-grid": 6}
+_USUAL = {"mixed": 180, "conditions": 20, "nulls": 300, "outside-grid": 300}
 
 
 def evaluate(
@@ -48,7 +48,7 @@ def evaluate(
         ),
     ] = None,
     suite: Annotated[
-        str, typer.Option(help="Simulated scans: mixed, conditions, nulls or grid-misses.")
+        str, typer.Option(help="Simulated scans: mixed, conditions, nulls or outside-grid.")
     ] = "mixed",
     n: Annotated[
         int | None,
@@ -108,7 +108,12 @@ def evaluate(
     methods = _methods(method, options["methods"])
     with _bar() as tell:
         answers = run.evaluate(
-            items, methods, options, folder=folder, jobs=jobs or _cores(), progress=tell
+            items,
+            methods,
+            options,
+            folder=folder,
+            jobs=jobs or len(os.sched_getaffinity(0)),
+            progress=tell,
         )
     summary = summarise(answers, kinds[by])
     if as_json:
@@ -154,8 +159,10 @@ def _options(config: Path | None) -> dict[str, Any]:
 
 def _from(folder: Path, options: dict[str, Any]) -> dict[str, Any]:
     """Return the options with the paths of networks as seen from the campaign."""
-    own = {key: options.get(key) for key in ("model", "dinov2_checkpoint")}
-    named = {key: str(folder / path) for key, path in own.items() if path not in (None, "shipped")}
+    paths = {key: options.get(key) for key in ("model", "dinov2_checkpoint")}
+    named = {
+        key: str(folder / path) for key, path in paths.items() if path not in (None, "shipped")
+    }
     return options | named
 
 
@@ -173,12 +180,6 @@ def _methods(asked: Sequence[str] | None, configured: Sequence[str]) -> list[str
 def _one_of(option: str, value: str, known: Sequence[str] | dict[str, Any]) -> None:
     if value not in known:
         raise TomopipeError(f"{option}: expected one of {', '.join(known)}; got {value}.")
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """`tomopipe lab train`: train the learned finder from simulated scans, or on from accepted CORs."""
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -69,7 +70,6 @@ def train(
         raise TomopipeError("no folder given: `tomopipe lab train WORK`.")
     from tomopipe_lab.train import run
     from tomopipe_lab.train.sets import take_set
-    from tomopipe_lab.train.work import n_cores
     from tomopipe_lab.train.work import start as begin
 
     plan = _plan(quick, seed, scans, epochs, simulated=from_set is None)
@@ -80,7 +80,7 @@ def train(
     if from_set is not None:
         typer.echo(take_set(from_set, work, plan))
         wanted = [stage_name for stage_name in wanted if stage_name != "simulate"]
-    options = run.Options(device, cores or n_cores(), start)
+    options = run.Options(device, cores or len(os.sched_getaffinity(0)), start)
     with _progress() as tell:
         done = run.everything(work, plan, options, tell, tuple(wanted))
     if done is not None:

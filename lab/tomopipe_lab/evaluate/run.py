@@ -55,7 +55,16 @@ def ask(case: Case, methods: Sequence[str], options: Mapping[str, Any]) -> list[
         for method in methods:
             asked = dict(options) if method == DECISION else {**options, "methods": [method]}
             start = time.perf_counter()
-            found = predict_cor(rows, sweep, prediction, center, PredictCorBlock(**asked))
+            found = predict_cor(
+                rows,
+                sweep,
+                prediction,
+                center,
+                PredictCorBlock(**asked),
+                used=None,
+                made_from=None,
+                is_rewritten=lambda path: False,
+            )
             seconds = time.perf_counter() - start
             answers.append(_answer(case, method, found, seconds))
     return answers

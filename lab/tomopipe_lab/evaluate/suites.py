@@ -14,7 +14,7 @@ from tomopipe.campaign.tomogui import match, read_entries, what_is_wrong
 from tomopipe.cor.cor_value import parse_cor
 from tomopipe.cor.rows_file import read_rows
 from tomopipe.errors import TomopipeError
-from tomopipe_lab.suite import CONDITIONS, GRID_MISSES, NULLS, Case, case_name, make_case
+from tomopipe_lab.suite import CONDITIONS, NULLS, OUTSIDE_GRID, Case, case_name, make_case
 
 
 @dataclass(frozen=True)
@@ -78,9 +78,9 @@ def _mixed(split: str, seed: int, n: int, n_cols: int | None) -> list[Simulated]
 
 SUITES: dict[str, Callable[[str, int, int, int | None], list[Simulated]]] = {
     "mixed": _mixed,
-    "conditions": _each(tuple(name for name in CONDITIONS if name != GRID_MISSES)),
+    "conditions": _each(tuple(name for name in CONDITIONS if name != OUTSIDE_GRID)),
     "nulls": _nulls,
-    "grid-misses": _each((GRID_MISSES,)),
+    "outside-grid": _each((OUTSIDE_GRID,)),
 }
 """Cases by (split, seed, n, n_cols); n of each kind in "conditions", in all of the others."""
 

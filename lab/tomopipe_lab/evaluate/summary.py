@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tomopipe_lab.evaluate.answers import Answer
-from tomopipe_lab.evaluate.scores import (
+from tomopipe_lab.scores import (
     Bin,
     Share,
     auroc,

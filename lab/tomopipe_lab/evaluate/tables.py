@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tomopipe_lab.evaluate.scores import Share
 from tomopipe_lab.evaluate.summary import COVERAGES, Accuracy, Nulls, Trust
+from tomopipe_lab.scores import Share
 
 
 def markdown(summary: Mapping[str, Any]) -> str:

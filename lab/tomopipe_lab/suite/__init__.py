@@ -7,8 +7,8 @@ objects from different families and their random numbers from different streams.
 from tomopipe_lab.suite.case import (
     CONDITIONS,
     FAMILIES,
-    GRID_MISSES,
     NULLS,
+    OUTSIDE_GRID,
     SPLITS,
     Case,
     case_name,
@@ -18,8 +18,8 @@ from tomopipe_lab.suite.case import (
 __all__ = [
     "CONDITIONS",
     "FAMILIES",
-    "GRID_MISSES",
     "NULLS",
+    "OUTSIDE_GRID",
     "SPLITS",
     "Case",
     "case_name",

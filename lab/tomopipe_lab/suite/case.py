@@ -20,7 +20,7 @@ from tomopipe_lab.suite.settings import CONDITIONS_BY_NAME, Rng, Settings, base,
 SPLITS = ("train", "validation", "test")
 CONDITIONS = tuple(CONDITIONS_BY_NAME)
 NULLS = tuple(NULLS_BY_NAME)
-GRID_MISSES = "grid misses"
+OUTSIDE_GRID = "grid misses"  # the name seeds the cases
 GRID_STEP_PX = 0.5
 
 FAMILIES = {
@@ -194,7 +194,7 @@ def _scan(name: str, split: str, s: Settings, conditions: tuple[str, ...], rng: 
         rows = replace(rows, theta_rad=np.linspace(0, np.pi, s.n_angles), theta_missing=True)
     cor_px = s.cor_px + _roll(s, kept[:1].astype(float))[0]
     grid = TryReconBlock(width_px=s.grid_width_px, step_px=GRID_STEP_PX)
-    grid_px = candidates(grid, s.n_cols)
+    grid_px = candidates(grid, s.n_cols, first_col=0)
     return Case(name, family, conditions, rows, float(cor_px), grid_px)
 
 
@@ -309,5 +309,5 @@ def _null(name: str, kind: str, s: Settings, rng: Rng) -> Case:
     instrument = Instrument(s, len(theta_rad), rng)
     raw, raw_few = null_frames(kind, instrument, every, paired)
     rows = keep(raw, raw_few, instrument, (every, paired, pairs), theta_rad)
-    grid_px = candidates(TryReconBlock(step_px=GRID_STEP_PX), s.n_cols)
+    grid_px = candidates(TryReconBlock(step_px=GRID_STEP_PX), s.n_cols, first_col=0)
     return Case(name, "", (kind,), rows, None, grid_px)

@@ -12,6 +12,7 @@ from scipy import fft
 
 from tomopipe_lab.suite._kernels import voronoi
 from tomopipe_lab.suite.sample import Image, Raster, Sample
+from tomopipe_lab.suite.settings import log_uniform
 from tomopipe_lab.suite.solids import Body, Rng
 
 MOST_FINE = 640  # voxels across a raster, while the detector is coarser than that
@@ -91,13 +92,9 @@ class Canvas:
         return Raster(lambda z: image_at(z) * inside, self.h_px, body.x_px, body.y_px)
 
 
-def _log_uniform(rng: Rng, low: float, high: float) -> float:
-    return float(np.exp(rng.uniform(math.log(low), math.log(high))))
-
-
 def _size(body: Body, rng: Rng, low: float, high: float) -> float:
     """Return a size in pixels, drawn as a share of the body, no feature under two pixels."""
-    return max(2.0, body.radius_px * _log_uniform(rng, low, high))
+    return max(2.0, body.radius_px * log_uniform(rng, low, high))
 
 
 def porous(body: Body, rng: Rng) -> Sample:

@@ -1,6 +1,7 @@
 """Stage train: fit a network, calibrate its confidence, and write it with its card."""
 
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from tomopipe.cor.ai.network import Weights
 from tomopipe.cor.ai.network_model import NET, SHAPE, load_model, predict
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import whole, write_json
+from tomopipe_lab.scores import auroc
 from tomopipe_lab.train.calibrate import RIGHT_PX, calibrate
 from tomopipe_lab.train.data import Example, batches, load
 from tomopipe_lab.train.refined import Choice, choices
@@ -143,7 +145,7 @@ def save_model(weights: Weights, card: dict[str, Any], path: Path) -> dict[str, 
         temporary.write_bytes(save(weights))
     card = card | {
         "net": NET,
-        "recipe": recipe_hash(),
+        "recipe": recipe_hash(RECIPE),
         "recipe_version": RECIPE.version,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
     }
@@ -198,13 +200,14 @@ def metrics(
     )
     accepted = confidence >= 0.5
     right = error_px <= RIGHT_PX
+    ranked = auroc(confidence, right)
     return {
         "n": int(answer.sum()),
         "n_without_answer": int((~answer).sum()),
         "within_1px": _share(right[answer]),
         "within_half_px": _share(error_px[answer] <= 0.5),
         "median_px": float(np.median(error_px[answer])) if answer.any() else None,
-        "auroc": auroc(confidence, right),
+        "auroc": None if math.isnan(ranked) else round(ranked, 4),
         "accepted": _share(accepted[answer]),
         "accepted_wrong": int((accepted & answer & ~right).sum()),
         "accepted_without_answer": int((accepted & ~answer).sum()),
@@ -214,14 +217,6 @@ def metrics(
 
 def _share(which: np.ndarray) -> float | None:
     return round(float(np.mean(which)), 4) if which.size else None
-
-
-def auroc(score: np.ndarray, right: np.ndarray) -> float | None:
-    """Probability that a right one has a higher score than a wrong one; None without either."""
-    if right.all() or not right.any():
-        return None
-    high, low = score[right][:, None], score[~right][None]
-    return round(float(np.mean((high > low) + 0.5 * (high == low))), 4)
 
 
 def everything(

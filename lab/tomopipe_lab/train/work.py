@@ -8,7 +8,6 @@ nets/A.safetensors, .json         the trained network with its card
 """
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -151,10 +150,3 @@ def read_truth(path: Path) -> Truth:
         family=str(data.get("family", "")),
         conditions=tuple(map(str, data.get("conditions", ()))),
     )
-
-
-def n_cores() -> int:
-    """Return the number of cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

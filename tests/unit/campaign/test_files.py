@@ -24,6 +24,7 @@ OTHERS = {
     "report/citations.py": {"report"},  # a module
     "rules/report.smk": {"report"},  # a folder of the workflow
     "campaign/cor_files.py": {"_rec"},  # folder of TomoGUI
+    "recon/jit.py": {".snakemake"},  # knows no campaign
 }
 
 

@@ -10,8 +10,8 @@ from tests.step_calls import export_stack
 from tomopipe.campaign.campaign import campaign_from_data
 from tomopipe.campaign.relion_set import (
     campaign_binning,
+    decide_binning,
     read_binning,
-    settle_binning,
     star_options,
 )
 from tomopipe.errors import TomopipeError
@@ -57,7 +57,7 @@ def make_stack(campaign, scan, *, alone=False):
     star = campaign.config.export_star
     place = campaign.results / "relion" / "stacks"
     least = (
-        None if alone else settle_binning(binning_path(campaign), star.binning, proposed(campaign))
+        None if alone else decide_binning(binning_path(campaign), star.binning, proposed(campaign))
     )
     options = star.model_dump(include={"binning", "max_stack_gb", "rows", "max_tilts"})
     stated = None if alone else of_reading("export_stack", campaign, scan, [])
@@ -131,7 +131,7 @@ def test_jobs_at_the_same_time_agree(folder):
     path.parent.mkdir(parents=True)
     proposals = [proposed(campaign) | {"binning": n} for n in range(1, 9)]
     with ThreadPoolExecutor(8) as pool:
-        found = set(pool.map(lambda one: settle_binning(path, "auto", one), proposals))
+        found = set(pool.map(lambda one: decide_binning(path, "auto", one), proposals))
     assert found == {read_binning(path)["binning"]}
     assert [one.name for one in path.parent.iterdir()] == ["binning.json"]
 
@@ -196,7 +196,7 @@ def test_a_binning_file_that_is_none_is_named(folder):
 def test_without_tables_each_scan_stands_for_itself(folder):
     campaign = campaign_from_data({"campaign": {"scans": ["raw/*.h5"]}}, folder)
     assert proposed(campaign) is None
-    assert settle_binning(binning_path(campaign), "auto", None) is None
+    assert decide_binning(binning_path(campaign), "auto", None) is None
 
 
 def test_options_of_the_set_name_what_is_unusual(folder):

@@ -18,7 +18,7 @@ from tomopipe.cost.disk import disk_needed
 from tomopipe.errors import TomopipeError
 from tomopipe.report.collected_records import collect
 from tomopipe.reruns.expected import expected_inventory
-from tomopipe.run.ending import report_campaign, say_stacks_left_out
+from tomopipe.run.ending import report_campaign, say_stacks_skipped
 from tomopipe.storage.atomic import write_json
 from tomopipe.volumes.volume import new_volume
 
@@ -97,14 +97,14 @@ def test_a_stack_whose_scan_is_unselected_is_not_joined_and_others_are(folder, c
     assert f"stack t will not be stitched: {reason}" in findings.warnings
     expected_inventory(campaign, campaign.results)
     (campaign.results / "cor.json").write_text(json.dumps(without))
-    say_stacks_left_out(campaign)
+    say_stacks_skipped(campaign)
     said = capsys.readouterr().err
     assert f"stack t is not stitched: {reason}" in said
     assert "stack u is not stitched: b_1 has no COR\n" in said
     made = campaign.files.stitched("u", "h5")
     made.parent.mkdir(parents=True)
     made.touch()
-    say_stacks_left_out(campaign)
+    say_stacks_skipped(campaign)
     words = f"stack u is not stitched: b_1 has no COR; {made} was made before\n"
     assert words in capsys.readouterr().err
 

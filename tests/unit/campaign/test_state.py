@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.report_campaign import USUAL
 from tomopipe.campaign.failures import Failure
 from tomopipe.campaign.results import Curve, Fix, Prediction
 from tomopipe.campaign.state import MEANINGS, ScanFacts, State, not_selected
@@ -25,7 +26,7 @@ USED = {"decided": True, "cor_px": 512.0, "source": "auto", "prediction": GOOD}
 
 
 def facts(**given):
-    return ScanFacts(**{"row": ROW} | given)
+    return ScanFacts(**USUAL | {"row": ROW} | given)
 
 
 OUTLIER = USED | {"source": "outlier", "fix": REPLACED}

@@ -188,7 +188,7 @@ def test_set_changes_one_cell(campaign, results):
 
 
 def test_set_says_where_it_has_no_effect(campaign, results):
-    said = "It has no effect while the scan is left out: "
+    said = "It has no effect while the scan is not selected: "
     text = call(campaign, "set", "b [red] 2", "7")
     assert text.splitlines() == ["b [red] 2: cor_px 7.00", f"{said}skipped by the inventory"]
     assert said not in call(campaign, "set", "b [red] 2", "--clear")

@@ -63,7 +63,7 @@ def test_the_next_run_makes_a_page_that_names_failures_but_not_one_of_finished_r
     assert read_products(file)[page].statement == ""  # it has much to do
     record.rewritten(page, "as wanted")
     record.save()
-    monkeypatch.setattr(sys.modules["tomopipe.cli.report"], "is_settled", lambda campaign: True)
+    monkeypatch.setattr(sys.modules["tomopipe.cli.report"], "has_ended", lambda campaign: True)
     made.page.write_text("another")
     CliRunner().invoke(cli, ["report", str(tmp_path)])
     again = Record(file, tmp_path)

@@ -112,8 +112,8 @@ def test_init_names_folders_whose_images_lie_too_deep(site):
         (site / name).parent.mkdir(parents=True)
         (site / name).touch()
     said = init("-C", "c", f"{site}/t", "--no-slurm", "-n").output
-    assert f"left out, as their images lie deeper: s_2; '{site}/t/*/' takes each folder" in said
-    assert "left out" not in init("-C", "c", f"{site}/t/s_1", "--no-slurm", "-n").output
+    assert f"skipped, as their images lie deeper: s_2; '{site}/t/*/' takes each folder" in said
+    assert "skipped, as" not in init("-C", "c", f"{site}/t/s_1", "--no-slurm", "-n").output
 
 
 @pytest.mark.parametrize(

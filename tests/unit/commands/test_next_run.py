@@ -23,6 +23,7 @@ from tomopipe.reruns.expected import PlannedJob, expected_inventory
 from tomopipe.reruns.words import CHANGED, MISSING
 from tomopipe.steps.try_recon import TryFiles, try_recon
 from tomopipe.storage.tables import write_tsv
+from tomopipe.stream.memory import Resources
 
 JOB = PlannedJob("full_recon", "a_1", "a", "missing", certain=True)
 
@@ -249,7 +250,9 @@ def test_size_of_a_sweep_is_that_of_its_files(tmp_path, options):
     files = [tmp_path / "sweep" / name for name in ("try.tif", "try.json", "rows.h5")]
     files[0].parent.mkdir()
     raw = replace(found.raw_scan("a_1"), path=tmp_path / "raw/a_1.h5")
-    record = try_recon(raw, TryFiles(*files), found.config.try_recon)
+    record = try_recon(
+        raw, TryFiles(*files), found.config.try_recon, resources=Resources(), made_from=None
+    )
     assert "failed" not in record
     written = sum(path.stat().st_size for path in files[0].parent.iterdir())
     assert expected == pytest.approx(written, rel=0.15)

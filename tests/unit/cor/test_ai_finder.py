@@ -10,7 +10,7 @@ from find_rows import THETA_180_DEG, curves_of, grid, rows_of, scan
 from tests.step_calls import predict_cor, try_recon
 from tomopipe.cor.ai import model_card
 from tomopipe.cor.ai.finder import find_ai
-from tomopipe.cor.ai.input_recipe import recipe_hash
+from tomopipe.cor.ai.input_recipe import RECIPE, recipe_hash
 from tomopipe.cor.ai.model_card import SHIPPED, read_card
 from tomopipe.cor.rows_file import write_rows
 from tomopipe.errors import TomopipeError
@@ -27,7 +27,7 @@ def found(rows, model="shipped"):
 
 def test_the_shipped_card_is_of_the_shipped_weights_and_of_this_recipe():
     card = read_card(SHIPPED)
-    assert card["recipe"] == recipe_hash()
+    assert card["recipe"] == recipe_hash(RECIPE)
     assert {"data", "limits", "test", "validation"} <= set(card)
     assert SHIPPED.stat().st_size < 1_000_000
 

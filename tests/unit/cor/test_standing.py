@@ -5,7 +5,7 @@ import pytest
 from find_rows import rows_of, scan
 
 from tomopipe.cor.prepared import Prepared
-from tomopipe.cor.turns import change_in_parts, doubt_rotation
+from tomopipe.cor.sample_rotation import change_in_parts, warn_of_standstill
 
 THETA_DEG = np.linspace(0, 180, 181)
 
@@ -16,11 +16,13 @@ def recorded(turned_deg, *, theta_deg=THETA_DEG, counts=2000.0, **more):
 
 
 def test_a_stage_that_stands_still_is_told():
-    assert "from 0 to 180 degrees: did the stage turn?" in doubt_rotation(recorded(0 * THETA_DEG))
+    assert "from 0 to 180 degrees: did the stage rotate?" in warn_of_standstill(
+        recorded(0 * THETA_DEG)
+    )
 
 
 def test_a_stage_that_stops_is_told_with_the_angles():
-    assert "from 91 to 180 degrees" in doubt_rotation(recorded(np.minimum(THETA_DEG, 90)))
+    assert "from 91 to 180 degrees" in warn_of_standstill(recorded(np.minimum(THETA_DEG, 90)))
 
 
 GOLDEN_DEG = np.arange(300) * 111.246 % 180
@@ -40,7 +42,7 @@ GOLDEN_DEG = np.arange(300) * 111.246 % 180
     ids=["180", "half", "noise", "golden", "360", "backwards", "few"],
 )
 def test_what_turns_is_not(prepared):
-    assert doubt_rotation(prepared) == ""
+    assert warn_of_standstill(prepared) == ""
 
 
 def test_the_change_is_that_of_noise_where_nothing_turns():

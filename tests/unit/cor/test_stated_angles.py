@@ -5,7 +5,7 @@ import pytest
 from find_rows import rows_of, scan
 
 from tomopipe.cor.prepared import Prepared
-from tomopipe.cor.stated_angles import doubt_angles
+from tomopipe.cor.stated_angles import warn_of_angles
 
 pytestmark = pytest.mark.slow
 
@@ -17,7 +17,7 @@ def doubt(true_deg, stated_deg, n_angles=181, *, accepted=True, order=None):
     order = np.arange(n_angles) if order is None else order
     theta_deg = np.linspace(0, stated_deg, n_angles)[order]
     prepared = Prepared(rows_of(lines[order], theta_deg, pairs=False))
-    return doubt_angles(prepared, COR_PX, accepted=accepted)
+    return warn_of_angles(prepared, COR_PX, accepted=accepted)
 
 
 @pytest.mark.parametrize("stated_deg", [176, 172, 165, 150, -165, 200, 330])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tomopipe.prep.bad_frames import KINDS, doubts_of, find_bad_frames, warnings_of
+from tomopipe.prep.bad_frames import KINDS, find_bad_frames, reasons_to_review, warnings_of
 
 N_ANGLES, N_ROWS, N_COLS = 60, 5, 400
 BAD = [7, 20, 21, 59]
@@ -162,7 +162,7 @@ def test_to_leave_out_most_projections_is_no_advice():
 
 def test_so_many_that_they_spoil_the_volume_are_doubted():
     some = {"saturated": [1, 2, 3], "dark": [7], "constant": [8], "repeated": [20, 21]}
-    assert doubts_of(some, 181) == [
+    assert reasons_to_review(some, 181) == [
         w for w in warnings_of(some, 181) if "dark" in w or "equal" in w
     ]
-    assert doubts_of(some, 1001) == []
+    assert reasons_to_review(some, 1001) == []

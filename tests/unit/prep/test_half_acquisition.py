@@ -5,7 +5,7 @@ import pytest
 
 from tomopipe.errors import ScanError
 from tomopipe.prep.edge_slopes import edge_slopes_of
-from tomopipe.prep.half_acquisition import HalfAcquisition, doubt_width, is_half_acquisition
+from tomopipe.prep.half_acquisition import HalfAcquisition, is_half_acquisition, warn_of_width
 from tomopipe.recon.angular_sampling import (
     angle_weights,
     is_full_rotation,
@@ -224,13 +224,15 @@ def test_a_gap_in_the_turn_costs_little(cor_px, gap_deg, tolerance):
     ],
 )
 def test_it_is_recognised_from_the_angles_and_the_axis(mode, full_rotation, cor_px, expected):
-    found = is_half_acquisition(mode, full_rotation=full_rotation, cor_px=cor_px, n_cols=N_COLS)
+    found = is_half_acquisition(
+        mode, full_rotation=full_rotation, cor_px=cor_px + 7, n_cols=N_COLS, first_col=7
+    )
     assert found is expected
 
 
 def test_180_degrees_are_an_error():
     with pytest.raises(ScanError, match="needs angles over 360 degrees"):
-        is_half_acquisition("yes", full_rotation=False, cor_px=1.0, n_cols=9)
+        is_half_acquisition("yes", full_rotation=False, cor_px=1.0, n_cols=9, first_col=0)
 
 
 @pytest.mark.parametrize(
@@ -242,7 +244,7 @@ def test_a_sample_recorded_beyond_the_slices_is_told(cor_px, radius_px, up_to_px
     away = np.arange(N_COLS) - cor_px
     line = 0.01 * 2 * np.sqrt(np.clip(radius_px**2 - away**2, 0, None))
     noisy = line + np.random.default_rng(0).normal(0, 0.05, (2, 30, N_COLS))
-    found = doubt_width(noisy.astype(np.float32), cor_px)
+    found = warn_of_width(noisy.astype(np.float32), cor_px)
     assert [text[-54:] for text in found] == (
         [f"to {up_to_px} px: preprocess.half_acquisition: yes widens them"] if up_to_px else []
     )

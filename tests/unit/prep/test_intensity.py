@@ -7,10 +7,10 @@ from tomopipe.errors import ScanError
 from tomopipe.prep.intensity import (
     correct_hardening,
     current_factors,
-    doubt_references,
     is_far_too_bright,
     normalise_to_air,
     warn_of_flats,
+    warn_of_references,
 )
 
 
@@ -95,12 +95,12 @@ def levels(*shares):
     ],
 )
 def test_sound_flats_and_darks_are_not_doubted(flats, darks):
-    assert doubt_references(levels(*flats), levels(*darks)) == []
+    assert warn_of_references(levels(*flats), levels(*darks)) == []
 
 
 def test_nor_are_the_darks_of_a_weak_beam_on_a_high_offset_that_drifts():
-    assert doubt_references(np.array([2060.0] * 5), np.array([2000, 2008.0, 2010])) == []
-    assert doubt_references(None, None) == []  # rows of an earlier version
+    assert warn_of_references(np.array([2060.0] * 5), np.array([2000, 2008.0, 2010])) == []
+    assert warn_of_references(None, None) == []  # rows of an earlier version
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_nor_are_the_darks_of_a_weak_beam_on_a_high_offset_that_drifts():
     ],
 )
 def test_those_of_the_other_kind_are_told_with_their_numbers(flats, darks, told):
-    found = doubt_references(levels(*flats), levels(*darks))
+    found = warn_of_references(levels(*flats), levels(*darks))
     assert [text[: len(start)] for text, start in zip(found, told, strict=True)] == told
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.report_campaign import USUAL
 from tomopipe.campaign.results import Fix
 from tomopipe.report.alerts import alert_groups, common_warnings
 from tomopipe.report.records import ScanRecord
@@ -22,7 +23,7 @@ KEPT = {"keep": "true", "reason": "", "n_cols": "64"}
 )
 @pytest.mark.parametrize("volume", [None, Path("results/a_1_rec.h5")])
 def test_a_volume_that_no_run_makes_now_is_named(facts, source, volume):
-    scan = ScanRecord(name="a_1", path="", series="a", index=1, volume=volume, **facts)
+    scan = ScanRecord(name="a_1", path="", series="a", index=1, volume=volume, **USUAL, **facts)
     groups = {group.title: group.alerts for group in alert_groups([scan])}
     assert ("Outdated volumes" in groups) == (source is not None and volume is not None)
     if source and volume:
@@ -34,7 +35,7 @@ def test_a_volume_that_no_run_makes_now_is_named(facts, source, volume):
 def test_a_warning_of_many_scans_is_one_line_below_those_of_few():
     assumed, bad = "energy_kev is unknown: 20 assumed", "4 of 121 projections are dark"
     scans = [
-        ScanRecord(name=f"a_{i}", path="", series="a", index=i, row=KEPT, warnings=found)
+        ScanRecord(name=f"a_{i}", path="", series="a", index=i, row=KEPT, warnings=found, **USUAL)
         for i, found in enumerate([(assumed,), (assumed,), (assumed, bad), (), (bad,)])
     ]
     (group,) = alert_groups(scans)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.report_campaign import every_state
+from tests.report_campaign import USUAL, every_state
 from tomopipe.campaign.results import Curve, Model, Prediction
 from tomopipe.config import METHODS
 from tomopipe.report import citations as module
@@ -19,7 +19,7 @@ def scan(*methods, model=None, volume=None):
     curves = tuple(Curve(name, 10.0, 0.9, (), ()) for name in methods)
     prediction = Prediction(10.0, 10.0, 0.9, "resolved", methods[0], "", curves, model=model)
     records = {"prediction": prediction, "volume": volume}
-    return ScanRecord(name="a_1", path="raw/a_1.h5", series="a", index=1, **records)
+    return ScanRecord(name="a_1", path="raw/a_1.h5", series="a", index=1, **USUAL, **records)
 
 
 def cited(*scans, config=None):

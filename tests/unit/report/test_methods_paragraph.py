@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 
 from tests.corrections import EVERYTHING, RING_CURRENT, keys_of_corrections
-from tests.report_campaign import CONFIG
+from tests.report_campaign import CONFIG, USUAL
 from tomopipe.campaign.results import Prediction
 from tomopipe.config import PreprocessBlock
 from tomopipe.config.blocks import FullReconBlock
@@ -53,7 +53,7 @@ def paragraph(*volumes, sources=(), config=CONFIG):
     scans = tuple(
         ScanRecord(
             name=f"a_{at}", path="", series="a", index=at, row=row, prediction=prediction,
-            source=dict(enumerate(sources)).get(at, "ai"), cor_px=1020.0, volume="there",
+            source=dict(enumerate(sources)).get(at, "ai"), cor_px=1020.0, volume="there", **USUAL,
         )
         for at in range(len(volumes))
     )  # fmt: skip

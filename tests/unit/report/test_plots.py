@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from tests.report_campaign import USUAL
 from tomopipe.campaign.results import Curve, Fix, Prediction
 from tomopipe.report.plots import curve_plot, make_axis, series_plot
 from tomopipe.report.records import ScanRecord, SeriesRecord
@@ -11,7 +12,7 @@ from tomopipe.report.records import ScanRecord, SeriesRecord
 def scan(name, index, cor_px, *, before_px=None, source="auto"):
     fix = Fix(cor_px if before_px is None else before_px, cor_px, source, False, "", 10.0, ())
     return ScanRecord(name=name, path="", series="s", index=index, decided=True,
-                      cor_px=cor_px, source=source, fix=fix)  # fmt: skip
+                      cor_px=cor_px, source=source, fix=fix, **USUAL)  # fmt: skip
 
 
 def values_of(plot, series):
@@ -99,9 +100,9 @@ def test_before_fixing_the_prediction_is_shown():
     def guess(name, index, cor_px, manual="", method="pairs"):
         prediction = Prediction(cor_px, cor_px, 0.9, "resolved", method, "")
         return ScanRecord(name=name, path="", series="s", index=index, manual=manual,
-                          prediction=prediction)  # fmt: skip
+                          prediction=prediction, **USUAL)  # fmt: skip
 
-    waiting = ScanRecord(name="d", path="", series="s", index=4)
+    waiting = ScanRecord(name="d", path="", series="s", index=4, **USUAL)
     scans = (guess("a", 1, 500.0), guess("b", 2, 510.0, method="ai"), guess("c", 3, 1.0, "505"))
     plot = series_plot(SeriesRecord("s", (*scans, waiting), None, None))
     assert [m.source for m in plot.marks] == ["auto", "ai", "manual"]

@@ -116,7 +116,7 @@ def test_a_missing_file_of_flats_is_refused_where_all_scans_need_it(campaign):
 
 
 def test_files_of_flats_among_the_scans_need_none_themselves(campaign):
-    """Nor does a scan that is left out."""
+    """Nor does a scan that is not selected."""
     raw = campaign / "raw"
     for name in ("a_1_flats", "a_2_flats"):
         write_scan(raw / f"{name}.h5", n_rows=4, n_cols=64, n_angles=3)

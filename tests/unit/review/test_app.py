@@ -1,6 +1,7 @@
 """What the page is told, and by way of which files."""
 
 import json
+import statistics
 import threading
 import time
 
@@ -34,11 +35,18 @@ def test_the_queue(client):
     assert len(found["scans"]) == 13
     assert found["fix_cor"] == {"max_delta_px": 50.0, "protect_manual": True}
     assert found["csrf"] == client.headers["x-tomopipe-csrf"]
+    sets = {name: sorted(states) for name, states in found["sets"].items()}
+    assert sets == {
+        "not_selected": ["skipped", "unselected"],
+        "decided": ["manual", "skipped", "unselected"],
+        "to_review": ["doubtful", "filled", "fixed", "unresolved"],
+    }
 
 
 def test_a_scan(client):
     found = client.get("/api/scan", params={"scan": "bone_001"}).json()
     assert found["grid"]["cor_px"] == GRID_PX
+    assert found["grid"]["step_px"] == 1.0
     assert found["grid"]["rows"] == [256, 40]
     assert found["grid"]["n_pairs"] == 1
     assert found["cor_px"] == 511.65
@@ -184,7 +192,9 @@ def test_a_trial_is_what_the_rules_say_and_writes_nothing(client, folder):
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     for limit_px, protect in ((50, True), (12, True), (12, False), (3, True)):
         query = {"series": "bone", "max_delta_px": limit_px, "protect_manual": str(protect).lower()}
-        rows = client.get("/api/trial", params=query).json()["rows"]
+        found = client.get("/api/trial", params=query).json()
+        rows = found["rows"]
+        assert found["median_px"] == statistics.median((512, 512, 512, 513, 513, 535, 560))
         members = [
             Member(name, int(name[-1]), 1024, predicted_px=float(px))
             for name, px in values_px.items()
@@ -208,7 +218,7 @@ def test_a_trial_heeds_a_decision_of_a_moment_ago(client, folder):
 
 def test_an_unknown_series_has_no_rows(client):
     answer = client.get("/api/trial", params={"series": "../x", "max_delta_px": 5})
-    assert answer.json() == {"rows": []}
+    assert answer.json() == {"rows": [], "median_px": None}
     assert client.get("/api/series", params={"series": "../x"}).json() == {"scans": []}
 
 

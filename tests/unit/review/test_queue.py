@@ -157,4 +157,4 @@ def test_an_outlier_that_was_predicted_with_confidence_is_marked(tmp_path, confi
     made.predict("bone_006", 548.5, confidence)
     entry = by_name(collect(made.write().campaign()))["bone_006"]
     assert (entry["state"], entry["predicted_px"]) == ("fixed", 548.5)
-    assert entry["sure_outlier"] is is_sure
+    assert entry["confident_outlier"] is is_sure

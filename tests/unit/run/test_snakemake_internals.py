@@ -27,6 +27,7 @@ from tomopipe.run.snakemake_internals import (
     schedule_greedily,
     see_cancelled_jobs,
     spare_what_no_rule_uses,
+    start_without_timers,
     too_old,
 )
 from tomopipe.storage import run_folder as runs
@@ -283,6 +284,20 @@ def test_jobs_are_chosen_by_the_greedy_scheduler_unless_another_was_asked_for(
     scheduler.subsample = 7  # --scheduler-subsample 7
     schedule_greedily(types.SimpleNamespace(scheduler=scheduler, scheduling_settings=settings))
     assert scheduler.subsample == 7
+
+
+@pytest.mark.parametrize(
+    ("limit", "kept"), [((100, 1), None), ((100, 60), "timers"), ((7, 1), "timers")]
+)
+def test_only_the_default_limit_of_starts_is_lifted(limit, kept):
+    scheduler = types.SimpleNamespace(job_rate_limiter="timers")
+    limit = types.SimpleNamespace(max_jobs=limit[0], timespan=limit[1])
+    settings = types.SimpleNamespace(max_jobs_per_timespan=limit)
+    workflow = types.SimpleNamespace(scheduler=scheduler, scheduling_settings=settings)
+    start_without_timers(workflow)
+    assert scheduler.job_rate_limiter == kept
+    settings.max_jobs_per_timespan = None
+    start_without_timers(workflow)
 
 
 def test_groups_of_others_keep_their_sizes():

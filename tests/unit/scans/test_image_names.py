@@ -21,7 +21,7 @@ def test_holes_are_found_and_placed(step, gone, first, width):
     kept = without(181, {first + number for number in gone}, first, step)
     gaps = find_gaps(names(kept, width=width))
     assert gaps.n_missing == 3
-    assert gaps.places.tolist() == [(number - first) // step for number in kept]
+    assert gaps.positions.tolist() == [(number - first) // step for number in kept]
     a, b, c = (first + number for number in gone)
     assert gaps.missing == f"images {a} to {b}, {c}"
 
@@ -30,7 +30,7 @@ def test_each_kind_of_image_has_numbers_of_its_own():
     stems = names(range(10), "dar_") + names(without(50, {7})) + names(range(3, 9), "ref_")
     gaps = find_gaps(stems)
     assert (gaps.n_missing, gaps.missing) == (1, "image img_7")
-    assert gaps.places.tolist() == [n for n in range(66) if n != 17]
+    assert gaps.positions.tolist() == [n for n in range(66) if n != 17]
 
 
 def test_images_counted_with_others_are_not_missing():
@@ -38,7 +38,7 @@ def test_images_counted_with_others_are_not_missing():
     assert find_gaps(stems, [{50, 51, 52}]) is None
     gaps = find_gaps(stems, [{50, 51}, set(range(100))])
     assert gaps.n_missing == 1
-    assert gaps.places[50] == 51
+    assert gaps.positions[50] == 51
     assert find_gaps(stems, [{49, 50, 51, 52}]).n_missing == 3  # numbers of their own
     assert find_gaps(sorted(stems) + names([50, 51, 52], "ref_")) is None
 

@@ -78,7 +78,7 @@ def test_each_layout_reads_as_the_usual_one(tmp_path, phantom, layout, paths):
 
 def all_of(scan):
     n_rows = SHAPE["n_rows"]
-    return scan.read_frames(range(N_ANGLES)), scan.read_flats(0, n_rows), scan.read_darks(0, n_rows)
+    return scan.read_frames(range(N_ANGLES)), scan.read_flats(0, n_rows), scan.dark
 
 
 def test_corrected_projections_have_no_flats(tmp_path, phantom):
@@ -135,7 +135,7 @@ def test_flats_of_another_file_stand_where_the_paths_say(tmp_path, phantom):
     # darks: of a file that is recognised
     with open_scan(path, flats=other, darks=phantom[0], known=known) as scan:
         np.testing.assert_array_equal(scan.read_flats(0, 3), flats)
-        np.testing.assert_array_equal(scan.read_darks(0, 3), darks)
+        np.testing.assert_allclose(scan.dark, darks.mean(axis=0))
     keyed = httomo(tmp_path / "k.nxs", phantom)
     with open_scan(keyed, flats=keyed, known={"paths": HTTOMO}) as scan:
         np.testing.assert_array_equal(scan.read_flats(0, 3), flats)
@@ -153,7 +153,7 @@ def test_of_a_file_of_unknown_layout_the_only_stack_is_taken(tmp_path, phantom):
     assert f"{other['flats']}: /1-NoProcessPlugin-tomo/data" in found.found
     with open_scan(path, **other) as scan:
         np.testing.assert_array_equal(scan.read_flats(0, 3), flats)
-        np.testing.assert_array_equal(scan.read_darks(0, 3), darks)
+        np.testing.assert_allclose(scan.dark, darks.mean(axis=0))
     with h5py.File(other["flats"], "r+") as file:
         file["second"] = flats[:1]
     reason = r"which dataset has the flats\? It has /1-NoPro.* name it in input\.paths\.flats"
@@ -235,7 +235,7 @@ def test_axes_in_another_order_give_the_same_frames(tmp_path, phantom, axes, mon
             np.testing.assert_array_equal(scan.read_rows(*span), usual.read_rows(*span))
         np.testing.assert_array_equal(scan.read_block((3, 9), (0, 2)), data[3:9, :2])
         np.testing.assert_array_equal(scan.read_flats(0, 3), flats)
-        np.testing.assert_array_equal(scan.read_darks(1, 3), darks[:1, 1:])
+        np.testing.assert_array_equal(scan.dark, darks[0])
 
 
 def test_flats_of_sinograms_may_be_images(tmp_path, phantom):
@@ -248,7 +248,7 @@ def test_flats_of_sinograms_may_be_images(tmp_path, phantom):
     known = {"paths": paths, "axes": ["row", "angle", "col"]}
     with open_scan(tmp_path / "s_1.h5", known=known) as scan:
         np.testing.assert_array_equal(scan.read_flats(0, 3), flats)
-        np.testing.assert_array_equal(scan.read_darks(1, 3), darks[:, 1:])
+        np.testing.assert_array_equal(scan.dark, darks[0])
         np.testing.assert_array_equal(scan.read_rows(0, 3), data)
     with pytest.raises(ScanError, match=r"are the projections sinograms\? Set input\.axes: "):
         read_metadata(tmp_path / "s_1.h5", known={"paths": paths})

@@ -81,7 +81,6 @@ def test_pixels_of_each_kind(tmp_path, entry):
         assert np.array_equal(scan.read_block((2, 4), (0, 2)), frames[[6, 9], :2])
         assert np.array_equal(scan.read_frames([5, 0]), frames[[11, 4]])
         assert np.array_equal(scan.read_flats(0, 2), frames[KEYS == 1, :2])
-        assert np.array_equal(scan.read_darks(2, 3), frames[KEYS == 2, 2:])
         assert np.array_equal(scan.flat, frames[KEYS == 1].mean(axis=0))
         assert np.array_equal(scan.dark, frames[KEYS == 2].mean(axis=0))
 

@@ -151,7 +151,7 @@ def test_nxtomo_holds_the_same_scan(tmp_path):
     with open_scan(truth.path) as scan, open_scan(tmp_path / "a.nx") as other:
         assert np.array_equal(other.read_rows(0, 4), scan.read_rows(0, 4))
         assert np.array_equal(other.read_flats(0, 4), scan.read_flats(0, 4))
-        assert np.array_equal(other.read_darks(0, 4), scan.read_darks(0, 4))
+        assert np.array_equal(other.dark, scan.dark)
         assert other.flat_positions.tolist() == [0, 0, 7]
         assert np.allclose(other.theta_rad, scan.theta_rad)
         assert other.pixel_size_um == pytest.approx(0.65)

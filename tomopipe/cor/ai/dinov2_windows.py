@@ -19,9 +19,7 @@ N_WINDOWS = 3
 Image = NDArray[np.float32]
 
 
-def window_corners(
-    size_px: int, window_px: int, n_windows: int = N_WINDOWS, seed: int = SEED
-) -> NDArray[np.int64]:
+def window_corners(size_px: int, window_px: int, n_windows: int) -> NDArray[np.int64]:
     """Draw the upper left corners (n_windows, 2) of the windows; a single one is in the middle.
 
     A window is moved inside where it would leave the slice. ValueError if one does not fit.
@@ -35,7 +33,7 @@ def window_corners(
     share = (inside / inside.sum()).ravel()
     # Normalised twice and drawn one by one, so that the random numbers are those of the original.
     share /= share.sum()
-    random = np.random.RandomState(seed)
+    random = np.random.RandomState(SEED)
     drawn = [int(np.argmax(random.multinomial(1, share))) for _ in range(n_windows)]
     corners = np.stack(np.unravel_index(drawn, inside.shape), axis=1) - window_px // 2
     # The last corner that fits is never used: the original stops one short of it.

@@ -55,7 +55,7 @@ _GONE = {
 """Removed inputs of version 9, hashed as before so that its weights still load."""
 
 
-def recipe_hash(recipe: Recipe = RECIPE) -> str:
+def recipe_hash(recipe: Recipe) -> str:
     """Return the sha256 of a recipe's canonical JSON, version included."""
     text = json.dumps(asdict(recipe) | _GONE, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()

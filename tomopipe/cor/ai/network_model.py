@@ -71,7 +71,7 @@ def _load(path: Path, mtime_ns: int) -> Model:
             f"{card_path(path)}: expected a network {NET}; got {card['net']}, a kind that gained "
             "nothing over it and is no longer run. Train it again with `tomopipe lab train`."
         )
-    if card["recipe"] != recipe_hash():
+    if card["recipe"] != recipe_hash(RECIPE):
         raise TomopipeError(
             f"{card_path(path)}: made for input of recipe version {card.get('recipe_version')}, "
             f"this tomopipe makes version {RECIPE.version}. Train it again: `tomopipe lab train`."

@@ -4,7 +4,7 @@ import * as decide from "./decide.js";
 import { $, el, many, toast } from "./dom.js";
 import { setUp as setUpFacts } from "./facts.js";
 import * as level from "./level.js";
-import * as next from "./next.js";
+import * as nextRun from "./next_run.js";
 import * as panels from "./panels.js";
 import * as queue from "./queue.js";
 import * as run from "./run.js";
@@ -21,12 +21,12 @@ async function load() {
   const found = await api.get("queue");
   api.setKey(found.csrf);
   app.fixCor = found.fix_cor;
-  setTimeout(next.plan, app.marks.table_sha256 ? 0 : FIRST_MS);
+  setTimeout(nextRun.plan, app.marks.table_sha256 ? 0 : FIRST_MS);
   app.marks = { table_sha256: found.table_sha256, read: found.read };
   $("campaign").textContent = found.campaign;
   document.title = `${found.campaign} · review`;
   $("report").hidden = !found.report;
-  queue.setScans(found.scans, found.states);
+  queue.setScans(found);
   if (found.problem) toast(found.problem, true);
   $("notes").hidden = !found.notes.length;
   $("notes").firstChild.textContent = `${many(found.notes.length, "file")} could not be read`;
@@ -52,7 +52,7 @@ function view(name) {
   const here = queue.find(queue.selected());
   if (name === "series") series.show(app.fixCor, here ? here.series : null, queue.selected());
   if (name === "plan") {
-    next.plan();
+    nextRun.plan();
     run.watch();
   }
   if (name === "jobs") panels.jobs();

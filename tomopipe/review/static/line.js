@@ -3,11 +3,10 @@ import { get } from "./api.js";
 import { writeAll } from "./decide.js";
 import { $, el, many, px, toast } from "./dom.js";
 import { linePlot } from "./plots.js";
-import { all } from "./queue.js";
+import { all, isIn } from "./queue.js";
 
-const ASKED = ["unresolved", "doubtful", "fixed", "filled"];
 const ticks = new Map(); // scans that were ticked, or unticked, by hand
-const taken = (row) => ticks.get(row.scan) ?? !row.sure_outlier;
+const taken = (row) => ticks.get(row.scan) ?? !row.confident_outlier;
 let ticket = 0;
 
 export async function show(key, { selected, onOpen, width, again }) {
@@ -15,7 +14,7 @@ export async function show(key, { selected, onOpen, width, again }) {
   const found = await get("line", { series: key });
   if (mine !== ticket) return;
   const trusted = new Set(found.trusted);
-  const rows = all().filter((scan) => scan.series === key && !scan.refused && !["skipped", "unselected"].includes(scan.state))
+  const rows = all().filter((scan) => scan.series === key && !scan.refused && !isIn(scan, "not_selected"))
     .map((scan) => ({ ...scan, trusted: trusted.has(scan.scan) })).sort((a, b) => a.index - b.index);
   const { line } = found;
   if (!line) {
@@ -28,7 +27,7 @@ export async function show(key, { selected, onOpen, width, again }) {
   $("series-line").replaceChildren(
     el("h3", {}, `Robust line through the ${trusted.size} trusted scans (by hand, or predicted without doubt)`),
     el("p", {}, `${px(line.start_px)} ${sign} ${px(Math.abs(line.slope_px), 3)} · index px; ${spread}`),
-    el("div", { class: "plot" }, plot), ...offers(rows.filter((row) => ASKED.includes(row.state)), line, again));
+    el("div", { class: "plot" }, plot), ...offers(rows.filter((row) => isIn(row, "to_review")), line, again));
 }
 
 function offers(rows, line, again) {
@@ -58,6 +57,6 @@ function offers(rows, line, again) {
       el("tr", {}, ...["", "scan", "state", "predicted", "now", "on the line", "now less line"].map((text, at) => el("th", { class: at > 2 ? "num" : null, title: text === "predicted" ? "px (confidence)" : null }, text))),
       ...rows.map((row) => el("tr", {}, el("td", {}, tick(row)), el("td", {}, row.scan), el("td", { class: "quiet", title: row.why }, row.state),
         el("td", { class: "num" }, predicted(row)), el("td", { class: "num" }, px(row.cor_px)), el("td", { class: "num" }, px(on(row))), el("td", { class: "num" }, away(row))))),
-    rows.some((row) => row.sure_outlier) ? el("p", { class: "quiet" }, "Not ticked at first: outliers that were predicted with confidence. They may belong to another series.") : "",
+    rows.some((row) => row.confident_outlier) ? el("p", { class: "quiet" }, "Not ticked at first: outliers that were predicted with confidence. They may belong to another series.") : "",
     el("p", { class: "line" }, button)];
 }

@@ -75,15 +75,12 @@ export function scorePlot(curves, marks, onPick) {
 }
 
 // COR against index: before (hollow), after (full), median and limit band.
-export function seriesPlot(rows, { selected, onOpen, width }) {
+export function seriesPlot(rows, { median, selected, onOpen, width }) {
   const known = rows.filter((row) => row.after_px !== null || row.before_px !== null);
   if (!known.length) return null;
   const height = Math.round(Math.min(620, Math.max(340, width * 0.4)));
   const box = { left: 64, right: 16, top: 20, bottom: 34 };
   const values = known.flatMap((row) => [row.before_px, row.after_px]).filter((v) => v !== null);
-  const before = known.map((row) => row.before_px).filter((v) => v !== null).sort((a, b) => a - b);
-  const half = before.length >> 1;
-  const median = before.length ? (before.length % 2 ? before[half] : (before[half - 1] + before[half]) / 2) : null;
   const limit = known.map((row) => row.limit_px).find((v) => v !== null && v !== undefined) ?? null;
   if (median !== null && limit !== null) values.push(median - limit, median + limit);
   const pad = 0.06 * (Math.max(...values) - Math.min(...values)) || 1;

@@ -2,8 +2,7 @@
 import { $, el, named, px, toast } from "./dom.js";
 
 const ROW = 46;
-const DECIDED = ["manual", "skipped", "unselected"];
-const state = { scans: [], states: {}, shown: [], lines: [], hidden: new Set(), selected: null, onOpen: () => {} };
+const state = { scans: [], states: {}, sets: {}, shown: [], lines: [], hidden: new Set(), selected: null, onOpen: () => {} };
 
 export function setUp(onOpen) {
   state.onOpen = onOpen;
@@ -13,15 +12,16 @@ export function setUp(onOpen) {
   new ResizeObserver(paint).observe($("list"));
 }
 
-export function setScans(scans, states) {
-  state.scans = scans;
-  state.states = states;
+export function setScans({ scans, states, sets }) {
+  Object.assign(state, { scans, states, sets });
   filters();
   refresh();
 }
 
 export const all = () => state.scans;
 export const find = (name) => state.scans.find((scan) => scan.scan === name && !scan.refused);
+// Whether the state of a scan is one of a set, as tomopipe/campaign/state.py names them.
+export const isIn = (scan, set) => state.sets[set].includes(scan.state);
 export const selected = () => state.selected;
 
 export function select(name) {
@@ -57,7 +57,7 @@ export function step(by) {
 // The next scan that nobody has decided on: a decision moves scans in the queue.
 export function undecided() {
   const at = state.shown.findIndex((scan) => scan.scan === state.selected);
-  const next = state.shown.slice(at + 1).find((scan) => !scan.refused && !DECIDED.includes(scan.state));
+  const next = state.shown.slice(at + 1).find((scan) => !scan.refused && !isIn(scan, "decided"));
   return next ? next.scan : null;
 }
 

@@ -19,7 +19,7 @@ let rested = () => {};
 export function setUp(onRest) {
   rested = onRest;
   level.setUp(repaint);
-  strip.setUp((cor) => (forget(), go(cor, { settle: true })), () => go(now.cor, { settle: true }));
+  strip.setUp((cor) => (forget(), go(cor, { atOnce: true })), () => go(now.cor, { atOnce: true }));
   stage.setUp(level.change, () => {
     const at = stage.middle();
     if (!at || now.mode !== "slice" || !now.data || !now.data.grid) return;
@@ -48,7 +48,7 @@ export async function open(name) {
   $("row").replaceChildren(...(grid ? grid.rows : []).map((row, at) => el("option", { value: at }, String(row))));
   $("nothing").hidden = Boolean(grid);
   $("nothing").textContent = grid ? "" : data.problem;
-  if (!again) strip.begin(name, grid && grid.cor_px.length > 1 ? grid.cor_px[1] - grid.cor_px[0] : 0.5);
+  if (!again) strip.begin(name, grid && grid.step_px);
   if (["overlay", "difference"].includes(now.mode) && !(grid && grid.n_pairs)) now.mode = "slice";
   modes();
   facts(data, take);
@@ -64,7 +64,7 @@ export async function open(name) {
     value();
     return;
   }
-  await go(now.cor, { settle: true });
+  await go(now.cor, { atOnce: true });
 }
 
 // Have the slice of another scan ready, which is looked at next.
@@ -101,7 +101,7 @@ function page(at) {
 function preload(at, direction) {
   const count = now.data.grid.cor_px.length;
   for (let step = 1; step <= AHEAD; step++) {
-    for (const place of [at + step * direction, at - step * direction]) if (place >= 0 && place < count) page(place);
+    for (const number of [at + step * direction, at - step * direction]) if (number >= 0 && number < count) page(number);
   }
 }
 
@@ -121,15 +121,15 @@ async function layers(cor, mode) {
     return [{ picture: found, width: found.n_x, height: Math.max(found.n_y, found.n_x / 2), axis: cor - grid.first_col + 0.5 }];
   }
   if (mode === "rows") {
-    const found = await Promise.all(grid.rows.map((_, place) => grey("slice", query({ cor: at, row: place }))));
-    const order = grid.rows.map((_, place) => place).sort((a, b) => grid.rows[a] - grid.rows[b]);
-    return order.map((place) => asSlice(found[place], { name: `row ${grid.rows[place]}` }));
+    const found = await Promise.all(grid.rows.map((_, number) => grey("slice", query({ cor: at, row: number }))));
+    const order = grid.rows.map((_, number) => number).sort((a, b) => grid.rows[a] - grid.rows[b]);
+    return order.map((number) => asSlice(found[number], { name: `row ${grid.rows[number]}` }));
   }
   return [asSlice(await grey("slice", query({ cor: at, row: row() })))];
 }
 
 // Show a COR; the value is what Enter writes, and the picture at rest is of that very COR.
-export async function go(cor, { direction = 1, settle = false } = {}) {
+export async function go(cor, { direction = 1, atOnce = false } = {}) {
   if (!now.data || cor === null) return;
   now.cor = hundredths(cor);
   const { grid } = now.data;
@@ -141,11 +141,11 @@ export async function go(cor, { direction = 1, settle = false } = {}) {
   $("slider").value = at;
   $("slider").setAttribute("aria-valuetext", `COR ${px(now.cor)}`);
   const passing = now.mode === "slice" && grid.swept && row() === 0 && !now.compare;
-  if (passing) preview(at, settle ? 0 : direction);
+  if (passing) preview(at, atOnce ? 0 : direction);
   // at once, unless one COR follows the other
   const moves = performance.now() - now.asked < 4 * WAIT_MS;
   now.asked = performance.now();
-  await new Promise((done) => (waiting = setTimeout(() => draw().then(done), moves && !settle ? WAIT_MS : 0)));
+  await new Promise((done) => (waiting = setTimeout(() => draw().then(done), moves && !atOnce ? WAIT_MS : 0)));
 }
 
 // While the hand moves: the nearest page of the sweep; those beside it, if it goes on.
@@ -279,7 +279,7 @@ function typedCor() {
 export function follow() {
   const cor = typedCor();
   if (cor === null || hundredths(cor) === now.cor) return false;
-  go(cor, { settle: true });
+  go(cor, { atOnce: true });
   return true;
 }
 
@@ -294,7 +294,7 @@ export function forget() {
 export function take(cor) {
   if (cor === null || cor === undefined || !now.data.grid) return;
   forget();
-  go(hundredths(cor), { settle: true });
+  go(hundredths(cor), { atOnce: true });
 }
 
 export function setMode(mode) {
@@ -305,7 +305,7 @@ export function setMode(mode) {
   }
   now.mode = mode;
   modes();
-  go(now.cor, { settle: true });
+  go(now.cor, { atOnce: true });
 }
 
 function modes() {
@@ -356,4 +356,4 @@ export function toggle(how) {
   else compare(now.compare === how ? "" : how);
 }
 
-export const redraw = () => now.data && now.data.grid && go(now.cor, { settle: true });
+export const redraw = () => now.data && now.data.grid && go(now.cor, { atOnce: true });

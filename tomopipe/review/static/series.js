@@ -5,7 +5,7 @@ import * as line from "./line.js";
 import { seriesPlot } from "./plots.js";
 import { all } from "./queue.js";
 
-let options = { max_delta_px: 50, protect_manual: true };
+let options = {}; // of fix_cor, as configured at first
 let key = null;
 let openScan = () => {};
 let ticket = 0;
@@ -60,9 +60,9 @@ async function update(config, selected) {
   const mine = ++ticket;
   $("max-delta-value").textContent = `${options.max_delta_px} px`;
   try {
-    const { rows } = await get("trial", { series: key, max_delta_px: options.max_delta_px, protect_manual: options.protect_manual });
+    const { rows, median_px } = await get("trial", { series: key, max_delta_px: options.max_delta_px, protect_manual: options.protect_manual });
     if (mine !== ticket) return;
-    const plot = seriesPlot(rows, { selected, onOpen: openScan, width: room() });
+    const plot = seriesPlot(rows, { median: median_px, selected, onOpen: openScan, width: room() });
     $("series-plot").replaceChildren(plot || el("p", { class: "quiet" }, "No COR is known in this series yet."));
     $("series-changes").replaceChildren(...changes(rows, config));
   } catch (error) {

@@ -1,5 +1,6 @@
 // The canvas: pictures side by side under one zoom and pan, in unbinned detector pixels.
 import { $, colour } from "./dom.js";
+import { hold, sized, zoomAbout } from "./zoom.js";
 
 const canvas = $("picture");
 const context = canvas.getContext("2d", { alpha: false });
@@ -47,14 +48,9 @@ export function middle() {
 }
 
 function draw() {
-  const ratio = window.devicePixelRatio || 1;
-  const width = Math.round(canvas.clientWidth * ratio);
-  const height = Math.round(canvas.clientHeight * ratio);
-  if (!width || !height) return;
-  if (canvas.width !== width || canvas.height !== height) {
-    canvas.width = width;
-    canvas.height = height;
-  }
+  const size = sized(canvas);
+  if (!size) return;
+  const { ratio, width, height } = size;
   context.setTransform(1, 0, 0, 1, 0, 0);
   context.fillStyle = getComputedStyle(canvas).backgroundColor;
   context.fillRect(0, 0, width, height);
@@ -104,30 +100,18 @@ function name(text, left, bottom, ratio) {
 }
 
 export function zoom(factor, atX = null, atY = null) {
-  const old = view.scale || 1;
-  const now = Math.min(40, Math.max(0.5, old * factor));
   const cell = cells(canvas.clientWidth, canvas.clientHeight);
-  // keep what lies under the pointer where it is
   const x = atX === null ? 0 : (atX % cell.width) - cell.width / 2;
   const y = atY === null ? 0 : (atY % cell.height) - cell.height / 2;
-  view.x = x - ((x - view.x) * now) / old;
-  view.y = y - ((y - view.y) * now) / old;
-  view.scale = now;
+  view.scale ||= 1;
+  zoomAbout(view, factor, x, y, [0.5, 40]);
   draw();
   onMoved();
 }
 
-canvas.addEventListener(
-  "wheel",
-  (event) => {
-    event.preventDefault();
-    zoom(Math.exp(-event.deltaY * 0.0015), event.offsetX, event.offsetY);
-  },
-  { passive: false },
-);
+hold(canvas, zoom);
 canvas.addEventListener("dblclick", resetZoom);
 canvas.addEventListener("contextmenu", (event) => event.preventDefault());
-canvas.addEventListener("pointerdown", (event) => canvas.setPointerCapture(event.pointerId));
 canvas.addEventListener("pointermove", (event) => {
   if (!event.buttons) return;
   // with the right button, or Shift: to the right wider, up lighter

@@ -4,7 +4,7 @@ import { grey, paint } from "./grey.js";
 
 const STEPS_PX = [0.05, 0.1, 0.2, 0.5, 1, 2, 5];
 const WAIT_MS = 200;
-const now = { scan: "", step: 0.5, at: null, grey: null, ticket: 0, timer: 0, key: "" };
+const now = { scan: "", step: STEPS_PX[0], at: null, grey: null, ticket: 0, timer: 0, key: "" };
 let choose = () => {};
 let stepped = () => {};
 
@@ -25,7 +25,7 @@ export function begin(scan, stepPx) {
   clearTimeout(now.timer);
   now.ticket++;
   Object.assign(now, { scan, at: null, grey: null, key: "" });
-  now.step = STEPS_PX.reduce((best, one) => (Math.abs(one - stepPx) < Math.abs(best - stepPx) ? one : best));
+  if (stepPx) now.step = STEPS_PX.reduce((best, one) => (Math.abs(one - stepPx) < Math.abs(best - stepPx) ? one : best));
   $("strip").replaceChildren();
 }
 
@@ -42,8 +42,8 @@ export function look(at) {
 
 // Ask for the crops about a COR when the hand rests.
 export function show(query, windowFor, { done = () => {} } = {}) {
-  const place = now.at ? { y: now.at[0], x: now.at[1] } : {};
-  const asked = { ...query, step: now.step, ...place };
+  const about = now.at ? { y: now.at[0], x: now.at[1] } : {};
+  const asked = { ...query, step: now.step, ...about };
   const key = JSON.stringify(asked);
   if (key === now.key) return done();
   const mine = ++now.ticket;

@@ -2,6 +2,7 @@
 import { get } from "./api.js";
 import { $, colour, el, toast } from "./dom.js";
 import { grey, paint } from "./grey.js";
+import { hold, sized, zoomAbout } from "./zoom.js";
 
 const PLANES = { xy: [1, 2], xz: [0, 2], yz: [0, 1] }; // axes (z, y, x) of a picture's rows and columns
 const ACROSS = { xy: 0, xz: 1, yz: 2 };
@@ -18,11 +19,11 @@ class Pane {
     this.plane = plane;
     [this.rows, this.columns] = PLANES[plane].map((axis) => volume.shape[axis]);
     this.ticket = 0;
-    this.view = null; // the voxel in the middle, and screen pixels per voxel
+    this.view = null; // its scale is in screen pixels per voxel
     this.shown = []; // pictures over each other: averages below voxels
     const n = volume.shape[ACROSS[plane]];
     this.canvas = el("canvas", { "aria-label": `Plane ${plane}`, tabindex: 0 });
-    this.slider = el("input", { type: "range", min: 0, max: n - 1, "aria-label": `Place of ${plane}`, oninput: () => go(ACROSS[plane], this.slider.valueAsNumber) });
+    this.slider = el("input", { type: "range", min: 0, max: n - 1, "aria-label": `Position of ${plane}`, oninput: () => go(ACROSS[plane], this.slider.valueAsNumber) });
     this.text = el("span", { class: "quiet" });
     this.more = el("button", { onclick: () => this.voxels() }, "Full resolution");
     this.bar = el("progress", { max: this.rows, value: 0, hidden: true, "aria-label": `Rows of ${plane}` });
@@ -34,8 +35,8 @@ class Pane {
 
   hands() {
     let held = null;
-    this.canvas.addEventListener("wheel", (event) => (event.preventDefault(), this.zoom(event, Math.exp(-event.deltaY / 300))), { passive: false });
-    this.canvas.addEventListener("pointerdown", (event) => (held = [event.offsetX, event.offsetY, false], this.canvas.setPointerCapture(event.pointerId)));
+    hold(this.canvas, (by, x, y) => this.zoom(by, x, y));
+    this.canvas.addEventListener("pointerdown", (event) => (held = [event.offsetX, event.offsetY, false]));
     this.canvas.addEventListener("pointerleave", () => (this.under.textContent = ""));
     this.canvas.addEventListener("pointermove", (event) => {
       this.under.textContent = this.words(this.voxel(event).map(Math.round));
@@ -44,53 +45,49 @@ class Pane {
       if (!held[2] && Math.hypot(dx, dy) < 4) return;
       held = [event.offsetX, event.offsetY, true];
       this.fitted = false;
-      this.view.x -= dx / this.view.scale;
-      this.view.y -= dy / this.view.scale;
+      this.view.x += dx;
+      this.view.y += dy;
       this.draw();
     });
     this.canvas.addEventListener("pointerup", (event) => {
       if (held && !held[2]) {
-        const place = this.voxel(event);
-        PLANES[this.plane].forEach((axis, i) => go(axis, Math.round(place[i])));
+        const voxel = this.voxel(event);
+        PLANES[this.plane].forEach((axis, i) => go(axis, Math.round(voxel[i])));
       }
       held = null;
     });
     this.canvas.addEventListener("keydown", (event) => {
-      const middle = { offsetX: this.canvas.clientWidth / 2, offsetY: this.canvas.clientHeight / 2 };
-      if (event.key === "+") this.zoom(middle, 1.25);
-      if (event.key === "-") this.zoom(middle, 0.8);
+      const by = { "+": 1.25, "-": 0.8 }[event.key];
+      if (by) this.zoom(by, this.canvas.clientWidth / 2, this.canvas.clientHeight / 2);
     });
   }
 
   voxel(event) {
     const { x, y, scale } = this.view;
-    return [y + (event.offsetY - this.canvas.clientHeight / 2) / scale, x + (event.offsetX - this.canvas.clientWidth / 2) / scale];
+    const [down, right] = [event.offsetY - this.canvas.clientHeight / 2 - y, event.offsetX - this.canvas.clientWidth / 2 - x];
+    return [(this.rows - 1) / 2 + down / scale, (this.columns - 1) / 2 + right / scale];
   }
 
-  // Place and value of a voxel, of the finest picture that has it.
+  // Position and value of a voxel, of the finest picture that has it.
   words([row, column]) {
     const { picture, factor } = [...this.shown].reverse().find((one) => row < one.done * one.factor) ?? {};
     if (!picture || row < 0 || column < 0 || row >= this.rows || column >= this.columns) return "";
-    const place = [...at];
-    PLANES[this.plane].forEach((axis, i) => (place[axis] = [row, column][i]));
+    const position = [...at];
+    PLANES[this.plane].forEach((axis, i) => (position[axis] = [row, column][i]));
     const [y, x] = [row, column].map((index) => Math.floor(index / factor));
     const value = picture.low + (picture.values[y * picture.n_x + Math.min(x, picture.n_x - 1)] / (2 ** picture.bits - 1)) * (picture.high - picture.low);
-    return `x ${place[2]}, y ${place[1]}, z ${place[0]}: ${factor > 1 ? "≈ " : ""}${Number(value.toPrecision(4))} ${volume.units}`;
+    return `x ${position[2]}, y ${position[1]}, z ${position[0]}: ${factor > 1 ? "≈ " : ""}${Number(value.toPrecision(4))} ${volume.units}`;
   }
 
-  zoom(event, by) {
+  zoom(by, x, y) {
     this.fitted = false;
-    const before = this.voxel(event);
-    this.view.scale = Math.min(40, Math.max(0.02, this.view.scale * by));
-    const after = this.voxel(event);
-    this.view.y += before[0] - after[0];
-    this.view.x += before[1] - after[1];
+    zoomAbout(this.view, by, x - this.canvas.clientWidth / 2, y - this.canvas.clientHeight / 2, [0.02, 40]);
     this.draw();
   }
 
   fit() {
     const scale = Math.min(this.canvas.clientWidth / this.columns, this.canvas.clientHeight / this.rows);
-    this.view = { x: (this.columns - 1) / 2, y: (this.rows - 1) / 2, scale: scale || 1 };
+    this.view = { x: 0, y: 0, scale: scale || 1 };
     this.fitted = true;
     this.draw();
   }
@@ -99,7 +96,7 @@ class Pane {
     return grey("plane", { scan: name, plane: this.plane, at: at[ACROSS[this.plane]], factor, first, last });
   }
 
-  // Averages of the place, then voxels of xy and xz.
+  // Averages of the plane, then voxels of xy and xz.
   async show() {
     const ticket = ++this.ticket;
     this.bar.hidden = true;
@@ -143,16 +140,15 @@ class Pane {
   }
 
   draw() {
-    if (!this.view) return;
-    const ratio = devicePixelRatio;
+    const pixels = this.view && sized(this.canvas);
+    if (!pixels) return;
+    const { ratio } = pixels;
     const { clientWidth: width, clientHeight: height } = this.canvas;
-    if (this.canvas.width !== Math.round(width * ratio)) this.canvas.width = Math.round(width * ratio);
-    if (this.canvas.height !== Math.round(height * ratio)) this.canvas.height = Math.round(height * ratio);
     const context = this.canvas.getContext("2d");
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, width, height);
     const { x, y, scale } = this.view;
-    const [left, top] = [width / 2 - (x + 0.5) * scale, height / 2 - (y + 0.5) * scale];
+    const [left, top] = [width / 2 + x - (this.columns / 2) * scale, height / 2 + y - (this.rows / 2) * scale];
     for (const { picture, factor, done } of this.shown) {
       const size = scale * factor;
       context.imageSmoothingEnabled = size < 2 || factor > 1;
@@ -187,9 +183,9 @@ class Pane {
 }
 
 function go(axis, index) {
-  const place = Math.min(volume.shape[axis] - 1, Math.max(0, index));
-  if (place === at[axis]) return;
-  at[axis] = place;
+  const position = Math.min(volume.shape[axis] - 1, Math.max(0, index));
+  if (position === at[axis]) return;
+  at[axis] = position;
   for (const pane of Object.values(panes)) {
     if (ACROSS[pane.plane] === axis) moved(pane);
     else pane.draw();

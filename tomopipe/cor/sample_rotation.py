@@ -1,9 +1,9 @@
-"""Whether the sample turned all the time, and after a full turn looks as before.
+"""Whether the sample rotated all the time, and looks the same after a full rotation.
 
-A stage that stands still gives a COR, too. Over more than a turn projections one turn apart must be
-alike: if they are not, and neighbours are, the sample moved along the axis (a helical scan) or
-changed, or the angles are wrong; then slices are useless wherever the COR is. What a sideways shift
-explains does not count: samples drift.
+A stage that stands still gives a COR, too. Over more than 360 degrees projections 360 degrees apart
+must be alike: if they are not, and neighbours are, the sample moved along the axis (a helical scan)
+or changed, or the angles are wrong; then slices are useless wherever the COR is. What a sideways
+shift explains does not count: samples drift.
 """
 
 import numpy as np
@@ -11,16 +11,16 @@ import numpy as np
 from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.projection_match import Numbers, lines_as_taken, match, usual_step_rad
 
-_OVERLAP_RAD = np.deg2rad(20)  # beyond a turn, at least
+_OVERLAP_RAD = np.deg2rad(20)  # beyond 360 degrees, at least
 # Compared is what changes within this angle: what stays in its columns longer is no sample, and its
-# drift within a turn must not count.
+# drift within a rotation must not count.
 _CHANGE_RAD = np.deg2rad(10)
 _MOST_PAIRS, _LEAST_PAIRS = 128, 8
 _MAX_ROWS = 5
-_NEAR = 0.55  # of a step: as far from a turn apart as the nearest projection may be
-# What does not match a turn apart: as a share of what changes, and over that of neighbours, which
-# a whole step of rotation adds to. Of 324 scans of still samples none had 1.3 times theirs, but
-# one, a weak sample before a drifting beam: 5.5 times, at 0.42 (lab/benchmarks/bench_turns.py).
+_NEAR = 0.55  # of a step: as far from 360 degrees apart as the nearest projection may be
+# What does not match 360 degrees apart: as a share of what changes, and over that of neighbours,
+# which a whole step of rotation adds to. Of 324 scans of still samples none had 1.3 times theirs,
+# but one, a weak sample before a drifting beam: 5.5 times, at 0.42 (lab/benchmarks/bench_turns.py).
 _APART, _OVER_NEIGHBOURS = 0.5, 2.0
 
 _PARTS, _LEAST_IN_PART = 4, 8
@@ -30,8 +30,8 @@ _PARTS, _LEAST_IN_PART = 4, 8
 _CHANGES, _CLEARLY = 1.04, 5.0
 
 
-def doubt_rotation(prepared: Prepared) -> str:
-    """Say in one sentence at which angles nothing turned; "" if all did."""
+def warn_of_standstill(prepared: Prepared) -> str:
+    """Say in one sentence at which angles nothing rotated; "" if all did."""
     changes = change_in_parts(prepared)
     if not len(changes):
         return ""
@@ -44,8 +44,8 @@ def doubt_rotation(prepared: Prepared) -> str:
     parts = np.array_split(theta_deg, _PARTS)
     return (
         f"the projections do not change, but for noise, from {parts[still[0]][0]:.0f} to "
-        f"{parts[still[-1]][-1]:.0f} degrees: did the stage turn? Or the sample is round about the "
-        "axis, or out of view"
+        f"{parts[still[-1]][-1]:.0f} degrees: did the stage rotate? Or the sample is round about "
+        "the axis, or out of view"
     )
 
 
@@ -65,8 +65,8 @@ def _change(lines: np.ndarray, n_steps: int) -> float:
     return float(np.mean(difference**2, dtype=np.float64)) or np.finfo(float).tiny
 
 
-def doubt_turns(prepared: Prepared) -> str:
-    """Say in one sentence that projections one turn apart differ; "" if not, or if there are none.
+def warn_of_changes(prepared: Prepared) -> str:
+    """Say in one sentence that projections 360 degrees apart differ; "" if not, or without any.
 
     Without noise both are equal; noise and the rotation within a step are also in neighbours.
     """
@@ -74,15 +74,15 @@ def doubt_turns(prepared: Prepared) -> str:
     if found is None or found[0] < max(_APART, _OVER_NEIGHBOURS * found[1]):
         return ""
     return (
-        "projections one turn apart differ: a helical scan, which is not supported, a sample that "
-        "moves or changes, or wrong angles"
+        "projections 360 degrees apart differ: a helical scan, which is not supported, a sample "
+        "that moves or changes, or wrong angles"
     )
 
 
 def unmatched(prepared: Prepared) -> tuple[float, float] | None:
-    """Return what projections one turn apart, and neighbours, leave unmatched: medians of shares.
+    """Return what projections 360 degrees apart, and neighbours, leave unmatched: median shares.
 
-    None if there are too few such projections, or neighbours are too far apart to judge by.
+    None if there are too few such projections, or neighbours are too far apart to compare with.
     """
     theta_rad = prepared.rows.theta_rad
     if len(theta_rad) < 2 or np.ptp(theta_rad) < 2 * np.pi + _OVERLAP_RAD:
@@ -90,21 +90,23 @@ def unmatched(prepared: Prepared) -> tuple[float, float] | None:
     step_rad = usual_step_rad(prepared)
     if not step_rad:
         return None
-    first, neighbour, turned = _pairs(theta_rad, step_rad)
+    first, neighbour, repeated = _pairs(theta_rad, step_rad)
     n_pairs = first.shape[1]
     if n_pairs < _LEAST_PAIRS:
         return None
     lines = lines_as_taken(prepared, _MAX_ROWS)
-    changes = [lines[:, later] - lines[:, at] for at, later in (first, neighbour, turned)]
-    one, next_one, later_one = np.arange(3 * n_pairs).reshape(3, -1)
+    changes = [
+        lines[:, later] - lines[:, earlier] for earlier, later in (first, neighbour, repeated)
+    ]
+    first_change, next_change, later_change = np.arange(3 * n_pairs).reshape(3, -1)
     changed = np.concatenate(changes, axis=1)
-    apart = 1 - match(changed, one, later_one).max(axis=1)
-    beside = 1 - match(changed, one, next_one).max(axis=1)
+    apart = 1 - match(changed, first_change, later_change).max(axis=1)
+    beside = 1 - match(changed, first_change, next_change).max(axis=1)
     return float(np.median(apart)), float(np.median(beside))
 
 
 def _pairs(theta_rad: np.ndarray, step_rad: float) -> tuple[Numbers, Numbers, Numbers]:
-    """Return projections with those `_CHANGE_RAD` later, (2, n_pairs); the next ones; a turn later.
+    """Return projections with those `_CHANGE_RAD` later, (2, n_pairs); the next; 360 degrees later.
 
     Evenly chosen; only where there are projections at these angles.
     """

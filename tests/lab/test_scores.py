@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tomopipe_lab.evaluate.scores import (
+from tomopipe_lab.scores import (
     auroc,
     brier,
     calibration_error,

@@ -1,11 +1,11 @@
-"""Projections one turn apart: alike for still samples, not for helical scans and changing ones."""
+"""Projections 360 degrees apart: alike for still samples, not of helical or changing ones."""
 
 import numpy as np
 import pytest
 from find_rows import rows_of, scan
 
 from tomopipe.cor.prepared import Prepared
-from tomopipe.cor.turns import doubt_turns, unmatched
+from tomopipe.cor.sample_rotation import unmatched, warn_of_changes
 
 pytestmark = pytest.mark.slow
 
@@ -30,20 +30,22 @@ def turning(stop_deg=720.0, n_angles=361, *, counts=20000.0, moved_px=0.0, climb
 @pytest.mark.parametrize("stop_deg", [400, 720, -720])
 def test_a_helical_scan_is_told(stop_deg):
     prepared = turning(stop_deg, climb_rows=60)
-    assert doubt_turns(prepared).startswith("projections one turn apart differ: a helical scan")
+    assert warn_of_changes(prepared).startswith(
+        "projections 360 degrees apart differ: a helical scan"
+    )
 
 
 def test_angles_of_the_wrong_scale_are_told():
     rows = turning(720).rows
     rows.theta_rad[:] *= 540 / 720
-    assert doubt_turns(Prepared(rows))
+    assert warn_of_changes(Prepared(rows))
 
 
 @pytest.mark.parametrize(
     "prepared",
     [
         turning(720),
-        turning(560, 300),  # no projection is exactly a turn later
+        turning(560, 300),  # no projection is exactly 360 degrees later
         turning(400, 500, counts=100),
         turning(720, moved_px=4.0),
         turning(theta_deg=np.delete(np.linspace(0, 720, 361), range(100, 120))),
@@ -52,7 +54,7 @@ def test_angles_of_the_wrong_scale_are_told():
 )
 def test_a_still_sample_is_not_doubted(prepared):
     assert unmatched(prepared) is not None
-    assert doubt_turns(prepared) == ""
+    assert warn_of_changes(prepared) == ""
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,26 @@
+"""Steps as benchmarks call them: nothing but the raw file and what a job may use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tomopipe.config import FullReconBlock
+from tomopipe.scans.raw_scan import RawScan
+from tomopipe.steps.full_recon import full_recon
+from tomopipe.stream.memory import Resources
+
+
+def volume_job(
+    raw: RawScan, volume: Path, cor_px: float, options: FullReconBlock, resources: Resources
+) -> None:
+    """Reconstruct the volume of a scan."""
+    full_recon(
+        raw,
+        volume,
+        {"cor_px": cor_px},
+        options,
+        pixel_size_um=None,
+        resources=resources,
+        provenance=None,
+        voxels_of=None,
+    )
