@@ -9,6 +9,7 @@ from playwright.sync_api import expect
 from tests.browser.conftest import TIMEOUT_MS, row
 from tests.review_campaign import make_campaign, write_pictures
 from tests.workflow.conftest import configure, failing, job_names, new_campaign, snakemake
+from tomopipe.campaign.table import edit_table
 from tomopipe.review.table_edits import read_cells
 
 pytestmark = pytest.mark.browser
@@ -215,6 +216,63 @@ def test_the_line_of_a_series_is_accepted_for_those_that_need_eyes_and_taken_bac
     cells = read_cells(folder / "scans.tsv")
     assert [cells[scan]["cor_px"] for scan in ("bone_006", "bone_008")] == ["", ""]
     assert page.trouble == []
+
+
+def changed_meanwhile(page, folder, scan, cor_px):
+    """Let another person change a scan just before the next decision arrives."""
+
+    def handle(route):
+        edit_table(folder / "scans.tsv", {scan: {"cor_px": cor_px, "note": "Bob"}})
+        route.continue_()
+
+    page.route("**/api/decide", handle, times=1)
+
+
+def test_what_was_not_done_for_several_scans_is_said_and_can_still_be_undone(
+    tmp_path, serve, visit
+):
+    folder = make_campaign(tmp_path)
+    page = visit(serve(folder))
+    row(page, "bone_001").click()
+    page.get_by_role("button", name="Series").click()
+    toast = page.locator("#toast")
+    left = "Changed by someone else meanwhile, and left as they are:"
+    changed_meanwhile(page, folder, "bone_006", "500.00")
+    page.locator("#accept-line").click()
+    expect(toast).to_have_text(
+        f"2 scans: the COR of the line, in the table. u takes it back. {left} bone_006"
+    )
+    expect(row(page, "bone_008")).to_contain_text("514.45 ✎")
+    changed_meanwhile(page, folder, "bone_008", "501.00")
+    page.keyboard.press("u")
+    expect(toast).to_have_text(f"1 scan: as before. {left} bone_008")
+    expect(row(page, "bone_008")).to_contain_text("501.00 ✎")
+    page.keyboard.press("u")
+    expect(page.locator("#conflict-body")).to_contain_text("501.00")
+    page.get_by_role("button", name="Write mine").click()
+    expect(toast).to_have_text("bone_008: as before")
+    cells = read_cells(folder / "scans.tsv")
+    assert [cells[f"bone_00{n}"]["cor_px"] for n in (5, 6, 8)] == ["", "500.00", ""]
+    page.keyboard.press("u")
+    expect(toast).to_have_text("Nothing to undo.")
+    assert page.trouble == []
+
+
+def test_an_undo_that_could_not_be_written_can_be_tried_again(tmp_path, serve, visit):
+    folder = make_campaign(tmp_path)
+    before = read_cells(folder / "scans.tsv")["bone_007"]
+    page = visit(serve(folder))
+    row(page, "bone_007").click()
+    expect(page.locator("#facts h2")).to_have_text("bone_007")
+    page.keyboard.type("512.5")
+    page.keyboard.press("Enter")
+    expect(row(page, "bone_007")).to_contain_text("512.50 ✎")
+    page.route("**/api/decide", lambda route: route.abort(), times=1)
+    page.keyboard.press("u")
+    expect(page.locator("#toast")).to_contain_text("nothing was written")
+    page.keyboard.press("u")
+    expect(page.locator("#toast")).to_have_text("bone_007: as before")
+    assert read_cells(folder / "scans.tsv")["bone_007"] == before
 
 
 def test_an_outlier_that_was_predicted_with_confidence_is_not_ticked(tmp_path, serve, visit):

@@ -23,7 +23,7 @@ async function send(decisions, undoable) {
   return { answer, saved: saved.map(({ scan }) => scan) };
 }
 
-// Write cells of a scan; true if they are in the table now.
+// Write cells of a scan; true if they are in the table now, null if nothing could be written.
 export async function write(name, cells, { undoable = true, seen = null } = {}) {
   if (!find(name)) return false;
   try {
@@ -33,7 +33,7 @@ export async function write(name, cells, { undoable = true, seen = null } = {}) 
     return true;
   } catch (error) {
     toast(lost(error), true);
-    return false;
+    return null;
   }
 }
 
@@ -45,17 +45,20 @@ function take(name, cells) {
 // A server that is gone: what was decided is still on the page.
 const lost = (error) => (error instanceof TypeError ? "No connection to tomopipe review: nothing was written. Start it again, and decide again." : error.message);
 
-// Write cells of many scans at once; the names of those that are in the table now.
-export async function writeAll(decisions, { undoable = true } = {}) {
+// Write cells of many scans at once; the names of those that are in the table now, null if nothing could be written.
+// One toast says what was done, in the words of `says`, and what was not: a second one would hide the first.
+export async function writeAll(decisions, says, { undoable = true } = {}) {
   try {
     const { saved } = await send(decisions, undoable);
     await changed("");
     const left = decisions.map(({ scan }) => scan).filter((scan) => !saved.includes(scan));
-    if (left.length) toast(`Changed by someone else meanwhile, and left as they are: ${left.join(", ")}`, true);
+    const told = saved.length ? [says(many(saved.length, "scan"))] : [];
+    if (left.length) told.push(`Changed by someone else meanwhile, and left as they are: ${left.join(", ")}`);
+    toast(told.join(". "), left.length > 0);
     return saved;
   } catch (error) {
     toast(lost(error), true);
-    return [];
+    return null;
   }
 }
 
@@ -65,14 +68,18 @@ export async function undo() {
     toast("Nothing to undo.");
     return null;
   }
+  const at = done.length;
+  const keep = (...lists) => done.splice(at, 0, ...lists); // for the next u, below what was decided meanwhile
   if (last.length > 1) {
-    const back = await writeAll(last.map(({ scan, before, after }) => ({ scan, cells: before, seen: after })), { undoable: false });
-    if (!back.length) done.push(last);
-    else toast(`${many(back.length, "scan")}: as before`);
+    const back = await writeAll(last.map(({ scan, before, after }) => ({ scan, cells: before, seen: after })), (scans) => `${scans}: as before`, { undoable: false });
+    // one by one: of a scan that someone else has changed the next u asks, and others come after it
+    keep(...(back ? last.filter(({ scan }) => !back.includes(scan)).map((one) => [one]) : [last]));
     return null;
   }
   const [{ scan, before, after }] = last;
-  if (!(await write(scan, { ...before }, { undoable: false, seen: after }))) return null;
+  const written = await write(scan, { ...before }, { undoable: false, seen: after });
+  if (written === null) keep(last);
+  if (!written) return null;
   toast(`${scan}: as before`);
   return scan;
 }

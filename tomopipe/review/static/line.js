@@ -1,7 +1,7 @@
 // The line through the trusted scans of a series, and its CORs for those that need review.
 import { get } from "./api.js";
 import { writeAll } from "./decide.js";
-import { $, el, many, px, toast } from "./dom.js";
+import { $, el, px } from "./dom.js";
 import { linePlot } from "./plots.js";
 import { all, isIn } from "./queue.js";
 
@@ -36,8 +36,7 @@ function offers(rows, line, again) {
   const button = el("button", { id: "accept-line", class: "main", onclick: async () => {
     const decisions = rows.filter(taken).map((row) => ({ scan: row.scan, cells: { cor_px: on(row).toFixed(2) } }));
     button.disabled = true;
-    const saved = await writeAll(decisions);
-    if (saved.length) toast(`${many(saved.length, "scan")}: the COR of the line, in the table. u takes it back`);
+    await writeAll(decisions, (scans) => `${scans}: the COR of the line, in the table. u takes it back`);
     again();
   } });
   const count = () => {
