@@ -322,6 +322,7 @@ def test_the_search_leads_to_its_first_hit_and_enter_accepts_nothing_else(
     cells = read_cells(folder / "scans.tsv")
     assert cells.pop("bone_001")["cor_px"] == "511.65"
     assert cells == before
+    expect(page.locator("#facts")).to_contain_text("by hand")  # opened again; drops what is typed
     page.keyboard.type("51")
     page.keyboard.press("Escape")  # what was typed first, then the search
     expect(page.locator("#search")).to_have_value("bone_001")

@@ -67,11 +67,25 @@ def test_content_without_prediction_or_row_has_nulls():
     assert (content["flagged"], content["neighbours"]) == (False, [])
 
 
+def test_one_in_the_results_of_when_the_data_were_read_only_is_removed(tmp_path):
+    content = json.dumps(sidecar_content("a_3", COR, ROW, PREDICTION))
+    beside, in_results = tmp_path / "raw" / "a_3.cor.json", tmp_path / "sidecars" / "a_3.cor.json"
+    sidecar(in_results, content=content, parameters={}, in_results=in_results)
+    assert in_results.exists()
+    sidecar(beside, content=content, parameters={}, in_results=in_results)
+    assert (beside.exists(), list(in_results.parent.iterdir())) == (True, [])
+    sidecar(beside, content=content, parameters={}, in_results=in_results)
+    (tmp_path / "link").symlink_to("raw")  # the same file by another name
+    sidecar(beside, content=content, parameters={}, in_results=tmp_path / "link" / "a_3.cor.json")
+    assert beside.exists()
+
+
 def test_file_holds_the_content_and_only_depends_on_it(tmp_path):
     content = sidecar_content("größe 1", COR, ROW, PREDICTION)
     for name in ("first", "second"):
         order = content if name == "first" else dict(reversed(content.items()))
-        sidecar(tmp_path / name, content=json.dumps(order), parameters=PARAMETERS)
+        path = tmp_path / name
+        sidecar(path, content=json.dumps(order), parameters=PARAMETERS, in_results=path)
     about = {"parameters": PARAMETERS, "campaign": os.getcwd()}
     assert json.loads((tmp_path / "first").read_text()) == content | about
     assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()

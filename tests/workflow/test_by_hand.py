@@ -5,11 +5,13 @@ import os
 import stat
 
 import h5py
+from typer.testing import CliRunner
 
 from tests.workflow.conftest import configure, new_campaign, plan, snakemake, table
 from tests.workflow.test_reruns import TAIL, changed, expect
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.failures import forget
+from tomopipe.cli import cli
 from tomopipe.cor.outliers import EDITED, EMPTIED, NOT_ASKED
 from tomopipe.report.collected_records import collect
 
@@ -52,6 +54,21 @@ def test_a_cor_edited_in_its_file_is_manual_everywhere(campaign):
     center_of(campaign, "a_2").write_text(found)
     assert snakemake(campaign).jobs == jobs
     assert sidecar(campaign, "a_2") == before
+
+
+def test_a_raw_folder_that_is_read_only_for_a_while_leaves_no_sidecar_behind(campaign):
+    raw, of_results = campaign / "raw", campaign / "results" / "sidecars" / "a_2.cor.json"
+    raw.chmod(0o555)
+    table(campaign, "a_2\tauto\t50.25\t")
+    assert changed("a_2") < snakemake(campaign).jobs
+    assert json.loads(of_results.read_text())["cor_px"] == 50.25
+    assert sidecar(campaign, "a_2")["source"] != "manual"  # it cannot be removed
+    raw.chmod(0o755)
+    assert "sidecar:a_2" in snakemake(campaign).jobs
+    assert sidecar(campaign, "a_2")["cor_px"] == 50.25
+    assert not of_results.exists()
+    assert CliRunner().invoke(cli, ["verify", str(campaign)]).exit_code == 0
+    assert snakemake(campaign).jobs == frozenset()
 
 
 def test_a_cor_edited_in_its_file_outlives_new_predictions_and_junk_hides_none(campaign):

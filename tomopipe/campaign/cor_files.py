@@ -5,10 +5,11 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import CENTER, PREDICTION, SIDECAR, SIDECARS, TRY_CENTER, Files
 from tomopipe.campaign.results import read_cor_json, read_json, read_prediction
 from tomopipe.campaign.tomogui import read_entries
-from tomopipe.cor.cor_value import parse_cor, same_cor, shown
+from tomopipe.cor.cor_value import format_cor, parse_cor, same_cor, shown
 from tomopipe.errors import TomopipeError
 
 _PREDICTED = "predicted, which the next run finds again (--predicted takes them)"
@@ -29,7 +30,8 @@ def find_cors(path: str | os.PathLike[str], *, predicted: bool = False) -> Found
 
     A file is rot_cen.json, batch_cor_values.csv, or a sidecar `<scan>.cor.json`; a folder has
     sidecars in it or in its folder `sidecars`, or `try_center/<scan>/center_of_rotation.txt`, or
-    `<scan>/center_of_rotation.txt`; where these have no COR of a scan, cor.json counts.
+    `<scan>/center_of_rotation.txt`. In a folder with cor.json this counts, not the sidecars of its
+    scans: one may be of earlier.
 
     `predicted`: also take predictions of tomopipe, which a run finds again by itself. Otherwise a
     sidecar is taken if its source is manual, and center_of_rotation.txt if there is no
@@ -43,11 +45,41 @@ def find_cors(path: str | os.PathLike[str], *, predicted: bool = False) -> Found
         return Found(*read_entries(place), {})
     files = sorted([*place.glob(f"*{SIDECAR}"), *place.glob(f"{SIDECARS}/*{SIDECAR}")])
     texts = sorted([*place.glob(f"{TRY_CENTER}/*/{CENTER}"), *place.glob(f"*/{CENTER}")])
-    entries = [_of_sidecar(f, predicted) for f in files] + [_of_text(f, predicted) for f in texts]
-    taken = {Path(entry.name).name for entry in entries if not entry.why_not}
     table = Files(place).cor_table
     of_table = _of_table(table, predicted) if table.is_file() else []
+    in_table = {Path(entry.name).name for entry in of_table}
+    entries = [_of_sidecar(file, predicted) for file in files]
+    entries = [entry for entry in entries if Path(entry.name).name not in in_table]
+    entries += [_of_text(file, predicted) for file in texts]
+    taken = {Path(entry.name).name for entry in entries if not entry.why_not}
     return _collected(place, entries + [e for e in of_table if Path(e.name).name not in taken])
+
+
+def contradictions(campaign: Campaign, found: Found) -> list[str]:
+    """Say where sidecars beside the data of a campaign state other CORs by hand than its cor.json.
+
+    They stay as they were where the folder of the data has become read-only since.
+    """
+    try:
+        table = read_cor_json(campaign.files.cor_table)
+    except TomopipeError:  # lost, or damaged: the sidecars are all there is
+        return []
+    texts = []
+    for entry in [*found.cors, *found.passed_over]:
+        name, path = Path(entry).name, f"{entry}{SIDECAR}"
+        scan, stated = campaign.scans.get(name), table.get(name)
+        if scan and stated and _is_beside(campaign, scan.path, path):
+            by_hand = stated["cor_px"] if stated["source"] == "manual" else None
+            both = format_cor(found.cors.get(entry)), format_cor(by_hand)
+            if both[0] != both[1]:
+                sidecar, now = (text or "none" for text in both)
+                texts.append(f"{name}: {sidecar} by hand in {path}, {now} in cor.json")
+    return texts
+
+
+def _is_beside(campaign: Campaign, raw: str, path: str) -> bool:
+    beside = (campaign.directory / raw).parent / os.path.basename(path)
+    return os.path.realpath(beside) == os.path.realpath(path) and os.path.isfile(path)
 
 
 class _Entry(NamedTuple):
@@ -80,9 +112,7 @@ def _of_sidecar(path: Path, predicted: bool) -> _Entry:
     scan, source = data.get("scan"), data.get("source")
     if not isinstance(scan, str) or not isinstance(source, str):
         return _Entry(str(path), "", f"no sidecar of tomopipe: {path}")
-    why_not = ""
-    if source not in _taken_sources(predicted):
-        why_not = _PREDICTED if source in ("ai", "auto") else _FILLED
+    why_not = _why_not(source, _taken_sources(predicted))
     return _Entry(f"{path.parent}/{scan}", _as_text(data.get("cor_px")), why_not)
 
 
@@ -98,10 +128,17 @@ def _of_table(path: Path, predicted: bool) -> list[_Entry]:
         return [_Entry(str(path), "", f"damaged: {error}")]
     sources = _taken_sources(predicted)
     return [
-        _Entry(f"{path.parent}/{scan}", _as_text(entry["cor_px"]))
+        _Entry(
+            f"{path.parent}/{scan}", _as_text(entry["cor_px"]), _why_not(entry["source"], sources)
+        )
         for scan, entry in found.items()
-        if entry["source"] in sources
     ]
+
+
+def _why_not(source: str, taken: tuple[str, ...]) -> str:
+    if source in taken:
+        return ""
+    return _PREDICTED if source in ("ai", "auto") else _FILLED
 
 
 def _as_text(value: Any) -> str:

@@ -2,6 +2,7 @@
 
 import math
 import os
+import shlex
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +16,7 @@ import typer
 from rich.text import Text
 
 from tomopipe.campaign.campaign import Campaign, load_campaign, refuse_unknown
-from tomopipe.campaign.cor_files import find_cors
+from tomopipe.campaign.cor_files import contradictions, find_cors
 from tomopipe.campaign.files import SIDECAR
 from tomopipe.campaign.results import read_cor_json, read_inventory_tsv
 from tomopipe.campaign.state import MEANINGS, State, not_selected
@@ -153,7 +154,8 @@ def import_cors(
     `tomopipe cor import mycampaign/raw -C mycampaign` (sidecars: scans.tsv was lost)
     """
     campaign = load_campaign(directory, config)
-    cors, junk, passed_over = find_cors(file, predicted=predicted)
+    read = find_cors(file, predicted=predicted)
+    cors, junk, passed_over = read
     entries = cors | dict.fromkeys(junk, math.nan)
     found = match(entries, {scan.name: scan.abspath for scan in campaign.scans.values()})
     foreign = {*found.unmatched, *found.ambiguous}
@@ -175,6 +177,10 @@ def import_cors(
     _tell(found, changes, old, junk)
     for why, n in Counter(passed_over.values()).items():
         typer.echo(f"skipped: {n} {why}")
+    if others := [] if predicted else contradictions(campaign, read):
+        results = shlex.quote(str(campaign.files.cor_table.parent))
+        typer.echo("\n".join(others))
+        typer.echo(f"If cor.json is newer: `tomopipe cor import {results}`")
     verb = "would be set" if dry_run else "set"
     typer.echo(
         f"{len(changes)} {verb}, {len(new) - len(changes)} as they were, "

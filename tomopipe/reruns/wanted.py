@@ -273,6 +273,8 @@ class Wanted:
         path, folder = self.sidecar(scan), self.campaign.directory
         if path != self.campaign.sidecar(scan):
             self._decisions.record.drop(self.campaign.sidecar(scan))  # now that of another
+        if path != self.out.sidecar(scan):
+            self._decisions.record.drop(self.out.sidecar(scan))  # removed once this is written
         if reason := self._decisions.sidecar_reason(path, content):
             return reason
         if not _is_outside(path):

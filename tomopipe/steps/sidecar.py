@@ -3,13 +3,14 @@
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.files import CONFIG
 from tomopipe.cor.cor_value import parse_cor
 from tomopipe.cor.outliers import is_by_file
-from tomopipe.storage.atomic import remove_stale, write_json
+from tomopipe.storage.atomic import remove_stale, take_away, write_json
 from tomopipe.storage.json_files import json_or
 
 
@@ -18,17 +19,22 @@ def sidecar(
     *,
     content: str,
     parameters: Mapping[str, Any],
+    in_results: str | os.PathLike[str],
 ) -> None:
     """Write the sidecar of one scan, of the campaign in the working directory.
 
     `content`: the facts it states, as JSON made from `sidecar_content`. As the only parameter of
     the rule they make it rewrite the file if, and only if, they change. `parameters` are the
     options in force when these facts were established. They are no parameter of the rule: an option
-    that changes no fact about this scan rewrites no sidecar.
+    that changes no fact about this scan rewrites no sidecar. `in_results` is its place while the
+    folder of the data cannot be written: one that was left there would bring back an old COR.
     """
     remove_stale(output)  # beside the data it is not removed with a run
     about = {"campaign": os.getcwd(), "parameters": dict(parameters)}
     write_json(json.loads(content) | about, output)
+    if os.path.realpath(in_results) != os.path.realpath(output):
+        with suppress(OSError):  # of another owner, perhaps
+            take_away(in_results)
 
 
 def owner(path: str | os.PathLike[str]) -> str | None:

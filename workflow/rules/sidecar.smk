@@ -56,5 +56,6 @@ rule sidecar:
             include={"preprocess", "try_recon", "predict_cor", "fix_cor", "resolve_cor"}
         ),
         made_from=lambda wildcards: as_json(made_from.of_text(sidecar_content(wildcards))),
+        in_results=lambda wildcards: OUTPUTS.sidecar(wildcards.scan),
     script:
         "../scripts/sidecar.py"

@@ -13,4 +13,5 @@ with making(log, snakemake.output, snakemake.params), job(log):
         snakemake.output[0],
         content=snakemake.params.content,
         parameters=json.loads(snakemake.params.options),
+        in_results=snakemake.params.in_results,
     )

@@ -81,6 +81,18 @@ def test_of_results_whose_sidecars_are_beside_the_data_the_table_counts(tmp_path
     assert "damaged" in named(found.passed_over)["cor.json"]
 
 
+def test_of_results_the_table_counts_more_than_sidecars_of_before(tmp_path):
+    """The folder of the data was read-only for a while."""
+    for scan in ("a_1", "a_2", "a_3"):
+        write_sidecar(tmp_path / "sidecars", scan, 51.0, "manual")
+    table = {
+        "a_1": {"cor_px": 50.0, "source": "manual"},
+        "a_2": {"cor_px": 50.0, "source": "ai"},
+    }
+    (tmp_path / "cor.json").write_text(json.dumps(table))
+    assert named(find_cors(tmp_path).cors) == {"a_1": 50.0, "a_3": 51.0}
+
+
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"scan": 5, "source": "manual"}', "[" * 20000])
 def test_a_damaged_sidecar_costs_itself_alone(tmp_path, text):
     write_sidecar(tmp_path, "a_1", 5.0, "manual")

@@ -344,6 +344,22 @@ def test_a_lost_table_is_had_back_from_the_sidecars(campaign):
     assert "1 set, 1 as they were" in call(campaign, "import", campaign / "raw", "--predicted")
 
 
+def test_import_says_where_a_sidecar_is_of_before(campaign, results):
+    """Nothing could be written beside the data since; a_1 was predicted then, and is no more."""
+    (campaign / "scans.tsv").unlink()
+    write = (campaign / "raw" / "a_2.cor.json").write_text
+    write(json.dumps({"scan": "a_2", "cor_px": 1011.0, "source": "manual"}))
+    output = call(campaign, "import", campaign / "raw")
+    assert "a_2: none -> 1011.00\n" in output
+    assert f"a_2: 1011.00 by hand in {campaign}/raw/a_2.cor.json, 1010.00 in cor.json\n" in output
+    assert f"If cor.json is newer: `tomopipe cor import {results}`" in output
+    assert "a_2: 1011.00 -> 1010.00\n" in call(campaign, "import", results)
+    write(json.dumps({"scan": "a_2", "cor_px": 1011.0, "source": "ai"}))
+    assert "a_2: none by hand in " in call(campaign, "import", campaign / "raw")
+    write(json.dumps({"scan": "a_2", "cor_px": 1010.0, "source": "manual"}))
+    assert "cor.json" not in call(campaign, "import", campaign / "raw")
+
+
 @pytest.mark.parametrize(
     ("path", "form"),
     [("results/cor.json", "rot_cen"), ("scans.tsv", "csv"), ("raw/a_2.cor.json", "rot_cen")],
