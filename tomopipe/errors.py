@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import resource
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ class RunEndedError(TomopipeError):
 
 
 class NoRoomError(TomopipeError, OSError):
-    """A file system, or a quota, of bytes or of files, that is used up."""
+    """A file system, or a quota, of bytes or of files, that is used up; or a limit of a file."""
 
     def __str__(self) -> str:
         return str(self.strerror)
@@ -35,14 +36,16 @@ def room_for(
     """Say which room is used up, where, and what to do, when the block cannot write for that.
 
     `path` is what is written, or the folder that it lies in. NoRoomError replaces the OSError of a
-    full file system or quota.
+    full file system or quota, or of a file that may not grow.
     """
     try:
         yield
     except OSError as error:
-        number = errno.ENOSPC if _OF_NUMPY.fullmatch(str(error)) else error.errno
-        if isinstance(error, NoRoomError) or number not in (errno.ENOSPC, errno.EDQUOT):
+        number = _lost_number() if _OF_NUMPY.fullmatch(str(error)) else error.errno
+        if isinstance(error, NoRoomError) or number not in _NO_ROOM:
             raise
+        if number == errno.EFBIG:
+            advice = _LARGER
         text = f"{os.fspath(path)}: cannot be written: {_used_up(number, path)}. {advice}"
         raise NoRoomError(number, text) from error
 
@@ -52,15 +55,34 @@ def saying(what: str, advice: str = "") -> Iterator[None]:
     """Say what failed, such as "scans.tsv: cannot be read", where the block has an OSError."""
     try:
         yield
+    except NoRoomError:
+        raise  # it says all
     except OSError as error:
         raise TomopipeError(f"{what} ({error.strerror}).{advice}") from error
 
 
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_LARGER = "Type `ulimit -f unlimited`, or work on another disk, and run again."
 _OF_NUMPY = re.compile(r"\d+ requested and \d+ written")  # of tofile, which loses the number
 
 
+def _lost_number() -> int:
+    return errno.ENOSPC if file_limit() is None else errno.EFBIG
+
+
+def file_limit() -> int | None:
+    """Return the bytes that a file of this process may have (`ulimit -f`); None: no limit."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
 def _used_up(number: int, path: str | os.PathLike[str]) -> str:
-    """Name what is used up: the file system or a quota, of bytes or of files."""
+    """Name what is used up: the file system or a quota, of bytes or of files; or a limit."""
+    if number == errno.EFBIG:
+        limit = file_limit()
+        if limit is None:
+            return "its file system takes no file as large"
+        return f"a file may have {limit / 1e6:.3g} MB here (`ulimit -f`)"
     folder = os.path.abspath(path)
     while not os.path.isdir(folder):
         folder = os.path.dirname(folder)

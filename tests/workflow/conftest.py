@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import indent
@@ -43,10 +44,16 @@ def make_scan(campaign: Path, name: str, cor_px: float, folder: str = "raw", **o
     write_scan(path, cor_px=cor_px, counts=50000, seed=seed, **(SIZE | options))
 
 
-def snakemake(campaign: Path, *arguments: str, environment: dict | None = None) -> Run:
+def snakemake(
+    campaign: Path,
+    *arguments: str,
+    environment: dict | None = None,
+    by: Sequence[str] = (),
+) -> Run:
     """Run the workflow; jobs are named rule, or rule:wildcard.
 
-    With an environment, which may name another package, in a process that has nothing loaded.
+    With an environment, which may name another package, in a process that has nothing loaded; `by`
+    a command that calls it.
     """
     options = [
         *("--snakefile", str(HOME / "Snakefile"), "--directory", str(campaign)),
@@ -60,7 +67,7 @@ def snakemake(campaign: Path, *arguments: str, environment: dict | None = None) 
     else:
         with output.open("w") as stream:
             status = subprocess.run(
-                [sys.executable, "-m", "snakemake", *options],
+                [*by, sys.executable, "-m", "snakemake", *options],
                 env=os.environ | environment,
                 cwd=campaign,  # not the checkout, which `python -m` would put before PYTHONPATH
                 stdout=stream,

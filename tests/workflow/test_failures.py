@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from tests.rights import HEEDING
 from tests.workflow.conftest import (
     CORS_PX,
     HOME,
@@ -259,3 +260,49 @@ def wait_for(path: Path, seconds: float = 120) -> None:
     while not path.exists():
         assert time.monotonic() < end, f"{path} did not come"
         time.sleep(0.1)
+
+
+def test_a_write_protected_volume_stays_and_only_its_job_fails(campaign):
+    """Snakemake would stop before any job, and say it with a traceback."""
+    volume, folder = campaign / "results/a_2_rec.h5", campaign / "results/try_center/b_1"
+    before = volume.read_bytes()
+    volume.chmod(0o444)
+    folder.chmod(0o555)
+    configure(campaign, "full_recon", filter="hann")
+    configure(campaign, "try_recon", width_px=9)
+    run = snakemake(campaign, environment={}, by=HEEDING)
+    assert run.status == 1
+    for path, log in ((folder, "try_recon/b_1"), (volume, "full_recon/a_2")):
+        text = (campaign / f"logs/{log}.log").read_text()
+        assert f"`chmod u+rwX {path}`" in text
+        assert "Traceback" not in text
+        folder.chmod(0o755)
+        run = snakemake(campaign, environment={}, by=HEEDING)
+    assert run.status == 1
+    assert volume.read_bytes() == before
+    done = {name for name in CORS_PX if is_of_hann(campaign, name)}
+    assert done == CORS_PX.keys() - {"a_2"}
+    volume.chmod(0o644)
+    run = snakemake(campaign, environment={}, by=HEEDING)
+    assert run.status == 0, run.text
+    assert is_of_hann(campaign, "a_2")
+
+
+def is_of_hann(campaign, name):
+    with h5py.File(campaign / f"results/{name}_rec.h5") as file:
+        return "hann" in file["provenance"].attrs["made_from"]
+
+
+def test_a_closed_folder_is_named_before_any_job(campaign):
+    before = (campaign / "results/a_1_rec.h5").read_bytes()
+    (campaign / "results/report").chmod(0o555)
+    configure(campaign, "full_recon", filter="hann")
+    run = snakemake(campaign, environment={}, by=HEEDING)
+    assert run.status == 1
+    (said,) = (line for line in run.text.splitlines() if line.startswith("tomopipe: "))
+    assert said.startswith(f"tomopipe: {campaign}/results/report: cannot be written, and a run")
+    assert f"`chmod u+rwX {campaign}/results/report`" in said
+    assert "Traceback" not in run.text
+    assert (campaign / "results/a_1_rec.h5").read_bytes() == before
+    configure(campaign, "report", enabled=False)
+    assert snakemake(campaign, environment={}, by=HEEDING).status == 0

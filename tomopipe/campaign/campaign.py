@@ -95,6 +95,7 @@ class Campaign:
         """
         out, output = self.outputs, self.config.full_recon.output
         paths: dict[str, Callable[[str], list[str]]] = {
+            "compare": lambda _: [out.compared],
             "inventory": lambda _: [out.inventory],
             "try_recon": out.of_try_recon,
             "predict_cor": out.of_predict_cor,
@@ -102,6 +103,7 @@ class Campaign:
             "resolve_cor": lambda _: [out.cor_table],
             "full_recon": lambda scan: [self.volume(scan)],
             "stitch": lambda stack: [out.shifts(stack), out.stitched(stack, output)],
+            "sidecar": lambda scan: [self.sidecar(scan)],
             "export_stack": out.of_export_stack,
             "export_star": lambda _: out.of_export_star(),
             "report": lambda _: [out.report],

@@ -8,7 +8,7 @@ import socket
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from tomopipe.errors import RunEndedError, TomopipeError, room_for
 from tomopipe.storage import run_folder
 from tomopipe.storage.json_files import json_or
 from tomopipe.storage.processes import sign_of_life
+from tomopipe.storage.rights import why_not_replaced
 
 #: Seconds between two heartbeats of a job.
 HEARTBEAT_S = 60.0
@@ -67,12 +68,16 @@ def status_path(log: str | os.PathLike[str]) -> Path:
 
 @contextmanager
 def job(
-    log: str | os.PathLike[str], threads: int = 1, resources: Any = None
+    log: str | os.PathLike[str],
+    threads: int = 1,
+    resources: Any = None,
+    outputs: Iterable[str] = (),
 ) -> Iterator[dict[str, Any]]:
     """Run one job: log to `log`, and write its start, heartbeat and end beside it.
 
     Also recorded are the cores, memory and GPUs it requested (`threads` and Snakemake's
-    `resources`), and its CPU time and peak memory.
+    `resources`), and its CPU time and peak memory. It fails at once if one of its `outputs` is
+    write-protected, or its folder is.
 
     A job that is killed leaves a status with a start and no end, by which `onerror` recognises it.
     `state` is running, done or failed; times are Unix seconds. While the job runs, `heartbeat` is
@@ -104,6 +109,8 @@ def job(
     try:
         beat = partial(_beat, status, path)
         with log_to(log), sign_of_life(beat, every_s=HEARTBEAT_S, name="heartbeat"):
+            if why := next(filter(None, map(why_not_replaced, outputs)), ""):
+                raise TomopipeError(why)
             yield more
     except Exception as error:  # of the log, too: without an end the job would count as killed
         failed = {"state": "failed", "end": time.time(), "error": _one_line(error)}

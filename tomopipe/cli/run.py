@@ -3,7 +3,7 @@
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -63,9 +63,9 @@ def run(
         say("The last run was killed: this one goes on from there.")
     process, started = launch.start(directory, command)
     say(f"Running {directory.name}; what Snakemake says: {near(started.log)}")
-    with _heeding(directory, started):
-        progress = _follow(process, started, directory)
-    raise typer.Exit(_tell_end(directory, process.wait(), started, progress))
+    with _heeding(directory, started) as is_stopped:
+        progress = _follow(process, started, directory, is_stopped)
+    raise typer.Exit(_tell_end(directory, process.wait(), started, progress, is_stopped()))
 
 
 def _results(directory: Path, config: Path | None, rest: Sequence[str]) -> Path:
@@ -82,27 +82,34 @@ def _results(directory: Path, config: Path | None, rest: Sequence[str]) -> Path:
 
 
 @contextmanager
-def _heeding(directory: Path, started: Run) -> Iterator[None]:
-    """Forward Ctrl-C to the run, which has its own session."""
+def _heeding(directory: Path, started: Run) -> Iterator[Callable[[], bool]]:
+    """Forward Ctrl-C to the run, which has its own session; yield whether somebody stopped it."""
+    here: list[int] = []  # signals: the record may lack it, on a full disk
 
-    def stop(*_: Any) -> None:
+    def is_stopped() -> bool:
+        return bool(here) or (launch.read_record(directory) or started).stopped
+
+    def stop(number: int, _: Any) -> None:
+        here.append(number)
         say("\nStopping: its jobs are being ended, what is done stays.")
         launch.interrupt(directory, started, sending=signal.SIGINT)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield is_stopped
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _follow(process: "subprocess.Popen[bytes]", started: Run, directory: Path) -> Progress:
+def _follow(
+    process: "subprocess.Popen[bytes]",
+    started: Run,
+    directory: Path,
+    is_stopped: Callable[[], bool],
+) -> Progress:
     """Show the progress of a run until it ends."""
     from tomopipe.cli import outcome  # noqa: F401 (what the end needs, loaded meanwhile)
-
-    def is_stopped() -> bool:
-        return (launch.read_record(directory) or started).stopped
 
     progress = Progress(started.events, Logs(directory / LOGS.folder), is_stopped)
     screen = Screen()
@@ -115,11 +122,10 @@ def _follow(process: "subprocess.Popen[bytes]", started: Run, directory: Path) -
             return progress
 
 
-def _tell_end(directory: Path, status: int, started: Run, progress: Progress) -> int:
+def _tell_end(directory: Path, status: int, started: Run, progress: Progress, stopped: bool) -> int:
     """Print the outcome of a run; return the exit status."""
     text = Path(started.log).read_text(encoding="utf-8", errors="replace")
     lines = text.splitlines()
-    stopped = (launch.read_record(directory) or started).stopped
     if stopped and not progress.facts.get("executes"):
         say("stopped before it began.")
         return 1

@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import chdir, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
+from tomopipe.campaign.job_status import STEP_ORDER
 from tomopipe.campaign.raw_files import path_problems
+from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.slurm import read_profile, submit_limit, time_limit_min, unknown_names
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.config.blocks import ONE_GPU_EACH, READ_AS_SUM
@@ -19,6 +21,7 @@ from tomopipe.cost.disk import half_notes, lack_of_disk, shown_size, still_to_ma
 from tomopipe.errors import ScanError, TomopipeError, some_of
 from tomopipe.groups import grouped
 from tomopipe.paths import existing_folder
+from tomopipe.report.scan_record import SCAN_STEPS
 from tomopipe.reruns.expected import expected_inventory
 from tomopipe.reruns.foreign import refuse_foreign
 from tomopipe.reruns.option_faults import (
@@ -27,6 +30,7 @@ from tomopipe.reruns.option_faults import (
     missing_gpu,
     nothing_usable,
     option_faults,
+    protected_results,
 )
 from tomopipe.reruns.products import Record
 from tomopipe.reruns.relion_notes import note_lines, relion_notes
@@ -91,6 +95,7 @@ def examine(campaign: Campaign) -> Findings:
         findings.warnings.append(READ_AS_SUM.format(names=", ".join(names)))
     _check_disk(campaign, rows, stacks, findings)
     _check_folders(campaign, findings)
+    findings.warnings += protected_results(campaign, _jobs(campaign, rows, stacks))
     _check_scratch(campaign, findings)
     _check_device(campaign, rows, findings)
     _check_queue(_slurm_profile(campaign), findings)
@@ -270,6 +275,20 @@ def _check_folders(campaign: Campaign, findings: Findings) -> None:
             f"a folder of the data cannot be written; its sidecars go to "
             f"{sidecars} (storage.sidecars sets it)"
         )
+
+
+def _jobs(
+    campaign: Campaign, rows: InventoryRows, stacks: list[Stack]
+) -> Iterator[tuple[str, str]]:
+    """Yield all jobs of a campaign, each a step and what it is of."""
+    scans, config = campaign.selected_scans(rows), campaign.config
+    keys = dict.fromkeys(SCAN_STEPS, scans) | {"stitch": [stack.name for stack in stacks]}
+    keys["fix_cor"] = list({encode_series(campaign.scans[scan].series) for scan in scans})
+    off = () if config.export_star.enabled else ("export_stack", "export_star")
+    off = off if config.report.enabled else (*off, "report")
+    for step in STEP_ORDER:
+        if step not in off:
+            yield from ((step, key) for key in keys.get(step, ["campaign"]))
 
 
 def _check_scratch(campaign: Campaign, findings: Findings) -> None:

@@ -20,7 +20,7 @@ from tomopipe.groups import grouped
 from tomopipe.report.collected_records import collect
 from tomopipe.report.records import CampaignRecord
 from tomopipe.reruns.expected import Expected, PlannedJob
-from tomopipe.reruns.option_faults import option_faults
+from tomopipe.reruns.option_faults import option_faults, protected_results
 from tomopipe.reruns.suspects import compare_jobs
 from tomopipe.reruns.words import (
     IF_OTHER_COR,
@@ -115,11 +115,16 @@ def make_plan(campaign: Campaign, record: CampaignRecord | None = None) -> Plan:
                 if scan not in found.without_angles and not found.blocked
             ),
             *option_faults(campaign, rows),
+            *protected_results(campaign, [(job.rule, _key(job)) for job in planned]),
             *memory_notes(campaign, planned, rows),
             *half_notes(campaign, [j.scan for j in planned if j.rule == "full_recon"], rows),
             *stack_notes(campaign, rows),
         ),
     )
+
+
+def _key(job: PlannedJob) -> str:
+    return job.scan or job.stack or job.series or "campaign"
 
 
 def _order(job: PlannedJob) -> tuple[int, str, str, str]:

@@ -6,16 +6,18 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
+from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows
-from tomopipe.campaign.files import SNAKEMAKE, TABLE
+from tomopipe.campaign.files import PICTURES, SNAKEMAKE, TABLE, TILT_SERIES
+from tomopipe.campaign.job_status import STEP_ORDER
 from tomopipe.campaign.raw_files import path_problems
 from tomopipe.campaign.results import is_without_angles
 from tomopipe.config.blocks import NUMBERS
 from tomopipe.config.spans import check_place, first_and_last, middle_of_sweep, row_numbers
 from tomopipe.cor.cor_value import is_valid, off_detector, parse_cor
 from tomopipe.errors import ScanError, TomopipeError, some_of
-from tomopipe.paths import existing_folder
+from tomopipe.storage.rights import closed, giving_rights, is_protected
 
 _N_NAMED = 4  # scans in an error
 _STEPS = ("try_recon", "full_recon", "export_stack")
@@ -179,14 +181,42 @@ def closed_folders(campaign: Campaign) -> str:
                 f"{folder}: a link to {os.readlink(folder)}, which is not there: mount its disk, "
                 "or remove the link"
             )
-    folders = dict.fromkeys(map(existing_folder, written))
-    closed = [str(folder) for folder in folders if not os.access(folder, os.W_OK | os.X_OK)]
-    if not closed:
+    if not (shut := closed((*written, *_below(campaign)))):
         return ""
     return (
-        f"{', '.join(closed)}: cannot be written, and a run does. Give yourself the right to, or "
-        "copy the campaign to a folder of your own"
+        f"{', '.join(map(str, shut))}: cannot be written, and a run does. Give yourself the right "
+        f"to: {giving_rights(shut)}; or copy the campaign to a folder of your own"
     )
+
+
+def _below(campaign: Campaign) -> list[Path]:
+    """Return the folders below those that a run writes, if they are there; not those of scans."""
+    config, files, logs = campaign.config, campaign.files, campaign.logs
+    folders = [campaign.directory / SNAKEMAKE / name for name in ("locks", "log", "incomplete")]
+    folders += [logs.of_runs, *(logs.log(step).parent for step in STEP_ORDER)]
+    folders += [logs.status_folder, *(logs.status(step, "").parent for step in STEP_ORDER)]
+    folders += [files.try_center, files.fix_table("").parent]
+    if config.stitch.stacks:
+        folders.append(files.shifts("").parent)
+    if config.export_star.enabled:
+        folders += [files.stack("").parent, *(files.in_relion(name) for name in ("", TILT_SERIES))]
+    if config.report.enabled:
+        folders += [files.report.parent, files.report.parent / PICTURES]
+    return [folder for folder in folders if folder.is_dir()]
+
+
+def protected_results(campaign: Campaign, jobs: Iterable[tuple[str, str]]) -> list[str]:
+    """Name the write-protected results of jobs, each a step and what it is of; in one line."""
+    paths = dict.fromkeys(path for job in jobs for path in campaign.results_of(*job))
+    found = [path for path in paths if is_protected(campaign.directory / path)]
+    if not found:
+        return []
+    named = [campaign.directory / path for path in found[:_N_NAMED]]
+    how_many = f" ({len(found)})" if len(found) > _N_NAMED else ""
+    return [
+        f"{some_of(found, _N_NAMED)}{how_many}: write-protected, and kept: a job that is to make "
+        f"it again fails, the others run. To have it made: {giving_rights(named)}"
+    ]
 
 
 def missing_gpu(campaign: Campaign, scans: Iterable[str]) -> str:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign, read_inventory, stats_of
-from tomopipe.campaign.failures import record_failures
+from tomopipe.campaign.failures import is_made, record_failures
 from tomopipe.campaign.results import NO_ANGLES, TELL_ANGLES, is_unproven, read_cor_json
 from tomopipe.campaign.stacks import find_stacks
 from tomopipe.errors import TomopipeError, is_of_the_system
@@ -97,17 +97,15 @@ def unfinished_scans(campaign: Campaign) -> list[str]:
     except TomopipeError as error:
         return [str(error)]
     scans = campaign.selected_scans(inventory)
-    without_angles = [
-        scan
-        for scan in scans
-        if is_unproven(inventory[scan]["warnings"], campaign.files.sweep(scan))
-    ]
+    unproven = [s for s in scans if is_unproven(inventory[s]["warnings"], files.sweep(s))]
+    # of a scan whose try_recon failed nothing is known of the angles
+    without_angles = [scan for scan in unproven if is_made(files, "try_recon", scan)]
     others = [scan for scan in scans if scan not in without_angles]
-    without_cor = [scan for scan in others if scan not in resolved]
+    without_cor = [scan for scan in others if scan not in resolved and scan not in unproven]
     without_volume = [
         scan
         for scan in others
-        if scan in resolved and not (campaign.directory / campaign.volume(scan)).exists()
+        if scan not in without_cor and not (campaign.directory / campaign.volume(scan)).exists()
     ]
     lines = nothing_usable(campaign, inventory)
     if without_angles:

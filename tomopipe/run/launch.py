@@ -119,7 +119,12 @@ def start(directory: Path, command: Sequence[str]) -> tuple["subprocess.Popen[by
     with _only_run(directory, unlocks="--unlock" in command):
         log, events = _new_logs(directory)
         process = spawn(directory, command, log, {VARIABLE: str(events)})
-        run = _record(directory, process.pid, log, events)
+        try:
+            run = _record(directory, process.pid, log, events)
+        except BaseException:  # nobody would know of it
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            raise
     return process, run
 
 
@@ -273,7 +278,8 @@ def interrupt(directory: Path, run: Run, *, sending: signal.Signals) -> None:
         )
     try:
         os.kill(run.pid, 0)  # one that is refused has not been stopped
-        write_json(asdict(replace(run, stopped=True)), directory / LOGS.run_record)
+        with suppress(OSError):  # where there is no room the run ends all the same
+            write_json(asdict(replace(run, stopped=True)), directory / LOGS.run_record)
         if sending is signal.SIGKILL:
             kill_parts(directory)
         if sending is signal.SIGTERM or os.getpgid(run.pid) != run.pid:

@@ -24,6 +24,7 @@ from tomopipe.run import progress, warm_start
 from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import take_away
 from tomopipe.storage.json_files import json_or
+from tomopipe.storage.rights import why_not_replaced
 
 MOST_READY = 500  # jobs that the scheduler chooses among at a time
 
@@ -593,7 +594,7 @@ def remove_only_in_run() -> None:
         if run_folder.current() is None:
             return await plain(job)
         by_hand = any(path.endswith(CENTER) for path in job.output)  # the job itself decides
-        fault = job.params.get("fault")
+        fault = job.params.get("fault") or any(map(why_not_replaced, job.output))  # it will fail
         if not (by_hand or fault or is_kept(job.output[0], job.params)):
             for path in job.output:
                 take_away(path)
@@ -601,6 +602,16 @@ def remove_only_in_run() -> None:
             await path.remove(remove_non_empty_dir=False)
 
     _replace_once(Job, "remove_existing_output", in_run)
+
+
+def leave_protected_to_jobs() -> None:
+    """Let the job of a write-protected result fail (`campaign.log.job`), not the whole run."""
+    from snakemake.jobs import Job
+
+    async def nothing(*_: Any) -> None:
+        pass
+
+    _replace_once(Job, "check_protected_output", nothing)
 
 
 def ignore_times() -> None:

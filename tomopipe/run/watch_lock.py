@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tomopipe.campaign.files import LOGS
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import TomopipeError, room_for
 from tomopipe.storage.json_files import json_or
 from tomopipe.storage.processes import in_folder, is_copied, named
 
@@ -59,10 +59,10 @@ def write_holder(lock: IO[str], processes: Mapping[str, int]) -> None:
     """Write this process, and the numbers of those that it runs by name, into its lock."""
     parts = {name: named(pid) for name, pid in processes.items()}
     about = named(os.getpid()) | in_folder(Path(lock.name).parent) | {"start": time.ctime()}
-    lock.seek(0)
-    lock.truncate()
-    lock.write(json.dumps(about | {"parts": parts}))
-    lock.flush()
+    text = json.dumps(about | {"parts": parts})
+    with room_for(lock.name):
+        os.ftruncate(lock.fileno(), 0)
+        os.write(lock.fileno(), text.encode())  # nothing is left to write when it is closed
 
 
 def watcher_processes(directory: Path) -> dict[str, dict[str, Any]]:

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import TomopipeError, room_for
 from tomopipe.storage.atomic import flush, remove_stale, whole
 from tomopipe.storage.processes import is_alive, named, sign_of_life
 from tomopipe.storage.run_folder import user_name
@@ -66,11 +66,13 @@ def locked(path: Path) -> Iterator[Callable[[], bool]]:
     """Hold the lock of a file, `<name>.lock` beside it, which need not exist; its folder must.
 
     Yields a function that tells whether this process still holds the lock. Raises TomopipeError,
-    which names the holder, if somebody else holds it for longer than `WAIT_S`.
+    which names the holder, if somebody else holds it for longer than `WAIT_S`, NoRoomError if there
+    is no room for the lock.
     """
     lock = _lock_of(path)
     mine = _name_of_us()
-    _acquire(path, lock, mine)
+    with room_for(path):
+        _acquire(path, lock, mine)
 
     def is_held() -> bool:
         with suppress(OSError):

@@ -3,7 +3,7 @@
 import errno
 import itertools
 import json
-import resource
+import os
 import zlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.arrays import PAGE_BYTES
+from tomopipe.errors import file_limit
 from tomopipe.scans.hdf5 import new_hdf5, put
 from tomopipe.storage import checksums
 from tomopipe.storage.direct_io import LEAST_BYTES, direct_writer
@@ -76,14 +77,9 @@ def store_h5(temporary: Path, layout: Layout) -> Iterator[Store]:
 
 def _check_limit(name: str, n_bytes: int) -> None:
     """Refuse a file that may not grow so large; HDF5 gives it its size at once, and crashes."""
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-    if limit != resource.RLIM_INFINITY and n_bytes > limit:
-        raise OSError(
-            errno.EFBIG,
-            f"a file may have {limit / 1e9:.3g} GB here (ulimit -f), the volume takes "
-            f"{n_bytes / 1e9:.3g} GB",
-            name,
-        )
+    limit = file_limit()
+    if limit is not None and n_bytes > limit:
+        raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), name)
 
 
 def _all_at_once() -> dict[str, Any]:

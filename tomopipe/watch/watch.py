@@ -128,10 +128,10 @@ class Watcher:
                     os.killpg(part.process.pid, signal.SIGINT)
         while self._parts:
             time.sleep(0.1)
-            with suppress(OSError):
+            with suppress(OSError):  # of a full disk: all parts are waited for
                 os.utime(self._lock.fileno())
-            self._reap()
-            self._hooks.look(self._once)
+                self._reap()
+                self._hooks.look(self._once)
         self._scans.draw()
         self._hooks.end(self._once)
         self._save(has_ended=True)

@@ -182,6 +182,7 @@ def is_final(job):
 
 
 snakemake_internals.remove_only_in_run()
+snakemake_internals.leave_protected_to_jobs()
 snakemake_internals.ignore_times()
 snakemake_internals.default_target(workflow, "all")
 snakemake_internals.fork_scripts(workflow)

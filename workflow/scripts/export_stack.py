@@ -12,7 +12,7 @@ from tomopipe.steps.export_stack import export_stack
 
 with (
     making(snakemake.log[0], snakemake.output, snakemake.params),
-    job(snakemake.log[0], snakemake.threads, snakemake.resources) as status,
+    job(snakemake.log[0], snakemake.threads, snakemake.resources, snakemake.output) as status,
 ):
     options = StepOptions.model_validate_json(snakemake.params.options)
     angles = json.loads(snakemake.params.angles)

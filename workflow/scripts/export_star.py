@@ -8,7 +8,7 @@ from tomopipe.steps.export_star import export_star
 
 with (
     making(snakemake.log[0], snakemake.output, snakemake.params),
-    job(snakemake.log[0]),
+    job(snakemake.log[0], outputs=snakemake.output),
 ):
     metas = {Path(meta).stem: meta for meta in snakemake.input.metas}
     folder = Path(snakemake.output.star).parent

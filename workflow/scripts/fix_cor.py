@@ -11,7 +11,7 @@ predictions, centers = snakemake.input[0::2], snakemake.input[1::2]
 
 with (
     making(snakemake.log[0], snakemake.output, snakemake.params),
-    job(snakemake.log[0]),
+    job(snakemake.log[0], outputs=snakemake.output),
 ):
     fix_cor(
         {

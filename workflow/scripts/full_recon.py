@@ -12,7 +12,7 @@ from tomopipe.stream.memory import Resources
 
 with (
     making(snakemake.log[0], snakemake.output, snakemake.params),
-    job(snakemake.log[0], snakemake.threads, snakemake.resources) as status,
+    job(snakemake.log[0], snakemake.threads, snakemake.resources, snakemake.output) as status,
 ):
     scan, params = snakemake.wildcards.scan, snakemake.params
     options = StepOptions.model_validate_json(params.options)

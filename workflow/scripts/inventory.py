@@ -7,7 +7,7 @@ from tomopipe.steps.inventory import inventory
 
 with (
     making(snakemake.log[0], snakemake.output, snakemake.params),
-    job(snakemake.log[0]),
+    job(snakemake.log[0], outputs=snakemake.output),
 ):
     inventory(
         json.loads(snakemake.params.entries),

@@ -8,7 +8,7 @@ from tomopipe.steps.predict_cor import predict_cor
 
 with (
     making(snakemake.log[0], snakemake.output, snakemake.params),
-    job(snakemake.log[0], snakemake.threads, snakemake.resources) as status,
+    job(snakemake.log[0], snakemake.threads, snakemake.resources, snakemake.output) as status,
 ):
     options = StepOptions.model_validate_json(snakemake.params.options)
     prediction = predict_cor(

@@ -7,7 +7,7 @@ from tomopipe.run.ending import report_campaign, table_shown
 
 with (
     making(snakemake.log[0], snakemake.output, snakemake.params) as more,
-    job(snakemake.log[0]),
+    job(snakemake.log[0], outputs=snakemake.output),
 ):
     campaign = campaign_from_data(snakemake.config, Path.cwd())
     refuse_vanished(campaign)  # also where its folders went during the run

@@ -5,7 +5,10 @@ from tomopipe.config import StepOptions
 from tomopipe.reruns.products import making
 from tomopipe.steps.resolve_cor import resolve_cor
 
-with making(snakemake.log[0], snakemake.output, snakemake.params), job(snakemake.log[0]):
+with (
+    making(snakemake.log[0], snakemake.output, snakemake.params),
+    job(snakemake.log[0], outputs=snakemake.output),
+):
     resolve_cor(
         list(snakemake.input),
         snakemake.output.cor,

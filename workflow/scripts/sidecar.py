@@ -8,7 +8,7 @@ from tomopipe.steps.sidecar import sidecar
 # no `log:` in the rule: it would have to carry the folder of the data in its name
 log = LOGS.log("sidecar", snakemake.wildcards.scan)
 
-with making(log, snakemake.output, snakemake.params), job(log):
+with making(log, snakemake.output, snakemake.params), job(log, outputs=snakemake.output):
     sidecar(
         snakemake.output[0],
         content=snakemake.params.content,

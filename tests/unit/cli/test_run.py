@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from tomopipe.campaign.files import Logs
 from tomopipe.cli import app, cli
 from tomopipe.cli.terminal import Screen, near, step_line
+from tomopipe.errors import NoRoomError
 from tomopipe.run import launch
 from tomopipe.run.launch import chosen_profile, run_command
 from tomopipe.run.progress import VARIABLE, Progress, Step, tell
@@ -358,6 +359,52 @@ def test_a_run_of_somebody_else_that_cannot_be_stopped_is_not_said_to_be(
     assert launch.read_record(campaign) == run
     process.kill()
     process.wait()
+
+
+@pytest.fixture
+def no_room(monkeypatch):
+    def refuse(*_):
+        raise NoRoomError(errno.ENOSPC, "under_way.json: no space left")
+
+    return lambda: monkeypatch.setattr(launch, "write_json", refuse)
+
+
+def test_a_run_is_stopped_also_on_a_full_disk(campaign, does, no_room):
+    does("import time; time.sleep(60)")
+    process, _ = launch.start(campaign, launch.run_command())
+    no_room()
+    reaper = threading.Thread(target=process.wait)
+    reaper.start()
+    status, text = call("stop", campaign)
+    reaper.join(60)
+    assert status == 0, text
+    assert process.returncode in (-signal.SIGINT, 1)
+
+
+def test_ctrl_c_stops_a_run_also_on_a_full_disk(campaign, does, no_room, monkeypatch):
+    does("import time; time.sleep(60)")
+    start = launch.start
+
+    def start_and_press(*given):
+        found = start(*given)
+        no_room()
+        threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
+        return found
+
+    monkeypatch.setattr(launch, "start", start_and_press)
+    status, text = call("run", campaign)
+    assert (status, "stopped: 0 of 0 jobs are done" in text) == (1, True), text
+
+
+def test_a_run_that_cannot_be_recorded_does_not_go_on(campaign, does, no_room, monkeypatch):
+    does("import time; time.sleep(60)")
+    spawned = []
+    spawn = launch.spawn
+    monkeypatch.setattr(launch, "spawn", lambda *given: spawned.append(spawn(*given)) or spawned[0])
+    no_room()
+    status, text = call("run", campaign)
+    assert (status, "no space left" in text) == (1, True), text
+    assert spawned[0].returncode == -signal.SIGKILL
 
 
 def test_jobs_are_summed_by_step_also_when_a_checkpoint_adds_some(tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import os
 import re
+from pathlib import Path
 from textwrap import dedent
 from types import SimpleNamespace
 
@@ -19,8 +20,10 @@ from tomopipe.campaign.slurm import time_limit_min
 from tomopipe.cli import cli
 from tomopipe.cli.terminal import near
 from tomopipe.commands import check, new_campaign
+from tomopipe.commands.next_run import make_plan
 from tomopipe.config import ScanGlob, read_config
 from tomopipe.errors import TomopipeError
+from tomopipe.reruns.products import Product, Record, quick_state
 from tomopipe.run import launch
 from tomopipe.storage.tables import write_tsv
 
@@ -670,6 +673,51 @@ def test_check_refuses_a_campaign_that_cannot_be_written(tmp_path, monkeypatch):
     assert [line.partition(". Give")[0] for line in errors] == [
         f"{tmp_path}, {tmp_path / 'results'}: cannot be written, and a run does"
     ]
+
+
+def test_check_refuses_folders_below_results_that_a_run_writes(tmp_path, monkeypatch):
+    write_scan(tmp_path / "raw" / "a_1.h5", n_angles=31, n_rows=2, n_cols=32)
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    for name in ("results/relion/stacks", "results/stitched", "results/mine", "logs/report"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name).chmod(0o555)
+    monkeypatch.setattr(  # as for one who is not root
+        os, "access", lambda path, mode: bool(Path(path).stat().st_mode & 0o222)
+    )
+    (found,) = check.examine(load_campaign(tmp_path)).errors
+    names = (f"{tmp_path}/logs/report", f"{tmp_path}/results/relion/stacks")  # none of ours, or off
+    assert found == (
+        f"{', '.join(names)}: cannot be written, and a run does. Give yourself the right to: "
+        f"`chmod u+rwX {' '.join(names)}`; or copy the campaign to a folder of your own"
+    )
+
+
+def test_check_and_plan_name_write_protected_results(tmp_path, monkeypatch):
+    made = [f"results/try_center/a_{n}/rows.h5" for n in range(1, 6)]
+    for n, path in enumerate(made, 1):
+        write_scan(tmp_path / f"raw/a_{n}.h5", n_angles=31, n_rows=2, n_cols=32)
+        (tmp_path / path).parent.mkdir(parents=True)
+        (tmp_path / path).touch()
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    record = Record(tmp_path / "results/products.tsv", tmp_path)
+    record.take(Product(path, quick_state(tmp_path / path), "", "") for path in made)
+    record.save()
+    monkeypatch.setattr(os, "access", lambda path, mode: bool(Path(path).stat().st_mode & 0o222))
+
+    def said():
+        campaign = load_campaign(tmp_path)
+        lines = (*check.examine(campaign).warnings, *make_plan(campaign).notes)
+        return [line for line in lines if "write-protected" in line]
+
+    assert said() == []
+    (tmp_path / made[1]).chmod(0o444)
+    assert said() == 2 * [
+        f"{made[1]}: write-protected, and kept: a job that is to make it again fails, the "
+        f"others run. To have it made: `chmod u+rwX {tmp_path / made[1]}`"
+    ]
+    for path in made:
+        (tmp_path / path).chmod(0o444)
+    assert all(line.startswith(f"{', '.join(made[:4])}, ... (5): ") for line in said())
 
 
 def test_check_refuses_a_results_folder_whose_disk_is_not_mounted(tmp_path):

@@ -92,6 +92,21 @@ def test_scans_without_cor_or_volume_are_named(campaign):
     assert unfinished_scans(load_campaign(campaign)) == [line, "no volume: a_1"]
 
 
+def test_angles_are_not_missed_of_a_scan_whose_try_recon_failed(tmp_path):
+    write_scan(tmp_path / "raw/a_1.h5", n_rows=1, n_cols=64, n_angles=31, write_theta=False)
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    (tmp_path / "results").mkdir()
+    expected_inventory(load_campaign(tmp_path), tmp_path / "results")
+    write_json({}, tmp_path / "results" / "cor.json")
+    assert unfinished_scans(load_campaign(tmp_path)) == ["no volume: a_1"]
+    write_json({}, tmp_path / "results" / "try_center" / "a_1" / "try.json")
+    (line,) = unfinished_scans(load_campaign(tmp_path))
+    assert line.startswith("no angles, and so no volume: a_1. ")
+    (tmp_path / "results" / "try_center" / "a_1" / "try.json").unlink()
+    (tmp_path / "results" / "a_1_rec.h5").touch()  # of an earlier run
+    assert unfinished_scans(load_campaign(tmp_path)) == []
+
+
 def test_a_damaged_table_is_said_by_status(tmp_path):
     (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
     campaign = load_campaign(tmp_path)

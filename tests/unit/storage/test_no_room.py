@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -12,8 +13,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from tomopipe.campaign.table import edit_table
 from tomopipe.errors import NoRoomError, TomopipeError, is_of_the_system, room_for
 from tomopipe.storage.atomic import whole, write_json
+from tomopipe.storage.shared import update_file
 
 _ADVICE = "Remove there what is no longer needed, or ask for more, and run again."
 FULL = "/dev/full"  # a device that refuses every byte, as a full disk does
@@ -73,6 +76,36 @@ def test_what_to_do_of_the_innermost_is_said_and_other_errors_stay_as_they_are()
     with pytest.raises(OSError, match=r"^the disk$") as found, room_for("/tmp/a"):
         raise OSError("the disk")
     assert not isinstance(found.value, NoRoomError)
+
+
+@pytest.fixture
+def limited():
+    """Let a file of this process have 2000 bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("write", [Path.write_bytes, lambda path, data: data.tofile(path)])
+def test_a_limit_of_files_is_no_full_disk(tmp_path, limited, write):
+    with pytest.raises(NoRoomError) as found, whole(tmp_path / "x") as temporary:
+        write(temporary, np.ones(10**4))
+    assert str(found.value) == (
+        f"{tmp_path}/x: cannot be written: a file may have 0.002 MB here (`ulimit -f`). Type "
+        "`ulimit -f unlimited`, or work on another disk, and run again."
+    )
+    assert found.value.errno == errno.EFBIG
+
+
+def test_no_room_for_a_lock(tmp_path, monkeypatch):
+    path = tmp_path / "scans.tsv"
+    monkeypatch.setattr(os, "fchmod", lambda *_: _fill())
+    with pytest.raises(NoRoomError, match=f"^{path}: cannot be written: no space left"):
+        update_file(path, lambda _: b"scan")
+    with pytest.raises(NoRoomError, match=f"^{path}: cannot be written: no space left"):
+        edit_table(path, {"a_1": {"cor_px": "5"}})
+    assert list(tmp_path.iterdir()) == []
 
 
 VOLUMES = """

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import re
 import shutil
 import signal
@@ -475,6 +476,31 @@ def test_a_watcher_of_a_copy_kills_nothing_of_the_original(campaign, runs, said,
     assert part.poll() is None
     part.kill()
     part.wait()
+
+
+def test_a_full_disk_does_not_keep_a_watcher_from_its_end(watcher, runs, monkeypatch):
+    def full(lock, processes):
+        raise NoRoomError(errno.ENOSPC, f"{lock.name}: no room")
+
+    watcher.step()
+    assert set(watcher._parts) == {ARRIVALS}
+    runs.status = 1
+    monkeypatch.setattr(module, "write_holder", full)
+    watcher.end(finish=True)
+    assert not watcher._parts
+    assert not watcher._run.exists()
+
+
+def test_a_lock_without_room_is_said(watcher, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", refuse)
+        with pytest.raises(NoRoomError, match=r"watch\.lock: cannot be written: no space left"):
+            watcher._write_holder()
+    watcher._write_holder()
+    assert is_watched(Path.cwd())
 
 
 def test_the_lock_tells_others_of_a_watcher_until_it_ends(campaign, runs, said, monkeypatch):

@@ -1,0 +1,62 @@
+"""What this user may not write is named with the command that changes it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.rights import HEEDING
+from tomopipe.storage import rights
+from tomopipe.storage.rights import closed, giving_rights, is_protected, why_not_replaced
+
+
+def why(path):
+    """Ask a process that heeds modes."""
+    code = f"from tomopipe.storage.rights import *; print(why_not_replaced({str(path)!r}))"
+    done = subprocess.run(
+        [*HEEDING, sys.executable, "-c", code],
+        check=True, text=True, capture_output=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
+    )  # fmt: skip
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_a_write_protected_result_is_not_replaced(tmp_path, is_folder):
+    path = tmp_path / "a b_rec"
+    path.mkdir() if is_folder else path.touch()
+    assert why(path) == why_not_replaced(path) == ""
+    path.chmod(0o555)
+    assert why(path) == (
+        f"{path}: is write-protected, so it stays as it is. To have it made again: "
+        f"`chmod u+rwX '{path}'`"
+    )
+
+
+def test_a_result_of_a_closed_folder_cannot_be_made(tmp_path):
+    path = tmp_path / "scan" / "rows.h5"
+    path.parent.mkdir()
+    path.parent.chmod(0o555)
+    says = f"{path.parent}: cannot be written; for {path}: `chmod u+rwX {path.parent}`"
+    assert why(path) == says
+    path.parent.chmod(0o755)
+    assert why(path) == why(path.parent / "new" / "rows.h5") == ""
+
+
+def test_links_are_replaced_whatever_they_lead_to(tmp_path, monkeypatch):
+    (tmp_path / "a").touch()
+    (tmp_path / "link").symlink_to("a")
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert is_protected(tmp_path / "a")
+    assert not is_protected(tmp_path / "link")
+    assert not is_protected(tmp_path / "none")
+    assert closed([tmp_path / "new" / "folder", tmp_path]) == [tmp_path]
+
+
+def test_what_is_of_somebody_else_or_of_a_closed_disk(tmp_path, monkeypatch):
+    assert giving_rights([tmp_path]) == "ask who looks after the disk for the right to"
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    monkeypatch.setattr(rights, "user_name", lambda: "ann")
+    assert giving_rights([tmp_path]) == f"`sudo chown -R ann {tmp_path}`"
