@@ -8,7 +8,7 @@ from typing import Any
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
 from tomopipe.campaign.files import LINKS, NAMES, STACK
-from tomopipe.campaign.relion_set import star_options
+from tomopipe.campaign.relion_set import failed_stacks, star_options
 from tomopipe.campaign.results import VOLUME_ROWS, is_without_angles, proven_angles
 from tomopipe.campaign.stacks import Stack, find_stacks
 from tomopipe.campaign.state import is_looked_at_again, not_selected
@@ -348,6 +348,8 @@ class Wanted:
         if campaign.config.export_star.enabled:
             notes = assumed_numbers(campaign, self.rows), self._mrc_volumes(cors)
             shown |= {"relion": digest({"notes": notes})} if any(notes) else {}
+        if failed := failed_stacks(campaign, cors):
+            shown |= {"failed_stacks": digest({"reasons": failed})}
         problems = {stack.name: stack.problem for stack in self._declared(cors) if stack.problem}
         if problems:  # which no file has
             shown |= {"stacks": digest({"problems": problems})}
