@@ -122,6 +122,20 @@ def is_of_the_system(error: BaseException | None) -> bool:
     return False
 
 
+def is_of_the_scan(error: BaseException | None) -> bool:
+    """Tell an error for which another attempt helps only once the file or the options are others.
+
+    Not one of the system, nor for want of memory, or of the file, which may come back.
+    """
+    if is_of_the_system(error):
+        return False
+    while error is not None:
+        if isinstance(error, MemoryError | FileNotFoundError):
+            return False
+        error = error.__cause__
+    return True
+
+
 def reason_of(error: Exception) -> str:
     """Return the text of an error in one line, after its type where it is not meant for people."""
     text = " ".join(str(error).split())

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from tests.beads import write_scan
-from tests.step_calls import export_stack
+from tests.step_calls import export_stack, raw_of
+from tomopipe.config import ExportStarBlock
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.relion import mrc
 from tomopipe.steps import export_stack as step
@@ -278,3 +279,28 @@ def test_check_stack_sees_what_is_missing(tmp_path, scan):
 def test_block_average_of_an_odd_binned_width_drops_the_last_column():
     images = np.arange(12, dtype=np.float32).reshape(1, 2, 6)
     assert step.block_average(images, StackGeometry(6, 2, 2)).tolist() == [[[3.5, 5.5]]]
+
+
+def test_a_fault_of_the_scan_is_a_result(scan):
+    stack, meta = scan.with_suffix(".mrcs"), scan.with_suffix(".json")
+    export(scan)  # of other rows
+    asked = ExportStarBlock(rows=[2, 20])
+    found = step.export_or_fail(raw_of(scan, {}), stack, meta, asked, made_from={"step": "x"})
+    assert "[2, 20] are not rows of this scan" in found["failed"]
+    assert json.loads(meta.read_text()) == found
+    assert found["made_from"]["step"] == "x"
+    assert stack.read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    "cause", [MemoryError(), FileNotFoundError(2, "gone"), OSError(5, "network"), None]
+)
+def test_a_fault_that_may_pass_fails_the_job(scan, monkeypatch, cause):
+    def fail(*_, **__):
+        raise (ScanError("cannot be read") if cause else TomopipeError("full")) from cause
+
+    monkeypatch.setattr(step, "export_stack", fail)
+    stack, meta = scan.with_suffix(".mrcs"), scan.with_suffix(".json")
+    with pytest.raises(TomopipeError):
+        step.export_or_fail(raw_of(scan, {}), stack, meta, ExportStarBlock())
+    assert not stack.exists()

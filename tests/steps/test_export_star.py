@@ -350,6 +350,22 @@ def test_a_stack_that_is_not_the_one_described_is_refused(campaign):
     assert not (campaign / "results/relion/tomograms.star").exists()
 
 
+def test_a_scan_whose_stack_failed_is_left_out(campaign, caplog):
+    alone = export(["a"])
+    expected = (campaign / "results/relion/tomograms.star").read_bytes()
+    files = {"a": write_stack("a"), "b 2": write_stack("b 2")}
+    write_json({scan: {"cor_px": 47.25, "source": "auto"} for scan in files}, "results/cor.json")
+    (campaign / files["b 2"][0]).write_bytes(b"")
+    write_json({"failed": "damaged"}, files["b 2"][1])
+    stacks, metas = ({scan: both[n] for scan, both in files.items()} for n in (0, 1))
+    export_star(metas, stacks, "results/cor.json", "results/relion")
+    assert list(alone["global"]["rlnTomoName"]) == ["a"]
+    assert (campaign / "results/relion/tomograms.star").read_bytes() == expected
+    assert (campaign / "results/relion/names.tsv").read_text() == "scan\trlnTomoName\na\ta\n"
+    assert not (campaign / "results/relion/links").exists()
+    assert "b 2 is not in the set: damaged" in caplog.text
+
+
 def test_a_scan_without_cor_is_named(campaign):
     stack, meta = write_stack("a")
     write_json({}, "results/cor.json")

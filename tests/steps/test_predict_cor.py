@@ -260,6 +260,14 @@ def test_a_tilt_that_spoils_the_volume_is_a_doubt():
     assert (prediction["warnings"], prediction["roll_px_per_100_rows"]) == ([], -3.5)
 
 
+@pytest.mark.parametrize("rows", ["all", [40, 80]])
+def test_rows_of_the_volume_are_recorded_where_they_decide_on_a_tilt(rows):
+    used = UsedRows(rows=rows)
+    tilted, straight = (_with_tilt({}, (roll, 0.02), 121, used) for roll in (-3.5, 0.5))
+    assert tilted["volume_rows"] == rows
+    assert "volume_rows" not in straight
+
+
 def test_where_the_sample_jumped_no_cor_is_accepted_and_the_jump_is_told(run):
     projections, moved = scan(COR_PX, counts=5000), scan(COR_PX + 5, counts=5000)
     projections[71:] = moved[71:]

@@ -33,6 +33,10 @@ from tomopipe.cli import cli
 SERIES_PX = {name: cor_px for name, cor_px in CORS_PX.items() if name.startswith("a_")}
 KILL = "os.kill(os.getpid(), 9)"
 RAISE = "raise RuntimeError('injected')"
+SPOILT = (
+    "import tomopipe.errors as e, tomopipe.steps.export_stack as s; "
+    "s.export_stack = lambda *a, **k: (_ for _ in ()).throw(e.ScanError('spoilt'))"
+)
 
 
 def volumes(campaign: Path) -> set[str]:
@@ -137,6 +141,26 @@ def test_volume_or_stack_that_fails(campaign, tmp_path, step, output, statement)
     second = snakemake(campaign)
     assert second.status == 0, second.text
     assert second.jobs == jobs
+    assert plan(campaign) == (0, frozenset())
+
+
+def test_a_stack_that_its_scan_spoils_holds_up_no_other(campaign, tmp_path):
+    remove(campaign, "results/relion/stacks/*", "results/relion/tomograms.star")
+    bad = failing(tmp_path, "export_stack", "a_2", SPOILT)
+    first = snakemake(campaign, environment=bad)
+    assert first.status == 3, first.text
+    star, page = (campaign / "results" / name for name in ("relion/names.tsv", "report/index.html"))
+    in_set = sorted(set(CORS_PX) - {"a_2"})
+    assert [line.split("\t")[0] for line in star.read_text().splitlines()[1:]] == in_set
+    assert f"has {len(in_set)} of {len(CORS_PX)} tomograms, not a_2 (spoilt)" in first.text
+    assert "spoilt" in page.read_text()
+    assert plan(campaign) == (1, frozenset())
+    assert snakemake(campaign).jobs == frozenset()
+
+    assert CliRunner().invoke(cli, ["retry", "a_2", "-d", str(campaign)]).exit_code == 0
+    jobs = snakemake(campaign).jobs
+    assert {"export_stack:a_2", "export_star"} <= jobs
+    assert "spoilt" not in page.read_text()
     assert plan(campaign) == (0, frozenset())
 
 

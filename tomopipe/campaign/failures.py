@@ -1,12 +1,14 @@
 """Records of jobs that failed finally, so that the next run continues without their scans.
 
 A record is results/failed/<step>/<scan>.json; it counts only while size and time of the raw file
-are unchanged. Only try_recon and predict_cor have records: later steps fail as Snakemake jobs.
+are unchanged. Only try_recon and predict_cor have records: later steps fail as Snakemake jobs. A
+stack that its scan is to blame for says so itself (`failed_stack`).
 """
 
 import os
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from tomopipe.campaign.job_status import CLOCKS_S, JobStatus, read_job
 from tomopipe.campaign.log import status_path
 from tomopipe.campaign.results import center_by_hand
 from tomopipe.storage.atomic import write_json
-from tomopipe.storage.json_files import json_or
+from tomopipe.storage.json_files import json_or, text
 
 STEPS = ("try_recon", "predict_cor")
 Stat = tuple[int | None, int | None]  # size in bytes, modification time in ns
@@ -108,8 +110,16 @@ def is_made(files: Files[Path], step: str, scan: str) -> bool:
     return any(path.exists() for path in made.get(step, ()))
 
 
+def failed_stack(files: Files[Path], scan: str) -> str:
+    """Say why the job of a scan left no stack for RELION; "" if it did, or has not run."""
+    with suppress(FileNotFoundError):  # one that is temporary
+        if files.stack(scan).stat().st_size:
+            return ""
+    return text(json_or(files.stack_meta(scan), {}).get("failed"))
+
+
 def forget(results: Path, scans: Iterable[str], *, dry_run: bool = False) -> list[str]:
-    """Forget records and failed predictions, so that the next run tries these scans again.
+    """Forget records, failed predictions and stacks, so that the next run tries these scans again.
 
     A COR that somebody wrote into center_of_rotation.txt stays. Returns the scans that had such a
     record.
@@ -122,6 +132,8 @@ def forget(results: Path, scans: Iterable[str], *, dry_run: bool = False) -> lis
             paths += [kept.prediction(scan), *kept.of_try_recon(scan)]
             if center_by_hand(kept.center(scan), prediction.get("cor_px")) is None:
                 paths.append(kept.center(scan))
+        if failed_stack(kept, scan):
+            paths += kept.of_export_stack(scan)
         present = [path for path in paths if os.path.lexists(path)]
         for path in present if not dry_run else ():
             path.unlink()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
+from tomopipe.campaign.failures import failed_stack
 from tomopipe.campaign.files import BINNING
 from tomopipe.config.effective import effective
 from tomopipe.errors import TomopipeError
@@ -84,6 +85,14 @@ def star_options(campaign: Campaign, scans: Collection[str]) -> dict[str, Any]:
         "other_rows": [s for s, config in configs.items() if config.full_recon.rows != star.rows],
     }
     return {"hand": star.hand} | {key: value for key, value in unusual.items() if value}
+
+
+def failed_stacks(campaign: Campaign, scans: Collection[str]) -> dict[str, str]:
+    """Return why scans are not in the set: those of `scans` whose stack could not be made."""
+    if not campaign.config.export_star.enabled:
+        return {}
+    found = {scan: failed_stack(campaign.files, scan) for scan in sorted(scans)}
+    return {scan: reason for scan, reason in found.items() if reason}
 
 
 def _needed(campaign: Campaign, rows: InventoryRows, scans: list[str]) -> dict[str, int]:

@@ -20,6 +20,8 @@ from tomopipe.storage.tables import read_tsv
 
 VERDICTS = ("resolved", "edge", "ambiguous", "flat", "failed")
 INVENTORY_COLUMNS = ("scan", "path", "n_cols", "keep", "reason")
+VOLUME_ROWS = "volume_rows"
+"""Key of prediction.json: full_recon.rows, where what is said of a tilted axis hangs on them."""
 _AGAIN = "Delete it and run again."
 
 

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from rich.text import Text
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import STAR, TRUTH
+from tomopipe.campaign.relion_set import failed_stacks
 from tomopipe.campaign.state import State
 from tomopipe.cli.terminal import console, folding_table, near
 from tomopipe.cor.cor_value import format_cor
@@ -105,7 +106,7 @@ def _error(cor_px: float | None, known: Mapping[str, Any] | None) -> tuple[str, 
     return f"{true_px:.2f}", "" if cor_px is None else f"{cor_px - true_px:+.2f}"
 
 
-def _places(campaign: Campaign, scans: Iterable[str]) -> str:
+def _places(campaign: Campaign, scans: Collection[str]) -> str:
     """Name the results that are there; volumes if one of these scans has one."""
     made, output = campaign.files, campaign.config.full_recon.output
     has_volume = any((campaign.directory / campaign.volume(scan)).exists() for scan in scans)
@@ -116,8 +117,10 @@ def _places(campaign: Campaign, scans: Iterable[str]) -> str:
         "for RELION": made.in_relion(STAR),
         "CORs": made.cor_table,
     }
+    failed, n_scans = failed_stacks(campaign, scans), len(scans)
+    of_set = f" ({n_scans - len(failed)} of {n_scans} tomograms)" if failed else ""
     lines = (
-        f"{what:12}{near(path)}"
+        f"{what:12}{near(path)}" + of_set * (what == "for RELION")
         for what, path in places.items()
         if (has_volume if what == "volumes" else any(_matches(path)))
     )

@@ -102,7 +102,7 @@ def retry(
 ) -> None:
     """Forget that scans failed, so that the next run tries them again.
 
-    Forgets the records in results/failed and predictions that say `failed`.
+    Forgets the records in results/failed, and predictions and stacks that say `failed`.
 
     Example: `tomopipe retry sample_007 -C mycampaign`
     """

@@ -41,8 +41,8 @@ def run(
 
     Uses the profile `slurm` of the campaign if `tomopipe init` wrote one. What follows `--` goes
     to Snakemake as it is. The run outlives its terminal; Ctrl-C or `tomopipe stop` end it. Exit
-    status: 0 done, 1 jobs failed, 3 done but a selected scan has no COR or no volume; with -n that
-    of `tomopipe plan`.
+    status: 0 done, 1 jobs failed, 3 done but a selected scan has no COR, volume or stack; with -n
+    that of `tomopipe plan`.
 
     Examples: `tomopipe run`, `tomopipe run mycampaign -- --cores 8`
     """

@@ -7,6 +7,7 @@ import typer
 from rich.progress import DownloadColumn
 
 from tomopipe.campaign.campaign import load_campaign
+from tomopipe.campaign.relion_set import failed_stacks
 from tomopipe.cli.options import ConfigFile, Directory
 from tomopipe.cli.terminal import progress_bar
 from tomopipe.commands.verification import damaged, recorded
@@ -46,5 +47,8 @@ def verify(
     typer.echo(f"{len(products)} results, {shown_size(n_bytes)}, {how}: {n_damaged} differ")
     if deep and (without := sum(not product.checksum for product in products)):
         typer.echo(f"{without} have no checksum on record: of these sizes alone were compared")
+    selected = [scan for scan, known in campaign.scans.items() if known.select != "no"]
+    for scan, reason in failed_stacks(campaign, selected).items():
+        typer.echo(f"{scan}: no stack for RELION was made: {reason}")
     if n_damaged:
         raise typer.Exit(1)

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows
 from tomopipe.campaign.failures import STEPS as RECORDED
-from tomopipe.campaign.failures import Failure
+from tomopipe.campaign.failures import Failure, failed_stack
 from tomopipe.campaign.job_status import position
 from tomopipe.campaign.results import NO_ANGLES, TELL_ANGLES
 from tomopipe.campaign.stacks import declared_stacks, find_stacks, stack_notes
@@ -101,7 +101,9 @@ def make_plan(campaign: Campaign, record: CampaignRecord | None = None) -> Plan:
     return Plan(
         jobs=tuple(planned),
         failures=tuple(f"{each.scan}: {each.step}: {each.reason}" for each in failures),
-        can_retry=any(each.step in RECORDED for each in failures),
+        can_retry=any(
+            each.step in RECORDED or failed_stack(campaign.files, each.scan) for each in failures
+        ),
         blocked=found.blocked,
         costs=spent,
         most=costs(campaign, most, rows, metadata) if most != work else spent,

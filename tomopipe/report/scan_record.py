@@ -10,6 +10,7 @@ from tomopipe.campaign.failures import Failure, is_made
 from tomopipe.campaign.files import VOLUMES
 from tomopipe.campaign.job_status import JobStatus
 from tomopipe.campaign.raw_files import CampaignScan
+from tomopipe.campaign.relion_set import failed_stacks
 from tomopipe.campaign.results import Fix, Prediction, is_without_angles, proven_angles
 from tomopipe.report.records import ANGLES_PROVEN, ScanRecord
 from tomopipe.report.sources import Reader, parse_failure, parse_prediction
@@ -128,6 +129,11 @@ def _standing_failures(
     for step in SCAN_STEPS:
         record = reader.json(files.failure(step, name))
         job = source.jobs.get(name, {}).get(step)
+        asked = (
+            [name] if step == "export_stack" and source.campaign.scans[name].select != "no" else []
+        )
+        for reason in failed_stacks(source.campaign, asked).values():
+            found.append(parse_failure(reader, source.campaign.logs, step, name, reason))
         died = record is not None and _counts(record, reader.base / path)
         died = died or (job is not None and job.state == "failed")
         if died and not is_made(files, step, name):

@@ -119,7 +119,7 @@ class Expected:
     def _predict(self, scan: str) -> None:
         if tried := self.wanted.why(self.wanted.of_try_recon(scan), scan):
             self._add("try_recon", tried, scan=scan)
-        reason = self.wanted.why(self.wanted.of_predict_cor(scan), scan)
+        reason = self.wanted.why_predict_cor(scan)
         if tried or reason:
             self.predicting.add(scan)
             self._is_other = True

@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
 from tomopipe.campaign.files import LINKS, NAMES, STACK
-from tomopipe.campaign.relion_set import star_options
-from tomopipe.campaign.results import is_without_angles, proven_angles
+from tomopipe.campaign.relion_set import failed_stacks, star_options
+from tomopipe.campaign.results import VOLUME_ROWS, is_without_angles, proven_angles
 from tomopipe.campaign.stacks import Stack, find_stacks
 from tomopipe.campaign.state import is_looked_at_again, not_selected
 from tomopipe.errors import TomopipeError, some_of
@@ -170,6 +172,15 @@ class Wanted:
             return wanted | {key: stated[key] for key in (ALSO_READ,) if key in stated}
 
         return self._once(("predict_cor", scan), compute)
+
+    def why_predict_cor(self, scan: str) -> str:
+        """Decide also by the rows of the volume, if the verdict on a tilted axis hangs on them."""
+        if reason := self.why(self.of_predict_cor(scan), scan):
+            return reason
+        path = self.campaign.files.prediction(scan)
+        before = _volume_rows(path, _mtime_ns(path))
+        rows = self.campaign.for_scan(scan).config.full_recon.rows
+        return "" if before in (None, rows) else f"rows {before} -> {rows}"
 
     def series(self) -> dict[str, list[str]]:
         """Return the selected scans by encoded series name."""
@@ -343,6 +354,8 @@ class Wanted:
         if campaign.config.export_star.enabled:
             notes = assumed_numbers(campaign, self.rows), self._mrc_volumes(cors)
             shown |= {"relion": digest({"notes": notes})} if any(notes) else {}
+        if failed := failed_stacks(campaign, cors):
+            shown |= {"failed_stacks": digest({"reasons": failed})}
         problems = {stack.name: stack.problem for stack in self._declared(cors) if stack.problem}
         if problems:  # which no file has
             shown |= {"stacks": digest({"problems": problems})}
@@ -360,7 +373,13 @@ class Wanted:
         ]
 
 
-def _mtime_ns(path: str) -> int:
+@cache  # asked once per job, and predictions are large
+def _volume_rows(prediction: Path, _mtime_ns: int) -> Any:
+    """Return the rows of the volume that a prediction took into account; None if it did not."""
+    return json_or(prediction, {}).get(VOLUME_ROWS)
+
+
+def _mtime_ns(path: str | os.PathLike[str]) -> int:
     return os.stat(path).st_mtime_ns if os.path.exists(path) else 0
 
 

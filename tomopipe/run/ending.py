@@ -3,15 +3,16 @@
 import json
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign, read_inventory, stats_of
 from tomopipe.campaign.failures import is_made, record_failures
+from tomopipe.campaign.relion_set import failed_stacks
 from tomopipe.campaign.results import NO_ANGLES, TELL_ANGLES, is_unproven, read_cor_json
 from tomopipe.campaign.stacks import find_stacks
-from tomopipe.errors import TomopipeError, is_of_the_system
+from tomopipe.errors import TomopipeError, is_of_the_system, some_of
 from tomopipe.reruns.option_faults import nothing_usable, unused_cors
 from tomopipe.reruns.products import digest
 from tomopipe.reruns.relion_notes import note_lines, relion_notes
@@ -19,6 +20,7 @@ from tomopipe.run.retention import removable, remove
 from tomopipe.storage.json_files import json_or
 
 _MOST_SAID = 20  # most lines about scans
+_N_NAMED = 4  # scans in a line
 # Snakemake's words in its log when a person ended the run: then no scan has failed.
 _ENDED_BY_HAND = re.compile("Terminating processes on user request|Will exit after finishing")
 
@@ -41,10 +43,17 @@ def after_failure(
             f"`tomopipe retry {failure.scan}` tries it again."
         )
     if reports and campaign.config.report.enabled:
-        try:
-            report_campaign(campaign, campaign.files.report)
-        except Exception as error:  # Snakemake drops exceptions raised here
-            _say(f"the report could not be written: {error}")
+        write_report(campaign)
+
+
+def write_report(campaign: Campaign) -> bool:
+    """Write the report at the end of a run; tell whether it could be written."""
+    try:
+        report_campaign(campaign, campaign.files.report)
+    except Exception as error:  # Snakemake drops exceptions raised here
+        _say(f"the report could not be written: {error}")
+        return False
+    return True
 
 
 def table_shown(campaign: Campaign) -> str:
@@ -85,7 +94,7 @@ def ended_by_hand(logs: Iterable[str]) -> bool:
 
 
 def unfinished_scans(campaign: Campaign) -> list[str]:
-    """Name the selected scans without angles, COR or volume; a line for each kind.
+    """Name the selected scans without angles, COR, volume or stack; a line for each kind.
 
     The campaign is as read when the run began.
     """
@@ -118,7 +127,19 @@ def unfinished_scans(campaign: Campaign) -> list[str]:
         lines += unused_cors(campaign, inventory)
     if without_volume:
         lines.append(f"no volume: {', '.join(without_volume)}")
-    return lines
+    return lines + _not_in_set(campaign, [scan for scan in others if scan in resolved])
+
+
+def _not_in_set(campaign: Campaign, scans: Sequence[str]) -> list[str]:
+    """Name the scans without a stack for RELION, and why, in one line."""
+    failed = failed_stacks(campaign, scans)
+    if not failed:
+        return []
+    why = some_of([f"{scan} ({reason})" for scan, reason in failed.items()], _N_NAMED)
+    return [
+        f"RELION's set has {len(scans) - len(failed)} of {len(scans)} tomograms, not {why}. Mend "
+        "its file or options, take it out (select: no), or `tomopipe retry SCAN`."
+    ]
 
 
 def say_stacks_skipped(campaign: Campaign) -> None:

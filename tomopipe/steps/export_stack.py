@@ -17,7 +17,7 @@ from tomopipe.arrays import evenly_spread
 from tomopipe.config import ExportStarBlock, PreprocessBlock
 from tomopipe.config.blocks import ASSUMED
 from tomopipe.config.spans import first_and_last
-from tomopipe.errors import ScanError
+from tomopipe.errors import ScanError, is_of_the_scan, reason_of
 from tomopipe.geometry import ANGSTROM_PER_UM
 from tomopipe.prep.correct import Corrections, corrections_of
 from tomopipe.prep.normalise import normalise
@@ -26,7 +26,7 @@ from tomopipe.relion.mrc import StackFile, check_stack, images_of
 from tomopipe.scans.raw_scan import RawScan
 from tomopipe.scans.scan import Scan
 from tomopipe.steps.revisions import stated
-from tomopipe.storage.atomic import remove_stale, whole, write_json
+from tomopipe.storage.atomic import remove_stale, whole, write_json, write_text
 from tomopipe.stream.source import CorrectedSource
 from tomopipe.volumes.output_size import StackGeometry, smallest_binning
 
@@ -34,6 +34,33 @@ log = logging.getLogger(__name__)
 
 _BLOCK_BYTES = 256 * 2**20  # of raw data and its float32 copies in memory
 _Block = tuple[NDArray[Any], int, int]  # pixels, and their first image and row in the stack
+
+
+def export_or_fail(
+    raw: RawScan,
+    stack_path: str | os.PathLike[str],
+    meta_path: str | os.PathLike[str],
+    options: ExportStarBlock,
+    *,
+    made_from: Mapping[str, Any] | None,
+    **more: Any,
+) -> dict[str, Any]:
+    """Write a stack as `export_stack` does; what is wrong with the scan itself is a result, too.
+
+    Then the JSON says {"failed": reason} and the stack is an empty file: the set is made without
+    this scan. Errors for which another attempt may help are raised.
+    """
+    try:
+        return export_stack(raw, stack_path, meta_path, options, made_from=made_from, **more)
+    except ScanError as error:
+        if not is_of_the_scan(error):
+            raise
+        reason = reason_of(error)
+        log.error("failed: %s", reason, exc_info=error)
+    failed = {"failed": reason, **stated(made_from)}
+    write_text("", stack_path)
+    write_json(failed, meta_path)
+    return failed
 
 
 def export_stack(

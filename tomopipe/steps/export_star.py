@@ -41,6 +41,7 @@ from tomopipe.storage.tables import write_tsv
 from tomopipe.volumes.output_size import StackGeometry
 
 COLUMNS = ("scan", "rlnTomoName")
+_OF_STACK = "what export_stack says of its stack"
 _NO_FILE = "None"  # RELION's word
 _N_NAMED = 4  # scans in a warning
 _SAME_PX = 0.01
@@ -111,6 +112,8 @@ def export_star(
     volume is not made by fbp. `other_rows`: scans whose volume has other detector rows than their
     stack, and is not in the set.
 
+    A scan whose `metas` say `failed` is left out.
+
     A TomopipeError if a scan has no COR, or a stack is not the one its JSON file describes.
     """
     output = Path(output)
@@ -120,13 +123,17 @@ def export_star(
             f"{cor}: expected a COR of each scan exported; none of {', '.join(missing)}. "
             "Delete the file and run again."
         )
-    names = tomo_names(sorted(metas))
+    stated = {scan: read_json(path, _OF_STACK) for scan, path in metas.items()}
+    for scan, meta in stated.items():
+        if "failed" in meta:
+            log.warning("%s is not in the set: %s", scan, meta["failed"])
+    names = tomo_names(sorted(scan for scan, meta in stated.items() if "failed" not in meta))
     mapped = ((scan, name) for scan, name in names.items() if scan != name)
     links = {scan: output / LINKS / f"{name}{STACK}" for scan, name in mapped}
     tomograms: list[Tomogram] = []
     linked: dict[Path, Path] = {}
     for scan, name in names.items():
-        meta = read_json(metas[scan], "what export_stack says of its stack")
+        meta = stated[scan]
         if os.path.lexists(stacks[scan]):
             check_stack(stacks[scan], meta["stack_shape"])
         else:  # declared temporary: RELION has had it

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.campaign.results import center_by_hand, read_json, read_prediction
+from tomopipe.campaign.results import VOLUME_ROWS, center_by_hand, read_json, read_prediction
 from tomopipe.config import PredictCorBlock
 from tomopipe.cor.cor_value import format_cor, shown
 from tomopipe.cor.outliers import NOT_ASKED
@@ -69,9 +69,10 @@ def predict_cor(
     `prediction_json`, which is returned, gets the statement `made_from` and best_cor_px, cor_px,
     confidence, verdict, method, reason, and all of `methods`; `evidence`, the curves of each kind,
     if ai or sum used them; roll_px_per_100_rows if several rows show how the COR changes along
-    them; `warnings`: sentences on projections without an image, flats that do not fit, a sample
-    that jumped, a tilted axis, and a sample that slices will cut off; `doubts`: why an accepted COR
-    needs review, if it does. `center_txt` gets the accepted COR with two decimals, or is empty.
+    them; volume_rows, those of `used`, if what is said of a tilted axis hangs on them; `warnings`:
+    sentences on projections without an image, flats that do not fit, a sample that jumped, a tilted
+    axis, and a sample that slices will cut off; `doubts`: why an accepted COR needs review, if it
+    does. `center_txt` gets the accepted COR with two decimals, or is empty.
 
     A TomopipeError if ai cannot run, as its weights are missing or not of this version, and they
     are `options.model`, or sum is not asked.
@@ -168,7 +169,8 @@ def _without_trust(
     if too_many(n_bad, rows.sinograms.shape[1]):
         limit += "; predict_cor: {max_bad_frames: 1} makes the volume of them all the same"
     reason = "; ".join(filter(None, [*warnings, limit, prediction["reason"]]))
-    plain = {key: value for key, value in prediction.items() if key != "roll_px_per_100_rows"}
+    of_roll = ("roll_px_per_100_rows", VOLUME_ROWS)
+    plain = {key: value for key, value in prediction.items() if key not in of_roll}
     return {**plain, "cor_px": None, "verdict": "ambiguous", "reason": reason}
 
 
@@ -192,9 +194,13 @@ def _with_tilt(
     """Return a prediction that says where a roll that was measured moves the axis off its COR."""
     from tomopipe.cor.roll import UsedRows, tilt_of
 
-    text, spoils = tilt_of(roll, used or UsedRows(), n_rows)
+    used = used or UsedRows()
+    text, spoils = tilt_of(roll, used, n_rows)
     found = _with(prediction, "doubts" if spoils else "warnings", [text] if text else [])
-    return found | {"roll_px_per_100_rows": round(roll[0], 4)}
+    # of another choice of rows it may say something else
+    decides = bool(tilt_of(roll, UsedRows(used.roll_deg), n_rows)[0])
+    stated = {VOLUME_ROWS: used.rows if used.rows == "all" else list(used.rows)}
+    return found | {"roll_px_per_100_rows": round(roll[0], 4)} | (stated if decides else {})
 
 
 def _cut_off(rows: Rows, grid: Mapping[str, Any], cor_px: float | None) -> list[str]:

@@ -1,9 +1,12 @@
+from tomopipe.campaign.relion_set import failed_stacks
+from tomopipe.reruns.products import digest
 from tomopipe.run.ending import (
     after_failure,
     remove_temporary,
     say_stacks_skipped,
     say_warnings,
     unfinished_scans,
+    write_report,
 )
 
 
@@ -50,8 +53,26 @@ def end_of_run():
         os.environ[run_folder.VARIABLE] = ""
 
 
+def failed_now():
+    """Why scans have no stack for RELION, by scan."""
+    return failed_stacks(CAMPAIGN, CAMPAIGN.scans)
+
+
+FAILED_BEFORE = failed_now() if DECIDES else {}
+
+
+def renew_report():
+    """Write the page again if stacks failed, or no longer do, which its job may not have seen."""
+    enabled = CAMPAIGN.config.report.enabled and os.path.exists(REPORT)
+    if enabled and failed_now() != FAILED_BEFORE and write_report(CAMPAIGN):
+        DECISIONS.record.rewritten(REPORT, digest(report_wanted()))
+        DECISIONS.save()
+
+
 onsuccess:
     end_of_run()
+    if default_target() and not ARRIVALS:
+        renew_report()
     if not ARRIVALS:
         remove_temporary(CAMPAIGN)
     if default_target():

@@ -52,9 +52,5 @@ rule export_stack:
         angles=lambda wildcards: as_json(WANTED.angles(wildcards.scan)),
         made_from=lambda wildcards: made_from.as_text(WANTED.of_export_stack(wildcards.scan)),
         binning=stack_binning,
-        # the job is going to fail: the stack that there is stays
-        fault=lambda wildcards: fault_of_options(
-            CAMPAIGN, "export_stack", read_inventory(INVENTORY)[wildcards.scan]
-        ),
     script:
         "../scripts/export_stack.py"

@@ -17,7 +17,7 @@ def try_pending(scan):
 
 
 def prediction_reason(scan):
-    return WANTED.why(WANTED.of_predict_cor(scan), scan)
+    return WANTED.why_predict_cor(scan)
 
 
 def prediction_pending(scan):

@@ -8,7 +8,7 @@ from tomopipe.config import StepOptions
 from tomopipe.reruns.products import making
 from tomopipe.reruns.stated import result_to_reuse
 from tomopipe.scans.raw_scan import raw_scan
-from tomopipe.steps.export_stack import export_stack
+from tomopipe.steps.export_stack import export_or_fail
 
 with (
     making(snakemake.log[0], snakemake.output, snakemake.params),
@@ -17,8 +17,7 @@ with (
     options = StepOptions.model_validate_json(snakemake.params.options)
     angles = json.loads(snakemake.params.angles)
     earlier = result_to_reuse(snakemake.output.stack, snakemake.params)
-    status["wrote_only"] = "metadata" if earlier else ""
-    export_stack(
+    meta = export_or_fail(
         # a scan taken in by hand may have fewer frames than it claims; others lose nothing
         raw_scan(snakemake.params.raw, options, angles=angles, partial=True),
         snakemake.output.stack,
@@ -32,3 +31,4 @@ with (
         made_from=json.loads(snakemake.params.made_from),
         pixels_of=earlier,
     )
+    status["wrote_only"] = "failure" if "failed" in meta else "metadata" if earlier else ""

@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from tomopipe.campaign.failures import failed_on_data, forget, read_failures, record_failures
+from tomopipe.campaign.failures import (
+    failed_on_data,
+    failed_stack,
+    forget,
+    read_failures,
+    record_failures,
+)
+from tomopipe.campaign.files import Files
 from tomopipe.storage.atomic import write_json
 
 FILES = {"a": (10, 100), "b": (20, 200)}
@@ -109,8 +116,14 @@ def test_forget_takes_records_and_failed_predictions_only(tmp_path):
     for scan, verdict in {"b": "failed", "c": "resolved"}.items():
         write_json({"verdict": verdict}, folder / scan / "prediction.json")
         (folder / scan / "rows.h5").write_bytes(b"x")
-    assert forget(tmp_path / "results", ["a", "b", "c"]) == ["a", "b"]
+    files = Files(tmp_path / "results")
+    for scan, failed in {"c": {}, "d": {"failed": "damaged"}}.items():
+        write_json(failed, files.stack_meta(scan))
+        files.stack(scan).write_bytes(b"" if failed else b"x")
+    assert [failed_stack(files, scan) for scan in "cde"] == ["", "damaged", ""]
+    assert forget(tmp_path / "results", ["a", "b", "c", "d"]) == ["a", "b", "d"]
+    assert {path.name for path in files.stack("c").parent.iterdir()} == {"c.json", "c.mrcs"}
     assert read_failures(tmp_path / "results", FILES) == {}
     assert not (folder / "b" / "rows.h5").exists()
     assert json.loads((folder / "c" / "prediction.json").read_text()) == {"verdict": "resolved"}
-    assert forget(tmp_path / "results", ["a", "b", "c"]) == []
+    assert forget(tmp_path / "results", ["a", "b", "c", "d"]) == []

@@ -55,6 +55,20 @@ def test_a_cor_by_hand_makes_the_volume_certain(folder):
     assert (job.certain, job.reason) == (True, MISSING)
 
 
+@pytest.mark.parametrize(("stated", "reason"), [("all", "rows all -> [1, 2]"), (None, "")])
+def test_other_rows_of_the_volume_renew_a_verdict_on_a_tilted_axis(folder, stated, reason):
+    """A prediction that does not say which rows it took into account stays."""
+    (folder / "config.yaml").write_text(
+        "campaign: {scans: [raw/*.h5]}\nfull_recon: {rows: [1, 2]}\n"
+    )
+    found = expected(folder)
+    files, wanted = found.campaign.files, found.wanted.of_predict_cor("a_1")
+    content = {"made_from": wanted, "cor_px": 31.5} | ({"volume_rows": stated} if stated else {})
+    write_json(content, files.prediction("a_1"))
+    files.center("a_1").write_text("31.50\n")
+    assert expected(folder).wanted.why_predict_cor("a_1") == reason
+
+
 @pytest.mark.parametrize("on_missing", ["block", "skip"])
 def test_a_scan_that_gets_no_cor(folder, on_missing):
     """Its prediction failed for good, as recorded."""

@@ -124,6 +124,8 @@ OTHER = {
     "watch.settle_s": 1.0,
     "hooks.on_scan": "true",
 }
+# beside the statements: of a prediction that says which rows it took into account
+BY_RESULT = {"full_recon.rows": {"predict_cor"}}
 # where things lie, what is asked for at all, and keys whose values are other keys
 NOT_OPTIONS = {
     "campaign.scans", "campaign.table", "campaign.results", "storage.sidecars", "storage.scratch",
@@ -204,7 +206,7 @@ def test_every_key_stands_in_the_table_of_the_docs():
 
 @pytest.mark.parametrize("key", OTHER)
 def test_a_key_remakes_what_the_docs_say(folder, key):
-    assert remade(folder, key) == table()[key]
+    assert remade(folder, key) | BY_RESULT.get(key, set()) == table()[key]
 
 
 @pytest.mark.parametrize("block", [name for name in Config.model_fields if name != "overrides"])

@@ -107,6 +107,20 @@ def test_angles_are_not_missed_of_a_scan_whose_try_recon_failed(tmp_path):
     assert unfinished_scans(load_campaign(tmp_path)) == []
 
 
+def test_a_scan_that_is_not_in_the_set_is_named_and_the_others_counted(campaign):
+    cors = {scan: {"cor_px": 31.5, "source": "auto"} for scan in ("a_1", "a_2")}
+    write_json(cors, campaign / "results" / "cor.json")
+    for scan in cors:
+        (campaign / "results" / f"{scan}_rec.h5").write_bytes(b"x")
+    write_json({"failed": "damaged"}, campaign / "results/relion/stacks/a_2.json")
+    (line,) = unfinished_scans(load_campaign(campaign))
+    assert line.startswith("RELION's set has 1 of 2 tomograms, not a_2 (damaged). ")
+    (campaign / "config.yaml").write_text(
+        "campaign: {scans: [raw/*.h5]}\nexport_star: {enabled: no}\n"
+    )
+    assert unfinished_scans(load_campaign(campaign)) == []
+
+
 def test_a_damaged_table_is_said_by_status(tmp_path):
     (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
     campaign = load_campaign(tmp_path)
