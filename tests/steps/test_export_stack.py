@@ -302,5 +302,5 @@ def test_a_fault_that_may_pass_fails_the_job(scan, monkeypatch, cause):
     monkeypatch.setattr(step, "export_stack", fail)
     stack, meta = scan.with_suffix(".mrcs"), scan.with_suffix(".json")
     with pytest.raises(TomopipeError):
-        step.export_or_fail(raw_of(scan, {}), stack, meta, ExportStarBlock())
+        step.export_or_fail(raw_of(scan, {}), stack, meta, ExportStarBlock(), made_from=None)
     assert not stack.exists()
