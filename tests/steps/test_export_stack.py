@@ -285,7 +285,8 @@ def test_a_fault_of_the_scan_is_a_result(scan):
     stack, meta = scan.with_suffix(".mrcs"), scan.with_suffix(".json")
     export(scan)  # of other rows
     asked = ExportStarBlock(rows=[2, 20])
-    found = step.export_or_fail(raw_of(scan, {}), stack, meta, asked, made_from={"step": "x"})
+    about = {"made_from": {"step": "x"}, "least_binning": None, "pixels_of": None}
+    found = step.export_or_fail(raw_of(scan, {}), stack, meta, asked, **about)
     assert "[2, 20] are not rows of this scan" in found["failed"]
     assert json.loads(meta.read_text()) == found
     assert found["made_from"]["step"] == "x"
