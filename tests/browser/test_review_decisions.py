@@ -148,13 +148,45 @@ def test_keys_skip_a_scan_and_change_the_view(tmp_path, serve, visit):
     page = visit(serve(folder))
     row(page, "bone_006").click()
     expect(page.locator("#facts h2")).to_have_text("bone_006")
-    for key, select in (("x", "no"), ("x", "auto"), ("x", "no"), ("u", "auto")):
+    page.keyboard.press("x")
+    expect(page.locator("#toast")).to_contain_text("bone_006: skipped")
+    expect(page.locator("#facts h2")).not_to_have_text("bone_006")  # the next to decide on
+    assert read_cells(folder / "scans.tsv")["bone_006"]["select"] == "no"
+    for key, select in (("u", "auto"), ("x", "no")):
         page.keyboard.press(key)
-        expect(page.locator("#select")).to_have_value(select)
+        expect(page.locator("#toast")).to_contain_text("as before" if key == "u" else "skipped")
         assert read_cells(folder / "scans.tsv")["bone_006"]["select"] == select
+        if key == "u":
+            expect(page.locator("#facts h2")).to_have_text("bone_006")
+            expect(page.locator("#select")).to_have_value("auto")
+    row(page, "bone_006").click()
+    expect(page.locator("#select")).to_have_value("no")
+    page.keyboard.press("x")
+    expect(page.locator("#toast")).to_contain_text("bone_006: taken again")
+    expect(page.locator("#select")).to_have_value("auto")
     for shown in ("series", "plan", "jobs", "scan"):
         page.keyboard.press("v")
         expect(page.locator(f"section#{shown}")).to_be_visible()
+    assert page.trouble == []
+
+
+def test_esc_brings_back_the_cor_that_was_shown_before_typing(tmp_path, serve, visit):
+    folder = make_campaign(tmp_path)
+    write_pictures(folder, "bone_006", 513.45)
+    page = visit(serve(folder))
+    row(page, "bone_006").click()
+    box = page.locator("#cor")
+    expect(box).to_have_value("513.45")
+    page.wait_for_selector("#stage[data-cor='513.45']")
+    page.keyboard.type("515.00")
+    page.wait_for_selector("#stage[data-cor='515.00']")
+    page.keyboard.press("Escape")
+    expect(box).to_have_value("513.45")
+    page.wait_for_selector("#stage[data-cor='513.45']")
+    box.fill("514.00")
+    page.wait_for_selector("#stage[data-cor='514.00']")
+    box.press("Escape")
+    expect(box).to_have_value("513.45")
     assert page.trouble == []
 
 

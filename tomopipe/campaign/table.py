@@ -88,7 +88,8 @@ class _Table:
     def value(self, line: _Line, name: str) -> str:
         """Return a cell of a row; "" if there is none."""
         column = self.names.index(name) if name in self.names else len(line.cells)
-        return _unquoted(line.cells[column]) if column < len(line.cells) else ""
+        cell = _unquoted(line.cells[column]) if column < len(line.cells) else ""
+        return cell if name == "scan" else _readable(cell)  # names are those of files
 
     def apply(self, edits: Edits) -> None:
         """Write edits into the lines, adding header, columns and rows as needed."""
@@ -341,3 +342,12 @@ def _decoded(content: bytes, path: str | os.PathLike[str]) -> str:
             "editor, or with tr -d '\\000'."
         )
     return content.decode("utf-8", "surrogateescape")
+
+
+def _readable(cell: str) -> str:
+    """Return a cell whose bytes are not UTF-8 as spreadsheets write it: in Windows-1252."""
+    try:
+        cell.encode()
+    except UnicodeEncodeError:
+        return cell.encode("utf-8", "surrogateescape").decode("cp1252", "replace")
+    return cell

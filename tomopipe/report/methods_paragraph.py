@@ -47,7 +47,11 @@ _PARTS = {"numpy": "NumPy", "scipy": "SciPy", "numba": "Numba", "h5py": "h5py", 
 
 def methods_paragraph(campaign: CampaignRecord, volumes: Mapping[str, Provenance]) -> str:
     """Write the paragraph, citing by number; "" while there are no volumes."""
-    scans = [scan for scan in campaign.scans if scan.name in volumes]
+    scans = [
+        scan
+        for scan in campaign.scans
+        if scan.name in volumes and scan.state not in NOT_SELECTED  # its volume is of earlier
+    ]
     if not scans:
         return ""
     cited = _cited(campaign.citations)

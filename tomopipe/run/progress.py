@@ -103,6 +103,7 @@ class Progress:
         self._steps: dict[str, Step] = {}
         self._step_of: dict[int, str] = {}
         self._sent_s: dict[int, float] = {}
+        self._began_s: dict[tuple[str, str], float] = {}  # of step and name, the latest
         # reported once: the configuration (`campaign`), whether Snakemake `executes` jobs and they
         # are `remote`, the lines about scans without COR or volume (`unfinished`), others (`said`)
         self.facts: dict[str, Any] = {}
@@ -132,8 +133,10 @@ class Progress:
 
     def log_of(self, step: str, name: str) -> Path | None:
         """Return the log of a job; None if it has written none, as one that never started."""
-        log = self.logs.log(step, name or "campaign")
-        return log if log.is_file() and log.stat().st_size else None
+        log, began_s = self.logs.log(step, name or "campaign"), self._began_s.get((step, name), 0.0)
+        found = log.stat() if log.is_file() else None
+        is_its_own = found and found.st_size and found.st_mtime > began_s - CLOCKS_S
+        return log if is_its_own else None
 
     def read(self) -> bool:
         """Read the events since the last call; tell whether there were any."""
@@ -185,6 +188,7 @@ class Progress:
             number, name = event["began"], event["step"]
             step = self._steps.setdefault(name, Step())
             self._step_of[number], self._sent_s[number] = name, event["at"]
+            self._began_s[name, event["name"]] = event["at"]
             step.again.pop(number, None)
             step.failed.pop(number, None)
             # on a cluster the main process has few cores for its own jobs, too

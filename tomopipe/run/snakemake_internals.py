@@ -356,11 +356,13 @@ def _partition(job: Any) -> str:
 def at_submission() -> None:
     """Send the inputs of its jobs with each submission, and limit its time to the partition's.
 
-    And its memory to a node's: SLURM would refuse more.
+    And its memory to a node's: SLURM would refuse more. Nodes that failed are excluded by the
+    plugin; that of a job which SLURM has requeued is "None assigned", which sbatch does not take.
     """
 
     def limited(plain: Any, job: Any, *arguments: Any, **options: Any) -> str:
-        call = str(plain(job, *arguments, **options))
+        nodes = {node for node in options.get("failed_nodes") or () if " " not in node}
+        call = str(plain(job, *arguments, **options | {"failed_nodes": nodes}))
         _send(job)
         if memory := _memory_mb(job):
             call = re.sub(r" --mem '?\d+'?", f" --mem {memory}", call)

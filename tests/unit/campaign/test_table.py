@@ -59,6 +59,15 @@ def test_names_that_are_not_utf8_keep_their_bytes(tmp_path):
     assert path.read_bytes() == b"scan\tcor_px\ngr\xf6\xdfe\t6\n"
 
 
+def test_a_note_of_a_spreadsheet_is_read_and_keeps_its_bytes(tmp_path):
+    path = tmp_path / "scans.tsv"
+    path.write_bytes(b"scan\tcor_px\tnote\na\t6\xb5\t5 \xb0C\nb\t\tgr\xc3\xbcn\n")
+    first, second = read_table(path)
+    assert (first.cor_px, first.note, second.note) == ("6µ", "5 °C", "grün")
+    edit_table(path, {"b": {"cor_px": "6"}})
+    assert path.read_bytes() == b"scan\tcor_px\tnote\na\t6\xb5\t5 \xb0C\nb\t6\tgr\xc3\xbcn\n"
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

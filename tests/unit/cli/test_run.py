@@ -141,6 +141,8 @@ def test_a_failed_job_is_named_with_its_log(campaign, does):
     text = call("run", campaign)[1]
     assert f"failed: full_recon a_2: no rows, see {near(log)}" in text
     assert "1 of 2 jobs are done" in text
+    os.utime(log, (1e9, 1e9))  # of an earlier run: this time the job never started
+    assert "failed: full_recon a_2: no rows\n" in call("run", campaign)[1]
 
 
 def test_a_full_disk_is_named_at_the_end_of_a_run_that_failed(campaign, does, monkeypatch):

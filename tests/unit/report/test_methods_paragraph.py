@@ -65,6 +65,23 @@ def paragraph(*volumes, sources=(), config=CONFIG):
     return methods_paragraph(campaign, {f"a_{at}": one for at, one in enumerate(volumes)})
 
 
+def test_volumes_of_scans_that_were_taken_out_since_do_not_count():
+    scans = tuple(
+        ScanRecord(
+            name=f"a_{at}", path="", series="a", index=at, row={"keep": "true"}, select=select,
+            source="ai" if select == "auto" else "", cor_px=1020.0, volume="there", **USUAL,
+        )
+        for at, select in enumerate(("auto", "no", "auto"))
+    )  # fmt: skip
+    campaign = CampaignRecord(
+        name="", scans=scans, series=(), alerts=(), failures=(), times=(), last_job_end=None,
+        notes=(), versions={"snakemake": "9.27.1"}, citations=(),
+    )  # fmt: skip
+    text = methods_paragraph(campaign, dict.fromkeys(("a_0", "a_1", "a_2"), PLAIN))
+    assert "2 scans of 1501 projections" in text
+    assert "; 1 scan was skipped." in text
+
+
 def test_a_plain_campaign_and_nothing_that_was_not_done():
     text = paragraph(PLAIN, PLAIN)
     for said in (

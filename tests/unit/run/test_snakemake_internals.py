@@ -224,7 +224,7 @@ def test_no_submission_asks_for_more_time_than_its_partition_gives(
     tmp_path, monkeypatch, limit, asked
 ):
     say_sinfo(tmp_path, monkeypatch, "q*|10:00", f"p|{limit}")
-    plain = lambda job, params: f"sbatch -p p -t {job.resources.runtime} --mem 3000"  # noqa: E731
+    plain = lambda job, params, **_: f"sbatch -p p -t {job.resources.runtime} --mem 3000"  # noqa: E731
     monkeypatch.setattr(slurm, "get_submit_command", plain)
     at_submission()
     assert slurm.get_submit_command(Batch(), {}) == f"sbatch -p p -t {asked} --mem 3000"
@@ -232,7 +232,7 @@ def test_no_submission_asks_for_more_time_than_its_partition_gives(
 
 def test_no_submission_asks_for_more_memory_than_a_node_of_its_partition_has(tmp_path, monkeypatch):
     say_sinfo(tmp_path, monkeypatch, "q*|64000", "p|1000", "p|2000")
-    plain = lambda job, params: "sbatch -p p -t 500 --mem 3000"  # noqa: E731
+    plain = lambda job, params, **_: "sbatch -p p -t 500 --mem 3000"  # noqa: E731
     monkeypatch.setattr(slurm, "get_submit_command", plain)
     at_submission()
     assert slurm.get_submit_command(Batch(), {}) == "sbatch -p p -t 500 --mem 2000"
@@ -245,6 +245,17 @@ def test_no_submission_asks_for_more_memory_than_a_node_of_its_partition_has(tmp
     one_start_per_submission()
     # its Snakemake then runs fewer of its jobs at a time
     assert slurm.Executor.get_job_args(None, Batch()).endswith(" --resources mem_mb=2000")
+
+
+def test_no_submission_excludes_the_node_that_a_requeued_job_does_not_have_yet(
+    tmp_path, monkeypatch
+):
+    say_sinfo(tmp_path, monkeypatch, "p|infinite")
+    plain = lambda job, params, failed_nodes: f"sbatch --exclude={','.join(failed_nodes)}"  # noqa: E731
+    monkeypatch.setattr(slurm, "get_submit_command", plain)
+    at_submission()
+    call = slurm.get_submit_command(Batch(), {}, failed_nodes={"node1", "None assigned"})
+    assert call == "sbatch --exclude=node1"
 
 
 @pytest.mark.parametrize(

@@ -87,9 +87,16 @@ async function undo() {
   else if (app.view === "series") view("series");
 }
 
-function skip() {
+async function skip() {
   const data = scan.current();
-  if (data && data.scan === queue.selected()) decide.write(data.scan, { select: data.cells.select === "no" ? "auto" : "no" });
+  if (!data || data.scan !== queue.selected()) return;
+  const taken = data.cells.select === "no";
+  const next = taken ? null : queue.undecided(); // a skipped scan goes to the end of the queue
+  app.leaving = next !== null;
+  const saved = await decide.write(data.scan, { select: taken ? "auto" : "no" });
+  app.leaving = false;
+  if (saved) toast(`${data.scan}: ${taken ? "taken again" : "skipped"}`);
+  if (saved && next) open(next);
 }
 
 function nextView() {
@@ -118,7 +125,7 @@ const keys = [
   ["w", "the window as it was", level.reset],
   ["+ / −", "zoom; also the wheel. Drag to move", null],
   ["z", "whole picture", resetZoom],
-  ["x", "skip this scan, or take it again", skip],
+  ["x", "skip this scan and go to the next; or take it again", skip],
   ["v", "scans, series, the next run, jobs in turn", nextView],
   ["n", "write a note", () => $("note") && $("note").focus()],
   ["/", "search; Enter opens the first hit", () => ($("search").focus(), $("search").select())],
@@ -144,7 +151,7 @@ Object.assign(action, {
   C: () => level.change(0.2, 0),
   l: () => level.change(0, 0.1),
   L: () => level.change(0, -0.1),
-  Escape: () => (scan.typed() === null ? queue.search("") : scan.forget()),
+  Escape: () => (scan.typed() === null ? queue.search("") : scan.untype()),
 });
 
 // Enter and ↓ in the search: its first hit.
@@ -163,6 +170,7 @@ function onKey(event) {
     if (event.key === "Escape") {
       if (field.id === "search") queue.search("");
       field.blur();
+      if (field.id === "cor") scan.untype(); // a field in focus is not written to
     }
     if (field.id === "search" && ["Enter", "ArrowDown"].includes(event.key)) openHit(event);
     else if (event.key === "Enter" && field.id === "cor") {

@@ -257,6 +257,7 @@ export function step(by) {
 
 // A COR as it is being typed; the picture follows.
 export function type(text) {
+  if (now.typed === null) now.untyped = now.cor;
   now.typed = text.replace(",", ".");
   $("cor").value = now.typed;
   value();
@@ -288,6 +289,13 @@ export const typed = () => now.typed;
 export function forget() {
   now.typed = null;
   value();
+}
+
+// Forget what was typed, and show the COR of before again.
+export function untype() {
+  if (now.typed === null) return;
+  forget();
+  if (now.untyped !== now.cor) go(now.untyped, { settle: true });
 }
 
 // The COR of a finder, or the one before its series was fixed; Enter accepts it.
