@@ -250,6 +250,11 @@ def test_fix_cor_option_without_effect(campaign):
         os.utime(path)
     told = json.loads(CliRunner().invoke(cli, ["plan", "--json", str(campaign)]).stdout)
     assert told[0]["reason"] == "prediction of a_2 changed"
+    (campaign / "results/try_center/a_2/prediction.json").rename(campaign / "kept.json")
+    told = json.loads(CliRunner().invoke(cli, ["plan", "--json", str(campaign)]).stdout)
+    reasons = {job["rule"]: job["reason"] for job in reversed(told)}
+    assert reasons["fix_cor"] == "prediction of a_2 changed"
+    (campaign / "kept.json").rename(campaign / "results/try_center/a_2/prediction.json")
     expect(campaign, {"fix_cor:a", "fix_cor:b", "resolve_cor"})
 
 

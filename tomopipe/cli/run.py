@@ -155,7 +155,7 @@ def _tell_end(directory: Path, status: int, started: Run, progress: Progress, st
     if not (stopped or any(step.failed or step.again for step in progress.steps.values())):
         say("\n".join(lines[-_TAIL_LINES:]))
     _say_if_full(campaign.results)
-    how = "stopped" if stopped else "some jobs failed"
+    how = "stopped" if stopped else "killed" if status < 0 else "some jobs failed"
     say(f"{how}: {n_done} of {n_all} jobs are done; `tomopipe run` goes on from there.")
     return 1
 

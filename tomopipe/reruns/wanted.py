@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -226,8 +227,9 @@ class Wanted:
         new = [
             scan
             for scan in scans
-            if any(
-                _mtime_ns(record.path_of(path)) > made_ns for path in self.out.of_predict_cor(scan)
+            if not all(  # 0: it is being made
+                0 < _mtime_ns(record.path_of(path)) <= made_ns
+                for path in self.out.of_predict_cor(scan)
             )
         ]
         return f"prediction of {some_of(new, _N_NAMED)} changed" if new else OPTIONS_OF_FIX
@@ -376,7 +378,10 @@ class Wanted:
 @cache  # asked once per job, and predictions are large
 def _volume_rows(prediction: Path, _mtime_ns: int) -> Any:
     """Return the rows of the volume that a prediction took into account; None if it did not."""
-    return json_or(prediction, {}).get(VOLUME_ROWS)
+    with suppress(OSError):
+        if f'"{VOLUME_ROWS}"'.encode() in prediction.read_bytes():  # in few: parsing takes longer
+            return json_or(prediction, {}).get(VOLUME_ROWS)
+    return None
 
 
 def _mtime_ns(path: str | os.PathLike[str]) -> int:

@@ -80,6 +80,7 @@ def call(*arguments):
         ("tell(unfinished=['no volume: a_1'])", 3, "tomopipe: no volume: a_1"),
         ("print('Error in DAG'); sys.exit(1)", 1, "Error in DAG"),
         ("tell(unfinished=['no COR: a_1']); sys.exit(3)", 3, "no COR: a_1"),
+        ("tell(executes=True); import os; os.kill(os.getpid(), 9)", 1, "killed: 0 of 0 jobs"),
         ("print('tomopipe: a_1: damaged: made again')", 0, "a_1: damaged"),
     ],
 )
