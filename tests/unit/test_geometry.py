@@ -61,6 +61,7 @@ def test_column_of_voxel_by_hand():
     assert column == pytest.approx(55.7141016, abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("n_cols", [64, 65])
 @pytest.mark.parametrize("program", ["algotom-fbp", "algotom-dfi", "scikit-image"])

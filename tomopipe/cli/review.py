@@ -66,6 +66,7 @@ def review(
     if (profile or cores) and not allow_run:
         raise typer.BadParameter("they are for --allow-run alone", param_hint="--profile, --cores")
     store = Store(directory, (config or directory / CONFIG).absolute())
+    store.prepare()
     options = ["--cores", cores] if cores else []
     profile = profile or chosen_profile(store.directory)
     command = run_command(store.directory, store.config if config else None, profile, options)

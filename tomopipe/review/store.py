@@ -51,10 +51,14 @@ class Store:
         self.read_number = 0
         self.problem = self.table_problem = ""
         self._cells: dict[str, dict[str, str]] = {}
-        self.beginning = threading.Thread(target=self._begin, daemon=True)
-        self.beginning.start()
 
-    def _begin(self) -> None:
+    def prepare(self) -> threading.Thread:
+        """Read the results and make the first picture, in the thread that is returned."""
+        thread = threading.Thread(target=self._prepare, daemon=True)
+        thread.start()
+        return thread
+
+    def _prepare(self) -> None:
         try:
             self.read()
             self.pictures.warm_up()

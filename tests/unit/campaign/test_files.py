@@ -65,6 +65,7 @@ def modules():
     return [path for path in (*PACKAGE.rglob("*.py"), *rules) if path != SPELLER]
 
 
+@pytest.mark.slow
 def test_one_module_spells_the_paths_of_a_campaign():
     names = spelt_names()
     known = {"prediction.json", "cor.json", ".mrcs", "_rec.zarr", "rows.h5", "try_center"}

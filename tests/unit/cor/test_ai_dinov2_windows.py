@@ -6,6 +6,7 @@ import pytest
 from tomopipe.cor.ai.dinov2_windows import cut_windows, window_corners
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size_px", "window_px", "corners"),
     [

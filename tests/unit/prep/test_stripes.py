@@ -124,6 +124,7 @@ def test_sorting_is_that_of_algotom(size_px):
     assert_same(stripes.remove_by_sorting(striped, StripesBlock(size_px=size_px)), expected)
 
 
+@pytest.mark.slow
 def test_combination_is_that_of_algotom():
     striped = with_stripes(clean_sinogram())
     striped[:, 100] = 0.7

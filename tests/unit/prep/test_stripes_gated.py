@@ -64,6 +64,7 @@ def ring_energy(image):
     return float(np.sum(total**2 / count))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("photons", [None, 20000, 2000])
 @pytest.mark.parametrize("family", OBJECTS, ids=lambda family: family.__name__)
 def test_slices_without_rings_change_by_less_than_a_hundredth(family, photons):

@@ -127,6 +127,7 @@ def test_few_angles_beat_the_ramp_by_5_db(last_deg, noise):
     assert min(iterative_db.values()) > best_db + (4 if last_deg < 180 else 0)
 
 
+@pytest.mark.slow
 def test_values_are_attenuation_per_pixel():
     theta_rad, cor_px = np.linspace(0, np.pi, 60, endpoint=False), 33.4
     sinogram = 0.01 * smooth_sinogram(64, theta_rad, cor_px)

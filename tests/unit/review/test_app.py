@@ -329,9 +329,9 @@ def test_what_the_end_of_the_process_cuts_off_says_nothing(folder, monkeypatch):
 
     monkeypatch.setattr(store, "read", ended)
     with pytest.raises(RuntimeError):
-        store._begin()
+        store._prepare()
     monkeypatch.setattr(threading, "main_thread", threading.Thread)  # one that is not alive
-    store._begin()
+    store._prepare()
 
 
 def test_one_wrong_decision_of_many_writes_none(client, folder):

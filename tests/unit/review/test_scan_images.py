@@ -122,7 +122,7 @@ def test_the_slice_that_the_page_opens_with_is_made_at_the_start(folder, monkeyp
     made = []
     monkeypatch.setattr(Pictures, "slice", lambda _, *asked: made.append(asked))
     store = Store(folder, folder / "config.yaml")
-    store.beginning.join(60)
+    store.prepare().join(60)
     cells = read_cells(folder / "scans.tsv")
     first = queue_entries(store.record().scans, cells, store.campaign.scans)[0]
     assert made == [(first["scan"], round(first["cor_px"], 2), 0)]

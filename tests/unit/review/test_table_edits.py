@@ -111,6 +111,7 @@ def test_a_table_that_cannot_be_written_is_said(table, monkeypatch):
         decide(table, "bone_001", {"cor_px": "512.00"}, EMPTY)
 
 
+@pytest.mark.slow
 def test_many_at_once_lose_nothing(table):
     names = [f"wood_{at}" for at in range(24)]
     with ThreadPoolExecutor(6) as pool:

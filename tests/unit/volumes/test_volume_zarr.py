@@ -73,6 +73,7 @@ def test_a_volume_of_2048_is_less_than_a_hundred_files(tmp_path):
     assert len(_files(tmp_path / "x")) == n_files(SHAPE) + len([".tomopipe-manifest"])
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_many_shards")
 @pytest.mark.parametrize("compression", ["none", "bitshuffle"])
 def test_a_volume_of_many_shards_is_the_same_whatever_the_blocks(tmp_path, compression):
