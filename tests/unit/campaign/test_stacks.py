@@ -22,6 +22,8 @@ from tomopipe.run.ending import report_campaign, say_stacks_skipped
 from tomopipe.storage.atomic import write_json
 from tomopipe.volumes.volume import new_volume
 
+pytestmark = pytest.mark.slow
+
 SIZE = {"n_rows": 4, "n_cols": 32, "n_angles": 21}
 
 

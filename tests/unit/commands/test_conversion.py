@@ -24,6 +24,8 @@ from tomopipe.volumes.encoding import encoding_of
 from tomopipe.volumes.volume import new_volume
 from tomopipe.volumes.volume_read import open_volume, read_mid_planes, read_provenance
 
+pytestmark = pytest.mark.slow
+
 SHAPE = (5, 6, 7)
 GEOMETRY = {
     "half_acquisition": False, "n_cols": 14, "rows": [4, 13],

@@ -15,6 +15,8 @@ from tomopipe.scans.exchange import open_scan
 from tomopipe.simulate.phantom import Ellipsoid
 from tomopipe.volumes import tiff
 
+pytestmark = pytest.mark.slow
+
 MU = 0.003
 N_COLS, N_ROWS, COR_PX = 128, 40, 63.5
 WIDE = Ellipsoid(0.0, 0.0, 20.0, 96.0, 96.0, 4000.0, 0.0, MU)  # 1.5 times the detector

@@ -13,6 +13,8 @@ from tomopipe.cor.collected_rows import collect_rows
 from tomopipe.scans.exchange import open_scan
 from tomopipe.scans.pixels import Hdf5Pixels
 
+pytestmark = pytest.mark.slow
+
 N_ANGLES, N_ROWS, N_COLS = 61, 64, 256
 ROW_BYTES = 2 * N_ANGLES * N_COLS
 SCAN_BYTES = N_ROWS * ROW_BYTES

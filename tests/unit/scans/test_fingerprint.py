@@ -25,6 +25,8 @@ STORAGES = {
 WAITS = """
 import sys
 from tomopipe.scans.fingerprint import fingerprint
+
+pytestmark = pytest.mark.slow
 try:
     fingerprint(sys.argv[1])
 except Exception as error:
