@@ -129,11 +129,9 @@ def _standing_failures(
     for step in SCAN_STEPS:
         record = reader.json(files.failure(step, name))
         job = source.jobs.get(name, {}).get(step)
-        asked = (
-            [name] if step == "export_stack" and source.campaign.scans[name].select != "no" else []
-        )
-        for reason in failed_stacks(source.campaign, asked).values():
-            found.append(parse_failure(reader, source.campaign.logs, step, name, reason))
+        if step == "export_stack" and source.campaign.scans[name].select != "no":
+            for reason in failed_stacks(source.campaign, [name]).values():
+                found.append(parse_failure(reader, source.campaign.logs, step, name, reason))
         died = record is not None and _counts(record, reader.base / path)
         died = died or (job is not None and job.state == "failed")
         if died and not is_made(files, step, name):

@@ -16,6 +16,7 @@ def default_target():
 
 
 onstart:
+    FAILED_BEFORE["why"] = failed_now()
     snakemake_internals.start_without_timers(workflow)
     snakemake_internals.schedule_greedily(workflow)
     if not SUSPECTS:  # after a failed comparison nothing is left to compare
@@ -58,13 +59,15 @@ def failed_now():
     return failed_stacks(CAMPAIGN, CAMPAIGN.scans)
 
 
-FAILED_BEFORE = failed_now() if DECIDES else {}
+FAILED_BEFORE = {}  # at the start of its jobs, if a run has any
 
 
 def renew_report():
     """Write the page again if stacks failed, or no longer do, which its job may not have seen."""
+    if not FAILED_BEFORE:
+        return
     enabled = CAMPAIGN.config.report.enabled and os.path.exists(REPORT)
-    if enabled and failed_now() != FAILED_BEFORE and write_report(CAMPAIGN):
+    if enabled and failed_now() != FAILED_BEFORE["why"] and write_report(CAMPAIGN):
         DECISIONS.record.rewritten(REPORT, digest(report_wanted()))
         DECISIONS.save()
 

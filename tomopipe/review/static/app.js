@@ -58,6 +58,14 @@ function view(name) {
   if (name === "jobs") panels.jobs();
 }
 
+// Write cells of the open scan, which stays open unless another one is next.
+async function write(name, cells, next) {
+  app.leaving = next !== null;
+  const saved = await decide.write(name, cells);
+  app.leaving = false;
+  return saved;
+}
+
 async function accept() {
   const data = scan.current();
   const text = scan.chosen();
@@ -72,10 +80,7 @@ async function accept() {
     return;
   }
   const next = queue.undecided();
-  app.leaving = next !== null;
-  const saved = await decide.write(data.scan, { cor_px: text });
-  app.leaving = false;
-  if (!saved) return;
+  if (!(await write(data.scan, { cor_px: text }, next))) return;
   scan.forget();
   toast(`${data.scan}: ${Number(text).toFixed(2)} px, in the table${next ? "" : "; all after it are decided"}`);
   open(next || data.scan);
@@ -92,11 +97,9 @@ async function skip() {
   if (!data || data.scan !== queue.selected()) return;
   const taken = data.cells.select === "no";
   const next = taken ? null : queue.undecided(); // a skipped scan goes to the end of the queue
-  app.leaving = next !== null;
-  const saved = await decide.write(data.scan, { select: taken ? "auto" : "no" });
-  app.leaving = false;
-  if (saved) toast(`${data.scan}: ${taken ? "taken again" : "skipped"}`);
-  if (saved && next) open(next);
+  if (!(await write(data.scan, { select: taken ? "auto" : "no" }, next))) return;
+  toast(`${data.scan}: ${taken ? "taken again" : "skipped"}`);
+  if (next) open(next);
 }
 
 function nextView() {

@@ -295,7 +295,7 @@ export function forget() {
 export function untype() {
   if (now.typed === null) return;
   forget();
-  if (now.untyped !== now.cor) go(now.untyped, { settle: true });
+  if (now.untyped !== now.cor) go(now.untyped, { atOnce: true });
 }
 
 // The COR of a finder, or the one before its series was fixed; Enter accepts it.
