@@ -22,11 +22,12 @@ STORAGES = {
     "gzip": {"chunks": (1, N_ROWS, N_COLS), "compression": "gzip", "shuffle": True},
 }
 
+pytestmark = pytest.mark.slow
+
 WAITS = """
 import sys
 from tomopipe.scans.fingerprint import fingerprint
 
-pytestmark = pytest.mark.slow
 try:
     fingerprint(sys.argv[1])
 except Exception as error:
