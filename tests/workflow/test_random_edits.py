@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 from tests.phantoms import write_scan
 from tests.workflow.conftest import CORS_PX, SIZE, configure, make_scan, plan_all, snakemake
 from tests.workflow.test_stitch import write_member, write_stacks
+from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.files import CENTER
 from tomopipe.cli import cli
 from tomopipe.errors import TomopipeError
@@ -35,35 +36,72 @@ OPTIONS = {
         "series_pattern": [r"^(.*?)[._-]*(\d+)$", r"^(.)(\d*)"],
         "min_fraction": [0.5, 0.05],
     },
-    "try_recon": {"width_px": [8, 9], "format": ["stack", "tiff"]},
-    "predict_cor": {"min_confidence": [0.5, 0.45, 0.99], "methods": [["ai", "sum"], ["sum"]]},
+    "input": {
+        "pixel_size_um": [1.0, 2.0],
+        "energy_kev": [None, 20.0],
+        "every": [1, 2],
+        "skip_angles": [[], [[10, 12]], [5]],
+        "skip_projections": [[], [3], [[4, 6]]],
+        "mirrored": ["file", "no"],
+        "angles": [None, {"start": 0, "stop": 180}],
+    },
+    "preprocess": {
+        "darks": [None, "none"],
+        "flat_method": ["mean", "median"],
+        "air_px": [0, 5],
+        "bad_pixels": [{"threshold": None}, {"threshold": 5.0}],
+        "zingers": [{"threshold": None}, {"threshold": 0.1}],
+        "distortion": [{"coefficients": []}, {"coefficients": [1.0, 0.0001]}],
+        "roll_deg": [0.0, 0.3],
+        "hardening": [[], [1.0, 0.1]],
+        "stripes": [{"method": "none"}, {"method": "sorting"}, {"method": "fw"}],
+    },
+    "try_recon": {
+        "center_px": [None, 48],
+        "width_px": [8, 9],
+        "step_px": [0.5, 0.25],
+        "row": [0.5, 0.2],
+        "max_size_px": [1024, 64],
+        "format": ["stack", "tiff"],
+    },
+    "predict_cor": {
+        "methods": [["ai", "sum"], ["sum"], ["sum", "ai"]],
+        "min_confidence": [0.5, 0.45, 0.99],
+        "max_bad_frames": [0.1, 0.2],
+    },
     "fix_cor": {"max_delta_px": [1.0, 50.0], "protect_manual": [True, False]},
     "resolve_cor": {"default_px": [None, 47.0], "on_missing": ["skip", "block"]},
-    "preprocess": {"darks": [None, "none"]},
-    "input": {"pixel_size_um": [1.0, 2.0], "every": [1, 2]},
     "full_recon": {
+        "algorithm": ["fbp", "sirt"],
+        "iterations": [None, 3],
         "filter": ["ramp", "hann"],
-        "rows": ["all", [0, 0]],
         "output": ["h5", "tiff", "zarr"],
-        "dtype": ["float32", "uint16"],
+        "compression": ["none", "lz4", "gzip"],
+        "dtype": ["float32", "float16", "uint16", "uint8"],
+        "value_range": ["auto", [-0.1, 0.1]],
         "unit": ["per_pixel", "per_cm"],
+        "binning": [1, 2],
     },
     "export_star": {
         "enabled": [True, False],
-        "hand": [-1, 1],
+        "pixel_size_um": [None, 3.0],
         "binning": [1, 2],
         "max_tilts": ["all", 20],
+        "hand": [-1, 1],
     },
     "storage": {
         "keep_stacks": [True, False],
         "keep_try": [True, False],
         "sidecars": ["beside", "results/sidecars"],
     },
+    "campaign": {"name": [None, "x"]},
     "report": {"enabled": [True, False]},
 }
-WIDTHS = {
+# of scans that are not stitched: those have overlaps of a few rows, and fixed sizes
+SIZES = {
     "input": OPTIONS["input"] | {"columns": ["all", [0, 90]]},
-    "full_recon": OPTIONS["full_recon"] | {"crop_x": ["all", [10, 49]]},
+    "full_recon": OPTIONS["full_recon"]
+    | {"rows": ["all", [0, 0]], "crop_x": ["all", [10, 49]], "crop_y": ["all", [5, 60]]},
 }
 OVERRIDES = [
     {},
@@ -84,15 +122,12 @@ class Editor:
 
     def __init__(self, campaign: Path, seed: int, stacks: bool) -> None:
         self.campaign, self.draw, self.stacks = campaign, random.Random(seed), stacks
-        self.options = OPTIONS | ({"stitch": STITCH} if stacks else WIDTHS)
-        if stacks:  # volumes of one row have no overlap
-            full = {key: values for key, values in OPTIONS["full_recon"].items() if key != "rows"}
-            self.options["full_recon"] = full
+        self.options = OPTIONS | ({"stitch": STITCH} if stacks else SIZES)
         self.rows: dict[str, tuple[str, str]] = {}  # select and COR of the campaign table
 
     def edit(self) -> str:
         """Make one edit, and say which."""
-        kinds = [self.option, self.cor, self.raw, self.result] * 2
+        kinds = [self.option] * 4 + [self.cor, self.raw, self.result] * 2
         kinds += [self.select, self.override, self.clean, self.move, self.flats, self.killed]
         kinds += [self.folder]
         return self.draw.choice(kinds)()
@@ -105,7 +140,14 @@ class Editor:
         block = self.draw.choice(sorted(self.options))
         key = self.draw.choice(sorted(self.options[block]))
         value = self.draw.choice(self.options[block][key])
+        path = self.campaign / "config.yaml"
+        before = path.read_text()
         configure(self.campaign, block, **{key: value})
+        try:
+            load_campaign(self.campaign)
+        except TomopipeError:  # does not go with another option
+            path.write_text(before)
+            return f"not {block}.{key}: {value}"
         return f"{block}.{key}: {value}"
 
     def override(self) -> str:
@@ -310,7 +352,7 @@ def same_as_made_at_once(campaign: Path, fresh: Path, told: list) -> None:
     run = snakemake(fresh)
     assert run.status in (0, 3), (told, run.text)
     config = yaml.safe_load((campaign / "config.yaml").read_text())
-    volumes = ["*_rec.h5", "*_rec/*.tif*"]
+    volumes = ["*_rec.h5", "*_rec/*.tif*", "*_rec.zarr/**/c/*/*/*"]
     patterns = ["cor.json", "fix_cor/*.tsv", *volumes, *(f"stitched/{v}" for v in volumes)]
     if config.get("export_star", {}).get("enabled", True):
         patterns += ["relion/**/*.star"]
