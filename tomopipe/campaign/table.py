@@ -18,7 +18,7 @@ from tomopipe.config import fault_of_key, is_option, option_keys
 from tomopipe.cor.cor_value import format_cor, is_valid, off_detector, parse_cor, shown
 from tomopipe.errors import TomopipeError, saying
 from tomopipe.groups import grouped
-from tomopipe.storage.shared import update_file
+from tomopipe.storage.shared import settled_content, update_file
 
 COLUMNS = ("scan", "select", "cor_px", "note")
 SELECT = ("auto", "yes", "no")
@@ -170,7 +170,7 @@ def read_table(path: str | os.PathLike[str]) -> list[Row]:
     message names the cell.
     """
     with saying(f"{path}: the campaign table cannot be read"):
-        content = Path(path).read_bytes()
+        content = settled_content(path)
     return _rows(_decoded(content, path), path)
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tomopipe.errors import TomopipeError, room_for
 from tomopipe.storage.atomic import flush, remove_stale, whole
@@ -27,7 +27,8 @@ WAIT_S = 10.0
 #: Age from which a lock of another machine counts as abandoned.
 STALE_S = 60.0
 _SETTLED_S = 0.03  # longer than an editor takes to write a small file it has begun to write
-_ATTEMPTS = 20
+_EMPTIED_S = 2.0  # and than it leaves the file empty, on a slow file server, before it writes
+_ATTEMPTS = 8
 
 log = logging.getLogger(__name__)
 log.setLevel(logging.WARNING)  # shown also where a command hides the messages of the steps
@@ -47,18 +48,34 @@ def update_file(path: str | os.PathLike[str], change: Callable[[bytes], bytes]) 
     """
     real = Path(os.path.realpath(path))
     real.parent.mkdir(parents=True, exist_ok=True)
-    late: bytes | None = None
     for _ in range(_ATTEMPTS):
         with suppress(_AgainError), locked(real) as is_held:
             remove_stale(real)
-            current = _content(real)
-            after = change(current if late is None else late)
-            if after == current:
-                return late is not None
-            late = _replace(real, current, after, is_held)
-            if late is None:
-                return True
+            return _update(real, change, is_held)
     raise TomopipeError(f"{path}: others change it without pause; nothing was written. Try again.")
+
+
+def _update(path: Path, change: Callable[[bytes], bytes], is_held: Callable[[], bool]) -> bool:
+    """As `update_file`, under its lock: what an editor saves late is changed, too."""
+    late = written = None
+    for _ in range(_ATTEMPTS):
+        current = _content(path)
+        after = change(late if late is not None and current == written else current)
+        if after == current:
+            return written is not None
+        late, written = _replace(path, current, after, is_held), after
+        if late is None:
+            return True
+    raise _AgainError
+
+
+def settled_content(path: str | os.PathLike[str]) -> bytes:
+    """Return what a file holds when nobody is saving it: editors that save in place empty it first.
+
+    Raises OSError.
+    """
+    with open(path, "rb", buffering=0) as stream:
+        return _settled(stream)
 
 
 @contextmanager
@@ -212,13 +229,13 @@ def _replace(path: Path, before: bytes, after: bytes, is_held: Callable[[], bool
         with whole(path) as temporary:
             temporary.write_bytes(after)
             with suppress(FileNotFoundError):
-                old = path.open("rb")
+                old = path.open("rb", buffering=0)
                 _take_mode(path, temporary)
             try:
                 flush(temporary)  # it takes a while: before the last look, not after it
             except FileNotFoundError:  # who took our lock removed it
                 raise _AgainError from None
-            if _content(path) != before or not is_held():
+            if _present(path) != before or not is_held():
                 raise _AgainError
         if old is None:
             return None
@@ -226,10 +243,11 @@ def _replace(path: Path, before: bytes, after: bytes, is_held: Callable[[], bool
         # the old one, and now overwrites the new one.
         time.sleep(_SETTLED_S)
         late = old.read()
-        if late != before:
+        if late != before and (late := _settled(old)):
             return late
-        now = _content(path)
-        return None if now == after else now
+        if _present(path) == after or (now := _content(path)) in (after, b""):
+            return None
+        return now
     finally:
         if old is not None:
             old.close()
@@ -242,8 +260,27 @@ def _take_mode(path: Path, temporary: Path) -> None:
     shutil.copymode(path, temporary)
 
 
-def _content(path: Path) -> bytes:
+def _present(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
         return b""
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return settled_content(path)
+    except FileNotFoundError:
+        return b""
+
+
+def _settled(stream: IO[bytes]) -> bytes:
+    deadline = time.monotonic() + _EMPTIED_S
+    text = None
+    while True:
+        stream.seek(0)
+        before, text = text, stream.read()
+        age_s = abs(time.time() - os.fstat(stream.fileno()).st_mtime)
+        if age_s > _EMPTIED_S or (text and text == before) or time.monotonic() > deadline:
+            return text
+        time.sleep(_SETTLED_S)

@@ -6,12 +6,13 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 
 import pytest
 
-from tomopipe.campaign.table import edit_table
+from tomopipe.campaign.table import edit_table, read_table
 from tomopipe.errors import TomopipeError
 from tomopipe.storage import shared
 from tomopipe.storage.atomic import remove_stale
@@ -81,6 +82,95 @@ def test_processes_that_write_at_one_instant_lose_nothing(tmp_path):
     assert {line.split("\t")[0] for line in lines[3:]} == expected
     assert len(lines) == 3 + len(expected)
     assert os.listdir(tmp_path) == ["scans.tsv"]
+
+
+class Editor(threading.Thread):
+    """Saves in place: empties the file, and writes it some time later."""
+
+    def __init__(self, path, text, gap_s=0.2):
+        super().__init__()
+        self.path, self.text, self.gap_s = path, text, gap_s
+        self.emptied = threading.Event()
+
+    def run(self):
+        with self.path.open("wb", buffering=0) as stream:
+            self.emptied.set()
+            time.sleep(self.gap_s)
+            stream.write(self.text)
+
+    def begin(self):
+        self.start()
+        self.emptied.wait()
+
+
+@pytest.mark.parametrize("moment", ["before", "after the last look", "after the replacement"])
+def test_what_an_editor_saves_in_place_is_never_taken_for_an_empty_file(
+    tmp_path, monkeypatch, moment
+):
+    path = tmp_path / "scans.tsv"
+    path.write_bytes(b"scan\na\n")
+    editor = Editor(path, b"scan\na\nc\n")
+    if moment == "before":
+        editor.begin()
+    elif moment == "after the last look":
+        look = shared._present
+
+        def look_and_edit(looked):
+            text = look(looked)
+            if not editor.ident:
+                editor.begin()
+            return text
+
+        monkeypatch.setattr(shared, "_present", look_and_edit)
+    else:
+        replace = os.replace
+
+        def replace_and_edit(*names):
+            replace(*names)
+            if names[-1] == path and not editor.ident:
+                editor.begin()
+
+        monkeypatch.setattr(os, "replace", replace_and_edit)
+    assert update_file(path, add_line)
+    editor.join()
+    assert path.read_bytes() == b"scan\na\nc\nb\n"
+
+
+def test_what_an_editor_saves_late_is_changed_under_the_same_lock(tmp_path, monkeypatch):
+    path = tmp_path / "scans.tsv"
+    path.write_bytes(b"scan\na\n")
+    editor = Editor(path, b"scan\na\nc\n")
+    other = threading.Thread(target=update_file, args=(path, lambda before: before + b"d\n"))
+    look = shared._present
+
+    def look_and_edit(looked):
+        text = look(looked)
+        if not editor.ident:
+            editor.begin()
+            other.start()  # waits for the lock
+        return text
+
+    monkeypatch.setattr(shared, "_present", look_and_edit)
+    assert update_file(path, add_line)
+    editor.join()
+    other.join()
+    assert path.read_bytes() == b"scan\na\nc\nb\nd\n"
+
+
+def test_a_table_is_not_read_while_an_editor_has_emptied_it(tmp_path):
+    path = tmp_path / "scans.tsv"
+    editor = Editor(path, b"scan\na\n")
+    editor.begin()
+    assert [row.scan for row in read_table(path)] == ["a"]
+    editor.join()
+
+
+def test_an_empty_file_is_changed(tmp_path, monkeypatch):
+    monkeypatch.setattr(shared, "_EMPTIED_S", 0.1)
+    path = tmp_path / "scans.tsv"
+    path.touch()
+    assert update_file(path, add_line)
+    assert path.read_bytes() == b"b\n"
 
 
 def test_a_writer_that_does_not_finish_is_named_and_nothing_is_written(holder, at_once):
