@@ -307,6 +307,25 @@ def test_an_undo_that_could_not_be_written_can_be_tried_again(tmp_path, serve, v
     assert read_cells(folder / "scans.tsv")["bone_007"] == before
 
 
+def test_a_cell_that_was_no_cor_comes_back_and_so_does_what_was_decided_before(
+    tmp_path, serve, visit
+):
+    folder = make_campaign(tmp_path)
+    edit_table(folder / "scans.tsv", {"bone_005": {"cor_px": "5.O"}, "bone_006": {"cor_px": "9e9"}})
+    before = read_cells(folder / "scans.tsv")
+    page = visit(serve(folder))
+    for scan in ("bone_007", "bone_005", "bone_006"):
+        row(page, scan).click()
+        expect(page.locator("#facts h2")).to_have_text(scan)
+        page.keyboard.type("512.5")
+        page.keyboard.press("Enter")
+        expect(row(page, scan)).to_contain_text("512.50 ✎")
+    for scan in ("bone_006", "bone_005", "bone_007"):
+        page.keyboard.press("u")
+        expect(page.locator("#toast")).to_have_text(f"{scan}: as before")
+    assert read_cells(folder / "scans.tsv") == before
+
+
 def test_an_outlier_that_was_predicted_with_confidence_is_not_ticked(tmp_path, serve, visit):
     folder = make_campaign(tmp_path)
     path = folder / "results/try_center/bone_006/prediction.json"
