@@ -101,6 +101,19 @@ def test_a_run_is_stopped_and_that_of_somebody_else_reported(tmp_path, serve, vi
     assert page.trouble == other.trouble == []
 
 
+@pytest.mark.parametrize("width", [820, 1440, 2560])
+def test_why_no_run_was_started_hides_no_button(tmp_path, serve, visit, width):
+    server = serve(make_campaign(tmp_path), "--allow-run")
+    page = visit(server, viewport={"width": width, "height": 900})
+    page.get_by_role("button", name="Next run").click()
+    why = "another run of this campaign is under way, or was killed: see `tomopipe status`. " * 3
+    page.route("**/api/run/start", lambda route: route.fulfill(status=422, json={"error": why}))
+    page.get_by_role("button", name="Start the next run").click()
+    expect(page.locator("#toast")).to_have_text(why.strip())
+    toast, button = (page.locator(of).bounding_box() for of in ("#toast", "#run-start"))
+    assert toast["y"] > button["y"] + button["height"]
+
+
 def test_without_allow_run_nothing_can_be_started(tmp_path, serve, visit):
     folder = make_campaign(tmp_path)
     page = visit(serve(folder))
