@@ -278,8 +278,8 @@ def interrupt(directory: Path, run: Run, *, sending: signal.Signals) -> None:
         )
     try:
         os.kill(run.pid, 0)  # one that is refused has not been stopped
-        with suppress(OSError):  # where there is no room the run ends all the same
-            write_json(asdict(replace(run, stopped=True)), directory / LOGS.run_record)
+        with suppress(OSError):  # it ends, recorded or not
+            _record_stop(run, directory / LOGS.run_record)
         if sending is signal.SIGKILL:
             kill_parts(directory)
         if sending is signal.SIGTERM or os.getpgid(run.pid) != run.pid:
@@ -290,6 +290,15 @@ def interrupt(directory: Path, run: Run, *, sending: signal.Signals) -> None:
         raise TomopipeError(f"the run is not yours: {run}. Ask them to stop it.") from None
     except ProcessLookupError:
         pass  # it has just ended
+
+
+def _record_stop(run: Run, record: Path) -> None:
+    try:
+        write_json(asdict(replace(run, stopped=True)), record)
+    except OSError:  # no room for another file: in place
+        text = record.read_bytes().replace(b'"stopped": false', b'"stopped": true ')
+        with open(record, "r+b") as stream:
+            stream.write(text)
 
 
 def left_running(directory: Path) -> list[Run]:

@@ -382,6 +382,7 @@ def test_a_run_is_stopped_also_on_a_full_disk(campaign, does, no_room):
     reaper.join(60)
     assert status == 0, text
     assert process.returncode in (-signal.SIGINT, 1)
+    assert launch.read_record(campaign).stopped  # the terminal of the run tells it from a failure
 
 
 def test_ctrl_c_stops_a_run_also_on_a_full_disk(campaign, does, no_room, monkeypatch):
