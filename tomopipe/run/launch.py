@@ -17,10 +17,10 @@ from pathlib import Path
 
 from tomopipe.campaign.files import CONFIG, LOGS, SNAKEMAKE
 from tomopipe.campaign.slurm import unknown_names
+from tomopipe.campaign.watch_lock import is_watched, watcher_processes
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import workflow_folder
 from tomopipe.run.progress import VARIABLE
-from tomopipe.run.watch_lock import is_watched, watcher_processes
 from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.json_files import json_or
