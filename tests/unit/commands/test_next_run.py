@@ -213,7 +213,7 @@ def test_check_counts_and_explains(campaign):
     ("table", "config", "words"),
     [
         ("scan\tcor_px\na_1\t1024,5\n", "", "1024,5"),
-        ("scan\tcor_px\na_9\t12\n", "", "a_9"),
+        ("scan\tcor_px\nb_9\t12\n", "", "b_9"),
         ("", "preprocess: {flats: nowhere.h5}\n", "nowhere.h5"),
     ],
 )
