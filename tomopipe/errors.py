@@ -136,10 +136,36 @@ def is_of_the_scan(error: BaseException | None) -> bool:
     return True
 
 
+_SLIPS = (TypeError, AttributeError, NameError, LookupError)
+_PACKAGE = os.path.join(os.path.dirname(__file__), "")
+
+
+def own_error(error: BaseException | None) -> str:
+    """Say that tomopipe is to blame, and where; "" if it is what a broken file raises.
+
+    Slips of programmers are ours where our code raised them, not a library that reads a file.
+    """
+    while error is not None:
+        place = error.__traceback__
+        while place is not None and place.tb_next is not None:
+            place = place.tb_next
+        file = place.tb_frame.f_code.co_filename if place else ""
+        if isinstance(error, _SLIPS) and place and file.startswith(_PACKAGE):
+            text = " ".join(str(error).split())
+            return (
+                f"tomopipe's own error, please report it with the log ({type(error).__name__}: "
+                f"{text}; {file.removeprefix(_PACKAGE)} line {place.tb_lineno})"
+            )
+        error = error.__cause__
+    return ""
+
+
 def reason_of(error: Exception) -> str:
     """Return the text of an error in one line, after its type where it is not meant for people."""
     text = " ".join(str(error).split())
-    return text if isinstance(error, TomopipeError) else f"{type(error).__name__}: {text}"
+    if isinstance(error, TomopipeError):
+        return text
+    return own_error(error) or f"{type(error).__name__}: {text}"
 
 
 def some_of(names: Sequence[str], n_most: int) -> str:

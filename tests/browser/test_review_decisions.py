@@ -101,6 +101,19 @@ def test_a_run_is_stopped_and_that_of_somebody_else_reported(tmp_path, serve, vi
     assert page.trouble == other.trouble == []
 
 
+@pytest.mark.parametrize("width", [820, 1440, 2560])
+def test_why_no_run_was_started_hides_no_button(tmp_path, serve, visit, width):
+    server = serve(make_campaign(tmp_path), "--allow-run")
+    page = visit(server, viewport={"width": width, "height": 900})
+    page.get_by_role("button", name="Next run").click()
+    why = "another run of this campaign is under way, or was killed: see `tomopipe status`. " * 3
+    page.route("**/api/run/start", lambda route: route.fulfill(status=422, json={"error": why}))
+    page.get_by_role("button", name="Start the next run").click()
+    expect(page.locator("#toast")).to_have_text(why.strip())
+    toast, button = (page.locator(of).bounding_box() for of in ("#toast", "#run-start"))
+    assert toast["y"] > button["y"] + button["height"]
+
+
 def test_without_allow_run_nothing_can_be_started(tmp_path, serve, visit):
     folder = make_campaign(tmp_path)
     page = visit(serve(folder))
@@ -305,6 +318,25 @@ def test_an_undo_that_could_not_be_written_can_be_tried_again(tmp_path, serve, v
     page.keyboard.press("u")
     expect(page.locator("#toast")).to_have_text("bone_007: as before")
     assert read_cells(folder / "scans.tsv")["bone_007"] == before
+
+
+def test_a_cell_that_was_no_cor_comes_back_and_so_does_what_was_decided_before(
+    tmp_path, serve, visit
+):
+    folder = make_campaign(tmp_path)
+    edit_table(folder / "scans.tsv", {"bone_005": {"cor_px": "5.O"}, "bone_006": {"cor_px": "9e9"}})
+    before = read_cells(folder / "scans.tsv")
+    page = visit(serve(folder))
+    for scan in ("bone_007", "bone_005", "bone_006"):
+        row(page, scan).click()
+        expect(page.locator("#facts h2")).to_have_text(scan)
+        page.keyboard.type("512.5")
+        page.keyboard.press("Enter")
+        expect(row(page, scan)).to_contain_text("512.50 ✎")
+    for scan in ("bone_006", "bone_005", "bone_007"):
+        page.keyboard.press("u")
+        expect(page.locator("#toast")).to_have_text(f"{scan}: as before")
+    assert read_cells(folder / "scans.tsv") == before
 
 
 def test_an_outlier_that_was_predicted_with_confidence_is_not_ticked(tmp_path, serve, visit):

@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import re
 import subprocess
 import threading
 import time
@@ -279,6 +280,20 @@ def test_an_unforeseen_error_is_a_reason(tmp_path, monkeypatch):
 
     monkeypatch.setattr("tomopipe.scans.raw_scan.read_metadata", fail)
     assert take(tmp_path)["a_1"]["reason"] == "cannot be read (RecursionError: too deep by far)"
+
+
+def test_a_slip_in_a_reader_is_not_blamed_on_the_file(tmp_path, monkeypatch, caplog):
+    write(tmp_path / "a_1.h5")
+    (tmp_path / "a_2.h5").write_bytes(b"no HDF5")
+    monkeypatch.setattr("tomopipe.scans.exchange.other_unit", None)
+    rows = take(tmp_path)
+    assert re.fullmatch(
+        r"tomopipe's own error, please report it with the log \(TypeError: 'NoneType' object is "
+        r"not callable; scans/exchange.py line \d+\)",
+        rows["a_1"]["reason"],
+    )
+    assert "Traceback" in caplog.text
+    assert rows["a_2"]["reason"].startswith("not an HDF5 file")
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.ESTALE])

@@ -114,6 +114,22 @@ def test_another_pixel_size_writes_the_metadata_alone(copy):
     assert snakemake(copy).jobs == frozenset()
 
 
+def test_what_does_not_fit_leaves_the_earlier_volume(copy):
+    paths = [copy / "results" / "stitched" / name for name in ("bone_rec.h5", "bone.json")]
+    before = [path.read_bytes() for path in paths]
+    configure(copy, "stitch", stacks={"bone": ["a_1", "b_1"], "glass": ["a_2", "b_2"]})
+    for _ in range(2):
+        assert {"stitch:bone", "stitch:glass"} <= plan(copy)[1]
+        run = snakemake(copy)
+        assert run.status == 1
+        assert [path.read_bytes() for path in paths] == before
+    page = (copy / "results" / "report" / "index.html").read_text()
+    assert "Not stitched: a_1 and b_1: found no overlap" in page
+    assert "the volume shown was made before, of a_1, a_2" in page
+    configure(copy, "stitch", stacks={"bone": ["a_*"], "glass": ["b_*"]})
+    assert snakemake(copy).jobs <= {"report"}
+
+
 def test_a_stack_that_lacks_a_scan_or_does_not_fit_holds_up_no_other(copy):
     table(copy, "b_2\tno\t\t")
     configure(copy, "stitch", stacks={"wrong": ["a_1", "b_1"], "lacking": ["a_2", "b_2"]})

@@ -7,7 +7,7 @@ without opening a raw file. The functions that need the inventory take its rows.
 import glob
 import json
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +20,7 @@ from tomopipe.campaign.results import INVENTORY_COLUMNS
 from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.state import not_selected
 from tomopipe.campaign.table import Row, check_table, did_you_mean, read_table
+from tomopipe.campaign.watch_lock import is_watched
 from tomopipe.config import Config, not_carried, parse_cells, parse_config, read_config
 from tomopipe.cor.cor_value import format_cor, is_valid, parse_cor
 from tomopipe.errors import TomopipeError, some_of
@@ -66,8 +67,12 @@ class Campaign:
     @property
     def table_faults(self) -> list[str]:
         """Rows that name no scan, and cells that are no COR, a sentence for each."""
-        name = self.config.campaign.table or TABLE
-        return [f"{name}: {fault}" for fault in check_table(self.table_rows, set(self.scans))]
+        return self.faults_of_table()
+
+    def faults_of_table(self, to_come: Iterable[str] = ()) -> list[str]:
+        """Return `table_faults`, but for rows of these scans."""
+        name, known = self.config.campaign.table or TABLE, {*self.scans, *to_come}
+        return [f"{name}: {fault}" for fault in check_table(self.table_rows, known)]
 
     @property
     def files(self) -> Files[Path]:
@@ -321,8 +326,9 @@ def make_campaign(
         raise TomopipeError(
             f"{table}: {', '.join(repeated)} stands there more than once. Keep one row per scan."
         )
-    if taken is None:  # a named scan may not have arrived yet
-        _check_overrides(config, found, source)
+    if taken is None and not is_watched(directory):  # a named scan may not have arrived yet
+        for fault in override_faults(config, found):
+            raise TomopipeError(f"{source}: {fault}")
     scans = _with_rows([scan for scan in found if not scan.refused], rows, config, table)
     return Campaign(
         directory=directory,
@@ -347,15 +353,15 @@ def refuse_unknown(
             )
 
 
-def _check_overrides(config: Config, found: list[CampaignScan], source: str) -> None:
-    """Raise if an override names, without a pattern, a scan or series that does not exist."""
+def override_faults(config: Config, found: Sequence[CampaignScan]) -> Iterator[str]:
+    """Say which overrides name, without a pattern, a scan or series that does not exist."""
     known = {"scans": {scan.name for scan in found}, "series": {scan.series for scan in found}}
     for number, override in enumerate(config.overrides, start=1):
         for key, names in known.items():
             for name in getattr(override, key):
                 if not glob.has_magic(name) and name not in names:
-                    raise TomopipeError(
-                        f"{source}: overrides {number}: {key}: there is no {name}"
+                    yield (
+                        f"overrides {number}: {key}: there is no {name}"
                         f"{did_you_mean(name, names)}; expected a pattern, or one of those found: "
                         f"{some_of(sorted(names), 4) or 'none'}"
                     )

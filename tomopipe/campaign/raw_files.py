@@ -135,13 +135,8 @@ def path_problems(config: Config, directory: Path) -> list[str]:
     uses: list[tuple[str, tuple[str, str]]] = []  # of a file: the pattern, the name of the scan
     for pattern, prefix in _entries(config):
         expanded = os.path.expanduser(pattern)
-        folders_read = _folders(expanded, directory)
-        unreadable = [path for path in folders_read if not os.access(path, os.R_OK | os.X_OK)]
-        problems += [
-            f"{path}: this folder cannot be read, and what {pattern} matches in it is not seen: "
-            "give yourself the right to read and enter it"
-            for path in unreadable
-        ]
+        unreadable = _unreadable(pattern, directory)
+        problems += unreadable
         found = _expand(expanded, directory)
         if not found and not unreadable:
             problems.append(f"campaign.scans: no file matches {pattern}{_why(expanded, directory)}")
@@ -161,6 +156,20 @@ def path_problems(config: Config, directory: Path) -> list[str]:
             f"campaign.scans names {some_of(sorted(twice), 3)} more than once ({by}): taken once"
         )
     return problems
+
+
+def unread_folders(config: Config, directory: Path) -> list[str]:
+    """Name the folders of campaign.scans that this user cannot read, a sentence each."""
+    return [text for pattern, _ in _entries(config) for text in _unreadable(pattern, directory)]
+
+
+def _unreadable(pattern: str, directory: Path) -> list[str]:
+    return [
+        f"{path}: this folder cannot be read, and what {pattern} matches in it is not seen: give "
+        "yourself the right to read and enter it"
+        for path in _folders(os.path.expanduser(pattern), directory)
+        if not os.access(path, os.R_OK | os.X_OK)
+    ]
 
 
 def _folders(pattern: str, directory: Path) -> list[Path]:

@@ -10,12 +10,20 @@ from pathlib import Path
 
 import numpy as np
 
-from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
+from tomopipe.campaign.campaign import (
+    Campaign,
+    InventoryRows,
+    override_faults,
+    read_inventory,
+)
+from tomopipe.campaign.files import TABLE
 from tomopipe.campaign.job_status import STEP_ORDER
 from tomopipe.campaign.raw_files import path_problems
-from tomopipe.campaign.series import encode_series
+from tomopipe.campaign.series import encode_series, split_name
 from tomopipe.campaign.slurm import read_profile, submit_limit, time_limit_min, unknown_names
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
+from tomopipe.campaign.table import did_you_mean
+from tomopipe.campaign.watch_lock import is_watched
 from tomopipe.config.blocks import ONE_GPU_EACH, READ_AS_SUM
 from tomopipe.cost.disk import half_notes, lack_of_disk, shown_size, still_to_make
 from tomopipe.errors import ScanError, TomopipeError, some_of
@@ -75,7 +83,7 @@ def examine(campaign: Campaign) -> Findings:
         findings.warnings += odd_paths
     else:
         findings.errors += odd_paths
-    findings.errors += campaign.table_faults
+    _check_table(campaign, findings)
     with tempfile.TemporaryDirectory(prefix="tomopipe-check-") as folder:
         rows = expected_inventory(campaign, Path(folder))
     _summarise(campaign, rows, findings)
@@ -103,6 +111,28 @@ def examine(campaign: Campaign) -> Findings:
     _check_left_behind(campaign, rows, findings)
     _check_other_raw_files(campaign, findings)
     return findings
+
+
+def _check_table(campaign: Campaign, findings: Findings) -> None:
+    """Check the table; a row, or an override, of a scan that may still come is a warning.
+
+    Any scan may while the campaign is watched; else the next ones of a series that is there.
+    """
+    pattern, found = campaign.config.inventory.series_pattern, campaign.scans.values()
+    known = {split_name(scan.name, pattern) for scan in found}
+    series = {name for name, _ in known}
+    rows = [row for row in campaign.table_rows if row.scan and row.scan not in campaign.scans]
+    if is_watched(campaign.directory):
+        findings.warnings += override_faults(campaign.config, [*found, *campaign.refused])
+    else:
+        keys = {row.scan: split_name(row.scan, pattern) for row in rows}
+        rows = [r for r in rows if keys[r.scan][0] in series and keys[r.scan] not in known]
+    findings.errors += campaign.faults_of_table({row.scan for row in rows})
+    findings.warnings += (
+        f"{campaign.config.campaign.table or TABLE}: line {row.line}: no scan {row.scan} in the "
+        f"campaign yet{did_you_mean(row.scan, campaign.scans)}"
+        for row in rows
+    )
 
 
 def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:

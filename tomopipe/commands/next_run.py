@@ -10,6 +10,7 @@ from tomopipe.campaign.campaign import Campaign, InventoryRows
 from tomopipe.campaign.failures import STEPS as RECORDED
 from tomopipe.campaign.failures import Failure, failed_stack
 from tomopipe.campaign.job_status import position
+from tomopipe.campaign.raw_files import unread_folders
 from tomopipe.campaign.results import NO_ANGLES, TELL_ANGLES
 from tomopipe.campaign.stacks import declared_stacks, find_stacks, stack_notes
 from tomopipe.config import FullReconBlock
@@ -20,7 +21,7 @@ from tomopipe.groups import grouped
 from tomopipe.report.collected_records import collect
 from tomopipe.report.records import CampaignRecord
 from tomopipe.reruns.expected import Expected, PlannedJob
-from tomopipe.reruns.option_faults import option_faults, protected_results
+from tomopipe.reruns.option_faults import closed_folders, option_faults, protected_results
 from tomopipe.reruns.suspects import compare_jobs
 from tomopipe.reruns.words import (
     IF_OTHER_COR,
@@ -104,11 +105,12 @@ def make_plan(campaign: Campaign, record: CampaignRecord | None = None) -> Plan:
         can_retry=any(
             each.step in RECORDED or failed_stack(campaign.files, each.scan) for each in failures
         ),
-        blocked=found.blocked,
+        blocked=found.blocked or (closed_folders(campaign) if planned else ""),
         costs=spent,
         most=costs(campaign, most, rows, metadata) if most != work else spent,
         disk=disk_needed(campaign, work, rows),
         notes=(
+            *unread_folders(campaign.config, campaign.directory),
             *campaign.table_faults,
             *(f"{NO_ANGLES}: {scan}. {TELL_ANGLES}" for scan in found.without_angles),
             *(

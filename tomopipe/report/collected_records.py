@@ -132,7 +132,7 @@ def _campaign_failures(
 
     def is_wanted(job: JobStatus) -> bool:
         if job.step == "stitch":
-            return problems.get(job.key) in ("", why_failed(job))
+            return problems.get(job.key, "").startswith(why_failed(job))
         if job.step == "fix_cor":
             return any(encode_series(scan.series) == job.key for scan in campaign.scans.values())
         return job.step != "export_star" or campaign.config.export_star.enabled

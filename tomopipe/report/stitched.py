@@ -25,7 +25,7 @@ def why_failed(job: JobStatus) -> str:
 def read_stacks(
     reader: Reader, campaign: Campaign, jobs: Iterable[JobStatus] = ()
 ) -> tuple[StackRecord, ...]:
-    """Read the result of each stack; one without a volume says why its job failed."""
+    """Read the result of each stack; one whose job failed says why."""
     files, found = campaign.files, []
     failed = {
         job.key: why_failed(job)
@@ -36,14 +36,15 @@ def read_stacks(
         volumes = (files.stitched(stack.name, output) for output in VOLUMES)
         volume = next((path for path in volumes if path.exists()), None)
         data = reader.json(files.shifts(stack.name)) or {} if volume else {}
-        shape, problem = data.get("shape"), stack.problem
+        shape = data.get("shape")
+        problem = stack.problem or failed.get(stack.name) or ("" if volume else _NOT_YET)
         if problem and volume:
             problem += f"; the volume shown was made before{_of_scans(data)}"
         found.append(
             StackRecord(
                 name=stack.name,
                 scans=stack.scans,
-                problem=problem or ("" if volume else failed.get(stack.name, _NOT_YET)),
+                problem=problem,
                 volume=volume,
                 shape=tuple(shape) if isinstance(shape, list) else (),
                 pairs=tuple(_pair(p) for p in data.get("pairs", []) if isinstance(p, dict)),

@@ -119,8 +119,10 @@ def unused_cors(campaign: Campaign, rows: InventoryRows) -> list[str]:
     n_cols = {scan: int(rows[scan]["n_cols"]) for scan in campaign.selected_scans(rows)}
     by_hand = {scan: parse_cor(campaign.scans[scan].manual) for scan in n_cols}
     table = campaign.config.campaign.table or TABLE
+    line = {row.scan: row.line for row in campaign.table_rows}
     lines = [
-        f"{scan}: its COR in {table}, {off_detector(cor_px, n_cols[scan])}, is not used"
+        f"{table}: line {line[scan]}: cor_px of {scan}: {off_detector(cor_px, n_cols[scan])} and "
+        "is not used"
         for scan, cor_px in by_hand.items()
         if cor_px is not None and not is_valid(cor_px, n_cols[scan])
     ]

@@ -43,8 +43,8 @@ _REPORT_HEADERS = {
     "form-action 'none'; frame-ancestors 'none'"
 }
 _PICTURE_HEADERS = {"cache-control": "private, max-age=600"}
-_Decision = tuple[str, dict[str, str], dict[str, str], bool]
-"""Scan, cells, cells seen, and whether source and time go into the note."""
+_Decision = tuple[str, dict[str, str], dict[str, str], bool, bool]
+"""Scan, cells, cells seen, whether source and time go into the note, and whether it is an undo."""
 
 
 def make_app(
@@ -171,14 +171,17 @@ class _Api:
     def _decide(self, decisions: list[_Decision]) -> Response:
         outcomes = decide(
             self.store.table_now(),
-            {scan: (self._checked(scan, cells), seen) for scan, cells, seen, _ in decisions},
-            stamp=stamp_now() if any(stamp for *_, stamp in decisions) else "",
+            {
+                scan: (self._checked(scan, cells, undo=undo), seen)
+                for scan, cells, seen, _, undo in decisions
+            },
+            stamp=stamp_now() if any(stamp for *_, stamp, _ in decisions) else "",
         )
         return JSONResponse({scan: asdict(outcome) for scan, outcome in outcomes.items()})
 
-    def _checked(self, scan: str, cells: dict[str, str]) -> dict[str, str]:
+    def _checked(self, scan: str, cells: dict[str, str], *, undo: bool) -> dict[str, str]:
         shape = self.store.scan(scan).shape
-        return checked_cells(scan, cells, shape[2] if shape else None)
+        return checked_cells(scan, cells, shape[2] if shape else None, undo=undo)
 
     def run(self, _: Request) -> Response:
         """Return the state of the run that was started here."""
@@ -209,10 +212,12 @@ def _decisions(body: bytes) -> list[_Decision]:
         raise _MalformedError("expected JSON, decisions with scan, cells and seen.") from error
 
 
-def _decision(scan: object, cells: object, seen: object, stamp: object = False) -> _Decision:
-    if not isinstance(scan, str) or not isinstance(stamp, bool):
-        raise _MalformedError("expected a text for scan, and true or false for stamp.")
-    return scan, _texts(cells), _texts(seen), stamp
+def _decision(
+    scan: object, cells: object, seen: object, stamp: object = False, undo: object = False
+) -> _Decision:
+    if not (isinstance(scan, str) and isinstance(stamp, bool) and isinstance(undo, bool)):
+        raise _MalformedError("expected a text for scan, and true or false for stamp and undo.")
+    return scan, _texts(cells), _texts(seen), stamp, undo
 
 
 def _texts(cells: object) -> dict[str, str]:

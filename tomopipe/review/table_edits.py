@@ -46,8 +46,13 @@ def _cells(rows: list[Row]) -> dict[str, dict[str, str]]:
     }
 
 
-def checked_cells(scan: str, cells: Mapping[str, object], n_cols: int | None) -> dict[str, str]:
-    """Return the cells of a decision as they go into the table, or refuse what is invalid."""
+def checked_cells(
+    scan: str, cells: Mapping[str, object], n_cols: int | None, *, undo: bool = False
+) -> dict[str, str]:
+    """Return the cells of a decision as they go into the table, or refuse what is invalid.
+
+    With `undo` they stood there before, so that any text may be back as the COR.
+    """
     checked = {}
     for name, value in cells.items():
         if name not in CELLS or not isinstance(value, str):
@@ -55,7 +60,7 @@ def checked_cells(scan: str, cells: Mapping[str, object], n_cols: int | None) ->
         checked[name] = value.strip()
         if problem := fault_of_cell(checked[name]):
             raise TomopipeError(f"{scan}: {name} {shown(checked[name])} {problem}.")
-    if text := checked.get("cor_px"):
+    if (text := checked.get("cor_px")) and not undo:
         checked["cor_px"] = checked_cor(scan, text, n_cols)
     if checked.get("select", "auto") not in SELECT:
         raise TomopipeError(f"{scan}: expected select auto, yes or no; got {checked['select']}.")

@@ -4,6 +4,7 @@ A run has its own session, so that it outlives terminal and page; `logs/under_wa
 process. Snakemake's lock decides whether a run may begin.
 """
 
+import math
 import os
 import signal
 import subprocess
@@ -12,15 +13,17 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from itertools import count
 from pathlib import Path
 
 from tomopipe.campaign.files import CONFIG, LOGS, SNAKEMAKE
+from tomopipe.campaign.job_status import CLOCKS_S
 from tomopipe.campaign.slurm import unknown_names
+from tomopipe.campaign.watch_lock import is_watched, watcher_processes
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import workflow_folder
 from tomopipe.run.progress import VARIABLE
-from tomopipe.run.watch_lock import is_watched, watcher_processes
 from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.json_files import json_or
@@ -37,6 +40,7 @@ LOCKED = (
     "`tomopipe run -- --unlock`, and run again."
 )
 _EVENTS = ".jsonl"
+_SNAKEMAKE_LOG = ".snakemake.log"
 # a shell that runs this in the background makes it ignore Ctrl-C
 _HEEDING = """
 import os, signal, sys
@@ -250,11 +254,23 @@ def is_killed(directory: Path, results: Path) -> bool:
     if not (locks := _locks(directory)):
         return False
     locked_s = max(lock.stat().st_mtime for lock in locks)
-    if run_folder.has_copied_run(results):
+    if copied_s := run_folder.copied_s(results):
         run = read_record(directory)  # which locks before it makes its folder
+        if run is None and _last_began_s(directory) < copied_s - CLOCKS_S:
+            return True  # a lock's own time may be that of the copying
         return locked_s < (run.start_s if run else time.time() - _BEGINS_S)
     # Snakemake locks before a run makes its folder: a younger lock is that of another run
     return run_folder.killed_here(results, locked_s)
+
+
+def _last_began_s(directory: Path) -> float:
+    """Return when the last run of Snakemake began, by the names of its logs; inf: not known."""
+    logs = (directory / SNAKEMAKE / "log").glob(f"*{_SNAKEMAKE_LOG}")
+    names = [log.name.removesuffix(_SNAKEMAKE_LOG) for log in logs]
+    try:
+        return max(datetime.fromisoformat(name).timestamp() for name in names)
+    except ValueError:
+        return math.inf
 
 
 def is_locked(directory: Path) -> bool:
@@ -278,8 +294,8 @@ def interrupt(directory: Path, run: Run, *, sending: signal.Signals) -> None:
         )
     try:
         os.kill(run.pid, 0)  # one that is refused has not been stopped
-        with suppress(OSError):  # where there is no room the run ends all the same
-            write_json(asdict(replace(run, stopped=True)), directory / LOGS.run_record)
+        with suppress(OSError):  # it ends, recorded or not
+            _record_stop(run, directory / LOGS.run_record)
         if sending is signal.SIGKILL:
             kill_parts(directory)
         if sending is signal.SIGTERM or os.getpgid(run.pid) != run.pid:
@@ -290,6 +306,15 @@ def interrupt(directory: Path, run: Run, *, sending: signal.Signals) -> None:
         raise TomopipeError(f"the run is not yours: {run}. Ask them to stop it.") from None
     except ProcessLookupError:
         pass  # it has just ended
+
+
+def _record_stop(run: Run, record: Path) -> None:
+    try:
+        write_json(asdict(replace(run, stopped=True)), record)
+    except OSError:  # no room for another file: in place
+        text = record.read_bytes().replace(b'"stopped": false', b'"stopped": true ')
+        with open(record, "r+b") as stream:
+            stream.write(text)
 
 
 def left_running(directory: Path) -> list[Run]:

@@ -588,16 +588,17 @@ def fork_scripts(workflow: Any) -> None:
 def remove_only_in_run() -> None:
     """Make Snakemake remove results before each job only while the run is active.
 
-    A job of an ended run on another node could otherwise remove results of a newer run.
+    A job of an ended run on another node could otherwise remove results of a newer run. A job with
+    the parameter `takes_away` removes what there is itself, once it can be made.
     """
     from snakemake.jobs import Job
 
     async def in_run(plain: Any, job: Any) -> None:
         if run_folder.current() is None:
             return await plain(job)
-        by_hand = any(path.endswith(CENTER) for path in job.output)  # the job itself decides
+        decides = job.params.get("takes_away") or any(path.endswith(CENTER) for path in job.output)
         fault = job.params.get("fault") or any(map(why_not_replaced, job.output))  # it will fail
-        if not (by_hand or fault or is_kept(job.output[0], job.params)):
+        if not (decides or fault or is_kept(job.output[0], job.params)):
             for path in job.output:
                 take_away(path)
         for path in job.log:

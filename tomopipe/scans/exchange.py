@@ -17,7 +17,7 @@ from tomopipe.config import InputBlock
 from tomopipe.config.base import is_dataset
 from tomopipe.config.blocks import AngleRange
 from tomopipe.config.spans import first_and_last
-from tomopipe.errors import ScanError
+from tomopipe.errors import ScanError, own_error
 from tomopipe.scans.angle_lists import (
     NO_LIST,
     NO_THETA,
@@ -158,7 +158,8 @@ def _examine(
         raise
     except Exception as error:
         # Broken files raise nearly anything from nearly anywhere.
-        raise ScanError(f"{path}: broken file ({one_line(error)})") from error
+        fault = own_error(error) or f"broken file ({one_line(error)})"
+        raise ScanError(f"{path}: {fault}") from error
 
 
 def _look(

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from tomopipe.config import InputBlock
 from tomopipe.config.base import is_dataset
 from tomopipe.config.blocks import AngleRange
-from tomopipe.errors import ScanError
+from tomopipe.errors import ScanError, own_error
 from tomopipe.scans.angle_lists import NO_LIST, planned_frames, read_angles
 from tomopipe.scans.chunks import Chunks
 from tomopipe.scans.formats import ALONE, IMAGES, format_named
@@ -383,7 +383,8 @@ def _reading(path: FilePath) -> Iterator[None]:
     except (ScanError, MemoryError):
         raise
     except Exception as error:
-        raise ScanError(f"{path}: the TIFF image cannot be read ({one_line(error)})") from error
+        fault = own_error(error) or f"the TIFF image cannot be read ({one_line(error)})"
+        raise ScanError(f"{path}: {fault}") from error
 
 
 def _first_page(path: FilePath) -> "tifffile.TiffPage":
@@ -531,6 +532,8 @@ class _Pages(_Images):
         self._path = path
         self.name = str(path)
         with _reading(path), tifffile.TiffFile(path) as file:
+            if not file.series:
+                raise ScanError(f"{path}: the TIFF image cannot be read (no page)")
             series = file.series[0]
             shape = series.shape if len(series.shape) > 2 else (1, *series.shape)
             self.dtype = _check_page(series.keyframe, shape[1:], path)

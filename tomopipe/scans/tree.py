@@ -123,8 +123,9 @@ def broken_links(file: "h5py.File") -> list[str]:
 def _children(file: "h5py.File") -> Iterator[tuple["h5py.Group", str, Any]]:
     """Yield all in a file: its group, its path, and what it is; None if it cannot be opened."""
     for group in [file, *groups_below(file, _DEEPEST)]:
+        folder = text_of(group.name).rstrip("/")  # bytes, if it is not UTF-8
         for name in group:
-            yield group, f"{group.name.rstrip('/')}/{name}", open_child(group, name)
+            yield group, f"{folder}/{name}", open_child(group, name)
 
 
 def brief_tree(file: "h5py.File") -> str:

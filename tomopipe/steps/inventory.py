@@ -16,7 +16,7 @@ from tomopipe.campaign.series import reference_size, undersized
 from tomopipe.campaign.state import LOOK_AGAIN, STILL_WRITTEN
 from tomopipe.config import StepOptions
 from tomopipe.config.blocks import NUMBERS
-from tomopipe.errors import ScanError, is_of_the_system
+from tomopipe.errors import ScanError, is_of_the_system, own_error
 from tomopipe.groups import grouped
 from tomopipe.recon.angular_sampling import is_full_rotation, largest_gap_rad, unpaired
 from tomopipe.scans.angle_lists import span_deg
@@ -176,8 +176,11 @@ def _look(raw: RawScan, taken_from: TakenFrom) -> _Look:
         return _Look(STILL_WRITTEN)
     except Exception as error:
         reason = str(error).removeprefix(f"{raw.path}: ")
+        ours = own_error(error)
         if not isinstance(error, ScanError):
-            reason = f"cannot be read ({type(error).__name__}: {one_line(error)})"
+            reason = ours or f"cannot be read ({type(error).__name__}: {one_line(error)})"
+        if ours:
+            log.warning("%r: the traceback, to be reported", raw.path, exc_info=error)
         return _Look(reason + LOOK_AGAIN * is_of_the_system(error))
 
 

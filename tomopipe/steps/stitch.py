@@ -16,7 +16,7 @@ from tomopipe.errors import TomopipeError
 from tomopipe.steps.revisions import REVISIONS, stated
 from tomopipe.stitching.blending import BLOCK_ROWS, Placed, Resampled, blended
 from tomopipe.stitching.overlap import Part, Shift, block_means, find_shift
-from tomopipe.storage.atomic import remove_stale, write_json
+from tomopipe.storage.atomic import remove_stale, take_away, write_json
 from tomopipe.stream.provenance import package_versions
 from tomopipe.volumes.encoding import Encoding, encoding_of
 from tomopipe.volumes.volume import new_volume
@@ -49,6 +49,7 @@ def stitch(
     The first row of the stitched one is that of the volume with the lowest rows. Of `stored` count
     output, compression, dtype and value_range; auto: the range of all volumes. `shifts` is a JSON
     file with the shifts found, which are returned; it and the volume get the statement `made_from`.
+    What is there of both goes once the volumes are known to fit.
     `voxels_of` is an earlier result of the same volumes and options, except metadata: its voxels
     are copied. A TomopipeError, which names both scans, if volumes do not fit together.
     """
@@ -61,6 +62,8 @@ def stitch(
         earlier = opened.enter_context(open_volume(voxels_of)) if voxels_of else None
         if earlier is None:
             described, encoding, fill = _stitch(members, scans, options, stored)
+            for path in (output_volume, shifts):
+                take_away(path)  # only now that they fit; there may be no room for both
         else:
             logger.info("only metadata are new: the voxels are those of the volume there is")
             described = {key: earlier.provenance[key] for key in ("shape", "scans", "pairs")}

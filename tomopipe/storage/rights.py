@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import stat
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -18,8 +19,18 @@ def closed(folders: Iterable[Path]) -> list[Path]:
 
 
 def is_protected(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a result is write-protected: it is not to be replaced. A link never is."""
-    return os.path.exists(path) and not (os.access(path, os.W_OK) or os.path.islink(path))
+    """Tell whether a result is write-protected: it is not to be replaced. A link never is.
+
+    Nor is a file that somebody else may write, in a folder where this user may rename it.
+    """
+    if not os.path.exists(path) or os.path.islink(path) or os.access(path, os.W_OK):
+        return False
+    state, folder = os.stat(path), os.path.dirname(os.path.abspath(path))
+    theirs = state.st_uid != os.geteuid() and state.st_mode & _MAY_WRITE
+    if not theirs or stat.S_ISDIR(state.st_mode) or not os.access(folder, os.W_OK | os.X_OK):
+        return True
+    kept = os.stat(folder)  # in a sticky one only its owner, and that of a file, may
+    return bool(kept.st_mode & stat.S_ISVTX) and kept.st_uid != os.geteuid()
 
 
 def why_not_replaced(path: str | os.PathLike[str]) -> str:

@@ -120,9 +120,15 @@ def killed_here(results: Path, since_s: float) -> bool:
         return False
 
 
-def has_copied_run(results: Path) -> bool:
-    """Tell whether the campaign was copied while it ran, and nothing has run in the copy yet."""
-    return any(is_copied(json_or(run / "run.json", {}), run) for run in earlier(results)[-1:])
+def copied_s(results: Path) -> float | None:
+    """Return when the campaign was copied while it ran, if nothing has run in the copy yet.
+
+    In Unix seconds; None if it is no such copy.
+    """
+    for run in earlier(results)[-1:]:
+        if is_copied(json_or(run / "run.json", {}), run):
+            return os.stat(run / "run.json").st_ctime  # copies may keep the other times
+    return None
 
 
 def current() -> Path | None:

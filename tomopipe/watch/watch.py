@@ -25,11 +25,11 @@ from tomopipe.campaign.arrivals import Arrivals, fault_of_scan
 from tomopipe.campaign.campaign import make_campaign
 from tomopipe.campaign.files import CONFIG, LOGS, TABLE, Files
 from tomopipe.campaign.raw_files import raw_paths
+from tomopipe.campaign.watch_lock import only_watcher, write_holder
 from tomopipe.config import read_config
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.decisions import Decisions
 from tomopipe.run import launch
-from tomopipe.run.watch_lock import only_watcher, write_holder
 from tomopipe.scans.raw_state import file_state
 from tomopipe.storage import run_folder
 from tomopipe.storage.run_folder import ARRIVALS, TAIL

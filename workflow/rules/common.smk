@@ -27,6 +27,7 @@ from tomopipe.campaign.campaign import (
 )
 from tomopipe.campaign.failures import failed_on_data
 from tomopipe.campaign.files import CONFIG, LOGS, Files
+from tomopipe.campaign.raw_files import unread_folders
 from tomopipe.campaign.series import encode_series
 from tomopipe.config import parsed_texts, with_file
 from tomopipe.reruns.decisions import REASONS, Decisions, words_of
@@ -100,7 +101,8 @@ try:
         refuse_missing_files(CAMPAIGN)
         refuse_foreign(CAMPAIGN, DECISIONS.record)
         if not WATCHED:  # rows may be written before their scans come
-            for fault in CAMPAIGN.table_faults:
+            faults = unread_folders(CAMPAIGN.config, CAMPAIGN.directory) + CAMPAIGN.table_faults
+            for fault in faults:
                 print(f"tomopipe: {fault}", file=sys.stderr)
 except TomopipeError as error:
     sys.exit(f"tomopipe: {error}")

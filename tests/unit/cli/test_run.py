@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -256,7 +257,13 @@ def test_a_copy_of_a_campaign_that_runs_is_no_run(campaign, does, way):
         assert not launch.unlock_killed(other, other / "results")  # a run of the copy just locked
         shutil.copy(campaign / "logs" / "under_way.json", other / "logs")
         assert not launch.unlock_killed(other, other / "results")  # it may be of a run in the copy
-        os.utime(other / ".snakemake" / "locks" / "0.input.lock", (time.time() - 300,) * 2)
+        log = other / ".snakemake" / "log" / "2026-01-02T030405.678901.snakemake.log"
+        log.parent.mkdir()
+        log.touch()  # of the run that was copied
+        began = log.with_name(f"{datetime.now().isoformat().replace(':', '')}.snakemake.log")
+        began.touch()
+        assert not launch.unlock_killed(other, other / "results")  # a run in the copy
+        began.unlink()
         assert launch.unlock_killed(other, other / "results")
         assert not launch.is_locked(other)
         assert launch.is_locked(campaign)
@@ -382,6 +389,7 @@ def test_a_run_is_stopped_also_on_a_full_disk(campaign, does, no_room):
     reaper.join(60)
     assert status == 0, text
     assert process.returncode in (-signal.SIGINT, 1)
+    assert launch.read_record(campaign).stopped  # the terminal of the run tells it from a failure
 
 
 def test_ctrl_c_stops_a_run_also_on_a_full_disk(campaign, does, no_room, monkeypatch):

@@ -17,6 +17,7 @@ from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.results import INVENTORY_COLUMNS
 from tomopipe.campaign.slurm import time_limit_min
+from tomopipe.campaign.watch_lock import only_watcher, write_holder
 from tomopipe.cli import cli
 from tomopipe.cli.terminal import near
 from tomopipe.commands import check, new_campaign
@@ -625,6 +626,33 @@ def test_check_warns_of_angles_in_another_unit_as_a_run_skips_them_and_names_the
     (tmp_path / "config.yaml").write_text(config + overrides)
     findings = check.examine(load_campaign(tmp_path))
     assert not [line for line in (*findings.errors, *findings.warnings) if "cover" in line]
+
+
+def test_rows_and_overrides_may_be_written_before_their_scans_come(tmp_path):
+    write_scan(tmp_path / "raw" / "a_1.h5", n_angles=31, n_rows=2, n_cols=32)
+    config = "campaign: {scans: [raw/*.h5]}\n"
+    (tmp_path / "config.yaml").write_text(config)
+    rows = ("a_2\t20.5", "a_01\t20.5", "b_1\t20.5")  # the next, a slip, another series
+    (tmp_path / "scans.tsv").write_text("\n".join(["scan\tcor_px", *rows]))
+    found = check.examine(load_campaign(tmp_path))
+    assert found.errors == [
+        "scans.tsv: line 3: no scan a_01 in the campaign; did you mean a_1?",
+        "scans.tsv: line 4: no scan b_1 in the campaign; did you mean a_1?",
+    ]
+    yet = "scans.tsv: line 2: no scan a_2 in the campaign yet; did you mean a_1?"
+    assert yet in found.warnings
+    (tmp_path / "config.yaml").write_text(
+        config + "overrides: [{scans: [a_3], full_recon: {filter: hann}}]\n"
+    )
+    with pytest.raises(TomopipeError, match="overrides 1: scans: there is no a_3"):
+        load_campaign(tmp_path)
+    with only_watcher(tmp_path) as lock:
+        write_holder(lock, {})
+        found = check.examine(load_campaign(tmp_path))
+    assert found.errors == []
+    told = " ".join(found.warnings)
+    assert all(f"no scan {name} in the campaign yet" in told for name in ("a_2", "a_01", "b_1"))
+    assert "overrides 1: scans: there is no a_3; did you mean a_1?" in told
 
 
 def test_check_refuses_a_campaign_without_any_usable_scan(tmp_path):

@@ -1,6 +1,7 @@
 """What `plan` and `check` say without a run; that plan equals runs is tested on real ones."""
 
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from tomopipe.commands.next_run import (
     Plan,
     PlanRow,
     folded,
+    make_plan,
     memory_notes,
     standing_failures,
 )
@@ -51,6 +53,22 @@ def lines(folder, rows):
 )
 def test_exit_status(jobs, failures, blocked, status):
     assert Plan(jobs, failures, blocked).exit_status == status
+
+
+@pytest.mark.parametrize("name", ["raw", "results"])
+def test_plan_names_folders_that_are_closed(campaign, monkeypatch, name):
+    (campaign / "results").mkdir()
+    allowed = os.access
+    monkeypatch.setattr(
+        os, "access", lambda path, mode: path != campaign / name and allowed(path, mode)
+    )
+    found = make_plan(load_campaign(campaign))
+    if name == "raw":
+        assert found.notes[0].startswith(f"{campaign}/raw: this folder cannot be read, and what ")
+        assert found.exit_status == 2
+    else:  # the run would stop
+        assert found.blocked.startswith(f"{campaign}/results: cannot be written, and a run does.")
+        assert found.exit_status == 1
 
 
 @pytest.mark.parametrize(
@@ -195,7 +213,7 @@ def test_check_counts_and_explains(campaign):
     ("table", "config", "words"),
     [
         ("scan\tcor_px\na_1\t1024,5\n", "", "1024,5"),
-        ("scan\tcor_px\na_9\t12\n", "", "a_9"),
+        ("scan\tcor_px\nb_9\t12\n", "", "b_9"),
         ("", "preprocess: {flats: nowhere.h5}\n", "nowhere.h5"),
     ],
 )

@@ -100,7 +100,7 @@ def test_cors_off_the_detector_are_named(campaign):
     (campaign / "scans.tsv").write_text("scan\tselect\tcor_px\tnote\na_1\tauto\t640.5\t\n")
     found, rows = loaded(campaign, "resolve_cor: {default_px: 63.5}")
     assert option_faults(found, rows) == [
-        "a_1: its COR in scans.tsv, 640.50 is off the detector (0 to 63), is not used",
+        "scans.tsv: line 2: cor_px of a_1: 640.50 is off the detector (0 to 63) and is not used",
         "resolve_cor.default_px: 63.50 is off the detector (0 to 63) and is not used for a_1, a_2",
     ]
 

@@ -141,6 +141,7 @@ def test_cells_are_checked():
         "note": "x",
     }
     assert checked_cells("a", {"cor_px": ""}, None) == {"cor_px": ""}
+    assert checked_cells("a", {"cor_px": "1O24"}, 64, undo=True) == {"cor_px": "1O24"}
     for cells in ({"scan": "b"}, {"cor_px": 12.5}, {"select": "maybe"}):
         with pytest.raises(TomopipeError, match="expected"):
             checked_cells("a", cells, 64)

@@ -192,3 +192,11 @@ def test_a_file_open_for_writing_is_still_written(tmp_path):
     finally:
         writer.communicate(b"\n")
     assert incomplete(read_metadata(path)) == ""
+
+
+def test_a_file_whose_names_are_no_text(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file.create_group(b"\xff\xe4")["gone"] = h5py.SoftLink("/nowhere")
+    with pytest.raises(ScanError, match="expected a DXchange or NXtomo file"):
+        read_metadata(path)

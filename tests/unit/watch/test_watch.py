@@ -13,9 +13,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from tomopipe.campaign.watch_lock import is_watched, only_watcher
 from tomopipe.errors import NoRoomError, TomopipeError
 from tomopipe.run import launch
-from tomopipe.run.watch_lock import is_watched, only_watcher
 from tomopipe.storage import run_folder
 from tomopipe.storage.run_folder import ARRIVALS, TAIL
 from tomopipe.storage.tables import write_tsv

@@ -15,7 +15,7 @@ const cellsOf = (scan) => ({ select: scan.select, cor_px: scan.manual, note: sca
 // Send decisions; the answer by scan, and those that are in the table now.
 async function send(decisions, undoable) {
   const stamp = undoable && localStorage.getItem("stamp") === "yes";
-  const asked = decisions.map(({ scan, cells, seen }) => ({ scan, cells, seen: seen || cellsOf(find(scan)), stamp: stamp && "cor_px" in cells }));
+  const asked = decisions.map(({ scan, cells, seen }) => ({ scan, cells, seen: seen || cellsOf(find(scan)), stamp: stamp && "cor_px" in cells, undo: !undoable }));
   const answer = await post("decide", { decisions: asked });
   const saved = asked.filter(({ scan }) => answer[scan].saved);
   if (undoable && saved.length) done.push(saved.map(({ scan, seen }) => ({ scan, before: seen, after: answer[scan].cells })));
@@ -62,6 +62,12 @@ export async function writeAll(decisions, says, { undoable = true } = {}) {
   }
 }
 
+// What takes one of `done` back: the cells that it changed, as they were.
+function taken({ scan, before, after }) {
+  const cells = Object.fromEntries(Object.entries(before).filter(([key, cell]) => cell !== after[key]));
+  return { scan, cells, seen: after };
+}
+
 export async function undo() {
   const last = done.pop();
   if (!last) {
@@ -71,13 +77,13 @@ export async function undo() {
   const at = done.length;
   const keep = (...lists) => done.splice(at, 0, ...lists); // for the next u, below what was decided meanwhile
   if (last.length > 1) {
-    const back = await writeAll(last.map(({ scan, before, after }) => ({ scan, cells: before, seen: after })), (scans) => `${scans}: as before`, { undoable: false });
+    const back = await writeAll(last.filter(({ scan }) => find(scan)).map(taken), (scans) => `${scans}: as before`, { undoable: false });
     // one by one: of a scan that someone else has changed the next u asks, and others come after it
     keep(...(back ? last.filter(({ scan }) => !back.includes(scan)).map((one) => [one]) : [last]));
     return null;
   }
-  const [{ scan, before, after }] = last;
-  const written = await write(scan, { ...before }, { undoable: false, seen: after });
+  const { scan, cells, seen } = taken(last[0]);
+  const written = await write(scan, cells, { undoable: false, seen });
   if (written === null) keep(last);
   if (!written) return null;
   toast(`${scan}: as before`);
