@@ -20,7 +20,7 @@ from tomopipe.geometry import bin_cor
 _MAX_ROWS = 3
 # Parts of the scan, by time, and of half a rotation, by angle; each of so many angles at least.
 _PARTS, _AXIS_PARTS, _LEAST_IN_PART = 16, 8, 3
-_MOST_PAIRS, _LEAST_OVERLAP = 256, 24  # columns
+_MOST_ANGLES, _MOST_PAIRS, _LEAST_OVERLAP = 400, 256, 24  # columns
 # Told are, as standard deviations over the scan: what leaves the path by so much, and by so many
 # times its error; and an axis that moves by so much, the worst part left out. Up to there the COR
 # is within a pixel of the best one. Why these limits: lab/results/finding-the-cor.md.
@@ -56,15 +56,16 @@ def leaves_path(prepared: Prepared) -> Floats | None:
 
     Also None where the sample leaves the field of view, or its mass is not constant.
     """
-    theta_rad = prepared.rows.theta_rad
-    if not prepared.rows.minus_log or len(theta_rad) < _LEAST_IN_PART * _PARTS:
+    chosen = evenly_spread(len(prepared.rows.theta_rad), _MOST_ANGLES)
+    if not prepared.rows.minus_log or len(chosen) < _LEAST_IN_PART * _PARTS:
         return None
+    as_taken = np.argsort(prepared.angles.order[chosen])
+    theta_rad = prepared.angles.theta_rad[chosen][as_taken]
     still = np.stack([np.ones_like(theta_rad), np.cos(theta_rad), np.sin(theta_rad)], axis=1)
     rows = prepared.plain[:_MAX_ROWS]
-    as_taken = np.argsort(prepared.angles.order)
     courses, errors = [], []
     for row in rows:
-        found = subtract_air(bin_columns(row, prepared.match_binning))
+        found = subtract_air(bin_columns(row[chosen], prepared.match_binning))
         moments = found and mass_and_centre(found[0])
         if not moments:
             continue
