@@ -228,6 +228,22 @@ def test_a_stage_that_stood_still_is_doubted_or_refused_with_its_reason(run):
     assert any("did the stage rotate?" in text for text in told)
 
 
+def test_a_drift_sideways_is_a_doubt_and_moves_no_cor(run):
+    theta_deg = np.linspace(0, 360, 361)
+    projections = scan(COR_PX, theta_deg=theta_deg, counts=20000)
+    prediction, _ = run(rows_of(projections, theta_deg))
+    assert "doubts" not in prediction
+    columns = np.arange(projections.shape[2])
+    for i, frame in enumerate(projections):
+        for row in frame:
+            row[:] = np.interp(columns - 6 * (i / 360 - 0.5), columns, row)
+    prediction, text = run(rows_of(projections, theta_deg), methods=["ai", "sum"])
+    assert float(text) == pytest.approx(COR_PX, abs=1.5)
+    (doubt,) = prediction["doubts"]
+    assert doubt.startswith("the sample or the axis drifted sideways during the scan")
+    assert prediction["warnings"] == [doubt]
+
+
 @pytest.mark.parametrize(
     ("slope_px", "used", "told"),
     [

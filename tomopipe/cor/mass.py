@@ -175,24 +175,38 @@ def _subtract_lines(sinogram: Image, fitted: NDArray[np.float64]) -> NDArray[np.
     return np.asarray(sinogram - fitted @ _lines(sinogram.shape[1]).T)
 
 
+def mass_and_centre(
+    level: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Row sums of a level, and their centres, columns from the middle: (n_angles,) each.
+
+    None if the sums vary: something left the field of view.
+    """
+    n_cols = level.shape[1]
+    column = np.arange(n_cols) - (n_cols - 1) / 2
+    mass = level.sum(axis=1)
+    spread = mass.std() / mass.mean() if mass.mean() > 0 else np.inf
+    return None if spread > _MAX_SUM_SPREAD else (mass, level @ column / mass)
+
+
 def _fit(sinogram: Image, theta_rad: NDArray[np.float64]) -> tuple[float, float] | None:
     """COR and its uncertainty from one sinogram; None if it fails a test."""
     found = subtract_air(sinogram)
     if found is None:
         return None
     level, air = found
-    n_cols = sinogram.shape[1]
-    column = np.arange(n_cols) - (n_cols - 1) / 2
-    mass = level.sum(axis=1)
-    spread = mass.std() / mass.mean() if mass.mean() > 0 else np.inf
-    if spread > _MAX_SUM_SPREAD:
+    moments = mass_and_centre(level)
+    if moments is None:
         return None
-    fitted = _fit_swing(level @ column / mass, theta_rad)
+    mass, centre_px = moments
+    fitted = _fit_swing(centre_px, theta_rad)
     if fitted is None:
         return None
     off_px, error_px = fitted
     # A background that makes the sums vary moves the estimate to the middle by as much.
-    pull_px = spread * abs(off_px)
+    pull_px = mass.std() / mass.mean() * abs(off_px)
+    n_cols = sinogram.shape[1]
+    column = np.arange(n_cols) - (n_cols - 1) / 2
     stripe = (level - remove_stripes(level.astype(np.float32))).mean(axis=0)
     stripe_px = abs(float(stripe @ (column - off_px))) / mass.mean()
     outside_px = _static_pull(level, air, off_px) / mass.mean()

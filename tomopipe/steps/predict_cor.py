@@ -233,6 +233,7 @@ def _predict(
     used: "UsedRows | None",
 ) -> dict[str, Any]:
     from tomopipe.cor.curves import Curves
+    from tomopipe.cor.drift import warn_of_drift
     from tomopipe.cor.jump import reject_jump
     from tomopipe.cor.methods import choose
     from tomopipe.cor.prepared import Prepared
@@ -274,6 +275,8 @@ def _predict(
         warn_of_standstill(curves.prepared),
     )
     doubts = [doubt for doubt in found if doubt]
+    if not doubts:  # each of them moves the projections, too
+        doubts = [drift] if (drift := warn_of_drift(curves.prepared, in_use_px)) else []
     if not accepted:
         return prediction | {"reason": "; ".join(filter(None, [*doubts, decision.reason]))}
     prediction = _with(prediction, "doubts", doubts)

@@ -5,8 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 Rng = np.random.Generator
+Course = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ class Settings:
         The axis is so much further right from this share of the projections on.
     climb_px : float
         Of the sample along the axis, in a turn.
+    wander : callable, optional
+        How far the axis is off to the right, px, after these shares of the projections.
     theta_missing : bool
         The file has no angles.
     grid_width_px : float
@@ -93,6 +97,7 @@ class Settings:
     jump_px: float = 0.0
     jump_at: float = 0.5
     climb_px: float = 0.0
+    wander: Course | None = None
     theta_missing: bool = False
     grid_width_px: float = 50.0
     outside_grid: bool = False
