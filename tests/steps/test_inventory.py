@@ -18,6 +18,7 @@ from tests.step_calls import inventory
 from tomopipe.campaign.series import split_name
 from tomopipe.campaign.state import LOOK_AGAIN
 from tomopipe.config import InventoryBlock
+from tomopipe.errors import TomopipeError
 from tomopipe.scans.linked import files_taken_from
 from tomopipe.scans.raw_scan import RawScan
 from tomopipe.steps import inventory as module
@@ -60,6 +61,19 @@ def take(folder, entries=None, **options):
 
 def kept(rows):
     return {name: row["keep"] for name, row in rows.items()}
+
+
+def test_files_that_have_all_gone_leave_the_table_alone(tmp_path):
+    for name in ("a_1.h5", "a_2.h5"):
+        write(tmp_path / name)
+    entries = [entry(path) for path in tmp_path.glob("*.h5")]
+    (tmp_path / "a_1.h5").unlink()
+    assert kept(take(tmp_path, entries)) == {"a_1": False, "a_2": True}
+    table = (tmp_path / "results" / "inventory.tsv").read_bytes()
+    (tmp_path / "a_2.h5").unlink()
+    with pytest.raises(TomopipeError, match="no such file any more, nor one of the other scans"):
+        take(tmp_path, entries)
+    assert (tmp_path / "results" / "inventory.tsv").read_bytes() == table
 
 
 def test_rows_and_table(tmp_path):

@@ -16,7 +16,7 @@ from tomopipe.campaign.series import reference_size, undersized
 from tomopipe.campaign.state import LOOK_AGAIN, STILL_WRITTEN
 from tomopipe.config import StepOptions
 from tomopipe.config.blocks import NUMBERS
-from tomopipe.errors import ScanError, is_of_the_system, own_error
+from tomopipe.errors import ScanError, TomopipeError, is_of_the_system, own_error
 from tomopipe.groups import grouped
 from tomopipe.recon.angular_sampling import is_full_rotation, largest_gap_rad, unpaired
 from tomopipe.scans.angle_lists import span_deg
@@ -82,7 +82,8 @@ def inventory(
     file takes data from, as JSON, then pixel size, energy and distance as far as they are known;
     `also_read` the same as `linked` of files of nothing but values, and of all that flats and darks
     named in the configuration take data from. Returns its rows; `keep` is a bool, shape and size
-    are int or None.
+    are int or None. Raises TomopipeError if all files have gone: scans are not to be lost because
+    a disk is no longer mounted.
     """
     overrides = {entry["path"]: entry.get("own") for entry in entries if not entry["reason"]}
     paths = sorted(overrides)
@@ -93,6 +94,11 @@ def inventory(
 
     taken_from = cache(files_taken_from)  # many scans have the same flats
     looks = _look_at_all(paths, lambda path: _look(raw(path), taken_from))
+    if paths and not any(map(os.path.lexists, paths)):
+        raise TomopipeError(
+            f"{paths[0]}: no such file any more, nor one of the other scans. Mount their folder or "
+            "move them back, and run again."
+        )
     members = grouped((e["series"], looks[e["path"]]) for e in entries if not e["reason"])
     references = {
         series: _reference_frames(series_looks) for series, series_looks in members.items()
