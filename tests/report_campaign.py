@@ -122,7 +122,7 @@ class Made:
 
     def sweep(self, name, cor_px, *, n=200, contrast=20_000, seed=0):
         """Write a try stack of 41 pages; each page holds its number in a corner of one square."""
-        grid_px = [cor_px + 0.5 * (at - 20) for at in range(41)]
+        grid_px = [cor_px + 0.5 * (number - 20) for number in range(41)]
         noise = np.random.default_rng(seed).integers(-3000, 3000, (n, n))
         page = 30_000 + noise
         square = page[96:144, 96:144]
@@ -130,7 +130,9 @@ class Made:
         page = np.clip(page, 0, 65535).astype(np.uint16)
         place = self.results / "try_center" / name
         place.mkdir(parents=True, exist_ok=True)
-        write_try_stack((page + at for at in range(41)), grid_px, place / "try.tif", shape=(n, n))
+        write_try_stack(
+            (page + number for number in range(41)), grid_px, place / "try.tif", shape=(n, n)
+        )
         write_json({"cor_px": grid_px, "binning": 1, "window": [0, 1]}, place / "try.json")
 
     def status(self, step, name, seconds, state="done", start=1_732_000_000.0, **more):

@@ -743,7 +743,8 @@ def test_check_says_that_the_volume_of_a_file_now_broken_stays(tmp_path):
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "a_1_rec.h5").touch()
     (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
-    (said,) = (one for one in check.examine(load_campaign(tmp_path)).warnings if "_rec" in one)
+    warnings = check.examine(load_campaign(tmp_path)).warnings
+    (said,) = (warning for warning in warnings if "_rec" in warning)
     assert said.startswith("a_1 is skipped (not an HDF5 file")
     assert said.endswith(
         "results/a_1_rec.h5, made before, stays. Mend the file; if it cannot be, remove volume, "
@@ -762,7 +763,7 @@ def test_check_warns_of_results_of_other_raw_files(tmp_path):
     def warned(folder):
         (tmp_path / "config.yaml").write_text(f"campaign: {{scans: [{folder}/*.h5]}}\n")
         warnings = check.examine(load_campaign(tmp_path, needs_raw=False)).warnings
-        return [one for one in warnings if "other raw files" in one]
+        return [warning for warning in warnings if "other raw files" in warning]
 
     assert warned("day1") == warned(f"{tmp_path}/day1") == []
     (warning,) = warned("day2")

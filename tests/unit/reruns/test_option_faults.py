@@ -111,8 +111,8 @@ def test_a_missing_file_of_flats_is_refused_where_all_scans_need_it(campaign):
         refuse_missing_files(found)
     (line,) = missing_files(loaded(campaign, "preprocess: {flats: 'raw/*_flats.h5'}")[0])
     assert "raw/*_flats.h5: no such file, and patterns are not taken: list the files; " in line
-    some = "overrides: [{scans: [a_1], preprocess: {flats: nowhere.h5}}]"
-    refuse_missing_files(loaded(campaign, some)[0])
+    overrides = "overrides: [{scans: [a_1], preprocess: {flats: nowhere.h5}}]"
+    refuse_missing_files(loaded(campaign, overrides)[0])
 
 
 def test_files_of_flats_among_the_scans_need_none_themselves(campaign):
