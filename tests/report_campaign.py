@@ -1,9 +1,13 @@
 """A fabricated campaign for the tests of the report: small files of every kind, no raw data."""
 
 import json
+import shutil
 import time
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import h5py
 import numpy as np
@@ -37,7 +41,7 @@ CONFIG = {
 def write_json(data, path):
     """Without the flush to disk of the real one: there are hundreds."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(data, indent=1, sort_keys=True))
+    path.write_text(json.dumps(data, sort_keys=True))
 
 
 @dataclass
@@ -171,7 +175,19 @@ def disks(n_y, n_x, rng):
 
 def every_state(folder, *, plane_px=96):
     """Thirteen scans in every state a finished campaign has, two of them with ugly names."""
-    made = Made(folder)
+    _, made = _every_state(plane_px)
+    shutil.copytree(made.folder, folder, copy_function=shutil.copyfile, dirs_exist_ok=True)
+    scans = {
+        name: replace(scan, abspath=str(folder / scan.path)) for name, scan in made.scans.items()
+    }
+    return Made(folder, scans, *deepcopy((made.inventory, made.fixes, made.cor)))
+
+
+@cache
+def _every_state(plane_px):
+    """Make it once: most tests of the report begin with a copy."""
+    holder = TemporaryDirectory()  # goes with the process
+    made = Made(Path(holder.name) / "campaign")
     made.results.mkdir(parents=True)
     for index in range(1, 6):
         name = f"bone_{index:03d}"
@@ -245,7 +261,7 @@ def every_state(folder, *, plane_px=96):
         made.status("predict_cor", scan, 1.5)
         if scan != NASTY:
             made.status("full_recon", scan, 125.0 + 10 * number)
-    return made
+    return holder, made
 
 
 def half_finished(folder):
