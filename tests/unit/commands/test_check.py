@@ -77,6 +77,7 @@ SACCTMGR = """#!/bin/sh
 """
 
 
+@pytest.mark.slow
 def test_files_and_folders_need_no_quotes(site, monkeypatch):
     images = ["t/s_1/0.tif", "t/s_2/0.tif", "u/s_1/0.tif"]
     images += ["v/s_1/tomo/0.tif", "v/s_1/Flat/0.tif", "w/flat/0.tif", "w/s_1/0.tif", "w/s_2/0.tif"]
@@ -692,6 +693,7 @@ def test_check_refuses_folders_below_results_that_a_run_writes(tmp_path, monkeyp
     )
 
 
+@pytest.mark.slow
 def test_check_and_plan_name_write_protected_results(tmp_path, monkeypatch):
     made = [f"results/try_center/a_{n}/rows.h5" for n in range(1, 6)]
     for n, path in enumerate(made, 1):

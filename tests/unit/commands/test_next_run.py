@@ -232,6 +232,7 @@ def test_check_of_a_full_disk(campaign, monkeypatch):
     assert "MB free" in examine(load_campaign(campaign)).errors[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

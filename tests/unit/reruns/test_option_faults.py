@@ -59,6 +59,7 @@ def test_half_acquisition_is_left_to_try_recon_where_angles_are_not_known(tmp_pa
     assert option_faults(found, rows) == []
 
 
+@pytest.mark.slow
 def test_a_gpu_is_missed_before_a_volume_needs_it_but_on_nodes(campaign, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     found, _ = loaded(campaign, "overrides: [{scans: [a_2], full_recon: {device: cuda}}]")

@@ -149,6 +149,7 @@ def test_cells_are_checked():
             checked_cells("a", {"note": note}, 64)
 
 
+@pytest.mark.slow
 def test_two_editors_through_the_page(tmp_path):
     folder = make_campaign(tmp_path)
     ada, bob = client_of(folder), client_of(folder)
