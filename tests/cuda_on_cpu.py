@@ -37,8 +37,8 @@ def kernels_of(source):
         source = source.replace(f"{name}*", f"{type_}*")
     return {
         name: [
-            " ".join(re.sub(r"const\b|__restrict__", "", one).split()[:-1])
-            for one in given.split(",")
+            " ".join(re.sub(r"const\b|__restrict__", "", parameter).split()[:-1])
+            for parameter in given.split(",")
         ]
         for name, given in _KERNEL.findall(source)
     }
@@ -72,7 +72,7 @@ class RawKernel:
             alone = self._run(
                 _Dim3(*grid, *[1] * (3 - len(grid))), _Dim3(*block, *[1] * (3 - len(block))),
                 ctypes.c_size_t(shared_mem), BACKWARDS,
-                (ctypes.c_void_p * len(args))(*[ctypes.addressof(one) for one, _ in guarded]),
+                (ctypes.c_void_p * len(args))(*[ctypes.addressof(value) for value, _ in guarded]),
             )  # fmt: skip
         assert not alone, f"{self._name}: {alone} threads of a block end where others wait"
         for number, (value, (_, whole)) in enumerate(zip(args, guarded, strict=True)):
@@ -108,7 +108,9 @@ def _compiled(code):
     if compiler is None:
         pytest.skip("needs a C++ compiler: CXX, c++ or g++")
     kernels = re.split(r'(?=extern "C" __global__)', code)[1:]
-    runners = [f"RUNNER({_KERNEL.match(one)[1]}, {int('__sync' in one)})" for one in kernels]
+    runners = [
+        f"RUNNER({_KERNEL.match(kernel)[1]}, {int('__sync' in kernel)})" for kernel in kernels
+    ]
     shared = re.sub(r"extern __shared__ (\w+) (\w+)\[\];", r"\1* \2 = (\1*)shared_memory;", code)
     text = "\n".join([_HEADER.read_text(), shared, *runners])
     name = f"tomopipe-cuda-{os.getuid()}-{hashlib.sha256(text.encode()).hexdigest()[:24]}.so"

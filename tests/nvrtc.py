@@ -25,7 +25,7 @@ def compiled(code, arch, options=()):
     library, program = _library(), ctypes.c_void_p()
     given = [*OPTIONS, *options, f"-arch={arch}"]
     library.nvrtcCreateProgram(ctypes.byref(program), code.encode(), b"kernels.cu", 0, None, None)
-    strings = (ctypes.c_char_p * len(given))(*[one.encode() for one in given])
+    strings = (ctypes.c_char_p * len(given))(*[option.encode() for option in given])
     failed = library.nvrtcCompileProgram(program, len(given), strings)
     said = _text(program, "ProgramLog")
     assert not failed, said.decode()

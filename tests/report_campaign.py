@@ -1,9 +1,13 @@
 """A fabricated campaign for the tests of the report: small files of every kind, no raw data."""
 
 import json
+import shutil
 import time
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import h5py
 import numpy as np
@@ -37,7 +41,7 @@ CONFIG = {
 def write_json(data, path):
     """Without the flush to disk of the real one: there are hundreds."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(data, indent=1, sort_keys=True))
+    path.write_text(json.dumps(data, sort_keys=True))
 
 
 @dataclass
@@ -122,7 +126,7 @@ class Made:
 
     def sweep(self, name, cor_px, *, n=200, contrast=20_000, seed=0):
         """Write a try stack of 41 pages; each page holds its number in a corner of one square."""
-        grid_px = [cor_px + 0.5 * (at - 20) for at in range(41)]
+        grid_px = [cor_px + 0.5 * (number - 20) for number in range(41)]
         noise = np.random.default_rng(seed).integers(-3000, 3000, (n, n))
         page = 30_000 + noise
         square = page[96:144, 96:144]
@@ -130,7 +134,9 @@ class Made:
         page = np.clip(page, 0, 65535).astype(np.uint16)
         place = self.results / "try_center" / name
         place.mkdir(parents=True, exist_ok=True)
-        write_try_stack((page + at for at in range(41)), grid_px, place / "try.tif", shape=(n, n))
+        write_try_stack(
+            (page + number for number in range(41)), grid_px, place / "try.tif", shape=(n, n)
+        )
         write_json({"cor_px": grid_px, "binning": 1, "window": [0, 1]}, place / "try.json")
 
     def status(self, step, name, seconds, state="done", start=1_732_000_000.0, **more):
@@ -169,7 +175,19 @@ def disks(n_y, n_x, rng):
 
 def every_state(folder, *, plane_px=96):
     """Thirteen scans in every state a finished campaign has, two of them with ugly names."""
-    made = Made(folder)
+    _, made = _every_state(plane_px)
+    shutil.copytree(made.folder, folder, copy_function=shutil.copyfile, dirs_exist_ok=True)
+    scans = {
+        name: replace(scan, abspath=str(folder / scan.path)) for name, scan in made.scans.items()
+    }
+    return Made(folder, scans, *deepcopy((made.inventory, made.fixes, made.cor)))
+
+
+@cache
+def _every_state(plane_px):
+    """Make it once: most tests of the report begin with a copy."""
+    holder = TemporaryDirectory()  # goes with the process
+    made = Made(Path(holder.name) / "campaign")
     made.results.mkdir(parents=True)
     for index in range(1, 6):
         name = f"bone_{index:03d}"
@@ -243,7 +261,7 @@ def every_state(folder, *, plane_px=96):
         made.status("predict_cor", scan, 1.5)
         if scan != NASTY:
             made.status("full_recon", scan, 125.0 + 10 * number)
-    return made
+    return holder, made
 
 
 def half_finished(folder):

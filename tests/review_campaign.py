@@ -13,7 +13,7 @@ from tomopipe.volumes.tiff import write_try_stack
 N_COLS = 1024
 BEAD_PX = (180.0, -90.0)  # from the axis
 TRUE_COR_PX = 511.65  # of bone_001, as every_state predicts it
-GRID_PX = [507.0 + at for at in range(11)]
+GRID_PX = [507.0 + number for number in range(11)]
 TABLE = (
     "# of the beamtime\nscan\tselect\tcor_px\tnote\toperator\n"
     "bone_007\tauto\t513.65\tby eye\tAda\nbone_010\tno\t\t\tBob\n"
@@ -48,7 +48,7 @@ def write_pictures(folder, name, cor_px, radius_px=12.0):
         failed="",
     )
     write_rows(rows, place / "rows.h5")
-    pages = (np.full((64, 64), 5000 * at, np.uint16) for at in range(len(GRID_PX)))
+    pages = (np.full((64, 64), 5000 * number, np.uint16) for number in range(len(GRID_PX)))
     write_try_stack(pages, GRID_PX, place / "try.tif", shape=(64, 64))
     grid = {"cor_px": GRID_PX, "row": 256, "rows": [256], "binning": 16, "window": [-0.002, 0.012]}
     write_json(grid, place / "try.json")

@@ -31,7 +31,7 @@ from tomopipe.stream.memory import Resources
 def _plain(value: Any) -> Any:
     """Return a value as YAML gives it."""
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [_plain(item) for item in value]
     if isinstance(value, np.generic):
         return value.item()
     return str(value) if isinstance(value, Path) else value

@@ -34,8 +34,8 @@ def thousand(tmp_path_factory):
     write_pictures(folder, "run0_0001", 512.0)
     place = folder / "results/try_center/run0_0001"
     noise = np.random.default_rng(0).integers(0, 65536, (1024, 1124), dtype=np.uint16)
-    grid_px = [492 + at / 2 for at in range(81)]
-    pages = (noise[:, at : at + 1024] for at in range(len(grid_px)))
+    grid_px = [492 + number / 2 for number in range(81)]
+    pages = (noise[:, column : column + 1024] for column in range(len(grid_px)))
     write_try_stack(pages, grid_px, place / "try.tif", shape=(1024, 1024))
     write_json({"cor_px": grid_px, "row": 256, "binning": 1, "window": [0, 1]}, place / "try.json")
     return folder

@@ -61,7 +61,7 @@ class Point:
     who: str
     kind: str
     glob: str
-    at: int
+    number: int
     action: str
 
     def environment(self) -> dict[str, str]:
@@ -70,7 +70,7 @@ class Point:
             "FAULT_ONLY": self.who,
             "FAULT_KIND": self.kind,
             "FAULT_GLOB": self.glob,
-            "FAULT_AT": str(self.at),
+            "FAULT_AT": str(self.number),
             "FAULT_ACTION": self.action,
         }
 
@@ -518,7 +518,7 @@ class Bench:
         return len(log.read_text().splitlines())
 
     def wrong_after_fault_in_script(
-        self, rule: str, at: int, action: str, *, always: bool = True
+        self, rule: str, number: int, action: str, *, always: bool = True
     ) -> list[str]:
         """Let a call of a rule's script fail, run it again; say what is not as it should be.
 
@@ -526,7 +526,7 @@ class Bench:
         """
         outputs = self.outputs(rule)
         self.restore(*outputs, linked=True)
-        status = self.script(rule, point=Point("", "", "", at, action))
+        status = self.script(rule, point=Point("", "", "", number, action))
         if not self.server.has_fired():
             return ["no call has failed"]
         found = tree(self.campaign)
@@ -560,8 +560,10 @@ class Bench:
         if path.endswith("inventory.tsv"):
             return LOOK_AGAIN in (self.campaign / path).read_text()
         wanted = read_products(self.campaign / "results/products.tsv")[path].statement
-        said = [one for job in job_records(self.campaign / "results") for one in job["products"]]
-        return any(one["path"] == path and one["statement"] != wanted for one in said)
+        said = [
+            product for job in job_records(self.campaign / "results") for product in job["products"]
+        ]
+        return any(product["path"] == path and product["statement"] != wanted for product in said)
 
     # ---- through Snakemake
 

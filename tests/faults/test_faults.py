@@ -85,7 +85,9 @@ def points_of(bench: Bench, rule: str) -> list[Point]:
     calls = bench.calls(*bench.outputs(rule), is_compared=rule == "compare")
     seen = Counter((call.who, call.kind, call.glob) for call in calls if call.who in (rule, "main"))
     assert any(who == rule for who, _, _ in seen)
-    return [Point(*key, at, "") for key, n in sorted(seen.items()) for at in range(1, n + 1)]
+    return [
+        Point(*key, number, "") for key, n in sorted(seen.items()) for number in range(1, n + 1)
+    ]
 
 
 #: Process, kind of call and file of the points of runs that were tried.
@@ -93,7 +95,7 @@ KNOWN: set[tuple[str, str, str]] = set()
 
 
 def is_known(point: Point) -> bool:
-    return point.at > 1 or (point.who, point.kind, point.glob) in KNOWN
+    return point.number > 1 or (point.who, point.kind, point.glob) in KNOWN
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -222,9 +222,9 @@ def test_wrong_options_are_refused(arguments, message):
 def test_networks_are_named_as_the_campaign_sees_them(tmp_path):
     shipped = {"model": "shipped", "dinov2_checkpoint": None}
     assert _from(tmp_path, shipped) == shipped
-    own = {"model": "nets/own.safetensors", "dinov2_checkpoint": "/nets/b.pth"}
-    found = _from(tmp_path, own)
-    assert found == own | {"model": str(tmp_path / "nets" / "own.safetensors")}
+    networks = {"model": "nets/own.safetensors", "dinov2_checkpoint": "/nets/b.pth"}
+    found = _from(tmp_path, networks)
+    assert found == networks | {"model": str(tmp_path / "nets" / "own.safetensors")}
 
 
 def test_a_campaign_without_known_cors_is_refused(campaign):

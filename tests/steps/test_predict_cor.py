@@ -188,7 +188,9 @@ def test_angles_of_the_wrong_scale_are_doubted(run, stated_deg, shown):
     assert float(text) == pytest.approx(COR_PX, abs=0.25)
     expected = f"the angles cover 90 degrees, the projections show {shown}: if so, set input.angles"
     assert prediction["warnings"] == prediction.get("doubts", [])
-    assert [one[: len(expected)] for one in prediction["warnings"]] == ([expected] if shown else [])
+    assert [warning[: len(expected)] for warning in prediction["warnings"]] == (
+        [expected] if shown else []
+    )
 
 
 @pytest.mark.parametrize(("true_deg", "stated_deg"), [(180, 360), (360, 180)])
@@ -336,7 +338,7 @@ def test_a_dark_or_flat_of_the_other_kind_is_a_doubt(tmp_path, kind, method, tol
         file[f"exchange/{kind}"][1] = file[f"exchange/{other}"][0]
     _, prediction, text = predicted(tmp_path, raw, corrections={"flat_method": method})
     found = prediction.get("doubts", [])
-    assert [one[: len(told)] for one in found] == ([told] if told else [])
+    assert [warning[: len(told)] for warning in found] == ([told] if told else [])
     assert prediction["warnings"] == found
     assert float(text) == pytest.approx(truth.cor_px, abs=0.5)
 

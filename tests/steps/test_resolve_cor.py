@@ -25,7 +25,7 @@ SCANS = {
 
 def tables(folder, *rows):
     """Write one table per row, as for scans of different series."""
-    paths = [str(folder / f"{at}.tsv") for at in range(len(rows))]
+    paths = [str(folder / f"{number}.tsv") for number in range(len(rows))]
     for path, entry in zip(paths, rows, strict=True):
         write_tsv([entry], FIX_COLUMNS, path)
     return paths

@@ -52,7 +52,7 @@ def test_the_reader_gives_what_is_left_and_the_inventory_counts_it(tmp_path):
         np.testing.assert_array_equal(scan.theta_rad, whole.theta_rad[left])
         assert (
             scan.flat_positions.tolist()
-            == [sum(at < position for at in left) for position in whole.flat_positions]
+            == [sum(number < position for number in left) for position in whole.flat_positions]
             or np.isnan(scan.flat_positions).all()
         )
     entry = {"scan": "s_1", "path": str(truth.path), "series": "s", "index": 1, "reason": ""}
@@ -206,5 +206,5 @@ def test_a_gap_is_not_filled_by_its_neighbours():
     scale = (filling / weight)[:, None]
     filled = reconstruct((sinogram * scale)[None].astype("f4"), plan, COR_PX)[0]
     circle = np.hypot(at_x, at_y) < 0.45 * n_cols
-    ours, theirs = (np.sqrt(np.mean((one - truth)[circle] ** 2)) for one in (image, filled))
+    ours, theirs = (np.sqrt(np.mean((result - truth)[circle] ** 2)) for result in (image, filled))
     assert ours < 0.92 * theirs

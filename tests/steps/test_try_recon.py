@@ -330,7 +330,7 @@ def test_360_degrees_without_angles_are_proven_and_then_as_if_they_were_told(tmp
     result, _, _, rows_h5 = _try(tmp_path, center_px=truth.cor_px, known=known)
     assert result["geometry"]["angles_proven"] == {"start": 0.0, "stop": pytest.approx(358.2)}
     rows = read_rows(rows_h5)
-    expected = [one for one in theta_deg[::2] if not 80 <= one <= 90]
+    expected = [angle_deg for angle_deg in theta_deg[::2] if not 80 <= angle_deg <= 90]
     np.testing.assert_allclose(np.rad2deg(rows.theta_rad), expected, atol=1e-9)
     assert not rows.theta_missing
 

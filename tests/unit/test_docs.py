@@ -33,7 +33,9 @@ def without_code(page):
 def anchors(page):
     """The anchors of a page's headings, as GitHub and the site make them."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(), flags=re.M)
-    return {re.sub(r"[^\w -]", "", one).strip().lower().replace(" ", "-") for one in headings}
+    return {
+        re.sub(r"[^\w -]", "", heading).strip().lower().replace(" ", "-") for heading in headings
+    }
 
 
 def leads_nowhere(page, link):
@@ -95,4 +97,6 @@ def test_lines_are_short():
     pages = [page for page in PAGES if page.is_relative_to(DOCS)]
     pages += [HOME / "README.md", HOME / "CONTRIBUTING.md"]
     lines = [(page, line) for page in pages for line in page.read_text().splitlines()]
-    assert [one for one in lines if len(one[1]) > 120 and not one[1].startswith("|")] == []
+    assert [
+        (page, line) for page, line in lines if len(line) > 120 and not line.startswith("|")
+    ] == []

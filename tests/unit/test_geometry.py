@@ -1,9 +1,7 @@
 import numba
 import numpy as np
 import pytest
-from algotom.rec import reconstruction as algotom
 from scipy.ndimage import shift
-from skimage.transform import iradon
 
 from tests.beads import centroid_px
 from tomopipe import geometry
@@ -66,6 +64,9 @@ def test_column_of_voxel_by_hand():
 @pytest.mark.parametrize("n_cols", [64, 65])
 @pytest.mark.parametrize("program", ["algotom-fbp", "algotom-dfi", "scikit-image"])
 def test_other_programs_put_the_bead_where_we_say(program, n_cols):
+    from algotom.rec import reconstruction as algotom
+    from skimage.transform import iradon
+
     sinogram = bead_sinogram(n_cols)
     value_px = float(geometry.cor_to(program, COR_PX, n_cols))
     if program == "algotom-fbp":

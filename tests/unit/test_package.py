@@ -87,8 +87,8 @@ def test_what_everybody_installs_is_what_the_package_imports(project):
 
 def test_torch_is_an_extra_and_nothing_is_pinned(project):
     wanted = [Requirement(text) for text in project["dependencies"]]
-    assert not {"torch", "transformers"} & {one.name for one in wanted}
-    assert not [one.name for one in wanted if "==" in str(one.specifier)]
+    assert not {"torch", "transformers"} & {requirement.name for requirement in wanted}
+    assert not [requirement.name for requirement in wanted if "==" in str(requirement.specifier)]
     extras = project["optional-dependencies"]
     assert {Requirement(text).name for text in extras["torch"]} == {"torch", "transformers"}
     assert extras["dinov2"] == ["tomopipe[torch]"]

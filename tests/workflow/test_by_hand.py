@@ -29,7 +29,7 @@ def center_of(campaign, scan):
 
 def record(campaign, scan):
     found = collect(load_campaign(campaign))
-    return next(one for one in found.scans if one.name == scan), found
+    return next(scan_record for scan_record in found.scans if scan_record.name == scan), found
 
 
 def test_a_cor_edited_in_its_file_is_manual_everywhere(campaign):

@@ -123,7 +123,7 @@ def mixed(tmp_path_factory):
 
 
 def test_every_format_has_a_scan_here():
-    lacking = {one.name for one in FORMATS} - {*SCANS.values()}
+    lacking = {format_.name for format_ in FORMATS} - {*SCANS.values()}
     assert not lacking, f"SCANS in tests/workflow/test_formats.py has no scan of {lacking}"
 
 

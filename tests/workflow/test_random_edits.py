@@ -188,9 +188,9 @@ class Editor:
         level = self.draw.choice([0, 50000, 52000])
         if level and not self.stacks:
             write_scan(path, cor_px=48, counts=level, seed=level, **SIZE)
-        own = self.stacks or not level
-        configure(self.campaign, "preprocess", flats=None if own else "flats/flats.h5")
-        return f"flats: {'of each scan' if own else level}"
+        of_each_scan = self.stacks or not level
+        configure(self.campaign, "preprocess", flats=None if of_each_scan else "flats/flats.h5")
+        return f"flats: {'of each scan' if of_each_scan else level}"
 
     def killed(self) -> str:
         """Begin a run and kill all of it."""
@@ -315,7 +315,7 @@ def test_random_edits(request, tmp_path, seed):
         told.append([editor.edit() for _ in range(editor.draw.choice([1, 1, 2, 3]))])
         campaign = editor.campaign
         print(told[-1])
-        if any("kill -9" in one for one in told[-1]):
+        if any("kill -9" in edit for edit in told[-1]):
             assert snakemake(campaign, "--unlock").status == 0
         planned = editor.plan()
         certain = {job for job, sure in planned.items() if sure}
@@ -364,9 +364,9 @@ def same_as_made_at_once(campaign: Path, fresh: Path, told: list) -> None:
         found = campaign / path.relative_to(fresh)
         assert found.exists(), (told, path)
         if path.suffix == ".h5":
-            with h5py.File(path) as one, h5py.File(found) as other:
+            with h5py.File(path) as expected, h5py.File(found) as volume:
                 np.testing.assert_array_equal(
-                    one["exchange/data"][:], other["exchange/data"][:], err_msg=str(told)
+                    expected["exchange/data"][:], volume["exchange/data"][:], err_msg=str(told)
                 )
         elif path.suffix in (".json", ".tsv", ".star"):
             texts = [

@@ -58,7 +58,7 @@ def held_now(campaign: Path) -> list[str]:
     running = jobs_in("RUNNING")
     paths = campaign.glob("logs/status/full_recon/*.json")
     found = [json.loads(path.read_text()) for path in paths]
-    return [one["key"] for one in found if one["slurm_job"] in running]
+    return [status["key"] for status in found if status["slurm_job"] in running]
 
 
 def release(folder: Path, *scans: str) -> None:

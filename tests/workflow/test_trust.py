@@ -545,7 +545,10 @@ def test_another_pixel_size_computes_no_voxel(campaign):
         file.seek(-1000, 2)
         file.write(bytes(100))
     configure(campaign, "input", pixel_size_um=2.5)
-    costs = {one.step: 3600 * one.core_h for one in make_plan(load_campaign(campaign)).costs}
+    costs = {
+        step_cost.step: 3600 * step_cost.core_h
+        for step_cost in make_plan(load_campaign(campaign)).costs
+    }
     # the files are tiny: nothing to copy, whatever the jobs before took
     assert costs["export_stack"] == pytest.approx(len(CORS_PX) * cost._START_S, abs=0.02)
     run = snakemake(campaign)

@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import sys
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,7 @@ class _Commands(TyperGroup):
         return _command(cmd_name) if cmd_name in _COMMANDS else None
 
 
+@cache
 def _command(name: str) -> Any:
     module, attribute, panel = _COMMANDS[name]
     found = getattr(import_module(f"tomopipe.cli.{module}"), attribute)

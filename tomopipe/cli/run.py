@@ -84,13 +84,13 @@ def _results(directory: Path, config: Path | None, rest: Sequence[str]) -> Path:
 @contextmanager
 def _heeding(directory: Path, started: Run) -> Iterator[Callable[[], bool]]:
     """Forward Ctrl-C to the run, which has its own session; yield whether somebody stopped it."""
-    here: list[int] = []  # signals: the record may lack it, on a full disk
+    received: list[int] = []  # signals: the record may lack it, on a full disk
 
     def is_stopped() -> bool:
-        return bool(here) or (launch.read_record(directory) or started).stopped
+        return bool(received) or (launch.read_record(directory) or started).stopped
 
     def stop(number: int, _: Any) -> None:
-        here.append(number)
+        received.append(number)
         say("\nStopping: its jobs are being ended, what is done stays.")
         launch.interrupt(directory, started, sending=signal.SIGINT)
 

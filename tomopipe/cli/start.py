@@ -155,7 +155,7 @@ def _say_passed_over(typed: list[str], directory: Path) -> None:
             f"{os.path.dirname(name)}/" if "/" in name else name for name in files
         )
         what = " and ".join(
-            dict.fromkeys(one.name for name in files if (one := format_named(name)))
+            dict.fromkeys(format_.name for name in files if (format_ := format_named(name)))
         )
         n_files = f"{len(files)} {what} file{'s' * (len(files) > 1)}"
         pattern = f"{folder}/{'*/' * ('/' in files[0])}*{os.path.splitext(files[0])[1]}"

@@ -66,12 +66,12 @@ class Corrections:
     def _rows_at(self, rows: IndexRange) -> tuple[IndexRange, dict[str, _Given]]:
         """Return the rows to read, and those at each correction that needs rows around."""
         around = {} if self.row_by_row else rows_around(self.recipe, self.warp, self.alpha_px2)
-        at = {}
+        row_ranges = {}
         for name, needed in reversed(around.items()):
             first, last = needed(rows)
             given = max(first, 0), min(last, self.n_rows)
-            at[name], rows = (given, rows), given
-        return rows, at
+            row_ranges[name], rows = (given, rows), given
+        return rows, row_ranges
 
     @property
     def halo(self) -> int:
@@ -88,19 +88,19 @@ class Corrections:
         rows are wanted, the last excluded. Returns line integrals, or transmission without
         `minus_log`, of float32, (n_frames, rows[1] - rows[0], n_cols).
         """
-        read, at = self._rows_at(rows)
+        read, row_ranges = self._rows_at(rows)
         values = self._transmission(raw, frames, read)
         zingers = self.recipe.zingers
-        if "zingers" in at and zingers.threshold is not None:
+        if "zingers" in row_ranges and zingers.threshold is not None:
             values = remove_zingers(values, threshold=zingers.threshold, size_px=zingers.size_px)
-            values = values[:, slice(*_within(*at["zingers"]))]
+            values = values[:, slice(*_within(*row_ranges["zingers"]))]
         if self.recipe.air_px:
             values = normalise_to_air(values, self.recipe.air_px)
-        if "warp" in at and self.warp is not None:
-            given, wanted = at["warp"]
+        if "warp" in row_ranges and self.warp is not None:
+            given, wanted = row_ranges["warp"]
             values = apply_warp(values, self.warp, wanted, given)
-        if "phase" in at:
-            wanted = _within(*at["phase"])
+        if "phase" in row_ranges:
+            wanted = _within(*row_ranges["phase"])
             generalised = self.recipe.phase.method == "generalised"
             values = retrieve_phase(
                 values, alpha_px2=self.alpha_px2, rows=wanted, generalised=generalised

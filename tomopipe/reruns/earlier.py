@@ -33,7 +33,7 @@ _ENTRY = ("scan", "path", "series", "index", "reason")
 def recorded(directory: Path, output: str) -> dict[str, Any] | None:
     """Return Snakemake's record of the job that made an output, named as in its rule."""
     name = urlsafe_b64encode(output.encode("utf-8", "surrogateescape")).decode()
-    *folders, last = (name[at : at + _LONGEST] for at in range(0, len(name), _LONGEST))
+    *folders, last = (name[first : first + _LONGEST] for first in range(0, len(name), _LONGEST))
     path = Path(directory, SNAKEMAKE, "metadata", *(f"@{part}" for part in folders), last)
     record = json_or(path, {})
     return record if not record.get("incomplete") and "params" in record else None

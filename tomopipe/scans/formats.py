@@ -79,8 +79,8 @@ _TIFF = Format(
     reads_lists=True,
 )
 FORMATS = (HDF5, _TIFF)
-RAW_ENDINGS = tuple(ending for one in FORMATS for ending in one.endings)
-IMAGES = tuple(ending for one in FORMATS if one.in_folders for ending in one.endings)
+RAW_ENDINGS = tuple(ending for format_ in FORMATS for ending in format_.endings)
+IMAGES = tuple(ending for format_ in FORMATS if format_.in_folders for ending in format_.endings)
 """Files of which a folder is a scan."""
 ALONE = tuple(ending for ending in RAW_ENDINGS if ending not in IMAGES)
 """Files that are scans one by one."""
@@ -93,12 +93,12 @@ def format_of(path: Path) -> Format:
     instead.
     """
     if os.path.isdir(path):
-        return next(one for one in FORMATS if one.in_folders)
+        return next(format_ for format_ in FORMATS if format_.in_folders)
     first = check_file(path)
-    return next((one for one in FORMATS if first.startswith(one.begins)), HDF5)
+    return next((format_ for format_ in FORMATS if first.startswith(format_.begins)), HDF5)
 
 
 def format_named(name: str) -> Format | None:
     """Return the format that a file has by its ending, or None."""
     ending = os.path.splitext(name)[1].lower()
-    return next((one for one in FORMATS if ending in one.endings), None)
+    return next((format_ for format_ in FORMATS if ending in format_.endings), None)

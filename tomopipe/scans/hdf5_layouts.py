@@ -54,7 +54,11 @@ def references_in(path: Path, kind: Kind, known: InputBlock, stack: ExitStack) -
     if dxchange.places(file, kind) or ("exchange" not in file and nxtomo.find_entries(file)):
         found = open_layout(path, InputBlock(), stack).references(kind)
         is_turned = known.axes.index("row") > known.axes.index("col")
-        return [_turned(path, kind, one, known.axes) for one in found] if is_turned else found
+        return (
+            [_turned(path, kind, reference, known.axes) for reference in found]
+            if is_turned
+            else found
+        )
     stacks = [dataset.name for dataset in datasets_in(file) if len(dataset.shape) == 3]
     if "exchange" in file or len(stacks) != 1:
         raise ScanError(

@@ -367,10 +367,10 @@ def _open_stack(path: FilePath, *, every: bool = False) -> "_Files | _Pages":
 def _alone_in(folder: FilePath) -> str:
     """Say how to name scans in files, in a folder that was taken for one of images, or below it."""
     found = (
-        f"; for its {one.name} files give {folder}/{pattern}{path.suffix}"
+        f"; for its {format_.name} files give {folder}/{pattern}{path.suffix}"
         for pattern in ("*", "*/*")
         for path in folder.glob(pattern)
-        if path.suffix.lower() in ALONE and (one := format_named(path.name))
+        if path.suffix.lower() in ALONE and (format_ := format_named(path.name))
     )
     return next(found, "")
 

@@ -10,7 +10,7 @@ import math
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,10 +39,14 @@ class Ellipsoid:
 
     def __post_init__(self) -> None:
         """Refuse what is no ellipsoid."""
-        if not all(math.isfinite(value) for value in astuple(self)):
-            raise ValueError(f"ellipsoid: expected finite numbers, got {astuple(self)}")
+        if not all(map(math.isfinite, self.values())):
+            raise ValueError(f"ellipsoid: expected finite numbers, got {self.values()}")
         if min(self.semi_x_px, self.semi_y_px, self.semi_z_px) <= 0:
-            raise ValueError(f"ellipsoid: expected semi-axes above 0, got {astuple(self)[3:6]}")
+            raise ValueError(f"ellipsoid: expected semi-axes above 0, got {self.values()[3:6]}")
+
+    def values(self) -> tuple[float, ...]:
+        """Return the numbers, in their order here; `astuple` takes ten times as long."""
+        return tuple(vars(self).values())
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Phantom:
 
     def table(self) -> NDArray[np.float64]:
         """Return the parts as an array of shape (n_ellipsoids, 8), columns as in `Ellipsoid`."""
-        rows = [astuple(part) for part in self.ellipsoids]
+        rows = [part.values() for part in self.ellipsoids]
         return np.array(rows, dtype=np.float64).reshape(len(rows), 8)
 
     def scaled(self, factor: float) -> "Phantom":

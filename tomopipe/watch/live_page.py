@@ -4,6 +4,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -74,6 +75,11 @@ def picture(files: Files[Path], scan: str, cor_px: float | None) -> dict[str, An
     return {"picture": name, "picture_cor_px": found.cor_px[found.chosen]}
 
 
+@cache
+def _template() -> Template:
+    return Template(_PAGE, autoescape=True, keep_trailing_newline=True)
+
+
 def write_page(
     files: Files[Path], title: str, taken: Iterable[Mapping[str, Any]], *, has_ended: bool = False
 ) -> None:
@@ -83,7 +89,7 @@ def write_page(
     (`tomopipe.watch.verdicts.Verdict`), and what `picture` returns.
     """
     page = os.path.relpath(files.report, files.live.parent)
-    text = Template(_PAGE, autoescape=True, keep_trailing_newline=True).render(
+    text = _template().render(
         title=title,
         now=time.strftime("%Y-%m-%d %H:%M:%S"),
         since="the watch has ended" if has_ended else "written each minute while scans are watched",

@@ -131,9 +131,9 @@ def test_jobs_at_the_same_time_agree(folder):
     path.parent.mkdir(parents=True)
     proposals = [proposed(campaign) | {"binning": n} for n in range(1, 9)]
     with ThreadPoolExecutor(8) as pool:
-        found = set(pool.map(lambda one: decide_binning(path, "auto", one), proposals))
+        found = set(pool.map(lambda proposal: decide_binning(path, "auto", proposal), proposals))
     assert found == {read_binning(path)["binning"]}
-    assert [one.name for one in path.parent.iterdir()] == ["binning.json"]
+    assert [file.name for file in path.parent.iterdir()] == ["binning.json"]
 
 
 def test_options_that_make_all_stacks_anew_decide_anew(folder):

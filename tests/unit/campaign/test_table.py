@@ -5,8 +5,6 @@ import os
 import stat
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from tomopipe.campaign.table import Row, check_table, edit_table, read_table, table_sha256
 from tomopipe.errors import TomopipeError
@@ -303,23 +301,3 @@ def test_a_folder_that_cannot_be_written_is_an_error_for_people(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(TomopipeError, match=r"scans\.tsv: cannot be written"):
         edit_table(tmp_path / "file" / "scans.tsv", {"a": {"cor_px": "5"}})
-
-
-names = st.text(
-    st.characters(blacklist_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=6
-)
-
-
-@pytest.mark.slow
-@settings(deadline=None, max_examples=80, suppress_health_check=list(HealthCheck))
-@given(st.dictionaries(names, names, max_size=4), names)
-def test_what_is_edited_is_read_back_whatever_the_names(tmp_path, notes, last):
-    path = tmp_path / "scans.tsv"
-    path.unlink(missing_ok=True)
-    for scan, note in notes.items():
-        edit_table(path, {scan: {"note": note}})
-    edit_table(path, {last: {"cor_px": "5"}})
-    found = {row.scan: row for row in read_table(path)}
-    assert {scan: found[scan].note for scan in notes} == notes
-    assert found[last].cor_px == "5"
-    assert len(found) == len({*notes, last})

@@ -133,7 +133,9 @@ def test_whole_frame_chunks_are_read_once(tmp_path, monkeypatch):
     seen = []
     read_frames = Scan.read_frames
     monkeypatch.setattr(
-        Scan, "read_frames", lambda self, some: [seen.extend(some), read_frames(self, some)][1]
+        Scan,
+        "read_frames",
+        lambda self, indices: [seen.extend(indices), read_frames(self, indices)][1],
     )
     monkeypatch.setattr(Scan, "read_rows", None)
     monkeypatch.setattr("tomopipe.cor.collected_rows._READ_BYTES", 7 * 12 * 32 * 4)

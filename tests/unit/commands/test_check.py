@@ -78,6 +78,7 @@ SACCTMGR = """#!/bin/sh
 """
 
 
+@pytest.mark.slow
 def test_files_and_folders_need_no_quotes(site, monkeypatch):
     images = ["t/s_1/0.tif", "t/s_2/0.tif", "u/s_1/0.tif"]
     images += ["v/s_1/tomo/0.tif", "v/s_1/Flat/0.tif", "w/flat/0.tif", "w/s_1/0.tif", "w/s_2/0.tif"]
@@ -720,6 +721,7 @@ def test_check_refuses_folders_below_results_that_a_run_writes(tmp_path, monkeyp
     )
 
 
+@pytest.mark.slow
 def test_check_and_plan_name_write_protected_results(tmp_path, monkeypatch):
     made = [f"results/try_center/a_{n}/rows.h5" for n in range(1, 6)]
     for n, path in enumerate(made, 1):
@@ -771,7 +773,8 @@ def test_check_says_that_the_volume_of_a_file_now_broken_stays(tmp_path):
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "a_1_rec.h5").touch()
     (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
-    (said,) = (one for one in check.examine(load_campaign(tmp_path)).warnings if "_rec" in one)
+    warnings = check.examine(load_campaign(tmp_path)).warnings
+    (said,) = (warning for warning in warnings if "_rec" in warning)
     assert said.startswith("a_1 is skipped (not an HDF5 file")
     assert said.endswith(
         "results/a_1_rec.h5, made before, stays. Mend the file; if it cannot be, remove volume, "
@@ -790,7 +793,7 @@ def test_check_warns_of_results_of_other_raw_files(tmp_path):
     def warned(folder):
         (tmp_path / "config.yaml").write_text(f"campaign: {{scans: [{folder}/*.h5]}}\n")
         warnings = check.examine(load_campaign(tmp_path, needs_raw=False)).warnings
-        return [one for one in warnings if "other raw files" in one]
+        return [warning for warning in warnings if "other raw files" in warning]
 
     assert warned("day1") == warned(f"{tmp_path}/day1") == []
     (warning,) = warned("day2")

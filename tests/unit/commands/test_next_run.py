@@ -163,7 +163,7 @@ def test_jobs_fold_into_a_row_for_each_scan():
         ({"a_1": "filter ramp -> hann", "a_2": "filter ramp -> hann"}, "filter ramp -> hann"),
         ({"a_1": "raw file replaced 12:03"}, "a_1: raw file replaced 12:03"),
         (
-            {f"a_{at}": f"COR of a_{at}: 8.00 -> 9.00, by hand" for at in range(4)},
+            {f"a_{index}": f"COR of a_{index}: 8.00 -> 9.00, by hand" for index in range(4)},
             "COR of a_0: 8.00 -> 9.00, by hand; COR of a_1: 8.00 -> 9.00, by hand; and 2 more",
         ),
         ({"a_1": "not there yet"}, CHANGED["report"]),
@@ -250,6 +250,7 @@ def test_check_of_a_full_disk(campaign, monkeypatch):
     assert "MB free" in examine(load_campaign(campaign)).errors[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [

@@ -171,7 +171,7 @@ def test_the_jobs_of_a_run_under_way_are_its_own(folder, monkeypatch):
         progress.tell(began=number, step="full_recon", name=scan, reason="", local=True)
     progress.tell(ended=0)
     step, found = full_recon(folder)
-    assert [one.step for one in found.steps] == ["full_recon"]
+    assert [row.step for row in found.steps] == ["full_recon"]
     assert (step.queued, step.running, step.done, step.failed) == (1, 1, 1, 0)
     assert not found.with_state("failed")
     # until its second attempt ends a job has not failed, though its first says so

@@ -18,8 +18,8 @@ THETA_DEG = np.arange(N_ANGLES) * 1.0
 def moved(shift_px=0.0, after=100, until=N_ANGLES, counts=20000, **options):
     """Rows of a scan whose axis is further right from the projection after `after` on."""
     theta_deg = options.pop("theta_deg", THETA_DEG)
-    at = {"n_cols": N_COLS, "theta_deg": theta_deg, "counts": counts, **options}
-    still, shifted = scan(COR_PX, **at), scan(COR_PX + shift_px, **at)
+    settings = {"n_cols": N_COLS, "theta_deg": theta_deg, "counts": counts, **options}
+    still, shifted = scan(COR_PX, **settings), scan(COR_PX + shift_px, **settings)
     still[after + 1 : until] = shifted[after + 1 : until]
     return rows_of(still, theta_deg, pairs=False)
 

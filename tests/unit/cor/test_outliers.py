@@ -1,15 +1,12 @@
-"""The COR rules: every row of their table, each trap on both sides, what order may not change."""
+"""The COR rules: every row of their table, each trap on both sides."""
 
 import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tomopipe.cor import outliers as cor
-from tomopipe.cor.cor_value import format_cor, is_valid, parse_cor
 from tomopipe.cor.outliers import Fixed, Member
 
 N_COLS = 2048
@@ -300,88 +297,6 @@ def test_unprotected_manual_is_treated_like_any_other():
     rows = fix(series(1000, 1002, "1100", 1004, 1000), protect_manual=False)
     assert (rows[2].after_px, rows[2].source) == (1003, "outlier")
     assert rows[2].before_px == 1100
-
-
-# --- properties -----------------------------------------------------------------------------
-
-hundredths = st.integers(95000, 106000).map(lambda value: value / 100)
-cells = st.one_of(
-    hundredths.map(lambda value: ("", value)),
-    hundredths.map(lambda value: (f"{value:.2f}", NONE)),
-    st.sampled_from([("", NONE), ("1024,5", 1000.0), ("9999", NONE), ("", math.inf)]),
-)
-
-
-@st.composite
-def campaigns(draw):
-    return [
-        Member(f"s{i}", draw(st.integers(0, 4)), N_COLS, *draw(cells), selected=draw(st.booleans()))
-        for i in range(draw(st.integers(0, 9)))
-    ]
-
-
-limits = st.sampled_from([3.0, 10.0, 50.0, 1000.0])
-
-
-@pytest.mark.slow
-@settings(deadline=None, max_examples=150)
-@given(campaigns(), limits, st.booleans(), st.randoms(use_true_random=False))
-def test_the_order_of_the_members_does_not_matter(members, max_delta_px, protect, random):
-    rows = fix(members, max_delta_px=max_delta_px, protect_manual=protect)
-    shuffled = random.sample(members, len(members))
-    assert same(rows, fix(shuffled, max_delta_px=max_delta_px, protect_manual=protect))
-
-
-@pytest.mark.slow
-@settings(deadline=None, max_examples=150)
-@given(campaigns(), limits, st.booleans())
-def test_fixing_again_from_its_own_rows_changes_nothing(members, max_delta_px, protect):
-    """The rows keep what was there before, which is all that a second run starts from."""
-    rows = fix(members, max_delta_px=max_delta_px, protect_manual=protect)
-    assert [row.scan for row in rows] == [
-        m.scan for m in sorted(members, key=lambda m: (m.index, m.scan)) if m.selected
-    ]
-    manual = {m.scan for m in members if is_valid(parse_cor(m.manual), m.n_cols)}
-    again = [
-        Member(row.scan, row.index, N_COLS, predicted_px=row.before_px)
-        if row.scan not in manual
-        else Member(row.scan, row.index, N_COLS, manual=f"{row.before_px:.2f}")
-        for row in rows
-    ]
-    again += [m for m in members if not m.selected]
-    second = fix(again, max_delta_px=max_delta_px, protect_manual=protect)
-    assert repr(after(second)) == repr(after(rows))
-    assert [row.source for row in second] == [row.source for row in rows]
-
-
-@pytest.mark.slow
-@settings(deadline=None, max_examples=150)
-@given(campaigns(), limits)
-def test_adopting_fixed_values_by_hand_changes_nothing_more(members, max_delta_px):
-    """`cor export`, then `cor import`: every value is manual, hence kept."""
-    rows = fix(members, max_delta_px=max_delta_px)
-    adopted = [Member(row.scan, row.index, N_COLS, manual=format_cor(row.after_px)) for row in rows]
-    adopted += [m for m in members if not m.selected]
-    second = fix(adopted, max_delta_px=max_delta_px)
-    assert [format_cor(r.after_px) for r in second] == [format_cor(r.after_px) for r in rows]
-
-
-@pytest.mark.slow
-@settings(deadline=None, max_examples=150)
-@given(campaigns(), limits, st.booleans())
-def test_every_change_is_on_the_detector_and_has_a_trace(members, max_delta_px, protect):
-    rows = fix(members, max_delta_px=max_delta_px, protect_manual=protect)
-    for row in rows:
-        if math.isnan(row.after_px):
-            assert (row.source, bool(row.reason)) == ("", True)
-            continue
-        assert is_valid(row.after_px, N_COLS)
-        changed = row.after_px != row.before_px
-        if changed:
-            assert row.source in ("outlier", "neighbours", "series-mean")
-            assert row.reason
-        if protect and row.source == "manual":
-            assert not changed
 
 
 def test_fixed_values_taken_for_new_measurements_may_be_flagged_again():

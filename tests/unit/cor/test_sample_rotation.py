@@ -16,8 +16,8 @@ def turning(stop_deg=720.0, n_angles=361, *, counts=20000.0, moved_px=0.0, climb
     """Rows of a scan of several turns whose sample climbs by rows, or moves sideways, meanwhile."""
     theta_deg = more.pop("theta_deg", np.linspace(0, stop_deg, n_angles))
     n_angles = len(theta_deg)
-    at = {"n_cols": N_COLS, "theta_deg": theta_deg, "n_rows": 4 + climb_rows}
-    lines = scan(COR_PX, counts=counts, **at, **more)
+    geometry = {"n_cols": N_COLS, "theta_deg": theta_deg, "n_rows": 4 + climb_rows}
+    lines = scan(COR_PX, counts=counts, **geometry, **more)
     columns = np.arange(N_COLS)
     seen = np.empty((n_angles, 4, N_COLS), np.float32)
     for i, part in enumerate(np.linspace(0, 1, n_angles)):

@@ -161,8 +161,8 @@ def test_to_leave_out_most_projections_is_no_advice():
 
 
 def test_so_many_that_they_spoil_the_volume_are_doubted():
-    some = {"saturated": [1, 2, 3], "dark": [7], "constant": [8], "repeated": [20, 21]}
-    assert reasons_to_review(some, 181) == [
-        w for w in warnings_of(some, 181) if "dark" in w or "equal" in w
+    frames = {"saturated": [1, 2, 3], "dark": [7], "constant": [8], "repeated": [20, 21]}
+    assert reasons_to_review(frames, 181) == [
+        w for w in warnings_of(frames, 181) if "dark" in w or "equal" in w
     ]
-    assert reasons_to_review(some, 1001) == []
+    assert reasons_to_review(frames, 1001) == []

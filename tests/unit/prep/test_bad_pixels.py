@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from algotom.prep.removal import remove_zinger
 from scipy.ndimage import median_filter
 
 from tomopipe.prep.bad_pixels import find_bad_pixels, plan_repair, remove_zingers
@@ -82,7 +81,10 @@ def test_zingers_go_and_nothing_else_changes(size_px):
     assert np.array_equal(cleaned[~hit], truth[~hit])
 
 
+@pytest.mark.slow
 def test_zingers_are_found_where_algotom_finds_them():
+    from algotom.prep.removal import remove_zinger
+
     frames = smooth_frames(1)
     frames[0, [5, 9, 15], [8, 30, 21]] += 1.0
     theirs = remove_zinger(frames[0], 0.3, size=1) != frames[0]

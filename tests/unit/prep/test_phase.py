@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from algotom.prep.filtering import fresnel_filter
 
 from tomopipe.prep import phase
 
@@ -42,6 +41,7 @@ def test_thickness_of_a_lens(alpha_px2, generalised):
     assert np.abs(-np.log(image) - truth).max() > 5 * error  # without the filter
 
 
+@pytest.mark.slow
 def test_filter_is_that_of_algotom():
     random = np.random.default_rng(0)
     image = 0.5 + 0.1 * random.random((1, 96, 128)).astype(np.float32)
@@ -57,6 +57,8 @@ def test_filter_is_that_of_algotom():
 
 def _algotom(image, window, inner, pad):
     """fresnel_filter pads the window that it is given: pad the image before instead."""
+    from algotom.prep.filtering import fresnel_filter
+
     padded = np.pad(image, pad, mode="edge")
     filtered = fresnel_filter(padded, 0, dim=2, window=window, pad=0, apply_log=False)
     assert inner.shape == image.shape

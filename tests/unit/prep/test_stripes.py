@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import pywt
-from algotom.prep import removal
 
 from tomopipe.config import PreprocessBlock
 from tomopipe.config.preprocess import StripesBlock
@@ -117,8 +116,11 @@ def test_defaults_leave_a_sound_object_its_values(method, n_cols, centre_px):
         assert inside - image[matrix].mean() == pytest.approx(part.mu_per_px, rel=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size_px", [5, 21])
 def test_sorting_is_that_of_algotom(size_px):
+    from algotom.prep import removal
+
     striped = with_stripes(clean_sinogram())
     expected = removal.remove_stripe_based_sorting(striped, size_px)
     assert_same(stripes.remove_by_sorting(striped, StripesBlock(size_px=size_px)), expected)
@@ -126,6 +128,8 @@ def test_sorting_is_that_of_algotom(size_px):
 
 @pytest.mark.slow
 def test_combination_is_that_of_algotom():
+    from algotom.prep import removal
+
     striped = with_stripes(clean_sinogram())
     striped[:, 100] = 0.7
     striped[:, 160:172] += 0.3
@@ -147,7 +151,10 @@ def test_regularisation_solves_the_published_problem():
     assert np.allclose(left, striped + offset, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_regularisation_is_that_of_algotom():
+    from algotom.prep import removal
+
     striped = with_stripes(clean_sinogram())
     left = stripes.remove_by_regularisation(striped, StripesBlock(alpha=5e-4))
     peer = removal.remove_stripe_based_regularization(striped, 5e-4, apply_log=False, sort=False)
@@ -173,7 +180,10 @@ def test_wavelets_are_the_published_filter():
     assert np.allclose(left, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_wavelets_are_those_of_algotom():
+    from algotom.prep import removal
+
     striped = with_stripes(clean_sinogram(161))  # 101 details: its window is centred
     expected = removal.remove_stripe_based_wavelet_fft(striped, level=1, size=2)
     assert np.allclose(

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from algotom.prep.correction import generate_tilted_sinogram, unwarp_projection
 
 from tomopipe.prep.warp import Warp, apply_warp
 
@@ -35,7 +34,10 @@ def test_roll_is_that_of_a_detector_that_was_turned():
     assert np.ptp(middle) > 1.4
 
 
+@pytest.mark.slow
 def test_roll_is_that_of_algotom():
+    from algotom.prep.correction import generate_tilted_sinogram
+
     images = frames()
     warp = Warp(N_ROWS, N_COLS, roll_deg=-1.5)
     warped = apply_warp(images, warp, (0, N_ROWS), (0, N_ROWS))
@@ -45,7 +47,10 @@ def test_roll_is_that_of_algotom():
         assert np.allclose(warped[:, row, inner], expected[:, inner], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_distortion_is_that_of_algotom():
+    from algotom.prep.correction import unwarp_projection
+
     images = frames()
     warp = Warp(N_ROWS, N_COLS, distortion=FACTORS, centre_px=(30.0, 26.5))
     straight = apply_warp(images, warp, (0, N_ROWS), (0, N_ROWS))

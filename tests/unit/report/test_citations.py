@@ -23,13 +23,18 @@ def scan(*methods, model=None, volume=None):
 
 
 def cited(*scans, config=None):
-    return {one.method: " ".join(one.references) for one in citations(scans, config or {})}
+    return {
+        citation.method: " ".join(citation.references)
+        for citation in citations(scans, config or {})
+    }
 
 
 def test_the_methods_used_are_cited_and_no_others(tmp_path):
     made = every_state(tmp_path, plane_px=0).write()
     record = collect(made.campaign())
-    found = {one.method: one.references for one in citations(record.scans, record.config)}
+    found = {
+        citation.method: citation.references for citation in citations(record.scans, record.config)
+    }
     assert set(found) == {
         *(
             "tomopipe",
@@ -100,15 +105,19 @@ def test_what_volumes_were_made_with_is_cited_not_what_is_configured_for_most():
         {"corrections": {"phase": {"method": "paganin"}}, "algorithm": "sirt"},
         {"corrections": {"flat_method": "pca"}},
     ]
-    volumes: dict = {str(at): {"parameters": parameters} for at, parameters in enumerate(made)}
+    volumes: dict = {
+        str(index): {"parameters": parameters} for index, parameters in enumerate(made)
+    }
     found = citations([scan("wedge", volume=Path("a"))], config, volumes)
-    named = {one.method for one in found}
+    named = {citation.method for citation in found}
     assert {"Stripes of sinograms: vo", "Phase retrieval: paganin", "Dynamic flats"} <= named
     assert "Reconstruction: sirt" in named
     assert "Half acquisition" not in named
     volumes["0"]["geometry"] = {"half_acquisition": True}
     again = citations([scan("wedge", volume=Path("a"))], config, volumes)
-    assert "Cho" in {one.method: one.references for one in again}["Half acquisition"][0]
+    assert (
+        "Cho" in {citation.method: citation.references for citation in again}["Half acquisition"][0]
+    )
     assert not named & {"Stripes of sinograms: sorting", "Reconstruction: tv"}
 
 

@@ -62,8 +62,11 @@ def test_without_the_points_of_curves_a_scan_is_in_the_same_state(tmp_path):
     for whole, scan in zip(record.scans, found, strict=True):
         assert (scan.name, scan.state, scan.reason) == (whole.name, whole.state, whole.reason)
         assert scan.doubts == whole.doubts
-        curves, wholes = (one.prediction.curves if one.prediction else () for one in (scan, whole))
-        assert [dataclasses.replace(one, cor_px=(), score=()) for one in wholes] == list(curves)
+        curves, wholes = (
+            scan_record.prediction.curves if scan_record.prediction else ()
+            for scan_record in (scan, whole)
+        )
+        assert [dataclasses.replace(curve, cor_px=(), score=()) for curve in wholes] == list(curves)
 
 
 def test_the_numbers_are_those_of_the_files(tmp_path):

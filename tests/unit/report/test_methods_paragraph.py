@@ -52,26 +52,30 @@ def paragraph(*volumes, sources=(), config=CONFIG):
     prediction = Prediction(1020.0, 1020.0, 0.97, "resolved", "ai", "", ())
     scans = tuple(
         ScanRecord(
-            name=f"a_{at}", path="", series="a", index=at, row=row, prediction=prediction,
-            source=dict(enumerate(sources)).get(at, "ai"), cor_px=1020.0, volume="there", **USUAL,
+            name=f"a_{index}", path="", series="a", index=index, row=row, prediction=prediction,
+            source=dict(enumerate(sources)).get(index, "ai"), cor_px=1020.0, volume="there",
+            **USUAL,
         )
-        for at in range(len(volumes))
+        for index in range(len(volumes))
     )  # fmt: skip
     campaign = CampaignRecord(
         name="", scans=scans, series=(), alerts=(), failures=(), times=(), last_job_end=None,
         notes=(), versions={"snakemake": "9.27.1"},
         citations=citations(scans, config, dict(enumerate(volumes))),
     )  # fmt: skip
-    return methods_paragraph(campaign, {f"a_{at}": one for at, one in enumerate(volumes)})
+    return methods_paragraph(
+        campaign, {f"a_{index}": volume for index, volume in enumerate(volumes)}
+    )
 
 
 def test_volumes_of_scans_that_were_taken_out_since_do_not_count():
     scans = tuple(
         ScanRecord(
-            name=f"a_{at}", path="", series="a", index=at, row={"keep": "true"}, select=select,
-            source="ai" if select == "auto" else "", cor_px=1020.0, volume="there", **USUAL,
+            name=f"a_{index}", path="", series="a", index=index, row={"keep": "true"},
+            select=select, source="ai" if select == "auto" else "", cor_px=1020.0, volume="there",
+            **USUAL,
         )
-        for at, select in enumerate(("auto", "no", "auto"))
+        for index, select in enumerate(("auto", "no", "auto"))
     )  # fmt: skip
     campaign = CampaignRecord(
         name="", scans=scans, series=(), alerts=(), failures=(), times=(), last_job_end=None,

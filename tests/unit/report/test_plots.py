@@ -44,7 +44,7 @@ def test_marks_lie_at_their_values():
     assert cor_px(plot.marks[1].before_y) == pytest.approx(540.25, abs=0.02)
     assert [m.before_y for m in plot.marks if m.scan != "b"] == [None, None, None]
     assert cor_px(plot.median_y) == pytest.approx(501.0, abs=0.01)
-    x = {m.scan: m.x for m in plot.marks} | {name: at for at, name in plot.missing}
+    x = {m.scan: m.x for m in plot.marks} | {name: missing_x for missing_x, name in plot.missing}
     steps = np.diff([x[name] for name in "abcde"]) / np.array([1, 3, 4, 2])
     assert steps == pytest.approx(steps[0], rel=1e-3)
     assert [m.source for m in plot.marks] == ["auto", "outlier", "manual", "auto"]
@@ -67,7 +67,7 @@ def test_ticks_lie_at_their_labels():
     )
     x = {m.scan: m.x for m in plot.marks}
     per_index = (x["e"] - x["a"]) / 10
-    assert [1 + (at - x["a"]) / per_index for at, _ in plot.x_ticks] == pytest.approx(
+    assert [1 + (tick_x - x["a"]) / per_index for tick_x, _ in plot.x_ticks] == pytest.approx(
         [int(label) for _, label in plot.x_ticks], abs=0.01
     )
 

@@ -52,8 +52,8 @@ class Page(HTMLParser):
     def all(self, tag, **wanted):
         """Give (attributes, text) of the elements with these attributes."""
         return [
-            (attrs, " ".join(self.text.get(at, "").split()))
-            for at, (name, attrs) in enumerate(self.tags)
+            (attrs, " ".join(self.text.get(number, "").split()))
+            for number, (name, attrs) in enumerate(self.tags)
             if name == tag and all(attrs.get(k) == v for k, v in wanted.items())
         ]
 

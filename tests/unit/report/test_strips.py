@@ -22,7 +22,7 @@ def stack(folder, pages, grid_px, binning=1):
 def numbered(n, size=128):
     """Pages that hold their number, and a ramp so that there is a grey window."""
     ramp = np.linspace(0, 1000, size).astype(np.uint16)
-    return [np.tile(ramp + 300 * at, (size, 1)) for at in range(n)]
+    return [np.tile(ramp + 300 * number, (size, 1)) for number in range(n)]
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def numbered(n, size=128):
     ],
 )
 def test_pages_lie_around_the_cor(tmp_path, cor_px, binning, expected):
-    grid_px = [100 + 0.5 * at for at in range(41)]
+    grid_px = [100 + 0.5 * number for number in range(41)]
     sweep = read_sweep(stack(tmp_path, numbered(41), grid_px, binning), cor_px)
     assert sweep.cor_px == expected
     assert sweep.cor_px[sweep.chosen] == pytest.approx(cor_px, abs=0.25)
@@ -47,7 +47,7 @@ def test_pages_lie_around_the_cor(tmp_path, cor_px, binning, expected):
 
 @pytest.mark.parametrize("cor_px", [90.0, 130.0])
 def test_without_rows_a_cor_beyond_the_sweep_has_no_strip(tmp_path, cor_px):
-    grid_px = [100 + 0.5 * at for at in range(41)]
+    grid_px = [100 + 0.5 * number for number in range(41)]
     assert read_sweep(stack(tmp_path, numbered(41), grid_px), cor_px) is None
 
 

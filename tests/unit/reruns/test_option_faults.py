@@ -59,6 +59,7 @@ def test_half_acquisition_is_left_to_try_recon_where_angles_are_not_known(tmp_pa
     assert option_faults(found, rows) == []
 
 
+@pytest.mark.slow
 def test_a_gpu_is_missed_before_a_volume_needs_it_but_on_nodes(campaign, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     found, _ = loaded(campaign, "overrides: [{scans: [a_2], full_recon: {device: cuda}}]")
@@ -111,8 +112,8 @@ def test_a_missing_file_of_flats_is_refused_where_all_scans_need_it(campaign):
         refuse_missing_files(found)
     (line,) = missing_files(loaded(campaign, "preprocess: {flats: 'raw/*_flats.h5'}")[0])
     assert "raw/*_flats.h5: no such file, and patterns are not taken: list the files; " in line
-    some = "overrides: [{scans: [a_1], preprocess: {flats: nowhere.h5}}]"
-    refuse_missing_files(loaded(campaign, some)[0])
+    overrides = "overrides: [{scans: [a_1], preprocess: {flats: nowhere.h5}}]"
+    refuse_missing_files(loaded(campaign, overrides)[0])
 
 
 def test_files_of_flats_among_the_scans_need_none_themselves(campaign):

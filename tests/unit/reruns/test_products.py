@@ -394,7 +394,9 @@ def test_jobs_tell_what_they_have_made_and_read(record, monkeypatch):
         write_text("rows", "results/rows.h5")
     os.utime("results/rows.h5")  # as Snakemake does when a job has ended
     (said,) = runs.job_records(Path("results"))
-    record.take([Product(**one | {"state": tuple(one["state"])}) for one in said["products"]])
+    record.take(
+        [Product(**product | {"state": tuple(product["state"])}) for product in said["products"]]
+    )
     record.take_raw(said["raw"])
     assert record.damage("results/rows.h5") == ""
     assert record.products["results/rows.h5"].statement == digest(STATEMENT)

@@ -36,6 +36,7 @@ def test_only_metadata_differ():
     assert not only_metadata_differ(None, stated(2.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("output", "compression", "dtype"),
     [

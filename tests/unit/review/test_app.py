@@ -66,7 +66,7 @@ def test_the_kinds_of_evidence_are_told(folder, broken):
         if evidence is not broken:
             (wedge,) = shown
             assert (wedge["method"], wedge["cor_px"], wedge["score"]) == ("wedge", [1, 2], [0.5, 3])
-        assert all(one["cor_px"] == [] for one in shown if evidence is broken)
+        assert all(curve["cor_px"] == [] for curve in shown if evidence is broken)
 
 
 def test_unreadable_files_and_remarks_are_told(folder):
@@ -94,7 +94,7 @@ def test_pages_are_about_the_cor_that_is_shown_wherever_the_sweep_was(folder):
     (folder / "scans.tsv").write_text(text + "bone_001\tauto\t620.25\t\t\n")
     grid = client.get("/api/scan?scan=bone_001").json()["grid"]
     assert not grid["swept"]
-    assert grid["cor_px"] == [615.25 + at for at in range(11)]
+    assert grid["cor_px"] == [615.25 + step for step in range(11)]
 
 
 def test_a_prediction_shows_before_the_series_is_fixed(folder):
@@ -296,7 +296,7 @@ def test_many_decisions_are_one_write_and_rows_that_changed_are_left(client, fol
     ]
     wanted[1]["cells"] = {"cor_px": "500"}  # by hand 513.65 meanwhile
     answer = client.post("/api/decide", json={"decisions": wanted}).json()
-    assert [one["saved"] for one in answer.values()] == [True, False, True]
+    assert [decision["saved"] for decision in answer.values()] == [True, False, True]
     assert answer["bone_007"]["cells"]["cor_px"] == "513.65"
     table = (folder / "scans.tsv").read_text()
     assert table.startswith("# of the beamtime\n")
@@ -313,7 +313,7 @@ def test_a_decision_goes_into_the_table_that_the_configuration_names_now(client,
     seen = {"select": "auto", "cor_px": "", "note": ""}
     wanted = [{"scan": f"bone_00{i}", "cells": {"cor_px": "512"}, "seen": seen} for i in (1, 2)]
     answer = client.post("/api/decide", json={"decisions": wanted}).json()
-    assert [one["saved"] for one in answer.values()] == [True, False]
+    assert [decision["saved"] for decision in answer.values()] == [True, False]
     assert "bone_001\t512.00" in (folder / "new.tsv").read_text()
     assert (folder / "scans.tsv").read_text() == before
     config.write_text("campaign: {scan: []}")

@@ -75,7 +75,7 @@ def test_a_thumbnail_is_the_page_nearest_to_the_cor(pictures):
 def test_a_thumbnail_beyond_the_sweep_is_the_slice_at_its_cor(folder, pictures):
     write_pictures(folder, "far_1", 600.0, radius_px=60.0)
     image = pixels(pictures.thumbnail("far_1", 600.0))
-    x, y = (round(len(image) * (0.5 + at / N_COLS)) for at in BEAD_PX)
+    x, y = (round(len(image) * (0.5 + offset_px / N_COLS)) for offset_px in BEAD_PX)
     assert image[y - 2 : y + 3, x - 2 : x + 3].min() > image[20:60, 20:60].mean() + 50
 
 
@@ -83,7 +83,7 @@ def test_a_thumbnail_without_a_stack_is_the_slice_at_its_cor(folder, pictures):
     write_pictures(folder, "accepted_1", GRID_PX[5], radius_px=60.0)
     (folder / "results/try_center/accepted_1/try.tif").unlink()
     image = pixels(pictures.thumbnail("accepted_1", GRID_PX[5]))
-    x, y = (round(len(image) * (0.5 + at / N_COLS)) for at in BEAD_PX)
+    x, y = (round(len(image) * (0.5 + offset_px / N_COLS)) for offset_px in BEAD_PX)
     assert image[y - 2 : y + 3, x - 2 : x + 3].min() > image[20:60, 20:60].mean() + 50
     with pytest.raises(TomopipeError, match="no slice at 2000 px"):
         pictures.thumbnail("far_1", 2000.0)
@@ -93,8 +93,8 @@ def test_the_grid_is_the_sweep_or_as_many_steps_about_a_cor_off_it():
     columns = (0, N_COLS - 1)
     for cor_px in (None, GRID_PX[0] - 0.4, GRID_PX[4] + 0.3, GRID_PX[-1] + 0.5):
         assert grid_around(GRID_PX, cor_px, columns) is GRID_PX
-    assert grid_around(GRID_PX, 600.3, columns) == [595.3 + at for at in range(11)]
-    assert grid_around(GRID_PX, 2.0, columns) == [float(at) for at in range(8)]
+    assert grid_around(GRID_PX, 600.3, columns) == [595.3 + step for step in range(11)]
+    assert grid_around(GRID_PX, 2.0, columns) == [float(cor_px) for cor_px in range(8)]
     assert grid_around([500.0], 600.0, columns) == [600.0]
 
 

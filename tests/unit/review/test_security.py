@@ -58,7 +58,9 @@ def test_of_the_report_only_our_own_script_runs(folder, server):
     answer = client.get("/report/")
     assert answer.text.startswith("<html data-review ")
     policy = answer.headers["content-security-policy"]
-    (scripts,) = [one for one in policy.split("; ") if one.startswith("script-src")]
+    (scripts,) = [
+        directive for directive in policy.split("; ") if directive.startswith("script-src")
+    ]
     assert scripts == f"script-src 'sha256-{script_hash()}'"
     for path in ("/report/..%2Finventory.tsv", "/report/nothing.webp"):
         assert client.get(path).status_code == 404

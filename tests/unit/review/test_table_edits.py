@@ -113,7 +113,7 @@ def test_a_table_that_cannot_be_written_is_said(table, monkeypatch):
 
 @pytest.mark.slow
 def test_many_at_once_lose_nothing(table):
-    names = [f"wood_{at}" for at in range(24)]
+    names = [f"wood_{number}" for number in range(24)]
     with ThreadPoolExecutor(6) as pool:
         saved = list(pool.map(lambda n: decide(table, n, {"cor_px": "9.00"}, EMPTY).saved, names))
     assert all(saved)
@@ -150,6 +150,7 @@ def test_cells_are_checked():
             checked_cells("a", {"note": note}, 64)
 
 
+@pytest.mark.slow
 def test_two_editors_through_the_page(tmp_path):
     folder = make_campaign(tmp_path)
     ada, bob = client_of(folder), client_of(folder)

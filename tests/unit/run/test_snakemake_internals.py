@@ -55,7 +55,7 @@ def test_a_result_goes_in_the_run_and_stays_after_it(tmp_path, run, is_folder):
         if not ended:
             take_away(path)
             assert not path.exists()
-            assert {one.name for one in run.iterdir()} == {"said", "run.json"}
+            assert {entry.name for entry in run.iterdir()} == {"said", "run.json"}
     runs.end_all(tmp_path / "results")
     with pytest.raises(RunEndedError, match="the run of this job has ended"):
         take_away(path)

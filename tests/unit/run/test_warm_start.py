@@ -51,7 +51,7 @@ def test_one_server_forks_all_scripts_and_has_loaded_their_packages(tmp_path):
     command = "import os, sys; from tomopipe.run.warm_start import run_script\n"
     command += f"sys.exit(sum(run_script({path!r}, {{}}) for _ in range(3)))"
     subprocess.run([sys.executable, "-c", command], check=True)
-    found = [one.read_text().split() for one in tmp_path.glob("job.py.*")]
+    found = [output.read_text().split() for output in tmp_path.glob("job.py.*")]
     assert len(found) == 3
     assert len({parent for parent, _ in found}) == 1
     assert {loaded for _, loaded in found} == {"True"}

@@ -52,7 +52,7 @@ def arrays(tmp_path_factory):
         return [file["exchange"][name][()] for name in names]
 
 
-@pytest.fixture(params=FORMATS, ids=lambda one: one.name)
+@pytest.fixture(params=FORMATS, ids=lambda format_: format_.name)
 def example(request, tmp_path, arrays):
     """A format, and a scan of it in raw/ of a campaign."""
     found = request.param
@@ -65,10 +65,10 @@ def example(request, tmp_path, arrays):
 
 
 def test_formats_are_told_apart():
-    endings = [ending for one in FORMATS for ending in one.endings]
+    endings = [ending for format_ in FORMATS for ending in format_.endings]
     assert len({*endings}) == len(endings)
     assert all(ending == ending.lower() and ending[0] == "." for ending in endings)
-    begins = [first for one in FORMATS for first in one.begins]
+    begins = [first for format_ in FORMATS for first in format_.begins]
     assert not [a for a in begins for b in begins if a is not b and a.startswith(b)]
     assert all(1 <= len(first) <= 8 for first in begins)
 
@@ -133,8 +133,10 @@ def test_angles_of_the_configuration(example, tmp_path):
 
 def test_the_pages_name_it():
     text = INPUTS.read_text()
-    lacking = [one.name for one in FORMATS if not any(end in text for end in one.endings)]
-    lacking += [one.name for one in FORMATS if one.name not in text]
+    lacking = [
+        format_.name for format_ in FORMATS if not any(end in text for end in format_.endings)
+    ]
+    lacking += [format_.name for format_ in FORMATS if format_.name not in text]
     assert not lacking, f"docs/reference/inputs.md says nothing of {lacking}"
 
 

@@ -111,8 +111,8 @@ def test_frames_without_keys_are_counted(tmp_path, phantom):
     with open_scan(keyed, known=keys) as expected, open_scan(keyed, known=counted) as scan:
         np.testing.assert_array_equal(scan.theta_rad, expected.theta_rad)
         assert scan.flat_positions.tolist() == expected.flat_positions.tolist()
-        for one, other in zip(all_of(scan), all_of(expected), strict=True):
-            np.testing.assert_array_equal(one, other)
+        for values, expected_values in zip(all_of(scan), all_of(expected), strict=True):
+            np.testing.assert_array_equal(values, expected_values)
     with pytest.raises(ScanError, match=r"input\.frames counts 1: correct it"):
         read_metadata(keyed, known=counted | {"frames": ["1 projections"]})
     assert "aborted: " in incomplete(

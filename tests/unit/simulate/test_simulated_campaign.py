@@ -150,6 +150,7 @@ def test_the_demo_advises_the_true_cor_of_the_misleading_scan(campaign, scans):
     assert f"cor set {misleading['name']} {misleading['cor_px']:.2f} -C" in advised
 
 
+@pytest.mark.slow
 def test_same_seed_same_files(tmp_path):
     for name, seed in [("a", 3), ("b", 3), ("c", 4)]:
         simulate_campaign(

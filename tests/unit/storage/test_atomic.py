@@ -60,6 +60,7 @@ def test_a_name_of_255_bytes_can_be_written(tmp_path):
     assert list(json.loads(path.read_text())) == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_leftovers_of_a_killed_writer_are_removed_those_of_others_kept(tmp_path):
     script = (
         "import os, signal, sys\n"

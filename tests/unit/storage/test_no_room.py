@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -78,18 +79,21 @@ def test_what_to_do_of_the_innermost_is_said_and_other_errors_stay_as_they_are()
     assert not isinstance(found.value, NoRoomError)
 
 
-@pytest.fixture
+@contextmanager
 def limited():
-    """Let a file of this process have 2000 bytes."""
+    """Let a file of this process have 2000 bytes: no longer, as pytest itself may write to one."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("write", [Path.write_bytes, lambda path, data: data.tofile(path)])
-def test_a_limit_of_files_is_no_full_disk(tmp_path, limited, write):
-    with pytest.raises(NoRoomError) as found, whole(tmp_path / "x") as temporary:
+def test_a_limit_of_files_is_no_full_disk(tmp_path, write):
+    said = pytest.raises(NoRoomError)
+    with said as found, limited(), whole(tmp_path / "x") as temporary:
         write(temporary, np.ones(10**4))
     assert str(found.value) == (
         f"{tmp_path}/x: cannot be written: a file may have 0.002 MB here (`ulimit -f`). Type "

@@ -23,6 +23,7 @@ def why(path):
     return done.stdout.strip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_folder", [False, True])
 def test_a_write_protected_result_is_not_replaced(tmp_path, is_folder):
     path = tmp_path / "a b_rec"
@@ -35,6 +36,7 @@ def test_a_write_protected_result_is_not_replaced(tmp_path, is_folder):
     )
 
 
+@pytest.mark.slow
 def test_a_result_of_a_closed_folder_cannot_be_made(tmp_path):
     path = tmp_path / "scan" / "rows.h5"
     path.parent.mkdir()

@@ -214,10 +214,10 @@ def test_what_arrivals_have_learnt_is_said_to_the_next_tail(campaign, monkeypatc
     arrivals = runs.add_part(run, f"{runs.ARRIVALS}-1", [])
     monkeypatch.setenv(runs.VARIABLE, str(arrivals))
     runs.write_job_record("inventory", "campaign", {"products": "of their own inventory"})
-    own = [{"products": "of their own inventory"}]
-    assert list(runs.job_records(RESULTS)) == own
+    records = [{"products": "of their own inventory"}]
+    assert list(runs.job_records(RESULTS)) == records
     runs.hand_over({"products": "learnt"})
-    assert list(runs.job_records(RESULTS)) == [{"products": "learnt"}, *own]
+    assert list(runs.job_records(RESULTS)) == [{"products": "learnt"}, *records]
     monkeypatch.setenv(runs.VARIABLE, str(runs.add_part(run, f"{runs.TAIL}-2", [])))
     assert list(runs.job_records(RESULTS)) == [{"products": "learnt"}]
     runs.end_part(arrivals)

@@ -21,6 +21,7 @@ def write(path, **options):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("output_format", "compression"), [(f, c) for f, cs in COMPRESSIONS.items() for c in cs[:2]]
 )

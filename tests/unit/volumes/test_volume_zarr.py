@@ -93,6 +93,7 @@ def test_a_volume_of_many_shards_is_the_same_whatever_the_blocks(tmp_path, compr
     assert found == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [None, lambda ranges: ranges[::-1]], ids=["in order", "reversed"])
 @pytest.mark.parametrize("shards", ["one", "many"])
 def test_levels_are_averages(tmp_path, order, shards, request):
@@ -108,6 +109,7 @@ def test_levels_are_averages(tmp_path, order, shards, request):
     np.testing.assert_allclose(group["2"][:5, :37, :67], whole, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_levels_lie_where_the_volume_lies(tmp_path):
     """A ramp along each axis has, at every level, the value of the position it is said to be at."""
     z, y, x = np.indices((20, 200, 300), dtype=np.float32)

@@ -94,8 +94,8 @@ document.documentElement.classList.add("js");
   // A picture enlarges on a click; the arrow keys go to the next one, Esc goes back.
   const pictures = Array.from(document.querySelectorAll(".larger"));
   const large = document.getElementById("large");
-  const enlarge = (at) => {
-    const image = pictures[(at + pictures.length) % pictures.length];
+  const enlarge = (index) => {
+    const image = pictures[(index + pictures.length) % pictures.length];
     const [shown, words] = [new Image(), document.createElement("p")];
     shown.src = image.src;
     shown.alt = image.alt;
@@ -105,15 +105,15 @@ document.documentElement.classList.add("js");
     large.replaceChildren(shown, words);
     if (!large.open) large.showModal();
   };
-  pictures.forEach((image, at) => {
+  pictures.forEach((image, index) => {
     image.tabIndex = 0;
     image.setAttribute("role", "button");
     image.setAttribute("aria-label", `${image.alt}: enlarge`);
-    image.addEventListener("click", () => enlarge(at));
+    image.addEventListener("click", () => enlarge(index));
     image.addEventListener("keydown", (event) => {
       if (event.key !== "Enter" && event.key !== " ") return;
       event.preventDefault();
-      enlarge(at);
+      enlarge(index);
     });
   });
   large.addEventListener("click", () => large.close());

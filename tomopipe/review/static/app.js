@@ -49,8 +49,8 @@ function view(name) {
   document.body.dataset.view = name;
   for (const node of document.querySelectorAll(".view")) node.hidden = node.id !== name && !(name === "scan" && node.id === "facts");
   for (const button of document.querySelectorAll("#views button")) button.setAttribute("aria-pressed", button.dataset.view === name ? "true" : "false");
-  const here = queue.find(queue.selected());
-  if (name === "series") series.show(app.fixCor, here ? here.series : null, queue.selected());
+  const selected = queue.find(queue.selected());
+  if (name === "series") series.show(app.fixCor, selected ? selected.series : null, queue.selected());
   if (name === "plan") {
     nextRun.plan();
     run.watch();

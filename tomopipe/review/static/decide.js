@@ -74,12 +74,12 @@ export async function undo() {
     toast("Nothing to undo.");
     return null;
   }
-  const at = done.length;
-  const keep = (...lists) => done.splice(at, 0, ...lists); // for the next u, below what was decided meanwhile
+  const position = done.length;
+  const keep = (...lists) => done.splice(position, 0, ...lists); // for the next u, below what was decided meanwhile
   if (last.length > 1) {
     const back = await writeAll(last.filter(({ scan }) => find(scan)).map(taken), (scans) => `${scans}: as before`, { undoable: false });
     // one by one: of a scan that someone else has changed the next u asks, and others come after it
-    keep(...(back ? last.filter(({ scan }) => !back.includes(scan)).map((one) => [one]) : [last]));
+    keep(...(back ? last.filter(({ scan }) => !back.includes(scan)).map((decision) => [decision]) : [last]));
     return null;
   }
   const { scan, cells, seen } = taken(last[0]);

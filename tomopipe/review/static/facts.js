@@ -64,7 +64,7 @@ function scores(data, go, cor) {
   if (kinds.length) {
     parts.push(el("details", {}, el("summary", {}, "Measures"),
       el("div", { class: "plot" }, scorePlot(kinds, [["at", cor]], (value) => go(Math.round(value * 20) / 20))),
-      el("ul", { class: "methods" }, ...kinds.map((curve, at) => el("li", {}, el("i", { class: `key c${at % 7}` }), ` ${curve.method}`)))));
+      el("ul", { class: "methods" }, ...kinds.map((curve, index) => el("li", {}, el("i", { class: `key c${index % 7}` }), ` ${curve.method}`)))));
   }
   return parts;
 }

@@ -30,15 +30,15 @@ export function paint(picture, [low, high], done = 0) {
   const most = 2 ** picture.bits - 1;
   const unit = (picture.high - picture.low) / most;
   const table = new Uint32Array(most + 1);
-  for (let at = 0; at <= most; at++) {
-    const level = Math.round(Math.min(1, Math.max(0, (picture.low + at * unit - low) / (high - low || 1))) * 255);
-    table[at] = 0xff000000 | (level * 0x010101);
+  for (let value = 0; value <= most; value++) {
+    const level = Math.round(Math.min(1, Math.max(0, (picture.low + value * unit - low) / (high - low || 1))) * 255);
+    table[value] = 0xff000000 | (level * 0x010101);
   }
   const canvas = (picture.canvas ??= new OffscreenCanvas(n_x, n_y));
   const context = canvas.getContext("2d", { alpha: false });
   const image = context.createImageData(n_x, n_y);
   const pixels = new Uint32Array(image.data.buffer);
-  for (let at = 0; at < values.length; at++) pixels[at] = table[values[at]];
+  for (let index = 0; index < values.length; index++) pixels[index] = table[values[index]];
   context.putImageData(image, 0, 0);
   picture.painted = painted;
   return canvas;
@@ -49,8 +49,8 @@ export function histogram(picture, [from, to], n = 96) {
   const counts = new Uint32Array(n);
   const unit = (picture.high - picture.low) / (2 ** picture.bits - 1);
   const every = Math.max(1, Math.floor(picture.values.length / 2e5));
-  for (let at = 0; at < picture.values.length; at += every) {
-    const bin = Math.floor(((picture.low + picture.values[at] * unit - from) / (to - from)) * n);
+  for (let index = 0; index < picture.values.length; index += every) {
+    const bin = Math.floor(((picture.low + picture.values[index] * unit - from) / (to - from)) * n);
     if (bin >= 0 && bin < n) counts[bin]++;
   }
   return counts;
@@ -63,9 +63,9 @@ export function minus(a, b) {
   const [ua, ub] = [unit(a), unit(b)];
   const reach = a.usual[1] - a.usual[0];
   const values = new Uint16Array(a.values.length);
-  for (let at = 0; at < values.length; at++) {
-    const value = a.low + a.values[at] * ua - (b.low + b.values[at] * ub);
-    values[at] = Math.min(65535, Math.max(0, ((value + reach) / (2 * reach)) * 65535));
+  for (let index = 0; index < values.length; index++) {
+    const value = a.low + a.values[index] * ua - (b.low + b.values[index] * ub);
+    values[index] = Math.min(65535, Math.max(0, ((value + reach) / (2 * reach)) * 65535));
   }
   return { n_x: a.n_x, n_y: a.n_y, bits: 16, low: -reach, high: reach, usual: [-reach / 4, reach / 4], values };
 }

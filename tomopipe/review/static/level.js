@@ -65,7 +65,7 @@ function draw() {
   const counts = now.picture.counts ?? (now.picture.counts = histogram(now.picture, now.range));
   const most = Math.sqrt(Math.max(...counts, 1));
   const bar = WIDTH / counts.length;
-  const path = Array.from(counts, (n, at) => `V${(HEIGHT - (Math.sqrt(n) / most) * (HEIGHT - 4)).toFixed(1)}H${((at + 1) * bar).toFixed(1)}`);
+  const path = Array.from(counts, (n, bin) => `V${(HEIGHT - (Math.sqrt(n) / most) * (HEIGHT - 4)).toFixed(1)}H${((bin + 1) * bar).toFixed(1)}`);
   $("histogram").setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
   $("histogram").replaceChildren(
     svg("rect", { class: "inside", x: x(low), y: 0, width: Math.max(0, x(high) - x(low)), height: HEIGHT }),
@@ -80,7 +80,7 @@ const short = (value) => (value === 0 ? "0" : Number(value.toPrecision(3)).toStr
 function grab(event) {
   const plot = $("histogram");
   const [from, to] = now.range;
-  const value = (one) => from + ((one.clientX - plot.getBoundingClientRect().left) / plot.clientWidth) * (to - from);
+  const value = (pointer) => from + ((pointer.clientX - plot.getBoundingClientRect().left) / plot.clientWidth) * (to - from);
   const start = value(event);
   const [low, high] = current();
   const near = Math.max((high - low) / 4, (to - from) / 40);

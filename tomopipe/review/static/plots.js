@@ -52,17 +52,17 @@ export function scorePlot(curves, marks, onPick) {
   const every = drawn.flatMap((curve) => curve.cor_px);
   const x = [Math.min(...every), Math.max(...every)];
   const { root, atX, atY } = frame(width, height, x, [0, 1], box, { label: "Scores against COR", x: "COR (px)" });
-  drawn.forEach((curve, at) => {
+  drawn.forEach((curve, index) => {
     const low = Math.min(...curve.score);
     const high = Math.max(...curve.score);
     const level = scale(low, high, 0.03, 0.97);
     const points = curve.cor_px.map((v, i) => `${atX(v).toFixed(1)},${atY(level(curve.score[i])).toFixed(1)}`);
-    root.append(svg("polyline", { class: `curve c${at % 7}`, points: points.join(" ") }));
+    root.append(svg("polyline", { class: `curve c${index % 7}`, points: points.join(" ") }));
   });
   const known = marks.filter(([, value]) => value !== null);
   const lines = known.filter(([, value]) => value >= x[0] && value <= x[1]);
-  const at = known.find(([kind, value]) => kind === "at" && !lines.some((one) => one[1] === value));
-  if (at) root.append(svg("text", { class: "axis", x: box.left, y: height - 3 }, `COR ${px(at[1])}: beyond the sweep and its curves`));
+  const beyond = known.find(([kind, value]) => kind === "at" && !lines.some((line) => line[1] === value));
+  if (beyond) root.append(svg("text", { class: "axis", x: box.left, y: height - 3 }, `COR ${px(beyond[1])}: beyond the sweep and its curves`));
   for (const [kind, value] of lines) {
     root.append(svg("line", { class: kind, x1: atX(value), x2: atX(value), y1: box.top, y2: height - box.bottom }));
   }
@@ -96,17 +96,17 @@ export function seriesPlot(rows, { median, selected, onOpen, width }) {
     );
   }
   for (const row of known) {
-    const at = atX(row.index);
+    const pointX = atX(row.index);
     const group = svg("g", { class: `point s-${row.source || "none"}${row.scan === selected ? " here" : ""}`, tabindex: 0,
       role: "button", "aria-label": `${row.scan}, COR ${px(row.after_px)}`, onclick: () => onOpen(row.scan),
       onkeydown: (event) => event.key === "Enter" && onOpen(row.scan) });
     group.append(svg("title", {}, `${row.scan}\n${px(row.before_px)} → ${px(row.after_px)}  ${row.source}\n${row.reason || ""}`));
     if (row.before_px !== null && row.after_px !== null && Math.abs(row.before_px - row.after_px) > 0.005) {
-      group.append(svg("line", { class: "moved", x1: at, x2: at, y1: atY(row.before_px), y2: atY(row.after_px) }),
-        svg("circle", { class: "before", cx: at, cy: atY(row.before_px), r: 4 }));
+      group.append(svg("line", { class: "moved", x1: pointX, x2: pointX, y1: atY(row.before_px), y2: atY(row.after_px) }),
+        svg("circle", { class: "before", cx: pointX, cy: atY(row.before_px), r: 4 }));
     }
     const value = row.after_px ?? row.before_px;
-    group.append(svg("circle", { class: "after", cx: at, cy: atY(value), r: row.scan === selected ? 6 : 4.5 }));
+    group.append(svg("circle", { class: "after", cx: pointX, cy: atY(value), r: row.scan === selected ? 6 : 4.5 }));
     root.append(group);
   }
   return root;
@@ -130,10 +130,10 @@ export function linePlot(rows, line, { selected, onOpen, width }) {
     const off = away(row);
     const group = svg("g", { class: `point ${row.trusted ? "" : "untrusted"}${row.scan === selected ? " here" : ""}`, tabindex: 0, role: "button",
       "aria-label": `${row.scan}, ${px(off)} px from the line`, onclick: () => onOpen(row.scan), onkeydown: (event) => event.key === "Enter" && onOpen(row.scan) });
-    const [at, y] = [atX(row.index), atY(Math.max(-reach, Math.min(reach, off)))];
-    const tip = off > reach ? `M${at - 5} ${y + 8}h10l-5 -8z` : `M${at - 5} ${y - 8}h10l-5 8z`;
+    const [pointX, y] = [atX(row.index), atY(Math.max(-reach, Math.min(reach, off)))];
+    const tip = off > reach ? `M${pointX - 5} ${y + 8}h10l-5 -8z` : `M${pointX - 5} ${y - 8}h10l-5 8z`;
     group.append(svg("title", {}, `${row.scan}\n${px(row.cor_px)} px, ${px(off)} from the line`),
-      Math.abs(off) > reach ? svg("path", { class: "after", d: tip }) : svg("circle", { class: "after", cx: at, cy: y, r: row.scan === selected ? 6 : 4.5 }));
+      Math.abs(off) > reach ? svg("path", { class: "after", d: tip }) : svg("circle", { class: "after", cx: pointX, cy: y, r: row.scan === selected ? 6 : 4.5 }));
     root.append(group);
   }
   return root;

@@ -26,10 +26,10 @@ export const selected = () => state.selected;
 
 export function select(name) {
   state.selected = name;
-  const at = state.lines.findIndex((line) => line.scan && line.scan.scan === name);
-  if (at >= 0) {
+  const index = state.lines.findIndex((line) => line.scan && line.scan.scan === name);
+  if (index >= 0) {
     const list = $("list");
-    const top = at * ROW;
+    const top = index * ROW;
     if (top < list.scrollTop + ROW) list.scrollTop = Math.max(0, top - ROW);
     else if (top + 2 * ROW > list.scrollTop + list.clientHeight) list.scrollTop = top + 2 * ROW - list.clientHeight;
   }
@@ -49,15 +49,15 @@ export const first = () => names()[0] ?? null;
 export function step(by) {
   const shown = names();
   if (!shown.length) return null;
-  const at = shown.indexOf(state.selected);
-  if (at < 0) return shown[0];
-  return shown[Math.min(shown.length - 1, Math.max(0, at + by))];
+  const index = shown.indexOf(state.selected);
+  if (index < 0) return shown[0];
+  return shown[Math.min(shown.length - 1, Math.max(0, index + by))];
 }
 
 // The next scan that nobody has decided on: a decision moves scans in the queue.
 export function undecided() {
-  const at = state.shown.findIndex((scan) => scan.scan === state.selected);
-  const next = state.shown.slice(at + 1).find((scan) => !scan.refused && !isIn(scan, "decided"));
+  const index = state.shown.findIndex((scan) => scan.scan === state.selected);
+  const next = state.shown.slice(index + 1).find((scan) => !scan.refused && !isIn(scan, "decided"));
   return next ? next.scan : null;
 }
 
@@ -106,9 +106,9 @@ function paint() {
   const first = Math.max(0, Math.floor(list.scrollTop / ROW) - 4);
   const last = Math.min(state.lines.length, Math.ceil((list.scrollTop + list.clientHeight) / ROW) + 4);
   const rows = [];
-  for (let at = first; at < last; at++) {
-    const node = line(state.lines[at]);
-    node.style.top = `${at * ROW}px`;
+  for (let index = first; index < last; index++) {
+    const node = line(state.lines[index]);
+    node.style.top = `${index * ROW}px`;
     rows.push(node);
   }
   $("rows").style.height = `${state.lines.length * ROW}px`;
@@ -121,9 +121,9 @@ function line(entry) {
     return el("div", { class: "row head", title: entry.series }, named(entry.series || "(no series)"), el("span", { class: "count" }, String(entry.count)));
   }
   const scan = entry.scan;
-  const here = scan.scan === state.selected;
+  const isSelected = scan.scan === state.selected;
   const mark = scan.rerun ? " ✎" : "";
-  return el("div", { class: "row", role: "option", id: here ? "here" : null, "aria-selected": here ? "true" : "false", "data-scan": scan.scan,
+  return el("div", { class: "row", role: "option", id: isSelected ? "here" : null, "aria-selected": isSelected ? "true" : "false", "data-scan": scan.scan,
     title: [scan.scan, scan.why, ...scan.warnings].filter(Boolean).join(": "), onclick: () => (scan.refused ? toast(scan.why, true) : state.onOpen(scan.scan)) },
     el("i", { class: scan.warnings.length ? "dot warned" : "dot", "data-state": scan.state }),
     thumbnail(scan),

@@ -21,9 +21,9 @@ export function setUp(onRest) {
   level.setUp(repaint);
   strip.setUp((cor) => (forget(), go(cor, { atOnce: true })), () => go(now.cor, { atOnce: true }));
   stage.setUp(level.change, () => {
-    const at = stage.middle();
-    if (!at || now.mode !== "slice" || !now.data || !now.data.grid) return;
-    strip.look(at);
+    const position = stage.middle();
+    if (!position || now.mode !== "slice" || !now.data || !now.data.grid) return;
+    strip.look(position);
     showStrip();
   });
 }
@@ -45,7 +45,7 @@ export async function open(name) {
   const { grid } = data;
   $("slider").disabled = !grid;
   $("slider").max = grid ? grid.cor_px.length - 1 : 0;
-  $("row").replaceChildren(...(grid ? grid.rows : []).map((row, at) => el("option", { value: at }, String(row))));
+  $("row").replaceChildren(...(grid ? grid.rows : []).map((row, index) => el("option", { value: index }, String(row))));
   $("nothing").hidden = Boolean(grid);
   $("nothing").textContent = grid ? "" : data.problem;
   if (!again) strip.begin(name, grid && grid.step_px);
@@ -82,26 +82,26 @@ export async function prepare(name) {
 const nearest = (cor) => {
   const list = now.data.grid.cor_px;
   let best = 0;
-  for (let at = 1; at < list.length; at++) if (Math.abs(list[at] - cor) < Math.abs(list[best] - cor)) best = at;
+  for (let index = 1; index < list.length; index++) if (Math.abs(list[index] - cor) < Math.abs(list[best] - cor)) best = index;
   return best;
 };
 
 const query = (more) => ({ scan: now.data.scan, ...more, v: now.data.grid.version });
 
-function page(at) {
-  if (!pages.has(at)) {
-    const made = grey("page", query({ page: at }));
-    made.catch(() => pages.delete(at));
-    pages.set(at, made);
+function page(number) {
+  if (!pages.has(number)) {
+    const made = grey("page", query({ page: number }));
+    made.catch(() => pages.delete(number));
+    pages.set(number, made);
     if (pages.size > 80) pages.delete(pages.keys().next().value);
   }
-  return pages.get(at);
+  return pages.get(number);
 }
 
-function preload(at, direction) {
+function preload(middle, direction) {
   const count = now.data.grid.cor_px.length;
   for (let step = 1; step <= AHEAD; step++) {
-    for (const number of [at + step * direction, at - step * direction]) if (number >= 0 && number < count) page(number);
+    for (const number of [middle + step * direction, middle - step * direction]) if (number >= 0 && number < count) page(number);
   }
 }
 
@@ -111,21 +111,21 @@ const asSlice = (found, more) => ({ picture: found, width: found.n_x, height: fo
 // What a mode shows of a COR, with the size it has in detector pixels.
 async function layers(cor, mode) {
   const { grid } = now.data;
-  const at = cor.toFixed(2);
+  const corText = cor.toFixed(2);
   // a few rows are stretched: edges that meet are looked for along the columns
   const stretched = { width: grid.n_cols, height: Math.max(grid.n_rows, grid.n_cols / 4) };
-  if (mode === "overlay") return [{ image: await picture("overlay", query({ cor: at, pair: 0 })), ...stretched }];
-  if (mode === "difference") return [{ picture: await grey("difference", query({ cor: at, pair: 0 })), ...stretched }];
+  if (mode === "overlay") return [{ image: await picture("overlay", query({ cor: corText, pair: 0 })), ...stretched }];
+  if (mode === "difference") return [{ picture: await grey("difference", query({ cor: corText, pair: 0 })), ...stretched }];
   if (mode === "sinogram") {
     const found = await grey("sinogram", query({ row: row() }));
     return [{ picture: found, width: found.n_x, height: Math.max(found.n_y, found.n_x / 2), axis: cor - grid.first_col + 0.5 }];
   }
   if (mode === "rows") {
-    const found = await Promise.all(grid.rows.map((_, number) => grey("slice", query({ cor: at, row: number }))));
+    const found = await Promise.all(grid.rows.map((_, number) => grey("slice", query({ cor: corText, row: number }))));
     const order = grid.rows.map((_, number) => number).sort((a, b) => grid.rows[a] - grid.rows[b]);
     return order.map((number) => asSlice(found[number], { name: `row ${grid.rows[number]}` }));
   }
-  return [asSlice(await grey("slice", query({ cor: at, row: row() })))];
+  return [asSlice(await grey("slice", query({ cor: corText, row: row() })))];
 }
 
 // Show a COR; the value is what Enter writes, and the picture at rest is of that very COR.
@@ -137,11 +137,11 @@ export async function go(cor, { direction = 1, atOnce = false } = {}) {
   facts(now.data, take, now.cor);
   clearTimeout(waiting); // what the scan before waits for is not to be drawn of this one
   if (!grid) return;
-  const at = nearest(now.cor);
-  $("slider").value = at;
+  const number = nearest(now.cor);
+  $("slider").value = number;
   $("slider").setAttribute("aria-valuetext", `COR ${px(now.cor)}`);
   const passing = now.mode === "slice" && grid.swept && row() === 0 && !now.compare;
-  if (passing) preview(at, atOnce ? 0 : direction);
+  if (passing) preview(number, atOnce ? 0 : direction);
   // at once, unless one COR follows the other
   const moves = performance.now() - now.asked < 4 * WAIT_MS;
   now.asked = performance.now();
@@ -149,14 +149,14 @@ export async function go(cor, { direction = 1, atOnce = false } = {}) {
 }
 
 // While the hand moves: the nearest page of the sweep; those beside it, if it goes on.
-async function preview(at, direction) {
+async function preview(number, direction) {
   const ticket = ++now.frame;
   try {
-    const found = await page(at);
+    const found = await page(number);
     if (ticket !== now.frame) return;
     const width = found.n_x * now.data.grid.binning;
-    put([{ picture: found, width, height: width }], now.data.grid.cor_px[at], false);
-    if (direction) preload(at, direction);
+    put([{ picture: found, width, height: width }], now.data.grid.cor_px[number], false);
+    if (direction) preload(number, direction);
   } catch {
     // the slice comes, or says why not
   }
@@ -338,7 +338,7 @@ function alone() {
 
 function compare(how) {
   now.compare = now.b === null ? "" : how;
-  for (const one of ["flicker", "side", "minus"]) press(one, now.compare === one);
+  for (const name of ["flicker", "side", "minus"]) press(name, now.compare === name);
   clearInterval(flickering);
   if (now.compare === "flicker" && !matchMedia("(prefers-reduced-motion: reduce)").matches) {
     flickering = setInterval(swap, 500);

@@ -76,7 +76,7 @@ function changes(rows, config) {
   const yaml = `fix_cor: {max_delta_px: ${options.max_delta_px}, protect_manual: ${options.protect_manual}}`;
   const head = el("h3", {}, changed.length ? `${changed.length} would change against the results` : "Nothing would change against the results");
   const table = el("table", {},
-    el("tr", {}, ...["scan", "now", "would be", "from", "why"].map((text, at) => el("th", { class: at === 1 || at === 2 ? "num" : null }, text))),
+    el("tr", {}, ...["scan", "now", "would be", "from", "why"].map((text, column) => el("th", { class: column === 1 || column === 2 ? "num" : null }, text))),
     ...changed.map((row) => el("tr", { tabindex: 0, onclick: () => openScan(row.scan), onkeydown: (e) => e.key === "Enter" && (e.stopPropagation(), openScan(row.scan)) },
       el("td", {}, row.scan), el("td", { class: "num" }, px(row.now_px)), el("td", { class: "num" }, px(row.after_px)), el("td", {}, row.source), el("td", { class: "quiet" }, row.reason))));
   return [head, changed.length ? table : null, same ? null : el("p", {}, "To keep this, put into the config: ", el("code", {}, yaml))].filter(Boolean);

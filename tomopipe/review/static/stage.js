@@ -55,8 +55,8 @@ function draw() {
   context.fillStyle = getComputedStyle(canvas).backgroundColor;
   context.fillRect(0, 0, width, height);
   const cell = cells(width, height);
-  shown.forEach((layer, at) => {
-    const [left, top] = [(at % cell.columns) * cell.width, Math.floor(at / cell.columns) * cell.height];
+  shown.forEach((layer, index) => {
+    const [left, top] = [(index % cell.columns) * cell.width, Math.floor(index / cell.columns) * cell.height];
     context.save();
     context.beginPath();
     context.rect(left, top, cell.width, cell.height);

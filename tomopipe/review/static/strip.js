@@ -4,7 +4,7 @@ import { grey, paint } from "./grey.js";
 
 const STEPS_PX = [0.05, 0.1, 0.2, 0.5, 1, 2, 5];
 const WAIT_MS = 200;
-const now = { scan: "", step: STEPS_PX[0], at: null, grey: null, ticket: 0, timer: 0, key: "" };
+const now = { scan: "", step: STEPS_PX[0], position: null, grey: null, ticket: 0, timer: 0, key: "" };
 let choose = () => {};
 let stepped = () => {};
 
@@ -24,25 +24,25 @@ export const box = () => now.grey && now.grey.box;
 export function begin(scan, stepPx) {
   clearTimeout(now.timer);
   now.ticket++;
-  Object.assign(now, { scan, at: null, grey: null, key: "" });
-  if (stepPx) now.step = STEPS_PX.reduce((best, one) => (Math.abs(one - stepPx) < Math.abs(best - stepPx) ? one : best));
+  Object.assign(now, { scan, position: null, grey: null, key: "" });
+  if (stepPx) now.step = STEPS_PX.reduce((best, candidate) => (Math.abs(candidate - stepPx) < Math.abs(best - stepPx) ? candidate : best));
   $("strip").replaceChildren();
 }
 
 export function finer(by) {
-  const at = STEPS_PX.indexOf(now.step) - by;
-  now.step = STEPS_PX[Math.min(STEPS_PX.length - 1, Math.max(0, at))];
+  const index = STEPS_PX.indexOf(now.step) - by;
+  now.step = STEPS_PX[Math.min(STEPS_PX.length - 1, Math.max(0, index))];
   stepped();
 }
 
 // Look at another region: around a position in the slice, row and column.
-export function look(at) {
-  now.at = at.map((value) => Math.max(0, Math.round(value)));
+export function look(position) {
+  now.position = position.map((value) => Math.max(0, Math.round(value)));
 }
 
 // Ask for the crops about a COR when the hand rests.
 export function show(query, windowFor, { done = () => {} } = {}) {
-  const about = now.at ? { y: now.at[0], x: now.at[1] } : {};
+  const about = now.position ? { y: now.position[0], x: now.position[1] } : {};
   const asked = { ...query, step: now.step, ...about };
   const key = JSON.stringify(asked);
   if (key === now.key) return done();
@@ -53,8 +53,8 @@ export function show(query, windowFor, { done = () => {} } = {}) {
       const found = await grey("strip", asked);
       if (mine !== now.ticket) return;
       const [top, left, bottom, right] = found.box;
-      now.at ??= [(top + bottom) >> 1, (left + right) >> 1];
-      Object.assign(now, { grey: found, key: JSON.stringify({ ...query, step: asked.step, y: now.at[0], x: now.at[1] }) });
+      now.position ??= [(top + bottom) >> 1, (left + right) >> 1];
+      Object.assign(now, { grey: found, key: JSON.stringify({ ...query, step: asked.step, y: now.position[0], x: now.position[1] }) });
       build(Number(query.cor));
       draw(windowFor);
     } catch {
@@ -67,13 +67,13 @@ export function show(query, windowFor, { done = () => {} } = {}) {
 function build(cor) {
   const { cor_px: values, n_y } = now.grey;
   $("strip").replaceChildren(...values.map((value) => {
-    const here = Math.abs(value - cor) < 1e-6;
-    return el("button", { class: "crop", "aria-pressed": here ? "true" : "false", tabindex: -1, title: here ? "This COR" : "Choose this COR",
+    const isCurrent = Math.abs(value - cor) < 1e-6;
+    return el("button", { class: "crop", "aria-pressed": isCurrent ? "true" : "false", tabindex: -1, title: isCurrent ? "This COR" : "Choose this COR",
       onclick: (event) => {
         event.currentTarget.blur();
         choose(value);
       } },
-      el("canvas", { width: now.grey.n_x / values.length, height: n_y }), el("span", {}, here ? px(value) : offset(value - cor)));
+      el("canvas", { width: now.grey.n_x / values.length, height: n_y }), el("span", {}, isCurrent ? px(value) : offset(value - cor)));
   }));
 }
 
@@ -83,8 +83,8 @@ const offset = (by) => `${by < 0 ? "−" : "+"}${Math.abs(by).toFixed(2).replace
 export function draw(windowFor) {
   if (!now.grey) return;
   const image = paint(now.grey, windowFor(now.grey));
-  [...$("strip").querySelectorAll("canvas")].forEach((canvas, at) => {
+  [...$("strip").querySelectorAll("canvas")].forEach((canvas, index) => {
     const context = canvas.getContext("2d", { alpha: false });
-    context.drawImage(image, at * canvas.width, 0, canvas.width, canvas.height, 0, 0, canvas.width, canvas.height);
+    context.drawImage(image, index * canvas.width, 0, canvas.width, canvas.height, 0, 0, canvas.width, canvas.height);
   });
 }

@@ -10,7 +10,7 @@ const PART = { xy: 512, xz: 256, yz: 8 }; // rows of voxels asked for at once
 const REST_MS = 200;
 const name = decodeURIComponent(location.hash.slice(1));
 const panes = {};
-const at = [0, 0, 0];
+const cross = [0, 0, 0];
 let volume = null;
 let window_ = [0, 1];
 
@@ -70,9 +70,9 @@ class Pane {
 
   // Position and value of a voxel, of the finest picture that has it.
   words([row, column]) {
-    const { picture, factor } = [...this.shown].reverse().find((one) => row < one.done * one.factor) ?? {};
+    const { picture, factor } = [...this.shown].reverse().find((layer) => row < layer.done * layer.factor) ?? {};
     if (!picture || row < 0 || column < 0 || row >= this.rows || column >= this.columns) return "";
-    const position = [...at];
+    const position = [...cross];
     PLANES[this.plane].forEach((axis, i) => (position[axis] = [row, column][i]));
     const [y, x] = [row, column].map((index) => Math.floor(index / factor));
     const value = picture.low + (picture.values[y * picture.n_x + Math.min(x, picture.n_x - 1)] / (2 ** picture.bits - 1)) * (picture.high - picture.low);
@@ -93,7 +93,7 @@ class Pane {
   }
 
   ask(factor, first, last) {
-    return grey("plane", { scan: name, plane: this.plane, at: at[ACROSS[this.plane]], factor, first, last });
+    return grey("plane", { scan: name, plane: this.plane, at: cross[ACROSS[this.plane]], factor, first, last });
   }
 
   // Averages of the plane, then voxels of xy and xz.
@@ -121,7 +121,7 @@ class Pane {
     const ticket = ++this.ticket;
     const full = { n_x: this.columns, n_y: this.rows, bits: 16, low: volume.low, high: volume.high, values: new Uint16Array(this.columns * this.rows) };
     const layer = { picture: full, factor: 1, done: 0 };
-    const below = this.shown.filter((one) => one.factor > 1).slice(-1);
+    const below = this.shown.filter(({ factor }) => factor > 1).slice(-1);
     try {
       for (let first = 0; first < this.rows; first += PART[this.plane]) {
         const last = Math.min(this.rows, first + PART[this.plane]);
@@ -155,7 +155,7 @@ class Pane {
       const image = paint(picture, window_, done);
       context.drawImage(image, 0, 0, picture.n_x, done, left, top, picture.n_x * size, done * size);
     }
-    const [row, column] = PLANES[this.plane].map((axis) => (at[axis] + 0.5) * scale);
+    const [row, column] = PLANES[this.plane].map((axis) => (cross[axis] + 0.5) * scale);
     context.strokeStyle = colour("--cross");
     context.strokeRect(left + column, -2, 0, height + 4);
     context.strokeRect(-2, top + row, width + 4, 0);
@@ -184,8 +184,8 @@ class Pane {
 
 function go(axis, index) {
   const position = Math.min(volume.shape[axis] - 1, Math.max(0, index));
-  if (position === at[axis]) return;
-  at[axis] = position;
+  if (position === cross[axis]) return;
+  cross[axis] = position;
   for (const pane of Object.values(panes)) {
     if (ACROSS[pane.plane] === axis) moved(pane);
     else pane.draw();
@@ -193,7 +193,7 @@ function go(axis, index) {
 }
 
 function moved(pane) {
-  const index = at[ACROSS[pane.plane]];
+  const index = cross[ACROSS[pane.plane]];
   pane.slider.value = index;
   pane.text.textContent = String(index);
   pane.show();
@@ -220,7 +220,7 @@ async function start() {
     $("address").querySelector("code").textContent = new URL(volume.address, location.href).href;
   }
   $("tools").hidden = false;
-  volume.shape.forEach((n, axis) => (at[axis] = n >> 1));
+  volume.shape.forEach((n, axis) => (cross[axis] = n >> 1));
   for (const plane of Object.keys(PLANES)) panes[plane] = new Pane(plane);
   $("panes").replaceChildren(...Object.values(panes).map((pane) => pane.node));
   setWindow(...volume.usual);
