@@ -339,6 +339,29 @@ def test_a_cell_that_was_no_cor_comes_back_and_so_does_what_was_decided_before(
     assert read_cells(folder / "scans.tsv") == before
 
 
+def test_a_scan_that_is_opened_while_a_decision_is_written_stays_open(tmp_path, serve, visit):
+    folder = make_campaign(tmp_path)
+    page = visit(serve(folder))
+    row(page, "bone_007").click()
+    expect(page.locator("#facts h2")).to_have_text("bone_007")
+    waiting = []
+
+    def keep(route):
+        waiting.append(route)
+
+    page.route("**/api/decide", keep)
+    page.keyboard.type("512.5")
+    page.keyboard.press("Enter")
+    row(page, "bone_005").click()
+    expect(page.locator("#facts h2")).to_have_text("bone_005")
+    page.keyboard.type("49")
+    waiting[0].continue_()
+    expect(page.locator("#toast")).to_contain_text("bone_007: 512.50 px, in the table")
+    page.wait_for_load_state("networkidle")
+    expect(page.locator("#facts h2")).to_have_text("bone_005")
+    expect(page.locator("#cor")).to_have_value("49")
+
+
 def test_an_outlier_that_was_predicted_with_confidence_is_not_ticked(tmp_path, serve, visit):
     folder = make_campaign(tmp_path)
     path = folder / "results/try_center/bone_006/prediction.json"

@@ -81,8 +81,9 @@ async function accept() {
   }
   const next = queue.undecided();
   if (!(await write(data.scan, { cor_px: text }, next))) return;
-  scan.forget();
   toast(`${data.scan}: ${Number(text).toFixed(2)} px, in the table${next ? "" : "; all after it are decided"}`);
+  if (queue.selected() !== data.scan) return; // another one was opened meanwhile
+  scan.forget();
   open(next || data.scan);
 }
 
@@ -99,7 +100,7 @@ async function skip() {
   const next = taken ? null : queue.undecided(); // a skipped scan goes to the end of the queue
   if (!(await write(data.scan, { select: taken ? "auto" : "no" }, next))) return;
   toast(`${data.scan}: ${taken ? "taken again" : "skipped"}`);
-  if (next) open(next);
+  if (next && queue.selected() === data.scan) open(next);
 }
 
 function nextView() {
@@ -237,7 +238,7 @@ function theme() {
 async function changed(name, { stay = !app.leaving } = {}) {
   const before = scan.current();
   await load();
-  if (before && before.scan === name && app.view === "scan" && stay) await open(name);
+  if (before && before.scan === name && queue.selected() === name && app.view === "scan" && stay) await open(name);
 }
 
 async function look() {
