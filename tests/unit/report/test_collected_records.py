@@ -291,11 +291,12 @@ def test_a_table_of_a_series_that_is_gone_is_not_read(tmp_path):
 def test_run_times(tmp_path):
     made = every_state(tmp_path)
     made.status("full_recon", "wood_1", 0, "running")
+    made.status("full_recon", "wood_2", 0, "running", run="results/.runs/of-before")  # killed
     _, record = by_name(made.write())
     times = {t.step: t for t in record.times}
     assert list(times) == ["try_recon", "predict_cor", "full_recon"]
     full = times["full_recon"]
-    assert (full.n_done, full.n_failed, full.n_running) == (8, 1, 1)
+    assert (full.n_done, full.n_failed, full.n_running, full.n_lost) == (8, 1, 1, 1)
     assert full.sum_s == pytest.approx(sum(125 + 10 * k for k in range(8)) + 3)
     assert full.median_s == pytest.approx(155)  # of 3, 125, 135, ... 195
     assert (full.longest_s, full.longest) == (pytest.approx(195), "bone_008")
