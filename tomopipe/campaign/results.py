@@ -7,11 +7,12 @@ written whole, but may have been cut or edited since.
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tomopipe.cor.cor_value import format_cor, parse_cor
+from tomopipe.cor.cor_value import format_cor, parse_cor, same_cor
 from tomopipe.cor.outliers import is_by_file
 from tomopipe.errors import TomopipeError, saying
 from tomopipe.scans.angle_lists import WITHOUT_ANGLES
@@ -140,6 +141,22 @@ def read_prediction(path: str | os.PathLike[str]) -> dict[str, Any]:
     if found.get("verdict", "failed") not in VERDICTS:
         raise _fault(path, f"verdict: expected one of {', '.join(VERDICTS)}", found["verdict"])
     return found
+
+
+def other_cor_px(
+    volume: Path, cor_px: float | None, cor_table: str | os.PathLike[str]
+) -> float | None:
+    """Return the COR that a volume was made at, if it is another than `cor_px`, its scan's now.
+
+    None also if it is not known. Only volumes older than cor.json are opened.
+    """
+    with suppress(Exception):  # whatever a damaged volume does to its reader
+        if cor_px is not None and os.path.getmtime(volume) < os.path.getmtime(cor_table):
+            from tomopipe.volumes.volume_read import read_provenance  # slow to load
+
+            made_px = number(json.loads(read_provenance(volume)["made_from"])["cor_px"])
+            return None if same_cor(made_px, cor_px) else made_px
+    return None
 
 
 def center_by_hand(center_txt: str | os.PathLike[str], predicted_px: float | None) -> str | None:

@@ -120,6 +120,7 @@ class ScanFacts:
     prediction: Prediction | None = None
     failures: tuple[Failure, ...] = ()  # failures that still count: of jobs whose result is missing
     volume: Path | None = None  # its volume, if there is one
+    volume_px: float | None = None  # the COR of a volume that the next run makes at another one
 
     @property
     def n_cols(self) -> int | None:
@@ -203,6 +204,8 @@ class ScanFacts:
             return State.FAILED
         if without:
             return State.UNRESOLVED
+        if self.cor_px is None and self.fix is not None and self.fix.source in _OF_SOURCE:
+            return _OF_SOURCE[self.fix.source]  # the run ended before cor.json
         return State.OK if self.prediction else State.PENDING
 
     @property
@@ -215,6 +218,19 @@ class ScanFacts:
     def why(self) -> str:
         """What people read about the state: the doubts of a doubtful scan, else the reason."""
         return "; ".join(self.doubts) if self.state is State.DOUBTFUL else self.reason
+
+    @property
+    def for_next_run(self) -> tuple[str, ...]:
+        """What the next run makes other than it is shown: an edited COR, a volume of before."""
+        if self.state in NOT_SELECTED:
+            return ()
+        found = []
+        if self.decided and self.is_edited:
+            edit = format_cor(self.manual_px) or "removal of the COR"
+            found.append(f"{edit} by hand waits for the next run")
+        if self.volume_px is not None:
+            found.append(f"volume of COR {self.volume_px:.2f}, made again by the next run")
+        return tuple(found)
 
     @property
     def warnings_beside(self) -> tuple[str, ...]:

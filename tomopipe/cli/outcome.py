@@ -33,15 +33,16 @@ _EYES = {
 def show(campaign: Campaign) -> None:
     """Print the table of a run, and the paths of its results."""
     screen = console()
-    records = collect_scans(campaign)
+    records = collect_scans(campaign, volumes=True)
     cells = {
         scan.name: {"select": scan.select, "cor_px": scan.manual}
         for scan in campaign.scans.values()
     }
     entries = queue_entries(records, cells, campaign.scans)
-    cors = {scan.name: (scan.cor_px, scan.source) for scan in records}
-    if not campaign.files.cor_table.exists():  # predictions alone were asked for
-        cors |= {s.name: (s.prediction.cor_px, "predicted") for s in records if s.prediction}
+    cors = {scan.name: scan.shown for scan in records}
+    later = {scan.name: scan.for_next_run for scan in records}
+    for entry in entries:
+        entry["why"] = "; ".join(filter(None, (*later[entry["scan"]], entry["why"])))
     eyes = [entry for entry in entries if entry["state"] in _EYES]
     worst = eyes + [entry for entry in entries if _is_warned(entry)]
     shown = entries if len(entries) <= _MOST_ROWS else worst[:_MOST_ROWS]

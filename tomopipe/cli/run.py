@@ -138,6 +138,7 @@ def _tell_end(directory: Path, status: int, started: Run, progress: Progress, st
         return int(status != 0)
     from tomopipe.campaign.campaign import campaign_from_data
     from tomopipe.cli import outcome
+    from tomopipe.run.ending import volumes_of_before
 
     n_done, n_all = progress.counts
     if status == 0 and not n_all:
@@ -145,7 +146,9 @@ def _tell_end(directory: Path, status: int, started: Run, progress: Progress, st
     campaign = campaign_from_data(progress.facts["campaign"], directory)
     with suppress(OSError):  # the terminal was closed
         outcome.show(campaign)
-    unfinished = [f"tomopipe: {line}" for line in progress.facts.get("unfinished", [])]
+    of_before = [] if status in (0, 3) else volumes_of_before(campaign)
+    unfinished = [*progress.facts.get("unfinished", []), *of_before]
+    unfinished = [f"tomopipe: {line}" for line in unfinished]
     shown = {*unfinished, *(f"tomopipe: {line}" for line in progress.facts.get("said", []))}
     ours = [line for line in lines if line.startswith("tomopipe: ") and line not in shown]
     for line in (*dict.fromkeys(ours[:_MOST_SAID]), *unfinished):

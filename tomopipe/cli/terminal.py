@@ -28,6 +28,7 @@ class Screen:
         self._shown: dict[str, str] = {}
         self._n_drawn, self._start_s, self._plain_at_s = 0, time.monotonic(), -_PLAIN_S
         self._reasons: dict[str, dict[str, None]] = {}  # with what they are of
+        self._told: set[str] = set()  # parts of reasons
         self._failed: set[tuple[str, str]] = set()
 
     def show(self, progress: Progress, *, at_end: bool = False) -> None:
@@ -64,8 +65,10 @@ class Screen:
                     yield f"{_FAILED[what]}: {job}{f': {reason}' if reason else ''}{see}"
             elif name and is_news(reason):
                 names = self._reasons.setdefault(reason, {})
+                is_told = bool(names) or (is_of_cor(reason) and reason in self._told)
                 names[name] = None
-                if len(names) == 1 and len(self._reasons) <= _MOST_REASONS:
+                if not is_told and len(self._reasons) <= _MOST_REASONS:
+                    self._told.update(reason.split("; "))  # of a series: those of its scans
                     yield reason if name in reason else f"{name}: {reason}"
         progress.news.clear()
 

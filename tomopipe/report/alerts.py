@@ -107,6 +107,13 @@ _KINDS = (
         once=False,
     ),
     _Kind(
+        "Left to the next run",
+        "look",
+        "tomopipe run makes them.",
+        lambda scan: scan.for_next_run,
+        once=False,
+    ),
+    _Kind(
         "Filled",
         "look",
         "These CORs are not measured: look at the volume.",

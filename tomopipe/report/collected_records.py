@@ -38,7 +38,8 @@ def collect(
     reader = Reader(campaign.directory)
     read = read_jobs(reader, campaign.logs.status_folder)
     jobs = [job for job in read if not failed_of_gone_stack(campaign, job)]
-    source = _read_sources(reader, campaign, jobs, notes=notes or {}, points=points)
+    more = {"notes": notes or {}, "points": points, "volumes": True}
+    source = _read_sources(reader, campaign, jobs, **more)
     records = scan_records(reader, source)
     stitched = read_stacks(reader, campaign, jobs)
     return CampaignRecord(
@@ -69,11 +70,17 @@ def _seed(path: Path) -> str:
     return text(truth.get("seed")) if part(truth, "scans") else ""
 
 
-def collect_scans(campaign: Campaign, reader: Reader | None = None) -> list[ScanRecord]:
-    """Read the results of the scans only, curves without points; `reader` notes broken files."""
+def collect_scans(
+    campaign: Campaign, reader: Reader | None = None, *, volumes: bool = False
+) -> list[ScanRecord]:
+    """Read the results of the scans only, curves without points; `reader` notes broken files.
+
+    `volumes`: whether those that may be of another COR are opened.
+    """
     reader = reader or Reader(campaign.directory)
     jobs = read_jobs(reader, campaign.logs.status_folder)
-    return scan_records(reader, _read_sources(reader, campaign, jobs, notes={}, points=False))
+    more = {"notes": {}, "points": False, "volumes": volumes}
+    return scan_records(reader, _read_sources(reader, campaign, jobs, **more))
 
 
 def _read_sources(

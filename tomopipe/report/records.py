@@ -91,6 +91,7 @@ class StepTimes:
     n_done: int
     n_failed: int
     n_running: int
+    n_lost: int
     sum_s: float
     median_s: float | None
     longest_s: float | None

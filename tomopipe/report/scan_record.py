@@ -11,7 +11,13 @@ from tomopipe.campaign.files import VOLUMES
 from tomopipe.campaign.job_status import JobStatus
 from tomopipe.campaign.raw_files import CampaignScan
 from tomopipe.campaign.relion_set import failed_stacks
-from tomopipe.campaign.results import Fix, Prediction, is_without_angles, proven_angles
+from tomopipe.campaign.results import (
+    Fix,
+    Prediction,
+    is_without_angles,
+    other_cor_px,
+    proven_angles,
+)
 from tomopipe.report.records import ANGLES_PROVEN, ScanRecord
 from tomopipe.report.sources import Reader, parse_failure, parse_prediction
 from tomopipe.storage.json_files import number, part, text, texts
@@ -31,6 +37,7 @@ class Sources:
     jobs: Mapping[str, Mapping[str, JobStatus]]  # by name, then by step
     notes: Mapping[str, Container[str]]  # warnings, and their scans
     points: bool  # of curves, which take most of the time
+    volumes: bool  # whether volumes that may be of another COR are opened
 
 
 def scan_records(reader: Reader, source: Sources) -> list[ScanRecord]:
@@ -50,18 +57,22 @@ def _scan_record(reader: Reader, source: Sources, scan: CampaignScan) -> ScanRec
     stack = files.try_stack(name)
     try_tif = stack if stack.exists() else None
     grid = reader.json(files.sweep(name)) or {}
-    failures = _standing_failures(reader, source, name, path)
     fix = source.fixes.get(name)
     if prediction is not None and fix is not None and fix.by_file:
         prediction = replace(prediction, method="", confidence=None)  # made at another COR
     cor = part(source.cor or {}, name)
     cor_px = number(cor.get("cor_px"))
+    asked = volume if source.volumes else None
+    volume_px = None if asked is None else other_cor_px(asked, cor_px, files.cor_table)
+    failures = _standing_failures(reader, source, name, path, is_old=volume_px is not None)
     found = ScanRecord(
         name=name,
         path=path,
         series=scan.series,
         index=scan.index,
-        reached=_reached(source, name, cor_px, prediction, volume, failures),
+        reached=_reached(
+            source, name, cor_px, prediction, None if volume_px is not None else volume, failures
+        ),
         select=scan.select,
         manual=scan.manual,
         row=row,
@@ -76,6 +87,7 @@ def _scan_record(reader: Reader, source: Sources, scan: CampaignScan) -> ScanRec
         fix=fix,
         failures=failures,
         volume=volume,
+        volume_px=volume_px,
         try_tif=try_tif,
         swept="failed" not in grid and (try_tif is not None or files.rows(name).exists()),
     )
@@ -122,9 +134,12 @@ def _find_volume(campaign: Campaign, name: str) -> Path | None:
 
 
 def _standing_failures(
-    reader: Reader, source: Sources, name: str, path: str
+    reader: Reader, source: Sources, name: str, path: str, *, is_old: bool
 ) -> tuple[Failure, ...]:
-    """Return the failures of a scan without a later success, in order of step."""
+    """Return the failures of a scan without a later success, in order of step.
+
+    `is_old`: its volume is of another COR.
+    """
     files, found = source.campaign.files, []
     for step in SCAN_STEPS:
         record = reader.json(files.failure(step, name))
@@ -134,7 +149,7 @@ def _standing_failures(
                 found.append(parse_failure(reader, source.campaign.logs, step, name, reason))
         died = record is not None and _counts(record, reader.base / path)
         died = died or (job is not None and job.state == "failed")
-        if died and not is_made(files, step, name):
+        if died and ((is_old and step == "full_recon") or not is_made(files, step, name)):
             reason = text((record or {}).get("reason")) or (job.error if job else "")
             found.append(parse_failure(reader, source.campaign.logs, step, name, reason))
     return tuple(found)

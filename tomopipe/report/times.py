@@ -37,6 +37,7 @@ def step_times(jobs: Iterable[JobStatus]) -> tuple[StepTimes, ...]:
                 n_done=sum(j.state == "done" for j in group),
                 n_failed=sum(j.state == "failed" for j in group),
                 n_running=sum(j.state == "running" for j in group),
+                n_lost=sum(j.state == "lost" for j in group),
                 sum_s=sum(walls_s),
                 median_s=statistics.median(walls_s) if walls_s else None,
                 longest_s=longest_s,

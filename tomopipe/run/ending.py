@@ -10,7 +10,13 @@ from pathlib import Path
 from tomopipe.campaign.campaign import Campaign, read_inventory, stats_of
 from tomopipe.campaign.failures import is_made, record_failures
 from tomopipe.campaign.relion_set import failed_stacks
-from tomopipe.campaign.results import NO_ANGLES, TELL_ANGLES, is_unproven, read_cor_json
+from tomopipe.campaign.results import (
+    NO_ANGLES,
+    TELL_ANGLES,
+    is_unproven,
+    other_cor_px,
+    read_cor_json,
+)
 from tomopipe.campaign.stacks import find_stacks
 from tomopipe.errors import TomopipeError, is_of_the_system, some_of
 from tomopipe.reruns.option_faults import nothing_usable, unused_cors
@@ -128,6 +134,25 @@ def unfinished_scans(campaign: Campaign) -> list[str]:
     if without_volume:
         lines.append(f"no volume: {', '.join(without_volume)}")
     return lines + _not_in_set(campaign, [scan for scan in others if scan in resolved])
+
+
+def volumes_of_before(campaign: Campaign) -> list[str]:
+    """Name the selected scans whose volume is of another COR, after a run that did not succeed.
+
+    Not in a run's process as it exits: HDF5, loaded there, would crash it.
+    """
+    files, found = campaign.files, []
+    try:
+        inventory, resolved = read_inventory(files.inventory), read_cor_json(files.cor_table)
+    except (OSError, TomopipeError):
+        return []
+    for scan in campaign.selected_scans(inventory):
+        volume = campaign.directory / campaign.volume(scan)
+        cor_px = resolved[scan]["cor_px"] if scan in resolved else None
+        if (made_px := other_cor_px(volume, cor_px, files.cor_table)) is not None:
+            found.append(f"{scan} ({made_px:.2f})")
+    text = f"volume of another COR, made again by the next run: {', '.join(found)}"
+    return [text] if found else []
 
 
 def _not_in_set(campaign: Campaign, scans: Sequence[str]) -> list[str]:

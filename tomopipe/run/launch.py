@@ -121,6 +121,11 @@ def run_command(
 def start(directory: Path, command: Sequence[str]) -> tuple["subprocess.Popen[bytes]", Run]:
     """Start a run, which outlives this process and its terminal; refuse if there is one."""
     with _only_run(directory, unlocks="--unlock" in command):
+        for left in left_running(directory):
+            raise TomopipeError(
+                f"a run left by a watcher that was killed is still going on: {left}. `tomopipe "
+                "stop` ends it; then run again."
+            )
         log, events = _new_logs(directory)
         process = spawn(directory, command, log, {VARIABLE: str(events)})
         try:

@@ -282,7 +282,8 @@ def keep_what_is_made(is_made: Callable[[Any], bool], is_final: Callable[[Any], 
     def with_reason(plain: Any, group: Any, msg: str | None = None, **options: Any) -> None:
         if msg:
             names = ", ".join(sorted({job.rule.name for job in group.jobs}))
-            why = _blind_node(options.get("aux_logs")) or " ".join(msg.split())
+            told = msg.partition("sbatch call: ")[0]  # a screen long; it is in Snakemake's text
+            why = _blind_node(options.get("aux_logs")) or " ".join(told.split())
             logger.error(f"tomopipe: a submission of {names} failed: {why}")
         plain(group, msg=msg, **options)
 

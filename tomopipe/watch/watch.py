@@ -23,7 +23,9 @@ from typing import IO, Any
 
 from tomopipe.campaign.arrivals import Arrivals, fault_of_scan
 from tomopipe.campaign.campaign import make_campaign
+from tomopipe.campaign.failures import plain_error
 from tomopipe.campaign.files import CONFIG, LOGS, TABLE, Files
+from tomopipe.campaign.job_status import CLOCKS_S, read_job
 from tomopipe.campaign.raw_files import raw_paths
 from tomopipe.campaign.watch_lock import only_watcher, write_holder
 from tomopipe.config import read_config
@@ -46,6 +48,8 @@ _PAUSE = 60.0  # between two checks, in durations of one
 _PAGE_S = 60.0  # the page is written at least so often
 _ROOM_BYTES = 50e6
 _MOST_LINES = 8
+# in Snakemake's text, of an error that no job has noted
+_ERROR = re.compile(r"^(?:Error in rule \w+|\S*Error: *(?:\n +)?\S.*)", re.MULTILINE)
 
 
 @dataclass
@@ -83,6 +87,7 @@ class Watcher:
         self._tail_ended_s, self._news_s = time.monotonic(), -1e9
         self._n_pending, self._saved_s = 0, 0.0
         self._config = read_config(self._config_path)
+        self._moved: list[str] = []  # options for Snakemake that undo another campaign.results
         self._edited, self._is_broken = self._state_of_edits(), False
         self._paths: list[str] = []
         self._arrivals = Arrivals(directory, self._config.watch.settle_s, self._fault_of)
@@ -198,10 +203,16 @@ class Watcher:
         except (TomopipeError, OSError) as error:
             self._once("config", f"{str(error).rstrip('.')}. Nothing runs until it is fixed.")
             return
-        self._config = self._scans.config = config
+        results = self._config.campaign.results
+        moved = config.campaign.results != results
+        self._moved = ["--config", f"campaign={{'results': {results!r}}}"] if moved else []
+        kept = config.campaign.model_copy(update={"results": results})
+        self._config = self._scans.config = config.model_copy(update={"campaign": kept})
         self._is_broken = False
         readable = "Config and table can be read again: runs go on."
         self._once("config", readable if self._messages.get("config") else "")
+        waits = "campaign.results takes effect when the watcher is started again; until then all"
+        self._once("results", f"{waits} goes to {results}." if moved else "")
         self._attempts.clear()
         self._arrivals.settle_s = self._config.watch.settle_s
         self._dirty = True
@@ -315,7 +326,7 @@ class Watcher:
     def _start(self, name: str, paths: list[str], more: list[str]) -> None:
         self._n_runs += 1
         folder = run_folder.add_part(self._run, f"{name}-{self._n_runs}", paths)
-        options = [*self._options, *self._cores(name), *more]
+        options = [*self._options, *self._cores(name), *self._moved, *more]
         command = launch.run_command(self.directory, self._own_config, self._profile, options)
         if name == TAIL:
             command = ["nice", "-n", "10", *command]
@@ -368,10 +379,18 @@ class Watcher:
             return
         self._dirty = True
         self._next_s[TAIL] = now_s + max(_AGAIN_S, 60 * self._config.watch.every)
-        # without numbers and times, which differ each time
-        errors = sorted({line for line in text.splitlines() if "Error" in line})
-        message = "; ".join((lines or errors)[:_MOST_LINES])
+        errors = self._failed(part) or [" ".join(e.split()) for e in _ERROR.findall(text)]
+        message = "; ".join(list(dict.fromkeys([*errors, *lines]))[:_MOST_LINES])
         self._once("tail", f"{message}: some jobs failed, see {part.log}; will be tried again.")
+
+    def _failed(self, part: _Part) -> list[str]:
+        """Name the jobs that failed since a part began, with their errors."""
+        paths = sorted((self.directory / LOGS.status_folder).glob("*/*.json"))
+        return [
+            f"{job.step} {job.key}: {plain_error(job.error, job.step).rstrip('.')}"
+            for job in map(read_job, paths)
+            if job and job.state == "failed" and job.start_s > part.began - CLOCKS_S
+        ]
 
     def _end_arrivals(self, part: _Part, status: int) -> None:
         verdicts = dict[str, Verdict | None]()

@@ -58,6 +58,10 @@ OUTLIER = USED | {"source": "outlier", "fix": REPLACED}
         ({"failures": DEAD_TRY}, "failed"),
         (USED | {"failures": DEAD_TRY, "source": "series-mean"}, "filled"),
         (USED | {"failures": DEAD_FULL}, "failed"),
+        # of a run that ended before cor.json
+        ({"prediction": GOOD, "fix": REPLACED}, "fixed"),
+        ({"prediction": FLAT, "fix": replace(REPLACED, source="series-mean")}, "filled"),
+        ({"prediction": GOOD, "fix": replace(TYPED, source="auto")}, "ok"),
     ],
 )
 def test_the_state_follows_from_the_files(given, state):
@@ -106,6 +110,21 @@ def test_what_makes_a_prediction_doubtful(given, words):
     found = facts(prediction=prediction, min_confidence=given.get("limit", 0.5))
     assert "; ".join(found.doubts) == words
     assert found.state == ("doubtful" if words else "ok")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, ()),
+        ({"manual": "514"}, ("514.00 by hand waits for the next run",)),
+        ({"manual": "514", "select": "no"}, ()),
+        ({"manual": "514", "decided": False, "cor_px": None}, ()),  # a first run
+        ({"source": "manual"}, ("removal of the COR by hand waits for the next run",)),
+        ({"volume_px": 500.0}, ("volume of COR 500.00, made again by the next run",)),
+    ],
+)
+def test_what_waits_for_the_next_run_is_said(given, words):
+    assert facts(**USED | given).for_next_run == words
 
 
 def test_an_outlier_that_was_kept_is_doubtful():

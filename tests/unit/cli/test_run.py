@@ -284,6 +284,10 @@ def test_what_a_killed_watcher_left_running_is_stopped(campaign):
     write_json(asdict(run), campaign / "logs" / "under_way.json")
     reaper = threading.Thread(target=orphan.wait)
     reaper.start()
+    for options in ([], ["--", "--unlock"]):
+        status, text = call("run", campaign, *options)
+        assert (status, "is still going on" in text, "Traceback" in text) == (1, True, False), text
+        assert f"process {orphan.pid}. `tomopipe stop` ends it" in text
     status, text = call("stop", campaign)
     reaper.join(60)
     assert (status, orphan.returncode) == (0, -signal.SIGINT)
@@ -452,6 +456,25 @@ def test_a_reason_of_several_scans_is_shown_once_and_counted_at_the_end(
     assert shown[0] == "a_1: filter ramp -> hann"
     assert shown[-2:] == ["a_3: dtype float32 -> uint16", "2 in all: filter ramp -> hann"]
     assert len(shown) == 3
+
+
+def test_a_cor_that_several_steps_follow_is_said_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "events"))
+    progress, screen = Progress(tmp_path / "events", Logs(tmp_path)), Screen()
+    cors = [f"COR of a_{n}: 48.52 -> 48.75, by hand" for n in (1, 2)]
+    options = "filter ramp -> hann"
+    for step, name, reason in (
+        ("fix_cor", "a", "; ".join(cors)),
+        ("sidecar", "a_1", cors[0]),
+        ("full_recon", "a_1", cors[0]),
+        ("full_recon", "a_2", f"{cors[1]}; {options}"),
+        ("full_recon", "a_3", options),
+    ):
+        tell(began=f"{step} {name}", step=step, name=name, reason=reason, local=True)
+        progress.read()
+        screen.show(progress)
+    shown = [line for line in capsys.readouterr().out.splitlines() if "->" in line]
+    assert shown == ["; ".join(cors), f"{cors[1]}; {options}", f"a_3: {options}"]
 
 
 def test_a_job_that_somebody_stopped_has_not_failed_and_attempts_are_told_once(

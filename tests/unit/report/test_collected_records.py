@@ -104,6 +104,27 @@ def test_what_needs_attention(tmp_path):
     assert next(iter(found)) == "Failed"
 
 
+def test_a_volume_of_a_cor_of_before_does_not_count(tmp_path):
+    made = report_campaign.Made(tmp_path)
+    made.results.mkdir()
+    for name, cor_px in (("a_1", 43.0), ("a_2", 48.99)):
+        made.scan(name, series="a", manual="43")
+        made.resolve(name, 43.0, "manual")
+        made.volume(name, n=40, made_from={"cor_px": cor_px})
+        os.utime(made.results / f"{name}_rec.h5", (1e9, 1e9))
+    made.status("full_recon", "a_2", 3.0, state="failed", error="OSError: disk full")
+    scans, record = by_name(made.write())
+    assert [scans[name].reached for name in ("a_1", "a_2")] == ["volume", "COR"]
+    assert [failure.step for failure in scans["a_2"].failures] == ["full_recon"]
+    again = "volume of COR 48.99, made again by the next run"
+    assert groups(record)["Left to the next run"] == {"a_2": again}
+    report(made.page, made.campaign())
+    page = made.page.read_text()
+    assert "<b>1</b> of 2 reconstructed" in page
+    assert f'<td class="reason">{again}; full_recon: OSError: disk full' in page
+    assert "Volume of COR 48.99 px, made again by the next run." in page
+
+
 @pytest.mark.parametrize(("apart_px", "listed"), [(1.9, False), (2.1, True)])
 def test_methods_that_disagree_are_listed(tmp_path, apart_px, listed):
     made = report_campaign.Made(tmp_path)
@@ -273,11 +294,12 @@ def test_a_table_of_a_series_that_is_gone_is_not_read(tmp_path):
 def test_run_times(tmp_path):
     made = every_state(tmp_path)
     made.status("full_recon", "wood_1", 0, "running")
+    made.status("full_recon", "wood_2", 0, "running", run="results/.runs/of-before")  # killed
     _, record = by_name(made.write())
     times = {t.step: t for t in record.times}
     assert list(times) == ["try_recon", "predict_cor", "full_recon"]
     full = times["full_recon"]
-    assert (full.n_done, full.n_failed, full.n_running) == (8, 1, 1)
+    assert (full.n_done, full.n_failed, full.n_running, full.n_lost) == (8, 1, 1, 1)
     assert full.sum_s == pytest.approx(sum(125 + 10 * k for k in range(8)) + 3)
     assert full.median_s == pytest.approx(155)  # of 3, 125, 135, ... 195
     assert (full.longest_s, full.longest) == (pytest.approx(195), "bone_008")

@@ -1,11 +1,21 @@
 """What happens after the last job: who ended the run, records, report, missing volumes."""
 
+import json
+import os
+
+import h5py
 import pytest
 
 from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.reruns.expected import expected_inventory
-from tomopipe.run.ending import after_failure, ended_by_hand, say_warnings, unfinished_scans
+from tomopipe.run.ending import (
+    after_failure,
+    ended_by_hand,
+    say_warnings,
+    unfinished_scans,
+    volumes_of_before,
+)
 from tomopipe.storage.atomic import write_json
 
 
@@ -90,6 +100,20 @@ def test_scans_without_cor_or_volume_are_named(campaign):
     assert "a_2" in line
     (campaign / "results" / "a_1_rec.h5").unlink()
     assert unfinished_scans(load_campaign(campaign)) == [line, "no volume: a_1"]
+
+
+def test_a_volume_of_a_cor_of_before_is_named(campaign):
+    cors = {scan: {"cor_px": 43.0, "source": "manual"} for scan in ("a_1", "a_2")}
+    volumes = [campaign / "results" / f"{scan}_rec.h5" for scan in cors]
+    for volume, cor_px in zip(volumes, (43.0, 48.99), strict=True):
+        with h5py.File(volume, "w") as file:
+            file["provenance/json"] = json.dumps({"made_from": json.dumps({"cor_px": cor_px})})
+    write_json(cors, campaign / "results" / "cor.json")
+    for volume in volumes:
+        os.utime(volume, (1e9, 1e9))
+    assert unfinished_scans(load_campaign(campaign)) == []
+    (line,) = volumes_of_before(load_campaign(campaign))
+    assert line == "volume of another COR, made again by the next run: a_2 (48.99)"
 
 
 def test_angles_are_not_missed_of_a_scan_whose_try_recon_failed(tmp_path):

@@ -191,8 +191,10 @@ def test_a_node_that_does_not_see_the_campaign_is_named(
         log.parent.mkdir(parents=True)
         log.write_text("Traceback")
     job = types.SimpleNamespace(rule=types.SimpleNamespace(name="full_recon"))
-    GroupJob.log_error(types.SimpleNamespace(jobs=[job]), msg="why", aux_logs=[str(log)])
-    assert said.pop().startswith(f"tomopipe: a submission of full_recon failed: {says}")
+    msg = "why\nsbatch call: sbatch --parsable -p cpu"
+    GroupJob.log_error(types.SimpleNamespace(jobs=[job]), msg=msg, aux_logs=[str(log)])
+    assert said[0].startswith(f"tomopipe: a submission of full_recon failed: {says}")
+    assert "sbatch" not in said.pop()
     Job.log_error(job, "why", aux_logs=[str(log)])
     assert bool(said) == (says != "why")
     assert all(f"node1 cannot write {tmp_path}: it must be there" in line for line in said)

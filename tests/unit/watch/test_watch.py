@@ -17,6 +17,7 @@ from tomopipe.campaign.watch_lock import is_watched, only_watcher
 from tomopipe.errors import NoRoomError, TomopipeError
 from tomopipe.run import launch
 from tomopipe.storage import run_folder
+from tomopipe.storage.atomic import write_json
 from tomopipe.storage.run_folder import ARRIVALS, TAIL
 from tomopipe.storage.tables import write_tsv
 from tomopipe.watch import watch as module
@@ -40,6 +41,7 @@ class Pretended:
     def spawn(self, directory, command, log, environment):
         folder = directory / environment[run_folder.VARIABLE]
         paths = json.loads((folder / run_folder.SCANS).read_text())
+        self.command = command
         self.started.append((folder.name.partition("-")[0], paths))
         log.write_text(self.text)
         return SimpleNamespace(pid=2**22 + 1, poll=lambda: self.status)
@@ -367,6 +369,53 @@ def test_a_broken_table_stops_the_runs_too(watcher, runs, said, campaign):
     watcher.step()
     assert runs.started == []
     assert len([line for line in said if "Nothing runs until it is fixed" in line]) == 1
+
+
+def test_another_results_folder_waits_for_the_next_watcher(watcher, runs, said, campaign):
+    good = (campaign / "config.yaml").read_text()
+    edited = good.replace("{scans", "{results: other, scans") + "full_recon: {filter: hann}\n"
+    (campaign / "config.yaml").write_text(edited)
+    watcher.step()
+    watcher.step()
+    (line,) = [line for line in said if "campaign.results" in line]
+    assert line.endswith("started again; until then all goes to results.")
+    at = runs.command.index("--config") + 1
+    assert runs.command[at:] == ["campaign={'results': 'results'}", "--nolock", "predictions"]
+    assert watcher._config.full_recon.filter == "hann"
+    end_arrivals(watcher, runs, cor_px=48.5, confidence=0.97, verdict="resolved")
+    assert any("a_1: COR 48.50" in line for line in said)
+    assert not (campaign / "other").exists()
+    (campaign / "config.yaml").write_text(good)
+    watcher._news_s = watcher._tail_ended_s = -1e9
+    watcher.step()
+    assert "--config" not in runs.command
+
+
+def test_a_tail_that_failed_says_why_in_plain_words(watcher, runs, said):
+    log = (
+        'tomopipe: results/a_1_rec.h5: damaged\n    raise TomopipeError(f"{path}: changed")\n'
+        'CalledProcessError in file "full_recon.smk", line 94:\nError in rule full_recon:\n'
+        "WorkflowError:\n    no network\ntomopipe.errors.TomopipeError: raw/a_1.h5: changed\n"
+    )
+    for error in ("TomopipeError: raw/a_1.h5: changed while it was read.", ""):
+        watcher._tail_ended_s = watcher._news_s = -1e9
+        watcher._next_s[TAIL] = 0.0
+        watcher.step()
+        if ARRIVALS in watcher._parts:
+            end_arrivals(watcher, runs, cor_px=48.5, confidence=0.97, verdict="resolved")
+            watcher._tail_ended_s = watcher._news_s = -1e9
+            watcher.step()
+        watcher._parts[TAIL].log.write_text(log)
+        state = {"state": "failed" if error else "running", "start": time.time(), "error": error}
+        write_json(state, Path("logs/status/full_recon/a_1.json"))
+        runs.status = 1
+        watcher.step()
+        runs.status = None
+    first, second = (line.split(" ", 1)[1] for line in said if "some jobs failed" in line)
+    damaged = "tomopipe: results/a_1_rec.h5: damaged: some jobs failed, see "
+    assert first.startswith(f"full_recon a_1: raw/a_1.h5: changed while it was read; {damaged}")
+    errors = "WorkflowError: no network; tomopipe.errors.TomopipeError: raw/a_1.h5: changed"
+    assert second.startswith(f"Error in rule full_recon; {errors}; {damaged}")
 
 
 def test_a_scan_whose_arrivals_failed_gets_its_verdict_after_the_tail(watcher, runs, said):
