@@ -30,10 +30,10 @@ _EYES = {
 }
 
 
-def show(campaign: Campaign) -> None:
-    """Print the table of a run, and the paths of its results."""
+def show(campaign: Campaign, *, is_whole: bool) -> None:
+    """Print the table of a run, and the paths of its results; `is_whole`: it made all there was."""
     screen = console()
-    records = collect_scans(campaign, volumes=True)
+    records = collect_scans(campaign, volumes=not is_whole)
     cells = {
         scan.name: {"select": scan.select, "cor_px": scan.manual}
         for scan in campaign.scans.values()

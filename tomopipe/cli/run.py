@@ -144,9 +144,10 @@ def _tell_end(directory: Path, status: int, started: Run, progress: Progress, st
     if status == 0 and not n_all:
         say("Nothing to do: every result is up to date.")
     campaign = campaign_from_data(progress.facts["campaign"], directory)
+    is_whole = status in (0, 3)
     with suppress(OSError):  # the terminal was closed
-        outcome.show(campaign)
-    of_before = [] if status in (0, 3) else volumes_of_before(campaign)
+        outcome.show(campaign, is_whole=is_whole)
+    of_before = [] if is_whole else volumes_of_before(campaign)
     unfinished = [*progress.facts.get("unfinished", []), *of_before]
     unfinished = [f"tomopipe: {line}" for line in unfinished]
     shown = {*unfinished, *(f"tomopipe: {line}" for line in progress.facts.get("said", []))}

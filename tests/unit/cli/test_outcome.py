@@ -40,7 +40,7 @@ def test_a_run_that_ended_before_cor_json_shows_its_cors_as_they_are(tmp_path, c
     made.fix("a_1", 50.0, 50.0, "auto", series="a")
     made.fix("a_2", 65.97, 50.0, "outlier", series="a", flagged=True, reason="15.97 px off")
     made.write(cor=False)
-    show(made.campaign())
+    show(made.campaign(), is_whole=False)
     said = [line.split() for line in capsys.readouterr().out.splitlines()]
     found = {cells[0]: cells[1:5] for cells in said if cells[:1] != []}
     assert found["a_1"] == ["50.00", "auto", "0.93", "ok"]
@@ -60,7 +60,7 @@ def test_what_waits_for_the_next_run_is_said(tmp_path, capsys):
     made.predict("a_1", 49.5)
     made.resolve("a_1", 49.5, "auto")
     made.write()
-    show(made.campaign())
+    show(made.campaign(), is_whole=False)
     said = " ".join(capsys.readouterr().out.split())
     assert "a_1 49.50 auto" in said
     assert "a_2 43.00 manual manual volume of COR 48.99, made again by the next run" in said
