@@ -263,11 +263,16 @@ def ask_for_cores_used(cores_of: Callable[[Iterable[Any]], int]) -> None:
         GroupJob.resources = property(limited)
 
 
-def keep_what_is_made(is_made: Callable[[Any], bool], is_final: Callable[[Any], bool]) -> None:
+def keep_what_is_made(
+    is_made: Callable[[Any], bool],
+    is_final: Callable[[Any], bool],
+    was_killed: Callable[[Any], bool],
+) -> None:
     """Take what a failed submission has made, and try again what lacks, but no error of the data.
 
     Snakemake fails a submission as a whole: what follows on its finished jobs would wait for
-    another run, and a further attempt would ask for the memory of all.
+    another run, and a further attempt would ask for the memory of all. What was at work when it was
+    killed is tried again each in a submission of its own, which shows whose fault it was.
     """
     from snakemake.jobs import GroupJob, Job
     from snakemake.logging import logger
@@ -290,9 +295,10 @@ def keep_what_is_made(is_made: Callable[[Any], bool], is_final: Callable[[Any], 
         members = job if job.is_group() else [job]
         lacking = [member for member in members if not is_made(member)]
         again = [member for member in lacking if not is_final(member)]
-        if not (lacking and postprocess_job) or len(again) == len(job):
-            return plain(scheduler, job, postprocess_job)
         dag = scheduler.workflow.dag
+        parts = _submissions(again, dag.dependencies, was_killed)
+        if not (lacking and postprocess_job) or (len(again) == len(job) and len(parts) == 1):
+            return plain(scheduler, job, postprocess_job)
         scheduler.workflow.async_run(job.postprocess(error=True))
         scheduler.get_executor(job).handle_job_error(job)
         scheduler.running.remove(job)
@@ -302,13 +308,13 @@ def keep_what_is_made(is_made: Callable[[Any], bool], is_final: Callable[[Any], 
                 _finish(scheduler, member)
         may_return = job.restart_times > job.attempt - 1
         doomed = [member for member in lacking if member not in again or not may_return]
-        if again and may_return:
-            rest = GroupJob(job.groupid, frozenset(again), job.global_resources)
+        for part in parts if may_return else ():
+            rest = GroupJob(job.groupid, part, job.global_resources)
             rest.finalize()
             rest.attempt = job.attempt + 1
-            dag._group |= dict.fromkeys(again, rest)
+            dag._group |= dict.fromkeys(part, rest)
             dag._ready_jobs.add(rest)
-            logger.info(f"Trying {len(again)} of {len(job)} jobs again.")
+            logger.info(f"Trying {len(part)} of {len(job)} jobs again.")
         if doomed:
             scheduler._errors = True
             scheduler.failed.update(doomed)
@@ -316,6 +322,23 @@ def keep_what_is_made(is_made: Callable[[Any], bool], is_final: Callable[[Any], 
     _replace_once(Job, "log_error", reported)
     _replace_once(GroupJob, "log_error", with_reason)
     _replace_once(JobScheduler, "_handle_error", handled)
+
+
+def _submissions(
+    jobs: Iterable[Any], needs: Mapping[Any, Mapping[Any, Any]], was_killed: Callable[[Any], bool]
+) -> list[frozenset[Any]]:
+    """Share jobs, each after those that it `needs`, out to submissions: who was killed is alone.
+
+    Alone with what follows on it, and what it follows on.
+    """
+    parts: list[frozenset[Any]] = []
+    for job in jobs:
+        near = [part for part in parts if part & needs[job].keys()]
+        parts = [part for part in parts if part not in near]
+        parts.append(frozenset([job]).union(*near))
+    alone = [part for part in parts if any(map(was_killed, part))]
+    rest = frozenset().union(*(part for part in parts if part not in alone))
+    return [*alone, rest] if rest else alone
 
 
 def _blind_node(logs: Sequence[str | None] | None) -> str:

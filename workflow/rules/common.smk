@@ -25,7 +25,7 @@ from tomopipe.campaign.campaign import (
     read_inventory,
     refuse_vanished,
 )
-from tomopipe.campaign.failures import failed_on_data
+from tomopipe.campaign.failures import failed_on_data, has_no_end
 from tomopipe.campaign.files import CONFIG, LOGS, Files
 from tomopipe.campaign.series import encode_series
 from tomopipe.config import parsed_texts, with_file
@@ -179,6 +179,12 @@ def is_final(job):
     """Whether a job failed because of its data: another attempt would fail likewise."""
     log = Path(next(iter(job.log), ""))
     return failed_on_data(log, since=START_TIME)
+
+
+def was_killed(job):
+    """Whether a job began in this run, and was at work when its submission ended."""
+    log = Path(next(iter(job.log), ""))
+    return has_no_end(log, since=START_TIME)
 
 
 snakemake_internals.remove_only_in_run()

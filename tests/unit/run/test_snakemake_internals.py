@@ -184,7 +184,7 @@ def test_a_node_that_does_not_see_the_campaign_is_named(
     monkeypatch.setattr(JobScheduler, "_handle_error", JobScheduler._handle_error)
     for kind in (Job, GroupJob):
         monkeypatch.setattr(kind, "log_error", lambda *_, **__: None)
-    keep_what_is_made(lambda job: False, lambda job: False)
+    keep_what_is_made(*[lambda job: False] * 3)
     say("squeue", tmp_path, monkeypatch, f"{state}|node1")
     log = tmp_path / ".snakemake" / "slurm_logs" / "12.log"
     if has_log:
@@ -196,6 +196,71 @@ def test_a_node_that_does_not_see_the_campaign_is_named(
     Job.log_error(job, "why", aux_logs=[str(log)])
     assert bool(said) == (says != "why")
     assert all(f"node1 cannot write {tmp_path}: it must be there" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("made", "final", "killed", "tried_again"),
+    [
+        # nobody had begun; a had, with b; c failed by itself
+        ("", "", "", ["abc"]),
+        ("", "", "a", ["a", "bc"]),
+        ("", "", "ab", ["a", "b", "c"]),
+        ("a", "", "b", ["b", "c"]),
+        ("a", "", "", ["bc"]),
+        ("a", "b", "c", ["c"]),
+    ],
+)
+def test_what_was_at_work_when_a_submission_was_killed_is_tried_again_alone(
+    monkeypatch, made, final, killed, tried_again
+):
+    async def nothing(*_, **__):
+        pass
+
+    monkeypatch.setattr(JobScheduler, "_handle_error", lambda _, job, *__: ready.add(job))
+    keep_what_is_made(
+        lambda job: job.scan in made,
+        lambda job: job.scan in final,
+        lambda job: job.scan in killed and job.step == "try",
+    )
+    ready = set()
+    workflow = types.SimpleNamespace(
+        async_run=asyncio.run,
+        execution_settings=types.SimpleNamespace(attempt=1),
+    )
+    dag = types.SimpleNamespace(
+        workflow=workflow,
+        dependencies={},
+        _group={},
+        _ready_jobs=ready,
+        _running=set(),
+        finish=nothing,
+        toposorted=lambda jobs, **_: [[j for j in members if j in jobs] for members in steps],
+    )
+    said = {"dag": dag, "restart_times": 2, "jobid": 1, "rule": types.SimpleNamespace(name="x")}
+    steps = [
+        [type("Job", (), said | {"scan": scan, "step": step}) for scan in "abc"]
+        for step in ("try", "predict")
+    ]
+    for before, after in zip(*steps, strict=True):
+        dag.dependencies |= {before: {}, after: {before: set()}}
+    group = GroupJob("try1", frozenset([*steps[0], *steps[1]]), Resources({}))
+    group.finalize()
+    monkeypatch.setattr(GroupJob, "postprocess", nothing)
+    scheduler = types.SimpleNamespace(
+        workflow=types.SimpleNamespace(async_run=asyncio.run, dag=dag),
+        get_executor=lambda _: types.SimpleNamespace(handle_job_error=lambda _: None),
+        running={group},
+        failed=set(),
+        finished_jobs=0,
+        _free_resources=lambda _: None,
+    )
+    JobScheduler._handle_error(scheduler, group)
+    assert sorted("".join(sorted({job.scan for job in part.jobs})) for part in ready) == tried_again
+    assert {len(part.jobs) / len({job.scan for job in part.jobs}) for part in ready} == {2}
+    assert {job.scan for job in scheduler.failed} == set(final)
+    if len(tried_again) > 1:
+        assert {part.attempt for part in ready} == {2}
+        assert all(dag._group[job] is part for part in ready for job in part.jobs)
 
 
 class Batch:
