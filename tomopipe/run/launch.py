@@ -16,7 +16,7 @@ from itertools import count
 from pathlib import Path
 
 from tomopipe.campaign.files import CONFIG, LOGS, SNAKEMAKE
-from tomopipe.campaign.slurm import unknown_names
+from tomopipe.campaign.slurm import NOT_CANCELLED, unknown_names
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import workflow_folder
 from tomopipe.run.progress import VARIABLE
@@ -290,6 +290,16 @@ def interrupt(directory: Path, run: Run, *, sending: signal.Signals) -> None:
         raise TomopipeError(f"the run is not yours: {run}. Ask them to stop it.") from None
     except ProcessLookupError:
         pass  # it has just ended
+
+
+def not_cancelled(directory: Path, run: Run, *, since_s: float) -> list[str]:
+    """Return what a run that was stopped at `since_s` said of SLURM jobs that may run on."""
+    lines = []
+    for log in {Path(run.log), directory / LOGS.of_watch(run_folder.ARRIVALS)}:
+        with suppress(OSError):
+            if log.stat().st_mtime >= since_s:
+                lines += log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return [line for line in lines if line.startswith(f"tomopipe: {NOT_CANCELLED}")]
 
 
 def left_running(directory: Path) -> list[Run]:

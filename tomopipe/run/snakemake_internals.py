@@ -18,7 +18,7 @@ from typing import Any
 
 from tomopipe.campaign.failures import failed_on_data
 from tomopipe.campaign.files import CENTER
-from tomopipe.campaign.slurm import failed_on, node_mb, time_limit_min
+from tomopipe.campaign.slurm import cancel, failed_on, node_mb, time_limit_min
 from tomopipe.reruns.stated import is_kept
 from tomopipe.run import progress, warm_start
 from tomopipe.storage import run_folder
@@ -664,3 +664,25 @@ def see_cancelled_jobs() -> None:
         return states, seconds
 
     _replace_once(_slurm_plugin(), "query_job_status", first_word)
+
+
+def cancel_jobs() -> None:
+    """Make the SLURM plugin cancel jobs that it takes for failed, and say what it cannot cancel.
+
+    After a node failure, or a preemption, SLURM may have queued the job again: it would start
+    beside the one that replaces it, and take away what that has made.
+    """
+
+    def cancelled(_: Any, executor: Any, jobs: Iterable[Any]) -> None:
+        numbers = [str(job.external_jobid) for job in jobs if job.external_jobid]
+        several = ["--clusters=all"] if executor._submitted_job_clusters else []
+        if left := cancel(numbers, *several):
+            print(f"tomopipe: {left}", file=sys.stderr)
+
+    def reported(plain: Any, executor: Any, job: Any, *arguments: Any, **options: Any) -> None:
+        executor.cancel_jobs([job])
+        plain(executor, job, *arguments, **options)
+
+    executor = getattr(_slurm_plugin(), "Executor", None)
+    _replace_once(executor, "cancel_jobs", cancelled)
+    _replace_once(executor, "report_job_error", reported)

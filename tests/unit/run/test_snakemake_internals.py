@@ -13,13 +13,14 @@ from snakemake.resources import Resource, Resources
 from snakemake.scheduling.job_scheduler import JobScheduler
 
 from tomopipe.campaign import log
-from tomopipe.campaign.slurm import node_mb, time_limit_min
+from tomopipe.campaign.slurm import NOT_CANCELLED, cancel, node_mb, time_limit_min
 from tomopipe.errors import RunEndedError
 from tomopipe.run.snakemake_internals import (
     MOST_READY,
     ask_for_cores_used,
     at_submission,
     batch_size,
+    cancel_jobs,
     keep_what_is_made,
     no_job_fits,
     one_start_per_submission,
@@ -261,6 +262,61 @@ def test_what_was_at_work_when_a_submission_was_killed_is_tried_again_alone(
     if len(tried_again) > 1:
         assert {part.attempt for part in ready} == {2}
         assert all(dag._group[job] is part for part in ready for job in part.jobs)
+
+
+def refuse(folder, monkeypatch, *lines):
+    """Have scancel note its arguments, and say why it does not do it."""
+    said = "".join(f"echo 'scancel: error: {line}' >&2\n" for line in lines)
+    script = f'#!/bin/sh\necho "$@" >> {folder}/asked\n{said}exit {int(bool(lines))}\n'
+    (folder / "scancel").write_text(script)
+    (folder / "scancel").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+
+
+AWAY, ENDED = "Unable to contact slurm controller", "Invalid job id specified"
+
+
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [
+        ([], ""),
+        (["Kill job error on job id 41: " + AWAY], "40 41 42"),
+        (["Kill job error on job id 41: " + ENDED], "40 42"),
+        ([f"Kill job error on job id {n}: {ENDED}" for n in (40, 41, 42)], ""),
+    ],
+    ids=["cancelled", "away", "one has ended", "all have ended"],
+)
+def test_jobs_that_could_not_be_cancelled_are_named(tmp_path, monkeypatch, said, left):
+    refuse(tmp_path, monkeypatch, *said)
+    found = cancel(["40", "41", "42"])
+    assert (tmp_path / "asked").read_text() == "40 41 42\n"
+    assert found.rpartition(": scancel ")[2] == left
+    assert found.startswith(NOT_CANCELLED) == bool(left)
+
+
+def test_a_job_that_failed_is_cancelled_before_it_is_tried_again(tmp_path, monkeypatch, capsys):
+    """After a node failure SLURM has queued it again."""
+    for name in ("cancel_jobs", "report_job_error"):
+        monkeypatch.setattr(slurm.Executor, name, getattr(slurm.Executor, name))
+    asked, again = tmp_path / "asked", []
+    monkeypatch.setattr(
+        slurm.Executor, "report_job_error", lambda *_, msg: again.append((asked.read_text(), msg))
+    )
+    cancel_jobs()
+    refuse(tmp_path, monkeypatch)
+    executor = types.SimpleNamespace(_submitted_job_clusters=set())
+    executor.cancel_jobs = lambda jobs: slurm.Executor.cancel_jobs(executor, jobs)
+    job, unknown = (types.SimpleNamespace(external_jobid=number) for number in ("37", None))
+    slurm.Executor.report_job_error(executor, job, msg="NODE_FAIL")
+    assert again == [("37\n", "NODE_FAIL")]
+    slurm.Executor.report_job_error(executor, unknown, msg="not submitted")
+    assert again[1:] == [("37\n", "not submitted")]
+    assert capsys.readouterr().err == ""
+    refuse(tmp_path, monkeypatch, AWAY)
+    executor._submitted_job_clusters = {"a"}
+    slurm.Executor.cancel_jobs(executor, [job, unknown])
+    assert asked.read_text() == "37\n--clusters=all 37\n"
+    assert capsys.readouterr().err.startswith(f"tomopipe: {NOT_CANCELLED}: ")
 
 
 class Batch:
