@@ -18,6 +18,7 @@ from typing import Any
 
 from tomopipe.campaign.failures import failed_on_data
 from tomopipe.campaign.files import CENTER
+from tomopipe.campaign.log import status_path
 from tomopipe.campaign.slurm import cancel, failed_on, node_mb, time_limit_min
 from tomopipe.reruns.stated import is_kept
 from tomopipe.run import progress, warm_start
@@ -582,7 +583,8 @@ def targets(workflow: Any) -> set[str]:
 def fork_scripts(workflow: Any) -> None:
     """Start the scripts of the rules beside the calling file as forks (`warm_start`).
 
-    Not scripts of other workflows that use this one, nor of rules with their own environment.
+    Not scripts of other workflows that use this one, nor of rules with their own environment. What
+    a submission has made before SLURM queued it again is not made twice.
     """
     from snakemake.script import PythonScript
 
@@ -594,6 +596,8 @@ def fork_scripts(workflow: Any) -> None:
         folder, name = os.path.split(source)
         apart = script.container_img or script.conda_env or script.env_modules
         apart = apart or script.bench_record or folder != scripts
+        if not apart and _has_made(script.log, script.output):
+            return
         if apart or not warm_start.is_worth_it(name.removesuffix(".py")):
             return plain(script, path, edit)
         tmpdir = str(script.resources.get("tmpdir") or tempfile.gettempdir())
@@ -608,6 +612,19 @@ def fork_scripts(workflow: Any) -> None:
     _replace_once(PythonScript, "execute_script", forked)
 
 
+def _has_made(logs: Sequence[str], outputs: Iterable[str]) -> bool:
+    """Tell whether this SLURM job has made results in this run, before it was queued again."""
+    if not (logs and os.environ.get("SLURM_RESTART_COUNT")):
+        return False
+    said = json_or(status_path(logs[0]), {})
+    ours = {
+        "state": "done",
+        "slurm_job": os.environ.get("SLURM_JOB_ID"),
+        "run": os.environ.get(run_folder.VARIABLE),
+    }
+    return said.items() >= ours.items() and all(map(os.path.exists, outputs))
+
+
 def remove_only_in_run() -> None:
     """Make Snakemake remove results before each job only while the run is active.
 
@@ -618,6 +635,8 @@ def remove_only_in_run() -> None:
     async def in_run(plain: Any, job: Any) -> None:
         if run_folder.current() is None:
             return await plain(job)
+        if _has_made(job.log, job.output):
+            return
         by_hand = any(path.endswith(CENTER) for path in job.output)  # the job itself decides
         fault = job.params.get("fault") or any(map(why_not_replaced, job.output))  # it will fail
         if not (by_hand or fault or is_kept(job.output[0], job.params)):

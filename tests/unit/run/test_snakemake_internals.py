@@ -11,6 +11,7 @@ from snakemake.jobs import GroupJob, Job
 from snakemake.logging import logger
 from snakemake.resources import Resource, Resources
 from snakemake.scheduling.job_scheduler import JobScheduler
+from snakemake.script import PythonScript
 
 from tomopipe.campaign import log
 from tomopipe.campaign.slurm import NOT_CANCELLED, cancel, node_mb, time_limit_min
@@ -21,6 +22,7 @@ from tomopipe.run.snakemake_internals import (
     at_submission,
     batch_size,
     cancel_jobs,
+    fork_scripts,
     keep_what_is_made,
     no_job_fits,
     one_start_per_submission,
@@ -76,6 +78,65 @@ def test_snakemake_removes_results_that_way(tmp_path, run, monkeypatch):
     with pytest.raises(RunEndedError):
         asyncio.run(Job.remove_existing_output(Made()))
     assert path.exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "restarts", "there", "kept"),
+    [
+        ("37", "1", True, True),
+        ("38", "1", True, False),
+        ("37", "", True, False),
+        ("37", "1", False, False),
+    ],
+    ids=["again", "another job", "first time", "one is gone"],
+)
+def test_what_a_job_made_before_slurm_queued_it_again_is_kept(
+    tmp_path, run, monkeypatch, number, restarts, there, kept
+):
+    def made_again(script, path, edit):
+        asked.append(path)
+
+    asked = []
+    monkeypatch.setattr(PythonScript, "execute_script", made_again)
+    monkeypatch.setattr(Job, "remove_existing_output", Job.remove_existing_output)
+    monkeypatch.setattr("tomopipe.run.warm_start.is_worth_it", lambda step: False)
+    fork_scripts(types.SimpleNamespace(current_basedir=Place(tmp_path / "rules")))
+    remove_only_in_run()
+    monkeypatch.setenv("SLURM_JOB_ID", "37")
+    paths = [tmp_path / "results" / name for name in ("try.json", "try.tif")]
+    with log.job(tmp_path / "logs" / "try_recon" / "a.log"):
+        for path in paths:
+            path.write_text("a sweep")
+    if not there:
+        paths[1].unlink()
+    monkeypatch.setenv("SLURM_JOB_ID", number)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", restarts)
+
+    class Made:
+        output, log, params = list(map(str, paths)), ["logs/try_recon/a.log"], {}
+        path = Place(tmp_path / "scripts" / "try_recon.py")
+        container_img = conda_env = env_modules = bench_record = None
+
+    made = Made()
+    PythonScript.execute_script(made, "x.py")
+    assert asked == ([] if kept else ["x.py"])
+    made.log = [Log(path) for path in made.log]
+    asyncio.run(Job.remove_existing_output(made))
+    assert [path.exists() for path in paths] == [kept, kept]
+
+
+class Place(str):
+    """A path as Snakemake has it."""
+
+    def get_path_or_uri(self, secret_free):
+        return str(self)
+
+
+class Log(str):
+    """A log that Snakemake removes before a job."""
+
+    async def remove(self, remove_non_empty_dir):
+        pass
 
 
 def test_the_status_of_a_newer_run_stays(tmp_path, run):
