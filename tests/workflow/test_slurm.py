@@ -20,6 +20,7 @@ from tests.workflow.conftest import (
     new_campaign,
     plan,
     table,
+    with_code_in_jobs,
 )
 from tests.workflow.mixed import N_ROWS, SCANS, write_mixed
 from tests.workflow.test_stitch import write_stacks
@@ -180,6 +181,31 @@ def test_killed_job_in_a_group_is_blamed_alone(tmp_path, cluster):
     resolved = json.loads((campaign / "results" / "cor.json").read_text())
     assert resolved["a_2"]["source"] == "neighbours"
     assert set(resolved) == {"a_1", "a_2", "a_3"}
+
+
+def test_who_was_beside_a_job_that_kills_its_submission_is_not_blamed(tmp_path, cluster):
+    campaign = new_campaign(tmp_path / "campaign", {"a_2": 48.5, "b_1": 49.0})
+    init(campaign, cluster)
+    # in the first attempt they meet, in one submission
+    killing = f"""\
+import subprocess
+folder, scan = Path({str(tmp_path)!r}), status["key"]
+if status["step"] == "try_recon":
+    is_first = not (folder / scan).exists()
+    (folder / scan).touch()
+    while is_first and not all((folder / name).exists() for name in ("a_2", "b_1")):
+        time.sleep(0.1)
+    if scan == "a_2":
+        subprocess.run(["scancel", os.environ["SLURM_JOB_ID"]])
+    if is_first or scan == "a_2":
+        time.sleep(60)
+"""
+    run = run_slurm(campaign, cluster | with_code_in_jobs(tmp_path, killing))
+    assert run.status == 1
+    assert submissions(run.text) == 1 + 2 + 1  # a_2 and b_1; each; a_2 once more
+    records = [path.relative_to(campaign) for path in campaign.glob("results/failed/*/*.json")]
+    assert records == [Path("results/failed/try_recon/a_2.json")]
+    assert (campaign / "results/try_center/b_1/prediction.json").exists()
 
 
 def test_a_volume_that_fails_stops_no_other_and_is_not_tried_again(tmp_path, cluster):

@@ -13,6 +13,7 @@ import pytest
 
 from tests.workflow.conftest import HOME, plan, snakemake, table, with_code_in_jobs
 from tests.workflow.test_slurm import cluster, init  # noqa: F401
+from tomopipe.campaign.slurm import has_accounting
 from tomopipe.volumes.volume_read import read_provenance
 
 pytestmark = pytest.mark.slurm
@@ -84,6 +85,9 @@ def nodes():
         slurm("scancel", *left)
     if slurm("sinfo", "--noheader", "--states=drain", "--format=%n"):
         drain("resume")
+    for node in slurm("sinfo", "--noheader", "--states=down", "--format=%n").split():
+        # it may have come back by itself meanwhile
+        subprocess.run(["scontrol", "update", f"nodename={node}", "state=resume"], check=False)
 
 
 @pytest.fixture
@@ -206,4 +210,26 @@ def test_jobs_that_slurm_queues_again_go_on(campaign, holding, tmp_path):
     finally:
         run.kill()
     assert set(jobs_of_run(log)) == set(jobs)
+    assert snakemake(campaign).jobs == frozenset()
+
+
+def test_a_job_of_a_node_that_failed_does_not_start_beside_its_next_attempt(
+    campaign, holding, tmp_path
+):
+    if not has_accounting():
+        pytest.skip("needs sacct: squeue shows only that the job waits again")
+    log = tmp_path / "run.log"
+    edit(campaign, {"a_1": COR_PX["a_1"]})
+    run = start(campaign, holding, log)
+    try:
+        until(lambda: held_now(campaign) == ["a_1"], "the volume is at work")
+        (job,) = jobs_in("RUNNING")
+        node = slurm("squeue", "--noheader", f"--jobs={job}", "--format=%N").strip()
+        slurm("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+        until(lambda: len(jobs_of_run(log)) == 2, "it is tried again")
+        assert state_of(job) == "CANCELLED"
+        release(tmp_path, "a_1")
+        assert run.wait(300) == 0, log.read_text()[-8000:]
+    finally:
+        run.kill()
     assert snakemake(campaign).jobs == frozenset()

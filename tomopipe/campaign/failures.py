@@ -7,6 +7,7 @@ stack that its scan is to blame for says so itself (`failed_stack`).
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -53,20 +54,27 @@ def record_failures(
 ) -> list[Failure]:
     """Record every job that started after `since` (Unix seconds), did not end and left no output.
 
+    Of several that were killed together, in one SLURM job, none: nobody knows whose fault it was.
     `files`: size and modification time (ns) of each scan's raw file. Returns the new records.
     """
-    recorded, kept = [], Files(results)
+    found, kept = list[tuple[JobStatus, str]](), Files(results)
     for step in STEPS:
         for path in sorted(Logs(logs).status(step, "").parent.glob("*.json")):
-            scan = path.name.removesuffix(".json")
-            reason = _reason(read_job(path), since)
-            if reason and scan in files and not is_made(kept, step, scan):
-                n_bytes, mtime_ns = files[scan]
-                write_json(
-                    {"step": step, "reason": reason, "bytes": n_bytes, "mtime_ns": mtime_ns},
-                    kept.failure(step, scan),
-                )
-                recorded.append(Failure(step, scan, reason))
+            job = read_job(path)
+            reason = _reason(job, since)
+            if job and reason and job.key in files and not is_made(kept, step, job.key):
+                found.append((job, reason))
+    killed = Counter(job.slurm_job for job, _ in found if job.slurm_job and job.state != "failed")
+    recorded = []
+    for job, reason in found:
+        if job.state != "failed" and killed[job.slurm_job] > 1:
+            continue
+        n_bytes, mtime_ns = files[job.key]
+        write_json(
+            {"step": job.step, "reason": reason, "bytes": n_bytes, "mtime_ns": mtime_ns},
+            kept.failure(job.step, job.key),
+        )
+        recorded.append(Failure(job.step, job.key, reason))
     return recorded
 
 
@@ -97,6 +105,13 @@ def failed_on_data(log: Path, *, since: float) -> bool:
     if job is None or job.state != "failed" or job.start_s < since - CLOCKS_S:
         return False
     return job.error.startswith(("ScanError:", "TomopipeError:"))
+
+
+def has_no_end(log: Path, *, since: float) -> bool:
+    """Tell from the status beside its log whether a job began after `since`, and was killed."""
+    job = read_job(status_path(log))
+    began = job is not None and job.start_s >= since - CLOCKS_S
+    return job is not None and began and job.state in ("running", "lost")
 
 
 def is_made(files: Files[Path], step: str, scan: str) -> bool:

@@ -1,6 +1,6 @@
-"""Jobs of SLURM: queued and running ones by squeue, ended ones by sacct.
+"""Jobs of SLURM: queued and running ones by squeue, ended ones by sacct; ended by scancel.
 
-Both are called with a time limit. Where they do not answer (no SLURM, no accounting, a controller
+All are called with a time limit. Where they do not answer (no SLURM, no accounting, a controller
 that is down) nothing is known, and they are left alone for a minute.
 """
 
@@ -24,6 +24,7 @@ from tomopipe.groups import grouped
 
 _SECONDS = 10.0
 _LEFT_ALONE_S = 60.0
+_CANCEL_S = 40.0  # less than `tomopipe stop` waits
 _silent: dict[str, float] = {}  # paths of commands that did not answer, and when
 _SHOW = ["sacctmgr", "--noheader", "--parsable2", "show"]
 _SINFO = ["sinfo", "--noheader", "--format=%P|%l"]
@@ -35,6 +36,8 @@ ENDED = frozenset(
         *("OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"),
     }
 )
+_HAS_ENDED = re.compile(r"job id (\d+)\S*: (?:Invalid job id|Job/step already complet)")
+NOT_CANCELLED = "SLURM jobs could not be cancelled"  # a line of a run's log begins with it
 _BYTES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, "P": 2**50}
 
 
@@ -125,6 +128,29 @@ def _usage(whole: list[str], group: Iterable[list[str]]) -> Usage:
         asked_bytes=_memory(whole[5], n_cpus),
         used_bytes=max(used, default=None),
     )
+
+
+def cancel(numbers: Sequence[str], *options: str) -> str:
+    """Cancel jobs; say which could not be, why, and what to type later, "" if all have ended."""
+    if not numbers:
+        return ""
+    try:
+        done = subprocess.run(
+            ["scancel", *options, *numbers],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_CANCEL_S,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        said = [str(error)]
+    else:
+        said = done.stderr.splitlines() if done.returncode else []
+    ended = {number for line in said for number in _HAS_ENDED.findall(line)}
+    if not said or not (left := [number for number in numbers if number not in ended]):
+        return ""
+    why = next((line for line in said if not _HAS_ENDED.search(line)), said[0])
+    return f"{NOT_CANCELLED}: {why}. They may run on; end them later: scancel {' '.join(left)}"
 
 
 @lru_cache(maxsize=32)

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -199,6 +200,7 @@ def stop(
             + (launch.LOCKED if locked else "no run is under way that `tomopipe run` has started.")
         )
     sending = signal.SIGKILL if now else signal.SIGTERM if finish else signal.SIGINT
+    since_s = time.time()
     for run in runs:
         typer.echo(f"Stopping the run {run}{'' if found else ', whose watcher was killed'}.")
         launch.interrupt(directory, run, sending=sending)
@@ -210,3 +212,8 @@ def stop(
         typer.echo(f"Killed; {_GOES_ON} On SLURM, scancel what squeue still shows.")
     else:
         typer.echo(f"Stopped; {_GOES_ON}")
+    left = [line for run in runs for line in launch.not_cancelled(directory, run, since_s=since_s)]
+    for line in left:
+        say(line)
+    if left:
+        raise typer.Exit(1)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tomopipe.campaign.files import CONFIG, LOGS, SNAKEMAKE
 from tomopipe.campaign.job_status import CLOCKS_S
-from tomopipe.campaign.slurm import unknown_names
+from tomopipe.campaign.slurm import NOT_CANCELLED, unknown_names
 from tomopipe.campaign.watch_lock import is_watched, watcher_processes
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import workflow_folder
@@ -320,6 +320,16 @@ def _record_stop(run: Run, record: Path) -> None:
         text = record.read_bytes().replace(b'"stopped": false', b'"stopped": true ')
         with open(record, "r+b") as stream:
             stream.write(text)
+
+
+def not_cancelled(directory: Path, run: Run, *, since_s: float) -> list[str]:
+    """Return what a run that was stopped at `since_s` said of SLURM jobs that may run on."""
+    lines = []
+    for log in {Path(run.log), directory / LOGS.of_watch(run_folder.ARRIVALS)}:
+        with suppress(OSError):
+            if log.stat().st_mtime >= since_s:
+                lines += log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return [line for line in lines if line.startswith(f"tomopipe: {NOT_CANCELLED}")]
 
 
 def left_running(directory: Path) -> list[Run]:

@@ -18,7 +18,8 @@ from typing import Any
 
 from tomopipe.campaign.failures import failed_on_data
 from tomopipe.campaign.files import CENTER
-from tomopipe.campaign.slurm import failed_on, node_mb, time_limit_min
+from tomopipe.campaign.log import status_path
+from tomopipe.campaign.slurm import cancel, failed_on, node_mb, time_limit_min
 from tomopipe.reruns.stated import is_kept
 from tomopipe.run import progress, warm_start
 from tomopipe.storage import run_folder
@@ -263,11 +264,16 @@ def ask_for_cores_used(cores_of: Callable[[Iterable[Any]], int]) -> None:
         GroupJob.resources = property(limited)
 
 
-def keep_what_is_made(is_made: Callable[[Any], bool], is_final: Callable[[Any], bool]) -> None:
+def keep_what_is_made(
+    is_made: Callable[[Any], bool],
+    is_final: Callable[[Any], bool],
+    was_killed: Callable[[Any], bool],
+) -> None:
     """Take what a failed submission has made, and try again what lacks, but no error of the data.
 
     Snakemake fails a submission as a whole: what follows on its finished jobs would wait for
-    another run, and a further attempt would ask for the memory of all.
+    another run, and a further attempt would ask for the memory of all. What was at work when it was
+    killed is tried again each in a submission of its own, which shows whose fault it was.
     """
     from snakemake.jobs import GroupJob, Job
     from snakemake.logging import logger
@@ -291,9 +297,10 @@ def keep_what_is_made(is_made: Callable[[Any], bool], is_final: Callable[[Any], 
         members = job if job.is_group() else [job]
         lacking = [member for member in members if not is_made(member)]
         again = [member for member in lacking if not is_final(member)]
-        if not (lacking and postprocess_job) or len(again) == len(job):
-            return plain(scheduler, job, postprocess_job)
         dag = scheduler.workflow.dag
+        parts = _submissions(again, dag.dependencies, was_killed)
+        if not (lacking and postprocess_job) or (len(again) == len(job) and len(parts) == 1):
+            return plain(scheduler, job, postprocess_job)
         scheduler.workflow.async_run(job.postprocess(error=True))
         scheduler.get_executor(job).handle_job_error(job)
         scheduler.running.remove(job)
@@ -303,13 +310,13 @@ def keep_what_is_made(is_made: Callable[[Any], bool], is_final: Callable[[Any], 
                 _finish(scheduler, member)
         may_return = job.restart_times > job.attempt - 1
         doomed = [member for member in lacking if member not in again or not may_return]
-        if again and may_return:
-            rest = GroupJob(job.groupid, frozenset(again), job.global_resources)
+        for part in parts if may_return else ():
+            rest = GroupJob(job.groupid, part, job.global_resources)
             rest.finalize()
             rest.attempt = job.attempt + 1
-            dag._group |= dict.fromkeys(again, rest)
+            dag._group |= dict.fromkeys(part, rest)
             dag._ready_jobs.add(rest)
-            logger.info(f"Trying {len(again)} of {len(job)} jobs again.")
+            logger.info(f"Trying {len(part)} of {len(job)} jobs again.")
         if doomed:
             scheduler._errors = True
             scheduler.failed.update(doomed)
@@ -317,6 +324,23 @@ def keep_what_is_made(is_made: Callable[[Any], bool], is_final: Callable[[Any], 
     _replace_once(Job, "log_error", reported)
     _replace_once(GroupJob, "log_error", with_reason)
     _replace_once(JobScheduler, "_handle_error", handled)
+
+
+def _submissions(
+    jobs: Iterable[Any], needs: Mapping[Any, Mapping[Any, Any]], was_killed: Callable[[Any], bool]
+) -> list[frozenset[Any]]:
+    """Share jobs, each after those that it `needs`, out to submissions: who was killed is alone.
+
+    Alone with what follows on it, and what it follows on.
+    """
+    parts: list[frozenset[Any]] = []
+    for job in jobs:
+        near = [part for part in parts if part & needs[job].keys()]
+        parts = [part for part in parts if part not in near]
+        parts.append(frozenset([job]).union(*near))
+    alone = [part for part in parts if any(map(was_killed, part))]
+    rest = frozenset().union(*(part for part in parts if part not in alone))
+    return [*alone, rest] if rest else alone
 
 
 def _blind_node(logs: Sequence[str | None] | None) -> str:
@@ -560,7 +584,8 @@ def targets(workflow: Any) -> set[str]:
 def fork_scripts(workflow: Any) -> None:
     """Start the scripts of the rules beside the calling file as forks (`warm_start`).
 
-    Not scripts of other workflows that use this one, nor of rules with their own environment.
+    Not scripts of other workflows that use this one, nor of rules with their own environment. What
+    a submission has made before SLURM queued it again is not made twice.
     """
     from snakemake.script import PythonScript
 
@@ -572,6 +597,8 @@ def fork_scripts(workflow: Any) -> None:
         folder, name = os.path.split(source)
         apart = script.container_img or script.conda_env or script.env_modules
         apart = apart or script.bench_record or folder != scripts
+        if not apart and _has_made(script.log, script.output):
+            return
         if apart or not warm_start.is_worth_it(name.removesuffix(".py")):
             return plain(script, path, edit)
         tmpdir = str(script.resources.get("tmpdir") or tempfile.gettempdir())
@@ -586,6 +613,19 @@ def fork_scripts(workflow: Any) -> None:
     _replace_once(PythonScript, "execute_script", forked)
 
 
+def _has_made(logs: Sequence[str], outputs: Iterable[str]) -> bool:
+    """Tell whether this SLURM job has made results in this run, before it was queued again."""
+    if not (logs and os.environ.get("SLURM_RESTART_COUNT")):
+        return False
+    said = json_or(status_path(logs[0]), {})
+    ours = {
+        "state": "done",
+        "slurm_job": os.environ.get("SLURM_JOB_ID"),
+        "run": os.environ.get(run_folder.VARIABLE),
+    }
+    return said.items() >= ours.items() and all(map(os.path.exists, outputs))
+
+
 def remove_only_in_run() -> None:
     """Make Snakemake remove results before each job only while the run is active.
 
@@ -597,6 +637,8 @@ def remove_only_in_run() -> None:
     async def in_run(plain: Any, job: Any) -> None:
         if run_folder.current() is None:
             return await plain(job)
+        if _has_made(job.log, job.output):
+            return
         decides = job.params.get("takes_away") or any(path.endswith(CENTER) for path in job.output)
         fault = job.params.get("fault") or any(map(why_not_replaced, job.output))  # it will fail
         if not (decides or fault or is_kept(job.output[0], job.params)):
@@ -643,3 +685,25 @@ def see_cancelled_jobs() -> None:
         return states, seconds
 
     _replace_once(_slurm_plugin(), "query_job_status", first_word)
+
+
+def cancel_jobs() -> None:
+    """Make the SLURM plugin cancel jobs that it takes for failed, and say what it cannot cancel.
+
+    After a node failure, or a preemption, SLURM may have queued the job again: it would start
+    beside the one that replaces it, and take away what that has made.
+    """
+
+    def cancelled(_: Any, executor: Any, jobs: Iterable[Any]) -> None:
+        numbers = [str(job.external_jobid) for job in jobs if job.external_jobid]
+        several = ["--clusters=all"] if executor._submitted_job_clusters else []
+        if left := cancel(numbers, *several):
+            print(f"tomopipe: {left}", file=sys.stderr)
+
+    def reported(plain: Any, executor: Any, job: Any, *arguments: Any, **options: Any) -> None:
+        executor.cancel_jobs([job])
+        plain(executor, job, *arguments, **options)
+
+    executor = getattr(_slurm_plugin(), "Executor", None)
+    _replace_once(executor, "cancel_jobs", cancelled)
+    _replace_once(executor, "report_job_error", reported)

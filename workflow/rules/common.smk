@@ -25,7 +25,7 @@ from tomopipe.campaign.campaign import (
     read_inventory,
     refuse_vanished,
 )
-from tomopipe.campaign.failures import failed_on_data
+from tomopipe.campaign.failures import failed_on_data, has_no_end
 from tomopipe.campaign.files import CONFIG, LOGS, Files
 from tomopipe.campaign.raw_files import unread_folders
 from tomopipe.campaign.series import encode_series
@@ -183,6 +183,12 @@ def is_final(job):
     return failed_on_data(log, since=START_TIME)
 
 
+def was_killed(job):
+    """Whether a job began in this run, and was at work when its submission ended."""
+    log = Path(next(iter(job.log), ""))
+    return has_no_end(log, since=START_TIME)
+
+
 snakemake_internals.remove_only_in_run()
 snakemake_internals.leave_protected_to_jobs()
 snakemake_internals.ignore_times()
@@ -190,9 +196,10 @@ snakemake_internals.default_target(workflow, "all")
 snakemake_internals.fork_scripts(workflow)
 if DECIDES:
     snakemake_internals.see_cancelled_jobs()
+    snakemake_internals.cancel_jobs()
     snakemake_internals.one_start_per_submission()
     snakemake_internals.ask_for_cores_used(cores_of)
-    snakemake_internals.keep_what_is_made(is_made, is_final)
+    snakemake_internals.keep_what_is_made(is_made, is_final, was_killed)
     snakemake_internals.at_submission()
     snakemake_internals.before_deciding(workflow, end_earlier_runs, although_locked=ARRIVALS)
     snakemake_internals.tell_events(workflow, words_of, disk_warnings)

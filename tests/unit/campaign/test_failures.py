@@ -9,6 +9,7 @@ from tomopipe.campaign.failures import (
     failed_on_data,
     failed_stack,
     forget,
+    has_no_end,
     read_failures,
     record_failures,
 )
@@ -53,6 +54,29 @@ def test_a_job_that_slurm_ended_has_its_reason(tmp_path, monkeypatch):
     assert failure.reason == (
         "killed or timed out on node1, SLURM job 37 (OUT_OF_MEMORY); see the log"
     )
+
+
+def test_of_jobs_killed_in_one_submission_nobody_is_blamed(tmp_path, monkeypatch):
+    monkeypatch.setattr("tomopipe.campaign.slurm.job_states", lambda _: {})
+    lost = {"state": "running", "start": 50, "host": "node1", "slurm_job": "37"}
+    for step, scan in (("try_recon", "a"), ("predict_cor", "b")):
+        write_json(lost, tmp_path / f"status/{step}/{scan}.json")
+    assert record(tmp_path) == []
+    write_json(lost | {"slurm_job": "38"}, tmp_path / "status/predict_cor/b.json")
+    assert [failure.scan for failure in record(tmp_path)] == ["a", "b"]
+    no_memory = {"state": "failed", "error": "MemoryError"}
+    write_json(lost | no_memory, tmp_path / "status/predict_cor/b.json")
+    assert [failure.scan for failure in record(tmp_path)] == ["a", "b"]  # b has an end
+
+
+@pytest.mark.parametrize(
+    ("state", "start", "killed"),
+    [("running", 50, True), ("done", 50, False), ("failed", 50, False), ("running", 5, False)],
+)
+def test_a_job_without_an_end_was_killed(tmp_path, state, start, killed):
+    status(tmp_path, "full_recon", "a", state, start)
+    assert has_no_end(tmp_path / "full_recon/a.log", since=40) == killed
+    assert not has_no_end(tmp_path / "full_recon/b.log", since=40)  # has not begun
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tomopipe.campaign.files import Logs
+from tomopipe.campaign.slurm import NOT_CANCELLED
 from tomopipe.cli import app, cli
 from tomopipe.cli.terminal import Screen, near, step_line
 from tomopipe.errors import NoRoomError
@@ -237,6 +238,29 @@ def test_a_second_run_says_who_runs_and_stop_ends_it(campaign, does, options, sa
     assert launch.read_record(campaign).stopped
     status, text = call("stop", campaign)
     assert (status, "no run is under way" in text) == (1, True)
+
+
+def test_stop_names_jobs_that_slurm_did_not_cancel(campaign, does):
+    line = f"tomopipe: {NOT_CANCELLED}: no answer: scancel 40"
+    does(f"""
+import signal, time
+def end(*_):
+    print({line!r}, flush=True)
+    sys.exit(1)
+signal.signal(signal.SIGINT, end)
+print("begun", flush=True)
+time.sleep(60)
+""")
+    arrivals = campaign / "logs/watch/arrivals.log"
+    arrivals.parent.mkdir(parents=True)
+    arrivals.write_text(line.replace("40", "39"))  # of a run long ago
+    os.utime(arrivals, (1, 1))
+    process, run = launch.start(campaign, launch.run_command())
+    while "begun" not in Path(run.log).read_text():
+        time.sleep(0.05)
+    status, text = call("stop", campaign)
+    assert (status, line in text, "scancel 39" in text) == (1, True, False), text
+    assert process.wait(60) == 1
 
 
 @pytest.mark.parametrize("way", ["moved", "linked", "copied"])

@@ -11,15 +11,18 @@ from snakemake.jobs import GroupJob, Job
 from snakemake.logging import logger
 from snakemake.resources import Resource, Resources
 from snakemake.scheduling.job_scheduler import JobScheduler
+from snakemake.script import PythonScript
 
 from tomopipe.campaign import log
-from tomopipe.campaign.slurm import node_mb, time_limit_min
+from tomopipe.campaign.slurm import NOT_CANCELLED, cancel, node_mb, time_limit_min
 from tomopipe.errors import RunEndedError
 from tomopipe.run.snakemake_internals import (
     MOST_READY,
     ask_for_cores_used,
     at_submission,
     batch_size,
+    cancel_jobs,
+    fork_scripts,
     keep_what_is_made,
     no_job_fits,
     one_start_per_submission,
@@ -75,6 +78,65 @@ def test_snakemake_removes_results_that_way(tmp_path, run, monkeypatch):
     with pytest.raises(RunEndedError):
         asyncio.run(Job.remove_existing_output(Made()))
     assert path.exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "restarts", "there", "kept"),
+    [
+        ("37", "1", True, True),
+        ("38", "1", True, False),
+        ("37", "", True, False),
+        ("37", "1", False, False),
+    ],
+    ids=["again", "another job", "first time", "one is gone"],
+)
+def test_what_a_job_made_before_slurm_queued_it_again_is_kept(
+    tmp_path, run, monkeypatch, number, restarts, there, kept
+):
+    def made_again(script, path, edit):
+        asked.append(path)
+
+    asked = []
+    monkeypatch.setattr(PythonScript, "execute_script", made_again)
+    monkeypatch.setattr(Job, "remove_existing_output", Job.remove_existing_output)
+    monkeypatch.setattr("tomopipe.run.warm_start.is_worth_it", lambda step: False)
+    fork_scripts(types.SimpleNamespace(current_basedir=Place(tmp_path / "rules")))
+    remove_only_in_run()
+    monkeypatch.setenv("SLURM_JOB_ID", "37")
+    paths = [tmp_path / "results" / name for name in ("try.json", "try.tif")]
+    with log.job(tmp_path / "logs" / "try_recon" / "a.log"):
+        for path in paths:
+            path.write_text("a sweep")
+    if not there:
+        paths[1].unlink()
+    monkeypatch.setenv("SLURM_JOB_ID", number)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", restarts)
+
+    class Made:
+        output, log, params = list(map(str, paths)), ["logs/try_recon/a.log"], {}
+        path = Place(tmp_path / "scripts" / "try_recon.py")
+        container_img = conda_env = env_modules = bench_record = None
+
+    made = Made()
+    PythonScript.execute_script(made, "x.py")
+    assert asked == ([] if kept else ["x.py"])
+    made.log = [Log(path) for path in made.log]
+    asyncio.run(Job.remove_existing_output(made))
+    assert [path.exists() for path in paths] == [kept, kept]
+
+
+class Place(str):
+    """A path as Snakemake has it."""
+
+    def get_path_or_uri(self, secret_free):
+        return str(self)
+
+
+class Log(str):
+    """A log that Snakemake removes before a job."""
+
+    async def remove(self, remove_non_empty_dir):
+        pass
 
 
 def test_the_status_of_a_newer_run_stays(tmp_path, run):
@@ -184,7 +246,7 @@ def test_a_node_that_does_not_see_the_campaign_is_named(
     monkeypatch.setattr(JobScheduler, "_handle_error", JobScheduler._handle_error)
     for kind in (Job, GroupJob):
         monkeypatch.setattr(kind, "log_error", lambda *_, **__: None)
-    keep_what_is_made(lambda job: False, lambda job: False)
+    keep_what_is_made(*[lambda job: False] * 3)
     say("squeue", tmp_path, monkeypatch, f"{state}|node1")
     log = tmp_path / ".snakemake" / "slurm_logs" / "12.log"
     if has_log:
@@ -198,6 +260,126 @@ def test_a_node_that_does_not_see_the_campaign_is_named(
     Job.log_error(job, "why", aux_logs=[str(log)])
     assert bool(said) == (says != "why")
     assert all(f"node1 cannot write {tmp_path}: it must be there" in line for line in said)
+
+
+@pytest.mark.parametrize(
+    ("made", "final", "killed", "tried_again"),
+    [
+        # nobody had begun; a had, with b; c failed by itself
+        ("", "", "", ["abc"]),
+        ("", "", "a", ["a", "bc"]),
+        ("", "", "ab", ["a", "b", "c"]),
+        ("a", "", "b", ["b", "c"]),
+        ("a", "", "", ["bc"]),
+        ("a", "b", "c", ["c"]),
+    ],
+)
+def test_what_was_at_work_when_a_submission_was_killed_is_tried_again_alone(
+    monkeypatch, made, final, killed, tried_again
+):
+    async def nothing(*_, **__):
+        pass
+
+    monkeypatch.setattr(JobScheduler, "_handle_error", lambda _, job, *__: ready.add(job))
+    keep_what_is_made(
+        lambda job: job.scan in made,
+        lambda job: job.scan in final,
+        lambda job: job.scan in killed and job.step == "try",
+    )
+    ready = set()
+    workflow = types.SimpleNamespace(
+        async_run=asyncio.run,
+        execution_settings=types.SimpleNamespace(attempt=1),
+    )
+    dag = types.SimpleNamespace(
+        workflow=workflow,
+        dependencies={},
+        _group={},
+        _ready_jobs=ready,
+        _running=set(),
+        finish=nothing,
+        toposorted=lambda jobs, **_: [[j for j in members if j in jobs] for members in steps],
+    )
+    said = {"dag": dag, "restart_times": 2, "jobid": 1, "rule": types.SimpleNamespace(name="x")}
+    steps = [
+        [type("Job", (), said | {"scan": scan, "step": step}) for scan in "abc"]
+        for step in ("try", "predict")
+    ]
+    for before, after in zip(*steps, strict=True):
+        dag.dependencies |= {before: {}, after: {before: set()}}
+    group = GroupJob("try1", frozenset([*steps[0], *steps[1]]), Resources({}))
+    group.finalize()
+    monkeypatch.setattr(GroupJob, "postprocess", nothing)
+    scheduler = types.SimpleNamespace(
+        workflow=types.SimpleNamespace(async_run=asyncio.run, dag=dag),
+        get_executor=lambda _: types.SimpleNamespace(handle_job_error=lambda _: None),
+        running={group},
+        failed=set(),
+        finished_jobs=0,
+        _free_resources=lambda _: None,
+    )
+    JobScheduler._handle_error(scheduler, group)
+    assert sorted("".join(sorted({job.scan for job in part.jobs})) for part in ready) == tried_again
+    assert {len(part.jobs) / len({job.scan for job in part.jobs}) for part in ready} == {2}
+    assert {job.scan for job in scheduler.failed} == set(final)
+    if len(tried_again) > 1:
+        assert {part.attempt for part in ready} == {2}
+        assert all(dag._group[job] is part for part in ready for job in part.jobs)
+
+
+def refuse(folder, monkeypatch, *lines):
+    """Have scancel note its arguments, and say why it does not do it."""
+    said = "".join(f"echo 'scancel: error: {line}' >&2\n" for line in lines)
+    script = f'#!/bin/sh\necho "$@" >> {folder}/asked\n{said}exit {int(bool(lines))}\n'
+    (folder / "scancel").write_text(script)
+    (folder / "scancel").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+
+
+AWAY, ENDED = "Unable to contact slurm controller", "Invalid job id specified"
+
+
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [
+        ([], ""),
+        (["Kill job error on job id 41: " + AWAY], "40 41 42"),
+        (["Kill job error on job id 41: " + ENDED], "40 42"),
+        ([f"Kill job error on job id {n}: {ENDED}" for n in (40, 41, 42)], ""),
+    ],
+    ids=["cancelled", "away", "one has ended", "all have ended"],
+)
+def test_jobs_that_could_not_be_cancelled_are_named(tmp_path, monkeypatch, said, left):
+    refuse(tmp_path, monkeypatch, *said)
+    found = cancel(["40", "41", "42"])
+    assert (tmp_path / "asked").read_text() == "40 41 42\n"
+    assert found.rpartition(": scancel ")[2] == left
+    assert found.startswith(NOT_CANCELLED) == bool(left)
+
+
+def test_a_job_that_failed_is_cancelled_before_it_is_tried_again(tmp_path, monkeypatch, capsys):
+    """After a node failure SLURM has queued it again."""
+    for name in ("cancel_jobs", "report_job_error"):
+        monkeypatch.setattr(slurm.Executor, name, getattr(slurm.Executor, name))
+    asked, again = tmp_path / "asked", []
+    monkeypatch.setattr(
+        slurm.Executor, "report_job_error", lambda *_, msg: again.append((asked.read_text(), msg))
+    )
+    cancel_jobs()
+    refuse(tmp_path, monkeypatch)
+    executor = types.SimpleNamespace(_submitted_job_clusters=set())
+    executor.cancel_jobs = lambda jobs: slurm.Executor.cancel_jobs(executor, jobs)
+    job, unknown = (types.SimpleNamespace(external_jobid=number) for number in ("37", None))
+    slurm.Executor.report_job_error(executor, job, msg="NODE_FAIL")
+    assert again == [("37\n", "NODE_FAIL")]
+    slurm.Executor.report_job_error(executor, unknown, msg="not submitted")
+    assert again[1:] == [("37\n", "not submitted")]
+    assert capsys.readouterr().err == ""
+    refuse(tmp_path, monkeypatch, AWAY)
+    executor._submitted_job_clusters = {"a"}
+    slurm.Executor.cancel_jobs(executor, [job, unknown])
+    assert asked.read_text() == "37\n--clusters=all 37\n"
+    assert capsys.readouterr().err.startswith(f"tomopipe: {NOT_CANCELLED}: ")
 
 
 class Batch:

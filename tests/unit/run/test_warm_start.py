@@ -77,6 +77,9 @@ def test_a_script_has_all_that_a_process_of_its_own_has(tmp_path, monkeypatch):
     assert (folder, wanted, has_home, loaded) == (str(tmp_path), "1", False, True)
 
 
+NO_FILES = {"log": (), "output": ()}
+
+
 @pytest.mark.parametrize(
     ("source", "more", "forked"),
     [
@@ -111,7 +114,8 @@ def test_scripts_of_this_workflow_are_forked(tmp_path, monkeypatch, source, more
     (tmp_path / "rules").mkdir()
     apart = dict.fromkeys(("container_img", "conda_env", "env_modules", "bench_record")) | more
     PythonScript.execute_script(
-        SimpleNamespace(path=source_file(source), resources={}, threads=3, **apart), "x.py"
+        SimpleNamespace(path=source_file(source), resources={}, threads=3, **apart, **NO_FILES),
+        "x.py",
     )
     assert called == ["fork" if forked else "process"]
 
@@ -133,7 +137,7 @@ def test_where_no_process_can_be_forked_the_script_gets_a_new_one(tmp_path, monk
     )
     apart = dict.fromkeys(("container_img", "conda_env", "env_modules", "bench_record"))
     PythonScript.execute_script(
-        SimpleNamespace(path=source, resources={}, threads=3, **apart), "x.py"
+        SimpleNamespace(path=source, resources={}, threads=3, **apart, **NO_FILES), "x.py"
     )
     assert called == ["process"]
 
