@@ -17,7 +17,7 @@ def test_the_table_has_the_error_of_each_scan(tmp_path, capsys):
     name = next(iter(truth))
     found_px = round(truth[name]["cor_px"] + 1.25, 2)
     write_json({name: {"cor_px": found_px, "source": "auto"}}, tmp_path / "results" / "cor.json")
-    outcome.show(load_campaign(tmp_path))
+    outcome.show(load_campaign(tmp_path), is_whole=True)
     shown = capsys.readouterr().out
     lines = {line.split()[0]: line for line in shown.splitlines() if line.strip()}
     assert f"{found_px - truth[name]['cor_px']:+.2f}" in lines[name]
