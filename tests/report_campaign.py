@@ -115,13 +115,13 @@ class Made:
     def resolve(self, name, cor_px, source):
         self.cor[name] = {"cor_px": cor_px, "source": source}
 
-    def volume(self, name, seed=0, n=96, made_from=None):
+    def volume(self, name, seed=0, n=96, cor_px=None):
         """Write the mid planes and who made them: all that the report may read. None at n = 0."""
         rng = np.random.default_rng(seed)
         sizes = {"mid_xy": n, "mid_xz": n // 2, "mid_yz": n // 2} if n else {}
         with h5py.File(self.results / f"{name}_rec.h5", "w") as file:
             file["provenance/json"] = json.dumps(
-                {"versions": {"tomopipe": "1"}, "made_from": json.dumps(made_from or {})}
+                {"versions": {"tomopipe": "1"}, "cor": {"cor_px": cor_px}}
             )
             for plane, height in sizes.items():
                 file[f"exchange/{plane}"] = disks(height, n, rng)

@@ -16,6 +16,7 @@ from dataclasses import replace
 
 import numpy as np
 from bench_find import MORE, ONE, draw, line_integrals, measured_with, rows_of, sample
+from bench_jump import print_false_alarms
 from tomopipe_lab.suite import CONDITIONS, SPLITS, make_case
 from tomopipe_lab.suite.damage import random_walk
 
@@ -58,6 +59,11 @@ def still(kind, seed):
     condition = usable[seed // 2 % len(usable)] if kind == "one damage" else None
     case = make_case(SPLITS[seed % 3], seed, condition=condition, span_deg=360 if full else None)
     return case.rows, case.cor_px
+
+
+def is_told(kind, seed):
+    rows, cor_px = still(kind, seed)
+    return warn_of_drift(Prepared(rows), cor_px)
 
 
 def course(seed, drift_px):
@@ -121,14 +127,7 @@ def main():
     parser.add_argument("--drifts", type=int, default=12, help="scans of each kind with each drift")
     parser.add_argument("--first", type=int, default=500000, help="number of the first scan")
     options = parser.parse_args()
-    print("| without a drift | n | false alarms |\n|---|---|---|", flush=True)
-    for kind in ("mixed", "one damage", "photographs"):
-        seeds = range(options.first, options.first + options.scans)
-        told = []
-        for seed in seeds:
-            rows, cor_px = still(kind, seed)
-            told += [seed] * bool(warn_of_drift(Prepared(rows), cor_px))
-        print(f"| {kind} | {len(seeds)} | {len(told)} {told or ''} |", flush=True)
+    print_false_alarms("drift", options, is_told)
     print_drifts(options)
 
 

@@ -40,17 +40,24 @@ def judge(condition, seed, jump_px):
     return True, away <= 1 and abs(found.shift_px - jump_px) <= 1
 
 
+def print_false_alarms(what, options, is_told):
+    """Print which scans of each kind are told although nothing moves."""
+    print(f"| without a {what} | n | false alarms |\n|---|---|---|", flush=True)
+    for kind in ("mixed", "one damage", "photographs"):
+        seeds = range(options.first, options.first + options.scans)
+        told = [seed for seed in seeds if is_told(kind, seed)]
+        print(f"| {kind} | {len(seeds)} | {len(told)} {told or ''} |", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scans", type=int, default=300, help="of each kind without a jump")
     parser.add_argument("--jumps", type=int, default=60, help="scans of each kind with each jump")
     parser.add_argument("--first", type=int, default=300000, help="number of the first scan")
     options = parser.parse_args()
-    print("| without a jump | n | false alarms |\n|---|---|---|", flush=True)
-    for kind in ("mixed", "one damage", "photographs"):
-        seeds = range(options.first, options.first + options.scans)
-        told = [seed for seed in seeds if find_jump(Prepared(without_jump(kind, seed)))]
-        print(f"| {kind} | {len(seeds)} | {len(told)} {told or ''} |", flush=True)
+    print_false_alarms(
+        "jump", options, lambda kind, seed: find_jump(Prepared(without_jump(kind, seed)))
+    )
     print(
         "| jump (px) | n | clean: told | right | mixed: told | right |\n|---|---|---|---|---|---|"
     )

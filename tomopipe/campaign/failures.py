@@ -101,17 +101,24 @@ def failed_on_data(log: Path, *, since: float) -> bool:
 
     Not if it was killed, or for want of memory, disk or a file: then another attempt may help.
     """
-    job = read_job(status_path(log))
-    if job is None or job.state != "failed" or job.start_s < since - CLOCKS_S:
-        return False
-    return job.error.startswith(("ScanError:", "TomopipeError:"))
+    job = _begun(log, since)
+    return (
+        job is not None
+        and job.state == "failed"
+        and job.error.startswith(("ScanError:", "TomopipeError:"))
+    )
 
 
 def has_no_end(log: Path, *, since: float) -> bool:
     """Tell from the status beside its log whether a job began after `since`, and was killed."""
+    job = _begun(log, since)
+    return job is not None and job.state in ("running", "lost")
+
+
+def _begun(log: Path, since: float) -> JobStatus | None:
+    """Return the status beside the log of a job; None if it began before `since`."""
     job = read_job(status_path(log))
-    began = job is not None and job.start_s >= since - CLOCKS_S
-    return job is not None and began and job.state in ("running", "lost")
+    return job if job is not None and job.start_s >= since - CLOCKS_S else None
 
 
 def is_made(files: Files[Path], step: str, scan: str) -> bool:

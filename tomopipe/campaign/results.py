@@ -9,6 +9,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -150,13 +151,25 @@ def other_cor_px(
 
     None also if it is not known. Only volumes older than cor.json are opened.
     """
-    with suppress(Exception):  # whatever a damaged volume does to its reader
+    with suppress(OSError):
         if cor_px is not None and os.path.getmtime(volume) < os.path.getmtime(cor_table):
-            from tomopipe.volumes.volume_read import read_provenance  # slow to load
-
-            made_px = number(json.loads(read_provenance(volume)["made_from"])["cor_px"])
+            made_px = volume_cor_px(volume)
             return None if same_cor(made_px, cor_px) else made_px
     return None
+
+
+def volume_cor_px(volume: Path) -> float | None:
+    """Return the COR that a volume states; None if it states none, or cannot be read."""
+    with suppress(Exception):  # whatever a damaged volume, or one of another program, does
+        return _stated_cor_px(volume, os.stat(volume).st_mtime_ns)
+    return None
+
+
+@cache  # asked by the table of a run, and by what it says of scans
+def _stated_cor_px(volume: Path, _mtime_ns: int) -> float:
+    from tomopipe.volumes.volume_read import read_provenance  # slow to load
+
+    return float(read_provenance(volume)["cor"]["cor_px"])
 
 
 def center_by_hand(center_txt: str | os.PathLike[str], predicted_px: float | None) -> str | None:

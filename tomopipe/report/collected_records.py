@@ -38,8 +38,7 @@ def collect(
     reader = Reader(campaign.directory)
     read = read_jobs(reader, campaign.logs.status_folder)
     jobs = [job for job in read if not failed_of_gone_stack(campaign, job)]
-    more = {"notes": notes or {}, "points": points, "volumes": True}
-    source = _read_sources(reader, campaign, jobs, **more)
+    source = _read_sources(reader, campaign, jobs, notes=notes or {}, points=points, volumes=True)
     records = scan_records(reader, source)
     stitched = read_stacks(reader, campaign, jobs)
     return CampaignRecord(
@@ -79,8 +78,8 @@ def collect_scans(
     """
     reader = reader or Reader(campaign.directory)
     jobs = read_jobs(reader, campaign.logs.status_folder)
-    more = {"notes": {}, "points": False, "volumes": volumes}
-    return scan_records(reader, _read_sources(reader, campaign, jobs, **more))
+    source = _read_sources(reader, campaign, jobs, notes={}, points=False, volumes=volumes)
+    return scan_records(reader, source)
 
 
 def _read_sources(

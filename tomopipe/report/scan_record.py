@@ -62,17 +62,17 @@ def _scan_record(reader: Reader, source: Sources, scan: CampaignScan) -> ScanRec
         prediction = replace(prediction, method="", confidence=None)  # made at another COR
     cor = part(source.cor or {}, name)
     cor_px = number(cor.get("cor_px"))
-    asked = volume if source.volumes else None
-    volume_px = None if asked is None else other_cor_px(asked, cor_px, files.cor_table)
-    failures = _standing_failures(reader, source, name, path, is_old=volume_px is not None)
+    volume_px = None
+    if volume is not None and source.volumes:
+        volume_px = other_cor_px(volume, cor_px, files.cor_table)
+    is_old = volume_px is not None
+    failures = _standing_failures(reader, source, name, path, is_old=is_old)
     found = ScanRecord(
         name=name,
         path=path,
         series=scan.series,
         index=scan.index,
-        reached=_reached(
-            source, name, cor_px, prediction, None if volume_px is not None else volume, failures
-        ),
+        reached=_reached(source, name, cor_px, prediction, None if is_old else volume, failures),
         select=scan.select,
         manual=scan.manual,
         row=row,

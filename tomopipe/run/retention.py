@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign
+from tomopipe.campaign.results import volume_cor_px
 from tomopipe.campaign.state import ACCEPTED, NOT_SELECTED, State
 from tomopipe.errors import TomopipeError
 from tomopipe.groups import grouped
@@ -88,13 +89,8 @@ def _why_not(scan: ScanRecord) -> str:
 
 def _made_at(volume: Path, cor_px: float) -> bool:
     """Tell whether a volume was made at a COR; False if it does not state one."""
-    from tomopipe.volumes.volume_read import read_provenance
-
-    try:
-        used_px = float(read_provenance(volume)["cor"]["cor_px"])
-    except Exception:  # a broken volume, or one of another program
-        return False
-    return abs(used_px - cor_px) < _SAME_PX
+    made_px = volume_cor_px(volume)
+    return made_px is not None and abs(made_px - cor_px) < _SAME_PX
 
 
 def _files(

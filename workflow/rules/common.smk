@@ -177,16 +177,18 @@ def cpu_s_of(job):
     return job_s(step, CAMPAIGN.scans[scan].n_bytes or 0)
 
 
+def log_of(job):
+    return Path(next(iter(job.log), ""))
+
+
 def is_final(job):
     """Whether a job failed because of its data: another attempt would fail likewise."""
-    log = Path(next(iter(job.log), ""))
-    return failed_on_data(log, since=START_TIME)
+    return failed_on_data(log_of(job), since=START_TIME)
 
 
 def was_killed(job):
     """Whether a job began in this run, and was at work when its submission ended."""
-    log = Path(next(iter(job.log), ""))
-    return has_no_end(log, since=START_TIME)
+    return has_no_end(log_of(job), since=START_TIME)
 
 
 snakemake_internals.remove_only_in_run()

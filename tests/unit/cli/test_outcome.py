@@ -54,7 +54,7 @@ def test_what_waits_for_the_next_run_is_said(tmp_path, capsys):
     made.results.mkdir()
     made.scan("a_2", series="a", index=2, manual="43")
     made.resolve("a_2", 43.0, "manual")
-    made.volume("a_2", n=0, made_from={"cor_px": 48.99})
+    made.volume("a_2", n=0, cor_px=48.99)
     os.utime(made.results / "a_2_rec.h5", (1e9, 1e9))
     made.scan("a_1", series="a", manual="52.25")
     made.predict("a_1", 49.5)

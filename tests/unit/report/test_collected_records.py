@@ -110,7 +110,7 @@ def test_a_volume_of_a_cor_of_before_does_not_count(tmp_path):
     for name, cor_px in (("a_1", 43.0), ("a_2", 48.99)):
         made.scan(name, series="a", manual="43")
         made.resolve(name, 43.0, "manual")
-        made.volume(name, n=40, made_from={"cor_px": cor_px})
+        made.volume(name, n=40, cor_px=cor_px)
         os.utime(made.results / f"{name}_rec.h5", (1e9, 1e9))
     made.status("full_recon", "a_2", 3.0, state="failed", error="OSError: disk full")
     scans, record = by_name(made.write())

@@ -107,7 +107,7 @@ def test_a_volume_of_a_cor_of_before_is_named(campaign):
     volumes = [campaign / "results" / f"{scan}_rec.h5" for scan in cors]
     for volume, cor_px in zip(volumes, (43.0, 48.99), strict=True):
         with h5py.File(volume, "w") as file:
-            file["provenance/json"] = json.dumps({"made_from": json.dumps({"cor_px": cor_px})})
+            file["provenance/json"] = json.dumps({"cor": {"cor_px": cor_px}})
     write_json(cors, campaign / "results" / "cor.json")
     for volume in volumes:
         os.utime(volume, (1e9, 1e9))
