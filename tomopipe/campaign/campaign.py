@@ -62,7 +62,12 @@ class Campaign:
     @property
     def table_path(self) -> Path:
         """Absolute path of the campaign table, which may not exist."""
-        return self.directory / (self.config.campaign.table or TABLE)
+        return self.directory / self.table_name
+
+    @property
+    def table_name(self) -> str:
+        """The campaign table as the configuration names it."""
+        return self.config.campaign.table or TABLE
 
     @property
     def table_faults(self) -> list[str]:
@@ -71,8 +76,8 @@ class Campaign:
 
     def faults_of_table(self, to_come: Iterable[str] = ()) -> list[str]:
         """Return `table_faults`, but for rows of these scans."""
-        name, known = self.config.campaign.table or TABLE, {*self.scans, *to_come}
-        return [f"{name}: {fault}" for fault in check_table(self.table_rows, known)]
+        faults = check_table(self.table_rows, {*self.scans, *to_come})
+        return [f"{self.table_name}: {fault}" for fault in faults]
 
     @property
     def files(self) -> Files[Path]:

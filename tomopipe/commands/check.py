@@ -16,7 +16,6 @@ from tomopipe.campaign.campaign import (
     override_faults,
     read_inventory,
 )
-from tomopipe.campaign.files import TABLE
 from tomopipe.campaign.job_status import STEP_ORDER
 from tomopipe.campaign.raw_files import path_problems
 from tomopipe.campaign.series import encode_series, split_name
@@ -129,7 +128,7 @@ def _check_table(campaign: Campaign, findings: Findings) -> None:
         rows = [r for r in rows if keys[r.scan][0] in series and keys[r.scan] not in known]
     findings.errors += campaign.faults_of_table({row.scan for row in rows})
     findings.warnings += (
-        f"{campaign.config.campaign.table or TABLE}: line {row.line}: no scan {row.scan} in the "
+        f"{campaign.table_name}: line {row.line}: no scan {row.scan} in the "
         f"campaign yet{did_you_mean(row.scan, campaign.scans)}"
         for row in rows
     )

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows
-from tomopipe.campaign.files import PICTURES, SNAKEMAKE, TABLE, TILT_SERIES
+from tomopipe.campaign.files import PICTURES, SNAKEMAKE, TILT_SERIES
 from tomopipe.campaign.job_status import STEP_ORDER
 from tomopipe.campaign.raw_files import path_problems
 from tomopipe.campaign.results import is_without_angles
@@ -118,11 +118,10 @@ def unused_cors(campaign: Campaign, rows: InventoryRows) -> list[str]:
     """Name the CORs by hand, and the default, that are off the detector: they are not used."""
     n_cols = {scan: int(rows[scan]["n_cols"]) for scan in campaign.selected_scans(rows)}
     by_hand = {scan: parse_cor(campaign.scans[scan].manual) for scan in n_cols}
-    table = campaign.config.campaign.table or TABLE
     line = {row.scan: row.line for row in campaign.table_rows}
     lines = [
-        f"{table}: line {line[scan]}: cor_px of {scan}: {off_detector(cor_px, n_cols[scan])} and "
-        "is not used"
+        f"{campaign.table_name}: line {line[scan]}: cor_px of {scan}: "
+        f"{off_detector(cor_px, n_cols[scan])} and is not used"
         for scan, cor_px in by_hand.items()
         if cor_px is not None and not is_valid(cor_px, n_cols[scan])
     ]
