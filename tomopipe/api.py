@@ -13,13 +13,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tomopipe.arrays import on_host
-from tomopipe.config import FullReconBlock, PredictCorBlock, PreprocessBlock, TryReconBlock
+from tomopipe.config import (
+    FullReconBlock,
+    PredictCorBlock,
+    PreprocessBlock,
+    TryReconBlock,
+    parse_config,
+)
 from tomopipe.cor.collected_rows import opposing_pairs, spread_rows
 from tomopipe.cor.curves import Curves
 from tomopipe.cor.jump import reject_jump
 from tomopipe.cor.methods import CLASSICAL, Decision, ask, choose
 from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.rows_file import Rows
+from tomopipe.errors import TomopipeError
 from tomopipe.prep.bad_pixels import find_bad_pixels, plan_repair
 from tomopipe.prep.correct import Corrections
 from tomopipe.prep.edge_slopes import edge_slopes_of
@@ -80,7 +87,7 @@ def correct(
     ScanError
         If phase retrieval lacks a number.
     """
-    recipe, raw = PreprocessBlock(**preprocess), np.asarray(projections)
+    recipe, raw = _recipe(preprocess), np.asarray(projections)
     if recipe.flat_method not in ("mean", "median") or recipe.ring_current.dataset is not None:
         raise ValueError("flat_method interpolate and pca, and ring_current, need tp.open_scan")
     if raw.ndim != 3 or not raw.size or threads < 1:
@@ -109,6 +116,14 @@ def correct(
     return np.asarray(corrections.sinograms(raw, (0, n_rows), threads=threads))
 
 
+def _recipe(preprocess: dict[str, Any]) -> PreprocessBlock:
+    blocks = {"campaign": {"scans": ["*"]}, "preprocess": preprocess}
+    try:
+        return parse_config(blocks, source="correct").preprocess
+    except TomopipeError as error:
+        raise ValueError(str(error)) from None
+
+
 def _frame(
     name: str, frames: ArrayLike, average: Any, projections: tuple[int, ...]
 ) -> NDArray[np.float32]:
@@ -133,9 +148,13 @@ def _check_levels(raw: NDArray[Any], flat: NDArray[np.float32], dark: NDArray[np
     if bright < 0.5:
         text = f"flats are brighter than darks at {100 * bright:.0f} % of the pixels alone"
         warnings.warn(f"{text}; others take their neighbours' values", stacklevel=3)
-    if raw.dtype.kind == "f" and (n := raw.size - np.count_nonzero(np.isfinite(raw))):
-        text = f"projections: {n} of {raw.size} values are not finite; they take their neighbours'"
-        warnings.warn(text, stacklevel=3)
+    _warn_not_finite("projections", raw, "they take their neighbours'")
+
+
+def _warn_not_finite(name: str, values: NDArray[Any], what_then: str) -> None:
+    if values.dtype.kind == "f" and (n := values.size - np.count_nonzero(np.isfinite(values))):
+        text = f"{name}: {n} of {values.size} values are not finite; {what_then}"
+        warnings.warn(text, stacklevel=4)
 
 
 def find_cor(
@@ -177,8 +196,8 @@ def find_cor(
         If the shapes do not fit, an angle is not finite, `center_px` lies off the detector, or
         there is no such method.
     """
-    if unknown := [name for name in methods if name not in METHODS]:
-        raise ValueError(f"methods: expected a list of {', '.join(METHODS)}; got {unknown[0]!r}")
+    if isinstance(methods, str) or not methods or set(methods) - set(METHODS):
+        raise ValueError(f"methods: expected a list of {', '.join(METHODS)}; got {methods!r}")
     if not 0 < width_px < np.inf:
         raise ValueError(f"width_px: expected a number above 0, got {width_px}")
     values = np.asarray(sinograms, np.float32)
@@ -322,6 +341,7 @@ def _theta_rad(sinograms: NDArray[np.float32], theta_deg: ArrayLike) -> NDArray[
     if any(other_unit(angles)) or converted_twice:
         text = f"theta_deg covers {span_deg(angles):.4g}; expected degrees: np.rad2deg(theta_rad)"
         warnings.warn(text, stacklevel=3)
+    _warn_not_finite("sinograms", sinograms, "they count as 0")
     return np.deg2rad(angles)
 
 

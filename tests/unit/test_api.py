@@ -103,7 +103,7 @@ def test_what_needs_a_file_is_refused(page):
     arrays = page["projections"], page["flat"], page["dark"]
     with pytest.raises(ValueError, match="need tp"):
         tp.correct(*arrays, flat_method="pca")
-    with pytest.raises(ValueError, match="stripe"):
+    with pytest.raises(ValueError, match=r"correct: preprocess.stripe: .* did you mean stripes\?"):
         tp.correct(*arrays, stripe={})
     with pytest.raises(AttributeError, match="no attribute 'guess'"):
         tp.guess  # noqa: B018
@@ -131,9 +131,23 @@ def test_counts_that_cannot_be_corrected_are_refused_or_warned_of(page):
         tp.correct(lost, flat, dark)
 
 
+def test_values_that_are_not_finite_are_warned_of_and_count_as_0(page):
+    sinograms = np.array(page["sinograms"][:1])
+    sinograms[0, 3, 40] = np.nan
+    calls = (
+        lambda values: tp.reconstruct(values, page["theta_deg"], COR_PX)[0],
+        lambda values: tp.sweep(values[0], page["theta_deg"], [COR_PX])[0],
+    )
+    for call in calls:
+        with pytest.warns(UserWarning, match=f"sinograms: 1 of {sinograms.size} values") as said:
+            image = call(sinograms)
+        assert said[0].filename == __file__
+        assert np.isfinite(image).all()
+
+
 def test_what_cannot_be_asked_is_refused_in_words(page):
     sinograms, theta_deg = page["sinograms"], np.array(page["theta_deg"])
-    for methods in (["vo"], "ai", ["dinov2"]):
+    for methods in (["vo"], "ai", ["dinov2"], ()):
         with pytest.raises(ValueError, match="methods: expected a list of ai, sum, registration"):
             tp.find_cor(sinograms, theta_deg, methods=methods)
     for width_px in (0, -3, np.nan):

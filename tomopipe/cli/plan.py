@@ -27,7 +27,7 @@ def plan(
 
     A job is certain, or runs only if its COR changes while a prediction is pending, or if a large
     file of another time proves to be of another content.
-    Exit status: 0 nothing to do, 2 there is work, 1 failures stand.
+    Exit status: 1 failures stand, else 2 there is work, 0 nothing to do.
 
     Example: `tomopipe plan mycampaign`, then `tomopipe run mycampaign`
     """
