@@ -75,4 +75,6 @@ def _differs(path: Path, product: Product, deep: bool) -> str:
         return f"cannot be read ({error.strerror or error})"
     if found[0] != product.n_bytes:
         return f"{found[0]} bytes, {product.n_bytes} expected"
-    return "" if deep or found[1] == product.mtime_ns else "changed since it was made"
+    if deep or found[1] == product.mtime_ns:
+        return ""
+    return "of another time than on record; --deep compares its content"

@@ -41,8 +41,8 @@ def prove_angles(raw: RawScan, threads: int) -> dict[str, float] | None:
         raise ScanError(f"{raw.path}: {NO_ANGLES}; they cannot be proven: {proof.reason}")
     stop_deg = proof.range_deg if proof.endpoint else proof.range_deg * (1 - 1 / n_planned)
     logger.warning(
-        "no angles: %g degrees, the last projection %s, are proven from the projections (the end "
-        "is %.2f +- %.2f steps beyond the last one). The direction of rotation cannot be: if it "
+        "no angles: %g degrees, the last projection %s, are proven from the projections (the range "
+        "ends %.2f +- %.2f angular steps after the last one). The direction of rotation cannot be: if it "
         "is the other one, the volume is mirrored; then set input.angles",
         proof.range_deg, "at their end" if proof.endpoint else "one step before their end",
         proof.beyond, proof.beyond_error,
