@@ -17,12 +17,7 @@ from tomopipe.config.blocks import (
     ScanGlob,
     TryReconBlock,
 )
-from tomopipe.config.cells import (
-    fault_of_key,
-    is_option,
-    option_keys,
-    parse_cells,
-)
+from tomopipe.config.cells import fault_of_key, is_option, option_keys, parse_cells
 from tomopipe.config.model import Config, OverrideBlock, StepOptions
 from tomopipe.config.parse import parse_config, parsed_texts, read_config, with_file
 from tomopipe.config.preprocess import PreprocessBlock

@@ -26,6 +26,15 @@ class Block(BaseModel):
         return _as_numbers(value) if _allows_float(field.annotation) else value
 
 
+_STATED = ("only", "baseline", "remade", "typed")
+
+
+def option(default: Any, meaning: str, **more: Any) -> Any:
+    """Return the field of a key: limits as of pydantic, and what `effective` must know of it."""
+    stated = {name: more.pop(name) for name in _STATED if name in more}
+    return Field(default, description=meaning, json_schema_extra=stated, **more)
+
+
 def _allows_float(annotation: Any) -> bool:
     return annotation is float or any(map(_allows_float, get_args(annotation)))
 
