@@ -1,7 +1,6 @@
 """The configuration: one block per step, every key with its type, unit, range, default, meaning.
 
-The defaults are defined here only. `config/config.yaml` and `config/README.md` are made from
-this package (``python -m tomopipe.config``) and a test compares the three.
+The defaults are defined here only; `make docs` makes config/config.yaml and config/README.md of it.
 """
 
 from tomopipe.config.base import not_carried
