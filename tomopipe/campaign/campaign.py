@@ -310,11 +310,7 @@ def campaign_from_data(
 
 
 def make_campaign(
-    config: Config,
-    directory: Path,
-    *,
-    source: str = "config",
-    taken: Collection[str] | None = None,
+    config: Config, directory: Path, *, source: str = "config", taken: Collection[str] | None = None
 ) -> Campaign:
     """Find the files and read the table of a campaign; errors name the config as `source`.
 

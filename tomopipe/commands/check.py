@@ -10,12 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tomopipe.campaign.campaign import (
-    Campaign,
-    InventoryRows,
-    override_faults,
-    read_inventory,
-)
+from tomopipe.campaign.campaign import Campaign, InventoryRows, override_faults, read_inventory
 from tomopipe.campaign.job_status import STEP_ORDER
 from tomopipe.campaign.raw_files import path_problems
 from tomopipe.campaign.series import encode_series, split_name

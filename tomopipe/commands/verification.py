@@ -6,12 +6,7 @@ from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import CENTER, SIDECAR, STACK, TRY_STACK
-from tomopipe.reruns.products import (
-    Product,
-    is_followed_within,
-    made_state_of,
-    read_products,
-)
+from tomopipe.reruns.products import Product, is_followed_within, made_state_of, read_products
 from tomopipe.storage.checksums import matches
 from tomopipe.storage.manifest import sizes_match
 

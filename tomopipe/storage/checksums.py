@@ -263,12 +263,7 @@ def _of_file(
 
 
 def _digests(
-    descriptor: int,
-    n_bytes: int,
-    bits: int,
-    threads: int,
-    progress: Progress | None,
-    known: _Sums,
+    descriptor: int, n_bytes: int, bits: int, threads: int, progress: Progress | None, known: _Sums
 ) -> Iterator[bytes]:
     """Yield the digests of all pieces of a file, in order."""
     size = 1 << bits
