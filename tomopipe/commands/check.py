@@ -121,7 +121,7 @@ def _check_table(campaign: Campaign, findings: Findings) -> None:
     else:
         keys = {row.scan: split_name(row.scan, pattern) for row in rows}
         rows = [r for r in rows if keys[r.scan][0] in series and keys[r.scan] not in known]
-    findings.errors += campaign.faults_of_table({row.scan for row in rows})
+    findings.errors += campaign.table_faults({row.scan for row in rows})
     findings.warnings += (
         f"{campaign.table_name}: line {row.line}: no scan {row.scan} in the "
         f"campaign yet{did_you_mean(row.scan, campaign.scans)}"

@@ -111,7 +111,7 @@ def make_plan(campaign: Campaign, record: CampaignRecord | None = None) -> Plan:
         disk=disk_needed(campaign, work, rows),
         notes=(
             *unread_folders(campaign.config, campaign.directory),
-            *campaign.table_faults,
+            *campaign.table_faults(),
             *(f"{NO_ANGLES}: {scan}. {TELL_ANGLES}" for scan in found.without_angles),
             *(
                 f"no COR, and so no volume: {scan}"
