@@ -1,6 +1,5 @@
 """The whole configuration, and overrides for some scans."""
 
-import re
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -117,9 +116,7 @@ class Config(StepOptions):
     def named_files(self) -> list[str]:
         """Return the files of flats, darks or angles as configured, with patterns."""
         angles = self.input.angles
-        named: list[str] = []
-        if isinstance(angles, str) and not is_dataset(angles):
-            named.append(angles)
+        named = [angles] if isinstance(angles, str) and not is_dataset(angles) else []
         return sorted({*named, *self.preprocess.reference_files})
 
     @property
@@ -135,10 +132,7 @@ class Config(StepOptions):
         def named(source: Any) -> Any:
             if isinstance(source, list):
                 return [named(item) for item in source]
-            both = {"{scan}": scan, "{series}": series}
-            if not isinstance(source, str):
-                return source
-            return re.sub(r"\{scan\}|\{series\}", lambda found: both[found[0]], source)
+            return source.format(scan=scan, series=series) if isinstance(source, str) else source
 
         flats, darks = named(self.preprocess.flats), named(self.preprocess.darks)
         blocks = {
