@@ -2,7 +2,7 @@
 
 import os
 import re
-from typing import Annotated, Any, Self, get_args
+from typing import Annotated, Any, Self, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -26,10 +26,11 @@ class Block(BaseModel):
         return _as_numbers(value) if _allows_float(field.annotation) else value
 
 
+T = TypeVar("T")
 _STATED = ("only", "baseline", "remade", "typed")
 
 
-def option(default: Any, meaning: str, **more: Any) -> Any:
+def option(default: T, meaning: str, **more: Any) -> T:
     """Return the field of a key: limits as of pydantic, and what `effective` must know of it."""
     stated = {name: more.pop(name) for name in _STATED if name in more}
     return Field(default, description=meaning, json_schema_extra=stated, **more)
