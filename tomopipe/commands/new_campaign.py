@@ -24,11 +24,7 @@ include: str(workflow_folder() / "Snakefile")
 
 
 def write_campaign(
-    directory: Path,
-    scans: Sequence[Any],
-    options: Mapping[str, Any] | None = None,
-    *,
-    dry_run: bool = False,
+    directory: Path, scans: Sequence[Any], options: Mapping[str, Any], *, dry_run: bool
 ) -> list[Path]:
     """Write config.yaml, scans.tsv and Snakefile unless they exist; return the files written.
 
@@ -41,7 +37,7 @@ def write_campaign(
         CONFIG: "# Only what differs from the defaults; all keys: config/README.md of "
         "tomopipe\n"
         + yaml.safe_dump(
-            {"campaign": {"scans": list(scans)}, **(options or {})},
+            {"campaign": {"scans": list(scans)}, **options},
             allow_unicode=True,
             sort_keys=False,
         ),
