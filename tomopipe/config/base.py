@@ -65,5 +65,6 @@ def is_dataset(angles: str) -> bool:
 
 
 Text = Annotated[str, Field(min_length=1)]
+TwoNumbers = Annotated[list[float], Field(min_length=2, max_length=2)]
 FilePattern = Annotated[str, AfterValidator(_file_pattern)]
 """Name of a file in which {scan} and {series} stand for those of each scan."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from tomopipe.config.base import Block, FilePattern, Text, not_carried, option
+from tomopipe.config.base import Block, FilePattern, Text, TwoNumbers, not_carried, option
 
 METHODS = ("ai", "sum", "registration")
 CHECKPOINT_METHODS = ("dinov2",)
@@ -29,7 +29,8 @@ _ASCENDING = AfterValidator(_ascending)
 Fraction = Annotated[float, Field(ge=0, le=1)]
 RowNumber = Annotated[int, Field(ge=0)]
 RowRange = Annotated[list[RowNumber], Field(min_length=2, max_length=2), _ASCENDING]
-AngleSpan = Annotated[list[float], Field(min_length=2, max_length=2), _ASCENDING]
+AngleSpan = Annotated[TwoNumbers, _ASCENDING]
+Axes = Annotated[list[Literal["angle", "row", "col"]], Field(min_length=3, max_length=3)]
 Rows = Annotated[
     Literal["all"] | RowRange, Field(description="all, or [first, last], both included.")
 ]
@@ -161,13 +162,11 @@ class InputBlock(Block):
     paths: PathsBlock = option(
         PathsBlock(), "Datasets of HDF5 files whose layout is not recognised."
     )
-    axes: Annotated[list[Literal["angle", "row", "col"]], Field(min_length=3, max_length=3)] = (
-        option(
-            ["angle", "row", "col"],
-            "Order of the axes of a DXchange file, of the datasets that input.paths "
-            "names, or of TIFF images: number, rows, columns ([row, angle, col]: sinograms, one "
-            "file per row; [angle, col, row]: the axis lies horizontally in the frames).",
-        )
+    axes: Axes = option(
+        ["angle", "row", "col"],
+        "Order of the axes of a DXchange file, of the datasets that input.paths "
+        "names, or of TIFF images: number, rows, columns ([row, angle, col]: sinograms, one "
+        "file per row; [angle, col, row]: the axis lies horizontally in the frames).",
     )
     frames: Annotated[list[FrameRun], Field(min_length=1)] | None = option(
         None,
@@ -415,13 +414,11 @@ class FullReconBlock(Block):
     dtype: Literal["float32", "float16", "uint16", "uint8"] = option(
         "float32", "Number type of the volume; value = offset + scale * stored, both recorded."
     )
-    value_range: Literal["auto"] | Annotated[list[float], Field(min_length=2, max_length=2)] = (
-        option(
-            "auto",
-            "Values of the smallest and the largest uint8 or uint16, in `unit`: [low, "
-            "high], or auto: from 8 slices.",
-            only={"dtype": ["uint16", "uint8"]},
-        )
+    value_range: Literal["auto"] | TwoNumbers = option(
+        "auto",
+        "Values of the smallest and the largest uint8 or uint16, in `unit`: [low, "
+        "high], or auto: from 8 slices.",
+        only={"dtype": ["uint16", "uint8"]},
     )
     unit: Literal["per_pixel", "per_cm"] = option(
         "per_pixel", "Attenuation per unbinned pixel, or per cm (needs the pixel size)."

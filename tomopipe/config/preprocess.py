@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from tomopipe.config.base import Block, FilePattern, Text, option
+from tomopipe.config.base import Block, FilePattern, Text, TwoNumbers, option
 
 
 class BadPixelsBlock(Block):
@@ -45,7 +45,7 @@ class DistortionBlock(Block):
     coefficients: list[float] = option(
         [], "k0, k1, ... in pixels (as Discorpy's backward model); []: off."
     )
-    center_px: Annotated[list[float], Field(min_length=2, max_length=2)] | None = option(
+    center_px: TwoNumbers | None = option(
         None,
         "[column, row] of its centre (pixels); null: the detector's middle.",
         only={"coefficients": {"not": []}},
