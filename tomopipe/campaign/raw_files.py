@@ -190,7 +190,12 @@ def _why(pattern: str, directory: Path) -> str:
 
 def _expand(pattern: str, directory: Path) -> list[str]:
     """Return the paths that match a pattern; a plain path also if there is no file."""
-    if os.path.lexists(directory / pattern) or not glob.has_magic(pattern):
+    return matches(pattern, directory) if glob.has_magic(pattern) else [pattern]
+
+
+def matches(pattern: str, directory: Path) -> list[str]:
+    """Return the paths that match a pattern, or are it, and exist."""
+    if os.path.lexists(directory / pattern):
         return [pattern]
     return sorted(glob.glob(pattern, root_dir=directory, recursive=True))
 
