@@ -1,7 +1,5 @@
 """The ramp filter and its windows, in units that keep a disk of value mu at mu."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

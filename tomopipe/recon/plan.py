@@ -12,8 +12,6 @@ the padded rows are spread: thinning them out far from the spectrum's centre wou
 the time, but the image then repeats after N pixels and ghosts appear in its corners.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from math import ceil
 from types import ModuleType
