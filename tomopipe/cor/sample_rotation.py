@@ -62,7 +62,8 @@ def change_in_parts(prepared: Prepared) -> np.ndarray:
 
 def _change(lines: np.ndarray, n_steps: int) -> float:
     difference = lines[:, n_steps:] - lines[:, :-n_steps]
-    return float(np.mean(difference**2, dtype=np.float64)) or np.finfo(float).tiny
+    each = np.mean(difference**2, axis=(0, 2), dtype=np.float64)
+    return float(np.median(each)) or np.finfo(float).tiny  # a few dark projections do not count
 
 
 def warn_of_changes(prepared: Prepared) -> str:
