@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from tomopipe.config import PreprocessBlock
 from tomopipe.cor.rows_file import Rows
 from tomopipe.errors import ScanError
-from tomopipe.prep.bad_frames import find_bad_frames, skipping, warnings_of
+from tomopipe.prep.bad_frames import find_bad_frames, warnings_of
 from tomopipe.prep.correct import Corrections, corrections_of
 from tomopipe.prep.edge_slopes import measure_edge_slopes
 from tomopipe.prep.recipe import geometry_only
+from tomopipe.scans.metadata import skipping
 from tomopipe.scans.scan import Scan
 
 N_KEPT = 5  # rows, those asked for included

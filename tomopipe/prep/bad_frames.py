@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.scans.metadata import skipping
+
 BadFrames = Mapping[str, Sequence[int]]
 """Of each kind the numbers of the projections, as they were recorded, the first is 0."""
 
@@ -30,7 +32,6 @@ _SPREAD, _FAR_BELOW = 0.01, 0.8
 _SAMPLED = 500  # pixels of a projection
 # From projection to projection noise changes so many of the pixels, and nearly each so often.
 _CHANGED, _LEAST_PIXELS = 0.1, 64
-_LISTED = 20  # ranges of numbers in a sentence
 _BITS = (8, 10, 12, 14, 16)
 
 
@@ -155,25 +156,3 @@ def reasons_to_review(bad: BadFrames, n_angles: int) -> list[str]:
         if len(bad.get(kind, ())) > share * n_angles
     }
     return warnings_of(spoiling, n_angles)
-
-
-def skipping(numbers: Sequence[int]) -> str:
-    """Write the option that leaves out projections of ascending numbers, the first ranges."""
-    ranges = [
-        str(first) if first == last else f"[{first}, {last}]" for first, last in runs_of(numbers)
-    ]
-    return f"input: {{skip_projections: [{listed(ranges)}]}}"
-
-
-def runs_of(numbers: Sequence[int] | NDArray[np.intp]) -> list[tuple[int, int]]:
-    """Return the first and the last of each run of neighbours among ascending numbers."""
-    ordered = np.asarray(numbers)
-    ends = np.flatnonzero(np.diff(ordered) != 1)
-    starts = ordered[np.concatenate([[0], ends + 1])].tolist()
-    lasts = ordered[np.concatenate([ends, [len(ordered) - 1]])].tolist()
-    return list(zip(starts, lasts, strict=True))
-
-
-def listed(ranges: Sequence[str]) -> str:
-    """Join the first ranges of numbers for a sentence."""
-    return ", ".join(ranges[:_LISTED]) + ", ..." * (len(ranges) > _LISTED)
