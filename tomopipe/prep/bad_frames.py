@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.errors import ScanError
 from tomopipe.scans.metadata import skipping
 
 BadFrames = Mapping[str, Sequence[int]]
@@ -156,3 +157,36 @@ def reasons_to_review(bad: BadFrames, n_angles: int) -> list[str]:
         if len(bad.get(kind, ())) > share * n_angles
     }
     return warnings_of(spoiling, n_angles)
+
+
+class ConstantFrames:
+    """Frames that hold a single value, NaN apart, in all of their rows that were looked at."""
+
+    def __init__(self, n_frames: int) -> None:
+        self._low, self._high = np.full((2, n_frames), np.nan)
+
+    def look(self, raw: NDArray, first: int = 0) -> None:
+        """Look at rows of the frames from `first` on, raw: (n_frames, n_rows, n_cols)."""
+        for frame in np.flatnonzero(self._found[first : first + len(raw)]).tolist():
+            for ends, choose in ((self._low, np.fmin), (self._high, np.fmax)):
+                ends[first + frame] = choose(ends[first + frame], choose.reduce(raw[frame], None))
+
+    @property
+    def _found(self) -> NDArray[np.bool_]:
+        return ~(self._low < self._high)
+
+    def refuse(self, numbers: NDArray[np.intp]) -> None:
+        """Raise a ScanError if space was allocated and never written, or there was no beam.
+
+        A single such frame is left to the correction; half of all, or the last hundredth, is not.
+        `numbers` (n_frames,) are those of the projections.
+        """
+        empty = self._found
+        n_trailing = len(empty) if empty.all() else int(np.argmin(empty[::-1]))
+        if empty.mean() < 0.5 and n_trailing <= max(1, len(empty) // 100):
+            return
+        raise ScanError(
+            f"constant frames: {np.count_nonzero(empty)} of {len(empty)} frames hold a single "
+            "value, as if they had never been written"
+            + ("" if empty.all() else f"; {skipping(numbers[empty])} leaves them out")
+        )
