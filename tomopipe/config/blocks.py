@@ -130,14 +130,12 @@ class PathsBlock(Block):
     )
     flats: Text | None = Field(
         None,
-        description="Dataset of the flats, of the scan or of the file that preprocess.flats names. "
-        "Needs paths.data as well.",
-        json_schema_extra=_WITH_DATA,
+        description="Dataset of the flats, of the file that preprocess.flats names; of the scan "
+        "where paths.data is set.",
     )
     darks: Text | None = Field(
         None,
         description="Dataset of the darks, likewise.",
-        json_schema_extra=_WITH_DATA,
     )
     angles: Text | None = Field(
         None,
@@ -159,7 +157,8 @@ class PathsBlock(Block):
 
     @model_validator(mode="after")
     def _with_data(self) -> Self:
-        if self.data is None and self.model_dump(exclude_none=True):
+        of_the_scan = self.model_dump(exclude_none=True).keys() - {"flats", "darks"}
+        if self.data is None and of_the_scan:
             raise ValueError("needs data, the dataset of the frames")
         return self
 
