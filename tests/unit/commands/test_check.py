@@ -602,6 +602,26 @@ def test_scans_that_differ_in_their_cor_hint_were_recorded_alike(tmp_path):
     assert "; COR hint 2.5 px (column 18.0 if from the middle, as nabu) (not used), " in text
 
 
+@pytest.mark.parametrize("has_frames", [False, True])
+def test_a_log_beside_the_folder_of_images_is_no_scan(tmp_path, has_frames):
+    """As PETRA III writes: a folder with one of images, and an HDF5 file of positions."""
+    for name in ("rock_1", "rock_2"):
+        folder = tmp_path / "raw" / name
+        (folder / "tiff0000").mkdir(parents=True)
+        for number in range(3):
+            tifffile.imwrite(
+                folder / f"tiff0000/{name}_{number:05d}_img.tif", np.ones((3, 5), "u2")
+            )
+        with h5py.File(folder / f"{name}_nexus.h5", "w") as file:
+            file["entry/scan/data/s_rot/value"] = np.arange(3.0)
+            if has_frames:
+                file["exchange/data"] = np.ones((3, 3, 5), "u2")
+    done = init(tmp_path / "c", *(f"{tmp_path}/raw/rock_{n}/" for n in (1, 2)))
+    scans = yaml.safe_load((tmp_path / "c/config.yaml").read_text())["campaign"]["scans"]
+    assert (scans == [f"{tmp_path}/raw/*/"]) is not has_frames, done.output
+    assert (f"{tmp_path}/raw/rock_1/*.h5" in scans) is has_frames
+
+
 def test_images_of_one_scan_that_are_named_as_scans_are_one_warning(tmp_path):
     (tmp_path / "raw" / "flats").mkdir(parents=True)
     for number in range(6):
