@@ -103,8 +103,8 @@ def find_references(
     if several is not None:
         n_angles = len(layout.projections.index)
         taken = np.linspace(0, n_angles, len(found)).tolist() if len(found) > 1 else [np.nan]
-        n_before = [part.n_before for _, part in found]
-        if several == [source] and len(found) > 1 and None not in n_before:
+        n_before = [part.n_before for _, part in found if part.n_before is not None]
+        if several == [source] and len(n_before) == len(found) > 1:
             taken = np.searchsorted(layout.projections.index, n_before).tolist()
         found = [
             (p, Reference(r.frames, f"{p}: {r.location}", np.full(len(r.positions), before)))
