@@ -228,6 +228,7 @@ def test_pieces_make_the_same_stack_as_the_whole(
 def test_memory_does_not_grow_with_the_scan(tmp_path, monkeypatch, chunks):
     path = tmp_path / "big.h5"
     counts = np.full((60, 100, 200), 3000, np.uint16)
+    counts[:, 0, 0] = 3001
     with h5py.File(path, "w") as file:
         file.create_dataset("exchange/data", data=counts, chunks=chunks)
         file["exchange/data_white"] = np.full((1, 100, 200), 6000, np.uint16)
@@ -291,6 +292,24 @@ def test_a_fault_of_the_scan_is_a_result(scan):
     assert json.loads(meta.read_text()) == found
     assert found["made_from"]["step"] == "x"
     assert stack.read_bytes() == b""
+
+
+@pytest.mark.parametrize("block_bytes", [1, 2**28])
+@pytest.mark.parametrize("options", [{}, {"corrections": {"hardening": [1.0, 1e-3]}}])
+def test_a_scan_of_which_half_was_never_written_gets_no_stack(
+    scan, monkeypatch, options, block_bytes
+):
+    monkeypatch.setattr(step, "_BLOCK_BYTES", block_bytes)
+    with h5py.File(scan, "r+") as file:
+        file["exchange/data"][3] = 0  # one alone is left to the correction
+    export(scan, **options)
+    with h5py.File(scan, "r+") as file:
+        file["exchange/data"][3:] = 0
+    reason = r"constant frames: 4 of 7 .*; input: \{skip_projections: \[\[3, 6\]\]\} leaves"
+    with pytest.raises(ScanError, match=reason):
+        export(scan, **options)
+    images, _ = export(scan, known={"skip_projections": [[3, 6]]}, **options)
+    assert len(images) == 3
 
 
 @pytest.mark.parametrize(

@@ -411,6 +411,19 @@ def test_data_never_written_are_refused(tmp_path, value):
     assert os.listdir(tmp_path) == ["scan_001.h5"]
 
 
+@pytest.mark.parametrize("options", [{}, {"corrections": {"hardening": [1.0, 1e-3]}}])
+def test_a_scan_of_which_half_was_never_written_gets_no_volume(tmp_path, options):
+    truth = _scan(tmp_path)
+    n_angles = len(truth.theta_deg)
+    with h5py.File(truth.path, "r+") as file:
+        file["exchange/data"][n_angles // 3 :] = 0
+    skip = [n_angles // 3, n_angles - 1]
+    with pytest.raises(ScanError, match=rf"constant frames: .*skip_projections: \[\[{skip[0]}, "):
+        _volume(truth, **options)
+    assert os.listdir(tmp_path) == ["scan_001.h5"]
+    assert np.isfinite(_volume(truth, known={"skip_projections": [skip]}, **options)).all()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -22,6 +22,7 @@ from tomopipe.campaign.state import not_selected
 from tomopipe.campaign.table import Row, check_table, did_you_mean, read_table
 from tomopipe.campaign.watch_lock import is_watched
 from tomopipe.config import Config, not_carried, parse_cells, parse_config, read_config
+from tomopipe.config.base import endless_tail
 from tomopipe.cor.cor_value import format_cor, is_valid, parse_cor
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.groups import grouped
@@ -139,7 +140,8 @@ class Campaign:
 
     def _writable(self, folder: str) -> bool:
         absolute = self.directory / folder
-        if not_carried(folder) or not os.access(absolute, os.W_OK | os.X_OK):
+        is_closed = not os.access(absolute, os.W_OK | os.X_OK)
+        if is_closed or not_carried(folder) or endless_tail(folder):
             return False
         return bool(absolute.stat().st_mode & 0o222)  # which root need not heed
 

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from unicodedata import category
+from urllib.parse import unquote
 
 from tomopipe.campaign.files import Files
 from tomopipe.campaign.series import (
@@ -23,6 +24,7 @@ from tomopipe.campaign.series import (
     split_name,
 )
 from tomopipe.config import Config, OverrideBlock, ScanGlob, not_carried
+from tomopipe.config.base import endless_tail
 from tomopipe.errors import some_of
 from tomopipe.groups import grouped
 from tomopipe.scans.formats import RAW_ENDINGS
@@ -241,7 +243,7 @@ def _scan(path: str, name: str, config: Config, directory: Path, *, is_named: bo
         index=index,
         n_bytes=found and found.st_size,
         mtime_ns=found and found.st_mtime_ns,
-        refused=_refusal(name, path) or (_no_scan(path) if may_be_reference else ""),
+        refused=_refusal(name, path, series) or (_no_scan(path) if may_be_reference else ""),
     )
 
 
@@ -252,7 +254,7 @@ def scan_stem(path: str, directory: Path) -> str:
     return stem + ending if is_folder and ending.lower() not in RAW_ENDINGS else stem
 
 
-def _refusal(name: str, path: str) -> str:
+def _refusal(name: str, path: str, series: str) -> str:
     """Say why this name is impossible as a wildcard or in files, or return nothing."""
     try:
         n_bytes = len(name.encode())
@@ -263,6 +265,11 @@ def _refusal(name: str, path: str) -> str:
     if bad := [*unseen, *not_carried(name)]:
         shown = ", ".join(map(repr, bad))
         return f"the name contains {shown}, which no workflow can carry; rename the file"
+    if tail := endless_tail(name) or endless_tail(encode_series(series)):
+        return (
+            f"the name, or that of its series, ends in {unquote(tail)!r} 20 times or more, "
+            "which Snakemake refuses; rename the file"
+        )
     if re.search(r"[{}\x00-\x1f\x7f]", path):
         return "the folder's name contains a brace or a control character; rename the folder"
     if n_bytes > MAX_NAME_BYTES:

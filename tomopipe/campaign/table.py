@@ -18,6 +18,7 @@ from tomopipe.config import fault_of_key, is_option, option_keys
 from tomopipe.cor.cor_value import format_cor, is_valid, off_detector, parse_cor, shown
 from tomopipe.errors import TomopipeError, saying
 from tomopipe.groups import grouped
+from tomopipe.scans.formats import RAW_ENDINGS
 from tomopipe.storage.shared import settled_content, update_file
 
 COLUMNS = ("scan", "select", "cor_px", "note")
@@ -224,8 +225,10 @@ def check_table(rows: Sequence[Row], known_scans: Collection[str]) -> list[str]:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Suggest the most similar known name, as the end of a sentence."""
-    similar = difflib.get_close_matches(name, list(known), n=1)
+    """Suggest the known name most similar to that of a scan, or file, as the end of a sentence."""
+    stem, ending = os.path.splitext(name)
+    wanted = stem if ending.lower() in RAW_ENDINGS else name
+    similar = difflib.get_close_matches(wanted, list(known), n=1)
     return f"; did you mean {similar[0]}?" if similar else ""
 
 

@@ -1,6 +1,7 @@
 """Checks of config, data and disk before the first run, for `tomopipe check`."""
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -41,6 +42,7 @@ from tomopipe.scans.raw_scan import RawScan
 from tomopipe.stream.source import check_scratch
 
 _N_NAMED = 4  # scans in an error
+_HINT = re.compile(r"(?<=COR hint )(\S+) px.*?(?= \(not used\))")
 _STEPS = 1.5  # between ranges of angles that may be meant alike: with the last angle, or without
 _LARGE_STEP_DEG = 10.0  # a larger one is of interlaced projections
 _VOLUME_MIN = 120  # minutes that the rule full_recon requests first
@@ -81,8 +83,7 @@ def examine(campaign: Campaign) -> Findings:
     with tempfile.TemporaryDirectory(prefix="tomopipe-check-") as folder:
         rows = expected_inventory(campaign, Path(folder))
     _summarise(campaign, rows, findings)
-    formats = grouped((row["found"], scan) for scan, row in rows.items() if row.get("found"))
-    findings.formats = sorted(formats.items(), key=lambda item: -len(item[1]))
+    findings.formats = sorted(_recorded(rows), key=lambda item: -len(item[1]))
     findings.errors += missing_files(campaign)
     findings.errors += option_faults(campaign, rows)
     if not findings.errors:
@@ -107,6 +108,17 @@ def examine(campaign: Campaign) -> Findings:
     _check_left_behind(campaign, rows, findings)
     _check_other_raw_files(campaign, findings)
     return findings
+
+
+def _recorded(rows: InventoryRows) -> Iterator[tuple[str, list[str]]]:
+    """Yield how scans were recorded, and those recorded so; the COR hint of each may differ."""
+    found = {scan: row["found"] for scan, row in rows.items() if row.get("found")}
+    for scans in grouped((_HINT.sub("", text), scan) for scan, text in found.items()).values():
+        texts = [found[scan] for scan in scans]
+        hints_px = [float(hint[1]) for text in texts for hint in _HINT.finditer(text)]
+        differ = len(set(texts)) > 1
+        hints = f"{min(hints_px):.1f} to {max(hints_px):.1f} px" if differ else ""
+        yield _HINT.sub(hints, texts[0]) if differ else texts[0], scans
 
 
 def _check_table(campaign: Campaign, findings: Findings) -> None:

@@ -125,8 +125,22 @@ def _holds_images(folder: str | Path) -> bool:
         return len(images) > n_alone and not (n_alone and _is_stack(Path(folder) / min(images)))
     others = [name for name in names if not folder_kind(name)]
     if len(others) == len(names):
-        return False
+        return _lies_beside_images(Path(folder), names)
     return sum(_holds_images(os.path.join(folder, name)) for name in others) < 2
+
+
+def _lies_beside_images(folder: Path, names: Sequence[str]) -> bool:
+    """Tell whether the only HDF5 file of a folder, named like it, is a log of images in another.
+
+    As PETRA III writes: rock_1/rock_1_nexus.h5 and rock_1/tiff0000/.
+    """
+    alone = [name for name in names if name.lower().endswith(ALONE)]
+    if len(alone) != 1 or not alone[0].startswith(folder.resolve().name):
+        return False
+    with suppress(Exception), open_hdf5(folder / alone[0]) as file:
+        has_no_frames = not any(len(dataset.shape) == 3 for dataset in datasets_in(file))
+        return has_no_frames and sum(_holds_images(folder / name) for name in names) == 1
+    return False
 
 
 def _is_stack(image: Path) -> bool:

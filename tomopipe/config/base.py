@@ -9,6 +9,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 # YAML 1.1 reads 1e-4 and 1.0e4 as text: it requires a point, and a sign of the exponent.
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)e[-+]?\d+", re.ASCII | re.IGNORECASE)
 
+_ENDLESS = 20  # repetitions at the end of a wildcard that Snakemake refuses
+
 
 class Block(BaseModel):
     """A block of the configuration: unknown keys and wrong types are errors."""
@@ -57,6 +59,12 @@ def _file_pattern(value: str) -> str:
 def not_carried(text: str) -> list[str]:
     """Return what Snakemake cannot carry in a path: , { } and each <word>, which it replaces."""
     return sorted({*re.findall(r"[,{}]|<[a-z][a-z0-9_]*>", text)})
+
+
+def endless_tail(text: str) -> str:
+    """Return what a text ends in 20 times, which Snakemake takes for an endless loop; or ""."""
+    tails = (text[-n:] for n in range(1, len(text) // _ENDLESS + 1))
+    return next((tail for tail in tails if text.endswith(tail * _ENDLESS)), "")
 
 
 def is_dataset(angles: str) -> bool:

@@ -126,11 +126,10 @@ class PathsBlock(Block):
     )
     flats: Text | None = option(
         None,
-        "Dataset of the flats, of the scan or of the file that preprocess.flats names. "
-        "Needs paths.data as well.",
-        only=_WITH_DATA,
+        "Dataset of the flats, of the file that preprocess.flats names; of the scan "
+        "where paths.data is set.",
     )
-    darks: Text | None = option(None, "Dataset of the darks, likewise.", only=_WITH_DATA)
+    darks: Text | None = option(None, "Dataset of the darks, likewise.")
     angles: Text | None = option(
         None,
         "Dataset of the angles, one per frame of data or one per projection; null: "
@@ -151,7 +150,8 @@ class PathsBlock(Block):
 
     @model_validator(mode="after")
     def _with_data(self) -> Self:
-        if self.data is None and self.model_dump(exclude_none=True):
+        of_the_scan = self.model_dump(exclude_none=True).keys() - {"flats", "darks"}
+        if self.data is None and of_the_scan:
             raise ValueError("needs data, the dataset of the frames")
         return self
 

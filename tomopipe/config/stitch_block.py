@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import field_validator
 
-from tomopipe.config.base import Block, not_carried, option
+from tomopipe.config.base import Block, endless_tail, not_carried, option
 
 
 class StitchBlock(Block):
@@ -32,10 +32,11 @@ class StitchBlock(Block):
     @classmethod
     def _names_of_files(cls, value: dict[str, list[str]]) -> dict[str, list[str]]:
         for name in value:
-            bad = re.search(r"[/\x00-\x1f\x7f]", name) or not_carried(name)
+            bad = re.search(r"[/\x00-\x1f\x7f]", name) or not_carried(name) or endless_tail(name)
             if not name.strip() or name.startswith(".") or bad:
                 raise ValueError(
                     f"the name of stack {name!r} becomes a file's: it must not be empty, begin "
-                    "with a dot, or contain / , { } <word> or control characters"
+                    "with a dot, contain / , { } <word> or control characters, or end in one text "
+                    "20 times"
                 )
         return value

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tomopipe.config import PreprocessBlock
 from tomopipe.cor.rows_file import Rows
 from tomopipe.errors import ScanError
-from tomopipe.prep.bad_frames import find_bad_frames, skipping, warnings_of
+from tomopipe.prep.bad_frames import ConstantFrames, find_bad_frames, warnings_of
 from tomopipe.prep.correct import Corrections, corrections_of
 from tomopipe.prep.edge_slopes import measure_edge_slopes
 from tomopipe.prep.recipe import geometry_only
@@ -38,7 +38,7 @@ def collect_rows(
     pairs = opposing_pairs(scan.theta_rad)
     logger.info("reading rows %s and %d opposing pairs", kept, len(pairs))
     raw_rows, raw_frames = _read_once(scan, kept, sorted(set(pairs.ravel().tolist())))
-    _check_written(raw_rows, scan.numbers)
+    _refuse_constant(raw_rows, scan.numbers)
     bad_frames = _bad_frames(scan, kept, raw_rows, raw_frames, recipe)
     geometry = geometry_only(recipe)
     plain = corrections_of(scan, geometry)
@@ -128,7 +128,7 @@ def collect_sinograms(
 ) -> NDArray[np.float32]:
     """Read and correct detector rows of a scan, as `collect_rows`: (n_rows, n_angles, n_cols)."""
     raw_rows, _ = _read_once(scan, rows, [])
-    _check_written(raw_rows, scan.numbers)
+    _refuse_constant(raw_rows, scan.numbers)
     return _correct_rows(scan, corrections_of(scan, recipe), rows, raw_rows, threads)
 
 
@@ -235,22 +235,10 @@ def _read_once(
     return raw, kept
 
 
-def _check_written(raw: NDArray[Any], numbers: NDArray[np.intp]) -> None:
-    """Refuse constant frames: space that was allocated and never written, or no beam.
-
-    A single such frame is left to the correction; half of all, or the last hundredth, is not.
-    """
-    flat = raw.reshape(len(raw), -1)
-    low, high = np.fmin.reduce(flat, axis=1), np.fmax.reduce(flat, axis=1)  # ignoring NaN
-    empty = ~(low < high)
-    n_trailing = len(empty) if empty.all() else int(np.argmin(empty[::-1]))
-    if flat.shape[1] > 1 and (empty.mean() >= 0.5 or n_trailing > max(1, len(empty) // 100)):
-        few = empty.mean() < 0.5
-        raise ScanError(
-            f"constant frames: {np.count_nonzero(empty)} of {len(empty)} frames hold a single "
-            "value, as if they had never been written"
-            + (f"; {skipping(numbers[empty])} leaves them out" if few else "")
-        )
+def _refuse_constant(raw: NDArray[Any], numbers: NDArray[np.intp]) -> None:
+    found = ConstantFrames(len(raw))
+    found.look(raw)
+    found.refuse(numbers)
 
 
 def _average_rows(image: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -5,6 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.errors import ScanError
+from tomopipe.scans.metadata import skipping
+
 BadFrames = Mapping[str, Sequence[int]]
 """Of each kind the numbers of the projections, as they were recorded, the first is 0."""
 
@@ -30,7 +33,6 @@ _SPREAD, _FAR_BELOW = 0.01, 0.8
 _SAMPLED = 500  # pixels of a projection
 # From projection to projection noise changes so many of the pixels, and nearly each so often.
 _CHANGED, _LEAST_PIXELS = 0.1, 64
-_LISTED = 20  # ranges of numbers in a sentence
 _BITS = (8, 10, 12, 14, 16)
 
 
@@ -157,23 +159,34 @@ def reasons_to_review(bad: BadFrames, n_angles: int) -> list[str]:
     return warnings_of(spoiling, n_angles)
 
 
-def skipping(numbers: Sequence[int]) -> str:
-    """Write the option that leaves out projections of ascending numbers, the first ranges."""
-    ranges = [
-        str(first) if first == last else f"[{first}, {last}]" for first, last in runs_of(numbers)
-    ]
-    return f"input: {{skip_projections: [{listed(ranges)}]}}"
+class ConstantFrames:
+    """Frames that hold a single value, NaN apart, in all of their rows that were looked at."""
 
+    def __init__(self, n_frames: int) -> None:
+        self._low, self._high = np.full((2, n_frames), np.nan)
 
-def runs_of(numbers: Sequence[int] | NDArray[np.intp]) -> list[tuple[int, int]]:
-    """Return the first and the last of each run of neighbours among ascending numbers."""
-    ordered = np.asarray(numbers)
-    ends = np.flatnonzero(np.diff(ordered) != 1)
-    starts = ordered[np.concatenate([[0], ends + 1])].tolist()
-    lasts = ordered[np.concatenate([ends, [len(ordered) - 1]])].tolist()
-    return list(zip(starts, lasts, strict=True))
+    def look(self, raw: NDArray, first: int = 0) -> None:
+        """Look at rows of the frames from `first` on, raw: (n_frames, n_rows, n_cols)."""
+        for frame in np.flatnonzero(self._found[first : first + len(raw)]).tolist():
+            for ends, choose in ((self._low, np.fmin), (self._high, np.fmax)):
+                ends[first + frame] = choose(ends[first + frame], choose.reduce(raw[frame], None))
 
+    @property
+    def _found(self) -> NDArray[np.bool_]:
+        return ~(self._low < self._high)
 
-def listed(ranges: Sequence[str]) -> str:
-    """Join the first ranges of numbers for a sentence."""
-    return ", ".join(ranges[:_LISTED]) + ", ..." * (len(ranges) > _LISTED)
+    def refuse(self, numbers: NDArray[np.intp]) -> None:
+        """Raise a ScanError if space was allocated and never written, or there was no beam.
+
+        A single such frame is left to the correction; half of all, or the last hundredth, is not.
+        `numbers` (n_frames,) are those of the projections.
+        """
+        empty = self._found
+        n_trailing = len(empty) if empty.all() else int(np.argmin(empty[::-1]))
+        if empty.mean() < 0.5 and n_trailing <= max(1, len(empty) // 100):
+            return
+        raise ScanError(
+            f"constant frames: {np.count_nonzero(empty)} of {len(empty)} frames hold a single "
+            "value, as if they had never been written"
+            + ("" if empty.all() else f"; {skipping(numbers[empty])} leaves them out")
+        )

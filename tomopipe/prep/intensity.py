@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tomopipe.arrays import module_of
 from tomopipe.errors import ScanError
-from tomopipe.prep.bad_frames import listed, runs_of
+from tomopipe.scans.metadata import listed, runs_of
 
 # Of the line integrals so many lie so far below 0; noise and fringes of 30 photons: -0.25.
 _BRIGHT_SHARE, _BRIGHT = 0.05, -0.3

@@ -121,17 +121,23 @@ def read_angles(path: str | os.PathLike[str], known_unit: str = "auto") -> NDArr
 
     Columns are separated by comma, semicolon, tab or blanks; of several a header must name the one:
     it contains angle, theta, rotation or omega, and `rad` in its name means radians. Lines that
-    begin with # are remarks. A ScanError says why it is not clear which numbers are the angles.
+    begin with # are remarks, or of several columns the header. A ScanError says why it is not clear
+    which numbers are the angles.
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig", errors="replace")
     except (OSError, ValueError) as error:
         raise ScanError(f"{path}: the list of angles cannot be read ({error})") from error
+    if "\0" in text:
+        raise ScanError(
+            f"{path}: a list of angles must be UTF-8 text; of an HDF5 file input.angles takes a "
+            "dataset, /entry/my_angles, which must be in the file of the scan"
+        )
     lines = [line.strip() for line in text.splitlines()]
     rows = [_cells(line) for line in lines if line and not line.startswith("#")]
     if not rows:
         raise ScanError(f"{path}: a list of angles without any angle")
-    header = rows.pop(0) if not _are_numbers(rows[0]) else []
+    header = rows.pop(0) if not _are_numbers(rows[0]) else _header_of_remarks(lines, len(rows[0]))
     column = _column(header, rows, path)
     try:
         values = np.array([float(row[column]) for row in rows])
@@ -144,6 +150,15 @@ def read_angles(path: str | os.PathLike[str], known_unit: str = "auto") -> NDArr
 def _cells(line: str) -> list[str]:
     separator = r"[,;\t]" if re.search(r"[,;\t]", line) else r"\s+"
     return [cell.strip() for cell in re.split(separator, line)]
+
+
+def _header_of_remarks(lines: list[str], n_columns: int) -> list[str]:
+    """Return the names that a remark gives several columns, one of them of angles, if any does."""
+    if n_columns > 1:
+        for cells in (_cells(line.lstrip("# ")) for line in lines if line.startswith("#")):
+            if len(cells) == n_columns and sum(map(is_angle, cells)) == 1:
+                return cells
+    return []
 
 
 def _are_numbers(cells: list[str]) -> bool:

@@ -33,7 +33,7 @@ from tomopipe.scans.formats import Format, format_of
 from tomopipe.scans.hdf5 import one_line, open_hdf5
 from tomopipe.scans.instrument import Found
 from tomopipe.scans.layout import Layout, Path
-from tomopipe.scans.metadata import IN_ORDER, Metadata, chosen_projections, incomplete
+from tomopipe.scans.metadata import IN_ORDER, Metadata, chosen_projections, incomplete, skipping
 from tomopipe.scans.pixel_views import cut_columns
 from tomopipe.scans.pixels import Frames, IndexRange
 from tomopipe.scans.references import ABSENT, References, Sources, find_references
@@ -121,7 +121,8 @@ def open_scan(
         metadata, projections, *references = _examine(path, flats, darks, known, stack)
         reason = incomplete(metadata)
         if reason and not partial:
-            hint = "" if IN_ORDER in reason else "; `select: yes` uses the frames that are there"
+            says_how = IN_ORDER in reason or "skip_projections" in reason
+            hint = "" if says_how else "; `select: yes` uses the frames that are there"
             raise ScanError(f"{path}: {reason}{hint}")
         if metadata.theta_deg is None and not without_angles:
             raise ScanError(f"{path}: {NO_ANGLES}")
@@ -193,7 +194,8 @@ def _look(
     first, last = first_and_last(f"{path}: input.columns", known.columns, n_cols, "columns of")
     columns = first, last + 1
     gone = _gone(layout)
-    if gone and written.all():
+    missing = chosen[~written[chosen]]
+    if gone and not len(missing):
         warnings.append(gone)
     warnings += _impossible_numbers(layout)
     metadata = Metadata(
@@ -207,12 +209,12 @@ def _look(
         theta_deg=layout.theta_deg,
         theta_location=layout.theta_location,
         theta_listed=layout.theta_listed,
-        n_written=int(np.argmin(np.append(written, False))),
+        n_written=_n_leading(written, missing),
         data_bytes=n_angles * n_rows * n_cols * pixels.dtype.itemsize,
         pixel_size_um=_value(layout.pixel_size_um),
         energy_kev=_value(layout.energy_kev),
         distance_mm=_value(layout.distance_mm),
-        aborted=layout.aborted or ("" if written.all() else gone),
+        aborted=layout.aborted or (gone or _holes(written, chosen) if len(missing) else ""),
         found=_describe(layout, chosen, columns, flat, dark),
         warnings=tuple(warnings),
     )
@@ -240,6 +242,25 @@ def _gone(layout: Layout) -> str:
     written = layout.projections.written
     missing = f"{np.count_nonzero(~written)} of {len(written)} frames are missing"
     return which if written.all() else f"{which}: {missing}; copy it there"
+
+
+def _n_leading(written: NDArray[np.bool_], missing: NDArray[np.intp]) -> int:
+    """Return how many projections were written up to the first `missing` one of those in use."""
+    if not len(missing):
+        return len(written)
+    return int(np.max(np.flatnonzero(written[: missing[0]]), initial=-1)) + 1
+
+
+def _holes(written: NDArray[np.bool_], chosen: NDArray[np.intp]) -> str:
+    """Name the projections that were not written, a few among others; "" if all the rest were."""
+    is_there = written[chosen]
+    missing = chosen[~is_there]
+    if 2 * len(missing) >= len(chosen) or not is_there[np.argmin(is_there) :].any():
+        return ""
+    n = len(written)
+    if len(missing) == 1:
+        return f"frame {missing[0]} of {n} was not written: {skipping(missing)} leaves it out"
+    return f"{len(missing)} of {n} frames were not written: {skipping(missing)} leaves them out"
 
 
 def _impossible_numbers(layout: Layout) -> list[str]:

@@ -12,7 +12,7 @@ from tomopipe.scans.hdf5 import open_hdf5
 from tomopipe.scans.layout import Kind, Path, Reader, Reference
 from tomopipe.scans.pixel_views import AXES, images_of
 from tomopipe.scans.pixels import Hdf5Pixels
-from tomopipe.scans.tree import brief_tree, datasets_in
+from tomopipe.scans.tree import Found, brief_tree, datasets_in
 
 
 def open_layout(path: Path, known: InputBlock, stack: ExitStack) -> Reader:
@@ -45,7 +45,7 @@ def references_in(path: Path, kind: Kind, known: InputBlock, stack: ExitStack) -
     """Find the flats or darks in an HDF5 file of their own.
 
     One that has what `known.paths` names is read as it says; of one whose layout is not recognised,
-    its only 3-D dataset. In a DXchange file that could be projections: it is named.
+    its only 3-D dataset, or its images. In a DXchange file that could be projections: it is named.
     """
     wanted = getattr(known.paths, kind) or (known.paths.image_key and known.paths.data)
     file = stack.enter_context(open_hdf5(path))
@@ -59,15 +59,39 @@ def references_in(path: Path, kind: Kind, known: InputBlock, stack: ExitStack) -
             if is_turned
             else found
         )
-    stacks = [dataset.name for dataset in datasets_in(file) if len(dataset.shape) == 3]
-    if "exchange" in file or len(stacks) != 1:
+    datasets = datasets_in(file)
+    stacks = [dataset.name for dataset in datasets if len(dataset.shape) == 3]
+    images = [] if stacks else _images(datasets, kind)
+    if "exchange" in file or (len(stacks) != 1 and not images):
         raise ScanError(
             f"{path}: which dataset has the {kind}? It has {brief_tree(file)}; name it in "
-            f"input.paths.{kind}, and that of the projections in input.paths.data"
+            f"input.paths.{kind}"
         )
-    paths = PathsBlock(data=stacks[0], **{kind: stacks[0]})
-    alone = InputBlock(paths=paths, axes=known.axes)
-    return named.NamedReader(file, path, alone).references(kind)
+
+    def read(name: str) -> Reference:
+        alone = InputBlock(paths=PathsBlock(**{kind: name}), axes=known.axes)
+        (found,) = named.NamedReader(file, path, alone).references(kind)
+        folder, _, number = name.rpartition("/")
+        if name in stacks or not number.isdecimal():
+            return found
+        return replace(found, location=f"{folder}/", n_before=int(number))
+
+    return [read(name) for name in images or stacks]
+
+
+def _images(datasets: Sequence[Found], kind: Kind) -> list[str]:
+    """Name the only image of a kind, or all that a group has by number, in their order.
+
+    So nabu, of the ESRF, keeps means of flats and darks: entry0000/flats/10, entry0000/flats/371,
+    by the numbers of the first frames that they are of.
+    """
+    names = [dataset.name for dataset in datasets if len(dataset.shape) == 2]
+    names = [name for name in names if name.split("/")[-2] == kind] or names
+    parts = [name.rpartition("/") for name in names]
+    if len(names) < 2:
+        return names
+    is_set = len({folder for folder, *_ in parts}) == 1 and all(n.isdecimal() for *_, n in parts)
+    return sorted(names, key=lambda name: int(name.rpartition("/")[2])) if is_set else []
 
 
 def _turned(path: Path, kind: Kind, reference: Reference, axes: Sequence[str]) -> Reference:

@@ -1,5 +1,6 @@
 """What the names of images tell: of which kinds there are how many, and which are missing."""
 
+import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -58,6 +59,31 @@ def copies_in(stems: Sequence[str]) -> list[tuple[str, str]]:
     return found if len(found) <= max(1, _MOST_JUMPING * len(stems)) else []
 
 
+def in_order(names: Sequence[str]) -> list[str]:
+    """Return names of files in the order of their numbers, for each text before these.
+
+    Kinds that the text behind the number tells follow one another if each counts for itself, as of
+    s_0000_dar, s_0000_img, s_0001_dar, ...; names that count through, and a few copies, stay.
+    """
+    ordered = sorted(names, key=_natural)
+    parts = {name: _parts_of(os.path.splitext(name)[0]) for name in ordered}
+    if not _are_kinds_behind(list(parts.values())):
+        return ordered
+    return sorted(ordered, key=lambda name: (_natural(parts[name][0]), parts[name][2]))
+
+
+def _are_kinds_behind(parts: Sequence[tuple[str, str, str]]) -> bool:
+    """Tell whether the text behind the number tells kinds of images that count for themselves."""
+    n_again = len(parts) - len({(head, number.lstrip("0")) for head, number, _ in parts})
+    n_tails = len({tail for *_, tail in parts})
+    return n_again > max(1, _MOST_JUMPING * len(parts)) and 1 < n_tails <= _MOST_HEADS
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    parts = re.split(r"(\d+)", name)
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+
+
 def heads_in(stems: Sequence[str]) -> dict[str, int]:
     """Count the images of each text before the number, in order of names; none if all differ."""
     heads = Counter(map(head_of, stems))
@@ -70,7 +96,9 @@ def told_apart(stems: Sequence[str], scan: str = "") -> str:
     Equal for scans recorded alike: numbers are #, where that tells the heads apart, and the name of
     the `scan` is <scan>.
     """
-    heads = heads_in(stems)
+    heads, parts = heads_in(stems), [_parts_of(stem) for stem in stems]
+    if _are_kinds_behind(parts):
+        heads = dict(Counter(f"{head}#{tail}" for head, _, tail in parts))
     if len(heads) < 2:
         return ""
     own_name = re.compile(rf"(?<![^\W_]){re.escape(scan)}(?![^\W\d_])") if scan else None

@@ -53,6 +53,9 @@ class Reference:
     location: str
     # (n_frames,): projections of the same file before each; NaN: unknown
     positions: NDArray[np.float64]
+    # Of images in a file beside that of the scan, by their name: how many of the scan's frames, of
+    # any kind, come before. They lie as these do, mirrored or not. None: unknown.
+    n_before: int | None = None
 
 
 def all_of(pixels: Pixels) -> Frames:

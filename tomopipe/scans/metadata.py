@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 IN_ORDER = "`select: yes` in scans.tsv takes the frames in order, with the first of the angles"
 _FEW = 0.01
+_LISTED = 20  # ranges of numbers in a sentence
 _ROTATION_DEG = 360.0
 # Angles in single precision, or from a text, miss the end of a range by no more than this.
 _ROUNDING_DEG = 1e-4
@@ -28,7 +29,7 @@ class Metadata:
     theta_deg: NDArray[np.float64] | None  # as found: any number of them, finite or not; None: none
     theta_location: str  # where they are in the file, or which list
     theta_listed: bool  # in a list apart from the frames, which may not fit to them
-    n_written: int  # leading projections that were really written
+    n_written: int  # leading projections that were really written, but for those not in use
     data_bytes: int  # projections x rows x columns x item size
     pixel_size_um: float | None  # in the sample
     energy_kev: float | None  # of the photons
@@ -122,3 +123,25 @@ def chosen_projections(
         beyond = np.mod(theta - (first_deg - _ROUNDING_DEG), _ROTATION_DEG)
         chosen &= ~(beyond <= last_deg - first_deg + 2 * _ROUNDING_DEG)
     return np.flatnonzero(chosen)
+
+
+def skipping(numbers: Sequence[int] | NDArray[np.intp]) -> str:
+    """Write the option that leaves out projections of ascending numbers, the first ranges."""
+    ranges = [
+        str(first) if first == last else f"[{first}, {last}]" for first, last in runs_of(numbers)
+    ]
+    return f"input: {{skip_projections: [{listed(ranges)}]}}"
+
+
+def runs_of(numbers: Sequence[int] | NDArray[np.intp]) -> list[tuple[int, int]]:
+    """Return the first and the last of each run of neighbours among ascending numbers."""
+    ordered = np.asarray(numbers)
+    ends = np.flatnonzero(np.diff(ordered) != 1)
+    starts = ordered[np.concatenate([[0], ends + 1])].tolist()
+    lasts = ordered[np.concatenate([ends, [len(ordered) - 1]])].tolist()
+    return list(zip(starts, lasts, strict=True))
+
+
+def listed(ranges: Sequence[str]) -> str:
+    """Join the first ranges of numbers for a sentence."""
+    return ", ".join(ranges[:_LISTED]) + ", ..." * (len(ranges) > _LISTED)

@@ -35,6 +35,7 @@ class MirroredPixels(PixelsView):
 
     def __init__(self, pixels: Pixels, sides: Collection[str]) -> None:
         super().__init__(pixels, pixels.shape)
+        self.sides = sides
         self._rows = "rows" in sides
         self._turn = np.s_[:: -1 if self._rows else 1, :: -1 if "columns" in sides else 1]
 

@@ -21,8 +21,8 @@ from tomopipe.scans.layout import (
     without_position,
 )
 from tomopipe.scans.metadata import ARE_SINOGRAMS
-from tomopipe.scans.pixel_views import TransposedPixels, cut_columns
-from tomopipe.scans.pixels import Frames, IndexRange
+from tomopipe.scans.pixel_views import MirroredPixels, TransposedPixels, cut_columns
+from tomopipe.scans.pixels import Frames, IndexRange, Pixels
 
 ABSENT = "declared absent"
 Sources = Path | Sequence[Path] | None
@@ -69,6 +69,11 @@ def find_references(
     pixels = layout.projections.pixels
     several = [source] if isinstance(source, str | os.PathLike) else source
     if several is None:
+        if known.paths.data is None and (name := getattr(known.paths, kind)):
+            raise ScanError(
+                f"{path}: input.paths.{kind}: {name} is of the file that preprocess.{kind} names: "
+                f"set preprocess.{kind}; where it is of the scan, input.paths.data"
+            )
         found = [(path, part) for part in reader.references(kind)]
     elif isinstance(source, str | os.PathLike) and os.fspath(source) == "none":
         return References((Frames(pixels, np.arange(0)),), np.zeros(0), ABSENT)
@@ -79,7 +84,7 @@ def find_references(
             for part in open_references(other, kind, known, stack)
         ]
     expected = pixels.shape[1:]
-    found = [(where, _as_images(part, expected)) for where, part in found]
+    found = [(where, _as_images(_as_the_scan(part, pixels), expected)) for where, part in found]
     for where, part in found:
         shape = part.frames.pixels.shape[1:]
         if shape != expected:
@@ -98,6 +103,9 @@ def find_references(
     if several is not None:
         n_angles = len(layout.projections.index)
         taken = np.linspace(0, n_angles, len(found)).tolist() if len(found) > 1 else [np.nan]
+        n_before = [part.n_before for _, part in found if part.n_before is not None]
+        if several == [source] and len(n_before) == len(found) > 1:
+            taken = np.searchsorted(layout.projections.index, n_before).tolist()
         found = [
             (p, Reference(r.frames, f"{p}: {r.location}", np.full(len(r.positions), before)))
             for (p, r), before in zip(found, taken, strict=True)
@@ -108,6 +116,15 @@ def find_references(
         np.concatenate([part.positions[part.frames.written] for part in parts]),
         ", ".join(dict.fromkeys(part.location for part in parts)),
     )
+
+
+def _as_the_scan(reference: Reference, projections: Pixels) -> Reference:
+    """Mirror images that lie as the frames of a scan do where these are mirrored."""
+    if reference.n_before is None or not isinstance(projections, MirroredPixels):
+        return reference
+    frames = reference.frames
+    mirrored = MirroredPixels(frames.pixels, projections.sides)
+    return replace(reference, frames=replace(frames, pixels=mirrored))
 
 
 def _as_images(reference: Reference, expected: tuple[int, ...]) -> Reference:

@@ -37,6 +37,7 @@ from tomopipe.scans.image_names import (
     find_gaps,
     head_of,
     heads_in,
+    in_order,
     numbers_of,
     told_apart,
 )
@@ -323,19 +324,14 @@ def _named(files: list[FilePath], kind: str | None) -> list[FilePath]:
 
 
 def tiff_files(folder: Path) -> list[FilePath]:
-    """List the TIFF files of a folder in the order of the numbers in their names."""
+    """List the TIFF files of a folder in the order of their names."""
     try:
         with os.scandir(folder) as entries:
             found = [entry.name for entry in entries if entry.name.lower().endswith(IMAGES)]
     except OSError as error:
         raise ScanError(f"{folder}: cannot be read ({one_line(error)})") from error
-    names = sorted(found, key=_natural)
-    return [FilePath(folder, name) for name in names if name[0] != "."]  # hidden ones are of macOS
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    parts = re.split(r"(\d+)", name)
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in parts]
+    names = in_order([name for name in found if name[0] != "."])  # hidden ones are of macOS
+    return [FilePath(folder, name) for name in names]
 
 
 def _open_stack(path: FilePath, *, every: bool = False) -> "_Files | _Pages":

@@ -19,7 +19,8 @@ from tomopipe.config.blocks import ASSUMED
 from tomopipe.config.spans import first_and_last
 from tomopipe.errors import ScanError, is_of_the_scan, reason_of
 from tomopipe.geometry import ANGSTROM_PER_UM
-from tomopipe.prep.correct import Corrections, corrections_of
+from tomopipe.prep.bad_frames import ConstantFrames
+from tomopipe.prep.correct import corrections_of
 from tomopipe.prep.normalise import normalise
 from tomopipe.recon.angular_sampling import is_full_rotation
 from tomopipe.relion.mrc import StackFile, check_stack, images_of
@@ -176,24 +177,36 @@ def _write(
     recipe: PreprocessBlock,
 ) -> None:
     """Write all images, whole frames where no correction needs all angles of a row."""
-    n_done = 0
+    n_done, numbers, constant = 0, scan.numbers[frames], ConstantFrames(frames.size)
     if recipe.is_plain:
-        blocks = _normalised_blocks(scan, geometry, frames, first, minus_log=recipe.minus_log)
+        blocks = _normalised_blocks(
+            scan, geometry, frames, first, constant, minus_log=recipe.minus_log
+        )
     else:
-        blocks = _corrected_blocks(scan, geometry, frames, first, corrections_of(scan, recipe))
+        source = CorrectedSource(scan, corrections_of(scan, recipe), scan)
+        numbers, constant = scan.numbers, source.constant
+        blocks = _corrected_blocks(scan, geometry, frames, first, source)
     for values, image, row in blocks:
         binned = block_average(values, geometry)
         writer.write(binned, image, row)
         n_done += binned.shape[0] * binned.shape[1]
         log.info("%d %% written", 100 * n_done // (frames.size * geometry.rows))
+    constant.refuse(numbers)
 
 
 def _normalised_blocks(
-    scan: Scan, geometry: StackGeometry, frames: NDArray[np.int64], first: int, *, minus_log: bool
+    scan: Scan,
+    geometry: StackGeometry,
+    frames: NDArray[np.int64],
+    first: int,
+    constant: ConstantFrames,
+    *,
+    minus_log: bool,
 ) -> Iterator[_Block]:
     """Read and normalise a scan block by block."""
     high = geometry.binning_rows
     for raw, image, row in _read_blocks(scan, geometry, frames, first):
+        constant.look(raw, image)
         detector = slice(first + row * high, first + row * high + raw.shape[1])
         flat, dark = scan.flat[detector], scan.dark[detector]
         yield normalise(raw, flat, dark, minus_log=minus_log), image, row
@@ -204,11 +217,10 @@ def _corrected_blocks(
     geometry: StackGeometry,
     frames: NDArray[np.int64],
     first: int,
-    corrections: Corrections,
+    source: CorrectedSource,
 ) -> Iterator[_Block]:
     """Read and correct a scan some rows at a time, as volumes are made."""
     high = geometry.binning_rows
-    source = CorrectedSource(scan, corrections, scan.threads)
     row_bytes = scan.n_angles * scan.n_cols * (np.dtype(scan.dtype).itemsize + 12) * high
     n_rows = max(1, _BLOCK_BYTES // row_bytes)
     for row in range(0, geometry.rows, n_rows):

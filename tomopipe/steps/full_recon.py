@@ -146,5 +146,5 @@ def _source(
     opened = open_source(task.scan, used, *both_blocks, samples=samples, scratch=scratch)
     source, blocks = stack.enter_context(opened)
     if task.corrected and fitted is not None:
-        source = CorrectedSource(source, fitted, task.scan.threads)
+        source = CorrectedSource(source, fitted, task.scan)
     return source, blocks

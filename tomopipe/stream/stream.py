@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.arrays import on_host
-from tomopipe.errors import ScanError
+from tomopipe.prep.bad_frames import ConstantFrames
 from tomopipe.recon.array import out_of_memory
 from tomopipe.recon.transfer import Download
 from tomopipe.stream.memory import Blocks
@@ -22,7 +22,6 @@ from tomopipe.stream.row_batches import RowBatch, RowRange, Window, cut, togethe
 from tomopipe.stream.source import (
     CorrectedSource,
     Source,
-    differ,
     read_ahead,
     read_spread,
     some_threads,
@@ -48,21 +47,20 @@ def run(
     Raises
     ------
     ScanError
-        If all data are one value.
+        If half of the frames, or the last ones, hold a single value.
     """
-    done, varies, n_slices = 0, False, task.shape[0]
+    done, n_slices = 0, task.shape[0]
+    looked_at = source.constant if isinstance(source, CorrectedSource) else None
+    constant = looked_at or ConstantFrames(task.scan.n_angles)
     task.scan.empty = partial(task.reused.empty, "rows")
     logger.info("%d slices, %d detector rows per read, %s", n_slices, blocks.height, blocks)
 
     def read(rows: RowRange) -> NDArray[Any]:
-        nonlocal varies
         if rows[0] == rows[1]:  # near the end all may have been read for the batch before
             return np.empty((task.scan.n_angles, 0, task.scan.n_cols), task.scan.dtype)
         raw = source.read_rows(*rows)
-        if isinstance(source, CorrectedSource):
-            varies = source.varies
-        else:
-            varies = varies or differ(raw)
+        if constant is not looked_at:
+            constant.look(raw)
         return raw
 
     def store(first: int, download: Download) -> None:
@@ -79,8 +77,7 @@ def run(
             logger.info("%d of %d slices", done, n_slices)
         for future in pending:
             future.result()
-    if not varies:
-        raise ScanError("constant frames: all data hold a single value, as if never written")
+    constant.refuse(task.scan.numbers)
 
 
 def _all_slices(task: ReconTask, read: Read, blocks: Blocks) -> Iterator[tuple[int, Download]]:

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from snakemake.io import PeriodicityDetector
 
 from tomopipe.campaign.campaign import (
     as_json,
@@ -10,6 +11,7 @@ from tomopipe.campaign.campaign import (
     load_campaign,
     read_inventory,
 )
+from tomopipe.campaign.series import encode_series
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.decisions import Decisions
 from tomopipe.storage.tables import write_tsv
@@ -118,6 +120,31 @@ def test_a_campaign_that_began_with_whole_folders_in_its_series_keeps_them(tmp_p
     assert series() == ["s_day1", "day2/s_day2"]
     (tables / "day1%2Fs_day1.tsv").touch()
     assert series() == ["day1/s_day1", "day2/s_day2"]
+
+
+@pytest.mark.parametrize(
+    ("name", "tail"),
+    [
+        ("x" * 20 + "_1", "x"),  # the series
+        ("ab" * 20 + "_2", "ab"),
+        ("é" * 20 + "_3", "é"),
+        ("a1" + "0" * 20, "0"),  # the scan
+    ],
+)
+def test_names_that_end_in_a_text_20_times_are_refused(tmp_path, name, tail):
+    detector = PeriodicityDetector()  # of Snakemake
+    plain = name.replace(tail * 20, tail * 19)
+    raw(tmp_path, f"{name}.h5", f"{plain}.h5")
+    found = campaign(tmp_path)
+    assert list(found.scans) == [plain]
+    assert [scan.name for scan in found.refused] == [name]
+    assert f"ends in {tail!r} 20 times" in found.refused[0].refused
+    wildcards = {
+        scan: (scan, encode_series(known.series))
+        for scan, known in {name: found.refused[0], plain: found.scans[plain]}.items()
+    }
+    refuses = {scan: any(map(detector.is_periodic, pair)) for scan, pair in wildcards.items()}
+    assert refuses == {name: True, plain: False}
 
 
 @pytest.mark.parametrize("name", ["a,b_1", "a{b}_1", "a}_1", "x<old>_1", "tab\t_1", "line\n_1"])

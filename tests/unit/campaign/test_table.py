@@ -6,7 +6,14 @@ import stat
 
 import pytest
 
-from tomopipe.campaign.table import Row, check_table, edit_table, read_table, table_sha256
+from tomopipe.campaign.table import (
+    Row,
+    check_table,
+    did_you_mean,
+    edit_table,
+    read_table,
+    table_sha256,
+)
 from tomopipe.errors import TomopipeError
 from tomopipe.storage import shared
 
@@ -301,3 +308,9 @@ def test_a_folder_that_cannot_be_written_is_an_error_for_people(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(TomopipeError, match=r"scans\.tsv: cannot be written"):
         edit_table(tmp_path / "file" / "scans.tsv", {"a": {"cor_px": "5"}})
+
+
+def test_a_file_is_meant_by_the_name_of_its_scan():
+    known = [f"leaf_{number:03d}" for number in range(1, 8)]
+    assert did_you_mean("leaf_002.h5", known) == "; did you mean leaf_002?"
+    assert did_you_mean("leaf_02", known) == "; did you mean leaf_002?"

@@ -586,6 +586,42 @@ def test_check_says_once_what_was_found_where(tmp_path):
     assert "angles /entry0000/sample/rotation_angle, 180 degrees" in shown
 
 
+def test_scans_that_differ_in_their_cor_hint_were_recorded_alike(tmp_path):
+    size = {"n_angles": 31, "n_rows": 2, "n_cols": 32}
+    for name, hint_px in {"a_1": 2.5, "a_2": -1.25, "a_3": 812.0}.items():
+        write_scan(tmp_path / "raw" / f"{name}.h5", format="nxtomo", **size)
+        with h5py.File(tmp_path / "raw" / f"{name}.h5", "r+") as file:
+            file["entry0000/instrument/detector/estimated_cor_from_motor"] = hint_px
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    ((text, scans),) = check.examine(load_campaign(tmp_path)).formats
+    assert scans == ["a_1", "a_2", "a_3"]
+    assert "; COR hint -1.2 to 812.0 px (not used), /entry0000/" in text
+    (tmp_path / "raw" / "a_2.h5").unlink()
+    (tmp_path / "raw" / "a_3.h5").unlink()
+    ((text, _),) = check.examine(load_campaign(tmp_path)).formats
+    assert "; COR hint 2.5 px (column 18.0 if from the middle, as nabu) (not used), " in text
+
+
+@pytest.mark.parametrize("has_frames", [False, True])
+def test_a_log_beside_the_folder_of_images_is_no_scan(tmp_path, has_frames):
+    """As PETRA III writes: a folder with one of images, and an HDF5 file of positions."""
+    for name in ("rock_1", "rock_2"):
+        folder = tmp_path / "raw" / name
+        (folder / "tiff0000").mkdir(parents=True)
+        for number in range(3):
+            tifffile.imwrite(
+                folder / f"tiff0000/{name}_{number:05d}_img.tif", np.ones((3, 5), "u2")
+            )
+        with h5py.File(folder / f"{name}_nexus.h5", "w") as file:
+            file["entry/scan/data/s_rot/value"] = np.arange(3.0)
+            if has_frames:
+                file["exchange/data"] = np.ones((3, 3, 5), "u2")
+    done = init(tmp_path / "c", *(f"{tmp_path}/raw/rock_{n}/" for n in (1, 2)))
+    scans = yaml.safe_load((tmp_path / "c/config.yaml").read_text())["campaign"]["scans"]
+    assert (scans == [f"{tmp_path}/raw/*/"]) is not has_frames, done.output
+    assert (f"{tmp_path}/raw/rock_1/*.h5" in scans) is has_frames
+
+
 def test_images_of_one_scan_that_are_named_as_scans_are_one_warning(tmp_path):
     (tmp_path / "raw" / "flats").mkdir(parents=True)
     for number in range(6):

@@ -84,6 +84,7 @@ def test_every_key_has_a_meaning_and_stands_in_the_pages():
         ("inventory", {"series_pattern": "(("}, ["inventory.series_pattern", "regular expression"]),
         ("export_star", {"hand": 0}, ["export_star.hand", "-1"]),
         ("storage", {"sidecars": "of/<day>,2"}, ["storage.sidecars", "must not contain <day>"]),
+        ("stitch", {"stacks": {"ab" * 20: ["a"]}}, ["stitch.stacks", "one text 20 times"]),
         ("stitch", {"stacks": {"a<b>": ["a"]}}, ["stitch.stacks", "name of stack 'a<b>'"]),
         ("report", [], ["report: got []; should be a block of these keys: enabled"]),
         (

@@ -26,8 +26,8 @@ STEPS = (
 OTHER = {
     "campaign.name": "another",
     "input.paths.data": "/entry/data/data",
-    "input.paths.flats": ("/flats", {"paths": {"data": "/frames"}}),
-    "input.paths.darks": ("/darks", {"paths": {"data": "/frames"}}),
+    "input.paths.flats": "/flats",
+    "input.paths.darks": "/darks",
     "input.paths.angles": ("/theta", {"paths": {"data": "/frames"}}),
     "input.paths.image_key": ("/keys", {"paths": {"data": "/frames"}}),
     "input.axes": ["row", "angle", "col"],

@@ -1,5 +1,6 @@
 """Lists of angles, and frames that the camera dropped."""
 
+import h5py
 import numpy as np
 import pytest
 
@@ -27,6 +28,10 @@ from tomopipe.scans.angle_lists import (
         ("1 0.0\n2 90.0\n", None),
         ("frame theta\n1 0.0\n2 90.0\n", [0, 90]),
         ("\ufeff0\r\n-1e1\r\n", [0, -10]),
+        ("# index angle\n0 0.0\n1 90.0\n", [0, 90]),  # as numpy.savetxt writes it
+        ("# by me\n# angle_rad, n\n0, 1\n1.5707963267948966, 2\n", [0, 90]),
+        ("# angle_rad\n0\n90\n", [0, 90]),  # of one column a remark
+        ("# the angle of each image\n0 0.0\n1 90.0\n", None),
         ("0\nninety\n", None),
         ("theta omega\n0 1\n", None),
         ("a,theta\n1\n", None),
@@ -47,6 +52,15 @@ def test_lists_of_angles(tmp_path, text, expected):
 def test_no_list(tmp_path):
     with pytest.raises(ScanError, match="cannot be read"):
         read_angles(tmp_path / "gone.txt")
+
+
+def test_an_hdf5_file_is_no_list(tmp_path):
+    with h5py.File(tmp_path / "angles.h5", "w") as file:
+        file["angles"] = np.arange(5.0)
+    with pytest.raises(
+        ScanError, match=r"angles\.h5: a list of angles must be UTF-8 text; of an HD"
+    ):
+        read_angles(tmp_path / "angles.h5")
 
 
 def test_units_of_angles():

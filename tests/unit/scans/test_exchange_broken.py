@@ -53,6 +53,51 @@ def test_full_shape_never_written_is_incomplete(tmp_path, has_theta):
         assert np.array_equal(scan.read_rows(0, 3), raw_values()[:4])
 
 
+def with_holes(missing):
+    def change(file):
+        full_shape_never_written(0)(file)
+        for frame in set(range(N_ANGLES)) - set(missing):
+            file[DATA][frame] = raw_values()[frame]
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("missing", "reason", "skip"),
+    [
+        (
+            [3],
+            "frame 3 of 7 was not written: input: {skip_projections: [3]} leaves it out",
+            [3],
+        ),
+        (
+            [0, 3, 4],
+            "3 of 7 frames were not written: input: {skip_projections: [0, [3, 4]]} leaves them "
+            "out",
+            [0, [3, 4]],
+        ),
+        ([1, 3, 4, 5], "aborted: the first 1 of 7 frames were written", [1, [3, 5]]),
+        ([5, 6], "aborted: the first 5 of 7 frames were written", [[5, 6]]),
+    ],
+)
+def test_frames_that_were_not_written_can_be_left_out(tmp_path, missing, reason, skip):
+    path = write(tmp_path / "a.h5", with_holes(missing))
+    assert incomplete(read_metadata(path)) == reason
+    known = {"skip_projections": skip}
+    assert incomplete(read_metadata(path, known=known)) == ""
+    with open_scan(path, known=known) as scan:
+        there = np.delete(raw_values(), missing, axis=0)
+        assert np.array_equal(scan.read_rows(0, N_ROWS), there)
+
+
+def test_the_frames_before_a_hole_are_counted_as_they_were_written(tmp_path):
+    path = write(tmp_path / "a.h5", with_holes([1, 4, 5, 6]))
+    found = read_metadata(path, known={"skip_projections": [1]})
+    assert incomplete(found) == "aborted: the first 4 of 7 frames were written"
+    with open_scan(path, known={"skip_projections": [1]}, partial=True) as scan:
+        assert scan.numbers.tolist() == [0, 2, 3]
+
+
 def test_nothing_written_cannot_be_opened_at_all(tmp_path):
     path = write(tmp_path / "a.h5", full_shape_never_written(0))
     assert read_metadata(path).n_written == 0

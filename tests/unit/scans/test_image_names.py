@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tomopipe.scans.image_names import find_gaps, told_apart
+from tomopipe.scans.image_names import find_gaps, in_order, told_apart
 
 
 def names(numbers, head="img_", width=4):
@@ -41,6 +41,32 @@ def test_images_counted_with_others_are_not_missing():
     assert gaps.positions[50] == 51
     assert find_gaps(stems, [{49, 50, 51, 52}]).n_missing == 3  # numbers of their own
     assert find_gaps(sorted(stems) + names([50, 51, 52], "ref_")) is None
+
+
+def test_kinds_behind_the_number_follow_one_another():
+    kinds = {"dar": 3, "img": 12, "ref": 4}
+    by_kind = [f"s_01_{i:05d}_{kind}.tif" for kind, n in kinds.items() for i in range(n)]
+    assert in_order(sorted(by_kind)) == by_kind  # by number first, as a listing has them
+    stems = [name.removesuffix(".tif") for name in by_kind]
+    assert told_apart(stems, "s_01") == "<scan>_#_dar 3, <scan>_#_img 12, <scan>_#_ref 4"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        # counted through: in the order in which they were taken
+        [f"s_{i:05d}_{'dar' if i < 3 else 'img'}.tif" for i in range(30)],
+        [f"p_{i}{tail}.tif" for i in range(40) for tail in [" (copy)"] * (i == 7) + [""]],
+        [f"p_{i}.tif" for i in (1, 2, 9, 10, 11, 100)],
+        [f"p_{i}.{ending}" for i in range(9) for ending in ("tif", "tiff")],
+        [f"p_{i}_{i + j}.tif" for i in range(9) for j in range(3)],
+        [f"p_{i // 2}_{chr(97 + i)}.tif" for i in range(20)],  # no kinds: each has its own
+        [f"p_{i}deg.tif" for i in range(20)],
+        ["a.tif", "a_1.tif", "flat_1.tif", "flats-2.tif"],
+    ],
+)
+def test_other_names_are_in_the_order_of_their_numbers(names):
+    assert in_order(names[::-1]) == names
 
 
 HEALTHY = {

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from tests.nxtomo_files import write_nxtomo
+from tests.nxtomo_files import frames_of, write_nxtomo
 from tests.phantoms import write_scan
 from tomopipe.config import read_config
 from tomopipe.errors import ScanError, TomopipeError
@@ -161,17 +161,77 @@ def test_of_a_file_of_unknown_layout_the_only_stack_is_taken(tmp_path, phantom):
         read_metadata(path, **other)
     # in a DXchange file they could be projections
     alone = write(tmp_path / "white.h5", exchange__data=flats)
-    with pytest.raises(ScanError, match=r"white.h5: which .* input\.paths\.flats, and .*\.data$"):
+    with pytest.raises(ScanError, match=r"white.h5: which .* input\.paths\.flats$"):
         read_metadata(path, flats=alone, darks="none")
-    paths = {"data": "/exchange/data", "flats": "/exchange/data"}
-    with open_scan(path, flats=alone, darks="none", known={"paths": paths}) as scan:
-        np.testing.assert_array_equal(scan.read_flats(0, 3), flats)
+    for paths in (
+        {"flats": "/exchange/data"},
+        {"data": "/exchange/data", "flats": "/exchange/data"},
+    ):
+        with open_scan(path, flats=alone, darks="none", known={"paths": paths}) as scan:
+            np.testing.assert_array_equal(scan.read_flats(0, 3), flats)
+    with pytest.raises(ScanError, match=r"paths\.flats: /exchange/data .* set preprocess\.flats"):
+        read_metadata(path, known={"paths": {"flats": "/exchange/data"}})
     # not the axes that the projections have
     with h5py.File(other["flats"], "r+") as file:
         del file["second"], file["1-NoProcessPlugin-tomo"]
         file["turned"] = flats.transpose(0, 2, 1)
     with pytest.raises(ScanError, match=r"turned has frames of \(32, 3\); expected \(3, 32\)"):
         read_metadata(path, **other)
+
+
+def _reduced(path, kind, images):
+    """Write means as nabu does: one by one, by the number of the first frame they are of."""
+    with h5py.File(path, "w") as file:
+        for number, image in images.items():
+            file[f"entry0000/{kind}/{number}"] = image.astype("f4")
+        file[f"entry0000/{kind}/count_time"] = np.ones(len(images))
+    return path
+
+
+@pytest.mark.parametrize("is_mirrored", [True, False])
+def test_reduced_flats_stand_where_their_numbers_say(tmp_path, is_mirrored):
+    change = None
+    if is_mirrored:
+
+        def change(entry):
+            entry["instrument/detector/x_flipped"] = True
+
+    path = write_nxtomo(tmp_path / "s_1.nx", change=change)  # flats: 2, 3; 7; 12, 13
+    frames = frames_of()
+    sets = {
+        number: frames[number : number + n].mean(axis=0) for number, n in ((12, 2), (2, 2), (7, 1))
+    }
+    flats = _reduced(tmp_path / "s_1_flats.hdf5", "flats", sets)
+    darks = _reduced(tmp_path / "s_1_darks.hdf5", "darks", {0: frames[:2].mean(axis=0)})
+    found = read_metadata(path, flats=flats, darks=darks)
+    assert f"flats {flats}: /entry0000/flats/, 3 frames in 3 sets" in found.found
+    assert found.energy_kev == 25
+    with open_scan(path) as usual, open_scan(path, flats=flats, darks=darks) as scan:
+        assert scan.flat_positions.tolist() == [0, 3, 6]
+        for a, b in zip(scan.flat_sets, usual.flat_sets, strict=True):
+            assert a.position == b.position
+            np.testing.assert_allclose(a.mean, b.mean)
+        np.testing.assert_allclose(scan.dark, usual.dark)
+        np.testing.assert_array_equal(scan.read_rows(0, 3), usual.read_rows(0, 3))
+
+
+def test_the_only_image_of_a_file_is_a_flat(tmp_path, phantom):
+    path, _, flats, darks, _ = phantom
+    both = write(tmp_path / "both.h5", a__flats__0=flats[0], a__darks__0=darks[0])
+    only = write(tmp_path / "only.h5", white=flats[1], exposure=np.ones(5))
+    for flat, image in ((both, flats[0]), (only, flats[1])):
+        with open_scan(path, flats=flat, darks=both) as scan:
+            np.testing.assert_array_equal(scan.read_flats(0, 3), image[None])
+            np.testing.assert_array_equal(scan.dark, darks[0])
+    with open_scan(path, flats=[both, both], darks=both) as scan:
+        assert scan.flat_positions.tolist() == [0, N_ANGLES]
+    with h5py.File(only, "r+") as file:
+        file["other"] = flats[0]
+    with pytest.raises(ScanError, match=r"which dataset has the flats\? .* input\.paths\.flats$"):
+        read_metadata(path, flats=only)
+    known = {"paths": {"flats": "/other"}}
+    with open_scan(path, flats=only, darks="none", known=known) as scan:
+        np.testing.assert_array_equal(scan.read_flats(0, 3), flats[:1])
 
 
 def test_an_aborted_scan_has_fewer_frames_than_keys(tmp_path, phantom):
@@ -208,7 +268,7 @@ def test_what_is_wrong_with_a_path(tmp_path, phantom, paths, reason):
 
 
 def test_paths_need_the_frames(tmp_path):
-    (tmp_path / "config.yaml").write_text("campaign: {scans: [a]}\ninput: {paths: {flats: /f}}\n")
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [a]}\ninput: {paths: {angles: /f}}\n")
     with pytest.raises(TomopipeError, match=r"input\.paths.*needs data"):
         read_config(tmp_path / "config.yaml")
 
