@@ -630,7 +630,7 @@ def remove_only_in_run() -> None:
     """Make Snakemake remove results before each job only while the run is active.
 
     A job of an ended run on another node could otherwise remove results of a newer run. A job with
-    the parameter `takes_away` removes what there is itself, once it can be made.
+    the parameter `replaces` does so itself, once the new result is whole.
     """
     from snakemake.jobs import Job
 
@@ -639,9 +639,9 @@ def remove_only_in_run() -> None:
             return await plain(job)
         if _has_made(job.log, job.output):
             return
-        decides = job.params.get("takes_away") or any(path.endswith(CENTER) for path in job.output)
-        fault = job.params.get("fault") or any(map(why_not_replaced, job.output))  # it will fail
-        if not (decides or fault or is_kept(job.output[0], job.params)):
+        decides = job.params.get("replaces") or any(path.endswith(CENTER) for path in job.output)
+        closed = any(map(why_not_replaced, job.output))  # it will fail
+        if not (decides or closed or is_kept(job.output[0], job.params)):
             for path in job.output:
                 take_away(path)
         for path in job.log:

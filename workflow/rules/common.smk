@@ -35,7 +35,6 @@ from tomopipe.reruns.wanted import Wanted
 from tomopipe.reruns.words import MISSING
 from tomopipe.reruns.option_faults import (
     closed_folders,
-    fault_of_options,
     missing_gpu,
     refuse_missing_files,
     refuse_no_file,
