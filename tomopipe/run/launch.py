@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -322,14 +323,13 @@ def _record_stop(run: Run, record: Path) -> None:
             stream.write(text)
 
 
-def not_cancelled(directory: Path, run: Run, *, since_s: float) -> list[str]:
-    """Return what a run that was stopped at `since_s` said of SLURM jobs that may run on."""
+def not_cancelled(directory: Path, run: Run) -> Counter[str]:
+    """Return what a run has said so far of SLURM jobs that it could not cancel, and how often."""
     lines = []
     for log in {Path(run.log), directory / LOGS.of_watch(run_folder.ARRIVALS)}:
         with suppress(OSError):
-            if log.stat().st_mtime >= since_s:
-                lines += log.read_text(encoding="utf-8", errors="replace").splitlines()
-    return [line for line in lines if line.startswith(f"tomopipe: {NOT_CANCELLED}")]
+            lines += log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return Counter(line for line in lines if line.startswith(f"tomopipe: {NOT_CANCELLED}"))
 
 
 def left_running(directory: Path) -> list[Run]:
