@@ -691,11 +691,12 @@ def cancel_jobs() -> None:
     """Make the SLURM plugin cancel jobs that it takes for failed, and say what it cannot cancel.
 
     After a node failure, or a preemption, SLURM may have queued the job again: it would start
-    beside the one that replaces it, and take away what that has made.
+    beside the one that replaces it, and take away what that has made. A run that is stopped cancels
+    also those whose states the plugin asks for, which it takes off its list meanwhile.
     """
 
     def cancelled(_: Any, executor: Any, jobs: Iterable[Any]) -> None:
-        numbers = [str(job.external_jobid) for job in jobs if job.external_jobid]
+        numbers = list(dict.fromkeys(str(j.external_jobid) for j in jobs if j.external_jobid))
         several = ["--clusters=all"] if executor._submitted_job_clusters else []
         if left := cancel(numbers, *several):
             print(f"tomopipe: {left}", file=sys.stderr)
@@ -707,3 +708,15 @@ def cancel_jobs() -> None:
     executor = getattr(_slurm_plugin(), "Executor", None)
     _replace_once(executor, "cancel_jobs", cancelled)
     _replace_once(executor, "report_job_error", reported)
+    def asked(plain: Any, executor: Any, jobs: list[Any]) -> Any:
+        executor._last_asked_for = jobs
+        return plain(executor, jobs)
+
+    def stopped(_: Any, executor: Any) -> None:
+        with executor.lock:
+            jobs = [*getattr(executor, "_last_asked_for", ()), *executor.active_jobs]
+        executor.cancel_jobs(jobs)
+        executor.shutdown()
+
+    _replace_once(executor, "check_active_jobs", asked)
+    _replace_once(executor, "cancel", stopped)

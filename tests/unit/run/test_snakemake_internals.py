@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import sys
+import threading
 import types
 
 import pytest
@@ -380,6 +381,38 @@ def test_a_job_that_failed_is_cancelled_before_it_is_tried_again(tmp_path, monke
     slurm.Executor.cancel_jobs(executor, [job, unknown])
     assert asked.read_text() == "37\n--clusters=all 37\n"
     assert capsys.readouterr().err.startswith(f"tomopipe: {NOT_CANCELLED}: ")
+
+
+def test_jobs_whose_states_are_just_asked_for_are_cancelled_too(tmp_path, monkeypatch):
+    """The plugin takes them off its list meanwhile."""
+    for name in ("cancel", "cancel_jobs", "check_active_jobs"):
+        monkeypatch.setattr(slurm.Executor, name, getattr(slurm.Executor, name))
+    monkeypatch.setattr(slurm.Executor, "shutdown", lambda _: None)
+    first, second, ended = (types.SimpleNamespace(external_jobid=n) for n in ("37", "38", "36"))
+
+    async def ask(executor, jobs):
+        executor.active_jobs.append(second)  # submitted meanwhile
+        executor.cancel()
+        for job in jobs[1:]:
+            yield job
+
+    monkeypatch.setattr(slurm.Executor, "check_active_jobs", ask)
+    cancel_jobs()
+    refuse(tmp_path, monkeypatch)
+    executor = object.__new__(slurm.Executor)
+    executor.lock, executor.wait, executor.active_jobs = threading.Lock(), True, [ended, first]
+    executor._submitted_job_clusters = set()
+    settings = types.SimpleNamespace(init_seconds_before_status_checks=0)
+    executor.workflow = types.SimpleNamespace(
+        executor_plugin=types.SimpleNamespace(common_settings=settings)
+    )
+
+    async def end():
+        executor.wait = False
+
+    executor.sleep = end
+    asyncio.run(executor._wait_for_jobs())
+    assert sorted((tmp_path / "asked").read_text().split()) == ["36", "37", "38"]
 
 
 class Batch:
