@@ -71,9 +71,9 @@ if " " in sys.executable:
     )
 
 try:
-    if not DECIDES:
-        run_folder.current()  # before Snakemake touches a result
-    if not workflow.configfiles and Path(CONFIG).exists():
+    if not DECIDES and snakemake_internals.take_config(config):  # ends a job of an ended run
+        pass  # config.yaml may have been edited since
+    elif not workflow.configfiles and Path(CONFIG).exists():
         config.update(with_file(Path(CONFIG), config))
     elif not config and snakemake_internals.is_lint():
         config["campaign"] = {"scans": ["raw/*.h5"]}
@@ -201,7 +201,7 @@ if DECIDES:
     snakemake_internals.one_start_per_submission()
     snakemake_internals.ask_for_cores_used(cores_of)
     snakemake_internals.keep_what_is_made(is_made, is_final, was_killed)
-    snakemake_internals.at_submission()
+    snakemake_internals.at_submission(config)
     snakemake_internals.before_deciding(workflow, end_earlier_runs, although_locked=ARRIVALS)
     snakemake_internals.tell_events(workflow, words_of, disk_warnings)
     progress.tell(campaign=config)

@@ -192,7 +192,7 @@ def test_a_plugin_too_old_stops_only_runs_on_slurm(monkeypatch, executor, n_refu
     workflow = types.SimpleNamespace(executor_plugin=types.SimpleNamespace(name=executor))
     assert not too_old(workflow)
     monkeypatch.setitem(sys.modules, slurm.__name__, types.ModuleType(slurm.__name__))
-    for change in (see_cancelled_jobs, one_start_per_submission, at_submission):
+    for change in (see_cancelled_jobs, one_start_per_submission, lambda: at_submission({})):
         change()  # finds nothing to change
     found = too_old(workflow)
     assert found.count("too old: pip install 'snakemake-executor-plugin-slurm>=2.5'") == n_refused
@@ -443,7 +443,7 @@ def test_no_submission_asks_for_more_time_than_its_partition_gives(
     say_sinfo(tmp_path, monkeypatch, "q*|10:00", f"p|{limit}")
     plain = lambda job, params, **_: f"sbatch -p p -t {job.resources.runtime} --mem 3000"  # noqa: E731
     monkeypatch.setattr(slurm, "get_submit_command", plain)
-    at_submission()
+    at_submission({})
     assert slurm.get_submit_command(Batch(), {}) == f"sbatch -p p -t {asked} --mem 3000"
 
 
@@ -451,7 +451,7 @@ def test_no_submission_asks_for_more_memory_than_a_node_of_its_partition_has(tmp
     say_sinfo(tmp_path, monkeypatch, "q*|64000", "p|1000", "p|2000")
     plain = lambda job, params, **_: "sbatch -p p -t 500 --mem 3000"  # noqa: E731
     monkeypatch.setattr(slurm, "get_submit_command", plain)
-    at_submission()
+    at_submission({})
     assert slurm.get_submit_command(Batch(), {}) == "sbatch -p p -t 500 --mem 2000"
     assert [node_mb("p,q"), node_mb("p")] == [64000, 2000]
     plain = lambda executor, job: "--target-jobs a:scan=1 --cores all"  # noqa: E731
@@ -470,7 +470,7 @@ def test_no_submission_excludes_the_node_that_a_requeued_job_does_not_have_yet(
     say_sinfo(tmp_path, monkeypatch, "p|infinite")
     plain = lambda job, params, failed_nodes: f"sbatch --exclude={','.join(failed_nodes)}"  # noqa: E731
     monkeypatch.setattr(slurm, "get_submit_command", plain)
-    at_submission()
+    at_submission({})
     call = slurm.get_submit_command(Batch(), {}, failed_nodes={"node1", "None assigned"})
     assert call == "sbatch --exclude=node1"
 
