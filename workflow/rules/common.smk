@@ -328,6 +328,18 @@ def decided(why, outputs, inputs, *, follows=False, **more):
 
 
 BATCHES = Batches()
+STEPS_OF_KIND = {
+    "try": ("try_recon", "predict_cor"),
+    "volume": ("full_recon",),
+    "stack": ("export_stack",),
+}
+
+
+@lru_cache(maxsize=None)
+def was_killed_before(kind, scan):
+    """Whether the last run left the work of a scan without an end: killed, perhaps by another's."""
+    paths = (Path(LOGS.log(step, scan)) for step in STEPS_OF_KIND[kind])
+    return any(has_no_end(path, since=0) for path in paths)
 
 
 def batch(kind, scan):
@@ -337,6 +349,8 @@ def batch(kind, scan):
     size = snakemake_internals.batch_size(workflow, kind)
     if size == 1 and kind != "try":
         return None  # for a single job Snakemake reports how SLURM ended it
+    if snakemake_internals.is_remote(workflow) and was_killed_before(kind, scan):
+        kind, size = f"{kind}alone", 1  # which shows whose fault it was
     # jobs are decided again when a checkpoint has run
     when = len(snakemake_internals.outputs_of(checkpoints))
     return BATCHES.batch_of(kind, scan, CAMPAIGN.scans[scan].n_bytes or 0, size=size, when=when)
