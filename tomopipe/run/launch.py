@@ -266,7 +266,14 @@ def is_killed(directory: Path, results: Path) -> bool:
             return True  # a lock's own time may be that of the copying
         return locked_s < (run.start_s if run else time.time() - _BEGINS_S)
     # Snakemake locks before a run makes its folder: a younger lock is that of another run
-    return run_folder.killed_here(results, locked_s)
+    return run_folder.killed_here(results, 0.0 if _is_of_tail(directory, locked_s) else locked_s)
+
+
+def _is_of_tail(directory: Path, locked_s: float) -> bool:
+    """Tell whether a part of a watcher, killed here, locked the campaign while it was watched."""
+    tail = watcher_processes(directory).get(run_folder.TAIL)
+    watched_s = (directory / LOGS.watch_lock).stat().st_mtime if tail else -math.inf
+    return tail is not None and is_alive(tail) is False and locked_s <= watched_s
 
 
 def _last_began_s(directory: Path) -> float:

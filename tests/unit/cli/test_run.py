@@ -322,6 +322,28 @@ def test_what_a_killed_watcher_left_running_is_stopped(campaign):
     assert (status, "no run is under way" in text) == (1, True)
 
 
+@pytest.mark.parametrize(
+    ("tail_lives", "lock_s", "goes_on"), [(False, -5, True), (False, 5, False), (True, -5, False)]
+)
+def test_a_run_goes_on_where_a_watcher_and_its_tail_were_killed(
+    campaign, does, tail_lives, lock_s, goes_on
+):
+    """The tail locks long after the watcher has made the folder of the run."""
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    folder = run_folder.begin(campaign / "results")
+    about = json.loads((folder / "run.json").read_text()) | named(dead.pid)
+    write_json(about | {"start_s": 1.0}, folder / "run.json")
+    tail = named(os.getpid() if tail_lives else dead.pid)
+    watched, lock = campaign / "logs" / "watch.lock", campaign / ".snakemake/locks/0.input.lock"
+    write_json(named(dead.pid) | {"parts": {"tail": tail}}, watched)
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    at_s = watched.stat().st_mtime + lock_s
+    os.utime(lock, (at_s, at_s))
+    assert launch.is_killed(campaign, campaign / "results") == goes_on
+
+
 def test_a_run_hears_no_hangup_and_heeds_ctrl_c_also_from_the_background(campaign, does):
     does("import signal; print([signal.getsignal(one) for one in (1, 2)])")
     signal.signal(signal.SIGINT, signal.SIG_IGN)
