@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from tests.rights import HEEDING
 from tomopipe.campaign.files import Logs
 from tomopipe.campaign.slurm import NOT_CANCELLED
 from tomopipe.cli import app, cli
@@ -639,3 +640,19 @@ def test_a_campaign_that_cannot_be_written_is_one_line(campaign, command, monkey
         "folder of your own.\n"
     )
     assert said.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_folder_that_cannot_be_entered_is_named_not_a_file_in_it(campaign):
+    (campaign / "raw" / "a_1.h5").touch()
+    closed = campaign / "results" / "try_center"
+    closed.mkdir(parents=True)
+    closed.chmod(0o600)
+    done = subprocess.run(
+        [*HEEDING, sys.executable, "-m", "tomopipe", "plan", str(campaign)],
+        text=True, capture_output=True, check=False,
+    )  # fmt: skip
+    closed.chmod(0o755)
+    assert done.returncode == 1
+    says = f"tomopipe: {closed}: cannot be read or written (Permission denied). Give yourself"
+    assert done.stderr.startswith(says), done.stderr
