@@ -1,8 +1,8 @@
 """Detection of complete raw files; incomplete ones are not processed.
 
 A file is complete when it has not changed for a settling time, or its writer's marker is there;
-when no process has it open, where that can be seen; and when it has as many frames as angles, all
-written.
+when no process has it open, where that can be seen; and when it has as many frames as angles, if it
+lists them, all written.
 """
 
 import fcntl
@@ -47,6 +47,7 @@ class _Seen:
     since_s: float
     since: float  # Unix seconds
     fault: str | None = None  # fault of its frames and angles in this state; "" if none
+    counted: bool = False  # whether its angles tell how many frames it should have
 
 
 @dataclass
@@ -55,8 +56,9 @@ class Arrivals:
 
     directory: Path  # the campaign folder
     settle_s: float  # how long a file must not have changed
-    # says why the frames of a file, by its path, are incomplete; "" if they are complete
-    fault_of: Callable[[str], str]
+    # says why the frames of a file, by its path, are incomplete ("" if they are complete), and
+    # whether its angles count them
+    frames_of: Callable[[str], tuple[str, bool]]
     # why each file that has settled is not taken
     waiting: dict[str, str] = field(default_factory=dict)
     _seen: dict[str, _Seen] = field(default_factory=dict)
@@ -100,14 +102,14 @@ class Arrivals:
             return None
         if seen.fault is None:
             with suppress(StillWrittenError):  # asked again at the next look
-                seen.fault = self.fault_of(path)
+                seen.fault, seen.counted = self.frames_of(path)
         settled = f"unchanged for {self.settle_s:g} s"
         rule = f"marker {os.path.basename(path)}{MARKER}" if marked else settled
         rule += ", closed" if closed else ", whether closed cannot be seen"
         if seen.fault == "":
             if file_state(self.directory / path) != seen.state:
                 return None  # it changed while it was read
-            rule += ", frames equal angles"
+            rule += ", frames equal angles" * seen.counted
             return Arrival(path, seen.state, rule, last_byte=seen.since)
         self.waiting[path] = seen.fault or "is still written"
         if seen.fault and unchanged_s >= max(1.0, ABORTED * self.settle_s):
@@ -116,17 +118,18 @@ class Arrivals:
         return None
 
 
-def fault_of_scan(campaign: Campaign, scan: str) -> str:
-    """Say why the frames and angles of a scan are incomplete; "" if they are complete.
+def frames_of_scan(campaign: Campaign, scan: str) -> tuple[str, bool]:
+    """Say why the frames of a scan are incomplete, "" if they are complete; and if angles tell.
 
     StillWrittenError if its writer has it open.
     """
     try:
-        return incomplete(campaign.raw_scan(scan).metadata())
+        metadata = campaign.raw_scan(scan).metadata()
+        return incomplete(metadata), metadata.theta_deg is not None and not metadata.fits_any
     except StillWrittenError:
         raise
     except (TomopipeError, OSError) as error:
-        return str(error).removeprefix(f"{campaign.scans[scan].path}: ")
+        return str(error).removeprefix(f"{campaign.scans[scan].path}: "), False
 
 
 def _last_byte(state: State) -> float:

@@ -14,7 +14,7 @@ from pathlib import Path
 from unicodedata import category
 from urllib.parse import unquote
 
-from tomopipe.campaign.files import Files
+from tomopipe.campaign.files import SIDECAR, Files
 from tomopipe.campaign.series import (
     encode_series,
     fixed_folder,
@@ -196,10 +196,11 @@ def _expand(pattern: str, directory: Path) -> list[str]:
 
 
 def matches(pattern: str, directory: Path) -> list[str]:
-    """Return the paths that match a pattern, or are it, and exist."""
+    """Return the paths that match a pattern, or are it, and exist; none of our sidecars."""
     if os.path.lexists(directory / pattern):
         return [pattern]
-    return sorted(glob.glob(pattern, root_dir=directory, recursive=True))
+    found = glob.glob(pattern, root_dir=directory, recursive=True)
+    return sorted(path for path in found if not path.endswith(SIDECAR))
 
 
 def _apart(scans: list[CampaignScan], patterns: list[str], results: Path) -> list[CampaignScan]:

@@ -226,7 +226,7 @@ def check_table(rows: Sequence[Row], known_scans: Collection[str]) -> list[str]:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Suggest the known name most similar to that of a scan, or file, as the end of a sentence."""
-    stem, ending = os.path.splitext(name)
+    stem, ending = os.path.splitext(os.path.basename(name))
     wanted = stem if ending.lower() in RAW_ENDINGS else name
     similar = difflib.get_close_matches(wanted, list(known), n=1)
     return f"; did you mean {similar[0]}?" if similar else ""

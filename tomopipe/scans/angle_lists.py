@@ -22,6 +22,7 @@ NO_THETA = (
 NO_LIST = (
     "no list of angles: try_recon derives the angles from the projections, or set input.angles"
 )
+BY_NAME, DIFFER = "angles of ", "angles may be "  # warnings begin so: of those looked for
 WITHOUT_ANGLES = ("no theta", "no list of angles")  # warnings that say so begin so
 DROPPED = "frames dropped by the camera, skipped with their angles: "  # a warning begins so
 OTHER_ANGLES = "other angles than those of the file"  # a note begins so

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError, some_of
-from tomopipe.scans.angle_lists import NO_THETA, PER_DEGREE, is_angle, to_degrees
+from tomopipe.scans.angle_lists import BY_NAME, DIFFER, NO_THETA, PER_DEGREE, is_angle, to_degrees
 from tomopipe.scans.chunks import chunks_of
 from tomopipe.scans.hdf5 import UNREADABLE
 
@@ -120,10 +120,10 @@ def find_angles(group: "h5py.Group", lengths: Collection[int], known_unit: str) 
         len(values[o]) != len(values[first]) or np.abs(values[o] - values[first]).max() > _SAME_DEG
         for o in others
     ):
-        differ = f"angles may be {some_of(list(values), 8)}, which differ: set input.angles to one"
+        differ = f"{DIFFER}{some_of(list(values), 8)}, which differ: set input.angles to one"
         return None, "", (NO_THETA, differ)
     theta_deg, _, warnings = degrees_of(found[first], first, group.file.filename, known_unit)
-    return theta_deg, first, (f"angles of {first}, by its name and length", *warnings)
+    return theta_deg, first, (f"{BY_NAME}{first}, by its name and length", *warnings)
 
 
 def _may_be_angles(name: str, dataset: "h5py.Dataset", lengths: Collection[int]) -> bool:

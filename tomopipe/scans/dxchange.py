@@ -39,6 +39,8 @@ _LOCATIONS, _IDS, _TIMES = (
 )
 
 Theta = tuple[NDArray[np.float64] | None, tuple[str, ...]]  # degrees, and what was assumed
+# with which of the planned frames arrived, if some did not and it is known
+Placed = tuple[NDArray[np.float64] | None, tuple[str, ...], NDArray[np.intp] | None]
 
 
 def places(file: "h5py.File", kind: Kind) -> list[str]:
@@ -71,11 +73,14 @@ class DxchangeReader:
         check_stack(data, DATA, self._path)
         pixels = Hdf5Pixels(data)
         try:
-            theta_deg, warnings = self._theta_deg(len(data))
+            theta_deg, warnings, positions = self._theta_deg(len(data))
         except ScanError:
             if self._known.angles is None:
                 raise
-            theta_deg, warnings = None, ()
+            theta_deg, warnings, positions = None, (), None
+        n_planned = 0 if theta_deg is None else len(theta_deg)
+        if theta_deg is not None and positions is not None:
+            theta_deg = theta_deg[positions]
         return Layout(
             format="DXchange",
             projections=all_of(pixels),
@@ -87,6 +92,8 @@ class DxchangeReader:
             distance_mm=read_distance_mm(file),
             missing_sources=pixels.missing_sources,
             warnings=warnings,
+            n_planned=n_planned,
+            positions=positions,
         )
 
     def references(self, kind: Kind) -> list[Reference]:
@@ -110,14 +117,14 @@ class DxchangeReader:
         before = {"pre": 0, "post": n_angles}.get(name.rpartition("_")[2], np.nan)
         return Reference(frames, name, np.full(len(frames.index), before))
 
-    def _theta_deg(self, n_frames: int) -> Theta:
-        """Read the angles; of frames that the camera dropped, leave them out."""
+    def _theta_deg(self, n_frames: int) -> Placed:
+        """Read the planned angles, and which are of the frames, if the camera dropped others."""
         theta = find_dataset(self._file, THETA, self._path)
         if theta is None:
-            return self._theta_elsewhere(n_frames)
+            return *self._theta_elsewhere(n_frames), None
         angles, _, warnings = degrees_of(theta, THETA, self._path, self._known.angle_unit)
         if len(angles) <= n_frames:
-            return angles, warnings
+            return angles, warnings, None
         if len(angles) == _count_frames(self._file) and not _are_even(angles):
             of_data = self._of_data(n_frames)
             if of_data is None or len(of_data) != len(angles):
@@ -126,11 +133,11 @@ class DxchangeReader:
                     f"projections ({n_frames}), flats and darks, and the file does not tell which "
                     "are of the projections: give these alone, input.angles"
                 )
-            return angles[of_data], warnings
+            return angles[of_data], warnings, None
         planned = _planned_frames(self._file, n_frames, len(angles))
-        if planned is None:
-            return angles, warnings
-        return angles[planned], (*warnings, f"{DROPPED}{len(angles) - n_frames}")
+        if planned is not None:
+            warnings = (*warnings, f"{DROPPED}{len(angles) - n_frames}")
+        return angles, warnings, planned
 
     def _of_data(self, n_frames: int) -> NDArray[np.bool_] | None:
         """Tell which of all frames are projections, if the file does."""

@@ -19,6 +19,8 @@ from tomopipe.config.blocks import AngleRange
 from tomopipe.config.spans import first_and_last
 from tomopipe.errors import ScanError, own_error
 from tomopipe.scans.angle_lists import (
+    BY_NAME,
+    DIFFER,
     NO_LIST,
     NO_THETA,
     OTHER_ANGLES,
@@ -26,6 +28,7 @@ from tomopipe.scans.angle_lists import (
     UNKNOWN_UNIT,
     other_unit,
     read_angles,
+    span_deg,
     unwrapped,
 )
 from tomopipe.scans.datasets import degrees_of, need_dataset
@@ -44,6 +47,9 @@ NO_ANGLES = (
     "last projection)"
 )
 _CONFIGURATION = "the configuration"
+_IF_NONE_IS_MISSING = " (if no frame is missing, input.angles: {start, step})"
+# warnings of angles that are not used
+_OF_ANGLES = (NO_THETA, NO_LIST, UNIT_OF_FILE, UNKNOWN_UNIT, BY_NAME, DIFFER)
 _SAME_ANGLE_DEG = 0.05
 _SAME_NUMBER = 0.01  # relative
 # Words and unit of each number, the least and the most: others had another unit, or none.
@@ -207,8 +213,10 @@ def _look(
         chosen=chosen,
         dtype=str(pixels.dtype),
         theta_deg=layout.theta_deg,
-        theta_location=layout.theta_location,
+        theta_location=layout.theta_counted or layout.theta_location,
         theta_listed=layout.theta_listed,
+        fits_any=layout.fits_any,
+        covered_deg=_covered_deg(layout),
         n_written=_n_leading(written, missing),
         data_bytes=n_angles * n_rows * n_cols * pixels.dtype.itemsize,
         pixel_size_um=_value(layout.pixel_size_um),
@@ -301,9 +309,7 @@ def _corrected(path: Path, layout: Layout, known: InputBlock, kind: Format) -> L
     if known.angles is not None:
         changes |= _configured_angles(path, layout, known.angles, known.angle_unit, kind)
         changes["warnings"] = tuple(
-            text
-            for text in layout.warnings
-            if not text.startswith((NO_THETA, NO_LIST, UNIT_OF_FILE, UNKNOWN_UNIT))
+            text for text in layout.warnings if not text.startswith(_OF_ANGLES)
         )
         if _are_others(layout.theta_deg, changes.get("theta_deg")):
             other = f"{OTHER_ANGLES}, {layout.theta_location}"
@@ -339,14 +345,7 @@ def _configured_angles(
 ) -> dict[str, Any]:
     """Return the angles that the configuration gives, and where they stand."""
     if not isinstance(angles, str):
-        n_planned = len(layout.projections.index) if layout.positions is None else layout.n_planned
-        theta_deg = np.asarray(
-            angles.start + (angles.step or 0.0) * np.arange(n_planned)
-            if angles.stop is None
-            else np.linspace(angles.start, angles.stop, n_planned)
-        )
-        theta_deg = theta_deg if layout.positions is None else theta_deg[layout.positions]
-        return {"theta_deg": theta_deg, "theta_location": _CONFIGURATION}
+        return {"theta_location": _CONFIGURATION} | _angles_of_range(layout, angles)
     if is_dataset(angles):
         if not kind.has_datasets:
             raise ScanError(f"{path}: input.angles: {angles} would be a dataset of an HDF5 file")
@@ -358,6 +357,38 @@ def _configured_angles(
     if kind.reads_lists:
         return {}  # its reader has read the list, and knows which images are missing
     return {"theta_deg": read_angles(angles, unit), "theta_location": angles, "theta_listed": True}
+
+
+def _angles_of_range(layout: Layout, angles: AngleRange) -> dict[str, Any]:
+    """Return an angle for each frame, or, of a scan that stopped early, for each planned one.
+
+    The last angle of a range is that of the last frame planned, which may be missing.
+    """
+    of_file, n_frames = layout.theta_deg, len(layout.projections.index)
+    n_listed = 0 if of_file is None else len(of_file)
+    n_planned = max(n_frames, layout.n_planned, n_listed)
+    if angles.stop is None:
+        theta_deg = angles.start + (angles.step or 0.0) * np.arange(n_planned)
+    else:
+        theta_deg = np.linspace(angles.start, angles.stop, n_planned)
+        if n_listed > n_frames:
+            otherwise = "" if layout.theta_listed else _IF_NONE_IS_MISSING
+            return {"theta_deg": theta_deg, "theta_counted": layout.theta_location + otherwise}
+    listed = None if n_listed != n_frames else of_file
+    return {
+        "theta_deg": theta_deg[
+            np.arange(n_frames) if layout.positions is None else layout.positions
+        ],
+        "fits_any": listed is None,
+        "is_spread": angles.stop is not None,
+        "covered_deg": None if listed is None else span_deg(listed),
+    }
+
+
+def _covered_deg(layout: Layout) -> float | None:
+    if layout.is_spread or layout.theta_deg is None:
+        return layout.covered_deg
+    return span_deg(layout.theta_deg)
 
 
 def _value(found: Found | None) -> float | None:

@@ -38,11 +38,17 @@ class Layout:
     warnings: tuple[str, ...] = ()  # what was assumed
     notes: tuple[str, ...] = ()  # what else was found, the same for scans recorded alike
     aborted: str = ""  # why frames are missing, where it is not known which, or ""
-    # Where it is known which projections are missing: (n_frames,), which of the planned ones these
-    # are, ascending; how many were planned; and which are missing, for people.
-    positions: NDArray[np.intp] | None = None
+    # How many projections were planned, 0: unknown. Where it is known which of them are missing:
+    # (n_frames,), which these are, ascending; and which are missing, for people.
     n_planned: int = 0
+    positions: NDArray[np.intp] | None = None
     missing: str = ""
+    # Where the list is that has as many angles as were planned, if theta_deg is not of it. A range
+    # without a list fits to any frames: spread over them it does not show what they cover, either.
+    theta_counted: str = ""
+    fits_any: bool = False
+    is_spread: bool = False
+    covered_deg: float | None = None  # of spread angles, by the list; None: nothing tells
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,8 +27,10 @@ class Metadata:
     chosen: NDArray[np.intp]  # numbers of the projections in use, 0-based, ascending
     dtype: str  # of the pixels, in the byte order of this machine
     theta_deg: NDArray[np.float64] | None  # as found: any number of them, finite or not; None: none
-    theta_location: str  # where they are in the file, or which list
+    theta_location: str  # where they, or those of their number, are in the file, or which list
     theta_listed: bool  # in a list apart from the frames, which may not fit to them
+    fits_any: bool  # of a range, which has an angle for each of any number of frames
+    covered_deg: float | None  # range of the angles, the last step included; None: nothing tells
     n_written: int  # leading projections that were really written, but for those not in use
     data_bytes: int  # projections x rows x columns x item size
     pixel_size_um: float | None  # in the sample

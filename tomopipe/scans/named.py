@@ -46,7 +46,12 @@ class NamedReader:
                 f"{self._path}: {self._stated_by} marks no projection (0); correct "
                 "input.paths.image_key"
             )
-        theta_deg, location, warnings = self._theta_deg(len(index))
+        try:
+            theta_deg, location, warnings = self._theta_deg(len(index))
+        except ScanError:
+            if self._known.angles is None:
+                raise
+            theta_deg, location, warnings = None, "", ()
         n_frames, n_planned = len(self._keys), len(self._planned)
         counted = COUNTED if self._known.frames else f"keys in {self._stated_by}"
         return Layout(
@@ -61,6 +66,7 @@ class NamedReader:
             missing_sources=self._stack.missing_sources,
             warnings=warnings + invalid_frames(self._keys),
             aborted=fewer_frames(n_frames, n_planned, counted),
+            n_planned=int(np.count_nonzero(self._planned == PROJECTION)),
         )
 
     def references(self, kind: Kind) -> list[Reference]:
@@ -114,8 +120,6 @@ class NamedReader:
 
     def _theta_deg(self, n_projections: int) -> Angles:
         """Return the angles of the projections, where they stand, and what was assumed."""
-        if self._known.angles is not None:
-            return None, "", ()
         unit = self._known.angle_unit
         found: Angles
         if self._known.paths.angles:

@@ -126,9 +126,14 @@ class NxtomoReader:
             raise ScanError(
                 f"{self._path}: {self._key_name} marks no projection (0) in {self._name}"
             )
-        theta_deg, location, warnings = (
-            self._theta_deg() if self._known.angles is None else (None, "", ())
-        )
+        try:
+            theta_deg, location, warnings = self._theta_deg()
+        except ScanError:
+            if self._known.angles is None:
+                raise
+            theta_deg, location, warnings = None, "", ()
+        numbers = np.cumsum(self._planned_keys == PROJECTION) - 1
+        placed = self._planned_index
         aborted = ""
         if self._planned_index is None:  # it is not known which are missing
             n_planned = len(self._planned_keys)
@@ -157,6 +162,8 @@ class NxtomoReader:
             warnings=warnings + invalid_frames(self._keys),
             notes=self._notes,
             aborted=aborted,
+            n_planned=int(numbers[-1]) + 1,
+            positions=None if placed is None else numbers[placed[index]],
         )
 
     def references(self, kind: Kind) -> list[Reference]:

@@ -12,14 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from tomopipe.campaign.series import reference_size, undersized
+from tomopipe.campaign.series import SAME_SIZE, reference_size, undersized
 from tomopipe.campaign.state import LOOK_AGAIN, STILL_WRITTEN
 from tomopipe.config import StepOptions
 from tomopipe.config.blocks import NUMBERS
 from tomopipe.errors import ScanError, TomopipeError, is_of_the_system, own_error
 from tomopipe.groups import grouped
 from tomopipe.recon.angular_sampling import is_full_rotation, largest_gap_rad, unpaired
-from tomopipe.scans.angle_lists import span_deg
 from tomopipe.scans.hdf5 import StillWrittenError, one_line
 from tomopipe.scans.linked import State, files_taken_from
 from tomopipe.scans.metadata import Metadata, incomplete
@@ -58,7 +57,8 @@ class _Look:
     cells: Mapping[str, Any] = field(default_factory=dict)  # of its row; none: it cannot be read
     n_frames: int = 0  # projections that exist
     meant_frames: int = 0  # and that were planned: an aborted scan may still list all its angles
-    span_deg: float | None = None  # None: there are no angles
+    span_deg: float | None = None  # None: there are no angles, or they are spread over any frames
+    is_spread: bool = False
 
 
 def inventory(
@@ -176,7 +176,8 @@ def _look(raw: RawScan, taken_from: TakenFrom) -> _Look:
             cells,
             n_frames=metadata.n_angles,
             meant_frames=max(metadata.n_angles, 0 if theta_deg is None else len(theta_deg)),
-            span_deg=None if theta_deg is None else span_deg(theta_deg),
+            span_deg=metadata.covered_deg,
+            is_spread=theta_deg is not None and metadata.covered_deg is None,
         )
     except StillWrittenError:
         return _Look(STILL_WRITTEN)
@@ -230,14 +231,22 @@ def _row(
         look.n_frames, covered_deg, reference=reference, min_fraction=min_fraction
     ):
         over = "without angles" if covered_deg is None else f"over {covered_deg:.0f} degrees"
+        over += " but those of input.angles" * look.is_spread
         reason = (
             f"undersized: {look.n_frames} projections {over}, less than {min_fraction:g} of the "
             f"{reference:.0f} of its series"
+        )
+    warnings = [look.cells["warnings"]] if look.cells.get("warnings") else []
+    if not reason and look.is_spread and look.n_frames < (1 - SAME_SIZE) * reference:
+        warnings.append(
+            f"{look.n_frames} projections, where the series has {reference:.0f}: if the scan was "
+            "aborted, input.angles: {start, stop} is wrong for it; {start, step} is not"
         )
     named = {name: entry[name] for name in ("scan", "path", "series", "index")}
     return {
         **_BLANK,
         **look.cells,
+        "warnings": "; ".join(warnings),
         **named,
         "keep": not reason,
         "reason": reason,

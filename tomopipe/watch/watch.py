@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from tomopipe.campaign.arrivals import Arrivals, fault_of_scan
+from tomopipe.campaign.arrivals import Arrivals, frames_of_scan
 from tomopipe.campaign.campaign import make_campaign
 from tomopipe.campaign.failures import plain_error
 from tomopipe.campaign.files import CONFIG, LOGS, TABLE, Files
@@ -90,7 +90,7 @@ class Watcher:
         self._moved: list[str] = []  # options for Snakemake that undo another campaign.results
         self._edited, self._is_broken = self._state_of_edits(), False
         self._paths: list[str] = []
-        self._arrivals = Arrivals(directory, self._config.watch.settle_s, self._fault_of)
+        self._arrivals = Arrivals(directory, self._config.watch.settle_s, self._frames_of)
         self._hooks = Hooks(directory, directory / LOGS.of_watch("hook"))
         self._scans = WatchedScans(self._config, directory, self._hooks, say)
         self._files = self._scans.files
@@ -233,11 +233,11 @@ class Watcher:
                 self._save()
         return not lost
 
-    def _fault_of(self, path: str) -> str:
+    def _frames_of(self, path: str) -> tuple[str, bool]:
         campaign = make_campaign(self._config, self.directory, taken=(path,))
         if campaign.refused:
-            return campaign.refused[0].refused
-        return fault_of_scan(campaign, next(iter(campaign.scans)))
+            return campaign.refused[0].refused, False
+        return frames_of_scan(campaign, next(iter(campaign.scans)))
 
     def _take(self, paths: list[str]) -> None:
         """Take the files that are complete."""

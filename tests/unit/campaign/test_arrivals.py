@@ -21,7 +21,7 @@ def raw(tmp_path) -> Path:
 
 
 def watched(raw: Path, settle_s: float = 10.0, fault: str = "") -> Arrivals:
-    return Arrivals(raw.parent, settle_s, lambda path: fault)
+    return Arrivals(raw.parent, settle_s, lambda path: (fault, True))
 
 
 def look(found: Arrivals, now_s: float, taken=None) -> list[str]:
@@ -78,12 +78,12 @@ def test_an_aborted_scan_is_shown_to_the_inventory_in_the_end(raw):
 
 
 def test_a_file_that_its_writer_marks_is_asked_again(raw):
-    def fault(path: str) -> str:
+    def frames(path: str) -> tuple[str, bool]:
         if raw.stat().st_mtime < 1e9:
             raise StillWrittenError(path)
-        return ""
+        return "", True
 
-    found = Arrivals(raw.parent, 0, fault)
+    found = Arrivals(raw.parent, 0, frames)
     os.utime(raw, (1, 1))
     assert look(found, 0) == look(found, 1000) == []
     os.utime(raw, (2e9, 2e9))

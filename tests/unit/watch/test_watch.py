@@ -24,6 +24,7 @@ from tomopipe.watch import watch as module
 from tomopipe.watch import watched_scans
 from tomopipe.watch.watch import Watcher
 
+ABORTED = "aborted: 15 frames for 91 angles"
 COLUMNS = (
     *("scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "keep", "reason"),
     "warnings",
@@ -55,7 +56,7 @@ def campaign(tmp_path, monkeypatch) -> Path:
     (tmp_path / "config.yaml").write_text(
         "campaign: {scans: [raw/*.h5]}\nwatch: {settle_s: 0}\nhooks: {on_scan: cat > told.json}\n"
     )
-    monkeypatch.setattr(module, "fault_of_scan", lambda campaign, scan: "")
+    monkeypatch.setattr(module, "frames_of_scan", lambda campaign, scan: ("", True))
     return tmp_path
 
 
@@ -257,12 +258,12 @@ def test_a_scan_that_a_later_run_skips_is_flagged(watcher, runs, said):
 
 
 def test_an_aborted_file_is_flagged_at_once(watcher, said, called, monkeypatch):
-    monkeypatch.setattr(module, "fault_of_scan", lambda *_: "aborted: 15 frames for 91 angles")
+    monkeypatch.setattr(module, "frames_of_scan", lambda *_: (ABORTED, True))
     watcher.step()
     watcher._arrivals._seen["raw/a_1.h5"].since_s -= 60
     watcher.step()
     (flag,) = [line for line in said if "FLAG" in line]
-    why = "not complete after 60 s (aborted: 15 frames for 91 angles): skipped"
+    why = f"not complete after 60 s ({ABORTED}): skipped"
     assert f"a_1: no COR, {why}" in flag
     assert watcher.page.read_text().count(why) == 1
     (facts,) = called
@@ -466,8 +467,8 @@ def test_a_file_that_never_completes_is_said_once_and_the_others_go_on(
     slow = Path("raw/a_2.h5")
     monkeypatch.setattr(
         module,
-        "fault_of_scan",
-        lambda campaign, scan: f"{slow.stat().st_size} frames" if scan == "a_2" else "",
+        "frames_of_scan",
+        lambda _, scan: (f"{slow.stat().st_size} frames" if scan == "a_2" else "", True),
     )
     for n in range(8, 12):  # a frame each time, more slowly than the settling time
         slow.write_bytes(b"x" * n)
