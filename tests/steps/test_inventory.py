@@ -148,6 +148,44 @@ def test_the_first_rule_that_fails_is_the_reason(tmp_path, make, reason):
     rows = take(tmp_path)
     assert kept(rows) == {"s_0": True, "s_1": True, "s_2": True, "s_3": False}
     assert rows["s_3"]["reason"].startswith(reason)
+
+
+FIRST_AND_LAST, STEP = {"start": 0, "stop": 180}, {"start": 0, "step": 4.5}
+
+
+@pytest.mark.parametrize(
+    ("n_angles", "theta", "reason"),
+    [
+        (15, np.linspace(0, 180, 40), "aborted: 15 frames for 40 angles in /exchange/theta"),
+        (30, np.linspace(0, 180, 40), "aborted: 30 frames for 40 angles in /exchange/theta"),
+        (15, np.arange(15) * 4.5, "undersized: 15 projections over 68 degrees, less than 0.5"),
+        (15, np.linspace(0, 180, 15), ""),
+        (15, "none", "undersized: 15 projections without angles but those of input.angles, less"),
+        (30, "none", ""),
+    ],
+    ids=["listed", "listed, more", "list cut too", "coarse", "no list", "no list, more"],
+)
+def test_a_range_of_angles_makes_no_aborted_scan_a_whole_one(tmp_path, n_angles, theta, reason):
+    """Spread over whatever frames there are it always covers 180 degrees."""
+    for index in range(3):
+        write(tmp_path / f"s_{index}.h5", theta="none" if isinstance(theta, str) else None)
+    write(tmp_path / "s_3.h5", n_angles, theta=theta)
+    rows = take(tmp_path, known={"angles": FIRST_AND_LAST})
+    assert kept(rows) == {"s_0": True, "s_1": True, "s_2": True, "s_3": not reason}
+    assert rows["s_3"]["reason"].startswith(reason)
+    assert not any(rows[f"s_{index}"]["warnings"] for index in range(3))
+    # of so many frames nothing but their number could tell
+    may_be_aborted = n_angles == 30 and not reason
+    assert ("30 projections, where the series has 40" in rows["s_3"]["warnings"]) == may_be_aborted
+
+
+def test_a_step_says_which_angles_an_aborted_scan_has(tmp_path):
+    for index, n_angles in enumerate((40, 40, 15, 30)):
+        write(tmp_path / f"s_{index}.h5", n_angles, theta="none")
+    rows = take(tmp_path, known={"angles": STEP})
+    assert kept(rows) == {"s_0": True, "s_1": True, "s_2": False, "s_3": True}
+    assert rows["s_2"]["reason"].startswith("undersized: 15 projections over 68 degrees, less")
+    assert not rows["s_3"]["warnings"]
     assert rows["s_3"]["n_cols"] == N_COLS  # `select: yes` can bring it back
 
 

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.exchange_files import THETA, replace, write
 from tomopipe.campaign import arrivals
-from tomopipe.campaign.arrivals import Arrivals, is_closed
+from tomopipe.campaign.arrivals import Arrivals, frames_of_scan, is_closed
+from tomopipe.campaign.campaign import make_campaign
 from tomopipe.campaign.raw_files import find_scans, raw_paths
 from tomopipe.config import Config, parse_config
 from tomopipe.scans.hdf5 import StillWrittenError
@@ -37,6 +39,38 @@ def test_a_file_is_taken_once_it_has_not_changed_for_the_settling_time(raw):
     (rule,) = look(found, 20)
     assert rule.startswith("unchanged for 10 s")
     assert rule.endswith("frames equal angles")
+
+
+FIRST_AND_LAST = {"start": 0, "stop": 180}
+
+
+@pytest.mark.parametrize(
+    ("angles", "theta", "counted"),
+    [
+        (None, range(7), True),
+        (FIRST_AND_LAST, range(7), True),
+        (FIRST_AND_LAST, None, False),
+        ({"start": 0, "step": 30}, None, False),
+        (None, None, False),
+    ],
+    ids=["listed", "a range too", "a range alone", "a step alone", "none"],
+)
+def test_frames_are_said_to_equal_angles_where_a_list_counts_them(
+    tmp_path, monkeypatch, angles, theta, counted
+):
+    monkeypatch.chdir(tmp_path)
+    path = write(tmp_path / "a_1.h5", replace(THETA, theta and list(theta)))
+    config = parse_config({"campaign": {"scans": ["*.h5"]}, "input": {"angles": angles}})
+    campaign = make_campaign(config, tmp_path)
+    found = Arrivals(tmp_path, 0, lambda _: frames_of_scan(campaign, "a_1"))
+    (rule,) = look(found, 0)
+    assert rule.startswith("unchanged for 0 s")
+    assert rule.endswith(", frames equal angles") == counted
+    # a list of more angles than there are frames yet says that it is half written
+    if theta is not None:
+        write(path, replace(THETA, list(range(9))))
+        assert look(found, 1) == []
+        assert found.waiting["a_1.h5"].startswith("aborted: 7 frames for 9 angles")
 
 
 def test_the_marker_of_the_writer_spares_the_settling_time(raw):
@@ -102,6 +136,14 @@ def test_copies_under_way_are_not_there_and_a_folder_that_is_gone_is_named(tmp_p
         (tmp_path / "raw").mkdir(exist_ok=True)
         (tmp_path / "raw" / name).touch()
     assert raw_paths(config, tmp_path) == (["raw/a_1.h5"], ["away"])
+
+
+def test_our_sidecars_beside_raw_files_are_no_scans(tmp_path):
+    for name in ("a_1.h5", "a_1.cor.json", "A_2.h5", "A_2.cor.json"):
+        (tmp_path / name).touch()
+    config = config_of(["*"])
+    assert [scan.path for scan in find_scans(config, tmp_path)] == ["A_2.h5", "a_1.h5"]
+    assert raw_paths(config, tmp_path) == (["A_2.h5", "a_1.h5"], [])
 
 
 def test_a_run_sees_what_was_taken_alone(tmp_path):

@@ -312,5 +312,6 @@ def test_a_folder_that_cannot_be_written_is_an_error_for_people(tmp_path):
 
 def test_a_file_is_meant_by_the_name_of_its_scan():
     known = [f"leaf_{number:03d}" for number in range(1, 8)]
-    assert did_you_mean("leaf_002.h5", known) == "; did you mean leaf_002?"
+    for name in ("leaf_002.h5", "raw/leaf_002.h5", "/data/leaf_009/leaf_002.nxs", "raw/leaf_002"):
+        assert did_you_mean(name, known) == "; did you mean leaf_002?"
     assert did_you_mean("leaf_02", known) == "; did you mean leaf_002?"

@@ -149,6 +149,48 @@ def test_frames_missing_who_knows_where_are_never_shifted(tmp_path, change):
     assert incomplete(found).startswith("aborted: ")
 
 
+FIRST_AND_LAST, STEP = {"start": 0, "stop": 180}, {"start": 0, "step": 30}
+
+
+@pytest.mark.parametrize("gone", [[6], [4, 5, 6], range(1, 7)], ids=["1 of 7", "3 of 7", "6 of 7"])
+def test_an_aborted_scan_has_the_first_of_the_angles_of_a_range(tmp_path, gone):
+    """180 degrees are those of the last frame planned, which was never taken."""
+    path = write(tmp_path / "a.h5", dropped(gone, ids=False))
+    there = N_ANGLES - len(gone)
+    why = f"aborted: {there} frames for 7 angles in /exchange/theta"
+    assert incomplete(read_metadata(path)).startswith(why)
+    found = read_metadata(path, known={"angles": FIRST_AND_LAST})
+    assert incomplete(found).startswith(
+        f"{why} (if no frame is missing, input.angles: {{start, step}})"
+    )
+    assert "angles the configuration, 180 degrees" in found.found
+    assert found.covered_deg == pytest.approx(210)
+    with open_scan(path, known={"angles": FIRST_AND_LAST}, partial=True) as scan:
+        assert np.rad2deg(scan.theta_rad) == pytest.approx(30 * np.arange(there))
+    stepped = read_metadata(path, known={"angles": STEP})
+    assert incomplete(stepped) == ""
+    assert stepped.theta_deg == pytest.approx(30 * np.arange(there))
+
+
+@pytest.mark.parametrize("angles", [FIRST_AND_LAST, STEP], ids=str)
+def test_dropped_frames_take_their_angles_of_a_range_with_them(tmp_path, angles):
+    path = write(tmp_path / "a.h5", dropped([2, 4]))
+    found = read_metadata(path, known={"angles": angles})
+    assert incomplete(found) == ""
+    assert found.theta_deg == pytest.approx([0, 30, 90, 150, 180])
+
+
+def test_a_range_covers_what_the_file_shows(tmp_path):
+    """Spread over any frames it shows nothing itself."""
+    known = {"angles": FIRST_AND_LAST}
+    assert read_metadata(write(tmp_path / "a.h5"), known=known).covered_deg == pytest.approx(210)
+    cut = write(tmp_path / "cut.h5", replace(THETA, 5.0 * np.arange(7)))
+    assert read_metadata(cut, known=known).covered_deg == pytest.approx(35)
+    bare = write(tmp_path / "bare.h5", replace(THETA, None))
+    assert read_metadata(bare, known=known).covered_deg is None
+    assert read_metadata(bare, known={"angles": STEP}).covered_deg == pytest.approx(210)
+
+
 def test_sets_of_flats_from_where_each_frame_went(tmp_path):
     with open_scan(write(tmp_path / "a.h5", dropped([2]))) as scan:
         assert scan.flat_positions.tolist() == [0, 6, 6]

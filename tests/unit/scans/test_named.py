@@ -244,6 +244,11 @@ def test_an_aborted_scan_has_fewer_frames_than_keys(tmp_path, phantom):
     assert incomplete(read_metadata(path, known=known)).startswith("aborted: 15 frames for 31")
     with open_scan(path, known=known, partial=True) as scan:
         np.testing.assert_allclose(scan.theta_rad, np.deg2rad(phantom[4][:15]))
+    for paths in (HTTOMO, {**HTTOMO, "angles": None}, {**HTTOMO, "angles": "/nowhere"}):
+        ranged = {"paths": paths, "angles": {"start": 0, "stop": 180}}
+        assert incomplete(read_metadata(path, known=ranged)).startswith("aborted: ")
+        with open_scan(path, known=ranged, partial=True) as scan:
+            assert np.rad2deg(scan.theta_rad) == pytest.approx(np.linspace(0, 180, 31)[:15])
 
 
 @pytest.mark.parametrize(

@@ -276,6 +276,24 @@ def test_dropped_frames_take_their_angles_and_keys_with_them(tmp_path):
         assert scan.flat_positions.tolist() == [0, 2, 4, 4]
 
 
+def test_a_range_is_of_the_projections_planned(tmp_path):
+    known = {"angles": {"start": 0, "stop": 150}}
+    dropped = write_nxtomo(tmp_path / "a.nxs", entry=DIAMOND, change=without_frames([3, 5, 10]))
+    found = read_metadata(dropped, known=known)
+    assert incomplete(found) == ""
+    assert found.theta_deg == pytest.approx([0, 60, 90, 150])
+
+    def unnumbered(entry):
+        without_frames(range(9, 14))(entry)
+        del entry["instrument/NDAttributes"]
+
+    for angles in (ANGLES_DEG, [0.0]):  # listed, or known by the keys alone
+        path = write_nxtomo(tmp_path / f"{len(angles)}.nxs", angles=angles, change=unnumbered)
+        assert incomplete(read_metadata(path, known=known)).startswith("aborted: ")
+        with open_scan(path, known=known, partial=True) as scan:
+            assert np.rad2deg(scan.theta_rad) == pytest.approx([0, 30, 60])
+
+
 def test_dropped_frames_without_numbers_are_an_aborted_scan(tmp_path):
     def change(entry):
         without_frames([5])(entry)

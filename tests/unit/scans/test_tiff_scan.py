@@ -238,6 +238,26 @@ def test_fewer_images_than_angles_in_the_list(tmp_path):
         assert np.allclose(np.rad2deg(scan.theta_rad), ANGLES_DEG[:5])
 
 
+def test_a_list_of_angles_counts_the_images_also_where_a_range_gives_the_angles(tmp_path):
+    path = write_folder(tmp_path / "scan", images=values()[:5])
+    known = {"angles": {"start": 0, "stop": 330}}
+    assert incomplete(read_metadata(path, known=known)) == (
+        "angles.txt has 12 angles for 5 frames, expected one for each: correct the list, unless "
+        "the scan was aborted"
+    )
+    with open_scan(path, partial=True, known=known) as scan:
+        assert np.allclose(np.rad2deg(scan.theta_rad), 30 * np.arange(5))
+
+
+def test_frames_counted_by_input_frames_have_the_first_of_the_angles_of_a_range(tmp_path):
+    path = tmp_path / "scan"
+    write_images(path, one_series()[:10], name="sample_{:04d}.tif", first=1)
+    known = {"frames": ORDER, "angles": {"start": 0, "stop": 165}}
+    found = read_metadata(path, known=known)
+    assert incomplete(found).startswith("aborted: 10 frames for 18 in input.frames")
+    assert found.theta_deg == pytest.approx(ANGLES_DEG[: found.n_angles])
+
+
 @pytest.mark.parametrize("n_bytes", [0, 150])
 def test_an_image_cut_short_is_not_written(tmp_path, n_bytes):
     path = write_folder(tmp_path / "scan", images=values(dtype="f8"))
