@@ -66,8 +66,8 @@ def measure_roll(prepared: Prepared, cor_px: float) -> tuple[float, float] | Non
 def tilt_of(roll: tuple[float, float], used: UsedRows, n_rows: int) -> tuple[str, bool]:
     """Say in one sentence that a measured roll moves the axis off the COR; "" if not by much.
 
-    Also whether it spoils the volume. The COR is that of the middle one of `n_rows`; a measured
-    roll is what `used.roll_deg` left.
+    Also whether it spoils the volume. The COR is taken for that of the middle one of `n_rows`, from
+    which a roll moves it a little; a measured roll is what `used.roll_deg` left.
     """
     slope, error = np.array(roll) / 100
     first, last = (0, n_rows - 1) if used.rows == "all" else used.rows
