@@ -25,6 +25,7 @@ _MAX_ERROR = 0.05  # px per 100 rows
 # Where the outermost rows are further from the COR, bands may be beyond its search; then the axis
 # is searched for up to this roll, in steps of half a column, as are the scores.
 _NEAR_PX, _MOST_DEG, _STEP_PX = 1.5, 6.0, 0.5
+_ALONE = 0.6  # as well as it any other axis may match at most
 _FAR_PX = 0.5  # from the line, of a band that did not resolve
 # Of the axis at the outermost rows: half a pixel from the COR is as far as a COR may be off before
 # slices show it; two spoil them. It has to be known so many times better.
@@ -52,12 +53,11 @@ def measure_roll(prepared: Prepared, cor_px: float) -> tuple[float, float] | Non
     from_middle = row - (row.min() + row.max()) / 2
     outermost = from_middle.max()
     fit = _fit_near(opposing, row, np.full(len(row), cor_px))
-    if fit is None or abs(fit[0]) * outermost > _NEAR_PX:
+    if fit is None or 100 * fit[1] > _MAX_ERROR or abs(fit[0]) * outermost > _NEAR_PX:
         axis = _find_axis(opposing, from_middle, cor_px)
         if axis is not None:
             near_px = axis[0] + axis[1] * from_middle
-            # where bands do not fit a line, the axis that was found is as good as its steps
-            fit = _fit_near(opposing, row, near_px) or (axis[1], _STEP_PX / 2 / outermost)
+            fit = _fit_near(opposing, row, near_px) or fit
     if fit is None or fit[1] > max(_MAX_ERROR / 100, abs(fit[0]) / 20):
         return None
     return 100 * fit[0], 100 * fit[1]
@@ -66,8 +66,8 @@ def measure_roll(prepared: Prepared, cor_px: float) -> tuple[float, float] | Non
 def tilt_of(roll: tuple[float, float], used: UsedRows, n_rows: int) -> tuple[str, bool]:
     """Say in one sentence that a measured roll moves the axis off the COR; "" if not by much.
 
-    Also whether it spoils the volume. The COR is that of the middle one of `n_rows`; a measured
-    roll is what `used.roll_deg` left.
+    Also whether it spoils the volume. The COR is taken for that of the middle one of `n_rows`, from
+    which a roll moves it a little; a measured roll is what `used.roll_deg` left.
     """
     slope, error = np.array(roll) / 100
     first, last = (0, n_rows - 1) if used.rows == "all" else used.rows
@@ -127,7 +127,7 @@ def _find_axis(
     """Find the straight axis about which all lines match best: COR of the middle row, and slope.
 
     That COR is no further from `cor_px` than the axis may be tilted; None if another axis matches
-    more than half as well.
+    nearly as well.
     """
     rows, line = np.unique(from_middle, return_inverse=True)
     scored = registration_score(replace(opposing, group=line))
@@ -145,7 +145,7 @@ def _find_axis(
     best, middle = np.unravel_index(np.argmax(total), total.shape)
     height = total[best, middle]
     total[max(0, best - 8) : best + 9, max(0, middle - 12) : middle + 13] = 0
-    if total.max() > height / 2:
+    if total.max() > _ALONE * height:
         return None
     return (start + int(middle)) * _STEP_PX, float(moves[best] * _STEP_PX / rows[-1])
 
