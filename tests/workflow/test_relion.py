@@ -2,7 +2,10 @@
 
 import json
 
-from tests.workflow.conftest import make_scan, plan, snakemake
+from tests.workflow.conftest import configure, failing, make_scan, plan, snakemake
+from tomopipe.campaign.campaign import load_campaign
+from tomopipe.cli.outcome import show
+from tomopipe.run.ending import set_remarks
 
 META = "results/relion/stacks/{}.json"
 
@@ -61,3 +64,29 @@ def test_an_emptied_star_file_of_a_scan_is_made_again(campaign):
     assert "results/relion/tilt_series: another size: a_2.star: made again" in run.text
     assert path.read_bytes() == before
     assert plan(campaign) == (0, frozenset())
+
+
+def test_a_set_of_earlier_stacks_is_not_offered_as_that_of_now(campaign, tmp_path, capsys):
+    assert set_remarks(load_campaign(campaign)) == []
+    (campaign / META.format("a_1")).unlink()
+    assert snakemake(campaign).status == 0  # an equal stack: the set is as it was
+    assert set_remarks(load_campaign(campaign)) == []
+    configure(campaign, "export_star", max_tilts=60)
+    fails = failing(tmp_path, "export_stack", "a_2", "raise MemoryError('none left')")
+    run = snakemake(campaign, "--keep-going", environment=fails)
+    assert run.status == 1, run.text
+    show(load_campaign(campaign), is_whole=False)
+    said = (
+        "of earlier stacks; `tomopipe run` makes it when there are stacks of all 5 scans: there is "
+        "none of a_2"
+    )
+    assert f"relion/tomograms.star ({said})" in capsys.readouterr().out
+    star = campaign / "results" / "relion" / "tomograms.star"
+    star.unlink()  # as in a first run
+    show(load_campaign(campaign), is_whole=False)
+    assert f"({said.replace('of earlier stacks', 'not made yet')})" in capsys.readouterr().out
+    star.touch()
+    (campaign / META.format("a_2")).touch()  # newer than a set that is another one
+    assert set_remarks(load_campaign(campaign)) == [said.partition(":")[0]]
+    assert snakemake(campaign).status == 0
+    assert set_remarks(load_campaign(campaign)) == []
