@@ -1,9 +1,13 @@
 """The binning of RELION's set in real runs."""
 
 import json
+import os
+
+from typer.testing import CliRunner
 
 from tests.workflow.conftest import configure, failing, make_scan, plan, snakemake
 from tomopipe.campaign.campaign import load_campaign
+from tomopipe.cli import cli
 from tomopipe.cli.outcome import show
 from tomopipe.run.ending import set_remarks
 
@@ -81,12 +85,16 @@ def test_a_set_of_earlier_stacks_is_not_offered_as_that_of_now(campaign, tmp_pat
         "none of a_2"
     )
     assert f"relion/tomograms.star ({said})" in capsys.readouterr().out
-    star = campaign / "results" / "relion" / "tomograms.star"
+    status = CliRunner().invoke(cli, ["status", str(campaign)]).stdout
+    assert f"for RELION: {said}" in status
+    star, meta = campaign / "results/relion/tomograms.star", campaign / META.format("a_2")
+    before = star.read_bytes()
     star.unlink()  # as in a first run
     show(load_campaign(campaign), is_whole=False)
     assert f"({said.replace('of earlier stacks', 'not made yet')})" in capsys.readouterr().out
-    star.touch()
-    (campaign / META.format("a_2")).touch()  # newer than a set that is another one
+    star.write_bytes(before)
+    os.utime(star, (1e9, 1e9))
+    meta.write_text("{}")  # all are there, and newer
     assert set_remarks(load_campaign(campaign)) == [said.partition(":")[0]]
     assert snakemake(campaign).status == 0
     assert set_remarks(load_campaign(campaign)) == []
