@@ -1,8 +1,15 @@
 """The binning of RELION's set in real runs."""
 
 import json
+import os
 
-from tests.workflow.conftest import make_scan, plan, snakemake
+from typer.testing import CliRunner
+
+from tests.workflow.conftest import configure, failing, make_scan, plan, snakemake
+from tomopipe.campaign.campaign import load_campaign
+from tomopipe.cli import cli
+from tomopipe.cli.outcome import show
+from tomopipe.run.ending import set_remarks
 
 META = "results/relion/stacks/{}.json"
 
@@ -61,3 +68,33 @@ def test_an_emptied_star_file_of_a_scan_is_made_again(campaign):
     assert "results/relion/tilt_series: another size: a_2.star: made again" in run.text
     assert path.read_bytes() == before
     assert plan(campaign) == (0, frozenset())
+
+
+def test_a_set_of_earlier_stacks_is_not_offered_as_that_of_now(campaign, tmp_path, capsys):
+    assert set_remarks(load_campaign(campaign)) == []
+    (campaign / META.format("a_1")).unlink()
+    assert snakemake(campaign).status == 0  # an equal stack: the set is as it was
+    assert set_remarks(load_campaign(campaign)) == []
+    configure(campaign, "export_star", max_tilts=60)
+    fails = failing(tmp_path, "export_stack", "a_2", "raise MemoryError('none left')")
+    run = snakemake(campaign, "--keep-going", environment=fails)
+    assert run.status == 1, run.text
+    show(load_campaign(campaign), is_whole=False)
+    said = (
+        "of earlier stacks; `tomopipe run` makes it when there are stacks of all 5 scans: there is "
+        "none of a_2"
+    )
+    assert f"relion/tomograms.star ({said})" in capsys.readouterr().out
+    status = CliRunner().invoke(cli, ["status", str(campaign)]).stdout
+    assert f"for RELION: {said}" in status
+    star, meta = campaign / "results/relion/tomograms.star", campaign / META.format("a_2")
+    before = star.read_bytes()
+    star.unlink()  # as in a first run
+    show(load_campaign(campaign), is_whole=False)
+    assert f"({said.replace('of earlier stacks', 'not made yet')})" in capsys.readouterr().out
+    star.write_bytes(before)
+    os.utime(star, (1e9, 1e9))
+    meta.write_text("{}")  # all are there, and newer
+    assert set_remarks(load_campaign(campaign)) == [said.partition(":")[0]]
+    assert snakemake(campaign).status == 0
+    assert set_remarks(load_campaign(campaign)) == []

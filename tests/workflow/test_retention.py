@@ -8,6 +8,7 @@ import yaml
 from tests.workflow.conftest import CORS_PX, configure, plan, plan_all, snakemake, table
 from tests.workflow.test_reruns import TAIL, changed
 from tomopipe.campaign.campaign import load_campaign
+from tomopipe.run.ending import set_remarks
 from tomopipe.run.retention import accepted_scans, removable, remove
 
 
@@ -50,11 +51,14 @@ def test_stacks_that_were_removed_are_not_made_again_unless_they_are_to_be_kept(
     gone = sorted(set(CORS_PX) - stacks(campaign))
     configure(campaign, "export_star", hand=1)
     assert snakemake(campaign).jobs == {"export_star"}
+    (remark,) = set_remarks(load_campaign(campaign))
+    assert remark.startswith(f"{len(gone)} of 5 stacks were removed by `tomopipe clean`; ")
     # and they come back when they are wanted
     configure(campaign, "storage", keep_stacks=True)
     wanted = {f"export_stack:{scan}" for scan in gone} | {"export_star"}
     assert set(plan_all(campaign)[1]) == wanted
     assert snakemake(campaign).jobs == wanted
+    assert set_remarks(load_campaign(campaign)) == []
 
 
 @pytest.mark.parametrize("spoil", ["doubtful", "replaced", "other volume", "no volume"])

@@ -3,8 +3,18 @@
 import json
 import shutil
 
-from tests.workflow.conftest import configure, failing, new_campaign, package_with, plan, snakemake
+from tests.workflow.conftest import (
+    configure,
+    failing,
+    new_campaign,
+    package_with,
+    plan,
+    plan_all,
+    snakemake,
+)
 from tests.workflow.test_reruns import TAIL
+from tomopipe.campaign.campaign import load_campaign
+from tomopipe.run.ending import set_remarks
 from tomopipe.storage.tables import read_tsv
 
 
@@ -83,3 +93,47 @@ def test_raw_files_that_vanish_during_the_run_do_not_empty_the_report(tmp_path):
     log = campaign / "logs" / "report" / "campaign.log"
     assert "this folder has no raw files now" in log.read_text()
     assert ">a_1<" in (campaign / "results" / "report" / "index.html").read_text()
+
+
+def test_a_raw_file_that_vanishes_while_stacks_are_written_costs_its_tomogram(campaign, tmp_path):
+    configure(campaign, "export_star", max_tilts=60)
+    raw, away = campaign / "raw" / "a_2.h5", tmp_path / "a_2.h5"
+    vanishing = failing(tmp_path, "export_stack", "a_2", f"os.rename({str(raw)!r}, {str(away)!r})")
+    run = snakemake(campaign, environment=vanishing)
+    assert run.status == 3, run.text
+    assert "RELION's set has 4 of 5 tomograms, not a_2 (raw/a_2.h5: no such file)" in run.text
+    star = campaign / "results" / "relion" / "tomograms.star"
+    assert star.read_text().count("stacks/") == 4
+    away.rename(raw)  # the same content: it only could not be read
+    assert set(plan_all(campaign)[1]) == {"export_stack:a_2", "export_star"}
+    assert snakemake(campaign).status == 0
+    assert star.read_text().count("stacks/") == 5
+    assert set_remarks(load_campaign(campaign)) == []
+    assert plan(campaign) == (0, frozenset())
+
+
+def test_a_folder_that_vanishes_while_stacks_are_written_empties_no_set(campaign, tmp_path):
+    configure(campaign, "export_star", max_tilts=60)
+    raw, away = campaign / "raw", tmp_path / "raw"
+    # as a disk that is unmounted
+    move = f"os.rename({str(raw)!r}, {str(away)!r}); os.mkdir({str(raw)!r})"
+    run = snakemake(
+        campaign, "--cores", "1", environment=failing(tmp_path, "export_stack", "a_1", move)
+    )
+    assert run.status == 1, run.text
+    star = campaign / "results" / "relion" / "tomograms.star"
+    assert star.read_text().count("stacks/") == 5
+
+
+def test_an_override_of_a_scan_that_vanished_stops_no_other(campaign):
+    path = campaign / "config.yaml"
+    path.write_text(path.read_text() + "overrides: [{scans: [a_2], full_recon: {filter: hann}}]\n")
+    assert snakemake(campaign).status == 0
+    (campaign / "raw" / "a_2.h5").unlink()
+    told = "overrides 1: scans: a_2 is no longer in the campaign"
+    for jobs in ({"export_star"}, set()):  # also once the inventory has followed
+        run = snakemake(campaign)
+        assert run.status == 0, run.text
+        assert run.jobs >= jobs
+        assert told in run.text
+    assert plan(campaign) == (0, frozenset())

@@ -8,6 +8,7 @@ import glob
 import json
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -74,6 +75,16 @@ class Campaign:
         """Return rows that name no scan, nor one to come, and cells that are no COR, in words."""
         faults = check_table(self.table_rows, {*self.scans, *to_come})
         return [f"{self.table_name}: {fault}" for fault in faults]
+
+    def override_notes(self) -> list[str]:
+        """Say which scans and series of overrides are no longer in the campaign."""
+        found = [*self.scans.values(), *self.refused]
+        gone = _gone(self.config, found, self.files)
+        return [
+            f"overrides {number}: {key}: {name} is no longer in the campaign"
+            for number, key, name in _named_in_vain(self.config, found)
+            if (key, name) in gone
+        ]
 
     @property
     def files(self) -> Files[Path]:
@@ -317,7 +328,8 @@ def make_campaign(
             f"{table}: {', '.join(repeated)} stands there more than once. Keep one row per scan."
         )
     if taken is None and not is_watched(directory):  # a named scan may not have arrived yet
-        for fault in override_faults(config, found):
+        gone = _gone(config, found, Files(directory / config.campaign.results))
+        for fault in override_faults(config, found, gone):
             raise TomopipeError(f"{source}: {fault}")
     scans = _with_rows([scan for scan in found if not scan.refused], rows, config, table)
     return Campaign(
@@ -343,18 +355,51 @@ def refuse_unknown(
             )
 
 
-def override_faults(config: Config, found: Sequence[CampaignScan]) -> Iterator[str]:
-    """Say which overrides name, without a pattern, a scan or series that does not exist."""
-    known = {"scans": {scan.name for scan in found}, "series": {scan.series for scan in found}}
+def override_faults(
+    config: Config, found: Sequence[CampaignScan], gone: Collection[tuple[str, str]] = ()
+) -> Iterator[str]:
+    """Say which overrides name a scan or series that does not exist, nor is one of those `gone`."""
+    known = _known(found)
+    for number, key, name in _named_in_vain(config, found):
+        if (key, name) not in gone:
+            yield (
+                f"overrides {number}: {key}: there is no {name}{did_you_mean(name, known[key])}; "
+                "expected a pattern, or one of those found: "
+                f"{some_of(sorted(known[key]), 4) or 'none'}"
+            )
+
+
+def _known(found: Iterable[CampaignScan]) -> dict[str, set[str]]:
+    """Return what `scans` and `series` of an override may name."""
+    scans = list(found)
+    return {"scans": {scan.name for scan in scans}, "series": {scan.series for scan in scans}}
+
+
+def _named_in_vain(config: Config, found: Iterable[CampaignScan]) -> Iterator[tuple[int, str, str]]:
+    """Return number, key and name where an override names, without a pattern, what is not there."""
+    known = _known(found)
     for number, override in enumerate(config.overrides, start=1):
         for key, names in known.items():
             for name in getattr(override, key):
                 if not glob.has_magic(name) and name not in names:
-                    yield (
-                        f"overrides {number}: {key}: there is no {name}"
-                        f"{did_you_mean(name, names)}; expected a pattern, or one of those found: "
-                        f"{some_of(sorted(names), 4) or 'none'}"
-                    )
+                    yield number, key, name
+
+
+def _gone(
+    config: Config, found: Iterable[CampaignScan], files: Files[Path]
+) -> set[tuple[str, str]]:
+    """Return key and name of scans and series of overrides of which the campaign has results."""
+    named = {(key, name) for _, key, name in _named_in_vain(config, found)}
+    rows: InventoryRows = {}
+    if named:
+        with suppress(OSError, TomopipeError):  # a damaged one is made again
+            rows = read_inventory(files.inventory)
+    series = {row["series"] for row in rows.values()}
+    has_results = {
+        "scans": lambda scan: scan in rows or files.of_scan(scan).is_dir(),
+        "series": lambda name: name in series or files.fix_table(encode_series(name)).exists(),
+    }
+    return {(key, name) for key, name in named if has_results[key](name)}
 
 
 def stats_of(scans: Iterable[CampaignScan]) -> dict[str, Stat]:

@@ -18,6 +18,7 @@ from tomopipe.cli.terminal import console, folding_table, near
 from tomopipe.cor.cor_value import format_cor
 from tomopipe.report.collected_records import collect_scans
 from tomopipe.review.queue import queue_entries
+from tomopipe.run.ending import set_remarks
 from tomopipe.storage.json_files import json_or, number, part, texts
 
 _MOST_ROWS = 40
@@ -119,11 +120,14 @@ def _places(campaign: Campaign, scans: Collection[str]) -> str:
         "CORs": made.cor_table,
     }
     failed, n_scans = failed_stacks(campaign, scans), len(scans)
-    of_set = f" ({n_scans - len(failed)} of {n_scans} tomograms)" if failed else ""
+    remarks = [f"{n_scans - len(failed)} of {n_scans} tomograms"] if failed else []
+    remarks += set_remarks(campaign)
+    of_set = f" ({'; '.join(remarks)})" if remarks else ""
     lines = (
         f"{what:12}{near(path)}" + of_set * (what == "for RELION")
         for what, path in places.items()
         if (has_volume if what == "volumes" else any(_matches(path)))
+        or (what == "for RELION" and remarks)
     )
     return "\n".join(lines)
 

@@ -18,7 +18,7 @@ from tomopipe.campaign.slurm import Pending
 from tomopipe.cli.options import ConfigFile, Directory
 from tomopipe.cli.terminal import bar, duration
 from tomopipe.commands.status import JobStatus, Status, as_record, read_status
-from tomopipe.run.ending import unfinished_scans, volumes_of_before
+from tomopipe.run.ending import set_remarks, unfinished_scans, volumes_of_before
 from tomopipe.run.launch import is_killed, under_way
 
 _WIDE = 100  # columns of the terminal from which details are shown
@@ -52,6 +52,8 @@ def status(
     if not (run or found.with_state("running")):  # else what lacks may be to come
         for line in (*unfinished_scans(campaign), *volumes_of_before(campaign)):
             console.print(Text(line, style=_STYLE["failed"]))
+        for remark in set_remarks(campaign):
+            console.print(f"for RELION: {remark}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _show(found: Status, console: Console) -> None:

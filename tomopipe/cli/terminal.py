@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+from tomopipe.errors import some_of
+from tomopipe.groups import grouped
 from tomopipe.reruns.words import is_news, is_of_cor
 from tomopipe.run.progress import Progress, Step
 
@@ -17,6 +19,7 @@ WIDTH = 160  # width of tables in a pipe or a file
 _PLAIN_S = 10.0
 _PLAIN_PART = 0.01
 _MOST_REASONS = 20
+_N_NAMED = 3  # jobs in a line
 _FAILED = {"failed": "failed", "again": "failed, tried again"}
 
 
@@ -52,17 +55,24 @@ class Screen:
 
     def _news(self, progress: Progress) -> Iterator[str]:
         """Print which jobs failed, and why others run, each once."""
+        again = grouped(  # all jobs of a submission at once
+            (reason, f"{step} {name}".rstrip())
+            for what, step, name, reason in progress.news
+            if what == "again"
+        )
         for what, step, name, reason in progress.news:
             if what == "says":
                 yield f"tomopipe: {reason}"
             elif what in ("again", "failed"):
-                job = f"{step} {name}".rstrip()
-                if (what, job) not in self._failed:  # not after each attempt
-                    self._failed.add((what, job))
+                jobs = again.pop(reason, []) if what == "again" else [f"{step} {name}".rstrip()]
+                new = [job for job in jobs if (what, job) not in self._failed]
+                if new:  # not after each attempt
+                    self._failed.update((what, job) for job in new)
                     # that of another attempt replaces the log
                     log = progress.log_of(step, name) if what == "failed" else None
                     see = f", see {near(log)}" if log else ""
-                    yield f"{_FAILED[what]}: {job}{f': {reason}' if reason else ''}{see}"
+                    shown = f"{len(new)} jobs, " * (len(new) > 1) + some_of(new, _N_NAMED)
+                    yield f"{_FAILED[what]}: {shown}{f': {reason}' if reason else ''}{see}"
             elif name and is_news(reason):
                 names = self._reasons.setdefault(reason, {})
                 is_told = bool(names) or (is_of_cor(reason) and reason in self._told)

@@ -133,6 +133,7 @@ def _check_table(campaign: Campaign, findings: Findings) -> None:
     if is_watched(campaign.directory):
         findings.warnings += override_faults(campaign.config, [*found, *campaign.refused])
     else:
+        findings.warnings += campaign.override_notes()
         keys = {row.scan: split_name(row.scan, pattern) for row in rows}
         rows = [r for r in rows if keys[r.scan][0] in series and keys[r.scan] not in known]
     findings.errors += campaign.table_faults({row.scan for row in rows})

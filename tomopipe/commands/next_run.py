@@ -98,6 +98,7 @@ def make_plan(campaign: Campaign, record: CampaignRecord | None = None) -> Plan:
         notes=(
             *unread_folders(campaign.config, campaign.directory),
             *campaign.table_faults(),
+            *campaign.override_notes(),
             *(f"{NO_ANGLES}: {scan}. {TELL_ANGLES}" for scan in found.without_angles),
             *(
                 f"no COR, and so no volume: {scan}"

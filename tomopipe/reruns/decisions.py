@@ -198,6 +198,11 @@ class Decisions:
         only = f" ({METADATA_ALONE})" if only_metadata_differ(old, wanted) else ""
         return "; ".join(dict.fromkeys(lines)) + only or CHANGED.get(step, "written by no job")
 
+    def is_unrecorded(self, step: str, path: str) -> bool:
+        """Tell whether nothing says what a table was made from."""
+        known = self.record.products.get(path)
+        return known is not None and known.statement == digest(_unrecorded(step))
+
     def _replaced_files(self, scan: str, old: Sequence[str], new: Sequence[str]) -> str:
         if scan not in self.campaign.scans:
             return "raw files changed"
@@ -218,7 +223,7 @@ class Decisions:
             return
         stated = self._stated(step, key, path, wanted)
         if stated is None and step in _TABLES:
-            stated = {"step": step, "unknown": True}
+            stated = _unrecorded(step)
         if stated is None:
             stated = dict(wanted)
             if fault := unreadable(where):
@@ -321,6 +326,11 @@ class Decisions:
             # outside a run it is written beside itself; only the main process writes it
             remove_stale(self.record.file)
             self.record.save()
+
+
+def _unrecorded(step: str) -> Statement:
+    """Return the statement of a table that the record does not know."""
+    return {"step": step, "unknown": True}
 
 
 def _text_in(inventory: Mapping[str, Any] | None, scan: str, column: str) -> str:

@@ -19,7 +19,14 @@ from tomopipe.reruns.decisions import Decisions
 from tomopipe.reruns.made_from import ALSO_READ, Statement
 from tomopipe.reruns.products import digest
 from tomopipe.reruns.relion_notes import assumed_numbers, source_of
-from tomopipe.reruns.words import CHANGED, MISSING, OPTIONS_OF_FIX, of_scans, of_series
+from tomopipe.reruns.words import (
+    CHANGED,
+    MISSING,
+    UNRECORDED,
+    of_fix_options,
+    of_scans,
+    of_series,
+)
 from tomopipe.steps import sidecar
 from tomopipe.storage.checksums import changed_links
 from tomopipe.storage.json_files import json_or
@@ -223,7 +230,10 @@ class Wanted:
         others = len(scans) < len(members) or len(self.alive(scans)) < len(scans)
         if found != CHANGED["fix_cor"] or others:
             return found
-        made_ns = _mtime_ns(record.path_of(self.out.fix_table(series)))
+        table = self.out.fix_table(series)
+        if self._decisions.is_unrecorded("fix_cor", table):
+            return UNRECORDED
+        made_ns = _mtime_ns(record.path_of(table))
         new = [
             scan
             for scan in scans
@@ -232,7 +242,9 @@ class Wanted:
                 for path in self.out.of_predict_cor(scan)
             )
         ]
-        return f"prediction of {some_of(new, _N_NAMED)} changed" if new else OPTIONS_OF_FIX
+        if new:
+            return f"prediction of {some_of(new, _N_NAMED)} changed"
+        return of_fix_options(members)
 
     # ---- after cor.json ----------------------------------------------------------------------
 

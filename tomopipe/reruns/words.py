@@ -17,6 +17,7 @@ IF_COR = "if a COR is found for it"
 IF_OTHER_COR = "if its COR changes: a prediction of its series is pending"
 IF_OTHER_PAGE = "if what it shows changes"
 IF_OTHER_CONTENT = "if the comparison finds another content"
+UNRECORDED = "the record of this folder does not say what it was made from"
 OPTIONS_OF_FIX = "options of fix_cor changed"
 #: For results that contain no statement.
 CHANGED = {
@@ -147,6 +148,17 @@ def of_series(rows: Mapping[str, Mapping[str, str]], members: Iterable[Mapping[s
             lines.append(f"COR of {scan}: {row['before_px']} by hand taken away")
     lines += [f"{scan} left the series" for scan in rows if scan not in now]
     return "; ".join(lines or kept) or CHANGED["fix_cor"]
+
+
+def of_fix_options(members: Iterable[Mapping[str, Any]]) -> str:
+    """Say what may have changed where no COR did: options, or cells that are no COR."""
+    cells = [
+        f"{member['scan']}: {member['manual']!r}"
+        for member in members
+        if member["manual"] and not is_valid(parse_cor(member["manual"]), member["n_cols"])
+    ]
+    no_cor = f"cor_px that is no COR ({', '.join(cells)}), or " if cells else ""
+    return no_cor + OPTIONS_OF_FIX
 
 
 def of_scans(rows: Iterable[str], scans: Mapping[str, int | None], seen_ns: int) -> str:

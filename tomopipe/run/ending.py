@@ -1,14 +1,17 @@
 """The end of a run: records of failed jobs, report, exit status."""
 
 import json
+import os
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from tomopipe.campaign.campaign import Campaign, read_inventory, stats_of
+from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory, stats_of
 from tomopipe.campaign.failures import is_made, record_failures
+from tomopipe.campaign.files import STAR
 from tomopipe.campaign.relion_set import failed_stacks
 from tomopipe.campaign.results import (
     NO_ANGLES,
@@ -164,6 +167,65 @@ def _not_in_set(campaign: Campaign, scans: Sequence[str]) -> list[str]:
     return [
         f"RELION's set has {len(scans) - len(failed)} of {len(scans)} tomograms, not {why}. Mend "
         "its file or options, take it out (select: no), or `tomopipe retry SCAN`."
+    ]
+
+
+def set_remarks(campaign: Campaign) -> list[str]:
+    """Say what RELION's set is not: made, of the stacks there are, with all stacks beside it.
+
+    Not in a run's process.
+    """
+    files = campaign.files
+    try:
+        rows, resolved = read_inventory(files.inventory), read_cor_json(files.cor_table)
+    except (OSError, TomopipeError):
+        return []
+    cors = {
+        scan: resolved[scan]
+        for scan in campaign.selected_scans(rows)
+        if scan in resolved and not is_unproven(rows[scan]["warnings"], files.sweep(scan))
+    }
+    if not (campaign.config.export_star.enabled and cors):
+        return []
+    star = files.in_relion(STAR)
+    no_stack = [scan for scan in cors if not files.stack_meta(scan).exists()]
+    if not star.exists():
+        fault = "not made yet"
+    elif no_stack or _is_of_other_stacks(campaign, rows, cors):
+        fault = "of earlier stacks"
+    else:
+        return _removed(campaign, cors)
+    none_of = f": there is none of {some_of(no_stack, _N_NAMED)}" if no_stack else ""
+    n = len(cors)
+    return [f"{fault}; `tomopipe run` makes it when there are stacks of all {n} scans{none_of}"]
+
+
+def _is_of_other_stacks(
+    campaign: Campaign, rows: InventoryRows, cors: Mapping[str, Mapping[str, Any]]
+) -> bool:
+    """Tell whether a stack is newer than the set, which is not what it would be now."""
+    files = campaign.files
+    made_ns = files.in_relion(STAR).stat().st_mtime_ns
+    if all(files.stack_meta(scan).stat().st_mtime_ns <= made_ns for scan in cors):
+        return False
+    from tomopipe.reruns.decisions import Decisions
+    from tomopipe.reruns.wanted import Wanted  # slow to load
+
+    decisions = Decisions(campaign, tell=lambda text: None)
+    decisions.take_job_records()
+    return bool(Wanted(campaign, decisions, lambda: rows).why_export_star(cors))
+
+
+def _removed(campaign: Campaign, scans: Collection[str]) -> list[str]:
+    """Count the stacks that RELION has had, which are not made again."""
+    failed = failed_stacks(campaign, scans)
+    in_set = [scan for scan in scans if scan not in failed]
+    n = sum(not os.path.lexists(campaign.files.stack(scan)) for scan in in_set)
+    if not n or campaign.config.storage.keep_stacks:
+        return []
+    return [
+        f"{n} of {len(in_set)} stacks were removed by `tomopipe clean`; storage.keep_stacks: yes "
+        "makes them again"
     ]
 
 

@@ -49,19 +49,29 @@ def export_or_fail(
     """Write a stack as `export_stack` does; what is wrong with the scan itself is a result, too.
 
     Then the JSON says {"failed": reason} and the stack is an empty file: the set is made without
-    this scan. Errors for which another attempt may help are raised.
+    this scan. Errors for which another attempt may help are raised; of a raw file that has gone the
+    next run tries again.
     """
     try:
         return export_stack(raw, stack_path, meta_path, options, made_from=made_from, **more)
     except ScanError as error:
-        if not is_of_the_scan(error):
+        has_gone = _has_gone(raw.path)
+        if not (has_gone or is_of_the_scan(error)):
             raise
         reason = reason_of(error)
         log.error("failed: %s", reason, exc_info=error)
+        if made_from and has_gone:
+            made_from = {**made_from, "not_read": reason}  # not what is wanted: tried again
     failed = {"failed": reason, **stated(made_from)}
     write_text("", stack_path)
     write_json(failed, meta_path)
     return failed
+
+
+def _has_gone(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a raw file is not there, and others of its folder are: its disk is not away."""
+    folder = os.path.dirname(path) or "."
+    return not os.path.lexists(path) and os.path.isdir(folder) and bool(os.listdir(folder))
 
 
 def export_stack(

@@ -101,7 +101,7 @@ try:
         refuse_foreign(CAMPAIGN, DECISIONS.record)
         if not WATCHED:  # rows may be written before their scans come
             faults = unread_folders(CAMPAIGN.config, CAMPAIGN.directory) + CAMPAIGN.table_faults()
-            for fault in faults:
+            for fault in faults + CAMPAIGN.override_notes():
                 print(f"tomopipe: {fault}", file=sys.stderr)
 except TomopipeError as error:
     sys.exit(f"tomopipe: {error}")

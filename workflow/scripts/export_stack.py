@@ -11,7 +11,7 @@ from tomopipe.scans.raw_scan import raw_scan
 from tomopipe.steps.export_stack import export_or_fail
 
 with (
-    making(snakemake.log[0], snakemake.output, snakemake.params),
+    making(snakemake.log[0], snakemake.output, snakemake.params) as more,
     job(snakemake.log[0], snakemake.threads, snakemake.resources, snakemake.output) as status,
 ):
     options = StepOptions.model_validate_json(snakemake.params.options)
@@ -31,4 +31,6 @@ with (
         made_from=json.loads(snakemake.params.made_from),
         pixels_of=earlier,
     )
+    stated = meta.get("made_from", {})
+    more |= {key: stated[key] for key in ("not_read",) if key in stated}
     status["wrote_only"] = "failure" if "failed" in meta else "metadata" if earlier else ""

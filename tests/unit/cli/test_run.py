@@ -526,6 +526,22 @@ def test_a_cor_that_several_steps_follow_is_said_once(tmp_path, monkeypatch, cap
     assert shown == ["; ".join(cors), f"{cors[1]}; {options}", f"a_3: {options}"]
 
 
+def test_jobs_of_a_submission_that_are_tried_again_are_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "events"))
+    progress, screen = Progress(tmp_path / "events", Logs(tmp_path)), Screen()
+    for n in range(26):
+        tell(began=n, step="predict_cor", name=f"a_{n}", reason="not there yet", local=True)
+    for n in range(26):
+        tell(failed=n, error="no room" if n == 25 else "", again=True)
+    progress.read()
+    screen.show(progress)
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("failed")]
+    assert said == [
+        "failed, tried again: 25 jobs, predict_cor a_0, predict_cor a_1, predict_cor a_2, ...",
+        "failed, tried again: predict_cor a_25: no room",
+    ]
+
+
 def test_a_job_that_somebody_stopped_has_not_failed_and_attempts_are_told_once(
     tmp_path, monkeypatch, capsys
 ):

@@ -683,6 +683,10 @@ def test_rows_and_overrides_may_be_written_before_their_scans_come(tmp_path):
     )
     with pytest.raises(TomopipeError, match="overrides 1: scans: there is no a_3"):
         load_campaign(tmp_path)
+    (tmp_path / "results" / "try_center" / "a_3").mkdir(parents=True)  # it was there
+    gone = check.examine(load_campaign(tmp_path))
+    assert "overrides 1: scans: a_3 is no longer in the campaign" in gone.warnings
+    (tmp_path / "results" / "try_center" / "a_3").rmdir()
     with only_watcher(tmp_path) as lock:
         write_holder(lock, {})
         found = check.examine(load_campaign(tmp_path))

@@ -7,8 +7,9 @@ from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.files import Files
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.expected import Expected
-from tomopipe.reruns.words import IF_COR, MISSING
+from tomopipe.reruns.words import IF_COR, MISSING, UNRECORDED
 from tomopipe.storage.atomic import write_json
+from tomopipe.storage.tables import write_tsv
 
 SIZE = {"n_rows": 4, "n_cols": 64, "n_angles": 31}
 
@@ -53,6 +54,13 @@ def test_a_cor_by_hand_makes_the_volume_certain(folder):
     (folder / "scans.tsv").write_text("scan\tcor_px\na_1\t32\n")
     job = jobs(folder)["full_recon", "a_1"]
     assert (job.certain, job.reason) == (True, MISSING)
+
+
+def test_a_series_that_the_record_does_not_know_blames_no_option(folder):
+    columns = ("scan", "before_px", "after_px", "source", "reason")
+    row = dict(zip(columns, ("a_1", "32.00", "32.00", "ai", ""), strict=True))
+    write_tsv([row], columns, load_campaign(folder).files.fix_table("a"))
+    assert jobs(folder)["fix_cor", ""].reason == UNRECORDED
 
 
 @pytest.mark.parametrize(("stated", "reason"), [("all", "rows all -> [1, 2]"), (None, "")])

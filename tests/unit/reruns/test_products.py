@@ -471,6 +471,11 @@ def test_a_volume_of_a_raw_file_that_changes_meanwhile_is_not_written(record, mo
         full_recon()
     assert not Path("results/a_rec.h5").exists()
 
+    with making("logs/full_recon/a.log", ["results/a_rec.h5"], params):
+        Path("a.h5").unlink()  # after it was read
+        write_text("volume", "results/a_rec.h5")
+    assert Path("results/a_rec.h5").exists()
+
 
 def test_a_raw_file_is_compared_with_what_was_taken_of_it_then(tmp_path, monkeypatch):
     monkeypatch.setattr(products, "SUMMED_BYTES", 1000)

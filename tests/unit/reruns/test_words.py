@@ -109,6 +109,13 @@ def test_a_series_is_fixed_anew_for_what_changed_in_it(rows, members, line):
     assert words.of_series(rows, members) == line
 
 
+def test_a_cell_that_is_no_cor_may_be_why_a_series_is_fixed_anew():
+    good, unreadable, outside = member("a", "48.50"), member("b", "50,5"), member("c", "500")
+    assert words.of_fix_options([member("x"), good]) == words.OPTIONS_OF_FIX
+    told = "cor_px that is no COR (b: '50,5', c: '500'), or options of fix_cor changed"
+    assert words.of_fix_options([good, unreadable, outside]) == told
+
+
 def test_files_are_looked_at_again_for_what_changed():
     def say(rows, scans):
         return words.of_scans(rows, scans, 100)
