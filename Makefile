@@ -49,7 +49,7 @@ lint: $(VENV)/.developed
 
 # the pages that are made from the code
 docs: $(VENV)/.installed
-	$(BIN)/python -m tomopipe.config
+	$(BIN)/python docs/config.py
 	$(BIN)/python docs/cli.py
 	$(BIN)/python docs/api.py
 

@@ -70,13 +70,8 @@ class Campaign:
         """The campaign table as the configuration names it."""
         return self.config.campaign.table or TABLE
 
-    @property
-    def table_faults(self) -> list[str]:
-        """Rows that name no scan, and cells that are no COR, a sentence for each."""
-        return self.faults_of_table()
-
-    def faults_of_table(self, to_come: Iterable[str] = ()) -> list[str]:
-        """Return `table_faults`, but for rows of these scans."""
+    def table_faults(self, to_come: Iterable[str] = ()) -> list[str]:
+        """Return rows that name no scan, nor one to come, and cells that are no COR, in words."""
         faults = check_table(self.table_rows, {*self.scans, *to_come})
         return [f"{self.table_name}: {fault}" for fault in faults]
 
@@ -250,22 +245,14 @@ class Campaign:
         """
         manual = {scan: self.scans[scan].manual.strip() for scan in selected}
         donors = self.donors(self.scans[selected[0]].series, inventory, replaced)
-        members: list[dict[str, Any]] = [
-            {"scan": scan, "manual": format_cor(parse_cor(text)) or text}
-            | {"select": "in", "donor_px": None}
-            for scan, text in manual.items()
+        cells: list[tuple[str, str, str, float | None]] = [
+            (scan, format_cor(parse_cor(text)) or text, "in", None) for scan, text in manual.items()
         ]
-        members += [
-            {"scan": scan, "manual": "", "select": "donor", "donor_px": round(cor_px, 2)}
-            for scan, cor_px in donors.items()
-        ]
+        cells += [(scan, "", "donor", round(cor_px, 2)) for scan, cor_px in donors.items()]
         return [
-            member
-            | {
-                "index": self.scans[member["scan"]].index,
-                "n_cols": int(inventory[member["scan"]]["n_cols"]),
-            }
-            for member in members
+            {"scan": scan, "manual": text, "select": select, "donor_px": donor_px}
+            | {"index": self.scans[scan].index, "n_cols": int(inventory[scan]["n_cols"])}
+            for scan, text, select, donor_px in cells
         ]
 
     def to_resolve(self, inventory: InventoryRows) -> dict[str, dict[str, Any]]:
@@ -312,11 +299,7 @@ def campaign_from_data(
 
 
 def make_campaign(
-    config: Config,
-    directory: Path,
-    *,
-    source: str = "config",
-    taken: Collection[str] | None = None,
+    config: Config, directory: Path, *, source: str = "config", taken: Collection[str] | None = None
 ) -> Campaign:
     """Find the files and read the table of a campaign; errors name the config as `source`.
 

@@ -112,12 +112,8 @@ def _of_sidecar(path: Path, predicted: bool) -> _Entry:
     scan, source = data.get("scan"), data.get("source")
     if not isinstance(scan, str) or not isinstance(source, str):
         return _Entry(str(path), "", f"no sidecar of tomopipe: {path}")
-    why_not = _why_not(source, _taken_sources(predicted))
-    return _Entry(f"{path.parent}/{scan}", _as_text(data.get("cor_px")), why_not)
-
-
-def _taken_sources(predicted: bool) -> tuple[str, ...]:
-    return ("manual", "ai", "auto") if predicted else ("manual",)
+    name = f"{path.parent}/{scan}"
+    return _Entry(name, _as_text(data.get("cor_px")), _why_not(source, predicted))
 
 
 def _of_table(path: Path, predicted: bool) -> list[_Entry]:
@@ -126,19 +122,17 @@ def _of_table(path: Path, predicted: bool) -> list[_Entry]:
         found = read_cor_json(path)
     except TomopipeError as error:
         return [_Entry(str(path), "", f"damaged: {error}")]
-    sources = _taken_sources(predicted)
+    texts = {scan: _as_text(entry["cor_px"]) for scan, entry in found.items()}
     return [
-        _Entry(
-            f"{path.parent}/{scan}", _as_text(entry["cor_px"]), _why_not(entry["source"], sources)
-        )
-        for scan, entry in found.items()
+        _Entry(f"{path.parent}/{scan}", text, _why_not(found[scan]["source"], predicted))
+        for scan, text in texts.items()
     ]
 
 
-def _why_not(source: str, taken: tuple[str, ...]) -> str:
-    if source in taken:
-        return ""
-    return _PREDICTED if source in ("ai", "auto") else _FILLED
+def _why_not(source: str, predicted: bool) -> str:
+    if source in ("ai", "auto"):
+        return "" if predicted else _PREDICTED
+    return "" if source == "manual" else _FILLED
 
 
 def _as_text(value: Any) -> str:

@@ -10,7 +10,6 @@ import stat
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import takewhile
 from pathlib import Path
 from unicodedata import category
 from urllib.parse import unquote
@@ -18,6 +17,7 @@ from urllib.parse import unquote
 from tomopipe.campaign.files import Files
 from tomopipe.campaign.series import (
     encode_series,
+    fixed_folder,
     folder_prefix,
     folder_prefixes,
     series_key,
@@ -101,13 +101,7 @@ def missing_folders(config: Config, directory: Path) -> list[str]:
 
 def folders(config: Config) -> list[str]:
     """Return the folders of the patterns, up to their first wildcard."""
-    found = dict[str, None]()
-    for pattern in _patterns(config):
-        fixed = os.path.dirname(pattern.rstrip("/"))
-        while glob.has_magic(fixed):
-            fixed = os.path.dirname(fixed)
-        found[fixed] = None
-    return list(found)
+    return list(dict.fromkeys(map(fixed_folder, _patterns(config))))
 
 
 def _entries(config: Config) -> list[tuple[str, str]]:
@@ -176,7 +170,7 @@ def _unreadable(pattern: str, directory: Path) -> list[str]:
 
 def _folders(pattern: str, directory: Path) -> list[Path]:
     """List the folders in which files of a pattern are searched, as far as they are readable."""
-    found, parts = [directory], _parts(pattern)
+    found, parts = [directory], Path(os.path.dirname(pattern.rstrip("/"))).parts
     for number, part in enumerate(parts):
         above = os.path.join(*parts[: number + 1])
         if not glob.has_magic(part):
@@ -189,21 +183,21 @@ def _folders(pattern: str, directory: Path) -> list[Path]:
 def _why(pattern: str, directory: Path) -> str:
     """Name the missing folder, if that is why a pattern matches nothing."""
     folder = directory
-    for part in takewhile(lambda part: not glob.has_magic(part), _parts(pattern)):
+    for part in Path(fixed_folder(pattern)).parts:
         folder /= part
         if not folder.is_dir():
             return f": there is no folder {folder}"
     return f" in {directory}"
 
 
-def _parts(pattern: str) -> tuple[str, ...]:
-    """Return the parts of the folder of a pattern."""
-    return Path(os.path.dirname(pattern.rstrip("/"))).parts
-
-
 def _expand(pattern: str, directory: Path) -> list[str]:
     """Return the paths that match a pattern; a plain path also if there is no file."""
-    if os.path.lexists(directory / pattern) or not glob.has_magic(pattern):
+    return matches(pattern, directory) if glob.has_magic(pattern) else [pattern]
+
+
+def matches(pattern: str, directory: Path) -> list[str]:
+    """Return the paths that match a pattern, or are it, and exist."""
+    if os.path.lexists(directory / pattern):
         return [pattern]
     return sorted(glob.glob(pattern, root_dir=directory, recursive=True))
 

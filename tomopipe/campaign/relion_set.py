@@ -151,9 +151,7 @@ def _stays(campaign: Campaign, scan: str, meta: Mapping[str, Any], needed: int) 
 
 
 def decide_binning(
-    path: str | os.PathLike[str],
-    binning: int | Literal["auto"],
-    proposed: Mapping[str, Any] | None,
+    path: str | os.PathLike[str], binning: int | Literal["auto"], proposed: Mapping[str, Any] | None
 ) -> int | None:
     """Decide the binning of the campaign, once: before the first stack is made.
 

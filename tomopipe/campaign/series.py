@@ -5,7 +5,6 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping
-from itertools import takewhile
 from pathlib import PurePath
 from urllib.parse import quote
 
@@ -44,6 +43,14 @@ def series_key(series: str, prefix: str) -> str:
     return f"{prefix}/{series}" if prefix else series
 
 
+def fixed_folder(pattern: str) -> str:
+    """Return the folder of a pattern, up to its first wildcard; "" for the campaign folder."""
+    folder = os.path.dirname(pattern.rstrip("/"))
+    while glob.has_magic(folder):
+        folder = os.path.dirname(folder)
+    return folder
+
+
 def folder_prefixes(patterns: Iterable[str]) -> dict[str, str]:
     """Return the folders of patterns, each up to a wildcard, with a unique prefix.
 
@@ -53,12 +60,10 @@ def folder_prefixes(patterns: Iterable[str]) -> dict[str, str]:
     prefixes: dict[str, str] = {}
     taken: set[str] = set()
     for pattern in patterns:
-        parts = PurePath(os.path.normpath(os.path.dirname(pattern.rstrip("/")))).parts
-        plain = list(takewhile(lambda part: not glob.has_magic(part), parts))
-        folder = os.path.join(*plain) if plain else "."
+        folder = os.path.normpath(fixed_folder(pattern))
         if folder in prefixes:
             continue
-        names = [part for part in plain if part != "/"]
+        names = [part for part in PurePath(folder).parts if part != "/"]
         ends = ["/".join(names[-n:]) for n in range(1, len(names) + 1)]
         whole = f"./{folder}".removesuffix("/.")
         prefix = next((end for end in ends if end not in taken), whole)

@@ -16,9 +16,7 @@ _N_NAMED = 3  # scans for each reason
 
 
 def clean(
-    directory: Directory = Path("."),
-    config: ConfigFile = None,
-    dry_run: DryRun = False,
+    directory: Directory = Path("."), config: ConfigFile = None, dry_run: DryRun = False
 ) -> None:
     """Remove try stacks and stacks for RELION that are declared temporary, of accepted scans.
 

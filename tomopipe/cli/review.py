@@ -16,8 +16,7 @@ def review(
         int, typer.Option(help="Port of localhost.", show_default="a free one", min=0, max=65535)
     ] = 0,
     socket: Annotated[
-        Path | None,
-        typer.Option(help="A Unix socket instead of a port: nobody else can open it."),
+        Path | None, typer.Option(help="A Unix socket instead of a port: nobody else can open it.")
     ] = None,
     allow_host: Annotated[
         list[str] | None,

@@ -38,6 +38,10 @@ from tomopipe.scans.formats import format_named
 _MOST_FORMATS = 10  # shown
 _MOST_DATASETS = 40
 _MOST_FILES = 10
+_QUESTIONS = {
+    "partition": "Partition (empty: the cluster's default)",
+    "account": "Account (empty: none)",
+}
 _PATHS = """\
   input:
     paths:
@@ -118,7 +122,8 @@ def init(
     if slurm is None and not names_slurm and sys.stdin.isatty():
         slurm = typer.confirm("Will this run on SLURM?", default=False)
     if slurm or names_slurm:
-        _write_profiles(folder, partition, account, gpu_partition, force, dry_run)
+        site = {"partition": partition, "account": account, "gpu_partition": gpu_partition}
+        _write_profiles(folder, site, force=force, dry_run=dry_run)
 
 
 def _start(
@@ -171,25 +176,13 @@ def _options(*, relion: bool, try_stacks: bool, binning: int) -> dict[str, Any]:
 
 
 def _write_profiles(
-    directory: Path,
-    partition: str | None,
-    account: str | None,
-    gpu: str | None,
-    force: bool,
-    dry_run: bool,
+    directory: Path, site: dict[str, str | None], *, force: bool, dry_run: bool
 ) -> None:
-    if partition is None:
-        partition = _asked("Partition (empty: the cluster's default)")
-    if account is None:
-        account = _asked("Account (empty: none)")
-    for path, is_new in write_slurm_profile(
-        directory,
-        partition=partition,
-        account=account,
-        gpu_partition=gpu,
-        force=force,
-        dry_run=dry_run,
-    ):
+    """Write the SLURM profiles of a site; names that were not given are asked for in a terminal."""
+    for name, question in _QUESTIONS.items():
+        if site[name] is None:
+            site[name] = typer.prompt(question, default="") if sys.stdin.isatty() else ""
+    for path, is_new in write_slurm_profile(directory, site, force=force, dry_run=dry_run):
         shown, wrote = near(path), "would write" if dry_run else "wrote"
         typer.echo(f"{wrote} {shown}" if is_new else f"kept {shown} (--force replaces it)")
 
@@ -202,11 +195,6 @@ def _say_kept(config: Path, wanted: Mapping[str, Any], asked: Path) -> None:
     typer.echo(f"kept {near(config)}{more}")
     if lacking:
         typer.echo(yaml.safe_dump(lacking, allow_unicode=True, sort_keys=False).rstrip())
-
-
-def _asked(question: str) -> str:
-    """Return a name of the cluster typed at a prompt; none without a terminal."""
-    return str(typer.prompt(question, default="")) if sys.stdin.isatty() else ""
 
 
 def _smaller(config: Config) -> dict[str, str]:

@@ -38,9 +38,8 @@ def verify(
         return
     n_damaged, n_bytes = 0, sum(product.n_bytes for product in products)
     with progress_bar(n_bytes, DownloadColumn()) as advance:
-        for product, what in damaged(
-            campaign.directory, products, deep=deep, threads=threads, progress=advance
-        ):
+        changed = damaged(campaign.directory, products, advance, deep=deep, threads=threads)
+        for product, what in changed:
             typer.echo(f"{product.path}: {what}")
             n_damaged += 1
     how = "read and compared" if deep else "compared by size and time (TIFF and OME-Zarr by size)"

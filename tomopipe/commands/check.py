@@ -11,12 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tomopipe.campaign.campaign import (
-    Campaign,
-    InventoryRows,
-    override_faults,
-    read_inventory,
-)
+from tomopipe.campaign.campaign import Campaign, InventoryRows, override_faults, read_inventory
 from tomopipe.campaign.job_status import STEP_ORDER
 from tomopipe.campaign.raw_files import path_problems
 from tomopipe.campaign.series import encode_series, split_name
@@ -104,8 +99,10 @@ def examine(campaign: Campaign) -> Findings:
     _check_disk(campaign, rows, stacks, findings)
     _check_folders(campaign, findings)
     findings.warnings += protected_results(campaign, _jobs(campaign, rows, stacks))
-    _check_scratch(campaign, findings)
-    _check_device(campaign, rows, findings)
+    on_nodes = _slurm_profile(campaign).exists()
+    _check_scratch(campaign, on_nodes, findings)
+    if not on_nodes and (fault := missing_gpu(campaign, campaign.selected_scans(rows))):
+        findings.errors.append(fault)
     _check_queue(_slurm_profile(campaign), findings)
     _check_foreign(campaign, findings)
     _check_left_behind(campaign, rows, findings)
@@ -138,7 +135,7 @@ def _check_table(campaign: Campaign, findings: Findings) -> None:
     else:
         keys = {row.scan: split_name(row.scan, pattern) for row in rows}
         rows = [r for r in rows if keys[r.scan][0] in series and keys[r.scan] not in known]
-    findings.errors += campaign.faults_of_table({row.scan for row in rows})
+    findings.errors += campaign.table_faults({row.scan for row in rows})
     findings.warnings += (
         f"{campaign.table_name}: line {row.line}: no scan {row.scan} in the "
         f"campaign yet{did_you_mean(row.scan, campaign.scans)}"
@@ -332,8 +329,7 @@ def _jobs(
             yield from ((step, key) for key in keys.get(step, ["campaign"]))
 
 
-def _check_scratch(campaign: Campaign, findings: Findings) -> None:
-    on_nodes = _slurm_profile(campaign).exists()
+def _check_scratch(campaign: Campaign, on_nodes: bool, findings: Findings) -> None:
     try:
         with chdir(campaign.directory):  # the path may be relative to it
             check_scratch(campaign.config.storage.scratch)
@@ -342,14 +338,6 @@ def _check_scratch(campaign: Campaign, findings: Findings) -> None:
             findings.warnings.append(f"on this machine, perhaps not on nodes: {error}")
         else:
             findings.errors.append(str(error))
-
-
-def _check_device(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:
-    """Look for the GPU that volumes need, unless jobs run on nodes."""
-    if _slurm_profile(campaign).exists():
-        return
-    if fault := missing_gpu(campaign, campaign.selected_scans(rows)):
-        findings.errors.append(fault)
 
 
 def _slurm_profile(campaign: Campaign) -> Path:

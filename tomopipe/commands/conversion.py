@@ -272,11 +272,7 @@ def _check_unchanged(source: Path, before: Any) -> None:
 def _write_volume(volume: Volume, wanted: Conversion, before: Any, progress: Progress) -> None:
     """Write HDF5, TIFF or OME-Zarr; values in the same encoding are copied as stored."""
     attributes = volume.described
-    made_of = {
-        **wanted.stated,
-        "digest": digest(wanted.stated),
-        "source": dict(volume.provenance),
-    }
+    made_of = {**wanted.stated, "digest": digest(wanted.stated), "source": dict(volume.provenance)}
     with new_volume(
         wanted.target,
         volume.shape,

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import CONFIG
-from tomopipe.campaign.raw_files import path_problems, scan_stem
+from tomopipe.campaign.raw_files import matches, path_problems, scan_stem
 from tomopipe.campaign.series import folder_prefix, folder_prefixes
 from tomopipe.commands.parts_by_name import REFERENCE_WORD, parts_by_name, stacks
 from tomopipe.cost.disk import KINDS, output_bytes
@@ -91,7 +91,7 @@ def refuse_typed(scans: Sequence[str], directory: Path) -> None:
     """
     paths = {word: os.path.expanduser(word) for word in scans}
     there = {
-        word for word, path in paths.items() if _matches(path, directory) or _matches(path, Path())
+        word for word, path in paths.items() if matches(path, directory) or matches(path, Path())
     }
     for word, path in paths.items():
         may_come = glob.has_magic(path) or (not there and path.lower().endswith(RAW_ENDINGS))
@@ -229,7 +229,7 @@ def scan_entries(typed: Iterable[str], directory: Path) -> list[str | dict[str, 
 def _with_prefixes(entries: list[str], directory: Path) -> list[str | dict[str, str]]:
     """Give a prefix, from its folder, to what has a file name in common with another folder."""
     names = {
-        entry: {scan_stem(path.rstrip("/"), directory) for path in _matches(entry, directory)}
+        entry: {scan_stem(path.rstrip("/"), directory) for path in matches(entry, directory)}
         for entry in entries
     }
     n_entries = Counter(name for found in names.values() for name in found)
@@ -246,19 +246,12 @@ def _with_prefixes(entries: list[str], directory: Path) -> list[str | dict[str, 
 
 def _from_campaign(path: str, directory: Path) -> str:
     """Return a path as it stands in the configuration."""
-    if os.path.isabs(path) or _matches(path, directory) or not _matches(path, Path()):
+    if os.path.isabs(path) or matches(path, directory) or not matches(path, Path()):
         return path
     folder, end = os.path.abspath(directory), "/" * path.endswith("/")
     absolute = os.path.abspath(path)
     inside = absolute.startswith(f"{folder}/")
     return (os.path.relpath(absolute, folder) if inside else absolute) + end
-
-
-def _matches(pattern: str, directory: Path) -> list[str]:
-    """List the matches of a path or pattern."""
-    if os.path.lexists(directory / pattern):
-        return [pattern]
-    return glob.glob(pattern, root_dir=directory, recursive=True)
 
 
 def _scans_in(path: str, directory: Path) -> list[str]:
@@ -274,7 +267,7 @@ def _scans_in(path: str, directory: Path) -> list[str]:
     images = [f"{path}/{name}/" for name in inner]
     every = f"{glob.escape(path)}/*/"  # also one that comes later
     found = [f"{glob.escape(path)}/*{ending}" for ending in sorted(endings)]
-    found += [every] if images and {*_matches(every, directory)} == {*images} else images
+    found += [every] if images and {*matches(every, directory)} == {*images} else images
     return found
 
 
@@ -288,7 +281,7 @@ def _as_pattern(group: list[str], directory: Path) -> list[str]:
     beginning = os.path.commonprefix(names).rstrip("0123456789")  # noqa: RUF071 - of names
     for start in ("", beginning):
         pattern = os.path.join(glob.escape(folder), f"{glob.escape(start)}*{ending}")
-        if sorted(_matches(pattern, directory)) == sorted(group):
+        if matches(pattern, directory) == sorted(group):
             return [pattern]
     return list(dict.fromkeys(group))
 

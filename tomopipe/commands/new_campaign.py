@@ -24,11 +24,7 @@ include: str(workflow_folder() / "Snakefile")
 
 
 def write_campaign(
-    directory: Path,
-    scans: Sequence[Any],
-    options: Mapping[str, Any] | None = None,
-    *,
-    dry_run: bool = False,
+    directory: Path, scans: Sequence[Any], options: Mapping[str, Any], *, dry_run: bool
 ) -> list[Path]:
     """Write config.yaml, scans.tsv and Snakefile unless they exist; return the files written.
 
@@ -41,7 +37,7 @@ def write_campaign(
         CONFIG: "# Only what differs from the defaults; all keys: config/README.md of "
         "tomopipe\n"
         + yaml.safe_dump(
-            {"campaign": {"scans": list(scans)}, **(options or {})},
+            {"campaign": {"scans": list(scans)}, **options},
             allow_unicode=True,
             sort_keys=False,
         ),
@@ -55,28 +51,23 @@ def write_campaign(
 
 
 def write_slurm_profile(
-    directory: Path,
-    *,
-    partition: str,
-    account: str,
-    gpu_partition: str | None,
-    force: bool,
-    dry_run: bool = False,
+    directory: Path, site: Mapping[str, str | None], *, force: bool, dry_run: bool
 ) -> list[tuple[Path, bool]]:
-    """Write the SLURM profile of a campaign with the site's names filled in; "": SLURM's defaults.
+    """Write the SLURM profile of a campaign with the names of a site filled in.
 
-    Volumes run in `gpu_partition`, one GPU each, and so do try sweeps if the configuration has
-    `try_recon.device: cuda`. `force`: replace profiles that exist.
+    `site` are `partition`, `account` and `gpu_partition`; empty: SLURM's defaults. Volumes run in
+    the last, one GPU each, and so do try sweeps if the configuration has `try_recon.device: cuda`.
+    `force`: replace profiles that exist.
 
     Returns each path, and whether the profile was written there: in the campaign, and in the user's
     Snakemake configuration, where `--profile slurm` is found from any folder.
     """
     source = workflow_folder() / "profiles" / "slurm" / "profile.yaml"
-    text = slurm_profile(source.read_text(encoding="utf-8"), partition, account)
-    if gpu_partition and not dry_run:
+    text = _of_site(source.read_text(encoding="utf-8"), site)
+    if site["gpu_partition"] and not dry_run:
         config = read_config(directory / CONFIG)
         steps = ["full_recon", *(["try_recon"] if config.try_recon.device == "cuda" else [])]
-        wanted = {"slurm_partition": gpu_partition, "gpu": 1}
+        wanted = {"slurm_partition": site["gpu_partition"], "gpu": 1}
         text += yaml.safe_dump({"set-resources": {step: dict(wanted) for step in steps}})
     user = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "snakemake"
     places = []
@@ -89,16 +80,15 @@ def write_slurm_profile(
     return places
 
 
-def slurm_profile(template: str, partition: str, account: str) -> str:
-    """Return the profile with partition, account and status command of this site."""
+def _of_site(template: str, site: Mapping[str, str | None]) -> str:
+    """Return the profile with partition, account and status command of a site."""
     jobs = yaml.safe_load(template)["jobs"]
     if (limit := submit_limit() or jobs) < jobs:
         template = template.replace(f"\njobs: {jobs}\n", f"\njobs: {limit}\n")
-    defaults = {"slurm_partition": partition, "slurm_account": account}
     lines = [
-        f"  {key}: {yaml.safe_dump(value).splitlines()[0]}"
-        for key, value in defaults.items()
-        if value
+        f"  slurm_{key}: {yaml.safe_dump(site[key]).splitlines()[0]}"
+        for key in ("partition", "account")
+        if site[key]
     ]
     text = template.replace("default-resources:\n", "\n".join(["default-resources:", *lines, ""]))
     if not has_accounting():

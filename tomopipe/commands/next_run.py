@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
@@ -12,7 +12,7 @@ from tomopipe.campaign.failures import Failure, failed_stack
 from tomopipe.campaign.job_status import position
 from tomopipe.campaign.raw_files import unread_folders
 from tomopipe.campaign.results import NO_ANGLES, TELL_ANGLES
-from tomopipe.campaign.stacks import declared_stacks, find_stacks, stack_notes
+from tomopipe.campaign.stacks import stack_notes
 from tomopipe.config import FullReconBlock
 from tomopipe.cost.cost import Cost, costs
 from tomopipe.cost.disk import SCRATCH, disk_needed, half_notes
@@ -23,18 +23,9 @@ from tomopipe.report.records import CampaignRecord
 from tomopipe.reruns.expected import Expected, PlannedJob
 from tomopipe.reruns.option_faults import closed_folders, option_faults, protected_results
 from tomopipe.reruns.suspects import compare_jobs
-from tomopipe.reruns.words import (
-    IF_OTHER_COR,
-    METADATA_ALONE,
-    MISSING,
-    is_cause,
-    is_news,
-    is_of_cor,
-)
+from tomopipe.reruns.words import METADATA_ALONE, MISSING, is_cause, is_news, is_of_cor
 
-_AFTER_COR = ("full_recon", "sidecar")
-_TAIL = ("export_star", "report")
-_FOLLOWING = ("resolve_cor", *_TAIL)
+_FOLLOWING = ("resolve_cor", "export_star", "report")
 
 
 @dataclass(frozen=True)
@@ -85,13 +76,8 @@ def make_plan(campaign: Campaign, record: CampaignRecord | None = None) -> Plan:
     `record` are the results of the campaign, if they are read already.
     """
     found = Expected(campaign)
-    rows, planned = found.rows, found.jobs
-    if found.predicting:
-        planned = [_stitch(campaign, job, planned) for job in planned]
-        planned = [_tail(campaign, job, planned) if job.rule in _TAIL else job for job in planned]
-    if not found.blocked:
-        planned = [*planned, *_perhaps(campaign, found, planned)]
-    planned = sorted({*planned, *compare_jobs(found, planned)}, key=_order)
+    rows = found.rows
+    planned = sorted({*found.jobs, *compare_jobs(found)}, key=_order)
     work, most = (
         [(job.rule, job.scan or job.stack) for job in planned if job.is_likely or not likely]
         for likely in (True, False)
@@ -111,7 +97,7 @@ def make_plan(campaign: Campaign, record: CampaignRecord | None = None) -> Plan:
         disk=disk_needed(campaign, work, rows),
         notes=(
             *unread_folders(campaign.config, campaign.directory),
-            *campaign.table_faults,
+            *campaign.table_faults(),
             *(f"{NO_ANGLES}: {scan}. {TELL_ANGLES}" for scan in found.without_angles),
             *(
                 f"no COR, and so no volume: {scan}"
@@ -133,30 +119,6 @@ def _key(job: PlannedJob) -> str:
 
 def _order(job: PlannedJob) -> tuple[int, str, str, str]:
     return position(job.rule), job.series, job.scan, job.stack
-
-
-def _stitch(campaign: Campaign, job: PlannedJob, planned: list[PlannedJob]) -> PlannedJob:
-    """Tell whether a stack is stitched regardless of pending predictions."""
-    if job.rule != "stitch" or job.reason == MISSING:
-        return job
-    scans = next(s.scans for s in declared_stacks(campaign) if s.name == job.stack)
-    volumes = [other for other in planned if other.rule == "full_recon" and other.scan in scans]
-    return replace(job, certain=not volumes or any(other.certain for other in volumes))
-
-
-def _comes_out_as_it_was(campaign: Campaign, job: PlannedJob) -> bool:
-    """Tell whether a job before cor.json replaces a missing or damaged file: nothing follows."""
-    if job.rule not in ("export_stack", "inventory"):
-        return False
-    return job.reason.startswith((MISSING, *campaign.results_of(job.rule, job.scan)))
-
-
-def _tail(campaign: Campaign, job: PlannedJob, planned: list[PlannedJob]) -> PlannedJob:
-    """Tell whether star or report runs regardless of pending predictions."""
-    makes = {"export_star": {"export_stack"}, "report": {"full_recon", "stitch", "inventory"}}
-    before = [other for other in planned if other.rule in makes[job.rule] and other.certain]
-    before = [other for other in before if not _comes_out_as_it_was(campaign, other)]
-    return replace(job, certain=bool(before) or job.reason == MISSING)
 
 
 @dataclass(frozen=True)
@@ -215,35 +177,6 @@ def _causes(jobs: Iterable[PlannedJob]) -> list[str]:
     return [
         part if len(scans) > 1 or is_of_cor(part) else f"{min(scans)}: {part}"
         for part, scans in found.items()
-    ]
-
-
-def _perhaps(campaign: Campaign, found: Expected, planned: list[PlannedJob]) -> list[PlannedJob]:
-    """List the jobs of all scans whose series has a pending prediction, unless they run anyway."""
-    waiting, rows = found.waiting, found.rows
-    certain = {(job.rule, job.scan) for job in planned}
-    more = [
-        PlannedJob(rule, scan, campaign.scans[scan].series, IF_OTHER_COR, certain=False)
-        for scan in campaign.selected_scans(rows)
-        if campaign.scans[scan].series in waiting
-        for rule in _AFTER_COR
-        if (rule, scan) not in certain
-    ]
-    stitched = {job.stack for job in planned}
-    more += [
-        PlannedJob("stitch", "", "", IF_OTHER_COR, certain=False, stack=stack.name)
-        for stack in find_stacks(campaign, rows, rows)
-        if not stack.problem and stack.name not in stitched
-        if any(campaign.scans[scan].series in waiting for scan in stack.scans)
-    ]
-    tail = {
-        "export_star": campaign.config.export_star.enabled,
-        "report": campaign.config.report.enabled,
-    }
-    return more + [
-        PlannedJob(rule, "", "", "if what it shows changes", certain=False)
-        for rule, enabled in tail.items()
-        if waiting and enabled and (rule, "") not in certain
     ]
 
 

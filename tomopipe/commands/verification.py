@@ -1,18 +1,13 @@
 """Comparison of the results on disk with the campaign's record."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import CENTER, SIDECAR, STACK, TRY_STACK
-from tomopipe.reruns.products import (
-    Product,
-    is_followed_within,
-    made_state_of,
-    read_products,
-)
-from tomopipe.storage.checksums import matches
+from tomopipe.reruns.products import Product, is_followed_within, made_state_of, read_products
+from tomopipe.storage.checksums import Progress, matches
 from tomopipe.storage.manifest import sizes_match
 
 
@@ -37,12 +32,7 @@ def recorded(campaign: Campaign) -> list[Product]:
 
 
 def damaged(
-    directory: Path,
-    products: Sequence[Product],
-    *,
-    deep: bool,
-    threads: int = 1,
-    progress: Callable[[int], None] | None = None,
+    directory: Path, products: Sequence[Product], progress: Progress, *, deep: bool, threads: int
 ) -> Iterator[tuple[Product, str]]:
     """Yield changed results and their differences as they are found.
 
@@ -56,8 +46,7 @@ def damaged(
             what = matches(path, product.checksum, threads=threads, progress=progress)
         else:
             what = _differs(path, product, deep)
-            if progress:
-                progress(product.n_bytes)
+            progress(product.n_bytes)
         if what:
             yield product, what
 

@@ -2,7 +2,7 @@
 
 import os
 import re
-from typing import Annotated, Any, Self, get_args
+from typing import Annotated, Any, Self, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -26,6 +26,16 @@ class Block(BaseModel):
     def _numbers_of_yaml(cls, value: Any, info: ValidationInfo) -> Any:
         field = cls.model_fields[info.field_name or ""]
         return _as_numbers(value) if _allows_float(field.annotation) else value
+
+
+T = TypeVar("T")
+_STATED = ("only", "baseline", "remade", "typed")
+
+
+def option(default: T, meaning: str, **more: Any) -> T:
+    """Return the field of a key: limits as of pydantic, and what `effective` must know of it."""
+    stated = {name: more.pop(name) for name in _STATED if name in more}
+    return Field(default, description=meaning, json_schema_extra=stated, **more)
 
 
 def _allows_float(annotation: Any) -> bool:
@@ -63,5 +73,6 @@ def is_dataset(angles: str) -> bool:
 
 
 Text = Annotated[str, Field(min_length=1)]
+TwoNumbers = Annotated[list[float], Field(min_length=2, max_length=2)]
 FilePattern = Annotated[str, AfterValidator(_file_pattern)]
 """Name of a file in which {scan} and {series} stand for those of each scan."""

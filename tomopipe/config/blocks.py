@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from tomopipe.config.base import Block, FilePattern, Text, not_carried
+from tomopipe.config.base import Block, FilePattern, Text, TwoNumbers, not_carried, option
 
 METHODS = ("ai", "sum", "registration")
 CHECKPOINT_METHODS = ("dinov2",)
@@ -29,7 +29,8 @@ _ASCENDING = AfterValidator(_ascending)
 Fraction = Annotated[float, Field(ge=0, le=1)]
 RowNumber = Annotated[int, Field(ge=0)]
 RowRange = Annotated[list[RowNumber], Field(min_length=2, max_length=2), _ASCENDING]
-AngleSpan = Annotated[list[float], Field(min_length=2, max_length=2), _ASCENDING]
+AngleSpan = Annotated[TwoNumbers, _ASCENDING]
+Axes = Annotated[list[Literal["angle", "row", "col"]], Field(min_length=3, max_length=3)]
 Rows = Annotated[
     Literal["all"] | RowRange, Field(description="all, or [first, last], both included.")
 ]
@@ -44,7 +45,7 @@ class ScanGlob(Block):
     """Scans of one folder, with a prefix that keeps equal file names of several folders apart."""
 
     glob: str = Field(min_length=1, description="File name pattern, relative to the campaign.")
-    prefix: str = Field("", description="Put before the file stem to make the scan's name.")
+    prefix: str = option("", "Put before the file stem to make the scan's name.")
 
 
 class CampaignBlock(Block):
@@ -55,11 +56,9 @@ class CampaignBlock(Block):
         description="Files, folders of TIFF files (tiff/*/), or patterns, or `{glob: day1/*.h5, "
         "prefix: day1_}`; relative to the campaign folder. Required.",
     )
-    table: str | None = Field(
-        None, description="The campaign table; null: scans.tsv if it is there."
-    )
-    results: Text = Field("results", description="Folder of all results.")
-    name: str | None = Field(None, description="Title of the report; null: the folder's name.")
+    table: str | None = option(None, "The campaign table; null: scans.tsv if it is there.")
+    results: Text = option("results", "Folder of all results.")
+    name: str | None = option(None, "Title of the report; null: the folder's name.")
 
     @field_validator("results")
     @classmethod
@@ -75,22 +74,19 @@ class CampaignBlock(Block):
 class StorageBlock(Block):
     """Folders of sidecars and temporary files."""
 
-    sidecars: Text = Field(
+    sidecars: Text = option(
         "beside",
-        description="Folder of the sidecars `<scan>.cor.json`; beside: next to each HDF5 file "
+        "Folder of the sidecars `<scan>.cor.json`; beside: next to each HDF5 file "
         "(results/sidecars where that folder is read-only).",
     )
-    scratch: str | None = Field(
-        None, description="Folder for large temporary files; null: the system's."
-    )
-    keep_try: bool = Field(
+    scratch: str | None = option(None, "Folder for large temporary files; null: the system's.")
+    keep_try: bool = option(
         True,
-        description="false: the try stack of a scan is removed once the scan is accepted, at the "
+        "false: the try stack of a scan is removed once the scan is accepted, at the "
         "end of a run or by `tomopipe clean`.",
     )
-    keep_stacks: bool = Field(
-        True,
-        description="false: `tomopipe clean` removes the RELION stack of a scan that is accepted.",
+    keep_stacks: bool = option(
+        True, "false: `tomopipe clean` removes the RELION stack of a scan that is accepted."
     )
 
     @field_validator("sidecars")
@@ -104,9 +100,9 @@ class StorageBlock(Block):
 class AngleRange(Block):
     """Angles at equal steps: start and stop, or start and step."""
 
-    start: float = Field(0.0, description="Angle of the first projection (degrees).")
-    stop: float | None = Field(None, description="Angle of the last projection (degrees).")
-    step: float | None = Field(None, description="From each projection to the next (degrees).")
+    start: float = option(0.0, "Angle of the first projection (degrees).")
+    stop: float | None = option(None, "Angle of the last projection (degrees).")
+    step: float | None = option(None, "From each projection to the next (degrees).")
 
     @model_validator(mode="after")
     def _either(self) -> "AngleRange":
@@ -117,37 +113,34 @@ class AngleRange(Block):
         return self
 
 
-_WITH_DATA: dict[str, Any] = {"only": {"data": {"not": None}}}
+_WITH_DATA = {"data": {"not": None}}
 
 
 class PathsBlock(Block):
     """Where the parts of a scan stand in an HDF5 file whose layout is not recognised."""
 
-    data: Text | None = Field(
+    data: Text | None = option(
         None,
-        description="Dataset of the frames (/entry/data/data); with it the file is read as these "
+        "Dataset of the frames (/entry/data/data); with it the file is read as these "
         "keys say, whatever else is in it; null: the layout is recognised.",
     )
-    flats: Text | None = Field(
+    flats: Text | None = option(
         None,
-        description="Dataset of the flats, of the file that preprocess.flats names; of the scan "
+        "Dataset of the flats, of the file that preprocess.flats names; of the scan "
         "where paths.data is set.",
     )
-    darks: Text | None = Field(
+    darks: Text | None = option(None, "Dataset of the darks, likewise.")
+    angles: Text | None = option(
         None,
-        description="Dataset of the darks, likewise.",
-    )
-    angles: Text | None = Field(
-        None,
-        description="Dataset of the angles, one per frame of data or one per projection; null: "
+        "Dataset of the angles, one per frame of data or one per projection; null: "
         "found by name, unit and number. input.angles goes first.",
-        json_schema_extra=_WITH_DATA,
+        only=_WITH_DATA,
     )
-    image_key: Text | None = Field(
+    image_key: Text | None = option(
         None,
-        description="Dataset of the kind of each frame of data: 0 projection, 1 flat, 2 dark, "
+        "Dataset of the kind of each frame of data: 0 projection, 1 flat, 2 dark, "
         "3 invalid; null: all are projections.",
-        json_schema_extra=_WITH_DATA,
+        only=_WITH_DATA,
     )
 
     @field_validator("*")
@@ -166,69 +159,61 @@ class PathsBlock(Block):
 class InputBlock(Block):
     """Metadata that raw files lack or state wrongly."""
 
-    paths: PathsBlock = Field(
-        PathsBlock(), description="Datasets of HDF5 files whose layout is not recognised."
+    paths: PathsBlock = option(
+        PathsBlock(), "Datasets of HDF5 files whose layout is not recognised."
     )
-    axes: Annotated[list[Literal["angle", "row", "col"]], Field(min_length=3, max_length=3)] = (
-        Field(
-            ["angle", "row", "col"],
-            description="Order of the axes of a DXchange file, of the datasets that input.paths "
-            "names, or of TIFF images: number, rows, columns ([row, angle, col]: sinograms, one "
-            "file per row; [angle, col, row]: the axis lies horizontally in the frames).",
-        )
+    axes: Axes = option(
+        ["angle", "row", "col"],
+        "Order of the axes of a DXchange file, of the datasets that input.paths "
+        "names, or of TIFF images: number, rows, columns ([row, angle, col]: sinograms, one "
+        "file per row; [angle, col, row]: the axis lies horizontally in the frames).",
     )
-    frames: Annotated[list[FrameRun], Field(min_length=1)] | None = Field(
+    frames: Annotated[list[FrameRun], Field(min_length=1)] | None = option(
         None,
-        description="What the frames of a TIFF scan, or of input.paths.data, are, where one series "
+        "What the frames of a TIFF scan, or of input.paths.data, are, where one series "
         "has all kinds: [10 darks, 50 flats, 900 projections, 50 flats], in the order of the "
         "frames; invalid ones are skipped. Goes before input.paths.image_key.",
     )
-    entry: Text | None = Field(
+    entry: Text | None = option(
         None,
-        description="NXtomo entry to read (its path), or the detector in it, where a file has "
+        "NXtomo entry to read (its path), or the detector in it, where a file has "
         "several; null: the only one.",
     )
-    mirrored: Literal["file", "no"] = Field(
+    mirrored: Literal["file", "no"] = option(
         "file",
-        description="file: frames of an NXtomo detector that states that it mirrored them are "
+        "file: frames of an NXtomo detector that states that it mirrored them are "
         "mirrored back; no: they are taken as they were recorded.",
     )
-    angles: AngleRange | Annotated[FilePattern, Field(min_length=1)] | None = Field(
+    angles: AngleRange | Annotated[FilePattern, Field(min_length=1)] | None = option(
         None,
-        description="Angles (degrees): {start: 0, stop: 360} (of the first and the last "
+        "Angles (degrees): {start: 0, stop: 360} (of the first and the last "
         "projection), {start: 0, step: 0.5}, a dataset of the scan's HDF5 file (/entry/my_angles), "
         "or a text or CSV file with one per projection, for all scans or by a pattern such as "
         "angles/{scan}.txt; null: the scan's own, or proven from the projections.",
     )
-    angle_unit: Literal["auto", "deg", "rad", "mrad", "mdeg"] = Field(
+    angle_unit: Literal["auto", "deg", "rad", "mrad", "mdeg"] = option(
         "auto",
-        description="Unit of the angles; auto: the one that stands beside them, else degrees. A "
+        "Unit of the angles; auto: the one that stands beside them, else degrees. A "
         "scan whose angles would be degrees by mistake is skipped until this names their unit.",
     )
-    pixel_size_um: float | None = Field(
-        None, gt=0, description="Pixel size in the sample (micrometres); null: the file's."
+    pixel_size_um: float | None = option(
+        None, "Pixel size in the sample (micrometres); null: the file's.", gt=0
     )
-    energy_kev: float | None = Field(
-        None, gt=0, description="Photon energy (keV); null: the file's."
-    )
-    distance_mm: float | None = Field(
-        None, gt=0, description="Sample to detector (mm); null: the file's."
-    )
-    columns: Literal["all"] | RowRange = Field(
+    energy_kev: float | None = option(None, "Photon energy (keV); null: the file's.", gt=0)
+    distance_mm: float | None = option(None, "Sample to detector (mm); null: the file's.", gt=0)
+    columns: Literal["all"] | RowRange = option(
         "all",
-        description="Columns of the detector in use: all, or [first, last], both included; CORs "
+        "Columns of the detector in use: all, or [first, last], both included; CORs "
         "are still columns of the whole detector (pixels).",
     )
-    every: int = Field(1, ge=1, description="Use every n-th projection.")
-    skip_angles: list[AngleSpan] = Field(
+    every: int = option(1, "Use every n-th projection.", ge=1)
+    skip_angles: list[AngleSpan] = option(
         [],
-        description="[[first, last], ...], both included (degrees): projections at these angles "
+        "[[first, last], ...], both included (degrees): projections at these angles "
         "are skipped, in every rotation.",
     )
-    skip_projections: list[RowNumber | RowRange] = Field(
-        [],
-        description="Projections to skip: their numbers, the first is 0, or [first, last], both "
-        "included.",
+    skip_projections: list[RowNumber | RowRange] = option(
+        [], "Projections to skip: their numbers, the first is 0, or [first, last], both included."
     )
 
     @field_validator("frames")
@@ -255,13 +240,13 @@ class InputBlock(Block):
 class InventoryBlock(Block):
     """Which scans are valid, and which belong together."""
 
-    series_pattern: str = Field(
+    series_pattern: str = option(
         r"^(.*?)[._-]*(\d+)$",
-        description="Regular expression on the scan's name: group 1 the series, group 2 the index.",
+        "Regular expression on the scan's name: group 1 the series, group 2 the index.",
     )
-    min_fraction: Fraction = Field(
+    min_fraction: Fraction = option(
         0.5,
-        description="A scan with fewer projections than this share of its series' usual number is "
+        "A scan with fewer projections than this share of its series' usual number is "
         "skipped, if its angles cover less than 170 degrees or it has none.",
     )
 
@@ -280,23 +265,18 @@ class InventoryBlock(Block):
 class TryReconBlock(Block):
     """The sweep of trial reconstructions over candidate CORs."""
 
-    center_px: float | None = Field(
-        None, description="Middle of the sweep (pixels); null: (n_cols - 1)/2."
-    )
-    width_px: float = Field(50, ge=0, description="Sweep this far to each side (pixels).")
-    step_px: float = Field(0.5, gt=0, description="Distance of two candidates (pixels).")
-    row: Fraction | RowNumber | Annotated[list[Fraction | RowNumber], Field(min_length=1)] = Field(
+    center_px: float | None = option(None, "Middle of the sweep (pixels); null: (n_cols - 1)/2.")
+    width_px: float = option(50, "Sweep this far to each side (pixels).", ge=0)
+    step_px: float = option(0.5, "Distance of two candidates (pixels).", gt=0)
+    row: Fraction | RowNumber | Annotated[list[Fraction | RowNumber], Field(min_length=1)] = option(
         0.5,
-        description="Detector row: a fraction of the height, a row number, or a list of them "
+        "Detector row: a fraction of the height, a row number, or a list of them "
         "(the first is the one shown).",
-        json_schema_extra={"typed": True},
+        typed=True,
     )
-    max_size_px: int = Field(
-        1024, ge=16, description="Slices wider than this are binned in try.tif (pixels)."
-    )
-    format: Literal["stack", "tiff"] = Field(
-        "stack",
-        description="stack: one try.tif; tiff: also full-size float32 TIFFs with TomoGUI's names.",
+    max_size_px: int = option(1024, "Slices wider than this are binned in try.tif (pixels).", ge=16)
+    format: Literal["stack", "tiff"] = option(
+        "stack", "stack: one try.tif; tiff: also full-size float32 TIFFs with TomoGUI's names."
     )
     device: Device = "auto"
 
@@ -310,29 +290,26 @@ class TryReconBlock(Block):
 class PredictCorBlock(Block):
     """The prediction of the COR."""
 
-    methods: list[Literal[(*METHODS, *CHECKPOINT_METHODS, *EARLIER_METHODS)]] = Field(  # type: ignore[valid-type]
+    methods: list[Literal[(*METHODS, *CHECKPOINT_METHODS, *EARLIER_METHODS)]] = option(  # type: ignore[valid-type]
         ["ai", "sum"],
-        description="Methods in order: the first confident one wins, unless another contradicts "
+        "Methods in order: the first confident one wins, unless another contradicts "
         "it. []: none, CORs are set by hand or resolve_cor: default_px. pairs, wedge, mass and "
         "slices are read as sum until the next version.",
-        json_schema_extra={"baseline": ["ai"]},
+        baseline=["ai"],
     )
-    min_confidence: Fraction = Field(
-        0.5, description="A prediction below this confidence is not accepted."
-    )
-    max_bad_frames: Fraction = Field(
+    min_confidence: Fraction = option(0.5, "A prediction below this confidence is not accepted.")
+    max_bad_frames: Fraction = option(
         0.1,
-        description="No COR is accepted of a scan of which more than this share of the "
+        "No COR is accepted of a scan of which more than this share of the "
         "projections is saturated, dark, constant or repeated; 1: whatever their number.",
     )
-    model: Text = Field(
+    model: Text = option(
         "shipped",
-        description="Network of the method ai: shipped, or weights of `tomopipe lab train` "
-        "(lab/train.md).",
+        "Network of the method ai: shipped, or weights of `tomopipe lab train` (lab/train.md).",
     )
-    dinov2_checkpoint: Text | None = Field(
+    dinov2_checkpoint: Text | None = option(
         None,
-        description="Classifier of tomo-center or TomoCuPy that the method dinov2 runs; null: none "
+        "Classifier of tomo-center or TomoCuPy that the method dinov2 runs; null: none "
         "(docs/how-to/dinov2.md).",
     )
 
@@ -365,23 +342,23 @@ class PredictCorBlock(Block):
 class FixCorBlock(Block):
     """Outliers and gaps in the CORs of a series."""
 
-    max_delta_px: float = Field(
-        50, gt=0, description="Largest distance from the series' median ever kept (pixels)."
+    max_delta_px: float = option(
+        50, "Largest distance from the series' median ever kept (pixels).", gt=0
     )
-    protect_manual: bool = Field(True, description="Never replace a COR set by hand.")
+    protect_manual: bool = option(True, "Never replace a COR set by hand.")
 
 
 class ResolveCorBlock(Block):
     """The COR that each scan is reconstructed with."""
 
-    default_px: float | None = Field(
-        None, ge=0, description="COR of scans that have none (pixels); null: they have none."
+    default_px: float | None = option(
+        None, "COR of scans that have none (pixels); null: they have none.", ge=0
     )
-    on_missing: Literal["block", "skip"] = Field(
+    on_missing: Literal["block", "skip"] = option(
         "skip",
-        description="A scan without a COR: skip leaves it out, says so and ends with status 3; "
+        "A scan without a COR: skip leaves it out, says so and ends with status 3; "
         "block stops before any volume.",
-        json_schema_extra={"only": False},
+        only=False,
     )
 
 
@@ -397,70 +374,64 @@ ITERATIONS = {"sirt": 100, "cgls": 15, "tv": 100}  # that suit most
 class FullReconBlock(Block):
     """The volumes."""
 
-    algorithm: Literal["fbp", "sirt", "cgls", "tv"] = Field(
+    algorithm: Literal["fbp", "sirt", "cgls", "tv"] = option(
         "fbp",
-        description="Filtered back-projection; sirt, cgls and tv iterate: for tens of projections, "
+        "Filtered back-projection; sirt, cgls and tv iterate: for tens of projections, "
         "on the CPU, slow.",
     )
-    iterations: Annotated[int, Field(ge=1)] | None = Field(
+    iterations: Annotated[int, Field(ge=1)] | None = option(
         None,
-        description=f"null: what suits the algorithm ({', '.join(map(str, ITERATIONS.values()))}).",
-        json_schema_extra={"only": {"algorithm": ["sirt", "cgls", "tv"]}},
+        f"null: what suits the algorithm ({', '.join(map(str, ITERATIONS.values()))}).",
+        only={"algorithm": ["sirt", "cgls", "tv"]},
     )
-    tv_strength: float = Field(
+    tv_strength: float = option(
         3e-3,
+        "Weight of the total variation: more for noisier data.",
         gt=0,
-        description="Weight of the total variation: more for noisier data.",
-        json_schema_extra={"only": {"algorithm": ["tv"]}},
+        only={"algorithm": ["tv"]},
     )
-    filter: Literal[FILTERS] = Field(  # type: ignore[valid-type]
-        "ramp",
-        description="Filter of the back-projection (fbp).",
-        json_schema_extra={"only": {"algorithm": ["fbp"]}},
+    filter: Literal[FILTERS] = option(  # type: ignore[valid-type]
+        "ramp", "Filter of the back-projection (fbp).", only={"algorithm": ["fbp"]}
     )
     rows: Rows = "all"
-    crop_x: Literal["all"] | RowRange = Field(
+    crop_x: Literal["all"] | RowRange = option(
         "all",
-        description="Columns of the slices: all, or [first, last], both included (voxels of the "
+        "Columns of the slices: all, or [first, last], both included (voxels of the "
         "unbinned slice).",
     )
-    crop_y: Literal["all"] | RowRange = Field(
-        "all", description="Rows of the slices (not of the detector): like crop_x."
+    crop_y: Literal["all"] | RowRange = option(
+        "all", "Rows of the slices (not of the detector): like crop_x."
     )
-    binning: int = Field(1, ge=1, description="Average blocks of n x n pixels first.")
-    output: Literal["h5", "tiff", "zarr"] = Field(
-        "h5", description="HDF5 file, TIFF series, or OME-Zarr (needs tomopipe[zarr])."
+    binning: int = option(1, "Average blocks of n x n pixels first.", ge=1)
+    output: Literal["h5", "tiff", "zarr"] = option(
+        "h5", "HDF5 file, TIFF series, or OME-Zarr (needs tomopipe[zarr])."
     )
-    compression: Literal["none", "gzip", "lz4", "zstd", "bitshuffle"] = Field(
+    compression: Literal["none", "gzip", "lz4", "zstd", "bitshuffle"] = option(
         "none",
-        description="Without loss. Pays for uint8 and uint16; TIFF: none or gzip. lz4, zstd and "
+        "Without loss. Pays for uint8 and uint16; TIFF: none or gzip. lz4, zstd and "
         "bitshuffle in HDF5 need hdf5plugin to be read.",
     )
-    dtype: Literal["float32", "float16", "uint16", "uint8"] = Field(
-        "float32",
-        description="Number type of the volume; value = offset + scale * stored, both recorded.",
+    dtype: Literal["float32", "float16", "uint16", "uint8"] = option(
+        "float32", "Number type of the volume; value = offset + scale * stored, both recorded."
     )
-    value_range: Literal["auto"] | Annotated[list[float], Field(min_length=2, max_length=2)] = (
-        Field(
-            "auto",
-            description="Values of the smallest and the largest uint8 or uint16, in `unit`: [low, "
-            "high], or auto: from 8 slices.",
-            json_schema_extra={"only": {"dtype": ["uint16", "uint8"]}},
-        )
+    value_range: Literal["auto"] | TwoNumbers = option(
+        "auto",
+        "Values of the smallest and the largest uint8 or uint16, in `unit`: [low, "
+        "high], or auto: from 8 slices.",
+        only={"dtype": ["uint16", "uint8"]},
     )
-    unit: Literal["per_pixel", "per_cm"] = Field(
-        "per_pixel",
-        description="Attenuation per unbinned pixel, or per cm (needs the pixel size).",
+    unit: Literal["per_pixel", "per_cm"] = option(
+        "per_pixel", "Attenuation per unbinned pixel, or per cm (needs the pixel size)."
     )
 
     device: Device = "auto"
-    gpus: int = Field(
+    gpus: int = option(
         1,
+        "Goes in the next version: a volume is made on one GPU, and the volumes of a "
+        "campaign spread over the GPUs there are.",
         ge=1,
         exclude=True,  # from the options given to steps
-        description="Goes in the next version: a volume is made on one GPU, and the volumes of a "
-        "campaign spread over the GPUs there are.",
-        json_schema_extra={"only": False},
+        only=False,
     )
 
     def half_acquisition(self, mode: str) -> str:
@@ -493,54 +464,53 @@ ASSUMED = {"pixel_size_um": 1.0, "energy_kev": 20.0}
 class ExportStarBlock(Block):
     """The export for RELION."""
 
-    enabled: bool = Field(True, description="Write results/relion/.")
-    pixel_size_um: float | None = Field(
-        None, gt=0, description="Pixel size (micrometres); null: the file's, else 1 with a warning."
+    enabled: bool = option(True, "Write results/relion/.")
+    pixel_size_um: float | None = option(
+        None, "Pixel size (micrometres); null: the file's, else 1 with a warning.", gt=0
     )
-    energy_kev: float | None = Field(
-        None, gt=0, description="Photon energy (keV); null: the file's, else 20 with a warning."
+    energy_kev: float | None = option(
+        None, "Photon energy (keV); null: the file's, else 20 with a warning.", gt=0
     )
-    binning: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+    binning: Literal["auto"] | Annotated[int, Field(ge=1)] = option(
         "auto",
-        description="auto: one for all scans, decided with the first stack: the smallest that "
+        "auto: one for all scans, decided with the first stack: the smallest that "
         "keeps each under max_stack_gb; a later scan that needs more gets more.",
     )
-    max_stack_gb: float = Field(4, gt=0, description="Largest stack (10^9 bytes).")
+    max_stack_gb: float = option(4, "Largest stack (10^9 bytes).", gt=0)
     rows: Rows = "all"
-    max_tilts: Literal["all"] | Annotated[int, Field(ge=1)] = Field(
-        "all", description="Largest number of projections in a stack, evenly chosen."
+    max_tilts: Literal["all"] | Annotated[int, Field(ge=1)] = option(
+        "all", "Largest number of projections in a stack, evenly chosen."
     )
-    hand: Literal[-1, 1] = Field(-1, description="rlnTomoHand.")
+    hand: Literal[-1, 1] = option(-1, "rlnTomoHand.")
 
 
 class ReportBlock(Block):
     """The report."""
 
-    enabled: bool = Field(True, description="Write results/report/index.html.")
+    enabled: bool = option(True, "Write results/report/index.html.")
 
 
 class WatchBlock(Block):
     """`tomopipe run --watch`: when a file is taken, and how often the steps of all scans run."""
 
-    every: float = Field(
+    every: float = option(
         5.0,
-        gt=0,
-        description="While scans arrive, fixing, volumes, star and report begin at most once in "
+        "While scans arrive, fixing, volumes, star and report begin at most once in "
         "this time; earlier when no scan arrives (minutes).",
+        gt=0,
     )
-    settle_s: float = Field(
+    settle_s: float = option(
         10.0,
+        "How long a file must not have changed; not waited for where FILE.done lies beside it (s).",
         ge=0,
-        description="How long a file must not have changed; not waited for where FILE.done lies "
-        "beside it (s).",
     )
 
 
 class HooksBlock(Block):
     """Commands that are called on events."""
 
-    on_scan: Text | None = Field(
+    on_scan: Text | None = option(
         None,
-        description="Shell command that `tomopipe run --watch` starts in the campaign folder for "
+        "Shell command that `tomopipe run --watch` starts in the campaign folder for "
         "each new verdict, with it as JSON on stdin; ended after 30 s.",
     )

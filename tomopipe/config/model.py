@@ -1,12 +1,11 @@
 """The whole configuration, and overrides for some scans."""
 
-import re
 from fnmatch import fnmatchcase
 from typing import Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError, model_validator
 
-from tomopipe.config.base import Block, is_dataset
+from tomopipe.config.base import Block, is_dataset, option
 from tomopipe.config.blocks import (
     CampaignBlock,
     ExportStarBlock,
@@ -32,16 +31,14 @@ OVERRIDABLE = ("input", "preprocess", "try_recon", "full_recon")
 class OverrideBlock(Block):
     """Other options for some scans; where several overrides apply the last wins."""
 
-    scans: list[str] = Field([], description="Names of scans, or patterns such as tooth_*.")
-    series: list[str] = Field([], description="Series, or patterns; with scans: any of both.")
-    input: dict[str, Any] = Field({}, description="Keys of input that differ.")
-    preprocess: dict[str, Any] = Field(
-        {}, description="Keys of preprocess that differ, blocks within it included."
+    scans: list[str] = option([], "Names of scans, or patterns such as tooth_*.")
+    series: list[str] = option([], "Series, or patterns; with scans: any of both.")
+    input: dict[str, Any] = option({}, "Keys of input that differ.")
+    preprocess: dict[str, Any] = option(
+        {}, "Keys of preprocess that differ, blocks within it included."
     )
-    try_recon: dict[str, Any] = Field({}, description="Keys of try_recon that differ.")
-    full_recon: dict[str, Any] = Field(
-        {}, description="Keys of full_recon that differ; all but output."
-    )
+    try_recon: dict[str, Any] = option({}, "Keys of try_recon that differ.")
+    full_recon: dict[str, Any] = option({}, "Keys of full_recon that differ; all but output.")
 
     @model_validator(mode="after")
     def _of_some_scans(self) -> "OverrideBlock":
@@ -100,9 +97,9 @@ class Config(StepOptions):
     """The whole configuration; only `campaign.scans` is required."""
 
     campaign: CampaignBlock
-    overrides: list[OverrideBlock] = Field(
+    overrides: list[OverrideBlock] = option(
         [],
-        description="Other input, preprocess, try_recon and full_recon options for some scans,"
+        "Other input, preprocess, try_recon and full_recon options for some scans,"
         " such as [{scans: [rock_*], full_recon: {binning: 2}}].",
     )
 
@@ -119,9 +116,7 @@ class Config(StepOptions):
     def named_files(self) -> list[str]:
         """Return the files of flats, darks or angles as configured, with patterns."""
         angles = self.input.angles
-        named: list[str] = []
-        if isinstance(angles, str) and not is_dataset(angles):
-            named.append(angles)
+        named = [angles] if isinstance(angles, str) and not is_dataset(angles) else []
         return sorted({*named, *self.preprocess.reference_files})
 
     @property
@@ -137,10 +132,7 @@ class Config(StepOptions):
         def named(source: Any) -> Any:
             if isinstance(source, list):
                 return [named(item) for item in source]
-            both = {"{scan}": scan, "{series}": series}
-            if not isinstance(source, str):
-                return source
-            return re.sub(r"\{scan\}|\{series\}", lambda found: both[found[0]], source)
+            return source.format(scan=scan, series=series) if isinstance(source, str) else source
 
         flats, darks = named(self.preprocess.flats), named(self.preprocess.darks)
         blocks = {

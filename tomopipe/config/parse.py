@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from functools import reduce
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -231,15 +232,15 @@ def _known(location: KeyPath) -> KeyPath:
     Where another value may stand instead of a block, the path also names what was tried.
     """
     key_path: KeyPath = ()
-    is_tried = False
+    found, is_tried = Config, False
     for part in location:
-        annotation, block = _annotation_at(key_path), _block_at(key_path)
+        block, inner = _block_of(found), _inside(found, part)
         if isinstance(part, int):
-            is_known = _block_at((*key_path, part)) is not None
+            is_known = _block_of(inner) is not None
         else:
-            is_known = block is not None and (is_tried or block is annotation)
+            is_known = block is not None and (is_tried or block is found)
         if is_known:
-            key_path, is_tried = (*key_path, part), False
+            key_path, found, is_tried = (*key_path, part), inner, False
         elif block and block.__name__ in str(part):
             is_tried = True
         else:
@@ -252,17 +253,13 @@ def _label(key_path: KeyPath) -> str:
     return "".join(f" {p + 1}" if isinstance(p, int) else f".{p}" for p in key_path).lstrip(".")
 
 
-def _annotation_at(key_path: KeyPath) -> Any:
-    """Return what may stand at a path; None if nothing."""
-    found: Any = Config
-    for part in key_path:
-        if isinstance(part, int):
-            found = get_args(found)[0] if get_origin(found) is list else None
-        else:
-            block = _block_of(found)
-            field = block.model_fields.get(part) if block else None
-            found = field.annotation if field else None
-    return found
+def _inside(annotation: Any, part: int | str) -> Any:
+    """Return what may stand at a key, or as an item, of what an annotation allows; else None."""
+    if isinstance(part, int):
+        return get_args(annotation)[0] if get_origin(annotation) is list else None
+    block = _block_of(annotation)
+    field = block.model_fields.get(part) if block else None
+    return field.annotation if field else None
 
 
 def _block_of(annotation: Any) -> type[BaseModel] | None:
@@ -276,7 +273,7 @@ def _block_of(annotation: Any) -> type[BaseModel] | None:
 
 def _block_at(key_path: KeyPath) -> type[BaseModel] | None:
     """Return the block that stands at a path, or may stand there instead of another value."""
-    return _block_of(_annotation_at(key_path))
+    return _block_of(reduce(_inside, key_path, Config))
 
 
 def _fields_at(key_path: KeyPath) -> dict[str, Any]:

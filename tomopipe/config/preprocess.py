@@ -4,15 +4,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from tomopipe.config.base import Block, FilePattern, Text
+from tomopipe.config.base import Block, FilePattern, Text, TwoNumbers, option
 
 
 class BadPixelsBlock(Block):
     """Hot and dead pixels, found in flats and darks, interpolated along their row."""
 
-    threshold: Annotated[float, Field(gt=0)] | None = Field(
+    threshold: Annotated[float, Field(gt=0)] | None = option(
         None,
-        description="Bad where flat or dark differ from their surroundings by more than this share "
+        "Bad where flat or dark differ from their surroundings by more than this share "
         "of the flat (0.3 is usual); null: off.",
     )
 
@@ -20,57 +20,51 @@ class BadPixelsBlock(Block):
 class ZingersBlock(Block):
     """Bright spots of single projections, replaced by the median around them."""
 
-    threshold: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        None,
-        description="Brighter than the median by more than this share of it (0.2 is usual); "
-        "null: off.",
+    threshold: Annotated[float, Field(gt=0, lt=1)] | None = option(
+        None, "Brighter than the median by more than this share of it (0.2 is usual); null: off."
     )
-    size_px: Literal[3, 5, 7] = Field(
-        3,
-        description="Side of the median's square (pixels).",
-        json_schema_extra={"only": {"threshold": {"not": None}}},
+    size_px: Literal[3, 5, 7] = option(
+        3, "Side of the median's square (pixels).", only={"threshold": {"not": None}}
     )
 
 
 class RingCurrentBlock(Block):
     """The beam's changes, from a monitor that the file has."""
 
-    dataset: Text | None = Field(
-        None, description="HDF5 path of one number per projection; null: off."
-    )
-    flats_mean: Annotated[float, Field(gt=0)] | None = Field(
+    dataset: Text | None = option(None, "HDF5 path of one number per projection; null: off.")
+    flats_mean: Annotated[float, Field(gt=0)] | None = option(
         None,
-        description="The monitor while the flats were taken; null: the projections' mean.",
-        json_schema_extra={"only": {"dataset": {"not": None}}},
+        "The monitor while the flats were taken; null: the projections' mean.",
+        only={"dataset": {"not": None}},
     )
 
 
 class DistortionBlock(Block):
     """Radial distortion of the lens: a pixel at r comes from r * (k0 + k1 r + k2 r^2 + ...)."""
 
-    coefficients: list[float] = Field(
-        [], description="k0, k1, ... in pixels (as Discorpy's backward model); []: off."
+    coefficients: list[float] = option(
+        [], "k0, k1, ... in pixels (as Discorpy's backward model); []: off."
     )
-    center_px: Annotated[list[float], Field(min_length=2, max_length=2)] | None = Field(
+    center_px: TwoNumbers | None = option(
         None,
-        description="[column, row] of its centre (pixels); null: the detector's middle.",
-        json_schema_extra={"only": {"coefficients": {"not": []}}},
+        "[column, row] of its centre (pixels); null: the detector's middle.",
+        only={"coefficients": {"not": []}},
     )
 
 
 class PhaseBlock(Block):
     """Paganin's phase retrieval, of a homogeneous object at one distance."""
 
-    method: Literal["none", "paganin", "generalised"] = Field(
+    method: Literal["none", "paganin", "generalised"] = option(
         "none",
-        description="none, paganin (2002), or generalised (2020: sharper). Energy, distance and "
+        "none, paganin (2002), or generalised (2020: sharper). Energy, distance and "
         "pixel size are those of the file, or of `input`.",
     )
-    delta_beta: float = Field(
+    delta_beta: float = option(
         1000,
+        "delta / beta of the material: larger smooths more.",
         gt=0,
-        description="delta / beta of the material: larger smooths more.",
-        json_schema_extra={"only": {"method": ["paganin", "generalised"]}},
+        only={"method": ["paganin", "generalised"]},
     )
 
 
@@ -81,57 +75,53 @@ GATED_SIZE_PX = 21
 class StripesBlock(Block):
     """Stripes of sinograms, which are rings of slices."""
 
-    method: Literal["none", "gated", "sorting", "fourier-wavelet", "titarenko", "vo"] = Field(
+    method: Literal["none", "gated", "sorting", "fourier-wavelet", "titarenko", "vo"] = option(
         "none",
-        description="gated: only what stands out of its own error; sorting: small stripes; vo: "
+        "gated: only what stands out of its own error; sorting: small stripes; vo: "
         "dead, large and small ones; fourier-wavelet; titarenko: one offset per column.",
     )
-    threshold: float = Field(
+    threshold: float = option(
         5.0,
+        "gated: standard errors of an offset; larger finds fewer.",
         gt=0,
-        description="gated: standard errors of an offset; larger finds fewer.",
-        json_schema_extra={"only": {"method": ["gated"]}},
+        only={"method": ["gated"]},
     )
-    size_px: Annotated[int, Field(ge=3)] | None = Field(
+    size_px: Annotated[int, Field(ge=3)] | None = option(
         None,
-        description="Median of gated, sorting and vo (pixels): stripes up to half of it go; null: "
+        "Median of gated, sorting and vo (pixels): stripes up to half of it go; null: "
         "gated 21, the others a 40th of the columns, 3 to 21.",
-        json_schema_extra={"only": {"method": ["gated", "sorting", "vo"]}, "baseline": 21},
+        only={"method": ["gated", "sorting", "vo"]},
+        baseline=21,
     )
-    large_px: Annotated[int, Field(ge=3)] | None = Field(
+    large_px: Annotated[int, Field(ge=3)] | None = option(
         None,
-        description="Median for dead and large stripes of vo (pixels); null: 9 for dead ones, for "
+        "Median for dead and large stripes of vo (pixels); null: 9 for dead ones, for "
         "large ones a 40th of the columns, 3 to 51.",
-        json_schema_extra={"only": {"method": ["vo"]}, "baseline": 51},
+        only={"method": ["vo"]},
+        baseline=51,
     )
-    snr: float = Field(
-        3.0,
-        gt=1,
-        description="vo: larger finds fewer large and dead stripes.",
-        json_schema_extra={"only": {"method": ["vo"]}},
+    snr: float = option(
+        3.0, "vo: larger finds fewer large and dead stripes.", gt=1, only={"method": ["vo"]}
     )
-    sigma: float = Field(
-        1.0,
-        gt=0,
-        description="fourier-wavelet: larger removes more.",
-        json_schema_extra={"only": {"method": ["fourier-wavelet"]}},
+    sigma: float = option(
+        1.0, "fourier-wavelet: larger removes more.", gt=0, only={"method": ["fourier-wavelet"]}
     )
-    level: Annotated[int, Field(ge=1)] | None = Field(
+    level: Annotated[int, Field(ge=1)] | None = option(
         None,
-        description="fourier-wavelet: more for wide stripes; null: log2(columns / 64), 1 to 5.",
-        json_schema_extra={"only": {"method": ["fourier-wavelet"]}, "baseline": 5},
+        "fourier-wavelet: more for wide stripes; null: log2(columns / 64), 1 to 5.",
+        only={"method": ["fourier-wavelet"]},
+        baseline=5,
     )
-    wavelet: Text = Field(
-        "db9",
-        description="fourier-wavelet: name of the wavelet.",
-        json_schema_extra={"only": {"method": ["fourier-wavelet"]}},
+    wavelet: Text = option(
+        "db9", "fourier-wavelet: name of the wavelet.", only={"method": ["fourier-wavelet"]}
     )
-    alpha: float = Field(
+    alpha: float = option(
         0.5,
-        gt=0,
-        description="titarenko, of line integrals: smaller removes more, of the sample too; 0.05 "
+        "titarenko, of line integrals: smaller removes more, of the sample too; 0.05 "
         "takes less than 1 % of it from 1000 columns on.",
-        json_schema_extra={"only": {"method": ["titarenko"]}, "baseline": 5e-4},
+        gt=0,
+        only={"method": ["titarenko"]},
+        baseline=5e-4,
     )
 
     def in_effect(self) -> Self:
@@ -144,77 +134,69 @@ class StripesBlock(Block):
 class PreprocessBlock(Block):
     """Corrections, the same for the try sweep and the volume, in the order of the keys."""
 
-    flats: FilePattern | Annotated[list[FilePattern], Field(min_length=1)] | None = Field(
+    flats: FilePattern | Annotated[list[FilePattern], Field(min_length=1)] | None = option(
         None,
-        description="Where the flats are: another scan, a TIFF file or a folder of TIFF files; a "
+        "Where the flats are: another scan, a TIFF file or a folder of TIFF files; a "
         "list: taken at even distances, the first before the scan, the last after it; null: each "
         "scan's own; none: there are none. {scan} and {series} stand for those of each scan.",
     )
-    darks: FilePattern | Annotated[list[FilePattern], Field(min_length=1)] | None = Field(
-        None, description="Where the darks are: like flats."
+    darks: FilePattern | Annotated[list[FilePattern], Field(min_length=1)] | None = option(
+        None, "Where the darks are: like flats."
     )
-    flat_method: Literal["mean", "median", "interpolate", "pca"] = Field(
+    flat_method: Literal["mean", "median", "interpolate", "pca"] = option(
         "mean",
-        description="Of all flats the mean or the median; interpolate: between the means of "
+        "Of all flats the mean or the median; interpolate: between the means of "
         "sets of flats, projection by projection; pca: their principal components, weighed for "
         "each projection by its air (reads the whole scan once more).",
-        json_schema_extra={"remade": {"pca": 2}},
+        remade={"pca": 2},
     )
-    flat_components: int = Field(
-        3,
-        ge=1,
-        description="pca: how many components, at most.",
-        json_schema_extra={"only": {"flat_method": ["pca"]}},
+    flat_components: int = option(
+        3, "pca: how many components, at most.", ge=1, only={"flat_method": ["pca"]}
     )
-    flat_sets: int = Field(
+    flat_sets: int = option(
         2,
-        ge=2,
-        description="interpolate, of files that do not tell when flats were taken: so many equal "
+        "interpolate, of files that do not tell when flats were taken: so many equal "
         "sets in the order of the file, evenly spread from before the scan to after it.",
-        json_schema_extra={"only": {"flat_method": ["interpolate"]}},
+        ge=2,
+        only={"flat_method": ["interpolate"]},
     )
-    bad_pixels: BadPixelsBlock = Field(
-        BadPixelsBlock(), description="Hot and dead pixels, interpolated along their row."
+    bad_pixels: BadPixelsBlock = option(
+        BadPixelsBlock(), "Hot and dead pixels, interpolated along their row."
     )
-    ring_current: RingCurrentBlock = Field(
-        RingCurrentBlock(), description="The beam's changes, from a monitor in the file."
+    ring_current: RingCurrentBlock = option(
+        RingCurrentBlock(), "The beam's changes, from a monitor in the file."
     )
-    zingers: ZingersBlock = Field(
-        ZingersBlock(), description="Bright spots of single projections, replaced by the median."
+    zingers: ZingersBlock = option(
+        ZingersBlock(), "Bright spots of single projections, replaced by the median."
     )
-    air_px: int = Field(
+    air_px: int = option(
         0,
+        "Columns of air at each side, which become 1 in each row of each projection; 0: off.",
         ge=0,
-        description="Columns of air at each side, which become 1 in each row of each projection; "
-        "0: off.",
     )
-    distortion: DistortionBlock = Field(
-        DistortionBlock(),
-        description="Radial distortion of the lens: r comes from r (k0 + k1 r + ...).",
+    distortion: DistortionBlock = option(
+        DistortionBlock(), "Radial distortion of the lens: r comes from r (k0 + k1 r + ...)."
     )
-    roll_deg: float = Field(
+    roll_deg: float = option(
         0.0,
+        "Roll of the detector (degrees): atan(roll_px_per_100_rows / 100) of prediction.json.",
         gt=-45,
         lt=45,
-        description="Roll of the detector (degrees): atan(roll_px_per_100_rows / 100) of "
-        "prediction.json.",
     )
-    phase: PhaseBlock = Field(PhaseBlock(), description="Phase retrieval by Paganin's method.")
-    minus_log: bool = Field(
-        True, description="Take -log of the transmission; false for data that are line integrals."
+    phase: PhaseBlock = option(PhaseBlock(), "Phase retrieval by Paganin's method.")
+    minus_log: bool = option(
+        True, "Take -log of the transmission; false for data that are line integrals."
     )
-    hardening: list[float] = Field(
-        [],
-        description="Beam hardening: c1, c2, ... of c1 p + c2 p^2 + ... of the line integral p; "
-        "[]: off.",
+    hardening: list[float] = option(
+        [], "Beam hardening: c1, c2, ... of c1 p + c2 p^2 + ... of the line integral p; []: off."
     )
-    stripes: StripesBlock = Field(
-        StripesBlock(), description="Stripes of sinograms, which are rings of slices."
+    stripes: StripesBlock = option(
+        StripesBlock(), "Stripes of sinograms, which are rings of slices."
     )
 
-    half_acquisition: Literal["auto", "yes", "no"] = Field(
+    half_acquisition: Literal["auto", "yes", "no"] = option(
         "auto",
-        description="360-degree scans with the axis near an edge give slices of twice the "
+        "360-degree scans with the axis near an edge give slices of twice the "
         "detector's width; auto: where the axis (in the sweep its middle) is in an outer quarter.",
     )
 

@@ -3,32 +3,29 @@
 import re
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import field_validator
 
-from tomopipe.config.base import Block, endless_tail, not_carried
+from tomopipe.config.base import Block, endless_tail, not_carried, option
 
 
 class StitchBlock(Block):
     """Vertical stitching: scans of one sample at several heights, one volume for each stack."""
 
-    stacks: dict[str, list[str]] = Field(
+    stacks: dict[str, list[str]] = option(
         {},
-        description="Name of each stack and its scans in order of height, upwards or downwards: "
+        "Name of each stack and its scans in order of height, upwards or downwards: "
         "names, or patterns such as bone_* (in order of their numbers). Neighbours overlap.",
     )
-    direction: Literal["auto", "down", "up"] = Field(
+    direction: Literal["auto", "down", "up"] = option(
         "auto",
-        description="Whether each scan continues the one before it towards higher detector rows "
+        "Whether each scan continues the one before it towards higher detector rows "
         "(down) or lower ones (up); auto: found.",
     )
-    overlap_rows: float | None = Field(
-        None,
-        gt=0,
-        description="Detector rows that neighbours share, to 10 rows or a tenth; null: found.",
+    overlap_rows: float | None = option(
+        None, "Detector rows that neighbours share, to 10 rows or a tenth; null: found.", gt=0
     )
-    match_intensity: bool = Field(
-        False,
-        description="Fit gain and offset of each scan to those before it, in the overlap.",
+    match_intensity: bool = option(
+        False, "Fit gain and offset of each scan to those before it, in the overlap."
     )
 
     @field_validator("stacks")

@@ -1,11 +1,11 @@
 """Read untrusted YAML: what cannot be a configuration is refused before it is constructed."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import yaml
+from yaml import Node
 
 from tomopipe.errors import TomopipeError
-
-if TYPE_CHECKING:
-    from yaml import Node
 
 # A campaign of 5000 scans that names each of them has some 20,000 values; blocks, lists and
 # mappings in them are nested six deep.
@@ -20,8 +20,6 @@ def load_yaml(text: str, source: str) -> Any:
     Refused are keys that occur twice in a mapping, values nested too deep or repeated by
     aliases too often, and numbers that are too long.
     """
-    import yaml
-
     loader = yaml.SafeLoader(text)
     try:
         node = loader.get_single_node()
@@ -63,7 +61,7 @@ class _Walk:
         self._seen: dict[int, tuple[int, int]] = {}
         self._open: set[int] = set()
 
-    def size(self, node: "Node") -> tuple[int, int]:
+    def size(self, node: Node) -> tuple[int, int]:
         """Return the number of values of a node, aliases resolved, and their depth."""
         if id(node) in self._open:
             raise TomopipeError(f"{self._source}: line {_line(node)}: a value that contains itself")
@@ -83,10 +81,8 @@ class _Walk:
             self._seen[id(node)] = n, depth
         return self._seen[id(node)]
 
-    def _parts(self, node: "Node") -> list["Node"]:
+    def _parts(self, node: Node) -> list[Node]:
         """Return the nodes below a node; raise for repeated keys and for long numbers."""
-        import yaml
-
         if isinstance(node, yaml.MappingNode):
             self._check_keys(node)
             return [part for pair in node.value for part in pair]
@@ -99,7 +95,7 @@ class _Walk:
             )
         return []
 
-    def _check_keys(self, node: "Node") -> None:
+    def _check_keys(self, node: Node) -> None:
         lines: dict[tuple[str, str], int] = {}
         for key, _ in node.value:
             name = key.tag, str(key.value)
@@ -111,5 +107,5 @@ class _Walk:
             lines[name] = _line(key)
 
 
-def _line(node: "Node") -> int:
+def _line(node: Node) -> int:
     return int(node.start_mark.line) + 1

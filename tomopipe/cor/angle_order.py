@@ -75,10 +75,7 @@ def average_angles(rows: NDArray[Any], theta_rad: NDArray, group: int) -> tuple[
 def resample_180(
     sinogram: Image, angles: SortedAngles, start_rad: float = 0.0, n_max: int = 1024
 ) -> Image:
-    """Resample 180 degrees evenly without their end, so that the mirrored copy continues them.
-
-    More angles than `n_max` are averaged with their neighbours first.
-    """
+    """Resample 180 degrees evenly without their end; more than `n_max` are averaged first."""
     theta = angles.theta_rad
     inside = (theta >= start_rad - 1.5 * angles.step_rad) & (
         theta <= start_rad + np.pi + 1.5 * angles.step_rad

@@ -126,10 +126,7 @@ def _bad_frames(
 def collect_sinograms(
     scan: Scan, rows: Sequence[int], recipe: PreprocessBlock, *, threads: int = 1
 ) -> NDArray[np.float32]:
-    """Read detector rows of a scan, and correct them: (n_rows, n_angles, n_cols).
-
-    The rest is as for `collect_rows`.
-    """
+    """Read and correct detector rows of a scan, as `collect_rows`: (n_rows, n_angles, n_cols)."""
     raw_rows, _ = _read_once(scan, rows, [])
     _refuse_constant(raw_rows, scan.numbers)
     return _correct_rows(scan, corrections_of(scan, recipe), rows, raw_rows, threads)
@@ -142,10 +139,7 @@ def _correct_rows(
     raw_rows: NDArray[Any],
     threads: int,
 ) -> NDArray[np.float32]:
-    """Correct the rows that are kept, reading those around them where they are needed.
-
-    Returns (n_kept, n_angles, n_cols).
-    """
+    """Correct rows to keep, (n_kept, n_angles, n_cols), reading those around where needed."""
     sinograms = np.empty((len(kept), scan.n_angles, scan.n_cols), np.float32)
     spans = [corrections.rows_needed((row, row + 1)) for row in kept]
     if all(span == (row, row + 1) for row, span in zip(kept, spans, strict=True)):

@@ -28,10 +28,6 @@ class Line:
     slope_px: float
     spread_px: float | None
 
-    def at(self, index: float) -> float:
-        """Return the COR of an index, pixels."""
-        return self.start_px + self.slope_px * index
-
 
 def robust_line(index: Sequence[float], cor_px: Sequence[float]) -> Line | None:
     """Return the line whose slope is the median of those of all pairs (Theil and Sen) [1]_.

@@ -52,10 +52,7 @@ def reconstruct(
 def repeating_edges(
     sinogram: Image, theta_rad: NDArray[np.float64], pad: int, reconstruct: Reconstruct
 ) -> Callable[[NDArray[np.float64]], Image]:
-    """Return what makes slices of a sinogram, of CORs in its pixels.
-
-    Edge values are repeated beyond the detector: a truncated object gets no bright rim.
-    """
+    """Return what makes slices, edges repeated: a truncated object gets no bright rim."""
     n = sinogram.shape[1]
     wide = np.pad(sinogram, ((0, 0), (pad, pad)), mode="edge")
     first = wide.shape[1] // 2 - n // 2

@@ -174,11 +174,7 @@ def output_bytes(
 
 
 def slice_cols(
-    campaign: Campaign,
-    row: Mapping[str, str],
-    cor_px: float | None,
-    *,
-    half_unless_known: bool,
+    campaign: Campaign, row: Mapping[str, str], cor_px: float | None, *, half_unless_known: bool
 ) -> int:
     """Return the width of a scan's unbinned slices (pixels); arguments as of `output_bytes`."""
     half = is_half_volume(campaign, row, cor_px, unless_known=half_unless_known)

@@ -36,10 +36,7 @@ def find_bad_pixels(
 
 @dataclass(frozen=True, eq=False)
 class Repair:
-    """How to interpolate bad pixels between the valid columns left and right in their row.
-
-    All are (n_bad,), ascending by row; none lies in a row without a valid pixel.
-    """
+    """How to interpolate bad pixels (n_bad,), by row, between valid columns beside them."""
 
     rows: NDArray[np.intp]
     cols: NDArray[np.intp]

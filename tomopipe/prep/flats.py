@@ -46,10 +46,7 @@ class Beam:
 
 
 def read_beam(scan: Scan, recipe: PreprocessBlock) -> Beam:
-    """Read the flats of a scan and combine them as the recipe says.
-
-    A ScanError says that there are fewer flats than sets of them.
-    """
+    """Read and combine flats as the recipe says; ScanError if there are fewer than sets of them."""
     none = np.zeros((0, scan.n_rows, scan.n_cols), np.float32)
     weights = np.zeros((scan.n_angles, 0), np.float32)
     if recipe.flat_method == "mean":

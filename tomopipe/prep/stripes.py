@@ -105,10 +105,7 @@ def _safe_size(sinogram: Any, most_px: int) -> int:
 
 
 def _sort_columns(sinogram: Any) -> tuple[Any, Any]:
-    """Sort each column of (n_angles, n_cols): ascending along the angles.
-
-    Gives the values, and the angle that each comes from.
-    """
+    """Sort each column of (n_angles, n_cols); give values, and the angle that each comes from."""
     xp = module_of(sinogram)
     n_angles, n_cols = sinogram.shape
     ranked, order = xp.empty_like(sinogram), xp.empty(sinogram.shape, np.uint32)

@@ -86,7 +86,8 @@ def remove_proven(sinogram: Any, options: StripesBlock = StripesBlock()) -> Any:
     if len(out) < _FEWEST or out.shape[1] < 5:
         return out
     profiles = _block_means(out, bounds)
-    dead = _find_dead(profiles)
+    # columns that do not change with the angle, where those around do
+    dead = profiles.std(axis=0) < _DEAD * _median(profiles, 7).std(axis=0)
     if dead.any():
         interpolate_columns(out, dead)
         profiles = _block_means(out, bounds)
@@ -304,11 +305,6 @@ def _spans(ridges: NDArray[np.float64]) -> list[tuple[int, int]]:
     sign = np.sign(ridges)
     bounds = [0, *(np.flatnonzero(np.diff(sign)) + 1).tolist(), len(sign)]
     return [(first, last) for first, last in pairwise(bounds) if sign[first]]
-
-
-def _find_dead(profiles: Profiles) -> NDArray[np.bool_]:
-    """Tell which columns do not change with the angle, where those around do."""
-    return np.asarray(profiles.std(axis=0) < _DEAD * _median(profiles, 7).std(axis=0))
 
 
 def _find_alone(profiles: Profiles) -> NDArray[np.bool_]:

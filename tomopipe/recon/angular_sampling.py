@@ -1,7 +1,5 @@
 """Angular sampling: quadrature weights, directions, overlap of 360-degree scans."""
 
-from __future__ import annotations
-
 from types import ModuleType
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The array module: NumPy, or CuPy where a CUDA device answers. The only import of CuPy."""
 
-from __future__ import annotations
-
 import functools
 import importlib
 import logging

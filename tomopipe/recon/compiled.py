@@ -5,8 +5,6 @@ are taken in chunks, wedges of the spectrum, so that the samples of a chunk stay
 the transform of the rows and the spreading, and memory does not grow with the angles.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass

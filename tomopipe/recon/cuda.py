@@ -5,8 +5,6 @@ grid's tiles. A tile's samples are summed in shared memory; neighbouring tiles o
 to the grid atomically: images of two runs agree to float rounding, not to the bit.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A CUDA device through CuPy, and the choice among several."""
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import importlib

@@ -1,7 +1,5 @@
 """Total variation denoising of slices, compiled: the inner step of `total_variation`."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

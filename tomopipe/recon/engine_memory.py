@@ -12,8 +12,6 @@ and a sweep the spectra of its sinogram besides, 8 na (P/2 + 1). None depends on
 volume, nor on the number of CORs. Several groups of L slices side by side share only the order.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Full reconstruction of slices, batch by batch."""
 
-from __future__ import annotations
-
 import logging
 from typing import Any
 

@@ -1,28 +1,21 @@
 """The ramp filter and its windows, in units that keep a disk of value mu at mu."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-Window = Callable[[NDArray[np.float64], int], NDArray[np.float64]]
-
-
-def _parzen(f: NDArray[np.float64], _: int) -> NDArray[np.float64]:
-    return np.where(f < 0.5, 1 - 6 * f**2 * (1 - f), 2 * (1 - f) ** 3)
-
+Window = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 # Of the frequency as a fraction of Nyquist's, 0..1; all are 1 at 0, hence the mean is kept.
 _WINDOWS: dict[str, Window] = {
-    "ramp": lambda f, _: np.ones_like(f),
-    "shepp-logan": lambda f, _: np.sinc(f / 2),
-    "cosine": lambda f, _: np.cos(np.pi * f / 2),
-    "hann": lambda f, _: 0.5 + 0.5 * np.cos(np.pi * f),
-    "hamming": lambda f, _: 0.54 + 0.46 * np.cos(np.pi * f),
-    "parzen": _parzen,
-    "butterworth": lambda f, order: 1 / (1 + (f / 0.5) ** (2 * order)),
+    "ramp": np.ones_like,
+    "shepp-logan": lambda f: np.sinc(f / 2),
+    "cosine": lambda f: np.cos(np.pi * f / 2),
+    "hann": lambda f: 0.5 + 0.5 * np.cos(np.pi * f),
+    "hamming": lambda f: 0.54 + 0.46 * np.cos(np.pi * f),
+    "parzen": lambda f: np.where(f < 0.5, 1 - 6 * f**2 * (1 - f), 2 * (1 - f) ** 3),
+    "butterworth": lambda f: 1 / (1 + (f / 0.5) ** 4),  # of order 2: 1/2 at half of Nyquist's
 }
 FILTERS: tuple[str, ...] = tuple(_WINDOWS)
 
@@ -47,16 +40,13 @@ def ramp_response(n_padded: int) -> NDArray[np.float64]:
     return np.asarray(np.fft.rfft(kernel).real)
 
 
-def filter_response(name: str, n_padded: int, order: int = 2) -> NDArray[np.float64]:
+def filter_response(name: str, n_padded: int) -> NDArray[np.float64]:
     """Return ramp times window, one of `FILTERS`, at the bins of a padded row.
 
-    In cycles per pixel, (n_padded // 2 + 1,); `n_padded` is even. `order` is that of the
-    Butterworth window, which is 1/2 at half of Nyquist's frequency. A ValueError says that the
-    filter is unknown or its order below 1.
+    In cycles per pixel, (n_padded // 2 + 1,); `n_padded` is even. A ValueError says that the filter
+    is unknown.
     """
     if name not in _WINDOWS:
         raise ValueError(f"filter: expected one of {', '.join(FILTERS)}, got {name!r}")
-    if order < 1:
-        raise ValueError(f"filter_order: expected at least 1, got {order}")
     ramp = ramp_response(n_padded)
-    return ramp * _WINDOWS[name](np.linspace(0.0, 1.0, len(ramp)), order)
+    return ramp * _WINDOWS[name](np.linspace(0.0, 1.0, len(ramp)))

@@ -1,7 +1,5 @@
 """The Kaiser-Bessel gridding kernel: values, transform, and a polynomial for each tap."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

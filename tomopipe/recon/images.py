@@ -1,7 +1,5 @@
 """Half grids to images, compiled: fold, transform, crop, correct; slices innermost."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

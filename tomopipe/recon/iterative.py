@@ -4,8 +4,6 @@ For tens of projections; where angles are plenty the filtered backprojection of
 `tomopipe.recon.fbp` is as good and a thousand times faster.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial

@@ -4,8 +4,6 @@ Code is kept in `NUMBA_CACHE_DIR`, else in the user's cache, else in the campaig
 each type of CPU, as nodes of a cluster differ.
 """
 
-from __future__ import annotations
-
 import fcntl
 import functools
 import logging

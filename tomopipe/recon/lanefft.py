@@ -7,8 +7,6 @@ times as fast as a library that transforms signal after signal. Stockham's algor
 length h whose real parts are the even points.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -12,8 +12,6 @@ the padded rows are spread: thinning them out far from the spectrum's centre wou
 the time, but the image then repeats after N pixels and ghosts appear in its corners.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from math import ceil
 from types import ModuleType
@@ -42,7 +40,7 @@ class Plan:
     """Geometry, filter and grid of a scan; made by `make_plan`, used for all slices and CORs."""
 
     theta_rad: NDArray[np.float64]  # (n_angles,) as given
-    filter: tuple[str, int]  # name, order
+    filter: str  # see `tomopipe.recon.filters.filter_response`
     edge_slopes_per_px: EdgeSlopes | None  # as given
     n_cols: int
     n_padded: int  # P
@@ -77,7 +75,6 @@ def make_plan(
     n_cols: int,
     *,
     filter: str = "ramp",
-    filter_order: int = 2,
     one_sided: bool = False,
     edge_slopes_per_px: EdgeSlopes | None = UNKNOWN,
     xp: ModuleType = np,
@@ -91,7 +88,7 @@ def make_plan(
         Finite; any start, order and direction.
     n_cols : int
         Detector columns N, below 32768.
-    filter, filter_order : str, int
+    filter : str
         See `tomopipe.recon.filters.filter_response`.
     one_sided : bool
         Angles are those of a full 360-degree rotation, and most rays are measured from one side.
@@ -124,14 +121,14 @@ def make_plan(
     order = np.argsort(np.arctan2(direction[:, 1], direction[:, 0]), kind="stable")
     return Plan(
         theta_rad=theta,
-        filter=(filter, filter_order),
+        filter=filter,
         edge_slopes_per_px=edge_slopes_per_px,
         n_cols=n_cols,
         n_padded=n_padded,
         n_grid=n_grid,
         taper=taper(n_cols, n_padded, edge_slopes_per_px),
         beta=beta,
-        gain=_gain(filter_response(filter, n_padded, filter_order), n_padded),
+        gain=_gain(filter_response(filter, n_padded), n_padded),
         angle_order=order,
         direction=direction[order],
         flipped=flipped[order],

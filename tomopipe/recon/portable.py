@@ -4,8 +4,6 @@ Arrays are (slices, ...). What computes volumes, `tomopipe.recon.compiled` on th
 `tomopipe.recon.cuda` on a GPU, does the same with the slices innermost; tests hold all together.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

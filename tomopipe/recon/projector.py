@@ -5,8 +5,6 @@ through the slice's spectrum (centre slice theorem). The object has to lie insid
 that are projected together share the reading of the matrix, half of the time.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import Any
 

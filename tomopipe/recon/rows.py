@@ -1,7 +1,5 @@
 """Sinogram rows to samples on rays, compiled: pad, transform, filter, centre; slices innermost."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -9,8 +9,6 @@ A width is given as a tuple of that length, since numba knows the length of a tu
 compiles: one source serves all widths, and the compiled code can be cached on disk.
 """
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Callable
 from typing import Any

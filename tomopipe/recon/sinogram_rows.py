@@ -1,7 +1,5 @@
 """Sinograms that are made while they are needed: corrected where they lie in the cache."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,7 +20,7 @@ class Rows:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, which: slice) -> Rows:
+    def __getitem__(self, which: slice) -> "Rows":
         n_slices = len(range(*which.indices(len(self))))
         if n_slices == len(self):
             return self

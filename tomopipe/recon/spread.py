@@ -1,7 +1,5 @@
 """Spreading on the grid, compiled: samples in the order of grid tiles, slices innermost."""
 
-from __future__ import annotations
-
 import itertools
 import threading
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """A sweep: one sinogram reconstructed with many CORs."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Threads that share the calls of one function."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +22,7 @@ class Team:
         for future in [self._pool.submit(function, *arguments) for arguments in calls]:
             future.result()
 
-    def __enter__(self) -> Team:
+    def __enter__(self) -> "Team":
         return self
 
     def __exit__(self, *_: object) -> None:

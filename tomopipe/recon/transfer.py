@@ -8,8 +8,6 @@ fifth of the rate of the bus (an estimate), so several threads fill a part each,
 uploaded while the next ones are filled.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager

@@ -6,8 +6,6 @@ the disk, and u columns further out the share sqrt(1 - (2 u + u^2 / e) slope) is
 slopes of a scan are measured by `tomopipe.prep.edge_slopes`.
 """
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 

@@ -13,6 +13,7 @@ from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.stacks import failed_of_gone_stack
 from tomopipe.campaign.state import NOT_SELECTED, State
 from tomopipe.cor.outliers import FIX_COLUMNS, known_median
+from tomopipe.groups import grouped
 from tomopipe.report.alerts import alert_groups
 from tomopipe.report.efficiency import allocations, of_jobs
 from tomopipe.report.records import CampaignRecord, ScanRecord, SeriesRecord, StackRecord
@@ -99,10 +100,7 @@ def _read_sources(
 
 def _series_records(scans: Sequence[ScanRecord]) -> tuple[SeriesRecord, ...]:
     """Group the selected scans by series."""
-    members = defaultdict(list)
-    for scan in scans:
-        if scan.state is not State.SKIPPED:
-            members[scan.series].append(scan)
+    members = grouped((scan.series, scan) for scan in scans if scan.state is not State.SKIPPED)
     found = []
     for key, group in sorted(members.items()):
         fixes = [s.fix for s in group if s.fix is not None and s.state is not State.UNSELECTED]

@@ -1,10 +1,10 @@
 """Efficiency: used share of the CPUs and memory that jobs requested."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from tomopipe.campaign.job_status import JobStatus
 from tomopipe.campaign.slurm import Usage
+from tomopipe.groups import grouped
 from tomopipe.report.records import Efficiency
 
 
@@ -13,25 +13,23 @@ def allocations(jobs: Iterable[JobStatus]) -> dict[str, tuple[str, ...]]:
 
     A group of jobs is one SLURM job.
     """
-    found: dict[str, dict[str, None]] = defaultdict(dict)
-    for job in jobs:
-        if job.slurm_job:
-            found[job.slurm_job][job.step] = None
-    return {number: tuple(steps) for number, steps in found.items()}
+    found = grouped((job.slurm_job, job.step) for job in jobs if job.slurm_job)
+    return {number: tuple(dict.fromkeys(steps)) for number, steps in found.items()}
 
 
 def of_jobs(jobs: Iterable[JobStatus]) -> tuple[Efficiency, ...]:
     """Sum up requests and usage of the jobs of each step, from their status files."""
-    groups: dict[str, list[Usage]] = defaultdict(list)
-    for job in jobs:
-        used, asked = job.used, job.asked
-        known = job.wall_s, used.get("cpu_s"), asked.get("mem_mb"), used.get("peak_mb")
-        if None not in known:
-            wall_s, cpu_s, asked_mb, peak_mb = (value or 0.0 for value in known)
-            n_cores = int(asked.get("cores") or 1)
-            usage = Usage(wall_s, cpu_s, n_cores, asked_mb * 1e6, peak_mb * 1e6)
-            groups[job.step].append(usage)
-    return tuple(_summed(step, group) for step, group in groups.items())
+    known = ((job.step, usage) for job in jobs if (usage := _usage(job)))
+    return tuple(_summed(step, group) for step, group in grouped(known).items())
+
+
+def _usage(job: JobStatus) -> Usage | None:
+    used, asked = job.used, job.asked
+    known = job.wall_s, used.get("cpu_s"), asked.get("mem_mb"), used.get("peak_mb")
+    if None in known:
+        return None
+    wall_s, cpu_s, asked_mb, peak_mb = (value or 0.0 for value in known)
+    return Usage(wall_s, cpu_s, int(asked.get("cores") or 1), asked_mb * 1e6, peak_mb * 1e6)
 
 
 def efficiency(
@@ -41,11 +39,8 @@ def efficiency(
 
     `steps_of` and `usages` are by SLURM's numbers; usages are empty without accounting.
     """
-    groups: dict[tuple[str, ...], list[Usage]] = defaultdict(list)
-    for number, steps in steps_of.items():
-        if number in usages:
-            groups[tuple(steps)].append(usages[number])
-    return tuple(_summed(" + ".join(steps), group) for steps, group in groups.items())
+    known = ((tuple(steps), usages[n]) for n, steps in steps_of.items() if n in usages)
+    return tuple(_summed(" + ".join(steps), group) for steps, group in grouped(known).items())
 
 
 def _summed(steps: str, group: Sequence[Usage]) -> Efficiency:

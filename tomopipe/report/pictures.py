@@ -36,10 +36,7 @@ _STATED = ("geometry", "parameters", "versions")
 
 @dataclass(frozen=True)
 class ScanPictures:
-    """The existing mid planes of a volume and sweep around the COR.
-
-    `provenance`: that of the volume; empty if it has none.
-    """
+    """The existing mid planes of a volume and sweep around the COR, and the volume's provenance."""
 
     planes: tuple[Picture, ...] = ()
     strip: Strip | None = None

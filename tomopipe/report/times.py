@@ -1,11 +1,11 @@
 """Run times of the jobs, from their status files."""
 
 import statistics
-from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
 from tomopipe.campaign.job_status import JobStatus, parse_job, position
+from tomopipe.groups import grouped
 from tomopipe.report.records import StepTimes
 from tomopipe.report.sources import Reader
 
@@ -23,11 +23,8 @@ def read_jobs(reader: Reader, folder: Path) -> list[JobStatus]:
 
 def step_times(jobs: Iterable[JobStatus]) -> tuple[StepTimes, ...]:
     """Sum up the jobs step by step; times are of ended jobs only."""
-    groups: dict[str, list[JobStatus]] = defaultdict(list)
-    for job in jobs:
-        groups[job.step].append(job)
     found = []
-    for step, group in groups.items():
+    for step, group in grouped((job.step, job) for job in jobs).items():
         ended = [(j.wall_s, j.key) for j in group if j.wall_s is not None]
         walls_s = [wall_s for wall_s, _ in ended]
         longest_s, longest = max(ended, default=(None, ""))

@@ -18,14 +18,7 @@ from tomopipe.campaign.results import read_json
 from tomopipe.errors import TomopipeError, is_of_the_system, some_of
 from tomopipe.reruns import compare, earlier, made_from
 from tomopipe.reruns.made_from import ALSO_READ, Statement
-from tomopipe.reruns.products import (
-    SMALL_BYTES,
-    Product,
-    Record,
-    content_of,
-    digest,
-    made_state_of,
-)
+from tomopipe.reruns.products import SMALL_BYTES, Product, Record, content_of, digest, made_state_of
 from tomopipe.reruns.stated import only_metadata_differ, read_statement, statement_in, unreadable
 from tomopipe.reruns.words import (
     CHANGED,

@@ -142,11 +142,7 @@ def _options(step: str, old: Mapping[str, Any]) -> dict[str, Any]:
     preprocess = {key: rest.pop(key) for key in _PREPROCESS if key in rest}
     # a key that was not written had its default of that time
     preprocess = merged(baselines(PreprocessBlock), preprocess | rest.pop("corrections", {}))
-    data = {
-        "campaign": {"scans": ["*"]},
-        "input": rest.pop("known", {}),
-        "preprocess": preprocess,
-    }
+    data = {"campaign": {"scans": ["*"]}, "input": rest.pop("known", {}), "preprocess": preprocess}
     if step == "full_recon":  # of volumes per cm
         data["export_star"] = {"pixel_size_um": rest.pop("pixel_size_um", None)}
     known = Config.model_fields[block].annotation.model_fields  # type: ignore[union-attr]

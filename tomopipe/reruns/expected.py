@@ -16,6 +16,7 @@ from typing import Any
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows, as_json, read_inventory
 from tomopipe.campaign.files import Files
+from tomopipe.campaign.stacks import find_stacks
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.decisions import Decisions
 from tomopipe.reruns.foreign import refuse_foreign
@@ -27,6 +28,7 @@ from tomopipe.reruns.words import (
     FOLLOWS,
     IF_COR,
     IF_OTHER_COR,
+    IF_OTHER_PAGE,
     MISSING,
     UNREADABLE,
     is_of_cor,
@@ -182,10 +184,12 @@ class Expected:
                 made.add(scan)
                 self._add_of_cor("full_recon", scan, reason, guessed)
         for name, stack in self.wanted.stacks(known).items():
-            follows = "" if made.isdisjoint(stack.scans) else FOLLOWS
+            volumes = [j for j in self.jobs if j.rule == "full_recon" and j.scan in stack.scans]
+            follows = FOLLOWS if volumes else ""
             if reason := self.wanted.why(self.wanted.of_stitch(stack, known), name) or follows:
                 made.add(name)
-                self._add("stitch", reason, stack=name)
+                is_due = reason == MISSING or not volumes or any(job.certain for job in volumes)
+                self._add("stitch", reason, stack=name, certain=is_due)
         for scan in sorted(known):
             if reason := self._sidecar_reason(scan, known[scan]):
                 self._add_of_cor("sidecar", scan, reason, guessed)
@@ -194,10 +198,11 @@ class Expected:
         if self.campaign.config.report.enabled:
             follows = CHANGED["report"] if self._is_other or made else ""
             wanted = self.wanted.of_report(known, self._content, unknown=guessed)
-            if reason := self.wanted.why(wanted) or follows:
-                self._add("report", reason)
-            elif self._may_be_other:
-                self._add("report", CHANGED["report"], certain=False)
+            reason = self.wanted.why(wanted) or follows
+            if reason or self._may_be_other:
+                certain = self._is_due(reason, "full_recon", "stitch", "inventory")
+                self._add("report", reason or CHANGED["report"], certain=certain)
+        self._perhaps()
 
     def _add_of_cor(self, rule: str, scan: str, reason: str, guessed: Collection[str]) -> None:
         """Add a job that a pending prediction of the series may make unnecessary."""
@@ -225,7 +230,37 @@ class Expected:
                 follows = CHANGED["export_star"]
                 self._add_of_cor("export_stack", scan, reason, guessed)
         if reason := self.wanted.why_export_star(known) or follows:
-            self._add("export_star", reason)
+            certain = self._is_due(reason, "export_stack")
+            self._add("export_star", reason, certain=certain)
+
+    def _is_due(self, reason: str, *rules: str) -> bool:
+        """Tell whether what shows results of these rules is made whatever is predicted."""
+        if not self.predicting:
+            return bool(reason)
+        before = (job for job in self.jobs if job.rule in rules and job.certain)
+        return reason == MISSING or not all(map(self._comes_out_as_it_was, before))
+
+    def _comes_out_as_it_was(self, job: PlannedJob) -> bool:
+        """Tell whether a job replaces a missing or damaged file of before cor.json: no more."""
+        if job.rule not in ("export_stack", "inventory"):
+            return False
+        return job.reason.startswith((MISSING, *self.campaign.results_of(job.rule, job.scan)))
+
+    def _perhaps(self) -> None:
+        """Add what a pending prediction of its series may make run, unless it runs anyway."""
+        campaign, rows, waiting = self.campaign, self.rows, self.waiting
+        planned = {(job.rule, job.scan or job.stack) for job in self.jobs}
+        for scan in campaign.selected_scans(rows):
+            for rule in ("full_recon", "sidecar"):
+                if campaign.scans[scan].series in waiting and (rule, scan) not in planned:
+                    self._add(rule, IF_OTHER_COR, scan=scan, certain=False)
+        for stack in find_stacks(campaign, rows, rows) if waiting else ():
+            is_waiting = any(campaign.scans[scan].series in waiting for scan in stack.scans)
+            if not stack.problem and is_waiting and ("stitch", stack.name) not in planned:
+                self._add("stitch", IF_OTHER_COR, stack=stack.name, certain=False)
+        for rule in ("export_star", "report") if waiting else ():
+            if getattr(campaign.config, rule).enabled and (rule, "") not in planned:
+                self._add(rule, IF_OTHER_PAGE, certain=False)
 
     def _content(self, path: str) -> str:
         """Return the checksum of a file; the last known one if it is missing or damaged."""

@@ -1,6 +1,6 @@
 """Jobs that hang on a comparison: of large files whose time changed, though not their size."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
 from tomopipe.campaign.series import encode_series
 from tomopipe.errors import some_of
@@ -11,12 +11,12 @@ _OF_CAMPAIGN = ("inventory", "resolve_cor", "export_star", "report")
 _N_NAMED = 2  # files in the reason
 
 
-def compare_jobs(found: Expected, planned: Collection[PlannedJob]) -> list[PlannedJob]:
+def compare_jobs(found: Expected) -> list[PlannedJob]:
     """Return the job that compares such files, and those that follow where one is another."""
     suspects = found.decisions.record.suspects()
     if not suspects:
         return []
-    known = {(job.rule, job.scan or job.stack or job.series) for job in planned}
+    known = {(job.rule, job.scan or job.stack or job.series) for job in found.jobs}
     follows = [
         PlannedJob(rule, scan, series, IF_OTHER_CONTENT, certain=False, stack=stack)
         for rule, scan, series, stack in dict.fromkeys(_follows(found, set(suspects)))

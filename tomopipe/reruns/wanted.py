@@ -263,23 +263,16 @@ class Wanted:
 
         Our record decides only of files in our folder: a copy of a campaign has the record, too.
         """
-        path, in_results, record = (
-            self.campaign.sidecar(scan),
-            self.out.sidecar(scan),
-            self._decisions.record,
-        )
+        path, in_results = self.campaign.sidecar(scan), self.out.sidecar(scan)
+        record, folder = self._decisions.record, self.campaign.directory
         if path == in_results or (path in record and not _is_outside(path)):
             return path
-        folder = self.campaign.directory
         owner = sidecar.owner(folder / path)
-        if owner is None or sidecar.is_campaign(owner, folder):
-            return path if owner is None else in_results
-        # the other one was moved, and comes back to it
-        return (
-            in_results
-            if in_results in record and path not in record and not _is(owner, folder)
-            else path
-        )
+        if owner is None:
+            return path
+        # one that was moved comes back to it
+        is_back = in_results in record and path not in record and not _is(owner, folder)
+        return in_results if is_back or sidecar.is_campaign(owner, folder) else path
 
     def why_sidecar(self, scan: str, content: str) -> str:
         """Say why a sidecar is written; "" if it states the facts of `content`, and is ours."""

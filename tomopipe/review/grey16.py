@@ -39,10 +39,7 @@ class Grey:
 
 
 def grey16(image: NDArray[Any], usual: Sequence[float] | None) -> Grey:
-    """Return an image in 16 bits, with a range wider than the usual window.
-
-    Without a usual one it has all but the darkest and brightest thousandth.
-    """
+    """Return an image in 16 bits, wider than `usual`; without: all but the outer thousandths."""
     sample = image.reshape(-1)[:: max(1, image.size // _SAMPLES)]
     finite = sample[np.isfinite(sample)]
     seen = np.percentile(finite, USUAL_PERCENT) if finite.size else (0.0, 0.0)

@@ -300,10 +300,7 @@ def _check_row(scan: str, rows: Rows, row: int) -> None:
 def grid_around(
     grid_px: Sequence[float], cor_px: float | None, columns: tuple[int, int]
 ) -> Sequence[float]:
-    """Return the CORs to browse: those of the sweep, or as many in its steps around another.
-
-    They lie between the first and last of `columns`.
-    """
+    """Return CORs to browse, within `columns`: those of the sweep, or as many around another."""
     if cor_px is None or in_sweep(grid_px, cor_px):
         return grid_px
     half, step_px = len(grid_px) // 2, step_of(grid_px)

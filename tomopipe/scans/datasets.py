@@ -24,10 +24,7 @@ Angles = tuple[NDArray[np.float64] | None, str, tuple[str, ...]]  # degrees, whe
 
 
 def find_dataset(file: "h5py.File", name: str, path: Path) -> "h5py.Dataset | None":
-    """Return a dataset of numbers that can be decoded; None if the file has nothing there.
-
-    A ScanError says why what is there cannot be used; `path` is how it names the file.
-    """
+    """Return a dataset of numbers that can be decoded, None if nothing is there, or raise."""
     import h5py
 
     try:

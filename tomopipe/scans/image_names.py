@@ -85,10 +85,7 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def heads_in(stems: Sequence[str]) -> dict[str, int]:
-    """Return the texts before the numbers and how many images have them, in order of names.
-
-    None where each name is another, as of times.
-    """
+    """Count the images of each text before the number, in order of names; none if all differ."""
     heads = Counter(map(head_of, stems))
     return dict(heads) if len(heads) <= _MOST_HEADS else {}
 

@@ -99,10 +99,7 @@ def read_distance_mm(file: "h5py.File") -> Found | None:
 def first_found(
     places: Iterable[tuple[Iterable["h5py.Group"], str]], quantity: Quantity
 ) -> Found | None:
-    """Return the first number that can be used, of some groups and a name in each of them.
-
-    Else the first that cannot.
-    """
+    """Return the first number that can be used, of groups and a name in each, else the first."""
     return _first_usable(
         _read(group, name, quantity) for groups, name in places for group in groups
     )

@@ -87,10 +87,7 @@ class Reader(Protocol):
 def counted_keys(
     order: Sequence[str], n_frames: int, path: Path, which: str = ""
 ) -> NDArray[np.int64]:
-    """Return the kind of each frame that `input.frames` counts, "10 darks", "900 projections", ...
-
-    A ScanError if the scan has more frames, `which` for people.
-    """
+    """Return the kind of each frame by `input.frames`, "10 darks", ...; raise if there are more."""
     runs = [run.split() for run in order]
     kinds = np.array([_WORDS[word.removesuffix("s")] for _, word in runs], np.int64)
     keys = np.repeat(kinds, [int(number) for number, _ in runs])

@@ -101,10 +101,7 @@ def _rotations_180(group: "h5py.Group") -> list[tuple[int, str]]:
 def read_notes(
     detector: "h5py.Group", mirrored: set[str], location: str, n_cols: int
 ) -> tuple[str, ...]:
-    """Say what else the file states, for people: nothing is done with it but mirroring.
-
-    What is `mirrored`, and its `location`, are from `read_mirror`.
-    """
+    """Say what else the file states, for people; `mirrored`, `location` are from `read_mirror`."""
     notes = []
     if mirrored:
         sides = " and ".join(sorted(mirrored, reverse=True))

@@ -249,10 +249,7 @@ class NxtomoReader:
         return None
 
     def _placed(self, n_frames: int) -> NDArray[np.intp] | None:
-        """Tell which of the planned frames arrived, by the numbers that the camera gave them.
-
-        None if all did, or if that is not known.
-        """
+        """Tell which planned frames arrived; None if all did, or if that is not known."""
         n_planned = len(self._planned_keys)
         if n_frames == n_planned:
             return None

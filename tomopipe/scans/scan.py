@@ -181,10 +181,7 @@ class Scan:
 
     @cached_property
     def flat_positions(self) -> NDArray[np.float64]:
-        """How many of the projections in use were taken before each flat; NaN: not known.
-
-        Shape (n_flats,).
-        """
+        """How many projections in use were taken before each flat, (n_flats,); NaN: not known."""
         found = self._flats.positions
         in_use = np.searchsorted(self._used, np.nan_to_num(found)).astype(float)
         return np.where(np.isnan(found), np.nan, in_use)

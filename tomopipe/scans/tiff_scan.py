@@ -305,10 +305,7 @@ class TiffReader:
 
 
 def all_frames(path: Path, kind: Kind, axes: Sequence[str] = AXES) -> Reference:
-    """Return all images of a folder or file: the flats or the darks.
-
-    Of a folder with both only those of this kind, by their names; `axes` are of the projections.
-    """
+    """Return all images of a folder or file, of one kind by their names; `axes` as projections."""
     folder = FilePath(path)
     files = tiff_files(folder) if folder.is_dir() else []
     of_kind = _named(files, kind) or _named(files, None) or files

@@ -15,10 +15,7 @@ _PROJECTION, _FLAT, _DARK = range(3)
 
 
 def write_nxtomo(path: str | os.PathLike[str], scan: Exposure) -> None:
-    """Write an NXtomo file, whole; an existing one is replaced.
-
-    Darks come first, half of the flats before and half after the projections.
-    """
+    """Write an NXtomo file: darks, half of the flats, projections, the other half of the flats."""
     how, shape, flats, darks = scan.file, scan.shape, scan.flats, scan.darks
     dtype, n_planned = np.dtype(how.dtype), len(scan.theta_deg)
     store = to_dtype(dtype)

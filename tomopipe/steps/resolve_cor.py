@@ -81,10 +81,7 @@ def renew_paths(
     rot_cen_json: str | os.PathLike[str],
     scans: Mapping[str, Mapping[str, Any]],
 ) -> bool:
-    """Rewrite the summary for TomoGUI if its paths are out of date, as in a moved campaign.
-
-    Tell whether it did.
-    """
+    """Rewrite the summary for TomoGUI if its paths are outdated (moved campaign); tell if so."""
     try:
         table = json.loads(Path(cor_json).read_text(encoding="utf-8"))
         cors_px = _by_path({scan: table[scan] for scan in scans if scan in table}, scans)

@@ -47,11 +47,7 @@ class Placed:
 
 
 def ramps(placed: Sequence[Placed], rows: range) -> NDArray[np.float64]:
-    """Return the weight of each volume in each row of the grid, shape (n_volumes, n_rows).
-
-    The volumes come in any order, and neighbours overlap; each row lies within some volume. The sum
-    over the volumes is 1.
-    """
+    """Return weights of volumes (n_volumes, n_rows), in any order, in grid rows; their sum is 1."""
     numbers = np.arange(rows.start, rows.stop)
     weights = np.array(
         [(part.rows.start <= numbers) & (numbers < part.rows.stop) for part in placed], float

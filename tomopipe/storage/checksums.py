@@ -23,6 +23,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import xxhash
+
 from tomopipe.storage.manifest import (
     DAMAGED,
     difference,
@@ -56,8 +58,6 @@ def checksum_of(path: AnyPath) -> str:
 
 def checksum_of_bytes(content: Any) -> str:
     """Return the checksum of a file with this content, a contiguous buffer."""
-    import xxhash
-
     size, data = 1 << PIECE_BITS, memoryview(content).cast("B")
     pieces = (data[first : first + size] for first in range(0, len(data), size))
     return _text(len(data), PIECE_BITS, map(xxhash.xxh3_128_digest, pieces))
@@ -146,8 +146,6 @@ class _Sums:
         self.rewritten = False
 
     def add(self, path: AnyPath, offset: int, n_bytes: int, data: memoryview | None) -> None:
-        import xxhash
-
         size, end = 1 << PIECE_BITS, offset + n_bytes
         for piece in range(offset // size, -(-end // size)):
             first, last = max(offset, piece * size), min(end, (piece + 1) * size)
@@ -263,12 +261,7 @@ def _of_file(
 
 
 def _digests(
-    descriptor: int,
-    n_bytes: int,
-    bits: int,
-    threads: int,
-    progress: Progress | None,
-    known: _Sums,
+    descriptor: int, n_bytes: int, bits: int, threads: int, progress: Progress | None, known: _Sums
 ) -> Iterator[bytes]:
     """Yield the digests of all pieces of a file, in order."""
     size = 1 << bits
@@ -286,8 +279,6 @@ def _digests(
 
 def _text(n_bytes: int, bits: int, digests: Iterable[bytes]) -> str:
     """Return the checksum of a file from its pieces' digests."""
-    import xxhash
-
     total, parts = xxhash.xxh3_128(), [xxhash.xxh3_64() for _ in range(_N_MARKS)]
     n_pieces = -(-n_bytes >> bits)
     for piece, digest in enumerate(digests):
@@ -311,8 +302,6 @@ def _differing_bytes(found: str, checksum: str) -> str:
 
 def _digest(descriptor: int, size: int, piece: int) -> bytes:
     """Sum one piece, shorter at the end of the file. Network drives may read it in parts."""
-    import xxhash
-
     content = os.pread(descriptor, size, piece * size)
     while len(content) < size:
         more = os.pread(descriptor, size - len(content), piece * size + len(content))
@@ -333,30 +322,22 @@ def _each_below(
     names = sorted((name for name, _ in files_below(folder)), key=os.fsencode)
 
     def checksum(name: str) -> str:
-        return known.get(name) or _of_entry(os.path.join(folder, name), progress)
+        path = os.path.join(folder, name)
+        if name not in known and os.path.islink(path):
+            return _of_link(os.readlink(path))
+        return known.get(name) or _of_file(path, PIECE_BITS, progress=progress)
 
     with _mapping(threads) as mapped:
         return dict(zip(names, mapped(checksum, names), strict=True))
 
 
-def _of_entry(path: str, progress: Progress | None) -> str:
-    """Sum a file, or the text of a link."""
-    if not os.path.islink(path):
-        return _of_file(path, PIECE_BITS, progress=progress)
-    return _of_link(os.readlink(path))
-
-
 def _of_link(text: str) -> str:
-    import xxhash
-
     target = os.fsencode(text)
     return f"link:{len(target)}:l0:{xxhash.xxh3_128_hexdigest(target)}"
 
 
 def _of_all(each: Mapping[str, str]) -> str:
     """Sum a folder from its files' checksums by name."""
-    import xxhash
-
     return f"xxh3:{size_of(each)}:d{len(each)}:{xxhash.xxh3_128_hexdigest(lines_of(each))}"
 
 

@@ -42,30 +42,24 @@ def direct_writer(path: str | os.PathLike[str]) -> Iterator[Write]:
         _write_all(through, data[last:], offset + last, path)
 
     def _write_past(data: NDArray[np.uint8], offset: int) -> None:
+        """Write pages past the cache, or through it where the file system refuses that."""
+        nonlocal past
         in_place = data.ctypes.data % PAGE_BYTES == 0
         step = data.size if in_place else _COPIED_BYTES
         for first in range(0, data.size, step or 1):
             part = data[first : first + step]
-            if not _is_past(part, offset + first, in_place=in_place):
+            if past is not None and not in_place:
+                copy = buffer(_COPIED_BYTES)[: part.size]
+                copy[:] = part
+                part = copy
+            try:
+                _write_all(through if past is None else past, part, offset + first, path)
+            except OSError as error:
+                if past is None or error.errno != errno.EINVAL:
+                    raise
+                os.close(past)
+                past = None
                 _write_all(through, part, offset + first, path)
-
-    def _is_past(part: NDArray[np.uint8], offset: int, *, in_place: bool) -> bool:
-        """Write pages past the cache; return False where the file system refuses that."""
-        nonlocal past
-        if past is None:
-            return False
-        if not in_place:
-            copy = buffer(_COPIED_BYTES)[: part.size]
-            copy[:] = part
-            part = copy
-        try:
-            _write_all(past, part, offset, path)
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            os.close(past)
-            past = None
-        return past is not None
 
     try:
         yield write

@@ -34,8 +34,6 @@ None of it depends on the height of the volume. (R n is the detector, not the vo
 2048 x 2048.)
 """
 
-from __future__ import annotations
-
 import math
 import os
 from dataclasses import dataclass, replace

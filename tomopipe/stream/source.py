@@ -5,8 +5,6 @@ decodes all of them once more. Then either the blocks are made as tall as memory
 decoded once and written to a scratch file in the order in which it is needed.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import time

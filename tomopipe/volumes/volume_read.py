@@ -112,7 +112,7 @@ def stored_volume(path: Path, stack: ExitStack) -> Volume:
     elif path.is_dir():
         notes = json.loads((path / "provenance.json").read_text(encoding="utf-8"))
         rows = _Series(slice_paths(path))
-        arrays = {1: rows} | _averages(_hdf5(path / MID_PLANES_FILE, stack))
+        arrays = {1: rows} | _averages(_hdf5(path, stack))
     else:
         file = _hdf5(path, stack)
         rows = file["exchange/data"]
@@ -138,7 +138,7 @@ def read_mid_planes(path: str | os.PathLike[str]) -> dict[str, Slices]:
         group = zarr.open_group(path, mode="r")
         return {name: np.asarray(group[f"mid_planes/{name}"]) for name in MID_PLANES}
     with ExitStack() as stack:
-        file = _hdf5(_notes_path(path), stack)
+        file = _hdf5(path, stack)
         return {name: file[f"exchange/{name}"][()] for name in MID_PLANES}
 
 
@@ -147,7 +147,7 @@ def read_provenance(path: str | os.PathLike[str]) -> dict[str, Any]:
     if group := _zarr_attributes(path):
         return group["tomopipe"]["provenance"]
     with ExitStack() as stack:
-        return _provenance(_hdf5(_notes_path(path), stack))
+        return _provenance(_hdf5(path, stack))
 
 
 def copy_voxels(volume: Volume, put: PutSlices) -> None:
@@ -176,16 +176,13 @@ def _zarr_attributes(path: str | os.PathLike[str]) -> dict[str, Any]:
     return json.loads(file.read_text(encoding="utf-8"))["attributes"] if file.exists() else {}
 
 
-def _notes_path(path: str | os.PathLike[str]) -> Path:
-    """Return the HDF5 file with mid planes and provenance."""
-    return Path(path) / MID_PLANES_FILE if Path(path).is_dir() else Path(path)
-
-
-def _hdf5(path: Path, stack: ExitStack) -> Any:
+def _hdf5(path: str | os.PathLike[str], stack: ExitStack) -> Any:
+    """Open the HDF5 file with mid planes and provenance: the volume, or one in its folder."""
     import h5py
 
+    file = Path(path) / MID_PLANES_FILE if Path(path).is_dir() else path
     # Each slice is read once, and is a whole chunk: a cache would only take memory.
-    return stack.enter_context(h5py.File(path, "r", rdcc_nbytes=0))
+    return stack.enter_context(h5py.File(file, "r", rdcc_nbytes=0))
 
 
 def _provenance(file: Any) -> dict[str, Any]:

@@ -101,7 +101,7 @@ try:
         refuse_missing_files(CAMPAIGN)
         refuse_foreign(CAMPAIGN, DECISIONS.record)
         if not WATCHED:  # rows may be written before their scans come
-            faults = unread_folders(CAMPAIGN.config, CAMPAIGN.directory) + CAMPAIGN.table_faults
+            faults = unread_folders(CAMPAIGN.config, CAMPAIGN.directory) + CAMPAIGN.table_faults()
             for fault in faults:
                 print(f"tomopipe: {fault}", file=sys.stderr)
 except TomopipeError as error:

@@ -68,7 +68,7 @@ def fourierrec(
     theta = xp.asarray(theta_rad.astype(np.float32))
     n_padded, pad = 4 * n, 3 * n // 2
     shift = np.exp(2j * np.pi * (cor_px - n / 2) * np.arange(n_padded // 2 + 1) / n_padded)
-    response = xp.asarray((filter_response("ramp", n_padded, 2) * shift).astype(np.complex64))
+    response = xp.asarray((filter_response("ramp", n_padded) * shift).astype(np.complex64))
     columns, rows = np.arange(n) - n // 2, np.arange(n) - (n // 2 - 1)
     scale = np.pi / len(theta_rad) / n
     down, across = (xp.asarray(np.exp(spread * p**2).astype(np.float32)) for p in (rows, columns))

@@ -119,12 +119,11 @@ def coarse(sinogram: Any, plan: Plan, binning: int) -> tuple[Any, Plan]:
     order = np.argsort(plan.theta_rad, kind="stable")[: plan.n_angles // by_angle * by_angle]
     if ("coarse", binning) not in plan.cache:
         theta = plan.theta_rad[order].reshape(-1, by_angle).mean(axis=1)
-        (name, filter_order), slopes = plan.filter, plan.edge_slopes_per_px
+        slopes = plan.edge_slopes_per_px
         plan.cache["coarse", binning] = make_plan(
             theta,
             n_cols,
-            filter=name,
-            filter_order=filter_order,
+            filter=plan.filter,
             edge_slopes_per_px=slopes and binned_edge_slopes(slopes, binning),
             xp=xp,
             batch_size=plan.batch_size,

@@ -17,7 +17,6 @@ FOLDERS = {"failed", "fix_cor", "logs", "relion", "report", "status", "stacks", 
 # names of files that are no results of a campaign, by module
 OTHERS = {
     "cli/options.py": {"config.yaml"},  # shown to people
-    "config/__main__.py": {"config.yaml"},  # of the repository; config knows no campaign
     "commands/new_campaign.py": {"config.yaml"},  # of a Snakemake profile
     "run/launch.py": {"config.yaml"},  # the same
     "review/app.py": {"index.html", "report"},  # what the server sends

@@ -1,5 +1,6 @@
 """The configuration: defaults, refusals that name the key, and the pages made from it."""
 
+import runpy
 from pathlib import Path
 from typing import get_args
 
@@ -9,12 +10,13 @@ from pydantic import ValidationError
 
 from tomopipe.config import Config, parse_config, parsed_texts, read_config
 from tomopipe.config.blocks import FILTERS, FullReconBlock, InputBlock
-from tomopipe.config.document import documented_defaults, documented_keys
 from tomopipe.config.model import OverrideBlock
 from tomopipe.errors import TomopipeError
 
 LEAST = {"campaign": {"scans": ["raw/*.h5"]}}
-FOLDER = Path(__file__).parents[3] / "config"
+HOME = Path(__file__).parents[3]
+FOLDER = HOME / "config"
+pages = runpy.run_path(str(HOME / "docs" / "config.py"))["pages"]
 
 
 def test_least_config_has_all_defaults():
@@ -33,19 +35,19 @@ def test_file_of_defaults_is_the_defaults():
 
 
 def test_pages_are_those_made_from_the_code():
-    made = {"config.yaml": documented_defaults(), "README.md": documented_keys()}
+    made = pages()
     old = [f"config/{name}" for name, text in made.items() if (FOLDER / name).read_text() != text]
     assert not old, f"`make docs` writes {old}"
 
 
 @pytest.mark.slow
 def test_every_key_has_a_meaning_and_stands_in_the_pages():
-    defaults = yaml.safe_load(documented_defaults())
+    defaults = yaml.safe_load(pages()["config.yaml"])
     for block, field in Config.model_fields.items():
         model = OverrideBlock if block == "overrides" else field.annotation
         for key, option in model.model_fields.items():
             assert option.description, f"{block}.{key}"
-            assert f"| {key} |" in documented_keys()
+            assert f"| {key} |" in pages()["README.md"]
             assert block == "overrides" or key in defaults[block]
     assert defaults["overrides"] == []
 

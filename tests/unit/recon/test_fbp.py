@@ -191,13 +191,9 @@ def test_every_filter_keeps_the_mean_when_binned(name, radius):
     assert image[inside].mean() == pytest.approx(0.37, rel=0.005)
 
 
-def test_butterworth_order_sharpens_the_cut():
-    low, high = (filter_response("butterworth", 64, order) for order in (1, 8))
-    ramp = filter_response("ramp", 64)
-    assert low[16] / ramp[16] == pytest.approx(0.5)
-    assert high[16] / ramp[16] == pytest.approx(0.5)
-    assert high[8] / ramp[8] > 0.99 > low[8] / ramp[8]
-    assert high[24] / ramp[24] < 0.01 < low[24] / ramp[24]
+def test_butterworth_cuts_at_half_of_nyquist():
+    window = filter_response("butterworth", 64) / filter_response("ramp", 64)
+    assert window[[8, 16, 24]] == pytest.approx([16 / 17, 1 / 2, 16 / 97])
 
 
 def test_linear_and_one_row_like_many():
@@ -337,7 +333,6 @@ def test_smallest_scans(n_angles, n_cols):
         (lambda: make_plan([0], 0), "n_cols"),
         (lambda: make_plan([0], 8, batch_size=3), "batch_size"),
         (lambda: make_plan([0], 8, filter="hanning"), "hann"),
-        (lambda: make_plan([0], 8, filter="butterworth", filter_order=0), "filter_order"),
         (lambda: reconstruct(np.ones((1, 2, 8), "f4"), make_plan([0], 8), 4), "sinograms"),
         (lambda: reconstruct(np.ones((1, 1, 8), "f4"), make_plan([0], 8), np.nan), "cor_px"),
     ],

@@ -1,15 +1,24 @@
-"""Make config/config.yaml and config/README.md from the configuration's model."""
+"""Write config/config.yaml and config/README.md, all keys: python docs/config.py."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import BaseModel
 
 from tomopipe.config.base import Block
 from tomopipe.config.model import Config, OverrideBlock
 
+FOLDER = Path(__file__).parents[1] / "config"
 
-def documented_defaults() -> str:
+
+def pages() -> dict[str, str]:
+    """Return the text of each file of the folder."""
+    return {"config.yaml": _defaults(), "README.md": _keys()}
+
+
+def _defaults() -> str:
     """Return config/config.yaml: every key with its default, and its meaning as a comment."""
     lines = [
         "# Every key with its default. A campaign's own config.yaml holds only what differs;",
@@ -32,7 +41,7 @@ def documented_defaults() -> str:
     return "\n".join(lines) + "\n"
 
 
-def documented_keys() -> str:
+def _keys() -> str:
     """Return config/README.md: a table per block with each key's type, default and meaning."""
     lines = [
         "# The configuration",
@@ -40,7 +49,7 @@ def documented_keys() -> str:
         "One block per step; a campaign's `config.yaml` names only what differs from the defaults",
         "(`config.yaml` in this folder shows them all). Unknown keys and values out of range are",
         "errors, and nothing is started. Pixels are unbinned detector pixels. This page is made by",
-        "`python -m tomopipe.config`.",
+        "`make docs`.",
     ]
     for block, field in Config.model_fields.items():
         model: type[BaseModel] = field.annotation  # type: ignore[assignment]
@@ -67,8 +76,6 @@ def _key_lines(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
 
 
 def _yaml_text(value: Any) -> str:
-    import yaml
-
     text = yaml.safe_dump(value, default_flow_style=True, width=1000)
     return text.removesuffix("...\n").strip()
 
@@ -90,3 +97,8 @@ def _type_text(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> str
         return f"list of ({_type_text(schema['items'], definitions)})"
     ranges = [f"{sign} {schema[key]:g}" for key, sign in _RANGES.items() if key in schema]
     return " ".join([{"string": "text"}.get(schema["type"], schema["type"]), *ranges])
+
+
+if __name__ == "__main__":
+    for name, text in pages().items():
+        (FOLDER / name).write_text(text, encoding="utf-8")
