@@ -310,6 +310,18 @@ def test_a_slip_in_a_reader_is_not_blamed_on_the_file(tmp_path, monkeypatch, cap
     assert rows["a_2"]["reason"].startswith("not an HDF5 file")
 
 
+@pytest.mark.parametrize("module", ["instrument", "datasets"])
+def test_a_slip_where_a_file_may_be_damaged_is_not_taken_for_damage(tmp_path, monkeypatch, module):
+    write(tmp_path / "a_1.h5")
+    with h5py.File(tmp_path / "a_1.h5", "a") as file:
+        file["exchange/theta"].attrs["units"] = "deg"
+        file["measurement/instrument/detector/pixel_size"] = "0.69 um"
+    monkeypatch.delattr(f"tomopipe.scans.{module}.text_of")
+    reason = take(tmp_path)["a_1"]["reason"]
+    assert "tomopipe's own error" in reason
+    assert "NameError: name 'text_of' is not defined" in reason
+
+
 @pytest.mark.parametrize("number", [errno.EIO, errno.EACCES, errno.ESTALE])
 def test_what_the_system_does_not_give_now_is_looked_at_again(tmp_path, monkeypatch, number):
     write(tmp_path / "a_1.h5")

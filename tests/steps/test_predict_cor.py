@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 from find_rows import THETA_180_DEG, rows_of, scan
-from phantoms import write_scan
+from phantoms import make_phantom, write_scan
 
 from tests.step_calls import predict_cor, try_recon
 from tomopipe.cor import methods as cor_methods
@@ -252,9 +252,10 @@ def test_a_drift_sideways_is_a_doubt_and_moves_no_cor(run):
         (0.015, None, "0.9 px: 0.8"),
         (0.015, UsedRows(0.5), "0.9 px: 1.3"),
         (0.015, UsedRows(rows=[40, 80]), ""),
+        (0.05, None, "3.0 px: 2.8"),  # a doubt
     ],
 )
-def test_a_tilted_axis_is_a_warning(tmp_path, slope_px, used, told):
+def test_a_tilted_axis_is_told(tmp_path, slope_px, used, told):
     projections = scan(COR_PX, n_rows=121, counts=5000, theta_deg=np.linspace(0, 180, 91))
     columns = np.arange(projections.shape[2])
     for row in range(121):
@@ -268,7 +269,31 @@ def test_a_tilted_axis_is_a_warning(tmp_path, slope_px, used, told):
     words = " off at the outermost rows; `preprocess: {roll_deg"
     found = [warning.replace(words, "") for warning in prediction["warnings"]]
     assert [told in warning for warning in found] == [True] * bool(told)
-    assert "doubts" not in prediction
+    assert prediction.get("doubts", []) == (prediction["warnings"] if slope_px > 0.04 else [])
+
+
+def test_half_acquisition_next_to_an_edge_is_no_failure(run):
+    cor_px, theta_deg = 92.5, np.arange(0, 360, 2.0)
+    wide = make_phantom("rock", 190, 32, 0)
+    projections = scan(cor_px, n_cols=96, n_rows=32, theta_deg=theta_deg, phantom=wide, counts=9000)
+    prediction, _ = run(rows_of(projections, theta_deg), methods=["ai", "sum"], min_confidence=0.1)
+    assert prediction["verdict"] != "failed"
+    assert prediction["cor_px"] == pytest.approx(cor_px, abs=1)
+
+
+def test_a_check_that_fails_leaves_the_cor(run, monkeypatch):
+    rows = rows_of(scan(COR_PX, counts=5000), THETA_180_DEG)
+    usual, _ = run(rows)
+
+    def fails(*_):
+        raise ValueError("no such row")
+
+    monkeypatch.setattr("tomopipe.cor.roll.measure_roll", fails)
+    monkeypatch.setattr("tomopipe.cor.drift.warn_of_drift", fails)
+    prediction, _ = run(rows)
+    assert prediction["cor_px"] == usual["cor_px"]
+    assert len(prediction["warnings"]) == 2
+    assert all("ValueError: no such row" in warning for warning in prediction["warnings"])
 
 
 def test_a_tilt_that_spoils_the_volume_is_a_doubt():

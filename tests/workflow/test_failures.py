@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -141,6 +142,30 @@ def test_volume_or_stack_that_fails(campaign, tmp_path, step, output, statement)
     second = snakemake(campaign)
     assert second.status == 0, second.text
     assert second.jobs == jobs
+    assert plan(campaign) == (0, frozenset())
+
+
+@pytest.mark.parametrize("output", ["h5", "tiff"])
+def test_a_volume_that_fails_leaves_the_earlier_one(campaign, tmp_path, output):
+    if output != "h5":
+        configure(campaign, "full_recon", output=output)
+        assert snakemake(campaign).status == 0
+    volume = campaign / ("results/a_2_rec" + (".h5" if output == "h5" else ""))
+    files = [volume] if output == "h5" else sorted(volume.iterdir())
+    before = [path.read_bytes() for path in files]
+    table(campaign, "a_2\t\t51\t")
+    again = {"full_recon:a_2"}
+    for statement in (RAISE, KILL):
+        assert again <= plan(campaign)[1]
+        run = snakemake(campaign, environment=failing(tmp_path, "full_recon", "a_2", statement))
+        assert run.status == 1
+        assert [path.read_bytes() for path in files] == before
+        shutil.rmtree(tmp_path / "site")
+    assert again <= plan(campaign)[1]
+    run = snakemake(campaign)
+    assert run.status == 0, run.text
+    assert again <= run.jobs
+    assert [path.read_bytes() for path in files] != before
     assert plan(campaign) == (0, frozenset())
 
 

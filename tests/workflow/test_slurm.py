@@ -208,6 +208,33 @@ if status["step"] == "try_recon":
     assert (campaign / "results/try_center/b_1/prediction.json").exists()
 
 
+def test_who_was_killed_together_is_alone_in_the_next_run(tmp_path, cluster):
+    """Without retries nobody is blamed in the first; the same would happen in each run."""
+    campaign = new_campaign(tmp_path / "campaign", {"a_2": 48.5, "b_1": 49.0})
+    init(campaign, cluster)
+    killing = f"""\
+import subprocess
+if status["step"] == "try_recon":
+    scan, job = status["key"], os.environ["SLURM_JOB_ID"]
+    (Path({str(tmp_path)!r}) / (job + scan)).touch()
+    other = Path({str(tmp_path)!r}, job + {{"a_2": "b_1", "b_1": "a_2"}}[scan])
+    end = time.monotonic() + 10
+    while not other.exists() and time.monotonic() < end:
+        time.sleep(0.1)
+    if scan == "a_2":
+        subprocess.run(["scancel", job])
+    if scan == "a_2" or other.exists():
+        time.sleep(60)
+"""
+    environment = cluster | with_code_in_jobs(tmp_path, killing)
+    found = []
+    for _ in range(2):
+        assert run_slurm(campaign, environment, "--retries", "0").status == 1
+        found.append(sorted(path.stem for path in campaign.glob("results/failed/*/*.json")))
+    assert found == [[], ["a_2"]]
+    assert (campaign / "results/try_center/b_1/prediction.json").exists()
+
+
 def test_a_volume_that_fails_stops_no_other_and_is_not_tried_again(tmp_path, cluster):
     campaign = new_campaign(tmp_path / "campaign", {"a_1": 48.0, "a_2": 48.5, "a_3": 49.0})
     init(campaign, cluster)

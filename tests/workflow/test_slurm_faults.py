@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workflow.conftest import HOME, plan, snakemake, table, with_code_in_jobs
+from tests.workflow.conftest import HOME, configure, plan, snakemake, table, with_code_in_jobs
 from tests.workflow.test_slurm import cluster, init  # noqa: F401
 from tomopipe.campaign.slurm import has_accounting
 from tomopipe.volumes.volume_read import read_provenance
@@ -210,6 +210,25 @@ def test_jobs_that_slurm_queues_again_go_on(campaign, holding, tmp_path):
     finally:
         run.kill()
     assert set(jobs_of_run(log)) == set(jobs)
+    assert snakemake(campaign).jobs == frozenset()
+
+
+def test_jobs_that_start_after_an_edit_of_the_config_run_as_decided(campaign, holding, tmp_path):
+    log = tmp_path / "run.log"
+    edit(campaign, COR_PX)
+    run = start(campaign, holding, log, "--retries", "0")
+    try:
+        until(lambda: len(jobs_of_run(log)) == len(COR_PX), "all submitted")
+        until(lambda: len(held_now(campaign)) == 2, "two volumes at work")
+        before = (campaign / "config.yaml").read_text()
+        configure(campaign, "campaign", results="elsewhere")
+        configure(campaign, "full_recon", binning="wrong")
+        release(tmp_path, *COR_PX)
+        assert run.wait(300) == 0, log.read_text()[-8000:]
+    finally:
+        run.kill()
+    assert not (campaign / "elsewhere").exists()
+    (campaign / "config.yaml").write_text(before)
     assert snakemake(campaign).jobs == frozenset()
 
 

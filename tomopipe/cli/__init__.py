@@ -124,12 +124,18 @@ def app() -> None:
             raise
         path = Path(os.fsdecode(error.filename)).absolute()
         place = path.parent if path.name.startswith(".") else path  # not a temporary name
+        # of folders that this user cannot enter the uppermost
+        place = next((f for f in reversed(path.parents) if not _may_enter(f)), place)
         _end(
             f"{place}: cannot be read or written ({error.strerror}). Give yourself the right to, "
             "or work in a folder of your own."
             if isinstance(error, PermissionError) or error.errno == errno.EROFS
             else f"{place}: {error.strerror}."
         )
+
+
+def _may_enter(folder: Path) -> bool:
+    return os.access(folder, os.X_OK) or not os.path.lexists(folder)
 
 
 def _end(text: str) -> None:

@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -200,7 +199,7 @@ def stop(
             + (launch.LOCKED if locked else "no run is under way that `tomopipe run` has started.")
         )
     sending = signal.SIGKILL if now else signal.SIGTERM if finish else signal.SIGINT
-    since_s = time.time()
+    before = [launch.not_cancelled(directory, run) for run in runs]
     for run in runs:
         typer.echo(f"Stopping the run {run}{'' if found else ', whose watcher was killed'}.")
         launch.interrupt(directory, run, sending=sending)
@@ -212,7 +211,8 @@ def stop(
         typer.echo(f"Killed; {_GOES_ON} On SLURM, scancel what squeue still shows.")
     else:
         typer.echo(f"Stopped; {_GOES_ON}")
-    left = [line for run in runs for line in launch.not_cancelled(directory, run, since_s=since_s)]
+    after = [launch.not_cancelled(directory, run) for run in runs]
+    left = [line for old, new in zip(before, after, strict=True) for line in new - old]
     for line in left:
         say(line)
     if left:

@@ -64,6 +64,5 @@ def _differs(path: Path, product: Product, deep: bool) -> str:
         return f"cannot be read ({error.strerror or error})"
     if found[0] != product.n_bytes:
         return f"{found[0]} bytes, {product.n_bytes} expected"
-    if deep or found[1] == product.mtime_ns:
-        return ""
-    return "of another time than on record; --deep compares its content"
+    is_of_other_time = not deep and found[1] != product.mtime_ns
+    return "of another time than on record; --deep compares its content" if is_of_other_time else ""

@@ -137,17 +137,27 @@ def difference_score(
 
 
 def register(
-    opposing: OpposingLines, lag: int, n_lags: int = _LAGS
-) -> tuple[float, NDArray[np.float64]]:
+    opposing: OpposingLines,
+    lag: int,
+    n_lags: int = _LAGS,
+    extra_lag: NDArray[np.intp] | None = None,
+) -> tuple[float, NDArray[np.float64]] | None:
     """Find the COR within `n_lags` half columns of a shift, of all lines and of each group.
 
     Only fine structure (1 to 6 px) counts, at least 6 px away from the edges of the detector, where
-    the band-pass sees the repeated edge value.
+    the band-pass sees the repeated edge value. None where hardly more columns overlap than are
+    searched. The shift of each line may have an extra one, which the CORs do not count.
     """
     n_cols = opposing.direct.shape[1]
     low, high = max(0, lag), min(n_cols, n_cols + lag)
     trim = min(_TRIM_PX + n_lags, max(n_lags, (high - low) // 4))
+    if high - low <= 2 * trim:
+        return None
     direct, flipped = opposing.fine
+    if extra_lag is not None and extra_lag.any():
+        column = np.arange(n_cols) - extra_lag[:, None]
+        moved = np.take_along_axis(flipped, np.clip(column, 0, n_cols - 1), axis=1)
+        flipped = np.where((column >= 0) & (column < n_cols), moved, 0)
     window = direct[:, low + trim : high - trim].astype(np.float64)
     n_groups = int(opposing.group.max()) + 1
     product = np.zeros((n_groups, 2 * n_lags + 1))

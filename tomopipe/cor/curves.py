@@ -246,7 +246,8 @@ def _register(opposing: OpposingLines, near_px: float, reach_px: float) -> float
     n_cols = opposing.direct.shape[1]
     lag = round(2 * near_px) - (n_cols - 1)
     n_lags = min(round(2 * reach_px), (n_cols - abs(lag)) // 4)
-    return register(opposing, lag, n_lags)[0] if n_lags >= 4 else None
+    registered = register(opposing, lag, n_lags) if n_lags >= 4 else None
+    return registered and registered[0]
 
 
 def _least_difference(opposing: OpposingLines, near_px: float, reach_px: float) -> float:

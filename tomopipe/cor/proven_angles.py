@@ -42,8 +42,8 @@ def prove_angles(raw: RawScan, threads: int) -> dict[str, float] | None:
     stop_deg = proof.range_deg if proof.endpoint else proof.range_deg * (1 - 1 / n_planned)
     logger.warning(
         "no angles: %g degrees, the last projection %s, are proven from the projections (the range "
-        "ends %.2f +- %.2f angular steps after the last one). The direction of rotation cannot be: if it "
-        "is the other one, the volume is mirrored; then set input.angles",
+        "ends %.2f +- %.2f angular steps after the last one). The direction of rotation cannot be: "
+        "if it is the other one, the volume is mirrored; then set input.angles",
         proof.range_deg, "at their end" if proof.endpoint else "one step before their end",
         proof.beyond, proof.beyond_error,
     )  # fmt: skip

@@ -43,7 +43,10 @@ def find_registration(curves: Curves, candidates_px: NDArray[np.float64]) -> Ans
     usable = 1 - np.abs(2 * cor_px / (n_cols - 1) - 1) >= MIN_OVERLAP
     cor_px, score = cor_px[usable], score[:, usable]
     peak = find_peak(score[-1], apart=6)
-    best_px, each_px = register(opposing, round(2 * cor_px[peak.index]) - (n_cols - 1))
+    registered = register(opposing, round(2 * cor_px[peak.index]) - (n_cols - 1))
+    if registered is None:
+        return nothing(METHOD, "flat", "too few columns overlap", candidates_px)
+    best_px, each_px = registered
     spread_px = float(np.median(np.abs(each_px - best_px)))
     group_px = cor_px[np.argmax(score[:-1], axis=1)]
     votes = float(np.mean(np.abs(group_px - cor_px[peak.index]) <= 2.0))

@@ -1,17 +1,20 @@
 """Roll of the detector: the COR changes along the rows, c(row) = c0 + row * slope.
 
-Opposing projections are registered band by band near the COR of the scan; a robust line through
-their CORs gives the slope. It is reported only if it is known well enough to act on.
+Opposing projections are registered band by band near the COR of the scan, or near the straight axis
+about which all of their rows match best if that is tilted more; a robust line through their CORs
+gives the slope. It is reported only if it is known well enough to act on.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from tomopipe.arrays import NORMAL_PER_MAD, theil_sen
-from tomopipe.cor.cross_correlation import register
+from tomopipe.cor.cross_correlation import register, registration_score
 from tomopipe.cor.opposing import OpposingLines, opposing_projections, opposing_sinograms
 from tomopipe.cor.prepared import Prepared
 
@@ -19,6 +22,10 @@ _MAX_BANDS = 16
 _MIN_BANDS = 4
 _BAND_ROWS = 6  # at least
 _MAX_ERROR = 0.05  # px per 100 rows
+# Where the outermost rows are further from the COR, bands may be beyond its search; then the axis
+# is searched for up to this roll, in steps of half a column, as are the scores.
+_NEAR_PX, _MOST_DEG, _STEP_PX = 1.5, 6.0, 0.5
+_ALONE = 0.6  # as well as it any other axis may match at most
 _FAR_PX = 0.5  # from the line, of a band that did not resolve
 # Of the axis at the outermost rows: half a pixel from the COR is as far as a COR may be off before
 # slices show it; two spoil them. It has to be known so many times better.
@@ -33,19 +40,25 @@ class UsedRows(NamedTuple):
 
 
 def measure_roll(prepared: Prepared, cor_px: float) -> tuple[float, float] | None:
-    """Measure how the COR, known within a pixel, changes along the rows of a scan.
+    """Measure how the COR changes along the rows of a scan whose COR is that of a row in between.
 
     In pixels per 100 detector rows, positive where the COR grows with the row, and its standard
-    error; None where too few rows resolve, or the error is above 0.05 px per 100 rows.
+    error; None where too few rows resolve, or it is not known to 0.05 px per 100 rows or a
+    twentieth.
     """
     banded = _banded(prepared)
     if banded is None:
         return None
-    opposing, band_row = banded
-    n_cols = opposing.direct.shape[1]
-    _, each_px = register(opposing, round(2 * cor_px) - (n_cols - 1))
-    fit = fit_line(band_row, each_px)
-    if fit is None or 100 * fit[1] > _MAX_ERROR:
+    opposing, row = banded
+    from_middle = row - (row.min() + row.max()) / 2
+    outermost = from_middle.max()
+    fit = _fit_near(opposing, row, np.full(len(row), cor_px))
+    if fit is None or 100 * fit[1] > _MAX_ERROR or abs(fit[0]) * outermost > _NEAR_PX:
+        axis = _find_axis(opposing, from_middle, cor_px)
+        if axis is not None:
+            near_px = axis[0] + axis[1] * from_middle
+            fit = _fit_near(opposing, row, near_px) or fit
+    if fit is None or fit[1] > max(_MAX_ERROR / 100, abs(fit[0]) / 20):
         return None
     return 100 * fit[0], 100 * fit[1]
 
@@ -53,8 +66,8 @@ def measure_roll(prepared: Prepared, cor_px: float) -> tuple[float, float] | Non
 def tilt_of(roll: tuple[float, float], used: UsedRows, n_rows: int) -> tuple[str, bool]:
     """Say in one sentence that a measured roll moves the axis off the COR; "" if not by much.
 
-    Also whether it spoils the volume. The COR is that of the middle one of `n_rows`; a measured
-    roll is what `used.roll_deg` left.
+    Also whether it spoils the volume. The COR is taken for that of the middle one of `n_rows`, from
+    which a roll moves it a little; a measured roll is what `used.roll_deg` left.
     """
     slope, error = np.array(roll) / 100
     first, last = (0, n_rows - 1) if used.rows == "all" else used.rows
@@ -91,8 +104,54 @@ def fit_line(row: NDArray[np.float64], value: NDArray[np.float64]) -> tuple[floa
     return float(solution[1]), float(np.sqrt(variance))
 
 
+def _fit_near(
+    opposing: OpposingLines, row: NDArray[np.float64], near_px: NDArray[np.float64]
+) -> tuple[float, float] | None:
+    """Fit a line through the CORs of bands, searched near what is given for each of their lines."""
+    lag = np.round(2 * near_px).astype(np.intp) - (opposing.direct.shape[1] - 1)
+    middle = round(float(np.median(lag)))
+    registered = register(opposing, middle, extra_lag=lag - middle)
+    if registered is None:
+        return None
+    extra_px = _of_bands(opposing, (lag - middle) / 2)
+    return fit_line(_of_bands(opposing, row), registered[1] + extra_px)
+
+
+def _of_bands(opposing: OpposingLines, value: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.bincount(opposing.group, value) / np.bincount(opposing.group))
+
+
+def _find_axis(
+    opposing: OpposingLines, from_middle: NDArray[np.float64], cor_px: float
+) -> tuple[float, float] | None:
+    """Find the straight axis about which all lines match best: COR of the middle row, and slope.
+
+    That COR is no further from `cor_px` than the axis may be tilted; None if another axis matches
+    nearly as well.
+    """
+    rows, line = np.unique(from_middle, return_inverse=True)
+    scored = registration_score(replace(opposing, group=line))
+    if scored is None:
+        return None
+    # in half columns, as the scores are: how far the axis moves up to the outermost row
+    most = round(np.tan(np.deg2rad(_MOST_DEG)) * rows[-1] / _STEP_PX)
+    moves = np.arange(-most, most + 1)
+    start, n_cors = round(cor_px / _STEP_PX) - most, 2 * most + 1
+    padded = np.pad(scored[0][:-1], ((0, 0), (2 * most, 2 * most)))  # nothing beyond the detector
+    total = np.zeros((len(moves), n_cors))
+    for score, part in zip(padded, rows / rows[-1], strict=True):
+        first = start + 2 * most + np.round(moves * part).astype(int)
+        total += sliding_window_view(score, n_cors)[first]
+    best, middle = np.unravel_index(np.argmax(total), total.shape)
+    height = total[best, middle]
+    total[max(0, best - 8) : best + 9, max(0, middle - 12) : middle + 13] = 0
+    if total.max() > _ALONE * height:
+        return None
+    return (start + int(middle)) * _STEP_PX, float(moves[best] * _STEP_PX / rows[-1])
+
+
 def _banded(prepared: Prepared) -> tuple[OpposingLines, NDArray[np.float64]] | None:
-    """Opposing lines whose groups are bands of rows, and the detector row of each band."""
+    """Opposing lines whose groups are bands of rows, and the detector row of each line."""
     rows = prepared.rows
     n_pairs, n_pair_rows = rows.pairs.shape[0], rows.pairs.shape[2]
     n_bands = min(_MAX_BANDS, n_pair_rows // _BAND_ROWS)
@@ -100,12 +159,13 @@ def _banded(prepared: Prepared) -> tuple[OpposingLines, NDArray[np.float64]] | N
         exact = opposing_projections(rows, n_bands)
         if exact is not None and exact.motion_px <= 1.0:
             block = -(-rows.n_rows // n_pair_rows)
-            line = np.minimum((np.arange(n_pair_rows) + 0.5) * block - 0.5, rows.n_rows - 1)
-            band = np.arange(n_pair_rows) * n_bands // n_pair_rows
-            return exact, np.array([line[band == b].mean() for b in range(n_bands)])
+            row = np.minimum((np.arange(n_pair_rows) + 0.5) * block - 0.5, rows.n_rows - 1)
+            return exact, np.tile(row, len(exact.direct) // n_pair_rows)
     if len(rows.sinograms) < _MIN_BANDS:
         return None
     if not prepared.angles.reaches_180:
         return None
     opposing = opposing_sinograms(prepared.sinograms, prepared.angles, 1)
-    return None if opposing is None else (opposing, rows.row_index.astype(float))
+    if opposing is None:
+        return None
+    return opposing, rows.row_index[opposing.group].astype(np.float64)

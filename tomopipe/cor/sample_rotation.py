@@ -57,12 +57,19 @@ def change_in_parts(prepared: Prepared) -> np.ndarray:
     parts = np.array_split(prepared.lines_to_match[:_MAX_ROWS], _PARTS, axis=1)
     if parts[-1].shape[1] < _LEAST_IN_PART:
         return np.array([])
-    return np.array([_change(part, part.shape[1] // 2) / _change(part, 1) for part in parts])
+    n_bad = sum(map(len, (prepared.rows.bad_frames or {}).values()))
+    return np.array([_change(p, p.shape[1] // 2, n_bad) / _change(p, 1, n_bad) for p in parts])
 
 
-def _change(lines: np.ndarray, n_steps: int) -> float:
+def _change(lines: np.ndarray, n_steps: int, n_bad: int) -> float:
+    """Mean change in so many steps; not of the largest ones, of which each bad projection has two.
+
+    A single dark one would hide how little noise changes.
+    """
     difference = lines[:, n_steps:] - lines[:, :-n_steps]
-    return float(np.mean(difference**2, dtype=np.float64)) or np.finfo(float).tiny
+    each = np.sort(np.mean(difference**2, axis=(0, 2), dtype=np.float64))
+    kept = each[: max(len(each) - 2 * n_bad, len(each) // 2)]
+    return float(np.mean(kept)) or np.finfo(float).tiny
 
 
 def warn_of_changes(prepared: Prepared) -> str:

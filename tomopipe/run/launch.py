@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -265,7 +266,14 @@ def is_killed(directory: Path, results: Path) -> bool:
             return True  # a lock's own time may be that of the copying
         return locked_s < (run.start_s if run else time.time() - _BEGINS_S)
     # Snakemake locks before a run makes its folder: a younger lock is that of another run
-    return run_folder.killed_here(results, locked_s)
+    return run_folder.killed_here(results, 0.0 if _is_of_tail(directory, locked_s) else locked_s)
+
+
+def _is_of_tail(directory: Path, locked_s: float) -> bool:
+    """Tell whether a part of a watcher, killed here, locked the campaign while it was watched."""
+    tail = watcher_processes(directory).get(run_folder.TAIL)
+    watched_s = (directory / LOGS.watch_lock).stat().st_mtime if tail else -math.inf
+    return tail is not None and is_alive(tail) is False and locked_s <= watched_s
 
 
 def _last_began_s(directory: Path) -> float:
@@ -322,14 +330,13 @@ def _record_stop(run: Run, record: Path) -> None:
             stream.write(text)
 
 
-def not_cancelled(directory: Path, run: Run, *, since_s: float) -> list[str]:
-    """Return what a run that was stopped at `since_s` said of SLURM jobs that may run on."""
+def not_cancelled(directory: Path, run: Run) -> Counter[str]:
+    """Return what a run has said so far of SLURM jobs that it could not cancel, and how often."""
     lines = []
     for log in {Path(run.log), directory / LOGS.of_watch(run_folder.ARRIVALS)}:
         with suppress(OSError):
-            if log.stat().st_mtime >= since_s:
-                lines += log.read_text(encoding="utf-8", errors="replace").splitlines()
-    return [line for line in lines if line.startswith(f"tomopipe: {NOT_CANCELLED}")]
+            lines += log.read_text(encoding="utf-8", errors="replace").splitlines()
+    return Counter(line for line in lines if line.startswith(f"tomopipe: {NOT_CANCELLED}"))
 
 
 def left_running(directory: Path) -> list[Run]:

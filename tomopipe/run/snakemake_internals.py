@@ -27,6 +27,7 @@ from tomopipe.storage.atomic import take_away
 from tomopipe.storage.json_files import json_or
 from tomopipe.storage.rights import why_not_replaced
 
+_SENT, _CONFIG = "sent", "config.json"  # in the folder of a run, for its nodes
 MOST_READY = 500  # jobs that the scheduler chooses among at a time
 
 
@@ -378,8 +379,8 @@ def _partition(job: Any) -> str:
     return str(job.resources.get("slurm_partition") or "")
 
 
-def at_submission() -> None:
-    """Send the inputs of its jobs with each submission, and limit its time to the partition's.
+def at_submission(config: Mapping[str, Any]) -> None:
+    """Send config and inputs of its jobs with each submission; limit its time to the partition's.
 
     And its memory to a node's: SLURM would refuse more. Nodes that failed are excluded by the
     plugin; that of a job which SLURM has requeued is "None assigned", which sbatch does not take.
@@ -388,7 +389,7 @@ def at_submission() -> None:
     def limited(plain: Any, job: Any, *arguments: Any, **options: Any) -> str:
         nodes = {node for node in options.get("failed_nodes") or () if " " not in node}
         call = str(plain(job, *arguments, **options | {"failed_nodes": nodes}))
-        _send(job)
+        _send(job, config)
         if memory := _memory_mb(job):
             call = re.sub(r" --mem '?\d+'?", f" --mem {memory}", call)
         limit_min = time_limit_min(_partition(job))
@@ -399,13 +400,18 @@ def at_submission() -> None:
     _replace_once(_slurm_plugin(), "get_submit_command", limited)
 
 
-def _send(job: Any) -> None:
-    """Write for a node the inputs of each job of a submission, if all are jobs of scans."""
+def _send(job: Any, config: Mapping[str, Any]) -> None:
+    """Write for a node the config, and, if all are jobs of scans, the inputs of each."""
     from snakemake.common.tbdstring import TBDString
 
     run, sent = run_folder.current(), {}
     jobs = getattr(job, "jobs", [job])
-    if run is None or not all("scan" in each.wildcards_dict for each in jobs):
+    if run is None:
+        return
+    (run / _SENT).mkdir(exist_ok=True)
+    if not (path := run / _SENT / _CONFIG).exists():
+        path.write_text(json.dumps(config), "utf-8")
+    if not all("scan" in each.wildcards_dict for each in jobs):
         return
     for member in jobs:
         known = {k: v for k, v in member.resources.items() if not isinstance(v, TBDString)}
@@ -415,9 +421,17 @@ def _send(job: Any) -> None:
         whole = len(known) >= len(member.resources.keys() - {"tmpdir"})
         facts = {"params": dict(member.params.items()), "resources": known if whole else None}
         sent[_as_text(member.rule.name, member.wildcards_dict)] = facts
-    path = _sent_file(run, _targets(job))
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(sent), "utf-8")
+    _sent_file(run, _targets(job)).write_text(json.dumps(sent), "utf-8")
+
+
+def take_config(config: dict[str, Any]) -> bool:
+    """On a node, take the config as the run began with it; tell whether it was sent."""
+    run = run_folder.current()
+    sent = json_or(run / _SENT / _CONFIG, {}) if run else {}
+    if sent:
+        config.clear()
+        config.update(sent)
+    return bool(sent)
 
 
 def take_sent() -> bool:
@@ -463,7 +477,7 @@ def _targets(job: Any) -> list[str]:
 
 def _sent_file(run: Path, specs: Iterable[str]) -> Path:
     name = hashlib.sha256("\n".join(sorted(specs)).encode()).hexdigest()[:24]
-    return run / "sent" / f"{name}.json"
+    return run / _SENT / f"{name}.json"
 
 
 def before_deciding(
@@ -630,7 +644,7 @@ def remove_only_in_run() -> None:
     """Make Snakemake remove results before each job only while the run is active.
 
     A job of an ended run on another node could otherwise remove results of a newer run. A job with
-    the parameter `takes_away` removes what there is itself, once it can be made.
+    the parameter `replaces` does so itself, once the new result is whole.
     """
     from snakemake.jobs import Job
 
@@ -639,9 +653,9 @@ def remove_only_in_run() -> None:
             return await plain(job)
         if _has_made(job.log, job.output):
             return
-        decides = job.params.get("takes_away") or any(path.endswith(CENTER) for path in job.output)
-        fault = job.params.get("fault") or any(map(why_not_replaced, job.output))  # it will fail
-        if not (decides or fault or is_kept(job.output[0], job.params)):
+        decides = job.params.get("replaces") or any(path.endswith(CENTER) for path in job.output)
+        closed = any(map(why_not_replaced, job.output))  # it will fail
+        if not (decides or closed or is_kept(job.output[0], job.params)):
             for path in job.output:
                 take_away(path)
         for path in job.log:
@@ -691,11 +705,12 @@ def cancel_jobs() -> None:
     """Make the SLURM plugin cancel jobs that it takes for failed, and say what it cannot cancel.
 
     After a node failure, or a preemption, SLURM may have queued the job again: it would start
-    beside the one that replaces it, and take away what that has made.
+    beside the one that replaces it, and take away what that has made. A run that is stopped cancels
+    also those whose states the plugin asks for, which it takes off its list meanwhile.
     """
 
     def cancelled(_: Any, executor: Any, jobs: Iterable[Any]) -> None:
-        numbers = [str(job.external_jobid) for job in jobs if job.external_jobid]
+        numbers = list(dict.fromkeys(str(j.external_jobid) for j in jobs if j.external_jobid))
         several = ["--clusters=all"] if executor._submitted_job_clusters else []
         if left := cancel(numbers, *several):
             print(f"tomopipe: {left}", file=sys.stderr)
@@ -704,6 +719,18 @@ def cancel_jobs() -> None:
         executor.cancel_jobs([job])
         plain(executor, job, *arguments, **options)
 
+    def asked(plain: Any, executor: Any, jobs: list[Any]) -> Any:
+        executor._last_asked_for = jobs
+        return plain(executor, jobs)
+
+    def stopped(_: Any, executor: Any) -> None:
+        with executor.lock:
+            jobs = [*getattr(executor, "_last_asked_for", ()), *executor.active_jobs]
+        executor.cancel_jobs(jobs)
+        executor.shutdown()
+
     executor = getattr(_slurm_plugin(), "Executor", None)
+    _replace_once(executor, "check_active_jobs", asked)
+    _replace_once(executor, "cancel", stopped)
     _replace_once(executor, "cancel_jobs", cancelled)
     _replace_once(executor, "report_job_error", reported)

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.errors import ScanError
 from tomopipe.scans.frames import source_paths
-from tomopipe.scans.hdf5 import open_hdf5
+from tomopipe.scans.hdf5 import UNREADABLE, open_hdf5
 
 if TYPE_CHECKING:
     import h5py
@@ -43,20 +44,20 @@ def chunks_of(dataset: "h5py.Dataset") -> Chunks:
     if not dataset.is_virtual:
         return _like(dataset, dataset)
     try:
-        source = dataset.virtual_sources()[0]
-        if source.file_name == ".":
-            return _like(dataset.file[source.dset_name], dataset)
-        for path in source_paths(source.file_name, dataset.file.filename):
-            with open_hdf5(path) as file:
-                return _like(file[source.dset_name], dataset)
-    except Exception:  # what is wrong with it is reported when it is read
+        for source in dataset.virtual_sources()[:1]:
+            if source.file_name == ".":
+                return _like(dataset.file[source.dset_name], dataset)
+            for path in source_paths(source.file_name, dataset.file.filename):
+                with open_hdf5(path) as file:
+                    return _like(file[source.dset_name], dataset)
+    except (ScanError, *UNREADABLE):  # what is wrong with it is reported when it is read
         return Chunks()
     return Chunks()
 
 
 def _like(source: "h5py.Dataset", dataset: "h5py.Dataset") -> Chunks:
     """Tell how a source lies whose frames are those of the dataset."""
-    shape = source.chunks
+    shape = getattr(source, "chunks", None)  # it may be a group
     if not shape or source.shape[1:] != dataset.shape[1:]:
         return Chunks()
     plain = source.id.get_create_plist().get_nfilters() == 0

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tomopipe.errors import ScanError, some_of
 from tomopipe.scans.angle_lists import NO_THETA, PER_DEGREE, is_angle, to_degrees
 from tomopipe.scans.chunks import chunks_of
+from tomopipe.scans.hdf5 import UNREADABLE
 
 if TYPE_CHECKING:
     import h5py
@@ -86,7 +87,7 @@ def list_in(group: "h5py.Group", name: str) -> NDArray[Any] | None:
     """Read one dimension of what a plugin wrote; None if anything fails: it is optional."""
     try:
         values = np.asarray(group[name][()])
-    except Exception:
+    except UNREADABLE:
         return None
     return values.ravel() if values.size == max(values.shape, default=0) else None
 
@@ -108,7 +109,7 @@ def find_angles(group: "h5py.Group", lengths: Collection[int], known_unit: str) 
 
     try:
         group.visititems(look)
-    except Exception:  # a damaged group elsewhere must not cost the scan
+    except UNREADABLE:  # a damaged group elsewhere must not cost the scan
         return None, "", (NO_THETA,)
     values = {name: to_degrees(dataset[()], unit_of(dataset))[0] for name, dataset in found.items()}
     values = {name: theta for name, theta in values.items() if np.ptp(theta) > _LEAST_DEG}
@@ -152,7 +153,7 @@ def attribute_of(group: "h5py.Group | h5py.Dataset", name: str) -> str:
         if group.attrs.get_id(name).get_storage_size() > _LONGEST_TEXT:
             return ""
         return text_of(group.attrs[name])
-    except Exception:  # a broken attribute must not cost a scan
+    except UNREADABLE:  # a broken attribute must not cost a scan
         return ""
 
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # File systems without locks: reading without one is all that can be done there.
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
+#: What h5py raises for what is damaged, not there, or of another kind than is looked for.
+UNREADABLE = (OSError, KeyError, RuntimeError, ValueError, TypeError, MemoryError)
 _RECENT_S = 60.0
 _DRIVER = "tomopipe"
 

@@ -7,6 +7,7 @@ from math import isfinite
 from typing import TYPE_CHECKING
 
 from tomopipe.scans.datasets import text_of, unit_of
+from tomopipe.scans.hdf5 import UNREADABLE
 
 if TYPE_CHECKING:
     import h5py
@@ -117,7 +118,7 @@ def _read(group: "h5py.Group", name: str, quantity: Quantity) -> Found | None:
         dataset = group[name]
         number, unit = _number_and_unit(text_of(dataset[()]))
         unit = unit or unit_of(dataset)
-    except Exception:
+    except UNREADABLE:
         return None
     has_unit = unit and quantity.factors
     factor = quantity.factors.get(unit) if has_unit else quantity.guess(number)

@@ -18,6 +18,7 @@ import numpy as np
 
 from tomopipe.scans.angle_lists import is_angle, to_degrees
 from tomopipe.scans.datasets import attribute_of, unit_of
+from tomopipe.scans.hdf5 import UNREADABLE
 from tomopipe.scans.tree import class_of, groups_below, text_in
 
 if TYPE_CHECKING:
@@ -38,8 +39,8 @@ def signal_of(group: "h5py.Group") -> str:
 def has_images(group: "h5py.Group") -> bool:
     """Tell whether the frames of a group are there, and more than a line each."""
     try:
-        shape = group[signal_of(group)].shape
-    except Exception:  # a link to a file that is not there
+        shape = getattr(group[signal_of(group)], "shape", None) or ()
+    except UNREADABLE:  # a link to a file that is not there
         return False
     return len(shape) == 3 and min(shape[1:]) > 1
 
@@ -52,7 +53,7 @@ def angles_of(group: "h5py.Group") -> list[str]:
     for name in dict.fromkeys(filter(None, names)):
         try:
             unit = unit_of(group[name])
-        except Exception:  # a link to a file that is not there, to be named, or nothing
+        except UNREADABLE:  # a link to a file that is not there, to be named, or nothing
             if group.get(name, getlink=True) is None:
                 continue
             unit = ""
@@ -132,6 +133,6 @@ def _number(group: "h5py.Group", name: str) -> float | None:
     """Read one number or truth value; None whatever goes wrong: nothing depends on it."""
     try:
         number = float(np.asarray(group[name][()]).item())
-    except Exception:
+    except UNREADABLE:
         return None
     return number if np.isfinite(number) else None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tomopipe.errors import some_of
 from tomopipe.groups import grouped
 from tomopipe.scans.datasets import attribute_of, text_of, why_closed
+from tomopipe.scans.hdf5 import UNREADABLE
 
 if TYPE_CHECKING:
     import h5py
@@ -43,7 +44,7 @@ def open_child(group: "h5py.Group", name: str) -> Any:
     """Return what a group has of a name; None if it cannot be opened."""
     try:
         return group[name]
-    except Exception:  # a dangling link, a damaged object: not what is looked for
+    except UNREADABLE:  # a dangling link, a damaged object: not what is looked for
         return None
 
 
@@ -51,7 +52,7 @@ def text_in(group: "h5py.Group", name: str) -> str:
     """Read a text; "" whatever goes wrong: nothing depends on it."""
     try:
         return text_of(group[name][()])
-    except Exception:
+    except UNREADABLE:
         return ""
 
 

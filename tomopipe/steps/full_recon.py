@@ -32,7 +32,7 @@ from tomopipe.stream.provenance import geometry, origin_of, package_versions, pa
 from tomopipe.stream.recon_task import ReconTask
 from tomopipe.stream.source import CorrectedSource, Source, check_scratch, open_source
 from tomopipe.stream.stream import run
-from tomopipe.volumes.volume import new_volume
+from tomopipe.volumes.volume import make_room, new_volume
 from tomopipe.volumes.volume_read import copy_voxels, open_volume
 
 _MEMORY_BYTES = 3_200_000_000  # by default: a machine of 4 GB
@@ -97,6 +97,7 @@ def full_recon(
         if earlier is None:
             source, blocks = _source(stack, task, fitted, both_blocks, wanted, resources.scratch)
             encoding = choose_encoding(task, source, wanted)
+            make_room(volume, task.shape, encoding.dtype, options.output)
             made_by = package_versions() | {"array_module": task.plan.xp.__name__}
         else:
             encoding, made_by = earlier.encoding, earlier.provenance["versions"]

@@ -248,7 +248,8 @@ def _predict(
     curves = Curves(Prepared(rows))
     evidence = [_ask(name, curves, candidates_px, weights) for name in methods]
     decision = choose(evidence, options.min_confidence, curves.reach_px)
-    decision, moved = reject_jump(decision, curves.prepared)
+    failed: list[str] = []
+    decision, moved = _beside(failed, reject_jump, decision, curves.prepared) or (decision, [])
     prediction = asdict(decision) | {
         "best_cor_px": _rounded(decision.best_cor_px),
         "cor_px": _rounded(decision.cor_px),
@@ -264,24 +265,38 @@ def _predict(
             prediction["methods"][name]["model"] = model
             if decision.method == name:
                 prediction["model"] = model
-    prediction["warnings"] = moved
+    prediction["warnings"] = failed  # and of what fails from here on
+    failed += moved
     if decision.best_cor_px is None or moved:
         return prediction
     in_use_px = float(bin_cor(decision.best_cor_px, x0=rows.first_col))
     accepted = decision.cor_px is not None
     found = (
-        warn_of_angles(curves.prepared, in_use_px, accepted=accepted),
-        warn_of_changes(curves.prepared),
-        warn_of_standstill(curves.prepared),
+        _beside(failed, warn_of_angles, curves.prepared, in_use_px, accepted=accepted),
+        _beside(failed, warn_of_changes, curves.prepared),
+        _beside(failed, warn_of_standstill, curves.prepared),
     )
     doubts = [doubt for doubt in found if doubt]
     if not doubts:  # each of them moves the projections, too
-        doubts = [drift] if (drift := warn_of_drift(curves.prepared, in_use_px)) else []
+        drift = _beside(failed, warn_of_drift, curves.prepared, in_use_px)
+        doubts = [drift] if drift else []
     if not accepted:
         return prediction | {"reason": "; ".join(filter(None, [*doubts, decision.reason]))}
     prediction = _with(prediction, "doubts", doubts)
-    roll = measure_roll(curves.prepared, in_use_px)
+    roll = _beside(failed, measure_roll, curves.prepared, in_use_px)
     return prediction if roll is None else _with_tilt(prediction, roll, rows.n_rows, used)
+
+
+def _beside(failed: list[str], measure: Callable[..., Any], *args: Any, **more: Any) -> Any:
+    """Measure something beside the COR; None if that fails, which is added to `failed`."""
+    try:
+        return measure(*args, **more)
+    except MemoryError:
+        raise
+    except Exception as error:
+        logger.error("%s failed", measure.__name__, exc_info=error)
+        failed.append(f"{measure.__name__} failed, which changes no COR: {reason_of(error)}")
+        return None
 
 
 def _ask(

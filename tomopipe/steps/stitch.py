@@ -16,10 +16,10 @@ from tomopipe.errors import TomopipeError
 from tomopipe.steps.revisions import REVISIONS, stated
 from tomopipe.stitching.blending import BLOCK_ROWS, Placed, Resampled, blended
 from tomopipe.stitching.overlap import Part, Shift, block_means, find_shift
-from tomopipe.storage.atomic import remove_stale, take_away, write_json
+from tomopipe.storage.atomic import remove_stale, write_json
 from tomopipe.stream.provenance import package_versions
 from tomopipe.volumes.encoding import Encoding, encoding_of
-from tomopipe.volumes.volume import new_volume
+from tomopipe.volumes.volume import make_room, new_volume
 from tomopipe.volumes.volume_read import DESCRIBED, Volume, copy_voxels, open_volume
 from tomopipe.volumes.volume_store import PutSlices
 
@@ -49,7 +49,6 @@ def stitch(
     The first row of the stitched one is that of the volume with the lowest rows. Of `stored` count
     output, compression, dtype and value_range; auto: the range of all volumes. `shifts` is a JSON
     file with the shifts found, which are returned; it and the volume get the statement `made_from`.
-    What is there of both goes once the volumes are known to fit.
     `voxels_of` is an earlier result of the same volumes and options, except metadata: its voxels
     are copied. A TomopipeError, which names both scans, if volumes do not fit together.
     """
@@ -62,8 +61,7 @@ def stitch(
         earlier = opened.enter_context(open_volume(voxels_of)) if voxels_of else None
         if earlier is None:
             described, encoding, fill = _stitch(members, scans, options, stored)
-            for path in (output_volume, shifts):
-                take_away(path)  # only now that they fit; there may be no room for both
+            make_room(output_volume, tuple(described["shape"]), encoding.dtype, stored.output)
         else:
             logger.info("only metadata are new: the voxels are those of the volume there is")
             described = {key: earlier.provenance[key] for key in ("shape", "scans", "pairs")}

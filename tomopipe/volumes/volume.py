@@ -13,7 +13,7 @@ import numpy as np
 
 from tomopipe.errors import NoRoomError, TomopipeError
 from tomopipe.storage import checksums
-from tomopipe.storage.atomic import whole
+from tomopipe.storage.atomic import take_away, whole
 from tomopipe.volumes import tiff, volume_h5, volume_zarr
 from tomopipe.volumes.encoding import Encoding, SliceStatistics, with_statistics
 from tomopipe.volumes.output_size import volume_bytes
@@ -141,6 +141,18 @@ class _VolumeStatistics:
         if self.layout.encoding.dtype != "float32":
             summary["clipped"] = self.n_clipped
         return summary
+
+
+def make_room(
+    path: str | os.PathLike[str], shape: tuple[int, int, int], dtype: str, output_format: str
+) -> None:
+    """Take an earlier volume away where the disk cannot take the new one beside it.
+
+    Elsewhere it stays until the new one is whole.
+    """
+    n_bytes = volume_bytes(shape, dtype, output_format)
+    if os.path.lexists(path) and shutil.disk_usage(Path(path).parent).free < n_bytes:
+        take_away(path)
 
 
 def check_space(folder: Path, n_bytes: int, path: str | os.PathLike[str]) -> None:

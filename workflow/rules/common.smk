@@ -35,7 +35,6 @@ from tomopipe.reruns.wanted import Wanted
 from tomopipe.reruns.words import MISSING
 from tomopipe.reruns.option_faults import (
     closed_folders,
-    fault_of_options,
     missing_gpu,
     refuse_missing_files,
     refuse_no_file,
@@ -72,9 +71,9 @@ if " " in sys.executable:
     )
 
 try:
-    if not DECIDES:
-        run_folder.current()  # before Snakemake touches a result
-    if not workflow.configfiles and Path(CONFIG).exists():
+    if not DECIDES and snakemake_internals.take_config(config):  # ends a job of an ended run
+        pass  # config.yaml may have been edited since
+    elif not workflow.configfiles and Path(CONFIG).exists():
         config.update(with_file(Path(CONFIG), config))
     elif not config and snakemake_internals.is_lint():
         config["campaign"] = {"scans": ["raw/*.h5"]}
@@ -202,7 +201,7 @@ if DECIDES:
     snakemake_internals.one_start_per_submission()
     snakemake_internals.ask_for_cores_used(cores_of)
     snakemake_internals.keep_what_is_made(is_made, is_final, was_killed)
-    snakemake_internals.at_submission()
+    snakemake_internals.at_submission(config)
     snakemake_internals.before_deciding(workflow, end_earlier_runs, although_locked=ARRIVALS)
     snakemake_internals.tell_events(workflow, words_of, disk_warnings)
     progress.tell(campaign=config)
@@ -329,6 +328,18 @@ def decided(why, outputs, inputs, *, follows=False, **more):
 
 
 BATCHES = Batches()
+STEPS_OF_KIND = {
+    "try": ("try_recon", "predict_cor"),
+    "volume": ("full_recon",),
+    "stack": ("export_stack",),
+}
+
+
+@lru_cache(maxsize=None)
+def was_killed_before(kind, scan):
+    """Whether the last run left the work of a scan without an end: killed, perhaps by another's."""
+    paths = (Path(LOGS.log(step, scan)) for step in STEPS_OF_KIND[kind])
+    return any(has_no_end(path, since=0) for path in paths)
 
 
 def batch(kind, scan):
@@ -338,6 +349,8 @@ def batch(kind, scan):
     size = snakemake_internals.batch_size(workflow, kind)
     if size == 1 and kind != "try":
         return None  # for a single job Snakemake reports how SLURM ended it
+    if snakemake_internals.is_remote(workflow) and was_killed_before(kind, scan):
+        kind, size = f"{kind}alone", 1  # which shows whose fault it was
     # jobs are decided again when a checkpoint has run
     when = len(snakemake_internals.outputs_of(checkpoints))
     return BATCHES.batch_of(kind, scan, CAMPAIGN.scans[scan].n_bytes or 0, size=size, when=when)

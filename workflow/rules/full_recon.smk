@@ -55,11 +55,6 @@ def volume_pending(scan):
     return WANTED.why_full_recon(scan, cor_of(scan))
 
 
-def volume_fault(scan):
-    """Why the job of a scan is going to fail: the volume that there is stays."""
-    return fault_of_options(CAMPAIGN, "full_recon", inventory_rows()[scan], cor_of(scan)["cor_px"])
-
-
 def volume_inputs(wildcards):
     """cor.json, always ancient: only the COR of this scan counts."""
     if DECIDES:
@@ -89,6 +84,6 @@ rule full_recon:
         options=lambda wildcards: reading_options(wildcards.scan, "full_recon", "export_star"),
         angles=lambda wildcards: as_json(WANTED.angles(wildcards.scan)),
         made_from=lambda wildcards: made_from.as_text(volume_wanted(wildcards.scan)),
-        fault=lambda wildcards: volume_fault(wildcards.scan),
+        replaces=True,
     script:
         "../scripts/full_recon.py"

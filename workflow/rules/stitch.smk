@@ -70,6 +70,6 @@ rule stitch:
         scans=if_known(lambda wildcards: as_json(scans_of(wildcards))),
         options=lambda wildcards: CAMPAIGN.config.as_json("stitch", "full_recon"),
         made_from=if_known(lambda wildcards: made_from.as_text(stitch_wanted(wildcards.stack))),
-        takes_away=True,
+        replaces=True,
     script:
         "../scripts/stitch.py"

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from tests.rights import HEEDING
 from tomopipe.campaign.files import Logs
 from tomopipe.campaign.slurm import NOT_CANCELLED
 from tomopipe.cli import app, cli
@@ -248,6 +249,7 @@ def end(*_):
     print({line!r}, flush=True)
     sys.exit(1)
 signal.signal(signal.SIGINT, end)
+print({line!r}.replace("40", "38"))  # before a job was tried again
 print("begun", flush=True)
 time.sleep(60)
 """)
@@ -259,7 +261,8 @@ time.sleep(60)
     while "begun" not in Path(run.log).read_text():
         time.sleep(0.05)
     status, text = call("stop", campaign)
-    assert (status, line in text, "scancel 39" in text) == (1, True, False), text
+    told = [number for number in ("38", "39", "40") if f"scancel {number}" in text]
+    assert (status, told) == (1, ["40"]), text
     assert process.wait(60) == 1
 
 
@@ -318,6 +321,28 @@ def test_what_a_killed_watcher_left_running_is_stopped(campaign):
     assert f"process {orphan.pid}, whose watcher was killed" in text
     status, text = call("stop", campaign)
     assert (status, "no run is under way" in text) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("tail_lives", "lock_s", "goes_on"), [(False, -5, True), (False, 5, False), (True, -5, False)]
+)
+def test_a_run_goes_on_where_a_watcher_and_its_tail_were_killed(
+    campaign, does, tail_lives, lock_s, goes_on
+):
+    """The tail locks long after the watcher has made the folder of the run."""
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    folder = run_folder.begin(campaign / "results")
+    about = json.loads((folder / "run.json").read_text()) | named(dead.pid)
+    write_json(about | {"start_s": 1.0}, folder / "run.json")
+    tail = named(os.getpid() if tail_lives else dead.pid)
+    watched, lock = campaign / "logs" / "watch.lock", campaign / ".snakemake/locks/0.input.lock"
+    write_json(named(dead.pid) | {"parts": {"tail": tail}}, watched)
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    at_s = watched.stat().st_mtime + lock_s
+    os.utime(lock, (at_s, at_s))
+    assert launch.is_killed(campaign, campaign / "results") == goes_on
 
 
 def test_a_run_hears_no_hangup_and_heeds_ctrl_c_also_from_the_background(campaign, does):
@@ -615,3 +640,19 @@ def test_a_campaign_that_cannot_be_written_is_one_line(campaign, command, monkey
         "folder of your own.\n"
     )
     assert said.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_folder_that_cannot_be_entered_is_named_not_a_file_in_it(campaign):
+    (campaign / "raw" / "a_1.h5").touch()
+    closed = campaign / "results" / "try_center"
+    closed.mkdir(parents=True)
+    closed.chmod(0o600)
+    done = subprocess.run(
+        [*HEEDING, sys.executable, "-m", "tomopipe", "plan", str(campaign)],
+        text=True, capture_output=True, check=False,
+    )  # fmt: skip
+    closed.chmod(0o755)
+    assert done.returncode == 1
+    says = f"tomopipe: {closed}: cannot be read or written (Permission denied). Give yourself"
+    assert done.stderr.startswith(says), done.stderr

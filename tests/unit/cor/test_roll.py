@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from find_rows import rows_of
 from phantoms import make_phantom
+from scipy import ndimage
 
 from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.roll import UsedRows, fit_line, measure_roll, tilt_of
@@ -46,6 +47,36 @@ def slope_of(rows):
 @pytest.mark.parametrize("slope", [0.0, 0.004, -0.012])
 def test_slope_of_projection_pairs_to_a_twentieth_of_a_pixel_per_100_rows(slope):
     assert slope_of(rolled(slope)) == pytest.approx(100 * slope, abs=0.05)
+
+
+def turned(roll_deg, n_rows=N_ROWS, n_cols=N_COLS, cor_px=COR_PX):
+    """Rows of a scan, of two projections, on a detector that is turned by so many degrees."""
+    phantom = make_phantom("rock", n_cols, n_rows, 3)
+    images = project(phantom, np.deg2rad([0, 180]), cor_px, n_rows, n_cols)
+    images = ndimage.rotate(images, roll_deg, axes=(1, 2), reshape=False, order=1, mode="nearest")
+    noise = np.random.default_rng(3).normal(0, 0.01, images.shape)
+    return rows_of((images + noise).astype(np.float32), [0, 180])
+
+
+@pytest.mark.parametrize("roll_deg", [1.5, -3.0, 5.0])
+@pytest.mark.parametrize("off_px", [-0.6, 0.0, 1.0])
+def test_a_roll_is_known_where_bands_are_far_from_the_cor(roll_deg, off_px):
+    slope, error = measure_roll(Prepared(turned(roll_deg)), COR_PX + off_px)
+    assert np.rad2deg(np.arctan(slope / 100)) == pytest.approx(roll_deg, abs=0.15)
+    text, spoils = tilt_of((slope, error), UsedRows(), N_ROWS)
+    assert text.startswith("the axis is tilted")
+    assert spoils == (abs(roll_deg) > 2)  # 1.5 degrees are 1.7 px at the outermost rows
+
+
+@pytest.mark.parametrize("off_px", [-4.0, 0.0, 4.0])
+def test_a_wrong_cor_is_no_roll(off_px):
+    found = measure_roll(Prepared(turned(0.0)), COR_PX + off_px)
+    assert found is None or tilt_of(found, UsedRows(), N_ROWS) == ("", False)
+
+
+@pytest.mark.parametrize("cor_px", [1.0, 2.9, 92.5, 95.0])
+def test_next_to_an_edge_too_few_columns_overlap_for_a_roll(cor_px):
+    assert measure_roll(Prepared(turned(0.0, 64, 96, cor_px)), cor_px) is None
 
 
 def test_slope_of_a_few_rows_without_pairs():

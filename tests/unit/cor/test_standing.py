@@ -1,5 +1,7 @@
 """A stage that stands still, or stops, is told by projections that do not change."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from find_rows import rows_of, scan
@@ -43,6 +45,20 @@ GOLDEN_DEG = np.arange(300) * 111.246 % 180
 )
 def test_what_turns_is_not(prepared):
     assert warn_of_standstill(prepared) == ""
+
+
+@pytest.mark.parametrize("n_dark", [1, 3])
+@pytest.mark.parametrize("turns", [True, False])
+def test_dark_projections_do_not_hide_whether_the_stage_rotates(turns, n_dark):
+    without = recorded(turns * THETA_DEG)
+    rows = replace(without.rows, sinograms=without.rows.sinograms.copy())
+    dark = np.array([50, 51, 120])[:n_dark]
+    shape = rows.sinograms[:, dark].shape
+    rows.sinograms[:, dark] = np.random.default_rng(0).normal(5.3, 0.7, shape)  # 0.5 % of the beam
+    prepared = Prepared(replace(rows, bad_frames={"dark": tuple(dark)}))
+    assert change_in_parts(prepared) == pytest.approx(change_in_parts(without), rel=0.25)
+    told = warn_of_standstill(prepared)
+    assert told.startswith("the projections do not change") == (not turns)
 
 
 def test_the_change_is_that_of_noise_where_nothing_turns():

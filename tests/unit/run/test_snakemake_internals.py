@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import sys
+import threading
 import types
 
 import pytest
@@ -191,7 +192,7 @@ def test_a_plugin_too_old_stops_only_runs_on_slurm(monkeypatch, executor, n_refu
     workflow = types.SimpleNamespace(executor_plugin=types.SimpleNamespace(name=executor))
     assert not too_old(workflow)
     monkeypatch.setitem(sys.modules, slurm.__name__, types.ModuleType(slurm.__name__))
-    for change in (see_cancelled_jobs, one_start_per_submission, at_submission):
+    for change in (see_cancelled_jobs, one_start_per_submission, lambda: at_submission({})):
         change()  # finds nothing to change
     found = too_old(workflow)
     assert found.count("too old: pip install 'snakemake-executor-plugin-slurm>=2.5'") == n_refused
@@ -382,6 +383,38 @@ def test_a_job_that_failed_is_cancelled_before_it_is_tried_again(tmp_path, monke
     assert capsys.readouterr().err.startswith(f"tomopipe: {NOT_CANCELLED}: ")
 
 
+def test_jobs_whose_states_are_just_asked_for_are_cancelled_too(tmp_path, monkeypatch):
+    """The plugin takes them off its list meanwhile."""
+    for name in ("cancel", "cancel_jobs", "check_active_jobs"):
+        monkeypatch.setattr(slurm.Executor, name, getattr(slurm.Executor, name))
+    monkeypatch.setattr(slurm.Executor, "shutdown", lambda _: None)
+    first, second, ended = (types.SimpleNamespace(external_jobid=n) for n in ("37", "38", "36"))
+
+    async def ask(executor, jobs):
+        executor.active_jobs.append(second)  # submitted meanwhile
+        executor.cancel()
+        for job in jobs[1:]:
+            yield job
+
+    monkeypatch.setattr(slurm.Executor, "check_active_jobs", ask)
+    cancel_jobs()
+    refuse(tmp_path, monkeypatch)
+    executor = object.__new__(slurm.Executor)
+    executor.lock, executor.wait, executor.active_jobs = threading.Lock(), True, [ended, first]
+    executor._submitted_job_clusters = set()
+    settings = types.SimpleNamespace(init_seconds_before_status_checks=0)
+    executor.workflow = types.SimpleNamespace(
+        executor_plugin=types.SimpleNamespace(common_settings=settings)
+    )
+
+    async def end():
+        executor.wait = False
+
+    executor.sleep = end
+    asyncio.run(executor._wait_for_jobs())
+    assert sorted((tmp_path / "asked").read_text().split()) == ["36", "37", "38"]
+
+
 class Batch:
     """As much of a group job as the plugin's arguments need."""
 
@@ -410,7 +443,7 @@ def test_no_submission_asks_for_more_time_than_its_partition_gives(
     say_sinfo(tmp_path, monkeypatch, "q*|10:00", f"p|{limit}")
     plain = lambda job, params, **_: f"sbatch -p p -t {job.resources.runtime} --mem 3000"  # noqa: E731
     monkeypatch.setattr(slurm, "get_submit_command", plain)
-    at_submission()
+    at_submission({})
     assert slurm.get_submit_command(Batch(), {}) == f"sbatch -p p -t {asked} --mem 3000"
 
 
@@ -418,7 +451,7 @@ def test_no_submission_asks_for_more_memory_than_a_node_of_its_partition_has(tmp
     say_sinfo(tmp_path, monkeypatch, "q*|64000", "p|1000", "p|2000")
     plain = lambda job, params, **_: "sbatch -p p -t 500 --mem 3000"  # noqa: E731
     monkeypatch.setattr(slurm, "get_submit_command", plain)
-    at_submission()
+    at_submission({})
     assert slurm.get_submit_command(Batch(), {}) == "sbatch -p p -t 500 --mem 2000"
     assert [node_mb("p,q"), node_mb("p")] == [64000, 2000]
     plain = lambda executor, job: "--target-jobs a:scan=1 --cores all"  # noqa: E731
@@ -437,7 +470,7 @@ def test_no_submission_excludes_the_node_that_a_requeued_job_does_not_have_yet(
     say_sinfo(tmp_path, monkeypatch, "p|infinite")
     plain = lambda job, params, failed_nodes: f"sbatch --exclude={','.join(failed_nodes)}"  # noqa: E731
     monkeypatch.setattr(slurm, "get_submit_command", plain)
-    at_submission()
+    at_submission({})
     call = slurm.get_submit_command(Batch(), {}, failed_nodes={"node1", "None assigned"})
     assert call == "sbatch --exclude=node1"
 

@@ -17,7 +17,7 @@ from tomopipe.errors import TomopipeError
 from tomopipe.storage import checksums
 from tomopipe.volumes import tiff
 from tomopipe.volumes.encoding import Encoding, encoding_of
-from tomopipe.volumes.volume import new_volume
+from tomopipe.volumes.volume import make_room, new_volume
 from tomopipe.volumes.volume_read import read_mid_planes, read_provenance
 from tomopipe.volumes.volume_store import COMPRESSIONS, Origin
 
@@ -264,6 +264,16 @@ def test_a_disk_without_room_is_noticed_before_the_work(tmp_path, monkeypatch):
                 _write(tmp_path / "x.h5", encoding=Encoding("float16"))
         else:
             _write(tmp_path / "x.h5", encoding=Encoding("float16"))
+
+
+def test_an_earlier_volume_goes_first_only_where_there_is_no_room_for_both(tmp_path, monkeypatch):
+    path, needed = tmp_path / "x.h5", DATA.nbytes
+    _write(path)
+    for free in (needed, needed - 1):
+        usage = shutil._ntuple_diskusage(10**9, 10**9 - free, free)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, usage=usage: usage)
+        make_room(path, DATA.shape, "float32", "h5")
+        assert path.exists() == (free == needed)
 
 
 @pytest.mark.slow
