@@ -147,6 +147,13 @@ def test_names_that_end_in_a_text_20_times_are_refused(tmp_path, name, tail):
     assert refuses == {name: True, plain: False}
 
 
+def test_sidecars_lie_not_in_a_folder_that_snakemake_refuses(tmp_path):
+    for folder, beside in (("x" * 20, "results/sidecars"), ("x" * 19, "x" * 19)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a_1.h5").touch()
+        assert campaign(tmp_path, [f"{folder}/*.h5"]).sidecar("a_1") == f"{beside}/a_1.cor.json"
+
+
 @pytest.mark.parametrize("name", ["a,b_1", "a{b}_1", "a}_1", "x<old>_1", "tab\t_1", "line\n_1"])
 def test_names_no_wildcard_carries_are_refused_and_the_others_run(tmp_path, name):
     raw(tmp_path, f"{name}.h5", "good_1.h5")
