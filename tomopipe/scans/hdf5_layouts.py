@@ -52,7 +52,8 @@ def references_in(path: Path, kind: Kind, known: InputBlock, stack: ExitStack) -
     if wanted and wanted in file:
         return named.NamedReader(file, path, known).references(kind)
     if dxchange.places(file, kind) or ("exchange" not in file and nxtomo.find_entries(file)):
-        found = open_layout(path, InputBlock(), stack).references(kind)
+        alone = InputBlock(mirrored=known.mirrored)
+        found = open_layout(path, alone, stack).references(kind)
         is_turned = known.axes.index("row") > known.axes.index("col")
         return (
             [_turned(path, kind, reference, known.axes) for reference in found]

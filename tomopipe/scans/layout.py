@@ -60,8 +60,9 @@ class Reference:
     # (n_frames,): projections of the same file before each; NaN: unknown
     positions: NDArray[np.float64]
     # Of images in a file beside that of the scan, by their name: how many of the scan's frames, of
-    # any kind, come before. They lie as these do, mirrored or not. None: unknown.
+    # any kind, come before. None: unknown.
     n_before: int | None = None
+    states_mirror: bool = False  # its file says if frames are mirrored; else they are as the scan's
 
 
 def all_of(pixels: Pixels) -> Frames:

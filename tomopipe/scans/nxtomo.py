@@ -8,6 +8,7 @@ References
 .. [1] NXtomo, application definition, https://manual.nexusformat.org/classes/applications/NXtomo.html.
 """
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -174,7 +175,7 @@ class NxtomoReader:
             raise ScanError(
                 f"{self._path}: {self._key_name} marks no {kind} ({key}); {how_to_name(kind)}"
             )
-        return found
+        return [replace(reference, states_mirror=True) for reference in found]
 
     def _location_of(self, key: int) -> str:
         """Say where the frames of a kind are."""

@@ -119,8 +119,8 @@ def find_references(
 
 
 def _as_the_scan(reference: Reference, projections: Pixels) -> Reference:
-    """Mirror images that lie as the frames of a scan do where these are mirrored."""
-    if reference.n_before is None or not isinstance(projections, MirroredPixels):
+    """Mirror images as the frames of a scan, unless their own file says how they lie."""
+    if reference.states_mirror or not isinstance(projections, MirroredPixels):
         return reference
     frames = reference.frames
     mirrored = MirroredPixels(frames.pixels, projections.sides)

@@ -215,6 +215,35 @@ def test_reduced_flats_stand_where_their_numbers_say(tmp_path, is_mirrored):
         np.testing.assert_array_equal(scan.read_rows(0, 3), usual.read_rows(0, 3))
 
 
+def test_flats_of_a_file_that_states_no_mirror_lie_as_the_frames_of_the_scan(tmp_path):
+    def change(entry):
+        entry["instrument/detector/x_flipped"] = True
+
+    path = write_nxtomo(tmp_path / "s_1.nx", change=change)
+    frames = frames_of()
+    (tmp_path / "flats").mkdir()
+    for number, frame in enumerate(frames[2:4]):
+        tifffile.imwrite(tmp_path / "flats" / f"flat_{number}.tif", frame)
+    stack = write(tmp_path / "flats.h5", any__name=frames[2:4])
+    image = write(tmp_path / "flat.h5", white=frames[2:4].mean(axis=0))
+    named = {"paths": {"flats": "/any/name"}}
+    stated = write_nxtomo(tmp_path / "s_2.nx", change=change)
+    with open_scan(path) as usual:
+        expected = usual.flat_sets[0].mean
+    n_rows = frames.shape[1]
+    for flats, known in (
+        (stack, {}), (stack, named), (image, {}), (tmp_path / "flats", {}),
+    ):  # fmt: skip
+        with open_scan(path, flats=flats, known=known) as scan:
+            np.testing.assert_allclose(scan.flat, expected, err_msg=str(flats))
+    for known in ({}, {"mirrored": "no"}):  # mirrored once, or not at all
+        with (
+            open_scan(path, flats=stated, known=known) as scan,
+            open_scan(path, known=known) as own,
+        ):
+            np.testing.assert_array_equal(scan.read_flats(0, n_rows), own.read_flats(0, n_rows))
+
+
 def test_the_only_image_of_a_file_is_a_flat(tmp_path, phantom):
     path, _, flats, darks, _ = phantom
     both = write(tmp_path / "both.h5", a__flats__0=flats[0], a__darks__0=darks[0])
