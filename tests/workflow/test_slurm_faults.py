@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -117,13 +118,22 @@ def start(campaign: Path, environment: dict[str, str], log: Path, *arguments: st
         )
 
 
-def test_cancelled_timed_out_and_drained_jobs_end(campaign, holding, tmp_path):
-    log = tmp_path / "run.log"
+@contextmanager
+def all_submitted(campaign: Path, environment: dict[str, str], log: Path):
+    """Start a run of the volumes of all scans; two of them are at work, the others wait."""
     edit(campaign, COR_PX)
-    run = start(campaign, holding, log, "--retries", "0")
+    run = start(campaign, environment, log, "--retries", "0")
     try:
         until(lambda: len(jobs_of_run(log)) == len(COR_PX), "all submitted")
         until(lambda: len(held_now(campaign)) == 2, "two volumes at work")
+        yield run
+    finally:
+        run.kill()
+
+
+def test_cancelled_timed_out_and_drained_jobs_end(campaign, holding, tmp_path):
+    log = tmp_path / "run.log"
+    with all_submitted(campaign, holding, log) as run:
         drain("drain")
         running, pending = jobs_in("RUNNING"), jobs_in("PENDING")
         slurm("scancel", running[0], pending[0])
@@ -133,8 +143,6 @@ def test_cancelled_timed_out_and_drained_jobs_end(campaign, holding, tmp_path):
         release(tmp_path, *COR_PX)
         drain("resume")
         assert run.wait(200) == 1
-    finally:
-        run.kill()
     ended = {running[0]: "CANCELLED", pending[0]: "CANCELLED", running[1]: "TIMEOUT"}
     text = log.read_text()
     for job, state in ended.items():
@@ -215,18 +223,12 @@ def test_jobs_that_slurm_queues_again_go_on(campaign, holding, tmp_path):
 
 def test_jobs_that_start_after_an_edit_of_the_config_run_as_decided(campaign, holding, tmp_path):
     log = tmp_path / "run.log"
-    edit(campaign, COR_PX)
-    run = start(campaign, holding, log, "--retries", "0")
-    try:
-        until(lambda: len(jobs_of_run(log)) == len(COR_PX), "all submitted")
-        until(lambda: len(held_now(campaign)) == 2, "two volumes at work")
+    with all_submitted(campaign, holding, log) as run:
         before = (campaign / "config.yaml").read_text()
         configure(campaign, "campaign", results="elsewhere")
         configure(campaign, "full_recon", binning="wrong")
         release(tmp_path, *COR_PX)
         assert run.wait(300) == 0, log.read_text()[-8000:]
-    finally:
-        run.kill()
     assert not (campaign / "elsewhere").exists()
     (campaign / "config.yaml").write_text(before)
     assert snakemake(campaign).jobs == frozenset()

@@ -82,7 +82,7 @@ class Campaign:
         gone = _gone(self.config, found, self.files)
         return [
             f"overrides {number}: {key}: {name} is no longer in the campaign"
-            for number, key, name in _named_in_vain(self.config, found)
+            for number, key, name, _ in _named_in_vain(self.config, found)
             if (key, name) in gone
         ]
 
@@ -359,37 +359,34 @@ def override_faults(
     config: Config, found: Sequence[CampaignScan], gone: Collection[tuple[str, str]] = ()
 ) -> Iterator[str]:
     """Say which overrides name a scan or series that does not exist, nor is one of those `gone`."""
-    known = _known(found)
-    for number, key, name in _named_in_vain(config, found):
+    for number, key, name, known in _named_in_vain(config, found):
         if (key, name) not in gone:
             yield (
-                f"overrides {number}: {key}: there is no {name}{did_you_mean(name, known[key])}; "
-                "expected a pattern, or one of those found: "
-                f"{some_of(sorted(known[key]), 4) or 'none'}"
+                f"overrides {number}: {key}: there is no {name}{did_you_mean(name, known)}; "
+                f"expected a pattern, or one of those found: {some_of(sorted(known), 4) or 'none'}"
             )
 
 
-def _known(found: Iterable[CampaignScan]) -> dict[str, set[str]]:
-    """Return what `scans` and `series` of an override may name."""
-    scans = list(found)
-    return {"scans": {scan.name for scan in scans}, "series": {scan.series for scan in scans}}
+def _named_in_vain(
+    config: Config, found: Sequence[CampaignScan]
+) -> Iterator[tuple[int, str, str, set[str]]]:
+    """Yield where an override names, without a pattern, what is not there.
 
-
-def _named_in_vain(config: Config, found: Iterable[CampaignScan]) -> Iterator[tuple[int, str, str]]:
-    """Return number, key and name where an override names, without a pattern, what is not there."""
-    known = _known(found)
+    Its number, the key (`scans` or `series`), the name, and those that there are.
+    """
+    known = {"scans": {scan.name for scan in found}, "series": {scan.series for scan in found}}
     for number, override in enumerate(config.overrides, start=1):
         for key, names in known.items():
             for name in getattr(override, key):
                 if not glob.has_magic(name) and name not in names:
-                    yield number, key, name
+                    yield number, key, name, names
 
 
 def _gone(
-    config: Config, found: Iterable[CampaignScan], files: Files[Path]
+    config: Config, found: Sequence[CampaignScan], files: Files[Path]
 ) -> set[tuple[str, str]]:
     """Return key and name of scans and series of overrides of which the campaign has results."""
-    named = {(key, name) for _, key, name in _named_in_vain(config, found)}
+    named = {(key, name) for _, key, name, _ in _named_in_vain(config, found)}
     rows: InventoryRows = {}
     if named:
         with suppress(OSError, TomopipeError):  # a damaged one is made again

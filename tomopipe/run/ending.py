@@ -218,15 +218,13 @@ def _is_of_other_stacks(
 
 def _removed(campaign: Campaign, scans: Collection[str]) -> list[str]:
     """Count the stacks that RELION has had, which are not made again."""
+    if campaign.config.storage.keep_stacks:
+        return []
     failed = failed_stacks(campaign, scans)
     in_set = [scan for scan in scans if scan not in failed]
     n = sum(not os.path.lexists(campaign.files.stack(scan)) for scan in in_set)
-    if not n or campaign.config.storage.keep_stacks:
-        return []
-    return [
-        f"{n} of {len(in_set)} stacks were removed by `tomopipe clean`; storage.keep_stacks: yes "
-        "makes them again"
-    ]
+    text = f"{n} of {len(in_set)} stacks were removed by `tomopipe clean`"
+    return [f"{text}; storage.keep_stacks: yes makes them again"] if n else []
 
 
 def say_stacks_skipped(campaign: Campaign) -> None:

@@ -2,12 +2,13 @@
 
 import os
 import re
-from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.config import InputBlock
 from tomopipe.errors import ScanError, some_of
 from tomopipe.scans.angle_lists import BY_NAME, DIFFER, NO_THETA, PER_DEGREE, is_angle, to_degrees
 from tomopipe.scans.chunks import chunks_of
@@ -21,6 +22,8 @@ _LEAST_DEG, _SAME_DEG = 30.0, 1e-3  # range of what may be angles; so far equal 
 _OTHER_ANGLE = re.compile(r"tilt|roll|pitch|yaw|mono|bragg|2theta|two", re.IGNORECASE)
 _LONGEST_TEXT = 100_000  # bytes of an attribute
 Path = str | os.PathLike[str]
+_T = TypeVar("_T")
+_U = TypeVar("_U")
 Angles = tuple[NDArray[np.float64] | None, str, tuple[str, ...]]  # degrees, where, warnings
 
 
@@ -90,6 +93,16 @@ def list_in(group: "h5py.Group", name: str) -> NDArray[Any] | None:
     except UNREADABLE:
         return None
     return values.ravel() if values.size == max(values.shape, default=0) else None
+
+
+def unless_given(known: InputBlock, read: Callable[[], _T], nothing: _U) -> _T | _U:
+    """Read the angles of a file; `nothing` where they cannot be, and the configuration has some."""
+    try:
+        return read()
+    except ScanError:
+        if known.angles is None:
+            raise
+        return nothing
 
 
 def find_angles(group: "h5py.Group", lengths: Collection[int], known_unit: str) -> Angles:

@@ -21,6 +21,7 @@ from tomopipe.scans.datasets import (
     find_angles,
     find_dataset,
     list_in,
+    unless_given,
 )
 from tomopipe.scans.instrument import read_distance_mm, read_energy_kev, read_pixel_size_um
 from tomopipe.scans.layout import Kind, Layout, Reference, all_of, how_to_name
@@ -72,12 +73,9 @@ class DxchangeReader:
             )
         check_stack(data, DATA, self._path)
         pixels = Hdf5Pixels(data)
-        try:
-            theta_deg, warnings, positions = self._theta_deg(len(data))
-        except ScanError:
-            if self._known.angles is None:
-                raise
-            theta_deg, warnings, positions = None, (), None
+        theta_deg, warnings, positions = unless_given(
+            self._known, lambda: self._theta_deg(len(data)), (None, (), None)
+        )
         n_planned = 0 if theta_deg is None else len(theta_deg)
         if theta_deg is not None and positions is not None:
             theta_deg = theta_deg[positions]

@@ -8,7 +8,14 @@ from numpy.typing import NDArray
 
 from tomopipe.config import InputBlock
 from tomopipe.errors import ScanError
-from tomopipe.scans.datasets import Angles, Path, degrees_of, find_angles, find_dataset
+from tomopipe.scans.datasets import (
+    Angles,
+    Path,
+    degrees_of,
+    find_angles,
+    find_dataset,
+    unless_given,
+)
 from tomopipe.scans.instrument import read_distance_mm, read_energy_kev, read_pixel_size_um
 from tomopipe.scans.layout import (
     COUNTED,
@@ -46,12 +53,9 @@ class NamedReader:
                 f"{self._path}: {self._stated_by} marks no projection (0); correct "
                 "input.paths.image_key"
             )
-        try:
-            theta_deg, location, warnings = self._theta_deg(len(index))
-        except ScanError:
-            if self._known.angles is None:
-                raise
-            theta_deg, location, warnings = None, "", ()
+        theta_deg, location, warnings = unless_given(
+            self._known, lambda: self._theta_deg(len(index)), (None, "", ())
+        )
         n_frames, n_planned = len(self._keys), len(self._planned)
         counted = COUNTED if self._known.frames else f"keys in {self._stated_by}"
         return Layout(

@@ -27,6 +27,7 @@ from tomopipe.scans.datasets import (
     find_dataset,
     list_in,
     need_dataset,
+    unless_given,
     values_of,
 )
 from tomopipe.scans.dxchange import NOT_RECOGNISED
@@ -127,12 +128,7 @@ class NxtomoReader:
             raise ScanError(
                 f"{self._path}: {self._key_name} marks no projection (0) in {self._name}"
             )
-        try:
-            theta_deg, location, warnings = self._theta_deg()
-        except ScanError:
-            if self._known.angles is None:
-                raise
-            theta_deg, location, warnings = None, "", ()
+        theta_deg, location, warnings = unless_given(self._known, self._theta_deg, (None, "", ()))
         numbers = np.cumsum(self._planned_keys == PROJECTION) - 1
         placed = self._planned_index
         aborted = ""

@@ -26,7 +26,7 @@ from tomopipe.recon.angular_sampling import is_full_rotation
 from tomopipe.relion.mrc import StackFile, check_stack, images_of
 from tomopipe.scans.raw_scan import RawScan
 from tomopipe.scans.scan import Scan
-from tomopipe.steps.revisions import stated
+from tomopipe.steps.revisions import not_read, stated
 from tomopipe.storage.atomic import remove_stale, whole, write_json, write_text
 from tomopipe.stream.source import CorrectedSource
 from tomopipe.volumes.output_size import StackGeometry, smallest_binning
@@ -60,8 +60,8 @@ def export_or_fail(
             raise
         reason = reason_of(error)
         log.error("failed: %s", reason, exc_info=error)
-        if made_from and has_gone:
-            made_from = {**made_from, "not_read": reason}  # not what is wanted: tried again
+        if has_gone:
+            made_from = not_read(made_from, reason)
     failed = {"failed": reason, **stated(made_from)}
     write_text("", stack_path)
     write_json(failed, meta_path)

@@ -22,7 +22,7 @@ from tomopipe.prep.bad_frames import reasons_to_review, too_many, warnings_of
 from tomopipe.prep.half_acquisition import warn_of_width
 from tomopipe.prep.intensity import is_far_too_bright, warn_of_flats, warn_of_references
 from tomopipe.recon.angular_sampling import is_full_rotation
-from tomopipe.steps.revisions import stated
+from tomopipe.steps.revisions import not_read, stated
 from tomopipe.storage.atomic import remove_stale, take_away, write_json, write_text
 from tomopipe.storage.json_files import json_or, part
 
@@ -96,10 +96,8 @@ def predict_cor(
         reason = reason_of(error)
         logger.error("failed: %s", reason, exc_info=error)
         prediction = {**_NOTHING, "verdict": "failed", "reason": reason}
-        if made_from and (
-            is_of_the_system(error) or "not_read" in part(json_or(try_json, {}), "made_from")
-        ):
-            made_from = {**made_from, "not_read": reason}  # not what is wanted: tried again
+        if is_of_the_system(error) or "not_read" in part(json_or(try_json, {}), "made_from"):
+            made_from = not_read(made_from, reason)
     warnings += prediction.get("warnings", [])  # of a jump, or a tilt
     prediction["warnings"] = warnings
     for warning in warnings:

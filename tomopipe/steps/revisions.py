@@ -20,6 +20,11 @@ REVISIONS = {
 }
 
 
+def not_read(made_from: Mapping[str, Any] | None, reason: str) -> dict[str, Any] | None:
+    """Return a statement that is not the wanted one, so that the next run tries again."""
+    return {**made_from, "not_read": reason} if made_from else None
+
+
 def stated(made_from: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the entry of a JSON result; none where it is not said what it was made from."""
     return {"made_from": dict(made_from)} if made_from else {}

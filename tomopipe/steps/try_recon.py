@@ -21,7 +21,7 @@ from tomopipe.errors import ScanError, is_of_the_system, reason_of
 from tomopipe.geometry import axis_voxel
 from tomopipe.recon.array import of_the_device
 from tomopipe.scans.raw_scan import RawScan
-from tomopipe.steps.revisions import stated
+from tomopipe.steps.revisions import not_read, stated
 from tomopipe.storage.atomic import remove_stale, write_json
 from tomopipe.stream.memory import Resources
 from tomopipe.stream.try_sweep import (
@@ -192,8 +192,8 @@ def _fail(error: Exception, files: TryFiles, made_from: Mapping[str, Any] | None
     """Write the outputs of a scan that cannot be processed."""
     reason = reason_of(error)
     logger.error("failed: %s", reason, exc_info=error)
-    if made_from and is_of_the_system(error):
-        made_from = {**made_from, "not_read": reason}  # not what is wanted: tried again
+    if is_of_the_system(error):
+        made_from = not_read(made_from, reason)
     write_rows(failed_rows(reason), files.rows, made_from=made_from)
     page = np.zeros((1, *_FAILED_SHAPE), dtype=np.uint16)
     tiff.write_stack(page, [f"failed: {reason}"], files.stack, shape=_FAILED_SHAPE)

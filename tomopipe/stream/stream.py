@@ -50,8 +50,9 @@ def run(
         If half of the frames, or the last ones, hold a single value.
     """
     done, n_slices = 0, task.shape[0]
-    looked_at = source.constant if isinstance(source, CorrectedSource) else None
-    constant = looked_at or ConstantFrames(task.scan.n_angles)
+    constant = ConstantFrames(task.scan.n_angles)
+    if isinstance(source, CorrectedSource):  # which looks at the raw rows itself
+        constant = source.constant
     task.scan.empty = partial(task.reused.empty, "rows")
     logger.info("%d slices, %d detector rows per read, %s", n_slices, blocks.height, blocks)
 
@@ -59,7 +60,7 @@ def run(
         if rows[0] == rows[1]:  # near the end all may have been read for the batch before
             return np.empty((task.scan.n_angles, 0, task.scan.n_cols), task.scan.dtype)
         raw = source.read_rows(*rows)
-        if constant is not looked_at:
+        if not isinstance(source, CorrectedSource):
             constant.look(raw)
         return raw
 
