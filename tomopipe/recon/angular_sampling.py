@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 _LONG_STEPS = 3  # of the mean one: a step this long is a gap
 _NEARLY_ROUND_RAD = np.pi / 3  # less than this may be missing of 360 degrees
+_UNEVEN = 0.02  # of all weights
 
 
 def angle_weights(theta_rad: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -40,6 +41,18 @@ def rotation_weights(theta_rad: NDArray[np.float64]) -> NDArray[np.float64]:
     gap[gap >= _gap_rad(len(gap))] = np.median(gap)
     weight = _shares(order, gap)
     return weight * (np.pi / (weight.sum() + weight[alone].sum()))
+
+
+def full_rotation_weights(theta_rad: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return weights, radians, of a scan whose columns weigh 0 to 2 by `overlap_weights`.
+
+    Then each side has to weigh as much as the opposing one. By `angle_weights` it does where both
+    have the same angles; over 540 degrees, say, one side would get all of the weight.
+    """
+    weight, by_side = angle_weights(theta_rad), rotation_weights(theta_rad)
+    # the doubled end of 0 to 360 degrees makes one step
+    uneven = np.abs(weight - by_side).sum() > _UNEVEN * np.pi + 2.1 * np.pi / len(theta_rad)
+    return by_side if uneven and not unpaired(theta_rad).any() else weight
 
 
 def is_full_rotation(theta_rad: NDArray[np.float64]) -> bool:

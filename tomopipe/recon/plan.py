@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from tomopipe.recon import gridding_kernel
 from tomopipe.recon.angular_sampling import (
     angle_weights,
+    full_rotation_weights,
     is_full_rotation,
     rotation_weights,
     unpaired,
@@ -119,6 +120,9 @@ def make_plan(
     beta = gridding_kernel.beta_of(n_grid / n_cols)
     direction, flipped = upper_directions(theta)
     order = np.argsort(np.arctan2(direction[:, 1], direction[:, 0]), kind="stable")
+    # one-sided rows are weighed already
+    full_rotation = is_full_rotation(theta) and not one_sided
+    weights = full_rotation_weights if full_rotation else angle_weights
     return Plan(
         theta_rad=theta,
         filter=filter,
@@ -132,9 +136,8 @@ def make_plan(
         angle_order=order,
         direction=direction[order],
         flipped=flipped[order],
-        weight=(rotation_weights if one_sided else angle_weights)(theta)[order],
-        # one-sided rows are weighed already
-        full_rotation=is_full_rotation(theta) and not one_sided,
+        weight=(rotation_weights if one_sided else weights)(theta)[order],
+        full_rotation=full_rotation,
         unpaired=unpaired(theta),
         correction=_correction(n_cols, n_grid, beta),
         batch_size=batch_size,

@@ -1,6 +1,7 @@
 import finufft
 import numpy as np
 import pytest
+from scipy.ndimage import uniform_filter
 
 from tests import plain_engine
 from tomopipe.geometry import bin_cor
@@ -304,6 +305,17 @@ def test_opposing_projections_replace_those_in_a_gap():
     image, whole = (slice_of(project(128, t, 92.3, small), t, 92.3) for t in (GAP, THETA_360))
     np.testing.assert_allclose(image, whole, atol=0.08)  # edges: other pixels
     assert image.mean() == pytest.approx(whole.mean(), rel=1e-3)
+
+
+@pytest.mark.parametrize("last_deg", [370, 450, 540, 720, 900])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_more_than_a_rotation_weighs_both_sides_alike(last_deg, sign):
+    """The slices of one rotation, to 0.2 % of the disk, also where one side is seen more often."""
+    theta_rad, turn = (sign * np.deg2rad(np.arange(n)) for n in (last_deg, 360))
+    small = [(0.0, 0.0, 0.25, 1.0), (0.1, -0.12, 0.03, 0.5)]
+    image, whole = (slice_of(project(128, t, 83.5, small), t, 83.5) for t in (theta_rad, turn))
+    smooth, expected = (uniform_filter(a, 5) for a in (image, whole))
+    np.testing.assert_allclose(smooth, expected, atol=0.002)
 
 
 @pytest.mark.parametrize("theta_rad", [even_angles(70), GAP[::5]], ids=["180 degrees", "gap"])
