@@ -61,13 +61,13 @@ def _resources(options: dict[str, Any]) -> Resources:
     return Resources(*(options.pop(key, None) for key in keys))
 
 
-def full_recon(raw: Any, volume: Any, *, cor_px: float, source: Any = None, **options: Any) -> None:
+def full_recon(raw: Any, volume: Any, *, cor_px: float, source: Any = None, **options: Any) -> str:
     """Reconstruct a volume; pixel_size_um is that of attenuation per cm."""
     given = raw_of(raw, options)
     full, resources = block(FullReconBlock, options), _resources(options)
     cor = {"cor_px": cor_px, "source": source}
     options = {"pixel_size_um": None, "provenance": None, "voxels_of": None} | options
-    _full_recon(given, volume, cor, full, resources=resources, **options)
+    return _full_recon(given, volume, cor, full, resources=resources, **options)
 
 
 def try_recon(raw: Any, stack: Any, sweep: Any, rows: Any, **options: Any) -> dict[str, Any]:

@@ -280,6 +280,27 @@ def test_the_range_is_that_of_the_disk_and_the_air(tmp_path):
     assert 10 < high < 14  # MU is 10 per cm
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_a_range_that_cuts_values_is_told(tmp_path, dtype):
+    """Half of the value of a disk stores none of it; the range that is found cuts little."""
+    truth = _scan(tmp_path, phantom=[DISK])
+    path = tmp_path / "a.h5"
+    options = {"cor_px": COR_PX, "device": "cpu", "dtype": dtype}
+    said = full_recon(truth.path, path, value_range=[0, MU / 2], **options)
+    with h5py.File(path) as file:
+        n_clipped, n_voxels = file["exchange/data"].attrs["clipped"], file["exchange/data"].size
+    disk = np.pi * 30**2 / 128**2
+    assert n_clipped > 0.9 * disk * n_voxels
+    assert said.startswith(f"volume: {n_clipped} of {n_voxels} voxels (")
+    assert "lie outside 0 to 0.005, and take the nearer end" in said
+    again = full_recon(
+        truth.path, tmp_path / "b.h5", value_range=[0, MU / 2], voxels_of=path, **options
+    )
+    assert again == said
+    assert not full_recon(truth.path, path, value_range=[-0.1, 0.1], **options)
+    assert not full_recon(truth.path, path, **options)
+
+
 def test_samples_are_spread_evenly_and_are_those_of_the_volume(tmp_path, monkeypatch):
     truth = _scan(tmp_path, n_rows=40, n_cols=64, n_angles=61, phantom="rock", cor_px=30.2)
     whole = _volume(truth, rows=[5, 38], binning=2)

@@ -39,6 +39,7 @@ class JobStatus:
     host: str
     slurm_job: str
     error: str  # why it failed
+    warning: str  # about what it made
     log_tail: str  # end of its log, for jobs that are not done
     # what it requested (`cores`, `mem_mb`, `gpus`) and used (`cpu_s`, `peak_mb`)
     asked: Mapping[str, float | None]
@@ -83,6 +84,7 @@ def parse_job(
         host=text(data.get("host")),
         slurm_job=text(data.get("slurm_job")),
         error=text(data.get("error")),
+        warning=text(data.get("warning")),
         log_tail="",
         asked={key: number(value) for key, value in part(data, "asked").items()},
         used={key: number(value) for key, value in part(data, "used").items()},

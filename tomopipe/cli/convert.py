@@ -12,12 +12,13 @@ from tomopipe.cli.options import CampaignOption, ConfigFile, DryRun
 from tomopipe.cli.terminal import near, progress_bar
 from tomopipe.commands.conversion import (
     MRC,
-    clipped_text,
     convert_volume,
     find_volumes,
     plan_conversions,
 )
 from tomopipe.cost.disk import shown_size
+from tomopipe.volumes.volume_read import clipped_text
+from tomopipe.volumes.volume_store import FORMATS
 
 Format = StrEnum("Format", ["mrc", "tiff", "zarr", "h5", "preview"])
 Dtype = StrEnum("Dtype", ["float32", "float16", "uint16", "uint8"])
@@ -78,8 +79,9 @@ def convert(
                 what = "written"
             size = f"{shown_size(conversion.n_bytes)}{conversion.range_text}"
             typer.echo(f"{near(conversion.target)}, {size}: {what}")
-            if not dry_run and (clipped := clipped_text(conversion)):
-                typer.echo(f"  {clipped}")
+            is_volume = not dry_run and conversion.output_format in FORMATS
+            if is_volume and (clipped := clipped_text(conversion.target)):
+                typer.echo(f"  {clipped} (--range sets another)")
     star = campaign.files.in_relion(STAR)
     if output_format == MRC and not dry_run and todo and star.exists():
         typer.echo("The set for RELION names them after the next `tomopipe run`.")

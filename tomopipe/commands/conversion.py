@@ -5,7 +5,6 @@ differ, except `<scan>_rec.mrc`, which is part of the set for RELION.
 """
 
 import json
-import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -140,23 +139,6 @@ def convert_volume(conversion: Conversion, progress: Progress = lambda n_slices:
         before = quick_state(conversion.source)
         with open_volume(conversion.source) as volume:
             write(volume, conversion, before, progress)
-
-
-def clipped_text(conversion: Conversion) -> str:
-    """Say how many voxels of a written volume are outside its range, if more than 1 in 1000."""
-    if conversion.output_format not in FORMATS or not conversion.encoding.is_whole:
-        return ""
-    with open_volume(conversion.target) as volume:
-        about = volume.attributes
-    n_clipped, n_voxels = int(about.get("clipped", 0)), math.prod(conversion.shape)
-    if 1000 * n_clipped <= n_voxels:
-        return ""
-    low, high = conversion.encoding.limits
-    return (
-        f"{n_clipped} of {n_voxels} voxels ({n_clipped / n_voxels:.1%}) lie outside {low:g} to "
-        f"{high:g}, and take the nearer end; the volume has {about['min']:.4g} to "
-        f"{about['max']:.4g} (--range sets another)"
-    )
 
 
 def _ranges_of_series(

@@ -95,6 +95,7 @@ def _scan_record(reader: Reader, source: Sources, scan: CampaignScan) -> ScanRec
         *_of_file((row or {}).get("warnings", ""), files.sweep(name)),
         *_remarks(grid),
         *found.warnings_beside,
+        *_of_volume(source.jobs.get(name, {}).get("full_recon"), volume),
         *(note for note, scans in source.notes.items() if name in scans),
     )
     return replace(found, warnings=warnings)
@@ -124,6 +125,10 @@ def _remarks(grid: Mapping[str, Any]) -> tuple[str, ...]:
     if grid.get("half_acquisition") is True:
         remarks += ("half acquisition: slices twice as wide as the detector",)
     return remarks
+
+
+def _of_volume(job: JobStatus | None, volume: Path | None) -> tuple[str, ...]:
+    return (job.warning,) if job and job.warning and volume else ()
 
 
 def _find_volume(campaign: Campaign, name: str) -> Path | None:

@@ -249,10 +249,15 @@ def say_warnings(campaign: Campaign) -> None:
         rows = read_inventory(campaign.files.inventory)
     except FileNotFoundError:
         return
-    lines = note_lines(relion_notes(campaign, rows))
+    lines, cut = note_lines(relion_notes(campaign, rows)), []
     for scan in campaign.selected_scans(rows):
         warnings = json_or(campaign.files.prediction(scan), {}).get("warnings", [])
         lines += [f"{scan}: {warning}" for warning in warnings]
+        if json_or(campaign.logs.status("full_recon", scan), {}).get("warning"):
+            cut.append(scan)
+    if cut:
+        which = some_of(cut, _N_NAMED)
+        lines.append(f"voxels outside full_recon.value_range, see the report: {which}")
     for line in lines[:_MOST_SAID]:
         _say(line)
     if len(lines) > _MOST_SAID:

@@ -33,7 +33,7 @@ from tomopipe.stream.recon_task import ReconTask
 from tomopipe.stream.source import CorrectedSource, Source, check_scratch, open_source
 from tomopipe.stream.stream import run
 from tomopipe.volumes.volume import make_room, new_volume
-from tomopipe.volumes.volume_read import copy_voxels, open_volume
+from tomopipe.volumes.volume_read import clipped_text, copy_voxels, open_volume
 
 _MEMORY_BYTES = 3_200_000_000  # by default: a machine of 4 GB
 
@@ -50,7 +50,7 @@ def full_recon(
     resources: Resources,
     provenance: Mapping[str, Any] | None,
     voxels_of: str | os.PathLike[str] | None,
-) -> None:
+) -> str:
     """Reconstruct the volume of a scan and write it whole, verified.
 
     Reading, computing and writing overlap; memory does not depend on the height of the volume.
@@ -60,7 +60,7 @@ def full_recon(
     unbinned detector pixels, and its `source`. `pixel_size_um` is of an unbinned pixel, for
     attenuation per cm; None: the file's. `provenance`: further attributes of the volume.
     `voxels_of` is an earlier volume of the same scan and options, except metadata: its voxels are
-    copied.
+    copied. Returns a warning, if there is one.
 
     A ScanError if the scan cannot be read, holds no signal, or does not fit the parameters; a
     TomopipeError if the volume is not complete and finite; an OSError if it cannot be written.
@@ -119,6 +119,10 @@ def full_recon(
         else:
             logger.info("only metadata are new: the voxels are those of the volume there is")
             copy_voxels(earlier, put)
+    if clipped := clipped_text(volume):
+        clipped = f"volume: {clipped} (full_recon.value_range)"
+        logger.warning(clipped)
+    return clipped
 
 
 def _gpu(options: FullReconBlock, stack: ExitStack) -> CudaDevice | None:

@@ -1,6 +1,7 @@
 """Read a volume of any format: its slices, parts of its planes, its mid planes, how it was made."""
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -148,6 +149,21 @@ def read_provenance(path: str | os.PathLike[str]) -> dict[str, Any]:
         return group["tomopipe"]["provenance"]
     with ExitStack() as stack:
         return _provenance(_hdf5(path, stack))
+
+
+def clipped_text(path: str | os.PathLike[str]) -> str:
+    """Say how many voxels of whole numbers are outside their range, if more than 1 in 1000."""
+    with open_volume(path) as volume:
+        about, encoding = volume.attributes, volume.encoding
+        n_clipped, n_voxels = int(about.get("clipped", 0)), math.prod(volume.shape)
+    if not encoding.is_whole or 1000 * n_clipped <= n_voxels:
+        return ""
+    low, high = encoding.limits
+    return (
+        f"{n_clipped} of {n_voxels} voxels ({n_clipped / n_voxels:.1%}) lie outside {low:g} to "
+        f"{high:g}, and take the nearer end; the volume has {about['min']:.4g} to "
+        f"{about['max']:.4g}"
+    )
 
 
 def copy_voxels(volume: Volume, put: PutSlices) -> None:

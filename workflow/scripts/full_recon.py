@@ -19,7 +19,7 @@ with (
     source = read_cor_json(snakemake.input[0]).get(scan, {}).get("source")
     earlier = result_to_reuse(snakemake.output[0], params)
     status["wrote_only"] = "metadata" if earlier else ""
-    full_recon(
+    status["warning"] = full_recon(
         # a scan taken in by hand may have fewer frames than it claims; others lose nothing
         raw_scan(params.raw, options, name=scan, angles=json.loads(params.angles), partial=True),
         snakemake.output[0],

@@ -413,7 +413,9 @@ def test_what_try_recon_noted_is_told(tmp_path):
     path = made.results / "try_center" / "bone_001" / "prediction.json"
     found = {"roll_px_per_100_rows": -0.25, "warnings": ["4 of 121 projections are dark"]}
     write_json(json.loads(path.read_text()) | found, path)
+    made.status("full_recon", "bone_001", 5, warning="volume: half of its voxels")
     scans, record = by_name(made)
+    assert "volume: half of its voxels" in groups(record)["Warnings"]["bone_001"]
     assert scans["bone_002"].warnings == (
         *("no theta: 0 to 180 assumed", "3 frames were empty"),
         "half acquisition: slices twice as wide as the detector",

@@ -82,6 +82,11 @@ def test_warnings_of_selected_scans_are_said(campaign, capsys):
     write_json({"verdict": "resolved"}, folder / "a_2" / "prediction.json")
     say_warnings(load_campaign(campaign))
     assert capsys.readouterr().err == "tomopipe: a_1: 40 of 121 projections are dark\n"
+    status = campaign / "logs" / "status" / "full_recon" / "a_2.json"
+    write_json({"warning": "volume: half of its voxels lie outside 0 to 1"}, status)
+    say_warnings(load_campaign(campaign))
+    assert "voxels outside full_recon.value_range, see the report: a_2\n" in capsys.readouterr().err
+    status.unlink()
     write_json({"warnings": ["x"] * 30}, folder / "a_2" / "prediction.json")
     say_warnings(load_campaign(campaign))
     lines = capsys.readouterr().err.splitlines()
