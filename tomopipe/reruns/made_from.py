@@ -97,6 +97,8 @@ def of_stitch(campaign: Campaign, volumes: Mapping[str, Statement]) -> Statement
     }
     metadata = {scan: stated for scan, volume in volumes.items() if (stated := volume["metadata"])}
     also_read = {scan: volume[ALSO_READ] for scan, volume in volumes.items() if ALSO_READ in volume}
+    # gains have heeded shifts sideways since
+    revision = {"revision": 2} if options.get("match_intensity") else {}
     return _statement(
         "stitch",
         scans=list(volumes),
@@ -106,6 +108,7 @@ def of_stitch(campaign: Campaign, volumes: Mapping[str, Statement]) -> Statement
         options=({"stitch": options} if options else {}) | stored,
         **({"metadata": metadata} if metadata else {}),
         **({ALSO_READ: also_read} if also_read else {}),
+        **revision,
     )
 
 
