@@ -27,7 +27,7 @@ from tomopipe.relion.mrc import StackFile, check_stack, images_of
 from tomopipe.scans.raw_scan import RawScan
 from tomopipe.scans.scan import Scan
 from tomopipe.steps.revisions import not_read, stated
-from tomopipe.storage.atomic import remove_stale, whole, write_json, write_text
+from tomopipe.storage.atomic import before_rename, remove_stale, whole, write_json, write_text
 from tomopipe.stream.source import CorrectedSource
 from tomopipe.volumes.output_size import StackGeometry, smallest_binning
 
@@ -55,21 +55,29 @@ def export_or_fail(
     try:
         return export_stack(raw, stack_path, meta_path, options, made_from=made_from, **more)
     except ScanError as error:
-        has_gone = _has_gone(raw.path)
+        has_gone = _has_gone(raw.path, error)
         if not (has_gone or is_of_the_scan(error)):
             raise
         reason = reason_of(error)
         log.error("failed: %s", reason, exc_info=error)
         if has_gone:
             made_from = not_read(made_from, reason)
+            before_rename.clear()  # a folder without an image is not as it was: that is told
     failed = {"failed": reason, **stated(made_from)}
     write_text("", stack_path)
     write_json(failed, meta_path)
     return failed
 
 
-def _has_gone(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a raw file is not there, and others of its folder are: its disk is not away."""
+def _has_gone(path: str | os.PathLike[str], error: BaseException | None) -> bool:
+    """Tell whether a raw file, or the one that an error names, is not there.
+
+    And others of its folder are: its disk is not away.
+    """
+    while error is not None:
+        if isinstance(error, FileNotFoundError) and error.filename:
+            path = error.filename
+        error = error.__cause__
     folder = os.path.dirname(path) or "."
     return not os.path.lexists(path) and os.path.isdir(folder) and bool(os.listdir(folder))
 
