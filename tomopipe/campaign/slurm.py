@@ -154,7 +154,7 @@ def cancel(numbers: Sequence[str], *options: str) -> str:
 
 
 @lru_cache(maxsize=4)
-def sinfo(within_s: float, *options: str) -> list[list[str]]:
+def sinfo(within_s: float | None, *options: str) -> list[list[str]]:
     """Return what sinfo says of each partition, its name first, asked once."""
     return _ask(["sinfo", "--noheader", *options], n_cells=2, within_s=within_s)
 
@@ -164,13 +164,13 @@ def time_limit_min(partition: str) -> int | None:
 
     Of several, with commas between them, the smallest: SLURM may refuse more.
     """
-    limits_s = map(_seconds, _of_partition(sinfo(_SECONDS, _LIMITS), partition))
+    limits_s = map(_seconds, _of_partition(sinfo(None, _LIMITS), partition))
     return min((int(limit_s // 60) for limit_s in limits_s if limit_s is not None), default=None)
 
 
 def node_mb(partition: str) -> int | None:
     """Return the memory of the largest node of partitions ("": of the default one), MB."""
-    cells = _of_partition(sinfo(_SECONDS, "--Node", "--format=%P|%m"), partition)
+    cells = _of_partition(sinfo(None, "--Node", "--format=%P|%m"), partition)
     return max((int(cell) for cell in cells if cell.isdecimal()), default=None)
 
 
@@ -196,7 +196,7 @@ def read_profile(path: Path) -> tuple[int, list[dict[str, str]]]:
         return 0, []
 
 
-def unknown_names(profile: Path, *, within_s: float = _SECONDS) -> list[str]:
+def unknown_names(profile: Path, *, within_s: float | None = None) -> list[str]:
     """Name what a profile asks for that SLURM does not have: partitions, the account.
 
     Submissions with them fail, or wait without a word. Nothing is said where SLURM does not answer.
@@ -251,13 +251,13 @@ def _ask_about(command: list[str], numbers: Sequence[str], *, n_cells: int) -> l
     return [row for asked in commands for row in _ask(asked, n_cells=n_cells)]
 
 
-def _ask(command: list[str], *, n_cells: int, within_s: float = _SECONDS) -> list[list[str]]:
+def _ask(command: list[str], *, n_cells: int, within_s: float | None = None) -> list[list[str]]:
     path = shutil.which(command[0])
     if path is None or time.monotonic() - _silent.get(path, -math.inf) < _LEFT_ALONE_S:
         return []
     try:
         answer = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=within_s
+            command, capture_output=True, text=True, check=False, timeout=within_s or _SECONDS
         )
     except (OSError, subprocess.SubprocessError):
         _silent[path] = time.monotonic()
