@@ -4,6 +4,7 @@ import json
 import shutil
 
 import h5py
+import pytest
 
 from tests.workflow.conftest import (
     configure,
@@ -13,6 +14,7 @@ from tests.workflow.conftest import (
     plan,
     plan_all,
     snakemake,
+    table,
     with_code_in_jobs,
 )
 from tests.workflow.test_formats import write_images
@@ -113,6 +115,31 @@ def test_a_raw_file_that_vanishes_while_stacks_are_written_costs_its_tomogram(ca
     assert snakemake(campaign).status == 0
     assert star.read_text().count("stacks/") == 5
     assert set_remarks(load_campaign(campaign)) == []
+    assert plan(campaign) == (0, frozenset())
+
+
+@pytest.mark.parametrize("step", ["full_recon", "export_stack"])
+def test_a_raw_file_that_is_back_for_the_next_attempt_costs_nothing(campaign, tmp_path, step):
+    if step == "full_recon":
+        table(campaign, "a_2\tauto\t49.25\t")
+    else:
+        configure(campaign, "export_star", max_tilts=60)
+    raw = campaign / "raw" / "a_2.h5"
+    job = f"""\
+            if {step!r} != status["step"] or "a_2" != status["key"] or os.path.exists("away"):
+                yield more
+                return
+            os.rename({str(raw)!r}, "away")
+            try:
+                yield more
+            finally:
+                os.link("away", {str(raw)!r})
+"""
+    vanishing = package_with(tmp_path, "campaign/log.py", "            yield more\n", job)
+    run = snakemake(campaign, "--retries", "1", environment=vanishing)
+    assert run.status == 0, run.text
+    star = campaign / "results" / "relion" / "tomograms.star"
+    assert star.read_text().count("stacks/") == 5
     assert plan(campaign) == (0, frozenset())
 
 

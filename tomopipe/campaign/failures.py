@@ -106,6 +106,7 @@ def failed_on_data(log: Path, *, since: float) -> bool:
         job is not None
         and job.state == "failed"
         and job.error.startswith(("ScanError:", "TomopipeError:"))
+        and not json_or(status_path(log), {}).get("may_pass")
     )
 
 

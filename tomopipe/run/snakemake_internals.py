@@ -90,6 +90,11 @@ def is_main(workflow: Any) -> bool:
     return bool(workflow.is_main_process)
 
 
+def attempts_left(workflow: Any, attempt: int) -> int:
+    """Count the attempts of a job that may follow on one: none on a node that was not sent it."""
+    return int(workflow.execution_settings.retries) + 1 - attempt
+
+
 def is_dry(workflow: Any) -> bool:
     """Tell whether nothing will be executed."""
     return bool(workflow.dryrun)

@@ -44,18 +44,19 @@ def export_or_fail(
     options: ExportStarBlock,
     *,
     made_from: Mapping[str, Any] | None,
+    is_last: bool = True,
     **more: Any,
 ) -> dict[str, Any]:
     """Write a stack as `export_stack` does; what is wrong with the scan itself is a result, too.
 
     Then the JSON says {"failed": reason} and the stack is an empty file: the set is made without
-    this scan. Errors for which another attempt may help are raised; of a raw file that has gone the
-    next run tries again.
+    this scan. Errors for which another attempt may help are raised; of a raw file that has gone
+    only if this attempt is not the last, and the next run tries again.
     """
     try:
         return export_stack(raw, stack_path, meta_path, options, made_from=made_from, **more)
     except ScanError as error:
-        has_gone = _has_gone(raw.path, error)
+        has_gone = is_last and _has_gone(raw.path, error)
         if not (has_gone or is_of_the_scan(error)):
             raise
         reason = reason_of(error)
