@@ -25,6 +25,7 @@ from tomopipe.prep.normalise import normalise
 from tomopipe.recon.angular_sampling import is_full_rotation
 from tomopipe.relion.mrc import StackFile, check_stack, images_of
 from tomopipe.scans.raw_scan import RawScan
+from tomopipe.scans.raw_state import file_state
 from tomopipe.scans.scan import Scan
 from tomopipe.steps.revisions import not_read, stated
 from tomopipe.storage.atomic import before_rename, remove_stale, whole, write_json, write_text
@@ -53,11 +54,12 @@ def export_or_fail(
     this scan. Errors for which another attempt may help are raised; of a raw file that has gone
     only if this attempt is not the last, and the next run tries again.
     """
+    before = file_state(raw.path)
     try:
         return export_stack(raw, stack_path, meta_path, options, made_from=made_from, **more)
     except ScanError as error:
-        has_gone = is_last and _has_gone(raw.path, error)
-        if not (has_gone or is_of_the_scan(error)):
+        has_gone = _has_gone(raw.path, before)
+        if not (is_of_the_scan(error) or (has_gone and is_last)):
             raise
         reason = reason_of(error)
         log.error("failed: %s", reason, exc_info=error)
@@ -70,15 +72,13 @@ def export_or_fail(
     return failed
 
 
-def _has_gone(path: str | os.PathLike[str], error: BaseException | None) -> bool:
-    """Tell whether a raw file, or the one that an error names, is not there.
+def _has_gone(path: str | os.PathLike[str], before: tuple[int, int, int] | None) -> bool:
+    """Tell whether a raw file is not there, and others of its folder are: its disk is not away.
 
-    And others of its folder are: its disk is not away.
+    Or whether an image of a folder has gone: it is not as `before`.
     """
-    while error is not None:
-        if isinstance(error, FileNotFoundError) and error.filename:
-            path = error.filename
-        error = error.__cause__
+    if os.path.isdir(path):
+        return file_state(path) != before
     folder = os.path.dirname(path) or "."
     return not os.path.lexists(path) and os.path.isdir(folder) and bool(os.listdir(folder))
 
