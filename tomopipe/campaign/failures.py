@@ -106,7 +106,15 @@ def failed_on_data(log: Path, *, since: float) -> bool:
         job is not None
         and job.state == "failed"
         and job.error.startswith(("ScanError:", "TomopipeError:"))
+        and not json_or(status_path(log), {}).get("may_pass")
     )
+
+
+def begun(logs: Logs[Path], step: str) -> set[str]:
+    """Name the scans of which a job of a step has begun, by one listing, not a look for each."""
+    with suppress(FileNotFoundError):
+        return {name.removesuffix(".json") for name in os.listdir(logs.status(step, "").parent)}
+    return set()
 
 
 def has_no_end(log: Path, *, since: float) -> bool:

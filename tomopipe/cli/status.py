@@ -20,6 +20,7 @@ from tomopipe.cli.terminal import bar, duration
 from tomopipe.commands.status import JobStatus, Status, as_record, read_status
 from tomopipe.run.ending import set_remarks, unfinished_scans, volumes_of_before
 from tomopipe.run.launch import is_killed, under_way
+from tomopipe.run.retention import gone_line
 
 _WIDE = 100  # columns of the terminal from which details are shown
 _STYLE = {"running": "cyan", "failed": "red", "lost": "magenta"}
@@ -54,6 +55,8 @@ def status(
             console.print(Text(line, style=_STYLE["failed"]))
         for remark in set_remarks(campaign):
             console.print(f"for RELION: {remark}", markup=False, highlight=False, soft_wrap=True)
+        if line := gone_line(campaign):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _show(found: Status, console: Console) -> None:

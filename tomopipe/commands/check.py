@@ -1,7 +1,6 @@
 """Checks of config, data and disk before the first run, for `tomopipe check`."""
 
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -38,11 +37,11 @@ from tomopipe.reruns.option_faults import (
 from tomopipe.reruns.products import Record
 from tomopipe.reruns.relion_notes import note_lines, relion_notes
 from tomopipe.scans.angle_lists import CANNOT_BE, OTHER_ANGLES
+from tomopipe.scans.nxdetector import HINT
 from tomopipe.scans.raw_scan import RawScan
 from tomopipe.stream.source import check_scratch
 
 _N_NAMED = 4  # scans in an error
-_HINT = re.compile(r"(?<=COR hint )(\S+) px.*?(?= \(not used\))")
 _STEPS = 1.5  # between ranges of angles that may be meant alike: with the last angle, or without
 _LARGE_STEP_DEG = 10.0  # a larger one is of interlaced projections
 _VOLUME_MIN = 120  # minutes that the rule full_recon requests first
@@ -113,12 +112,12 @@ def examine(campaign: Campaign) -> Findings:
 def _recorded(rows: InventoryRows) -> Iterator[tuple[str, list[str]]]:
     """Yield how scans were recorded, and those recorded so; the COR hint of each may differ."""
     found = {scan: row["found"] for scan, row in rows.items() if row.get("found")}
-    for scans in grouped((_HINT.sub("", text), scan) for scan, text in found.items()).values():
+    for scans in grouped((HINT.sub("", text), scan) for scan, text in found.items()).values():
         texts = [found[scan] for scan in scans]
-        hints_px = [float(hint[1]) for text in texts for hint in _HINT.finditer(text)]
+        hints_px = [float(hint[1]) for text in texts for hint in HINT.finditer(text)]
         differ = len(set(texts)) > 1
         hints = f"{min(hints_px):.1f} to {max(hints_px):.1f} px" if differ else ""
-        yield _HINT.sub(hints, texts[0]) if differ else texts[0], scans
+        yield HINT.sub(hints, texts[0]) if differ else texts[0], scans
 
 
 def _check_table(campaign: Campaign, findings: Findings) -> None:

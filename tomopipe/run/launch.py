@@ -35,6 +35,7 @@ _SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefi
 _PROFILES = ("profile.yaml", "config.yaml")
 _N_LOGS = 5  # runs whose logs are kept
 _LOOK_S = 0.1
+_SLURM_S = 3.0  # that a run waits for SLURM before it begins, for each of two questions
 _BEGINS_S = 120  # from its lock to its folder, at most, of a run
 LOCKED = (
     "the campaign is locked, by a run that was started otherwise or by one that was killed: then "
@@ -94,8 +95,10 @@ def run_command(
     user's profile, or the path of one; a `--profile` among the `options` for Snakemake takes
     precedence. A folder without a campaign is refused, and names that SLURM does not have.
     """
+    if any(option.split("=")[0] == "--profile" for option in options):
+        profile = ""
     for name in _PROFILES if profile == str(directory / "slurm") else ():
-        if unknown := unknown_names(directory / "slurm" / name):
+        if unknown := unknown_names(directory / "slurm" / name, within_s=_SLURM_S):
             raise TomopipeError(unknown[0])
     home = workflow_folder()
     snakefiles = [path for name in _SNAKEFILES if (path := directory / name).is_file()]
@@ -105,9 +108,7 @@ def run_command(
             "mycampaign --scans 'FOLDER/*.h5', and tomopipe run mycampaign."
         )
     snakefile = snakefiles[0] if snakefiles else home / "Snakefile"
-    if any(option.split("=")[0] == "--profile" for option in options):
-        profile = ""
-    elif profile == "workstation":
+    if profile == "workstation":
         profile = str(home / "profiles" / profile)
     return [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(snakefile)),

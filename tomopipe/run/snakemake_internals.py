@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -87,6 +88,11 @@ def has_finished(workflow: Any, path: str) -> bool:
 def is_main(workflow: Any) -> bool:
     """Tell whether this is the main process, which decides on jobs, not one of a job."""
     return bool(workflow.is_main_process)
+
+
+def attempts_left(workflow: Any, attempt: int) -> int:
+    """Count the attempts of a job that may follow on one: none on a node that was not sent it."""
+    return int(workflow.execution_settings.retries) + 1 - attempt
 
 
 def is_dry(workflow: Any) -> bool:
@@ -398,6 +404,22 @@ def at_submission(config: Mapping[str, Any]) -> None:
         return re.sub(r" -t '?(\d+)'?", lambda asked: f" -t {min(int(asked[1]), limit_min)}", call)
 
     _replace_once(_slurm_plugin(), "get_submit_command", limited)
+
+
+def keep_configfiles(workflow: Any) -> None:
+    """Give nodes the files of --configfile as a run began with them: they may be edited meanwhile.
+
+    Snakemake reads them there before the rules, although the config is sent, too.
+    """
+    settings, run = workflow.config_settings, run_folder.current()
+    if run is None or not (settings.configfiles and is_remote(workflow)):
+        return
+    folder = run.absolute() / _SENT
+    folder.mkdir(exist_ok=True)
+    kept = [folder / f"{n}-{path.name}" for n, path in enumerate(settings.configfiles)]
+    for path, copy in zip(settings.configfiles, kept, strict=True):
+        shutil.copyfile(path, copy)
+    settings.configfiles = kept
 
 
 def _send(job: Any, config: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ from snakemake.scheduling.job_scheduler import JobScheduler
 from snakemake.script import PythonScript
 
 from tomopipe.campaign import log
-from tomopipe.campaign.slurm import NOT_CANCELLED, cancel, node_mb, time_limit_min
+from tomopipe.campaign.slurm import NOT_CANCELLED, cancel, node_mb, sinfo
 from tomopipe.errors import RunEndedError
 from tomopipe.run.snakemake_internals import (
     MOST_READY,
@@ -217,8 +217,7 @@ def test_a_limit_with_which_no_job_can_run_is_refused(local, nodes, cores, refus
 @pytest.fixture(autouse=True)
 def _other_sinfo():
     yield
-    time_limit_min.cache_clear()
-    node_mb.cache_clear()
+    sinfo.cache_clear()
 
 
 def say(tool, folder, monkeypatch, *lines):
@@ -230,8 +229,7 @@ def say(tool, folder, monkeypatch, *lines):
 
 def say_sinfo(folder, monkeypatch, *lines):
     say("sinfo", folder, monkeypatch, *lines)
-    time_limit_min.cache_clear()
-    node_mb.cache_clear()
+    sinfo.cache_clear()
 
 
 @pytest.mark.parametrize(
