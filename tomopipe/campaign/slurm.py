@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -151,6 +151,29 @@ def cancel(numbers: Sequence[str], *options: str) -> str:
         return ""
     why = next((line for line in said if not _HAS_ENDED.search(line)), said[0])
     return f"{NOT_CANCELLED}: {why}. They may run on; end them later: scancel {' '.join(left)}"
+
+
+def await_controller(
+    say: Callable[[str], None], *, within_s: float = 600.0, look_s: float = 10.0
+) -> None:
+    """Wait while SLURM's controller is down, as when it is restarted: a submission would fail.
+
+    `say` is told once. Where SLURM says nothing of it, this returns at once.
+    """
+    command, until_s, is_told = shutil.which("scontrol"), time.monotonic() + within_s, False
+    while command and time.monotonic() < until_s:
+        try:
+            answer = subprocess.run(
+                [command, "ping"], capture_output=True, text=True, check=False, timeout=_SECONDS
+            ).stdout
+        except (OSError, subprocess.SubprocessError):
+            return
+        if "DOWN" not in answer or "UP" in answer:  # of two controllers one may be down
+            return
+        if not is_told:
+            say(f"SLURM's controller is down: waiting for it up to {within_s / 60:.0f} min")
+            is_told = True
+        time.sleep(look_s)
 
 
 @lru_cache(maxsize=4)

@@ -20,7 +20,13 @@ from typing import Any
 from tomopipe.campaign.failures import failed_on_data
 from tomopipe.campaign.files import CENTER
 from tomopipe.campaign.log import status_path
-from tomopipe.campaign.slurm import cancel, failed_on, node_mb, time_limit_min
+from tomopipe.campaign.slurm import (
+    await_controller,
+    cancel,
+    failed_on,
+    node_mb,
+    time_limit_min,
+)
 from tomopipe.reruns.stated import is_kept
 from tomopipe.run import progress, warm_start
 from tomopipe.storage import run_folder
@@ -295,7 +301,7 @@ def keep_what_is_made(
     def with_reason(plain: Any, group: Any, msg: str | None = None, **options: Any) -> None:
         if msg:
             names = ", ".join(sorted({job.rule.name for job in group.jobs}))
-            told = msg.partition("sbatch call: ")[0]  # a screen long; it is in Snakemake's text
+            told = re.split(r"sbatch call:\s", msg)[0]  # a screen long; it is in Snakemake's text
             why = _blind_node(options.get("aux_logs")) or " ".join(told.split())
             logger.error(f"tomopipe: a submission of {names} failed: {why}")
         plain(group, msg=msg, **options)
@@ -388,11 +394,14 @@ def _partition(job: Any) -> str:
 def at_submission(config: Mapping[str, Any]) -> None:
     """Send config and inputs of its jobs with each submission; limit its time to the partition's.
 
-    And its memory to a node's: SLURM would refuse more. Nodes that failed are excluded by the
+    And its memory to a node's: SLURM would refuse more. It waits for a controller that is down:
+    each submission that fails is an attempt of its jobs. Nodes that failed are excluded by the
     plugin; that of a job which SLURM has requeued is "None assigned", which sbatch does not take.
     """
+    from snakemake.logging import logger
 
     def limited(plain: Any, job: Any, *arguments: Any, **options: Any) -> str:
+        await_controller(lambda text: logger.warning(f"tomopipe: {text}"))
         nodes = {node for node in options.get("failed_nodes") or () if " " not in node}
         call = str(plain(job, *arguments, **options | {"failed_nodes": nodes}))
         _send(job, config)
