@@ -12,6 +12,7 @@ from typing import Any
 from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory, stats_of
 from tomopipe.campaign.failures import is_made, record_failures
 from tomopipe.campaign.files import STAR
+from tomopipe.campaign.job_status import read_job
 from tomopipe.campaign.relion_set import failed_stacks
 from tomopipe.campaign.results import (
     NO_ANGLES,
@@ -22,6 +23,7 @@ from tomopipe.campaign.results import (
 )
 from tomopipe.campaign.stacks import find_stacks
 from tomopipe.errors import TomopipeError, is_of_the_system, some_of
+from tomopipe.reruns.made_again import wanted_now, why_again
 from tomopipe.reruns.option_faults import nothing_usable, unused_cors
 from tomopipe.reruns.products import digest
 from tomopipe.reruns.relion_notes import note_lines, relion_notes
@@ -90,7 +92,7 @@ def report_campaign(campaign: Campaign, output: str | Path) -> list[str]:
         notes = relion_notes(campaign, read_inventory(campaign.files.inventory))
     except (OSError, TomopipeError) as error:
         unread = {campaign.outputs.inventory} if is_of_the_system(error) else set()
-    return sorted({*unread, *report(output, campaign, notes=notes)})
+    return sorted({*unread, *report(output, campaign, notes=notes, why=why_again(campaign))})
 
 
 def ended_by_hand(logs: Iterable[str]) -> bool:
@@ -140,11 +142,12 @@ def unfinished_scans(campaign: Campaign) -> list[str]:
 
 
 def volumes_of_before(campaign: Campaign) -> list[str]:
-    """Name the selected scans whose volume is of another COR, after a run that did not succeed.
+    """Name the selected scans whose volume is of another COR, or of options whose job failed.
 
-    Not in a run's process as it exits: HDF5, loaded there, would crash it.
+    After a run that did not succeed; not in its process as it exits: HDF5, loaded there, would
+    crash it.
     """
-    files, found = campaign.files, []
+    files, why, of_cor, others = campaign.files, why_again(campaign), [], []
     try:
         inventory, resolved = read_inventory(files.inventory), read_cor_json(files.cor_table)
     except (OSError, TomopipeError):
@@ -153,9 +156,16 @@ def volumes_of_before(campaign: Campaign) -> list[str]:
         volume = campaign.directory / campaign.volume(scan)
         cor_px = resolved[scan]["cor_px"] if scan in resolved else None
         if (made_px := other_cor_px(volume, cor_px, files.cor_table)) is not None:
-            found.append(f"{scan} ({made_px:.2f})")
-    text = f"volume of another COR, made again by the next run: {', '.join(found)}"
-    return [text] if found else []
+            of_cor.append(f"{scan} ({made_px:.2f})")
+        elif volume.exists() and (job := read_job(campaign.logs.status("full_recon", scan))):
+            reason = why("full_recon", scan) if job.state in ("failed", "lost") else ""
+            others += [f"{scan} ({reason})"] if reason else []
+    found = {"another COR": of_cor, "earlier options or files": others}
+    return [
+        f"volume of {what}, made again by the next run: {', '.join(scans)}"
+        for what, scans in found.items()
+        if scans
+    ]
 
 
 def _not_in_set(campaign: Campaign, scans: Sequence[str]) -> list[str]:
@@ -208,12 +218,7 @@ def _is_of_other_stacks(
     made_ns = files.in_relion(STAR).stat().st_mtime_ns
     if all(files.stack_meta(scan).stat().st_mtime_ns <= made_ns for scan in cors):
         return False
-    from tomopipe.reruns.decisions import Decisions
-    from tomopipe.reruns.wanted import Wanted  # slow to load
-
-    decisions = Decisions(campaign, tell=lambda text: None)
-    decisions.take_job_records()
-    return bool(Wanted(campaign, decisions, lambda: rows).why_export_star(cors))
+    return bool(wanted_now(campaign, rows).why_export_star(cors))
 
 
 def _removed(campaign: Campaign, scans: Collection[str]) -> list[str]:

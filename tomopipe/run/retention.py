@@ -11,6 +11,7 @@ from tomopipe.errors import TomopipeError
 from tomopipe.groups import grouped
 from tomopipe.report.collected_records import collect
 from tomopipe.report.records import ScanRecord
+from tomopipe.reruns.made_again import why_again
 
 _SAME_PX = 1e-6
 
@@ -66,7 +67,7 @@ def unaccepted_scans(campaign: Campaign) -> dict[str, list[str]]:
 
 def _reasons(campaign: Campaign) -> dict[str, str]:
     """Say for each scan why it is not accepted; "" if it is."""
-    record = collect(campaign)
+    record = collect(campaign, why=why_again(campaign))
     return {scan.name: _why_not(scan) for scan in record.scans if scan.name in campaign.scans}
 
 
