@@ -31,6 +31,7 @@ _TAIL_LINES = 12
 class StepStatus:
     """The jobs of one step, counted; seconds.
 
+    `queued` counts those to do, of the run under way or else of the next one.
     `submitted` counts the jobs, or groups of jobs, of this step that wait in SLURM's queue.
     """
 

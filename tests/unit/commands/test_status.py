@@ -303,7 +303,8 @@ def test_a_terminal_of_80_columns_holds_the_whole_table(folder, monkeypatch):
     table = [cells for line in shown.splitlines() if (cells := line.split())[:1]]
     table = [cells for cells in table if cells[0] in ("step", *STEP_ORDER)]
     assert [cells[0] for cells in table] == ["step", "try_recon", "predict_cor", "full_recon"]
-    counts = ["queued", "running", "done", "failed", "lost"]
+    # without a run nothing is queued
+    counts = ["to", "do", "running", "done", "failed", "lost"]
     assert table[0][1:] == ["progress", *counts, "usual", "left"]
     assert table[3][-4:] == ["2.5", "min", "6.2", "min"]
     assert max(map(len, shown.splitlines())) <= 80
