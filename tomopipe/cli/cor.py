@@ -175,7 +175,9 @@ def import_cors(
     if changes and not dry_run:
         edit_table(campaign.table_path, {scan: {"cor_px": text} for scan, text in changes.items()})
     _tell(found, changes, old, junk)
-    for why, n in Counter(passed_over.values()).items():
+    taken = {Path(entry).name for entry in cors}
+    skipped = {Path(entry).name: why for entry, why in passed_over.items()}  # a scan counts once
+    for why, n in Counter(why for scan, why in skipped.items() if scan not in taken).items():
         typer.echo(f"skipped: {n} {why}")
     if others := [] if predicted else contradictions(campaign, read):
         results = shlex.quote(str(campaign.files.cor_table.parent))

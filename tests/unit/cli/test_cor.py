@@ -344,6 +344,18 @@ def test_a_lost_table_is_had_back_from_the_sidecars(campaign):
     assert "1 set, 1 as they were" in call(campaign, "import", campaign / "raw", "--predicted")
 
 
+def test_a_scan_of_several_files_is_skipped_once(campaign, results):
+    for scan in ("a_1", "a_2"):  # a_2 is by hand in cor.json
+        place = results / "try_center" / scan
+        place.mkdir(exist_ok=True)
+        (place / "prediction.json").write_text(json.dumps({"cor_px": 1300.0}))
+        (place / "center_of_rotation.txt").write_text("1300.00")
+    skipped = [line for line in call(campaign, "import", results).splitlines() if "skipp" in line]
+    assert skipped == [
+        "skipped: 1 filled or replaced in their series, which the next run does again"
+    ]
+
+
 def test_import_says_where_a_sidecar_is_of_before(campaign, results):
     """Nothing could be written beside the data since; a_1 was predicted then, and is no more."""
     (campaign / "scans.tsv").unlink()
