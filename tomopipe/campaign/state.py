@@ -100,6 +100,13 @@ def not_selected(select: str, row: Mapping[str, str] | None) -> State | None:
     return None if select == "yes" and usable else State.SKIPPED
 
 
+def why_not_selected(select: str, row: Mapping[str, str] | None) -> str:
+    """Say why no job runs for a scan, as far as the inventory knows; "" if one may."""
+    state = not_selected(select, row)
+    reason = row.get("reason", "") if row and state is State.SKIPPED else ""
+    return reason or (MEANINGS[state] if state else "")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ScanFacts:
     """Content of a campaign's files about one scan; CORs in unbinned pixels."""
