@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory, stats_of
-from tomopipe.campaign.failures import is_made, record_failures
+from tomopipe.campaign.failures import STEPS, is_made, record_failures
 from tomopipe.campaign.files import STAR
 from tomopipe.campaign.job_status import read_job
 from tomopipe.campaign.relion_set import failed_stacks
@@ -130,6 +130,9 @@ def unfinished_scans(campaign: Campaign) -> list[str]:
     lines = nothing_usable(campaign, inventory)
     if without_angles:
         lines.append(f"{NO_ANGLES}: {', '.join(without_angles)}. {TELL_ANGLES}")
+    if to_come := [scan for scan in without_cor if _is_to_come(campaign, scan)]:
+        lines.append(f"no COR yet, the next run goes on with it: {', '.join(to_come)}")
+        without_cor = [scan for scan in without_cor if scan not in to_come]
     if without_cor:
         lines.append(
             f"no COR, and so no volume: {', '.join(without_cor)}. Set one with `tomopipe cor set "
@@ -139,6 +142,15 @@ def unfinished_scans(campaign: Campaign) -> list[str]:
     if without_volume:
         lines.append(f"no volume: {', '.join(without_volume)}")
     return lines + _not_in_set(campaign, [scan for scan in others if scan in resolved])
+
+
+def _is_to_come(campaign: Campaign, scan: str) -> bool:
+    """Tell of a scan without an entry in cor.json whether the run only ended too early for it."""
+    files = campaign.files
+    if any(files.failure(step, scan).exists() for step in STEPS):
+        return False
+    prediction = json_or(files.prediction(scan), None)
+    return prediction is None or prediction.get("cor_px") is not None
 
 
 def volumes_of_before(campaign: Campaign) -> list[str]:
