@@ -31,7 +31,7 @@ def status(
     config: ConfigFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Show the jobs of a campaign: queued, running, done, failed, and lost.
+    """Show the jobs of a campaign: to do, running, done, failed, lost.
 
     A job is lost when it has given no sign of life for three minutes, its run is over, or SLURM
     says that it ended. Reads status files, so it also works on a machine outside the cluster; where
@@ -67,7 +67,7 @@ def _show(found: Status, console: Console) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=wide, padding=(0, 1 if wide else 0))
     table.add_column("step", no_wrap=True)
     table.add_column("progress", no_wrap=True)
-    for column in ("queued", "running", "done", "failed", "lost", "usual", "left"):
+    for column in ("to do", "running", "done", "failed", "lost", "usual", "left"):
         table.add_column(column, justify="right", no_wrap=True)
     for step in found.steps:
         total = step.queued + step.running + step.done + step.failed + step.lost

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows, override_faults, read_inventory
+from tomopipe.campaign.counted_jobs import OF_SCANS
 from tomopipe.campaign.job_status import STEP_ORDER
 from tomopipe.campaign.raw_files import path_problems
 from tomopipe.campaign.series import encode_series, split_name
@@ -23,7 +24,6 @@ from tomopipe.cost.disk import half_notes, lack_of_disk, shown_size, still_to_ma
 from tomopipe.errors import ScanError, TomopipeError, some_of
 from tomopipe.groups import grouped
 from tomopipe.paths import existing_folder
-from tomopipe.report.scan_record import SCAN_STEPS
 from tomopipe.reruns.expected import expected_inventory
 from tomopipe.reruns.foreign import refuse_foreign
 from tomopipe.reruns.option_faults import (
@@ -320,7 +320,7 @@ def _jobs(
 ) -> Iterator[tuple[str, str]]:
     """Yield all jobs of a campaign, each a step and what it is of."""
     scans, config = campaign.selected_scans(rows), campaign.config
-    keys = dict.fromkeys(SCAN_STEPS, scans) | {"stitch": [stack.name for stack in stacks]}
+    keys = dict.fromkeys(OF_SCANS, scans) | {"stitch": [stack.name for stack in stacks]}
     keys["fix_cor"] = list({encode_series(campaign.scans[scan].series) for scan in scans})
     off = () if config.export_star.enabled else ("export_stack", "export_star")
     off = off if config.report.enabled else (*off, "report")

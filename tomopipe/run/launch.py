@@ -23,7 +23,7 @@ from tomopipe.campaign.job_status import CLOCKS_S
 from tomopipe.campaign.slurm import NOT_CANCELLED, unknown_names
 from tomopipe.campaign.watch_lock import is_watched, watcher_processes
 from tomopipe.errors import TomopipeError
-from tomopipe.paths import workflow_folder
+from tomopipe.paths import NO_FOLDER, workflow_folder
 from tomopipe.run.progress import VARIABLE
 from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import write_json
@@ -103,6 +103,10 @@ def run_command(
     home = workflow_folder()
     snakefiles = [path for name in _SNAKEFILES if (path := directory / name).is_file()]
     if not (snakefiles or config or (directory / CONFIG).is_file()):
+        if not directory.is_dir():
+            raise TomopipeError(
+                f"{directory}: {NO_FOLDER} One volume: tomopipe run -- results/SCAN_rec.h5"
+            )
         raise TomopipeError(
             f"no {CONFIG} in {directory} or above, so this is no campaign. Type: tomopipe init "
             "mycampaign --scans 'FOLDER/*.h5', and tomopipe run mycampaign."

@@ -13,6 +13,7 @@ from tomopipe.errors import TomopipeError, some_of
 from tomopipe.groups import grouped
 from tomopipe.report.collected_records import collect
 from tomopipe.report.records import ScanRecord
+from tomopipe.reruns.made_again import why_again
 from tomopipe.storage.atomic import take_away
 from tomopipe.storage.checksums import quick_state
 
@@ -104,7 +105,7 @@ def unaccepted_scans(campaign: Campaign) -> dict[str, list[str]]:
 
 def _reasons(campaign: Campaign) -> dict[str, str]:
     """Say for each scan why it is not accepted; "" if it is."""
-    record = collect(campaign)
+    record = collect(campaign, why=why_again(campaign))
     return {scan.name: _why_not(scan) for scan in record.scans if scan.name in campaign.scans}
 
 

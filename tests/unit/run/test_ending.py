@@ -100,9 +100,16 @@ def test_warnings_of_selected_scans_are_said(campaign, capsys):
 def test_scans_without_cor_or_volume_are_named(campaign):
     write_json({"a_1": {"cor_px": 31.5, "source": "auto"}}, campaign / "results" / "cor.json")
     (campaign / "results" / "a_1_rec.h5").write_bytes(b"x")
+    prediction = campaign / "results/try_center/a_2/prediction.json"
+    # stopped before or after predict_cor of a_2: only another run is needed
+    for made in (False, True):
+        if made:
+            write_json({"cor_px": 31.5, "verdict": "resolved"}, prediction)
+        lines = unfinished_scans(load_campaign(campaign))
+        assert lines == ["no COR yet, the next run goes on with it: a_2"]
+    write_json({"cor_px": None, "verdict": "flat"}, prediction)
     (line,) = unfinished_scans(load_campaign(campaign))
-    assert "no COR" in line
-    assert "a_2" in line
+    assert line.startswith("no COR, and so no volume: a_2. Set one with")
     (campaign / "results" / "a_1_rec.h5").unlink()
     assert unfinished_scans(load_campaign(campaign)) == [line, "no volume: a_1"]
 
