@@ -250,7 +250,7 @@ def test_a_volume_that_fails_stops_no_other_and_is_not_tried_again(tmp_path, clu
     # the others are done, and what follows on them may run
     assert len(re.findall(r"Finished jobid: \d+ \(Rule: full_recon\)", run.text)) == 2
     assert submissions(run.text) == 1 + 1 + 1
-    assert "tomopipe: a submission of full_recon failed: " in run.text
+    assert "a submission of full_recon failed: " in run.text
     mended = run_slurm(campaign, cluster)
     assert mended.status == 0, mended.text
     assert {job for job in mended.jobs if ":" in job} == {"full_recon:a_2"}
