@@ -80,17 +80,17 @@ def record_failures(
 
 
 def record_not_begun(
-    logs: Path, failed: Iterable[tuple[Path, Mapping[str, str]]], *, since: float
+    logs: Path, jobs: Iterable[tuple[Path, Mapping[str, str]]], *, since: float
 ) -> list[JobStatus]:
-    """Write for jobs that failed, but did not begin after `since`, the status that they lack.
+    """Write for jobs of a run, begun at `since`, that failed without it the status that they lack.
 
-    `failed` are their logs, and what is known, `error` and `slurm_job`; those of no step of ours
-    are left out. Returns what was written. A log of before is removed, as by a job that begins.
+    `jobs` are their logs, and what is known, `error` and `slurm_job`; those of no step of ours are
+    left out. Returns what was written. A log of before is removed, as by a job that begins.
     """
     recorded = []
-    for log, said in failed:
+    for log, said in jobs:
         path, now_s = status_path(log), time.time()
-        if log.parents[1] != logs or path.parent.name not in STEP_ORDER or _begun(log, since):
+        if log.parents[1] != logs or path.parent.name not in STEP_ORDER:
             continue
         if log.exists() and log.stat().st_mtime < since:
             log.unlink()

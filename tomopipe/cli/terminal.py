@@ -34,7 +34,7 @@ class Screen:
         self._reasons: dict[str, dict[str, None]] = {}  # with what they are of
         self._told: set[str] = set()  # parts of reasons
         self._failed: set[tuple[str, str]] = set()
-        self._why = ""  # of the last that failed
+        self._why = "", ""  # of the last that failed: what, and the reason
 
     def show(self, progress: Progress, *, at_end: bool = False) -> None:
         """Show news and the progress of each step."""
@@ -78,8 +78,8 @@ class Screen:
                     self._failed.update((what, job) for job in new)
                     see = f", see {near(log)}" if log else ""
                     shown = f"{len(new)} jobs, " * (len(new) > 1) + some_of(new, _N_NAMED)
-                    why = "as above" if reason == self._why and not log else reason
-                    self._why = reason
+                    why = "as above" if (what, reason) == self._why and not log else reason
+                    self._why = what, reason
                     yield f"{_FAILED[what]}: {shown}{f': {why}' if reason else ''}{see}"
             elif name and is_news(reason):
                 names = self._reasons.setdefault(reason, {})

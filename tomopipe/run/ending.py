@@ -40,7 +40,7 @@ _ENDED_BY_HAND = re.compile("Terminating processes on user request|Will exit aft
 def after_failure(
     campaign: Campaign,
     logs: Iterable[str],
-    failed: Iterable[tuple[str, Mapping[str, str]]] = (),
+    not_begun: Iterable[tuple[str, Mapping[str, str]]] = (),
     *,
     since: float,
     reports: bool = True,
@@ -48,13 +48,13 @@ def after_failure(
     """Record the jobs that failed finally, and write the report of the existing results.
 
     The campaign is as read when the run began, at `since` (Unix seconds); `logs` are Snakemake's.
-    `failed` are the logs of the jobs, and what is said of their submissions. `reports`: the run is
-    of the whole campaign.
+    `not_begun` are the logs of jobs that failed before, and what is said of their submissions.
+    `reports`: the run is of the whole campaign.
     """
     if ended_by_hand(logs):
         return
     with suppress(OSError):  # no room: the report names what there is
-        _say_not_begun(campaign, failed, since)
+        _say_not_begun(campaign, not_begun, since)
     files = stats_of(campaign.scans.values())
     for failure in record_failures(campaign.results, campaign.logs.folder, files, since=since):
         _say(f"{failure.scan}: {failure.step} {failure.reason}")
@@ -67,10 +67,10 @@ def after_failure(
 
 
 def _say_not_begun(
-    campaign: Campaign, failed: Iterable[tuple[str, Mapping[str, str]]], since: float
+    campaign: Campaign, not_begun: Iterable[tuple[str, Mapping[str, str]]], since: float
 ) -> None:
     """Record the jobs that failed before they began; say why, once for those of like words."""
-    found = [(campaign.directory / log, said) for log, said in failed]
+    found = [(campaign.directory / log, said) for log, said in not_begun]
     jobs = record_not_begun(campaign.logs.folder, found, since=since)
     # of another job of SLURM its number and its log differ
     alike = grouped(((job.step, re.sub(r"\d+", "", job.error)), job) for job in jobs)

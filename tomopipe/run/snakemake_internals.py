@@ -378,19 +378,23 @@ def _plain(msg: str) -> str:
     return refused[1].replace(" sbatch: error: ", "; ") if refused else told
 
 
-def failed_jobs(workflow: Any) -> list[tuple[str, dict[str, str]]]:
-    """Return the logs of the jobs that failed finally, and what is said of their submissions.
+def not_begun(workflow: Any) -> list[tuple[str, dict[str, str]]]:
+    """Return the logs of the jobs that failed finally without a status of this run, and why.
 
-    Without those that only follow on another of them in the same submission.
+    Without those that only follow on another of them in the same submission. Call it before the run
+    is ended.
     """
     jobs = {job for found in workflow.scheduler.failed for job in getattr(found, "jobs", [found])}
     needs = workflow.dag.dependencies
     told_in = next(map(os.path.relpath, workflow.logger_manager.get_logfile()), "Snakemake's log")
     unknown = {"error": f"it ended before it began; see {told_in}"}
+    run = os.environ.get(run_folder.VARIABLE, "")
     return [
         (str(job.log[0]), unknown | {k: v for k, v in _SAID.get(job.jobid, {}).items() if v})
         for job in jobs
-        if job.log and not needs[job].keys() & jobs
+        if job.log
+        and json_or(status_path(job.log[0]), {}).get("run") != run
+        and not needs[job].keys() & jobs
     ]
 
 
