@@ -25,7 +25,7 @@ def wanted_now(campaign: Campaign, rows: InventoryRows) -> "Wanted":
 
 
 def why_again(campaign: Campaign) -> Why:
-    """Return what says why a result of a scan that is there is not as wanted now; "" if it is.
+    """Return what says why a result that is there is not as wanted now; "" if it is.
 
     Ask it of failed jobs alone: the first time it loads what decides on results.
     """
@@ -33,9 +33,9 @@ def why_again(campaign: Campaign) -> Why:
     cors = cache(lambda: read_cor_json(campaign.files.cor_table))
 
     @cache
-    def why(step: str, scan: str) -> str:
+    def why(step: str, key: str) -> str:
         try:
-            return _why(wanted(), cors, step, scan)
+            return _why(wanted(), cors, step, key)
         except FileNotFoundError:  # the tables are to be made first
             return ""
         except (OSError, TomopipeError):
@@ -44,19 +44,20 @@ def why_again(campaign: Campaign) -> Why:
     return why
 
 
-def _why(wanted: "Wanted", cors: Callable[[], "Cors"], step: str, scan: str) -> str:
-    campaign = wanted.campaign
-    if scan not in campaign.scans or scan not in wanted.rows:
+def _why(wanted: "Wanted", cors: Callable[[], "Cors"], step: str, key: str) -> str:
+    if step == "stitch":
+        stack = wanted.stacks(cors()).get(key)
+        return wanted.why(wanted.of_stitch(stack, cors()), key) if stack else ""
+    if key not in wanted.campaign.scans or key not in wanted.rows:
         return ""
-    if step == "try_recon":
-        return wanted.why(wanted.of_try_recon(scan), scan)
-    if step == "predict_cor":
-        return wanted.why_predict_cor(scan)
-    cor = cors().get(scan)
-    if cor is None or wanted.is_unproven(scan):
+    if step in ("try_recon", "predict_cor"):
+        is_try = step == "try_recon"
+        return wanted.why(wanted.of_try_recon(key), key) if is_try else wanted.why_predict_cor(key)
+    cor = cors().get(key)
+    if cor is None or wanted.is_unproven(key):
         return ""
     if step == "full_recon":
-        reason = wanted.why_full_recon(scan, cor)
+        reason = wanted.why_full_recon(key, cor)
         return "another format" if reason == MISSING else reason
-    is_of_set = step == "export_stack" and campaign.config.export_star.enabled
-    return wanted.why(wanted.of_export_stack(scan), scan) if is_of_set else ""
+    is_of_set = step == "export_stack" and wanted.campaign.config.export_star.enabled
+    return wanted.why(wanted.of_export_stack(key), key) if is_of_set else ""
