@@ -136,8 +136,8 @@ def import_cors(
         bool,
         typer.Option(
             "--predicted",
-            help="Of tomopipe's own results also take CORs that were predicted: they then count as "
-            "set by hand.",
+            help="Also take CORs that were predicted, of tomopipe's own results or equal to those "
+            "that scans have: they then count as set by hand.",
         ),
     ] = False,
     directory: CampaignOption = Path("."),
@@ -147,7 +147,9 @@ def import_cors(
 
     An entry belongs to the scan of the same path, else to the one scan of that file name. Entries
     that fit no scan or several are listed and skipped. Where a value is no COR of its scan,
-    nothing is imported. Of sidecars and results of tomopipe those set by hand are taken.
+    nothing is imported. Of sidecars and results of tomopipe those set by hand are taken; a value
+    that results/cor.json has already for its scan changes nothing, so that an exported table may
+    be edited and imported.
 
     Examples: `tomopipe cor import /data/rot_cen.json -C mycampaign -n`,
     `tomopipe cor import /data/raw_rec -C mycampaign` (TomoGUI's results),
@@ -172,11 +174,16 @@ def import_cors(
     new = {scan: format_cor(cor_px) for scan, cor_px in found.matched.items()}
     old = {scan: campaign.scans[scan].manual for scan in new}
     changes = {scan: text for scan, text in new.items() if parse_cor(old[scan]) != float(text)}
+    equal = [] if predicted else _equal(campaign, changes)
+    for scan in equal:
+        del changes[scan]
     if changes and not dry_run:
         edit_table(campaign.table_path, {scan: {"cor_px": text} for scan, text in changes.items()})
     _tell(found, changes, old, junk)
     for why, n in Counter(passed_over.values()).items():
         typer.echo(f"skipped: {n} {why}")
+    if equal:
+        typer.echo(f"unchanged: {len(equal)} that have this COR, not by hand (--predicted sets it)")
     if others := [] if predicted else contradictions(campaign, read):
         results = shlex.quote(str(campaign.files.cor_table.parent))
         typer.echo("\n".join(others))
@@ -330,6 +337,24 @@ def _why_not_selected(campaign: Campaign, scan: str, inventory: Iterable[Mapping
     state = not_selected(campaign.scans[scan].select, row)
     reason = row.get("reason", "") if row and state is State.SKIPPED else ""
     return reason or (MEANINGS[state] if state else "")
+
+
+def _equal(campaign: Campaign, cors: Mapping[str, str]) -> list[str]:
+    """Return the scans that have these CORs already, from another source than by hand.
+
+    Set by hand they would be frozen: an exported table has them all.
+    """
+    try:
+        resolved = read_cor_json(campaign.files.cor_table)
+    except TomopipeError:  # none yet, or damaged
+        return []
+    return [
+        scan
+        for scan, text in cors.items()
+        if not campaign.scans[scan].manual and scan in resolved
+        if resolved[scan]["source"] != "manual"
+        if format_cor(resolved[scan]["cor_px"]) == text
+    ]
 
 
 def _tell(found: Match, changes: dict[str, str], old: dict[str, str], junk: dict[str, str]) -> None:

@@ -288,10 +288,34 @@ def test_export_and_import_give_the_same_values(campaign, results):
         assert not (campaign / name).exists()
         assert "wrote 2 CORs" in call(campaign, "export", campaign / name, "--format", form)
         (campaign / "scans.tsv").write_text(TABLE)
-        assert "1 set, 1 as they were" in call(campaign, "import", campaign / name)
+        assert "1 set, 1 as they were" in call(campaign, "import", campaign / name, "--predicted")
         assert "a_1\t1010.00\t" in table(campaign)
     data = json.loads((campaign / "rot_cen.json").read_text())
     assert data[str(campaign / "raw" / "a_1.h5")] == "1010.00"
+
+
+def test_an_exported_table_sets_only_what_was_edited(campaign, results):
+    """A COR of the run stays what it is: set by hand it would be frozen."""
+    file = campaign / "batch.csv"
+    cors = json.loads((results / "cor.json").read_text())
+    cors |= {"b [red] 1": {"cor_px": 299.998, "source": "ai"}}
+    (results / "cor.json").write_text(json.dumps(cors))
+    call(campaign, "export", file, "--format", "csv")
+    output = call(campaign, "import", file)
+    assert "unchanged: 2 that have this COR, not by hand" in output
+    assert "0 set, 3 as they were" in output
+    assert table(campaign) == TABLE
+    (campaign / "scans.tsv").unlink()  # a_2 was set by hand, and is again
+    file.write_text(file.read_text().replace("300.00", "301.50"))
+    assert "2 set, 1 as they were" in call(campaign, "import", file)
+    assert table(campaign).splitlines()[1:] == [
+        "a_2\tauto\t1010.00\t",
+        "b [red] 1\tauto\t301.50\t",
+    ]
+    assert "b [red] 1: 301.50 -> 300.00\n" in call(campaign, "import", results, "--predicted")
+    call(campaign, "set", "a_1", "999")  # a value typed since the run is no longer its COR
+    file.write_text("Filename,COR\na_1.h5,1010.00\n")
+    assert "a_1: 999.00 -> 1010.00\n" in call(campaign, "import", file)
 
 
 def test_import_leaves_foreign_junk_aside(campaign, results):
