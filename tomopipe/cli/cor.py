@@ -17,15 +17,15 @@ from rich.text import Text
 
 from tomopipe.campaign.campaign import Campaign, load_campaign, refuse_unknown
 from tomopipe.campaign.cor_files import contradictions, find_cors
-from tomopipe.campaign.files import SIDECAR
+from tomopipe.campaign.files import BEFORE_IMPORT, SIDECAR
 from tomopipe.campaign.results import read_cor_json, read_inventory_tsv
 from tomopipe.campaign.state import MEANINGS, State, not_selected
 from tomopipe.campaign.table import checked_cor, edit_table
 from tomopipe.campaign.tomogui import Match, match, merge_batch_csv, merge_rot_cen, what_is_wrong
 from tomopipe.cli.options import CampaignCommand, CampaignOption, ConfigFile, Directory, DryRun
-from tomopipe.cli.terminal import console, folding_table
+from tomopipe.cli.terminal import console, folding_table, near
 from tomopipe.cor.cor_value import format_cor, is_valid, off_detector, parse_cor, shown
-from tomopipe.errors import ScanError, TomopipeError
+from tomopipe.errors import ScanError, TomopipeError, saying
 from tomopipe.report.collected_records import collect_scans
 from tomopipe.report.records import ScanRecord
 from tomopipe.report.sources import Reader
@@ -178,6 +178,7 @@ def import_cors(
     for scan in equal:
         del changes[scan]
     if changes and not dry_run:
+        undo = _keep(campaign.table_path)
         edit_table(campaign.table_path, {scan: {"cor_px": text} for scan, text in changes.items()})
     _tell(found, changes, old, junk)
     for why, n in Counter(passed_over.values()).items():
@@ -193,6 +194,8 @@ def import_cors(
         f"{len(changes)} {verb}, {len(new) - len(changes)} as they were, "
         f"{len(found.unmatched)} unmatched, {len(found.ambiguous)} ambiguous"
     )
+    if changes and not dry_run:
+        typer.echo(f"To take it back: {undo}")
 
 
 @app.command("export", cls=CampaignCommand)
@@ -355,6 +358,14 @@ def _equal(campaign: Campaign, cors: Mapping[str, str]) -> list[str]:
         if resolved[scan]["source"] != "manual"
         if format_cor(resolved[scan]["cor_px"]) == text
     ]
+
+
+def _keep(table: Path) -> str:
+    """Copy the campaign table, and return the command that brings the copy back."""
+    kept = table.with_name(table.name + BEFORE_IMPORT)
+    with saying(f"{kept}: cannot be written"), whole(kept) as temporary:
+        temporary.write_bytes(table.read_bytes() if table.exists() else b"")
+    return f"cp {shlex.quote(near(kept))} {shlex.quote(near(table))}"
 
 
 def _tell(found: Match, changes: dict[str, str], old: dict[str, str], junk: dict[str, str]) -> None:

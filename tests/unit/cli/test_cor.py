@@ -1,6 +1,7 @@
 """`tomopipe cor` on a campaign folder, as a user calls it."""
 
 import json
+import subprocess
 
 import pytest
 from typer.testing import CliRunner
@@ -265,6 +266,21 @@ def test_import_sets_what_matches_and_lists_the_rest(campaign, results):
     assert "ambiguous: /there/b [red] 2.h5 may be b [red] 2\n" in output
     expected = TABLE.replace("a_1\t\t", "a_1\t1000.50\t") + "b [red] 1\t300.00\tauto\t\t\n"
     assert table(campaign) == expected
+
+
+@pytest.mark.parametrize("has_table", [True, False])
+def test_the_last_line_of_an_import_takes_it_back(campaign, has_table):
+    if not has_table:
+        (campaign / "scans.tsv").unlink()
+    file = campaign / "batch_cor_values.csv"
+    file.write_text("Filename,COR\na_1.h5,1000.5\na_2.h5,7\n")
+    assert "take it back" not in call(campaign, "import", file, "-n")
+    last = call(campaign, "import", file).splitlines()[-1]
+    assert "1000.50" in table(campaign)
+    assert "take it back" not in call(campaign, "import", file)  # which changes nothing
+    subprocess.run(last.removeprefix("To take it back: "), shell=True, check=True)
+    assert table(campaign) == (TABLE if has_table else "")
+    assert rows(call(campaign, "list"))[0][-1] == ""
 
 
 def test_import_reads_csv(campaign):
