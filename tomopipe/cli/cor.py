@@ -1,5 +1,6 @@
 """`tomopipe cor`: list, set, import and export the CORs of a campaign."""
 
+import json
 import math
 import os
 import shlex
@@ -54,7 +55,11 @@ _SEEN = ("manual", "ai", "auto")
 
 
 @app.command("list", cls=CampaignCommand)
-def list_cors(directory: Directory = Path("."), config: ConfigFile = None) -> None:
+def list_cors(
+    directory: Directory = Path("."),
+    config: ConfigFile = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
+) -> None:
     """List the COR of every scan, where it comes from, and what it was before fixing.
 
     Shows what the results hold; a value set since then stands under `manual`.
@@ -64,14 +69,19 @@ def list_cors(directory: Directory = Path("."), config: ConfigFile = None) -> No
     campaign = load_campaign(directory, config)
     table = folding_table("scan", "series", "COR", "source", "before", "confidence", "manual")
     reader = Reader(campaign.directory)
-    pending = 0
+    pending, rows = 0, []
     for scan in _records(campaign, reader):
         why_not = not_selected(scan.select, scan.row)
-        cells = scan.name, scan.series, *(_cells(scan) if not why_not else ("", why_not, "", ""))
-        table.add_row(*map(Text, (*cells, scan.manual)))  # names may look like markup
+        reason = ": ".join(filter(None, (why_not, scan.reason * (why_not is State.SKIPPED))))
+        cells = scan.name, scan.series, *(_cells(scan) if not why_not else ("", reason, "", ""))
+        rows.append((*cells, scan.manual))
+        table.add_row(*map(Text, rows[-1]))  # names may look like markup
         pending += not why_not and scan.is_edited
-    console(240).print(table)
-    if pending:
+    if as_json:
+        typer.echo(json.dumps([_as_record(row) for row in rows], indent=1, ensure_ascii=False))
+    else:
+        console(240).print(table)
+    if pending and not as_json:
         typer.echo(f"{pending} set or removed by hand since the last run: `tomopipe run`.")
     if reader.notes:
         damaged = "; ".join(f"{note.path}: {note.problem.rstrip('.')}" for note in reader.notes)
@@ -301,6 +311,14 @@ def _records(campaign: Campaign, reader: Reader) -> Iterator[ScanRecord]:
         if (scan.name, scan.path) in known:
             fix = None if scan.source else scan.fix
             yield replace(scan, cor_px=fix.after_px, source=fix.source) if fix else scan
+
+
+def _as_record(row: Iterable[str]) -> dict[str, str | float | None]:
+    """Return a row of `list` as `--json` prints it."""
+    keys = ("scan", "series", "cor_px", "source", "before_px", "confidence", "manual")
+    numbers = ("cor_px", "before_px", "confidence")
+    cells = zip(keys, row, strict=True)
+    return {key: parse_cor(cell) if key in numbers else cell for key, cell in cells}
 
 
 def _cells(scan: ScanRecord) -> tuple[str, str, str, str]:

@@ -7,6 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.phantoms import write_scan
+from tomopipe.campaign.results import read_inventory_tsv
 from tomopipe.cli import cli
 from tomopipe.cli.cor import app
 from tomopipe.cor.outliers import EDITED, FIX_COLUMNS
@@ -132,6 +133,32 @@ def test_list_shows_results_as_far_as_they_go(campaign, results):
         or rows(output)[2][0] == ""
     )
     assert "by hand" not in output
+
+
+def test_list_says_why_a_scan_is_skipped(campaign, results):
+    inventory = results / "inventory.tsv"
+    lines = inventory.read_text().splitlines()
+    lines[-1] = lines[-1].replace("\tfalse\t", "\tfalse\tcannot be opened", 1)
+    inventory.write_text("\n".join(lines) + "\n")
+    assert "cannot be opened" in read_inventory_tsv(inventory, COLUMNS)[-1]["reason"]
+    assert rows(call(campaign, "list"))[-1][3] == "skipped: cannot be opened"
+    (campaign / "scans.tsv").write_text("scan\tselect\nb [red] 2\tno\n")
+    assert rows(call(campaign, "list"))[-1][3] == "unselected"
+
+
+def test_list_as_json(campaign, results):
+    found = json.loads(call(campaign, "list", "--json"))
+    assert [scan["scan"] for scan in found] == ["a_1", "a_2", "b [red] 1", "b [red] 2"]
+    assert found[0] == {
+        "scan": "a_1",
+        "series": "a",
+        "cor_px": 1010.0,
+        "source": "outlier",
+        "before_px": 1300.0,
+        "confidence": 0.76,
+        "manual": "",
+    }
+    assert (found[3]["cor_px"], found[3]["source"]) == (None, "skipped")
 
 
 def test_list_before_the_first_run(campaign):
