@@ -19,7 +19,7 @@ _SAME_PX = 1e-6
 class Temporary:
     """A file that may be removed."""
 
-    # name of the scan; `try stack`, `try slices` or `RELION stack`
+    # name of the scan; `try stack`, `try slice` or `RELION stack`
     scan: str
     kind: str
     path: Path  # the file
@@ -101,6 +101,6 @@ def _files(
     if try_stacks:
         yield "try stack", campaign.files.try_stack(scan)
         for path in filter(is_ours, try_slice_paths(campaign.files.of_scan(scan))):
-            yield "try slices", path
+            yield "try slice", path
     if stacks:
         yield "RELION stack", campaign.files.stack(scan)
