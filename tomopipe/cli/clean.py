@@ -48,7 +48,8 @@ def clean(
         typer.echo(file.path.relative_to(campaign.directory))
     n_bytes = sum(file.n_bytes for file in files) if dry_run else remove(files)
     kinds = Counter(file.kind for file in files)
-    what = ", ".join(f"{n} of {kind}" for kind, n in sorted(kinds.items())) or "no files"
+    counts = (f"{n} {kind}{'s' * (n != 1)}" for kind, n in sorted(kinds.items()))
+    what = ", ".join(counts) or "no files"
     did = "would be removed" if dry_run else "removed"
     typer.echo(f"{what}, {shown_size(n_bytes)}: {did}")
     if not (files or gone) and (kept := unaccepted_scans(campaign)):

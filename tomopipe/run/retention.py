@@ -25,7 +25,7 @@ _N_NAMED = 4  # scans in a line
 class Temporary:
     """A file that may be removed."""
 
-    # name of the scan; `try stack`, `try slices`, `RELION stack` or `volume`
+    # name of the scan; `try stack`, `try slice`, `RELION stack` or `volume`
     scan: str
     kind: str
     path: Path  # the file
@@ -140,6 +140,6 @@ def _files(
     if try_stacks:
         yield "try stack", campaign.files.try_stack(scan)
         for path in filter(is_ours, try_slice_paths(campaign.files.of_scan(scan))):
-            yield "try slices", path
+            yield "try slice", path
     if stacks:
         yield "RELION stack", campaign.files.stack(scan)
