@@ -24,7 +24,8 @@ def clean(
         bool,
         typer.Option(
             "--gone",
-            help="Remove volumes and stacks of scans that are not in the campaign instead.",
+            help="Instead remove volumes and stacks of scans that are not in the campaign, and "
+            "volumes in another format than full_recon.output.",
         ),
     ] = False,
 ) -> None:
