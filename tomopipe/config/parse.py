@@ -17,7 +17,6 @@ from tomopipe.errors import TomopipeError
 # What other programs call a value.
 _ELSEWHERE = {
     "munch": "fourier-wavelet",  # nabu
-    "ramlak": "ramp",
     "fw": "fourier-wavelet",  # TomoGUI
     "ti": "titarenko",
     "vo-all": "vo",
