@@ -355,6 +355,13 @@ def test_gain_and_offset_are_matched_only_if_wanted(tmp_path, match):
     assert (np.abs(error.mean(axis=(1, 2))).max() < 0.1) == match
 
 
+def test_equal_scans_that_lie_aside_have_a_gain_of_one(made, tmp_path):
+    _, volumes, *_ = made
+    outputs = tmp_path / "tall.h5", tmp_path / "tall.json"
+    found = stitch(volumes, *outputs, stack="bone", scans=SCANS, match_intensity=True)
+    assert [scan["gain"] for scan in found["scans"]] == pytest.approx([1, 1, 1], abs=0.01)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

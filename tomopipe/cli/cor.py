@@ -20,7 +20,7 @@ from tomopipe.campaign.campaign import Campaign, load_campaign, refuse_unknown
 from tomopipe.campaign.cor_files import contradictions, find_cors
 from tomopipe.campaign.files import BEFORE_IMPORT, SIDECAR
 from tomopipe.campaign.results import read_cor_json, read_inventory_tsv
-from tomopipe.campaign.state import MEANINGS, State, not_selected
+from tomopipe.campaign.state import State, not_selected, why_not_selected
 from tomopipe.campaign.table import checked_cor, edit_table
 from tomopipe.campaign.tomogui import Match, match, merge_batch_csv, merge_rot_cen, what_is_wrong
 from tomopipe.cli.options import CampaignCommand, CampaignOption, ConfigFile, Directory, DryRun
@@ -128,8 +128,10 @@ def set_cor(
     else:
         changed = edit_table(campaign.table_path, {scan: cells})
         typer.echo(f"{scan}: {changes}" + ("" if changed else " (as it was)"))
-    if cells.get("cor_px") and (why := _why_not_selected(campaign, scan, inventory)):
-        typer.echo(f"It has no effect while the scan is not selected: {why}")
+    if cells.get("cor_px"):
+        row = next((row for row in inventory if row["scan"] == scan), None)
+        if why := why_not_selected(campaign.scans[scan].select, row):
+            typer.echo(f"It has no effect while the scan is not selected: {why}")
 
 
 @app.command("import", cls=CampaignCommand)
@@ -191,7 +193,9 @@ def import_cors(
         undo = _keep(campaign.table_path)
         edit_table(campaign.table_path, {scan: {"cor_px": text} for scan, text in changes.items()})
     _tell(found, changes, old, junk)
-    for why, n in Counter(passed_over.values()).items():
+    taken = {Path(entry).name for entry in cors}
+    skipped = {Path(entry).name: why for entry, why in passed_over.items()}  # a scan counts once
+    for why, n in Counter(why for scan, why in skipped.items() if scan not in taken).items():
         typer.echo(f"skipped: {n} {why}")
     if equal:
         typer.echo(f"unchanged: {len(equal)} that have this COR, not by hand (--predicted sets it)")
@@ -350,14 +354,6 @@ def _widths(
             with suppress(ScanError):  # the run will tell
                 known[scan] = campaign.raw_scan(scan).metadata().n_cols
     return known
-
-
-def _why_not_selected(campaign: Campaign, scan: str, inventory: Iterable[Mapping[str, str]]) -> str:
-    """Say why no job runs for a scan, as far as the inventory knows; "" if one may."""
-    row = next((row for row in inventory if row["scan"] == scan), None)
-    state = not_selected(campaign.scans[scan].select, row)
-    reason = row.get("reason", "") if row and state is State.SKIPPED else ""
-    return reason or (MEANINGS[state] if state else "")
 
 
 def _equal(campaign: Campaign, cors: Mapping[str, str]) -> list[str]:

@@ -17,6 +17,7 @@ from tomopipe.campaign.state import State
 from tomopipe.cli.terminal import console, folding_table, near
 from tomopipe.cor.cor_value import format_cor
 from tomopipe.report.collected_records import collect_scans
+from tomopipe.reruns.made_again import why_again
 from tomopipe.review.queue import queue_entries
 from tomopipe.run.ending import set_remarks
 from tomopipe.storage.json_files import json_or, number, part, texts
@@ -34,7 +35,7 @@ _EYES = {
 def show(campaign: Campaign, *, is_whole: bool) -> None:
     """Print the table of a run, and the paths of its results; `is_whole`: it made all there was."""
     screen = console()
-    records = collect_scans(campaign, volumes=not is_whole)
+    records = collect_scans(campaign, volumes=not is_whole, why=why_again(campaign))
     cells = {
         scan.name: {"select": scan.select, "cor_px": scan.manual}
         for scan in campaign.scans.values()

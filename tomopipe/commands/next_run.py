@@ -22,6 +22,7 @@ from tomopipe.groups import grouped
 from tomopipe.report.collected_records import collect
 from tomopipe.report.records import CampaignRecord
 from tomopipe.reruns.expected import Expected, PlannedJob
+from tomopipe.reruns.made_again import why_again
 from tomopipe.reruns.option_faults import closed_folders, option_faults, protected_results
 from tomopipe.reruns.suspects import compare_jobs
 from tomopipe.reruns.words import METADATA_ALONE, MISSING, is_cause, is_news, is_of_cor
@@ -201,7 +202,7 @@ def standing_failures(
 ) -> list[Failure]:
     """Return the remaining failures of selected scans and of stacks."""
     concerned = {*campaign.selected_scans(rows), *campaign.config.stitch.stacks}
-    record = record or collect(campaign, points=False)
+    record = record or collect(campaign, points=False, why=why_again(campaign))
     return [failure for failure in record.failures if failure.scan in concerned]
 
 

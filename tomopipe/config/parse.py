@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from tomopipe.config.model import OVERRIDABLE, Config, OverrideBlock, merged
 from tomopipe.config.yaml_text import load_yaml
 from tomopipe.errors import TomopipeError
+from tomopipe.paths import NO_FOLDER
 
 # What other programs call a value.
 _ELSEWHERE = {
@@ -152,9 +153,7 @@ def read_document(path: Path) -> Any:
     except FileNotFoundError:
         folder = path.absolute().parent
         if not folder.is_dir():
-            raise TomopipeError(
-                f"{folder}: no such folder; expected that of a campaign, not a scan."
-            ) from None
+            raise TomopipeError(f"{folder}: {NO_FOLDER}") from None
         raise TomopipeError(
             f"no {path.name} in {folder} or above, so this is no campaign. Start one with "
             "`tomopipe init`, or name its folder (another configuration file: -c)."

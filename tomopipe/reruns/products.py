@@ -200,8 +200,7 @@ def making(
     try:
         yield more
     finally:
-        for check in checks:
-            atomic.before_rename.remove(check)
+        atomic.before_rename.clear()
     text = getattr(params, "made_from", "")
     statement = digest((_stated(outputs) or json.loads(text)) | more) if text else ""
     states = {str(path): made_state_of(path) for path in outputs}

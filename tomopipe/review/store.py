@@ -19,6 +19,7 @@ from tomopipe.cost.cost import total
 from tomopipe.errors import TomopipeError
 from tomopipe.report.collected_records import collect
 from tomopipe.report.records import CampaignRecord, ScanRecord
+from tomopipe.reruns.made_again import why_again
 from tomopipe.review.queue import queue_entries
 from tomopipe.review.scan_images import Pictures
 from tomopipe.review.table_edits import read_cells
@@ -93,7 +94,7 @@ class Store:
                 self.problem = ""
             except TomopipeError as error:  # table or config may be being edited
                 self.problem, campaign = str(error), self.campaign
-            record = collect(campaign)
+            record = collect(campaign, why=why_again(campaign))
             # a mark for the page, so that unchanged results are not sent again
             self.read_number += record != self._record
             self.campaign, self._record = campaign, record

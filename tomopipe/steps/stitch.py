@@ -5,11 +5,14 @@ import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from math import ceil, floor
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tomopipe.config import FullReconBlock, StitchBlock
 from tomopipe.errors import TomopipeError
@@ -98,8 +101,9 @@ def _stitch(
     """Find position and intensity of each volume; return them, the encoding, and what fills it."""
     parts = [_part(volume) for volume in members]
     pairs = _find_shifts(parts, scans, options, int(members[0].attributes.get("binning", 1)))
-    gains = _match(parts, pairs) if options.match_intensity else [(1.0, 0.0)] * len(members)
-    placed = _place(members, pairs, gains)
+    placed = _place(members, pairs)
+    if options.match_intensity:
+        placed = _match(placed)
     rows = range(min(p.rows.start for p in placed), max(p.rows.stop for p in placed))
     encoding = _encoding(members, placed, stored.dtype, stored.value_range)
     found = _found(scans, members, placed, pairs, rows)
@@ -160,36 +164,53 @@ def _find_shifts(
     return pairs
 
 
-def _match(parts: Sequence[Part], pairs: Sequence[Shift]) -> list[tuple[float, float]]:
-    """Return gain and offset that make each volume equal those before it, in their overlap.
-
-    From averages over many voxels: noise in the fitted values would bias the gain towards 0.
-    """
-    gains = [(1.0, 0.0)]
-    for (first, second), shift in zip(pairwise(parts), pairs, strict=True):
-        lag = round(shift.z_px)
-        low, high = max(0, lag), min(first.shape[0], lag + second.shape[0])
-        first_values = first.blocks[low:high].mean(axis=0).ravel()
-        second_values = second.blocks[low - lag : high - lag].mean(axis=0).ravel()
-        gain, offset = (float(value) for value in np.polyfit(second_values, first_values, 1))
-        before = gains[-1]
-        gains.append((before[0] * gain, before[0] * offset + before[1]))
-        logger.info("intensity: gain %.4f, offset %.3g", *gains[-1])
-    return gains
-
-
-def _place(
-    members: Sequence[Volume], pairs: Sequence[Shift], gains: Sequence[tuple[float, float]]
-) -> list[Placed]:
+def _place(members: Sequence[Volume], pairs: Sequence[Shift]) -> list[Placed]:
     """Add the shifts up."""
     moves = [(0.0, 0.0, 0.0), *((pair.z_px, pair.y_px, pair.x_px) for pair in pairs)]
     positions = np.cumsum(moves, axis=0).tolist()
     return [
-        Placed(volume.shape[0], volume.read_slice, z_px, y_px, x_px, gain, offset)
-        for volume, (z_px, y_px, x_px), (gain, offset) in zip(
-            members, positions, gains, strict=True
-        )
+        Placed(volume.shape[0], volume.read_slice, *position)
+        for volume, position in zip(members, positions, strict=True)
     ]
+
+
+def _match(placed: Sequence[Placed]) -> list[Placed]:
+    """Give each volume gain and offset by which it equals those before it, in their overlap.
+
+    From averages over many voxels, by the spread of both: noise would bias a fit of the one to the
+    other towards a gain of 0.
+    """
+    matched = [placed[0]]
+    for first, second in pairwise(placed):
+        rows = range(
+            max(first.rows.start, second.rows.start), min(first.rows.stop, second.rows.stop)
+        )
+        y, x = (_shared(first, second, axis) for axis in ("y_px", "x_px"))
+        means = [_block_means(part, rows, y, x) for part in (first, second)]
+        gain = float(means[0].std() / means[1].std())
+        offset = float(means[0].mean() - gain * means[1].mean())
+        before = matched[-1]
+        gain, offset = before.gain * gain, before.gain * offset + before.offset
+        matched.append(replace(second, gain=gain, offset=offset))
+        logger.info("intensity: gain %.4f, offset %.3g", gain, offset)
+    return matched
+
+
+def _block_means(part: Placed, rows: range, y: slice, x: slice) -> NDArray[np.floating]:
+    """Average a part of the grid over its height, and to blocks."""
+    resampled = Resampled(part)
+    blocks = range(rows.start, rows.stop, BLOCK_ROWS)
+    sums = [
+        resampled.rows(range(start, min(start + BLOCK_ROWS, rows.stop))).sum(axis=0)
+        for start in blocks
+    ]
+    return block_means(np.sum(sums, axis=0)[y, x] / len(rows))
+
+
+def _shared(first: Placed, second: Placed, axis: str) -> slice:
+    """Return the grid's y (x) in which both volumes lie; they are of the same width."""
+    moved = [0.0, *(getattr(part, axis) for part in (first, second))]
+    return slice(ceil(max(moved)), floor(min(moved)) or None)
 
 
 def _encoding(

@@ -13,7 +13,7 @@ from tomopipe.cli.cor import app
 from tomopipe.cor.outliers import EDITED, FIX_COLUMNS
 from tomopipe.errors import TomopipeError
 from tomopipe.steps.inventory import COLUMNS
-from tomopipe.storage.tables import write_tsv
+from tomopipe.storage.tables import read_tsv, write_tsv
 
 TABLE = "# mine\nscan\tcor_px\tselect\tnote\tbeam\na_1\t\t\t\ton\na_2\t1010\t\tby eye\ton\n"
 
@@ -409,6 +409,28 @@ def test_a_lost_table_is_had_back_from_the_sidecars(campaign):
     assert "skipped: 1 predicted" in output
     assert "skipped: 1 filled" in output
     assert "1 set, 1 as they were" in call(campaign, "import", campaign / "raw", "--predicted")
+
+
+def test_retry_says_of_a_scan_why_it_is_not_selected(campaign, results):
+    rows = read_tsv(results / "inventory.tsv", COLUMNS)
+    rows[-1]["reason"] = "aborted"
+    write_tsv(rows, COLUMNS, results / "inventory.tsv")
+    for scan, why in (("b [red] 2", "b [red] 2 is not selected: aborted"), ("a_1", "")):
+        done = CliRunner().invoke(cli, ["retry", scan, "-C", str(campaign)])
+        lines = done.output.splitlines()
+        assert lines == [*filter(None, [why]), "No failure keeps a scan from the next run."]
+
+
+def test_a_scan_of_several_files_is_skipped_once(campaign, results):
+    for scan in ("a_1", "a_2"):  # a_2 is by hand in cor.json
+        place = results / "try_center" / scan
+        place.mkdir(exist_ok=True)
+        (place / "prediction.json").write_text(json.dumps({"cor_px": 1300.0}))
+        (place / "center_of_rotation.txt").write_text("1300.00")
+    skipped = [line for line in call(campaign, "import", results).splitlines() if "skipp" in line]
+    assert skipped == [
+        "skipped: 1 filled or replaced in their series, which the next run does again"
+    ]
 
 
 def test_import_says_where_a_sidecar_is_of_before(campaign, results):

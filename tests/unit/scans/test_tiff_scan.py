@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from tomopipe.campaign.campaign import campaign_from_data
 from tomopipe.campaign.results import is_without_angles
 from tomopipe.config import InputBlock
-from tomopipe.errors import ScanError
+from tomopipe.errors import ScanError, is_of_the_scan
 from tomopipe.scans.angle_lists import NO_LIST
 from tomopipe.scans.exchange import open_scan, read_metadata
 from tomopipe.scans.metadata import incomplete
@@ -50,6 +50,17 @@ def reason_of(path, **options):
         read_metadata(path, **options)
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+@pytest.mark.parametrize("all_go", [False, True])
+def test_images_that_go_while_they_are_read_may_come_back_only_together(tmp_path, all_go):
+    path = write_folder(tmp_path / "scan_1", into="tomo")
+    said = pytest.raises(ScanError, match=r"img_0\.tif: no such file any more")
+    with said as found, open_scan(path) as scan:
+        for image in (path / "tomo").glob("*" if all_go else "img_0.tif"):
+            image.unlink()
+        scan.read_frames([0])
+    assert is_of_the_scan(found.value) != all_go
 
 
 @pytest.mark.parametrize("dtype", ["u1", "u2", "i2", "f4", ">u2"])
