@@ -110,7 +110,7 @@ def test_volumes_of_scans_that_were_renamed_or_removed_are_named_and_go(campaign
     named = set(say("clean", "--gone", "-n").splitlines()[:-1])
     assert named == gone
     assert all((campaign / path).exists() for path in gone)
-    assert "1 of RELION stack, 2 of volume, " in say("clean", "--gone")
+    assert "1 RELION stack, 2 volumes, " in say("clean", "--gone")
     assert not any((campaign / path).exists() for path in gone)
     assert (results / "notes_rec.h5").exists()
     assert len(list(results.glob("*_rec.h5"))) == len(CORS_PX)
