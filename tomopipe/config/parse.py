@@ -18,7 +18,6 @@ from tomopipe.paths import NO_FOLDER
 # What other programs call a value.
 _ELSEWHERE = {
     "munch": "fourier-wavelet",  # nabu
-    "ramlak": "ramp",
     "fw": "fourier-wavelet",  # TomoGUI
     "ti": "titarenko",
     "vo-all": "vo",

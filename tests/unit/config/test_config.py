@@ -69,7 +69,6 @@ def test_every_key_has_a_meaning_and_stands_in_the_pages():
         ("full_recon", {"crop_x": [5, 4]}, ["full_recon.crop_x", "first <= last"]),
         ("export_star", {"rows": [5, 4]}, ["export_star.rows", "first <= last"]),
         ("full_recon", {"crop_y": "some"}, ["full_recon.crop_y", "'some'"]),
-        ("full_recon", {"filter": "ramlak"}, ["full_recon.filter", "did you mean ramp?"]),
         (
             "preprocess",
             {"stripes": {"method": "munch"}},
