@@ -41,7 +41,7 @@ def room_for(
     try:
         yield
     except OSError as error:
-        number = _lost_number() if _OF_NUMPY.fullmatch(str(error)) else error.errno
+        number = _lost_number(path) if _OF_NUMPY.fullmatch(str(error)) else error.errno
         if isinstance(error, NoRoomError) or number not in _NO_ROOM:
             raise
         if number == errno.EFBIG:
@@ -63,11 +63,34 @@ def saying(what: str, advice: str = "") -> Iterator[None]:
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LARGER = "Type `ulimit -f unlimited`, or work on another disk, and run again."
+_PROBE_BYTES = 2**20
 _OF_NUMPY = re.compile(r"\d+ requested and \d+ written")  # of tofile, which loses the number
 
 
-def _lost_number() -> int:
-    return errno.ENOSPC if file_limit() is None else errno.EFBIG
+def _lost_number(path: str | os.PathLike[str]) -> int | None:
+    """Find out why NumPy could not write: of a used-up quota the disk itself shows room."""
+    if file_limit() is not None:
+        return errno.EFBIG
+    try:
+        write_for_a_moment(_folder_of(path))
+    except OSError as error:
+        return error.errno
+    return errno.ENOSPC
+
+
+def write_for_a_moment(folder: str | os.PathLike[str]) -> None:
+    """Raise the OSError of a folder in which nothing can be written."""
+    with tempfile.TemporaryFile(dir=folder) as probe:
+        probe.write(bytes(_PROBE_BYTES))
+        probe.flush()
+
+
+def _folder_of(path: str | os.PathLike[str]) -> str:
+    """Return the folder of what is written, or the nearest above it that is there."""
+    folder = os.path.abspath(path)
+    while not os.path.isdir(folder):
+        folder = os.path.dirname(folder)
+    return folder
 
 
 def file_limit() -> int | None:
@@ -83,9 +106,7 @@ def _used_up(number: int, path: str | os.PathLike[str]) -> str:
         if limit is None:
             return "its file system takes no file as large"
         return f"a file may have {limit / 1e6:.3g} MB here (`ulimit -f`)"
-    folder = os.path.abspath(path)
-    while not os.path.isdir(folder):
-        folder = os.path.dirname(folder)
+    folder = _folder_of(path)
     found = os.statvfs(folder)
     of_files = found.f_files > 0 and found.f_favail == 0
     try:

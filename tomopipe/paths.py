@@ -4,6 +4,8 @@ from pathlib import Path
 
 from tomopipe.errors import TomopipeError
 
+NO_FOLDER = "no such folder; expected that of a campaign, not a scan."
+
 
 def workflow_folder() -> Path:
     """Return the folder that holds Snakefile, workflow/ and profiles/."""

@@ -28,7 +28,12 @@ from tests.workflow.conftest import (
     snakemake,
     table,
 )
+from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli import cli
+from tomopipe.cli.outcome import show
+from tomopipe.commands.next_run import make_plan
+from tomopipe.commands.status import read_status
+from tomopipe.review.store import Store
 
 # a series is enough; that another one is not held up is seen where the finished campaign runs
 SERIES_PX = {name: cor_px for name, cor_px in CORS_PX.items() if name.startswith("a_")}
@@ -167,6 +172,49 @@ def test_a_volume_that_fails_leaves_the_earlier_one(campaign, tmp_path, output):
     assert again <= run.jobs
     assert [path.read_bytes() for path in files] != before
     assert plan(campaign) == (0, frozenset())
+
+
+def test_a_volume_of_earlier_options_counts_as_failed_until_the_edit_is_taken_back(
+    campaign, capsys
+):
+    config, page = (campaign / name for name in ("config.yaml", "results/report/index.html"))
+    hann = config.read_text() + "full_recon: {filter: hann}\noverrides:\n- scans: [a_2]\n"
+    config.write_text(hann + "  full_recon: {rows: [0, 400]}\n")
+    assert snakemake(campaign).status == 1
+    assert failed_scans(campaign) == {"a_2"}
+    assert plan(campaign) == (1, {"full_recon:a_2", "report"})
+    what, why = "earlier options or files", "filter ramp -> hann; rows all -> [0, 400]"
+    text = page.read_text()
+    assert "<b>4</b> of 5 reconstructed" in text
+    assert f"volume of {what} ({why}), made again".replace(">", "&gt;") in text
+    show(load_campaign(campaign), is_whole=False)
+    assert f"failed volume of {what} (filter ramp" in " ".join(capsys.readouterr().out.split())
+    said = CliRunner().invoke(cli, ["status", str(campaign)]).stdout
+    assert f"volume of {what}, made again by the next run: a_2 ({why})" in " ".join(said.split())
+
+    config.write_text(hann + "  full_recon: {filter: ramp}\n")
+    assert failed_scans(campaign) == set()
+    run = snakemake(campaign)
+    assert run.status == 0, run.text
+    assert run.jobs == {"export_star", "report"}  # the page named it
+    assert "<b>5</b> of 5 reconstructed" in page.read_text()
+    assert failed_scans(campaign) == set()
+    assert CliRunner().invoke(cli, ["report", str(campaign)]).exit_code == 0
+    assert plan(campaign) == (0, frozenset())
+
+
+def failed_scans(campaign: Path) -> set[str]:
+    """Name the scans that have failed: report, review, plan and status must agree."""
+    found = load_campaign(campaign)
+    record = Store(campaign, campaign / "config.yaml").record()
+    listed = {failure.scan for failure in record.failures}
+    assert {scan.name for scan in record.scans if scan.state == "failed"} == listed
+    assert {line.split(":")[0] for line in make_plan(found).failures} == listed
+    status = read_status(found)
+    assert {job.key for job in status.with_state("failed")} == listed
+    n_failed = {step.step: step.n_failed for step in record.times if step.n_failed}
+    assert n_failed == {step.step: step.failed for step in status.steps if step.failed}
+    return listed
 
 
 def test_a_stack_that_its_scan_spoils_holds_up_no_other(campaign, tmp_path):
@@ -322,6 +370,7 @@ def test_a_write_protected_volume_stays_and_only_its_job_fails(campaign):
     run = snakemake(campaign, environment={}, by=HEEDING)
     assert run.status == 1
     for path, log in ((folder, "try_recon/b_1"), (volume, "full_recon/a_2")):
+        assert failed_scans(campaign) == {log[-3:]}
         text = (campaign / f"logs/{log}.log").read_text()
         assert f"`chmod u+rwX {path}`" in text
         assert "Traceback" not in text

@@ -4,10 +4,13 @@ import json
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
+from tests.step_calls import full_recon
 from tests.workflow.conftest import CORS_PX, configure, plan, plan_all, snakemake, table
 from tests.workflow.test_reruns import TAIL, changed
 from tomopipe.campaign.campaign import load_campaign
+from tomopipe.cli import cli
 from tomopipe.run.ending import set_remarks
 from tomopipe.run.retention import accepted_scans, removable, remove
 
@@ -88,3 +91,34 @@ def test_nothing_is_removable_by_default(campaign):
     config = yaml.safe_load((campaign / "config.yaml").read_text())
     assert "storage" not in config
     assert removable(load_campaign(campaign)) == []
+
+
+def test_volumes_of_scans_that_were_renamed_or_removed_are_named_and_go(campaign):
+    results = campaign / "results"
+    full_recon(campaign / "raw" / "a_2.h5", results / "old_rec", cor_px=49.0, output="tiff")
+    (results / "notes_rec.h5").write_text("of others")
+    (campaign / "raw" / "a_2.h5").rename(campaign / "raw" / "c_2.h5")
+
+    def say(*command):
+        done = CliRunner().invoke(cli, [*command, str(campaign)])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    full_recon(campaign / "raw" / "a_1.h5", results / "a_1_rec", cor_px=47.0, output="tiff")
+    told = "not in the campaign, or in another full_recon.output: a_1, a_2, old, "
+    assert told in say("status")
+    gone = {"results/a_1_rec", "results/a_2_rec.h5", "results/old_rec"}
+    gone |= {"results/relion/stacks/a_2.mrcs"}
+    named = set(say("clean", "--gone", "-n").splitlines()[:-1])
+    assert named == gone
+    assert all((campaign / path).exists() for path in gone)
+    assert "1 RELION stack, 3 volumes, " in say("clean", "--gone")
+    assert not any((campaign / path).exists() for path in gone)
+    assert (results / "notes_rec.h5").exists()
+    assert len(list(results.glob("*_rec.h5"))) == len(CORS_PX)
+    assert "not in the campaign" not in say("status")
+    assert snakemake(campaign).status == 0
+    # a disk that is away takes nothing with it
+    (campaign / "raw").rename(campaign / "away")
+    assert "not in the campaign" not in say("status")
+    assert CliRunner().invoke(cli, ["clean", "--gone", str(campaign)]).exit_code == 1

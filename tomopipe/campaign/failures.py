@@ -7,6 +7,7 @@ stack that its scan is to blame for says so itself (`failed_stack`).
 
 import os
 import re
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -106,7 +107,23 @@ def failed_on_data(log: Path, *, since: float) -> bool:
         job is not None
         and job.state == "failed"
         and job.error.startswith(("ScanError:", "TomopipeError:"))
+        and not json_or(status_path(log), {}).get("may_pass")
     )
+
+
+def note_not_begun(log: Path, why: str, *, since: float) -> None:
+    """Write a status beside the log of a job that failed since then without having begun."""
+    if _begun(log, since) is None:
+        now_s = time.time()
+        failed = {"state": "failed", "start": now_s, "end": now_s, "error": f"did not begin: {why}"}
+        write_json(failed, status_path(log))
+
+
+def begun(logs: Logs[Path], step: str) -> set[str]:
+    """Name the scans of which a job of a step has begun, by one listing, not a look for each."""
+    with suppress(FileNotFoundError):
+        return {name.removesuffix(".json") for name in os.listdir(logs.status(step, "").parent)}
+    return set()
 
 
 def has_no_end(log: Path, *, since: float) -> bool:
@@ -121,13 +138,14 @@ def _begun(log: Path, since: float) -> JobStatus | None:
     return job if job is not None and job.start_s >= since - CLOCKS_S else None
 
 
-def is_made(files: Files[Path], step: str, scan: str) -> bool:
-    """Tell whether the result of a step of a scan exists; a volume counts in any format."""
+def is_made(files: Files[Path], step: str, key: str) -> bool:
+    """Tell whether the result of a scan, or a stack, exists; a volume counts in any format."""
     made = {
-        "try_recon": [files.sweep(scan)],  # the last that it writes
-        "predict_cor": [files.prediction(scan)],
-        "full_recon": [files.volume(scan, output) for output in VOLUMES],
-        "export_stack": [files.stack(scan)],
+        "try_recon": [files.sweep(key)],  # the last that it writes
+        "predict_cor": [files.prediction(key)],
+        "full_recon": [files.volume(key, output) for output in VOLUMES],
+        "stitch": [files.stitched(key, output) for output in VOLUMES],
+        "export_stack": [files.stack(key)],
     }
     return any(path.exists() for path in made.get(step, ()))
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from tomopipe.campaign.files import Logs
 from tomopipe.campaign.job_status import usual_job
-from tomopipe.errors import RunEndedError, TomopipeError, room_for
+from tomopipe.errors import RunEndedError, TomopipeError, is_of_the_scan, room_for
 from tomopipe.storage import run_folder
 from tomopipe.storage.json_files import json_or
 from tomopipe.storage.processes import sign_of_life
@@ -114,6 +114,7 @@ def job(
             yield more
     except Exception as error:  # of the log, too: without an end the job would count as killed
         failed = {"state": "failed", "end": time.time(), "error": _one_line(error)}
+        failed["may_pass"] = not is_of_the_scan(error)
         with suppress(RunEndedError):
             _write(status | failed, path)
         raise

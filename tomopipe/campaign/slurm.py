@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -27,7 +27,7 @@ _LEFT_ALONE_S = 60.0
 _CANCEL_S = 40.0  # less than `tomopipe stop` waits
 _silent: dict[str, float] = {}  # paths of commands that did not answer, and when
 _SHOW = ["sacctmgr", "--noheader", "--parsable2", "show"]
-_SINFO = ["sinfo", "--noheader", "--format=%P|%l"]
+_LIMITS = "--format=%P|%l"
 _BATCH = 500  # job numbers in one call: the length of a command is limited
 #: Final states: no job runs again under the same number.
 ENDED = frozenset(
@@ -153,29 +153,56 @@ def cancel(numbers: Sequence[str], *options: str) -> str:
     return f"{NOT_CANCELLED}: {why}. They may run on; end them later: scancel {' '.join(left)}"
 
 
-@lru_cache(maxsize=32)
+def await_controller(
+    say: Callable[[str], None], *, within_s: float = 600.0, look_s: float = 10.0
+) -> None:
+    """Wait while SLURM's controller is down, as when it is restarted: a submission would fail.
+
+    `say` is told once. Where SLURM says nothing of it, this returns at once.
+    """
+    command, until_s, is_told = shutil.which("scontrol"), time.monotonic() + within_s, False
+    while command and time.monotonic() < until_s:
+        try:
+            answer = subprocess.run(
+                [command, "ping"], capture_output=True, text=True, check=False, timeout=_SECONDS
+            ).stdout
+        except (OSError, subprocess.SubprocessError):
+            return
+        if "DOWN" not in answer or "UP" in answer:  # of two controllers one may be down
+            return
+        if not is_told:
+            say(f"SLURM's controller is down: waiting for it up to {within_s / 60:.0f} min")
+            is_told = True
+        time.sleep(look_s)
+
+
+@lru_cache(maxsize=4)
+def sinfo(within_s: float | None, *options: str) -> list[list[str]]:
+    """Return what sinfo says of each partition, its name first, asked once."""
+    return _ask(["sinfo", "--noheader", *options], n_cells=2, within_s=within_s)
+
+
 def time_limit_min(partition: str) -> int | None:
     """Return the time limit of a partition ("": the default one), minutes; None if unknown.
 
     Of several, with commas between them, the smallest: SLURM may refuse more.
     """
-    limits_s = map(_seconds, _of_partition(_SINFO, partition))
+    limits_s = map(_seconds, _of_partition(sinfo(None, _LIMITS), partition))
     return min((int(limit_s // 60) for limit_s in limits_s if limit_s is not None), default=None)
 
 
-@lru_cache(maxsize=32)
 def node_mb(partition: str) -> int | None:
     """Return the memory of the largest node of partitions ("": of the default one), MB."""
-    cells = _of_partition([*_SINFO[:-1], "--Node", "--format=%P|%m"], partition)
+    cells = _of_partition(sinfo(None, "--Node", "--format=%P|%m"), partition)
     return max((int(cell) for cell in cells if cell.isdecimal()), default=None)
 
 
-def _of_partition(command: list[str], partition: str) -> list[str]:
+def _of_partition(found: list[list[str]], partition: str) -> list[str]:
     """Return what sinfo says of partitions; the default one is marked by a star."""
     names = partition.split(",")
     return [
         cell
-        for name, cell in _ask(command, n_cells=2)
+        for name, cell in found
         if name.rstrip("*") in names or (not partition and name.endswith("*"))
     ]
 
@@ -192,24 +219,23 @@ def read_profile(path: Path) -> tuple[int, list[dict[str, str]]]:
         return 0, []
 
 
-def unknown_names(profile: Path) -> list[str]:
+def unknown_names(profile: Path, *, within_s: float | None = None) -> list[str]:
     """Name what a profile asks for that SLURM does not have: partitions, the account.
 
     Submissions with them fail, or wait without a word. Nothing is said where SLURM does not answer.
     """
+    sinfo.cache_clear()  # in a process that lives long
     _, asked = read_profile(profile)
     wanted = {
         key: {name for keys in asked if keys.get(key) for name in keys[key].split(",")}
         for key in ("slurm_partition", "slurm_account")
     }
-    user = getpass.getuser()
-    known = {
-        "partition": {name.rstrip("*") for name, _ in _ask(_SINFO, n_cells=2)},
-        "account": {
-            name
-            for name, _ in _ask([*_SHOW, "assoc", f"user={user}", "format=Account,User"], n_cells=2)
-        },
-    }
+    user, known = getpass.getuser(), dict[str, set[str]]()
+    if wanted["slurm_partition"]:
+        known["partition"] = {name.rstrip("*") for name, _ in sinfo(within_s, _LIMITS)}
+    if wanted["slurm_account"]:
+        command = [*_SHOW, "assoc", f"user={user}", "format=Account,User"]
+        known["account"] = {name for name, _ in _ask(command, n_cells=2, within_s=within_s)}
     return [
         f"{profile}: SLURM has no {kind} {name}"
         + (f" for {user}" if kind == "account" else "")
@@ -248,13 +274,13 @@ def _ask_about(command: list[str], numbers: Sequence[str], *, n_cells: int) -> l
     return [row for asked in commands for row in _ask(asked, n_cells=n_cells)]
 
 
-def _ask(command: list[str], *, n_cells: int) -> list[list[str]]:
+def _ask(command: list[str], *, n_cells: int, within_s: float | None = None) -> list[list[str]]:
     path = shutil.which(command[0])
     if path is None or time.monotonic() - _silent.get(path, -math.inf) < _LEFT_ALONE_S:
         return []
     try:
         answer = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=_SECONDS
+            command, capture_output=True, text=True, check=False, timeout=within_s or _SECONDS
         )
     except (OSError, subprocess.SubprocessError):
         _silent[path] = time.monotonic()

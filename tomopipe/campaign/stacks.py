@@ -8,7 +8,7 @@ from typing import Any
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows
 from tomopipe.campaign.job_status import JobStatus
-from tomopipe.campaign.state import MEANINGS, State, not_selected
+from tomopipe.campaign.state import not_selected, why_not_selected
 from tomopipe.campaign.table import did_you_mean
 
 # Options that must be equal for all volumes of a stack.
@@ -126,9 +126,9 @@ def _missing(
         row = rows.get(scan)
         if row is None:
             return f"{scan} is not in the inventory"
-        if state := not_selected(campaign.scans[scan].select, row):
-            reason = row["reason"] if state is State.SKIPPED else MEANINGS[state]
-            return f"{scan} is {state}: {reason}"
+        select = campaign.scans[scan].select
+        if state := not_selected(select, row):
+            return f"{scan} is {state}: {why_not_selected(select, row)}"
         if scan not in resolved:
             return f"{scan} has no COR"
     return ""

@@ -100,6 +100,13 @@ def not_selected(select: str, row: Mapping[str, str] | None) -> State | None:
     return None if select == "yes" and usable else State.SKIPPED
 
 
+def why_not_selected(select: str, row: Mapping[str, str] | None) -> str:
+    """Say why no job runs for a scan, as far as the inventory knows; "" if one may."""
+    state = not_selected(select, row)
+    reason = row.get("reason", "") if row and state is State.SKIPPED else ""
+    return reason or (MEANINGS[state] if state else "")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ScanFacts:
     """Content of a campaign's files about one scan; CORs in unbinned pixels."""
@@ -120,7 +127,7 @@ class ScanFacts:
     prediction: Prediction | None = None
     failures: tuple[Failure, ...] = ()  # failures that still count: of jobs whose result is missing
     volume: Path | None = None  # its volume, if there is one
-    volume_px: float | None = None  # the COR of a volume that the next run makes at another one
+    volume_of: str = ""  # what a volume was made from that the next run makes otherwise
 
     @property
     def n_cols(self) -> int | None:
@@ -192,7 +199,8 @@ class ScanFacts:
         if self.is_edited and self.manual_px is not None:
             return State.MANUAL
         if self.cor_px is not None and not self.is_edited:
-            return _OF_SOURCE.get(self.source, State.OK)
+            state = _OF_SOURCE.get(self.source, State.OK)
+            return State.FAILED if state is State.OK and self.failures else state  # of before
         return self._state_without_cor
 
     @property
@@ -228,8 +236,8 @@ class ScanFacts:
         if self.decided and self.is_edited:
             edit = format_cor(self.manual_px) or "removal of the COR"
             found.append(f"{edit} by hand waits for the next run")
-        if self.volume_px is not None:
-            found.append(f"volume of COR {self.volume_px:.2f}, made again by the next run")
+        if self.volume_of:
+            found.append(f"volume of {self.volume_of}, made again by the next run")
         return tuple(found)
 
     @property

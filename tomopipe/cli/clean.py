@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -10,13 +11,23 @@ from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli.options import ConfigFile, Directory, DryRun
 from tomopipe.cost.disk import shown_size
 from tomopipe.errors import TomopipeError, some_of
-from tomopipe.run.retention import removable, remove, unaccepted_scans
+from tomopipe.run.retention import of_gone_scans, removable, remove, unaccepted_scans
 
 _N_NAMED = 3  # scans for each reason
 
 
 def clean(
-    directory: Directory = Path("."), config: ConfigFile = None, dry_run: DryRun = False
+    directory: Directory = Path("."),
+    config: ConfigFile = None,
+    dry_run: DryRun = False,
+    gone: Annotated[
+        bool,
+        typer.Option(
+            "--gone",
+            help="Instead remove volumes and stacks of scans that are not in the campaign, and "
+            "volumes in another format than full_recon.output.",
+        ),
+    ] = False,
 ) -> None:
     """Remove try stacks and stacks for RELION that are declared temporary, of accepted scans.
 
@@ -29,19 +40,20 @@ def clean(
     """
     campaign = load_campaign(directory, config)
     storage = campaign.config.storage
-    if storage.keep_try and storage.keep_stacks:
+    if storage.keep_try and storage.keep_stacks and not gone:
         raise TomopipeError(
             "nothing is temporary here: set storage.keep_try or storage.keep_stacks to no."
         )
-    files = removable(campaign)
+    files = of_gone_scans(campaign) if gone else removable(campaign)
     for file in files:
         typer.echo(file.path.relative_to(campaign.directory))
     n_bytes = sum(file.n_bytes for file in files) if dry_run else remove(files)
     kinds = Counter(file.kind for file in files)
-    what = ", ".join(f"{n} of {kind}" for kind, n in sorted(kinds.items())) or "no files"
+    counts = (f"{n} {kind}{'s' * (n != 1)}" for kind, n in sorted(kinds.items()))
+    what = ", ".join(counts) or "no files"
     did = "would be removed" if dry_run else "removed"
     typer.echo(f"{what}, {shown_size(n_bytes)}: {did}")
-    if not files and (kept := unaccepted_scans(campaign)):
+    if not (files or gone) and (kept := unaccepted_scans(campaign)):
         typer.echo(_why_kept(kept))
 
 

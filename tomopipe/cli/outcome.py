@@ -17,6 +17,7 @@ from tomopipe.campaign.state import State
 from tomopipe.cli.terminal import console, folding_table, near
 from tomopipe.cor.cor_value import format_cor
 from tomopipe.report.collected_records import collect_scans
+from tomopipe.reruns.made_again import why_again
 from tomopipe.review.queue import queue_entries
 from tomopipe.run.ending import set_remarks
 from tomopipe.storage.json_files import json_or, number, part, texts
@@ -34,7 +35,7 @@ _EYES = {
 def show(campaign: Campaign, *, is_whole: bool) -> None:
     """Print the table of a run, and the paths of its results; `is_whole`: it made all there was."""
     screen = console()
-    records = collect_scans(campaign, volumes=not is_whole)
+    records = collect_scans(campaign, volumes=not is_whole, why=why_again(campaign))
     cells = {
         scan.name: {"select": scan.select, "cor_px": scan.manual}
         for scan in campaign.scans.values()
@@ -90,14 +91,19 @@ def _table(
             "" if confidence is None else f"{confidence:.2f}",
             str(entry["state"]) + " (warning)" * _is_warned(entry),
             *(_error(cor_px, known) if truth else ()),
-            entry["why"] or ", ".join(texts((known or {}).get("special"))),
+            _remark(entry) or ", ".join(texts((known or {}).get("special"))),
         ]
         table.add_row(*map(Text, cells), style=_EYES.get(entry["state"], ""))
     return table
 
 
+def _remark(entry: Mapping[str, Any]) -> str:
+    warnings = entry["warnings"] if _is_warned(entry) else ()
+    return "; ".join(filter(None, (entry["why"], *warnings)))
+
+
 def _is_warned(entry: Mapping[str, Any]) -> bool:
-    """Tell whether lines below the table warn of a scan that needs no review."""
+    """Tell whether there are warnings of a scan that needs no review."""
     return bool(entry["warnings"]) and entry["state"] not in _EYES
 
 

@@ -1,6 +1,7 @@
 """`tomopipe plan` and `tomopipe retry`."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -9,11 +10,12 @@ from rich.box import SIMPLE
 from rich.table import Table
 from rich.text import Text
 
-from tomopipe.campaign.campaign import load_campaign, refuse_unknown
+from tomopipe.campaign.campaign import InventoryRows, load_campaign, read_inventory, refuse_unknown
 from tomopipe.campaign.failures import forget
+from tomopipe.campaign.state import why_not_selected
 from tomopipe.cli.options import CampaignOption, ConfigFile, Directory, DryRun
 from tomopipe.cli.terminal import console, folding_table
-from tomopipe.commands.next_run import Plan, as_records, folded, make_plan, up_to
+from tomopipe.commands.next_run import Plan, as_records, folded, gathered, make_plan, up_to
 from tomopipe.cost.cost import Cost, total
 from tomopipe.errors import TomopipeError
 
@@ -45,7 +47,7 @@ def _show(found: Plan) -> None:
     screen = console()
     if found.jobs:
         table = folding_table("scan", "what runs", "why", box=SIMPLE)
-        for row in folded(found.jobs):
+        for row in gathered(folded(found.jobs)):
             perhaps = f"perhaps {', '.join(row.perhaps)}" if row.perhaps else ""
             what = "; ".join(filter(None, [", ".join(row.steps), perhaps]))
             table.add_row(*map(Text, (row.of, what, row.why)))
@@ -116,7 +118,12 @@ def retry(
         )
     refuse_unknown(campaign, scans or [])
     forgotten = forget(campaign.results, scans or campaign.scans, dry_run=dry_run)
+    rows: InventoryRows = {}
+    with suppress(OSError, TomopipeError):  # one that is damaged the next run makes again
+        rows = read_inventory(campaign.files.inventory)
+    for scan in scans or ():
+        if why := why_not_selected(campaign.scans[scan].select, rows.get(scan)):
+            typer.echo(f"{scan} is not selected: {why}")
     verb = "Would be" if dry_run else "Will be"
-    typer.echo(
-        f"{verb} tried again: {', '.join(forgotten)}" if forgotten else "Nothing had failed."
-    )
+    again = f"{verb} tried again: {', '.join(forgotten)}"
+    typer.echo(again if forgotten else "No failure keeps a scan from the next run.")

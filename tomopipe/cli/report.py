@@ -39,8 +39,8 @@ def report(
         record = Record(campaign.files.record, campaign.directory)
         record.rewritten(campaign.outputs.report)
         record.save()
-        # what has failed, was not finished or is edited, the next run may show otherwise
-        open_jobs = read_status(campaign).with_state("running", "failed", "lost")
+        # what was not finished, or is to be made, the next run may show otherwise
+        open_jobs = read_status(campaign).with_state("running", "lost")
         if unread or open_jobs or not has_ended(campaign):
             record.rewritten(campaign.outputs.report, "")
             record.save()

@@ -2,7 +2,6 @@
 
 import signal
 import subprocess
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,7 +12,7 @@ import typer
 from tomopipe.campaign.files import CONFIG, LOGS, Logs
 from tomopipe.cli.options import ConfigFile, Directory, DryRun, rest_of
 from tomopipe.cli.terminal import Screen, near, say
-from tomopipe.errors import NoRoomError, TomopipeError, room_for
+from tomopipe.errors import NoRoomError, TomopipeError, room_for, write_for_a_moment
 from tomopipe.run import launch
 from tomopipe.run.launch import Run
 from tomopipe.run.progress import Progress
@@ -22,7 +21,6 @@ _LOOK_S = 0.2
 _STOP_S = 60.0
 _MOST_SAID = 20
 _TAIL_LINES = 25
-_PROBE_BYTES = 2**20
 # ours, and that of Snakemake below a screen of its options
 _ERRORS = ("tomopipe: ", "__main__.py: error: ")
 _GOES_ON = "what was done stays, `tomopipe run` goes on from there."
@@ -168,9 +166,8 @@ def _say_if_full(folder: Path) -> None:
     """Name a full disk, or quota, in which jobs failed perhaps with other words."""
     with suppress(OSError):
         try:
-            with room_for(folder), tempfile.TemporaryFile(dir=folder) as probe:
-                probe.write(bytes(_PROBE_BYTES))
-                probe.flush()
+            with room_for(folder):
+                write_for_a_moment(folder)
         except NoRoomError as error:
             say(f"tomopipe: {error}")
 

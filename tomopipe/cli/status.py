@@ -20,6 +20,7 @@ from tomopipe.cli.terminal import bar, duration
 from tomopipe.commands.status import JobStatus, Status, as_record, read_status
 from tomopipe.run.ending import set_remarks, unfinished_scans, volumes_of_before
 from tomopipe.run.launch import is_killed, under_way
+from tomopipe.run.retention import gone_line
 
 _WIDE = 100  # columns of the terminal from which details are shown
 _STYLE = {"running": "cyan", "failed": "red", "lost": "magenta"}
@@ -30,7 +31,7 @@ def status(
     config: ConfigFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
 ) -> None:
-    """Show the jobs of a campaign: queued, running, done, failed, and lost.
+    """Show the jobs of a campaign: to do, running, done, failed, lost.
 
     A job is lost when it has given no sign of life for three minutes, its run is over, or SLURM
     says that it ended. Reads status files, so it also works on a machine outside the cluster; where
@@ -54,6 +55,8 @@ def status(
             console.print(Text(line, style=_STYLE["failed"]))
         for remark in set_remarks(campaign):
             console.print(f"for RELION: {remark}", markup=False, highlight=False, soft_wrap=True)
+        if line := gone_line(campaign):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _show(found: Status, console: Console) -> None:
@@ -64,7 +67,7 @@ def _show(found: Status, console: Console) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=wide, padding=(0, 1 if wide else 0))
     table.add_column("step", no_wrap=True)
     table.add_column("progress", no_wrap=True)
-    for column in ("queued", "running", "done", "failed", "lost", "usual", "left"):
+    for column in ("to do", "running", "done", "failed", "lost", "usual", "left"):
         table.add_column(column, justify="right", no_wrap=True)
     for step in found.steps:
         total = step.queued + step.running + step.done + step.failed + step.lost

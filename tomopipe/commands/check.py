@@ -1,7 +1,6 @@
 """Checks of config, data and disk before the first run, for `tomopipe check`."""
 
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows, override_faults, read_inventory
+from tomopipe.campaign.counted_jobs import OF_SCANS
 from tomopipe.campaign.job_status import STEP_ORDER
 from tomopipe.campaign.raw_files import path_problems
 from tomopipe.campaign.series import encode_series, split_name
@@ -24,7 +24,6 @@ from tomopipe.cost.disk import half_notes, lack_of_disk, shown_size, still_to_ma
 from tomopipe.errors import ScanError, TomopipeError, some_of
 from tomopipe.groups import grouped
 from tomopipe.paths import existing_folder
-from tomopipe.report.scan_record import SCAN_STEPS
 from tomopipe.reruns.expected import expected_inventory
 from tomopipe.reruns.foreign import refuse_foreign
 from tomopipe.reruns.option_faults import (
@@ -38,11 +37,11 @@ from tomopipe.reruns.option_faults import (
 from tomopipe.reruns.products import Record
 from tomopipe.reruns.relion_notes import note_lines, relion_notes
 from tomopipe.scans.angle_lists import CANNOT_BE, OTHER_ANGLES
+from tomopipe.scans.nxdetector import HINT
 from tomopipe.scans.raw_scan import RawScan
 from tomopipe.stream.source import check_scratch
 
 _N_NAMED = 4  # scans in an error
-_HINT = re.compile(r"(?<=COR hint )(\S+) px.*?(?= \(not used\))")
 _STEPS = 1.5  # between ranges of angles that may be meant alike: with the last angle, or without
 _LARGE_STEP_DEG = 10.0  # a larger one is of interlaced projections
 _VOLUME_MIN = 120  # minutes that the rule full_recon requests first
@@ -113,12 +112,12 @@ def examine(campaign: Campaign) -> Findings:
 def _recorded(rows: InventoryRows) -> Iterator[tuple[str, list[str]]]:
     """Yield how scans were recorded, and those recorded so; the COR hint of each may differ."""
     found = {scan: row["found"] for scan, row in rows.items() if row.get("found")}
-    for scans in grouped((_HINT.sub("", text), scan) for scan, text in found.items()).values():
+    for scans in grouped((HINT.sub("", text), scan) for scan, text in found.items()).values():
         texts = [found[scan] for scan in scans]
-        hints_px = [float(hint[1]) for text in texts for hint in _HINT.finditer(text)]
+        hints_px = [float(hint[1]) for text in texts for hint in HINT.finditer(text)]
         differ = len(set(texts)) > 1
         hints = f"{min(hints_px):.1f} to {max(hints_px):.1f} px" if differ else ""
-        yield _HINT.sub(hints, texts[0]) if differ else texts[0], scans
+        yield HINT.sub(hints, texts[0]) if differ else texts[0], scans
 
 
 def _check_table(campaign: Campaign, findings: Findings) -> None:
@@ -247,10 +246,12 @@ def _check_disk(
     scans, each = campaign.selected_scans(rows), still_to_make(campaign, rows, stacks)
     existing = existing_folder(campaign.results)
     free = shutil.disk_usage(existing).free
+    kinds = ", ".join(f"{kind} {shown_size(n)}" for kind, n in each.items() if n)
+    to_make = "nothing is still to make"
+    if kinds:
+        to_make = f"what is still to make takes about {shown_size(each.total())} ({kinds})"
     findings.notes.append(
-        f"{len(scans)} scan{'s' * (len(scans) != 1)} selected; "
-        f"what is still to make takes about {shown_size(each.total())} "
-        f"({', '.join(f'{kind} {shown_size(n)}' for kind, n in each.items() if n) or 'nothing'}), "
+        f"{len(scans)} scan{'s' * (len(scans) != 1)} selected; {to_make}, "
         f"{free / 1e9:.2f} GB are free in {existing}"
     )
     new = [s for s in scans if not (campaign.directory / campaign.volume(s)).exists()]
@@ -321,7 +322,7 @@ def _jobs(
 ) -> Iterator[tuple[str, str]]:
     """Yield all jobs of a campaign, each a step and what it is of."""
     scans, config = campaign.selected_scans(rows), campaign.config
-    keys = dict.fromkeys(SCAN_STEPS, scans) | {"stitch": [stack.name for stack in stacks]}
+    keys = dict.fromkeys(OF_SCANS, scans) | {"stitch": [stack.name for stack in stacks]}
     keys["fix_cor"] = list({encode_series(campaign.scans[scan].series) for scan in scans})
     off = () if config.export_star.enabled else ("export_stack", "export_star")
     off = off if config.report.enabled else (*off, "report")

@@ -11,13 +11,14 @@ from typing import Any
 
 from tomopipe.campaign import slurm
 from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
+from tomopipe.campaign.counted_jobs import counted
 from tomopipe.campaign.failures import is_made
 from tomopipe.campaign.files import LOGS, Logs
 from tomopipe.campaign.job_status import STEP_ORDER, JobStatus, end_of, position, read_job
 from tomopipe.campaign.results import is_unproven, read_cor_json
 from tomopipe.campaign.slurm import Pending
-from tomopipe.campaign.stacks import failed_of_gone_stack
 from tomopipe.errors import TomopipeError
+from tomopipe.reruns.made_again import why_again
 from tomopipe.run import launch
 from tomopipe.run.launch import Run
 from tomopipe.run.progress import Progress, Step
@@ -30,6 +31,7 @@ _TAIL_LINES = 12
 class StepStatus:
     """The jobs of one step, counted; seconds.
 
+    `queued` counts those to do, of the run under way or else of the next one.
     `submitted` counts the jobs, or groups of jobs, of this step that wait in SLURM's queue.
     """
 
@@ -75,8 +77,11 @@ def read_status(campaign: Campaign, *, now_s: float | None = None) -> Status:
     paths = sorted(logs.status_folder.glob("*/*.json"))
     found = [read_job(path, now_s=now_s) for path in paths]
     begun = [job for job in found if job and _counts(job, run, progress)]
+    jobs = _heed_slurm(begun, logs, now_s)
+    if run is None:  # the numbers of one are those of its jobs
+        jobs = counted(campaign, jobs, why_again(campaign))
     jobs = sorted(
-        (job for job in _heed_slurm(begun, logs, now_s) if not failed_of_gone_stack(campaign, job)),
+        (_with_log(job, logs) for job in jobs),
         key=lambda job: (position(job.step), job.step, job.start_s, job.key),
     )
     of_run = progress.steps if progress else {}
@@ -165,7 +170,7 @@ def _heed_slurm(jobs: Sequence[JobStatus], logs: Logs[Path], now_s: float) -> li
             now = read_job(logs.status(job.step, job.key), now_s=now_s) or job
             error = f"SLURM job {job.slurm_job}: {ended}"
             job = replace(now, state="lost", error=error) if _is_open(now) else now  # noqa: PLW2901
-        heeded.append(_with_log(job, logs))
+        heeded.append(job)
     return heeded
 
 

@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign
+from tomopipe.campaign.counted_jobs import OF_SCANS, Why, counted
 from tomopipe.campaign.failures import Failure
 from tomopipe.campaign.files import TRUTH, Logs
 from tomopipe.campaign.job_status import JobStatus
 from tomopipe.campaign.series import encode_series
-from tomopipe.campaign.stacks import failed_of_gone_stack
 from tomopipe.campaign.state import NOT_SELECTED, State
 from tomopipe.cor.outliers import FIX_COLUMNS, known_median
 from tomopipe.groups import grouped
 from tomopipe.report.alerts import alert_groups
 from tomopipe.report.efficiency import allocations, of_jobs
 from tomopipe.report.records import CampaignRecord, ScanRecord, SeriesRecord, StackRecord
-from tomopipe.report.scan_record import SCAN_STEPS, Sources, scan_records
+from tomopipe.report.scan_record import Sources, scan_records
 from tomopipe.report.sources import Reader, parse_failure, parse_fix
 from tomopipe.report.stitched import read_stacks, why_failed
 from tomopipe.report.times import read_jobs, step_times
@@ -28,18 +28,22 @@ _INVENTORY = ("scan", "path", "series", "index", "n_angles", "n_rows", "n_cols",
 
 
 def collect(
-    campaign: Campaign, *, notes: Mapping[str, Container[str]] | None = None, points: bool = True
+    campaign: Campaign,
+    *,
+    notes: Mapping[str, Container[str]] | None = None,
+    points: bool = True,
+    why: Why | None = None,
 ) -> CampaignRecord:
     """Read the existing results of a campaign; a broken file is noted and skipped.
 
     Everything on the page except the pictures, and the citations, which volumes state. `notes` are
     more warnings, and the scans that each concerns; `points`: whether to read the points of curves,
-    which takes most of the time.
+    which takes most of the time; `why` is asked of results that a job failed to replace.
     """
     reader = Reader(campaign.directory)
-    read = read_jobs(reader, campaign.logs.status_folder)
-    jobs = [job for job in read if not failed_of_gone_stack(campaign, job)]
-    source = _read_sources(reader, campaign, jobs, notes=notes or {}, points=points, volumes=True)
+    jobs = counted(campaign, read_jobs(reader, campaign.logs.status_folder), why)
+    more = {"notes": notes or {}, "points": points, "volumes": True, "why": why or _as_wanted}
+    source = _read_sources(reader, campaign, jobs, **more)
     records = scan_records(reader, source)
     stitched = read_stacks(reader, campaign, jobs)
     return CampaignRecord(
@@ -71,15 +75,20 @@ def _seed(path: Path) -> str:
 
 
 def collect_scans(
-    campaign: Campaign, reader: Reader | None = None, *, volumes: bool = False
+    campaign: Campaign,
+    reader: Reader | None = None,
+    *,
+    volumes: bool = False,
+    why: Why | None = None,
 ) -> list[ScanRecord]:
     """Read the results of the scans only, curves without points; `reader` notes broken files.
 
-    `volumes`: whether those that may be of another COR are opened.
+    `volumes`: whether those that may be of another COR are opened; `why` as for `collect`.
     """
     reader = reader or Reader(campaign.directory)
-    jobs = read_jobs(reader, campaign.logs.status_folder)
-    source = _read_sources(reader, campaign, jobs, notes={}, points=False, volumes=volumes)
+    jobs = counted(campaign, read_jobs(reader, campaign.logs.status_folder), why)
+    more = {"notes": {}, "points": False, "volumes": volumes, "why": why or _as_wanted}
+    source = _read_sources(reader, campaign, jobs, **more)
     return scan_records(reader, source)
 
 
@@ -96,6 +105,10 @@ def _read_sources(
     for job in jobs:
         by_name[job.key][job.step] = job
     return Sources(campaign, rows, reader.json(files.cor_table), fixes, by_name, **more)
+
+
+def _as_wanted(_step: str, _scan: str) -> str:
+    return ""
 
 
 def _series_records(scans: Sequence[ScanRecord]) -> tuple[SeriesRecord, ...]:
@@ -144,5 +157,5 @@ def _campaign_failures(
     return tuple(
         parse_failure(reader, campaign.logs, job.step, job.key, job.error)
         for job in jobs
-        if job.state == "failed" and job.step not in SCAN_STEPS and is_wanted(job)
+        if job.state == "failed" and job.step not in OF_SCANS and is_wanted(job)
     )

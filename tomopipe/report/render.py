@@ -162,7 +162,7 @@ def _progress(campaign: CampaignRecord) -> list[tuple[str, int, int]]:
     return [
         count("predicted", [s.prediction and s.prediction.best_cor_px for s in inside]),
         count("COR resolved", [s.cor_px for s in inside]),
-        count("reconstructed", [s.volume if s.volume_px is None else None for s in inside]),
+        count("reconstructed", [None if s.volume_of else s.volume for s in inside]),
     ]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign
+from tomopipe.campaign.counted_jobs import OF_SCANS, Why
 from tomopipe.campaign.failures import Failure, is_made
 from tomopipe.campaign.files import VOLUMES
 from tomopipe.campaign.job_status import JobStatus
@@ -22,9 +23,6 @@ from tomopipe.report.records import ANGLES_PROVEN, ScanRecord
 from tomopipe.report.sources import Reader, parse_failure, parse_prediction
 from tomopipe.storage.json_files import number, part, text, texts
 
-#: Steps of one scan; jobs of other steps have the name of a series or the campaign.
-SCAN_STEPS = ("try_recon", "predict_cor", "full_recon", "export_stack", "sidecar")
-
 
 @dataclass(frozen=True)
 class Sources:
@@ -38,6 +36,7 @@ class Sources:
     notes: Mapping[str, Container[str]]  # warnings, and their scans
     points: bool  # of curves, which take most of the time
     volumes: bool  # whether volumes that may be of another COR are opened
+    why: Why  # why results that a job failed to replace are not as wanted
 
 
 def scan_records(reader: Reader, source: Sources) -> list[ScanRecord]:
@@ -62,17 +61,14 @@ def _scan_record(reader: Reader, source: Sources, scan: CampaignScan) -> ScanRec
         prediction = replace(prediction, method="", confidence=None)  # made at another COR
     cor = part(source.cor or {}, name)
     cor_px = number(cor.get("cor_px"))
-    volume_px = None
-    if volume is not None and source.volumes:
-        volume_px = other_cor_px(volume, cor_px, files.cor_table)
-    is_old = volume_px is not None
-    failures = _standing_failures(reader, source, name, path, is_old=is_old)
+    volume_of = "" if volume is None else _other_origin(source, name, volume, cor_px)
+    failures = _standing_failures(reader, source, name, path, is_old=bool(volume_of))
     found = ScanRecord(
         name=name,
         path=path,
         series=scan.series,
         index=scan.index,
-        reached=_reached(source, name, cor_px, prediction, None if is_old else volume, failures),
+        reached=_reached(source, name, cor_px, prediction, None if volume_of else volume, failures),
         select=scan.select,
         manual=scan.manual,
         row=row,
@@ -87,7 +83,7 @@ def _scan_record(reader: Reader, source: Sources, scan: CampaignScan) -> ScanRec
         fix=fix,
         failures=failures,
         volume=volume,
-        volume_px=volume_px,
+        volume_of=volume_of,
         try_tif=try_tif,
         swept="failed" not in grid and (try_tif is not None or files.rows(name).exists()),
     )
@@ -138,23 +134,36 @@ def _find_volume(campaign: Campaign, name: str) -> Path | None:
     return next((volume for volume in volumes if volume.exists()), None)
 
 
+def _other_origin(source: Sources, name: str, volume: Path, cor_px: float | None) -> str:
+    """Say what a volume was made from that is not wanted now; "" if nothing is known."""
+    if source.volumes:
+        other_px = other_cor_px(volume, cor_px, source.campaign.files.cor_table)
+        if other_px is not None:
+            return f"COR {other_px:.2f}"
+    job = source.jobs.get(name, {}).get("full_recon")
+    why = source.why("full_recon", name) if job and job.state in ("failed", "lost") else ""
+    return f"earlier options or files ({why})" if why else ""
+
+
 def _standing_failures(
     reader: Reader, source: Sources, name: str, path: str, *, is_old: bool
 ) -> tuple[Failure, ...]:
     """Return the failures of a scan without a later success, in order of step.
 
-    `is_old`: its volume is of another COR.
+    `is_old`: its volume is not what is wanted now.
     """
     files, found = source.campaign.files, []
-    for step in SCAN_STEPS:
+    for step in OF_SCANS:
         record = reader.json(files.failure(step, name))
         job = source.jobs.get(name, {}).get(step)
-        if step == "export_stack" and source.campaign.scans[name].select != "no":
-            for reason in failed_stacks(source.campaign, [name]).values():
-                found.append(parse_failure(reader, source.campaign.logs, step, name, reason))
+        is_asked = step == "export_stack" and source.campaign.scans[name].select != "no"
+        if reason := failed_stacks(source.campaign, [name] if is_asked else []).get(name):
+            found.append(parse_failure(reader, source.campaign.logs, step, name, reason))
+            continue
         died = record is not None and _counts(record, reader.base / path)
         died = died or (job is not None and job.state == "failed")
-        if died and ((is_old and step == "full_recon") or not is_made(files, step, name)):
+        is_other = is_old if step == "full_recon" else died and source.why(step, name)
+        if died and (is_other or not is_made(files, step, name)):
             reason = text((record or {}).get("reason")) or (job.error if job else "")
             found.append(parse_failure(reader, source.campaign.logs, step, name, reason))
     return tuple(found)
@@ -181,7 +190,7 @@ def _reached(
     # A stack is written in parallel to the report of the same run, which might see it unfinished.
     aside = {failure.step for failure in failures} | {"export_stack"}
     for step, job in source.jobs.get(name, {}).items():
-        if job.state == "running" and step in SCAN_STEPS and step not in aside:
+        if job.state == "running" and step in OF_SCANS and step not in aside:
             return f"running {step}"
     if volume is not None:
         return "volume"

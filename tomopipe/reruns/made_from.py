@@ -64,9 +64,11 @@ def _own_options(campaign: Campaign, entry: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _looked_for(config: Config) -> dict[str, Any]:
-    found = effective(config.preprocess)
+    read, found = effective(config.input), effective(config.preprocess)
+    if getattr(config.input.angles, "stop", None) is not None:
+        read["angles since"] = 2  # aborted scans are skipped also there; other steps are as before
     sources: dict[str, Any] = {key: found[key] for key in ("flats", "darks") if key in found}
-    return _without_empty({"input": effective(config.input), "preprocess": sources})
+    return _without_empty({"input": read, "preprocess": sources})
 
 
 def of_reading(step: str, campaign: Campaign, scan: str, raw: Sequence[str]) -> Statement:

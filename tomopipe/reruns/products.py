@@ -200,8 +200,7 @@ def making(
     try:
         yield more
     finally:
-        for check in checks:
-            atomic.before_rename.remove(check)
+        atomic.before_rename.clear()
     text = getattr(params, "made_from", "")
     statement = digest((_stated(outputs) or json.loads(text)) | more) if text else ""
     states = {str(path): made_state_of(path) for path in outputs}
@@ -465,6 +464,11 @@ def read_products(file: Path) -> dict[str, Product]:
         text = file.read_bytes().decode("utf-8", "surrogateescape")
     except FileNotFoundError:
         return {}
+    except OSError as error:
+        raise TomopipeError(
+            f"{file}: cannot be read ({error.strerror}). Its owner, {file.owner()}, may `chmod "
+            "g+rw` for it; or delete it: results state themselves what they were made from."
+        ) from error
     return {product.path: product for product in _parsed(text, file)} if text else {}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from tomopipe.campaign.campaign import Campaign, load_campaign, read_inventory
 from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.state import ACCEPTED, State
-from tomopipe.commands.next_run import as_records, folded, make_plan
+from tomopipe.commands.next_run import as_records, folded, gathered, make_plan
 from tomopipe.config import FixCorBlock, read_config
 from tomopipe.cor.outliers import known_median
 from tomopipe.cor.robust_line import robust_line
@@ -19,6 +19,7 @@ from tomopipe.cost.cost import total
 from tomopipe.errors import TomopipeError
 from tomopipe.report.collected_records import collect
 from tomopipe.report.records import CampaignRecord, ScanRecord
+from tomopipe.reruns.made_again import why_again
 from tomopipe.review.queue import queue_entries
 from tomopipe.review.scan_images import Pictures
 from tomopipe.review.table_edits import read_cells
@@ -93,7 +94,7 @@ class Store:
                 self.problem = ""
             except TomopipeError as error:  # table or config may be being edited
                 self.problem, campaign = str(error), self.campaign
-            record = collect(campaign)
+            record = collect(campaign, why=why_again(campaign))
             # a mark for the page, so that unchanged results are not sent again
             self.read_number += record != self._record
             self.campaign, self._record = campaign, record
@@ -145,7 +146,7 @@ class Store:
         return {
             "jobs": as_records(plan),
             "counts": plan.counts,
-            "rows": [asdict(row) for row in folded(plan.jobs)],
+            "rows": [asdict(row) for row in gathered(folded(plan.jobs))],
             "failures": list(plan.failures),
             "blocked": plan.blocked,
             "seconds": core_h and 3600 * core_h,

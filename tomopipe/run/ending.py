@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory, stats_of
-from tomopipe.campaign.failures import is_made, record_failures
+from tomopipe.campaign.failures import STEPS, is_made, note_not_begun, record_failures
 from tomopipe.campaign.files import STAR
+from tomopipe.campaign.job_status import read_job
 from tomopipe.campaign.relion_set import failed_stacks
 from tomopipe.campaign.results import (
     NO_ANGLES,
@@ -22,6 +23,7 @@ from tomopipe.campaign.results import (
 )
 from tomopipe.campaign.stacks import find_stacks
 from tomopipe.errors import TomopipeError, is_of_the_system, some_of
+from tomopipe.reruns.made_again import wanted_now, why_again
 from tomopipe.reruns.option_faults import nothing_usable, unused_cors
 from tomopipe.reruns.products import digest
 from tomopipe.reruns.relion_notes import note_lines, relion_notes
@@ -35,15 +37,23 @@ _ENDED_BY_HAND = re.compile("Terminating processes on user request|Will exit aft
 
 
 def after_failure(
-    campaign: Campaign, logs: Iterable[str], *, since: float, reports: bool = True
+    campaign: Campaign,
+    logs: Iterable[str],
+    *,
+    since: float,
+    said: Mapping[str, str] | None = None,
+    reports: bool = True,
 ) -> None:
     """Record the jobs that failed finally, and write the report of the existing results.
 
     The campaign is as read when the run began, at `since` (Unix seconds); `logs` are Snakemake's.
+    `said`: what SLURM said of failed jobs, by their log, some of which never began.
     `reports`: the run is of the whole campaign.
     """
     if ended_by_hand(logs):
         return
+    for log, why in (said or {}).items():
+        note_not_begun(campaign.directory / log, why, since=since)
     files = stats_of(campaign.scans.values())
     for failure in record_failures(campaign.results, campaign.logs.folder, files, since=since):
         _say(f"{failure.scan}: {failure.step} {failure.reason}")
@@ -90,7 +100,7 @@ def report_campaign(campaign: Campaign, output: str | Path) -> list[str]:
         notes = relion_notes(campaign, read_inventory(campaign.files.inventory))
     except (OSError, TomopipeError) as error:
         unread = {campaign.outputs.inventory} if is_of_the_system(error) else set()
-    return sorted({*unread, *report(output, campaign, notes=notes)})
+    return sorted({*unread, *report(output, campaign, notes=notes, why=why_again(campaign))})
 
 
 def ended_by_hand(logs: Iterable[str]) -> bool:
@@ -128,6 +138,9 @@ def unfinished_scans(campaign: Campaign) -> list[str]:
     lines = nothing_usable(campaign, inventory)
     if without_angles:
         lines.append(f"{NO_ANGLES}: {', '.join(without_angles)}. {TELL_ANGLES}")
+    if to_come := [scan for scan in without_cor if _is_to_come(campaign, scan)]:
+        lines.append(f"no COR yet, the next run goes on with it: {', '.join(to_come)}")
+        without_cor = [scan for scan in without_cor if scan not in to_come]
     if without_cor:
         lines.append(
             f"no COR, and so no volume: {', '.join(without_cor)}. Set one with `tomopipe cor set "
@@ -139,12 +152,22 @@ def unfinished_scans(campaign: Campaign) -> list[str]:
     return lines + _not_in_set(campaign, [scan for scan in others if scan in resolved])
 
 
-def volumes_of_before(campaign: Campaign) -> list[str]:
-    """Name the selected scans whose volume is of another COR, after a run that did not succeed.
+def _is_to_come(campaign: Campaign, scan: str) -> bool:
+    """Tell of a scan without an entry in cor.json whether the run only ended too early for it."""
+    files = campaign.files
+    if any(files.failure(step, scan).exists() for step in STEPS):
+        return False
+    prediction = json_or(files.prediction(scan), None)
+    return prediction is None or prediction.get("cor_px") is not None
 
-    Not in a run's process as it exits: HDF5, loaded there, would crash it.
+
+def volumes_of_before(campaign: Campaign) -> list[str]:
+    """Name the selected scans whose volume is of another COR, or of options whose job failed.
+
+    After a run that did not succeed; not in its process as it exits: HDF5, loaded there, would
+    crash it.
     """
-    files, found = campaign.files, []
+    files, why, of_cor, others = campaign.files, why_again(campaign), [], []
     try:
         inventory, resolved = read_inventory(files.inventory), read_cor_json(files.cor_table)
     except (OSError, TomopipeError):
@@ -153,9 +176,16 @@ def volumes_of_before(campaign: Campaign) -> list[str]:
         volume = campaign.directory / campaign.volume(scan)
         cor_px = resolved[scan]["cor_px"] if scan in resolved else None
         if (made_px := other_cor_px(volume, cor_px, files.cor_table)) is not None:
-            found.append(f"{scan} ({made_px:.2f})")
-    text = f"volume of another COR, made again by the next run: {', '.join(found)}"
-    return [text] if found else []
+            of_cor.append(f"{scan} ({made_px:.2f})")
+        elif volume.exists() and (job := read_job(campaign.logs.status("full_recon", scan))):
+            reason = why("full_recon", scan) if job.state in ("failed", "lost") else ""
+            others += [f"{scan} ({reason})"] if reason else []
+    found = {"another COR": of_cor, "earlier options or files": others}
+    return [
+        f"volume of {what}, made again by the next run: {', '.join(scans)}"
+        for what, scans in found.items()
+        if scans
+    ]
 
 
 def _not_in_set(campaign: Campaign, scans: Sequence[str]) -> list[str]:
@@ -208,12 +238,7 @@ def _is_of_other_stacks(
     made_ns = files.in_relion(STAR).stat().st_mtime_ns
     if all(files.stack_meta(scan).stat().st_mtime_ns <= made_ns for scan in cors):
         return False
-    from tomopipe.reruns.decisions import Decisions
-    from tomopipe.reruns.wanted import Wanted  # slow to load
-
-    decisions = Decisions(campaign, tell=lambda text: None)
-    decisions.take_job_records()
-    return bool(Wanted(campaign, decisions, lambda: rows).why_export_star(cors))
+    return bool(wanted_now(campaign, rows).why_export_star(cors))
 
 
 def _removed(campaign: Campaign, scans: Collection[str]) -> list[str]:

@@ -23,7 +23,7 @@ from tomopipe.campaign.job_status import CLOCKS_S
 from tomopipe.campaign.slurm import NOT_CANCELLED, unknown_names
 from tomopipe.campaign.watch_lock import is_watched, watcher_processes
 from tomopipe.errors import TomopipeError
-from tomopipe.paths import workflow_folder
+from tomopipe.paths import NO_FOLDER, workflow_folder
 from tomopipe.run.progress import VARIABLE
 from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import write_json
@@ -35,6 +35,7 @@ _SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefi
 _PROFILES = ("profile.yaml", "config.yaml")
 _N_LOGS = 5  # runs whose logs are kept
 _LOOK_S = 0.1
+_SLURM_S = 3.0  # that a run waits for SLURM before it begins, for each of two questions
 _BEGINS_S = 120  # from its lock to its folder, at most, of a run
 LOCKED = (
     "the campaign is locked, by a run that was started otherwise or by one that was killed: then "
@@ -94,20 +95,24 @@ def run_command(
     user's profile, or the path of one; a `--profile` among the `options` for Snakemake takes
     precedence. A folder without a campaign is refused, and names that SLURM does not have.
     """
+    if any(option.split("=")[0] == "--profile" for option in options):
+        profile = ""
     for name in _PROFILES if profile == str(directory / "slurm") else ():
-        if unknown := unknown_names(directory / "slurm" / name):
+        if unknown := unknown_names(directory / "slurm" / name, within_s=_SLURM_S):
             raise TomopipeError(unknown[0])
     home = workflow_folder()
     snakefiles = [path for name in _SNAKEFILES if (path := directory / name).is_file()]
     if not (snakefiles or config or (directory / CONFIG).is_file()):
+        if not directory.is_dir():
+            raise TomopipeError(
+                f"{directory}: {NO_FOLDER} One volume: tomopipe run -- results/SCAN_rec.h5"
+            )
         raise TomopipeError(
             f"no {CONFIG} in {directory} or above, so this is no campaign. Type: tomopipe init "
             "mycampaign --scans 'FOLDER/*.h5', and tomopipe run mycampaign."
         )
     snakefile = snakefiles[0] if snakefiles else home / "Snakefile"
-    if any(option.split("=")[0] == "--profile" for option in options):
-        profile = ""
-    elif profile == "workstation":
+    if profile == "workstation":
         profile = str(home / "profiles" / profile)
     return [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(snakefile)),

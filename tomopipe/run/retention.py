@@ -1,25 +1,31 @@
-"""Files that a campaign declares temporary, removable once their scan is accepted."""
+"""Files that a campaign declares temporary, or of scans that it no longer has."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tomopipe.campaign.campaign import Campaign
+from tomopipe.campaign.campaign import Campaign, refuse_vanished
+from tomopipe.campaign.files import STACK, VOLUMES
 from tomopipe.campaign.results import volume_cor_px
 from tomopipe.campaign.state import ACCEPTED, NOT_SELECTED, State
-from tomopipe.errors import TomopipeError
+from tomopipe.cost.disk import shown_size
+from tomopipe.errors import TomopipeError, some_of
 from tomopipe.groups import grouped
 from tomopipe.report.collected_records import collect
 from tomopipe.report.records import ScanRecord
+from tomopipe.reruns.made_again import why_again
+from tomopipe.storage.atomic import take_away
+from tomopipe.storage.checksums import quick_state
 
 _SAME_PX = 1e-6
+_N_NAMED = 4  # scans in a line
 
 
 @dataclass(frozen=True)
 class Temporary:
     """A file that may be removed."""
 
-    # name of the scan; `try stack`, `try slices` or `RELION stack`
+    # name of the scan; `try stack`, `try slice`, `RELION stack` or `volume`
     scan: str
     kind: str
     path: Path  # the file
@@ -40,11 +46,56 @@ def removable(campaign: Campaign, *, stacks: bool = True) -> list[Temporary]:
     ]
 
 
+def of_gone_scans(campaign: Campaign) -> list[Temporary]:
+    """List volumes and stacks for RELION of scans that are not in the campaign, as if renamed.
+
+    And volumes of another format than the one that a scan has now: no run makes them again.
+    """
+    known = {scan.name for scan in (*campaign.scans.values(), *campaign.refused)}
+
+    def is_left(scan: str, path: Path, kind: str) -> bool:
+        if scan not in known:
+            return True
+        if kind != "volume" or scan not in campaign.scans:
+            return False
+        wanted = campaign.directory / campaign.volume(scan)
+        return path != wanted and wanted.exists()
+
+    places = [(campaign.results, ending, "volume") for ending in VOLUMES.values()]
+    places.append((campaign.files.stack("").parent, STACK, "RELION stack"))
+    return [
+        Temporary(scan, kind, path, (quick_state(path) or (0,))[0])
+        for folder, ending, kind in places
+        for path in sorted(folder.glob(f"*{ending}"))
+        if is_left(scan := path.name.removesuffix(ending), path, kind)
+        and (kind != "volume" or volume_cor_px(path) is not None)  # it is none of others
+    ]
+
+
+def gone_line(campaign: Campaign) -> str:
+    """Name the scans with volumes or stacks that no run makes any more; "" if there are none.
+
+    Nor if a folder has lost all its raw files: its disk may be away.
+    """
+    try:
+        refuse_vanished(campaign)
+    except TomopipeError:
+        return ""
+    if not (files := of_gone_scans(campaign)):
+        return ""
+    scans = some_of(sorted({file.scan for file in files}), _N_NAMED)
+    return (
+        "volumes or stacks of scans that are not in the campaign, or in another full_recon.output: "
+        f"{scans}, {shown_size(sum(file.n_bytes for file in files))}. They stay as they are; if "
+        "nobody needs them, `tomopipe clean --gone` removes them"
+    )
+
+
 def remove(files: list[Temporary]) -> int:
     """Remove files; return the bytes that became free."""
     for file in files:
         try:
-            file.path.unlink(missing_ok=True)
+            take_away(file.path)
         except OSError as error:
             raise TomopipeError(f"{file.path}: cannot be removed ({error})") from error
     return sum(file.n_bytes for file in files)
@@ -66,7 +117,7 @@ def unaccepted_scans(campaign: Campaign) -> dict[str, list[str]]:
 
 def _reasons(campaign: Campaign) -> dict[str, str]:
     """Say for each scan why it is not accepted; "" if it is."""
-    record = collect(campaign)
+    record = collect(campaign, why=why_again(campaign))
     return {scan.name: _why_not(scan) for scan in record.scans if scan.name in campaign.scans}
 
 
@@ -101,6 +152,6 @@ def _files(
     if try_stacks:
         yield "try stack", campaign.files.try_stack(scan)
         for path in filter(is_ours, try_slice_paths(campaign.files.of_scan(scan))):
-            yield "try slices", path
+            yield "try slice", path
     if stacks:
         yield "RELION stack", campaign.files.stack(scan)

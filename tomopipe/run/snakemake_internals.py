@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,13 @@ from typing import Any
 from tomopipe.campaign.failures import failed_on_data
 from tomopipe.campaign.files import CENTER
 from tomopipe.campaign.log import status_path
-from tomopipe.campaign.slurm import cancel, failed_on, node_mb, time_limit_min
+from tomopipe.campaign.slurm import (
+    await_controller,
+    cancel,
+    failed_on,
+    node_mb,
+    time_limit_min,
+)
 from tomopipe.reruns.stated import is_kept
 from tomopipe.run import progress, warm_start
 from tomopipe.storage import run_folder
@@ -28,6 +35,7 @@ from tomopipe.storage.json_files import json_or
 from tomopipe.storage.rights import why_not_replaced
 
 _SENT, _CONFIG = "sent", "config.json"  # in the folder of a run, for its nodes
+_SAID: dict[str, str] = {}  # log of a failed job, and what SLURM said of it
 MOST_READY = 500  # jobs that the scheduler chooses among at a time
 
 
@@ -87,6 +95,11 @@ def has_finished(workflow: Any, path: str) -> bool:
 def is_main(workflow: Any) -> bool:
     """Tell whether this is the main process, which decides on jobs, not one of a job."""
     return bool(workflow.is_main_process)
+
+
+def attempts_left(workflow: Any, attempt: int) -> int:
+    """Count the attempts of a job that may follow on one: none on a node that was not sent it."""
+    return int(workflow.execution_settings.retries) + 1 - attempt
 
 
 def is_dry(workflow: Any) -> bool:
@@ -280,17 +293,20 @@ def keep_what_is_made(
     from snakemake.logging import logger
     from snakemake.scheduling.job_scheduler import JobScheduler
 
-    def reported(plain: Any, job: Any, *arguments: Any, **options: Any) -> None:
+    def reported(plain: Any, job: Any, msg: str | None = None, **options: Any) -> None:
         if not (options.get("indent") and is_made(job)):  # of a batch
-            if why := _blind_node(options.get("aux_logs")):
+            logs = options.get("aux_logs")
+            if msg:
+                _SAID[job.log[0]] = _what_slurm_said(msg, logs)
+            if why := _blind_node(logs):
                 logger.error(f"tomopipe: {job.rule.name} failed: {why}")
-            plain(job, *arguments, **options)
+            plain(job, msg=msg, **options)
 
     def with_reason(plain: Any, group: Any, msg: str | None = None, **options: Any) -> None:
         if msg:
             names = ", ".join(sorted({job.rule.name for job in group.jobs}))
-            told = msg.partition("sbatch call: ")[0]  # a screen long; it is in Snakemake's text
-            why = _blind_node(options.get("aux_logs")) or " ".join(told.split())
+            why = _what_slurm_said(msg, options.get("aux_logs"))
+            _SAID.update((job.log[0], why) for job in group.jobs)
             logger.error(f"tomopipe: a submission of {names} failed: {why}")
         plain(group, msg=msg, **options)
 
@@ -344,6 +360,19 @@ def _submissions(
     return [*alone, rest] if rest else alone
 
 
+def said_of_failed() -> dict[str, str]:
+    """Return what SLURM said of failed jobs of this run, some of which never began, by log."""
+    return dict(_SAID)
+
+
+def _what_slurm_said(msg: str, logs: Sequence[str | None] | None) -> str:
+    """Return why a submission failed, without the call, which is a screen long, and its log."""
+    told = re.split(r"sbatch call:\s|For further error details", msg)[0]
+    why = _blind_node(logs) or " ".join(told.split())
+    log = next((log for log in logs or () if log and os.path.exists(log)), None)
+    return f"{why} See {log}" if log else why
+
+
 def _blind_node(logs: Sequence[str | None] | None) -> str:
     """Say that a node could not even write the log of its job; "" if it could, or none began."""
     log = next(filter(None, logs or ()), None)
@@ -382,11 +411,18 @@ def _partition(job: Any) -> str:
 def at_submission(config: Mapping[str, Any]) -> None:
     """Send config and inputs of its jobs with each submission; limit its time to the partition's.
 
-    And its memory to a node's: SLURM would refuse more. Nodes that failed are excluded by the
+    And its memory to a node's: SLURM would refuse more. It waits for a controller that is down:
+    each submission that fails is an attempt of its jobs. Nodes that failed are excluded by the
     plugin; that of a job which SLURM has requeued is "None assigned", which sbatch does not take.
     """
+    from snakemake.logging import logger
+
+    def say(text: str) -> None:
+        logger.warning(f"tomopipe: {text}")
+        progress.tell(says=text)
 
     def limited(plain: Any, job: Any, *arguments: Any, **options: Any) -> str:
+        await_controller(say)
         nodes = {node for node in options.get("failed_nodes") or () if " " not in node}
         call = str(plain(job, *arguments, **options | {"failed_nodes": nodes}))
         _send(job, config)
@@ -398,6 +434,22 @@ def at_submission(config: Mapping[str, Any]) -> None:
         return re.sub(r" -t '?(\d+)'?", lambda asked: f" -t {min(int(asked[1]), limit_min)}", call)
 
     _replace_once(_slurm_plugin(), "get_submit_command", limited)
+
+
+def keep_configfiles(workflow: Any) -> None:
+    """Give nodes the files of --configfile as a run began with them: they may be edited meanwhile.
+
+    Snakemake reads them there before the rules, although the config is sent, too.
+    """
+    settings, run = workflow.config_settings, run_folder.current()
+    if run is None or not (settings.configfiles and is_remote(workflow)):
+        return
+    folder = run.absolute() / _SENT
+    folder.mkdir(exist_ok=True)
+    kept = [folder / f"{n}-{path.name}" for n, path in enumerate(settings.configfiles)]
+    for path, copy in zip(settings.configfiles, kept, strict=True):
+        shutil.copyfile(path, copy)
+    settings.configfiles = kept
 
 
 def _send(job: Any, config: Mapping[str, Any]) -> None:

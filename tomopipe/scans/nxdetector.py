@@ -12,6 +12,7 @@ References
 .. [3] nabu, pipeline/estimators.py: x_rotation_axis_pixel_position is "relative pos in pixels".
 """
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +29,9 @@ _CLASSES = ("NXtransformations", "NX_transformations")  # the second as the ESRF
 # what 180 degrees about x, y, z mirror: rows (upside down), columns (left is right)
 _MCSTAS = ({"rows"}, {"columns"}, {"rows", "columns"})
 _ESRF = ({"rows", "columns"}, {"rows"}, {"columns"})
+
+#: In what `read_notes` says: a COR hint, which may be another in each scan; its number.
+HINT = re.compile(r"(?<=COR hint )(\S+) px.*?(?= \(not used\))")
 
 
 def signal_of(group: "h5py.Group") -> str:

@@ -25,9 +25,10 @@ from tomopipe.prep.normalise import normalise
 from tomopipe.recon.angular_sampling import is_full_rotation
 from tomopipe.relion.mrc import StackFile, check_stack, images_of
 from tomopipe.scans.raw_scan import RawScan
+from tomopipe.scans.raw_state import file_state
 from tomopipe.scans.scan import Scan
 from tomopipe.steps.revisions import not_read, stated
-from tomopipe.storage.atomic import remove_stale, whole, write_json, write_text
+from tomopipe.storage.atomic import before_rename, remove_stale, whole, write_json, write_text
 from tomopipe.stream.source import CorrectedSource
 from tomopipe.volumes.output_size import StackGeometry, smallest_binning
 
@@ -44,32 +45,40 @@ def export_or_fail(
     options: ExportStarBlock,
     *,
     made_from: Mapping[str, Any] | None,
+    is_last: bool = True,
     **more: Any,
 ) -> dict[str, Any]:
     """Write a stack as `export_stack` does; what is wrong with the scan itself is a result, too.
 
     Then the JSON says {"failed": reason} and the stack is an empty file: the set is made without
-    this scan. Errors for which another attempt may help are raised; of a raw file that has gone the
-    next run tries again.
+    this scan. Errors for which another attempt may help are raised; of a raw file that has gone
+    only if this attempt is not the last, and the next run tries again.
     """
+    before = file_state(raw.path)
     try:
         return export_stack(raw, stack_path, meta_path, options, made_from=made_from, **more)
     except ScanError as error:
-        has_gone = _has_gone(raw.path)
-        if not (has_gone or is_of_the_scan(error)):
+        has_gone = _has_gone(raw.path, before)
+        if not (is_of_the_scan(error) or (has_gone and is_last)):
             raise
         reason = reason_of(error)
         log.error("failed: %s", reason, exc_info=error)
         if has_gone:
             made_from = not_read(made_from, reason)
+            before_rename.clear()  # a folder without an image is not as it was: that is told
     failed = {"failed": reason, **stated(made_from)}
     write_text("", stack_path)
     write_json(failed, meta_path)
     return failed
 
 
-def _has_gone(path: str | os.PathLike[str]) -> bool:
-    """Tell whether a raw file is not there, and others of its folder are: its disk is not away."""
+def _has_gone(path: str | os.PathLike[str], before: tuple[int, int, int] | None) -> bool:
+    """Tell whether a raw file is not there, and others of its folder are: its disk is not away.
+
+    Or whether an image of a folder has gone: it is not as `before`.
+    """
+    if os.path.isdir(path):
+        return file_state(path) != before
     folder = os.path.dirname(path) or "."
     return not os.path.lexists(path) and os.path.isdir(folder) and bool(os.listdir(folder))
 
@@ -106,7 +115,7 @@ def export_stack(
         n_rows = last + 1 - first
         binning = _binning(path, options, (frames.size, n_rows, scan.n_cols), least_binning)
         geometry = StackGeometry(scan.n_cols, n_rows, binning)
-        numbers, warnings = _numbers(options, scan)
+        numbers, warnings = _numbers(options, raw, scan)
         voxel_angstrom = numbers["pixel_size_um"]["value"] * binning * ANGSTROM_PER_UM
         shape = [int(frames.size), *_image_shape(path, geometry)]
         with whole(stack_path) as temporary:
@@ -275,12 +284,15 @@ def _image_shape(raw: Path, geometry: StackGeometry) -> tuple[int, int]:
     return geometry.rows, geometry.cols
 
 
-def _numbers(options: ExportStarBlock, scan: Scan) -> tuple[dict[str, Any], list[str]]:
+def _numbers(
+    options: ExportStarBlock, raw: RawScan, scan: Scan
+) -> tuple[dict[str, Any], list[str]]:
     """Return pixel size and energy: those given, the file's, else assumed; and warnings."""
     found: dict[str, Any] = {}
     warnings = []
     for name, assumed in ASSUMED.items():
-        for source, value in (("config", getattr(options, name)), ("file", getattr(scan, name))):
+        of_scan = "file" if getattr(raw.input, name) is None else "config"
+        for source, value in (("config", getattr(options, name)), (of_scan, getattr(scan, name))):
             if value is not None and np.isfinite(value) and value > 0:
                 found[name] = {"source": source, "value": float(value)}
                 break

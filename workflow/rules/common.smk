@@ -25,8 +25,8 @@ from tomopipe.campaign.campaign import (
     read_inventory,
     refuse_vanished,
 )
-from tomopipe.campaign.failures import failed_on_data, has_no_end
-from tomopipe.campaign.files import CONFIG, LOGS, Files
+from tomopipe.campaign.failures import begun, failed_on_data, has_no_end
+from tomopipe.campaign.files import CONFIG, LOGS, Files, Logs
 from tomopipe.campaign.raw_files import unread_folders
 from tomopipe.campaign.series import encode_series
 from tomopipe.config import parsed_texts, with_file
@@ -328,6 +328,7 @@ def decided(why, outputs, inputs, *, follows=False, **more):
 
 
 BATCHES = Batches()
+begun_before = lru_cache(partial(begun, Logs(Path(LOGS.folder))))
 STEPS_OF_KIND = {
     "try": ("try_recon", "predict_cor"),
     "volume": ("full_recon",),
@@ -338,8 +339,8 @@ STEPS_OF_KIND = {
 @lru_cache(maxsize=None)
 def was_killed_before(kind, scan):
     """Whether the last run left the work of a scan without an end: killed, perhaps by another's."""
-    paths = (Path(LOGS.log(step, scan)) for step in STEPS_OF_KIND[kind])
-    return any(has_no_end(path, since=0) for path in paths)
+    steps = (step for step in STEPS_OF_KIND[kind] if scan in begun_before(step))
+    return any(has_no_end(Path(LOGS.log(step, scan)), since=0) for step in steps)
 
 
 def batch(kind, scan):

@@ -26,6 +26,7 @@ onstart:
         os.environ[run_folder.VARIABLE] = str(
             run_folder.begin(Path(CAMPAIGN.config.campaign.results))
         )
+    snakemake_internals.keep_configfiles(workflow)
 
 
 def save_record():
@@ -92,7 +93,8 @@ onsuccess:
 
 onerror:
     end_of_run()
-    after_failure(CAMPAIGN, log, since=START_TIME, reports=not ARRIVALS)
+    said = snakemake_internals.said_of_failed()
+    after_failure(CAMPAIGN, log, since=START_TIME, said=said, reports=not ARRIVALS)
     # it names failures, which the next run may fix without a change of what else it shows
     DECISIONS.record.rewritten(REPORT, "")
 

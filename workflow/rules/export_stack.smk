@@ -45,6 +45,9 @@ rule export_stack:
     resources:
         mem_mb=stack_memory_mb,
         runtime=lambda wildcards, attempt: 60 * attempt,
+        attempts_left=lambda wildcards, attempt: snakemake_internals.attempts_left(
+            workflow, attempt
+        ),
     params:
         raw=raw,
         raw_files=lambda wildcards: as_json(WANTED.raw_files(wildcards.scan)),

@@ -30,6 +30,7 @@ with (
         ),
         made_from=json.loads(snakemake.params.made_from),
         pixels_of=earlier,
+        is_last=snakemake.resources.get("attempts_left", 0) < 1,
     )
     stated = meta.get("made_from", {})
     more |= {key: stated[key] for key in ("not_read",) if key in stated}

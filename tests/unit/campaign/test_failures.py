@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tomopipe.campaign.failures import (
+    begun,
     failed_on_data,
     failed_stack,
     forget,
@@ -13,7 +14,7 @@ from tomopipe.campaign.failures import (
     read_failures,
     record_failures,
 )
-from tomopipe.campaign.files import Files
+from tomopipe.campaign.files import Files, Logs
 from tomopipe.storage.atomic import write_json
 
 FILES = {"a": (10, 100), "b": (20, 200)}
@@ -77,12 +78,15 @@ def test_a_job_without_an_end_was_killed(tmp_path, state, start, killed):
     status(tmp_path, "full_recon", "a", state, start)
     assert has_no_end(tmp_path / "full_recon/a.log", since=40) == killed
     assert not has_no_end(tmp_path / "full_recon/b.log", since=40)  # has not begun
+    assert begun(Logs(tmp_path), "full_recon") == {"a"}
+    assert begun(Logs(tmp_path), "export_stack") == set()
 
 
 @pytest.mark.parametrize(
     ("more", "on_data"),
     [
         ({"error": "ScanError: every value is 0.0"}, True),
+        ({"error": "ScanError: raw/a.h5: no such file", "may_pass": True}, False),
         ({"error": "OSError: No space left on device"}, False),
         ({"error": "MemoryError"}, False),
         ({"error": "ScanError: of an earlier run", "start": 5}, False),

@@ -120,7 +120,7 @@ def test_what_makes_a_prediction_doubtful(given, words):
         ({"manual": "514", "select": "no"}, ()),
         ({"manual": "514", "decided": False, "cor_px": None}, ()),  # a first run
         ({"source": "manual"}, ("removal of the COR by hand waits for the next run",)),
-        ({"volume_px": 500.0}, ("volume of COR 500.00, made again by the next run",)),
+        ({"volume_of": "COR 500.00"}, ("volume of COR 500.00, made again by the next run",)),
     ],
 )
 def test_what_waits_for_the_next_run_is_said(given, words):

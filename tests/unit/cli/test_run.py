@@ -194,6 +194,13 @@ def test_a_campaign_is_found_from_within_and_only_there(campaign, does):
         assert str(nowhere) in text
 
 
+def test_the_name_of_a_scan_is_no_folder_and_how_one_volume_is_made_is_said(campaign):
+    status, text = call("run", campaign / "a_1")
+    assert status == 1
+    assert f"{campaign / 'a_1'}: no such folder" in text
+    assert "tomopipe run -- results/SCAN_rec.h5" in text
+
+
 def test_the_profile_is_that_of_init(campaign):
     assert chosen_profile(campaign).endswith("profiles/workstation")
     (campaign / "slurm").mkdir()

@@ -2,6 +2,7 @@
 
 import os
 import re
+import time
 from pathlib import Path
 from textwrap import dedent
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.results import INVENTORY_COLUMNS
-from tomopipe.campaign.slurm import time_limit_min
+from tomopipe.campaign.slurm import sinfo, time_limit_min
 from tomopipe.campaign.watch_lock import only_watcher, write_holder
 from tomopipe.cli import cli
 from tomopipe.cli.terminal import near
@@ -415,9 +416,9 @@ def small_queue(site, monkeypatch):
         (site / name).write_text(text)
         (site / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(site), prepend=os.pathsep)
-    time_limit_min.cache_clear()
+    sinfo.cache_clear()
     yield site
-    time_limit_min.cache_clear()
+    sinfo.cache_clear()
 
 
 def test_no_more_jobs_than_the_queue_takes(small_queue):
@@ -427,7 +428,10 @@ def test_no_more_jobs_than_the_queue_takes(small_queue):
     assert yaml.safe_load(path.read_text())["jobs"] == 30
     write_scan(folder / "raw" / "a_1.h5", n_rows=2, n_cols=64, n_angles=31)
     (folder / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    tool, asked = small_queue / "sinfo", small_queue / "asked"
+    tool.write_text(f'{tool.read_text()}echo "$@" >> {asked}\n')
     findings = check.examine(load_campaign(folder))
+    assert len(asked.read_text().splitlines()) == 1  # question
     assert "partition short ends jobs after 10 min" in " ".join(findings.notes)
     assert "at once" not in " ".join(findings.warnings)
     path.write_text(path.read_text().replace("jobs: 30", "jobs: 100"))
@@ -529,6 +533,22 @@ def test_what_slurm_does_not_have_is_refused_before_a_run_waits_for_it(small_que
     path.write_text(path.read_text().replace("long", "short").replace("theirs", "ours"))
     assert launch.run_command(folder, None, launch.chosen_profile(folder))
     assert check.examine(load_campaign(folder)).errors == []
+
+
+@pytest.mark.slow
+def test_a_run_waits_seconds_at_most_for_a_controller_that_is_down(small_queue):
+    folder = small_queue / "campaign"
+    init(folder, "--partition", "short", "--account", "", "--gpu-partition", "long")
+    (folder / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    (small_queue / "sinfo").write_text(f"#!/bin/sh\ntouch {small_queue}/asked\nexec sleep 60\n")
+    (small_queue / "sacctmgr").write_text("#!/bin/sh\nexec sleep 60\n")
+    began_s = time.monotonic()
+    profile = launch.chosen_profile(folder)
+    assert launch.run_command(folder, None, profile, ["--profile", "workstation"])
+    assert not (small_queue / "asked").exists()
+    assert launch.run_command(folder, None, profile)
+    assert (small_queue / "asked").exists()
+    assert time.monotonic() - began_s < 6
 
 
 @pytest.mark.slow

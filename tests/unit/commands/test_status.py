@@ -9,10 +9,11 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.report_campaign import INVENTORY
-from tomopipe.campaign.campaign import load_campaign
+from tomopipe.campaign.campaign import load_campaign, read_inventory
 from tomopipe.campaign.job_status import STEP_ORDER
 from tomopipe.cli import cli
 from tomopipe.cli.status import pending_line
+from tomopipe.commands.next_run import standing_failures
 from tomopipe.commands.status import read_status
 from tomopipe.run import launch, progress
 from tomopipe.scans.angle_lists import WITHOUT_ANGLES
@@ -134,6 +135,31 @@ def test_a_failed_job_shows_the_end_of_its_log(folder):
     assert failed.error == "OSError: [bold]disk"
     assert failed.log_tail.splitlines()[-1] == "line 4999"
     assert len(failed.log_tail.splitlines()) == 12
+
+
+def test_a_job_whose_result_is_an_error_has_failed_as_in_plan(folder):
+    made = folder / "results"
+    made.joinpath("relion/stacks").mkdir(parents=True)
+    for number in range(1, 7):  # bone_5 has no result, bone_6 is skipped
+        scan, error = f"bone_{number}", {"verdict": "failed", "reason": "no contrast"}
+        for step in ("predict_cor", "export_stack") if number != 5 else ():
+            status(folder, scan, "done", step, start=NOW - 20, end=NOW - 10)
+            (made / f"relion/stacks/{scan}.json").write_text('{"failed": "too wide"}')
+            (made / f"try_center/{scan}/prediction.json").write_text(json.dumps(error))
+    status(folder, "bone_6", "failed", start=NOW - 20, end=NOW - 10, error="OSError: no")
+    (folder / "scans.tsv").write_text("scan\tselect\tcor_px\nbone_2\tno\t\nbone_3\t\t4.5\n")
+    _, found = full_recon(folder)
+    failed = {(job.step, job.key): job.error for job in found.with_state("failed")}
+    assert failed == {
+        ("predict_cor", "bone_1"): "no contrast",
+        ("predict_cor", "bone_4"): "no contrast",
+        **{("export_stack", f"bone_{number}"): "too wide" for number in (1, 3, 4)},
+    }
+    counts = {step.step: (step.done, step.failed) for step in found.steps}
+    assert (counts["predict_cor"], counts["export_stack"]) == ((3, 2), (2, 3))
+    campaign = load_campaign(folder)
+    listed = standing_failures(campaign, read_inventory(campaign.files.inventory))
+    assert {(failure.step, failure.scan) for failure in listed} == set(failed)
 
 
 def test_a_status_file_that_cannot_be_read_is_left_out(folder):
@@ -277,7 +303,8 @@ def test_a_terminal_of_80_columns_holds_the_whole_table(folder, monkeypatch):
     table = [cells for line in shown.splitlines() if (cells := line.split())[:1]]
     table = [cells for cells in table if cells[0] in ("step", *STEP_ORDER)]
     assert [cells[0] for cells in table] == ["step", "try_recon", "predict_cor", "full_recon"]
-    counts = ["queued", "running", "done", "failed", "lost"]
+    # without a run nothing is queued
+    counts = ["to", "do", "running", "done", "failed", "lost"]
     assert table[0][1:] == ["progress", *counts, "usual", "left"]
     assert table[3][-4:] == ["2.5", "min", "6.2", "min"]
     assert max(map(len, shown.splitlines())) <= 80

@@ -122,7 +122,7 @@ def test_a_volume_of_a_cor_of_before_does_not_count(tmp_path):
     page = made.page.read_text()
     assert "<b>1</b> of 2 reconstructed" in page
     assert f'<td class="reason">{again}; full_recon: OSError: disk full' in page
-    assert "Volume of COR 48.99 px, made again by the next run." in page
+    assert "Volume of COR 48.99, made again by the next run." in page
 
 
 @pytest.mark.parametrize(("apart_px", "listed"), [(1.9, False), (2.1, True)])

@@ -247,6 +247,15 @@ def test_values_that_make_something_else_since_a_mend_say_so():
     assert effective(model(method="pca")) == {"method": "pca", "method since": 2}
 
 
+@pytest.mark.parametrize(("angles", "again"), [({"stop": 180}, True), ({"step": 1}, False)])
+def test_inventories_that_took_aborted_scans_in_are_made_again(folder, angles, again):
+    data = {"campaign": {"scans": ["raw/*.h5"]}, "input": {"angles": angles}}
+    config = campaign_from_data(data, folder).config
+    stated = {s: str(made_from.options_of(s, config)) for s in ("inventory", *made_from.METADATA)}
+    since = [step for step, options in stated.items() if "angles since" in options]
+    assert since == ["inventory"] * again
+
+
 def test_gated_keeps_the_size_that_null_stands_for():
     block = Config.model_fields["preprocess"].annotation
     assert effective(block(stripes={"method": "gated"})) == {"stripes": {"method": "gated"}}

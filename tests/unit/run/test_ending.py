@@ -45,6 +45,24 @@ def test_killed_job_is_recorded_and_reported(campaign, capsys):
     assert list(load_campaign(campaign).failures) == ["a_1"]
 
 
+def test_a_job_that_never_began_is_told_of(campaign):
+    """Not where the run was ended by hand, nor of a job that did begin."""
+    said = {f"logs/try_recon/{scan}.log": "SLURM status is: 'CANCELLED'" for scan in ("a_1", "a_2")}
+    status = campaign / "logs" / "status" / "try_recon" / "a_2.json"
+    by_hand = log(campaign, "Terminating processes on user request, ...\n")
+    after_failure(load_campaign(campaign), by_hand, since=50.0, said=said)
+    assert not status.exists()
+    after_failure(load_campaign(campaign), log(campaign, ""), since=50.0, said=said)
+    failed = json.loads(status.read_text())
+    assert failed["state"] == "failed"
+    assert failed["error"] == "did not begin: SLURM status is: 'CANCELLED'"
+    assert json.loads(status.with_name("a_1.json").read_text())["state"] == "running"
+    page = (campaign / "results" / "report" / "index.html").read_text(encoding="utf-8")
+    assert "did not begin: SLURM status is" in page
+    # it is no fault of the scan: the next run tries again
+    assert list(load_campaign(campaign).failures) == ["a_1"]
+
+
 @pytest.mark.parametrize(
     "words", ["Terminating processes on user request", "Will exit after finishing currently"]
 )
@@ -100,9 +118,16 @@ def test_warnings_of_selected_scans_are_said(campaign, capsys):
 def test_scans_without_cor_or_volume_are_named(campaign):
     write_json({"a_1": {"cor_px": 31.5, "source": "auto"}}, campaign / "results" / "cor.json")
     (campaign / "results" / "a_1_rec.h5").write_bytes(b"x")
+    prediction = campaign / "results/try_center/a_2/prediction.json"
+    # stopped before or after predict_cor of a_2: only another run is needed
+    for made in (False, True):
+        if made:
+            write_json({"cor_px": 31.5, "verdict": "resolved"}, prediction)
+        lines = unfinished_scans(load_campaign(campaign))
+        assert lines == ["no COR yet, the next run goes on with it: a_2"]
+    write_json({"cor_px": None, "verdict": "flat"}, prediction)
     (line,) = unfinished_scans(load_campaign(campaign))
-    assert "no COR" in line
-    assert "a_2" in line
+    assert line.startswith("no COR, and so no volume: a_2. Set one with")
     (campaign / "results" / "a_1_rec.h5").unlink()
     assert unfinished_scans(load_campaign(campaign)) == [line, "no volume: a_1"]
 

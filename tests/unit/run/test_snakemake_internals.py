@@ -15,7 +15,7 @@ from snakemake.scheduling.job_scheduler import JobScheduler
 from snakemake.script import PythonScript
 
 from tomopipe.campaign import log
-from tomopipe.campaign.slurm import NOT_CANCELLED, cancel, node_mb, time_limit_min
+from tomopipe.campaign.slurm import NOT_CANCELLED, await_controller, cancel, node_mb, sinfo
 from tomopipe.errors import RunEndedError
 from tomopipe.run.snakemake_internals import (
     MOST_READY,
@@ -28,6 +28,7 @@ from tomopipe.run.snakemake_internals import (
     no_job_fits,
     one_start_per_submission,
     remove_only_in_run,
+    said_of_failed,
     schedule_greedily,
     see_cancelled_jobs,
     spare_what_no_rule_uses,
@@ -217,8 +218,7 @@ def test_a_limit_with_which_no_job_can_run_is_refused(local, nodes, cores, refus
 @pytest.fixture(autouse=True)
 def _other_sinfo():
     yield
-    time_limit_min.cache_clear()
-    node_mb.cache_clear()
+    sinfo.cache_clear()
 
 
 def say(tool, folder, monkeypatch, *lines):
@@ -230,8 +230,8 @@ def say(tool, folder, monkeypatch, *lines):
 
 def say_sinfo(folder, monkeypatch, *lines):
     say("sinfo", folder, monkeypatch, *lines)
-    time_limit_min.cache_clear()
-    node_mb.cache_clear()
+    say("scontrol", folder, monkeypatch, "UP")
+    sinfo.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -253,11 +253,13 @@ def test_a_node_that_does_not_see_the_campaign_is_named(
     if has_log:
         log.parent.mkdir(parents=True)
         log.write_text("Traceback")
-    job = types.SimpleNamespace(rule=types.SimpleNamespace(name="full_recon"))
-    msg = "why\nsbatch call: sbatch --parsable -p cpu"
+    job = types.SimpleNamespace(rule=types.SimpleNamespace(name="full_recon"), log=["a.log"])
+    msg = "why\nsbatch call:\n    sbatch --parsable -p cpu"
     GroupJob.log_error(types.SimpleNamespace(jobs=[job]), msg=msg, aux_logs=[str(log)])
     assert said[0].startswith(f"tomopipe: a submission of full_recon failed: {says}")
-    assert "sbatch" not in said.pop()
+    assert said[0].endswith(f" See {log}") == has_log
+    assert "sbatch" not in said[0]
+    assert said_of_failed()["a.log"] == said.pop().partition("failed: ")[2]
     Job.log_error(job, "why", aux_logs=[str(log)])
     assert bool(said) == (says != "why")
     assert all(f"node1 cannot write {tmp_path}: it must be there" in line for line in said)
@@ -445,6 +447,25 @@ def test_no_submission_asks_for_more_time_than_its_partition_gives(
     monkeypatch.setattr(slurm, "get_submit_command", plain)
     at_submission({})
     assert slurm.get_submit_command(Batch(), {}) == f"sbatch -p p -t {asked} --mem 3000"
+
+
+def test_a_submission_waits_for_a_controller_that_is_down(tmp_path, monkeypatch):
+    """Not where one of two is down, where SLURM does not say, nor longer than it is told."""
+    said = []
+    log = tmp_path / "asked"
+    script = f"#!/bin/sh\necho . >> {log}\n[ $(wc -l < {log}) -lt 3 ] && echo DOWN || echo UP\n"
+    say("scontrol", tmp_path, monkeypatch, "")
+    (tmp_path / "scontrol").write_text(script)
+    await_controller(said.append, look_s=0.01)
+    assert log.read_text().split() == [".", ".", "."]
+    assert said == ["SLURM's controller is down: waiting for it up to 10 min"]
+    say("scontrol", tmp_path, monkeypatch, "DOWN")
+    await_controller(said.append, within_s=0.1, look_s=0.01)
+    assert len(said) == 2
+    for lines in (["primary is UP", "backup is DOWN"], ["who knows"]):
+        say("scontrol", tmp_path, monkeypatch, *lines)
+        await_controller(said.append, within_s=60, look_s=60)
+    assert len(said) == 2
 
 
 def test_no_submission_asks_for_more_memory_than_a_node_of_its_partition_has(tmp_path, monkeypatch):

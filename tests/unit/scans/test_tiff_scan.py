@@ -9,8 +9,9 @@ import tifffile
 from pydantic import ValidationError
 
 from tomopipe.campaign.campaign import campaign_from_data
+from tomopipe.campaign.results import is_without_angles
 from tomopipe.config import InputBlock
-from tomopipe.errors import ScanError
+from tomopipe.errors import ScanError, is_of_the_scan
 from tomopipe.scans.angle_lists import NO_LIST
 from tomopipe.scans.exchange import open_scan, read_metadata
 from tomopipe.scans.metadata import incomplete
@@ -49,6 +50,17 @@ def reason_of(path, **options):
         read_metadata(path, **options)
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+@pytest.mark.parametrize("all_go", [False, True])
+def test_images_that_go_while_they_are_read_may_come_back_only_together(tmp_path, all_go):
+    path = write_folder(tmp_path / "scan_1", into="tomo")
+    said = pytest.raises(ScanError, match=r"img_0\.tif: no such file any more")
+    with said as found, open_scan(path) as scan:
+        for image in (path / "tomo").glob("*" if all_go else "img_0.tif"):
+            image.unlink()
+        scan.read_frames([0])
+    assert is_of_the_scan(found.value) != all_go
 
 
 @pytest.mark.parametrize("dtype", ["u1", "u2", "i2", "f4", ">u2"])
@@ -132,6 +144,26 @@ def test_no_list_of_angles_and_one_that_the_configuration_names(tmp_path):
     found = read_metadata(path, known={"angles": str(tmp_path / "all.csv")})
     assert found.theta_deg.tolist() == (ANGLES_DEG / 2).tolist()
     assert found.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("file", "pattern"),
+    [
+        ("scan/scan.tlt", "{scan}/{scan}.tlt"),
+        ("scan/tilts.rawtlt", "{scan}/tilts.rawtlt"),
+        ("scan.rawtlt", "{scan}.rawtlt"),
+    ],
+)
+def test_a_list_of_tilts_beside_the_images_is_named(tmp_path, file, pattern):
+    """IMOD's lists are not taken by themselves."""
+    path = write_folder(tmp_path / "scan")
+    (path / "angles.txt").rename(tmp_path / file)
+    (warning,) = read_metadata(path).warnings
+    assert is_without_angles(warning)
+    named = warning.removeprefix(f"{NO_LIST} to ").removesuffix(", which lies beside the images")
+    assert named == f"{tmp_path}/{pattern}"
+    known = {"angles": named.replace("{scan}", "scan")}
+    assert read_metadata(path, known=known).theta_deg.tolist() == ANGLES_DEG.tolist()
 
 
 def test_several_lists_are_told_apart_by_name_or_not_at_all(tmp_path):

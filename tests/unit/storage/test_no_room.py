@@ -1,6 +1,7 @@
 """A full file system and a quota that is used up are said by name, with what to do."""
 
 import errno
+import io
 import os
 import re
 import resource
@@ -46,6 +47,16 @@ def test_a_full_disk(tmp_path):
 
 def test_a_full_disk_whose_error_numpy_hides(tmp_path):
     said = pytest.raises(NoRoomError, match=rf"x: cannot be written: no space left in {tmp_path}")
+    with said, whole(tmp_path / "x"), open(FULL, "wb", buffering=0) as full:
+        np.ones(10**5).tofile(full)
+
+
+def test_a_quota_whose_error_numpy_hides(tmp_path, monkeypatch):
+    class Probe(io.BytesIO):
+        write = _refuse
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: Probe())
+    said = pytest.raises(NoRoomError, match=rf"your quota of bytes in {tmp_path} is used up")
     with said, whole(tmp_path / "x"), open(FULL, "wb", buffering=0) as full:
         np.ones(10**5).tofile(full)
 

@@ -25,7 +25,7 @@ export async function jobs() {
         job.error ? el("p", { class: "bad" }, job.error) : null, job.log_tail ? el("pre", {}, job.log_tail) : null));
     $("jobs").replaceChildren(el("h2", {}, "Jobs"),
       found.steps.length
-        ? el("table", {}, el("tr", {}, ...["step", "", "queued", "running", "done", "failed", "lost", "usual time", "left, about"].map((text, column) => el("th", { class: column > 1 ? "num" : null }, text))), ...shown)
+        ? el("table", {}, el("tr", {}, ...["step", "", "to do", "running", "done", "failed", "lost", "usual time", "left, about"].map((text, column) => el("th", { class: column > 1 ? "num" : null }, text))), ...shown)
         : el("p", { class: "quiet" }, "No job has run yet."), ...waiting, ...each);
     return found;
   } catch (error) {

@@ -1,0 +1,60 @@
+"""How ended jobs count: by the results that there are now."""
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import replace
+
+from tomopipe.campaign.campaign import Campaign, read_inventory
+from tomopipe.campaign.failures import is_made
+from tomopipe.campaign.job_status import JobStatus
+from tomopipe.campaign.relion_set import failed_stacks
+from tomopipe.campaign.results import center_by_hand
+from tomopipe.campaign.stacks import failed_of_gone_stack
+from tomopipe.cor.cor_value import parse_cor
+from tomopipe.errors import TomopipeError
+from tomopipe.storage.json_files import json_or, text
+
+Why = Callable[[str, str], str]
+"""Says why the next run makes a result of a step, and a scan or stack, again; "" if it does not."""
+OF_SCANS = ("try_recon", "predict_cor", "full_recon", "export_stack", "sidecar")
+
+
+def counted(campaign: Campaign, jobs: Iterable[JobStatus], why: Why | None) -> list[JobStatus]:
+    """Return the jobs as they count now.
+
+    One that failed to replace a result which is as wanted is done, without a time, if `why` can
+    tell; one whose result is an error has failed. Failures of scans and stacks that are not asked
+    for are left out.
+    """
+    unselected, found = set[str](), []
+    with suppress(OSError, TomopipeError):
+        rows = read_inventory(campaign.files.inventory)
+        unselected = {*rows} - {*campaign.selected_scans(rows)}
+    for job in jobs:
+        step, scan, has_failed = job.step, job.key, job.state in ("failed", "lost")
+        is_asked = step not in OF_SCANS or scan not in unselected
+        if has_failed and (failed_of_gone_stack(campaign, job) or not is_asked):
+            continue
+        if job.state == "done" and is_asked and (error := _error_in_result(campaign, job)):
+            found.append(replace(job, state="failed", error=error))
+        elif has_failed and why and is_made(campaign.files, step, scan) and not why(step, scan):
+            found.append(replace(job, state="done", end_s=None, error=""))
+        else:
+            found.append(job)
+    return found
+
+
+def _error_in_result(campaign: Campaign, job: JobStatus) -> str:
+    """Return the error that a job wrote as its result; "" if none, or a COR by hand replaces it."""
+    files, scan = campaign.files, job.key
+    if job.step == "export_stack":
+        return failed_stacks(campaign, [scan]).get(scan, "")
+    if job.step != "predict_cor" or scan not in campaign.scans:
+        return ""
+    path, found = files.prediction(scan), {}
+    with suppress(OSError):
+        if b'"failed"' in path.read_bytes():  # in few: parsing takes longer
+            found = json_or(path, {})
+    by_hand = parse_cor(campaign.scans[scan].manual), center_by_hand(files.center(scan), None)
+    is_error = found.get("verdict") == "failed" and by_hand == (None, None)
+    return text(found.get("reason")) or "prediction failed" if is_error else ""
