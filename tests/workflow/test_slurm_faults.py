@@ -149,12 +149,6 @@ def test_cancelled_timed_out_and_drained_jobs_end(campaign, holding, tmp_path):
         assert f"SLURM-job '{job}' failed, SLURM status is: '{state}'" in text, text
     assert {job: state_of(job) for job in ended} == ended
     assert state_of(pending[1]) == "COMPLETED"
-    found = [status_of(campaign, scan) for scan in COR_PX]
-    (not_begun,) = [status for status in found if "did not begin" in status.get("error", "")]
-    assert f"SLURM-job '{pending[0]}' failed" in not_begun["error"]
-    assert not_begun["state"] == "failed"
-    page = (campaign / "results" / "report" / "index.html").read_text(encoding="utf-8")
-    assert "did not begin" in page
     again = snakemake(campaign)
     assert again.status == 0, again.text
     assert sum(job.startswith("full_recon:") for job in again.jobs) == 3

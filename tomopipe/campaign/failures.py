@@ -7,7 +7,6 @@ stack that its scan is to blame for says so itself (`failed_stack`).
 
 import os
 import re
-import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -109,14 +108,6 @@ def failed_on_data(log: Path, *, since: float) -> bool:
         and job.error.startswith(("ScanError:", "TomopipeError:"))
         and not json_or(status_path(log), {}).get("may_pass")
     )
-
-
-def note_not_begun(log: Path, why: str, *, since: float) -> None:
-    """Write a status beside the log of a job that failed since then without having begun."""
-    if _begun(log, since) is None:
-        now_s = time.time()
-        failed = {"state": "failed", "start": now_s, "end": now_s, "error": f"did not begin: {why}"}
-        write_json(failed, status_path(log))
 
 
 def begun(logs: Logs[Path], step: str) -> set[str]:

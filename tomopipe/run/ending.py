@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory, stats_of
-from tomopipe.campaign.failures import STEPS, is_made, note_not_begun, record_failures
+from tomopipe.campaign.failures import STEPS, is_made, record_failures
 from tomopipe.campaign.files import STAR
 from tomopipe.campaign.job_status import read_job
 from tomopipe.campaign.relion_set import failed_stacks
@@ -37,23 +37,15 @@ _ENDED_BY_HAND = re.compile("Terminating processes on user request|Will exit aft
 
 
 def after_failure(
-    campaign: Campaign,
-    logs: Iterable[str],
-    *,
-    since: float,
-    said: Mapping[str, str] | None = None,
-    reports: bool = True,
+    campaign: Campaign, logs: Iterable[str], *, since: float, reports: bool = True
 ) -> None:
     """Record the jobs that failed finally, and write the report of the existing results.
 
     The campaign is as read when the run began, at `since` (Unix seconds); `logs` are Snakemake's.
-    `said`: what SLURM said of failed jobs, by their log, some of which never began.
     `reports`: the run is of the whole campaign.
     """
     if ended_by_hand(logs):
         return
-    for log, why in (said or {}).items():
-        note_not_begun(campaign.directory / log, why, since=since)
     files = stats_of(campaign.scans.values())
     for failure in record_failures(campaign.results, campaign.logs.folder, files, since=since):
         _say(f"{failure.scan}: {failure.step} {failure.reason}")

@@ -35,7 +35,6 @@ from tomopipe.storage.json_files import json_or
 from tomopipe.storage.rights import why_not_replaced
 
 _SENT, _CONFIG = "sent", "config.json"  # in the folder of a run, for its nodes
-_SAID: dict[str, str] = {}  # log of a failed job, and what SLURM said of it
 MOST_READY = 500  # jobs that the scheduler chooses among at a time
 
 
@@ -293,20 +292,17 @@ def keep_what_is_made(
     from snakemake.logging import logger
     from snakemake.scheduling.job_scheduler import JobScheduler
 
-    def reported(plain: Any, job: Any, msg: str | None = None, **options: Any) -> None:
+    def reported(plain: Any, job: Any, *arguments: Any, **options: Any) -> None:
         if not (options.get("indent") and is_made(job)):  # of a batch
-            logs = options.get("aux_logs")
-            if msg:
-                _SAID[job.log[0]] = _what_slurm_said(msg, logs)
-            if why := _blind_node(logs):
+            if why := _blind_node(options.get("aux_logs")):
                 logger.error(f"tomopipe: {job.rule.name} failed: {why}")
-            plain(job, msg=msg, **options)
+            plain(job, *arguments, **options)
 
     def with_reason(plain: Any, group: Any, msg: str | None = None, **options: Any) -> None:
         if msg:
             names = ", ".join(sorted({job.rule.name for job in group.jobs}))
-            why = _what_slurm_said(msg, options.get("aux_logs"))
-            _SAID.update((job.log[0], why) for job in group.jobs)
+            told = re.split(r"sbatch call:\s", msg)[0]  # a screen long; it is in Snakemake's text
+            why = _blind_node(options.get("aux_logs")) or " ".join(told.split())
             logger.error(f"tomopipe: a submission of {names} failed: {why}")
         plain(group, msg=msg, **options)
 
@@ -358,19 +354,6 @@ def _submissions(
     alone = [part for part in parts if any(map(was_killed, part))]
     rest = frozenset().union(*(part for part in parts if part not in alone))
     return [*alone, rest] if rest else alone
-
-
-def said_of_failed() -> dict[str, str]:
-    """Return what SLURM said of failed jobs of this run, some of which never began, by log."""
-    return dict(_SAID)
-
-
-def _what_slurm_said(msg: str, logs: Sequence[str | None] | None) -> str:
-    """Return why a submission failed, without the call, which is a screen long, and its log."""
-    told = re.split(r"sbatch call:\s|For further error details", msg)[0]
-    why = _blind_node(logs) or " ".join(told.split())
-    log = next((log for log in logs or () if log and os.path.exists(log)), None)
-    return f"{why} See {log}" if log else why
 
 
 def _blind_node(logs: Sequence[str | None] | None) -> str:

@@ -93,8 +93,7 @@ onsuccess:
 
 onerror:
     end_of_run()
-    said = snakemake_internals.said_of_failed()
-    after_failure(CAMPAIGN, log, since=START_TIME, said=said, reports=not ARRIVALS)
+    after_failure(CAMPAIGN, log, since=START_TIME, reports=not ARRIVALS)
     # it names failures, which the next run may fix without a change of what else it shows
     DECISIONS.record.rewritten(REPORT, "")
 

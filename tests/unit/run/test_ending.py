@@ -45,24 +45,6 @@ def test_killed_job_is_recorded_and_reported(campaign, capsys):
     assert list(load_campaign(campaign).failures) == ["a_1"]
 
 
-def test_a_job_that_never_began_is_told_of(campaign):
-    """Not where the run was ended by hand, nor of a job that did begin."""
-    said = {f"logs/try_recon/{scan}.log": "SLURM status is: 'CANCELLED'" for scan in ("a_1", "a_2")}
-    status = campaign / "logs" / "status" / "try_recon" / "a_2.json"
-    by_hand = log(campaign, "Terminating processes on user request, ...\n")
-    after_failure(load_campaign(campaign), by_hand, since=50.0, said=said)
-    assert not status.exists()
-    after_failure(load_campaign(campaign), log(campaign, ""), since=50.0, said=said)
-    failed = json.loads(status.read_text())
-    assert failed["state"] == "failed"
-    assert failed["error"] == "did not begin: SLURM status is: 'CANCELLED'"
-    assert json.loads(status.with_name("a_1.json").read_text())["state"] == "running"
-    page = (campaign / "results" / "report" / "index.html").read_text(encoding="utf-8")
-    assert "did not begin: SLURM status is" in page
-    # it is no fault of the scan: the next run tries again
-    assert list(load_campaign(campaign).failures) == ["a_1"]
-
-
 @pytest.mark.parametrize(
     "words", ["Terminating processes on user request", "Will exit after finishing currently"]
 )
