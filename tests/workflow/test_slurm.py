@@ -24,6 +24,8 @@ from tests.workflow.conftest import (
 )
 from tests.workflow.mixed import N_ROWS, SCANS, write_mixed
 from tests.workflow.test_stitch import write_stacks
+from tomopipe.campaign.campaign import load_campaign
+from tomopipe.commands.status import read_status
 from tomopipe.volumes.volume_read import read_provenance
 
 pytestmark = pytest.mark.slurm
@@ -250,10 +252,27 @@ def test_a_volume_that_fails_stops_no_other_and_is_not_tried_again(tmp_path, clu
     # the others are done, and what follows on them may run
     assert len(re.findall(r"Finished jobid: \d+ \(Rule: full_recon\)", run.text)) == 2
     assert submissions(run.text) == 1 + 1 + 1
-    assert "tomopipe: a submission of full_recon failed: " in run.text
+    assert "a submission of full_recon failed: " in run.text
     mended = run_slurm(campaign, cluster)
     assert mended.status == 0, mended.text
     assert {job for job in mended.jobs if ":" in job} == {"full_recon:a_2"}
+
+
+def test_what_sbatch_refuses_is_told_once(tmp_path, cluster):
+    campaign = new_campaign(tmp_path / "campaign", {"a_1": 48.0, "a_2": 48.5})
+    init(campaign, cluster, apart=True)
+    nowhere = "full_recon:slurm_partition=nowhere"
+    run = run_slurm(campaign, cluster, "--retries", "1", "--set-resources", nowhere)
+    assert run.status == 1
+    said = [line for line in run.text.splitlines() if line.startswith("tomopipe: full_recon")]
+    assert len(said) == 1
+    assert said[0].startswith("tomopipe: full_recon did not begin: 2 jobs, a_1, a_2: sbatch: error")
+    assert "nvalid partition" in said[0]
+    failed = read_status(load_campaign(campaign)).with_state("failed")
+    assert sorted(job.key for job in failed) == ["a_1", "a_2"]
+    assert {f"tomopipe: full_recon did not begin: 2 jobs, a_1, a_2: {j.error}" for j in failed} == {
+        said[0]
+    }
 
 
 def test_formats_turns_and_overrides_mixed(tmp_path, cluster):

@@ -148,10 +148,15 @@ def test_cancelled_timed_out_and_drained_jobs_end(campaign, holding, tmp_path):
     for job, state in ended.items():
         assert f"SLURM-job '{job}' failed, SLURM status is: '{state}'" in text, text
     assert {job: state_of(job) for job in ended} == ended
+    # which has left no status itself
+    (told,) = (s for scan in COR_PX if (s := status_of(campaign, scan))["state"] == "failed")
+    assert (told["error"], told["slurm_job"]) == (f"SLURM job {pending[0]}: CANCELLED", pending[0])
+    assert re.search(f"tomopipe: full_recon did not begin: ._.: {told['error']}\n", text)
     assert state_of(pending[1]) == "COMPLETED"
     again = snakemake(campaign)
     assert again.status == 0, again.text
     assert sum(job.startswith("full_recon:") for job in again.jobs) == 3
+    assert {status_of(campaign, scan)["state"] for scan in COR_PX} == {"done"}
     assert snakemake(campaign).jobs == frozenset()
 
 

@@ -7,6 +7,7 @@ stack that its scan is to blame for says so itself (`failed_stack`).
 
 import os
 import re
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from tomopipe.campaign import slurm
 from tomopipe.campaign.files import VOLUMES, Files, Logs
-from tomopipe.campaign.job_status import CLOCKS_S, JobStatus, read_job
+from tomopipe.campaign.job_status import CLOCKS_S, STEP_ORDER, JobStatus, read_job
 from tomopipe.campaign.log import status_path
 from tomopipe.campaign.results import center_by_hand
 from tomopipe.storage.atomic import write_json
@@ -75,6 +76,28 @@ def record_failures(
             kept.failure(job.step, job.key),
         )
         recorded.append(Failure(job.step, job.key, reason))
+    return recorded
+
+
+def record_not_begun(
+    logs: Path, jobs: Iterable[tuple[Path, Mapping[str, str]]], *, since: float
+) -> list[JobStatus]:
+    """Write for jobs of a run, begun at `since`, that failed without it the status that they lack.
+
+    `jobs` are their logs, and what is known, `error` and `slurm_job`; those of no step of ours are
+    left out. Returns what was written. A log of before is removed, as by a job that begins.
+    """
+    recorded = []
+    for log, said in jobs:
+        path, now_s = status_path(log), time.time()
+        if log.parents[1] != logs or path.parent.name not in STEP_ORDER:
+            continue
+        if log.exists() and log.stat().st_mtime < since:
+            log.unlink()
+        ended = {"state": "failed", "start": now_s, "end": now_s, "may_pass": True}
+        write_json({**said, **ended}, path)
+        if job := read_job(path):
+            recorded.append(job)
     return recorded
 
 

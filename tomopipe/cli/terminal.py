@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from tomopipe.errors import some_of
@@ -33,6 +34,7 @@ class Screen:
         self._reasons: dict[str, dict[str, None]] = {}  # with what they are of
         self._told: set[str] = set()  # parts of reasons
         self._failed: set[tuple[str, str]] = set()
+        self._why = "", ""  # of the last that failed: what, and the reason
 
     def show(self, progress: Progress, *, at_end: bool = False) -> None:
         """Show news and the progress of each step."""
@@ -55,24 +57,30 @@ class Screen:
 
     def _news(self, progress: Progress) -> Iterator[str]:
         """Print which jobs failed, and why others run, each once."""
-        again = grouped(  # all jobs of a submission at once
-            (reason, f"{step} {name}".rstrip())
+
+        def log_of(what: str, step: str, name: str) -> Path | None:
+            # that of another attempt replaces the log
+            return progress.log_of(step, name) if what == "failed" else None
+
+        alike = grouped(  # all jobs of a submission at once
+            ((what, reason, log_of(what, step, name)), f"{step} {name}".rstrip())
             for what, step, name, reason in progress.news
-            if what == "again"
+            if what in _FAILED
         )
         for what, step, name, reason in progress.news:
             if what == "says":
                 yield f"tomopipe: {reason}"
-            elif what in ("again", "failed"):
-                jobs = again.pop(reason, []) if what == "again" else [f"{step} {name}".rstrip()]
+            elif what in _FAILED:
+                log = log_of(what, step, name)
+                jobs = alike.pop((what, reason, log), [])
                 new = [job for job in jobs if (what, job) not in self._failed]
                 if new:  # not after each attempt
                     self._failed.update((what, job) for job in new)
-                    # that of another attempt replaces the log
-                    log = progress.log_of(step, name) if what == "failed" else None
                     see = f", see {near(log)}" if log else ""
                     shown = f"{len(new)} jobs, " * (len(new) > 1) + some_of(new, _N_NAMED)
-                    yield f"{_FAILED[what]}: {shown}{f': {reason}' if reason else ''}{see}"
+                    why = "as above" if (what, reason) == self._why and not log else reason
+                    self._why = what, reason
+                    yield f"{_FAILED[what]}: {shown}{f': {why}' if reason else ''}{see}"
             elif name and is_news(reason):
                 names = self._reasons.setdefault(reason, {})
                 is_told = bool(names) or (is_of_cor(reason) and reason in self._told)

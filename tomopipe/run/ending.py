@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory, stats_of
-from tomopipe.campaign.failures import STEPS, is_made, record_failures
+from tomopipe.campaign.failures import STEPS, is_made, record_failures, record_not_begun
 from tomopipe.campaign.files import STAR
 from tomopipe.campaign.job_status import read_job
 from tomopipe.campaign.relion_set import failed_stacks
@@ -23,6 +23,7 @@ from tomopipe.campaign.results import (
 )
 from tomopipe.campaign.stacks import find_stacks
 from tomopipe.errors import TomopipeError, is_of_the_system, some_of
+from tomopipe.groups import grouped
 from tomopipe.reruns.made_again import wanted_now, why_again
 from tomopipe.reruns.option_faults import nothing_usable, unused_cors
 from tomopipe.reruns.products import digest
@@ -37,15 +38,23 @@ _ENDED_BY_HAND = re.compile("Terminating processes on user request|Will exit aft
 
 
 def after_failure(
-    campaign: Campaign, logs: Iterable[str], *, since: float, reports: bool = True
+    campaign: Campaign,
+    logs: Iterable[str],
+    not_begun: Iterable[tuple[str, Mapping[str, str]]] = (),
+    *,
+    since: float,
+    reports: bool = True,
 ) -> None:
     """Record the jobs that failed finally, and write the report of the existing results.
 
     The campaign is as read when the run began, at `since` (Unix seconds); `logs` are Snakemake's.
+    `not_begun` are the logs of jobs that failed before, and what is said of their submissions.
     `reports`: the run is of the whole campaign.
     """
     if ended_by_hand(logs):
         return
+    with suppress(OSError):  # no room: the report names what there is
+        _say_not_begun(campaign, not_begun, since)
     files = stats_of(campaign.scans.values())
     for failure in record_failures(campaign.results, campaign.logs.folder, files, since=since):
         _say(f"{failure.scan}: {failure.step} {failure.reason}")
@@ -55,6 +64,20 @@ def after_failure(
         )
     if reports and campaign.config.report.enabled:
         write_report(campaign)
+
+
+def _say_not_begun(
+    campaign: Campaign, not_begun: Iterable[tuple[str, Mapping[str, str]]], since: float
+) -> None:
+    """Record the jobs that failed before they began; say why, once for those of like words."""
+    found = [(campaign.directory / log, said) for log, said in not_begun]
+    jobs = record_not_begun(campaign.logs.folder, found, since=since)
+    # of another job of SLURM its number and its log differ
+    alike = grouped(((job.step, re.sub(r"\d+", "", job.error)), job) for job in jobs)
+    for (step, _), group in alike.items():
+        names = sorted(job.key for job in group)
+        n = f"{len(names)} jobs, " * (len(names) > 1)
+        _say(f"{step} did not begin: {n}{some_of(names, _N_NAMED)}: {group[0].error}")
 
 
 def write_report(campaign: Campaign) -> bool:

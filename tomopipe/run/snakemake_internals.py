@@ -36,6 +36,8 @@ from tomopipe.storage.rights import why_not_replaced
 
 _SENT, _CONFIG = "sent", "config.json"  # in the folder of a run, for its nodes
 MOST_READY = 500  # jobs that the scheduler chooses among at a time
+# what is said of a submission that failed, by the numbers of its jobs: for those that did not begin
+_SAID: dict[int, dict[str, str]] = {}
 
 
 def _decide_ourselves(workflow: Any) -> None:
@@ -294,16 +296,12 @@ def keep_what_is_made(
 
     def reported(plain: Any, job: Any, *arguments: Any, **options: Any) -> None:
         if not (options.get("indent") and is_made(job)):  # of a batch
-            if why := _blind_node(options.get("aux_logs")):
-                logger.error(f"tomopipe: {job.rule.name} failed: {why}")
+            if not options.get("indent"):
+                _note_failure([job], *arguments, **options)
             plain(job, *arguments, **options)
 
     def with_reason(plain: Any, group: Any, msg: str | None = None, **options: Any) -> None:
-        if msg:
-            names = ", ".join(sorted({job.rule.name for job in group.jobs}))
-            told = re.split(r"sbatch call:\s", msg)[0]  # a screen long; it is in Snakemake's text
-            why = _blind_node(options.get("aux_logs")) or " ".join(told.split())
-            logger.error(f"tomopipe: a submission of {names} failed: {why}")
+        _note_failure(group.jobs, msg, **options)
         plain(group, msg=msg, **options)
 
     def handled(plain: Any, scheduler: Any, job: Any, postprocess_job: bool = True) -> None:
@@ -356,9 +354,53 @@ def _submissions(
     return [*alone, rest] if rest else alone
 
 
-def _blind_node(logs: Sequence[str | None] | None) -> str:
+def _note_failure(jobs: Iterable[Any], msg: str | None = None, **options: Any) -> None:
+    """Keep, and log, why a submission failed: what sbatch said, or how SLURM ended it."""
+    from snakemake.logging import logger
+
+    logs = [log for log in options.get("aux_logs") or () if log]
+    why = _blind_node(logs) or _plain(" ".join((msg or "").split()))
+    if written := [os.path.relpath(log) for log in logs if os.path.exists(log)]:
+        why += f"; see {written[0]}"
+    said = {"error": why, "slurm_job": str(options.get("external_jobid") or "")}
+    _SAID.update((job.jobid, said) for job in jobs)
+    if why:
+        names = ", ".join(sorted({job.rule.name for job in jobs}))
+        logger.error(f"a submission of {names} failed: {why}")
+
+
+def _plain(msg: str) -> str:
+    """Shorten a message of the plugin, which is a screen long, to what SLURM said."""
+    if ended := re.search(r"SLURM-job '(\d+)' failed.*status is: '(\w+)'", msg):
+        return f"SLURM job {ended[1]}: {ended[2]}"
+    told = re.split(" ?(?:sbatch call: |For further error details)", msg)[0]
+    refused = re.search(r"The error message was '(.*)'", told)
+    return refused[1].replace(" sbatch: error: ", "; ") if refused else told
+
+
+def not_begun(workflow: Any) -> list[tuple[str, dict[str, str]]]:
+    """Return the logs of the jobs that failed finally without a status of this run, and why.
+
+    Without those that only follow on another of them in the same submission. Call it before the run
+    is ended.
+    """
+    jobs = {job for found in workflow.scheduler.failed for job in getattr(found, "jobs", [found])}
+    needs = workflow.dag.dependencies
+    told_in = next(map(os.path.relpath, workflow.logger_manager.get_logfile()), "Snakemake's log")
+    unknown = {"error": f"it ended before it began; see {told_in}"}
+    run = os.environ.get(run_folder.VARIABLE, "")
+    return [
+        (str(job.log[0]), unknown | {k: v for k, v in _SAID.get(job.jobid, {}).items() if v})
+        for job in jobs
+        if job.log
+        and json_or(status_path(job.log[0]), {}).get("run") != run
+        and not needs[job].keys() & jobs
+    ]
+
+
+def _blind_node(logs: Sequence[str]) -> str:
     """Say that a node could not even write the log of its job; "" if it could, or none began."""
-    log = next(filter(None, logs or ()), None)
+    log = next(iter(logs), None)
     if log is None or os.path.exists(log) or not (node := failed_on(Path(log).stem)):
         return ""
     folder = Path.cwd() if Path(log).is_relative_to(Path.cwd()) else Path(log).parent
@@ -607,7 +649,8 @@ def _failure(workflow: Any, info: Mapping[str, Any], attempts_s: Sequence[float]
     rule, log = info["rule_name"], Path(next(iter(info["log"]), ""))
     may_return = workflow.get_rule(rule).restart_times >= len(attempts_s)
     return {
-        "error": progress.error_of(log, rule, attempts_s[-1]),
+        "error": progress.error_of(log, rule, attempts_s[-1])
+        or _SAID.get(info["jobid"], {}).get("error", ""),
         "again": may_return and not failed_on_data(log, since=attempts_s[-1]),
     }
 

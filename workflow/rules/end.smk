@@ -92,8 +92,9 @@ onsuccess:
 
 
 onerror:
+    not_begun = snakemake_internals.not_begun(workflow)
     end_of_run()
-    after_failure(CAMPAIGN, log, since=START_TIME, reports=not ARRIVALS)
+    after_failure(CAMPAIGN, log, not_begun, since=START_TIME, reports=not ARRIVALS)
     # it names failures, which the next run may fix without a change of what else it shows
     DECISIONS.record.rewritten(REPORT, "")
 

@@ -149,6 +149,23 @@ def test_a_failed_job_is_named_with_its_log(campaign, does):
     assert "failed: full_recon a_2: no rows\n" in call("run", campaign)[1]
 
 
+def test_jobs_that_sbatch_refuses_are_told_together(campaign, does):
+    does(
+        "tell(totals={'full_recon': 9}); t = dict(step='full_recon', reason='x', local=False)\n"
+        "for n in range(9): tell(began=n, name=f'a_{n}', **t)\n"
+        "for n in range(6): tell(failed=n, error='sbatch: no')\n"
+        "import time; time.sleep(1)\n"
+        "for n in range(6, 9): tell(failed=n, error='sbatch: no')\n"
+        "sys.exit(1)"
+    )
+    text = call("run", campaign)[1]
+    told = [line for line in text.splitlines() if line.startswith("failed")]
+    assert told == [
+        "failed: 6 jobs, full_recon a_0, full_recon a_1, full_recon a_2, ...: sbatch: no",
+        "failed: 3 jobs, full_recon a_6, full_recon a_7, full_recon a_8: as above",
+    ]
+
+
 def test_a_full_disk_is_named_at_the_end_of_a_run_that_failed(campaign, does, monkeypatch):
     (campaign / "results").mkdir()
     does("sys.exit(1)")

@@ -2,12 +2,15 @@
 
 import json
 import os
+import re
+import time
 
 import h5py
 import pytest
 
 from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import load_campaign
+from tomopipe.commands.status import read_status
 from tomopipe.reruns.expected import expected_inventory
 from tomopipe.run.ending import (
     after_failure,
@@ -45,14 +48,47 @@ def test_killed_job_is_recorded_and_reported(campaign, capsys):
     assert list(load_campaign(campaign).failures) == ["a_1"]
 
 
+def test_jobs_that_did_not_begin_are_told_once(campaign, capsys):
+    table = {scan: {"cor_px": 32.0, "source": "ai"} for scan in ("a_1", "a_2")}
+    write_json(table, campaign / "results" / "cor.json")
+    logs, now_s = campaign / "logs" / "full_recon", time.time()
+    for scan, start_s in {"a_1": now_s - 60, "a_2": now_s - 60}.items():
+        status = {"state": "done", "start": start_s, "end": start_s}
+        write_json(status, campaign / "logs" / "status" / "full_recon" / f"{scan}.json")
+    logs.mkdir()
+    (logs / "a_1.log").write_text("of the run before")
+    os.utime(logs / "a_1.log", (now_s - 60, now_s - 60))
+    failed = [
+        (f"logs/full_recon/a_{n}.log", {"error": f"SLURM job {n}: CANCELLED", "slurm_job": str(n)})
+        for n in (2, 1)
+    ]
+    failed += [("logs/mine/a_1.log", {"error": "x"}), ("x.log", {"error": "x"})]
+    after_failure(load_campaign(campaign), [], failed, since=now_s - 30)
+    said = [line for line in capsys.readouterr().err.splitlines() if "did not begin" in line]
+    assert said == ["tomopipe: full_recon did not begin: 2 jobs, a_1, a_2: SLURM job 2: CANCELLED"]
+    found = {job.key: job for job in read_status(load_campaign(campaign)).with_state("failed")}
+    assert {scan: job.error for scan, job in found.items()} == {
+        "a_1": "SLURM job 1: CANCELLED",
+        "a_2": "SLURM job 2: CANCELLED",
+    }
+    assert (found["a_1"].slurm_job, found["a_1"].log_tail) == ("1", "")
+    assert not (campaign / "logs" / "status" / "mine").exists()
+    page = (campaign / "results" / "report" / "index.html").read_text()
+    failures = page[page.index('id="h-failed"') :]
+    assert all(f"SLURM job {n}: CANCELLED" in failures for n in (1, 2))
+    assert re.search('<h3>Failed <span class="count">2<', page)
+
+
 @pytest.mark.parametrize(
     "words", ["Terminating processes on user request", "Will exit after finishing currently"]
 )
 def test_run_ended_by_hand_blames_nobody(campaign, words):
     logs = log(campaign, f"...\n{words}, ...\n")
     assert ended_by_hand(logs)
-    after_failure(load_campaign(campaign), logs, since=50.0)
+    failed = [("logs/full_recon/a_1.log", {"error": "SLURM job 1: CANCELLED"})]
+    after_failure(load_campaign(campaign), logs, failed, since=50.0)
     assert not (campaign / "results" / "failed").exists()
+    assert not (campaign / "logs" / "status" / "full_recon").exists()
 
 
 def test_log_that_cannot_be_read_is_no_hand(tmp_path):

@@ -26,6 +26,7 @@ from tomopipe.run.snakemake_internals import (
     fork_scripts,
     keep_what_is_made,
     no_job_fits,
+    not_begun,
     one_start_per_submission,
     remove_only_in_run,
     schedule_greedily,
@@ -235,7 +236,11 @@ def say_sinfo(folder, monkeypatch, *lines):
 
 @pytest.mark.parametrize(
     ("state", "has_log", "says"),
-    [("FAILED", False, "node1 cannot"), ("FAILED", True, "why"), ("CANCELLED", False, "why")],
+    [
+        ("FAILED", False, "node1 cannot write {folder}: it must be there"),
+        ("FAILED", True, "no luck; see .snakemake/slurm_logs/12.log"),
+        ("CANCELLED", False, "no luck"),
+    ],
 )
 def test_a_node_that_does_not_see_the_campaign_is_named(
     tmp_path, monkeypatch, state, has_log, says
@@ -252,14 +257,76 @@ def test_a_node_that_does_not_see_the_campaign_is_named(
     if has_log:
         log.parent.mkdir(parents=True)
         log.write_text("Traceback")
-    job = types.SimpleNamespace(rule=types.SimpleNamespace(name="full_recon"))
-    msg = "why\nsbatch call:\n    sbatch --parsable -p cpu"
+    job = failed_job("a_1")
+    msg = "no luck\nsbatch call:\n    sbatch --parsable -p cpu"
     GroupJob.log_error(types.SimpleNamespace(jobs=[job]), msg=msg, aux_logs=[str(log)])
-    assert said[0].startswith(f"tomopipe: a submission of full_recon failed: {says}")
-    assert "sbatch" not in said.pop()
-    Job.log_error(job, "why", aux_logs=[str(log)])
-    assert bool(said) == (says != "why")
-    assert all(f"node1 cannot write {tmp_path}: it must be there" in line for line in said)
+    Job.log_error(job, "no luck", aux_logs=[str(log)])
+    assert len(said) == 2
+    for line in said:
+        says = says.format(folder=tmp_path)
+        assert line.startswith(f"a submission of full_recon failed: {says}")
+        assert "sbatch" not in line
+
+
+def failed_job(scan, step="full_recon", number=1):
+    rule, log = types.SimpleNamespace(name=step), [f"logs/{step}/{scan}.log"]
+    return type("Job", (), {"rule": rule, "jobid": number, "log": log})
+
+
+REFUSED = """SLURM sbatch failed. The error message was 'sbatch: error: invalid partition: x
+sbatch: error: Batch job submission failed: Invalid partition name specified'.
+    sbatch call:
+        sbatch --parsable --comment 'x' -p x
+For further error details see the cluster/cloud log and the log files of the involved rule(s)."""
+CANCELLED = """SLURM-job '12' failed, SLURM status is: 'CANCELLED'. Reason: Unknown.For further
+error details see the cluster/cloud log and the log files of the involved rule(s)."""
+
+
+@pytest.mark.parametrize(
+    ("msg", "said"),
+    [
+        (
+            REFUSED,
+            "sbatch: error: invalid partition: x; Batch job submission failed: Invalid partition "
+            "name specified",
+        ),
+        (CANCELLED, "SLURM job 12: CANCELLED"),
+        ("it's full.For further error details see the cluster/cloud log", "it's full."),
+        (None, "it ended before it began; see .snakemake/x.log"),
+    ],
+)
+def test_what_is_said_of_a_submission_is_known_at_the_end_of_a_run(
+    tmp_path, run, monkeypatch, msg, said
+):
+    monkeypatch.setattr(JobScheduler, "_handle_error", JobScheduler._handle_error)
+    for kind in (Job, GroupJob):
+        monkeypatch.setattr(kind, "log_error", lambda *_, **__: None)
+    keep_what_is_made(*[lambda job: False] * 3)
+    volume, tried = failed_job("a_1"), failed_job("a_2", "try_recon", 2)
+    follows, done = failed_job("a_2", "predict_cor", 3), failed_job("a_3", number=4)
+    Job.log_error(volume, msg, external_jobid="12")
+    group = type("Group", (), {"jobs": [tried, follows]})
+    GroupJob.log_error(group, msg, external_jobid="12")
+    needs = {volume: {done: set()}, tried: {}, follows: {tried: set()}}
+    workflow = types.SimpleNamespace(
+        scheduler=types.SimpleNamespace(failed={volume, group}),
+        dag=types.SimpleNamespace(dependencies=needs),
+        logger_manager=types.SimpleNamespace(get_logfile=lambda: [tmp_path / ".snakemake/x.log"]),
+    )
+    with log.job(volume.log[0]):
+        pass
+    runs.end_all(tmp_path / "results")
+    monkeypatch.setenv(runs.VARIABLE, str(runs.begin(tmp_path / "results")))  # the next one
+    begun = failed_job("a_4", number=5)
+    with log.job(begun.log[0]):
+        pass
+    workflow.scheduler.failed.add(begun)
+    needs[begun] = {}
+    found = {"error": said, "slurm_job": "12"}
+    assert sorted(not_begun(workflow)) == [
+        ("logs/full_recon/a_1.log", found),
+        ("logs/try_recon/a_2.log", found),  # not what only follows on it
+    ]
 
 
 @pytest.mark.parametrize(
