@@ -26,7 +26,7 @@ from tomopipe.cor.jump import reject_jump
 from tomopipe.cor.methods import CLASSICAL, Decision, ask, choose
 from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.rows_file import Rows
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.prep.bad_pixels import find_bad_pixels, plan_repair
 from tomopipe.prep.correct import Corrections
 from tomopipe.prep.edge_slopes import edge_slopes_of
@@ -99,6 +99,13 @@ def correct(
     flat = _frame("flats", flats, average, raw.shape)
     dark = _frame("darks", darks, average, raw.shape)
     _check_levels(raw, flat, dark)
+    try:
+        strength = phase_strength(
+            recipe, energy_kev=energy_kev, distance_mm=distance_mm, pixel_size_um=pixel_size_um
+        )
+    except ScanError as error:  # there is no file, and no `input`
+        needed = str(error).partition(", but")[0]
+        raise ScanError(f"{needed}: give these as arguments, such as energy_kev=25") from None
     n_angles, n_rows, n_cols = raw.shape
     threshold = recipe.bad_pixels.threshold
     still = np.zeros((0, n_rows, n_cols), np.float32)
@@ -109,9 +116,7 @@ def correct(
         None if threshold is None else plan_repair(find_bad_pixels(flat, dark, threshold)),
         None,
         warp_of(recipe, n_rows, n_cols),
-        phase_strength(
-            recipe, energy_kev=energy_kev, distance_mm=distance_mm, pixel_size_um=pixel_size_um
-        ),
+        strength,
     )
     return np.asarray(corrections.sinograms(raw, (0, n_rows), threads=threads))
 

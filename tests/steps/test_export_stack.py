@@ -178,6 +178,8 @@ def test_pixel_size_and_energy_of_the_config_then_the_file_then_assumed(tmp_path
     assert meta["pixel_size_um"] == {"value": 1.3, "source": "file"}
     assert meta["energy_kev"] == {"value": 17.0, "source": "config"}
     assert meta["warnings"] == []
+    _, meta = export(known, known={"energy_kev": 18.0})
+    assert meta["energy_kev"] == {"value": 18.0, "source": "config"}
     _, meta = export(scan)
     assert meta["pixel_size_um"] == {"value": 1.0, "source": "assumed"}
     assert meta["energy_kev"] == {"value": 20.0, "source": "assumed"}

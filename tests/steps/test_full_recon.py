@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from importlib import metadata
 
 import h5py
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 import tifffile
 import zarr
 
+import tomopipe
 from tests.phantoms import sphere, write_scan
 from tests.step_calls import full_recon
 from tests.tiff_files import read_slices
@@ -23,6 +25,7 @@ from tomopipe.stream import recon_task as _task
 from tomopipe.stream import source as _source
 from tomopipe.stream import stream as _stream
 from tomopipe.stream.memory import Blocks
+from tomopipe.stream.provenance import package_versions
 from tomopipe.volumes import tiff
 from tomopipe.volumes.volume_read import read_mid_planes, read_provenance
 
@@ -460,6 +463,22 @@ def test_options_that_do_not_fit_the_scan(tmp_path, options, message):
     with pytest.raises(ScanError, match=message):
         _volume(truth, **options)
     assert os.listdir(tmp_path) == ["scan_001.h5"]
+
+
+def test_packages_that_are_not_installed_are_not_named(monkeypatch):
+    """zarr is an extra; tomopipe may run from a folder."""
+    installed = metadata.version
+
+    def version(name):
+        if name in ("zarr", "tomopipe"):
+            raise metadata.PackageNotFoundError(name)
+        return installed(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    found = package_versions()
+    assert found["tomopipe"] == tomopipe.__version__
+    assert "numpy" in found
+    assert "zarr" not in found
 
 
 def test_provenance_says_it_all(tmp_path):

@@ -325,6 +325,16 @@ def test_where_the_sample_jumped_no_cor_is_accepted_and_the_jump_is_told(run):
     assert prediction["best_cor_px"] is not None
 
 
+def test_projections_that_tremble_make_an_accepted_cor_doubtful(run):
+    projections = scan(COR_PX, counts=5000)
+    for frame, px in zip(projections, np.random.default_rng(1).normal(0, 2, 181), strict=True):
+        frame[:] = np.roll(frame, round(px), axis=1)
+    prediction, _ = run(rows_of(projections, THETA_180_DEG))
+    assert prediction["cor_px"] == pytest.approx(COR_PX, abs=4)
+    (doubt,) = prediction["doubts"]
+    assert doubt.startswith("projections are off sideways at random, by some ")
+
+
 @pytest.mark.parametrize(
     ("corrections", "transmission"),
     [({}, "2"), ({"flats": "none", "darks": "none"}, ""), ({"air_px": 4}, None)],

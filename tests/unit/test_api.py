@@ -12,6 +12,7 @@ import pytest
 import tomopipe as tp
 from tests.phantoms import write_scan
 from tests.step_calls import full_recon
+from tomopipe.errors import ScanError
 
 pytestmark = pytest.mark.slow
 
@@ -105,6 +106,8 @@ def test_what_needs_a_file_is_refused(page):
         tp.correct(*arrays, flat_method="pca")
     with pytest.raises(ValueError, match=r"correct: preprocess.stripe: .* did you mean stripes\?"):
         tp.correct(*arrays, stripe={})
+    with pytest.raises(ScanError, match="needs energy_kev, pixel_size_um: give these as arg"):
+        tp.correct(*arrays, distance_mm=50, phase={"method": "paganin"})
     with pytest.raises(AttributeError, match="no attribute 'guess'"):
         tp.guess  # noqa: B018
 

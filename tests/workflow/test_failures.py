@@ -370,6 +370,7 @@ def test_a_write_protected_volume_stays_and_only_its_job_fails(campaign):
     run = snakemake(campaign, environment={}, by=HEEDING)
     assert run.status == 1
     for path, log in ((folder, "try_recon/b_1"), (volume, "full_recon/a_2")):
+        assert failed_scans(campaign) == {log[-3:]}
         text = (campaign / f"logs/{log}.log").read_text()
         assert f"`chmod u+rwX {path}`" in text
         assert "Traceback" not in text

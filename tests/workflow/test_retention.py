@@ -104,13 +104,15 @@ def test_volumes_of_scans_that_were_renamed_or_removed_are_named_and_go(campaign
         assert done.exit_code == 0, done.output
         return done.output
 
-    told = "volumes or stacks of scans that are not in the campaign: a_2, old, "
+    full_recon(campaign / "raw" / "a_1.h5", results / "a_1_rec", cor_px=47.0, output="tiff")
+    told = "not in the campaign, or in another full_recon.output: a_1, a_2, old, "
     assert told in say("status")
-    gone = {"results/a_2_rec.h5", "results/old_rec", "results/relion/stacks/a_2.mrcs"}
+    gone = {"results/a_1_rec", "results/a_2_rec.h5", "results/old_rec"}
+    gone |= {"results/relion/stacks/a_2.mrcs"}
     named = set(say("clean", "--gone", "-n").splitlines()[:-1])
     assert named == gone
     assert all((campaign / path).exists() for path in gone)
-    assert "1 of RELION stack, 2 of volume, " in say("clean", "--gone")
+    assert "1 RELION stack, 3 volumes, " in say("clean", "--gone")
     assert not any((campaign / path).exists() for path in gone)
     assert (results / "notes_rec.h5").exists()
     assert len(list(results.glob("*_rec.h5"))) == len(CORS_PX)

@@ -128,6 +128,8 @@ def test_what_does_not_fit_leaves_the_earlier_volume(copy):
     assert "the volume shown was made before, of a_1, a_2" in page
     configure(copy, "stitch", stacks={"bone": ["a_*"], "glass": ["b_*"]})
     assert snakemake(copy).jobs <= {"report"}
+    assert plan(copy) == (0, frozenset())
+    assert "found no overlap" not in (copy / "results/report/index.html").read_text()
 
 
 def test_a_stack_that_lacks_a_scan_or_does_not_fit_holds_up_no_other(copy):

@@ -15,7 +15,7 @@ from tomopipe.errors import TomopipeError
 from tomopipe.storage.json_files import json_or, text
 
 Why = Callable[[str, str], str]
-"""Says why the next run makes the result of a step of a scan again; "" if it does not."""
+"""Says why the next run makes a result of a step, and a scan or stack, again; "" if it does not."""
 OF_SCANS = ("try_recon", "predict_cor", "full_recon", "export_stack", "sidecar")
 
 

@@ -152,13 +152,14 @@ def _begun(log: Path, since: float) -> JobStatus | None:
     return job if job is not None and job.start_s >= since - CLOCKS_S else None
 
 
-def is_made(files: Files[Path], step: str, scan: str) -> bool:
-    """Tell whether the result of a step of a scan exists; a volume counts in any format."""
+def is_made(files: Files[Path], step: str, key: str) -> bool:
+    """Tell whether the result of a scan, or a stack, exists; a volume counts in any format."""
     made = {
-        "try_recon": [files.sweep(scan)],  # the last that it writes
-        "predict_cor": [files.prediction(scan)],
-        "full_recon": [files.volume(scan, output) for output in VOLUMES],
-        "export_stack": [files.stack(scan)],
+        "try_recon": [files.sweep(key)],  # the last that it writes
+        "predict_cor": [files.prediction(key)],
+        "full_recon": [files.volume(key, output) for output in VOLUMES],
+        "stitch": [files.stitched(key, output) for output in VOLUMES],
+        "export_stack": [files.stack(key)],
     }
     return any(path.exists() for path in made.get(step, ()))
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 CONFIG, TABLE, TRUTH = "config.yaml", "scans.tsv", "truth.json"
+BEFORE_IMPORT = ".before_import"  # added to the name of the table: its content of then
 SNAKEFILE = "Snakefile"
 SNAKEMAKE = ".snakemake"  # Snakemake's own folder
 COR_TABLE, ROT_CEN = "cor.json", "rot_cen.json"

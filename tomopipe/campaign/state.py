@@ -199,7 +199,8 @@ class ScanFacts:
         if self.is_edited and self.manual_px is not None:
             return State.MANUAL
         if self.cor_px is not None and not self.is_edited:
-            return _OF_SOURCE.get(self.source, State.OK)
+            state = _OF_SOURCE.get(self.source, State.OK)
+            return State.FAILED if state is State.OK and self.failures else state  # of before
         return self._state_without_cor
 
     @property

@@ -24,7 +24,8 @@ def clean(
         bool,
         typer.Option(
             "--gone",
-            help="Remove volumes and stacks of scans that are not in the campaign instead.",
+            help="Instead remove volumes and stacks of scans that are not in the campaign, and "
+            "volumes in another format than full_recon.output.",
         ),
     ] = False,
 ) -> None:
@@ -48,7 +49,8 @@ def clean(
         typer.echo(file.path.relative_to(campaign.directory))
     n_bytes = sum(file.n_bytes for file in files) if dry_run else remove(files)
     kinds = Counter(file.kind for file in files)
-    what = ", ".join(f"{n} of {kind}" for kind, n in sorted(kinds.items())) or "no files"
+    counts = (f"{n} {kind}{'s' * (n != 1)}" for kind, n in sorted(kinds.items()))
+    what = ", ".join(counts) or "no files"
     did = "would be removed" if dry_run else "removed"
     typer.echo(f"{what}, {shown_size(n_bytes)}: {did}")
     if not (files or gone) and (kept := unaccepted_scans(campaign)):

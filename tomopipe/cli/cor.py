@@ -1,5 +1,6 @@
 """`tomopipe cor`: list, set, import and export the CORs of a campaign."""
 
+import json
 import math
 import os
 import shlex
@@ -17,15 +18,15 @@ from rich.text import Text
 
 from tomopipe.campaign.campaign import Campaign, load_campaign, refuse_unknown
 from tomopipe.campaign.cor_files import contradictions, find_cors
-from tomopipe.campaign.files import SIDECAR
+from tomopipe.campaign.files import BEFORE_IMPORT, SIDECAR
 from tomopipe.campaign.results import read_cor_json, read_inventory_tsv
-from tomopipe.campaign.state import not_selected, why_not_selected
+from tomopipe.campaign.state import State, not_selected, why_not_selected
 from tomopipe.campaign.table import checked_cor, edit_table
 from tomopipe.campaign.tomogui import Match, match, merge_batch_csv, merge_rot_cen, what_is_wrong
 from tomopipe.cli.options import CampaignCommand, CampaignOption, ConfigFile, Directory, DryRun
-from tomopipe.cli.terminal import console, folding_table
+from tomopipe.cli.terminal import console, folding_table, near
 from tomopipe.cor.cor_value import format_cor, is_valid, off_detector, parse_cor, shown
-from tomopipe.errors import ScanError, TomopipeError
+from tomopipe.errors import ScanError, TomopipeError, saying
 from tomopipe.report.collected_records import collect_scans
 from tomopipe.report.records import ScanRecord
 from tomopipe.report.sources import Reader
@@ -54,7 +55,11 @@ _SEEN = ("manual", "ai", "auto")
 
 
 @app.command("list", cls=CampaignCommand)
-def list_cors(directory: Directory = Path("."), config: ConfigFile = None) -> None:
+def list_cors(
+    directory: Directory = Path("."),
+    config: ConfigFile = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
+) -> None:
     """List the COR of every scan, where it comes from, and what it was before fixing.
 
     Shows what the results hold; a value set since then stands under `manual`.
@@ -64,14 +69,19 @@ def list_cors(directory: Directory = Path("."), config: ConfigFile = None) -> No
     campaign = load_campaign(directory, config)
     table = folding_table("scan", "series", "COR", "source", "before", "confidence", "manual")
     reader = Reader(campaign.directory)
-    pending = 0
+    pending, rows = 0, []
     for scan in _records(campaign, reader):
         why_not = not_selected(scan.select, scan.row)
-        cells = scan.name, scan.series, *(_cells(scan) if not why_not else ("", why_not, "", ""))
-        table.add_row(*map(Text, (*cells, scan.manual)))  # names may look like markup
+        reason = ": ".join(filter(None, (why_not, scan.reason * (why_not is State.SKIPPED))))
+        cells = scan.name, scan.series, *(_cells(scan) if not why_not else ("", reason, "", ""))
+        rows.append((*cells, scan.manual))
+        table.add_row(*map(Text, rows[-1]))  # names may look like markup
         pending += not why_not and scan.is_edited
-    console(240).print(table)
-    if pending:
+    if as_json:
+        typer.echo(json.dumps([_as_record(row) for row in rows], indent=1, ensure_ascii=False))
+    else:
+        console(240).print(table)
+    if pending and not as_json:
         typer.echo(f"{pending} set or removed by hand since the last run: `tomopipe run`.")
     if reader.notes:
         damaged = "; ".join(f"{note.path}: {note.problem.rstrip('.')}" for note in reader.notes)
@@ -138,8 +148,8 @@ def import_cors(
         bool,
         typer.Option(
             "--predicted",
-            help="Of tomopipe's own results also take CORs that were predicted: they then count as "
-            "set by hand.",
+            help="Also take CORs that were predicted, of tomopipe's own results or equal to those "
+            "that scans have: they then count as set by hand.",
         ),
     ] = False,
     directory: CampaignOption = Path("."),
@@ -149,7 +159,9 @@ def import_cors(
 
     An entry belongs to the scan of the same path, else to the one scan of that file name. Entries
     that fit no scan or several are listed and skipped. Where a value is no COR of its scan,
-    nothing is imported. Of sidecars and results of tomopipe those set by hand are taken.
+    nothing is imported. Of sidecars and results of tomopipe those set by hand are taken; a value
+    that results/cor.json has already for its scan changes nothing, so that an exported table may
+    be edited and imported.
 
     Examples: `tomopipe cor import /data/rot_cen.json -C mycampaign -n`,
     `tomopipe cor import /data/raw_rec -C mycampaign` (TomoGUI's results),
@@ -174,13 +186,19 @@ def import_cors(
     new = {scan: format_cor(cor_px) for scan, cor_px in found.matched.items()}
     old = {scan: campaign.scans[scan].manual for scan in new}
     changes = {scan: text for scan, text in new.items() if parse_cor(old[scan]) != float(text)}
+    equal = [] if predicted else _equal(campaign, changes)
+    for scan in equal:
+        del changes[scan]
     if changes and not dry_run:
+        undo = _keep(campaign.table_path)
         edit_table(campaign.table_path, {scan: {"cor_px": text} for scan, text in changes.items()})
     _tell(found, changes, old, junk)
     taken = {Path(entry).name for entry in cors}
     skipped = {Path(entry).name: why for entry, why in passed_over.items()}  # a scan counts once
     for why, n in Counter(why for scan, why in skipped.items() if scan not in taken).items():
         typer.echo(f"skipped: {n} {why}")
+    if equal:
+        typer.echo(f"unchanged: {len(equal)} that have this COR, not by hand (--predicted sets it)")
     if others := [] if predicted else contradictions(campaign, read):
         results = shlex.quote(str(campaign.files.cor_table.parent))
         typer.echo("\n".join(others))
@@ -190,6 +208,8 @@ def import_cors(
         f"{len(changes)} {verb}, {len(new) - len(changes)} as they were, "
         f"{len(found.unmatched)} unmatched, {len(found.ambiguous)} ambiguous"
     )
+    if changes and not dry_run:
+        typer.echo(f"To take it back: {undo}")
 
 
 @app.command("export", cls=CampaignCommand)
@@ -297,6 +317,14 @@ def _records(campaign: Campaign, reader: Reader) -> Iterator[ScanRecord]:
             yield replace(scan, cor_px=fix.after_px, source=fix.source) if fix else scan
 
 
+def _as_record(row: Iterable[str]) -> dict[str, str | float | None]:
+    """Return a row of `list` as `--json` prints it."""
+    keys = ("scan", "series", "cor_px", "source", "before_px", "confidence", "manual")
+    numbers = ("cor_px", "before_px", "confidence")
+    cells = zip(keys, row, strict=True)
+    return {key: parse_cor(cell) if key in numbers else cell for key, cell in cells}
+
+
 def _cells(scan: ScanRecord) -> tuple[str, str, str, str]:
     """Return COR, source, COR before fixing and confidence of a scan, as texts."""
     fix, prediction = scan.fix, scan.prediction
@@ -326,6 +354,32 @@ def _widths(
             with suppress(ScanError):  # the run will tell
                 known[scan] = campaign.raw_scan(scan).metadata().n_cols
     return known
+
+
+def _equal(campaign: Campaign, cors: Mapping[str, str]) -> list[str]:
+    """Return the scans that have these CORs already, from another source than by hand.
+
+    Set by hand they would be frozen: an exported table has them all.
+    """
+    try:
+        resolved = read_cor_json(campaign.files.cor_table)
+    except TomopipeError:  # none yet, or damaged
+        return []
+    return [
+        scan
+        for scan, text in cors.items()
+        if not campaign.scans[scan].manual and scan in resolved
+        if resolved[scan]["source"] != "manual"
+        if format_cor(resolved[scan]["cor_px"]) == text
+    ]
+
+
+def _keep(table: Path) -> str:
+    """Copy the campaign table, and return the command that brings the copy back."""
+    kept = table.with_name(table.name + BEFORE_IMPORT)
+    with saying(f"{kept}: cannot be written"), whole(kept) as temporary:
+        temporary.write_bytes(table.read_bytes() if table.exists() else b"")
+    return f"cp {shlex.quote(near(kept))} {shlex.quote(near(table))}"
 
 
 def _tell(found: Match, changes: dict[str, str], old: dict[str, str], junk: dict[str, str]) -> None:

@@ -91,14 +91,19 @@ def _table(
             "" if confidence is None else f"{confidence:.2f}",
             str(entry["state"]) + " (warning)" * _is_warned(entry),
             *(_error(cor_px, known) if truth else ()),
-            entry["why"] or ", ".join(texts((known or {}).get("special"))),
+            _remark(entry) or ", ".join(texts((known or {}).get("special"))),
         ]
         table.add_row(*map(Text, cells), style=_EYES.get(entry["state"], ""))
     return table
 
 
+def _remark(entry: Mapping[str, Any]) -> str:
+    warnings = entry["warnings"] if _is_warned(entry) else ()
+    return "; ".join(filter(None, (entry["why"], *warnings)))
+
+
 def _is_warned(entry: Mapping[str, Any]) -> bool:
-    """Tell whether lines below the table warn of a scan that needs no review."""
+    """Tell whether there are warnings of a scan that needs no review."""
     return bool(entry["warnings"]) and entry["state"] not in _EYES
 
 

@@ -15,7 +15,7 @@ from tomopipe.campaign.failures import forget
 from tomopipe.campaign.state import why_not_selected
 from tomopipe.cli.options import CampaignOption, ConfigFile, Directory, DryRun
 from tomopipe.cli.terminal import console, folding_table
-from tomopipe.commands.next_run import Plan, as_records, folded, make_plan, up_to
+from tomopipe.commands.next_run import Plan, as_records, folded, gathered, make_plan, up_to
 from tomopipe.cost.cost import Cost, total
 from tomopipe.errors import TomopipeError
 
@@ -47,7 +47,7 @@ def _show(found: Plan) -> None:
     screen = console()
     if found.jobs:
         table = folding_table("scan", "what runs", "why", box=SIMPLE)
-        for row in folded(found.jobs):
+        for row in gathered(folded(found.jobs)):
             perhaps = f"perhaps {', '.join(row.perhaps)}" if row.perhaps else ""
             what = "; ".join(filter(None, [", ".join(row.steps), perhaps]))
             table.add_row(*map(Text, (row.of, what, row.why)))

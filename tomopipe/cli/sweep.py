@@ -10,6 +10,7 @@ from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli.options import CampaignOption, ConfigFile, DryRun
 from tomopipe.cli.terminal import near
 from tomopipe.commands.option_sweep import first_known, known_cor_px, sweep_option
+from tomopipe.config.effective import why_no_effect
 
 
 def sweep(
@@ -56,5 +57,7 @@ def sweep(
         typer.echo(f"would make {n} slice{'s' * (n != 1)} of {scan} at {cor_px:g} px: {near(page)}")
         return
     if len(slices) > 1 and all(np.array_equal(slices[0], other) for other in slices[1:]):
-        typer.echo(f"All slices are equal: with the other options, {key} changes nothing here.")
+        why = why_no_effect(campaign.for_scan(scan).config, key)
+        with_others = f"with the other options{f' ({why})' if why else ''}"
+        typer.echo(f"All slices are equal: {with_others}, {key} changes nothing here.")
     typer.echo(near(page))

@@ -246,10 +246,12 @@ def _check_disk(
     scans, each = campaign.selected_scans(rows), still_to_make(campaign, rows, stacks)
     existing = existing_folder(campaign.results)
     free = shutil.disk_usage(existing).free
+    kinds = ", ".join(f"{kind} {shown_size(n)}" for kind, n in each.items() if n)
+    to_make = "nothing is still to make"
+    if kinds:
+        to_make = f"what is still to make takes about {shown_size(each.total())} ({kinds})"
     findings.notes.append(
-        f"{len(scans)} scan{'s' * (len(scans) != 1)} selected; "
-        f"what is still to make takes about {shown_size(each.total())} "
-        f"({', '.join(f'{kind} {shown_size(n)}' for kind, n in each.items() if n) or 'nothing'}), "
+        f"{len(scans)} scan{'s' * (len(scans) != 1)} selected; {to_make}, "
         f"{free / 1e9:.2f} GB are free in {existing}"
     )
     new = [s for s in scans if not (campaign.directory / campaign.volume(s)).exists()]

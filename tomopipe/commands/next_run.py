@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 from urllib.parse import unquote
 
@@ -17,6 +17,7 @@ from tomopipe.config import FullReconBlock
 from tomopipe.cost.cost import Cost, costs
 from tomopipe.cost.disk import SCRATCH, disk_needed, half_notes
 from tomopipe.cost.job_memory import block_rows, full_recon_mb
+from tomopipe.errors import some_of
 from tomopipe.groups import grouped
 from tomopipe.report.collected_records import collect
 from tomopipe.report.records import CampaignRecord
@@ -26,6 +27,7 @@ from tomopipe.reruns.option_faults import closed_folders, option_faults, protect
 from tomopipe.reruns.suspects import compare_jobs
 from tomopipe.reruns.words import METADATA_ALONE, MISSING, is_cause, is_news, is_of_cor
 
+_N_NAMED = 3  # scans in a row of several
 _FOLLOWING = ("resolve_cor", "export_star", "report")
 
 
@@ -149,6 +151,19 @@ def folded(jobs: Iterable[PlannedJob]) -> list[PlanRow]:
     ]
 
 
+def gathered(rows: Iterable[PlanRow]) -> list[PlanRow]:
+    """Combine rows, where several have nothing but the same jobs that may run, for one reason."""
+    groups = grouped(
+        ((row.perhaps, row.why) if row.perhaps and not row.steps else row.of, row) for row in rows
+    )
+    return [
+        replace(group[0], of=f"{len(group)} scans: {some_of([row.of for row in group], _N_NAMED)}")
+        if len(group) > 1
+        else group[0]
+        for group in groups.values()
+    ]
+
+
 def _of(job: PlannedJob) -> tuple[int, str]:
     """Return the rank and the name of the row that a job belongs to."""
     series = f"series {unquote(job.series)}" if job.rule == "fix_cor" else ""
@@ -216,8 +231,8 @@ def memory_notes(
             for rows_around in (None, halo)
         )
         notes.append(
-            f"scans of {n_rows} x {n_cols} pixels: corrections need {halo} rows on each side of "
-            f"{block_rows(binning, halo)}; full_recon asks for "
+            f"scans of {n_rows} x {n_cols} pixels: corrections need {halo} rows on each side of a "
+            f"block of {min(block_rows(binning, halo), n_rows)}; full_recon asks for "
             f"{needed / 1000:.1f} GB instead of {plain / 1000:.1f} (and more with more threads)"
         )
     return tuple(notes)

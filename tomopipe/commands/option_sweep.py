@@ -23,7 +23,7 @@ from tomopipe.campaign.results import (
     read_cor_json,
     read_prediction,
 )
-from tomopipe.config import fault_of_key, parse_cells
+from tomopipe.config import Config, fault_of_key, parse_cells
 from tomopipe.cor.cor_value import parse_cor
 from tomopipe.errors import TomopipeError
 from tomopipe.scans.raw_scan import RawScan, raw_scan
@@ -123,7 +123,8 @@ def _with(campaign: Campaign, scan: str, key: str, value: str) -> Campaign:
             "float32: all would be the same. Set it in config.yaml and run the campaign, or make a "
             "sweep of another key."
         )
-    if key.partition(".")[0] not in ("input", "preprocess", "full_recon"):
+    block = key.partition(".")[0]
+    if block in Config.model_fields and block not in ("input", "preprocess", "full_recon"):
         raise TomopipeError(
             f"{key}: changes nothing in a slice of the volume; expected a key of input, preprocess "
             "or full_recon, such as full_recon.filter"

@@ -343,7 +343,10 @@ class FixCorBlock(Block):
     """Outliers and gaps in the CORs of a series."""
 
     max_delta_px: float = option(
-        50, "Largest distance from the series' median ever kept (pixels).", gt=0
+        50,
+        "Upper bound of the limit max(10, 5 MAD): a COR farther than the limit from its series' "
+        "median is an outlier (pixels).",
+        gt=0,
     )
     protect_manual: bool = option(True, "Never replace a COR set by hand.")
 

@@ -33,7 +33,9 @@ def fault_of_key(key: str) -> str:
     block = key.rpartition(".")[0]
     inside = [known.rpartition(".")[2] for known in keys if known.rpartition(".")[0] == block]
     allowed = f"allowed here: {', '.join(inside)}" if inside else _EXPECTED
-    return f"unknown key; {nearest(key, keys)}{allowed}"
+    ending = next((known for known in keys if known.endswith(f".{key}")), "")
+    hint = f"did you mean {ending}? " if ending else nearest(key, keys)
+    return f"unknown key; {hint}{allowed}"
 
 
 def option_keys() -> Iterator[str]:

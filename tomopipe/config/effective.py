@@ -5,6 +5,7 @@ explicit default value does not remake anything.
 """
 
 from collections.abc import Mapping
+from functools import reduce
 from typing import Any
 
 from pydantic import BaseModel
@@ -63,15 +64,26 @@ def when_absent(key: str) -> Any:
     return None if isinstance(value, Block) else plain(value)
 
 
+def why_no_effect(config: BaseModel, key: str) -> str:
+    """Say which other option leaves a key of a configuration without effect; "" if none does."""
+    *outer, name = key.split(".")
+    block = reduce(getattr, outer, config)
+    others = _in_the_way(block, type(block).model_fields[name])
+    return "; ".join(f"{'.'.join([*outer, key])} is {getattr(block, key)}" for key in others)
+
+
 def _has_effect(block: Block, field: FieldInfo) -> bool:
-    only = _extra(field).get("only", {})
-    if only is False:
-        return False
-    return all(
-        value in allowed if isinstance(allowed, list | tuple) else value != allowed["not"]
-        for key, allowed in only.items()
+    return _extra(field).get("only") is not False and not _in_the_way(block, field)
+
+
+def _in_the_way(block: BaseModel, field: FieldInfo) -> list[str]:
+    """Return the keys of the block whose values leave one of its fields without effect."""
+    return [
+        key
+        for key, allowed in (_extra(field).get("only") or {}).items()
         for value in [getattr(block, key)]
-    )
+        if not (value in allowed if isinstance(allowed, list | tuple) else value != allowed["not"])
+    ]
 
 
 def _extra(field: FieldInfo) -> Mapping[str, Any]:

@@ -15,6 +15,14 @@ from tomopipe.config.yaml_text import load_yaml
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import NO_FOLDER
 
+# What other programs call a value.
+_ELSEWHERE = {
+    "munch": "fourier-wavelet",  # nabu
+    "fw": "fourier-wavelet",  # TomoGUI
+    "ti": "titarenko",
+    "vo-all": "vo",
+}
+
 KeyPath = tuple[int | str, ...]  # of a value in the configuration: keys, and numbers of items
 
 
@@ -221,7 +229,8 @@ def _shown(value: Any) -> str:
 
 def nearest(word: str, choices: list[str]) -> str:
     """Suggest the choice most similar to a word, as part of a sentence, or nothing."""
-    close = difflib.get_close_matches(word, choices, n=1)
+    meant = _ELSEWHERE.get(word.lower(), "")
+    close = [meant] if meant in choices else difflib.get_close_matches(word, choices, n=1)
     return f"did you mean {close[0]}? " if close else ""
 
 

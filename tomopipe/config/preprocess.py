@@ -78,7 +78,7 @@ class StripesBlock(Block):
     method: Literal["none", "gated", "sorting", "fourier-wavelet", "titarenko", "vo"] = option(
         "none",
         "gated: only what stands out of its own error; sorting: small stripes; vo: "
-        "dead, large and small ones; fourier-wavelet; titarenko: one offset per column.",
+        "dead, large and small ones; fourier-wavelet: Munch's; titarenko: one offset per column.",
     )
     threshold: float = option(
         5.0,

@@ -19,7 +19,7 @@ from tomopipe.cor.opposing import OpposingLines, opposing_projections, opposing_
 from tomopipe.cor.prepared import Prepared
 
 _MAX_BANDS = 16
-_MIN_BANDS = 4
+_MIN_BANDS, _FEW_BANDS = 4, 8
 _BAND_ROWS = 6  # at least
 _MAX_ERROR = 0.05  # px per 100 rows
 # Where the outermost rows are further from the COR, bands may be beyond its search; then the axis
@@ -86,7 +86,8 @@ def tilt_of(roll: tuple[float, float], used: UsedRows, n_rows: int) -> tuple[str
 def fit_line(row: NDArray[np.float64], value: NDArray[np.float64]) -> tuple[float, float] | None:
     """Slope and standard error of a line through points of which less than half are wrong.
 
-    None if fewer than four points, or less than two thirds of them, lie within 0.5 of one line.
+    None if fewer than four points, or less than two thirds of them, lie within 0.5 of one line. Of
+    fewer than eight all have to, and all count: four of five are on one by chance.
     """
     line = theil_sen(row, value, 0.3 * np.ptp(row)) if len(row) >= _MIN_BANDS else None
     if line is None:
@@ -94,8 +95,9 @@ def fit_line(row: NDArray[np.float64], value: NDArray[np.float64]) -> tuple[floa
     residual = value - line[0] * row
     residual -= np.median(residual)
     sigma = NORMAL_PER_MAD * float(np.median(np.abs(residual)))
-    keep = np.abs(residual) <= np.clip(3 * sigma, 0.02, _FAR_PX)
-    if keep.sum() < max(_MIN_BANDS, 2 * len(row) / 3):
+    few = len(row) < _FEW_BANDS
+    keep = np.abs(residual) <= (_FAR_PX if few else np.clip(3 * sigma, 0.02, _FAR_PX))
+    if keep.sum() < (1 if few else 2 / 3) * len(row):
         return None
     design = np.stack([np.ones(keep.sum()), row[keep] - row[keep].mean()], axis=1)
     solution = np.linalg.lstsq(design, value[keep])[0]

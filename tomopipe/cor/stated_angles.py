@@ -5,12 +5,19 @@ import numpy as np
 from tomopipe.cor.angular_range import prove_range, wider_range_deg
 from tomopipe.cor.clean_rows import Image, bin_columns, binning_to
 from tomopipe.cor.prepared import Prepared
+from tomopipe.cor.projection_match import Floats, lines_as_taken, match
+from tomopipe.geometry import bin_cor
 
 _COLS = 256  # about so many columns are enough
 _MIN_ANGLES = 30
 _EVEN = 0.5  # of a step: as far as an angle may be from where even ones lie
 # What is proven, to a third of a step, contradicts what is stated from so far apart.
 _APART_DEG, _APART_STEPS = 2.0, 3.0
+# A full rotation said to be 180 degrees: the last projection matches the first one as neighbours
+# match, to a factor; both the one half-way and the first one flipped about the axis do so much
+# worse (misfit, and factor).
+_CLOSING_DEG, _ALIKE, _OTHER, _WORSE = (170.0, 190.0), 2.0, 0.15, 5.0
+_MAX_ROWS, _LEAST_OVERLAP = 3, 16
 
 
 def warn_of_angles(prepared: Prepared, cor_px: float, *, accepted: bool = True) -> str:
@@ -30,6 +37,8 @@ def warn_of_angles(prepared: Prepared, cor_px: float, *, accepted: bool = True) 
         shown_deg = wider_range_deg(lines, stated_deg, (cor_px - (binning - 1) / 2) / binning)
     if not shown_deg and _is_even(prepared.rows.theta_rad):
         shown_deg = _proven_deg(lines[:, np.argsort(prepared.angles.order)], stated_deg, accepted)
+    if not shown_deg and _closes(prepared, cor_px):
+        shown_deg = 360.0
     if not shown_deg:
         return ""
     return (
@@ -56,3 +65,33 @@ def _proven_deg(lines: Image, stated_deg: float, accepted: bool) -> float:
     proof = prove_range(lines)
     stop_deg = proof.range_deg * (1 if proof.endpoint else 1 - 1 / n_angles)
     return stop_deg if stop_deg and abs(stop_deg - stated_deg) >= apart_deg else 0.0
+
+
+def _closes(prepared: Prepared, cor_px: float) -> bool:
+    """Tell whether the last projection shows the sample from the side of the first one.
+
+    Half acquisition over 360 degrees that is said to cover 180 has no other sign.
+    """
+    theta_deg = np.rad2deg(prepared.rows.theta_rad)
+    covered_deg = np.ptp(theta_deg)
+    if not _CLOSING_DEG[0] <= covered_deg <= _CLOSING_DEG[1] or not _is_even(theta_deg):
+        return False
+    lines = lines_as_taken(prepared, _MAX_ROWS)
+    n_angles, n_cols = lines.shape[1:]
+    neighbours = _least(match(lines, slice(0, -1), slice(1, None)))
+    first = np.array([0, 0])
+    closing, middle = _least(match(lines, first, np.array([n_angles - 1, n_angles // 2])))
+    if closing > _ALIKE * np.median(neighbours) or middle < max(_OTHER, _WORSE * closing):
+        return False
+    # flipped about the axis, where both overlap
+    shift = round(2 * float(bin_cor(cor_px, binning=prepared.match_binning))) - (n_cols - 1)
+    low, high = max(0, shift), min(n_cols, n_cols + shift)
+    if high - low < _LEAST_OVERLAP:
+        return True
+    ends = np.stack([lines[:, 0, low:high], lines[:, -1, ::-1][:, low - shift : high - shift]], 1)
+    (opposing,) = _least(match(ends, slice(0, 1), slice(1, 2)))
+    return bool(opposing >= max(_OTHER, _WORSE * closing))
+
+
+def _least(matches: Floats) -> Floats:
+    return np.asarray(1 - matches.max(axis=1))

@@ -130,7 +130,7 @@ def half_notes(campaign: Campaign, scans: Iterable[str], rows: InventoryRows) ->
     if not n_scans:
         return ()
     return (
-        f"up to {sum(beyond) / 1e9:.2f} GB more: {n_scans} scan{'s' * (n_scans > 1)} over 360 "
+        f"up to {shown_size(sum(beyond))} more: {n_scans} scan{'s' * (n_scans > 1)} over 360 "
         "degrees without a COR yet; slices are twice as wide and high where the axis is near an "
         "edge (preprocess.half_acquisition)",
     )

@@ -280,7 +280,7 @@ class Decisions:
                 facts["scan"], found.get("cor_px"), facts["cor_px"], facts.get("source", "")
             )
         if others:
-            return f"{', '.join(others)} changed"
+            return f"{', '.join(others)} of the COR changed"
         self.record.put(Product(path, now, wanted, content_of(where)))
         return ""
 

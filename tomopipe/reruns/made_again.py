@@ -1,8 +1,8 @@
 """Why the next run makes results again that a job failed to replace."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
 from tomopipe.campaign.counted_jobs import Why
@@ -11,7 +11,7 @@ from tomopipe.errors import TomopipeError
 from tomopipe.reruns.words import MISSING, UNREADABLE
 
 if TYPE_CHECKING:
-    from tomopipe.reruns.wanted import Wanted
+    from tomopipe.reruns.wanted import Cors, Wanted
 
 
 def wanted_now(campaign: Campaign, rows: InventoryRows) -> "Wanted":
@@ -25,36 +25,39 @@ def wanted_now(campaign: Campaign, rows: InventoryRows) -> "Wanted":
 
 
 def why_again(campaign: Campaign) -> Why:
-    """Return what says why a volume or a stack that is there is not as wanted now; "" if it is.
+    """Return what says why a result that is there is not as wanted now; "" if it is.
 
     Ask it of failed jobs alone: the first time it loads what decides on results.
     """
+    wanted = cache(lambda: wanted_now(campaign, read_inventory(campaign.files.inventory)))
+    cors = cache(lambda: read_cor_json(campaign.files.cor_table))
 
     @cache
-    def wanted() -> tuple["Wanted", Mapping[str, Mapping[str, Any]]]:
-        rows, cors = (
-            read_inventory(campaign.files.inventory),
-            read_cor_json(campaign.files.cor_table),
-        )
-        found = wanted_now(campaign, rows)
-        scans = (scan for scan in campaign.selected_scans(rows) if not found.is_unproven(scan))
-        return found, {scan: cors[scan] for scan in scans if scan in cors}
-
-    @cache
-    def why(step: str, scan: str) -> str:
+    def why(step: str, key: str) -> str:
         try:
-            found, cors = wanted()
-            if scan not in cors:
-                return ""
-            if step == "full_recon":
-                reason = found.why_full_recon(scan, cors[scan])
-                return "another format" if reason == MISSING else reason
-            if step == "export_stack" and campaign.config.export_star.enabled:
-                return found.why(found.of_export_stack(scan), scan)
+            return _why(wanted(), cors, step, key)
         except FileNotFoundError:  # the tables are to be made first
             return ""
         except (OSError, TomopipeError):
             return UNREADABLE
-        return ""
 
     return why
+
+
+def _why(wanted: "Wanted", cors: Callable[[], "Cors"], step: str, key: str) -> str:
+    if step == "stitch":
+        stack = wanted.stacks(cors()).get(key)
+        return wanted.why(wanted.of_stitch(stack, cors()), key) if stack else ""
+    if key not in wanted.campaign.scans or key not in wanted.rows:
+        return ""
+    if step in ("try_recon", "predict_cor"):
+        is_try = step == "try_recon"
+        return wanted.why(wanted.of_try_recon(key), key) if is_try else wanted.why_predict_cor(key)
+    cor = cors().get(key)
+    if cor is None or wanted.is_unproven(key):
+        return ""
+    if step == "full_recon":
+        reason = wanted.why_full_recon(key, cor)
+        return "another format" if reason == MISSING else reason
+    is_of_set = step == "export_stack" and wanted.campaign.config.export_star.enabled
+    return wanted.why(wanted.of_export_stack(key), key) if is_of_set else ""

@@ -464,6 +464,11 @@ def read_products(file: Path) -> dict[str, Product]:
         text = file.read_bytes().decode("utf-8", "surrogateescape")
     except FileNotFoundError:
         return {}
+    except OSError as error:
+        raise TomopipeError(
+            f"{file}: cannot be read ({error.strerror}). Its owner, {file.owner()}, may `chmod "
+            "g+rw` for it; or delete it: results state themselves what they were made from."
+        ) from error
     return {product.path: product for product in _parsed(text, file)} if text else {}
 
 

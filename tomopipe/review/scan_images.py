@@ -78,7 +78,7 @@ class Pictures:
         if not path.resolve().is_relative_to(self.folder.resolve()):
             raise TomopipeError(f"{scan}: {name} lies outside the campaign.")
         if not path.is_file():
-            raise TomopipeError(f"{scan}: there is no {name} yet. Run try_recon.")
+            raise TomopipeError(f"{scan}: there is no {name} yet: `tomopipe run` makes it.")
         return path
 
     def grid(self, scan: str) -> dict[str, Any]:
@@ -269,19 +269,27 @@ class Pictures:
         in the volume.
         """
         grid = self.grid(scan)
-        half, n_cols = bool(grid.get("half_acquisition")), rows.sinograms.shape[2]
+        half = bool(grid.get("half_acquisition"))
         values_px = grid.get("cor_px") or [cor_px]
         if values_px[0] <= cor_px <= values_px[-1]:
             return half, (values_px[0] + values_px[-1]) / 2 - rows.first_col
         if self._half_acquisition(scan) == "auto":
-            half = is_half_acquisition(
-                "auto",
-                full_rotation=is_full_rotation(rows.theta_rad),
-                cor_px=cor_px,
-                n_cols=n_cols,
-                first_col=rows.first_col,
-            )
+            half = self._is_half(scan, rows, cor_px)
         return half, float(bin_cor(cor_px, x0=rows.first_col))
+
+    def is_cut(self, scan: str, cor_px: float) -> bool:
+        """Tell whether a slice is as wide as the detector, and that of the volume twice as wide."""
+        rows = self._read(scan)
+        return not self._width(scan, rows, cor_px)[0] and self._is_half(scan, rows, cor_px)
+
+    def _is_half(self, scan: str, rows: Rows, cor_px: float) -> bool:
+        return is_half_acquisition(
+            self._half_acquisition(scan),
+            full_rotation=is_full_rotation(rows.theta_rad),
+            cor_px=cor_px,
+            n_cols=rows.sinograms.shape[2],
+            first_col=rows.first_col,
+        )
 
     def _make_plan(self, rows: Rows, is_half: bool, middle_px: float) -> Plan:
         n_cols, alone = rows.sinograms.shape[2], unpaired(rows.theta_rad)

@@ -6,7 +6,9 @@ from dataclasses import asdict
 from typing import Any
 
 from tomopipe.campaign.results import Curve, Prediction
+from tomopipe.campaign.state import State
 from tomopipe.errors import TomopipeError
+from tomopipe.prep.half_acquisition import FACTOR
 from tomopipe.report.records import ScanRecord
 from tomopipe.report.strips import step_of
 from tomopipe.review.queue import shown_cor
@@ -23,6 +25,8 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
     cells = store.cells().get(name, {})
     cor_px = shown_cor(record, cells.get("cor_px", ""))
     grid, problem = _grid(store, name, cor_px)
+    if grid is None and record.state is State.SKIPPED:
+        problem = f"{name} is skipped, and no slices are made of it: {record.reason}"
     failures = [
         {"step": failure.step, "reason": failure.reason, "log": failure.log_tail}
         for failure in record.failures
@@ -32,7 +36,7 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
         "series": record.series,
         "index": record.index,
         "shape": record.shape,
-        "warnings": record.warnings,
+        "warnings": [*record.warnings, *(_cut(store, name, cor_px) if grid else ())],
         "reason": record.why,
         "cells": {
             "select": cells.get("select", "auto"),
@@ -69,6 +73,17 @@ def _grid(store: Store, name: str, cor_px: float | None) -> tuple[dict[str, Any]
         return found | details | {"cor_px": around, "step_px": step_of(around), "swept": swept}, ""
     except (TomopipeError, OSError, ValueError, KeyError) as error:
         return None, str(error)
+
+
+def _cut(store: Store, name: str, cor_px: float | None) -> list[str]:
+    """Say that the slices shown are narrower than those of the volume, or nothing."""
+    if cor_px is None or not store.pictures.is_cut(name, cor_px):
+        return []
+    n_cols = store.pictures.details(name)["n_cols"]
+    return [
+        f"half acquisition: slices shown here are cut to {n_cols} columns, those of the volume "
+        f"have {FACTOR * n_cols} (try_recon.center_px near the axis makes wide ones)"
+    ]
 
 
 def _prediction(prediction: Prediction | None) -> dict[str, Any] | None:

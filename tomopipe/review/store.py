@@ -11,7 +11,7 @@ from typing import Any
 from tomopipe.campaign.campaign import Campaign, load_campaign, read_inventory
 from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.state import ACCEPTED, State
-from tomopipe.commands.next_run import as_records, folded, make_plan
+from tomopipe.commands.next_run import as_records, folded, gathered, make_plan
 from tomopipe.config import FixCorBlock, read_config
 from tomopipe.cor.outliers import known_median
 from tomopipe.cor.robust_line import robust_line
@@ -146,7 +146,7 @@ class Store:
         return {
             "jobs": as_records(plan),
             "counts": plan.counts,
-            "rows": [asdict(row) for row in folded(plan.jobs)],
+            "rows": [asdict(row) for row in gathered(folded(plan.jobs))],
             "failures": list(plan.failures),
             "blocked": plan.blocked,
             "seconds": core_h and 3600 * core_h,

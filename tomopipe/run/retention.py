@@ -25,7 +25,7 @@ _N_NAMED = 4  # scans in a line
 class Temporary:
     """A file that may be removed."""
 
-    # name of the scan; `try stack`, `try slices`, `RELION stack` or `volume`
+    # name of the scan; `try stack`, `try slice`, `RELION stack` or `volume`
     scan: str
     kind: str
     path: Path  # the file
@@ -47,21 +47,33 @@ def removable(campaign: Campaign, *, stacks: bool = True) -> list[Temporary]:
 
 
 def of_gone_scans(campaign: Campaign) -> list[Temporary]:
-    """List volumes and stacks for RELION of scans that are not in the campaign, as if renamed."""
+    """List volumes and stacks for RELION of scans that are not in the campaign, as if renamed.
+
+    And volumes of another format than the one that a scan has now: no run makes them again.
+    """
     known = {scan.name for scan in (*campaign.scans.values(), *campaign.refused)}
+
+    def is_left(scan: str, path: Path, kind: str) -> bool:
+        if scan not in known:
+            return True
+        if kind != "volume" or scan not in campaign.scans:
+            return False
+        wanted = campaign.directory / campaign.volume(scan)
+        return path != wanted and wanted.exists()
+
     places = [(campaign.results, ending, "volume") for ending in VOLUMES.values()]
     places.append((campaign.files.stack("").parent, STACK, "RELION stack"))
     return [
         Temporary(scan, kind, path, (quick_state(path) or (0,))[0])
         for folder, ending, kind in places
         for path in sorted(folder.glob(f"*{ending}"))
-        if (scan := path.name.removesuffix(ending)) not in known
+        if is_left(scan := path.name.removesuffix(ending), path, kind)
         and (kind != "volume" or volume_cor_px(path) is not None)  # it is none of others
     ]
 
 
 def gone_line(campaign: Campaign) -> str:
-    """Name the scans that are not in the campaign and have volumes or stacks; "" if there are none.
+    """Name the scans with volumes or stacks that no run makes any more; "" if there are none.
 
     Nor if a folder has lost all its raw files: its disk may be away.
     """
@@ -73,9 +85,9 @@ def gone_line(campaign: Campaign) -> str:
         return ""
     scans = some_of(sorted({file.scan for file in files}), _N_NAMED)
     return (
-        f"volumes or stacks of scans that are not in the campaign: {scans}, "
-        f"{shown_size(sum(file.n_bytes for file in files))}. If nobody needs them, "
-        "`tomopipe clean --gone` removes them"
+        "volumes or stacks of scans that are not in the campaign, or in another full_recon.output: "
+        f"{scans}, {shown_size(sum(file.n_bytes for file in files))}. They stay as they are; if "
+        "nobody needs them, `tomopipe clean --gone` removes them"
     )
 
 
@@ -140,6 +152,6 @@ def _files(
     if try_stacks:
         yield "try stack", campaign.files.try_stack(scan)
         for path in filter(is_ours, try_slice_paths(campaign.files.of_scan(scan))):
-            yield "try slices", path
+            yield "try slice", path
     if stacks:
         yield "RELION stack", campaign.files.stack(scan)

@@ -442,8 +442,12 @@ def at_submission(config: Mapping[str, Any]) -> None:
     """
     from snakemake.logging import logger
 
+    def say(text: str) -> None:
+        logger.warning(f"tomopipe: {text}")
+        progress.tell(says=text)
+
     def limited(plain: Any, job: Any, *arguments: Any, **options: Any) -> str:
-        await_controller(lambda text: logger.warning(f"tomopipe: {text}"))
+        await_controller(say)
         nodes = {node for node in options.get("failed_nodes") or () if " " not in node}
         call = str(plain(job, *arguments, **options | {"failed_nodes": nodes}))
         _send(job, config)

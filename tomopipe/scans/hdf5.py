@@ -148,7 +148,10 @@ def _explain(path: str | os.PathLike[str], error: OSError) -> ScanError:
     if "already open for write" in text:
         return _marked_open(path)
     if "signature not found" in text:
-        return ScanError(f"{path}: not an HDF5 file (begins with {check_file(path)!r})")
+        first = check_file(path)
+        return ScanError(
+            f"{path}: not an HDF5 file (begins with {first!r}), nor TIFF: no other kind is read"
+        )
     if sizes := re.search(r"truncated file: eof = (\d+),.*stored_eof = (\d+)", text):
         return ScanError(
             f"{path}: truncated HDF5 file, {sizes[1]} of {sizes[2]} bytes; copy it again"

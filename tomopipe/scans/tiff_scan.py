@@ -69,6 +69,7 @@ from tomopipe.scans.raw_state import (
 # Compressions that tifffile decodes itself; the others need the package imagecodecs.
 _DECODABLE = {1, 8, 32773, 32946}
 _IS_LIST = re.compile("angle|theta", re.IGNORECASE)
+_TILTS = (".rawtlt", ".tlt")  # of IMOD: as recorded, as aligned
 _MOST_ODD = 8  # images that are opened for their names or sizes
 _MOST_RUNS = 5  # of odd images, that a reason counts
 
@@ -120,7 +121,7 @@ class TiffReader:
             theta_location="" if source is None else source.name.replace(self._path.stem, "<scan>"),
             theta_listed=source is not None,
             warnings=(
-                *(() if source else (NO_LIST,)),
+                *(() if source else (f"{NO_LIST}{self._tilts()}",)),
                 *not_taken,
                 *self._missing(len(planned) if placed is not None else n_frames),
                 *self._unnumbered(),
@@ -288,6 +289,17 @@ class TiffReader:
             if source in (None, self._angles) or _IS_LIST.search(source.stem):
                 raise
             return None, None, (f"no list of angles: {error}",)
+
+    def _tilts(self) -> str:
+        """Say how IMOD's list of tilts is read that lies beside the images; "" if there is none."""
+        beside = [*self._path.glob("*tlt"), *map(self._path.with_suffix, _TILTS)]
+        lists = [p for ending in _TILTS for p in beside if p.suffix == ending and p.is_file()]
+        if not lists:
+            return ""
+        scan = self._path.name if self._path.is_dir() else self._path.stem
+        name = ("{scan}" if lists[0].stem == scan else lists[0].stem) + lists[0].suffix
+        within = "{scan}/" * (lists[0].parent == self._path)
+        return f" to {self._path.parent / within / name}, which lies beside the images"
 
     def _list_of_angles(self) -> FilePath | None:
         if not self._path.is_dir():

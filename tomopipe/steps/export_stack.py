@@ -115,7 +115,7 @@ def export_stack(
         n_rows = last + 1 - first
         binning = _binning(path, options, (frames.size, n_rows, scan.n_cols), least_binning)
         geometry = StackGeometry(scan.n_cols, n_rows, binning)
-        numbers, warnings = _numbers(options, scan)
+        numbers, warnings = _numbers(options, raw, scan)
         voxel_angstrom = numbers["pixel_size_um"]["value"] * binning * ANGSTROM_PER_UM
         shape = [int(frames.size), *_image_shape(path, geometry)]
         with whole(stack_path) as temporary:
@@ -284,12 +284,15 @@ def _image_shape(raw: Path, geometry: StackGeometry) -> tuple[int, int]:
     return geometry.rows, geometry.cols
 
 
-def _numbers(options: ExportStarBlock, scan: Scan) -> tuple[dict[str, Any], list[str]]:
+def _numbers(
+    options: ExportStarBlock, raw: RawScan, scan: Scan
+) -> tuple[dict[str, Any], list[str]]:
     """Return pixel size and energy: those given, the file's, else assumed; and warnings."""
     found: dict[str, Any] = {}
     warnings = []
     for name, assumed in ASSUMED.items():
-        for source, value in (("config", getattr(options, name)), ("file", getattr(scan, name))):
+        of_scan = "file" if getattr(raw.input, name) is None else "config"
+        for source, value in (("config", getattr(options, name)), (of_scan, getattr(scan, name))):
             if value is not None and np.isfinite(value) and value > 0:
                 found[name] = {"source": source, "value": float(value)}
                 break

@@ -2,11 +2,13 @@
 
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import metadata
 from typing import Any
 
 import numpy as np
 
+from tomopipe import __version__
 from tomopipe.geometry import axis_voxel
 from tomopipe.prep.half_acquisition import FACTOR
 from tomopipe.scans.raw_scan import RawScan
@@ -14,7 +16,7 @@ from tomopipe.stream.fit_options import VolumeOptions
 from tomopipe.stream.recon_task import ReconTask
 from tomopipe.volumes.volume_store import Origin
 
-_PACKAGES = ("tomopipe", "numpy", "scipy", "numba", "h5py", "hdf5plugin", "tifffile", "zarr")
+_PACKAGES = ("numpy", "scipy", "numba", "h5py", "hdf5plugin", "tifffile", "zarr")
 
 
 def parameters(raw: RawScan, wanted: VolumeOptions) -> dict[str, Any]:
@@ -85,11 +87,9 @@ def origin_of(provenance: Mapping[str, Any], binning: int) -> Origin:
 
 
 def package_versions() -> dict[str, str]:
-    """Name what has a part in any volume."""
-    found = {"python": platform.python_version()}
+    """Name what has a part in any volume, as far as it is installed."""
+    found = {"python": platform.python_version(), "tomopipe": __version__}
     for package in _PACKAGES:
-        try:
+        with suppress(metadata.PackageNotFoundError):  # an extra
             found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:  # an extra, or run from a folder
-            found[package] = "unknown"
     return found

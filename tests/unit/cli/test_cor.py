@@ -1,11 +1,13 @@
 """`tomopipe cor` on a campaign folder, as a user calls it."""
 
 import json
+import subprocess
 
 import pytest
 from typer.testing import CliRunner
 
 from tests.phantoms import write_scan
+from tomopipe.campaign.results import read_inventory_tsv
 from tomopipe.cli import cli
 from tomopipe.cli.cor import app
 from tomopipe.cor.outliers import EDITED, FIX_COLUMNS
@@ -131,6 +133,32 @@ def test_list_shows_results_as_far_as_they_go(campaign, results):
         or rows(output)[2][0] == ""
     )
     assert "by hand" not in output
+
+
+def test_list_says_why_a_scan_is_skipped(campaign, results):
+    inventory = results / "inventory.tsv"
+    lines = inventory.read_text().splitlines()
+    lines[-1] = lines[-1].replace("\tfalse\t", "\tfalse\tcannot be opened", 1)
+    inventory.write_text("\n".join(lines) + "\n")
+    assert "cannot be opened" in read_inventory_tsv(inventory, COLUMNS)[-1]["reason"]
+    assert rows(call(campaign, "list"))[-1][3] == "skipped: cannot be opened"
+    (campaign / "scans.tsv").write_text("scan\tselect\nb [red] 2\tno\n")
+    assert rows(call(campaign, "list"))[-1][3] == "unselected"
+
+
+def test_list_as_json(campaign, results):
+    found = json.loads(call(campaign, "list", "--json"))
+    assert [scan["scan"] for scan in found] == ["a_1", "a_2", "b [red] 1", "b [red] 2"]
+    assert found[0] == {
+        "scan": "a_1",
+        "series": "a",
+        "cor_px": 1010.0,
+        "source": "outlier",
+        "before_px": 1300.0,
+        "confidence": 0.76,
+        "manual": "",
+    }
+    assert (found[3]["cor_px"], found[3]["source"]) == (None, "skipped")
 
 
 def test_list_before_the_first_run(campaign):
@@ -267,6 +295,21 @@ def test_import_sets_what_matches_and_lists_the_rest(campaign, results):
     assert table(campaign) == expected
 
 
+@pytest.mark.parametrize("has_table", [True, False])
+def test_the_last_line_of_an_import_takes_it_back(campaign, has_table):
+    if not has_table:
+        (campaign / "scans.tsv").unlink()
+    file = campaign / "batch_cor_values.csv"
+    file.write_text("Filename,COR\na_1.h5,1000.5\na_2.h5,7\n")
+    assert "take it back" not in call(campaign, "import", file, "-n")
+    last = call(campaign, "import", file).splitlines()[-1]
+    assert "1000.50" in table(campaign)
+    assert "take it back" not in call(campaign, "import", file)  # which changes nothing
+    subprocess.run(last.removeprefix("To take it back: "), shell=True, check=True)
+    assert table(campaign) == (TABLE if has_table else "")
+    assert rows(call(campaign, "list"))[0][-1] == ""
+
+
 def test_import_reads_csv(campaign):
     file = campaign / "batch_cor_values.csv"
     file.write_text("Filename,COR\na_1.h5,1000.5\na_2.h5,\n")
@@ -288,10 +331,34 @@ def test_export_and_import_give_the_same_values(campaign, results):
         assert not (campaign / name).exists()
         assert "wrote 2 CORs" in call(campaign, "export", campaign / name, "--format", form)
         (campaign / "scans.tsv").write_text(TABLE)
-        assert "1 set, 1 as they were" in call(campaign, "import", campaign / name)
+        assert "1 set, 1 as they were" in call(campaign, "import", campaign / name, "--predicted")
         assert "a_1\t1010.00\t" in table(campaign)
     data = json.loads((campaign / "rot_cen.json").read_text())
     assert data[str(campaign / "raw" / "a_1.h5")] == "1010.00"
+
+
+def test_an_exported_table_sets_only_what_was_edited(campaign, results):
+    """A COR of the run stays what it is: set by hand it would be frozen."""
+    file = campaign / "batch.csv"
+    cors = json.loads((results / "cor.json").read_text())
+    cors |= {"b [red] 1": {"cor_px": 299.998, "source": "ai"}}
+    (results / "cor.json").write_text(json.dumps(cors))
+    call(campaign, "export", file, "--format", "csv")
+    output = call(campaign, "import", file)
+    assert "unchanged: 2 that have this COR, not by hand" in output
+    assert "0 set, 3 as they were" in output
+    assert table(campaign) == TABLE
+    (campaign / "scans.tsv").unlink()  # a_2 was set by hand, and is again
+    file.write_text(file.read_text().replace("300.00", "301.50"))
+    assert "2 set, 1 as they were" in call(campaign, "import", file)
+    assert table(campaign).splitlines()[1:] == [
+        "a_2\tauto\t1010.00\t",
+        "b [red] 1\tauto\t301.50\t",
+    ]
+    assert "b [red] 1: 301.50 -> 300.00\n" in call(campaign, "import", results, "--predicted")
+    call(campaign, "set", "a_1", "999")  # a value typed since the run is no longer its COR
+    file.write_text("Filename,COR\na_1.h5,1010.00\n")
+    assert "a_1: 999.00 -> 1010.00\n" in call(campaign, "import", file)
 
 
 def test_import_leaves_foreign_junk_aside(campaign, results):

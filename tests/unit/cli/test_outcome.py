@@ -26,8 +26,9 @@ def test_a_scan_that_is_ok_with_a_warning_is_marked():
         row | {"scan": "a_3", "state": State.DOUBTFUL, "warnings": ["one more"]},
     ]
     table = _table(entries, {entry["scan"]: (86.12, "ai") for entry in entries}, {})
-    states = next(column for column in table.columns if column.header == "state")
-    assert [str(cell) for cell in states.cells] == ["ok (warning)", "ok", "doubtful"]
+    cells = {str(c.header): [str(cell) for cell in c.cells] for c in table.columns}
+    assert cells["state"] == ["ok (warning)", "ok", "doubtful"]
+    assert cells["remark"] == ["projections 3 and 4 are black", "", ""]
 
 
 def test_a_run_that_ended_before_cor_json_shows_its_cors_as_they_are(tmp_path, capsys):

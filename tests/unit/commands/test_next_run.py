@@ -14,6 +14,7 @@ from tomopipe.commands.next_run import (
     Plan,
     PlanRow,
     folded,
+    gathered,
     make_plan,
     memory_notes,
     standing_failures,
@@ -109,7 +110,10 @@ def test_plan_states_a_halo_of_more_than_a_quarter_of_a_block(campaign):
     for options, words in [
         ("preprocess: {zingers: {threshold: 0.2}, stripes: {method: vo}}", None),
         ("preprocess: {phase: {method: paganin}}\ninput: {pixel_size_um: 20}", None),
-        ("preprocess: {phase: {method: paganin}}\ninput: {pixel_size_um: 5}", "need 20 rows"),
+        (  # all 4 rows are one block
+            "preprocess: {phase: {method: paganin}}\ninput: {pixel_size_um: 5}",
+            "need 20 rows on each side of a block of 4;",
+        ),
     ]:
         (campaign / "config.yaml").write_text(config + options + "\n")
         notes = memory_notes(load_campaign(campaign), [JOB], rows)
@@ -155,6 +159,16 @@ def test_jobs_fold_into_a_row_for_each_scan():
         PlanRow("series a", ("fix_cor",), (), cor),
         PlanRow("campaign", ("inventory", "resolve_cor"), (), f"{cor}; a_1: filter ramp -> hann"),
     ]
+
+
+def test_rows_of_what_may_run_alike_are_one():
+    """A pending prediction may move all CORs of its series: a row, not one for each scan."""
+    why, report = "if its COR changes", PlanRow("campaign", (), ("report",), "if it changes")
+    alike = [PlanRow(f"a_{n}", (), ("full_recon", "sidecar"), why) for n in range(50)]
+    certain = [PlanRow(f"b_{n}", ("full_recon",), ("sidecar",), why) for n in range(2)]
+    rows = gathered([*alike[:3], *certain, *alike[3:], report])
+    assert rows == [replace(alike[0], of="50 scans: a_0, a_1, a_2, ..."), *certain, report]
+    assert gathered(alike[:1]) == alike[:1]
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,8 @@ def test_stack_and_page_are_labelled(campaign):
         ("try_recon.row", ["3"], {}, "expected a key of input, preprocess or full_recon"),
         ("full_recon", ["3"], {}, "expected a key of input, preprocess, try_recon or full_recon"),
         ("export_star.binning", ["2"], {}, "expected a key of input, preprocess or full_recon"),
+        ("phase.delta_beta", ["2"], {}, "unknown key; did you mean preprocess.phase.delta_beta?"),
+        ("filter", ["hann"], {}, "unknown key; did you mean full_recon.filter?"),
         ("full_recon.output", ["zarr"], {}, "output: only changes how a volume is stored"),
         ("full_recon.compression", ["none", "gzip"], {}, "compression: only changes how"),
         ("full_recon.dtype", ["float32", "uint8"], {}, "all would be the same. Set it in config"),
@@ -172,7 +174,8 @@ def test_the_command(campaign):
 def test_an_option_that_changes_nothing_is_said(campaign):
     arguments = ["sweep", "preprocess.stripes.level", "2", "3", "--cor", "41", "-C", str(campaign)]
     result = CliRunner().invoke(cli, [*arguments, "--scan", "a [x]_1"])
-    assert "with the other options, preprocess.stripes.level changes nothing" in result.output
+    said = "with the other options (preprocess.stripes.method is none), preprocess.stripes.level"
+    assert f"{said} changes nothing here" in result.output
 
 
 def test_without_a_scan_the_command_takes_the_first_with_a_cor(campaign):

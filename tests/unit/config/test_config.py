@@ -69,6 +69,11 @@ def test_every_key_has_a_meaning_and_stands_in_the_pages():
         ("full_recon", {"crop_x": [5, 4]}, ["full_recon.crop_x", "first <= last"]),
         ("export_star", {"rows": [5, 4]}, ["export_star.rows", "first <= last"]),
         ("full_recon", {"crop_y": "some"}, ["full_recon.crop_y", "'some'"]),
+        (
+            "preprocess",
+            {"stripes": {"method": "munch"}},
+            ["did you mean fourier-wavelet?", "fourier-wavelet: Munch's"],
+        ),
         ("full_recon", {"dtype": "uint32"}, ["full_recon.dtype", "did you mean uint"]),
         ("full_recon", {"value_range": [1, 1]}, ["full_recon.value_range", "low < high"]),
         ("full_recon", {"output": "zar"}, ["full_recon.output", "did you mean zarr"]),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from find_rows import rows_of, scan
 
-from tomopipe.cor.jump import find_jump
+from tomopipe.cor.jump import find_jump, warn_of_trembling
 from tomopipe.cor.prepared import Prepared
 
 pytestmark = pytest.mark.slow
@@ -32,6 +32,14 @@ def test_a_jump_is_found_to_a_pixel_between_the_right_projections(shift_px, afte
     assert found.shift_px == pytest.approx(shift_px, abs=1)
 
 
+@pytest.mark.parametrize("shift_px", [-4.0, 7.0])
+@pytest.mark.parametrize("after", [0, 1, 177, 178])
+def test_a_jump_next_to_either_end_is_found(shift_px, after):
+    found = find_jump(Prepared(moved(shift_px, after)))
+    assert found.after == after
+    assert found.shift_px == pytest.approx(shift_px, abs=1)
+
+
 def test_a_jump_is_told_in_the_order_in_which_the_projections_were_taken():
     found = find_jump(Prepared(moved(5.0, 60, theta_deg=360 - THETA_DEG)))
     assert (found.after, round(found.shift_px)) == (60, 5)
@@ -50,13 +58,26 @@ def test_of_two_jumps_the_larger_is_told():
         moved(),
         moved(counts=200),
         moved(6.0, until=102),  # one projection is elsewhere
+        moved(6.0, after=0, until=2),
+        moved(6.0, after=177, until=179),
         moved(theta_deg=np.arange(N_ANGLES) * 2.0),
         moved(theta_deg=np.delete(np.arange(N_ANGLES + 12), range(80, 92)) * 0.9),  # a gap
         moved(theta_deg=np.roll(THETA_DEG * 1.0, 77)),
         moved(theta_deg=THETA_DEG * 137.5 % 360),  # neighbours in time are none in angle
         moved(theta_deg=THETA_DEG[:15] * 12),
     ],
-    ids=["still", "noise", "one", "360", "gap", "elsewhere", "golden", "few"],
+    ids=[
+        "still",
+        "noise",
+        "one",
+        "second",
+        "last but one",
+        "360",
+        "gap",
+        "elsewhere",
+        "golden",
+        "few",
+    ],
 )
 def test_without_a_jump_none_is_told(rows):
     assert find_jump(Prepared(rows)) is None
@@ -68,3 +89,38 @@ def test_projections_without_a_picture_are_no_jump(value):
     rows.sinograms[:, 60:66] = value
     assert find_jump(Prepared(rows)) is None
     assert find_jump(Prepared(replace(rows, sinograms=0 * rows.sinograms))) is None
+
+
+RETURN_DEG = np.array([180.0, 90.0, 0.0])
+
+
+@pytest.mark.parametrize("shift_px", [0.0, 3.0, -5.0])
+@pytest.mark.parametrize("theta_deg", [THETA_DEG, THETA_DEG[:-40]], ids=["180 last", "180 once"])
+def test_images_taken_once_more_show_that_the_sample_moved_since(theta_deg, shift_px):
+    n_scan = len(theta_deg)
+    rows = moved(shift_px, n_scan - 1, None, theta_deg=np.append(theta_deg, RETURN_DEG))
+    found = find_jump(Prepared(rows))
+    if not shift_px:
+        assert found is None
+        return
+    assert found.after in (n_scan - 1, n_scan)
+    assert found.shift_px == pytest.approx(shift_px, abs=1)
+
+
+@pytest.mark.parametrize("sigma_px", [0.0, 0.7, 2.0, 4.0])
+def test_projections_that_tremble_by_pixels_are_told(sigma_px):
+    off_px = np.random.default_rng(0).normal(0, sigma_px, N_ANGLES).round().astype(int)
+    rows = moved()
+    for frame, px in enumerate(off_px):
+        rows.sinograms[:, frame] = np.roll(rows.sinograms[:, frame], px, axis=1)
+    assert find_jump(Prepared(rows)) is None
+    told = warn_of_trembling(Prepared(rows))
+    assert bool(told) == (sigma_px > 1)
+    if told:
+        told_px = float(told.split(" by some ")[1].split()[0])
+        assert told_px == pytest.approx(off_px.std(), rel=0.15)
+
+
+@pytest.mark.parametrize("counts", [20, 100])
+def test_noise_does_not_tremble(counts):
+    assert warn_of_trembling(Prepared(moved(counts=counts))) == ""

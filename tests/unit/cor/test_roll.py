@@ -107,6 +107,17 @@ def test_wrong_points_do_not_turn_the_line():
     assert fit_line(row, np.random.default_rng(1).normal(0, 5, 12)) is None
 
 
+def test_of_a_few_points_all_are_on_the_line():
+    row = np.array([10.0, 2, 17, 6, 13])
+    value = np.array([50.37, 49.73, 50.95, 50.04, 50.62])
+    slope, error = fit_line(row, value)
+    assert (slope, error) == pytest.approx((0.082, 0.001), abs=0.002)
+    value[3] += 0.57  # as noise had it, in a scan without a roll
+    assert fit_line(row, value) is None
+    value[3] -= 0.3
+    assert fit_line(row, value)[1] > 0.01
+
+
 @pytest.mark.parametrize(
     ("roll", "rows_in_use", "roll_deg", "text"),
     [

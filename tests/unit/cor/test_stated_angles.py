@@ -6,6 +6,7 @@ from find_rows import rows_of, scan
 
 from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.stated_angles import warn_of_angles
+from tomopipe.simulate.phantom import Ellipsoid, Phantom, project
 
 pytestmark = pytest.mark.slow
 
@@ -43,3 +44,31 @@ def test_180_degrees_stated_as_360_are_told_where_no_axis_was_accepted():
 def test_angles_in_another_order_are_not_looked_at():
     order = np.random.default_rng(0).permutation(181)
     assert doubt(180, 165, order=order) == ""
+
+
+def half_acquisition(stated_deg, *, n_cols=160):
+    """Rows of a full rotation whose axis is next to the edge, the last projection a step short."""
+    theta_deg = np.arange(0, 360, 2.0)
+    lines = scan((n_cols - 1) / 2, n_cols=n_cols, counts=20000, theta_deg=theta_deg)
+    cut = rows_of(lines[..., : n_cols * 6 // 10], theta_deg * stated_deg / 360, pairs=False)
+    return Prepared(cut), (n_cols - 1) / 2
+
+
+@pytest.mark.parametrize("off_px", [0.0, -3.0, -20.0])
+def test_half_acquisition_stated_as_180_degrees_is_told(off_px):
+    prepared, cor_px = half_acquisition(180)
+    told = warn_of_angles(prepared, cor_px + off_px)
+    assert "cover 179 degrees, the projections show 360" in told
+
+
+def test_half_acquisition_with_its_angles_is_not_doubted():
+    assert warn_of_angles(*half_acquisition(360)) == ""
+
+
+def test_an_object_that_looks_alike_from_both_ends_is_not_doubted():
+    theta_deg = np.linspace(0, 180, 181)
+    ellipse = Phantom("ellipse", (Ellipsoid(0, 0, 4, 60, 20, 60, 0.5, 0.01),))
+    lines = project(ellipse, np.deg2rad(theta_deg), COR_PX, 8, 160).astype(np.float32)
+    noise = np.random.default_rng(0).normal(0, 0.002, lines.shape).astype(np.float32)
+    prepared = Prepared(rows_of(lines + noise, theta_deg, pairs=False))
+    assert warn_of_angles(prepared, COR_PX) == ""

@@ -52,7 +52,7 @@ def test_the_angles_tell_who_may_be_doubled_and_the_cor_who_is(look, tmp_path):
     assert [rows[scan]["full_turn"] for scan in ("half_1", "turn_1")] == ["false", "true"]
     assert volumes(campaign, rows) == {"half_1": 1, "turn_1": 1}
     (note,) = half_notes(campaign, rows, rows)
-    assert note.startswith("up to 0.00 GB more: 1 scan over 360 degrees without")
+    assert note.startswith(f"up to {3 * PLAIN_BYTES / 1e6:.2g} MB more: 1 scan over 360 degrees")
     assert note in examine(campaign).notes
     for cor_px, factor in ((20.0, 1), (36.5, 4), (3.0, 4)):
         (tmp_path / "scans.tsv").write_text(f"scan\tcor_px\nturn_1\t{cor_px}\nhalf_1\t{cor_px}\n")

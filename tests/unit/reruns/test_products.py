@@ -384,6 +384,18 @@ def test_a_large_raw_file_without_a_checksum_is_told_by_its_time(record, monkeyp
     assert record.raw("none.h5") == "raw none"
 
 
+def test_a_record_of_another_user_that_cannot_be_read_is_told(tmp_path, monkeypatch):
+    file = tmp_path / "products.tsv"
+    file.write_text("")
+
+    def closed(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", closed)
+    with pytest.raises(TomopipeError, match=rf"cannot be read .* Its owner, {file.owner()}, may"):
+        read_products(file)
+
+
 def test_jobs_tell_what_they_have_made_and_read(record, monkeypatch):
     monkeypatch.chdir(home(record))
     (home(record) / "a.h5").write_text("frames")

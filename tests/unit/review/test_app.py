@@ -4,13 +4,16 @@ import json
 import statistics
 import threading
 import time
+from dataclasses import replace
 
 import anyio
+import numpy as np
 import pytest
 
 from tests.report_campaign import NASTY
 from tests.review_campaign import GRID_PX, client_of, make_campaign, sign_in
 from tomopipe.cor.outliers import Member, fix_series
+from tomopipe.cor.rows_file import read_rows, write_rows
 from tomopipe.review.app import make_app
 from tomopipe.review.security import Keys
 from tomopipe.review.store import Store
@@ -112,10 +115,44 @@ def test_a_doubtful_scan_says_why(client):
     assert found["reason"] == "accepted with confidence 0.52, limit 0.5"
 
 
+def test_a_skipped_scan_says_so_instead_of_slices(client):
+    states = {entry["scan"]: entry for entry in client.get("/api/queue").json()["scans"]}
+    (name,) = [scan for scan, entry in states.items() if entry["state"] == "skipped"]
+    found = client.get("/api/scan", params={"scan": name}).json()
+    assert found["grid"] is None
+    assert found["problem"].startswith(f"{name} is skipped, and no slices are made of it: ")
+    assert states[name]["why"] in found["problem"]
+
+
+def test_slices_narrower_than_those_of_a_half_acquisition_are_told(folder):
+    """The sweep was as wide as the detector; at the COR of the table the volume is twice as wide.
+
+    Of CORs beyond the sweep slices are as wide as the volume.
+    """
+    place = folder / "results/try_center/bone_001"
+    rows = read_rows(place / "rows.h5")
+    theta_rad = np.linspace(0, 2 * np.pi, len(rows.theta_rad), endpoint=False)
+    write_rows(replace(rows, theta_rad=theta_rad), place / "rows.h5")
+    grid = json.loads((place / "try.json").read_text())
+    (place / "try.json").write_text(json.dumps(grid | {"cor_px": [95.0 + n for n in range(11)]}))
+    table = (folder / "scans.tsv").read_text()
+
+    def warnings(cor_px):
+        (folder / "scans.tsv").write_text(f"{table}bone_001\tauto\t{cor_px}\t\t\n")
+        return client_of(folder).get("/api/scan?scan=bone_001").json()["warnings"]
+
+    assert "cut to 1024 columns, those of the volume have 2048" in warnings(100)[-1]
+    assert not any("cut to" in text for text in warnings(150))
+    (folder / "config.yaml").write_text(
+        "campaign: {scans: [raw/*.h5]}\npreprocess: {half_acquisition: no}\n"
+    )
+    assert not any("cut to" in text for text in warnings(100))
+
+
 def test_a_scan_without_pictures_says_why(client):
     found = client.get("/api/scan", params={"scan": "bone_006"}).json()
     assert found["grid"] is None
-    assert "Run try_recon" in found["problem"]
+    assert "there is no try.json yet: `tomopipe run`" in found["problem"]
     failed = client.get("/api/scan", params={"scan": NASTY}).json()
     assert failed["failures"][0]["step"] == "full_recon"
     assert "out of memory" in failed["failures"][0]["log"]

@@ -9,6 +9,7 @@ import tifffile
 from pydantic import ValidationError
 
 from tomopipe.campaign.campaign import campaign_from_data
+from tomopipe.campaign.results import is_without_angles
 from tomopipe.config import InputBlock
 from tomopipe.errors import ScanError, is_of_the_scan
 from tomopipe.scans.angle_lists import NO_LIST
@@ -143,6 +144,26 @@ def test_no_list_of_angles_and_one_that_the_configuration_names(tmp_path):
     found = read_metadata(path, known={"angles": str(tmp_path / "all.csv")})
     assert found.theta_deg.tolist() == (ANGLES_DEG / 2).tolist()
     assert found.warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("file", "pattern"),
+    [
+        ("scan/scan.tlt", "{scan}/{scan}.tlt"),
+        ("scan/tilts.rawtlt", "{scan}/tilts.rawtlt"),
+        ("scan.rawtlt", "{scan}.rawtlt"),
+    ],
+)
+def test_a_list_of_tilts_beside_the_images_is_named(tmp_path, file, pattern):
+    """IMOD's lists are not taken by themselves."""
+    path = write_folder(tmp_path / "scan")
+    (path / "angles.txt").rename(tmp_path / file)
+    (warning,) = read_metadata(path).warnings
+    assert is_without_angles(warning)
+    named = warning.removeprefix(f"{NO_LIST} to ").removesuffix(", which lies beside the images")
+    assert named == f"{tmp_path}/{pattern}"
+    known = {"angles": named.replace("{scan}", "scan")}
+    assert read_metadata(path, known=known).theta_deg.tolist() == ANGLES_DEG.tolist()
 
 
 def test_several_lists_are_told_apart_by_name_or_not_at_all(tmp_path):
