@@ -26,6 +26,7 @@ from tests.workflow.mixed import N_ROWS, SCANS, write_mixed
 from tests.workflow.test_stitch import write_stacks
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.commands.status import read_status
+from tomopipe.run.progress import VARIABLE
 from tomopipe.volumes.volume_read import read_provenance
 
 pytestmark = pytest.mark.slurm
@@ -261,8 +262,9 @@ def test_a_volume_that_fails_stops_no_other_and_is_not_tried_again(tmp_path, clu
 def test_what_sbatch_refuses_is_told_once(tmp_path, cluster):
     campaign = new_campaign(tmp_path / "campaign", {"a_1": 48.0, "a_2": 48.5})
     init(campaign, cluster, apart=True)
-    nowhere = "full_recon:slurm_partition=nowhere"
-    run = run_slurm(campaign, cluster, "--retries", "1", "--set-resources", nowhere)
+    nowhere, events = "full_recon:slurm_partition=nowhere", tmp_path / "events"
+    environment = cluster | {VARIABLE: str(events)}
+    run = run_slurm(campaign, environment, "--retries", "1", "--set-resources", nowhere)
     assert run.status == 1
     said = [line for line in run.text.splitlines() if line.startswith("tomopipe: full_recon")]
     assert len(said) == 1
@@ -270,9 +272,10 @@ def test_what_sbatch_refuses_is_told_once(tmp_path, cluster):
     assert "nvalid partition" in said[0]
     failed = read_status(load_campaign(campaign)).with_state("failed")
     assert sorted(job.key for job in failed) == ["a_1", "a_2"]
-    assert {f"tomopipe: full_recon did not begin: 2 jobs, a_1, a_2: {j.error}" for j in failed} == {
-        said[0]
-    }
+    told = [event for event in map(json.loads, events.open()) if "failed" in event]
+    assert sorted(event["again"] for event in told) == [False, False, True, True]
+    assert {event["error"] for event in told} == {job.error for job in failed}
+    assert all(said[0].endswith(f": {job.error}") for job in failed)
 
 
 def test_formats_turns_and_overrides_mixed(tmp_path, cluster):
