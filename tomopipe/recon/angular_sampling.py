@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 _LONG_STEPS = 3  # of the mean one: a step this long is a gap
 _NEARLY_ROUND_RAD = np.pi / 3  # less than this may be missing of 360 degrees
 _UNEVEN = 0.02  # of all weights
+_SAME, _FEW = 0.25, 0.05  # of the mean gap between directions: less is one; share of the gaps
 
 
 def angle_weights(theta_rad: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -47,12 +48,15 @@ def full_rotation_weights(theta_rad: NDArray[np.float64]) -> NDArray[np.float64]
     """Return weights, radians, of a scan whose columns weigh 0 to 2 by `overlap_weights`.
 
     Then each side has to weigh as much as the opposing one. By `angle_weights` it does where both
-    have the same angles; over 540 degrees, say, one side would get all of the weight.
+    have the same angles; over 540 degrees, say, one side would get all of the weight. Where no
+    angles of both sides coincide, as golden ones, `angle_weights` are better: closer neighbours.
     """
     weight, by_side = angle_weights(theta_rad), rotation_weights(theta_rad)
     # the doubled end of 0 to 360 degrees makes one step
     uneven = np.abs(weight - by_side).sum() > _UNEVEN * np.pi + 2.1 * np.pi / len(theta_rad)
-    return by_side if uneven and not unpaired(theta_rad).any() else weight
+    _, gap = _gaps(theta_rad, np.pi)
+    coincide = np.mean(gap < _SAME * np.pi / len(gap)) > _FEW
+    return by_side if uneven and coincide and not unpaired(theta_rad).any() else weight
 
 
 def is_full_rotation(theta_rad: NDArray[np.float64]) -> bool:
