@@ -8,7 +8,6 @@ from tomopipe.campaign.campaign import Campaign, refuse_vanished
 from tomopipe.campaign.files import STACK, VOLUMES
 from tomopipe.campaign.results import volume_cor_px
 from tomopipe.campaign.state import ACCEPTED, NOT_SELECTED, State
-from tomopipe.cost.disk import shown_size
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.groups import grouped
 from tomopipe.report.collected_records import collect
@@ -77,6 +76,8 @@ def gone_line(campaign: Campaign) -> str:
 
     Nor if a folder has lost all its raw files: its disk may be away.
     """
+    from tomopipe.cost.disk import shown_size  # slow to load, and of no use to a run
+
     try:
         refuse_vanished(campaign)
     except TomopipeError:
