@@ -6,7 +6,6 @@ import itertools
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.failures import failed_on_data
-from tomopipe.campaign.files import CENTER
+from tomopipe.campaign.files import CENTER, SNAKEMAKE
 from tomopipe.campaign.log import status_path
 from tomopipe.campaign.slurm import (
     await_controller,
@@ -30,7 +29,7 @@ from tomopipe.campaign.slurm import (
 from tomopipe.reruns.stated import is_kept
 from tomopipe.run import progress, warm_start
 from tomopipe.storage import run_folder
-from tomopipe.storage.atomic import take_away
+from tomopipe.storage.atomic import take_away, write_text
 from tomopipe.storage.json_files import json_or
 from tomopipe.storage.rights import why_not_replaced
 
@@ -464,16 +463,18 @@ def at_submission(config: Mapping[str, Any]) -> None:
 def keep_configfiles(workflow: Any) -> None:
     """Give nodes the files of --configfile as a run began with them: they may be edited meanwhile.
 
-    Snakemake reads them there before the rules, although the config is sent, too.
+    Snakemake reads them there before the rules, although the config is sent, too. Named by their
+    content, they outlive the run: a job of a dead one reads them before it sees that it has ended.
     """
-    settings, run = workflow.config_settings, run_folder.current()
-    if run is None or not (settings.configfiles and is_remote(workflow)):
+    settings, kept = workflow.config_settings, []
+    if run_folder.current() is None or not (settings.configfiles and is_remote(workflow)):
         return
-    folder = run.absolute() / _SENT
-    folder.mkdir(exist_ok=True)
-    kept = [folder / f"{n}-{path.name}" for n, path in enumerate(settings.configfiles)]
-    for path, copy in zip(settings.configfiles, kept, strict=True):
-        shutil.copyfile(path, copy)
+    for path in settings.configfiles:
+        content = path.read_text(encoding="utf-8")
+        name = hashlib.sha256(content.encode()).hexdigest()[:16]
+        kept.append(Path(SNAKEMAKE, "configfiles", f"{name}-{path.name}").absolute())
+        kept[-1].parent.mkdir(parents=True, exist_ok=True)
+        write_text(content, kept[-1])
     settings.configfiles = kept
 
 
