@@ -119,10 +119,12 @@ def full_recon(
         else:
             logger.info("only metadata are new: the voxels are those of the volume there is")
             copy_voxels(earlier, put)
-    if clipped := clipped_text(volume):
-        clipped = f"volume: {clipped} (full_recon.value_range)"
-        logger.warning(clipped)
-    return clipped
+    # others have no range: their files need not be opened again
+    if not (encoding.is_whole and (clipped := clipped_text(volume))):
+        return ""
+    warning = f"volume: {clipped} (full_recon.value_range)"
+    logger.warning(warning)
+    return warning
 
 
 def _gpu(options: FullReconBlock, stack: ExitStack) -> CudaDevice | None:
