@@ -6,10 +6,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from tests import pretend_cupy
 from tests.pretend_device import PretendDevice
 from tomopipe.recon import cuda_device
 from tomopipe.recon.cuda_device import claimed_gpu
 from tomopipe.recon.transfer import DeviceTransfer, HostTransfer
+
+
+@pytest.fixture(autouse=True)
+def _pretended(monkeypatch):
+    pretend_cupy.install(monkeypatch)
 
 
 def _blocks(n=6):
