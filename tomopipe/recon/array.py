@@ -85,7 +85,7 @@ def _wrong_slice(cupy: ModuleType) -> str:
         with cuda_device.claimed_gpu(cupy, wait=False):
             images, plan = cupy.empty(expected.shape, np.float32), make_plan(theta_rad, _N, xp=cupy)
             cuda.reconstruct_batch(cupy.asarray(rows), plan, cor_px, images)
-            error = float(np.abs(images.get() - expected).max() / np.abs(expected).max())
+            share = float(np.abs(images.get() - expected).max() / np.abs(expected).max())
             del images, plan
             free_memory(cupy)
     except Exception as error:
@@ -94,9 +94,9 @@ def _wrong_slice(cupy: ModuleType) -> str:
         raise
     finally:
         before.use()
-    if error <= TOLERANCE:
+    if share <= TOLERANCE:
         return ""
-    return f"a slice differs from the CPU's by {error:.2g} of its largest value"
+    return f"a slice differs from the CPU's by {share:.2g} of its largest value"
 
 
 def out_of_memory(error: BaseException) -> bool:
