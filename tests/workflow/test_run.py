@@ -83,12 +83,38 @@ def test_what_cannot_run_ends_with_one_line(campaign):
     for option, says in (
         ("--cores=0", "tomopipe: --cores 0: expected at least 1"),
         ("--nonsense", "__main__.py: error: unrecognized arguments: --nonsense"),
-        ("--cores=1", "tomopipe: device: cuda was asked for, but there is none ("),
+        ("--cores=1", "tomopipe: device: cuda: no GPU can be used: "),
     ):
         no_gpu = {"CUDA_VISIBLE_DEVICES": ""}
         status, text = tomopipe(campaign, "run", "--", option, environment=no_gpu)
         assert (status, len(text.splitlines())) == (1, 2), text
         assert text.splitlines()[1].startswith(says)
+
+
+CUPY = """
+from types import SimpleNamespace
+runtime = SimpleNamespace(getDeviceCount=lambda: 1, deviceGetPCIBusId=str)
+cuda = SimpleNamespace(runtime=runtime, Device=lambda *_: SimpleNamespace(use=lambda: None))
+def empty(*_):
+    raise RuntimeError("failed to load libnvrtc.so.12: no such file")
+"""
+
+
+def test_a_gpu_that_cannot_be_used_is_named_once_and_no_scan_is_blamed(campaign, tmp_path):
+    (tmp_path / "cupy.py").write_text(CUPY)
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    for volume in (volumes := [campaign / "results" / f"a_{n}_rec.h5" for n in (1, 2)]):
+        volume.unlink()
+    status, text = tomopipe(campaign, "run", *CORES, environment={"PYTHONPATH": path})
+    assert (status, text.count("no GPU can be used")) == (0, 1), text
+    assert "libnvrtc.so.12" in text
+    assert all(volume.exists() for volume in volumes)
+    volumes[1].unlink()
+    configure(campaign, "full_recon", device="cuda")
+    status, text = tomopipe(campaign, "run", *CORES, environment={"PYTHONPATH": path})
+    assert (status, text.count("device: cuda: no GPU can be used")) == (1, 1), text
+    assert "a_2" not in text
+    assert not (campaign / "results" / "failed").exists()
 
 
 def test_a_job_that_succeeds_at_its_second_attempt_has_not_failed(campaign, tmp_path):

@@ -64,7 +64,7 @@ def test_a_gpu_is_missed_before_a_volume_needs_it_but_on_nodes(campaign, monkeyp
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     found, _ = loaded(campaign, "overrides: [{scans: [a_2], full_recon: {device: cuda}}]")
     assert missing_gpu(found, ["a_1"]) == ""
-    assert missing_gpu(found, ["a_1", "a_2"]).startswith("device: cuda was asked for, but there is")
+    assert missing_gpu(found, ["a_1", "a_2"]).startswith("device: cuda: no GPU can be used")
     assert [line[:12] for line in examine(found).errors] == ["device: cuda"]
     (campaign / "slurm").mkdir()
     (campaign / "slurm" / "profile.yaml").touch()
