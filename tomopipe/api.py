@@ -89,7 +89,9 @@ def correct(
     ScanError
         If phase retrieval lacks a number.
     """
-    recipe, raw = _recipe(preprocess), np.asarray(projections)
+    given = {"energy_kev": energy_kev, "distance_mm": distance_mm, "pixel_size_um": pixel_size_um}
+    numbers = {name: float(value) for name, value in given.items() if value is not None}
+    recipe, raw = _recipe(preprocess, numbers), np.asarray(projections)
     if recipe.flat_method not in ("mean", "median") or recipe.ring_current.dataset is not None:
         raise ValueError("flat_method interpolate and pca, and ring_current, need tp.open_scan")
     if raw.ndim != 3 or not raw.size or threads < 1:
@@ -102,9 +104,7 @@ def correct(
     dark = _frame("darks", darks, average, raw.shape)
     _check_levels(raw, flat, dark)
     try:
-        strength = phase_strength(
-            recipe, energy_kev=energy_kev, distance_mm=distance_mm, pixel_size_um=pixel_size_um
-        )
+        strength = phase_strength(recipe, **(dict.fromkeys(given) | numbers))
     except ScanError as error:  # there is no file, and no `input`
         needed = str(error).partition(", but")[0]
         raise ScanError(f"{needed}: give these as arguments, such as energy_kev=25") from None
@@ -123,8 +123,8 @@ def correct(
     return np.asarray(corrections.sinograms(raw, (0, n_rows), threads=threads))
 
 
-def _recipe(preprocess: dict[str, Any]) -> PreprocessBlock:
-    blocks = {"campaign": {"scans": ["*"]}, "preprocess": preprocess}
+def _recipe(preprocess: dict[str, Any], numbers: dict[str, float]) -> PreprocessBlock:
+    blocks = {"campaign": {"scans": ["*"]}, "preprocess": preprocess, "input": numbers}
     try:
         return parse_config(blocks, source="correct").preprocess
     except TomopipeError as error:

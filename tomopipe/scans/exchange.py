@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tomopipe.config import InputBlock
 from tomopipe.config.base import is_dataset
-from tomopipe.config.blocks import AngleRange
+from tomopipe.config.blocks import NUMBERS, AngleRange, implausible
 from tomopipe.config.spans import first_and_last
 from tomopipe.errors import ScanError, own_error
 from tomopipe.scans.angle_lists import (
@@ -52,12 +52,6 @@ _IF_NONE_IS_MISSING = " (if no frame is missing, input.angles: {start, step})"
 _OF_ANGLES = (NO_THETA, NO_LIST, UNIT_OF_FILE, UNKNOWN_UNIT, BY_NAME, DIFFER)
 _SAME_ANGLE_DEG = 0.05
 _SAME_NUMBER = 0.01  # relative
-# Words and unit of each number, the least and the most: others had another unit, or none.
-_NUMBERS = {
-    "pixel_size_um": ("pixel size", "um", 0.005, 200.0),
-    "energy_kev": ("energy", "keV", 0.1, 1e4),
-    "distance_mm": ("distance", "mm", 0.5, 2e5),
-}
 
 
 def read_metadata(
@@ -177,6 +171,8 @@ def _look(
     layout = _corrected(path, reader.layout(), known, kind)
     if layout.theta_deg is None and layout.missing:
         raise ScanError(f"{path}: {_without_steps(layout, known)}")
+    if faults := _implausible_numbers(layout):
+        raise ScanError(f"{path}: {'; '.join(faults)}")
     pixels = layout.projections.pixels
     n_angles, (n_rows, n_cols) = len(layout.projections.index), pixels.shape[1:]
     warnings = list(layout.warnings)
@@ -203,7 +199,6 @@ def _look(
     missing = chosen[~written[chosen]]
     if gone and not len(missing):
         warnings.append(gone)
-    warnings += _impossible_numbers(layout)
     metadata = Metadata(
         format=layout.format,
         n_angles=n_angles,
@@ -271,13 +266,14 @@ def _holes(written: NDArray[np.bool_], chosen: NDArray[np.intp]) -> str:
     return f"{len(missing)} of {n} frames were not written: {skipping(missing)} leaves them out"
 
 
-def _impossible_numbers(layout: Layout) -> list[str]:
-    """Name the numbers that cannot be, each in one sentence."""
+def _implausible_numbers(layout: Layout) -> list[str]:
+    """Name the numbers of the file that are out of range, each with the key that replaces it."""
     return [
-        f"{words} {found.value:.6g} {unit} cannot be: is it in another unit? input.{name} "
-        f"sets it ({found.location})"
-        for name, (words, unit, least, most) in _NUMBERS.items()
-        if (found := getattr(layout, name)) and found.value and not least <= found.value <= most
+        f"{number.words} {fault} ({found.location}); set input.{name}"
+        for name, number in NUMBERS.items()
+        if (found := getattr(layout, name))
+        and found.value
+        and (fault := implausible(name, found.value))
     ]
 
 
@@ -303,7 +299,7 @@ def _corrected(path: Path, layout: Layout, known: InputBlock, kind: Format) -> L
     """Replace what the file says by what the configuration says."""
     changes: dict[str, Any] = {
         name: Found(value, _not_of_the_file(getattr(layout, name), value))
-        for name in _NUMBERS
+        for name in NUMBERS
         if (value := getattr(known, name)) is not None
     }
     if known.angles is not None:
@@ -419,12 +415,12 @@ def _describe(
         frames = f", {n} frame{'s' * (n != 1)}{sets}" * (references.location != ABSENT)
         parts.append(f"{kind} {references.location}{frames}")
     missing = []
-    for name, (words, unit, *_) in _NUMBERS.items():
+    for name, number in NUMBERS.items():
         if found := getattr(layout, name):
-            value = found.fault or f"{found.value:.4g} {unit}"
-            parts.append(f"{words} {value}, {found.location}")
+            value = found.fault or f"{found.value:.4g} {number.unit}"
+            parts.append(f"{number.words} {value}, {found.location}")
         else:
-            missing.append(words)
+            missing.append(number.words)
     if missing:
         parts.append(f"not found: {', '.join(missing)}")
     parts += layout.notes
