@@ -160,7 +160,7 @@ def test_what_needs_a_file_is_refused(page):
         tp.correct(*arrays, stripe={})
     with pytest.raises(ScanError, match="needs energy_kev, pixel_size_um: give these as arg"):
         tp.correct(*arrays, distance_mm=50, phase={"method": "paganin"})
-    with pytest.raises(ValueError, match="25000 keV is implausible .* is it in eV"):
+    with pytest.raises(ValueError, match=r"25000 keV is implausible .* is it in eV"):
         tp.correct(*arrays, energy_kev=25000)
     with pytest.raises(AttributeError, match="no attribute 'guess'"):
         tp.guess  # noqa: B018
