@@ -210,6 +210,7 @@ def _look(
         theta_deg=layout.theta_deg,
         theta_location=layout.theta_counted or layout.theta_location,
         theta_listed=layout.theta_listed,
+        axes=known.axes,
         fits_any=layout.fits_any,
         covered_deg=_covered_deg(layout),
         n_written=_n_leading(written, missing),

@@ -20,7 +20,7 @@ from tomopipe.scans.layout import (
     how_to_name,
     without_position,
 )
-from tomopipe.scans.metadata import ARE_SINOGRAMS
+from tomopipe.scans.metadata import axes_hint
 from tomopipe.scans.pixel_views import MirroredPixels, TransposedPixels, cut_columns
 from tomopipe.scans.pixels import Frames, IndexRange, Pixels
 
@@ -92,7 +92,7 @@ def find_references(
             is_sinogram = pixels.shape[0] in shape or n_theta == expected[0]
             raise ScanError(
                 f"{where}: {part.location} has frames of {shape}; expected {expected} as in "
-                f"{pixels.name}{f'; {ARE_SINOGRAMS}' * is_sinogram}"
+                f"{pixels.name}{axes_hint(known.axes) * is_sinogram}"
             )
     if kind == "flats" and not any(part.frames.written.any() for _, part in found):
         where, part = found[0]
