@@ -128,7 +128,9 @@ def open_scan(
             raise ScanError(f"{path}: {NO_ANGLES}")
         frames = _usable_frames(metadata)
         if len(frames) == 0:
-            raise ScanError(f"{path}: no frame can be used; {reason}")
+            raise ScanError(
+                f"{path}: no frame can be used; {reason or 'leave it out (`select: no`)'}"
+            )
         yield Scan(metadata, projections, frames, *references)
 
 
@@ -345,7 +347,10 @@ def _configured_angles(
         return {"theta_location": _CONFIGURATION} | _angles_of_range(layout, angles)
     if is_dataset(angles):
         if not kind.has_datasets:
-            raise ScanError(f"{path}: input.angles: {angles} would be a dataset of an HDF5 file")
+            raise ScanError(
+                f"{path}: input.angles: {angles} would be a dataset of an HDF5 file; name a text "
+                "file, or a range such as {start: 0, stop: 180}"
+            )
         with open_hdf5(path) as file:
             dataset = need_dataset(file, angles, path, " (input.angles)")
             theta_deg, _, assumed = degrees_of(dataset, angles, path, unit)

@@ -90,9 +90,10 @@ def find_references(
         if shape != expected:
             n_theta = -1 if layout.theta_deg is None else len(layout.theta_deg)
             is_sinogram = pixels.shape[0] in shape or n_theta == expected[0]
+            other = f"; set preprocess.{kind} to frames of that size"
             raise ScanError(
                 f"{where}: {part.location} has frames of {shape}; expected {expected} as in "
-                f"{pixels.name}{axes_hint(known.axes) * is_sinogram}"
+                f"{pixels.name}{axes_hint(known.axes) if is_sinogram else other}"
             )
     if kind == "flats" and not any(part.frames.written.any() for _, part in found):
         where, part = found[0]

@@ -220,14 +220,17 @@ class Scan:
         """
         pixels = self._projections.pixels
         if pixels.file is None:
-            raise ScanError(f"{pixels.name}: {self._format} files have no {name}")
+            raise ScanError(
+                f"{pixels.name}: {self._format} files have no {name}; leave "
+                "preprocess.ring_current out, for this scan alone in overrides"
+            )
         values = np.asarray(need_dataset(pixels.file, name, pixels.file.filename)[()])
         for n, index in self._lengths:
             if values.shape == (n,):
                 return values[index].astype(np.float64)
         raise ScanError(
             f"{pixels.name}: expected {self._lengths[-1][0]} numbers in {name}, "
-            f"one per projection; got {values.shape}"
+            f"one per projection; got {values.shape}: correct preprocess.ring_current.dataset"
         )
 
     def _read_mean(self, references: References, default: float) -> "_Read":
