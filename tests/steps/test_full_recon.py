@@ -455,7 +455,7 @@ def test_a_scan_of_which_half_was_never_written_gets_no_volume(tmp_path, options
         ({"cor_px": np.nan}, "COR nan px is off the detector"),
         ({"rows": [2, 6]}, r"\[2, 6\] are not rows of this scan \(0 to 5\)"),
         ({"crop_x": [0, 128]}, r"crop_x: \[0, 128\] are not within the slices .*\(0 to 127\)"),
-        ({"binning": 200}, "binning 200 is more than the 128 columns"),
+        ({"binning": 200}, r"full_recon\.binning: 200 is more than the 128 columns"),
     ],
 )
 def test_options_that_do_not_fit_the_scan(tmp_path, options, message):

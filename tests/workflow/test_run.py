@@ -3,12 +3,15 @@
 import json
 import os
 import pty
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from tests.workflow.conftest import (
@@ -20,6 +23,7 @@ from tests.workflow.conftest import (
     snakemake,
     table,
 )
+from tomopipe.campaign.files import Files
 from tomopipe.cli import cli
 from tomopipe.run.launch import read_record
 
@@ -63,18 +67,42 @@ def test_a_run_says_why_and_what_came_out(campaign):
     assert "Forced execution" not in log
 
 
-def test_a_run_of_any_kind_says_once_that_the_disk_will_not_do_and_goes_on(campaign, tmp_path):
-    lack = ("cost/disk.py", "shutil.disk_usage(existing).free", "1000")
-    environment = for_tomopipe(tmp_path, package_with(tmp_path, *lack))
+TOO_SMALL = ("cost/disk.py", "shutil.disk_usage(existing).free", "1000")
+
+
+def test_snakemake_says_once_that_the_disk_will_not_do_and_goes_on(campaign, tmp_path):
+    environment = for_tomopipe(tmp_path, package_with(tmp_path, *TOO_SMALL))
     said = "MB needed, 0.0 MB free. Free some, or set "
     (campaign / "results" / "a_2_rec.h5").unlink()
     assert said not in snakemake(campaign, "predictions", environment=environment).text
     run = snakemake(campaign, environment=environment)
     assert (run.status, run.text.count(said)) == (0, 1), run.text
     assert "full_recon:a_2" in run.jobs
-    (campaign / "results" / "a_2_rec.h5").unlink()
+
+
+@pytest.mark.parametrize("is_new", [False, True], ids=["with an inventory", "the first run"])
+def test_tomopipe_run_starts_nothing_on_a_disk_that_check_calls_too_small(
+    campaign, tmp_path, is_new
+):
+    environment = for_tomopipe(tmp_path, package_with(tmp_path, *TOO_SMALL))
+    volume = campaign / "results" / "a_2_rec.h5"
+    if is_new:
+        shutil.rmtree(campaign / "results")
+    else:
+        volume.unlink()
+    lack = re.compile(r"[0-9.,]+ MB needed, 0\.0 MB free\. Free some, or set .*")
+    checked = lack.findall(tomopipe(campaign, "check", environment=environment)[1])
+    assert len(checked) == 1
     status, text = tomopipe(campaign, "run", *CORES, environment=environment)
-    assert (status, text.count(said)) == (0, 1), text
+    assert (status, lack.findall(text)) == (1, checked), text
+    assert "Not started. `tomopipe run --force` starts although the disk is too small." in text
+    files = Files(campaign / "results")
+    assert not volume.exists()
+    assert files.sweep("a_2").exists() != is_new
+    assert not list(files.failure("full_recon", "a_2").parent.glob("*"))
+    status, text = tomopipe(campaign, "run", "--force", *CORES, environment=environment)
+    assert (status, lack.findall(text)) == (0, checked), text
+    assert volume.exists()
 
 
 def test_what_cannot_run_ends_with_one_line(campaign):

@@ -34,6 +34,9 @@ def run(
     watch: Annotated[
         bool, typer.Option("--watch", help="Take scans as they come, until it is stopped.")
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Start although the disk is too small.")
+    ] = False,
 ) -> None:
     """Run the workflow and show its progress; Snakemake's own text goes to logs/run/.
 
@@ -59,7 +62,7 @@ def run(
     results = _results(directory, config, rest)
     if launch.is_locked(directory) and launch.unlock_killed(directory, results):
         say("The last run was killed: this one goes on from there.")
-    process, started = launch.start(directory, command)
+    process, started = launch.start(directory, command, force=force)
     say(f"Running {directory.name}; what Snakemake says: {near(started.log)}")
     with _heeding(directory, started) as is_stopped:
         progress = _follow(process, started, directory, is_stopped)
@@ -134,6 +137,9 @@ def _tell_end(directory: Path, status: int, started: Run, progress: Progress, st
         if status and launch.is_locked(directory):
             raise TomopipeError(launch.LOCKED)
         return int(status != 0)
+    if progress.facts.get("refused"):
+        say("Not started. `tomopipe run --force` starts although the disk is too small.")
+        return 1
     from tomopipe.campaign.campaign import campaign_from_data
     from tomopipe.cli import outcome
     from tomopipe.run.ending import volumes_of_before

@@ -83,7 +83,8 @@ def _why_equal(scan: Scan, row: int, value: float) -> str:
             f"no signal: no pixel of row {row} is brighter in the flats than in the darks: are "
             "they exchanged (preprocess.flats, preprocess.darks)?"
         )
-    return f"no signal: row {row} is {value + 0.0:g} everywhere"  # 0, not -0
+    level = value + 0.0  # 0, not -0
+    return f"no signal: row {row} is {level:g} everywhere; try_recon.row names another row"
 
 
 def _flat_levels(scan: Scan, recipe: PreprocessBlock) -> NDArray[np.float64]:

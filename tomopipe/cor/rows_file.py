@@ -162,7 +162,9 @@ def _check(rows: Rows, path: str | os.PathLike[str]) -> None:
     for name, (_, ndim) in _ARRAYS.items():
         if np.ndim(getattr(rows, name)) != ndim:
             got = np.shape(getattr(rows, name))
-            raise TomopipeError(f"{path}: {name}: expected {ndim} dimensions, got shape {got}.")
+            raise TomopipeError(
+                f"{path}: {name}: expected {ndim} dimensions, got shape {got}. Run try_recon again."
+            )
     n_kept, n_angles, n_cols = rows.sinograms.shape
     n_pairs = len(rows.pairs)
     expected = {

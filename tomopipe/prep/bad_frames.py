@@ -185,8 +185,10 @@ class ConstantFrames:
         n_trailing = len(empty) if empty.all() else int(np.argmin(empty[::-1]))
         if empty.mean() < 0.5 and n_trailing <= max(1, len(empty) // 100):
             return
+        remedy = f"{skipping(numbers[empty])} leaves them out"
+        if empty.all():
+            remedy = "`select: no` leaves the scan out"
         raise ScanError(
             f"constant frames: {np.count_nonzero(empty)} of {len(empty)} frames hold a single "
-            "value, as if they had never been written"
-            + ("" if empty.all() else f"; {skipping(numbers[empty])} leaves them out")
+            f"value, as if they had never been written; {remedy}"
         )

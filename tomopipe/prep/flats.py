@@ -64,7 +64,8 @@ def _dynamic(scan: Scan, n_shapes: int) -> Beam:
     """Return the beam that follows each projection, by principal components of the flats."""
     if scan.n_flats < 2:
         raise ScanError(
-            f"preprocess.flat_method: pca needs several flats; the scan has {scan.n_flats}"
+            f"preprocess.flat_method: pca needs several flats; the scan has {scan.n_flats}. Set "
+            "preprocess.flat_method: mean."
         )
     flat, dark = scan.flat, scan.dark
     shapes = principal_shapes(scan.read_flats, _row_blocks(scan), flat, dark, n_shapes)

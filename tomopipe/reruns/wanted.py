@@ -33,6 +33,7 @@ from tomopipe.storage.json_files import json_or
 from tomopipe.storage.tables import read_tsv
 
 _N_NAMED = 3  # scans in a reason
+_OUT_OF_RANGE = " cannot be: is it in another unit? "  # of inventories of earlier versions
 Cors = Mapping[str, Mapping[str, Any]]  # cor.json: scan to `cor_px` and `source`
 
 
@@ -135,6 +136,8 @@ class Wanted:
             return reason
         where = campaign.directory / path
         rows = read_inventory(where)
+        if odd := [scan for scan, row in rows.items() if _OUT_OF_RANGE in row["warnings"]]:
+            return f"numbers out of range, which now skip a scan: {some_of(odd, _N_NAMED)}"
         if not reason and not is_looked_at_again(rows) and not campaign.has_other_links(rows):
             return ""
         refused = {scan.name: scan.mtime_ns for scan in campaign.refused}

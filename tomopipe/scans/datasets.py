@@ -205,5 +205,6 @@ def _check_filters(dataset: "h5py.Dataset", path: Path) -> None:
         if not h5py.h5z.filter_avail(number):
             raise ScanError(
                 f"{path}: {dataset.name} is compressed with HDF5 filter {number} "
-                f"({name.decode(errors='replace')}), which is not installed"
+                f"({name.decode(errors='replace')}), which is not installed: upgrade hdf5plugin, "
+                "or write the file without it (h5repack -f GZIP=1)"
             )

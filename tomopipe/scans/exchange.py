@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tomopipe.config import InputBlock
 from tomopipe.config.base import is_dataset
-from tomopipe.config.blocks import AngleRange
+from tomopipe.config.blocks import NUMBERS, AngleRange, implausible
 from tomopipe.config.spans import first_and_last
 from tomopipe.errors import ScanError, own_error
 from tomopipe.scans.angle_lists import (
@@ -52,12 +52,6 @@ _IF_NONE_IS_MISSING = " (if no frame is missing, input.angles: {start, step})"
 _OF_ANGLES = (NO_THETA, NO_LIST, UNIT_OF_FILE, UNKNOWN_UNIT, BY_NAME, DIFFER)
 _SAME_ANGLE_DEG = 0.05
 _SAME_NUMBER = 0.01  # relative
-# Words and unit of each number, the least and the most: others had another unit, or none.
-_NUMBERS = {
-    "pixel_size_um": ("pixel size", "um", 0.005, 200.0),
-    "energy_kev": ("energy", "keV", 0.1, 1e4),
-    "distance_mm": ("distance", "mm", 0.5, 2e5),
-}
 
 
 def read_metadata(
@@ -134,7 +128,9 @@ def open_scan(
             raise ScanError(f"{path}: {NO_ANGLES}")
         frames = _usable_frames(metadata)
         if len(frames) == 0:
-            raise ScanError(f"{path}: no frame can be used; {reason}")
+            raise ScanError(
+                f"{path}: no frame can be used; {reason or 'leave it out (`select: no`)'}"
+            )
         yield Scan(metadata, projections, frames, *references)
 
 
@@ -177,6 +173,8 @@ def _look(
     layout = _corrected(path, reader.layout(), known, kind)
     if layout.theta_deg is None and layout.missing:
         raise ScanError(f"{path}: {_without_steps(layout, known)}")
+    if faults := _implausible_numbers(layout):
+        raise ScanError(f"{path}: {'; '.join(faults)}")
     pixels = layout.projections.pixels
     n_angles, (n_rows, n_cols) = len(layout.projections.index), pixels.shape[1:]
     warnings = list(layout.warnings)
@@ -203,7 +201,6 @@ def _look(
     missing = chosen[~written[chosen]]
     if gone and not len(missing):
         warnings.append(gone)
-    warnings += _impossible_numbers(layout)
     metadata = Metadata(
         format=layout.format,
         n_angles=n_angles,
@@ -215,6 +212,7 @@ def _look(
         theta_deg=layout.theta_deg,
         theta_location=layout.theta_counted or layout.theta_location,
         theta_listed=layout.theta_listed,
+        axes=known.axes,
         fits_any=layout.fits_any,
         covered_deg=_covered_deg(layout),
         n_written=_n_leading(written, missing),
@@ -271,13 +269,14 @@ def _holes(written: NDArray[np.bool_], chosen: NDArray[np.intp]) -> str:
     return f"{len(missing)} of {n} frames were not written: {skipping(missing)} leaves them out"
 
 
-def _impossible_numbers(layout: Layout) -> list[str]:
-    """Name the numbers that cannot be, each in one sentence."""
+def _implausible_numbers(layout: Layout) -> list[str]:
+    """Name the numbers of the file that are out of range, each with the key that replaces it."""
     return [
-        f"{words} {found.value:.6g} {unit} cannot be: is it in another unit? input.{name} "
-        f"sets it ({found.location})"
-        for name, (words, unit, least, most) in _NUMBERS.items()
-        if (found := getattr(layout, name)) and found.value and not least <= found.value <= most
+        f"{number.words} {fault} ({found.location}); set input.{name}"
+        for name, number in NUMBERS.items()
+        if (found := getattr(layout, name))
+        and found.value
+        and (fault := implausible(name, found.value))
     ]
 
 
@@ -303,7 +302,7 @@ def _corrected(path: Path, layout: Layout, known: InputBlock, kind: Format) -> L
     """Replace what the file says by what the configuration says."""
     changes: dict[str, Any] = {
         name: Found(value, _not_of_the_file(getattr(layout, name), value))
-        for name in _NUMBERS
+        for name in NUMBERS
         if (value := getattr(known, name)) is not None
     }
     if known.angles is not None:
@@ -348,7 +347,10 @@ def _configured_angles(
         return {"theta_location": _CONFIGURATION} | _angles_of_range(layout, angles)
     if is_dataset(angles):
         if not kind.has_datasets:
-            raise ScanError(f"{path}: input.angles: {angles} would be a dataset of an HDF5 file")
+            raise ScanError(
+                f"{path}: input.angles: {angles} would be a dataset of an HDF5 file; name a text "
+                "file, or a range such as {start: 0, stop: 180}"
+            )
         with open_hdf5(path) as file:
             dataset = need_dataset(file, angles, path, " (input.angles)")
             theta_deg, _, assumed = degrees_of(dataset, angles, path, unit)
@@ -419,12 +421,12 @@ def _describe(
         frames = f", {n} frame{'s' * (n != 1)}{sets}" * (references.location != ABSENT)
         parts.append(f"{kind} {references.location}{frames}")
     missing = []
-    for name, (words, unit, *_) in _NUMBERS.items():
+    for name, number in NUMBERS.items():
         if found := getattr(layout, name):
-            value = found.fault or f"{found.value:.4g} {unit}"
-            parts.append(f"{words} {value}, {found.location}")
+            value = found.fault or f"{found.value:.4g} {number.unit}"
+            parts.append(f"{number.words} {value}, {found.location}")
         else:
-            missing.append(words)
+            missing.append(number.words)
     if missing:
         parts.append(f"not found: {', '.join(missing)}")
     parts += layout.notes

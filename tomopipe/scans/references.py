@@ -20,7 +20,7 @@ from tomopipe.scans.layout import (
     how_to_name,
     without_position,
 )
-from tomopipe.scans.metadata import ARE_SINOGRAMS
+from tomopipe.scans.metadata import axes_hint
 from tomopipe.scans.pixel_views import MirroredPixels, TransposedPixels, cut_columns
 from tomopipe.scans.pixels import Frames, IndexRange, Pixels
 
@@ -90,9 +90,10 @@ def find_references(
         if shape != expected:
             n_theta = -1 if layout.theta_deg is None else len(layout.theta_deg)
             is_sinogram = pixels.shape[0] in shape or n_theta == expected[0]
+            other = f"; set preprocess.{kind} to frames of that size"
             raise ScanError(
                 f"{where}: {part.location} has frames of {shape}; expected {expected} as in "
-                f"{pixels.name}{f'; {ARE_SINOGRAMS}' * is_sinogram}"
+                f"{pixels.name}{axes_hint(known.axes) if is_sinogram else other}"
             )
     if kind == "flats" and not any(part.frames.written.any() for _, part in found):
         where, part = found[0]

@@ -1,7 +1,7 @@
 """The pixels of an open scan, whatever its format."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 
@@ -25,7 +25,7 @@ class FlatSet:
     position: float | None
     first: int
     last: int
-    mean: NDArray[np.float32]  # (n_rows, n_cols)
+    mean: NDArray[np.float32] = field(repr=False)  # (n_rows, n_cols)
 
 
 class Scan:
@@ -52,8 +52,8 @@ class Scan:
         Threads that decode while `read_rows` or `read_block` reads; 1 unless it is set.
     empty : callable
         empty(shape, dtype) gives memory to `read_rows` and `read_block`; `numpy.empty` unless set.
-    theta_rad : ndarray of float64, shape (n_angles,)
-        Angles of the projections in use; NaN where nobody knows them.
+    theta_deg, theta_rad : ndarray of float64, shape (n_angles,)
+        Angles of the projections in use, in degrees and in radians; NaN where they are not known.
     theta_missing : bool
         Whether nobody knows the angles.
     n_flats, n_darks : int
@@ -92,10 +92,27 @@ class Scan:
         theta_deg = metadata.theta_deg
         if theta_deg is None:
             theta_deg = np.full(metadata.n_angles, np.nan)
-        self.theta_rad: NDArray[np.float64] = np.deg2rad(theta_deg[used])
+        self.theta_deg: NDArray[np.float64] = theta_deg[used]
+        self.theta_rad: NDArray[np.float64] = np.deg2rad(self.theta_deg)
         self.n_flats, self.n_darks = len(flats.positions), len(darks.positions)
         self.pixel_size_um, self.energy_kev = metadata.pixel_size_um, metadata.energy_kev
         self.distance_mm = metadata.distance_mm
+
+    def __repr__(self) -> str:
+        """Return place, format, shape, angles, numbers of frames, and lengths in three lines."""
+        pixels = self._projections.pixels
+        place = f"{pixels.file.filename}: {pixels.name}" if pixels.file else pixels.name
+        angles = "angles not known"
+        if not self.theta_missing:
+            angles = f"{self.theta_deg[0]:.6g} to {self.theta_deg[-1]:.6g} degrees"
+        numbers = {"um pixels": self.pixel_size_um, "keV": self.energy_kev}
+        numbers["mm to the detector"] = self.distance_mm
+        known = [f"{value:.4g} {unit}" for unit, value in numbers.items() if value is not None]
+        return (
+            f"{place} ({self._format})\n"
+            f"{self.n_angles} projections of {self.n_rows} x {self.n_cols} pixels, {self.dtype}; "
+            f"{angles}\n" + ", ".join([f"{self.n_flats} flats", f"{self.n_darks} darks", *known])
+        )
 
     def read_rows(self, first: int, last: int) -> NDArray:
         """Read detector rows `first` to `last` (exclusive) of all frames in use, raw.
@@ -203,14 +220,17 @@ class Scan:
         """
         pixels = self._projections.pixels
         if pixels.file is None:
-            raise ScanError(f"{pixels.name}: {self._format} files have no {name}")
+            raise ScanError(
+                f"{pixels.name}: {self._format} files have no {name}; leave "
+                "preprocess.ring_current out, for this scan alone in overrides"
+            )
         values = np.asarray(need_dataset(pixels.file, name, pixels.file.filename)[()])
         for n, index in self._lengths:
             if values.shape == (n,):
                 return values[index].astype(np.float64)
         raise ScanError(
             f"{pixels.name}: expected {self._lengths[-1][0]} numbers in {name}, "
-            f"one per projection; got {values.shape}"
+            f"one per projection; got {values.shape}: correct preprocess.ring_current.dataset"
         )
 
     def _read_mean(self, references: References, default: float) -> "_Read":

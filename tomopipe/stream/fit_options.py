@@ -128,7 +128,9 @@ def fit_task(
     last_col = scan.first_col + scan.n_cols - 1
     check_place(wanted.cor_px, scan.first_col, last_col, scan.detector_cols)
     if scan.n_cols < wanted.full.binning:
-        raise ScanError(f"binning {wanted.full.binning} is more than the {scan.n_cols} columns")
+        raise ScanError(
+            f"full_recon.binning: {wanted.full.binning} is more than the {scan.n_cols} columns"
+        )
     first, last = _rows(scan, wanted)
     binning = wanted.full.binning
     size = StackGeometry(scan.n_cols, last + 1 - first, binning)

@@ -203,7 +203,8 @@ if DECIDES:
     snakemake_internals.keep_what_is_made(is_made, is_final, was_killed)
     snakemake_internals.at_submission(config)
     snakemake_internals.before_deciding(workflow, end_earlier_runs, although_locked=ARRIVALS)
-    snakemake_internals.tell_events(workflow, words_of, disk_warnings)
+    refuses = progress.is_read() and not (WATCHED or os.environ.get(progress.FORCE))
+    snakemake_internals.tell_events(workflow, words_of, disk_warnings, refuses=refuses)
     progress.tell(campaign=config)
 
 

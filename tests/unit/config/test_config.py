@@ -57,6 +57,19 @@ def test_every_key_has_a_meaning_and_stands_in_the_pages():
     [
         ("fix_cor", {"max_delta": 3}, ["fix_cor.max_delta", "did you mean max_delta_px"]),
         ("fix_cr", {}, ["fix_cr", "did you mean fix_cor"]),
+        (
+            "input",
+            {"energy_kev": 25000},
+            ["input.energy_kev: ", "25000 keV is implausible", "in eV?"],
+        ),
+        ("input", {"pixel_size_um": 7e-7}, ["input.pixel_size_um: ", "7e-07 um", "is it in m?"]),
+        ("input", {"distance_mm": 0.05}, ["input.distance_mm: ", "0.05 mm", "is it in m?"]),
+        ("export_star", {"energy_kev": 1e6}, ["export_star.energy_kev: ", "0.1 to 10000"]),
+        (
+            "overrides",
+            [{"scans": ["*"], "input": {"energy_kev": 25000}}],
+            ["overrides 1: input.energy_kev: ", "is it in eV?"],
+        ),
         ("fix_cor", {"max_delta_px": "far"}, ["fix_cor.max_delta_px", "'far'", "number"]),
         ("fix_cor", {"max_delta_px": float("nan")}, ["fix_cor.max_delta_px", "nan"]),
         ("fix_cor", {"max_delta_px": 0}, ["fix_cor.max_delta_px", "greater than 0"]),

@@ -124,3 +124,25 @@ def test_a_lack_of_disk_names_the_keys_of_what_takes_most(look, monkeypatch, mos
     assert {key.split(".")[0] for key in named} == blocks
     for block, key in (name.split(".") for name in named):
         assert key in Config.model_fields[block].annotation.model_fields
+
+
+@pytest.mark.parametrize(
+    ("options", "lacks", "still"),
+    [
+        ({"full_recon": {"binning": 2}}, "full_recon.binning", "full_recon.dtype"),
+        ({"full_recon": {"dtype": "uint8"}}, "full_recon.dtype", "full_recon.binning"),
+        ({"storage": {"keep_try": False}}, "storage.keep_try", "try_recon.max_size_px"),
+        (
+            {"full_recon": {"binning": 2, "dtype": "uint8", "rows": [0, 1]}},
+            "full_recon",
+            "move the campaign to a larger disk",
+        ),
+    ],
+)
+def test_a_lack_of_disk_recommends_no_key_that_is_set(look, monkeypatch, options, lacks, still):
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    campaign, _ = look(**options)
+    most = "try stacks" if "storage" in options else "volumes"
+    (said,) = lack_of_disk(campaign, {most: 7_000_000})
+    assert still in said
+    assert lacks not in said

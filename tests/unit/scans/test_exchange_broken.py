@@ -184,6 +184,7 @@ def test_an_unknown_compression_is_named(tmp_path):
     assert content.count(header) == 1
     path.write_bytes(content.replace(header, (31999).to_bytes(2, "little") + header[2:]))
     assert "compressed with HDF5 filter 31999 (deflate), which is not installed" in reason_of(path)
+    assert "upgrade hdf5plugin" in reason_of(path)
 
 
 def test_a_broken_chunk_is_an_error_when_read(tmp_path):

@@ -340,7 +340,10 @@ def test_an_aborted_scan(tmp_path):
             put("data", np.ones((20, 3, 5))),
             "image_key_control has 14 keys for 20 frames, expected one for each: complete it in",
         ),
-        (put("image_key_control", np.ones(14, int)), "marks no projection (0)"),
+        (
+            put("image_key_control", np.ones(14, int)),
+            "select: no`), or name its datasets in input.paths",
+        ),
         (put("image_key_control", np.where(KEYS == 1, 3, KEYS)), "marks no flats (1); set prepro"),
         (put("image_key_control", np.where(KEYS == 2, 3, KEYS)), "marks no darks (2); set prepro"),
         (put("image_key_control", "text"), "has type object"),
