@@ -10,7 +10,12 @@ from typing import Any
 from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
 from tomopipe.campaign.files import LINKS, NAMES, STACK
 from tomopipe.campaign.relion_set import failed_stacks, star_options
-from tomopipe.campaign.results import VOLUME_ROWS, is_without_angles, proven_angles
+from tomopipe.campaign.results import (
+    N_STUCK,
+    VOLUME_ROWS,
+    is_without_angles,
+    proven_angles,
+)
 from tomopipe.campaign.stacks import Stack, find_stacks
 from tomopipe.campaign.state import is_looked_at_again, not_selected
 from tomopipe.errors import TomopipeError, some_of
@@ -159,11 +164,12 @@ class Wanted:
         return self._once((step, scan), compute)
 
     def _of_reading_angles(self, step: str, scan: str) -> Statement:
-        """State the same of a step that also needs the angles that try_recon proved."""
-        wanted = self._of_reading(step, scan)
-        if "angles" not in wanted:
-            return wanted
-        return wanted | {"angles": proven_angles(self.campaign.files.sweep(scan))}
+        """State the same of a step that also depends on what try_recon found in a scan."""
+        wanted, sweep = self._of_reading(step, scan), self.campaign.files.sweep(scan)
+        if "angles" in wanted:
+            wanted = wanted | {"angles": proven_angles(sweep)}
+        n_stuck = _of_file(sweep, N_STUCK, _mtime_ns(sweep))
+        return wanted | ({N_STUCK: n_stuck} if n_stuck else {})
 
     def of_predict_cor(self, scan: str) -> Statement:
         """State what a scan's prediction must be made from."""
@@ -186,7 +192,7 @@ class Wanted:
         if reason := self.why(self.of_predict_cor(scan), scan):
             return reason
         path = self.campaign.files.prediction(scan)
-        before = _volume_rows(path, _mtime_ns(path))
+        before = _of_file(path, VOLUME_ROWS, _mtime_ns(path))
         rows = self.campaign.for_scan(scan).config.full_recon.rows
         return "" if before in (None, rows) else f"rows {before} -> {rows}"
 
@@ -381,11 +387,11 @@ class Wanted:
 
 
 @cache  # asked once per job, and predictions are large
-def _volume_rows(prediction: Path, _mtime_ns: int) -> Any:
-    """Return the rows of the volume that a prediction took into account; None if it did not."""
+def _of_file(path: Path, key: str, _mtime_ns: int) -> Any:
+    """Return what a JSON file has at a key that is in few of its kind; None if it has none."""
     with suppress(OSError):
-        if f'"{VOLUME_ROWS}"'.encode() in prediction.read_bytes():  # in few: parsing takes longer
-            return json_or(prediction, {}).get(VOLUME_ROWS)
+        if f'"{key}"'.encode() in path.read_bytes():  # parsing takes longer
+            return json_or(path, {}).get(key)
     return None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 REVISIONS = {
     "inventory": 6,
-    "try_recon": 6,
+    "try_recon": 7,
     "predict_cor": 20,
     "fix_cor": 1,
     "resolve_cor": 1,
