@@ -66,6 +66,46 @@ def test_flats_not_written_stay_out_of_the_mean(tmp_path):
         assert (scan.flat == 500).all()
 
 
+@pytest.mark.parametrize("axis", range(4))
+@pytest.mark.parametrize("names", [[DATA], [FLATS], [DARKS], [DATA, FLATS, DARKS]])
+@pytest.mark.parametrize("options", [{}, {"chunks": True}, {"chunks": True, "compression": "gzip"}])
+def test_an_axis_of_length_one_does_not_count(tmp_path, axis, names, options):
+    def longer(file):
+        for name in names:
+            values = np.expand_dims(file[name][()], axis)
+            del file[name]
+            file.create_dataset(name, data=values, **options)
+
+    plain, path = write(tmp_path / "a.h5"), write(tmp_path / "b.h5", longer)
+    named = {"paths": {"data": f"/{DATA}", "flats": f"/{FLATS}", "darks": f"/{DARKS}"}}
+    for known in ({}, named):
+        with open_scan(plain) as expected, open_scan(path, known=known) as scan:
+            assert np.array_equal(scan.flat, expected.flat)
+            assert np.array_equal(scan.dark, expected.dark)
+            scan.threads = 2
+            assert np.array_equal(scan.read_rows(1, 3), raw_values()[:, 1:3])
+            assert np.array_equal(scan.read_frames([5, 2]), raw_values()[[5, 2]])
+
+
+def test_frames_of_four_axes_that_were_never_written_are_missing(tmp_path):
+    def change(file):
+        del file[DATA]
+        shape = (N_ANGLES, 1, N_ROWS, N_COLS)
+        file.create_dataset(DATA, shape, "u2", chunks=(1, *shape[1:]))[:4] = 7
+
+    assert read_metadata(write(tmp_path / "a.h5", change)).n_written == 4
+
+
+def test_an_empty_set_of_flats_beside_another_is_none(tmp_path):
+    def change(file):
+        file["exchange/data_white_pre"] = file[FLATS][:0]
+        file["exchange/data_white_post"] = file[FLATS][()]
+        del file[FLATS]
+
+    with open_scan(write(tmp_path / "a.h5", change)) as scan:
+        assert scan.n_flats == 3
+
+
 def dropped(gone, *, n_planned=N_ANGLES, locations=True, ids=True, times=False, reset=True):
     """Return a change that takes frames away and leaves what areaDetector writes beside them.
 
