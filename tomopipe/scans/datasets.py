@@ -22,9 +22,8 @@ _LEAST_DEG, _SAME_DEG = 30.0, 1e-3  # range of what may be angles; so far equal 
 _OTHER_ANGLE = re.compile(r"tilt|roll|pitch|yaw|mono|bragg|2theta|two", re.IGNORECASE)
 _LONGEST_TEXT = 100_000  # bytes of an attribute
 MANY_AXES = (
-    " (images, rows, columns). Set input.paths.data to another dataset of the file, or write one of "
-    "its thresholds or modules to a dataset of its own and name that (of a large one a virtual "
-    "dataset will do)"
+    " (images, rows, columns). Set input.paths.data to another dataset of the file, or make one of "
+    "a single threshold or module and name that (a virtual dataset copies nothing)"
 )
 Path = str | os.PathLike[str]
 _T = TypeVar("_T")

@@ -5,7 +5,7 @@ a scan unusable raises a ScanError whose message is `path: reason`, in one line;
 incomplete is returned by `tomopipe.scans.metadata.incomplete`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -37,7 +37,7 @@ from tomopipe.scans.hdf5 import one_line, open_hdf5
 from tomopipe.scans.instrument import Found
 from tomopipe.scans.layout import Layout, Path
 from tomopipe.scans.metadata import IN_ORDER, Metadata, chosen_projections, incomplete, skipping
-from tomopipe.scans.pixel_views import cut_columns
+from tomopipe.scans.pixel_views import cut_columns, unsigned
 from tomopipe.scans.pixels import Frames, IndexRange
 from tomopipe.scans.references import ABSENT, References, Sources, find_references
 from tomopipe.scans.scan import Scan
@@ -180,6 +180,7 @@ def _look(
     pixels = layout.projections.pixels
     n_angles, (n_rows, n_cols) = len(layout.projections.index), pixels.shape[1:]
     warnings = list(layout.warnings)
+    _refuse_unknown_unit(path, layout.theta_location, warnings)
     if layout.theta_deg is not None and known.angle_unit == "auto":
         in_rad = any(text.startswith(f"{UNIT_OF_FILE}rad") for text in warnings)
         fault, warning = other_unit(layout.theta_deg, in_rad=in_rad)
@@ -189,6 +190,9 @@ def _look(
     others: dict[str, Any] = {"known": known, "stack": stack}
     flat = find_references(path, reader, "flats", flats, layout, **others)
     dark = find_references(path, reader, "darks", darks, layout, **others)
+    if known.unsigned:
+        layout = replace(layout, projections=unsigned(layout.projections))
+        pixels, flat, dark = layout.projections.pixels, flat.each(unsigned), dark.each(unsigned)
     if dark.location != ABSENT and not len(dark.positions):
         warnings.append("darks never written: 0 assumed")
     written = layout.projections.written
@@ -228,6 +232,12 @@ def _look(
     )
     projections = cut_columns(layout.projections, columns)
     return metadata, projections, flat.cut(columns), dark.cut(columns)
+
+
+def _refuse_unknown_unit(path: Path, location: str, warnings: Sequence[str]) -> None:
+    for text in warnings:
+        if text.startswith(UNKNOWN_UNIT):
+            raise ScanError(f"{path}: {text} ({location})")
 
 
 def _without_steps(layout: Layout, known: InputBlock) -> str:
@@ -352,6 +362,7 @@ def _configured_angles(
         with open_hdf5(path) as file:
             dataset = need_dataset(file, angles, path, " (input.angles)")
             theta_deg, _, assumed = degrees_of(dataset, angles, path, unit)
+            _refuse_unknown_unit(path, angles, assumed)
         notes = (*layout.notes, *assumed)
         return {"theta_deg": theta_deg, "theta_location": angles, "notes": notes}
     if kind.reads_lists:

@@ -15,8 +15,10 @@ from tomopipe.scans.pixels import Frames
 from tomopipe.scans.references import References
 
 _LEVEL_ROWS = 256  # of a flat or dark, that tell how bright it is
-# Stuck are no more pixels; around those that the beam saturates the flat is so much of their number.
+# Stuck are no more pixels; around those that the beam saturates the flat is so much of the largest
+# number.
 _MOST_STUCK, _SATURATED = 0.25, 0.9
+_FEW = 0.01  # pixels of a flat that are negative for other reasons
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +185,15 @@ class Scan:
 
     @cached_property
     def _flats_read(self) -> "_Read":
-        return self._read_mean(self._flats, 1)
+        found = self._read_mean(self._flats, 1)
+        for dtype in {part.pixels.dtype for part in self._flats.frames}:
+            if dtype.kind == "i" and np.mean(found[0] < np.iinfo(dtype).min / 4) > _FEW:
+                raise ScanError(
+                    f"{self._flats.location}: negative values down to {found[0].min():.0f} in the "
+                    f"flats: counts of an unsigned camera in the signed type {dtype}? Set "
+                    "input.unsigned: true to read them as such"
+                )
+        return found
 
     @cached_property
     def _darks_read(self) -> "_Read":
