@@ -21,7 +21,7 @@ from tomopipe.campaign.state import is_looked_at_again, not_selected
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.reruns import made_from
 from tomopipe.reruns.decisions import Decisions
-from tomopipe.reruns.made_from import ALSO_READ, Statement
+from tomopipe.reruns.made_from import ALSO_READ, METADATA, Statement
 from tomopipe.reruns.products import digest
 from tomopipe.reruns.relion_notes import assumed_numbers, source_of
 from tomopipe.reruns.words import (
@@ -32,6 +32,7 @@ from tomopipe.reruns.words import (
     of_scans,
     of_series,
 )
+from tomopipe.scans.metadata import NOT_SQUARE
 from tomopipe.steps import sidecar
 from tomopipe.storage.checksums import changed_links
 from tomopipe.storage.json_files import json_or
@@ -109,6 +110,12 @@ class Wanted:
         row = self.rows.get(scan)
         return row is not None and is_without_angles(row["warnings"])
 
+    def _not_square(self, scan: str) -> str:
+        """Return what the inventory says of pixels that are not square; "" if they are."""
+        warnings = self.rows[scan]["warnings"] if scan in self.rows else ""
+        found = (text for text in warnings.split("; ") if text.startswith(NOT_SQUARE))
+        return next(found, "")
+
     def angles(self, scan: str) -> Any:
         """Return the angles proved by try_recon of a scan that lacks them; else None."""
         return proven_angles(self.campaign.files.sweep(scan)) if self.lacks_angles(scan) else None
@@ -158,6 +165,8 @@ class Wanted:
             wanted = made_from.of_reading(step, self.campaign, scan, raw)
             if also_read := self._decisions.also_read(scan, self.rows):
                 wanted[ALSO_READ] = also_read
+            if METADATA.get(step) and (text := self._not_square(scan)):
+                wanted["metadata"] = wanted["metadata"] | {"pixels": text}
             # earlier versions assumed the angles of such a scan
             return wanted | ({"angles": "proven"} if self.lacks_angles(scan) else {})
 

@@ -36,7 +36,14 @@ from tomopipe.scans.formats import Format, format_of
 from tomopipe.scans.hdf5 import one_line, open_hdf5
 from tomopipe.scans.instrument import Found
 from tomopipe.scans.layout import Layout, Path
-from tomopipe.scans.metadata import IN_ORDER, Metadata, chosen_projections, incomplete, skipping
+from tomopipe.scans.metadata import (
+    IN_ORDER,
+    NOT_SQUARE,
+    Metadata,
+    chosen_projections,
+    incomplete,
+    skipping,
+)
 from tomopipe.scans.pixel_views import cut_columns, unsigned
 from tomopipe.scans.pixels import Frames, IndexRange
 from tomopipe.scans.references import ABSENT, References, Sources, find_references
@@ -208,6 +215,14 @@ def _look(
     if gone and not len(missing):
         warnings.append(gone)
     warnings += _impossible_numbers(layout)
+    width, ratio = layout.pixel_size_um, 1.0
+    if width and width.value and abs(width.ratio - 1) > _SAME_NUMBER:
+        ratio = width.ratio
+        warnings.append(
+            f"{NOT_SQUARE}{width.value:.4g} um wide, {ratio * width.value:.4g} um high "
+            f"({width.location}): slices are as wide as that and as far apart, and RELION gets no "
+            "stack. If they are square, set input.pixel_size_um"
+        )
     metadata = Metadata(
         format=layout.format,
         n_angles=n_angles,
@@ -223,7 +238,8 @@ def _look(
         covered_deg=_covered_deg(layout),
         n_written=_n_leading(written, missing),
         data_bytes=n_angles * n_rows * n_cols * pixels.dtype.itemsize,
-        pixel_size_um=_value(layout.pixel_size_um),
+        pixel_size_um=_value(width),
+        pixel_ratio=ratio,
         energy_kev=_value(layout.energy_kev),
         distance_mm=_value(layout.distance_mm),
         aborted=layout.aborted or (gone or _holes(written, chosen) if len(missing) else ""),

@@ -63,7 +63,7 @@ class Scan:
     n_flats, n_darks : int
         Flats and darks that were written; 0 if declared absent.
     pixel_size_um, energy_kev, distance_mm : float or None
-        As in `Metadata`.
+        As in `Metadata`; `pixel_ratio`, too.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Scan:
         self.theta_rad: NDArray[np.float64] = np.deg2rad(theta_deg[used])
         self.n_flats, self.n_darks = len(flats.positions), len(darks.positions)
         self.pixel_size_um, self.energy_kev = metadata.pixel_size_um, metadata.energy_kev
-        self.distance_mm = metadata.distance_mm
+        self.distance_mm, self.pixel_ratio = metadata.distance_mm, metadata.pixel_ratio
 
     def read_rows(self, first: int, last: int) -> NDArray:
         """Read detector rows `first` to `last` (exclusive) of all frames in use, raw.

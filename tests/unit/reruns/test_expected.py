@@ -1,5 +1,6 @@
 """Jobs that the next run is expected to execute; real runs are in tests/workflow/test_reruns.py."""
 
+import h5py
 import pytest
 
 from tests.phantoms import write_scan
@@ -7,6 +8,7 @@ from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.files import Files
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.expected import Expected
+from tomopipe.reruns.stated import only_metadata_differ
 from tomopipe.reruns.words import IF_COR, MISSING, UNRECORDED
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.tables import write_tsv
@@ -102,3 +104,15 @@ def test_a_run_that_would_stop_before_anything_has_no_plan(folder):
     volume.write_text("of somebody else")
     with pytest.raises(TomopipeError, match="not made by tomopipe"):
         expected(folder)
+
+
+def test_a_volume_of_pixels_that_are_not_square_has_other_metadata_alone(folder):
+    before = expected(folder).wanted
+    with h5py.File(folder / "raw" / "a_1.h5", "a") as file:
+        detector = file.require_group("measurement/instrument/detector")
+        detector["x_pixel_size"], detector["y_pixel_size"] = "5 um", "10 um"
+    after = expected(folder).wanted
+    for step in ("of_try_recon", "of_full_recon"):
+        cor = (32.0,) if step == "of_full_recon" else ()
+        old, new = (getattr(wanted, step)("a_1", *cor) for wanted in (before, after))
+        assert only_metadata_differ(old, new | {"raw": old["raw"]}) == bool(cor)

@@ -440,3 +440,17 @@ def test_broken_files_give_reasons_and_nothing_else(tmp_path, entry):
             reasons.append(str(error))
     assert len(reasons) > 20
     assert not any("\n" in reason for reason in reasons)
+
+
+def test_pixels_that_are_not_square_are_named_unless_somebody_says_that_they_are(tmp_path):
+    path = write_nxtomo(tmp_path / "a.nxs", change=put("y_pixel_size", 1.3e-6, "m"))
+    found = read_metadata(path)
+    (warning,) = [text for text in found.warnings if text.startswith("pixels are not square")]
+    for word in ("0.65 um wide", "1.3 um high", "x_pixel_size", "input.pixel_size_um"):
+        assert word in warning
+    assert found.pixel_ratio == pytest.approx(2)
+    for known, height in (({"pixel_size_um": 0.65}, 1.3e-6), ({}, 0.651e-6)):
+        path = write_nxtomo(tmp_path / f"{len(known)}.nxs", change=put("y_pixel_size", height, "m"))
+        found = read_metadata(path, known=known)
+        assert found.pixel_ratio == 1
+        assert not any("square" in text for text in found.warnings)
