@@ -53,17 +53,19 @@ def unpacked(name: str, folder: Path, *, new_times: bool) -> Path:
 
 @pytest.mark.parametrize("new_times", [False, True], ids=["times kept", "times new"])
 @pytest.mark.parametrize("name", sorted(p.name[:-7] for p in CAMPAIGNS.glob("*.tar.xz")))
-def test_campaign_of_an_earlier_version_has_nothing_to_do(tmp_path, name, new_times):
+def test_campaign_of_an_earlier_version_only_gets_the_star_of_relion_5(tmp_path, name, new_times):
     campaign = unpacked(name, tmp_path, new_times=new_times)
     text = (campaign / "config.yaml").read_text()
     # the default of then, written out: it has another one now; and what pairs is called now
     text = text.replace("method: titarenko", "method: titarenko, alpha: 0.0005")
     (campaign / "config.yaml").write_text(text.replace("[pairs", "[registration"))
-    assert plan(campaign) == (0, frozenset())
+    assert plan(campaign) == (2, frozenset({"export_star"}))
     run = snakemake(campaign)
-    assert (run.status, run.jobs) == (0, frozenset()), run.text
+    assert (run.status, run.jobs) == (0, frozenset({"export_star"})), run.text
+    assert plan(campaign) == (0, frozenset())
     # a moved campaign: the summary for TomoGUI names the paths of here
     (results,) = {path.parent for path in campaign.glob("*/rot_cen.json")}
+    assert (results / "relion" / "tomograms_relion5.star").is_file()
     assert all(str(campaign) in path for path in json.loads((results / "rot_cen.json").read_text()))
 
 

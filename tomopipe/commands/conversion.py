@@ -35,7 +35,7 @@ from tomopipe.volumes.output_size import stack_bytes, volume_bytes
 from tomopipe.volumes.preview import Preview, preview_bytes
 from tomopipe.volumes.volume import check_space, new_volume
 from tomopipe.volumes.volume_read import Volume, copy_voxels, open_volume, read_provenance
-from tomopipe.volumes.volume_store import COMPRESSIONS, FORMATS
+from tomopipe.volumes.volume_store import COMPRESSIONS, FORMATS, HEIGHT
 
 MRC, PREVIEW = "mrc", "preview"
 _N_SAMPLES = 8  # slices read to find a range
@@ -315,7 +315,9 @@ def _write_mrc(volume: Volume, wanted: Conversion, before: Any, progress: Progre
     """Write RELION's tomogram: x is the slice's column, y the detector row, z the slice's row."""
     n_rows, n_y, n_x = volume.shape
     shape = (n_y, n_rows, n_x)
-    size_angstrom = ANGSTROM_PER_UM * float(volume.attributes.get("voxel_size_um", 0))
+    size_um = float(volume.attributes.get("voxel_size_um", 0))
+    sizes_um = size_um, float(volume.attributes.get(HEIGHT, size_um)), size_um
+    size_angstrom = tuple(ANGSTROM_PER_UM * size for size in sizes_um)
     labels = [f"{_LABEL}{digest(wanted.stated)}", f"from {wanted.stated['volume']}"]
     labels.append(f"{MADE_FROM}{wanted.stated['made_from']}")
     n_block = max(1, _BLOCK_BYTES // (4 * n_y * n_x))

@@ -231,10 +231,16 @@ class InputBlock(_Numbers):
         "or a text or CSV file with one per projection, for all scans or by a pattern such as "
         "angles/{scan}.txt; null: the scan's own, or proven from the projections.",
     )
-    angle_unit: Literal["auto", "deg", "rad", "mrad", "mdeg"] = option(
+    angle_unit: Literal["auto", "deg", "rad", "mrad", "mdeg", "arcmin", "arcsec"] = option(
         "auto",
         "Unit of the angles; auto: the one that stands beside them, else degrees. A "
-        "scan whose angles would be degrees by mistake is skipped until this names their unit.",
+        "scan whose angles would be degrees by mistake, or have a unit that is not known, is "
+        "skipped until this names their unit.",
+    )
+    unsigned: bool = option(
+        False,
+        "true: whole numbers of a signed type are those of the unsigned type, as counts above "
+        "32767 that were stored as int16.",
     )
     pixel_size_um: float | None = option(
         None, "Pixel size in the sample (micrometres, 0.005 to 200); null: the file's.", gt=0

@@ -63,6 +63,7 @@ class Rows:
     # (n,): mean of each flat and each dark, raw; empty: there are none; None: of an earlier version
     flat_levels: NDArray[np.float64] | None = None
     dark_levels: NDArray[np.float64] | None = None
+    n_stuck: int = 0  # pixels of the detector that are `tomopipe.scans.scan.Scan.stuck`
 
     def plain(self) -> "Rows":
         """Return the rows for COR finding: only with the corrections of `plain_sinograms`."""
@@ -102,6 +103,8 @@ def write_rows(
         for name, float_type in _OPTIONAL.items():
             if (values := getattr(rows, name)) is not None:
                 put(file, name, np.asarray(values, dtype=float_type))
+        if rows.n_stuck:
+            put(file, "n_stuck", int(rows.n_stuck))
         put(file, "theta_missing", bool(rows.theta_missing))
         put(file, "minus_log", bool(rows.minus_log))
         # As bytes: HDF5 strings hold neither NUL nor the undecodable bytes of a file name.
@@ -146,6 +149,7 @@ def _read(file: "h5py.File", path: str | os.PathLike[str]) -> Rows:
         minus_log=bool(file["minus_log"][()]),
         failed=file["failed"][()].tobytes().decode("utf-8", "surrogateescape"),
         edge_slopes_per_px=(left, right),
+        n_stuck=int(file["n_stuck"][()]) if "n_stuck" in file else 0,
         bad_frames=bad and {kind: tuple(numbers[()].tolist()) for kind, numbers in bad.items()},
         **{
             name: file[name][()].astype(dtype, copy=False)

@@ -52,12 +52,17 @@ def read_beam(scan: Scan, recipe: PreprocessBlock) -> Beam:
     if recipe.flat_method == "mean":
         return Beam(scan.flat, scan.dark, none, weights)
     if recipe.flat_method == "median":
-        return Beam(_median(scan), scan.dark, none, weights)
+        return Beam(scan.without_stuck(_median(scan)), scan.dark, none, weights)
     if recipe.flat_method == "pca":
         return _dynamic(scan, recipe.flat_components)
     positions, means = _sets(scan, recipe.flat_sets)
     shapes = relative_changes(means[0], means[1:], scan.dark)
-    return Beam(means[0], scan.dark, shapes, hat_weights(scan.n_angles, positions)[:, 1:])
+    return Beam(
+        scan.without_stuck(means[0]),
+        scan.dark,
+        shapes,
+        hat_weights(scan.n_angles, positions)[:, 1:],
+    )
 
 
 def _dynamic(scan: Scan, n_shapes: int) -> Beam:

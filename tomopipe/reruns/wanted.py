@@ -10,13 +10,18 @@ from typing import Any
 from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
 from tomopipe.campaign.files import LINKS, NAMES, STACK
 from tomopipe.campaign.relion_set import failed_stacks, star_options
-from tomopipe.campaign.results import VOLUME_ROWS, is_without_angles, proven_angles
+from tomopipe.campaign.results import (
+    N_STUCK,
+    VOLUME_ROWS,
+    is_without_angles,
+    proven_angles,
+)
 from tomopipe.campaign.stacks import Stack, find_stacks
 from tomopipe.campaign.state import is_looked_at_again, not_selected
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.reruns import made_from
 from tomopipe.reruns.decisions import Decisions
-from tomopipe.reruns.made_from import ALSO_READ, Statement
+from tomopipe.reruns.made_from import ALSO_READ, METADATA, Statement
 from tomopipe.reruns.products import digest
 from tomopipe.reruns.relion_notes import assumed_numbers, source_of
 from tomopipe.reruns.words import (
@@ -27,6 +32,7 @@ from tomopipe.reruns.words import (
     of_scans,
     of_series,
 )
+from tomopipe.scans.metadata import NOT_SQUARE
 from tomopipe.steps import sidecar
 from tomopipe.storage.checksums import changed_links
 from tomopipe.storage.json_files import json_or
@@ -105,6 +111,12 @@ class Wanted:
         row = self.rows.get(scan)
         return row is not None and is_without_angles(row["warnings"])
 
+    def _not_square(self, scan: str) -> str:
+        """Return what the inventory says of pixels that are not square; "" if they are."""
+        warnings = self.rows[scan]["warnings"] if scan in self.rows else ""
+        found = (text for text in warnings.split("; ") if text.startswith(NOT_SQUARE))
+        return next(found, "")
+
     def angles(self, scan: str) -> Any:
         """Return the angles proved by try_recon of a scan that lacks them; else None."""
         return proven_angles(self.campaign.files.sweep(scan)) if self.lacks_angles(scan) else None
@@ -156,17 +168,20 @@ class Wanted:
             wanted = made_from.of_reading(step, self.campaign, scan, raw)
             if also_read := self._decisions.also_read(scan, self.rows):
                 wanted[ALSO_READ] = also_read
+            if METADATA.get(step) and (text := self._not_square(scan)):
+                wanted["metadata"] = wanted["metadata"] | {"pixels": text}
             # earlier versions assumed the angles of such a scan
             return wanted | ({"angles": "proven"} if self.lacks_angles(scan) else {})
 
         return self._once((step, scan), compute)
 
     def _of_reading_angles(self, step: str, scan: str) -> Statement:
-        """State the same of a step that also needs the angles that try_recon proved."""
-        wanted = self._of_reading(step, scan)
-        if "angles" not in wanted:
-            return wanted
-        return wanted | {"angles": proven_angles(self.campaign.files.sweep(scan))}
+        """State the same of a step that also depends on what try_recon found in a scan."""
+        wanted, sweep = self._of_reading(step, scan), self.campaign.files.sweep(scan)
+        if "angles" in wanted:
+            wanted = wanted | {"angles": proven_angles(sweep)}
+        n_stuck = _of_file(sweep, N_STUCK, _mtime_ns(sweep))
+        return wanted | ({N_STUCK: n_stuck} if n_stuck else {})
 
     def of_predict_cor(self, scan: str) -> Statement:
         """State what a scan's prediction must be made from."""
@@ -189,7 +204,7 @@ class Wanted:
         if reason := self.why(self.of_predict_cor(scan), scan):
             return reason
         path = self.campaign.files.prediction(scan)
-        before = _volume_rows(path, _mtime_ns(path))
+        before = _of_file(path, VOLUME_ROWS, _mtime_ns(path))
         rows = self.campaign.for_scan(scan).config.full_recon.rows
         return "" if before in (None, rows) else f"rows {before} -> {rows}"
 
@@ -384,11 +399,11 @@ class Wanted:
 
 
 @cache  # asked once per job, and predictions are large
-def _volume_rows(prediction: Path, _mtime_ns: int) -> Any:
-    """Return the rows of the volume that a prediction took into account; None if it did not."""
+def _of_file(path: Path, key: str, _mtime_ns: int) -> Any:
+    """Return what a JSON file has at a key that is in few of its kind; None if it has none."""
     with suppress(OSError):
-        if f'"{VOLUME_ROWS}"'.encode() in prediction.read_bytes():  # in few: parsing takes longer
-            return json_or(prediction, {}).get(VOLUME_ROWS)
+        if f'"{key}"'.encode() in path.read_bytes():  # parsing takes longer
+            return json_or(path, {}).get(key)
     return None
 
 

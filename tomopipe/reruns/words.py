@@ -44,6 +44,7 @@ _PLAIN = {
     "inputs": "what it is made from changed",
     "also_read": "a file that it takes data from was replaced",
     "angles": "other angles are proven from its projections",
+    "n_stuck": "pixels at the largest number are interpolated",
     "not_read": "could not be read",
     "fault": "was damaged",
     "unknown": "of an earlier version",

@@ -15,6 +15,8 @@ PER_DEGREE = _DEGREES | {
     **dict.fromkeys(("rad", "rads", "radian", "radians"), float(np.rad2deg(1))),
     **dict.fromkeys(("mrad", "milliradian", "milliradians"), float(np.rad2deg(1e-3))),
     **dict.fromkeys(("mdeg", "millidegree", "millidegrees"), 1e-3),
+    **dict.fromkeys(("arcmin", "arcmins", "arcminute", "arcminutes"), 1 / 60),
+    **dict.fromkeys(("arcsec", "arcsecs", "arcsecond", "arcseconds"), 1 / 3600),
 }
 NO_THETA = (
     "no theta in the file: try_recon derives the angles from the projections, or set input.angles"
@@ -27,14 +29,14 @@ WITHOUT_ANGLES = ("no theta", "no list of angles")  # warnings that say so begin
 DROPPED = "frames dropped by the camera, skipped with their angles: "  # a warning begins so
 OTHER_ANGLES = "other angles than those of the file"  # a note begins so
 UNIT_OF_FILE = "theta in "  # a warning begins so, and with the unit
-UNKNOWN_UNIT = "theta has the unit "  # a warning begins so
+UNKNOWN_UNIT = "theta has the unit "  # a warning that becomes an error begins so
 CANNOT_BE = "angles that cannot be degrees: "  # an error begins so, after the file
 _NAME = re.compile(r"angle|theta|rotation|omega", re.IGNORECASE)
 _RADIANS = re.compile(r"rad", re.IGNORECASE)
 # Frames missing at the ends of a scan: so few may have been dropped, more were never taken.
 _MAX_MISSING_AT_ENDS = 0.01
 # Spans that are 180 or 360 degrees in another unit, and how near.
-_OTHER_UNITS = ((180 / np.pi, "rad"), (1e-3, "mdeg"))
+_OTHER_UNITS = ((180 / np.pi, "rad"), (1e-3, "mdeg"), (1 / 3600, "arcsec"))
 _NEAR = 0.02
 _FEW_DEG, _MANY_DEG = 6.5, 36_000.0  # what an aborted scan in radians covers; a hundred rotations
 _STEADY = 0.25  # of a frame period: a time stamp further off does not tell which frame it is
@@ -46,7 +48,8 @@ def to_degrees(
     """Convert angles to degrees; returns what was assumed of their unit, or "", too.
 
     `unit` is that of the file, lower case ("" counts as degrees); `known_unit`, unless auto, counts
-    whatever the file says: deg, rad, mrad or mdeg.
+    whatever the file says. Of a unit that is not known degrees are assumed; the text then begins
+    with `UNKNOWN_UNIT`, and no scan may be read so.
     """
     angles = np.asarray(values, dtype=float).ravel()
     if known_unit != "auto":
@@ -56,8 +59,8 @@ def to_degrees(
     if unit in PER_DEGREE:
         return angles * PER_DEGREE[unit], f"{UNIT_OF_FILE}{unit}, as its units say"
     return angles, (
-        f"{UNKNOWN_UNIT}{unit!r}, which is not known: degrees assumed (if they are not, set "
-        "input.angle_unit, or name a list of the angles in degrees: input.angles)"
+        f"{UNKNOWN_UNIT}{unit!r}, which is not known: set input.angle_unit to what it is (deg, "
+        "rad, mrad, mdeg, arcmin or arcsec), or input.angles to a list of the angles in degrees"
     )
 
 

@@ -5,7 +5,7 @@ a scan unusable raises a ScanError whose message is `path: reason`, in one line;
 incomplete is returned by `tomopipe.scans.metadata.incomplete`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -36,8 +36,15 @@ from tomopipe.scans.formats import Format, format_of
 from tomopipe.scans.hdf5 import one_line, open_hdf5
 from tomopipe.scans.instrument import Found
 from tomopipe.scans.layout import Layout, Path
-from tomopipe.scans.metadata import IN_ORDER, Metadata, chosen_projections, incomplete, skipping
-from tomopipe.scans.pixel_views import cut_columns
+from tomopipe.scans.metadata import (
+    IN_ORDER,
+    NOT_SQUARE,
+    Metadata,
+    chosen_projections,
+    incomplete,
+    skipping,
+)
+from tomopipe.scans.pixel_views import cut_columns, unsigned
 from tomopipe.scans.pixels import Frames, IndexRange
 from tomopipe.scans.references import ABSENT, References, Sources, find_references
 from tomopipe.scans.scan import Scan
@@ -178,6 +185,7 @@ def _look(
     pixels = layout.projections.pixels
     n_angles, (n_rows, n_cols) = len(layout.projections.index), pixels.shape[1:]
     warnings = list(layout.warnings)
+    _refuse_unknown_unit(path, layout.theta_location, warnings)
     if layout.theta_deg is not None and known.angle_unit == "auto":
         in_rad = any(text.startswith(f"{UNIT_OF_FILE}rad") for text in warnings)
         fault, warning = other_unit(layout.theta_deg, in_rad=in_rad)
@@ -187,6 +195,9 @@ def _look(
     others: dict[str, Any] = {"known": known, "stack": stack}
     flat = find_references(path, reader, "flats", flats, layout, **others)
     dark = find_references(path, reader, "darks", darks, layout, **others)
+    if known.unsigned:
+        layout = replace(layout, projections=unsigned(layout.projections))
+        pixels, flat, dark = layout.projections.pixels, flat.each(unsigned), dark.each(unsigned)
     if dark.location != ABSENT and not len(dark.positions):
         warnings.append("darks never written: 0 assumed")
     written = layout.projections.written
@@ -201,6 +212,14 @@ def _look(
     missing = chosen[~written[chosen]]
     if gone and not len(missing):
         warnings.append(gone)
+    width, ratio = layout.pixel_size_um, 1.0
+    if width and width.value and abs(width.ratio - 1) > _SAME_NUMBER:
+        ratio = width.ratio
+        warnings.append(
+            f"{NOT_SQUARE}{width.value:.4g} um wide, {ratio * width.value:.4g} um high "
+            f"({width.location}): slices are as wide as that and as far apart, and RELION gets no "
+            "stack. If they are square, set input.pixel_size_um"
+        )
     metadata = Metadata(
         format=layout.format,
         n_angles=n_angles,
@@ -217,7 +236,8 @@ def _look(
         covered_deg=_covered_deg(layout),
         n_written=_n_leading(written, missing),
         data_bytes=n_angles * n_rows * n_cols * pixels.dtype.itemsize,
-        pixel_size_um=_value(layout.pixel_size_um),
+        pixel_size_um=_value(width),
+        pixel_ratio=ratio,
         energy_kev=_value(layout.energy_kev),
         distance_mm=_value(layout.distance_mm),
         aborted=layout.aborted or (gone or _holes(written, chosen) if len(missing) else ""),
@@ -226,6 +246,12 @@ def _look(
     )
     projections = cut_columns(layout.projections, columns)
     return metadata, projections, flat.cut(columns), dark.cut(columns)
+
+
+def _refuse_unknown_unit(path: Path, location: str, warnings: Sequence[str]) -> None:
+    for text in warnings:
+        if text.startswith(UNKNOWN_UNIT):
+            raise ScanError(f"{path}: {text} ({location})")
 
 
 def _without_steps(layout: Layout, known: InputBlock) -> str:
@@ -354,6 +380,7 @@ def _configured_angles(
         with open_hdf5(path) as file:
             dataset = need_dataset(file, angles, path, " (input.angles)")
             theta_deg, _, assumed = degrees_of(dataset, angles, path, unit)
+            _refuse_unknown_unit(path, angles, assumed)
         notes = (*layout.notes, *assumed)
         return {"theta_deg": theta_deg, "theta_location": angles, "notes": notes}
     if kind.reads_lists:

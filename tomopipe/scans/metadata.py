@@ -12,6 +12,7 @@ _LISTED = 20  # ranges of numbers in a sentence
 _ROTATION_DEG = 360.0
 # Angles in single precision, or from a text, miss the end of a range by no more than this.
 _ROUNDING_DEG = 1e-4
+NOT_SQUARE = "pixels are not square: "  # a warning begins so
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +34,8 @@ class Metadata:
     covered_deg: float | None  # range of the angles, the last step included; None: nothing tells
     n_written: int  # leading projections that were really written, but for those not in use
     data_bytes: int  # projections x rows x columns x item size
-    pixel_size_um: float | None  # in the sample
+    pixel_size_um: float | None  # in the sample: the width of a pixel
+    pixel_ratio: float  # of its height to its width
     energy_kev: float | None  # of the photons
     distance_mm: float | None  # from sample to detector
     aborted: str  # why frames of whatever kind are missing, or ""

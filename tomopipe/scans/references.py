@@ -1,7 +1,7 @@
 """Find the flats and darks of a scan: its own, or those elsewhere."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -47,7 +47,11 @@ class References:
 
     def cut(self, columns: IndexRange) -> "References":
         """Return those of neighbouring columns, the last excluded."""
-        return replace(self, frames=tuple(cut_columns(part, columns) for part in self.frames))
+        return self.each(lambda part: cut_columns(part, columns))
+
+    def each(self, view: Callable[[Frames], Frames]) -> "References":
+        """Return all frames as seen through a view."""
+        return replace(self, frames=tuple(map(view, self.frames)))
 
 
 def find_references(

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 REVISIONS = {
-    "inventory": 6,
-    "try_recon": 6,
+    "inventory": 7,
+    "try_recon": 7,
     "predict_cor": 20,
     "fix_cor": 1,
     "resolve_cor": 1,

@@ -31,6 +31,7 @@ from tomopipe.stream.stream import sample_slices
 from tomopipe.stream.try_sweep import plan_of
 from tomopipe.volumes.encoding import Encoding, encoding_of, robust_range
 from tomopipe.volumes.output_size import StackGeometry, binned, extent
+from tomopipe.volumes.volume_store import HEIGHT
 from tomopipe.volumes.volume_zarr import check_zarr
 
 UNITS = {"per_pixel": "1/pixel", "per_cm": "1/cm"}
@@ -233,4 +234,6 @@ def describe(task: ReconTask, wanted: VolumeOptions) -> dict[str, Any]:
     """Describe the values and voxels of the volume."""
     size_um = wanted.pixel_size_um or task.scan.pixel_size_um
     voxel = {"voxel_size_um": size_um * task.binning} if size_um else {}
+    if size_um and task.scan.pixel_ratio != 1:
+        voxel[HEIGHT] = voxel["voxel_size_um"] * task.scan.pixel_ratio
     return {"units": UNITS[wanted.full.unit], "binning": task.binning, **voxel}

@@ -196,6 +196,36 @@ def test_what_only_looks_like_an_exponent_is_refused(text):
         parse_config(LEAST | {"preprocess": {"hardening": [1.0, text]}})
 
 
+@pytest.mark.parametrize(
+    ("text", "key", "word"),
+    [
+        ("input: {mirrored: no}", "input.mirrored", "no"),
+        ("preprocess: {half_acquisition: no}", "preprocess.half_acquisition", "no"),
+        ("preprocess: {half_acquisition: yes}", "preprocess.half_acquisition", "yes"),
+    ],
+)
+def test_words_that_yaml_reads_as_true_and_false_are_words(text, key, word):
+    block, name = key.split(".")
+    given = yaml.safe_load(text)
+    assert getattr(getattr(parse_config(LEAST | given), block), name) == word
+    override = {"scans": ["a"], **given}
+    config = parse_config(LEAST | {"overrides": [override]}).for_scan("a", "")
+    assert getattr(getattr(config, block), name) == word
+
+
+@pytest.mark.parametrize("name", ["010", "1_001", "17", "2024-05-01"])
+@pytest.mark.parametrize(
+    "text", ["campaign: {{scans: [{}]}}", "campaign: {{scans: [a]}}\noverrides: [{{scans: [{}]}}]"]
+)
+def test_a_name_of_digits_that_yaml_reads_otherwise_is_shown_as_it_was_written(
+    tmp_path, name, text
+):
+    path = tmp_path / "config.yaml"
+    path.write_text(text.format(name))
+    with pytest.raises(TomopipeError, match=f"write names of digits in quotes, '{name}'"):
+        read_config(path)
+
+
 def test_unreadable_file_is_named(tmp_path):
     with pytest.raises(TomopipeError, match="tomopipe init"):
         read_config(tmp_path / "config.yaml")

@@ -1,5 +1,6 @@
 """Jobs that the next run is expected to execute; real runs are in tests/workflow/test_reruns.py."""
 
+import h5py
 import pytest
 
 from tests.phantoms import write_scan
@@ -8,6 +9,7 @@ from tomopipe.campaign.files import Files
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.expected import Expected, expected_inventory
 from tomopipe.reruns.products import Record, digest
+from tomopipe.reruns.stated import only_metadata_differ
 from tomopipe.reruns.words import IF_COR, MISSING, UNRECORDED
 from tomopipe.steps.inventory import COLUMNS
 from tomopipe.storage.atomic import write_json
@@ -132,3 +134,15 @@ def test_an_inventory_that_kept_a_scan_of_an_implausible_energy_is_made_again(
     record.rewritten(found.out.inventory, digest(found.wanted.of_inventory()))
     record.save()
     assert expected(folder).wanted.why_inventory(found.out.inventory) == reason
+
+
+def test_a_volume_of_pixels_that_are_not_square_has_other_metadata_alone(folder):
+    before = expected(folder).wanted
+    with h5py.File(folder / "raw" / "a_1.h5", "a") as file:
+        detector = file.require_group("measurement/instrument/detector")
+        detector["x_pixel_size"], detector["y_pixel_size"] = "5 um", "10 um"
+    after = expected(folder).wanted
+    for step in ("of_try_recon", "of_full_recon"):
+        cor = (32.0,) if step == "of_full_recon" else ()
+        old, new = (getattr(wanted, step)("a_1", *cor) for wanted in (before, after))
+        assert only_metadata_differ(old, new | {"raw": old["raw"]}) == bool(cor)

@@ -36,6 +36,7 @@ OTHER = {
     "input.mirrored": "no",
     "input.angles": "angles.txt",
     "input.angle_unit": "rad",
+    "input.unsigned": True,
     "input.pixel_size_um": 2.5,
     "input.energy_kev": 30.0,
     "input.distance_mm": 10.0,

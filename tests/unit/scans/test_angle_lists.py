@@ -70,10 +70,12 @@ def test_units_of_angles():
         "theta in radians, as its units say",
     )
     assert to_degrees([5.0], "furlongs")[1] == (
-        "theta has the unit 'furlongs', which is not known: degrees assumed (if they are not, "
-        "set input.angle_unit, or name a list of the angles in degrees: input.angles)"
+        "theta has the unit 'furlongs', which is not known: set input.angle_unit to what it is "
+        "(deg, rad, mrad, mdeg, arcmin or arcsec), or input.angles to a list of the angles in "
+        "degrees"
     )
-    for unit, in_it in (("deg", 180), ("rad", np.pi), ("mrad", 1000 * np.pi), ("mdeg", 180_000)):
+    units = {"deg": 180, "rad": np.pi, "mrad": 1000 * np.pi, "mdeg": 180_000}
+    for unit, in_it in {**units, "arcmin": 10_800, "arcsec": 648_000}.items():
         # the owner's word, whatever the file says
         theta_deg, warning = to_degrees([in_it], "rad", unit)
         assert theta_deg == pytest.approx([180])
@@ -89,6 +91,7 @@ def test_units_of_angles():
         (2 * np.pi * 1799 / 1800, 1800, "rad"),
         (-2 * np.pi, 720, "rad"),
         (3.09, 900, "rad"),
+        (648_000, 181, "arcsec"),
         (179_006, 181, "mdeg"),
         (180_000, 181, "mdeg"),
         (359_900, 3600, "mdeg"),
