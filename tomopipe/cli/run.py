@@ -34,6 +34,15 @@ def run(
     watch: Annotated[
         bool, typer.Option("--watch", help="Take scans as they come, until it is stopped.")
     ] = False,
+    predict: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--predict",
+            metavar="SCAN",
+            help="Make only sweep and prediction of this scan, also if its COR is in the campaign "
+            "table; may be repeated.",
+        ),
+    ] = None,
 ) -> None:
     """Run the workflow and show its progress; Snakemake's own text goes to logs/run/.
 
@@ -50,11 +59,15 @@ def run(
         return plan(directory, config)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal may be closed
     config_path = config.absolute() if config else None
+    if predict and (dry_run or watch):
+        raise typer.BadParameter("--predict excludes --dry-run and --watch")
     if watch:
         from tomopipe.watch.watch import watch as watch_campaign
 
         return watch_campaign(directory, config_path, rest_of(context), say)
     profile, rest = launch.chosen_profile(directory), rest_of(context)
+    if predict:
+        rest = [*_predictions(directory, config, predict), *rest]
     command = launch.run_command(directory, config_path, profile, rest)
     results = _results(directory, config, rest)
     if launch.is_locked(directory) and launch.unlock_killed(directory, results):
@@ -64,6 +77,30 @@ def run(
     with _heeding(directory, started) as is_stopped:
         progress = _follow(process, started, directory, is_stopped)
     raise typer.Exit(_tell_end(directory, process.wait(), started, progress, is_stopped()))
+
+
+def _predictions(directory: Path, config: Path | None, scans: Sequence[str]) -> list[str]:
+    """Return the predictions of scans as targets; raise for a scan that is not selected."""
+    from tomopipe.campaign.campaign import (  # slow to load
+        InventoryRows,
+        load_campaign,
+        read_inventory,
+        refuse_unknown,
+    )
+    from tomopipe.campaign.state import why_not_selected
+
+    campaign = load_campaign(directory, config)
+    rows: InventoryRows = {}
+    refuse_unknown(campaign, scans)
+    with suppress(OSError, TomopipeError):  # the next run makes it
+        rows = read_inventory(campaign.files.inventory)
+    for scan in scans:
+        if why := why_not_selected(campaign.scans[scan].select, rows.get(scan)):
+            raise TomopipeError(
+                f"--predict {scan}: it is not selected ({why}). `select: yes` in "
+                f"{campaign.table_name} selects it."
+            )
+    return [campaign.outputs.prediction(scan) for scan in scans]
 
 
 def _results(directory: Path, config: Path | None, rest: Sequence[str]) -> Path:
