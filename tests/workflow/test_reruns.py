@@ -27,6 +27,8 @@ from tests.workflow.conftest import (
 )
 from tomopipe.cli import cli
 from tomopipe.reruns.words import OPTIONS_OF_FIX
+from tomopipe.review.scan_view import scan_view
+from tomopipe.review.store import Store
 
 TAIL = {"export_star", "report"}
 SEARCH = ("try_recon", "predict_cor")
@@ -425,6 +427,9 @@ def test_what_a_search_has_made_stays_when_the_cor_is_known(campaign):
     assert searched == jobs_of("try_recon", others) | jobs_of("predict_cor", others)
     assert snakemake(campaign).jobs == plan(campaign)[1] == frozenset()
     assert before == {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in made}
+    view = scan_view(Store(campaign, campaign / "config.yaml"), "a_2")
+    assert "sweep of earlier options or files (width_px 8 -> 9)" in view["warnings"]
+    assert view["grid"]["swept"]
     # and comes up to date when it is not
     table(campaign)
     follows = {"fix_cor:a", "resolve_cor", *changed("a_2"), *TAIL}

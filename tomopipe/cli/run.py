@@ -53,14 +53,14 @@ def run(
 
     Examples: `tomopipe run`, `tomopipe run mycampaign -- --cores 8`
     """
+    if predict and (dry_run or watch):
+        raise typer.BadParameter("--predict excludes --dry-run and --watch")
     if dry_run:
         from tomopipe.cli.plan import plan
 
         return plan(directory, config)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal may be closed
     config_path = config.absolute() if config else None
-    if predict and (dry_run or watch):
-        raise typer.BadParameter("--predict excludes --dry-run and --watch")
     if watch:
         from tomopipe.watch.watch import watch as watch_campaign
 
