@@ -18,8 +18,10 @@ from tests.workflow.conftest import (
     HOME,
     configure,
     failing,
+    make_scan,
     new_campaign,
     package_with,
+    plan,
     snakemake,
     table,
 )
@@ -247,3 +249,26 @@ def read_until(terminal: int, *words: bytes, seconds: float = 60) -> bytes:
         except OSError as error:
             raise AssertionError(f"it ended, and has said {drawn.decode()}") from error
     return drawn
+
+
+def test_a_scan_of_known_cor_is_searched_when_it_is_named(tmp_path):
+    campaign = new_campaign(tmp_path / "campaign", {"a_1": 48.5, "a_2": 49.0})
+    table(campaign, "a_1\tauto\t40.00\t", "a_2\tauto\t49.00\t", "b_9\tno\t\t")
+    make_scan(campaign, "b_9", 45.0)
+    assert snakemake(campaign).status == 0
+    made = (campaign / "results" / "a_1_rec.h5").stat().st_mtime_ns
+    status, text = tomopipe(campaign, "run", "--predict", "a_1", *CORES)
+    assert status == 0, text
+    assert "predict_cor" in text
+    results = campaign / "results" / "try_center"
+    assert [path.name for path in results.iterdir()] == ["a_1"]
+    predicted_px = json.loads((results / "a_1/prediction.json").read_text())["cor_px"]
+    assert abs(predicted_px - 48.5) < 0.3
+    assert (results / "a_1" / "try.tif").exists()
+    assert (campaign / "results" / "a_1_rec.h5").stat().st_mtime_ns == made
+    jobs = {"fix_cor:a", "resolve_cor", "sidecar:a_1", "report"}
+    assert plan(campaign)[1] == snakemake(campaign).jobs == jobs
+    page = (campaign / "results" / "report" / "index.html").read_text()
+    assert f"{40 - predicted_px:.2f} px from the prediction" in page
+    assert page.count("not checked") == 1
+    assert plan(campaign) == (0, frozenset())

@@ -329,6 +329,8 @@ class ScanFacts:
         if state is State.FIXED:
             parts.append(self.of_another_series)
         parts.append(self._far_by_hand)
+        if state is State.MANUAL and prediction is None:
+            parts.append("not checked")
         why = "; ".join(dict.fromkeys(filter(None, [*self._errors(parts), *parts])))
         return ": ".join(filter(None, (self._replaced, why)))
 

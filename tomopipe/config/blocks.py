@@ -340,6 +340,12 @@ class TryReconBlock(Block):
 class PredictCorBlock(Block):
     """The prediction of the COR."""
 
+    when: Literal["missing", "always"] = option(
+        "missing",
+        "missing: no sweep and no prediction of a scan whose COR is in the campaign table; always: "
+        "of every scan.",
+        only=False,
+    )
     methods: list[Literal[(*METHODS, *CHECKPOINT_METHODS, *EARLIER_METHODS)]] = option(  # type: ignore[valid-type]
         ["ai", "sum"],
         "Methods in order: the first confident one wins, unless another contradicts "

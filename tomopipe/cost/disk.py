@@ -74,7 +74,11 @@ def still_to_make(campaign: Campaign, rows: InventoryRows, stacks: Sequence[Stac
     scans = campaign.selected_scans(rows)
     outputs = [("full_recon", scan, campaign.volume(scan)) for scan in scans]
     # of removable files, the permanent ones beside them count
-    outputs += [("try_recon", s, campaign.outputs.rows(s)) for s in scans]
+    outputs += [
+        ("try_recon", s, campaign.outputs.rows(s))
+        for s in scans
+        if campaign.needs_search(s, rows[s])
+    ]
     if campaign.config.export_star.enabled:
         outputs += [("export_stack", scan, campaign.outputs.stack_meta(scan)) for scan in scans]
     output = campaign.config.full_recon.output

@@ -81,6 +81,16 @@ class Wanted:
         """Return the scans whose jobs did not fail finally."""
         return [scan for scan in scans if scan not in self.campaign.failures]
 
+    def to_search(self, scans: Iterable[str]) -> list[str]:
+        """Return the scans of which the next run makes sweep and prediction."""
+        rows = self.rows
+        return [s for s in self.alive(scans) if self.campaign.needs_search(s, rows[s])]
+
+    def with_prediction(self, scans: Iterable[str]) -> list[str]:
+        """Return the scans to search, and those whose prediction of before is kept."""
+        kept, searched = self.campaign.files.prediction, set(self.to_search(scans))
+        return [s for s in self.alive(scans) if s in searched or kept(s).exists()]
+
     def why(self, wanted: Statement, key: str = "campaign", *, source: str = "") -> str:
         """Say why the results of a scan, series or stack are made; "" if they are as wanted."""
         step, keep_stacks = wanted["step"], self.campaign.config.storage.keep_stacks
@@ -220,7 +230,7 @@ class Wanted:
 
     def of_fix_cor(self, series: str) -> Statement:
         """State what the table of a series must be made from."""
-        scans = self.alive(self.series()[series])
+        scans = self.with_prediction(self.series()[series])
         predictions = {
             scan: [self._decisions.record.content(path) for path in self.out.of_predict_cor(scan)]
             for scan in scans
@@ -254,7 +264,7 @@ class Wanted:
         made_ns = _mtime_ns(record.path_of(table))
         new = [
             scan
-            for scan in scans
+            for scan in self.with_prediction(scans)
             if not all(  # 0: it is being made
                 0 < _mtime_ns(record.path_of(path)) <= made_ns
                 for path in self.out.of_predict_cor(scan)
@@ -368,7 +378,7 @@ class Wanted:
         campaign, out = self.campaign, self.out
         files = [out.inventory, out.cor_table]
         files += map(out.fix_table, self.series())
-        files += map(out.prediction, self.alive(campaign.selected_scans(self.rows)))
+        files += map(out.prediction, self.with_prediction(campaign.selected_scans(self.rows)))
         files += map(out.shifts, self.stacks(cors))
         volumes = {
             scan: digest(self.of_full_recon(scan, entry["cor_px"]))

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tomopipe.campaign.results import Curve, Prediction
-from tomopipe.campaign.state import State
+from tomopipe.campaign.state import NOT_SELECTED, State
 from tomopipe.errors import TomopipeError
 from tomopipe.prep.half_acquisition import FACTOR
 from tomopipe.report.records import ScanRecord
@@ -27,6 +27,8 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
     grid, problem = _grid(store, name, cor_px)
     if grid is None and record.state is State.SKIPPED:
         problem = f"{name} is skipped, and no slices are made of it: {record.reason}"
+    elif grid is None and _is_without_sweep(store, record):
+        problem = f"No sweep of this scan; `tomopipe run --predict {name}` makes one."
     failures = [
         {"step": failure.step, "reason": failure.reason, "log": failure.log_tail}
         for failure in record.failures
@@ -36,7 +38,11 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
         "series": record.series,
         "index": record.index,
         "shape": record.shape,
-        "warnings": [*record.warnings, *(_cut(store, name, cor_px) if grid else ())],
+        "warnings": [
+            *record.warnings,
+            *(_earlier(store, record) if grid else ()),
+            *(_cut(store, name, cor_px) if grid else ()),
+        ],
         "reason": record.why,
         "cells": {
             "select": cells.get("select", "auto"),
@@ -73,6 +79,25 @@ def _grid(store: Store, name: str, cor_px: float | None) -> tuple[dict[str, Any]
         return found | details | {"cor_px": around, "step_px": step_of(around), "swept": swept}, ""
     except (TomopipeError, OSError, ValueError, KeyError) as error:
         return None, str(error)
+
+
+def _is_kept(store: Store, record: ScanRecord) -> bool:
+    """Tell whether runs leave the sweep of a selected scan as it is, as its COR is in the table."""
+    if record.row is None or record.state in NOT_SELECTED:
+        return False
+    return not store.campaign.needs_search(record.name, record.row)
+
+
+def _is_without_sweep(store: Store, record: ScanRecord) -> bool:
+    """Tell whether a scan has no sweep, and runs make none."""
+    rows, sweep, _ = store.campaign.files.of_try_recon(record.name)
+    return _is_kept(store, record) and not (rows.exists() and sweep.exists())
+
+
+def _earlier(store: Store, record: ScanRecord) -> list[str]:
+    """Say that a sweep, which runs leave as it is, was made with other options or files."""
+    why = store.why("try_recon", record.name) if _is_kept(store, record) else ""
+    return [f"sweep of earlier options or files ({why})"] if why else []
 
 
 def _cut(store: Store, name: str, cor_px: float | None) -> list[str]:

@@ -37,6 +37,7 @@ class Store:
         self.directory = directory.absolute()
         self.config = config.absolute()
         self.campaign: Campaign = load_campaign(self.directory, self.config)
+        self.why = why_again(self.campaign)  # why a result is not as wanted now
         full = self.campaign.config.full_recon
         self.pictures = Pictures(
             self.campaign.files.try_center,
@@ -94,7 +95,8 @@ class Store:
                 self.problem = ""
             except TomopipeError as error:  # table or config may be being edited
                 self.problem, campaign = str(error), self.campaign
-            record = collect(campaign, why=why_again(campaign))
+            self.why = why_again(campaign)
+            record = collect(campaign, why=self.why)
             # a mark for the page, so that unchanged results are not sent again
             self.read_number += record != self._record
             self.campaign, self._record = campaign, record

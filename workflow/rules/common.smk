@@ -399,8 +399,8 @@ def reading_options(scan, *blocks):
 
 
 def predictions_of(scans):
-    """The files of predict_cor for these scans."""
-    return [path for scan in WANTED.alive(scans) for path in OUTPUTS.of_predict_cor(scan)]
+    """The files of predict_cor that the run makes of these scans, or has made."""
+    return [path for scan in WANTED.to_search(scans) for path in OUTPUTS.of_predict_cor(scan)]
 
 
 def predictions_of_all(wildcards):

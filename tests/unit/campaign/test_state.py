@@ -91,6 +91,14 @@ def test_a_decision_counts_before_the_next_run(given, state, edited):
     assert (found.state, found.is_edited) == (state, edited)
 
 
+def test_a_cor_by_hand_is_not_checked_without_a_prediction():
+    used = USED | {"source": "manual", "manual": "512"}
+    assert facts(**used | {"prediction": None}).reason == "not checked"
+    assert facts(**used | {"prediction": GOOD}).reason == ""
+    by_file = used | {"manual": "", "fix": IN_FILE, "prediction": GOOD}
+    assert facts(**by_file).reason == EDITED
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [

@@ -15,7 +15,7 @@ from tomopipe.commands.check import examine
 from tomopipe.commands.first_look import first_look
 from tomopipe.config import Config
 from tomopipe.cost import disk
-from tomopipe.cost.disk import KINDS, disk_needed, half_notes, lack_of_disk
+from tomopipe.cost.disk import KINDS, disk_needed, half_notes, lack_of_disk, still_to_make
 from tomopipe.reruns.expected import expected_inventory
 from tomopipe.volumes import preview
 
@@ -93,6 +93,20 @@ def test_the_cor_of_the_last_run_counts_too_and_options_rule(look, tmp_path):
     gap = look(input={"skip_angles": [[80.0, 150.0]]})
     assert gap[1]["turn_1"]["full_turn"] == "false"
     assert volumes(*gap)["turn_1"] == 1
+
+
+def test_scans_of_known_cor_have_no_sweep(look, tmp_path):
+    (tmp_path / "scans.tsv").write_text("scan\tcor_px\nhalf_1\t19.5\nturn_1\t40\n")
+    turn_alone = still_to_make(*look(), [])["try stacks"]  # 40 is off the detector
+    (tmp_path / "scans.tsv").unlink()
+    both = still_to_make(*look(), [])["try stacks"]
+    assert 0 < turn_alone < both
+    (tmp_path / "scans.tsv").write_text("scan\tcor_px\nhalf_1\t19.5\nturn_1\t39\n")
+    found = still_to_make(*look(), [])
+    assert found["try stacks"] == 0
+    assert found["volumes"] >= 2 * PLAIN_BYTES
+    always = look(predict_cor={"when": "always"})
+    assert still_to_make(*always, [])["try stacks"] == both
 
 
 def test_a_sweep_near_an_edge_is_of_doubled_slices(look):

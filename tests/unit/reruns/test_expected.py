@@ -50,14 +50,17 @@ def test_a_scan_whose_angles_are_still_to_be_proven_may_get_all(folder):
     write_scan(folder / "raw" / "b_1.h5", **SIZE, write_theta=False)
     (folder / "scans.tsv").write_text("scan\tcor_px\nb_1\t32\n")
     found = jobs(folder)
+    assert found["try_recon", "b_1"].certain
     for rule in ("full_recon", "sidecar", "export_stack"):
         assert not found[rule, "b_1"].certain
 
 
 def test_a_cor_by_hand_makes_the_volume_certain(folder):
     (folder / "scans.tsv").write_text("scan\tcor_px\na_1\t32\n")
-    job = jobs(folder)["full_recon", "a_1"]
+    found = jobs(folder)
+    job = found["full_recon", "a_1"]
     assert (job.certain, job.reason) == (True, MISSING)
+    assert not {("try_recon", "a_1"), ("predict_cor", "a_1")} & found.keys()
 
 
 def test_a_series_that_the_record_does_not_know_blames_no_option(folder):

@@ -84,6 +84,7 @@ OTHER = {
     "try_recon.max_size_px": 32,
     "try_recon.format": "tiff",
     "try_recon.device": "cpu",
+    "predict_cor.when": "always",
     "predict_cor.methods": ["sum"],
     "predict_cor.min_confidence": 0.6,
     "predict_cor.max_bad_frames": 0.2,

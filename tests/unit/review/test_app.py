@@ -158,6 +158,16 @@ def test_a_scan_without_pictures_says_why(client):
     assert "out of memory" in failed["failures"][0]["log"]
 
 
+def test_a_scan_of_known_cor_without_a_sweep_says_how_one_is_made(client):
+    found = client.get("/api/scan", params={"scan": "bone_007"}).json()
+    assert found["grid"] is None
+    assert found["problem"] == (
+        "No sweep of this scan; `tomopipe run --predict bone_007` makes one."
+    )
+    assert found["volume"]
+    assert found["prediction"]["best_cor_px"] == 530.0  # of before
+
+
 def test_a_scan_named_as_a_script_tag_is_a_text_in_json_alone(client):
     answer = client.get("/api/queue")
     assert answer.headers["content-type"] == "application/json"
