@@ -405,6 +405,13 @@ class FixCorBlock(Block):
         gt=0,
     )
     protect_manual: bool = option(True, "Never replace a COR set by hand.")
+    protect_confident: Annotated[float, Field(gt=0, le=1)] | None = option(
+        0.95,
+        "Never replace a prediction of at least this confidence: outside the limit it is doubtful, "
+        "no neighbour and no donor. The default holds for the shipped network of ai alone, another "
+        "number for every method and network; null: all are replaced.",
+        baseline=None,
+    )
 
 
 class ResolveCorBlock(Block):

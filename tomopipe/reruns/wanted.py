@@ -27,6 +27,7 @@ from tomopipe.reruns.relion_notes import assumed_numbers, source_of
 from tomopipe.reruns.words import (
     CHANGED,
     MISSING,
+    PROTECTING,
     UNRECORDED,
     of_fix_options,
     of_scans,
@@ -244,10 +245,16 @@ class Wanted:
 
     def why_fix_cor(self, series: str) -> str:
         """Say why the table of a series is made; "" if not."""
-        reason = self.why(self.of_fix_cor(series), series)
+        wanted, table = self.of_fix_cor(series), self.campaign.files.fix_table(series)
+        reason = self.why(wanted, series)
+        if reason and not self.why(made_from.before_protection(wanted), series):
+            if any(row["flagged"] == "true" for row in read_tsv(table, ("flagged",))):
+                return PROTECTING
+            self._decisions.accept(self.out.fix_table(series), wanted)  # no outlier to keep
+            return ""
         if reason != CHANGED["fix_cor"]:
             return reason
-        before = read_tsv(self.campaign.files.fix_table(series), ("scan",))
+        before = read_tsv(table, ("scan",))
         return self._of_series({row["scan"]: row for row in before}, series)
 
     def _of_series(self, before: Mapping[str, Mapping[str, str]], series: str) -> str:

@@ -141,6 +141,41 @@ def test_an_outlier_that_was_kept_is_doubtful():
     assert (found.state, found.doubts) == ("doubtful", ("28 px from the median, kept",))
 
 
+def test_a_confident_outlier_that_was_kept_names_both_values_once():
+    why = "Measured 540.00, 28 px from its series; kept (confidence 0.99). The series gives 512.00."
+    kept = Fix(540.0, 540.0, "ai", True, why, 10.0, ())
+    sure = replace(GOOD, cor_px=540.0, confidence=0.99)
+    found = facts(**USED | {"cor_px": 540.0, "source": "ai", "fix": kept, "prediction": sure})
+    assert (found.state, found.why, found.is_kept) == ("doubtful", why, True)
+
+
+def test_a_cor_off_its_series_is_doubtful_unless_set_by_hand():
+    off = USED | {"off_series": "+0.35 px off the line of its series"}
+    assert (facts(**off).state, facts(**off).why) == ("doubtful", off["off_series"])
+    assert facts(**off | {"manual": "512", "source": "manual"}).state == "manual"
+
+
+@pytest.mark.parametrize(
+    ("reason", "source", "state"),
+    [
+        ("no COR, mean of 1 of the series", "series-mean", "doubtful"),
+        ("no COR, mean of 11 of the series", "series-mean", "filled"),
+        ("no COR, mean of 1 of the series", "default", "filled"),  # which took precedence
+    ],
+)
+@pytest.mark.parametrize("decided", [True, False])
+def test_a_gap_filled_from_a_single_scan_is_doubtful(reason, source, state, decided):
+    if source == "default" and not decided:
+        return
+    filled = Fix(None, 512.0, "series-mean", False, reason, None, ())
+    given = {"fix": filled, "prediction": FLAT}
+    given |= {"decided": True, "cor_px": 512.0, "source": source} if decided else {}
+    found = facts(**given)
+    assert found.state == state
+    if state == "doubtful":
+        assert found.why.startswith("filled from a single other scan; noise; not accepted")
+
+
 @pytest.mark.parametrize(
     ("predicted_px", "confidence", "asked"),
     [(500.004, 0.9, True), (500.0, 0.89, False), (501.0, 1.0, False)],  # the last: by hand

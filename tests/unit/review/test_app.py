@@ -36,7 +36,7 @@ def test_the_queue(client):
     assert found["campaign"] == "Beamtime"
     assert [entry["state"] for entry in found["scans"]][:2] == ["unresolved", "doubtful"]
     assert len(found["scans"]) == 13
-    assert found["fix_cor"] == {"max_delta_px": 50.0, "protect_manual": True}
+    assert (found["fix_cor"]["max_delta_px"], found["fix_cor"]["protect_manual"]) == (50.0, True)
     assert found["csrf"] == client.headers["x-tomopipe-csrf"]
     sets = {name: sorted(states) for name, states in found["sets"].items()}
     assert sets == {
