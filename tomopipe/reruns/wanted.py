@@ -27,6 +27,7 @@ from tomopipe.reruns.words import (
     of_scans,
     of_series,
 )
+from tomopipe.scans.angle_lists import BY_ANGLE
 from tomopipe.steps import sidecar
 from tomopipe.storage.checksums import changed_links
 from tomopipe.storage.json_files import json_or
@@ -153,6 +154,8 @@ class Wanted:
             wanted = made_from.of_reading(step, self.campaign, scan, raw)
             if also_read := self._decisions.also_read(scan, self.rows):
                 wanted[ALSO_READ] = also_read
+            if BY_ANGLE in self.rows.get(scan, {}).get("found", ""):
+                wanted["order"] = "by angle"
             # earlier versions assumed the angles of such a scan
             return wanted | ({"angles": "proven"} if self.lacks_angles(scan) else {})
 
