@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tomopipe.groups import grouped
 
 # A sign, unless a digit is before it, and a number; not 12.30.45, which is a time
-_NUMBER = re.compile(r"((?<!\d)[-+])?((?<!\d\.)\d+\.\d+(?!\.?\d)|\d+)")
+_NUMBER = re.compile(r"((?<!\d)[-+])?((?<!\d[.,])\d+[.,]\d+(?![.,]?\d)|\d+)")
 # The same as `_spelled` writes them, and the last one in a name
 _SPELLED = re.compile(r"(−?\d+(?:·\d+)?)")
 _LAST = re.compile(rf"(.*?){_SPELLED.pattern}(\D*)", re.DOTALL)
@@ -54,9 +54,9 @@ def _spelled(stems: Sequence[str], *, negative: bool = False) -> list[str]:
 def _spell(alike: Sequence[list[str]], at: int, *, negative: bool) -> None:
     """Rewrite one sign, at the index `at` of each name, and the number after it."""
     signs = {parts[at] for parts in alike}
-    no_zero = all(parts[at + 1].strip("0.") for parts in alike)
+    no_zero = all(parts[at + 1].strip("0.,") for parts in alike)
     signed = "-" in signs and (len(signs) > 1 or (negative and no_zero))
-    fractions = [parts[at + 1].partition(".")[2] for parts in alike]
+    fractions = [parts[at + 1].replace(",", ".").partition(".")[2] for parts in alike]
     n_decimals = max(map(len, fractions))
     if len({*map(len, fractions)}) > 1 and any(f[1:] and f.endswith("0") for f in fractions):
         n_decimals = 0  # a count behind the point
@@ -64,7 +64,7 @@ def _spell(alike: Sequence[list[str]], at: int, *, negative: bool) -> None:
         if signed:
             parts[at] = "−" if parts[at] == "-" else ""
         if n_decimals:
-            whole = parts[at + 1].partition(".")[0]
+            whole = parts[at + 1].removesuffix(fraction).rstrip(".,")
             parts[at + 1] = f"{whole}·{fraction.ljust(n_decimals, '0')}"
 
 
@@ -75,6 +75,10 @@ def parts_of(stems: Sequence[str]) -> list[tuple[str, str, str]]:
         (found[1], found[2], found[3]) if found else (name, "", "")
         for name, found in zip(spelled, split, strict=True)
     ]
+
+
+def _value(number: str) -> Decimal:
+    return Decimal(number.replace("−", "-").replace("·", "."))
 
 
 def _count(number: str) -> int:
@@ -92,12 +96,12 @@ def copies_in(stems: Sequence[str]) -> list[tuple[str, str]]:
 
     Nothing where many have, as where two cameras write into one folder.
     """
-    first: dict[tuple[str, int], str] = {}
+    first: dict[tuple[str, Decimal], str] = {}
     found = []
     parts = dict(zip(stems, parts_of(stems), strict=True))
     for stem in sorted(stems, key=len):
         head, number, _ = parts[stem]
-        if number and (other := first.setdefault((head, _count(number)), stem)) != stem:
+        if number and (other := first.setdefault((head, _value(number)), stem)) != stem:
             found.append((stem, other))
     return found if len(found) <= max(1, _MOST_JUMPING * len(stems)) else []
 
@@ -138,9 +142,7 @@ def _are_kinds_behind(parts: Sequence[tuple[str, str, str]]) -> bool:
 
 def _natural(name: str) -> list[str | Decimal]:
     parts = _SPELLED.split(name)
-    numbers = [Decimal(part.replace("−", "-").replace("·", ".")) for part in parts[1::2]]
-    parts[1::2] = numbers
-    return parts
+    return [_value(part) if at % 2 else part for at, part in enumerate(parts)]
 
 
 def heads_in(stems: Sequence[str]) -> dict[str, int]:
@@ -286,7 +288,7 @@ class _Column:
 
     def __init__(self, texts: Sequence[str]) -> None:
         n_decimals = max(len(text.partition("·")[2]) for text in texts)
-        self.numbers = np.array([*map(_count, texts)], float) / 10**n_decimals
+        self.numbers = np.array([*map(_value, texts)], float)
         self._unit = 10.0**-n_decimals
         steps = np.diff(np.unique(self.numbers))
         self._is_count = bool(
@@ -302,32 +304,31 @@ class _Column:
         return Placed(np.argsort(np.argsort(self.numbers)), theta_deg)
 
     def places(
-        self, theta_deg: NDArray[np.float64], orders: Iterable[NDArray[np.intp]]
+        self, theta_deg: NDArray[np.float64], orders: Sequence[NDArray[np.intp]]
     ) -> NDArray[np.intp] | None:
         """Return which of the angles each number is; None if they do not fit."""
         step_deg = _step(theta_deg)
         near_deg = self._unit if self._unit > step_deg else step_deg / 2
-        if len(theta_deg) == len(self.numbers):
+        is_whole = len(theta_deg) == len(self.numbers)
+        for order in orders if is_whole else []:
+            if (np.abs(self.numbers[order] - theta_deg) <= near_deg).all():
+                return np.argsort(order)
+        near_one_deg = max(self._unit / 2, step_deg / 4)
+        for numbers, angles_deg in (
+            (self.numbers, theta_deg),
+            (self.numbers % 360, theta_deg % 360),
+        ):
+            places = _nearest(numbers, angles_deg, near_one_deg)
+            if places is not None:
+                return places
+        # modulo half a rotation; then from another zero, or in the other sense
+        near_deg = min(near_deg, max(self._unit, _step(theta_deg % 180) / 2))
+        for zero, sign in ((0, 1), (1, 1), (1, -1)) if is_whole else ():
             for order in orders:
-                if (np.abs(self.numbers[order] - theta_deg) <= near_deg).all():
-                    return np.argsort(order)
-        places = self._nearest(theta_deg, max(self._unit / 2, step_deg / 4))
-        if places is not None or len(theta_deg) != len(self.numbers):
-            return places
-        for order in orders:  # from another zero, in the other sense, or modulo half a rotation
-            for sign in (1, -1):
                 off_deg = self.numbers[order] - sign * theta_deg
-                if (np.abs((off_deg - off_deg[0] + 90) % 180 - 90) <= near_deg).all():
+                if (np.abs((off_deg - zero * off_deg[0] + 90) % 180 - 90) <= near_deg).all():
                     return np.argsort(order)
         return None
-
-    def _nearest(self, theta_deg: NDArray[np.float64], near_deg: float) -> NDArray[np.intp] | None:
-        rank = np.argsort(theta_deg, kind="stable")
-        ordered = theta_deg[rank]
-        middles = (ordered[1:] + ordered[:-1]) / 2
-        places = rank[np.searchsorted(middles, self.numbers)]
-        is_near = (np.abs(theta_deg[places] - self.numbers) <= near_deg).all()
-        return places if is_near and len(np.unique(places)) == len(places) else None
 
     def contradiction(self, theta_deg: NDArray[np.float64], stems: Sequence[str]) -> str:
         """Say where numbers that cover the range of the angles are not these; "" if they do not."""
@@ -335,10 +336,21 @@ class _Column:
             return ""
         near_deg = max(self._unit, _step(theta_deg))
         for end in (np.min, np.max):
-            if abs(end(self.numbers) - end(theta_deg)) > near_deg:
+            if not abs(end(self.numbers) - end(theta_deg)) <= near_deg:  # also if one is NaN
                 return ""
         worst = int(np.argmax(np.abs(self.numbers - theta_deg)))
         return f"{stems[worst]} would be at {theta_deg[worst]:.6g} degrees"
+
+
+def _nearest(
+    numbers: NDArray[np.float64], theta_deg: NDArray[np.float64], near_deg: float
+) -> NDArray[np.intp] | None:
+    """Return which angle is the nearest to each number, if each has its own."""
+    rank = np.argsort(theta_deg, kind="stable")
+    ordered = theta_deg[rank]
+    places = rank[np.searchsorted((ordered[1:] + ordered[:-1]) / 2, numbers)]
+    is_near = (np.abs(theta_deg[places] - numbers) <= near_deg).all()
+    return places if is_near and len(np.unique(places)) == len(places) else None
 
 
 def _step(theta_deg: NDArray[np.float64]) -> float:

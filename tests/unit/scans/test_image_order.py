@@ -12,6 +12,7 @@ from tomopipe.scans.metadata import incomplete
 GOLDEN = np.arange(60) * 180 * (np.sqrt(5) - 1) / 2 % 180
 TILTS = np.linspace(-90, 90, 61)
 QUARTERS = np.arange(0, 15.1, 0.25)
+WRAPPED = np.arange(350, 710, 6.0)
 SHIFTED = [*QUARTERS[:30], *(QUARTERS[30:-1] + 0.13), 15]
 DEGREES = np.arange(181.0)
 JITTER = np.random.default_rng(3).uniform(-0.02, 0.02, 61)
@@ -66,6 +67,10 @@ TAKEN = {
     "number, golden": (named("img_{i:04d}_{a:.2f}deg", GOLDEN), GOLDEN, None, False),
     "rounds": (named("p_{a:.1f}_{i}", DEGREES * 5 % 360), DEGREES * 5, {"step": 5}, True),
     "rounds, no number": (named("p_{a:.1f}", DEGREES * 5), DEGREES * 5, {"step": 5}, False),
+    "rounds begin elsewhere": (named("p_{a:.1f}_{i}", WRAPPED % 360), WRAPPED, None, True),
+    "one round, no number": (named("p_{a:.1f}", WRAPPED % 360), WRAPPED, None, True),
+    "half a round back": (named("p_{a:.1f}", (WRAPPED + 180) % 360 - 180), WRAPPED, None, True),
+    "decimal comma": ([f"p_{a:g}".replace(".", ",") for a in QUARTERS], QUARTERS, None, True),
     "beam current": (named("c{a:.2f}_{i:03d}", 200 - QUARTERS / 7), QUARTERS, None, True),
     "hyphen": (named("rock-{i:03d}", DEGREES), DEGREES, evenly(0, 180), False),
     "hyphen, signs": (named("rock-{i:03d}", TILTS), TILTS, evenly(-90, 90), False),
