@@ -33,6 +33,7 @@ from tomopipe.reruns.words import (
     of_scans,
     of_series,
 )
+from tomopipe.scans.angle_lists import BY_ANGLE
 from tomopipe.scans.metadata import NOT_SQUARE
 from tomopipe.steps import sidecar
 from tomopipe.storage.checksums import changed_links
@@ -181,6 +182,8 @@ class Wanted:
                 wanted[ALSO_READ] = also_read
             if METADATA.get(step) and (text := self._not_square(scan)):
                 wanted["metadata"] = wanted["metadata"] | {"pixels": text}
+            if BY_ANGLE in self.rows.get(scan, {}).get("found", ""):
+                wanted["order"] = "by angle"
             # earlier versions assumed the angles of such a scan
             return wanted | ({"angles": "proven"} if self.lacks_angles(scan) else {})
 

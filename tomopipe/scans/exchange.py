@@ -26,6 +26,7 @@ from tomopipe.scans.angle_lists import (
     OTHER_ANGLES,
     UNIT_OF_FILE,
     UNKNOWN_UNIT,
+    angles_of_range,
     other_unit,
     read_angles,
     span_deg,
@@ -396,13 +397,10 @@ def _angles_of_range(layout: Layout, angles: AngleRange) -> dict[str, Any]:
     of_file, n_frames = layout.theta_deg, len(layout.projections.index)
     n_listed = 0 if of_file is None else len(of_file)
     n_planned = max(n_frames, layout.n_planned, n_listed)
-    if angles.stop is None:
-        theta_deg = angles.start + (angles.step or 0.0) * np.arange(n_planned)
-    else:
-        theta_deg = np.linspace(angles.start, angles.stop, n_planned)
-        if n_listed > n_frames:
-            otherwise = "" if layout.theta_listed else _IF_NONE_IS_MISSING
-            return {"theta_deg": theta_deg, "theta_counted": layout.theta_location + otherwise}
+    theta_deg = angles_of_range(angles, n_planned)
+    if angles.stop is not None and n_listed > n_frames:
+        otherwise = "" if layout.theta_listed else _IF_NONE_IS_MISSING
+        return {"theta_deg": theta_deg, "theta_counted": layout.theta_location + otherwise}
     listed = None if n_listed != n_frames else of_file
     return {
         "theta_deg": theta_deg[
