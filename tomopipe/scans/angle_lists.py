@@ -120,8 +120,8 @@ def other_unit(theta_deg: NDArray[np.float64], *, in_rad: bool = False) -> tuple
 def angles_of_range(angles: AngleRange, n_planned: int) -> NDArray[np.float64]:
     """Return the angles of a range, degrees; its last is that of the last frame planned."""
     if angles.stop is None:
-        return angles.start + (angles.step or 0.0) * np.arange(n_planned)
-    return np.linspace(angles.start, angles.stop, n_planned).astype(np.float64)
+        return (angles.start + (angles.step or 0.0) * np.arange(n_planned)).astype(np.float64)
+    return np.linspace(angles.start, angles.stop, n_planned)
 
 
 def planned_by_range(
