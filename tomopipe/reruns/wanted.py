@@ -27,7 +27,7 @@ from tomopipe.reruns.words import (
     of_scans,
     of_series,
 )
-from tomopipe.scans.angle_lists import BY_ANGLE
+from tomopipe.scans.angle_lists import BY_ANGLE, COMMAS
 from tomopipe.steps import sidecar
 from tomopipe.storage.checksums import changed_links
 from tomopipe.storage.json_files import json_or
@@ -154,8 +154,10 @@ class Wanted:
             wanted = made_from.of_reading(step, self.campaign, scan, raw)
             if also_read := self._decisions.also_read(scan, self.rows):
                 wanted[ALSO_READ] = also_read
-            if BY_ANGLE in self.rows.get(scan, {}).get("found", ""):
-                wanted["order"] = "by angle"
+            # earlier versions took images in another order, and angles without their decimals
+            found = self.rows.get(scan, {}).get("found") or ""
+            wanted |= {"order": "by angle"} if BY_ANGLE in found else {}
+            wanted |= {"angle_list": COMMAS} if COMMAS in found else {}
             # earlier versions assumed the angles of such a scan
             return wanted | ({"angles": "proven"} if self.lacks_angles(scan) else {})
 
