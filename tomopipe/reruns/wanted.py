@@ -33,7 +33,7 @@ from tomopipe.reruns.words import (
     of_scans,
     of_series,
 )
-from tomopipe.scans.angle_lists import BY_ANGLE
+from tomopipe.scans.angle_lists import BY_ANGLE, COMMAS
 from tomopipe.scans.metadata import NOT_SQUARE
 from tomopipe.steps import sidecar
 from tomopipe.storage.checksums import changed_links
@@ -182,8 +182,10 @@ class Wanted:
                 wanted[ALSO_READ] = also_read
             if METADATA.get(step) and (text := self._not_square(scan)):
                 wanted["metadata"] = wanted["metadata"] | {"pixels": text}
-            if BY_ANGLE in self.rows.get(scan, {}).get("found", ""):
-                wanted["order"] = "by angle"
+            # earlier versions took images in another order, and angles without their decimals
+            found = self.rows.get(scan, {}).get("found") or ""
+            wanted |= {"order": "by angle"} if BY_ANGLE in found else {}
+            wanted |= {"angle_list": COMMAS} if COMMAS in found else {}
             # earlier versions assumed the angles of such a scan
             return wanted | ({"angles": "proven"} if self.lacks_angles(scan) else {})
 

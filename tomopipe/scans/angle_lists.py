@@ -31,6 +31,7 @@ WITHOUT_ANGLES = ("no theta", "no list of angles")  # warnings that say so begin
 DROPPED = "frames dropped by the camera, skipped with their angles: "  # a warning begins so
 OTHER_ANGLES = "other angles than those of the file"  # a note begins so
 BY_ANGLE = "images ordered by the angles in their names"  # a note, where earlier versions did not
+COMMAS = "angles with decimal commas"  # a note: earlier versions left out the decimals
 UNIT_OF_FILE = "theta in "  # a warning begins so, and with the unit
 UNKNOWN_UNIT = "theta has the unit "  # a warning that becomes an error begins so
 CANNOT_BE = "angles that cannot be degrees: "  # an error begins so, after the file
@@ -123,8 +124,8 @@ def other_unit(theta_deg: NDArray[np.float64], *, in_rad: bool = False) -> tuple
 def angles_of_range(angles: AngleRange, n_planned: int) -> NDArray[np.float64]:
     """Return the angles of a range, degrees; its last is that of the last frame planned."""
     if angles.stop is None:
-        return angles.start + (angles.step or 0.0) * np.arange(n_planned)
-    return np.linspace(angles.start, angles.stop, n_planned).astype(np.float64)
+        return (angles.start + (angles.step or 0.0) * np.arange(n_planned)).astype(np.float64)
+    return np.linspace(angles.start, angles.stop, n_planned)
 
 
 def planned_by_range(
@@ -194,10 +195,20 @@ def read_angles(path: str | os.PathLike[str], known_unit: str = "auto") -> NDArr
     return to_degrees(values, "rad" if in_radians else "deg", known_unit)[0]
 
 
+def notes_on_list(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Note that a list of angles, which can be read, has decimal commas."""
+    text = Path(path).read_text(encoding="utf-8-sig", errors="replace")
+    return (COMMAS,) * any(_with_points(line) != line for line in text.splitlines())
+
+
+def _with_points(line: str) -> str:
+    """Write points for decimal commas, where other characters separate the columns."""
+    return re.sub(r"(?<=\d),(?=\d)", ".", line) if re.search(r"[;\t]", line) else line
+
+
 def _cells(line: str) -> list[str]:
     if re.search(r"[;\t]", line):
-        line = re.sub(r"(?<=\d),(?=\d)", ".", line)
-        return [cell.strip() for cell in re.split(r"[;\t]", line)]
+        return [cell.strip() for cell in re.split(r"[;\t]", _with_points(line))]
     return [cell.strip() for cell in re.split("," if "," in line else r"\s+", line.rstrip(","))]
 
 

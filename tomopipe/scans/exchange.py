@@ -27,6 +27,7 @@ from tomopipe.scans.angle_lists import (
     UNIT_OF_FILE,
     UNKNOWN_UNIT,
     angles_of_range,
+    notes_on_list,
     other_unit,
     read_angles,
     span_deg,
@@ -386,7 +387,13 @@ def _configured_angles(
         return {"theta_deg": theta_deg, "theta_location": angles, "notes": notes}
     if kind.reads_lists:
         return {}  # its reader has read the list, and knows which images are missing
-    return {"theta_deg": read_angles(angles, unit), "theta_location": angles, "theta_listed": True}
+    theta_deg, notes = read_angles(angles, unit), (*layout.notes, *notes_on_list(angles))
+    return {
+        "theta_deg": theta_deg,
+        "theta_location": angles,
+        "theta_listed": True,
+        "notes": notes,
+    }
 
 
 def _angles_of_range(layout: Layout, angles: AngleRange) -> dict[str, Any]:

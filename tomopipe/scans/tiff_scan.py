@@ -33,6 +33,7 @@ from tomopipe.groups import grouped
 from tomopipe.scans.angle_lists import (
     BY_ANGLE,
     NO_LIST,
+    notes_on_list,
     planned_by_range,
     planned_frames,
     read_angles,
@@ -149,7 +150,10 @@ class TiffReader:
             positions=positions if gone else None,
             n_planned=int(np.sum(is_projection)),
             missing=self._gaps.missing if uneven else "",
-            notes=(BY_ANGLE,) * self._is_reordered,
+            notes=(
+                *(() if source is None or self._range else notes_on_list(source)),
+                *(BY_ANGLE,) * self._is_reordered,
+            ),
         )
 
     def _sort_by_angle(self, listed: NDArray[np.float64] | None) -> None:

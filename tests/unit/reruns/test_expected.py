@@ -10,7 +10,8 @@ from tomopipe.errors import TomopipeError
 from tomopipe.reruns.expected import Expected, expected_inventory
 from tomopipe.reruns.products import Record, digest
 from tomopipe.reruns.stated import only_metadata_differ
-from tomopipe.reruns.words import IF_COR, MISSING, UNRECORDED
+from tomopipe.reruns.words import IF_COR, MISSING, UNRECORDED, of_difference
+from tomopipe.scans.angle_lists import COMMAS
 from tomopipe.steps.inventory import COLUMNS
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.tables import write_tsv
@@ -53,6 +54,24 @@ def test_a_scan_whose_angles_are_still_to_be_proven_may_get_all(folder):
     assert found["try_recon", "b_1"].certain
     for rule in ("full_recon", "sidecar", "export_stack"):
         assert not found[rule, "b_1"].certain
+
+
+def test_scans_that_earlier_versions_read_otherwise_state_so(folder):
+    angles_deg = [6.5 * n for n in range(31)]
+    lines = [f"{n};{angle}" for n, angle in enumerate(angles_deg)]
+    (folder / "plain.csv").write_text("\n".join(["n;angle", *lines]))
+    (folder / "commas.csv").write_text("\n".join(["n;angle", *lines]).replace(".", ","))
+    wanted = {}
+    for name in ("plain", "commas"):
+        (folder / "config.yaml").write_text(
+            f"campaign: {{scans: [raw/*.h5]}}\ninput: {{angles: {name}.csv}}\n"
+        )
+        wanted[name] = expected(folder).wanted
+    before, now = (wanted[name].of_full_recon("a_1", 30.0) for name in ("plain", "commas"))
+    assert now["angle_list"] == COMMAS
+    assert "angle_list" not in before
+    said = of_difference(before, before | {"angle_list": COMMAS})
+    assert said == ["this version reads the decimal commas of their angles"]
 
 
 def test_a_cor_by_hand_makes_the_volume_certain(folder):

@@ -62,6 +62,7 @@ TAKEN = {
     "golden, rounded": (named("Lego_{a:.0f}_{i:03d}", GOLDEN), GOLDEN, None, True),
     "golden, step": (named("L_{a:.4f}_{i}", GOLDEN), GOLDEN, {"step": 180 * (5**0.5 - 1) / 2}, 1),
     "golden, another zero": (named("L_{a:.4f}_{i:03d}", GOLDEN), GOLDEN - 30, None, True),
+    "golden, the other sense": (named("L_{a:.4f}_{i:03d}", GOLDEN), -GOLDEN, None, True),
     "golden, angle alone": (named("p_{a:.4f}", GOLDEN), GOLDEN, None, True),
     "number, angle": (named("img_{i:04d}_{a:.2f}deg", QUARTERS), QUARTERS, evenly(0, 15), False),
     "number, golden": (named("img_{i:04d}_{a:.2f}deg", GOLDEN), GOLDEN, None, False),

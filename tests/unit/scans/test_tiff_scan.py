@@ -12,7 +12,7 @@ from tomopipe.campaign.campaign import campaign_from_data
 from tomopipe.campaign.results import is_without_angles
 from tomopipe.config import InputBlock
 from tomopipe.errors import ScanError, is_of_the_scan
-from tomopipe.scans.angle_lists import NO_LIST
+from tomopipe.scans.angle_lists import COMMAS, NO_LIST
 from tomopipe.scans.exchange import open_scan, read_metadata
 from tomopipe.scans.metadata import incomplete
 from tomopipe.scans.raw_state import file_state
@@ -164,6 +164,19 @@ def test_a_list_of_tilts_beside_the_images_is_named(tmp_path, file, pattern):
     assert named == f"{tmp_path}/{pattern}"
     known = {"angles": named.replace("{scan}", "scan")}
     assert read_metadata(path, known=known).theta_deg.tolist() == ANGLES_DEG.tolist()
+
+
+def test_decimal_commas_in_a_list_are_noted(tmp_path):
+    """Earlier versions left the decimals out."""
+    path = write_folder(tmp_path / "scan")
+    lines = [f"{n};{angle + 0.5:.2f}".replace(".", ",") for n, angle in enumerate(ANGLES_DEG)]
+    (path / "angles.txt").write_text("\n".join(["Nr;Angle", *lines]))
+    found = read_metadata(path)
+    assert found.theta_deg == pytest.approx(ANGLES_DEG + 0.5)
+    assert found.found.endswith(COMMAS)
+    assert not read_metadata(path, known={"angles": {"stop": 165}}).found.endswith(COMMAS)
+    (path / "angles.txt").write_text("\n".join(["Nr;Angle", *lines]).replace(",", "."))
+    assert not read_metadata(path).found.endswith(COMMAS)
 
 
 def test_several_lists_are_told_apart_by_name_or_not_at_all(tmp_path):
