@@ -55,6 +55,28 @@ def test_every_scan_is_in_its_state(tmp_path):
     assert not record.notes
 
 
+@pytest.mark.parametrize("of_wrong", ["auto", "manual", "outlier", "flagged"])
+def test_a_prediction_that_its_series_contradicts_is_doubtful(tmp_path, of_wrong):
+    """One of eight is off by 0.5 px; the others are never named, whatever it is."""
+    made = report_campaign.Made(tmp_path)
+    for index in range(8):
+        name, cor_px = f"bone_{index}", round(512 + 0.04 * index + 0.5 * (index == 6), 2)
+        source = of_wrong if index == 6 and of_wrong != "flagged" else "auto"
+        flagged = index == 6 and of_wrong in ("flagged", "outlier")
+        manual = str(cor_px) if source == "manual" else ""
+        made.scan(name, index=index, manual=manual)
+        made.predict(name, cor_px)
+        made.fix(name, f"{cor_px}", f"{cor_px}", source, flagged=flagged, reason="x" * flagged)
+        made.resolve(name, cor_px, source)
+    scans, record = by_name(made.write())
+    states = {"auto": "doubtful", "manual": "manual", "outlier": "fixed", "flagged": "doubtful"}
+    assert scans["bone_6"].state == states[of_wrong]
+    assert {scan.state for name, scan in scans.items() if name != "bone_6"} == {"ok"}
+    why = "+0.50 px off the line of its series (scatter 0.00 px)"
+    assert (scans["bone_6"].why == why) is (of_wrong == "auto")
+    assert (groups(record)["Doubtful predictions"]["bone_6"] == why) is (of_wrong == "auto")
+
+
 def test_without_the_points_of_curves_a_scan_is_in_the_same_state(tmp_path):
     made = every_state(tmp_path)
     _, record = by_name(made)
