@@ -77,6 +77,20 @@ def test_a_prediction_that_its_series_contradicts_is_doubtful(tmp_path, of_wrong
     assert (groups(record)["Doubtful predictions"]["bone_6"] == why) is (of_wrong == "auto")
 
 
+@pytest.mark.parametrize(("n_scans", "state"), [(6, "ok"), (7, "doubtful")])
+def test_a_cor_by_hand_outside_of_the_limit_is_no_point_of_the_line(tmp_path, n_scans, state):
+    """Without it, six scans have five: too few."""
+    made = report_campaign.Made(tmp_path)
+    for index in range(n_scans):
+        name, cor_px = f"bone_{index}", f"{512 + 30 * (index == 1) + 0.5 * (index == 3):.2f}"
+        source = "manual" if index == 1 else "auto"
+        made.scan(name, index=index, manual=cor_px if index == 1 else "")
+        made.predict(name, float(cor_px))
+        made.fix(name, cor_px, cor_px, source, flagged=index == 1)
+        made.resolve(name, float(cor_px), source)
+    assert by_name(made.write())[0]["bone_3"].state == state
+
+
 def test_without_the_points_of_curves_a_scan_is_in_the_same_state(tmp_path):
     made = every_state(tmp_path)
     _, record = by_name(made)
