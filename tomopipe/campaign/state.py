@@ -20,7 +20,7 @@ from tomopipe.cor.cor_value import (
     same_cor,
     shown,
 )
-from tomopipe.cor.outliers import FROM_ONE, NOT_ASKED, is_kept
+from tomopipe.cor.outliers import FROM_ONE, NOT_ASKED, is_confident_outlier
 
 STILL_WRITTEN = "still written"
 #: End of the reason of a scan that could not be read for a system error: it will be retried.
@@ -277,13 +277,13 @@ class ScanFacts:
         fix = self.fix
         if fix is None or not fix.flagged or fix.source == "outlier":
             return ""
-        hint = "" if self.is_kept else self.of_another_series
+        hint = "" if self.is_confident_outlier else self.of_another_series
         return "; ".join(filter(None, (fix.reason or "flagged", hint)))
 
     @property
-    def is_kept(self) -> bool:
+    def is_confident_outlier(self) -> bool:
         """Whether the COR is a confident outlier of its series that was kept."""
-        return self.fix is not None and is_kept(self.fix.reason)
+        return self.fix is not None and is_confident_outlier(self.fix.reason)
 
     @property
     def of_another_series(self) -> str:

@@ -24,7 +24,7 @@ FIX_COLUMNS = (
 EDITED = "center_of_rotation.txt edited by hand"
 EMPTIED = "center_of_rotation.txt emptied by hand"
 NOT_ASKED = "no method was asked (predict_cor.methods is empty)"
-KEPT = "; kept (confidence "
+CONFIDENT_OUTLIER = "; kept (confidence "
 FROM_ONE = "mean of 1 of the series"
 MIN_LIMIT_PX = 10.0  # a tight series does not flag everything
 MAD_FACTOR = 5.0
@@ -145,7 +145,7 @@ def fix_series(
         elif before[position].flagged:
             row = _replaced(before, position, good, member.n_cols)
             if is_confident:
-                row = _kept(start[position], row, member.confidence)
+                row = _confident_outlier(start[position], row, member.confidence)
         elif math.isnan(before[position].before_px):
             row = _bridged(before, position, good, member.n_cols)
         else:
@@ -183,9 +183,9 @@ def is_by_file(reason: str) -> bool:
     return EDITED in reason or EMPTIED in reason
 
 
-def is_kept(reason: str) -> bool:
+def is_confident_outlier(reason: str) -> bool:
     """Tell from the reason of fix_cor whether it kept a confident outlier."""
-    return KEPT in reason
+    return CONFIDENT_OUTLIER in reason
 
 
 def is_for_default(source: str, reason: str) -> bool:
@@ -258,14 +258,16 @@ def _replaced(rows: list[Fixed], position: int, good: list[int], n_cols: int) ->
     return replace(rows[position], after_px=cor_px, source="outlier", neighbours=names)
 
 
-def _kept(start: Fixed, replaced: Fixed, confidence: float) -> Fixed:
+def _confident_outlier(start: Fixed, replaced: Fixed, confidence: float) -> Fixed:
     """Keep a confident outlier, and report what would have replaced it."""
     measured, series = format_cor(start.before_px), "no other COR"
     where = f"{measured}, outside of the limit of its series"
     if replaced.source == "outlier":
         away_px, series = abs(start.before_px - replaced.after_px), format_cor(replaced.after_px)
         where = f"{measured}, {away_px:.0f} px from its series"
-    note = f"Measured {where}{KEPT}{confidence:.2f}). The series gives {series}. Check."
+    note = (
+        f"Measured {where}{CONFIDENT_OUTLIER}{confidence:.2f}). The series gives {series}. Check."
+    )
     return _noted(replace(start, flagged=True, limit_px=replaced.limit_px), note)
 
 

@@ -68,7 +68,7 @@ def off_line(cor_px: Sequence[float]) -> dict[int, OffLine]:
     remounted sample, or one of several by turns, has others beside it. Fewer than six name none.
     """
     y = np.asarray(cor_px, float)
-    n, found = len(y), {}
+    n, outliers = len(y), {}
     for own in range(n) if n > _LEAST_FOR_SPREAD else ():
         first = max(min(own - _N_NEXT // 2, n - 1 - _N_NEXT), 0)
         near = np.delete(np.arange(first, min(first + _N_NEXT + 1, n)), own - first)
@@ -81,8 +81,8 @@ def off_line(cor_px: Sequence[float]) -> dict[int, OffLine]:
         spread_px = _spread(others_px)
         limit_px = max(_LIMIT_PX, _LIMIT_SPREADS * spread_px)
         if abs(off_px) > limit_px and np.abs(others_px - off_px).min() > limit_px / 2:
-            found[own] = OffLine(off_px, spread_px)
-    return found
+            outliers[own] = OffLine(off_px, spread_px)
+    return outliers
 
 
 def _spread(off_px: NDArray[np.float64]) -> float:

@@ -146,7 +146,7 @@ def test_a_confident_outlier_that_was_kept_names_both_values_once():
     kept = Fix(540.0, 540.0, "ai", True, why, 10.0, ())
     sure = replace(GOOD, cor_px=540.0, confidence=0.99)
     found = facts(**USED | {"cor_px": 540.0, "source": "ai", "fix": kept, "prediction": sure})
-    assert (found.state, found.why, found.is_kept) == ("doubtful", why, True)
+    assert (found.state, found.why, found.is_confident_outlier) == ("doubtful", why, True)
 
 
 def test_a_cor_off_its_series_is_doubtful_unless_set_by_hand():
