@@ -80,11 +80,11 @@ class Expected:
         self.rows: InventoryRows = {}  # as the run will have them
         self.wanted = Wanted(campaign, self.decisions, lambda: self.rows)
         self.rows = self._inventory()
-        searched = self.wanted.to_search(campaign.selected_scans(self.rows))
-        for scan in searched:
+        to_search = self.wanted.to_search(campaign.selected_scans(self.rows))
+        for scan in to_search:
             self._predict(scan)
         self.without_angles = [  # and so without a volume
-            s for s in searched if self.wanted.is_unproven(s) and s not in self.predicting
+            s for s in to_search if self.wanted.is_unproven(s) and s not in self.predicting
         ]
         fixing = [self._fix(*item) for item in sorted(self.wanted.series().items())]
         cors = self._resolve(any(fixing))

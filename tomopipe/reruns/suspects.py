@@ -30,11 +30,11 @@ def _follows(found: Expected, suspects: set[str]) -> Iterator[tuple[str, str, st
     """Yield rule, scan, series and stack of the jobs that make these files, or read them."""
     campaign, out, rules = found.campaign, found.out, set[str]()
     selected = campaign.selected_scans(found.rows)
-    searched = set(found.wanted.to_search(selected))
+    to_search = set(found.wanted.to_search(selected))
     exports, reports = campaign.config.export_star.enabled, campaign.config.report.enabled
     for scan in selected:
         series = campaign.scans[scan].series
-        search = ("try_recon", "predict_cor") if scan in searched else ()
+        search = ("try_recon", "predict_cor") if scan in to_search else ()
         made = dict.fromkeys(search, out.of_try_recon(scan)) | {
             "full_recon": [campaign.volume(scan)],
             "sidecar": [],

@@ -90,8 +90,8 @@ class Wanted:
 
     def with_prediction(self, scans: Iterable[str]) -> list[str]:
         """Return the scans to search, and those whose prediction of before is kept."""
-        kept, searched = self.campaign.files.prediction, set(self.to_search(scans))
-        return [s for s in self.alive(scans) if s in searched or kept(s).exists()]
+        path_of, to_search = self.campaign.files.prediction, set(self.to_search(scans))
+        return [s for s in self.alive(scans) if s in to_search or path_of(s).exists()]
 
     def why(self, wanted: Statement, key: str = "campaign", *, source: str = "") -> str:
         """Say why the results of a scan, series or stack are made; "" if they are as wanted."""

@@ -27,7 +27,8 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
     grid, problem = _grid(store, name, cor_px)
     if grid is None and record.state is State.SKIPPED:
         problem = f"{name} is skipped, and no slices are made of it: {record.reason}"
-    elif grid is None and _is_without_sweep(store, record):
+    why_old = _why_old(store, record)
+    if grid is None and why_old:
         problem = f"No sweep of this scan; `tomopipe run --predict {name}` makes one."
     failures = [
         {"step": failure.step, "reason": failure.reason, "log": failure.log_tail}
@@ -40,7 +41,7 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
         "shape": record.shape,
         "warnings": [
             *record.warnings,
-            *(_earlier(store, record) if grid else ()),
+            *([f"sweep of earlier options or files ({why_old})"] if grid and why_old else ()),
             *(_cut(store, name, cor_px) if grid else ()),
         ],
         "reason": record.why,
@@ -81,23 +82,12 @@ def _grid(store: Store, name: str, cor_px: float | None) -> tuple[dict[str, Any]
         return None, str(error)
 
 
-def _is_kept(store: Store, record: ScanRecord) -> bool:
-    """Tell whether runs leave the sweep of a selected scan as it is, as its COR is in the table."""
+def _why_old(store: Store, record: ScanRecord) -> str:
+    """Say why a sweep is not of now that runs leave as it is, as the COR is in the table."""
     if record.row is None or record.state in NOT_SELECTED:
-        return False
-    return not store.campaign.needs_search(record.name, record.row)
-
-
-def _is_without_sweep(store: Store, record: ScanRecord) -> bool:
-    """Tell whether a scan has no sweep, and runs make none."""
-    rows, sweep, _ = store.campaign.files.of_try_recon(record.name)
-    return _is_kept(store, record) and not (rows.exists() and sweep.exists())
-
-
-def _earlier(store: Store, record: ScanRecord) -> list[str]:
-    """Say that a sweep, which runs leave as it is, was made with other options or files."""
-    why = store.why("try_recon", record.name) if _is_kept(store, record) else ""
-    return [f"sweep of earlier options or files ({why})"] if why else []
+        return ""
+    is_left = not store.campaign.needs_search(record.name, record.row)
+    return store.why("try_recon", record.name) if is_left else ""
 
 
 def _cut(store: Store, name: str, cor_px: float | None) -> list[str]:

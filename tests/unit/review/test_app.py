@@ -10,7 +10,7 @@ import anyio
 import numpy as np
 import pytest
 
-from tests.report_campaign import NASTY
+from tests.report_campaign import NASTY, write_json
 from tests.review_campaign import GRID_PX, client_of, make_campaign, sign_in
 from tomopipe.cor.outliers import Member, fix_series
 from tomopipe.cor.rows_file import read_rows, write_rows
@@ -158,7 +158,10 @@ def test_a_scan_without_pictures_says_why(client):
     assert "out of memory" in failed["failures"][0]["log"]
 
 
-def test_a_scan_of_known_cor_without_a_sweep_says_how_one_is_made(client):
+@pytest.mark.parametrize("failed", [False, True])
+def test_a_scan_of_known_cor_without_a_sweep_says_how_one_is_made(client, folder, failed):
+    if failed:  # with what was there then
+        write_json({"failed": "no angles"}, folder / "results/try_center/bone_007/try.json")
     found = client.get("/api/scan", params={"scan": "bone_007"}).json()
     assert found["grid"] is None
     assert found["problem"] == (
