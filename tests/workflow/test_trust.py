@@ -64,7 +64,7 @@ def test_campaign_of_an_earlier_version_keeps_its_volumes_and_stacks(tmp_path, n
     before = json.loads((results / "cor.json").read_text())
     status, jobs = plan(campaign)
     assert status == 2
-    assert jobs_of("try_recon") | {"export_star"} <= jobs
+    assert "export_star" in jobs
     assert not jobs & (jobs_of("full_recon") | jobs_of("export_stack"))
     run = snakemake(campaign)
     after = json.loads((results / "cor.json").read_text())
