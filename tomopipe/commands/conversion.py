@@ -316,14 +316,15 @@ def _write_mrc(volume: Volume, wanted: Conversion, before: Any, progress: Progre
     n_rows, n_y, n_x = volume.shape
     shape = (n_y, n_rows, n_x)
     size_um = float(volume.attributes.get("voxel_size_um", 0))
-    sizes_um = size_um, float(volume.attributes.get(HEIGHT, size_um)), size_um
-    size_angstrom = tuple(ANGSTROM_PER_UM * size for size in sizes_um)
+    width, height = (
+        ANGSTROM_PER_UM * size for size in (size_um, float(volume.attributes.get(HEIGHT, size_um)))
+    )
     labels = [f"{_LABEL}{digest(wanted.stated)}", f"from {wanted.stated['volume']}"]
     labels.append(f"{MADE_FROM}{wanted.stated['made_from']}")
     n_block = max(1, _BLOCK_BYTES // (4 * n_y * n_x))
     with whole(wanted.target) as temporary:
         check_space(temporary.parent, wanted.n_bytes, wanted.target)
-        file = StackFile(temporary, shape, size_angstrom, labels=labels, is_volume=True)
+        file = StackFile(temporary, shape, (width, height, width), labels=labels, is_volume=True)
         for first in range(0, n_rows, n_block):
             rows = range(first, min(first + n_block, n_rows))
             block = np.stack([volume.read_slice(row) for row in rows])

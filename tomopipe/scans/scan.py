@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -289,7 +290,7 @@ def _mean(references: References, first: int, last: int) -> _Read:
     each = [(part, frame) for part in references.frames for frame in range(len(part.index))]
     n_rows, n_cols = references.frames[0].pixels.shape[1:]
     total, levels, tops = np.zeros((n_rows, n_cols)), [], []
-    least: NDArray | None = None
+    least: Any = None
     for part, frame in each[first:last]:
         image = part.read((frame, frame + 1), (0, n_rows))[0]
         total += image
@@ -297,4 +298,4 @@ def _mean(references: References, first: int, last: int) -> _Read:
         tops.append(float(np.fmax.reduce(image, axis=None)))
         least = image if least is None else np.minimum(least, image)
     mean = (total / (last - first)).astype(np.float32)
-    return mean, np.array(levels), least == max(tops), max(tops)
+    return mean, np.array(levels), np.equal(least, max(tops)), max(tops)

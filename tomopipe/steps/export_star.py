@@ -165,9 +165,9 @@ def export_star(
     named = ({"scan": scan, "rlnTomoName": name} for scan, name in names.items())
     write_tsv(named, COLUMNS, output / NAMES)
     matrices = ((tomogram.name, matrix_table(tomogram)) for tomogram in tomograms)
-    table = "global", global_table(tomograms, hand)
-    write_star([table], output / STAR5)
-    write_star(chain([table], matrices), output / STAR)  # in the order that RELION 4 counts on
+    first = "global", global_table(tomograms, hand)
+    write_star([first], output / STAR5)
+    write_star(chain([first], matrices), output / STAR)  # in the order that RELION 4 counts on
     log.info("%d tomograms in %s", len(tomograms), output / STAR)
 
 
