@@ -5,10 +5,8 @@ import os
 import re
 import resource
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-
-from tomopipe.groups import grouped
 
 
 class TomopipeError(Exception):
@@ -194,24 +192,3 @@ def reason_of(error: Exception) -> str:
 def some_of(names: Sequence[str], n_most: int) -> str:
     """Name the first of several things, as a part of a sentence; dots stand for the others."""
     return ", ".join([*names[:n_most], *(["..."] if len(names) > n_most else [])])
-
-
-def scans_named(names: Sequence[str]) -> str:
-    """Name the scans that share a fault: one by its name, several by their number and the first."""
-    return names[0] if len(names) == 1 else f"{len(names)} scans ({some_of(names, 3)})"
-
-
-def fault_lines(faults: Iterable[tuple[str, str]]) -> list[str]:
-    """Return a line for each text and the scans that share it, from (text, scan).
-
-    Texts that differ in the name of the scan alone are one, with {scan} in its place.
-    """
-    alike = grouped(
-        (re.sub(rf"(?<!\w){re.escape(scan)}(?!\w)", "{scan}", text), (text, scan))
-        for text, scan in faults
-    )
-    lines = []
-    for pattern, found in alike.items():
-        text = pattern if len(found) > 1 else found[0][0]
-        lines.append(f"{scans_named([scan for _, scan in found])}: {text}")
-    return lines

@@ -21,8 +21,8 @@ from tomopipe.campaign.table import did_you_mean
 from tomopipe.campaign.watch_lock import is_watched
 from tomopipe.config.blocks import ONE_GPU_EACH, READ_AS_SUM
 from tomopipe.cost.disk import half_notes, lack_of_disk, shown_size, still_to_make
-from tomopipe.errors import ScanError, TomopipeError, fault_lines, scans_named
-from tomopipe.groups import grouped
+from tomopipe.errors import ScanError, TomopipeError
+from tomopipe.groups import fault_lines, grouped, scans_named
 from tomopipe.paths import existing_folder
 from tomopipe.reruns.expected import expected_inventory
 from tomopipe.reruns.foreign import refuse_foreign

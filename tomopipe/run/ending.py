@@ -22,8 +22,8 @@ from tomopipe.campaign.results import (
     read_cor_json,
 )
 from tomopipe.campaign.stacks import find_stacks
-from tomopipe.errors import TomopipeError, fault_lines, is_of_the_system, scans_named, some_of
-from tomopipe.groups import grouped
+from tomopipe.errors import TomopipeError, is_of_the_system, some_of
+from tomopipe.groups import fault_lines, grouped, scans_named
 from tomopipe.reruns.made_again import wanted_now, why_again
 from tomopipe.reruns.option_faults import nothing_usable, unused_cors
 from tomopipe.reruns.products import digest
