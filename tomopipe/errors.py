@@ -196,8 +196,3 @@ def reason_of(error: Exception) -> str:
 def some_of(names: Sequence[str], n_most: int) -> str:
     """Name the first of several things, as a part of a sentence; dots stand for the others."""
     return ", ".join([*names[:n_most], *(["..."] if len(names) > n_most else [])])
-
-
-def scans_named(names: Sequence[str]) -> str:
-    """Name the scans that share a fault: one by its name, several by their number and the first."""
-    return names[0] if len(names) == 1 else f"{len(names)} scans ({some_of(names, 3)})"

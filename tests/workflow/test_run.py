@@ -82,25 +82,31 @@ def test_snakemake_says_once_that_the_disk_will_not_do_and_goes_on(campaign, tmp
     assert "full_recon:a_2" in run.jobs
 
 
-@pytest.mark.parametrize("is_new", [False, True], ids=["with an inventory", "the first run"])
+@pytest.mark.parametrize(
+    "is_first", [False, True], ids=["with an inventory", "first, on a cluster"]
+)
 def test_tomopipe_run_starts_nothing_on_a_disk_that_check_calls_too_small(
-    campaign, tmp_path, is_new
+    campaign, tmp_path, is_first
 ):
     environment = for_tomopipe(tmp_path, package_with(tmp_path, *TOO_SMALL))
-    volume = campaign / "results" / "a_2_rec.h5"
-    if is_new:
+    volume, options = campaign / "results" / "a_2_rec.h5", CORES
+    if is_first:
+        pytest.importorskip("snakemake_executor_plugin_cluster_generic")
         shutil.rmtree(campaign / "results")
+        submit = ("--cluster-generic-submit-cmd", f"touch {tmp_path}/submitted; false")
+        options = ("--", "--executor", "cluster-generic", *submit, "--jobs", "2")
     else:
         volume.unlink()
     lack = re.compile(r"[0-9.,]+ MB needed, 0\.0 MB free\. Free some, or set .*")
     checked = lack.findall(tomopipe(campaign, "check", environment=environment)[1])
     assert len(checked) == 1
-    status, text = tomopipe(campaign, "run", *CORES, environment=environment)
+    status, text = tomopipe(campaign, "run", *options, environment=environment)
     assert (status, lack.findall(text)) == (1, checked), text
     assert "Not started. `tomopipe run --force` starts although the disk is too small." in text
+    assert not (tmp_path / "submitted").exists()
     files = Files(campaign / "results")
     assert not volume.exists()
-    assert files.sweep("a_2").exists() != is_new
+    assert files.sweep("a_2").exists() != is_first
     assert not list(files.failure("full_recon", "a_2").parent.glob("*"))
     status, text = tomopipe(campaign, "run", "--force", *CORES, environment=environment)
     assert (status, lack.findall(text)) == (0, checked), text

@@ -16,8 +16,7 @@ from tomopipe.campaign.relion_set import failed_stacks
 from tomopipe.campaign.state import State
 from tomopipe.cli.terminal import console, folding_table, near
 from tomopipe.cor.cor_value import format_cor
-from tomopipe.errors import scans_named
-from tomopipe.groups import grouped
+from tomopipe.groups import grouped, scans_named
 from tomopipe.report.collected_records import collect_scans
 from tomopipe.reruns.made_again import why_again
 from tomopipe.review.queue import queue_entries

@@ -32,7 +32,8 @@ from tomopipe.commands.first_look import (
 from tomopipe.commands.new_campaign import write_campaign, write_slurm_profile
 from tomopipe.config import Config, ScanGlob
 from tomopipe.cost.disk import shown_size
-from tomopipe.errors import TomopipeError, scans_named, some_of
+from tomopipe.errors import TomopipeError, some_of
+from tomopipe.groups import scans_named
 from tomopipe.scans.formats import format_named
 
 _MOST_FORMATS = 10  # shown

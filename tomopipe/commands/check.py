@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import chdir, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,8 +21,8 @@ from tomopipe.campaign.table import did_you_mean
 from tomopipe.campaign.watch_lock import is_watched
 from tomopipe.config.blocks import ONE_GPU_EACH, READ_AS_SUM
 from tomopipe.cost.disk import half_notes, lack_of_disk, shown_size, still_to_make
-from tomopipe.errors import ScanError, TomopipeError, scans_named
-from tomopipe.groups import grouped
+from tomopipe.errors import ScanError, TomopipeError
+from tomopipe.groups import fault_lines, grouped, scans_named
 from tomopipe.paths import existing_folder
 from tomopipe.reruns.expected import expected_inventory
 from tomopipe.reruns.foreign import refuse_foreign
@@ -90,7 +90,7 @@ def examine(campaign: Campaign) -> Findings:
     findings.warnings += note_lines(relion_notes(campaign, rows))
     _check_angles(campaign, rows, findings)
     stacks = _check_stacks(campaign, rows, findings)
-    findings.warnings += _each_once((scan.refused, scan.path) for scan in campaign.refused)
+    findings.warnings += fault_lines((scan.refused, scan.path) for scan in campaign.refused)
     if campaign.config.full_recon.gpus > 1:
         findings.warnings.append(ONE_GPU_EACH.format(n=campaign.config.full_recon.gpus))
     if names := campaign.config.predict_cor.earlier_methods:
@@ -167,7 +167,7 @@ def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> N
                 texts.append((f"{how}: {reason}", scan))
             if rows[scan].get("warnings"):
                 texts.append((rows[scan]["warnings"], scan))
-    findings.warnings += _each_once(texts)
+    findings.warnings += fault_lines(texts)
 
 
 def _check_angles(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:
@@ -179,7 +179,7 @@ def _check_angles(campaign: Campaign, rows: InventoryRows, findings: Findings) -
     ]
     with chdir(campaign.directory):  # the paths in the config are relative to it
         texts = [(_other_range(campaign.raw_scan(scan)), scan) for scan in others]
-    findings.warnings += _each_once((text, scan) for text, scan in texts if text)
+    findings.warnings += fault_lines((text, scan) for text, scan in texts if text)
 
 
 def _other_range(raw: RawScan) -> str:
@@ -206,11 +206,6 @@ def _other_range(raw: RawScan) -> str:
         f"input.angles: {ends[0]}, where the file has {ends[1]} ({of_file.theta_location}). If the "
         "file is right, leave input.angles out"
     )
-
-
-def _each_once(texts: Iterable[tuple[str, str]]) -> list[str]:
-    """Return each text once, with the scans that it is of."""
-    return [f"{scans_named(of)}: {text}" for text, of in grouped(texts).items()]
 
 
 def _check_stacks(campaign: Campaign, rows: InventoryRows, findings: Findings) -> list[Stack]:

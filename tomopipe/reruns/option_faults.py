@@ -16,7 +16,8 @@ from tomopipe.campaign.results import is_without_angles
 from tomopipe.config.blocks import NUMBERS
 from tomopipe.config.spans import check_place, first_and_last, middle_of_sweep, row_numbers
 from tomopipe.cor.cor_value import is_valid, off_detector, parse_cor
-from tomopipe.errors import ScanError, TomopipeError, scans_named, some_of
+from tomopipe.errors import ScanError, TomopipeError, some_of
+from tomopipe.groups import scans_named
 from tomopipe.storage.rights import closed, giving_rights, is_protected
 
 _N_NAMED = 4  # files in an error

@@ -22,8 +22,8 @@ from tomopipe.campaign.results import (
     read_cor_json,
 )
 from tomopipe.campaign.stacks import find_stacks
-from tomopipe.errors import TomopipeError, is_of_the_system, scans_named, some_of
-from tomopipe.groups import grouped
+from tomopipe.errors import TomopipeError, is_of_the_system, some_of
+from tomopipe.groups import fault_lines, grouped, scans_named
 from tomopipe.reruns.made_again import wanted_now, why_again
 from tomopipe.reruns.option_faults import nothing_usable, unused_cors
 from tomopipe.reruns.products import digest
@@ -57,8 +57,9 @@ def after_failure(
         _say_not_begun(campaign, not_begun, since)
     files = stats_of(campaign.scans.values())
     failures = record_failures(campaign.results, campaign.logs.folder, files, since=since)
-    for why, scans in grouped((f"{f.step} {f.reason}", f.scan) for f in failures).items():
-        _say(f"{scans_named(scans)}: {why}")
+    for line in fault_lines((f"{f.step} {f.reason}", f.scan) for f in failures):
+        _say(line)
+    if scans := list(dict.fromkeys(failure.scan for failure in failures)):
         _say(
             f"{scans_named(scans)}: skipped from the next call on, which finishes all others; "
             f"`tomopipe retry {scans[0]}` tries again."
@@ -210,8 +211,7 @@ def _not_in_set(campaign: Campaign, scans: Sequence[str]) -> list[str]:
     failed = failed_stacks(campaign, scans)
     if not failed:
         return []
-    reasons = grouped((reason, scan) for scan, reason in failed.items())
-    why = some_of([f"{scans_named(of)}: {reason}" for reason, of in reasons.items()], _N_NAMED)
+    why = some_of(fault_lines((reason, scan) for scan, reason in failed.items()), _N_NAMED)
     return [
         f"RELION's set has {len(scans) - len(failed)} of {len(scans)} tomograms, not {why}. Mend "
         "its file or options, take it out (select: no), or `tomopipe retry SCAN`."
@@ -299,7 +299,7 @@ def say_warnings(campaign: Campaign) -> None:
         warned += [(warning, scan) for warning in warnings]
         if json_or(campaign.logs.status("full_recon", scan), {}).get("warning"):
             cut.append(scan)
-    lines += note_lines(grouped(warned))
+    lines += fault_lines(warned)
     if cut:
         lines.append(f"voxels outside full_recon.value_range, see the report: {scans_named(cut)}")
     for line in lines[:_MOST_SAID]:

@@ -865,6 +865,22 @@ def test_a_fault_of_several_scans_is_one_line_with_their_number(tmp_path):
     assert pixel_size.startswith("4 scans (b_1, b_2, b_3, ...): full_recon.unit: per_cm needs ")
 
 
+def test_faults_that_name_a_file_of_each_scan_are_one_line(tmp_path):
+    for number in (1, 2, 3):
+        write_scan(tmp_path / "raw" / f"a_{number}.h5", n_angles=31, n_rows=2, n_cols=32)
+    (tmp_path / "config.yaml").write_text(
+        "campaign: {scans: [raw/*.h5]}\ninput: {angles: 'angles/{scan}.txt'}\n"
+    )
+    (tmp_path / "angles").mkdir()
+    for number in (1, 2):
+        (tmp_path / "angles" / f"a_{number}.txt").write_text("0\n180\n")
+    (tmp_path / "angles" / "a_3.txt").write_text("zero\n")
+    warnings = check.examine(load_campaign(tmp_path)).warnings
+    two, one = sorted(line for line in warnings if "skipped" in line)
+    assert two.startswith("2 scans (a_1, a_2): skipped: angles/{scan}.txt has 2 angles for 31")
+    assert one.startswith("a_3: skipped: angles/a_3.txt: expected one column of angles")
+
+
 def test_a_scan_selected_in_the_table_is_not_told_to_be_selected(tmp_path):
     few = np.linspace(0, 180, 101)
     write_scan(tmp_path / "raw" / "a_1.h5", n_rows=2, n_cols=32, theta_deg=few, n_frames=100)
