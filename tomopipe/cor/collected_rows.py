@@ -65,6 +65,7 @@ def collect_rows(
         bad_frames=bad_frames,
         flat_levels=_flat_levels(scan, recipe),
         dark_levels=scan.dark_levels,
+        numbers=np.asarray(scan.numbers, dtype=np.int64),
     )
     if recipe == geometry:
         return replace(rows, edge_slopes_per_px=measure_edge_slopes(scan, plain))
