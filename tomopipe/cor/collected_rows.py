@@ -66,6 +66,7 @@ def collect_rows(
         flat_levels=_flat_levels(scan, recipe),
         dark_levels=scan.dark_levels,
         n_stuck=int(np.count_nonzero(scan.stuck)),
+        numbers=np.asarray(scan.numbers, dtype=np.int64),
     )
     if recipe == geometry:
         return replace(rows, edge_slopes_per_px=measure_edge_slopes(scan, plain))

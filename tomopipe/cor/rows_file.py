@@ -25,7 +25,12 @@ _ARRAYS = {
     "pairs": (np.float32, 4),
     "pair_theta_rad": (np.float64, 2),
 }
-_OPTIONAL = {"plain_sinograms": np.float32, "flat_levels": np.float64, "dark_levels": np.float64}
+_OPTIONAL = {
+    "plain_sinograms": np.float32,
+    "flat_levels": np.float64,
+    "dark_levels": np.float64,
+    "numbers": np.int64,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +69,8 @@ class Rows:
     flat_levels: NDArray[np.float64] | None = None
     dark_levels: NDArray[np.float64] | None = None
     n_stuck: int = 0  # pixels of the detector that are `tomopipe.scans.scan.Scan.stuck`
+    # (n_angles,): numbers of the projections, as recorded; None: of an earlier version
+    numbers: NDArray[np.int64] | None = None
 
     def plain(self) -> "Rows":
         """Return the rows for COR finding: only with the corrections of `plain_sinograms`."""
@@ -177,6 +184,8 @@ def _check(rows: Rows, path: str | os.PathLike[str]) -> None:
         "pairs": (n_pairs, 2, rows.pairs.shape[2], n_cols if n_pairs else rows.pairs.shape[3]),
         "pair_theta_rad": (n_pairs, 2 if n_pairs else rows.pair_theta_rad.shape[1]),
     }
+    if rows.numbers is not None:
+        expected["numbers"] = (n_angles,)
     if rows.plain_sinograms is not None:
         expected["plain_sinograms"] = rows.sinograms.shape
     for name, shape in expected.items():
