@@ -7,14 +7,17 @@ one.
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.config import Config
+from tomopipe.config.base import is_dataset
 from tomopipe.config.blocks import NUMBERS
 from tomopipe.config.effective import effective, plain
 from tomopipe.reruns.products import digest
+from tomopipe.scans.formats import ALONE
 from tomopipe.steps.revisions import REVISIONS
 
 Statement = dict[str, Any]
@@ -22,6 +25,8 @@ Statement = dict[str, Any]
 ALSO_READ = "also_read"
 """Files of values alone that an HDF5 file names, and what flats and darks of other files take data
 from. Statements of earlier versions lack them; where nothing else differs, the result stays."""
+IMAGES_SINCE = "reading of images and lists of angles since"
+"""In inventories of campaigns with such scans: others of earlier versions stay."""
 METADATA: dict[str, tuple[str, ...]] = {
     "try_recon": (),
     "full_recon": ("pixel_size_um",),
@@ -51,8 +56,17 @@ def of_inventory(campaign: Campaign, raw: Mapping[str, str]) -> Statement:
         {key: entry[key] for key in keys} | _own_options(campaign, entry)
         for entry in campaign.inventory_entries()
     ]
+    since = {IMAGES_SINCE: 2} if _reads_images_or_lists(campaign) else {}
     # `look_again` as in statements of earlier versions
-    return of_step("inventory", campaign, entries=entries, raw=dict(raw), look_again="")
+    return of_step("inventory", campaign, entries=entries, raw=dict(raw), look_again="", **since)
+
+
+def _reads_images_or_lists(campaign: Campaign) -> bool:
+    """Tell whether a scan may be of TIFF files, or has its angles in a list."""
+    angles = (campaign.for_scan(scan).config.input.angles for scan in campaign.scans)
+    return any(isinstance(of_scan, str) and not is_dataset(of_scan) for of_scan in angles) or any(
+        os.path.splitext(scan.path)[1].lower() not in ALONE for scan in campaign.scans.values()
+    )
 
 
 def _own_options(campaign: Campaign, entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 REVISIONS = {
-    "inventory": 7,
+    "inventory": 6,
     "try_recon": 6,
     "predict_cor": 20,
     "fix_cor": 1,

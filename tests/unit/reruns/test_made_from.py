@@ -256,6 +256,23 @@ def test_inventories_that_took_aborted_scans_in_are_made_again(folder, angles, a
     assert since == ["inventory"] * again
 
 
+@pytest.mark.parametrize(
+    ("scans", "angles", "again"),
+    [
+        ("raw/*.h5", None, False),
+        ("raw/*.h5", "/entry/angles", False),
+        ("raw/*.h5", "angles.txt", True),
+        ("raw/*/", None, True),
+    ],
+)
+def test_inventories_of_images_and_lists_are_made_again(tmp_path, scans, angles, again):
+    (tmp_path / "raw" / "scan").mkdir(parents=True)
+    (tmp_path / "raw" / "scan.h5").touch()
+    data = {"campaign": {"scans": [scans]}, "input": {"angles": angles}}
+    campaign = campaign_from_data(data, tmp_path)
+    assert (made_from.IMAGES_SINCE in made_from.of_inventory(campaign, {})) == again
+
+
 def test_gated_keeps_the_size_that_null_stands_for():
     block = Config.model_fields["preprocess"].annotation
     assert effective(block(stripes={"method": "gated"})) == {"stripes": {"method": "gated"}}
