@@ -58,12 +58,14 @@ NUMBERS = {
 }
 """Keys of `input` that phase retrieval takes; attenuation per cm takes the first, and no other
 voxels depend on them."""
+_NEUTRONS_KEV = 1e-3
 
 
 def implausible(name: str, value: float) -> str:
     """Say that a number of `NUMBERS` is out of range, and its likely unit; "" if it is not."""
     _, unit, least, most, others = NUMBERS[name]
-    if least <= value <= most:
+    is_of_neutrons = name == "energy_kev" and value <= _NEUTRONS_KEV
+    if least <= value <= most or is_of_neutrons:
         return ""
     units = (other for other, factor in others.items() if least <= value * factor <= most)
     hint = "".join(f"; is it in {other}?" for other in [*units][:1])

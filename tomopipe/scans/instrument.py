@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from math import isfinite
 from typing import TYPE_CHECKING
 
-from tomopipe.scans.datasets import text_of, unit_of
+from tomopipe.scans.datasets import attribute_of, text_of
 from tomopipe.scans.hdf5 import UNREADABLE
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ _UM = {
 _KEV = {
     **dict.fromkeys(("ev", "electronvolt", "electron_volt"), 1e-3),
     **dict.fromkeys(("kev", "kiloelectronvolt", "kiloelectron_volt"), 1.0),
-    **dict.fromkeys(("mev", "megaelectronvolt", "megaelectron_volt"), 1e3),
+    **dict.fromkeys(("MeV", "mev", "megaelectronvolt", "megaelectron_volt"), 1e3),
+    "meV": 1e-6,  # of neutrons
     **dict.fromkeys(("j", "joule", "joules"), 1 / 1.602176634e-16),
 }
 
@@ -59,7 +60,7 @@ class Found:
 class Quantity:
     """How a kind of number is read."""
 
-    factors: Mapping[str, float]  # of units, in lower case; none: units do not count
+    factors: Mapping[str, float]  # of units, as written or in lower case; none: units do not count
     guess: Callable[[float], float]  # the factor of a number without a unit
 
 
@@ -118,11 +119,12 @@ def _read(group: "h5py.Group", name: str, quantity: Quantity) -> Found | None:
     try:
         dataset = group[name]
         number, unit = _number_and_unit(text_of(dataset[()]))
-        unit = unit or unit_of(dataset)
+        unit = unit or attribute_of(dataset, "units")
     except UNREADABLE:
         return None
     has_unit = unit and quantity.factors
-    factor = quantity.factors.get(unit) if has_unit else quantity.guess(number)
+    factors = quantity.factors
+    factor = factors.get(unit, factors.get(unit.lower())) if has_unit else quantity.guess(number)
     if not isfinite(number) or number == 0:
         return None
     location = name if name.startswith("/") else f"{group.name}/{name}"
@@ -142,7 +144,7 @@ def _name_of_height(name: str) -> str:
 
 
 def _number_and_unit(text: str) -> tuple[float, str]:
-    """Divide "0.65 um"; the unit, in lower case, may be missing."""
+    """Divide "0.65 um"; the unit may be missing."""
     number = re.match(r"[-+.\d]+(e[-+]?\d+)?", text, re.IGNORECASE)
     end = number.end() if number else len(text)
-    return float(text[:end]), text[end:].strip().lower()
+    return float(text[:end]), text[end:].strip()

@@ -76,6 +76,7 @@ def test_pixel_size_in_the_sample_comes_before_that_of_the_sensor(tmp_path):
         (25.5, "keV", 25.5),
         (25500.0, "eV", 25.5),
         (0.0255, "MeV", 25.5),
+        (25.3, "meV", 2.53e-5),  # thermal neutrons
         (25.5, None, 25.5),
         (25500.0, None, 25.5),
         (25.5, "A", None),
