@@ -83,7 +83,9 @@ def warn_of_slips(prepared: Prepared) -> str:
     size = np.where(odd[runs[0]] == 0, 0, np.abs(np.diff(ahead[runs], axis=0)[0]))
     largest = np.sort(np.argsort(-size, kind="stable")[:_MOST_SLIPS])
     uneven = runs[:, largest[size[largest] >= _SLIP_STEPS]].T.tolist()
-    lines = lines_as_taken(prepared, _ALL_ROWS) if uneven else np.zeros(0)
+    if not uneven:
+        return ""
+    lines = lines_as_taken(prepared, _ALL_ROWS)
     slips = [run for run in uneven if _go_on(lines, position, abs(step_rad), *run)]
     if not slips:
         return ""
