@@ -33,6 +33,7 @@ _DARK_SHARE = 0.005
 # share, while projections on its bright side change by no more than this share: a plate that is
 # seen edge-on darkens smoothly.
 _FALL, _ALIKE, _SMOOTH = np.log(1.6), 0.4, 0.25
+_OVER_FLATS = 1.5  # a beam that lets more through than this is brighter than that of the flats
 _PARTS, _PART_COLUMNS = 16, 32
 # The flat where pixels are cut off: it differs so much from pixel to pixel, or is so far below.
 _SPREAD, _FAR_BELOW = 0.01, 0.8
@@ -90,11 +91,12 @@ def find_bad_frames(
 
 
 def find_dim_frames(line_integrals: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Tell in which projections the beam is down to five eighths of that of most, or less.
+    """Tell in which projections the beam is down to five eighths of the usual one, or less.
 
     `line_integrals` (n_rows, n_angles, n_cols) are -log of the transmission in some rows, in the
     order in which they were taken. The beam falls, and comes back, at once and in all columns
-    alike; a sample changes smoothly, or only where it is.
+    alike; a sample changes smoothly, or only where it is. Usual is the beam of most projections, or
+    of a few that are brighter, unless they are brighter than the flats.
     """
     n_rows, n_angles, n_cols = line_integrals.shape
     if n_angles < 3:
@@ -113,7 +115,10 @@ def find_dim_frames(line_integrals: NDArray[np.float32]) -> NDArray[np.intp]:
         after = np.maximum(other[3:-1], other[4:])
         sudden = uniform & (np.where(change < 0, before, after) <= _SMOOTH * size)
     beam = np.concatenate([[0.0], np.cumsum(np.where(sudden, change, 0))])
-    return np.flatnonzero(beam <= np.median(beam) - _FALL)
+    usual = np.median(beam)
+    if light[:, beam > usual + _FALL].max(initial=0.0) < _OVER_FLATS:
+        usual = beam.max()  # the beam of the flats: that of most projections was lost
+    return np.flatnonzero(beam <= usual - _FALL)
 
 
 def _find_repeated(values: NDArray, part: NDArray, bad: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -229,7 +229,16 @@ def test_a_shutter_may_move_within_a_projection(part, shape):
 
 
 @pytest.mark.parametrize(
-    "frames", [range(10), range(100, 181), [50], [50, 51, 120], range(170, 181)]
+    "frames",
+    [
+        range(10),
+        range(100, 181),
+        [50],
+        [50, 51, 120],
+        range(170, 181),
+        range(20, 120),
+        range(9, 181),
+    ],
 )
 def test_a_beam_that_is_lost_at_an_end_for_long_or_twice_is_dim(frames):
     light = transmission()
