@@ -317,3 +317,14 @@ def test_without_prediction_a_default_wins_over_the_series(campaign):
         table, missing = resolve_cor.compute(rows, scans, default_px)
         assert [entry["cor_px"] for entry in table.values()] == after
         assert missing == {}
+
+
+def test_a_cor_in_the_table_needs_no_prediction():
+    entries = [
+        {"scan": scan, "index": 1, "n_cols": 200, "manual": cor_px, "select": "in"}
+        for scan, cor_px in (("a_1", "100"), ("a_2", "300"))
+    ]
+    rows = compute({}, entries, FixCorBlock())
+    assert [row["after_px"] for row in rows] == ["100.00", "100.00"]
+    assert rows[0]["reason"] == ""
+    assert "the prediction failed" in rows[1]["reason"]

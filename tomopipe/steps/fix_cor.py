@@ -71,7 +71,8 @@ def _member(
         donor_px = entry.get("donor_px")
         return replace(member, predicted_px=math.nan if donor_px is None else donor_px)
     if files is None:
-        return replace(member, note="the prediction failed")
+        has_cor = is_valid(parse_cor(member.manual), member.n_cols)  # and was not searched
+        return member if has_cor else replace(member, note="the prediction failed")
     return _with_prediction(member, *files, options)
 
 
