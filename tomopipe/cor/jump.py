@@ -21,13 +21,14 @@ _AROUND = tuple(i for i in range(-6, 7) if abs(i) > 1)  # pairs that show what i
 _MIN_ANGLES = 20
 _ALONG = 1.5  # usual steps: further apart in angle, projections are no neighbours
 _REACH = 0.5  # of the columns: a sample that moves further has next to no picture in common
-# What a jump has: a shift, and how much better the pair matches then (log of the misfit), which
-# all others but two reach only a quarter of; the match, which those beside it have, too; the share
-# of what is unusual about it that the shift explains (less where it gains much, but not of a shift
-# by more than a sixteenth of the columns; above 2 nothing is unusual); and how much of the shift
-# the pairs beside it may take back.
+# What a jump has: a shift, and how much better the pair matches then (log of the misfit), which all
+# others but two reach only a quarter of; the match, which those beside it have, too (more where the
+# shift is above a sixteenth of the columns: there are more places to match by chance); the share of
+# what is unusual about it that the shift explains (less where it gains much; above 2 nothing is
+# unusual); and how much of the shift the pairs beside it may take back.
 _SHIFT_PX, _GAIN, _ALONE, _MATCH, _RETURNS = 1.5, 0.4, 4.0, 0.6, 0.4
-_EXPLAINED, _MUCH, _FAR, _MOST_EXPLAINED = (0.8, 0.65), 1.0, 1 / 16, 2.0
+_FAR, _FAR_MATCH = 1 / 16, 0.75
+_EXPLAINED, _MUCH, _MOST_EXPLAINED = (0.8, 0.65), 1.0, 2.0
 # Images taken once more: at most that share of all, at an angle of the scan to that part of a step.
 _MOST_MORE, _SAME = 0.1, 0.25
 _TREMBLES, _TREMBLES_PX = 0.35, 1.4  # share of pairs with such a gain, and standard deviation
@@ -123,13 +124,12 @@ def _largest_jump(pairs: _Pairs, prepared: Prepared) -> Jump | None:
     third = np.sort(pairs.gain[apart > 2])[-3]
     beside = apart == 1
     returned_px = pairs.away_px[beside].sum()
-    n_cols = prepared.rows.sinograms.shape[2] / prepared.match_binning
-    is_clear = bool(gain >= _MUCH and abs(shift_px) <= _FAR * n_cols)
+    is_far = abs(shift_px) * prepared.match_binning > _FAR * prepared.rows.sinograms.shape[2]
     is_jump = (
         abs(shift_px) >= _SHIFT_PX
         and gain >= max(_GAIN, _ALONE * third)
-        and 1 - pairs.misfit[largest] >= _MATCH
-        and _EXPLAINED[is_clear] <= pairs.explained[largest] <= _MOST_EXPLAINED
+        and 1 - pairs.misfit[largest] >= (_FAR_MATCH if is_far else _MATCH)
+        and _EXPLAINED[int(gain >= _MUCH)] <= pairs.explained[largest] <= _MOST_EXPLAINED
         and (1 - pairs.misfit[beside][pairs.near[beside]] >= _MATCH).all()
         and abs(returned_px) <= _RETURNS * abs(shift_px)
     )

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from find_rows import rows_of, scan
+from tomopipe_lab.suite import make_case
 
 from tomopipe.cor.jump import find_jump, warn_of_trembling
 from tomopipe.cor.prepared import Prepared
@@ -156,3 +157,8 @@ def test_a_far_jump_of_a_sample_larger_than_the_field_is_found(shift_px):
 def test_images_taken_once_more_show_a_far_move(shift_px):
     rows = moved(shift_px, N_ANGLES - 1, None, theta_deg=np.append(THETA_DEG, RETURN_DEG))
     assert find_jump(Prepared(rows)).shift_px == pytest.approx(shift_px, abs=2)
+
+
+def test_rings_that_begin_during_a_scan_are_no_far_jump():
+    """A smooth sample, larger than the field: rings alone match at a far shift (0.66)."""
+    assert find_jump(Prepared(make_case("test", 70).rows.plain())) is None
