@@ -2,15 +2,18 @@
 
 A submission is one sbatch that starts one Snakemake, which runs the jobs side by side. Each job
 succeeds or fails by itself: a failed one stops no other and is submitted again alone.
+Every start of Snakemake loads this package, which therefore loads tomopipe only as it submits.
 """
 
+import asyncio
 import os
 import secrets
 import shlex
+import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,11 +68,11 @@ class Executor(RemoteExecutor):
         self._name = f"tomopipe-{secrets.token_hex(4)}"  # of all its jobs in SLURM
         self._new: list[Any] = []  # jobs that no batch holds yet
         self._new_s = 0.0
-        self._refused: list[Batch] = []  # SLURM takes none of them now
+        self._waiting: list[Batch] = []  # for a place in the queue
         self._submitted: list[Batch] = []
-        self._failed_nodes: set[str] = set()
         self._retry_s = 0.0
-        self._is_cancelled = False
+        self._ends: Any = None  # what Snakemake does on SIGTERM
+        self._is_stopping = self._is_cancelled = False
         self._submitting = threading.Lock()
         self._said: set[str] = set()
         super().__init__(workflow, logger)
@@ -77,11 +80,21 @@ class Executor(RemoteExecutor):
 
     def run_jobs(self, jobs: Sequence[Any]) -> None:
         """Take the jobs that the scheduler has chosen; the thread of the base class submits."""
+        if self._ends is None:
+            self._ends = signal.getsignal(signal.SIGTERM)
+            with suppress(ValueError):  # not in the main thread
+                signal.signal(signal.SIGTERM, self._stop)
         for job in jobs:
             self.run_job_pre(job)
         with self.lock:
             self._new.extend(jobs)
             self._new_s = time.monotonic()
+
+    def _stop(self, *arguments: Any) -> None:
+        """Submit no more; Snakemake waits for what is submitted."""
+        self._is_stopping = True
+        if callable(self._ends):
+            self._ends(*arguments)
 
     def run_job(self, job: Any) -> None:
         """Take one job."""
@@ -89,8 +102,6 @@ class Executor(RemoteExecutor):
 
     async def sleep(self) -> None:
         """Submit what is new until SLURM is to be asked again."""
-        import asyncio
-
         until_s = time.monotonic() + self.next_seconds_between_status_checks
         while self.wait and time.monotonic() < until_s:
             self._submit_waiting()
@@ -111,7 +122,7 @@ class Executor(RemoteExecutor):
         is_free = self._submitting.acquire(timeout=_CANCEL_S)
         try:
             numbers = [batch.number for batch in self._submitted]
-            name = self._name if any(batch.may_be_queued for batch in self._refused) else ""
+            name = self._name if any(batch.may_be_queued for batch in self._waiting) else ""
             for text in queue.cancel(numbers, name):
                 print(f"tomopipe: {text}", file=sys.stderr)
         finally:
@@ -134,37 +145,31 @@ class Executor(RemoteExecutor):
             member.log_error(msg, **kwargs)
 
     def _submit_waiting(self) -> None:
-        n_free = self.workflow.executor_settings.submissions - len(self._submitted)
-        if n_free < 1 or self._is_cancelled or time.monotonic() < self._retry_s:
-            return
-        with self.lock:
-            jobs = []
-            if time.monotonic() - self._new_s >= _SETTLE_S:
+        if self._is_stopping:
+            self._drop()
+        settings = self.workflow.executor_settings
+        is_full = len(self._submitted) >= settings.submissions
+        if not (self._waiting or is_full) and time.monotonic() - self._new_s >= _SETTLE_S:
+            with self.lock:
                 jobs, self._new = self._new, []
-        try:
-            batches = self._refused + pack(jobs, self.workflow.executor_settings, self._n_cores)
-        except Exception as error:
-            self._fail(jobs, f"{type(error).__name__}: {error}")
-            return
-        self._refused = []
-        for n, batch in enumerate(batches):
-            if n == n_free or time.monotonic() < self._retry_s:
-                self._keep(batches[n:])
+            try:
+                n_cores = self.cores if isinstance(self.cores, int) else 1
+                self._waiting = pack(jobs, settings, n_cores)
+            except Exception as error:
+                self._fail(jobs, f"{type(error).__name__}: {error}")
+        while self._waiting and len(self._submitted) < settings.submissions:
+            if self._is_cancelled or time.monotonic() < self._retry_s:
                 return
-            self._submit(batch)
+            self._submit(self._waiting[0])
 
-    @property
-    def _n_cores(self) -> int:
-        return self.cores if isinstance(self.cores, int) else 1
-
-    def _keep(self, batches: Iterable[Batch]) -> None:
-        """Keep batches for later; the jobs of those that SLURM has never seen are packed anew."""
-        for batch in batches:
-            if batch.may_be_queued:
-                self._refused.append(batch)
-            else:
-                with self.lock:
-                    self._new[:0] = batch.jobs
+    def _drop(self) -> None:
+        """Give back the jobs that SLURM has not, without a word about each."""
+        with self.lock:
+            jobs, self._new = self._new, []
+        batches = [batch for batch in self._waiting if not batch.may_be_queued]
+        self._waiting = [batch for batch in self._waiting if batch.may_be_queued]
+        for job in [*jobs, *(job for batch in batches for job in batch.jobs)]:
+            self.report_job_error(SubmittedJobInfo(job, aux={"lacking": []}))
 
     def _submit(self, batch: Batch) -> None:
         try:
@@ -173,21 +178,17 @@ class Executor(RemoteExecutor):
                     return
                 log = self._log(batch)
                 log.parent.mkdir(parents=True, exist_ok=True)
-                options = batch.options(
-                    self._name,
-                    log=log,
-                    folder=self.workflow.workdir_init,
-                    without=self._failed_nodes,
-                )
+                options = batch.options(self._name, log, self.workflow.workdir_init)
                 batch.number = queue.submit(self._name, options, self._script(batch), batch)
                 self._submitted.append(batch)
         except queue.NotNowError as error:
             self._retry_s = time.monotonic() + self.next_seconds_between_status_checks
             self._say("submit", f"SLURM takes no submission now, it is sent again: {error}")
-            self._keep([batch])
         except Exception as error:
+            self._waiting.remove(batch)
             self._fail(batch.jobs, str(error) or type(error).__name__)
         else:
+            self._waiting.remove(batch)
             self._said.discard("submit")
             n = f"{len(batch.jobs)} jobs" if len(batch.jobs) > 1 else "1 job"
             self.logger.info(
@@ -231,7 +232,7 @@ class Executor(RemoteExecutor):
         for batch in batches:
             state = states.get(batch.number, "")
             batch.n_unknown = 0 if state else batch.n_unknown + 1
-            if state in queue.ENDED or batch.n_unknown >= _N_UNKNOWN:
+            if queue.has_ended(state) or batch.n_unknown >= _N_UNKNOWN:
                 self._submitted.remove(batch)
                 try:
                     self._close(batch, state or "no longer known")
@@ -243,14 +244,14 @@ class Executor(RemoteExecutor):
         if state != "COMPLETED":
             jobs = [job for job in batch.jobs if not all(map(is_done, members(job)))]
             queue.cancel([batch.number])  # SLURM may have queued it again
-            if state == "NODE_FAIL":
-                self._failed_nodes |= queue.nodes_of(batch.number)
         for job in batch.jobs:
             if job not in jobs:
                 self.report_job_success(SubmittedJobInfo(job, external_jobid=batch.number))
         if jobs:
+            from tomopipe.campaign.slurm import failed_on
+
             why = f"SLURM job {batch.number}: {state}"
-            node = "" if log.exists() or state != "FAILED" else queue.failed_on(batch.number)
+            node = "" if log.exists() or state != "FAILED" else failed_on(batch.number)
             if node:
                 why = f"{node} cannot write {Path.cwd()}: it must be there, under this path, on all"
                 why += " nodes"

@@ -17,11 +17,6 @@ from typing import Any
 
 from snakemake_interface_executor_plugins.utils import encode_target_jobs_cli_args
 
-from tomopipe.campaign.log import status_path
-from tomopipe.campaign.slurm import node_mb, time_limit_min
-from tomopipe.storage import run_folder
-from tomopipe.storage.json_files import json_or
-
 _MOST_CPU_S = 440  # of the jobs of one submission
 _START_S = 3.0  # of a submission: Snakemake and imports, on one core
 _USED = 0.6  # of the cores and the time that a submission holds
@@ -35,6 +30,10 @@ def members(job: Any) -> list[Any]:
 
 def is_done(member: Any) -> bool:
     """Tell from the status beside its log whether a job has ended well in this run."""
+    from tomopipe.campaign.log import status_path
+    from tomopipe.storage import run_folder
+    from tomopipe.storage.json_files import json_or
+
     log = next(iter(member.log), None)
     status = json_or(status_path(log), {}) if log else {}
     run = os.environ.get(run_folder.VARIABLE)
@@ -138,12 +137,16 @@ class Batch:
     @property
     def mem_mb(self) -> int:
         """Memory of a submission: at most a node's, with which fewer jobs run side by side."""
+        from tomopipe.campaign.slurm import node_mb
+
         asked = sum(sorted((need.mem_mb for need in self.needs), reverse=True)[: self._n_side])
         return min(asked, node_mb(self._partition) or asked)
 
     @property
     def runtime_min(self) -> int:
         """Time of a submission: at most its partition's."""
+        from tomopipe.campaign.slurm import time_limit_min
+
         n_after_another = math.ceil(len(self.needs) / self._n_side)
         asked = n_after_another * max(need.runtime_min for need in self.needs)
         return min(asked, time_limit_min(self._partition) or asked)
@@ -152,13 +155,11 @@ class Batch:
     def _partition(self) -> str:
         return str(self.needs[0].texts.get("slurm_partition") or "")
 
-    def options(
-        self, name: str, *, log: Path, folder: str | Path, without: Iterable[str]
-    ) -> list[str]:
-        """Return the options of sbatch: its name in SLURM, log and folder, and nodes to avoid."""
+    def options(self, name: str, log: Path, folder: str | Path) -> list[str]:
+        """Return the options of sbatch, with the name of the run in SLURM."""
         texts = self.needs[0].texts
         comment = f"{self.mark} {self.rules}: {' '.join(_subjects(self.members))}"
-        cores, nodes = texts.get("cpus_per_task", self.cores), sorted(without)
+        cores = texts.get("cpus_per_task", self.cores)
         per_cpu = texts.get("mem_mb_per_cpu")
         found = {
             "job-name": name,
@@ -170,7 +171,6 @@ class Batch:
             "mem": "" if per_cpu else self.mem_mb or "",
             "mem-per-cpu": per_cpu or "",
             "time": self.runtime_min or "",
-            "exclude": ",".join(nodes),
         }
         # last: what the user adds is stronger
         return [f"--{key}={value}" for key, value in found.items() if value] + [*self.places]

@@ -6,10 +6,6 @@ import subprocess
 from collections.abc import Sequence
 from typing import Protocol
 
-from tomopipe.campaign import slurm
-from tomopipe.campaign.slurm import ENDED, failed_on
-
-__all__ = ["ENDED", "NoAnswerError", "NotNowError", "cancel", "failed_on", "nodes_of", "states"]
 _SUBMIT_S, _ASK_S = 60.0, 30.0
 _N_AT_ONCE = 500  # numbers in one call: the length of a command is limited
 # the controller is busy, away or restarted; or the job may have been taken all the same
@@ -83,6 +79,13 @@ def is_temporary(text: str) -> bool:
     return _POLICY in text and not _LIMIT.search(text)
 
 
+def has_ended(state: str) -> bool:
+    """Tell whether no job in this state runs again under its number."""
+    from tomopipe.campaign.slurm import ENDED
+
+    return state in ENDED
+
+
 def states(numbers: Sequence[str]) -> dict[str, str]:
     """Return the states of jobs; SLURM has forgotten those that are missing.
 
@@ -93,7 +96,7 @@ def states(numbers: Sequence[str]) -> dict[str, str]:
         found = _states([*_SACCT, "--format=JobID,State"], numbers)
     except NoAnswerError as error:
         no_answer = str(error)
-    rest = [number for number in numbers if found.get(number) not in ENDED]
+    rest = [number for number in numbers if not has_ended(found.get(number, ""))]
     found |= _states([*_SQUEUE, "--format=%A|%T"], rest)
     if no_answer and any(number not in found for number in numbers):
         raise NoAnswerError(no_answer)
@@ -122,17 +125,10 @@ def _ask(command: Sequence[str], numbers: Sequence[str]) -> list[list[str]]:
     return rows
 
 
-def nodes_of(number: str) -> set[str]:
-    """Return the nodes of a job that has ended, from sacct; none if it does not know them."""
-    try:
-        rows = _ask([*_SACCT, "--format=NodeList"], [number])
-    except NoAnswerError:
-        return set()
-    return {row[0] for row in rows if re.fullmatch(r"[\w.,\[\]-]+", row[0])}
-
-
 def cancel(numbers: Sequence[str], name: str = "") -> list[str]:
     """Cancel jobs by their numbers, and all of a run by its name; say which may run on."""
+    from tomopipe.campaign import slurm
+
     of_run = [f"--name={name}", f"--user={getpass.getuser()}"] if name else []
     return list(filter(None, [slurm.cancel(numbers), slurm.cancel([], *of_run)]))
 

@@ -71,8 +71,7 @@ def main() -> int:
     elif tool in ("squeue", "sacct"):
         for number in filter(None, value_of(arguments, "--jobs").split(",")):
             if (FOLDER / f"{number}.options").exists() and state_of(number) != "FORGOTTEN":
-                shown = "NodeList" in "".join(arguments)
-                print("node7" if shown else f"{number}|{state_of(number)}")
+                print(f"{number}|{state_of(number)}")
         name = value_of(arguments, "--name")
         for path in FOLDER.glob("*.options") if name else ():
             options = dict(

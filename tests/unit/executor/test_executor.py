@@ -57,7 +57,6 @@ fi"""
     assert cluster.n_submissions == 2
     assert f"failed: SLURM job 1: {state.split()[0]}; see" in text
     assert ["1"] in cluster.calls("scancel")  # SLURM may have queued it again
-    assert cluster.options(2).get("exclude") == ("node7" if state == "NODE_FAIL" else None)
 
 
 POLICY = "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job "
@@ -175,3 +174,15 @@ def test_a_submission_without_an_answer_is_cancelled_by_the_name_of_the_run(clus
     process.communicate(timeout=120)
     name = cluster.options(1)["job-name"]
     assert [call[0] for call in cluster.calls("scancel")] == [f"--name={name}"]
+
+
+def test_a_run_that_is_to_end_waits_for_what_slurm_has_and_submits_no_more(cluster):
+    job = "while [ ! -e go ]; do sleep 0.1; done"
+    options = ("--tomopipe-submissions", "1", "--retries", "1")
+    process = cluster.start(*"abcdefgh", job=job, options=options)
+    until(lambda: len(list(cluster.folder.glob("logs/status/volume/*.json"))) == 4)
+    os.kill(process.pid, signal.SIGTERM)
+    (cluster.folder / "go").touch()
+    text, _ = process.communicate(timeout=120)
+    assert (process.returncode, cluster.n_submissions, len(cluster.made)) == (1, 1, 4)
+    assert "Error in rule" not in text
