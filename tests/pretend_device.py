@@ -1,147 +1,48 @@
 """A pretended GPU: NumPy computes, threads copy, and memory can be short.
 
-The lines that run on CuPy run here, by CuPy's rules (`tests.pretend_cupy`); only the calls into
-CuPy, which `CudaDevice` holds, do not.
+The lines that run on CuPy run here, by CuPy's rules (`tests.pretend_cupy`).
 """
 
-import queue
-import threading
-import time
 from contextlib import contextmanager
 
-import numpy as np
-
 from tests import pretend_cupy
-from tests.pretend_cupy import DeviceArray, OutOfMemoryError
+from tests.pretend_cupy import OutOfMemoryError
+from tomopipe.recon.cuda_device import CudaDevice
 
 __all__ = ["OutOfMemoryError", "PretendDevice", "in_place_of_cuda"]
 
 
-class _Event:
-    def __init__(self):
-        self._set = threading.Event()
+class PretendDevice(CudaDevice):
+    """A device that logs each copy when it is done, and what its memory is limited to."""
 
-    def reach(self):
-        self._set.set()
-
-    def synchronize(self):
-        assert self._set.wait(60), "never reached"
-
-
-class CopyStream:
-    """A queue worked off by a thread, late."""
-
-    def __init__(self, gpu):
-        self._gpu, self._jobs = gpu, queue.SimpleQueue()
-        threading.Thread(target=self._work, daemon=True).start()
-
-    def _work(self):
-        while True:
-            self._jobs.get()()
-
-    def put(self, job):
-        self._jobs.put(lambda: (time.sleep(self._gpu.delay_s), job()))
-
-    def record(self):
-        event = _Event()
-        self._jobs.put(event.reach)
-        return event
-
-    def wait_event(self, event):
-        self._jobs.put(event.synchronize)
-
-    def synchronize(self):
-        self.record().synchronize()
-
-    def __enter__(self):
-        self._gpu.current.stream = self
-
-    def __exit__(self, *_):
-        self._gpu.current.stream = None
-
-
-class ComputeStream(CopyStream):
-    """NumPy computes at once, so that this queue is always empty."""
-
-    def record(self):
-        event = _Event()
-        event.reach()
-        return event
-
-    def wait_event(self, event):
-        event.synchronize()
-
-
-class PretendDevice:
-    """See `tomopipe.recon.cuda_device.CudaDevice`."""
-
-    xp = pretend_cupy.XP
-
-    def __init__(self, *, device=0, largest_bytes=2**40, free_bytes=2**40, delay_s=0.002):
-        self.device, self.delay_s, self._free_bytes = device, delay_s, free_bytes
-        self.largest_bytes = largest_bytes
-        self.name = f"GPU {device}"
-        self.current = threading.local()
+    def __init__(self, *, device=0, largest_bytes=2**40, free_bytes=2**40):
+        super().__init__(pretend_cupy.XP, device)
+        self._number, self.largest_bytes = device, largest_bytes
+        pretend_cupy.FREE_BYTES[device] = free_bytes
         self.log, self.n_downloaded = [], 0  # bytes
-        self._n_streams = 0
 
     @property
     def largest_bytes(self):
-        return pretend_cupy.LARGEST_BYTES[self.device]
+        return pretend_cupy.LARGEST_BYTES[self._number]
 
     @largest_bytes.setter
     def largest_bytes(self, n_bytes):
-        pretend_cupy.LARGEST_BYTES[self.device] = n_bytes
+        pretend_cupy.LARGEST_BYTES[self._number] = n_bytes
 
-    def use(self):
-        pretend_cupy.use_device(self.device)
+    def upload(self, host, target):
+        super().upload(host, target)
+        pretend_cupy.in_stream(lambda: self.log.append("uploaded"))
 
-    def stream(self):
-        self.use()
-        self._n_streams += 1
-        return (ComputeStream if self._n_streams == 2 else CopyStream)(self)
-
-    def pinned(self, shape, dtype):
-        return np.full(shape, 77, dtype)
-
-    def empty(self, shape, dtype):
-        return self.xp.empty(shape, dtype)
-
-    def _checked(self, host, there):
-        assert pretend_cupy.current_device() == self.device == there.device
-        assert isinstance(there, DeviceArray)
-        assert isinstance(host, np.ndarray)
-        assert host.flags.c_contiguous
-        assert there.flags.c_contiguous
-        assert (host.shape, host.dtype) == (there.shape, there.dtype)
-
-    def upload(self, host, there):
-        self._checked(host, there)
-
-        def copy():
-            there.values[...] = host
-            self.log.append("uploaded")
-
-        self.current.stream.put(copy)
-
-    def download(self, there, host):
-        self._checked(host, there)
-
-        def copy():
-            host[...] = there.values
-            self.n_downloaded += host.nbytes
-            self.log.append("downloaded")
-
-        self.current.stream.put(copy)
-
-    def free_bytes(self):
-        self.use()
-        return self._free_bytes
+    def download(self, source, host):
+        super().download(source, host)
+        self.n_downloaded += host.nbytes
+        pretend_cupy.in_stream(lambda: self.log.append("downloaded"))
 
     def taken_bytes(self):
         return self.n_downloaded
 
     def release(self):
+        super().release()
         self.log.append("released")
 
 

@@ -20,6 +20,7 @@ from tomopipe.config import (
     TryReconBlock,
     parse_config,
 )
+from tomopipe.cor.answer import MIN_ANGLES
 from tomopipe.cor.collected_rows import opposing_pairs, spread_rows
 from tomopipe.cor.curves import Curves
 from tomopipe.cor.jump import reject_jump
@@ -36,13 +37,14 @@ from tomopipe.recon import fbp
 from tomopipe.recon import sweep as sweeping
 from tomopipe.recon.array import array_module
 from tomopipe.recon.plan import Plan, make_plan
-from tomopipe.scans.angle_lists import other_unit, span_deg
+from tomopipe.scans.angle_lists import other_unit
 from tomopipe.scans.exchange import open_scan
 
 __all__ = ["correct", "find_cor", "open_scan", "reconstruct", "sweep"]
 
 METHODS = ("ai", *CLASSICAL)
 """Of `find_cor`."""
+_FEW_DEG = 10.0  # a span of so many numbers that is 180 or 360 degrees in another unit: radians
 # the defaults of the workflow
 _PREDICT, _TRY, _FULL = PredictCorBlock(), TryReconBlock(), FullReconBlock()
 
@@ -87,7 +89,9 @@ def correct(
     ScanError
         If phase retrieval lacks a number.
     """
-    recipe, raw = _recipe(preprocess), np.asarray(projections)
+    given = {"energy_kev": energy_kev, "distance_mm": distance_mm, "pixel_size_um": pixel_size_um}
+    numbers = {name: float(value) for name, value in given.items() if value is not None}
+    recipe, raw = _recipe(preprocess, numbers), np.asarray(projections)
     if recipe.flat_method not in ("mean", "median") or recipe.ring_current.dataset is not None:
         raise ValueError("flat_method interpolate and pca, and ring_current, need tp.open_scan")
     if raw.ndim != 3 or not raw.size or threads < 1:
@@ -100,9 +104,7 @@ def correct(
     dark = _frame("darks", darks, average, raw.shape)
     _check_levels(raw, flat, dark)
     try:
-        strength = phase_strength(
-            recipe, energy_kev=energy_kev, distance_mm=distance_mm, pixel_size_um=pixel_size_um
-        )
+        strength = phase_strength(recipe, **(dict.fromkeys(given) | numbers))
     except ScanError as error:  # there is no file, and no `input`
         needed = str(error).partition(", but")[0]
         raise ScanError(f"{needed}: give these as arguments, such as energy_kev=25") from None
@@ -121,8 +123,8 @@ def correct(
     return np.asarray(corrections.sinograms(raw, (0, n_rows), threads=threads))
 
 
-def _recipe(preprocess: dict[str, Any]) -> PreprocessBlock:
-    blocks = {"campaign": {"scans": ["*"]}, "preprocess": preprocess}
+def _recipe(preprocess: dict[str, Any], numbers: dict[str, float]) -> PreprocessBlock:
+    blocks = {"campaign": {"scans": ["*"]}, "preprocess": preprocess, "input": numbers}
     try:
         return parse_config(blocks, source="correct").preprocess
     except TomopipeError as error:
@@ -193,13 +195,13 @@ def find_cor(
     -------
     Decision
         `cor_px`, None if none was accepted; `best_cor_px`, `confidence`, `verdict`, `method`,
-        `reason`.
+        `reason`. `reconstruct` and `sweep` take it as their `cor_px`, and so does NumPy.
 
     Raises
     ------
     ValueError
-        If the shapes do not fit, an angle is not finite, `center_px` lies off the detector, or
-        there is no such method.
+        If the shapes do not fit, an angle is not finite, angles are radians, `center_px` lies off
+        the detector, or there is no such method.
     """
     if isinstance(methods, str) or not methods or set(methods) - set(METHODS):
         raise ValueError(f"methods: expected a list of {', '.join(METHODS)}; got {methods!r}")
@@ -256,7 +258,7 @@ def reconstruct(
         Line integrals.
     theta_deg : array_like, shape (n_angles,)
         Angles.
-    cor_px : float, or array_like of shape (n_rows,)
+    cor_px : float, the answer of `find_cor`, or array_like of shape (n_rows,)
         Column of the axis, of all rows or of each.
     filter : str
         As `full_recon.filter` of the configuration.
@@ -273,7 +275,8 @@ def reconstruct(
     Raises
     ------
     ValueError
-        If the shapes do not fit, an angle is not finite, or a COR lies off the detector.
+        If the shapes do not fit, an angle is not finite, angles are radians, a COR lies off the
+        detector, or `find_cor` has accepted none.
     """
     values = np.ascontiguousarray(sinograms, np.float32)
     plan = _plan(values, _theta_rad(values, theta_deg), filter, device)
@@ -300,8 +303,8 @@ def sweep(
         Line integrals.
     theta_deg : array_like, shape (n_angles,)
         Angles.
-    cor_px : array_like, shape (n_cor,)
-        Columns of the axis to try.
+    cor_px : array_like, shape (n_cor,), or the answer of `find_cor`
+        Columns of the axis to try, such as `answer + np.arange(-2, 3)`.
     filter, device, threads
         As for `reconstruct`.
 
@@ -313,7 +316,8 @@ def sweep(
     Raises
     ------
     ValueError
-        If the shapes do not fit, an angle is not finite, or a COR lies off the detector.
+        If the shapes do not fit, an angle is not finite, angles are radians, a COR lies off the
+        detector, or `find_cor` has accepted none.
     """
     values = np.ascontiguousarray(sinogram, np.float32)
     plan = _plan(values[None], _theta_rad(values[None], theta_deg), filter, device)
@@ -333,7 +337,7 @@ def _plan(
 
 
 def _theta_rad(sinograms: NDArray[np.float32], theta_deg: ArrayLike) -> NDArray[np.float64]:
-    """Return the angles of sinograms in radians; warn if they do not look like degrees."""
+    """Return the angles of sinograms in radians; refuse radians, warn of other odd spans."""
     angles = np.asarray(theta_deg, float)
     if sinograms.ndim != 3 or not sinograms.size or angles.shape != sinograms.shape[1:2]:
         raise ValueError(
@@ -342,9 +346,12 @@ def _theta_rad(sinograms: NDArray[np.float32], theta_deg: ArrayLike) -> NDArray[
         )
     if (wrong := np.flatnonzero(~np.isfinite(angles))).size:
         raise ValueError(f"theta_deg: expected finite angles; number {wrong[0]} is not")
-    converted_twice, _ = other_unit(np.deg2rad(np.deg2rad(angles)))
-    if any(other_unit(angles)) or converted_twice:
-        text = f"theta_deg covers {span_deg(angles):.4g}; expected degrees: np.rad2deg(theta_rad)"
+    span = np.ptp(angles)
+    fault, odd = other_unit(angles)
+    if fault and span < _FEW_DEG and angles.size >= MIN_ANGLES:
+        raise ValueError(f"theta_deg spans {span:.4g}, as radians do: pass np.rad2deg(theta_rad)")
+    if fault or odd or other_unit(np.deg2rad(np.deg2rad(angles)))[0]:
+        text = f"theta_deg spans {span:.4g}; expected degrees: np.rad2deg(theta_rad) of radians"
         warnings.warn(text, stacklevel=3)
     _warn_not_finite("sinograms", sinograms, "they count as 0")
     return np.deg2rad(angles)

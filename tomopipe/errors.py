@@ -17,6 +17,10 @@ class ScanError(TomopipeError):
     """A scan that cannot be used; the message is the reason written to the inventory."""
 
 
+class DeviceError(TomopipeError):
+    """A GPU that a machine lacks, or cannot use: the fault of no scan, and another may have one."""
+
+
 class RunEndedError(TomopipeError):
     """The run that a job belongs to has ended, or a newer one has begun."""
 
@@ -146,12 +150,12 @@ def is_of_the_system(error: BaseException | None) -> bool:
 def is_of_the_scan(error: BaseException | None) -> bool:
     """Tell an error for which another attempt helps only once the file or the options are others.
 
-    Not one of the system, nor for want of memory, or of the file, which may come back.
+    Not one of the system or a GPU, nor for want of memory, or of the file, which may come back.
     """
     if is_of_the_system(error):
         return False
     while error is not None:
-        if isinstance(error, MemoryError | FileNotFoundError):
+        if isinstance(error, MemoryError | FileNotFoundError | DeviceError):
             return False
         error = error.__cause__
     return True

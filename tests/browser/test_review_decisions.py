@@ -114,6 +114,22 @@ def test_why_no_run_was_started_hides_no_button(tmp_path, serve, visit, width):
     assert toast["y"] > button["y"] + button["height"]
 
 
+def test_a_scan_of_known_cor_without_a_sweep_has_its_volume_and_takes_another_cor(
+    tmp_path, serve, visit
+):
+    folder = make_campaign(tmp_path)
+    page = visit(serve(folder))
+    row(page, "bone_007").click()
+    makes = "No sweep of this scan; `tomopipe run --predict bone_007` makes one."
+    expect(page.locator("#nothing")).to_have_text(makes)
+    expect(page.locator("#facts").get_by_role("link", name="Volume")).to_be_visible()
+    page.keyboard.type("512.25")
+    page.keyboard.press("Enter")
+    expect(row(page, "bone_007")).to_contain_text("512.25 ✎")
+    assert read_cells(folder / "scans.tsv")["bone_007"]["cor_px"] == "512.25"
+    assert page.trouble == []
+
+
 def test_without_allow_run_nothing_can_be_started(tmp_path, serve, visit):
     folder = make_campaign(tmp_path)
     page = visit(serve(folder))

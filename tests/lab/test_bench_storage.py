@@ -51,7 +51,7 @@ def test_what_is_read_is_compared_with_what_was_written(tmp_path, name):
 @pytest.fixture
 def device(monkeypatch):
     pretend_cupy.install(monkeypatch)
-    return PretendDevice(delay_s=0)
+    return PretendDevice()
 
 
 def test_blocks_come_back_as_slices_of_the_raw_counts(device):
@@ -159,7 +159,7 @@ def test_chunks_and_runs_are_tried(device, monkeypatch):
 
 
 def test_a_volume_is_made_from_a_file(monkeypatch, tmp_path):
-    with in_place_of_cuda(monkeypatch, full_recon, PretendDevice(delay_s=0)):
+    with in_place_of_cuda(monkeypatch, full_recon, PretendDevice()):
         seconds = gpu.from_file(gpu_ways.simulated(90, 48), 3, tmp_path, 1)
     assert seconds.median > 0
     assert not list(tmp_path.iterdir())

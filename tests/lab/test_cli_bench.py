@@ -57,7 +57,7 @@ def test_io_leaves_the_folder_as_it_was(tmp_path):
 def test_gpu_prints_all_that_there_is_to_know(monkeypatch, tmp_path):
     @contextmanager
     def device():
-        yield PretendDevice(delay_s=0)
+        yield PretendDevice()
 
     monkeypatch.setitem(sys.modules, "tomocupy", None)
     monkeypatch.setattr(gpu, "device", device)
@@ -66,7 +66,7 @@ def test_gpu_prints_all_that_there_is_to_know(monkeypatch, tmp_path):
         (gpu_passes, "CHUNKS", (64,)), (gpu_passes, "RUNS", (512,)),
     ]:  # fmt: skip
         monkeypatch.setattr(module, name, value)
-    with in_place_of_cuda(monkeypatch, full_recon, PretendDevice(delay_s=0)):
+    with in_place_of_cuda(monkeypatch, full_recon, PretendDevice()):
         result = _run("gpu", str(tmp_path), "--n", "64", "--rows", "3", "--block", "2")
     assert result.exit_code == 0, result.exception
     for words in ["of the range from the CPU's", "irfft2", "staged by 1 thread", "FFT", "stated GB",

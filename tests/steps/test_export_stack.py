@@ -326,3 +326,12 @@ def test_a_fault_that_may_pass_fails_the_job(scan, monkeypatch, cause):
     with pytest.raises(TomopipeError):
         step.export_or_fail(raw_of(scan, {}), stack, meta, ExportStarBlock(), made_from=None)
     assert not stack.exists()
+
+
+def test_pixels_that_are_not_square_are_no_stack_unless_somebody_says_that_they_are(scan):
+    with h5py.File(scan, "a") as file:
+        detector = file.require_group("measurement/instrument/detector")
+        detector["x_pixel_size"], detector["y_pixel_size"] = "5 um", "10 um"
+    with pytest.raises(ScanError, match=r"2 times as high as wide\. .* set input\.pixel_size_um"):
+        export(scan)
+    export(scan, known={"pixel_size_um": 5.0})

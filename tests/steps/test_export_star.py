@@ -103,6 +103,14 @@ def columns_and_rows_by_relion5(tables, name, voxels, image_size):
     return np.array([column + x * np.cos(tilt_rad) + z * np.sin(tilt_rad), row + y + 0 * tilt_rad])
 
 
+@pytest.mark.parametrize("scans", [["one_001"], ["a_1", "b_1"]])
+def test_a_program_for_relion_5_reads_one_table_with_the_names(campaign, scans):
+    tables = export(scans)
+    alone = starfile.read("results/relion/tomograms_relion5.star", parse_as_string=TEXT)
+    assert alone["rlnTomoName"].tolist() == scans
+    pd.testing.assert_frame_equal(alone, tables["global"])
+
+
 @pytest.mark.parametrize(
     ("n_cols", "binning", "rows", "cor_px", "theta_deg"),
     [

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tomopipe.config import FixCorBlock
+from tomopipe.cor.ai.model_card import shipped_sha256
 from tomopipe.cor.cor_value import format_cor
 from tomopipe.cor.outliers import EDITED, EMPTIED, FIX_COLUMNS, NOT_ASKED, is_by_file
 from tomopipe.errors import TomopipeError
@@ -237,6 +238,34 @@ def test_donors_fill_and_have_no_row(campaign):
     ]
     (row,) = compute(predicted, members + donors, OPTIONS)
     assert (row["scan"], row["after_px"], row["source"]) == ("größe 001", "905.00", "series-mean")
+
+
+SHIPPED = {"method": "ai", "model": {"name": "ai", "sha256": shipped_sha256()}}
+OWN = {"method": "ai", "model": {"name": "own", "sha256": "0" * 64}}
+
+
+@pytest.mark.parametrize(
+    ("prediction", "options", "text", "is_kept"),
+    [
+        (SHIPPED, {}, "1100", True),
+        (SHIPPED | {"confidence": 0.9}, {}, "1100", False),
+        (SHIPPED, {"protect_confident": None}, "1100", False),
+        (OWN, {}, "1100", False),
+        (OWN, {"protect_confident": 0.9}, "1100", True),
+        ({"method": "sum"}, {}, "1100", False),
+        ({"method": "sum"}, {"protect_confident": 0.9}, "1100", True),
+        (SHIPPED | {"cor_px": 1000.5}, {"protect_manual": False}, "1100", False),  # by hand
+    ],
+)
+def test_the_default_protects_what_the_shipped_network_predicts(
+    campaign, prediction, options, text, is_kept
+):
+    predicted, members = campaign(("1000", ""), (text, ""), ("1002", ""))
+    content = {"cor_px": 1100.0, "confidence": 0.99} | prediction
+    Path(predicted["größe 002"][1]).write_text(json.dumps(content), encoding="utf-8")
+    row = compute(predicted, members, FixCorBlock(**options))[1]
+    assert row["after_px"] == ("1100.00" if is_kept else "1001.00")
+    assert row["flagged"] == "true"
 
 
 def test_options_reach_the_rules(campaign):

@@ -399,6 +399,17 @@ def test_values_per_cm(tmp_path):
             assert file["exchange/data"].attrs["voxel_size_um"] == 2 * found_um
 
 
+def test_voxels_are_as_high_as_the_pixels_that_the_file_states(tmp_path):
+    truth = _scan(tmp_path, phantom=[DISK], n_angles=21)
+    detector = "measurement/instrument/detector"
+    with h5py.File(truth.path, "a") as file:
+        file[f"{detector}/x_pixel_size"], file[f"{detector}/y_pixel_size"] = "5 um", "10 um"
+    _volume(truth, "binned.h5", binning=2)
+    with h5py.File(tmp_path / "binned.h5") as file:
+        attributes = dict(file["exchange/data"].attrs)
+    assert (attributes["voxel_size_um"], attributes["voxel_height_um"]) == (10, 20)
+
+
 def test_per_cm_needs_the_pixel_size(tmp_path):
     truth = _scan(tmp_path)
     with pytest.raises(ScanError, match="per_cm needs the pixel size"):
@@ -455,7 +466,7 @@ def test_a_scan_of_which_half_was_never_written_gets_no_volume(tmp_path, options
         ({"cor_px": np.nan}, "COR nan px is off the detector"),
         ({"rows": [2, 6]}, r"\[2, 6\] are not rows of this scan \(0 to 5\)"),
         ({"crop_x": [0, 128]}, r"crop_x: \[0, 128\] are not within the slices .*\(0 to 127\)"),
-        ({"binning": 200}, "binning 200 is more than the 128 columns"),
+        ({"binning": 200}, r"full_recon\.binning: 200 is more than the 128 columns"),
     ],
 )
 def test_options_that_do_not_fit_the_scan(tmp_path, options, message):

@@ -325,6 +325,57 @@ def test_where_the_sample_jumped_no_cor_is_accepted_and_the_jump_is_told(run):
     assert prediction["best_cor_px"] is not None
 
 
+@pytest.mark.parametrize("shift_px", [-60, 25])
+def test_a_far_jump_is_not_accepted_either(run, shift_px):
+    projections, moved = (scan(cor_px, counts=5000) for cor_px in (COR_PX, COR_PX + shift_px))
+    projections[120:] = moved[120:]
+    prediction, text = run(rows_of(projections, THETA_180_DEG))
+    (warning,) = prediction["warnings"]
+    assert "between projections 119 and 120" in warning
+    assert float(warning.split(" by about ")[1].split()[0]) == pytest.approx(shift_px, abs=1)
+    assert (prediction["cor_px"], prediction["confidence"], text) == (None, 0.0, "")
+
+
+@pytest.mark.parametrize(("off_deg", "accepted"), [(-20, True), (20, False)])
+def test_angles_that_jump_make_a_cor_doubtful_and_explain_one_that_is_not_accepted(
+    run, off_deg, accepted
+):
+    theta_deg = THETA_180_DEG.copy()
+    theta_deg[150:] += off_deg
+    prediction, _ = run(rows_of(scan(COR_PX, counts=5000), theta_deg, pairs=False))
+    assert (prediction["cor_px"] is not None) == accepted
+    texts = prediction["doubts"] if accepted else [prediction["reason"]]
+    assert f"jump by {off_deg:+.1f} degrees between projections 149 and 150" in texts[0]
+
+
+@pytest.mark.parametrize(
+    ("corrections", "skip", "named"),
+    [
+        ({}, [], "[60, 79]"),
+        ({}, [[0, 9]], "[60, 79]"),  # as recorded, not of those in use
+        ({"flats": "none", "darks": "none"}, [], "[60, 79]"),
+        ({"air_px": 8}, [], ""),  # scaled to the air the values are right
+    ],
+    ids=["flats", "skipped", "no flats", "air"],
+)
+def test_a_beam_that_is_lost_for_a_while_makes_a_scan_doubtful(tmp_path, corrections, skip, named):
+    raw = tmp_path / "s_1.h5"
+    truth = write_scan(raw, n_cols=192, n_rows=5, n_angles=121, counts=30_000, beam={"n_flats": 10})
+    with h5py.File(raw, "r+") as file:
+        data, dark = file["exchange/data"], file["exchange/data_dark"][()].mean()
+        data[60:80] = ((data[60:80] - dark) * 0.05 + dark).astype(data.dtype)
+    files = [tmp_path / name for name in ("try.tif", "try.json", "rows.h5")]
+    known = {"skip_projections": skip}
+    try_recon(raw, *files, width_px=12, device="cpu", corrections=corrections, known=known)
+    out = tmp_path / "prediction.json", tmp_path / "center_of_rotation.txt"
+    prediction = predict_cor(files[2], files[1], *out, methods=["sum"], min_confidence=0.3)
+    assert prediction["cor_px"] == pytest.approx(truth.cor_px, abs=0.5)
+    doubts = [text for text in prediction.get("doubts", []) if "far darker" in text]
+    assert len(doubts) == bool(named)
+    assert all(f"skip_projections: [{named}]}}" in text for text in doubts)
+    assert all(text in prediction["warnings"] for text in doubts)
+
+
 def test_projections_that_tremble_make_an_accepted_cor_doubtful(run):
     projections = scan(COR_PX, counts=5000)
     for frame, px in zip(projections, np.random.default_rng(1).normal(0, 2, 181), strict=True):

@@ -357,3 +357,16 @@ def test_a_raw_file_that_the_disk_does_not_give_is_tried_again(tmp_path, monkeyp
     assert "Input/output error" in found["failed"]
     stated = json.loads(files[1].read_text())["made_from"]
     assert stated == {"step": "try_recon", "not_read": found["failed"]}
+
+
+def test_a_gap_of_stuck_columns_saturates_no_projection(tmp_path):
+    truth = _scan(tmp_path, counts=2e4, dtype="uint16")
+    with h5py.File(truth.path, "r+") as file:
+        for name in ("data", "data_white"):
+            file[f"exchange/{name}"][:, :, 20:30] = 65535  # 8 % of the columns
+    result, _, _, rows_h5 = _try(tmp_path)
+    rows = read_rows(rows_h5)
+    assert result["n_stuck"] == rows.n_stuck == 10 * rows.n_rows
+    assert not any(result["bad_frames"].values())
+    true = truth.projections().transpose(1, 0, 2)[rows.row_index]
+    assert np.abs(rows.sinograms - true)[:, :, 20:30].max() < 0.5 * true.max()

@@ -9,7 +9,8 @@ from tests.phantoms import write_scan
 from tests.pretend_cupy import XP
 from tests.pretend_device import PretendDevice, in_place_of_cuda
 from tests.step_calls import try_recon
-from tomopipe.recon import cuda, portable
+from tomopipe.errors import DeviceError, is_of_the_scan
+from tomopipe.recon import array, cuda, portable
 from tomopipe.recon.engine_memory import gpu_sweep_bytes
 from tomopipe.recon.plan import make_plan
 from tomopipe.recon.sweep import sweep
@@ -87,6 +88,15 @@ def test_a_small_gpu_takes_fewer_slices_at_a_time(tmp_path, monkeypatch):
     with in_place_of_cuda(monkeypatch, _sweep, gpu):
         _stack(truth, tmp_path / "gpu", "cuda")
     assert max(sizes) == 8
+
+
+def test_a_gpu_that_is_not_there_is_no_fault_of_the_scan(tmp_path, monkeypatch):
+    truth = write_scan(tmp_path / "s_1.h5", n_rows=3, n_cols=32, n_angles=40, cor_px=COR_PX)
+    monkeypatch.setattr(array, "gpu_fault", lambda: ("a library is missing", True))
+    with pytest.raises(DeviceError, match="device: cpu") as caught:
+        _stack(truth, tmp_path / "gpu", "cuda")
+    assert not (tmp_path / "gpu" / "try.json").exists()
+    assert not is_of_the_scan(caught.value)
 
 
 @pytest.mark.parametrize("where", ["grey_window", "_write_stack"])

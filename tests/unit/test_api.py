@@ -93,11 +93,63 @@ def test_a_cor_off_the_detector_is_refused(page, cor_px):
         tp.find_cor(sinograms, theta_deg, center_px=cor_px)
 
 
-@pytest.mark.parametrize("convert", [np.deg2rad, np.rad2deg])
-def test_angles_that_are_not_degrees_are_warned_of(page, convert):
-    with pytest.warns(UserWarning, match="expected degrees") as said:
-        tp.reconstruct(page["sinograms"][:1], convert(page["theta_deg"]), COR_PX)
-    assert said[0].filename == __file__
+@pytest.mark.parametrize("span_deg", [180, 360])
+def test_radians_are_refused_with_the_conversion(page, span_deg):
+    sinograms = page["sinograms"]
+    theta_deg = np.linspace(0, span_deg, sinograms.shape[1], endpoint=False)
+    calls = (
+        lambda angles: tp.reconstruct(sinograms[:1], angles, COR_PX),
+        lambda angles: tp.sweep(sinograms[0], angles, COR_PX),
+        lambda angles: tp.find_cor(sinograms[0], angles),
+    )
+    for call in calls:
+        with pytest.raises(ValueError, match=r"theta_deg spans .* pass np\.rad2deg\(theta_rad\)"):
+            call(np.deg2rad(theta_deg))
+
+
+def test_other_odd_angles_are_warned_of(page):
+    sinograms, theta_deg = page["sinograms"][:1], page["theta_deg"]
+    few = sinograms[:, :4], np.deg2rad(theta_deg[[0, 60, 120, 179]])
+    for values, angles in ((sinograms, np.rad2deg(theta_deg)), (sinograms, theta_deg / 60), few):
+        with pytest.warns(UserWarning, match="expected degrees") as said:
+            tp.reconstruct(values, angles, COR_PX)
+        assert said[0].filename == __file__
+
+
+def test_the_answer_serves_as_a_cor(page):
+    sinograms, theta_deg, found = page["sinograms"], page["theta_deg"], page["found"]
+    volume = tp.reconstruct(sinograms[:1], theta_deg, found)
+    np.testing.assert_array_equal(volume, tp.reconstruct(sinograms[:1], theta_deg, found.cor_px))
+    (image,) = tp.sweep(sinograms[0], theta_deg, found)
+    np.testing.assert_allclose(image, volume[0], atol=1e-4 * np.ptp(image))
+    np.testing.assert_allclose(found + np.arange(-1, 2), found.cor_px + np.arange(-1, 2))
+
+
+def test_an_answer_that_was_not_accepted_is_no_cor(page):
+    sinograms, theta_deg = page["sinograms"], page["theta_deg"]
+    unsure = tp.find_cor(sinograms, theta_deg, methods=["ai"], min_confidence=1.0)
+    noise = np.random.default_rng(1).normal(size=sinograms.shape)
+    nothing = tp.find_cor(noise, theta_deg)
+    for answer, says in ((unsure, "pass best_cor_px"), (nothing, "nothing rotates")):
+        assert answer.cor_px is None
+        for call in (tp.reconstruct, lambda s, *rest: tp.sweep(s[0], *rest)):
+            with pytest.raises(ValueError, match=f"no COR accepted .*{says}"):
+                call(sinograms, theta_deg, answer)
+    assert tp.reconstruct(sinograms[:1], theta_deg, unsure.best_cor_px).any()
+
+
+def test_what_a_notebook_shows(page, truth):
+    with tp.open_scan(truth.path) as scan:
+        np.testing.assert_array_equal(scan.theta_deg, page["theta_deg"])
+        shown = repr(scan)
+    n_angles, n_rows, n_cols = page["projections"].shape
+    assert shown.startswith(f"{truth.path}: /exchange/data (DXchange)")
+    assert f"{n_angles} projections of {n_rows} x {n_cols} pixels" in shown
+    assert f"0 to {page['theta_deg'][-1]:g} degrees" in shown
+    found = page["found"]
+    assert f"{found.cor_px:.2f} px, confidence {found.confidence:.2f}" in repr(found)
+    assert len(shown.splitlines()) == 3
+    assert "\n" not in repr(found)
 
 
 def test_what_needs_a_file_is_refused(page):
@@ -108,6 +160,8 @@ def test_what_needs_a_file_is_refused(page):
         tp.correct(*arrays, stripe={})
     with pytest.raises(ScanError, match="needs energy_kev, pixel_size_um: give these as arg"):
         tp.correct(*arrays, distance_mm=50, phase={"method": "paganin"})
+    with pytest.raises(ValueError, match=r"25000 keV is implausible .* is it in eV"):
+        tp.correct(*arrays, energy_kev=25000)
     with pytest.raises(AttributeError, match="no attribute 'guess'"):
         tp.guess  # noqa: B018
 

@@ -95,6 +95,16 @@ def test_torch_is_an_extra_and_nothing_is_pinned(project):
     assert extras["dinov2"] == ["tomopipe[torch]"]
 
 
+@pytest.mark.parametrize("cuda", ["12", "13"])
+def test_the_extras_of_a_gpu_bring_the_compiler_and_the_transforms(project, cuda):
+    """Without `ctk` CuPy finds neither NVRTC nor cuFFT unless the machine has them."""
+    (text,) = project["optional-dependencies"][f"gpu-cuda{cuda}"]
+    needed = Requirement(text)
+    assert (needed.name, needed.extras) == (f"cupy-cuda{cuda}x", {"ctk"})
+    assert "13.6" not in needed.specifier  # it has no such extra
+    assert "14.0" in needed.specifier
+
+
 def test_names_of_modules_are_unique():
     """But of commands, which have the name of what they show (decision 14)."""
     paths = (HOME / "tomopipe").rglob("*.py")

@@ -6,6 +6,7 @@ import pytest
 from tests import cuda_on_cpu, pretend_cupy
 from tests.pretend_cupy import XP
 
+RFFT = pretend_cupy.MODULES["cupyx.scipy.fft"].rfft
 HERE = np.arange(6, dtype=np.float32).reshape(2, 3)
 SOURCE = """
 extern "C" __global__ void reverse(float* values, const int n) {
@@ -39,6 +40,10 @@ REFUSED = {
     "host as index": lambda there: there[np.array([0, 1])],
     "host set": lambda there: there.__setitem__(slice(None), HERE),
     "where of a ufunc": lambda there: XP.add(there, there, where=there > 1),
+    "initial of a method": lambda there: there.max(initial=0),
+    "initial of a function": lambda there: XP.max(there, initial=0),
+    "where of a function": lambda there: XP.sum(there, where=there > 1),
+    "workers of a transform": lambda there: RFFT(there, workers=2),
     "python number to a kernel": lambda there: _reverse(there, 6),
     "another type to a kernel": lambda there: _reverse(there, np.int64(6)),
     "host to a kernel": lambda there: _reverse(HERE, np.int32(6)),
@@ -77,7 +82,14 @@ def test_arrays_stay_on_their_device(there):
     assert ((there + np.float32(1)).get() == HERE + 1).all()
 
 
+def test_a_refusal_names_the_function_and_its_parameters(there):
+    with pytest.raises(TypeError, match=r"cupy\.ndarray\.max.*keepdims.*'initial'"):
+        there.max(initial=0)
+
+
 def test_what_cupy_does_not_document_is_missing(there):
+    with pytest.raises(KeyError):
+        pretend_cupy.bound("cupy.nanpercentile", np.nanpercentile)
     with pytest.raises(AttributeError):
         XP.nanpercentile(there, 1)
     with pytest.raises(AssertionError, match="no mode median"):

@@ -69,7 +69,11 @@ OPTIONS = {
         "min_confidence": [0.5, 0.45, 0.99],
         "max_bad_frames": [0.1, 0.2],
     },
-    "fix_cor": {"max_delta_px": [1.0, 50.0], "protect_manual": [True, False]},
+    "fix_cor": {
+        "max_delta_px": [1.0, 50.0],
+        "protect_manual": [True, False],
+        "protect_confident": [0.95, None, 0.5],
+    },
     "resolve_cor": {"default_px": [None, 47.0], "on_missing": ["skip", "block"]},
     "full_recon": {
         "algorithm": ["fbp", "sirt"],

@@ -27,8 +27,12 @@ from tests.workflow.conftest import (
 )
 from tomopipe.cli import cli
 from tomopipe.reruns.words import OPTIONS_OF_FIX
+from tomopipe.review.scan_view import scan_view
+from tomopipe.review.store import Store
 
 TAIL = {"export_star", "report"}
+SEARCH = ("try_recon", "predict_cor")
+VOLUME = ("full_recon", "export_stack", "sidecar")
 
 
 def jobs_of(rule: str, scans=CORS_PX) -> set[str]:
@@ -53,6 +57,10 @@ def expect(campaign: Path, jobs: set[str], *, pending: bool = False) -> None:
 
 def changed(*scans: str) -> set[str]:
     return jobs_of("full_recon", scans) | jobs_of("sidecar", scans)
+
+
+def page(campaign: Path) -> str:
+    return (campaign / "results" / "report" / "index.html").read_text()
 
 
 def test_nothing_changed(campaign):
@@ -258,6 +266,16 @@ def test_fix_cor_option_without_effect(campaign):
     expect(campaign, {"fix_cor:a", "fix_cor:b", "resolve_cor"})
 
 
+def test_tables_of_an_earlier_version_without_an_outlier_stay(campaign):
+    """Their rule was null; with the default nothing would come out otherwise."""
+    configure(campaign, "fix_cor", protect_confident=None)
+    expect(campaign, {"fix_cor:a", "fix_cor:b", "resolve_cor"})
+    configure(campaign, "fix_cor", protect_confident=0.95)
+    expect(campaign, set())
+    (campaign / "results/fix_cor/a.tsv").write_text("")
+    assert snakemake(campaign).jobs == {"fix_cor:a", "resolve_cor"}
+
+
 def test_resolve_cor_option_without_effect(campaign):
     configure(campaign, "resolve_cor", default_px=40.0)
     expect(campaign, {"resolve_cor"})
@@ -369,3 +387,69 @@ def test_cor_of_a_series_mean_moves_with_its_donor(campaign):
     assert run.status == 0, run.text
     table(campaign, "b_2\tauto\t44.5\t")
     expect(campaign, {"fix_cor:b", "resolve_cor", *changed("b_1", "b_2"), *TAIL})
+
+
+@pytest.mark.parametrize("methods", [("registration",), ()])
+def test_scans_of_known_cor_get_their_volume_alone(tmp_path, methods):
+    """All CORs are imported before the first run; then one is taken away, then all are searched."""
+    scans = {"a_1": 48.5, "a_2": 49.0}
+    campaign = new_campaign(tmp_path, scans, methods=methods)
+    configure(campaign, "predict_cor", methods=list(methods))
+    cors = {str(campaign / f"raw/{scan}.h5"): f"{cor_px:.2f}" for scan, cor_px in scans.items()}
+    (tmp_path / "rot_cen.json").write_text(json.dumps(cors))
+    where = ["-C", str(campaign)]
+    done = CliRunner().invoke(cli, ["cor", "import", str(tmp_path / "rot_cen.json"), *where])
+    assert done.exit_code == 0, done.output
+    examined = CliRunner().invoke(cli, ["check", *where])
+    assert "volumes" in examined.output
+    assert "try stacks" not in examined.output
+    follows = {"fix_cor:a", "resolve_cor", *TAIL}
+    volumes = {job for rule in VOLUME for job in jobs_of(rule, scans)}
+    expect(campaign, {"inventory", *follows, *volumes})
+    assert not (campaign / "results" / "try_center").exists()
+    for scan, cor_px in scans.items():
+        with h5py.File(campaign / f"results/{scan}_rec.h5") as file:
+            assert file["provenance/cor"].attrs["cor_px"] == cor_px
+    assert page(campaign).count("not checked") == 2
+
+    if methods:  # else a_1 would have no COR
+        table(campaign, "a_2\tauto\t49.00\t")
+        search = {f"{rule}:a_1" for rule in SEARCH}
+        expect(campaign, {*search, *follows, *changed("a_1")}, pending=True)
+        assert page(campaign).count("not checked") == 1
+    configure(campaign, "predict_cor", when="always")
+    searched = ["a_2"] if methods else list(scans)
+    jobs = {job for rule in (*SEARCH, "sidecar") for job in jobs_of(rule, searched)}
+    expect(campaign, {*jobs, *follows} - {"export_star"}, pending=True)
+    assert "not checked" not in page(campaign)
+
+
+def test_what_a_search_has_made_stays_when_the_cor_is_known(campaign):
+    made = list((campaign / "results/try_center/a_2").iterdir())
+    before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in made}
+    table(campaign, "a_2\tauto\t50.25\t")
+    expect(campaign, {"fix_cor:a", "resolve_cor", *changed("a_2"), *TAIL})
+    configure(campaign, "try_recon", width_px=9)
+    others = [scan for scan in CORS_PX if scan != "a_2"]
+    run = snakemake(campaign)
+    assert run.status == 0, run.text
+    searched = {job for job in run.jobs if job.partition(":")[0] in SEARCH}
+    assert searched == jobs_of("try_recon", others) | jobs_of("predict_cor", others)
+    assert snakemake(campaign).jobs == plan(campaign)[1] == frozenset()
+    assert before == {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in made}
+    view = scan_view(Store(campaign, campaign / "config.yaml"), "a_2")
+    assert "sweep of earlier options or files (width_px 8 -> 9)" in view["warnings"]
+    assert view["grid"]["swept"]
+    # and comes up to date when it is not
+    table(campaign)
+    follows = {"fix_cor:a", "resolve_cor", *changed("a_2"), *TAIL}
+    expect(campaign, {"try_recon:a_2", "predict_cor:a_2", *follows}, pending=True)
+    sweep = json.loads((campaign / "results/try_center/a_2/try.json").read_text())
+    assert sweep["cor_px"][-1] - sweep["cor_px"][0] == 18
+
+
+def test_sweeps_of_known_cors_that_are_gone_stay_so(campaign):
+    table(campaign, "b_1\tauto\t45.00\t")
+    assert snakemake(campaign).status == 0
+    shutil.rmtree(campaign / "results/try_center/b_1")
+    expect(campaign, {"fix_cor:b", "resolve_cor", "sidecar:b_1", "report"})

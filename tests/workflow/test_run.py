@@ -3,23 +3,29 @@
 import json
 import os
 import pty
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from tests.workflow.conftest import (
     HOME,
     configure,
     failing,
+    make_scan,
     new_campaign,
     package_with,
+    plan,
     snakemake,
     table,
 )
+from tomopipe.campaign.files import Files
 from tomopipe.cli import cli
 from tomopipe.run.launch import read_record
 
@@ -63,18 +69,48 @@ def test_a_run_says_why_and_what_came_out(campaign):
     assert "Forced execution" not in log
 
 
-def test_a_run_of_any_kind_says_once_that_the_disk_will_not_do_and_goes_on(campaign, tmp_path):
-    lack = ("cost/disk.py", "shutil.disk_usage(existing).free", "1000")
-    environment = for_tomopipe(tmp_path, package_with(tmp_path, *lack))
+TOO_SMALL = ("cost/disk.py", "shutil.disk_usage(existing).free", "1000")
+
+
+def test_snakemake_says_once_that_the_disk_will_not_do_and_goes_on(campaign, tmp_path):
+    environment = for_tomopipe(tmp_path, package_with(tmp_path, *TOO_SMALL))
     said = "MB needed, 0.0 MB free. Free some, or set "
     (campaign / "results" / "a_2_rec.h5").unlink()
     assert said not in snakemake(campaign, "predictions", environment=environment).text
     run = snakemake(campaign, environment=environment)
     assert (run.status, run.text.count(said)) == (0, 1), run.text
     assert "full_recon:a_2" in run.jobs
-    (campaign / "results" / "a_2_rec.h5").unlink()
-    status, text = tomopipe(campaign, "run", *CORES, environment=environment)
-    assert (status, text.count(said)) == (0, 1), text
+
+
+@pytest.mark.parametrize(
+    "is_first", [False, True], ids=["with an inventory", "first, on a cluster"]
+)
+def test_tomopipe_run_starts_nothing_on_a_disk_that_check_calls_too_small(
+    campaign, tmp_path, is_first
+):
+    environment = for_tomopipe(tmp_path, package_with(tmp_path, *TOO_SMALL))
+    volume, options = campaign / "results" / "a_2_rec.h5", CORES
+    if is_first:
+        pytest.importorskip("snakemake_executor_plugin_cluster_generic")
+        shutil.rmtree(campaign / "results")
+        submit = ("--cluster-generic-submit-cmd", f"touch {tmp_path}/submitted; false")
+        options = ("--", "--executor", "cluster-generic", *submit, "--jobs", "2")
+    else:
+        volume.unlink()
+    lack = re.compile(r"[0-9.,]+ MB needed, 0\.0 MB free\. Free some, or set .*")
+    checked = lack.findall(tomopipe(campaign, "check", environment=environment)[1])
+    assert len(checked) == 1
+    status, text = tomopipe(campaign, "run", *options, environment=environment)
+    assert (status, lack.findall(text)) == (1, checked), text
+    assert "Not started. `tomopipe run --force` starts although the disk is too small." in text
+    assert not (tmp_path / "submitted").exists()
+    files = Files(campaign / "results")
+    assert not volume.exists()
+    assert files.sweep("a_2").exists() != is_first
+    assert not list(files.failure("full_recon", "a_2").parent.glob("*"))
+    status, text = tomopipe(campaign, "run", "--force", *CORES, environment=environment)
+    assert (status, lack.findall(text)) == (0, checked), text
+    assert volume.exists()
 
 
 def test_what_cannot_run_ends_with_one_line(campaign):
@@ -83,12 +119,38 @@ def test_what_cannot_run_ends_with_one_line(campaign):
     for option, says in (
         ("--cores=0", "tomopipe: --cores 0: expected at least 1"),
         ("--nonsense", "__main__.py: error: unrecognized arguments: --nonsense"),
-        ("--cores=1", "tomopipe: device: cuda was asked for, but there is none ("),
+        ("--cores=1", "tomopipe: device: cuda: no GPU can be used: "),
     ):
         no_gpu = {"CUDA_VISIBLE_DEVICES": ""}
         status, text = tomopipe(campaign, "run", "--", option, environment=no_gpu)
         assert (status, len(text.splitlines())) == (1, 2), text
         assert text.splitlines()[1].startswith(says)
+
+
+CUPY = """
+from types import SimpleNamespace
+runtime = SimpleNamespace(getDeviceCount=lambda: 1, deviceGetPCIBusId=str)
+cuda = SimpleNamespace(runtime=runtime, Device=lambda *_: SimpleNamespace(use=lambda: None))
+def empty(*_):
+    raise RuntimeError("failed to load libnvrtc.so.12: no such file")
+"""
+
+
+def test_a_gpu_that_cannot_be_used_is_named_once_and_no_scan_is_blamed(campaign, tmp_path):
+    (tmp_path / "cupy.py").write_text(CUPY)
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    for volume in (volumes := [campaign / "results" / f"a_{n}_rec.h5" for n in (1, 2)]):
+        volume.unlink()
+    status, text = tomopipe(campaign, "run", *CORES, environment={"PYTHONPATH": path})
+    assert (status, text.count("no GPU can be used")) == (0, 1), text
+    assert "libnvrtc.so.12" in text
+    assert all(volume.exists() for volume in volumes)
+    volumes[1].unlink()
+    configure(campaign, "full_recon", device="cuda")
+    status, text = tomopipe(campaign, "run", *CORES, environment={"PYTHONPATH": path})
+    assert (status, text.count("device: cuda: no GPU can be used")) == (1, 1), text
+    assert "a_2" not in text
+    assert not (campaign / "results" / "failed").exists()
 
 
 def test_a_job_that_succeeds_at_its_second_attempt_has_not_failed(campaign, tmp_path):
@@ -193,3 +255,26 @@ def read_until(terminal: int, *words: bytes, seconds: float = 60) -> bytes:
         except OSError as error:
             raise AssertionError(f"it ended, and has said {drawn.decode()}") from error
     return drawn
+
+
+def test_a_scan_of_known_cor_is_searched_when_it_is_named(tmp_path):
+    campaign = new_campaign(tmp_path / "campaign", {"a_1": 48.5, "a_2": 49.0})
+    table(campaign, "a_1\tauto\t40.00\t", "a_2\tauto\t49.00\t", "b_9\tno\t\t")
+    make_scan(campaign, "b_9", 45.0)
+    assert snakemake(campaign).status == 0
+    made = (campaign / "results" / "a_1_rec.h5").stat().st_mtime_ns
+    status, text = tomopipe(campaign, "run", "--predict", "a_1", *CORES)
+    assert status == 0, text
+    assert "predict_cor" in text
+    results = campaign / "results" / "try_center"
+    assert [path.name for path in results.iterdir()] == ["a_1"]
+    predicted_px = json.loads((results / "a_1/prediction.json").read_text())["cor_px"]
+    assert abs(predicted_px - 48.5) < 0.3
+    assert (results / "a_1" / "try.tif").exists()
+    assert (campaign / "results" / "a_1_rec.h5").stat().st_mtime_ns == made
+    jobs = {"fix_cor:a", "resolve_cor", "sidecar:a_1", "report"}
+    assert plan(campaign)[1] == snakemake(campaign).jobs == jobs
+    page = (campaign / "results" / "report" / "index.html").read_text()
+    assert f"{40 - predicted_px:.2f} px from the prediction" in page
+    assert page.count("not checked") == 1
+    assert plan(campaign) == (0, frozenset())

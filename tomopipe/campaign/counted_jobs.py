@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
+from itertools import product
 
 from tomopipe.campaign.campaign import Campaign, read_inventory
-from tomopipe.campaign.failures import is_made
+from tomopipe.campaign.failures import STEPS, is_made
 from tomopipe.campaign.job_status import JobStatus
 from tomopipe.campaign.relion_set import failed_stacks
 from tomopipe.campaign.results import center_by_hand
@@ -24,15 +25,17 @@ def counted(campaign: Campaign, jobs: Iterable[JobStatus], why: Why | None) -> l
 
     One that failed to replace a result which is as wanted is done, without a time, if `why` can
     tell; one whose result is an error has failed. Failures of scans and stacks that are not asked
-    for are left out.
+    for are left out, and those of the search for a COR that the campaign table has.
     """
-    unselected, found = set[str](), []
+    not_asked, found = set[tuple[str, str]](), []
     with suppress(OSError, TomopipeError):
         rows = read_inventory(campaign.files.inventory)
-        unselected = {*rows} - {*campaign.selected_scans(rows)}
+        selected = campaign.selected_scans(rows)
+        with_cor = [scan for scan in selected if not campaign.needs_search(scan, rows[scan])]
+        not_asked = {*product(OF_SCANS, {*rows} - {*selected}), *product(STEPS, with_cor)}
     for job in jobs:
         step, scan, has_failed = job.step, job.key, job.state in ("failed", "lost")
-        is_asked = step not in OF_SCANS or scan not in unselected
+        is_asked = (step, scan) not in not_asked
         if has_failed and (failed_of_gone_stack(campaign, job) or not is_asked):
             continue
         if job.state == "done" and is_asked and (error := _error_in_result(campaign, job)):

@@ -103,7 +103,7 @@ def record_not_begun(
 
 def plain_error(text: str, step: str) -> str:
     """Return an error as a job notes it, without the name of its class and the step."""
-    return re.sub(rf"^((Tomopipe|Scan)Error: )?({step}: )?", "", text)
+    return re.sub(rf"^((Tomopipe|Scan|Device)Error: )?({step}: )?", "", text)
 
 
 def _reason(job: JobStatus | None, since: float) -> str:

@@ -37,6 +37,7 @@ CONVERTED = {
 
 # in the folder for RELION
 BINNING, STAR, NAMES = "binning.json", "tomograms.star", "names.tsv"
+STAR5 = "tomograms_relion5.star"  # the table `global` alone
 TILT_SERIES, LINKS = "tilt_series", "links"
 
 # beside the page of the report
@@ -118,8 +119,8 @@ class Files(_Folder[P]):
         return [self.stack_meta(scan), self.stack(scan)]
 
     def of_export_star(self) -> list[P]:
-        """Results of export_star, the last one a folder."""
-        return [self.in_relion(name) for name in (STAR, NAMES, TILT_SERIES)]
+        """Results of export_star, the third one a folder."""
+        return [self.in_relion(name) for name in (STAR, NAMES, TILT_SERIES, STAR5)]
 
     def volume(self, scan: str, output: str) -> P:
         """Volume of a scan in the format `full_recon.output`."""

@@ -24,6 +24,8 @@ VERDICTS = ("resolved", "edge", "ambiguous", "flat", "failed")
 INVENTORY_COLUMNS = ("scan", "path", "n_cols", "keep", "reason")
 VOLUME_ROWS = "volume_rows"
 """Key of prediction.json: full_recon.rows, where what is said of a tilted axis hangs on them."""
+N_STUCK = "n_stuck"
+"""Key of try.json: how many pixels are interpolated, as they stand at the largest number."""
 _AGAIN = "Delete it and run again."
 
 

@@ -20,7 +20,7 @@ from tomopipe.cor.cor_value import (
     same_cor,
     shown,
 )
-from tomopipe.cor.outliers import NOT_ASKED
+from tomopipe.cor.outliers import FROM_ONE, NOT_ASKED, is_confident_outlier
 
 STILL_WRITTEN = "still written"
 #: End of the reason of a scan that could not be read for a system error: it will be retried.
@@ -60,7 +60,8 @@ MEANINGS: Mapping[State, str] = {
     State.PENDING: "not yet predicted",
     State.FIXED: "outlying COR replaced from its neighbours",
     State.FILLED: "no COR of its own: neighbours, series mean or default",
-    State.DOUBTFUL: "low confidence, data in doubt, methods that disagree, or a kept outlier",
+    State.DOUBTFUL: "low confidence, data in doubt, methods or series that disagree, a kept "
+    "outlier, or filled from a single scan",
     State.UNRESOLVED: "no COR at all",
     State.FAILED: "a step failed",
 }
@@ -68,7 +69,7 @@ MEANINGS: Mapping[State, str] = {
 NOT_SELECTED = (State.UNSELECTED, State.SKIPPED)
 #: The COR is the scan's own, and nothing speaks against it.
 ACCEPTED = (State.OK, State.MANUAL)
-#: The COR is the scan's own, predicted or set by hand.
+#: The COR may be the scan's own, predicted or set by hand.
 OWN_COR = (*ACCEPTED, State.DOUBTFUL)
 #: A person has to look at the COR.
 TO_REVIEW = (State.UNRESOLVED, State.DOUBTFUL, State.FIXED, State.FILLED)
@@ -125,6 +126,7 @@ class ScanFacts:
     # results of fix_cor and predict_cor
     fix: Fix | None = None
     prediction: Prediction | None = None
+    off_series: str = ""  # how far its COR is off those of its series, if it is
     failures: tuple[Failure, ...] = ()  # failures that still count: of jobs whose result is missing
     volume: Path | None = None  # its volume, if there is one
     volume_of: str = ""  # what a volume was made from that the next run makes otherwise
@@ -186,7 +188,8 @@ class ScanFacts:
     def state(self) -> State:
         """The state of the scan."""
         state = self._state
-        return State.DOUBTFUL if state is State.OK and self.doubts else state
+        is_doubtful = self.doubts if state is State.OK else self.filled_from_one
+        return State.DOUBTFUL if is_doubtful else state
 
     @property
     def _state(self) -> State:
@@ -219,8 +222,20 @@ class ScanFacts:
     @property
     def doubts(self) -> tuple[str, ...]:
         """Reasons why an accepted prediction is doubtful."""
-        found = (self.unused_manual, self.kept_outlier, self.doubtful_prediction)
+        found = (self.unused_manual, self.kept_outlier, *self.own_doubts)
         return tuple(text for text in found if text)
+
+    @property
+    def own_doubts(self) -> tuple[str, ...]:
+        """Doubts of a COR that is no outlier, worst first; some may be ""."""
+        return self.filled_from_one, self.off_series, self.doubtful_prediction
+
+    @property
+    def filled_from_one(self) -> str:
+        """Whether the COR is that of a single other scan of the series; empty if not."""
+        is_one = self.fix is not None and FROM_ONE in self.fix.reason
+        is_used = is_one and self._state is State.FILLED and self.shown[1] == "series-mean"
+        return "filled from a single other scan" if is_used else ""
 
     @property
     def why(self) -> str:
@@ -262,7 +277,13 @@ class ScanFacts:
         fix = self.fix
         if fix is None or not fix.flagged or fix.source == "outlier":
             return ""
-        return "; ".join(filter(None, (fix.reason or "flagged", self.of_another_series)))
+        hint = "" if self.is_confident_outlier else self.of_another_series
+        return "; ".join(filter(None, (fix.reason or "flagged", hint)))
+
+    @property
+    def is_confident_outlier(self) -> bool:
+        """Whether the COR is a confident outlier of its series that was kept."""
+        return self.fix is not None and is_confident_outlier(self.fix.reason)
 
     @property
     def of_another_series(self) -> str:
@@ -329,6 +350,8 @@ class ScanFacts:
         if state is State.FIXED:
             parts.append(self.of_another_series)
         parts.append(self._far_by_hand)
+        if state is State.MANUAL and prediction is None:
+            parts.append("not checked")
         why = "; ".join(dict.fromkeys(filter(None, [*self._errors(parts), *parts])))
         return ": ".join(filter(None, (self._replaced, why)))
 

@@ -228,8 +228,19 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Suggest the known name most similar to that of a scan, or file, as the end of a sentence."""
     stem, ending = os.path.splitext(os.path.basename(name))
     wanted = stem if ending.lower() in RAW_ENDINGS else name
-    similar = difflib.get_close_matches(wanted, list(known), n=1)
+    known = list(known)
+    if same := [other for other in known if _same_number(name, other)]:
+        return f"; did you mean {same[0]}? Spreadsheets and YAML take leading zeros"
+    similar = difflib.get_close_matches(wanted, known, n=1)
     return f"; did you mean {similar[0]}?" if similar else ""
+
+
+def _same_number(name: str, other: str) -> bool:
+    """Tell whether two names are one number, as 1 and 001, or 1E+03 and 1e3."""
+    try:
+        return float(name) == float(other)
+    except ValueError:
+        return False
 
 
 def table_sha256(path: str | os.PathLike[str]) -> str:

@@ -16,6 +16,7 @@ from tomopipe.campaign.relion_set import failed_stacks
 from tomopipe.campaign.state import State
 from tomopipe.cli.terminal import console, folding_table, near
 from tomopipe.cor.cor_value import format_cor
+from tomopipe.groups import grouped, scans_named
 from tomopipe.report.collected_records import collect_scans
 from tomopipe.reruns.made_again import why_again
 from tomopipe.review.queue import queue_entries
@@ -81,19 +82,23 @@ def _table(
     heads = ["scan", "COR", "source", "confidence", "state"]
     heads += ["true COR", "error"] if truth else []
     table = folding_table(*heads, "remark", box=SIMPLE)
+    rows = []  # the style and the cells of a scan, and its name, in both where nothing is remarked
     for entry in entries:
         (cor_px, source), confidence = cors[entry["scan"]], entry["confidence"]
         known = truth.get(entry["scan"])
-        cells = [
-            entry["scan"],
+        remark = _remark(entry) or ", ".join(texts((known or {}).get("special")))
+        cells = (
             format_cor(cor_px),
             source if cor_px is not None else "",
             "" if confidence is None else f"{confidence:.2f}",
             str(entry["state"]) + " (warning)" * _is_warned(entry),
             *(_error(cor_px, known) if truth else ()),
-            _remark(entry) or ", ".join(texts((known or {}).get("special"))),
-        ]
-        table.add_row(*map(Text, cells), style=_EYES.get(entry["state"], ""))
+            remark,
+        )
+        style = _EYES.get(entry["state"], "")
+        rows.append(((style, "" if remark else entry["scan"], cells), entry["scan"]))
+    for (style, _, cells), scans in grouped(rows).items():
+        table.add_row(*map(Text, (scans_named(scans), *cells)), style=style)
     return table
 
 

@@ -34,6 +34,18 @@ def run(
     watch: Annotated[
         bool, typer.Option("--watch", help="Take scans as they come, until it is stopped.")
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Start although the disk is too small.")
+    ] = False,
+    predict: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--predict",
+            metavar="SCAN",
+            help="Make only sweep and prediction of this scan, also if its COR is in the campaign "
+            "table; may be repeated.",
+        ),
+    ] = None,
 ) -> None:
     """Run the workflow and show its progress; Snakemake's own text goes to logs/run/.
 
@@ -44,6 +56,8 @@ def run(
 
     Examples: `tomopipe run`, `tomopipe run mycampaign -- --cores 8`
     """
+    if predict and (dry_run or watch):
+        raise typer.BadParameter("--predict excludes --dry-run and --watch")
     if dry_run:
         from tomopipe.cli.plan import plan
 
@@ -55,15 +69,41 @@ def run(
 
         return watch_campaign(directory, config_path, rest_of(context), say)
     profile, rest = launch.chosen_profile(directory), rest_of(context)
+    if predict:
+        rest = [*_predictions(directory, config, predict), *rest]
     command = launch.run_command(directory, config_path, profile, rest)
     results = _results(directory, config, rest)
     if launch.is_locked(directory) and launch.unlock_killed(directory, results):
         say("The last run was killed: this one goes on from there.")
-    process, started = launch.start(directory, command)
+    process, started = launch.start(directory, command, force=force)
     say(f"Running {directory.name}; what Snakemake says: {near(started.log)}")
     with _heeding(directory, started) as is_stopped:
         progress = _follow(process, started, directory, is_stopped)
     raise typer.Exit(_tell_end(directory, process.wait(), started, progress, is_stopped()))
+
+
+def _predictions(directory: Path, config: Path | None, scans: Sequence[str]) -> list[str]:
+    """Return the predictions of scans as targets; raise for a scan that is not selected."""
+    from tomopipe.campaign.campaign import (  # slow to load
+        InventoryRows,
+        load_campaign,
+        read_inventory,
+        refuse_unknown,
+    )
+    from tomopipe.campaign.state import why_not_selected
+
+    campaign = load_campaign(directory, config)
+    rows: InventoryRows = {}
+    refuse_unknown(campaign, scans)
+    with suppress(OSError, TomopipeError):  # the next run makes it
+        rows = read_inventory(campaign.files.inventory)
+    for scan in scans:
+        if why := why_not_selected(campaign.scans[scan].select, rows.get(scan)):
+            raise TomopipeError(
+                f"--predict {scan}: it is not selected ({why}). `select: yes` in "
+                f"{campaign.table_name} selects it."
+            )
+    return [campaign.outputs.prediction(scan) for scan in scans]
 
 
 def _results(directory: Path, config: Path | None, rest: Sequence[str]) -> Path:
@@ -134,6 +174,9 @@ def _tell_end(directory: Path, status: int, started: Run, progress: Progress, st
         if status and launch.is_locked(directory):
             raise TomopipeError(launch.LOCKED)
         return int(status != 0)
+    if progress.facts.get("refused"):
+        say("Not started. `tomopipe run --force` starts although the disk is too small.")
+        return 1
     from tomopipe.campaign.campaign import campaign_from_data
     from tomopipe.cli import outcome
     from tomopipe.run.ending import volumes_of_before

@@ -33,6 +33,7 @@ from tomopipe.commands.new_campaign import write_campaign, write_slurm_profile
 from tomopipe.config import Config, ScanGlob
 from tomopipe.cost.disk import shown_size
 from tomopipe.errors import TomopipeError, some_of
+from tomopipe.groups import scans_named
 from tomopipe.scans.formats import format_named
 
 _MOST_FORMATS = 10  # shown
@@ -264,7 +265,7 @@ def _show_scans(look: FirstLook, config: Config) -> None:
     else:
         typer.echo(scans)
     for reason, names in list(look.faults.items())[:_MOST_FILES]:
-        typer.echo(f"  {some_of(names, 3)}: {reason}")
+        typer.echo(f"  {scans_named(names)}: {reason}")
 
 
 def _show_unknown(look: FirstLook) -> None:

@@ -3,7 +3,7 @@
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import chdir, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,8 +21,8 @@ from tomopipe.campaign.table import did_you_mean
 from tomopipe.campaign.watch_lock import is_watched
 from tomopipe.config.blocks import ONE_GPU_EACH, READ_AS_SUM
 from tomopipe.cost.disk import half_notes, lack_of_disk, shown_size, still_to_make
-from tomopipe.errors import ScanError, TomopipeError, some_of
-from tomopipe.groups import grouped
+from tomopipe.errors import ScanError, TomopipeError
+from tomopipe.groups import fault_lines, grouped, scans_named
 from tomopipe.paths import existing_folder
 from tomopipe.reruns.expected import expected_inventory
 from tomopipe.reruns.foreign import refuse_foreign
@@ -37,11 +37,11 @@ from tomopipe.reruns.option_faults import (
 from tomopipe.reruns.products import Record
 from tomopipe.reruns.relion_notes import note_lines, relion_notes
 from tomopipe.scans.angle_lists import CANNOT_BE, OTHER_ANGLES
+from tomopipe.scans.metadata import IN_ORDER
 from tomopipe.scans.nxdetector import HINT
 from tomopipe.scans.raw_scan import RawScan
 from tomopipe.stream.source import check_scratch
 
-_N_NAMED = 4  # scans in an error
 _STEPS = 1.5  # between ranges of angles that may be meant alike: with the last angle, or without
 _LARGE_STEP_DEG = 10.0  # a larger one is of interlaced projections
 _VOLUME_MIN = 120  # minutes that the rule full_recon requests first
@@ -90,7 +90,7 @@ def examine(campaign: Campaign) -> Findings:
     findings.warnings += note_lines(relion_notes(campaign, rows))
     _check_angles(campaign, rows, findings)
     stacks = _check_stacks(campaign, rows, findings)
-    findings.warnings += _each_once((scan.refused, scan.path) for scan in campaign.refused)
+    findings.warnings += fault_lines((scan.refused, scan.path) for scan in campaign.refused)
     if campaign.config.full_recon.gpus > 1:
         findings.warnings.append(ONE_GPU_EACH.format(n=campaign.config.full_recon.gpus))
     if names := campaign.config.predict_cor.earlier_methods:
@@ -161,12 +161,13 @@ def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> N
             reason = rows[scan]["reason"]
             asks_for_unit = reason.startswith(CANNOT_BE) and campaign.scans[scan].select == "no"
             if reason and not asks_for_unit:  # of a scan that nobody wants
-                taken = campaign.is_selected(scan, rows[scan])
-                how = "taken, as scans.tsv says" if taken else "skipped"
+                how = "skipped"
+                if campaign.is_selected(scan, rows[scan]):
+                    how, reason = "selected in scans.tsv", reason.removesuffix(f"; {IN_ORDER}")
                 texts.append((f"{how}: {reason}", scan))
             if rows[scan].get("warnings"):
                 texts.append((rows[scan]["warnings"], scan))
-    findings.warnings += _each_once(texts)
+    findings.warnings += fault_lines(texts)
 
 
 def _check_angles(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:
@@ -178,7 +179,7 @@ def _check_angles(campaign: Campaign, rows: InventoryRows, findings: Findings) -
     ]
     with chdir(campaign.directory):  # the paths in the config are relative to it
         texts = [(_other_range(campaign.raw_scan(scan)), scan) for scan in others]
-    findings.warnings += _each_once((text, scan) for text, scan in texts if text)
+    findings.warnings += fault_lines((text, scan) for text, scan in texts if text)
 
 
 def _other_range(raw: RawScan) -> str:
@@ -205,14 +206,6 @@ def _other_range(raw: RawScan) -> str:
         f"input.angles: {ends[0]}, where the file has {ends[1]} ({of_file.theta_location}). If the "
         "file is right, leave input.angles out"
     )
-
-
-def _each_once(texts: Iterable[tuple[str, str]]) -> list[str]:
-    """Return each text once, with the names of what it is of."""
-    return [
-        f"{some_of(of, _N_NAMED)}{f' ({len(of)})' if len(of) > _N_NAMED else ''}: {text}"
-        for text, of in grouped(texts).items()
-    ]
 
 
 def _check_stacks(campaign: Campaign, rows: InventoryRows, findings: Findings) -> list[Stack]:
@@ -261,14 +254,18 @@ def _check_disk(
 
 def _check_left_behind(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:
     """Warn of skipped scans that have a volume, which a run keeps."""
-    for scan, row in rows.items():
-        if row["keep"] == "true" or scan not in campaign.scans or campaign.is_selected(scan, row):
-            continue
-        if os.path.lexists(campaign.directory / campaign.volume(scan)):
-            findings.warnings.append(
-                f"{scan} is skipped ({row['reason']}); {campaign.volume(scan)}, made before, "
-                "stays. Mend the file; if it cannot be, remove volume, stack and sidecar"
-            )
+    left = grouped(
+        (row["reason"], scan)
+        for scan, row in rows.items()
+        if row["keep"] != "true" and scan in campaign.scans
+        if not campaign.is_selected(scan, row)
+        if os.path.lexists(campaign.directory / campaign.volume(scan))
+    )
+    findings.warnings += [
+        f"{scans_named(scans)}: skipped ({reason}), and {campaign.volume(scans[0])}, made before, "
+        "stays. Mend the file; if it cannot be, remove volume, stack and sidecar"
+        for reason, scans in left.items()
+    ]
 
 
 def _check_other_raw_files(campaign: Campaign, findings: Findings) -> None:
@@ -284,7 +281,7 @@ def _check_other_raw_files(campaign: Campaign, findings: Findings) -> None:
     if others:
         scan = min(others)
         findings.warnings.append(
-            f"{some_of(sorted(others), _N_NAMED)}: a run replaces the results of other raw files "
+            f"{scans_named(sorted(others))}: a run replaces the results of other raw files "
             f"({scan}: {campaign.scans[scan].path}, was {others[scan]}). To keep them set "
             "campaign.results to another folder"
         )

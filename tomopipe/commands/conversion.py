@@ -35,7 +35,7 @@ from tomopipe.volumes.output_size import stack_bytes, volume_bytes
 from tomopipe.volumes.preview import Preview, preview_bytes
 from tomopipe.volumes.volume import check_space, new_volume
 from tomopipe.volumes.volume_read import Volume, copy_voxels, open_volume, read_provenance
-from tomopipe.volumes.volume_store import COMPRESSIONS, FORMATS
+from tomopipe.volumes.volume_store import COMPRESSIONS, FORMATS, HEIGHT
 
 MRC, PREVIEW = "mrc", "preview"
 _N_SAMPLES = 8  # slices read to find a range
@@ -315,13 +315,16 @@ def _write_mrc(volume: Volume, wanted: Conversion, before: Any, progress: Progre
     """Write RELION's tomogram: x is the slice's column, y the detector row, z the slice's row."""
     n_rows, n_y, n_x = volume.shape
     shape = (n_y, n_rows, n_x)
-    size_angstrom = ANGSTROM_PER_UM * float(volume.attributes.get("voxel_size_um", 0))
+    size_um = float(volume.attributes.get("voxel_size_um", 0))
+    width, height = (
+        ANGSTROM_PER_UM * size for size in (size_um, float(volume.attributes.get(HEIGHT, size_um)))
+    )
     labels = [f"{_LABEL}{digest(wanted.stated)}", f"from {wanted.stated['volume']}"]
     labels.append(f"{MADE_FROM}{wanted.stated['made_from']}")
     n_block = max(1, _BLOCK_BYTES // (4 * n_y * n_x))
     with whole(wanted.target) as temporary:
         check_space(temporary.parent, wanted.n_bytes, wanted.target)
-        file = StackFile(temporary, shape, size_angstrom, labels=labels, is_volume=True)
+        file = StackFile(temporary, shape, (width, height, width), labels=labels, is_volume=True)
         for first in range(0, n_rows, n_block):
             rows = range(first, min(first + n_block, n_rows))
             block = np.stack([volume.read_slice(row) for row in rows])

@@ -23,7 +23,7 @@ from tomopipe.reruns.expected import expected_inventory
 from tomopipe.scans.dxchange import NOT_RECOGNISED
 from tomopipe.scans.formats import ALONE, IMAGES, RAW_ENDINGS
 from tomopipe.scans.hdf5 import open_hdf5
-from tomopipe.scans.raw_state import REFERENCES, companions, folder_kind
+from tomopipe.scans.raw_state import REFERENCES, companions, folder_kind, visible
 from tomopipe.scans.tree import Found, broken_links, datasets_in, without_alike
 
 _MOST_FILES = 20  # scans that are opened
@@ -117,7 +117,7 @@ def _holds_images(folder: str | Path) -> bool:
     Images that are scans of their own, or a few pictures, lie beside other files as they do.
     """
     try:
-        names = os.listdir(folder)
+        names = [path.name for path in visible(folder)]
     except OSError:
         return False
     if images := [name for name in names if name.lower().endswith(IMAGES)]:
@@ -185,7 +185,7 @@ def _folders_below(typed: Iterable[str], directory: Path) -> Iterator[tuple[str,
     for path in typed:
         place = _place(path, directory)
         if place.is_dir() and not _holds_images(place):
-            inner = (p for p in sorted(place.iterdir()) if p.is_dir() and not folder_kind(p.name))
+            inner = (p for p in visible(place) if p.is_dir() and not folder_kind(p.name))
             yield path.rstrip("/"), place, [p for p in inner if not _holds_images(p)]
 
 
@@ -196,7 +196,7 @@ def _place(typed: str, directory: Path) -> Path:
 
 def _alone_in(folder: Path) -> list[Path]:
     try:
-        return sorted(file for file in folder.iterdir() if file.name.lower().endswith(ALONE))
+        return [file for file in visible(folder) if file.name.lower().endswith(ALONE)]
     except OSError:
         return []
 

@@ -12,7 +12,7 @@ from typing import Any
 from tomopipe.campaign import slurm
 from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
 from tomopipe.campaign.counted_jobs import counted
-from tomopipe.campaign.failures import is_made
+from tomopipe.campaign.failures import STEPS, is_made
 from tomopipe.campaign.files import LOGS, Logs
 from tomopipe.campaign.job_status import STEP_ORDER, JobStatus, end_of, position, read_job
 from tomopipe.campaign.results import is_unproven, read_cor_json
@@ -185,12 +185,15 @@ def _waiting(campaign: Campaign, jobs: Iterable[JobStatus]) -> Counter[str]:
         return Counter()
     rows: InventoryRows = read_inventory(path)
     not_queued = {("full_recon", scan) for scan in _without_volume(campaign, rows)}
+    scans = campaign.selected_scans(rows)
+    no_search = [scan for scan in scans if not campaign.needs_search(scan, rows[scan])]
+    not_queued |= {(step, scan) for scan in no_search for step in STEPS}
     not_queued |= {
         (job.step, job.key) for job in jobs if job.state in ("running", "failed", "lost")
     }
     return Counter(
         step
-        for scan in campaign.selected_scans(rows)
+        for scan in scans
         if scan not in campaign.failures
         for step in _SCAN_STEPS
         if (step, scan) not in not_queued and not is_made(campaign.files, step, scan)

@@ -2,12 +2,14 @@
 
 import os
 import re
-from typing import Annotated, Any, Self, TypeVar, get_args
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 # YAML 1.1 reads 1e-4 and 1.0e4 as text: it requires a point, and a sign of the exponent.
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)e[-+]?\d+", re.ASCII | re.IGNORECASE)
+# YAML 1.1 reads these words as true and false.
+_WORDS_OF_YAML = {True: {"yes", "on"}, False: {"no", "off"}}
 
 _ENDLESS = 20  # repetitions at the end of a wildcard that Snakemake refuses
 
@@ -23,8 +25,11 @@ class Block(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _numbers_of_yaml(cls, value: Any, info: ValidationInfo) -> Any:
+    def _as_yaml_means(cls, value: Any, info: ValidationInfo) -> Any:
         field = cls.model_fields[info.field_name or ""]
+        if isinstance(value, bool):
+            words = set(_words(field.annotation)) & _WORDS_OF_YAML[value]
+            return next(iter(words), value)
         return _as_numbers(value) if _allows_float(field.annotation) else value
 
 
@@ -40,6 +45,14 @@ def option(default: T, meaning: str, **more: Any) -> T:
 
 def _allows_float(annotation: Any) -> bool:
     return annotation is float or any(map(_allows_float, get_args(annotation)))
+
+
+def _words(annotation: Any) -> list[Any]:
+    """List the words that an annotation allows."""
+    parts = get_args(annotation)
+    if get_origin(annotation) is Literal:
+        return list(parts)
+    return [word for part in parts for word in _words(part)]
 
 
 def _as_numbers(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import re
 from itertools import groupby
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
@@ -39,6 +39,46 @@ Device = Annotated[
     Field(description="auto: a GPU where there is one.", json_schema_extra={"only": False}),
 ]
 FrameRun = Annotated[str, Field(pattern=r"^[1-9]\d{0,6} +(projections?|flats?|darks?|invalid)$")]
+
+
+class Number(NamedTuple):
+    """A number of a scan: its words and unit, its plausible range, other units that it may have."""
+
+    words: str
+    unit: str
+    least: float
+    most: float
+    others: dict[str, float]  # with the factor that converts to `unit`
+
+
+NUMBERS = {
+    "pixel_size_um": Number("pixel size", "um", 0.005, 200, {"nm": 1e-3, "mm": 1e3, "m": 1e6}),
+    "energy_kev": Number("energy", "keV", 0.1, 10_000, {"eV": 1e-3, "MeV": 1e3}),
+    "distance_mm": Number("distance", "mm", 0.5, 200_000, {"um": 1e-3, "m": 1e3}),
+}
+"""Keys of `input` that phase retrieval takes; attenuation per cm takes the first, and no other
+voxels depend on them."""
+
+
+def implausible(name: str, value: float) -> str:
+    """Say that a number of `NUMBERS` is out of range, and its likely unit; "" if it is not."""
+    _, unit, least, most, others = NUMBERS[name]
+    if least <= value <= most:
+        return ""
+    units = (other for other, factor in others.items() if least <= value * factor <= most)
+    hint = "".join(f"; is it in {other}?" for other in [*units][:1])
+    return f"{value:.6g} {unit} is implausible (expected {least:g} to {most:g}){hint}"
+
+
+class _Numbers(Block):
+    """A block with some of `NUMBERS`."""
+
+    @field_validator(*NUMBERS, check_fields=False)
+    @classmethod
+    def _plausible(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and (fault := implausible(info.field_name or "", value)):
+            raise ValueError(fault)
+        return value
 
 
 class ScanGlob(Block):
@@ -156,7 +196,7 @@ class PathsBlock(Block):
         return self
 
 
-class InputBlock(Block):
+class InputBlock(_Numbers):
     """Metadata that raw files lack or state wrongly."""
 
     paths: PathsBlock = option(
@@ -191,16 +231,26 @@ class InputBlock(Block):
         "or a text or CSV file with one per projection, for all scans or by a pattern such as "
         "angles/{scan}.txt; null: the scan's own, or proven from the projections.",
     )
-    angle_unit: Literal["auto", "deg", "rad", "mrad", "mdeg"] = option(
+    angle_unit: Literal["auto", "deg", "rad", "mrad", "mdeg", "arcmin", "arcsec"] = option(
         "auto",
         "Unit of the angles; auto: the one that stands beside them, else degrees. A "
-        "scan whose angles would be degrees by mistake is skipped until this names their unit.",
+        "scan whose angles would be degrees by mistake, or have a unit that is not known, is "
+        "skipped until this names their unit.",
+    )
+    unsigned: bool = option(
+        False,
+        "true: whole numbers of a signed type are those of the unsigned type, as counts above "
+        "32767 that were stored as int16.",
     )
     pixel_size_um: float | None = option(
-        None, "Pixel size in the sample (micrometres); null: the file's.", gt=0
+        None, "Pixel size in the sample (micrometres, 0.005 to 200); null: the file's.", gt=0
     )
-    energy_kev: float | None = option(None, "Photon energy (keV); null: the file's.", gt=0)
-    distance_mm: float | None = option(None, "Sample to detector (mm); null: the file's.", gt=0)
+    energy_kev: float | None = option(
+        None, "Photon energy (keV, 0.1 to 10,000); null: the file's.", gt=0
+    )
+    distance_mm: float | None = option(
+        None, "Sample to detector (mm, 0.5 to 200,000); null: the file's.", gt=0
+    )
     columns: Literal["all"] | RowRange = option(
         "all",
         "Columns of the detector in use: all, or [first, last], both included; CORs "
@@ -290,6 +340,12 @@ class TryReconBlock(Block):
 class PredictCorBlock(Block):
     """The prediction of the COR."""
 
+    when: Literal["missing", "always"] = option(
+        "missing",
+        "missing: no sweep and no prediction of a scan whose COR is in the campaign table; always: "
+        "of every scan.",
+        only=False,
+    )
     methods: list[Literal[(*METHODS, *CHECKPOINT_METHODS, *EARLIER_METHODS)]] = option(  # type: ignore[valid-type]
         ["ai", "sum"],
         "Methods in order: the first confident one wins, unless another contradicts "
@@ -349,6 +405,13 @@ class FixCorBlock(Block):
         gt=0,
     )
     protect_manual: bool = option(True, "Never replace a COR set by hand.")
+    protect_confident: Annotated[float, Field(gt=0, le=1)] | None = option(
+        0.95,
+        "Never replace a prediction of at least this confidence: outside the limit it is doubtful, "
+        "no neighbour and no donor. The default holds for the shipped network of ai alone, another "
+        "number for every method and network; null: all are replaced.",
+        baseline=None,
+    )
 
 
 class ResolveCorBlock(Block):
@@ -456,15 +519,11 @@ class FullReconBlock(Block):
         return value
 
 
-NUMBERS = ("pixel_size_um", "energy_kev", "distance_mm")
-"""Keys of `input` that phase retrieval takes; attenuation per cm takes the first, and no other
-voxels depend on them."""
-
 ASSUMED = {"pixel_size_um": 1.0, "energy_kev": 20.0}
 """What RELION's set has of numbers that neither file nor configuration has."""
 
 
-class ExportStarBlock(Block):
+class ExportStarBlock(_Numbers):
     """The export for RELION."""
 
     enabled: bool = option(True, "Write results/relion/.")

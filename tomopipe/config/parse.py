@@ -8,6 +8,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
+import yaml
 from pydantic import BaseModel, ValidationError
 
 from tomopipe.config.model import OVERRIDABLE, Config, OverrideBlock, merged
@@ -40,7 +41,7 @@ def parse_config(data: Mapping[str, Any], *, source: str = "config") -> Config:
             for line in problems_of(config, override)
         ]
     except ValidationError as error:
-        problems = list(dict.fromkeys(_problems(error)))
+        problems = list(dict.fromkeys(_problems(error, source)))
     if problems:
         raise TomopipeError("\n".join(f"{source}: {line}" for line in problems))
     return config
@@ -174,8 +175,11 @@ def with_file(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
     return blocks
 
 
-def _problems(error: ValidationError) -> Iterator[str]:
-    """One line per key: the branches of a union that all refused a value are one problem."""
+def _problems(error: ValidationError, source: str = "") -> Iterator[str]:
+    """One line per key: the branches of a union that all refused a value are one problem.
+
+    `source` is the file, if it is one.
+    """
     refused: dict[str, tuple[KeyPath, Any, list[str]]] = {}
     for problem in error.errors():
         key_path, value = _known(problem["loc"]), problem["input"]
@@ -201,6 +205,9 @@ def _problems(error: ValidationError) -> Iterator[str]:
                 message = "should be a list: [one] or [one, another]"
             elif problem["type"] in ("model_type", "dict_type"):
                 message = _as_block(key_path, value)
+            elif problem["type"] == "string_type" and not isinstance(value, list | Mapping | None):
+                text = _text_in(source, problem["loc"], value)
+                message = f"should be text: write names of digits in quotes, {text!r}"
             refused.setdefault(key, (key_path, value, []))[2].append(message)
     for key, (key_path, value, messages) in refused.items():
         message = ", or ".join(dict.fromkeys(messages))
@@ -208,6 +215,17 @@ def _problems(error: ValidationError) -> Iterator[str]:
         # of keys that do not fit
         got = "" if isinstance(value, Mapping) else f"got {_shown(value)}; "
         yield f"{key}: {got}{message}; {hint}{_meaning(key_path)}".rstrip("; ")
+
+
+def _text_in(source: str, location: KeyPath, value: Any) -> str:
+    """Return the text of a value in a YAML file, which reads 010 as 8."""
+    with suppress(OSError, ValueError, yaml.YAMLError, LookupError, TypeError):
+        found = yaml.load(Path(source).read_text(encoding="utf-8"), yaml.BaseLoader)
+        for part in location:
+            found = found if isinstance(found, str) else found[part]
+        if yaml.safe_load(found) == value:
+            return str(found)
+    return str(value)
 
 
 def _as_block(key_path: KeyPath, value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from tomopipe.config.base import Block, FilePattern, Text, TwoNumbers, option
 
@@ -199,11 +199,6 @@ class PreprocessBlock(Block):
         "360-degree scans with the axis near an edge give slices of twice the "
         "detector's width; auto: where the axis (in the sweep its middle) is in an outer quarter.",
     )
-
-    @field_validator("half_acquisition", mode="before")
-    @classmethod
-    def _words_of_yaml(cls, value: object) -> object:
-        return {True: "yes", False: "no"}.get(value, value) if isinstance(value, bool) else value
 
     @model_validator(mode="after")
     def _of_transmission(self) -> "PreprocessBlock":

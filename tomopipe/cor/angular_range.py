@@ -54,7 +54,7 @@ _BLOCKS = 12  # at least, and at least 4 of each row, if there are as many frequ
 _MAX_ERROR = 0.3  # of the measured end, steps
 _PAIRS = 24  # of frames 180 degrees apart, to find the axis of a truncated sample
 # Against stated angles: ranges so much wider, by so many standard errors and such a mean logarithm
-# of what is left. None of 1100 right scans is both (lab/benchmarks/bench_stated_range.py). What is
+# of what is left. None of 1100 right scans is both (bench_stated_range.py at ef7c9bb8). What is
 # left counts from a hundredth on: below it symmetric objects without noise differ.
 _MUCH_WIDER, _STATED_SIGNIFICANCE, _STATED_EFFECT, _COUNTS = 1.15, 6.0, 0.08, 0.01
 _PARTIAL_BASIS = 12  # parameters that less than 180 degrees have beyond their share

@@ -65,6 +65,8 @@ def collect_rows(
         bad_frames=bad_frames,
         flat_levels=_flat_levels(scan, recipe),
         dark_levels=scan.dark_levels,
+        n_stuck=int(np.count_nonzero(scan.stuck)),
+        numbers=np.asarray(scan.numbers, dtype=np.int64),
     )
     if recipe == geometry:
         return replace(rows, edge_slopes_per_px=measure_edge_slopes(scan, plain))
@@ -83,7 +85,8 @@ def _why_equal(scan: Scan, row: int, value: float) -> str:
             f"no signal: no pixel of row {row} is brighter in the flats than in the darks: are "
             "they exchanged (preprocess.flats, preprocess.darks)?"
         )
-    return f"no signal: row {row} is {value + 0.0:g} everywhere"  # 0, not -0
+    level = value + 0.0  # 0, not -0
+    return f"no signal: row {row} is {level:g} everywhere; try_recon.row names another row"
 
 
 def _flat_levels(scan: Scan, recipe: PreprocessBlock) -> NDArray[np.float64]:
@@ -110,6 +113,12 @@ def _bad_frames(
     """
     has_flats = scan.n_flats > 0 and recipe.minus_log  # else values are not those of a camera
     flat, dark = scan.flat, scan.dark
+    if scan.stuck.any():  # they saturate no projection
+        raw_rows = np.where(scan.stuck[kept], 0, raw_rows).astype(raw_rows.dtype)
+        raw_frames = {
+            frame: np.where(scan.stuck, 0, image).astype(image.dtype)
+            for frame, image in raw_frames.items()
+        }
     found = find_bad_frames(raw_rows, flat[kept], dark[kept], has_flats=has_flats)
     bad = {kind: set(frames.tolist()) for kind, frames in found.items()}
     for frame, image in raw_frames.items():

@@ -20,6 +20,7 @@ _MAX_ROWS = 3
 _AROUND = tuple(i for i in range(-6, 7) if abs(i) > 1)  # pairs that show what is usual
 _MIN_ANGLES = 20
 _ALONG = 1.5  # usual steps: further apart in angle, projections are no neighbours
+_REACH = 0.5  # of the columns: a sample that moves further has next to no picture in common
 # What a jump has: a shift, and how much better the pair matches then (log of the misfit), which
 # all others but two reach only a quarter of; the match, which those beside it have, too; the share
 # of what is unusual about it that the shift explains (less where it gains much; above 2 nothing is
@@ -50,7 +51,7 @@ class _Pairs(NamedTuple):
 
 
 def find_jump(prepared: Prepared) -> Jump | None:
-    """Find where the sample jumps sideways by up to a sixteenth of the columns; None if nowhere."""
+    """Find where the sample jumps sideways by up to half of the columns; None if nowhere."""
     pairs = _neighbours(prepared)
     if pairs is None:
         return None
@@ -97,7 +98,7 @@ def _neighbours(prepared: Prepared) -> _Pairs | None:
     steps_rad = np.abs(np.diff(prepared.rows.theta_rad))
     if len(steps_rad) < _MIN_ANGLES or not usual_rad:
         return None
-    matches = match(lines_as_taken(prepared, _MAX_ROWS), slice(0, -1), slice(1, None))
+    matches = match(lines_as_taken(prepared, _MAX_ROWS), slice(0, -1), slice(1, None), _REACH)
     return _less_usual(matches, steps_rad <= _ALONG * usual_rad)
 
 
@@ -146,7 +147,7 @@ def _moved_since(near: NDArray[np.bool_], prepared: Prepared) -> Jump | None:
     first, second = scan[np.argmin(apart_rad, axis=1)][same], more[same]
     if not len(first) or second[0] < scan[0]:
         return None
-    matches = match(lines_as_taken(prepared, _MAX_ROWS), first, second)
+    matches = match(lines_as_taken(prepared, _MAX_ROWS), first, second, _REACH)
     best_px, misfit = _peaks(matches)
     unmoved = 1 - matches[:, matches.shape[1] // 2]
     gain = np.log(np.maximum(unmoved, 1e-9) / np.maximum(misfit, 1e-9))

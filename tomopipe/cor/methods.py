@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from tomopipe.cor.ai.finder import find_ai
 from tomopipe.cor.answer import Answer
@@ -30,9 +30,12 @@ CONFIRMS_PX = 2.0  # another method as near as that confirms `ai` without confid
 _RANK = {"resolved": 0, "ambiguous": 1, "edge": 2, "flat": 3, "failed": 4}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Decision:
-    """Decision about one scan, from the answers of all methods."""
+    """Decision about one scan, from the answers of all methods.
+
+    NumPy takes it as the accepted COR; a ValueError says why there is none.
+    """
 
     best_cor_px: float | None  # best estimate; None only for verdicts flat and failed
     # the accepted COR: best_cor_px if the verdict is resolved and the confidence suffices
@@ -42,6 +45,23 @@ class Decision:
     verdict: str
     method: str
     reason: str
+
+    def __repr__(self) -> str:
+        """Return the COR with its confidence, or why there is none, in one line."""
+        cor_px, why = self.best_cor_px, f": {self.reason}" if self.reason else ""
+        best = "" if cor_px is None else f"{cor_px:.2f} px, confidence {self.confidence:.2f}, "
+        if self.cor_px is None:
+            return f"no COR accepted ({best}{self.verdict}, {self.method}){why}"
+        return f"COR {best}by {self.method}{why}"
+
+    def __array__(
+        self, dtype: DTypeLike | None = None, copy: bool | None = None
+    ) -> NDArray[np.float64]:
+        """Return the accepted COR; an estimate that was not accepted must be passed as a number."""
+        if self.cor_px is None:
+            insist = "; pass best_cor_px to use it" if self.best_cor_px is not None else ""
+            raise ValueError(f"cor_px: {self!r}{insist}")
+        return np.array(self.cor_px, dtype)
 
 
 def ask(

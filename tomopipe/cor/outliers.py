@@ -13,7 +13,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from tomopipe.cor.cor_value import is_valid, off_detector, parse_cor, shown
+from tomopipe.cor.cor_value import format_cor, is_valid, off_detector, parse_cor, shown
 
 # of the table that fix_cor writes for each series
 FIX_COLUMNS = (
@@ -24,6 +24,8 @@ FIX_COLUMNS = (
 EDITED = "center_of_rotation.txt edited by hand"
 EMPTIED = "center_of_rotation.txt emptied by hand"
 NOT_ASKED = "no method was asked (predict_cor.methods is empty)"
+CONFIDENT_OUTLIER = "; kept (confidence "
+FROM_ONE = "mean of 1 of the series"
 MIN_LIMIT_PX = 10.0  # a tight series does not flag everything
 MAD_FACTOR = 5.0
 NEIGHBOURS_AGREE_PX = 10.0
@@ -41,6 +43,7 @@ class Member:
     manual: str = ""  # the cell of the campaign table as it is
     predicted_px: float = math.nan
     predicted_source: str = "auto"  # or "ai"; "manual" where the file was edited by hand
+    confidence: float = 0.0  # as far as it counts for `protect_confident`
     selected: bool = True  # False: `select: no`; only a donor in pass 2
     note: str = ""  # what the caller has to report of this scan
     no_cor_reason: str = ""  # why there is no predicted COR, reported if there is no other one
@@ -99,7 +102,11 @@ def flag_outliers(cor_px: Sequence[float], *, max_delta_px: float) -> list[bool]
 
 
 def fix_series(
-    members: Sequence[Member], *, max_delta_px: float, protect_manual: bool
+    members: Sequence[Member],
+    *,
+    max_delta_px: float,
+    protect_manual: bool,
+    protect_confident: float | None = None,
 ) -> list[Fixed]:
     """Replace outlying CORs of one series and fill missing ones; rows by index, then by name [1]_.
 
@@ -110,33 +117,43 @@ def fix_series(
 
     Members are all scans of the series, in any order; only selected ones are checked and changed.
     `max_delta_px` is the largest distance from the median ever kept. With `protect_manual` manual
-    CORs are kept, and trusted as neighbours, wherever they lie.
+    CORs are kept, and trusted as neighbours, wherever they lie. Predictions of a confidence of at
+    least `protect_confident` are kept, too; where they are flagged they are no donors.
 
     References
     ----------
     .. [1] TomoGUI manual, "COR Management", "Fix COR Outliers".
     """
     chosen = sorted((m for m in members if m.selected), key=lambda m: (m.index, m.scan))
-    before = _flagged([_start(member) for member in chosen], max_delta_px)
+    start = [_start(member) for member in chosen]
+    before = _flagged(start, max_delta_px)
     kept_by_hand = [protect_manual and row.source == "manual" for row in before]
     good = [
         position
         for position, row in enumerate(before)
         if not math.isnan(row.before_px) and (kept_by_hand[position] or not row.flagged)
     ]
-    after = []
+    after, donors_px = [], []
     for position, member in enumerate(chosen):
+        is_confident = (
+            protect_confident is not None
+            and before[position].source != "manual"
+            and member.confidence >= protect_confident
+        )
         if before[position].flagged and kept_by_hand[position]:
             row = _noted(before[position], "manual, kept")
         elif before[position].flagged:
             row = _replaced(before, position, good, member.n_cols)
+            if is_confident:
+                row = _confident_outlier(start[position], row, member.confidence)
         elif math.isnan(before[position].before_px):
             row = _bridged(before, position, good, member.n_cols)
         else:
             row = before[position]
         after.append(row)
-    # Fills are no donors: only what was there before, as it is after pass 1.
-    donors_px = [row.after_px for row in after if not math.isnan(row.before_px)]
+        # Fills are no donors: only what was there before, as it is after pass 1.
+        if not (math.isnan(row.before_px) or (row.flagged and is_confident)):
+            donors_px.append(row.after_px)
     for member in members:
         if not member.selected and not math.isnan(known_px := _start(member).before_px):
             donors_px.append(known_px)
@@ -164,6 +181,11 @@ def is_by_file(reason: str) -> bool:
     What the prediction says, such as its confidence, is then not about the COR.
     """
     return EDITED in reason or EMPTIED in reason
+
+
+def is_confident_outlier(reason: str) -> bool:
+    """Tell from the reason of fix_cor whether it kept a confident outlier."""
+    return CONFIDENT_OUTLIER in reason
 
 
 def is_for_default(source: str, reason: str) -> bool:
@@ -234,6 +256,19 @@ def _replaced(rows: list[Fixed], position: int, good: list[int], n_cols: int) ->
         return _noted(rows[position], f"mean of neighbours {off_detector(cor_px, n_cols)}, kept")
     names = tuple(row.scan for row in neighbours)
     return replace(rows[position], after_px=cor_px, source="outlier", neighbours=names)
+
+
+def _confident_outlier(start: Fixed, replaced: Fixed, confidence: float) -> Fixed:
+    """Keep a confident outlier, and report what would have replaced it."""
+    measured, series = format_cor(start.before_px), "no other COR"
+    where = f"{measured}, outside of the limit of its series"
+    if replaced.source == "outlier":
+        away_px, series = abs(start.before_px - replaced.after_px), format_cor(replaced.after_px)
+        where = f"{measured}, {away_px:.0f} px from its series"
+    note = (
+        f"Measured {where}{CONFIDENT_OUTLIER}{confidence:.2f}). The series gives {series}. Check."
+    )
+    return _noted(replace(start, flagged=True, limit_px=replaced.limit_px), note)
 
 
 def _bridged(rows: list[Fixed], position: int, good: list[int], n_cols: int) -> Fixed:

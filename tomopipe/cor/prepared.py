@@ -123,8 +123,8 @@ class Prepared:
     def unusable_angles(self) -> str:
         """Why no axis can be found with these angles, or ""."""
         if len(self.rows.theta_rad) < MIN_ANGLES:
-            return f"{len(self.rows.theta_rad)} angles are too few"
-        return "" if self.angles.step_rad else "all angles are the same"
+            return f"{len(self.rows.theta_rad)} angles are too few (at least {MIN_ANGLES})"
+        return "" if self.angles.step_rad else "all angles are the same: set input.angles"
 
     @property
     def no_signal(self) -> str:

@@ -28,14 +28,16 @@ def usual_step_rad(prepared: Prepared) -> float:
     return step_rad if step_px <= _MAX_STEP_PX else 0.0
 
 
-def match(lines: Image, first: Numbers | slice, second: Numbers | slice) -> Floats:
+def match(
+    lines: Image, first: Numbers | slice, second: Numbers | slice, reach_share: float = _REACH
+) -> Floats:
     """Normalised cross-correlation of some projections with others, all rows together.
 
     Shape (n_pairs, 2 * reach + 1): at shifts of the second one by -reach to reach columns to the
-    right, over the columns that overlap.
+    right, over the columns that overlap; `reach_share` of the columns.
     """
     n_cols = lines.shape[2]
-    reach = max(2, round(_REACH * n_cols))
+    reach = max(2, round(reach_share * n_cols))
     n_fft = fft.next_fast_len(n_cols + reach, real=True)
     waves = fft.rfft(lines, n_fft)
     cross = (waves[:, second] * waves[:, first].conj()).sum(axis=0)

@@ -25,7 +25,12 @@ _ARRAYS = {
     "pairs": (np.float32, 4),
     "pair_theta_rad": (np.float64, 2),
 }
-_OPTIONAL = {"plain_sinograms": np.float32, "flat_levels": np.float64, "dark_levels": np.float64}
+_OPTIONAL = {
+    "plain_sinograms": np.float32,
+    "flat_levels": np.float64,
+    "dark_levels": np.float64,
+    "numbers": np.int64,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +68,9 @@ class Rows:
     # (n,): mean of each flat and each dark, raw; empty: there are none; None: of an earlier version
     flat_levels: NDArray[np.float64] | None = None
     dark_levels: NDArray[np.float64] | None = None
+    n_stuck: int = 0  # pixels of the detector that are `tomopipe.scans.scan.Scan.stuck`
+    # (n_angles,): numbers of the projections, as recorded; None: of an earlier version
+    numbers: NDArray[np.int64] | None = None
 
     def plain(self) -> "Rows":
         """Return the rows for COR finding: only with the corrections of `plain_sinograms`."""
@@ -102,6 +110,8 @@ def write_rows(
         for name, float_type in _OPTIONAL.items():
             if (values := getattr(rows, name)) is not None:
                 put(file, name, np.asarray(values, dtype=float_type))
+        if rows.n_stuck:
+            put(file, "n_stuck", int(rows.n_stuck))
         put(file, "theta_missing", bool(rows.theta_missing))
         put(file, "minus_log", bool(rows.minus_log))
         # As bytes: HDF5 strings hold neither NUL nor the undecodable bytes of a file name.
@@ -146,6 +156,7 @@ def _read(file: "h5py.File", path: str | os.PathLike[str]) -> Rows:
         minus_log=bool(file["minus_log"][()]),
         failed=file["failed"][()].tobytes().decode("utf-8", "surrogateescape"),
         edge_slopes_per_px=(left, right),
+        n_stuck=int(file["n_stuck"][()]) if "n_stuck" in file else 0,
         bad_frames=bad and {kind: tuple(numbers[()].tolist()) for kind, numbers in bad.items()},
         **{
             name: file[name][()].astype(dtype, copy=False)
@@ -162,7 +173,9 @@ def _check(rows: Rows, path: str | os.PathLike[str]) -> None:
     for name, (_, ndim) in _ARRAYS.items():
         if np.ndim(getattr(rows, name)) != ndim:
             got = np.shape(getattr(rows, name))
-            raise TomopipeError(f"{path}: {name}: expected {ndim} dimensions, got shape {got}.")
+            raise TomopipeError(
+                f"{path}: {name}: expected {ndim} dimensions, got shape {got}. Run try_recon again."
+            )
     n_kept, n_angles, n_cols = rows.sinograms.shape
     n_pairs = len(rows.pairs)
     expected = {
@@ -171,6 +184,8 @@ def _check(rows: Rows, path: str | os.PathLike[str]) -> None:
         "pairs": (n_pairs, 2, rows.pairs.shape[2], n_cols if n_pairs else rows.pairs.shape[3]),
         "pair_theta_rad": (n_pairs, 2 if n_pairs else rows.pair_theta_rad.shape[1]),
     }
+    if rows.numbers is not None:
+        expected["numbers"] = (n_angles,)
     if rows.plain_sinograms is not None:
         expected["plain_sinograms"] = rows.sinograms.shape
     for name, shape in expected.items():

@@ -20,13 +20,13 @@ _MAX_ROWS = 5
 _NEAR = 0.55  # of a step: as far from 360 degrees apart as the nearest projection may be
 # What does not match 360 degrees apart: as a share of what changes, and over that of neighbours,
 # which a whole step of rotation adds to. Of 324 scans of still samples none had 1.3 times theirs,
-# but one, a weak sample before a drifting beam: 5.5 times, at 0.42 (lab/benchmarks/bench_turns.py).
+# but one, a weak sample before a drifting beam: 5.5 times, at 0.42 (bench_turns.py at ef7c9bb8).
 _APART, _OVER_NEIGHBOURS = 0.5, 2.0
 
 _PARTS, _LEAST_IN_PART = 4, 8
 # How much more projections half a part of the scan apart differ than neighbours, which differ by
 # noise and one step: less on average, or in some parts where another part shows that noise is not
-# all that there is (lab/benchmarks/bench_standing.py).
+# all that there is (bench_standing.py at ef7c9bb8).
 _CHANGES, _CLEARLY = 1.04, 5.0
 
 

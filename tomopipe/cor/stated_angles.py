@@ -1,12 +1,19 @@
-"""Angles that the projections contradict: of another scale than those of the scan."""
+"""Angles that the projections contradict: of another scale, that jump, or that stand still."""
 
 import numpy as np
 
 from tomopipe.cor.angular_range import prove_range, wider_range_deg
 from tomopipe.cor.clean_rows import Image, bin_columns, binning_to
 from tomopipe.cor.prepared import Prepared
-from tomopipe.cor.projection_match import Floats, lines_as_taken, match
+from tomopipe.cor.projection_match import (
+    Floats,
+    Numbers,
+    lines_as_taken,
+    match,
+    usual_step_rad,
+)
 from tomopipe.geometry import bin_cor
+from tomopipe.scans.metadata import listed
 
 _COLS = 256  # about so many columns are enough
 _MIN_ANGLES = 30
@@ -18,6 +25,15 @@ _APART_DEG, _APART_STEPS = 2.0, 3.0
 # worse (misfit, and factor).
 _CLOSING_DEG, _ALIKE, _OTHER, _WORSE = (170.0, 190.0), 2.0, 0.15, 5.0
 _MAX_ROWS, _LEAST_OVERLAP = 3, 16
+# Slips of the angles: how far a step is from the usual one, the largest share of such steps, by how
+# many steps a slip is off, and how many slips are examined.
+_ODD_STEP, _MOST_ODD, _SLIP_STEPS, _MOST_SLIPS = 0.5, 0.45, 2.0, 12
+# What pairs of projections across a slip leave unmatched is compared with that of the nearest pairs
+# (and so many more) that are as far apart in number, and of those as far apart in angle. Where both
+# differ by so much (log), it is a slip from so far on the way to the former.
+_ALL_ROWS = 5
+_BESIDE, _DIFFER, _GOES_ON = 2, 0.5, 0.65
+_ACROSS = ((0, 0), (1, 0), (0, 1), (1, 1), (2, 2), (-1, 0), (0, -1))  # before and after its ends
 
 
 def warn_of_angles(prepared: Prepared, cor_px: float, *, accepted: bool = True) -> str:
@@ -45,6 +61,85 @@ def warn_of_angles(prepared: Prepared, cor_px: float, *, accepted: bool = True) 
         f"the angles cover {stated_deg:.0f} degrees, the projections show {shown_deg:g}: if so, "
         f"set input.angles: {{start: 0, stop: {shown_deg:g}}} (stop: of the last projection)"
     )
+
+
+def warn_of_slips(prepared: Prepared) -> str:
+    """Say in one sentence where angles jump, or stand still, and projections go on; else ""."""
+    theta_rad = prepared.rows.theta_rad
+    step_rad = usual_step_rad(prepared)
+    if len(theta_rad) < _MIN_ANGLES or not step_rad:
+        return ""
+    step_rad *= float(np.sign(np.median(np.diff(theta_rad))))
+    if not step_rad:
+        return ""
+    position = (theta_rad - theta_rad[0]) / step_rad
+    ahead = position - np.arange(len(position))
+    steps_ahead = np.diff(ahead)
+    odd = np.where(np.abs(steps_ahead) > _ODD_STEP, np.sign(steps_ahead), 0)
+    if np.count_nonzero(odd) > _MOST_ODD * len(odd):
+        return ""
+    ends = np.flatnonzero(np.diff(odd)) + 1
+    runs = np.array([[0, *ends], [*ends, len(odd)]])
+    size = np.where(odd[runs[0]] == 0, 0, np.abs(np.diff(ahead[runs], axis=0)[0]))
+    largest = np.sort(np.argsort(-size, kind="stable")[:_MOST_SLIPS])
+    uneven = runs[:, largest[size[largest] >= _SLIP_STEPS]].T.tolist()
+    lines = lines_as_taken(prepared, _ALL_ROWS) if uneven else np.zeros(0)
+    slips = [run for run in uneven if _go_on(lines, position, abs(step_rad), *run)]
+    if not slips:
+        return ""
+    where = [
+        f"stand still from projection {first} to {last}"
+        if abs(position[last] - position[first]) < 1
+        else f"jump by {np.rad2deg((ahead[last] - ahead[first]) * step_rad):+.1f} degrees between "
+        f"projections {first} and {last}"
+        for first, last in slips
+    ]
+    remedy = "give the right ones (input.angles)"
+    if len(slips) == len(uneven):
+        start_deg, step_deg = np.rad2deg((theta_rad[0], step_rad))
+        remedy = (
+            f"if all steps are equal, set input.angles: {{start: {start_deg:.6g}, "
+            f"stop: {start_deg + step_deg * (len(theta_rad) - 1):.6g}}} (stop: of the last one)"
+        )
+    return f"the angles {listed(where)} of those in use, and the projections go on evenly: {remedy}"
+
+
+def _go_on(lines: Image, position: Floats, step_rad: float, first: int, last: int) -> bool:
+    """Tell whether projections go on from `first` to `last` by as many steps as their numbers do.
+
+    `position` is their angle in steps of `step_rad`.
+    """
+    n_angles, turn = len(position), 2 * np.pi / step_rad
+    scores = []
+    for i, j in _ACROSS:
+        start, stop = first - i, last + j
+        if not 0 <= start < stop < n_angles:
+            continue
+        in_angle = abs((position[stop] - position[start] + turn / 2) % turn - turn / 2)
+        apart = [min(n, n_angles // 3) for n in (stop - start, max(1, round(in_angle)))]
+        if abs(stop - start - in_angle) < _SLIP_STEPS:
+            continue
+        usual, other = (_unmatched_beside(lines, n, first, last) for n in apart)
+        if abs(usual - other) < _DIFFER:
+            continue
+        across = float(_unmatched(lines, np.array([start]), np.array([stop]))[0])
+        scores.append((across - other) / (usual - other))
+    return bool(scores) and float(np.median(scores)) >= _GOES_ON
+
+
+def _unmatched_beside(lines: Image, apart: int, first: int, last: int) -> float:
+    """Median `_unmatched` of pairs so many projections apart, next to a slip; 0 of none."""
+    before = np.arange(first - apart - _BESIDE, first - apart + 1)
+    after = np.arange(last, min(last + _BESIDE + 1, lines.shape[1] - apart))
+    start = np.concatenate([before[before >= 0], after])
+    return float(np.median(_unmatched(lines, start, start + apart))) if len(start) else 0.0
+
+
+def _unmatched(lines: Image, first: Numbers, second: Numbers) -> Floats:
+    """Log of what pairs of projections leave unmatched; only these are transformed."""
+    pair = np.arange(len(first))
+    chosen = lines[:, np.concatenate([first, second])]
+    return np.log(np.maximum(_least(match(chosen, pair, pair + len(first))), 1e-6))
 
 
 def _is_even(theta_rad: np.ndarray) -> bool:

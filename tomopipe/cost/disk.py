@@ -10,6 +10,7 @@ from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
 from tomopipe.campaign.relion_set import stack_shape
 from tomopipe.campaign.results import read_cor_json
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
+from tomopipe.config import Config
 from tomopipe.cor.collected_rows import MAX_PAIR_ROWS, N_KEPT, N_PAIRS
 from tomopipe.cor.cor_value import parse_cor
 from tomopipe.errors import ScanError, TomopipeError
@@ -31,15 +32,18 @@ KINDS = {
     "try_recon": "try stacks",
     "export_stack": "stacks for RELION",
 }
-_OF_VOLUMES = "full_recon.binning, full_recon.dtype or full_recon.rows"
+_OF_VOLUMES = ("full_recon.binning", "full_recon.dtype", "full_recon.rows")
 #: The keys on which the size of each kind depends.
 _SMALLER = {
     "volumes": _OF_VOLUMES,
     "stitched volumes": _OF_VOLUMES,
-    "try stacks": "try_recon.width_px, try_recon.step_px or try_recon.max_size_px "
-    "(storage.keep_try: false removes those of accepted scans at the end of a run)",
-    "stacks for RELION": "export_star.enabled: false, export_star.binning or "
-    "export_star.max_stack_gb",
+    "try stacks": (
+        *("try_recon.width_px", "try_recon.step_px", "try_recon.max_size_px"),
+        "storage.keep_try: false (removes those of accepted scans at the end of a run)",
+    ),
+    "stacks for RELION": (
+        *("export_star.enabled: false", "export_star.binning", "export_star.max_stack_gb"),
+    ),
 }
 SCRATCH = "temporary, of one volume at a time"
 
@@ -70,7 +74,11 @@ def still_to_make(campaign: Campaign, rows: InventoryRows, stacks: Sequence[Stac
     scans = campaign.selected_scans(rows)
     outputs = [("full_recon", scan, campaign.volume(scan)) for scan in scans]
     # of removable files, the permanent ones beside them count
-    outputs += [("try_recon", s, campaign.outputs.rows(s)) for s in scans]
+    outputs += [
+        ("try_recon", s, campaign.outputs.rows(s))
+        for s in scans
+        if campaign.needs_search(s, rows[s])
+    ]
     if campaign.config.export_star.enabled:
         outputs += [("export_stack", scan, campaign.outputs.stack_meta(scan)) for scan in scans]
     output = campaign.config.full_recon.output
@@ -99,10 +107,17 @@ def lack_of_disk(campaign: Campaign, needed: Mapping[str, int]) -> list[str]:
     if n_bytes <= free:
         return []
     most = max(needed, key=lambda kind: needed[kind])
+    keys = [key for key in _SMALLER[most] if _has_default(campaign.config, key.partition(":")[0])]
+    what_to_do = f"set {' or '.join(keys)}" if keys else "move the campaign to a larger disk"
     return [
-        f"{existing}: {n_bytes / 1e6:,.1f} MB needed, {free / 1e6:,.1f} MB free. Free some, or set "
-        f"{_SMALLER[most]}: {most} take {needed[most] / 1e6:,.1f} MB"
+        f"{existing}: {n_bytes / 1e6:,.1f} MB needed, {free / 1e6:,.1f} MB free. Free some, or "
+        f"{what_to_do}: {most} take {needed[most] / 1e6:,.1f} MB"
     ]
+
+
+def _has_default(config: Config, key: str) -> bool:
+    block, name = key.split(".")
+    return name not in getattr(config, block).model_dump(exclude_defaults=True)
 
 
 def disk_warnings(campaign: Campaign) -> list[str]:

@@ -1,4 +1,4 @@
-"""Bad projections: saturated, dark, constant, or the one before once more."""
+"""Bad projections: saturated, dark, dim, constant, or the one before once more."""
 
 from collections.abc import Mapping, Sequence
 
@@ -14,13 +14,14 @@ BadFrames = Mapping[str, Sequence[int]]
 KINDS: Mapping[str, str] = {
     "saturated": "saturated: where the camera was at its limit, values of the volume are too low",
     "dark": "dark, as with the shutter closed",
+    "dim": "far darker than those around, as of a beam that was lost: their values are wrong",
     "constant": "of a single value, as if never written",
     "repeated": "equal to the one before, as of a camera that stopped",
 }
 """Kinds of bad projections, and what is said of them."""
 
 # Shares from which they spoil a volume: one dark projection of 181 does, one of 1001 hardly.
-_SPOILING: Mapping[str, float] = {"dark": 0.002, "constant": 0.01, "repeated": 0.01}
+_SPOILING: Mapping[str, float] = {"dark": 0.002, "dim": 0.002, "constant": 0.01, "repeated": 0.01}
 
 # Of the pixels of a projection: so many at the camera's limit, each between two such. The noise of
 # a beam near the limit puts single pixels there, and small hot spots of it do no harm.
@@ -28,6 +29,11 @@ _SATURATED_SHARE = 0.05
 _BEYOND_SHARE = 0.01  # pixels above what is taken for the limit of a camera of fewer bits
 # Less of the beam than this, on the average of all rows looked at, is none.
 _DARK_SHARE = 0.005
+# A lost beam: it changes by at least this factor (log), in all parts of the rows alike to this
+# share, while projections on its bright side change by no more than this share: a plate that is
+# seen edge-on darkens smoothly.
+_FALL, _ALIKE, _SMOOTH = np.log(1.6), 0.4, 0.25
+_PARTS, _PART_COLUMNS = 16, 32
 # The flat where pixels are cut off: it differs so much from pixel to pixel, or is so far below.
 _SPREAD, _FAR_BELOW = 0.01, 0.8
 _SAMPLED = 500  # pixels of a projection
@@ -39,7 +45,7 @@ _BITS = (8, 10, 12, 14, 16)
 def find_bad_frames(
     raw: NDArray, flat: NDArray[np.float32], dark: NDArray[np.float32], *, has_flats: bool
 ) -> dict[str, NDArray[np.intp]]:
-    """Tell which projections are bad, of each of `KINDS`, ascending; none is of two kinds.
+    """Tell which projections are bad, of each of `KINDS` but dim, ascending; none is of two kinds.
 
     Saturated is a projection of which 5 % of the pixels are at the camera's limit, in runs of three
     and more along the rows. The limit is the largest number of the type of the pixels, or of a
@@ -80,7 +86,34 @@ def find_bad_frames(
     rest = constant & ~saturated & ~dark_frames
     repeated = _find_repeated(values, part, saturated | dark_frames | rest)
     found = {"saturated": saturated, "dark": dark_frames, "constant": rest, "repeated": repeated}
-    return {kind: np.flatnonzero(found[kind]) for kind in KINDS}
+    return {kind: np.flatnonzero(bad) for kind, bad in found.items()}
+
+
+def find_dim_frames(line_integrals: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Tell in which projections the beam is down to five eighths of that of most, or less.
+
+    `line_integrals` (n_rows, n_angles, n_cols) are -log of the transmission in some rows, in the
+    order in which they were taken. The beam falls, and comes back, at once and in all columns
+    alike; a sample changes smoothly, or only where it is.
+    """
+    n_rows, n_angles, n_cols = line_integrals.shape
+    if n_angles < 3:
+        return np.zeros(0, dtype=np.intp)
+    width = max(1, n_cols // _PARTS)
+    parts = line_integrals[:, :, : n_cols // width * width].reshape(n_rows, n_angles, -1, width)
+    light = np.exp(-parts[..., :: -(-width // _PART_COLUMNS)]).mean(axis=3, dtype=np.float64)
+    changes = np.diff(np.log(np.maximum(light, np.finfo(float).tiny)), axis=1)
+    low, change, high = np.percentile(changes, (16, 50, 84), axis=(0, 2))
+    size = np.abs(change)
+    uniform = (size >= _FALL) & (high - low <= _ALIKE * size)
+    sudden = np.zeros_like(uniform)
+    for _ in range(2):  # a shutter may need more than one projection
+        other = np.pad(np.where(sudden, 0, size), 2)
+        before = np.maximum(other[:-4], other[1:-3])
+        after = np.maximum(other[3:-1], other[4:])
+        sudden = uniform & (np.where(change < 0, before, after) <= _SMOOTH * size)
+    beam = np.concatenate([[0.0], np.cumsum(np.where(sudden, change, 0))])
+    return np.flatnonzero(beam <= np.median(beam) - _FALL)
 
 
 def _find_repeated(values: NDArray, part: NDArray, bad: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -185,8 +218,10 @@ class ConstantFrames:
         n_trailing = len(empty) if empty.all() else int(np.argmin(empty[::-1]))
         if empty.mean() < 0.5 and n_trailing <= max(1, len(empty) // 100):
             return
+        remedy = f"{skipping(numbers[empty])} leaves them out"
+        if empty.all():
+            remedy = "`select: no` leaves the scan out"
         raise ScanError(
             f"constant frames: {np.count_nonzero(empty)} of {len(empty)} frames hold a single "
-            "value, as if they had never been written"
-            + ("" if empty.all() else f"; {skipping(numbers[empty])} leaves them out")
+            f"value, as if they had never been written; {remedy}"
         )

@@ -135,7 +135,10 @@ def fit_weights(
     block = max(1, -(-max(mean.shape) // MOST_PX))
     signal = _average(np.nan_to_num(mean - dark)[None], block)[0]
     if not (signal > 0).any():
-        raise ScanError("preprocess.flat_method: pca: the flats are not above the darks")
+        raise ScanError(
+            "preprocess.flat_method: pca: the flats are not above the darks: are they exchanged "
+            "(preprocess.flats, preprocess.darks)?"
+        )
     weights = np.zeros((scan.n_angles, len(shapes)), np.float32)
     if not len(shapes):
         logger.info("the flats differ by noise alone: their mean is the beam of all projections")

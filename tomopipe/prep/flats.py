@@ -52,19 +52,25 @@ def read_beam(scan: Scan, recipe: PreprocessBlock) -> Beam:
     if recipe.flat_method == "mean":
         return Beam(scan.flat, scan.dark, none, weights)
     if recipe.flat_method == "median":
-        return Beam(_median(scan), scan.dark, none, weights)
+        return Beam(scan.without_stuck(_median(scan)), scan.dark, none, weights)
     if recipe.flat_method == "pca":
         return _dynamic(scan, recipe.flat_components)
     positions, means = _sets(scan, recipe.flat_sets)
     shapes = relative_changes(means[0], means[1:], scan.dark)
-    return Beam(means[0], scan.dark, shapes, hat_weights(scan.n_angles, positions)[:, 1:])
+    return Beam(
+        scan.without_stuck(means[0]),
+        scan.dark,
+        shapes,
+        hat_weights(scan.n_angles, positions)[:, 1:],
+    )
 
 
 def _dynamic(scan: Scan, n_shapes: int) -> Beam:
     """Return the beam that follows each projection, by principal components of the flats."""
     if scan.n_flats < 2:
         raise ScanError(
-            f"preprocess.flat_method: pca needs several flats; the scan has {scan.n_flats}"
+            f"preprocess.flat_method: pca needs several flats; the scan has {scan.n_flats}. Set "
+            "preprocess.flat_method: mean."
         )
     flat, dark = scan.flat, scan.dark
     shapes = principal_shapes(scan.read_flats, _row_blocks(scan), flat, dark, n_shapes)

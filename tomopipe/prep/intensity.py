@@ -148,7 +148,10 @@ def current_factors(
     (None: the mean of `current`). A ScanError says that a value is not above 0.
     """
     if not (np.isfinite(current) & (current > 0)).all():
-        raise ScanError("preprocess.ring_current: expected numbers above 0 for all projections")
+        raise ScanError(
+            "preprocess.ring_current: expected numbers above 0 for all projections; name another "
+            "dataset, or leave it out"
+        )
     return ((flats_mean or float(np.mean(current))) / np.asarray(current)).astype(np.float32)
 
 

@@ -56,8 +56,10 @@ def normaliser(
     dead_here = on_host(dead)
     repair = _nearest(dead_here) if dead_here.any() else None
     # neither can whole numbers be infinite, nor what such gains make of them
-    largest = float(abs(gain).max(initial=0)) * (2.0**64 + float(abs(dark).max(initial=0)))
-    bounded = xp is np and largest < np.finfo(np.float32).max
+    bounded = xp is np and (
+        float(abs(gain).max(initial=0)) * (2.0**64 + float(abs(dark).max(initial=0)))
+        < float(np.finfo(np.float32).max)
+    )
 
     def normalised(raw: Any, out: Any = None) -> Any:
         if xp is not np:

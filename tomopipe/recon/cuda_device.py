@@ -78,20 +78,20 @@ class CudaDevice:
 
 @contextlib.contextmanager
 def claimed_gpu(
-    xp: ModuleType, folder: str | os.PathLike[str] | None = None
+    xp: ModuleType, folder: str | os.PathLike[str] | None = None, *, wait: bool = True
 ) -> Iterator[CudaDevice]:
     """Hold a GPU this process may use, and make it this thread's device; wait if all are taken.
 
     Jobs on one machine take different GPUs: each is locked by a file, named after its bus address,
     in `folder` (None: the system's for temporary files). The system drops the lock when the process
     ends, however it ends. What the scheduler has allotted (CUDA_VISIBLE_DEVICES) is all that is
-    looked at.
+    looked at. Without `wait`, the first GPU is shared if all are taken.
     """
     runtime = xp.cuda.runtime
     names = [str(runtime.deviceGetPCIBusId(i)) for i in range(runtime.getDeviceCount())]
     locks = Path(folder or tempfile.gettempdir())
     paths = [locks / f"tomopipe-gpu-{name.replace(':', '-')}.lock" for name in names]
-    device, descriptor = _first_free(paths)
+    device, descriptor = _first_free(paths, wait=wait)
     try:
         logger.info("GPU %d (%s) of %d", device, names[device], len(names))
         gpu = CudaDevice(xp, device)
@@ -101,13 +101,15 @@ def claimed_gpu(
         os.close(descriptor)
 
 
-def _first_free(paths: list[Path]) -> tuple[int, int]:
+def _first_free(paths: list[Path], *, wait: bool) -> tuple[int, int]:
     """Lock the first file that is not locked, waiting for one; return its number and descriptor."""
     waiting = False
     while True:
         for number, path in enumerate(paths):
             if (descriptor := _locked(path)) is not None:
                 return number, descriptor
+        if not wait:
+            return 0, _open(paths[0])
         if not waiting:
             logger.warning("waiting for a GPU: other jobs hold all %d", len(paths))
             waiting = True

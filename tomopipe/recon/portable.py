@@ -1,7 +1,8 @@
-"""Stages of the reconstruction in plain lines: what a sweep and a projector need of them.
+"""The reconstruction in plain lines, and what a sweep and a projector need of its stages.
 
 Arrays are (slices, ...). What computes volumes, `tomopipe.recon.compiled` on the CPU and
-`tomopipe.recon.cuda` on a GPU, does the same with the slices innermost; tests hold all together.
+`tomopipe.recon.cuda` on a GPU, does the same with the slices innermost; tests hold all together,
+and a GPU is held to these lines before it is used.
 """
 
 from typing import Any
@@ -11,7 +12,21 @@ from numpy.typing import NDArray
 
 from tomopipe.arrays import fft_of
 from tomopipe.recon import gridding_kernel
+from tomopipe.recon.angular_sampling import overlap_weights
 from tomopipe.recon.plan import MARGIN, Plan, image_positions
+
+
+def reconstruct(sinograms: Any, plan: Plan, cor_px: NDArray[np.float64]) -> Any:
+    """Return slices of sinograms (n_slices or 1, n_angles, n_cols), on the CPU."""
+    rows = sinograms[:, plan.angle_order]
+    if plan.full_rotation:
+        rows = rows * overlap_weights(plan.n_cols, cor_px, plan.unpaired[plan.angle_order])
+    cycles = (np.arange(plan.n_padded // 2 + 1) / plan.n_padded) * cor_px[:, None]
+    samples = padded_spectra(rows, plan) * (np.exp(2j * np.pi * cycles) * plan.gain)[:, None, :]
+    samples *= plan.weight[:, None]
+    samples = np.where(plan.flipped[:, None], samples.conj(), samples).astype(np.complex64)
+    spread = spreading_matrix(plan, slice(0, plan.n_angles)) @ samples.reshape(len(samples), -1).T
+    return to_images(fold(spread.T.reshape(-1, *plan.half_grid_shape)), plan)
 
 
 def padded_spectra(rows: Any, plan: Plan) -> Any:

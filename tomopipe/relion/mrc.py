@@ -28,7 +28,7 @@ class StackFile:
         self,
         path: str | os.PathLike[str],
         shape: Sequence[int],
-        pixel_angstrom: float,
+        pixel_angstrom: float | tuple[float, float, float],
         *,
         labels: Sequence[str] = ("tomopipe",),
         is_volume: bool = False,

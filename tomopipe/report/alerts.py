@@ -124,7 +124,7 @@ _KINDS = (
         "Doubtful predictions",
         "look",
         "Look at the try slices; set the COR by hand if it is wrong.",
-        lambda scan: scan.doubtful_prediction if scan.state is State.DOUBTFUL else "",
+        lambda scan: "; ".join(filter(None, scan.own_doubts * (scan.state is State.DOUBTFUL))),
         order=_confidence,
     ),
     _Kind("Warnings", "info", "Nothing was stopped.", _warned, once=False, rare_first=True),

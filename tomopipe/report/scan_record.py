@@ -19,6 +19,9 @@ from tomopipe.campaign.results import (
     other_cor_px,
     proven_angles,
 )
+from tomopipe.campaign.state import ACCEPTED
+from tomopipe.cor.robust_line import off_line
+from tomopipe.groups import grouped
 from tomopipe.report.records import ANGLES_PROVEN, ScanRecord
 from tomopipe.report.sources import Reader, parse_failure, parse_prediction
 from tomopipe.storage.json_files import number, part, text, texts
@@ -43,7 +46,26 @@ def scan_records(reader: Reader, source: Sources) -> list[ScanRecord]:
     """Return everything known about all scans, by series and index, refused ones included."""
     records = [_scan_record(reader, source, scan) for scan in source.campaign.scans.values()]
     records += _refused_records(source)
-    return sorted(records, key=lambda s: (s.series, s.index, s.name, s.path))
+    return _compared(sorted(records, key=lambda s: (s.series, s.index, s.name, s.path)))
+
+
+def _compared(records: list[ScanRecord]) -> list[ScanRecord]:
+    """Note which predictions the other trusted CORs of their series contradict."""
+    trusted = [
+        (scan.series, (number, cor_px))
+        for number, scan in enumerate(records)
+        if scan.state in ACCEPTED and not (scan.fix and scan.fix.flagged)
+        for cor_px in [scan.shown[0] if scan.manual_px is None else scan.manual_px]
+        if cor_px is not None
+    ]
+    for points in grouped(trusted).values():
+        numbers, cors_px = zip(*points, strict=True)
+        for position, off in off_line(cors_px).items():
+            scan = records[numbers[position]]
+            text = f"{off.off_px:+.2f} px off the line of its series"
+            text += f" (scatter {off.spread_px:.2f} px)"
+            records[numbers[position]] = replace(scan, off_series=text)
+    return records
 
 
 def _scan_record(reader: Reader, source: Sources, scan: CampaignScan) -> ScanRecord:

@@ -80,11 +80,11 @@ class Expected:
         self.rows: InventoryRows = {}  # as the run will have them
         self.wanted = Wanted(campaign, self.decisions, lambda: self.rows)
         self.rows = self._inventory()
-        alive = self.wanted.alive(campaign.selected_scans(self.rows))
-        for scan in alive:
+        to_search = self.wanted.to_search(campaign.selected_scans(self.rows))
+        for scan in to_search:
             self._predict(scan)
         self.without_angles = [  # and so without a volume
-            s for s in alive if self.wanted.is_unproven(s) and s not in self.predicting
+            s for s in to_search if self.wanted.is_unproven(s) and s not in self.predicting
         ]
         fixing = [self._fix(*item) for item in sorted(self.wanted.series().items())]
         cors = self._resolve(any(fixing))
@@ -137,7 +137,8 @@ class Expected:
         rows: list[Mapping[str, str]] = list(before)
         if reason:
             self._add("fix_cor", reason, series=series)
-            files, members = campaign.predicted_files(scans), self.wanted.members(series)
+            files = campaign.predicted_files(self.wanted.to_search(scans))
+            members = self.wanted.members(series)
             rows = list(fix_cor.compute(files, members, campaign.config.fix_cor))
             is_whole = self._is_whole(self.out.fix_table(series))
             self._is_other |= rows != before and is_whole

@@ -125,6 +125,13 @@ def without_also_read(statement: Mapping[str, Any]) -> Statement:
     return {key: value for key, value in statement.items() if key != ALSO_READ}
 
 
+def before_protection(wanted: Statement) -> Statement:
+    """Return what an earlier version stated of fix_cor, without `protect_confident`."""
+    options = {**wanted["options"].get("fix_cor", {})}
+    options.pop("protect_confident", None)
+    return wanted | {"options": _without_empty({"fix_cor": options})}
+
+
 def of_text(content: str) -> Statement:
     """State a result that is made from a text only."""
     return {"content": content}

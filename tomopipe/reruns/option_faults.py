@@ -17,9 +17,10 @@ from tomopipe.config.blocks import NUMBERS
 from tomopipe.config.spans import check_place, first_and_last, middle_of_sweep, row_numbers
 from tomopipe.cor.cor_value import is_valid, off_detector, parse_cor
 from tomopipe.errors import ScanError, TomopipeError, some_of
+from tomopipe.groups import scans_named
 from tomopipe.storage.rights import closed, giving_rights, is_protected
 
-_N_NAMED = 4  # scans in an error
+_N_NAMED = 4  # files in an error
 _STEPS = ("try_recon", "full_recon", "export_stack")
 
 
@@ -107,7 +108,7 @@ def _found(campaign: Campaign, rows: InventoryRows) -> dict[str, dict[str, list[
 def option_faults(campaign: Campaign, rows: InventoryRows) -> list[str]:
     """Name the scans that their options do not fit: a line for each reason."""
     lines = {
-        reason: f"{some_of(scans, _N_NAMED)}: {reason}"
+        reason: f"{scans_named(scans)}: {reason}"
         for reasons in _found(campaign, rows).values()
         for reason, scans in reasons.items()
     }
@@ -130,7 +131,7 @@ def unused_cors(campaign: Campaign, rows: InventoryRows) -> list[str]:
     if default_px is not None and off:
         lines.append(
             f"resolve_cor.default_px: {off_detector(default_px, n_cols[off[0]])} and is not used "
-            f"for {some_of(off, _N_NAMED)}"
+            f"for {scans_named(off)}"
         )
     return lines
 
@@ -144,9 +145,7 @@ def refuse_option_faults(campaign: Campaign, rows: InventoryRows) -> None:
     for reasons in _found(campaign, rows).values():
         if n_scans and sum(map(len, reasons.values())) == n_scans:
             reason, scans = max(reasons.items(), key=lambda item: len(item[1]))
-            raise TomopipeError(
-                f"{some_of(scans, _N_NAMED)}: {reason}. No scan fits, so nothing is run."
-            )
+            raise TomopipeError(f"{scans_named(scans)}: {reason}. No scan fits, so nothing is run.")
 
 
 def refuse_no_file(campaign: Campaign) -> None:
@@ -296,7 +295,7 @@ def _line(campaign: Campaign, path: str, scans: list[str]) -> str:
     named = f"no such file; {keys} names it"
     if glob.has_magic(path):
         named = f"no such file, and patterns are not taken: list the files; {keys} names it"
-    return f"{path}: {named}" + (f" for {some_of(scans, _N_NAMED)}" if scans else "")
+    return f"{path}: {named}" + (f" for {scans_named(scans)}" if scans else "")
 
 
 def nothing_usable(campaign: Campaign, rows: InventoryRows) -> list[str]:
@@ -310,8 +309,9 @@ def nothing_usable(campaign: Campaign, rows: InventoryRows) -> list[str]:
         *(scan.refused for scan in campaign.refused),
     ]
     why = f"; the first reason: {reasons[0]}" if reasons else ""
+    takes_in = "; select: yes in scans.tsv takes in a scan that is only incomplete or undersized"
+    takes_in *= any(scan.select != "yes" for scan in campaign.scans.values())
     return [
         f"none of {len(everything)} scans can be used ({unselected} have select: no){why}. Mend "
-        "the files, or name others in campaign.scans; select: yes in scans.tsv takes in a scan "
-        "that is only incomplete or undersized"
+        f"the files, or name others in campaign.scans{takes_in}"
     ]

@@ -6,13 +6,12 @@ from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows
 from tomopipe.config.blocks import ASSUMED
-from tomopipe.errors import some_of
+from tomopipe.groups import scans_named
 from tomopipe.reruns.products import digest
 from tomopipe.reruns.stated import statement_in
 
 MADE_FROM = "made from "
 """What the label of an MRC volume begins with; a digest of the statement of its source follows."""
-_N_NAMED = 4  # scans in a line
 
 
 def source_of(path: str | Path) -> str | None:
@@ -65,4 +64,4 @@ def _other_volumes(campaign: Campaign, rows: InventoryRows) -> dict[str, list[st
 
 def note_lines(notes: Mapping[str, list[str]]) -> list[str]:
     """Return a line for each warning, with its scans."""
-    return [f"{some_of(scans, _N_NAMED)}: {note}" for note, scans in notes.items()]
+    return [f"{scans_named(scans)}: {note}" for note, scans in notes.items()]

@@ -29,12 +29,13 @@ def compare_jobs(found: Expected) -> list[PlannedJob]:
 def _follows(found: Expected, suspects: set[str]) -> Iterator[tuple[str, str, str, str]]:
     """Yield rule, scan, series and stack of the jobs that make these files, or read them."""
     campaign, out, rules = found.campaign, found.out, set[str]()
+    selected = campaign.selected_scans(found.rows)
+    to_search = set(found.wanted.to_search(selected))
     exports, reports = campaign.config.export_star.enabled, campaign.config.report.enabled
-    for scan in campaign.selected_scans(found.rows):
+    for scan in selected:
         series = campaign.scans[scan].series
-        made = {
-            "try_recon": out.of_try_recon(scan),
-            "predict_cor": out.of_try_recon(scan),
+        search = ("try_recon", "predict_cor") if scan in to_search else ()
+        made = dict.fromkeys(search, out.of_try_recon(scan)) | {
             "full_recon": [campaign.volume(scan)],
             "sidecar": [],
             "export_stack": out.of_export_stack(scan) if exports else [],

@@ -10,29 +10,38 @@ from typing import Any
 from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
 from tomopipe.campaign.files import LINKS, NAMES, STACK
 from tomopipe.campaign.relion_set import failed_stacks, star_options
-from tomopipe.campaign.results import VOLUME_ROWS, is_without_angles, proven_angles
+from tomopipe.campaign.results import (
+    N_STUCK,
+    VOLUME_ROWS,
+    is_without_angles,
+    proven_angles,
+)
 from tomopipe.campaign.stacks import Stack, find_stacks
 from tomopipe.campaign.state import is_looked_at_again, not_selected
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.reruns import made_from
 from tomopipe.reruns.decisions import Decisions
-from tomopipe.reruns.made_from import ALSO_READ, Statement
+from tomopipe.reruns.made_from import ALSO_READ, METADATA, Statement
 from tomopipe.reruns.products import digest
 from tomopipe.reruns.relion_notes import assumed_numbers, source_of
 from tomopipe.reruns.words import (
     CHANGED,
     MISSING,
+    PROTECTING,
     UNRECORDED,
     of_fix_options,
     of_scans,
     of_series,
 )
+from tomopipe.scans.angle_lists import BY_ANGLE, COMMAS
+from tomopipe.scans.metadata import NOT_SQUARE
 from tomopipe.steps import sidecar
 from tomopipe.storage.checksums import changed_links
 from tomopipe.storage.json_files import json_or
 from tomopipe.storage.tables import read_tsv
 
 _N_NAMED = 3  # scans in a reason
+_OUT_OF_RANGE = " cannot be: is it in another unit? "  # of inventories of earlier versions
 Cors = Mapping[str, Mapping[str, Any]]  # cor.json: scan to `cor_px` and `source`
 
 
@@ -74,6 +83,16 @@ class Wanted:
         """Return the scans whose jobs did not fail finally."""
         return [scan for scan in scans if scan not in self.campaign.failures]
 
+    def to_search(self, scans: Iterable[str]) -> list[str]:
+        """Return the scans of which the next run makes sweep and prediction."""
+        rows = self.rows
+        return [s for s in self.alive(scans) if self.campaign.needs_search(s, rows[s])]
+
+    def with_prediction(self, scans: Iterable[str]) -> list[str]:
+        """Return the scans to search, and those whose prediction of before is kept."""
+        path_of, to_search = self.campaign.files.prediction, set(self.to_search(scans))
+        return [s for s in self.alive(scans) if s in to_search or path_of(s).exists()]
+
     def why(self, wanted: Statement, key: str = "campaign", *, source: str = "") -> str:
         """Say why the results of a scan, series or stack are made; "" if they are as wanted."""
         step, keep_stacks = wanted["step"], self.campaign.config.storage.keep_stacks
@@ -103,6 +122,12 @@ class Wanted:
         """Tell whether try_recon must prove the angles: no file and no option has them."""
         row = self.rows.get(scan)
         return row is not None and is_without_angles(row["warnings"])
+
+    def _not_square(self, scan: str) -> str:
+        """Return what the inventory says of pixels that are not square; "" if they are."""
+        warnings = self.rows[scan]["warnings"] if scan in self.rows else ""
+        found = (text for text in warnings.split("; ") if text.startswith(NOT_SQUARE))
+        return next(found, "")
 
     def angles(self, scan: str) -> Any:
         """Return the angles proved by try_recon of a scan that lacks them; else None."""
@@ -135,6 +160,8 @@ class Wanted:
             return reason
         where = campaign.directory / path
         rows = read_inventory(where)
+        if odd := [scan for scan, row in rows.items() if _OUT_OF_RANGE in row["warnings"]]:
+            return f"numbers out of range, which now skip a scan: {some_of(odd, _N_NAMED)}"
         if not reason and not is_looked_at_again(rows) and not campaign.has_other_links(rows):
             return ""
         refused = {scan.name: scan.mtime_ns for scan in campaign.refused}
@@ -153,17 +180,24 @@ class Wanted:
             wanted = made_from.of_reading(step, self.campaign, scan, raw)
             if also_read := self._decisions.also_read(scan, self.rows):
                 wanted[ALSO_READ] = also_read
+            if METADATA.get(step) and (text := self._not_square(scan)):
+                wanted["metadata"] = wanted["metadata"] | {"pixels": text}
+            # earlier versions took images in another order, and angles without their decimals
+            found = self.rows.get(scan, {}).get("found") or ""
+            wanted |= {"order": "by angle"} if BY_ANGLE in found else {}
+            wanted |= {"angle_list": COMMAS} if COMMAS in found else {}
             # earlier versions assumed the angles of such a scan
             return wanted | ({"angles": "proven"} if self.lacks_angles(scan) else {})
 
         return self._once((step, scan), compute)
 
     def _of_reading_angles(self, step: str, scan: str) -> Statement:
-        """State the same of a step that also needs the angles that try_recon proved."""
-        wanted = self._of_reading(step, scan)
-        if "angles" not in wanted:
-            return wanted
-        return wanted | {"angles": proven_angles(self.campaign.files.sweep(scan))}
+        """State the same of a step that also depends on what try_recon found in a scan."""
+        wanted, sweep = self._of_reading(step, scan), self.campaign.files.sweep(scan)
+        if "angles" in wanted:
+            wanted = wanted | {"angles": proven_angles(sweep)}
+        n_stuck = _of_file(sweep, N_STUCK, _mtime_ns(sweep))
+        return wanted | ({N_STUCK: n_stuck} if n_stuck else {})
 
     def of_predict_cor(self, scan: str) -> Statement:
         """State what a scan's prediction must be made from."""
@@ -186,7 +220,7 @@ class Wanted:
         if reason := self.why(self.of_predict_cor(scan), scan):
             return reason
         path = self.campaign.files.prediction(scan)
-        before = _volume_rows(path, _mtime_ns(path))
+        before = _of_file(path, VOLUME_ROWS, _mtime_ns(path))
         rows = self.campaign.for_scan(scan).config.full_recon.rows
         return "" if before in (None, rows) else f"rows {before} -> {rows}"
 
@@ -202,7 +236,7 @@ class Wanted:
 
     def of_fix_cor(self, series: str) -> Statement:
         """State what the table of a series must be made from."""
-        scans = self.alive(self.series()[series])
+        scans = self.with_prediction(self.series()[series])
         predictions = {
             scan: [self._decisions.record.content(path) for path in self.out.of_predict_cor(scan)]
             for scan in scans
@@ -216,10 +250,16 @@ class Wanted:
 
     def why_fix_cor(self, series: str) -> str:
         """Say why the table of a series is made; "" if not."""
-        reason = self.why(self.of_fix_cor(series), series)
+        wanted, table = self.of_fix_cor(series), self.campaign.files.fix_table(series)
+        reason = self.why(wanted, series)
+        if reason and not self.why(made_from.before_protection(wanted), series):
+            if any(row["flagged"] == "true" for row in read_tsv(table, ("flagged",))):
+                return PROTECTING
+            self._decisions.accept(self.out.fix_table(series), wanted)  # no outlier to keep
+            return ""
         if reason != CHANGED["fix_cor"]:
             return reason
-        before = read_tsv(self.campaign.files.fix_table(series), ("scan",))
+        before = read_tsv(table, ("scan",))
         return self._of_series({row["scan"]: row for row in before}, series)
 
     def _of_series(self, before: Mapping[str, Mapping[str, str]], series: str) -> str:
@@ -236,7 +276,7 @@ class Wanted:
         made_ns = _mtime_ns(record.path_of(table))
         new = [
             scan
-            for scan in scans
+            for scan in self.with_prediction(scans)
             if not all(  # 0: it is being made
                 0 < _mtime_ns(record.path_of(path)) <= made_ns
                 for path in self.out.of_predict_cor(scan)
@@ -350,7 +390,7 @@ class Wanted:
         campaign, out = self.campaign, self.out
         files = [out.inventory, out.cor_table]
         files += map(out.fix_table, self.series())
-        files += map(out.prediction, self.alive(campaign.selected_scans(self.rows)))
+        files += map(out.prediction, self.with_prediction(campaign.selected_scans(self.rows)))
         files += map(out.shifts, self.stacks(cors))
         volumes = {
             scan: digest(self.of_full_recon(scan, entry["cor_px"]))
@@ -381,11 +421,11 @@ class Wanted:
 
 
 @cache  # asked once per job, and predictions are large
-def _volume_rows(prediction: Path, _mtime_ns: int) -> Any:
-    """Return the rows of the volume that a prediction took into account; None if it did not."""
+def _of_file(path: Path, key: str, _mtime_ns: int) -> Any:
+    """Return what a JSON file has at a key that is in few of its kind; None if it has none."""
     with suppress(OSError):
-        if f'"{VOLUME_ROWS}"'.encode() in prediction.read_bytes():  # in few: parsing takes longer
-            return json_or(prediction, {}).get(VOLUME_ROWS)
+        if f'"{key}"'.encode() in path.read_bytes():  # parsing takes longer
+            return json_or(path, {}).get(key)
     return None
 
 

@@ -18,6 +18,7 @@ IF_OTHER_COR = "if its COR changes: a prediction of its series is pending"
 IF_OTHER_PAGE = "if what it shows changes"
 IF_OTHER_CONTENT = "if the comparison finds another content"
 UNRECORDED = "the record of this folder does not say what it was made from"
+PROTECTING = "confident predictions are not replaced any more (fix_cor.protect_confident)"
 OPTIONS_OF_FIX = "options of fix_cor changed"
 #: For results that contain no statement.
 CHANGED = {
@@ -43,7 +44,10 @@ _PLAIN = {
     "volumes": "follows full_recon",
     "inputs": "what it is made from changed",
     "also_read": "a file that it takes data from was replaced",
+    "angle_list": "this version reads the decimal commas of their angles",
+    "order": "this version orders their images otherwise",
     "angles": "other angles are proven from its projections",
+    "n_stuck": "pixels at the largest number are interpolated",
     "not_read": "could not be read",
     "fault": "was damaged",
     "unknown": "of an earlier version",

@@ -59,6 +59,7 @@ def _entry(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
         "confidence": prediction.confidence if prediction else None,
         "predicted_px": prediction.cor_px if prediction else None,
         "confident_outlier": bool(scan.of_another_series),
+        "first": state is State.DOUBTFUL and scan.is_confident_outlier,
         "why": scan.why,
         "warnings": [] if scan.state in NOT_SELECTED else list(scan.warnings_beside),
         "select": select,
@@ -74,6 +75,7 @@ def _worst_first(entry: Mapping[str, Any]) -> tuple[Any, ...]:
     by_confidence = entry["state"] in (State.UNRESOLVED, State.DOUBTFUL, State.FIXED, State.OK)
     within = confidence if confidence is not None and by_confidence else 0.0
     return (
+        not entry["first"],
         _ORDER[entry["state"]],
         entry["cor_px"] is not None,
         entry["state"] is State.OK and not entry["warnings"],

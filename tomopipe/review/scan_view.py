@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from tomopipe.campaign.results import Curve, Prediction
-from tomopipe.campaign.state import State
+from tomopipe.campaign.state import NOT_SELECTED, State
 from tomopipe.errors import TomopipeError
 from tomopipe.prep.half_acquisition import FACTOR
 from tomopipe.report.records import ScanRecord
@@ -27,6 +27,9 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
     grid, problem = _grid(store, name, cor_px)
     if grid is None and record.state is State.SKIPPED:
         problem = f"{name} is skipped, and no slices are made of it: {record.reason}"
+    why_old = _why_old(store, record)
+    if grid is None and why_old:
+        problem = f"No sweep of this scan; `tomopipe run --predict {name}` makes one."
     failures = [
         {"step": failure.step, "reason": failure.reason, "log": failure.log_tail}
         for failure in record.failures
@@ -36,7 +39,11 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
         "series": record.series,
         "index": record.index,
         "shape": record.shape,
-        "warnings": [*record.warnings, *(_cut(store, name, cor_px) if grid else ())],
+        "warnings": [
+            *record.warnings,
+            *([f"sweep of earlier options or files ({why_old})"] if grid and why_old else ()),
+            *(_cut(store, name, cor_px) if grid else ()),
+        ],
         "reason": record.why,
         "cells": {
             "select": cells.get("select", "auto"),
@@ -73,6 +80,14 @@ def _grid(store: Store, name: str, cor_px: float | None) -> tuple[dict[str, Any]
         return found | details | {"cor_px": around, "step_px": step_of(around), "swept": swept}, ""
     except (TomopipeError, OSError, ValueError, KeyError) as error:
         return None, str(error)
+
+
+def _why_old(store: Store, record: ScanRecord) -> str:
+    """Say why a sweep is not of now that runs leave as it is, as the COR is in the table."""
+    if record.row is None or record.state in NOT_SELECTED:
+        return ""
+    is_left = not store.campaign.needs_search(record.name, record.row)
+    return store.why("try_recon", record.name) if is_left else ""
 
 
 def _cut(store: Store, name: str, cor_px: float | None) -> list[str]:

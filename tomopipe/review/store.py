@@ -12,7 +12,7 @@ from tomopipe.campaign.campaign import Campaign, load_campaign, read_inventory
 from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.state import ACCEPTED, State
 from tomopipe.commands.next_run import as_records, folded, gathered, make_plan
-from tomopipe.config import FixCorBlock, read_config
+from tomopipe.config import read_config
 from tomopipe.cor.outliers import known_median
 from tomopipe.cor.robust_line import robust_line
 from tomopipe.cost.cost import total
@@ -37,6 +37,7 @@ class Store:
         self.directory = directory.absolute()
         self.config = config.absolute()
         self.campaign: Campaign = load_campaign(self.directory, self.config)
+        self.why = why_again(self.campaign)  # why a result is not as wanted now
         full = self.campaign.config.full_recon
         self.pictures = Pictures(
             self.campaign.files.try_center,
@@ -94,7 +95,8 @@ class Store:
                 self.problem = ""
             except TomopipeError as error:  # table or config may be being edited
                 self.problem, campaign = str(error), self.campaign
-            record = collect(campaign, why=why_again(campaign))
+            self.why = why_again(campaign)
+            record = collect(campaign, why=self.why)
             # a mark for the page, so that unchanged results are not sent again
             self.read_number += record != self._record
             self.campaign, self._record = campaign, record
@@ -190,7 +192,9 @@ class Store:
         rows = fix_cor.compute(
             campaign.predicted_files(scans),
             campaign.members(scans, inventory),
-            FixCorBlock(max_delta_px=max_delta_px, protect_manual=protect_manual),
+            campaign.config.fix_cor.model_copy(
+                update={"max_delta_px": max_delta_px, "protect_manual": protect_manual}
+            ),
         )
         found = [_trial_row(row, self._by_name.get(row["scan"])) for row in rows]
         return {"rows": found, "median_px": known_median(row["before_px"] for row in found)}

@@ -23,7 +23,7 @@ from tomopipe.campaign.results import (
 )
 from tomopipe.campaign.stacks import find_stacks
 from tomopipe.errors import TomopipeError, is_of_the_system, some_of
-from tomopipe.groups import grouped
+from tomopipe.groups import fault_lines, grouped, scans_named
 from tomopipe.reruns.made_again import wanted_now, why_again
 from tomopipe.reruns.option_faults import nothing_usable, unused_cors
 from tomopipe.reruns.products import digest
@@ -56,11 +56,13 @@ def after_failure(
     with suppress(OSError):  # no room: the report names what there is
         _say_not_begun(campaign, not_begun, since)
     files = stats_of(campaign.scans.values())
-    for failure in record_failures(campaign.results, campaign.logs.folder, files, since=since):
-        _say(f"{failure.scan}: {failure.step} {failure.reason}")
+    failures = record_failures(campaign.results, campaign.logs.folder, files, since=since)
+    for line in fault_lines((f"{f.step} {f.reason}", f.scan) for f in failures):
+        _say(line)
+    if scans := list(dict.fromkeys(failure.scan for failure in failures)):
         _say(
-            f"{failure.scan} is skipped from the next call on, which finishes all others; "
-            f"`tomopipe retry {failure.scan}` tries it again."
+            f"{scans_named(scans)}: skipped from the next call on, which finishes all others; "
+            f"`tomopipe retry {scans[0]}` tries again."
         )
     if reports and campaign.config.report.enabled:
         write_report(campaign)
@@ -152,18 +154,19 @@ def unfinished_scans(campaign: Campaign) -> list[str]:
     ]
     lines = nothing_usable(campaign, inventory)
     if without_angles:
-        lines.append(f"{NO_ANGLES}: {', '.join(without_angles)}. {TELL_ANGLES}")
+        lines.append(f"{NO_ANGLES}: {scans_named(without_angles)}. {TELL_ANGLES}")
     if to_come := [scan for scan in without_cor if _is_to_come(campaign, scan)]:
-        lines.append(f"no COR yet, the next run goes on with it: {', '.join(to_come)}")
+        lines.append(f"no COR yet, the next run goes on with it: {scans_named(to_come)}")
         without_cor = [scan for scan in without_cor if scan not in to_come]
     if without_cor:
+        default = " set resolve_cor.default_px," * (campaign.config.resolve_cor.default_px is None)
         lines.append(
-            f"no COR, and so no volume: {', '.join(without_cor)}. Set one with `tomopipe cor set "
-            "SCAN VALUE`, give resolve_cor.default_px, or take the scan out (select: no)."
+            f"no COR, and so no volume: {scans_named(without_cor)}. Set one with `tomopipe cor set "
+            f"SCAN VALUE`,{default} or take the scan out (select: no)."
         )
         lines += unused_cors(campaign, inventory)
     if without_volume:
-        lines.append(f"no volume: {', '.join(without_volume)}")
+        lines.append(f"no volume: {scans_named(without_volume)}")
     return lines + _not_in_set(campaign, [scan for scan in others if scan in resolved])
 
 
@@ -208,7 +211,7 @@ def _not_in_set(campaign: Campaign, scans: Sequence[str]) -> list[str]:
     failed = failed_stacks(campaign, scans)
     if not failed:
         return []
-    why = some_of([f"{scan} ({reason})" for scan, reason in failed.items()], _N_NAMED)
+    why = some_of(fault_lines((reason, scan) for scan, reason in failed.items()), _N_NAMED)
     return [
         f"RELION's set has {len(scans) - len(failed)} of {len(scans)} tomograms, not {why}. Mend "
         "its file or options, take it out (select: no), or `tomopipe retry SCAN`."
@@ -290,14 +293,15 @@ def say_warnings(campaign: Campaign) -> None:
     except FileNotFoundError:
         return
     lines, cut = note_lines(relion_notes(campaign, rows)), []
+    warned: list[tuple[str, str]] = []
     for scan in campaign.selected_scans(rows):
         warnings = json_or(campaign.files.prediction(scan), {}).get("warnings", [])
-        lines += [f"{scan}: {warning}" for warning in warnings]
+        warned += [(warning, scan) for warning in warnings]
         if json_or(campaign.logs.status("full_recon", scan), {}).get("warning"):
             cut.append(scan)
+    lines += fault_lines(warned)
     if cut:
-        which = some_of(cut, _N_NAMED)
-        lines.append(f"voxels outside full_recon.value_range, see the report: {which}")
+        lines.append(f"voxels outside full_recon.value_range, see the report: {scans_named(cut)}")
     for line in lines[:_MOST_SAID]:
         _say(line)
     if len(lines) > _MOST_SAID:

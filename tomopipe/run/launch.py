@@ -27,7 +27,7 @@ from tomopipe.campaign.slurm import NOT_CANCELLED, unknown_names
 from tomopipe.campaign.watch_lock import is_watched, watcher_processes
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import NO_FOLDER, workflow_folder
-from tomopipe.run.progress import VARIABLE
+from tomopipe.run.progress import FORCE, VARIABLE
 from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import write_json, write_text
 from tomopipe.storage.json_files import json_or
@@ -178,8 +178,13 @@ def _of_our_executor(directory: Path, name: str) -> str:
     return str(path.parent)
 
 
-def start(directory: Path, command: Sequence[str]) -> tuple["subprocess.Popen[bytes]", Run]:
-    """Start a run, which outlives this process and its terminal; refuse if there is one."""
+def start(
+    directory: Path, command: Sequence[str], *, force: bool = False
+) -> tuple["subprocess.Popen[bytes]", Run]:
+    """Start a run, which outlives this process and its terminal; refuse if there is one.
+
+    It ends before any volume if the disk is too small, unless `force`.
+    """
     with _only_run(directory, unlocks="--unlock" in command):
         for left in left_running(directory):
             raise TomopipeError(
@@ -187,7 +192,8 @@ def start(directory: Path, command: Sequence[str]) -> tuple["subprocess.Popen[by
                 "stop` ends it; then run again."
             )
         log, events = _new_logs(directory)
-        process = spawn(directory, command, log, {VARIABLE: str(events)})
+        environment = {VARIABLE: str(events), FORCE: "yes" if force else ""}
+        process = spawn(directory, command, log, environment)
         try:
             run = _record(directory, process.pid, log, events)
         except BaseException:  # nobody would know of it

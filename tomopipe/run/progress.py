@@ -21,6 +21,8 @@ from tomopipe.campaign.log import status_path
 
 VARIABLE = "TOMOPIPE_EVENTS"
 """Environment variable with the file for the events; without it they are written nowhere."""
+FORCE = "TOMOPIPE_FORCE"
+"""Environment variable of a run that starts although the disk is too small."""
 _LOOK_S = 5.0
 _MOST_ERROR = 700  # characters
 _TARGETS = ("all", "predictions", "total")  # rules that are not work

@@ -380,19 +380,22 @@ def tell_events(
     workflow: Any,
     words: Callable[[Mapping[str, Any]], str],
     warnings: Callable[[], Iterable[str]],
+    *,
+    refuses: bool,
 ) -> None:
     """Make a run say in our words why its jobs run, and report its progress (`progress.tell`).
 
     `words` makes them from Snakemake's information about a job; `warnings` is called once, if the
-    run makes all that is missing, when its inventory is there. Call it when a run begins.
+    run makes all that is missing, when its inventory is there: before the next jobs start, which
+    do not if there is a warning and the run `refuses`. Call it when a run begins.
     """
     from snakemake.logging import logger
 
-    n_known, warned = 0, False  # jobs whose sums have been reported
+    n_known, warned, is_refused = 0, False, False  # jobs whose sums have been reported
     began_s: dict[int, list[float]] = {}  # of each attempt of a job
 
     def is_reported(record: Any) -> bool:
-        nonlocal n_known, warned
+        nonlocal n_known, warned, is_refused
         info, event = vars(record), str(getattr(record, "event", ""))
         if event == "job_info":
             record.reason = words(info)
@@ -418,8 +421,12 @@ def tell_events(
             if makes_all and not any(job.rule.name.endswith("inventory") for job in left):
                 warned = True
                 for line in warnings():
+                    is_refused = refuses
                     print(f"tomopipe: {line}", file=sys.stderr)
                     progress.tell(says=line)
+        if event == "job_started" and is_refused:
+            progress.tell(refused=True)
+            raise SystemExit  # the scheduler, which is about to start jobs, starts none
         return True
 
     logger.addFilter(is_reported)

@@ -2,11 +2,13 @@
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tomopipe.config.blocks import AngleRange
 from tomopipe.errors import ScanError
 
 _DEGREES = dict.fromkeys(("", "deg", "degs", "degree", "degrees", "°"), 1.0)
@@ -15,6 +17,8 @@ PER_DEGREE = _DEGREES | {
     **dict.fromkeys(("rad", "rads", "radian", "radians"), float(np.rad2deg(1))),
     **dict.fromkeys(("mrad", "milliradian", "milliradians"), float(np.rad2deg(1e-3))),
     **dict.fromkeys(("mdeg", "millidegree", "millidegrees"), 1e-3),
+    **dict.fromkeys(("arcmin", "arcmins", "arcminute", "arcminutes"), 1 / 60),
+    **dict.fromkeys(("arcsec", "arcsecs", "arcsecond", "arcseconds"), 1 / 3600),
 }
 NO_THETA = (
     "no theta in the file: try_recon derives the angles from the projections, or set input.angles"
@@ -26,15 +30,19 @@ BY_NAME, DIFFER = "angles of ", "angles may be "  # warnings begin so: of those 
 WITHOUT_ANGLES = ("no theta", "no list of angles")  # warnings that say so begin so
 DROPPED = "frames dropped by the camera, skipped with their angles: "  # a warning begins so
 OTHER_ANGLES = "other angles than those of the file"  # a note begins so
+BY_ANGLE = "images ordered by the angles in their names"  # a note, where earlier versions did not
+COMMAS = "angles with decimal commas"  # a note: earlier versions left out the decimals
 UNIT_OF_FILE = "theta in "  # a warning begins so, and with the unit
-UNKNOWN_UNIT = "theta has the unit "  # a warning begins so
+UNKNOWN_UNIT = "theta has the unit "  # a warning that becomes an error begins so
 CANNOT_BE = "angles that cannot be degrees: "  # an error begins so, after the file
 _NAME = re.compile(r"angle|theta|rotation|omega", re.IGNORECASE)
+_REMARK = "#%"  # what a line of remarks begins with
+_COMMA = re.compile(r"[-+]?\d+,\d+")
 _RADIANS = re.compile(r"rad", re.IGNORECASE)
 # Frames missing at the ends of a scan: so few may have been dropped, more were never taken.
 _MAX_MISSING_AT_ENDS = 0.01
 # Spans that are 180 or 360 degrees in another unit, and how near.
-_OTHER_UNITS = ((180 / np.pi, "rad"), (1e-3, "mdeg"))
+_OTHER_UNITS = ((180 / np.pi, "rad"), (1e-3, "mdeg"), (1 / 3600, "arcsec"))
 _NEAR = 0.02
 _FEW_DEG, _MANY_DEG = 6.5, 36_000.0  # what an aborted scan in radians covers; a hundred rotations
 _STEADY = 0.25  # of a frame period: a time stamp further off does not tell which frame it is
@@ -46,7 +54,8 @@ def to_degrees(
     """Convert angles to degrees; returns what was assumed of their unit, or "", too.
 
     `unit` is that of the file, lower case ("" counts as degrees); `known_unit`, unless auto, counts
-    whatever the file says: deg, rad, mrad or mdeg.
+    whatever the file says. Of a unit that is not known degrees are assumed; the text then begins
+    with `UNKNOWN_UNIT`, and no scan may be read so.
     """
     angles = np.asarray(values, dtype=float).ravel()
     if known_unit != "auto":
@@ -56,8 +65,8 @@ def to_degrees(
     if unit in PER_DEGREE:
         return angles * PER_DEGREE[unit], f"{UNIT_OF_FILE}{unit}, as its units say"
     return angles, (
-        f"{UNKNOWN_UNIT}{unit!r}, which is not known: degrees assumed (if they are not, set "
-        "input.angle_unit, or name a list of the angles in degrees: input.angles)"
+        f"{UNKNOWN_UNIT}{unit!r}, which is not known: set input.angle_unit to what it is (deg, "
+        "rad, mrad, mdeg, arcmin or arcsec), or input.angles to a list of the angles in degrees"
     )
 
 
@@ -112,6 +121,29 @@ def other_unit(theta_deg: NDArray[np.float64], *, in_rad: bool = False) -> tuple
     return "", ""
 
 
+def angles_of_range(angles: AngleRange, n_planned: int) -> NDArray[np.float64]:
+    """Return the angles of a range, degrees; its last is that of the last frame planned."""
+    if angles.stop is None:
+        return (angles.start + (angles.step or 0.0) * np.arange(n_planned)).astype(np.float64)
+    return np.linspace(angles.start, angles.stop, n_planned)
+
+
+def planned_by_range(
+    angles: AngleRange, numbers: NDArray[np.float64], n_frames: int
+) -> Iterator[NDArray[np.float64]]:
+    """Yield the angles of a range for as many images as its step, or theirs, shows; for all last.
+
+    `numbers` are those of the images, of which some may be missing.
+    """
+    if angles.stop is None:
+        n_planned = np.max((numbers - angles.start) / (angles.step or 1.0)) + 1
+    else:
+        n_planned = abs(angles.stop - angles.start) / np.median(np.diff(np.unique(numbers))) + 1
+    for n in dict.fromkeys((round(float(n_planned)), n_frames)):
+        if n_frames <= n <= 2 * n_frames:
+            yield angles_of_range(angles, n)
+
+
 def is_angle(name: str) -> bool:
     """Whether a name is one of rotation angles."""
     return _NAME.search(name) is not None
@@ -120,10 +152,10 @@ def is_angle(name: str) -> bool:
 def read_angles(path: str | os.PathLike[str], known_unit: str = "auto") -> NDArray[np.float64]:
     """Read a list of angles, one line per projection, from text or CSV, in degrees.
 
-    Columns are separated by comma, semicolon, tab or blanks; of several a header must name the one:
-    it contains angle, theta, rotation or omega, and `rad` in its name means radians. Lines that
-    begin with # are remarks, or of several columns the header. A ScanError says why it is not clear
-    which numbers are the angles.
+    Columns are separated by semicolon or tab (a comma is a decimal one then), comma, or blanks; of
+    several a header must name the one: it contains angle, theta, rotation or omega, and `rad` in
+    its name means radians. Lines that begin with # or % are remarks, or of several columns the
+    header. A ScanError says why it is not clear which numbers are the angles.
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig", errors="replace")
@@ -135,28 +167,57 @@ def read_angles(path: str | os.PathLike[str], known_unit: str = "auto") -> NDArr
             "dataset, /entry/my_angles, which must be in the file of the scan"
         )
     lines = [line.strip() for line in text.splitlines()]
-    rows = [_cells(line) for line in lines if line and not line.startswith("#")]
-    if not rows:
+    numbered = [(n, line) for n, line in enumerate(lines, 1) if line and line[0] not in _REMARK]
+    if not numbered:
         raise ScanError(f"{path}: a list of angles without any angle")
-    header = rows.pop(0) if not _are_numbers(rows[0]) else _header_of_remarks(lines, len(rows[0]))
-    column = _column(header, rows, path)
-    try:
-        values = np.array([float(row[column]) for row in rows])
-    except (ValueError, IndexError) as error:
-        raise ScanError(f"{path}: expected an angle in each line ({error})") from error
+    first = _cells(numbered[0][1])
+    if _are_numbers(first):
+        header = _header_of_remarks(lines, len(first))
+    else:
+        header = first
+        numbered.pop(0)
+    column = _column(header, numbered, path)
+    values = []
+    for number, line in numbered:
+        cells = _cells(line)
+        try:
+            values.append(float(cells[column]))
+            is_whole = len(cells) <= max(1, len(header)) or ("," not in line and len(header) > 1)
+        except (ValueError, IndexError):
+            is_whole = False
+        if not is_whole:
+            named = f" in column {header[column]}" if len(header) > 1 else ""
+            raise ScanError(
+                f"{path}: line {number} is {line!r}; expected one angle{named}, a number with a "
+                "decimal point"
+            )
     in_radians = bool(header) and _RADIANS.search(header[column]) is not None
     return to_degrees(values, "rad" if in_radians else "deg", known_unit)[0]
 
 
+def notes_on_list(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Note that a list of angles, which can be read, has decimal commas."""
+    text = Path(path).read_text(encoding="utf-8-sig", errors="replace")
+    return (COMMAS,) * any(_with_points(line) != line for line in text.splitlines())
+
+
+def _with_points(line: str) -> str:
+    """Write points for decimal commas, where other characters separate the columns."""
+    return re.sub(r"(?<=\d),(?=\d)", ".", line) if re.search(r"[;\t]", line) else line
+
+
 def _cells(line: str) -> list[str]:
-    separator = r"[,;\t]" if re.search(r"[,;\t]", line) else r"\s+"
-    return [cell.strip() for cell in re.split(separator, line)]
+    if re.search(r"[;\t]", line):
+        return [cell.strip() for cell in re.split(r"[;\t]", _with_points(line))]
+    return [cell.strip() for cell in re.split("," if "," in line else r"\s+", line.rstrip(","))]
 
 
 def _header_of_remarks(lines: list[str], n_columns: int) -> list[str]:
     """Return the names that a remark gives several columns, one of them of angles, if any does."""
     if n_columns > 1:
-        for cells in (_cells(line.lstrip("# ")) for line in lines if line.startswith("#")):
+        for cells in (
+            _cells(line.lstrip(f"{_REMARK} ")) for line in lines if line[:1] in [*_REMARK]
+        ):
             if len(cells) == n_columns and sum(map(is_angle, cells)) == 1:
                 return cells
     return []
@@ -169,15 +230,18 @@ def _are_numbers(cells: list[str]) -> bool:
         return False
 
 
-def _column(header: list[str], rows: list[list[str]], path: str | os.PathLike[str]) -> int:
+def _column(header: list[str], rows: list[tuple[int, str]], path: str | os.PathLike[str]) -> int:
     named = [index for index, cell in enumerate(header) if is_angle(cell)]
     if len(named) == 1:
         return named[0]
-    if rows and len(rows[0]) == 1:
+    number, line = rows[0] if rows else (1, ", ".join(header))
+    if rows and len(_cells(line)) == 1:
         return 0
+    is_decimal = _COMMA.fullmatch(line) is not None
+    comma = f": write a decimal point, {line.replace(',', '.')}" * is_decimal
     raise ScanError(
         f"{path}: expected one column of angles in degrees, or a header that names one of the "
-        f"columns angle or theta; found {', '.join(header or rows[0][:4])}"
+        f"columns angle or theta; line {number} is {line!r}{comma}"
     )
 
 

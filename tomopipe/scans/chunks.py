@@ -69,7 +69,7 @@ def can_decode(dataset: "h5py.Dataset") -> bool:
     import h5py
 
     plist = dataset.id.get_create_plist()
-    if dataset.ndim != 3 or plist.get_layout() != h5py.h5d.CHUNKED:
+    if plist.get_layout() != h5py.h5d.CHUNKED or len(plist.get_chunk()) != 3:
         return False
     filters = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
     return filters in ([_DEFLATE], [_SHUFFLE, _DEFLATE])

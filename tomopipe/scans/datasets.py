@@ -21,6 +21,10 @@ _LONGEST = 10_000_000  # along any axis; damaged files claim more than memory ho
 _LEAST_DEG, _SAME_DEG = 30.0, 1e-3  # range of what may be angles; so far equal ones may differ
 _OTHER_ANGLE = re.compile(r"tilt|roll|pitch|yaw|mono|bragg|2theta|two", re.IGNORECASE)
 _LONGEST_TEXT = 100_000  # bytes of an attribute
+MANY_AXES = (
+    " (images, rows, columns). Set input.paths.data to another dataset of the file, or make one of "
+    "a single threshold or module and name that (a virtual dataset copies nothing)"
+)
 Path = str | os.PathLike[str]
 _T = TypeVar("_T")
 _U = TypeVar("_U")
@@ -48,13 +52,30 @@ def find_dataset(file: "h5py.File", name: str, path: Path) -> "h5py.Dataset | No
     if max(found.shape, default=0) > _LONGEST:
         raise ScanError(f"{path}: {name} has shape {found.shape}; the file must be broken")
     _check_filters(found, path)
+    if len(kept_axes(found.shape)) < found.ndim:
+        from tomopipe.scans.squeezed import Squeezed
+
+        found = Squeezed(found.id)
     if found.ndim == 3 and chunks_of(found).in_parts:
         # without a cache of chunks HDF5 reads of one what is asked for
         access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
         access.set_chunk_cache(0, 0, 1.0)
+        kind = type(found)
         del found  # an open dataset keeps its cache
-        return h5py.Dataset(h5py.h5d.open(file.id, name.encode(), access))
+        return kind(h5py.h5d.open(file.id, name.encode(), access))
     return found
+
+
+def kept_axes(shape: tuple[int, ...]) -> list[int]:
+    """Choose the axes of a dataset that show: three, where all others have length 1.
+
+    The second is dropped first, as of images x 1 x rows x columns, and the first last.
+    """
+    axes = list(range(len(shape)))
+    for axis in (*axes[1:], 0):
+        if len(axes) > 3 and shape[axis] == 1:
+            axes.remove(axis)
+    return axes if len(axes) == 3 else list(range(len(shape)))
 
 
 def need_dataset(file: "h5py.File", name: str, path: Path, hint: str = "") -> "h5py.Dataset":
@@ -68,7 +89,8 @@ def need_dataset(file: "h5py.File", name: str, path: Path, hint: str = "") -> "h
 def check_stack(dataset: "h5py.Dataset", name: str, path: Path, *, or_image: bool = False) -> None:
     """Raise a ScanError unless a dataset is a stack of frames, or one frame."""
     if not (dataset.ndim == 3 or (or_image and dataset.ndim == 2)) or 0 in dataset.shape:
-        raise ScanError(f"{path}: {name} has shape {dataset.shape}; expected 3-D, not empty")
+        hint = MANY_AXES * (dataset.ndim > 3)
+        raise ScanError(f"{path}: {name} has shape {dataset.shape}; expected 3-D, not empty{hint}")
 
 
 def degrees_of(
@@ -205,5 +227,6 @@ def _check_filters(dataset: "h5py.Dataset", path: Path) -> None:
         if not h5py.h5z.filter_avail(number):
             raise ScanError(
                 f"{path}: {dataset.name} is compressed with HDF5 filter {number} "
-                f"({name.decode(errors='replace')}), which is not installed"
+                f"({name.decode(errors='replace')}), which is not installed: upgrade hdf5plugin, "
+                "or write the file without it (h5repack -f GZIP=1)"
             )

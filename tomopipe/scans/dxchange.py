@@ -20,6 +20,7 @@ from tomopipe.scans.datasets import (
     degrees_of,
     find_angles,
     find_dataset,
+    kept_axes,
     list_in,
     unless_given,
 )
@@ -48,7 +49,8 @@ def places(file: "h5py.File", kind: Kind) -> list[str]:
     """Name the flats or darks of a file: one dataset, or those before and after the scan."""
     name = _PLACES[kind]
     parts = [name] if name in file else [f"{name}_pre", f"{name}_post"]
-    return [part for part in parts if part in file]
+    present = [part for part in parts if part in file]
+    return [part for part in present if _count_in(file, part)] or present
 
 
 def paths_of(file: "h5py.File") -> PathsBlock:
@@ -105,13 +107,15 @@ class DxchangeReader:
                 f"{self._path}: no {name}; {how_to_name(kind)}. The file has {brief_tree(file)}: "
                 "input.paths names other datasets"
             )
+        if 0 in dataset.shape:
+            raise ScanError(f"{self._path}: {name} has no frames; {how_to_name(kind)}")
         check_stack(dataset, name, self._path, or_image=True)
         frames = all_of(Hdf5Pixels(dataset))
         locations = _locations(file) if kind == "flats" else None
         if locations is not None and np.count_nonzero(locations == name) == len(frames.index):
             taken = np.cumsum(locations == DATA)[locations == name]
             return Reference(frames, name, taken.astype(float))
-        n_angles = len(file[DATA]) if DATA in file else np.nan
+        n_angles = _count_in(file, DATA) if DATA in file else np.nan
         before = {"pre": 0, "post": n_angles}.get(name.rpartition("_")[2], np.nan)
         return Reference(frames, name, np.full(len(frames.index), before))
 
@@ -157,8 +161,17 @@ class DxchangeReader:
 def _count_frames(file: "h5py.File") -> int:
     """Return the number of projections, flats and darks in a file."""
     names = (DATA, *places(file, "flats"), *places(file, "darks"))
-    shapes = [getattr(file[name], "shape", (0, 0, 0)) for name in names]
-    return sum(shape[0] if len(shape) == 3 else 1 for shape in shapes)
+    return sum(_count_in(file, name) for name in names)
+
+
+def _count_in(file: "h5py.File", name: str) -> int:
+    """Return the number of frames in a dataset; a link that leads nowhere counts as one."""
+    try:
+        shape = file[name].shape
+    except (KeyError, OSError, AttributeError):
+        return 1
+    axes = kept_axes(shape)
+    return shape[axes[0]] if len(axes) > 2 else 1
 
 
 def _are_even(angles: NDArray[np.float64]) -> bool:

@@ -5,7 +5,7 @@ a scan unusable raises a ScanError whose message is `path: reason`, in one line;
 incomplete is returned by `tomopipe.scans.metadata.incomplete`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tomopipe.config import InputBlock
 from tomopipe.config.base import is_dataset
-from tomopipe.config.blocks import AngleRange
+from tomopipe.config.blocks import NUMBERS, AngleRange, implausible
 from tomopipe.config.spans import first_and_last
 from tomopipe.errors import ScanError, own_error
 from tomopipe.scans.angle_lists import (
@@ -26,6 +26,8 @@ from tomopipe.scans.angle_lists import (
     OTHER_ANGLES,
     UNIT_OF_FILE,
     UNKNOWN_UNIT,
+    angles_of_range,
+    notes_on_list,
     other_unit,
     read_angles,
     span_deg,
@@ -36,8 +38,15 @@ from tomopipe.scans.formats import Format, format_of
 from tomopipe.scans.hdf5 import one_line, open_hdf5
 from tomopipe.scans.instrument import Found
 from tomopipe.scans.layout import Layout, Path
-from tomopipe.scans.metadata import IN_ORDER, Metadata, chosen_projections, incomplete, skipping
-from tomopipe.scans.pixel_views import cut_columns
+from tomopipe.scans.metadata import (
+    IN_ORDER,
+    NOT_SQUARE,
+    Metadata,
+    chosen_projections,
+    incomplete,
+    skipping,
+)
+from tomopipe.scans.pixel_views import cut_columns, unsigned
 from tomopipe.scans.pixels import Frames, IndexRange
 from tomopipe.scans.references import ABSENT, References, Sources, find_references
 from tomopipe.scans.scan import Scan
@@ -52,12 +61,6 @@ _IF_NONE_IS_MISSING = " (if no frame is missing, input.angles: {start, step})"
 _OF_ANGLES = (NO_THETA, NO_LIST, UNIT_OF_FILE, UNKNOWN_UNIT, BY_NAME, DIFFER)
 _SAME_ANGLE_DEG = 0.05
 _SAME_NUMBER = 0.01  # relative
-# Words and unit of each number, the least and the most: others had another unit, or none.
-_NUMBERS = {
-    "pixel_size_um": ("pixel size", "um", 0.005, 200.0),
-    "energy_kev": ("energy", "keV", 0.1, 1e4),
-    "distance_mm": ("distance", "mm", 0.5, 2e5),
-}
 
 
 def read_metadata(
@@ -134,7 +137,9 @@ def open_scan(
             raise ScanError(f"{path}: {NO_ANGLES}")
         frames = _usable_frames(metadata)
         if len(frames) == 0:
-            raise ScanError(f"{path}: no frame can be used; {reason}")
+            raise ScanError(
+                f"{path}: no frame can be used; {reason or 'leave it out (`select: no`)'}"
+            )
         yield Scan(metadata, projections, frames, *references)
 
 
@@ -177,9 +182,12 @@ def _look(
     layout = _corrected(path, reader.layout(), known, kind)
     if layout.theta_deg is None and layout.missing:
         raise ScanError(f"{path}: {_without_steps(layout, known)}")
+    if faults := _implausible_numbers(layout):
+        raise ScanError(f"{path}: {'; '.join(faults)}")
     pixels = layout.projections.pixels
     n_angles, (n_rows, n_cols) = len(layout.projections.index), pixels.shape[1:]
     warnings = list(layout.warnings)
+    _refuse_unknown_unit(path, layout.theta_location, warnings)
     if layout.theta_deg is not None and known.angle_unit == "auto":
         in_rad = any(text.startswith(f"{UNIT_OF_FILE}rad") for text in warnings)
         fault, warning = other_unit(layout.theta_deg, in_rad=in_rad)
@@ -189,6 +197,9 @@ def _look(
     others: dict[str, Any] = {"known": known, "stack": stack}
     flat = find_references(path, reader, "flats", flats, layout, **others)
     dark = find_references(path, reader, "darks", darks, layout, **others)
+    if known.unsigned:
+        layout = replace(layout, projections=unsigned(layout.projections))
+        pixels, flat, dark = layout.projections.pixels, flat.each(unsigned), dark.each(unsigned)
     if dark.location != ABSENT and not len(dark.positions):
         warnings.append("darks never written: 0 assumed")
     written = layout.projections.written
@@ -203,7 +214,14 @@ def _look(
     missing = chosen[~written[chosen]]
     if gone and not len(missing):
         warnings.append(gone)
-    warnings += _impossible_numbers(layout)
+    width, ratio = layout.pixel_size_um, 1.0
+    if width and width.value and abs(width.ratio - 1) > _SAME_NUMBER:
+        ratio = width.ratio
+        warnings.append(
+            f"{NOT_SQUARE}{width.value:.4g} um wide, {ratio * width.value:.4g} um high "
+            f"({width.location}): slices are as wide as that and as far apart, and RELION gets no "
+            "stack. If they are square, set input.pixel_size_um"
+        )
     metadata = Metadata(
         format=layout.format,
         n_angles=n_angles,
@@ -215,11 +233,13 @@ def _look(
         theta_deg=layout.theta_deg,
         theta_location=layout.theta_counted or layout.theta_location,
         theta_listed=layout.theta_listed,
+        axes=known.axes,
         fits_any=layout.fits_any,
         covered_deg=_covered_deg(layout),
         n_written=_n_leading(written, missing),
         data_bytes=n_angles * n_rows * n_cols * pixels.dtype.itemsize,
-        pixel_size_um=_value(layout.pixel_size_um),
+        pixel_size_um=_value(width),
+        pixel_ratio=ratio,
         energy_kev=_value(layout.energy_kev),
         distance_mm=_value(layout.distance_mm),
         aborted=layout.aborted or (gone or _holes(written, chosen) if len(missing) else ""),
@@ -228,6 +248,12 @@ def _look(
     )
     projections = cut_columns(layout.projections, columns)
     return metadata, projections, flat.cut(columns), dark.cut(columns)
+
+
+def _refuse_unknown_unit(path: Path, location: str, warnings: Sequence[str]) -> None:
+    for text in warnings:
+        if text.startswith(UNKNOWN_UNIT):
+            raise ScanError(f"{path}: {text} ({location})")
 
 
 def _without_steps(layout: Layout, known: InputBlock) -> str:
@@ -271,13 +297,14 @@ def _holes(written: NDArray[np.bool_], chosen: NDArray[np.intp]) -> str:
     return f"{len(missing)} of {n} frames were not written: {skipping(missing)} leaves them out"
 
 
-def _impossible_numbers(layout: Layout) -> list[str]:
-    """Name the numbers that cannot be, each in one sentence."""
+def _implausible_numbers(layout: Layout) -> list[str]:
+    """Name the numbers of the file that are out of range, each with the key that replaces it."""
     return [
-        f"{words} {found.value:.6g} {unit} cannot be: is it in another unit? input.{name} "
-        f"sets it ({found.location})"
-        for name, (words, unit, least, most) in _NUMBERS.items()
-        if (found := getattr(layout, name)) and found.value and not least <= found.value <= most
+        f"{number.words} {fault} ({found.location}); set input.{name}"
+        for name, number in NUMBERS.items()
+        if (found := getattr(layout, name))
+        and found.value
+        and (fault := implausible(name, found.value))
     ]
 
 
@@ -303,7 +330,7 @@ def _corrected(path: Path, layout: Layout, known: InputBlock, kind: Format) -> L
     """Replace what the file says by what the configuration says."""
     changes: dict[str, Any] = {
         name: Found(value, _not_of_the_file(getattr(layout, name), value))
-        for name in _NUMBERS
+        for name in NUMBERS
         if (value := getattr(known, name)) is not None
     }
     if known.angles is not None:
@@ -348,15 +375,25 @@ def _configured_angles(
         return {"theta_location": _CONFIGURATION} | _angles_of_range(layout, angles)
     if is_dataset(angles):
         if not kind.has_datasets:
-            raise ScanError(f"{path}: input.angles: {angles} would be a dataset of an HDF5 file")
+            raise ScanError(
+                f"{path}: input.angles: {angles} would be a dataset of an HDF5 file; name a text "
+                "file, or a range such as {start: 0, stop: 180}"
+            )
         with open_hdf5(path) as file:
             dataset = need_dataset(file, angles, path, " (input.angles)")
             theta_deg, _, assumed = degrees_of(dataset, angles, path, unit)
+            _refuse_unknown_unit(path, angles, assumed)
         notes = (*layout.notes, *assumed)
         return {"theta_deg": theta_deg, "theta_location": angles, "notes": notes}
     if kind.reads_lists:
         return {}  # its reader has read the list, and knows which images are missing
-    return {"theta_deg": read_angles(angles, unit), "theta_location": angles, "theta_listed": True}
+    theta_deg, notes = read_angles(angles, unit), (*layout.notes, *notes_on_list(angles))
+    return {
+        "theta_deg": theta_deg,
+        "theta_location": angles,
+        "theta_listed": True,
+        "notes": notes,
+    }
 
 
 def _angles_of_range(layout: Layout, angles: AngleRange) -> dict[str, Any]:
@@ -367,13 +404,10 @@ def _angles_of_range(layout: Layout, angles: AngleRange) -> dict[str, Any]:
     of_file, n_frames = layout.theta_deg, len(layout.projections.index)
     n_listed = 0 if of_file is None else len(of_file)
     n_planned = max(n_frames, layout.n_planned, n_listed)
-    if angles.stop is None:
-        theta_deg = angles.start + (angles.step or 0.0) * np.arange(n_planned)
-    else:
-        theta_deg = np.linspace(angles.start, angles.stop, n_planned)
-        if n_listed > n_frames:
-            otherwise = "" if layout.theta_listed else _IF_NONE_IS_MISSING
-            return {"theta_deg": theta_deg, "theta_counted": layout.theta_location + otherwise}
+    theta_deg = angles_of_range(angles, n_planned)
+    if angles.stop is not None and n_listed > n_frames:
+        otherwise = "" if layout.theta_listed else _IF_NONE_IS_MISSING
+        return {"theta_deg": theta_deg, "theta_counted": layout.theta_location + otherwise}
     listed = None if n_listed != n_frames else of_file
     return {
         "theta_deg": theta_deg[
@@ -419,12 +453,12 @@ def _describe(
         frames = f", {n} frame{'s' * (n != 1)}{sets}" * (references.location != ABSENT)
         parts.append(f"{kind} {references.location}{frames}")
     missing = []
-    for name, (words, unit, *_) in _NUMBERS.items():
+    for name, number in NUMBERS.items():
         if found := getattr(layout, name):
-            value = found.fault or f"{found.value:.4g} {unit}"
-            parts.append(f"{words} {value}, {found.location}")
+            value = found.fault or f"{found.value:.4g} {number.unit}"
+            parts.append(f"{number.words} {value}, {found.location}")
         else:
-            missing.append(words)
+            missing.append(number.words)
     if missing:
         parts.append(f"not found: {', '.join(missing)}")
     parts += layout.notes

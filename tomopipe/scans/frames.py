@@ -40,6 +40,10 @@ def written_frames(dataset: "h5py.Dataset", depth: int = 0) -> Written:
     """
     import h5py
 
+    if (stored := getattr(dataset, "stored", None)) is not None:
+        found = written_frames(stored, depth)
+        of_each = found.frames if 0 in dataset.axes else found.frames.all()
+        return Written(np.broadcast_to(of_each, dataset.shape[0]).copy(), found.missing_sources)
     n_frames = dataset.shape[0]
     if dataset.is_virtual:
         return _of_sources(dataset, depth)

@@ -101,16 +101,18 @@ def check_file(path: str | os.PathLike[str]) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise ScanError(f"{path}: not a regular file")
         if status.st_size == 0:
-            raise ScanError(f"{path}: empty file (0 bytes)")
+            raise ScanError(f"{path}: empty file (0 bytes): copy it again, or delete it")
         with open(path, "rb") as stream:
             return stream.read(8)
     except FileNotFoundError as error:
         if os.path.islink(path):
             target = os.readlink(path)
-            raise ScanError(f"{path}: dangling symbolic link to {target}") from error
+            raise ScanError(
+                f"{path}: dangling symbolic link to {target}: mount its disk, or link it again"
+            ) from error
         raise ScanError(f"{path}: no such file") from error
     except PermissionError as error:
-        raise ScanError(f"{path}: no permission to read it") from error
+        raise ScanError(f"{path}: no permission to read it: its owner can `chmod +r` it") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
         raise ScanError(f"{path}: cannot be read ({one_line(error)})") from error
 

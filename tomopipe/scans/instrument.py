@@ -52,6 +52,7 @@ class Found:
     value: float | None  # None: it cannot be used
     location: str
     fault: str = ""  # why not
+    ratio: float = 1.0  # of the width of a pixel: its height to it
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,16 @@ def _read(group: "h5py.Group", name: str, quantity: Quantity) -> Found | None:
     if factor is None or number < 0:
         why = "below 0" if number < 0 else "a unit that is not known"
         return Found(None, location, f"{number:g}{unit and f' {unit}'} ({why})")
-    return Found(number * float(factor), location)
+    value = number * float(factor)
+    height = _read(group, of_height, quantity) if (of_height := _name_of_height(name)) else None
+    return Found(value, location, ratio=(height.value or value) / value if height else 1.0)
+
+
+def _name_of_height(name: str) -> str:
+    """Name what says of y what a dataset says of x, as y_pixel_size; "" if it is not of x."""
+    folder, slash, last = name.rpartition("/")
+    other = re.sub("(?<![a-z])x(?![a-z])", "y", last)
+    return f"{folder}{slash}{other}" if other != last else ""
 
 
 def _number_and_unit(text: str) -> tuple[float, str]:

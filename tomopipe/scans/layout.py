@@ -17,7 +17,7 @@ Kind = Literal["flats", "darks"]
 PROJECTION, FLAT, DARK, INVALID = range(4)
 # what a scan has fewer frames than
 COUNTED = "in input.frames (if none is missing, correct it; select: yes counts from the first)"
-KEYS = {"flats": FLAT, "darks": DARK}
+KEYS: dict[Kind, int] = {"flats": FLAT, "darks": DARK}
 _WORDS = {"projection": PROJECTION, "flat": FLAT, "dark": DARK, "invalid": INVALID}
 
 

@@ -12,7 +12,7 @@ _LISTED = 20  # ranges of numbers in a sentence
 _ROTATION_DEG = 360.0
 # Angles in single precision, or from a text, miss the end of a range by no more than this.
 _ROUNDING_DEG = 1e-4
-ARE_SINOGRAMS = "are the projections sinograms? Set input.axes: [row, angle, col]"
+NOT_SQUARE = "pixels are not square: "  # a warning begins so
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,16 +29,25 @@ class Metadata:
     theta_deg: NDArray[np.float64] | None  # as found: any number of them, finite or not; None: none
     theta_location: str  # where they, or those of their number, are in the file, or which list
     theta_listed: bool  # in a list apart from the frames, which may not fit to them
+    axes: Sequence[str]  # input.axes
     fits_any: bool  # of a range, which has an angle for each of any number of frames
     covered_deg: float | None  # range of the angles, the last step included; None: nothing tells
     n_written: int  # leading projections that were really written, but for those not in use
     data_bytes: int  # projections x rows x columns x item size
-    pixel_size_um: float | None  # in the sample
+    pixel_size_um: float | None  # in the sample: the width of a pixel
+    pixel_ratio: float  # of its height to its width
     energy_kev: float | None  # of the photons
     distance_mm: float | None  # from sample to detector
     aborted: str  # why frames of whatever kind are missing, or ""
     found: str  # what was found where, for people; equal for scans recorded in the same way
     warnings: tuple[str, ...]  # what was assumed
+
+
+def axes_hint(axes: Sequence[str]) -> str:
+    """Ask, at the end of an error, whether the order of the axes is another one."""
+    if axes[0] == "angle":
+        return "; are the projections sinograms? Set input.axes: [row, angle, col]"
+    return f"; is input.axes: [{', '.join(axes)}] right?"
 
 
 def fewer_frames(n_frames: int, n_expected: int, of_what: str) -> str:
@@ -60,7 +69,7 @@ def _fault_of_angles(metadata: Metadata) -> str:
         return ""
     if len(theta_deg) != n_angles:
         is_sinogram = len(theta_deg) == metadata.n_rows
-        return _fault_of_number(metadata, theta_deg) + f"; {ARE_SINOGRAMS}" * is_sinogram
+        return _fault_of_number(metadata, theta_deg) + axes_hint(metadata.axes) * is_sinogram
     chosen = metadata.chosen
     if bad := chosen[~np.isfinite(theta_deg[chosen])].tolist():
         return f"{location}: {len(bad)} of {n_angles} angles not finite, the first is {bad[0]}"

@@ -148,6 +148,9 @@ class NamedReader:
                 return dataset
             expected = " or ".join(f"{n}-D" for n in n_dims)
             fault = f"{name} has shape {dataset.shape}; expected {expected}, not empty"
+            for kind in KEYS:
+                if key == kind and 0 in dataset.shape:
+                    fault = f"{name} has no frames; {how_to_name(kind)}"
         raise ScanError(
             f"{self._path}: {fault}; the file has {brief_tree(self._file)}: correct "
             f"input.paths.{key}, for some scans only in overrides"

@@ -46,7 +46,7 @@ def has_images(group: "h5py.Group") -> bool:
         shape = getattr(group[signal_of(group)], "shape", None) or ()
     except UNREADABLE:  # a link to a file that is not there
         return False
-    return len(shape) == 3 and min(shape[1:]) > 1
+    return len(shape) > 2 and sum(n > 1 for n in shape[1:]) == 2
 
 
 def angles_of(group: "h5py.Group") -> list[str]:

@@ -126,7 +126,8 @@ class NxtomoReader:
         index = np.flatnonzero(self._keys == PROJECTION)
         if not len(index):
             raise ScanError(
-                f"{self._path}: {self._key_name} marks no projection (0) in {self._name}"
+                f"{self._path}: {self._key_name} marks no projection (0) in {self._name}: leave "
+                "the scan out (`select: no`), or name its datasets in input.paths"
             )
         theta_deg, location, warnings = unless_given(self._known, self._theta_deg, (None, "", ()))
         numbers = np.cumsum(self._planned_keys == PROJECTION) - 1

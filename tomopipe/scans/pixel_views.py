@@ -48,6 +48,24 @@ class MirroredPixels(PixelsView):
             frame[...] = frame[self._turn].copy()
 
 
+def unsigned(frames: Frames) -> Frames:
+    """Return frames whose whole numbers are unsigned, whatever type the file states."""
+    return replace(frames, pixels=_UnsignedPixels(frames.pixels))
+
+
+class _UnsignedPixels(PixelsView):
+    """Frames of counts that a file has in a signed type."""
+
+    def __init__(self, pixels: Pixels) -> None:
+        super().__init__(pixels, pixels.shape)
+        if self.dtype.kind == "i":
+            self.dtype = np.dtype(f"u{self.dtype.itemsize}")
+
+    def read(self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int = 1) -> None:
+        """Read rows of neighbouring frames."""
+        self._pixels.read(out.view(self._pixels.dtype), frames, rows, threads)
+
+
 def cut_columns(frames: Frames, columns: IndexRange) -> Frames:
     """Return frames of neighbouring columns, the last one excluded."""
     if columns == (0, frames.pixels.shape[2]):

@@ -4,19 +4,18 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path as FilePath
 
 from tomopipe.scans.formats import IMAGES, Path
 
 LISTS = (".txt", ".csv", ".dat", ".tsv")
 REFERENCES = ("flats", "darks")
 # Loose images that are no projections: flat_0001, dark-12, flats, darkfield_3, flat_before_0007
-_REFERENCE_NAME = re.compile(
-    r"(flat|dark)(s|[ _.-]?fields?)?([ _.-]*(before|after|pre|post|start|end))?([ _.-]*\d+)*",
-    re.IGNORECASE,
-)
+_WHEN = "([ _.-]*(before|after|pre|post|start|end))?"
+_REFERENCE_NAME = re.compile(rf"(flat|dark)(s|[ _.-]?fields?)?{_WHEN}([ _.-]*\d+)*", re.IGNORECASE)
 _REFERENCE_FOLDER = re.compile(
-    r"(?:(flat|ref|white|ff)|dark|df)s?(?:[ _.-]?fields?)?", re.IGNORECASE
+    rf"(?:(flat|ref|white|ff)|dark|df)s?(?:[ _.-]?fields?)?{_WHEN}", re.IGNORECASE
 )
 _DEEPEST = 2  # folders below that of a scan: its projections, flats and darks
 
@@ -32,6 +31,17 @@ def folder_kind(name: str) -> str | None:
     """Tell whether a folder is one of flats or darks, by its name: `flats`, `darks` or None."""
     found = _REFERENCE_FOLDER.fullmatch(name)
     return ("flats" if found[1] else "darks") if found else None
+
+
+def in_order_of_time(folders: Iterable[str]) -> list[str]:
+    """Return names of folders of flats or darks, those after the scan last."""
+    is_after = re.compile("after|post|end", re.IGNORECASE)
+    return sorted(folders, key=lambda name: (is_after.search(name) is not None, name))
+
+
+def visible(folder: str | os.PathLike[str]) -> list[FilePath]:
+    """List what is in a folder, in order, without hidden files, such as those of macOS."""
+    return sorted(path for path in FilePath(folder).iterdir() if not path.name.startswith("."))
 
 
 def file_state(path: Path) -> tuple[int, int, int] | None:

@@ -1,7 +1,7 @@
 """Find the flats and darks of a scan: its own, or those elsewhere."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
@@ -20,7 +20,7 @@ from tomopipe.scans.layout import (
     how_to_name,
     without_position,
 )
-from tomopipe.scans.metadata import ARE_SINOGRAMS
+from tomopipe.scans.metadata import axes_hint
 from tomopipe.scans.pixel_views import MirroredPixels, TransposedPixels, cut_columns
 from tomopipe.scans.pixels import Frames, IndexRange, Pixels
 
@@ -47,7 +47,11 @@ class References:
 
     def cut(self, columns: IndexRange) -> "References":
         """Return those of neighbouring columns, the last excluded."""
-        return replace(self, frames=tuple(cut_columns(part, columns) for part in self.frames))
+        return self.each(lambda part: cut_columns(part, columns))
+
+    def each(self, view: Callable[[Frames], Frames]) -> "References":
+        """Return all frames as seen through a view."""
+        return replace(self, frames=tuple(map(view, self.frames)))
 
 
 def find_references(
@@ -90,9 +94,10 @@ def find_references(
         if shape != expected:
             n_theta = -1 if layout.theta_deg is None else len(layout.theta_deg)
             is_sinogram = pixels.shape[0] in shape or n_theta == expected[0]
+            other = f"; set preprocess.{kind} to frames of that size"
             raise ScanError(
                 f"{where}: {part.location} has frames of {shape}; expected {expected} as in "
-                f"{pixels.name}{f'; {ARE_SINOGRAMS}' * is_sinogram}"
+                f"{pixels.name}{axes_hint(known.axes) if is_sinogram else other}"
             )
     if kind == "flats" and not any(part.frames.written.any() for _, part in found):
         where, part = found[0]

@@ -1,9 +1,10 @@
 """The pixels of an open scan, whatever its format."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,10 @@ from tomopipe.scans.pixels import Frames
 from tomopipe.scans.references import References
 
 _LEVEL_ROWS = 256  # of a flat or dark, that tell how bright it is
+# Stuck are no more pixels; around those that the beam saturates the flat is so much of the largest
+# number.
+_MOST_STUCK, _SATURATED = 0.25, 0.9
+_FEW = 0.01  # pixels of a flat that are negative for other reasons
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +30,7 @@ class FlatSet:
     position: float | None
     first: int
     last: int
-    mean: NDArray[np.float32]  # (n_rows, n_cols)
+    mean: NDArray[np.float32] = field(repr=False)  # (n_rows, n_cols)
 
 
 class Scan:
@@ -52,14 +57,14 @@ class Scan:
         Threads that decode while `read_rows` or `read_block` reads; 1 unless it is set.
     empty : callable
         empty(shape, dtype) gives memory to `read_rows` and `read_block`; `numpy.empty` unless set.
-    theta_rad : ndarray of float64, shape (n_angles,)
-        Angles of the projections in use; NaN where nobody knows them.
+    theta_deg, theta_rad : ndarray of float64, shape (n_angles,)
+        Angles of the projections in use, in degrees and in radians; NaN where they are not known.
     theta_missing : bool
         Whether nobody knows the angles.
     n_flats, n_darks : int
         Flats and darks that were written; 0 if declared absent.
     pixel_size_um, energy_kev, distance_mm : float or None
-        As in `Metadata`.
+        As in `Metadata`; `pixel_ratio`, too.
     """
 
     def __init__(
@@ -92,10 +97,27 @@ class Scan:
         theta_deg = metadata.theta_deg
         if theta_deg is None:
             theta_deg = np.full(metadata.n_angles, np.nan)
-        self.theta_rad: NDArray[np.float64] = np.deg2rad(theta_deg[used])
+        self.theta_deg: NDArray[np.float64] = theta_deg[used]
+        self.theta_rad: NDArray[np.float64] = np.deg2rad(self.theta_deg)
         self.n_flats, self.n_darks = len(flats.positions), len(darks.positions)
         self.pixel_size_um, self.energy_kev = metadata.pixel_size_um, metadata.energy_kev
-        self.distance_mm = metadata.distance_mm
+        self.distance_mm, self.pixel_ratio = metadata.distance_mm, metadata.pixel_ratio
+
+    def __repr__(self) -> str:
+        """Return place, format, shape, angles, numbers of frames, and lengths in three lines."""
+        pixels = self._projections.pixels
+        place = f"{pixels.file.filename}: {pixels.name}" if pixels.file else pixels.name
+        angles = "angles not known"
+        if not self.theta_missing:
+            angles = f"{self.theta_deg[0]:.6g} to {self.theta_deg[-1]:.6g} degrees"
+        numbers = {"um pixels": self.pixel_size_um, "keV": self.energy_kev}
+        numbers["mm to the detector"] = self.distance_mm
+        known = [f"{value:.4g} {unit}" for unit, value in numbers.items() if value is not None]
+        return (
+            f"{place} ({self._format})\n"
+            f"{self.n_angles} projections of {self.n_rows} x {self.n_cols} pixels, {self.dtype}; "
+            f"{angles}\n" + ", ".join([f"{self.n_flats} flats", f"{self.n_darks} darks", *known])
+        )
 
     def read_rows(self, first: int, last: int) -> NDArray:
         """Read detector rows `first` to `last` (exclusive) of all frames in use, raw.
@@ -131,8 +153,35 @@ class Scan:
 
     @cached_property
     def flat(self) -> NDArray[np.float32]:
-        """Mean of the flats, shape (n_rows, n_cols); 1 if declared absent."""
-        return self._flats_read[0]
+        """Mean of the flats, shape (n_rows, n_cols); 1 if declared absent.
+
+        No brighter than the darks where pixels are `stuck`: these are then interpolated.
+        """
+        return self.without_stuck(self._flats_read[0])
+
+    def without_stuck(self, flat: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return a flat (n_rows, n_cols) without a signal where pixels are `stuck`."""
+        return np.where(self.stuck, self.dark, flat) if self.stuck.any() else flat
+
+    @cached_property
+    def stuck(self) -> NDArray[np.bool_]:
+        """Which pixels stand at the largest number of all in each flat and in the projections.
+
+        Shape (n_rows, n_cols). So are hot pixels and gaps between modules; a beam that saturates
+        the camera is as bright just beside.
+        """
+        at_top, top = self._flats_read[2:]
+        none = np.zeros_like(at_top)
+        if not (at_top.any() and np.isfinite(top)) or at_top.mean() > _MOST_STUCK:
+            return none
+        padded = np.pad(at_top, 1)
+        beside = padded[:-2, 1:-1] | padded[2:, 1:-1] | padded[1:-1, :-2] | padded[1:-1, 2:]
+        around = self._flats_read[0][beside & ~at_top]
+        if np.median(around) > _SATURATED * top:
+            return none
+        frames = self.read_frames([0, self.n_angles // 2, self.n_angles - 1])
+        stuck: NDArray[np.bool_] = at_top & (np.mean(frames == top, axis=0) > 0.5)
+        return stuck
 
     @cached_property
     def dark(self) -> NDArray[np.float32]:
@@ -154,7 +203,15 @@ class Scan:
 
     @cached_property
     def _flats_read(self) -> "_Read":
-        return self._read_mean(self._flats, 1)
+        found = self._read_mean(self._flats, 1)
+        for dtype in {part.pixels.dtype for part in self._flats.frames}:
+            if dtype.kind == "i" and np.mean(found[0] < np.iinfo(dtype).min / 4) > _FEW:
+                raise ScanError(
+                    f"{self._flats.location}: negative values down to {found[0].min():.0f} in the "
+                    f"flats: counts of an unsigned camera in the signed type {dtype}? Set "
+                    "input.unsigned: true to read them as such"
+                )
+        return found
 
     @cached_property
     def _darks_read(self) -> "_Read":
@@ -203,33 +260,42 @@ class Scan:
         """
         pixels = self._projections.pixels
         if pixels.file is None:
-            raise ScanError(f"{pixels.name}: {self._format} files have no {name}")
+            raise ScanError(
+                f"{pixels.name}: {self._format} files have no {name}; leave "
+                "preprocess.ring_current out, for this scan alone in overrides"
+            )
         values = np.asarray(need_dataset(pixels.file, name, pixels.file.filename)[()])
         for n, index in self._lengths:
             if values.shape == (n,):
                 return values[index].astype(np.float64)
         raise ScanError(
             f"{pixels.name}: expected {self._lengths[-1][0]} numbers in {name}, "
-            f"one per projection; got {values.shape}"
+            f"one per projection; got {values.shape}: correct preprocess.ring_current.dataset"
         )
 
     def _read_mean(self, references: References, default: float) -> "_Read":
         if not (n_frames := len(references.positions)):  # darks never written are 0
-            return np.full((self.n_rows, self.n_cols), default, np.float32), np.zeros(0)
+            mean = np.full((self.n_rows, self.n_cols), default, np.float32)
+            return mean, np.zeros(0), np.zeros(mean.shape, bool), 0.0
         return _mean(references, 0, n_frames)
 
 
-# the mean of frames (n_rows, n_cols), and that of each (n_frames,)
-_Read = tuple[NDArray[np.float32], NDArray[np.float64]]
+# the mean of frames (n_rows, n_cols), and that of each (n_frames,); which pixels have the largest
+# number of all in each, and this number
+_Read = tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_], float]
 
 
 def _mean(references: References, first: int, last: int) -> _Read:
     """Average frames one at a time: there may be many of them."""
     each = [(part, frame) for part in references.frames for frame in range(len(part.index))]
     n_rows, n_cols = references.frames[0].pixels.shape[1:]
-    total, levels = np.zeros((n_rows, n_cols)), []
+    total, levels, tops = np.zeros((n_rows, n_cols)), [], []
+    least: Any = None
     for part, frame in each[first:last]:
         image = part.read((frame, frame + 1), (0, n_rows))[0]
         total += image
         levels.append(float(image[:: max(1, n_rows // _LEVEL_ROWS)].mean(dtype=np.float64)))
-    return (total / (last - first)).astype(np.float32), np.array(levels)
+        tops.append(float(np.fmax.reduce(image, axis=None)))
+        least = image if least is None else np.minimum(least, image)
+    mean = (total / (last - first)).astype(np.float32)
+    return mean, np.array(levels), np.equal(least, max(tops)), max(tops)

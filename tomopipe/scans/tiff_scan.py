@@ -1,7 +1,8 @@
 """TIFF scans: a folder of images or a file of pages, and a list of angles.
 
-A folder `scan/` holds the projections, one file each, in the order of their names, the text before
-the number first, then the number; or they lie in its only other subfolder. Its subfolders `flats`
+A folder `scan/` holds the projections, one file each or in files of several pages, in the order of
+their names, the text before the number first, then the number, or in that of the angles of the scan
+where the names hold these; or they lie in its only other subfolder. Its subfolders `flats`
 and `darks` (or `Flat`, ...), if there are any, are those of this scan, else its images with names
 like `flat_0001.tif` and `dark.tif`, which are never projections; `angles.txt` (`.csv`), or the only
 text file, is its list of angles. Beside a file `scan.tif` these are the folders `scan_flats`,
@@ -11,13 +12,14 @@ text file, is its list of angles. Beside a file `scan.tif` these are the folders
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path as FilePath
+from typing import Literal, NamedTuple
 
 import numpy as np
 import tifffile
@@ -26,8 +28,16 @@ from numpy.typing import NDArray
 from tomopipe.config import InputBlock
 from tomopipe.config.base import is_dataset
 from tomopipe.config.blocks import AngleRange
-from tomopipe.errors import ScanError, own_error
-from tomopipe.scans.angle_lists import NO_LIST, planned_frames, read_angles
+from tomopipe.errors import ScanError, own_error, some_of
+from tomopipe.groups import grouped
+from tomopipe.scans.angle_lists import (
+    BY_ANGLE,
+    NO_LIST,
+    notes_on_list,
+    planned_by_range,
+    planned_frames,
+    read_angles,
+)
 from tomopipe.scans.chunks import Chunks
 from tomopipe.scans.formats import ALONE, IMAGES, format_named
 from tomopipe.scans.hdf5 import check_file, one_line
@@ -35,10 +45,12 @@ from tomopipe.scans.image_names import (
     Gaps,
     copies_in,
     find_gaps,
-    head_of,
     heads_in,
+    in_earlier_order,
     in_order,
     numbers_of,
+    parts_of,
+    places_by_angle,
     told_apart,
 )
 from tomopipe.scans.layout import (
@@ -63,7 +75,9 @@ from tomopipe.scans.raw_state import (
     LISTS,
     files_in,
     folder_kind,
+    in_order_of_time,
     reference_kind,
+    visible,
 )
 
 # Compressions that tifffile decodes itself; the others need the package imagecodecs.
@@ -72,6 +86,9 @@ _IS_LIST = re.compile("angle|theta", re.IGNORECASE)
 _TILTS = (".rawtlt", ".tlt")  # of IMOD: as recorded, as aligned
 _MOST_ODD = 8  # images that are opened for their names or sizes
 _MOST_RUNS = 5  # of odd images, that a reason counts
+_MOST_NAMED = 4  # angles of missing images
+_MUCH_LONGER = 1.9  # than most compressed images
+_BY_FAR = 3  # times as many images as in the next folder
 
 
 class TiffReader:
@@ -81,11 +98,12 @@ class TiffReader:
         self._path, self._angle_unit = FilePath(path), known.angle_unit
         listed = isinstance(known.angles, str) and not is_dataset(known.angles)
         self._angles = FilePath(str(known.angles)) if listed else None
-        self._by_range = isinstance(known.angles, AngleRange)
+        self._range = known.angles if isinstance(known.angles, AngleRange) else None
         self._order, self._axes = known.frames, tuple(known.axes)
         self._stack = _open_stack(self._path, every=bool(self._order))
         self._frames = transposed(self._stack, known.axes)
         self._keys: NDArray[np.int64]  # (n_frames,): the kind of each, from `layout`
+        self._by_angle: Gaps | None = None  # what is missing by angles in the names, from `layout`
 
     def layout(self) -> Layout:
         """Find projections and angles; TIFF files do not tell the rest."""
@@ -96,8 +114,9 @@ class TiffReader:
                 f"their folder in campaign.scans, {self._path.parent}/"
             )
         source, theta_deg, not_taken = self._find_angles()
+        self._sort_by_angle(theta_deg)
         # Those of a range are placed by the numbers of the images, unless a list has one for each.
-        by_number = theta_deg is None or (self._by_range and len(theta_deg) != n_frames)
+        by_number = theta_deg is None or (self._range and len(theta_deg) != n_frames)
         n_listed = 0 if theta_deg is None or by_number else len(theta_deg)
         planned = self._planned(n_listed)
         is_projection = planned == PROJECTION
@@ -131,11 +150,53 @@ class TiffReader:
             positions=positions if gone else None,
             n_planned=int(np.sum(is_projection)),
             missing=self._gaps.missing if uneven else "",
+            notes=(
+                *(() if source is None or self._range else notes_on_list(source)),
+                *(BY_ANGLE,) * self._is_reordered,
+            ),
         )
+
+    def _sort_by_angle(self, listed: NDArray[np.float64] | None) -> None:
+        """Put the images in the order of the angles if numbers in their names are these."""
+        stack, in_range = self._stack, self._range
+        if self._order or self._axes[0] != AXES[0] or not isinstance(stack, _Files):
+            return
+        if listed is None and in_range is None:
+            return
+        n_frames = len(stack.stems)
+
+        def planned(numbers: NDArray[np.float64]) -> Iterable[NDArray[np.float64]]:
+            if in_range is None:
+                return [np.asarray(listed)]
+            return planned_by_range(in_range, numbers, n_frames)
+
+        try:
+            found = places_by_angle(stack.stems, planned)
+        except ValueError as error:
+            angles = "input.angles" if in_range or self._angles else "the list of angles"
+            raise ScanError(
+                f"{self._path}: the names of the images hold other angles than {angles}: {error}; "
+                "correct the angles or the names; if these numbers are no angles, and the order of "
+                f"the names is right, set input.frames: [{n_frames} projections]"
+            ) from None
+        if found is None:
+            return
+        stack.sort(np.argsort(found.places))
+        gone = [f"{angle:.6g}" for angle in np.delete(found.theta_deg, found.places)]
+        missing = f"at {some_of(gone, _MOST_NAMED)} degrees" if gone else ""
+        self._by_angle = Gaps(np.sort(found.places), len(gone), missing)
+
+    @property
+    def _is_reordered(self) -> bool:
+        """Whether earlier versions took images in another order, or at other angles."""
+        placed = self._by_angle is not None and self._by_angle.n_missing > 0
+        return placed or (isinstance(self._stack, _Files) and self._stack.is_reordered)
 
     @cached_property
     def _gaps(self) -> Gaps:
         """Images that are missing by their numbers, where each is a projection."""
+        if self._by_angle is not None:
+            return self._by_angle
         names = self._stack.stems
         none = Gaps(np.arange(self._frames.shape[0]), 0, "")
         if self._axes[0] != AXES[0] or (gaps := find_gaps(names)) is None:
@@ -146,8 +207,8 @@ class TiffReader:
         for name, _ in files_in(os.fspath(self._path)):
             path = self._path / name
             if name.lower().endswith(IMAGES) and (path.parent != folder or path.stem not in stems):
-                number = numbers_of([path.stem])[0]
-                kinds.setdefault((path.parent, head_of(path.stem)), set()).add(number or 0)
+                ((head, *_),), (number,) = parts_of([path.stem]), numbers_of([path.stem])
+                kinds.setdefault((path.parent, head), set()).add(number or 0)
         return (find_gaps(names, kinds.values()) or none) if kinds else gaps
 
     def _planned(self, n_listed: int) -> NDArray[np.int64]:
@@ -236,9 +297,10 @@ class TiffReader:
         stem = self._path.with_suffix("")
         folder, shown = stem.parent / f"{stem.name}_{kind}", f"<scan>_{kind}"
         if self._path.is_dir():
-            alike = [p for p in self._path.iterdir() if folder_kind(p.name) == kind and p.is_dir()]
+            alike = [p for p in visible(self._path) if folder_kind(p.name) == kind and p.is_dir()]
             if len(alike) > 1:
-                raise ScanError(self._several(kind, sorted(path.name for path in alike)))
+                names = in_order_of_time(path.name for path in alike)
+                raise ScanError(self._several(kind, names))
             folder = next(iter(alike), self._path / kind)
             shown = folder.name
         if folder.is_dir():
@@ -247,7 +309,7 @@ class TiffReader:
             for parent in (self._path, FilePath(self._stack.name)):
                 if loose := _named(tiff_files(parent), kind):
                     beside = f"{kind[:-1]} images beside the projections"
-                    return [_all_of(_Files(loose), self._axes, beside)]
+                    return [_all_of(_stack_of(loose), self._axes, beside)]
         which = f" ({self._kinds})" if self._kinds else ""
         raise ScanError(
             f"{self._path}: no folder {shown} beside the projections; {how_to_name(kind)}, or say "
@@ -284,7 +346,7 @@ class TiffReader:
             angles = None if source is None else read_angles(source, self._angle_unit)
             return source, angles, ()
         except ScanError as error:
-            if self._by_range:
+            if self._range:
                 return None, None, ()
             if source in (None, self._angles) or _IS_LIST.search(source.stem):
                 raise
@@ -292,7 +354,8 @@ class TiffReader:
 
     def _tilts(self) -> str:
         """Say how IMOD's list of tilts is read that lies beside the images; "" if there is none."""
-        beside = [*self._path.glob("*tlt"), *map(self._path.with_suffix, _TILTS)]
+        inside = visible(self._path) if self._path.is_dir() else []
+        beside = [*inside, *map(self._path.with_suffix, _TILTS)]
         lists = [p for ending in _TILTS for p in beside if p.suffix == ending and p.is_file()]
         if not lists:
             return ""
@@ -305,7 +368,7 @@ class TiffReader:
         if not self._path.is_dir():
             beside = [self._path.with_suffix(ending) for ending in LISTS]
             return next((path for path in beside if path.is_file()), None)
-        lists = sorted(p for p in self._path.iterdir() if p.suffix.lower() in LISTS)
+        lists = [p for p in visible(self._path) if p.suffix.lower() in LISTS]
         named = [p for p in lists if _IS_LIST.search(p.stem)]
         if len(named or lists) > 1:
             names = ", ".join(path.name for path in named or lists)
@@ -321,11 +384,11 @@ def all_frames(path: Path, kind: Kind, axes: Sequence[str] = AXES) -> Reference:
     folder = FilePath(path)
     files = tiff_files(folder) if folder.is_dir() else []
     of_kind = _named(files, kind) or _named(files, None) or files
-    stack = _Files(of_kind) if of_kind else _open_stack(folder)
+    stack = _stack_of(of_kind) if of_kind else _open_stack(folder)
     return _all_of(stack, axes, stack.location)
 
 
-def _all_of(stack: "_Files | _Pages", axes: Sequence[str], location: str) -> Reference:
+def _all_of(stack: "_Files | _Stacks | _Pages", axes: Sequence[str], location: str) -> Reference:
     stack.check_alike()
     return without_position(images_of(stack, axes), location)
 
@@ -346,27 +409,48 @@ def tiff_files(folder: Path) -> list[FilePath]:
     return [FilePath(folder, name) for name in names]
 
 
-def _open_stack(path: FilePath, *, every: bool = False) -> "_Files | _Pages":
+def _open_stack(path: FilePath, *, every: bool = False) -> "_Files | _Stacks | _Pages":
     """Open the images of a folder or file; of a folder `every` one, whatever their names say."""
     if not path.is_dir():
         check_file(path)
         return _Pages(path)
     images = tiff_files(path)
     if files := images if every else _named(images, None):
-        return _Files(files)
-    below = [
-        folder
-        for folder in sorted(p for p in path.iterdir() if p.is_dir())
-        if folder_kind(folder.name) is None and _named(tiff_files(folder), None)
-    ]
+        return _stack_of(files)
+    folders = [folder for folder in visible(path) if folder.is_dir()]
+    counts = {f: len(_named(tiff_files(f), None)) for f in folders if folder_kind(f.name) is None}
+    below = sorted((f for f in counts if counts[f]), key=lambda f: -counts[f])
     if len(below) != 1:
-        names = ", ".join(folder.name for folder in below[:4]) or "no subfolder either"
+        names = some_of([folder.name for folder in below], 4) or "no subfolder either"
         what = "TIFF files"
         if images:
             what += f" but flats and darks ({images[0].name}, ..., {len(images)} in all)"
-        raise ScanError(f"{path}: a folder without {what} ({names} with any){_alone_in(path)}")
+        hint = _alone_in(path)
+        if len(below) > 1 and counts[below[0]] >= _BY_FAR * counts[below[1]]:
+            hint = _projections_in(below[0], counts[below[0]], [f.name for f in folders])
+        raise ScanError(f"{path}: a folder without {what} ({names} with any){hint}")
     images = tiff_files(below[0])
-    return _Files(images if every else _named(images, None), f"{below[0].name}/")
+    return _stack_of(images if every else _named(images, None), f"{below[0].name}/")
+
+
+def _projections_in(folder: FilePath, n_images: int, beside: Iterable[str]) -> str:
+    """Say how to name projections in one of several subfolders, and flats and darks beside it."""
+    kinds = grouped((kind, name) for name in beside if (kind := folder_kind(name)))
+    parts = []
+    for kind, names in sorted(kinds.items(), reverse=True):
+        paths = ", ".join(f"{folder.parent}/{name}" for name in in_order_of_time(names))
+        parts.append(f"{kind}: [{paths}]" if len(names) > 1 else f"{kind}: {paths}")
+    named = f" and preprocess: {{{', '.join(parts)}}}" if parts else ""
+    return (
+        f"; the projections seem to be in {folder.name} ({n_images} images): give {folder}/ in "
+        f"campaign.scans{named}"
+    )
+
+
+def _stack_of(files: list[FilePath], location: str = "images") -> "_Files | _Stacks | _Pages":
+    """Open images in a file each, or in files of several pages."""
+    stack = _Files(files, location)
+    return _Stacks(files, location) if stack.n_pages > 1 else stack
 
 
 def _alone_in(folder: FilePath) -> str:
@@ -375,7 +459,9 @@ def _alone_in(folder: FilePath) -> str:
         f"; for its {format_.name} files give {folder}/{pattern}{path.suffix}"
         for pattern in ("*", "*/*")
         for path in folder.glob(pattern)
-        if path.suffix.lower() in ALONE and (format_ := format_named(path.name))
+        if not path.name.startswith(".")
+        and path.suffix.lower() in ALONE
+        and (format_ := format_named(path.name))
     )
     return next(found, "")
 
@@ -396,13 +482,32 @@ def _reading(path: FilePath) -> Iterator[None]:
         raise ScanError(f"{path}: {fault}") from error
 
 
-def _first_page(path: FilePath) -> "tifffile.TiffPage":
+class _Contents(NamedTuple):
+    """The images of a file: those of its first series, or of all where these are alike."""
+
+    shape: tuple[int, ...]  # n_pages, rows, columns
+    page: "tifffile.TiffPage"  # the first
+    offset: int | None  # where they begin, if they follow one another as they are
+    byteorder: Literal["<", ">"]
+
+
+def _contents(path: FilePath) -> _Contents:
     with _reading(path), tifffile.TiffFile(path) as file:
-        return file.pages.first
+        if not file.series:
+            raise ScanError(f"{path}: the TIFF image cannot be read (no page)")
+        first, n_series = file.series[0], len(file.series)
+        shape, page = tuple(first.shape), first.keyframe
+        if shape == page.shape:
+            shape = (1, *shape)
+            # a writer that appends pages one by one makes each a series
+            if n_series > 1 and len({(series.shape, series.dtype) for series in file.series}) == 1:
+                return _Contents((n_series, *page.shape), page, None, file.byteorder)
+        return _Contents(shape, page, first.dataoffset, file.byteorder)
 
 
-def _check_page(page: "tifffile.TiffPage", shape: tuple[int, ...], path: FilePath) -> np.dtype:
+def _check_page(found: _Contents, path: FilePath) -> np.dtype:
     """Check that there are images that can be read; return their type, as this machine has it."""
+    page, shape = found.page, found.shape[1:]
     dtype = page.dtype
     if len(shape) != 2 or 0 in shape:
         raise ScanError(f"{path}: image of shape {shape}; expected rows x columns of one colour")
@@ -425,7 +530,7 @@ class _Images:
     shape: tuple[int, int, int]
     dtype: np.dtype
     chunks: Chunks  # as far as parts of an image cannot be read
-    stems: Sequence[str] = ()  # names of the files
+    stems: Sequence[str] = ()  # names of the files, of one image each
     file = None  # of HDF5
 
     def check_alike(
@@ -452,15 +557,28 @@ class _Files(_Images):
         self.stems = [path.stem for path in files]
         # That of the most images tells what to expect of the others: preview.tif may come first.
         heads = heads_in(self.stems)
-        usual = max(heads, key=lambda head: heads[head], default=None)
-        self._typical = next((p for p in files if head_of(p.stem) == usual), files[0])
-        page = _first_page(self._typical)
-        self.dtype = _check_page(page, page.shape, self._typical)
+        usual = max(heads, key=lambda head: heads[head], default="")
+        self._kinds = [head if heads else "" for head, *_ in parts_of(self.stems)]
+        self._typical = files[self._kinds.index(usual)]
+        found = _contents(self._typical)
+        self.n_pages, page = found.shape[0], found.page
+        self.dtype = _check_page(found, self._typical)
         self.shape = (len(files), page.shape[0], page.shape[1])
         # Uncompressed images are all as long as the first one.
         self._plain = int(page.compression) == 1
         self._n_bytes = page.dataoffsets[0] + page.nbytes if self._plain else 1
         self.chunks = Chunks((1, *self.shape[1:]))
+
+    def sort(self, order: NDArray[np.intp]) -> None:
+        """Take the images in another order."""
+        self._files = [self._files[n] for n in order]
+        self.stems, self._kinds = ([names[n] for n in order] for names in (self.stems, self._kinds))
+
+    @property
+    def is_reordered(self) -> bool:
+        """Whether earlier versions took the images in another order."""
+        names = [path.name for path in self._files]
+        return names != in_earlier_order(names)
 
     @cached_property
     def _sizes(self) -> NDArray[np.int64]:
@@ -479,10 +597,10 @@ class _Files(_Images):
         Each header would be slow to read from a file server: one is read of each kind of name and,
         of files that are not compressed, each size, those first that are least like the others.
         """
-        heads = heads_in(self.stems)
-        kinds = [head_of(stem) if heads else "" for stem in self.stems]
-        sizes = self._sizes.tolist() if self._plain else [1] * len(kinds)
-        keys = list(zip(kinds, sizes, strict=True))
+        sizes = self._sizes
+        if not self._plain:  # what is much longer may have several pages
+            sizes = np.where(sizes > _MUCH_LONGER * np.median(sizes), sizes, 1)
+        keys = list(zip(self._kinds, sizes.tolist(), strict=True))
         typical = keys[self._files.index(self._typical)]
         others = [key for key in dict.fromkeys(keys) if key != typical and key[1]]
         others.sort(key=lambda key: (key[0] == typical[0], -abs(key[1] - typical[1])))
@@ -540,15 +658,11 @@ class _Pages(_Images):
     def __init__(self, path: FilePath) -> None:
         self._path = path
         self.name = str(path)
-        with _reading(path), tifffile.TiffFile(path) as file:
-            if not file.series:
-                raise ScanError(f"{path}: the TIFF image cannot be read (no page)")
-            series = file.series[0]
-            shape = series.shape if len(series.shape) > 2 else (1, *series.shape)
-            self.dtype = _check_page(series.keyframe, shape[1:], path)
-            # where all is contiguous rows can be read alone
-            self._offset = series.dataoffset
-            self._raw_dtype = self.dtype.newbyteorder(file.byteorder)
+        found = _contents(path)
+        self.dtype = _check_page(found, path)
+        # where all is contiguous rows can be read alone
+        self._offset, shape = found.offset, found.shape
+        self._raw_dtype = self.dtype.newbyteorder(found.byteorder)
         self.shape = (shape[0], shape[1], shape[2])
         self._page_bytes = shape[1] * shape[2] * self.dtype.itemsize
         self.chunks = Chunks(None if self._offset is not None else (1, *shape[1:]))
@@ -574,9 +688,49 @@ class _Pages(_Images):
                     out[page] = file.asarray(key=frames[0] + page)[slice(*rows)]
 
 
+class _Stacks(_Images):
+    """The pages of several files, one file after the other."""
+
+    def __init__(self, files: list[FilePath], location: str) -> None:
+        self._parts, self.name = [*map(_Pages, files)], str(files[0].parent)
+        self.location = f"{location}, {len(files)} file{'s' * (len(files) > 1)} of pages"
+        first = self._parts[0]
+        self.dtype = first.dtype
+        self.shape = (sum(part.shape[0] for part in self._parts), *first.shape[1:])
+        in_parts = all(part.chunks.whole is None for part in self._parts)
+        self.chunks = Chunks(None if in_parts else (1, *self.shape[1:]))
+
+    def written(self) -> NDArray[np.bool_]:
+        """Tell which pages the files are long enough for."""
+        return np.concatenate([part.written() for part in self._parts])
+
+    def check_alike(
+        self, unused: NDArray[np.bool_] | None = None, *, counted: bool = False
+    ) -> None:
+        """Refuse pages of another shape or type than those of the first file."""
+        for part in self._parts:
+            if (part.shape[1:], part.dtype) != (self.shape[1:], self.dtype):
+                raise ScanError(
+                    f"{part.name}: pages of {part.shape[1:]}, {part.dtype}; expected "
+                    f"{self.shape[1:]}, {self.dtype} as in {self._parts[0].name}: move it away"
+                )
+
+    def read(self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int = 1) -> None:
+        """Read rows of some of the pages."""
+        before = 0
+        for part in self._parts:
+            low, high = max(frames[0], before), min(frames[1], before + part.shape[0])
+            if low < high:
+                within = out[low - frames[0] : high - frames[0]]
+                part.read(within, (low - before, high - before), rows, threads)
+            before += part.shape[0]
+
+
 def _shape_and_type(path: FilePath) -> tuple[tuple[int, ...], np.dtype]:
-    page = _first_page(path)
-    return page.shape, np.dtype(page.dtype).newbyteorder("=")
+    """Return the shape of the only image of a file, or of all its pages, and their type."""
+    found = _contents(path)
+    shape = found.shape[1:] if found.shape[0] == 1 else found.shape
+    return shape, np.dtype(found.page.dtype).newbyteorder("=")
 
 
 def _size(path: FilePath) -> int:

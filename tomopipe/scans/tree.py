@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tomopipe.errors import some_of
 from tomopipe.groups import grouped
-from tomopipe.scans.datasets import attribute_of, text_of, why_closed
+from tomopipe.scans.datasets import attribute_of, kept_axes, text_of, why_closed
 from tomopipe.scans.hdf5 import UNREADABLE
 
 if TYPE_CHECKING:
@@ -91,12 +91,18 @@ def datasets_in(file: "h5py.File") -> list[Found]:
     import h5py
 
     found = [
-        Found(name, child.shape or (), str(child.dtype))
+        Found(name, _shape_of(child), str(child.dtype))
         for _, name, child in _children(file)
         if isinstance(child, h5py.Dataset) and child.dtype.kind in "uif"
     ]
     several = [item for item in found if max(item.shape, default=0) > 1]
     return sorted(several, key=lambda item: (-len(item.shape), [-n for n in item.shape], item.name))
+
+
+def _shape_of(dataset: "h5py.Dataset") -> tuple[int, ...]:
+    """Return the shape of a dataset as it is read."""
+    shape = dataset.shape or ()
+    return tuple(shape[axis] for axis in kept_axes(shape))
 
 
 def without_alike(found: Iterable[Found]) -> list[Found]:

@@ -116,6 +116,12 @@ def export_stack(
         binning = _binning(path, options, (frames.size, n_rows, scan.n_cols), least_binning)
         geometry = StackGeometry(scan.n_cols, n_rows, binning)
         numbers, warnings = _numbers(options, raw, scan)
+        if scan.pixel_ratio != 1:
+            raise ScanError(
+                f"{path}: no stack for RELION, which takes square pixels; these are "
+                f"{scan.pixel_ratio:.4g} times as high as wide. If they are square, set "
+                "input.pixel_size_um; export_star.enabled: false asks for no stacks"
+            )
         voxel_angstrom = numbers["pixel_size_um"]["value"] * binning * ANGSTROM_PER_UM
         shape = [int(frames.size), *_image_shape(path, geometry)]
         with whole(stack_path) as temporary:

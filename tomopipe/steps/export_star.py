@@ -2,6 +2,8 @@
 
 `tomograms.star` holds the table `global` and, for RELION 4, the projection matrices of each
 tomogram; RELION 5 follows `rlnTomoTiltSeriesStarFile` to the angles in `tilt_series/`.
+`tomograms_relion5.star` holds the table `global` alone, as RELION 5 writes a set: starfile.read
+returns one table.
 
 The tomogram is the volume that full_recon makes of the same rows and the same binning, with its
 first two axes swapped (x = column, y = detector row counted from the first row exported, z = row of
@@ -20,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from tomopipe.campaign.files import LINKS, MRC_VOLUME, NAMES, STACK, STAR, TILT_SERIES
+from tomopipe.campaign.files import LINKS, MRC_VOLUME, NAMES, STACK, STAR, STAR5, TILT_SERIES
 from tomopipe.campaign.results import read_cor_json, read_json
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.geometry import (
@@ -97,7 +99,7 @@ def export_star(
     volumes: Mapping[str, str | os.PathLike[str]],
     other_rows: Collection[str],
 ) -> None:
-    """Write tomograms.star, tilt_series/ and names.tsv for the stacks of a campaign.
+    """Write the stars, tilt_series/ and names.tsv for the stacks of a campaign.
 
     Of each scan: `metas`, the JSON of export_stack; `stacks`; and `volumes`, where its MRC volume
     is, if there is one. Paths are relative to the working directory, which must be the folder that
@@ -163,8 +165,9 @@ def export_star(
     named = ({"scan": scan, "rlnTomoName": name} for scan, name in names.items())
     write_tsv(named, COLUMNS, output / NAMES)
     matrices = ((tomogram.name, matrix_table(tomogram)) for tomogram in tomograms)
-    # in the order that RELION 4 counts on
-    write_star(chain([("global", global_table(tomograms, hand))], matrices), output / STAR)
+    first = "global", global_table(tomograms, hand)
+    write_star([first], output / STAR5)
+    write_star(chain([first], matrices), output / STAR)  # in the order that RELION 4 counts on
     log.info("%d tomograms in %s", len(tomograms), output / STAR)
 
 

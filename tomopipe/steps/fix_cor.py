@@ -4,14 +4,17 @@ import logging
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.results import read_prediction
 from tomopipe.config import FixCorBlock
+from tomopipe.cor.ai.model_card import shipped_sha256
 from tomopipe.cor.cor_value import format_cor, is_valid, off_detector, parse_cor, shown
 from tomopipe.cor.outliers import EMPTIED, FIX_COLUMNS, NOT_ASKED, Fixed, Member, fix_series
 from tomopipe.errors import TomopipeError, saying
+from tomopipe.storage.json_files import part
 from tomopipe.storage.tables import write_tsv
 
 log = logging.getLogger(__name__)
@@ -49,40 +52,35 @@ def compute(
 
     A TomopipeError if a file named in `predicted` cannot be read.
     """
-    series = [_member(entry, predicted.get(entry["scan"])) for entry in members]
+    series = [_member(entry, predicted.get(entry["scan"]), options) for entry in members]
     rows = fix_series(series, **options.model_dump())
     return [_cells(row) for row in rows]
 
 
-def _member(entry: Mapping[str, Any], files: tuple[str, str] | None) -> Member:
-    found = math.nan, "auto", "the prediction failed", ""
-    if entry["select"] == "donor":
-        donor_px = entry.get("donor_px")
-        found = math.nan if donor_px is None else donor_px, "auto", "", ""
-    elif files is not None:
-        found = _read_prediction(*files, int(entry["n_cols"]))
-    predicted_px, source, note, why_not = found
-    return Member(
+def _member(
+    entry: Mapping[str, Any], files: tuple[str, str] | None, options: FixCorBlock
+) -> Member:
+    member = Member(
         scan=entry["scan"],
         index=int(entry["index"]),
         n_cols=int(entry["n_cols"]),
         manual=str(entry.get("manual") or ""),
-        predicted_px=predicted_px,
-        predicted_source=source,
         selected=entry["select"] != "donor",
-        note=note,
-        no_cor_reason=why_not,
     )
+    if not member.selected:
+        donor_px = entry.get("donor_px")
+        return replace(member, predicted_px=math.nan if donor_px is None else donor_px)
+    if files is None:
+        return replace(member, note="the prediction failed")
+    return _with_prediction(member, *files, options)
 
 
-def _read_prediction(
-    center_path: str, prediction_path: str, n_cols: int
-) -> tuple[float, str, str, str]:
-    """Return the COR (NaN if none), its source, what to report of the files, and why not.
+def _with_prediction(
+    member: Member, center_path: str, prediction_path: str, options: FixCorBlock
+) -> Member:
+    """Add the COR of a prediction, or of the file if a person changed it, and what to report.
 
-    The source is ai or auto, or manual if the file differs from the accepted prediction. What is
-    in the file and no COR is ignored, as in the campaign table. Why not: the reason why the
-    prediction was not accepted, if so.
+    What is in the file and no COR is ignored, as in the campaign table.
     """
     name = Path(center_path).name
     with saying(f"{center_path}: cannot be read", " Run predict_cor again."):
@@ -96,21 +94,33 @@ def _read_prediction(
         prediction = {}
         note = f"{Path(prediction_path).name} is damaged: delete it and run again"
     source = "ai" if prediction.get("method") == "ai" else "auto"
+    member = replace(member, predicted_source=source)
     is_edited = "cor_px" in prediction and format_cor(cor_px) != format_cor(prediction["cor_px"])
     if cor_px is None and text.strip():
         note = f"{name} holds {shown(text.strip())}, not a number, ignored"
         cor_px = prediction.get("cor_px")
-    elif is_edited and cor_px is not None and not is_valid(cor_px, n_cols):
-        note = f"{name}: {off_detector(cor_px, n_cols)}, ignored"
+    elif is_edited and cor_px is not None and not is_valid(cor_px, member.n_cols):
+        note = f"{name}: {off_detector(cor_px, member.n_cols)}, ignored"
         cor_px = prediction["cor_px"]
-    elif is_edited:
-        return (math.nan, source, EMPTIED, "") if cor_px is None else (cor_px, "manual", "", "")
+    elif is_edited and cor_px is None:
+        return replace(member, note=EMPTIED)
+    elif is_edited and cor_px is not None:
+        return replace(member, predicted_px=cor_px, predicted_source="manual")
     if cor_px is not None:
-        return cor_px, source, note, ""
+        confidence = _confidence(prediction, options)
+        return replace(member, predicted_px=cor_px, note=note, confidence=confidence)
     reason = prediction.get("reason")
-    if reason == NOT_ASKED:
-        return math.nan, source, note, NOT_ASKED
-    return math.nan, source, note, f"prediction: {reason}" if reason else ""
+    why_not = reason if reason in (None, "", NOT_ASKED) else f"prediction: {reason}"
+    return replace(member, note=note, no_cor_reason=why_not or "")
+
+
+def _confidence(prediction: Mapping[str, Any], options: FixCorBlock) -> float:
+    """Return the confidence as far as it protects; 0 of what the default is not measured for."""
+    counts = options.protect_confident != FixCorBlock().protect_confident or (
+        prediction.get("method") == "ai"
+        and part(prediction, "model").get("sha256") == shipped_sha256()
+    )
+    return prediction.get("confidence") or 0.0 if counts else 0.0
 
 
 def _cells(row: Fixed) -> dict[str, str]:

@@ -18,7 +18,13 @@ from tomopipe.cor.outliers import NOT_ASKED
 from tomopipe.cor.rows_file import Rows, read_rows
 from tomopipe.errors import ScanError, TomopipeError, is_of_the_system, reason_of
 from tomopipe.geometry import bin_cor, unbin_cor
-from tomopipe.prep.bad_frames import reasons_to_review, too_many, warnings_of
+from tomopipe.prep.bad_frames import (
+    BadFrames,
+    find_dim_frames,
+    reasons_to_review,
+    too_many,
+    warnings_of,
+)
 from tomopipe.prep.half_acquisition import warn_of_width
 from tomopipe.prep.intensity import is_far_too_bright, warn_of_flats, warn_of_references
 from tomopipe.recon.angular_sampling import is_full_rotation
@@ -126,7 +132,8 @@ def _prediction(
     """Return the prediction from the files of try_recon; add to `warnings`, also if it fails."""
     corrected = read_rows(rows_h5)
     rows = corrected.plain()  # not what the owner makes of them
-    bad_frames = warnings_of(rows.bad_frames or {}, rows.sinograms.shape[1])
+    bad = _with_dim(corrected)
+    bad_frames = warnings_of(bad, rows.sinograms.shape[1])
     brightness, wrong = _brightness(corrected)
     warnings += bad_frames + brightness
     grid = read_json(try_json, "the grid of try_recon")
@@ -136,11 +143,22 @@ def _prediction(
     prediction = _predict(rows, candidates_px, options, used)
     prediction = _without_trust(prediction, rows, bad_frames, options.max_bad_frames)
     if prediction["cor_px"] is not None:
-        doubts = reasons_to_review(rows.bad_frames or {}, rows.sinograms.shape[1]) + wrong
+        doubts = reasons_to_review(bad, rows.sinograms.shape[1]) + wrong
         prediction = _with(prediction, "doubts", doubts)
     warnings += [text for text in prediction.get("doubts", ()) if text not in warnings]
     warnings += _cut_off(corrected, grid, prediction["cor_px"])
     return prediction
+
+
+def _with_dim(rows: Rows) -> BadFrames:
+    """Return the bad projections, and those of a beam that was lost for a while."""
+    bad = rows.bad_frames or {}
+    if rows.failed or not rows.minus_log:
+        return bad
+    numbers = np.arange(len(rows.theta_rad)) if rows.numbers is None else rows.numbers
+    dim = numbers[find_dim_frames(rows.sinograms)]
+    others = np.concatenate([*bad.values(), []])
+    return {**bad, "dim": dim[~np.isin(dim, others)].tolist()}
 
 
 def _by_hand(
@@ -237,7 +255,7 @@ def _predict(
     from tomopipe.cor.prepared import Prepared
     from tomopipe.cor.roll import measure_roll
     from tomopipe.cor.sample_rotation import warn_of_changes, warn_of_standstill
-    from tomopipe.cor.stated_angles import warn_of_angles
+    from tomopipe.cor.stated_angles import warn_of_angles, warn_of_slips
 
     methods = options.methods
     weights: Weights = {"dinov2": options.dinov2_checkpoint, "ai": options.model}
@@ -271,6 +289,7 @@ def _predict(
     accepted = decision.cor_px is not None
     found = (
         _beside(failed, warn_of_angles, curves.prepared, in_use_px, accepted=accepted),
+        _beside(failed, warn_of_slips, curves.prepared),
         _beside(failed, warn_of_changes, curves.prepared),
         _beside(failed, warn_of_standstill, curves.prepared),
         _beside(failed, warn_of_trembling, curves.prepared),

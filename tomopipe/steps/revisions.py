@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 REVISIONS = {
-    "inventory": 6,
-    "try_recon": 6,
-    "predict_cor": 20,
+    "inventory": 7,
+    "try_recon": 7,
+    "predict_cor": 21,
     "fix_cor": 1,
     "resolve_cor": 1,
     "full_recon": 6,

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.campaign.results import N_STUCK
 from tomopipe.config import TryReconBlock
 from tomopipe.config.spans import middle_of_sweep, row_numbers
 from tomopipe.cor.collected_rows import collect_rows
@@ -185,6 +186,7 @@ def _describe(
             "theta_missing": rows.theta_missing,
         },
         "bad_frames": {kind: len(numbers) for kind, numbers in (rows.bad_frames or {}).items()},
+        **({N_STUCK: rows.n_stuck} if rows.n_stuck else {}),
     }
 
 

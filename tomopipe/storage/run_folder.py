@@ -148,6 +148,26 @@ def current() -> Path | None:
     return folder
 
 
+def warn_once(key: str, text: str) -> bool:
+    """Leave a warning for the end of this run; tell whether no other job has left one of this key.
+
+    Outside a run nothing is left, and the answer is yes.
+    """
+    folder = current()
+    with suppress(FileExistsError):
+        if folder is not None:
+            with open(folder / f"warning-{key}", "x", encoding="utf-8") as file:
+                file.write(text)
+        return True
+    return False
+
+
+def warnings() -> list[str]:
+    """Return the warnings that the jobs of this run have left."""
+    name = os.environ.get(VARIABLE, "")
+    return [path.read_text("utf-8") for path in Path(name).glob("warning-*")] if name else []
+
+
 def results_of(folder: Path) -> Path:
     """Return the results folder that a run, or a part of one, belongs to."""
     return next(parent for parent in folder.parents if parent.name == _RUNS).parent

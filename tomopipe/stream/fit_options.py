@@ -31,6 +31,7 @@ from tomopipe.stream.stream import sample_slices
 from tomopipe.stream.try_sweep import plan_of
 from tomopipe.volumes.encoding import Encoding, encoding_of, robust_range
 from tomopipe.volumes.output_size import StackGeometry, binned, extent
+from tomopipe.volumes.volume_store import HEIGHT
 from tomopipe.volumes.volume_zarr import check_zarr
 
 UNITS = {"per_pixel": "1/pixel", "per_cm": "1/cm"}
@@ -128,7 +129,9 @@ def fit_task(
     last_col = scan.first_col + scan.n_cols - 1
     check_place(wanted.cor_px, scan.first_col, last_col, scan.detector_cols)
     if scan.n_cols < wanted.full.binning:
-        raise ScanError(f"binning {wanted.full.binning} is more than the {scan.n_cols} columns")
+        raise ScanError(
+            f"full_recon.binning: {wanted.full.binning} is more than the {scan.n_cols} columns"
+        )
     first, last = _rows(scan, wanted)
     binning = wanted.full.binning
     size = StackGeometry(scan.n_cols, last + 1 - first, binning)
@@ -231,4 +234,6 @@ def describe(task: ReconTask, wanted: VolumeOptions) -> dict[str, Any]:
     """Describe the values and voxels of the volume."""
     size_um = wanted.pixel_size_um or task.scan.pixel_size_um
     voxel = {"voxel_size_um": size_um * task.binning} if size_um else {}
+    if size_um and task.scan.pixel_ratio != 1:
+        voxel[HEIGHT] = voxel["voxel_size_um"] * task.scan.pixel_ratio
     return {"units": UNITS[wanted.full.unit], "binning": task.binning, **voxel}

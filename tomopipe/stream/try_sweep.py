@@ -165,8 +165,11 @@ def grey_window(task: Sweep, options: SweepOptions) -> tuple[float, float]:
     circle = np.hypot(x - (size - 1) / 2, y - (size - 1) / 2) <= size / 2
     values = np.concatenate([image[circle] for image in slices_of(few, options)])
     if not np.isfinite(values).all():
-        raise ScanError("the slices of the sweep are not finite")
+        raise ScanError("the slices of the sweep are not finite. Check flats and darks.")
     low, high = (float(value) for value in np.percentile(values, _WINDOW_PERCENT))
     if not low < high:
-        raise ScanError(f"no signal: the slices of the sweep are {low:g} everywhere")
+        raise ScanError(
+            f"no signal: the slices of the sweep are {low:g} everywhere; try_recon.row names "
+            "another row"
+        )
     return low, high

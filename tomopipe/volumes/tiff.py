@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from tomopipe.storage import checksums
 from tomopipe.storage.atomic import whole, write_json
 from tomopipe.volumes.volume_h5 import notes_file
-from tomopipe.volumes.volume_store import Layout, Slices, Store
+from tomopipe.volumes.volume_store import HEIGHT, Layout, Slices, Store
 
 MID_PLANES_FILE = "mid_planes.h5"
 _SOFTWARE = "tomopipe"
@@ -155,7 +155,7 @@ def _resolution(layout: Layout) -> dict[str, Any]:
     size_um, units = layout.attributes.get("voxel_size_um"), layout.attributes.get("units", "")
     lines, found = ["ImageJ=1.11a"], dict[str, Any]()
     if size_um:
-        lines += ["unit=um", f"spacing={size_um:.9g}"]
+        lines += ["unit=um", f"spacing={layout.attributes.get(HEIGHT, size_um):.9g}"]
         found = {"resolution": (1e4 / size_um,) * 2, "resolutionunit": "CENTIMETER"}
     if layout.encoding.is_whole:
         lines += ["cf=0", f"c0={layout.encoding.offset!r}", f"c1={layout.encoding.scale!r}"]

@@ -18,13 +18,14 @@ from tomopipe.storage.manifest import sizes_match
 from tomopipe.volumes.encoding import Encoding, SliceStatistics
 from tomopipe.volumes.preview import FACTORS, GROUP
 from tomopipe.volumes.tiff import MID_PLANES_FILE, slice_paths
-from tomopipe.volumes.volume_store import MID_PLANES, PutSlices, Slices
+from tomopipe.volumes.volume_store import HEIGHT, MID_PLANES, PutSlices, Slices
 from tomopipe.volumes.volume_zarr import check_zarr
 
 PLANES = {"xy": 0, "xz": 1, "yz": 2}
 """The axis (row, y, x) across which each lies."""
 
-DESCRIBED = ("units", "binning", "voxel_size_um")  # of values and voxels, whatever the encoding
+# of values and voxels, whatever the encoding
+DESCRIBED = ("units", "binning", "voxel_size_um", HEIGHT)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ COMPRESSIONS = {
     "zarr": ("none", "gzip", "lz4", "zstd", "bitshuffle"),
 }
 FORMATS = tuple(COMPRESSIONS)
+HEIGHT = "voxel_height_um"
+"""Attribute of a volume whose slices are not as far apart as voxels are wide."""
 
 Slices = NDArray[np.float32]
 PutSlices = Callable[[int, Slices | SliceStatistics], None]

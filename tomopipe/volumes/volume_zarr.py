@@ -28,7 +28,7 @@ from tomopipe.errors import TomopipeError
 from tomopipe.storage import checksums
 from tomopipe.volumes.encoding import Encoding
 from tomopipe.volumes.output_size import BUFFER_BYTES
-from tomopipe.volumes.volume_store import Layers, Layout, Slices, Store
+from tomopipe.volumes.volume_store import HEIGHT, Layers, Layout, Slices, Store
 
 if TYPE_CHECKING:
     import zarr
@@ -258,15 +258,16 @@ def _multiscales(layout: Layout, shapes: list[Shape]) -> dict[str, Any]:
     size_um = layout.attributes.get("voxel_size_um")
     unit = {"unit": "micrometer"} if size_um else {}
     size = size_um or 1.0
+    sizes = layout.attributes.get(HEIGHT, size), size, size
     datasets = []
     factors = [1, 1, 1]
     for level, shape in enumerate(shapes):
         starts = [
             size * (first + (factor - 1) / 2)
-            for first, factor in zip(layout.origin.voxel, factors, strict=True)
+            for size, first, factor in zip(sizes, layout.origin.voxel, factors, strict=True)
         ]
         transforms: list[dict[str, Any]] = [
-            {"type": "scale", "scale": [size * factor for factor in factors]},
+            {"type": "scale", "scale": [a * b for a, b in zip(sizes, factors, strict=True)]},
             {"type": "translation", "translation": starts},
         ]
         datasets.append({"path": str(level), "coordinateTransformations": transforms})

@@ -64,7 +64,7 @@ def verdict_of_arrival(
 ) -> Verdict | None:
     """Return the verdict on a scan from its row of the inventory and its prediction.
 
-    None if there is no prediction that was made after `newer_than` (Unix seconds).
+    None if it is to be predicted, and no prediction was made after `newer_than` (Unix seconds).
     """
     scan = row["scan"]
     if scan not in campaign.scans:
@@ -83,7 +83,8 @@ def verdict_of_arrival(
         protect_manual=campaign.config.fix_cor.protect_manual,
         prediction=prediction,
     )
-    return verdict_of(scan, facts) if prediction or facts.state in NOT_SELECTED else None
+    is_decided = facts.state in NOT_SELECTED or not campaign.needs_search(scan, row)
+    return verdict_of(scan, facts) if prediction or is_decided else None
 
 
 def present_verdicts(config: Config, directory: Path, paths: frozenset[str]) -> dict[str, Verdict]:

@@ -158,7 +158,8 @@ snakemake_internals.fork_scripts(workflow)
 if DECIDES:
     snakemake_internals.try_no_more(is_final)
     snakemake_internals.before_deciding(workflow, end_earlier_runs, although_locked=ARRIVALS)
-    snakemake_internals.tell_events(workflow, words_of, disk_warnings)
+    refuses = progress.is_read() and not (WATCHED or os.environ.get(progress.FORCE))
+    snakemake_internals.tell_events(workflow, words_of, disk_warnings, refuses=refuses)
     progress.tell(campaign=config)
 
 
@@ -297,7 +298,7 @@ def cpu_ms_of(step):
 
     def estimate(wildcards):
         scan = wildcards.scan
-        if not DECIDES:
+        if not (DECIDES and snakemake_internals.is_remote(workflow)):
             return 0
         if was_killed_before(step, scan):
             return ALONE_MS  # which shows whose fault it was
@@ -351,8 +352,8 @@ def reading_options(scan, *blocks):
 
 
 def predictions_of(scans):
-    """The files of predict_cor for these scans."""
-    return [path for scan in WANTED.alive(scans) for path in OUTPUTS.of_predict_cor(scan)]
+    """The files of predict_cor that the run makes of these scans, or has made."""
+    return [path for scan in WANTED.to_search(scans) for path in OUTPUTS.of_predict_cor(scan)]
 
 
 def predictions_of_all(wildcards):

@@ -51,6 +51,8 @@ def end_of_run():
     """Read the records of jobs, and end the run: later results of its jobs are dropped."""
     DECISIONS.take_job_records()
     DECISIONS.save()
+    for line in run_folder.warnings():
+        print(f"tomopipe: {line}", file=sys.stderr)
     if not WATCHED:
         run_folder.end_all(CAMPAIGN.results)
         os.environ[run_folder.VARIABLE] = ""

@@ -34,6 +34,7 @@ rule export_star:
         star=STAR_FILES[0],
         names=STAR_FILES[1],
         tilt_series=directory(STAR_FILES[2]),
+        star5=STAR_FILES[3],
     log:
         LOGS.log("export_star"),
     localrule: True

@@ -10,13 +10,13 @@ def fix_wanted(series):
 
 def fix_pending(series):
     """Whether the table of a series must be made."""
-    scans = scans_by_series()[series]
+    scans = WANTED.to_search(scans_by_series()[series])
     return any(map(prediction_pending, scans)) or WANTED.why_fix_cor(series)
 
 
 def fix_inputs(wildcards):
     series = wildcards.series
-    scans = scans_by_series()[series]
+    scans = WANTED.to_search(scans_by_series()[series])
     follows = DECIDES and any(map(prediction_pending, scans))
     why = partial(WANTED.why_fix_cor, series)
     return decided(why, [OUTPUTS.fix_table(series)], predictions_of(scans), follows=follows)

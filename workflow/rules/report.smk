@@ -8,7 +8,7 @@ def report_wanted():
 
 def report_inputs(wildcards):
     """Only results in the report: those of selected scans, and the tables."""
-    scans = WANTED.alive(CAMPAIGN.selected_scans(inventory_rows()))
+    scans = WANTED.to_search(CAMPAIGN.selected_scans(inventory_rows()))
     predictions = {OUTPUTS.prediction(scan): prediction_pending(scan) for scan in scans}
     volumes = {CAMPAIGN.volume(scan): volume_pending(scan) for scan in resolved()}
     stacks = {OUTPUTS.shifts(name): stitch_pending(name) for name in stacks_made()}

@@ -89,6 +89,7 @@ def test_a_job_without_an_end_was_killed(tmp_path, state, start, killed):
         ({"error": "ScanError: raw/a.h5: no such file", "may_pass": True}, False),
         ({"error": "OSError: No space left on device"}, False),
         ({"error": "MemoryError"}, False),
+        ({"error": "DeviceError: device: cuda: no GPU can be used", "may_pass": True}, False),
         ({"error": "ScanError: of an earlier run", "start": 5}, False),
         ({"state": "running"}, False),
     ],

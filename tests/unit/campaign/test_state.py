@@ -91,6 +91,14 @@ def test_a_decision_counts_before_the_next_run(given, state, edited):
     assert (found.state, found.is_edited) == (state, edited)
 
 
+def test_a_cor_by_hand_is_not_checked_without_a_prediction():
+    used = USED | {"source": "manual", "manual": "512"}
+    assert facts(**used | {"prediction": None}).reason == "not checked"
+    assert facts(**used | {"prediction": GOOD}).reason == ""
+    by_file = used | {"manual": "", "fix": IN_FILE, "prediction": GOOD}
+    assert facts(**by_file).reason == EDITED
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [
@@ -131,6 +139,41 @@ def test_an_outlier_that_was_kept_is_doubtful():
     kept = Fix(540.0, 540.0, "auto", True, "28 px from the median, kept", 10.0, ())
     found = facts(**USED | {"cor_px": 540.0, "fix": kept})
     assert (found.state, found.doubts) == ("doubtful", ("28 px from the median, kept",))
+
+
+def test_a_confident_outlier_that_was_kept_names_both_values_once():
+    why = "Measured 540.00, 28 px from its series; kept (confidence 0.99). The series gives 512.00."
+    kept = Fix(540.0, 540.0, "ai", True, why, 10.0, ())
+    sure = replace(GOOD, cor_px=540.0, confidence=0.99)
+    found = facts(**USED | {"cor_px": 540.0, "source": "ai", "fix": kept, "prediction": sure})
+    assert (found.state, found.why, found.is_confident_outlier) == ("doubtful", why, True)
+
+
+def test_a_cor_off_its_series_is_doubtful_unless_set_by_hand():
+    off = USED | {"off_series": "+0.35 px off the line of its series"}
+    assert (facts(**off).state, facts(**off).why) == ("doubtful", off["off_series"])
+    assert facts(**off | {"manual": "512", "source": "manual"}).state == "manual"
+
+
+@pytest.mark.parametrize(
+    ("reason", "source", "state"),
+    [
+        ("no COR, mean of 1 of the series", "series-mean", "doubtful"),
+        ("no COR, mean of 11 of the series", "series-mean", "filled"),
+        ("no COR, mean of 1 of the series", "default", "filled"),  # which took precedence
+    ],
+)
+@pytest.mark.parametrize("decided", [True, False])
+def test_a_gap_filled_from_a_single_scan_is_doubtful(reason, source, state, decided):
+    if source == "default" and not decided:
+        return
+    filled = Fix(None, 512.0, "series-mean", False, reason, None, ())
+    given = {"fix": filled, "prediction": FLAT}
+    given |= {"decided": True, "cor_px": 512.0, "source": source} if decided else {}
+    found = facts(**given)
+    assert found.state == state
+    if state == "doubtful":
+        assert found.why.startswith("filled from a single other scan; noise; not accepted")
 
 
 @pytest.mark.parametrize(

@@ -315,3 +315,9 @@ def test_a_file_is_meant_by_the_name_of_its_scan():
     for name in ("leaf_002.h5", "raw/leaf_002.h5", "/data/leaf_009/leaf_002.nxs", "raw/leaf_002"):
         assert did_you_mean(name, known) == "; did you mean leaf_002?"
     assert did_you_mean("leaf_02", known) == "; did you mean leaf_002?"
+
+
+@pytest.mark.parametrize(("name", "scan"), [("1", "001"), ("10", "010"), ("1E+03", "1e3")])
+def test_a_name_that_a_spreadsheet_took_for_a_number_is_known_again(name, scan):
+    hint = f"; did you mean {scan}? Spreadsheets and YAML take leading zeros"
+    assert did_you_mean(name, ["011", "1e3", "010", "001"]) == hint

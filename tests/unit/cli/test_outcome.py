@@ -31,6 +31,23 @@ def test_a_scan_that_is_ok_with_a_warning_is_marked():
     assert cells["remark"] == ["projections 3 and 4 are black", "", ""]
 
 
+def test_scans_that_share_a_fault_are_one_row(tmp_path):
+    row = {"source": "", "warnings": []}
+    names = [f"a_{number:02}" for number in range(1, 13)]
+    entries = [
+        row | {"scan": scan, "state": State.SKIPPED, "confidence": None, "why": "no darks"}
+        for scan in names
+    ]
+    good = {"confidence": 1.0, "state": State.OK, "why": ""}
+    entries += [row | good | {"scan": scan} for scan in ("b_1", "b_2")]
+    cors = dict.fromkeys(names, (None, "")) | dict.fromkeys(("b_1", "b_2"), (86.12, "ai"))
+    scans, *_, remarks = (
+        [str(c) for c in column.cells] for column in _table(entries, cors, {}).columns
+    )
+    assert scans == ["12 scans (a_01, a_02, a_03, ...)", "b_1", "b_2"]
+    assert remarks == ["no darks", "", ""]
+
+
 def test_a_run_that_ended_before_cor_json_shows_its_cors_as_they_are(tmp_path, capsys):
     made = Made(tmp_path)
     for index, (name, px, manual) in enumerate(

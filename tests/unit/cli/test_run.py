@@ -193,6 +193,30 @@ def test_what_is_no_run_shows_what_snakemake_says(campaign, monkeypatch):
     assert (status, "asked: --unlock -C 2 --" in text) == (0, True), text
 
 
+def test_scans_to_predict_are_targets_and_others_are_refused(campaign, monkeypatch):
+    echo = "import sys; print('asked:', *sys.argv[1:])"
+    monkeypatch.setattr(
+        launch, "run_command", lambda *given: [sys.executable, "-c", echo, *given[-1]]
+    )
+    for scan in ("a_1", "a_2", "a_3"):
+        (campaign / "raw" / f"{scan}.h5").touch()
+    (campaign / "scans.tsv").write_text("scan\tselect\tcor_px\na_1\tauto\t31\na_3\tno\t\n")
+    both = ("--predict", "a_1", "--predict", "a_2")
+    text = call("run", campaign, *both, "--", "--cores", "2")[1]
+    place = "results/try_center"
+    asked = f"{place}/a_1/prediction.json {place}/a_2/prediction.json --cores 2"
+    assert f"asked: {asked}\n" in text
+    for options, says in (
+        (("--predict", "a_4"), "no scan a_4 in"),
+        (("--predict", "a_3"), "--predict a_3: it is not selected (select: no)"),
+        (("--predict", "a_1", "-n"), "--predict excludes"),
+    ):
+        status, text = call("run", campaign, *options)
+        assert status != 0
+        assert says in " ".join(text.split())
+        assert "asked" not in text
+
+
 def test_a_run_that_is_stopped_before_it_begins_says_so_and_has_failed(campaign, monkeypatch):
     waits = "import os, signal; os.kill(os.getppid(), signal.SIGINT); signal.pause()"
     monkeypatch.setattr(launch, "run_command", lambda *_: [sys.executable, "-c", waits])

@@ -650,9 +650,9 @@ def test_images_of_one_scan_that_are_named_as_scans_are_one_warning(tmp_path):
     (tmp_path / "config.yaml").write_text(config)
     found = check.examine(load_campaign(tmp_path))
     images, flats = sorted(found.warnings)
-    assert images.startswith("img_0, img_1, img_2, img_3, ... (6): skipped: one image, no scan: ")
+    assert images.startswith("6 scans (img_0, img_1, img_2, ...): skipped: one image, no scan: ")
     assert images.endswith("give their folder in campaign.scans, raw/")
-    assert flats.startswith("raw/flat_0.tif, raw/flat_1.tif, raw/flat_2.tif, raw/flat_3.tif, ... (")
+    assert flats.startswith("6 scans (raw/flat_0.tif, raw/flat_1.tif, raw/flat_2.tif, ...): ")
     assert found.errors[0].startswith("none of 12 scans can be used (0 have select: no); the first")
 
 
@@ -668,7 +668,9 @@ def test_check_warns_of_angles_in_another_unit_as_a_run_skips_them_and_names_the
     config = "campaign: {scans: [raw/*.h5]}\n"
     (tmp_path / "config.yaml").write_text(config)
     first, second = [w for w in check.examine(load_campaign(tmp_path)).warnings if "cover" in w]
-    assert first.startswith("a_2, a_3: skipped: angles that cannot be degrees: they cover 3.12414,")
+    assert first.startswith(
+        "2 scans (a_2, a_3): skipped: angles that cannot be degrees: they cover 3.12414,"
+    )
     assert "about 180 degrees in rad; set input.angle_unit to rad" in first
     assert second.startswith("b_1: skipped: angles that cannot be degrees: they cover 179000, ")
     assert "about 180 degrees in mdeg; set input.angle_unit to mdeg" in second
@@ -834,11 +836,61 @@ def test_check_says_that_the_volume_of_a_file_now_broken_stays(tmp_path):
     (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
     warnings = check.examine(load_campaign(tmp_path)).warnings
     (said,) = (warning for warning in warnings if "_rec" in warning)
-    assert said.startswith("a_1 is skipped (not an HDF5 file")
+    assert said.startswith("a_1: skipped (not an HDF5 file")
     assert said.endswith(
         "results/a_1_rec.h5, made before, stays. Mend the file; if it cannot be, remove volume, "
         "stack and sidecar"
     )
+
+
+def test_a_fault_of_several_scans_is_one_line_with_their_number(tmp_path):
+    for number in range(1, 13):
+        path = tmp_path / "raw" / f"a_{number:03}.h5"
+        write_scan(path, n_angles=31, n_rows=2, n_cols=32, energy_kev=25)
+        with h5py.File(path, "a") as file:
+            del file["exchange/data_dark"]
+    for number in (1, 2, 3, 4):
+        write_scan(tmp_path / "raw" / f"b_{number}.h5", n_angles=31, n_rows=2, n_cols=32)
+    (tmp_path / "config.yaml").write_text(
+        "campaign: {scans: [raw/*.h5]}\nfull_recon: {unit: per_cm}\n"
+    )
+    findings = check.examine(load_campaign(tmp_path))
+    (darks,) = [line for line in findings.warnings if "dark" in line]
+    assert darks.startswith(
+        "12 scans (a_001, a_002, a_003, ...): skipped: no /exchange/data_dark; "
+    )
+    assert "set preprocess.darks" in darks
+    (pixel_size,) = findings.errors
+    assert pixel_size.startswith("4 scans (b_1, b_2, b_3, ...): full_recon.unit: per_cm needs ")
+
+
+def test_faults_that_name_a_file_of_each_scan_are_one_line(tmp_path):
+    for number in (1, 2, 3):
+        write_scan(tmp_path / "raw" / f"a_{number}.h5", n_angles=31, n_rows=2, n_cols=32)
+    (tmp_path / "config.yaml").write_text(
+        "campaign: {scans: [raw/*.h5]}\ninput: {angles: 'angles/{scan}.txt'}\n"
+    )
+    (tmp_path / "angles").mkdir()
+    for number in (1, 2):
+        (tmp_path / "angles" / f"a_{number}.txt").write_text("0\n180\n")
+    (tmp_path / "angles" / "a_3.txt").write_text("zero\n")
+    warnings = check.examine(load_campaign(tmp_path)).warnings
+    two, one = sorted(line for line in warnings if "skipped" in line)
+    assert two.startswith("2 scans (a_1, a_2): skipped: angles/{scan}.txt has 2 angles for 31")
+    assert one.startswith("a_3: skipped: angles/a_3.txt: expected one column of angles")
+
+
+def test_a_scan_selected_in_the_table_is_not_told_to_be_selected(tmp_path):
+    few = np.linspace(0, 180, 101)
+    write_scan(tmp_path / "raw" / "a_1.h5", n_rows=2, n_cols=32, theta_deg=few, n_frames=100)
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    (skipped,) = [w for w in check.examine(load_campaign(tmp_path)).warnings if "abort" in w]
+    assert skipped.startswith("a_1: skipped: ")
+    assert "`select: yes` in scans.tsv" in skipped
+    (tmp_path / "scans.tsv").write_text("scan\tselect\na_1\tyes\n")
+    (selected,) = [w for w in check.examine(load_campaign(tmp_path)).warnings if "abort" in w]
+    assert selected.startswith("a_1: selected in scans.tsv: aborted: 100 frames for 101 angles")
+    assert "select: yes" not in selected
 
 
 def test_check_warns_of_results_of_other_raw_files(tmp_path):
@@ -885,7 +937,7 @@ def test_check_tells_which_scans_lack_the_pixel_size_for_values_per_cm(tmp_path)
     ]
     energy = "energy_kev is unknown: 20 assumed for RELION. Set export_star.energy_kev"
     warnings = check.examine(load_campaign(tmp_path)).warnings
-    assert f"a_1, a_2: {energy}" in warnings
+    assert f"2 scans (a_1, a_2): {energy}" in warnings
     assert any(line.startswith("a_2: pixel_size_um is unknown: 1 assumed") for line in warnings)
     (tmp_path / "config.yaml").write_text(config + "input: {pixel_size_um: 2, energy_kev: 25}\n")
     findings = check.examine(load_campaign(tmp_path))
@@ -902,7 +954,7 @@ def test_check_tells_of_which_scans_phase_retrieval_lacks_a_number(tmp_path):
     (tmp_path / "config.yaml").write_text(config + phase)
     errors = check.examine(load_campaign(tmp_path)).errors
     assert errors == [
-        "a_1, a_2: phase retrieval needs distance_mm, but the file has no usable value: "
+        "2 scans (a_1, a_2): phase retrieval needs distance_mm, but the file has no usable value: "
         "set input.distance_mm"
     ]
     write_scan(tmp_path / "raw" / "a_2.h5", **size)

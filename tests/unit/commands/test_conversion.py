@@ -3,9 +3,11 @@
 import json
 import os
 
+import h5py
 import mrcfile
 import numpy as np
 import pytest
+import tifffile
 import yaml
 from typer.testing import CliRunner
 
@@ -311,3 +313,28 @@ def test_voxels_outside_the_range_are_told(campaign, output_format):
     for options in (("--range", "-5", "5"), ("--dtype", "uint16"), ("--dtype", "float16")):
         assert "lie outside" not in said(*options), options
     assert "lie outside" not in said(*clipping, "-n")
+
+
+@pytest.mark.parametrize("output_format", ["tiff", "zarr", "h5", "mrc"])
+def test_slices_that_are_farther_apart_than_voxels_are_wide_stay_so(campaign, output_format):
+    """Width 1.3 um, height 2.6 um: as ImageJ, OME-Zarr, HDF5 and MRC state them."""
+    path = campaign.directory / "results/b_1_rec.h5"
+    about = ABOUT | {"voxel_height_um": 2.6}
+    with new_volume(path, SHAPE, attributes=about, provenance=PROVENANCE) as put:
+        put(0, values())
+    (target,) = converted(campaign, output_format, ("b_1",))
+    if output_format == "tiff":
+        with tifffile.TiffFile(min(target.glob("*.tiff"))) as file:
+            width = 1e4 / (file.pages[0].resolution[0])
+            sizes = file.imagej_metadata["spacing"], width
+    elif output_format == "zarr":
+        image = json.loads((target / "zarr.json").read_text())["attributes"]["ome"]["multiscales"]
+        sizes = image[0]["datasets"][0]["coordinateTransformations"][0]["scale"][:2]
+    elif output_format == "h5":
+        with h5py.File(target) as file:
+            sizes = [file["exchange/data"].attrs[f"voxel_{name}_um"] for name in ("height", "size")]
+    else:
+        with mrcfile.open(target, header_only=True) as file:
+            assert file.voxel_size.z == file.voxel_size.x
+            sizes = file.voxel_size.y / 1e4, file.voxel_size.x / 1e4
+    assert tuple(sizes) == pytest.approx((2.6, 1.3), rel=1e-6)

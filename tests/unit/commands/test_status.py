@@ -99,6 +99,19 @@ def test_queued_are_scans_that_are_in_and_not_begun(folder):
     assert (step.median_s, step.eta_s) == (150.0, 150.0 * 2.5)
 
 
+def test_a_scan_of_known_cor_waits_for_no_search_and_its_failed_one_is_past(folder):
+    status(folder, "bone_4", "failed", "try_recon", start=NOW - 10, end=NOW - 5, error="killed")
+    (folder / "results/try_center/bone_4/try.json").unlink()
+    (folder / "results/try_center/bone_4/prediction.json").unlink()
+    _, found = full_recon(folder)
+    queued = {step.step: (step.queued, step.failed) for step in found.steps}
+    assert queued == {"try_recon": (1, 1), "predict_cor": (2, 0), "full_recon": (3, 0)}
+    (folder / "scans.tsv").write_text("scan\tcor_px\nbone_4\t1\nbone_5\t1\n")
+    _, found = full_recon(folder)
+    queued = {step.step: (step.queued, step.failed) for step in found.steps}
+    assert queued == {"full_recon": (3, 0)}
+
+
 def test_a_scan_whose_angles_are_not_proven_waits_for_no_volume(folder):
     path = folder / "results" / "inventory.tsv"
     lines = path.read_text().splitlines()

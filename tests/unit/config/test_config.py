@@ -57,6 +57,19 @@ def test_every_key_has_a_meaning_and_stands_in_the_pages():
     [
         ("fix_cor", {"max_delta": 3}, ["fix_cor.max_delta", "did you mean max_delta_px"]),
         ("fix_cr", {}, ["fix_cr", "did you mean fix_cor"]),
+        (
+            "input",
+            {"energy_kev": 25000},
+            ["input.energy_kev: ", "25000 keV is implausible", "in eV?"],
+        ),
+        ("input", {"pixel_size_um": 7e-7}, ["input.pixel_size_um: ", "7e-07 um", "is it in m?"]),
+        ("input", {"distance_mm": 0.05}, ["input.distance_mm: ", "0.05 mm", "is it in m?"]),
+        ("export_star", {"energy_kev": 1e6}, ["export_star.energy_kev: ", "0.1 to 10000"]),
+        (
+            "overrides",
+            [{"scans": ["*"], "input": {"energy_kev": 25000}}],
+            ["overrides 1: input.energy_kev: ", "is it in eV?"],
+        ),
         ("fix_cor", {"max_delta_px": "far"}, ["fix_cor.max_delta_px", "'far'", "number"]),
         ("fix_cor", {"max_delta_px": float("nan")}, ["fix_cor.max_delta_px", "nan"]),
         ("fix_cor", {"max_delta_px": 0}, ["fix_cor.max_delta_px", "greater than 0"]),
@@ -181,6 +194,36 @@ def test_numbers_with_an_exponent_are_numbers_as_yaml_reads_them_and_texts_stay_
 def test_what_only_looks_like_an_exponent_is_refused(text):
     with pytest.raises(TomopipeError, match=r"preprocess\.hardening: got "):
         parse_config(LEAST | {"preprocess": {"hardening": [1.0, text]}})
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "word"),
+    [
+        ("input: {mirrored: no}", "input.mirrored", "no"),
+        ("preprocess: {half_acquisition: no}", "preprocess.half_acquisition", "no"),
+        ("preprocess: {half_acquisition: yes}", "preprocess.half_acquisition", "yes"),
+    ],
+)
+def test_words_that_yaml_reads_as_true_and_false_are_words(text, key, word):
+    block, name = key.split(".")
+    given = yaml.safe_load(text)
+    assert getattr(getattr(parse_config(LEAST | given), block), name) == word
+    override = {"scans": ["a"], **given}
+    config = parse_config(LEAST | {"overrides": [override]}).for_scan("a", "")
+    assert getattr(getattr(config, block), name) == word
+
+
+@pytest.mark.parametrize("name", ["010", "1_001", "17", "2024-05-01"])
+@pytest.mark.parametrize(
+    "text", ["campaign: {{scans: [{}]}}", "campaign: {{scans: [a]}}\noverrides: [{{scans: [{}]}}]"]
+)
+def test_a_name_of_digits_that_yaml_reads_otherwise_is_shown_as_it_was_written(
+    tmp_path, name, text
+):
+    path = tmp_path / "config.yaml"
+    path.write_text(text.format(name))
+    with pytest.raises(TomopipeError, match=f"write names of digits in quotes, '{name}'"):
+        read_config(path)
 
 
 def test_unreadable_file_is_named(tmp_path):

@@ -124,3 +124,35 @@ def test_projections_that_tremble_by_pixels_are_told(sigma_px):
 @pytest.mark.parametrize("counts", [20, 100])
 def test_noise_does_not_tremble(counts):
     assert warn_of_trembling(Prepared(moved(counts=counts))) == ""
+
+
+@pytest.mark.parametrize("share", [-0.4, -0.25, 0.08, 0.15, 0.4])
+@pytest.mark.parametrize("after", [20, 100, 160])
+def test_a_jump_by_up_to_two_fifths_of_the_columns_is_found(share, after):
+    """What leaves the field is gone, and air comes in on the other side."""
+    found = find_jump(Prepared(moved(share * N_COLS, after)))
+    assert found.after == after
+    assert found.shift_px == pytest.approx(share * N_COLS, abs=2)
+
+
+def test_a_sample_that_moves_far_and_comes_back_has_jumped():
+    found = find_jump(Prepared(moved(50.0, 60, until=110)))
+    assert found.after in (60, 109)
+    assert abs(found.shift_px) == pytest.approx(50, abs=2)
+
+
+@pytest.mark.parametrize("shift_px", [-60.0, 30.0])
+def test_a_far_jump_of_a_sample_larger_than_the_field_is_found(shift_px):
+    rows = moved(shift_px)
+    inside = replace(rows, sinograms=rows.sinograms[:, :, 64:192])
+    found = find_jump(Prepared(inside))
+    assert found.after == 100
+    assert found.shift_px == pytest.approx(shift_px, abs=2)
+    still = moved()
+    assert find_jump(Prepared(replace(still, sinograms=still.sinograms[:, :, 64:192]))) is None
+
+
+@pytest.mark.parametrize("shift_px", [-60.0, 40.0])
+def test_images_taken_once_more_show_a_far_move(shift_px):
+    rows = moved(shift_px, N_ANGLES - 1, None, theta_deg=np.append(THETA_DEG, RETURN_DEG))
+    assert find_jump(Prepared(rows)).shift_px == pytest.approx(shift_px, abs=2)

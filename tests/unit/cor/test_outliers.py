@@ -299,6 +299,51 @@ def test_unprotected_manual_is_treated_like_any_other():
     assert rows[2].before_px == 1100
 
 
+def confident(values_px, **confidences):
+    """Return a series of predictions, some with a confidence, by number."""
+    return [
+        replace(member, confidence=confidences.get(f"s{member.index}", 0.5))
+        for member in series(*values_px)
+    ]
+
+
+def test_a_confident_outlier_is_kept_reported_and_trusted_by_nobody():
+    members = confident([239, 238, 345.55, NONE, 239.24, 240, NONE], s3=1.0)
+    kept = cor.fix_series(members, max_delta_px=50, protect_manual=True, protect_confident=0.95)
+    assert (kept[2].after_px, kept[2].source, kept[2].flagged) == (345.55, "auto", True)
+    assert kept[2].reason == (
+        "Measured 345.55, 107 px from its series; kept (confidence 1.00). "
+        "The series gives 238.62. Check."
+    )
+    assert kept[3].neighbours == ("s_002", "s_005")
+    # no donor: with it, the mean would be 260
+    assert kept[6].after_px == pytest.approx((239 + 238 + 239.24 + 240) / 4)
+    replaced = fix(members)
+    assert (replaced[2].after_px, replaced[2].source) == (pytest.approx(238.62), "outlier")
+
+
+@pytest.mark.parametrize(("confidence", "after_px"), [(0.95, 1100.0), (0.9499, 1000.0)])
+def test_confident_is_at_least_the_limit(confidence, after_px):
+    members = confident([1000, 1000, 1100], s3=confidence)
+    rows = cor.fix_series(members, max_delta_px=50, protect_manual=True, protect_confident=0.95)
+    assert rows[2].after_px == after_px
+
+
+def test_confident_outliers_alone_are_kept_and_fill_nothing():
+    members = confident([1000, 1200, NONE], s1=1.0, s2=0.99)
+    rows = cor.fix_series(members, max_delta_px=50, protect_manual=True, protect_confident=0.95)
+    assert after(rows) == [1000, 1200, None]
+    assert all("The series gives no other COR. Check." in row.reason for row in rows[:2])
+    assert after(fix(members)) == [1000, 1200, 1100]
+
+
+def test_a_confident_cor_within_the_limit_is_like_any_other():
+    values_px = [1000, 1009, NONE, 1009, 1100]
+    members = confident(values_px, s1=1.0, s2=1.0, s4=1.0)
+    rows = cor.fix_series(members, max_delta_px=50, protect_manual=True, protect_confident=0.95)
+    assert same(rows, fix(members))
+
+
 def test_fixed_values_taken_for_new_measurements_may_be_flagged_again():
     """Why a fix starts from what was measured: replaced outliers make the series look tighter."""
     members = series(1015, 1000, 1000, 1000, 1100, 1100)

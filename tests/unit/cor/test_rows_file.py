@@ -55,6 +55,16 @@ def test_levels_of_flats_and_darks_come_back_and_are_not_known_of_older_files(ro
     assert read_rows(path).dark_levels.tolist() == []
 
 
+def test_numbers_of_the_projections_come_back_one_for_each(rows, tmp_path):
+    path = tmp_path / "rows.h5"
+    write_rows(rows, path)
+    assert read_rows(path).numbers is None
+    write_rows(replace(rows, numbers=np.arange(3, 10)), path)
+    assert read_rows(path).numbers.tolist() == [3, 4, 5, 6, 7, 8, 9]
+    with pytest.raises(TomopipeError, match="numbers: expected shape"):
+        write_rows(replace(rows, numbers=np.arange(8)), path)
+
+
 def test_equal_rows_give_equal_bytes(rows, tmp_path):
     write_rows(rows, tmp_path / "a.h5")
     write_rows(rows, tmp_path / "b.h5")

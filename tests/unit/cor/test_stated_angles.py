@@ -5,7 +5,7 @@ import pytest
 from find_rows import rows_of, scan
 
 from tomopipe.cor.prepared import Prepared
-from tomopipe.cor.stated_angles import warn_of_angles
+from tomopipe.cor.stated_angles import warn_of_angles, warn_of_slips
 from tomopipe.simulate.phantom import Ellipsoid, Phantom, project
 
 pytestmark = pytest.mark.slow
@@ -72,3 +72,81 @@ def test_an_object_that_looks_alike_from_both_ends_is_not_doubted():
     noise = np.random.default_rng(0).normal(0, 0.002, lines.shape).astype(np.float32)
     prepared = Prepared(rows_of(lines + noise, theta_deg, pairs=False))
     assert warn_of_angles(prepared, COR_PX) == ""
+
+
+@pytest.fixture(scope="module")
+def lines():
+    """Projections of 181 angles over 180 degrees, and over 360."""
+    return {
+        stop_deg: scan(COR_PX, counts=20000, theta_deg=np.linspace(0, stop_deg, 181))
+        for stop_deg in (180, 360)
+    }
+
+
+def slips(lines, theta_deg, used=slice(None)):
+    return warn_of_slips(Prepared(rows_of(lines[used], theta_deg, n_kept=5, pairs=False)))
+
+
+@pytest.mark.parametrize("stop_deg", [180, 360, -180])
+@pytest.mark.parametrize("off_deg", [-45.0, -20.0, 8.0, 20.0, 45.0])
+@pytest.mark.parametrize("first", [20, 90, 150])
+def test_angles_that_jump_where_the_projections_go_on_are_told(lines, stop_deg, off_deg, first):
+    theta_deg = np.linspace(0, stop_deg, 181)
+    theta_deg[first:] += off_deg
+    told = slips(lines[abs(stop_deg)], theta_deg)
+    assert f"jump by {off_deg:+.1f} degrees between projections {first - 1} and {first}" in told
+    assert f"input.angles: {{start: 0, stop: {stop_deg}}}" in told
+
+
+@pytest.mark.parametrize("n_stand", [5, 12, 30])
+@pytest.mark.parametrize("first", [20, 90, 140])
+def test_angles_that_stand_still_while_the_projections_go_on_are_told(lines, n_stand, first):
+    theta_deg = np.linspace(0, 180, 181)
+    last = first + n_stand
+    theta_deg[first:last] = first
+    told = slips(lines[180], theta_deg)
+    assert f"stand still from projection {first} to {last - 1}" in told
+    # the encoder counts again, from there on
+    theta_deg[last:] = first + 1 + np.arange(181 - last)
+    told = slips(lines[180], theta_deg)
+    assert f"the angles stand still from projection {first} to {last - 1} of those" in told
+    assert "stop: 180}" in told
+
+
+@pytest.mark.parametrize("stop_deg", [180, 360])
+@pytest.mark.parametrize("n_missing", [4, 10, 20, 45])
+@pytest.mark.parametrize("first", [30, 80, 125])
+def test_a_gap_in_the_angles_that_the_projections_have_too_is_right(
+    lines, stop_deg, n_missing, first
+):
+    used = np.delete(np.arange(181), range(first, first + n_missing))
+    assert slips(lines[stop_deg], np.linspace(0, stop_deg, 181)[used], used) == ""
+
+
+def test_beside_a_gap_a_slip_is_told_without_a_range(lines):
+    used = np.delete(np.arange(181), range(40, 60))
+    theta_deg = np.linspace(0, 180, 181)[used]
+    theta_deg[100:] += 15
+    told = slips(lines[180], theta_deg, used)
+    assert told.startswith("the angles jump by +15.0 degrees between projections 99 and 100 of ")
+    assert told.endswith("give the right ones (input.angles)")
+
+
+@pytest.mark.parametrize(
+    "used",
+    [
+        np.arange(181),
+        np.append(np.arange(0, 181, 2), np.arange(1, 181, 2)),  # interlaced
+        np.append(np.arange(181), [180, 90, 0]),  # images taken once more
+        np.random.default_rng(0).permutation(181),
+    ],
+    ids=["even", "interlaced", "return", "random"],
+)
+def test_right_angles_in_any_order_do_not_slip(lines, used):
+    assert slips(lines[180], np.linspace(0, 180, 181)[used], used) == ""
+
+
+def test_a_stage_that_stands_with_its_angles_does_not_slip(lines):
+    used = np.sort(np.append(np.arange(181), [90] * 20))
+    again = lines[180][used] + np.random.default_rng(0).normal(0, 0.01, (201, 8, 160))
+    assert slips(again, np.linspace(0, 180, 181)[used]) == ""

@@ -15,7 +15,7 @@ from tomopipe.commands.check import examine
 from tomopipe.commands.first_look import first_look
 from tomopipe.config import Config
 from tomopipe.cost import disk
-from tomopipe.cost.disk import KINDS, disk_needed, half_notes, lack_of_disk
+from tomopipe.cost.disk import KINDS, disk_needed, half_notes, lack_of_disk, still_to_make
 from tomopipe.reruns.expected import expected_inventory
 from tomopipe.volumes import preview
 
@@ -95,6 +95,20 @@ def test_the_cor_of_the_last_run_counts_too_and_options_rule(look, tmp_path):
     assert volumes(*gap)["turn_1"] == 1
 
 
+def test_scans_of_known_cor_have_no_sweep(look, tmp_path):
+    (tmp_path / "scans.tsv").write_text("scan\tcor_px\nhalf_1\t19.5\nturn_1\t40\n")
+    turn_alone = still_to_make(*look(), [])["try stacks"]  # 40 is off the detector
+    (tmp_path / "scans.tsv").unlink()
+    both = still_to_make(*look(), [])["try stacks"]
+    assert 0 < turn_alone < both
+    (tmp_path / "scans.tsv").write_text("scan\tcor_px\nhalf_1\t19.5\nturn_1\t39\n")
+    found = still_to_make(*look(), [])
+    assert found["try stacks"] == 0
+    assert found["volumes"] >= 2 * PLAIN_BYTES
+    always = look(predict_cor={"when": "always"})
+    assert still_to_make(*always, [])["try stacks"] == both
+
+
 def test_a_sweep_near_an_edge_is_of_doubled_slices(look):
     def sweep(center_px):
         campaign, rows = look(try_recon={"center_px": center_px, "width_px": 2, "step_px": 1})
@@ -124,3 +138,25 @@ def test_a_lack_of_disk_names_the_keys_of_what_takes_most(look, monkeypatch, mos
     assert {key.split(".")[0] for key in named} == blocks
     for block, key in (name.split(".") for name in named):
         assert key in Config.model_fields[block].annotation.model_fields
+
+
+@pytest.mark.parametrize(
+    ("options", "lacks", "still"),
+    [
+        ({"full_recon": {"binning": 2}}, "full_recon.binning", "full_recon.dtype"),
+        ({"full_recon": {"dtype": "uint8"}}, "full_recon.dtype", "full_recon.binning"),
+        ({"storage": {"keep_try": False}}, "storage.keep_try", "try_recon.max_size_px"),
+        (
+            {"full_recon": {"binning": 2, "dtype": "uint8", "rows": [0, 1]}},
+            "full_recon",
+            "move the campaign to a larger disk",
+        ),
+    ],
+)
+def test_a_lack_of_disk_recommends_no_key_that_is_set(look, monkeypatch, options, lacks, still):
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    campaign, _ = look(**options)
+    most = "try stacks" if "storage" in options else "volumes"
+    (said,) = lack_of_disk(campaign, {most: 7_000_000})
+    assert still in said
+    assert lacks not in said

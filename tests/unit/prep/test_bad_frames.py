@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from tomopipe.prep.bad_frames import KINDS, find_bad_frames, reasons_to_review, warnings_of
+from tomopipe.prep.bad_frames import (
+    KINDS,
+    find_bad_frames,
+    find_dim_frames,
+    reasons_to_review,
+    warnings_of,
+)
 
 N_ANGLES, N_ROWS, N_COLS = 60, 5, 400
 BAD = [7, 20, 21, 59]
@@ -28,7 +34,7 @@ def projections(*, air=20_000.0, noise=True, profile=0.1, dark=100.0, limit=6553
 def found(raw, flat, dark, *, has_flats=True):
     flat, dark = flat.astype("f4"), np.full(flat.shape, dark, "f4")
     bad = find_bad_frames(raw, flat, dark, has_flats=has_flats)
-    assert list(bad) == list(KINDS)
+    assert list(bad) == [kind for kind in KINDS if kind != "dim"]
     return {kind: frames.tolist() for kind, frames in bad.items() if len(frames)}
 
 
@@ -166,3 +172,97 @@ def test_so_many_that_they_spoil_the_volume_are_doubted():
         w for w in warnings_of(frames, 181) if "dark" in w or "equal" in w
     ]
     assert reasons_to_review(frames, 1001) == []
+
+
+N_PLATE, DIM = 181, list(range(60, 80))
+
+
+def transmission(shape="disk", counts=5000.0):
+    """Expected photons of an off-axis disk, or a plate at some angle; (n_rows, n_angles, n_cols).
+
+    The plate is three fields long, ten times as long as it is thick, and seen edge-on at 60
+    degrees, where a tenth of the beam passes it. The thin one is a hundred times as long.
+    """
+    x = np.linspace(-1, 1, N_COLS)
+    theta_rad = np.linspace(0, np.pi, N_PLATE)[:, None]
+    if shape == "disk":
+        path = np.sqrt(np.clip(0.25 - (x - 0.2 * np.cos(theta_rad)) ** 2, 0, None))
+    elif shape == "small plate":  # air on both sides
+        wide, thick = 0.7, 0.05
+        sin, cos = np.abs(np.sin(theta_rad - 1)), np.abs(np.cos(theta_rad - 1))
+        half = wide * sin + thick * cos
+        longest = 2 * np.minimum(thick / np.maximum(sin, 1e-9), wide / np.maximum(cos, 1e-9))
+        path = (
+            3
+            * np.clip(
+                (half - np.abs(x)) / np.maximum(half - np.abs(wide * sin - thick * cos), 1e-9), 0, 1
+            )
+            * longest
+        )
+    else:
+        long, thick = 6.0, {"plate": 0.6, "thin plate": 0.06}[shape]
+        length = thick / np.maximum(np.abs(np.sin(theta_rad - np.pi / 3)), thick / long)
+        path = np.log(10) / 3 * length / long * np.ones_like(x)
+    return counts * np.exp(-3 * path) * np.ones((5, 1, 1))
+
+
+def dim(light, counts=5000.0, seed=0):
+    photons = np.random.default_rng(seed).poisson(light)
+    return find_dim_frames(-np.log(np.maximum(photons, 0.1) / counts).astype("f4")).tolist()
+
+
+@pytest.mark.parametrize("share", [0.02, 0.05, 0.1, 0.2, 0.5])
+@pytest.mark.parametrize("shape", ["disk", "small plate", "plate"])
+def test_a_beam_that_is_lost_for_a_while_is_dim(share, shape):
+    light = transmission(shape)
+    light[:, DIM] *= share
+    assert dim(light) == DIM
+
+
+@pytest.mark.parametrize("part", [0.9, 0.3])
+@pytest.mark.parametrize("shape", ["disk", "small plate", "plate"])
+def test_a_shutter_may_move_within_a_projection(part, shape):
+    light = transmission(shape)
+    light[:, DIM] *= 0.02
+    light[:, [59, 80]] *= part
+    assert dim(light) == ([59, *DIM, 80] if part == 0.3 else DIM)
+
+
+@pytest.mark.parametrize(
+    "frames", [range(10), range(100, 181), [50], [50, 51, 120], range(170, 181)]
+)
+def test_a_beam_that_is_lost_at_an_end_for_long_or_twice_is_dim(frames):
+    light = transmission()
+    light[:, list(frames)] *= 0.1
+    assert dim(light) == list(frames)
+
+
+@pytest.mark.parametrize("shape", ["disk", "small plate", "plate", "thin plate"])
+@pytest.mark.parametrize("counts", [50.0, 5000.0])
+def test_no_sample_is_dim(shape, counts):
+    """Also none that moves out of the field, and no beam that decays or is filled up by a third."""
+    light = transmission(shape, counts)
+    means = light.mean(axis=(0, 2)) / counts
+    assert shape != "plate" or means.min() == pytest.approx(0.1, abs=0.01)
+    assert dim(light, counts) == []
+    light *= np.linspace(1, 0.3, N_PLATE)[:, None]
+    light[:, 100:] *= 1.4
+    assert dim(light, counts) == []
+
+
+def test_a_sample_that_comes_into_the_field_is_not_dim():
+    light = np.full((5, N_PLATE, N_COLS), 5000.0)
+    light[:, 70:] = transmission()[:, 70:]
+    assert dim(light) == []
+
+
+def test_a_brighter_beam_for_a_while_makes_no_other_projection_dim():
+    light = transmission()
+    light[:, 40:100] *= 3
+    assert dim(light) == []
+
+
+def test_dim_projections_spoil_a_volume_and_are_named():
+    assert "60, 79" in warnings_of({"dim": DIM}, N_PLATE)[0]
+    assert reasons_to_review({"dim": DIM}, N_PLATE) == warnings_of({"dim": DIM}, N_PLATE)
+    assert reasons_to_review({"dim": [3, 4]}, 1001) == []

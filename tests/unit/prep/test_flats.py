@@ -236,3 +236,53 @@ def test_hat_weights():
     weights = hat_weights(4, np.array([1.0, 3.0]))
     assert np.allclose(weights[:, 1], [0, 0.25, 0.75, 1])
     assert np.allclose(weights.sum(axis=1), 1)
+
+
+def counted(truth, dtype, top, air, *, stuck=None, middle_px=20):
+    """Write a scan as a camera counts it, up to `top`, whose pixels `stuck` count nothing else."""
+    rng = np.random.default_rng(1)
+    beam = air * np.exp(-(((np.arange(N_COLS) - middle_px) / 40) ** 2)) * np.ones((N_ROWS, 1))
+    with h5py.File(truth.path, "r+") as file:
+        for name, frames in [
+            ("data", beam * np.exp(-truth.projections())),
+            ("data_white", np.repeat(beam[None], 5, axis=0)),
+            ("data_dark", np.zeros((2, N_ROWS, N_COLS))),
+        ]:
+            counts = frames + rng.normal(0, 2e-3 * top, frames.shape)
+            counts = np.clip(np.round(counts), 0, top)
+            if stuck is not None and name != "data_dark":
+                counts[:, stuck] = top
+            del file["exchange"][name]
+            file["exchange"][name] = counts.astype(dtype)
+
+
+STUCK = np.zeros((N_ROWS, N_COLS), bool)
+STUCK[:, 12:14] = STUCK[2, 30] = STUCK[3:5, 25] = True
+
+
+@pytest.mark.parametrize("options", [{}, {"flat_method": "median"}, {"flat_method": "pca"}])
+@pytest.mark.parametrize(
+    ("dtype", "top"),
+    [("u1", 255), ("u2", 4095), ("u2", 65535), ("i2", 32767), ("u4", 2**32 - 1), ("f4", 3e38)],
+)
+def test_pixels_stuck_at_the_largest_number_are_interpolated(tmp_path, dtype, top, options):
+    truth = write_scan(tmp_path / "a.h5", n_rows=N_ROWS, n_cols=N_COLS, n_angles=N_ANGLES)
+    counted(truth, dtype, top, 0.4 * top, stuck=STUCK)
+    with open_scan(truth.path) as scan:
+        assert np.array_equal(scan.stuck, STUCK)
+        off = np.abs(line_integrals(scan, **options) - truth.projections())
+    steps = np.abs(np.diff(truth.projections(), axis=2)).max()  # from a column to the next
+    assert off[:, ~STUCK].max() < 0.15  # noise
+    assert off[:, STUCK].max() < steps + 0.15  # of the column beside
+    assert truth.projections()[:, STUCK].max() > 2 * steps + 0.15  # so far were they off
+
+
+@pytest.mark.parametrize(("air", "middle_px"), [(1.015, 20), (1.015, 39), (1.2, 20)])
+def test_a_beam_that_saturates_the_camera_is_no_stuck_pixel(tmp_path, air, middle_px):
+    truth = write_scan(tmp_path / "a.h5", n_rows=N_ROWS, n_cols=N_COLS, n_angles=N_ANGLES)
+    counted(truth, "u2", 65535, air * 65535, middle_px=middle_px)
+    with h5py.File(truth.path, "r") as file:
+        flats = file["exchange/data_white"][()]
+    assert (flats == 65535).all(axis=0).any()
+    with open_scan(truth.path) as scan:
+        assert not scan.stuck.any()

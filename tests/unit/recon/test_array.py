@@ -1,45 +1,159 @@
+import importlib
+import logging
 import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from tests import cuda_on_cpu, pretend_cupy
+from tests.pretend_cupy import XP
 from tomopipe import arrays
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import DeviceError, is_of_the_scan
 from tomopipe.recon import array
+from tomopipe.recon.cuda_device import claimed_gpu
+from tomopipe.storage import run_folder
+
+FFT = pretend_cupy.MODULES["cupyx.scipy.fft"]
 
 
 @pytest.fixture(autouse=True)
-def _choose_anew():
-    array.array_module.cache_clear()
+def _choose_anew(monkeypatch, tmp_path):
+    pretend_cupy.install(monkeypatch)
+    monkeypatch.setitem(sys.modules, "cupy", XP)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # of the locks
+    monkeypatch.setattr(array, "DRIVER", tmp_path)
+    _forget()
     yield
+    _forget()
+
+
+def _forget():
     array.array_module.cache_clear()
+    array.gpu_fault.cache_clear()
 
 
-def fake_cupy(n_devices):
-    def count():
-        if n_devices is None:
-            raise RuntimeError("driver too old")
-        return n_devices
+def _raise(kind, text):
+    def fail(*_, **__):
+        raise kind(text)
 
-    return SimpleNamespace(cuda=SimpleNamespace(runtime=SimpleNamespace(getDeviceCount=count)))
+    return fail
 
 
-@pytest.mark.parametrize("n_devices", [0, None])
-def test_without_a_device_auto_is_numpy_and_cuda_an_error(monkeypatch, n_devices):
-    monkeypatch.setitem(sys.modules, "cupy", fake_cupy(n_devices))
-    assert array.array_module("auto") is np
+def _times(factor):
+    irfft2 = FFT.irfft2
+    return lambda *args, **kwargs: irfft2(*args, **kwargs) * np.float32(factor)
+
+
+NO_CUFFT = _raise(ImportError, "libcufft.so.11: cannot open shared object file")
+FAULTS = {  # what is broken, by what, and the cause that is named
+    "driver": (XP.cuda.runtime, "getDeviceCount",
+               _raise(RuntimeError, "cudaErrorInsufficientDriver: CUDA driver version is"),
+               "driver is too old"),
+    "compiler": (cuda_on_cpu.RawKernel, "__call__",
+                 _raise(RuntimeError, "failed to load libnvrtc.so.12:\n no such file"),
+                 "library is missing .*libnvrtc.so.12: no such"),
+    "rfft": (FFT, "rfft", NO_CUFFT, "library is missing .*libcufft.so.11"),
+    "irfft2": (FFT, "irfft2", NO_CUFFT, "library is missing .*libcufft.so.11"),
+    "values": (FFT, "irfft2", _times(1.0003), "differs from the CPU's by 0.0003 of"),
+    "no values": (FFT, "irfft2", _times(np.nan), "differs from the CPU's by nan"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("module", "name", "broken", "cause"), FAULTS.values(), ids=FAULTS)
+def test_a_gpu_that_cannot_reconstruct_is_left_with_one_warning(
+    monkeypatch, caplog, module, name, broken, cause
+):
+    monkeypatch.setattr(module, name, broken)
+    for _ in range(2):
+        assert array.array_module("auto") is np
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    with pytest.raises(DeviceError, match=f"{cause}.*gpu-cuda12.*device: cpu") as caught:
+        array.array_module("cuda")
+    assert not is_of_the_scan(caught.value)
+    text = str(caught.value).partition("no GPU can be used: ")[2]
+    assert text in record.message
     assert array.array_module("cpu") is np
-    with pytest.raises(TomopipeError, match="device: cpu"):
+    assert (XP.ones(2) + 1).get().sum() == 4  # its first device is the current one
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+@pytest.mark.parametrize("factor", [1, 1.00008])
+def test_a_gpu_within_the_tolerance_is_taken(monkeypatch, caplog, device, factor):
+    monkeypatch.setattr(FFT, "irfft2", _times(factor))
+    assert array.array_module(device) is XP
+    assert array.array_module("cpu") is np
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_one_slice_is_made_once_per_process(monkeypatch):
+    sizes, irfft2 = [], FFT.irfft2
+    monkeypatch.setattr(
+        FFT, "irfft2", lambda half, **kwargs: [sizes.append(len(half)), irfft2(half, **kwargs)][1]
+    )
+    for device in ("auto", "cuda", "auto"):
+        array.array_module(device)
+    assert sizes == [1]
+
+
+NO_DEVICE = _raise(RuntimeError, "cudaErrorNoDevice: no CUDA-capable device is detected")
+NONE = {
+    "0 devices": (XP.cuda.runtime, "getDeviceCount", lambda: 0),
+    "none allotted": (XP.cuda.runtime, "getDeviceCount", NO_DEVICE),
+    "no driver": (*FAULTS["driver"][:3],),
+    "no CuPy": (importlib, "import_module",
+                _raise(ModuleNotFoundError, "No module named 'cupy'")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("module", "name", "broken"), NONE.values(), ids=NONE)
+def test_without_a_gpu_there_is_nothing_to_warn_of(
+    monkeypatch, caplog, tmp_path, module, name, broken
+):
+    monkeypatch.setattr(array, "DRIVER", tmp_path / "none")
+    monkeypatch.setattr(module, name, broken)
+    assert array.array_module("auto") is np
+    assert not caplog.records
+    with pytest.raises(DeviceError, match="device: cpu"):
         array.array_module("cuda")
 
 
-def test_with_a_device_auto_is_cupy(monkeypatch):
-    cupy = fake_cupy(1)
-    monkeypatch.setitem(sys.modules, "cupy", cupy)
-    assert array.array_module("auto") is cupy
-    assert array.array_module("cuda") is cupy
-    assert array.array_module("cpu") is np
+def test_a_gpu_without_room_is_busy_not_broken(monkeypatch):
+    monkeypatch.setitem(pretend_cupy.LARGEST_BYTES, 0, 10)
+    assert array.array_module("auto") is XP
+
+
+@pytest.mark.parametrize("n_taken", [1, 2])
+def test_the_slice_is_made_where_no_other_job_computes_and_waits_for_none(
+    monkeypatch, tmp_path, n_taken
+):
+    monkeypatch.setattr(XP.cuda.runtime, "getDeviceCount", lambda: 2)
+    devices, irfft2 = [], FFT.irfft2
+    monkeypatch.setattr(
+        FFT,
+        "irfft2",
+        lambda half, **kwargs: [devices.append(half.device), irfft2(half, **kwargs)][1],
+    )
+    with claimed_gpu(XP):
+        if n_taken == 1:
+            assert array.array_module("auto") is XP
+        else:
+            with claimed_gpu(XP):
+                assert array.array_module("auto") is XP
+                assert pretend_cupy.current_device() == 1  # as before
+    pretend_cupy.use_device(0)
+    assert devices == [n_taken % 2]
+
+
+def test_of_the_jobs_of_a_run_one_warns(monkeypatch, caplog, tmp_path):
+    monkeypatch.setattr(FFT, "irfft2", NO_CUFFT)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(run_folder.VARIABLE, str(run_folder.begin(tmp_path)))
+    for _ in range(3):  # jobs
+        array.array_module("auto")
+        _forget()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
 def test_unknown_device_is_refused():

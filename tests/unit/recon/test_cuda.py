@@ -5,10 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
-from tests import cuda_on_cpu, plain_engine, pretend_cupy
+from tests import cuda_on_cpu, pretend_cupy
 from tests.pretend_cupy import XP
 from tests.unit.recon.test_fbp import GAP, even_angles
-from tomopipe.recon import cuda, fbp
+from tomopipe.recon import cuda, fbp, portable
 from tomopipe.recon.array import array_module
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
@@ -31,7 +31,7 @@ def _difference(theta_rad=HALF, n_cols=41, n_slices=3, xp=XP):
     rows = np.random.default_rng(6).normal(size=(n_slices, len(theta_rad), n_cols))
     rows = rows.astype(np.float32)
     rows[-1, 2, n_cols // 2] = np.nan
-    expected = plain_engine.reconstruct(rows, make_plan(theta_rad, n_cols), cor_px)
+    expected = portable.reconstruct(rows, make_plan(theta_rad, n_cols), cor_px)
     plan = make_plan(theta_rad, n_cols, xp=xp)
     for _ in range(2):  # the second time with the tables of the plan
         images = reconstruct(xp.asarray(rows), plan, cor_px).get()

@@ -1,15 +1,24 @@
 """Uploads and downloads wait for what they must, on a pretended GPU (see pretend_device)."""
 
+import inspect
+import re
 import threading
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from tests import pretend_cupy
+from tests.happens_before import races
 from tests.pretend_device import PretendDevice
-from tomopipe.recon import cuda_device
+from tomopipe.recon import cuda_device, transfer
 from tomopipe.recon.cuda_device import claimed_gpu
 from tomopipe.recon.transfer import DeviceTransfer, HostTransfer
+
+
+@pytest.fixture(autouse=True)
+def _pretended(monkeypatch):
+    pretend_cupy.install(monkeypatch)
 
 
 def _blocks(n=6):
@@ -101,16 +110,23 @@ def test_buffers_are_filled_again_only_when_their_block_has_been_read(staged):
     assert log.count("host: in1") == staged
 
 
-def test_a_buffer_of_another_size_is_given_back_only_when_it_has_been_read():
-    log, gpu = [], PretendDevice()
-    names = iter(["in", "work", "out"])
-    gpu.stream = lambda: _Logged(next(names), log)
-    gpu.upload = lambda host, there: log.append("upload")
-    transfer = DeviceTransfer(gpu)
-    for n_rows in (2, 2, 1):
-        with transfer.computing(transfer.upload(np.zeros((1, n_rows, 4), np.uint16))):
-            pass
-    assert log.index("host: work1") > log.index("work: in2")
+WAITS = [
+    wait
+    for wait in re.findall(
+        r"\S+\.(?:synchronize|wait_event|result)\(\S*\)", inspect.getsource(transfer)
+    )
+    if wait != "stream.synchronize()"  # after an error
+]
+
+
+def test_no_accesses_to_a_buffer_race():
+    assert races() == []
+
+
+@pytest.mark.parametrize("wait", WAITS)
+def test_without_any_of_the_waits_accesses_race(wait):
+    assert len(WAITS) == 7
+    assert races(lambda source: source.replace(wait, "pass"))
 
 
 def test_synchronizing_forgets_buffers_and_frees_memory():

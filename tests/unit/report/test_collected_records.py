@@ -55,6 +55,42 @@ def test_every_scan_is_in_its_state(tmp_path):
     assert not record.notes
 
 
+@pytest.mark.parametrize("of_wrong", ["auto", "manual", "outlier", "flagged"])
+def test_a_prediction_that_its_series_contradicts_is_doubtful(tmp_path, of_wrong):
+    """One of eight is off by 0.5 px; the others are never named, whatever it is."""
+    made = report_campaign.Made(tmp_path)
+    for index in range(8):
+        name, cor_px = f"bone_{index}", round(512 + 0.04 * index + 0.5 * (index == 6), 2)
+        source = of_wrong if index == 6 and of_wrong != "flagged" else "auto"
+        flagged = index == 6 and of_wrong in ("flagged", "outlier")
+        manual = str(cor_px) if source == "manual" else ""
+        made.scan(name, index=index, manual=manual)
+        made.predict(name, cor_px)
+        made.fix(name, f"{cor_px}", f"{cor_px}", source, flagged=flagged, reason="x" * flagged)
+        made.resolve(name, cor_px, source)
+    scans, record = by_name(made.write())
+    states = {"auto": "doubtful", "manual": "manual", "outlier": "fixed", "flagged": "doubtful"}
+    assert scans["bone_6"].state == states[of_wrong]
+    assert {scan.state for name, scan in scans.items() if name != "bone_6"} == {"ok"}
+    why = "+0.50 px off the line of its series (scatter 0.00 px)"
+    assert (scans["bone_6"].why == why) is (of_wrong == "auto")
+    assert (groups(record)["Doubtful predictions"]["bone_6"] == why) is (of_wrong == "auto")
+
+
+@pytest.mark.parametrize(("n_scans", "state"), [(6, "ok"), (7, "doubtful")])
+def test_a_cor_by_hand_outside_of_the_limit_is_no_point_of_the_line(tmp_path, n_scans, state):
+    """Without it, six scans have five: too few."""
+    made = report_campaign.Made(tmp_path)
+    for index in range(n_scans):
+        name, cor_px = f"bone_{index}", f"{512 + 30 * (index == 1) + 0.5 * (index == 3):.2f}"
+        source = "manual" if index == 1 else "auto"
+        made.scan(name, index=index, manual=cor_px if index == 1 else "")
+        made.predict(name, float(cor_px))
+        made.fix(name, cor_px, cor_px, source, flagged=index == 1)
+        made.resolve(name, float(cor_px), source)
+    assert by_name(made.write())[0]["bone_3"].state == state
+
+
 def test_without_the_points_of_curves_a_scan_is_in_the_same_state(tmp_path):
     made = every_state(tmp_path)
     _, record = by_name(made)

@@ -1,13 +1,18 @@
 """Jobs that the next run is expected to execute; real runs are in tests/workflow/test_reruns.py."""
 
+import h5py
 import pytest
 
 from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.files import Files
 from tomopipe.errors import TomopipeError
-from tomopipe.reruns.expected import Expected
-from tomopipe.reruns.words import IF_COR, MISSING, UNRECORDED
+from tomopipe.reruns.expected import Expected, expected_inventory
+from tomopipe.reruns.products import Record, digest
+from tomopipe.reruns.stated import only_metadata_differ
+from tomopipe.reruns.words import IF_COR, MISSING, UNRECORDED, of_difference
+from tomopipe.scans.angle_lists import COMMAS
+from tomopipe.steps.inventory import COLUMNS
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.tables import write_tsv
 
@@ -46,14 +51,35 @@ def test_a_scan_whose_angles_are_still_to_be_proven_may_get_all(folder):
     write_scan(folder / "raw" / "b_1.h5", **SIZE, write_theta=False)
     (folder / "scans.tsv").write_text("scan\tcor_px\nb_1\t32\n")
     found = jobs(folder)
+    assert found["try_recon", "b_1"].certain
     for rule in ("full_recon", "sidecar", "export_stack"):
         assert not found[rule, "b_1"].certain
 
 
+def test_scans_that_earlier_versions_read_otherwise_state_so(folder):
+    angles_deg = [6.5 * n for n in range(31)]
+    lines = [f"{n};{angle}" for n, angle in enumerate(angles_deg)]
+    (folder / "plain.csv").write_text("\n".join(["n;angle", *lines]))
+    (folder / "commas.csv").write_text("\n".join(["n;angle", *lines]).replace(".", ","))
+    wanted = {}
+    for name in ("plain", "commas"):
+        (folder / "config.yaml").write_text(
+            f"campaign: {{scans: [raw/*.h5]}}\ninput: {{angles: {name}.csv}}\n"
+        )
+        wanted[name] = expected(folder).wanted
+    before, now = (wanted[name].of_full_recon("a_1", 30.0) for name in ("plain", "commas"))
+    assert now["angle_list"] == COMMAS
+    assert "angle_list" not in before
+    said = of_difference(before, before | {"angle_list": COMMAS})
+    assert said == ["this version reads the decimal commas of their angles"]
+
+
 def test_a_cor_by_hand_makes_the_volume_certain(folder):
     (folder / "scans.tsv").write_text("scan\tcor_px\na_1\t32\n")
-    job = jobs(folder)["full_recon", "a_1"]
+    found = jobs(folder)
+    job = found["full_recon", "a_1"]
     assert (job.certain, job.reason) == (True, MISSING)
+    assert not {("try_recon", "a_1"), ("predict_cor", "a_1")} & found.keys()
 
 
 def test_a_series_that_the_record_does_not_know_blames_no_option(folder):
@@ -102,3 +128,43 @@ def test_a_run_that_would_stop_before_anything_has_no_plan(folder):
     volume.write_text("of somebody else")
     with pytest.raises(TomopipeError, match="not made by tomopipe"):
         expected(folder)
+
+
+@pytest.mark.parametrize(
+    ("warning", "reason"),
+    [
+        ("of another kind", ""),
+        (
+            "energy 25000 keV cannot be: is it in another unit? input.energy_kev sets it (/energy)",
+            "numbers out of range, which now skip a scan: a_1",
+        ),
+    ],
+)
+def test_an_inventory_that_kept_a_scan_of_an_implausible_energy_is_made_again(
+    folder, warning, reason
+):
+    campaign = load_campaign(folder)
+    campaign.results.mkdir()
+    rows = expected_inventory(campaign, campaign.results)
+    write_tsv(
+        [row | {"warnings": warning * (scan == "a_1")} for scan, row in rows.items()],
+        COLUMNS,
+        campaign.files.inventory,
+    )
+    found = expected(folder)
+    record = Record(campaign.files.record, folder)
+    record.rewritten(found.out.inventory, digest(found.wanted.of_inventory()))
+    record.save()
+    assert expected(folder).wanted.why_inventory(found.out.inventory) == reason
+
+
+def test_a_volume_of_pixels_that_are_not_square_has_other_metadata_alone(folder):
+    before = expected(folder).wanted
+    with h5py.File(folder / "raw" / "a_1.h5", "a") as file:
+        detector = file.require_group("measurement/instrument/detector")
+        detector["x_pixel_size"], detector["y_pixel_size"] = "5 um", "10 um"
+    after = expected(folder).wanted
+    for step in ("of_try_recon", "of_full_recon"):
+        cor = (32.0,) if step == "of_full_recon" else ()
+        old, new = (getattr(wanted, step)("a_1", *cor) for wanted in (before, after))
+        assert only_metadata_differ(old, new | {"raw": old["raw"]}) == bool(cor)

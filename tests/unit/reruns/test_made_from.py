@@ -36,6 +36,7 @@ OTHER = {
     "input.mirrored": "no",
     "input.angles": "angles.txt",
     "input.angle_unit": "rad",
+    "input.unsigned": True,
     "input.pixel_size_um": 2.5,
     "input.energy_kev": 30.0,
     "input.distance_mm": 10.0,
@@ -83,6 +84,7 @@ OTHER = {
     "try_recon.max_size_px": 32,
     "try_recon.format": "tiff",
     "try_recon.device": "cpu",
+    "predict_cor.when": "always",
     "predict_cor.methods": ["sum"],
     "predict_cor.min_confidence": 0.6,
     "predict_cor.max_bad_frames": 0.2,
@@ -93,6 +95,7 @@ OTHER = {
     ),
     "fix_cor.max_delta_px": 30.0,
     "fix_cor.protect_manual": False,
+    "fix_cor.protect_confident": 0.9,
     "resolve_cor.default_px": 31.0,
     "resolve_cor.on_missing": "block",
     "full_recon.device": "cpu",
@@ -230,7 +233,7 @@ def plain_of(folder: Path) -> Campaign:
 def test_a_changed_default_is_stated_against_its_baseline():
     model = create_model(
         "Newer",
-        __base__=Config.model_fields["fix_cor"].annotation,
+        __base__=Config.model_fields["resolve_cor"].annotation,
         key=(int, Field(3, json_schema_extra={"baseline": 2})),
     )
     assert effective(model()) == {"key": 3}
@@ -240,7 +243,7 @@ def test_a_changed_default_is_stated_against_its_baseline():
 def test_values_that_make_something_else_since_a_mend_say_so():
     model = create_model(
         "Newer",
-        __base__=Config.model_fields["fix_cor"].annotation,
+        __base__=Config.model_fields["resolve_cor"].annotation,
         method=(str, Field("mean", json_schema_extra={"remade": {"pca": 2}})),
     )
     assert effective(model()) == {}

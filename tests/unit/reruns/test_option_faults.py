@@ -64,7 +64,7 @@ def test_a_gpu_is_missed_before_a_volume_needs_it_but_on_nodes(campaign, monkeyp
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     found, _ = loaded(campaign, "overrides: [{scans: [a_2], full_recon: {device: cuda}}]")
     assert missing_gpu(found, ["a_1"]) == ""
-    assert missing_gpu(found, ["a_1", "a_2"]).startswith("device: cuda was asked for, but there is")
+    assert missing_gpu(found, ["a_1", "a_2"]).startswith("device: cuda: no GPU can be used")
     assert [line[:12] for line in examine(found).errors] == ["device: cuda"]
     (campaign / "slurm").mkdir()
     (campaign / "slurm" / "profile.yaml").touch()
@@ -102,13 +102,16 @@ def test_cors_off_the_detector_are_named(campaign):
     found, rows = loaded(campaign, "resolve_cor: {default_px: 63.5}")
     assert option_faults(found, rows) == [
         "scans.tsv: line 2: cor_px of a_1: 640.50 is off the detector (0 to 63) and is not used",
-        "resolve_cor.default_px: 63.50 is off the detector (0 to 63) and is not used for a_1, a_2",
+        "resolve_cor.default_px: 63.50 is off the detector (0 to 63) and is not used for 2 scans "
+        "(a_1, a_2)",
     ]
 
 
 def test_a_missing_file_of_flats_is_refused_where_all_scans_need_it(campaign):
     found, _ = loaded(campaign, "preprocess: {flats: nowhere.h5}")
-    with pytest.raises(TomopipeError, match=r"nowhere.h5: no such file; .* for a_1, a_2"):
+    with pytest.raises(
+        TomopipeError, match=r"nowhere.h5: no such file; .* for 2 scans \(a_1, a_2\)"
+    ):
         refuse_missing_files(found)
     (line,) = missing_files(loaded(campaign, "preprocess: {flats: 'raw/*_flats.h5'}")[0])
     assert "raw/*_flats.h5: no such file, and patterns are not taken: list the files; " in line

@@ -10,7 +10,7 @@ import anyio
 import numpy as np
 import pytest
 
-from tests.report_campaign import NASTY
+from tests.report_campaign import NASTY, write_json
 from tests.review_campaign import GRID_PX, client_of, make_campaign, sign_in
 from tomopipe.cor.outliers import Member, fix_series
 from tomopipe.cor.rows_file import read_rows, write_rows
@@ -36,7 +36,7 @@ def test_the_queue(client):
     assert found["campaign"] == "Beamtime"
     assert [entry["state"] for entry in found["scans"]][:2] == ["unresolved", "doubtful"]
     assert len(found["scans"]) == 13
-    assert found["fix_cor"] == {"max_delta_px": 50.0, "protect_manual": True}
+    assert (found["fix_cor"]["max_delta_px"], found["fix_cor"]["protect_manual"]) == (50.0, True)
     assert found["csrf"] == client.headers["x-tomopipe-csrf"]
     sets = {name: sorted(states) for name, states in found["sets"].items()}
     assert sets == {
@@ -156,6 +156,19 @@ def test_a_scan_without_pictures_says_why(client):
     failed = client.get("/api/scan", params={"scan": NASTY}).json()
     assert failed["failures"][0]["step"] == "full_recon"
     assert "out of memory" in failed["failures"][0]["log"]
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_a_scan_of_known_cor_without_a_sweep_says_how_one_is_made(client, folder, failed):
+    if failed:  # with what was there then
+        write_json({"failed": "no angles"}, folder / "results/try_center/bone_007/try.json")
+    found = client.get("/api/scan", params={"scan": "bone_007"}).json()
+    assert found["grid"] is None
+    assert found["problem"] == (
+        "No sweep of this scan; `tomopipe run --predict bone_007` makes one."
+    )
+    assert found["volume"]
+    assert found["prediction"]["best_cor_px"] == 530.0  # of before
 
 
 def test_a_scan_named_as_a_script_tag_is_a_text_in_json_alone(client):

@@ -66,6 +66,19 @@ def test_the_worst_come_first(record):
     assert order[-1] == "bone_010"
 
 
+def test_a_confident_outlier_that_was_kept_comes_first(tmp_path):
+    made = every_state(tmp_path, plane_px=0)
+    made.predict("bone_006", 548.5, 0.99)
+    (row,) = (row for row in made.fixes["bone"] if row["scan"] == "bone_006")
+    why = "Measured 548.50, 35 px from its series; kept (confidence 0.99). The series gives 513.45."
+    row |= {"after_px": "548.50", "source": "auto", "reason": why, "neighbours": ""}
+    made.resolve("bone_006", 548.5, "auto")
+    first = entries(collect(made.write().campaign()))[0]
+    assert (first["scan"], first["state"], first["why"]) == ("bone_006", "doubtful", why)
+    by_hand = CELLS | {"bone_006": {"select": "auto", "cor_px": "513.5", "note": ""}}
+    assert entries(collect(made.campaign()), by_hand)[0]["scan"] == "wood_1"
+
+
 def test_a_scan_that_is_ok_with_a_warning_comes_before_the_others_and_says_it(record):
     scans = {scan.name: scan for scan in record.scans}
     prediction = scans["bone_001"].prediction

@@ -48,6 +48,16 @@ def test_killed_job_is_recorded_and_reported(campaign, capsys):
     assert list(load_campaign(campaign).failures) == ["a_1"]
 
 
+def test_jobs_killed_alike_are_one_line(campaign, capsys):
+    statuses = campaign / "logs" / "status" / "try_recon"
+    write_json(json.loads((statuses / "a_1.json").read_text()), statuses / "a_2.json")
+    after_failure(load_campaign(campaign), log(campaign, "Error in rule try_recon"), since=50.0)
+    why, then = [line for line in capsys.readouterr().err.splitlines() if "a_2" in line]
+    assert why.startswith("tomopipe: 2 scans (a_1, a_2): try_recon ")
+    assert then.startswith("tomopipe: 2 scans (a_1, a_2): skipped from the next call on")
+    assert sorted(load_campaign(campaign).failures) == ["a_1", "a_2"]
+
+
 def test_jobs_that_did_not_begin_are_told_once(campaign, capsys):
     table = {scan: {"cor_px": 32.0, "source": "ai"} for scan in ("a_1", "a_2")}
     write_json(table, campaign / "results" / "cor.json")
@@ -108,7 +118,9 @@ def test_report_that_fails_does_not_hide_the_record(campaign, monkeypatch, capsy
 def test_warnings_of_selected_scans_are_said(campaign, capsys):
     say_warnings(load_campaign(campaign))
     said = capsys.readouterr().err
-    assert "a_1, a_2: energy_kev is unknown: 20 assumed for RELION. Set export_star." in said
+    assert (
+        "2 scans (a_1, a_2): energy_kev is unknown: 20 assumed for RELION. Set export_star." in said
+    )
     with (campaign / "config.yaml").open("a") as config:
         config.write("export_star: {pixel_size_um: 1.3, energy_kev: 25}\n")
     say_warnings(load_campaign(campaign))
@@ -123,7 +135,9 @@ def test_warnings_of_selected_scans_are_said(campaign, capsys):
     say_warnings(load_campaign(campaign))
     assert "voxels outside full_recon.value_range, see the report: a_2\n" in capsys.readouterr().err
     status.unlink()
-    write_json({"warnings": ["x"] * 30}, folder / "a_2" / "prediction.json")
+    write_json(
+        {"warnings": [f"{n} are dark" for n in range(30)]}, folder / "a_2" / "prediction.json"
+    )
     say_warnings(load_campaign(campaign))
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 21
@@ -186,7 +200,7 @@ def test_a_scan_that_is_not_in_the_set_is_named_and_the_others_counted(campaign)
         (campaign / "results" / f"{scan}_rec.h5").write_bytes(b"x")
     write_json({"failed": "damaged"}, campaign / "results/relion/stacks/a_2.json")
     (line,) = unfinished_scans(load_campaign(campaign))
-    assert line.startswith("RELION's set has 1 of 2 tomograms, not a_2 (damaged). ")
+    assert line.startswith("RELION's set has 1 of 2 tomograms, not a_2: damaged. ")
     (campaign / "config.yaml").write_text(
         "campaign: {scans: [raw/*.h5]}\nexport_star: {enabled: no}\n"
     )

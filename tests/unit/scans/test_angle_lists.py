@@ -1,5 +1,7 @@
 """Lists of angles, and frames that the camera dropped."""
 
+import re
+
 import h5py
 import numpy as np
 import pytest
@@ -32,6 +34,11 @@ from tomopipe.scans.angle_lists import (
         ("# by me\n# angle_rad, n\n0, 1\n1.5707963267948966, 2\n", [0, 90]),
         ("# angle_rad\n0\n90\n", [0, 90]),  # of one column a remark
         ("# the angle of each image\n0 0.0\n1 90.0\n", None),
+        ("% angles\n0\n90\n", [0, 90]),  # of MATLAB
+        ("% n angle\n0 0.0\n1 90.0\n", [0, 90]),
+        ("Nr;Angle\n1;0,5\n2;90,25\n", [0.5, 90.25]),
+        ("Nr\tAngle\n1\t-0,5\n", [-0.5]),
+        ("n,angle,remark\n1,0,\n2,90,late\n", [0, 90]),
         ("0\nninety\n", None),
         ("theta omega\n0 1\n", None),
         ("a,theta\n1\n", None),
@@ -47,6 +54,26 @@ def test_lists_of_angles(tmp_path, text, expected):
             read_angles(path)
     else:
         assert np.allclose(read_angles(path), expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("0,000\n1,000\n", "line 1 is '0,000': write a decimal point, 0.000"),
+        ("# by me\n-0,5\n1,5\n", "line 2 is '-0,5': write a decimal point, -0.5"),
+        ("1 0.0\n2 90.0\n", "line 1 is '1 0.0'"),
+        ("angle\n0\n\n0,5\n", "line 4 is '0,5'; expected one angle, a number with a decimal point"),
+        ("n,angle\n1,0\n2,0,5\n", "line 3 is '2,0,5'; expected one angle in column angle, a num"),
+        ("n,angle\n1,0\n2\n", "line 3 is '2'; expected one angle in column angle, a number"),
+        ("0\n% half way\n90 deg\n", "line 3 is '90 deg'; expected one angle, a number"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path, text, reason):
+    path = tmp_path / "angles.txt"
+    path.write_text(text)
+    with pytest.raises(ScanError, match=re.escape(reason)) as caught:
+        read_angles(path)
+    assert str(caught.value).startswith(f"{path}: ")
 
 
 def test_no_list(tmp_path):
@@ -70,10 +97,12 @@ def test_units_of_angles():
         "theta in radians, as its units say",
     )
     assert to_degrees([5.0], "furlongs")[1] == (
-        "theta has the unit 'furlongs', which is not known: degrees assumed (if they are not, "
-        "set input.angle_unit, or name a list of the angles in degrees: input.angles)"
+        "theta has the unit 'furlongs', which is not known: set input.angle_unit to what it is "
+        "(deg, rad, mrad, mdeg, arcmin or arcsec), or input.angles to a list of the angles in "
+        "degrees"
     )
-    for unit, in_it in (("deg", 180), ("rad", np.pi), ("mrad", 1000 * np.pi), ("mdeg", 180_000)):
+    units = {"deg": 180, "rad": np.pi, "mrad": 1000 * np.pi, "mdeg": 180_000}
+    for unit, in_it in {**units, "arcmin": 10_800, "arcsec": 648_000}.items():
         # the owner's word, whatever the file says
         theta_deg, warning = to_degrees([in_it], "rad", unit)
         assert theta_deg == pytest.approx([180])
@@ -89,6 +118,7 @@ def test_units_of_angles():
         (2 * np.pi * 1799 / 1800, 1800, "rad"),
         (-2 * np.pi, 720, "rad"),
         (3.09, 900, "rad"),
+        (648_000, 181, "arcsec"),
         (179_006, 181, "mdeg"),
         (180_000, 181, "mdeg"),
         (359_900, 3600, "mdeg"),

@@ -1,5 +1,7 @@
 """DXchange scans: what is read of good ones."""
 
+import re
+
 import h5py
 import numpy as np
 import pytest
@@ -21,6 +23,22 @@ from tomopipe.errors import ScanError
 from tomopipe.scans.angle_lists import NO_THETA
 from tomopipe.scans.exchange import open_scan, read_metadata
 from tomopipe.scans.metadata import incomplete
+
+PIXEL_SIZE, DISTANCE, ENERGY = (
+    f"/measurement/instrument/{name}"
+    for name in ("detector/pixel_size", "detector/distance", "monochromator/energy")
+)
+
+
+def with_number(name, value, units):
+    """Write a number with its unit."""
+
+    def change(file):
+        file[name] = value
+        if units:
+            file[name].attrs["units"] = units
+
+    return change
 
 
 @pytest.mark.parametrize("dtype", ["u1", "u2", "i2", "i4", "f4", ">u2", "f8"])
@@ -278,39 +296,39 @@ def test_what_the_configuration_knows_comes_first(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("value", "units", "says", "warns"),
+    ("value", "units", "says"),
     [
-        (0.00065, None, "pixel size 650 um, /meas", "pixel size 650 um cannot be: is it in "),
-        (0.00065, "mm", "pixel size 0.65 um, /meas", ""),
-        (0.65, "um/pixel", "pixel size 0.65 um/pixel (a unit that is not known), /meas", ""),
-        (-0.65, "um", "pixel size -0.65 um (below 0), /meas", ""),
-        (0.0, "um", "not found: pixel size, energy", ""),
+        (0.00065, "mm", "pixel size 0.65 um, /meas"),
+        (0.65, "um/pixel", "pixel size 0.65 um/pixel (a unit that is not known), /meas"),
+        (-0.65, "um", "pixel size -0.65 um (below 0), /meas"),
+        (0.0, "um", "not found: pixel size, energy"),
     ],
 )
-def test_pixel_sizes_that_cannot_be_are_told(tmp_path, value, units, says, warns):
-    def change(file):
-        file["measurement/instrument/detector/pixel_size"] = value
-        if units:
-            file["measurement/instrument/detector/pixel_size"].attrs["units"] = units
-
-    path = write(tmp_path / "a.h5", change)
-    found = read_metadata(path)
+def test_how_pixel_sizes_are_read(tmp_path, value, units, says):
+    found = read_metadata(write(tmp_path / "a.h5", with_number(PIXEL_SIZE, value, units)))
     assert says in found.found
-    assert [text[: len(warns)] for text in found.warnings] == ([warns] if warns else [])
-    known = read_metadata(path, known={"pixel_size_um": 0.65})
-    assert (known.pixel_size_um, known.warnings) == (0.65, ())
+    assert found.warnings == ()
 
 
-def test_numbers_of_the_configuration_that_cannot_be_are_told(tmp_path):
-    known = {"pixel_size_um": 3000, "energy_kev": 60_000, "distance_mm": 0.05}
-    assert read_metadata(write(tmp_path / "a.h5"), known=known).warnings == (
-        "pixel size 3000 um cannot be: is it in another unit? input.pixel_size_um sets it "
-        "(the configuration)",
-        "energy 60000 keV cannot be: is it in another unit? input.energy_kev sets it "
-        "(the configuration)",
-        "distance 0.05 mm cannot be: is it in another unit? input.distance_mm sets it "
-        "(the configuration)",
-    )
+@pytest.mark.parametrize(
+    ("key", "dataset", "value", "units", "is_said"),
+    [
+        ("energy_kev", ENERGY, 25_000, "keV", "energy 25000 keV is implausible .* is it in eV"),
+        ("energy_kev", ENERGY, 0.025, "keV", "energy 0.025 keV is implausible .* in MeV"),
+        ("pixel_size_um", PIXEL_SIZE, 7e-7, "um", "pixel size 7e-07 um is implausible .* in m"),
+        ("pixel_size_um", PIXEL_SIZE, 0.00065, "", "pixel size 650 um is implausible .* in nm"),
+        ("distance_mm", DISTANCE, 0.05, "mm", "distance 0.05 mm is implausible .* in m"),
+    ],
+)
+def test_implausible_numbers_skip_the_scan_until_the_configuration_has_others(
+    tmp_path, key, dataset, value, units, is_said
+):
+    path = write(tmp_path / "a.h5", with_number(dataset, value, units))
+    right = {"energy_kev": 25.0, "pixel_size_um": 0.7, "distance_mm": 50.0}[key]
+    if is_said:
+        said = rf"{is_said}\? \({dataset}\); set input.{key}$"
+        assert re.search(said, reason_of(path)), reason_of(path)
+    assert getattr(read_metadata(path, known={key: right}), key) == right
 
 
 def test_degrees_that_the_file_calls_radians_are_refused(tmp_path):

@@ -114,7 +114,8 @@ def test_nothing_written_cannot_be_opened_at_all(tmp_path):
         ),
         (lambda file: file.clear(), "no /exchange/data"),
         (replace(DATA, np.ones((N_ANGLES, N_COLS))), "has shape (7, 5); expected 3-D"),
-        (replace(DATA, np.ones((1, 7, 3, 5))), "has shape (1, 7, 3, 5); expected 3-D"),
+        (replace(DATA, np.ones((7, 2, 3, 5))), "has shape (7, 2, 3, 5); expected 3-D"),
+        (replace(DATA, np.ones((7, 2, 3, 5))), "Set input.paths.data to another dataset"),
         (replace(DATA, np.ones((0, 3, 5))), "has shape (0, 3, 5); expected 3-D, not empty"),
         (replace(DATA, h5py.Empty("f4")), "expected whole numbers or floats"),
         (replace(DATA, "text"), "type object; expected whole numbers"),
@@ -124,7 +125,8 @@ def test_nothing_written_cannot_be_opened_at_all(tmp_path):
         (replace(DARKS, None), "no /exchange/data_dark; set preprocess.darks"),
         (replace(FLATS, np.ones((2, 3, 6))), "data_white has frames of (3, 6); expected (3, 5)"),
         (replace(DARKS, np.ones((2, 4, 5))), "data_dark has frames of (4, 5); expected (3, 5)"),
-        (replace(FLATS, np.ones((0, 3, 5))), "data_white has shape (0, 3, 5)"),
+        (replace(FLATS, np.ones((0, 3, 5))), "data_white has no frames; set preprocess.flats"),
+        (replace(DARKS, np.ones((0, 3, 5))), "data_dark has no frames; set preprocess.darks"),
         (replace(FLATS, np.ones(5)), "data_white has shape (5,)"),
         (replace(THETA, "text"), "theta has type object"),
         (replace(THETA, np.ones((7, 2))), "theta has shape (7, 2); expected one dimension"),
@@ -184,6 +186,7 @@ def test_an_unknown_compression_is_named(tmp_path):
     assert content.count(header) == 1
     path.write_bytes(content.replace(header, (31999).to_bytes(2, "little") + header[2:]))
     assert "compressed with HDF5 filter 31999 (deflate), which is not installed" in reason_of(path)
+    assert "upgrade hdf5plugin" in reason_of(path)
 
 
 def test_a_broken_chunk_is_an_error_when_read(tmp_path):

@@ -17,6 +17,7 @@ from tests.exchange_files import (
     replace,
     write,
 )
+from tomopipe.errors import ScanError
 from tomopipe.scans.exchange import open_scan, read_metadata
 from tomopipe.scans.metadata import incomplete
 
@@ -64,6 +65,75 @@ def test_flats_not_written_stay_out_of_the_mean(tmp_path):
     with open_scan(path) as scan:
         assert scan.n_flats == 1
         assert (scan.flat == 500).all()
+
+
+@pytest.mark.parametrize("axis", range(4))
+@pytest.mark.parametrize("names", [[DATA], [FLATS], [DARKS], [DATA, FLATS, DARKS]])
+@pytest.mark.parametrize("options", [{}, {"chunks": True}, {"chunks": True, "compression": "gzip"}])
+def test_an_axis_of_length_one_does_not_count(tmp_path, axis, names, options):
+    def longer(file):
+        for name in names:
+            values = np.expand_dims(file[name][()], axis)
+            del file[name]
+            file.create_dataset(name, data=values, **options)
+
+    plain, path = write(tmp_path / "a.h5"), write(tmp_path / "b.h5", longer)
+    named = {"paths": {"data": f"/{DATA}", "flats": f"/{FLATS}", "darks": f"/{DARKS}"}}
+    for known in ({}, named):
+        with open_scan(plain) as expected, open_scan(path, known=known) as scan:
+            assert np.array_equal(scan.flat, expected.flat)
+            assert np.array_equal(scan.dark, expected.dark)
+            scan.threads = 2
+            assert np.array_equal(scan.read_rows(1, 3), raw_values()[:, 1:3])
+            assert np.array_equal(scan.read_frames([5, 2]), raw_values()[[5, 2]])
+
+
+@pytest.mark.parametrize("options", [{}, {"chunks": (2, 2, N_COLS), "compression": "gzip"}])
+def test_counts_in_a_signed_type_are_refused_or_read_as_those_of_the_camera(tmp_path, options):
+    counts = {DATA: raw_values() + 40_000, FLATS: raw_values(4) + 50_000, DARKS: raw_values(2)}
+
+    def signed(file):
+        for name, values in counts.items():
+            del file[name]
+            file.create_dataset(name, data=values.astype("u2").view("i2"), **options)
+
+    path = write(tmp_path / "a.h5", signed)
+    with open_scan(path) as scan, pytest.raises(ScanError) as error:
+        scan.flat  # noqa: B018
+    for word in ("/exchange/data_white", "down to -15", "int16", "input.unsigned: true"):
+        assert word in str(error.value)
+    with open_scan(path, known={"unsigned": True}) as scan:
+        scan.threads = 2
+        assert scan.dtype == np.uint16
+        assert np.array_equal(scan.read_rows(0, N_ROWS), counts[DATA])
+        assert np.allclose(scan.flat, counts[FLATS].mean(axis=0))
+        assert np.allclose(scan.dark, counts[DARKS].mean(axis=0))
+
+
+def test_negative_numbers_of_a_camera_that_has_some_are_read(tmp_path):
+    flats = np.full((3, N_ROWS, N_COLS), 900, "i2")
+    flats[:, 0] = -20  # no beam there, darks taken off
+    with open_scan(write(tmp_path / "a.h5", replace(FLATS, flats))) as scan:
+        assert np.array_equal(scan.flat, flats[0])
+
+
+def test_frames_of_four_axes_that_were_never_written_are_missing(tmp_path):
+    def change(file):
+        del file[DATA]
+        shape = (N_ANGLES, 1, N_ROWS, N_COLS)
+        file.create_dataset(DATA, shape, "u2", chunks=(1, *shape[1:]))[:4] = 7
+
+    assert read_metadata(write(tmp_path / "a.h5", change)).n_written == 4
+
+
+def test_an_empty_set_of_flats_beside_another_is_none(tmp_path):
+    def change(file):
+        file["exchange/data_white_pre"] = file[FLATS][:0]
+        file["exchange/data_white_post"] = file[FLATS][()]
+        del file[FLATS]
+
+    with open_scan(write(tmp_path / "a.h5", change)) as scan:
+        assert scan.n_flats == 3
 
 
 def dropped(gone, *, n_planned=N_ANGLES, locations=True, ids=True, times=False, reset=True):

@@ -126,7 +126,10 @@ def test_angles_of_the_configuration(example, tmp_path):
             read_metadata(path, known={"angles": "/exchange/theta"})
         with (
             open_scan(path) as scan,
-            pytest.raises(ScanError, match=f"{known.name} files have no /ring"),
+            pytest.raises(
+                ScanError,
+                match=f"{known.name} files have no /ring; leave preprocess.ring_current out",
+            ),
         ):
             scan.read_monitor("/ring")
 

@@ -50,11 +50,11 @@ def left_open(path):
     ("make", "reason"),
     [
         (lambda path: None, "no such file"),
-        (dangling, "dangling symbolic link to away/gone.h5"),
+        (dangling, "dangling symbolic link to away/gone.h5: mount its disk"),
         (in_a_circle, "cannot be read (Too many levels of symbolic links)"),
         (lambda path: path.mkdir(), "a folder, not an HDF5 file"),
         (os.mkfifo, "not a regular file"),
-        (lambda path: path.touch(), "empty file (0 bytes)"),
+        (lambda path: path.touch(), "empty file (0 bytes): copy it again"),
         (
             lambda path: path.write_text("hello\n"),
             "not an HDF5 file (begins with b'hello\\n'), nor TIFF",
@@ -90,7 +90,7 @@ def test_no_permission(tmp_path, monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     monkeypatch.setattr("builtins.open", refuse)
-    with pytest.raises(ScanError, match=r"a\.h5: no permission to read it"):
+    with pytest.raises(ScanError, match=r"a\.h5: no permission to read it: .*chmod"):
         open_hdf5(path)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tomopipe.scans.image_names import find_gaps, in_order, told_apart
+from tomopipe.scans.image_names import copies_in, find_gaps, in_order, told_apart
 
 
 def names(numbers, head="img_", width=4):
@@ -94,6 +94,18 @@ HEALTHY = {
 @pytest.mark.parametrize("stems", HEALTHY.values(), ids=HEALTHY)
 def test_healthy_images_have_no_holes(stems):
     assert find_gaps(stems) is None
+
+
+def test_signs_and_decimals_are_no_kinds_and_their_holes_are_found():
+    tilts = [f"tilt_{a}" for a in range(-20, 21) if a not in (-7, 3, 4)]
+    assert told_apart(tilts) == ""
+    gaps = find_gaps(tilts)
+    assert gaps.missing == "images -7, 3 to 4"
+    assert gaps.positions.tolist() == [n for n in range(41) if n not in (13, 23, 24)]
+    printed = [f"p_{a / 4:g}" for a in range(40) if a != 6]
+    assert told_apart(printed) == ""
+    assert find_gaps(printed).missing == "image 1.50"
+    assert copies_in([*printed, "p_0.5 (copy)"]) == [("p_0.5 (copy)", "p_0.5")]
 
 
 def test_kinds_are_the_same_for_scans_alike():

@@ -94,3 +94,26 @@ def test_a_group_or_a_dangling_link_is_no_number(tmp_path):
     with h5py.File(tmp_path / "a.h5") as file:
         assert read_pixel_size_um(file) is None
         assert read_energy_kev(file) is None
+
+
+SENSOR = "measurement/instrument/detector"
+
+
+@pytest.mark.parametrize(
+    ("width", "height"),
+    [("x_pixel_size", "y_pixel_size"), ("pixel_size_x", "pixel_size_y")],
+)
+@pytest.mark.parametrize(
+    ("value", "units", "ratio"),
+    [(0.01, "mm", 2.0), (10, "um", 2.0), (5, "um", 1.0), (10, "K", 1.0), (None, "um", 1.0)],
+)
+def test_the_height_of_a_pixel_as_a_part_of_its_width(tmp_path, width, height, value, units, ratio):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name, number, unit in ((width, 5.0, "um"), (height, value, units)):
+            if number is not None:
+                file[f"{SENSOR}/{name}"] = number
+                file[f"{SENSOR}/{name}"].attrs["units"] = unit
+        file[MAGNIFICATION] = 10.0
+        found = read_pixel_size_um(file)
+    assert found.value == pytest.approx(0.5)
+    assert found.ratio == pytest.approx(ratio)

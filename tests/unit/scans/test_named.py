@@ -368,6 +368,15 @@ def test_sinograms_in_a_dxchange_file_need_their_axes_alone(tmp_path, phantom, w
         pass
 
 
+def test_axes_that_are_set_in_vain_are_not_recommended(phantom):
+    path = phantom[0]  # whose frames are no sinograms
+    known = {"axes": ["row", "angle", "col"]}
+    with pytest.raises(ScanError) as said, open_scan(path, known=known, flats="none", darks="none"):
+        pass
+    assert "is input.axes: [row, angle, col] right?" in str(said.value)
+    assert "Set input.axes" not in str(said.value)
+
+
 def test_axes_of_an_nxtomo_file_need_its_paths(tmp_path):
     path = write_nxtomo(tmp_path / "a.nxs")
     with pytest.raises(ScanError, match=r"input\.axes: row, angle, col .* set input\.paths\.data"):

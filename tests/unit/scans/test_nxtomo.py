@@ -108,7 +108,10 @@ def test_positions_follow_the_projections_in_use(tmp_path):
 @BOTH
 @pytest.mark.parametrize(
     ("units", "per_degree"),
-    [("rad", np.pi / 180), ("Radians", np.pi / 180), ("mrad", np.pi / 0.18), ("deg", 1), (None, 1)],
+    [
+        *[("rad", np.pi / 180), ("Radians", np.pi / 180), ("mrad", np.pi / 0.18), ("deg", 1)],
+        *[("arcmin", 60), ("arcsec", 3600), ("Arcseconds", 3600), (None, 1)],
+    ],
 )
 def test_angles_in_their_units(tmp_path, entry, units, per_degree):
     path = write_nxtomo(
@@ -126,9 +129,38 @@ def test_the_unit_that_the_owner_names_counts(tmp_path):
         assert not any("theta" in warning or "angles" in warning for warning in found.warnings)
 
 
-def test_an_angle_in_an_unknown_unit_is_told(tmp_path):
-    found = read_metadata(write_nxtomo(tmp_path / "a.nxs", units="steps"))
-    assert any("'steps'" in warning for warning in found.warnings)
+def test_angles_in_an_unknown_unit_are_refused_until_somebody_says_what_they_are(tmp_path):
+    path = write_nxtomo(tmp_path / "a.nxs", units="steps")
+    for word in ("'steps'", "input.angle_unit", "input.angles", "sample/rotation_angle"):
+        assert word in reason_of(path)
+    listed = tmp_path / "angles.txt"
+    listed.write_text("\n".join(map(str, THETA_DEG)))
+    angles = {"start": 0, "stop": 150}, str(listed)
+    for known in ({"angle_unit": "deg"}, *({"angles": given} for given in angles)):
+        assert np.allclose(read_metadata(path, known=known).theta_deg, THETA_DEG)
+    named = {"angles": "/entry0000/sample/rotation_angle"}
+    assert "'steps'" in reason_of(path, known=named)
+
+
+def test_an_axis_of_length_one_does_not_count(tmp_path):
+    plain = write_nxtomo(tmp_path / "a.nxs")
+    path = write_nxtomo(tmp_path / "b.nxs", data=frames_of()[:, None])
+    with open_scan(plain) as expected, open_scan(path) as scan:
+        assert np.array_equal(scan.read_rows(0, N_ROWS), expected.read_rows(0, N_ROWS))
+        assert np.array_equal(scan.flat, expected.flat)
+
+
+def test_virtual_frames_of_four_axes_are_read(tmp_path):
+    """As of Eiger's: a source for each part of the images."""
+    with h5py.File(tmp_path / "source.h5", "w") as file:
+        file["data"] = frames_of()[:, None]
+    layout = h5py.VirtualLayout((len(KEYS), 1, N_ROWS, N_COLS), "u2")
+    for part in (slice(0, 8), slice(8, len(KEYS))):
+        source = h5py.VirtualSource("source.h5", "data", layout.shape)
+        layout[part] = source[part]
+    path = write_nxtomo(tmp_path / "a.nxs", data=layout)
+    with open_scan(path) as scan:
+        assert np.array_equal(scan.read_rows(0, N_ROWS), frames_of()[PROJECTIONS])
 
 
 @pytest.mark.parametrize(
@@ -306,23 +338,6 @@ def test_dropped_frames_without_numbers_are_an_aborted_scan(tmp_path):
     assert incomplete(found).startswith("aborted: 13 frames for 14 keys in /entry0000")
 
 
-def test_an_unknown_unit_of_the_angles_is_named_until_a_list_is(tmp_path):
-    def change(entry):
-        entry["sample/rotation_angle"].attrs["units"] = "furlong"
-
-    path = write_nxtomo(tmp_path / "a.nxs", change=change)
-    found = read_metadata(path)
-    assert found.theta_deg.tolist() == THETA_DEG
-    (warning,) = [text for text in found.warnings if "'furlong'" in text]
-    assert "degrees assumed" in warning
-    assert "input.angles" in warning
-    angles = tmp_path / "angles.txt"
-    angles.write_text("\n".join(str(2 * angle) for angle in THETA_DEG))
-    found = read_metadata(path, known={"angles": str(angles)})
-    assert found.theta_deg.tolist() == [2 * angle for angle in THETA_DEG]
-    assert not [text for text in found.warnings if "furlong" in text]
-
-
 def test_an_aborted_scan(tmp_path):
     path = write_nxtomo(tmp_path / "a.nxs", change=put("data", frames_of()[:10]))
     found = read_metadata(path)
@@ -340,7 +355,10 @@ def test_an_aborted_scan(tmp_path):
             put("data", np.ones((20, 3, 5))),
             "image_key_control has 14 keys for 20 frames, expected one for each: complete it in",
         ),
-        (put("image_key_control", np.ones(14, int)), "marks no projection (0)"),
+        (
+            put("image_key_control", np.ones(14, int)),
+            "select: no`), or name its datasets in input.paths",
+        ),
         (put("image_key_control", np.where(KEYS == 1, 3, KEYS)), "marks no flats (1); set prepro"),
         (put("image_key_control", np.where(KEYS == 2, 3, KEYS)), "marks no darks (2); set prepro"),
         (put("image_key_control", "text"), "has type object"),
@@ -425,3 +443,17 @@ def test_broken_files_give_reasons_and_nothing_else(tmp_path, entry):
             reasons.append(str(error))
     assert len(reasons) > 20
     assert not any("\n" in reason for reason in reasons)
+
+
+def test_pixels_that_are_not_square_are_named_unless_somebody_says_that_they_are(tmp_path):
+    path = write_nxtomo(tmp_path / "a.nxs", change=put("y_pixel_size", 1.3e-6, "m"))
+    found = read_metadata(path)
+    (warning,) = [text for text in found.warnings if text.startswith("pixels are not square")]
+    for word in ("0.65 um wide", "1.3 um high", "x_pixel_size", "input.pixel_size_um"):
+        assert word in warning
+    assert found.pixel_ratio == pytest.approx(2)
+    for known, height in (({"pixel_size_um": 0.65}, 1.3e-6), ({}, 0.651e-6)):
+        path = write_nxtomo(tmp_path / f"{len(known)}.nxs", change=put("y_pixel_size", height, "m"))
+        found = read_metadata(path, known=known)
+        assert found.pixel_ratio == 1
+        assert not any("square" in text for text in found.warnings)

@@ -12,7 +12,7 @@ from tomopipe.campaign.campaign import campaign_from_data
 from tomopipe.campaign.results import is_without_angles
 from tomopipe.config import InputBlock
 from tomopipe.errors import ScanError, is_of_the_scan
-from tomopipe.scans.angle_lists import NO_LIST
+from tomopipe.scans.angle_lists import COMMAS, NO_LIST
 from tomopipe.scans.exchange import open_scan, read_metadata
 from tomopipe.scans.metadata import incomplete
 from tomopipe.scans.raw_state import file_state
@@ -164,6 +164,19 @@ def test_a_list_of_tilts_beside_the_images_is_named(tmp_path, file, pattern):
     assert named == f"{tmp_path}/{pattern}"
     known = {"angles": named.replace("{scan}", "scan")}
     assert read_metadata(path, known=known).theta_deg.tolist() == ANGLES_DEG.tolist()
+
+
+def test_decimal_commas_in_a_list_are_noted(tmp_path):
+    """Earlier versions left the decimals out."""
+    path = write_folder(tmp_path / "scan")
+    lines = [f"{n};{angle + 0.5:.2f}".replace(".", ",") for n, angle in enumerate(ANGLES_DEG)]
+    (path / "angles.txt").write_text("\n".join(["Nr;Angle", *lines]))
+    found = read_metadata(path)
+    assert found.theta_deg == pytest.approx(ANGLES_DEG + 0.5)
+    assert found.found.endswith(COMMAS)
+    assert not read_metadata(path, known={"angles": {"stop": 165}}).found.endswith(COMMAS)
+    (path / "angles.txt").write_text("\n".join(["Nr;Angle", *lines]).replace(",", "."))
+    assert not read_metadata(path).found.endswith(COMMAS)
 
 
 def test_several_lists_are_told_apart_by_name_or_not_at_all(tmp_path):
@@ -650,10 +663,101 @@ def test_notes_beside_the_images_are_no_list_of_angles(tmp_path):
     assert np.allclose(read_metadata(path, known=given).theta_deg, ANGLES_DEG)
 
 
-def test_hidden_files_are_no_images(tmp_path):
+@pytest.mark.parametrize("into", ["", "tomo"])
+def test_hidden_files_count_for_nothing(tmp_path, into):
+    path = write_folder(tmp_path / "scan", into=into)
+    for shown in [*path.rglob("*")]:
+        if shown.is_file():
+            shown.with_name(f"._{shown.name}").write_bytes(b"of macOS")
+    write_images(path / ".tomo", values())
+    write_images(path / ".flats", values())
+    assert read_metadata(path).theta_deg.tolist() == ANGLES_DEG.tolist()
+    with open_scan(path) as scan:
+        assert (scan.n_angles, scan.n_flats, scan.n_darks) == (N, 3, 2)
+        assert np.array_equal(scan.read_rows(0, N_ROWS), values())
+    (path / "angles.txt").rename(path / "._a.tlt")
+    assert read_metadata(path).warnings == (NO_LIST,)
+
+
+def write_pages(path, images, how="shaped"):
+    """Write a file of several pages, in one call, page by page, or compressed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tifffile.TiffWriter(path) as file:
+        for part in [images] if how == "shaped" else images:
+            file.write(
+                part, photometric="minisblack", compression="zlib" if how == "zlib" else None
+            )
+
+
+@pytest.mark.parametrize("how", ["shaped", "page by page", "zlib"])
+def test_flats_and_darks_in_files_of_several_pages(tmp_path, how):
     path = write_folder(tmp_path / "scan")
-    (path / "._img_3.tif").write_bytes(b"of macOS")
-    assert read_metadata(path).n_angles == N
+    for kind, level, n in (("flats", FLAT, 10), ("darks", DARK, 5)):
+        for image in (path / kind).iterdir():
+            image.unlink()
+        images = np.arange(n)[:, None, None] + np.full((n, N_ROWS, N_COLS), level, "u2")
+        write_pages(path / kind / "all.tif", images, how)
+    assert "flats flats/, 10 frames; darks darks/, 5 frames" in read_metadata(path).found
+    with open_scan(path) as scan:
+        assert (scan.n_flats, scan.n_darks) == (10, 5)
+        assert scan.read_flats(1, 2)[:, 0, 0].tolist() == [*range(FLAT, FLAT + 10)]
+        assert scan.dark == pytest.approx(DARK + 2)
+
+
+@pytest.mark.parametrize("how", ["shaped", "page by page", "zlib"])
+def test_projections_in_several_files_of_pages(tmp_path, how):
+    path = write_folder(tmp_path / "scan", images=[])
+    for number, pages in enumerate(np.split(values(), [5, 6])):  # one of a single page
+        write_pages(path / f"tomo_{number + 9}.tif", pages, how)
+    found = read_metadata(path)
+    assert incomplete(found) == ""
+    assert "projections images, 3 files of pages; angles angles.txt" in found.found
+    with open_scan(path) as scan:
+        assert np.array_equal(scan.read_rows(1, 3), values()[:, 1:3])
+        assert np.array_equal(scan.read_block((4, 8), (0, 2)), values()[4:8, :2])
+    write_pages(path / "tomo_12.tif", values()[:, 1:])
+    assert "tomo_12.tif: pages of (2, 5), uint16; expected (3, 5), uint16 as in" in reason_of(path)
+
+
+@pytest.mark.parametrize("how", ["shaped", "page by page", "zlib"])
+def test_a_file_of_pages_among_single_images_is_named_before_a_run(tmp_path, how):
+    options = {"compression": "zlib"} if how == "zlib" else {}
+    path = write_folder(tmp_path / "scan", **options)
+    noise = np.random.default_rng(0).integers(0, 9999, (8, N_ROWS, N_COLS), "u2")
+    write_pages(path / "img_12.tif", noise, how)
+    angles = {"angles": {"start": 0, "stop": 165}}
+    assert f"img_12.tif: an image of (8, {N_ROWS}, {N_COLS}), uint16; expected ({N_ROWS}, " in (
+        reason_of(path, known=angles)
+    )
+
+
+def test_projections_in_one_of_several_folders_are_named(tmp_path):
+    """As IMAT writes."""
+    path = tmp_path / "RUN"
+    for name, n in (("Tomo", N), ("Flat_After", 2), ("Flat_Before", 2), ("Dark_Before", 1)):
+        write_images(path / name, values(n))
+    assert read_metadata(path, flats="none").n_angles == N  # Tomo is the only other one
+    write_images(path / "180deg", values(1))
+    assert reason_of(path).endswith(
+        f"the projections seem to be in Tomo ({N} images): give {path}/Tomo/ in campaign.scans and "
+        f"preprocess: {{flats: [{path}/Flat_Before, {path}/Flat_After], darks: {path}/Dark_Before}}"
+    )
+    flats = [str(path / "Flat_Before"), str(path / "Flat_After")]
+    with open_scan(
+        path / "Tomo", flats=flats, darks=str(path / "Dark_Before"), without_angles=True
+    ) as scan:
+        assert (scan.n_angles, scan.n_flats, scan.n_darks) == (N, 4, 1)
+    write_images(path / "Other", values())
+    assert reason_of(path).endswith("(Other, Tomo, 180deg with any)")
+
+
+def test_folders_of_flats_before_and_after_are_those_of_the_scan(tmp_path):
+    path = write_folder(tmp_path / "scan")
+    (path / "flats").rename(path / "flat_before")
+    with open_scan(path) as scan:
+        assert scan.n_flats == 3
+    write_images(path / "flat_after", values(1))
+    assert "2 folders of flats, flat_before, flat_after: name them" in reason_of(path)
 
 
 def test_several_folders_of_flats_are_named_by_the_user(tmp_path):

@@ -222,3 +222,13 @@ def test_what_arrivals_have_learnt_is_said_to_the_next_tail(campaign, monkeypatc
     assert list(runs.job_records(RESULTS)) == [{"products": "learnt"}]
     runs.end_part(arrivals)
     assert list(runs.job_records(RESULTS)) == [{"products": "learnt"}]
+
+
+def test_jobs_of_a_run_leave_a_warning_of_each_key_once(campaign, monkeypatch):
+    assert runs.warn_once("a", "outside a run")
+    assert runs.warnings() == []
+    monkeypatch.setenv(runs.VARIABLE, str(runs.begin(RESULTS)))
+    assert [runs.warn_once(key, f"{key} µ") for key in "aba"] == [True, True, False]
+    assert sorted(runs.warnings()) == ["a µ", "b µ"]
+    runs.end_all(RESULTS)
+    assert runs.warnings() == []

@@ -136,6 +136,18 @@ def test_a_scan_goes_to_the_arrivals_and_then_to_the_tail(watcher, runs, said):
     )
 
 
+def test_an_arrival_of_known_cor_has_its_verdict_without_a_prediction(
+    watcher, runs, said, campaign
+):
+    (campaign / "scans.tsv").write_text("scan\tcor_px\na_1\t48.50\n")
+    watcher.step()
+    part = watcher._parts[ARRIVALS]
+    write_tsv([row_of("a_1")], COLUMNS, part.folder / "inventory.tsv")
+    runs.status = 0
+    watcher.step()
+    assert said[-1].partition(" ")[2].startswith("a_1: COR 48.50 (")
+
+
 def test_what_each_run_says_again_is_said_once(watcher, runs, said):
     watcher.step()
     end_arrivals(watcher, runs, cor_px=48.5, confidence=0.97, verdict="resolved")

@@ -6,6 +6,7 @@ Nothing here needs torch.
 import hashlib
 import json
 import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,12 @@ def read_card(weights: Path) -> dict[str, Any]:
             "weights and card do not belong together. Take both from one training."
         )
     return dict(card)
+
+
+@cache
+def shipped_sha256() -> str:
+    """Return the hash of the network of the package."""
+    return str(read_card(SHIPPED)["sha256"])
 
 
 def model_record(name: str | os.PathLike[str]) -> dict[str, str]:
