@@ -8,8 +8,8 @@ CORES ?= $(shell $(PYTHON) -c "import os; print(len(os.sched_getaffinity(0)) if 
 # minutes for faults of further calls by chance, in `make faults`
 MINUTES ?= 45
 
-# more that goes into `make bundle`, as in EXTRAS=slurm,gpu-cuda12
-EXTRAS ?= slurm,zarr
+# more that goes into `make bundle`, as in EXTRAS=zarr,gpu-cuda12
+EXTRAS ?= zarr
 
 .PHONY: demo test test-fast faults lint docs site bundle clean
 
@@ -18,12 +18,12 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 # what users need; in a bundle from the wheels that lie there
 $(VENV)/.installed: $(wildcard pyproject.toml) constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) $(if $(wildcard wheels),--no-index --find-links wheels 'tomopipe[slurm]',-e '.[slurm]')
+	$(PIP) $(if $(wildcard wheels),--no-index --find-links wheels tomopipe,-e .)
 	touch $@
 
 # and what tests and linters do
 $(VENV)/.developed: $(VENV)/.installed lab/pyproject.toml
-	$(PIP) -e '.[slurm,torch,dev]' -e ./lab
+	$(PIP) -e '.[torch,dev]' -e ./lab
 	touch $@
 
 demo: $(VENV)/.installed

@@ -61,7 +61,7 @@ def run(checkout: Path, folder: Path, options: argparse.Namespace) -> tuple[dict
     start += ["--partition", options.partition, "--account", ""]
     subprocess.run(start, env=environment, check=True, capture_output=True)
     profile = folder / "slurm" / "profile.yaml"
-    text = profile.read_text().replace("before-status-checks: 20", "before-status-checks: 3")
+    text = profile.read_text().replace("status-checks: 20", "status-checks: 3")
     profile.write_text(text.replace("latency-wait: 60", "latency-wait: 5"))
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(checkout / "Snakefile")]
     command += ["--directory", str(folder), "--configfile", str(folder / "config.yaml")]
@@ -69,7 +69,9 @@ def run(checkout: Path, folder: Path, options: argparse.Namespace) -> tuple[dict
     if options.set_threads:
         command += ["--set-threads", *options.set_threads]
     if options.cores:
-        command += ["--cores", str(options.cores), "--jobs", "1"]
+        ours = (checkout / "snakemake_executor_plugin_tomopipe").exists()
+        one_at_a_time = "--tomopipe-submissions" if ours else "--jobs"
+        command += ["--cores", str(options.cores), one_at_a_time, "1"]
     done = subprocess.run(
         command, env=environment, cwd=folder, capture_output=True, text=True, check=False
     )

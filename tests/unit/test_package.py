@@ -33,6 +33,7 @@ def test_wheel_has_the_workflow_the_pages_and_the_license(wheel):
     assert {f"tomopipe/_workflow/workflow/rules/{name}" for name in rules} <= names
     assert "tomopipe/_workflow/Snakefile" in names
     assert "tomopipe/_workflow/profiles/slurm/profile.yaml" in names
+    assert "snakemake_executor_plugin_tomopipe/__init__.py" in names
     assert any(name.endswith("LICENSE") for name in names)
     assert any(name.startswith("tomopipe/report/templates/") for name in names)
 
@@ -109,3 +110,9 @@ def test_names_of_modules_are_unique():
     paths = (HOME / "tomopipe").rglob("*.py")
     names = [path.stem for path in paths if path.parent.name != "cli" and path.stem[0] != "_"]
     assert sorted(set(names)) == sorted(names)
+
+
+def test_the_executor_for_slurm_needs_the_interface_of_snakemake_alone():
+    names = imported(HOME / "snakemake_executor_plugin_tomopipe") - set(sys.stdlib_module_names)
+    ours = {"snakemake_executor_plugin_tomopipe", "tomopipe"}
+    assert names - ours == {"snakemake_interface_executor_plugins"}

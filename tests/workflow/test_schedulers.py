@@ -26,13 +26,13 @@ def test_cluster_generic_runs_a_campaign_in_groups(tmp_path):
         campaign,
         *("--executor", "cluster-generic", "--cluster-generic-submit-cmd", str(submit)),
         *("--jobs", "2", "--latency-wait", "60", "--seconds-between-status-checks", "1"),
-        *("--group-components", "try=2", "volume=2", "stack=2"),
+        *("--group-components", "try=2"),
     )
     assert run.status == 0, run.text
     made = {path.name for path in campaign.glob("results/*_rec.h5")}
     assert made == {f"{scan}_rec.h5" for scan in SCANS}
     assert len(list(campaign.glob("results/relion/stacks/*.mrcs"))) == len(SCANS)
-    # sweeps and predictions, volumes, stacks
-    assert len(submitted.read_text().splitlines()) == 1 + 1 + 1
+    # sweeps and predictions in one, volumes, stacks
+    assert len(submitted.read_text().splitlines()) == 1 + 2 + 2
     config.write_text(text)
     assert plan(campaign) == (0, frozenset())

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.workflow.conftest import HOME, configure, plan, snakemake, table, with_code_in_jobs
-from tests.workflow.test_slurm import cluster, init  # noqa: F401
-from tomopipe.campaign.slurm import has_accounting
+from tests.workflow.test_slurm import cluster, has_accounting, init  # noqa: F401
 from tomopipe.volumes.volume_read import read_provenance
 
 pytestmark = pytest.mark.slurm
@@ -146,7 +145,7 @@ def test_cancelled_timed_out_and_drained_jobs_end(campaign, holding, tmp_path):
     ended = {running[0]: "CANCELLED", pending[0]: "CANCELLED", running[1]: "TIMEOUT"}
     text = log.read_text()
     for job, state in ended.items():
-        assert f"SLURM-job '{job}' failed, SLURM status is: '{state}'" in text, text
+        assert f"a submission of full_recon failed: SLURM job {job}: {state}" in text, text
     assert {job: state_of(job) for job in ended} == ended
     # which has left no status itself
     (told,) = (s for scan in COR_PX if (s := status_of(campaign, scan))["state"] == "failed")
@@ -195,7 +194,7 @@ def test_killed_main_process_and_its_jobs(campaign, holding, cluster, tmp_path):
     assert {scan: volume(campaign, scan) for scan in cors_px} == made
     assert {scan: status_of(campaign, scan) for scan in cors_px} == statuses
     assert {job: state_of(job) for job in orphans} == dict.fromkeys(orphans, "FAILED")
-    said = [log.read_text() for log in campaign.glob(".snakemake/slurm_logs/*/*/*.log")]
+    said = [log.read_text() for log in campaign.glob(".snakemake/slurm_logs/*/*.log")]
     assert sum("the run of this job has ended" in text for text in said) == len(orphans)
     third = snakemake(campaign)
     assert (third.status, third.jobs) == (0, frozenset()), third.text

@@ -10,10 +10,9 @@ import time
 import pytest
 
 from tests.workflow.conftest import HOME, failing, new_campaign
-from tests.workflow.test_slurm import cluster, init  # noqa: F401
+from tests.workflow.test_slurm import cluster, has_accounting, init  # noqa: F401
 from tomopipe.campaign import slurm
 from tomopipe.campaign.campaign import load_campaign
-from tomopipe.campaign.slurm import has_accounting
 from tomopipe.commands.status import read_status
 
 pytestmark = pytest.mark.slurm

@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -132,7 +132,7 @@ def _usage(whole: list[str], group: Iterable[list[str]]) -> Usage:
 
 def cancel(numbers: Sequence[str], *options: str) -> str:
     """Cancel jobs; say which could not be, why, and what to type later, "" if all have ended."""
-    if not numbers:
+    if not (numbers or options):
         return ""
     try:
         done = subprocess.run(
@@ -151,29 +151,6 @@ def cancel(numbers: Sequence[str], *options: str) -> str:
         return ""
     why = next((line for line in said if not _HAS_ENDED.search(line)), said[0])
     return f"{NOT_CANCELLED}: {why}. They may run on; end them later: scancel {' '.join(left)}"
-
-
-def await_controller(
-    say: Callable[[str], None], *, within_s: float = 600.0, look_s: float = 10.0
-) -> None:
-    """Wait while SLURM's controller is down, as when it is restarted: a submission would fail.
-
-    `say` is told once. Where SLURM says nothing of it, this returns at once.
-    """
-    command, until_s, is_told = shutil.which("scontrol"), time.monotonic() + within_s, False
-    while command and time.monotonic() < until_s:
-        try:
-            answer = subprocess.run(
-                [command, "ping"], capture_output=True, text=True, check=False, timeout=_SECONDS
-            ).stdout
-        except (OSError, subprocess.SubprocessError):
-            return
-        if "DOWN" not in answer or "UP" in answer:  # of two controllers one may be down
-            return
-        if not is_told:
-            say(f"SLURM's controller is down: waiting for it up to {within_s / 60:.0f} min")
-            is_told = True
-        time.sleep(look_s)
 
 
 @lru_cache(maxsize=4)
@@ -208,13 +185,13 @@ def _of_partition(found: list[list[str]], partition: str) -> list[str]:
 
 
 def read_profile(path: Path) -> tuple[int, list[dict[str, str]]]:
-    """Return the jobs at once of a profile, and what its rules ask for; 0 and [] if it is none."""
+    """Return the most submissions of a profile, and what its rules ask for; 0, [] if it is none."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         of_rules = (content.get("set-resources") or {}).values()
         asked = [content.get("default-resources") or {}, *of_rules]
         texts = [{key: str(value or "") for key, value in keys.items()} for keys in asked]
-        return int(content.get("jobs", 1)), texts
+        return int(content.get("tomopipe-submissions", 100)), texts
     except (OSError, ValueError, AttributeError, TypeError, yaml.YAMLError):
         return 0, []
 
@@ -244,14 +221,6 @@ def unknown_names(profile: Path, *, within_s: float | None = None) -> list[str]:
         for name in sorted(wanted[f"slurm_{kind}"] - there)
         if there
     ]
-
-
-def has_accounting() -> bool:
-    """Tell whether SLURM's accounting is available."""
-    if shutil.which("sacct") is None:
-        return False
-    done = subprocess.run(["sacct", "-X", "-n"], capture_output=True, timeout=30, check=False)
-    return done.returncode == 0 and b"disabled" not in done.stderr
 
 
 def submit_limit() -> int | None:

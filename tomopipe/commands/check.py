@@ -345,15 +345,15 @@ def _slurm_profile(campaign: Campaign) -> Path:
 
 def _check_queue(path: Path, findings: Findings) -> None:
     """Compare the SLURM profile of a campaign with the cluster's limits for this user."""
-    jobs, asked = read_profile(path)
+    most, asked = read_profile(path)
     if not asked:
         return
     findings.errors += unknown_names(path)
     limit = submit_limit()
-    if limit is not None and jobs > limit:
+    if limit is not None and most > limit:
         findings.warnings.append(
-            f"slurm/profile.yaml has jobs: {jobs}, and SLURM takes at most {limit} of you, or of "
-            f"your account, at once (sacctmgr): the others would fail. Set jobs: {limit}"
+            f"slurm/profile.yaml has tomopipe-submissions: {most}, and SLURM takes at most {limit} "
+            f"of you, or of your account, at once (sacctmgr): the others wait. Set {limit}"
         )
     for partition in dict.fromkeys(keys.get("slurm_partition", "") for keys in asked):
         limit_min = time_limit_min(partition)

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from tomopipe.campaign.files import CONFIG, SNAKEFILE, TABLE
-from tomopipe.campaign.slurm import has_accounting, submit_limit
+from tomopipe.campaign.slurm import submit_limit
 from tomopipe.config.parse import read_config
 from tomopipe.errors import saying
 from tomopipe.paths import workflow_folder
@@ -81,17 +81,14 @@ def write_slurm_profile(
 
 
 def _of_site(template: str, site: Mapping[str, str | None]) -> str:
-    """Return the profile with partition, account and status command of a site."""
-    jobs = yaml.safe_load(template)["jobs"]
-    if (limit := submit_limit() or jobs) < jobs:
-        template = template.replace(f"\njobs: {jobs}\n", f"\njobs: {limit}\n")
+    """Return the profile with partition, account and limit of a site."""
+    key = "tomopipe-submissions"
+    most = yaml.safe_load(template)[key]
+    if (limit := submit_limit() or most) < most:
+        template = template.replace(f"\n{key}: {most}\n", f"\n{key}: {limit}\n")
     lines = [
         f"  slurm_{key}: {yaml.safe_dump(site[key]).splitlines()[0]}"
         for key in ("partition", "account")
         if site[key]
     ]
-    text = template.replace("default-resources:\n", "\n".join(["default-resources:", *lines, ""]))
-    if not has_accounting():
-        # otherwise the plugin waits for sacct forever
-        text += "slurm-status-command: squeue\n"
-    return text
+    return template.replace("default-resources:\n", "\n".join(["default-resources:", *lines, ""]))

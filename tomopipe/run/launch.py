@@ -17,6 +17,9 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from itertools import count
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from tomopipe.campaign.files import CONFIG, LOGS, SNAKEMAKE
 from tomopipe.campaign.job_status import CLOCKS_S
@@ -26,13 +29,26 @@ from tomopipe.errors import TomopipeError
 from tomopipe.paths import NO_FOLDER, workflow_folder
 from tomopipe.run.progress import FORCE, VARIABLE
 from tomopipe.storage import run_folder
-from tomopipe.storage.atomic import write_json
+from tomopipe.storage.atomic import write_json, write_text
 from tomopipe.storage.json_files import json_or
 from tomopipe.storage.processes import in_folder, is_alive, is_copied, machine, named
 from tomopipe.storage.shared import locked
 
 _SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefile")
 _PROFILES = ("profile.yaml", "config.yaml")
+# settings of the executor slurm that ours has, too, and its groups
+_OF_SLURM = {
+    "slurm-init-seconds-before-status-checks": "seconds-between-status-checks",
+    "slurm-keep-successful-logs": "tomopipe-keep-successful-logs",
+    "slurm-qos": "tomopipe-qos",
+    "slurm-reservation": "tomopipe-reservation",
+}
+_KINDS = {
+    "try_recon": "try",
+    "predict_cor": "try",
+    "full_recon": "volume",
+    "export_stack": "stack",
+}
 _N_LOGS = 5  # runs whose logs are kept
 _LOOK_S = 0.1
 _SLURM_S = 3.0  # that a run waits for SLURM before it begins, for each of two questions
@@ -100,6 +116,7 @@ def run_command(
     for name in _PROFILES if profile == str(directory / "slurm") else ():
         if unknown := unknown_names(directory / "slurm" / name, within_s=_SLURM_S):
             raise TomopipeError(unknown[0])
+        profile = _of_our_executor(directory, name) or profile
     home = workflow_folder()
     snakefiles = [path for name in _SNAKEFILES if (path := directory / name).is_file()]
     if not (snakefiles or config or (directory / CONFIG).is_file()):
@@ -122,6 +139,43 @@ def run_command(
         *("--directory", str(directory)),
         *options,
     ]
+
+
+def _of_our_executor(directory: Path, name: str) -> str:
+    """Copy a profile of a campaign that names the executor slurm, and name ours; return the folder.
+
+    "" for another profile.
+    """
+    source, unread = directory / "slurm" / name, list[str]()
+    try:
+        content = yaml.safe_load(source.read_text(encoding="utf-8"))
+        if content["executor"] != "slurm":
+            return ""
+    except (OSError, TypeError, KeyError, yaml.YAMLError):  # Snakemake says what is wrong
+        return ""
+    profile: dict[str, Any] = {"executor": "tomopipe", "jobs": 2000}
+    profile["tomopipe-submissions"] = content.pop("jobs", 100)
+    for key, value in content.items():
+        if key.startswith("slurm-") and key not in _OF_SLURM:
+            unread.append(key)
+        elif key not in ("executor", "group-components"):
+            profile[_OF_SLURM.get(key, key)] = value
+    groups = content.get("group-components") or ()
+    sizes = dict(text.split("=") for text in groups if "=" in text)
+    asked = profile.setdefault("set-resources", {})
+    for rule, kind in _KINDS.items():
+        if kind in sizes:
+            asked[rule] = {"batch": int(sizes[kind])} | asked.get(rule, {})
+    path = directory / SNAKEMAKE / "tomopipe-slurm" / "profile.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(yaml.safe_dump(profile, sort_keys=False), path)
+    left = f", without {', '.join(unread)}" if unread else ""
+    print(
+        f"tomopipe: {source} names executor: slurm; it is read as of executor: tomopipe{left} "
+        f"({path}). tomopipe init --force writes a new one.",
+        file=sys.stderr,
+    )
+    return str(path.parent)
 
 
 def start(

@@ -5,27 +5,19 @@ import hashlib
 import itertools
 import json
 import os
-import re
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.failures import failed_on_data
 from tomopipe.campaign.files import CENTER, SNAKEMAKE
 from tomopipe.campaign.log import status_path
-from tomopipe.campaign.slurm import (
-    await_controller,
-    cancel,
-    failed_on,
-    node_mb,
-    time_limit_min,
-)
+from tomopipe.campaign.slurm import node_mb
 from tomopipe.reruns.stated import is_kept
 from tomopipe.run import progress, warm_start
 from tomopipe.storage import run_folder
@@ -179,21 +171,6 @@ def _both(first: Callable[[Any], None], second: Callable[[Any], None], log: Any)
         second(log)
 
 
-class _SizesOfBatches(dict[str, int]):
-    """`group-components` by kind of batch: try=20 holds for try1, try2, ... without their own."""
-
-    def get(self, batch: str, default: Any = 1) -> Any:
-        return super().get(batch, super().get(batch.rstrip("0123456789"), default))
-
-
-def batch_size(workflow: Any, kind: str) -> int:
-    """Return how many scans a batch may hold, from `group-components`; else one."""
-    sizes = workflow.group_settings.group_components
-    if not isinstance(sizes, _SizesOfBatches):
-        sizes = workflow.group_settings.group_components = _SizesOfBatches(sizes)
-    return int(sizes.get(kind))
-
-
 def asks_for(workflow: Any, rule: str, resource: str) -> bool:
     """Tell whether a profile, or the command line, sets a resource of a rule (`set-resources`)."""
     settings = workflow.resource_settings
@@ -208,18 +185,14 @@ def _replace_once(owner: Any, name: str, call: Callable[..., Any]) -> None:
         setattr(owner, name, made)
 
 
-def _slurm_plugin() -> Any:
-    """Return the executor plugin, if it is loaded and not too old for what is changed in it."""
-    plugin = sys.modules.get("snakemake_executor_plugin_slurm")
-    return plugin if hasattr(plugin, "query_job_status") else None
-
-
-def too_old(workflow: Any) -> str:
-    """Say that jobs go to SLURM by a plugin that is too old; "" if not."""
-    if workflow.executor_plugin.name != "slurm" or _slurm_plugin() is not None:
+def other_executor(workflow: Any) -> str:
+    """Say that jobs go to SLURM by a plugin that waits for ever in some cases; "" if not."""
+    if workflow.executor_plugin.name != "slurm":
         return ""
-    name, oldest = "snakemake-executor-plugin-slurm", "2.5"
-    return f"{name} {version(name)} is too old: pip install '{name}>={oldest}'"
+    return (
+        "executor: slurm in the profile, or --executor slurm: write executor: tomopipe, the plugin "
+        "for SLURM that tomopipe brings (tomopipe init --force writes a new profile)."
+    )
 
 
 def no_job_fits(workflow: Any) -> str:
@@ -231,150 +204,22 @@ def no_job_fits(workflow: Any) -> str:
     return f"--{option} {n_most}: expected at least 1, else no job can run."
 
 
-def one_start_per_submission() -> None:
-    """Make the Snakemake that SLURM starts run all jobs of a batch itself, on all of its cores.
-
-    The plugin would make it start another Snakemake by srun for each job, one after the other. A
-    failed job does not stop the others.
-    """
-
-    def with_cores(plain: Any, executor: Any, job: Any) -> str:
-        memory = _memory_mb(job)
-        limit = f" --resources mem_mb={memory}" if memory else ""
-        return f"{plain(executor, job)} --cores {job.threads}{limit}"  # the last --cores counts
-
-    executor = getattr(_slurm_plugin(), "Executor", None)
-    _replace_once(executor, "get_job_args", with_cores)
-    _replace_once(executor, "additional_general_args", lambda *_: "--keep-going")
-
-
-def ask_for_cores_used(cores_of: Callable[[Iterable[Any]], int]) -> None:
-    """Limit the cores of a submission of several jobs to those that they use: `cores_of` them.
-
-    Snakemake asks for the cores of all, up to the profile's. Fewer run side by side then, so that
-    less memory is needed; the time stays, since it is limited where the jobs are short.
-    """
-    from snakemake.jobs import GroupJob
-    from snakemake.resources import Resource, Resources
-
-    def limited(group: Any) -> Any:
-        if group._resources is not None or group.dag.workflow.local_exec:
-            return plain(group)
-        found = plain(group)
-        n_cores = max(cores_of(group.jobs), *(job.threads for job in group.jobs))
-        if n_cores >= found["_cores"]:
-            return found
-        given, runtime = group.global_resources, found.get("runtime")
-        group.global_resources = Resources(dict(given) | {"_cores": Resource("_cores", n_cores)})
-        group._resources = None
-        plain(group)
-        group.global_resources = given
-        if runtime is not None:
-            group._resources["runtime"] = runtime
-        return plain(group)
-
-    plain = GroupJob.resources.fget
-    if plain.__name__ != "limited":
-        GroupJob.resources = property(limited)
-
-
-def keep_what_is_made(
-    is_made: Callable[[Any], bool],
-    is_final: Callable[[Any], bool],
-    was_killed: Callable[[Any], bool],
-) -> None:
-    """Take what a failed submission has made, and try again what lacks, but no error of the data.
-
-    Snakemake fails a submission as a whole: what follows on its finished jobs would wait for
-    another run, and a further attempt would ask for the memory of all. What was at work when it was
-    killed is tried again each in a submission of its own, which shows whose fault it was.
-    """
-    from snakemake.jobs import GroupJob, Job
-    from snakemake.logging import logger
+def try_no_more(is_final: Callable[[Any], bool]) -> None:
+    """Make another attempt of no job that failed on its data: it would fail likewise."""
     from snakemake.scheduling.job_scheduler import JobScheduler
 
-    def reported(plain: Any, job: Any, *arguments: Any, **options: Any) -> None:
-        if not (options.get("indent") and is_made(job)):  # of a batch
-            if not options.get("indent"):
-                _note_failure([job], *arguments, **options)
-            plain(job, *arguments, **options)
-
-    def with_reason(plain: Any, group: Any, msg: str | None = None, **options: Any) -> None:
-        _note_failure(group.jobs, msg, **options)
-        plain(group, msg=msg, **options)
-
     def handled(plain: Any, scheduler: Any, job: Any, postprocess_job: bool = True) -> None:
-        members = job if job.is_group() else [job]
-        lacking = [member for member in members if not is_made(member)]
-        again = [member for member in lacking if not is_final(member)]
-        dag = scheduler.workflow.dag
-        parts = _submissions(again, dag.dependencies, was_killed)
-        if not (lacking and postprocess_job) or (len(again) == len(job) and len(parts) == 1):
-            return plain(scheduler, job, postprocess_job)
-        scheduler.workflow.async_run(job.postprocess(error=True))
-        scheduler.get_executor(job).handle_job_error(job)
-        scheduler.running.remove(job)
-        scheduler._free_resources(job)
-        for member in job if job.is_group() else ():
-            if member not in lacking:
-                _finish(scheduler, member)
-        may_return = job.restart_times > job.attempt - 1
-        doomed = [member for member in lacking if member not in again or not may_return]
-        for part in parts if may_return else ():
-            rest = GroupJob(job.groupid, part, job.global_resources)
-            rest.finalize()
-            rest.attempt = job.attempt + 1
-            dag._group |= dict.fromkeys(part, rest)
-            dag._ready_jobs.add(rest)
-            logger.info(f"Trying {len(part)} of {len(job)} jobs again.")
-        if doomed:
-            scheduler._errors = True
-            scheduler.failed.update(doomed)
+        if any(map(is_final, job if job.is_group() else [job])):
+            job.attempt = job.restart_times + 1
+        plain(scheduler, job, postprocess_job)
 
-    _replace_once(Job, "log_error", reported)
-    _replace_once(GroupJob, "log_error", with_reason)
     _replace_once(JobScheduler, "_handle_error", handled)
 
 
-def _submissions(
-    jobs: Iterable[Any], needs: Mapping[Any, Mapping[Any, Any]], was_killed: Callable[[Any], bool]
-) -> list[frozenset[Any]]:
-    """Share jobs, each after those that it `needs`, out to submissions: who was killed is alone.
-
-    Alone with what follows on it, and what it follows on.
-    """
-    parts: list[frozenset[Any]] = []
-    for job in jobs:
-        near = [part for part in parts if part & needs[job].keys()]
-        parts = [part for part in parts if part not in near]
-        parts.append(frozenset([job]).union(*near))
-    alone = [part for part in parts if any(map(was_killed, part))]
-    rest = frozenset().union(*(part for part in parts if part not in alone))
-    return [*alone, rest] if rest else alone
-
-
-def _note_failure(jobs: Iterable[Any], msg: str | None = None, **options: Any) -> None:
-    """Keep, and log, why a submission failed: what sbatch said, or how SLURM ended it."""
-    from snakemake.logging import logger
-
-    logs = [log for log in options.get("aux_logs") or () if log]
-    why = _blind_node(logs) or _plain(" ".join((msg or "").split()))
-    if written := [os.path.relpath(log) for log in logs if os.path.exists(log)]:
-        why += f"; see {written[0]}"
-    said = {"error": why, "slurm_job": str(options.get("external_jobid") or "")}
+def note_failure(jobs: Iterable[Any], error: str, slurm_job: str) -> None:
+    """Keep why a submission failed: what sbatch said, or how SLURM ended it."""
+    said = {"error": error, "slurm_job": slurm_job}
     _SAID.update((job.jobid, said) for job in jobs)
-    if why:
-        names = ", ".join(sorted({job.rule.name for job in jobs}))
-        logger.error(f"a submission of {names} failed: {why}")
-
-
-def _plain(msg: str) -> str:
-    """Shorten a message of the plugin, which is a screen long, to what SLURM said."""
-    if ended := re.search(r"SLURM-job '(\d+)' failed.*status is: '(\w+)'", msg):
-        return f"SLURM job {ended[1]}: {ended[2]}"
-    told = re.split(" ?(?:sbatch call: |For further error details)", msg)[0]
-    refused = re.search(r"The error message was '(.*)'", told)
-    return refused[1].replace(" sbatch: error: ", "; ") if refused else told
 
 
 def not_begun(workflow: Any) -> list[tuple[str, dict[str, str]]]:
@@ -397,69 +242,6 @@ def not_begun(workflow: Any) -> list[tuple[str, dict[str, str]]]:
     ]
 
 
-def _blind_node(logs: Sequence[str]) -> str:
-    """Say that a node could not even write the log of its job; "" if it could, or none began."""
-    log = next(iter(logs), None)
-    if log is None or os.path.exists(log) or not (node := failed_on(Path(log).stem)):
-        return ""
-    folder = Path.cwd() if Path(log).is_relative_to(Path.cwd()) else Path(log).parent
-    return f"{node} cannot write {folder}: it must be there, under this path, on all nodes"
-
-
-def _finish(scheduler: Any, job: Any) -> None:
-    """Tell Snakemake that a job of a failed submission has ended well."""
-    from snakemake.logging import LogEvent, logger
-
-    dag = scheduler.workflow.dag
-    scheduler.finished_jobs += 1
-    logger.info(
-        f"Finished jobid: {job.jobid} (Rule: {job.rule.name})",
-        extra={"event": LogEvent.JOB_FINISHED, "job_id": job.jobid},
-    )
-    dag._running.add(job)
-    scheduler.workflow.async_run(dag.finish(job, update_checkpoint_dependencies=False))
-
-
-def _memory_mb(job: Any) -> int | None:
-    """Return the memory that a submission asks for: at most a node's, for fewer jobs at a time."""
-    asked = job.resources.get("mem_mb")
-    if not isinstance(asked, int):
-        return None
-    return min(asked, node_mb(_partition(job)) or asked)
-
-
-def _partition(job: Any) -> str:
-    return str(job.resources.get("slurm_partition") or "")
-
-
-def at_submission(config: Mapping[str, Any]) -> None:
-    """Send config and inputs of its jobs with each submission; limit its time to the partition's.
-
-    And its memory to a node's: SLURM would refuse more. It waits for a controller that is down:
-    each submission that fails is an attempt of its jobs. Nodes that failed are excluded by the
-    plugin; that of a job which SLURM has requeued is "None assigned", which sbatch does not take.
-    """
-    from snakemake.logging import logger
-
-    def say(text: str) -> None:
-        logger.warning(f"tomopipe: {text}")
-        progress.tell(says=text)
-
-    def limited(plain: Any, job: Any, *arguments: Any, **options: Any) -> str:
-        await_controller(say)
-        nodes = {node for node in options.get("failed_nodes") or () if " " not in node}
-        call = str(plain(job, *arguments, **options | {"failed_nodes": nodes}))
-        _send(job, config)
-        if memory := _memory_mb(job):
-            call = re.sub(r" --mem '?\d+'?", f" --mem {memory}", call)
-        limit_min = time_limit_min(_partition(job))
-        if limit_min is None:
-            return call
-        return re.sub(r" -t '?(\d+)'?", lambda asked: f" -t {min(int(asked[1]), limit_min)}", call)
-
-    _replace_once(_slurm_plugin(), "get_submit_command", limited)
-
-
 def keep_configfiles(workflow: Any) -> None:
     """Give nodes the files of --configfile as a run began with them: they may be edited meanwhile.
 
@@ -478,28 +260,31 @@ def keep_configfiles(workflow: Any) -> None:
     settings.configfiles = kept
 
 
-def _send(job: Any, config: Mapping[str, Any]) -> None:
-    """Write for a node the config, and, if all are jobs of scans, the inputs of each."""
+def send_config(workflow: Any, config: Mapping[str, Any]) -> None:
+    """Write the config as the run began with it, for nodes."""
+    run = run_folder.current()
+    if run is not None and is_remote(workflow):
+        (run / _SENT).mkdir(exist_ok=True)
+        (run / _SENT / _CONFIG).write_text(json.dumps(config), "utf-8")
+
+
+def send(jobs: Sequence[Any]) -> None:
+    """Write for a node the inputs of its jobs, if all are jobs of scans."""
     from snakemake.common.tbdstring import TBDString
 
     run, sent = run_folder.current(), {}
-    jobs = getattr(job, "jobs", [job])
-    if run is None:
+    if run is None or not all("scan" in job.wildcards_dict for job in jobs):
         return
-    (run / _SENT).mkdir(exist_ok=True)
-    if not (path := run / _SENT / _CONFIG).exists():
-        path.write_text(json.dumps(config), "utf-8")
-    if not all("scan" in each.wildcards_dict for each in jobs):
-        return
-    for member in jobs:
-        known = {k: v for k, v in member.resources.items() if not isinstance(v, TBDString)}
-        if memory := _memory_mb(member):
-            known["mem_mb"] = memory
+    for job in jobs:
+        known = {k: v for k, v in job.resources.items() if not isinstance(v, TBDString)}
+        if memory := known.get("mem_mb"):  # at most a node's
+            known["mem_mb"] = min(memory, node_mb(known.get("slurm_partition", "")) or memory)
         # the node computes what depends on files of earlier jobs of the submission
-        whole = len(known) >= len(member.resources.keys() - {"tmpdir"})
-        facts = {"params": dict(member.params.items()), "resources": known if whole else None}
-        sent[_as_text(member.rule.name, member.wildcards_dict)] = facts
-    _sent_file(run, _targets(job)).write_text(json.dumps(sent), "utf-8")
+        whole = len(known) >= len(job.resources.keys() - {"tmpdir"})
+        facts = {"params": dict(job.params.items()), "resources": known if whole else None}
+        sent[_as_text(job.rule.name, job.wildcards_dict)] = facts
+    (run / _SENT).mkdir(exist_ok=True)
+    _sent_file(run, sent).write_text(json.dumps(sent), "utf-8")
 
 
 def take_config(config: dict[str, Any]) -> bool:
@@ -547,10 +332,6 @@ def take_sent() -> bool:
 def _as_text(rule: str, wildcards: Mapping[str, str]) -> str:
     """Name a job as the node's command line does; scans have no comma in their name."""
     return f"{rule}:{','.join(f'{key}={value}' for key, value in wildcards.items())}"
-
-
-def _targets(job: Any) -> list[str]:
-    return [_as_text(target.rulename, target.wildcards_dict) for target in job.get_target_spec()]
 
 
 def _sent_file(run: Path, specs: Iterable[str]) -> Path:
@@ -768,55 +549,3 @@ def ignore_times() -> None:
         pass
 
     _replace_once(DAG, "check_output_mtime", nothing)
-
-
-def see_cancelled_jobs() -> None:
-    """Make the SLURM plugin recognise jobs that were cancelled, or preempted finally.
-
-    sacct says "CANCELLED by 1000", and the plugin waits for "CANCELLED" (all versions to 2.8.0);
-    for PREEMPTED it waits forever. A preempted job that SLURM queues again is PENDING.
-    """
-
-    async def first_word(plain: Any, *arguments: Any) -> Any:
-        states, seconds = await plain(*arguments)
-        if states is not None:
-            words = {number: state.split(" ")[0] for number, state in states.items()}
-            states = {n: "CANCELLED" if w == "PREEMPTED" else w for n, w in words.items()}
-        return states, seconds
-
-    _replace_once(_slurm_plugin(), "query_job_status", first_word)
-
-
-def cancel_jobs() -> None:
-    """Make the SLURM plugin cancel jobs that it takes for failed, and say what it cannot cancel.
-
-    After a node failure, or a preemption, SLURM may have queued the job again: it would start
-    beside the one that replaces it, and take away what that has made. A run that is stopped cancels
-    also those whose states the plugin asks for, which it takes off its list meanwhile.
-    """
-
-    def cancelled(_: Any, executor: Any, jobs: Iterable[Any]) -> None:
-        numbers = list(dict.fromkeys(str(j.external_jobid) for j in jobs if j.external_jobid))
-        several = ["--clusters=all"] if executor._submitted_job_clusters else []
-        if left := cancel(numbers, *several):
-            print(f"tomopipe: {left}", file=sys.stderr)
-
-    def reported(plain: Any, executor: Any, job: Any, *arguments: Any, **options: Any) -> None:
-        executor.cancel_jobs([job])
-        plain(executor, job, *arguments, **options)
-
-    def asked(plain: Any, executor: Any, jobs: list[Any]) -> Any:
-        executor._last_asked_for = jobs
-        return plain(executor, jobs)
-
-    def stopped(_: Any, executor: Any) -> None:
-        with executor.lock:
-            jobs = [*getattr(executor, "_last_asked_for", ()), *executor.active_jobs]
-        executor.cancel_jobs(jobs)
-        executor.shutdown()
-
-    executor = getattr(_slurm_plugin(), "Executor", None)
-    _replace_once(executor, "check_active_jobs", asked)
-    _replace_once(executor, "cancel", stopped)
-    _replace_once(executor, "cancel_jobs", cancelled)
-    _replace_once(executor, "report_job_error", reported)

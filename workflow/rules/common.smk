@@ -1,7 +1,6 @@
 import atexit
 import gc
 import json
-import math
 import os
 import sys
 import time
@@ -17,7 +16,7 @@ try:
 except ModuleNotFoundError as error:
     sys.exit(
         f"tomopipe: {sys.executable} has no module {error.name}. Type `make demo` in tomopipe's "
-        "folder (Snakemake is then .venv/bin/snakemake), or there pip install '.[slurm]'"
+        "folder (Snakemake is then .venv/bin/snakemake), or there pip install ."
     )
 from tomopipe.campaign.campaign import (
     as_json,
@@ -42,7 +41,7 @@ from tomopipe.reruns.option_faults import (
 )
 from tomopipe.errors import TomopipeError
 from tomopipe.run.snakemake_internals import if_known
-from tomopipe.cost.batches import Batches, batch_cores, job_s, volume_s
+from tomopipe.cost.batches import is_large, job_s, volume_s
 from tomopipe.reruns.foreign import refuse_foreign
 from tomopipe.storage import run_folder
 from tomopipe.storage.tables import read_tsv
@@ -109,7 +108,7 @@ except TomopipeError as error:
 
 def end_earlier_runs():
     """Prevent killed runs from changing results, before any result is checked."""
-    for fault in (snakemake_internals.too_old, snakemake_internals.no_job_fits):
+    for fault in (snakemake_internals.other_executor, snakemake_internals.no_job_fits):
         if reason := fault(workflow):
             sys.exit(f"tomopipe: {reason}")
     if reason := closed_folders(CAMPAIGN):
@@ -135,45 +134,11 @@ def refuse_no_gpu():
         sys.exit(f"tomopipe: {fault}")
 
 
-def is_made(job):
-    """Whether a job of a batch has made its results, although another one failed."""
-    DECISIONS.take_job_records()
-    pending = {
-        "try_recon": try_pending,
-        "predict_cor": prediction_pending,
-        "full_recon": volume_pending,
-        "export_stack": stack_pending,
-    }
-    step = step_of(job, pending)
-    return step is not None and not pending[step](job.wildcards.scan)
-
-
 def disk_warnings():
     """What is missing on the disk for what is to be made, once the shapes of scans are known."""
     from tomopipe.cost.disk import disk_warnings
 
     return disk_warnings(CAMPAIGN)
-
-
-def step_of(job, steps):
-    """Which of these steps a job is, also one of a module with names of its own."""
-    return next((step for step in steps if job.rule.name.endswith(step)), None)
-
-
-def cores_of(jobs):
-    """The cores that a submission of these jobs keeps busy."""
-    return batch_cores(sum(map(cpu_s_of, jobs)))
-
-
-def cpu_s_of(job):
-    """The CPU time of a job, about; a rule of the user's gets the cores that it asks for."""
-    step = step_of(job, ("try_recon", "predict_cor", "full_recon", "export_stack"))
-    if step is None:
-        return math.inf
-    scan = job.wildcards.scan
-    if step == "full_recon":
-        return volume_s(shape_of(job.wildcards), CAMPAIGN.for_scan(scan).config.full_recon)
-    return job_s(step, CAMPAIGN.scans[scan].n_bytes or 0)
 
 
 def log_of(job):
@@ -185,23 +150,13 @@ def is_final(job):
     return failed_on_data(log_of(job), since=START_TIME)
 
 
-def was_killed(job):
-    """Whether a job began in this run, and was at work when its submission ended."""
-    return has_no_end(log_of(job), since=START_TIME)
-
-
 snakemake_internals.remove_only_in_run()
 snakemake_internals.leave_protected_to_jobs()
 snakemake_internals.ignore_times()
 snakemake_internals.default_target(workflow, "all")
 snakemake_internals.fork_scripts(workflow)
 if DECIDES:
-    snakemake_internals.see_cancelled_jobs()
-    snakemake_internals.cancel_jobs()
-    snakemake_internals.one_start_per_submission()
-    snakemake_internals.ask_for_cores_used(cores_of)
-    snakemake_internals.keep_what_is_made(is_made, is_final, was_killed)
-    snakemake_internals.at_submission(config)
+    snakemake_internals.try_no_more(is_final)
     snakemake_internals.before_deciding(workflow, end_earlier_runs, although_locked=ARRIVALS)
     refuses = progress.is_read() and not (WATCHED or os.environ.get(progress.FORCE))
     snakemake_internals.tell_events(workflow, words_of, disk_warnings, refuses=refuses)
@@ -328,34 +283,32 @@ def decided(why, outputs, inputs, *, follows=False, **more):
     return inputs if reason or follows else [ancient(path) for path in inputs]
 
 
-BATCHES = Batches()
 begun_before = lru_cache(partial(begun, Logs(Path(LOGS.folder))))
-STEPS_OF_KIND = {
-    "try": ("try_recon", "predict_cor"),
-    "volume": ("full_recon",),
-    "stack": ("export_stack",),
-}
+ALONE_MS = 10**9  # CPU time of a job that has a submission of its own
 
 
 @lru_cache(maxsize=None)
-def was_killed_before(kind, scan):
-    """Whether the last run left the work of a scan without an end: killed, perhaps by another's."""
-    steps = (step for step in STEPS_OF_KIND[kind] if scan in begun_before(step))
-    return any(has_no_end(Path(LOGS.log(step, scan)), since=0) for step in steps)
+def was_killed_before(step, scan):
+    """Whether the last run left a job without an end: killed, perhaps by another's."""
+    return scan in begun_before(step) and has_no_end(Path(LOGS.log(step, scan)), since=0)
 
 
-def batch(kind, scan):
-    """The submission of the jobs of a scan; a node runs what it was sent."""
-    if not DECIDES:
-        return kind
-    size = snakemake_internals.batch_size(workflow, kind)
-    if size == 1 and kind != "try":
-        return None  # for a single job Snakemake reports how SLURM ended it
-    if snakemake_internals.is_remote(workflow) and was_killed_before(kind, scan):
-        kind, size = f"{kind}alone", 1  # which shows whose fault it was
-    # jobs are decided again when a checkpoint has run
-    when = len(snakemake_internals.outputs_of(checkpoints))
-    return BATCHES.batch_of(kind, scan, CAMPAIGN.scans[scan].n_bytes or 0, size=size, when=when)
+def cpu_ms_of(step):
+    """The CPU time of a job, for the executor of SLURM: it shares submissions out by it."""
+
+    def estimate(wildcards):
+        scan = wildcards.scan
+        if not (DECIDES and snakemake_internals.is_remote(workflow)):
+            return 0
+        if was_killed_before(step, scan):
+            return ALONE_MS  # which shows whose fault it was
+        n_bytes = CAMPAIGN.scans[scan].n_bytes or 0
+        if step != "full_recon":
+            return int(1000 * job_s(step, n_bytes))
+        seconds = volume_s(shape_of(wildcards), CAMPAIGN.for_scan(scan).config.full_recon)
+        return ALONE_MS if is_large(n_bytes) else int(min(1000 * seconds, ALONE_MS))
+
+    return estimate
 
 
 def gpus_to_ask_for(step, scan):

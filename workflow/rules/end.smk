@@ -26,6 +26,7 @@ onstart:
         os.environ[run_folder.VARIABLE] = str(
             run_folder.begin(Path(CAMPAIGN.config.campaign.results))
         )
+    snakemake_internals.send_config(workflow, config)
     snakemake_internals.keep_configfiles(workflow)
 
 

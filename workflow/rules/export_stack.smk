@@ -39,12 +39,12 @@ rule export_stack:
         meta=OUTPUTS.stack_meta("{scan}"),
     log:
         LOGS.log("export_stack", "{scan}"),
-    group:
-        lambda wildcards: batch("stack", wildcards.scan)
     threads: 1
     resources:
         mem_mb=stack_memory_mb,
         runtime=lambda wildcards, attempt: 60 * attempt,
+        batch=10,
+        cpu_ms=cpu_ms_of("export_stack"),
         attempts_left=lambda wildcards, attempt: snakemake_internals.attempts_left(
             workflow, attempt
         ),

@@ -1,5 +1,5 @@
 from tomopipe.config.blocks import ONE_GPU_EACH
-from tomopipe.cost.batches import is_large, volume_cores
+from tomopipe.cost.batches import volume_cores
 
 FULL = CAMPAIGN.config.full_recon
 VOLUME = CAMPAIGN.volume("{scan}")
@@ -34,15 +34,6 @@ def cores_of_volume(wildcards):
     return volume_cores(shape_of(wildcards), CAMPAIGN.for_scan(wildcards.scan).config.full_recon)
 
 
-def volume_batch(wildcards):
-    """Small volumes share a submission; a GPU has one volume at a time."""
-    if not DECIDES:
-        return "volume"
-    is_alone = is_large(CAMPAIGN.scans[wildcards.scan].n_bytes or 0)
-    is_alone = is_alone or uses_gpu("full_recon", wildcards.scan)
-    return None if is_alone else batch("volume", wildcards.scan)
-
-
 def volume_wanted(scan):
     cor_px = cor_of(scan)["cor_px"]
     return {} if cor_px is None else WANTED.of_full_recon(scan, cor_px)
@@ -70,13 +61,13 @@ rule full_recon:
         VOLUME if FULL.output == "h5" else directory(VOLUME),
     log:
         LOGS.log("full_recon", "{scan}"),
-    group:
-        volume_batch
     threads: cores_of_volume
     resources:
         mem_mb=memory_mb,
         gpu=lambda wildcards: gpus_to_ask_for("full_recon", wildcards.scan),
         runtime=lambda wildcards, attempt: 120 * attempt,
+        batch=10,
+        cpu_ms=cpu_ms_of("full_recon"),
     params:
         raw=raw,
         raw_files=lambda wildcards: as_json(WANTED.raw_files(wildcards.scan)),

@@ -43,10 +43,12 @@ rule predict_cor:
     log:
         LOGS.log("predict_cor", "{scan}"),
     group:
-        lambda wildcards: batch("try", wildcards.scan)
+        "try"
     resources:
         mem_mb=lambda wildcards, input, attempt: attempt * job_memory.predict_cor_mb(input.size_mb),
         runtime=lambda wildcards, attempt: 10 * attempt,
+        batch=20,
+        cpu_ms=cpu_ms_of("predict_cor"),
     params:
         options=lambda wildcards: prediction_options(wildcards.scan),
         made_from=lambda wildcards: made_from.as_text(WANTED.of_predict_cor(wildcards.scan)),

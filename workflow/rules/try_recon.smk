@@ -16,11 +16,9 @@ def raw_without_content(scan):
     return [path for path in files if path not in known or not known[path].checksum]
 
 
-def try_batch(wildcards):
-    """Sweeps share a submission with each other and with predict_cor; a GPU has one at a time."""
-    if DECIDES and uses_gpu("try_recon", wildcards.scan):
-        return None
-    return batch("try", wildcards.scan)
+def try_chain(wildcards):
+    """try_recon and predict_cor of a scan are one job of a cluster; a GPU is not held for both."""
+    return None if DECIDES and uses_gpu("try_recon", wildcards.scan) else "try"
 
 
 rule try_recon:
@@ -34,7 +32,7 @@ rule try_recon:
     log:
         LOGS.log("try_recon", "{scan}"),
     group:
-        try_batch
+        try_chain
     threads: lambda wildcards: try_cores(CAMPAIGN.scans[wildcards.scan].n_bytes or 0)
     resources:
         mem_mb=lambda wildcards, attempt: attempt
@@ -44,6 +42,8 @@ rule try_recon:
         ),
         gpu=lambda wildcards: gpus_to_ask_for("try_recon", wildcards.scan),
         runtime=lambda wildcards, attempt: 20 * attempt,
+        batch=20,
+        cpu_ms=cpu_ms_of("try_recon"),
     params:
         raw=raw,
         raw_files=lambda wildcards: as_json(raw_without_content(wildcards.scan)),

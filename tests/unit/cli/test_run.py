@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from tests.rights import HEEDING
@@ -252,6 +253,42 @@ def test_the_profile_is_that_of_init(campaign):
     assert command[command.index("--snakefile") + 1] == str(campaign / "Snakefile")
     assert "--configfile" not in command
     assert command[-2:] == ["--cores", "2"]
+
+
+def test_an_older_profile_for_slurm_is_read_as_if_it_named_our_executor(campaign, capsys):
+    path = campaign / "slurm" / "profile.yaml"
+    path.parent.mkdir()
+    older = {
+        "executor": "slurm",
+        "jobs": 30,
+        "cores": 8,
+        "slurm-init-seconds-before-status-checks": 20,
+        "slurm-status-command": "squeue",
+        "group-components": ["try=20", "volume=5", "mine=2"],
+        "default-resources": {"mem_mb": 2000},
+        "set-resources": {"full_recon": {"gpu": 1}},
+    }
+    path.write_text(yaml.safe_dump(older))
+    command = run_command(campaign, None, chosen_profile(campaign))
+    folder = Path(command[command.index("--profile") + 1])
+    assert yaml.safe_load((folder / "profile.yaml").read_text()) == {
+        "executor": "tomopipe",
+        "jobs": 2000,
+        "tomopipe-submissions": 30,
+        "cores": 8,
+        "seconds-between-status-checks": 20,
+        "default-resources": {"mem_mb": 2000},
+        "set-resources": {
+            "full_recon": {"batch": 5, "gpu": 1},
+            **{step: {"batch": 20} for step in ("try_recon", "predict_cor")},
+        },
+    }
+    said = capsys.readouterr().err
+    assert said.startswith(f"tomopipe: {path} names executor: slurm; it is read as of executor: ")
+    assert ", without slurm-status-command (" in said
+    assert yaml.safe_load(path.read_text()) == older
+    path.write_text(yaml.safe_dump(older | {"executor": "tomopipe"}))
+    assert str(path.parent) in run_command(campaign, None, chosen_profile(campaign))
 
 
 def test_logs_of_old_runs_go(campaign, does):

@@ -21,7 +21,7 @@ from tomopipe.campaign.slurm import sinfo, time_limit_min
 from tomopipe.campaign.watch_lock import only_watcher, write_holder
 from tomopipe.cli import cli
 from tomopipe.cli.terminal import near
-from tomopipe.commands import check, new_campaign
+from tomopipe.commands import check
 from tomopipe.commands.next_run import make_plan
 from tomopipe.config import ScanGlob, read_config
 from tomopipe.errors import TomopipeError
@@ -34,7 +34,6 @@ from tomopipe.storage.tables import write_tsv
 def site(tmp_path, monkeypatch):
     """A cluster without accounting, and a home of its own."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(new_campaign, "has_accounting", lambda: False)
     return tmp_path
 
 
@@ -70,7 +69,7 @@ def test_profile_has_the_names_of_the_site_in_both_places(site):
         assert profile["default-resources"]["slurm_partition"] == "short"
         assert profile["default-resources"]["slurm_account"] == "me"
         assert profile["set-resources"] == {"full_recon": {"slurm_partition": "gpu", "gpu": 1}}
-        assert profile["slurm-status-command"] == "squeue"
+        assert profile["executor"] == "tomopipe"
         assert profile["retries"] == 2
 
 
@@ -425,7 +424,7 @@ def test_no_more_jobs_than_the_queue_takes(small_queue):
     folder = small_queue / "campaign"
     init(folder, "--partition", "short", "--account", "")
     path = folder / "slurm" / "profile.yaml"
-    assert yaml.safe_load(path.read_text())["jobs"] == 30
+    assert yaml.safe_load(path.read_text())["tomopipe-submissions"] == 30
     write_scan(folder / "raw" / "a_1.h5", n_rows=2, n_cols=64, n_angles=31)
     (folder / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
     tool, asked = small_queue / "sinfo", small_queue / "asked"
@@ -434,9 +433,9 @@ def test_no_more_jobs_than_the_queue_takes(small_queue):
     assert len(asked.read_text().splitlines()) == 1  # question
     assert "partition short ends jobs after 10 min" in " ".join(findings.notes)
     assert "at once" not in " ".join(findings.warnings)
-    path.write_text(path.read_text().replace("jobs: 30", "jobs: 100"))
+    path.write_text(path.read_text().replace("submissions: 30", "submissions: 100"))
     text = " ".join(check.examine(load_campaign(folder)).warnings)
-    assert "jobs: 100, and SLURM takes at most 30 of you, or of your account, at once" in text
+    assert "submissions: 100, and SLURM takes at most 30 of you, or of your account, at" in text
 
 
 def test_partitions_of_rules_and_lists_of_them_are_looked_at(small_queue):

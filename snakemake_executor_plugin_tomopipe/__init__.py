@@ -1,0 +1,286 @@
+"""Executor plugin of Snakemake for SLURM: jobs of several scans share one submission.
+
+A submission is one sbatch that starts one Snakemake, which runs the jobs side by side. Each job
+succeeds or fails by itself: a failed one stops no other and is submitted again alone.
+Every start of Snakemake loads this package, which therefore loads tomopipe only as it submits.
+"""
+
+import asyncio
+import os
+import secrets
+import shlex
+import signal
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
+from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
+from snakemake_interface_executor_plugins.settings import CommonSettings, ExecutorSettingsBase
+
+from snakemake_executor_plugin_tomopipe import queue
+from snakemake_executor_plugin_tomopipe.batches import Batch, is_done, members, pack
+
+_LOGS = Path(".snakemake", "slurm_logs")
+_SETTLE_S = 1.0  # jobs that come within this time share submissions
+_TICK_S = 0.25
+_N_UNKNOWN = 3  # answers without a job until it counts as ended
+_CANCEL_S = 40.0  # that a cancellation waits for a call of sbatch
+
+
+@dataclass
+class ExecutorSettings(ExecutorSettingsBase):
+    """Settings of the executor: --tomopipe-submissions, ..."""
+
+    submissions: int = field(
+        default=100, metadata={"help": "Most submissions in SLURM's queue; the others wait."}
+    )
+    keep_successful_logs: bool = field(
+        default=False, metadata={"help": "Keep SLURM's logs of submissions without a failure."}
+    )
+    qos: str = field(default="", metadata={"help": "QOS of all submissions."})
+    reservation: str = field(default="", metadata={"help": "Reservation of SLURM."})
+
+    def __post_init__(self) -> None:
+        if self.submissions < 1:
+            raise ValueError(f"--tomopipe-submissions {self.submissions}: expected at least 1.")
+
+
+common_settings = CommonSettings(
+    non_local_exec=True,
+    implies_no_shared_fs=False,
+    job_deploy_sources=False,
+    pass_envvar_declarations_to_cmd=False,  # sbatch passes the environment
+    auto_deploy_default_storage_provider=False,
+)
+
+
+class Executor(RemoteExecutor):
+    """Packs jobs into submissions, submits them and reports the end of each job."""
+
+    def __init__(self, workflow: Any, logger: Any) -> None:
+        # before the thread of the base class starts
+        self._name = f"tomopipe-{secrets.token_hex(4)}"  # of all its jobs in SLURM
+        self._new: list[Any] = []  # jobs that no batch holds yet
+        self._new_s = 0.0
+        self._waiting: list[Batch] = []  # for a place in the queue
+        self._submitted: list[Batch] = []
+        self._retry_s = 0.0
+        self._ends: Any = None  # what Snakemake does on SIGTERM
+        self._is_stopping = self._is_cancelled = False
+        self._submitting = threading.Lock()
+        self._said: set[str] = set()
+        super().__init__(workflow, logger)
+        self.logger.info(f"SLURM run ID: {self._name}")
+
+    def run_jobs(self, jobs: Sequence[Any]) -> None:
+        """Take the jobs that the scheduler has chosen; the thread of the base class submits."""
+        if self._ends is None:
+            self._ends = signal.getsignal(signal.SIGTERM)
+            with suppress(ValueError):  # not in the main thread
+                signal.signal(signal.SIGTERM, self._stop)
+        for job in jobs:
+            self.run_job_pre(job)
+        with self.lock:
+            self._new.extend(jobs)
+            self._new_s = time.monotonic()
+
+    def _stop(self, *arguments: Any) -> None:
+        """Submit no more; Snakemake waits for what is submitted."""
+        self._is_stopping = True
+        if callable(self._ends):
+            self._ends(*arguments)
+
+    def run_job(self, job: Any) -> None:
+        """Take one job."""
+        self.run_jobs([job])
+
+    async def sleep(self) -> None:
+        """Submit what is new until SLURM is to be asked again."""
+        until_s = time.monotonic() + self.next_seconds_between_status_checks
+        while self.wait and time.monotonic() < until_s:
+            self._submit_waiting()
+            await asyncio.sleep(_TICK_S)
+
+    async def check_active_jobs(
+        self, active_jobs: list[SubmittedJobInfo]
+    ) -> AsyncIterator[SubmittedJobInfo]:
+        """Report the jobs of submissions that have ended."""
+        self._look()
+        for job_info in active_jobs:
+            if job_info.aux["batch"] in self._submitted:
+                yield job_info
+
+    def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:
+        """Cancel all submissions of this run, and none of anybody else."""
+        self._is_cancelled = True
+        is_free = self._submitting.acquire(timeout=_CANCEL_S)
+        try:
+            numbers = [batch.number for batch in self._submitted]
+            name = self._name if any(batch.may_be_queued for batch in self._waiting) else ""
+            for text in queue.cancel(numbers, name):
+                print(f"tomopipe: {text}", file=sys.stderr)
+        finally:
+            if is_free:
+                self._submitting.release()
+
+    def shutdown(self) -> None:
+        """End the thread; what an error of the scheduler left in the queue is cancelled."""
+        if self._submitted and not self._is_cancelled:
+            self.cancel_jobs([])
+        super().shutdown()
+
+    def print_job_error(
+        self, job_info: SubmittedJobInfo, msg: str | None = None, **kwargs: Any
+    ) -> None:
+        """Log the error of the members of a job that lack their results."""
+        if job_info.external_jobid:
+            kwargs["external_jobid"] = job_info.external_jobid
+        for member in job_info.aux["lacking"]:
+            member.log_error(msg, **kwargs)
+
+    def _submit_waiting(self) -> None:
+        if self._is_stopping:
+            self._drop()
+        settings = self.workflow.executor_settings
+        is_full = len(self._submitted) >= settings.submissions
+        if not (self._waiting or is_full) and time.monotonic() - self._new_s >= _SETTLE_S:
+            with self.lock:
+                jobs, self._new = self._new, []
+            try:
+                n_cores = self.cores if isinstance(self.cores, int) else 1
+                self._waiting = pack(jobs, settings, n_cores)
+            except Exception as error:
+                self._fail(jobs, f"{type(error).__name__}: {error}")
+        while self._waiting and len(self._submitted) < settings.submissions:
+            if self._is_cancelled or time.monotonic() < self._retry_s:
+                return
+            self._submit(self._waiting[0])
+
+    def _drop(self) -> None:
+        """Give back the jobs that SLURM has not, without a word about each."""
+        with self.lock:
+            jobs, self._new = self._new, []
+        batches = [batch for batch in self._waiting if not batch.may_be_queued]
+        self._waiting = [batch for batch in self._waiting if batch.may_be_queued]
+        for job in [*jobs, *(job for batch in batches for job in batch.jobs)]:
+            self.report_job_error(SubmittedJobInfo(job, aux={"lacking": []}))
+
+    def _submit(self, batch: Batch) -> None:
+        try:
+            with self._submitting:
+                if self._is_cancelled:
+                    return
+                log = self._log(batch)
+                log.parent.mkdir(parents=True, exist_ok=True)
+                options = batch.options(self._name, log, self.workflow.workdir_init)
+                batch.number = queue.submit(self._name, options, self._script(batch), batch)
+                self._submitted.append(batch)
+        except queue.NotNowError as error:
+            self._retry_s = time.monotonic() + self.next_seconds_between_status_checks
+            self._say("submit", f"SLURM takes no submission now, it is sent again: {error}")
+        except Exception as error:
+            self._waiting.remove(batch)
+            self._fail(batch.jobs, str(error) or type(error).__name__)
+        else:
+            self._waiting.remove(batch)
+            self._said.discard("submit")
+            n = f"{len(batch.jobs)} jobs" if len(batch.jobs) > 1 else "1 job"
+            self.logger.info(
+                f"{n} of {batch.rules} submitted with SLURM jobid {batch.number} "
+                f"(log: {self._log(batch)})."
+            )
+            for job in batch.jobs:
+                info = SubmittedJobInfo(job, external_jobid=batch.number, aux={"batch": batch})
+                self.report_job_submission(info)
+
+    def _log(self, batch: Batch) -> Path:
+        return _LOGS.absolute() / batch.folder / f"{batch.number or '%j'}.log"
+
+    def _script(self, batch: Batch) -> str:
+        """Return the script of a submission: one start of Snakemake, which runs all its jobs."""
+        from tomopipe.run.snakemake_internals import send
+
+        # a chain that is tried again may have done its first job
+        lacking = [job for job in batch.members if not is_done(job)] or batch.members
+        send(lacking)
+        factory = self.workflow.spawned_job_args_factory
+        before = factory.precommand(executor_common_settings=self.common_settings)
+        general = factory.general_args(executor_common_settings=self.common_settings)
+        command = [
+            *(self.get_python_executable(), "-m", "snakemake", "--snakefile", self.get_snakefile()),
+            *batch.arguments(lacking),
+            *shlex.split(general),
+            *("--keep-going", "--mode", self.get_exec_mode().item_to_choice()),
+        ]
+        return f"#!/bin/sh\n{before and f'{before} && '}{shlex.join(map(str, command))}\n"
+
+    def _look(self) -> None:
+        """Ask SLURM for the states of all submissions, and report those that have ended."""
+        batches = list(self._submitted)
+        try:
+            states = queue.states([batch.number for batch in batches])
+        except queue.NoAnswerError as error:
+            self._say("ask", f"SLURM does not answer, it is asked again: {error}")
+            return
+        self._said.discard("ask")
+        for batch in batches:
+            state = states.get(batch.number, "")
+            batch.n_unknown = 0 if state else batch.n_unknown + 1
+            if queue.has_ended(state) or batch.n_unknown >= _N_UNKNOWN:
+                self._submitted.remove(batch)
+                try:
+                    self._close(batch, state or "no longer known")
+                except Exception as error:
+                    self._fail(batch.jobs, f"{type(error).__name__}: {error}")
+
+    def _close(self, batch: Batch, state: str) -> None:
+        log, jobs = self._log(batch), list[Any]()
+        if state != "COMPLETED":
+            jobs = [job for job in batch.jobs if not all(map(is_done, members(job)))]
+            queue.cancel([batch.number])  # SLURM may have queued it again
+        for job in batch.jobs:
+            if job not in jobs:
+                self.report_job_success(SubmittedJobInfo(job, external_jobid=batch.number))
+        if jobs:
+            from tomopipe.campaign.slurm import failed_on
+
+            why = f"SLURM job {batch.number}: {state}"
+            node = "" if log.exists() or state != "FAILED" else failed_on(batch.number)
+            if node:
+                why = f"{node} cannot write {Path.cwd()}: it must be there, under this path, on all"
+                why += " nodes"
+            self._fail(jobs, why, batch.number, log)
+        elif not self.workflow.executor_settings.keep_successful_logs:
+            with suppress(OSError):
+                log.unlink()
+
+    def _fail(
+        self, jobs: Sequence[Any], why: str, number: str = "", log: Path | None = None
+    ) -> None:
+        """Report the failure of jobs, and say why, once for all."""
+        from tomopipe.run.snakemake_internals import note_failure
+
+        logs = [str(log)] if log and log.exists() else []
+        why += "".join(f"; see {os.path.relpath(path)}" for path in logs)
+        names = ", ".join(sorted({member.rule.name for job in jobs for member in members(job)}))
+        self.logger.error(f"a submission of {names} failed: {why}")
+        for job in jobs:
+            lacking = [member for member in members(job) if not is_done(member)] or members(job)
+            note_failure(lacking, why, number)
+            info = SubmittedJobInfo(job, external_jobid=number or None, aux={"lacking": lacking})
+            self.report_job_error(info, msg=why, aux_logs=logs)
+
+    def _say(self, about: str, text: str) -> None:
+        """Say something about SLURM, once until it works again."""
+        from tomopipe.run import progress
+
+        if about not in self._said:
+            self._said.add(about)
+            self.logger.warning(f"tomopipe: {text}")
+            progress.tell(says=text)

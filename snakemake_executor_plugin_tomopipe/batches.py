@@ -1,0 +1,240 @@
+"""Batches: the jobs of one submission, and what it asks SLURM for.
+
+The resource `batch` of a rule says how many of its jobs share a submission at most, `cpu_ms` how
+long each computes. The other resources are those of the plugin snakemake-executor-plugin-slurm.
+"""
+
+import math
+import os
+import re
+import secrets
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from snakemake_interface_executor_plugins.utils import encode_target_jobs_cli_args
+
+_MOST_CPU_S = 440  # of the jobs of one submission
+_START_S = 3.0  # of a submission: Snakemake and imports, on one core
+_USED = 0.6  # of the cores and the time that a submission holds
+_COMMENT = 200  # characters
+
+
+def members(job: Any) -> list[Any]:
+    """Return the jobs of a group in their order, or the job itself."""
+    return [each for layer in job.toposorted for each in layer] if job.is_group() else [job]
+
+
+def is_done(member: Any) -> bool:
+    """Tell from the status beside its log whether a job has ended well in this run."""
+    from tomopipe.campaign.log import status_path
+    from tomopipe.storage import run_folder
+    from tomopipe.storage.json_files import json_or
+
+    log = next(iter(member.log), None)
+    status = json_or(status_path(log), {}) if log else {}
+    run = os.environ.get(run_folder.VARIABLE)
+    return bool(run) and (status.get("state"), status.get("run")) == ("done", run)
+
+
+def batch_cores(cpu_s: float) -> int:
+    """Return the most cores of which jobs of so much CPU time use 0.6, with their start.
+
+    The start and the jobs use `start + jobs` of the `n * start + jobs` core-seconds held.
+    """
+    return max(1, int((cpu_s * (1 / _USED - 1) + _START_S / _USED) / _START_S))
+
+
+@dataclass
+class Need:
+    """What one job, or a chain of jobs of one scan, needs."""
+
+    texts: dict[str, Any]  # resources as the rule or the profile gives them, of the first that does
+    threads: int
+    mem_mb: int
+    runtime_min: int
+    cpu_s: float
+    batch: int
+
+    @classmethod
+    def of(cls, job: Any) -> "Need":
+        """Return the need of a job, from the resources of its members."""
+        each = [dict(member.resources.items()) for member in members(job)]
+        numbers = {
+            name: [value for asked in each if isinstance(value := asked.get(name), int)]
+            for name in ("mem_mb", "runtime", "cpu_ms", "batch")
+        }
+        texts: dict[str, Any] = {}
+        for asked in each:
+            texts = {name: value for name, value in asked.items() if value} | texts
+        return cls(
+            texts=texts,
+            threads=max(member.threads for member in members(job)),
+            mem_mb=max(numbers["mem_mb"], default=0),
+            runtime_min=sum(numbers["runtime"]),
+            cpu_s=sum(numbers["cpu_ms"]) / 1000,
+            batch=min(numbers["batch"], default=1),
+        )
+
+    @property
+    def uses_gpu(self) -> bool:
+        """Tell whether it asks for a GPU, which has one job at a time."""
+        texts = self.texts
+        return bool(texts.get("gpu") or texts.get("gpu_model")) or "gpu" in texts.get("gres", "")
+
+
+@dataclass(eq=False)
+class Batch:
+    """Jobs of one submission."""
+
+    places: tuple[str, ...]  # options of sbatch but for cores, memory and time
+    n_cores: int  # most that it may ask for
+    jobs: list[Any] = field(default_factory=list)
+    needs: list[Need] = field(default_factory=list)
+    mark: str = field(default_factory=partial(secrets.token_hex, 4))  # begins its comment in SLURM
+    number: str = ""  # SLURM's number
+    may_be_queued: bool = False  # sbatch did not say that it was refused
+    n_unknown: int = 0  # times that SLURM did not know it
+
+    @property
+    def members(self) -> list[Any]:
+        """The jobs, and those of groups, in their order."""
+        return [member for job in self.jobs for member in members(job)]
+
+    @property
+    def cpu_s(self) -> float:
+        """CPU time of the jobs."""
+        return sum(need.cpu_s for need in self.needs)
+
+    @property
+    def rules(self) -> str:
+        """Its rules, in their order, with a plus between them."""
+        return "+".join(dict.fromkeys(member.rule.name for member in self.members))
+
+    @property
+    def folder(self) -> str:
+        """The folder of its log, by which `tomopipe status` recognises its rules."""
+        names = self.rules.split("+")
+        return f"rule_{names[0]}" if len(names) == 1 else "_".join(["group", *names])
+
+    @property
+    def cores(self) -> int:
+        """Cores of a submission: no more than its jobs keep busy."""
+        threads = [need.threads for need in self.needs]
+        if len(threads) == 1:
+            return threads[0]
+        n_busy = batch_cores(self.cpu_s)
+        return max(*threads, min(n_busy, sum(threads), self.n_cores))
+
+    @property
+    def _n_side(self) -> int:
+        """Most jobs side by side."""
+        return min(len(self.needs), self.cores // min(need.threads for need in self.needs))
+
+    @property
+    def mem_mb(self) -> int:
+        """Memory of a submission: at most a node's, with which fewer jobs run side by side."""
+        from tomopipe.campaign.slurm import node_mb
+
+        asked = sum(sorted((need.mem_mb for need in self.needs), reverse=True)[: self._n_side])
+        return min(asked, node_mb(self._partition) or asked)
+
+    @property
+    def runtime_min(self) -> int:
+        """Time of a submission: at most its partition's."""
+        from tomopipe.campaign.slurm import time_limit_min
+
+        n_after_another = math.ceil(len(self.needs) / self._n_side)
+        asked = n_after_another * max(need.runtime_min for need in self.needs)
+        return min(asked, time_limit_min(self._partition) or asked)
+
+    @property
+    def _partition(self) -> str:
+        return str(self.needs[0].texts.get("slurm_partition") or "")
+
+    def options(self, name: str, log: Path, folder: str | Path) -> list[str]:
+        """Return the options of sbatch, with the name of the run in SLURM."""
+        texts = self.needs[0].texts
+        comment = f"{self.mark} {self.rules}: {' '.join(_subjects(self.members))}"
+        cores = texts.get("cpus_per_task", self.cores)
+        per_cpu = texts.get("mem_mb_per_cpu")
+        found = {
+            "job-name": name,
+            "output": str(log.parent).replace("%", "%%") + f"/{log.name}",
+            "export": "ALL",
+            "comment": comment[:_COMMENT],
+            "chdir": folder,
+            "cpus-per-task": cores if cores > 0 and "cpus_per_gpu" not in texts else "",
+            "mem": "" if per_cpu else self.mem_mb or "",
+            "mem-per-cpu": per_cpu or "",
+            "time": self.runtime_min or "",
+        }
+        # last: what the user adds is stronger
+        return [f"--{key}={value}" for key, value in found.items() if value] + [*self.places]
+
+    def arguments(self, jobs: Iterable[Any]) -> list[str]:
+        """Return the arguments with which Snakemake runs some of its jobs on a node."""
+        targets = [target for job in jobs for target in job.get_target_spec()]
+        files = sorted({str(path) for job in self.jobs for path in job.get_wait_for_files()})
+        memory = [f"mem_mb={self.mem_mb}"] if self.mem_mb else []
+        return [
+            *("--target-jobs", *encode_target_jobs_cli_args(targets)),
+            *("--allowed-rules", *dict.fromkeys(member.rule.name for member in self.members)),
+            *("--cores", str(self.cores), "--attempt", str(self.jobs[0].attempt)),
+            *(["--resources", *memory] if memory else []),
+            *(["--wait-for-files", *files] if files else []),
+        ]
+
+
+def _subjects(jobs: Iterable[Any]) -> list[str]:
+    specs = [spec for job in jobs for spec in job.get_target_spec()]
+    return list(dict.fromkeys(",".join(spec.wildcards_dict.values()) for spec in specs))
+
+
+def pack(jobs: Iterable[Any], settings: Any, n_cores: int) -> list[Batch]:
+    """Share jobs out to batches, of jobs of the same rules that go to the same place.
+
+    Alone is a job that uses a GPU, that computes long, or that is tried again.
+    """
+    batches: list[Batch] = []
+    open_batches: dict[Any, Batch] = {}
+    for job in jobs:
+        need = Need.of(job)
+        places = tuple(_places(need, settings))
+        key = (tuple(dict.fromkeys(each.rule.name for each in members(job))), places)
+        size = 1 if need.uses_gpu or job.attempt > 1 else need.batch
+        batch = open_batches.get(key)
+        if batch is None or len(batch.jobs) >= size or batch.cpu_s + need.cpu_s > _MOST_CPU_S:
+            batches.append(batch := Batch(places, n_cores))
+            if size > 1:
+                open_batches[key] = batch
+        batch.needs.append(need)
+        batch.jobs.append(job)
+    return batches
+
+
+def _places(need: Need, settings: Any) -> Sequence[str]:
+    """Return the options of sbatch that jobs of one submission share."""
+    texts = need.texts
+    account = str(texts.get("slurm_account") or "")
+    gpus = [str(texts[key]) for key in ("gpu_model", "gpu") if texts.get(key)]
+    n_tasks = texts.get("tasks") or 1
+    found = {
+        # of several only the first: sbatch takes one
+        "account": next(iter(re.findall(r"[^,\s]+", account)), ""),
+        "partition": texts.get("slurm_partition"),
+        "qos": texts.get("qos") or texts.get("slurm_qos") or settings.qos,
+        "reservation": settings.reservation,
+        "constraint": texts.get("constraint"),
+        "nodes": texts.get("nodes"),
+        "gres": texts.get("gres"),
+        "gpus": ":".join(gpus),
+        "cpus-per-gpu": texts.get("cpus_per_gpu"),
+        "ntasks": "" if need.uses_gpu else n_tasks,
+        "ntasks-per-gpu": texts.get("tasks_per_gpu"),
+    }
+    options = [f"--{key}={value}" for key, value in found.items() if value]
+    return [*options, *shlex.split(str(texts.get("slurm_extra") or ""))]

@@ -1,0 +1,90 @@
+"""A SLURM of one machine, for tests: sbatch runs the script at once; answers can be prepared.
+
+Installed as sbatch, squeue, sacct, scancel, sinfo and scontrol. The folder $FAKE_SLURM holds:
+`answers.TOOL`, a line of JSON for each call, [exit status, standard error, does it all the same];
+`N.state`, the state of job N whatever its script did; `N.options`, with which it was submitted.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+FOLDER = Path(os.environ["FAKE_SLURM"])
+RUN = 'sh "$HERE.script"; echo $? > "$HERE.part"; mv "$HERE.part" "$HERE.rc"'
+
+
+def prepared_answer(tool: str) -> list:
+    path = FOLDER / f"answers.{tool}"
+    if not path.exists() or not (lines := path.read_text().splitlines()):
+        return [0, "", True]
+    path.write_text("".join(f"{line}\n" for line in lines[1:]))
+    return json.loads(lines[0])
+
+
+def submit(arguments: list[str]) -> int:
+    number = len(list(FOLDER.glob("*.options"))) + 1
+    (FOLDER / f"{number}.options").write_text(json.dumps(arguments))
+    (FOLDER / f"{number}.script").write_text(sys.stdin.read())
+    log = next(a for a in arguments if a.startswith("--output=")).split("=", 1)[1]
+    with open(log.replace("%j", str(number)).replace("%%", "%"), "w") as stream:
+        process = subprocess.Popen(
+            ["sh", "-c", RUN],
+            stdout=stream,
+            stderr=stream,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            env=os.environ | {"SLURM_JOB_ID": str(number), "HERE": f"{FOLDER}/{number}"},
+        )
+    (FOLDER / f"{number}.pid").write_text(str(process.pid))
+    return number
+
+
+def state_of(number: str) -> str:
+    if (path := FOLDER / f"{number}.state").exists():
+        return path.read_text().strip()
+    path = FOLDER / f"{number}.rc"
+    if not path.exists():
+        return "RUNNING"
+    return "COMPLETED" if path.read_text().strip() == "0" else "FAILED"
+
+
+def value_of(arguments: list[str], option: str) -> str:
+    return arguments[arguments.index(option) + 1] if option in arguments else ""
+
+
+def main() -> int:
+    tool, arguments = Path(sys.argv[0]).name, sys.argv[1:]
+    with (FOLDER / "calls").open("a") as stream:
+        stream.write(json.dumps([tool, *arguments]) + "\n")
+    status, error, does_it = prepared_answer(tool)
+    if error:
+        print(error, file=sys.stderr)
+    if not does_it:
+        return status
+    if tool == "sbatch":
+        number = submit(arguments)
+        if not status:
+            print(number)
+    elif tool in ("squeue", "sacct"):
+        for number in filter(None, value_of(arguments, "--jobs").split(",")):
+            if (FOLDER / f"{number}.options").exists() and state_of(number) != "FORGOTTEN":
+                print(f"{number}|{state_of(number)}")
+        name = value_of(arguments, "--name")
+        for path in FOLDER.glob("*.options") if name else ():
+            options = dict(
+                option.split("=", 1) for option in json.loads(path.read_text()) if "=" in option
+            )
+            if options["--job-name"] == name:
+                print(path.stem, options["--comment"])
+    elif tool == "scancel":
+        for number in filter(str.isdigit, arguments):
+            if state_of(number) == "RUNNING":
+                (FOLDER / f"{number}.state").write_text("CANCELLED by 1000")
+                os.killpg(int((FOLDER / f"{number}.pid").read_text()), signal.SIGKILL)
+    return status
+
+
+sys.exit(main())

@@ -1,0 +1,126 @@
+"""What shares a submission, and what a submission asks for."""
+
+import types
+
+import pytest
+
+from snakemake_executor_plugin_tomopipe.batches import batch_cores, pack
+from snakemake_executor_plugin_tomopipe.queue import is_temporary
+from tomopipe.campaign.slurm import node_mb, sinfo
+from tomopipe.config import FullReconBlock
+from tomopipe.cost.batches import job_s, volume_s
+
+MB = 1_000_000
+SETTINGS = types.SimpleNamespace(qos="", reservation="")
+
+
+def job(rule="volume", attempt=1, threads=1, jobs=(), **resources):
+    """As much of a job, or of a group of jobs, as packing needs."""
+    asked = {"mem_mb": 400, "runtime": 20, "batch": 20, "cpu_ms": 2000} | resources
+    return types.SimpleNamespace(
+        rule=types.SimpleNamespace(name=rule),
+        attempt=attempt,
+        threads=threads,
+        resources=asked,
+        is_group=lambda: bool(jobs),
+        toposorted=[[member] for member in jobs],
+    )
+
+
+def sizes(jobs):
+    return [len(batch.jobs) for batch in pack(jobs, SETTINGS, 4)]
+
+
+def test_no_batch_holds_more_than_its_rule_says_or_computes_too_long():
+    assert sizes(job() for _ in range(45)) == [20, 20, 5]
+    assert sizes(job(batch=10) for _ in range(15)) == [10, 5]
+    assert sizes(job(cpu_ms=100_000) for _ in range(6)) == [4, 2]
+    assert sizes([job(), job(cpu_ms=10**9), job(), job()]) == [1, 1, 2]
+    assert sizes([job(batch=None), job(batch=None)]) == [1, 1]  # a rule of the user's
+
+
+def test_other_rules_and_places_and_what_must_be_alone_have_batches_of_their_own():
+    assert sizes([job(), job("stack"), job(), job("stack")]) == [2, 2]
+    assert sizes([job(slurm_partition="a"), job(slurm_partition="b")]) == [1, 1]
+    assert sizes([job(qos="a"), job(slurm_qos="a"), job(slurm_extra="--x")]) == [2, 1]
+    assert sizes([job(gpu=1), job(gpu=1)]) == [1, 1]
+    assert sizes([job(gres="gpu:1"), job(gres="gpu:1")]) == [1, 1]
+    assert sizes([job(gpu=0), job(gpu=0)]) == [2]
+    assert sizes([job(attempt=2), job(attempt=2)]) == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("threads", "cpu_ms", "cores", "mem_mb", "runtime"),
+    [(1, 100, 2, 800, 200), (1, 400, 3, 1200, 140), (1, 900, 4, 1600, 100), (3, 9, 3, 400, 400)],
+)
+def test_a_submission_asks_for_the_cores_that_its_jobs_keep_busy(
+    threads, cpu_ms, cores, mem_mb, runtime
+):
+    (batch,) = pack([job(threads=threads, cpu_ms=cpu_ms) for _ in range(20)], SETTINGS, 4)
+    assert (batch.cores, batch.mem_mb, batch.runtime_min) == (cores, mem_mb, runtime)
+
+
+def test_a_chain_takes_the_memory_of_its_largest_job_and_the_time_of_both():
+    tried, predicted = job("try"), job("predict", mem_mb="<TBD>", runtime=10)
+    (batch,) = pack([job(jobs=(tried, predicted))], SETTINGS, 4)
+    assert (batch.mem_mb, batch.runtime_min, batch.rules) == (400, 30, "try+predict")
+    assert batch.folder == "group_try_predict"
+
+
+def test_a_submission_keeps_six_tenths_of_its_cores_busy():
+    start_s = 3.0
+    for cpu_s in (0.0, 1.0, 2.0, 8.0, 30.0, 1000.0):
+        n_cores = batch_cores(cpu_s)
+        shares = [(start_s + cpu_s) / (n * start_s + cpu_s) for n in (n_cores, n_cores + 1)]
+        assert shares[0] >= 0.6 > shares[1]
+    assert batch_cores(6 * volume_s((900, 64, 1024), FullReconBlock())) == 3
+    assert batch_cores(6 * job_s("export_stack", 118 * MB)) == 2
+    assert batch_cores(20 * (job_s("try_recon", MB) + job_s("predict_cor", MB))) >= 4
+
+
+@pytest.fixture
+def say_sinfo(tmp_path, monkeypatch):
+    """Let sinfo print these lines."""
+
+    def say(*lines):
+        said = "".join(f"echo '{line}'\n" for line in lines)
+        (tmp_path / "sinfo").write_text(f"#!/bin/sh\n{said}")
+        (tmp_path / "sinfo").chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+        sinfo.cache_clear()
+
+    yield say
+    sinfo.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("limit", "asked"), [("1:30:00", 90), ("1-00:00:00", 500), ("infinite", 500)]
+)
+def test_no_submission_asks_for_more_time_than_its_partition_gives(say_sinfo, limit, asked):
+    say_sinfo("q*|10:00", f"p|{limit}")
+    (batch,) = pack([job(runtime=500, slurm_partition="p")], SETTINGS, 4)
+    assert batch.runtime_min == asked
+
+
+def test_no_submission_asks_for_more_memory_than_a_node_of_its_partition_has(say_sinfo):
+    say_sinfo("q*|64000", "p|1000", "p|2000")
+    (batch,) = pack([job(mem_mb=3000, slurm_partition="p")], SETTINGS, 4)
+    assert batch.mem_mb == 2000
+    assert [node_mb("p,q"), node_mb("p")] == [64000, 2000]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Socket timed out on send/recv operation", True),
+        ("AssocGrpSubmitJobsLimit; Batch job submission failed: Job violates accounting/QOS", True),
+        ("QOSMaxSubmitJobPerUserLimit; Job violates accounting/QOS policy", True),
+        ("Job violates accounting/QOS policy (job submit limit, user's size ...)", True),
+        ("QOSMaxCpuPerJobLimit; Job violates accounting/QOS policy (job submit limit", False),
+        ("AssocMaxWallDurationPerJobLimit; Job violates accounting/QOS policy", False),
+        ("Invalid account or account/partition combination specified", False),
+        ("Requested node configuration is not available", False),
+    ],
+)
+def test_only_refusals_that_pass_are_waited_for(text, expected):
+    assert is_temporary(text) == expected
