@@ -225,7 +225,7 @@ def test_a_stack_that_its_scan_spoils_holds_up_no_other(campaign, tmp_path):
     star, page = (campaign / "results" / name for name in ("relion/names.tsv", "report/index.html"))
     in_set = sorted(set(CORS_PX) - {"a_2"})
     assert [line.split("\t")[0] for line in star.read_text().splitlines()[1:]] == in_set
-    assert f"has {len(in_set)} of {len(CORS_PX)} tomograms, not a_2 (spoilt)" in first.text
+    assert f"has {len(in_set)} of {len(CORS_PX)} tomograms, not a_2: spoilt" in first.text
     assert "spoilt" in page.read_text()
     assert plan(campaign) == (1, frozenset())
     assert snakemake(campaign).jobs == frozenset()
@@ -258,7 +258,7 @@ def test_missing_cor_blocks_before_any_volume_and_names_every_scan(tmp_path):
     configure(campaign, "resolve_cor", on_missing="skip")
     run = snakemake(campaign)
     assert run.status == 3, run.text
-    assert "no COR, and so no volume: c_1, d_1" in run.text
+    assert "no COR, and so no volume: 2 scans (c_1, d_1)" in run.text
     assert volumes(campaign) == {"a_1"}
     assert snakemake(campaign).status == 0  # nothing to do
     assert "c_1" in (campaign / "results/report/index.html").read_text()
