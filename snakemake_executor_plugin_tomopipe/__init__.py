@@ -224,7 +224,7 @@ class Executor(RemoteExecutor):
         """Ask SLURM for the states of all submissions, and report those that have ended."""
         batches = list(self._submitted)
         try:
-            states = queue.states([batch.number for batch in batches])
+            states = queue.states([batch.number for batch in batches], self._name)
         except queue.NoAnswerError as error:
             self._say("ask", f"SLURM does not answer, it is asked again: {error}")
             return

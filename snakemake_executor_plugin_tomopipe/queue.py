@@ -86,14 +86,15 @@ def has_ended(state: str) -> bool:
     return state in ENDED
 
 
-def states(numbers: Sequence[str]) -> dict[str, str]:
-    """Return the states of jobs; SLURM has forgotten those that are missing.
+def states(numbers: Sequence[str], name: str) -> dict[str, str]:
+    """Return the states of jobs of the run of this name; SLURM has forgotten the missing ones.
 
+    The accounting may know an earlier job of the same number, where SLURM counts anew.
     NoAnswerError if not even squeue answers, or sacct fails and squeue has forgotten a job.
     """
     found, no_answer = dict[str, str](), ""
     try:
-        found = _states([*_SACCT, "--format=JobID,State"], numbers)
+        found = _states([*_SACCT, "--format=JobID,State", f"--name={name}"], numbers)
     except NoAnswerError as error:
         no_answer = str(error)
     rest = [number for number in numbers if not has_ended(found.get(number, ""))]
