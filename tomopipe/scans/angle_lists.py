@@ -4,12 +4,15 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tomopipe.config.blocks import AngleRange
 from tomopipe.errors import ScanError
+
+if TYPE_CHECKING:
+    from tomopipe.config.blocks import AngleRange  # slow to load
 
 _DEGREES = dict.fromkeys(("", "deg", "degs", "degree", "degrees", "°"), 1.0)
 # in degrees; "" counts as degrees
@@ -121,7 +124,7 @@ def other_unit(theta_deg: NDArray[np.float64], *, in_rad: bool = False) -> tuple
     return "", ""
 
 
-def angles_of_range(angles: AngleRange, n_planned: int) -> NDArray[np.float64]:
+def angles_of_range(angles: "AngleRange", n_planned: int) -> NDArray[np.float64]:
     """Return the angles of a range, degrees; its last is that of the last frame planned."""
     if angles.stop is None:
         return (angles.start + (angles.step or 0.0) * np.arange(n_planned)).astype(np.float64)
@@ -129,7 +132,7 @@ def angles_of_range(angles: AngleRange, n_planned: int) -> NDArray[np.float64]:
 
 
 def planned_by_range(
-    angles: AngleRange, numbers: NDArray[np.float64], n_frames: int
+    angles: "AngleRange", numbers: NDArray[np.float64], n_frames: int
 ) -> Iterator[NDArray[np.float64]]:
     """Yield the angles of a range for as many images as its step, or theirs, shows; for all last.
 

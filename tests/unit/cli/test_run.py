@@ -534,8 +534,8 @@ def test_ctrl_c_stops_a_run_also_on_a_full_disk(campaign, does, no_room, monkeyp
     does("import time; time.sleep(60)")
     start = launch.start
 
-    def start_and_press(*given):
-        found = start(*given)
+    def start_and_press(*given, **more):
+        found = start(*given, **more)
         no_room()
         threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT)).start()
         return found
