@@ -154,9 +154,10 @@ def _follow(
     while True:
         with suppress(subprocess.TimeoutExpired):
             process.wait(_LOOK_S)
-        progress.read()
-        screen.show(progress, at_end=process.returncode is not None)
-        if process.returncode is not None:
+        at_end = process.returncode is not None
+        progress.read(at_end=at_end)
+        screen.show(progress, at_end=at_end)
+        if at_end:
             return progress
 
 

@@ -1,8 +1,8 @@
 """Progress of a run: the events that its main process reports, and their sums by step.
 
-Snakemake's log is for people, and gives neither the number of jobs of a step after a checkpoint nor
-why a job runs. So the Snakefile writes both, a line of JSON each, to a file named in the
-environment.
+The logger plugin and the Snakefile write them to a file that the environment names, a line of JSON
+each: `began` (number of the job; step, name, reason), `ended`, `failed` (error) and `again` (it is
+tried once more) of jobs; `totals`, the jobs of steps, done or not, at any time; `says`; facts.
 """
 
 import json
@@ -10,6 +10,7 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ VARIABLE = "TOMOPIPE_EVENTS"
 FORCE = "TOMOPIPE_FORCE"
 """Environment variable of a run that starts although the disk is too small."""
 _LOOK_S = 5.0
+_AGAIN_S = 1.0  # after a failure, until Snakemake has said whether it tries again
 _MOST_ERROR = 700  # characters
 _TARGETS = ("all", "predictions", "total")  # rules that are not work
 
@@ -61,6 +63,7 @@ class Step:
     queued: dict[int, tuple[str, float]] = field(default_factory=dict)
     running: dict[int, tuple[str, float]] = field(default_factory=dict)
     over: dict[int, tuple[str, float]] = field(default_factory=dict)
+    begun: set[int] = field(default_factory=set)
     again: dict[int, str] = field(default_factory=dict)
     failed: dict[int, str] = field(default_factory=dict)
     walls_s: list[float] = field(default_factory=list)
@@ -112,6 +115,8 @@ class Progress:
         # what (began, failed, again: it is tried again; says), step, name, and reason or error; the
         # reader empties it
         self.news: list[tuple[str, str, str, str]] = []
+        # errors of jobs that may be tried again, with the time of reading
+        self._errors: dict[int, tuple[float, str]] = {}
 
     @property
     def steps(self) -> dict[str, Step]:
@@ -140,19 +145,30 @@ class Progress:
         is_its_own = found and found.st_size and found.st_mtime > began_s - CLOCKS_S
         return log if is_its_own else None
 
-    def read(self) -> bool:
-        """Read the events since the last call; tell whether there were any."""
-        try:
-            with open(self._path, "rb") as stream:
-                stream.seek(self._offset)
-                text = stream.read()
-        except OSError:
-            return False
+    def read(self, *, at_end: bool = False) -> bool:
+        """Read the events since the last call; tell whether there was anything new.
+
+        A failure is news after a moment, or `at_end`: it may be tried again.
+        """
+        text = b""
+        with suppress(OSError), open(self._path, "rb") as stream:
+            stream.seek(self._offset)
+            text = stream.read()
         whole = text[: text.rfind(b"\n") + 1]
         self._offset += len(whole)
         for line in whole.splitlines():
             self._take(json.loads(line))
-        return self._look() or bool(whole)
+        return any([self._look(), self._tell_failures(at_end), whole])
+
+    def _tell_failures(self, at_end: bool) -> bool:
+        """Make news of failures that are final; tell whether there were any."""
+        old_s = time.monotonic() - _AGAIN_S
+        final = [n for n, (read_s, _) in self._errors.items() if at_end or read_s < old_s]
+        for number in final:
+            step = self._step_of[number]
+            name, (_, error) = self._steps[step].failed[number], self._errors.pop(number)
+            self.news.append(("failed", step, name, error))
+        return bool(final)
 
     def _look(self) -> bool:
         """Find the jobs that have left the queue of a cluster, and those that have ended there."""
@@ -185,18 +201,23 @@ class Progress:
     def _take(self, event: Mapping[str, Any]) -> None:
         if "totals" in event:
             for name, total in event["totals"].items():
-                self._steps.setdefault(name, Step()).total = total
+                step = self._steps.setdefault(name, Step())
+                step.total = max(total, len(step.begun))
         elif "began" in event:
             number, name = event["began"], event["step"]
             step = self._steps.setdefault(name, Step())
+            self._try_again(number)
+            step.begun.add(number)
+            step.total = max(step.total, len(step.begun))  # a checkpoint adds jobs
             self._step_of[number], self._sent_s[number] = name, event["at"]
             self._began_s[name, event["name"]] = event["at"]
             step.again.pop(number, None)
-            step.failed.pop(number, None)
             # on a cluster the main process has few cores for its own jobs, too
             jobs = step.queued if self.facts.get("remote") else step.running
             jobs[number] = event["name"], event["at"]
             self.news.append(("began", name, event["name"], event["reason"]))
+        elif "again" in event:
+            self._try_again(event["again"])
         elif "ended" in event or "failed" in event:
             self._end(event)
         elif "says" in event:
@@ -207,8 +228,7 @@ class Progress:
 
     def _end(self, event: Mapping[str, Any]) -> None:
         number = event.get("ended", event.get("failed"))
-        step_name = self._step_of.get(number, "")
-        step = self._steps.get(step_name, Step())
+        step = self._steps.get(self._step_of.get(number, ""), Step())
         if number in step.over:
             name, wall_s = step.over.pop(number)
         else:
@@ -220,6 +240,14 @@ class Progress:
         if "ended" in event:
             step.walls_s.append(wall_s)
         elif not self._is_stopped():
-            what = "again" if event.get("again") else "failed"
-            getattr(step, what)[number] = name
-            self.news.append((what, step_name, name, event.get("error", "")))
+            step.failed[number] = name
+            self._errors[number] = time.monotonic(), event.get("error", "")
+
+    def _try_again(self, number: int) -> None:
+        """Take back that a job has failed finally."""
+        step_name = self._step_of.get(number, "")
+        step = self._steps.get(step_name, Step())
+        if number in step.failed:
+            step.again[number] = step.failed.pop(number)
+            _, error = self._errors.pop(number, (0.0, ""))
+            self.news.append(("again", step_name, step.again[number], error))

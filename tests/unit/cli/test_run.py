@@ -155,7 +155,7 @@ def test_jobs_that_sbatch_refuses_are_told_together(campaign, does):
         "tell(totals={'full_recon': 9}); t = dict(step='full_recon', reason='x', local=False)\n"
         "for n in range(9): tell(began=n, name=f'a_{n}', **t)\n"
         "for n in range(6): tell(failed=n, error='sbatch: no')\n"
-        "import time; time.sleep(1)\n"
+        "import time; time.sleep(3)\n"
         "for n in range(6, 9): tell(failed=n, error='sbatch: no')\n"
         "sys.exit(1)"
     )
@@ -566,7 +566,8 @@ def test_jobs_are_summed_by_step_also_when_a_checkpoint_adds_some(tmp_path, monk
     tell(totals={"inventory": 1, "try_recon": 3, "full_recon": 3, "all": 1})
     for number in (1, 2):
         tell(began=number, step="try_recon", name=f"a_{number}", reason="not there yet", local=True)
-    tell(failed=1, again=True)
+    tell(failed=1)
+    tell(again=1)
     tell(began=1, step="try_recon", name="a_1", reason="not there yet", local=True)
     tell(ended=2)
     progress.read()
@@ -617,7 +618,8 @@ def test_jobs_of_a_submission_that_are_tried_again_are_one_line(tmp_path, monkey
     for n in range(26):
         tell(began=n, step="predict_cor", name=f"a_{n}", reason="not there yet", local=True)
     for n in range(26):
-        tell(failed=n, error="no room" if n == 25 else "", again=True)
+        tell(failed=n, error="no room" if n == 25 else "")
+        tell(again=n)
     progress.read()
     screen.show(progress)
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("failed")]
@@ -636,8 +638,12 @@ def test_a_job_that_somebody_stopped_has_not_failed_and_attempts_are_told_once(
     screen = Screen()
     for again in (True, True, False):
         tell(began=1, step="try_recon", name="a_1", reason="not there yet", local=True)
-        tell(failed=1, error="no room", again=again)
-        progress.read()
+        tell(failed=1, error="no room")
+        progress.read()  # it is not told yet
+        screen.show(progress)
+        for _ in range(again):
+            tell(again=1)
+        progress.read(at_end=not again)
         screen.show(progress, at_end=not again)
         step = progress.steps["try_recon"]
         assert (set(step.again), set(step.failed)) == (({1}, set()) if again else (set(), {1}))
@@ -646,7 +652,7 @@ def test_a_job_that_somebody_stopped_has_not_failed_and_attempts_are_told_once(
     stopped.append(True)
     tell(began=2, step="try_recon", name="a_2", reason="not there yet", local=True)
     tell(failed=2)
-    progress.read()
+    progress.read(at_end=True)
     screen.show(progress, at_end=True)
     assert "a_2" not in capsys.readouterr().out
     assert set(progress.steps["try_recon"].failed) == {1}

@@ -218,7 +218,9 @@ def test_the_jobs_of_a_run_under_way_are_its_own(folder, monkeypatch):
     status(folder, "bone_2", "failed", **now, error="OSError: no room")
     assert [job.key for job in full_recon(folder)[1].with_state("failed")] == []
     for again, failed in ((True, []), (False, ["bone_2"])):
-        progress.tell(failed=1, error="no room", again=again)
+        progress.tell(failed=1, error="no room")
+        for _ in range(again):
+            progress.tell(again=1)
         step, found = full_recon(folder)
         assert [job.key for job in found.with_state("failed")] == failed
         assert (step.queued, step.failed) == (2 - len(failed), len(failed))
