@@ -198,7 +198,8 @@ def _tell_end(directory: Path, status: int, started: Run, progress: Progress, st
         say(line)
     if status in (0, 3):
         return 3 if unfinished else status
-    if not (stopped or any(step.failed or step.again for step in progress.steps.values())):
+    steps = progress.steps.values()
+    if not (stopped or any(step.n["failed"] or step.n["again"] for step in steps)):
         say("\n".join(lines[-_TAIL_LINES:]))
     _say_if_full(campaign.results)
     how = "stopped" if stopped else "killed" if status < 0 else "some jobs failed"

@@ -113,10 +113,10 @@ def _of_run(status: StepStatus, step: Step) -> StepStatus:
     """Return the numbers of the run under way; its own times, as soon as there are some."""
     return replace(
         status,
-        running=len(step.running),
+        running=step.n["running"],
         done=step.done,
-        failed=len(step.failed),
-        eta_s=step.left_s if step.running else status.eta_s,
+        failed=step.n["failed"],
+        eta_s=step.left_s if step.n["running"] else status.eta_s,
     )
 
 

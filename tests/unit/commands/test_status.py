@@ -206,7 +206,7 @@ def test_the_jobs_of_a_run_under_way_are_its_own(folder, monkeypatch):
     status(folder, "bone_3", "failed", start=NOW - 900, end=NOW - 800, error="of an earlier run")
     progress.tell(totals={"full_recon": 3, "all": 1})
     for number, scan in enumerate(("bone_1", "bone_2")):
-        progress.tell(began=number, step="full_recon", name=scan, reason="", local=True)
+        progress.tell(began=number, step="full_recon", name=scan, reason="")
     progress.tell(ended=0)
     step, found = full_recon(folder)
     assert [row.step for row in found.steps] == ["full_recon"]
@@ -223,7 +223,7 @@ def test_the_jobs_of_a_run_under_way_are_its_own(folder, monkeypatch):
         step, found = full_recon(folder)
         assert [job.key for job in found.with_state("failed")] == failed
         assert (step.queued, step.failed) == (2 - len(failed), len(failed))
-        progress.tell(began=1, step="full_recon", name="bone_2", reason="", local=True)
+        progress.tell(began=1, step="full_recon", name="bone_2", reason="")
 
 
 SCRIPT = """#!/bin/sh

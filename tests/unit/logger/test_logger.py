@@ -98,7 +98,8 @@ def test_a_run_tells_reasons_failures_and_how_far_it_is(tmp_path):
         "end": (0, 1),
     }
     volume = progress.steps["volume"]
-    assert (list(volume.failed.values()), volume.running, volume.again) == (["c"], {}, {})
+    states = {job.name: job.state for job in volume.jobs.values()}
+    assert states == {"a": "done", "b": "done", "c": "failed"}
     began = {name: reason for what, _, name, reason in progress.news if what == "began"}
     assert began == dict.fromkeys(["", "b", "c"], "not there yet") | {"a": "COR of a: 4 -> 5"}
     errors = [(what, name, said) for what, _, name, said in progress.news if what != "began"]
