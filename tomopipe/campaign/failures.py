@@ -129,14 +129,13 @@ def not_begun(run: str, told_in: str) -> list[tuple[str, dict[str, str]]]:
     Without those that only follow on another of them. `told_in` is Snakemake's log.
     """
     unknown = {"error": f"it ended before it began; see {told_in}"}
-    states = {log: _state_in(run, log) for log in JOB_ERRORS}
-    missing = {
-        path for log, state in states.items() if state != "done" for path in JOB_ERRORS[log].outputs
-    }
+    failed = dict(JOB_ERRORS)  # the thread of the logger plugin adds to it
+    states = {log: _state_in(run, log) for log in failed}
+    missing = {path for log in failed if states[log] != "done" for path in failed[log].outputs}
     return [
-        (log, unknown | JOB_ERRORS[log].said)
-        for log, state in states.items()
-        if not state and not JOB_ERRORS[log].inputs & missing
+        (log, unknown | job.said)
+        for log, job in failed.items()
+        if not (states[log] or job.inputs & missing)
     ]
 
 
