@@ -264,7 +264,7 @@ class Executor(RemoteExecutor):
         self, jobs: Sequence[Any], why: str, number: str = "", log: Path | None = None
     ) -> None:
         """Report the failure of jobs, and say why, once for all."""
-        from tomopipe.run.snakemake_internals import note_failure
+        from tomopipe.campaign.failures import note_error
 
         logs = [str(log)] if log and log.exists() else []
         why += "".join(f"; see {os.path.relpath(path)}" for path in logs)
@@ -272,7 +272,9 @@ class Executor(RemoteExecutor):
         self.logger.error(f"a submission of {names} failed: {why}")
         for job in jobs:
             lacking = [member for member in members(job) if not is_done(member)] or members(job)
-            note_failure(lacking, why, number)
+            for member in lacking:
+                if member.log:
+                    note_error(member.log[0], member.input, member.output, why, number)
             info = SubmittedJobInfo(job, external_jobid=number or None, aux={"lacking": lacking})
             self.report_job_error(info, msg=why, aux_logs=logs)
 

@@ -397,7 +397,7 @@ def _content(path: Path) -> bytes:
     content = path.read_bytes()
     if path.suffix == ".html":  # who took how long, when, by which state of the checkout
         content = re.sub(rb"; last job ended[^<]*", b"", content)
-        for section in (b"times", b"efficiency", b"provenance"):
+        for section in (b"times", b"provenance"):
             content = re.sub(b'<section id="%s".*?</section>' % section, b"", content, flags=re.S)
         content = re.sub(rb"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d)?", b"", content)
     if path.name == "pictures.json":  # with the times of what they show

@@ -12,6 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 
 HOME = Path(__file__).parents[2]
+PLUGINS = ("executor", "logger")
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def test_wheel_has_the_workflow_the_pages_and_the_license(wheel):
     assert {f"tomopipe/_workflow/workflow/rules/{name}" for name in rules} <= names
     assert "tomopipe/_workflow/Snakefile" in names
     assert "tomopipe/_workflow/profiles/slurm/profile.yaml" in names
-    assert "snakemake_executor_plugin_tomopipe/__init__.py" in names
+    assert {f"snakemake_{kind}_plugin_tomopipe/__init__.py" for kind in PLUGINS} <= names
     assert any(name.endswith("LICENSE") for name in names)
     assert any(name.startswith("tomopipe/report/templates/") for name in names)
 
@@ -112,7 +113,8 @@ def test_names_of_modules_are_unique():
     assert sorted(set(names)) == sorted(names)
 
 
-def test_the_executor_for_slurm_needs_the_interface_of_snakemake_alone():
-    names = imported(HOME / "snakemake_executor_plugin_tomopipe") - set(sys.stdlib_module_names)
-    ours = {"snakemake_executor_plugin_tomopipe", "tomopipe"}
-    assert names - ours == {"snakemake_interface_executor_plugins"}
+@pytest.mark.parametrize("kind", PLUGINS)
+def test_a_plugin_needs_the_interface_of_snakemake_alone(kind):
+    name = f"snakemake_{kind}_plugin_tomopipe"
+    names = imported(HOME / name) - set(sys.stdlib_module_names) - {name, "tomopipe"}
+    assert names == {f"snakemake_interface_{kind}_plugins"}

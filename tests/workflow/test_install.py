@@ -22,8 +22,8 @@ PYTHON = Path(sys.base_prefix, "bin", "python3")
 def bundle(tmp_path_factory) -> Path:
     """What `make bundle` makes of the files of a checkout."""
     folder = tmp_path_factory.mktemp("bundle") / "clone"
-    plugin = "snakemake_executor_plugin_tomopipe"
-    for name in ("docs", "install", "profiles", "tomopipe", "workflow", plugin):
+    plugins = [f"snakemake_{kind}_plugin_tomopipe" for kind in ("executor", "logger")]
+    for name in ("docs", "install", "profiles", "tomopipe", "workflow", *plugins):
         shutil.copytree(HOME / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("Makefile", "Snakefile", "pyproject.toml", "constraints.txt", "LICENSE"):
         shutil.copy(HOME / name, folder)

@@ -27,6 +27,19 @@ Stat = tuple[int | None, int | None]  # size in bytes, modification time in ns
 
 
 @dataclass(frozen=True)
+class JobError:
+    """What Snakemake or SLURM `said` of a job that failed: `error` and `slurm_job`."""
+
+    said: dict[str, str]
+    inputs: set[str]
+    outputs: set[str]
+
+
+JOB_ERRORS: dict[str, JobError] = {}
+"""Jobs of the run of this process that failed, by their log."""
+
+
+@dataclass(frozen=True)
 class Failure:
     """A job that was killed, or an error it recorded, with the end of its log."""
 
@@ -99,6 +112,37 @@ def record_not_begun(
         if job := read_job(path):
             recorded.append(job)
     return recorded
+
+
+def note_error(
+    log: str, inputs: Iterable[str], outputs: Iterable[str], error: str, slurm_job: str = ""
+) -> None:
+    """Keep what Snakemake or SLURM said of a job that failed, perhaps before it began."""
+    said = {"error": error, "slurm_job": slurm_job}
+    said = {key: value for key, value in said.items() if value}
+    JOB_ERRORS[str(log)] = JobError(said, {*map(str, inputs)}, {*map(str, outputs)})
+
+
+def not_begun(run: str, told_in: str) -> list[tuple[str, dict[str, str]]]:
+    """Return the logs of the jobs that failed finally without a status of this run, and why.
+
+    Without those that only follow on another of them. `told_in` is Snakemake's log.
+    """
+    unknown = {"error": f"it ended before it began; see {told_in}"}
+    failed = dict(JOB_ERRORS)  # the thread of the logger plugin adds to it
+    states = {log: _state_in(run, log) for log in failed}
+    missing = {path for log in failed if states[log] != "done" for path in failed[log].outputs}
+    return [
+        (log, unknown | job.said)
+        for log, job in failed.items()
+        if not (states[log] or job.inputs & missing)
+    ]
+
+
+def _state_in(run: str, log: str) -> str:
+    """Return the state of the job of a log in a run; "" if it has not begun there."""
+    status = json_or(status_path(log), {})
+    return text(status.get("state")) if status.get("run") == run else ""
 
 
 def plain_error(text: str, step: str) -> str:

@@ -41,9 +41,7 @@ class JobStatus:
     error: str  # why it failed
     warning: str  # about what it made
     log_tail: str  # end of its log, for jobs that are not done
-    # what it requested (`cores`, `mem_mb`, `gpus`) and used (`cpu_s`, `peak_mb`)
-    asked: Mapping[str, float | None]
-    used: Mapping[str, float | None]
+    used: Mapping[str, float | None]  # `cpu_s`, `peak_mb`
 
     @property
     def wall_s(self) -> float | None:
@@ -86,7 +84,6 @@ def parse_job(
         error=text(data.get("error")),
         warning=text(data.get("warning")),
         log_tail="",
-        asked={key: number(value) for key, value in part(data, "asked").items()},
         used={key: number(value) for key, value in part(data, "used").items()},
     )
 

@@ -6,21 +6,15 @@ that is down) nothing is known, and they are left alone for a minute.
 
 import getpass
 import math
-import os
 import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import yaml
-
-from tomopipe.campaign.files import SNAKEMAKE
-from tomopipe.groups import grouped
 
 _SECONDS = 10.0
 _LEFT_ALONE_S = 60.0
@@ -38,30 +32,6 @@ ENDED = frozenset(
 )
 _HAS_ENDED = re.compile(r"job id (\d+)\S*: (?:Invalid job id|Job/step already complet)")
 NOT_CANCELLED = "SLURM jobs could not be cancelled"  # a line of a run's log begins with it
-_BYTES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40, "P": 2**50}
-
-
-@dataclass(frozen=True)
-class Pending:
-    """A job, or a group of jobs, that waits in the queue of SLURM."""
-
-    number: str  # SLURM's
-    name: str  # the rule that it runs; for a group, group_ and the names of its rules
-    start_s: float | None  # expected start, Unix seconds; None if SLURM does not give it
-    reason: str  # why it waits, in SLURM's words
-
-
-@dataclass(frozen=True)
-class Usage:
-    """Resources and usage of an allocation."""
-
-    # wall time; CPU time of all its CPUs
-    wall_s: float
-    cpu_s: float
-    n_cpus: int  # CPUs allocated
-    # memory requested, and the peak memory of its largest step
-    asked_bytes: float | None
-    used_bytes: float | None
 
 
 def job_states(numbers: Sequence[str]) -> dict[str, str]:
@@ -84,50 +54,6 @@ def failed_on(number: str) -> str:
     sacct = ["sacct", "--noheader", "--allocations", "--parsable2", "--format=State,NodeList"]
     rows = _ask_about(squeue, [number], n_cells=2) or _ask_about(sacct, [number], n_cells=2)
     return next((node for state, node in rows if state == "FAILED"), "")
-
-
-def pending_jobs(directory: Path) -> list[Pending]:
-    """List the jobs of a run of Snakemake in `directory` that SLURM has not started.
-
-    They are recognised by the path of their logs, which Snakemake puts in the working folder; if
-    there are none, SLURM is not asked.
-    """
-    logs = str(directory.resolve() / SNAKEMAKE / "slurm_logs")
-    if not os.path.isdir(logs):
-        return []
-    shown = "JobID:|,StartTime:|,Reason:|,StdOut:|"  # the path last: it may contain any character
-    command = ["squeue", "--noheader", "--states=PENDING", f"--user={getpass.getuser()}"]
-    found = []
-    for number, start, reason, log in _ask([*command, "--Format", shown], n_cells=4):
-        if log.startswith(f"{logs}/"):
-            name = log[len(logs) + 1 :].split("/", 1)[0].removeprefix("rule_")
-            found.append(Pending(number, name, _time(start), reason.strip()))
-    return found
-
-
-def usages(numbers: Iterable[str]) -> dict[str, Usage]:
-    """Return the usage of ended jobs from sacct; none without accounting."""
-    shown = "--format=JobIDRaw,State,ElapsedRaw,AllocCPUS,TotalCPU,ReqMem,MaxRSS"
-    command = ["sacct", "--noheader", "--parsable2", "--units=K", shown]
-    rows = _ask_about(command, sorted(set(numbers)), n_cells=7)
-    found = {}
-    for number, group in grouped((cells[0].split(".")[0], cells) for cells in rows).items():
-        whole = next((cells for cells in group if "." not in cells[0]), None)
-        if whole is not None and whole[1].split(" ")[0] in ENDED and whole[2].isdecimal():
-            found[number] = _usage(whole, group)
-    return found
-
-
-def _usage(whole: list[str], group: Iterable[list[str]]) -> Usage:
-    n_cpus = int(whole[3]) if whole[3].isdecimal() else 1
-    used = [used for cells in group if (used := _memory(cells[6], n_cpus)) is not None]
-    return Usage(
-        wall_s=float(whole[2]),
-        cpu_s=_seconds(whole[4]) or 0.0,
-        n_cpus=n_cpus,
-        asked_bytes=_memory(whole[5], n_cpus),
-        used_bytes=max(used, default=None),
-    )
 
 
 def cancel(numbers: Sequence[str], *options: str) -> str:
@@ -258,13 +184,6 @@ def _ask(command: list[str], *, n_cells: int, within_s: float | None = None) -> 
     return [row for row in cells if len(row) == n_cells]
 
 
-def _time(text: str) -> float | None:
-    try:
-        return datetime.fromisoformat(text).timestamp()  # in the local time zone, as squeue prints
-    except ValueError:
-        return None
-
-
 def _seconds(text: str) -> float | None:
     """Read [days-][hours:]minutes:seconds as seconds; None for anything else, such as infinite."""
     found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)", text)
@@ -272,11 +191,3 @@ def _seconds(text: str) -> float | None:
         return None
     days, hours, minutes, seconds = (float(part or 0) for part in found.groups())
     return 86400 * days + 3600 * hours + 60 * minutes + seconds
-
-
-def _memory(text: str, n_cpus: int) -> float | None:
-    """Read 2000M, 4G or 12K as bytes; older versions end it with n (node) or c (CPU)."""
-    found = re.fullmatch(r"([\d.]+)([KMGTP]?)([nc]?)", text)
-    if found is None or float(found[1]) == 0:
-        return None
-    return float(found[1]) * _BYTES[found[2]] * (n_cpus if found[3] == "c" else 1)

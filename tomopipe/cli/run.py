@@ -154,9 +154,10 @@ def _follow(
     while True:
         with suppress(subprocess.TimeoutExpired):
             process.wait(_LOOK_S)
-        progress.read()
-        screen.show(progress, at_end=process.returncode is not None)
-        if process.returncode is not None:
+        at_end = process.returncode is not None
+        progress.read(at_end=at_end)
+        screen.show(progress, at_end=at_end)
+        if at_end:
             return progress
 
 
@@ -197,7 +198,8 @@ def _tell_end(directory: Path, status: int, started: Run, progress: Progress, st
         say(line)
     if status in (0, 3):
         return 3 if unfinished else status
-    if not (stopped or any(step.failed or step.again for step in progress.steps.values())):
+    steps = progress.steps.values()
+    if not (stopped or any(step.n["failed"] or step.n["again"] for step in steps)):
         say("\n".join(lines[-_TAIL_LINES:]))
     _say_if_full(campaign.results)
     how = "stopped" if stopped else "killed" if status < 0 else "some jobs failed"

@@ -2,8 +2,6 @@
 
 import json
 import time
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +12,6 @@ from rich.table import Table
 from rich.text import Text
 
 from tomopipe.campaign.campaign import load_campaign
-from tomopipe.campaign.slurm import Pending
 from tomopipe.cli.options import ConfigFile, Directory
 from tomopipe.cli.terminal import bar, duration
 from tomopipe.commands.status import JobStatus, Status, as_record, read_status
@@ -34,8 +31,7 @@ def status(
     """Show the jobs of a campaign: to do, running, done, failed, lost.
 
     A job is lost when it has given no sign of life for three minutes, its run is over, or SLURM
-    says that it ended. Reads status files, so it also works on a machine outside the cluster; where
-    squeue answers, also what waits in its queue.
+    says that it ended. Reads status files, so it also works on a machine outside the cluster.
 
     Examples: `tomopipe status mycampaign`, `watch -n 10 tomopipe status mycampaign`
     """
@@ -81,22 +77,8 @@ def _show(found: Status, console: Console) -> None:
             duration(step.eta_s),
         )
     console.print(table)
-    if found.pending:
-        console.print(Text(pending_line(found.pending)))
     for job in found.with_state("running", "lost", "failed"):
         _tell(job, console)
-
-
-def pending_line(pending: Sequence[Pending]) -> str:
-    """Describe the jobs in SLURM's queue, the reasons, and the first expected start."""
-    rules = ", ".join(f"{n} {name}" for name, n in Counter(job.name for job in pending).items())
-    reasons = ", ".join(dict.fromkeys(job.reason for job in pending if job.reason != "None"))
-    starts = [job.start_s for job in pending if job.start_s is not None]
-    line = f"SLURM's queue: {rules}" + (f" ({reasons})" if reasons else "")
-    if not starts:
-        return line
-    first = time.strftime("%a %H:%M", time.localtime(min(starts)))
-    return f"{line}; the next expected to start {first}"
 
 
 def _tell(job: JobStatus, console: Console) -> None:

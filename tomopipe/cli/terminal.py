@@ -147,13 +147,11 @@ def near(path: str | os.PathLike[str]) -> str:
 
 def step_line(name: str, step: Step, width: int = 0) -> str:
     """Return a step's progress: bar of that width, then done, running, failed, time left."""
-    total = max(step.total, step.done)
-    parts = [f"{len(step.running)} running"] * bool(step.running)
-    parts += [f"{len(step.queued)} in the queue"] * bool(step.queued)
-    parts += [f"{len(step.failed)} failed"] * bool(step.failed)
+    shown = {"running": "running", "queued": "in the queue", "failed": "failed"}
+    parts = [f"{step.n[state]} {words}" for state, words in shown.items() if step.n[state]]
     parts += [f"{duration(step.left_s)} left"] * (step.left_s is not None)
-    shown = f"{bar(step.done, total, width)} " if width else ""
-    return f"{name:12} {shown}{step.done} of {total}  {', '.join(parts)}".rstrip()
+    drawn = f"{bar(step.done, step.total, width)} " if width else ""
+    return f"{name:12} {drawn}{step.done} of {step.total}  {', '.join(parts)}".rstrip()
 
 
 def bar(done: int, total: int, width: int) -> str:

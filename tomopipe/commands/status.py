@@ -14,9 +14,8 @@ from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
 from tomopipe.campaign.counted_jobs import counted
 from tomopipe.campaign.failures import STEPS, is_made
 from tomopipe.campaign.files import LOGS, Logs
-from tomopipe.campaign.job_status import STEP_ORDER, JobStatus, end_of, position, read_job
+from tomopipe.campaign.job_status import JobStatus, end_of, position, read_job
 from tomopipe.campaign.results import is_unproven, read_cor_json
-from tomopipe.campaign.slurm import Pending
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.made_again import why_again
 from tomopipe.run import launch
@@ -32,12 +31,10 @@ class StepStatus:
     """The jobs of one step, counted; seconds.
 
     `queued` counts those to do, of the run under way or else of the next one.
-    `submitted` counts the jobs, or groups of jobs, of this step that wait in SLURM's queue.
     """
 
     step: str
     queued: int
-    submitted: int
     running: int
     done: int
     failed: int
@@ -48,11 +45,10 @@ class StepStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """The jobs of a campaign, and those waiting in SLURM's queue."""
+    """The jobs of a campaign."""
 
     steps: tuple[StepStatus, ...]
     jobs: tuple[JobStatus, ...]
-    pending: tuple[Pending, ...] = ()
 
     def with_state(self, *states: str) -> list[JobStatus]:
         """Return the jobs in one of these states."""
@@ -67,8 +63,8 @@ def read_status(campaign: Campaign, *, now_s: float | None = None) -> Status:
     not answer, only the heartbeat counts.
 
     While a run is under way that `tomopipe run` has started, the jobs are those of this run. Else
-    queued are the jobs of a scan that must still run before its volume exists. squeue shows which
-    of them Snakemake has submitted; `tomopipe plan` shows the next run.
+    queued are the jobs of a scan that must still run before its volume exists; `tomopipe plan`
+    shows the next run.
     """
     run = launch.under_way(campaign.directory)
     progress = _progress(campaign, run) if run else None
@@ -86,24 +82,14 @@ def read_status(campaign: Campaign, *, now_s: float | None = None) -> Status:
     )
     of_run = progress.steps if progress else {}
     waiting = {s: of_run[s].waiting for s in of_run} if of_run else _waiting(campaign, jobs)
-    pending = slurm.pending_jobs(campaign.directory)
-    submitted = {step: [job for job in pending if step in _steps_of(job)] for step in STEP_ORDER}
-    pending = [replace(job, name=" + ".join(_steps_of(job)) or job.name) for job in pending]
-    names = {step for step, found in submitted.items() if found}
-    names |= {*waiting, *(of_run or (job.step for job in jobs))}
+    names = {*waiting, *(of_run or (job.step for job in jobs))}
     steps = [
-        _summary(
-            step,
-            [job for job in jobs if job.step == step],
-            waiting.get(step, 0),
-            submitted.get(step, []),
-            now_s,
-        )
+        _summary(step, [job for job in jobs if job.step == step], waiting.get(step, 0))
         for step in sorted(names, key=lambda step: (position(step), step))
     ]
     if of_run:
         steps = [_of_run(step, of_run[step.step]) for step in steps if step.step in of_run]
-    return Status(tuple(steps), tuple(jobs), tuple(pending))
+    return Status(tuple(steps), tuple(jobs))
 
 
 def _progress(campaign: Campaign, run: Run) -> Progress | None:
@@ -127,27 +113,19 @@ def _of_run(status: StepStatus, step: Step) -> StepStatus:
     """Return the numbers of the run under way; its own times, as soon as there are some."""
     return replace(
         status,
-        running=len(step.running),
+        running=step.n["running"],
         done=step.done,
-        failed=len(step.failed),
-        eta_s=step.left_s if step.running else status.eta_s,
+        failed=step.n["failed"],
+        eta_s=step.left_s if step.n["running"] else status.eta_s,
     )
-
-
-def _steps_of(job: Pending) -> tuple[str, ...]:
-    """Return the steps that a job of SLURM runs: several for a group, from its name."""
-    if not job.name.startswith("group_"):
-        return (job.name,)
-    return tuple(step for step in STEP_ORDER if step in job.name)
 
 
 def as_record(status: Status) -> dict[str, Any]:
     """Return the content that `tomopipe status --json` prints."""
-    shown = [each.name for each in fields(JobStatus) if each.name not in ("asked", "used")]
+    shown = [each.name for each in fields(JobStatus) if each.name != "used"]
     return {
         "steps": [asdict(step) for step in status.steps],
         "jobs": [{name: getattr(job, name) for name in shown} for job in status.jobs],
-        "pending": [asdict(job) for job in status.pending],
     }
 
 
@@ -216,36 +194,19 @@ def _without_volume(campaign: Campaign, rows: InventoryRows) -> Iterator[str]:
                     yield scan
 
 
-def _summary(
-    step: str, jobs: Sequence[JobStatus], queued: int, submitted: Sequence[Pending], now_s: float
-) -> StepStatus:
+def _summary(step: str, jobs: Sequence[JobStatus], queued: int) -> StepStatus:
     counts = Counter(job.state for job in jobs)
     walls = [job.wall_s for job in jobs if job.state == "done" and job.wall_s is not None]
-    median_s = statistics.median(walls) if walls else None
+    median_s, running = statistics.median(walls) if walls else None, counts["running"]
+    # as many at a time as now; running jobs are half done on average
+    eta_s = median_s * (queued / running + 0.5) if running and median_s is not None else None
     return StepStatus(
         step=step,
         queued=queued,
-        submitted=len(submitted),
-        running=counts["running"],
+        running=running,
         done=counts["done"],
         failed=counts["failed"],
         lost=counts["lost"],
         median_s=median_s,
-        eta_s=_eta(median_s, queued, counts["running"], submitted, now_s),
+        eta_s=eta_s,
     )
-
-
-def _eta(
-    median_s: float | None, queued: int, running: int, submitted: Sequence[Pending], now_s: float
-) -> float | None:
-    """Estimate the seconds until a step is done; None if unknown."""
-    if median_s is None:
-        return None
-    found = []
-    if running:
-        # as many at a time as now; running jobs are half done on average
-        found.append(median_s * (queued / running + 0.5))
-    # the last to begin ends last
-    starts = [job.start_s - now_s for job in submitted if job.start_s is not None]
-    found += [max(0.0, wait_s) + median_s for wait_s in starts]
-    return max(found, default=None)

@@ -120,7 +120,7 @@ def _has_default(config: Config, key: str) -> bool:
     return name not in getattr(config, block).model_dump(exclude_defaults=True)
 
 
-def disk_warnings(campaign: Campaign) -> list[str]:
+def disk_refusal(campaign: Campaign) -> list[str]:
     """Return `lack_of_disk` for a run whose inventory is there."""
     with suppress(OSError, TomopipeError, LookupError, ValueError):  # which the run will tell
         rows = read_inventory(campaign.files.inventory)

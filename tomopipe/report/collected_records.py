@@ -15,7 +15,6 @@ from tomopipe.campaign.state import NOT_SELECTED, State
 from tomopipe.cor.outliers import FIX_COLUMNS, known_median
 from tomopipe.groups import grouped
 from tomopipe.report.alerts import alert_groups
-from tomopipe.report.efficiency import allocations, of_jobs
 from tomopipe.report.records import CampaignRecord, ScanRecord, SeriesRecord, StackRecord
 from tomopipe.report.scan_record import Sources, scan_records
 from tomopipe.report.sources import Reader, parse_failure, parse_fix
@@ -61,8 +60,6 @@ def collect(
         notes=tuple(reader.notes),
         versions=versions(),
         config=campaign.config.model_dump(),
-        allocations=allocations(jobs),
-        efficiency=of_jobs(jobs),
         seed=_seed(campaign.directory / TRUTH),
         stacks=stitched,
     )

@@ -96,24 +96,7 @@ class StepTimes:
     median_s: float | None
     longest_s: float | None
     longest: str
-
-
-@dataclass(frozen=True)
-class Efficiency:
-    """Requests and usage of the jobs of a step; CPU time in seconds."""
-
-    steps: str
-    n_jobs: int
-    cpu_asked_s: float
-    cpu_used_s: float
-    memory_asked_bytes: float | None
-    memory_used_bytes: float | None
-    memory_share: float | None
-
-    @property
-    def cpu_share(self) -> float | None:
-        """Used share of the requested CPU time."""
-        return self.cpu_used_s / self.cpu_asked_s if self.cpu_asked_s else None
+    peak_mb: float | None
 
 
 @dataclass(frozen=True)
@@ -153,8 +136,6 @@ class CampaignRecord:
     notes: tuple[Note, ...]
     versions: Mapping[str, str]
     config: Mapping[str, Any] = field(default_factory=dict)
-    allocations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    efficiency: tuple[Efficiency, ...] = ()
     citations: tuple[Citation, ...] = ()
     seed: str = ""  # of a simulation
     stacks: tuple[StackRecord, ...] = ()

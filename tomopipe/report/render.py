@@ -115,8 +115,7 @@ def _environment() -> Any:
         "stack_key": stack_key,
         "signed": lambda value: "" if value is None else f"{value:+.2f}",
         "plane": lambda name: name.removeprefix("mid_"),
-        "share": lambda value: "" if value is None else f"{100 * value:.0f} %",
-        "gigabytes": lambda value: "" if value is None else f"{value / 1e9:.2f} GB",
+        "gigabytes": lambda value: "" if value is None else f"{value / 1e3:.2f} GB",
         "sortable": lambda value: "" if value is None else value,
         "known": lambda source: source if source in SOURCES else "other",
     }

@@ -1,4 +1,4 @@
-"""Run times of the jobs, from their status files."""
+"""Run times and memory of the jobs, from their status files."""
 
 import statistics
 from collections.abc import Iterable
@@ -39,6 +39,7 @@ def step_times(jobs: Iterable[JobStatus]) -> tuple[StepTimes, ...]:
                 median_s=statistics.median(walls_s) if walls_s else None,
                 longest_s=longest_s,
                 longest=longest,
+                peak_mb=max((j.used.get("peak_mb") or 0.0 for j in group), default=0.0) or None,
             )
         )
     return tuple(found)

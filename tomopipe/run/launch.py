@@ -132,7 +132,7 @@ def run_command(
     if profile == "workstation":
         profile = str(home / "profiles" / profile)
     return [
-        *(sys.executable, "-m", "snakemake", "--snakefile", str(snakefile)),
+        *(sys.executable, "-m", "snakemake", "--logger", "tomopipe", "--snakefile", str(snakefile)),
         *(("--profile", profile) if profile else ()),
         # not last: it would take targets that follow, too
         *(("--configfile", str(config)) if config else ()),

@@ -1,15 +1,17 @@
 """Progress of a run: the events that its main process reports, and their sums by step.
 
-Snakemake's log is for people, and gives neither the number of jobs of a step after a checkpoint nor
-why a job runs. So the Snakefile writes both, a line of JSON each, to a file named in the
-environment.
+The logger plugin and the Snakefile write them to a file that the environment names, a line of JSON
+each: `began` (number of the job; step, name, reason), `ended`, `failed` (error) and `again` (it is
+tried once more) of jobs; `totals`, the jobs of steps, done or not, at any time; `says`; facts.
 """
 
 import json
 import os
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,8 @@ VARIABLE = "TOMOPIPE_EVENTS"
 FORCE = "TOMOPIPE_FORCE"
 """Environment variable of a run that starts although the disk is too small."""
 _LOOK_S = 5.0
+_OPEN = ("queued", "running")
+_AGAIN_S = 1.0  # after a failure, until Snakemake has said whether it tries again
 _MOST_ERROR = 700  # characters
 _TARGETS = ("all", "predictions", "total")  # rules that are not work
 
@@ -50,39 +54,43 @@ def error_of(log: Path, step: str, since_s: float) -> str:
 
 
 @dataclass
+class Job:
+    """A job, by its latest attempt: queued, running, done, failed, or again (it waits for one)."""
+
+    step: str
+    name: str
+    begun_s: float = 0.0  # Unix seconds
+    state: str = ""
+    wall_s: float = 0.0
+    error: str = ""
+
+
+@dataclass
 class Step:
-    """The jobs of one step by number, with name and start (Unix seconds).
+    """The jobs of one step that have begun, by number, and how many there are in each state."""
 
-    `over` are those that have ended on their node, with their duration (s): Snakemake does not know
-    yet; `again` those that failed and wait for another attempt.
-    """
-
-    total: int = 0
-    queued: dict[int, tuple[str, float]] = field(default_factory=dict)
-    running: dict[int, tuple[str, float]] = field(default_factory=dict)
-    over: dict[int, tuple[str, float]] = field(default_factory=dict)
-    again: dict[int, str] = field(default_factory=dict)
-    failed: dict[int, str] = field(default_factory=dict)
-    walls_s: list[float] = field(default_factory=list)
+    total: int = 0  # with those that have not begun
+    jobs: dict[int, Job] = field(default_factory=dict)
+    n: Counter[str] = field(default_factory=Counter)
 
     @property
     def done(self) -> int:
         """Number of finished jobs."""
-        return len(self.walls_s) + len(self.over)
+        return self.n["done"]
 
     @property
     def waiting(self) -> int:
         """Number of jobs that have not begun."""
-        return max(0, self.total - self.done - len(self.failed) - len(self.running))
+        return max(0, self.total - self.done - self.n["failed"] - self.n["running"])
 
     @property
     def left_s(self) -> float | None:
         """Seconds until the step is done with as many jobs at a time as now; None: unknown."""
-        walls_s = [*self.walls_s, *(wall_s for _, wall_s in self.over.values())]
-        if not (walls_s and self.running):
+        if not (self.done and self.n["running"]):
             return None
+        walls_s = [job.wall_s for job in self.jobs.values() if job.state == "done"]
         # running jobs are half done on average
-        return statistics.median(walls_s) * (self.waiting / len(self.running) + 0.5)
+        return statistics.median(walls_s) * (self.waiting / self.n["running"] + 0.5)
 
 
 class Progress:
@@ -103,9 +111,8 @@ class Progress:
         self._path, self._offset = Path(events), 0
         self.logs, self._looked_at_s = logs, 0.0
         self._steps: dict[str, Step] = {}
-        self._step_of: dict[int, str] = {}
-        self._sent_s: dict[int, float] = {}
-        self._began_s: dict[tuple[str, str], float] = {}  # of step and name, the latest
+        self._jobs: dict[int, Job] = {}
+        self._untold: dict[int, float] = {}  # failures that may be tried again, when read
         # reported once: the configuration (`campaign`), whether Snakemake `executes` jobs and they
         # are `remote`, the lines about scans without COR or volume (`unfinished`), others (`said`)
         self.facts: dict[str, Any] = {}
@@ -127,99 +134,120 @@ class Progress:
 
     def goes_on(self, step: str, name: str, failed_s: float) -> bool:
         """Tell whether a job that failed then (Unix seconds) has begun again, or will."""
-        jobs = self._steps.get(step, Step())
-        present = (*jobs.queued.values(), *jobs.running.values())
-        return name in jobs.again.values() or any(
-            known == name and begun_s > failed_s for known, begun_s in present
+        return any(
+            job.state == "again" or (job.state in _OPEN and job.begun_s > failed_s)
+            for job in self._named(step, name)
         )
 
     def log_of(self, step: str, name: str) -> Path | None:
         """Return the log of a job; None if it has written none, as one that never started."""
-        log, began_s = self.logs.log(step, name or "campaign"), self._began_s.get((step, name), 0.0)
+        log = self.logs.log(step, name or "campaign")
+        began_s = max((job.begun_s for job in self._named(step, name)), default=0.0)
         found = log.stat() if log.is_file() else None
         is_its_own = found and found.st_size and found.st_mtime > began_s - CLOCKS_S
         return log if is_its_own else None
 
-    def read(self) -> bool:
-        """Read the events since the last call; tell whether there were any."""
-        try:
-            with open(self._path, "rb") as stream:
-                stream.seek(self._offset)
-                text = stream.read()
-        except OSError:
-            return False
+    def _named(self, step: str, name: str) -> list[Job]:
+        jobs = self._steps.get(step, Step()).jobs.values()
+        return [job for job in jobs if job.name == name]
+
+    def read(self, *, at_end: bool = False) -> bool:
+        """Read the events since the last call; tell whether there was anything new.
+
+        A failure is news after a moment, or `at_end`: it may be tried again.
+        """
+        text = b""
+        with suppress(OSError), open(self._path, "rb") as stream:
+            stream.seek(self._offset)
+            text = stream.read()
         whole = text[: text.rfind(b"\n") + 1]
         self._offset += len(whole)
         for line in whole.splitlines():
             self._take(json.loads(line))
-        return self._look() or bool(whole)
+        old_s = time.monotonic() - _AGAIN_S
+        final = [n for n, read_s in self._untold.items() if at_end or read_s < old_s]
+        for number in final:
+            self._tell_failure(number)
+        return bool(self._look() or whole or final)
+
+    def _tell_failure(self, number: int) -> None:
+        job = self._jobs[number]
+        self._untold.pop(number, None)
+        self.news.append((job.state, job.step, job.name, job.error))
 
     def _look(self) -> bool:
         """Find the jobs that have left the queue of a cluster, and those that have ended there."""
         if not self.facts.get("remote") or time.monotonic() - self._looked_at_s < _LOOK_S:
             return False
         self._looked_at_s = time.monotonic()
-        went_on = [
-            self._follow(number, name, step)
-            for name, step in self._steps.items()
-            for number in [*step.queued, *step.running]
-        ]
-        return any(went_on)
+        return sum(self._follow(job) for job in self._jobs.values() if job.state in _OPEN) > 0
 
-    def _follow(self, number: int, name: str, step: Step) -> bool:
+    def _follow(self, job: Job) -> bool:
         """Read the status file of a job; tell whether it has begun or ended since."""
-        jobs = step.queued if number in step.queued else step.running
-        key, _ = jobs[number]
-        job = read_job(self.logs.status(name, key or "campaign"))
-        if job is None or job.start_s < self._sent_s[number] - CLOCKS_S:
+        status = read_job(self.logs.status(job.step, job.name or "campaign"))
+        if status is None or status.start_s < job.begun_s - CLOCKS_S:
             return False  # of an earlier run or attempt
-        if job.state == "done" and job.wall_s is not None:
-            step.over[number] = key, job.wall_s
-        elif jobs is step.queued:
-            step.running[number] = key, job.start_s
+        if status.state == "done" and status.wall_s is not None:
+            job.wall_s = status.wall_s
+            self._set(job, "done")
+        elif job.state == "queued":
+            job.begun_s = status.start_s
+            self._set(job, "running")
         else:
             return False
-        del jobs[number]
         return True
+
+    def _set(self, job: Job, state: str) -> None:
+        n = self._steps[job.step].n
+        n[job.state] -= 1
+        n[state] += 1
+        job.state = state
 
     def _take(self, event: Mapping[str, Any]) -> None:
         if "totals" in event:
             for name, total in event["totals"].items():
-                self._steps.setdefault(name, Step()).total = total
+                step = self._steps.setdefault(name, Step())
+                step.total = max(total, len(step.jobs))
         elif "began" in event:
-            number, name = event["began"], event["step"]
-            step = self._steps.setdefault(name, Step())
-            self._step_of[number], self._sent_s[number] = name, event["at"]
-            self._began_s[name, event["name"]] = event["at"]
-            step.again.pop(number, None)
-            step.failed.pop(number, None)
-            # on a cluster the main process has few cores for its own jobs, too
-            jobs = step.queued if self.facts.get("remote") else step.running
-            jobs[number] = event["name"], event["at"]
-            self.news.append(("began", name, event["name"], event["reason"]))
-        elif "ended" in event or "failed" in event:
-            self._end(event)
+            self._begin(event)
         elif "says" in event:
             self.news.append(("says", "", "", event["says"]))
             self.facts.setdefault("said", []).append(event["says"])
+        elif number := event.keys() & {"ended", "failed", "again"}:
+            self._change(event, *number)
         else:
             self.facts |= event
 
-    def _end(self, event: Mapping[str, Any]) -> None:
-        number = event.get("ended", event.get("failed"))
-        step_name = self._step_of.get(number, "")
-        step = self._steps.get(step_name, Step())
-        if number in step.over:
-            name, wall_s = step.over.pop(number)
+    def _begin(self, event: Mapping[str, Any]) -> None:
+        number, step = event["began"], self._steps.setdefault(event["step"], Step())
+        job = self._jobs.setdefault(number, Job(event["step"], event["name"]))
+        if job.state == "failed":
+            self._try_again(number)
+        step.jobs[number], job.begun_s = job, event["at"]
+        step.total = max(step.total, len(step.jobs))  # a checkpoint adds jobs
+        # on a cluster the main process has few cores for its own jobs, too
+        self._set(job, "queued" if self.facts.get("remote") else "running")
+        self.news.append(("began", job.step, job.name, event["reason"]))
+
+    def _change(self, event: Mapping[str, Any], what: str) -> None:
+        number = event[what]
+        if (job := self._jobs.get(number)) is None:
+            return
+        if what == "again":
+            if job.state == "failed":
+                self._try_again(number)
+        elif what == "ended":
+            if job.state != "done":  # on its node
+                job.wall_s = event["at"] - job.begun_s
+            self._set(job, "done")
+        elif self._is_stopped():
+            self._set(job, "stopped")
         else:
-            jobs = step.queued if number in step.queued else step.running
-            if number not in jobs:
-                return
-            name, began_s = jobs.pop(number)
-            wall_s = event["at"] - began_s
-        if "ended" in event:
-            step.walls_s.append(wall_s)
-        elif not self._is_stopped():
-            what = "again" if event.get("again") else "failed"
-            getattr(step, what)[number] = name
-            self.news.append((what, step_name, name, event.get("error", "")))
+            job.error = event.get("error", "")
+            self._set(job, "failed")
+            self._untold[number] = time.monotonic()
+
+    def _try_again(self, number: int) -> None:
+        """Take back that a job has failed finally."""
+        self._set(self._jobs[number], "again")
+        self._tell_failure(number)

@@ -8,18 +8,15 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tomopipe.campaign.failures import failed_on_data
 from tomopipe.campaign.files import CENTER, SNAKEMAKE
 from tomopipe.campaign.log import status_path
 from tomopipe.campaign.slurm import node_mb
 from tomopipe.reruns.stated import is_kept
-from tomopipe.run import progress, warm_start
+from tomopipe.run import warm_start
 from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import take_away, write_text
 from tomopipe.storage.json_files import json_or
@@ -27,8 +24,6 @@ from tomopipe.storage.rights import why_not_replaced
 
 _SENT, _CONFIG = "sent", "config.json"  # in the folder of a run, for its nodes
 MOST_READY = 500  # jobs that the scheduler chooses among at a time
-# what is said of a submission that failed, by the numbers of its jobs: for those that did not begin
-_SAID: dict[int, dict[str, str]] = {}
 
 
 def _decide_ourselves(workflow: Any) -> None:
@@ -216,32 +211,6 @@ def try_no_more(is_final: Callable[[Any], bool]) -> None:
     _replace_once(JobScheduler, "_handle_error", handled)
 
 
-def note_failure(jobs: Iterable[Any], error: str, slurm_job: str) -> None:
-    """Keep why a submission failed: what sbatch said, or how SLURM ended it."""
-    said = {"error": error, "slurm_job": slurm_job}
-    _SAID.update((job.jobid, said) for job in jobs)
-
-
-def not_begun(workflow: Any) -> list[tuple[str, dict[str, str]]]:
-    """Return the logs of the jobs that failed finally without a status of this run, and why.
-
-    Without those that only follow on another of them in the same submission. Call it before the run
-    is ended.
-    """
-    jobs = {job for found in workflow.scheduler.failed for job in getattr(found, "jobs", [found])}
-    needs = workflow.dag.dependencies
-    told_in = next(map(os.path.relpath, workflow.logger_manager.get_logfile()), "Snakemake's log")
-    unknown = {"error": f"it ended before it began; see {told_in}"}
-    run = os.environ.get(run_folder.VARIABLE, "")
-    return [
-        (str(job.log[0]), unknown | {k: v for k, v in _SAID.get(job.jobid, {}).items() if v})
-        for job in jobs
-        if job.log
-        and json_or(status_path(job.log[0]), {}).get("run") != run
-        and not needs[job].keys() & jobs
-    ]
-
-
 def keep_configfiles(workflow: Any) -> None:
     """Give nodes the files of --configfile as a run began with them: they may be edited meanwhile.
 
@@ -374,81 +343,6 @@ def spare_what_no_rule_uses(workflow: Any) -> None:
         Job.is_pipe_or_service_input = lambda self, path: False
     if not any(rule.conda_env for rule in workflow.rules):
         Job.conda_env_spec = property(lambda self: None)
-
-
-def tell_events(
-    workflow: Any,
-    words: Callable[[Mapping[str, Any]], str],
-    warnings: Callable[[], Iterable[str]],
-    *,
-    refuses: bool,
-) -> None:
-    """Make a run say in our words why its jobs run, and report its progress (`progress.tell`).
-
-    `words` makes them from Snakemake's information about a job; `warnings` is called once, if the
-    run makes all that is missing, when its inventory is there: before the next jobs start, which
-    do not if there is a warning and the run `refuses`. Call it when a run begins.
-    """
-    from snakemake.logging import logger
-
-    n_known, warned, is_refused = 0, False, False  # jobs whose sums have been reported
-    began_s: dict[int, list[float]] = {}  # of each attempt of a job
-
-    def is_reported(record: Any) -> bool:
-        nonlocal n_known, warned, is_refused
-        info, event = vars(record), str(getattr(record, "event", ""))
-        if event == "job_info":
-            record.reason = words(info)
-            began_s.setdefault(info["jobid"], []).append(time.time())
-            progress.tell(
-                began=info["jobid"],
-                step=info["rule_name"],
-                name=name_of(info["wildcards"] or {}),
-                reason=record.reason,
-                local=bool(info["local"]),
-            )
-        elif event == "job_finished":
-            progress.tell(ended=info["job_id"])
-        elif event == "job_error":
-            attempts_s = began_s.get(info["jobid"], [0.0])
-            progress.tell(failed=info["jobid"], **_failure(workflow, info, attempts_s))
-        elif event in ("run_info", "job_started") and len(workflow.dag) != n_known:
-            n_known = len(workflow.dag)  # a checkpoint has added some
-            done = set(workflow.dag.finished_jobs)
-            left = set(workflow.dag.needrun_jobs()) - done
-            progress.tell(totals=Counter(job.rule.name for job in left | done))
-            makes_all = not warned and "all" in targets(workflow)
-            if makes_all and not any(job.rule.name.endswith("inventory") for job in left):
-                warned = True
-                for line in warnings():
-                    is_refused = refuses
-                    print(f"tomopipe: {line}", file=sys.stderr)
-                    progress.tell(says=line)
-        if event == "job_started" and is_refused:
-            progress.tell(refused=True)
-            raise SystemExit  # the scheduler, which is about to start jobs, starts none
-        return True
-
-    logger.addFilter(is_reported)
-
-
-def _failure(workflow: Any, info: Mapping[str, Any], attempts_s: Sequence[float]) -> dict[str, Any]:
-    """Return the error of a job whose attempts began then, and whether it is tried again."""
-    # at once: another attempt overwrites the error
-    rule, log = info["rule_name"], Path(next(iter(info["log"]), ""))
-    may_return = workflow.get_rule(rule).restart_times >= len(attempts_s)
-    return {
-        "error": progress.error_of(log, rule, attempts_s[-1])
-        or _SAID.get(info["jobid"], {}).get("error", ""),
-        "again": may_return and not failed_on_data(log, since=attempts_s[-1]),
-    }
-
-
-def name_of(wildcards: Mapping[str, Any]) -> str:
-    """Return the scan, stack or series of a job; "" for the campaign."""
-    return str(
-        next((wildcards[key] for key in ("scan", "stack", "series") if key in wildcards), "")
-    )
 
 
 def is_remote(workflow: Any) -> bool:

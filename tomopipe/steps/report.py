@@ -2,13 +2,10 @@
 
 import logging
 import os
-from dataclasses import replace
 from typing import Any
 
-from tomopipe.campaign import slurm
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.report.collected_records import collect
-from tomopipe.report.efficiency import efficiency
 from tomopipe.report.render import write_page
 
 _log = logging.getLogger(__name__)
@@ -18,17 +15,13 @@ def report(output: str | os.PathLike[str], campaign: Campaign, **more: Any) -> l
     """Build the page from the existing results, of an incomplete or broken campaign, too.
 
     Reads small files, a few try slices, and the mid planes stored in the volumes; never raw data,
-    never a volume. With SLURM's accounting, the usage of jobs is read from sacct. `more` is as for
-    `tomopipe.report.collected_records.collect`.
+    never a volume. `more` is as for `tomopipe.report.collected_records.collect`.
 
     Beside the campaign's own page are pictures.json (the list of pictures, to reuse them) and,
     above 200 scans, the folder of pictures; a page elsewhere has both only above 200. Returns the
     files missing from it because of system errors, which may be temporary.
     """
     record = collect(campaign, **more)
-    found = efficiency(record.allocations, slurm.usages(record.allocations))
-    if found:  # it has whole submissions, with idle resources
-        record = replace(record, efficiency=found)
     for note in record.notes:
         _log.warning("%s: not in the report: %s", note.path, note.problem)
     notes = write_page(record, output, campaign.files.report.parent)

@@ -29,7 +29,7 @@ from tomopipe.campaign.files import CONFIG, LOGS, Files, Logs
 from tomopipe.campaign.raw_files import unread_folders
 from tomopipe.campaign.series import encode_series
 from tomopipe.config import parsed_texts, with_file
-from tomopipe.reruns.decisions import REASONS, Decisions, words_of
+from tomopipe.reruns.decisions import REASONS, Decisions
 from tomopipe.reruns.wanted import Wanted
 from tomopipe.reruns.words import MISSING
 from tomopipe.reruns.option_faults import (
@@ -108,6 +108,7 @@ except TomopipeError as error:
 
 def end_earlier_runs():
     """Prevent killed runs from changing results, before any result is checked."""
+    global CHECKS_DISK
     for fault in (snakemake_internals.other_executor, snakemake_internals.no_job_fits):
         if reason := fault(workflow):
             sys.exit(f"tomopipe: {reason}")
@@ -115,6 +116,7 @@ def end_earlier_runs():
         sys.exit(f"tomopipe: {reason}")
     if not (WATCHED or snakemake_internals.is_remote(workflow)):
         refuse_no_gpu()
+    CHECKS_DISK = "all" in snakemake_internals.targets(workflow)
     progress.tell(executes=True, remote=snakemake_internals.is_remote(workflow))
     snakemake_internals.call_hooks_of_module(workflow, globals())
     DECISIONS.take_job_records()
@@ -134,11 +136,27 @@ def refuse_no_gpu():
         sys.exit(f"tomopipe: {fault}")
 
 
-def disk_warnings():
-    """What is missing on the disk for what is to be made, once the shapes of scans are known."""
-    from tomopipe.cost.disk import disk_warnings
+CHECKS_DISK = False
 
-    return disk_warnings(CAMPAIGN)
+
+def check_disk():
+    """Say once that the disk is too small for what a run of everything makes, and end the run.
+
+    Snakemake without `tomopipe run`, and a watcher, go on.
+    """
+    global CHECKS_DISK
+    if not CHECKS_DISK:
+        return
+    from tomopipe.cost.disk import disk_refusal
+
+    CHECKS_DISK = False
+    lines = disk_refusal(CAMPAIGN)
+    for line in lines:
+        print(f"tomopipe: {line}", file=sys.stderr)
+        progress.tell(says=line)
+    if lines and progress.is_read() and not (WATCHED or os.environ.get(progress.FORCE)):
+        progress.tell(refused=True)
+        sys.exit(1)
 
 
 def log_of(job):
@@ -158,8 +176,6 @@ snakemake_internals.fork_scripts(workflow)
 if DECIDES:
     snakemake_internals.try_no_more(is_final)
     snakemake_internals.before_deciding(workflow, end_earlier_runs, although_locked=ARRIVALS)
-    refuses = progress.is_read() and not (WATCHED or os.environ.get(progress.FORCE))
-    snakemake_internals.tell_events(workflow, words_of, disk_warnings, refuses=refuses)
     progress.tell(campaign=config)
 
 
@@ -198,6 +214,7 @@ def inventory_rows():
     compared()
     expect(INVENTORY)
     checkpoints.inventory.get()
+    check_disk()
     return read_inventory(INVENTORY)
 
 

@@ -1,3 +1,4 @@
+from tomopipe.campaign.failures import not_begun
 from tomopipe.campaign.relion_set import failed_stacks
 from tomopipe.reruns.products import digest
 from tomopipe.run.ending import (
@@ -95,9 +96,10 @@ onsuccess:
 
 
 onerror:
-    not_begun = snakemake_internals.not_begun(workflow)
+    told_in = next(map(os.path.relpath, log), "Snakemake's log")
+    lost = not_begun(os.environ[run_folder.VARIABLE], told_in)
     end_of_run()
-    after_failure(CAMPAIGN, log, not_begun, since=START_TIME, reports=not ARRIVALS)
+    after_failure(CAMPAIGN, log, lost, since=START_TIME, reports=not ARRIVALS)
     # it names failures, which the next run may fix without a change of what else it shows
     DECISIONS.record.rewritten(REPORT, "")
 

@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from tomopipe.campaign import failures
 from tomopipe.campaign.failures import (
     begun,
     failed_on_data,
     failed_stack,
     forget,
     has_no_end,
+    not_begun,
+    note_error,
     read_failures,
     record_failures,
 )
@@ -156,3 +159,24 @@ def test_forget_takes_records_and_failed_predictions_only(tmp_path):
     assert not (folder / "b" / "rows.h5").exists()
     assert json.loads((folder / "c" / "prediction.json").read_text()) == {"verdict": "resolved"}
     assert forget(tmp_path / "results", ["a", "b", "c", "d"]) == []
+
+
+def test_why_a_submission_failed_is_known_at_the_end_of_a_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(failures, "JOB_ERRORS", {})
+    said = ("SLURM job 12: CANCELLED", "12")
+    note_error("logs/full_recon/a_1.log", ["a_1.h5"], ["a_1_rec.h5"], *said)
+    note_error("logs/try_recon/a_2.log", ["a_2.h5"], ["a_2.tif"], *said)
+    note_error("logs/predict_cor/a_2.log", ["a_2.tif"], ["a_2.json"], *said)  # follows
+    note_error("logs/full_recon/a_3.log", ["a_3.h5"], ["a_3_rec.h5"], "")
+    for scan, run in (("a_1", "before"), ("a_4", "now")):
+        write_json({"state": "done", "run": run}, tmp_path / f"logs/status/full_recon/{scan}.json")
+    for scan, inputs in (("a_4", ["a_4.h5"]), ("a_5", ["a_4_rec.h5"])):  # the second attempt did
+        note_error(f"logs/full_recon/{scan}.log", inputs, [f"{scan}_rec.h5"], *said)
+    cancelled = {"error": "SLURM job 12: CANCELLED", "slurm_job": "12"}
+    assert not_begun("now", "x.log") == [
+        ("logs/full_recon/a_1.log", cancelled),
+        ("logs/try_recon/a_2.log", cancelled),
+        ("logs/full_recon/a_3.log", {"error": "it ended before it began; see x.log"}),
+        ("logs/full_recon/a_5.log", cancelled),
+    ]

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
@@ -26,7 +27,7 @@ from tomopipe.cli.terminal import Screen, near, step_line
 from tomopipe.errors import NoRoomError
 from tomopipe.run import launch
 from tomopipe.run.launch import chosen_profile, run_command
-from tomopipe.run.progress import VARIABLE, Progress, Step, tell
+from tomopipe.run.progress import VARIABLE, Job, Progress, Step, tell
 from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.processes import in_folder, named
@@ -127,7 +128,7 @@ def test_a_cache_that_cannot_be_written_is_replaced_by_one_in_the_campaign(
 
 def test_a_failed_job_is_named_with_its_log(campaign, does):
     code = (
-        "tell(totals={'full_recon': 2}); t = dict(step='full_recon', reason='x', local=True);"
+        "tell(totals={'full_recon': 2}); t = dict(step='full_recon', reason='x');"
         "tell(began=1, name='a_1', **t); tell(ended=1); tell(began=2, name='a_2', **t);"
         "tell(failed=2); sys.exit(1)"
     )
@@ -152,10 +153,10 @@ def test_a_failed_job_is_named_with_its_log(campaign, does):
 
 def test_jobs_that_sbatch_refuses_are_told_together(campaign, does):
     does(
-        "tell(totals={'full_recon': 9}); t = dict(step='full_recon', reason='x', local=False)\n"
+        "tell(totals={'full_recon': 9}); t = dict(step='full_recon', reason='x')\n"
         "for n in range(9): tell(began=n, name=f'a_{n}', **t)\n"
         "for n in range(6): tell(failed=n, error='sbatch: no')\n"
-        "import time; time.sleep(1)\n"
+        "import time; time.sleep(3)\n"
         "for n in range(6, 9): tell(failed=n, error='sbatch: no')\n"
         "sys.exit(1)"
     )
@@ -565,14 +566,15 @@ def test_jobs_are_summed_by_step_also_when_a_checkpoint_adds_some(tmp_path, monk
     assert not progress.read()
     tell(totals={"inventory": 1, "try_recon": 3, "full_recon": 3, "all": 1})
     for number in (1, 2):
-        tell(began=number, step="try_recon", name=f"a_{number}", reason="not there yet", local=True)
-    tell(failed=1, again=True)
-    tell(began=1, step="try_recon", name="a_1", reason="not there yet", local=True)
+        tell(began=number, step="try_recon", name=f"a_{number}", reason="not there yet")
+    tell(failed=1)
+    tell(again=1)
+    tell(began=1, step="try_recon", name="a_1", reason="not there yet")
     tell(ended=2)
     progress.read()
     assert list(progress.steps) == ["inventory", "try_recon", "full_recon"]
     step = progress.steps["try_recon"]
-    assert (step.done, len(step.running), len(step.failed), step.total) == (1, 1, 0, 3)
+    assert (step.done, step.n["running"], step.n["failed"], step.total) == (1, 1, 0, 3)
     assert progress.counts == (1, 7)
 
 
@@ -583,7 +585,7 @@ def test_a_reason_of_several_scans_is_shown_once_and_counted_at_the_end(
     progress, screen = Progress(tmp_path / "events", Logs(tmp_path)), Screen()
     for number in (1, 2, 3):
         reason = "filter ramp -> hann" if number < 3 else "dtype float32 -> uint16"
-        tell(began=number, step="full_recon", name=f"a_{number}", reason=reason, local=True)
+        tell(began=number, step="full_recon", name=f"a_{number}", reason=reason)
         progress.read()
         screen.show(progress, at_end=number == 3)
     shown = [line for line in capsys.readouterr().out.splitlines() if "->" in line]
@@ -604,7 +606,7 @@ def test_a_cor_that_several_steps_follow_is_said_once(tmp_path, monkeypatch, cap
         ("full_recon", "a_2", f"{cors[1]}; {options}"),
         ("full_recon", "a_3", options),
     ):
-        tell(began=f"{step} {name}", step=step, name=name, reason=reason, local=True)
+        tell(began=f"{step} {name}", step=step, name=name, reason=reason)
         progress.read()
         screen.show(progress)
     shown = [line for line in capsys.readouterr().out.splitlines() if "->" in line]
@@ -615,9 +617,10 @@ def test_jobs_of_a_submission_that_are_tried_again_are_one_line(tmp_path, monkey
     monkeypatch.setenv(VARIABLE, str(tmp_path / "events"))
     progress, screen = Progress(tmp_path / "events", Logs(tmp_path)), Screen()
     for n in range(26):
-        tell(began=n, step="predict_cor", name=f"a_{n}", reason="not there yet", local=True)
+        tell(began=n, step="predict_cor", name=f"a_{n}", reason="not there yet")
     for n in range(26):
-        tell(failed=n, error="no room" if n == 25 else "", again=True)
+        tell(failed=n, error="no room" if n == 25 else "")
+        tell(again=n)
     progress.read()
     screen.show(progress)
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("failed")]
@@ -635,21 +638,25 @@ def test_a_job_that_somebody_stopped_has_not_failed_and_attempts_are_told_once(
     progress = Progress(tmp_path / "events", Logs(tmp_path), lambda: bool(stopped))
     screen = Screen()
     for again in (True, True, False):
-        tell(began=1, step="try_recon", name="a_1", reason="not there yet", local=True)
-        tell(failed=1, error="no room", again=again)
-        progress.read()
+        tell(began=1, step="try_recon", name="a_1", reason="not there yet")
+        tell(failed=1, error="no room")
+        progress.read()  # it is not told yet
+        screen.show(progress)
+        for _ in range(again):
+            tell(again=1)
+        progress.read(at_end=not again)
         screen.show(progress, at_end=not again)
         step = progress.steps["try_recon"]
-        assert (set(step.again), set(step.failed)) == (({1}, set()) if again else (set(), {1}))
+        assert (step.n["again"], step.n["failed"]) == (again, not again)
     said = [line for line in capsys.readouterr().out.splitlines() if "no room" in line]
     assert said == [f"failed{more}: try_recon a_1: no room" for more in (", tried again", "")]
     stopped.append(True)
-    tell(began=2, step="try_recon", name="a_2", reason="not there yet", local=True)
+    tell(began=2, step="try_recon", name="a_2", reason="not there yet")
     tell(failed=2)
-    progress.read()
+    progress.read(at_end=True)
     screen.show(progress, at_end=True)
     assert "a_2" not in capsys.readouterr().out
-    assert set(progress.steps["try_recon"].failed) == {1}
+    assert progress.steps["try_recon"].n["failed"] == 1
 
 
 def test_a_job_of_a_cluster_runs_when_it_has_left_the_queue(tmp_path, monkeypatch):
@@ -666,7 +673,7 @@ def test_a_job_of_a_cluster_runs_when_it_has_left_the_queue(tmp_path, monkeypatc
     tell(executes=True, remote=True)
     tell(totals={"full_recon": 2})
     for number, scan in enumerate(("a_1", "a_2")):
-        tell(began=number, step="full_recon", name=scan, reason="", local=False)
+        tell(began=number, step="full_recon", name=scan, reason="")
     progress = Progress(tmp_path / "events", logs)
     progress.read()
     step = progress.steps["full_recon"]
@@ -684,15 +691,15 @@ def test_a_job_of_a_cluster_runs_when_it_has_left_the_queue(tmp_path, monkeypatc
     tell(ended=1)
     progress.read()
     assert progress.counts == (2, 2)
-    assert step.walls_s[0] == 30
+    assert step.jobs[0].wall_s == 30
     # ended on its node, but its results have not arrived
-    tell(began=1, step="full_recon", name="a_2", reason="", local=False)
-    say("a_2", state="done", start=time.time(), end=time.time() + 1)
+    tell(began=2, step="full_recon", name="a_3", reason="")
+    say("a_3", state="done", start=time.time(), end=time.time() + 1)
     progress.read()
-    assert (step.done, len(step.failed)) == (3, 0)
-    tell(failed=1)
+    assert (step.done, step.n["failed"]) == (3, 0)
+    tell(failed=2)
     progress.read()
-    assert (step.done, set(step.failed)) == (2, {1})
+    assert (step.done, step.n["failed"]) == (2, 1)
 
 
 def test_a_half_written_event_waits_for_its_end(tmp_path):
@@ -707,9 +714,10 @@ def test_a_half_written_event_waits_for_its_end(tmp_path):
 
 
 def test_a_line_says_done_running_failed_and_the_time_left():
-    step = Step(total=10, running={1: ("a", 0.0), 2: ("b", 0.0)}, failed={3: "c"})
+    step = Step(total=10, n=Counter(running=2, failed=1))
     assert step_line("full_recon", step).endswith("0 of 10  2 running, 1 failed")
-    step.walls_s += [60.0] * 3
+    step.jobs |= {n: Job("full_recon", str(n), state="done", wall_s=60.0) for n in range(3)}
+    step.n["done"] = 3
     # four wait, two at a time, and those that run are half done
     assert step.left_s == 60 * (4 / 2 + 0.5)
     assert step_line("full_recon", step).endswith("3 of 10  2 running, 1 failed, 2.5 min left")

@@ -12,7 +12,6 @@ from tests.report_campaign import INVENTORY
 from tomopipe.campaign.campaign import load_campaign, read_inventory
 from tomopipe.campaign.job_status import STEP_ORDER
 from tomopipe.cli import cli
-from tomopipe.cli.status import pending_line
 from tomopipe.commands.next_run import standing_failures
 from tomopipe.commands.status import read_status
 from tomopipe.run import launch, progress
@@ -207,7 +206,7 @@ def test_the_jobs_of_a_run_under_way_are_its_own(folder, monkeypatch):
     status(folder, "bone_3", "failed", start=NOW - 900, end=NOW - 800, error="of an earlier run")
     progress.tell(totals={"full_recon": 3, "all": 1})
     for number, scan in enumerate(("bone_1", "bone_2")):
-        progress.tell(began=number, step="full_recon", name=scan, reason="", local=True)
+        progress.tell(began=number, step="full_recon", name=scan, reason="")
     progress.tell(ended=0)
     step, found = full_recon(folder)
     assert [row.step for row in found.steps] == ["full_recon"]
@@ -218,11 +217,13 @@ def test_the_jobs_of_a_run_under_way_are_its_own(folder, monkeypatch):
     status(folder, "bone_2", "failed", **now, error="OSError: no room")
     assert [job.key for job in full_recon(folder)[1].with_state("failed")] == []
     for again, failed in ((True, []), (False, ["bone_2"])):
-        progress.tell(failed=1, error="no room", again=again)
+        progress.tell(failed=1, error="no room")
+        for _ in range(again):
+            progress.tell(again=1)
         step, found = full_recon(folder)
         assert [job.key for job in found.with_state("failed")] == failed
         assert (step.queued, step.failed) == (2 - len(failed), len(failed))
-        progress.tell(began=1, step="full_recon", name="bone_2", reason="", local=True)
+        progress.tell(began=1, step="full_recon", name="bone_2", reason="")
 
 
 SCRIPT = """#!/bin/sh
@@ -277,36 +278,6 @@ def test_a_job_that_ends_while_slurm_is_asked_is_done(folder):
     step, found = full_recon(folder)
     assert not found.with_state("lost", "running")
     assert step.done == 3
-
-
-def test_what_waits_in_slurms_queue_is_counted_and_tells_the_time_left(folder):
-    start = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(NOW + 600))
-    logs = folder.resolve() / ".snakemake" / "slurm_logs"
-    logs.mkdir(parents=True)
-    lines = [
-        f"51|{start}|Resources|{logs}/rule_full_recon/bone|4/%%j.log",
-        f"52|N/A|Priority|{logs}/rule_full_recon/bone_5/%%j.log",
-        f"53|N/A|Priority|{logs}/group_try_predict_cor_try_recon/%%j.log",
-        f"54|N/A|Priority|{folder.parent}/other/.snakemake/slurm_logs/rule_full_recon/x/%%j.log",
-        "slurm_load_jobs error: Invalid user id",
-    ]
-    fake_slurm(folder, waiting="\n".join(lines), squeue="")
-    step, found = full_recon(folder)
-    assert [(job.number, job.name) for job in found.pending] == [
-        ("51", "full_recon"),
-        ("52", "full_recon"),
-        ("53", "try_recon + predict_cor"),
-    ]
-    submitted = {step.step: step.submitted for step in found.steps}
-    assert submitted == {"try_recon": 1, "predict_cor": 1, "full_recon": 2}
-    # nothing runs: ten minutes until the last known start, and the usual time
-    assert step.eta_s == 600 + 150
-    shown = pending_line(found.pending)
-    clock = time.strftime("%a %H:%M", time.localtime(NOW + 600))
-    assert shown == (
-        "SLURM's queue: 2 full_recon, 1 try_recon + predict_cor (Resources, Priority); "
-        f"the next expected to start {clock}"
-    )
 
 
 def test_a_terminal_of_80_columns_holds_the_whole_table(folder, monkeypatch):

@@ -15,6 +15,13 @@ import pytest
 from tomopipe.storage import run_folder
 
 SNAKEFILE = """
+import os
+from tomopipe.campaign import failures
+
+onerror:
+    for path, said in failures.not_begun(os.environ["TOMOPIPE_RUN"], "x.log"):
+        print("not begun:", path, said["error"])
+
 rule all:
     input: expand("out/{scan}", scan=config["scans"].values())
     localrule: True

@@ -153,9 +153,9 @@ def test_failures_show_the_end_of_the_log(page):
 def test_run_times_and_provenance(page):
     table = Page(page.html.split('id="times"')[1].split("<tbody>")[1].split("</tbody>")[0])
     assert [text for _, text in table.all("th")] == ["try_recon", "predict_cor", "full_recon"]
-    # done, failed, running, lost, sum, median, longest, longest job
-    assert [text for _, text in table.all("td")][-8:] == [
-        *("8", "1", "0", "0", "21 min 23 s", "2 min 35 s", "3 min 15 s", "bone_008"),
+    # done, failed, running, lost, sum, median, longest, longest job, memory
+    assert [text for _, text in table.all("td")][-9:] == [
+        *("8", "1", "0", "0", "21 min 23 s", "2 min 35 s", "3 min 15 s", "bone_008", ""),
     ]
     provenance = page.all("section", id="provenance")[0][1]
     assert re.search(r"tomopipe\s*0\.1\.0", provenance)

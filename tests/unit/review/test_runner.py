@@ -188,7 +188,7 @@ def test_two_starts_are_one_run(client):
 def test_the_command_is_that_of_the_options(tmp_path):
     config = tmp_path / "config.yaml"
     command = run_command(tmp_path, config, "workstation", ["--cores", "2"])
-    assert command[1:4] == ["-m", "snakemake", "--snakefile"]
+    assert command[1:6] == ["-m", "snakemake", "--logger", "tomopipe", "--snakefile"]
     assert command[command.index("--profile") + 1].endswith("profiles/workstation")
     assert command[-2:] == ["--cores", "2"]
     cluster = run_command(tmp_path, config, "slurm")

@@ -17,8 +17,6 @@ from tomopipe.run.snakemake_internals import (
     MOST_READY,
     fork_scripts,
     no_job_fits,
-    not_begun,
-    note_failure,
     other_executor,
     remove_only_in_run,
     schedule_greedily,
@@ -156,37 +154,6 @@ def test_the_status_of_a_newer_run_stays(tmp_path, run):
 def test_a_limit_with_which_no_job_can_run_is_refused(local, nodes, cores, refused):
     workflow = types.SimpleNamespace(local_exec=local, nodes=nodes, _cores=cores)
     assert no_job_fits(workflow).partition(":")[0] == refused
-
-
-def failed_job(scan, step="full_recon", number=1):
-    rule, log = types.SimpleNamespace(name=step), [f"logs/{step}/{scan}.log"]
-    return type("Job", (), {"rule": rule, "jobid": number, "log": log})
-
-
-def test_why_a_submission_failed_is_known_at_the_end_of_a_run(tmp_path, run, monkeypatch):
-    volume, tried = failed_job("a_1"), failed_job("a_2", "try_recon", 2)
-    follows, unknown = failed_job("a_2", "predict_cor", 3), failed_job("a_3", number=4)
-    note_failure([volume, tried, follows], "SLURM job 12: CANCELLED", "12")
-    group = type("Group", (), {"jobs": [tried, follows]})
-    begun = failed_job("a_4", number=5)
-    needs = {volume: {}, tried: {}, follows: {tried: set()}, unknown: {}, begun: {}}
-    workflow = types.SimpleNamespace(
-        scheduler=types.SimpleNamespace(failed={volume, group, unknown, begun}),
-        dag=types.SimpleNamespace(dependencies=needs),
-        logger_manager=types.SimpleNamespace(get_logfile=lambda: [tmp_path / ".snakemake/x.log"]),
-    )
-    with log.job(volume.log[0]):  # of an earlier run
-        pass
-    runs.end_all(tmp_path / "results")
-    monkeypatch.setenv(runs.VARIABLE, str(runs.begin(tmp_path / "results")))
-    with log.job(begun.log[0]):
-        pass
-    found = {"error": "SLURM job 12: CANCELLED", "slurm_job": "12"}
-    assert sorted(not_begun(workflow), key=str) == [
-        ("logs/full_recon/a_1.log", found),
-        ("logs/full_recon/a_3.log", {"error": "it ended before it began; see .snakemake/x.log"}),
-        ("logs/try_recon/a_2.log", found),  # not what only follows on it
-    ]
 
 
 @pytest.mark.parametrize("is_final", [True, False])

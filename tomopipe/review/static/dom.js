@@ -44,12 +44,6 @@ export const time = (s) => (s === null ? "" : s < 1 ? "< 1 s" : s < 90 ? `${Math
 
 export const many = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
 
-export function counted(names, between = ", ") {
-  const counts = new Map();
-  for (const name of names) counts.set(name, (counts.get(name) || 0) + 1);
-  return [...counts].map(([name, n]) => `${n} ${name}`).join(between);
-}
-
 let timer = 0;
 export function toast(text, bad = false) {
   const node = $("toast");

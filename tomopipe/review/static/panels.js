@@ -1,11 +1,6 @@
 // What runs now.
 import { get } from "./api.js";
-import { $, counted, el, time, toast } from "./dom.js";
-
-function starts(pending) {
-  const known = pending.map((job) => job.start_s).filter((start) => start !== null);
-  return known.length ? `; the next expected to start ${new Date(1000 * Math.min(...known)).toLocaleString()}` : "";
-}
+import { $, el, time, toast } from "./dom.js";
 
 export async function jobs() {
   try {
@@ -17,8 +12,6 @@ export async function jobs() {
         ...["queued", "running", "done", "failed", "lost"].map((state) => el("td", { class: `num ${step[state] && (state === "failed" || state === "lost") ? "bad" : ""}` }, step[state] ? String(step[state]) : "")),
         el("td", { class: "num" }, time(step.median_s)), el("td", { class: "num" }, time(step.eta_s)));
     });
-    const waiting = found.pending.length
-      ? [el("p", { id: "pending" }, `In SLURM's queue: ${counted(found.pending.map((job) => job.name))}${starts(found.pending)}`)] : [];
     const order = { lost: 0, failed: 1, running: 2 };
     const each = found.jobs.sort((a, b) => order[a.state] - order[b.state]).map((job) =>
       el("details", { class: "job" }, el("summary", {}, el("i", { class: "dot", "data-state": job.state }), ` ${job.state}  ${job.step}  ${job.key}  ${job.host}`),
@@ -26,7 +19,7 @@ export async function jobs() {
     $("jobs").replaceChildren(el("h2", {}, "Jobs"),
       found.steps.length
         ? el("table", {}, el("tr", {}, ...["step", "", "to do", "running", "done", "failed", "lost", "usual time", "left, about"].map((text, column) => el("th", { class: column > 1 ? "num" : null }, text))), ...shown)
-        : el("p", { class: "quiet" }, "No job has run yet."), ...waiting, ...each);
+        : el("p", { class: "quiet" }, "No job has run yet."), ...each);
     return found;
   } catch (error) {
     toast(error.message, true);

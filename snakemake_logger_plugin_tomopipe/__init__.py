@@ -1,0 +1,102 @@
+"""Logger plugin of Snakemake: reasons in tomopipe's words, and the events of a run.
+
+Events are what `tomopipe.run.progress` reads. Every start of Snakemake loads this package, which
+therefore loads tomopipe only as something is logged.
+"""
+
+import re
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from logging import LogRecord
+from pathlib import Path
+from typing import Any
+
+from snakemake_interface_logger_plugins.base import LogHandlerBase
+from snakemake_interface_logger_plugins.common import LogEvent
+
+_AGAIN = re.compile(r"Trying to restart job (\d+)")  # there is no event of it
+
+
+class LogHandler(LogHandlerBase):
+    """Writes Snakemake's text, with our reasons, and an event for each job and each change of it.
+
+    Snakemake calls it in a thread of its own, one record after the other.
+    """
+
+    writes_to_stream = True
+    writes_to_file = False
+    has_filter = has_formatter = False  # the text is as Snakemake writes it, --quiet included
+    needs_rulegraph = False
+
+    def __post_init__(self) -> None:
+        self._began_s: dict[int, float] = {}  # latest attempt of each job
+
+    def handle(self, record: LogRecord) -> bool:
+        """Write the event of a record, also of one that --quiet hides, and then its text."""
+        try:
+            self._write_event(record)
+        except OSError:  # a full disk ends jobs, not the log
+            pass
+        except Exception:
+            self.handleError(record)
+        return bool(super().handle(record))
+
+    def emit(self, record: LogRecord) -> None:
+        """Write the text of a record."""
+        text = self.format(record)
+        if text not in ("", "None"):
+            with suppress(OSError):  # a full disk, or a closed terminal
+                stream = sys.stdout if self.common_settings.stdout else sys.stderr
+                print(text, file=stream, flush=True)
+
+    def _write_event(self, record: LogRecord) -> None:
+        from tomopipe.run import progress
+
+        fields, at = vars(record), record.created
+        match fields.get("event"):
+            case LogEvent.RUN_INFO:
+                progress.tell(at=at, totals=fields["stats"])
+            case LogEvent.JOB_INFO:
+                self._began_s[fields["jobid"]] = at
+                fields["reason"] = _reason(fields)
+                progress.tell(
+                    at=at,
+                    began=fields["jobid"],
+                    step=fields["rule_name"],
+                    name=_name(fields["wildcards"] or {}),
+                    reason=fields["reason"],
+                )
+            case LogEvent.JOB_FINISHED:
+                progress.tell(at=at, ended=fields["job_id"])
+            case LogEvent.JOB_ERROR:
+                progress.tell(at=at, failed=fields["jobid"], error=self._error(fields))
+            case None:
+                if found := _AGAIN.match(record.getMessage()):
+                    progress.tell(at=at, again=int(found[1]))
+
+    def _error(self, fields: Mapping[str, Any]) -> str:
+        """Return why a job failed; now, for another attempt replaces its status."""
+        from tomopipe.campaign.failures import note_error
+        from tomopipe.run.progress import error_of
+
+        said = str(fields["rule_msg"] or "")
+        if not fields["log"]:
+            return said
+        log, since_s = fields["log"][0], self._began_s.get(fields["jobid"], 0.0)
+        slurm_job = str(fields["aux"].get("external_jobid") or "")
+        note_error(log, fields["input"], fields["output"], said, slurm_job)
+        return error_of(Path(log), fields["rule_name"], since_s) or said
+
+
+def _reason(fields: Mapping[str, Any]) -> str:
+    """Say why a job runs: in our words, else in Snakemake's."""
+    from tomopipe.reruns.decisions import words_of
+
+    return words_of(fields)
+
+
+def _name(wildcards: Mapping[str, Any]) -> str:
+    """Return the scan, stack or series of a job; "" for the campaign."""
+    kinds = ("scan", "stack", "series")
+    return str(next((wildcards[kind] for kind in kinds if kind in wildcards), ""))

@@ -1,0 +1,162 @@
+"""The logger plugin: what a run of Snakemake tells, in text and as events."""
+
+import json
+import os
+import subprocess
+import sys
+from logging import LogRecord
+from pathlib import Path
+
+import pytest
+from snakemake_interface_logger_plugins.common import LogEvent
+from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
+from snakemake_interface_logger_plugins.tests import MockOutputSettings, TestLogHandlerBase
+
+from snakemake_logger_plugin_tomopipe import LogHandler
+from tomopipe.campaign import failures
+from tomopipe.campaign.files import Logs
+from tomopipe.run.progress import VARIABLE, Progress
+
+SNAKEFILE = """
+from tomopipe.reruns.decisions import REASONS
+
+rule all:
+    input: "out/end"
+    localrule: True
+
+checkpoint scans:
+    output: "out/scans"
+    shell: "echo a b c > {output}"
+
+def volumes(wildcards):
+    with open(checkpoints.scans.get().output[0]) as names:
+        REASONS["out/a"] = "COR of a: 4 -> 5"
+        return [f"out/{scan}" for scan in names.read().split()]
+
+rule volume:
+    output: "out/{scan}"
+    log: "logs/volume/{scan}.log"
+    retries: 1
+    wildcard_constraints: scan="."
+    shell: "sh ./job {wildcards.scan} && touch {output}"
+
+rule end:
+    input: volumes
+    output: "out/end"
+    shell: "touch {output}"
+"""
+# as the steps do, c says beside its log why it failed
+JOB = """
+[ $1 = b ] && [ ! -e first ] && touch first && exit 1
+[ $1 != c ] && exit
+mkdir -p logs/status/volume
+printf '{"state": "failed", "start": %s, "end": %s, "error": "ScanError: volume: no room"}' \
+  $(date +%s) $(date +%s) > logs/status/volume/c.json
+exit 1
+"""
+
+
+class TestInterface(TestLogHandlerBase):
+    """The tests that come with the interface."""
+
+    __test__ = True
+
+    def get_log_handler_cls(self):
+        return LogHandler
+
+    def get_log_handler_settings(self):
+        return LogHandlerSettingsBase()
+
+
+def run(folder: Path, *options: str) -> tuple[str, Progress]:
+    """Run the workflow, of which the volume of c fails; return its text and what is read of it."""
+    (folder / "Snakefile").write_text(SNAKEFILE)
+    (folder / "job").write_text(JOB)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "snakemake", "--logger", "tomopipe", "--cores", "1"),
+            *("--keep-going", *options),
+        ],
+        cwd=folder,
+        env=os.environ | {VARIABLE: str(folder / "events"), "HOME": str(folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout
+    return done.stdout, Progress(folder / "events", Logs(folder / "logs"))
+
+
+@pytest.mark.slow
+def test_a_run_tells_reasons_failures_and_how_far_it_is(tmp_path):
+    text, progress = run(tmp_path)
+    progress.read(at_end=True)
+    assert {name: (step.done, step.total) for name, step in progress.steps.items()} == {
+        "scans": (1, 1),
+        "volume": (2, 3),
+        "end": (0, 1),
+    }
+    volume = progress.steps["volume"]
+    states = {job.name: job.state for job in volume.jobs.values()}
+    assert states == {"a": "done", "b": "done", "c": "failed"}
+    began = {name: reason for what, _, name, reason in progress.news if what == "began"}
+    assert began == dict.fromkeys(["", "b", "c"], "not there yet") | {"a": "COR of a: 4 -> 5"}
+    errors = [(what, name, said) for what, _, name, said in progress.news if what != "began"]
+    assert sorted(errors) == [
+        ("again", "b", ""),
+        ("again", "c", "no room"),
+        ("failed", "c", "no room"),
+    ]
+    assert text.count("reason: COR of a: 4 -> 5\n") == 1
+    assert text.count("Error in rule volume:") == 3
+    assert "None\n" not in text.replace("message: None\n", "")
+    events = [json.loads(line) for line in (tmp_path / "events").read_text().splitlines()]
+    assert [event["at"] for event in events] == sorted(event["at"] for event in events)
+
+
+@pytest.mark.slow
+def test_events_are_written_whatever_the_text_hides(tmp_path):
+    text, progress = run(tmp_path, "--quiet", "rules")
+    progress.read(at_end=True)
+    assert "rule volume" not in text
+    assert progress.steps["volume"].done == 2
+
+
+def record_of(event: LogEvent | None, message: str = "", **fields) -> LogRecord:
+    record = LogRecord("snakemake", 20, "x.py", 1, message, (), None)
+    vars(record).update(fields, **({"event": event} if event else {}))
+    return record
+
+
+FAILED = {
+    "jobid": 1,
+    "rule_name": "full_recon",
+    "rule_msg": "SLURM job 12: CANCELLED",
+    "input": ["results/cor.json"],
+    "output": ["results/a_rec.h5"],
+    "log": ["logs/full_recon/a.log"],
+    "aux": {"external_jobid": "12"},
+}
+
+
+@pytest.fixture
+def handler(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "events"))
+    monkeypatch.setattr(failures, "JOB_ERRORS", {})
+    return LogHandler(MockOutputSettings(), None)
+
+
+def test_what_is_said_of_a_job_that_did_not_begin_is_kept(handler, tmp_path):
+    handler.handle(record_of(LogEvent.JOB_ERROR, **FAILED))
+    said = {"error": "SLURM job 12: CANCELLED", "slurm_job": "12"}
+    assert failures.not_begun("run", "x.log") == [("logs/full_recon/a.log", said)]
+    event = json.loads((tmp_path / "events").read_text())
+    assert (event["failed"], event["error"]) == (1, "SLURM job 12: CANCELLED")
+
+
+def test_a_disk_without_room_does_not_end_the_log(handler, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(VARIABLE, "/dev/full")
+    handler.handle(record_of(LogEvent.JOB_FINISHED, "Finished jobid: 1", job_id=1))
+    assert capsys.readouterr().err == "Finished jobid: 1\n"
