@@ -121,6 +121,8 @@ class Watcher:
             self._once("look", "")
         except (OSError, TomopipeError) as error:  # of the disk, for now: the rest goes on
             self._once("look", f"{error}; will be tried again.")
+            self._cors_s = time.monotonic() + _AGAIN_S
+            self._next_s = max(self._next_s, self._cors_s)
         os.utime(self._lock.fileno())
         pause_s = min(1.0, max(0.1, self.config.watch.settle_s / 5))
         return max(pause_s, _PAUSE * (time.process_time() - began_s))
@@ -291,11 +293,11 @@ class Watcher:
         if turn is None or (status := turn.process.poll()) is None:
             return
         self._turn, now_s = None, time.monotonic()
+        self._dirty |= bool(turn.new) or status not in _WELL
         self._look_for_stop()
         text = Path(turn.run.log).read_text(encoding="utf-8", errors="replace")
         lines = [line for line in text.splitlines() if line.startswith("tomopipe: ")]
         lines = [line for line in dict.fromkeys(lines) if line not in self._messages]
-        self._dirty |= bool(turn.new) or status not in _WELL
         self._report(turn, status)
         self._save()
         if status in _WELL:
