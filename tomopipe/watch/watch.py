@@ -329,7 +329,8 @@ class Watcher:
         campaign = self._campaign(turn.new or turn.paths)
         since = began if status else 0.0  # an older prediction may be of the previous file
         verdicts = present_verdicts(campaign, are_new=bool(turn.new), since=since)
-        self._scans.compare(verdicts, began)
+        ready = self._ready()  # none that is written anew by now
+        self._scans.compare({path: verdicts[path] for path in verdicts if path in ready}, began)
         for path in set(turn.new) & set(self._new()):
             self._attempts[path] += 1
             if self._attempts[path] == _ATTEMPTS:

@@ -343,6 +343,18 @@ def test_a_scan_that_a_later_run_skips_is_flagged(watcher, runs, said):
     assert "a_1: no COR, skipped: undersized: 12 of 91 projections" in flag
 
 
+def test_a_file_that_is_written_anew_while_a_run_reads_it_is_no_news(
+    watcher, runs, said, monkeypatch
+):
+    watcher.step()
+    end_cors(watcher, runs)
+    Path("raw/a_1.h5").write_bytes(b"half")
+    monkeypatch.setattr(module, "frames_of_scan", lambda *_: (ABORTED, True))
+    watcher.step()
+    end_all(watcher, runs, {}, keep="false", reason="truncated HDF5 file")
+    assert not any("FLAG" in line for line in said)
+
+
 def test_an_aborted_file_is_flagged_without_a_run_for_its_cor(
     campaign, runs, said, called, monkeypatch
 ):
