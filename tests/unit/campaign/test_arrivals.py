@@ -11,7 +11,9 @@ from tests.exchange_files import THETA, replace, write
 from tomopipe.campaign.arrivals import Arrivals, frames_of_scan
 from tomopipe.campaign.campaign import make_campaign
 from tomopipe.campaign.raw_files import find_scans, raw_paths
+from tomopipe.campaign.watch_lock import FILES
 from tomopipe.config import Config, parse_config
+from tomopipe.errors import TomopipeError
 from tomopipe.scans.hdf5 import StillWrittenError
 from tomopipe.scans.raw_state import file_state
 
@@ -145,11 +147,17 @@ def test_our_sidecars_beside_raw_files_are_no_scans(tmp_path):
     assert raw_paths(config, tmp_path) == (["A_2.h5", "a_1.h5"], [])
 
 
-def test_a_run_sees_what_was_taken_alone(tmp_path):
+def test_a_run_of_a_watcher_sees_the_complete_files_alone(tmp_path, monkeypatch):
     for name in ("a_1.h5", "a_2.h5"):
         (tmp_path / name).touch()
-    found = find_scans(config_of(["*.h5"]), tmp_path, {"a_2.h5"})
-    assert [scan.name for scan in found] == ["a_2"]
+    config = config_of(["*.h5"])
+    assert list(make_campaign(config, tmp_path).scans) == ["a_1", "a_2"]
+    monkeypatch.setenv(FILES, "files.json")
+    (tmp_path / "files.json").write_text('["a_2.h5"]')
+    assert list(make_campaign(config, tmp_path).scans) == ["a_2"]
+    (tmp_path / "files.json").write_text("[")
+    with pytest.raises(TomopipeError, match=r"files\.json: missing or damaged"):
+        make_campaign(config, tmp_path)
 
 
 def config_of(patterns: list[str]) -> Config:
