@@ -297,7 +297,7 @@ class Dripped:
 
 
 def _at_work(results: Path) -> bool:
-    return any(results.glob(".runs/*/tail-*")) or any(results.glob(".runs/*/arrivals-*"))
+    return any(results.glob(".runs/*"))
 
 
 def _run(campaign: Path, *options: str) -> tuple[int, str]:

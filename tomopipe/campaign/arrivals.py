@@ -1,13 +1,11 @@
 """Detection of complete raw files; incomplete ones are not processed.
 
 A file is complete when it has not changed for a settling time, or its writer's marker is there;
-when no process has it open, where that can be seen; and when it has as many frames as angles, if it
-lists them, all written.
+when it opens, which HDF5 refuses while its writer has it open; and when it has as many frames as
+angles, if it lists them, all written.
 """
 
-import fcntl
 import os
-import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -26,8 +24,6 @@ MARKER = ".done"
 #: A file that is incomplete and has not changed for so many settling times was aborted: the
 #: inventory gets it, and says why it is skipped.
 ABORTED = 6
-# where a kernel knows whether a file is open for writing, and no other machine writes
-_LOCAL = ("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "tmpfs", "overlay")
 
 
 @dataclass(frozen=True)
@@ -68,12 +64,10 @@ class Arrivals:
         """The files that exist and are not taken in their present state."""
         return set(self._seen)
 
-    def look(
-        self, paths: Iterable[str], taken: Mapping[str, State], now_s: float
-    ) -> tuple[list[Arrival], int]:
-        """Check all files that are not taken in their present state; `now_s`: monotonic clock.
+    def look(self, paths: Iterable[str], taken: Mapping[str, State], now_s: float) -> list[Arrival]:
+        """Return the files to take now, of all that are not taken in their present state.
 
-        Returns the files to take now, and how many may be complete soon.
+        `now_s`: monotonic clock.
         """
         arrivals, pending = [], dict[str, _Seen]()
         for path in paths:
@@ -89,23 +83,17 @@ class Arrivals:
                 del pending[path]
         self._seen = pending
         self.waiting = {path: why for path, why in self.waiting.items() if path in pending}
-        soon_s = 2 * self.settle_s + 1
-        return arrivals, sum(now_s - seen.since_s < soon_s for seen in pending.values())
+        return arrivals
 
     def _arrival(self, path: str, seen: _Seen, unchanged_s: float) -> Arrival | None:
         marked = os.path.exists(self.directory / f"{path}{MARKER}")
         if unchanged_s < self.settle_s and not marked:
-            return None
-        closed = is_closed(self.directory / path)
-        if closed is False:
-            self.waiting[path] = "is open for writing"
             return None
         if seen.fault is None:
             with suppress(StillWrittenError):  # asked again at the next look
                 seen.fault, seen.counted = self.frames_of(path)
         settled = f"unchanged for {self.settle_s:g} s"
         rule = f"marker {os.path.basename(path)}{MARKER}" if marked else settled
-        rule += ", closed" if closed else ", whether closed cannot be seen"
         if seen.fault == "":
             if file_state(self.directory / path) != seen.state:
                 return None  # it changed while it was read
@@ -137,40 +125,3 @@ def _last_byte(state: State) -> float:
     now = time.time()
     file_s = state[1] / 1e9
     return file_s if 0 <= now - file_s < 10 else now
-
-
-def is_closed(path: Path) -> bool | None:
-    """Tell whether no process has a file open for writing; None if that cannot be known.
-
-    The kernel of this machine gives a read lease only on a file that nobody writes, on file
-    systems that no other machine writes on, to the owner of the file.
-    """
-    if not hasattr(fcntl, "F_SETLEASE") or _file_system(path) not in _LOCAL or path.is_dir():
-        return None
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    except OSError:
-        return None
-    try:
-        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)  # ignored, unlike SIGIO
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-        return True
-    except BlockingIOError:
-        return False
-    except OSError:
-        return None  # of another owner, or no leases here
-    finally:
-        os.close(descriptor)
-
-
-def _file_system(path: Path) -> str:
-    """Return the type of the file system of a path; "" where it is unknown."""
-    device = os.stat(path).st_dev
-    wanted = f"{os.major(device)}:{os.minor(device)}"
-    with suppress(OSError), open("/proc/self/mountinfo", encoding="utf-8") as lines:
-        for line in lines:
-            cells, _, more = line.partition(" - ")
-            if cells.split()[2] == wanted:
-                return more.split()[0]
-    return ""

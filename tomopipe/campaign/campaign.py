@@ -21,13 +21,12 @@ from tomopipe.campaign.results import INVENTORY_COLUMNS, is_without_angles
 from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.state import not_selected
 from tomopipe.campaign.table import Row, check_table, did_you_mean, read_table
-from tomopipe.campaign.watch_lock import is_watched
+from tomopipe.campaign.watch_lock import complete_files, is_watched
 from tomopipe.config import Config, not_carried, parse_cells, parse_config, read_config
 from tomopipe.config.base import endless_tail
 from tomopipe.cor.cor_value import format_cor, is_valid, parse_cor
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.groups import grouped
-from tomopipe.storage import run_folder
 from tomopipe.storage.tables import read_tsv
 
 if TYPE_CHECKING:
@@ -323,9 +322,9 @@ def make_campaign(
 ) -> Campaign:
     """Find the files and read the table of a campaign; errors name the config as `source`.
 
-    `taken` are the paths of raw files that count; None: all, or in a run those that it sees.
+    `taken` are the paths of raw files that count; None: all, in a watcher's run the complete ones.
     """
-    taken = run_folder.taken() if taken is None else taken
+    taken = complete_files(directory) if taken is None else taken
     found = find_scans(config, directory, taken)
     table = directory / (config.campaign.table or TABLE)
     rows = read_table(table) if table.exists() or config.campaign.table else []

@@ -147,10 +147,8 @@ class Logs(_Folder[P]):
     run_record = _One("under_way.json")  # the current run
     of_runs = _One("run")  # Snakemake's logs of the last runs
     watch_lock = _One("watch.lock")  # the watcher
-
-    def of_watch(self, part: str) -> P:
-        """Snakemake's log of the last run of a part of a watcher's run."""
-        return self.at(f"watch/{part}.log")
+    watched_files = _One("watch/files.json")  # the raw files that its present run sees
+    of_hooks = _One("watch/hook.log")
 
     def log(self, step: str, key: str = "campaign") -> P:
         """Log of a job."""

@@ -232,29 +232,25 @@ def stop(
     """
     if finish and now:
         raise typer.BadParameter("--finish and --now exclude each other")
-    found = launch.under_way(directory)
-    runs = [found] if found else launch.left_running(directory)
-    if not runs:
+    if (run := launch.under_way(directory)) is None:
         locked = launch.is_locked(directory)
         raise TomopipeError(
             f"{directory}: "
             + (launch.LOCKED if locked else "no run is under way that `tomopipe run` has started.")
         )
     sending = signal.SIGKILL if now else signal.SIGTERM if finish else signal.SIGINT
-    before = [launch.not_cancelled(directory, run) for run in runs]
-    for run in runs:
-        typer.echo(f"Stopping the run {run}{'' if found else ', whose watcher was killed'}.")
-        launch.interrupt(directory, run, sending=sending)
+    before = launch.not_cancelled(run)
+    typer.echo(f"Stopping the run {run}.")
+    launch.interrupt(directory, run, sending=sending)
     if finish:
         typer.echo("The jobs that run finish; no other begins. `tomopipe status` shows them.")
-    elif not all(launch.has_ended(run, within_s=_STOP_S) for run in runs):
+    elif not launch.has_ended(run, within_s=_STOP_S, directory=directory):
         typer.echo("It is still ending its jobs; `tomopipe stop --now` kills it.")
     elif now:
         typer.echo(f"Killed; {_GOES_ON} On SLURM, scancel what squeue still shows.")
     else:
         typer.echo(f"Stopped; {_GOES_ON}")
-    after = [launch.not_cancelled(directory, run) for run in runs]
-    left = [line for old, new in zip(before, after, strict=True) for line in new - old]
+    left = list(launch.not_cancelled(run) - before)
     for line in left:
         say(line)
     if left:

@@ -559,8 +559,8 @@ class WatchBlock(Block):
 
     every: float = option(
         5.0,
-        "While scans arrive, fixing, volumes, star and report begin at most once in "
-        "this time; earlier when no scan arrives (minutes).",
+        "After this time a run of everything begins although new scans wait for their CORs, and "
+        "one that failed is tried again (minutes).",
         gt=0,
     )
     settle_s: float = option(

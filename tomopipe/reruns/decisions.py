@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,18 +67,6 @@ class Decisions:
         self._raw: dict[tuple[str, str], list[str]] = {}
         self._fresh: set[tuple[str, str, str]] = set()
         self.n_comparisons = 0  # after one the raw files are checked again
-        self._arrivals = self._of_arrivals() if run_folder.part() == run_folder.ARRIVALS else []
-        if self._arrivals:
-            self.record.keep(self._arrivals)
-
-    def _of_arrivals(self) -> list[str]:
-        """Name the files that a run over arrivals reads and makes."""
-        files = list(self.campaign.config.predict_cor.own_networks)
-        for scan in self.campaign.scans:
-            files += self.raw_files(scan)
-            files += self.campaign.outputs.of_try_recon(scan)
-            files += self.campaign.outputs.of_predict_cor(scan)
-        return files
 
     # ---- what there is -----------------------------------------------------------------------
 
@@ -317,9 +305,6 @@ class Decisions:
 
     def save(self) -> None:
         """Write the record if it has changed; say which results were accepted as they are."""
-        if self._arrivals:
-            found = [asdict(p) for p in map(self.record.products.get, self._arrivals) if p]
-            return run_folder.hand_over({"products": found})
         if self.accepted:
             self._say(
                 f"{len(self.accepted)} results of an earlier version were taken as they are: "

@@ -229,10 +229,6 @@ class Record:
         """The lines, read on first use: nodes of a cluster do not need them."""
         return read_products(self.file)
 
-    def keep(self, paths: Iterable[str]) -> None:
-        """Keep only these files; the others belong to other runs."""
-        self.products = {path: self.products[path] for path in paths if path in self.products}
-
     def __contains__(self, path: str) -> bool:
         return path in self.products
 

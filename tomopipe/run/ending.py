@@ -43,13 +43,11 @@ def after_failure(
     not_begun: Iterable[tuple[str, Mapping[str, str]]] = (),
     *,
     since: float,
-    reports: bool = True,
 ) -> None:
     """Record the jobs that failed finally, and write the report of the existing results.
 
     The campaign is as read when the run began, at `since` (Unix seconds); `logs` are Snakemake's.
     `not_begun` are the logs of jobs that failed before, and what is said of their submissions.
-    `reports`: the run is of the whole campaign.
     """
     if ended_by_hand(logs):
         return
@@ -64,7 +62,7 @@ def after_failure(
             f"{scans_named(scans)}: skipped from the next call on, which finishes all others; "
             f"`tomopipe retry {scans[0]}` tries again."
         )
-    if reports and campaign.config.report.enabled:
+    if campaign.config.report.enabled:
         write_report(campaign)
 
 

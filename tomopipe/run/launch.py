@@ -24,7 +24,7 @@ import yaml
 from tomopipe.campaign.files import CONFIG, LOGS, SNAKEMAKE
 from tomopipe.campaign.job_status import CLOCKS_S
 from tomopipe.campaign.slurm import NOT_CANCELLED, unknown_names
-from tomopipe.campaign.watch_lock import is_watched, watcher_processes
+from tomopipe.campaign.watch_lock import FILES, is_watched
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import NO_FOLDER, workflow_folder
 from tomopipe.run.progress import FORCE, VARIABLE
@@ -49,7 +49,7 @@ _KINDS = {
     "full_recon": "volume",
     "export_stack": "stack",
 }
-_N_LOGS = 5  # runs whose logs are kept
+_N_LOGS = 20  # runs whose logs are kept: a watcher's are short
 _LOOK_S = 0.1
 _SLURM_S = 3.0  # that a run waits for SLURM before it begins, for each of two questions
 _BEGINS_S = 120  # from its lock to its folder, at most, of a run
@@ -179,20 +179,21 @@ def _of_our_executor(directory: Path, name: str) -> str:
 
 
 def start(
-    directory: Path, command: Sequence[str], *, force: bool = False
+    directory: Path,
+    command: Sequence[str],
+    *,
+    force: bool = False,
+    watcher: Run | None = None,
+    files: str = "",
 ) -> tuple["subprocess.Popen[bytes]", Run]:
     """Start a run, which outlives this process and its terminal; refuse if there is one.
 
-    It ends before any volume if the disk is too small, unless `force`.
+    It ends before any volume if the disk is too small, unless `force`. The `watcher` that starts it
+    hands over its place (`claim`); `files` lists the raw files that the run sees (default: all).
     """
-    with _only_run(directory, unlocks="--unlock" in command):
-        for left in left_running(directory):
-            raise TomopipeError(
-                f"a run left by a watcher that was killed is still going on: {left}. `tomopipe "
-                "stop` ends it; then run again."
-            )
+    with _only_run(directory, unlocks="--unlock" in command, but=watcher):
         log, events = _new_logs(directory)
-        environment = {VARIABLE: str(events), FORCE: "yes" if force else ""}
+        environment = {VARIABLE: str(events), FORCE: "yes" if force else "", FILES: files}
         process = spawn(directory, command, log, environment)
         try:
             run = _record(directory, process.pid, log, events)
@@ -203,22 +204,24 @@ def start(
     return process, run
 
 
-def claim(directory: Path, log: Path) -> Run:
-    """Record this process, a watcher, as the current run; refuse if there is one."""
+def claim(directory: Path, since_s: float) -> Run:
+    """Record this process, a watcher since then, as the current run; refuse if there is one."""
+    log = directory / LOGS.of_hooks
     with _only_run(directory):
-        return _record(directory, os.getpid(), log, log.with_suffix(_EVENTS))
+        return _record(directory, os.getpid(), log, log.with_suffix(_EVENTS), start_s=since_s)
 
 
 @contextmanager
-def _only_run(directory: Path, *, unlocks: bool = False) -> Iterator[None]:
-    """Hold the lock of the record of the current run; refuse one, `unlocks` only if it lives."""
+def _only_run(directory: Path, *, unlocks: bool = False, but: Run | None = None) -> Iterator[None]:
+    """Hold the lock of the record of the current run; refuse another, `unlocks` if it lives."""
     record = directory / LOGS.run_record
     record.parent.mkdir(parents=True, exist_ok=True)
     with locked(record):
-        if (run := under_way(directory, heeds_lock=not unlocks)) is not None:
+        if (run := under_way(directory, heeds_lock=not unlocks)) not in (None, but):
             ends = "`tomopipe stop` ends it"
             if is_alive(asdict(run)) is None:
-                again = "wait 2 minutes" if is_watched(directory) else "`tomopipe run -- --unlock`"
+                watched = is_watched(directory, by=run.machine)
+                again = "wait 2 minutes" if watched else "`tomopipe run -- --unlock`"
                 ends += f" on {run.host}; if it was killed there: {again}"
             raise TomopipeError(
                 f"a run of this campaign is under way: {run}. `tomopipe status` shows it, {ends}."
@@ -226,9 +229,9 @@ def _only_run(directory: Path, *, unlocks: bool = False) -> Iterator[None]:
         yield
 
 
-def _record(directory: Path, pid: int, log: Path, events: Path) -> Run:
+def _record(directory: Path, pid: int, log: Path, events: Path, **more: float) -> Run:
     record = directory / LOGS.run_record
-    process = named(pid) | in_folder(record.parent)
+    process = named(pid) | in_folder(record.parent) | more
     run = Run(**process, user=run_folder.user_name(), log=str(log), events=str(events))
     write_json(asdict(run), record)
     return run
@@ -292,7 +295,8 @@ def under_way(directory: Path, *, heeds_lock: bool = True) -> Run | None:
     run = read_record(directory)
     alive = is_alive(asdict(run)) if run else False
     if alive is None:
-        alive = is_watched(directory) or (heeds_lock and is_locked(directory))
+        is_watcher = run is not None and is_watched(directory, by=run.machine)
+        alive = is_watcher or (heeds_lock and is_locked(directory))
     return run if alive else None
 
 
@@ -315,7 +319,6 @@ def unlock(directory: Path) -> None:
 def unlock_killed(directory: Path, results: Path) -> bool:
     """Remove the lock of a run that was killed here, or copied; tell whether there was one."""
     if found := is_killed(directory, results):
-        kill_parts(directory)  # of a watcher
         unlock(directory)
     return found
 
@@ -331,14 +334,7 @@ def is_killed(directory: Path, results: Path) -> bool:
             return True  # a lock's own time may be that of the copying
         return locked_s < (run.start_s if run else time.time() - _BEGINS_S)
     # Snakemake locks before a run makes its folder: a younger lock is that of another run
-    return run_folder.killed_here(results, 0.0 if _is_of_tail(directory, locked_s) else locked_s)
-
-
-def _is_of_tail(directory: Path, locked_s: float) -> bool:
-    """Tell whether a part of a watcher, killed here, locked the campaign while it was watched."""
-    tail = watcher_processes(directory).get(run_folder.TAIL)
-    watched_s = (directory / LOGS.watch_lock).stat().st_mtime if tail else -math.inf
-    return tail is not None and is_alive(tail) is False and locked_s <= watched_s
+    return run_folder.killed_here(results, locked_s)
 
 
 def _last_began_s(directory: Path) -> float:
@@ -374,10 +370,8 @@ def interrupt(directory: Path, run: Run, *, sending: signal.Signals) -> None:
         os.kill(run.pid, 0)  # one that is refused has not been stopped
         with suppress(OSError):  # it ends, recorded or not
             _record_stop(run, directory / LOGS.run_record)
-        if sending is signal.SIGKILL:
-            kill_parts(directory)
         if sending is signal.SIGTERM or os.getpgid(run.pid) != run.pid:
-            os.kill(run.pid, sending)  # not its jobs; a watcher forwards it
+            os.kill(run.pid, sending)  # not its jobs
         else:
             os.killpg(run.pid, sending)
     except PermissionError:
@@ -395,38 +389,18 @@ def _record_stop(run: Run, record: Path) -> None:
             stream.write(text)
 
 
-def not_cancelled(directory: Path, run: Run) -> Counter[str]:
+def not_cancelled(run: Run) -> Counter[str]:
     """Return what a run has said so far of SLURM jobs that it could not cancel, and how often."""
     lines = []
-    for log in {Path(run.log), directory / LOGS.of_watch(run_folder.ARRIVALS)}:
-        with suppress(OSError):
-            lines += log.read_text(encoding="utf-8", errors="replace").splitlines()
+    with suppress(OSError):
+        lines = Path(run.log).read_text(encoding="utf-8", errors="replace").splitlines()
     return Counter(line for line in lines if line.startswith(f"tomopipe: {NOT_CANCELLED}"))
 
 
-def left_running(directory: Path) -> list[Run]:
-    """Return what a watcher that was killed has left running on this machine."""
-    watched = read_record(directory)
-    parts = watcher_processes(directory).values()
-    living = [part for part in parts if part["born"] and is_alive(part)]
-    return [replace(watched, **part, stopped=False) for part in living if watched]
-
-
-def kill_parts(directory: Path) -> list[str]:
-    """Kill the processes of a watcher that ended unexpectedly here; return their names."""
-    parts = watcher_processes(directory).items()
-    alive = {name: state for name, part in parts if (state := is_alive(part)) is not None}
-    for name, part in parts:
-        with suppress(ProcessLookupError, PermissionError):
-            if part["born"] and alive.get(name):
-                os.killpg(part["pid"], signal.SIGKILL)
-    return list(alive)
-
-
-def has_ended(run: Run, *, within_s: float) -> bool:
-    """Wait for a run; tell whether it has ended."""
+def has_ended(run: Run, *, within_s: float, directory: Path | None = None) -> bool:
+    """Wait for a run, and for the watcher of `directory`; tell whether they have ended."""
     end = time.monotonic() + within_s
-    while is_alive(asdict(run)):
+    while is_alive(asdict(run)) or (directory and is_watched(directory, by=run.machine)):
         if time.monotonic() > end:
             return False
         time.sleep(_LOOK_S)

@@ -308,9 +308,7 @@ def _sent_file(run: Path, specs: Iterable[str]) -> Path:
     return run / _SENT / f"{name}.json"
 
 
-def before_deciding(
-    workflow: Any, do: Callable[[], None], *, although_locked: bool = False
-) -> None:
+def before_deciding(workflow: Any, do: Callable[[], None]) -> None:
     """Call `do` before the first decision of a run that executes jobs.
 
     Not in a dry run, and not while the folder is locked (another run is active, or was killed and
@@ -322,7 +320,7 @@ def before_deciding(
     def after_do() -> None:
         executes = workflow.executor_plugin is not None and not workflow.dryrun
         locked = any(True for _ in workflow.persistence._read_locks())
-        if executes and (although_locked or not locked):
+        if executes and not locked:
             do()
         spare_what_no_rule_uses(workflow)
         build()

@@ -4,10 +4,6 @@ The main process makes the folder, with a unique name, when it begins, and gives
 jobs. A later run renames it before it looks at any result. So a job that outlived its main process,
 or waited in a queue meanwhile, cannot replace a newer result, on any file system. The jobs' records
 of their results are there, too, until the main process has collected them.
-
-The runs of one watcher share a folder, and each has a part of it: `arrivals-3` finds the CORs of
-the scans in its `scans.json` and hands over its results; `tail-2` makes the rest and alone writes
-the record. Removing a part ends its jobs as a newer run does.
 """
 
 import getpass
@@ -16,7 +12,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -28,8 +24,6 @@ from tomopipe.storage.processes import in_folder, is_alive, is_copied, named
 VARIABLE = "TOMOPIPE_RUN"
 """Environment variable with the folder of the run, relative to the campaign; "" outside a run."""
 _RUNS, _RECORDS = ".runs", "said"
-SCANS = "scans.json"  # raw files of a part
-ARRIVALS, TAIL = "arrivals", "tail"
 
 
 def begin(results: Path) -> Path:
@@ -47,52 +41,12 @@ def begin(results: Path) -> Path:
     return folder
 
 
-def add_part(run: Path, name: str, paths: Collection[str]) -> Path:
-    """Make a part of a run that sees only these raw files, with paths as in the config."""
-    folder = run / name
-    with room_for(run):
-        (folder / _RECORDS).mkdir(parents=True)
-        (folder / SCANS).write_text(json.dumps(sorted(paths)), encoding="utf-8")
-    return folder
-
-
-def end_part(folder: Path) -> None:
-    """Remove a part of a run: its jobs' later results are dropped."""
-    shutil.rmtree(_renamed(folder), ignore_errors=True)
-
-
 def _renamed(folder: Path) -> Path:
     """Rename a folder in one step, if it is there, so that it can be removed at leisure."""
     aside = folder.with_name(f"ended-{secrets.token_hex(8)}")
     with suppress(FileNotFoundError):
         folder.rename(aside)
     return aside
-
-
-def part() -> str:
-    """Return this process's part of a watcher's run, ARRIVALS or TAIL; else ""."""
-    folder = Path(os.environ.get(VARIABLE, ""))
-    return folder.name.partition("-")[0] if folder.parent.parent.name == _RUNS else ""
-
-
-def taken() -> frozenset[str] | None:
-    """Return the raw files that this part of a run sees; None: all."""
-    if not part():
-        return None
-    path = Path(os.environ[VARIABLE], SCANS)
-    try:
-        return frozenset(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise RunEndedError(f"{path}: the watcher of this run has ended it.") from None
-
-
-def hand_over(record: dict[str, Any]) -> None:
-    """Hand the results of this part over to the run; the next tail reads them."""
-    folder = Path(os.environ[VARIABLE])
-    temporary = folder / f"record@{folder.name}"
-    with suppress(FileNotFoundError):  # ended meanwhile
-        temporary.write_text(json.dumps(record), encoding="utf-8")
-        temporary.replace(folder.parent / _RECORDS / temporary.name)
 
 
 def end_all(results: Path) -> None:
@@ -169,8 +123,8 @@ def warnings() -> list[str]:
 
 
 def results_of(folder: Path) -> Path:
-    """Return the results folder that a run, or a part of one, belongs to."""
-    return next(parent for parent in folder.parents if parent.name == _RUNS).parent
+    """Return the results folder that a run belongs to."""
+    return folder.parent.parent
 
 
 def write_job_record(step: str, key: str, record: dict[str, Any]) -> None:
@@ -192,14 +146,9 @@ def job_record_path(folder: Path, step: str, key: str) -> Path:
 
 
 def job_records(results: Path) -> Iterator[dict[str, Any]]:
-    """Yield the records of the jobs of all existing runs; of arrivals only those of this part."""
-    folders: list[Path] = []
+    """Yield the records of the jobs of all existing runs."""
     for folder in earlier(results):
-        folders += [folder / _RECORDS, *sorted(folder.glob(f"{TAIL}-*/{_RECORDS}"))]
-    if part() == ARRIVALS:
-        folders.append(Path(os.environ[VARIABLE], _RECORDS))
-    for records in folders:
-        for path in sorted(records.glob("*@*")):
+        for path in sorted((folder / _RECORDS).glob("*@*")):
             if record := json_or(path, {}):
                 yield record
 

@@ -1,12 +1,12 @@
-"""Hooks: users' commands, called on events, that can neither block nor end a run."""
+"""Hooks: users' commands, called on events, that can neither block nor end a watch."""
 
 import json
 import os
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,82 +14,72 @@ from typing import Any
 LIMIT_S = 30.0
 END_S = 10.0  # at the end of a watch, all together
 _MOST_AT_ONCE = 4
-_LOOK_S = 0.05
 _LOG_BYTES = 10e6
 
 
 class Hooks:
-    """Runs commands one after the other, a few at once, each for a limited time.
+    """Runs commands in threads, a few at once, each for a limited time.
 
-    What they print goes to `log`, which is begun again when it is large.
+    What they print goes to `log`, which is begun again when it is large. `once` is told of each
+    command that fails.
     """
 
-    def __init__(self, directory: Path, log: Path, limit_s: float = LIMIT_S) -> None:
-        self._directory, self._log, self._limit_s = directory, log, limit_s
+    def __init__(
+        self, directory: Path, log: Path, once: Callable[[str, str], None], limit_s: float = LIMIT_S
+    ) -> None:
+        self._directory, self._log, self._once, self._limit_s = directory, log, once, limit_s
+        log.parent.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):
             if log.stat().st_size > _LOG_BYTES:
                 log.unlink()
-        self._queue: list[tuple[str, Mapping[str, Any]]] = []
-        self._running: list[tuple[subprocess.Popen[bytes], str, float]] = []
+        self._threads = ThreadPoolExecutor(_MOST_AT_ONCE)
+        self._calls: list[Future[None]] = []
+        self._running: set[subprocess.Popen[bytes]] = set()
 
     def call(self, command: str, facts: Mapping[str, Any]) -> None:
         """Queue a shell command, with JSON on its stdin."""
-        self._queue.append((command, facts))
+        self._calls = [call for call in self._calls if not call.done()]
+        self._calls.append(self._threads.submit(self._run, command, facts))
 
-    def look(self, once: Callable[[str, str], None]) -> None:
-        """Start queued commands, end hanging ones; report each failing command once."""
-        for running in list(self._running):
-            process, command, began_s = running
-            status = process.poll()
-            if status is None and time.monotonic() - began_s < self._limit_s:
-                continue
-            self._running.remove(running)
-            fault = f"failed: exit status {status}"
-            if status is None:
-                self._kill(process)
+    def _run(self, command: str, facts: Mapping[str, Any]) -> None:
+        try:
+            with open(self._log, "ab") as log:
+                log.write(f"{time.strftime('%H:%M:%S')} {facts.get('scan', '')}\n".encode())
+                log.flush()
+                process = subprocess.Popen(
+                    command,
+                    shell=True,
+                    cwd=self._directory,
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            self._running.add(process)
+            with suppress(subprocess.TimeoutExpired):
+                process.communicate(json.dumps(facts).encode(), timeout=self._limit_s)
+            fault = f"failed: exit status {process.returncode}" * (process.returncode != 0)
+            if process.returncode is None:
+                _kill(process)
                 fault = f"hung and was ended after {self._limit_s:g} s"
-            if status != 0:
-                text = f"{fault}, see {self._log}; said once, the watch goes on."
-                once(f"hook {command}", f"hooks.on_scan ({command}) {text}")
-        while self._queue and len(self._running) < _MOST_AT_ONCE:
-            command, facts = self._queue.pop(0)
-            try:
-                self._running.append((self._start(command, facts), command, time.monotonic()))
-            except OSError as error:
-                once(f"hook {command}", f"hooks.on_scan ({command}) failed: {error}")
+            self._running.discard(process)
+        except OSError as error:
+            fault = f"failed: {error}"
+        if fault:
+            text = f"{fault}, see {self._log}; said once, the watch goes on."
+            self._once(f"hook {command}", f"hooks.on_scan ({command}) {text}")
 
-    def _start(self, command: str, facts: Mapping[str, Any]) -> "subprocess.Popen[bytes]":
-        self._log.parent.mkdir(parents=True, exist_ok=True)
-        # a pipe would block if the command does not read
-        with tempfile.TemporaryFile() as stream, open(self._log, "ab") as log:
-            log.write(f"{time.strftime('%H:%M:%S')} {facts.get('scan', '')}\n".encode())
-            log.flush()
-            stream.write(json.dumps(facts).encode())
-            stream.seek(0)
-            return subprocess.Popen(
-                command,
-                shell=True,
-                cwd=self._directory,
-                stdin=stream,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    @staticmethod
-    def _kill(process: "subprocess.Popen[bytes]") -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-    def end(self, once: Callable[[str, str], None], limit_s: float = END_S) -> None:
+    def end(self, limit_s: float = END_S) -> None:
         """Call what is queued, for a limited time; end what runs then."""
-        end_s = time.monotonic() + limit_s
-        while (self._queue or self._running) and time.monotonic() < end_s:
-            self.look(once)
-            time.sleep(_LOOK_S)
-        if n := len(self._queue) + len(self._running):
-            calls = f"{n} call{'s' * (n > 1)}"
-            once("hooks", f"hooks.on_scan: {calls} ended or not made: {limit_s:g} s were over.")
-        for process, *_ in self._running:
-            self._kill(process)
+        if left := wait(self._calls, limit_s).not_done:
+            calls = f"{len(left)} call{'s' * (len(left) > 1)}"
+            self._once("hooks", f"hooks.on_scan: {calls} ended or not made: {limit_s:g} s over.")
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for process in list(self._running):
+            _kill(process)
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

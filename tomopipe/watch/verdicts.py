@@ -1,17 +1,14 @@
 """Verdicts on the scans that `tomopipe run --watch` has taken: CORs, and what a person must see."""
 
-import json
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tomopipe.campaign.campaign import Campaign, make_campaign
+from tomopipe.campaign.campaign import Campaign
+from tomopipe.campaign.files import Files
 from tomopipe.campaign.state import ACCEPTED, NOT_SELECTED, ScanFacts, State
-from tomopipe.config import Config
 from tomopipe.cor.cor_value import same_cor
 from tomopipe.report.collected_records import collect_scans
-from tomopipe.report.sources import parse_prediction
+from tomopipe.report.records import ScanRecord
 
 _QUIET = (*ACCEPTED, State.UNSELECTED)
 
@@ -59,37 +56,23 @@ def verdict_of(scan: str, facts: ScanFacts) -> Verdict | None:
     )
 
 
-def verdict_of_arrival(
-    campaign: Campaign, row: Mapping[str, str], *, newer_than: float
-) -> Verdict | None:
-    """Return the verdict on a scan from its row of the inventory and its prediction.
+def present_verdicts(
+    campaign: Campaign, *, are_new: bool, since: float = 0.0
+) -> dict[str, Verdict]:
+    """Return the verdicts on the raw files of a campaign, by path, from its results.
 
-    None if it is to be predicted, and no prediction was made after `newer_than` (Unix seconds).
+    Where `are_new`, the tables are of earlier files: predictions alone count, made after `since`
+    (Unix seconds).
     """
-    scan = row["scan"]
-    if scan not in campaign.scans:
-        return skipped(scan, f"skipped: {row['reason']}")
-    prediction = None
-    path = campaign.files.prediction(scan)
-    with suppress(OSError, ValueError):
-        if path.stat().st_mtime >= newer_than:
-            prediction = parse_prediction(json.loads(path.read_text(encoding="utf-8")))
-    known = campaign.scans[scan]
-    facts = ScanFacts(
-        select=known.select,
-        manual=known.manual,
-        row=row,
-        min_confidence=campaign.config.predict_cor.min_confidence,
-        protect_manual=campaign.config.fix_cor.protect_manual,
-        prediction=prediction,
-    )
-    is_decided = facts.state in NOT_SELECTED or not campaign.needs_search(scan, row)
-    return verdict_of(scan, facts) if prediction or is_decided else None
-
-
-def present_verdicts(config: Config, directory: Path, paths: frozenset[str]) -> dict[str, Verdict]:
-    """Return the present verdicts on raw files, from the results of the whole campaign."""
-    campaign = make_campaign(config, directory, taken=paths)
     records = collect_scans(campaign)
+    if are_new:
+        records = [_predicted(record, campaign.files, since) for record in records]
     found = {record.path: verdict_of(record.name, record) for record in records}
-    return {path: verdict for path, verdict in found.items() if verdict and path in paths}
+    return {path: verdict for path, verdict in found.items() if verdict}
+
+
+def _predicted(record: ScanRecord, files: Files[Path], since: float) -> ScanRecord:
+    path = files.prediction(record.name)
+    is_old = path.exists() and path.stat().st_mtime < since
+    prediction = None if is_old else record.prediction
+    return replace(record, prediction=prediction, cor_px=None, source="", fix=None, decided=False)

@@ -33,8 +33,7 @@ class WatchedScans:
     ) -> None:
         self.config, self._directory, self._hooks, self._say = config, directory, hooks, say
         self.files = Files(directory / config.campaign.results)
-        # by path: how it was taken, its verdict, whether one was reported (`has_verdict`), and
-        # whether no run over arrivals takes it any more (`for_tail`)
+        # by path: how it was taken, its verdict, and whether one was reported (`has_verdict`)
         self.entries: dict[str, dict[str, Any]] = self._known()
 
     def _known(self) -> dict[str, dict[str, Any]]:
@@ -50,7 +49,7 @@ class WatchedScans:
                 if state and made_ns > state[1]:
                     rule = "its COR was found before"
                     entry = _entry(Arrival(scan.path, state, rule), scan.name)
-                    found[scan.path] = entry | {"for_tail": True, "has_verdict": True}
+                    found[scan.path] = entry | {"has_verdict": True}
         return found
 
     @property
@@ -61,23 +60,6 @@ class WatchedScans:
     def take(self, arrival: Arrival, scan: str) -> None:
         """Add a file that has arrived, or has been written anew."""
         self.entries[arrival.path] = _entry(arrival, scan)
-
-    def waiting(self, paths: Collection[str], *, for_tail: bool) -> list[str]:
-        """Name those of these files that the arrivals, or the tail, are to take."""
-        return [
-            path
-            for path, entry in self.entries.items()
-            if entry["for_tail"] is for_tail and path in paths
-        ]
-
-    def has_no_cor(self, path: str) -> bool:
-        """Tell whether no run over arrivals has found the COR of a scan."""
-        entry = self.entries[path]
-        return not entry["has_verdict"] or entry["scan_state"] == State.SKIPPED
-
-    def give_up(self, path: str, reason: str) -> None:
-        """Leave a scan to the tail."""
-        self.entries[path] |= {"for_tail": True, "doubtful": True, "reason": reason}
 
     def save(self, present: Collection[str], *, has_ended: bool = False) -> None:
         """Write the entries, and the page, which shows the files that are `present`."""
@@ -90,10 +72,10 @@ class WatchedScans:
     # ---- verdicts ----------------------------------------------------------------------------
 
     def compare(self, verdicts: Mapping[str, Verdict], began: float) -> None:
-        """Take over the verdicts of a tail that began then; report those that are news."""
+        """Take over the verdicts of a run that began then; report those that are news."""
         for path, verdict in verdicts.items():
             entry = self.entries[path]
-            if not entry["for_tail"] or entry["at"] > began:
+            if entry["at"] > began:
                 continue  # written again since
             is_other = entry["scan_state"] not in ("", verdict.scan_state)
             has_moved = not same_cor(entry["cor_px"], verdict.cor_px)
@@ -128,7 +110,7 @@ class WatchedScans:
         self._note(path, verdict)
         if not entry["has_verdict"]:
             seconds = round(time.time() - entry["last_byte"], 1)
-            entry |= {"for_tail": True, "has_verdict": True, "seconds": seconds}
+            entry |= {"has_verdict": True, "seconds": seconds}
             remark = f" ({seconds:.0f} s)"
         flag, why = ("FLAG ", f", {verdict.reason}") if verdict.doubtful else ("", "")
         text = f"{flag}{verdict.scan}: {_cor(verdict.cor_px)}{why}{remark}"
@@ -150,7 +132,6 @@ def _entry(arrival: Arrival, scan: str) -> dict[str, Any]:
         "path": arrival.path,
         "state": list(arrival.state),
         "rule": arrival.rule,
-        "for_tail": False,
         "has_verdict": False,
         "seconds": None,
         "at": time.time(),

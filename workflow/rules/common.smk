@@ -25,9 +25,10 @@ from tomopipe.campaign.campaign import (
     refuse_vanished,
 )
 from tomopipe.campaign.failures import begun, failed_on_data, has_no_end
-from tomopipe.campaign.files import CONFIG, LOGS, Files, Logs
+from tomopipe.campaign.files import CONFIG, LOGS, Logs
 from tomopipe.campaign.raw_files import unread_folders
 from tomopipe.campaign.series import encode_series
+from tomopipe.campaign.watch_lock import FILES
 from tomopipe.config import parsed_texts, with_file
 from tomopipe.reruns.decisions import REASONS, Decisions
 from tomopipe.reruns.wanted import Wanted
@@ -50,18 +51,18 @@ START_TIME = time.time()
 
 # the folder of the run, made when it begins and passed to its jobs
 os.environ.setdefault(run_folder.VARIABLE, "")
+os.environ.setdefault(FILES, "")
 
 
 envvars:
     run_folder.VARIABLE,
+    FILES,
 
 
 # a job on a node runs as decided by the main process
 DECIDES = snakemake_internals.is_main(workflow)
 
-# a watcher begins and ends its run; the part for arrivals works beside the other
-WATCHED = bool(run_folder.part())
-ARRIVALS = run_folder.part() == run_folder.ARRIVALS
+WATCHED = bool(os.environ[FILES])  # a run of a watcher
 
 if " " in sys.executable:
     sys.exit(
@@ -92,8 +93,7 @@ try:
     DECISIONS = Decisions(CAMPAIGN)
     if DECIDES:
         DECISIONS.take_job_records()
-        if run_folder.part() != run_folder.ARRIVALS:  # which see few files
-            refuse_vanished(CAMPAIGN)
+        refuse_vanished(CAMPAIGN)
         if not (WATCHED or snakemake_internals.is_lint()):
             refuse_no_file(CAMPAIGN)
         refuse_missing_files(CAMPAIGN)
@@ -121,8 +121,7 @@ def end_earlier_runs():
     snakemake_internals.call_hooks_of_module(workflow, globals())
     DECISIONS.take_job_records()
     DECISIONS.save()
-    if not WATCHED:
-        run_folder.end_all(CAMPAIGN.results)
+    run_folder.end_all(CAMPAIGN.results)
 
 
 def refuse_no_gpu():
@@ -175,7 +174,7 @@ snakemake_internals.default_target(workflow, "all")
 snakemake_internals.fork_scripts(workflow)
 if DECIDES:
     snakemake_internals.try_no_more(is_final)
-    snakemake_internals.before_deciding(workflow, end_earlier_runs, although_locked=ARRIVALS)
+    snakemake_internals.before_deciding(workflow, end_earlier_runs)
     progress.tell(campaign=config)
 
 
@@ -188,9 +187,7 @@ wildcard_constraints:
 
 OUTPUTS = CAMPAIGN.outputs
 COR_TABLE, REPORT = OUTPUTS.cor_table, OUTPUTS.report
-# arrivals have their tables in their part of the run: the campaign's belong to the other
-TABLES = Files(os.environ[run_folder.VARIABLE]) if ARRIVALS else OUTPUTS
-INVENTORY, COMPARED = TABLES.inventory, TABLES.compared
+INVENTORY, COMPARED = OUTPUTS.inventory, OUTPUTS.compared
 
 
 MADE = set()

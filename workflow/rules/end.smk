@@ -23,10 +23,9 @@ onstart:
     if not SUSPECTS:  # after a failed comparison nothing is left to compare
         Path(LOGS.status("compare", "campaign")).unlink(missing_ok=True)
     DECISIONS.save()  # with the records of jobs of killed runs
-    if not WATCHED:
-        os.environ[run_folder.VARIABLE] = str(
-            run_folder.begin(Path(CAMPAIGN.config.campaign.results))
-        )
+    os.environ[run_folder.VARIABLE] = str(
+        run_folder.begin(Path(CAMPAIGN.config.campaign.results))
+    )
     snakemake_internals.send_config(workflow, config)
     snakemake_internals.keep_configfiles(workflow)
 
@@ -35,7 +34,7 @@ def save_record():
     """Write what was found of files also if there was nothing to do."""
     if snakemake_internals.is_dry(workflow):
         return
-    if not ARRIVALS and os.path.exists(INVENTORY) and os.path.exists(COR_TABLE):
+    if os.path.exists(INVENTORY) and os.path.exists(COR_TABLE):
         scans = CAMPAIGN.to_resolve(read_inventory(INVENTORY))
         if resolve_cor_step.renew_paths(COR_TABLE, OUTPUTS.rot_cen, scans):
             DECISIONS.record.rewritten(OUTPUTS.rot_cen)
@@ -54,9 +53,8 @@ def end_of_run():
     DECISIONS.save()
     for line in run_folder.warnings():
         print(f"tomopipe: {line}", file=sys.stderr)
-    if not WATCHED:
-        run_folder.end_all(CAMPAIGN.results)
-        os.environ[run_folder.VARIABLE] = ""
+    run_folder.end_all(CAMPAIGN.results)
+    os.environ[run_folder.VARIABLE] = ""
 
 
 def failed_now():
@@ -79,10 +77,9 @@ def renew_report():
 
 onsuccess:
     end_of_run()
-    if default_target() and not ARRIVALS:
+    if default_target():
         renew_report()
-    if not ARRIVALS:
-        remove_temporary(CAMPAIGN)
+    remove_temporary(CAMPAIGN)
     if default_target():
         say_stacks_skipped(CAMPAIGN)
         say_warnings(CAMPAIGN)
@@ -99,7 +96,7 @@ onerror:
     told_in = next(map(os.path.relpath, log), "Snakemake's log")
     lost = not_begun(os.environ[run_folder.VARIABLE], told_in)
     end_of_run()
-    after_failure(CAMPAIGN, log, lost, since=START_TIME, reports=not ARRIVALS)
+    after_failure(CAMPAIGN, log, lost, since=START_TIME)
     # it names failures, which the next run may fix without a change of what else it shows
     DECISIONS.record.rewritten(REPORT, "")
 

@@ -190,40 +190,6 @@ def test_the_newer_run_stands_wherever_the_older_one_stopped(
     assert number > (5 if kind == "file.txt" else 5 * N_FILES)
 
 
-def test_two_runs_of_a_watcher_share_a_folder_and_end_one_by_one(campaign, monkeypatch):
-    run = runs.begin(RESULTS)
-    arrivals = runs.add_part(run, f"{runs.ARRIVALS}-1", ["raw/a_1.h5"])
-    tail = runs.add_part(run, f"{runs.TAIL}-2", [])
-    monkeypatch.setenv(runs.VARIABLE, str(arrivals))
-    assert (runs.part(), runs.taken()) == (runs.ARRIVALS, {"raw/a_1.h5"})
-    runs.end_part(tail)
-    write_text("of arrivals", RESULTS / "prediction.json")
-    monkeypatch.setenv(runs.VARIABLE, str(tail))
-    with pytest.raises(RunEndedError):
-        write_text("of an orphan", RESULTS / "cor.json")
-    runs.begin(RESULTS)  # of a newer watcher
-    monkeypatch.setenv(runs.VARIABLE, str(arrivals))
-    with pytest.raises(RunEndedError):
-        runs.taken()
-    monkeypatch.setenv(runs.VARIABLE, str(runs.begin(RESULTS)))
-    assert (runs.part(), runs.taken()) == ("", None)
-
-
-def test_what_arrivals_have_learnt_is_said_to_the_next_tail(campaign, monkeypatch):
-    run = runs.begin(RESULTS)
-    arrivals = runs.add_part(run, f"{runs.ARRIVALS}-1", [])
-    monkeypatch.setenv(runs.VARIABLE, str(arrivals))
-    runs.write_job_record("inventory", "campaign", {"products": "of their own inventory"})
-    records = [{"products": "of their own inventory"}]
-    assert list(runs.job_records(RESULTS)) == records
-    runs.hand_over({"products": "learnt"})
-    assert list(runs.job_records(RESULTS)) == [{"products": "learnt"}, *records]
-    monkeypatch.setenv(runs.VARIABLE, str(runs.add_part(run, f"{runs.TAIL}-2", [])))
-    assert list(runs.job_records(RESULTS)) == [{"products": "learnt"}]
-    runs.end_part(arrivals)
-    assert list(runs.job_records(RESULTS)) == [{"products": "learnt"}]
-
-
 def test_jobs_of_a_run_leave_a_warning_of_each_key_once(campaign, monkeypatch):
     assert runs.warn_once("a", "outside a run")
     assert runs.warnings() == []
