@@ -76,13 +76,13 @@ class Made:
         )
 
     def predict(
-        self, name, best_px, confidence=0.93, verdict="resolved", method="pairs", reason=""
+        self, name, best_px, confidence=0.93, verdict="resolved", method="registration", reason=""
     ):
         accepted = verdict == "resolved" and confidence >= 0.5
         x = np.linspace(462, 562, 101)
         rng = np.random.default_rng(len(name))
         methods = {}
-        for label, width, off in (("pairs", 3.0, 0.0), ("wedge", 8.0, 0.5)):
+        for label, width, off in (("registration", 3.0, 0.0), ("wedge", 8.0, 0.5)):
             peak = 512 if best_px is None else best_px
             score = np.exp(-(((x - peak - off) / width) ** 2)) + 0.05 * rng.normal(size=x.size)
             methods[label] = {
@@ -99,6 +99,7 @@ class Made:
                 "method": method,
                 "reason": reason,
                 "methods": methods if verdict != "failed" else {},
+                "made_from": {},
             },
             self.results / "try_center" / name / "prediction.json",
         )
@@ -121,7 +122,7 @@ class Made:
         sizes = {"mid_xy": n, "mid_xz": n // 2, "mid_yz": n // 2} if n else {}
         with h5py.File(self.results / f"{name}_rec.h5", "w") as file:
             file["provenance/json"] = json.dumps(
-                {"versions": {"tomopipe": "1"}, "cor": {"cor_px": cor_px}}
+                {"versions": {"tomopipe": "1"}, "cor": {"cor_px": cor_px}, "made_from": "{}"}
             )
             for plane, height in sizes.items():
                 file[f"exchange/{plane}"] = disks(height, n, rng)
@@ -139,7 +140,8 @@ class Made:
         write_try_stack(
             (page + number for number in range(41)), grid_px, place / "try.tif", shape=(n, n)
         )
-        write_json({"cor_px": grid_px, "binning": 1, "window": [0, 1]}, place / "try.json")
+        sweep = {"cor_px": grid_px, "binning": 1, "window": [0, 1], "made_from": {}}
+        write_json(sweep, place / "try.json")
 
     def status(self, step, name, seconds, state="done", start=1_732_000_000.0, **more):
         status = {"step": step, "key": name, "state": state, "start": start, "host": "node7"}

@@ -51,7 +51,7 @@ def write_pictures(folder, name, cor_px, radius_px=12.0):
     pages = (np.full((64, 64), 5000 * number, np.uint16) for number in range(len(GRID_PX)))
     write_try_stack(pages, GRID_PX, place / "try.tif", shape=(64, 64))
     grid = {"cor_px": GRID_PX, "row": 256, "rows": [256], "binning": 16, "window": [-0.002, 0.012]}
-    write_json(grid, place / "try.json")
+    write_json(grid | {"made_from": {}}, place / "try.json")
 
 
 def make_campaign(folder):

@@ -37,7 +37,8 @@ def thousand(tmp_path_factory):
     grid_px = [492 + number / 2 for number in range(81)]
     pages = (noise[:, column : column + 1024] for column in range(len(grid_px)))
     write_try_stack(pages, grid_px, place / "try.tif", shape=(1024, 1024))
-    write_json({"cor_px": grid_px, "row": 256, "binning": 1, "window": [0, 1]}, place / "try.json")
+    sweep = {"cor_px": grid_px, "row": 256, "binning": 1, "window": [0, 1], "made_from": {}}
+    write_json(sweep, place / "try.json")
     return folder
 
 

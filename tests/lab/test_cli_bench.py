@@ -13,7 +13,7 @@ from tomopipe.steps import full_recon
 
 
 def _run(*arguments):
-    return CliRunner().invoke(cli, ["bench", *arguments], env={"COLUMNS": "200"})
+    return CliRunner().invoke(cli, ["lab", "bench", *arguments], env={"COLUMNS": "200"})
 
 
 @pytest.mark.parametrize("mode", ["cpu", "try", "io", "gpu"])

@@ -188,7 +188,7 @@ def campaign(tmp_path):
 
 
 def test_a_labelled_campaign(campaign):
-    arguments = ["evaluate", str(campaign), "--method", "registration", "--jobs", "1"]
+    arguments = ["lab", "evaluate", str(campaign), "--method", "registration", "--jobs", "1"]
     done = RUNNER.invoke(cli, [*arguments, "--json"])
     assert done.exit_code == 0, done.output
     figures = json.loads(done.stdout)["accuracy"]["all"]["registration"]
@@ -214,7 +214,7 @@ def test_a_labelled_campaign(campaign):
     ],
 )
 def test_wrong_options_are_refused(arguments, message):
-    done = RUNNER.invoke(cli, ["evaluate", *arguments])
+    done = RUNNER.invoke(cli, ["lab", "evaluate", *arguments])
     assert isinstance(done.exception, TomopipeError)
     assert message in str(done.exception)
 
@@ -229,14 +229,14 @@ def test_networks_are_named_as_the_campaign_sees_them(tmp_path):
 
 def test_a_campaign_without_known_cors_is_refused(campaign):
     (campaign / "scans.tsv").write_text("scan\tcor_px\na_3\t80\n")
-    done = RUNNER.invoke(cli, ["evaluate", str(campaign)])
+    done = RUNNER.invoke(cli, ["lab", "evaluate", str(campaign)])
     assert isinstance(done.exception, TomopipeError)
     assert "1 CORs, 1 of them of scans without rows.h5" in str(done.exception)
 
 
 def test_a_simulated_suite_from_the_command_line(tmp_path):
     kept = tmp_path / "kept"
-    arguments = ["evaluate", "--suite", "nulls", "--n", "2", "--cols", "96", "--jobs", "1"]
+    arguments = ["lab", "evaluate", "--suite", "nulls", "--n", "2", "--cols", "96", "--jobs", "1"]
     arguments += ["--method", "registration", "--keep"]
     done = RUNNER.invoke(cli, [*arguments, str(kept)])
     assert done.exit_code == 0, done.output

@@ -112,13 +112,15 @@ def test_files_being_written_are_no_scans(tmp_path):
 
 def test_the_command_shows_a_card_without_its_calibration(work):
     folder, card, _ = work
-    result = CliRunner().invoke(cli, ["train", "--card", str(folder / "nets" / "A.safetensors")])
+    result = CliRunner().invoke(
+        cli, ["lab", "train", "--card", str(folder / "nets" / "A.safetensors")]
+    )
     assert result.exit_code == 0
     assert json.loads(result.stdout) == {k: v for k, v in card.items() if k != "confidence"}
 
 
 def test_the_command_needs_a_folder():
-    result = CliRunner().invoke(cli, ["train"])
+    result = CliRunner().invoke(cli, ["lab", "train"])
     assert isinstance(result.exception, TomopipeError)
 
 

@@ -36,7 +36,7 @@ def campaign(tmp_path):
 
 def test_a_set_has_the_cors_of_hands_and_methods_with_their_rows(campaign):
     command = ["cor", "export", str(campaign / "set"), "--format", "training"]
-    result = CliRunner().invoke(cli, [*command, "-d", str(campaign)])
+    result = CliRunner().invoke(cli, [*command, "-C", str(campaign)])
     assert result.exit_code == 0, result.output
     assert "wrote 2 scans" in result.output
     assert sorted(path.name for path in (campaign / "set").iterdir()) == [
@@ -50,7 +50,7 @@ def test_a_set_has_the_cors_of_hands_and_methods_with_their_rows(campaign):
 def test_files_that_are_of_no_set_are_not_overwritten(campaign, name):
     """Such as the raw files themselves."""
     folder = campaign / "set"
-    command = ["cor", "export", str(folder), "--format", "training", "-d", str(campaign)]
+    command = ["cor", "export", str(folder), "--format", "training", "-C", str(campaign)]
     folder.mkdir()
     (folder / name).write_bytes(b"theirs")
     result = CliRunner().invoke(cli, command)

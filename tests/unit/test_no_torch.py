@@ -77,7 +77,7 @@ def test_only_dinov2_imports_torch():
 def test_training_says_what_to_install_before_it_begins(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.setattr(stages, "simulate", lambda *args: pytest.fail("it began"))
-    said = CliRunner().invoke(cli, ["train", str(tmp_path / "work")])
+    said = CliRunner().invoke(cli, ["lab", "train", str(tmp_path / "work")])
     assert isinstance(said.exception, TomopipeError)
     assert "pip install 'tomopipe[torch]'" in str(said.exception)
     assert not (tmp_path / "work").exists()

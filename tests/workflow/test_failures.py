@@ -84,7 +84,7 @@ def test_error_in_try_or_prediction_is_a_result(campaign, tmp_path, module, line
     assert resolved(campaign)["a_2"]["source"] == "neighbours"
     assert volumes(campaign) == set(CORS_PX)
     assert plan(campaign) == (1, frozenset())
-    assert CliRunner().invoke(cli, ["retry", "a_2", "-d", str(campaign)]).exit_code == 0
+    assert CliRunner().invoke(cli, ["retry", "a_2", "-C", str(campaign)]).exit_code == 0
     assert snakemake(campaign).status == 0
     assert resolved(campaign)["a_2"]["source"] == "auto"
     assert plan(campaign) == (0, frozenset())
@@ -110,7 +110,7 @@ def test_job_killed_for_good(tmp_path, step):
     assert plan(campaign) == (1, frozenset())
     assert snakemake(campaign).jobs == frozenset()
 
-    done = CliRunner().invoke(cli, ["retry", "a_2", "-d", str(campaign)])
+    done = CliRunner().invoke(cli, ["retry", "a_2", "-C", str(campaign)])
     assert done.exit_code == 0
     third = snakemake(campaign)
     assert third.status == 0, third.text
@@ -230,7 +230,7 @@ def test_a_stack_that_its_scan_spoils_holds_up_no_other(campaign, tmp_path):
     assert plan(campaign) == (1, frozenset())
     assert snakemake(campaign).jobs == frozenset()
 
-    assert CliRunner().invoke(cli, ["retry", "a_2", "-d", str(campaign)]).exit_code == 0
+    assert CliRunner().invoke(cli, ["retry", "a_2", "-C", str(campaign)]).exit_code == 0
     jobs = snakemake(campaign).jobs
     assert {"export_stack:a_2", "export_star"} <= jobs
     assert "spoilt" not in page.read_text()

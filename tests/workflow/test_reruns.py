@@ -195,24 +195,19 @@ def test_try_grid(campaign):
     assert snakemake(campaign).jobs == frozenset()
 
 
-def test_the_last_row_is_not_the_second_one_nor_was_it_in_earlier_versions(tmp_path):
+def test_the_last_row_is_not_the_second_one(tmp_path):
     make_scan(tmp_path, "a_1", 48.5, n_rows=9)
     made = new_campaign(tmp_path, {})
     configure(made, "export_star", enabled=False)
     configure(made, "try_recon", row=1.0)
     assert snakemake(made).status == 0
     sweep = made / "results" / "try_center" / "a_1" / "try.json"
-    stated = json.loads(sweep.read_text())
-    assert stated["rows"] == [8]
-    stated["made_from"]["options"]["try_recon"]["row"] = 1  # as earlier versions
-    sweep.write_text(json.dumps(stated))
-    (made / "results" / "products.tsv").unlink()
-    for row, rows in ((1, [1]), (1.0, [8])):
-        configure(made, "try_recon", row=row)
-        assert {"try_recon:a_1", "predict_cor:a_1"} <= plan(made)[1]
-        assert {"try_recon:a_1", "predict_cor:a_1"} <= snakemake(made).jobs
-        assert json.loads(sweep.read_text())["rows"] == rows
-        assert snakemake(made).jobs == frozenset()
+    assert json.loads(sweep.read_text())["rows"] == [8]
+    configure(made, "try_recon", row=1)
+    assert {"try_recon:a_1", "predict_cor:a_1"} <= plan(made)[1]
+    assert {"try_recon:a_1", "predict_cor:a_1"} <= snakemake(made).jobs
+    assert json.loads(sweep.read_text())["rows"] == [1]
+    assert snakemake(made).jobs == frozenset()
 
 
 def test_predict_cor_option(campaign):
@@ -284,11 +279,6 @@ def test_resolve_cor_option_without_effect(campaign):
 def test_full_recon_option(campaign):
     configure(campaign, "full_recon", filter="hann")
     expect(campaign, {*jobs_of("full_recon"), "report"})
-
-
-def test_full_recon_option_without_effect(campaign):
-    configure(campaign, "full_recon", gpus=2)
-    expect(campaign, set())
 
 
 def test_export_star_option_that_changes_the_stacks(campaign):

@@ -44,7 +44,7 @@ def test_a_scan_whose_axis_lies_elsewhere_keeps_its_cor(tmp_path):
     assert {entry["state"] for entry in others} == {"ok"}
     right = agreement(tmp_path, "a_4")
     assert right > 0.9
-    # TomoGUI's rule, as earlier versions had it; and what this version then makes anew
+    # TomoGUI's rule, and back
     configure(tmp_path, "fix_cor", protect_confident=None)
     assert snakemake(tmp_path).status == 0
     replaced = {scan.name: scan for scan in collect_scans(campaign)}

@@ -38,8 +38,8 @@ CAMPAIGNS = HOME / "tests" / "campaigns"
 
 
 def unpacked(name: str, folder: Path, *, new_times: bool) -> Path:
-    """Unpack a finished campaign of an earlier version."""
-    with tarfile.open(CAMPAIGNS / f"{name}.tar.xz") as archive:
+    """Unpack a campaign that commit ef7c9bb8 has finished."""
+    with tarfile.open(CAMPAIGNS / f"ef7c9bb8-{name}.tar.xz") as archive:
         # Python before 3.11.4 has no filters
         archive.extractall(
             folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {})
@@ -51,74 +51,52 @@ def unpacked(name: str, folder: Path, *, new_times: bool) -> Path:
     return campaign
 
 
-@pytest.mark.parametrize("new_times", [False, True], ids=["times kept", "times new"])
-@pytest.mark.parametrize("name", sorted(p.name[:-7] for p in CAMPAIGNS.glob("*.tar.xz")))
-def test_campaign_of_an_earlier_version_keeps_its_volumes_and_stacks(tmp_path, name, new_times):
-    """Sweeps are made again, and the star of RELION 5; volumes where a COR comes out otherwise."""
+SEARCHED = {"default": {*CORS_PX} - {"a_2"}, "zarr": {"s_1", "s_2"}}
+SERIES = {"default": {"fix_cor:a", "fix_cor:b"}, "zarr": {"fix_cor:s"}}
+
+
+def since_then(name: str) -> set[str]:
+    """Return the jobs that what changed since ef7c9bb8 demands: no volume, stack or sidecar."""
+    steps = ("try_recon", "predict_cor")  # of a scan with its COR in the table neither
+    of_scans = {job for step in steps for job in jobs_of(step, SEARCHED[name])}
+    return {"inventory", *of_scans, *SERIES[name], "resolve_cor", *TAIL}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Read the volumes, stacks and sidecars of a campaign."""
+    parts = ("_rec.", "relion/stacks/", ".cor.json")
+    return {
+        str(path): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and any(part in str(path) for part in parts)
+    }
+
+
+@pytest.mark.parametrize(("name", "new_times"), [("default", False), ("zarr", True)])
+def test_a_campaign_of_ef7c9bb8_keeps_its_volumes_stacks_and_sidecars(tmp_path, name, new_times):
     campaign = unpacked(name, tmp_path, new_times=new_times)
-    text = (campaign / "config.yaml").read_text()
-    # the default of then, written out: it has another one now; and what pairs is called now
-    text = text.replace("method: titarenko", "method: titarenko, alpha: 0.0005")
-    (campaign / "config.yaml").write_text(text.replace("[pairs", "[registration"))
-    (results,) = {path.parent for path in campaign.glob("*/rot_cen.json")}
-    before = json.loads((results / "cor.json").read_text())
-    status, jobs = plan(campaign)
-    assert status == 2
-    assert "export_star" in jobs
-    assert not jobs & (jobs_of("full_recon") | jobs_of("export_stack"))
+    before = contents(campaign)
+    status, certain = plan(campaign)
     run = snakemake(campaign)
-    after = json.loads((results / "cor.json").read_text())
-    moved = {name for name in after if after[name]["cor_px"] != before[name]["cor_px"]}
-    assert run.status == 0, run.text
-    assert run.jobs & jobs_of("full_recon") == jobs_of("full_recon", moved)
-    assert not run.jobs & jobs_of("export_stack")
+    assert (run.status, run.jobs) == (0, since_then(name)), run.text
+    assert (status, certain) == (2, since_then(name))
+    assert contents(campaign) == before
     assert plan(campaign) == (0, frozenset())
-    # a moved campaign: the summary for TomoGUI names the paths of here
-    assert (results / "relion" / "tomograms_relion5.star").is_file()
-    assert all(str(campaign) in path for path in json.loads((results / "rot_cen.json").read_text()))
-
-
-def test_methods_of_an_earlier_version_are_read_as_sum_and_predict_anew(tmp_path):
-    """Where the COR comes out equal nothing else is made."""
-    campaign = unpacked("c668ed3-default", tmp_path, new_times=False)
-    text = (campaign / "config.yaml").read_text()
-    (campaign / "config.yaml").write_text(
-        text.replace("method: titarenko", "method: titarenko, alpha: 0.0005")
-    )
-    before = json.loads((campaign / "results" / "cor.json").read_text())
-    run = snakemake(campaign)
-    assert run.status == 0, run.text
-    assert run.text.count("predict_cor.methods: pairs: read as sum") == 1
-    after = json.loads((campaign / "results" / "cor.json").read_text())
-    moved = {name for name in after if after[name]["cor_px"] != before[name]["cor_px"]}
-    # the COR of a_2 is in the table
-    assert run.jobs & jobs_of("predict_cor") == jobs_of("predict_cor", {*CORS_PX} - {"a_2"})
-    assert run.jobs & jobs_of("full_recon") == jobs_of("full_recon", moved)
     assert snakemake(campaign).jobs == frozenset()
+    # it was moved: the summary for TomoGUI names the paths of here
+    (summary,) = campaign.glob("*/rot_cen.json")
+    assert all(str(campaign) in path for path in json.loads(summary.read_text()))
 
 
-def test_campaign_of_an_earlier_version_follows_an_edit(tmp_path):
-    campaign = unpacked("c668ed3-default", tmp_path, new_times=True)
-    assert snakemake(campaign).status == 0
+def test_a_campaign_of_ef7c9bb8_follows_an_edit(tmp_path):
+    campaign = unpacked("default", tmp_path, new_times=True)
     table(campaign, "a_2\tauto\t33.75\t")
-    expect(campaign, {"fix_cor:a", "resolve_cor", *changed("a_2"), *TAIL})
-    configure(campaign, "preprocess", stripes={"method": "sorting"})
+    configure(campaign, "preprocess", stripes={"method": "vo"})
     run = snakemake(campaign)
     # b_2 has a method of its own
-    assert run.jobs & jobs_of("full_recon") == jobs_of("full_recon", {"a_1", "a_2", "a_3", "b_1"})
-
-
-def test_a_changed_default_remakes_what_it_touches(tmp_path):
-    """titarenko's alpha: of five scans one has that method, by an override."""
-    campaign = unpacked("c668ed3-default", tmp_path, new_times=False)
-    text = (campaign / "config.yaml").read_text()
-    (campaign / "config.yaml").write_text(text.replace("[pairs]", "[registration]"))
-    run = snakemake(campaign)
-    assert run.status == 0, run.text
-    assert run.jobs & (jobs_of("full_recon") | jobs_of("export_stack")) == {
-        "full_recon:b_2",
-        "export_stack:b_2",
-    }
+    others = {*CORS_PX} - {"b_2"}
+    made = jobs_of("full_recon", others) | jobs_of("export_stack", others) | {"sidecar:a_2"}
+    assert (run.status, run.jobs) == (0, since_then("default") | made), run.text
     assert snakemake(campaign).jobs == frozenset()
 
 

@@ -32,7 +32,6 @@ CONVERTED = {
     "tiff": "_converted",
     "zarr": "_converted.zarr",
     "h5": "_converted.h5",
-    "preview": "_preview.h5",
 }
 
 # in the folder for RELION

@@ -14,7 +14,7 @@ from pathlib import Path
 from unicodedata import category
 from urllib.parse import unquote
 
-from tomopipe.campaign.files import SIDECAR, Files
+from tomopipe.campaign.files import SIDECAR
 from tomopipe.campaign.series import (
     encode_series,
     fixed_folder,
@@ -75,8 +75,7 @@ def find_scans(
             place = os.path.abspath(directory / path), name
             if place not in scans:  # raw/a.h5 and ./raw/a.h5 are the same file
                 scans[place] = _scan(path, name, config, directory, is_named=found == wanted)
-    results = directory / config.campaign.results
-    everything = _apart(list(scans.values()), _patterns(config), results)
+    everything = _apart(list(scans.values()), _patterns(config))
     names = grouped((scan.name, scan) for scan in everything)
     return [
         replace(scan, refused=scan.refused or _twice(scan, names[scan.name])) for scan in everything
@@ -203,24 +202,16 @@ def matches(pattern: str, directory: Path) -> list[str]:
     return sorted(path for path in found if not path.endswith(SIDECAR))
 
 
-def _apart(scans: list[CampaignScan], patterns: list[str], results: Path) -> list[CampaignScan]:
-    """Distinguish series of several folders; those that a campaign began with keep their names.
-
-    Earlier versions put the whole folder first if the configuration named several, and the tables
-    of their CORs have these names.
-    """
+def _apart(scans: list[CampaignScan], patterns: list[str]) -> list[CampaignScan]:
+    """Distinguish series of several folders."""
     folders = {os.path.dirname(pattern.rstrip("/")) for pattern in patterns}
     if len(folders) == 1 and not glob.has_magic(*folders):
         return scans
     prefixes = folder_prefixes(patterns)
     short = {folder: folder_prefix(folder, prefixes) for folder in map(_folder_of, scans)}
-    whole = [f"{_folder_of(scan)}/{scan.series}" for scan in scans]
     keys = [series_key(scan.series, short[_folder_of(scan)]) for scan in scans]
-    tables = (Files(results).fix_table(encode_series(key)) for key in {*whole} - {*keys})
-    if len({*short.values()}) < len({*map(os.path.normpath, short)}) or any(
-        table.exists() for table in tables
-    ):
-        keys = whole
+    if len({*short.values()}) < len({*map(os.path.normpath, short)}):
+        keys = [f"{_folder_of(scan)}/{scan.series}" for scan in scans]
     return [replace(scan, series=key) for scan, key in zip(scans, keys, strict=True)]
 
 

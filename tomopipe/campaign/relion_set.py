@@ -4,7 +4,7 @@ import json
 import os
 import secrets
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -29,8 +29,8 @@ def campaign_binning(campaign: Campaign, inventory: Path, cor_table: Path) -> di
     The binning is decided once, when the first stack is made: the smallest that keeps the stacks of
     all scans with a COR under `max_stack_gb`; only a later scan that needs more gets more. All jobs
     of a run find the same number from the same two tables. If the file is missing beside stacks of
-    these options, or of an earlier version, which binned each scan by itself, it is the most
-    frequent of theirs. It is decided again when an option changes that remakes all stacks.
+    these options, it is the most frequent of theirs. It is decided again when an option changes
+    that remakes all stacks.
 
     Returns `binning`, `options` it was decided for and the number of `scans` it was decided from;
     None if the binning is configured, or a table is missing.
@@ -123,24 +123,22 @@ def stack_shape(campaign: Campaign, row: Mapping[str, str]) -> tuple[int, int, i
     return n_images, max(0, n_rows), max(0, n_cols)
 
 
-def _made(campaign: Campaign, rows: InventoryRows, needed: Mapping[str, int]) -> Counter[int]:
+def _made(campaign: Campaign, rows: InventoryRows, needed: Iterable[str]) -> Counter[int]:
     """Count the binnings of existing stacks that were made with these options, and so stay."""
     made: Counter[int] = Counter()
-    for scan, binning in needed.items():
+    for scan in needed:
         try:
             meta = json.loads(campaign.files.stack_meta(scan).read_text())
             size = meta["stack_shape"][0], meta["n_rows"], meta["n_cols"]
-            if size == stack_shape(campaign, rows[scan]) and _stays(campaign, scan, meta, binning):
+            if size == stack_shape(campaign, rows[scan]) and _stays(campaign, scan, meta):
                 made[meta["binning"]] += 1
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             continue  # no stack yet, or a broken one, which is remade
     return made
 
 
-def _stays(campaign: Campaign, scan: str, meta: Mapping[str, Any], needed: int) -> bool:
+def _stays(campaign: Campaign, scan: str, meta: Mapping[str, Any]) -> bool:
     """Tell by the JSON file of a stack whether the options of its size are those of now."""
-    if "made_from" not in meta:  # of an early version, which states no options
-        return bool(meta["binning"] == needed)
     stated, config = meta["made_from"]["options"], campaign.for_scan(scan).config
     wanted = {"export_star": effective(config.export_star), "input": effective(config.input)}
     return all(

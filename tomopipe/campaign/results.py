@@ -100,7 +100,7 @@ def proven_angles(try_json: str | os.PathLike[str]) -> dict[str, float] | None:
 
 
 def is_without_angles(warnings: str) -> bool:
-    """Tell from an inventory's warnings, also of earlier versions, whether angles are missing."""
+    """Tell from an inventory's warnings whether angles are missing."""
     return any(text.startswith(WITHOUT_ANGLES) for text in warnings.split("; "))
 
 

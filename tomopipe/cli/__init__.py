@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from tomopipe import __version__
-from tomopipe.cli.options import CampaignCommand, CommandWithRest, campaign_after
+from tomopipe.cli.options import CampaignCommand, CommandWithRest, campaign_after, refuse_retired
 from tomopipe.errors import TomopipeError, is_of_the_system
 
 _DAILY = "Every day, such as: tomopipe run mycampaign"
@@ -38,8 +38,6 @@ _COMMANDS = {
     "report": ("report", "report", ""),
     "verify": ("verify", "verify", ""),
 }
-# formerly without `lab`; accepted for one release
-_OF_THE_LAB = ("simulate", "evaluate", "train", "bench")
 
 
 class _Commands(TyperGroup):
@@ -52,7 +50,9 @@ class _Commands(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Accept `-C CAMPAIGN` before the command, too."""
-        return super().parse_args(ctx, campaign_after(args))
+        args = campaign_after(args)
+        refuse_retired(args)
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Name all commands, in the order of the first page."""
@@ -60,8 +60,6 @@ class _Commands(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return a command; None if there is no such command."""
-        if cmd_name in _OF_THE_LAB:
-            return self.get_command(ctx, "lab").commands[cmd_name]
         return _command(cmd_name) if cmd_name in _COMMANDS else None
 
 

@@ -21,13 +21,13 @@ from tomopipe.cost.disk import shown_size
 from tomopipe.volumes.volume_read import clipped_text
 from tomopipe.volumes.volume_store import FORMATS
 
-Format = StrEnum("Format", ["mrc", "tiff", "zarr", "h5", "preview"])
+Format = StrEnum("Format", ["mrc", "tiff", "zarr", "h5"])
 Dtype = StrEnum("Dtype", ["float32", "float16", "uint16", "uint8"])
 
 
 def convert(
     output_format: Annotated[
-        Format, typer.Argument(metavar="FORMAT", help="mrc, tiff, zarr, h5, or preview.")
+        Format, typer.Argument(metavar="FORMAT", help="mrc, tiff, zarr or h5.")
     ],
     scans: Annotated[
         list[str] | None,
@@ -55,7 +55,6 @@ def convert(
     SCAN_converted/, zarr SCAN_converted.zarr, h5 SCAN_converted.h5. With a range, or --dtype uint16
     or uint8, values are stored as value = offset + scale * stored; the range is found in each
     volume, unless --range or --one-range says otherwise. What is there of the same volume is kept.
-    preview gives volumes of earlier versions what the page shows at once: SCAN_preview.h5.
 
     Example: `tomopipe convert tiff --dtype uint16 --one-range`
     """

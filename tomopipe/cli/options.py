@@ -9,9 +9,9 @@ import typer
 from typer.core import TyperCommand
 
 from tomopipe.campaign.files import find_campaign
+from tomopipe.config.retired import RETIRED
 
 _CAMPAIGN = ("-C", "--campaign")
-_EARLIER = ("-d", "--directory")  # accepted for one release
 _REST = "tomopipe.rest"
 
 
@@ -42,7 +42,7 @@ class CommandWithRest(CampaignCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Tell where options of Snakemake belong."""
-        ours = {*_CAMPAIGN, *_EARLIER, *ctx.help_option_names}
+        ours = {*_CAMPAIGN, *ctx.help_option_names}
         ours |= {name for parameter in self.params for name in parameter.opts}
         for arg in itertools.takewhile(lambda arg: arg != "--", args):
             name = arg.partition("=")[0] if arg.startswith("--") else arg[:2]
@@ -67,6 +67,15 @@ def campaign_after(args: Sequence[str]) -> list[str]:
     return [*rest[:end], *first, *rest[end:]]
 
 
+def refuse_retired(args: Sequence[str]) -> None:
+    """Raise if the command, or one of its options, is a name that tomopipe no longer has."""
+    ours = list(itertools.takewhile(lambda arg: arg != "--", args))
+    options = (arg.partition("=")[0] for arg in ours if arg.startswith("-"))
+    for name in (*ours[:1], " ".join(ours[:2]), *options):
+        if name in RETIRED:
+            raise typer.BadParameter(f"{name} is no longer there: {RETIRED[name]}.")
+
+
 def rest_of(context: typer.Context) -> Sequence[str]:
     """Return what followed `--`."""
     found: Sequence[str] = context.meta.get(_REST, ())
@@ -78,7 +87,7 @@ def _one_way(args: Sequence[str], *, bare: bool) -> list[str]:
     found: list[str] = []
     for arg in args:
         name, equals, value = arg.partition("=")
-        if name not in (*_CAMPAIGN, *_EARLIER):
+        if name not in _CAMPAIGN:
             found.append(arg)
             continue
         found += [] if bare else [_CAMPAIGN[0]]

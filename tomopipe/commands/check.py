@@ -19,7 +19,6 @@ from tomopipe.campaign.slurm import read_profile, submit_limit, time_limit_min, 
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.campaign.table import did_you_mean
 from tomopipe.campaign.watch_lock import is_watched
-from tomopipe.config.blocks import ONE_GPU_EACH, READ_AS_SUM
 from tomopipe.cost.disk import half_notes, lack_of_disk, shown_size, still_to_make
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.groups import fault_lines, grouped, scans_named
@@ -91,10 +90,6 @@ def examine(campaign: Campaign) -> Findings:
     _check_angles(campaign, rows, findings)
     stacks = _check_stacks(campaign, rows, findings)
     findings.warnings += fault_lines((scan.refused, scan.path) for scan in campaign.refused)
-    if campaign.config.full_recon.gpus > 1:
-        findings.warnings.append(ONE_GPU_EACH.format(n=campaign.config.full_recon.gpus))
-    if names := campaign.config.predict_cor.earlier_methods:
-        findings.warnings.append(READ_AS_SUM.format(names=", ".join(names)))
     _check_disk(campaign, rows, stacks, findings)
     _check_folders(campaign, findings)
     findings.warnings += protected_results(campaign, _jobs(campaign, rows, stacks))

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from tomopipe.campaign.campaign import Campaign, refuse_unknown
-from tomopipe.campaign.files import CONVERTED, converted
+from tomopipe.campaign.files import converted
 from tomopipe.campaign.stacks import declared_stacks
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.geometry import ANGSTROM_PER_UM
@@ -23,7 +22,6 @@ from tomopipe.groups import grouped
 from tomopipe.relion.mrc import StackFile, check_stack, is_cut, labels_of
 from tomopipe.reruns.products import digest
 from tomopipe.reruns.relion_notes import MADE_FROM
-from tomopipe.scans.hdf5 import new_hdf5
 from tomopipe.storage.atomic import remove_stale, whole
 from tomopipe.storage.checksums import quick_state
 from tomopipe.storage.json_files import json_or, number
@@ -32,12 +30,11 @@ from tomopipe.storage.shared import locked_long
 from tomopipe.stream.provenance import origin_of, package_versions
 from tomopipe.volumes.encoding import Encoding, encoding_of, robust_range
 from tomopipe.volumes.output_size import stack_bytes, volume_bytes
-from tomopipe.volumes.preview import Preview, preview_bytes
 from tomopipe.volumes.volume import check_space, new_volume
 from tomopipe.volumes.volume_read import Volume, copy_voxels, open_volume, read_provenance
 from tomopipe.volumes.volume_store import COMPRESSIONS, FORMATS, HEIGHT
 
-MRC, PREVIEW = "mrc", "preview"
+MRC = "mrc"
 _N_SAMPLES = 8  # slices read to find a range
 _BLOCK_BYTES = 2**27  # bytes of rows that wait for an MRC file
 _N_NAMED = 4  # scans in a line
@@ -93,7 +90,7 @@ def plan_conversions(
     value_range: Range | None = None,
     one_range: bool = False,
 ) -> list[Conversion]:
-    """Return the conversions of volumes to a format: one of `FORMATS`, mrc or preview.
+    """Return the conversions of volumes to a format: one of `FORMATS` or mrc.
 
     The campaign's `full_recon.compression` is used if the format has it. `dtype` is by default that
     of the volume, or uint16 if a range is given. `value_range` are the values of the smallest and
@@ -107,9 +104,6 @@ def plan_conversions(
         "--range is that of all volumes: leave out --one-range.": value_range and one_range,
         "mrc: values are stored as float32, without a range. Leave these out.": (
             output_format == MRC and (ranged or dtype not in (None, "float32"))
-        ),
-        "preview: it is stored as its volume is. Leave type and range out.": (
-            output_format == PREVIEW and (ranged or dtype)
         ),
         f"--dtype {dtype}: a range is for uint16 and uint8. Leave one out.": (
             ranged and not Encoding(dtype or "float32").is_whole
@@ -134,8 +128,7 @@ def convert_volume(conversion: Conversion, progress: Progress = lambda n_slices:
     Memory: some slices, for OME-Zarr and MRC up to 1 GB. A volume that changes meanwhile, and a
     file that does not read back, are errors, and so is another conversion that writes the target.
     """
-    writers = {MRC: _write_mrc, PREVIEW: _write_preview}
-    write = writers.get(conversion.output_format, _write_volume)
+    write = _write_mrc if conversion.output_format == MRC else _write_volume
     with locked_long(conversion.target):
         remove_stale(conversion.target)
         before = quick_state(conversion.source)
@@ -204,7 +197,6 @@ def _plan(
 ) -> Conversion:
     with open_volume(source) as volume:
         shape, encoding = volume.shape, volume.encoding
-        has_averages = len(volume.arrays) > 1
         if output_format == MRC:
             encoding = Encoding()
         elif (dtype or encoding.dtype) != encoding.dtype or value_range is not None:
@@ -224,11 +216,7 @@ def _plan(
             stated["made_from"] = digest(json.loads(volume.provenance.get("made_from", "{}")))
     target, compression = converted(source, output_format), "none"
     there = _maker_of(target)
-    if output_format == PREVIEW:
-        n_bytes = preview_bytes(shape, np.dtype(encoding.dtype).itemsize)
-        if not n_bytes or has_averages:
-            there = digest(stated)  # in the volume, or it is too small for one
-    elif output_format == MRC:
+    if output_format == MRC:
         n_bytes = stack_bytes(shape)
     else:
         wanted = campaign.config.full_recon.compression
@@ -251,9 +239,6 @@ def _maker_of(target: Path) -> str | None:
         if target.suffix == ".mrc":
             label = labels_of(target)[0]
             found = label.removeprefix(_LABEL) if label.startswith(_LABEL) else None
-        elif target.name.endswith(CONVERTED[PREVIEW]):
-            with h5py.File(target, "r") as file:
-                found = file.attrs["converted"]
         else:
             found = read_provenance(target)["converted"]["digest"]
     except Exception:  # a foreign file may raise anything
@@ -295,19 +280,6 @@ def _write_volume(volume: Volume, wanted: Conversion, before: Any, progress: Pro
         else:
             for row in range(volume.shape[0]):
                 put_and_tell(row, volume.read_slice(row)[np.newaxis])
-        _check_unchanged(volume.path, before)
-
-
-def _write_preview(volume: Volume, wanted: Conversion, before: Any, progress: Progress) -> None:
-    """Write the averages of an earlier volume beside it; the volume is not changed."""
-    with whole(wanted.target) as temporary:
-        with new_hdf5(temporary) as file:
-            file.attrs["converted"] = digest(wanted.stated)
-            file.attrs["volume"] = wanted.stated["volume"]
-            preview = Preview(file, volume.shape, volume.encoding)
-            for row in range(volume.shape[0]):
-                preview.add(row, volume.read_slice(row))
-                progress(1)
         _check_unchanged(volume.path, before)
 
 

@@ -11,11 +11,6 @@ from tomopipe.config.base import Block, FilePattern, Text, TwoNumbers, not_carri
 METHODS = ("ai", "sum", "registration")
 CHECKPOINT_METHODS = ("dinov2",)
 """Methods that need a file that the user has."""
-EARLIER_METHODS = ("pairs", "wedge", "mass", "slices")
-READ_AS_SUM = (
-    "predict_cor.methods: {names}: read as sum, which adds up all these measures; "
-    "registration is what pairs was. The next version refuses these names."
-)
 FILTERS = ("ramp", "shepp-logan", "cosine", "hann", "hamming", "parzen", "butterworth")
 
 
@@ -348,12 +343,10 @@ class PredictCorBlock(Block):
         "of every scan.",
         only=False,
     )
-    methods: list[Literal[(*METHODS, *CHECKPOINT_METHODS, *EARLIER_METHODS)]] = option(  # type: ignore[valid-type]
+    methods: list[Literal[(*METHODS, *CHECKPOINT_METHODS)]] = option(  # type: ignore[valid-type]
         ["ai", "sum"],
         "Methods in order: the first confident one wins, unless another contradicts "
-        "it. []: none, CORs are set by hand or resolve_cor: default_px. pairs, wedge, mass and "
-        "slices are read as sum until the next version.",
-        baseline=["ai"],
+        "it. []: none, CORs are set by hand or resolve_cor: default_px.",
     )
     min_confidence: Fraction = option(0.5, "A prediction below this confidence is not accepted.")
     max_bad_frames: Fraction = option(
@@ -372,11 +365,6 @@ class PredictCorBlock(Block):
     )
 
     @property
-    def earlier_methods(self) -> list[str]:
-        """Methods of earlier versions that mean sum."""
-        return [name for name in self.methods if name in EARLIER_METHODS]
-
-    @property
     def own_networks(self) -> list[str]:
         """Network files of the configured methods."""
         weights = [] if self.model == "shipped" or "ai" not in self.methods else [self.model]
@@ -384,9 +372,8 @@ class PredictCorBlock(Block):
         return [*weights, dinov2] if dinov2 else weights
 
     def in_effect(self) -> Self:
-        """Return the block without names of earlier versions or duplicates."""
-        names = ("sum" if name in EARLIER_METHODS else name for name in self.methods)
-        return self.model_copy(update={"methods": list(dict.fromkeys(names))})
+        """Return the block without duplicates of methods."""
+        return self.model_copy(update={"methods": list(dict.fromkeys(self.methods))})
 
     @model_validator(mode="after")
     def _a_checkpoint_for_dinov2(self) -> "PredictCorBlock":
@@ -428,12 +415,6 @@ class ResolveCorBlock(Block):
         "block stops before any volume.",
         only=False,
     )
-
-
-ONE_GPU_EACH = (
-    "full_recon.gpus: {n} changes nothing: each volume is made on one GPU, and the volumes of a "
-    "campaign spread over the GPUs there are. Take the key out; the next version refuses it."
-)
 
 
 ITERATIONS = {"sirt": 100, "cgls": 15, "tv": 100}  # that suit most
@@ -493,14 +474,6 @@ class FullReconBlock(Block):
     )
 
     device: Device = "auto"
-    gpus: int = option(
-        1,
-        "Goes in the next version: a volume is made on one GPU, and the volumes of a "
-        "campaign spread over the GPUs there are.",
-        ge=1,
-        exclude=True,  # from the options given to steps
-        only=False,
-    )
 
     def half_acquisition(self, mode: str) -> str:
         """Return the mode of half acquisition, auto, yes or no, of volumes by this algorithm."""

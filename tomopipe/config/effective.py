@@ -38,18 +38,6 @@ def effective(block: Block) -> dict[str, Any]:
     return found
 
 
-def baselines(model: type[BaseModel]) -> dict[str, Any]:
-    """Return the baselines of keys whose default has changed since."""
-    found = {}
-    for key, field in model.model_fields.items():
-        if isinstance(field.default, Block):
-            if inner := baselines(type(field.default)):
-                found[key] = inner
-        elif "baseline" in _extra(field):
-            found[key] = _extra(field)["baseline"]
-    return found
-
-
 def when_absent(key: str) -> Any:
     """Return the value of a key, such as full_recon.filter, that `effective` omits."""
     from tomopipe.config.model import Config

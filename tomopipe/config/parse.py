@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from tomopipe.config.model import OVERRIDABLE, Config, OverrideBlock, merged
+from tomopipe.config.retired import RETIRED
 from tomopipe.config.yaml_text import load_yaml
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import NO_FOLDER
@@ -186,7 +187,9 @@ def _problems(error: ValidationError, source: str = "") -> Iterator[str]:
         key = _label(key_path)
         if problem["type"] == "string_type" and isinstance(value, Mapping) and _block_at(key_path):
             continue  # a block was meant, whose own problems are told
-        if problem["type"] == "extra_forbidden":
+        if retired := next((name for name in (key, f"{key}: {value}") if name in RETIRED), ""):
+            yield f"{retired} is no longer there: {RETIRED[retired]}"
+        elif problem["type"] == "extra_forbidden":
             names = list(_fields_at(key_path[:-1]))
             hint = nearest(str(problem["loc"][-1]), names)
             yield f"{key}: unknown key; {hint}allowed here: {', '.join(names)}"

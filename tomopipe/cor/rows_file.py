@@ -44,7 +44,7 @@ class Rows:
     # corrected as for the volume
     sinograms: NDArray[np.float32]
     row_index: NDArray[np.int64]  # (n_kept,): detector rows of `sinograms`, 0-based
-    # (n_angles,): angles; made up (0 to pi) when `theta_missing`, which earlier versions did
+    # (n_angles,): angles; made up (0 to pi) when `theta_missing`
     theta_rad: NDArray[np.float64]
     # (n_pairs, 2, n_pair_rows, n_cols): opposing projections, averaged over blocks of rows to at
     # most 256 rows; n_pairs may be 0
@@ -63,13 +63,13 @@ class Rows:
     # unknown
     edge_slopes_per_px: tuple[float, float] = (0.0, 0.0)
     # of each kind (`tomopipe.prep.bad_frames`) the numbers of the projections that hold no picture;
-    # None: not looked for, by an earlier version
+    # None: not looked for
     bad_frames: Mapping[str, Sequence[int]] | None = None
-    # (n,): mean of each flat and each dark, raw; empty: there are none; None: of an earlier version
+    # (n,): mean of each flat and each dark, raw; empty: there are none; None: not known
     flat_levels: NDArray[np.float64] | None = None
     dark_levels: NDArray[np.float64] | None = None
     n_stuck: int = 0  # pixels of the detector that are `tomopipe.scans.scan.Scan.stuck`
-    # (n_angles,): numbers of the projections, as recorded; None: of an earlier version
+    # (n_angles,): numbers of the projections, as recorded; None: not known
     numbers: NDArray[np.int64] | None = None
 
     def plain(self) -> "Rows":
@@ -146,7 +146,7 @@ def _read(file: "h5py.File", path: str | os.PathLike[str]) -> Rows:
             f"{path}: expected rows of format {FORMAT}; got {file.attrs.get('format')}. "
             "Delete it and run try_recon again."
         )
-    bad = file.get("bad_frames")  # earlier versions did not look for them
+    bad = file.get("bad_frames")
     left, right = file["falls_per_px"][()].tolist()
     return Rows(
         **{name: file[name][()].astype(dtype, copy=False) for name, (dtype, _) in _ARRAYS.items()},

@@ -37,7 +37,6 @@ HALF_ACQUISITION = ("prep/half_acquisition.py",)
 FINDERS = {
     "registration": ("cor/cross_correlation.py",),
     "sum": ("cor/evidence_sum.py",),
-    "pairs": ("cor/cross_correlation.py",),  # of an earlier version
 }
 STRIPES: _Places = {
     "gated": ("prep/stripes_gated.py",),

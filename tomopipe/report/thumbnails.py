@@ -121,9 +121,7 @@ def put_beside(pictures: Iterable[Picture], file: Path) -> list[str]:
     parts, top = [], 0
     for picture in pictures:
         n_x, n_y, name = picture.width, picture.height, picture.plane
-        uri = picture.src
-        if not uri.startswith(_URI):  # of its own file: by an earlier version
-            uri = there[name] if "#" in uri else _as_uri((file.parent.parent / uri).read_bytes())
+        uri = there[name] if "#" in picture.src else picture.src
         frame = f'preserveAspectRatio="none" y="{top}" width="{n_x}" height="{n_y}"'
         parts += [
             f'<view id="{name}" viewBox="0 {top} {n_x} {n_y}" preserveAspectRatio="none"/>',

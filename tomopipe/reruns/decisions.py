@@ -15,8 +15,8 @@ from typing import Any
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.results import read_json
-from tomopipe.errors import TomopipeError, is_of_the_system, some_of
-from tomopipe.reruns import compare, earlier, made_from
+from tomopipe.errors import TomopipeError, is_of_the_system
+from tomopipe.reruns import compare, made_from
 from tomopipe.reruns.made_from import ALSO_READ, Statement
 from tomopipe.reruns.products import SMALL_BYTES, Product, Record, content_of, digest, made_state_of
 from tomopipe.reruns.stated import only_metadata_differ, read_statement, statement_in, unreadable
@@ -62,7 +62,6 @@ class Decisions:
     def __init__(self, campaign: Campaign, tell: Callable[[str], None] = _to_stderr) -> None:
         self.campaign, self._tell = campaign, tell
         self.record = Record(campaign.files.record, campaign.directory)
-        self.accepted: list[str] = []  # results of earlier versions, without a statement
         self._shown: set[str] = set()
         self._raw: dict[tuple[str, str], list[str]] = {}
         self._fresh: set[tuple[str, str, str]] = set()
@@ -139,7 +138,7 @@ class Decisions:
             if path not in self.record:
                 self._take_from_run(step, key)
             if path not in self.record:
-                self._adopt(step, key, path, wanted)
+                self._adopt(step, path)
         for path in there:
             if path in self.record and self.record.damage(path):
                 self._take_from_run(step, key)
@@ -149,11 +148,6 @@ class Decisions:
         for path in self.record.unknown.intersection(there):
             self._read_again(path)
         known = self.record.products.get(outputs[0])
-        # made by a version that did not follow all files that are read
-        before = digest(made_from.without_also_read(wanted)) if ALSO_READ in wanted else None
-        if known is not None and known.statement == before:
-            known = replace(known, statement=asked[2])
-            self.record.put(known)
         if known is None or known.statement == asked[2]:
             self._fresh.add(asked)
             return ""
@@ -174,7 +168,7 @@ class Decisions:
         return True
 
     def _difference(self, step: str, key: str, path: str, wanted: Statement, source: str) -> str:
-        old = self._stated(step, key, path, wanted)
+        old = self._stated(path)
         if not old:
             return CHANGED.get(step, "made from something else")
         lines = []
@@ -207,22 +201,18 @@ class Decisions:
         others = [path for path, was, now in zip(paths, old, new, strict=False) if was != now]
         return of_raw(others, paths[0])
 
-    def _adopt(self, step: str, key: str, path: str, wanted: Statement) -> None:
-        """Add a result to the record: by its statement, or as it is."""
+    def _adopt(self, step: str, path: str) -> None:
+        """Add a result to the record, by its statement."""
         where = Path(self.record.path_of(path))
         state = made_state_of(where)
         if state is None:
             return
-        stated = self._stated(step, key, path, wanted)
-        if stated is None and step in _TABLES:
-            stated = _unrecorded(step)
+        stated = self._stated(path)
         if stated is None:
-            stated = dict(wanted)
-            if fault := unreadable(where):
+            stated = _unrecorded(step)
+            if step not in _TABLES and (fault := unreadable(where)):
                 self._say(f"{path}: {fault}: made again")
                 stated = {"step": step, "fault": fault}
-            else:
-                self.accepted.append(path)
         checksum = content_of(where) if state[0] <= SMALL_BYTES and not where.is_dir() else ""
         self.record.put(Product(path, state, digest(stated), checksum))
 
@@ -238,18 +228,13 @@ class Decisions:
             statement = digest(stated) if stated else product.statement
             self.record.put(Product(path, state, statement))
 
-    def _stated(self, step: str, key: str, path: str, wanted: Statement) -> Statement | None:
-        """Return what a result was made from: by its statement, else by Snakemake's record."""
+    def _stated(self, path: str) -> Statement | None:
+        """Return what a result was made from, by its statement."""
         try:
-            statement = read_statement(Path(self.record.path_of(path)))
+            return read_statement(Path(self.record.path_of(path)))
         except Exception as error:  # a damaged file may raise anything
             # if the system cannot read it, its origin is unknown
-            statement = {"not_read": str(error)} if is_of_the_system(error) else None
-        if statement is not None:
-            return statement
-        scan = self.campaign.scans.get(key)
-        raw = scan.path if scan else ""
-        return earlier.statement(self.campaign.directory, path, step, wanted, raw)
+            return {"not_read": str(error)} if is_of_the_system(error) else None
 
     def sidecar_reason(self, path: str, content: str) -> str:
         """Say why a sidecar must be written; "" if it states the facts of `content`."""
@@ -304,13 +289,7 @@ class Decisions:
             self._take(record)
 
     def save(self) -> None:
-        """Write the record if it has changed; say which results were accepted as they are."""
-        if self.accepted:
-            self._say(
-                f"{len(self.accepted)} results of an earlier version were taken as they are: "
-                f"{some_of(sorted(self.accepted), 3)}"
-            )
-            self.accepted.clear()
+        """Write the record if it has changed."""
         if self.campaign.results.is_dir():
             # outside a run it is written beside itself; only the main process writes it
             remove_stale(self.record.file)

@@ -8,7 +8,6 @@ from tomopipe.campaign import files
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.results import read_json
 from tomopipe.errors import TomopipeError
-from tomopipe.reruns import earlier
 from tomopipe.reruns.products import Record
 from tomopipe.reruns.stated import statement_in
 
@@ -29,7 +28,6 @@ def foreign(campaign: Campaign, record: Record) -> list[str]:
         for path in paths
         if path not in record
         and os.path.lexists(campaign.directory / path)
-        and earlier.recorded(campaign.directory, path) is None
         and not is_ours(campaign.directory / path)
     ]
 
@@ -63,12 +61,6 @@ def is_ours(path: Path) -> bool:
         return False
 
 
-def _is_volume(path: Path) -> bool:
-    from tomopipe.volumes.volume_read import read_provenance
-
-    return "tomopipe" in read_provenance(path).get("versions", {})
-
-
 def _is_try_stack(path: Path) -> bool:
     from tomopipe.volumes.tiff import is_ours
 
@@ -88,21 +80,13 @@ def _has_keys(*keys: str) -> Callable[[Path], bool]:
     return lambda path: set(keys) <= set(read_json(path, _EXPECTED))
 
 
-def _is_sweep(path: Path) -> bool:
-    found = read_json(path, _EXPECTED)
-    return {"cor_px", "window"} <= set(found) or "failed" in found
-
-
 # longer endings first; files without a mark of tomopipe lie beside one with it
 _SIGNS: dict[str, Callable[[Path], bool]] = {
     files.CENTER: lambda path: is_ours(path.with_name(files.PREDICTION)),
     files.ROT_CEN: lambda path: is_ours(path.with_name(files.COR_TABLE)),
-    files.PREDICTION: _has_keys("best_cor_px", "verdict"),
-    files.SWEEP: _is_sweep,
     files.SIDECAR: _has_keys("cor_px", "source", "before_px"),
     files.COR_TABLE: _is_table,
     files.ROWS: lambda path: is_ours(path.with_name(files.SWEEP)),
     files.TRY_STACK: _is_try_stack,
     files.STACK: _is_stack,
-    **dict.fromkeys(files.VOLUMES.values(), _is_volume),
 }

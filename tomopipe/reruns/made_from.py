@@ -21,7 +21,7 @@ Statement = dict[str, Any]
 
 ALSO_READ = "also_read"
 """Files of values alone that an HDF5 file names, and what flats and darks of other files take data
-from. Statements of earlier versions lack them; where nothing else differs, the result stays."""
+from."""
 METADATA: dict[str, tuple[str, ...]] = {
     "try_recon": (),
     "full_recon": ("pixel_size_um",),
@@ -51,8 +51,7 @@ def of_inventory(campaign: Campaign, raw: Mapping[str, str]) -> Statement:
         {key: entry[key] for key in keys} | _own_options(campaign, entry)
         for entry in campaign.inventory_entries()
     ]
-    # `look_again` as in statements of earlier versions
-    return of_step("inventory", campaign, entries=entries, raw=dict(raw), look_again="")
+    return of_step("inventory", campaign, entries=entries, raw=dict(raw))
 
 
 def _own_options(campaign: Campaign, entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -65,8 +64,6 @@ def _own_options(campaign: Campaign, entry: Mapping[str, Any]) -> dict[str, Any]
 
 def _looked_for(config: Config) -> dict[str, Any]:
     read, found = effective(config.input), effective(config.preprocess)
-    if getattr(config.input.angles, "stop", None) is not None:
-        read["angles since"] = 2  # aborted scans are skipped also there; other steps are as before
     sources: dict[str, Any] = {key: found[key] for key in ("flats", "darks") if key in found}
     return _without_empty({"input": read, "preprocess": sources})
 
@@ -121,7 +118,7 @@ def of_report(campaign: Campaign, shown: Mapping[str, str]) -> Statement:
 
 
 def without_also_read(statement: Mapping[str, Any]) -> Statement:
-    """Return what an earlier version stated."""
+    """Return a statement without these files, which that of a stitched volume lists apart."""
     return {key: value for key, value in statement.items() if key != ALSO_READ}
 
 

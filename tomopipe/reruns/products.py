@@ -264,20 +264,7 @@ class Record:
 
     def _is_at(self, product: Product, now: State) -> bool:
         """Tell whether a file is in the state on record."""
-        (n_bytes, mtime_ns, inode, last) = product.state
-        if inode == 0 and now == (n_bytes, mtime_ns, now[2], last):
-            # images of which earlier versions did not record the inodes
-            self.put(replace(product, state=now))
-            return True
-        if product.state == now:
-            return True
-        where = self.path_of(product.path)
-        if last == 0 and now[:3] == product.state[:3] and is_followed_within(where):
-            # earlier versions recorded no states of the files within
-            if is_whole := not sizes_match(where):
-                self.put(replace(product, state=now))
-            return is_whole
-        return False
+        return product.state == now
 
     # ---- results -----------------------------------------------------------------------------
 

@@ -55,7 +55,7 @@ def _in_hdf5(path: Path) -> Statement | None:
 
 
 def unreadable(path: Path) -> str:
-    """Say why a result of an earlier version cannot be taken as it is; "" if it can be read."""
+    """Say why a result without a statement cannot be read; "" if it can."""
     try:
         if path.is_dir() or path.suffix == ".json":
             read_statement(path)

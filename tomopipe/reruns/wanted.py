@@ -41,7 +41,6 @@ from tomopipe.storage.json_files import json_or
 from tomopipe.storage.tables import read_tsv
 
 _N_NAMED = 3  # scans in a reason
-_OUT_OF_RANGE = " cannot be: is it in another unit? "  # of inventories of earlier versions
 Cors = Mapping[str, Mapping[str, Any]]  # cor.json: scan to `cor_px` and `source`
 
 
@@ -100,17 +99,7 @@ class Wanted:
         # temporary ones are not made again
         temporary = {"try_recon": files[2:], "export_stack": [] if keep_stacks else files[1:]}
         gone = temporary.get(step, ())
-        reason = self._decisions.reason(step, key, files, wanted, may_be_gone=gone, source=source)
-        return reason or ("row 1.0 -> 1" if step == "try_recon" and self._is_last_row(key) else "")
-
-    def _is_last_row(self, scan: str) -> bool:
-        """Tell whether a sweep that states row 1 is of 1.0, which earlier versions stated alike."""
-        row = self.campaign.for_scan(scan).config.try_recon.row
-        asked = row if isinstance(row, list) else [row]
-        if not any(isinstance(number, int) and number == 1 for number in asked):
-            return False
-        rows = json_or(self.campaign.files.sweep(scan), {}).get("rows")
-        return isinstance(rows, list) and 1 not in rows
+        return self._decisions.reason(step, key, files, wanted, may_be_gone=gone, source=source)
 
     # ---- raw files ---------------------------------------------------------------------------
 
@@ -147,9 +136,7 @@ class Wanted:
             path for scan in campaign.scans for path in campaign.for_scan(scan).shared_files()
         ]
         content = {path: record.raw(path) for path in {*scans, *shared}}
-        stated = made_from.of_inventory(campaign, content)
-        # inventories of earlier versions do not name what these take data from
-        return stated | ({"follows_shared": True} if shared else {})
+        return made_from.of_inventory(campaign, content)
 
     def why_inventory(self, path: str) -> str:
         """Decide also by what it says itself: files still written, and the state of linked ones."""
@@ -160,8 +147,6 @@ class Wanted:
             return reason
         where = campaign.directory / path
         rows = read_inventory(where)
-        if odd := [scan for scan, row in rows.items() if _OUT_OF_RANGE in row["warnings"]]:
-            return f"numbers out of range, which now skip a scan: {some_of(odd, _N_NAMED)}"
         if not reason and not is_looked_at_again(rows) and not campaign.has_other_links(rows):
             return ""
         refused = {scan.name: scan.mtime_ns for scan in campaign.refused}
@@ -205,13 +190,12 @@ class Wanted:
         def compute() -> Statement:
             stated, record = self.of_try_recon(scan), self._decisions.record
             networks = self.campaign.config.predict_cor.own_networks
-            wanted = made_from.of_step(
+            return made_from.of_step(
                 "predict_cor",
                 self.campaign,
-                rows=digest(made_from.without_also_read(stated)),
+                rows=digest(stated),
                 networks={path: record.raw(path) for path in networks},
             )
-            return wanted | {key: stated[key] for key in (ALSO_READ,) if key in stated}
 
         return self._once(("predict_cor", scan), compute)
 

@@ -50,7 +50,7 @@ _PLAIN = {
     "n_stuck": "pixels at the largest number are interpolated",
     "not_read": "could not be read",
     "fault": "was damaged",
-    "unknown": "of an earlier version",
+    "unknown": "does not say what it was made from",
     "members": "a scan of the series, or a COR by hand, changed",
     "predictions": "a prediction of the series changed",
     "entries": "the scans of the campaign changed",

@@ -9,7 +9,7 @@ import numpy as np
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import converted
-from tomopipe.commands.conversion import PREVIEW, find_volumes
+from tomopipe.commands.conversion import find_volumes
 from tomopipe.errors import TomopipeError
 from tomopipe.review.grey16 import USUAL_PERCENT, Grey, scaled16
 from tomopipe.volumes.volume_read import PLANES, Volume, open_volume
@@ -18,7 +18,7 @@ from tomopipe.volumes.volume_read import PLANES, Volume, open_volume
 def volume_facts(campaign: Campaign, name: str) -> dict[str, Any]:
     """Return shape, levels and grey range of the volume of a scan or stack, as JSON."""
     path = find_volumes(campaign, [name])[name]
-    with open_volume(path, converted(path, PREVIEW), check_sizes=False) as volume:
+    with open_volume(path, check_sizes=False) as volume:
         coarsest = max(volume.arrays)
         middle = volume.read_plane("xy", volume.shape[0] // 2, coarsest, slice(None))
         low, high = _range(volume)
@@ -48,7 +48,7 @@ def plane(
     """
     index, factor = position
     path = find_volumes(campaign, [name])[name]
-    with open_volume(path, converted(path, PREVIEW), check_sizes=False) as volume:
+    with open_volume(path, check_sizes=False) as volume:
         if which not in PLANES or factor not in volume.arrays:
             raise TomopipeError(
                 f"{name}: expected a plane xy, xz or yz at a factor of "

@@ -77,22 +77,17 @@ class Volume:
 
 
 @contextmanager
-def open_volume(
-    path: str | os.PathLike[str], beside: Path | None = None, *, check_sizes: bool = True
-) -> Iterator[Volume]:
+def open_volume(path: str | os.PathLike[str], *, check_sizes: bool = True) -> Iterator[Volume]:
     """Yield a volume that `tomopipe.volumes.volume.new_volume` wrote, of any format.
 
-    `beside` is the file of a preview made later, used if the volume has none. With `check_sizes`
-    all files of a folder must have the size with which they were written. A TomopipeError if it
-    cannot be read.
+    With `check_sizes` all files of a folder must have the size with which they were written. A
+    TomopipeError if it cannot be read.
     """
     if check_sizes and os.path.isdir(path) and (what := sizes_match(path)):
         raise TomopipeError(f"{path}: {what}. Remove it and run again: it is made again.")
     with ExitStack() as stack:
         try:
             volume = stored_volume(Path(path), stack)
-            if len(volume.arrays) == 1 and beside is not None and beside.is_file():
-                volume.arrays.update(_averages(_hdf5(beside, stack)))
         except (OSError, KeyError, ValueError) as error:
             raise TomopipeError(
                 f"{path}: expected a volume of tomopipe, found what cannot be read as one "

@@ -1,11 +1,7 @@
-from tomopipe.config.blocks import ONE_GPU_EACH
 from tomopipe.cost.batches import volume_cores
 
 FULL = CAMPAIGN.config.full_recon
 VOLUME = CAMPAIGN.volume("{scan}")
-
-if DECIDES and FULL.gpus > 1:
-    print(f"tomopipe: {ONE_GPU_EACH.format(n=FULL.gpus)}", file=sys.stderr)
 
 
 def volumes(wildcards):

@@ -1,9 +1,3 @@
-from tomopipe.config.blocks import READ_AS_SUM
-
-if DECIDES and (names := CAMPAIGN.config.predict_cor.earlier_methods):
-    print(f"tomopipe: {READ_AS_SUM.format(names=', '.join(names))}", file=sys.stderr)
-
-
 def prediction_inputs(wildcards):
     scan = wildcards.scan
     rows = OUTPUTS.of_try_recon(scan)[:2]

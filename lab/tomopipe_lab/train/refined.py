@@ -104,7 +104,7 @@ def _kept(work: Path, split: str, name: str, near_px: float, step_px: float) -> 
         if abs(kept["near_px"] - near_px) <= _SAME * step_px:
             rotation = kept["rotation"]
             rotation = None if rotation is None else tuple(rotation)
-            return Refinement(kept["fine_px"], rotation, kept.get("simplest_px"))
+            return Refinement(kept["fine_px"], rotation, kept["total_variation_px"])
     return None
 
 
@@ -112,5 +112,4 @@ def _refine_one(work: Path, split: str, name: str, near_px: float) -> None:
     refinement = refine_near(curves_of(work / "rows" / split / f"{name}.h5"), near_px)
     path = _path(work, split, name)
     kept = asdict(refinement)
-    kept["simplest_px"] = kept.pop("total_variation_px")  # as earlier versions named it
     write_json([*_read(path), {"near_px": near_px, **kept}], path)

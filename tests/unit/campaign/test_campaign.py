@@ -104,24 +104,6 @@ def test_a_folder_added_later_renames_no_series_and_one_without_files_neither(tm
         assert {name: scan.series for name, scan in found.items()} == expected
 
 
-def test_a_campaign_that_began_with_whole_folders_in_its_series_keeps_them(tmp_path):
-    for folder in ("day1", "day2"):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / f"s_{folder}_1.h5").write_bytes(b"x")
-    patterns = ["day1/*.h5", "day2/*.h5"]
-
-    def series():
-        return [scan.series for scan in campaign(tmp_path, patterns).scans.values()]
-
-    tables = tmp_path / "results" / "fix_cor"
-    tables.mkdir(parents=True)
-    for name in ("s_day1", "day2%2Fs_day2"):  # what a run of today leaves
-        (tables / f"{name}.tsv").touch()
-    assert series() == ["s_day1", "day2/s_day2"]
-    (tables / "day1%2Fs_day1.tsv").touch()
-    assert series() == ["day1/s_day1", "day2/s_day2"]
-
-
 @pytest.mark.parametrize(
     ("name", "tail"),
     [

@@ -53,14 +53,14 @@ def proposed(campaign):
 
 
 def make_stack(campaign, scan, *, alone=False):
-    """Run export_stack as its job does, or as the version before did; return the binning."""
+    """Run export_stack as its job does, or of this scan `alone`; return the binning."""
     star = campaign.config.export_star
     place = campaign.results / "relion" / "stacks"
     least = (
         None if alone else decide_binning(binning_path(campaign), star.binning, proposed(campaign))
     )
     options = star.model_dump(include={"binning", "max_stack_gb", "rows", "max_tilts"})
-    stated = None if alone else of_reading("export_stack", campaign, scan, [])
+    stated = of_reading("export_stack", campaign, scan, [])
     meta = export_stack(
         campaign.scans[scan].path, place / f"{scan}.mrcs", place / f"{scan}.json",
         least_binning=least, made_from=stated, **options,
@@ -108,21 +108,6 @@ def test_a_later_scan_that_needs_more_gets_more_alone(folder):
 def test_a_scan_without_a_cor_does_not_count(folder):
     campaign = campaign_of(folder, ["a_1"])
     assert make_stack(campaign, "a_1") == 1
-
-
-def test_stacks_of_the_version_before_count_as_they_are(folder):
-    """Those were binned each by itself, and there was no file."""
-    campaign = campaign_of(folder, ["a_1", "c_1"])
-    assert make_stack(campaign, "c_1", alone=True) == 3
-    campaign = campaign_of(folder, ["a_1", "b_1", "c_1"])
-    assert proposed(campaign)["binning"] == 3
-    binning_path(campaign).unlink(missing_ok=True)
-    make_stack(campaign, "a_1", alone=True)
-    (campaign.results / "relion/stacks/c_1.json").unlink()
-    campaign = campaign_of(folder, ["a_1", "b_1", "c_1"])
-    # a_1 has binning 1: that of the set; a scan that needs more makes a group of its own
-    assert proposed(campaign)["binning"] == 1
-    assert make_stack(campaign, "b_1") == 2
 
 
 def test_jobs_at_the_same_time_agree(folder):

@@ -59,7 +59,7 @@ def results(campaign):
 
 def call(campaign, *arguments):
     """Call `tomopipe cor`, and hand on what it prints or the error it ends with."""
-    arguments = [*map(str, arguments), "--directory", str(campaign)]
+    arguments = [*map(str, arguments), "-C", str(campaign)]
     result = CliRunner().invoke(app, arguments)
     if result.exception is not None:
         raise result.exception

@@ -49,7 +49,7 @@ def test_every_command_takes_the_campaign_the_same_way_and_has_an_example(name, 
     text = help_of(*name.split())
     assert "-C" in text
     assert "Example" in text
-    for spelt in (["-C", tmp_path], [f"--campaign={tmp_path}"], ["-d", tmp_path]):
+    for spelt in (["-C", tmp_path], [f"--campaign={tmp_path}"]):
         given = {
             "retry": ["x"],
             "convert": ["mrc"],
@@ -58,7 +58,7 @@ def test_every_command_takes_the_campaign_the_same_way_and_has_an_example(name, 
         }.get(name, [])
         given = given or (["x"] if name in ("cor import", "cor export") else [])
         words = [*name.split(), *given]
-        for typed in [[*words, *spelt], *([[*spelt, *words]] if spelt[0] != "-d" else [])]:
+        for typed in ([*words, *spelt], [*spelt, *words]):
             done = CliRunner().invoke(cli, list(map(str, typed)))
             # it looks for the campaign there, and there is none
             assert done.exit_code == 1, done.output
@@ -75,10 +75,28 @@ def test_what_changes_something_can_be_tried(name):
 
 
 @pytest.mark.parametrize("name", ["simulate", "train", "evaluate", "bench"])
-def test_the_laboratory_is_one_command_and_its_earlier_names_are_understood(name):
+def test_the_laboratory_is_one_command(name):
     assert f" {name} " in help_of("lab")
-    assert f"tomopipe {name}" in help_of(name)
     assert f"{name}  " not in help_of()
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["simulate", "demo"], "simulate is no longer there: write `tomopipe lab simulate`."),
+        (["status", "-d", "X"], "-d is no longer there: write -C CAMPAIGN."),
+        (["cor", "set", "a", "1", "--directory=X"], "--directory is no longer there: write -C"),
+        (["-C", "X", "convert", "preview"], "convert preview is no longer there: leave it out"),
+    ],
+)
+def test_a_retired_name_says_what_to_write_instead(typed, said):
+    done = CliRunner().invoke(cli, typed, env={"COLUMNS": "200"})
+    assert (done.exit_code, said in done.output) == (2, True), done.output
+
+
+def test_a_retired_name_may_be_that_of_a_scan(tmp_path):
+    done = CliRunner().invoke(cli, ["retry", "simulate", "-C", str(tmp_path)])
+    assert "no longer there" not in done.output
 
 
 def test_what_follows_two_dashes_stays_there_with_a_campaign_before_the_command():

@@ -21,7 +21,6 @@ from tomopipe.reruns.foreign import foreign
 from tomopipe.reruns.products import Record
 from tomopipe.reruns.relion_notes import source_of
 from tomopipe.storage import shared
-from tomopipe.volumes import preview
 from tomopipe.volumes.encoding import encoding_of
 from tomopipe.volumes.volume import new_volume
 from tomopipe.volumes.volume_read import open_volume, read_mid_planes, read_provenance
@@ -168,27 +167,6 @@ def test_a_folder_that_lacks_a_slice_or_chunk_is_written_again(campaign, output_
     np.testing.assert_array_equal(read(path)[0], values())
 
 
-def test_an_older_volume_gets_a_preview_beside_it_and_stays_as_it_is(campaign, monkeypatch):
-    monkeypatch.setattr(preview, "_SMALLEST_BYTES", 1)
-    monkeypatch.setattr(preview, "_SHARE", 2)
-    source = campaign.files.volume("a_1", "h5")
-    before = source.read_bytes()
-    (path,) = converted(campaign, "preview")
-    assert path.name == "a_1_preview.h5"
-    assert source.read_bytes() == before
-    with open_volume(source, path) as volume:
-        found = volume.read_plane("xy", 1, 4, slice(None))
-        np.testing.assert_allclose(found[0, 0], values()[:4, :4, :4].mean(), rtol=1e-5)
-    made = path.stat().st_ino
-    converted(campaign, "preview")
-    assert path.stat().st_ino == made
-    source.unlink()
-    write(source, values())  # now it has its own
-    path.unlink()
-    converted(campaign, "preview")
-    assert not path.exists()
-
-
 def test_files_of_other_makers_are_not_overwritten(campaign):
     for output_format, name in (("mrc", "a_1_rec.mrc"), ("h5", "a_1_converted.h5")):
         path = campaign.results / name
@@ -217,6 +195,15 @@ def test_two_conversions_at_once_do_not_remove_what_the_other_writes(campaign, m
     convert_volume(planned, convert_again)
     np.testing.assert_array_equal(read(planned.target)[0], values())
     assert len(os.listdir(campaign.results)) == 3  # two volumes, and no lock
+
+
+def test_a_volume_that_states_nothing_is_somebody_elses(campaign):
+    path = campaign.files.volume("a_1", "h5")
+    provenance = {"geometry": GEOMETRY, "versions": {"tomopipe": "0.1.0"}}  # as of `tp.reconstruct`
+    with new_volume(path, SHAPE, attributes=ABOUT, provenance=provenance) as put:
+        put(0, values())
+    record = Record(campaign.files.record, campaign.directory)
+    assert foreign(campaign, record) == ["results/a_1_rec.h5"]
 
 
 def test_the_campaign_takes_none_of_them_for_its_own(campaign):

@@ -102,6 +102,12 @@ def test_every_key_has_a_meaning_and_stands_in_the_pages():
         ),
         ("full_recon", {"binning": 1.5}, ["full_recon.binning", "integer"]),
         ("predict_cor", {"methods": "none"}, ["predict_cor.methods", "list"]),
+        (
+            "predict_cor",
+            {"methods": ["ai", "pairs"]},
+            ["predict_cor.methods: pairs is no longer there: write registration"],
+        ),
+        ("full_recon", {"gpus": 2}, ["full_recon.gpus is no longer there: take the key out"]),
         ("predict_cor", {"min_confidence": 1.1}, ["predict_cor.min_confidence", "less than"]),
         ("inventory", {"series_pattern": "(.*)"}, ["inventory.series_pattern", "two groups"]),
         ("inventory", {"series_pattern": "(("}, ["inventory.series_pattern", "regular expression"]),

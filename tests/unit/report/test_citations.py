@@ -39,7 +39,7 @@ def test_the_methods_used_are_cited_and_no_others(tmp_path):
         *(
             "tomopipe",
             "Workflow",
-            "COR: pairs",
+            "COR: registration",
             "COR: wedge",
             "Outliers of a series",
             "Reconstruction",

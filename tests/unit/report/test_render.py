@@ -96,14 +96,23 @@ def test_the_table_shows_the_numbers_of_the_files(page):
     assert len(rows) == 13
     # state, COR, source, confidence, method, before, after, reached, reason
     assert rows["bone_001"][:8] == [
-        *("ok", "511.65", "auto", "0.88", "pairs", "511.65", "511.65", "volume"),
+        *("ok", "511.65", "auto", "0.88", "registration", "511.65", "511.65", "volume"),
     ]
     assert rows["bone_006"][:8] == [
-        *("fixed", "513.45", "replaced outlier", "0.71", "pairs", "548.50", "513.45", "volume"),
+        *(
+            "fixed",
+            "513.45",
+            "replaced outlier",
+            "0.71",
+            "registration",
+            "548.50",
+            "513.45",
+            "volume",
+        ),
     ]
     assert "(confidence 0.71), replaced: 35.65 px from the median 512.85" in rows["bone_006"][8]
     assert rows["bone_008"][:8] == [
-        *("filled", "512.81", "series mean", "0.00", "pairs", "", "512.81", "volume"),
+        *("filled", "512.81", "series mean", "0.00", "registration", "", "512.81", "volume"),
     ]
     assert rows["bone_009"][0] == "skipped"
     assert rows["bone_009"][8] == "120 of 901 frames: the acquisition was aborted"

@@ -7,12 +7,10 @@ from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.files import Files
 from tomopipe.errors import TomopipeError
-from tomopipe.reruns.expected import Expected, expected_inventory
-from tomopipe.reruns.products import Record, digest
+from tomopipe.reruns.expected import Expected
 from tomopipe.reruns.stated import only_metadata_differ
 from tomopipe.reruns.words import IF_COR, MISSING, UNRECORDED, of_difference
 from tomopipe.scans.angle_lists import COMMAS
-from tomopipe.steps.inventory import COLUMNS
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.tables import write_tsv
 
@@ -128,34 +126,6 @@ def test_a_run_that_would_stop_before_anything_has_no_plan(folder):
     volume.write_text("of somebody else")
     with pytest.raises(TomopipeError, match="not made by tomopipe"):
         expected(folder)
-
-
-@pytest.mark.parametrize(
-    ("warning", "reason"),
-    [
-        ("of another kind", ""),
-        (
-            "energy 25000 keV cannot be: is it in another unit? input.energy_kev sets it (/energy)",
-            "numbers out of range, which now skip a scan: a_1",
-        ),
-    ],
-)
-def test_an_inventory_that_kept_a_scan_of_an_implausible_energy_is_made_again(
-    folder, warning, reason
-):
-    campaign = load_campaign(folder)
-    campaign.results.mkdir()
-    rows = expected_inventory(campaign, campaign.results)
-    write_tsv(
-        [row | {"warnings": warning * (scan == "a_1")} for scan, row in rows.items()],
-        COLUMNS,
-        campaign.files.inventory,
-    )
-    found = expected(folder)
-    record = Record(campaign.files.record, folder)
-    record.rewritten(found.out.inventory, digest(found.wanted.of_inventory()))
-    record.save()
-    assert expected(folder).wanted.why_inventory(found.out.inventory) == reason
 
 
 def test_a_volume_of_pixels_that_are_not_square_has_other_metadata_alone(folder):

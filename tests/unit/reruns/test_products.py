@@ -159,20 +159,6 @@ def test_many_tilt_series_wait_for_the_job_that_compares(record, monkeypatch):
     assert record.damage(TILT_SERIES) == "another size: a.star"
 
 
-def test_tilt_series_on_record_of_an_earlier_version_is_what_it_was(record, monkeypatch):
-    """It did not record the states of the files."""
-    monkeypatch.setattr(products, "SMALL_BYTES", 4)
-    folder = put_tilt_series(record)
-    product = record.products[TILT_SERIES]
-    earlier = products.replace(product, state=quick_state(folder))
-    record.put(earlier)
-    assert (record.suspects(), record.damage(TILT_SERIES)) == ([], "")
-    assert again(record).products[TILT_SERIES] == product
-    record.put(earlier)
-    _emptied(folder)
-    assert record.damage(TILT_SERIES) == "another size: a.star"
-
-
 def campaign_of(record: Record) -> SimpleNamespace:
     return SimpleNamespace(files=Files(record.file.parent), directory=home(record))
 
@@ -357,19 +343,6 @@ def test_images_replaced_by_others_of_equal_size_and_time(record, monkeypatch):
     (row,) = read_tsv(found, ("state", "difference"))
     now.compared("a", row["difference"], tuple(json.loads(row["state"])))
     assert (now.raw("a") != name, now.suspects()) == (True, [])
-
-
-def test_images_on_record_of_an_earlier_version_are_what_they_were(record, monkeypatch):
-    """It did not record their inodes."""
-    monkeypatch.setattr(products, "SMALL_BYTES", 4)
-    (home(record) / "a").mkdir()
-    (home(record) / "a" / "im_1.tif").write_text("pixels")
-    name, product = record.raw("a"), record.products["a"]
-    n_bytes, mtime_ns, _, digest_of_names = product.state
-    earlier = (n_bytes, mtime_ns, 0, digest_of_names)
-    record.put(products.replace(product, state=earlier, checksum="sample:6:v2:1"))
-    now = again(record)
-    assert (now.suspects(), now.raw("a"), now.products["a"].state) == ([], name, product.state)
 
 
 def test_a_large_raw_file_without_a_checksum_is_told_by_its_time(record, monkeypatch):

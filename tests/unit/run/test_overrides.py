@@ -291,7 +291,7 @@ def test_what_rewrites_the_table_keeps_its_options(tmp_path):
     ]
     before = with_table(tmp_path, *lines).for_scan("foam_1").config
     (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}")
-    arguments = ["cor", "set", "foam_1", "12.5", "-d", str(tmp_path)]
+    arguments = ["cor", "set", "foam_1", "12.5", "-C", str(tmp_path)]
     assert CliRunner().invoke(cli, arguments).exit_code == 0
     seen = {"cor_px": "12.50"}
     decisions = {"tooth_2": ({"cor_px": "9.00", "note": "by eye"}, {})}
