@@ -347,6 +347,7 @@ class PredictCorBlock(Block):
         ["ai", "sum"],
         "Methods in order: the first confident one wins, unless another contradicts "
         "it. []: none, CORs are set by hand or resolve_cor: default_px.",
+        baseline=["ai"],
     )
     min_confidence: Fraction = option(0.5, "A prediction below this confidence is not accepted.")
     max_bad_frames: Fraction = option(

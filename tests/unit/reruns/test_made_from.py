@@ -273,15 +273,15 @@ def test_options_without_effect_are_not_stated(folder):
 @pytest.mark.parametrize(
     ("methods", "stated"),
     [
-        (["ai", "sum"], {}),
-        (["ai", "sum", "ai"], {}),
-        (["ai"], {"methods": ["ai"]}),
+        (["ai"], {}),
+        (["ai", "sum", "ai"], {"methods": ["ai", "sum"]}),
         (["sum", "sum"], {"methods": ["sum"]}),
     ],
 )
-def test_methods_are_stated_once_each(methods, stated):
+def test_methods_are_stated_against_ai_alone_and_once_each(methods, stated):
     block = Config.model_fields["predict_cor"].annotation
     assert effective(block(methods=methods)) == stated
+    assert effective(block()) == {"methods": ["ai", "sum"]}
 
 
 def test_numbers_are_compared_by_value(folder):
