@@ -283,7 +283,7 @@ class Watcher:
             return
         turn.progress.read()
         steps = turn.progress.steps
-        if any(name in _LONG and (s.queued or s.running or s.done) for name, s in steps.items()):
+        if any(name in _LONG and step.jobs for name, step in steps.items()):
             turn.is_cut = True
             turn.process.terminate()
 
