@@ -311,7 +311,7 @@ class Watcher:
             self._cors_s = now_s + _AGAIN_S
             if not turn.new:
                 self._next_s = now_s + max(_AGAIN_S, 60 * self.config.watch.every)
-            turn.progress.read()
+            turn.progress.read(at_end=True)
             news = turn.progress.news
             errors = [
                 f"{step} {scan}: {error}" for what, step, scan, error in news if what == "failed"

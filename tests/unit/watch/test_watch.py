@@ -399,7 +399,7 @@ def test_a_scan_whose_job_failed_is_flagged_and_the_others_go_on(watcher, runs, 
     failed.parent.mkdir(parents=True)
     about = {"bytes": stat.st_size, "mtime_ns": stat.st_mtime_ns, "reason": "no flats"}
     failed.write_text(json.dumps(about))
-    error = {"jobid": 1, "failed": 1, "error": "no flats", "again": False}
+    error = {"jobid": 1, "failed": 1, "error": "no flats"}
     runs.begin_job("try_recon", "a_1")
     runs.tell(**error)
     runs.end(1)
