@@ -73,7 +73,7 @@ def snakemake(
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 check=False,
-                timeout=600,
+                timeout=300,
             ).returncode
     text = output.read_text()
     return Run(status, frozenset(job_names(text)), text)

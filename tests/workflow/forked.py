@@ -14,7 +14,7 @@ LOADED = [
 ]
 
 
-def call(arguments: list[str], directory: Path, output: Path, seconds: float = 600) -> int:
+def call(arguments: list[str], directory: Path, output: Path, seconds: float = 300) -> int:
     """Call Snakemake in `directory`, with its output in a file; return its status."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(LOADED)
