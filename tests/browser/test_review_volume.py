@@ -22,7 +22,10 @@ def folder(tmp_path_factory):
     assert level_shapes(SHAPE, 4)
     path = made / "results/wood_1_rec.h5"
     path.unlink(missing_ok=True)
-    notes = {"attributes": {"voxel_size_um": 1.5}, "provenance": {"versions": {"tomopipe": "1"}}}
+    notes = {
+        "attributes": {"voxel_size_um": 1.5},
+        "provenance": {"versions": {"tomopipe": "1"}, "made_from": '{"step": "full_recon"}'},
+    }
     with new_volume(path, SHAPE, **notes) as put:
         for row in range(SHAPE[0]):
             put(row, np.full((1, *SHAPE[1:]), row, np.float32))

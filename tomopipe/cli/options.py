@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperCommand
 
 from tomopipe.campaign.files import find_campaign
-from tomopipe.config.retired import RETIRED
+from tomopipe.retired import RETIRED
 
 _CAMPAIGN = ("-C", "--campaign")
 _REST = "tomopipe.rest"

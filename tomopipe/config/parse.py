@@ -12,10 +12,10 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from tomopipe.config.model import OVERRIDABLE, Config, OverrideBlock, merged
-from tomopipe.config.retired import RETIRED
 from tomopipe.config.yaml_text import load_yaml
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import NO_FOLDER
+from tomopipe.retired import RETIRED
 
 # What other programs call a value.
 _ELSEWHERE = {

@@ -144,7 +144,7 @@ class Watcher:
         self._take(paths)
         if self._turn is not None:
             self._cut_short(self._turn)
-        elif self._may_run() and (chosen := self.choose()):
+        elif self.may_run() and (chosen := self.choose()):
             self._start(*chosen)
 
     def _once(self, what: str, text: str) -> None:
@@ -223,7 +223,7 @@ class Watcher:
 
     # ---- runs --------------------------------------------------------------------------------
 
-    def _may_run(self) -> bool:
+    def may_run(self) -> bool:
         """Tell whether a run may begin: with disk space, a readable config, and no other run."""
         folder = self._scans.files.folder
         free = shutil.disk_usage(folder).free
@@ -375,6 +375,8 @@ def watch(
     os.chdir(folder)
     with only_watcher(folder) as lock:
         watcher = Watcher(folder, config, options, say, lock)
+        with suppress(OSError, TomopipeError):  # it is told when it may run
+            watcher.may_run()  # by which this is the run of the campaign
         say(f"Watching {folder.name}; Ctrl-C or `tomopipe stop` ends it. Page: {watcher.page}")
         try:
             while not (ending or watcher.is_stopped):
