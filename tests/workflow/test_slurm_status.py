@@ -72,8 +72,11 @@ def test_queued_running_and_cancelled_jobs(full_cluster, run):
     def volumes(state):
         return [job for job in status().with_state(state) if job.step == "full_recon"]
 
-    steps = until(lambda: {step.step: step.queued for step in status().steps})
-    assert (steps["try_recon"], steps["predict_cor"]) == (3, 3)
+    def queued():
+        return {step.step: step.queued for step in status().steps}
+
+    until(lambda: (run / "results" / "inventory.tsv").exists() and waiting())  # in SLURM's queue
+    assert (queued()["try_recon"], queued()["predict_cor"]) == (3, 3)
     full_cluster()
     running = until(lambda: [job for job in volumes("running") if job.key == "a_1"])
     assert running[0].slurm_job
