@@ -156,7 +156,7 @@ def empty_scan(kind, rng, n_rows):
 @pytest.mark.parametrize("kind", ["noise", "constant", "drift", "tilting beam", "stripes", "dust"])
 def test_a_scan_without_answer_gets_none(kind):
     accepted = []
-    for seed in range(20):
+    for seed in range(8):
         rng = np.random.default_rng(seed)
         projections = empty_scan(kind, rng, n_rows=1 if seed % 2 else 6).astype(np.float32)
         rows = rows_of(projections, np.linspace(0, 180, 91))

@@ -15,13 +15,6 @@ def test_rounds_of_scheduling_do_not_multiply(tmp_path):
     assert 5 < rounds < 3 * len(run.jobs), rounds
 
 
-def test_a_limit_that_was_asked_for_is_kept(tmp_path):
-    campaign = new_campaign(tmp_path / "campaign", {"a_1": 48.0})
-    run = snakemake(campaign, "--verbose", "--max-jobs-per-timespan", "1/2s")
-    assert run.status == 0, run.text
-    assert "Job rate limit reached" in run.text
-
-
 def test_sweeps_ask_for_a_gpu_where_they_are_to_use_one(campaign):
     assert snakemake(campaign, "--dry-run", "--forcerun", "try_recon").text.count("gpu=1") == 0
     configure(campaign, "try_recon", device="cuda")
