@@ -20,6 +20,7 @@ _POLICY = "Job violates accounting/QOS policy"
 # answers about jobs, not failures to answer
 _ANSWERS = ("Invalid job id", "accounting storage is disabled")
 _SQUEUE = ["squeue", "--noheader", "--states=all"]
+_QUEUED_AGAIN = ("BOOT_FAIL", "NODE_FAIL", "PREEMPTED")  # if the site, and the job, let SLURM
 _SACCT = ["sacct", "--noheader", "--allocations", "--parsable2"]
 
 
@@ -89,7 +90,8 @@ def has_ended(state: str) -> bool:
 def states(numbers: Sequence[str], name: str) -> dict[str, str]:
     """Return the states of jobs of the run of this name; SLURM has forgotten the missing ones.
 
-    The accounting may know an earlier job of the same number, where SLURM counts anew.
+    The accounting may know an earlier job of the same number, where SLURM counts anew. One that its
+    node failed has not ended if SLURM has queued it again, which squeue knows first.
     NoAnswerError if not even squeue answers, or sacct fails and squeue has forgotten a job.
     """
     found, no_answer = dict[str, str](), ""
@@ -97,7 +99,9 @@ def states(numbers: Sequence[str], name: str) -> dict[str, str]:
         found = _states([*_SACCT, "--format=JobID,State", f"--name={name}"], numbers)
     except NoAnswerError as error:
         no_answer = str(error)
-    rest = [number for number in numbers if not has_ended(found.get(number, ""))]
+    ended = {number for number in found if has_ended(found[number])}
+    again = {number for number in ended if found[number] in _QUEUED_AGAIN}
+    rest = [number for number in numbers if number not in ended - again]
     found |= _states([*_SQUEUE, "--format=%A|%T"], rest)
     if no_answer and any(number not in found for number in numbers):
         raise NoAnswerError(no_answer)

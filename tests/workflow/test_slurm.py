@@ -86,12 +86,6 @@ def run_slurm(
     return Run(done.returncode, frozenset(job_names(text)), text)
 
 
-def has_accounting() -> bool:
-    """Tell whether SLURM's accounting is available."""
-    done = subprocess.run(["sacct", "-X", "-n"], capture_output=True, timeout=30, check=False)
-    return done.returncode == 0 and b"disabled" not in done.stderr
-
-
 def submissions(text: str) -> int:
     return len(set(re.findall(r"SLURM jobid (\d+)", text)))
 

@@ -2,7 +2,8 @@
 
 Installed as sbatch, squeue, sacct, scancel, sinfo and scontrol. The folder $FAKE_SLURM holds:
 `answers.TOOL`, a line of JSON for each call, [exit status, standard error, does it all the same];
-`N.state`, the state of job N whatever its script did; `N.options`, with which it was submitted;
+`N.state`, the state of job N whatever its script did; `N.again`, if squeue says it waits again;
+`N.options`, with which it was submitted;
 `earlier`, if sacct knows an earlier job of each number, that has completed, and not the new one.
 """
 
@@ -76,7 +77,9 @@ def main() -> int:
             if is_earlier:
                 print(f"{number}|COMPLETED\n" * any_name, end="")
                 continue
-            if (FOLDER / f"{number}.options").exists() and state_of(number) != "FORGOTTEN":
+            if tool == "squeue" and (FOLDER / f"{number}.again").exists():
+                print(f"{number}|PENDING")
+            elif (FOLDER / f"{number}.options").exists() and state_of(number) != "FORGOTTEN":
                 print(f"{number}|{state_of(number)}")
         name = value_of(arguments, "--name")
         for path in FOLDER.glob("*.options") if name else ():
