@@ -192,6 +192,11 @@ def start(
     hands over its place (`claim`); `files` lists the raw files that the run sees (default: all).
     """
     with _only_run(directory, unlocks="--unlock" in command, but=watcher):
+        if watcher is None and is_watched(directory):  # which is between two runs
+            raise TomopipeError(
+                "a run of this campaign is under way: it is watched. `tomopipe status` shows it, "
+                "`tomopipe stop` ends it."
+            )
         log, events = _new_logs(directory)
         environment = {VARIABLE: str(events), FORCE: "yes" if force else "", FILES: files}
         process = spawn(directory, command, log, environment)
