@@ -141,8 +141,15 @@ def cancel(numbers: Sequence[str], name: str = "") -> list[str]:
 def _call(
     command: Sequence[str], *, within_s: float, text: str = ""
 ) -> "subprocess.CompletedProcess[str]":
+    # in a session of its own: Ctrl-C in a terminal would reach an sbatch that is half done
     return subprocess.run(
-        command, input=text, capture_output=True, text=True, check=False, timeout=within_s
+        command,
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=within_s,
+        start_new_session=True,
     )
 
 
