@@ -24,7 +24,7 @@ from snakemake_interface_executor_plugins.executors.remote import RemoteExecutor
 from snakemake_interface_executor_plugins.settings import CommonSettings, ExecutorSettingsBase
 
 from snakemake_executor_plugin_tomopipe import queue
-from snakemake_executor_plugin_tomopipe.batches import Batch, is_done, members, pack
+from snakemake_executor_plugin_tomopipe.batches import Batch, data_error, is_done, members, pack
 
 _LOGS = Path(".snakemake", "slurm_logs")
 _SETTLE_S = 1.0  # jobs that come within this time share submissions
@@ -55,7 +55,6 @@ common_settings = CommonSettings(
     non_local_exec=True,
     implies_no_shared_fs=False,
     job_deploy_sources=False,
-    pass_envvar_declarations_to_cmd=False,  # sbatch passes the environment
     auto_deploy_default_storage_provider=False,
 )
 
@@ -65,7 +64,10 @@ class Executor(RemoteExecutor):
 
     def __init__(self, workflow: Any, logger: Any) -> None:
         # before the thread of the base class starts
-        self._name = f"tomopipe-{secrets.token_hex(4)}"  # of all its jobs in SLURM
+        from tomopipe.storage import run_folder
+
+        run_id = os.environ.get(run_folder.VARIABLE) or secrets.token_hex(4)
+        self._name = run_folder.slurm_name(run_id)  # of all its jobs in SLURM
         self._new: list[Any] = []  # jobs that no batch holds yet
         self._new_s = 0.0
         self._waiting: list[Batch] = []  # for a place in the queue
@@ -152,6 +154,7 @@ class Executor(RemoteExecutor):
         if not (self._waiting or is_full) and time.monotonic() - self._new_s >= _SETTLE_S:
             with self.lock:
                 jobs, self._new = self._new, []
+            jobs = [job for job in jobs if not self._has_data_error(job)]
             try:
                 n_cores = self.cores if isinstance(self.cores, int) else 1
                 self._waiting = pack(jobs, settings, n_cores)
@@ -161,6 +164,14 @@ class Executor(RemoteExecutor):
             if self._is_cancelled or time.monotonic() < self._retry_s:
                 return
             self._submit(self._waiting[0])
+
+    def _has_data_error(self, job: Any) -> bool:
+        """Fail a job that another attempt cannot help, without a submission; return whether so."""
+        found = {member: error for member in members(job) if (error := data_error(member))}
+        if found:
+            info = SubmittedJobInfo(job, aux={"lacking": [*found]})
+            self.report_job_error(info, msg="; ".join(found.values()))
+        return bool(found)
 
     def _drop(self) -> None:
         """Give back the jobs that SLURM has not, without a word about each."""
@@ -204,11 +215,12 @@ class Executor(RemoteExecutor):
 
     def _script(self, batch: Batch) -> str:
         """Return the script of a submission: one start of Snakemake, which runs all its jobs."""
-        from tomopipe.run.snakemake_internals import send
-
         # a chain that is tried again may have done its first job
         lacking = [job for job in batch.members if not is_done(job)] or batch.members
-        send(lacking)
+        # sites may not pass the environment on
+        variables = "".join(
+            f"export {name}={shlex.quote(value)}\n" for name, value in self.envvars().items()
+        )
         factory = self.workflow.spawned_job_args_factory
         before = factory.precommand(executor_common_settings=self.common_settings)
         general = factory.general_args(executor_common_settings=self.common_settings)
@@ -218,7 +230,8 @@ class Executor(RemoteExecutor):
             *shlex.split(general),
             *("--keep-going", "--mode", self.get_exec_mode().item_to_choice()),
         ]
-        return f"#!/bin/sh\n{before and f'{before} && '}{shlex.join(map(str, command))}\n"
+        before = f"{variables}{before and f'{before} && '}"
+        return f"#!/bin/sh\n{before}{shlex.join(map(str, command))}\n"
 
     def _look(self) -> None:
         """Ask SLURM for the states of all submissions, and report those that have ended."""

@@ -40,6 +40,13 @@ def is_done(member: Any) -> bool:
     return bool(run) and (status.get("state"), status.get("run")) == ("done", run)
 
 
+def data_error(member: Any) -> str:
+    """Return the error of a job that failed in this run on its data; "" if it may be tried."""
+    from tomopipe.campaign.log import data_error
+
+    return str(data_error(member.log[0]) or "") if member.log else ""
+
+
 def batch_cores(cpu_s: float) -> int:
     """Return the most cores of which jobs of so much CPU time use 0.6, with their start.
 

@@ -77,23 +77,20 @@ class LogHandler(LogHandlerBase):
 
     def _error(self, fields: Mapping[str, Any]) -> str:
         """Return why a job failed; now, for another attempt replaces its status."""
-        from tomopipe.campaign.failures import note_error
         from tomopipe.run.progress import error_of
 
-        said = str(fields["rule_msg"] or "")
-        if not fields["log"]:
-            return said
-        log, since_s = fields["log"][0], self._began_s.get(fields["jobid"], 0.0)
-        slurm_job = str(fields["aux"].get("external_jobid") or "")
-        note_error(log, fields["input"], fields["output"], said, slurm_job)
-        return error_of(Path(log), fields["rule_name"], since_s) or said
+        said, log = str(fields["rule_msg"] or ""), next(iter(fields["log"] or ()), "")
+        since_s = self._began_s.get(fields["jobid"], 0.0)
+        return (log and error_of(Path(log), fields["rule_name"], since_s)) or said
 
 
 def _reason(fields: Mapping[str, Any]) -> str:
     """Say why a job runs: in our words, else in Snakemake's."""
-    from tomopipe.reruns.decisions import words_of
+    from tomopipe.reruns.settle import REASONS
+    from tomopipe.reruns.words import of_snakemake
 
-    return words_of(fields)
+    key = _name(fields["wildcards"] or {}) or "campaign"
+    return REASONS.get((fields["rule_name"], key)) or of_snakemake(str(fields["reason"]))
 
 
 def _name(wildcards: Mapping[str, Any]) -> str:

@@ -4,7 +4,8 @@
 
 One scan is processed for real; in the campaign its raw file and its results stand for those of all
 scans, copied inside the main process where a job would be started. What is measured is Snakemake
-and the Snakefile: the first run, three calls with nothing to do, one COR edited. In alternation the
+and the Snakefile: the first run, three calls with nothing to do. Then, with all processes and jobs:
+`tomopipe plan` and `tomopipe run`, with nothing to do and with one COR edited. In alternation the
 same jobs with rules that do nothing (`trivial/`), which is what Snakemake itself costs, and with
 `--against` another version, each on a campaign of its own.
 """
@@ -35,9 +36,10 @@ COPIED = ("try_recon", "predict_cor", "full_recon", "export_stack")
 def make(folder: Path, names: list[str], raw: Path | None) -> None:
     """Write a campaign; all scans are copies of one file, its time included."""
     (folder / "raw").mkdir(parents=True)
-    config = "campaign: {scans: [raw/*.h5]}\npredict_cor: {methods: [sum]}\n"
-    config += "resolve_cor: {on_missing: skip, default_px: 33.0}\n"
+    config = "campaign: {scans: [raw/*.h5]}\n"
+    config += "predict_cor: {methods: [sum], when: always}\n"
     (folder / "config.yaml").write_text(config)
+    edit(folder, dict.fromkeys(names, 33.0))
     for name in names:
         path = folder / "raw" / f"{name}.h5"
         if raw:
@@ -71,7 +73,9 @@ def run_here(home: Path, folder: Path, template: Path | None) -> None:
     IN_JOBS.clear()
     arguments = ["--snakefile", str(home / "Snakefile"), "--configfile", "config.yaml"]
     arguments += ["--cores", "1", "--quiet", "all", "--keep-going"]
-    arguments += ["--scheduler", "greedy"]  # as the profile of tomopipe says
+    profile = home / "profiles" / "workstation"
+    # as `tomopipe run` does; trivial rules have no profile
+    arguments += ["--profile", str(profile)] if profile.exists() else ["--scheduler", "greedy"]
     try:
         main(arguments)
     except SystemExit as ended:
@@ -101,8 +105,9 @@ def _copy_instead(template: Path) -> None:
         return time.process_time() - time.clock_gettime(clock)
 
     def copy(*_: object, **__: object) -> dict:
-        scan = now["snakemake"].wildcards.scan
-        for path in map(str, now["snakemake"].output):
+        job = now["snakemake"]
+        scan, products = job.wildcards.scan, getattr(job.params, "job", {}).get("products")
+        for path in map(str, products or job.output):
             Path(path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(template / path.replace(scan, TEMPLATE), path)
         return {"verdict": ""}  # scripts look for a failure in it
@@ -150,8 +155,30 @@ def call(home: Path, folder: Path, template: Path | None) -> dict:
     return result
 
 
-def edit(folder: Path, cor_px: float) -> None:
-    (folder / "scans.tsv").write_text(f"scan\tselect\tcor_px\tnote\ns00_00\tauto\t{cor_px}\t\n")
+def call_tomopipe(home: Path, folder: Path, command: str) -> dict:
+    """Call `tomopipe` of a version once; return the seconds and CPU seconds of all processes."""
+    python = home / ".venv" / "bin" / "python"
+    started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        [str(python if python.exists() else sys.executable), "-m", "tomopipe", command],
+        env={**os.environ, "PYTHONPATH": str(home)},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode not in (0, 2):
+        sys.exit(
+            f"tomopipe {command}: {done.returncode}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
+        )
+    cpu_s = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
+    return {"cpu_s": cpu_s, "s": time.monotonic() - started, "peak_mb": 0}
+
+
+def edit(folder: Path, cors_px: dict[str, float]) -> None:
+    lines = [f"{name}\tauto\t{cor_px}\t" for name, cor_px in cors_px.items()]
+    (folder / "scans.tsv").write_text("\n".join(["scan\tselect\tcor_px\tnote", *lines]) + "\n")
 
 
 def measure(n_scans: int, homes: dict[str, Path], folder: Path) -> None:
@@ -165,13 +192,20 @@ def measure(n_scans: int, homes: dict[str, Path], folder: Path) -> None:
         call(home, templates[version], None)
         campaigns[version] = folder / version
         make(campaigns[version], names, raw)
-    parts = ["first run", *["nothing to do"] * 3, "one COR edited", "nothing to do"]
+    parts = ["first run", *["snakemake, nothing to do"] * 3]
+    parts += ["tomopipe run, nothing to do", "tomopipe plan, nothing to do"]
+    parts += ["tomopipe plan, one COR edited", "tomopipe run, one COR edited"]
     results: dict[tuple[str, str], list[dict]] = {}
     for part in parts:
         for version, home in homes.items():
-            if part == "one COR edited":
-                edit(campaigns[version], 30.0)
-            found = call(home, campaigns[version], templates[version])
+            if part == "tomopipe plan, one COR edited":
+                edit(campaigns[version], dict.fromkeys(names, 33.0) | {names[0]: 30.0})
+            if part.startswith("tomopipe"):
+                if home == TRIVIAL:
+                    continue
+                found = call_tomopipe(home, campaigns[version], part.split(",")[0].split()[1])
+            else:
+                found = call(home, campaigns[version], templates[version])
             results.setdefault((part, version), []).append(found)
             print(f"{part}, {version}: {found}", file=sys.stderr, flush=True)
     print(f"{n_scans} scans\n\n| | " + " | ".join(f"{v}: CPU s, s, MB" for v in homes) + " |")
@@ -179,7 +213,10 @@ def measure(n_scans: int, homes: dict[str, Path], folder: Path) -> None:
     for part in dict.fromkeys(parts):
         cells = []
         for version in homes:
-            rows = results[part, version]
+            rows = results.get((part, version), [])
+            if not rows:
+                cells.append("")
+                continue
             cpu, s, mb = (
                 np.median([row[key] for row in rows]) for key in ("cpu_s", "s", "peak_mb")
             )

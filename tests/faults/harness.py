@@ -1,7 +1,8 @@
 """Faults on purpose: processes whose k-th call of libc fails, and what is left of their campaign.
 
 Processes are forked from a server that has all packages loaded and the shim (shim.c) before libc;
-Snakemake runs in one, and its scripts in others. A point is one call that fails in one way.
+Snakemake runs in one, its scripts as it starts them, or, without it, in a fork each. A point is one
+call that fails in one way.
 """
 
 import atexit
@@ -20,30 +21,29 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import yaml
 
+from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.failures import STEPS
 from tomopipe.campaign.state import LOOK_AGAIN
-from tomopipe.reruns.products import read_products
-from tomopipe.storage.run_folder import job_records
+from tomopipe.reruns.settle import Settled
 
 HOME = Path(__file__).parents[2]
 SHIM = Path(__file__).with_name("shim.c")
+AT_START = Path(__file__).with_name("at_start")
+PREAMBLE_END = "######## snakemake preamble end #########"
 ACTIONS = ("ENOSPC", "EIO", "KILL")
 N_ROWS, N_COLS, N_ANGLES = 20, 64, 31
 STEP_ROWS = 9  # between the heights of the scans
 SCANS = {"a_1": 33.0, "a_2": 33.5}
-#: Bytes above which a file is compared in a job, so that tiny ones reach that rule.
-SMALL_BYTES = "TOMOPIPE_TEST_SMALL_BYTES"
-_SMALL = 20_000
 _PRELOADED = [
     *(
         "snakemake.cli",
-        "tomopipe.reruns.expected",
+        "tomopipe.reruns.settle",
         "tomopipe.run.ending",
-        "tomopipe.reruns.compare",
         "h5py",
         "tifffile",
     ),
@@ -231,10 +231,6 @@ def _child(what: str, arguments: list[str], directory: str, environment: dict[st
         os.dup2(out, standard)
     os.close(out)
     os.chdir(directory)
-    if SMALL_BYTES in os.environ:
-        import tomopipe.reruns.products
-
-        tomopipe.reruns.products.SMALL_BYTES = int(os.environ[SMALL_BYTES])
     status = 0
     try:
         _DO[what](*arguments)
@@ -261,27 +257,11 @@ def _arm(who: str) -> None:
 
 def _snakemake(*arguments: str) -> None:
     from snakemake.cli import main
-    from snakemake.script import PythonScript
 
-    from tomopipe.run import snakemake_internals
-
-    snakemake_internals.fork_scripts = lambda _: None
-    PythonScript.execute_script = _execute_script
     _arm("main")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(AT_START), os.environ["PYTHONPATH"]])
+    sys.argv = ["snakemake", *arguments]
     main(list(arguments))
-
-
-def _execute_script(self, fname: str, edit: bool = False) -> None:
-    """Run a script of a rule in a process of its own, without loading all packages again."""
-    if stash := os.environ.get("FAULT_STASH"):
-        kept = Path(stash, _rule_of(fname))
-        with suppress(FileExistsError):  # of the rule's first job
-            kept.mkdir()
-            shutil.copyfile(fname, kept / f"{kept.name}.py")
-            (kept / "outputs.json").write_text(json.dumps(list(self.output)))
-    done = ask(os.environ["FAULT_SERVER"], "script", [fname], os.getcwd(), os.environ)
-    if status := done.wait(600):
-        raise subprocess.CalledProcessError(status, fname)
 
 
 def _rule_of(script: str) -> str:
@@ -370,7 +350,7 @@ def tree(campaign: Path, place: Path | None = None) -> dict[str, str]:
     """
     files = [path for path in (campaign / "results").rglob("*") if path.is_file()]
     files += (campaign / "raw").glob("*")
-    left_out = [campaign / "results" / name for name in ("products.tsv", "compared.tsv")]
+    left_out = [campaign / "results" / name for name in (".settled.json",)]
     return {
         str(path.relative_to(campaign)): _digest(path, place or campaign)
         for path in files
@@ -400,6 +380,11 @@ def _content(path: Path) -> bytes:
         for section in (b"times", b"provenance"):
             content = re.sub(b'<section id="%s".*?</section>' % section, b"", content, flags=re.S)
         content = re.sub(rb"\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d)?", b"", content)
+    if path.parent.parent.name == "made":  # a receipt, with times of files
+        with suppress(ValueError):
+            receipt = json.loads(content)
+            made_from = {**receipt["made_from"], "maker": ""}  # which only its job notes
+            content = f"{sorted(made_from.items())} {sorted(receipt['files'])}".encode()
     if path.name == "pictures.json":  # with the times of what they show
         content = re.sub(rb'"stamp": \[.*?\]', b"", content, flags=re.DOTALL)
     return content
@@ -453,7 +438,7 @@ class Bench:
         self.wanted = tree(self.campaign)
         self.campaign.rename(self.finished)
         self.restore()  # in a copy large files have other inodes
-        environment = {"FAULT_STASH": str(self.scripts), SMALL_BYTES: str(_SMALL)}
+        environment = {"FAULT_STASH": str(self.scripts)}
         assert self.snakemake(environment=environment) == 0, self.said()
 
     def close(self) -> None:
@@ -469,8 +454,8 @@ class Bench:
         return sorted(path.name for path in self.scripts.iterdir())
 
     def outputs(self, rule: str) -> list[str]:
-        """Return the results of the kept job of a rule."""
-        return list(json.loads((self.scripts / rule / "outputs.json").read_text()))
+        """Return the results of the kept job of a rule, and their receipt."""
+        return _outputs(self.scripts / rule / f"{rule}.py", self.finished)
 
     def restore(self, *missing: str, linked: bool = False) -> None:
         """Make the campaign anew from the finished one, without some of its results.
@@ -504,8 +489,6 @@ class Bench:
 
     def script(self, rule: str, **options) -> int:
         """Run the script of a rule in a run of its own and return its status."""
-        if rule == "compare":
-            options["environment"] = {SMALL_BYTES: str(_SMALL)}
         what = ["script in a new run", [str(self.scripts / rule / f"{rule}.py")], self.campaign]
         return self.server.run(*what, out=self.out, roots=[self.campaign], **options)
 
@@ -559,30 +542,27 @@ class Bench:
         """Tell whether the job itself says that a result is not the one wanted."""
         if path.endswith("inventory.tsv"):
             return LOOK_AGAIN in (self.campaign / path).read_text()
-        wanted = read_products(self.campaign / "results/products.tsv")[path].statement
-        said = [
-            product for job in job_records(self.campaign / "results") for product in job["products"]
-        ]
-        return any(product["path"] == path and product["statement"] != wanted for product in said)
+        settled = Settled(load_campaign(self.campaign), looks_ahead=False)
+        jobs = [(job.rule, job.key) for job in settled.jobs]
+        receipt = settled.out.receipt
+        return any(path in (*settled.outputs(*job), receipt(*job)) for job in jobs)
 
     # ---- through Snakemake
 
-    def calls(self, *missing: str, is_compared: bool = False) -> "list[Call]":
+    def calls(self, *missing: str) -> "list[Call]":
         """List the calls of a run that makes some results anew, in all its processes."""
         log = self.folder / "log"
         log.write_bytes(b"")
         self.restore(*missing)
-        options = {"log": log, "roots": [self.campaign], "environment": _compared(is_compared)}
+        options = {"log": log, "roots": [self.campaign]}
         assert self.snakemake(**options) == 0, self.said()
         lines = log.read_text(errors="replace").splitlines()
         return [Call(*line.split("\t")) for line in lines]
 
-    def wrong_after_fault(
-        self, point: Point, *missing: str, is_compared: bool = False
-    ) -> list[str]:
+    def wrong_after_fault(self, point: Point, *missing: str) -> list[str]:
         """Let a call of a run fail, run again; say what is not as it should be."""
         self.restore(*missing)
-        options = {"roots": [self.campaign], "environment": _compared(is_compared)}
+        options = {"roots": [self.campaign]}
         try:
             # one that is killed for good leaves its scan out, until `tomopipe retry`
             is_retried = point.action == "KILL" and point.who in STEPS
@@ -608,6 +588,17 @@ class Bench:
         self.out.write_bytes(b"")
         self.snakemake("--dry-run")
         return [] if "Nothing to be done" in self.said() else ["the next run has work left"]
+
+
+@cache
+def _outputs(script: Path, campaign: Path) -> list[str]:
+    """Return what a script that was kept makes, as its first lines, which Snakemake wrote, say."""
+    preamble, _, _ = script.read_text().partition(PREAMBLE_END)
+    says = "import json; print(json.dumps([*snakemake.params.job['products'], *snakemake.output]))"
+    asks = script.with_name("outputs")
+    asks.write_text(f"{preamble}\n{says}")
+    done = subprocess.run([sys.executable, asks], cwd=campaign, stdout=subprocess.PIPE, check=True)
+    return list(json.loads(done.stdout.splitlines()[-1]))
 
 
 @dataclass(frozen=True)
@@ -640,10 +631,6 @@ def _without_chance(path: str) -> str:
     for pattern, wildcard in _VARYING:
         path = pattern.sub(wildcard, path)
     return path
-
-
-def _compared(is_compared: bool) -> dict[str, str]:
-    return {SMALL_BYTES: str(_SMALL)} if is_compared else {}
 
 
 if __name__ == "__main__":

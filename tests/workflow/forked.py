@@ -3,6 +3,7 @@
 import atexit
 import multiprocessing
 import os
+import sys
 from pathlib import Path
 
 # what the Snakefile imports too; `tomopipe plan` shares the process
@@ -31,6 +32,7 @@ def _here(arguments: list[str], directory: Path, output: Path, environment: dict
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(directory)
+    sys.argv = ["snakemake", *arguments]
     stream = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     for standard in (1, 2):
         os.dup2(stream, standard)

@@ -171,7 +171,7 @@ def test_tooth(tmp_path, real_scan):
         assert file["exchange/data"].shape == (2, 640, 640)
     assert snakemake(tmp_path).jobs == frozenset()
     hanging = {
-        *("fix_cor:tooth", "resolve_cor", "full_recon:tooth", "sidecar:tooth"),
+        *("fix_cor:tooth", "resolve_cor", "full_recon:tooth", "sidecar"),
         *("export_star", "report"),
     }
     for edit in (lambda: table(tmp_path, "tooth\tauto\t296\t"), (tmp_path / "scans.tsv").unlink):

@@ -32,7 +32,7 @@ from tomopipe.review.store import Store
 
 TAIL = {"export_star", "report"}
 SEARCH = ("try_recon", "predict_cor")
-VOLUME = ("full_recon", "export_stack", "sidecar")
+VOLUME = ("full_recon", "export_stack")
 
 
 def jobs_of(rule: str, scans=CORS_PX) -> set[str]:
@@ -56,7 +56,7 @@ def expect(campaign: Path, jobs: set[str], *, pending: bool = False) -> None:
 
 
 def changed(*scans: str) -> set[str]:
-    return jobs_of("full_recon", scans) | jobs_of("sidecar", scans)
+    return jobs_of("full_recon", scans) | {"sidecar"}
 
 
 def page(campaign: Path) -> str:
@@ -91,7 +91,7 @@ def test_no_cor_is_foretold_while_a_prediction_is_pending(campaign):
     told = {(job["rule"], job["scan"]): (job["certain"], job["reason"]) for job in told}
     assert told["predict_cor", "a_1"] == (True, "not there yet")
     pending = (False, "if its COR changes: a prediction of its series is pending")
-    assert told["full_recon", "a_1"] == told["sidecar", "a_3"] == pending
+    assert told["full_recon", "a_1"] == pending
     certain, reason = told["full_recon", "a_2"]
     assert certain
     assert reason.startswith("COR of a_2: ")
@@ -179,7 +179,7 @@ def test_select_yes_on_a_skipped_scan(campaign):
 def test_raw_file_replaced(campaign):
     make_scan(campaign, "a_3", CORS_PX["a_3"] + 1.5, seed=99)
     chain = ("try_recon", "predict_cor", "full_recon", "export_stack")
-    jobs = {f"{rule}:a_3" for rule in chain} | {"sidecar:a_3"}
+    jobs = {f"{rule}:a_3" for rule in chain} | {"sidecar"}
     expect(campaign, {"inventory", *jobs, "fix_cor:a", "resolve_cor", *TAIL}, pending=True)
 
 
@@ -347,7 +347,7 @@ def test_comment_in_config_and_touched_code(campaign, tmp_path):
 @pytest.mark.parametrize(
     ("path", "jobs"),
     [
-        ("raw/a_1.cor.json", {"sidecar:a_1"}),
+        ("raw/a_1.cor.json", {"sidecar"}),
         ("results/a_1_rec.h5", {"full_recon:a_1", "report"}),
         ("results/relion/stacks/a_1.mrcs", {"export_stack:a_1", "export_star"}),
         ("results/cor.json", {"resolve_cor"}),
@@ -395,7 +395,7 @@ def test_scans_of_known_cor_get_their_volume_alone(tmp_path, methods):
     assert "try stacks" not in examined.output
     follows = {"fix_cor:a", "resolve_cor", *TAIL}
     volumes = {job for rule in VOLUME for job in jobs_of(rule, scans)}
-    expect(campaign, {"inventory", *follows, *volumes})
+    expect(campaign, {"inventory", "sidecar", *follows, *volumes})
     assert not (campaign / "results" / "try_center").exists()
     for scan, cor_px in scans.items():
         with h5py.File(campaign / f"results/{scan}_rec.h5") as file:
@@ -409,8 +409,8 @@ def test_scans_of_known_cor_get_their_volume_alone(tmp_path, methods):
         assert page(campaign).count("not checked") == 1
     configure(campaign, "predict_cor", when="always")
     searched = ["a_2"] if methods else list(scans)
-    jobs = {job for rule in (*SEARCH, "sidecar") for job in jobs_of(rule, searched)}
-    expect(campaign, {*jobs, *follows} - {"export_star"}, pending=True)
+    jobs = {job for rule in SEARCH for job in jobs_of(rule, searched)}
+    expect(campaign, {*jobs, "sidecar", *follows} - {"export_star"}, pending=True)
     assert "not checked" not in page(campaign)
 
 
@@ -442,4 +442,4 @@ def test_sweeps_of_known_cors_that_are_gone_stay_so(campaign):
     table(campaign, "b_1\tauto\t45.00\t")
     assert snakemake(campaign).status == 0
     shutil.rmtree(campaign / "results/try_center/b_1")
-    expect(campaign, {"fix_cor:b", "resolve_cor", "sidecar:b_1", "report"})
+    expect(campaign, {"fix_cor:b", "resolve_cor", "sidecar", "report"})

@@ -111,9 +111,7 @@ def test_campaign_and_an_edited_cor(tmp_path, cluster):
     table(campaign, "a_2\tauto\t50.25\t")
     planned = plan(campaign)
     edited = run_slurm(campaign, cluster, folder=campaign)
-    expected = {
-        *("fix_cor:a", "resolve_cor", "full_recon:a_2", "sidecar:a_2", "export_star", "report")
-    }
+    expected = {*("fix_cor:a", "resolve_cor", "full_recon:a_2", "sidecar", "export_star", "report")}
     assert edited.status == 0, edited.text
     assert edited.jobs == expected
     assert planned == (2, expected)
@@ -140,6 +138,19 @@ def test_scans_at_several_heights_are_joined(tmp_path, cluster):
     assert found["pairs"][0]["z_px"] == pytest.approx(9.5, abs=0.1)
     assert submissions(run.text) == 1 + 1 + 1  # tries in one, volumes in one, their stack
     assert run_slurm(campaign, cluster).jobs == frozenset()
+
+
+def test_a_site_that_passes_no_environment_to_its_nodes(tmp_path, cluster):
+    campaign = new_campaign(tmp_path / "campaign", {"a_1": 48.0})
+    init(campaign, cluster)
+    run = run_slurm(
+        campaign,
+        cluster,
+        *("--default-resources", "slurm_partition=cpu", "slurm_extra='--export=NONE'"),
+    )
+    assert run.status == 0, run.text
+    assert (campaign / "results" / "a_1_rec.h5").exists()
+    assert plan(campaign) == (0, frozenset())
 
 
 def test_volume_killed_for_memory_comes_back_with_more(tmp_path, cluster):

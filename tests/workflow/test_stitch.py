@@ -72,7 +72,7 @@ def test_cor_of_a_member_edited(copy):
     table(copy, "a_2\tauto\t33.25\t")
     expect(
         copy,
-        {"fix_cor:a", "resolve_cor", "full_recon:a_2", "sidecar:a_2", "stitch:bone", "report"},
+        {"fix_cor:a", "resolve_cor", "full_recon:a_2", "sidecar", "stitch:bone", "report"},
     )
 
 

@@ -43,9 +43,7 @@ def test_one_watches_and_says_once_that_the_raw_files_are_gone(campaign):
     try:
         wait_for(log, "Watching campaign")
         status, text = tomopipe(campaign, "run", "--watch")
-        holder = f"this campaign is watched since {time.strftime('%a %b')}"
-        assert (status, holder in text) == (1, True), text
-        assert f" by process {watcher.pid} on " in text
+        assert (status, "a run of this campaign is under way" in text) == (1, True), text
         status, text = tomopipe(campaign, "run")
         assert (status, "a run of this campaign is under way" in text) == (1, True), text
 

@@ -10,18 +10,18 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tomopipe.campaign.failures import Failure, Stat, read_failures
 from tomopipe.campaign.files import CONFIG, LOGS, SIDECAR, TABLE, Files, Logs
+from tomopipe.campaign.lock import complete_files, is_watched
 from tomopipe.campaign.raw_files import CampaignScan, find_scans, folders, missing_folders
 from tomopipe.campaign.results import INVENTORY_COLUMNS, is_without_angles
 from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.state import not_selected
 from tomopipe.campaign.table import Row, check_table, did_you_mean, read_table
-from tomopipe.campaign.watch_lock import complete_files, is_watched
 from tomopipe.config import Config, not_carried, parse_cells, parse_config, read_config
 from tomopipe.config.base import endless_tail
 from tomopipe.cor.cor_value import format_cor, is_valid, parse_cor
@@ -47,6 +47,7 @@ class Campaign:
     failures: dict[str, Failure] = field(default_factory=dict)
     # not copied by `replace`: it belongs to this configuration
     _for_scans: dict[str, "Campaign"] = field(default_factory=dict, init=False, repr=False)
+    _are_writable: dict[str, bool] = field(default_factory=dict, init=False, repr=False)
     effective: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
     """Effective options of this configuration by step, once they are asked for."""
 
@@ -55,7 +56,7 @@ class Campaign:
         """Title of the campaign."""
         return self.config.campaign.name or self.directory.name
 
-    @property
+    @cached_property
     def results(self) -> Path:
         """Absolute path of the results folder."""
         return self.directory / self.config.campaign.results
@@ -85,12 +86,12 @@ class Campaign:
             if (key, name) in gone
         ]
 
-    @property
+    @cached_property
     def files(self) -> Files[Path]:
         """Absolute paths of the results."""
         return Files(self.results)
 
-    @property
+    @cached_property
     def outputs(self) -> Files[str]:
         """Paths of the results relative to the campaign folder, as in the rules and the record."""
         return Files(self.config.campaign.results)
@@ -110,17 +111,17 @@ class Campaign:
         Relative to the campaign folder.
         """
         out, output = self.outputs, self.config.full_recon.output
+        if step == "full_recon":
+            return [out.volume(key, output)]
+        if step in ("try_recon", "predict_cor", "export_stack"):
+            found: list[str] = getattr(out, f"of_{step}")(key)
+            return found
         paths: dict[str, Callable[[str], list[str]]] = {
-            "compare": lambda _: [out.compared],
             "inventory": lambda _: [out.inventory],
-            "try_recon": out.of_try_recon,
-            "predict_cor": out.of_predict_cor,
             "fix_cor": lambda series: [out.fix_table(series)],
             "resolve_cor": lambda _: [out.cor_table],
-            "full_recon": lambda scan: [self.volume(scan)],
             "stitch": lambda stack: [out.shifts(stack), out.stitched(stack, output)],
-            "sidecar": lambda scan: [self.sidecar(scan)],
-            "export_stack": out.of_export_stack,
+            "sidecar": lambda _: [self.sidecar(scan) for scan in self.scans],
             "export_star": lambda _: out.of_export_star(),
             "report": lambda _: [out.report],
         }
@@ -136,8 +137,9 @@ class Campaign:
             seen |= json.loads(text)
         return any(link_state(self.directory / path) != was for path, was in seen.items())
 
+    @cached_property
     def shared_files(self) -> list[str]:
-        """Return the files of flats, darks or angles named in the configuration."""
+        """The files of flats, darks or angles named in the configuration."""
         return [path for path in self.config.named_files() if "{" not in path]
 
     def sidecar(self, scan: str) -> str:
@@ -146,7 +148,10 @@ class Campaign:
         if where != "beside":
             return f"{where.rstrip('/')}/{scan}{SIDECAR}"
         folder = os.path.dirname(self.scans[scan].path) or "."
-        return f"{folder}/{scan}{SIDECAR}" if self._writable(folder) else self.outputs.sidecar(scan)
+        if folder not in self._are_writable:
+            self._are_writable[folder] = self._writable(folder)
+        is_beside = self._are_writable[folder]
+        return f"{folder}/{scan}{SIDECAR}" if is_beside else self.outputs.sidecar(scan)
 
     def _writable(self, folder: str) -> bool:
         absolute = self.directory / folder
@@ -158,12 +163,16 @@ class Campaign:
     def for_scan(self, scan: str) -> "Campaign":
         """Return the campaign with the configuration of one scan: overrides, files by pattern."""
         known = self.scans[scan]
-        if known.override is None and not (self.config.overrides or self.config.has_patterns):
+        if known.override is None and not self._has_own_options:
             return self
         if scan not in self._for_scans:
             config = self.config.for_scan(scan, known.series, known.override)
             self._for_scans[scan] = replace(self, config=config)
         return self._for_scans[scan]
+
+    @cached_property
+    def _has_own_options(self) -> bool:
+        return bool(self.config.overrides or self.config.has_patterns)
 
     # ---- inventory ---------------------------------------------------------------------------
 
@@ -220,9 +229,9 @@ class Campaign:
         The prediction of a scan whose raw file was replaced since does not count.
         """
         known: dict[str, float] = {}
-        for name, row in inventory.items():
-            scan = self.scans.get(name)
-            if scan is None or (scan.series, scan.select, row["keep"]) != (series, "no", "true"):
+        for scan in self._not_selected:
+            name, row = scan.name, inventory.get(scan.name, {})
+            if scan.series != series or row.get("keep") != "true":
                 continue
             texts = [scan.manual]
             path = self.files.center(name)
@@ -232,6 +241,12 @@ class Campaign:
                 if cor_px is not None and is_valid(cor_px, int(row["n_cols"])):
                     known.setdefault(name, cor_px)
         return known
+
+    @cached_property
+    def _not_selected(self) -> list[CampaignScan]:
+        """The scans with `select: no`: few of thousands."""
+        found = [scan for scan in self.scans.values() if scan.select == "no"]
+        return sorted(found, key=lambda scan: scan.name)  # as in the inventory
 
     def is_selected(self, scan: str, row: Mapping[str, str]) -> bool:
         """Tell whether a scan is selected: valid, unless the campaign table overrides that."""

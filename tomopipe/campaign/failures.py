@@ -28,7 +28,7 @@ Stat = tuple[int | None, int | None]  # size in bytes, modification time in ns
 
 @dataclass(frozen=True)
 class JobError:
-    """What Snakemake or SLURM `said` of a job that failed: `error` and `slurm_job`."""
+    """What a cluster `said` of a job that failed: `error` and `slurm_job`."""
 
     said: dict[str, str]
     inputs: set[str]
@@ -117,25 +117,22 @@ def record_not_begun(
 def note_error(
     log: str, inputs: Iterable[str], outputs: Iterable[str], error: str, slurm_job: str = ""
 ) -> None:
-    """Keep what Snakemake or SLURM said of a job that failed, perhaps before it began."""
+    """Keep what a cluster said of a job that failed, perhaps before it began."""
     said = {"error": error, "slurm_job": slurm_job}
     said = {key: value for key, value in said.items() if value}
     JOB_ERRORS[str(log)] = JobError(said, {*map(str, inputs)}, {*map(str, outputs)})
 
 
-def not_begun(run: str, told_in: str) -> list[tuple[str, dict[str, str]]]:
+def not_begun(run: str) -> list[tuple[str, dict[str, str]]]:
     """Return the logs of the jobs that failed finally without a status of this run, and why.
 
-    Without those that only follow on another of them. `told_in` is Snakemake's log.
+    Without those that only follow on another of them.
     """
-    unknown = {"error": f"it ended before it began; see {told_in}"}
-    failed = dict(JOB_ERRORS)  # the thread of the logger plugin adds to it
+    failed = dict(JOB_ERRORS)
     states = {log: _state_in(run, log) for log in failed}
     missing = {path for log in failed if states[log] != "done" for path in failed[log].outputs}
     return [
-        (log, unknown | job.said)
-        for log, job in failed.items()
-        if not (states[log] or job.inputs & missing)
+        (log, job.said) for log, job in failed.items() if not (states[log] or job.inputs & missing)
     ]
 
 
@@ -161,20 +158,6 @@ def _reason(job: JobStatus | None, since: float) -> str:
     ended = slurm.job_states([number]).get(number, "") if number else ""
     of_slurm = f", SLURM job {number} ({ended})" if ended in slurm.ENDED else ""
     return f"killed or timed out on {job.host or 'its node'}{of_slurm}; see the log"
-
-
-def failed_on_data(log: Path, *, since: float) -> bool:
-    """Tell from the status beside its log whether a job failed on what it was given.
-
-    Not if it was killed, or for want of memory, disk or a file: then another attempt may help.
-    """
-    job = _begun(log, since)
-    return (
-        job is not None
-        and job.state == "failed"
-        and job.error.startswith(("ScanError:", "TomopipeError:"))
-        and not json_or(status_path(log), {}).get("may_pass")
-    )
 
 
 def begun(logs: Logs[Path], step: str) -> set[str]:

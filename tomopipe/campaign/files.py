@@ -15,6 +15,14 @@ from typing import Any, Generic, TypeVar
 CONFIG, TABLE, TRUTH = "config.yaml", "scans.tsv", "truth.json"
 BEFORE_IMPORT = ".before_import"  # added to the name of the table: its content of then
 SNAKEFILE = "Snakefile"
+PROFILE = "profiles/default/profile.yaml"  # which Snakemake loads with the Snakefile beside it
+_OLD_SNAKEFILE = """\
+# `snakemake --cores all`, typed in this folder, runs the tomopipe of the same environment.
+from tomopipe.paths import workflow_folder
+
+
+include: str(workflow_folder() / "Snakefile")
+"""  # of earlier versions
 SNAKEMAKE = ".snakemake"  # Snakemake's own folder
 COR_TABLE, ROT_CEN = "cor.json", "rot_cen.json"
 
@@ -66,14 +74,24 @@ class _One:
         return folder.at(self.path)
 
 
-@dataclass(frozen=True)
 class _Each:
     """A file for each scan, series or stack, whose name replaces the braces."""
 
-    path: str
+    def __init__(self, path: str) -> None:
+        self.start, _, self.end = path.partition("{}")
+
+    def __set_name__(self, _: Any, name: str) -> None:
+        self.name = name
 
     def __get__(self, folder: _Folder[P], owner: Any) -> Callable[[str], P]:
-        return lambda name: folder.at(self.path.format(name))
+        start, end = f"{str(folder.folder).rstrip('/')}/{self.start}", self.end
+        kind = type(folder.folder)
+
+        def path_of(name: str) -> P:
+            return kind(f"{start}{name}{end}")
+
+        folder.__dict__[self.name] = path_of  # for the next of thousands
+        return path_of
 
 
 @dataclass(frozen=True)
@@ -83,8 +101,8 @@ class Files(_Folder[P]):
     inventory = _One("inventory.tsv")
     cor_table = _One(COR_TABLE)
     rot_cen = _One(ROT_CEN)
-    record = _One("products.tsv")  # record of files read and made
-    compared = _One("compared.tsv")  # differences of files of which only the time changed
+    index = _One(".settled.json")  # what the last receipts held
+    record = _One("products.tsv")  # of versions without receipts
     report = _One("report/index.html")
     live = _One("live/index.html")  # what `run --watch` has taken and found
     taken = _One("live/taken.json")
@@ -104,6 +122,10 @@ class Files(_Folder[P]):
     stack = _Each(f"relion/stacks/{{}}{STACK}")
     stack_meta = _Each("relion/stacks/{}.json")
     mrc_volume = _Each(f"{{}}{MRC_VOLUME}")  # of `tomopipe convert mrc`
+
+    def receipt(self, step: str, key: str = "campaign") -> P:
+        """Receipt of the result of a step for a scan, series or stack."""
+        return self.at(f"made/{step}/{key}.json")
 
     def of_try_recon(self, scan: str) -> list[P]:
         """Results of try_recon; those after the first two may be removed later."""
@@ -143,9 +165,8 @@ class Logs(_Folder[P]):
     """The folder of logs of a campaign."""
 
     status_folder = _One("status")  # with <step>/<key>.json of every job
-    run_record = _One("under_way.json")  # the current run
+    lock = _One("run.lock")  # of the run under way, or of the watcher
     of_runs = _One("run")  # Snakemake's logs of the last runs
-    watch_lock = _One("watch.lock")  # the watcher
     watched_files = _One("watch/files.json")  # the raw files that its present run sees
     of_hooks = _One("watch/hook.log")
 
@@ -184,3 +205,8 @@ def _is_campaign(config: Path) -> bool:
     except OSError:
         return False
     return re.search(r"""^\W*campaign\W*:""", text, re.MULTILINE) is not None
+
+
+def names_no_target(path: Path) -> bool:
+    """Return whether this is a Snakefile that an earlier version wrote, and nobody changed."""
+    return path.is_file() and path.read_bytes() == _OLD_SNAKEFILE.encode()

@@ -15,7 +15,7 @@ LOST_S = 180.0
 CLOCKS_S = 5.0
 #: Every step, in the order of the work.
 STEP_ORDER = (
-    *("compare", "inventory", "try_recon", "predict_cor", "fix_cor", "resolve_cor", "full_recon"),
+    *("inventory", "try_recon", "predict_cor", "fix_cor", "resolve_cor", "full_recon"),
     *("stitch", "sidecar", "export_stack", "export_star", "report"),
 )
 _TAIL_BYTES = 8192

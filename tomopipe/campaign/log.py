@@ -8,7 +8,7 @@ import socket
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 
 from tomopipe.campaign.files import Logs
 from tomopipe.campaign.job_status import usual_job
-from tomopipe.errors import RunEndedError, TomopipeError, is_of_the_scan, room_for
+from tomopipe.errors import RunEndedError, ScanError, TomopipeError, is_of_the_scan, room_for
 from tomopipe.storage import run_folder
 from tomopipe.storage.json_files import json_or
 from tomopipe.storage.processes import sign_of_life
@@ -66,18 +66,47 @@ def status_path(log: str | os.PathLike[str]) -> Path:
     return Logs(path.parent.parent).status(path.parent.name, key)
 
 
+def has_made(log: str | os.PathLike[str], outputs: Iterable[str]) -> bool:
+    """Return whether this SLURM job made its results in this run, before SLURM requeued it."""
+    this = {
+        "state": "done",
+        "slurm_job": os.environ.get("SLURM_JOB_ID"),
+        "run": os.environ.get(run_folder.VARIABLE),
+    }
+    return (
+        bool(os.environ.get("SLURM_RESTART_COUNT"))
+        and json_or(status_path(log), {}).items() >= this.items()
+        and all(map(os.path.exists, outputs))
+    )
+
+
+def data_error(log: str | os.PathLike[str]) -> TomopipeError | None:
+    """Return the error of an earlier attempt of a job in this run that no attempt can avoid.
+
+    None after a kill, or for want of memory, disk or a file.
+    """
+    status, run = json_or(status_path(log), {}), os.environ.get(run_folder.VARIABLE)
+    if not run or (status.get("state"), status.get("run")) != ("failed", run):
+        return None
+    name, _, text = str(status.get("error")).partition(": ")
+    errors = {each.__name__: each for each in (ScanError, TomopipeError)}
+    return None if status.get("may_pass") or name not in errors else errors[name](text)
+
+
 @contextmanager
 def job(
     log: str | os.PathLike[str],
     threads: int = 1,
     resources: Any = None,
-    outputs: Iterable[str] = (),
+    outputs: Sequence[str] = (),
 ) -> Iterator[dict[str, Any]]:
     """Run one job: log to `log`, and write its start, heartbeat and end beside it.
 
     Also recorded are the cores, memory and GPUs it requested (`threads` and Snakemake's
     `resources`), and its CPU time and peak memory. It fails at once if one of its `outputs` is
-    write-protected, or its folder is.
+    write-protected, or its folder is. A job that SLURM requeued after it made its `outputs` exits
+    well, and one that Snakemake tries again although it failed on its data fails as before: both
+    compute nothing.
 
     A job that is killed leaves a status with a start and no end, by which `onerror` recognises it.
     `state` is running, done or failed; times are Unix seconds. While the job runs, `heartbeat` is
@@ -88,7 +117,9 @@ def job(
     "failure", the job did not do what its step usually does: the status keeps, as `usual`, the
     times of the last job that did.
     """
-    path = status_path(log)
+    if has_made(log, outputs):
+        raise SystemExit
+    path, earlier_error = status_path(log), data_error(log)
     usual, more = usual_job(json_or(path, {})), dict[str, Any]()
     status: dict[str, Any] = {
         "step": path.parent.name,
@@ -109,6 +140,8 @@ def job(
     try:
         beat = partial(_beat, status, path)
         with log_to(log), sign_of_life(beat, every_s=HEARTBEAT_S, name="heartbeat"):
+            if earlier_error:
+                raise earlier_error
             if why := next(filter(None, map(why_not_replaced, outputs)), ""):
                 raise TomopipeError(why)
             yield more

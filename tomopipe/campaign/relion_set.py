@@ -7,9 +7,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
 from tomopipe.campaign.failures import failed_stack
 from tomopipe.campaign.files import BINNING
 from tomopipe.config.effective import effective
@@ -17,13 +16,18 @@ from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.json_files import json_or
 
+if TYPE_CHECKING:
+    from tomopipe.campaign.campaign import Campaign, InventoryRows  # slow to load
+
 # of `input`: they change the size of a stack
 _SIZE_KEYS = {"columns", "every", "skip_angles", "skip_projections"}
 _STAR_KEYS = {"max_stack_gb", "rows", "max_tilts"}
 _DECIDING = {"export_star": _STAR_KEYS | {"binning"}, "input": _SIZE_KEYS}
 
 
-def campaign_binning(campaign: Campaign, inventory: Path, cor_table: Path) -> dict[str, Any] | None:
+def campaign_binning(
+    campaign: "Campaign", inventory: Path, cor_table: Path
+) -> dict[str, Any] | None:
     """Return the content of binning.json, or the content to write if there is none.
 
     The binning is decided once, when the first stack is made: the smallest that keeps the stacks of
@@ -50,9 +54,11 @@ def campaign_binning(campaign: Campaign, inventory: Path, cor_table: Path) -> di
 
 @lru_cache(maxsize=2)
 def _proposed(
-    campaign: Campaign, inventory: str, cor_table: str, times: tuple[int, int]
+    campaign: "Campaign", inventory: str, cor_table: str, times: tuple[int, int]
 ) -> dict[str, Any] | None:
     """Return the binning for all scans; cached by time, as each job asks for it."""
+    from tomopipe.campaign.campaign import read_inventory
+
     rows = read_inventory(inventory)
     resolved = sorted(json.loads(Path(cor_table).read_text(encoding="utf-8")))
     scans = [scan for scan in resolved if scan in rows and campaign.is_selected(scan, rows[scan])]
@@ -65,14 +71,14 @@ def _proposed(
     return {"binning": binning, "options": binning_options(campaign), "scans": len(needed)}
 
 
-def binning_options(campaign: Campaign) -> dict[str, Any]:
+def binning_options(campaign: "Campaign") -> dict[str, Any]:
     """Return the options that determine the size of a stack, for all scans."""
     config = campaign.config
     star = config.export_star.model_dump(include=_STAR_KEYS)
     return star | config.input.model_dump(include=_SIZE_KEYS, exclude_defaults=True)
 
 
-def star_options(campaign: Campaign, scans: Collection[str]) -> dict[str, Any]:
+def star_options(campaign: "Campaign", scans: Collection[str]) -> dict[str, Any]:
     """Return the options of `tomopipe.steps.export_star` for a set, with deviations of scans."""
     star = campaign.config.export_star
     configs = {scan: campaign.for_scan(scan).config for scan in sorted(scans)}
@@ -87,7 +93,7 @@ def star_options(campaign: Campaign, scans: Collection[str]) -> dict[str, Any]:
     return {"hand": star.hand} | {key: value for key, value in unusual.items() if value}
 
 
-def failed_stacks(campaign: Campaign, scans: Collection[str]) -> dict[str, str]:
+def failed_stacks(campaign: "Campaign", scans: Collection[str]) -> dict[str, str]:
     """Return why scans are not in the set: those of `scans` whose stack could not be made."""
     if not campaign.config.export_star.enabled:
         return {}
@@ -95,7 +101,7 @@ def failed_stacks(campaign: Campaign, scans: Collection[str]) -> dict[str, str]:
     return {scan: reason for scan, reason in found.items() if reason}
 
 
-def _needed(campaign: Campaign, rows: InventoryRows, scans: list[str]) -> dict[str, int]:
+def _needed(campaign: "Campaign", rows: "InventoryRows", scans: list[str]) -> dict[str, int]:
     """Return the smallest binning of each scan, without those too large at any binning."""
     from tomopipe.volumes.output_size import StackGeometry, smallest_binning
 
@@ -109,7 +115,7 @@ def _needed(campaign: Campaign, rows: InventoryRows, scans: list[str]) -> dict[s
     return needed
 
 
-def stack_shape(campaign: Campaign, row: Mapping[str, str]) -> tuple[int, int, int]:
+def stack_shape(campaign: "Campaign", row: Mapping[str, str]) -> tuple[int, int, int]:
     """Return images, detector rows and columns of a scan's stack before binning."""
     star = campaign.config.export_star
     n_images, n_rows, n_cols = (int(row[key]) for key in ("n_angles", "n_rows", "n_cols"))
@@ -123,7 +129,7 @@ def stack_shape(campaign: Campaign, row: Mapping[str, str]) -> tuple[int, int, i
     return n_images, max(0, n_rows), max(0, n_cols)
 
 
-def _made(campaign: Campaign, rows: InventoryRows, needed: Iterable[str]) -> Counter[int]:
+def _made(campaign: "Campaign", rows: "InventoryRows", needed: Iterable[str]) -> Counter[int]:
     """Count the binnings of existing stacks that were made with these options, and so stay."""
     made: Counter[int] = Counter()
     for scan in needed:
@@ -137,7 +143,7 @@ def _made(campaign: Campaign, rows: InventoryRows, needed: Iterable[str]) -> Cou
     return made
 
 
-def _stays(campaign: Campaign, scan: str, meta: Mapping[str, Any]) -> bool:
+def _stays(campaign: "Campaign", scan: str, meta: Mapping[str, Any]) -> bool:
     """Tell by the JSON file of a stack whether the options of its size are those of now."""
     stated, config = meta["made_from"]["options"], campaign.for_scan(scan).config
     wanted = {"export_star": effective(config.export_star), "input": effective(config.input)}

@@ -16,7 +16,6 @@ from typing import Any
 from tomopipe.cor.cor_value import format_cor, parse_cor, same_cor
 from tomopipe.cor.outliers import is_by_file
 from tomopipe.errors import TomopipeError, saying
-from tomopipe.scans.angle_lists import WITHOUT_ANGLES
 from tomopipe.storage.json_files import json_or, number
 from tomopipe.storage.tables import read_tsv
 
@@ -101,6 +100,8 @@ def proven_angles(try_json: str | os.PathLike[str]) -> dict[str, float] | None:
 
 def is_without_angles(warnings: str) -> bool:
     """Tell from an inventory's warnings whether angles are missing."""
+    from tomopipe.scans.angle_lists import WITHOUT_ANGLES  # NumPy: slow to load
+
     return any(text.startswith(WITHOUT_ANGLES) for text in warnings.split("; "))
 
 

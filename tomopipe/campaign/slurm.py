@@ -57,7 +57,10 @@ def failed_on(number: str) -> str:
 
 
 def cancel(numbers: Sequence[str], *options: str) -> str:
-    """Cancel jobs; say which could not be, why, and what to type later, "" if all have ended."""
+    """Cancel jobs, those of `options` if there are none.
+
+    Return which could not be cancelled, why, and what to type later; "" if all have ended.
+    """
     if not (numbers or options):
         return ""
     try:
@@ -73,7 +76,8 @@ def cancel(numbers: Sequence[str], *options: str) -> str:
     else:
         said = done.stderr.splitlines() if done.returncode else []
     ended = {number for line in said for number in _HAS_ENDED.findall(line)}
-    if not said or not (left := [number for number in numbers if number not in ended]):
+    left = [number for number in numbers or options if number not in ended]
+    if not (said and left):
         return ""
     why = next((line for line in said if not _HAS_ENDED.search(line)), said[0])
     return f"{NOT_CANCELLED}: {why}. They may run on; end them later: scancel {' '.join(left)}"

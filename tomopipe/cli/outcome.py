@@ -23,7 +23,7 @@ from tomopipe.review.queue import queue_entries
 from tomopipe.run.ending import set_remarks
 from tomopipe.storage.json_files import json_or, number, part, texts
 
-_MOST_ROWS = 40
+MOST_ROWS = 40
 _EYES = {
     State.UNRESOLVED: "red",
     State.FAILED: "red",
@@ -48,7 +48,7 @@ def show(campaign: Campaign, *, is_whole: bool) -> None:
         entry["why"] = "; ".join(filter(None, (*later[entry["scan"]], entry["why"])))
     eyes = [entry for entry in entries if entry["state"] in _EYES]
     worst = eyes + [entry for entry in entries if _is_warned(entry)]
-    shown = entries if len(entries) <= _MOST_ROWS else worst[:_MOST_ROWS]
+    shown = entries if len(entries) <= MOST_ROWS else worst[:MOST_ROWS]
     if shown:
         screen.print(_table(shown, cors, _truth(campaign.directory)))
     if more := len(entries) - len(shown):

@@ -6,12 +6,11 @@ from typing import Annotated
 import typer
 
 from tomopipe.campaign.campaign import load_campaign
+from tomopipe.campaign.lock import under_way
 from tomopipe.cli.options import ConfigFile, Directory
 from tomopipe.cli.terminal import near
 from tomopipe.commands.status import read_status
-from tomopipe.reruns.products import Record
-from tomopipe.run.ending import has_ended, report_campaign
-from tomopipe.run.launch import under_way
+from tomopipe.run.ending import has_ended, record_page, report_campaign
 
 
 def report(
@@ -36,12 +35,7 @@ def report(
     page = (output or campaign.files.report).absolute()
     unread = report_campaign(campaign, page)
     if page == campaign.files.report and under_way(campaign.directory) is None:
-        record = Record(campaign.files.record, campaign.directory)
-        record.rewritten(campaign.outputs.report)
-        record.save()
         # what was not finished, or is to be made, the next run may show otherwise
-        open_jobs = read_status(campaign).with_state("running", "lost")
-        if unread or open_jobs or not has_ended(campaign):
-            record.rewritten(campaign.outputs.report, "")
-            record.save()
+        is_open = read_status(campaign).with_state("running", "lost") or not has_ended(campaign)
+        record_page(campaign, is_final=not (unread or is_open))
     typer.echo(near(page))

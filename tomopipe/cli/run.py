@@ -2,19 +2,21 @@
 
 import signal
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from tomopipe.campaign.files import CONFIG, LOGS, Logs
-from tomopipe.cli.options import ConfigFile, Directory, DryRun, rest_of
+from tomopipe.campaign import lock
+from tomopipe.campaign.files import CONFIG, LOGS, Logs, find_campaign
+from tomopipe.campaign.lock import Run
+from tomopipe.cli.options import CampaignOption, ConfigFile, Directory, DryRun, rest_of
 from tomopipe.cli.terminal import Screen, near, say
 from tomopipe.errors import NoRoomError, TomopipeError, room_for, write_for_a_moment
+from tomopipe.groups import scans_named
 from tomopipe.run import launch
-from tomopipe.run.launch import Run
 from tomopipe.run.progress import Progress
 
 _LOOK_S = 0.2
@@ -28,7 +30,15 @@ _GOES_ON = "what was done stays, `tomopipe run` goes on from there."
 
 def run(
     context: typer.Context,
-    directory: Directory = Path("."),
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="The campaign folder, and scans of which only the volumes are to be made.",
+            metavar="CAMPAIGN SCAN",
+            show_default="this folder, all scans",
+        ),
+    ] = None,
+    directory: CampaignOption = Path("."),
     config: ConfigFile = None,
     dry_run: DryRun = False,
     watch: Annotated[
@@ -36,6 +46,9 @@ def run(
     ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Start although the disk is too small.")
+    ] = False,
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="Go on from a run that is dead on another host.")
     ] = False,
     predict: Annotated[
         list[str] | None,
@@ -52,12 +65,13 @@ def run(
     Uses the profile `slurm` of the campaign if `tomopipe init` wrote one. What follows `--` goes
     to Snakemake as it is. The run outlives its terminal; Ctrl-C or `tomopipe stop` end it. Exit
     status: 0 done, 1 jobs failed, 3 done but a selected scan has no COR, volume or stack; with -n
-    that of `tomopipe plan`.
+    that of `tomopipe plan`. With names of scans it makes their volumes, and what these need.
 
-    Examples: `tomopipe run`, `tomopipe run mycampaign -- --cores 8`
+    Examples: `tomopipe run`, `tomopipe run mycampaign -- --cores 8`, `tomopipe run sample_007`
     """
-    if predict and (dry_run or watch):
-        raise typer.BadParameter("--predict excludes --dry-run and --watch")
+    directory, scans = _campaign_and_scans(names or [], directory)
+    if (predict or scans) and (dry_run or watch or (predict and scans)):
+        raise typer.BadParameter("--predict and names of scans exclude --dry-run and --watch")
     if dry_run:
         from tomopipe.cli.plan import plan
 
@@ -67,23 +81,74 @@ def run(
     if watch:
         from tomopipe.watch.watch import watch as watch_campaign
 
-        return watch_campaign(directory, config_path, rest_of(context), say)
+        return watch_campaign(directory, config_path, rest_of(context), say, take_over=take_over)
     profile, rest = launch.chosen_profile(directory), rest_of(context)
-    if predict:
-        rest = [*_predictions(directory, config, predict), *rest]
+    if predict or scans:
+        rest = [*_receipts(directory, config, predict or [], scans), *rest]
+    elif not rest and (status := _nothing_to_do(directory, config)) is not None:
+        raise typer.Exit(status)
     command = launch.run_command(directory, config_path, profile, rest)
-    results = _results(directory, config, rest)
-    if launch.is_locked(directory) and launch.unlock_killed(directory, results):
+    process, started = launch.start(directory, command, force=force, take_over=take_over)
+    if started.before:
         say("The last run was killed: this one goes on from there.")
-    process, started = launch.start(directory, command, force=force)
-    say(f"Running {directory.name}; what Snakemake says: {near(started.log)}")
-    with _heeding(directory, started) as is_stopped:
-        progress = _follow(process, started, directory, is_stopped)
-    raise typer.Exit(_tell_end(directory, process.wait(), started, progress, is_stopped()))
+    what = f"the volume{'s' * (len(scans) > 1)} of {scans_named(scans)}, and what is needed, in "
+    say(
+        f"Running {what if scans else ''}{directory.name}; what Snakemake says: {near(started.log)}"
+    )
+    progress = Progress(started.events, Logs(directory / LOGS.folder))
+    with _heeding(started, progress):
+        _follow(process, progress)
+    status = process.wait()
+    if status >= 0:  # not killed; it may have ended before it read the Snakefile
+        lock.release(directory, started)
+    if predict or scans:
+        progress.facts["is_whole"] = False
+    raise typer.Exit(_tell_end(directory, status, started, progress))
 
 
-def _predictions(directory: Path, config: Path | None, scans: Sequence[str]) -> list[str]:
-    """Return the predictions of scans as targets; raise for a scan that is not selected."""
+def _nothing_to_do(directory: Path, config: Path | None) -> int | None:
+    """Return the exit status of a run for which nothing is missing; None if a job is to run."""
+    if lock.read(directory):
+        return None
+    if not ((config or directory / CONFIG).is_file() or directory.is_dir()):
+        return None  # which says what is missing
+    from tomopipe.campaign.campaign import load_campaign
+    from tomopipe.reruns.settle import Settled
+
+    campaign = load_campaign(directory, config)
+    settled = Settled(campaign, looks_ahead=False)
+    if not campaign.scans or settled.jobs:
+        return None
+    from tomopipe.cli import outcome
+    from tomopipe.run.ending import at_exit, unfinished_scans
+
+    with suppress(OSError):  # somebody else's campaign
+        if not all(settled.receipts.of(*result) for result in settled.decisions.right):
+            settled.act()  # somebody has removed receipts, which rules of one's own follow
+    at_exit(campaign, settled.receipts)
+    say("Nothing to do: every result is up to date.")
+    if len(campaign.scans) <= outcome.MOST_ROWS:
+        outcome.show(campaign, is_whole=True)
+    else:  # reading the records of thousands takes longer than all else
+        say("CORs: tomopipe cor list")
+    unfinished = unfinished_scans(campaign)
+    for line in unfinished:
+        say(f"tomopipe: {line}")
+    return 3 if unfinished else 0
+
+
+def _campaign_and_scans(names: Sequence[str], directory: Path) -> tuple[Path, Sequence[str]]:
+    """Tell the campaign folder, which may come first, from the scans of the campaign."""
+    is_here = (directory / CONFIG).is_file()
+    if names and ((Path(names[0]) / CONFIG).is_file() or not is_here):
+        return find_campaign(Path(names[0])), names[1:]
+    return directory, names
+
+
+def _receipts(
+    directory: Path, config: Path | None, predict: Sequence[str], scans: Sequence[str]
+) -> list[str]:
+    """Return the receipts of predictions and volumes; raise for a scan that is not selected."""
     from tomopipe.campaign.campaign import (  # slow to load
         InventoryRows,
         load_campaign,
@@ -91,65 +156,53 @@ def _predictions(directory: Path, config: Path | None, scans: Sequence[str]) -> 
         refuse_unknown,
     )
     from tomopipe.campaign.state import why_not_selected
+    from tomopipe.reruns.settle import Settled
 
     campaign = load_campaign(directory, config)
     rows: InventoryRows = {}
-    refuse_unknown(campaign, scans)
+    refuse_unknown(campaign, [*predict, *scans])
     with suppress(OSError, TomopipeError):  # the next run makes it
         rows = read_inventory(campaign.files.inventory)
-    for scan in scans:
+    for scan in (*predict, *scans):
         if why := why_not_selected(campaign.scans[scan].select, rows.get(scan)):
             raise TomopipeError(
-                f"--predict {scan}: it is not selected ({why}). `select: yes` in "
-                f"{campaign.table_name} selects it."
+                f"{'--predict ' * bool(predict)}{scan}: it is not selected ({why}). `select: yes` "
+                f"in {campaign.table_name} selects it."
             )
-    return [campaign.outputs.prediction(scan) for scan in scans]
-
-
-def _results(directory: Path, config: Path | None, rest: Sequence[str]) -> Path:
-    """Return the results folder; raise if the configuration is wrong, unless `rest` changes it."""
-    from tomopipe.config import read_config
-
-    path = config or directory / CONFIG
-    try:
-        return directory / read_config(path).campaign.results
-    except TomopipeError:
-        if path.is_file() and not any(option.startswith("--config") for option in rest):
-            raise
-        return directory  # Snakemake will tell
+    receipt = campaign.outputs.receipt
+    if predict:
+        return [receipt("predict_cor", scan) for scan in predict]
+    settled = Settled(campaign)
+    for scan in scans:
+        if scan in settled.without_cor:
+            raise TomopipeError(
+                f"{scan} has no COR, and so no volume. Type: tomopipe cor set {scan} VALUE"
+            )
+    # Snakemake sees what follows a checkpoint only if that is a target, too
+    return [receipt("resolve_cor"), *(receipt("full_recon", scan) for scan in scans)]
 
 
 @contextmanager
-def _heeding(directory: Path, started: Run) -> Iterator[Callable[[], bool]]:
-    """Forward Ctrl-C to the run, which has its own session; yield whether somebody stopped it."""
-    received: list[int] = []  # signals: the record may lack it, on a full disk
+def _heeding(started: Run, progress: Progress) -> Iterator[None]:
+    """Forward Ctrl-C to the run, which has its own session."""
 
-    def is_stopped() -> bool:
-        return bool(received) or (launch.read_record(directory) or started).stopped
-
-    def stop(number: int, _: Any) -> None:
-        received.append(number)
+    def stop(*_: Any) -> None:
+        progress.facts["stopped"] = True  # no event says so on a full disk
         say("\nStopping: its jobs are being ended, what is done stays.")
-        launch.interrupt(directory, started, sending=signal.SIGINT)
+        launch.interrupt(started, sending=signal.SIGINT)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield is_stopped
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _follow(
-    process: "subprocess.Popen[bytes]",
-    started: Run,
-    directory: Path,
-    is_stopped: Callable[[], bool],
-) -> Progress:
+def _follow(process: "subprocess.Popen[bytes]", progress: Progress) -> None:
     """Show the progress of a run until it ends."""
     from tomopipe.cli import outcome  # noqa: F401 (what the end needs, loaded meanwhile)
 
-    progress = Progress(started.events, Logs(directory / LOGS.folder), is_stopped)
     screen = Screen()
     while True:
         with suppress(subprocess.TimeoutExpired):
@@ -158,11 +211,12 @@ def _follow(
         progress.read(at_end=at_end)
         screen.show(progress, at_end=at_end)
         if at_end:
-            return progress
+            return
 
 
-def _tell_end(directory: Path, status: int, started: Run, progress: Progress, stopped: bool) -> int:
+def _tell_end(directory: Path, status: int, started: Run, progress: Progress) -> int:
     """Print the outcome of a run; return the exit status."""
+    stopped = bool(progress.facts.get("stopped"))
     text = Path(started.log).read_text(encoding="utf-8", errors="replace")
     lines = text.splitlines()
     if stopped and not progress.facts.get("executes"):
@@ -172,8 +226,6 @@ def _tell_end(directory: Path, status: int, started: Run, progress: Progress, st
         # it did not begin, or did not run jobs: only Snakemake's text is shown, or our error
         first = next((n for n, line in enumerate(lines) if line.startswith(_ERRORS)), 0)
         say("\n".join(lines if status == 0 else lines[first:][-_TAIL_LINES:]))
-        if status and launch.is_locked(directory):
-            raise TomopipeError(launch.LOCKED)
         return int(status != 0)
     if progress.facts.get("refused"):
         say("Not started. `tomopipe run --force` starts although the disk is too small.")
@@ -190,7 +242,9 @@ def _tell_end(directory: Path, status: int, started: Run, progress: Progress, st
     with suppress(OSError):  # the terminal was closed
         outcome.show(campaign, is_whole=is_whole)
     of_before = [] if is_whole else volumes_of_before(campaign)
-    unfinished = [*progress.facts.get("unfinished", []), *of_before]
+    # whoever named targets is not told of other scans
+    of_all = progress.facts.get("unfinished", []) if progress.facts.get("is_whole", True) else []
+    unfinished = [*of_all, *of_before]
     unfinished = [f"tomopipe: {line}" for line in unfinished]
     shown = {*unfinished, *(f"tomopipe: {line}" for line in progress.facts.get("said", []))}
     ours = [line for line in lines if line.startswith("tomopipe: ") and line not in shown]
@@ -203,6 +257,9 @@ def _tell_end(directory: Path, status: int, started: Run, progress: Progress, st
         say("\n".join(lines[-_TAIL_LINES:]))
     _say_if_full(campaign.results)
     how = "stopped" if stopped else "killed" if status < 0 else "some jobs failed"
+    if how == "some jobs failed" and not any(step.jobs for step in steps):
+        say("no job began.")
+        return 1
     say(f"{how}: {n_done} of {n_all} jobs are done; `tomopipe run` goes on from there.")
     return 1
 
@@ -232,19 +289,15 @@ def stop(
     """
     if finish and now:
         raise typer.BadParameter("--finish and --now exclude each other")
-    if (run := launch.under_way(directory)) is None:
-        locked = launch.is_locked(directory)
-        raise TomopipeError(
-            f"{directory}: "
-            + (launch.LOCKED if locked else "no run is under way that `tomopipe run` has started.")
-        )
+    if (run := lock.under_way(directory)) is None:
+        raise TomopipeError(f"{directory}: no run is under way.")
     sending = signal.SIGKILL if now else signal.SIGTERM if finish else signal.SIGINT
     before = launch.not_cancelled(run)
     typer.echo(f"Stopping the run {run}.")
-    launch.interrupt(directory, run, sending=sending)
+    launch.interrupt(run, sending=sending)
     if finish:
         typer.echo("The jobs that run finish; no other begins. `tomopipe status` shows them.")
-    elif not launch.has_ended(run, within_s=_STOP_S, directory=directory):
+    elif not launch.has_ended(run, within_s=_STOP_S):
         typer.echo("It is still ending its jobs; `tomopipe stop --now` kills it.")
     elif now:
         typer.echo(f"Killed; {_GOES_ON} On SLURM, scancel what squeue still shows.")

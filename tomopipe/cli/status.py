@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tomopipe.campaign import lock
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli.options import ConfigFile, Directory
 from tomopipe.cli.terminal import bar, duration
 from tomopipe.commands.status import JobStatus, Status, as_record, read_status
 from tomopipe.run.ending import set_remarks, unfinished_scans, volumes_of_before
-from tomopipe.run.launch import is_killed, under_way
 from tomopipe.run.retention import gone_line
 
 _WIDE = 100  # columns of the terminal from which details are shown
@@ -41,9 +41,9 @@ def status(
         typer.echo(json.dumps(as_record(found), indent=1, ensure_ascii=False))
         return
     console = Console()
-    if run := under_way(directory):
+    if run := lock.under_way(campaign.directory):
         console.print(Text(f"A run is under way: {run}."))
-    elif is_killed(campaign.directory, campaign.results):
+    elif lock.read(campaign.directory):
         console.print(Text("The last run was killed; `tomopipe run` goes on from there."))
     _show(found, console)
     if not (run or found.with_state("running")):  # else what lacks may be to come

@@ -13,17 +13,16 @@ import numpy as np
 from tomopipe.campaign.campaign import Campaign, InventoryRows, override_faults, read_inventory
 from tomopipe.campaign.counted_jobs import OF_SCANS
 from tomopipe.campaign.job_status import STEP_ORDER
+from tomopipe.campaign.lock import is_watched
 from tomopipe.campaign.raw_files import path_problems
 from tomopipe.campaign.series import encode_series, split_name
 from tomopipe.campaign.slurm import read_profile, submit_limit, time_limit_min, unknown_names
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.campaign.table import did_you_mean
-from tomopipe.campaign.watch_lock import is_watched
 from tomopipe.cost.disk import half_notes, lack_of_disk, shown_size, still_to_make
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.groups import fault_lines, grouped, scans_named
 from tomopipe.paths import existing_folder
-from tomopipe.reruns.expected import expected_inventory
 from tomopipe.reruns.foreign import refuse_foreign
 from tomopipe.reruns.option_faults import (
     closed_folders,
@@ -33,8 +32,9 @@ from tomopipe.reruns.option_faults import (
     option_faults,
     protected_results,
 )
-from tomopipe.reruns.products import Record
+from tomopipe.reruns.receipts import Receipts
 from tomopipe.reruns.relion_notes import note_lines, relion_notes
+from tomopipe.reruns.settle import expected_inventory
 from tomopipe.scans.angle_lists import CANNOT_BE, OTHER_ANGLES
 from tomopipe.scans.metadata import IN_ORDER
 from tomopipe.scans.nxdetector import HINT
@@ -290,7 +290,7 @@ def _are_two(campaign: Campaign, *paths: str) -> bool:
 
 def _check_foreign(campaign: Campaign, findings: Findings) -> None:
     try:
-        refuse_foreign(campaign, Record(campaign.files.record, campaign.directory))
+        refuse_foreign(campaign, Receipts(campaign.directory, campaign.outputs))
     except TomopipeError as error:
         findings.errors.append(str(error))
 

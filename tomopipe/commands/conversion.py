@@ -20,7 +20,7 @@ from tomopipe.errors import TomopipeError, some_of
 from tomopipe.geometry import ANGSTROM_PER_UM
 from tomopipe.groups import grouped
 from tomopipe.relion.mrc import StackFile, check_stack, is_cut, labels_of
-from tomopipe.reruns.products import digest
+from tomopipe.reruns.receipts import digest
 from tomopipe.reruns.relion_notes import MADE_FROM
 from tomopipe.storage.atomic import remove_stale, whole
 from tomopipe.storage.checksums import quick_state

@@ -19,7 +19,7 @@ from tomopipe.commands.parts_by_name import REFERENCE_WORD, parts_by_name, stack
 from tomopipe.cost.disk import KINDS, output_bytes
 from tomopipe.errors import TomopipeError
 from tomopipe.groups import grouped
-from tomopipe.reruns.expected import expected_inventory
+from tomopipe.reruns.settle import expected_inventory
 from tomopipe.scans.dxchange import NOT_RECOGNISED
 from tomopipe.scans.formats import ALONE, IMAGES, RAW_ENDINGS
 from tomopipe.scans.hdf5 import open_hdf5

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from tomopipe.campaign.files import CONFIG, SNAKEFILE, TABLE
+from tomopipe.campaign.files import CONFIG, PROFILE, SNAKEFILE, TABLE, names_no_target
 from tomopipe.campaign.slurm import submit_limit
 from tomopipe.config.parse import read_config
 from tomopipe.errors import saying
@@ -19,14 +19,23 @@ _SNAKEFILE = """\
 from tomopipe.paths import workflow_folder
 
 
-include: str(workflow_folder() / "Snakefile")
+include: str(workflow_folder() / "workflow" / "rules" / "campaign.smk")
+
+
+rule all:
+    default_target: True
+    input:
+        EVERYTHING,
+    localrule: True
 """
 
 
 def write_campaign(
     directory: Path, scans: Sequence[Any], options: Mapping[str, Any], *, dry_run: bool
 ) -> list[Path]:
-    """Write config.yaml, scans.tsv and Snakefile unless they exist; return the files written.
+    """Write config.yaml, scans.tsv, Snakefile and its profile unless they exist; return the new.
+
+    A Snakefile that an earlier version wrote is replaced. Snakemake loads the profile by itself.
 
     `scans` are the entries of `campaign.scans`, `options` further blocks of the configuration.
     """
@@ -43,9 +52,15 @@ def write_campaign(
         ),
         TABLE: "scan\tselect\tcor_px\tnote\n",
         SNAKEFILE: _SNAKEFILE,
+        PROFILE: (workflow_folder() / PROFILE).read_text(encoding="utf-8"),
     }
-    files = {name: text for name, text in files.items() if not (directory / name).exists()}
+    files = {
+        name: text
+        for name, text in files.items()
+        if not (directory / name).exists() or names_no_target(directory / name)
+    }
     for name, text in files.items() if not dry_run else ():
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
         write_text(text, directory / name)
     return [directory / name for name in files]
 

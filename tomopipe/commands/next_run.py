@@ -21,10 +21,9 @@ from tomopipe.errors import some_of
 from tomopipe.groups import grouped
 from tomopipe.report.collected_records import collect
 from tomopipe.report.records import CampaignRecord
-from tomopipe.reruns.expected import Expected, PlannedJob
 from tomopipe.reruns.made_again import why_again
 from tomopipe.reruns.option_faults import closed_folders, option_faults, protected_results
-from tomopipe.reruns.suspects import compare_jobs
+from tomopipe.reruns.settle import PlannedJob, Settled
 from tomopipe.reruns.words import METADATA_ALONE, MISSING, is_cause, is_news, is_of_cor
 
 _N_NAMED = 3  # scans in a row of several
@@ -78,9 +77,9 @@ def make_plan(campaign: Campaign, record: CampaignRecord | None = None) -> Plan:
 
     `record` are the results of the campaign, if they are read already.
     """
-    found = Expected(campaign)
+    found = Settled(campaign)
     rows = found.rows
-    planned = sorted({*found.jobs, *compare_jobs(found)}, key=_order)
+    planned = sorted(set(found.jobs), key=_order)
     work, most = (
         [(job.rule, job.scan or job.stack) for job in planned if job.is_likely or not likely]
         for likely in (True, False)
@@ -180,7 +179,8 @@ def _reasons(group: Sequence[PlannedJob], jobs: Sequence[PlannedJob]) -> list[st
     if not causes:
         return reasons
     more = [f"and {len(causes) - 2} more"] if len(causes) > 2 else []
-    return [part for part in reasons if is_cause(part)] + causes[:2] + more
+    own = [part for part in reasons if is_cause(part) and part not in causes]
+    return own + causes[:2] + more
 
 
 def _causes(jobs: Iterable[PlannedJob]) -> list[str]:

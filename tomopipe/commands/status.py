@@ -15,11 +15,10 @@ from tomopipe.campaign.counted_jobs import counted
 from tomopipe.campaign.failures import STEPS, is_made
 from tomopipe.campaign.files import LOGS, Logs
 from tomopipe.campaign.job_status import JobStatus, end_of, position, read_job
+from tomopipe.campaign.lock import Run, under_way
 from tomopipe.campaign.results import is_unproven, read_cor_json
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.made_again import why_again
-from tomopipe.run import launch
-from tomopipe.run.launch import Run
 from tomopipe.run.progress import Progress, Step
 
 _SCAN_STEPS = ("try_recon", "predict_cor", "full_recon")
@@ -62,12 +61,12 @@ def read_status(campaign: Campaign, *, now_s: float | None = None) -> Status:
     to SLURM without writing its end is lost at once, with SLURM's reason; if squeue and sacct do
     not answer, only the heartbeat counts.
 
-    While a run is under way that `tomopipe run` has started, the jobs are those of this run. Else
+    While a run is under way the jobs are those of this run. Else
     queued are the jobs of a scan that must still run before its volume exists; `tomopipe plan`
     shows the next run.
     """
-    run = launch.under_way(campaign.directory)
-    progress = _progress(campaign, run) if run else None
+    run = under_way(campaign.directory)
+    progress = _progress(campaign, run) if run and run.events else None
     now_s = time.time() if now_s is None else now_s
     logs = campaign.logs
     paths = sorted(logs.status_folder.glob("*/*.json"))

@@ -1,18 +1,33 @@
-"""Comparison of the results on disk with the campaign's record."""
+"""Comparison of the results on disk with their receipts."""
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import CENTER, SIDECAR, STACK, TRY_STACK
-from tomopipe.reruns.products import Product, is_followed_within, made_state_of, read_products
+from tomopipe.reruns.receipts import Receipts, State, is_followed_within, state_of
 from tomopipe.storage.checksums import Progress, matches
 from tomopipe.storage.manifest import sizes_match
 
 
+@dataclass(frozen=True)
+class Product:
+    """A file of a result as its receipt has it."""
+
+    path: str  # relative to the campaign folder, or absolute
+    state: State
+    checksum: str  # taken while it was written; "" if unknown
+
+    @property
+    def n_bytes(self) -> int:
+        """Its size."""
+        return self.state[0]
+
+
 def recorded(campaign: Campaign) -> list[Product]:
-    """Read the results in the record, in order of path; none if there is no record yet.
+    """Return the results that have a receipt, in order of path.
 
     Without those for people to edit, and the report, which `tomopipe report` makes at any time.
     """
@@ -21,11 +36,16 @@ def recorded(campaign: Campaign) -> list[Product]:
         where(s) for where in (campaign.sidecar, campaign.outputs.sidecar) for s in campaign.scans
     }
     temporary = [f"/{TRY_STACK}"] + [STACK] * (not storage.keep_stacks)
+    receipts = Receipts(campaign.directory, campaign.outputs)
+    products = [
+        Product(path, state, receipt.sums.get(path, ""))
+        for receipt in receipts.present()
+        for path, state in receipt.files.items()
+    ]
     return [
         product
-        for path, product in sorted(read_products(campaign.files.record).items())
-        if not product.is_raw
-        and not path.endswith((CENTER, campaign.outputs.report))
+        for product in sorted(products, key=lambda product: product.path)
+        if not (path := product.path).endswith((CENTER, campaign.outputs.report))
         and (path in sidecars or not path.endswith(SIDECAR))  # those of folders before a move
         and (os.path.lexists(campaign.directory / path) or not path.endswith(tuple(temporary)))
     ]
@@ -52,7 +72,7 @@ def damaged(
 
 
 def _differs(path: Path, product: Product, deep: bool) -> str:
-    found = made_state_of(path)
+    found = state_of(path)
     if found is None:
         return "cannot be read" if os.path.lexists(path) else "missing"
     if found != product.state and product.checksum and is_followed_within(path):
@@ -64,5 +84,5 @@ def _differs(path: Path, product: Product, deep: bool) -> str:
         return f"cannot be read ({error.strerror or error})"
     if found[0] != product.n_bytes:
         return f"{found[0]} bytes, {product.n_bytes} expected"
-    is_of_other_time = not deep and found[1] != product.mtime_ns
+    is_of_other_time = not deep and found[1] != product.state[1]
     return "of another time than on record; --deep compares its content" if is_of_other_time else ""

@@ -23,13 +23,13 @@ def prove_angles(raw: RawScan, threads: int) -> dict[str, float] | None:
     Returns `input.angles` that say the same; None where the angles are known. A ScanError says that
     they are not known and cannot be proven.
     """
-    from tomopipe.cor.angular_range import prove_range
-
     usual = {key: InputBlock.model_fields[key].default for key in _SELECTION}
     everything = replace(raw, input=raw.input.model_copy(update=usual))
     with everything.open(without_angles=True) as scan:
         if not scan.theta_missing:
             return None
+        from tomopipe.cor.angular_range import prove_range  # slow to load
+
         n_rows = min(_ROWS, max(1, _VALUES // (scan.n_angles * scan.n_cols)))
         rows = sorted(spread_rows([(scan.n_rows - 1) // 2], scan.n_rows, n_rows))
         logger.info("no angles: looking at %d rows for what they prove", len(rows))

@@ -3,10 +3,12 @@
 import math
 
 from tomopipe.config import FullReconBlock
+from tomopipe.config.blocks import ITERATIONS
 
 _LARGE_BYTES = 1_000_000_000  # a raw file of this size has a submission of its own
 _TRY_BYTES = 300_000_000  # size of a raw file from which a sweep uses two cores
 _SLICE_S = 0.015  # CPU time of a slice of 1024 columns
+_ITERATION_S = 7e-8  # of one iteration of a slice: for each column, by columns and angles
 _CORE_S = 4.0  # CPU time that justifies starting another core
 # CPU time of a job: of any, and of some for each byte of the raw file
 _JOB_S = 0.4
@@ -26,15 +28,18 @@ def try_cores(n_bytes: int) -> int:
 
 def volume_cores(shape: tuple[int, int, int], options: FullReconBlock) -> int:
     """Return the cores that a volume can use: of a scan of (n_angles, n_rows, n_cols)."""
+    if options.device == "cuda":
+        return MOST_CORES
     return max(1, math.ceil(min(MOST_CORES, volume_s(shape, options) / _CORE_S)))
 
 
 def volume_s(shape: tuple[int, int, int], options: FullReconBlock) -> float:
-    """Estimate the CPU time of a volume (s); infinite where it uses all that it gets."""
-    if options.algorithm != "fbp" or options.device == "cuda":
-        return math.inf
-    _, n_rows, n_cols = (number / options.binning for number in shape)
-    return _JOB_S + n_rows * _SLICE_S * (n_cols / 1024) ** 2.2
+    """Estimate the CPU time of a volume (s); on a GPU it takes less."""
+    n_angles, (n_rows, n_cols) = shape[0], (number / options.binning for number in shape[1:])
+    if options.algorithm == "fbp":
+        return _JOB_S + n_rows * _SLICE_S * (n_cols / 1024) ** 2.2
+    n_iterations = options.iterations or ITERATIONS[options.algorithm]
+    return _JOB_S + n_rows * n_iterations * _ITERATION_S * n_cols * (n_cols + n_angles)
 
 
 def job_s(step: str, n_bytes: int) -> float:

@@ -9,7 +9,6 @@ that wrote only metadata, or a failure, tell nothing about others.
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows
@@ -23,6 +22,7 @@ STEPS = ("try_recon", "predict_cor", "full_recon", "stitch", "export_stack")
 ENOUGH = 5
 _SEEN = 40  # scans whose results are measured
 _NEARLY_CONSTANT = ("predict_cor",)  # it takes a few rows, of limited width
+_MOST_READ = 200  # finished jobs that tell how long another takes
 _APART = 1.5  # of two sizes that tell a + b work
 _WITHIN = 0.25  # of the sum: else it is unknown
 # of a job that writes only metadata, and copies the rest
@@ -48,7 +48,6 @@ def costs(
     metadata: Collection[tuple[str, str]] = (),
 ) -> tuple[Cost, ...]:
     """Estimate the cost of jobs (rule, and scan or stack); `metadata` of them write only that."""
-    ended = _ended_jobs(campaign.logs.status_folder)
     found = []
     for step in STEPS:
         names = [name for rule, name in jobs if rule == step]
@@ -56,8 +55,9 @@ def costs(
             continue
         copied = [name for name in names if (step, name) in metadata]
         computed = [name for name in names if (step, name) not in metadata]
+        ended = _ended_jobs(campaign, step)
         core_h, gpu_h = (
-            _hours(step, computed, [(name, used_s[n]) for name, used_s in ended[step]], rows)
+            _hours(step, computed, [(name, used_s[n]) for name, used_s in ended], rows)
             for n in (0, 1)
         )
         kind, packed = KINDS.get(step, ""), _packed(campaign, step, rows)
@@ -81,25 +81,46 @@ def total(parts: Sequence[Cost]) -> Cost:
     return Cost("all", n_jobs, core_h, gpu_h, n_bytes)
 
 
+def usual_core_s(campaign: Campaign, step: str, rows: InventoryRows) -> dict[float, float]:
+    """Return the usual core-seconds of a step's finished jobs by their work; {}: they are few."""
+    ended = [(name, used_s[0]) for name, used_s in _ended_jobs(campaign, step, _MOST_READ)]
+    return _usual(step, ended, rows) if _is_enough(step, ended) else {}
+
+
+def most_core_s(usual: Mapping[float, float], step: str, row: Mapping[str, str] | None) -> float:
+    """Return the core-seconds that a job takes at most; `usual` are those of `usual_core_s`."""
+    return max(_bounds_s(usual, _work(step, row), step in _NEARLY_CONSTANT))
+
+
+def _is_enough(step: str, ended: Sequence[tuple[str, float]]) -> bool:
+    return len(ended) >= (1 if step == "stitch" else ENOUGH)
+
+
 def _hours(
     step: str, names: Sequence[str], ended: Sequence[tuple[str, float]], rows: InventoryRows
 ) -> float | None:
     if not names:
         return 0.0
-    if (len(ended) < ENOUGH and step != "stitch") or not ended:
+    if not _is_enough(step, ended):
         return None
-    seconds = _sum_s(step, names, ended, rows)
+    seconds = _sum_s(step, names, _usual(step, ended, rows), rows)
     return None if seconds is None else seconds / 3600
 
 
+def _usual(
+    step: str, ended: Iterable[tuple[str, float]], rows: InventoryRows
+) -> dict[float, float]:
+    """Return the median seconds of jobs of the same work."""
+    by_work: dict[float, list[float]] = defaultdict(list)
+    for name, seconds in ended:
+        by_work[_work(step, rows.get(name))].append(seconds)
+    return {work: median(seconds) for work, seconds in by_work.items()}
+
+
 def _sum_s(
-    step: str, names: Iterable[str], known: Sequence[tuple[str, float]], rows: InventoryRows
+    step: str, names: Iterable[str], usual: Mapping[float, float], rows: InventoryRows
 ) -> float | None:
     """Return the seconds of all jobs together; None if they may be off by more than `_WITHIN`."""
-    by_work: dict[float, list[float]] = defaultdict(list)
-    for name, seconds in known:
-        by_work[_work(step, rows.get(name))].append(seconds)
-    usual = {work: median(seconds) for work, seconds in by_work.items()}
     least_s = most_s = 0.0
     for name in names:
         bounds_s = _bounds_s(usual, _work(step, rows.get(name)), step in _NEARLY_CONSTANT)
@@ -164,14 +185,16 @@ def _packed(campaign: Campaign, step: str, rows: InventoryRows) -> float:
     return made / expected if expected else 1.0
 
 
-def _ended_jobs(status: Path) -> dict[str, list[tuple[str, tuple[float, float]]]]:
-    """Return the successful jobs of each step: name, and seconds of all its CPUs and GPUs."""
-    found: dict[str, list[tuple[str, tuple[float, float]]]] = defaultdict(list)
-    for step in STEPS:
-        for path in (status / step).glob("*.json"):
-            if record := usual_job(json_or(path, {})):
-                asked = record.get("asked") or {}
-                wall_s = float(record["end"]) - float(record["start"])
-                used_s = wall_s * int(asked.get("cores", 1)), wall_s * int(asked.get("gpus", 0))
-                found[step].append((path.name.removesuffix(".json"), used_s))
+def _ended_jobs(
+    campaign: Campaign, step: str, most: int = 10**9
+) -> list[tuple[str, tuple[float, float]]]:
+    """Return successful jobs of a step, at most so many: name, and seconds of its CPUs and GPUs."""
+    found = []
+    paths = list((campaign.logs.status_folder / step).glob("*.json"))
+    for path in paths[:: 1 + len(paths) // most]:
+        if record := usual_job(json_or(path, {})):
+            asked = record.get("asked") or {}
+            wall_s = float(record["end"]) - float(record["start"])
+            used_s = wall_s * int(asked.get("cores", 1)), wall_s * int(asked.get("gpus", 0))
+            found.append((path.name.removesuffix(".json"), used_s))
     return found

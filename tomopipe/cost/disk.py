@@ -11,12 +11,10 @@ from tomopipe.campaign.relion_set import stack_shape
 from tomopipe.campaign.results import read_cor_json
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.config import Config
-from tomopipe.cor.collected_rows import MAX_PAIR_ROWS, N_KEPT, N_PAIRS
 from tomopipe.cor.cor_value import parse_cor
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.paths import existing_folder
 from tomopipe.prep.half_acquisition import FACTOR, is_half_acquisition
-from tomopipe.steps.try_recon import candidates
 from tomopipe.volumes.output_size import (
     extent,
     stack_estimate_bytes,
@@ -224,6 +222,10 @@ def _is_half(
 
 def _sweep_bytes(campaign: Campaign, row: Mapping[str, str]) -> int:
     """Estimate try.tif with rows.h5, and the full-size slices if requested."""
+    # slow to load; the rules ask for widths alone
+    from tomopipe.cor.collected_rows import MAX_PAIR_ROWS, N_KEPT, N_PAIRS
+    from tomopipe.steps.try_recon import candidates
+
     block, n_angles, n_rows = campaign.config.try_recon, int(row["n_angles"]), int(row["n_rows"])
     first_col, n_cols = _columns_in_use(campaign, row)
     try:

@@ -22,7 +22,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import pywt
 from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError
@@ -101,6 +100,8 @@ def relative_changes(
 
 def _without_noise(shape: NDArray[np.float32], signal: NDArray[np.float32]) -> NDArray[np.float32]:
     """Take out of a shape the wavelets that are no larger than photon noise, as [1]_ does."""
+    import pywt  # slow to load; the memory of jobs is worked out without it
+
     axes = [axis for axis in (0, 1) if shape.shape[axis] >= _LEAST_SIDE]
     if not axes or not signal.any():
         return shape

@@ -8,7 +8,7 @@ from tomopipe.campaign import files
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.results import read_json
 from tomopipe.errors import TomopipeError
-from tomopipe.reruns.products import Record
+from tomopipe.reruns.receipts import Receipts
 from tomopipe.reruns.stated import statement_in
 
 _N_NAMED = 10
@@ -16,25 +16,36 @@ _EXPECTED = "a result of tomopipe"
 _LABEL = slice(224, 232)  # offset of the first label of an MRC file
 
 
-def foreign(campaign: Campaign, record: Record) -> list[str]:
+def foreign(campaign: Campaign, receipts: Receipts) -> list[str]:
     """Name the existing files at the paths of results that tomopipe did not make."""
     made = campaign.outputs
-    paths = [made.cor_table, made.rot_cen]
+    results = [("resolve_cor", "campaign", [made.cor_table, made.rot_cen])]
+    sidecars = [campaign.sidecar(scan) for scan in campaign.scans]
+    results.append(("sidecar", "campaign", sidecars))
     for scan in campaign.scans:
-        paths += made.of_try_recon(scan) + made.of_predict_cor(scan)
-        paths += [campaign.volume(scan), campaign.sidecar(scan), made.stack(scan)]
-    return [
-        path
-        for path in paths
-        if path not in record
-        and os.path.lexists(campaign.directory / path)
-        and not is_ours(campaign.directory / path)
-    ]
+        results += [
+            ("try_recon", scan, made.of_try_recon(scan)),
+            ("predict_cor", scan, made.of_predict_cor(scan)),
+            ("full_recon", scan, [campaign.volume(scan)]),
+            ("export_stack", scan, [made.stack(scan)]),
+        ]
+    found = []
+    for step, key, paths in results:
+        receipt = receipts.last(step, key) or receipts.of_before(paths)
+        ours = receipt.files if receipt and step != "resolve_cor" else paths if receipt else ()
+        found += [
+            path
+            for path in paths
+            if path not in ours
+            and os.path.lexists(campaign.directory / path)
+            and not is_ours(campaign.directory / path)
+        ]
+    return found
 
 
-def refuse_foreign(campaign: Campaign, record: Record) -> None:
+def refuse_foreign(campaign: Campaign, receipts: Receipts) -> None:
     """Raise if results would overwrite files that others have made; names the first ten."""
-    if not (found := foreign(campaign, record)):
+    if not (found := foreign(campaign, receipts)):
         return
     raise TomopipeError(
         "\n".join(

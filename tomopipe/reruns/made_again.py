@@ -19,9 +19,7 @@ def wanted_now(campaign: Campaign, rows: InventoryRows) -> "Wanted":
     from tomopipe.reruns.decisions import Decisions
     from tomopipe.reruns.wanted import Wanted  # slow to load
 
-    decisions = Decisions(campaign, tell=lambda text: None)
-    decisions.take_job_records()
-    return Wanted(campaign, decisions, lambda: rows)
+    return Wanted(campaign, Decisions(campaign), lambda: rows)
 
 
 def why_again(campaign: Campaign) -> Why:

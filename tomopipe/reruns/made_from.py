@@ -14,7 +14,7 @@ from tomopipe.campaign.campaign import Campaign
 from tomopipe.config import Config
 from tomopipe.config.blocks import NUMBERS
 from tomopipe.config.effective import effective, plain
-from tomopipe.reruns.products import digest
+from tomopipe.reruns.receipts import digest
 from tomopipe.steps.revisions import REVISIONS
 
 Statement = dict[str, Any]
@@ -41,7 +41,7 @@ def _statement(step: str, **parts: Any) -> Statement:
 
 def of_step(step: str, campaign: Campaign, **parts: Any) -> Statement:
     """State what a step makes its result from: these parts, and its options."""
-    return _statement(step, **parts, **options_of(step, campaign.config))
+    return _statement(step, **parts, **_options_once(step, campaign))
 
 
 def of_inventory(campaign: Campaign, raw: Mapping[str, str]) -> Statement:
@@ -70,10 +70,7 @@ def _looked_for(config: Config) -> dict[str, Any]:
 
 def of_reading(step: str, campaign: Campaign, scan: str, raw: Sequence[str]) -> Statement:
     """State what try_recon, full_recon or export_stack makes its results of a scan from."""
-    for_scan = campaign.for_scan(scan)
-    if step not in for_scan.effective:  # once for all scans of one configuration
-        for_scan.effective[step] = options_of(step, for_scan.config)
-    return _statement(step, raw=list(raw), **for_scan.effective[step])
+    return _statement(step, raw=list(raw), **_options_once(step, campaign.for_scan(scan)))
 
 
 def of_export_star(
@@ -134,6 +131,13 @@ def of_text(content: str) -> Statement:
     return {"content": content}
 
 
+def _options_once(step: str, campaign: Campaign) -> dict[str, Any]:
+    """Return the `options_of` a step, computed once for all scans of one configuration."""
+    if step not in campaign.effective:
+        campaign.effective[step] = options_of(step, campaign.config)
+    return campaign.effective[step]
+
+
 def options_of(step: str, config: Config) -> dict[str, Any]:
     """Return the `options` of a step by block; of one that reads scans also those of `metadata`."""
     if step in METADATA:
@@ -177,3 +181,9 @@ def _reading_options(step: str, config: Config) -> dict[str, Any]:
     if per_cm and config.export_star.pixel_size_um is not None:
         blocks["export_star"] = {"pixel_size_um": plain(config.export_star.pixel_size_um)}
     return {"options": _without_empty(blocks), "metadata": metadata}
+
+
+def table_shown(campaign: Campaign) -> str:
+    """Return a digest of the cells of the campaign table that a page of now shows."""
+    rows = [(row.scan, row.select, row.cor_px) for row in campaign.table_rows]
+    return digest({"rows": [row for row in rows if row[1:] != ("auto", "")]})

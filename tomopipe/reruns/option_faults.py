@@ -269,7 +269,7 @@ def _missing_packages(campaign: Campaign) -> list[str]:
 def _missing(campaign: Campaign, named: Mapping[str, list[str]]) -> dict[str, list[str]]:
     """Return the scans that need a missing file, by its path; `named`: the files of each scan."""
     networks = campaign.config.predict_cor.own_networks
-    needed: dict[str, list[str]] = {path: [] for path in (*campaign.shared_files(), *networks)}
+    needed: dict[str, list[str]] = {path: [] for path in (*campaign.shared_files, *networks)}
     for scan, paths in named.items():
         for path in paths:
             needed.setdefault(path, []).append(scan)
@@ -278,7 +278,7 @@ def _missing(campaign: Campaign, named: Mapping[str, list[str]]) -> dict[str, li
 
 def _named_files(campaign: Campaign) -> dict[str, list[str]]:
     """Return the files that each scan needs, but scans that are such a file or not selected."""
-    named = {scan: campaign.for_scan(scan).shared_files() for scan in campaign.scans}
+    named = {scan: campaign.for_scan(scan).shared_files for scan in campaign.scans}
     paths = {path for shared in named.values() for path in shared}  # of many scans the same
     places = {os.path.abspath(campaign.directory / path) for path in paths}
     return {

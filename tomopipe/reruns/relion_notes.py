@@ -7,7 +7,7 @@ from pathlib import Path
 from tomopipe.campaign.campaign import Campaign, InventoryRows
 from tomopipe.config.blocks import ASSUMED
 from tomopipe.groups import scans_named
-from tomopipe.reruns.products import digest
+from tomopipe.reruns.receipts import digest
 from tomopipe.reruns.stated import statement_in
 
 MADE_FROM = "made from "

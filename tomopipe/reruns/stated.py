@@ -4,22 +4,22 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tomopipe.campaign.files import PREDICTION, STACK, VOLUMES
-from tomopipe.reruns.made_from import Statement
-from tomopipe.reruns.products import recorded_in_run
-from tomopipe.storage import checksums
+
+if TYPE_CHECKING:
+    from tomopipe.reruns.made_from import Statement  # slow to load
 
 
-def statement_in(path: Path) -> Statement | None:
+def statement_in(path: Path) -> "Statement | None":
     """Return the statement in a result; None if there is none or it cannot be read."""
     with suppress(Exception):  # whatever a damaged file does to its reader
         return read_statement(path)
     return None
 
 
-def read_statement(path: Path) -> Statement | None:
+def read_statement(path: Path) -> "Statement | None":
     """Return the statement in a result; damaged files raise."""
     readers: dict[str, Callable[[Path], Statement | None]] = {
         ".json": _in_json,
@@ -33,20 +33,20 @@ def read_statement(path: Path) -> Statement | None:
     return readers.get(path.suffix, lambda _: None)(path)
 
 
-def _in_json(path: Path) -> Statement | None:
+def _in_json(path: Path) -> "Statement | None":
     record = json.loads(path.read_text(encoding="utf-8"))
     found = record.get("made_from") if isinstance(record, dict) else None
     return found if isinstance(found, dict) else None
 
 
-def _in_volume(path: Path) -> Statement | None:
+def _in_volume(path: Path) -> "Statement | None":
     from tomopipe.volumes.volume_read import read_provenance
 
     text = read_provenance(path).get("made_from")
     return json.loads(text) if text else None
 
 
-def _in_hdf5(path: Path) -> Statement | None:
+def _in_hdf5(path: Path) -> "Statement | None":
     import h5py
 
     with h5py.File(path, "r") as file:
@@ -80,7 +80,7 @@ def unreadable(path: Path) -> str:
     return ""
 
 
-def only_metadata_differ(old: Statement | None, wanted: Statement) -> bool:
+def only_metadata_differ(old: "Statement | None", wanted: "Statement") -> bool:
     """Tell whether a result differs from the wanted one only in its metadata."""
     ours = ("maker", "metadata")
     return (
@@ -89,20 +89,3 @@ def only_metadata_differ(old: Statement | None, wanted: Statement) -> bool:
         and {key: value for key, value in old.items() if key not in ours}
         == {key: value for key, value in wanted.items() if key not in ours}
     )
-
-
-def is_kept(path: str | Path, params: Any) -> bool:
-    """Tell whether a job will reuse the existing result, which must then not be removed before."""
-    text = getattr(params, "made_from", "")
-    return bool(text) and only_metadata_differ(statement_in(Path(path)), json.loads(text))
-
-
-def result_to_reuse(path: str | Path, params: Any) -> str | None:
-    """Return `path` if a job should copy its content; None if everything must be computed.
-
-    Only an unchanged result is reused, by its checksum in the record.
-    """
-    known = recorded_in_run(path) if is_kept(path, params) else None
-    if known is None or not known.checksum or checksums.matches(path, known.checksum):
-        return None
-    return str(path)

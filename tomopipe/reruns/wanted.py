@@ -1,5 +1,6 @@
 """What each result must be made from now, and why one is not: for the rules and for `plan`."""
 
+import json
 import os
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from contextlib import suppress
@@ -7,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
+from tomopipe.campaign.campaign import Campaign, InventoryRows, as_json, read_inventory
 from tomopipe.campaign.files import LINKS, NAMES, STACK
 from tomopipe.campaign.relion_set import failed_stacks, star_options
 from tomopipe.campaign.results import (
@@ -15,20 +16,24 @@ from tomopipe.campaign.results import (
     VOLUME_ROWS,
     is_without_angles,
     proven_angles,
+    read_cor_json,
 )
+from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.stacks import Stack, find_stacks
 from tomopipe.campaign.state import is_looked_at_again, not_selected
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.reruns import made_from
 from tomopipe.reruns.decisions import Decisions
 from tomopipe.reruns.made_from import ALSO_READ, METADATA, Statement
-from tomopipe.reruns.products import digest
+from tomopipe.reruns.receipts import digest
 from tomopipe.reruns.relion_notes import assumed_numbers, source_of
 from tomopipe.reruns.words import (
     CHANGED,
     MISSING,
     PROTECTING,
+    UNREADABLE,
     UNRECORDED,
+    of_cor,
     of_fix_options,
     of_scans,
     of_series,
@@ -36,8 +41,10 @@ from tomopipe.reruns.words import (
 from tomopipe.scans.angle_lists import BY_ANGLE, COMMAS
 from tomopipe.scans.metadata import NOT_SQUARE
 from tomopipe.steps import sidecar
+from tomopipe.storage.atomic import remove_stale
 from tomopipe.storage.checksums import changed_links
 from tomopipe.storage.json_files import json_or
+from tomopipe.storage.rights import why_not_replaced
 from tomopipe.storage.tables import read_tsv
 
 _N_NAMED = 3  # scans in a reason
@@ -48,8 +55,7 @@ class Wanted:
     """Statements of up-to-date results (`of_<step>`), and why results are made (`why`).
 
     `why_<step>` is for steps of which more than the statement decides. `rows` returns the
-    inventory, None before there is one; `known` a value that changes with the knowledge of raw
-    files: statements of scans are computed again.
+    inventory, None before there is one.
     """
 
     def __init__(
@@ -57,11 +63,9 @@ class Wanted:
         campaign: Campaign,
         decisions: Decisions,
         rows: Callable[[], InventoryRows | None],
-        known: Callable[[], Hashable] = lambda: None,
     ) -> None:
         self.campaign, self.out, self._decisions = campaign, campaign.outputs, decisions
-        self._rows, self._known = rows, known
-        self._known_before: Hashable = None
+        self._rows = rows
         self._found: dict[Hashable, Any] = {}
 
     @property
@@ -70,10 +74,7 @@ class Wanted:
         return self._rows() or {}
 
     def _once(self, key: Hashable, compute: Callable[[], Any]) -> Any:
-        """Return what was computed from the present knowledge of raw files."""
-        if (known := self._known()) != self._known_before:
-            self._found.clear()
-            self._known_before = known
+        """Return what was computed once: this object is for one inventory."""
         if key not in self._found:
             self._found[key] = compute()
         return self._found[key]
@@ -94,11 +95,13 @@ class Wanted:
 
     def why(self, wanted: Statement, key: str = "campaign", *, source: str = "") -> str:
         """Say why the results of a scan, series or stack are made; "" if they are as wanted."""
-        step, keep_stacks = wanted["step"], self.campaign.config.storage.keep_stacks
-        files = self.campaign.results_of(step, key)
+        step = wanted["step"]
+        files, gone = self.campaign.results_of(step, key), list[str]()
         # temporary ones are not made again
-        temporary = {"try_recon": files[2:], "export_stack": [] if keep_stacks else files[1:]}
-        gone = temporary.get(step, ())
+        if step == "try_recon":
+            gone = files[2:]
+        elif step == "export_stack" and not self.campaign.config.storage.keep_stacks:
+            gone = files[1:]
         return self._decisions.reason(step, key, files, wanted, may_be_gone=gone, source=source)
 
     # ---- raw files ---------------------------------------------------------------------------
@@ -130,12 +133,10 @@ class Wanted:
 
     def of_inventory(self) -> Statement:
         """State what inventory.tsv must be made from."""
-        campaign, record = self.campaign, self._decisions.record
+        campaign, receipts = self.campaign, self._decisions.receipts
         scans = [scan.path for scan in (*campaign.scans.values(), *campaign.refused)]
-        shared = [
-            path for scan in campaign.scans for path in campaign.for_scan(scan).shared_files()
-        ]
-        content = {path: record.raw(path) for path in {*scans, *shared}}
+        shared = [path for scan in campaign.scans for path in campaign.for_scan(scan).shared_files]
+        content = {path: receipts.raw(path) for path in {*scans, *shared}}
         return made_from.of_inventory(campaign, content)
 
     def why_inventory(self, path: str) -> str:
@@ -178,23 +179,28 @@ class Wanted:
 
     def _of_reading_angles(self, step: str, scan: str) -> Statement:
         """State the same of a step that also depends on what try_recon found in a scan."""
-        wanted, sweep = self._of_reading(step, scan), self.campaign.files.sweep(scan)
-        if "angles" in wanted:
-            wanted = wanted | {"angles": proven_angles(sweep)}
-        n_stuck = _of_file(sweep, N_STUCK, _mtime_ns(sweep))
-        return wanted | ({N_STUCK: n_stuck} if n_stuck else {})
+
+        def compute() -> Statement:
+            wanted = self._of_reading(step, scan)
+            sweep = self._decisions.receipts.path_of(self.out.sweep(scan))
+            if "angles" in wanted:
+                wanted = wanted | {"angles": proven_angles(sweep)}
+            n_stuck = _of_file(sweep, N_STUCK, _mtime_ns(sweep))
+            return wanted | ({N_STUCK: n_stuck} if n_stuck else {})
+
+        return self._once((step, scan, N_STUCK), compute)
 
     def of_predict_cor(self, scan: str) -> Statement:
         """State what a scan's prediction must be made from."""
 
         def compute() -> Statement:
-            stated, record = self.of_try_recon(scan), self._decisions.record
+            stated, receipts = self.of_try_recon(scan), self._decisions.receipts
             networks = self.campaign.config.predict_cor.own_networks
             return made_from.of_step(
                 "predict_cor",
                 self.campaign,
                 rows=digest(stated),
-                networks={path: record.raw(path) for path in networks},
+                networks={path: receipts.raw(path) for path in networks},
             )
 
         return self._once(("predict_cor", scan), compute)
@@ -203,7 +209,7 @@ class Wanted:
         """Decide also by the rows of the volume, if the verdict on a tilted axis hangs on them."""
         if reason := self.why(self.of_predict_cor(scan), scan):
             return reason
-        path = self.campaign.files.prediction(scan)
+        path = self._decisions.receipts.path_of(self.out.prediction(scan))
         before = _of_file(path, VOLUME_ROWS, _mtime_ns(path))
         rows = self.campaign.for_scan(scan).config.full_recon.rows
         return "" if before in (None, rows) else f"rows {before} -> {rows}"
@@ -222,7 +228,7 @@ class Wanted:
         """State what the table of a series must be made from."""
         scans = self.with_prediction(self.series()[series])
         predictions = {
-            scan: [self._decisions.record.content(path) for path in self.out.of_predict_cor(scan)]
+            scan: [self._decisions.receipts.content(path) for path in self.out.of_predict_cor(scan)]
             for scan in scans
         }
         parts = {"members": self.members(series), "predictions": predictions}
@@ -239,7 +245,7 @@ class Wanted:
         if reason and not self.why(made_from.before_protection(wanted), series):
             if any(row["flagged"] == "true" for row in read_tsv(table, ("flagged",))):
                 return PROTECTING
-            self._decisions.accept(self.out.fix_table(series), wanted)  # no outlier to keep
+            self._decisions.accept("fix_cor", series, wanted)  # no outlier to keep
             return ""
         if reason != CHANGED["fix_cor"]:
             return reason
@@ -248,21 +254,21 @@ class Wanted:
 
     def _of_series(self, before: Mapping[str, Mapping[str, str]], series: str) -> str:
         """Say what changed in a series; the times of files say which predictions are new."""
-        members, record = self.members(series), self._decisions.record
+        members, receipts = self.members(series), self._decisions.receipts
         found = of_series(before, members)
         scans = [member["scan"] for member in members if member["select"] == "in"]
         others = len(scans) < len(members) or len(self.alive(scans)) < len(scans)
         if found != CHANGED["fix_cor"] or others:
             return found
         table = self.out.fix_table(series)
-        if self._decisions.is_unrecorded("fix_cor", table):
+        if receipts.last("fix_cor", series) is None:
             return UNRECORDED
-        made_ns = _mtime_ns(record.path_of(table))
+        made_ns = _mtime_ns(receipts.path_of(table))
         new = [
             scan
             for scan in self.with_prediction(scans)
             if not all(  # 0: it is being made
-                0 < _mtime_ns(record.path_of(path)) <= made_ns
+                0 < _mtime_ns(receipts.path_of(path)) <= made_ns
                 for path in self.out.of_predict_cor(scan)
             )
         ]
@@ -295,33 +301,70 @@ class Wanted:
         return made_from.of_stitch(self.campaign, volumes)
 
     def sidecar(self, scan: str) -> str:
-        """Return the sidecar's path: beside the data, unless another campaign wrote one there.
-
-        Our record decides only of files in our folder: a copy of a campaign has the record, too.
-        """
+        """Return the sidecar's path: beside the data, unless another campaign wrote one there."""
         path, in_results = self.campaign.sidecar(scan), self.out.sidecar(scan)
-        record, folder = self._decisions.record, self.campaign.directory
-        if path == in_results or (path in record and not _is_outside(path)):
+        folder = self.campaign.directory
+        owner = sidecar.owner(folder / path) if _is_outside(path) else None
+        if path == in_results or owner is None or _is(owner, folder):
             return path
-        owner = sidecar.owner(folder / path)
-        if owner is None:
-            return path
-        # one that was moved comes back to it
-        is_back = in_results in record and path not in record and not _is(owner, folder)
-        return in_results if is_back or sidecar.is_campaign(owner, folder) else path
+        # of another campaign, or of this one before it was moved; ours may have stayed in results
+        is_theirs = sidecar.is_campaign(owner, folder) or (folder / in_results).exists()
+        return in_results if is_theirs else path
+
+    def of_sidecars(self, cors: Cors) -> Statement:
+        """State what the sidecars must be made from."""
+        content, scans = self._decisions.receipts.content, self.campaign.scans
+        predictions = {scan: content(self.out.prediction(scan)) for scan in self.alive(cors)}
+        series = {encode_series(scans[scan].series) for scan in cors}
+        paths = {scan: self.sidecar(scan) for scan in cors}
+        # those that lie elsewhere name the folder of their campaign
+        about = (
+            {"campaign": str(self.campaign.directory)}
+            if any(map(_is_outside, paths.values()))
+            else {}
+        )
+        return about | {
+            "step": "sidecar",
+            "cors": {scan: [paths[scan], entry] for scan, entry in cors.items()},
+            "tables": {name: content(self.out.fix_table(name)) for name in sorted(series)},
+            "predictions": predictions,
+        }
+
+    def sidecars(
+        self,
+        cors: Cors,
+        fixed: Mapping[str, Mapping[str, str]],
+        read: Callable[[Path, Any], Any] = json_or,
+    ) -> dict[str, str]:
+        """Return the content of each scan's sidecar as JSON; `fixed`: its row in a fix table."""
+        files = self.campaign.files
+        return {
+            scan: as_json(
+                sidecar.sidecar_content(
+                    scan,
+                    entry,
+                    fixed.get(scan),
+                    read(files.prediction(scan), None) if self.alive([scan]) else None,
+                )
+            )
+            for scan, entry in cors.items()
+        }
 
     def why_sidecar(self, scan: str, content: str) -> str:
-        """Say why a sidecar is written; "" if it states the facts of `content`, and is ours."""
+        """Say why a scan's sidecar is written; "" if it states the facts of `content`, as ours."""
         path, folder = self.sidecar(scan), self.campaign.directory
-        if path != self.campaign.sidecar(scan):
-            self._decisions.record.drop(self.campaign.sidecar(scan))  # now that of another
-        if path != self.out.sidecar(scan):
-            self._decisions.record.drop(self.out.sidecar(scan))  # removed once this is written
-        if reason := self._decisions.sidecar_reason(path, content):
-            return reason
-        if not _is_outside(path):
-            return ""
-        owner = sidecar.owner(folder / path)
+        if not (folder / path).exists():
+            return MISSING
+        present, facts = json_or(folder / path, {}), json.loads(content)
+        others = [key for key, value in facts.items() if present.get(key, facts) != value]
+        if not present:
+            return UNREADABLE
+        if "cor_px" in others:
+            before_px, source = present.get("cor_px"), facts.get("source", "")
+            return of_cor(scan, before_px, facts["cor_px"], source)
+        if others:
+            return f"{', '.join(others)} of the COR changed"
+        owner = sidecar.owner(folder / path) if _is_outside(path) else None
         return "" if owner is None or _is(owner, folder) else f"the campaign was moved from {owner}"
 
     def of_export_stack(self, scan: str) -> Statement:
@@ -330,7 +373,7 @@ class Wanted:
 
     def of_export_star(self, cors: Cors) -> Statement:
         """State what the tomogram set must be made from."""
-        metas = {scan: self._decisions.record.content(self.out.stack_meta(scan)) for scan in cors}
+        metas = {scan: self._decisions.receipts.content(self.out.stack_meta(scan)) for scan in cors}
         return made_from.of_export_star(self.star_options(cors), cors, metas)
 
     def star_options(self, cors: Cors) -> dict[str, Any]:
@@ -342,7 +385,7 @@ class Wanted:
         """Return the wanted statement's digest for each MRC volume; "" if it is of another one."""
         found = {}
         for scan, entry in cors.items():
-            path = self._decisions.record.path_of(self.out.mrc_volume(scan))
+            path = self._decisions.receipts.path_of(self.out.mrc_volume(scan))
             if (source := source_of(path)) is not None:
                 wanted = digest(self.of_full_recon(scan, entry["cor_px"]))
                 found[scan] = wanted if source == wanted else ""
@@ -405,16 +448,19 @@ class Wanted:
 
 
 @cache  # asked once per job, and predictions are large
-def _of_file(path: Path, key: str, _mtime_ns: int) -> Any:
+def _of_file(path: str, key: str, _mtime_ns: int) -> Any:
     """Return what a JSON file has at a key that is in few of its kind; None if it has none."""
-    with suppress(OSError):
-        if f'"{key}"'.encode() in path.read_bytes():  # parsing takes longer
+    with suppress(OSError), open(path, "rb") as file:
+        if f'"{key}"'.encode() in file.read():  # parsing takes longer
             return json_or(path, {}).get(key)
     return None
 
 
 def _mtime_ns(path: str | os.PathLike[str]) -> int:
-    return os.stat(path).st_mtime_ns if os.path.exists(path) else 0
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _is_outside(path: str) -> bool:
@@ -424,3 +470,43 @@ def _is_outside(path: str) -> bool:
 
 def _is(folder: str, other: os.PathLike[str]) -> bool:
     return os.path.exists(folder) and os.path.samefile(folder, other)
+
+
+def _read(path: Path, default: Any) -> Any:
+    """Read a JSON file that may be missing; one that cannot be read now is an error."""
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return default
+
+
+def write_sidecars(campaign: Campaign) -> None:
+    """Write the sidecars that do not state the present facts; of the others none is touched.
+
+    TomopipeError, once all others are written, if some cannot be.
+    """
+    rows, cors = read_inventory(campaign.files.inventory), read_cor_json(campaign.files.cor_table)
+    wanted = Wanted(campaign, Decisions(campaign), lambda: rows)
+    selected = set(campaign.selected_scans(rows))
+    cors = {s: cor for s, cor in cors.items() if s in selected and not wanted.is_unproven(s)}
+    faults = []
+    steps = {"preprocess", "try_recon", "predict_cor", "fix_cor", "resolve_cor"}
+    tables = map(campaign.files.fix_table, wanted.series())
+    fixed = {row["scan"]: row for table in tables for row in read_tsv(table, ("scan",))}
+    contents = wanted.sidecars(cors, fixed, _read)
+    due = [scan for scan, content in contents.items() if wanted.why_sidecar(scan, content)]
+    # beside the data they are not removed with a run
+    remove_stale(*(campaign.directory / wanted.sidecar(scan) for scan in due))
+    for scan in due:
+        path, content = wanted.sidecar(scan), contents[scan]
+        if fault := why_not_replaced(campaign.directory / path):
+            faults.append(fault)
+            continue
+        sidecar.sidecar(
+            path,
+            content=content,
+            parameters=json.loads(campaign.for_scan(scan).config.model_dump_json(include=steps)),
+            in_results=campaign.outputs.sidecar(scan),
+        )
+    if faults:
+        raise TomopipeError(some_of(faults, _N_NAMED))

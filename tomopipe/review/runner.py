@@ -12,11 +12,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from tomopipe.campaign import lock
 from tomopipe.campaign.files import LOGS, Logs
 from tomopipe.campaign.job_status import end_of
+from tomopipe.campaign.lock import Run
 from tomopipe.errors import TomopipeError
 from tomopipe.run import launch
-from tomopipe.run.launch import Run
 from tomopipe.run.progress import Progress
 
 _TAIL_LINES = 15
@@ -57,7 +58,7 @@ class Runner:
             if self._run is None or not self._is_running():
                 raise TomopipeError("no run that was started from this page is under way.")
             self._stopping = True
-            launch.interrupt(self._directory, self._run, sending=signal.SIGINT)
+            launch.interrupt(self._run, sending=signal.SIGINT)
 
     def state(self) -> dict[str, Any]:
         """Return the state of the run for the page."""
@@ -75,13 +76,17 @@ class Runner:
             return found | self._how_far()
 
     def _is_running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        if self._process is None or self._process.poll() is None:
+            return self._process is not None
+        if self._run and self._process.returncode >= 0:  # not killed, perhaps before it began
+            lock.release(self._directory, self._run)
+        return False
 
     def _elsewhere(self) -> str:
         """Describe a run that was started elsewhere; "" if there is none."""
-        if (run := launch.under_way(self._directory)) is not None:
+        if (run := lock.under_way(self._directory)) is not None:
             return f"a run that was started elsewhere is under way: {run}. `tomopipe stop` ends it."
-        return launch.LOCKED if launch.is_locked(self._directory) else ""
+        return ""
 
     def _how_far(self) -> dict[str, Any]:
         if self._run is None or self._progress is None:

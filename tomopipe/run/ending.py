@@ -7,9 +7,8 @@ import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
-from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory, stats_of
+from tomopipe.campaign.campaign import Campaign, read_inventory, stats_of
 from tomopipe.campaign.failures import STEPS, is_made, record_failures, record_not_begun
 from tomopipe.campaign.files import STAR
 from tomopipe.campaign.job_status import read_job
@@ -26,9 +25,14 @@ from tomopipe.errors import TomopipeError, is_of_the_system, some_of
 from tomopipe.groups import fault_lines, grouped, scans_named
 from tomopipe.reruns.made_again import wanted_now, why_again
 from tomopipe.reruns.option_faults import nothing_usable, unused_cors
-from tomopipe.reruns.products import digest
+from tomopipe.reruns.parameters import statement_of
+from tomopipe.reruns.receipts import Receipts
 from tomopipe.reruns.relion_notes import note_lines, relion_notes
+from tomopipe.reruns.settle import Settled
+from tomopipe.run import progress
 from tomopipe.run.retention import removable, remove
+from tomopipe.steps.resolve_cor import renew_paths
+from tomopipe.storage import run_folder
 from tomopipe.storage.json_files import json_or
 
 _MOST_SAID = 20  # most lines about scans
@@ -62,8 +66,69 @@ def after_failure(
             f"{scans_named(scans)}: skipped from the next call on, which finishes all others; "
             f"`tomopipe retry {scans[0]}` tries again."
         )
-    if campaign.config.report.enabled:
-        write_report(campaign)
+    if campaign.config.report.enabled and write_report(campaign):
+        # it names failures, which the next run may mend without a change of what else it shows
+        record_page(campaign, is_final=False)
+
+
+def after_success(campaign: Campaign, *, is_whole: bool) -> None:
+    """Say what a run that made all it should has left open; exit with 3 if a scan is not finished.
+
+    `is_whole`: the run was of the whole campaign.
+    """
+    for line in run_folder.warnings():
+        _say(line)
+    progress.tell(is_whole=is_whole)
+    if not is_whole:
+        return
+    _renew_report(campaign)
+    remove_temporary(campaign)
+    say_stacks_skipped(campaign)
+    say_warnings(campaign)
+    if unfinished := unfinished_scans(campaign):
+        for line in unfinished:
+            _say(line)
+        if not progress.is_read():  # `tomopipe run` names it
+            _say(f"see {campaign.outputs.report}")
+        raise SystemExit(3)
+
+
+def _renew_report(campaign: Campaign) -> None:
+    """Write the page again if stacks failed, or no longer do, which its job may not have seen."""
+    settled = Settled(campaign, looks_ahead=False)
+    is_due = settled.pending or any(job.rule == "report" for job in settled.jobs)
+    if is_due and write_report(campaign):
+        record_page(campaign, is_final=True)
+
+
+def record_page(campaign: Campaign, *, is_final: bool) -> None:
+    """Write the receipt of a page that no job has written; if it is not final the next run does.
+
+    Nothing if it cannot be written, as in a campaign of somebody else.
+    """
+    with suppress(OSError, TomopipeError):
+        settled = Settled(campaign, looks_ahead=False)
+        if not campaign.files.report.exists():
+            return
+        is_final = is_final and not settled.pending
+        stated = statement_of(settled, "report", "campaign") if is_final else {"step": "report"}
+        settled.receipts.write("report", "campaign", stated, [campaign.outputs.report])
+        settled.receipts.save()
+
+
+def at_exit(campaign: Campaign, receipts: Receipts | None = None) -> None:
+    """End a run, also one that had nothing to do: then `receipts` are as it has read them."""
+    files = campaign.files
+    with suppress(OSError, TomopipeError):
+        if files.inventory.exists() and files.cor_table.exists():
+            scans = campaign.to_resolve(read_inventory(files.inventory))
+            renew_paths(files.cor_table, files.rot_cen, scans)
+        if receipts is None:
+            receipts = Receipts(campaign.directory, campaign.outputs)
+            receipts.present()  # those that jobs have written
+        receipts.save()
+    if progress.is_read():
+        progress.tell(unfinished=unfinished_scans(campaign))
 
 
 def _say_not_begun(
@@ -90,18 +155,10 @@ def write_report(campaign: Campaign) -> bool:
     return True
 
 
-def table_shown(campaign: Campaign) -> str:
-    """Return a digest of the cells of the campaign table that a page of now shows."""
-    rows = [(row.scan, row.select, row.cor_px) for row in campaign.table_rows]
-    return digest({"rows": [row for row in rows if row[1:] != ("auto", "")]})
-
-
 def has_ended(campaign: Campaign) -> bool:
-    """Tell whether the next run has nothing to do: the page shows no edit that may be undone."""
-    from tomopipe.reruns.expected import Expected  # slow to load, and of no use to a run
-
+    """Tell whether the next run has nothing but the page: it shows no edit that may be undone."""
     try:
-        return not Expected(campaign).jobs
+        return all(job.rule == "report" for job in Settled(campaign).jobs)
     except (OSError, TomopipeError):
         return False
 
@@ -234,27 +291,17 @@ def set_remarks(campaign: Campaign) -> list[str]:
     if not (campaign.config.export_star.enabled and cors):
         return []
     star = files.in_relion(STAR)
-    no_stack = [scan for scan in cors if not files.stack_meta(scan).exists()]
+    wanted = wanted_now(campaign, rows)
+    no_stack = [scan for scan in cors if wanted.why(wanted.of_export_stack(scan), scan)]
     if not star.exists():
         fault = "not made yet"
-    elif no_stack or _is_of_other_stacks(campaign, rows, cors):
+    elif no_stack or wanted.why_export_star(cors):
         fault = "of earlier stacks"
     else:
         return _removed(campaign, cors)
     none_of = f": there is none of {some_of(no_stack, _N_NAMED)}" if no_stack else ""
     n = len(cors)
     return [f"{fault}; `tomopipe run` makes it when there are stacks of all {n} scans{none_of}"]
-
-
-def _is_of_other_stacks(
-    campaign: Campaign, rows: InventoryRows, cors: Mapping[str, Mapping[str, Any]]
-) -> bool:
-    """Tell whether a stack is newer than the set, which is not what it would be now."""
-    files = campaign.files
-    made_ns = files.in_relion(STAR).stat().st_mtime_ns
-    if all(files.stack_meta(scan).stat().st_mtime_ns <= made_ns for scan in cors):
-        return False
-    return bool(wanted_now(campaign, rows).why_export_star(cors))
 
 
 def _removed(campaign: Campaign, scans: Collection[str]) -> list[str]:

@@ -1,38 +1,33 @@
 """Start Snakemake on a campaign, identify the current run, stop it: from a terminal or the page.
 
-A run has its own session, so that it outlives terminal and page; `logs/under_way.json` names its
-process. Snakemake's lock decides whether a run may begin.
+A run has its own session, so that it outlives terminal and page. The lock of the campaign
+(`campaign.lock`) names its process and decides whether another one may begin.
 """
 
-import math
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime
-from itertools import count
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tomopipe.campaign.files import CONFIG, LOGS, SNAKEMAKE
-from tomopipe.campaign.job_status import CLOCKS_S
+from tomopipe.campaign import lock
+from tomopipe.campaign.files import CONFIG, LOGS, SNAKEMAKE, names_no_target
+from tomopipe.campaign.lock import FILES, Run
 from tomopipe.campaign.slurm import NOT_CANCELLED, unknown_names
-from tomopipe.campaign.watch_lock import FILES, is_watched
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import NO_FOLDER, workflow_folder
+from tomopipe.run import progress, snakemake_options
 from tomopipe.run.progress import FORCE, VARIABLE
-from tomopipe.storage import run_folder
-from tomopipe.storage.atomic import write_json, write_text
-from tomopipe.storage.json_files import json_or
-from tomopipe.storage.processes import in_folder, is_alive, is_copied, machine, named
-from tomopipe.storage.shared import locked
+from tomopipe.storage.atomic import write_text
+from tomopipe.storage.processes import is_alive, machine, named
 
 _SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefile")
 _PROFILES = ("profile.yaml", "config.yaml")
@@ -52,13 +47,7 @@ _KINDS = {
 _N_LOGS = 20  # runs whose logs are kept: a watcher's are short
 _LOOK_S = 0.1
 _SLURM_S = 3.0  # that a run waits for SLURM before it begins, for each of two questions
-_BEGINS_S = 120  # from its lock to its folder, at most, of a run
-LOCKED = (
-    "the campaign is locked, by a run that was started otherwise or by one that was killed: then "
-    "`tomopipe run -- --unlock`, and run again."
-)
 _EVENTS = ".jsonl"
-_SNAKEMAKE_LOG = ".snakemake.log"
 # a shell that runs this in the background makes it ignore Ctrl-C
 _HEEDING = """
 import os, signal, sys
@@ -66,32 +55,6 @@ signal.signal(signal.SIGHUP, signal.SIG_IGN)
 signal.signal(signal.SIGINT, signal.SIG_DFL)
 os.execvp(sys.argv[1], sys.argv[1:])
 """
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run: its process, its log and its file of events."""
-
-    # of the main process of Snakemake, which leads its session
-    pid: int
-    host: str
-    user: str
-    start_s: float  # when it began, Unix seconds
-    # start time of the process, to recognise a later one of the same number; "" if unknown
-    born: str
-    # paths of Snakemake's text, and of what `tomopipe.run.progress` reads
-    log: str
-    events: str
-    stopped: bool = False  # whether somebody has stopped it
-    machine: str = ""  # its kernel and process namespace; "" if unknown
-    # where its record is: one that was copied with the campaign names no run of the copy
-    folder: str = ""
-    inode: int = 0
-
-    def __str__(self) -> str:
-        """Describe when, by whom and where it was started."""
-        when = time.strftime("%a %H:%M", time.localtime(self.start_s))
-        return f"started {when} by {self.user} on {self.host}, process {self.pid}"
 
 
 def chosen_profile(directory: Path) -> str:
@@ -119,10 +82,11 @@ def run_command(
         profile = _of_our_executor(directory, name) or profile
     home = workflow_folder()
     snakefiles = [path for name in _SNAKEFILES if (path := directory / name).is_file()]
+    snakefiles = [path for path in snakefiles if not names_no_target(path)]
     if not (snakefiles or config or (directory / CONFIG).is_file()):
         if not directory.is_dir():
             raise TomopipeError(
-                f"{directory}: {NO_FOLDER} One volume: tomopipe run -- results/SCAN_rec.h5"
+                f"{directory}: {NO_FOLDER} In its folder, one volume: tomopipe run SCAN"
             )
         raise TomopipeError(
             f"no {CONFIG} in {directory} or above, so this is no campaign. Type: tomopipe init "
@@ -132,7 +96,8 @@ def run_command(
     if profile == "workstation":
         profile = str(home / "profiles" / profile)
     return [
-        *(sys.executable, "-m", "snakemake", "--logger", "tomopipe", "--snakefile", str(snakefile)),
+        *(sys.executable, "-m", "snakemake", "--logger", "tomopipe", "--nolock"),
+        *("--snakefile", str(snakefile)),
         *(("--profile", profile) if profile else ()),
         # not last: it would take targets that follow, too
         *(("--configfile", str(config)) if config else ()),
@@ -183,63 +148,43 @@ def start(
     command: Sequence[str],
     *,
     force: bool = False,
+    take_over: bool = False,
     watcher: Run | None = None,
     files: str = "",
 ) -> tuple["subprocess.Popen[bytes]", Run]:
     """Start a run, which outlives this process and its terminal; refuse if there is one.
 
-    It ends before any volume if the disk is too small, unless `force`. The `watcher` that starts it
-    hands over its place (`claim`); `files` lists the raw files that the run sees (default: all).
+    It ends before any volume if the disk is too small, unless `force`. `take_over` as in
+    `lock.take`; the `watcher` that starts it holds the lock, and hands it over. `files` lists the
+    raw files that the run sees (default: all). A command that only looks takes no lock.
     """
-    with _only_run(directory, unlocks="--unlock" in command, but=watcher):
-        if watcher is None and is_watched(directory):  # which is between two runs
-            raise TomopipeError(
-                "a run of this campaign is under way: it is watched. `tomopipe status` shows it, "
-                "`tomopipe stop` ends it."
-            )
-        log, events = _new_logs(directory)
-        environment = {VARIABLE: str(events), FORCE: "yes" if force else "", FILES: files}
-        process = spawn(directory, command, log, environment)
-        try:
-            run = _record(directory, process.pid, log, events)
-        except BaseException:  # nobody would know of it
+    (directory / LOGS.of_runs).mkdir(parents=True, exist_ok=True)
+    of_watcher = {name: getattr(watcher, name) for name in ("watcher", "before") if watcher}
+    run = lock.new_run(directory, **of_watcher)
+    log = directory / LOGS.of_runs / f"{run.id}.log"
+    run = replace(run, log=str(log), events=str(log.with_suffix(_EVENTS)))
+    executes = snakemake_options.executes(command)
+    if watcher:
+        lock.hand_over(directory, watcher, run)
+    elif executes:
+        run = lock.take(directory, run, take_over=take_over)
+    process = None
+    try:
+        _remove_old_logs(log.parent)
+        given = {VARIABLE: run.events, FORCE: "yes" if force else "", FILES: files}
+        process = spawn(directory, command, log, given | {lock.VARIABLE: run.id})
+        mine, run = run, replace(run, **named(process.pid))
+        if executes:
+            lock.hand_over(directory, mine, run)
+    except BaseException:  # nobody would know of it
+        if process:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-            raise
+        if watcher:
+            lock.hand_over(directory, run, watcher)
+        lock.release(directory, run)
+        raise
     return process, run
-
-
-def claim(directory: Path, since_s: float) -> Run:
-    """Record this process, a watcher since then, as the current run; refuse if there is one."""
-    log = directory / LOGS.of_hooks
-    with _only_run(directory):
-        return _record(directory, os.getpid(), log, log.with_suffix(_EVENTS), start_s=since_s)
-
-
-@contextmanager
-def _only_run(directory: Path, *, unlocks: bool = False, but: Run | None = None) -> Iterator[None]:
-    """Hold the lock of the record of the current run; refuse another, `unlocks` if it lives."""
-    record = directory / LOGS.run_record
-    record.parent.mkdir(parents=True, exist_ok=True)
-    with locked(record):
-        if (run := under_way(directory, heeds_lock=not unlocks)) not in (None, but):
-            ends = "`tomopipe stop` ends it"
-            if is_alive(asdict(run)) is None:
-                watched = is_watched(directory, by=run.machine)
-                again = "wait 2 minutes" if watched else "`tomopipe run -- --unlock`"
-                ends += f" on {run.host}; if it was killed there: {again}"
-            raise TomopipeError(
-                f"a run of this campaign is under way: {run}. `tomopipe status` shows it, {ends}."
-            )
-        yield
-
-
-def _record(directory: Path, pid: int, log: Path, events: Path, **more: float) -> Run:
-    record = directory / LOGS.run_record
-    process = named(pid) | in_folder(record.parent) | more
-    run = Run(**process, user=run_folder.user_name(), log=str(log), events=str(events))
-    write_json(asdict(run), record)
-    return run
 
 
 def spawn(
@@ -279,89 +224,13 @@ def _other_cache(directory: Path) -> dict[str, str]:
     return {"XDG_CACHE_HOME": str(directory.absolute() / SNAKEMAKE / "cache")}
 
 
-def _new_logs(directory: Path) -> tuple[Path, Path]:
-    """Make the log of a new run, with a new name; remove those of old runs."""
-    folder = directory / LOGS.of_runs
-    folder.mkdir(exist_ok=True)
+def _remove_old_logs(folder: Path) -> None:
     for old in sorted(folder.glob("*.log"))[: 1 - _N_LOGS]:
         old.unlink()
         old.with_suffix(_EVENTS).unlink(missing_ok=True)
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    names = (f"{stamp}{f'-{n}' if n else ''}.log" for n in count())
-    log = next(folder / name for name in names if not (folder / name).exists())
-    return log, log.with_suffix(_EVENTS)
 
 
-def under_way(directory: Path, *, heeds_lock: bool = True) -> Run | None:
-    """Return the run that was started by `start` and has not ended; None if there is none.
-
-    One that may live counts while a watcher renews its lock, or Snakemake's lock exists.
-    """
-    run = read_record(directory)
-    alive = is_alive(asdict(run)) if run else False
-    if alive is None:
-        is_watcher = run is not None and is_watched(directory, by=run.machine)
-        alive = is_watcher or (heeds_lock and is_locked(directory))
-    return run if alive else None
-
-
-def read_record(directory: Path) -> Run | None:
-    """Return the last run of this folder that was started by `start`."""
-    record = directory / LOGS.run_record
-    try:
-        run = Run(**json_or(record, {}))
-    except TypeError:  # none, or of another version
-        return None
-    return None if is_copied(asdict(run), record.parent) else run
-
-
-def unlock(directory: Path) -> None:
-    """Remove Snakemake's lock of a run that has ended."""
-    for lock in _locks(directory):
-        lock.unlink(missing_ok=True)
-
-
-def unlock_killed(directory: Path, results: Path) -> bool:
-    """Remove the lock of a run that was killed here, or copied; tell whether there was one."""
-    if found := is_killed(directory, results):
-        unlock(directory)
-    return found
-
-
-def is_killed(directory: Path, results: Path) -> bool:
-    """Tell whether the run that has locked the campaign was killed here, or copied with it."""
-    if not (locks := _locks(directory)):
-        return False
-    locked_s = max(lock.stat().st_mtime for lock in locks)
-    if copied_s := run_folder.copied_s(results):
-        run = read_record(directory)  # which locks before it makes its folder
-        if run is None and _last_began_s(directory) < copied_s - CLOCKS_S:
-            return True  # a lock's own time may be that of the copying
-        return locked_s < (run.start_s if run else time.time() - _BEGINS_S)
-    # Snakemake locks before a run makes its folder: a younger lock is that of another run
-    return run_folder.killed_here(results, locked_s)
-
-
-def _last_began_s(directory: Path) -> float:
-    """Return when the last run of Snakemake began, by the names of its logs; inf: not known."""
-    logs = (directory / SNAKEMAKE / "log").glob(f"*{_SNAKEMAKE_LOG}")
-    names = [log.name.removesuffix(_SNAKEMAKE_LOG) for log in logs]
-    try:
-        return max(datetime.fromisoformat(name).timestamp() for name in names)
-    except ValueError:
-        return math.inf
-
-
-def is_locked(directory: Path) -> bool:
-    """Tell whether Snakemake has locked the campaign: a run is under way, or one was killed."""
-    return bool(_locks(directory))
-
-
-def _locks(directory: Path) -> list[Path]:
-    return list((directory / SNAKEMAKE / "locks").glob("*.lock"))
-
-
-def interrupt(directory: Path, run: Run, *, sending: signal.Signals) -> None:
+def interrupt(run: Run, *, sending: signal.Signals) -> None:
     """Stop a run: SIGINT ends its jobs, too, SIGTERM lets them finish, SIGKILL kills it.
 
     One on another machine, or of another user, is refused.
@@ -374,7 +243,8 @@ def interrupt(directory: Path, run: Run, *, sending: signal.Signals) -> None:
     try:
         os.kill(run.pid, 0)  # one that is refused has not been stopped
         with suppress(OSError):  # it ends, recorded or not
-            _record_stop(run, directory / LOGS.run_record)
+            if run.events:
+                progress.write(Path(run.events), stopped=True)
         if sending is signal.SIGTERM or os.getpgid(run.pid) != run.pid:
             os.kill(run.pid, sending)  # not its jobs
         else:
@@ -385,15 +255,6 @@ def interrupt(directory: Path, run: Run, *, sending: signal.Signals) -> None:
         pass  # it has just ended
 
 
-def _record_stop(run: Run, record: Path) -> None:
-    try:
-        write_json(asdict(replace(run, stopped=True)), record)
-    except OSError:  # no room for another file: in place
-        text = record.read_bytes().replace(b'"stopped": false', b'"stopped": true ')
-        with open(record, "r+b") as stream:
-            stream.write(text)
-
-
 def not_cancelled(run: Run) -> Counter[str]:
     """Return what a run has said so far of SLURM jobs that it could not cancel, and how often."""
     lines = []
@@ -402,10 +263,10 @@ def not_cancelled(run: Run) -> Counter[str]:
     return Counter(line for line in lines if line.startswith(f"tomopipe: {NOT_CANCELLED}"))
 
 
-def has_ended(run: Run, *, within_s: float, directory: Path | None = None) -> bool:
-    """Wait for a run, and for the watcher of `directory`; tell whether they have ended."""
+def has_ended(run: Run, *, within_s: float) -> bool:
+    """Wait for a run, and for its watcher if it has one; tell whether they have ended."""
     end = time.monotonic() + within_s
-    while is_alive(asdict(run)) or (directory and is_watched(directory, by=run.machine)):
+    while is_alive(asdict(run)) or (run.watcher and is_alive(run.watcher)):
         if time.monotonic() > end:
             return False
         time.sleep(_LOOK_S)

@@ -10,7 +10,7 @@ import os
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,10 +38,15 @@ def is_read() -> bool:
 
 
 def tell(**event: Any) -> None:
-    """Write an event."""
+    """Write an event of this run."""
     if is_read():
-        with open(os.environ[VARIABLE], "a", encoding="utf-8") as stream:
-            stream.write(json.dumps({"at": time.time(), **event}) + "\n")
+        write(Path(os.environ[VARIABLE]), **event)
+
+
+def write(events: Path, **event: Any) -> None:
+    """Append an event of a run to its file."""
+    with open(events, "a", encoding="utf-8") as stream:
+        stream.write(json.dumps({"at": time.time(), **event}) + "\n")
 
 
 def error_of(log: Path, step: str, since_s: float) -> str:
@@ -98,23 +103,18 @@ class Progress:
 
     On a cluster a job is running, and done, once its status file says so: Snakemake names it when
     it is submitted, and asks the scheduler once a minute. A job that ends because somebody stopped
-    the run (`is_stopped`) has not failed.
+    the run (the fact `stopped`) has not failed.
     """
 
-    def __init__(
-        self,
-        events: str | os.PathLike[str],
-        logs: Logs[Path],
-        is_stopped: Callable[[], bool] = lambda: False,
-    ) -> None:
-        self._is_stopped = is_stopped
+    def __init__(self, events: str | os.PathLike[str], logs: Logs[Path]) -> None:
         self._path, self._offset = Path(events), 0
         self.logs, self._looked_at_s = logs, 0.0
         self._steps: dict[str, Step] = {}
         self._jobs: dict[int, Job] = {}
         self._untold: dict[int, float] = {}  # failures that may be tried again, when read
         # reported once: the configuration (`campaign`), whether Snakemake `executes` jobs and they
-        # are `remote`, the lines about scans without COR or volume (`unfinished`), others (`said`)
+        # are `remote`, whether somebody `stopped` it, the lines about scans without COR or volume
+        # (`unfinished`), others (`said`)
         self.facts: dict[str, Any] = {}
         # what (began, failed, again: it is tried again; says), step, name, and reason or error; the
         # reader empties it
@@ -240,7 +240,7 @@ class Progress:
             if job.state != "done":  # on its node
                 job.wall_s = event["at"] - job.begun_s
             self._set(job, "done")
-        elif self._is_stopped():
+        elif self.facts.get("stopped"):
             self._set(job, "stopped")
         else:
             job.error = event.get("error", "")

@@ -10,7 +10,7 @@ from typing import Any
 from tomopipe.campaign.files import CONFIG
 from tomopipe.cor.cor_value import parse_cor
 from tomopipe.cor.outliers import is_by_file
-from tomopipe.storage.atomic import remove_stale, take_away, write_json
+from tomopipe.storage.atomic import take_away, write_json
 from tomopipe.storage.json_files import json_or
 
 
@@ -23,13 +23,11 @@ def sidecar(
 ) -> None:
     """Write the sidecar of one scan, of the campaign in the working directory.
 
-    `content`: the facts it states, as JSON made from `sidecar_content`. As the only parameter of
-    the rule they make it rewrite the file if, and only if, they change. `parameters` are the
-    options in force when these facts were established. They are no parameter of the rule: an option
-    that changes no fact about this scan rewrites no sidecar. `in_results` is its place while the
-    folder of the data cannot be written: one that was left there would bring back an old COR.
+    `content`: the facts it states, as JSON made from `sidecar_content`. `parameters` are the
+    options in force when these facts were established: an option that changes no fact about this
+    scan rewrites no sidecar. `in_results` is its place while the folder of the data cannot be
+    written: one that was left there would bring back an old COR.
     """
-    remove_stale(output)  # beside the data it is not removed with a run
     about = {"campaign": os.getcwd(), "parameters": dict(parameters)}
     write_json(json.loads(content) | about, output)
     if os.path.realpath(in_results) != os.path.realpath(output):

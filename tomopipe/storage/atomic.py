@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.errors import room_for
+from tomopipe.groups import grouped
 from tomopipe.storage import checksums, run_folder
 from tomopipe.storage.manifest import names_of_others, write_manifest
 
@@ -61,18 +62,24 @@ def whole(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
 
 
+_TMP = ".tmp-"
 before_rename: list[Callable[[], None]] = []
 """Called before a result gets its name; what they raise leaves everything as it was."""
 
 
-def remove_stale(path: str | os.PathLike[str]) -> list[Path]:
-    """Remove, and return, temporary files that killed writers of `path` left beside it.
+def remove_stale(*paths: str | os.PathLike[str]) -> list[Path]:
+    """Remove, and return, temporary files that killed writers of `paths` left beside them.
 
-    Call it only where nobody else writes `path` at the same time: at the start of the job whose
-    output it is.
+    Call it only where nobody else writes these at the same time: at the start of the job whose
+    outputs they are.
     """
-    final = Path(path)
-    stale = sorted(final.parent.glob(f"{_prefix(final)}*"))
+    starts = grouped((final.parent, _prefix(final)) for final in map(Path, paths))
+    stale = [
+        folder / name
+        for folder, prefixes in starts.items()
+        for name in (sorted(os.listdir(folder)) if folder.is_dir() else ())
+        if name.startswith(_TMP) and name.startswith(tuple(prefixes))
+    ]
     for leftover in stale:
         _remove(leftover)
     return stale
@@ -122,7 +129,7 @@ def _new_name(final: Path, ending: str) -> Path:
 def _prefix(final: Path) -> str:
     """Return the beginning of all temporary names of `final`, and of no others."""
     # a hash: long names leave no room for a prefix (255 bytes at most)
-    return f".tmp-{hashlib.sha256(os.fsencode(final.name)).hexdigest()[:16]}-"
+    return f"{_TMP}{hashlib.sha256(os.fsencode(final.name)).hexdigest()[:16]}-"
 
 
 def _remove(path: Path) -> None:

@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -228,10 +227,10 @@ def forget(temporary: AnyPath) -> None:
     _taken(temporary)
 
 
-def made() -> dict[Path, str]:
-    """Return the latest checksum of each file and folder that this process has finished."""
+def made(path: AnyPath) -> str:
+    """Return the latest checksum of a file or folder that this process has finished; else ""."""
     with _lock:
-        return {Path(path): checksum for path, checksum in _made.items()}
+        return _made.get(_key(path), "")
 
 
 def _taken(folder: AnyPath) -> dict[str, str]:

@@ -2,43 +2,44 @@
 
 The main process makes the folder, with a unique name, when it begins, and gives the name to its
 jobs. A later run renames it before it looks at any result. So a job that outlived its main process,
-or waited in a queue meanwhile, cannot replace a newer result, on any file system. The jobs' records
-of their results are there, too, until the main process has collected them.
+or waited in a queue meanwhile, cannot replace a newer result, on any file system.
 """
 
 import getpass
-import json
 import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from tomopipe.errors import RunEndedError, room_for
-from tomopipe.storage.json_files import json_or
-from tomopipe.storage.processes import in_folder, is_alive, is_copied, named
 
 VARIABLE = "TOMOPIPE_RUN"
 """Environment variable with the folder of the run, relative to the campaign; "" outside a run."""
-_RUNS, _RECORDS = ".runs", "said"
+_RUNS = ".runs"
 
 
-def begin(results: Path) -> Path:
+def new_id() -> str:
+    """Return the id of a new run: when it begins, and what tells it from all others."""
+    return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(4)}"
+
+
+def begin(results: Path, run_id: str = "") -> Path:
     """End all earlier runs and make the folder of a new one; return it.
 
     `results` is relative to the campaign as the working directory.
     """
     end_all(results)
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    folder = results / _RUNS / f"{stamp}-{secrets.token_hex(4)}"
+    folder = results / _RUNS / (run_id or new_id())
     with room_for(results):
-        (folder / _RECORDS).mkdir(parents=True)
-        about = named(os.getpid()) | in_folder(folder) | {"user": user_name()}
-        (folder / "run.json").write_text(json.dumps(about), encoding="utf-8")
+        folder.mkdir(parents=True)
     return folder
+
+
+def slurm_name(run_id: str) -> str:
+    """Return the name that all jobs of a run have in SLURM, by its id or its folder."""
+    return f"tomopipe-{run_id.rpartition('-')[2]}"
 
 
 def _renamed(folder: Path) -> Path:
@@ -65,26 +66,6 @@ def earlier(results: Path) -> list[Path]:
     return sorted(path for path in folders if not path.name.startswith("ended-"))
 
 
-def killed_here(results: Path, since_s: float) -> bool:
-    """Tell whether the last run, begun at `since_s` (Unix seconds) or later, was killed here."""
-    try:
-        about = json.loads((earlier(results)[-1] / "run.json").read_text(encoding="utf-8"))
-        return bool(about["start_s"] >= since_s and is_alive(about) is False)
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
-        return False
-
-
-def copied_s(results: Path) -> float | None:
-    """Return when the campaign was copied while it ran, if nothing has run in the copy yet.
-
-    In Unix seconds; None if it is no such copy.
-    """
-    for run in earlier(results)[-1:]:
-        if is_copied(json_or(run / "run.json", {}), run):
-            return os.stat(run / "run.json").st_ctime  # copies may keep the other times
-    return None
-
-
 def current() -> Path | None:
     """Return the folder of the run that this process belongs to; None outside a run.
 
@@ -94,7 +75,7 @@ def current() -> Path | None:
     if not name:
         return None
     folder = Path(name)
-    if not folder.is_dir():
+    if folder.parent.name != _RUNS or not folder.is_dir():
         raise RunEndedError(
             f"{folder}: the run of this job has ended, or a newer run has begun since: nothing "
             "is written. Look at the newer run; it makes what is wanted now."
@@ -120,37 +101,6 @@ def warnings() -> list[str]:
     """Return the warnings that the jobs of this run have left."""
     name = os.environ.get(VARIABLE, "")
     return [path.read_text("utf-8") for path in Path(name).glob("warning-*")] if name else []
-
-
-def results_of(folder: Path) -> Path:
-    """Return the results folder that a run belongs to."""
-    return folder.parent.parent
-
-
-def write_job_record(step: str, key: str, record: dict[str, Any]) -> None:
-    """Record what a job has made, for the main process to collect; not outside a run."""
-    folder = current()
-    if folder is None:
-        return
-    path = job_record_path(folder, step, key)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
-    with room_for(folder):
-        temporary.write_text(json.dumps(record), encoding="utf-8")
-        temporary.replace(path)
-
-
-def job_record_path(folder: Path, step: str, key: str) -> Path:
-    """Return the path of a job's record."""
-    # names of scans are file names; long ones leave room for the step
-    return folder / _RECORDS / f"{step}@{key}"[:250]
-
-
-def job_records(results: Path) -> Iterator[dict[str, Any]]:
-    """Yield the records of the jobs of all existing runs."""
-    for folder in earlier(results):
-        for path in sorted((folder / _RECORDS).glob("*@*")):
-            if record := json_or(path, {}):
-                yield record
 
 
 def user_name() -> str:

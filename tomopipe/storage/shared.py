@@ -123,7 +123,7 @@ def _lock_of(path: Path) -> Path:
 def _acquire(path: Path, lock: Path, mine: bytes) -> None:
     deadline = time.monotonic() + WAIT_S
     pause_s = 0.002
-    while not _made(lock, mine):
+    while not make_lock(lock, mine):
         try:
             holder, age_s = lock.read_bytes(), _age_s(lock)
         except FileNotFoundError:
@@ -141,8 +141,8 @@ def _acquire(path: Path, lock: Path, mine: bytes) -> None:
         pause_s = min(2 * pause_s, 0.05)
 
 
-def _made(lock: Path, mine: bytes) -> bool:
-    """Make the lock file; False if there is one."""
+def make_lock(lock: Path, mine: bytes) -> bool:
+    """Make a lock file with this content, exclusively; False if there is one."""
     try:
         descriptor = os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except FileExistsError:

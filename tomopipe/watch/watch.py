@@ -2,7 +2,7 @@
 
 A loop: look which files are complete (`campaign.arrivals`); start the next run (`Watcher.choose`),
 of the CORs of new scans, else of everything; sleep. A run sees complete files only
-(`watch_lock.complete_files`). Once a scan has come, a run of everything begins no further job, as
+(`lock.complete_files`). Once a scan has come, a run of everything begins no further job, as
 with `tomopipe stop --finish`: so a new COR waits for one volume at most.
 
 The scans taken, and their verdicts, are listed in results/live/taken.json (`watched_scans`).
@@ -17,22 +17,23 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from tomopipe.campaign import lock
 from tomopipe.campaign.arrivals import Arrivals, frames_of_scan
 from tomopipe.campaign.campaign import Campaign, make_campaign
 from tomopipe.campaign.files import CONFIG, LOGS, TABLE, Logs
+from tomopipe.campaign.lock import Run
 from tomopipe.campaign.raw_files import raw_paths
-from tomopipe.campaign.watch_lock import only_watcher
 from tomopipe.config import Config, read_config
 from tomopipe.errors import TomopipeError
 from tomopipe.run import launch
-from tomopipe.run.launch import Run
 from tomopipe.run.progress import Progress
 from tomopipe.scans.raw_state import file_state
 from tomopipe.storage.atomic import write_json
+from tomopipe.storage.processes import is_alive, named
 from tomopipe.watch.hooks import Hooks
 from tomopipe.watch.verdicts import present_verdicts, skipped
 from tomopipe.watch.watched_scans import WatchedScans
@@ -71,14 +72,12 @@ class Watcher:
         config: Path | None,
         options: Sequence[str],
         say: Callable[[str], None],
-        lock: IO[str],
+        own: Run,
     ) -> None:
         self.directory, self._config_path = directory, config or directory / CONFIG
-        self._own_config, self._options, self._say, self._lock = config, options, say, lock
+        self._own_config, self._options, self._say = config, options, say
+        self._own = self._holder = own  # what holds the lock between two runs, and now
         self.is_stopped = False
-        self._began = time.time()
-        self._record_before = launch.read_record(directory)
-        self._own: Run | None = None  # the watcher, on record while no run of it is under way
         self._messages: dict[str, str] = {}  # the last one on each subject
         self._turn: _Turn | None = None
         self._dirty, self._next_s = True, 0.0  # whether, and when, everything is to be made
@@ -123,12 +122,10 @@ class Watcher:
             self._once("look", f"{error}; will be tried again.")
             self._cors_s = time.monotonic() + _AGAIN_S
             self._next_s = max(self._next_s, self._cors_s)
-        os.utime(self._lock.fileno())
         pause_s = min(1.0, max(0.1, self.config.watch.settle_s / 5))
         return max(pause_s, _PAUSE * (time.process_time() - began_s))
 
     def _look(self) -> None:
-        self._look_for_stop()
         if self._turn is None and self._state_of_edits() != self._edited:
             try:
                 self._read_edits()
@@ -224,20 +221,12 @@ class Watcher:
     # ---- runs --------------------------------------------------------------------------------
 
     def may_run(self) -> bool:
-        """Tell whether a run may begin: with disk space, a readable config, and no other run."""
+        """Tell whether a run may begin: with disk space and a readable config."""
         folder = self._scans.files.folder
         free = shutil.disk_usage(folder).free
         full = f"less than {_ROOM_BYTES / 1e6:.0f} MB are free; nothing runs until there is room."
         self._once("room", f"{folder}: {full}" if free < _ROOM_BYTES else "")
-        run, other = launch.under_way(self.directory), ""
-        if run not in (None, self._own):
-            other = f"a run of this campaign is under way: {run}."
-        elif launch.is_locked(self.directory) and not launch.unlock_killed(self.directory, folder):
-            other = launch.LOCKED
-        elif run is None:
-            self._own = launch.claim(self.directory, self._began)
-        self._once("other", f"Nothing runs: {other}" if other else "")
-        return free >= _ROOM_BYTES and not other and not self._is_broken
+        return free >= _ROOM_BYTES and not self._is_broken
 
     def _new(self) -> list[str]:
         """Name the complete files that wait for their COR, the latest first."""
@@ -270,8 +259,9 @@ class Watcher:
         options = [*targets, *self._options]
         command = launch.run_command(self.directory, self._own_config, profile, options)
         process, run = launch.start(
-            self.directory, command, force=True, watcher=self._own, files=LOGS.watched_files
+            self.directory, command, force=True, watcher=self._holder, files=LOGS.watched_files
         )
+        self._holder = run
         progress = Progress(run.events, Logs(self.directory / LOGS.folder))
         self._turn = _Turn(process, run, progress, new, paths)
         if not targets:
@@ -294,7 +284,11 @@ class Watcher:
             return
         self._turn, now_s = None, time.monotonic()
         self._dirty |= bool(turn.new) or status not in _WELL
-        self._look_for_stop()
+        turn.progress.read(at_end=True)
+        self.is_stopped |= bool(turn.progress.facts.get("stopped"))
+        with suppress(OSError):  # of a full disk: the next run has it from the one that ended
+            lock.hand_over(self.directory, self._holder, self._own)
+            self._holder = self._own
         text = Path(turn.run.log).read_text(encoding="utf-8", errors="replace")
         lines = [line for line in text.splitlines() if line.startswith("tomopipe: ")]
         lines = [line for line in dict.fromkeys(lines) if line not in self._messages]
@@ -311,7 +305,6 @@ class Watcher:
             self._cors_s = now_s + _AGAIN_S
             if not turn.new:
                 self._next_s = now_s + max(_AGAIN_S, 60 * self.config.watch.every)
-            turn.progress.read(at_end=True)
             news = turn.progress.news
             errors = [
                 f"{step} {scan}: {error}" for what, step, scan, error in news if what == "failed"
@@ -340,20 +333,14 @@ class Watcher:
 
     # ---- end ---------------------------------------------------------------------------------
 
-    def _look_for_stop(self) -> None:
-        """Heed `tomopipe stop`, which ends whichever run is on record."""
-        record = launch.read_record(self.directory)
-        self.is_stopped |= bool(record and record.stopped and record != self._record_before)
-
     def end(self, sending: signal.Signals | None = None) -> None:
         """Send a signal to the run under way, if any; wait for its end, and that of the hooks."""
         if self._turn and sending:
-            launch.interrupt(self.directory, self._turn.run, sending=sending)
+            launch.interrupt(self._turn.run, sending=sending)
         self.is_stopped = True
         while self._turn:
             time.sleep(0.1)
             with suppress(OSError, TomopipeError):  # of a full disk
-                os.utime(self._lock.fileno())
                 self._end_turn()
         self._scans.draw()
         self._hooks.end()
@@ -365,18 +352,34 @@ def _is_older(path: Path, since: float) -> bool:
 
 
 def watch(
-    directory: Path, config: Path | None, options: Sequence[str], say: Callable[[str], None]
+    directory: Path,
+    config: Path | None,
+    options: Sequence[str],
+    say: Callable[[str], None],
+    *,
+    take_over: bool = False,
 ) -> None:
-    """Watch a campaign until SIGINT or SIGTERM, which lets running jobs finish."""
+    """Watch a campaign until SIGINT or SIGTERM, which lets running jobs finish.
+
+    Wait first for a run under way, such as that of a watcher that was killed.
+    """
     ending: list[signal.Signals] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda number, _: ending.append(signal.Signals(number)))
     folder = Path(os.path.abspath(directory))
     os.chdir(folder)
-    with only_watcher(folder) as lock:
-        watcher = Watcher(folder, config, options, say, lock)
-        with suppress(OSError, TomopipeError):  # it is told when it may run
-            watcher.may_run()  # by which this is the run of the campaign
+    own = lock.new_run(folder, log=str(folder / LOGS.of_hooks), watcher=named(os.getpid()))
+    waits_for: Run | None = None
+    while not (ending or lock.is_watched(folder)) and (run := lock.read(folder)):
+        if not is_alive(asdict(run)):  # dead, or perhaps on another host
+            break
+        if run != waits_for:
+            say(f"Nothing is taken before the run under way has ended: {run}.")
+        waits_for = run
+        time.sleep(_AGAIN_S / 10)
+    own = lock.take(folder, own, take_over=take_over)
+    with lock.held(folder, own):
+        watcher = Watcher(folder, config, options, say, own)
         say(f"Watching {folder.name}; Ctrl-C or `tomopipe stop` ends it. Page: {watcher.page}")
         try:
             while not (ending or watcher.is_stopped):

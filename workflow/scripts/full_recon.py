@@ -1,29 +1,20 @@
-import json
-
-from tomopipe.campaign.log import job
-from tomopipe.campaign.results import read_cor_json
 from tomopipe.config import StepOptions
 from tomopipe.cost.job_memory import bytes_to_use
-from tomopipe.reruns.products import making
-from tomopipe.reruns.stated import result_to_reuse
+from tomopipe.reruns.making import making
 from tomopipe.scans.raw_scan import raw_scan
 from tomopipe.steps.full_recon import full_recon
 from tomopipe.stream.memory import Resources
 
-with (
-    making(snakemake.log[0], snakemake.output, snakemake.params),
-    job(snakemake.log[0], snakemake.threads, snakemake.resources, snakemake.output) as status,
-):
-    scan, params = snakemake.wildcards.scan, snakemake.params
-    options = StepOptions.model_validate_json(params.options)
-    source = read_cor_json(snakemake.input[0]).get(scan, {}).get("source")
-    earlier = result_to_reuse(snakemake.output[0], params)
-    status["wrote_only"] = "metadata" if earlier else ""
-    status["warning"] = full_recon(
+with making(snakemake) as made:
+    scan = snakemake.wildcards.scan
+    options = StepOptions.model_validate_json(made.job["options"])
+    volume = made.products[0]
+    made.status["wrote_only"] = "metadata" if made.job["metadata_alone"] else ""
+    made.status["warning"] = full_recon(
         # a scan taken in by hand may have fewer frames than it claims; others lose nothing
-        raw_scan(params.raw, options, name=scan, angles=json.loads(params.angles), partial=True),
-        snakemake.output[0],
-        {"cor_px": params.cor_px, "source": source},
+        raw_scan(made.job["raw"], options, name=scan, angles=made.job["angles"], partial=True),
+        volume,
+        {"cor_px": made.job["cor_px"], "source": made.job["source"]},
         options.full_recon,
         pixel_size_um=options.volume_pixel_size_um,
         resources=Resources(
@@ -32,6 +23,6 @@ with (
             # not a param: where temporary files lie changes no volume
             (snakemake.config.get("storage") or {}).get("scratch"),
         ),
-        provenance={"made_from": params.made_from},
-        voxels_of=earlier,
+        provenance={"made_from": made.job["made_from"]},
+        voxels_of=volume if made.job["metadata_alone"] else None,
     )

@@ -1,23 +1,19 @@
 import json
 
-from tomopipe.campaign.log import job
 from tomopipe.config import StepOptions
 from tomopipe.cor.roll import UsedRows
-from tomopipe.reruns.products import is_rewritten, making
+from tomopipe.reruns.making import making
+from tomopipe.reruns.receipts import content_of
 from tomopipe.steps.predict_cor import predict_cor
 
-with (
-    making(snakemake.log[0], snakemake.output, snakemake.params),
-    job(snakemake.log[0], snakemake.threads, snakemake.resources, snakemake.output) as status,
-):
-    options = StepOptions.model_validate_json(snakemake.params.options)
+with making(snakemake) as made:
+    options = StepOptions.model_validate_json(made.job["options"])
     prediction = predict_cor(
-        *snakemake.input[:2],
-        snakemake.output.prediction,
-        snakemake.output.center,
+        *made.job["rows"],
+        *made.products,
         options.predict_cor,
         used=UsedRows(options.preprocess.roll_deg, options.full_recon.rows),
-        made_from=json.loads(snakemake.params.made_from),
-        is_rewritten=is_rewritten,
+        made_from=json.loads(made.job["made_from"]),
+        is_rewritten=lambda path: content_of(path) not in ("", made.job["center_sum"]),
     )
-    status["wrote_only"] = "failure" if prediction["verdict"] == "failed" else ""
+    made.status["wrote_only"] = "failure" if prediction["verdict"] == "failed" else ""

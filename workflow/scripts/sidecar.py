@@ -1,17 +1,8 @@
-import json
+from pathlib import Path
 
-from tomopipe.campaign.files import LOGS
-from tomopipe.campaign.log import job
-from tomopipe.reruns.products import making
-from tomopipe.steps.sidecar import sidecar
+from tomopipe.campaign.campaign import campaign_from_data
+from tomopipe.reruns.making import making
+from tomopipe.reruns.wanted import write_sidecars
 
-# no `log:` in the rule: it would have to carry the folder of the data in its name
-log = LOGS.log("sidecar", snakemake.wildcards.scan)
-
-with making(log, snakemake.output, snakemake.params), job(log, outputs=snakemake.output):
-    sidecar(
-        snakemake.output[0],
-        content=snakemake.params.content,
-        parameters=json.loads(snakemake.params.options),
-        in_results=snakemake.params.in_results,
-    )
+with making(snakemake):
+    write_sidecars(campaign_from_data(snakemake.config, Path.cwd()))

@@ -10,8 +10,8 @@ import pytest
 from tests.exchange_files import THETA, replace, write
 from tomopipe.campaign.arrivals import Arrivals, frames_of_scan
 from tomopipe.campaign.campaign import make_campaign
+from tomopipe.campaign.lock import FILES
 from tomopipe.campaign.raw_files import find_scans, raw_paths
-from tomopipe.campaign.watch_lock import FILES
 from tomopipe.config import Config, parse_config
 from tomopipe.errors import TomopipeError
 from tomopipe.scans.hdf5 import StillWrittenError

@@ -3,7 +3,6 @@
 import os
 
 import pytest
-from snakemake.io import PeriodicityDetector
 
 from tomopipe.campaign.campaign import (
     as_json,
@@ -11,7 +10,6 @@ from tomopipe.campaign.campaign import (
     load_campaign,
     read_inventory,
 )
-from tomopipe.campaign.series import encode_series
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.decisions import Decisions
 from tomopipe.storage.tables import write_tsv
@@ -114,19 +112,12 @@ def test_a_folder_added_later_renames_no_series_and_one_without_files_neither(tm
     ],
 )
 def test_names_that_end_in_a_text_20_times_are_refused(tmp_path, name, tail):
-    detector = PeriodicityDetector()  # of Snakemake
     plain = name.replace(tail * 20, tail * 19)
     raw(tmp_path, f"{name}.h5", f"{plain}.h5")
     found = campaign(tmp_path)
     assert list(found.scans) == [plain]
     assert [scan.name for scan in found.refused] == [name]
     assert f"ends in {tail!r} 20 times" in found.refused[0].refused
-    wildcards = {
-        scan: (scan, encode_series(known.series))
-        for scan, known in {name: found.refused[0], plain: found.scans[plain]}.items()
-    }
-    refuses = {scan: any(map(detector.is_periodic, pair)) for scan, pair in wildcards.items()}
-    assert refuses == {name: True, plain: False}
 
 
 def test_sidecars_lie_not_in_a_folder_that_snakemake_refuses(tmp_path):
@@ -331,7 +322,7 @@ def contents(folder, **preprocess):
     (folder / found.config.campaign.results).mkdir(exist_ok=True)
     decisions = Decisions(found)
     raw = [decisions.raw(scan) for scan in ("s_1", "p_1")]
-    decisions.save()
+    decisions.receipts.save()
     return raw
 
 
@@ -381,5 +372,5 @@ def test_shared_files_are_named_once(tmp_path):
         "input": {"angles": "c.txt"},
     }
     found = campaign_from_data(data, tmp_path)
-    assert found.shared_files() == ["a", "b", "c.txt"]
+    assert found.shared_files == ["a", "b", "c.txt"]
     assert found.config.reading()["input"] == {"angles": "c.txt"}

@@ -19,9 +19,9 @@ OTHERS = {
     "cli/options.py": {"config.yaml"},  # shown to people
     "commands/new_campaign.py": {"config.yaml"},  # of a Snakemake profile
     "run/launch.py": {"config.yaml"},  # the same
+    "run/snakemake_options.py": {"config.yaml"},  # the same
     "review/app.py": {"index.html", "report"},  # what the server sends
     "report/citations.py": {"report"},  # a module
-    "rules/report.smk": {"report"},  # a folder of the workflow
     "campaign/cor_files.py": {"_rec"},  # folder of TomoGUI
     "recon/jit.py": {".snakemake"},  # knows no campaign
 }
@@ -88,7 +88,7 @@ def test_exceptions_are_needed():
 @pytest.mark.parametrize("folder", ["results", "results/", "./a b", "/data/raw_rec"])
 def test_texts_and_paths_are_the_same_places(folder):
     texts_of, paths = Files(folder), Files(Path(folder))
-    for name in ("inventory", "cor_table", "rot_cen", "record", "compared", "report"):
+    for name in ("inventory", "cor_table", "rot_cen", "record", "index", "report"):
         assert Path(getattr(texts_of, name)) == getattr(paths, name)
     assert texts_of.rows("s.1") == f"{folder.rstrip('/')}/try_center/s.1/rows.h5"
     assert paths.rows("s.1") == Path(folder, "try_center", "s.1", "rows.h5")

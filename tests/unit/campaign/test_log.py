@@ -7,13 +7,15 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tomopipe.campaign import log
 from tomopipe.campaign.job_status import usual_job
-from tomopipe.errors import NoRoomError
+from tomopipe.errors import NoRoomError, ScanError, TomopipeError
+from tomopipe.storage import run_folder as runs
 
 
 @pytest.fixture
@@ -140,3 +142,72 @@ def test_an_interrupted_job_stops_its_heart(path, monkeypatch):
     left = log.status_path(path).read_bytes()
     time.sleep(0.05)
     assert log.status_path(path).read_bytes() == left
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """The folder of a run that this process belongs to."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(runs.VARIABLE, str(runs.begin(Path("results"))))
+
+
+@pytest.mark.parametrize(
+    ("error", "is_final"),
+    [
+        (ScanError("every value is 0.0: expected counts"), True),
+        (TomopipeError("a_rec.h5: write-protected"), True),
+        (ScanError("raw/a.h5: no such file"), False),
+        (OSError(errno.ENOSPC, "No space left on device"), False),
+        (MemoryError(), False),
+    ],
+)
+def test_a_job_that_failed_on_its_data_computes_nothing_when_tried_again(
+    path, run, error, is_final
+):
+    if "no such file" in str(error):
+        error.__cause__ = FileNotFoundError()
+    n_computed = 0
+    for _ in range(2):
+        with pytest.raises(type(error)) as found, log.job(path):  # noqa: PT012
+            n_computed += 1
+            raise error
+        assert str(found.value) == str(error)
+        assert status_of(path)["state"] == "failed"
+        assert status_of(path)["error"] == f"{type(error).__name__}: {error}".removesuffix(": ")
+    assert n_computed == (1 if is_final else 2)
+
+
+def test_the_next_run_tries_a_job_again_that_failed_on_its_data(path, run, monkeypatch):
+    with pytest.raises(ScanError), log.job(path):
+        raise ScanError("every value is 0.0")
+    monkeypatch.setenv(runs.VARIABLE, str(runs.begin(Path("results"))))
+    with log.job(path):
+        pass
+    assert status_of(path)["state"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("number", "restarts", "there", "is_made"),
+    [
+        ("37", "1", True, True),
+        ("38", "1", True, False),
+        ("37", "", True, False),
+        ("37", "1", False, False),
+    ],
+    ids=["again", "another job", "first time", "one is gone"],
+)
+def test_what_a_job_made_before_slurm_queued_it_again_is_not_made_twice(
+    tmp_path, path, run, monkeypatch, number, restarts, there, is_made
+):
+    monkeypatch.setenv("SLURM_JOB_ID", "37")
+    outputs = [str(tmp_path / name) for name in ("try.json", "try.tif")]
+    for _ in range(2):
+        with suppress(SystemExit), log.job(path, outputs=outputs):
+            for output in outputs:
+                with open(output, "a") as file:
+                    file.write("a sweep.")
+        if not there:
+            os.remove(outputs[1])
+        monkeypatch.setenv("SLURM_JOB_ID", number)
+        monkeypatch.setenv("SLURM_RESTART_COUNT", restarts)
+    assert Path(outputs[0]).read_text().count("a sweep.") == (1 if is_made else 2)

@@ -15,8 +15,8 @@ from tomopipe.campaign.relion_set import (
     star_options,
 )
 from tomopipe.errors import TomopipeError
-from tomopipe.reruns.expected import expected_inventory
 from tomopipe.reruns.made_from import of_reading
+from tomopipe.reruns.settle import expected_inventory
 from tomopipe.storage.atomic import write_json
 
 N_ANGLES, N_ROWS = 9, 4

@@ -17,7 +17,7 @@ from tomopipe.config import parse_config
 from tomopipe.cost.disk import disk_needed
 from tomopipe.errors import TomopipeError
 from tomopipe.report.collected_records import collect
-from tomopipe.reruns.expected import expected_inventory
+from tomopipe.reruns.settle import expected_inventory
 from tomopipe.run.ending import report_campaign, say_stacks_skipped
 from tomopipe.storage.atomic import write_json
 from tomopipe.volumes.volume import new_volume

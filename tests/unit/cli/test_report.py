@@ -1,17 +1,16 @@
 """`tomopipe report` on a campaign folder."""
 
 import json
-import sys
 
 import pytest
 import yaml
 from typer.testing import CliRunner
 
 from tests.report_campaign import every_state
+from tomopipe.campaign.files import Files
 from tomopipe.cli import cli
 from tomopipe.cli.terminal import near
-from tomopipe.reruns.products import Record, read_products
-from tomopipe.storage.atomic import write_json
+from tomopipe.reruns.receipts import Receipts, digest
 
 pytestmark = pytest.mark.slow
 
@@ -46,31 +45,25 @@ def test_report_goes_where_it_is_told(tmp_path):
     assert page.read_text(encoding="utf-8").count("<img ") == 3 * 8 + 5
 
 
-def test_the_next_run_makes_a_page_that_names_failures_but_not_one_of_finished_results(
-    tmp_path, monkeypatch
-):
-    made = campaign_folder(tmp_path)
-    file, page = tmp_path / "results" / "products.tsv", "results/report/index.html"
+def test_the_next_run_makes_a_page_of_unfinished_results(tmp_path):
+    campaign_folder(tmp_path)
+    page = "results/report/index.html"
+
+    def receipts() -> Receipts:
+        return Receipts(tmp_path, Files("results"))
+
+    def statement() -> str:
+        return receipts().of("report", "campaign").digest
+
+    wanted = {"step": "report", "name": "as wanted"}
     for path in (tmp_path / "logs" / "status").glob("*/*.json"):
         job = json.loads(path.read_text())
         path.write_text(json.dumps(job | {"state": "done", "end": job.get("end", job["start"])}))
     CliRunner().invoke(cli, ["report", str(tmp_path)])
-    assert read_products(file)[page].statement == ""  # no run has made it yet
-    record = Record(file, tmp_path)
-    record.rewritten(page, "as wanted")
-    record.save()
+    assert statement() == digest({"step": "report"})  # no run has made it yet
+    receipts().write("report", "campaign", wanted, [page])
     CliRunner().invoke(cli, ["report", str(tmp_path)])
-    assert read_products(file)[page].statement == ""  # it has much to do
-    record.rewritten(page, "as wanted")
-    record.save()
-    monkeypatch.setattr(sys.modules["tomopipe.cli.report"], "has_ended", lambda campaign: True)
-    made.page.write_text("another")
-    CliRunner().invoke(cli, ["report", str(tmp_path)])
-    again = Record(file, tmp_path)
-    assert (again.products[page].statement, again.damage(page)) == ("as wanted", "")
-    write_json({"state": "running", "start": 1.0}, tmp_path / "logs/status/export_stack/a_1.json")
-    CliRunner().invoke(cli, ["report", str(tmp_path)])
-    assert read_products(file)[page].statement == ""
+    assert statement() == digest({"step": "report"})  # it has much to do
 
 
 def test_report_of_a_broken_config_is_an_error(tmp_path):

@@ -11,8 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from dataclasses import asdict
-from datetime import datetime
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,17 +19,15 @@ import yaml
 from typer.testing import CliRunner
 
 from tests.rights import HEEDING
+from tomopipe.campaign import lock
 from tomopipe.campaign.files import Logs
 from tomopipe.campaign.slurm import NOT_CANCELLED
 from tomopipe.cli import app, cli
 from tomopipe.cli.terminal import Screen, near, step_line
 from tomopipe.errors import NoRoomError
-from tomopipe.run import launch
+from tomopipe.run import launch, progress
 from tomopipe.run.launch import chosen_profile, run_command
 from tomopipe.run.progress import VARIABLE, Job, Progress, Step, tell
-from tomopipe.storage import run_folder
-from tomopipe.storage.atomic import write_json
-from tomopipe.storage.processes import in_folder, named
 
 pytestmark = pytest.mark.slow
 
@@ -194,7 +191,7 @@ def test_what_is_no_run_shows_what_snakemake_says(campaign, monkeypatch):
     assert (status, "asked: --unlock -C 2 --" in text) == (0, True), text
 
 
-def test_scans_to_predict_are_targets_and_others_are_refused(campaign, monkeypatch):
+def test_scans_are_targets_and_others_are_refused(campaign, monkeypatch):
     echo = "import sys; print('asked:', *sys.argv[1:])"
     monkeypatch.setattr(
         launch, "run_command", lambda *given: [sys.executable, "-c", echo, *given[-1]]
@@ -204,13 +201,20 @@ def test_scans_to_predict_are_targets_and_others_are_refused(campaign, monkeypat
     (campaign / "scans.tsv").write_text("scan\tselect\tcor_px\na_1\tauto\t31\na_3\tno\t\n")
     both = ("--predict", "a_1", "--predict", "a_2")
     text = call("run", campaign, *both, "--", "--cores", "2")[1]
-    place = "results/try_center"
-    asked = f"{place}/a_1/prediction.json {place}/a_2/prediction.json --cores 2"
+    made = "results/made"
+    asked = f"{made}/predict_cor/a_1.json {made}/predict_cor/a_2.json --cores 2"
     assert f"asked: {asked}\n" in text
+    text = call("run", "a_1", "-C", campaign, "--", "--cores", "2")[1]
+    asked = f"{made}/resolve_cor/campaign.json {made}/full_recon/a_1.json --cores 2"
+    assert f"asked: {asked}\n" in text
+    assert "the volume of a_1, and what is needed" in text
     for options, says in (
         (("--predict", "a_4"), "no scan a_4 in"),
+        (("a_4",), "no scan a_4 in"),
         (("--predict", "a_3"), "--predict a_3: it is not selected (select: no)"),
-        (("--predict", "a_1", "-n"), "--predict excludes"),
+        (("a_3",), "a_3: it is not selected (select: no)"),
+        (("--predict", "a_1", "-n"), "exclude --dry-run"),
+        (("a_1", "-n"), "exclude --dry-run"),
     ):
         status, text = call("run", campaign, *options)
         assert status != 0
@@ -241,7 +245,7 @@ def test_the_name_of_a_scan_is_no_folder_and_how_one_volume_is_made_is_said(camp
     status, text = call("run", campaign / "a_1")
     assert status == 1
     assert f"{campaign / 'a_1'}: no such folder" in text
-    assert "tomopipe run -- results/SCAN_rec.h5" in text
+    assert "tomopipe run SCAN" in text
 
 
 def test_the_profile_is_that_of_init(campaign):
@@ -314,7 +318,7 @@ def test_logs_of_old_runs_go(campaign, does):
 )
 def test_a_second_run_says_who_runs_and_stop_ends_it(campaign, does, options, says, ended_by):
     does("import time; time.sleep(60)")
-    process, _ = launch.start(campaign, launch.run_command())
+    process, run = launch.start(campaign, launch.run_command())
     status, text = call("run", campaign)
     assert status == 1
     assert f"process {process.pid}" in text
@@ -322,7 +326,7 @@ def test_a_second_run_says_who_runs_and_stop_ends_it(campaign, does, options, sa
     status, text = call("stop", campaign / "raw", *options)
     assert (status, says in text) == (0, True), text
     assert process.wait(60) in (-ended_by, 1)  # 1: Python itself had just begun
-    assert launch.read_record(campaign).stopped
+    assert json.loads(Path(run.events).read_text().splitlines()[-1])["stopped"]
     status, text = call("stop", campaign)
     assert (status, "no run is under way" in text) == (1, True)
 
@@ -352,34 +356,16 @@ time.sleep(60)
 def test_a_copy_of_a_campaign_that_runs_is_no_run(campaign, does, way):
     does("import time; time.sleep(60)")
     process, run = launch.start(campaign, launch.run_command())
-    run_folder.begin(campaign / "results")
-    (campaign / ".snakemake" / "locks").mkdir(parents=True)
-    (campaign / ".snakemake" / "locks" / "0.input.lock").touch()
     other = campaign.with_name("other")
     how = {"moved": shutil.move, "linked": lambda a, b: b.symlink_to(a), "copied": shutil.copytree}
     how[way](campaign, other)
     status, text = call("stop", other)
     if way == "copied":
         assert (status, "Stopping" in text, process.poll()) == (1, False, None), text
-        begins = launch.replace(run, **in_folder(other / "logs"), start_s=1)
-        write_json(asdict(begins), other / "logs" / "under_way.json")
-        assert not launch.unlock_killed(other, other / "results")  # a run of the copy just locked
-        shutil.copy(campaign / "logs" / "under_way.json", other / "logs")
-        assert not launch.unlock_killed(other, other / "results")  # it may be of a run in the copy
-        log = other / ".snakemake" / "log" / "2026-01-02T030405.678901.snakemake.log"
-        log.parent.mkdir()
-        log.touch()  # of the run that was copied
-        began = log.with_name(f"{datetime.now().isoformat().replace(':', '')}.snakemake.log")
-        began.touch()
-        assert not launch.unlock_killed(other, other / "results")  # a run in the copy
-        began.unlink()
-        assert launch.unlock_killed(other, other / "results")
-        assert not launch.is_locked(other)
-        assert launch.is_locked(campaign)
-        assert launch.under_way(campaign) == run
         does("")
         assert call("run", other)[0] == 0
-        launch.interrupt(campaign, run, sending=signal.SIGINT)
+        assert lock.under_way(campaign) == run
+        launch.interrupt(run, sending=signal.SIGINT)
     assert process.wait(60) in (-signal.SIGINT, 1)
 
 
@@ -395,48 +381,47 @@ def test_a_run_hears_no_hangup_and_heeds_ctrl_c_also_from_the_background(campaig
 def test_a_process_that_took_the_number_is_not_the_run(campaign, does):
     does("import time; time.sleep(60)")
     process, run = launch.start(campaign, launch.run_command())
-    other = launch.replace(run, born="1")
+    other = replace(run, born="1")
     assert launch.has_ended(other, within_s=0)
     assert not launch.has_ended(run, within_s=0)
-    launch.interrupt(campaign, run, sending=signal.SIGKILL)
+    launch.interrupt(run, sending=signal.SIGKILL)
     assert process.wait(60) == -signal.SIGKILL
 
 
 ELSEWHERE = {"host": "elsewhere", "machine": "another"}
 
 
-@pytest.mark.parametrize("is_watcher", [True, False])
-def test_a_run_on_another_machine_keeps_others_out_while_it_shows_life(campaign, does, is_watcher):
-    """A watcher renews its lock, a run has Snakemake's; one killed there has only it."""
+def test_a_run_on_another_machine_keeps_others_out_until_somebody_says_that_it_is_dead(
+    campaign, does, monkeypatch
+):
     does("")
-    sign = campaign / ("logs/watch.lock" if is_watcher else ".snakemake/locks/0.input.lock")
-    for folder in ("logs", ".snakemake/locks"):
-        (campaign / folder).mkdir(parents=True)
-    run = launch.Run(**named(os.getpid()) | ELSEWHERE, user="ann", log="", events="")
-    write_json(asdict(run), campaign / "logs" / "under_way.json")
-    sign.write_text(json.dumps(named(os.getpid()) | ELSEWHERE))
-    for command in ("run", "stop"):
-        status, text = call(command, campaign)
-        assert status == 1
-        again = "wait 2 minutes" if is_watcher else "`tomopipe run -- --unlock`"
-        says = f"on elsewhere; if it was killed there: {again}"
-        assert (says if command == "run" else "on another machine") in text
-    assert launch.read_record(campaign) == run
-    assert (call("run", campaign, "--", "--unlock")[0] == 1) == is_watcher
-    write_json(asdict(run), campaign / "logs" / "under_way.json")
-    if is_watcher:
-        os.utime(sign, (1, 1))
-    else:
-        sign.unlink()
-    assert call("stop", campaign)[1].count("no run is under way")
-    assert call("run", campaign)[0] == 0
+    monkeypatch.chdir(campaign)
+    run = lock.new_run(campaign, **ELSEWHERE)
+    lock.take(campaign, run)
+    for options in ([], ["--watch"]):
+        status, text = call("run", campaign, *options)
+        assert (status, "on elsewhere" in text, "--take-over` goes on" in text) == (1, True, True)
+    status, text = call("stop", campaign)
+    assert (status, "on another machine" in text) == (1, True)
+    assert lock.read(campaign) == run
+    status, text = call("run", campaign, "--take-over")
+    assert (status, "The last run was killed: this one goes on" in text) == (0, True), text
+    assert lock.read(campaign) is None
+
+
+def test_a_command_that_only_looks_takes_no_lock_and_takes_nothing_over(campaign, does):
+    does("")
+    lock.take(campaign, run := lock.new_run(campaign, **ELSEWHERE))
+    status, text = call("run", campaign, "--", "-n")
+    assert (status, "goes on" in text) == (0, False), text
+    assert lock.read(campaign) == run
 
 
 def test_a_run_on_another_machine_is_named_not_killed(campaign, does):
     does("import time; time.sleep(60)")
     process, run = launch.start(campaign, launch.run_command())
     with pytest.raises(launch.TomopipeError, match=r"another machine, .*: started .* on elsewhere"):
-        launch.interrupt(campaign, launch.replace(run, **ELSEWHERE), sending=signal.SIGINT)
+        launch.interrupt(replace(run, **ELSEWHERE), sending=signal.SIGINT)
     assert process.poll() is None
     process.kill()
     process.wait()
@@ -456,18 +441,18 @@ def test_a_run_of_somebody_else_that_cannot_be_stopped_is_not_said_to_be(
         patch.setattr(launch.os, "kill", refuse)
         patch.setattr(launch.os, "killpg", refuse)
         with pytest.raises(launch.TomopipeError, match="the run is not yours"):
-            launch.interrupt(campaign, run, sending=sending)
-    assert launch.read_record(campaign) == run
+            launch.interrupt(run, sending=sending)
+    assert lock.read(campaign) == run
     process.kill()
     process.wait()
 
 
 @pytest.fixture
 def no_room(monkeypatch):
-    def refuse(*_):
-        raise NoRoomError(errno.ENOSPC, "under_way.json: no space left")
+    def refuse(*_, **__):
+        raise NoRoomError(errno.ENOSPC, "no space left")
 
-    return lambda: monkeypatch.setattr(launch, "write_json", refuse)
+    return lambda: monkeypatch.setattr(progress, "write", refuse)
 
 
 def test_a_run_is_stopped_also_on_a_full_disk(campaign, does, no_room):
@@ -480,7 +465,6 @@ def test_a_run_is_stopped_also_on_a_full_disk(campaign, does, no_room):
     reaper.join(60)
     assert status == 0, text
     assert process.returncode in (-signal.SIGINT, 1)
-    assert launch.read_record(campaign).stopped  # the terminal of the run tells it from a failure
 
 
 def test_ctrl_c_stops_a_run_also_on_a_full_disk(campaign, does, no_room, monkeypatch):
@@ -498,15 +482,20 @@ def test_ctrl_c_stops_a_run_also_on_a_full_disk(campaign, does, no_room, monkeyp
     assert (status, "stopped: 0 of 0 jobs are done" in text) == (1, True), text
 
 
-def test_a_run_that_cannot_be_recorded_does_not_go_on(campaign, does, no_room, monkeypatch):
+def test_a_run_that_cannot_be_recorded_does_not_go_on(campaign, does, monkeypatch):
     does("import time; time.sleep(60)")
     spawned = []
     spawn = launch.spawn
     monkeypatch.setattr(launch, "spawn", lambda *given: spawned.append(spawn(*given)) or spawned[0])
-    no_room()
+
+    def refuse(*_):
+        raise NoRoomError(errno.ENOSPC, "run.lock: no space left")
+
+    monkeypatch.setattr(lock, "hand_over", refuse)
     status, text = call("run", campaign)
     assert (status, "no space left" in text) == (1, True), text
     assert spawned[0].returncode == -signal.SIGKILL
+    assert lock.read(campaign) is None
 
 
 def test_jobs_are_summed_by_step_also_when_a_checkpoint_adds_some(tmp_path, monkeypatch):
@@ -586,8 +575,7 @@ def test_a_job_that_somebody_stopped_has_not_failed_and_attempts_are_told_once(
     tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setenv(VARIABLE, str(tmp_path / "events"))
-    stopped = []
-    progress = Progress(tmp_path / "events", Logs(tmp_path), lambda: bool(stopped))
+    progress = Progress(tmp_path / "events", Logs(tmp_path))
     screen = Screen()
     for again in (True, True, False):
         tell(began=1, step="try_recon", name="a_1", reason="not there yet")
@@ -602,7 +590,7 @@ def test_a_job_that_somebody_stopped_has_not_failed_and_attempts_are_told_once(
         assert (step.n["again"], step.n["failed"]) == (again, not again)
     said = [line for line in capsys.readouterr().out.splitlines() if "no room" in line]
     assert said == [f"failed{more}: try_recon a_1: no room" for more in (", tried again", "")]
-    stopped.append(True)
+    tell(stopped=True)
     tell(began=2, step="try_recon", name="a_2", reason="not there yet")
     tell(failed=2)
     progress.read(at_end=True)

@@ -15,18 +15,19 @@ import yaml
 from typer.testing import CliRunner
 
 from tests.phantoms import write_scan
+from tomopipe.campaign import lock
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.results import INVENTORY_COLUMNS
 from tomopipe.campaign.slurm import sinfo, time_limit_min
-from tomopipe.campaign.watch_lock import only_watcher
 from tomopipe.cli import cli
 from tomopipe.cli.terminal import near
 from tomopipe.commands import check
 from tomopipe.commands.next_run import make_plan
 from tomopipe.config import ScanGlob, read_config
 from tomopipe.errors import TomopipeError
-from tomopipe.reruns.products import Product, Record, quick_state
+from tomopipe.reruns.receipts import write_receipt
 from tomopipe.run import launch
+from tomopipe.storage.processes import named
 from tomopipe.storage.tables import write_tsv
 
 
@@ -708,8 +709,8 @@ def test_rows_and_overrides_may_be_written_before_their_scans_come(tmp_path):
     gone = check.examine(load_campaign(tmp_path))
     assert "overrides 1: scans: a_3 is no longer in the campaign" in gone.warnings
     (tmp_path / "results" / "try_center" / "a_3").rmdir()
-    with only_watcher(tmp_path):
-        found = check.examine(load_campaign(tmp_path))
+    lock.take(tmp_path, lock.new_run(tmp_path, watcher=named(os.getpid())))
+    found = check.examine(load_campaign(tmp_path))
     assert found.errors == []
     told = " ".join(found.warnings)
     assert all(f"no scan {name} in the campaign yet" in told for name in ("a_2", "a_01", "b_1"))
@@ -789,9 +790,8 @@ def test_check_and_plan_name_write_protected_results(tmp_path, monkeypatch):
         (tmp_path / path).parent.mkdir(parents=True)
         (tmp_path / path).touch()
     (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
-    record = Record(tmp_path / "results/products.tsv", tmp_path)
-    record.take(Product(path, quick_state(tmp_path / path), "", "") for path in made)
-    record.save()
+    for n, path in enumerate(made, 1):
+        write_receipt(f"results/made/try_recon/a_{n}.json", {}, [path], directory=tmp_path)
     monkeypatch.setattr(os, "access", lambda path, mode: bool(Path(path).stat().st_mode & 0o222))
 
     def said():

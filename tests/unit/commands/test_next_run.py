@@ -22,7 +22,7 @@ from tomopipe.commands.next_run import (
 from tomopipe.cor.outliers import EDITED, FIX_COLUMNS
 from tomopipe.cost.disk import SCRATCH, disk_needed, output_bytes
 from tomopipe.errors import TomopipeError
-from tomopipe.reruns.expected import PlannedJob, expected_inventory
+from tomopipe.reruns.settle import PlannedJob, expected_inventory
 from tomopipe.reruns.words import CHANGED, MISSING
 from tomopipe.steps.try_recon import TryFiles, try_recon
 from tomopipe.storage.tables import write_tsv

@@ -3,20 +3,19 @@
 import json
 import os
 import time
-from dataclasses import asdict
 
 import pytest
 from typer.testing import CliRunner
 
 from tests.report_campaign import INVENTORY
+from tomopipe.campaign import lock
 from tomopipe.campaign.campaign import load_campaign, read_inventory
 from tomopipe.campaign.job_status import STEP_ORDER
 from tomopipe.cli import cli
 from tomopipe.commands.next_run import standing_failures
 from tomopipe.commands.status import read_status
-from tomopipe.run import launch, progress
+from tomopipe.run import progress
 from tomopipe.scans.angle_lists import WITHOUT_ANGLES
-from tomopipe.storage.processes import named
 from tomopipe.storage.tables import write_tsv
 
 NOW = 1_800_000_000.0
@@ -189,8 +188,7 @@ def test_what_lacks_is_named_only_when_no_run_is_under_way(folder, monkeypatch):
     (folder / "results" / "cor.json").write_text('{"bone_5": {"cor_px": 4.0, "source": "ai"}}')
     lacks = "no volume: bone_5"
     assert lacks in CliRunner().invoke(cli, ["status", str(folder)]).output
-    run = launch.Run(**named(os.getpid()) | {"start_s": NOW}, user="me", log="", events="")
-    (folder / launch.LOGS.run_record).write_text(json.dumps(asdict(run)))
+    lock.take(folder, lock.new_run(folder))
     shown = CliRunner().invoke(cli, ["status", str(folder)]).output
     assert "A run is under way" in shown
     assert lacks not in shown
@@ -201,8 +199,7 @@ def test_the_jobs_of_a_run_under_way_are_its_own(folder, monkeypatch):
     events.parent.mkdir(parents=True)
     monkeypatch.setenv(progress.VARIABLE, str(events))
     paths = {"log": str(events.with_suffix(".log")), "events": str(events)}
-    run = launch.Run(**named(os.getpid()) | {"start_s": NOW - 60}, user="me", **paths)
-    (folder / launch.LOGS.run_record).write_text(json.dumps(asdict(run)))
+    lock.take(folder, lock.new_run(folder, start_s=NOW - 60, **paths))
     status(folder, "bone_3", "failed", start=NOW - 900, end=NOW - 800, error="of an earlier run")
     progress.tell(totals={"full_recon": 3, "all": 1})
     for number, scan in enumerate(("bone_1", "bone_2")):

@@ -1,6 +1,8 @@
 """`tomopipe verify`: what differs from the record is named, by size and time, or by content."""
 
+import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -9,11 +11,9 @@ from typer.testing import CliRunner
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli import cli
 from tomopipe.commands.verification import recorded
-from tomopipe.errors import TomopipeError
-from tomopipe.reruns.products import COLUMNS, made_state_of
+from tomopipe.reruns.receipts import write_receipt
 from tomopipe.storage.atomic import whole, write_json
-from tomopipe.storage.checksums import made, quick_state
-from tomopipe.storage.tables import write_tsv
+from tomopipe.storage.checksums import made
 from tomopipe.volumes.volume import new_volume
 
 pytestmark = pytest.mark.slow
@@ -23,7 +23,7 @@ VOLUME = np.random.default_rng(0).random((4, 30, 30), np.float32)
 
 @pytest.fixture
 def campaign(tmp_path):
-    """Three volumes and a table, on record; the campaign has moved since."""
+    """Three volumes and a table, with receipts; the campaign has moved since."""
     old = tmp_path / "old"
     (old / "results").mkdir(parents=True)
     (old / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
@@ -33,13 +33,11 @@ def campaign(tmp_path):
     write_json({"a": 1}, old / "results" / "cor.json")
     report = old / "results" / "report" / "index.html"
     write_json({}, report)
-    rows = []
-    for path, checksum in made().items():
-        if old in path.parents:
-            cells = (path.relative_to(old), *quick_state(path), "", checksum)
-            rows.append(dict(zip(COLUMNS, cells, strict=True)))
+    for path in [*old.glob("results/*"), report]:
+        if made(path):
+            receipt, name = f"results/made/full_recon/{path.name}.json", str(path.relative_to(old))
+            write_receipt(receipt, {}, [name], directory=old)
     report.write_text("made anew by `tomopipe report`")
-    write_tsv(rows, COLUMNS, old / "results" / "products.tsv")
     old.rename(tmp_path / "new")
     return tmp_path / "new"
 
@@ -91,12 +89,13 @@ def test_other_times_count_only_where_content_does_not(campaign):
 
 
 def test_an_edit_in_tilt_series_takes_no_deep_look(campaign):
-    folder, record = campaign / "results/relion/tilt_series", campaign / "results/products.tsv"
+    name = "results/relion/tilt_series"
+    folder = campaign / name
     with whole(folder) as temporary:
         temporary.mkdir()
         (temporary / "a.star").write_text("angles")
-    cells = ("results/relion/tilt_series", *made_state_of(folder), "", made()[folder])
-    record.write_text(record.read_text() + "\t".join(map(str, cells)) + "\n")
+    receipt = "results/made/export_star/campaign.json"
+    write_receipt(receipt, {}, [name], sums={name: made(folder)}, directory=campaign)
     assert _verify(campaign)[0] == 0
     os.utime(folder / "a.star", (1, 1))
     assert _verify(campaign)[0] == 0
@@ -117,13 +116,10 @@ def test_what_is_missing_or_cut_short_is_named(campaign, options):
 
 
 def test_results_without_a_checksum_are_counted(campaign):
-    path = campaign / "results/products.tsv"
-    lines = path.read_text().splitlines()
-    checksums = {product.checksum for product in recorded(load_campaign(campaign))}
-    assert len(checksums) == 4
-    for checksum in checksums:
-        lines = [line.replace(checksum, "") for line in lines]
-    path.write_text("\n".join(lines) + "\n")
+    assert len({product.checksum for product in recorded(load_campaign(campaign))}) == 4
+    for path in (campaign / "results/made").glob("*/*.json"):
+        receipt = json.loads(path.read_text())
+        path.write_text(json.dumps(receipt | {"sums": {}}))
     _flip(campaign / "results/a_rec.h5", 9000)
     status, said = _verify(campaign, "--deep")
     assert status == 0
@@ -131,14 +127,7 @@ def test_results_without_a_checksum_are_counted(campaign):
 
 
 def test_without_a_record_there_is_nothing_to_compare(campaign):
-    (campaign / "results/products.tsv").unlink()
+    shutil.rmtree(campaign / "results/made")
     status, said = _verify(campaign)
     assert status == 0
     assert said.startswith("No result is on record in ")
-
-
-def test_a_record_that_cannot_be_read_is_an_error(campaign):
-    path = campaign / "results/products.tsv"
-    path.write_text("\t".join(COLUMNS) + "\nresults/x\tmany\t1\t2\t3\t\t\n")
-    with pytest.raises(TomopipeError, match=r"products.tsv: line 2 is none of ours"):
-        recorded(load_campaign(campaign))

@@ -17,6 +17,8 @@ def test_cores_are_those_that_a_step_can_use():
     assert volume_cores(small, FullReconBlock()) == 1
     assert volume_cores(large, FullReconBlock()) == MOST_CORES
     assert volume_cores(large, FullReconBlock(binning=4)) < 4
-    assert volume_cores(small, FullReconBlock(algorithm="tv")) == MOST_CORES
+    for uses_all in ({"algorithm": "tv"}, {"device": "cuda"}):
+        assert volume_cores(small, FullReconBlock(**uses_all)) == MOST_CORES
+    assert volume_cores((40, 2, 128), FullReconBlock(algorithm="sirt")) == 1
     assert is_large(1000 * MB)
     assert not is_large(999 * MB)

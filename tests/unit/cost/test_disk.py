@@ -16,7 +16,7 @@ from tomopipe.commands.first_look import first_look
 from tomopipe.config import Config
 from tomopipe.cost import disk
 from tomopipe.cost.disk import KINDS, disk_needed, half_notes, lack_of_disk, still_to_make
-from tomopipe.reruns.expected import expected_inventory
+from tomopipe.reruns.settle import expected_inventory
 from tomopipe.volumes import preview
 
 N_COLS, N_ROWS = 40, 2

@@ -19,8 +19,10 @@ import os
 from tomopipe.campaign import failures
 
 onerror:
-    for path, said in failures.not_begun(os.environ["TOMOPIPE_RUN"], "x.log"):
+    for path, said in failures.not_begun(os.environ["TOMOPIPE_RUN"]):
         print("not begun:", path, said["error"])
+
+envvars: "TOMOPIPE_RUN"
 
 rule all:
     input: expand("out/{scan}", scan=config["scans"].values())
@@ -58,7 +60,6 @@ class Cluster:
             (folder / "bin" / tool).write_text(f"#!{sys.executable} -IS\n{program}")
             (folder / "bin" / tool).chmod(0o755)
         (folder / "Snakefile").write_text(SNAKEFILE)
-        (folder / "run").mkdir()
         self.environment = os.environ | {
             "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
             "FAKE_SLURM": str(self.slurm),

@@ -3,7 +3,7 @@
 Installed as sbatch, squeue, sacct, scancel, sinfo and scontrol. The folder $FAKE_SLURM holds:
 `answers.TOOL`, a line of JSON for each call, [exit status, standard error, does it all the same];
 `N.state`, the state of job N whatever its script did; `N.again`, if squeue says it waits again;
-`N.options`, with which it was submitted;
+`N.options`, with which it was submitted; `bare`, if jobs get no variable of the main process;
 `earlier`, if sacct knows an earlier job of each number, that has completed, and not the new one.
 """
 
@@ -31,6 +31,8 @@ def submit(arguments: list[str]) -> int:
     (FOLDER / f"{number}.options").write_text(json.dumps(arguments))
     (FOLDER / f"{number}.script").write_text(sys.stdin.read())
     log = next(a for a in arguments if a.startswith("--output=")).split("=", 1)[1]
+    passed = {name: os.environ[name] for name in ("PATH", "HOME", "FAKE_SLURM")}
+    environment = passed if (FOLDER / "bare").exists() else os.environ
     with open(log.replace("%j", str(number)).replace("%%", "%"), "w") as stream:
         process = subprocess.Popen(
             ["sh", "-c", RUN],
@@ -38,7 +40,7 @@ def submit(arguments: list[str]) -> int:
             stderr=stream,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            env=os.environ | {"SLURM_JOB_ID": str(number), "HERE": f"{FOLDER}/{number}"},
+            env={**environment, "SLURM_JOB_ID": str(number), "HERE": f"{FOLDER}/{number}"},
         )
     (FOLDER / f"{number}.pid").write_text(str(process.pid))
     return number

@@ -9,6 +9,7 @@ from contextlib import suppress
 import pytest
 
 from tests.unit.executor.conftest import until
+from tomopipe.storage import run_folder
 
 pytestmark = pytest.mark.slow
 
@@ -32,6 +33,14 @@ def test_jobs_share_submissions_whatever_their_names(cluster):
     assert "SLURM jobid 1" in text
 
 
+def test_a_site_that_passes_no_environment_gets_the_run_in_the_command(cluster):
+    cluster.environment[run_folder.VARIABLE] = "a $run's folder"
+    (cluster.slurm / "bare").touch()
+    status, text = cluster.run("a", job='echo "$TOMOPIPE_RUN" > run; [ -z "$XDG_CONFIG_HOME" ]')
+    assert status == 0, text
+    assert (cluster.folder / "run").read_text() == "a $run's folder\n"
+
+
 def test_a_failed_job_stops_no_other_and_is_tried_again_alone_with_more_memory(cluster):
     status, text = cluster.run(*"abcd", job='[ "$SCAN" != b ]', options=("--retries", "1"))
     assert status == 1
@@ -41,6 +50,15 @@ def test_a_failed_job_stops_no_other_and_is_tried_again_alone_with_more_memory(c
     assert [cluster.options(n)["mem"] for n in (1, 2)] == ["400", "200"]
     assert text.count("Finished jobid") == 3
     assert "a submission of volume failed: SLURM job 2: FAILED; see .snakemake/slurm_logs/" in text
+
+
+def test_a_job_that_failed_on_its_data_is_not_submitted_again(cluster):
+    job = '[ "$SCAN" != b ] || { says failed "ScanError: every value is 0.0"; exit 1; }'
+    status, text = cluster.run(*"ab", job=job, options=("--retries", "2"))
+    assert status == 1
+    assert cluster.made == {"a"}
+    assert cluster.n_submissions == 1
+    assert "every value is 0.0" in text
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,11 @@ from snakemake_interface_logger_plugins.settings import LogHandlerSettingsBase
 from snakemake_interface_logger_plugins.tests import MockOutputSettings, TestLogHandlerBase
 
 from snakemake_logger_plugin_tomopipe import LogHandler
-from tomopipe.campaign import failures
 from tomopipe.campaign.files import Logs
 from tomopipe.run.progress import VARIABLE, Progress
 
 SNAKEFILE = """
-from tomopipe.reruns.decisions import REASONS
+from tomopipe.reruns.settle import REASONS
 
 rule all:
     input: "out/end"
@@ -30,7 +29,7 @@ checkpoint scans:
 
 def volumes(wildcards):
     with open(checkpoints.scans.get().output[0]) as names:
-        REASONS["out/a"] = "COR of a: 4 -> 5"
+        REASONS["volume", "a"] = "COR of a: 4 -> 5"
         return [f"out/{scan}" for scan in names.read().split()]
 
 rule volume:
@@ -144,14 +143,11 @@ FAILED = {
 def handler(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(VARIABLE, str(tmp_path / "events"))
-    monkeypatch.setattr(failures, "JOB_ERRORS", {})
     return LogHandler(MockOutputSettings(), None)
 
 
-def test_what_is_said_of_a_job_that_did_not_begin_is_kept(handler, tmp_path):
+def test_what_is_said_of_a_job_that_did_not_begin_is_its_error(handler, tmp_path):
     handler.handle(record_of(LogEvent.JOB_ERROR, **FAILED))
-    said = {"error": "SLURM job 12: CANCELLED", "slurm_job": "12"}
-    assert failures.not_begun("run", "x.log") == [("logs/full_recon/a.log", said)]
     event = json.loads((tmp_path / "events").read_text())
     assert (event["failed"], event["error"]) == (1, "SLURM job 12: CANCELLED")
 

@@ -15,7 +15,7 @@ from tomopipe.config.cells import nested
 from tomopipe.config.effective import effective
 from tomopipe.config.model import merged
 from tomopipe.reruns import made_from
-from tomopipe.reruns.products import digest
+from tomopipe.reruns.receipts import digest
 
 TABLE = Path(__file__).parents[3] / "docs" / "explanation" / "reruns.md"
 STEPS = (

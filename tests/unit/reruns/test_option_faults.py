@@ -6,7 +6,6 @@ from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.commands.check import examine
 from tomopipe.errors import TomopipeError
-from tomopipe.reruns.expected import expected_inventory
 from tomopipe.reruns.option_faults import (
     missing_files,
     missing_gpu,
@@ -15,6 +14,7 @@ from tomopipe.reruns.option_faults import (
     refuse_no_file,
     refuse_option_faults,
 )
+from tomopipe.reruns.settle import expected_inventory
 
 
 @pytest.fixture

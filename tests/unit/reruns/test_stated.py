@@ -1,7 +1,6 @@
 """Results of which the metadata alone are out of date keep their voxels, bit for bit."""
 
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,10 +9,7 @@ from tests.phantoms import write_scan
 from tests.step_calls import export_stack, full_recon
 from tomopipe.campaign.files import VOLUMES
 from tomopipe.reruns.made_from import as_text
-from tomopipe.reruns.products import Product, Record, made_checksum
-from tomopipe.reruns.stated import is_kept, only_metadata_differ, result_to_reuse
-from tomopipe.storage import run_folder as runs
-from tomopipe.storage.checksums import quick_state
+from tomopipe.reruns.stated import only_metadata_differ
 from tomopipe.volumes.volume_read import open_volume, read_mid_planes, read_provenance
 
 
@@ -80,24 +76,3 @@ def test_a_stack_keeps_its_pixels(raw, tmp_path):
     old, new = (meta.pop("statistics") for meta in metas)
     assert old == pytest.approx(new, rel=1e-9)  # summed in another order
     assert metas[0] == metas[1]
-
-
-def test_only_a_result_that_is_as_it_was_written_is_taken_over(raw, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    results = tmp_path / "results"
-    results.mkdir()
-    monkeypatch.setenv(runs.VARIABLE, str(runs.begin(results)))
-    path = "results/a_1_rec.h5"
-    full_recon(raw, path, cor_px=31.5, provenance={"made_from": as_text(stated(1.0))})
-    params = SimpleNamespace(made_from=as_text(stated(2.0)))
-    assert is_kept(path, params)
-    assert result_to_reuse(path, params) is None  # the record does not know it
-    record = Record(results / "products.tsv", tmp_path)
-    record.put(Product(path, quick_state(path), "", made_checksum(path)))
-    record.save()
-    assert result_to_reuse(path, params) == path
-    assert result_to_reuse(path, SimpleNamespace(made_from=as_text(stated(1.0)))) is None
-    with open(path, "r+b") as file:
-        file.seek(-1000, 2)
-        file.write(b"\xff" * 8)
-    assert result_to_reuse(path, params) is None

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.review_campaign import browser, make_campaign, sign_in
+from tomopipe.campaign import lock
 from tomopipe.cli import cli
 from tomopipe.errors import TomopipeError
 from tomopipe.review.app import make_app
@@ -92,10 +93,11 @@ def test_the_number_of_jobs_is_known_before_the_first_has_ended(tmp_path):
     until(runner, {"state": "stopped"})
 
 
-def test_a_run_that_ends_badly_says_so(runner):
+def test_a_run_that_ends_badly_says_so(runner, tmp_path):
     bad = runner(0, 3)
     bad.start()
     assert "the end" in until(bad, {"state": "failed", "exit_status": 3})["tail"]
+    assert lock.read(tmp_path) is None
 
 
 def test_a_run_is_interrupted_as_by_ctrl_c(runner, tmp_path):
@@ -112,15 +114,13 @@ def test_a_run_is_interrupted_as_by_ctrl_c(runner, tmp_path):
 
 
 def test_a_run_of_somebody_else_is_reported_and_not_joined(runner, tmp_path):
-    locks = tmp_path / ".snakemake" / "locks"
-    locks.mkdir(parents=True)
-    (locks / "0.output.lock").write_text("results/x")
+    lock.take(tmp_path, run := lock.new_run(tmp_path, host="elsewhere", machine="another"))
     blocked = runner(0)
     assert blocked.state()["state"] == "elsewhere"
-    with pytest.raises(TomopipeError, match="--unlock"):
+    with pytest.raises(TomopipeError, match="on elsewhere"):
         blocked.start()
     assert not (tmp_path / "called.json").exists()
-    (locks / "0.output.lock").unlink()
+    lock.release(tmp_path, run)
     blocked.start()
     until(blocked, {"state": "done"})
 
@@ -146,7 +146,7 @@ def test_403_without_allow_run(client, what):
     assert answer.status_code == 403
     assert "--allow-run" in answer.json()["error"]
     assert signed_in.get("/api/run").json() == {"state": "not allowed"}
-    assert not (folder / "logs" / "under_way.json").exists()
+    assert lock.read(folder) is None
 
 
 def test_nothing_of_a_request_becomes_part_of_the_command(client):
@@ -188,7 +188,7 @@ def test_two_starts_are_one_run(client):
 def test_the_command_is_that_of_the_options(tmp_path):
     config = tmp_path / "config.yaml"
     command = run_command(tmp_path, config, "workstation", ["--cores", "2"])
-    assert command[1:6] == ["-m", "snakemake", "--logger", "tomopipe", "--snakefile"]
+    assert command[1:6] == ["-m", "snakemake", "--logger", "tomopipe", "--nolock"]
     assert command[command.index("--profile") + 1].endswith("profiles/workstation")
     assert command[-2:] == ["--cores", "2"]
     cluster = run_command(tmp_path, config, "slurm")

@@ -11,7 +11,7 @@ import pytest
 from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.commands.status import read_status
-from tomopipe.reruns.expected import expected_inventory
+from tomopipe.reruns.settle import expected_inventory
 from tomopipe.run.ending import (
     after_failure,
     ended_by_hand,

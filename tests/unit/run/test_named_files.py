@@ -13,7 +13,7 @@ from tomopipe.commands.check import examine
 from tomopipe.config import parse_config
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.decisions import Decisions
-from tomopipe.reruns.expected import expected_inventory
+from tomopipe.reruns.settle import expected_inventory
 
 SIZE = {"n_cols": 16, "n_rows": 2, "n_angles": 5}
 SCANS = ("a_1", "a_2", "b_1")
@@ -75,7 +75,7 @@ def test_each_scan_is_given_its_own(folder, monkeypatch, pattern, levels):
     assert flat_levels(campaign) == dict(zip(SCANS, levels, strict=True))
     rows = expected_inventory(campaign, folder / "seen")
     assert {row["keep"] for row in rows.values()} == {"true"}
-    shared = campaign.for_scan("a_2").shared_files()
+    shared = campaign.for_scan("a_2").shared_files
     assert shared
     assert all((folder / path).exists() for path in shared)
 
@@ -90,9 +90,9 @@ def test_darks_and_angles_too_and_by_an_override(folder, monkeypatch):
         overrides=[{"scans": ["b_1"], "preprocess": {"flats": "series/{series}.tif"}}],
     )
     assert flat_levels(campaign) == {"a_1": 1000, "a_2": 2000, "b_1": 800}
-    assert campaign.for_scan("a_1").shared_files() == ["angles/a_1.txt", "flats/a_1.h5"]
+    assert campaign.for_scan("a_1").shared_files == ["angles/a_1.txt", "flats/a_1.h5"]
     assert campaign.for_scan("b_1").config.input.angles == "angles/b_1.txt"
-    assert campaign.shared_files() == []
+    assert campaign.shared_files == []
     rows = expected_inventory(campaign, folder / "seen")
     assert "angles angles/a_2.txt, 4 degrees" in rows["a_2"]["found"]
 

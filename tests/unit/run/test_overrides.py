@@ -60,14 +60,14 @@ def test_flats_of_one_scan_are_its_own_input_and_known_to_the_inventory(tmp_path
         {"scans": ["foam_1"], "preprocess": {"flats": "other.h5", "darks": "none"}},
         preprocess={"flats": "shared.h5"},
     )
-    assert found.for_scan("foam_1").shared_files() == ["other.h5"]
-    assert found.for_scan("tooth_1").shared_files() == ["shared.h5"]
+    assert found.for_scan("foam_1").shared_files == ["other.h5"]
+    assert found.for_scan("tooth_1").shared_files == ["shared.h5"]
     entries = {entry["scan"]: entry for entry in found.inventory_entries()}
     assert entries["foam_1"]["own"] == {"preprocess": {"flats": "other.h5", "darks": "none"}}
     assert "own" not in entries["tooth_1"]
     decisions = Decisions(found)
     before = {scan: decisions.raw(scan) for scan in NAMES}
-    decisions.record.save()
+    decisions.receipts.save()
     (tmp_path / "other.h5").write_bytes(b"new")
     again = campaign(
         tmp_path,

@@ -10,8 +10,8 @@ import pytest
 from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import campaign_from_data, read_inventory
 from tomopipe.reruns.decisions import Decisions
-from tomopipe.reruns.expected import expected_inventory
 from tomopipe.reruns.made_from import without_also_read
+from tomopipe.reruns.settle import expected_inventory
 from tomopipe.reruns.wanted import Wanted
 from tomopipe.scans.linked import files_taken_from
 
@@ -90,7 +90,7 @@ def test_a_target_that_was_replaced_is_another_raw_file(folder):
     target = folder / "camera" / "link_1.h5"
     decisions = Decisions(campaign())
     signature = {name: [decisions.raw(name, before)] for name in before}
-    decisions.record.save()
+    decisions.receipts.save()
     content, times = target.read_bytes(), target.stat()
     with h5py.File(target, "r+") as file:  # another one of equal size, and older, as a backup
         data = next(iter(file.values()))
@@ -152,7 +152,7 @@ def test_what_flats_link_to_and_values_stored_elsewhere_are_raw_files_too(elsewh
     }  # fmt: skip
     assert os.path.relpath(wanted.raw_files(scan)[-1]) == target
     before = wanted.of_try_recon(scan), wanted.of_predict_cor(scan)
-    decisions.record.save()
+    decisions.receipts.save()
     os.utime(target, (1, 1))
     assert campaign.has_other_links(rows)
     with open(target, "r+b") as file:

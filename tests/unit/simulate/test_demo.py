@@ -2,7 +2,7 @@
 
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli import outcome
-from tomopipe.reruns.expected import expected_inventory
+from tomopipe.reruns.settle import expected_inventory
 from tomopipe.simulate.simulated_campaign import Simulation, simulate_campaign
 from tomopipe.storage.atomic import write_json
 

@@ -34,7 +34,7 @@ def test_a_damaged_manifest_is_told_and_taken_for_none(folder):
         (folder / MANIFEST).write_bytes(
             content[:offset] + bytes([content[offset] ^ 4]) + content[offset + 1 :]
         )
-        assert matches(folder, made()[folder]) == f"its {MANIFEST} is damaged"
+        assert matches(folder, made(folder)) == f"its {MANIFEST} is damaged"
     (folder / MANIFEST).write_bytes(b"")
     assert quick_state(folder)[0] == 6
     assert sizes_match(folder) == f"its {MANIFEST} is damaged"
@@ -49,7 +49,7 @@ def test_a_folder_without_one_is_compared_by_its_files(folder):
 
 @pytest.mark.parametrize("name", ["notes.txt", ".DS_Store", "a/.DS_Store", "figures/1.png"])
 def test_what_others_put_there_is_no_damage_and_outlives_a_new_result(folder, name):
-    state, checksum = quick_state(folder), made()[folder]
+    state, checksum = quick_state(folder), made(folder)
     (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).write_text("mine")
     assert quick_state(folder) == state

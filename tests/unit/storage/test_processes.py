@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tomopipe.storage import processes, run_folder
+from tomopipe.storage import processes
 from tomopipe.storage.processes import born, in_folder, is_alive, is_copied, machine, named
 
 
@@ -85,34 +85,3 @@ def test_a_process_that_other_users_may_not_see_is_unknown(monkeypatch):
 def test_unknown_is_not_dead(changed, expected):
     assert is_alive(named(os.getpid()) | changed) is expected
     assert is_alive({}) is None
-
-
-def begun_by(monkeypatch, results, pid):
-    with monkeypatch.context() as patch:
-        patch.setattr("os.getpid", lambda: pid)
-        run_folder.begin(results)
-
-
-def test_a_run_whose_process_ended_was_killed_also_if_nobody_waits_for_it(
-    tmp_path, monkeypatch, zombie
-):
-    begun_by(monkeypatch, tmp_path, zombie)
-    assert run_folder.killed_here(tmp_path, 0)
-    run_folder.begin(tmp_path)
-    assert not run_folder.killed_here(tmp_path, 0)
-
-
-def test_a_run_whose_number_is_another_process_by_now_was_killed(tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr(processes, "born", lambda pid: "1")
-        begun_by(monkeypatch, tmp_path, os.getpid())
-    assert run_folder.killed_here(tmp_path, 0)
-
-
-def test_a_run_in_another_container_of_one_hostname_is_not_taken_for_a_killed_one(
-    tmp_path, monkeypatch, zombie
-):
-    with monkeypatch.context() as patch:
-        patch.setattr(processes, "machine", lambda: "kernel pid:[1]")
-        begun_by(monkeypatch, tmp_path, zombie)
-    assert not run_folder.killed_here(tmp_path, 0)

@@ -1,6 +1,5 @@
 """The folder of a run: who has the right to write, and what stays."""
 
-import json
 import os
 import shutil
 import signal
@@ -32,8 +31,6 @@ def test_no_two_runs_have_the_same_folder(campaign):
     assert len(names) == 20
     assert runs.earlier(RESULTS) == [path for path in names if path.exists()]
     assert len(runs.earlier(RESULTS)) == 1
-    (folder,) = runs.earlier(RESULTS)
-    assert json.loads((folder / "run.json").read_text())["pid"] == os.getpid()
 
 
 def test_a_job_of_a_run_that_has_ended_does_not_begin(campaign, monkeypatch):
@@ -45,8 +42,6 @@ def test_a_job_of_a_run_that_has_ended_does_not_begin(campaign, monkeypatch):
         runs.current()
     with pytest.raises(RunEndedError):
         write_text("late", "results/a.txt")
-    with pytest.raises(RunEndedError):
-        runs.write_job_record("step", "scan", {})
     assert os.listdir("results") == []
 
 
@@ -59,26 +54,6 @@ def test_a_job_whose_run_ends_meanwhile_writes_nothing(campaign, monkeypatch):
     assert Path("results/a.txt").read_text() == "early"
 
 
-def test_what_jobs_say_is_gathered(campaign, monkeypatch):
-    folder = runs.begin(RESULTS)
-    monkeypatch.setenv(runs.VARIABLE, str(folder))
-    name = "ö" * 120  # a name of 240 bytes
-    said = [{"step": step, "scan": scan} for step in ("a", "b") for scan in ("1", name)]
-    for record in said:
-        runs.write_job_record(record["step"], record["scan"], record)
-    runs.write_job_record("a", "1", said[0])  # again, of another attempt
-    runs.job_record_path(folder, "c", "half").write_text('{"step": ')
-    found = list(runs.job_records(RESULTS))
-    assert sorted(found, key=str) == sorted(said, key=str)
-    runs.end_all(RESULTS)
-    assert list(runs.job_records(RESULTS)) == []
-
-
-def test_outside_a_run_nothing_is_said(campaign):
-    runs.write_job_record("step", "scan", {})
-    assert os.listdir("results") == []
-
-
 def test_no_temporary_file_stays_of_a_run_that_was_killed(campaign, monkeypatch):
     folder = runs.begin(RESULTS)
     (folder / ".tmp-0-1.h5").write_bytes(b"half")
@@ -86,9 +61,7 @@ def test_no_temporary_file_stays_of_a_run_that_was_killed(campaign, monkeypatch)
     (folder / ".tmp-0-2" / "half.tif").write_bytes(b"half")
     (RESULTS / ".runs" / "ended-0").mkdir()  # killed while it took another one away
     monkeypatch.setenv(runs.VARIABLE, str(runs.begin(RESULTS)))
-    assert sorted(path.name for path in Path("results/.runs").rglob("*") if path.is_file()) == [
-        "run.json"
-    ]
+    assert not [path for path in Path("results/.runs").rglob("*") if path.is_file()]
     runs.end_all(RESULTS)
     assert os.listdir("results") == []
 

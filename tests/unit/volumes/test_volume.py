@@ -351,4 +351,4 @@ def test_large_slices_written_past_the_file_cache_are_those_that_were_put(tmp_pa
     size = side**2 * np.dtype(dtype).itemsize
     assert offsets == [offsets[0] + i * size for i in range(len(slices))]
     assert offsets[0] % PAGE_BYTES == 0 or size % PAGE_BYTES
-    assert checksums.made()[path] == checksums.checksum_of(path)
+    assert checksums.made(path) == checksums.checksum_of(path)

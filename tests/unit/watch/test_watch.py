@@ -9,15 +9,18 @@ import shutil
 import signal
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from tomopipe.campaign import lock
 from tomopipe.campaign.files import Files
-from tomopipe.campaign.watch_lock import FILES, is_watched, only_watcher
+from tomopipe.campaign.lock import FILES
 from tomopipe.errors import NoRoomError, TomopipeError
 from tomopipe.run import launch, progress
+from tomopipe.storage.processes import named
 from tomopipe.storage.tables import write_tsv
 from tomopipe.watch import watch as module
 from tomopipe.watch import watched_scans
@@ -89,10 +92,18 @@ def said() -> list[str]:
     return []
 
 
+def begin(campaign, said) -> Watcher:
+    """Begin to watch: the watcher of a test before ends."""
+    if before := lock.read(campaign):
+        lock.release(campaign, before)
+    own = lock.new_run(campaign, watcher=named(os.getpid()))
+    lock.take(campaign, own)
+    return Watcher(campaign, None, [], said.append, own)
+
+
 @pytest.fixture
 def watcher(campaign, runs, said):
-    with only_watcher(campaign) as lock:
-        yield Watcher(campaign, None, [], said.append, lock)
+    return begin(campaign, said)
 
 
 @pytest.fixture
@@ -294,16 +305,15 @@ def test_new_scans_do_not_wait_for_the_pictures_of_earlier_ones(
     monkeypatch.setattr(
         watched_scans, "picture", lambda files, scan, cor_px: shown.append(scan) or {}
     )
-    with only_watcher(campaign) as lock:
-        watcher = Watcher(campaign, None, [], said.append, lock)
+    watcher = begin(campaign, said)
+    watcher.step()
+    end_all(watcher, runs, {name: {"cor_px": 48.5, "source": "auto"} for name in names})
+    assert called == []
+    add("a_1")
+    for n_shown in (8, 12, 12):
         watcher.step()
-        end_all(watcher, runs, {name: {"cor_px": 48.5, "source": "auto"} for name in names})
-        assert called == []
-        add("a_1")
-        for n_shown in (8, 12, 12):
-            watcher.step()
-            assert len(shown) == n_shown
-            assert runs.started[-1][0] == CORS
+        assert len(shown) == n_shown
+        assert runs.started[-1][0] == CORS
     assert sorted(shown) == names
 
 
@@ -360,12 +370,11 @@ def test_an_aborted_file_is_flagged_without_a_run_for_its_cor(
 ):
     monkeypatch.setattr(module, "frames_of_scan", lambda *_: (ABORTED, True))
     now_s = time.monotonic()
-    with only_watcher(campaign) as lock:
-        watcher = Watcher(campaign, None, [], said.append, lock)
-        watcher.step()
-        assert runs.started == []
-        monkeypatch.setattr(module.time, "monotonic", lambda: now_s + 60)
-        watcher.step()
+    watcher = begin(campaign, said)
+    watcher.step()
+    assert runs.started == []
+    monkeypatch.setattr(module.time, "monotonic", lambda: now_s + 60)
+    watcher.step()
     assert runs.started == [(ALL, A_1)]  # whose inventory says why
     (flag,) = [line for line in said if "FLAG" in line]
     (facts,) = called
@@ -437,21 +446,34 @@ def test_a_renamed_file_is_shown_by_its_present_name(watcher):
 
 
 def test_a_new_watcher_waits_for_the_run_of_a_killed_one_and_goes_on(campaign, runs, said):
-    with only_watcher(campaign) as lock:
-        Watcher(campaign, None, [], said.append, lock).step()
-    with only_watcher(campaign) as lock:
-        again = Watcher(campaign, None, [], said.append, lock)
-        for _ in range(2):
-            again.step()
-        assert runs.started == [(CORS, A_1)]
-        (line,) = [line for line in said if "Nothing runs" in line]
-        assert f"is under way: started {time.strftime('%a')}" in line
-        write_inventory(A_1)
-        predict("a_1", **GOOD)
-        runs.end()
-        again.step()
-        assert runs.started == 2 * [(CORS, A_1)]
-        end_cors(again, runs)
+    begin(campaign, []).step()
+    child = lock.read(campaign)
+    with pytest.raises(TomopipeError, match=rf"is under way: .* process {child.pid};"):
+        module.watch(campaign, None, [], said.append)
+    dead = dict(child.watcher) | {"born": "1"}
+    lock.hand_over(campaign, child, replace(child, watcher=dead))
+
+    def say(line: str) -> None:
+        said.append(line)
+        if f"process {child.pid}" in line:
+            write_inventory(A_1)
+            predict("a_1", **GOOD)
+            runs.end()
+        elif line.startswith("Watching"):
+            assert lock.read(campaign).pid == os.getpid()
+            os.kill(os.getpid(), signal.SIGINT)
+
+    numbers = signal.SIGINT, signal.SIGTERM
+    before = [signal.getsignal(number) for number in numbers]
+    module.watch(campaign, None, [], say)
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+    assert [line.split()[0] for line in said] == ["Nothing", "Watching"]
+    assert lock.read(campaign) is None
+    again = begin(campaign, said)
+    again.step()
+    assert runs.started == 2 * [(CORS, A_1)]
+    end_cors(again, runs)
     assert len([line for line in said if "a_1: COR 48.50" in line]) == 1
 
 
@@ -462,32 +484,32 @@ def test_stop_ends_a_watcher_with_its_run_and_no_failure_is_said(watcher, runs, 
         end_cors(watcher, runs)
         end_all(watcher, runs, {"a_1": {"cor_px": 48.5, "source": "auto"}})
         watcher.step()
-    run = launch.under_way(watcher.directory)
+    run = lock.under_way(watcher.directory)
     assert (run.pid == os.getpid()) == is_idle
     with pytest.raises(TomopipeError, match="is under way"):
         launch.start(watcher.directory, [])
     n_started, heard = len(runs.started), []
     before = signal.signal(signal.SIGINT, lambda *_: heard.append(1))
-    launch.interrupt(watcher.directory, run, sending=signal.SIGINT)
+    launch.interrupt(run, sending=signal.SIGINT)
     if not is_idle:
         runs.process.wait(60)
     signal.signal(signal.SIGINT, before)
     assert len(heard) == is_idle
     watcher.step()
-    assert watcher.is_stopped
+    assert watcher.is_stopped != is_idle  # an idle one has the signal
     assert len(runs.started) == n_started
     assert not any("failed" in line for line in said)
 
 
-def test_there_is_one_watcher_and_others_see_it_until_it_ends(campaign):
-    assert not is_watched(campaign)
-    with only_watcher(campaign):
-        assert is_watched(campaign)
-        assert not is_watched(shutil.copytree(campaign, campaign.with_name("copy")))
-        holder = rf"watched since .* by process {os.getpid()} on "
-        with pytest.raises(TomopipeError, match=holder), only_watcher(campaign):
-            pass
-    assert not is_watched(campaign)
+def test_the_lock_is_that_of_the_watcher_or_of_its_run(watcher, runs, campaign):
+    own = lock.read(campaign)
+    watcher.step()
+    child = lock.read(campaign)
+    assert (child.pid, lock.is_watched(campaign)) == (runs.process.pid, True)
+    end_cors(watcher, runs)
+    assert lock.read(campaign).pid == runs.process.pid != child.pid
+    end_all(watcher, runs, {"a_1": {"cor_px": 48.5, "source": "auto"}})
+    assert lock.read(campaign) == own
 
 
 def test_a_file_that_is_written_anew_is_seen_by_no_run_meanwhile(watcher, runs, monkeypatch):

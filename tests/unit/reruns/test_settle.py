@@ -7,7 +7,7 @@ from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.files import Files
 from tomopipe.errors import TomopipeError
-from tomopipe.reruns.expected import Expected
+from tomopipe.reruns.settle import Settled
 from tomopipe.reruns.stated import only_metadata_differ
 from tomopipe.reruns.words import IF_COR, MISSING, UNRECORDED, of_difference
 from tomopipe.scans.angle_lists import COMMAS
@@ -27,7 +27,7 @@ def folder(tmp_path):
 
 
 def expected(folder):
-    return Expected(load_campaign(folder))
+    return Settled(load_campaign(folder))
 
 
 def jobs(folder):
@@ -40,8 +40,8 @@ def test_only_scans_that_are_good_have_a_chain_and_volumes_wait_for_a_cor(folder
     for rule in ("try_recon", "predict_cor"):
         job = found[rule, "a_1"]
         assert (job.certain, job.reason, job.series) == (True, MISSING, "a")
-    for rule in ("full_recon", "sidecar", "export_stack"):
-        job = found[rule, "a_1"]
+    for rule, scan in (("full_recon", "a_1"), ("sidecar", ""), ("export_stack", "a_1")):
+        job = found[rule, scan]
         assert (job.certain, job.reason) == (False, IF_COR)
 
 
@@ -50,8 +50,8 @@ def test_a_scan_whose_angles_are_still_to_be_proven_may_get_all(folder):
     (folder / "scans.tsv").write_text("scan\tcor_px\nb_1\t32\n")
     found = jobs(folder)
     assert found["try_recon", "b_1"].certain
-    for rule in ("full_recon", "sidecar", "export_stack"):
-        assert not found[rule, "b_1"].certain
+    for rule, scan in (("full_recon", "b_1"), ("sidecar", ""), ("export_stack", "b_1")):
+        assert not found[rule, scan].certain
 
 
 def test_scans_that_earlier_versions_read_otherwise_state_so(folder):

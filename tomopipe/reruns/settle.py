@@ -1,12 +1,19 @@
-"""Jobs of the next run, and why, found without Snakemake.
+"""Settle a campaign: which results are as wanted, which are to be made, and why.
 
-The steps are visited in their order (docs/explanation/reruns.md), and each result is decided as in
-a run (`tomopipe.reruns.decisions`). Tables that decide what follows are computed as the steps do:
-the inventory from the raw files, the CORs from the predictions and the campaign table. A pending
-prediction is assumed to give the same COR, and files that a run would compare to be unchanged.
+The steps are visited in their order (docs/explanation/reruns.md). `Settled` decides on each result
+by content (`tomopipe.reruns.decisions`); `act` then withdraws the receipts of those to be made and
+writes those of the others, so that Snakemake makes what is missing. It touches nothing but
+receipts.
+
+`plan` looks ahead instead: tables that decide what follows are computed as the steps do, the
+inventory from the raw files, the CORs from the predictions and the campaign table. A pending
+prediction is assumed to give the same COR.
 """
 
+import gc
+import os
 import tempfile
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import chdir
 from dataclasses import dataclass
@@ -14,14 +21,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tomopipe.campaign.campaign import Campaign, InventoryRows, as_json, read_inventory
+from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
 from tomopipe.campaign.files import Files
+from tomopipe.campaign.results import read_cor_json
 from tomopipe.campaign.stacks import find_stacks
 from tomopipe.errors import TomopipeError
+from tomopipe.groups import grouped
 from tomopipe.reruns.decisions import Decisions
 from tomopipe.reruns.foreign import refuse_foreign
 from tomopipe.reruns.option_faults import refuse_missing_files, refuse_no_file, refuse_option_faults
-from tomopipe.reruns.products import content_of
+from tomopipe.reruns.receipts import Receipt, content_of, digest
 from tomopipe.reruns.wanted import Wanted
 from tomopipe.reruns.words import (
     CHANGED,
@@ -33,10 +42,11 @@ from tomopipe.reruns.words import (
     UNREADABLE,
     is_of_cor,
 )
-from tomopipe.steps import fix_cor, inventory, resolve_cor, sidecar
+from tomopipe.steps import fix_cor, inventory, resolve_cor
 from tomopipe.storage.json_files import json_or
 from tomopipe.storage.tables import read_tsv
 
+_N_NAMED = 3  # scans in a reason
 _STAND_IN = {"cor_px": -1.0, "source": "default"}  # of a scan whose COR is not known yet
 
 
@@ -54,42 +64,180 @@ class PlannedJob:
     stack: str = ""
 
     @property
+    def key(self) -> str:
+        """The scan, stack or series, encoded; `campaign` if it is of none."""
+        return self.scan or self.stack or self.series or "campaign"
+
+    @property
     def is_likely(self) -> bool:
         """Whether it is certain, or only depends on a COR that a scan has not had yet."""
         return self.certain or self.reason == IF_COR
 
 
-class Expected:
-    """The jobs of the next run of the default target; raises if it stops before anything."""
+FOLLOWS_FIX = "follows fix_cor"
+REASONS: dict[tuple[str, str], str] = {}
+"""Why jobs run, in words, by step and key, as last settled in this process."""
 
-    def __init__(self, campaign: Campaign) -> None:
+# the inputs of rules that are no tables of CORs; from the last step to the first
+_SOURCES = {
+    "report": "full_recon",
+    "export_star": "export_stack",
+    "stitch": "full_recon",
+    "resolve_cor": "fix_cor",
+    "fix_cor": "predict_cor",
+    "predict_cor": "try_recon",
+}
+
+
+class Settled:
+    """The decision on all results of a campaign; raises if a run would stop before anything.
+
+    `looks_ahead`: also on what follows tables that are to be made, which are computed in memory;
+    otherwise `pending` names the table, `inventory` or `resolve_cor`, after which to settle again.
+    `made` are the tables that the run has made: what has changed since counts for the next one.
+    """
+
+    def __init__(
+        self, campaign: Campaign, *, looks_ahead: bool = True, made: Collection[str] = ()
+    ) -> None:
         self.campaign, self.out = campaign, campaign.outputs
+        self.looks_ahead, self.made = looks_ahead, made
         self.jobs: list[PlannedJob] = []  # in the order of the steps
-        self.decisions = Decisions(campaign, tell=lambda text: None)
-        self.decisions.take_job_records()
-        refuse_no_file(campaign)
-        refuse_missing_files(campaign)
-        refuse_foreign(campaign, self.decisions.record)
+        self.decisions = Decisions(campaign)
+        self.receipts = self.decisions.receipts
+        self.pending = ""
         self.predicting: set[str] = set()  # scans whose prediction is pending
         self.without_cor: list[str] = []  # scans that will have none
+        self.without_angles: list[str] = []  # and so without a volume
         self.blocked = ""  # why the run will stop before any volume
+        self.cors: Mapping[str, Mapping[str, Any]] = {}  # as the run will have them
         self._fixed: dict[str, Mapping[str, str]] = {}
         self._by_hand: set[str] = set()  # scans with a COR by hand
         self._is_other = False  # a table shown in the report changes
         self._may_be_other = False  # a missing one comes out as it was, or not
         self.rows: InventoryRows = {}  # as the run will have them
         self.wanted = Wanted(campaign, self.decisions, lambda: self.rows)
+        if looks_ahead:
+            refuse_no_file(campaign)
+        refuse_missing_files(campaign)
+        collects = gc.isenabled()
+        gc.disable()  # what is made here stays: to look for garbage takes a third of the time
+        try:
+            refuse_foreign(campaign, self.receipts)
+            self._visit()
+        finally:
+            if collects:
+                gc.enable()
+
+    def _visit(self) -> None:
+        """Visit the steps in their order."""
         self.rows = self._inventory()
-        to_search = self.wanted.to_search(campaign.selected_scans(self.rows))
+        if self.pending:
+            return
+        if "resolve_cor" in self.made:
+            self._take_cors()
+        else:
+            self._search()
+        if not (self.blocked or self.pending):
+            self._after_cor(self.cors)
+
+    def _search(self) -> None:
+        """Visit the steps from the sweep to cor.json."""
+        to_search = self.wanted.to_search(self.campaign.selected_scans(self.rows))
         for scan in to_search:
             self._predict(scan)
-        self.without_angles = [  # and so without a volume
+        self.without_angles = [
             s for s in to_search if self.wanted.is_unproven(s) and s not in self.predicting
         ]
         fixing = [self._fix(*item) for item in sorted(self.wanted.series().items())]
-        cors = self._resolve(any(fixing))
-        if not self.blocked:
-            self._after_cor(cors)
+        self._resolve(any(fixing))
+
+    def _take_cors(self) -> None:
+        """Take the CORs that this run has made."""
+        files, selected = self.campaign.files, set(self.campaign.selected_scans(self.rows))
+        tables = map(files.fix_table, self.wanted.series())
+        self._fixed = {row["scan"]: row for table in tables for row in read_tsv(table, ("scan",))}
+        cors = read_cor_json(files.cor_table)
+        self.cors = {scan: entry for scan, entry in cors.items() if scan in selected}
+
+    def act(self) -> None:
+        """Withdraw the receipts of results to be made, and write those of results that are right.
+
+        While the inventory is to be made, so are all tables that follow, until it settles again.
+        """
+        receipts, campaign = self.receipts, self.campaign
+        REASONS.clear()
+        REASONS.update(self.reasons)
+        for step, key in REASONS:
+            receipts.withdraw(step, key)
+        for (step, key), statement in self.decisions.right.items():
+            if (step, key) not in REASONS:
+                receipts.confirm(step, key, statement, self.outputs(step, key))
+        for scan in self._not_searched():
+            for step in ("try_recon", "predict_cor"):
+                if receipts.of(step, scan) and self._why_search(step, scan):
+                    receipts.withdraw(step, scan)
+        if self.pending == "inventory":
+            receipts.withdraw("resolve_cor", "campaign")
+            for key in receipts.keys("fix_cor"):
+                receipts.withdraw("fix_cor", key)
+        if campaign.results.is_dir():
+            self._order_times()
+            receipts.save()
+
+    def others_sidecars(self) -> list[str]:
+        """Return the sidecars beside raw files that another campaign has written."""
+        own = self.campaign.sidecar
+        return [own(scan) for scan in self.cors if self.wanted.sidecar(scan) != own(scan)]
+
+    def _not_searched(self) -> list[str]:
+        """Return the selected scans of which a run makes no prediction, unless it is asked for."""
+        selected = self.campaign.selected_scans(self.rows)
+        searched = set(self.wanted.to_search(selected))
+        return [scan for scan in selected if scan not in searched]
+
+    def _why_search(self, step: str, scan: str) -> str:
+        wanted = self.wanted
+        is_try = step == "try_recon"
+        return (
+            wanted.why(wanted.of_try_recon(scan), scan) if is_try else wanted.why_predict_cor(scan)
+        )
+
+    @cached_property
+    def reasons(self) -> dict[tuple[str, str], str]:
+        """Why jobs run, in words, by step and key."""
+        return {(job.rule, job.key): job.reason for job in self.jobs}
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """The number of jobs of each step, as far as they are known."""
+        return dict(Counter(job.rule for job in self.jobs))
+
+    def outputs(self, step: str, key: str) -> list[str]:
+        """Return the files of a result, relative to the campaign."""
+        if step == "sidecar":
+            return [self.wanted.sidecar(scan) for scan in self.cors]
+        return self.campaign.results_of(step, key)
+
+    def _order_times(self) -> None:
+        """Let no receipt be of the future, or younger than that of what is made from its result.
+
+        Snakemake refuses what is older than its inputs.
+        """
+        with tempfile.TemporaryFile(dir=self.campaign.results) as file:  # by its disk's clock
+            now_ns = os.fstat(file.fileno()).st_mtime_ns
+        for result in self.decisions.right:
+            self.receipts.lower(*result, now_ns)
+        right: dict[str, list[str]] = grouped(self.decisions.right)
+        members = self.wanted.series() if "fix_cor" in right else {}
+        for step, source in _SOURCES.items():
+            keys = right.get(source, [])
+            for key in right.get(step, []):
+                of_series = set(members.get(key, [])) if step == "fix_cor" else None
+                mine = [k for k in keys if k in of_series] if of_series is not None else keys
+                mine = [key] if step == "predict_cor" else mine
+                here = [(source, k) for k in mine if (source, k) in self.decisions.right]
+                self.receipts.order_times(step, key, here)
 
     @cached_property
     def waiting(self) -> set[str]:
@@ -106,11 +254,15 @@ class Expected:
     def _inventory(self) -> InventoryRows:
         """Return the inventory as the run will have it."""
         campaign = self.campaign
-        if not (reason := self.wanted.why_inventory(self.out.inventory)):
+        reason = "" if "inventory" in self.made else self.wanted.why_inventory(self.out.inventory)
+        if not reason:
             rows = read_inventory(campaign.files.inventory)
             refuse_option_faults(campaign, rows)
             return rows
         self._add("inventory", reason)
+        if not self.looks_ahead:
+            self.pending = "inventory"
+            return {}
         with tempfile.TemporaryDirectory(prefix="tomopipe-plan-") as name:
             rows = expected_inventory(campaign, Path(name))
             self._is_other = content_of(Files(Path(name)).inventory) != self._content(
@@ -137,18 +289,26 @@ class Expected:
         rows: list[Mapping[str, str]] = list(before)
         if reason:
             self._add("fix_cor", reason, series=series)
+        if reason and self.looks_ahead:
             files = campaign.predicted_files(self.wanted.to_search(scans))
             members = self.wanted.members(series)
             rows = list(fix_cor.compute(files, members, campaign.config.fix_cor))
-            is_whole = self._is_whole(self.out.fix_table(series))
+            is_whole = self._is_whole("fix_cor", self.out.fix_table(series))
             self._is_other |= rows != before and is_whole
             self._may_be_other |= not is_whole
         self._fixed |= {row["scan"]: row for row in rows}
         return bool(reason)
 
-    def _resolve(self, follows: bool) -> dict[str, dict[str, Any]]:
-        """Return the CORs as the run will have them, with stand-ins for those not known yet."""
+    def _resolve(self, follows: bool) -> None:
+        """Decide on cor.json, and keep its future content.
+
+        It has stand-ins for CORs that are not known yet.
+        """
         campaign, options = self.campaign, self.campaign.config.resolve_cor
+        if follows and not self.looks_ahead:
+            self._add("resolve_cor", FOLLOWS_FIX)
+            self.pending = "resolve_cor"
+            return
         scans = campaign.to_resolve(self.rows)
         table, missing = resolve_cor.compute(list(self._fixed.values()), scans, options.default_px)
         before = json_or(campaign.files.cor_table, None)
@@ -157,10 +317,13 @@ class Expected:
             reason = MISSING
         if not reason and before != table:
             reason = resolve_cor.is_other(self.out.cor_table)
+        if missing and options.on_missing == "block":
+            reason = reason or f"no COR for {', '.join(missing)}"
         if follows or reason:
-            self._add("resolve_cor", "follows fix_cor" if follows else reason)
+            self._add("resolve_cor", FOLLOWS_FIX if follows else reason)
+            self.pending = "" if self.looks_ahead else "resolve_cor"
         # a missing or damaged one is assumed to come out as before
-        self._is_other |= self._is_whole(self.out.cor_table) and before not in (None, table)
+        self._is_other |= self._is_whole("resolve_cor", self.out.cor_table) and before != table
         self.without_cor = [s for s in missing if campaign.scans[s].series not in self.waiting]
         if self.without_cor and options.on_missing == "block":
             self.blocked = (
@@ -168,7 +331,7 @@ class Expected:
                 "made. Set one with `tomopipe cor set SCAN VALUE`, give resolve_cor.default_px, "
                 "take the scan out (select: no), or set resolve_cor.on_missing: skip."
             )
-        return table | {scan: _STAND_IN for scan in missing if scan in self.predicting}
+        self.cors = table | {scan: _STAND_IN for scan in missing if scan in self.predicting}
 
     # ---- after cor.json ----------------------------------------------------------------------
 
@@ -178,6 +341,7 @@ class Expected:
         guessed = {scan for scan, entry in cors.items() if entry is _STAND_IN}
         guessed |= unproven & self.predicting
         known = {scan: cors[scan] for scan in cors if scan in guessed or scan not in unproven}
+        self.cors = known
         self._by_hand = {scan for scan in known if known[scan]["source"] == "manual"}
         made = set()
         for scan in sorted(known):
@@ -191,9 +355,7 @@ class Expected:
                 made.add(name)
                 is_due = reason == MISSING or not volumes or any(job.certain for job in volumes)
                 self._add("stitch", reason, stack=name, certain=is_due)
-        for scan in sorted(known):
-            if reason := self._sidecar_reason(scan, known[scan]):
-                self._add_of_cor("sidecar", scan, reason, guessed)
+        self._sidecars(known, guessed)
         if self.campaign.config.export_star.enabled:
             self._star(known, guessed)
         if self.campaign.config.report.enabled:
@@ -207,22 +369,42 @@ class Expected:
 
     def _add_of_cor(self, rule: str, scan: str, reason: str, guessed: Collection[str]) -> None:
         """Add a job that a pending prediction of the series may make unnecessary."""
-        is_stale_sidecar = rule == "sidecar" and reason not in (MISSING, UNREADABLE)
         of_cor = rule == "full_recon" and is_of_cor(reason) and scan not in self._by_hand
-        may_stay = (is_stale_sidecar or of_cor) and self.campaign.scans[scan].series in self.waiting
         if scan in guessed:
             self._add(rule, IF_COR, scan=scan, certain=False)
-        elif may_stay:  # a COR without the prediction is not the next one
+        elif of_cor and self.campaign.scans[scan].series in self.waiting:
+            # a COR without the prediction is not the next one
             self._add(rule, IF_OTHER_COR, scan=scan, certain=False)
         else:
             self._add(rule, reason, scan=scan)
 
-    def _sidecar_reason(self, scan: str, entry: Mapping[str, Any]) -> str:
-        row, prediction = self._fixed.get(scan), None
-        if scan not in self.campaign.failures:
-            prediction = json_or(self.campaign.files.prediction(scan), None)
-        content = as_json(sidecar.sidecar_content(scan, entry, row, prediction))
-        return self.wanted.why_sidecar(scan, content)
+    def _sidecars(self, cors: Mapping[str, Any], guessed: Collection[str]) -> None:
+        """Decide on the sidecars, which one job writes."""
+        step, key, wanted = "sidecar", "campaign", self.wanted.of_sidecars(cors)
+        receipt = self.receipts.of(step, key)
+        is_right = receipt is not None and receipt.digest == digest(wanted)
+        is_right = is_right and self._is_undamaged(receipt)
+        texts = {} if is_right else self.wanted.sidecars(cors, self._fixed)
+        why, scans = self.wanted.why_sidecar, self.campaign.scans
+        reasons = {scan: reason for scan, text in texts.items() if (reason := why(scan, text))}
+        damaged = [self.wanted.sidecar(scan) for scan in reasons if reasons[scan] == UNREADABLE]
+        self.decisions.damaged += [f"{path}: {UNREADABLE}" for path in damaged]
+        due = {
+            scan: reason
+            for scan, reason in reasons.items()
+            if reason in (MISSING, UNREADABLE) or scans[scan].series not in self.waiting
+        }
+        sure = [reason for scan, reason in due.items() if scan not in guessed]
+        if sure:
+            self._add(step, "; ".join(dict.fromkeys(sure[:_N_NAMED])))
+        elif reasons:
+            self._add(step, IF_COR if due else IF_OTHER_COR, certain=False)
+        else:
+            self.decisions.right[step, key] = wanted
+
+    def _is_undamaged(self, receipt: Receipt | None) -> bool:
+        files = receipt.files if receipt else ()
+        return all(receipt and self.receipts.damage(receipt, path) == "" for path in files)
 
     def _star(self, known: Mapping[str, Any], guessed: Collection[str]) -> None:
         follows = ""
@@ -252,9 +434,10 @@ class Expected:
         campaign, rows, waiting = self.campaign, self.rows, self.waiting
         planned = {(job.rule, job.scan or job.stack) for job in self.jobs}
         for scan in campaign.selected_scans(rows):
-            for rule in ("full_recon", "sidecar"):
-                if campaign.scans[scan].series in waiting and (rule, scan) not in planned:
-                    self._add(rule, IF_OTHER_COR, scan=scan, certain=False)
+            if campaign.scans[scan].series in waiting and ("full_recon", scan) not in planned:
+                self._add("full_recon", IF_OTHER_COR, scan=scan, certain=False)
+        if waiting and ("sidecar", "") not in planned:
+            self._add("sidecar", IF_OTHER_COR, certain=False)
         for stack in find_stacks(campaign, rows, rows) if waiting else ():
             is_waiting = any(campaign.scans[scan].series in waiting for scan in stack.scans)
             if not stack.problem and is_waiting and ("stitch", stack.name) not in planned:
@@ -265,15 +448,14 @@ class Expected:
 
     def _content(self, path: str) -> str:
         """Return the checksum of a file; the last known one if it is missing or damaged."""
-        record = self.decisions.record
-        if path in record and record.damage(path):
-            return record.products[path].checksum
-        return record.content(path)
+        of_now = self.receipts.content
+        return self.receipts.last_content(path) if self.looks_ahead else of_now(path)
 
-    def _is_whole(self, path: str) -> bool:
+    def _is_whole(self, step: str, path: str) -> bool:
         """Tell whether a table is there, as it was written."""
-        record = self.decisions.record
-        return path in record and not record.damage(path)
+        key = "campaign" if step != "fix_cor" else Path(path).stem
+        receipt = self.receipts.last(step, key)
+        return bool(receipt and path in receipt.files and not self.receipts.damage(receipt, path))
 
 
 def _rows_before(path: Path, *, is_made: bool) -> list[dict[str, str]]:

@@ -1,0 +1,332 @@
+"""Receipts: what a result has become since, and which raw file is which."""
+
+import errno
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from tomopipe.campaign.campaign import campaign_from_data
+from tomopipe.campaign.files import Files
+from tomopipe.reruns import receipts as module
+from tomopipe.reruns.decisions import Decisions
+from tomopipe.reruns.receipts import Receipts, digest, raw_content, raw_differs, write_receipt
+from tomopipe.scans.fingerprint import fingerprint
+from tomopipe.storage import checksums
+from tomopipe.storage.atomic import whole, write_json, write_text
+
+STATEMENT = {"step": "full_recon", "cor_px": 31.5}
+KEY = "full_recon", "a"
+TILT_SERIES = "results/relion/tilt_series"
+
+
+@pytest.fixture
+def home(tmp_path) -> Path:
+    (tmp_path / "results").mkdir()
+    return tmp_path
+
+
+def receipts_of(home: Path) -> Receipts:
+    """Read receipts and index as the next run does."""
+    return Receipts(home, Files("results"))
+
+
+def put(home: Path, path: str, text: str = "a result") -> Path:
+    """Write a result, and its receipt as its job does."""
+    write_text(text, home / path)
+    write_receipt("results/made/full_recon/a.json", STATEMENT, [path], directory=home)
+    return home / path
+
+
+def damage(home: Path, path: str) -> str | None:
+    receipts = receipts_of(home)
+    return receipts.damage(receipts.of(*KEY), path)
+
+
+def raw(home: Path, path: str) -> str:
+    """Name the content of a raw file, as the next run does."""
+    receipts = receipts_of(home)
+    name = receipts.raw(path)
+    receipts.save()
+    return name
+
+
+def test_what_has_become_of_a_result(home):
+    where = put(home, "results/größe 1.json")
+    path = str(where.relative_to(home))
+    assert damage(home, path) == ""
+    os.utime(where, (1, 1))
+    assert damage(home, path) == ""  # small: its content counts
+    where.write_text("A result")
+    assert damage(home, path) == "its content differs"
+    where.write_text("")
+    assert damage(home, path) == "0 bytes, written were 8"
+    where.unlink()
+    assert damage(home, path) == "missing"
+
+
+def test_of_a_large_result_with_another_time_the_receipt_says_nothing(home, monkeypatch):
+    monkeypatch.setattr(module, "SMALL_BYTES", 4)
+    where = put(home, "results/a_rec.h5")
+    assert damage(home, "results/a_rec.h5") == ""
+    os.utime(where, (1, 1))
+    assert damage(home, "results/a_rec.h5") is None
+    where.write_text("A result, cut")
+    assert damage(home, "results/a_rec.h5") == "13 bytes, written were 8"
+
+
+def test_a_withdrawn_receipt_is_remembered(home):
+    put(home, "results/a.json")
+    receipts = receipts_of(home)
+    receipts.withdraw(*KEY)
+    receipts.save()
+    assert not (home / "results/made/full_recon/a.json").exists()
+    again = receipts_of(home)
+    assert again.of(*KEY) is None
+    assert again.last(*KEY).digest == digest(STATEMENT)
+    again.write(*KEY, STATEMENT, ["results/a.json"])
+    assert receipts_of(home).of(*KEY).files == again.last(*KEY).files
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"made_from": 3}'])
+def test_a_damaged_receipt_is_none(home, text):
+    put(home, "results/a.json")
+    (home / "results/made/full_recon/a.json").write_text(text)
+    assert receipts_of(home).of(*KEY) is None
+
+
+def test_a_receipt_is_not_younger_than_that_of_what_is_made_from_it(home):
+    put(home, "results/a.json")
+    write_receipt("results/made/report/campaign.json", STATEMENT, [], directory=home)
+    volume, page = home / "results/made/full_recon/a.json", home / "results/made/report"
+    os.utime(page / "campaign.json", (100, 100))
+    receipts_of(home).order_times("report", "campaign", [KEY])
+    assert volume.stat().st_mtime == 100
+    os.utime(volume, (50, 50))
+    receipts_of(home).order_times("report", "campaign", [KEY])
+    assert volume.stat().st_mtime == 50
+
+
+def put_tilt_series(home: Path, monkeypatch) -> Path:
+    monkeypatch.chdir(home)
+    with whole(TILT_SERIES) as folder:
+        folder.mkdir()
+        for scan in "ab":
+            (folder / f"{scan}.star").write_text(f"angles of {scan}")
+    write_receipt("results/made/full_recon/a.json", STATEMENT, [TILT_SERIES])
+    return home / TILT_SERIES
+
+
+def _emptied(folder: Path) -> None:
+    (folder / "a.star").write_text("")
+
+
+def _edited(folder: Path) -> None:
+    before = (folder / "a.star").stat()
+    (folder / "a.star").write_text("angles of c")
+    os.utime(folder / "a.star", ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def _exchanged(folder: Path) -> None:
+    for old, new in (("a", "c"), ("b", "a"), ("c", "b")):
+        (folder / f"{old}.star").rename(folder / f"{new}.star")
+
+
+@pytest.mark.parametrize("change", [_emptied, _edited, _exchanged])
+def test_a_change_of_a_file_of_tilt_series_is_noticed(home, monkeypatch, change):
+    folder = put_tilt_series(home, monkeypatch)
+    assert damage(home, TILT_SERIES) == ""
+    change(folder)
+    assert damage(home, TILT_SERIES)
+
+
+def test_what_changes_no_file_of_tilt_series_is_no_damage(home, monkeypatch):
+    folder = put_tilt_series(home, monkeypatch)
+    os.utime(folder / "a.star", (1, 1))
+    (folder / "notes.txt").write_text("mine")
+    assert damage(home, TILT_SERIES) == ""
+
+
+def test_a_raw_file_keeps_its_name_while_its_content_is_the_same(home):
+    where = home / "a.h5"
+    where.write_text("frames")
+    name = raw(home, "a.h5")
+    os.utime(where, (1, 1))
+    assert raw(home, "a.h5") == name
+    os.utime(where, (2, 2))
+    where.write_text("FRAMES")
+    assert raw(home, "a.h5") != name
+    assert raw(home, "none.h5") == "raw none"
+
+
+def test_a_raw_file_changed_with_equal_size_and_time_is_another_one(home):
+    where = home / "a.h5"
+    where.write_text("frames")
+    name, old = raw(home, "a.h5"), where.stat()
+    where.write_text("FRAMES")
+    os.utime(where, ns=(old.st_atime_ns, old.st_mtime_ns))
+    assert raw(home, "a.h5") != name
+
+
+def test_no_content_of_a_raw_file_has_the_name_of_an_earlier_one(home):
+    """Results of the first may still be there, where later ones made none."""
+    where, names = home / "a.h5", []
+    times_s = {"frames": 5, "FRAMES": 5, "Frames": 5, "fRAMES": 7, "frAMES": 5, "FRames": 7}
+    for text, time_s in times_s.items():
+        where.write_text(text)
+        os.utime(where, (time_s, time_s))
+        names.append(raw(home, "a.h5"))
+        assert raw(home, "a.h5") == names[-1]
+    assert len(set(names)) == len(times_s)
+
+
+def test_a_raw_file_that_the_disk_does_not_give_is_not_another_one(home, monkeypatch):
+    """Else all of its scan would be made again; the next run compares it."""
+    plain = checksums._of_file
+
+    def broken(path, *arguments, **options):
+        if Path(path).name == "a.h5":
+            raise OSError(errno.EIO, "Input/output error")
+        return plain(path, *arguments, **options)
+
+    where = home / "a.h5"
+    where.write_text("frames")
+    name = raw(home, "a.h5")
+    os.utime(where, (1, 1))
+    with monkeypatch.context() as bad_disk:
+        bad_disk.setattr(checksums, "_of_file", broken)
+        assert raw(home, "a.h5") == name
+    where.write_text("FRAMES")
+    os.utime(where, (1, 1))
+    assert raw(home, "a.h5") != name
+
+
+def test_a_raw_file_keeps_its_name_where_its_path_is_spelled_otherwise(home):
+    (home / "a.h5").write_text("frames")
+    name = raw(home, "a.h5")
+    os.utime(home / "a.h5", (1, 1))
+    assert raw(home, "a.h5") == name
+    assert raw(home, str(home / "a.h5")) == name
+
+
+def test_a_large_raw_file_whose_content_is_not_known_is_told_by_its_time(home, monkeypatch):
+    monkeypatch.setattr(module, "SMALL_BYTES", 4)
+    where = home / "a.h5"
+    where.write_text("frames")
+    name = raw(home, "a.h5")
+    where.chmod(0o600)
+    assert raw(home, "a.h5") == name
+    os.utime(where, (1, 1))
+    assert raw(home, "a.h5") != name
+
+
+def test_the_content_of_a_large_raw_file_comes_with_the_receipt_of_its_sweep(home, monkeypatch):
+    monkeypatch.setattr(module, "SMALL_BYTES", 4)
+    where = home / "a.h5"
+    where.write_text("frames")
+    name, state = raw(home, "a.h5"), module.raw_state_of(where)
+    read = {"a.h5": [state, checksums.checksum_of(where)]}
+    write_receipt("results/made/try_recon/a.json", STATEMENT, [], read, directory=home)
+    receipts = receipts_of(home)
+    receipts.of("try_recon", "a")
+    assert receipts.has_content("a.h5")
+    receipts.save()
+    os.utime(where, (1, 1))
+    assert raw(home, "a.h5") == name
+    where.write_text("FRAMES")
+    assert raw(home, "a.h5") != name
+
+
+def test_images_replaced_by_others_of_equal_size_and_time(home, monkeypatch):
+    monkeypatch.setattr(module, "SMALL_BYTES", 4)
+    image = home / "a" / "im_1.tif"
+    image.parent.mkdir()
+    image.write_text("pixels")
+    old, name = image.stat(), raw(home, "a")
+    read = {"a": [module.raw_state_of(home / "a"), fingerprint(home / "a")]}
+    write_receipt("results/made/try_recon/a.json", STATEMENT, [], read, directory=home)
+    receipts = receipts_of(home)
+    receipts.of("try_recon", "a")
+    receipts.save()
+    image.unlink()
+    image.write_text("PIXELS")
+    os.utime(image, ns=(old.st_atime_ns, old.st_mtime_ns))
+    assert raw(home, "a") != name
+
+
+def test_a_raw_file_is_compared_with_what_was_taken_of_it_then(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "SUMMED_BYTES", 1000)
+    frames, path = np.zeros((20, 300, 200), np.uint16), tmp_path / "raw.h5"  # 2.4 MB
+    contents = set()
+    for value in (0, 1):  # of one pixel, which lies between the pieces that are taken
+        frames[3, 7, 11] = value
+        with h5py.File(path, "w") as file:
+            file["exchange/data"] = frames
+        contents |= {checksums.checksum_of(path), fingerprint(path, "v1"), raw_content(path)}
+    found = {content: raw_differs(path, content) for content in contents}
+    assert sorted(found.values()) == [False, False, False, True, True]
+    assert found[fingerprint(path)] is False
+    assert fingerprint(path).startswith(f"sample:{path.stat().st_size}:v2:")
+    path.unlink()
+    assert {raw_differs(path, content) for content in contents} == {None}
+
+
+def reason(home: Path, wanted: dict, pattern: str = "a.h5") -> str:
+    """Say why a result is made, as the next run does."""
+    campaign = campaign_from_data({"campaign": {"scans": [pattern]}}, home)
+    decisions = Decisions(campaign)
+    why = decisions.reason(*KEY, ["results/a.json"], wanted)
+    decisions.receipts.save()
+    return why
+
+
+def test_a_result_that_the_disk_does_not_give_is_not_taken_as_it_is(home, monkeypatch):
+    (home / "a.h5").write_text("frames")
+    write_json({"made_from": STATEMENT}, home / "results/a.json")
+    assert reason(home, STATEMENT) == ""
+    assert reason(home, STATEMENT | {"cor_px": 32.5}) == "COR of a: 31.50 -> 32.50"
+    plain = Path.read_text
+
+    def broken(path, **options):
+        if path.name == "a.json":
+            raise OSError(errno.EIO, "Input/output error")
+        return plain(path, **options)
+
+    monkeypatch.setattr(Path, "read_text", broken)
+    assert reason(home, STATEMENT)
+
+
+def test_exchanged_large_results_are_told_by_what_they_state(home, monkeypatch):
+    monkeypatch.setattr(module, "SMALL_BYTES", 4)
+    (home / "a.h5").write_text("frames")
+    write_json({"made_from": STATEMENT}, home / "results/a.json")
+    write_receipt("results/made/full_recon/a.json", STATEMENT, ["results/a.json"], directory=home)
+    assert reason(home, STATEMENT) == ""
+    os.utime(home / "results/a.json", (1, 1))
+    assert reason(home, STATEMENT) == ""
+    write_json({"made_from": STATEMENT | {"cor_px": 32.5}}, home / "results/a.json")
+    assert reason(home, STATEMENT) == "COR of a: 32.50 -> 31.50"
+
+
+def test_results_of_another_raw_file_say_which_it_was(home):
+    for day in ("day1", "day2"):
+        (home / day).mkdir()
+        (home / day / "a.h5").write_text(f"frames of {day}")
+
+    def of_raw(pattern: str) -> tuple[str, dict]:
+        campaign = campaign_from_data({"campaign": {"scans": [pattern]}}, home)
+        decisions = Decisions(campaign)
+        wanted = STATEMENT | {"raw": decisions.raw("a")}
+        why = decisions.reason(*KEY, ["results/a.json"], wanted)
+        decisions.receipts.save()
+        return why, wanted
+
+    write_json({"made_from": of_raw("day1/*.h5")[1]}, home / "results/a.json")
+    assert of_raw("day1/*.h5")[0] == ""
+    os.utime(home / "day2/a.h5", (1, 1))
+    assert of_raw("day2/*.h5")[0] == "raw file is another one: day2/a.h5, was day1/a.h5"
+    (home / "day1/a.h5").write_text("again")
+    assert of_raw(f"{home}/day1/*.h5")[0].startswith("raw file replaced ")
+    assert of_raw("day1/*.h5")[0].startswith("raw file replaced ")

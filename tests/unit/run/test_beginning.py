@@ -1,0 +1,112 @@
+"""The beginning of a Snakemake on a campaign: it enters alone, also after one that was killed."""
+
+import getpass
+import os
+import shutil
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tomopipe.campaign import lock
+
+pytestmark = pytest.mark.slow
+
+BEGIN = """
+import os, signal, sys
+from pathlib import Path
+from tomopipe.run import beginning
+sys.argv = ["snakemake", *sys.argv[1:]]
+try:
+    beginning.begin({}, Path.cwd(), is_main=True)
+except beginning.TomopipeError as error:
+    sys.exit(f"tomopipe: {error}")
+print(os.environ["TOMOPIPE_RUN"] or "looks", flush=True)
+"""
+ON_SLURM = ("--executor", "tomopipe", "--jobs", "5")
+DIES = "os.kill(os.getpid(), signal.SIGKILL)\n"
+
+
+@pytest.fixture
+def campaign(tmp_path):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a_1.h5").touch()
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    (tmp_path / "bin").mkdir()
+    scancel = tmp_path / "bin" / "scancel"
+    scancel.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path / "cancelled"}\n')
+    scancel.chmod(0o755)
+    return tmp_path
+
+
+def begin(campaign, code="", *options):
+    return subprocess.run(
+        [sys.executable, "-c", BEGIN + code, *options],
+        cwd=campaign,
+        env=os.environ | {"PATH": f"{campaign / 'bin'}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("options", [ON_SLURM, ("--cores", "2")])
+def test_after_a_killed_run_its_queue_is_cancelled_and_its_jobs_end(campaign, options):
+    first = begin(campaign, DIES, *options)
+    assert first.returncode == -signal.SIGKILL
+    dead = lock.read(campaign)
+    assert (campaign / first.stdout.strip()).name == dead.id
+    for look in ("--dry-run", "--summary"):
+        shown = begin(campaign, "", look)
+        assert (shown.returncode, shown.stdout) == (0, "looks\n"), shown.stderr
+    assert lock.read(campaign) == dead
+    second = begin(campaign, "", *options)
+    assert second.returncode == 0
+    assert "the last run was killed: this one goes on from there" in second.stderr
+    assert first.stdout != second.stdout
+    assert not (campaign / first.stdout.strip()).exists()
+    said = campaign / "cancelled"
+    call = f"--name=tomopipe-{dead.id[-8:]} --user={getpass.getuser()} --state=PENDING\n"
+    assert (said.read_text() if said.exists() else "") == call * (options == ON_SLURM)
+    assert lock.read(campaign) is None
+    assert not (campaign / "results" / ".runs").exists()
+
+
+def test_in_a_copy_the_queue_of_the_run_that_was_copied_is_left_alone(campaign):
+    begin(campaign, DIES, *ON_SLURM)
+    copy = shutil.copytree(campaign, campaign / "copy")
+    done = begin(copy, "", *ON_SLURM)
+    assert (done.returncode, "was killed" in done.stderr) == (0, False), done.stderr
+    assert not (campaign / "cancelled").exists()
+    assert not (copy / "results" / ".runs").exists()
+
+
+def test_a_second_snakemake_is_refused_and_changes_nothing(campaign):
+    lock.take(campaign, run := lock.new_run(campaign))
+    folder = campaign / "results" / ".runs" / run.id
+    folder.mkdir(parents=True)
+    second = begin(campaign)
+    assert second.returncode == 1
+    assert second.stderr.count(f"under way: {run}; `tomopipe status`") == 1
+    assert len(second.stderr.splitlines()) == 1
+    assert lock.read(campaign) == run
+    assert folder.exists()
+
+
+def test_a_run_that_was_taken_over_leaves_what_the_newer_one_has(campaign):
+    """It was said to be dead, from another host, and was only asleep."""
+    newer = "from tomopipe.campaign import lock\nlock.take(Path.cwd(), lock.new_run(Path.cwd()))\n"
+    forget = '(Path.cwd() / "logs" / "run.lock").unlink()\n'
+    asleep = begin(campaign, forget + newer)
+    assert asleep.returncode == 0, asleep.stderr
+    assert (campaign / asleep.stdout.strip()).is_dir()
+    assert lock.read(campaign).id != (campaign / asleep.stdout.strip()).name
+
+
+def test_two_modules_of_one_snakefile_are_one_run(campaign):
+    again = 'beginning.begin({"campaign": {"results": "more"}}, Path.cwd(), is_main=True)\n'
+    both = begin(campaign, again)
+    assert (both.returncode, both.stderr) == (0, "")
+    assert lock.read(campaign) is None
+    assert not list(campaign.glob("*/.runs"))

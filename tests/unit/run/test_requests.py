@@ -1,0 +1,91 @@
+"""What jobs ask for, and what of it, and of their parameters, a node finds in the run's folder."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.phantoms import write_scan
+from tomopipe.campaign.campaign import load_campaign
+from tomopipe.cost.cost import ENOUGH
+from tomopipe.errors import RunEndedError
+from tomopipe.reruns.parameters import parameters
+from tomopipe.reruns.settle import Settled
+from tomopipe.run.requests import request, runtime_min, sent
+from tomopipe.storage import run_folder
+
+LARGE = {"n_angles": "3000", "n_rows": "2048", "n_cols": "2048"}
+
+
+@pytest.fixture
+def campaign(tmp_path, monkeypatch):
+    """A campaign of two scans with a COR, whose jobs go to SLURM."""
+    for scan in ("a_1", "a_2"):
+        write_scan(tmp_path / "raw" / f"{scan}.h5", n_rows=2, n_cols=64, n_angles=31)
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    (tmp_path / "scans.tsv").write_text("scan\tcor_px\na_1\t32\na_2\t32\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["snakemake", "--executor", "tomopipe", "--retries", "2"])
+    monkeypatch.setenv(run_folder.VARIABLE, "")
+    return tmp_path
+
+
+def settled(folder: Path, config: str = "", **row: str) -> Settled:
+    """Decide on a campaign in which a_2 has another size."""
+    (folder / "config.yaml").write_text(f"campaign: {{scans: [raw/*.h5]}}\n{config}\n")
+    found = Settled(load_campaign(folder))
+    found.rows = {**found.rows, "a_2": found.rows["a_2"] | row}
+    return found
+
+
+def test_time_is_thrice_the_estimate_and_at_least_ten_minutes(campaign, monkeypatch):
+    found = settled(campaign, **LARGE)
+    for step in ("try_recon", "predict_cor", "full_recon", "export_stack"):
+        assert runtime_min(found, step, "a_1", threads=1) == 10
+    # 2048 slices of 0.07 CPU s, and 34 GB to write at 0.1 GB a second
+    assert runtime_min(found, "full_recon", "a_2", threads=1) == pytest.approx(24, abs=2)
+    assert runtime_min(found, "full_recon", "a_2", threads=16) == pytest.approx(18, abs=2)
+    # 2048 slices of 100 iterations of 0.7 CPU s on 16 cores, at 50 angles
+    few = settled(campaign, "full_recon: {algorithm: sirt}", **LARGE | {"n_angles": "50"})
+    assert runtime_min(few, "full_recon", "a_2", threads=16) == pytest.approx(210, rel=0.3)
+    monkeypatch.setattr(sys, "argv", ["snakemake", "--cores", "4"])
+    assert runtime_min(found, "full_recon", "a_2", threads=1) == 10
+
+
+@pytest.mark.parametrize(("n_ended", "minutes"), [(ENOUGH, 90), (ENOUGH - 1, 10)])
+def test_finished_jobs_tell_how_long_another_takes(campaign, n_ended, minutes):
+    asked = {"cores": 2, "mem_mb": 500}
+    record = {"state": "done", "start": 0.0, "end": 1800.0, "asked": asked}  # an hour of a core
+    folder = campaign / "logs" / "status" / "full_recon"
+    folder.mkdir(parents=True)
+    for n in range(n_ended):
+        (folder / f"b_{n}.json").write_text(json.dumps(record))
+    found = settled(campaign)
+    found.rows |= {f"b_{n}": found.rows["a_1"] for n in range(n_ended)}
+    assert runtime_min(found, "full_recon", "a_1", threads=2) == minutes
+
+
+def test_a_node_finds_what_the_main_process_asked_for_and_the_parameters(campaign, monkeypatch):
+    found = settled(campaign)
+    assert request(found, "full_recon", "a_1", 1)["threads"] == 1
+    assert not (campaign / "results" / ".runs").exists()
+    monkeypatch.setenv(run_folder.VARIABLE, str(run_folder.begin(Path("results"))))
+    first, second = (request(settled(campaign), "full_recon", "a_1", n) for n in (1, 2))
+    assert second["mem_mb"] == 2 * first["mem_mb"] > 0
+    assert (first["attempts_left"], second["attempts_left"]) == (2, 1)
+    (campaign / "scans.tsv").write_text("scan\tcor_px\na_1\t30\n")  # of no concern to a node
+    assert sent("full_recon", "a_1") == second | {"job": parameters(found, "full_recon", "a_1")}
+    with pytest.raises(RunEndedError, match="full_recon of a_2"):
+        sent("full_recon", "a_2")
+
+
+@pytest.mark.parametrize("folder", ["results", "results/.runs/1"])
+def test_a_folder_that_is_no_run_of_the_campaign_does_not_count(campaign, monkeypatch, folder):
+    os.makedirs("results/.runs/2")
+    monkeypatch.setenv(run_folder.VARIABLE, folder)
+    with pytest.raises(RunEndedError, match=r"the run of this job has ended"):
+        run_folder.current()
+    monkeypatch.setenv(run_folder.VARIABLE, "results/.runs/2")
+    assert run_folder.current() == Path("results/.runs/2")

@@ -1,0 +1,189 @@
+"""The lock of a campaign, logs/run.lock: one run at a time, or one watcher with its runs.
+
+It names the process that holds it and is never stale by its age. The next run takes it over if that
+process is proven dead on this host; of another host, `tomopipe run --take-over` does.
+"""
+
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from tomopipe.campaign.files import LOGS
+from tomopipe.errors import RunEndedError, TomopipeError, room_for
+from tomopipe.storage.json_files import json_or
+from tomopipe.storage.processes import in_folder, is_alive, is_copied, named, sign_of_life
+from tomopipe.storage.run_folder import new_id, user_name
+from tomopipe.storage.shared import locked, make_lock
+
+FILES = "TOMOPIPE_FILES"
+"""Environment variable of a watcher's run: a JSON list of raw files, the only ones that it sees."""
+VARIABLE = "TOMOPIPE_LOCK"
+"""Environment variable with the id of the run for which the lock was taken before it started."""
+BEAT_S = 30.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run: its process, its log and its file of events."""
+
+    id: str
+    # of the main process of Snakemake, or of a watcher between two runs
+    pid: int
+    host: str
+    user: str
+    start_s: float  # when it began, Unix seconds
+    # start time of the process, to recognise a later one of the same number; "" if unknown
+    born: str
+    machine: str  # its kernel and process namespace
+    # where its lock is: one that was copied with the campaign locks no copy
+    folder: str
+    inode: int
+    # paths of Snakemake's text, and of what `tomopipe.run.progress` reads; "" of a bare snakemake
+    log: str = ""
+    events: str = ""
+    watcher: Mapping[str, Any] = field(default_factory=dict)  # its process, if one watches
+    before: str = ""  # id of the dead run of this folder from which it took the lock
+
+    def __str__(self) -> str:
+        """Describe when, by whom and where it was started."""
+        when = time.strftime("%a %d %b %H:%M", time.localtime(self.start_s))
+        return f"started {when} by {self.user} on {self.host}, process {self.pid}"
+
+
+def new_run(directory: Path, **more: Any) -> Run:
+    """Return a run of this process, which holds no lock yet."""
+    folder = directory / LOGS.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    process = named(os.getpid()) | in_folder(folder) | {"user": user_name()}
+    return Run(**{"id": new_id()} | process | more)
+
+
+def read(directory: Path) -> Run | None:
+    """Return the run that holds the lock, dead or alive; None if none does."""
+    path, names = directory / LOGS.lock, {each.name for each in fields(Run)}
+    try:  # another version may tell more
+        run = Run(**{name: said for name, said in json_or(path, {}).items() if name in names})
+    except TypeError:  # none, or damaged
+        return None
+    return None if is_copied(asdict(run), path.parent) else run
+
+
+def under_way(directory: Path) -> Run | None:
+    """Return the run that holds the lock, unless it is proven dead."""
+    run = read(directory)
+    return run if run and is_alive(asdict(run)) is not False else None
+
+
+def is_watched(directory: Path) -> bool:
+    """Tell whether a watcher, or its run, holds the lock, and the watcher is not proven dead."""
+    run = read(directory)
+    return bool(run and run.watcher and is_alive(run.watcher) is not False)
+
+
+def take(directory: Path, run: Run, *, take_over: bool = False) -> Run:
+    """Take the lock for a run and return it; refuse while another has it that is not proven dead.
+
+    `take_over`: also from one of which nobody can tell here whether it is.
+    """
+    path = directory / LOGS.lock
+    with locked(path):  # of several that take it over at once, one does
+        if other := read(directory):
+            alive = is_alive(asdict(other))
+            if alive or (alive is None and not take_over):
+                raise TomopipeError(_refusal(path, other))
+            run = replace(run, before=other.id if other.folder == run.folder else "")
+        path.unlink(missing_ok=True)
+        _make(path, run)
+    return run
+
+
+def hand_over(directory: Path, run: Run, after: Run) -> None:
+    """Pass the lock on, from one run or process to another; RunEndedError if it was taken over."""
+    path = directory / LOGS.lock
+    with locked(path):
+        _refuse_lost(directory, run.id)
+        aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+        _make(aside, after)  # on a full disk the lock stays as it is
+        aside.replace(path)
+
+
+def enter(directory: Path) -> Run:
+    """Return the run of this Snakemake, which holds the lock from now on; refuse another."""
+    if not (given := os.environ.pop(VARIABLE, "")):
+        return take(directory, new_run(directory))
+    run = replace(_refuse_lost(directory, given), **named(os.getpid()))
+    hand_over(directory, run, run)
+    return run
+
+
+@contextmanager
+def held(directory: Path, run: Run) -> Iterator[None]:
+    """Touch the lock of a run that shows life; release it in the end unless a watcher goes on."""
+
+    def beat() -> None:
+        if is_held(directory, run):
+            with suppress(OSError):
+                os.utime(directory / LOGS.lock)
+
+    try:
+        with sign_of_life(beat, every_s=BEAT_S, name="lock"):
+            yield
+    finally:
+        if not run.watcher or run.watcher.get("pid") == run.pid:
+            release(directory, run)
+
+
+def is_held(directory: Path, run: Run) -> bool:
+    """Tell whether the lock is that of this run."""
+    now = read(directory)
+    return now is not None and now.id == run.id
+
+
+def release(directory: Path, run: Run) -> None:
+    """Remove the lock if it is that of this run."""
+    if is_held(directory, run):
+        (directory / LOGS.lock).unlink(missing_ok=True)
+
+
+def complete_files(directory: Path) -> frozenset[str] | None:
+    """Return the raw files that a watcher's run sees; None in other runs, which see all."""
+    if not (path := os.environ.get(FILES)):
+        return None
+    files = json_or(directory / path, None)
+    if not isinstance(files, list):
+        raise TomopipeError(f"{directory / path}: missing or damaged; the next run writes it.")
+    return frozenset(files)
+
+
+def _make(path: Path, run: Run) -> None:
+    with room_for(path):
+        if not make_lock(path, json.dumps(asdict(run)).encode()):
+            raise TomopipeError(f"{path}: another run has just taken it. Try again.")
+
+
+def _refuse_lost(directory: Path, run_id: str) -> Run:
+    """Return the run with this id, which holds the lock; RunEndedError if it does not."""
+    run = read(directory)
+    if run is None or run.id != run_id:
+        path = directory / LOGS.lock
+        raise RunEndedError(f"{path}: a newer run has begun ({run}), so this one ends.")
+    return run
+
+
+def _refusal(path: Path, run: Run) -> str:
+    says = f"a run of this campaign is under way: {run}"
+    ends = "`tomopipe status` shows it, `tomopipe stop` ends it"
+    if is_alive(asdict(run)) is not None:
+        return f"{says}; {ends}."
+    with suppress(OSError):
+        says += f", last sign of life {time.time() - path.stat().st_mtime:.0f} s ago"
+    return (
+        f"{says}; {ends} there, and if it is dead `tomopipe run --take-over` goes on (a bare "
+        f"snakemake once {path} is removed)."
+    )

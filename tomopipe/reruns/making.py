@@ -1,0 +1,89 @@
+"""The frame of every job: its log, its status, its results whole, and last its receipt."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tomopipe.campaign.files import PREDICTION, SWEEP
+from tomopipe.campaign.log import job
+from tomopipe.errors import TomopipeError
+from tomopipe.reruns.receipts import raw_content, raw_state_of, write_receipt
+from tomopipe.storage import atomic, run_folder
+
+_READ_WHOLE = ("full_recon", "export_stack")
+
+
+@dataclass
+class Making:
+    """What a job adds: entries of its status, and of its statement, so that it is made again."""
+
+    job: dict[str, Any]  # its parameters (`tomopipe.reruns.parameters`)
+    status: dict[str, Any]
+    stated: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def products(self) -> list[str]:
+        """The files to make, the first with the statement of all."""
+        return list(self.job["products"])
+
+
+@contextmanager
+def making(snakemake: Any) -> Iterator[Making]:
+    """Run the body of a job; when it has succeeded, write the receipt, its declared output.
+
+    Of its parameters `snakemake.params.job` are used `products`, the files to be made (relative to
+    the campaign), `made_from`, what they are made from as JSON, and `raw_files`, the files that it
+    reads: if one of these changes meanwhile, a volume or a stack is not written; the result of
+    try_recon is kept, and made again by the next run.
+
+    A job that belongs to no run, or to one that has ended, ends with TomopipeError and changes
+    nothing.
+    """
+    parameters, log = snakemake.params.job, snakemake.log[0]
+    if run_folder.current() is None:
+        raise TomopipeError(
+            f"{snakemake.output[0]}: this job belongs to no run of the campaign: nothing is "
+            "written. Start `tomopipe run`, or snakemake, in the campaign's folder; an executor "
+            f"must pass the environment variable {run_folder.VARIABLE} to its jobs."
+        )
+    products = parameters["products"]
+    raw = {path: raw_state_of(path) for path in parameters.get("raw_files", [])}
+
+    def is_as_it_was() -> None:
+        for path, state in raw.items():
+            if raw_state_of(path) not in (state, None):  # one that has gone was read, or is told
+                raise TomopipeError(f"{path}: changed while it was read. Run again.")
+
+    step = Path(log).parent.name
+    # of sidecars each has its own fault
+    checked = products if step != "sidecar" else []
+    with job(log, snakemake.threads, snakemake.resources, checked) as status:
+        atomic.before_rename.extend([is_as_it_was] if step in _READ_WHOLE else [])
+        made = Making(parameters, status)
+        try:
+            yield made
+        finally:
+            atomic.before_rename.clear()
+        statement = (_stated(products) or json.loads(parameters["made_from"])) | made.stated
+        summed = raw.items() if step == "try_recon" else ()
+        read = {path: [state, _content_at(path, state)] for path, state in summed}
+        write_receipt(snakemake.output[0], statement, products, read)
+
+
+def _stated(products: list[str]) -> dict[str, Any]:
+    """Return the statement in a sweep or prediction, if there is one."""
+    for path in products:
+        if Path(path).name in (SWEEP, PREDICTION):
+            record = json.loads(Path(path).read_text(encoding="utf-8"))
+            found: dict[str, Any] = record.get("made_from", {})
+            return found
+    return {}
+
+
+def _content_at(path: str, state: Any) -> str:
+    """Return the content of a raw file that has this state before and after; else ""."""
+    content = raw_content(path) if raw_state_of(path) == state else ""
+    return content if raw_state_of(path) == state else ""

@@ -1,0 +1,174 @@
+"""What the job of each step gets from the main process: one mapping, its only parameter."""
+
+from collections.abc import Callable
+from typing import Any
+
+from tomopipe.campaign.relion_set import campaign_binning
+from tomopipe.reruns.made_from import Statement, as_text, table_shown
+from tomopipe.reruns.settle import Settled
+from tomopipe.reruns.words import METADATA_ALONE
+
+
+def parameters(settled: Settled, step: str, key: str) -> dict[str, Any]:
+    """Return the parameters of a job; `key` is its scan, series or stack, else "campaign".
+
+    Always `products`, the files to make (the first with the statement of all), and `made_from`,
+    that statement as JSON. Empty as long as a table is missing that they depend on: Snakemake asks
+    for parameters before it has named all of a job's inputs.
+    """
+    if not is_open(settled, step, key):
+        return {}
+    statement = statement_of(settled, step, key)
+    common = {"products": settled.outputs(step, key), "made_from": as_text(statement)}
+    return common | _OWN[step](settled, key)
+
+
+def is_open(settled: Settled, step: str, key: str) -> bool:
+    """Tell whether all tables are there that a job depends on, and whether it has its COR."""
+    if settled.pending == "inventory" and step != "inventory":
+        return False
+    if step not in _AFTER_CORS:
+        return True
+    return not settled.pending and (key == "campaign" or key in _keys(settled, step))
+
+
+_AFTER_CORS = ("full_recon", "stitch", "sidecar", "export_stack", "export_star", "report")
+
+
+def _keys(settled: Settled, step: str) -> Any:
+    return settled.wanted.stacks(settled.cors) if step == "stitch" else settled.cors
+
+
+def statement_of(settled: Settled, step: str, key: str) -> Statement:
+    """Return what the result of a job must be made from."""
+    wanted, cors = settled.wanted, settled.cors
+    of: dict[str, Callable[[], Statement]] = {
+        "inventory": wanted.of_inventory,
+        "try_recon": lambda: wanted.of_try_recon(key),
+        "predict_cor": lambda: wanted.of_predict_cor(key),
+        "fix_cor": lambda: wanted.of_fix_cor(key),
+        "resolve_cor": wanted.of_resolve_cor,
+        "full_recon": lambda: wanted.of_full_recon(key, cors[key]["cor_px"]),
+        "stitch": lambda: wanted.of_stitch(wanted.stacks(cors)[key], cors),
+        "sidecar": lambda: wanted.of_sidecars(cors),
+        "export_stack": lambda: wanted.of_export_stack(key),
+        "export_star": lambda: wanted.of_export_star(cors),
+        "report": lambda: wanted.of_report(cors, settled.receipts.content),
+    }
+    return of[step]()
+
+
+def _inventory(settled: Settled, _: str) -> dict[str, Any]:
+    campaign = settled.campaign
+    return {
+        "entries": campaign.inventory_entries(),
+        "options": campaign.config.as_json("inventory", "input", "preprocess"),
+    }
+
+
+def _reading(settled: Settled, scan: str, *blocks: str) -> dict[str, Any]:
+    """Return the raw file, the options of a step that reads a scan, and its proven angles."""
+    config = settled.campaign.for_scan(scan).config
+    return {
+        "raw": settled.campaign.scans[scan].path,
+        "raw_files": settled.wanted.raw_files(scan),
+        "options": config.as_json("input", "preprocess", *blocks),
+        "angles": settled.wanted.angles(scan),
+    }
+
+
+def _try_recon(settled: Settled, scan: str) -> dict[str, Any]:
+    found = _reading(settled, scan, "try_recon")
+    files = [path for path in found["raw_files"] if not settled.receipts.has_content(path)]
+    return found | {"raw_files": files}
+
+
+def _predict_cor(settled: Settled, scan: str) -> dict[str, Any]:
+    config, out = settled.campaign.for_scan(scan).config, settled.out
+    last = settled.receipts.last("predict_cor", scan)
+    return {
+        "rows": out.of_try_recon(scan)[:2],
+        "options": config.as_json("predict_cor", "preprocess", "full_recon"),
+        "center_sum": last.sums.get(out.center(scan), "") if last else "",
+    }
+
+
+def _fix_cor(settled: Settled, series: str) -> dict[str, Any]:
+    wanted, out = settled.wanted, settled.out
+    return {
+        "members": wanted.members(series),
+        "options": settled.campaign.config.as_json("fix_cor"),
+        "predictions": {
+            scan: [out.center(scan), out.prediction(scan)]
+            for scan in wanted.to_search(wanted.series()[series])
+        },
+    }
+
+
+def _resolve_cor(settled: Settled, _: str) -> dict[str, Any]:
+    campaign, out = settled.campaign, settled.out
+    return {
+        "tables": list(map(out.fix_table, settled.wanted.series())),
+        "rot_cen": out.rot_cen,
+        "scans": campaign.to_resolve(settled.rows),
+        "options": campaign.config.as_json("resolve_cor"),
+    }
+
+
+def _is_metadata_alone(settled: Settled, step: str, key: str) -> bool:
+    """Tell whether a result is as it was written, and nothing but its metadata is to change."""
+    return METADATA_ALONE in settled.reasons.get((step, key), "")
+
+
+def _full_recon(settled: Settled, scan: str) -> dict[str, Any]:
+    return {
+        **_reading(settled, scan, "full_recon", "export_star"),
+        **settled.cors[scan],
+        "metadata_alone": _is_metadata_alone(settled, "full_recon", scan),
+    }
+
+
+def _stitch(settled: Settled, name: str) -> dict[str, Any]:
+    scans = settled.wanted.stacks(settled.cors)[name].scans
+    return {
+        "volumes": {scan: settled.campaign.volume(scan) for scan in scans},
+        "options": settled.campaign.config.as_json("stitch", "full_recon"),
+        "metadata_alone": _is_metadata_alone(settled, "stitch", name),
+    }
+
+
+def _export_stack(settled: Settled, scan: str) -> dict[str, Any]:
+    files = settled.campaign.files
+    return {
+        **_reading(settled, scan, "export_star"),
+        # decided once from all scans; the job stores it
+        "binning": campaign_binning(settled.campaign, files.inventory, files.cor_table),
+        "metadata_alone": _is_metadata_alone(settled, "export_stack", scan),
+    }
+
+
+def _export_star(settled: Settled, _: str) -> dict[str, Any]:
+    return {
+        "cor": settled.out.cor_table,
+        "metas": {scan: settled.out.stack_meta(scan) for scan in settled.cors},
+        "options": settled.wanted.star_options(settled.cors),
+    }
+
+
+def _report(settled: Settled, _: str) -> dict[str, Any]:
+    return {"table": table_shown(settled.campaign)}
+
+
+_OWN: dict[str, Callable[[Settled, str], dict[str, Any]]] = {
+    "inventory": _inventory,
+    "try_recon": _try_recon,
+    "predict_cor": _predict_cor,
+    "fix_cor": _fix_cor,
+    "resolve_cor": _resolve_cor,
+    "full_recon": _full_recon,
+    "stitch": _stitch,
+    "sidecar": lambda *_: {},
+    "export_stack": _export_stack,
+    "export_star": _export_star,
+    "report": _report,
+}

@@ -1,0 +1,458 @@
+"""Receipts: the declared outputs of the rules, one for each result of a step.
+
+A receipt, `results/made/<step>/<key>.json`, holds the statement of what the result was made from,
+and size, time and inode of its files. A job writes it last. `tomopipe.reruns.settle` withdraws
+those of results that are not what the campaign asks for, and writes those of results that are; so
+Snakemake only has to see whether one is missing. An index keeps what the last receipts held, also
+of those withdrawn, and the content of raw files.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from tomopipe.campaign.files import CENTER, TILT_SERIES, Files
+from tomopipe.errors import ScanError
+from tomopipe.scans.raw_state import folder_state
+from tomopipe.storage import checksums
+from tomopipe.storage.atomic import write_text
+from tomopipe.storage.checksums import quick_state
+from tomopipe.storage.json_files import json_or
+from tomopipe.storage.manifest import states_digest
+
+SMALL_BYTES = 1_000_000
+"""Up to this size the content of a result counts, above its size, time and inode."""
+SUMMED_BYTES = 16_000_000
+"""Up to this size all of a raw file is summed when it has been read, above a part."""
+RAW = "raw "
+"""What the name of a raw file's content begins with."""
+
+_ENCODE = json.JSONEncoder(sort_keys=True, allow_nan=False).encode
+
+State = tuple[int, int, int, int]
+Statement = Mapping[str, Any]
+
+
+def digest(statement: Statement) -> str:
+    """Return the digest of a statement."""
+    if "maker" in statement:
+        statement = {key: value for key, value in statement.items() if key != "maker"}
+    return hashlib.sha256(_ENCODE(statement).encode()).hexdigest()[:16]
+
+
+def state_of(path: str | os.PathLike[str]) -> State | None:
+    """Return size (bytes), modification time (ns) and inode of a result; of a folder see below.
+
+    RELION opens the files of tilt_series one by one, so the last number is a digest of the state of
+    each; it is 0 of others.
+    """
+    state = quick_state(path)
+    if state is None:
+        return None
+    try:
+        return (*state[:3], states_digest(path) if is_followed_within(path) else 0)
+    except OSError:
+        return None
+
+
+def raw_state_of(path: str | os.PathLike[str]) -> State | None:
+    """Return the state of a raw file, or of a folder of images."""
+    return folder_state(path) if os.path.isdir(path) else quick_state(path)
+
+
+def is_followed_within(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a result is a folder of which a change of any file is noticed."""
+    text = os.fspath(path)
+    return text.endswith(f"/{TILT_SERIES}") and os.path.isdir(text)
+
+
+def content_of(path: str | os.PathLike[str]) -> str:
+    """Return the checksum of a small file; "" if it cannot be read."""
+    try:
+        return checksums.checksum_of(path)
+    except OSError:
+        return ""
+
+
+def raw_content(path: str | os.PathLike[str]) -> str:
+    """Return a checksum of a raw file, a fingerprint if it is large or a folder; "" if neither.
+
+    A fingerprint (`tomopipe.scans.fingerprint`) reads a small part of the file.
+    """
+    try:
+        if os.path.isdir(path) or os.path.getsize(path) > SUMMED_BYTES:
+            from tomopipe.scans.fingerprint import fingerprint
+
+            return fingerprint(path)
+        return checksums.checksum_of(path)
+    except (OSError, ScanError):
+        return ""
+
+
+def raw_differs(path: str | os.PathLike[str], content: str) -> bool | None:
+    """Tell whether a raw file has changed since `raw_content`; None if it cannot be read."""
+    try:
+        if content.startswith("sample:"):
+            from tomopipe.scans.fingerprint import fingerprint
+
+            return fingerprint(path, content.split(":")[2]) != content
+        return bool(checksums.differs(path, content))
+    except (OSError, ScanError):
+        return None
+
+
+def write_receipt(
+    receipt: str | os.PathLike[str],
+    statement: Statement,
+    outputs: Iterable[str],
+    raw: Mapping[str, Any] | None = None,
+    sums: Mapping[str, str] | None = None,
+    directory: str | os.PathLike[str] = "",
+) -> None:
+    """Write the receipt of results that are there.
+
+    `raw`: state and content of the files read; `sums`: checksums that are known already.
+    """
+    files: dict[str, State] = {}
+    for path in outputs:
+        if (state := state_of(os.path.join(directory, path))) is not None:
+            files[path] = state
+    known = sums or {}
+    sums = {path: known.get(path) or _made_sum(os.path.join(directory, path)) for path in files}
+    content = {"made_from": statement, "files": files, "sums": sums, "raw": raw or {}}
+    place = Path(directory, receipt)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    write_text(json.dumps(content, sort_keys=True), place)
+
+
+def _made_sum(path: str) -> str:
+    """Return the checksum of a result that this process wrote, or that is small; else "".
+
+    "" for center_of_rotation.txt as somebody edited it, which its job left as it was.
+    """
+    if known := checksums.made(path):
+        return known
+    is_small = not os.path.isdir(path) and os.path.getsize(path) <= SMALL_BYTES
+    return content_of(path) if is_small and not path.endswith(CENTER) else ""
+
+
+@dataclass
+class Receipt:
+    """What a receipt holds, or held before it was withdrawn."""
+
+    stamp: list[int]  # size (bytes), times (ns) and inode of the receipt itself
+    digest: str  # of the statement
+    files: dict[str, State] = field(default_factory=dict)
+    sums: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class Raw:
+    """The content of a raw file: its name, and its checksum or fingerprint ("": not known)."""
+
+    state: State
+    name: str
+    content: str = ""
+
+
+class Receipts:
+    """The receipts of a campaign, its index, and the present states of files."""
+
+    def __init__(self, directory: Path, files: Files[str]) -> None:
+        self.directory, self.files = directory, files
+        self._folder = str(directory)
+        self.is_changed = False
+        self._present: dict[str, Receipt | None] = {}
+
+    def path_of(self, path: str) -> str:
+        """Return the absolute path of a file of the campaign (as text: there are many)."""
+        return path if path.startswith("/") else f"{self._folder}/{path}"
+
+    # ---- receipts ----------------------------------------------------------------------------
+
+    @cached_property
+    def _index(self) -> tuple[dict[str, Receipt], dict[str, Raw], dict[str, tuple[State, str]]]:
+        found = json_or(self.path_of(self.files.index), {})
+        try:
+            receipts = {path: _receipt(*entry) for path, entry in found["receipts"].items()}
+            raw = {
+                path: Raw(_state(s), name, sums) for path, (s, name, sums) in found["raw"].items()
+            }
+            sums = {path: (_state(state), text) for path, (state, text) in found["sums"].items()}
+        except (LookupError, TypeError, ValueError, AttributeError):
+            raw = {path: Raw(*row) for path, row in self._before.items() if row[1].startswith(RAW)}
+            return {}, raw, {}
+        return receipts, raw, sums
+
+    def of(self, step: str, key: str) -> Receipt | None:
+        """Return the receipt of a result; None if there is none."""
+        path = self.files.receipt(step, key)
+        if path not in self._present:
+            self._present[path] = self._read(path)
+        return self._present[path]
+
+    def last(self, step: str, key: str) -> Receipt | None:
+        """Return the receipt of a result, or else the last one that there was."""
+        return self.of(step, key) or self._index[0].get(self.files.receipt(step, key))
+
+    @cached_property
+    def _before(self) -> dict[str, tuple[State, str, str]]:
+        """State, statement's digest and checksum of files in the record of earlier versions."""
+        return _record_of_before(Path(self.path_of(self.files.record)))
+
+    def of_before(self, outputs: Sequence[str]) -> Receipt | None:
+        """Return what earlier versions recorded of results; None if they did not."""
+        rows = {path: self._before[path] for path in outputs if path in self._before}
+        if not rows:
+            return None
+        files = {
+            path: (*state[:3], state[3] if path.endswith(TILT_SERIES) else 0)
+            for path, (state, _, _) in rows.items()
+        }
+        sums = {path: content for path, (_, _, content) in rows.items() if content}
+        return Receipt([], next(iter(rows.values()))[1], files, sums)
+
+    def _read(self, path: str) -> Receipt | None:
+        try:
+            status = os.stat(self.path_of(path))
+        except OSError:
+            return None
+        stamp = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+        known = self._index[0].get(path)
+        if known is not None and known.stamp == stamp:
+            return known
+        try:
+            found = json.loads(Path(self.path_of(path)).read_text(encoding="utf-8"))
+            receipt = _receipt(stamp, digest(found["made_from"]), found["files"], found["sums"])
+            for raw_path, (state, content) in found.get("raw", {}).items():
+                self._take_content(raw_path, state, content)
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+            return None
+        self._index[0][path] = receipt
+        self.is_changed = True
+        return receipt
+
+    def write(self, step: str, key: str, statement: Statement, outputs: Sequence[str]) -> None:
+        """Write the receipt of results that are what the campaign asks for."""
+        path, last = self.files.receipt(step, key), self.last(step, key)
+        # a large file is not read: its checksum of before stays
+        sums = {p: text for p, text in (last.sums if last else {}).items() if self._is_large(p)}
+        write_receipt(path, statement, outputs, sums=sums, directory=self.directory)
+        self._present.pop(path, None)
+        self.of(step, key)
+
+    def confirm(self, step: str, key: str, statement: Statement, outputs: Sequence[str]) -> None:
+        """Write the receipt of results that are as wanted, unless it says so."""
+        receipt = self.of(step, key)
+        if receipt and receipt.digest == digest(statement):
+            states = {path: state_of(self.path_of(path)) for path in outputs}
+            if receipt.files == {path: state for path, state in states.items() if state}:
+                return
+        self.write(step, key, statement, outputs)
+
+    def keys(self, step: str) -> list[str]:
+        """Return the keys of the receipts of a step that are there."""
+        folder = os.path.dirname(self.path_of(self.files.receipt(step)))
+        names = os.listdir(folder) if os.path.isdir(folder) else []
+        return sorted(name.removesuffix(".json") for name in names if name.endswith(".json"))
+
+    def present(self) -> list[Receipt]:
+        """Return all receipts that are there."""
+        folder = os.path.dirname(os.path.dirname(self.path_of(self.files.receipt("step"))))
+        steps = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+        found = (self.of(step, key) for step in steps for key in self.keys(step))
+        return [receipt for receipt in found if receipt]
+
+    def withdraw(self, step: str, key: str) -> None:
+        """Remove the receipt of a result that is to be made; the index keeps what it held."""
+        self.of(step, key)
+        path = self.files.receipt(step, key)
+        with suppress(FileNotFoundError):
+            os.unlink(self.path_of(path))
+        self._present[path] = None
+
+    def order_times(self, step: str, key: str, sources: Iterable[tuple[str, str]]) -> None:
+        """Let no receipt of `sources` be younger than that of what is made from them."""
+        if receipt := self.of(step, key):
+            for source in sources:
+                self.lower(*source, receipt.stamp[1])
+
+    def lower(self, step: str, key: str, at_ns: int) -> None:
+        """Let a receipt be no younger than this."""
+        receipt = self.of(step, key)
+        if receipt and receipt.stamp[1] > at_ns:
+            path = self.files.receipt(step, key)
+            os.utime(self.path_of(path), ns=(at_ns, at_ns))
+            self._present.pop(path)
+            self.of(step, key)
+
+    def save(self) -> None:
+        """Write the index if it has changed."""
+        if not self.is_changed:
+            return
+        receipts, raw, sums = self._index
+        content = {
+            "receipts": {p: (r.stamp, r.digest, r.files, r.sums) for p, r in receipts.items()},
+            "raw": {path: (found.state, found.name, found.content) for path, found in raw.items()},
+            "sums": sums,
+        }
+        path = Path(self.path_of(self.files.index))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(json.dumps(content), path)
+        self.is_changed = False
+
+    # ---- results -----------------------------------------------------------------------------
+
+    def is_unchanged(self, receipt: Receipt, path: str) -> bool:
+        """Tell whether a file of a receipt has the state that it states."""
+        was = receipt.files.get(path)
+        return was is not None and was == state_of(self.path_of(path))
+
+    def damage(self, receipt: Receipt, path: str) -> str | None:
+        """Say what a file of a receipt has become; "" if it is as it was.
+
+        None if only time or inode of a large one differ: what it states itself then counts.
+        """
+        was, now = receipt.files[path], state_of(self.path_of(path))
+        if now is None:
+            return "missing"
+        if now == was or path.endswith(CENTER):
+            return ""
+        if now[0] != was[0]:
+            return f"{now[0]} bytes, written were {was[0]}"
+        is_read = now[0] <= SMALL_BYTES or is_followed_within(self.path_of(path))
+        if not (is_read and receipt.sums.get(path)):
+            return None
+        return checksums.matches(self.path_of(path), receipt.sums[path])
+
+    def last_content(self, path: str) -> str:
+        """Return the checksum of a small file; the last one if it is missing or was changed."""
+        return self._last_sums.get(path) or self.content(path)
+
+    @cached_property
+    def _last_sums(self) -> dict[str, str]:
+        return {p: text for r in self._index[0].values() for p, text in r.sums.items()}
+
+    def _is_large(self, path: str) -> bool:
+        state = state_of(self.path_of(path))
+        is_folder = os.path.isdir(self.path_of(path))
+        return state is not None and (is_folder or state[0] > SMALL_BYTES)
+
+    def content(self, path: str) -> str:
+        """Return the checksum of a small file, read only if its state has changed; "" of none."""
+        state = state_of(self.path_of(path))
+        if state is None:
+            return ""
+        sums = self._index[2]
+        if path not in sums or sums[path][0] != state:
+            sums[path] = state, content_of(self.path_of(path))
+            self.is_changed = True
+        return sums[path][1]
+
+    # ---- raw files ---------------------------------------------------------------------------
+
+    def has_content(self, path: str) -> bool:
+        """Tell whether the content of a raw file in its present state is known."""
+        found = self._index[1].get(path)
+        return found is not None and bool(found.content)
+
+    def raw(self, path: str) -> str:
+        """Return a text that names the content of a raw file.
+
+        A file whose time or inode changed, but not its size, is unchanged if its checksum or
+        fingerprint is equal; without one another time means another content.
+        """
+        now = raw_state_of(self.path_of(path))
+        if now is None:
+            return f"{RAW}none"
+        raw = self._index[1]
+        before = raw.get(path)
+        if before is None:
+            # of a known state: the same file, named otherwise then
+            same = self._by_state.get(now)
+            self._put_raw(path, same or Raw(now, _new_name(now), self._content_now(path, now)))
+        elif before.state != now:
+            is_same = self._is_same(path, before, now) if now[0] == before.state[0] else False
+            if is_same:
+                self._put_raw(path, Raw(now, before.name, before.content))
+            elif is_same is not None:
+                self._put_raw(path, Raw(now, _new_name(now, before), self._content_now(path, now)))
+        return raw[path].name
+
+    def _content_now(self, path: str, state: State) -> str:
+        """Return the content of a small file; a large one is summed by the job that reads it."""
+        return raw_content(self.path_of(path)) if state[0] <= SMALL_BYTES else ""
+
+    def _is_same(self, path: str, before: Raw, now: State) -> bool | None:
+        """Tell whether a file of equal size is the same; None if it cannot be read now."""
+        if not before.content:
+            return _new_name(now) == _new_name(before.state)
+        differs = raw_differs(self.path_of(path), before.content)
+        return None if differs is None else not differs
+
+    def _put_raw(self, path: str, raw: Raw) -> None:
+        self._index[1][path] = raw
+        self.is_changed = True
+
+    def _take_content(self, path: str, state: Sequence[int], content: str) -> None:
+        """Keep the content of a raw file as a job has read it."""
+        found = self._index[1].get(path)
+        if found is not None and content and state and found.state == tuple(state):
+            self._put_raw(path, Raw(found.state, found.name, content))
+
+    @cached_property
+    def _by_state(self) -> dict[State, Raw]:
+        """The raw files by state, which no two files share."""
+        return {raw.state: raw for raw in self._index[1].values()}
+
+    @cached_property
+    def raw_paths(self) -> dict[tuple[str, str], str]:
+        """The paths of the raw files by name and content."""
+        return {(os.path.basename(p), raw.name): p for p, raw in self._index[1].items()}
+
+
+def _receipt(
+    stamp: Sequence[int], text: str, files: Mapping[str, Any], sums: Mapping[str, str]
+) -> Receipt:
+    return Receipt(list(stamp), text, {path: _state(s) for path, s in files.items()}, dict(sums))
+
+
+def _state(numbers: Sequence[int]) -> State:
+    n_bytes, mtime_ns, inode, last = numbers
+    return n_bytes, mtime_ns, inode, last
+
+
+def _record_of_before(record: Path) -> dict[str, tuple[State, str, str]]:
+    """Read results/products.tsv of versions without receipts; empty if there is none."""
+    try:
+        lines = record.read_text(encoding="utf-8", errors="surrogateescape").splitlines()[1:]
+    except OSError:
+        return {}
+    found = {}
+    for line in lines:
+        with suppress(ValueError):
+            path, *numbers, name, content = line.split("\t")
+            found[path] = _state([int(number) for number in numbers]), name, content
+    return found
+
+
+def _new_name(state: State, before: Raw | None = None) -> str:
+    """Return a name for the content of a raw file, unlike all that it has had."""
+    # size and time suffice as long as the time goes on: results of an earlier content of the same
+    # size and time may still be there
+    is_folder = state[2] <= 0
+    name = f"{RAW}{state[0]}:{state[1]}" + (f":{state[3]}" if is_folder else "")
+    if before is None or (state[1] > before.state[1] and not _is_unlike(before)):
+        return name
+    return f"{name}:{-state[2] if is_folder else state[3]}"
+
+
+def _is_unlike(raw: Raw) -> bool:
+    """Tell whether size and time did not suffice to name a content."""
+    return raw.name.count(":") > 1 + (raw.state[2] <= 0)

@@ -1,0 +1,200 @@
+"""The beginning of a Snakemake on a campaign: its configuration, its run, what is to be made."""
+
+import atexit
+import getpass
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tomopipe.campaign import lock, slurm
+from tomopipe.campaign.campaign import (
+    Campaign,
+    campaign_from_data,
+    read_inventory,
+    refuse_vanished,
+)
+from tomopipe.campaign.files import CONFIG, SNAKEFILE, names_no_target
+from tomopipe.campaign.lock import FILES
+from tomopipe.campaign.raw_files import unread_folders
+from tomopipe.config import parsed_texts, with_file
+from tomopipe.errors import TomopipeError
+from tomopipe.reruns.option_faults import closed_folders, missing_gpu, refuse_no_file
+from tomopipe.reruns.settle import Settled
+from tomopipe.run import progress, snakemake_options
+from tomopipe.storage import run_folder
+from tomopipe.storage.json_files import json_or
+
+_MOST_SAID = 20
+_CONFIG = "config.json"  # in the folder of a run, for its nodes
+
+
+def begin(config: dict[str, Any], directory: Path, *, is_main: bool) -> Campaign:
+    """Complete Snakemake's `config`; return the campaign.
+
+    The main process reads config.yaml and begins a run, which ends those that were killed. A job's
+    process takes both as its run began with them. TomopipeError if there is no campaign, or another
+    run of it is under way.
+    """
+    if not is_main:
+        run = run_folder.current()
+        content = json_or(run / _CONFIG, {}) if run else {}
+        if run is None or not content:
+            raise TomopipeError(
+                "these jobs belong to no run of the campaign, so nothing is made. An executor must "
+                f"pass the environment variable {run_folder.VARIABLE} to its jobs."
+            )
+        config.clear()
+        config.update(content)
+        return campaign_from_data(config, directory, with_scans=False)
+    os.environ[run_folder.VARIABLE] = ""  # that of a run whose job has started this one
+    if " " in sys.executable:
+        raise TomopipeError(
+            f"Python is {sys.executable}, and Snakemake cannot start a Python whose path has a "
+            "blank. Install tomopipe in a folder without (campaigns may have blanks)."
+        )
+    is_named = any(argument.startswith(("-s", "--snakefile")) for argument in sys.argv)
+    if names_no_target(Path(SNAKEFILE)) and not is_named:
+        raise TomopipeError(
+            f"{SNAKEFILE}: an earlier version wrote it, and it names no target. Type "
+            "tomopipe init . to replace it, or tomopipe run."
+        )
+    given = snakemake_options.option("--configfile", "--configfiles")
+    if not given and Path(CONFIG).exists():
+        config.update(with_file(Path(CONFIG), config))
+    elif not config and snakemake_options.is_lint():
+        config["campaign"] = {"scans": ["raw/*.h5"]}
+    elif not config:
+        raise TomopipeError(
+            f"no {CONFIG} in {directory}, so this is no campaign. Type: tomopipe init "
+            "mycampaign --scans 'FOLDER/*.h5' && tomopipe run mycampaign (a "
+            "demonstration: python -m tomopipe.simulate.demo demo)"
+        )
+    config.update(parsed_texts(config))  # as Snakemake hands nested values of --config on
+    campaign = campaign_from_data(config, directory, source=given or CONFIG)
+    refuse_vanished(campaign)
+    if not (is_watched() or snakemake_options.is_lint()):
+        refuse_no_file(campaign)
+    # of a watcher rows may be written before their scans come
+    faults = unread_folders(campaign.config, campaign.directory) + campaign.table_faults()
+    for fault in [] if is_watched() else faults + campaign.override_notes():
+        print(f"tomopipe: {fault}", file=sys.stderr)
+    if snakemake_options.executes():
+        _begin_run(campaign, config)
+    return campaign
+
+
+def _begin_run(campaign: Campaign, config: Mapping[str, Any]) -> None:
+    """Make the folder of a run; refuse while another is under way."""
+    for option in ("--cores", "--jobs"):
+        if snakemake_options.option(option) == "0":
+            raise TomopipeError(f"{option} 0: expected at least 1, else no job can run.")
+    if reason := closed_folders(campaign):
+        raise TomopipeError(reason)
+    _refuse_no_gpu(campaign)
+    run = _enter(campaign.directory)
+    progress.tell(executes=True, remote=snakemake_options.is_remote(), campaign=dict(config))
+    # relative, as jobs on nodes may see the campaign under another path
+    if run.before and snakemake_options.is_remote():
+        _cancel_queued(run.before)
+    folder = run_folder.begin(Path(campaign.config.campaign.results), run.id)
+    os.environ[run_folder.VARIABLE] = str(folder)
+    (folder / _CONFIG).write_text(json.dumps(config), "utf-8")
+    atexit.register(_end_run, campaign, run)
+
+
+@cache
+def _enter(directory: Path) -> lock.Run:
+    """Hold the lock until this process ends, also for a second module of its Snakefile."""
+    run, holding = lock.enter(directory), ExitStack()
+    holding.enter_context(lock.held(directory, run))
+    atexit.register(holding.close)
+    if run.before and not progress.is_read():  # `tomopipe run` says it
+        print(
+            "tomopipe: the last run was killed: this one goes on from there. If Snakemake says "
+            "that the directory is locked, add --nolock",
+            file=sys.stderr,
+        )
+    return run
+
+
+def _cancel_queued(run_id: str) -> None:
+    """Cancel the jobs in SLURM's queue of a run that was killed, and no others."""
+    options = [f"--name={run_folder.slurm_name(run_id)}", f"--user={getpass.getuser()}"]
+    if fault := slurm.cancel([], *options, "--state=PENDING"):
+        print(f"tomopipe: {fault}", file=sys.stderr)
+
+
+def _end_run(campaign: Campaign, run: lock.Run) -> None:
+    from tomopipe.run.ending import at_exit
+
+    if lock.is_held(campaign.directory, run):
+        at_exit(campaign)
+        run_folder.end_all(campaign.results)
+
+
+def is_watched() -> bool:
+    """Tell whether a watcher has started this run."""
+    return bool(os.environ.get(FILES))
+
+
+def check_disk(campaign: Campaign) -> None:
+    """Say that the disk is too small for what a run of everything makes, and end the run.
+
+    Snakemake without `tomopipe run`, and a watcher, go on.
+    """
+    if not os.environ.get(run_folder.VARIABLE):
+        return
+    from tomopipe.cost.disk import disk_refusal  # slow to load
+
+    lines = disk_refusal(campaign)
+    for line in lines:
+        print(f"tomopipe: {line}", file=sys.stderr)
+        progress.tell(says=line)
+    if lines and progress.is_read() and not (is_watched() or os.environ.get(progress.FORCE)):
+        progress.tell(refused=True)
+        sys.exit(1)
+
+
+def settle(campaign: Campaign, made: Sequence[str] = ()) -> Settled:
+    """Decide on all results, and set the receipts, unless another run is under way.
+
+    `made` are the tables, `inventory` and `resolve_cor`, that this run has made already.
+    """
+    settled = Settled(campaign, looks_ahead=False, made=made)
+    if snakemake_options.is_lint():
+        return settled
+    is_ours = bool(os.environ.get(run_folder.VARIABLE))
+    if not is_ours and lock.read(campaign.directory):
+        print("tomopipe: another run goes on, or was killed: shown as it is", file=sys.stderr)
+        return settled
+    if others := settled.others_sidecars():
+        which = (
+            f"{others[0]} is" if len(others) == 1 else f"{others[0]} and {len(others) - 1} more are"
+        )
+        folder = os.path.dirname(campaign.outputs.sidecar(""))
+        print(f"tomopipe: {which} of another campaign: ours in {folder}", file=sys.stderr)
+    for line in settled.decisions.damaged[:_MOST_SAID]:
+        print(f"tomopipe: {line}: made again", file=sys.stderr)
+    try:
+        settled.act()
+    except OSError as error:
+        print(f"tomopipe: {error}: results are shown as they are", file=sys.stderr)
+    if is_ours:
+        progress.tell(totals=settled.totals)
+    return settled
+
+
+def _refuse_no_gpu(campaign: Campaign) -> None:
+    """Raise for a run on this machine whose volumes would all fail, for want of a GPU."""
+    if is_watched() or snakemake_options.is_remote():
+        return
+    scans = list(campaign.scans)
+    with suppress(OSError, TomopipeError):  # a missing or damaged inventory is made
+        scans = campaign.selected_scans(read_inventory(campaign.files.inventory)) or scans
+    if fault := missing_gpu(campaign, scans):
+        raise TomopipeError(fault)

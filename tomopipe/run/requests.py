@@ -1,0 +1,207 @@
+"""What the job of each step asks for: cores, memory and time, from the size of its scan.
+
+A node gets these numbers and the parameters of its jobs from the main process, by the folder of the
+run: a file for each job, which is written before the job is submitted.
+"""
+
+import json
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from tomopipe.campaign.failures import begun, has_no_end
+from tomopipe.cost import batches, job_memory
+from tomopipe.errors import RunEndedError
+from tomopipe.reruns.parameters import is_open, parameters
+from tomopipe.reruns.settle import Settled
+from tomopipe.run import snakemake_options
+from tomopipe.storage import run_folder
+from tomopipe.storage.json_files import json_or
+
+_SENT = "sent"  # in the folder of a run
+_ALONE_MS = 10**9  # CPU time of a job that has a submission of its own
+_MARGIN = 3  # times the estimate
+_LEAST_MIN = 10
+_BYTES_PER_S = 100e6  # read and written
+
+
+@lru_cache(maxsize=8)  # Snakemake asks for one number after the other
+def request(settled: Settled, step: str, key: str, attempt: int) -> dict[str, int]:
+    """Return what a job, of a scan or a stack, asks for; a node is given it, and the parameters.
+
+    `threads`, `mem_mb` and `gpu`; `attempts_left` after this one. Empty as long as a table is
+    missing that they depend on.
+    """
+    if not is_open(settled, step, key):
+        return {}
+    found = _NUMBERS[step](settled, key)
+    found["mem_mb"] *= attempt
+    found["attempts_left"] = 1 + _retries() - attempt
+    run = run_folder.current() if snakemake_options.is_remote() else None
+    if run is not None:
+        path = _sent_file(run, step, key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(found | {"job": parameters(settled, step, key)}), "utf-8")
+    return found
+
+
+@lru_cache(maxsize=64)
+def sent(step: str, key: str) -> dict[str, Any]:
+    """Return on a node what a job asked for, and as `job` its parameters."""
+    run = run_folder.current()
+    found: dict[str, Any] = json_or(_sent_file(run, step, key), {}) if run else {}
+    if not found:
+        raise RunEndedError(f"{run}: it has nothing for {step} of {key}: nothing is made.")
+    return found
+
+
+def _sent_file(run: Path, step: str, key: str) -> Path:
+    return run / _SENT / step / f"{key}.json"
+
+
+def _retries() -> int:
+    return int(snakemake_options.option("--retries", "--restart-times", "-T") or 0)
+
+
+def cpu_ms(settled: Settled, step: str, key: str) -> int:
+    """Return the CPU time by which the executor for SLURM shares submissions out; else 0."""
+    if not (snakemake_options.is_remote() and is_open(settled, step, key)):
+        return 0
+    is_large = step == "full_recon" and batches.is_large(_bytes(settled, key))
+    if is_large or _was_killed_before(settled, step, key):
+        return _ALONE_MS  # a killed one shows whose fault it was
+    return int(min(1000 * _cpu_s(settled, step, key), _ALONE_MS))
+
+
+def runtime_min(settled: Settled, step: str, key: str, threads: int) -> int:
+    """Return the time that a submitted job asks for in its first attempt, thrice the estimate.
+
+    As finished jobs of the campaign tell; before there are some, from the size of the scan.
+    """
+    if not (snakemake_options.is_remote() and is_open(settled, step, key)):
+        return _LEAST_MIN
+    from tomopipe.cost.cost import most_core_s  # slow to load, and of no use on a node
+
+    if usual := _usual(settled, step):
+        wall_s = most_core_s(usual, step, settled.rows.get(key)) / threads
+    else:
+        wall_s = _cpu_s(settled, step, key) / threads + _moved(settled, step, key) / _BYTES_PER_S
+    return max(_LEAST_MIN, math.ceil(_MARGIN * wall_s / 60))
+
+
+@lru_cache(maxsize=8)
+def _usual(settled: Settled, step: str) -> dict[float, float]:
+    from tomopipe.cost.cost import usual_core_s
+
+    return usual_core_s(settled.campaign, step, settled.rows)
+
+
+@lru_cache(maxsize=8)
+def _begun(settled: Settled, step: str) -> set[str]:
+    return begun(settled.campaign.logs, step)
+
+
+def _was_killed_before(settled: Settled, step: str, key: str) -> bool:
+    """Tell whether the last run left a job without an end: killed, perhaps by another's."""
+    log = settled.campaign.logs.log(step, key)
+    return key in _begun(settled, step) and has_no_end(log, since=0)
+
+
+def _cpu_s(settled: Settled, step: str, key: str) -> float:
+    """Estimate the CPU time of a job without any that has finished."""
+    if step == "stitch":
+        return 0.0  # it copies
+    if step == "full_recon":
+        options = settled.campaign.for_scan(key).config.full_recon
+        return batches.volume_s(_shape(settled, key), options)
+    return batches.job_s(step, _bytes(settled, key))
+
+
+def _moved(settled: Settled, step: str, key: str) -> int:
+    """Return the bytes that a job reads from raw files or volumes and writes, without sweeps."""
+    from tomopipe.cost.disk import output_bytes
+
+    scans = settled.wanted.stacks(settled.cors)[key].scans if step == "stitch" else (key,)
+    made = sum(
+        output_bytes(settled.campaign, "full_recon", settled.rows[scan], _cor_px(settled, scan))
+        for scan in scans
+        if step in ("stitch", "full_recon")
+    )
+    return 2 * made if step == "stitch" else made + _bytes(settled, key)
+
+
+def _bytes(settled: Settled, scan: str) -> int:
+    return settled.campaign.scans[scan].n_bytes or 0
+
+
+def _shape(settled: Settled, scan: str) -> tuple[int, int, int]:
+    row = settled.rows[scan]
+    return int(row["n_angles"]), int(row["n_rows"]), int(row["n_cols"])
+
+
+def _cor_px(settled: Settled, scan: str) -> float:
+    return float(settled.cors[scan]["cor_px"])
+
+
+def _is_half(settled: Settled, scan: str) -> bool:
+    """Tell whether the slices of a scan, at its COR, are twice as wide as the detector."""
+    from tomopipe.cost.disk import is_half_volume
+
+    return is_half_volume(settled.campaign, settled.rows[scan], _cor_px(settled, scan))
+
+
+def _try_recon(settled: Settled, scan: str) -> dict[str, int]:
+    campaign, n_bytes = settled.campaign.for_scan(scan), settled.campaign.scans[scan].n_bytes
+    return {
+        "threads": batches.try_cores(n_bytes or 0),
+        "mem_mb": job_memory.try_recon_mb(n_bytes, is_corrected=campaign.is_corrected),
+        # with device: auto jobs on one machine share its GPUs by themselves
+        "gpu": int(campaign.config.try_recon.device == "cuda"),
+    }
+
+
+def _predict_cor(settled: Settled, scan: str) -> dict[str, int]:
+    n_angles, _, n_cols = _shape(settled, scan)
+    rows = settled.campaign.files.rows(scan)
+    n_bytes = rows.stat().st_size if rows.exists() else 32 * n_angles * n_cols
+    return {"mem_mb": job_memory.predict_cor_mb(n_bytes / 2**20)}
+
+
+def _full_recon(settled: Settled, scan: str) -> dict[str, int]:
+    campaign, row = settled.campaign.for_scan(scan), settled.rows[scan]
+    options, shape = campaign.config.full_recon, _shape(settled, scan)
+    threads = batches.volume_cores(shape, options)
+    mem_mb = job_memory.full_recon_mb(
+        shape,
+        options,
+        is_half=_is_half(settled, scan),
+        halo=campaign.correction_halo(row),
+        threads=threads,
+    )
+    return {"threads": threads, "mem_mb": mem_mb, "gpu": int(options.device == "cuda")}
+
+
+def _stitch(settled: Settled, name: str) -> dict[str, int]:
+    scan = settled.wanted.stacks(settled.cors)[name].scans[0]
+    options, n_cols = settled.campaign.for_scan(scan).config.full_recon, _shape(settled, scan)[2]
+    return {"mem_mb": job_memory.stitch_mb(n_cols, options, is_half=_is_half(settled, scan))}
+
+
+def _export_stack(settled: Settled, scan: str) -> dict[str, int]:
+    campaign = settled.campaign.for_scan(scan)
+    if not campaign.is_corrected:
+        return {"mem_mb": job_memory.export_stack_mb()}
+    n_angles, _, n_cols = _shape(settled, scan)
+    halo = campaign.correction_halo(settled.rows[scan]) or 0
+    return {"mem_mb": job_memory.export_stack_mb(n_angles, n_cols, halo=halo)}
+
+
+_NUMBERS: dict[str, Callable[[Settled, str], dict[str, int]]] = {
+    "try_recon": _try_recon,
+    "predict_cor": _predict_cor,
+    "full_recon": _full_recon,
+    "stitch": _stitch,
+    "export_stack": _export_stack,
+}
