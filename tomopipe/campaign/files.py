@@ -15,7 +15,6 @@ from typing import Any, Generic, TypeVar
 CONFIG, TABLE, TRUTH = "config.yaml", "scans.tsv", "truth.json"
 BEFORE_IMPORT = ".before_import"  # added to the name of the table: its content of then
 SNAKEFILE = "Snakefile"
-PROFILE = "profiles/default/profile.yaml"  # which Snakemake loads with the Snakefile beside it
 _OLD_SNAKEFILE = """\
 # `snakemake --cores all`, typed in this folder, runs the tomopipe of the same environment.
 from tomopipe.paths import workflow_folder

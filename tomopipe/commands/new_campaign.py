@@ -7,13 +7,14 @@ from typing import Any
 
 import yaml
 
-from tomopipe.campaign.files import CONFIG, PROFILE, SNAKEFILE, TABLE, names_no_target
+from tomopipe.campaign.files import CONFIG, SNAKEFILE, TABLE, names_no_target
 from tomopipe.campaign.slurm import submit_limit
 from tomopipe.config.parse import read_config
 from tomopipe.errors import saying
 from tomopipe.paths import workflow_folder
 from tomopipe.storage.atomic import write_text
 
+_PROFILE = "profiles/default/profile.yaml"  # which Snakemake loads with the Snakefile beside it
 _SNAKEFILE = """\
 # `snakemake --cores all`, typed in this folder, runs the tomopipe of the same environment.
 from tomopipe.paths import workflow_folder
@@ -52,7 +53,7 @@ def write_campaign(
         ),
         TABLE: "scan\tselect\tcor_px\tnote\n",
         SNAKEFILE: _SNAKEFILE,
-        PROFILE: (workflow_folder() / PROFILE).read_text(encoding="utf-8"),
+        _PROFILE: (workflow_folder() / _PROFILE).read_text(encoding="utf-8"),
     }
     files = {
         name: text
