@@ -96,7 +96,9 @@ def after_success(campaign: Campaign, *, is_whole: bool) -> None:
 def _renew_report(campaign: Campaign) -> None:
     """Write the page again if stacks failed, or no longer do, which its job may not have seen."""
     settled = Settled(campaign, looks_ahead=False)
-    is_due = settled.pending or any(job.rule == "report" for job in settled.jobs)
+    is_due = any(job.rule == "report" for job in settled.jobs)
+    if settled.pending:  # a raw file has gone, or is still written
+        is_due = bool(failed_stacks(campaign, read_cor_json(campaign.files.cor_table)))
     if is_due and write_report(campaign):
         record_page(campaign, is_final=True)
 
