@@ -101,8 +101,6 @@ def run(
     status = process.wait()
     if status >= 0:  # not killed; it may have ended before it read the Snakefile
         lock.release(directory, started)
-    if predict or scans:
-        progress.facts["is_whole"] = False
     raise typer.Exit(_tell_end(directory, status, started, progress))
 
 
@@ -243,7 +241,7 @@ def _tell_end(directory: Path, status: int, started: Run, progress: Progress) ->
         outcome.show(campaign, is_whole=is_whole)
     of_before = [] if is_whole else volumes_of_before(campaign)
     # whoever named targets is not told of other scans
-    of_all = progress.facts.get("unfinished", []) if progress.facts.get("is_whole", True) else []
+    of_all = progress.facts.get("unfinished", []) if progress.facts.get("is_whole") else []
     unfinished = [*of_all, *of_before]
     unfinished = [f"tomopipe: {line}" for line in unfinished]
     shown = {*unfinished, *(f"tomopipe: {line}" for line in progress.facts.get("said", []))}

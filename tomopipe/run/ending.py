@@ -78,7 +78,6 @@ def after_success(campaign: Campaign, *, is_whole: bool) -> None:
     """
     for line in run_folder.warnings():
         _say(line)
-    progress.tell(is_whole=is_whole)
     if not is_whole:
         return
     _renew_report(campaign)

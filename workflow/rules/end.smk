@@ -4,7 +4,9 @@ from tomopipe.run import ending
 
 def everything(wildcards):
     """Nothing; notes that this run is of the whole campaign."""
-    MAKES_ALL.append(True)
+    if not MAKES_ALL:
+        MAKES_ALL.append(True)
+        progress.tell(is_whole=True)
     return []
 
 
