@@ -78,10 +78,10 @@ def call(*arguments):
 @pytest.mark.parametrize(
     ("code", "status", "says"),
     [
-        ("tell(unfinished=[])", 0, "Nothing to do"),
-        ("tell(unfinished=['no volume: a_1'])", 3, "tomopipe: no volume: a_1"),
+        ("tell(is_whole=True, unfinished=[])", 0, "Nothing to do"),
+        ("tell(is_whole=True, unfinished=['no volume: a_1'])", 3, "tomopipe: no volume: a_1"),
         ("print('Error in DAG'); sys.exit(1)", 1, "Error in DAG"),
-        ("tell(unfinished=['no COR: a_1']); sys.exit(3)", 3, "no COR: a_1"),
+        ("tell(is_whole=True, unfinished=['no COR: a_1']); sys.exit(3)", 3, "no COR: a_1"),
         ("tell(executes=True); import os; os.kill(os.getpid(), 9)", 1, "killed: 0 of 0 jobs"),
         ("print('tomopipe: a_1: damaged: made again')", 0, "a_1: damaged"),
     ],
@@ -173,12 +173,12 @@ def test_a_full_disk_is_named_at_the_end_of_a_run_that_failed(campaign, does, mo
     status, text = call("run", campaign)
     assert status == 1
     assert text.count(f"tomopipe: {campaign / 'results'}: cannot be written: no ") == 1
-    does("tell(unfinished=[])")
+    does("tell(is_whole=True, unfinished=[])")
     assert "cannot be written" not in call("run", campaign)[1]
 
 
 def test_what_a_run_says_at_its_start_is_shown(campaign, does):
-    does("tell(says='7.0 MB needed, 0.1 MB free.'); tell(unfinished=[])")
+    does("tell(says='7.0 MB needed, 0.1 MB free.'); tell(is_whole=True, unfinished=[])")
     assert call("run", campaign)[1].count("tomopipe: 7.0 MB needed, 0.1 MB free.") == 1
 
 
@@ -231,7 +231,7 @@ def test_a_run_that_is_stopped_before_it_begins_says_so_and_has_failed(campaign,
 
 
 def test_a_campaign_is_found_from_within_and_only_there(campaign, does):
-    does("tell(unfinished=[])")
+    does("tell(is_whole=True, unfinished=[])")
     (campaign / "raw" / "config.yaml").write_text("other: program\n")  # of something else
     assert call("run", "-C", campaign / "raw" / "day1")[0] == 0
     assert list((campaign / "logs" / "run").glob("*.log"))
