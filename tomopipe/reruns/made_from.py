@@ -126,11 +126,6 @@ def before_protection(wanted: Statement) -> Statement:
     return wanted | {"options": _without_empty({"fix_cor": options})}
 
 
-def of_text(content: str) -> Statement:
-    """State a result that is made from a text only."""
-    return {"content": content}
-
-
 def _options_once(step: str, campaign: Campaign) -> dict[str, Any]:
     """Return the `options_of` a step, computed once for all scans of one configuration."""
     if step not in campaign.effective:
