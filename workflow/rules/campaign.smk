@@ -1,7 +1,7 @@
 # Everything but `rule all`: Snakemake forgets the default target of a file that is included
 from snakemake.utils import min_version
 
-min_version("9.27")
+min_version("9.20")
 
 
 include: "common.smk"

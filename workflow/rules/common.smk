@@ -59,7 +59,7 @@ def after(table):
     """The decision on all results; once a table that it waited for has been made, a new one."""
     global SETTLED
     getattr(checkpoints, table).get()
-    if SETTLED.pending == table:
+    if SETTLED.pending == table and os.path.lexists(made(table)):  # 9.20 asks once too early
         SETTLED = beginning.settle(CAMPAIGN, made=(*SETTLED.made, table))
     if MAKES_ALL:
         check_disk()
