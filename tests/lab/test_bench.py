@@ -174,8 +174,8 @@ def test_rows_are_moved_by_interpolation():
 
 
 def test_sweeps_are_compared_and_checked():
-    full, staged, *peers = sweeps.compare(64, 2, with_memory=False)
-    assert (full.name, staged.name) == ("all at full size", "staged")
+    full, *peers = sweeps.compare(64, 2, with_memory=False)
+    assert full.name == sweeps.OURS
     assert [peer.name for peer in peers] == ["finufft", "gridrec", "gridrec padded"]
     assert full.seconds > 0
     assert full.speed["finufft"].median > 0
@@ -196,7 +196,7 @@ def test_a_peer_is_called_for_as_many_cors_as_it_takes(n_cors, n_calls):
 
 def test_sweeps_have_a_memory():
     slices = 16 * 512 * 512 * 4
-    peak = measure.in_new_process(sweeps.memory_of, "all at full size", 512)
+    peak = measure.in_new_process(sweeps.memory_of, 512)
     assert slices < peak < 6 * slices
 
 
@@ -205,7 +205,6 @@ def test_the_quality_of_sweeps_is_measured(monkeypatch):
     sinogram = phantoms.sharp_sinogram(64, theta_rad, cor_px)
     plan = make_plan(theta_rad, 64)
     assert sweeps.difference(sinogram, plan, cor_px) < 1e-4
-    assert sweeps.staged_error_px(256, 0.36) <= 0.5
     real = sweeps.sweep_batches
 
     def off(sinogram, plan, cor_px, **options):
@@ -213,4 +212,3 @@ def test_the_quality_of_sweeps_is_measured(monkeypatch):
 
     monkeypatch.setattr(sweeps, "sweep_batches", off)
     assert sweeps.difference(sinogram, plan, cor_px) > 0.01
-    assert sweeps.staged_error_px(256, 0.36) == 1

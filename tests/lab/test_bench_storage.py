@@ -201,7 +201,7 @@ def test_tables_show_numbers_and_what_is_missing():
         assert part in text
     speed = {"finufft": Interval(40, 38, 41), "gridrec": Interval(*3 * [float("nan")])}
     found = [
-        sweeps.Result("staged", 0.5, speed, "off by 0 px"),
+        sweeps.Result("ours", 0.5, speed, "off by 0 px"),
         sweeps.Result("finufft", 2.0),
         sweeps.Result("gridrec", missing="not installed"),
     ]

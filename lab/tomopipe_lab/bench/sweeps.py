@@ -25,8 +25,8 @@ from tomopipe_lab.bench.measure import (
     rotate,
 )
 from tomopipe_lab.bench.phantoms import sharp_sinogram
-from tomopipe_lab.bench.staged_sweep import least_variation, staged_sweep
 
+OURS = "all at full size"
 N_CORS = 100
 STEP_PX = 0.5
 RIVALS = tuple(engine for engine in ENGINES if engine.package in ("finufft", "tomopy"))
@@ -77,24 +77,22 @@ def compare(
     n_rounds : int
         Rounds in which each candidate runs once, in rotating order.
     with_memory : bool
-        Run our two in new processes as well, to measure their memory.
+        Run ours in a new process as well, to measure its memory.
     progress : callable, optional
         Told what is done.
 
     Returns
     -------
     list of Result
-        All at full size, staged, and each peer.
+        Ours, and each peer.
     """
     tell = progress or (lambda _: None)
     theta_rad, cor_px = angles_180(n_cols), cor_of(n_cols)
     sinogram = sharp_sinogram(n_cols, theta_rad, cor_px)
     plan = make_plan(theta_rad, n_cols)
     candidates = candidates_of(n_cols)
-    runs: dict[str, Callable[[], object]] = {
-        name: partial(way, sinogram, plan, candidates) for name, way in WAYS.items()
-    }
-    ours, peers = list(runs), []
+    runs: dict[str, Callable[[], object]] = {OURS: partial(_drain, sinogram, plan, candidates)}
+    peers = []
     for engine in RIVALS:
         peers.append(Result(engine.name, missing=engine.missing()))
         if not peers[-1].missing:
@@ -103,18 +101,19 @@ def compare(
         tell(f"{name}: first call, n = {n_cols}")
         run()
     seconds = rotate(runs, n_rounds, progress=lambda name: tell(f"{name}: time, n = {n_cols}"))
-    seconds |= {name: seconds[name] * N_CORS / _N_SLICES for name in seconds if name not in ours}
+    seconds |= {name: seconds[name] * N_CORS / _N_SLICES for name in seconds if name != OURS}
     tell(f"quality, n = {n_cols}")
-    quality = {
-        ours[0]: f"differs from reconstruct by {difference(sinogram, plan, cor_px):.0e} of range",
-        ours[1]: "best COR off the full search's by "
-        + ", ".join(f"{staged_error_px(n_cols, radius):g} px ({name})" for name, radius in OBJECTS),
+    quality = f"differs from reconstruct by {difference(sinogram, plan, cor_px):.0e} of range"
+    peak_bytes = in_new_process(memory_of, n_cols) if with_memory else None
+    medians = {name: float(np.median(times)) for name, times in seconds.items()}
+    speed = {
+        peer.name: NO_INTERVAL if peer.missing else _speed(seconds, peer.name, OURS)
+        for peer in peers
     }
-    peaks = {name: in_new_process(memory_of, name, n_cols) for name in ours if with_memory}
-    return _results(ours, peers, seconds, quality, peaks)
-
-
-OBJECTS = (("whole", 0.36), ("truncated", 0.8))
+    return [
+        Result(OURS, medians[OURS], speed, quality, peak_bytes=peak_bytes),
+        *(peer if peer.missing else Result(peer.name, medians[peer.name]) for peer in peers),
+    ]
 
 
 def candidates_of(n_cols: int) -> NDArray[np.float64]:
@@ -133,42 +132,6 @@ def difference(sinogram: NDArray[np.float32], plan: Plan, cor_px: float) -> floa
     return worst / float(np.ptp(expected))
 
 
-def staged_error_px(n_cols: int, radius: float) -> float:
-    """Return how far a staged search ends from one among all CORs at full size.
-
-    Parameters
-    ----------
-    n_cols : int
-        Detector columns.
-    radius : float
-        Of a disk full of grains, in units of n_cols; above 0.5 it reaches beyond the detector.
-
-    Returns
-    -------
-    float
-        Pixels.
-    """
-    rng = np.random.default_rng(5)
-    theta_rad, cor_px = angles_180(n_cols), cor_of(n_cols)
-    centres = np.concatenate([[[0.0, 0.0]], rng.uniform(-0.2, 0.2, (12, 2))])
-    radii = np.concatenate([[radius], rng.uniform(0.01, 0.05, 12)])
-    sinogram = np.zeros((len(theta_rad), n_cols))
-    for (x, y), size, value in zip(
-        centres * n_cols, radii * n_cols, [0.3] + 12 * [0.7], strict=True
-    ):
-        centre = cor_px + x * np.cos(theta_rad) - y * np.sin(theta_rad)
-        distance2 = (np.arange(n_cols) - centre[:, None]) ** 2
-        sinogram += value * 2 * np.sqrt(np.clip(size**2 - distance2, 0, None))
-    noisy = sinogram + rng.normal(0, 0.005 * sinogram.max(), sinogram.shape)
-    plan, candidates = make_plan(theta_rad, n_cols), candidates_of(n_cols)
-    rows = noisy.astype(np.float32)
-    found = staged_sweep(rows, plan, candidates, least_variation).best_cor_px
-    scores = np.empty(N_CORS)
-    for batch, images in sweep_batches(rows, plan, candidates):
-        scores[batch] = least_variation(images)
-    return abs(found - float(candidates[np.argmax(scores)]))
-
-
 def one_cor_seconds(n_cols: int, n_rounds: int) -> tuple[Interval, Interval]:
     """Return wall-clock and CPU seconds of one more COR on all cores, the plan warm.
 
@@ -185,52 +148,17 @@ def one_cor_seconds(n_cols: int, n_rounds: int) -> tuple[Interval, Interval]:
     return median_interval(wall), median_interval(cpu)
 
 
-def _results(
-    ours: list[str],
-    peers: list[Result],
-    seconds: dict[str, NDArray[np.float64]],
-    quality: dict[str, str],
-    peaks: dict[str, int],
-) -> list[Result]:
-    results = []
-    for name in ours:
-        speed = {
-            peer.name: NO_INTERVAL if peer.missing else _speed(seconds, peer.name, name)
-            for peer in peers
-        }
-        results.append(
-            Result(
-                name,
-                float(np.median(seconds[name])),
-                speed,
-                quality[name],
-                peak_bytes=peaks.get(name),
-            )
-        )
-    return results + [
-        peer if peer.missing else Result(peer.name, float(np.median(seconds[peer.name])))
-        for peer in peers
-    ]
-
-
 def _drain(sinogram: NDArray[np.float32], plan: Plan, cor_px: NDArray[np.float64]) -> None:
     deque(sweep_batches(sinogram, plan, cor_px, threads=1), maxlen=0)
 
 
-def _staged(sinogram: NDArray[np.float32], plan: Plan, cor_px: NDArray[np.float64]) -> None:
-    staged_sweep(sinogram, plan, cor_px, least_variation, threads=1)
-
-
-WAYS = {"all at full size": _drain, "staged": _staged}
-
-
-def memory_of(name: str, n_cols: int) -> int:
-    """Return the bytes that one of our sweeps takes; to be called in a new process."""
+def memory_of(n_cols: int) -> int:
+    """Return the bytes that a sweep of ours takes; to be called in a new process."""
     for size in (64, n_cols):  # what is compiled and loaded is not charged
         theta_rad = angles_180(size)
         sinogram = sharp_sinogram(size, theta_rad, cor_of(size))
         plan, candidates = make_plan(theta_rad, size), candidates_of(size)
-        peak = peak_bytes_of(partial(WAYS[name], sinogram, plan, candidates))
+        peak = peak_bytes_of(partial(_drain, sinogram, plan, candidates))
     return peak
 
 

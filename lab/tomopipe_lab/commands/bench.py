@@ -71,7 +71,7 @@ def cpu(
 def try_(
     *, n: Sizes = None, rounds: Rounds = None, memory: Memory = True, quick: Quick = False
 ) -> None:
-    """Compare try sweeps: 100 CORs of one sinogram, all at full size and staged.
+    """Compare a try sweep: 100 CORs of one sinogram.
 
     Against as many slices by finufft and gridrec, one thread each; and the
     wall-clock time of one more COR on all cores.
