@@ -64,7 +64,7 @@ def slice_bytes(n_cols: int) -> int:
 
 def writing_bytes(n_cols: int, output: str, compression: str) -> int:
     """Return the memory (bytes) of slices that wait to be written, or are being compressed."""
-    waiting = 3 * min(BUFFER_BYTES, 16 * slice_bytes(n_cols)) if output == "zarr" else 0
+    waiting = 4 * min(BUFFER_BYTES, 16 * slice_bytes(n_cols)) if output == "zarr" else 0
     return waiting + (DEFLATE_BYTES if (output, compression) == ("h5", "gzip") else 0)
 
 

@@ -5,9 +5,8 @@ averaged no further. Slices that come encoded, from a GPU, are averaged as they 
 smaller levels differ by a count at most, where nothing was clipped. Besides the levels the group
 holds the mid planes, and provenance and scaling in its attribute `tomopipe`.
 
-Chunks lie together in shards [3]_ of whole layers, about 512 MiB each: so few files that no quota
-of a file system is used up. Layers are appended as they come, and the index follows at the end;
-the package would need all of a shard in memory.
+The chunks of a layer lie together in one shard [3]_: so few files that no quota of a file system is
+used up.
 
 References
 ----------
@@ -19,10 +18,9 @@ References
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tomopipe.errors import TomopipeError
 from tomopipe.storage import checksums
@@ -34,8 +32,6 @@ if TYPE_CHECKING:
     import zarr
 
 _CHUNK_VOXELS = 2**20
-_SHARD_BYTES = 2**29  # of values
-_EMPTY = 2**64 - 1  # in the index of a shard: a chunk of zeros, which is not stored
 _SMALLEST = 128  # pixels: a level no larger than this in any direction is the last
 
 Shape = tuple[int, ...]
@@ -60,19 +56,19 @@ def store_zarr(temporary: Path, layout: Layout) -> Iterator[Store]:
 
     group = zarr.create_group(temporary, zarr_format=3)
     shapes = level_shapes(layout.shape)
-    dtype, compressors = layout.encoding.dtype, _compressors(layout.compression)
+    compressors = _compressors(layout.compression)
     levels = []
     for level, shape in enumerate(shapes):
         array = group.create_array(
             str(level),
             shape=shape,
             chunks=chunk_shape(shape),
-            shards=shard_shape(shape, np.dtype(dtype).itemsize),
-            dtype=dtype,
+            shards=shard_shape(shape),
+            dtype=layout.encoding.dtype,
             compressors=compressors,
             dimension_names=("z", "y", "x"),
         )
-        levels.append(_Shards(temporary / str(level), array, compressors))
+        levels.append(_Level(temporary / str(level), array))
     beside, planes = group.create_group("mid_planes"), {}
     for name, shape in layout.plane_shapes.items():
         beside.create_array(name, shape=shape, chunks=shape, dtype="float32", compressors=None)
@@ -85,8 +81,6 @@ def store_zarr(temporary: Path, layout: Layout) -> Iterator[Store]:
 
     def finish(summary: dict[str, Any]) -> None:
         attributes = layout.attributes | layout.scaling | summary
-        for level in levels:
-            level.finish()
         group.attrs["ome"] = _multiscales(layout, shapes)
         group.attrs["tomopipe"] = {"attributes": attributes, "provenance": layout.provenance}
 
@@ -110,18 +104,33 @@ def chunk_shape(shape: Shape) -> Shape:
     return min(depth, shape[0]), min(side, shape[1]), min(side, shape[2])
 
 
-def shard_shape(shape: Shape, itemsize: int) -> Shape:
-    """Return the shape of shards: as many whole layers of chunks as 512 MiB are, at least one."""
+def shard_shape(shape: Shape) -> Shape:
+    """Return the shape of shards: a whole layer of chunks."""
     depth, high, wide = chunk_shape(shape)
-    n_layers = max(1, _SHARD_BYTES // (depth * shape[1] * shape[2] * itemsize))
-    n_layers = min(n_layers, -(-shape[0] // depth))
-    return n_layers * depth, -(-shape[1] // high) * high, -(-shape[2] // wide) * wide
+    return depth, -(-shape[1] // high) * high, -(-shape[2] // wide) * wide
+
+
+class _Level:
+    """The layers of a level, each a shard that is written at once."""
+
+    def __init__(self, folder: Path, array: "zarr.Array") -> None:
+        self._folder, self._array = folder, array
+        self.n_rows, self.depth = array.shape[0], array.chunks[0]
+
+    def write(self, layer: int, images: list[Slices], encoding: Encoding) -> None:
+        """Write the slices of a layer; one of zeros has no file."""
+        first = layer * self.depth
+        layer_values = np.stack([encoding.encode(image) for image in images])
+        self._array[first : first + len(images)] = layer_values
+        path = self._folder / "c" / str(layer) / "0" / "0"
+        if path.exists():
+            checksums.remember(path, checksums.finish(path))
 
 
 class _Pyramid:
     """Slices waiting until a layer of chunks is complete, at all levels."""
 
-    def __init__(self, levels: "list[_Shards]", layout: Layout) -> None:
+    def __init__(self, levels: list[_Level], layout: Layout) -> None:
         self._levels, self._encoding = levels, layout.encoding
         self._layers = [Layers(level.n_rows, level.depth) for level in levels]
 
@@ -129,10 +138,10 @@ class _Pyramid:
         """Take one slice of a level; slices may come in any order."""
         if not (images := self._layers[level].add(row, image)):
             return
-        shards = self._levels[level]
-        shards.append(row // shards.depth, images, self._encoding)
+        depth = self._levels[level].depth
+        self._levels[level].write(row // depth, images, self._encoding)
         if level + 1 < len(self._levels):
-            first = row - row % shards.depth
+            first = row - row % depth
             for number in range(first, first + len(images), 2):
                 upper, lower = images.pop(0), images.pop(0) if images else None
                 self.add(level + 1, number // 2, _halve(self._values(upper), self._values(lower)))
@@ -140,75 +149,6 @@ class _Pyramid:
     def _values(self, image: Any) -> Any:
         """Return float32: as it is, or what a slice that came encoded stands for."""
         return image if image is None or image.dtype == np.float32 else self._encoding.decode(image)
-
-
-class _Shards:
-    """The shards of a level: layers of chunks are appended, their index follows at the end."""
-
-    def __init__(self, folder: Path, array: "zarr.Array", compressors: Any) -> None:
-        import zarr
-
-        self._folder, self.n_rows = folder, array.shape[0]
-        self.depth, self._high, wide = array.chunks
-        self._grid = tuple(s // c for s, c in zip(array.shards or (), array.chunks, strict=True))
-        self._indices: dict[int, NDArray[np.uint64]] = {}
-        # the package encodes chunks for a store in memory: those of a strip, which is then emptied
-        self._encoded: dict[str, Any] = {}
-        self._strip = zarr.create_array(
-            zarr.storage.MemoryStore(self._encoded),
-            shape=(self.depth, self._high, array.shape[2]),
-            chunks=(self.depth, self._high, wide),
-            dtype=array.dtype,
-            compressors=compressors,
-        )
-
-    def append(self, layer: int, images: list[Slices], encoding: Encoding) -> None:
-        """Append the chunks of a layer to its shard."""
-        shard, z = divmod(layer, self._grid[0])
-        index = self._indices.setdefault(shard, np.full((*self._grid, 2), _EMPTY, "<u8"))
-        path = self._path(shard)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as file:
-            for y in range(self._grid[1]):
-                self._encoded.clear()
-                rows = slice(y * self._high, (y + 1) * self._high)
-                strip = np.stack([encoding.encode(image[rows]) for image in images])
-                self._strip[: strip.shape[0], : strip.shape[1]] = strip
-                for x in range(self._grid[2]):
-                    if (chunk := self._encoded.get(f"c/0/0/{x}")) is not None:
-                        index[z, y, x] = _append(file, path, chunk.to_bytes())
-        self._encoded.clear()
-
-    def finish(self) -> None:
-        """Close each shard with its index."""
-        import zarr
-
-        for shard, index in self._indices.items():
-            path, encoded = self._path(shard), dict[str, Any]()
-            zarr.create_array(
-                zarr.storage.MemoryStore(encoded),
-                data=index,
-                chunks=index.shape,
-                compressors=zarr.codecs.Crc32cCodec(),
-                fill_value=_EMPTY,
-            )
-            if chunk := encoded.get("c/0/0/0/0"):  # else all are zeros, and there is no shard
-                with path.open("ab") as file:
-                    _append(file, path, chunk.to_bytes())
-                checksums.remember(path, checksums.finish(path))
-            else:
-                path.unlink()
-
-    def _path(self, shard: int) -> Path:
-        return self._folder / "c" / str(shard) / "0" / "0"
-
-
-def _append(file: BinaryIO, path: Path, data: bytes) -> tuple[int, int]:
-    """Append to a file that is summed meanwhile; return where, and how many bytes."""
-    start = file.tell()
-    file.write(data)
-    checksums.written(path, start, len(data), data)
-    return start, len(data)
 
 
 class _Plane:
