@@ -77,9 +77,9 @@ def write_star(
 
     with whole(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as stream:
         for name, columns in tables:
-            for value in (value for values in columns.values() for value in values):
+            for value in set().union(*columns.values()):
                 _check_field(value, path)
-            text = starfile.to_string({name: pd.DataFrame(columns, dtype=str)})
+            text = starfile.to_string({name: pd.DataFrame(columns, dtype=object)})
             stream.write(text[text.index(f"data_{name}") :])
 
 
