@@ -51,7 +51,6 @@ def raw_of(path: Any, options: dict[str, Any]) -> RawScan:
         InputBlock(**known),
         block(PreprocessBlock, options, **(options.pop("corrections", None) or {})),
         name=options.pop("scan", ""),
-        angles=options.pop("angles", None),
         partial=options.pop("partial", False),
     )
 

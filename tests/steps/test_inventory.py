@@ -93,17 +93,14 @@ def test_rows_and_table(tmp_path):
         "full_turn": False, "linked": "",
         "pixel_size_um": None, "energy_kev": None, "distance_mm": None, "also_read": "",
     }  # fmt: skip
-    assert rows["b_9"]["keep"]
-    assert rows["b_9"]["warnings"] == (
-        "no theta in the file: try_recon derives the angles from the projections, or set "
-        "input.angles"
-    )
+    assert not rows["b_9"]["keep"]
+    assert rows["b_9"]["reason"] == "no angles: set input.angles: {start: 0, stop: 180}"
     assert rows["b_1,5"]["keep"] is False
     assert rows["b_1,5"]["reason"] == "the name has a ,"
     table = read_tsv(tmp_path / "results" / "inventory.tsv", COLUMNS)
     assert tuple(table[0]) == COLUMNS
     assert [(row["scan"], row["keep"], row["n_cols"]) for row in table] == [
-        ("a", "true", "8"), ("b_9", "true", "8"), ("b_10", "true", "8"), ("b_1,5", "false", ""),
+        ("a", "true", "8"), ("b_9", "false", "8"), ("b_10", "true", "8"), ("b_1,5", "false", ""),
     ]  # fmt: skip
 
 
@@ -134,12 +131,8 @@ def test_equal_indices_are_in_order_of_name_and_two_of_one_name_are_both_rows(tm
             lambda path: write(path, 19, span_deg=81),
             "undersized: 19 projections over 86 degrees, less than 0.5 of the 40 of its series",
         ),
-        (
-            lambda path: write(path, 19, theta="none"),
-            "undersized: 19 projections without angles, less than 0.5 of the 40 of its series",
-        ),
     ],
-    ids=["2 longer theta", "2 angles", "3 part", "3 nothing", "4 undersized", "4 no angles"],
+    ids=["2 longer theta", "2 angles", "3 part", "3 nothing", "4 undersized"],
 )
 def test_the_first_rule_that_fails_is_the_reason(tmp_path, make, reason):
     for index in range(3):
@@ -261,14 +254,13 @@ def sizes_kept(folder, *scans):
         ([*[(40, {"span_deg": 120})] * 2, *[(15, {"span_deg": 45})] * 3], [1, 1, 0, 0, 0]),
         ([*[(9, {"theta": np.linspace(0, 180, 40)})] * 3, aborted(12)], [0, 0, 0, 0]),
         ([(40, {"written": 3}), (40, {"written": 5}), aborted(12)], [0, 0, 0]),
-        ([(40, {"theta": "none"}), (40, {"theta": "none"}), (9, {"theta": "none"})], [1, 1, 0]),
     ],
     ids=[
         "most aborted", "one complete", "one oversized", "pair", "coarse", "single",
         "aborted at one frame", "360 degrees", "180 degrees beside 720",
         "less than 180 degrees beside 720", "type of pixels", "rows and columns",
         "large frames and aborted", "limited angle", "limited and aborted",
-        "all aborted by theta", "never written", "no theta",
+        "all aborted by theta", "never written",
     ],
 )  # fmt: skip
 def test_undersized_in_its_series(tmp_path, scans, expected):

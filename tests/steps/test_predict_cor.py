@@ -376,16 +376,6 @@ def test_a_beam_that_is_lost_for_a_while_makes_a_scan_doubtful(tmp_path, correct
     assert all(text in prediction["warnings"] for text in doubts)
 
 
-def test_projections_that_tremble_make_an_accepted_cor_doubtful(run):
-    projections = scan(COR_PX, counts=5000)
-    for frame, px in zip(projections, np.random.default_rng(1).normal(0, 2, 181), strict=True):
-        frame[:] = np.roll(frame, round(px), axis=1)
-    prediction, _ = run(rows_of(projections, THETA_180_DEG))
-    assert prediction["cor_px"] == pytest.approx(COR_PX, abs=4)
-    (doubt,) = prediction["doubts"]
-    assert doubt.startswith("projections are off sideways at random, by some ")
-
-
 @pytest.mark.parametrize(
     ("corrections", "transmission"),
     [({}, "2"), ({"flats": "none", "darks": "none"}, ""), ({"air_px": 4}, None)],
@@ -598,11 +588,10 @@ def _predict(raw, tmp_path, **options):
     "options",
     [
         {"n_rows": 1},
-        {"write_theta": False},
         {"n_cols": 129, "theta_deg": np.linspace(200, 20, 181)},
         {"beam": {"stripes": 6, "dust": 20}},
     ],
-    ids=["one row", "no angles", "descending, odd width", "stripes and dust"],
+    ids=["one row", "descending, odd width", "stripes and dust"],
 )
 def test_from_a_raw_scan_to_the_truth(tmp_path, options):
     truth = write_scan(tmp_path / "a_1.h5", cor_px=66.4, counts=5000, **options)

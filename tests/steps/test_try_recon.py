@@ -169,10 +169,9 @@ def test_full_size_slices_with_tomoguis_names(tmp_path):
     [
         {"n_rows": 1, "n_cols": 65, "cor_px": 30.5},
         {"theta_deg": np.linspace(180, 0, 181)},
-        {"write_theta": False},
         {"theta_deg": np.linspace(-30, 150, 181), "dtype": np.uint16, "counts": 20000},
     ],
-    ids=["one row, odd", "descending", "no theta", "uint16, offset"],
+    ids=["one row, odd", "descending", "uint16, offset"],
 )
 def test_scans_of_all_kinds_show_the_truth_at_the_true_cor(tmp_path, options):
     beads = [sphere(12, -9, 0, 7, 0.02), sphere(-8, 10, 0, 5, 0.02)]
@@ -322,26 +321,12 @@ def test_pages_are_those_of_the_full_reconstruction(tmp_path):
     np.testing.assert_allclose(pages, expected.clip(low, high), atol=(high - low) / 65535)
 
 
-def test_360_degrees_without_angles_are_proven_and_then_as_if_they_were_told(tmp_path):
-    """It used to be taken for 180 degrees: the slice was nonsense, and accepted."""
-    theta_deg = np.linspace(0, 360, 200, endpoint=False)
-    known = {"every": 2, "skip_angles": [[80, 90]]}
-    truth = _scan(tmp_path, theta_deg=theta_deg, n_rows=4, write_theta=False)
-    result, _, _, rows_h5 = _try(tmp_path, center_px=truth.cor_px, known=known)
-    assert result["geometry"]["angles_proven"] == {"start": 0.0, "stop": pytest.approx(358.2)}
-    rows = read_rows(rows_h5)
-    expected = [angle_deg for angle_deg in theta_deg[::2] if not 80 <= angle_deg <= 90]
-    np.testing.assert_allclose(np.rad2deg(rows.theta_rad), expected, atol=1e-9)
-    assert not rows.theta_missing
-
-
-def test_without_a_proof_the_scan_fails_and_says_what_to_set(tmp_path):
+def test_without_angles_the_scan_fails_and_says_what_to_set(tmp_path):
     _scan(tmp_path, theta_deg=np.linspace(0, 140, 100), write_theta=False)
     result, *_ = _try(tmp_path)
-    assert "no angles: set input.angles, such as {start: 0, stop: 180}" in result["failed"]
+    assert "no angles: set input.angles: {start: 0, stop: 180}" in result["failed"]
     result, *_ = _try(tmp_path, known={"angles": {"start": 0, "stop": 140}})
     assert result["geometry"]["theta_deg"] == pytest.approx([0, 140])
-    assert "angles_proven" not in result["geometry"]
 
 
 def test_a_raw_file_that_the_disk_does_not_give_is_tried_again(tmp_path, monkeypatch):
@@ -351,7 +336,6 @@ def test_a_raw_file_that_the_disk_does_not_give_is_tried_again(tmp_path, monkeyp
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr("tomopipe.scans.raw_scan.open_scan", broken)
-    monkeypatch.setattr("tomopipe.steps.try_recon.prove_angles", lambda *_, **__: None)
     files = [tmp_path / name for name in ("try.tif", "try.json", "rows.h5")]
     found = try_recon(tmp_path / "a.h5", *files, made_from={"step": "try_recon"})
     assert "Input/output error" in found["failed"]

@@ -18,7 +18,6 @@ from tomopipe.storage.tables import read_tsv
 VALID = {
     "größe 1 [x]_1": {"n_rows": 1},
     "a;b$c'd_1": {"theta_deg": np.linspace(180, 0, 91)},
-    "no theta-7": {"write_theta": False},
     "turn_1": {"theta_deg": np.linspace(0, 360, 181, endpoint=False)},
     "odd_1": {"n_cols": 97},
     "gz.ip_1": {"compression": "gzip"},

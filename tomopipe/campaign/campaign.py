@@ -18,7 +18,7 @@ from tomopipe.campaign.failures import Failure, Stat, read_failures
 from tomopipe.campaign.files import CONFIG, LOGS, SIDECAR, TABLE, Files, Logs
 from tomopipe.campaign.lock import complete_files, is_watched
 from tomopipe.campaign.raw_files import CampaignScan, find_scans, folders, missing_folders
-from tomopipe.campaign.results import INVENTORY_COLUMNS, is_without_angles
+from tomopipe.campaign.results import INVENTORY_COLUMNS
 from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.state import not_selected
 from tomopipe.campaign.table import Row, check_table, did_you_mean, read_table
@@ -257,13 +257,12 @@ class Campaign:
         return [scan for scan, row in inventory.items() if self.is_selected(scan, row)]
 
     def needs_search(self, scan: str, row: Mapping[str, str]) -> bool:
-        """Tell whether runs make sweep and prediction of a scan: its COR or angles are unknown.
+        """Tell whether runs make sweep and prediction of a scan: its COR is unknown.
 
         `row` is its row of the inventory.
         """
         has_cor = is_valid(parse_cor(self.scans[scan].manual), int(row["n_cols"]))
-        is_always = self.config.predict_cor.when == "always"
-        return not has_cor or is_always or is_without_angles(row.get("warnings", ""))
+        return not has_cor or self.config.predict_cor.when == "always"
 
     def selected_series(self, inventory: InventoryRows) -> dict[str, list[str]]:
         """Return the selected scans by encoded series name."""

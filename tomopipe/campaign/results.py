@@ -16,7 +16,7 @@ from typing import Any
 from tomopipe.cor.cor_value import format_cor, parse_cor, same_cor
 from tomopipe.cor.outliers import is_by_file
 from tomopipe.errors import TomopipeError, saying
-from tomopipe.storage.json_files import json_or, number
+from tomopipe.storage.json_files import number
 from tomopipe.storage.tables import read_tsv
 
 VERDICTS = ("resolved", "edge", "ambiguous", "flat", "failed")
@@ -86,28 +86,6 @@ class Fix:
     def by_file(self) -> bool:
         """Whether a person changed center_of_rotation.txt."""
         return is_by_file(self.reason)
-
-
-NO_ANGLES = "no angles, and so no volume"
-TELL_ANGLES = "If the projections do not prove them, set input.angles."
-
-
-def proven_angles(try_json: str | os.PathLike[str]) -> dict[str, float] | None:
-    """Return the angles that try_recon proved, as `input.angles`; None if it proved none."""
-    angles = json_or(try_json, {}).get("geometry", {}).get("angles_proven")
-    return dict(angles) if angles else None
-
-
-def is_without_angles(warnings: str) -> bool:
-    """Tell from an inventory's warnings whether angles are missing."""
-    from tomopipe.scans.angle_lists import WITHOUT_ANGLES  # NumPy: slow to load
-
-    return any(text.startswith(WITHOUT_ANGLES) for text in warnings.split("; "))
-
-
-def is_unproven(warnings: str, try_json: str | os.PathLike[str]) -> bool:
-    """Tell whether a scan has no angles, neither its own nor proven: it gets no volume."""
-    return is_without_angles(warnings) and proven_angles(try_json) is None
 
 
 def read_cor_json(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:

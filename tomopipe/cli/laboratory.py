@@ -35,8 +35,7 @@ def simulate(
 
     FOLDER gets `raw/*.h5` (DXchange; NXtomo: `raw/*.nx`), a minimal config.yaml, and truth.json
     with the true COR and object of every scan, which the workflow never reads. The COR drifts along
-    each series. One scan is aborted, one misleads methods that look for mirrored projections, one
-    has no theta.
+    each series. One scan is aborted, one misleads methods that look for mirrored projections.
 
     Example: `tomopipe lab simulate demo --series 3 --scans 5 --seed 1`
     """

@@ -19,6 +19,7 @@ from tomopipe.campaign.series import encode_series, split_name
 from tomopipe.campaign.slurm import read_profile, submit_limit, time_limit_min, unknown_names
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.campaign.table import did_you_mean
+from tomopipe.config.blocks import AngleRange
 from tomopipe.cost.disk import half_notes, lack_of_disk, shown_size, still_to_make
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.groups import fault_lines, grouped, scans_named
@@ -36,7 +37,7 @@ from tomopipe.reruns.receipts import Receipts
 from tomopipe.reruns.relion_notes import note_lines, relion_notes
 from tomopipe.reruns.settle import expected_inventory
 from tomopipe.scans.angle_lists import CANNOT_BE, OTHER_ANGLES
-from tomopipe.scans.metadata import IN_ORDER
+from tomopipe.scans.metadata import IN_ORDER, NO_ANGLES
 from tomopipe.scans.nxdetector import HINT
 from tomopipe.scans.raw_scan import RawScan
 from tomopipe.stream.source import check_scratch
@@ -155,6 +156,8 @@ def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> N
         for scan in scans:
             reason = rows[scan]["reason"]
             asks_for_unit = reason.startswith(CANNOT_BE) and campaign.scans[scan].select == "no"
+            if reason == NO_ANGLES:
+                reason = "; ".join(filter(None, [reason, _likely_angles(campaign, scan)]))
             if reason and not asks_for_unit:  # of a scan that nobody wants
                 how = "skipped"
                 if campaign.is_selected(scan, rows[scan]):
@@ -163,6 +166,21 @@ def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> N
             if rows[scan].get("warnings"):
                 texts.append((rows[scan]["warnings"], scan))
     findings.warnings += fault_lines(texts)
+
+
+def _likely_angles(campaign: Campaign, scan: str) -> str:
+    """Say which angles the first and the last projection speak for; "" if they do not."""
+    from tomopipe.cor.stated_angles import likely_range  # slow to load
+    from tomopipe.prep.normalise import normalise
+
+    raw = campaign.raw_scan(scan)
+    half = raw.input.model_copy(update={"angles": AngleRange(start=0, stop=180)})
+    try:
+        with chdir(campaign.directory), replace(raw, input=half).open() as opened:
+            ends = opened.read_frames([0, opened.n_angles - 1])
+            return likely_range(normalise(ends, opened.flat, opened.dark))
+    except ScanError:
+        return ""
 
 
 def _check_angles(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:

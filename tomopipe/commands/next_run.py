@@ -11,7 +11,6 @@ from tomopipe.campaign.failures import STEPS as RECORDED
 from tomopipe.campaign.failures import Failure, failed_stack
 from tomopipe.campaign.job_status import position
 from tomopipe.campaign.raw_files import unread_folders
-from tomopipe.campaign.results import NO_ANGLES, TELL_ANGLES
 from tomopipe.campaign.stacks import stack_notes
 from tomopipe.config import FullReconBlock
 from tomopipe.cost.cost import Cost, costs
@@ -101,11 +100,10 @@ def make_plan(campaign: Campaign, record: CampaignRecord | None = None) -> Plan:
             *unread_folders(campaign.config, campaign.directory),
             *campaign.table_faults(),
             *campaign.override_notes(),
-            *(f"{NO_ANGLES}: {scan}. {TELL_ANGLES}" for scan in found.without_angles),
             *(
                 f"no COR, and so no volume: {scan}"
                 for scan in found.without_cor
-                if scan not in found.without_angles and not found.blocked
+                if not found.blocked
             ),
             *option_faults(campaign, rows),
             *protected_results(campaign, [(job.rule, _key(job)) for job in planned]),

@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 
 from tomopipe.campaign.campaign import Campaign, refuse_unknown
 from tomopipe.campaign.results import (
-    is_without_angles,
-    proven_angles,
     read_cor_json,
     read_prediction,
 )
@@ -148,9 +146,7 @@ def _span(rows: str | Sequence[int], campaign: Campaign, scan: str) -> tuple[int
 
 def _raw(campaign: Campaign, scan: str) -> RawScan:
     """Return a scan read with exactly this configuration, without overrides."""
-    raw = raw_scan(campaign.scans[scan].path, campaign.config, partial=True)
-    lacks = is_without_angles("; ".join(raw.metadata().warnings))
-    return replace(raw, angles=proven_angles(campaign.files.sweep(scan))) if lacks else raw
+    return raw_scan(campaign.scans[scan].path, campaign.config, partial=True)
 
 
 def _slice(campaign: Campaign, scan: str, cor_px: float, row: int) -> Image:

@@ -16,7 +16,7 @@ from tomopipe.campaign.failures import STEPS, is_made
 from tomopipe.campaign.files import LOGS, Logs
 from tomopipe.campaign.job_status import JobStatus, end_of, position, read_job
 from tomopipe.campaign.lock import Run, under_way
-from tomopipe.campaign.results import is_unproven, read_cor_json
+from tomopipe.campaign.results import read_cor_json
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.made_again import why_again
 from tomopipe.run.progress import Progress, Step
@@ -178,16 +178,12 @@ def _waiting(campaign: Campaign, jobs: Iterable[JobStatus]) -> Counter[str]:
 
 
 def _without_volume(campaign: Campaign, rows: InventoryRows) -> Iterator[str]:
-    """Name the scans that get no volume: their angles are not proven, or they have no COR."""
+    """Name the scans that get no volume, as they have no COR."""
     files, decided_s, resolved = campaign.files, 0.0, dict[str, Any]()
     with suppress(OSError, TomopipeError):
         decided_s, resolved = files.cor_table.stat().st_mtime, read_cor_json(files.cor_table)
-    for scan, row in rows.items():
-        # whether the angles of a scan can be proven is known once try_recon has run
-        unproven = is_unproven(row.get("warnings", ""), files.sweep(scan))
-        if unproven and is_made(files, "try_recon", scan):
-            yield scan
-        elif scan not in resolved:
+    for scan in rows:
+        if scan not in resolved:
             with suppress(OSError):  # without a prediction nothing is decided
                 if files.prediction(scan).stat().st_mtime < decided_s:
                     yield scan

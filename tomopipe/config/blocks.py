@@ -226,7 +226,7 @@ class InputBlock(_Numbers):
         "Angles (degrees): {start: 0, stop: 360} (of the first and the last "
         "projection), {start: 0, step: 0.5}, a dataset of the scan's HDF5 file (/entry/my_angles), "
         "or a text or CSV file with one per projection, for all scans or by a pattern such as "
-        "angles/{scan}.txt; null: the scan's own, or proven from the projections.",
+        "angles/{scan}.txt; null: the scan's own.",
     )
     angle_unit: Literal["auto", "deg", "rad", "mrad", "mdeg", "arcmin", "arcsec"] = option(
         "auto",

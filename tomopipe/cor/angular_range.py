@@ -1,4 +1,4 @@
-"""Prove from the projections over which angles a scan without angles was taken.
+"""Prove from the projections that a scan covers another range of angles than the stated one.
 
 The steps between the frames are equal, the range is 180, 360, 540 or 720 degrees, and the last
 frame is at its end or one step before it. Let P(w, t) be the Fourier transform of a detector row at
@@ -60,23 +60,7 @@ _MUCH_WIDER, _STATED_SIGNIFICANCE, _STATED_EFFECT, _COUNTS = 1.15, 6.0, 0.08, 0.
 _PARTIAL_BASIS = 12  # parameters that less than 180 degrees have beyond their share
 _SHIFTED = 0.1  # of the columns: so far another axis may be from the one of the stated angles
 
-_NO_RANGE = (
-    "the steps are not equal (as where images are missing: give a list of angles), or the range is "
-    "none of 180, 360, 540 and 720 degrees (give it): "
-)
-
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Proof:
-    """Result about the angles of the frames."""
-
-    range_deg: float  # 180, 360, 540 or 720; 0: not proven
-    endpoint: bool  # the last frame is at the end of the range, or else one step before it
-    reason: str  # why nothing is proven, for people; "" if something is
-    beyond: float = np.nan  # steps from the last frame to the end of the range, as measured
-    beyond_error: float = np.nan  # its standard error
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,10 +68,13 @@ class _View:
     """Cleaned rows (n_rows, n_used, n_cols), columns of the sample."""
 
     lines: Image
-    n_frames: int
     first_col: int
     last_col: int
     truncated: bool
+
+    @property
+    def n_frames(self) -> int:
+        return int(self.lines.shape[1])
 
     @property
     def n_cols(self) -> int:
@@ -134,34 +121,33 @@ class _Fit:
         return int(np.argmin(self.misfit.sum(axis=1)))
 
 
-def prove_range(sinograms: NDArray[np.floating], n_frames: int | None = None) -> Proof:
-    """Decide between 180, 360, 540 and 720 degrees, with and without the last frame at the end.
+def proven_stop_deg(sinograms: NDArray[np.floating]) -> float:
+    """Return the angle of the last frame, of 180, 360, 540 or 720 degrees; 0: not proven.
 
-    `sinograms` (n_rows, n_used, n_cols) are corrected rows, -log, of the first frames of the scan
-    in the order in which they were taken, at equal steps; more rows give a higher significance.
-    `n_frames` are those that the scan was to have; None: those given are all. Proven only if the
-    second best hypothesis is worse by `SIGNIFICANCE` standard errors, taken from the scatter of
-    rows and spatial frequencies.
+    `sinograms` (n_rows, n_frames, n_cols) are corrected rows, -log, in the order in which they were
+    taken, at equal steps; more rows give a higher significance. The last frame is at the end of the
+    range, or one step before it. Proven only if the second best hypothesis is worse by
+    `SIGNIFICANCE` standard errors, taken from the scatter of rows and spatial frequencies.
     """
-    view = _view(np.asarray(sinograms), n_frames)
+    view = _view(np.asarray(sinograms))
     if view is None:
-        return _unproven("there is no sample, or there are too few frames")
+        return 0.0
     few = view.few()
     counted = {m: fit for m in _N_180 if (fit := _fit_at_best_axis(few, m)) is not None}
     if len(counted) < len(_N_180):
-        return _unproven(f"{view.n_frames} frames are too few")
+        return 0.0
     n_180, margins = _least(counted)
     for other, margin in margins.items():
         # these need a sample that repeats itself within 180 degrees, too
         least = _SYMMETRIC_SIGNIFICANCE if n_180 % other == 0 else SIGNIFICANCE
         if margin < least:
-            return _unproven(_alike(n_180, other))
+            return 0.0
     cor_px = float(counted[n_180].cor_px[counted[n_180].best])
     # A sample that moved, or that is symmetric: its power spectra come again sooner.
-    for multiple, share in _explained_by_multiples(few, n_180, cor_px).items():
-        if share > _REPEATED:
-            return _unproven(_alike(n_180, multiple))
-    return _proof_of_end(view, n_180, cor_px)
+    if max(_explained_by_multiples(few, n_180, cor_px).values(), default=0.0) > _REPEATED:
+        return 0.0
+    steps = _steps_to_end(view, n_180, cor_px)
+    return 0.0 if steps is None else 180.0 * n_180 * (1 - steps / view.n_frames)
 
 
 def wider_range_deg(sinograms: Image, stated_deg: float, cor_px: float) -> float:
@@ -172,7 +158,7 @@ def wider_range_deg(sinograms: Image, stated_deg: float, cor_px: float) -> float
     give. Other ranges than these two cannot be told: the stated one has to fit much worse.
     """
     wider = [n_180 for n_180 in _N_180[:2] if 180 * n_180 >= _MUCH_WIDER * stated_deg]
-    view = _seen(sinograms, None) if wider else None
+    view = _seen(sinograms) if wider else None
     if view is None:
         return 0.0
     channels = _channels(view, cor_px, max(wider))
@@ -201,37 +187,24 @@ def _left_over(channels: _Channels, fit: _Fit, n_parameters: Floats) -> Floats:
     return np.asarray(np.log(_COUNTS + unbiased))
 
 
-def _proof_of_end(view: _View, n_180: int, cor_px: float) -> Proof:
+def _steps_to_end(view: _View, n_180: int, cor_px: float) -> int | None:
+    """Return how many steps the last frame is before the end, 0 or 1; None: neither."""
     channels = _channels(view, cor_px, n_180)
     if channels is None:
-        return _unproven(f"{view.n_frames} frames are too few")
+        return None
     near_px = cor_px + np.arange(-2, 2.1, 0.25)
     beyond, error = _measure(_fit_rows(channels, view.n_frames, n_180, _NEAR_ENDS, near_px))
-    end = float(np.clip(np.round(beyond), 0, 1)) if np.isfinite(beyond) else 0.0
-    measured = (
-        f"the end of {180 * n_180} degrees is {beyond:.2f} +- {error:.2f} steps beyond the "
-        "last projection"
-    )
+    end = int(np.clip(np.round(beyond), 0, 1)) if np.isfinite(beyond) else 0
     if not _decides(beyond, error, end):
-        elsewhere = error <= _MAX_ERROR < abs(beyond - end)
-        return _unproven(f"{_NO_RANGE if elsewhere else ''}{measured}", beyond, error)
+        return None
     if n_180 > 1:
         power = _channels(view, cor_px, n_180, power=True)
         if power is None:
-            return _unproven(f"{view.n_frames} frames are too few")
+            return None
         fit = _fit_power(power, view.n_frames, n_180, _NEAR_ENDS)
         if not _decides(*_measure(fit), end, _POWER_SIGNIFICANCE):
-            return _unproven(f"{measured}, unless the sample moved", beyond, error)
-    return Proof(180.0 * n_180, end == 0, "", beyond, error)
-
-
-def _unproven(reason: str, beyond: float = np.nan, error: float = np.nan) -> Proof:
-    return Proof(0.0, False, reason, beyond, error)
-
-
-def _alike(n_180: int, other: int) -> str:
-    first, second = sorted((180 * n_180, 180 * other))
-    return f"{first} and {second} degrees fit nearly as well"
+            return None
+    return end
 
 
 def _decides(beyond: float, error: float, end: float, least: float = SIGNIFICANCE) -> bool:
@@ -241,15 +214,15 @@ def _decides(beyond: float, error: float, end: float, least: float = SIGNIFICANC
     return abs(beyond - end) <= _MAX_ERROR and abs(beyond - (1 - end)) >= least * error
 
 
-def _view(sinograms: NDArray[np.floating], n_frames: int | None) -> _View | None:
+def _view(sinograms: NDArray[np.floating]) -> _View | None:
     """Clean rows and find where the sample is; None where there is none."""
     if sinograms.shape[1] < 8 or sinograms.shape[2] < 16:
         return None
     cleaned = (remove_zingers(s) for s in finite(sinograms.astype(np.float32)))
-    return _seen(np.array([remove_stripes(fill_dead_columns(s)) for s in cleaned]), n_frames)
+    return _seen(np.array([remove_stripes(fill_dead_columns(s)) for s in cleaned]))
 
 
-def _seen(lines: Image, n_frames: int | None) -> _View | None:
+def _seen(lines: Image) -> _View | None:
     """Find where the sample is in cleaned rows; None where there is none."""
     mean = np.abs(lines.mean(axis=(0, 1)))
     filled = np.flatnonzero(mean > _FAINT * mean.max())
@@ -258,7 +231,6 @@ def _seen(lines: Image, n_frames: int | None) -> _View | None:
     truncated = max(mean[:3].mean(), mean[-3:].mean()) > 0.05 * mean.max()
     return _View(
         lines,
-        n_frames or lines.shape[1],
         0 if truncated else int(filled[0]),
         lines.shape[2] - 1 if truncated else int(filled[-1]),
         bool(truncated),
@@ -301,11 +273,10 @@ def _fit_at_best_axis(view: _View, n_180: int) -> _Fit | None:
 
 def _registered(view: _View, n_180: int) -> float:
     """Find the axis by registering frames 180 degrees apart."""
-    n_used, n_cols = view.lines.shape[1:]
-    apart = round((view.n_frames - 0.5) / n_180) if n_180 > 1 else n_used - 1
-    apart = min(apart, n_used - 1)
-    n_pairs = min(_PAIRS, n_used - apart)
-    first = np.linspace(0, n_used - 1 - apart, n_pairs).round().astype(int)
+    n_frames, n_cols = view.lines.shape[1:]
+    apart = round((n_frames - 0.5) / n_180) if n_180 > 1 else n_frames - 1
+    n_pairs = min(_PAIRS, n_frames - apart)
+    first = np.linspace(0, n_frames - 1 - apart, n_pairs).round().astype(int)
     lines, partners = (view.lines[:, frame].reshape(-1, n_cols) for frame in (first, first + apart))
     group = np.zeros(len(lines), dtype=np.intp)
     scored = registration_score(OpposingLines(lines, partners[:, ::-1], group, 0.0))
@@ -334,9 +305,9 @@ def _channels(
     coefficients = np.fft.rfft(view.lines * window, axis=-1)[:, :, 1 : n_cols // 2][:, :, kept]
     if power:
         coefficients = np.abs(coefficients) ** 2
-    n_rows, n_used = view.lines.shape[:2]
-    values = coefficients.transpose(1, 0, 2).reshape(n_used, -1)
-    numbers = np.arange(n_used, dtype=float)
+    n_rows = len(view.lines)
+    values = coefficients.transpose(1, 0, 2).reshape(n_frames, -1)
+    numbers = np.arange(n_frames, dtype=float)
     w, harmonics = np.tile(w[kept], n_rows), np.tile(harmonics[kept], n_rows)
     group = max(1, int(_FILLED / 2 * n_frames / (n_180 * harmonics.max())))
     half = len(values) // 2 // group * group  # what is left over lies in the middle of the scan

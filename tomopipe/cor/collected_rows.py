@@ -59,7 +59,7 @@ def collect_rows(
         pair_theta_rad=np.asarray(scan.theta_rad, dtype=np.float64)[pairs],
         n_rows=scan.n_rows,
         first_col=scan.first_col,
-        theta_missing=scan.theta_missing,
+        theta_missing=False,
         minus_log=recipe.minus_log,
         failed="",
         bad_frames=bad_frames,

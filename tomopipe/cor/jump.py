@@ -2,8 +2,8 @@
 
 Neighbouring projections are registered. What rotates moves on smoothly; a jump is one pair that
 matches badly where its neighbours in angle would have it, and as well as they do after a shift.
-Many such pairs are a trembling. Images taken once more after the scan must match those of the same
-angle. Why these limits: docs/decisions/0021-jumps.md.
+Images taken once more after the scan must match those of the same angle. Why these limits:
+docs/decisions/0021-jumps.md.
 """
 
 from dataclasses import dataclass, replace
@@ -31,7 +31,6 @@ _FAR, _FAR_MATCH = 1 / 16, 0.75
 _EXPLAINED, _MUCH, _MOST_EXPLAINED = (0.8, 0.65), 1.0, 2.0
 # Images taken once more: at most that share of all, at an angle of the scan to that part of a step.
 _MOST_MORE, _SAME = 0.1, 0.25
-_TREMBLES, _TREMBLES_PX = 0.35, 1.4  # share of pairs with such a gain, and standard deviation
 
 
 @dataclass(frozen=True)
@@ -58,25 +57,6 @@ def find_jump(prepared: Prepared) -> Jump | None:
     if pairs is None:
         return None
     return _largest_jump(pairs, prepared) or _moved_since(pairs.near, prepared)
-
-
-def warn_of_trembling(prepared: Prepared) -> str:
-    """Say in one sentence that projections are off sideways, each by another distance; else ""."""
-    pairs = _neighbours(prepared)
-    if pairs is None or not pairs.near.any():
-        return ""
-    matched = pairs.near & (1 - pairs.misfit >= _MATCH)
-    moved = matched & (pairs.gain >= _GAIN)
-    if moved.sum() < _TREMBLES * pairs.near.sum():
-        return ""
-    # the difference of two, each off by that
-    off_px = pairs.away_px[matched].std() / np.sqrt(2) * prepared.match_binning
-    if off_px < _TREMBLES_PX:
-        return ""
-    return (
-        f"projections are off sideways at random, by some {off_px:.1f} px (standard deviation): "
-        "the sample was loose, or the axis trembles; no single COR fits all projections"
-    )
 
 
 def reject_jump(decision: Decision, prepared: Prepared) -> tuple[Decision, list[str]]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tomopipe.cor.angular_range import prove_range, wider_range_deg
+from tomopipe.cor.angular_range import proven_stop_deg, wider_range_deg
 from tomopipe.cor.clean_rows import Image, bin_columns, binning_to
 from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.projection_match import (
@@ -25,6 +25,7 @@ _APART_DEG, _APART_STEPS = 2.0, 3.0
 # worse (misfit, and factor).
 _CLOSING_DEG, _ALIKE, _OTHER, _WORSE = (170.0, 190.0), 2.0, 0.15, 5.0
 _MAX_ROWS, _LEAST_OVERLAP = 3, 16
+_LIKELY = 0.8  # correlation of first and last projection
 # Slips of the angles: how far a step is from the usual one, the largest share of such steps, by how
 # many steps a slip is off, and how many slips are examined.
 _ODD_STEP, _MOST_ODD, _SLIP_STEPS, _MOST_SLIPS = 0.5, 0.45, 2.0, 12
@@ -106,6 +107,22 @@ def warn_of_slips(prepared: Prepared) -> str:
     return f"the angles {listed(where)} of those in use, and the projections go on evenly: {remedy}"
 
 
+def likely_range(projections: Floats) -> str:
+    """Say which range the first and the last projection, two images of -log, speak for; else ""."""
+    first, last = np.asarray(projections) - np.mean(projections, axis=(1, 2), keepdims=True)
+    spectrum = np.conj(np.fft.rfft(last))
+    alike, mirrored = (
+        float(np.fft.irfft(np.fft.rfft(image) * spectrum, n=first.shape[1]).sum(axis=0).max())
+        / max(float(np.linalg.norm(first) * np.linalg.norm(last)), np.finfo(float).tiny)
+        for image in (first, first[:, ::-1])
+    )
+    if max(alike, mirrored) < _LIKELY or abs(alike - mirrored) < 1 - max(alike, mirrored):
+        return ""
+    if alike > mirrored:
+        return "the last projection is like the first one: {start: 0, stop: 360} is likely"
+    return "the last projection mirrors the first one: {start: 0, stop: 180} is likely"
+
+
 def _go_on(lines: Image, position: Floats, step_rad: float, first: int, last: int) -> bool:
     """Tell whether projections go on from `first` to `last` by as many steps as their numbers do.
 
@@ -159,8 +176,7 @@ def _proven_deg(lines: Image, stated_deg: float, accepted: bool) -> float:
     apart_deg = max(_APART_DEG, _APART_STEPS * stated_deg / (n_angles - 1))
     if accepted and abs(stated_deg - 180 * max(1, round(stated_deg / 180))) < apart_deg:
         return 0.0
-    proof = prove_range(lines)
-    stop_deg = proof.range_deg * (1 if proof.endpoint else 1 - 1 / n_angles)
+    stop_deg = proven_stop_deg(lines)
     return stop_deg if stop_deg and abs(stop_deg - stated_deg) >= apart_deg else 0.0
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from tomopipe.campaign.state import NOT_SELECTED
 from tomopipe.config import PreprocessBlock
 from tomopipe.config.blocks import ITERATIONS
-from tomopipe.report.records import ANGLES_PROVEN, CampaignRecord, Citation, ScanRecord
+from tomopipe.report.records import CampaignRecord, Citation, ScanRecord
 
 Provenance = Mapping[str, Any]
 _ALGORITHMS = {
@@ -133,8 +133,6 @@ def _data(
         cells = [(scan.row or {}).get(name, "") for scan in scans]
         if all(cells):
             text += f" {word} {_values(map(float, cells), unit)}"
-    proven = sum(text.startswith(ANGLES_PROVEN) for scan in scans for text in scan.warnings)
-    text += f" (the angles of {_scans(proven)} found from the projections)" if proven else ""
     left = sum(s.state in NOT_SELECTED for s in campaign.scans)
     skipped = f"; {_scans(left)} {'was' if left == 1 else 'were'} skipped" if left else ""
     tomopipe, workflow = (cited.get(name, "") for name in ("tomopipe", "Workflow"))

@@ -10,8 +10,6 @@ from tomopipe.campaign.failures import Failure
 from tomopipe.campaign.results import Model
 from tomopipe.campaign.state import ScanFacts, State
 
-ANGLES_PROVEN = "angles proven from the projections"
-
 #: Sources of CORs: words of cor.json to words of the page.
 SOURCES: Mapping[str, str] = {
     "manual": "manual",

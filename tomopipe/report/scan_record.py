@@ -1,6 +1,6 @@
 """The record of one scan, from the files of a campaign."""
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,12 @@ from tomopipe.campaign.relion_set import failed_stacks
 from tomopipe.campaign.results import (
     Fix,
     Prediction,
-    is_without_angles,
     other_cor_px,
-    proven_angles,
 )
 from tomopipe.campaign.state import ACCEPTED
 from tomopipe.cor.robust_line import off_line
 from tomopipe.groups import grouped
-from tomopipe.report.records import ANGLES_PROVEN, ScanRecord
+from tomopipe.report.records import ScanRecord
 from tomopipe.report.sources import Reader, parse_failure, parse_prediction
 from tomopipe.storage.json_files import number, part, text, texts
 
@@ -110,7 +108,7 @@ def _scan_record(reader: Reader, source: Sources, scan: CampaignScan) -> ScanRec
         swept="failed" not in grid and (try_tif is not None or files.rows(name).exists()),
     )
     warnings = (
-        *_of_file((row or {}).get("warnings", ""), files.sweep(name)),
+        *_split((row or {}).get("warnings", "")),
         *_remarks(grid),
         *found.warnings_beside,
         *_of_volume(source.jobs.get(name, {}).get("full_recon"), volume),
@@ -128,13 +126,6 @@ def _shape(row: Mapping[str, str] | None) -> tuple[int, int, int] | None:
 
 def _split(cell: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in cell.split(";") if part.strip())
-
-
-def _of_file(warnings: str, try_json: Path) -> Iterator[str]:
-    """Yield the inventory's warnings on a scan; of angles proven since, which they are."""
-    for warning in _split(warnings):
-        proven = proven_angles(try_json) if is_without_angles(warning) else None
-        yield f"{ANGLES_PROVEN}, {proven['start']:g} to {proven['stop']:g}°" if proven else warning
 
 
 def _remarks(grid: Mapping[str, Any]) -> tuple[str, ...]:

@@ -52,7 +52,7 @@ def _why(wanted: "Wanted", cors: Callable[[], "Cors"], step: str, key: str) -> s
         is_try = step == "try_recon"
         return wanted.why(wanted.of_try_recon(key), key) if is_try else wanted.why_predict_cor(key)
     cor = cors().get(key)
-    if cor is None or wanted.is_unproven(key):
+    if cor is None:
         return ""
     if step == "full_recon":
         reason = wanted.why_full_recon(key, cor)

@@ -12,7 +12,6 @@ from tomopipe.campaign.campaign import Campaign, InventoryRows
 from tomopipe.campaign.files import PICTURES, SNAKEMAKE, TILT_SERIES
 from tomopipe.campaign.job_status import STEP_ORDER
 from tomopipe.campaign.raw_files import path_problems
-from tomopipe.campaign.results import is_without_angles
 from tomopipe.config.blocks import NUMBERS
 from tomopipe.config.spans import check_place, first_and_last, middle_of_sweep, row_numbers
 from tomopipe.cor.cor_value import is_valid, off_detector, parse_cor
@@ -63,10 +62,10 @@ def _check_phase(campaign: Campaign, row: Mapping[str, str]) -> None:
 
 
 def _check_half(row: Mapping[str, str]) -> None:
-    """Refuse half acquisition of a complete scan whose angles are known, and fewer than 360."""
+    """Refuse half acquisition of a complete scan of fewer than 360 degrees."""
     from tomopipe.prep.half_acquisition import is_half_acquisition  # as above
 
-    if row["keep"] == "true" and not is_without_angles(row["warnings"]):
+    if row["keep"] == "true":
         full_rotation = row["full_turn"] == "true"
         is_half_acquisition("yes", full_rotation=full_rotation, cor_px=0, n_cols=1, first_col=0)
 

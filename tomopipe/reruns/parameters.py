@@ -67,13 +67,12 @@ def _inventory(settled: Settled, _: str) -> dict[str, Any]:
 
 
 def _reading(settled: Settled, scan: str, *blocks: str) -> dict[str, Any]:
-    """Return the raw file, the options of a step that reads a scan, and its proven angles."""
+    """Return the raw file, the options of a step that reads a scan, and its raw files."""
     config = settled.campaign.for_scan(scan).config
     return {
         "raw": settled.campaign.scans[scan].path,
         "raw_files": settled.wanted.raw_files(scan),
         "options": config.as_json("input", "preprocess", *blocks),
-        "angles": settled.wanted.angles(scan),
     }
 
 

@@ -108,7 +108,6 @@ class Settled:
         self.pending = ""
         self.predicting: set[str] = set()  # scans whose prediction is pending
         self.without_cor: list[str] = []  # scans that will have none
-        self.without_angles: list[str] = []  # and so without a volume
         self.blocked = ""  # why the run will stop before any volume
         self.cors: Mapping[str, Mapping[str, Any]] = {}  # as the run will have them
         self._fixed: dict[str, Mapping[str, str]] = {}
@@ -146,9 +145,6 @@ class Settled:
         to_search = self.wanted.to_search(self.campaign.selected_scans(self.rows))
         for scan in to_search:
             self._predict(scan)
-        self.without_angles = [
-            s for s in to_search if self.wanted.is_unproven(s) and s not in self.predicting
-        ]
         fixing = [self._fix(*item) for item in sorted(self.wanted.series().items())]
         self._resolve(any(fixing))
 
@@ -337,30 +333,27 @@ class Settled:
 
     def _after_cor(self, cors: Mapping[str, Mapping[str, Any]]) -> None:
         """Go through volumes, sidecars, stacks, star and report."""
-        unproven = {scan for scan in cors if self.wanted.is_unproven(scan)}
         guessed = {scan for scan, entry in cors.items() if entry is _STAND_IN}
-        guessed |= unproven & self.predicting
-        known = {scan: cors[scan] for scan in cors if scan in guessed or scan not in unproven}
-        self.cors = known
-        self._by_hand = {scan for scan in known if known[scan]["source"] == "manual"}
+        self.cors = cors
+        self._by_hand = {scan for scan in cors if cors[scan]["source"] == "manual"}
         made = set()
-        for scan in sorted(known):
-            if reason := self.wanted.why_full_recon(scan, known[scan]):
+        for scan in sorted(cors):
+            if reason := self.wanted.why_full_recon(scan, cors[scan]):
                 made.add(scan)
                 self._add_of_cor("full_recon", scan, reason, guessed)
-        for name, stack in self.wanted.stacks(known).items():
+        for name, stack in self.wanted.stacks(cors).items():
             volumes = [j for j in self.jobs if j.rule == "full_recon" and j.scan in stack.scans]
             follows = FOLLOWS if volumes else ""
-            if reason := self.wanted.why(self.wanted.of_stitch(stack, known), name) or follows:
+            if reason := self.wanted.why(self.wanted.of_stitch(stack, cors), name) or follows:
                 made.add(name)
                 is_due = reason == MISSING or not volumes or any(job.certain for job in volumes)
                 self._add("stitch", reason, stack=name, certain=is_due)
-        self._sidecars(known, guessed)
+        self._sidecars(cors, guessed)
         if self.campaign.config.export_star.enabled:
-            self._star(known, guessed)
+            self._star(cors, guessed)
         if self.campaign.config.report.enabled:
             follows = CHANGED["report"] if self._is_other or made else ""
-            wanted = self.wanted.of_report(known, self._content, unknown=guessed)
+            wanted = self.wanted.of_report(cors, self._content, unknown=guessed)
             reason = self.wanted.why(wanted) or follows
             if reason or self._may_be_other:
                 certain = self._is_due(reason, "full_recon", "stitch", "inventory")

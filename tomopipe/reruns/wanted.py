@@ -14,8 +14,6 @@ from tomopipe.campaign.relion_set import failed_stacks, star_options
 from tomopipe.campaign.results import (
     N_STUCK,
     VOLUME_ROWS,
-    is_without_angles,
-    proven_angles,
     read_cor_json,
 )
 from tomopipe.campaign.series import encode_series
@@ -110,24 +108,11 @@ class Wanted:
         """Name a scan's raw files."""
         return self._decisions.raw_files(scan, self.rows)
 
-    def lacks_angles(self, scan: str) -> bool:
-        """Tell whether try_recon must prove the angles: no file and no option has them."""
-        row = self.rows.get(scan)
-        return row is not None and is_without_angles(row["warnings"])
-
     def _not_square(self, scan: str) -> str:
         """Return what the inventory says of pixels that are not square; "" if they are."""
         warnings = self.rows[scan]["warnings"] if scan in self.rows else ""
         found = (text for text in warnings.split("; ") if text.startswith(NOT_SQUARE))
         return next(found, "")
-
-    def angles(self, scan: str) -> Any:
-        """Return the angles proved by try_recon of a scan that lacks them; else None."""
-        return proven_angles(self.campaign.files.sweep(scan)) if self.lacks_angles(scan) else None
-
-    def is_unproven(self, scan: str) -> bool:
-        """Tell whether a scan has no angles: it gets no volume, whatever its COR."""
-        return self.lacks_angles(scan) and self.angles(scan) is None
 
     # ---- up to cor.json ----------------------------------------------------------------------
 
@@ -171,20 +156,16 @@ class Wanted:
             # earlier versions took images in another order, and angles without their decimals
             found = self.rows.get(scan, {}).get("found") or ""
             wanted |= {"order": "by angle"} if BY_ANGLE in found else {}
-            wanted |= {"angle_list": COMMAS} if COMMAS in found else {}
-            # earlier versions assumed the angles of such a scan
-            return wanted | ({"angles": "proven"} if self.lacks_angles(scan) else {})
+            return wanted | ({"angle_list": COMMAS} if COMMAS in found else {})
 
         return self._once((step, scan), compute)
 
-    def _of_reading_angles(self, step: str, scan: str) -> Statement:
+    def _of_reading_stuck(self, step: str, scan: str) -> Statement:
         """State the same of a step that also depends on what try_recon found in a scan."""
 
         def compute() -> Statement:
             wanted = self._of_reading(step, scan)
             sweep = self._decisions.receipts.path_of(self.out.sweep(scan))
-            if "angles" in wanted:
-                wanted = wanted | {"angles": proven_angles(sweep)}
             n_stuck = _of_file(sweep, N_STUCK, _mtime_ns(sweep))
             return wanted | ({N_STUCK: n_stuck} if n_stuck else {})
 
@@ -280,7 +261,7 @@ class Wanted:
 
     def of_full_recon(self, scan: str, cor_px: float) -> Statement:
         """State what a volume must be made from."""
-        return self._of_reading_angles("full_recon", scan) | {"cor_px": cor_px}
+        return self._of_reading_stuck("full_recon", scan) | {"cor_px": cor_px}
 
     def why_full_recon(self, scan: str, cor: Mapping[str, Any]) -> str:
         """Say why a volume is made, and the source of its COR; "" if not."""
@@ -369,7 +350,7 @@ class Wanted:
 
     def of_export_stack(self, scan: str) -> Statement:
         """State what a stack for RELION must be made from."""
-        return self._of_reading_angles("export_stack", scan)
+        return self._of_reading_stuck("export_stack", scan)
 
     def of_export_star(self, cors: Cors) -> Statement:
         """State what the tomogram set must be made from."""
@@ -488,7 +469,7 @@ def write_sidecars(campaign: Campaign) -> None:
     rows, cors = read_inventory(campaign.files.inventory), read_cor_json(campaign.files.cor_table)
     wanted = Wanted(campaign, Decisions(campaign), lambda: rows)
     selected = set(campaign.selected_scans(rows))
-    cors = {s: cor for s, cor in cors.items() if s in selected and not wanted.is_unproven(s)}
+    cors = {scan: cor for scan, cor in cors.items() if scan in selected}
     faults = []
     steps = {"preprocess", "try_recon", "predict_cor", "fix_cor", "resolve_cor"}
     tables = map(campaign.files.fix_table, wanted.series())

@@ -46,7 +46,6 @@ _PLAIN = {
     "also_read": "a file that it takes data from was replaced",
     "angle_list": "this version reads the decimal commas of their angles",
     "order": "this version orders their images otherwise",
-    "angles": "other angles are proven from its projections",
     "n_stuck": "pixels at the largest number are interpolated",
     "not_read": "could not be read",
     "fault": "was damaged",

@@ -9,14 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign, read_inventory, stats_of
-from tomopipe.campaign.failures import STEPS, is_made, record_failures, record_not_begun
+from tomopipe.campaign.failures import STEPS, record_failures, record_not_begun
 from tomopipe.campaign.files import STAR
 from tomopipe.campaign.job_status import read_job
 from tomopipe.campaign.relion_set import failed_stacks
 from tomopipe.campaign.results import (
-    NO_ANGLES,
-    TELL_ANGLES,
-    is_unproven,
     other_cor_px,
     read_cor_json,
 )
@@ -186,7 +183,7 @@ def ended_by_hand(logs: Iterable[str]) -> bool:
 
 
 def unfinished_scans(campaign: Campaign) -> list[str]:
-    """Name the selected scans without angles, COR, volume or stack; a line for each kind.
+    """Name the selected scans without COR, volume or stack; a line for each kind.
 
     The campaign is as read when the run began.
     """
@@ -198,19 +195,13 @@ def unfinished_scans(campaign: Campaign) -> list[str]:
     except TomopipeError as error:
         return [str(error)]
     scans = campaign.selected_scans(inventory)
-    unproven = [s for s in scans if is_unproven(inventory[s]["warnings"], files.sweep(s))]
-    # of a scan whose try_recon failed nothing is known of the angles
-    without_angles = [scan for scan in unproven if is_made(files, "try_recon", scan)]
-    others = [scan for scan in scans if scan not in without_angles]
-    without_cor = [scan for scan in others if scan not in resolved and scan not in unproven]
+    without_cor = [scan for scan in scans if scan not in resolved]
     without_volume = [
         scan
-        for scan in others
+        for scan in scans
         if scan not in without_cor and not (campaign.directory / campaign.volume(scan)).exists()
     ]
     lines = nothing_usable(campaign, inventory)
-    if without_angles:
-        lines.append(f"{NO_ANGLES}: {scans_named(without_angles)}. {TELL_ANGLES}")
     if to_come := [scan for scan in without_cor if _is_to_come(campaign, scan)]:
         lines.append(f"no COR yet, the next run goes on with it: {scans_named(to_come)}")
         without_cor = [scan for scan in without_cor if scan not in to_come]
@@ -223,7 +214,7 @@ def unfinished_scans(campaign: Campaign) -> list[str]:
         lines += unused_cors(campaign, inventory)
     if without_volume:
         lines.append(f"no volume: {scans_named(without_volume)}")
-    return lines + _not_in_set(campaign, [scan for scan in others if scan in resolved])
+    return lines + _not_in_set(campaign, [scan for scan in scans if scan in resolved])
 
 
 def _is_to_come(campaign: Campaign, scan: str) -> bool:
@@ -284,11 +275,7 @@ def set_remarks(campaign: Campaign) -> list[str]:
         rows, resolved = read_inventory(files.inventory), read_cor_json(files.cor_table)
     except (OSError, TomopipeError):
         return []
-    cors = {
-        scan: resolved[scan]
-        for scan in campaign.selected_scans(rows)
-        if scan in resolved and not is_unproven(rows[scan]["warnings"], files.sweep(scan))
-    }
+    cors = {scan: resolved[scan] for scan in campaign.selected_scans(rows) if scan in resolved}
     if not (campaign.config.export_star.enabled and cors):
         return []
     star = files.in_relion(STAR)

@@ -23,14 +23,8 @@ PER_DEGREE = _DEGREES | {
     **dict.fromkeys(("arcmin", "arcmins", "arcminute", "arcminutes"), 1 / 60),
     **dict.fromkeys(("arcsec", "arcsecs", "arcsecond", "arcseconds"), 1 / 3600),
 }
-NO_THETA = (
-    "no theta in the file: try_recon derives the angles from the projections, or set input.angles"
-)
-NO_LIST = (
-    "no list of angles: try_recon derives the angles from the projections, or set input.angles"
-)
 BY_NAME, DIFFER = "angles of ", "angles may be "  # warnings begin so: of those looked for
-WITHOUT_ANGLES = ("no theta", "no list of angles")  # warnings that say so begin so
+TILTS = "set input.angles to "  # a warning of a list of tilts begins so
 DROPPED = "frames dropped by the camera, skipped with their angles: "  # a warning begins so
 OTHER_ANGLES = "other angles than those of the file"  # a note begins so
 BY_ANGLE = "images ordered by the angles in their names"  # a note, where earlier versions did not

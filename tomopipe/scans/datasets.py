@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tomopipe.config import InputBlock
 from tomopipe.errors import ScanError, some_of
-from tomopipe.scans.angle_lists import BY_NAME, DIFFER, NO_THETA, PER_DEGREE, is_angle, to_degrees
+from tomopipe.scans.angle_lists import BY_NAME, DIFFER, PER_DEGREE, is_angle, to_degrees
 from tomopipe.scans.chunks import chunks_of
 from tomopipe.scans.hdf5 import UNREADABLE
 
@@ -132,7 +132,7 @@ def find_angles(group: "h5py.Group", lengths: Collection[int], known_unit: str) 
 
     Returns those that cover more than 30 degrees, of several equal ones the first, in degrees, or
     None; where they stand; and warnings: which were taken and what was assumed of their unit, or
-    that there are none, and which differ and were not.
+    which differ and were not.
     """
     import h5py
 
@@ -145,18 +145,18 @@ def find_angles(group: "h5py.Group", lengths: Collection[int], known_unit: str) 
     try:
         group.visititems(look)
     except UNREADABLE:  # a damaged group elsewhere must not cost the scan
-        return None, "", (NO_THETA,)
+        return None, "", ()
     values = {name: to_degrees(dataset[()], unit_of(dataset))[0] for name, dataset in found.items()}
     values = {name: theta for name, theta in values.items() if np.ptp(theta) > _LEAST_DEG}
     if not values:
-        return None, "", (NO_THETA,)
+        return None, "", ()
     first, *others = values
     if any(
         len(values[o]) != len(values[first]) or np.abs(values[o] - values[first]).max() > _SAME_DEG
         for o in others
     ):
         differ = f"{DIFFER}{some_of(list(values), 8)}, which differ: set input.angles to one"
-        return None, "", (NO_THETA, differ)
+        return None, "", (differ,)
     theta_deg, _, warnings = degrees_of(found[first], first, group.file.filename, known_unit)
     return theta_deg, first, (f"{BY_NAME}{first}, by its name and length", *warnings)
 

@@ -21,9 +21,8 @@ from tomopipe.errors import ScanError, own_error
 from tomopipe.scans.angle_lists import (
     BY_NAME,
     DIFFER,
-    NO_LIST,
-    NO_THETA,
     OTHER_ANGLES,
+    TILTS,
     UNIT_OF_FILE,
     UNKNOWN_UNIT,
     angles_of_range,
@@ -40,6 +39,7 @@ from tomopipe.scans.instrument import Found
 from tomopipe.scans.layout import Layout, Path
 from tomopipe.scans.metadata import (
     IN_ORDER,
+    NO_ANGLES,
     NOT_SQUARE,
     Metadata,
     chosen_projections,
@@ -51,14 +51,10 @@ from tomopipe.scans.pixels import Frames, IndexRange
 from tomopipe.scans.references import ABSENT, References, Sources, find_references
 from tomopipe.scans.scan import Scan
 
-NO_ANGLES = (
-    "no angles: set input.angles, such as {start: 0, stop: 180} (the angles of the first and the "
-    "last projection)"
-)
 _CONFIGURATION = "the configuration"
 _IF_NONE_IS_MISSING = " (if no frame is missing, input.angles: {start, step})"
 # warnings of angles that are not used
-_OF_ANGLES = (NO_THETA, NO_LIST, UNIT_OF_FILE, UNKNOWN_UNIT, BY_NAME, DIFFER)
+_OF_ANGLES = (TILTS, UNIT_OF_FILE, UNKNOWN_UNIT, BY_NAME, DIFFER)
 _SAME_ANGLE_DEG = 0.05
 _SAME_NUMBER = 0.01  # relative
 
@@ -102,7 +98,6 @@ def open_scan(
     darks: Sources = None,
     known: InputBlock | Mapping[str, Any] = InputBlock(),
     partial: bool = False,
-    without_angles: bool = False,
 ) -> Iterator[Scan]:
     """Open a scan to read its pixels.
 
@@ -113,8 +108,6 @@ def open_scan(
     partial : bool
         Accept an incomplete scan; only the leading frames that were really written and have a
         finite angle are used, with their angles. Of those that `known` leaves out, none is.
-    without_angles : bool
-        Open also a scan whose angles nobody knows.
 
     Yields
     ------
@@ -133,9 +126,9 @@ def open_scan(
             says_how = IN_ORDER in reason or "skip_projections" in reason
             hint = "" if says_how else "; `select: yes` uses the frames that are there"
             raise ScanError(f"{path}: {reason}{hint}")
-        if metadata.theta_deg is None and not without_angles:
+        if metadata.theta_deg is None:
             raise ScanError(f"{path}: {NO_ANGLES}")
-        frames = _usable_frames(metadata)
+        frames = _usable_frames(metadata, metadata.theta_deg)
         if len(frames) == 0:
             raise ScanError(
                 f"{path}: no frame can be used; {reason or 'leave it out (`select: no`)'}"
@@ -143,11 +136,9 @@ def open_scan(
         yield Scan(metadata, projections, frames, *references)
 
 
-def _usable_frames(metadata: Metadata) -> NDArray[np.intp]:
-    theta_deg, chosen = metadata.theta_deg, metadata.chosen
+def _usable_frames(metadata: Metadata, theta_deg: NDArray[np.float64]) -> NDArray[np.intp]:
+    chosen = metadata.chosen
     written = chosen[chosen < metadata.n_written]
-    if theta_deg is None:
-        return written
     with_angle = written[written < len(theta_deg)]
     return with_angle[np.isfinite(theta_deg[with_angle])]
 
@@ -262,8 +253,7 @@ def _without_steps(layout: Layout, known: InputBlock) -> str:
     otherwise = f"; if none is missing, input.frames: [{n_frames} projections]"
     return (
         f"missing ({layout.n_planned - n_frames}): {layout.missing}; with them the steps are not "
-        "equal, and the angles cannot be derived from the projections: set input.angles, such as "
-        "{start: 0, stop: 180} (of the first and the last image) or a list"
+        "equal: set input.angles: {start: 0, stop: 180} (of the first and the last image) or a list"
         f"{'' if known.frames else otherwise}"
     )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+NO_ANGLES = "no angles: set input.angles: {start: 0, stop: 180}"  # a reason begins so
 IN_ORDER = "`select: yes` in scans.tsv takes the frames in order, with the first of the angles"
 _FEW = 0.01
 _LISTED = 20  # ranges of numbers in a sentence
@@ -60,7 +61,7 @@ def incomplete(metadata: Metadata) -> str:
     reason = _fault_of_angles(metadata) or metadata.aborted
     if not reason and metadata.n_written < metadata.n_angles:
         return f"aborted: the first {metadata.n_written} of {metadata.n_angles} frames were written"
-    return reason
+    return reason or NO_ANGLES * (metadata.theta_deg is None)
 
 
 def _fault_of_angles(metadata: Metadata) -> str:

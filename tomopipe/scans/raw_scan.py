@@ -1,7 +1,6 @@
 """A raw scan for the steps: where it is, and how it is read and corrected."""
 
 import os
-from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -21,17 +20,14 @@ class RawScan:
     # where flats and darks are, and how the projections are corrected
     preprocess: PreprocessBlock = PreprocessBlock()
     name: str = ""  # of the scan in its campaign; by default that of the file without its ending
-    # `input.angles` that try_recon proved, of a scan that has none
-    angles: Mapping[str, float] | None = None
     # use the frames that were really written, of a scan that has fewer than it claims
     partial: bool = False
 
     def known(self) -> dict[str, Any]:
         """Return what is known of the scan beside its file: keys of `input`."""
-        known = self.input.model_dump(exclude_defaults=True)
-        return known | ({"angles": dict(self.angles)} if self.angles else {})
+        return self.input.model_dump(exclude_defaults=True)
 
-    def open(self, *, without_angles: bool = False) -> AbstractContextManager[Scan]:
+    def open(self) -> AbstractContextManager[Scan]:
         """Open it as `open_scan` does."""
         return open_scan(
             self.path,
@@ -39,7 +35,6 @@ class RawScan:
             darks=self.preprocess.darks,
             known=self.known(),
             partial=self.partial,
-            without_angles=without_angles,
         )
 
     def metadata(self) -> Metadata:

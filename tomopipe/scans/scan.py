@@ -40,8 +40,6 @@ class Scan:
     ----------
     n_angles, n_rows, n_cols : int
         Projections in use, rows, columns in use.
-    n_planned : int
-        Projections of the file, in use or not.
     first_col, detector_cols : int
         The first of these columns, and how many the detector has.
     numbers : ndarray of int, shape (n_angles,)
@@ -58,9 +56,7 @@ class Scan:
     empty : callable
         empty(shape, dtype) gives memory to `read_rows` and `read_block`; `numpy.empty` unless set.
     theta_deg, theta_rad : ndarray of float64, shape (n_angles,)
-        Angles of the projections in use, in degrees and in radians; NaN where they are not known.
-    theta_missing : bool
-        Whether nobody knows the angles.
+        Angles of the projections in use, in degrees and in radians.
     n_flats, n_darks : int
         Flats and darks that were written; 0 if declared absent.
     pixel_size_um, energy_kev, distance_mm : float or None
@@ -85,7 +81,6 @@ class Scan:
         ]
         self._format = metadata.format
         self.n_angles, self.n_rows = len(used), metadata.n_rows
-        self.n_planned = metadata.n_angles
         self.n_cols = self._projections.pixels.shape[2]
         self.first_col, self.detector_cols = metadata.columns[0], metadata.n_cols
         self.dtype = np.dtype(metadata.dtype)
@@ -93,11 +88,7 @@ class Scan:
         self.chunks, self.stored_chunks = chunks.whole, chunks.shape
         self.threads = 1
         self.empty: Callable[..., NDArray] = np.empty
-        self.theta_missing = metadata.theta_deg is None
-        theta_deg = metadata.theta_deg
-        if theta_deg is None:
-            theta_deg = np.full(metadata.n_angles, np.nan)
-        self.theta_deg: NDArray[np.float64] = theta_deg[used]
+        self.theta_deg: NDArray[np.float64] = np.asarray(metadata.theta_deg, dtype=float)[used]
         self.theta_rad: NDArray[np.float64] = np.deg2rad(self.theta_deg)
         self.n_flats, self.n_darks = len(flats.positions), len(darks.positions)
         self.pixel_size_um, self.energy_kev = metadata.pixel_size_um, metadata.energy_kev
@@ -107,9 +98,7 @@ class Scan:
         """Return place, format, shape, angles, numbers of frames, and lengths in three lines."""
         pixels = self._projections.pixels
         place = f"{pixels.file.filename}: {pixels.name}" if pixels.file else pixels.name
-        angles = "angles not known"
-        if not self.theta_missing:
-            angles = f"{self.theta_deg[0]:.6g} to {self.theta_deg[-1]:.6g} degrees"
+        angles = f"{self.theta_deg[0]:.6g} to {self.theta_deg[-1]:.6g} degrees"
         numbers = {"um pixels": self.pixel_size_um, "keV": self.energy_kev}
         numbers["mm to the detector"] = self.distance_mm
         known = [f"{value:.4g} {unit}" for unit, value in numbers.items() if value is not None]

@@ -32,7 +32,7 @@ from tomopipe.errors import ScanError, own_error, some_of
 from tomopipe.groups import grouped
 from tomopipe.scans.angle_lists import (
     BY_ANGLE,
-    NO_LIST,
+    TILTS,
     notes_on_list,
     planned_by_range,
     planned_frames,
@@ -140,7 +140,7 @@ class TiffReader:
             theta_location="" if source is None else source.name.replace(self._path.stem, "<scan>"),
             theta_listed=source is not None,
             warnings=(
-                *(() if source else (f"{NO_LIST}{self._tilts()}",)),
+                *(() if source else self._tilts()),
                 *not_taken,
                 *self._missing(len(planned) if placed is not None else n_frames),
                 *self._unnumbered(),
@@ -352,17 +352,17 @@ class TiffReader:
                 raise
             return None, None, (f"no list of angles: {error}",)
 
-    def _tilts(self) -> str:
-        """Say how IMOD's list of tilts is read that lies beside the images; "" if there is none."""
+    def _tilts(self) -> tuple[str, ...]:
+        """Say how IMOD's list of tilts is read that lies beside the images, if there is one."""
         inside = visible(self._path) if self._path.is_dir() else []
         beside = [*inside, *map(self._path.with_suffix, _TILTS)]
         lists = [p for ending in _TILTS for p in beside if p.suffix == ending and p.is_file()]
         if not lists:
-            return ""
+            return ()
         scan = self._path.name if self._path.is_dir() else self._path.stem
         name = ("{scan}" if lists[0].stem == scan else lists[0].stem) + lists[0].suffix
         within = "{scan}/" * (lists[0].parent == self._path)
-        return f" to {self._path.parent / within / name}, which lies beside the images"
+        return (f"{TILTS}{self._path.parent / within / name}, which lies beside the images",)
 
     def _list_of_angles(self) -> FilePath | None:
         if not self._path.is_dir():

@@ -1,6 +1,6 @@
 """A whole campaign with known truth: raw scans, a minimal config, and the truth beside them.
 
-Every series is one kind of object whose COR drifts from scan to scan. Three scans are special:
+Every series is one kind of object whose COR drifts from scan to scan. Two scans are special:
 
 aborted
     One more scan at the end of the last series: a few frames, theta for all.
@@ -8,8 +8,6 @@ fixed pattern
     In the middle of the first series: a truncated object of low contrast in few photons, behind
     dust that does not rotate and lies mirrored about another column. Methods that look for mirrored
     projections find that column, or nothing.
-no theta
-    The first scan of the last series has no /exchange/theta; it covers 0 to 180, ends included.
 
 ``truth.json`` holds all of it. No rule of the workflow reads that file.
 """
@@ -123,7 +121,6 @@ def simulate_campaign(
             seed=scan.seed,
             file=ScanFile(
                 format=wanted.format,
-                write_theta="no theta" not in scan.special,
                 n_frames=scan.n_frames,
                 pixel_size_um=wanted.pixel_size_um,
                 energy_kev=wanted.energy_kev,
@@ -175,9 +172,6 @@ def plan_scans(wanted: Simulation) -> list[ScanPlan]:
             )
     plans[-1] = replace(plans[-1], special=("aborted",), n_frames=max(1, wanted.n_angles // 6))
     plans[n_scans // 2] = _misleading(plans[n_scans // 2], n_cols, n_rows)
-    first_of_last = len(plans) - 1 - n_scans
-    no_theta = plans[first_of_last]
-    plans[first_of_last] = replace(no_theta, special=(*no_theta.special, "no theta"))
     return plans
 
 

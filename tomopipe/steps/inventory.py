@@ -230,8 +230,8 @@ def _row(
     if not reason and undersized(
         look.n_frames, covered_deg, reference=reference, min_fraction=min_fraction
     ):
-        over = "without angles" if covered_deg is None else f"over {covered_deg:.0f} degrees"
-        over += " but those of input.angles" * look.is_spread
+        over = "without angles but those of input.angles"
+        over = over if covered_deg is None else f"over {covered_deg:.0f} degrees"
         reason = (
             f"undersized: {look.n_frames} projections {over}, less than {min_fraction:g} of the "
             f"{reference:.0f} of its series"

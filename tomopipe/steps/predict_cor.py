@@ -250,7 +250,7 @@ def _predict(
 ) -> dict[str, Any]:
     from tomopipe.cor.curves import Curves
     from tomopipe.cor.drift import warn_of_drift
-    from tomopipe.cor.jump import reject_jump, warn_of_trembling
+    from tomopipe.cor.jump import reject_jump
     from tomopipe.cor.methods import choose
     from tomopipe.cor.prepared import Prepared
     from tomopipe.cor.roll import measure_roll
@@ -292,7 +292,6 @@ def _predict(
         _beside(failed, warn_of_slips, curves.prepared),
         _beside(failed, warn_of_changes, curves.prepared),
         _beside(failed, warn_of_standstill, curves.prepared),
-        _beside(failed, warn_of_trembling, curves.prepared),
     )
     doubts = [doubt for doubt in found if doubt]
     if not doubts:  # each of them moves the projections, too

@@ -5,7 +5,6 @@ import math
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +15,6 @@ from tomopipe.campaign.results import N_STUCK
 from tomopipe.config import TryReconBlock
 from tomopipe.config.spans import middle_of_sweep, row_numbers
 from tomopipe.cor.collected_rows import collect_rows
-from tomopipe.cor.proven_angles import prove_angles
 from tomopipe.cor.rows_file import Rows, failed_rows, write_rows
 from tomopipe.errors import ScanError, is_of_the_system, reason_of
 from tomopipe.geometry import axis_voxel
@@ -66,7 +64,7 @@ def try_recon(
 
     An error of the scan (unreadable, constant, no candidate on the detector) is a result: the three
     outputs say so. An error of writing or of a GPU is raised, and so is a lack of memory, as a
-    second attempt is given more. Angles of a scan without any are proven from its projections.
+    second attempt is given more.
 
     The scan is read once. The sweep goes `width_px` to each side, ends included, in equal steps of
     at most `step_px`; candidates off the detector are dropped. The first of several rows is the one
@@ -85,8 +83,7 @@ def try_recon(
     in_writing = False
     with ExitStack() as held:
         try:
-            proven = prove_angles(raw, thread_count(threads))
-            with replace(raw, angles=proven).open() as scan:
+            with raw.open() as scan:
                 asked = row_numbers(options.row, scan.n_rows)
                 rows = collect_rows(scan, asked, raw.preprocess, threads=thread_count(threads))
             cor_px = candidates(options, rows.sinograms.shape[2], first_col=rows.first_col)
@@ -106,8 +103,6 @@ def try_recon(
     record = _describe(rows, shown, window, asked=asked)
     record |= {"filter": FILTER, "format": options.format}
     record["half_acquisition_mode"] = raw.preprocess.half_acquisition
-    if proven:
-        record["geometry"]["angles_proven"] = proven
     record |= stated(made_from)
     write_json(record, files.sweep)
     return record
@@ -183,7 +178,6 @@ def _describe(
             "size_px": size,
             "axis_voxel_xy": list(axis_voxel(size)),
             "theta_deg": [float(np.rad2deg(value)) for value in rows.theta_rad[[0, -1]]],
-            "theta_missing": rows.theta_missing,
         },
         "bad_frames": {kind: len(numbers) for kind, numbers in (rows.bad_frames or {}).items()},
         **({N_STUCK: rows.n_stuck} if rows.n_stuck else {}),

@@ -61,7 +61,6 @@ def geometry(task: ReconTask) -> dict[str, Any]:
         "half_acquisition": task.half is not None,
         "axis_voxel_xy": [axis_x - x.start, axis_y - y.start],
         "theta_deg": [float(theta_deg[0]), float(theta_deg[-1])],
-        "theta_missing": task.scan.theta_missing,
     }
 
 

@@ -13,7 +13,7 @@ with making(snakemake) as made:
     meta_path, stack = made.products
     meta = export_or_fail(
         # a scan taken in by hand may have fewer frames than it claims; others lose nothing
-        raw_scan(made.job["raw"], options, angles=made.job["angles"], partial=True),
+        raw_scan(made.job["raw"], options, partial=True),
         stack,
         meta_path,
         options.export_star,

@@ -12,7 +12,7 @@ with making(snakemake) as made:
     made.status["wrote_only"] = "metadata" if made.job["metadata_alone"] else ""
     made.status["warning"] = full_recon(
         # a scan taken in by hand may have fewer frames than it claims; others lose nothing
-        raw_scan(made.job["raw"], options, name=scan, angles=made.job["angles"], partial=True),
+        raw_scan(made.job["raw"], options, name=scan, partial=True),
         volume,
         {"cor_px": made.job["cor_px"], "source": made.job["source"]},
         options.full_recon,

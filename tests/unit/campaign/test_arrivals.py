@@ -53,9 +53,8 @@ FIRST_AND_LAST = {"start": 0, "stop": 180}
         (FIRST_AND_LAST, range(7), True),
         (FIRST_AND_LAST, None, False),
         ({"start": 0, "step": 30}, None, False),
-        (None, None, False),
     ],
-    ids=["listed", "a range too", "a range alone", "a step alone", "none"],
+    ids=["listed", "a range too", "a range alone", "a step alone"],
 )
 def test_frames_are_said_to_equal_angles_where_a_list_counts_them(
     tmp_path, monkeypatch, angles, theta, counted

@@ -110,11 +110,11 @@ def test_a_truth_json_of_something_else_is_ignored(tmp_path, content):
 
 
 def test_the_truth_of_a_simulated_campaign_stands_beside_the_cors(tmp_path):
-    known = {"scans": {"a_1": {"cor_px": 86.0, "special": ["no theta"]}}}
+    known = {"scans": {"a_1": {"cor_px": 86.0, "special": ["fixed pattern"]}}}
     (tmp_path / "truth.json").write_text(json.dumps(known))
     entry = {"scan": "a_1", "confidence": 1.0, "state": "ok", "why": "", "warnings": []}
     columns = _table([entry], {"a_1": (86.12, "ai")}, _truth(tmp_path)).columns
     shown = {str(column.header): [str(cell) for cell in column.cells] for column in columns}
     assert (shown["true COR"], shown["error"], shown["remark"]) == (
-        ["86.00"], ["+0.12"], ["no theta"],
+        ["86.00"], ["+0.12"], ["fixed pattern"],
     )  # fmt: skip

@@ -687,6 +687,25 @@ def test_check_warns_of_angles_in_another_unit_as_a_run_skips_them_and_names_the
     assert not [line for line in (*findings.errors, *findings.warnings) if "cover" in line]
 
 
+@pytest.mark.parametrize(
+    ("theta_deg", "said"),
+    [
+        (np.linspace(0, 180, 61), "mirrors the first one: {start: 0, stop: 180} is likely"),
+        (np.linspace(0, 360, 60, endpoint=False), "like the first one: {start: 0, stop: 360} is"),
+        (np.linspace(0, 140, 61), ""),
+    ],
+    ids=["half", "full", "neither"],
+)
+def test_check_says_which_angles_are_likely_where_there_are_none(tmp_path, theta_deg, said):
+    more = {"n_rows": 8, "n_cols": 96, "cor_px": 44.3, "counts": 50000}
+    write_scan(tmp_path / "raw" / "a_1.h5", **more, theta_deg=theta_deg, write_theta=False)
+    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    (line,) = [w for w in check.examine(load_campaign(tmp_path)).warnings if "angles" in w]
+    assert line.startswith("a_1: skipped: no angles: set input.angles: {start: 0, stop: 180}")
+    assert said in line
+    assert ("likely" in line) == bool(said)
+
+
 def test_rows_and_overrides_may_be_written_before_their_scans_come(tmp_path):
     write_scan(tmp_path / "raw" / "a_1.h5", n_angles=31, n_rows=2, n_cols=32)
     config = "campaign: {scans: [raw/*.h5]}\n"

@@ -15,7 +15,6 @@ from tomopipe.cli import cli
 from tomopipe.commands.next_run import standing_failures
 from tomopipe.commands.status import read_status
 from tomopipe.run import progress
-from tomopipe.scans.angle_lists import WITHOUT_ANGLES
 from tomopipe.storage.tables import write_tsv
 
 NOW = 1_800_000_000.0
@@ -108,18 +107,6 @@ def test_a_scan_of_known_cor_waits_for_no_search_and_its_failed_one_is_past(fold
     _, found = full_recon(folder)
     queued = {step.step: (step.queued, step.failed) for step in found.steps}
     assert queued == {"full_recon": (3, 0)}
-
-
-def test_a_scan_whose_angles_are_not_proven_waits_for_no_volume(folder):
-    path = folder / "results" / "inventory.tsv"
-    lines = path.read_text().splitlines()
-    for number in (4, 5):  # bone_5 has not been looked at: its angles may be proven
-        lines[number] = lines[number].rpartition("\t")[0] + f"\t{WITHOUT_ANGLES[0]}"
-    path.write_text("\n".join(lines) + "\n")
-    assert full_recon(folder)[0].queued == 2  # bone_3 and bone_5
-    made = folder / "results/try_center/bone_4/try.json"
-    made.write_text('{"geometry": {"angles_proven": {"start": 0, "stop": 180}}}')
-    assert full_recon(folder)[0].queued == 3
 
 
 def test_a_scan_without_a_cor_waits_for_no_volume(folder):

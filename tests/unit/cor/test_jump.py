@@ -7,7 +7,7 @@ import pytest
 from find_rows import rows_of, scan
 from tomopipe_lab.suite import make_case
 
-from tomopipe.cor.jump import find_jump, warn_of_trembling
+from tomopipe.cor.jump import find_jump
 from tomopipe.cor.prepared import Prepared
 
 pytestmark = pytest.mark.slow
@@ -108,23 +108,13 @@ def test_images_taken_once_more_show_that_the_sample_moved_since(theta_deg, shif
     assert found.shift_px == pytest.approx(shift_px, abs=1)
 
 
-@pytest.mark.parametrize("sigma_px", [0.0, 0.7, 2.0, 4.0])
-def test_projections_that_tremble_by_pixels_are_told(sigma_px):
+@pytest.mark.parametrize("sigma_px", [0.7, 2.0, 4.0])
+def test_projections_that_tremble_do_not_jump(sigma_px):
     off_px = np.random.default_rng(0).normal(0, sigma_px, N_ANGLES).round().astype(int)
     rows = moved()
     for frame, px in enumerate(off_px):
         rows.sinograms[:, frame] = np.roll(rows.sinograms[:, frame], px, axis=1)
     assert find_jump(Prepared(rows)) is None
-    told = warn_of_trembling(Prepared(rows))
-    assert bool(told) == (sigma_px > 1)
-    if told:
-        told_px = float(told.split(" by some ")[1].split()[0])
-        assert told_px == pytest.approx(off_px.std(), rel=0.15)
-
-
-@pytest.mark.parametrize("counts", [20, 100])
-def test_noise_does_not_tremble(counts):
-    assert warn_of_trembling(Prepared(moved(counts=counts))) == ""
 
 
 @pytest.mark.parametrize("share", [-0.4, -0.25, 0.08, 0.15, 0.4])

@@ -53,12 +53,6 @@ def test_an_option_that_fits_no_scan_is_an_error_of_check_and_refused(campaign, 
         refuse_option_faults(found, rows)
 
 
-def test_half_acquisition_is_left_to_try_recon_where_angles_are_not_known(tmp_path):
-    write_scan(tmp_path / "raw" / "a_1.h5", n_rows=4, n_cols=64, n_angles=31, write_theta=False)
-    found, rows = loaded(tmp_path, "preprocess: {half_acquisition: yes}")
-    assert option_faults(found, rows) == []
-
-
 @pytest.mark.slow
 def test_a_gpu_is_missed_before_a_volume_needs_it_but_on_nodes(campaign, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")

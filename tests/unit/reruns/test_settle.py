@@ -45,15 +45,6 @@ def test_only_scans_that_are_good_have_a_chain_and_volumes_wait_for_a_cor(folder
         assert (job.certain, job.reason) == (False, IF_COR)
 
 
-def test_a_scan_whose_angles_are_still_to_be_proven_may_get_all(folder):
-    write_scan(folder / "raw" / "b_1.h5", **SIZE, write_theta=False)
-    (folder / "scans.tsv").write_text("scan\tcor_px\nb_1\t32\n")
-    found = jobs(folder)
-    assert found["try_recon", "b_1"].certain
-    for rule, scan in (("full_recon", "b_1"), ("sidecar", ""), ("export_stack", "b_1")):
-        assert not found[rule, scan].certain
-
-
 def test_scans_that_earlier_versions_read_otherwise_state_so(folder):
     angles_deg = [6.5 * n for n in range(31)]
     lines = [f"{n};{angle}" for n, angle in enumerate(angles_deg)]

@@ -178,21 +178,6 @@ def test_a_volume_of_a_cor_of_before_is_named(campaign):
     assert line == "volume of another COR, made again by the next run: a_2 (48.99)"
 
 
-def test_angles_are_not_missed_of_a_scan_whose_try_recon_failed(tmp_path):
-    write_scan(tmp_path / "raw/a_1.h5", n_rows=1, n_cols=64, n_angles=31, write_theta=False)
-    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
-    (tmp_path / "results").mkdir()
-    expected_inventory(load_campaign(tmp_path), tmp_path / "results")
-    write_json({}, tmp_path / "results" / "cor.json")
-    assert unfinished_scans(load_campaign(tmp_path)) == ["no volume: a_1"]
-    write_json({}, tmp_path / "results" / "try_center" / "a_1" / "try.json")
-    (line,) = unfinished_scans(load_campaign(tmp_path))
-    assert line.startswith("no angles, and so no volume: a_1. ")
-    (tmp_path / "results" / "try_center" / "a_1" / "try.json").unlink()
-    (tmp_path / "results" / "a_1_rec.h5").touch()  # of an earlier run
-    assert unfinished_scans(load_campaign(tmp_path)) == []
-
-
 def test_a_scan_that_is_not_in_the_set_is_named_and_the_others_counted(campaign):
     cors = {scan: {"cor_px": 31.5, "source": "auto"} for scan in ("a_1", "a_2")}
     write_json(cors, campaign / "results" / "cor.json")

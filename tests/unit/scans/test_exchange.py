@@ -20,7 +20,6 @@ from tests.exchange_files import (
     write,
 )
 from tomopipe.errors import ScanError
-from tomopipe.scans.angle_lists import NO_THETA
 from tomopipe.scans.exchange import open_scan, read_metadata
 from tomopipe.scans.metadata import incomplete
 
@@ -86,7 +85,7 @@ def test_pixels_come_back_as_written(tmp_path, dtype, options):
         assert np.array_equal(scan.flat, np.full((N_ROWS, N_COLS), 1003, np.float32))
         assert np.array_equal(scan.dark, np.full((N_ROWS, N_COLS), 10.5, np.float32))
         assert np.allclose(scan.theta_rad, np.linspace(0, np.pi, N_ANGLES), atol=1e-15)
-        assert (scan.n_angles, scan.theta_missing) == (N_ANGLES, False)
+        assert scan.n_angles == N_ANGLES
 
 
 def test_rows_outside_are_refused(tmp_path):
@@ -107,17 +106,17 @@ def test_one_row_one_angle_one_flat(tmp_path):
         assert scan.flat.tolist() == [[9] * 5]
 
 
-def test_no_theta_is_a_warning_and_nothing_is_assumed(tmp_path):
+@pytest.mark.parametrize("partial", [False, True])
+def test_without_theta_a_scan_is_incomplete_and_no_part_of_it_can_be_used(tmp_path, partial):
     path = write(tmp_path / "a.h5", replace(THETA, None))
     found = read_metadata(path)
     assert found.theta_deg is None
-    assert found.warnings == (NO_THETA,)
-    assert incomplete(found) == ""
-    with pytest.raises(ScanError, match=r"a\.h5: no angles: set input\.angles"), open_scan(path):
+    assert incomplete(found) == "no angles: set input.angles: {start: 0, stop: 180}"
+    with (
+        pytest.raises(ScanError, match=r"a\.h5: no angles: set input\.angles"),
+        open_scan(path, partial=partial),
+    ):
         pass
-    with open_scan(path, without_angles=True) as scan:
-        assert scan.theta_missing
-        assert np.isnan(scan.theta_rad).all()
 
 
 @pytest.mark.parametrize(
@@ -137,7 +136,7 @@ def test_angles_that_the_configuration_tells(tmp_path, angles, first_deg, last_d
 
     path = write(tmp_path / "a.h5", change)
     found = read_metadata(path, known={"angles": angles})
-    assert NO_THETA not in found.warnings
+    assert incomplete(found) == ""
     with open_scan(path, known={"angles": angles}) as scan:
         assert np.rad2deg(scan.theta_rad)[[0, -1]] == pytest.approx([first_deg, last_deg])
     with pytest.raises(ScanError, match=r"no /nowhere \(input\.angles\)"):
@@ -168,7 +167,6 @@ def test_angles_elsewhere_in_the_file_are_found_by_name_unit_and_length(tmp_path
     assert equal.theta_deg is not None
     several = write_with(rotation=(turn_deg, "deg"), omega=(-turn_deg, "deg"))
     assert several.theta_deg is None
-    assert NO_THETA in several.warnings
     assert any("/process/omega, /process/rotation, which differ" in w for w in several.warnings)
 
 
@@ -250,18 +248,19 @@ def test_a_virtual_scan_is_judged_by_its_sources(tmp_path):
         del file[DATA], file[THETA]
         file.create_virtual_dataset(DATA, layout)
 
-    path = write(tmp_path / "a.h5", change)
-    assert incomplete(read_metadata(path)) == ""
-    with open_scan(path, without_angles=True) as scan:
+    path, known = write(tmp_path / "a.h5", change), {"angles": {"start": 0, "stop": 180}}
+    assert incomplete(read_metadata(path, known=known)) == ""
+    with open_scan(path, known=known) as scan:
         assert np.array_equal(scan.read_rows(0, 3), raw_values()[:6])
     (tmp_path / "part1.h5").unlink()
-    found = read_metadata(path)
+    found = read_metadata(path, known=known)
     assert incomplete(found) == (
         "part1.h5 cannot be opened: 2 of 6 frames are missing; copy it there"
     )
-    assert found.warnings == (NO_THETA,)
     (tmp_path / "part2.h5").unlink()
-    assert incomplete(read_metadata(path)).startswith("part1.h5 and 1 more cannot be opened: 4 of")
+    assert incomplete(read_metadata(path, known=known)).startswith(
+        "part1.h5 and 1 more cannot be opened: 4 of"
+    )
 
 
 @pytest.mark.parametrize(("n", "unless"), [(5, ""), (9, ", unless the scan was aborted")])

@@ -30,8 +30,7 @@ def write_scan(path, names, angles_deg=None):
 
 def order_of(path, angles=None):
     known = {} if angles is None else {"angles": angles}
-    options = {"flats": "none", "darks": "none", "known": known, "without_angles": True}
-    with open_scan(path, **options) as scan:
+    with open_scan(path, flats="none", darks="none", known=known) as scan:
         return scan.read_rows(0, 1)[:, 0, 0].tolist(), np.rad2deg(scan.theta_rad)
 
 
@@ -98,22 +97,6 @@ def test_each_image_has_its_own_angle(tmp_path, case):
     if not in_range:
         assert placed == pytest.approx(angles_deg, abs=1e-5)
     found = read_metadata(path, flats="none", darks="none", known={"angles": in_range}).found
-    assert found.endswith(BY_ANGLE) == is_other
-
-
-@pytest.mark.parametrize(
-    ("names", "is_other"),
-    [
-        (named("tilt_{a:.0f}", TILTS), True),
-        (named("p_{a:g}", QUARTERS), True),
-        (named("p_{a:06.2f}", QUARTERS), False),
-        (named("rock-{i}", DEGREES), False),
-    ],
-)
-def test_without_angles_images_are_in_the_order_of_their_numbers(tmp_path, names, is_other):
-    path = write_scan(tmp_path / "scan", names)
-    assert order_of(path)[0] == list(range(len(names)))
-    found = read_metadata(path, flats="none", darks="none").found
     assert found.endswith(BY_ANGLE) == is_other
 
 

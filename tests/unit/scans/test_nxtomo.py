@@ -17,7 +17,6 @@ from tests.nxtomo_files import (
     write_nxtomo,
 )
 from tomopipe.errors import ScanError
-from tomopipe.scans.angle_lists import NO_THETA
 from tomopipe.scans.exchange import open_scan, read_metadata
 from tomopipe.scans.metadata import incomplete
 
@@ -253,7 +252,6 @@ def test_no_angles(tmp_path):
 
     found = read_metadata(write_nxtomo(tmp_path / "a.nxs", change=change))
     assert found.theta_deg is None
-    assert NO_THETA in found.warnings
 
 
 @BOTH

@@ -9,10 +9,9 @@ import tifffile
 from pydantic import ValidationError
 
 from tomopipe.campaign.campaign import campaign_from_data
-from tomopipe.campaign.results import is_without_angles
 from tomopipe.config import InputBlock
 from tomopipe.errors import ScanError, is_of_the_scan
-from tomopipe.scans.angle_lists import COMMAS, NO_LIST
+from tomopipe.scans.angle_lists import COMMAS, TILTS
 from tomopipe.scans.exchange import open_scan, read_metadata
 from tomopipe.scans.metadata import incomplete
 from tomopipe.scans.raw_state import file_state
@@ -139,7 +138,7 @@ def test_images_are_in_the_order_of_their_numbers(tmp_path):
 def test_no_list_of_angles_and_one_that_the_configuration_names(tmp_path):
     path = write_folder(tmp_path / "scan")
     (path / "angles.txt").unlink()
-    assert read_metadata(path).warnings == (NO_LIST,)
+    assert read_metadata(path).theta_deg is None
     write_list(tmp_path / "all.csv", ANGLES_DEG / 2)
     found = read_metadata(path, known={"angles": str(tmp_path / "all.csv")})
     assert found.theta_deg.tolist() == (ANGLES_DEG / 2).tolist()
@@ -159,8 +158,7 @@ def test_a_list_of_tilts_beside_the_images_is_named(tmp_path, file, pattern):
     path = write_folder(tmp_path / "scan")
     (path / "angles.txt").rename(tmp_path / file)
     (warning,) = read_metadata(path).warnings
-    assert is_without_angles(warning)
-    named = warning.removeprefix(f"{NO_LIST} to ").removesuffix(", which lies beside the images")
+    named = warning.removeprefix(TILTS).removesuffix(", which lies beside the images")
     assert named == f"{tmp_path}/{pattern}"
     known = {"angles": named.replace("{scan}", "scan")}
     assert read_metadata(path, known=known).theta_deg.tolist() == ANGLES_DEG.tolist()
@@ -478,7 +476,7 @@ def test_loose_flats_in_the_folder_of_the_projections(tmp_path):
     path = tmp_path / "scan_1"
     for name, frame in (("img", values()), ("flats", values(3)), ("darkfield", values(1))):
         write_images(path / "tomo", frame, name=f"{name}_{{}}.tif")
-    with open_scan(path, without_angles=True) as scan:
+    with open_scan(path, known=ANY_ANGLES) as scan:
         assert (scan.n_angles, scan.n_flats, scan.n_darks) == (N, 3, 1)
 
 
@@ -520,6 +518,7 @@ def test_loose_flats_that_a_pattern_finds_are_no_scans(tmp_path):
     assert sorted(whole.scans) == ["raw"]
 
 
+ANY_ANGLES = {"angles": {"start": 0, "stop": 180}}
 ORDER = ["2 darks", "3 flats", f"{N} projections", "1 flats"]
 
 
@@ -557,7 +556,7 @@ def test_images_in_one_series_whose_names_say_their_kind_are_counted(tmp_path, n
     for kind, images in (("img", values()), ("flat", values(3)), ("d", values(2))):
         write_images(path, images, name=name.format(kind))
     known = {"frames": ["2 darks", "3 flats", f"{N} projections"]}
-    with open_scan(path, known=known, without_angles=True) as scan:
+    with open_scan(path, known=known | ANY_ANGLES) as scan:
         assert np.array_equal(scan.read_rows(0, N_ROWS), values())
 
 
@@ -652,8 +651,8 @@ def test_notes_beside_the_images_are_no_list_of_angles(tmp_path):
     (path / "notes.txt").write_text("a nice sample\n")
     found = read_metadata(path)
     assert found.theta_deg is None
-    assert "no list of angles: " in found.warnings[1]
-    assert "notes.txt" in found.warnings[1]
+    assert "no list of angles: " in found.warnings[0]
+    assert "notes.txt" in found.warnings[0]
     given = {"angles": {"start": 0, "stop": 165}}
     assert np.allclose(read_metadata(path, known=given).theta_deg, ANGLES_DEG)
     (path / "log.csv").write_text("a\n")
@@ -676,7 +675,7 @@ def test_hidden_files_count_for_nothing(tmp_path, into):
         assert (scan.n_angles, scan.n_flats, scan.n_darks) == (N, 3, 2)
         assert np.array_equal(scan.read_rows(0, N_ROWS), values())
     (path / "angles.txt").rename(path / "._a.tlt")
-    assert read_metadata(path).warnings == (NO_LIST,)
+    assert read_metadata(path).warnings == ()
 
 
 def write_pages(path, images, how="shaped"):
@@ -743,9 +742,8 @@ def test_projections_in_one_of_several_folders_are_named(tmp_path):
         f"preprocess: {{flats: [{path}/Flat_Before, {path}/Flat_After], darks: {path}/Dark_Before}}"
     )
     flats = [str(path / "Flat_Before"), str(path / "Flat_After")]
-    with open_scan(
-        path / "Tomo", flats=flats, darks=str(path / "Dark_Before"), without_angles=True
-    ) as scan:
+    darks = str(path / "Dark_Before")
+    with open_scan(path / "Tomo", flats=flats, darks=darks, known=ANY_ANGLES) as scan:
         assert (scan.n_angles, scan.n_flats, scan.n_darks) == (N, 4, 1)
     write_images(path / "Other", values())
     assert reason_of(path).endswith("(Other, Tomo, 180deg with any)")

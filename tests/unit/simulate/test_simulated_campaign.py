@@ -67,7 +67,7 @@ def test_the_cor_in_the_files_is_the_true_one(campaign, scans):
     """Of two opposing views, the centres of mass lie at equal distances from the axis."""
     column = np.arange(SMALL["n_cols"])
     for scan in scans.values():
-        if set(scan["special"]) <= {"no theta"}:
+        if not scan["special"]:
             first, last = attenuation(campaign, scan)[[0, -1]].mean(axis=1)
             centres = [(view * column).sum() / view.sum() for view in (first, last)]
             assert np.mean(centres) == pytest.approx(scan["cor_px"], abs=0.1), scan["name"]
@@ -107,16 +107,6 @@ def test_the_aborted_scan_is_short(campaign, scans):
     sizes = [(campaign / other["path"]).stat().st_size for other in scans.values()]
     assert (campaign / scan["path"]).stat().st_size < 0.5 * np.median(sizes)
     assert scan["index"] == 5
-
-
-def test_one_scan_has_no_theta(campaign, scans):
-    scan = special(scans, "no theta")
-    for other in scans.values():
-        with h5py.File(campaign / other["path"]) as file:
-            assert ("theta" in file["/exchange"]) == (other is not scan)
-            if other is not scan:
-                theta_deg = file["/exchange/theta"][()]
-                np.testing.assert_allclose(theta_deg, np.linspace(0, 180, 61))
 
 
 def likeness(view, opposing, cor_px):
@@ -181,7 +171,7 @@ def test_every_shape_has_all_special_scans_and_names_that_tell_the_series(n_seri
         assert (plan.n_frames < 20) == ("aborted" in plan.special)
         assert (plan.beam.fixed_dust_px is not None) == ("fixed pattern" in plan.special)
     kinds = [name for plan in plans for name in plan.special]
-    assert sorted(kinds) == ["aborted", "fixed pattern", "no theta"]
+    assert sorted(kinds) == ["aborted", "fixed pattern"]
 
 
 def test_progress(tmp_path):
