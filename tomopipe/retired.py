@@ -16,7 +16,8 @@ RETIRED = {
     "evaluate": _LAB.format("evaluate"),
     "train": _LAB.format("train"),
     "bench": _LAB.format("bench"),
+    "init --scans": "write files or patterns after the campaign folder",
     "-d": _CAMPAIGN,
     "--directory": _CAMPAIGN,
 }
-"""Keys, `key: value`, commands, and options of all commands: each with the end of a sentence."""
+"""Keys, `key: value`, commands, options (of one command or all): each the end of a sentence."""

@@ -6,7 +6,6 @@ No raw file is opened here.
 import glob
 import os
 import re
-import stat
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -28,7 +27,6 @@ from tomopipe.config.base import endless_tail
 from tomopipe.errors import some_of
 from tomopipe.groups import grouped
 from tomopipe.scans.formats import RAW_ENDINGS
-from tomopipe.scans.raw_state import reference_kind
 
 # Room for the longest ending of our files (file names have at most 255 bytes).
 MAX_NAME_BYTES = 230
@@ -66,15 +64,14 @@ def find_scans(
     """
     scans: dict[tuple[str, str], CampaignScan] = {}
     for pattern, prefix in _entries(config):
-        wanted = os.path.expanduser(pattern)
-        for found in _expand(wanted, directory):
+        for found in _expand(os.path.expanduser(pattern), directory):
             path = found.rstrip("/")  # a pattern that ends in / finds folders only
             if taken is not None and path not in taken:
                 continue
             name = prefix + scan_stem(path, directory)
             place = os.path.abspath(directory / path), name
             if place not in scans:  # raw/a.h5 and ./raw/a.h5 are the same file
-                scans[place] = _scan(path, name, config, directory, is_named=found == wanted)
+                scans[place] = _scan(path, name, config, directory)
     everything = _apart(list(scans.values()), _patterns(config))
     names = grouped((scan.name, scan) for scan in everything)
     return [
@@ -219,14 +216,11 @@ def _folder_of(scan: CampaignScan) -> str:
     return os.path.dirname(scan.path)
 
 
-def _scan(path: str, name: str, config: Config, directory: Path, *, is_named: bool) -> CampaignScan:
-    """Return a scan; `is_named`: by its path, without a pattern."""
+def _scan(path: str, name: str, config: Config, directory: Path) -> CampaignScan:
     series, index = split_name(name, config.inventory.series_pattern)
     found = None
     with suppress(OSError, ValueError):  # no file, or not a valid name: the inventory says why
         found = os.stat(directory / path)
-    is_folder = found is not None and stat.S_ISDIR(found.st_mode)
-    may_be_reference = not (is_named or is_folder)
     return CampaignScan(
         name=name,
         path=path,
@@ -235,7 +229,7 @@ def _scan(path: str, name: str, config: Config, directory: Path, *, is_named: bo
         index=index,
         n_bytes=found and found.st_size,
         mtime_ns=found and found.st_mtime_ns,
-        refused=_refusal(name, path, series) or (_no_scan(path) if may_be_reference else ""),
+        refused=_refusal(name, path, series),
     )
 
 
@@ -267,17 +261,6 @@ def _refusal(name: str, path: str, series: str) -> str:
     if n_bytes > MAX_NAME_BYTES:
         return f"the name has {n_bytes} bytes; at most {MAX_NAME_BYTES} leave room for endings"
     return ""
-
-
-def _no_scan(path: str) -> str:
-    """Say that an image found by a pattern is a flat or dark by its name, or return nothing."""
-    kind = reference_kind(os.path.basename(path))
-    if kind is None:
-        return ""
-    return (
-        f"one of the {kind} by its name, not a scan; name the folder around it as the scan, or set "
-        f"preprocess.{kind} (a scan of this name: give its path without a wildcard)"
-    )
 
 
 def _twice(scan: CampaignScan, alike: list[CampaignScan]) -> str:

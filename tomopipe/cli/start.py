@@ -1,12 +1,10 @@
 """`tomopipe init` and `tomopipe check`: before the first run."""
 
 import os
-import re
 import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from textwrap import indent
 from typing import Annotated, Any
 
 import typer
@@ -16,61 +14,38 @@ from rich.table import Table
 
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.files import CONFIG, find_campaign
+from tomopipe.campaign.raw_files import matches
 from tomopipe.cli.options import ConfigFile, Directory, DryRun
 from tomopipe.cli.terminal import near
 from tomopipe.commands.check import Findings, examine
-from tomopipe.commands.first_look import (
-    FirstLook,
-    UnknownLayout,
-    first_look,
-    not_looked_at,
-    refuse_typed,
+from tomopipe.commands.new_campaign import (
+    campaign_and_scans,
     scan_entries,
-    skipped_folders,
-    split_typed,
+    write_campaign,
+    write_slurm_profile,
 )
-from tomopipe.commands.new_campaign import write_campaign, write_slurm_profile
-from tomopipe.config import Config, ScanGlob
-from tomopipe.cost.disk import shown_size
-from tomopipe.errors import TomopipeError, some_of
-from tomopipe.groups import scans_named
-from tomopipe.scans.formats import format_named
+from tomopipe.errors import some_of
 
 _MOST_FORMATS = 10  # shown
-_MOST_DATASETS = 40
 _MOST_FILES = 10
 _QUESTIONS = {
     "partition": "Partition (empty: the cluster's default)",
     "account": "Account (empty: none)",
 }
-_PATHS = """\
-  input:
-    paths:
-      data: /...        # frames, 3-D: angles x rows x columns
-      flats: /...       # none at all: preprocess: {flats: none}
-      darks: /...       # likewise
-      image_key: /...   # or the kind of each frame: 0 projection, 1 flat, 2 dark
-      angles: /...      # or input: {angles: {start: 0, stop: 180}}"""
 
 
 def init(
     paths: Annotated[
         list[str] | None,
         typer.Argument(
-            help="The campaign folder, and files or folders of scans (patterns need no quotes).",
+            help="The campaign folder, then files, folders of images, or patterns, relative to "
+            "the campaign folder or to this one.",
             metavar="CAMPAIGN SCANS",
             show_default="this folder",
         ),
     ] = None,
     directory: Annotated[
         Path | None, typer.Option("--campaign", "-C", help="The campaign folder.")
-    ] = None,
-    scans: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Files, folders or patterns, relative to the campaign folder or to this one.",
-            show_default="raw/*.h5",
-        ),
     ] = None,
     relion: Annotated[
         bool, typer.Option("--relion/--no-relion", help="Make stacks for RELION.")
@@ -108,18 +83,19 @@ def init(
 
     Files that exist are kept. The profile goes to CAMPAIGN/slurm and, if you have none of that
     name, to your Snakemake configuration; `tomopipe run` and `snakemake --profile slurm` use it.
-    Without a terminal nothing is asked.
+    Without a terminal nothing is asked. All files of a folder become a pattern, which also finds
+    later ones; quote other patterns for that.
 
     Example: `tomopipe init mycampaign /data/2026-11/*.h5 --partition cpu --account me`
     """
     names_slurm = any(name is not None for name in (partition, account, gpu_partition))
     if slurm is False and names_slurm:
         raise typer.BadParameter("--no-slurm writes no profile: give no partition or account")
-    named, rest = (directory, paths or []) if directory else split_typed(paths or [])
-    folder = find_campaign(Path(named))
-    refuse_typed(rest, folder)
+    words = paths or []
+    named, scans = (directory, words) if directory else campaign_and_scans(words)
+    folder = find_campaign(named)
     options = _options(relion=relion, try_stacks=try_stacks, binning=binning)
-    _start(folder, Path(named), [*(scans or []), *rest], options, dry_run=dry_run)
+    _start(folder, named, scans, options, dry_run=dry_run)
     if slurm is None and not names_slurm and sys.stdin.isatty():
         slurm = typer.confirm("Will this run on SLURM?", default=False)
     if slurm or names_slurm:
@@ -128,45 +104,25 @@ def init(
 
 
 def _start(
-    directory: Path, asked: Path, typed: list[str], options: Mapping[str, Any], *, dry_run: bool
+    directory: Path, asked: Path, words: list[str], options: Mapping[str, Any], *, dry_run: bool
 ) -> None:
     """Write a campaign; say how the words were read, what is there already, and what comes next."""
-    entries: list[str | dict[str, str]] = scan_entries(typed, directory) or ["raw/*.h5"]
-    _say_passed_over(typed, directory)
+    entries = scan_entries(words, directory) or ["raw/*.h5"]
     written = write_campaign(directory, entries, options, dry_run=dry_run)
     for path in written:
         typer.echo(f"{'would write' if dry_run else 'wrote'} {near(path)}")
     is_new = directory / CONFIG in written
     if is_new:
-        patterns = [entry if isinstance(entry, str) else entry["glob"] for entry in entries]
-        typer.echo(f"campaign folder {near(directory)}, scans {some_of(patterns, _MOST_FILES)}")
+        typer.echo(f"campaign folder {near(directory)}, scans {some_of(entries, _MOST_FILES)}")
     else:
-        wanted = {"campaign": {"scans": entries}, **options} if typed else options
+        wanted = {"campaign": {"scans": entries}, **options} if words else options
         _say_kept(directory / CONFIG, wanted, asked)
     if not dry_run:
-        are_to_come = is_new and _first_look(directory)
+        are_to_come = is_new and not any(matches(entry, directory) for entry in entries)
+        if are_to_come:
+            typer.echo(f"no file is there yet (campaign.scans in {CONFIG})")
         command = "run --watch" if are_to_come else "check"
         typer.echo(f"next: tomopipe {command} {shlex.quote(near(directory))}")
-
-
-def _say_passed_over(typed: list[str], directory: Path) -> None:
-    """Name the folders and files that init does not take, and the patterns that take them."""
-    for folder, names in skipped_folders(typed, directory).items():
-        typer.echo(
-            f"skipped, as their images lie deeper: {some_of(names, _MOST_FILES)}; "
-            f"'{folder}/*/' takes each folder as a scan"
-        )
-    for folder, files in not_looked_at(typed, directory).items():
-        inner = dict.fromkeys(
-            f"{os.path.dirname(name)}/" if "/" in name else name for name in files
-        )
-        what = " and ".join(
-            dict.fromkeys(format_.name for name in files if (format_ := format_named(name)))
-        )
-        n_files = f"{len(files)} {what} file{'s' * (len(files) > 1)}"
-        pattern = f"{folder}/{'*/' * ('/' in files[0])}*{os.path.splitext(files[0])[1]}"
-        named = some_of(list(inner), _MOST_FILES)
-        typer.echo(f"not looked at: {named} ({n_files}); '{pattern}' takes them")
 
 
 def _options(*, relion: bool, try_stacks: bool, binning: int) -> dict[str, Any]:
@@ -198,16 +154,6 @@ def _say_kept(config: Path, wanted: Mapping[str, Any], asked: Path) -> None:
         typer.echo(yaml.safe_dump(lacking, allow_unicode=True, sort_keys=False).rstrip())
 
 
-def _smaller(config: Config) -> dict[str, str]:
-    """Return how each kind of result takes less disk."""
-    has_try = config.storage.keep_try
-    return {
-        "volumes": f"--binning {2 * config.full_recon.binning}: an eighth",
-        "stacks for RELION": "--no-relion: none",
-        "try stacks": "--no-try-stacks: " * has_try + "each goes once its scan is accepted",
-    }
-
-
 def _not_in(config: Path, wanted: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return the keys that a configuration does not have, or has with another value."""
     try:
@@ -219,104 +165,6 @@ def _not_in(config: Path, wanted: Mapping[str, Mapping[str, Any]]) -> dict[str, 
     except (OSError, yaml.YAMLError, AttributeError):
         return dict(wanted)  # tomopipe check will tell
     return {block: keys for block, keys in lacking.items() if keys}
-
-
-def _first_look(directory: Path) -> bool:
-    """Print the scans, what their files lack, and the disk needed; tell if files are to come."""
-    try:
-        campaign = load_campaign(directory)
-        look = first_look(campaign)
-    except TomopipeError as error:
-        typer.echo(f"{error}")
-        return False
-    if look.missing:
-        named = some_of(look.missing, _MOST_FILES)
-        typer.echo(f"no file is there yet: {named} (campaign.scans in {CONFIG})")
-    for entry in campaign.config.campaign.scans:
-        if isinstance(entry, ScanGlob):
-            typer.echo(f"{entry.glob}: in names {entry.prefix}..., as another folder has the same")
-    for problem in look.problems:
-        typer.echo(problem)
-    if look.n_looked:
-        _show_scans(look, campaign.config)
-    if look.unknown:
-        _show_unknown(look)
-    if look.references:
-        files = some_of([path for paths in look.references.values() for path in paths], _MOST_FILES)
-        keys = " and ".join(f"preprocess.{kind}" for kind in look.references)
-        typer.echo(f"{files}: by name {' or '.join(look.references)}, files for {keys}")
-    return not look.n_scans
-
-
-def _show_scans(look: FirstLook, config: Config) -> None:
-    """Print how many scans can be used, why others cannot, and the disk needed."""
-    scans = "1 scan" if look.n_scans == 1 else f"{look.n_scans} scans"
-    if look.n_usable < look.n_looked:
-        scans += f" ({look.n_usable} of {look.n_looked} looked at can be used)"
-    if look.n_usable:
-        typer.echo(
-            f"{scans}: results take about {shown_size(sum(look.n_bytes.values()))}, "
-            f"{look.free_bytes / 1e9:.2f} GB are free here. "
-            f"To save space, options of init (or in {CONFIG}):"
-        )
-        smaller = _smaller(config)
-        for kind, n in look.n_bytes.items():
-            typer.echo(f"  {kind:18} {shown_size(n):>12}  {smaller[kind]}")
-    else:
-        typer.echo(scans)
-    for reason, names in list(look.faults.items())[:_MOST_FILES]:
-        typer.echo(f"  {scans_named(names)}: {reason}")
-
-
-def _show_unknown(look: FirstLook) -> None:
-    """Print what a file of each unknown layout has, and where the names go."""
-    shown = look.unknown[:_MOST_FORMATS]
-    for layout in shown:
-        _show_layout(layout, look.n_looked, max(_MOST_FILES, _MOST_DATASETS // len(shown)))
-    if (more := len(look.unknown) - len(shown)) > 0:
-        typer.echo(f"{more} more layouts are not recognised")
-    named = [layout for layout in shown if layout.can_be_named]
-    if named:
-        typer.echo(f"Put the names of the datasets into {CONFIG}, as far as there are such:")
-    if named and named[0].only:
-        typer.echo("  overrides:")
-    flow: dict[str, Any] = {"default_flow_style": None, "allow_unicode": True, "width": 1e9}
-    for number, layout in enumerate(named):
-        if layout.only:
-            typer.echo(f"  - {yaml.safe_dump(layout.only, **flow).rstrip()}")
-        paths = re.sub(r" *#.*", "", _PATHS) if number else _PATHS
-        for key, name in layout.parts.items():
-            # the remark on a line names another way
-            remark = "" if key == "data" else ".*"
-            old = re.search(rf" {key}: /\.\.\.{remark}", paths)
-            paths = paths.replace(old[0], f" {key}: {name}") if old else paths
-        for key in {*layout.references, *_not_needed(layout.parts)}:
-            paths = re.sub(rf"\n *{key}:.*", "", paths)
-        if layout.references:
-            line = yaml.safe_dump(layout.references, sort_keys=False, **flow).rstrip()
-            paths += f"\n  preprocess: {line}"
-        typer.echo(indent(paths, "  " if layout.only else ""))
-
-
-def _not_needed(parts: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the keys of `input.paths` that say the same as those that are known."""
-    if "image_key" in parts:
-        return ("flats", "darks")
-    return ("image_key",) if {"flats", "darks"} <= {*parts} else ()
-
-
-def _show_layout(layout: UnknownLayout, n_looked: int, most: int) -> None:
-    """Print what the first file of a layout has, at most so many datasets."""
-    n, has = len(layout.files), "It has" if len(layout.files) == 1 else "The first has"
-    named = some_of(layout.files, _MOST_FILES)
-    typer.echo(f"{named}: not recognised ({n} of {n_looked} looked at). {has}")
-    for found in layout.datasets[:most]:
-        name = found.name + f" and {found.n_alike} alike" * (found.n_alike > 0)
-        typer.echo(f"  {name}  {' x '.join(map(str, found.shape))}  {found.dtype}")
-    for link in layout.broken[:most]:
-        typer.echo(f"  {link}")
-    if layout.has_images:
-        typer.echo("  Images in datasets of their own are not read: make a folder of TIFF files.")
 
 
 def check(directory: Directory = Path("."), config: ConfigFile = None) -> None:

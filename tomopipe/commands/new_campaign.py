@@ -1,17 +1,21 @@
 """What `tomopipe init` writes: a campaign folder, and a SLURM profile for a site."""
 
+import glob
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from tomopipe.campaign.files import CONFIG, SNAKEFILE, TABLE, names_no_target
+from tomopipe.campaign.raw_files import matches
 from tomopipe.campaign.slurm import submit_limit
 from tomopipe.config.parse import read_config
-from tomopipe.errors import saying
+from tomopipe.errors import TomopipeError, saying
+from tomopipe.groups import grouped
 from tomopipe.paths import workflow_folder
+from tomopipe.scans.formats import RAW_ENDINGS
 from tomopipe.storage.atomic import write_text
 
 _PROFILE = "profiles/default/profile.yaml"  # which Snakemake loads with the Snakefile beside it
@@ -31,8 +35,68 @@ rule all:
 """
 
 
+def campaign_and_scans(words: Sequence[str]) -> tuple[Path, list[str]]:
+    """Separate the campaign folder, the first word, from the scans.
+
+    Without words it is this folder. A TomopipeError says that the first word means scans.
+    """
+    campaign, *scans = words or ["."]
+    path = os.path.expanduser(campaign)
+    names = os.listdir(path) if os.path.isdir(path) and CONFIG not in os.listdir(path) else [path]
+    is_pattern = glob.has_magic(path) and not os.path.isdir(path)
+    if words and (is_pattern or any(name.lower().endswith(RAW_ENDINGS) for name in names)):
+        raise TomopipeError(
+            f"{campaign}: this means scans. Name the campaign folder before it, or with -C: "
+            f"tomopipe init CAMPAIGN {campaign}"
+        )
+    return Path(path), scans
+
+
+def scan_entries(words: Iterable[str], directory: Path) -> list[str]:
+    """Return entries of `campaign.scans` for files, folders and patterns.
+
+    They are relative to the campaign folder if they exist there, else to the working directory. All
+    files of a folder become a pattern again. A TomopipeError names a word that cannot mean scans.
+    """
+    entries = []
+    for word in words:
+        path = _from_campaign(os.path.expanduser(word), directory)
+        is_folder = (directory / path).is_dir()
+        may_come = glob.has_magic(path) or path.lower().endswith(RAW_ENDINGS)
+        if (directory / path / CONFIG).exists() or not (may_come or matches(path, directory)):
+            raise TomopipeError(
+                f"{word}: no scans are there (the campaign folder would be {directory}). Correct "
+                "the name, or write a pattern such as 'raw/*.h5' for scans to come."
+            )
+        path = path.rstrip("/") if is_folder else path
+        folder, name = os.path.split(path)
+        ending = "/" if is_folder else os.path.splitext(name)[1]
+        entries.append(((folder, ending), f"{path}/" if is_folder else path))
+    return [
+        entry
+        for (folder, ending), group in grouped(entries).items()
+        for entry in _as_pattern(group, os.path.join(glob.escape(folder), f"*{ending}"), directory)
+    ]
+
+
+def _from_campaign(path: str, directory: Path) -> str:
+    """Return a path as it stands in the configuration."""
+    if os.path.isabs(path) or matches(path, directory) or not matches(path, Path()):
+        return path
+    folder, end = os.path.abspath(directory), "/" * path.endswith("/")
+    absolute = os.path.abspath(path)
+    inside = absolute.startswith(f"{folder}/")
+    return (os.path.relpath(absolute, folder) if inside else absolute) + end
+
+
+def _as_pattern(group: list[str], pattern: str, directory: Path) -> list[str]:
+    """Return the pattern where it matches these files only, or all of them."""
+    is_whole = len(group) > 1 and matches(pattern, directory) == sorted(group)
+    return [pattern] if is_whole else list(dict.fromkeys(group))
+
+
 def write_campaign(
-    directory: Path, scans: Sequence[Any], options: Mapping[str, Any], *, dry_run: bool
+    directory: Path, scans: Sequence[str], options: Mapping[str, Any], *, dry_run: bool
 ) -> list[Path]:
     """Write config.yaml, scans.tsv, Snakefile and its profile unless they exist; return the new.
 

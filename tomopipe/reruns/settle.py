@@ -14,7 +14,7 @@ import gc
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import chdir
 from dataclasses import dataclass
 from functools import cached_property
@@ -461,16 +461,9 @@ def _rows_before(path: Path, *, is_made: bool) -> list[dict[str, str]]:
         raise
 
 
-def expected_inventory(
-    campaign: Campaign, folder: Path, wanted: Iterable[str] | None = None
-) -> InventoryRows:
-    """Write the inventory of the present raw files into `folder`, and return its rows.
-
-    `wanted` names the scans to read; None: all.
-    """
+def expected_inventory(campaign: Campaign, folder: Path) -> InventoryRows:
+    """Write the inventory of the present raw files into `folder`, and return its rows."""
     entries = campaign.inventory_entries()
-    if wanted is not None:
-        entries = [entry for entry in entries if entry["scan"] in set(wanted)]
     with chdir(campaign.directory):  # as in a run: the paths in the config are relative to it
         inventory.inventory(entries, Files(folder).inventory, campaign.config)
     return read_inventory(Files(folder).inventory)

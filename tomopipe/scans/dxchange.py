@@ -33,7 +33,10 @@ if TYPE_CHECKING:
     import h5py
 
 DATA, THETA = "/exchange/data", "/exchange/theta"
-NOT_RECOGNISED = "expected a DXchange or NXtomo file, or input.paths"
+NOT_RECOGNISED = (
+    "expected a DXchange or NXtomo file, or input.paths to name its datasets (data, angles, and "
+    "image_key or flats and darks)"
+)
 _PLACES: dict[Kind, str] = {"flats": "/exchange/data_white", "darks": "/exchange/data_dark"}
 # Written by the HDF5 plugin of EPICS areaDetector: where each frame went, its number, its time.
 _LOCATIONS, _IDS, _TIMES = (
@@ -70,8 +73,8 @@ class DxchangeReader:
         file, data = self._file, find_dataset(self._file, DATA, self._path)
         if data is None:
             raise ScanError(
-                f"{self._path}: no {DATA} and no NXtomo entry; {NOT_RECOGNISED} to name its "
-                f"datasets; it has {brief_tree(file)}"
+                f"{self._path}: no {DATA} and no NXtomo entry; {NOT_RECOGNISED}; it has "
+                f"{brief_tree(file)}"
             )
         check_stack(data, DATA, self._path)
         pixels = Hdf5Pixels(data)

@@ -171,8 +171,6 @@ def _look(
     kind = format_of(path)
     reader = kind.open(path, known, stack)
     layout = _corrected(path, reader.layout(), known, kind)
-    if layout.theta_deg is None and layout.missing:
-        raise ScanError(f"{path}: {_without_steps(layout, known)}")
     if faults := _implausible_numbers(layout):
         raise ScanError(f"{path}: {'; '.join(faults)}")
     pixels = layout.projections.pixels
@@ -245,17 +243,6 @@ def _refuse_unknown_unit(path: Path, location: str, warnings: Sequence[str]) -> 
     for text in warnings:
         if text.startswith(UNKNOWN_UNIT):
             raise ScanError(f"{path}: {text} ({location})")
-
-
-def _without_steps(layout: Layout, known: InputBlock) -> str:
-    """Say what to do about missing projections whose angles nobody knows: no steps are equal."""
-    n_frames = len(layout.projections.index)
-    otherwise = f"; if none is missing, input.frames: [{n_frames} projections]"
-    return (
-        f"missing ({layout.n_planned - n_frames}): {layout.missing}; with them the steps are not "
-        "equal: set input.angles: {start: 0, stop: 180} (of the first and the last image) or a list"
-        f"{'' if known.frames else otherwise}"
-    )
 
 
 def _gone(layout: Layout) -> str:

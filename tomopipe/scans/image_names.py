@@ -1,40 +1,25 @@
-"""What the names of images tell: of which kinds there are how many, and which are missing."""
+"""Names of images: their order, their kinds, and angles in them."""
 
 import os
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
-from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.errors import some_of
 from tomopipe.groups import grouped
 
 # A sign, unless a digit is before it, and a number; not 12.30.45, which is a time
 _NUMBER = re.compile(r"((?<!\d)[-+])?((?<!\d[.,])\d+[.,]\d+(?![.,]?\d)|\d+)")
-# The same as `_spelled` writes them, and the last one in a name
-_SPELLED = re.compile(r"(−?\d+(?:·\d+)?)")
-_LAST = re.compile(rf"(.*?){_SPELLED.pattern}(\D*)", re.DOTALL)
-_MOST_HEADS = 6  # more are no kinds of images: each name has something of its own
-_MOST_RUNS, _MOST_DIGITS = 50, 15
-# Fewer images have no usual step; more jumps than these, or than this share, are no holes.
+_SPELLED = re.compile(r"(−?\d+(?:·\d+)?)")  # the same as `_spelled` writes them
+_MOST_KINDS = 6  # more are no kinds of images: each name has something of its own
+# Fewer images have no usual step; a count has jumps at no more images than these, or this share.
 _LEAST_IMAGES, _MOST_JUMPS, _MOST_JUMPING = 4, 3, 0.05
-_EVENLY = 2  # images: distances between jumps that vary by no more are even
 _MOST_NAMED = 4
-_UNIX_S = (10**9, 3 * 10**9)  # seconds since 1970
-
-
-@dataclass(frozen=True, eq=False)
-class Gaps:
-    """Images whose numbers show that others between them are missing."""
-
-    positions: NDArray[np.intp]  # (n_images,): which each is of all that were taken, the first is 0
-    n_missing: int
-    missing: str  # which, for people: "images 57 to 66"
 
 
 def _spelled(stems: Sequence[str], *, negative: bool = False) -> list[str]:
@@ -68,42 +53,31 @@ def _spell(alike: Sequence[list[str]], at: int, *, negative: bool) -> None:
             parts[at + 1] = f"{whole}·{fraction.ljust(n_decimals, '0')}"
 
 
-def parts_of(stems: Sequence[str]) -> list[tuple[str, str, str]]:
-    """Return the text of each name before its last number, the number or "", the text after it."""
-    split = map(_LAST.fullmatch, spelled := _spelled(stems))
-    return [
-        (found[1], found[2], found[3]) if found else (name, "", "")
-        for name, found in zip(spelled, split, strict=True)
-    ]
-
-
 def _value(number: str) -> Decimal:
     return Decimal(number.replace("−", "-").replace("·", "."))
 
 
-def _count(number: str) -> int:
-    """Return a number as a whole one, of decimals in units of the last."""
-    return int(number.replace("−", "-").replace("·", ""))
+def _numbers_in(spelled: str) -> tuple[Decimal, ...]:
+    return tuple(map(_value, _SPELLED.findall(spelled)))
 
 
-def numbers_of(stems: Sequence[str]) -> list[int | None]:
-    """Return the last number in each name, None where there is none."""
-    return [_count(number) if number else None for _, number, _ in parts_of(stems)]
+def kinds_of(stems: Sequence[str]) -> list[str]:
+    """Return the text of each name, with # for each number."""
+    return [_SPELLED.sub("#", name) for name in _spelled(stems)]
 
 
-def copies_in(stems: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the few images that have head and number of another one: "p_50 (copy)" beside "p_50".
-
-    Nothing where many have, as where two cameras write into one folder.
-    """
-    first: dict[tuple[str, Decimal], str] = {}
-    found = []
-    parts = dict(zip(stems, parts_of(stems), strict=True))
-    for stem in sorted(stems, key=len):
-        head, number, _ = parts[stem]
-        if number and (other := first.setdefault((head, _value(number)), stem)) != stem:
-            found.append((stem, other))
-    return found if len(found) <= max(1, _MOST_JUMPING * len(stems)) else []
+def unclear_kinds(stems: Sequence[str]) -> str:
+    """Say what shows that images are not of one kind, each with its number; "" if nothing does."""
+    kinds = Counter(kinds_of(stems))
+    if len(kinds) > 1:
+        shown = some_of([f"{kind} ({n})" for kind, n in kinds.items()], _MOST_KINDS)
+        return f"images with {len(kinds)} kinds of names, {shown}"
+    first: dict[tuple[Decimal, ...], str] = {}
+    for stem, name in zip(stems, _spelled(stems), strict=True):
+        if (numbers := _numbers_in(name)) in first:
+            return f"two images of one number, {first[numbers]} and {stem}"
+        first[numbers] = stem
+    return ""
 
 
 def in_order(
@@ -111,21 +85,20 @@ def in_order(
 ) -> list[str]:
     """Return names of files in the order of their numbers, for each text before these.
 
-    Kinds that the text behind the number tells follow one another if each counts for itself, as of
-    s_0000_dar, s_0000_img, s_0001_dar, ...; names that count through, and a few copies, stay.
-    `spell` makes signs and decimal points recognisable.
+    Kinds follow one another if each counts for itself, as of s_0000_dar, s_0000_img, s_0001_dar,
+    ...; names that count through, and a few copies, stay. `spell` makes signs and decimal points
+    recognisable.
     """
     split = [os.path.splitext(name) for name in names]
     stems = spell([stem for stem, _ in split])
+    kinds = [_SPELLED.sub("#", stem) for stem in stems]
+    n_again = len(stems) - len({_numbers_in(stem) for stem in stems})
+    by_kind = n_again > max(1, _MOST_JUMPING * len(stems)) and len({*kinds}) <= _MOST_KINDS
     keys = {
-        name: (_natural(stem + ending), name)
-        for name, stem, (_, ending) in zip(names, stems, split, strict=True)
+        name: (kind if by_kind else "", _natural(stem + ending), name)
+        for name, kind, stem, (_, ending) in zip(names, kinds, stems, split, strict=True)
     }
-    ordered = sorted(names, key=keys.__getitem__)
-    parts = dict(zip(names, parts_of([stem for stem, _ in split]), strict=True))
-    if not _are_kinds_behind(list(parts.values())):
-        return ordered
-    return sorted(ordered, key=lambda name: (_natural(parts[name][0]), parts[name][2]))
+    return sorted(names, key=keys.__getitem__)
 
 
 def in_earlier_order(names: Sequence[str]) -> list[str]:
@@ -133,114 +106,47 @@ def in_earlier_order(names: Sequence[str]) -> list[str]:
     return in_order(names, spell=lambda stems: stems)
 
 
-def _are_kinds_behind(parts: Sequence[tuple[str, str, str]]) -> bool:
-    """Tell whether the text behind the number tells kinds of images that count for themselves."""
-    n_again = len(parts) - len({(head, number.lstrip("0")) for head, number, _ in parts})
-    n_tails = len({tail for *_, tail in parts})
-    return n_again > max(1, _MOST_JUMPING * len(parts)) and 1 < n_tails <= _MOST_HEADS
-
-
 def _natural(name: str) -> list[str | Decimal]:
     parts = _SPELLED.split(name)
     return [_value(part) if at % 2 else part for at, part in enumerate(parts)]
 
 
-def heads_in(stems: Sequence[str]) -> dict[str, int]:
-    """Count the images of each text before the number, in order of names; none if all differ."""
-    heads = Counter(head for head, *_ in parts_of(stems))
-    return dict(heads) if len(heads) <= _MOST_HEADS else {}
+def counts_of(stems: Sequence[str]) -> NDArray[np.int64] | None:
+    """Return the last number in the names that differs from image to image, None without one.
 
-
-def told_apart(stems: Sequence[str], scan: str = "") -> str:
-    """Say how many images there are of each head: "dar_ 10, img_ 181"; "" for only one.
-
-    Equal for scans recorded alike: numbers are #, where that tells the heads apart, and the name of
-    the `scan` is <scan>.
+    Numbers with decimals are in units of the last. `stems` are names of one kind.
     """
-    heads, parts = heads_in(stems), parts_of(stems)
-    if _are_kinds_behind(parts):
-        heads = dict(Counter(f"{head}#{tail}" for head, _, tail in parts))
-    if len(heads) < 2:
-        return ""
-    own_name = re.compile(rf"(?<![^\W_]){re.escape(scan)}(?![^\W\d_])") if scan else None
-    shown = [own_name.sub("<scan>", head) if own_name else head for head in heads]
-    alike = [re.sub(r"\d+", "#", text) for text in shown]
-    if len(set(alike)) == len(alike):
-        shown = alike
-    return ", ".join(f"{text} {n}" for text, n in zip(shown, heads.values(), strict=True))
+    texts = [_SPELLED.findall(name) for name in _spelled(stems)]
+    for column in reversed(list(zip(*texts, strict=True))):
+        numbers = [int(text.replace("−", "-").replace("·", "")) for text in column]
+        if len({*numbers}) == len(numbers) and max(map(abs, numbers)) < 2**53:
+            return np.array(numbers, np.int64)
+    return None
 
 
-def find_gaps(stems: Sequence[str], others: Iterable[Collection[int]] = ()) -> Gaps | None:
-    """Find images that are missing between others, by the last numbers in their names.
+def missing_counts(counts: NDArray[np.int64], others: Iterable[Collection[int]] = ()) -> list[int]:
+    """Return the numbers that are missing between images, as far as these are counted evenly.
 
-    `stems` are in order; those of one head and tail, which follow one another, have numbers of
-    their own. `others` are numbers of other images, of each kind by itself: they are not missing if
-    they were counted together with these. None if nothing is missing, or the numbers are no even
-    ones with a few holes: angles or times, say.
+    `counts` are in order. `others` are numbers of other images, of each kind by itself: they are
+    not missing if they were counted together with these.
     """
-    missing: list[str] = []
-    steps = np.ones(len(stems), np.intp)  # of each image from the one before
-    runs = [
-        list(run)
-        for _, run in groupby(parts_of(stems), lambda part: part[1] and (part[0], part[2]))
-    ]
-    if len(runs) > _MOST_RUNS:
-        return None
-    numbers = [{_count(number) for _, number, _ in run if number} for run in runs]
-    first = 0
-    for numbers_of_run, run in zip(numbers, runs, strict=True):
-        apart = [kind for kind in [*others, *numbers] if numbers_of_run.isdisjoint(kind)]
-        for index, n_gone, text in _holes([number for _, number, _ in run], set().union(*apart)):
-            steps[first + index] += n_gone
-            missing.append(f"{run[0][0] if len(runs) > 1 else ''}{text}")
-        first += len(run)
-    if not missing:
-        return None
-    more = [f"{len(missing) - _MOST_NAMED} more"] * (len(missing) > _MOST_NAMED)
-    names = ", ".join(missing[:_MOST_NAMED] + more)
-    positions = np.cumsum(steps) - 1
-    n_missing = int(positions[-1]) + 1 - len(stems)
-    return Gaps(positions, n_missing, f"image{'s' * (n_missing > 1)} {names}")
-
-
-def _holes(texts: Sequence[str], counted: Collection[int]) -> list[tuple[int, int, str]]:
-    """Return for each hole the image after it, how many are missing, and their numbers."""
-    if len(texts) < _LEAST_IMAGES or not 1 <= max(map(len, texts)) <= _MOST_DIGITS:
-        return []  # few, or without a number
-    n_decimals = len(texts[0].partition("·")[2])
-    numbers = np.array([_count(text) for text in texts], np.int64)
-    steps = np.diff(numbers)
-    sizes, counts = np.unique(steps, return_counts=True)
-    usual = int(sizes[np.argmax(counts)])
-    after = np.flatnonzero(steps != usual) + 1
-    if (steps < 1).any() or (steps % usual).any() or _are_no_counts(numbers, after):
+    if len(counts) < _LEAST_IMAGES:
         return []
-    holes = []
-    for index in after.tolist():
-        start, stop = int(numbers[index - 1]) + usual, int(numbers[index]) - usual
-        n_gone = (stop - start) // usual + 1
-        n_gone -= sum(start <= n <= stop and (n - start) % usual == 0 for n in counted)
-        if n_gone:
-            ends = [f"{n / 10**n_decimals:.{n_decimals}f}" for n in sorted({start, stop})]
-            holes.append((index, n_gone, " to ".join(ends)))
-    return holes
-
-
-def _are_no_counts(numbers: NDArray[np.int64], after: NDArray[np.intp]) -> bool:
-    """Tell whether numbers that jump at some images are not those of a count with a few holes."""
-    steps = np.diff(numbers)
-    if len(after) > min(len(steps) / 3, max(_MOST_JUMPS, _MOST_JUMPING * len(numbers))):
-        return True
-    # equal jumps at even distances: rounded angles, or seconds that begin again at each minute
-    if len(after) >= 3 and np.ptp(steps[after - 1]) == 0 and np.ptp(np.diff(after)) <= _EVENLY:
-        return True
-    first, last = int(numbers[0]), int(numbers[-1])
-    if _UNIX_S[0] <= first < _UNIX_S[1]:
-        return True
-    # a time, 142359 and then 142400: a count that goes so far has 60 to 99, too
-    minutes, seconds = numbers // 100 % 100, numbers % 100
-    is_time = first >= 10_000 and max(seconds.max(), minutes.max()) < 60 and np.ptp(seconds) > 0
-    return bool(is_time and first // 100 < last // 100)
+    steps = np.diff(counts)
+    sizes, n_steps = np.unique(steps, return_counts=True)
+    usual = int(sizes[np.argmax(n_steps)])
+    n_jumps = np.count_nonzero(steps != usual)
+    if usual < 1 or (steps < 1).any() or (steps % usual).any():
+        return []
+    if n_jumps > min(len(steps) / 3, max(_MOST_JUMPS, _MOST_JUMPING * len(counts))):
+        return []
+    present = {*counts.tolist()}
+    apart = set().union(*(kind for kind in others if present.isdisjoint(kind)))
+    holes = (
+        range(before + usual, after, usual)
+        for before, after in zip(counts[:-1].tolist(), counts[1:].tolist(), strict=True)
+    )
+    return [number for hole in holes for number in hole if number not in apart]
 
 
 class Placed(NamedTuple):
@@ -264,8 +170,6 @@ def places_by_angle(
     signed = _spelled(stems, negative=True)
     for spelled in (plain, signed)[: 1 + (signed != plain)]:
         texts = [_SPELLED.findall(name) for name in spelled]
-        if len({*map(len, texts)}) != 1:
-            return None
         columns = [_Column(column) for column in zip(*texts, strict=True)]
         orders = [np.arange(len(stems)), *(np.argsort(c.numbers, kind="stable") for c in columns)]
         for column in (column for column in columns if column.may_be_angles):
@@ -321,13 +225,6 @@ class _Column:
             places = _nearest(numbers, angles_deg, near_one_deg)
             if places is not None:
                 return places
-        # modulo half a rotation; then from another zero, or in the other sense
-        near_deg = min(near_deg, max(self._unit, _step(theta_deg % 180) / 2))
-        for zero, sign in ((0, 1), (1, 1), (1, -1)) if is_whole else ():
-            for order in orders:
-                off_deg = self.numbers[order] - sign * theta_deg
-                if (np.abs((off_deg - zero * off_deg[0] + 90) % 180 - 90) <= near_deg).all():
-                    return np.argsort(order)
         return None
 
     def contradiction(self, theta_deg: NDArray[np.float64], stems: Sequence[str]) -> str:

@@ -39,10 +39,9 @@ class Layout:
     notes: tuple[str, ...] = ()  # what else was found, the same for scans recorded alike
     aborted: str = ""  # why frames are missing, where it is not known which, or ""
     # How many projections were planned, 0: unknown. Where it is known which of them are missing:
-    # (n_frames,), which these are, ascending; and which are missing, for people.
+    # (n_frames,), which these are, ascending.
     n_planned: int = 0
     positions: NDArray[np.intp] | None = None
-    missing: str = ""
     # Where the list is that has as many angles as were planned, if theta_deg is not of it. A range
     # without a list fits to any frames: spread over them it does not show what they cover, either.
     theta_counted: str = ""
@@ -91,17 +90,15 @@ class Reader(Protocol):
         """Find the flats or darks, in one dataset or several; or a ScanError says why not."""
 
 
-def counted_keys(
-    order: Sequence[str], n_frames: int, path: Path, which: str = ""
-) -> NDArray[np.int64]:
+def counted_keys(order: Sequence[str], n_frames: int, path: Path) -> NDArray[np.int64]:
     """Return the kind of each frame by `input.frames`, "10 darks", ...; raise if there are more."""
     runs = [run.split() for run in order]
     kinds = np.array([_WORDS[word.removesuffix("s")] for _, word in runs], np.int64)
     keys = np.repeat(kinds, [int(number) for number, _ in runs])
     if len(keys) < n_frames:
         raise ScanError(
-            f"{path}: {n_frames} frames{f' ({which})' if which else ''}, input.frames counts "
-            f"{len(keys)}: correct it, for this scan alone in overrides"
+            f"{path}: {n_frames} frames, input.frames counts {len(keys)}: correct it, for this "
+            "scan alone in overrides"
         )
     return keys
 

@@ -226,7 +226,7 @@ class NxtomoReader:
                 return keys.popitem()[1]
         raise ScanError(
             f"{self._path}: {entry} has no NXdetector with image_key (or groups lack NX_class); "
-            f"{NOT_RECOGNISED} to name its datasets"
+            f"{NOT_RECOGNISED}"
         )
 
     def _rotation(self) -> tuple["h5py.Dataset", str] | None:

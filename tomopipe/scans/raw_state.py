@@ -11,20 +11,11 @@ from tomopipe.scans.formats import IMAGES, Path
 
 LISTS = (".txt", ".csv", ".dat", ".tsv")
 REFERENCES = ("flats", "darks")
-# Loose images that are no projections: flat_0001, dark-12, flats, darkfield_3, flat_before_0007
 _WHEN = "([ _.-]*(before|after|pre|post|start|end))?"
-_REFERENCE_NAME = re.compile(rf"(flat|dark)(s|[ _.-]?fields?)?{_WHEN}([ _.-]*\d+)*", re.IGNORECASE)
 _REFERENCE_FOLDER = re.compile(
     rf"(?:(flat|ref|white|ff)|dark|df)s?(?:[ _.-]?fields?)?{_WHEN}", re.IGNORECASE
 )
 _DEEPEST = 2  # folders below that of a scan: its projections, flats and darks
-
-
-def reference_kind(name: str) -> str | None:
-    """Tell whether an image is one of the flats or darks, by its name: `flats`, `darks` or None."""
-    stem, ending = os.path.splitext(name)
-    found = _REFERENCE_NAME.fullmatch(stem) if ending.lower() in IMAGES else None
-    return f"{found[1].lower()}s" if found else None
 
 
 def folder_kind(name: str) -> str | None:

@@ -1,23 +1,21 @@
 """TIFF scans: a folder of images or a file of pages, and a list of angles.
 
 A folder `scan/` holds the projections, one file each or in files of several pages, in the order of
-their names, the text before the number first, then the number, or in that of the angles of the scan
-where the names hold these; or they lie in its only other subfolder. Its subfolders `flats`
-and `darks` (or `Flat`, ...), if there are any, are those of this scan, else its images with names
-like `flat_0001.tif` and `dark.tif`, which are never projections; `angles.txt` (`.csv`), or the only
-text file, is its list of angles. Beside a file `scan.tif` these are the folders `scan_flats`,
-`scan_darks` and the list `scan.txt` (`.csv`). Where projections, flats and darks are one series,
-`input.frames` says so: of a folder all images count then, whatever their names say.
+their names, or in that of the angles of the scan where the names hold these; or they lie in its
+only other subfolder. Its subfolders `flats` and `darks` (or `Flat`, ...), if there are any, are
+those of this scan; `angles.txt` (`.csv`), or the only text file, is its list of angles. Beside a
+file `scan.tif` these are the folders `scan_flats`, `scan_darks` and the list `scan.txt` (`.csv`).
+Images of a folder have names of one kind, unless `input.frames` counts them.
 """
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
-from itertools import groupby
 from pathlib import Path as FilePath
 from typing import Literal, NamedTuple
 
@@ -42,16 +40,13 @@ from tomopipe.scans.chunks import Chunks
 from tomopipe.scans.formats import ALONE, IMAGES, format_named
 from tomopipe.scans.hdf5 import check_file, one_line
 from tomopipe.scans.image_names import (
-    Gaps,
-    copies_in,
-    find_gaps,
-    heads_in,
+    counts_of,
     in_earlier_order,
     in_order,
-    numbers_of,
-    parts_of,
+    kinds_of,
+    missing_counts,
     places_by_angle,
-    told_apart,
+    unclear_kinds,
 )
 from tomopipe.scans.layout import (
     COUNTED,
@@ -73,10 +68,8 @@ from tomopipe.scans.pixel_views import AXES, images_of, transposed
 from tomopipe.scans.pixels import Frames, IndexRange, Pixels
 from tomopipe.scans.raw_state import (
     LISTS,
-    files_in,
     folder_kind,
     in_order_of_time,
-    reference_kind,
     visible,
 )
 
@@ -85,8 +78,7 @@ _DECODABLE = {1, 8, 32773, 32946}
 _IS_LIST = re.compile("angle|theta", re.IGNORECASE)
 _TILTS = (".rawtlt", ".tlt")  # of IMOD: as recorded, as aligned
 _MOST_ODD = 8  # images that are opened for their names or sizes
-_MOST_RUNS = 5  # of odd images, that a reason counts
-_MOST_NAMED = 4  # angles of missing images
+_MOST_NAMED = 4  # missing images
 _MUCH_LONGER = 1.9  # than most compressed images
 _BY_FAR = 3  # times as many images as in the next folder
 
@@ -100,10 +92,9 @@ class TiffReader:
         self._angles = FilePath(str(known.angles)) if listed else None
         self._range = known.angles if isinstance(known.angles, AngleRange) else None
         self._order, self._axes = known.frames, tuple(known.axes)
-        self._stack = _open_stack(self._path, every=bool(self._order))
+        self._stack = _open_stack(self._path, counted=bool(self._order))
         self._frames = transposed(self._stack, known.axes)
         self._keys: NDArray[np.int64]  # (n_frames,): the kind of each, from `layout`
-        self._by_angle: Gaps | None = None  # what is missing by angles in the names, from `layout`
 
     def layout(self) -> Layout:
         """Find projections and angles; TIFF files do not tell the rest."""
@@ -114,55 +105,51 @@ class TiffReader:
                 f"their folder in campaign.scans, {self._path.parent}/"
             )
         source, theta_deg, not_taken = self._find_angles()
-        self._sort_by_angle(theta_deg)
-        # Those of a range are placed by the numbers of the images, unless a list has one for each.
-        by_number = theta_deg is None or (self._range and len(theta_deg) != n_frames)
-        n_listed = 0 if theta_deg is None or by_number else len(theta_deg)
-        planned = self._planned(n_listed)
-        is_projection = planned == PROJECTION
-        fits = theta_deg is not None and len(theta_deg) in (len(planned), np.sum(is_projection))
-        placed = self._placed(len(planned), listed=n_listed > 0 and fits)
-        arrived = np.arange(n_frames) if placed is None else placed
-        self._keys = planned[arrived]
-        self._check_alike()
-        if theta_deg is not None and fits:
-            theta_deg = theta_deg[is_projection] if len(theta_deg) == len(planned) else theta_deg
-            if placed is not None:
-                theta_deg = theta_deg[np.isin(np.flatnonzero(is_projection), placed)]
-        positions = (np.cumsum(is_projection) - 1)[arrived[self._keys == PROJECTION]]
-        gone = placed is not None and len(positions) < np.sum(is_projection)
-        uneven = gone or (placed is None and self._order is None)
+        planned = np.full(n_frames, PROJECTION)
+        if self._order:
+            planned = counted_keys(self._order, n_frames, self._path)
+        self._keys = planned[:n_frames]
+        by_image = self._axes[0] == AXES[0]
+        self._stack.check_alike(self._keys == INVALID if by_image else None)
+        n_planned = int(np.count_nonzero(planned == PROJECTION))
+        by_angle = self._sort_by_angle(theta_deg)
+        places = by_angle or self._places_by_number(theta_deg)
+        if theta_deg is not None:
+            if self._order and len(theta_deg) == len(planned):
+                theta_deg = theta_deg[planned == PROJECTION]
+            elif places is not None and len(theta_deg) == places.n_planned:
+                theta_deg = theta_deg[places.positions]
+        is_fewer = len(planned) > n_frames
+        is_reordered = isinstance(self._stack, _Files) and self._stack.is_reordered
         return Layout(
             format="TIFF",
             projections=Frames(self._frames, np.flatnonzero(self._keys == PROJECTION)),
             theta_deg=theta_deg,
-            location=self._location(),
+            location=self._stack.location,
             theta_location="" if source is None else source.name.replace(self._path.stem, "<scan>"),
             theta_listed=source is not None,
             warnings=(
                 *(() if source else self._tilts()),
                 *not_taken,
-                *self._missing(len(planned) if placed is not None else n_frames),
-                *self._unnumbered(),
+                *(places.warnings if places else ()),
                 *invalid_frames(self._keys),
             ),
-            aborted="" if placed is not None else self._aborted(len(planned), n_listed),
-            positions=positions if gone else None,
-            n_planned=int(np.sum(is_projection)),
-            missing=self._gaps.missing if uneven else "",
+            aborted=fewer_frames(n_frames, len(planned), COUNTED) if is_fewer else "",
+            positions=places.positions if places else None,
+            n_planned=places.n_planned if places else n_planned,
             notes=(
                 *(() if source is None or self._range else notes_on_list(source)),
-                *(BY_ANGLE,) * self._is_reordered,
+                *(BY_ANGLE,) * (bool(by_angle and by_angle.warnings) or is_reordered),
             ),
         )
 
-    def _sort_by_angle(self, listed: NDArray[np.float64] | None) -> None:
+    def _sort_by_angle(self, listed: NDArray[np.float64] | None) -> "_Places | None":
         """Put the images in the order of the angles if numbers in their names are these."""
         stack, in_range = self._stack, self._range
         if self._order or self._axes[0] != AXES[0] or not isinstance(stack, _Files):
-            return
+            return None
         if listed is None and in_range is None:
-            return
+            return None
         n_frames = len(stack.stems)
 
         def planned(numbers: NDArray[np.float64]) -> Iterable[NDArray[np.float64]]:
@@ -180,113 +167,44 @@ class TiffReader:
                 f"the names is right, set input.frames: [{n_frames} projections]"
             ) from None
         if found is None:
-            return
+            return None
         stack.sort(np.argsort(found.places))
         gone = [f"{angle:.6g}" for angle in np.delete(found.theta_deg, found.places)]
-        missing = f"at {some_of(gone, _MOST_NAMED)} degrees" if gone else ""
-        self._by_angle = Gaps(np.sort(found.places), len(gone), missing)
+        which = f"at {some_of(gone, _MOST_NAMED)} degrees"
+        return _Places(np.sort(found.places), len(found.theta_deg), which)
 
-    @property
-    def _is_reordered(self) -> bool:
-        """Whether earlier versions took images in another order, or at other angles."""
-        placed = self._by_angle is not None and self._by_angle.n_missing > 0
-        return placed or (isinstance(self._stack, _Files) and self._stack.is_reordered)
+    def _places_by_number(self, listed: NDArray[np.float64] | None) -> "_Places | None":
+        """Return which of the angles in a list images have of which a few are missing.
 
-    @cached_property
-    def _gaps(self) -> Gaps:
-        """Images that are missing by their numbers, where each is a projection."""
-        if self._by_angle is not None:
-            return self._by_angle
-        names = self._stack.stems
-        none = Gaps(np.arange(self._frames.shape[0]), 0, "")
-        if self._axes[0] != AXES[0] or (gaps := find_gaps(names)) is None:
-            return none
-        # Flats and darks, which may be counted with the projections, are not missing.
-        folder, stems = FilePath(self._stack.name), set(names)
-        kinds = dict[tuple[FilePath, str], set[int]]()
-        for name, _ in files_in(os.fspath(self._path)):
-            path = self._path / name
-            if name.lower().endswith(IMAGES) and (path.parent != folder or path.stem not in stems):
-                ((head, *_),), (number,) = parts_of([path.stem]), numbers_of([path.stem])
-                kinds.setdefault((path.parent, head), set()).add(number or 0)
-        return (find_gaps(names, kinds.values()) or none) if kinds else gaps
-
-    def _planned(self, n_listed: int) -> NDArray[np.int64]:
-        """Return the kind of each frame that was to be taken; `n_listed` angles are known."""
-        n_frames = self._frames.shape[0]
-        if self._order is None:
-            n_planned = n_listed or n_frames + self._gaps.n_missing
-            return np.full(max(n_frames, n_planned), PROJECTION)
-        return counted_keys(self._order, n_frames, self._path, self._kinds)
-
-    @cached_property
-    def _kinds(self) -> str:
-        """How many images there are of each kind of name, for people; "" if there is one."""
-        return told_apart(self._stack.stems, self._path.name)
-
-    def _placed(self, n_planned: int, *, listed: bool) -> NDArray[np.intp] | None:
-        """Return which of the planned frames those are that are there, None if it is not known."""
-        n_frames = self._frames.shape[0]
-        if n_frames == n_planned:
-            return np.arange(n_planned)
-        gaps = self._gaps
-        if n_frames + gaps.n_missing == n_planned and (listed or n_planned <= 2 * n_frames):
-            return gaps.positions
-        # With flats and darks among them a missing first image would shift all kinds.
-        if not listed or self._order or self._axes[0] != AXES[0]:
+        Without a list of as many angles as images, missing numbers are a ScanError.
+        """
+        stack = self._stack
+        if self._order or self._axes[0] != AXES[0] or not isinstance(stack, _Files):
             return None
-        numbers = gaps.positions if gaps.missing else np.array(numbers_of(self._stack.stems))
-        return planned_frames(numbers, n_planned)
-
-    def _missing(self, n_planned: int) -> tuple[str, ...]:
-        """Warn of missing images whose positions are known."""
-        if not (n_missing := n_planned - self._frames.shape[0]):
-            return ()
-        which = f" ({self._gaps.missing})" if self._gaps.missing else ""
-        return (f"missing images, skipped with their angles: {n_missing}{which}",)
-
-    def _aborted(self, n_planned: int, n_listed: int) -> str:
-        """Say why images are missing whose positions are not known, "" if a list says so itself."""
-        n_frames = self._frames.shape[0]
-        if self._order:
-            return fewer_frames(n_frames, n_planned, COUNTED)
-        if n_listed or not self._gaps.missing:
-            return ""
-        return (
-            f"aborted: {n_frames} images, and {self._gaps.n_missing} missing between them "
-            f"({self._gaps.missing}): set input.angles to a list, or, if none is missing, "
-            f"input.frames: [{n_frames} projections]"
-        )
-
-    def _location(self) -> str:
-        """Say where the images are, and which kinds there are, the same for scans alike."""
-        if not self._kinds:
-            return self._stack.location
-        hint = "" if self._order else " (are some flats or darks, or of another scan? input.frames)"
-        return f"{self._stack.location}: {self._kinds}{hint}"
-
-    def _unnumbered(self) -> tuple[str, ...]:
-        """Warn of images without a number among those with one, which may be no projections."""
-        names = self._stack.stems
-        bare = [name for name, n in zip(names, numbers_of(names), strict=True) if n is None]
-        if self._order or not bare or len(bare) >= len(names) / 2:
-            return ()
-        return (
-            f"images without a number taken for projections: {', '.join(bare[:3])}"
-            f"{', ...' * (len(bare) > 3)}; if they are none move them away",
-        )
-
-    def _check_alike(self) -> None:
-        """Refuse copies, and images of another size or type than the others that are used."""
-        if self._order is None and (copies := copies_in(self._stack.stems)):
-            of_what = " and ".join(copies[0])
+        n_images = len(stack.stems)
+        if (listed is not None and len(listed) == n_images) or n_images < 2:
+            return None
+        if (counts := counts_of(stack.stems)) is None:
+            return None
+        if listed is not None and not self._range:
+            step = np.gcd.reduce(np.diff(counts))
+            positions = planned_frames(counts // step, len(listed))
+            if positions is None:
+                return None
+            gone = counts[0] + step * np.delete(np.arange(len(listed)), positions)
+            which = f"images {some_of([*map(str, gone)], _MOST_NAMED)}"
+            return _Places(positions, len(listed), which)
+        # Flats and darks, which may be counted with the projections, are not missing.
+        folders = [p for p in self._path.iterdir() if p.is_dir() and folder_kind(p.name)]
+        others = (counts_of([image.stem for image in tiff_files(p)]) for p in folders)
+        missing = missing_counts(counts, [{*n.tolist()} for n in others if n is not None])
+        if missing:
             raise ScanError(
-                f"{self._path}: two images of one number, {of_what} ({len(copies)} such pairs)"
-                ": move the copies away, or count all images in input.frames"
+                f"{self._path}: images missing by the numbers in their names: {len(missing)} "
+                f"({some_of([*map(str, missing)], _MOST_NAMED)}): set input.angles to a list, or, "
+                f"if none is missing, input.frames: [{n_images} projections]"
             )
-        by_image = self._axes[0] == AXES[0]
-        unused = self._keys == INVALID if by_image else None
-        self._stack.check_alike(unused, counted=by_image and self._order is None)
+        return None
 
     def references(self, kind: Kind) -> list[Reference]:
         """Find the flats or darks among the projections, or beside them."""
@@ -305,15 +223,9 @@ class TiffReader:
             shown = folder.name
         if folder.is_dir():
             return [replace(all_frames(folder, kind, self._axes), location=f"{shown}/")]
-        if self._path.is_dir() and not self._order:
-            for parent in (self._path, FilePath(self._stack.name)):
-                if loose := _named(tiff_files(parent), kind):
-                    beside = f"{kind[:-1]} images beside the projections"
-                    return [_all_of(_stack_of(loose), self._axes, beside)]
-        which = f" ({self._kinds})" if self._kinds else ""
         raise ScanError(
             f"{self._path}: no folder {shown} beside the projections; {how_to_name(kind)}, or say "
-            f"in input.frames which of the images they are{which}{self._loose_above(kind, shown)}"
+            "in input.frames which of the images they are"
         )
 
     def _several(self, kind: Kind, names: list[str]) -> str:
@@ -323,17 +235,6 @@ class TiffReader:
             f"{self._path}: {len(names)} folders of {kind}, {', '.join(names)}: name them in the "
             f"order in which they were taken: preprocess: {{{kind}: [{listed}]}}, or move them away"
         )
-
-    def _loose_above(self, kind: Kind, folder: str) -> str:
-        """Say what to do with images of this kind beside the folder or file of the scan."""
-        above = self._path.absolute().parent
-        loose = _named(tiff_files(above), kind)
-        if not loose:
-            return ""
-        hint = f"put such images into {folder}/"
-        if self._path.is_dir():
-            hint = f"give {above.name}/ in campaign.scans if it holds this scan alone, else {hint}"
-        return f" ({loose[0].name} lies beside it: {hint})"
 
     def _find_angles(self) -> tuple[FilePath | None, NDArray[np.float64] | None, tuple[str, ...]]:
         """Return the list of angles and what is in it, and what a file was that is none.
@@ -379,23 +280,26 @@ class TiffReader:
         return next(iter(named or lists), None)
 
 
+class _Places(NamedTuple):
+    """Images that are there, of those that were planned."""
+
+    positions: NDArray[np.intp]  # (n_images,): which of the planned ones each is
+    n_planned: int
+    which: str  # those that are missing
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Warn of missing images, if there are any."""
+        if not (n_missing := self.n_planned - len(self.positions)):
+            return ()
+        return (f"missing images, skipped with their angles: {n_missing} ({self.which})",)
+
+
 def all_frames(path: Path, kind: Kind, axes: Sequence[str] = AXES) -> Reference:
-    """Return all images of a folder or file, of one kind by their names; `axes` as projections."""
-    folder = FilePath(path)
-    files = tiff_files(folder) if folder.is_dir() else []
-    of_kind = _named(files, kind) or _named(files, None) or files
-    stack = _stack_of(of_kind) if of_kind else _open_stack(folder)
-    return _all_of(stack, axes, stack.location)
-
-
-def _all_of(stack: "_Files | _Stacks | _Pages", axes: Sequence[str], location: str) -> Reference:
+    """Return all images of a folder or file of flats or darks; `axes` as projections."""
+    stack = _open_stack(FilePath(path), kind)
     stack.check_alike()
-    return without_position(images_of(stack, axes), location)
-
-
-def _named(files: list[FilePath], kind: str | None) -> list[FilePath]:
-    """Return the images whose names say that they are flats, darks, or (None) neither."""
-    return [path for path in files if reference_kind(path.name) == kind]
+    return without_position(images_of(stack, axes), stack.location)
 
 
 def tiff_files(folder: Path) -> list[FilePath]:
@@ -409,28 +313,53 @@ def tiff_files(folder: Path) -> list[FilePath]:
     return [FilePath(folder, name) for name in names]
 
 
-def _open_stack(path: FilePath, *, every: bool = False) -> "_Files | _Stacks | _Pages":
-    """Open the images of a folder or file; of a folder `every` one, whatever their names say."""
+def _open_stack(
+    path: FilePath, kind: Kind | None = None, *, counted: bool = False
+) -> "_Files | _Stacks | _Pages":
+    """Open the images of a folder or file: of a scan, or all of a `kind`.
+
+    Those of a folder have names of one kind, unless they are `counted` in input.frames.
+    """
     if not path.is_dir():
         check_file(path)
         return _Pages(path)
     images = tiff_files(path)
-    if files := images if every else _named(images, None):
-        return _stack_of(files)
     folders = [folder for folder in visible(path) if folder.is_dir()]
-    counts = {f: len(_named(tiff_files(f), None)) for f in folders if folder_kind(f.name) is None}
+    counts = {f: len(tiff_files(f)) for f in folders if folder_kind(f.name) is None}
     below = sorted((f for f in counts if counts[f]), key=lambda f: -counts[f])
+    if images:
+        _refuse_kinds(images, kind, counted=counted)
+        if not (counted or kind) and below and counts[below[0]] > len(images):
+            raise ScanError(
+                f"{path}: images here ({images[0].name}, {len(images)} in all) and more of them in "
+                f"{below[0].name}/ ({counts[below[0]]}): move flats and darks into flats/ and "
+                f"darks/, or give {below[0]}/ in campaign.scans; if those here are the projections,"
+                f" set input.frames: [{len(images)} projections]"
+            )
+        return _stack_of(images)
     if len(below) != 1:
         names = some_of([folder.name for folder in below], 4) or "no subfolder either"
-        what = "TIFF files"
-        if images:
-            what += f" but flats and darks ({images[0].name}, ..., {len(images)} in all)"
         hint = _alone_in(path)
         if len(below) > 1 and counts[below[0]] >= _BY_FAR * counts[below[1]]:
             hint = _projections_in(below[0], counts[below[0]], [f.name for f in folders])
-        raise ScanError(f"{path}: a folder without {what} ({names} with any){hint}")
+        raise ScanError(f"{path}: a folder without TIFF files ({names} with any){hint}")
     images = tiff_files(below[0])
-    return _stack_of(images if every else _named(images, None), f"{below[0].name}/")
+    _refuse_kinds(images, kind, counted=counted)
+    return _stack_of(images, f"{below[0].name}/")
+
+
+def _refuse_kinds(images: list[FilePath], kind: Kind | None, *, counted: bool) -> None:
+    """Raise if names do not show that all images of a folder are of one kind."""
+    if counted or not (unclear := unclear_kinds([path.stem for path in images])):
+        return
+    instead = (
+        f"move those that are no {kind} away, or name a folder of each in preprocess.{kind}"
+        if kind
+        else "move flats and darks into subfolders flats/ and darks/, what is none of the scan "
+        "away, or count all images, in the order of their names, in input.frames, such as [10 "
+        "darks, 181 projections]"
+    )
+    raise ScanError(f"{images[0].parent}: {unclear}: {instead}")
 
 
 def _projections_in(folder: FilePath, n_images: int, beside: Iterable[str]) -> str:
@@ -533,9 +462,7 @@ class _Images:
     stems: Sequence[str] = ()  # names of the files, of one image each
     file = None  # of HDF5
 
-    def check_alike(
-        self, unused: NDArray[np.bool_] | None = None, *, counted: bool = False
-    ) -> None:
+    def check_alike(self, unused: NDArray[np.bool_] | None = None) -> None:
         """Refuse images of another shape or type than most; pages of a file have one."""
 
     def read_box(
@@ -556,9 +483,8 @@ class _Files(_Images):
         self.name = str(files[0].parent)
         self.stems = [path.stem for path in files]
         # That of the most images tells what to expect of the others: preview.tif may come first.
-        heads = heads_in(self.stems)
-        usual = max(heads, key=lambda head: heads[head], default="")
-        self._kinds = [head if heads else "" for head, *_ in parts_of(self.stems)]
+        self._kinds = kinds_of(self.stems)
+        ((usual, _),) = Counter(self._kinds).most_common(1)
         self._typical = files[self._kinds.index(usual)]
         found = _contents(self._typical)
         self.n_pages, page = found.shape[0], found.page
@@ -588,12 +514,9 @@ class _Files(_Images):
         """Tell which files are long enough to hold their image, or are not empty."""
         return np.asarray(self._sizes >= self._n_bytes)
 
-    def check_alike(
-        self, unused: NDArray[np.bool_] | None = None, *, counted: bool = False
-    ) -> None:
+    def check_alike(self, unused: NDArray[np.bool_] | None = None) -> None:
         """Refuse images of another shape or type than most, but for those `unused`.
 
-        If they can be `counted` in input.frames, the reason says how.
         Each header would be slow to read from a file server: one is read of each kind of name and,
         of files that are not compressed, each size, those first that are least like the others.
         """
@@ -614,16 +537,9 @@ class _Files(_Images):
             shape, dtype = _shape_and_type(path)
             raise ScanError(
                 f"{path}: an image of {shape}, {dtype}; expected {self.shape[1:]}, {self.dtype} as "
-                f"in {self._typical.name}: move it away" + (self._count_out(odd) if counted else "")
+                f"in {self._typical.name}: move it away, or, beside projections, count it as "
+                "invalid in input.frames"
             )
-
-    def _count_out(self, odd: NDArray[np.bool_]) -> str:
-        """Say how input.frames counts images as invalid, where these are all in their folder."""
-        runs = [(len(list(run)), is_odd) for is_odd, run in groupby(odd.tolist())]
-        if len(runs) > _MOST_RUNS or len(tiff_files(self.name)) > len(odd):
-            return ""
-        order = ", ".join(f"{n} {'invalid' if is_odd else 'projections'}" for n, is_odd in runs)
-        return f", or set input.frames: [{order}]"
 
     def _is_alike(self, path: FilePath) -> bool:
         """Tell whether an image has the shape and type of the others, or cannot be opened."""
@@ -704,9 +620,7 @@ class _Stacks(_Images):
         """Tell which pages the files are long enough for."""
         return np.concatenate([part.written() for part in self._parts])
 
-    def check_alike(
-        self, unused: NDArray[np.bool_] | None = None, *, counted: bool = False
-    ) -> None:
+    def check_alike(self, unused: NDArray[np.bool_] | None = None) -> None:
         """Refuse pages of another shape or type than those of the first file."""
         for part in self._parts:
             if (part.shape[1:], part.dtype) != (self.shape[1:], self.dtype):

@@ -76,11 +76,6 @@ class Found(NamedTuple):
     dtype: str
     n_alike: int = 0  # others, not listed, of the same shape, whose names differ in numbers alone
 
-    @property
-    def kind(self) -> tuple[str, int]:
-        """The name without its numbers, and the dimensions: equal for files of one layout."""
-        return _without_numbers(self.name), len(self.shape)
-
 
 def _without_numbers(name: str) -> str:
     return re.sub(r"\d+", "0", name)

@@ -84,6 +84,7 @@ def test_the_laboratory_is_one_command(name):
     ("typed", "said"),
     [
         (["simulate", "demo"], "simulate is no longer there: write `tomopipe lab simulate`."),
+        (["init", "c", "--scans=x"], "init --scans is no longer there: write files or patterns"),
         (["status", "-d", "X"], "-d is no longer there: write -C CAMPAIGN."),
         (["cor", "set", "a", "1", "--directory=X"], "--directory is no longer there: write -C"),
         (["-C", "X", "convert", "preview"], "convert preview is no longer there: leave it out"),

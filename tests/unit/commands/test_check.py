@@ -1,10 +1,8 @@
 """`tomopipe init`: a campaign folder and a SLURM profile of this site; `tomopipe check`."""
 
 import os
-import re
 import time
 from pathlib import Path
-from textwrap import dedent
 from types import SimpleNamespace
 
 import h5py
@@ -23,7 +21,7 @@ from tomopipe.cli import cli
 from tomopipe.cli.terminal import near
 from tomopipe.commands import check
 from tomopipe.commands.next_run import make_plan
-from tomopipe.config import ScanGlob, read_config
+from tomopipe.config import read_config
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.receipts import write_receipt
 from tomopipe.run import launch
@@ -49,9 +47,9 @@ def init(*arguments):
 
 def test_campaign_folder_is_complete_and_kept(site):
     folder = site / "campaign"
-    done = init(folder, "--scans", "/data/größe/*.h5", "--no-slurm")
+    done = init(folder, "/data/größe/*.h5", "--no-slurm")
     assert done.exit_code == 0
-    assert "no file matches /data/größe/*.h5: there is no folder /data" in done.output
+    assert "no file is there yet (campaign.scans in config.yaml)\n" in done.output
     assert f"next: tomopipe run --watch {near(folder)}" in done.output.replace("\n", "")
     assert read_config(folder / "config.yaml").campaign.scans == ["/data/größe/*.h5"]
     (folder / "scans.tsv").write_text("mine")
@@ -81,30 +79,23 @@ SACCTMGR = """#!/bin/sh
 
 @pytest.mark.slow
 def test_files_and_folders_need_no_quotes(site, monkeypatch):
-    images = ["t/s_1/0.tif", "t/s_2/0.tif", "u/s_1/0.tif"]
-    images += ["v/s_1/tomo/0.tif", "v/s_1/Flat/0.tif", "w/flat/0.tif", "w/s_1/0.tif", "w/s_2/0.tif"]
-    for name in ("raw/a_1.h5", "raw/a_2.h5", "raw/b_1.h5", *images):
+    for name in ("raw/a_1.h5", "raw/a_2.h5", "raw/b_1.h5", "t/s_1/0.tif", "t/s_2/0.tif"):
         (site / name).parent.mkdir(parents=True, exist_ok=True)
         (site / name).touch()
     monkeypatch.chdir(site)
     a, everything = ["raw/a_1.h5", "raw/a_2.h5"], ["raw/a_1.h5", "raw/a_2.h5", "raw/b_1.h5"]
     typed = {
         ("c", *everything): [f"{site}/raw/*.h5"],  # as the shell expands c raw/*.h5
-        ("--scans", *everything, "c"): [f"{site}/raw/*.h5"],
-        ("c", "--scans", *a): [f"{site}/raw/a_*.h5"],
-        ("c", "raw/a_1.h5", "raw/b_1.h5"): [f"{site}/raw/a_1.h5", f"{site}/raw/b_1.h5"],
-        ("-C", "c", "raw"): [f"{site}/raw/*.h5"],
-        ("c", "t/s_1/", "t/s_2/"): [f"{site}/t/*/"],
+        ("-C", "c", *everything): [f"{site}/raw/*.h5"],
+        ("c", *a): [f"{site}/{name}" for name in a],
+        ("c", "raw/a_*.h5"): [f"{site}/raw/a_*.h5"],
+        ("c", "raw/a_1.h5", "raw/a_1.h5"): [f"{site}/raw/a_1.h5"],
+        ("c", "t/s_1/", "t/s_2"): [f"{site}/t/*/"],
         ("c", "t/s_1", "raw/a_1.h5"): [f"{site}/t/s_1/", f"{site}/raw/a_1.h5"],
-        ("-C", "c", "t"): [f"{site}/t/*/"],
-        ("-C", "c", "u"): [f"{site}/u/*/"],
-        ("-C", "c", "u/s_1"): [f"{site}/u/s_1/"],
-        ("-C", "c", "v"): [f"{site}/v/*/"],
-        ("-C", "c", "v/s_1"): [f"{site}/v/s_1/"],
-        ("-C", "c", "w"): [f"{site}/w/s_*/"],  # not the flats of both
         ("c", "raw/*_1.h5", "none/*.h5"): [f"{site}/raw/*_1.h5", "none/*.h5"],
-        (*everything,): ["raw/*.h5"],
+        ("-C", ".", *everything): ["raw/*.h5"],
         ("c",): ["raw/*.h5"],
+        (): ["raw/*.h5"],
     }
     for arguments, scans in typed.items():
         done = init(*arguments, "--no-slurm")
@@ -113,34 +104,25 @@ def test_files_and_folders_need_no_quotes(site, monkeypatch):
         os.remove(config)
 
 
-def test_init_names_folders_whose_images_lie_too_deep(site):
-    for name in ("t/s_1/0.tif", "t/s_2/tomo/0.tif", "t/notes/a.txt"):
-        (site / name).parent.mkdir(parents=True)
-        (site / name).touch()
-    said = init("-C", "c", f"{site}/t", "--no-slurm", "-n").output
-    assert f"skipped, as their images lie deeper: s_2; '{site}/t/*/' takes each folder" in said
-    assert "skipped, as" not in init("-C", "c", f"{site}/t/s_1", "--no-slurm", "-n").output
-
-
 @pytest.mark.parametrize(
     ("arguments", "wrong"),
     [
-        (["x.h5", "raw/a_1.h5"], "x.h5"),
-        (["c", "d", "raw/a_1.h5"], "d"),
-        (["c", "raw/a_1.h5", "other"], "other"),
-        (["-C", "c", "d"], "d"),
+        (["c", "d", "raw/a_1.h5"], "d: no scans are there (the campaign folder would be "),
+        (["c", "raw/a_1.h5", "other"], "other: no scans are there (the campaign folder would be "),
+        (["-C", "c", "d"], "d: no scans are there (the campaign folder would be "),
+        (["raw/a_1.h5"], "raw/a_1.h5: this means scans. Name the campaign folder before it"),
+        (["raw"], "raw: this means scans. Name the campaign folder before it"),
+        (["raw/*.nx", "c"], "raw/*.nx: this means scans. Name the campaign folder before it"),
     ],
-    ids=["a file among those there", "two new names", "another campaign", "no name of a file"],
+    ids=["two new names", "another campaign", "no name of a file", "file", "folder", "pattern"],
 )
-def test_what_cannot_mean_scans_is_refused(site, monkeypatch, arguments, wrong):
+def test_what_cannot_mean_scans_or_a_campaign_is_refused(site, monkeypatch, arguments, wrong):
     for name in ("raw/a_1.h5", "other/config.yaml"):
         (site / name).parent.mkdir()
         (site / name).touch()
     monkeypatch.chdir(site)
-    folder = site / "c" if "c" in arguments else site
-    said = rf"^{wrong}: no scans are there \(the campaign folder would be {folder}\)\. Correct"
-    assert re.search(said, str(init(*arguments).exception))
-    assert not list(site.glob("c/*")) + list(site.glob("*.yaml"))
+    assert str(init(*arguments).exception).startswith(wrong)
+    assert not [*site.glob("c/*"), *site.glob("*.yaml"), *site.glob("raw/*.yaml")]
 
 
 @pytest.mark.slow
@@ -157,19 +139,11 @@ def test_init_says_how_it_reads_what_was_typed_and_can_be_tried(site, monkeypatc
     assert read in init("c", "raw/a_1.h5").output
 
 
-def test_the_disk_that_results_take_and_a_flag_for_each(site):
-    for number in (1, 2):
-        write_scan(site / "raw" / f"a_{number}.h5", n_rows=4, n_cols=64, n_angles=31)
-    plenty = init(site, "--scans", "raw/*.h5")
-    assert re.search(r"2 scans: results take about [1-9.]+ MB,", plenty.output)
-    lines = [line for line in plenty.output.splitlines() if re.search(" [GM]B  ", line)]
-    shown = [line.split("  ")[-1] for line in lines]
-    flags = {line.split()[0].strip(":") for line in shown}
-    assert flags == {"--binning", "--no-try-stacks", "--no-relion"}
+def test_a_configuration_is_kept_and_what_it_lacks_is_shown(site):
+    init(site, "raw/*.h5")
     kept = init(site, "--no-relion")
     assert "config.yaml; what you typed is not in it:\nexport_star:\n  enabled: f" in kept.output
-    again = init(site, "--scans", "raw/*.h5").output
-    assert "config.yaml\nnext: " in again
+    assert "config.yaml\nnext: tomopipe check " in init(site, "raw/*.h5").output
     os.remove(site / "config.yaml")
     init(site, "--no-relion", "--no-try-stacks", "--binning", 2)
     config = read_config(site / "config.yaml")
@@ -177,194 +151,22 @@ def test_the_disk_that_results_take_and_a_flag_for_each(site):
     assert config.full_recon.binning == 2
 
 
-def test_a_file_that_is_not_recognised_shows_its_datasets(site):
+def test_check_shows_the_datasets_of_a_file_that_is_not_recognised_and_the_key(site):
     with h5py.File(site / "odd_1.h5", "w") as file:
         file["entry/frames"] = np.zeros((5, 3, 4), "u2")
         file["entry/angle"] = np.arange(5.0)
         file["entry/raw"] = h5py.ExternalLink("gone.h5", "/data")
-    done = init(site / "c", site / "odd_1.h5")
-    assert done.exit_code == 0
-    assert "not recognised (1 of 1 looked at). It has\n" in done.output
-    assert "\n  /entry/frames  5 x 3 x 4  uint16\n  /entry/angle  5" in done.output
-    assert "overrides" not in done.output
-    assert "/entry/raw is a link to gone.h5:/data, which cannot be opened\n" in done.output
+    assert init(site / "c", site / "odd_1.h5").exit_code == 0
+    status, shown = run_check(site / "c")
+    assert status == 1
+    assert "or input.paths to name its datasets (data, angles, and image_key or flats and" in shown
+    assert "it has /entry/frames (5, 3, 4), /entry/angle (5,); /entry/raw is a link to" in shown
     config = (site / "c" / "config.yaml").read_text()
     keys = "input: {paths: {data: /entry/frames, angles: /entry/angle}}\n"
     (site / "c" / "config.yaml").write_text(
         config + keys + "preprocess: {flats: none, darks: none}\n"
     )
     assert not check.examine(load_campaign(site / "c")).errors
-
-
-@pytest.mark.parametrize(
-    ("others", "scope"),
-    [("dx", "series"), ("odd", "scans")],
-    ids=["a series of their own", "in a series with others"],
-)
-def test_init_names_all_files_that_are_not_recognised_and_spares_the_others(site, others, scope):
-    write_scan(site / "raw" / f"{others}_7.h5")
-    for number in (1, 2):
-        with h5py.File(site / "raw" / f"odd_{number}.h5", "w") as file:
-            file["frames"] = np.full((5, 3, 4), 100, "u2")
-            file["angle"] = np.linspace(0, 180, 5)
-    shown = init(site / "c", site / "raw").output
-    named = f"{site}/raw/odd_1.h5, {site}/raw/odd_2.h5: not recognised (2 of 3 looked at). The fi"
-    assert named in shown
-    overrides = shown[shown.index("  overrides:") : shown.index("        flats: /")]
-    assert f"  - {scope}: " in overrides
-    text = overrides.replace("/...", "/frames") + "    preprocess: {flats: none, darks: none}\n"
-    config = site / "c" / "config.yaml"
-    config.write_text(config.read_text() + dedent(text))
-    status, shown = run_check(site / "c")
-    assert (status, "skipped:" in shown) == (0, False), shown
-    assert "HDF5: 2 scans" in shown
-    assert "DXchange: 1 scan" in shown
-
-
-def test_init_shows_each_layout_that_is_not_recognised(site):
-    (site / "raw").mkdir()
-    for number in (1, 2):
-        with h5py.File(site / "raw" / f"a_{number}.h5", "w") as file:
-            for frame in range(12):
-                file[f"run{number}/f_{frame:03d}.tif"] = np.zeros((1, 3, 4), "u2")
-    with h5py.File(site / "raw" / "b_1.h5", "w") as file:
-        file["frames"], file["angle"] = np.full((5, 3, 4), 100, "u2"), np.linspace(0, 180, 5)
-    shown = init(site / "c", site / "raw").output
-    assert "a_2.h5: not recognised (2 of 3 looked at). The first has\n" in shown
-    assert "\n  /run1/f_000.tif and 11 alike  1 x 3 x 4  uint16\n  Images in data" in shown
-    assert "b_1.h5: not recognised (1 of 3 looked at). It has\n  /frames  5 x 3 x 4 " in shown
-    found = yaml.safe_load(dedent(shown[shown.index("  overrides:") : shown.index("next:")]))
-    # images in datasets of their own have no path
-    assert [list(item) for item in found["overrides"]] == [["series", "input"]]
-    assert found["overrides"][0]["series"] == ["b"]
-    assert found["overrides"][0]["input"]["paths"]["data"] == "/frames"
-    _, shown = run_check(site / "c")
-    assert "it has /run1/f_000.tif (1, 3, 4) and 11 alike" in shown
-
-
-def test_init_asks_for_no_paths_of_images_in_datasets_of_their_own(site):
-    with h5py.File(site / "a_1.h5", "w") as file:
-        for frame in range(12):
-            file[f"run/f_{frame:03d}.tif"] = np.zeros((1, 3, 4), "u2")
-    shown = init(site / "c", site / "a_1.h5").output
-    assert "Images in datasets of their own are not read" in shown
-    assert "/..." not in shown
-    assert "Put the names" not in shown
-
-
-def test_init_names_flats_and_darks_in_files_of_their_own(site):
-    (site / "raw").mkdir()
-    for kind, level in {"": 100, "_flats": 200, "_darks": 1}.items():
-        with h5py.File(site / "raw" / f"scan-1{kind}.h5", "w") as file:
-            file["entry/data/data"] = np.full((4, 3, 8), level, "u2")
-    shown = init(site / "c", site / "raw").output
-    assert "scan-1.h5: not recognised (1 of 3 looked at). It has\n" in shown
-    assert shown.count("paths:") == 1
-    raw = f"{site}/raw/scan-1"
-    assert f"{raw}_flats.h5, {raw}_darks.h5: by name flats or darks, files for prep" in shown
-    found = shown[shown.index("  overrides:") : shown.index(f"{raw}_flats.h5, ")]
-    config = site / "c" / "config.yaml"
-    text = re.sub(".*/\\.{3}.*\n", "", dedent(found)) + "input: {angles: {start: 0, stop: 180}}\n"
-    config.write_text(config.read_text() + text)
-    status, shown = run_check(site / "c")
-    assert (status, "HDF5: 1 scan (scan-1)" in shown) == (0, True), shown
-    assert re.search(f"flats {raw}_flats.h5: ?/entry/data/data, 4 frames", shown)
-
-
-@pytest.mark.parametrize("others", [[], ["rock_1"]], ids=["alone", "beside others"])
-def test_scans_with_a_word_for_flats_in_their_name_are_scans(site, others):
-    names = ["white_marble_1", *others]
-    for name in names:
-        with h5py.File(site / f"{name}.h5", "w") as file:
-            file["frames"] = np.zeros((5, 3, 4), "u2")
-    shown = init(site / "c", *(site / f"{name}.h5" for name in names)).output
-    assert "by name" not in shown
-    assert "data: /frames " in shown
-
-
-DLS = "/entry1/tomo_entry"
-MAX = "/entry/measurement"
-FRAMES, LIST = (9, 3, 8), (9,)
-
-
-@pytest.mark.parametrize(
-    ("datasets", "named"),
-    [
-        (
-            {f"{DLS}/d/data": FRAMES, f"{DLS}/d/rotation_angle": LIST, f"{DLS}/e/image_key": LIST},
-            {"data": 0, "angles": 1, "image_key": 2},
-        ),
-        (
-            {f"{MAX}/pco/frames": FRAMES, f"{MAX}/flats": (5, 3, 8), f"{MAX}/dark": (3, 8)}
-            | {f"{MAX}/pcap/rotation": LIST},
-            {"data": 0, "flats": 1, "darks": 2, "angles": 3},
-        ),
-        ({"/a/frames": FRAMES, "/a/flats": (5, 4, 8), "/a/theta": (8,)}, {"data": 0}),
-        ({"/a/frames": FRAMES, "/b/theta": LIST, "/c/theta": LIST}, {"data": 0}),
-        ({"/a/frames": FRAMES, "/a/theta": LIST, "/c/theta": LIST}, {"data": 0, "angles": 1}),
-        ({"/a/frames": FRAMES, "/b/frames": FRAMES, "/a/theta": LIST}, {}),
-    ],
-    ids=["DLS", "MAX IV", "of other sizes", "two lists", "one beside the frames", "two stacks"],
-)
-def test_init_fills_in_the_parts_that_are_plain_by_name(site, datasets, named):
-    (site / "raw").mkdir()
-    for number in (1, 2):
-        with h5py.File(site / "raw" / f"a_{number}.h5", "w") as file:
-            for name, shape in datasets.items():
-                file[name] = np.zeros(shape, "i4" if name.endswith("key") else "u2")
-    shown = init(site / "c", site / "raw").output
-    part = yaml.safe_load(dedent(shown[shown.index("  input:") : shown.index("next:")]))
-    found = {key: name for key, name in part["input"]["paths"].items() if name != "/..."}
-    assert found == {key: list(datasets)[place] for key, place in named.items()}
-    kept = {*part["input"]["paths"]}
-    assert ("flats" in kept) == ("image_key" not in named)
-    assert ("image_key" in kept) == ("darks" not in named)
-
-
-def test_init_names_no_part_that_stands_elsewhere_in_another_file(site):
-    for number in (1, 2):
-        with h5py.File(site / f"a_{number}.h5", "w") as file:
-            file["frames"], file[f"a{number}/theta"] = np.zeros(FRAMES), np.zeros(LIST)
-    shown = init(site / "c", site / "a_1.h5", site / "a_2.h5").output
-    assert "data: /frames " in shown
-    assert "angles: /..." in shown
-
-
-def test_init_names_subfolders_with_hdf5_files_that_it_does_not_take(site):
-    for name in ("raw/a_1.h5", "raw/day1/a_2.h5", "raw/day2/a_3.h5", "raw/notes/a.txt"):
-        (site / name).parent.mkdir(parents=True, exist_ok=True)
-        (site / name).touch()
-    said = init("-C", site / "c", site / "raw", "--no-slurm", "-n").output
-    assert f"not looked at: day1/, day2/ (2 HDF5 files); '{site}/raw/*/*.h5' takes them" in said
-    said = init("-C", site / "c", site / "raw" / "day1", "--no-slurm", "-n").output
-    assert "not looked at" not in said
-
-
-def test_init_takes_a_folder_of_hdf5_and_tiff_files_as_it_takes_what_is_in_it(site):
-    raw = site / "raw"
-    for name in ("a_1.h5", "a_2.h5", "b.nx", "s_1/0.tif", "t_flats/0.tif"):
-        (raw / name).parent.mkdir(parents=True, exist_ok=True)
-        (raw / name).touch()
-    tifffile.imwrite(raw / "t.tif", np.zeros((5, 3, 4), "u2"))
-    init("-C", site / "c", raw, "--no-slurm")
-    scans = [f"{raw}/*.h5", f"{raw}/*.nx", f"{raw}/*.tif", f"{raw}/s_1/"]
-    assert read_config(site / "c" / "config.yaml").campaign.scans == scans
-    for number in range(4):  # now more than HDF5 files
-        tifffile.imwrite(raw / f"u_{number}.tif", np.zeros((5, 3, 4), "u2"))
-    done = init("-C", site / "d", raw, "--no-slurm")
-    assert read_config(site / "d" / "config.yaml").campaign.scans == scans
-    assert "not looked at" not in done.output
-
-
-def test_a_log_beside_the_images_of_a_scan_does_not_divide_it(site):
-    raw = site / "s_1"
-    raw.mkdir()
-    for number in range(3):
-        tifffile.imwrite(raw / f"s_{number}.tif", np.zeros((3, 4), "u2"))
-    (raw / "log.h5").touch()
-    done = init("-C", site / "c", raw, "--no-slurm")
-    assert read_config(site / "c" / "config.yaml").campaign.scans == [f"{raw}/"]
-    assert f"not looked at: log.h5 (1 HDF5 file); '{raw}/*.h5' takes them" in done.output
 
 
 TOMO = "entry1/tomo_entry"
@@ -383,7 +185,7 @@ NO_REFERENCES = {"flats": "none", "darks": "none"}
     ],
     ids=["HTTomo with keys", "HTTomo with flats elsewhere", "Savu"],
 )
-def test_init_lists_what_httomo_and_savu_write_and_check_reads_it_by_its_paths(
+def test_check_lists_what_httomo_and_savu_write_and_reads_it_by_its_paths(
     site, kinds, paths, preprocess
 ):
     frames = np.full((len(kinds), 3, 8), 100, "u2")
@@ -396,9 +198,10 @@ def test_init_lists_what_httomo_and_savu_write_and_check_reads_it_by_its_paths(
             file[KEY] = kinds
     with h5py.File(site / "away.h5", "w") as file:
         file["exchange/data_white"], file["exchange/data_dark"] = frames[-1:], frames[:1] // 50
-    done = init(site / "c", site / "a_1.nxs")
+    init(site / "c", site / "a_1.nxs")
+    _, shown = run_check(site / "c")
     for name in paths.values():
-        assert f"\n  /{name}  {len(kinds)}" in done.output
+        assert f"/{name} ({len(kinds)}," in shown
     config = site / "c" / "config.yaml"
     sources = {key: name.replace("away", str(site / "away")) for key, name in preprocess.items()}
     keys = {"input": {"paths": paths}, "preprocess": sources}
@@ -465,32 +268,17 @@ def test_a_folder_for_scratch_files_that_is_not_there_is_an_error(site):
     assert "perhaps not on nodes: storage.scratch: none/here" in " ".join(found.warnings)
 
 
-def test_files_that_are_not_there_are_named(site):
+def test_files_may_come_later(site):
     done = CliRunner().invoke(cli, ["init", str(site / "c"), str(site / "nothere.h5")])
     assert done.exit_code == 0  # a beamtime may begin later
-    assert f"no file is there yet: {site / 'nothere.h5'}" in done.output
+    assert "no file is there yet (campaign.scans in config.yaml)\n" in done.output
     assert "next: tomopipe run --watch" in done.output
-    assert (
-        f"no file matches raw/*.h5: there is no folder {site / 'd' / 'raw'}"
-        in init(site / "d").output
-    )
 
 
-@pytest.mark.parametrize("name", ["{}/a_1.h5", "{}/a_1/0.tif"], ids=["HDF5", "TIFF"])
-def test_a_folder_that_holds_scans_is_no_campaign(site, monkeypatch, name):
-    for day in ("day1", "day2"):
-        path = site / "data" / name.format(day)
-        path.parent.mkdir(parents=True)
-        path.touch()
+def test_a_folder_in_a_campaign_means_the_campaign(site, monkeypatch):
     (site / "c" / "inner").mkdir(parents=True)
     monkeypatch.chdir(site / "c")
-    end = "*.h5" if name.endswith("h5") else "*/"
-    assert init("../data/day1", "../data/day2").exit_code == 0
-    # equal names get a prefix
-    expected = [f"../data/day1/{end}", ScanGlob(glob=f"../data/day2/{end}", prefix="day2_")]
-    assert read_config(site / "c" / "config.yaml").campaign.scans == expected
-    assert not list((site / "data").glob("*/config.yaml"))
-    assert set(load_campaign(site / "c").scans) == {"a_1", "day2_a_1"}
+    assert init(".").exit_code == 0
     assert "kept config.yaml: inner lies in this campaign\n" in init("inner").output
     assert "kept config.yaml\n" in init("../c").output
 
@@ -500,19 +288,6 @@ def test_a_campaign_folder_that_cannot_be_made_is_named(site):
     done = init("-C", site / "file" / "c")
     assert isinstance(done.exception, TomopipeError)
     assert f"{site / 'file' / 'c'}: the campaign folder cannot be made (" in str(done.exception)
-
-
-def test_init_counts_what_can_be_used_and_says_why_not(site):
-    write_scan(site / "raw" / "a_1.h5", n_rows=4, n_cols=64, n_angles=31)
-    (site / "raw" / "a_2.h5").write_text("no HDF5")
-    shown = init(site, "--binning", 2, "--no-try-stacks").output
-    assert "2 scans (1 of 2 looked at can be used): results take about" in shown
-    assert "\n  a_2: not an HDF5 file" in shown
-    assert "--binning 4: an eighth" in shown
-    assert "B  each goes once its scan is accepted" in shown
-    os.remove(site / "raw" / "a_1.h5")
-    os.remove(site / "config.yaml")
-    assert "\n1 scan (0 of 1 looked at can be used)\n  a_2: not an" in init(site).output
 
 
 def test_what_slurm_does_not_have_is_refused_before_a_run_waits_for_it(small_queue, monkeypatch):
@@ -622,39 +397,17 @@ def test_scans_that_differ_in_their_cor_hint_were_recorded_alike(tmp_path):
     assert "; COR hint 2.5 px (column 18.0 if from the middle, as nabu) (not used), " in text
 
 
-@pytest.mark.parametrize("has_frames", [False, True])
-def test_a_log_beside_the_folder_of_images_is_no_scan(tmp_path, has_frames):
-    """As PETRA III writes: a folder with one of images, and an HDF5 file of positions."""
-    for name in ("rock_1", "rock_2"):
-        folder = tmp_path / "raw" / name
-        (folder / "tiff0000").mkdir(parents=True)
-        for number in range(3):
-            tifffile.imwrite(
-                folder / f"tiff0000/{name}_{number:05d}_img.tif", np.ones((3, 5), "u2")
-            )
-        with h5py.File(folder / f"{name}_nexus.h5", "w") as file:
-            file["entry/scan/data/s_rot/value"] = np.arange(3.0)
-            if has_frames:
-                file["exchange/data"] = np.ones((3, 3, 5), "u2")
-    done = init(tmp_path / "c", *(f"{tmp_path}/raw/rock_{n}/" for n in (1, 2)))
-    scans = yaml.safe_load((tmp_path / "c/config.yaml").read_text())["campaign"]["scans"]
-    assert (scans == [f"{tmp_path}/raw/*/"]) is not has_frames, done.output
-    assert (f"{tmp_path}/raw/rock_1/*.h5" in scans) is has_frames
-
-
 def test_images_of_one_scan_that_are_named_as_scans_are_one_warning(tmp_path):
-    (tmp_path / "raw" / "flats").mkdir(parents=True)
+    (tmp_path / "raw").mkdir()
     for number in range(6):
         tifffile.imwrite(tmp_path / "raw" / f"img_{number}.tif", np.ones((3, 5), "u2"))
-        tifffile.imwrite(tmp_path / "raw" / f"flat_{number}.tif", np.ones((3, 5), "u2"))
     config = "campaign: {scans: [raw/*.tif]}\npreprocess: {flats: none, darks: none}\n"
     (tmp_path / "config.yaml").write_text(config)
     found = check.examine(load_campaign(tmp_path))
-    images, flats = sorted(found.warnings)
+    (images,) = found.warnings
     assert images.startswith("6 scans (img_0, img_1, img_2, ...): skipped: one image, no scan: ")
     assert images.endswith("give their folder in campaign.scans, raw/")
-    assert flats.startswith("6 scans (raw/flat_0.tif, raw/flat_1.tif, raw/flat_2.tif, ...): ")
-    assert found.errors[0].startswith("none of 12 scans can be used (0 have select: no); the first")
+    assert found.errors[0].startswith("none of 6 scans can be used (0 have select: no); the first")
 
 
 def run_check(folder):

@@ -12,7 +12,6 @@ from tests.phantoms import write_scan
 from tests.step_calls import full_recon
 from tomopipe.campaign.campaign import campaign_from_data
 from tomopipe.commands.check import examine
-from tomopipe.commands.first_look import first_look
 from tomopipe.config import Config
 from tomopipe.cost import disk
 from tomopipe.cost.disk import KINDS, disk_needed, half_notes, lack_of_disk, still_to_make
@@ -68,14 +67,12 @@ def test_the_angles_tell_who_may_be_doubled_and_the_cor_who_is(look, tmp_path):
 
 
 def test_a_large_volume_has_averages_too(look, monkeypatch):
-    """Of init and plan, as in the file: at most a fiftieth of a volume that is not thin."""
+    """As in the file: at most a fiftieth of a volume that is not thin."""
     monkeypatch.setattr(preview, "_SMALLEST_BYTES", 1)
     monkeypatch.setattr(preview, "_SHARE", 1)
     averages = 4 * sum(-(-N_ROWS // n) * (-(-N_COLS // n)) ** 2 for n in (4, 8))
     campaign, rows = look()
     assert volumes(campaign, rows)["half_1"] == 1 + averages / PLAIN_BYTES
-    forecast = first_look(campaign).n_bytes["volumes"]
-    assert forecast == 2 * (PLAIN_BYTES + averages)
 
 
 def test_the_cor_of_the_last_run_counts_too_and_options_rule(look, tmp_path):

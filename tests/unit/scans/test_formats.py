@@ -9,7 +9,7 @@ import pytest
 import tifffile
 
 from tests.phantoms import write_scan
-from tomopipe.commands.first_look import scan_entries
+from tomopipe.commands.new_campaign import scan_entries
 from tomopipe.config import StepOptions
 from tomopipe.errors import ScanError
 from tomopipe.scans import formats
@@ -81,10 +81,13 @@ def test_a_scan_is_recognised_by_its_content(example):
 
 
 def test_init_finds_it(example):
-    known, path = example
+    path = example[1]
     campaign = path.parents[1]
-    every = "raw/" if known.in_folders else f"raw/*{path.suffix}"
-    assert scan_entries(["raw"], campaign) == [every]
+    other = path.with_name(f"b_1{path.suffix}")
+    other.touch()
+    assert scan_entries([f"raw/{path.name}", f"raw/{other.name}"], campaign) == [
+        f"raw/*{path.suffix}"
+    ]
     assert scan_entries([f"raw/{path.name}"], campaign) == [f"raw/{path.name}"]
 
 

@@ -1,9 +1,9 @@
-"""Holes in the numbers of images, and kinds of images, by their names."""
+"""The order of images by their names, kinds of these, and holes in their numbers."""
 
 import numpy as np
 import pytest
 
-from tomopipe.scans.image_names import copies_in, find_gaps, in_order, told_apart
+from tomopipe.scans.image_names import counts_of, in_order, kinds_of, missing_counts, unclear_kinds
 
 
 def names(numbers, head="img_", width=4):
@@ -14,41 +14,30 @@ def without(n, gone, first=0, step=1):
     return [number for number in range(first, first + n * step, step) if number not in gone]
 
 
-@pytest.mark.parametrize("width", [1, 4])
+def missing(stems, others=()):
+    counts = counts_of(stems)
+    return [] if counts is None else missing_counts(counts, others)
+
+
+@pytest.mark.parametrize("form", ["img_{}", "img_{:04d}", "img_{}_bin2", "2024-05-01_{:06d}"])
 @pytest.mark.parametrize("first", [0, 1, 9_950])
 @pytest.mark.parametrize(("step", "gone"), [(1, [57, 58, 100]), (3, [60, 63, 90])])
-def test_holes_are_found_and_placed(step, gone, first, width):
-    kept = without(181, {first + number for number in gone}, first, step)
-    gaps = find_gaps(names(kept, width=width))
-    assert gaps.n_missing == 3
-    assert gaps.positions.tolist() == [(number - first) // step for number in kept]
-    a, b, c = (first + number for number in gone)
-    assert gaps.missing == f"images {a} to {b}, {c}"
-
-
-def test_each_kind_of_image_has_numbers_of_its_own():
-    stems = names(range(10), "dar_") + names(without(50, {7})) + names(range(3, 9), "ref_")
-    gaps = find_gaps(stems)
-    assert (gaps.n_missing, gaps.missing) == (1, "image img_7")
-    assert gaps.positions.tolist() == [n for n in range(66) if n != 17]
+def test_missing_numbers(step, gone, first, form):
+    gone = [first + number for number in gone]
+    assert missing([form.format(n) for n in without(181, gone, first, step)]) == gone
 
 
 def test_images_counted_with_others_are_not_missing():
     stems = names(without(100, {50, 51, 52}))
-    assert find_gaps(stems, [{50, 51, 52}]) is None
-    gaps = find_gaps(stems, [{50, 51}, set(range(100))])
-    assert gaps.n_missing == 1
-    assert gaps.positions[50] == 51
-    assert find_gaps(stems, [{49, 50, 51, 52}]).n_missing == 3  # numbers of their own
-    assert find_gaps(sorted(stems) + names([50, 51, 52], "ref_")) is None
+    assert missing(stems, [{50, 51, 52}]) == []
+    assert missing(stems, [{50, 51}, set(range(100))]) == [52]
+    assert missing(stems, [{49, 50, 51, 52}]) == [50, 51, 52]  # numbers of their own
 
 
 def test_kinds_behind_the_number_follow_one_another():
     kinds = {"dar": 3, "img": 12, "ref": 4}
     by_kind = [f"s_01_{i:05d}_{kind}.tif" for kind, n in kinds.items() for i in range(n)]
     assert in_order(sorted(by_kind)) == by_kind  # by number first, as a listing has them
-    stems = [name.removesuffix(".tif") for name in by_kind]
-    assert told_apart(stems, "s_01") == "<scan>_#_dar 3, <scan>_#_img 12, <scan>_#_ref 4"
 
 
 @pytest.mark.parametrize(
@@ -69,50 +58,44 @@ def test_other_names_are_in_the_order_of_their_numbers(names):
     assert in_order(names[::-1]) == names
 
 
-HEALTHY = {
+EVEN = {
     "padded": names(range(1, 1000)),
     "bare": names(range(1000), width=1),
     "steps of 5": names(range(0, 900, 5)),
-    "no number": ["a", "b", "c", "d", "e"],
     "few": names([1, 5, 90]),
     "uneven": names([1, 5, 9, 20]),
     "two segments": [*names(range(90), "a1_"), *names(range(90), "a2_")],
-    "rounded angles": names(np.round(np.arange(400) * 1.01).astype(int)),
     "angles cut": names((np.arange(400) * 1.5).astype(int)),
     "angles with decimals": [f"img_{angle:.2f}" for angle in np.linspace(0, 180, 181)],
     "count and angle": [f"img_{i:04d}_{angle:.3f}" for i, angle in enumerate(np.arange(0, 180, 1))],
-    "seconds": [f"t_{14 + s // 3600:02d}{s // 60 % 60:02d}{s % 60:02d}" for s in range(100)],
-    "hours": [f"t_{14 + s // 3600:02d}{s // 60 % 60:02d}{s % 60:02d}" for s in range(0, 9000, 2)],
-    "lags": [f"t_2024_1423{s:02d}" for s in range(40)] + [f"t_2024_1424{s:02d}" for s in range(40)],
-    "unix": names([1_700_000_000 + s + (s > 50) for s in range(100)]),
     "milliseconds": names(np.cumsum(np.random.default_rng(1).integers(990, 1010, 200))),
     "descending": names(range(100, 0, -1)),
     "long": names(range(10**20, 10**20 + 50)),
 }
 
 
-@pytest.mark.parametrize("stems", HEALTHY.values(), ids=HEALTHY)
-def test_healthy_images_have_no_holes(stems):
-    assert find_gaps(stems) is None
+@pytest.mark.parametrize("stems", EVEN.values(), ids=EVEN)
+def test_nothing_is_missing(stems):
+    assert missing(stems) == []
+    assert unclear_kinds(stems) == ""
 
 
-def test_signs_and_decimals_are_no_kinds_and_their_holes_are_found():
+def test_signs_and_decimals_are_no_kinds_and_their_holes_are_missing():
     tilts = [f"tilt_{a}" for a in range(-20, 21) if a not in (-7, 3, 4)]
-    assert told_apart(tilts) == ""
-    gaps = find_gaps(tilts)
-    assert gaps.missing == "images -7, 3 to 4"
-    assert gaps.positions.tolist() == [n for n in range(41) if n not in (13, 23, 24)]
     printed = [f"p_{a / 4:g}" for a in range(40) if a != 6]
-    assert told_apart(printed) == ""
-    assert find_gaps(printed).missing == "image 1.50"
-    assert copies_in([*printed, "p_0.5 (copy)"]) == [("p_0.5 (copy)", "p_0.5")]
+    assert {*kinds_of(tilts)} == {"tilt_#"}
+    assert {*kinds_of(printed)} == {"p_#"}
+    assert missing(tilts) == [-7, 3, 4]
+    assert missing(printed) == [150]
 
 
-def test_kinds_are_the_same_for_scans_alike():
-    for scan in ("p05_rock_01", "p05_rock_02"):
-        stems = [f"{scan}_{kind}_{number:05d}" for kind in ("dar", "img") for number in range(3)]
-        assert told_apart(stems, scan) == "<scan>_dar_ 3, <scan>_img_ 3"
-    assert told_apart([*names(range(3), "s7_a_"), "dark"]) == "s#_a_ 3, dark 1"
-    assert told_apart([*names(range(3), "s7_"), *names(range(2), "s8_")]) == "s7_ 3, s8_ 2"
-    assert told_apart([f"img_{i}_{i + 5}" for i in range(20)], "img_1") == ""
-    assert told_apart(names(range(20), "scan_"), "scan_1") == ""
+def test_names_that_do_not_show_one_kind():
+    mixed = [*names(range(3), "dar_"), *names(range(12))]
+    assert unclear_kinds(mixed) == "images with 2 kinds of names, dar_# (3), img_# (12)"
+    printed = [f"p_{a / 4:g}" for a in range(40)]
+    copied = [*names(range(12), width=1), "img_03"]
+    assert unclear_kinds(copied) == "two images of one number, img_3 and img_03"
+    assert unclear_kinds([*printed, "p_0.5 (copy)"]) == (
+        "images with 2 kinds of names, p_# (40), p_# (copy) (1)"
+    )
+    assert unclear_kinds(["a", "b"]) == "images with 2 kinds of names, a (1), b (1)"
