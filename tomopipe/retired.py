@@ -1,23 +1,12 @@
 """Names that tomopipe no longer has, and what to write instead."""
 
-_MEASURES = "write sum, which adds up all its measures"
-_LAB = "write `tomopipe lab {}`"
-_CAMPAIGN = "write -C CAMPAIGN"
-
 RETIRED = {
-    "full_recon.gpus": "take the key out: each volume is made on one GPU, and the volumes of a "
-    "campaign spread over the GPUs there are",
-    "predict_cor.methods: pairs": "write registration",
-    "predict_cor.methods: wedge": _MEASURES,
-    "predict_cor.methods: mass": _MEASURES,
-    "predict_cor.methods: slices": _MEASURES,
-    "convert preview": "leave it out: volumes have averages of their own, which the page shows",
-    "simulate": _LAB.format("simulate"),
-    "evaluate": _LAB.format("evaluate"),
-    "train": _LAB.format("train"),
-    "bench": _LAB.format("bench"),
+    "a value as text": "write it into config.yaml, without quotes; of all that stands in braces in "
+    "--config Snakemake makes texts",
+    "an option as a column": "write it into config.yaml, as in overrides: "
+    "[{scans: [a_1], full_recon: {filter: hann}}], and remove the column",
+    "an import of a folder": "name its files, such as rot_cen.json or FOLDER/*.cor.json",
     "init --scans": "write files or patterns after the campaign folder",
-    "-d": _CAMPAIGN,
-    "--directory": _CAMPAIGN,
+    "--from": "leave it out: networks are trained on simulated scans",
 }
-"""Keys, `key: value`, commands, options (of one command or all): each the end of a sentence."""
+"""Keys, `key: value`, ways to write them, options (of one command or all): the end of a sentence."""

@@ -1,13 +1,10 @@
-"""An override of one scan, added, changed and taken away: what runs after it, and nothing else.
-
-In the configuration, and in the campaign table.
-"""
+"""An override of one scan, added, changed and taken away: what runs after it, and nothing else."""
 
 import json
 
 import yaml
 
-from tests.workflow.conftest import plan, snakemake
+from tests.workflow.conftest import snakemake
 from tests.workflow.test_reruns import TAIL, expect
 
 
@@ -67,23 +64,3 @@ def test_projections_of_one_scan_left_out(campaign):
     jobs = {"inventory", *chain, "fix_cor:a", "resolve_cor", *TAIL}
     assert jobs <= run.jobs <= jobs | {"sidecar"}, run.text  # the COR may come out as it was
     assert snakemake(campaign).jobs == frozenset()
-
-
-def test_a_cell_of_the_table_filled_edited_and_emptied(campaign):
-    def cells(*rows):
-        lines = ["scan\tfull_recon.filter\tpreprocess.stripes.method", *rows]
-        (campaign / "scans.tsv").write_text("\n".join(lines) + "\n")
-
-    cells("a_2\thann\t")
-    assert plan(campaign) == (2, {"full_recon:a_2", "report"})
-    cells("a_2\t\tsorting")
-    chain = {f"{rule}:a_2" for rule in ("try_recon", "predict_cor", "full_recon", "export_stack")}
-    jobs = {*chain, "fix_cor:a", "resolve_cor", *TAIL}
-    run = snakemake(campaign)
-    assert jobs <= run.jobs <= jobs | {"sidecar"}, run.text  # the COR may come out as it was
-    cells("a_2\t\tsorting", "b_1\t\tnone")  # which b_1 has anyway
-    assert snakemake(campaign).jobs == frozenset()
-    cells("a_2\tramp\tsortin")
-    run = snakemake(campaign)
-    assert run.status == 1
-    assert "scans.tsv: line 2: column preprocess.stripes.method: got 'sortin'" in run.text

@@ -261,16 +261,6 @@ def test_fix_cor_option_without_effect(campaign):
     expect(campaign, {"fix_cor:a", "fix_cor:b", "resolve_cor"})
 
 
-def test_tables_of_an_earlier_version_without_an_outlier_stay(campaign):
-    """Their rule was null; with the default nothing would come out otherwise."""
-    configure(campaign, "fix_cor", protect_confident=None)
-    expect(campaign, {"fix_cor:a", "fix_cor:b", "resolve_cor"})
-    configure(campaign, "fix_cor", protect_confident=0.95)
-    expect(campaign, set())
-    (campaign / "results/fix_cor/a.tsv").write_text("")
-    assert snakemake(campaign).jobs == {"fix_cor:a", "resolve_cor"}
-
-
 def test_resolve_cor_option_without_effect(campaign):
     configure(campaign, "resolve_cor", default_px=40.0)
     expect(campaign, {"resolve_cor"})

@@ -22,7 +22,7 @@ from tomopipe.campaign.results import INVENTORY_COLUMNS
 from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.state import not_selected
 from tomopipe.campaign.table import Row, check_table, did_you_mean, read_table
-from tomopipe.config import Config, not_carried, parse_cells, parse_config, read_config
+from tomopipe.config import Config, not_carried, parse_config, read_config
 from tomopipe.config.base import endless_tail
 from tomopipe.cor.cor_value import format_cor, is_valid, parse_cor
 from tomopipe.errors import TomopipeError, some_of
@@ -162,11 +162,10 @@ class Campaign:
 
     def for_scan(self, scan: str) -> "Campaign":
         """Return the campaign with the configuration of one scan: overrides, files by pattern."""
-        known = self.scans[scan]
-        if known.override is None and not self._has_own_options:
+        if not self._has_own_options:
             return self
         if scan not in self._for_scans:
-            config = self.config.for_scan(scan, known.series, known.override)
+            config = self.config.for_scan(scan, self.scans[scan].series)
             self._for_scans[scan] = replace(self, config=config)
         return self._for_scans[scan]
 
@@ -353,7 +352,8 @@ def make_campaign(
         gone = _gone(config, found, Files(directory / config.campaign.results))
         for fault in override_faults(config, found, gone):
             raise TomopipeError(f"{source}: {fault}")
-    scans = _with_rows([scan for scan in found if not scan.refused], rows, config, table)
+    cells = {row.scan: row for row in rows}
+    scans = {scan.name: _with_row(scan, cells.get(scan.name)) for scan in found if not scan.refused}
     return Campaign(
         directory=directory,
         config=config,
@@ -426,23 +426,9 @@ def stats_of(scans: Iterable[CampaignScan]) -> dict[str, Stat]:
     return {scan.name: (scan.n_bytes, scan.mtime_ns) for scan in scans}
 
 
-def _with_rows(
-    found: list[CampaignScan], rows: list[Row], config: Config, table: Path
-) -> dict[str, CampaignScan]:
-    """Add the cells of the campaign table to each scan."""
-    by_name = {row.scan: row for row in rows}
-    scans, problems = {}, []
-    for scan in found:
-        row, override = by_name.get(scan.name, Row(scan.name)), None
-        if row.options:
-            override, faults = parse_cells(row.options, config.for_scan(scan.name, scan.series))
-            problems += [f"{table}: line {row.line}: column {fault}" for fault in faults]
-        scans[scan.name] = replace(
-            scan, select=row.select or "auto", manual=row.cor_px, note=row.note, override=override
-        )
-    if problems:
-        raise TomopipeError("\n".join(problems))
-    return scans
+def _with_row(scan: CampaignScan, row: Row | None) -> CampaignScan:
+    """Add the cells of the campaign table to a scan."""
+    return replace(scan, select=row.select, manual=row.cor_px, note=row.note) if row else scan
 
 
 def read_inventory(path: str | os.PathLike[str]) -> InventoryRows:

@@ -22,7 +22,7 @@ from tomopipe.campaign.series import (
     series_key,
     split_name,
 )
-from tomopipe.config import Config, OverrideBlock, ScanGlob, not_carried
+from tomopipe.config import Config, ScanGlob, not_carried
 from tomopipe.config.base import endless_tail
 from tomopipe.errors import some_of
 from tomopipe.groups import grouped
@@ -47,7 +47,6 @@ class CampaignScan:
     select: str = "auto"
     manual: str = ""
     note: str = ""
-    override: OverrideBlock | None = None  # its option columns in the campaign table
     # of the file or folder itself; None if it does not exist
     n_bytes: int | None = None
     mtime_ns: int | None = None

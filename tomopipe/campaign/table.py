@@ -1,9 +1,8 @@
 """The campaign table (scans.tsv): read it, check it, edit cells without changing anything else.
 
 Tab-separated UTF-8 text for people and spreadsheets: comment lines begin with #, blank lines, other
-columns and any order of columns are fine. A column named like a key of the configuration, such as
-full_recon.filter, sets that option for a scan. A cell may stand in double quotes, as spreadsheets
-do for some (then "" inside means one); a scan whose name begins with # must.
+columns and any order of columns are fine. A cell may stand in double quotes, as spreadsheets do for
+some (then "" inside means one); a scan whose name begins with # must.
 """
 
 import difflib
@@ -11,13 +10,14 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from tomopipe.config import fault_of_key, is_option, option_keys
+from tomopipe.config import Config
 from tomopipe.cor.cor_value import format_cor, is_valid, off_detector, parse_cor, shown
 from tomopipe.errors import TomopipeError, saying
 from tomopipe.groups import grouped
+from tomopipe.retired import RETIRED
 from tomopipe.scans.formats import RAW_ENDINGS
 from tomopipe.storage.shared import settled_content, update_file
 
@@ -40,8 +40,6 @@ class Row:
     cor_px: str = ""
     note: str = ""
     line: int = 0  # 1-based, in the file
-    options: Mapping[str, str] = field(default_factory=dict)
-    """Cells under keys of the configuration, those left empty aside."""
     beyond: str = ""
     """The first cell that has no header."""
 
@@ -136,14 +134,19 @@ class _Table:
         line.text = "\t".join(line.cells)
 
     def _check_header(self) -> None:
-        known = {name for name in self.names if name in COLUMNS or is_option(name)}
-        repeated = sorted(name for name in known if self.names.count(name) > 1)
+        repeated = [name for name in COLUMNS if self.names.count(name) > 1]
         if "scan" not in self.names or repeated:
             found = f"{', '.join(repeated)} twice" if repeated else shown(", ".join(self.names))
             raise TomopipeError(
                 f"{self.path}: expected a header line with the columns {', '.join(COLUMNS)}, "
                 f"separated by tabs and each once; got {found}. Correct the first line."
             )
+        for name in self.names:
+            if "." in name and name.partition(".")[0] in Config.model_fields:
+                kind = "an option as a column"
+                raise TomopipeError(
+                    f"{self.at_header} {name}: {kind} is no longer there: {RETIRED[kind]}."
+                )
         meant = {name: ours for name in self.names if (ours := _meant(name, self.names))}
         if meant:
             raise TomopipeError(
@@ -166,9 +169,8 @@ def read_table(path: str | os.PathLike[str]) -> list[Row]:
     A column that is missing counts as empty; an empty `select` is `auto`.
 
     Raises TomopipeError if the file cannot be read, is not UTF-8 text, or its header lacks `scan`,
-    repeats a name, has a name that is nearly one of ours, or words joined by dots that are not a
-    key of the configuration which scans may override; and for invalid cells of `select`. The
-    message names the cell.
+    repeats a name of ours, or has one that is nearly ours or a key of the configuration; and for
+    invalid cells of `select`. The message names the cell.
     """
     with saying(f"{path}: the campaign table cannot be read"):
         content = settled_content(path)
@@ -177,10 +179,6 @@ def read_table(path: str | os.PathLike[str]) -> list[Row]:
 
 def _rows(text: str, path: str | os.PathLike[str]) -> list[Row]:
     table = _Table(text, path)
-    keys = [name for name in table.names if is_option(name)]
-    if unknown := {key: fault for key in keys if (fault := fault_of_key(key))}:
-        lines = (f"{table.at_header} {key}: {fault}" for key, fault in unknown.items())
-        raise TomopipeError("\n".join(lines))
     rows, faults = [], []
     for number, line in table.rows():
         cell = {name: table.value(line, name) for name in COLUMNS}
@@ -190,9 +188,8 @@ def _rows(text: str, path: str | os.PathLike[str]) -> list[Row]:
                 f"{path}: line {number}: select of {cell['scan']} is {shown(cell['select'])}; "
                 f"expected auto, yes or no{did_you_mean(cell['select'].lower(), SELECT)}"
             )
-        options = {key: text for key in keys if (text := table.value(line, key))}
         beyond = next(filter(None, map(_unquoted, line.cells[len(table.names) :])), "")
-        rows.append(Row(**cell, line=number, options=options, beyond=beyond))
+        rows.append(Row(**cell, line=number, beyond=beyond))
     if faults:
         raise TomopipeError("\n".join(faults))
     return rows
@@ -315,12 +312,11 @@ def fault_of_cell(text: str) -> str:
 
 def _meant(name: str, names: Collection[str]) -> str:
     """Return the known column that a name misspells; "" if it is known or a user's own."""
-    if name in COLUMNS or is_option(name):
+    if name in COLUMNS:
         return ""
     bare = _bare(name)
     ours = {_bare(column): column for column in COLUMNS} | {"cor": "cor_px"}
-    keys = {_bare(key): key for key in option_keys()}
-    if same := (ours | keys).get(bare):
+    if same := ours.get(bare):
         return same
     # One wrong letter is a slip, unless the known column is there too: `note` and `notes` are two.
     absent = [key for key, column in ours.items() if column not in names and key != "cor"]

@@ -72,10 +72,7 @@ def _what_is_read(text: str) -> str:
                 "`tomopipe cor set SCAN VALUE`, or n_cols - 1 - VALUE where `tomopipe check` says "
                 "that frames are mirrored back (docs/reference/conventions.md, Other programs)."
             )
-    return (
-        "Read are rot_cen.json, a CSV file Filename,COR, sidecars, and folders of them or with "
-        "try_center."
-    )
+    return "Read are rot_cen.json, a CSV file Filename,COR, and sidecars."
 
 
 def write_rot_cen(cors: Mapping[str, float], path: str | os.PathLike[str]) -> None:

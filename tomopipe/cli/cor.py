@@ -4,20 +4,19 @@ import json
 import math
 import os
 import shlex
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import chdir, suppress
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.text import Text
 
 from tomopipe.campaign.campaign import Campaign, load_campaign, refuse_unknown
-from tomopipe.campaign.cor_files import contradictions, find_cors
+from tomopipe.campaign.cor_files import read_cors
 from tomopipe.campaign.files import BEFORE_IMPORT, SIDECAR
 from tomopipe.campaign.results import read_cor_json, read_inventory_tsv
 from tomopipe.campaign.state import State, not_selected, why_not_selected
@@ -26,12 +25,11 @@ from tomopipe.campaign.tomogui import Match, match, merge_batch_csv, merge_rot_c
 from tomopipe.cli.options import CampaignCommand, CampaignOption, ConfigFile, Directory, DryRun
 from tomopipe.cli.terminal import console, folding_table, near
 from tomopipe.cor.cor_value import format_cor, is_valid, off_detector, parse_cor, shown
-from tomopipe.errors import ScanError, TomopipeError, saying
+from tomopipe.errors import ScanError, TomopipeError, saying, some_of
 from tomopipe.report.collected_records import collect_scans
 from tomopipe.report.records import ScanRecord
 from tomopipe.report.sources import Reader
-from tomopipe.reruns.stated import statement_in
-from tomopipe.storage.atomic import whole, write_json
+from tomopipe.storage.atomic import whole
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -43,15 +41,10 @@ app = typer.Typer(
 
 
 class Form(StrEnum):
-    """TomoGUI's forms of a table of CORs, and a set for `tomopipe lab train`."""
+    """TomoGUI's forms of a table of CORs."""
 
     rot_cen = "rot_cen"
     csv = "csv"
-    training = "training"
-
-
-# Sources of CORs determined from the scan itself.
-_SEEN = ("manual", "ai", "auto")
 
 
 @app.command("list", cls=CampaignCommand)
@@ -136,20 +129,17 @@ def set_cor(
 
 @app.command("import", cls=CampaignCommand)
 def import_cors(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            help="rot_cen.json; a CSV file `Filename,COR`; a sidecar; or a folder of sidecars, or "
-            "with try_center, such as TomoGUI's `<folder>_rec`."
-        ),
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="rot_cen.json, a CSV file `Filename,COR`, or sidecars."),
     ],
     dry_run: DryRun = False,
     predicted: Annotated[
         bool,
         typer.Option(
             "--predicted",
-            help="Also take CORs that were predicted, of tomopipe's own results or equal to those "
-            "that scans have: they then count as set by hand.",
+            help="Also take CORs that were predicted, of sidecars or equal to those that scans "
+            "have: they then count as set by hand.",
         ),
     ] = False,
     directory: CampaignOption = Path("."),
@@ -159,17 +149,15 @@ def import_cors(
 
     An entry belongs to the scan of the same path, else to the one scan of that file name. Entries
     that fit no scan or several are listed and skipped. Where a value is no COR of its scan,
-    nothing is imported. Of sidecars and results of tomopipe those set by hand are taken; a value
-    that results/cor.json has already for its scan changes nothing, so that an exported table may
-    be edited and imported.
+    nothing is imported. Of sidecars those set by hand are taken; a value that results/cor.json has
+    already for its scan changes nothing, so that an exported table may be edited and imported.
 
     Examples: `tomopipe cor import /data/rot_cen.json -C mycampaign -n`,
-    `tomopipe cor import /data/raw_rec -C mycampaign` (TomoGUI's results),
-    `tomopipe cor import mycampaign/raw -C mycampaign` (sidecars: scans.tsv was lost)
+    `tomopipe cor import mycampaign/raw/*.cor.json -C mycampaign` (scans.tsv was lost)
     """
     campaign = load_campaign(directory, config)
-    read = find_cors(file, predicted=predicted)
-    cors, junk, passed_over = read
+    file = some_of(list(map(str, files)), 3)
+    cors, junk, passed_over = read_cors(files, predicted=predicted)
     entries = cors | dict.fromkeys(junk, math.nan)
     found = match(entries, {scan.name: scan.abspath for scan in campaign.scans.values()})
     foreign = {*found.unmatched, *found.ambiguous}
@@ -199,10 +187,6 @@ def import_cors(
         typer.echo(f"skipped: {n} {why}")
     if equal:
         typer.echo(f"unchanged: {len(equal)} that have this COR, not by hand (--predicted sets it)")
-    if others := [] if predicted else contradictions(campaign, read):
-        results = shlex.quote(str(campaign.files.cor_table.parent))
-        typer.echo("\n".join(others))
-        typer.echo(f"If cor.json is newer: `tomopipe cor import {results}`")
     verb = "would be set" if dry_run else "set"
     typer.echo(
         f"{len(changes)} {verb}, {len(new) - len(changes)} as they were, "
@@ -214,37 +198,27 @@ def import_cors(
 
 @app.command("export", cls=CampaignCommand)
 def export_cors(
-    file: Annotated[Path, typer.Argument(help="The file to write; of a set, the folder.")],
+    file: Annotated[Path, typer.Argument(help="The file to write.")],
     form: Annotated[
         Form,
-        typer.Option(
-            "--format",
-            help="rot_cen: path to COR, as JSON; csv: `Filename,COR`; training: a set for "
-            "`tomopipe lab train --from`.",
-        ),
+        typer.Option("--format", help="rot_cen: path to COR, as JSON; csv: `Filename,COR`."),
     ] = Form.rot_cen,
     dry_run: DryRun = False,
     directory: CampaignOption = Path("."),
     config: ConfigFile = None,
 ) -> None:
-    """Write the resolved CORs in one of TomoGUI's forms, or as a set to train on.
+    """Write the resolved CORs in one of TomoGUI's forms.
 
-    Entries of others in the file stay. Every run writes results/rot_cen.json as well. A set has
-    the CORs that were set by hand or accepted, not those filled in, with what is needed to learn
-    from them.
+    Entries of others in the file stay. Every run writes results/rot_cen.json as well.
 
     Examples: `tomopipe cor export /data/rot_cen.json`,
-    `tomopipe cor export batch_cor_values.csv --format csv`,
-    `tomopipe cor export myset --format training`
+    `tomopipe cor export batch_cor_values.csv --format csv`
     """
     campaign = load_campaign(directory, config)
     path = campaign.files.cor_table
     if not path.is_file():
         raise TomopipeError(f"{path}: not there yet. `tomopipe run` makes it.")
     resolved = read_cor_json(path)
-    if form is Form.training:
-        _export_set(campaign, resolved, file, dry_run=dry_run)
-        return
     _refuse_own(campaign, file)
     cors = {
         campaign.scans[scan].abspath: float(entry["cor_px"])
@@ -279,33 +253,6 @@ def _kept(campaign: Campaign, cors: Mapping[str, float], others: list[str]) -> s
     stale = sum(os.path.normpath(name) in without_cor for name in others)
     text = f"; other entries that stay: {len(others)}" if others else ""
     return text + (f", {stale} of them of scans that have no COR here" if stale else "")
-
-
-def _export_set(
-    campaign: Campaign, resolved: dict[str, Any], folder: Path, *, dry_run: bool
-) -> None:
-    """Write <scan>.h5, the rows.h5, and <scan>.json of scans with both; earlier ones stay."""
-    cors = {
-        scan: float(entry["cor_px"])
-        for scan, entry in resolved.items()
-        if scan in campaign.scans
-        and entry["source"] in _SEEN
-        and campaign.files.rows(scan).is_file()
-    }
-    files = {scan: (folder / f"{scan}.h5", folder / f"{scan}.json") for scan in cors}
-    for rows, truth in files.values():
-        if any(map(os.path.lexists, (rows, truth))) and statement_in(rows) is None:
-            raise TomopipeError(
-                f"{folder}: holds {rows.name} or {truth.name}, which are of no such set. "
-                "Give another folder."
-            )
-    for scan, (rows, truth) in files.items() if not dry_run else ():
-        with whole(rows) as temporary:
-            shutil.copyfile(campaign.files.rows(scan), temporary)
-        write_json({"cor_px": cors[scan]}, truth)
-    n, wrote = len(cors), "would write" if dry_run else "wrote"
-    without = len(resolved) - n
-    typer.echo(f"{wrote} {n} scan{'s' * (n != 1)} to {folder}; {without} had no COR of their own")
 
 
 def _records(campaign: Campaign, reader: Reader) -> Iterator[ScanRecord]:

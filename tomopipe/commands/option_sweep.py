@@ -21,7 +21,7 @@ from tomopipe.campaign.results import (
     read_cor_json,
     read_prediction,
 )
-from tomopipe.config import Config, fault_of_key, parse_cells
+from tomopipe.config import OverrideBlock, load_yaml, problems_of
 from tomopipe.cor.cor_value import parse_cor
 from tomopipe.errors import TomopipeError
 from tomopipe.scans.raw_scan import RawScan, raw_scan
@@ -121,17 +121,18 @@ def _with(campaign: Campaign, scan: str, key: str, value: str) -> Campaign:
             "float32: all would be the same. Set it in config.yaml and run the campaign, or make a "
             "sweep of another key."
         )
-    block = key.partition(".")[0]
-    if block in Config.model_fields and block not in ("input", "preprocess", "full_recon"):
+    block, *names = key.split(".")
+    if block not in ("input", "preprocess", "full_recon") or not names:
         raise TomopipeError(
             f"{key}: changes nothing in a slice of the volume; expected a key of input, preprocess "
             "or full_recon, such as full_recon.filter"
         )
-    if fault := fault_of_key(key):
-        raise TomopipeError(f"{key}: {fault}")
+    options = load_yaml(value, f"{key}: {value}")
+    for name in reversed(names):
+        options = {name: options}
+    override = OverrideBlock(scans=[scan], **{block: options})
     for_scan = campaign.for_scan(scan)
-    override, problems = parse_cells({key: value}, for_scan.config)
-    if problems:
+    if problems := problems_of(for_scan.config, override):
         raise TomopipeError("\n".join(problems))
     config = for_scan.config.with_options(override).named_for(scan, campaign.scans[scan].series)
     return replace(for_scan, config=config)

@@ -15,10 +15,9 @@ from tomopipe.config.blocks import (
     PredictCorBlock,
     ResolveCorBlock,
     ScanGlob,
+    StitchBlock,
     TryReconBlock,
 )
-from tomopipe.config.cells import fault_of_key, is_option, option_keys, parse_cells
 from tomopipe.config.model import Config, OverrideBlock, StepOptions
-from tomopipe.config.parse import parse_config, parsed_texts, read_config, with_file
+from tomopipe.config.parse import load_yaml, parse_config, problems_of, read_config, with_file
 from tomopipe.config.preprocess import PreprocessBlock
-from tomopipe.config.stitch_block import StitchBlock

@@ -6,7 +6,15 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from tomopipe.config.base import Block, FilePattern, Text, TwoNumbers, not_carried, option
+from tomopipe.config.base import (
+    Block,
+    FilePattern,
+    Text,
+    TwoNumbers,
+    endless_tail,
+    not_carried,
+    option,
+)
 
 METHODS = ("ai", "sum", "registration")
 CHECKPOINT_METHODS = ("dinov2",)
@@ -347,7 +355,6 @@ class PredictCorBlock(Block):
         ["ai", "sum"],
         "Methods in order: the first confident one wins, unless another contradicts "
         "it. []: none, CORs are set by hand or resolve_cor: default_px.",
-        baseline=["ai"],
     )
     min_confidence: Fraction = option(0.5, "A prediction below this confidence is not accepted.")
     max_bad_frames: Fraction = option(
@@ -400,7 +407,6 @@ class FixCorBlock(Block):
         "Never replace a prediction of at least this confidence: outside the limit it is doubtful, "
         "no neighbour and no donor. The default holds for the shipped network of ai alone, another "
         "number for every method and network; null: all are replaced.",
-        baseline=None,
     )
 
 
@@ -492,6 +498,40 @@ class FullReconBlock(Block):
     def _low_below_high(cls, value: str | list[float]) -> str | list[float]:
         if not isinstance(value, str) and not value[0] < value[1]:
             raise ValueError("must be [low, high] with low < high")
+        return value
+
+
+class StitchBlock(Block):
+    """Vertical stitching: scans of one sample at several heights, one volume for each stack."""
+
+    stacks: dict[str, list[str]] = option(
+        {},
+        "Name of each stack and its scans in order of height, upwards or downwards: "
+        "names, or patterns such as bone_* (in order of their numbers). Neighbours overlap.",
+    )
+    direction: Literal["auto", "down", "up"] = option(
+        "auto",
+        "Whether each scan continues the one before it towards higher detector rows "
+        "(down) or lower ones (up); auto: found.",
+    )
+    overlap_rows: float | None = option(
+        None, "Detector rows that neighbours share, to 10 rows or a tenth; null: found.", gt=0
+    )
+    match_intensity: bool = option(
+        False, "Fit gain and offset of each scan to those before it, in the overlap."
+    )
+
+    @field_validator("stacks")
+    @classmethod
+    def _names_of_files(cls, value: dict[str, list[str]]) -> dict[str, list[str]]:
+        for name in value:
+            bad = re.search(r"[/\x00-\x1f\x7f]", name) or not_carried(name) or endless_tail(name)
+            if not name.strip() or name.startswith(".") or bad:
+                raise ValueError(
+                    f"the name of stack {name!r} becomes a file's: it must not be empty, begin "
+                    "with a dot, contain / , { } <word> or control characters, or end in one text "
+                    "20 times"
+                )
         return value
 
 

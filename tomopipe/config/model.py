@@ -17,12 +17,12 @@ from tomopipe.config.blocks import (
     PredictCorBlock,
     ReportBlock,
     ResolveCorBlock,
+    StitchBlock,
     StorageBlock,
     TryReconBlock,
     WatchBlock,
 )
 from tomopipe.config.preprocess import PreprocessBlock
-from tomopipe.config.stitch_block import StitchBlock
 from tomopipe.errors import TomopipeError
 
 OVERRIDABLE = ("input", "preprocess", "try_recon", "full_recon")
@@ -103,15 +103,10 @@ class Config(StepOptions):
         " such as [{scans: [rock_*], full_recon: {binning: 2}}].",
     )
 
-    def for_scan(self, scan: str, series: str, override: OverrideBlock | None = None) -> "Config":
-        """Return the configuration of one scan: the overrides that match are applied in order.
-
-        Last comes `override`, the scan's options in the campaign table.
-        """
+    def for_scan(self, scan: str, series: str) -> "Config":
+        """Return the configuration of one scan: the overrides that match are applied in order."""
         applied = [override for override in self.overrides if override.applies(scan, series)]
-        return self.with_options(*applied, *([override] if override else [])).named_for(
-            scan, series
-        )
+        return self.with_options(*applied).named_for(scan, series)
 
     def named_files(self) -> list[str]:
         """Return the files of flats, darks or angles as configured, with patterns."""

@@ -12,7 +12,6 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from tomopipe.config.model import OVERRIDABLE, Config, OverrideBlock, merged
-from tomopipe.config.yaml_text import load_yaml
 from tomopipe.errors import TomopipeError
 from tomopipe.paths import NO_FOLDER
 from tomopipe.retired import RETIRED
@@ -24,6 +23,8 @@ _ELSEWHERE = {
     "ti": "titarenko",
     "vo-all": "vo",
 }
+
+_AS_TEXT = "a value as text"  # in RETIRED
 
 KeyPath = tuple[int | str, ...]  # of a value in the configuration: keys, and numbers of items
 
@@ -48,86 +49,14 @@ def parse_config(data: Mapping[str, Any], *, source: str = "config") -> Config:
     return config
 
 
-def parsed_texts(data: Mapping[str, Any], *, source: str = "config") -> dict[str, Any]:
-    """Return a configuration with texts replaced by the values they stand for.
-
-    `snakemake --config 'full_recon={binning: 2}'` passes the text 2; whole blocks may be texts in
-    YAML, too. Valid texts of a key (the name of a file, hann) are kept. A TomopipeError, which
-    names `source`, if the text of a block is not one.
-    """
-    blocks = _blocks(data, source)
-    overrides = blocks.pop("overrides", None)
-    blocks = _values_for_texts(blocks)
-    if isinstance(overrides, list):
-        overrides = [
-            {**item, **_values_for_texts({k: v for k, v in item.items() if k in OVERRIDABLE})}
-            if isinstance(item, Mapping)
-            else item
-            for item in overrides
-        ]
-    return blocks if overrides is None else {**blocks, "overrides": overrides}
-
-
 def _blocks(data: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Return the blocks, with texts in YAML parsed, empty ones kept.
-
-    Snakemake passes a text if it does not recognise a value of --config as YAML.
-    """
+    """Return the blocks without those left empty, which have their defaults."""
     if not isinstance(data, Mapping):
         raise TomopipeError(
             f"{source}: expected blocks of keys such as campaign:, got {_shown(data)}"
         )
-    blocks: dict[str, Any] = {}
-    for key, value in data.items():
-        kind = list if key == "overrides" else dict
-        found = value
-        if isinstance(value, str) and key in Config.model_fields:
-            named = f"{source}: {key}"
-            found = load_yaml(value, named)
-            if not isinstance(found, kind | None):
-                example = "[{scans: [a_1], input: {every: 2}}]" if kind is list else "{key: value}"
-                raise TomopipeError(f"{named}: expected {example}, got {_shown(value)}")
-        blocks[key] = kind() if found is None else found
-    return blocks
-
-
-def _values_for_texts(blocks: dict[str, Any]) -> dict[str, Any]:
-    """Replace texts by their values for keys that do not accept texts."""
-    blocks = _without_null(blocks)
-    try:
-        Config.model_validate({"campaign": {"scans": ["*"]}, **blocks})
-    except ValidationError as error:
-        key_paths = {_known(problem["loc"]) for problem in error.errors()}
-    else:
-        return blocks
-    for *outer, key in sorted(filter(None, key_paths), key=str):
-        with suppress(KeyError, IndexError, TypeError):  # a key that is not there
-            holder: Any = blocks
-            for part in outer:
-                holder = holder[part]
-            if isinstance(holder, dict):
-                holder[key] = _value_for_text(holder[key])
-    return blocks
-
-
-def _without_null(value: Any) -> Any:
-    """Return a copy in which the text null is None; some keys would read it as a name."""
-    if isinstance(value, list):
-        return [_without_null(item) for item in value]
-    if isinstance(value, Mapping):
-        return {k: None if v == "null" else _without_null(v) for k, v in value.items()}
-    return value
-
-
-def _value_for_text(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_value_for_text(item) for item in value]
-    if not isinstance(value, str):
-        return value
-    try:
-        return load_yaml(value, "value")
-    except TomopipeError:
-        return value
+    keys = Config.model_fields
+    return {key: block for key, block in data.items() if block is not None or key not in keys}
 
 
 def problems_of(config: Config, override: OverrideBlock) -> list[str]:
@@ -166,14 +95,18 @@ def read_document(path: Path) -> Any:
     return {} if data is None else data
 
 
-def with_file(path: Path, config: Mapping[str, Any]) -> dict[str, Any]:
+def load_yaml(text: str, source: str) -> Any:
+    """Return the content of a YAML text; `source` is named in errors."""
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # also of dates and numbers
+        message = " ".join(str(error).split())
+        raise TomopipeError(f"{source}: cannot be read as YAML: {message}") from None
+
+
+def with_file(path: Path, config: dict[str, Any]) -> dict[str, Any]:
     """Return the blocks of a file, updated key by key by `config`, from the command line."""
-    blocks = _blocks(read_document(path), str(path))
-    for block, given in config.items():
-        old = blocks.get(block)
-        both = isinstance(old, Mapping) and isinstance(given, Mapping)
-        blocks[block] = {**(old or {}), **given} if both else given
-    return blocks
+    return merged(_blocks(read_document(path), str(path)), config)
 
 
 def _problems(error: ValidationError, source: str = "") -> Iterator[str]:
@@ -214,10 +147,18 @@ def _problems(error: ValidationError, source: str = "") -> Iterator[str]:
             refused.setdefault(key, (key_path, value, []))[2].append(message)
     for key, (key_path, value, messages) in refused.items():
         message = ", or ".join(dict.fromkeys(messages))
-        hint = nearest(str(value), re.findall(r"'([^']+)'", message))
+        hint = _as_value(value) or nearest(str(value), re.findall(r"'([^']+)'", message))
         # of keys that do not fit
         got = "" if isinstance(value, Mapping) else f"got {_shown(value)}; "
         yield f"{key}: {got}{message}; {hint}{_meaning(key_path)}".rstrip("; ")
+
+
+def _as_value(text: Any) -> str:
+    """Say how to write a number, list or block that was given as text, as `--config` does."""
+    with suppress(TomopipeError):
+        if isinstance(text, str) and isinstance(load_yaml(text, ""), int | float | list | dict):
+            return f"{_AS_TEXT} is no longer there: {RETIRED[_AS_TEXT]}; "
+    return ""
 
 
 def _text_in(source: str, location: KeyPath, value: Any) -> str:

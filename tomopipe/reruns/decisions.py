@@ -158,10 +158,6 @@ class Decisions:
         only = f" ({METADATA_ALONE})" if is_whole and only_metadata_differ(old, wanted) else ""
         return "; ".join(dict.fromkeys(lines)) + only or CHANGED.get(step, "written by no job")
 
-    def accept(self, step: str, key: str, wanted: Statement) -> None:
-        """Take a result made from something else as what the wanted one would be."""
-        self.right[step, key] = wanted
-
     def _replaced_files(self, scan: str, old: Sequence[str], new: Sequence[str]) -> str:
         if scan not in self.campaign.scans:
             return "raw files changed"

@@ -54,8 +54,7 @@ def refuse_foreign(campaign: Campaign, receipts: Receipts) -> None:
                 *(f"  {path}" for path in sorted(found)[:_N_NAMED]),
                 *(["  ..."] if len(found) > _N_NAMED else []),
                 "Choose another folder (campaign.results, storage.sidecars), or move these away. "
-                "`tomopipe cor import` takes CORs over from center_of_rotation.txt, rot_cen.json "
-                "and sidecars.",
+                "`tomopipe cor import` takes CORs over from rot_cen.json, CSV files and sidecars.",
             ]
         )
     )

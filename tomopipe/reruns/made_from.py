@@ -119,13 +119,6 @@ def without_also_read(statement: Mapping[str, Any]) -> Statement:
     return {key: value for key, value in statement.items() if key != ALSO_READ}
 
 
-def before_protection(wanted: Statement) -> Statement:
-    """Return what an earlier version stated of fix_cor, without `protect_confident`."""
-    options = {**wanted["options"].get("fix_cor", {})}
-    options.pop("protect_confident", None)
-    return wanted | {"options": _without_empty({"fix_cor": options})}
-
-
 def _options_once(step: str, campaign: Campaign) -> dict[str, Any]:
     """Return the `options_of` a step, computed once for all scans of one configuration."""
     if step not in campaign.effective:

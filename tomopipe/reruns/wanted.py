@@ -28,7 +28,6 @@ from tomopipe.reruns.relion_notes import assumed_numbers, source_of
 from tomopipe.reruns.words import (
     CHANGED,
     MISSING,
-    PROTECTING,
     UNREADABLE,
     UNRECORDED,
     of_cor,
@@ -221,16 +220,10 @@ class Wanted:
 
     def why_fix_cor(self, series: str) -> str:
         """Say why the table of a series is made; "" if not."""
-        wanted, table = self.of_fix_cor(series), self.campaign.files.fix_table(series)
-        reason = self.why(wanted, series)
-        if reason and not self.why(made_from.before_protection(wanted), series):
-            if any(row["flagged"] == "true" for row in read_tsv(table, ("flagged",))):
-                return PROTECTING
-            self._decisions.accept("fix_cor", series, wanted)  # no outlier to keep
-            return ""
+        reason = self.why(self.of_fix_cor(series), series)
         if reason != CHANGED["fix_cor"]:
             return reason
-        before = read_tsv(table, ("scan",))
+        before = read_tsv(self.campaign.files.fix_table(series), ("scan",))
         return self._of_series({row["scan"]: row for row in before}, series)
 
     def _of_series(self, before: Mapping[str, Mapping[str, str]], series: str) -> str:

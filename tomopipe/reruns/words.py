@@ -18,7 +18,6 @@ IF_OTHER_COR = "if its COR changes: a prediction of its series is pending"
 IF_OTHER_PAGE = "if what it shows changes"
 IF_OTHER_CONTENT = "if the comparison finds another content"
 UNRECORDED = "the record of this folder does not say what it was made from"
-PROTECTING = "confident predictions are not replaced any more (fix_cor.protect_confident)"
 OPTIONS_OF_FIX = "options of fix_cor changed"
 #: For results that contain no statement.
 CHANGED = {

@@ -21,7 +21,7 @@ from tomopipe.campaign.campaign import (
 from tomopipe.campaign.files import CONFIG, SNAKEFILE, names_no_target
 from tomopipe.campaign.lock import FILES
 from tomopipe.campaign.raw_files import unread_folders
-from tomopipe.config import parsed_texts, with_file
+from tomopipe.config import with_file
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.option_faults import closed_folders, missing_gpu, refuse_no_file
 from tomopipe.reruns.settle import Settled
@@ -74,7 +74,6 @@ def begin(config: dict[str, Any], directory: Path, *, is_main: bool) -> Campaign
             "mycampaign --scans 'FOLDER/*.h5' && tomopipe run mycampaign (a "
             "demonstration: python -m tomopipe.simulate.demo demo)"
         )
-    config.update(parsed_texts(config))  # as Snakemake hands nested values of --config on
     campaign = campaign_from_data(config, directory, source=given or CONFIG)
     refuse_vanished(campaign)
     if not (is_watched() or snakemake_options.is_lint()):

@@ -35,7 +35,6 @@ from tomopipe.geometry import (
 )
 from tomopipe.groups import grouped
 from tomopipe.prep.half_acquisition import FACTOR, is_half_acquisition
-from tomopipe.recon.angular_sampling import is_full_rotation
 from tomopipe.relion.mrc import check_stack, read_volume_size
 from tomopipe.relion.star import matrix_rows_text, number_text, tomo_names, write_star
 from tomopipe.storage.atomic import whole
@@ -263,10 +262,7 @@ def _tomogram(
 ) -> Tomogram:
     geometry = StackGeometry(meta["n_cols"], meta["n_rows"], meta["binning"])
     first_col = meta["first_col"]
-    theta_rad = np.radians(meta["theta_deg"])
-    # older stacks do not say it of the whole scan, of which they may have chosen a few images
-    full_rotation = meta.get("full_turn", is_full_rotation(theta_rad))
-    is_half = full_rotation and is_half_acquisition(
+    is_half = meta["full_turn"] and is_half_acquisition(
         mode,
         full_rotation=True,
         cor_px=cor_px,
@@ -278,7 +274,7 @@ def _tomogram(
         stack=stack,
         tilt_series=tilt_series,
         geometry=geometry,
-        theta_rad=theta_rad,
+        theta_rad=np.radians(meta["theta_deg"]),
         cor_px=float(bin_cor(cor_px, x0=first_col, binning=geometry.binning)),
         pixel_angstrom=meta["pixel_size_um"]["value"] * geometry.binning * ANGSTROM_PER_UM,
         energy_kev=meta["energy_kev"]["value"],

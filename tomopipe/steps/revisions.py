@@ -10,7 +10,7 @@ REVISIONS = {
     "inventory": 7,
     "try_recon": 7,
     "predict_cor": 21,
-    "fix_cor": 1,
+    "fix_cor": 2,
     "resolve_cor": 1,
     "full_recon": 6,
     "stitch": 1,

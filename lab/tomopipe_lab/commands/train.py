@@ -1,4 +1,4 @@
-"""`tomopipe lab train`: train the learned finder from simulated scans, or on from accepted CORs."""
+"""`tomopipe lab train`: train the learned finder from simulated scans."""
 
 import json
 import os
@@ -35,12 +35,6 @@ def train(
         typer.Option(help="Only this; repeat for more."),
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Small, in minutes; to try it.")] = False,
-    from_set: Annotated[
-        Path | None,
-        typer.Option(
-            "--from", help="Train on from accepted CORs: a folder of `tomopipe cor export`."
-        ),
-    ] = None,
     start: Annotated[
         str, typer.Option(help="Weights to begin with: shipped, or a path; default: random.")
     ] = "",
@@ -61,7 +55,7 @@ def train(
     with its card: set `predict_cor.model` to it.
 
     Examples: `tomopipe lab train work`, `tomopipe lab train work --quick`,
-    `tomopipe lab train work --from myset --start shipped`, `tomopipe lab train --card shipped`
+    `tomopipe lab train work --start shipped`, `tomopipe lab train --card shipped`
     """
     if card is not None:
         show_card(card)
@@ -69,17 +63,13 @@ def train(
     if work is None:
         raise TomopipeError("no folder given: `tomopipe lab train WORK`.")
     from tomopipe_lab.train import run
-    from tomopipe_lab.train.sets import take_set
     from tomopipe_lab.train.work import start as begin
 
-    plan = _plan(quick, seed, scans, epochs, simulated=from_set is None)
+    plan = _plan(quick, seed, scans, epochs)
     wanted = [stage_name.value for stage_name in stage or Stage]
     if Stage.train in wanted:
         run.need_torch()  # before the hours that the other stages take
     begin(work, plan)
-    if from_set is not None:
-        typer.echo(take_set(from_set, work, plan))
-        wanted = [stage_name for stage_name in wanted if stage_name != "simulate"]
     options = run.Options(device, cores or len(os.sched_getaffinity(0)), start)
     with _progress() as tell:
         done = run.everything(work, plan, options, tell, tuple(wanted))
@@ -87,25 +77,17 @@ def train(
         _say(work / "nets" / "A.safetensors", done)
 
 
-def _plan(
-    quick: bool,
-    seed: int,
-    scans: int | None,
-    epochs: int | None,
-    *,
-    simulated: bool,
-) -> "Plan":
+def _plan(quick: bool, seed: int, scans: int | None, epochs: int | None) -> "Plan":
     """Return what to train on, for how long: the usual or the quick plan, with what was asked."""
     from tomopipe_lab.train.work import QUICK, Plan
 
     plan = QUICK if quick else Plan()
-    plan = replace(
+    return replace(
         plan,
         seed=seed,
         n_train=plan.n_train if scans is None else scans,
         epochs=epochs or plan.epochs,
     )
-    return plan if simulated else replace(plan, n_train=0, n_validation=0, n_wide=0)
 
 
 def show_card(name: str) -> None:

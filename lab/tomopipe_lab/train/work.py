@@ -129,7 +129,7 @@ def write_truth(truth: Truth, path: Path) -> None:
 
 
 def read_truth(path: Path) -> Truth:
-    """Read what `write_truth` or `tomopipe cor export --training` wrote.
+    """Read what `write_truth` wrote.
 
     Raises
     ------

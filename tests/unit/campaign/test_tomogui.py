@@ -49,7 +49,7 @@ def test_rot_cen_with_junk_is_refused_by_entry(tmp_path, junk):
         ("[1, 2]", "got list"),
         ("[" * 20_000, "expected JSON"),
         ("", "expected rot_cen.json or a table .*got 'nothing'"),
-        ("5", "expected rot_cen.json or a table .*got '5'.*a CSV file Filename,COR, sidecars"),
+        ("5", "expected rot_cen.json or a table .*got '5'.*a CSV file Filename,COR, and sidecars"),
         (
             NABU,
             "nabu: give the number of its rotation_axis_position to `tomopipe cor set SCAN VAL",

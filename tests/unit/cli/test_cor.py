@@ -81,7 +81,7 @@ def rows(output):
     [
         "cor list",
         "cor set a_1 1000.5",
-        "cor import results",
+        "cor import cors.json",
         "cor export cors.json",
         "report",
         "plan",
@@ -355,7 +355,6 @@ def test_an_exported_table_sets_only_what_was_edited(campaign, results):
         "a_2\tauto\t1010.00\t",
         "b [red] 1\tauto\t301.50\t",
     ]
-    assert "b [red] 1: 301.50 -> 300.00\n" in call(campaign, "import", results, "--predicted")
     call(campaign, "set", "a_1", "999")  # a value typed since the run is no longer its COR
     file.write_text("Filename,COR\na_1.h5,1010.00\n")
     assert "a_1: 999.00 -> 1010.00\n" in call(campaign, "import", file)
@@ -387,28 +386,18 @@ def test_export_keeps_the_entries_of_others(campaign, results):
     assert file.read_text() == "[]"
 
 
-def test_a_campaign_begun_in_tomogui_goes_on_here(campaign):
-    for scan, text in [("a_1", "1000.50\n"), ("a_2", ""), ("c_9", "5")]:
-        place = campaign / "raw_rec" / "try_center" / scan
-        place.mkdir(parents=True)
-        (place / "center_of_rotation.txt").write_text(text)
-    output = call(campaign, "import", campaign / "raw_rec")
-    assert table(campaign) == TABLE.replace("a_1\t\t", "a_1\t1000.50\t")
-    assert "unmatched: " in output
-    assert "skipped: 1 without a COR\n1 set, 0 as they were, 1 unmatched" in output
-
-
 def test_a_lost_table_is_had_back_from_the_sidecars(campaign):
     """A predicted COR stays one; it would be frozen otherwise."""
     (campaign / "scans.tsv").unlink()
     for scan, source in [("a_1", "ai"), ("a_2", "manual"), ("b [red] 1", "series-mean")]:
         text = json.dumps({"scan": scan, "cor_px": 1010.0, "source": source})
         (campaign / "raw" / f"{scan}.cor.json").write_text(text)
-    output = call(campaign, "import", campaign / "raw")
+    sidecars = sorted((campaign / "raw").glob("*.cor.json"))
+    output = call(campaign, "import", *sidecars)
     assert table(campaign) == "scan\tselect\tcor_px\tnote\na_2\tauto\t1010.00\t\n"
     assert "skipped: 1 predicted" in output
     assert "skipped: 1 filled" in output
-    assert "1 set, 1 as they were" in call(campaign, "import", campaign / "raw", "--predicted")
+    assert "1 set, 1 as they were" in call(campaign, "import", *sidecars, "--predicted")
 
 
 def test_retry_says_of_a_scan_why_it_is_not_selected(campaign, results):
@@ -419,34 +408,6 @@ def test_retry_says_of_a_scan_why_it_is_not_selected(campaign, results):
         done = CliRunner().invoke(cli, ["retry", scan, "-C", str(campaign)])
         lines = done.output.splitlines()
         assert lines == [*filter(None, [why]), "No failure keeps a scan from the next run."]
-
-
-def test_a_scan_of_several_files_is_skipped_once(campaign, results):
-    for scan in ("a_1", "a_2"):  # a_2 is by hand in cor.json
-        place = results / "try_center" / scan
-        place.mkdir(exist_ok=True)
-        (place / "prediction.json").write_text(json.dumps({"cor_px": 1300.0}))
-        (place / "center_of_rotation.txt").write_text("1300.00")
-    skipped = [line for line in call(campaign, "import", results).splitlines() if "skipp" in line]
-    assert skipped == [
-        "skipped: 1 filled or replaced in their series, which the next run does again"
-    ]
-
-
-def test_import_says_where_a_sidecar_is_of_before(campaign, results):
-    """Nothing could be written beside the data since; a_1 was predicted then, and is no more."""
-    (campaign / "scans.tsv").unlink()
-    write = (campaign / "raw" / "a_2.cor.json").write_text
-    write(json.dumps({"scan": "a_2", "cor_px": 1011.0, "source": "manual"}))
-    output = call(campaign, "import", campaign / "raw")
-    assert "a_2: none -> 1011.00\n" in output
-    assert f"a_2: 1011.00 by hand in {campaign}/raw/a_2.cor.json, 1010.00 in cor.json\n" in output
-    assert f"If cor.json is newer: `tomopipe cor import {results}`" in output
-    assert "a_2: 1011.00 -> 1010.00\n" in call(campaign, "import", results)
-    write(json.dumps({"scan": "a_2", "cor_px": 1011.0, "source": "ai"}))
-    assert "a_2: none by hand in " in call(campaign, "import", campaign / "raw")
-    write(json.dumps({"scan": "a_2", "cor_px": 1010.0, "source": "manual"}))
-    assert "cor.json" not in call(campaign, "import", campaign / "raw")
 
 
 @pytest.mark.parametrize(

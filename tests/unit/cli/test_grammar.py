@@ -83,21 +83,13 @@ def test_the_laboratory_is_one_command(name):
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        (["simulate", "demo"], "simulate is no longer there: write `tomopipe lab simulate`."),
         (["init", "c", "--scans=x"], "init --scans is no longer there: write files or patterns"),
-        (["status", "-d", "X"], "-d is no longer there: write -C CAMPAIGN."),
-        (["cor", "set", "a", "1", "--directory=X"], "--directory is no longer there: write -C"),
-        (["-C", "X", "convert", "preview"], "convert preview is no longer there: leave it out"),
+        (["lab", "train", "w", "--from=X"], "--from is no longer there: leave it out: networks"),
     ],
 )
 def test_a_retired_name_says_what_to_write_instead(typed, said):
     done = CliRunner().invoke(cli, typed, env={"COLUMNS": "200"})
     assert (done.exit_code, said in done.output) == (2, True), done.output
-
-
-def test_a_retired_name_may_be_that_of_a_scan(tmp_path):
-    done = CliRunner().invoke(cli, ["retry", "simulate", "-C", str(tmp_path)])
-    assert "no longer there" not in done.output
 
 
 def test_what_follows_two_dashes_stays_there_with_a_campaign_before_the_command():

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from tomopipe.config import Config, parse_config, parsed_texts, read_config
+from tomopipe.config import Config, parse_config, read_config
 from tomopipe.config.blocks import FILTERS, FullReconBlock, InputBlock
 from tomopipe.config.model import OverrideBlock
 from tomopipe.errors import TomopipeError
@@ -102,12 +102,7 @@ def test_every_key_has_a_meaning_and_stands_in_the_pages():
         ),
         ("full_recon", {"binning": 1.5}, ["full_recon.binning", "integer"]),
         ("predict_cor", {"methods": "none"}, ["predict_cor.methods", "list"]),
-        (
-            "predict_cor",
-            {"methods": ["ai", "pairs"]},
-            ["predict_cor.methods: pairs is no longer there: write registration"],
-        ),
-        ("full_recon", {"gpus": 2}, ["full_recon.gpus is no longer there: take the key out"]),
+        ("full_recon", {"binning": "2"}, ["integer; a value as text is no longer there: write it"]),
         ("predict_cor", {"min_confidence": 1.1}, ["predict_cor.min_confidence", "less than"]),
         ("inventory", {"series_pattern": "(.*)"}, ["inventory.series_pattern", "two groups"]),
         ("inventory", {"series_pattern": "(("}, ["inventory.series_pattern", "regular expression"]),
@@ -248,45 +243,22 @@ def test_unreadable_file_is_named(tmp_path):
         read_config(tmp_path / "config.yaml")
 
 
-BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
-    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12)
-)
-BOMB += "campaign: {scans: *a11}\n"
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (BOMB, "line 6: more than 200000 values, aliases resolved"),
-        ("a: &a {b: *a}", "line 1: a value that contains itself"),
-        ("campaign: {scans: " + "[" * 100_000, "nested more than 30 deep"),
-        ("campaign: {scans: " + "[" * 60 + "]" * 60 + "}", "nested more than 30 deep"),
-        ("a: &a [1]\nb: &b [*a]\n" + "c: {" * 40 + "x: *b" + "}" * 40, "nested more than 30 deep"),
-        (f"full_recon: {{binning: 1{'0' * 5000}}}", "line 1: a number of 5001 digits; expected 18"),
-        ("full_recon: {binning: 0x" + "f" * 30 + "}", "a number of 32 digits"),
+        (f"full_recon: {{binning: 1{'0' * 5000}}}", "cannot be read as YAML: Exceeds the limit"),
         ("campaign: {name: 2026-13-45}", "cannot be read as YAML: month must be in 1..12"),
         ("campaign: !!python/object:os.system {}", "cannot be read as YAML"),
         ("? [a, {b: c}]\n: 1", "cannot be read as YAML"),
-        ("campaign:\n  scans: [a", "cannot be read as YAML: line 2, column 12: while parsing a"),
+        ("campaign: {scans: " + "[" * 100_000, "cannot be read as YAML"),
+        ("campaign:\n  scans: [a", "line 2, column 12"),
         (
             "campaign: {scans: [a]}\nresolve_cor: {default_px: 85,5}",
             "resolve_cor: 5 is no key; if it is part of a number, write a decimal point: 85.5",
         ),
-        (
-            "campaign:\n  scans: [a]\ntry_recon: {width_px: 5}\nfix_cor:\ntry_recon: {step_px: 1}",
-            "try_recon stands in line 3 and again in line 5, and one of them would not count",
-        ),
-        (
-            "campaign: {scans: [a]}\ntry_recon:\n  width_px: 5\n  width_px: 50\n",
-            "width_px stands in line 3 and again in line 4",
-        ),
     ],
-    ids=[
-        "bomb", "itself", "open", "deep", "deep by aliases", "number", "hex", "date", "object",
-        "key", "open line", "decimal comma", "block twice", "key twice",
-    ],
-)  # fmt: skip
+    ids=["number", "date", "object", "key", "deep", "open line", "decimal comma"],
+)
 def test_what_no_configuration_is_costs_a_message_with_the_file(tmp_path, text, said):
     path = tmp_path / "config.yaml"
     path.write_text(text)
@@ -320,52 +292,6 @@ def test_values_that_are_not_a_configuration_are_shown_in_part():
     with pytest.raises(TomopipeError) as error:
         parse_config(LEAST | {"full_recon": {"filter": "x" * 10_000}})
     assert len(str(error.value)) < 1000
-
-
-def test_texts_of_the_command_line_are_the_values_they_stand_for():
-    # as Snakemake hands on --config 'full_recon={binning: 2, ...}' and the like
-    given = {
-        "campaign": {"scans": ["1", "raw/*.h5"], "name": "2", "table": "null"},
-        "input": {"columns": ["3", "9"], "skip_angles": [["0", "1e1"]], "mirrored": "no"},
-        "preprocess": {"stripes": {"size_px": "5"}, "minus_log": "false", "flats": "none"},
-        "try_recon": {"row": "0.25", "center_px": "null"},
-        "full_recon": {"binning": "2", "rows": "all", "crop_x": ["1", "2"], "filter": "hann"},
-        "overrides": [{"scans": ["1"], "full_recon": {"binning": "4"}, "try_recon": {"row": "1"}}],
-        "report": "{enabled: false}",
-        "fix_cor": None,
-    }
-    config = parse_config(parsed_texts(given))
-    assert (config.campaign.scans, config.campaign.name) == (["1", "raw/*.h5"], "2")
-    assert config.campaign.table is None
-    assert (config.input.columns, config.input.skip_angles) == ([3, 9], [[0, 10]])
-    assert config.input.mirrored == "no"
-    assert (config.preprocess.stripes.size_px, config.preprocess.minus_log) == (5, False)
-    assert config.preprocess.flats == "none"
-    assert (config.try_recon.row, config.try_recon.center_px) == (0.25, None)
-    assert (config.full_recon.binning, config.full_recon.crop_x) == (2, [1, 2])
-    assert config.report.enabled is False
-    for_scan = config.for_scan("1", "")
-    assert (for_scan.full_recon.binning, for_scan.try_recon.row) == (4, 1)
-    assert isinstance(for_scan.try_recon.row, int)
-    assert given["full_recon"]["binning"] == "2"  # not changed itself
-    plain = {"campaign": {"scans": ["a"]}, "full_recon": {"binning": 2, "rows": [1, 3]}}
-    assert parsed_texts(plain) == plain
-
-
-def test_a_text_that_is_no_block_is_refused_with_its_name():
-    assert parse_config(LEAST | {"full_recon": "{binning: 2}"}).full_recon.binning == 2
-    for value in ("a", "[1]", "{binning", "2", "{binning: 2, binning: 3}"):
-        for read in (parse_config, parsed_texts):
-            with pytest.raises(TomopipeError, match=r"^config: full_recon: "):
-                read(LEAST | {"full_recon": value})
-    with pytest.raises(TomopipeError, match="config: expected blocks of keys"):
-        parsed_texts(["a"])
-    with pytest.raises(TomopipeError, match="config: overrides: expected"):
-        parsed_texts(LEAST | {"overrides": "{scans: [a]}"})
-    with pytest.raises(TomopipeError, match=r"full_recon\.binning: got 'many'"):
-        parse_config(parsed_texts(LEAST | {"full_recon": {"binning": "many"}}))
-    with pytest.raises(TomopipeError, match="unknown key"):
-        parse_config(parsed_texts(LEAST | {"full_rcon": {"binning": "2"}, "fix": "a"}))
 
 
 def test_formats_and_types_are_those_of_the_volume():

@@ -3,15 +3,12 @@
 import re
 
 import pytest
-from typer.testing import CliRunner
 
 from tomopipe.campaign.campaign import campaign_from_data, load_campaign
-from tomopipe.cli import cli
 from tomopipe.config import parse_config
 from tomopipe.cost.disk import output_bytes
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.decisions import Decisions
-from tomopipe.review.table_edits import decide
 
 NAMES = ("tooth_1", "tooth_2", "foam_1")
 
@@ -130,9 +127,6 @@ def test_the_grid_of_a_series_and_of_a_scan_is_its_own(tmp_path):
     n_bytes = [output_bytes(found, "try_recon", row | {"scan": scan}) for scan in NAMES]
     # so many slices of 1024 x 1024 voxels, and little else
     assert [n // (2 * 1024**2) for n in n_bytes] == [121, 121, 321]
-    with_table(tmp_path, ("scan", "try_recon.center_px"), ("foam_1", "77"), ("tooth_1", ""))
-    try_recon = campaign(tmp_path, try_recon={"width_px": 80}).for_scan("foam_1").config.try_recon
-    assert (try_recon.center_px, try_recon.width_px) == (77, 80)
 
 
 @pytest.mark.parametrize(
@@ -185,121 +179,10 @@ def test_an_empty_block_is_none():
     assert parse_config({"campaign": {"scans": ["a"]}, "overrides": None}).overrides == []
 
 
-def with_table(folder, *lines, **blocks):
-    (folder / "scans.tsv").write_text("".join("\t".join(cells) + "\n" for cells in lines))
-    return campaign(folder, *blocks.pop("overrides", []), **blocks)
-
-
-def test_a_cell_of_the_table_is_an_option_of_its_scan_and_wins(tmp_path):
-    found = with_table(
-        tmp_path,
-        ("scan", "preprocess.stripes.method", "mood", "full_recon.filter", "full_recon.rows"),
-        ("tooth_1", "vo", "bad", "", '"[0, 1]"'),
-        ("foam_1", "", "", "", ""),
-        overrides=[
-            {"series": ["tooth"], "full_recon": {"filter": "hann"}},
-            {"series": ["tooth"], "preprocess": {"stripes": {"method": "sorting", "snr": 4.5}}},
-        ],
-    )
-    first, two = (found.for_scan(name).config for name in ("tooth_1", "tooth_2"))
-    assert (first.preprocess.stripes.method, two.preprocess.stripes.method) == ("vo", "sorting")
-    assert first.preprocess.stripes.snr == 4.5
-    assert first.full_recon.filter == "hann"  # the cell is empty
-    assert (first.full_recon.rows, two.full_recon.rows) == ([0, 1], "all")
-    assert found.for_scan("foam_1").config.full_recon == found.config.full_recon
-
-
-def test_cells_are_values_as_in_the_configuration(tmp_path):
-    cells = {
-        "preprocess.stripes.alpha": ("1e-4", 1e-4),
-        "preprocess.distortion.coefficients": ("[1.0, 1e-4]", [1, 1e-4]),
-        "preprocess.distortion.center_px": ("[1e2, 2.0e2]", [100, 200]),
-        "preprocess.ring_current.dataset": ("1e5", "1e5"),
-        "preprocess.half_acquisition": ("no", "no"),
-        "preprocess.minus_log": ("FALSE", False),
-        "preprocess.hardening": ("[1, 0.25]", [1, 0.25]),
-        "preprocess.flats": ("none", "none"),
-        "full_recon.crop_x": ("[3, 9]", [3, 9]),
-        "input.skip_projections": ("[0, [4, 6]]", [0, [4, 6]]),
-        "input.energy_kev": ("30", 30),
-        "full_recon.value_range": ("auto", "auto"),
-    }
-    found = with_table(
-        tmp_path, ("scan", *cells), ("foam_1", *(text for text, _ in cells.values()))
-    )
-    config = found.for_scan("foam_1").config.model_dump()
-    for key, (_, value) in cells.items():
-        got = config
-        for name in key.split("."):
-            got = got[name]
-        assert got == value, key
-
-
-@pytest.mark.parametrize(
-    ("column", "cell", "line", "said"),
-    [
-        (
-            "full_recon.filtre",
-            "",
-            2,
-            r"unknown key; did you mean full_recon\.filter\? allowed here: algorithm",
-        ),
-        ("preproces.phase.method", "", 2, r"did you mean preprocess\.phase\.method\?"),
-        ("fix_cor.max_delta_px", "1", 2, "expected a key of input, preprocess, try_recon or full"),
-        ("try_recon.width_px", "-1", 4, "got -1; should be greater than or equal to 0"),
-        ("full_recon.output", "zarr", 2, "is the same for all scans of a campaign"),
-        ("full_recon.filter", "han", 4, "got 'han'; should be 'ramp'.*did you mean hann"),
-        ("preprocess.stripes.size_px", "2", 4, "got 2; should be greater than or equal to 3"),
-        ("preprocess.roll_deg", "0,5", 4, "got '0,5'; should be a valid number"),
-        ("full_recon.rows", "[1, 2", 4, "cannot be read"),
-        ("full_recon.crop_x", "[5, 4]", 4, "first <= last"),
-        ("preprocess.stripes", "{methd: vo}", 4, "stripes.methd: unknown key; did you mean meth"),
-    ],
-)
-def test_what_is_wrong_with_a_cell_is_named_with_its_place(tmp_path, column, cell, line, said):
-    lines = [("# mine",), ("scan", column), ("foam_1", ""), ("tooth_1", cell)]
-    with pytest.raises(TomopipeError, match=said) as error:
-        with_table(tmp_path, *lines)
-    start = f"{tmp_path / 'scans.tsv'}: line {line}: column {column}"
-    assert str(error.value).startswith(start)
-    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}")
-    result = CliRunner().invoke(cli, ["check", str(tmp_path)])
-    assert result.exit_code == 1
-    assert f"line {line}: column {column}" in " ".join(str(result.exception).split())
-
-
-def test_cells_that_do_not_fit_together_are_named(tmp_path):
-    with pytest.raises(TomopipeError, match=r"column preprocess: phase\.method must be none"):
-        with_table(
-            tmp_path,
-            ("scan", "preprocess.minus_log", "preprocess.phase.method"),
-            ("foam_1", "false", "paganin"),
-        )
+def test_overrides_that_do_not_fit_together_are_named(tmp_path):
     with pytest.raises(TomopipeError, match="must be none where minus_log is false"):
         campaign(
             tmp_path,
             {"scans": ["foam_1"], "preprocess": {"minus_log": False}},
             {"scans": ["foam_1"], "preprocess": {"phase": {"method": "paganin"}}},
         ).for_scan("foam_1")
-
-
-def test_what_rewrites_the_table_keeps_its_options(tmp_path):
-    lines = [
-        ("scan", "full_recon.rows", "cor_px", "preprocess.stripes.method"),
-        ("foam_1", '"[0, 1]"', "", "vo"),
-        ("tooth_1", "", "", ""),
-    ]
-    before = with_table(tmp_path, *lines).for_scan("foam_1").config
-    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}")
-    arguments = ["cor", "set", "foam_1", "12.5", "-C", str(tmp_path)]
-    assert CliRunner().invoke(cli, arguments).exit_code == 0
-    seen = {"cor_px": "12.50"}
-    decisions = {"tooth_2": ({"cor_px": "9.00", "note": "by eye"}, {})}
-    decide(tmp_path / "scans.tsv", decisions | {"foam_1": ({"select": "no"}, seen)})
-    found = campaign(tmp_path)
-    assert found.for_scan("foam_1").config == before != found.config
-    assert found.scans["tooth_2"].override is None
-    assert [scan.manual for scan in found.scans.values()] == ["12.50", "", "9.00"]
-    assert found.scans["foam_1"].select == "no"
-    text = (tmp_path / "scans.tsv").read_text()
-    assert text.splitlines()[1].startswith('foam_1\t"[0, 1]"\t12.50\tvo')
