@@ -8,5 +8,6 @@ RETIRED = {
     "an import of a folder": "name its files, such as rot_cen.json or FOLDER/*.cor.json",
     "init --scans": "write files or patterns after the campaign folder",
     "--from": "leave it out: networks are trained on simulated scans",
+    "--allow-run": "start the run with `tomopipe run`; the page shows its progress",
 }
-"""Keys, `key: value`, ways to write them, options (of one command or all): the end of a sentence."""
+"""Keys, `key: value`, ways to write them, options: each the end of a sentence."""

@@ -1,6 +1,5 @@
 """Pages in Debian's Chromium."""
 
-import os
 import queue
 import shutil
 import subprocess
@@ -30,14 +29,13 @@ def chromium():
 class Server:
     """A review of a campaign as a person starts it; each link is for one browser."""
 
-    def __init__(self, folder, *options, environment=None):
+    def __init__(self, folder, *options):
         command = [sys.executable, "-u", "-m", "tomopipe", "review", str(folder), *options]
         self.process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env=os.environ | (environment or {}),
         )
         self.links = queue.Queue()
         threading.Thread(target=self._listen, daemon=True).start()
@@ -53,8 +51,8 @@ class Server:
 
 @pytest.fixture
 def serve(request):
-    def start(folder, *options, environment=None):
-        server = Server(folder, *options, environment=environment)
+    def start(folder, *options):
+        server = Server(folder, *options)
         request.addfinalizer(server.process.wait)
         request.addfinalizer(server.process.terminate)
         return server

@@ -1,7 +1,10 @@
 """The review page: look, decide, run again, see the new state."""
 
 import json
-import time
+import os
+import signal
+import subprocess
+import sys
 
 import pytest
 from playwright.sync_api import expect
@@ -21,7 +24,7 @@ def test_look_decide_run_again_see(tmp_path, serve, visit):
     configure(folder, "report", enabled=False)
     first = snakemake(folder)
     assert first.status == 0, first.text
-    page = visit(serve(folder, "--allow-run", "--cores", "2"))
+    page = visit(serve(folder))
     assert "token" not in page.url
     row(page, "a_2").click()
     expect(page.locator("#facts h2")).to_have_text("a_2")
@@ -59,11 +62,9 @@ def test_look_decide_run_again_see(tmp_path, serve, visit):
     page.get_by_role("button", name="Next run").click()
     expect(page.locator("#plan-state")).to_contain_text("1 full_recon")
     expect(page.locator("#plan-body th")).to_have_text(["scan", "what runs", "why"])
-    page.get_by_role("button", name="Start the next run").click()
-    expect(page.locator("#run-state")).to_contain_text("under way")
-    expect(page.locator("#run-state")).to_contain_text("all is done", timeout=5 * TIMEOUT_MS)
-    log = next((folder / "logs" / "run").glob("*.log")).read_text()
-    assert sorted(job for job in job_names(log) if job.startswith("full_recon")) == [
+    again = snakemake(folder)
+    assert again.status == 0, again.text
+    assert [job for job in job_names(again.text) if job.startswith("full_recon")] == [
         "full_recon:a_2"
     ]
     # the plan is worked out again by itself
@@ -76,42 +77,22 @@ def test_look_decide_run_again_see(tmp_path, serve, visit):
     assert page.trouble == []
 
 
-def test_a_run_is_stopped_and_that_of_somebody_else_reported(tmp_path, serve, visit):
+def test_the_progress_of_a_run_in_a_terminal_is_shown(tmp_path, serve, visit):
     folder = new_campaign(tmp_path / "campaign", {"a_1": 48.5})
-    slow = failing(tmp_path, "try_recon", "a_1", "time.sleep(600)")
-    page = visit(serve(folder, "--allow-run", environment=slow))
-    page.get_by_role("button", name="Next run").click()
-    page.get_by_role("button", name="Start the next run").click()
-    running = folder / "logs" / "status" / "try_recon" / "a_1.json"
-    until = time.monotonic() + 100
-    while not running.exists() and time.monotonic() < until:
-        time.sleep(0.2)
-    expect(page.locator("#run-state")).to_contain_text("of ")
-    expect(page.locator("#run-bar")).to_be_visible()
-    # to the server of somebody else this run is one that was started elsewhere
-    other = visit(serve(folder, "--allow-run"))
-    other.get_by_role("button", name="Next run").click()
-    expect(other.locator("#run-state")).to_contain_text("started elsewhere")
-    expect(other.get_by_role("button", name="Start the next run")).to_be_hidden()
-    page.get_by_role("button", name="Stop the run").click()
-    expect(page.locator("#run-state")).to_contain_text("was stopped", timeout=TIMEOUT_MS)
-    expect(other.get_by_role("button", name="Start the next run")).to_be_visible()
-    assert "user request" in next((folder / "logs" / "run").glob("*.log")).read_text()
-    assert not (folder / "results" / "try_center" / "a_1" / "try.tif").exists()
-    assert page.trouble == other.trouble == []
-
-
-@pytest.mark.parametrize("width", [820, 1440, 2560])
-def test_why_no_run_was_started_hides_no_button(tmp_path, serve, visit, width):
-    server = serve(make_campaign(tmp_path), "--allow-run")
-    page = visit(server, viewport={"width": width, "height": 900})
-    page.get_by_role("button", name="Next run").click()
-    why = "another run of this campaign is under way, or was killed: see `tomopipe status`. " * 3
-    page.route("**/api/run/start", lambda route: route.fulfill(status=422, json={"error": why}))
-    page.get_by_role("button", name="Start the next run").click()
-    expect(page.locator("#toast")).to_have_text(why.strip())
-    toast, button = (page.locator(of).bounding_box() for of in ("#toast", "#run-start"))
-    assert toast["y"] > button["y"] + button["height"]
+    slow = os.environ | failing(tmp_path, "try_recon", "a_1", "time.sleep(600)")
+    page = visit(serve(folder))
+    run = [sys.executable, "-m", "tomopipe", "run", str(folder)]
+    with subprocess.Popen(run, env=slow, stdout=subprocess.DEVNULL) as process:
+        try:
+            expect(page.locator("#live")).to_have_text("1 running", timeout=2 * TIMEOUT_MS)
+            page.get_by_role("button", name="Jobs").click()
+            expect(page.get_by_label("inventory: 1 of 1")).to_be_visible()
+            expect(page.get_by_label("try_recon: 0 of 1")).to_be_visible()
+            expect(page.locator("#jobs details")).to_contain_text("running  try_recon  a_1")
+        finally:
+            process.send_signal(signal.SIGINT)
+    expect(page.locator("#live")).to_have_text("1 lost", timeout=2 * TIMEOUT_MS)
+    assert page.trouble == []
 
 
 def test_a_scan_of_known_cor_without_a_sweep_has_its_volume_and_takes_another_cor(
@@ -128,22 +109,6 @@ def test_a_scan_of_known_cor_without_a_sweep_has_its_volume_and_takes_another_co
     expect(row(page, "bone_007")).to_contain_text("512.25 ✎")
     assert read_cells(folder / "scans.tsv")["bone_007"]["cor_px"] == "512.25"
     assert page.trouble == []
-
-
-def test_without_allow_run_nothing_can_be_started(tmp_path, serve, visit):
-    folder = make_campaign(tmp_path)
-    page = visit(serve(folder))
-    page.get_by_role("button", name="Next run").click()
-    expect(page.locator("#run-state")).to_contain_text("--allow-run")
-    expect(page.get_by_role("button", name="Start the next run")).to_be_hidden()
-    page.trouble.clear()
-    status = page.evaluate("""async () => {
-      const { csrf } = await (await fetch("api/queue")).json();
-      const headers = { "x-tomopipe-csrf": csrf, "content-type": "application/json" };
-      return (await fetch("api/run/start", { method: "POST", headers, body: "{}" })).status;
-    }""")
-    assert status == 403
-    assert not (folder / ".snakemake").exists()
 
 
 def test_the_prediction_of_a_replaced_outlier_is_taken_back_with_a_key_or_a_click(

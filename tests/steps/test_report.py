@@ -195,16 +195,6 @@ def test_a_sweep_that_cannot_be_read_is_noted(tmp_path):
     assert "bone_002/try.tif" in html
 
 
-def test_jobs_tell_how_much_memory_they_took(tmp_path):
-    made = every_state(tmp_path, plane_px=0).write()
-    for scan, peak_mb in (("bone_001", 500.0), ("bone_002", 1500.0)):
-        made.status("full_recon", scan, 100, used={"cpu_s": 300.0, "peak_mb": peak_mb})
-    report(made.page, made.campaign())
-    table = made.page.read_text(encoding="utf-8").split('id="times"')[1].split("</section>")[0]
-    (row,) = (row for row in table.split("<tr>") if "full_recon" in row)
-    assert re.findall(r"<td[^>]*>([^<]*)</td>", row)[-1] == "1.50 GB"
-
-
 def test_many_scans_have_their_pictures_beside_the_page(tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "INLINE_SCANS", 20)
     made = large(tmp_path, n_scans=25).write()

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import h5py
@@ -212,7 +213,7 @@ def failed_scans(campaign: Path) -> set[str]:
     assert {line.split(":")[0] for line in make_plan(found).failures} == listed
     status = read_status(found)
     assert {job.key for job in status.with_state("failed")} == listed
-    n_failed = {step.step: step.n_failed for step in record.times if step.n_failed}
+    n_failed = Counter(failure.step for failure in record.failures)
     assert n_failed == {step.step: step.failed for step in status.steps if step.failed}
     return listed
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tomopipe.storage.json_files import json_or, number, part, text
+from tomopipe.storage.json_files import json_or, number, text
 
 #: Seconds without a heartbeat after which a running job is lost: three of its beats.
 LOST_S = 180.0
@@ -41,7 +41,6 @@ class JobStatus:
     error: str  # why it failed
     warning: str  # about what it made
     log_tail: str  # end of its log, for jobs that are not done
-    used: Mapping[str, float | None]  # `cpu_s`, `peak_mb`
 
     @property
     def wall_s(self) -> float | None:
@@ -84,7 +83,6 @@ def parse_job(
         error=text(data.get("error")),
         warning=text(data.get("warning")),
         log_tail="",
-        used={key: number(value) for key, value in part(data, "used").items()},
     )
 
 

@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import resource
 import socket
 import sys
 import time
@@ -103,10 +102,9 @@ def job(
     """Run one job: log to `log`, and write its start, heartbeat and end beside it.
 
     Also recorded are the cores, memory and GPUs it requested (`threads` and Snakemake's
-    `resources`), and its CPU time and peak memory. It fails at once if one of its `outputs` is
-    write-protected, or its folder is. A job that SLURM requeued after it made its `outputs` exits
-    well, and one that Snakemake tries again although it failed on its data fails as before: both
-    compute nothing.
+    `resources`). It fails at once if one of its `outputs` is write-protected, or its folder is. A
+    job that SLURM requeued after it made its `outputs` exits well, and one that Snakemake tries
+    again although it failed on its data fails as before: both compute nothing.
 
     A job that is killed leaves a status with a start and no end, by which `onerror` recognises it.
     `state` is running, done or failed; times are Unix seconds. While the job runs, `heartbeat` is
@@ -153,21 +151,13 @@ def job(
         raise
     if more.get("wrote_only") and usual:
         more["usual"] = usual
-    _write(status | more | {"state": "done", "end": time.time(), "used": _used()}, path)
+    _write(status | more | {"state": "done", "end": time.time()}, path)
 
 
 def _beat(status: dict[str, Any], path: Path) -> None:
     # A full disk or a file server away for a minute must not end the job.
     with suppress(OSError, RunEndedError):
         _write(status | {"heartbeat": time.time()}, path)
-
-
-def _used() -> dict[str, float]:
-    """Return the resources used by this process since its start, with the CPU time of children."""
-    itself = resource.getrusage(resource.RUSAGE_SELF)
-    children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu_s = sum(usage.ru_utime + usage.ru_stime for usage in (itself, children))
-    return {"cpu_s": round(cpu_s, 2), "peak_mb": round(itself.ru_maxrss * 1.024e-3, 1)}
 
 
 def _one_line(error: BaseException) -> str:

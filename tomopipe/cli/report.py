@@ -26,7 +26,7 @@ def report(
     """Build the report of the existing results, also during a run or after a failed one.
 
     One HTML file that opens offline: what needs attention first, COR along each series, every
-    scan, the mid planes, failures with the end of their logs, run times, versions. Above 200 scans
+    scan, the mid planes, failures with the end of their logs, versions. Above 200 scans
     the pictures lie in a folder beside it.
 
     Examples: `tomopipe report`, `tomopipe report /data/beamtime -o /tmp/report/index.html`

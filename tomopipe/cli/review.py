@@ -31,44 +31,21 @@ def review(
     prefix: Annotated[
         str, typer.Option(help="Path at which a proxy shows the page: /user/me/proxy/8765.")
     ] = "",
-    allow_run: Annotated[
-        bool, typer.Option("--allow-run", help="Let the page start and stop runs.")
-    ] = False,
-    profile: Annotated[
-        str,
-        typer.Option(
-            help="How the page runs: workstation, slurm, or a profile's path.",
-            show_default="as tomopipe run",
-        ),
-    ] = "",
-    cores: Annotated[
-        str, typer.Option(help="Cores of such a run.", show_default="the profile's")
-    ] = "",
 ) -> None:
     """Review the scans in a browser, those that need a decision first.
 
-    Prints a link; every decision goes into the campaign table at once, and the next run redoes
-    exactly that. Nothing is started unless --allow-run is given. Listens on this machine alone:
-    from elsewhere use `ssh -L 8765:localhost:8765 HOST`.
+    Prints a link; every decision goes into the campaign table at once, and the next `tomopipe run`
+    redoes exactly that. Listens on this machine alone: from elsewhere use
+    `ssh -L 8765:localhost:8765 HOST`.
 
     Examples: `tomopipe review mycampaign --port 8765`,
-    `tomopipe review mycampaign --socket ~/.review.sock`,
-    `tomopipe review mycampaign --allow-run`
+    `tomopipe review mycampaign --socket ~/.review.sock`
     """
-    from tomopipe.review.runner import Runner
     from tomopipe.review.serve import serve
     from tomopipe.review.store import Store
-    from tomopipe.run.launch import chosen_profile, run_command
 
-    if cores not in ("", "all") and not (cores.isascii() and cores.isdecimal() and int(cores)):
-        raise typer.BadParameter(f"expected a number or all, got {cores}", param_hint="--cores")
-    if (profile or cores) and not allow_run:
-        raise typer.BadParameter("they are for --allow-run alone", param_hint="--profile, --cores")
     store = Store(directory, (config or directory / CONFIG).absolute())
     store.prepare()
-    options = ["--cores", cores] if cores else []
-    profile = profile or chosen_profile(store.directory)
-    command = run_command(store.directory, store.config if config else None, profile, options)
     serve(
         store,
         port=port,
@@ -76,6 +53,5 @@ def review(
         allow_hosts=allow_host or (),
         allow_origin=allow_origin,
         prefix=prefix,
-        runner=Runner(store.directory, command) if allow_run else None,
         tell=typer.echo,
     )

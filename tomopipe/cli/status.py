@@ -63,7 +63,7 @@ def _show(found: Status, console: Console) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=wide, padding=(0, 1 if wide else 0))
     table.add_column("step", no_wrap=True)
     table.add_column("progress", no_wrap=True)
-    for column in ("to do", "running", "done", "failed", "lost", "usual", "left"):
+    for column in ("to do", "running", "done", "failed", "lost", "left"):
         table.add_column(column, justify="right", no_wrap=True)
     for step in found.steps:
         total = step.queued + step.running + step.done + step.failed + step.lost
@@ -73,8 +73,7 @@ def _show(found: Status, console: Console) -> None:
             *(str(n) if n else "" for n in (step.queued, step.running, step.done)),
             Text(str(step.failed or ""), style=_STYLE["failed"]),
             Text(str(step.lost or ""), style=_STYLE["lost"]),
-            duration(step.median_s),
-            duration(step.eta_s),
+            duration(step.left_s),
         )
     console.print(table)
     for job in found.with_state("running", "lost", "failed"):

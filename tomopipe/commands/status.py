@@ -1,11 +1,10 @@
 """Running jobs of a campaign, from their status files, step by step."""
 
-import statistics
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +37,7 @@ class StepStatus:
     done: int
     failed: int
     lost: int
-    median_s: float | None
-    eta_s: float | None
+    left_s: float | None = None  # until the run under way is done with it
 
 
 @dataclass(frozen=True)
@@ -109,23 +107,19 @@ def _counts(job: JobStatus, run: Run | None, progress: Progress | None) -> bool:
 
 
 def _of_run(status: StepStatus, step: Step) -> StepStatus:
-    """Return the numbers of the run under way; its own times, as soon as there are some."""
+    """Return the numbers of the run under way."""
     return replace(
         status,
         running=step.n["running"],
         done=step.done,
         failed=step.n["failed"],
-        eta_s=step.left_s if step.n["running"] else status.eta_s,
+        left_s=step.left_s,
     )
 
 
 def as_record(status: Status) -> dict[str, Any]:
     """Return the content that `tomopipe status --json` prints."""
-    shown = [each.name for each in fields(JobStatus) if each.name != "used"]
-    return {
-        "steps": [asdict(step) for step in status.steps],
-        "jobs": [{name: getattr(job, name) for name in shown} for job in status.jobs],
-    }
+    return asdict(status)
 
 
 def _with_log(job: JobStatus, logs: Logs[Path]) -> JobStatus:
@@ -191,17 +185,11 @@ def _without_volume(campaign: Campaign, rows: InventoryRows) -> Iterator[str]:
 
 def _summary(step: str, jobs: Sequence[JobStatus], queued: int) -> StepStatus:
     counts = Counter(job.state for job in jobs)
-    walls = [job.wall_s for job in jobs if job.state == "done" and job.wall_s is not None]
-    median_s, running = statistics.median(walls) if walls else None, counts["running"]
-    # as many at a time as now; running jobs are half done on average
-    eta_s = median_s * (queued / running + 0.5) if running and median_s is not None else None
     return StepStatus(
         step=step,
         queued=queued,
-        running=running,
+        running=counts["running"],
         done=counts["done"],
         failed=counts["failed"],
         lost=counts["lost"],
-        median_s=median_s,
-        eta_s=eta_s,
     )

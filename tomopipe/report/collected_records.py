@@ -1,29 +1,39 @@
 """Collect the existing results of a campaign, complete or not, into one record."""
 
+import os
+import platform
+import shutil
+import subprocess
 from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
+from functools import cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from tomopipe.campaign.campaign import Campaign
+from tomopipe import __version__
+from tomopipe.campaign.campaign import Campaign, read_inventory
 from tomopipe.campaign.counted_jobs import OF_SCANS, Why, counted
-from tomopipe.campaign.failures import Failure
-from tomopipe.campaign.files import TRUTH, Logs
+from tomopipe.campaign.failures import Failure, plain_error
+from tomopipe.campaign.files import TRUTH, VOLUMES, Logs
 from tomopipe.campaign.job_status import JobStatus
+from tomopipe.campaign.results import read_cor_json
 from tomopipe.campaign.series import encode_series
+from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.campaign.state import NOT_SELECTED, State
 from tomopipe.cor.outliers import FIX_COLUMNS, known_median
+from tomopipe.errors import TomopipeError, is_of_the_system
 from tomopipe.groups import grouped
 from tomopipe.report.alerts import alert_groups
 from tomopipe.report.records import CampaignRecord, ScanRecord, SeriesRecord, StackRecord
 from tomopipe.report.scan_record import Sources, scan_records
-from tomopipe.report.sources import Reader, parse_failure, parse_fix
-from tomopipe.report.stitched import read_stacks, why_failed
-from tomopipe.report.times import read_jobs, step_times
-from tomopipe.report.versions import versions
-from tomopipe.storage.json_files import json_or, part, text
+from tomopipe.report.sources import Reader, parse_failure, parse_fix, read_jobs
+from tomopipe.storage.json_files import json_or, number, part, text, texts
 
 _INVENTORY = ("scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "keep", "reason")
+_NOT_YET = "no run has come to it yet"
+_PACKAGES = ("snakemake", "numpy", "scipy", "numba", "h5py", "pillow")
+_GIT_SECONDS = 10
 
 
 def collect(
@@ -44,7 +54,7 @@ def collect(
     more = {"notes": notes or {}, "points": points, "volumes": True, "why": why or _as_wanted}
     source = _read_sources(reader, campaign, jobs, **more)
     records = scan_records(reader, source)
-    stitched = read_stacks(reader, campaign, jobs)
+    stitched = _read_stacks(reader, campaign, jobs)
     return CampaignRecord(
         name=campaign.name,
         scans=tuple(records),
@@ -55,10 +65,9 @@ def collect(
             *_failed_predictions(reader, campaign.logs, records),
             *_campaign_failures(reader, campaign, jobs, stitched),
         ),
-        times=step_times(jobs),
         last_job_end=max((j.end_s for j in jobs if j.end_s is not None), default=None),
         notes=tuple(reader.notes),
-        versions=versions(),
+        versions=_versions(),
         config=campaign.config.model_dump(),
         seed=_seed(campaign.directory / TRUTH),
         stacks=stitched,
@@ -146,7 +155,7 @@ def _campaign_failures(
 
     def is_wanted(job: JobStatus) -> bool:
         if job.step == "stitch":
-            return problems.get(job.key, "").startswith(why_failed(job))
+            return problems.get(job.key, "").startswith(_why_failed(job))
         if job.step == "fix_cor":
             return any(encode_series(scan.series) == job.key for scan in campaign.scans.values())
         return job.step != "export_star" or campaign.config.export_star.enabled
@@ -156,3 +165,98 @@ def _campaign_failures(
         for job in jobs
         if job.state == "failed" and job.step not in OF_SCANS and is_wanted(job)
     )
+
+
+def _why_failed(job: JobStatus) -> str:
+    """Return the error of a job that stitches, in our words."""
+    return plain_error(job.error, job.step) or "the job ended without a result"
+
+
+def _read_stacks(
+    reader: Reader, campaign: Campaign, jobs: Iterable[JobStatus] = ()
+) -> tuple[StackRecord, ...]:
+    """Read the result of each stack; one whose job failed says why."""
+    files, found = campaign.files, []
+    failed = {
+        job.key: _why_failed(job)
+        for job in jobs
+        if job.step == "stitch" and job.state in ("failed", "lost")
+    }
+    for stack in _stacks(reader, campaign):
+        volumes = (files.stitched(stack.name, output) for output in VOLUMES)
+        volume = next((path for path in volumes if path.exists()), None)
+        data = reader.json(files.shifts(stack.name)) or {} if volume else {}
+        shape = data.get("shape")
+        problem = stack.problem or failed.get(stack.name) or ("" if volume else _NOT_YET)
+        if problem and volume:
+            problem += f"; the volume shown was made before{_of_scans(data)}"
+        found.append(
+            StackRecord(
+                name=stack.name,
+                scans=stack.scans,
+                problem=problem,
+                volume=volume,
+                shape=tuple(shape) if isinstance(shape, list) else (),
+                pairs=tuple(_pair(p) for p in data.get("pairs", []) if isinstance(p, dict)),
+            )
+        )
+    return tuple(found)
+
+
+def _stacks(reader: Reader, campaign: Campaign) -> list[Stack]:
+    """Return the stacks with known reasons against stitching; a system error is noted."""
+    if not campaign.config.stitch.stacks:
+        return []
+    try:
+        inventory = read_inventory(campaign.files.inventory)
+        return find_stacks(campaign, inventory, read_cor_json(campaign.files.cor_table))
+    except (OSError, TomopipeError) as error:
+        if is_of_the_system(error):
+            reader.note(campaign.results, str(error), error)
+        return declared_stacks(campaign)
+
+
+def _of_scans(data: Mapping[str, Any]) -> str:
+    """Return the scans that a volume was stitched from, as the end of a sentence."""
+    scans = texts(part(data, "made_from").get("scans"))
+    return f", of {', '.join(scans)}" if scans else ""
+
+
+def _pair(data: Mapping[str, Any]) -> dict[str, Any]:
+    first, second = (*texts(data.get("scans")), "", "")[:2]
+    keys = ("z_px", "y_px", "x_px", "overlap_rows", "correlation")
+    return {"first": first, "second": second} | {key: number(data.get(key)) for key in keys}
+
+
+def _versions() -> dict[str, str]:
+    """List the versions of tomopipe, Python and the packages that affect results."""
+    found = {"tomopipe": __version__}
+    if made_of := commit(Path(__file__).parents[2]):
+        found["commit"] = made_of
+    found["Python"] = platform.python_version()
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def commit(folder: Path) -> str:
+    """Return the git commit of a checkout, with "-dirty" for later edits; "" if none."""
+    if not (folder / ".git").exists() or shutil.which("git") is None:
+        return ""
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        answer = subprocess.run(
+            [*command, "--exclude=*"],
+            env=os.environ | {"GIT_OPTIONAL_LOCKS": "0"},  # somebody may be working there
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_GIT_SECONDS,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return answer.stdout.strip()

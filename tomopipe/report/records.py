@@ -82,22 +82,6 @@ class StackRecord:
 
 
 @dataclass(frozen=True)
-class StepTimes:
-    """Run times of the jobs of one step, in seconds."""
-
-    step: str
-    n_done: int
-    n_failed: int
-    n_running: int
-    n_lost: int
-    sum_s: float
-    median_s: float | None
-    longest_s: float | None
-    longest: str
-    peak_mb: float | None
-
-
-@dataclass(frozen=True)
 class Alert:
     """One line of an alert, and the scans that it is true of."""
 
@@ -129,7 +113,6 @@ class CampaignRecord:
     series: tuple[SeriesRecord, ...]
     alerts: tuple[AlertGroup, ...]
     failures: tuple[Failure, ...]
-    times: tuple[StepTimes, ...]
     last_job_end: float | None
     notes: tuple[Note, ...]
     versions: Mapping[str, str]

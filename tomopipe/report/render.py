@@ -109,30 +109,15 @@ def _environment() -> Any:
     )
     environment.filters |= {
         "px": lambda value: "" if value is None else f"{value:.2f}",
-        "duration": duration,
         "utc": _utc,
         "key": id,
         "stack_key": stack_key,
         "signed": lambda value: "" if value is None else f"{value:+.2f}",
         "plane": lambda name: name.removeprefix("mid_"),
-        "gigabytes": lambda value: "" if value is None else f"{value / 1e3:.2f} GB",
         "sortable": lambda value: "" if value is None else value,
         "known": lambda source: source if source in SOURCES else "other",
     }
     return environment
-
-
-def duration(seconds: float | None) -> str:
-    """Write a duration for people: 4.2 s, 3 min 05 s, 2 h 07 min."""
-    if seconds is None:
-        return ""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02d} min"
 
 
 def _utc(seconds: float) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tomopipe.campaign.failures import Failure, plain_error
 from tomopipe.campaign.files import Logs
-from tomopipe.campaign.job_status import end_of
+from tomopipe.campaign.job_status import JobStatus, end_of, parse_job, position
 from tomopipe.campaign.results import Curve, Fix, Model, Prediction
 from tomopipe.errors import TomopipeError, is_of_the_system
 from tomopipe.report.records import Note
@@ -67,6 +67,17 @@ class Reader:
             if is_of_the_system(error):
                 self.note(path, f"not readable: {error}", error)
             return ""
+
+
+def read_jobs(reader: Reader, folder: Path) -> list[JobStatus]:
+    """Read every status file below `folder`, in order of step and name."""
+    jobs = []
+    for path in sorted(folder.glob("*/*.json")):
+        # temporary files, and the job of this report
+        if not path.name.startswith(".") and path.parent.name != "report":
+            jobs.append(parse_job(path, reader.json(path) or {}))
+    begun = [job for job in jobs if job is not None]
+    return sorted(begun, key=lambda job: (position(job.step), job.step, job.key))
 
 
 def parse_prediction(data: Mapping[str, Any], *, points: bool = True) -> Prediction:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from tomopipe.campaign.files import ROWS, SWEEP
 from tomopipe.errors import TomopipeError
-from tomopipe.report.grey import grey_window, in_grey
 from tomopipe.storage.json_files import number
 
 #: Side of the crop that is shown, in pixels of the try slices.
@@ -20,6 +19,10 @@ _CELLS = 12  # along half a side of the crop
 #: Distances from the chosen COR, in pixels of the try slices: nearer ones look the same.
 _OFFSETS_PX = (-6, -2, 0, 2, 6)
 _MEMORY_BYTES = 2**30
+_PERCENT = (0.5, 99.5)
+# the brightest 2 % of the plane may widen the window by no more than noise does
+_MOST_PERCENT = (2.0, 98.0)
+_MARGIN = 0.15
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,3 +163,25 @@ def telling_part(page: NDArray[Any], side_px: int = CROP_PX) -> tuple[slice, sli
     at_y, at_x = np.unravel_index(int(squares.argmax()), squares.shape)
     top, left = int(at_y) * block_px, int(at_x) * block_px
     return slice(top, top + side_px), slice(left, left + side_px)
+
+
+def grey_window(plane: NDArray[np.floating]) -> tuple[float, float]:
+    """Return the grey window of a plane: the 0.5 and 99.5 percentiles of its finite values.
+
+    A bright inclusion of up to 2 % of the plane is white and does not darken the rest. White is
+    above black also for a constant or empty plane.
+    """
+    finite = plane[np.isfinite(plane)]
+    if not finite.size:
+        return 0.0, 1.0
+    percent = np.percentile(finite, (*_PERCENT, *_MOST_PERCENT))
+    low, high, dark, bright = (float(value) for value in percent)
+    if bright > dark:
+        margin = _MARGIN * (bright - dark)
+        low, high = max(low, dark - margin), min(high, bright + margin)
+    return (low, high) if high > low else (low, low + 1.0)
+
+
+def in_grey(values: NDArray[np.floating], low: float, high: float) -> NDArray[np.uint8]:
+    """Map a grey window to 0..255."""
+    return (np.clip((values - low) / (high - low), 0, 1) * 255 + 0.5).astype(np.uint8)

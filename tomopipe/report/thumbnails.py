@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.report.grey import grey_window, in_grey
-from tomopipe.report.strips import Sweep
+from tomopipe.report.strips import Sweep, grey_window, in_grey
 from tomopipe.storage.atomic import write_text
 
 SIZE_PX = 200

@@ -23,7 +23,6 @@ from tomopipe.errors import TomopipeError
 from tomopipe.report.render import script_hash
 from tomopipe.review.grey16 import Grey
 from tomopipe.review.queue import SETS, STATES, queue_entries
-from tomopipe.review.runner import Runner
 from tomopipe.review.scan_view import scan_view
 from tomopipe.review.security import Guard, Keys
 from tomopipe.review.store import FRESH_S, Store
@@ -54,7 +53,6 @@ def make_app(
     allow_hosts: Iterable[str] = (),
     allow_origin: str = "",
     prefix: str = "",
-    runner: Runner | None = None,
     tell: Callable[[str], None] = print,
 ) -> Starlette:
     """Make the web application of a campaign; arguments as for `serve`, and a person's keys."""
@@ -63,15 +61,13 @@ def make_app(
         tell(f"A browser went away in the middle of {request.url.path}: nothing of it was written.")
         return Response(status_code=400)  # that are not read
 
-    api = _Api(store, keys, runner)
+    api = _Api(store, keys)
     routes = [
         *(Route(f"/api/{name}", partial(_read, store, what)) for name, what in _READ.items()),
         *(Route(f"/api/{name}", getattr(api, name)) for name in _OTHERS),
         Route("/zarr/{token}/{name}.zarr/{below:path}", api.zarr),
         Route("/report/{below:path}", api.report),
         Route("/api/decide", api.decide, methods=["POST"]),
-        Route("/api/run/start", api.start_run, methods=["POST"]),
-        Route("/api/run/stop", api.stop_run, methods=["POST"]),
         *_static_routes(),
     ]
     guard = Middleware(
@@ -91,10 +87,9 @@ class _MalformedError(TomopipeError):
 class _Api:
     """The answers to requests; slow ones are plain functions, which run in threads."""
 
-    def __init__(self, store: Store, keys: Keys, runner: Runner | None) -> None:
+    def __init__(self, store: Store, keys: Keys) -> None:
         self.store = store
         self.keys = keys
-        self.runner = runner
         self._status: dict[str, Any] | None = None  # cached briefly, for many browsers
         self._status_at = 0.0
 
@@ -182,25 +177,6 @@ class _Api:
     def _checked(self, scan: str, cells: dict[str, str], *, undo: bool) -> dict[str, str]:
         shape = self.store.scan(scan).shape
         return checked_cells(scan, cells, shape[2] if shape else None, undo=undo)
-
-    def run(self, _: Request) -> Response:
-        """Return the state of the run that was started here."""
-        return JSONResponse(self.runner.state() if self.runner else {"state": "not allowed"})
-
-    def start_run(self, _: Request) -> Response:
-        """Start the next run; the body of the request is not read."""
-        return self._run_after(Runner.start)
-
-    def stop_run(self, _: Request) -> Response:
-        """Interrupt the run that was started here."""
-        return self._run_after(Runner.stop)
-
-    def _run_after(self, what: Callable[[Runner], None]) -> Response:
-        if self.runner is None:
-            message = "this server starts nothing: it was started without --allow-run."
-            return JSONResponse({"error": message}, status_code=403)
-        what(self.runner)
-        return JSONResponse(self.runner.state(), status_code=202)
 
 
 def _decisions(body: bytes) -> list[_Decision]:
@@ -355,7 +331,7 @@ _READ: dict[str, _Read] = {
     "trial": _trial,
     "plan": lambda _, store: store.plan(),  # what the next run will redo
 }
-_OTHERS = ("queue", "changes", "volume", "status", "run")  # methods of `_Api`
+_OTHERS = ("queue", "changes", "volume", "status")  # methods of `_Api`
 
 
 def _read(store: Store, what: _Read, request: Request) -> Response:

@@ -15,7 +15,6 @@ import uvicorn
 
 from tomopipe.errors import TomopipeError
 from tomopipe.review.app import make_app
-from tomopipe.review.runner import Runner
 from tomopipe.review.security import Keys, clean_prefix
 from tomopipe.review.store import Store
 
@@ -28,14 +27,13 @@ def serve(
     allow_hosts: Iterable[str] = (),
     allow_origin: str = "",
     prefix: str = "",
-    runner: Runner | None = None,
     tell: Callable[[str], None] = print,
 ) -> None:
     """Serve until interrupted, on a port of localhost, or on a Unix socket of its owner.
 
-    Port 0 takes a free one. `allow_hosts`, `allow_origin` and `prefix` are as for `Guard`. Nothing
-    can be started without a `runner`. `tell` gets lines for the person; the token goes nowhere
-    else. Raises TomopipeError if the port or the socket is not available.
+    Port 0 takes a free one. `allow_hosts`, `allow_origin` and `prefix` are as for `Guard`. `tell`
+    gets lines for the person; the token goes nowhere else. Raises TomopipeError if the port or the
+    socket is not available.
     """
     # a plan changes the working directory of the process briefly
     socket_path = socket_path.absolute() if socket_path else None
@@ -53,8 +51,7 @@ def serve(
     tell(f"From another machine first: ssh -L {shown_port}:{end} {socket.gethostname()}")
     tell("The link works once. Stop with Ctrl-C.")
     app = make_app(
-        store, keys, allow_hosts=allow_hosts, allow_origin=allow_origin, prefix=prefix,
-        runner=runner, tell=tell,
+        store, keys, allow_hosts=allow_hosts, allow_origin=allow_origin, prefix=prefix, tell=tell,
     )  # fmt: skip
     config = uvicorn.Config(
         app,

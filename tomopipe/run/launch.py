@@ -1,6 +1,6 @@
-"""Start Snakemake on a campaign, identify the current run, stop it: from a terminal or the page.
+"""Start Snakemake on a campaign, identify the current run, stop it.
 
-A run has its own session, so that it outlives terminal and page. The lock of the campaign
+A run has its own session, so that it outlives the terminal. The lock of the campaign
 (`campaign.lock`) names its process and decides whether another one may begin.
 """
 

@@ -59,7 +59,7 @@ def paragraph(*volumes, sources=(), config=CONFIG):
         for index in range(len(volumes))
     )  # fmt: skip
     campaign = CampaignRecord(
-        name="", scans=scans, series=(), alerts=(), failures=(), times=(), last_job_end=None,
+        name="", scans=scans, series=(), alerts=(), failures=(), last_job_end=None,
         notes=(), versions={"snakemake": "9.27.1"},
         citations=citations(scans, config, dict(enumerate(volumes))),
     )  # fmt: skip
@@ -78,7 +78,7 @@ def test_volumes_of_scans_that_were_taken_out_since_do_not_count():
         for index, select in enumerate(("auto", "no", "auto"))
     )  # fmt: skip
     campaign = CampaignRecord(
-        name="", scans=scans, series=(), alerts=(), failures=(), times=(), last_job_end=None,
+        name="", scans=scans, series=(), alerts=(), failures=(), last_job_end=None,
         notes=(), versions={"snakemake": "9.27.1"}, citations=(),
     )  # fmt: skip
     text = methods_paragraph(campaign, dict.fromkeys(("a_0", "a_1", "a_2"), PLAIN))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tomopipe.report.grey import grey_window
+from tomopipe.report.strips import grey_window
 from tomopipe.report.thumbnails import (
     MAX_BYTES,
     encode,

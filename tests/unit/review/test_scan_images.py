@@ -19,9 +19,8 @@ from tests.review_campaign import (
 from tomopipe.cor.rows_file import failed_rows, write_rows
 from tomopipe.errors import TomopipeError
 from tomopipe.review.grey16 import grey, grey16
-from tomopipe.review.kept import Kept
 from tomopipe.review.queue import queue_entries
-from tomopipe.review.scan_images import STRIP_STEPS, Pictures, grid_around, mirror
+from tomopipe.review.scan_images import STRIP_STEPS, Kept, Pictures, grid_around, mirror
 from tomopipe.review.store import Store
 from tomopipe.review.table_edits import read_cells
 

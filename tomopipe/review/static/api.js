@@ -26,7 +26,7 @@ export async function get(path, query) {
   return answer(await fetch(address(path, query)));
 }
 
-export async function post(path, data = {}) {
+export async function post(path, data) {
   const body = JSON.stringify(data);
   return answer(
     await fetch(address(path), {

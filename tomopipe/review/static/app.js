@@ -7,7 +7,6 @@ import * as level from "./level.js";
 import * as nextRun from "./next_run.js";
 import * as panels from "./panels.js";
 import * as queue from "./queue.js";
-import * as run from "./run.js";
 import * as scan from "./scan.js";
 import * as series from "./series.js";
 import { resetZoom, zoom } from "./stage.js";
@@ -51,10 +50,7 @@ function view(name) {
   for (const button of document.querySelectorAll("#views button")) button.setAttribute("aria-pressed", button.dataset.view === name ? "true" : "false");
   const selected = queue.find(queue.selected());
   if (name === "series") series.show(app.fixCor, selected ? selected.series : null, queue.selected());
-  if (name === "plan") {
-    nextRun.plan();
-    run.watch();
-  }
+  if (name === "plan") nextRun.plan();
   if (name === "jobs") panels.jobs();
 }
 
@@ -278,8 +274,6 @@ queue.setUp(open);
 setUpFacts(open);
 scan.setUp(() => scan.prepare(queue.undecided() || queue.step(1)));
 series.setUp(open);
-run.setUp(load);
-run.wire();
 decide.setUp(changed);
 wire();
 view("scan");

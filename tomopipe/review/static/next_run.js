@@ -36,6 +36,7 @@ function planned(found) {
     el("p", { id: "plan-state" }, found.blocked ? "The run will stop." : sums.join(" · ")),
     found.blocked ? el("p", { class: "bad" }, found.blocked) : null,
     ...found.failures.map((text) => el("p", { class: "bad" }, text)),
+    found.jobs.length ? el("p", { class: "quiet" }, "Start it in a terminal: ", el("code", {}, "tomopipe run"), ". Its progress is under Jobs.") : null,
     found.jobs.length ? table(found.rows) : el("p", { class: "quiet" }, "Every result is up to date with the campaign table."),
   ];
 }

@@ -10,7 +10,7 @@ export async function jobs() {
       return el("tr", {}, el("td", {}, step.step),
         el("td", {}, el("progress", { max: total || 1, value: step.done, "aria-label": `${step.step}: ${step.done} of ${total}` })),
         ...["queued", "running", "done", "failed", "lost"].map((state) => el("td", { class: `num ${step[state] && (state === "failed" || state === "lost") ? "bad" : ""}` }, step[state] ? String(step[state]) : "")),
-        el("td", { class: "num" }, time(step.median_s)), el("td", { class: "num" }, time(step.eta_s)));
+        el("td", { class: "num" }, time(step.left_s)));
     });
     const order = { lost: 0, failed: 1, running: 2 };
     const each = found.jobs.sort((a, b) => order[a.state] - order[b.state]).map((job) =>
@@ -18,7 +18,7 @@ export async function jobs() {
         job.error ? el("p", { class: "bad" }, job.error) : null, job.log_tail ? el("pre", {}, job.log_tail) : null));
     $("jobs").replaceChildren(el("h2", {}, "Jobs"),
       found.steps.length
-        ? el("table", {}, el("tr", {}, ...["step", "", "to do", "running", "done", "failed", "lost", "usual time", "left, about"].map((text, column) => el("th", { class: column > 1 ? "num" : null }, text))), ...shown)
+        ? el("table", {}, el("tr", {}, ...["step", "", "to do", "running", "done", "failed", "lost", "left, about"].map((text, column) => el("th", { class: column > 1 ? "num" : null }, text))), ...shown)
         : el("p", { class: "quiet" }, "No job has run yet."), ...each);
     return found;
   } catch (error) {
