@@ -21,7 +21,6 @@ OTHERS = {
     "run/launch.py": {"config.yaml"},  # the same
     "run/snakemake_options.py": {"config.yaml"},  # the same
     "review/app.py": {"index.html", "report"},  # what the server sends
-    "campaign/cor_files.py": {"_rec"},  # folder of TomoGUI
     "recon/jit.py": {".snakemake"},  # knows no campaign
 }
 
