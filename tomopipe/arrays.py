@@ -24,7 +24,7 @@ def module_of(array: Any) -> ModuleType:
 
 
 def fft_of(xp: ModuleType) -> ModuleType:
-    """Return the module with `rfft`, `dct` and `next_fast_len` that keep single precision."""
+    """Return the module with `rfft` and `next_fast_len` that keep single precision."""
     return importlib.import_module("scipy.fft" if xp is np else "cupyx.scipy.fft")
 
 

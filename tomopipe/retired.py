@@ -9,5 +9,7 @@ RETIRED = {
     "init --scans": "write files or patterns after the campaign folder",
     "--from": "leave it out: networks are trained on simulated scans",
     "--allow-run": "start the run with `tomopipe run`; the page shows its progress",
+    "preprocess.stripes.method: titarenko": "write gated, or fourier-wavelet",
+    "preprocess.stripes.alpha": "take the key out: it was of the method titarenko",
 }
 """Keys, `key: value`, ways to write them, options: each the end of a sentence."""

@@ -298,7 +298,7 @@ DEFAULTS = {
     "phase: generalised": ({"phase": {"method": "generalised"}}, "refraction, by steps"),
     **{
         f"stripes: {method}": ({"stripes": {"method": method}}, "")
-        for method in ("gated", "sorting", "vo", "fourier-wavelet", "titarenko")
+        for method in ("gated", "sorting", "vo", "fourier-wavelet")
     },
 }
 ONLY_MENDED = ("distortion, roll_deg", "hardening", "phase: paganin", "phase: generalised")

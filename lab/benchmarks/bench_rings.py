@@ -39,12 +39,9 @@ FILTERS = {
     "sorting": stripes.remove_by_sorting,
     "vo": stripes.remove_by_combination,
     "fourier-wavelet": stripes.remove_by_wavelets,
-    "titarenko": stripes.remove_by_regularisation,
     "sorting 21": lambda s: stripes.remove_by_sorting(s, StripesBlock(size_px=21)),
     "vo 51, 21": lambda s: stripes.remove_by_combination(s, StripesBlock(large_px=51, size_px=21)),
     "fourier-wavelet 5": lambda s: stripes.remove_by_wavelets(s, StripesBlock(level=5)),
-    "titarenko 0.05": lambda s: stripes.remove_by_regularisation(s, StripesBlock(alpha=0.05)),
-    "titarenko 5e-4": lambda s: stripes.remove_by_regularisation(s, StripesBlock(alpha=5e-4)),
 }
 PEAK = 1.8  # line integral through the thickest part
 PHOTONS = (np.inf, 200000, 20000, 2000)

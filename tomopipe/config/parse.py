@@ -20,7 +20,6 @@ from tomopipe.retired import RETIRED
 _ELSEWHERE = {
     "munch": "fourier-wavelet",  # nabu
     "fw": "fourier-wavelet",  # TomoGUI
-    "ti": "titarenko",
     "vo-all": "vo",
 }
 

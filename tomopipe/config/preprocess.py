@@ -75,10 +75,10 @@ GATED_SIZE_PX = 21
 class StripesBlock(Block):
     """Stripes of sinograms, which are rings of slices."""
 
-    method: Literal["none", "gated", "sorting", "fourier-wavelet", "titarenko", "vo"] = option(
+    method: Literal["none", "gated", "sorting", "fourier-wavelet", "vo"] = option(
         "none",
         "gated: only what stands out of its own error; sorting: small stripes; vo: "
-        "dead, large and small ones; fourier-wavelet: Munch's; titarenko: one offset per column.",
+        "dead, large and small ones; fourier-wavelet: Munch's.",
     )
     threshold: float = option(
         5.0,
@@ -114,14 +114,6 @@ class StripesBlock(Block):
     )
     wavelet: Text = option(
         "db9", "fourier-wavelet: name of the wavelet.", only={"method": ["fourier-wavelet"]}
-    )
-    alpha: float = option(
-        0.5,
-        "titarenko, of line integrals: smaller removes more, of the sample too; 0.05 "
-        "takes less than 1 % of it from 1000 columns on.",
-        gt=0,
-        only={"method": ["titarenko"]},
-        baseline=5e-4,
     )
 
     def in_effect(self) -> Self:

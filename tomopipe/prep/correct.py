@@ -227,7 +227,6 @@ def _stripe_filter(recipe: PreprocessBlock) -> Callable[[Any], Any] | None:
         "gated": remove_proven,
         "sorting": stripes.remove_by_sorting,
         "vo": stripes.remove_by_combination,
-        "titarenko": stripes.remove_by_regularisation,
         "fourier-wavelet": stripes.remove_by_wavelets,
     }
     remove = filters.get(recipe.stripes.method)

@@ -3,11 +3,9 @@
 The components are those of the flats' relative differences from their mean that stand out of the
 others. A projection's weights must follow the beam and never the sample, whose smooth parts look
 like a smooth beam's changes: they are fitted by least squares where no sample is at any angle
-(`look_for_air`), as in [2]_. Where there is none they are those that leave the least total
-variation, here of slopes, in the logarithm of the transmission [1]_, less what the sample may have
-put into them: a component that the sample hides keeps a weight near 0, which is the mean flat. All
-this is done on whole frames averaged to at most `MOST_PX` pixels; weights are the same whichever
-rows are corrected, and cost one reading of the scan.
+(`look_for_air`), as in [2]_; a scan without such a place is refused. All this is done on whole
+frames averaged to at most `MOST_PX` pixels; weights are the same whichever rows are corrected, and
+cost one reading of the scan.
 
 References
 ----------
@@ -32,9 +30,6 @@ _WAVELET, _NOISE, _LEAST_SIDE = "sym4", 3.0, 16  # of shapes; in standard deviat
 _STANDS_OUT = 2.0  # strength of a component over the mean of those weaker than it
 _BATCH_FRAMES = 8  # projections read at a time
 _FLATS_BYTES = 2**26  # of flats read at a time
-_LEAST_TRANSMISSION = 1e-3
-_N_ITERATIONS = 12
-_SHARPNESS = 1e-3  # of the logarithm: differences below count squared
 
 _N_LOOKED_AT = 48  # projections in which air is looked for
 _N_PIXELS = 4096  # that are looked at first
@@ -43,8 +38,6 @@ _LEAST_AIR = 0.01  # of the pixels
 _MOST_CHI2 = 2.0  # of air, over what is expected
 _MOST_SPREADS = 8.0  # of a weight, over the spread of those of flats: more is a sample
 _OUTLIER = 4.7  # errors, beyond which a pixel of one frame does not count
-_TILE_PX = 8  # within which the sample is taken for one independent value
-_CAUTION = 300.0  # times the variance between tiles: the sample's own are alike
 
 RowBlocks = list[tuple[int, int]]
 
@@ -178,17 +171,12 @@ class BeamFit:
     """What weights of a scan's frames are fitted with; see `look_for_air`."""
 
     shapes: NDArray[np.float32]  # (n_shapes, n_rows, n_cols)
-    lit: NDArray[np.bool_]  # (n_rows, n_cols): pixels that count
-    air: NDArray[np.bool_]  # those that no sample covers in any frame; no air: all False
+    air: NDArray[np.bool_]  # (n_rows, n_cols): those that no sample covers in any frame
     noise: NDArray[np.float32]  # (n_rows, n_cols): expected error of a transmission of 1
     spread: NDArray[np.float64]  # (n_shapes,): of the flats' own weights
 
     def weights(self, transmissions: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the weights of frames (n, n_rows, n_cols), shape (n, n_shapes)."""
-        if not self.air.any():
-            return np.array(
-                [least_variation(t, self.shapes, self.lit, self.spread) for t in transmissions]
-            )
         shapes, values = self.shapes[:, self.air], transmissions[:, self.air]
         precise = 1 / self.noise[self.air] ** 2
         found = np.empty((len(values), len(shapes)))
@@ -245,11 +233,13 @@ def look_for_air(
         found = left.mean(axis=0) < _MOST_CHI2
         best = max(best, found, key=np.count_nonzero)
     if best.mean() < _LEAST_AIR:
-        logger.warning("no air: weights of the flats' components are those of least variation")
-        best[:] = False
+        raise ScanError(
+            "preprocess.flat_method: pca finds no pixels that the beam alone changes: it needs air "
+            "at all angles, and 20 or more flats. Set preprocess.flat_method: mean, or interpolate."
+        )
     air = np.zeros(lit.shape, bool)
     air[lit] = best
-    return BeamFit(shapes, lit, air, noise.astype(np.float32), spread)
+    return BeamFit(shapes, air, noise.astype(np.float32), spread)
 
 
 def _converge(
@@ -317,55 +307,6 @@ def _regular(normal: NDArray) -> NDArray:
     """Add to the diagonal of a normal matrix, in place, what lets it be inverted."""
     normal[np.diag_indices_from(normal)] += 1e-9 * max(np.trace(normal), 1e-30)
     return normal
-
-
-def least_variation(
-    transmission: NDArray[np.float32],
-    shapes: NDArray[np.float32],
-    lit: NDArray[np.bool_],
-    spread: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """Return the weights w that leave the slopes of log(transmission / beam) least variation.
-
-    The beam is 1 + sum w shapes. Slopes, as most of a sample's smooth parts have a constant one.
-    The weights are then lessened by what the sample may have put into them, which is known from how
-    much parts of the frame contradict each other.
-
-    `transmission` (n_rows, n_cols) is that of one projection, by the mean flat; `lit` are the
-    pixels that count; `spread` (n_shapes,) is that of the weights of flats.
-    """
-    log = np.log(np.maximum(transmission, _LEAST_TRANSMISSION)).astype(float)
-    weights = np.zeros(len(shapes))
-    for _ in range(_N_ITERATIONS):
-        beam = 1 + np.tensordot(weights, shapes, axes=1)
-        slopes = np.stack([_differences(shape / beam, lit) for shape in shapes], axis=1)
-        rough = _differences(log - np.log(np.maximum(beam, _LEAST_TRANSMISSION)), lit)
-        trust = 1 / np.hypot(rough, _SHARPNESS)
-        normal = _regular(slopes.T @ (slopes * trust[:, None]))
-        step = np.linalg.solve(normal, slopes.T @ (rough * trust))
-        weights += step
-        if np.abs(step).max() < 1e-6:
-            break
-    tile = _tiles(lit.shape)
-    pulls = np.stack([np.bincount(tile, rough * trust * slope) for slope in slopes.T])
-    inverse = np.linalg.inv(normal)
-    by_sample = _CAUTION * inverse @ (pulls @ pulls.T) @ inverse
-    expected = np.diag(spread**2)
-    return np.asarray(expected @ np.linalg.solve(expected + by_sample, weights))
-
-
-def _differences(image: NDArray, lit: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return second differences of neighbours, down and across, 0 where one does not count."""
-    down = np.where(lit[2:] & lit[1:-1] & lit[:-2], np.diff(image, 2, axis=0), 0)
-    across = np.where(lit[:, 2:] & lit[:, 1:-1] & lit[:, :-2], np.diff(image, 2, axis=1), 0)
-    return np.concatenate([down.ravel(), across.ravel()]).astype(float)
-
-
-def _tiles(shape: tuple[int, int]) -> NDArray[np.intp]:
-    """Return the tile of each difference of `_differences`."""
-    y, x = np.indices(shape) // _TILE_PX
-    tile = y * (shape[1] // _TILE_PX + 1) + x
-    return np.concatenate([tile[1:-1].ravel(), tile[:, 1:-1].ravel()])
 
 
 def _average(images: NDArray, block: int) -> NDArray:

@@ -9,8 +9,6 @@ References
        micro-tomography", Opt. Express 26 (2018) 28396.
 .. [2] Muench, Trtik, Marone, Stampanoni, "Stripe and ring artifact removal with combined
        wavelet-Fourier filtering", Opt. Express 17 (2009) 8567.
-.. [3] Titarenko, Withers, Yagola, "An analytical formula for ring artefact suppression in X-ray
-       tomography", Appl. Math. Lett. 23 (2010) 1489.
 """
 
 from typing import Any
@@ -47,22 +45,6 @@ def remove_by_combination(sinogram: Any, options: StripesBlock = StripesBlock())
     sinogram = _remove_dead(sinogram, snr, large_px or _DEAD_PX)
     sinogram = _remove_large(sinogram, snr, large_px or _safe_size(sinogram, _MOST_LARGE_PX))
     return remove_by_sorting(sinogram, options)
-
-
-def remove_by_regularisation(sinogram: Any, options: StripesBlock = StripesBlock()) -> Any:
-    """Subtract from each column what makes the mean over angles of line integrals rough ([3]).
-
-    The offset c of the columns minimises |gradient(mean - c)|^2 + alpha |c|^2; with the ends free
-    the cosine transform solves it. Of a stripe of one column sqrt(alpha / (alpha + 4)) is left, of
-    an object of d columns about 1 / (d sqrt(alpha)) is lost.
-    """
-    xp = module_of(sinogram)
-    fft = fft_of(xp)
-    n_cols = sinogram.shape[1]
-    roughness = 2 - 2 * xp.cos(np.pi * xp.arange(n_cols) / n_cols)
-    spectrum = fft.dct(sinogram.mean(axis=0, dtype=np.float64), norm="ortho")
-    offset = fft.idct(spectrum * roughness / (roughness + options.alpha), norm="ortho")
-    return sinogram - offset.astype(np.float32)
 
 
 def remove_by_wavelets(sinogram: Any, options: StripesBlock = StripesBlock()) -> Any:

@@ -39,7 +39,6 @@ REFERENCES: Mapping[str, tuple[str, ...]] = {
     "Stripes of sinograms: fourier-wavelet": (
         "B. Münch et al., Opt. Express 17, 8567 (2009), doi:10.1364/OE.17.008567",
     ),
-    "Stripes of sinograms: titarenko": (_TITARENKO,),
     "Phase retrieval: paganin": (_PAGANIN,),
     "Phase retrieval: generalised": (
         _PAGANIN,

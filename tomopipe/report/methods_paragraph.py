@@ -31,7 +31,6 @@ _STRIPES = {
     "sorting": "stripes of the sinograms removed by sorting",
     "vo": "stripes of the sinograms removed by the combined method of Vo et al.",
     "fourier-wavelet": "stripes of the sinograms removed by combined wavelet and Fourier filtering",
-    "titarenko": "stripes of the sinograms removed by the method of Titarenko",
 }
 _SOURCES = {
     "ai": "found by a neural network",

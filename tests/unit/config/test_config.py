@@ -103,6 +103,7 @@ def test_every_key_has_a_meaning_and_stands_in_the_pages():
         ("full_recon", {"binning": 1.5}, ["full_recon.binning", "integer"]),
         ("predict_cor", {"methods": "none"}, ["predict_cor.methods", "list"]),
         ("full_recon", {"binning": "2"}, ["integer; a value as text is no longer there: write it"]),
+        ("preprocess", {"stripes": {"method": "titarenko"}}, ["no longer there: write gated"]),
         ("predict_cor", {"min_confidence": 1.1}, ["predict_cor.min_confidence", "less than"]),
         ("inventory", {"series_pattern": "(.*)"}, ["inventory.series_pattern", "two groups"]),
         ("inventory", {"series_pattern": "(("}, ["inventory.series_pattern", "regular expression"]),
@@ -178,7 +179,7 @@ def test_numbers_with_an_exponent_are_numbers_as_yaml_reads_them_and_texts_stay_
     written = """
         campaign: {scans: [1e4], results: 1e-4}
         input: {energy_kev: 2e1, skip_angles: [[1e0, 2.5E+1], [30, .4e2]], entry: 1e5}
-        preprocess: {stripes: {alpha: 1e-4}, distortion: {coefficients: [1.0, 1e-4, -2.5e-6]}}
+        preprocess: {stripes: {sigma: 1e-1}, distortion: {coefficients: [1.0, 1e-4, -2.5e-6]}}
         full_recon: {value_range: [-1e-3, 1.0e2]}
         overrides: [{scans: [1e4], preprocess: {flats: 1e3, hardening: [1, 1e-4]}}]
     """
@@ -186,7 +187,7 @@ def test_numbers_with_an_exponent_are_numbers_as_yaml_reads_them_and_texts_stay_
     assert "1e-4" in data["preprocess"]["distortion"]["coefficients"]  # as Snakemake reads it too
     config = parse_config(data)
     assert config.preprocess.distortion.coefficients == [1.0, 1e-4, -2.5e-6]
-    assert config.preprocess.stripes.alpha == 1e-4
+    assert config.preprocess.stripes.sigma == 0.1
     assert config.input.energy_kev == 20
     assert config.input.skip_angles == [[1, 25], [30, 40]]
     assert config.full_recon.value_range == [-1e-3, 100]

@@ -25,7 +25,6 @@ STRIPES = {
     "gated": {"threshold": 2.0},
     "sorting": {},
     "fourier-wavelet": {},
-    "titarenko": {},
     "vo": {"size_px": 5, "large_px": 11, "snr": 2.0},
 }
 

@@ -152,33 +152,19 @@ def test_components_follow_the_beam_and_not_the_sample(tmp_path, patterns, most)
     assert error < most * least_error
 
 
-def test_without_air_smooth_components_are_left_to_the_mean_flat(tmp_path, caplog):
-    """A rock wider than the detector: nothing tells a smooth change of the beam from it."""
+def test_without_air_the_scan_is_refused(tmp_path):
+    """A rock wider than the detector: nothing tells a change of the beam from it."""
     truth = flickering(tmp_path / "a.h5", smooth_waves, size=1.4)
-    expected = truth.projections()
-    lines, error = corrected(truth, flat_method="pca")
-    plain, plain_error = corrected(truth)
-    assert "no air" in caplog.text
-    assert lines.mean() == pytest.approx(expected.mean(), rel=0.01)
-    assert np.std(lines - expected) < 1.02 * np.std(plain - expected)
-    assert error < 1.03 * plain_error
+    with pytest.raises(ScanError, match=r"Set preprocess\.flat_method: mean, or"):
+        corrected(truth, flat_method="pca")
 
 
-def test_without_air_fine_components_are_followed(tmp_path):
-    truth = flickering(tmp_path / "a.h5", fine_bands, size=1.4)
-    steady = flickering(tmp_path / "steady.h5", fine_bands, size=1.4, strength=0)
-    lines, _ = corrected(truth, flat_method="pca")
-    noise = np.std(corrected(steady)[0] - truth.projections())
-    assert np.std(lines - truth.projections()) < 1.15 * noise
-
-
-def test_a_frame_without_beam_hides_no_air(tmp_path, caplog):
+def test_a_frame_without_beam_hides_no_air(tmp_path):
     truth = flickering(tmp_path / "a.h5", smooth_waves)
     expected, _ = corrected(truth, flat_method="pca")
     with h5py.File(truth.path, "r+") as file:
         file["exchange/data"][7] = 100
     lines, _ = corrected(truth, flat_method="pca")
-    assert "no air" not in caplog.text
     others = np.arange(len(lines)) != 7
     np.testing.assert_allclose(lines[others], expected[others], atol=1e-3)
 
@@ -188,9 +174,9 @@ def test_flats_that_differ_by_noise_have_no_components(tmp_path):
     assert np.array_equal(corrected(truth, flat_method="pca")[0], corrected(truth)[0])
 
 
-@pytest.mark.parametrize(("n_rows", "n_flats"), [(24, 2), (1, 20), (2, 3), (1, 2)])
+@pytest.mark.parametrize(("n_rows", "n_flats"), [(24, 6), (1, 20), (2, 3), (1, 2)])
 def test_few_flats_and_rows_have_components(tmp_path, n_rows, n_flats):
-    """Two flats differ in one way, which the projections share only in part."""
+    """Few flats differ in few ways, which the projections share only in part."""
     truth = flickering(tmp_path / "a.h5", smooth_waves, n_rows=n_rows, n_flats=n_flats)
     lines, _ = corrected(truth, flat_method="pca")
     plain, _ = corrected(truth)

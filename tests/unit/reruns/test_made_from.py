@@ -74,7 +74,6 @@ OTHER = {
     "preprocess.stripes.sigma": (2.0, {"stripes": {"method": "fourier-wavelet"}}),
     "preprocess.stripes.level": (4, {"stripes": {"method": "fourier-wavelet"}}),
     "preprocess.stripes.wavelet": ("db5", {"stripes": {"method": "fourier-wavelet"}}),
-    "preprocess.stripes.alpha": (0.07, {"stripes": {"method": "titarenko"}}),
     "preprocess.half_acquisition": "no",
     "try_recon.center_px": 31.0,
     "try_recon.width_px": 7.0,
