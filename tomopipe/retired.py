@@ -6,6 +6,7 @@ RETIRED = {
     "an option as a column": "write it into config.yaml, as in overrides: "
     "[{scans: [a_1], full_recon: {filter: hann}}], and remove the column",
     "an import of a folder": "name its files, such as rot_cen.json or FOLDER/*.cor.json",
+    "convert --one-range": "write --range LOW HIGH, which all volumes of the command get",
     "init --scans": "write files or patterns after the campaign folder",
     "--from": "leave it out: networks are trained on simulated scans",
     "--allow-run": "start the run with `tomopipe run`; the page shows its progress",

@@ -44,9 +44,6 @@ def convert(
             "--range", metavar="LOW HIGH", help="Values stored as 0 and as the largest integer."
         ),
     ] = None,
-    one_range: Annotated[
-        bool, typer.Option("--one-range", help="One range for the volumes of each series.")
-    ] = False,
     dry_run: DryRun = False,
 ) -> None:
     """Write volumes in another format, beside those there are; nothing is reconstructed.
@@ -54,9 +51,9 @@ def convert(
     mrc is SCAN_rec.mrc, float32 (x, detector row, y), which the set for RELION names; tiff
     SCAN_converted/, zarr SCAN_converted.zarr, h5 SCAN_converted.h5. With a range, or --dtype uint16
     or uint8, values are stored as value = offset + scale * stored; the range is found in each
-    volume, unless --range or --one-range says otherwise. What is there of the same volume is kept.
+    volume, unless --range says otherwise. What is there of the same volume is kept.
 
-    Example: `tomopipe convert tiff --dtype uint16 --one-range`
+    Example: `tomopipe convert tiff --range -0.001 0.02`
     """
     campaign = load_campaign(directory, config)
     volumes = find_volumes(campaign, scans or [])
@@ -66,7 +63,7 @@ def convert(
     plan = plan_conversions(
         campaign, volumes, output_format,
         dtype=dtype and dtype.value,  # h5py writes no enumeration
-        value_range=value_range, one_range=one_range,
+        value_range=value_range,
     )  # fmt: skip
     todo = [conversion for conversion in plan if not conversion.is_there]
     with progress_bar(sum(conversion.shape[0] for conversion in todo)) as advance:

@@ -15,10 +15,8 @@ import numpy as np
 
 from tomopipe.campaign.campaign import Campaign, refuse_unknown
 from tomopipe.campaign.files import converted
-from tomopipe.campaign.stacks import declared_stacks
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.geometry import ANGSTROM_PER_UM
-from tomopipe.groups import grouped
 from tomopipe.relion.mrc import StackFile, check_stack, is_cut, labels_of
 from tomopipe.reruns.receipts import digest
 from tomopipe.reruns.relion_notes import MADE_FROM
@@ -88,20 +86,17 @@ def plan_conversions(
     *,
     dtype: str | None = None,
     value_range: Range | None = None,
-    one_range: bool = False,
 ) -> list[Conversion]:
     """Return the conversions of volumes to a format: one of `FORMATS` or mrc.
 
     The campaign's `full_recon.compression` is used if the format has it. `dtype` is by default that
     of the volume, or uint16 if a range is given. `value_range` are the values of the smallest and
-    largest integer; `one_range`: the volumes of a series, and stacks of them, get the same range,
-    the widest. Foreign files are refused.
+    largest integer. Foreign files are refused.
     """
-    ranged = value_range is not None or one_range
+    ranged = value_range is not None
     dtype = dtype or ("uint16" if ranged and output_format in FORMATS else None)
     low, high = value_range or (0, 1)
     faults = {
-        "--range is that of all volumes: leave out --one-range.": value_range and one_range,
         "mrc: values are stored as float32, without a range. Leave these out.": (
             output_format == MRC and (ranged or dtype not in (None, "float32"))
         ),
@@ -113,12 +108,8 @@ def plan_conversions(
     for text, applies in faults.items():
         if applies:
             raise TomopipeError(text)
-    ranges: dict[str, Range] = {}
-    if one_range:
-        ranges = _ranges_of_series(campaign, volumes, str(dtype))
     return [
-        _plan(campaign, source, output_format, dtype, ranges.get(name, value_range))
-        for name, source in volumes.items()
+        _plan(campaign, source, output_format, dtype, value_range) for source in volumes.values()
     ]
 
 
@@ -152,25 +143,6 @@ def other_binnings(campaign: Campaign, volumes: Mapping[str, Path]) -> list[str]
         "to export_star.binning there is no such shift."
         for (binning, of_stack), names in found.items()
     ]
-
-
-def _ranges_of_series(
-    campaign: Campaign, volumes: Mapping[str, Path], dtype: str
-) -> dict[str, Range]:
-    """Return for each volume the widest range of its series."""
-    found = {}
-    for name, path in volumes.items():
-        with open_volume(path) as volume:
-            found[name] = _range_of(volume, dtype)
-    scans = campaign.scans
-    first_of = {stack.name: stack.scans[0] for stack in declared_stacks(campaign) if stack.scans}
-    of = {name: scans.get(first_of.get(name, name)) for name in volumes}
-    series = {name: scan.series if scan else f"{name}/" for name, scan in of.items()}
-    ends = grouped((series[name], limits) for name, limits in found.items())
-    return {
-        name: (min(low for low, _ in ends[key]), max(high for _, high in ends[key]))
-        for name, key in series.items()
-    }
 
 
 def _range_of(volume: Volume, dtype: str) -> Range:

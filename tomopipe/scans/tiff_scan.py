@@ -325,7 +325,9 @@ def _open_stack(
         return _Pages(path)
     images = tiff_files(path)
     folders = [folder for folder in visible(path) if folder.is_dir()]
-    counts = {f: len(tiff_files(f)) for f in folders if folder_kind(f.name) is None}
+    others = [folder for folder in folders if folder_kind(folder.name) is None]
+    # a closed folder beside images is none of the scan
+    counts = {f: len(tiff_files(f)) for f in others if not images or os.access(f, os.R_OK)}
     below = sorted((f for f in counts if counts[f]), key=lambda f: -counts[f])
     if images:
         _refuse_kinds(images, kind, counted=counted)
@@ -340,6 +342,8 @@ def _open_stack(
     if len(below) != 1:
         names = some_of([folder.name for folder in below], 4) or "no subfolder either"
         hint = _alone_in(path)
+        if len(below) > 1 and not hint:
+            hint = f"; if each of these is a scan, give {path}/*/ in campaign.scans"
         if len(below) > 1 and counts[below[0]] >= _BY_FAR * counts[below[1]]:
             hint = _projections_in(below[0], counts[below[0]], [f.name for f in folders])
         raise ScanError(f"{path}: a folder without TIFF files ({names} with any){hint}")

@@ -86,6 +86,7 @@ def test_the_laboratory_is_one_command(name):
         (["init", "c", "--scans=x"], "init --scans is no longer there: write files or patterns"),
         (["lab", "train", "w", "--from=X"], "--from is no longer there: leave it out: networks"),
         (["review", "--allow-run"], "--allow-run is no longer there: start the run with"),
+        (["convert", "tiff", "--one-range"], "convert --one-range is no longer there: write --ra"),
     ],
 )
 def test_a_retired_name_says_what_to_write_instead(typed, said):

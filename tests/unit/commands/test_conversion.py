@@ -116,25 +116,6 @@ def test_whole_numbers_are_right_to_half_a_step(campaign, output_format):
     np.testing.assert_allclose(found, values(), atol=0.51 * 10 / 65535)
 
 
-def test_a_series_has_one_range_on_demand(campaign):
-    first, second = converted(campaign, "zarr", ("a_1", "a_2"), dtype="uint16")
-    assert read(first)[1].encoding != read(second)[1].encoding
-    first, second = converted(campaign, "zarr", ("a_1", "a_2"), one_range=True)
-    (first_header, volume), (other, _) = read(first), read(second)
-    assert volume.encoding == read(second)[1].encoding
-    assert volume.encoding.dtype == "uint16"
-    for found, data in ((first_header, values(0)), (other, values(1, scale=3))):
-        np.testing.assert_allclose(found, data, atol=0.51 * volume.encoding.scale)
-
-
-def test_a_stack_has_the_range_of_the_series_of_its_scans(campaign):
-    write(campaign.results / "stitched/tall_rec.h5", values(2, scale=9))
-    config = {"campaign": {"scans": ["raw/*.h5"]}, "stitch": {"stacks": {"tall": ["a_1", "a_2"]}}}
-    (campaign.directory / "config.yaml").write_text(yaml.safe_dump(config))
-    found = converted(load_campaign(campaign.directory), "zarr", ("a_1", "tall"), one_range=True)
-    assert read(found[0])[1].encoding == read(found[1])[1].encoding
-
-
 def test_what_is_there_is_kept_until_the_volume_is_another(campaign):
     (path,) = converted(campaign, "mrc")
     before = os.stat(path).st_ino
@@ -220,9 +201,8 @@ def test_the_campaign_takes_none_of_them_for_its_own(campaign):
     [
         (["mrc", "a_3"], "; did you mean a_"),
         (["mrc", "b_1"], "no volume is there yet. Run: tomopipe run"),
-        (["mrc", "--one-range"], "mrc: values are stored as float32"),
-        (["tiff", "--dtype", "float16", "--one-range"], "a range is for uint16 and uint8"),
-        (["tiff", "--range", "1", "2", "--one-range"], "leave out --one-range"),
+        (["mrc", "--range", "1", "2"], "mrc: values are stored as float32"),
+        (["tiff", "--dtype", "float16", "--range", "1", "2"], "a range is for uint16 and uint8"),
         (["tiff", "--range", "2", "1"], "expected LOW < HIGH, got 2.0 1.0"),
     ],
 )

@@ -682,7 +682,10 @@ def test_projections_in_one_of_several_folders_are_named(tmp_path):
     with open_scan(path / "Tomo", flats=flats, darks=darks, known=ANY_ANGLES) as scan:
         assert (scan.n_angles, scan.n_flats, scan.n_darks) == (N, 4, 1)
     write_images(path / "Other", values())
-    assert reason_of(path).endswith("(Other, Tomo, 180deg with any)")
+    assert reason_of(path).endswith(
+        f"(Other, Tomo, 180deg with any); if each of these is a scan, give {path}/*/ in "
+        "campaign.scans"
+    )
 
 
 def test_folders_of_flats_before_and_after_are_those_of_the_scan(tmp_path):
