@@ -78,7 +78,7 @@ def test_every_choice_of_a_method_says_what_to_cite(name):
 def test_preprocessing_is_cited_as_configured():
     config = {"preprocess": {"stripes": {"method": "vo"}, "phase": {"method": "none"}}}
     found = cited(scan("wedge"), config=config)
-    assert "Vo, Atwood" in found["Stripes of sinograms: vo"]
+    assert "Vo et al." in found["Stripes of sinograms: vo"]
     assert "Muench" not in found["Stripes of sinograms: vo"]
     assert "Phase retrieval" not in " ".join(found)
     config["preprocess"] = {
