@@ -433,8 +433,11 @@ def test_check_warns_of_angles_in_another_unit_as_a_run_skips_them_and_names_the
     status, shown = run_check(tmp_path)
     assert (status, "Ready" in shown) == (1, False)
     assert "none of 4 scans can be used (1 have select: no); the first reason: angles" in shown
-    (tmp_path / "scans.tsv").write_text("scan\tselect\tinput.angle_unit\nb_1\t\tmdeg\na_3\tno\t\n")
-    overrides = "overrides: [{scans: [a_2], input: {angle_unit: rad}}]\n"
+    (tmp_path / "scans.tsv").write_text("scan\tselect\na_3\tno\n")
+    overrides = (
+        "overrides:\n- {scans: [a_2], input: {angle_unit: rad}}\n"
+        "- {scans: [b_1], input: {angle_unit: mdeg}}\n"
+    )
     (tmp_path / "config.yaml").write_text(config + overrides)
     findings = check.examine(load_campaign(tmp_path))
     assert not [line for line in (*findings.errors, *findings.warnings) if "cover" in line]
