@@ -226,10 +226,10 @@ def _rows(every: NDArray[np.float32], theta_rad: NDArray[np.float64]) -> Rows:
     n_rows = len(every)
     pairs = opposing_pairs(theta_rad) if n_rows > 1 else np.zeros((0, 2), np.intp)
     images = every[:, pairs.ravel()].transpose(1, 0, 2).reshape(-1, 2, n_rows, every.shape[2])
-    kept = np.array(spread_rows([n_rows // 2], n_rows), np.int64)
+    row_index = np.array(spread_rows([n_rows // 2], n_rows), np.int64)
     return Rows(
-        sinograms=every[kept],
-        row_index=kept,
+        sinograms=every[row_index],
+        row_index=row_index,
         theta_rad=theta_rad,
         pairs=images,
         pair_theta_rad=theta_rad[pairs],

@@ -111,8 +111,8 @@ def _used_up(number: int, path: str | os.PathLike[str]) -> str:
             return "its file system takes no file as large"
         return f"a file may have {limit / 1e6:.3g} MB here (`ulimit -f`)"
     folder = _folder_of(path)
-    found = os.statvfs(folder)
-    of_files = found.f_files > 0 and found.f_favail == 0
+    result = os.statvfs(folder)
+    of_files = result.f_files > 0 and result.f_favail == 0
     try:
         tempfile.TemporaryFile(dir=folder).close()
     except OSError:
@@ -122,7 +122,7 @@ def _used_up(number: int, path: str | os.PathLike[str]) -> str:
         return f"your quota of {what} in {folder} is used up (see `quota -s`)"
     if of_files:
         return f"no inodes left in {folder}: the file system takes no more files"
-    return f"no space left in {folder}, {found.f_bavail * found.f_frsize / 1e9:.3g} GB are free"
+    return f"no space left in {folder}, {result.f_bavail * result.f_frsize / 1e9:.3g} GB are free"
 
 
 # h5py says nothing of a damaged file; of one that is not there its state tells

@@ -33,7 +33,7 @@ def fault_lines(faults: Iterable[tuple[str, str]]) -> list[str]:
         for text, scan in faults
     )
     lines = []
-    for pattern, found in alike.items():
-        text = pattern if len(found) > 1 else found[0][0]
-        lines.append(f"{scans_named([scan for _, scan in found])}: {text}")
+    for pattern, entry in alike.items():
+        text = pattern if len(entry) > 1 else entry[0][0]
+        lines.append(f"{scans_named([scan for _, scan in entry])}: {text}")
     return lines

@@ -64,7 +64,9 @@ class Arrivals:
         """The files that exist and are not taken in their present state."""
         return set(self._seen)
 
-    def look(self, paths: Iterable[str], taken: Mapping[str, State], now_s: float) -> list[Arrival]:
+    def look(
+        self, paths: Iterable[str], occupied: Mapping[str, State], now_s: float
+    ) -> list[Arrival]:
         """Return the files to take now, of all that are not taken in their present state.
 
         `now_s`: monotonic clock.
@@ -72,14 +74,14 @@ class Arrivals:
         arrivals, pending = [], dict[str, _Seen]()
         for path in paths:
             state = file_state(self.directory / path)
-            if state is None or taken.get(path) == state:
+            if state is None or occupied.get(path) == state:
                 continue
             seen = self._seen.get(path)
             if seen is None or seen.state != state:
                 seen = _Seen(state, now_s, _last_byte(state))
             pending[path] = seen
-            if found := self._arrival(path, seen, now_s - seen.since_s):
-                arrivals.append(found)
+            if result := self._arrival(path, seen, now_s - seen.since_s):
+                arrivals.append(result)
                 del pending[path]
         self._seen = pending
         self.waiting = {path: why for path, why in self.waiting.items() if path in pending}

@@ -78,11 +78,11 @@ class Campaign:
 
     def override_notes(self) -> list[str]:
         """Say which scans and series of overrides are no longer in the campaign."""
-        found = [*self.scans.values(), *self.refused]
-        gone = _gone(self.config, found, self.files)
+        results = [*self.scans.values(), *self.refused]
+        gone = _gone(self.config, results, self.files)
         return [
             f"overrides {number}: {key}: {name} is no longer in the campaign"
-            for number, key, name, _ in _named_in_vain(self.config, found)
+            for number, key, name, _ in _named_in_vain(self.config, results)
             if (key, name) in gone
         ]
 
@@ -114,8 +114,8 @@ class Campaign:
         if step == "full_recon":
             return [out.volume(key, output)]
         if step in ("try_recon", "predict_cor", "export_stack"):
-            found: list[str] = getattr(out, f"of_{step}")(key)
-            return found
+            result: list[str] = getattr(out, f"of_{step}")(key)
+            return result
         paths: dict[str, Callable[[str], list[str]]] = {
             "inventory": lambda _: [out.inventory],
             "fix_cor": lambda series: [out.fix_table(series)],
@@ -216,8 +216,8 @@ class Campaign:
         """
         from tomopipe.prep.recipe import USUAL, expected_halo
 
-        found = {name: float(row[name]) for name in USUAL if row.get(name)}
-        known = found | self.config.input.model_dump(exclude_defaults=True)
+        result = {name: float(row[name]) for name in USUAL if row.get(name)}
+        known = result | self.config.input.model_dump(exclude_defaults=True)
         return expected_halo(self.config.preprocess, int(row["n_rows"]), int(row["n_cols"]), known)
 
     def donors(
@@ -244,8 +244,8 @@ class Campaign:
     @cached_property
     def _not_selected(self) -> list[CampaignScan]:
         """The scans with `select: no`: few of thousands."""
-        found = [scan for scan in self.scans.values() if scan.select == "no"]
-        return sorted(found, key=lambda scan: scan.name)  # as in the inventory
+        scans = [scan for scan in self.scans.values() if scan.select == "no"]
+        return sorted(scans, key=lambda scan: scan.name)  # as in the inventory
 
     def is_selected(self, scan: str, row: Mapping[str, str]) -> bool:
         """Tell whether a scan is selected: valid, unless the campaign table overrides that."""
@@ -338,7 +338,7 @@ def make_campaign(
     `taken` are the paths of raw files that count; None: all, in a watcher's run the complete ones.
     """
     taken = complete_files(directory) if taken is None else taken
-    found = find_scans(config, directory, taken)
+    result = find_scans(config, directory, taken)
     table = directory / (config.campaign.table or TABLE)
     rows = read_table(table) if table.exists() or config.campaign.table else []
     lines = grouped((row.scan, str(row.line)) for row in rows)
@@ -349,16 +349,18 @@ def make_campaign(
             f"{table}: {', '.join(repeated)} stands there more than once. Keep one row per scan."
         )
     if taken is None and not is_watched(directory):  # a named scan may not have arrived yet
-        gone = _gone(config, found, Files(directory / config.campaign.results))
-        for fault in override_faults(config, found, gone):
+        gone = _gone(config, result, Files(directory / config.campaign.results))
+        for fault in override_faults(config, result, gone):
             raise TomopipeError(f"{source}: {fault}")
     cells = {row.scan: row for row in rows}
-    scans = {scan.name: _with_row(scan, cells.get(scan.name)) for scan in found if not scan.refused}
+    scans = {
+        scan.name: _with_row(scan, cells.get(scan.name)) for scan in result if not scan.refused
+    }
     return Campaign(
         directory=directory,
         config=config,
         scans=scans,
-        refused=tuple(scan for scan in found if scan.refused),
+        refused=tuple(scan for scan in result if scan.refused),
         table_rows=tuple(rows),
         failures=read_failures(directory / config.campaign.results, stats_of(scans.values())),
     )
@@ -378,10 +380,10 @@ def refuse_unknown(
 
 
 def override_faults(
-    config: Config, found: Sequence[CampaignScan], gone: Collection[tuple[str, str]] = ()
+    config: Config, result: Sequence[CampaignScan], gone: Collection[tuple[str, str]] = ()
 ) -> Iterator[str]:
     """Say which overrides name a scan or series that does not exist, nor is one of those `gone`."""
-    for number, key, name, known in _named_in_vain(config, found):
+    for number, key, name, known in _named_in_vain(config, result):
         if (key, name) not in gone:
             yield (
                 f"overrides {number}: {key}: there is no {name}{did_you_mean(name, known)}; "
@@ -390,13 +392,13 @@ def override_faults(
 
 
 def _named_in_vain(
-    config: Config, found: Sequence[CampaignScan]
+    config: Config, result: Sequence[CampaignScan]
 ) -> Iterator[tuple[int, str, str, set[str]]]:
     """Yield where an override names, without a pattern, what is not there.
 
     Its number, the key (`scans` or `series`), the name, and those that there are.
     """
-    known = {"scans": {scan.name for scan in found}, "series": {scan.series for scan in found}}
+    known = {"scans": {scan.name for scan in result}, "series": {scan.series for scan in result}}
     for number, override in enumerate(config.overrides, start=1):
         for key, names in known.items():
             for name in getattr(override, key):
@@ -405,10 +407,10 @@ def _named_in_vain(
 
 
 def _gone(
-    config: Config, found: Sequence[CampaignScan], files: Files[Path]
+    config: Config, result: Sequence[CampaignScan], files: Files[Path]
 ) -> set[tuple[str, str]]:
     """Return key and name of scans and series of overrides of which the campaign has results."""
-    named = {(key, name) for _, key, name, _ in _named_in_vain(config, found)}
+    named = {(key, name) for _, key, name, _ in _named_in_vain(config, result)}
     rows: InventoryRows = {}
     if named:
         with suppress(OSError, TomopipeError):  # a damaged one is made again
@@ -436,8 +438,8 @@ def read_inventory(path: str | os.PathLike[str]) -> InventoryRows:
 
     Memoised by time and size: the workflow asks once per job.
     """
-    found = os.stat(path)
-    return _read_inventory(os.fspath(path), found.st_mtime_ns, found.st_size)
+    status = os.stat(path)
+    return _read_inventory(os.fspath(path), status.st_mtime_ns, status.st_size)
 
 
 @lru_cache(maxsize=4)
@@ -450,10 +452,10 @@ def refuse_vanished(campaign: Campaign) -> None:
 
     Otherwise CORs and the star file would lose its scans because a disk is not mounted.
     """
-    found = [scan.path for scan in (*campaign.scans.values(), *campaign.refused)]
+    scans = [scan.path for scan in (*campaign.scans.values(), *campaign.refused)]
     gone = missing_folders(campaign.config, campaign.directory)
     for folder in folders(campaign.config):
-        if folder not in gone and any(Path(path).is_relative_to(folder) for path in found):
+        if folder not in gone and any(Path(path).is_relative_to(folder) for path in scans):
             continue
         table = campaign.files.inventory
         rows = read_inventory(table).values() if table.exists() else ()

@@ -31,34 +31,34 @@ def read_cors(paths: Iterable[Path], *, predicted: bool = False) -> FileCors:
     Of one entry in several files the last counts. A sidecar is taken if its source is manual;
     `predicted`: also if it is a method, whose COR a run finds again by itself.
     """
-    found = FileCors({}, {}, {})
+    result = FileCors({}, {}, {})
     for path in paths:
         if path.is_dir():
             raise TomopipeError(f"{path}: {_FOLDER} is no longer there: {RETIRED[_FOLDER]}.")
         if path.name.endswith(SIDECAR):
-            _add_sidecar(path, found, predicted=predicted)
+            _add_sidecar(path, result, predicted=predicted)
         else:
             entries = read_entries(path)
-            found.cors.update(entries.cors)
-            found.junk.update(entries.junk)
-    return found
+            result.cors.update(entries.cors)
+            result.junk.update(entries.junk)
+    return result
 
 
-def _add_sidecar(path: Path, found: FileCors, *, predicted: bool) -> None:
+def _add_sidecar(path: Path, result: FileCors, *, predicted: bool) -> None:
     try:
         data = read_json(path, "a sidecar of tomopipe")
     except TomopipeError as error:  # the others are fine
-        found.passed_over[str(path)] = f"damaged: {error}"
+        result.passed_over[str(path)] = f"damaged: {error}"
         return
     scan, source, value = (data.get(key) for key in ("scan", "source", "cor_px"))
     if not isinstance(scan, str) or not isinstance(source, str):
-        found.passed_over[str(path)] = f"no sidecar of tomopipe: {path}"
+        result.passed_over[str(path)] = f"no sidecar of tomopipe: {path}"
         return
     name, text = f"{path.parent}/{scan}", value if isinstance(value, str) else json.dumps(value)
     is_predicted = source in ("ai", "auto")
     if source != "manual" and not (is_predicted and predicted):
-        found.passed_over[name] = _PREDICTED if is_predicted else _FILLED
+        result.passed_over[name] = _PREDICTED if is_predicted else _FILLED
     elif (cor_px := parse_cor(text)) is None:
-        found.junk[name] = shown(text)
+        result.junk[name] = shown(text)
     else:
-        found.cors[name] = cor_px
+        result.cors[name] = cor_px

@@ -54,10 +54,10 @@ def _error_in_result(campaign: Campaign, job: JobStatus) -> str:
         return failed_stacks(campaign, [scan]).get(scan, "")
     if job.step != "predict_cor" or scan not in campaign.scans:
         return ""
-    path, found = files.prediction(scan), {}
+    path, content = files.prediction(scan), {}
     with suppress(OSError):
         if b'"failed"' in path.read_bytes():  # in few: parsing takes longer
-            found = json_or(path, {})
+            content = json_or(path, {})
     by_hand = parse_cor(campaign.scans[scan].manual), center_by_hand(files.center(scan), None)
-    is_error = found.get("verdict") == "failed" and by_hand == (None, None)
-    return text(found.get("reason")) or "prediction failed" if is_error else ""
+    is_error = content.get("verdict") == "failed" and by_hand == (None, None)
+    return text(content.get("reason")) or "prediction failed" if is_error else ""

@@ -54,18 +54,18 @@ class CampaignScan:
 
 
 def find_scans(
-    config: Config, directory: Path, taken: Collection[str] | None = None
+    config: Config, directory: Path, occupied: Collection[str] | None = None
 ) -> list[CampaignScan]:
     """Find the raw files of a campaign, with series and index from their names.
 
     A name that two files share, or that is impossible as a file name, is refused: `refused` says
-    why. `taken` are the paths that count (None: all).
+    why. `occupied` are the paths that count (None: all).
     """
     scans: dict[tuple[str, str], CampaignScan] = {}
     for pattern, prefix in _entries(config):
-        for found in _expand(os.path.expanduser(pattern), directory):
-            path = found.rstrip("/")  # a pattern that ends in / finds folders only
-            if taken is not None and path not in taken:
+        for entry in _expand(os.path.expanduser(pattern), directory):
+            path = entry.rstrip("/")  # a pattern that ends in / finds folders only
+            if occupied is not None and path not in occupied:
                 continue
             name = prefix + scan_stem(path, directory)
             place = os.path.abspath(directory / path), name
@@ -128,10 +128,10 @@ def path_problems(config: Config, directory: Path) -> list[str]:
         expanded = os.path.expanduser(pattern)
         unreadable = _unreadable(pattern, directory)
         problems += unreadable
-        found = _expand(expanded, directory)
-        if not found and not unreadable:
+        result = _expand(expanded, directory)
+        if not result and not unreadable:
             problems.append(f"campaign.scans: no file matches {pattern}{_why(expanded, directory)}")
-        for path in found:
+        for path in result:
             name = prefix + scan_stem(path.rstrip("/"), directory)
             uses.append((os.path.abspath(directory / path), (pattern, name)))
     twice: dict[str, list[str]] = {}  # the patterns of a file
@@ -194,8 +194,8 @@ def matches(pattern: str, directory: Path) -> list[str]:
     """Return the paths that match a pattern, or are it, and exist; none of our sidecars."""
     if os.path.lexists(directory / pattern):
         return [pattern]
-    found = glob.glob(pattern, root_dir=directory, recursive=True)
-    return sorted(path for path in found if not path.endswith(SIDECAR))
+    results = glob.glob(pattern, root_dir=directory, recursive=True)
+    return sorted(path for path in results if not path.endswith(SIDECAR))
 
 
 def _apart(scans: list[CampaignScan], patterns: list[str]) -> list[CampaignScan]:
@@ -217,17 +217,17 @@ def _folder_of(scan: CampaignScan) -> str:
 
 def _scan(path: str, name: str, config: Config, directory: Path) -> CampaignScan:
     series, index = split_name(name, config.inventory.series_pattern)
-    found = None
+    result = None
     with suppress(OSError, ValueError):  # no file, or not a valid name: the inventory says why
-        found = os.stat(directory / path)
+        result = os.stat(directory / path)
     return CampaignScan(
         name=name,
         path=path,
         abspath=os.path.abspath(directory / path),
         series=series,
         index=index,
-        n_bytes=found and found.st_size,
-        mtime_ns=found and found.st_mtime_ns,
+        n_bytes=result and result.st_size,
+        mtime_ns=result and result.st_mtime_ns,
         refused=_refusal(name, path, series),
     )
 

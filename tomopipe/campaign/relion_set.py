@@ -97,8 +97,8 @@ def failed_stacks(campaign: "Campaign", scans: Collection[str]) -> dict[str, str
     """Return why scans are not in the set: those of `scans` whose stack could not be made."""
     if not campaign.config.export_star.enabled:
         return {}
-    found = {scan: failed_stack(campaign.files, scan) for scan in sorted(scans)}
-    return {scan: reason for scan, reason in found.items() if reason}
+    result = {scan: failed_stack(campaign.files, scan) for scan in sorted(scans)}
+    return {scan: reason for scan, reason in result.items() if reason}
 
 
 def _needed(campaign: "Campaign", rows: "InventoryRows", scans: list[str]) -> dict[str, int]:
@@ -146,10 +146,10 @@ def _made(campaign: "Campaign", rows: "InventoryRows", needed: Iterable[str]) ->
 def _stays(campaign: "Campaign", scan: str, meta: Mapping[str, Any]) -> bool:
     """Tell by the JSON file of a stack whether the options of its size are those of now."""
     stated, config = meta["made_from"]["options"], campaign.for_scan(scan).config
-    wanted = {"export_star": effective(config.export_star), "input": effective(config.input)}
+    target = {"export_star": effective(config.export_star), "input": effective(config.input)}
     return all(
         {key: stated.get(block, {}).get(key) for key in keys}
-        == {key: wanted[block].get(key) for key in keys}
+        == {key: target[block].get(key) for key in keys}
         for block, keys in _DECIDING.items()
     )
 
@@ -193,5 +193,5 @@ def decide_binning(
 
 def read_binning(path: str | os.PathLike[str]) -> dict[str, Any] | None:
     """Read what `decide_binning` wrote; None if the file is missing or another one."""
-    found = json_or(path, {})
-    return found if found.get("binning", 0) >= 1 and "options" in found else None
+    content = json_or(path, {})
+    return content if content.get("binning", 0) >= 1 and "options" in content else None

@@ -94,15 +94,15 @@ def read_cor_json(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
     Raises TomopipeError if the file cannot be read or has another form.
     """
     expected = "scan to cor_px and source"
-    found = read_json(path, expected)
-    for scan, entry in found.items():
+    content = read_json(path, expected)
+    for scan, entry in content.items():
         if not isinstance(entry, dict):
             raise _fault(path, f"{scan}: expected cor_px and source", entry)
         if not _is_number(entry.get("cor_px")):
             raise _fault(path, f"{scan}: cor_px: expected a number", entry.get("cor_px"))
         if not isinstance(entry.get("source"), str):
             raise _fault(path, f"{scan}: source: expected a word", entry.get("source"))
-    return found
+    return content
 
 
 def read_prediction(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -113,16 +113,16 @@ def read_prediction(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises TomopipeError if the file cannot be read or is not of that form.
     """
-    found = read_json(path, "the prediction of a scan")
+    content = read_json(path, "the prediction of a scan")
     for name in ("best_cor_px", "cor_px", "confidence"):
-        if found.get(name) is not None and not _is_number(found[name]):
-            raise _fault(path, f"{name}: expected a number or null", found[name])
+        if content.get(name) is not None and not _is_number(content[name]):
+            raise _fault(path, f"{name}: expected a number or null", content[name])
     for name in ("verdict", "method", "reason"):
-        if not isinstance(found.get(name, ""), str):
-            raise _fault(path, f"{name}: expected a text", found[name])
-    if found.get("verdict", "failed") not in VERDICTS:
-        raise _fault(path, f"verdict: expected one of {', '.join(VERDICTS)}", found["verdict"])
-    return found
+        if not isinstance(content.get(name, ""), str):
+            raise _fault(path, f"{name}: expected a text", content[name])
+    if content.get("verdict", "failed") not in VERDICTS:
+        raise _fault(path, f"verdict: expected one of {', '.join(VERDICTS)}", content["verdict"])
+    return content
 
 
 def other_cor_px(
@@ -189,20 +189,20 @@ def read_json(path: str | os.PathLike[str], expected: str) -> dict[str, Any]:
     """
     try:
         with saying(f"{path}: cannot be read"):
-            found = json.loads(Path(path).read_bytes().decode("utf-8"))
+            content = json.loads(Path(path).read_bytes().decode("utf-8"))
     except (ValueError, RecursionError) as error:
         what = f"{type(error).__name__}: {' '.join(str(error).split())}"
         raise TomopipeError(
             f"{path}: is damaged ({what}); expected JSON, {expected}. {_AGAIN}"
         ) from error
-    if not isinstance(found, dict):
-        raise _fault(path, f"expected a JSON object, {expected}", found)
-    return found
+    if not isinstance(content, dict):
+        raise _fault(path, f"expected a JSON object, {expected}", content)
+    return content
 
 
 def _is_number(value: object) -> bool:
     return not isinstance(value, str) and number(value) is not None
 
 
-def _fault(path: str | os.PathLike[str], expected: str, found: object) -> TomopipeError:
-    return TomopipeError(f"{path}: {expected}; got {found!r:.60}. {_AGAIN}")
+def _fault(path: str | os.PathLike[str], expected: str, result: object) -> TomopipeError:
+    return TomopipeError(f"{path}: {expected}; got {result!r:.60}. {_AGAIN}")

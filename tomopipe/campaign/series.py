@@ -58,7 +58,7 @@ def folder_prefixes(patterns: Iterable[str]) -> dict[str, str]:
     no earlier one has, so that a folder added at the end renames no series.
     """
     prefixes: dict[str, str] = {}
-    taken: set[str] = set()
+    occupied: set[str] = set()
     for pattern in patterns:
         folder = os.path.normpath(fixed_folder(pattern))
         if folder in prefixes:
@@ -66,9 +66,9 @@ def folder_prefixes(patterns: Iterable[str]) -> dict[str, str]:
         names = [part for part in PurePath(folder).parts if part != "/"]
         ends = ["/".join(names[-n:]) for n in range(1, len(names) + 1)]
         whole = f"./{folder}".removesuffix("/.")
-        prefix = next((end for end in ends if end not in taken), whole)
+        prefix = next((end for end in ends if end not in occupied), whole)
         prefixes[folder] = prefix if prefixes else ""
-        taken.update(ends)
+        occupied.update(ends)
     return prefixes
 
 

@@ -104,12 +104,12 @@ def node_mb(partition: str) -> int | None:
     return max((int(cell) for cell in cells if cell.isdecimal()), default=None)
 
 
-def _of_partition(found: list[list[str]], partition: str) -> list[str]:
+def _of_partition(rows: list[list[str]], partition: str) -> list[str]:
     """Return what sinfo says of partitions; the default one is marked by a star."""
     names = partition.split(",")
     return [
         cell
-        for name, cell in found
+        for name, cell in rows
         if name.rstrip("*") in names or (not partition and name.endswith("*"))
     ]
 
@@ -119,8 +119,8 @@ def read_profile(path: Path) -> tuple[int, list[dict[str, str]]]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         of_rules = (content.get("set-resources") or {}).values()
-        asked = [content.get("default-resources") or {}, *of_rules]
-        texts = [{key: str(value or "") for key, value in keys.items()} for keys in asked]
+        resources = [content.get("default-resources") or {}, *of_rules]
+        texts = [{key: str(value or "") for key, value in keys.items()} for keys in resources]
         return int(content.get("tomopipe-submissions", 100)), texts
     except (OSError, ValueError, AttributeError, TypeError, yaml.YAMLError):
         return 0, []
@@ -133,14 +133,14 @@ def unknown_names(profile: Path, *, within_s: float | None = None) -> list[str]:
     """
     sinfo.cache_clear()  # in a process that lives long
     _, asked = read_profile(profile)
-    wanted = {
+    target = {
         key: {name for keys in asked if keys.get(key) for name in keys[key].split(",")}
         for key in ("slurm_partition", "slurm_account")
     }
     user, known = getpass.getuser(), dict[str, set[str]]()
-    if wanted["slurm_partition"]:
+    if target["slurm_partition"]:
         known["partition"] = {name.rstrip("*") for name, _ in sinfo(within_s, _LIMITS)}
-    if wanted["slurm_account"]:
+    if target["slurm_account"]:
         command = [*_SHOW, "assoc", f"user={user}", "format=Account,User"]
         known["account"] = {name for name, _ in _ask(command, n_cells=2, within_s=within_s)}
     return [
@@ -148,19 +148,24 @@ def unknown_names(profile: Path, *, within_s: float | None = None) -> list[str]:
         + (f" for {user}" if kind == "account" else "")
         + f"; it has {', '.join(sorted(there))}. Change it there."
         for kind, there in known.items()
-        for name in sorted(wanted[f"slurm_{kind}"] - there)
+        for name in sorted(target[f"slurm_{kind}"] - there)
         if there
     ]
 
 
 def submit_limit() -> int | None:
     """Return how many jobs this user, or the account, may have queued at once; None if unknown."""
-    asked = [*_SHOW, "assoc", f"user={getpass.getuser()}", "format=DefaultQOS,MaxSubmit,GrpSubmit"]
+    command = [
+        *_SHOW,
+        "assoc",
+        f"user={getpass.getuser()}",
+        "format=DefaultQOS,MaxSubmit,GrpSubmit",
+    ]
     of_qos = [*_SHOW, "qos", "format=Name,MaxSubmitPU,MaxSubmitPA,GrpSubmit"]
     limits_of = {name: limits for name, *limits in _ask(of_qos, n_cells=4)}
     limits = [
         int(limit)
-        for qos, *of_user in _ask(asked, n_cells=3)
+        for qos, *of_user in _ask(command, n_cells=3)
         for limit in (*of_user, *limits_of.get(qos or "normal", ()))
         if limit.isdecimal()
     ]
@@ -170,7 +175,7 @@ def submit_limit() -> int | None:
 def _ask_about(command: list[str], numbers: Sequence[str], *, n_cells: int) -> list[list[str]]:
     batches = (numbers[first : first + _BATCH] for first in range(0, len(numbers), _BATCH))
     commands = ([*command, "--jobs", ",".join(batch)] for batch in batches)
-    return [row for asked in commands for row in _ask(asked, n_cells=n_cells)]
+    return [row for command in commands for row in _ask(command, n_cells=n_cells)]
 
 
 def _ask(command: list[str], *, n_cells: int, within_s: float | None = None) -> list[list[str]]:
@@ -190,8 +195,8 @@ def _ask(command: list[str], *, n_cells: int, within_s: float | None = None) -> 
 
 def _seconds(text: str) -> float | None:
     """Read [days-][hours:]minutes:seconds as seconds; None for anything else, such as infinite."""
-    found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)", text)
-    if found is None:
+    match = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+(?:\.\d+)?)", text)
+    if match is None:
         return None
-    days, hours, minutes, seconds = (float(part or 0) for part in found.groups())
+    days, hours, minutes, seconds = (float(part or 0) for part in match.groups())
     return 86400 * days + 3600 * hours + 60 * minutes + seconds

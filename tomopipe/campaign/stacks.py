@@ -74,14 +74,14 @@ def stack_notes(campaign: Campaign, rows: InventoryRows) -> tuple[str, ...]:
 def _expanded(campaign: Campaign, entries: list[str]) -> tuple[str, ...]:
     """Return the scans of a stack as listed; those of a pattern in order of their numbers."""
     order = sorted(campaign.scans.values(), key=lambda scan: (scan.series, scan.index, scan.name))
-    found: list[str] = []
+    results: list[str] = []
     for entry in entries:
         if entry in campaign.scans:
-            found.append(entry)
+            results.append(entry)
         else:
             matching = [scan.name for scan in order if fnmatchcase(scan.name, entry)]
-            found += matching or [entry]
-    return tuple(found)
+            results += matching or [entry]
+    return tuple(results)
 
 
 def _wrong(campaign: Campaign, stack: Stack, uses: Counter[str]) -> str:

@@ -222,8 +222,8 @@ class ScanFacts:
     @property
     def doubts(self) -> tuple[str, ...]:
         """Reasons why an accepted prediction is doubtful."""
-        found = (self.unused_manual, self.kept_outlier, *self.own_doubts)
-        return tuple(text for text in found if text)
+        result = (self.unused_manual, self.kept_outlier, *self.own_doubts)
+        return tuple(text for text in result if text)
 
     @property
     def own_doubts(self) -> tuple[str, ...]:
@@ -247,19 +247,19 @@ class ScanFacts:
         """What the next run makes other than it is shown: an edited COR, a volume of before."""
         if self.state in NOT_SELECTED:
             return ()
-        found = []
+        results = []
         if self.decided and self.is_edited:
             edit = format_cor(self.manual_px) or "removal of the COR"
-            found.append(f"{edit} by hand waits for the next run")
+            results.append(f"{edit} by hand waits for the next run")
         if self.volume_of:
-            found.append(f"volume of {self.volume_of}, made again by the next run")
-        return tuple(found)
+            results.append(f"volume of {self.volume_of}, made again by the next run")
+        return tuple(results)
 
     @property
     def warnings_beside(self) -> tuple[str, ...]:
         """What was found in the projections, as far as `why` has it not."""
-        found = self.prediction.warnings if self.prediction else ()
-        return tuple(text for text in found if text not in self.why)
+        result = self.prediction.warnings if self.prediction else ()
+        return tuple(text for text in result if text not in self.why)
 
     @property
     def unused_manual(self) -> str:

@@ -136,10 +136,10 @@ class _Table:
     def _check_header(self) -> None:
         repeated = [name for name in COLUMNS if self.names.count(name) > 1]
         if "scan" not in self.names or repeated:
-            found = f"{', '.join(repeated)} twice" if repeated else shown(", ".join(self.names))
+            result = f"{', '.join(repeated)} twice" if repeated else shown(", ".join(self.names))
             raise TomopipeError(
                 f"{self.path}: expected a header line with the columns {', '.join(COLUMNS)}, "
-                f"separated by tabs and each once; got {found}. Correct the first line."
+                f"separated by tabs and each once; got {result}. Correct the first line."
             )
         for name in self.names:
             if "." in name and name.partition(".")[0] in Config.model_fields:
@@ -224,11 +224,11 @@ def check_table(rows: Sequence[Row], known_scans: Collection[str]) -> list[str]:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Suggest the known name most similar to that of a scan, or file, as the end of a sentence."""
     stem, ending = os.path.splitext(os.path.basename(name))
-    wanted = stem if ending.lower() in RAW_ENDINGS else name
+    target = stem if ending.lower() in RAW_ENDINGS else name
     known = list(known)
     if same := [other for other in known if _same_number(name, other)]:
         return f"; did you mean {same[0]}? Spreadsheets and YAML take leading zeros"
-    similar = difflib.get_close_matches(wanted, known, n=1)
+    similar = difflib.get_close_matches(target, known, n=1)
     return f"; did you mean {similar[0]}?" if similar else ""
 
 
@@ -262,11 +262,11 @@ def edit_table(path: str | os.PathLike[str], edits: Edits | Callable[[list[Row]]
 
     def change(before: bytes) -> bytes:
         text = _decoded(before, path)
-        wanted = edits(_rows(text, path)) if callable(edits) else edits
-        for scan, cells in wanted.items():
+        target = edits(_rows(text, path)) if callable(edits) else edits
+        for scan, cells in target.items():
             _check_edit(scan, cells)
         table = _Table(text, path)
-        table.apply(wanted)
+        table.apply(target)
         return table.text.encode("utf-8", "surrogateescape")
 
     with saying(f"{path}: cannot be written"):
@@ -298,9 +298,9 @@ def checked_cor(scan: str, text: str, n_cols: int | None) -> str:
 
 def fault_of_cell(text: str) -> str:
     """Say why a text cannot stand in a cell of the table, or return nothing."""
-    if found := _CONTROL.search(text):
+    if match := _CONTROL.search(text):
         name = {"\t": "a tab", "\r": "a line break", "\n": "a line break"}.get(
-            found[0], f"the control character U+{ord(found[0]):04X}"
+            match[0], f"the control character U+{ord(match[0]):04X}"
         )
         return f"holds {name}; a cell cannot"
     try:

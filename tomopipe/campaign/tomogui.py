@@ -95,13 +95,13 @@ def merge_rot_cen(cors: Mapping[str, float], path: str | os.PathLike[str]) -> li
 
     def change(before: bytes) -> bytes:
         text = before.decode("utf-8-sig", "surrogateescape")
-        found = dict(_object(text, path)) if text.strip() else {}
-        keys = grouped((os.path.normpath(key), key) for key in found)
+        result = dict(_object(text, path)) if text.strip() else {}
+        keys = grouped((os.path.normpath(key), key) for key in result)
         new = {
             key: format_cor(cors[name]) for name in sorted(cors) for key in keys.get(name, [name])
         }
-        others[:] = [key for key in found if key not in new]
-        return (json.dumps(found | new, indent=1) + "\n").encode()
+        others[:] = [key for key in result if key not in new]
+        return (json.dumps(result | new, indent=1) + "\n").encode()
 
     with saying(f"{path}: cannot be written"):
         update_file(path, change)
@@ -160,7 +160,7 @@ def match(entries: Mapping[str, float], scans: Mapping[str, str]) -> Match:
     for one scan are ambiguous.
     """
     by_path = grouped((os.path.normpath(path), scan) for scan, path in scans.items())
-    by_bare_path = grouped((_bare(path), scan) for path, found in by_path.items() for scan in found)
+    by_bare_path = grouped((_bare(path), scan) for path, item in by_path.items() for scan in item)
     by_name = grouped(
         (name, scan)
         for scan, path in scans.items()
@@ -171,15 +171,15 @@ def match(entries: Mapping[str, float], scans: Mapping[str, str]) -> Match:
         path = os.path.normpath(entry)
         bare = by_bare_path.get(path, [])
         exact[entry] = by_path.get(path) or (bare if len(bare) == 1 else [])
-    taken = {scan for found in exact.values() for scan in found}
+    occupied = {scan for item in exact.values() for scan in item}
     claims: list[tuple[str, str]] = []
     unmatched, ambiguous = [], {}
-    for entry, found in exact.items():
-        candidates = found or _by_name(entry, by_name)
-        free = found or [scan for scan in candidates if scan not in taken]
+    for entry, item in exact.items():
+        candidates = item or _by_name(entry, by_name)
+        free = item or [scan for scan in candidates if scan not in occupied]
         if not free:
             unmatched.append(entry)
-        elif not found and len(candidates) > 1:
+        elif not item and len(candidates) > 1:
             ambiguous[entry] = candidates
         else:
             claims += [(scan, entry) for scan in free]

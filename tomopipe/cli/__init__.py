@@ -66,14 +66,14 @@ class _Commands(TyperGroup):
 @cache
 def _command(name: str) -> Any:
     module, attribute, panel = _COMMANDS[name]
-    found = getattr(import_module(f"tomopipe.cli.{module}"), attribute)
+    result = getattr(import_module(f"tomopipe.cli.{module}"), attribute)
     holder = typer.Typer(rich_markup_mode="markdown", add_completion=False)
     holder.callback()(lambda: None)  # otherwise a single command is not a group
-    if isinstance(found, typer.Typer):
-        holder.add_typer(found, name=name, rich_help_panel=panel)
+    if isinstance(result, typer.Typer):
+        holder.add_typer(result, name=name, rich_help_panel=panel)
     else:
         kind = CommandWithRest if name == "run" else CampaignCommand
-        holder.command(name, cls=kind, rich_help_panel=panel, hidden=not panel)(found)
+        holder.command(name, cls=kind, rich_help_panel=panel, hidden=not panel)(result)
     group: Any = typer.main.get_command(holder)
     return group.commands[name]
 
@@ -94,8 +94,8 @@ cli = typer.Typer(
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(target: bool) -> None:
+    if target:
         typer.echo(f"tomopipe {__version__}")
         raise typer.Exit
 

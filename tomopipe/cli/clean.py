@@ -53,8 +53,8 @@ def clean(
     what = ", ".join(counts) or "no files"
     did = "would be removed" if dry_run else "removed"
     typer.echo(f"{what}, {shown_size(n_bytes)}: {did}")
-    if not (files or gone) and (kept := unaccepted_scans(campaign)):
-        typer.echo(_why_kept(kept))
+    if not (files or gone) and (unaccepted := unaccepted_scans(campaign)):
+        typer.echo(_why_kept(unaccepted))
 
 
 def _why_kept(scans: Mapping[str, Sequence[str]]) -> str:

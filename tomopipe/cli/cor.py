@@ -159,19 +159,19 @@ def import_cors(
     file = some_of(list(map(str, files)), 3)
     cors, junk, passed_over = read_cors(files, predicted=predicted)
     entries = cors | dict.fromkeys(junk, math.nan)
-    found = match(entries, {scan.name: scan.abspath for scan in campaign.scans.values()})
-    foreign = {*found.unmatched, *found.ambiguous}
+    result = match(entries, {scan.name: scan.abspath for scan in campaign.scans.values()})
+    foreign = {*result.unmatched, *result.ambiguous}
     if ours := {entry: text for entry, text in junk.items() if entry not in foreign}:
         raise TomopipeError(f"{file}: nothing imported: {what_is_wrong(ours)}")
-    n_cols = _widths(campaign, _inventory(campaign), found.matched)
+    n_cols = _widths(campaign, _inventory(campaign), result.matched)
     off = [
         f"{scan}: {off_detector(cor_px, n_cols[scan])}"
-        for scan, cor_px in found.matched.items()
+        for scan, cor_px in result.matched.items()
         if scan in n_cols and not is_valid(cor_px, n_cols[scan])
     ]
     if off:
         raise TomopipeError(f"{file}: nothing imported, for\n  " + "\n  ".join(off))
-    new = {scan: format_cor(cor_px) for scan, cor_px in found.matched.items()}
+    new = {scan: format_cor(cor_px) for scan, cor_px in result.matched.items()}
     old = {scan: campaign.scans[scan].manual for scan in new}
     changes = {scan: text for scan, text in new.items() if parse_cor(old[scan]) != float(text)}
     equal = [] if predicted else _equal(campaign, changes)
@@ -180,17 +180,17 @@ def import_cors(
     if changes and not dry_run:
         undo = _keep(campaign.table_path)
         edit_table(campaign.table_path, {scan: {"cor_px": text} for scan, text in changes.items()})
-    _tell(found, changes, old, junk)
-    taken = {Path(entry).name for entry in cors}
+    _tell(result, changes, old, junk)
+    occupied = {Path(entry).name for entry in cors}
     skipped = {Path(entry).name: why for entry, why in passed_over.items()}  # a scan counts once
-    for why, n in Counter(why for scan, why in skipped.items() if scan not in taken).items():
+    for why, n in Counter(why for scan, why in skipped.items() if scan not in occupied).items():
         typer.echo(f"skipped: {n} {why}")
     if equal:
         typer.echo(f"unchanged: {len(equal)} that have this COR, not by hand (--predicted sets it)")
     verb = "would be set" if dry_run else "set"
     typer.echo(
         f"{len(changes)} {verb}, {len(new) - len(changes)} as they were, "
-        f"{len(found.unmatched)} unmatched, {len(found.ambiguous)} ambiguous"
+        f"{len(result.unmatched)} unmatched, {len(result.ambiguous)} ambiguous"
     )
     if changes and not dry_run:
         typer.echo(f"To take it back: {undo}")
@@ -323,16 +323,18 @@ def _equal(campaign: Campaign, cors: Mapping[str, str]) -> list[str]:
 
 def _keep(table: Path) -> str:
     """Copy the campaign table, and return the command that brings the copy back."""
-    kept = table.with_name(table.name + BEFORE_IMPORT)
-    with saying(f"{kept}: cannot be written"), whole(kept) as temporary:
+    backup = table.with_name(table.name + BEFORE_IMPORT)
+    with saying(f"{backup}: cannot be written"), whole(backup) as temporary:
         temporary.write_bytes(table.read_bytes() if table.exists() else b"")
-    return f"cp {shlex.quote(near(kept))} {shlex.quote(near(table))}"
+    return f"cp {shlex.quote(near(backup))} {shlex.quote(near(table))}"
 
 
-def _tell(found: Match, changes: dict[str, str], old: dict[str, str], junk: dict[str, str]) -> None:
+def _tell(
+    result: Match, changes: dict[str, str], old: dict[str, str], junk: dict[str, str]
+) -> None:
     for scan, text in changes.items():
         typer.echo(f"{scan}: {old[scan] or 'none'} -> {text}")
-    for entry in found.unmatched:
+    for entry in result.unmatched:
         typer.echo(f"unmatched: {entry}" + (f" (no COR: {junk[entry]})" if entry in junk else ""))
-    for entry, scans in found.ambiguous.items():
+    for entry, scans in result.ambiguous.items():
         typer.echo(f"ambiguous: {entry} may be {', '.join(scans)}")

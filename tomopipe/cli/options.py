@@ -79,21 +79,21 @@ def refuse_retired(args: Sequence[str]) -> None:
 
 def rest_of(context: typer.Context) -> Sequence[str]:
     """Return what followed `--`."""
-    found: Sequence[str] = context.meta.get(_REST, ())
-    return found
+    result: Sequence[str] = context.meta.get(_REST, ())
+    return result
 
 
 def _one_way(args: Sequence[str], *, bare: bool) -> list[str]:
     """Convert every spelling of `-C CAMPAIGN` to the option, or to the argument."""
-    found: list[str] = []
+    results: list[str] = []
     for arg in args:
         name, equals, value = arg.partition("=")
         if name not in _CAMPAIGN:
-            found.append(arg)
+            results.append(arg)
             continue
-        found += [] if bare else [_CAMPAIGN[0]]
-        found += [value] if equals else []
-    return found
+        results += [] if bare else [_CAMPAIGN[0]]
+        results += [value] if equals else []
+    return results
 
 
 _ABOUT = "The campaign folder, or one in it"

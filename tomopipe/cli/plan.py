@@ -33,38 +33,38 @@ def plan(
 
     Example: `tomopipe plan mycampaign`, then `tomopipe run mycampaign`
     """
-    found = make_plan(load_campaign(directory, config))
+    result = make_plan(load_campaign(directory, config))
     if as_json:
-        typer.echo(json.dumps(as_records(found), indent=1, ensure_ascii=False))
-        if found.blocked:
-            typer.echo(f"tomopipe: {found.blocked}", err=True)
+        typer.echo(json.dumps(as_records(result), indent=1, ensure_ascii=False))
+        if result.blocked:
+            typer.echo(f"tomopipe: {result.blocked}", err=True)
     else:
-        _show(found)
-    raise typer.Exit(found.exit_status)
+        _show(result)
+    raise typer.Exit(result.exit_status)
 
 
-def _show(found: Plan) -> None:
+def _show(result: Plan) -> None:
     screen = console()
-    if found.jobs:
+    if result.jobs:
         table = folding_table("scan", "what runs", "why", box=SIMPLE)
-        for row in gathered(folded(found.jobs)):
+        for row in gathered(folded(result.jobs)):
             perhaps = f"perhaps {', '.join(row.perhaps)}" if row.perhaps else ""
             what = "; ".join(filter(None, [", ".join(row.steps), perhaps]))
             table.add_row(*map(Text, (row.of, what, row.why)))
         screen.print(table)
-        screen.print(", ".join(found.counts))
-        if found.most:
-            screen.print(_costs(found))
-    elif not found.blocked:
+        screen.print(", ".join(result.counts))
+        if result.most:
+            screen.print(_costs(result))
+    elif not result.blocked:
         screen.print("Nothing to do.")
-    for line in found.notes:
+    for line in result.notes:
         screen.print(line, markup=False)
-    for line in found.failures:
+    for line in result.failures:
         screen.print(f"failed: {line}", style="red", markup=False)
-    if found.can_retry:
+    if result.can_retry:
         screen.print("Try a scan again with `tomopipe retry SCAN`.", markup=False)
-    if found.blocked:
-        screen.print(found.blocked, style="red", markup=False)
+    if result.blocked:
+        screen.print(result.blocked, style="red", markup=False)
 
 
 def _short(number: float | None) -> str:
@@ -73,11 +73,11 @@ def _short(number: float | None) -> str:
     return f"{number:.2f}" if number >= 0.01 or not number else "< 0.01"
 
 
-def _costs(found: Plan) -> Table:
+def _costs(result: Plan) -> Table:
     """Show the cost of the steps; unknown if too few jobs of one have ended."""
     table = Table("step", "jobs", "core hours", box=SIMPLE)
-    likely = {cost.step: cost for cost in (*found.costs, total(found.costs))}
-    most = [*found.most, total(found.most)] if len(found.most) > 1 else found.most
+    likely = {cost.step: cost for cost in (*result.costs, total(result.costs))}
+    most = [*result.most, total(result.most)] if len(result.most) > 1 else result.most
     uses_gpu = any(cost.gpu_h for cost in most)
     for column in ["GPU hours"] * uses_gpu + ["disk, GB"]:
         table.add_column(column)

@@ -104,7 +104,7 @@ def init(
 
 
 def _start(
-    directory: Path, asked: Path, words: list[str], options: Mapping[str, Any], *, dry_run: bool
+    directory: Path, folder: Path, words: list[str], options: Mapping[str, Any], *, dry_run: bool
 ) -> None:
     """Write a campaign; say how the words were read, what is there already, and what comes next."""
     entries = scan_entries(words, directory) or ["raw/*.h5"]
@@ -115,8 +115,8 @@ def _start(
     if is_new:
         typer.echo(f"campaign folder {near(directory)}, scans {some_of(entries, _MOST_FILES)}")
     else:
-        wanted = {"campaign": {"scans": entries}, **options} if words else options
-        _say_kept(directory / CONFIG, wanted, asked)
+        target = {"campaign": {"scans": entries}, **options} if words else options
+        _say_kept(directory / CONFIG, target, folder)
     if not dry_run:
         are_to_come = is_new and not any(matches(entry, directory) for entry in entries)
         if are_to_come:
@@ -144,26 +144,26 @@ def _write_profiles(
         typer.echo(f"{wrote} {shown}" if is_new else f"kept {shown} (--force replaces it)")
 
 
-def _say_kept(config: Path, wanted: Mapping[str, Any], asked: Path) -> None:
-    lacking = _not_in(config, wanted)
-    is_above = config.parent != Path(os.path.abspath(asked))
-    more = f": {near(asked)} lies in this campaign" if is_above else ""
+def _say_kept(config: Path, target: Mapping[str, Any], folder: Path) -> None:
+    lacking = _not_in(config, target)
+    is_above = config.parent != Path(os.path.abspath(folder))
+    more = f": {near(folder)} lies in this campaign" if is_above else ""
     more += "; what you typed is not in it:" if lacking else ""
     typer.echo(f"kept {near(config)}{more}")
     if lacking:
         typer.echo(yaml.safe_dump(lacking, allow_unicode=True, sort_keys=False).rstrip())
 
 
-def _not_in(config: Path, wanted: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _not_in(config: Path, target: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return the keys that a configuration does not have, or has with another value."""
     try:
         present = yaml.safe_load(config.read_text(encoding="utf-8")) or {}
         lacking = {
             block: {k: v for k, v in keys.items() if (present.get(block) or {}).get(k) != v}
-            for block, keys in wanted.items()
+            for block, keys in target.items()
         }
     except (OSError, yaml.YAMLError, AttributeError):
-        return dict(wanted)  # tomopipe check will tell
+        return dict(target)  # tomopipe check will tell
     return {block: keys for block, keys in lacking.items() if keys}
 
 
@@ -191,9 +191,9 @@ def _show(findings: Findings) -> None:
             ", ".join(series.shapes),
         )
     console.print(table)
-    for found, scans in findings.formats[:_MOST_FORMATS]:
+    for entry, scans in findings.formats[:_MOST_FORMATS]:
         n, names = len(scans), some_of(scans, 3)
-        format_, *parts = found.split("; ")
+        format_, *parts = entry.split("; ")
         console.print(f"{format_}: {n} scan{'s' if n > 1 else ''} ({names})", markup=False)
         for part in parts:
             console.print(f"  {part}", markup=False, highlight=False)

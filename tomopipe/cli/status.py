@@ -36,17 +36,17 @@ def status(
     Examples: `tomopipe status mycampaign`, `watch -n 10 tomopipe status mycampaign`
     """
     campaign = load_campaign(directory, config, needs_raw=False)
-    found = read_status(campaign)
+    result = read_status(campaign)
     if as_json:
-        typer.echo(json.dumps(as_record(found), indent=1, ensure_ascii=False))
+        typer.echo(json.dumps(as_record(result), indent=1, ensure_ascii=False))
         return
     console = Console()
     if run := lock.under_way(campaign.directory):
         console.print(Text(f"A run is under way: {run}."))
     elif lock.read(campaign.directory):
         console.print(Text("The last run was killed; `tomopipe run` goes on from there."))
-    _show(found, console)
-    if not (run or found.with_state("running")):  # else what lacks may be to come
+    _show(result, console)
+    if not (run or result.with_state("running")):  # else what lacks may be to come
         for line in (*unfinished_scans(campaign), *volumes_of_before(campaign)):
             console.print(Text(line, style=_STYLE["failed"]))
         for remark in set_remarks(campaign):
@@ -55,8 +55,8 @@ def status(
             console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _show(found: Status, console: Console) -> None:
-    if not found.steps:
+def _show(result: Status, console: Console) -> None:
+    if not result.steps:
         console.print("No job has run yet.")
         return
     wide = console.width >= _WIDE
@@ -65,7 +65,7 @@ def _show(found: Status, console: Console) -> None:
     table.add_column("progress", no_wrap=True)
     for column in ("to do", "running", "done", "failed", "lost", "left"):
         table.add_column(column, justify="right", no_wrap=True)
-    for step in found.steps:
+    for step in result.steps:
         total = step.queued + step.running + step.done + step.failed + step.lost
         table.add_row(
             step.step,
@@ -76,7 +76,7 @@ def _show(found: Status, console: Console) -> None:
             duration(step.left_s),
         )
     console.print(table)
-    for job in found.with_state("running", "lost", "failed"):
+    for job in result.with_state("running", "lost", "failed"):
         _tell(job, console)
 
 

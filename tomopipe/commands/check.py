@@ -107,9 +107,9 @@ def examine(campaign: Campaign) -> Findings:
 
 def _recorded(rows: InventoryRows) -> Iterator[tuple[str, list[str]]]:
     """Yield how scans were recorded, and those recorded so; the COR hint of each may differ."""
-    found = {scan: row["found"] for scan, row in rows.items() if row.get("found")}
-    for scans in grouped((HINT.sub("", text), scan) for scan, text in found.items()).values():
-        texts = [found[scan] for scan in scans]
+    result = {scan: row["found"] for scan, row in rows.items() if row.get("found")}
+    for scans in grouped((HINT.sub("", text), scan) for scan, text in result.items()).values():
+        texts = [result[scan] for scan in scans]
         hints_px = [float(hint[1]) for text in texts for hint in HINT.finditer(text)]
         differ = len(set(texts)) > 1
         hints = f"{min(hints_px):.1f} to {max(hints_px):.1f} px" if differ else ""

@@ -129,19 +129,19 @@ def convert_volume(conversion: Conversion, progress: Progress = lambda n_slices:
 
 def other_binnings(campaign: Campaign, volumes: Mapping[str, Path]) -> list[str]:
     """Name the volumes of another binning than the stack of their scan: RELION reads both."""
-    found: dict[tuple[float, float], list[str]] = {}
+    result: dict[tuple[float, float], list[str]] = {}
     for name, path in volumes.items():
         of_stack = number(json_or(campaign.files.stack_meta(name), {}).get("binning"))
         with open_volume(path) as volume:
             binning = float(volume.attributes.get("binning", 1))
         if of_stack not in (None, binning):
-            found.setdefault((binning, of_stack), []).append(name)
+            result.setdefault((binning, of_stack), []).append(name)
     return [
         f"{some_of(names, _N_NAMED)}: binning {binning:g}, of the stack for RELION {of_stack:g}: "
         "what is picked in the volume is off by a part of a voxel (how far: "
         f"{campaign.logs.log('export_star')}, after the next run). With full_recon.binning equal "
         "to export_star.binning there is no such shift."
-        for (binning, of_stack), names in found.items()
+        for (binning, of_stack), names in result.items()
     ]
 
 
@@ -191,8 +191,8 @@ def _plan(
     if output_format == MRC:
         n_bytes = stack_bytes(shape)
     else:
-        wanted = campaign.config.full_recon.compression
-        compression = wanted if wanted in COMPRESSIONS[output_format] else "none"
+        goal = campaign.config.full_recon.compression
+        compression = goal if goal in COMPRESSIONS[output_format] else "none"
         n_bytes = volume_bytes(shape, encoding.dtype, output_format)
     return Conversion(
         source, target, output_format, compression, encoding, stated, shape, n_bytes,
@@ -210,17 +210,17 @@ def _maker_of(target: Path) -> str | None:
     try:
         if target.suffix == ".mrc":
             label = labels_of(target)[0]
-            found = label.removeprefix(_LABEL) if label.startswith(_LABEL) else None
+            result = label.removeprefix(_LABEL) if label.startswith(_LABEL) else None
         else:
-            found = read_provenance(target)["converted"]["digest"]
+            result = read_provenance(target)["converted"]["digest"]
     except Exception:  # a foreign file may raise anything
-        found = None
-    if found is None:
+        result = None
+    if result is None:
         raise TomopipeError(
             f"{target}: is there, and `tomopipe convert` has not made it. Move it away first."
         )
     damaged = is_cut(target) if target.suffix == ".mrc" else target.is_dir() and sizes_match(target)
-    return "" if damaged else str(found)
+    return "" if damaged else str(result)
 
 
 def _check_unchanged(source: Path, before: Any) -> None:
@@ -228,16 +228,16 @@ def _check_unchanged(source: Path, before: Any) -> None:
         raise TomopipeError(f"{source}: changed while it was read. Convert it again.")
 
 
-def _write_volume(volume: Volume, wanted: Conversion, before: Any, progress: Progress) -> None:
+def _write_volume(volume: Volume, target: Conversion, before: Any, progress: Progress) -> None:
     """Write HDF5, TIFF or OME-Zarr; values in the same encoding are copied as stored."""
     attributes = volume.described
-    made_of = {**wanted.stated, "digest": digest(wanted.stated), "source": dict(volume.provenance)}
+    made_of = {**target.stated, "digest": digest(target.stated), "source": dict(volume.provenance)}
     with new_volume(
-        wanted.target,
+        target.target,
         volume.shape,
-        output_format=wanted.output_format,
-        encoding=wanted.encoding,
-        compression=wanted.compression,
+        output_format=target.output_format,
+        encoding=target.encoding,
+        compression=target.compression,
         attributes=attributes,
         provenance={"converted": made_of, "versions": package_versions()},
         origin=origin_of(volume.provenance, int(attributes.get("binning", 1))),
@@ -247,7 +247,7 @@ def _write_volume(volume: Volume, wanted: Conversion, before: Any, progress: Pro
             put(row, slices)
             progress(1)
 
-        if wanted.encoding == volume.encoding:
+        if target.encoding == volume.encoding:
             copy_voxels(volume, put_and_tell)
         else:
             for row in range(volume.shape[0]):
@@ -255,7 +255,7 @@ def _write_volume(volume: Volume, wanted: Conversion, before: Any, progress: Pro
         _check_unchanged(volume.path, before)
 
 
-def _write_mrc(volume: Volume, wanted: Conversion, before: Any, progress: Progress) -> None:
+def _write_mrc(volume: Volume, target: Conversion, before: Any, progress: Progress) -> None:
     """Write RELION's tomogram: x is the slice's column, y the detector row, z the slice's row."""
     n_rows, n_y, n_x = volume.shape
     shape = (n_y, n_rows, n_x)
@@ -263,11 +263,11 @@ def _write_mrc(volume: Volume, wanted: Conversion, before: Any, progress: Progre
     width, height = (
         ANGSTROM_PER_UM * size for size in (size_um, float(volume.attributes.get(HEIGHT, size_um)))
     )
-    labels = [f"{_LABEL}{digest(wanted.stated)}", f"from {wanted.stated['volume']}"]
-    labels.append(f"{MADE_FROM}{wanted.stated['made_from']}")
+    labels = [f"{_LABEL}{digest(target.stated)}", f"from {target.stated['volume']}"]
+    labels.append(f"{MADE_FROM}{target.stated['made_from']}")
     n_block = max(1, _BLOCK_BYTES // (4 * n_y * n_x))
-    with whole(wanted.target) as temporary:
-        check_space(temporary.parent, wanted.n_bytes, wanted.target)
+    with whole(target.target) as temporary:
+        check_space(temporary.parent, target.n_bytes, target.target)
         file = StackFile(temporary, shape, (width, height, width), labels=labels, is_volume=True)
         for first in range(0, n_rows, n_block):
             rows = range(first, min(first + n_block, n_rows))

@@ -147,8 +147,8 @@ def write_slurm_profile(
     if site["gpu_partition"] and not dry_run:
         config = read_config(directory / CONFIG)
         steps = ["full_recon", *(["try_recon"] if config.try_recon.device == "cuda" else [])]
-        wanted = {"slurm_partition": site["gpu_partition"], "gpu": 1}
-        text += yaml.safe_dump({"set-resources": {step: dict(wanted) for step in steps}})
+        target = {"slurm_partition": site["gpu_partition"], "gpu": 1}
+        text += yaml.safe_dump({"set-resources": {step: dict(target) for step in steps}})
     user = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "snakemake"
     places = []
     for folder in (directory / "slurm", user / "slurm"):

@@ -76,9 +76,9 @@ def make_plan(campaign: Campaign, record: CampaignRecord | None = None) -> Plan:
 
     `record` are the results of the campaign, if they are read already.
     """
-    found = Settled(campaign)
-    rows = found.rows
-    planned = sorted(set(found.jobs), key=_order)
+    result = Settled(campaign)
+    rows = result.rows
+    planned = sorted(set(result.jobs), key=_order)
     work, most = (
         [(job.rule, job.scan or job.stack) for job in planned if job.is_likely or not likely]
         for likely in (True, False)
@@ -92,7 +92,7 @@ def make_plan(campaign: Campaign, record: CampaignRecord | None = None) -> Plan:
         can_retry=any(
             each.step in RECORDED or failed_stack(campaign.files, each.scan) for each in failures
         ),
-        blocked=found.blocked or (closed_folders(campaign) if planned else ""),
+        blocked=result.blocked or (closed_folders(campaign) if planned else ""),
         costs=spent,
         most=costs(campaign, most, rows, metadata) if most != work else spent,
         disk=disk_needed(campaign, work, rows),
@@ -102,8 +102,8 @@ def make_plan(campaign: Campaign, record: CampaignRecord | None = None) -> Plan:
             *campaign.override_notes(),
             *(
                 f"no COR, and so no volume: {scan}"
-                for scan in found.without_cor
-                if not found.blocked
+                for scan in result.without_cor
+                if not result.blocked
             ),
             *option_faults(campaign, rows),
             *protected_results(campaign, [(job.rule, _key(job)) for job in planned]),
@@ -183,15 +183,15 @@ def _reasons(group: Sequence[PlannedJob], jobs: Sequence[PlannedJob]) -> list[st
 
 def _causes(jobs: Iterable[PlannedJob]) -> list[str]:
     """Name what changed in single scans."""
-    found: dict[str, set[str]] = defaultdict(set)
+    result: dict[str, set[str]] = defaultdict(set)
     for job in jobs:
         for part in job.reason.split("; "):
             # of a series only CORs: added and removed scans are in the inventory's reason
             if job.certain and is_cause(part) and (job.scan or is_of_cor(part)):
-                found[part].add(job.scan)
+                result[part].add(job.scan)
     return [
         part if len(scans) > 1 or is_of_cor(part) else f"{min(scans)}: {part}"
-        for part, scans in found.items()
+        for part, scans in result.items()
     ]
 
 

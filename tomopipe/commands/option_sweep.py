@@ -92,8 +92,8 @@ def known_cor_px(campaign: Campaign, scan: str) -> float:
 
 def first_known(campaign: Campaign) -> tuple[str, float]:
     """Return the first scan with a COR, and the COR; scans with `select: no` are skipped."""
-    for found in _known(campaign, (s for s in campaign.scans if campaign.scans[s].select != "no")):
-        return found
+    for entry in _known(campaign, (s for s in campaign.scans if campaign.scans[s].select != "no")):
+        return entry
     raise TomopipeError(
         f"{campaign.directory}: no scan has a COR yet. Run the campaign, or give --scan and --cor."
     )

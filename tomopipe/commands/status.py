@@ -68,8 +68,8 @@ def read_status(campaign: Campaign, *, now_s: float | None = None) -> Status:
     now_s = time.time() if now_s is None else now_s
     logs = campaign.logs
     paths = sorted(logs.status_folder.glob("*/*.json"))
-    found = [read_job(path, now_s=now_s) for path in paths]
-    begun = [job for job in found if job and _counts(job, run, progress)]
+    results = [read_job(path, now_s=now_s) for path in paths]
+    begun = [job for job in results if job and _counts(job, run, progress)]
     jobs = _heed_slurm(begun, logs, now_s)
     if run is None:  # the numbers of one are those of its jobs
         jobs = counted(campaign, jobs, why_again(campaign))

@@ -72,17 +72,17 @@ def damaged(
 
 
 def _differs(path: Path, product: Product, deep: bool) -> str:
-    found = state_of(path)
-    if found is None:
+    result = state_of(path)
+    if result is None:
         return "cannot be read" if os.path.lexists(path) else "missing"
-    if found != product.state and product.checksum and is_followed_within(path):
+    if result != product.state and product.checksum and is_followed_within(path):
         return matches(path, product.checksum)  # small files, of which no times are on record
     try:
         if path.is_dir() and (what := sizes_match(path)):
             return what
     except OSError as error:
         return f"cannot be read ({error.strerror or error})"
-    if found[0] != product.n_bytes:
-        return f"{found[0]} bytes, {product.n_bytes} expected"
-    is_of_other_time = not deep and found[1] != product.state[1]
+    if result[0] != product.n_bytes:
+        return f"{result[0]} bytes, {product.n_bytes} expected"
+    is_of_other_time = not deep and result[1] != product.state[1]
     return "of another time than on record; --deep compares its content" if is_of_other_time else ""

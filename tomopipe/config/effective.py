@@ -23,19 +23,19 @@ def effective(block: Block) -> dict[str, Any]:
     whether 1.0 and 1 are different values (`typed`).
     """
     block = block.in_effect()
-    found = {}
+    result = {}
     for key, field in type(block).model_fields.items():
         value = getattr(block, key)
         if not _has_effect(block, field):
             continue
         if isinstance(value, Block):
             if inner := effective(value):
-                found[key] = inner
+                result[key] = inner
         elif value != _extra(field).get("baseline", field.default):
-            found[key] = (_typed if _extra(field).get("typed") else plain)(value)
+            result[key] = (_typed if _extra(field).get("typed") else plain)(value)
         if number := _extra(field).get("remade", {}).get(str(value)):
-            found[f"{key} since"] = number
-    return found
+            result[f"{key} since"] = number
+    return result
 
 
 def when_absent(key: str) -> Any:

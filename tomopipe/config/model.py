@@ -150,11 +150,11 @@ class Config(StepOptions):
 
 def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     """Return `old` updated by the keys of `new`, recursively in mappings."""
-    found = old | new
+    result = old | new
     for key in old.keys() & new.keys():
         if isinstance(old[key], dict) and isinstance(new[key], dict):
-            found[key] = merged(old[key], new[key])
-    return found
+            result[key] = merged(old[key], new[key])
+    return result
 
 
 def _changed(block: Block, changes: dict[str, Any]) -> Block:

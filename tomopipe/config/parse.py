@@ -163,11 +163,11 @@ def _as_value(text: Any) -> str:
 def _text_in(source: str, location: KeyPath, value: Any) -> str:
     """Return the text of a value in a YAML file, which reads 010 as 8."""
     with suppress(OSError, ValueError, yaml.YAMLError, LookupError, TypeError):
-        found = yaml.load(Path(source).read_text(encoding="utf-8"), yaml.BaseLoader)
+        content = yaml.load(Path(source).read_text(encoding="utf-8"), yaml.BaseLoader)
         for part in location:
-            found = found if isinstance(found, str) else found[part]
-        if yaml.safe_load(found) == value:
-            return str(found)
+            content = content if isinstance(content, str) else content[part]
+        if yaml.safe_load(content) == value:
+            return str(content)
     return str(value)
 
 

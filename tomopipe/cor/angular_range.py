@@ -169,14 +169,14 @@ def wider_range_deg(sinograms: Image, stated_deg: float, cor_px: float) -> float
     n_basis = 2 * channels.harmonics.astype(np.float64)
     n_partial: Floats = np.minimum(n_basis, n_basis * stated + _PARTIAL_BASIS)
     left = _left_over(channels, fit, n_partial + 3)
-    found = {}
+    result = {}
     for n_180 in wider:
         others_px = cor_px + np.arange(-far_px, far_px + 0.1, 0.5)
         fit = _fit_rows(channels, view.n_frames, n_180, _ENDS, others_px)
         worse = (left - _left_over(channels, fit, n_basis + 3)).reshape(fit.n_rows, -1)
         if worse.mean() >= _STATED_EFFECT and _margin(worse) >= _STATED_SIGNIFICANCE:
-            found[180.0 * n_180] = float(worse.mean())
-    return max(found, key=lambda range_deg: found[range_deg], default=0.0)
+            result[180.0 * n_180] = float(worse.mean())
+    return max(result, key=lambda range_deg: result[range_deg], default=0.0)
 
 
 def _left_over(channels: _Channels, fit: _Fit, n_parameters: Floats) -> Floats:
@@ -299,16 +299,16 @@ def _channels(
     window, reach_px = _window(view, cor_px), view.reach_px(None if power else cor_px)
     w = 2 * np.pi * np.arange(1, n_cols // 2) / n_cols
     harmonics = (np.ceil(w * reach_px).astype(np.intp) + _MARGIN) * (2 if power else 1)
-    kept = (harmonics + 2 <= _FILLED * n_frames / n_180) & (harmonics <= _HARMONICS)
-    if kept.sum() < 2:
+    usable = (harmonics + 2 <= _FILLED * n_frames / n_180) & (harmonics <= _HARMONICS)
+    if usable.sum() < 2:
         return None
-    coefficients = np.fft.rfft(view.lines * window, axis=-1)[:, :, 1 : n_cols // 2][:, :, kept]
+    coefficients = np.fft.rfft(view.lines * window, axis=-1)[:, :, 1 : n_cols // 2][:, :, usable]
     if power:
         coefficients = np.abs(coefficients) ** 2
     n_rows = len(view.lines)
     values = coefficients.transpose(1, 0, 2).reshape(n_frames, -1)
     numbers = np.arange(n_frames, dtype=float)
-    w, harmonics = np.tile(w[kept], n_rows), np.tile(harmonics[kept], n_rows)
+    w, harmonics = np.tile(w[usable], n_rows), np.tile(harmonics[usable], n_rows)
     group = max(1, int(_FILLED / 2 * n_frames / (n_180 * harmonics.max())))
     half = len(values) // 2 // group * group  # what is left over lies in the middle of the scan
     both = np.r_[0:half, len(values) - half : len(values)] if half else np.arange(len(values))

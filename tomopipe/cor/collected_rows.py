@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 def collect_rows(
-    scan: Scan, asked: Sequence[int], recipe: PreprocessBlock, *, threads: int = 1
+    scan: Scan, requested_rows: Sequence[int], recipe: PreprocessBlock, *, threads: int = 1
 ) -> Rows:
     """Read the rows and opposing projections of an open scan, and correct them.
 
@@ -34,17 +34,17 @@ def collect_rows(
     second one where a correction needs the rows around those that are kept. A ScanError says that
     the data were never written or hold no signal.
     """
-    kept = spread_rows(asked, scan.n_rows)
+    row_index = spread_rows(requested_rows, scan.n_rows)
     pairs = opposing_pairs(scan.theta_rad)
-    logger.info("reading rows %s and %d opposing pairs", kept, len(pairs))
-    raw_rows, raw_frames = _read_once(scan, kept, sorted(set(pairs.ravel().tolist())))
+    logger.info("reading rows %s and %d opposing pairs", row_index, len(pairs))
+    raw_rows, raw_frames = _read_once(scan, row_index, sorted(set(pairs.ravel().tolist())))
     _refuse_constant(raw_rows, scan.numbers)
-    bad_frames = _bad_frames(scan, kept, raw_rows, raw_frames, recipe)
+    bad_frames = _bad_frames(scan, row_index, raw_rows, raw_frames, recipe)
     geometry = geometry_only(recipe)
     plain = corrections_of(scan, geometry)
-    sinograms = _correct_rows(scan, plain, kept, raw_rows, threads)
+    sinograms = _correct_rows(scan, plain, row_index, raw_rows, threads)
     if np.ptp(sinograms[0]) == 0:
-        raise ScanError(_why_equal(scan, kept[0], float(sinograms[0, 0, 0])))
+        raise ScanError(_why_equal(scan, row_index[0], float(sinograms[0, 0, 0])))
     averaged = {
         frame: _average_rows(plain.projections(raw[None], (frame, frame + 1), (0, scan.n_rows))[0])
         for frame, raw in raw_frames.items()
@@ -53,7 +53,7 @@ def collect_rows(
     pair_images = [averaged[frame] for frame in pairs.ravel().tolist()]
     rows = Rows(
         sinograms=sinograms,
-        row_index=np.array(kept, dtype=np.int64),
+        row_index=np.array(row_index, dtype=np.int64),
         theta_rad=np.asarray(scan.theta_rad, dtype=np.float64),
         pairs=np.array(pair_images, dtype=np.float32).reshape(-1, 2, n_pair_rows, scan.n_cols),
         pair_theta_rad=np.asarray(scan.theta_rad, dtype=np.float64)[pairs],
@@ -73,7 +73,7 @@ def collect_rows(
     asked_for = corrections_of(scan, recipe)
     return replace(
         rows,
-        sinograms=_correct_rows(scan, asked_for, kept, raw_rows, threads),
+        sinograms=_correct_rows(scan, asked_for, row_index, raw_rows, threads),
         plain_sinograms=sinograms,
         edge_slopes_per_px=measure_edge_slopes(scan, asked_for),
     )
@@ -102,7 +102,7 @@ def _flat_levels(scan: Scan, recipe: PreprocessBlock) -> NDArray[np.float64]:
 
 def _bad_frames(
     scan: Scan,
-    kept: Sequence[int],
+    row_index: Sequence[int],
     raw_rows: NDArray[Any],
     raw_frames: Mapping[int, NDArray[Any]],
     recipe: PreprocessBlock,
@@ -114,13 +114,13 @@ def _bad_frames(
     has_flats = scan.n_flats > 0 and recipe.minus_log  # else values are not those of a camera
     flat, dark = scan.flat, scan.dark
     if scan.stuck.any():  # they saturate no projection
-        raw_rows = np.where(scan.stuck[kept], 0, raw_rows).astype(raw_rows.dtype)
+        raw_rows = np.where(scan.stuck[row_index], 0, raw_rows).astype(raw_rows.dtype)
         raw_frames = {
             frame: np.where(scan.stuck, 0, image).astype(image.dtype)
             for frame, image in raw_frames.items()
         }
-    found = find_bad_frames(raw_rows, flat[kept], dark[kept], has_flats=has_flats)
-    bad = {kind: set(frames.tolist()) for kind, frames in found.items()}
+    result = find_bad_frames(raw_rows, flat[row_index], dark[row_index], has_flats=has_flats)
+    bad = {kind: set(frames.tolist()) for kind, frames in result.items()}
     for frame, image in raw_frames.items():
         if not any(frame in frames for frames in bad.values()):
             in_image = find_bad_frames(image[None], flat, dark, has_flats=has_flats)
@@ -144,15 +144,15 @@ def collect_sinograms(
 def _correct_rows(
     scan: Scan,
     corrections: Corrections,
-    kept: Sequence[int],
+    row_index: Sequence[int],
     raw_rows: NDArray[Any],
     threads: int,
 ) -> NDArray[np.float32]:
     """Correct rows to keep, (n_kept, n_angles, n_cols), reading those around where needed."""
-    sinograms = np.empty((len(kept), scan.n_angles, scan.n_cols), np.float32)
-    spans = [corrections.rows_needed((row, row + 1)) for row in kept]
-    if all(span == (row, row + 1) for row, span in zip(kept, spans, strict=True)):
-        for i, row in enumerate(kept):
+    sinograms = np.empty((len(row_index), scan.n_angles, scan.n_cols), np.float32)
+    spans = [corrections.rows_needed((row, row + 1)) for row in row_index]
+    if all(span == (row, row + 1) for row, span in zip(row_index, spans, strict=True)):
+        for i, row in enumerate(row_index):
             raw = raw_rows[:, i : i + 1]
             sinograms[i] = corrections.sinograms(raw, (row, row + 1), threads=threads)[0]
         return sinograms
@@ -165,7 +165,7 @@ def _correct_rows(
     for first in range(0, scan.n_angles, step):
         frames = first, min(first + step, scan.n_angles)
         block = scan.read_block(frames, (first_row, last_row)) if together else None
-        for sinogram, row, span in zip(sinograms, kept, spans, strict=True):
+        for sinogram, row, span in zip(sinograms, row_index, spans, strict=True):
             if block is None:
                 raw = scan.read_block(frames, span)
             else:
@@ -177,19 +177,21 @@ def _correct_rows(
     return sinograms
 
 
-def spread_rows(asked: Sequence[int], n_rows: int, n_kept: int = N_KEPT) -> list[int]:
+def spread_rows(requested_rows: Sequence[int], n_rows: int, n_kept: int = N_KEPT) -> list[int]:
     """Add rows to those asked for until there are `n_kept`, each far from the others.
 
     Those asked for are kept in any case, in their order, without repetition; the added ones lie in
     the inner 80 % of the height while they can, as beams fade towards the edges.
     """
-    kept = list(dict.fromkeys(asked))
+    row_index = list(dict.fromkeys(requested_rows))
     margin = n_rows // 10
     inner = range(margin, n_rows - margin)
-    while len(kept) < min(n_kept, n_rows):
-        free = [r for r in inner if r not in kept] or [r for r in range(n_rows) if r not in kept]
-        kept.append(max(free, key=lambda r: min(abs(r - other) for other in kept)))
-    return kept
+    while len(row_index) < min(n_kept, n_rows):
+        free = [r for r in inner if r not in row_index] or [
+            r for r in range(n_rows) if r not in row_index
+        ]
+        row_index.append(max(free, key=lambda r: min(abs(r - other) for other in row_index)))
+    return row_index
 
 
 def opposing_pairs(theta_rad: NDArray[np.float64]) -> NDArray[np.intp]:
@@ -232,22 +234,24 @@ def _read_once(
         images: Sequence[NDArray[Any]] = list(scan.read_frames(frames)) if frames else []
         return np.concatenate(sinograms, axis=1), dict(zip(frames, images, strict=True))
     raw = np.empty((scan.n_angles, len(rows), scan.n_cols), dtype=scan.dtype)
-    kept: dict[int, NDArray[Any]] = {}
+    row_index: dict[int, NDArray[Any]] = {}
     frame_bytes = scan.n_rows * scan.n_cols * np.dtype(scan.dtype).itemsize
     n_read = max(1, _READ_BYTES // (frame_bytes * chunk[0])) * chunk[0]
     for first in range(0, scan.n_angles, n_read):
         last = min(first + n_read, scan.n_angles)
         block = scan.read_frames(range(first, last))
         raw[first:last] = block[:, rows]
-        kept |= {frame: block[frame - first].copy() for frame in frames if first <= frame < last}
+        row_index |= {
+            frame: block[frame - first].copy() for frame in frames if first <= frame < last
+        }
         logger.info("read %d of %d frames", last, scan.n_angles)
-    return raw, kept
+    return raw, row_index
 
 
 def _refuse_constant(raw: NDArray[Any], numbers: NDArray[np.intp]) -> None:
-    found = ConstantFrames(len(raw))
-    found.look(raw)
-    found.refuse(numbers)
+    result = ConstantFrames(len(raw))
+    result.look(raw)
+    result.refuse(numbers)
 
 
 def _average_rows(image: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -85,8 +85,8 @@ class Curves:
         prepared, binning = self.prepared, self.binning
         if not prepared.rows.minus_log or not prepared.shows_sample:
             return None
-        found = centre_of_mass([bin_columns(s, binning) for s in prepared.plain], prepared.angles)
-        return found and (float(unbin_cor(found[0], binning=binning)), found[1] * binning)
+        result = centre_of_mass([bin_columns(s, binning) for s in prepared.plain], prepared.angles)
+        return result and (float(unbin_cor(result[0], binning=binning)), result[1] * binning)
 
     @cached_property
     def total_variation(self) -> MinimumTotalVariation | None:
@@ -133,22 +133,22 @@ Found = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
 
 def _registration_curves(prepared: Prepared, binning: int) -> tuple[Found, NDArray[np.float64]]:
     """Likelihood of registration; the share of texture that overlaps."""
-    found: Found = {}
+    result: Found = {}
     n_cols = prepared.n_cols // binning
     cor_px = unbin_cor(np.arange(2 * n_cols - 1) / 2, binning=binning)
     texture = np.zeros(len(cor_px))
     for name, opposing in _opposing(prepared).items():
         matched = registration_score(opposing.binned(binning))
         if matched is not None:
-            found[name] = cor_px, matched[0][-1]
+            result[name] = cor_px, matched[0][-1]
             texture = matched[1][-1]
     if prepared.most_lines is not None:
-        found["difference"] = cor_px, difference_score(prepared.most_lines.binned(binning))
+        result["difference"] = cor_px, difference_score(prepared.most_lines.binned(binning))
     if prepared.moving is not None:
         moving = prepared.moving.binned(binning)
         power = _MOVING_OVERLAP[prepared.angles.full_rotation]
-        found["moving"] = cor_px, difference_score(moving, _MOVING_PX, power)
-    return found, texture
+        result["moving"] = cor_px, difference_score(moving, _MOVING_PX, power)
+    return result, texture
 
 
 def _opposing(prepared: Prepared) -> dict[str, OpposingLines]:
@@ -170,12 +170,12 @@ def _slice_curves(cor_px: NDArray[np.float64], measures: NDArray[np.float64]) ->
 
 
 def _mass_curve(
-    found: tuple[float, float] | None, cor_px: NDArray[np.float64], binning: int
+    result: tuple[float, float] | None, cor_px: NDArray[np.float64], binning: int
 ) -> Found:
     """A bump as wide as the uncertainty, no taller than that allows."""
-    if found is None:
+    if result is None:
         return {}
-    centre_px, sigma_px = found
+    centre_px, sigma_px = result
     width_px = np.hypot(sigma_px, 0.5 * binning)
     bump = np.exp(-0.5 * ((cor_px - centre_px) / width_px) ** 2)
     return {"mass": (cor_px, bump * min(1.0, 1.5 * binning / width_px))}

@@ -65,8 +65,8 @@ def leaves_path(prepared: Prepared) -> Floats | None:
     rows = prepared.plain[:_MAX_ROWS]
     courses, errors = [], []
     for row in rows:
-        found = subtract_air(bin_columns(row[chosen], prepared.match_binning))
-        moments = found and mass_and_centre(found[0])
+        result = subtract_air(bin_columns(row[chosen], prepared.match_binning))
+        moments = result and mass_and_centre(result[0])
         if not moments:
             continue
         mass, centre = (values[as_taken] for values in moments)

@@ -58,10 +58,10 @@ def subtract_air(sinogram: Image) -> tuple[NDArray[np.float64], NDArray[np.bool_
     that hold air at nearly all angles: at least 2 % and 4 columns on each side. Their level must be
     far below that of the object, or else the object fills the field of view.
     """
-    found = _find_air(sinogram)
-    if found is None:
+    result = _find_air(sinogram)
+    if result is None:
         return None
-    level, air, height = found
+    level, air, height = result
     still = _still(level, air, height)
     if still.sum() < air.sum():
         level = _subtract_lines(sinogram, _slow_lines(sinogram, still))
@@ -74,10 +74,10 @@ def subtract_drift(sinogram: Image) -> tuple[Image, tuple[float, float]]:
     Returns, besides the sinogram, the rms of the pattern beyond noise, as a share of the height of
     the sample (0 without air), and its correlation length, px.
     """
-    found = subtract_air(sinogram)
-    if found is None:
+    result = subtract_air(sinogram)
+    if result is None:
         return sinogram, NO_FIXED_PATTERN
-    level, air = found
+    level, air = result
     steady = np.asarray(level + np.median(sinogram - level, axis=0), np.float32)
     return steady, _fixed_pattern(level, air)
 
@@ -191,10 +191,10 @@ def mass_and_centre(
 
 def _fit(sinogram: Image, theta_rad: NDArray[np.float64]) -> tuple[float, float] | None:
     """COR and its uncertainty from one sinogram; None if it fails a test."""
-    found = subtract_air(sinogram)
-    if found is None:
+    result = subtract_air(sinogram)
+    if result is None:
         return None
-    level, air = found
+    level, air = result
     moments = mass_and_centre(level)
     if moments is None:
         return None

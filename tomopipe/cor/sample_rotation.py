@@ -68,8 +68,8 @@ def _change(lines: np.ndarray, n_steps: int, n_bad: int) -> float:
     """
     difference = lines[:, n_steps:] - lines[:, :-n_steps]
     each = np.sort(np.mean(difference**2, axis=(0, 2), dtype=np.float64))
-    kept = each[: max(len(each) - 2 * n_bad, len(each) // 2)]
-    return float(np.mean(kept)) or np.finfo(float).tiny
+    remaining = each[: max(len(each) - 2 * n_bad, len(each) // 2)]
+    return float(np.mean(remaining)) or np.finfo(float).tiny
 
 
 def warn_of_changes(prepared: Prepared) -> str:
@@ -77,8 +77,8 @@ def warn_of_changes(prepared: Prepared) -> str:
 
     Without noise both are equal; noise and the rotation within a step are also in neighbours.
     """
-    found = unmatched(prepared)
-    if found is None or found[0] < max(_APART, _OVER_NEIGHBOURS * found[1]):
+    result = unmatched(prepared)
+    if result is None or result[0] < max(_APART, _OVER_NEIGHBOURS * result[1]):
         return ""
     return (
         "projections 360 degrees apart differ: a helical scan, which is not supported, a sample "
@@ -122,10 +122,10 @@ def _pairs(theta_rad: np.ndarray, step_rad: float) -> tuple[Numbers, Numbers, Nu
     offsets_rad = np.array([[0, _CHANGE_RAD], [2 * np.pi, 2 * np.pi + _CHANGE_RAD]])
     goal = ordered + offsets_rad[:, :, None]
     after = np.clip(np.searchsorted(ordered, goal), 1, len(ordered) - 1)
-    found = after - (goal - ordered[after - 1] < ordered[after] - goal)
-    away_rad = np.abs(ordered[found] - goal).max(axis=(0, 1))
-    beside = np.minimum(found[0] + 1, len(ordered) - 1)
-    away_rad += np.abs(ordered[beside] - ordered[found[0]] - step_rad).max(axis=0)
+    result = after - (goal - ordered[after - 1] < ordered[after] - goal)
+    away_rad = np.abs(ordered[result] - goal).max(axis=(0, 1))
+    beside = np.minimum(result[0] + 1, len(ordered) - 1)
+    away_rad += np.abs(ordered[beside] - ordered[result[0]] - step_rad).max(axis=0)
     there = np.flatnonzero(away_rad <= _NEAR * step_rad)
     chosen = there[:: -(-len(there) // _MOST_PAIRS) or 1]
-    return order[found[0][:, chosen]], order[beside[:, chosen]], order[found[1][:, chosen]]
+    return order[result[0][:, chosen]], order[beside[:, chosen]], order[result[1][:, chosen]]

@@ -48,7 +48,7 @@ def costs(
     metadata: Collection[tuple[str, str]] = (),
 ) -> tuple[Cost, ...]:
     """Estimate the cost of jobs (rule, and scan or stack); `metadata` of them write only that."""
-    found = []
+    results = []
     for step in STEPS:
         names = [name for rule, name in jobs if rule == step]
         if not names:
@@ -67,8 +67,8 @@ def costs(
         )
         if core_h is not None:
             core_h += (len(copied) * _START_S + n_copied / _COPIED_BYTES_PER_S) / 3600
-        found.append(Cost(step, len(names), core_h, gpu_h, round(n_bytes)))
-    return tuple(found)
+        results.append(Cost(step, len(names), core_h, gpu_h, round(n_bytes)))
+    return tuple(results)
 
 
 def total(parts: Sequence[Cost]) -> Cost:
@@ -189,12 +189,12 @@ def _ended_jobs(
     campaign: Campaign, step: str, most: int = 10**9
 ) -> list[tuple[str, tuple[float, float]]]:
     """Return successful jobs of a step, at most so many: name, and seconds of its CPUs and GPUs."""
-    found = []
+    results = []
     paths = list((campaign.logs.status_folder / step).glob("*.json"))
     for path in paths[:: 1 + len(paths) // most]:
         if record := usual_job(json_or(path, {})):
-            asked = record.get("asked") or {}
+            request = record.get("asked") or {}
             wall_s = float(record["end"]) - float(record["start"])
-            used_s = wall_s * int(asked.get("cores", 1)), wall_s * int(asked.get("gpus", 0))
-            found.append((path.name.removesuffix(".json"), used_s))
-    return found
+            used_s = wall_s * int(request.get("cores", 1)), wall_s * int(request.get("gpus", 0))
+            results.append((path.name.removesuffix(".json"), used_s))
+    return results

@@ -237,9 +237,9 @@ def _sweep_bytes(campaign: Campaign, row: Mapping[str, str]) -> int:
     n_voxels = FACTOR * n_cols if _is_half(campaign, row, middle_px, mode, False) else n_cols
     n_asked = len(block.row) if isinstance(block.row, list) else 1
     n_full = n_asked if block.format == "tiff" else 0
-    kept = min(max(N_KEPT, n_asked), n_rows) * n_angles  # rows.h5: rows, and frames of pairs
-    kept += 2 * N_PAIRS * min(MAX_PAIR_ROWS, n_rows)
-    rows_bytes = 4 * kept * n_cols * (1 + campaign.is_corrected)
+    n_values = min(max(N_KEPT, n_asked), n_rows) * n_angles  # rows.h5: rows, and frames of pairs
+    n_values += 2 * N_PAIRS * min(MAX_PAIR_ROWS, n_rows)
+    rows_bytes = 4 * n_values * n_cols * (1 + campaign.is_corrected)
     return try_bytes(len(grid_px), n_voxels, block.max_size_px, n_full) + rows_bytes
 
 

@@ -86,8 +86,8 @@ def find_bad_frames(
             saturated[frame] |= _is_cut_off(raw[frame] == top, flat, float(top), step)
     rest = constant & ~saturated & ~dark_frames
     repeated = _find_repeated(values, part, saturated | dark_frames | rest)
-    found = {"saturated": saturated, "dark": dark_frames, "constant": rest, "repeated": repeated}
-    return {kind: np.flatnonzero(bad) for kind, bad in found.items()}
+    result = {"saturated": saturated, "dark": dark_frames, "constant": rest, "repeated": repeated}
+    return {kind: np.flatnonzero(bad) for kind, bad in result.items()}
 
 
 def find_dim_frames(line_integrals: NDArray[np.float32]) -> NDArray[np.intp]:

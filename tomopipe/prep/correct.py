@@ -97,13 +97,13 @@ class Corrections:
         if self.recipe.air_px:
             values = normalise_to_air(values, self.recipe.air_px)
         if "warp" in row_ranges and self.warp is not None:
-            given, wanted = row_ranges["warp"]
-            values = apply_warp(values, self.warp, wanted, given)
+            given, target = row_ranges["warp"]
+            values = apply_warp(values, self.warp, target, given)
         if "phase" in row_ranges:
-            wanted = _within(*row_ranges["phase"])
+            target = _within(*row_ranges["phase"])
             generalised = self.recipe.phase.method == "generalised"
             values = retrieve_phase(
-                values, alpha_px2=self.alpha_px2, rows=wanted, generalised=generalised
+                values, alpha_px2=self.alpha_px2, rows=target, generalised=generalised
             )
         if self.recipe.minus_log:
             xp = module_of(values)
@@ -217,9 +217,9 @@ def gpu_correct_bytes(n_angles: int, n_read: int, n_cols: int) -> int:
     return max(_GPU_COPIES * batch, 3 * stripe_bytes(n_angles, n_cols))
 
 
-def _within(given: IndexRange, wanted: IndexRange) -> IndexRange:
+def _within(given: IndexRange, target: IndexRange) -> IndexRange:
     """Return where the rows wanted lie in those given."""
-    return wanted[0] - given[0], wanted[1] - given[0]
+    return target[0] - given[0], target[1] - given[0]
 
 
 def _stripe_filter(recipe: PreprocessBlock) -> Callable[[Any], Any] | None:

@@ -179,14 +179,14 @@ class BeamFit:
         """Return the weights of frames (n, n_rows, n_cols), shape (n, n_shapes)."""
         shapes, values = self.shapes[:, self.air], transmissions[:, self.air]
         precise = 1 / self.noise[self.air] ** 2
-        found = np.empty((len(values), len(shapes)))
-        for weights, value in zip(found, values, strict=True):
+        result = np.empty((len(values), len(shapes)))
+        for weights, value in zip(result, values, strict=True):
             trust = precise
             for _ in range(5):  # zingers, and thin parts that are there at few angles
                 weights[:] = _fit(value[None], shapes, trust, self.spread)[0]
                 square = (value - 1 - weights @ shapes) ** 2 * precise / _OUTLIER**2
                 trust = precise * np.maximum(1 - square, 0) ** 2
-        return found
+        return result
 
 
 def look_for_air(
@@ -230,8 +230,8 @@ def look_for_air(
         if (np.mean(weights[kept] ** 2, axis=0) > (_MOST_SPREADS * spread) ** 2).any():
             continue
         left = _left(values[kept], basis, expected, weights[kept])
-        found = left.mean(axis=0) < _MOST_CHI2
-        best = max(best, found, key=np.count_nonzero)
+        result = left.mean(axis=0) < _MOST_CHI2
+        best = max(best, result, key=np.count_nonzero)
     if best.mean() < _LEAST_AIR:
         raise ScanError(
             "preprocess.flat_method: pca finds no pixels that the beam alone changes: it needs air "
@@ -260,13 +260,13 @@ def _converge(
         weights = _fit(values, shapes, chosen / expected, spread)
         left = _left(values, shapes, expected, weights)
         order = np.argsort(np.median(left[:, chosen], axis=1), kind="stable")
-        kept = np.sort(order[: len(order) - len(order) // 10])
-        chi2 = left[kept].mean(axis=0)
+        remaining = np.sort(order[: len(order) - len(order) // 10])
+        chi2 = left[remaining].mean(axis=0)
         limit = max(_MOST_CHI2, np.median(chi2[chosen])) if n < 5 else _MOST_CHI2
         before, chosen = chosen, chi2 < limit
         if n >= 5 and np.array_equal(before, chosen):
             break
-    return weights, kept
+    return weights, remaining
 
 
 def _left(values: NDArray, shapes: NDArray, expected: NDArray, weights: NDArray) -> NDArray:

@@ -87,8 +87,8 @@ class HalfAcquisition:
     @property
     def first(self) -> int:
         """Column of the wide detector where the narrow one begins."""
-        wanted = round((FACTOR * self.n_cols - 1) / 2 - self.cor_px)
-        return min(max(wanted, 0), (FACTOR - 1) * self.n_cols)
+        target = round((FACTOR * self.n_cols - 1) / 2 - self.cor_px)
+        return min(max(target, 0), (FACTOR - 1) * self.n_cols)
 
     @property
     def wide_cor_px(self) -> float:

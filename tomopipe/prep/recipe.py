@@ -35,14 +35,14 @@ def rows_around(recipe: PreprocessBlock, warp: Warp | None, alpha_px2: float) ->
     Each with the rows that it needs for some, the last excluded; beyond the detector there are
     none. What is read, memory, and what edge slopes skip follow from this.
     """
-    found: dict[str, RowsFor] = {}
+    result: dict[str, RowsFor] = {}
     if recipe.zingers.threshold is not None:
-        found["zingers"] = _more(recipe.zingers.size_px // 2)
+        result["zingers"] = _more(recipe.zingers.size_px // 2)
     if warp is not None:
-        found["warp"] = warp.rows_needed
+        result["warp"] = warp.rows_needed
     if alpha_px2:
-        found["phase"] = _more(kernel_halo(alpha_px2))
-    return found
+        result["phase"] = _more(kernel_halo(alpha_px2))
+    return result
 
 
 def _more(n: int) -> RowsFor:

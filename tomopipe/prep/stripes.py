@@ -133,12 +133,12 @@ def _remove_dead(sinogram: Any, snr: float, size_px: int) -> Any:
     varies = on_host(xp.abs(sinogram - smooth).sum(axis=0, dtype=np.float64))
     usual = ndimage_of(np).median_filter(varies, size_px)
     usual[usual == 0] = np.abs(usual).mean() or 1.0
-    found = _widen(_outstanding(varies / usual, snr))
-    found[:2] = found[-2:] = False
-    if not 0 < np.count_nonzero(found) < len(found) // 3:
+    result = _widen(_outstanding(varies / usual, snr))
+    result[:2] = result[-2:] = False
+    if not 0 < np.count_nonzero(result) < len(result) // 3:
         return sinogram
     sinogram = sinogram.copy()
-    interpolate_columns(sinogram, found)
+    interpolate_columns(sinogram, result)
     return sinogram
 
 
@@ -151,12 +151,12 @@ def _remove_large(sinogram: Any, snr: float, size_px: int) -> Any:
     inner = slice(n_drop, len(ranked) - n_drop)
     mean, usual = (on_host(a[inner].mean(axis=0, dtype=np.float64)) for a in (ranked, smooth))
     factor = np.divide(mean, usual, out=np.ones_like(mean), where=usual != 0)
-    found = xp.asarray(np.flatnonzero(_widen(_outstanding(factor, snr))))
+    result = xp.asarray(np.flatnonzero(_widen(_outstanding(factor, snr))))
     smooth = _unsort_columns(smooth, order)
     # A factor near 0 belongs to a column without signal: it is replaced, or left as it is.
     factor[np.abs(factor) < _TINY] = 1
     out = sinogram / xp.asarray(factor.astype(np.float32))
-    out[:, found] = smooth[:, found]
+    out[:, result] = smooth[:, result]
     return out
 
 
@@ -172,19 +172,19 @@ def _outstanding(ratio: NDArray[np.float64], snr: float) -> NDArray[np.bool_]:
     slope, low = np.polyfit(x[inner], ranked[inner], 1)
     high = low + slope * x[-1]
     spread = max(abs(high - low), _TINY)
-    found = np.zeros(n, bool)
+    result = np.zeros(n, bool)
     if abs(ranked[-1] - high) / spread >= snr:
-        found |= ratio > high + spread * snr / 2
+        result |= ratio > high + spread * snr / 2
     if abs(low - ranked[0]) / spread >= snr:
-        found |= ratio <= low - spread * snr / 2
-    return found
+        result |= ratio <= low - spread * snr / 2
+    return result
 
 
-def _widen(found: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _widen(result: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Add the neighbours of each column found."""
-    wide = found.copy()
-    wide[1:] |= found[:-1]
-    wide[:-1] |= found[1:]
+    wide = result.copy()
+    wide[1:] |= result[:-1]
+    wide[:-1] |= result[1:]
     return wide
 
 
@@ -194,9 +194,9 @@ def _slow_part(details: Any, sigma: float) -> Any:
     fft = fft_of(xp)
     n = len(details)
     # Beyond 6 sigma nothing of single precision is left.
-    kept = min(n // 2 + 1, int(6 * sigma) + 2)
-    weight = xp.exp(-0.5 * (xp.arange(kept, dtype=np.float32) / np.float32(sigma)) ** 2)
+    n_frequencies = min(n // 2 + 1, int(6 * sigma) + 2)
+    weight = xp.exp(-0.5 * (xp.arange(n_frequencies, dtype=np.float32) / np.float32(sigma)) ** 2)
     spectrum = fft.rfft(details, axis=0)
-    spectrum[:kept] *= weight[:, None]
-    spectrum[kept:] = 0
+    spectrum[:n_frequencies] *= weight[:, None]
+    spectrum[n_frequencies:] = 0
     return fft.irfft(spectrum, n=n, axis=0)

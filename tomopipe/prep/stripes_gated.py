@@ -264,15 +264,15 @@ def _two_sided(
 
 def _find_round(offsets: Profiles, profiles: Profiles, size_px: int) -> NDArray[np.bool_]:
     """Tell which columns hold ridges with a mirror image, so that they are of the object."""
-    found = np.zeros(offsets.shape[1], bool)
+    result = np.zeros(offsets.shape[1], bool)
     ridges = offsets.mean(axis=0)
     if not ridges.any():
-        return found
+        return result
     level = profiles.mean(axis=0, keepdims=True)
     level = (level - _median(level, size_px))[0]
     axis = _mirror_axis(level - ridges)  # two stripes alike would give one of their own
     if axis is None:
-        return found
+        return result
     reach = len(level) + _OFF_AXIS
     beyond = np.pad(level, reach)
     for first, last in _spans(ridges):
@@ -283,11 +283,11 @@ def _find_round(offsets: Profiles, profiles: Profiles, size_px: int) -> NDArray[
             ridge @ beyond[reach + twice - cols]
             for twice in range(axis - _OFF_AXIS, axis + _OFF_AXIS + 1)
         ]
-        found[cols] = 2 * first <= axis <= 2 * (last - 1) or any(
+        result[cols] = 2 * first <= axis <= 2 * (last - 1) or any(
             image > _IMAGE * (ridge @ ridge) and _ALIKE * itself < image < itself / _ALIKE
             for image in images
         )
-    return found
+    return result
 
 
 def _mirror_axis(level: NDArray[np.float64]) -> int | None:
@@ -321,9 +321,9 @@ def _find_alone(profiles: Profiles) -> NDArray[np.bool_]:
         apart = _ALONE * (np.maximum(apart, np.median(apart)) + least)
         parts = [(i, i / (width + 1)) for i in range(1, width + 1)]
         off = [profiles[:, i : n + i] - before * (1 - t) - after * t for i, t in parts]
-        found = np.flatnonzero(np.min([_usual_spread(rest) for rest in off], axis=0) > apart)
+        result = np.flatnonzero(np.min([_usual_spread(rest) for rest in off], axis=0) > apart)
         for i, _ in parts:
-            alone[found + i] = True
+            alone[result + i] = True
     return alone
 
 

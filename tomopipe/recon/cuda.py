@@ -183,8 +183,8 @@ def launch(
 @functools.cache
 def kernel(xp: ModuleType, source: str, name: str) -> Callable[..., None]:
     """Return a kernel of a source; CuPy compiles it when it is called first, for each device."""
-    found: Callable[..., None] = _module(xp, source).get_function(name)
-    return found
+    result: Callable[..., None] = _module(xp, source).get_function(name)
+    return result
 
 
 @functools.cache

@@ -28,28 +28,28 @@ def least_variation_near(
     if dual is None:
         dual = np.zeros((len(stack), 2, *stack.shape[1:]), np.float32)
     near = np.empty_like(stack)
-    for image, share, (down, across), found in zip(stack, weights, dual, near, strict=True):
+    for image, share, (down, across), entry in zip(stack, weights, dual, near, strict=True):
         for _ in range(n_steps if share > 0 else 0):
-            _less_variation(image, share, down, across, found)
-            _climb(found, np.float32(1 / (8 * share)), down, across)
-        _less_variation(image, share, down, across, found)
+            _less_variation(image, share, down, across, entry)
+            _climb(entry, np.float32(1 / (8 * share)), down, across)
+        _less_variation(image, share, down, across, entry)
     return near.reshape(images.shape), dual
 
 
 @kernel
-def _less_variation(image: Any, weight: Any, down: Any, across: Any, found: Any) -> None:
+def _less_variation(image: Any, weight: Any, down: Any, across: Any, result: Any) -> None:
     """Take the adjoint of the differences, weighted, off an image.
 
     `down` and `across` belong to the differences to the next pixel: 0 in the last row or column.
     """
     n_y, n_x = image.shape
     for y in range(n_y):
-        found[y, 0] = image[y, 0] + weight * (down[y, 0] + across[y, 0])
+        result[y, 0] = image[y, 0] + weight * (down[y, 0] + across[y, 0])
         for x in range(1, n_x):
-            found[y, x] = image[y, x] + weight * (down[y, x] + across[y, x] - across[y, x - 1])
+            result[y, x] = image[y, x] + weight * (down[y, x] + across[y, x] - across[y, x - 1])
         if y > 0:
             for x in range(n_x):
-                found[y, x] -= weight * down[y - 1, x]
+                result[y, x] -= weight * down[y - 1, x]
 
 
 @kernel

@@ -94,15 +94,15 @@ def gpu_bytes(
     cols = max(n_cols // binning, 1)
     n_bins = _n_bins(cols)
     pixels = slices * binning * n_angles * n_cols
-    kept = 2 * itemsize * pixels + 4 * slices * n_angles * cols + 48 * n_angles * n_bins
+    remaining = 2 * itemsize * pixels + 4 * slices * n_angles * cols + 48 * n_angles * n_bins
     voxel = 12 if stored_itemsize == 4 else 4 + 3 * stored_itemsize
-    kept += (voxel * slices + 12) * cols**2  # with one slice that is being encoded
+    remaining += (voxel * slices + 12) * cols**2  # with one slice that is being encoded
     correcting = 3 * min(GPU_CORRECT_BYTES, 4 * pixels)
     if correct_bytes is not None:
-        kept += itemsize * (pixels + 6 * halo * n_angles * n_cols)
-        kept += 4 * pixels if binning > 1 else 0
+        remaining += itemsize * (pixels + 6 * halo * n_angles * n_cols)
+        remaining += 4 * pixels if binning > 1 else 0
         correcting = correct_bytes
-    return kept + max(correcting, _gpu_engine_bytes(n_angles, cols, slices))
+    return remaining + max(correcting, _gpu_engine_bytes(n_angles, cols, slices))
 
 
 def gpu_sweep_bytes(n_angles: int, n_cols: int, batch_size: int = BATCH_SIZE) -> int:

@@ -146,10 +146,10 @@ def total_variation(
         misfit = misfit if weigh is None else weigh(misfit)
         lower = ahead - step * disk * projector.back_project(misfit)
         smooth, dual = least_variation_near(lower, weight * step, dual, n_inner)
-        found = disk * np.maximum(smooth, np.float32(least))
+        result = disk * np.maximum(smooth, np.float32(least))
         momentum, before = (1 + np.sqrt(1 + 4 * momentum**2)) / 2, momentum
-        ahead = found + np.float32((before - 1) / momentum) * (found - image)
-        image = found
+        ahead = result + np.float32((before - 1) / momentum) * (result - image)
+        image = result
     return image
 
 

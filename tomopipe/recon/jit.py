@@ -39,13 +39,13 @@ class _Kept(FunctionCache):
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         rtsys.initialize(target_context)  # memory of arrays that kernels make
-        found = self._from_disk(sig, target_context)
-        if found is None and self._compiling is None:
+        result = self._from_disk(sig, target_context)
+        if result is None and self._compiling is None:
             self._wait_for_turn()
-            found = self._from_disk(sig, target_context)
-            if found is not None:
+            result = self._from_disk(sig, target_context)
+            if result is not None:
                 self._end_turn()
-        return found
+        return result
 
     def _from_disk(self, sig: Any, target_context: Any) -> Any:
         """Load without the tables of all that numba can compile: 0.3 s (`refresh`)."""

@@ -18,17 +18,17 @@ from tomopipe.recon.simd import load_pair, splat, store_pair
 
 def factors_of(n: int) -> NDArray[np.int64]:
     """Return the radices of a transform of length n, which has no factors but 2, 3 and 5."""
-    found = []
+    results = []
     rest = n
     for radix in (5, 3, 8, 4, 2):
         while rest % radix == 0:
-            found.append(radix)
+            results.append(radix)
             rest //= radix
     if rest != 1:
         raise ValueError(f"transform length: expected factors 2, 3 and 5 only, got {n}")
-    if found[-1:] == [2] and found[-2:-1] == [8]:
-        found[-2:] = [4, 4]  # 8 times 2 costs more
-    return np.array(found, dtype=np.int64)
+    if results[-1:] == [2] and results[-2:-1] == [8]:
+        results[-2:] = [4, 4]  # 8 times 2 costs more
+    return np.array(results, dtype=np.int64)
 
 
 def twiddles_of(n: int) -> NDArray[np.float32]:

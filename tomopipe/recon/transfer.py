@@ -135,17 +135,17 @@ class DeviceTransfer:
         self.gpu.use()
         with self._work:
             # kept until the download has read them
-            kept = [self.gpu.xp.ascontiguousarray(array) for array in arrays]
-        host = [self.gpu.pinned(array.shape, array.dtype) for array in kept]
+            gpu_arrays = [self.gpu.xp.ascontiguousarray(array) for array in arrays]
+        host = [self.gpu.pinned(array.shape, array.dtype) for array in gpu_arrays]
         self._out.wait_event(self._work.record())
         with self._out:
-            for source, target in zip(kept, host, strict=True):
+            for source, target in zip(gpu_arrays, host, strict=True):
                 self.gpu.download(source, target)
             copied = self._out.record()
 
         def wait() -> Sequence[Any]:
             copied.synchronize()
-            kept.clear()
+            gpu_arrays.clear()
             return host
 
         return wait

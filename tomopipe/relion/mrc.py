@@ -73,9 +73,9 @@ class StackFile:
         """Write the statistics of all that was written into the header."""
         with mrcfile.open(self.path, header_only=True) as mrc:
             header = mrc.header.copy()
-        found = self.statistics
-        header.dmin, header.dmax = found["min"], found["max"]
-        header.dmean, header.rms = found["mean"], found["rms"]
+        result = self.statistics
+        header.dmin, header.dmax = result["min"], result["max"]
+        header.dmean, header.rms = result["mean"], result["rms"]
         # The package's label is a time stamp; equal stacks are to be equal files.
         texts = [text.encode("ascii", "backslashreplace") for text in self.labels]
         lines = [text[i : i + 80] for text in texts for i in range(0, len(text), 80)][:10]
@@ -91,16 +91,16 @@ def check_stack(path: str | os.PathLike[str], shape: Sequence[int]) -> None:
     try:
         with mrcfile.open(path, header_only=True, permissive=False) as mrc:
             header = mrc.header
-            found = [int(header.nz), int(header.ny), int(header.nx)]
+            results = [int(header.nz), int(header.ny), int(header.nx)]
             mode = int(header.mode)
     except (OSError, ValueError) as error:
         raise TomopipeError(f"{path}: not an MRC stack ({error}). Delete it, run again.") from error
     n_bytes = os.path.getsize(path)
     expected_bytes = stack_bytes(shape)
-    if found != list(shape) or mode != 2 or n_bytes != expected_bytes:
+    if results != list(shape) or mode != 2 or n_bytes != expected_bytes:
         raise TomopipeError(
             f"{path}: expected images, rows, columns {list(shape)} in mode 2 and {expected_bytes} "
-            f"bytes; found {found} in mode {mode} and {n_bytes} bytes. Delete it, run again."
+            f"bytes; found {results} in mode {mode} and {n_bytes} bytes. Delete it, run again."
         )
 
 

@@ -26,11 +26,11 @@ def tomo_names(scans: Iterable[str]) -> dict[str, str]:
     particles are found by that name. All are unique.
     """
     scans = list(scans)
-    taken = {scan for scan in scans if is_tomo_name(scan)}
+    occupied = {scan for scan in scans if is_tomo_name(scan)}
     names = {}
     for scan in scans:
-        names[scan] = scan if is_tomo_name(scan) else _mapped(scan, taken)
-        taken.add(names[scan])
+        names[scan] = scan if is_tomo_name(scan) else _mapped(scan, occupied)
+        occupied.add(names[scan])
     return names
 
 
@@ -40,7 +40,7 @@ def is_tomo_name(name: str) -> bool:
     return bool(_SAFE.fullmatch(name)) and not reserved
 
 
-def _mapped(scan: str, taken: set[str]) -> str:
+def _mapped(scan: str, occupied: set[str]) -> str:
     # Letters lose their accents; what ASCII cannot write at all becomes "_".
     plain = unicodedata.normalize("NFKD", scan)
     plain = "".join(sign for sign in plain if not unicodedata.combining(sign))
@@ -50,7 +50,7 @@ def _mapped(scan: str, taken: set[str]) -> str:
     digest = hashlib.sha256(scan.encode("utf-8", "surrogateescape")).hexdigest()
     for n_digits in range(6, len(digest) + 1):
         name = f"{stem[:120]}_{digest[:n_digits]}"
-        if name not in taken:
+        if name not in occupied:
             return name
     raise TomopipeError(f"scan {scan!r}: no name for RELION is left. Rename the scan.")
 

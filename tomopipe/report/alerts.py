@@ -36,8 +36,8 @@ def alert_groups(scans: Iterable[ScanRecord]) -> tuple[AlertGroup, ...]:
                 lines[line].append(scan)
         lines.pop("", None)
         if kind.once:
-            seen |= {id(scan) for found in lines.values() for scan in found}
-        alerts = [Alert(tuple(found), line) for line, found in lines.items()]
+            seen |= {id(scan) for entry in lines.values() for scan in entry}
+        alerts = [Alert(tuple(entry), line) for line, entry in lines.items()]
         if kind.rare_first:
             alerts.sort(key=lambda alert: len(alert.scans))
         if alerts:
@@ -47,9 +47,9 @@ def alert_groups(scans: Iterable[ScanRecord]) -> tuple[AlertGroup, ...]:
 
 def common_warnings(scans: Iterable[ScanRecord]) -> frozenset[str]:
     """Return the warnings that most scans share: they tell nothing about one of them."""
-    found = [_warned(scan) for scan in scans if scan.state not in NOT_SELECTED]
-    counts = Counter(warning for warnings in found for warning in warnings)
-    return frozenset(text for text, n in counts.items() if n > max(1, len(found) / 2))
+    results = [_warned(scan) for scan in scans if scan.state not in NOT_SELECTED]
+    counts = Counter(warning for warnings in results for warning in warnings)
+    return frozenset(text for text, n in counts.items() if n > max(1, len(results) / 2))
 
 
 def _reason(state: State, otherwise: str) -> Callable[[ScanRecord], str]:

@@ -120,11 +120,11 @@ def _as_wanted(_step: str, _scan: str) -> str:
 def _series_records(scans: Sequence[ScanRecord]) -> tuple[SeriesRecord, ...]:
     """Group the selected scans by series."""
     members = grouped((scan.series, scan) for scan in scans if scan.state is not State.SKIPPED)
-    found = []
+    results = []
     for key, group in sorted(members.items()):
         fixes = [s.fix for s in group if s.fix is not None and s.state is not State.UNSELECTED]
         limits = [f.limit_px for f in fixes if f.limit_px is not None]
-        found.append(
+        results.append(
             SeriesRecord(
                 key=key,
                 scans=tuple(group),
@@ -132,7 +132,7 @@ def _series_records(scans: Sequence[ScanRecord]) -> tuple[SeriesRecord, ...]:
                 limit_px=limits[0] if limits else None,
             )
         )
-    return tuple(found)
+    return tuple(results)
 
 
 def _failed_predictions(
@@ -230,16 +230,16 @@ def _pair(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _versions() -> dict[str, str]:
     """List the versions of tomopipe, Python and the packages that affect results."""
-    found = {"tomopipe": __version__}
+    result = {"tomopipe": __version__}
     if made_of := commit(Path(__file__).parents[2]):
-        found["commit"] = made_of
-    found["Python"] = platform.python_version()
+        result["commit"] = made_of
+    result["Python"] = platform.python_version()
     for package in _PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            result[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return result
 
 
 @cache

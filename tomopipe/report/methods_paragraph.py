@@ -192,12 +192,12 @@ def _centres(scans: Sequence[ScanRecord], cited: Mapping[str, str]) -> str:
         text = _SOURCES.get(source, source)
         if source in ("ai", "auto"):
             predictions = [s.prediction for s in scans if s.source == source and s.prediction]
-            names = sorted({found.method for found in predictions if found.method})
-            models = sorted({found.model.name for found in predictions if found.model})
+            names = sorted({entry.method for entry in predictions if entry.method})
+            models = sorted({entry.model.name for entry in predictions if entry.model})
             named = [f"model {name}" for name in models] if source == "ai" else names
             text += f" ({', '.join(named)})" if named else ""
             text += "".join(cited.get(f"COR: {name}", "") for name in names)
-            known = [found.confidence for found in predictions if found.confidence is not None]
+            known = [entry.confidence for entry in predictions if entry.confidence is not None]
             text += f", confidence {_values(known, '', '.2f')}" if known else ""
         if source == "outlier":
             text += cited.get("Outliers of a series", "")

@@ -147,8 +147,8 @@ class _Maker:
 
         def make() -> dict[str, Any]:
             try:
-                found = read_provenance(volume)
-                return {key: dict(found[key]) for key in _STATED}
+                result = read_provenance(volume)
+                return {key: dict(result[key]) for key in _STATED}
             except Exception as error:
                 if is_of_the_system(error):
                     raise
@@ -188,10 +188,10 @@ class _Maker:
         self, scan: str, kind: str, path: Path, cor_px: float | None, make: Callable[[], Any]
     ) -> Any:
         try:
-            found = path.stat()
+            status = path.stat()
             # identifies the state of a file, and where its pictures are
             inline = int(self._folder is None)
-            stamp = [REVISION, inline, found.st_size, found.st_mtime_ns, cor_px]
+            stamp = [REVISION, inline, status.st_size, status.st_mtime_ns, cor_px]
             made = self._remembered(scan, kind, stamp)
             if made is None:
                 made = make()

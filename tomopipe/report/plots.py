@@ -98,8 +98,8 @@ def _replaced_px(scan: ScanRecord) -> float | None:
     if scan.fix is None or scan.fix.before_px is None:
         return None
     cor_px = scan.shown[0]
-    kept = cor_px is None or same_cor(scan.fix.before_px, cor_px)
-    return None if kept else scan.fix.before_px
+    is_unchanged = cor_px is None or same_cor(scan.fix.before_px, cor_px)
+    return None if is_unchanged else scan.fix.before_px
 
 
 def _mark(scan: ScanRecord, cor_px: float, x: Axis, y: Axis) -> Mark:

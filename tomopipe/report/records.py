@@ -124,8 +124,8 @@ class CampaignRecord:
     @property
     def models(self) -> dict[Model, int]:
         """Count the predictions of each trained model."""
-        found = Counter(s.prediction.model for s in self.scans if s.prediction is not None)
-        return {model: n for model, n in found.items() if model is not None}
+        result = Counter(s.prediction.model for s in self.scans if s.prediction is not None)
+        return {model: n for model, n in result.items() if model is not None}
 
     @property
     def counts(self) -> dict[State, int]:

@@ -83,7 +83,7 @@ def _scan_record(reader: Reader, source: Sources, scan: CampaignScan) -> ScanRec
     cor_px = number(cor.get("cor_px"))
     volume_of = "" if volume is None else _other_origin(source, name, volume, cor_px)
     failures = _standing_failures(reader, source, name, path, is_old=bool(volume_of))
-    found = ScanRecord(
+    result = ScanRecord(
         name=name,
         path=path,
         series=scan.series,
@@ -110,18 +110,18 @@ def _scan_record(reader: Reader, source: Sources, scan: CampaignScan) -> ScanRec
     warnings = (
         *_split((row or {}).get("warnings", "")),
         *_remarks(grid),
-        *found.warnings_beside,
+        *result.warnings_beside,
         *_of_volume(source.jobs.get(name, {}).get("full_recon"), volume),
         *(note for note, scans in source.notes.items() if name in scans),
     )
-    return replace(found, warnings=warnings)
+    return replace(result, warnings=warnings)
 
 
 def _shape(row: Mapping[str, str] | None) -> tuple[int, int, int] | None:
     """Read (n_angles, n_rows, n_cols) of an inventory row; None if the file could not be read."""
     sizes = [number((row or {}).get(key)) for key in ("n_angles", "n_rows", "n_cols")]
-    found = [int(size) for size in sizes if size]
-    return (found[0], found[1], found[2]) if len(found) == 3 else None
+    results = [int(size) for size in sizes if size]
+    return (results[0], results[1], results[2]) if len(results) == 3 else None
 
 
 def _split(cell: str) -> tuple[str, ...]:
@@ -185,10 +185,10 @@ def _standing_failures(
 def _counts(record: Mapping[str, Any], raw: Path) -> bool:
     """Tell whether the raw file is unchanged since the record was made."""
     try:
-        found = raw.stat()
+        status = raw.stat()
     except OSError:
         return True
-    return (record.get("bytes"), record.get("mtime_ns")) == (found.st_size, found.st_mtime_ns)
+    return (record.get("bytes"), record.get("mtime_ns")) == (status.st_size, status.st_mtime_ns)
 
 
 def _reached(

@@ -97,10 +97,10 @@ def slices_around(
         return _made(try_tif, grid, cor_px, offsets_px, max_size_px or pages.shape[-1])
     binning = number(grid.get("binning")) or 1.0
     wanted_px = [cor_px + binning * offset for offset in offsets_px]
-    found = sorted({int(np.abs(values_px - wanted).argmin()) for wanted in wanted_px})
+    results = sorted({int(np.abs(values_px - target).argmin()) for target in wanted_px})
     chosen = int(np.abs(values_px - cor_px).argmin())
-    images = [pages[page] for page in found]  # read when they are looked at
-    return Sweep(images, tuple(values_px[found].tolist()), found.index(chosen))
+    images = [pages[page] for page in results]  # read when they are looked at
+    return Sweep(images, tuple(values_px[results].tolist()), results.index(chosen))
 
 
 def _made(
@@ -132,12 +132,12 @@ def _made(
 
 def read_sweep(try_tif: Path, cor_px: float) -> Sweep | None:
     """Crop the slices around a COR, as uint8, to where most edges are; None if there are none."""
-    found = slices_around(try_tif, cor_px, _OFFSETS_PX)
-    if found is None:
+    result = slices_around(try_tif, cor_px, _OFFSETS_PX)
+    if result is None:
         return None
-    part = telling_part(found.images[found.chosen])
-    crops = np.stack([image[part] for image in found.images]).astype(np.float32)
-    return replace(found, images=list(in_grey(crops, *grey_window(crops[found.chosen]))))
+    part = telling_part(result.images[result.chosen])
+    crops = np.stack([image[part] for image in result.images]).astype(np.float32)
+    return replace(result, images=list(in_grey(crops, *grey_window(crops[result.chosen]))))
 
 
 def telling_part(page: NDArray[Any], side_px: int = CROP_PX) -> tuple[slice, slice]:

@@ -74,15 +74,15 @@ class Decisions:
 
     def replaced(self, inventory: Mapping[str, Any]) -> set[str]:
         """Name the scans with `select: no` whose raw file changed after their sweep."""
-        found = set()
+        results = set()
         for scan, known in self.campaign.scans.items():
             if known.select != "no" or scan not in inventory:
                 continue
             swept = statement_in(self.campaign.files.sweep(scan))
             now = self.raw(scan, inventory), self.also_read(scan, inventory)
             if swept and (swept.get("raw"), swept.get(ALSO_READ, now[1])) != now:
-                found.add(scan)
-        return found
+                results.add(scan)
+        return results
 
     # ---- why a job runs ----------------------------------------------------------------------
 
@@ -91,7 +91,7 @@ class Decisions:
         step: str,
         key: str,
         outputs: Sequence[str],
-        wanted: Statement,
+        target: Statement,
         *,
         may_be_gone: Sequence[str] = (),
         source: str = "",
@@ -103,11 +103,11 @@ class Decisions:
         is that of the scan's COR at present.
         """
         self.right.pop((step, key), None)
-        asked, receipt = digest(wanted), self.receipts.of(step, key)
+        asked, receipt = digest(target), self.receipts.of(step, key)
         is_same = receipt is not None and receipt.digest == asked
         # as nearly all of thousands are
         if receipt and is_same and all(self.receipts.is_unchanged(receipt, p) for p in outputs):
-            self.right[step, key] = wanted
+            self.right[step, key] = target
             return ""
         there = [path for path in outputs if os.path.lexists(self.receipts.path_of(path))]
         if any(path not in there and path not in may_be_gone for path in outputs):
@@ -127,11 +127,11 @@ class Decisions:
         # copied, touched, or its receipt is gone: what it states itself counts
         made_from = receipt.digest if receipt and is_same else self._digest_in(there)
         if made_from == asked:
-            self.right[step, key] = wanted
+            self.right[step, key] = target
             return ""
         if not made_from:
             return CHANGED.get(step) or f"{outputs[0]}: {UNREADABLE}"
-        return self._difference(step, key, outputs[0], wanted, source, is_whole=is_same)
+        return self._difference(step, key, outputs[0], target, source, is_whole=is_same)
 
     def _digest_in(self, paths: Sequence[str]) -> str:
         """Return the digest of what results state; "" if the first states nothing, or others."""
@@ -143,19 +143,19 @@ class Decisions:
         return statement_in(Path(self.receipts.path_of(path)))
 
     def _difference(
-        self, step: str, key: str, path: str, wanted: Statement, source: str, *, is_whole: bool
+        self, step: str, key: str, path: str, target: Statement, source: str, *, is_whole: bool
     ) -> str:
         old = self._stated(path)
         if not old:
             return CHANGED.get(step, "made from something else")
         lines = []
-        if old.get("cor_px") != wanted.get("cor_px"):
-            lines.append(of_cor(key, old.get("cor_px"), wanted.get("cor_px"), source))
-        if old.get("raw") != wanted.get("raw"):
-            lines.append(self._replaced_files(key, old.get("raw") or (), wanted.get("raw") or ()))
-        lines += of_difference(old, wanted)
+        if old.get("cor_px") != target.get("cor_px"):
+            lines.append(of_cor(key, old.get("cor_px"), target.get("cor_px"), source))
+        if old.get("raw") != target.get("raw"):
+            lines.append(self._replaced_files(key, old.get("raw") or (), target.get("raw") or ()))
+        lines += of_difference(old, target)
         # only what is as it was written is read again
-        only = f" ({METADATA_ALONE})" if is_whole and only_metadata_differ(old, wanted) else ""
+        only = f" ({METADATA_ALONE})" if is_whole and only_metadata_differ(old, target) else ""
         return "; ".join(dict.fromkeys(lines)) + only or CHANGED.get(step, "written by no job")
 
     def _replaced_files(self, scan: str, old: Sequence[str], new: Sequence[str]) -> str:

@@ -29,30 +29,30 @@ def foreign(campaign: Campaign, receipts: Receipts) -> list[str]:
             ("full_recon", scan, [campaign.volume(scan)]),
             ("export_stack", scan, [made.stack(scan)]),
         ]
-    found = []
+    items = []
     for step, key, paths in results:
         receipt = receipts.last(step, key) or receipts.of_before(paths)
         ours = receipt.files if receipt and step != "resolve_cor" else paths if receipt else ()
-        found += [
+        items += [
             path
             for path in paths
             if path not in ours
             and os.path.lexists(campaign.directory / path)
             and not is_ours(campaign.directory / path)
         ]
-    return found
+    return items
 
 
 def refuse_foreign(campaign: Campaign, receipts: Receipts) -> None:
     """Raise if results would overwrite files that others have made; names the first ten."""
-    if not (found := foreign(campaign, receipts)):
+    if not (result := foreign(campaign, receipts)):
         return
     raise TomopipeError(
         "\n".join(
             [
-                f"results would overwrite what was not made by tomopipe ({len(found)}):",
-                *(f"  {path}" for path in sorted(found)[:_N_NAMED]),
-                *(["  ..."] if len(found) > _N_NAMED else []),
+                f"results would overwrite what was not made by tomopipe ({len(result)}):",
+                *(f"  {path}" for path in sorted(result)[:_N_NAMED]),
+                *(["  ..."] if len(result) > _N_NAMED else []),
                 "Choose another folder (campaign.results, storage.sidecars), or move these away. "
                 "`tomopipe cor import` takes CORs over from rot_cen.json, CSV files and sidecars.",
             ]

@@ -27,13 +27,13 @@ def why_again(campaign: Campaign) -> Why:
 
     Ask it of failed jobs alone: the first time it loads what decides on results.
     """
-    wanted = cache(lambda: wanted_now(campaign, read_inventory(campaign.files.inventory)))
+    target = cache(lambda: wanted_now(campaign, read_inventory(campaign.files.inventory)))
     cors = cache(lambda: read_cor_json(campaign.files.cor_table))
 
     @cache
     def why(step: str, key: str) -> str:
         try:
-            return _why(wanted(), cors, step, key)
+            return _why(target(), cors, step, key)
         except FileNotFoundError:  # the tables are to be made first
             return ""
         except (OSError, TomopipeError):
@@ -42,20 +42,20 @@ def why_again(campaign: Campaign) -> Why:
     return why
 
 
-def _why(wanted: "Wanted", cors: Callable[[], "Cors"], step: str, key: str) -> str:
+def _why(target: "Wanted", cors: Callable[[], "Cors"], step: str, key: str) -> str:
     if step == "stitch":
-        stack = wanted.stacks(cors()).get(key)
-        return wanted.why(wanted.of_stitch(stack, cors()), key) if stack else ""
-    if key not in wanted.campaign.scans or key not in wanted.rows:
+        stack = target.stacks(cors()).get(key)
+        return target.why(target.of_stitch(stack, cors()), key) if stack else ""
+    if key not in target.campaign.scans or key not in target.rows:
         return ""
     if step in ("try_recon", "predict_cor"):
         is_try = step == "try_recon"
-        return wanted.why(wanted.of_try_recon(key), key) if is_try else wanted.why_predict_cor(key)
+        return target.why(target.of_try_recon(key), key) if is_try else target.why_predict_cor(key)
     cor = cors().get(key)
     if cor is None:
         return ""
     if step == "full_recon":
-        reason = wanted.why_full_recon(key, cor)
+        reason = target.why_full_recon(key, cor)
         return "another format" if reason == MISSING else reason
-    is_of_set = step == "export_stack" and wanted.campaign.config.export_star.enabled
-    return wanted.why(wanted.of_export_stack(key), key) if is_of_set else ""
+    is_of_set = step == "export_stack" and target.campaign.config.export_star.enabled
+    return target.why(target.of_export_stack(key), key) if is_of_set else ""

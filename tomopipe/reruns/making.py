@@ -78,8 +78,8 @@ def _stated(products: list[str]) -> dict[str, Any]:
     for path in products:
         if Path(path).name in (SWEEP, PREDICTION):
             record = json.loads(Path(path).read_text(encoding="utf-8"))
-            found: dict[str, Any] = record.get("made_from", {})
-            return found
+            result: dict[str, Any] = record.get("made_from", {})
+            return result
     return {}
 
 

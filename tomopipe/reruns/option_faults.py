@@ -96,12 +96,12 @@ def _check_volume(
 def _found(campaign: Campaign, rows: InventoryRows) -> dict[str, dict[str, list[str]]]:
     """Return the scans that do not fit by step and reason."""
     steps = _STEPS if campaign.config.export_star.enabled else _STEPS[:-1]
-    found: dict[str, dict[str, list[str]]] = {step: {} for step in steps}
+    result: dict[str, dict[str, list[str]]] = {step: {} for step in steps}
     for scan in campaign.selected_scans(rows):
         for step in steps:
             if reason := fault_of_options(campaign, step, rows[scan]):
-                found[step].setdefault(reason, []).append(scan)
-    return found
+                result[step].setdefault(reason, []).append(scan)
+    return result
 
 
 def option_faults(campaign: Campaign, rows: InventoryRows) -> list[str]:
@@ -207,13 +207,13 @@ def _below(campaign: Campaign) -> list[Path]:
 def protected_results(campaign: Campaign, jobs: Iterable[tuple[str, str]]) -> list[str]:
     """Name the write-protected results of jobs, each a step and what it is of; in one line."""
     paths = dict.fromkeys(path for job in jobs for path in campaign.results_of(*job))
-    found = [path for path in paths if is_protected(campaign.directory / path)]
-    if not found:
+    results = [path for path in paths if is_protected(campaign.directory / path)]
+    if not results:
         return []
-    named = [campaign.directory / path for path in found[:_N_NAMED]]
-    how_many = f" ({len(found)})" if len(found) > _N_NAMED else ""
+    named = [campaign.directory / path for path in results[:_N_NAMED]]
+    how_many = f" ({len(results)})" if len(results) > _N_NAMED else ""
     return [
-        f"{some_of(found, _N_NAMED)}{how_many}: write-protected, and kept: a job that is to make "
+        f"{some_of(results, _N_NAMED)}{how_many}: write-protected, and kept: a job that is to make "
         f"it again fails, the others run. To have it made: {giving_rights(named)}"
     ]
 
@@ -282,8 +282,8 @@ def _named_files(campaign: Campaign) -> dict[str, list[str]]:
     places = {os.path.abspath(campaign.directory / path) for path in paths}
     return {
         scan: named[scan]
-        for scan, found in campaign.scans.items()
-        if found.select != "no" and found.abspath not in places
+        for scan, entry in campaign.scans.items()
+        if entry.select != "no" and entry.abspath not in places
     }
 
 

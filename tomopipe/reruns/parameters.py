@@ -77,9 +77,9 @@ def _reading(settled: Settled, scan: str, *blocks: str) -> dict[str, Any]:
 
 
 def _try_recon(settled: Settled, scan: str) -> dict[str, Any]:
-    found = _reading(settled, scan, "try_recon")
-    files = [path for path in found["raw_files"] if not settled.receipts.has_content(path)]
-    return found | {"raw_files": files}
+    result = _reading(settled, scan, "try_recon")
+    files = [path for path in result["raw_files"] if not settled.receipts.has_content(path)]
+    return result | {"raw_files": files}
 
 
 def _predict_cor(settled: Settled, scan: str) -> dict[str, Any]:

@@ -178,13 +178,13 @@ class Receipts:
 
     @cached_property
     def _index(self) -> tuple[dict[str, Receipt], dict[str, Raw], dict[str, tuple[State, str]]]:
-        found = json_or(self.path_of(self.files.index), {})
+        content = json_or(self.path_of(self.files.index), {})
         try:
-            receipts = {path: _receipt(*entry) for path, entry in found["receipts"].items()}
+            receipts = {path: _receipt(*entry) for path, entry in content["receipts"].items()}
             raw = {
-                path: Raw(_state(s), name, sums) for path, (s, name, sums) in found["raw"].items()
+                path: Raw(_state(s), name, sums) for path, (s, name, sums) in content["raw"].items()
             }
-            sums = {path: (_state(state), text) for path, (state, text) in found["sums"].items()}
+            sums = {path: (_state(state), text) for path, (state, text) in content["sums"].items()}
         except (LookupError, TypeError, ValueError, AttributeError):
             raw = {path: Raw(*row) for path, row in self._before.items() if row[1].startswith(RAW)}
             return {}, raw, {}
@@ -228,9 +228,9 @@ class Receipts:
         if known is not None and known.stamp == stamp:
             return known
         try:
-            found = json.loads(Path(self.path_of(path)).read_text(encoding="utf-8"))
-            receipt = _receipt(stamp, digest(found["made_from"]), found["files"], found["sums"])
-            for raw_path, (state, content) in found.get("raw", {}).items():
+            result = json.loads(Path(self.path_of(path)).read_text(encoding="utf-8"))
+            receipt = _receipt(stamp, digest(result["made_from"]), result["files"], result["sums"])
+            for raw_path, (state, content) in result.get("raw", {}).items():
                 self._take_content(raw_path, state, content)
         except (OSError, ValueError, LookupError, TypeError, AttributeError):
             return None
@@ -266,8 +266,8 @@ class Receipts:
         """Return all receipts that are there."""
         folder = os.path.dirname(os.path.dirname(self.path_of(self.files.receipt("step"))))
         steps = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-        found = (self.of(step, key) for step in steps for key in self.keys(step))
-        return [receipt for receipt in found if receipt]
+        results = (self.of(step, key) for step in steps for key in self.keys(step))
+        return [receipt for receipt in results if receipt]
 
     def withdraw(self, step: str, key: str) -> None:
         """Remove the receipt of a result that is to be made; the index keeps what it held."""
@@ -299,7 +299,7 @@ class Receipts:
         receipts, raw, sums = self._index
         content = {
             "receipts": {p: (r.stamp, r.digest, r.files, r.sums) for p, r in receipts.items()},
-            "raw": {path: (found.state, found.name, found.content) for path, found in raw.items()},
+            "raw": {path: (entry.state, entry.name, entry.content) for path, entry in raw.items()},
             "sums": sums,
         }
         path = Path(self.path_of(self.files.index))
@@ -359,8 +359,8 @@ class Receipts:
 
     def has_content(self, path: str) -> bool:
         """Tell whether the content of a raw file in its present state is known."""
-        found = self._index[1].get(path)
-        return found is not None and bool(found.content)
+        result = self._index[1].get(path)
+        return result is not None and bool(result.content)
 
     def raw(self, path: str) -> str:
         """Return a text that names the content of a raw file.
@@ -402,9 +402,9 @@ class Receipts:
 
     def _take_content(self, path: str, state: Sequence[int], content: str) -> None:
         """Keep the content of a raw file as a job has read it."""
-        found = self._index[1].get(path)
-        if found is not None and content and state and found.state == tuple(state):
-            self._put_raw(path, Raw(found.state, found.name, content))
+        result = self._index[1].get(path)
+        if result is not None and content and state and result.state == tuple(state):
+            self._put_raw(path, Raw(result.state, result.name, content))
 
     @cached_property
     def _by_state(self) -> dict[State, Raw]:
@@ -434,12 +434,12 @@ def _record_of_before(record: Path) -> dict[str, tuple[State, str, str]]:
         lines = record.read_text(encoding="utf-8", errors="surrogateescape").splitlines()[1:]
     except OSError:
         return {}
-    found = {}
+    result = {}
     for line in lines:
         with suppress(ValueError):
             path, *numbers, name, content = line.split("\t")
-            found[path] = _state([int(number) for number in numbers]), name, content
-    return found
+            result[path] = _state([int(number) for number in numbers]), name, content
+    return result
 
 
 def _new_name(state: State, before: Raw | None = None) -> str:

@@ -37,29 +37,29 @@ def relion_notes(campaign: Campaign, rows: InventoryRows) -> dict[str, list[str]
 
 def assumed_numbers(campaign: Campaign, rows: InventoryRows) -> dict[str, list[str]]:
     """Return the warnings of numbers that neither file nor configuration has."""
-    found: dict[str, list[str]] = {}
+    result: dict[str, list[str]] = {}
     for scan in campaign.selected_scans(rows) if campaign.config.export_star.enabled else []:
         star = campaign.for_scan(scan).config.export_star
         for name, value in ASSUMED.items():
             if getattr(star, name) is None and rows[scan].get(name) == "":
                 text = f"{name} is unknown: {value:g} assumed for RELION. Set export_star.{name}"
-                found.setdefault(text, []).append(scan)
-    return found
+                result.setdefault(text, []).append(scan)
+    return result
 
 
 def _other_volumes(campaign: Campaign, rows: InventoryRows) -> dict[str, list[str]]:
     """Return a warning for each MRC volume that is damaged or not of the volume beside it."""
-    found = {}
+    result = {}
     for scan in campaign.selected_scans(rows) if campaign.config.export_star.enabled else []:
         path, volume = campaign.outputs.mrc_volume(scan), campaign.directory / campaign.volume(scan)
         source = source_of(campaign.directory / path)
         stated = None if source is None else statement_in(volume)
         if stated is not None and source != digest(stated):
-            found[
+            result[
                 f"{path} is not whole or not of the volume there is now: RELION's set does not "
                 f"name it. `tomopipe convert mrc {scan}`, then `tomopipe run`"
             ] = [scan]
-    return found
+    return result
 
 
 def note_lines(notes: Mapping[str, list[str]]) -> list[str]:

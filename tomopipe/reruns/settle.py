@@ -193,10 +193,10 @@ class Settled:
         return [scan for scan in selected if scan not in searched]
 
     def _why_search(self, step: str, scan: str) -> str:
-        wanted = self.wanted
+        target = self.wanted
         is_try = step == "try_recon"
         return (
-            wanted.why(wanted.of_try_recon(scan), scan) if is_try else wanted.why_predict_cor(scan)
+            target.why(target.of_try_recon(scan), scan) if is_try else target.why_predict_cor(scan)
         )
 
     @cached_property
@@ -353,8 +353,8 @@ class Settled:
             self._star(cors, guessed)
         if self.campaign.config.report.enabled:
             follows = CHANGED["report"] if self._is_other or made else ""
-            wanted = self.wanted.of_report(cors, self._content, unknown=guessed)
-            reason = self.wanted.why(wanted) or follows
+            target = self.wanted.of_report(cors, self._content, unknown=guessed)
+            reason = self.wanted.why(target) or follows
             if reason or self._may_be_other:
                 certain = self._is_due(reason, "full_recon", "stitch", "inventory")
                 self._add("report", reason or CHANGED["report"], certain=certain)

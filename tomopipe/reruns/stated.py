@@ -35,8 +35,8 @@ def read_statement(path: Path) -> "Statement | None":
 
 def _in_json(path: Path) -> "Statement | None":
     record = json.loads(path.read_text(encoding="utf-8"))
-    found = record.get("made_from") if isinstance(record, dict) else None
-    return found if isinstance(found, dict) else None
+    result = record.get("made_from") if isinstance(record, dict) else None
+    return result if isinstance(result, dict) else None
 
 
 def _in_volume(path: Path) -> "Statement | None":
@@ -80,12 +80,12 @@ def unreadable(path: Path) -> str:
     return ""
 
 
-def only_metadata_differ(old: "Statement | None", wanted: "Statement") -> bool:
+def only_metadata_differ(old: "Statement | None", target: "Statement") -> bool:
     """Tell whether a result differs from the wanted one only in its metadata."""
     ours = ("maker", "metadata")
     return (
         old is not None
-        and old.get("metadata") != wanted.get("metadata")
+        and old.get("metadata") != target.get("metadata")
         and {key: value for key, value in old.items() if key not in ours}
-        == {key: value for key, value in wanted.items() if key not in ours}
+        == {key: value for key, value in target.items() if key not in ours}
     )

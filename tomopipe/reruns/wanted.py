@@ -90,16 +90,16 @@ class Wanted:
         path_of, to_search = self.campaign.files.prediction, set(self.to_search(scans))
         return [s for s in self.alive(scans) if s in to_search or path_of(s).exists()]
 
-    def why(self, wanted: Statement, key: str = "campaign", *, source: str = "") -> str:
+    def why(self, target: Statement, key: str = "campaign", *, source: str = "") -> str:
         """Say why the results of a scan, series or stack are made; "" if they are as wanted."""
-        step = wanted["step"]
+        step = target["step"]
         files, gone = self.campaign.results_of(step, key), list[str]()
         # temporary ones are not made again
         if step == "try_recon":
             gone = files[2:]
         elif step == "export_stack" and not self.campaign.config.storage.keep_stacks:
             gone = files[1:]
-        return self._decisions.reason(step, key, files, wanted, may_be_gone=gone, source=source)
+        return self._decisions.reason(step, key, files, target, may_be_gone=gone, source=source)
 
     # ---- raw files ---------------------------------------------------------------------------
 
@@ -110,8 +110,8 @@ class Wanted:
     def _not_square(self, scan: str) -> str:
         """Return what the inventory says of pixels that are not square; "" if they are."""
         warnings = self.rows[scan]["warnings"] if scan in self.rows else ""
-        found = (text for text in warnings.split("; ") if text.startswith(NOT_SQUARE))
-        return next(found, "")
+        results = (text for text in warnings.split("; ") if text.startswith(NOT_SQUARE))
+        return next(results, "")
 
     # ---- up to cor.json ----------------------------------------------------------------------
 
@@ -126,8 +126,8 @@ class Wanted:
     def why_inventory(self, path: str) -> str:
         """Decide also by what it says itself: files still written, and the state of linked ones."""
         campaign = self.campaign
-        wanted = self.of_inventory()
-        reason = self._decisions.reason("inventory", "campaign", [path], wanted)
+        target = self.of_inventory()
+        reason = self._decisions.reason("inventory", "campaign", [path], target)
         if reason not in ("", CHANGED["inventory"]):
             return reason
         where = campaign.directory / path
@@ -147,15 +147,15 @@ class Wanted:
 
         def compute() -> Statement:
             raw = self._decisions.raw(scan, self.rows)
-            wanted = made_from.of_reading(step, self.campaign, scan, raw)
+            target = made_from.of_reading(step, self.campaign, scan, raw)
             if also_read := self._decisions.also_read(scan, self.rows):
-                wanted[ALSO_READ] = also_read
+                target[ALSO_READ] = also_read
             if METADATA.get(step) and (text := self._not_square(scan)):
-                wanted["metadata"] = wanted["metadata"] | {"pixels": text}
+                target["metadata"] = target["metadata"] | {"pixels": text}
             # earlier versions took images in another order, and angles without their decimals
-            found = self.rows.get(scan, {}).get("found") or ""
-            wanted |= {"order": "by angle"} if BY_ANGLE in found else {}
-            return wanted | ({"angle_list": COMMAS} if COMMAS in found else {})
+            result = self.rows.get(scan, {}).get("found") or ""
+            target |= {"order": "by angle"} if BY_ANGLE in result else {}
+            return target | ({"angle_list": COMMAS} if COMMAS in result else {})
 
         return self._once((step, scan), compute)
 
@@ -163,10 +163,10 @@ class Wanted:
         """State the same of a step that also depends on what try_recon found in a scan."""
 
         def compute() -> Statement:
-            wanted = self._of_reading(step, scan)
+            target = self._of_reading(step, scan)
             sweep = self._decisions.receipts.path_of(self.out.sweep(scan))
             n_stuck = _of_file(sweep, N_STUCK, _mtime_ns(sweep))
-            return wanted | ({N_STUCK: n_stuck} if n_stuck else {})
+            return target | ({N_STUCK: n_stuck} if n_stuck else {})
 
         return self._once((step, scan, N_STUCK), compute)
 
@@ -229,11 +229,11 @@ class Wanted:
     def _of_series(self, before: Mapping[str, Mapping[str, str]], series: str) -> str:
         """Say what changed in a series; the times of files say which predictions are new."""
         members, receipts = self.members(series), self._decisions.receipts
-        found = of_series(before, members)
+        result = of_series(before, members)
         scans = [member["scan"] for member in members if member["select"] == "in"]
         others = len(scans) < len(members) or len(self.alive(scans)) < len(scans)
-        if found != CHANGED["fix_cor"] or others:
-            return found
+        if result != CHANGED["fix_cor"] or others:
+            return result
         table = self.out.fix_table(series)
         if receipts.last("fix_cor", series) is None:
             return UNRECORDED
@@ -357,13 +357,13 @@ class Wanted:
 
     def _mrc_volumes(self, cors: Cors) -> dict[str, str]:
         """Return the wanted statement's digest for each MRC volume; "" if it is of another one."""
-        found = {}
+        result = {}
         for scan, entry in cors.items():
             path = self._decisions.receipts.path_of(self.out.mrc_volume(scan))
             if (source := source_of(path)) is not None:
-                wanted = digest(self.of_full_recon(scan, entry["cor_px"]))
-                found[scan] = wanted if source == wanted else ""
-        return found
+                target = digest(self.of_full_recon(scan, entry["cor_px"]))
+                result[scan] = target if source == target else ""
+        return result
 
     def why_export_star(self, cors: Cors) -> str:
         """Say why the tomogram set is made; "" if not."""
@@ -460,19 +460,19 @@ def write_sidecars(campaign: Campaign) -> None:
     TomopipeError, once all others are written, if some cannot be.
     """
     rows, cors = read_inventory(campaign.files.inventory), read_cor_json(campaign.files.cor_table)
-    wanted = Wanted(campaign, Decisions(campaign), lambda: rows)
+    target = Wanted(campaign, Decisions(campaign), lambda: rows)
     selected = set(campaign.selected_scans(rows))
     cors = {scan: cor for scan, cor in cors.items() if scan in selected}
     faults = []
     steps = {"preprocess", "try_recon", "predict_cor", "fix_cor", "resolve_cor"}
-    tables = map(campaign.files.fix_table, wanted.series())
+    tables = map(campaign.files.fix_table, target.series())
     fixed = {row["scan"]: row for table in tables for row in read_tsv(table, ("scan",))}
-    contents = wanted.sidecars(cors, fixed, _read)
-    due = [scan for scan, content in contents.items() if wanted.why_sidecar(scan, content)]
+    contents = target.sidecars(cors, fixed, _read)
+    due = [scan for scan, content in contents.items() if target.why_sidecar(scan, content)]
     # beside the data they are not removed with a run
-    remove_stale(*(campaign.directory / wanted.sidecar(scan) for scan in due))
+    remove_stale(*(campaign.directory / target.sidecar(scan) for scan in due))
     for scan in due:
-        path, content = wanted.sidecar(scan), contents[scan]
+        path, content = target.sidecar(scan), contents[scan]
         if fault := why_not_replaced(campaign.directory / path):
             faults.append(fault)
             continue

@@ -106,14 +106,14 @@ def _shown(value: Any) -> str:
 
 def of_raw(paths: Sequence[str], raw_path: str) -> str:
     """Say which raw files of a scan were replaced, and when."""
-    found = []
+    results = []
     for path in paths:
         name = "raw file" if path == raw_path else path
         try:
-            found.append(f"{name} replaced {_when(os.stat(path).st_mtime)}")
+            results.append(f"{name} replaced {_when(os.stat(path).st_mtime)}")
         except OSError:
-            found.append(f"{name} is gone")
-    return ", ".join(found) or "another set of raw files"
+            results.append(f"{name} is gone")
+    return ", ".join(results) or "another set of raw files"
 
 
 def _when(at_s: float) -> str:
@@ -171,8 +171,8 @@ def of_scans(rows: Iterable[str], scans: Mapping[str, int | None], seen_ns: int)
     """
     old, now = set(rows), set(scans)
     newer = [scan for scan in old & now if (scans[scan] or 0) > seen_ns]
-    found = {"new": now - old, "gone": old - now, "raw file replaced": newer}
-    lines = [f"{what}: {', '.join(sorted(names))}" for what, names in found.items() if names]
+    result = {"new": now - old, "gone": old - now, "raw file replaced": newer}
+    lines = [f"{what}: {', '.join(sorted(names))}" for what, names in result.items() if names]
     return "; ".join(lines) or CHANGED["inventory"]
 
 

@@ -153,9 +153,9 @@ class _Api:
         """Return the jobs; finished ones only as a number."""
         age_s = time.monotonic() - self._status_at
         if self._status is None or age_s > FRESH_S / 2:
-            found = as_record(read_status(self.store.campaign))
-            found["jobs"] = [job for job in found["jobs"] if job["state"] != "done"]
-            self._status, self._status_at = found, time.monotonic()
+            result = as_record(read_status(self.store.campaign))
+            result["jobs"] = [job for job in result["jobs"] if job["state"] != "done"]
+            self._status, self._status_at = result, time.monotonic()
         return JSONResponse(self._status)
 
     async def decide(self, request: Request) -> Response:
@@ -267,8 +267,8 @@ def _scan_and_cor(request: Request, store: Store) -> tuple[str, float]:
     scan, cor_px = _scan_and_any_cor(request, store)
     shape = store.scan(scan).shape
     if shape is None:  # a new scan of a watched campaign is not in the inventory yet
-        kept = store.pictures.details(scan)
-        n_cols = int(kept["first_col"] + kept["n_cols"])
+        details = store.pictures.details(scan)
+        n_cols = int(details["first_col"] + details["n_cols"])
     else:
         n_cols = shape[2]
     if not is_valid(cor_px, n_cols):
@@ -336,9 +336,9 @@ _OTHERS = ("queue", "changes", "volume", "status")  # methods of `_Api`
 
 def _read(store: Store, what: _Read, request: Request) -> Response:
     """Answer a request by what it asks for; in a thread."""
-    found = what(request, store)
-    if isinstance(found, Grey):
-        return _grey(found)
-    if isinstance(found, bytes):
-        return Response(found, media_type="image/png", headers=_PICTURE_HEADERS)
-    return JSONResponse(found)
+    result = what(request, store)
+    if isinstance(result, Grey):
+        return _grey(result)
+    if isinstance(result, bytes):
+        return Response(result, media_type="image/png", headers=_PICTURE_HEADERS)
+    return JSONResponse(result)

@@ -34,8 +34,8 @@ class Grey:
         """Describe the pixels."""
         n_y, n_x = self.values.shape
         bits = 8 * self.values.itemsize
-        found = {"n_y": n_y, "n_x": n_x, "bits": bits, "low": self.low, "high": self.high}
-        return {**found, "usual": self.usual, **self.about}
+        result = {"n_y": n_y, "n_x": n_x, "bits": bits, "low": self.low, "high": self.high}
+        return {**result, "usual": self.usual, **self.about}
 
 
 def grey16(image: NDArray[Any], usual: Sequence[float] | None) -> Grey:

@@ -128,10 +128,10 @@ class Pictures:
 
         def make() -> bytes:
             with self._working:
-                found = slices_around(path.with_name(TRY_STACK), cor_px, max_size_px=2 * _THUMB_PX)
-            if found is None:
+                result = slices_around(path.with_name(TRY_STACK), cor_px, max_size_px=2 * _THUMB_PX)
+            if result is None:
                 raise TomopipeError(f"{scan}: there is no slice at {cor_px:g} px.")
-            return png(to_grey(found.images[found.chosen], max_px=_THUMB_PX))
+            return png(to_grey(result.images[result.chosen], max_px=_THUMB_PX))
 
         made: bytes = self._thumbnails.get((scan, _version(path), cor_px), make)
         return made
@@ -150,8 +150,8 @@ class Pictures:
         """
         rows = self._read(scan)
         last_px = rows.first_col + rows.sinograms.shape[2] - 1
-        wanted = [round(cor_px + step_px * k, 4) for k in STRIP_STEPS]
-        values_px = [v for v in wanted if rows.first_col <= v <= last_px]
+        target = [round(cor_px + step_px * k, 4) for k in STRIP_STEPS]
+        values_px = [v for v in target if rows.first_col <= v <= last_px]
         slices = []
         for batch in (values_px[:_BATCH_SIZE], values_px[_BATCH_SIZE:]):  # others may run between
             slices += self._at(scan, cor_px, batch, row)
@@ -176,21 +176,21 @@ class Pictures:
         half, middle_px = self._width(scan, rows, cor_px)
         width = scan, _version(self.path(scan, ROWS)), half, half and round(middle_px)
         keys = {value: (width, row, round(value, 4)) for value in values_px}
-        found = self._kept(keys)
-        if len(found) < len(keys):
+        result = self._kept(keys)
+        if len(result) < len(keys):
             with self._working:
-                found = self._kept(keys)  # another request may have made them meanwhile
-                new = [value for value in keys if value not in found]
+                result = self._kept(keys)  # another request may have made them meanwhile
+                new = [value for value in keys if value not in result]
                 plan = self._plans.get(width, lambda: self._make_plan(rows, half, middle_px))
                 window = self.grid(scan).get("window")
                 images = self._reconstructed(rows, plan, (width, row), new)
                 for value, image in zip(new, images, strict=True):
-                    found[value] = self._slices.get(keys[value], partial(grey16, image, window))
-        return [found[value] for value in values_px]
+                    result[value] = self._slices.get(keys[value], partial(grey16, image, window))
+        return [result[value] for value in values_px]
 
     def _kept(self, keys: Mapping[float, Hashable]) -> dict[float, Grey]:
-        found = {value: self._slices.find(key) for value, key in keys.items()}
-        return {value: image for value, image in found.items() if image is not None}
+        result = {value: self._slices.find(key) for value, key in keys.items()}
+        return {value: image for value, image in result.items() if image is not None}
 
     def _reconstructed(
         self, rows: Rows, plan: Plan, key: tuple[Hashable, int], values_px: Sequence[float]
@@ -201,8 +201,8 @@ class Pictures:
         sinogram = plan.xp.asarray(rows.sinograms[key[1]])
         columns_px = np.array([float(bin_cor(v, x0=rows.first_col)) for v in values_px])
         spectra = self._spectra.get(key, lambda: shared_spectra(sinogram, plan))
-        found = sweep_slices(sinogram, plan, columns_px, rows.edge_slopes_per_px, spectra=spectra)
-        return np.concatenate([on_host(images) for _, images in found])
+        result = sweep_slices(sinogram, plan, columns_px, rows.edge_slopes_per_px, spectra=spectra)
+        return np.concatenate([on_host(images) for _, images in result])
 
     def overlay(self, scan: str, cor_px: float, pair: int) -> bytes:
         """Return opposing projections as PNG, the second mirrored at the COR: grey where equal."""
@@ -322,16 +322,16 @@ def mirror(projection: NDArray[np.float32], cor_px: float) -> NDArray[np.float32
     Interpolated between columns; edge columns are repeated outside.
     """
     n_cols = projection.shape[1]
-    wanted = np.clip(2 * cor_px - np.arange(n_cols), 0, n_cols - 1)
-    left = np.minimum(wanted.astype(int), max(n_cols - 2, 0))
-    part = (wanted - left).astype(np.float32)
+    target = np.clip(2 * cor_px - np.arange(n_cols), 0, n_cols - 1)
+    left = np.minimum(target.astype(int), max(n_cols - 2, 0))
+    part = (target - left).astype(np.float32)
     right = np.minimum(left + 1, n_cols - 1)
     return projection[:, left] * (1 - part) + projection[:, right] * part
 
 
 def _version(path: Path) -> tuple[int, int, int]:
-    found = os.stat(path)
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    status = os.stat(path)
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 class Kept:

@@ -72,12 +72,12 @@ def _grid(store: Store, name: str, cor_px: float | None) -> tuple[dict[str, Any]
         grid = store.pictures.grid(name)
         if "failed" in grid:
             return None, str(grid["failed"])
-        found = {key: grid[key] for key in ("cor_px", "row", "binning")}
+        result = {key: grid[key] for key in ("cor_px", "row", "binning")}
         details = store.pictures.details(name)
         columns = details["first_col"], details["first_col"] + details["n_cols"] - 1
         around = grid_around(grid["cor_px"], cor_px, columns)
         swept = around is grid["cor_px"] and store.pictures.has_pages(name)
-        return found | details | {"cor_px": around, "step_px": step_of(around), "swept": swept}, ""
+        return result | details | {"cor_px": around, "step_px": step_of(around), "swept": swept}, ""
     except (TomopipeError, OSError, ValueError, KeyError) as error:
         return None, str(error)
 

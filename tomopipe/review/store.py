@@ -85,9 +85,9 @@ class Store:
 
     def read(self) -> None:
         """Read the results again, or wait for another thread that is reading them."""
-        asked = time.monotonic()
+        start_s = time.monotonic()
         with self._reading:
-            if self._began_at > asked:
+            if self._began_at > start_s:
                 return  # another thread began after this call: its result is new enough
             self._began_at = time.monotonic()
             try:
@@ -196,8 +196,8 @@ class Store:
                 update={"max_delta_px": max_delta_px, "protect_manual": protect_manual}
             ),
         )
-        found = [_trial_row(row, self._by_name.get(row["scan"])) for row in rows]
-        return {"rows": found, "median_px": known_median(row["before_px"] for row in found)}
+        results = [_trial_row(row, self._by_name.get(row["scan"])) for row in rows]
+        return {"rows": results, "median_px": known_median(row["before_px"] for row in results)}
 
 
 def _point(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:

@@ -109,5 +109,5 @@ def stamp_now() -> str:
 
 
 def _with_defaults(cells: Mapping[str, object]) -> dict[str, str]:
-    found = {name: str(cells.get(name) or "") for name in CELLS}
-    return found | {"select": found["select"] or "auto"}
+    result = {name: str(cells.get(name) or "") for name in CELLS}
+    return result | {"select": result["select"] or "auto"}

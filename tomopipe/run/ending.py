@@ -133,8 +133,8 @@ def _say_not_begun(
     campaign: Campaign, not_begun: Iterable[tuple[str, Mapping[str, str]]], since: float
 ) -> None:
     """Record the jobs that failed before they began; say why, once for those of like words."""
-    found = [(campaign.directory / log, said) for log, said in not_begun]
-    jobs = record_not_begun(campaign.logs.folder, found, since=since)
+    results = [(campaign.directory / log, said) for log, said in not_begun]
+    jobs = record_not_begun(campaign.logs.folder, results, since=since)
     # of another job of SLURM its number and its log differ
     alike = grouped(((job.step, re.sub(r"\d+", "", job.error)), job) for job in jobs)
     for (step, _), group in alike.items():
@@ -245,10 +245,10 @@ def volumes_of_before(campaign: Campaign) -> list[str]:
         elif volume.exists() and (job := read_job(campaign.logs.status("full_recon", scan))):
             reason = why("full_recon", scan) if job.state in ("failed", "lost") else ""
             others += [f"{scan} ({reason})"] if reason else []
-    found = {"another COR": of_cor, "earlier options or files": others}
+    result = {"another COR": of_cor, "earlier options or files": others}
     return [
         f"volume of {what}, made again by the next run: {', '.join(scans)}"
-        for what, scans in found.items()
+        for what, scans in result.items()
         if scans
     ]
 
@@ -279,11 +279,11 @@ def set_remarks(campaign: Campaign) -> list[str]:
     if not (campaign.config.export_star.enabled and cors):
         return []
     star = files.in_relion(STAR)
-    wanted = wanted_now(campaign, rows)
-    no_stack = [scan for scan in cors if wanted.why(wanted.of_export_stack(scan), scan)]
+    target = wanted_now(campaign, rows)
+    no_stack = [scan for scan in cors if target.why(target.of_export_stack(scan), scan)]
     if not star.exists():
         fault = "not made yet"
-    elif no_stack or wanted.why_export_star(cors):
+    elif no_stack or target.why_export_star(cors):
         fault = "of earlier stacks"
     else:
         return _removed(campaign, cors)

@@ -127,10 +127,10 @@ def _of_our_executor(directory: Path, name: str) -> str:
             profile[_OF_SLURM.get(key, key)] = value
     groups = content.get("group-components") or ()
     sizes = dict(text.split("=") for text in groups if "=" in text)
-    asked = profile.setdefault("set-resources", {})
+    resources = profile.setdefault("set-resources", {})
     for rule, kind in _KINDS.items():
         if kind in sizes:
-            asked[rule] = {"batch": int(sizes[kind])} | asked.get(rule, {})
+            resources[rule] = {"batch": int(sizes[kind])} | resources.get(rule, {})
     path = directory / SNAKEMAKE / "tomopipe-slurm" / "profile.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(yaml.safe_dump(profile, sort_keys=False), path)

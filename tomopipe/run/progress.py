@@ -123,8 +123,8 @@ class Progress:
     @property
     def steps(self) -> dict[str, Step]:
         """The steps with jobs, in the order of the work."""
-        found = {name: step for name, step in self._steps.items() if name not in _TARGETS}
-        return dict(sorted(found.items(), key=lambda item: position(item[0])))
+        result = {name: step for name, step in self._steps.items() if name not in _TARGETS}
+        return dict(sorted(result.items(), key=lambda item: position(item[0])))
 
     @property
     def counts(self) -> tuple[int, int]:
@@ -143,8 +143,8 @@ class Progress:
         """Return the log of a job; None if it has written none, as one that never started."""
         log = self.logs.log(step, name or "campaign")
         began_s = max((job.begun_s for job in self._named(step, name)), default=0.0)
-        found = log.stat() if log.is_file() else None
-        is_its_own = found and found.st_size and found.st_mtime > began_s - CLOCKS_S
+        status = log.stat() if log.is_file() else None
+        is_its_own = status and status.st_size and status.st_mtime > began_s - CLOCKS_S
         return log if is_its_own else None
 
     def _named(self, step: str, name: str) -> list[Job]:

@@ -36,25 +36,25 @@ def request(settled: Settled, step: str, key: str, attempt: int) -> dict[str, in
     """
     if not is_open(settled, step, key):
         return {}
-    found = _NUMBERS[step](settled, key)
-    found["mem_mb"] *= attempt
-    found["attempts_left"] = 1 + _retries() - attempt
+    result = _NUMBERS[step](settled, key)
+    result["mem_mb"] *= attempt
+    result["attempts_left"] = 1 + _retries() - attempt
     run = run_folder.current() if snakemake_options.is_remote() else None
     if run is not None:
         path = _sent_file(run, step, key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(found | {"job": parameters(settled, step, key)}), "utf-8")
-    return found
+        path.write_text(json.dumps(result | {"job": parameters(settled, step, key)}), "utf-8")
+    return result
 
 
 @lru_cache(maxsize=64)
 def sent(step: str, key: str) -> dict[str, Any]:
     """Return on a node what a job asked for, and as `job` its parameters."""
     run = run_folder.current()
-    found: dict[str, Any] = json_or(_sent_file(run, step, key), {}) if run else {}
-    if not found:
+    content: dict[str, Any] = json_or(_sent_file(run, step, key), {}) if run else {}
+    if not content:
         raise RunEndedError(f"{run}: it has nothing for {step} of {key}: nothing is made.")
-    return found
+    return content
 
 
 def _sent_file(run: Path, step: str, key: str) -> Path:

@@ -57,8 +57,8 @@ def of_gone_scans(campaign: Campaign) -> list[Temporary]:
             return True
         if kind != "volume" or scan not in campaign.scans:
             return False
-        wanted = campaign.directory / campaign.volume(scan)
-        return path != wanted and wanted.exists()
+        target = campaign.directory / campaign.volume(scan)
+        return path != target and target.exists()
 
     places = [(campaign.results, ending, "volume") for ending in VOLUMES.values()]
     places.append((campaign.files.stack("").parent, STACK, "RELION stack"))

@@ -42,7 +42,7 @@ def forces() -> bool:
     long = {"--force", "--forceall", "--forcerun", "--until", "--omit-from"}
     names = {argument.partition("=")[0] for argument in sys.argv[1:]}
     short = (re.fullmatch(r"-([A-Za-z]+)", name) for name in names)
-    return bool(long & names) or any(set("fFRU") & set(found[1]) for found in short if found)
+    return bool(long & names) or any(set("fFRU") & set(entry[1]) for entry in short if entry)
 
 
 def _looks(argument: str) -> bool:

@@ -73,12 +73,12 @@ def unwrapped(theta_deg: NDArray[np.float64]) -> NDArray[np.float64]:
     Those of any list that is not otherwise even, one way round, are returned as they are.
     """
     finite = np.isfinite(theta_deg)
-    found = theta_deg[finite]
-    straight = np.unwrap(found, period=360)
+    result = theta_deg[finite]
+    straight = np.unwrap(result, period=360)
     steps = np.diff(straight)
     usual = np.median(steps) if len(steps) else 0.0
     if (
-        np.count_nonzero(np.abs(np.diff(found)) > 180) != 1
+        np.count_nonzero(np.abs(np.diff(result)) > 180) != 1
         or (np.abs(steps - usual) > np.abs(usual)).any()
     ):
         return theta_deg

@@ -36,34 +36,34 @@ def find_dataset(file: "h5py.File", name: str, path: Path) -> "h5py.Dataset | No
     import h5py
 
     try:
-        found = file[name]
+        result = file[name]
     except (KeyError, OSError) as error:
         link = why_closed(file, name)
         if link is None:
             return None
         raise ScanError(f"{path}: {name} {link}") from error
-    if not isinstance(found, h5py.Dataset):
+    if not isinstance(result, h5py.Dataset):
         raise ScanError(f"{path}: {name} is a group; expected a dataset")
-    if found.shape is None or found.dtype.kind not in "uif":
+    if result.shape is None or result.dtype.kind not in "uif":
         others = "; input.angles gives others" if is_angle(name.rpartition("/")[2]) else ""
         raise ScanError(
-            f"{path}: {name} has type {found.dtype}; expected whole numbers or floats{others}"
+            f"{path}: {name} has type {result.dtype}; expected whole numbers or floats{others}"
         )
-    if max(found.shape, default=0) > _LONGEST:
-        raise ScanError(f"{path}: {name} has shape {found.shape}; the file must be broken")
-    _check_filters(found, path)
-    if len(kept_axes(found.shape)) < found.ndim:
+    if max(result.shape, default=0) > _LONGEST:
+        raise ScanError(f"{path}: {name} has shape {result.shape}; the file must be broken")
+    _check_filters(result, path)
+    if len(kept_axes(result.shape)) < result.ndim:
         from tomopipe.scans.squeezed import Squeezed
 
-        found = Squeezed(found.id)
-    if found.ndim == 3 and chunks_of(found).in_parts:
+        result = Squeezed(result.id)
+    if result.ndim == 3 and chunks_of(result).in_parts:
         # without a cache of chunks HDF5 reads of one what is asked for
         access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
         access.set_chunk_cache(0, 0, 1.0)
-        kind = type(found)
-        del found  # an open dataset keeps its cache
+        kind = type(result)
+        del result  # an open dataset keeps its cache
         return kind(h5py.h5d.open(file.id, name.encode(), access))
-    return found
+    return result
 
 
 def kept_axes(shape: tuple[int, ...]) -> list[int]:
@@ -136,17 +136,19 @@ def find_angles(group: "h5py.Group", lengths: Collection[int], known_unit: str) 
     """
     import h5py
 
-    found: dict[str, h5py.Dataset] = {}
+    result: dict[str, h5py.Dataset] = {}
 
     def look(name: str, thing: Any) -> None:
         if isinstance(thing, h5py.Dataset) and _may_be_angles(name, thing, lengths):
-            found[f"{group.name.rstrip('/')}/{name}"] = thing
+            result[f"{group.name.rstrip('/')}/{name}"] = thing
 
     try:
         group.visititems(look)
     except UNREADABLE:  # a damaged group elsewhere must not cost the scan
         return None, "", ()
-    values = {name: to_degrees(dataset[()], unit_of(dataset))[0] for name, dataset in found.items()}
+    values = {
+        name: to_degrees(dataset[()], unit_of(dataset))[0] for name, dataset in result.items()
+    }
     values = {name: theta for name, theta in values.items() if np.ptp(theta) > _LEAST_DEG}
     if not values:
         return None, "", ()
@@ -157,7 +159,7 @@ def find_angles(group: "h5py.Group", lengths: Collection[int], known_unit: str) 
     ):
         differ = f"{DIFFER}{some_of(list(values), 8)}, which differ: set input.angles to one"
         return None, "", (differ,)
-    theta_deg, _, warnings = degrees_of(found[first], first, group.file.filename, known_unit)
+    theta_deg, _, warnings = degrees_of(result[first], first, group.file.filename, known_unit)
     return theta_deg, first, (f"{BY_NAME}{first}, by its name and length", *warnings)
 
 

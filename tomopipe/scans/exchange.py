@@ -277,11 +277,11 @@ def _holes(written: NDArray[np.bool_], chosen: NDArray[np.intp]) -> str:
 def _implausible_numbers(layout: Layout) -> list[str]:
     """Name the numbers of the file that are out of range, each with the key that replaces it."""
     return [
-        f"{number.words} {fault} ({found.location}); set input.{name}"
+        f"{number.words} {fault} ({result.location}); set input.{name}"
         for name, number in NUMBERS.items()
-        if (found := getattr(layout, name))
-        and found.value
-        and (fault := implausible(name, found.value))
+        if (result := getattr(layout, name))
+        and result.value
+        and (fault := implausible(name, result.value))
     ]
 
 
@@ -402,8 +402,8 @@ def _covered_deg(layout: Layout) -> float | None:
     return span_deg(layout.theta_deg)
 
 
-def _value(found: Found | None) -> float | None:
-    return None if found is None else found.value
+def _value(result: Found | None) -> float | None:
+    return None if result is None else result.value
 
 
 def _describe(
@@ -431,9 +431,9 @@ def _describe(
         parts.append(f"{kind} {references.location}{frames}")
     missing = []
     for name, number in NUMBERS.items():
-        if found := getattr(layout, name):
-            value = found.fault or f"{found.value:.4g} {number.unit}"
-            parts.append(f"{number.words} {value}, {found.location}")
+        if result := getattr(layout, name):
+            value = result.fault or f"{result.value:.4g} {number.unit}"
+            parts.append(f"{number.words} {value}, {result.location}")
         else:
             missing.append(number.words)
     if missing:

@@ -110,15 +110,15 @@ def _of_group(file: "h5py.File", descriptor: int, full_bytes: int) -> Iterator[b
     import h5py
 
     yield from _of_attributes(file)
-    for path, link, found in objects_in(file):
+    for path, link, entry in objects_in(file):
         if not isinstance(link, h5py.HardLink):
             yield _text(path.rpartition("/")[2], getattr(link, "filename", ""), link.path)
             continue
-        yield _text(path, found is None)
-        if isinstance(found, h5py.Group | h5py.Dataset):
-            yield from _of_attributes(found)
-        if isinstance(found, h5py.Dataset):
-            yield from _of_dataset(found, descriptor, full_bytes)
+        yield _text(path, entry is None)
+        if isinstance(entry, h5py.Group | h5py.Dataset):
+            yield from _of_attributes(entry)
+        if isinstance(entry, h5py.Dataset):
+            yield from _of_dataset(entry, descriptor, full_bytes)
 
 
 def _of_attributes(item: "h5py.Group | h5py.Dataset") -> Iterator[bytes]:
@@ -182,9 +182,11 @@ def _extents(data: "h5py.Dataset", in_full: bool) -> list[Extent]:
         n_frames = 1 if in_full else data.shape[0]
         n_bytes = data.nbytes // n_frames
         return [(offset + frame * n_bytes, n_bytes) for frame in range(n_frames)]
-    found: list[tuple[Any, int, int]] = []
-    data.id.chunk_iter(lambda info: found.append((info.chunk_offset, info.byte_offset, info.size)))
-    return [(offset, n_bytes) for _, offset, n_bytes in sorted(found)]
+    results: list[tuple[Any, int, int]] = []
+    data.id.chunk_iter(
+        lambda info: results.append((info.chunk_offset, info.byte_offset, info.size))
+    )
+    return [(offset, n_bytes) for _, offset, n_bytes in sorted(results)]
 
 
 def _samples(

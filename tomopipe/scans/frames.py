@@ -41,9 +41,9 @@ def written_frames(dataset: "h5py.Dataset", depth: int = 0) -> Written:
     import h5py
 
     if (stored := getattr(dataset, "stored", None)) is not None:
-        found = written_frames(stored, depth)
-        of_each = found.frames if 0 in dataset.axes else found.frames.all()
-        return Written(np.broadcast_to(of_each, dataset.shape[0]).copy(), found.missing_sources)
+        result = written_frames(stored, depth)
+        of_each = result.frames if 0 in dataset.axes else result.frames.all()
+        return Written(np.broadcast_to(of_each, dataset.shape[0]).copy(), result.missing_sources)
     n_frames = dataset.shape[0]
     if dataset.is_virtual:
         return _of_sources(dataset, depth)
@@ -66,13 +66,13 @@ def _of_chunks(dataset: "h5py.Dataset") -> NDArray[np.bool_]:
     present = dataset.id.get_num_chunks()
     if present in (0, n_blocks * per_block):
         return np.full(dataset.shape[0], present > 0)
-    found = np.zeros(n_blocks, int)
+    result = np.zeros(n_blocks, int)
 
     def count(chunk: Any) -> None:
-        found[chunk.chunk_offset[0] // frames_per_block] += 1
+        result[chunk.chunk_offset[0] // frames_per_block] += 1
 
     dataset.id.chunk_iter(count)
-    return np.repeat(found == per_block, frames_per_block)[: dataset.shape[0]]
+    return np.repeat(result == per_block, frames_per_block)[: dataset.shape[0]]
 
 
 def _of_sources(dataset: "h5py.Dataset", depth: int) -> Written:

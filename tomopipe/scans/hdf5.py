@@ -84,8 +84,8 @@ def _written(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        found = re.search(r"errno = (\d+)", str(error))
-        number = int(found[1]) if found else errno.EIO
+        match = re.search(r"errno = (\d+)", str(error))
+        number = int(match[1]) if match else errno.EIO
         raise OSError(number, f"cannot be written to its end ({error})", str(path)) from error
 
 

@@ -47,18 +47,18 @@ def references_in(path: Path, kind: Kind, known: InputBlock, stack: ExitStack) -
     One that has what `known.paths` names is read as it says; of one whose layout is not recognised,
     its only 3-D dataset, or its images. In a DXchange file that could be projections: it is named.
     """
-    wanted = getattr(known.paths, kind) or (known.paths.image_key and known.paths.data)
+    target = getattr(known.paths, kind) or (known.paths.image_key and known.paths.data)
     file = stack.enter_context(open_hdf5(path))
-    if wanted and wanted in file:
+    if target and target in file:
         return named.NamedReader(file, path, known).references(kind)
     if dxchange.places(file, kind) or ("exchange" not in file and nxtomo.find_entries(file)):
         alone = InputBlock(mirrored=known.mirrored)
-        found = open_layout(path, alone, stack).references(kind)
+        result = open_layout(path, alone, stack).references(kind)
         is_turned = known.axes.index("row") > known.axes.index("col")
         return (
-            [_turned(path, kind, reference, known.axes) for reference in found]
+            [_turned(path, kind, reference, known.axes) for reference in result]
             if is_turned
-            else found
+            else result
         )
     datasets = datasets_in(file)
     stacks = [dataset.name for dataset in datasets if len(dataset.shape) == 3]
@@ -71,11 +71,11 @@ def references_in(path: Path, kind: Kind, known: InputBlock, stack: ExitStack) -
 
     def read(name: str) -> Reference:
         alone = InputBlock(paths=PathsBlock(**{kind: name}), axes=known.axes)
-        (found,) = named.NamedReader(file, path, alone).references(kind)
+        (result,) = named.NamedReader(file, path, alone).references(kind)
         folder, _, number = name.rpartition("/")
         if name in stacks or not number.isdecimal():
-            return found
-        return replace(found, location=f"{folder}/", n_before=int(number))
+            return result
+        return replace(result, location=f"{folder}/", n_before=int(number))
 
     return [read(name) for name in images or stacks]
 

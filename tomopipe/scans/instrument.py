@@ -110,8 +110,8 @@ def first_found(
 
 def _first_usable(numbers: Iterable[Found | None]) -> Found | None:
     """Return the first number with a value, else the first one."""
-    there = [found for found in numbers if found is not None]
-    return next((found for found in there if found.value), next(iter(there), None))
+    there = [entry for entry in numbers if entry is not None]
+    return next((entry for entry in there if entry.value), next(iter(there), None))
 
 
 def _read(group: "h5py.Group", name: str, quantity: Quantity) -> Found | None:

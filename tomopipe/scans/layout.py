@@ -108,9 +108,9 @@ def frames_of_kind(
 ) -> list[Reference]:
     """Return the flats or darks that keys mark, in the order in which they were taken, if any."""
     index = np.flatnonzero(keys == KEYS[kind])
-    taken = np.cumsum(keys == PROJECTION)[index]
-    found = Reference(Frames(pixels, index), location, taken.astype(float))
-    return [found] if len(index) else []
+    occupied = np.cumsum(keys == PROJECTION)[index]
+    result = Reference(Frames(pixels, index), location, occupied.astype(float))
+    return [result] if len(index) else []
 
 
 def invalid_frames(keys: NDArray[np.int64]) -> tuple[str, ...]:

@@ -35,8 +35,8 @@ def files_taken_from(path: str | os.PathLike[str]) -> tuple[dict[str, State], di
 
 def link_state(path: str | os.PathLike[str]) -> State:
     """Return size in bytes and time of change (ns) of a file, None where there is none."""
-    found = file_state(path)
-    return None if found is None else list(found[:2])
+    result = file_state(path)
+    return None if result is None else list(result[:2])
 
 
 def _targets(path: str) -> tuple[list[str], list[str]]:
@@ -65,13 +65,13 @@ def _names(file: "h5py.File", external: set[str]) -> Iterator[str]:
     """Yield the files that links and virtual datasets name; add those of values to `external`."""
     import h5py
 
-    for _, link, found in objects_in(file):
+    for _, link, entry in objects_in(file):
         if isinstance(link, h5py.ExternalLink):
             yield link.filename
-        if isinstance(found, h5py.Dataset) and found.is_virtual:
-            yield from (source.file_name for source in found.virtual_sources())
-        elif isinstance(found, h5py.Dataset):
-            external.update(name for name, *_ in found.external or ())
+        if isinstance(entry, h5py.Dataset) and entry.is_virtual:
+            yield from (source.file_name for source in entry.virtual_sources())
+        elif isinstance(entry, h5py.Dataset):
+            external.update(name for name, *_ in entry.external or ())
 
 
 def objects_in(file: "h5py.File") -> "Iterator[tuple[str, Any, h5py.HLObject | None]]":
@@ -86,11 +86,11 @@ def objects_in(file: "h5py.File") -> "Iterator[tuple[str, Any, h5py.HLObject | N
     waiting = [(file, name) for name in sorted(file, reverse=True)]
     while waiting:
         group, name = waiting.pop()
-        link, found = group.get(name, getlink=True), None
+        link, result = group.get(name, getlink=True), None
         if isinstance(link, h5py.HardLink):
             address = h5py.h5o.get_info(group[name].id).addr
-            found = None if address in visited else group[name]
+            result = None if address in visited else group[name]
             visited.add(address)
-        yield f"{group.name.rstrip('/')}/{name}", link, found
-        if isinstance(found, h5py.Group):
-            waiting += [(found, child) for child in sorted(found, reverse=True)]
+        yield f"{group.name.rstrip('/')}/{name}", link, result
+        if isinstance(result, h5py.Group):
+            waiting += [(result, child) for child in sorted(result, reverse=True)]

@@ -80,14 +80,14 @@ class NamedReader:
             order = images_of if dataset.ndim == 2 else transposed
             return [without_position(order(Hdf5Pixels(dataset), self._known.axes), name)]
         location = f"{self._stated_by} {KEYS[kind]}"
-        found = frames_of_kind(kind, self._data, self._keys, location)
-        if not found:
+        result = frames_of_kind(kind, self._data, self._keys, location)
+        if not result:
             missing = f"{location}: none" if self._stated_by else f"no {kind} are named"
             raise ScanError(
                 f"{self._path}: {missing}; the file has {brief_tree(self._file)}: set "
                 f"input.paths.{kind} to a dataset of it, or {how_to_name(kind)}"
             )
-        return found
+        return result
 
     @cached_property
     def _data(self) -> Pixels:
@@ -125,13 +125,13 @@ class NamedReader:
     def _theta_deg(self, n_projections: int) -> Angles:
         """Return the angles of the projections, where they stand, and what was assumed."""
         unit = self._known.angle_unit
-        found: Angles
+        result: Angles
         if self._known.paths.angles:
             dataset = self._find("angles", (1,))
-            found = degrees_of(dataset, str(dataset.name), self._path, unit)
+            result = degrees_of(dataset, str(dataset.name), self._path, unit)
         else:
-            found = find_angles(self._file, {len(self._planned), n_projections}, unit)
-        angles, location, warnings = found
+            result = find_angles(self._file, {len(self._planned), n_projections}, unit)
+        angles, location, warnings = result
         if angles is not None and len(angles) == len(self._planned):
             angles = angles[self._planned == PROJECTION]
         return angles, location, warnings

@@ -53,7 +53,7 @@ def angles_of(group: "h5py.Group") -> list[str]:
     """Name what the frames of an NXdata are taken over, if its unit or its name is of an angle."""
     plotted = attribute_of(group, "axes")
     names = [plotted, *sorted(name[:-8] for name in group.attrs if name.endswith("_indices"))]
-    found = []
+    results = []
     for name in dict.fromkeys(filter(None, names)):
         try:
             unit = unit_of(group[name])
@@ -62,8 +62,8 @@ def angles_of(group: "h5py.Group") -> list[str]:
                 continue
             unit = ""
         if unit[:3] in ("deg", "rad") or (not unit and is_angle(name)):
-            found.append(name)
-    return found
+            results.append(name)
+    return results
 
 
 def read_mirror(detector: "h5py.Group", entry: "h5py.Group") -> tuple[set[str], str]:
@@ -90,7 +90,7 @@ def read_mirror(detector: "h5py.Group", entry: "h5py.Group") -> tuple[set[str], 
 
 def _rotations_180(group: "h5py.Group") -> list[tuple[int, str]]:
     """List the rotations by 180 degrees: the axis, 0 to 2, and where it stands."""
-    found = []
+    results = []
     for name in group:
         value = _number(group, name)
         if value is None or attribute_of(group[name], "transformation_type") != "rotation":
@@ -99,8 +99,8 @@ def _rotations_180(group: "h5py.Group") -> list[tuple[int, str]]:
         vector = np.abs(np.asarray(group[name].attrs.get("vector", 0), dtype=float))
         along_axis = vector.shape == (3,) and vector.max() > 0.999 * vector.sum() > 0
         if along_axis and abs(abs(degrees) % 360 - 180) < 1:
-            found.append((int(vector.argmax()), f"{group.name}/{name}"))
-    return found
+            results.append((int(vector.argmax()), f"{group.name}/{name}"))
+    return results
 
 
 def read_notes(

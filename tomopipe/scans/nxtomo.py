@@ -67,16 +67,16 @@ def choose_entry(names: list[str], entry: str | None, path: Path) -> tuple[str, 
     `names` is from `find_entries`, `entry` one of them or the path of a detector in it; a ScanError
     lists them if there are several and none, or another, was asked for.
     """
-    wanted = "/" + (entry or "").strip("/")
+    target = "/" + (entry or "").strip("/")
     for name in names:
-        if wanted == name or wanted.startswith(f"{name}/"):
-            return name, wanted[len(name) :]
+        if target == name or target.startswith(f"{name}/"):
+            return name, target[len(name) :]
     if len(names) == 1:
         return names[0], ""
     listed = f"there are {some_of(names, 8)}"
     if entry is None:
         raise ScanError(f"{path}: {len(names)} NXtomo entries; {listed}: set input.entry")
-    raise ScanError(f"{path}: no NXtomo entry {wanted} (input.entry); {listed}")
+    raise ScanError(f"{path}: no NXtomo entry {target} (input.entry); {listed}")
 
 
 class NxtomoReader:
@@ -117,9 +117,9 @@ class NxtomoReader:
                 "(`select: no`)"
             )
         self._planned_index = self._placed(len(data))
-        kept = np.arange(len(data)) if self._planned_index is None else self._planned_index
+        frame_index = np.arange(len(data)) if self._planned_index is None else self._planned_index
         # (n_frames,): kind of each frame that arrived; -1 (alignment) is none of the four
-        self._keys: NDArray[np.int64] = planned[kept].astype(np.int64)
+        self._keys: NDArray[np.int64] = planned[frame_index].astype(np.int64)
 
     def layout(self) -> Layout:
         """Find projections, angles and instrument."""
@@ -167,12 +167,12 @@ class NxtomoReader:
     def references(self, kind: Kind) -> list[Reference]:
         """Find the flats or darks."""
         key = KEYS[kind]
-        found = frames_of_kind(kind, self._pixels, self._keys, self._location_of(key))
-        if not found:
+        result = frames_of_kind(kind, self._pixels, self._keys, self._location_of(key))
+        if not result:
             raise ScanError(
                 f"{self._path}: {self._key_name} marks no {kind} ({key}); {how_to_name(kind)}"
             )
-        return [replace(reference, states_mirror=True) for reference in found]
+        return [replace(reference, states_mirror=True) for reference in result]
 
     def _location_of(self, key: int) -> str:
         """Say where the frames of a kind are."""
@@ -183,12 +183,12 @@ class NxtomoReader:
         is_projection = self._planned_keys == PROJECTION
         n_planned, n_projections = len(is_projection), int(np.count_nonzero(is_projection))
         unit = self._known.angle_unit
-        found: Angles
+        result: Angles
         if rotation := self._rotation():
-            found = degrees_of(*rotation, self._path, unit)
+            result = degrees_of(*rotation, self._path, unit)
         else:
-            found = find_angles(self._groups[0], {n_planned, n_projections}, unit)
-        angles, location, warnings = found
+            result = find_angles(self._groups[0], {n_planned, n_projections}, unit)
+        angles, location, warnings = result
         if angles is None:
             return None, "rotation_angle", warnings
         if len(angles) == n_projections != n_planned:
@@ -204,7 +204,7 @@ class NxtomoReader:
         theta_deg = np.concatenate([angles[:n][is_projection[:n]], angles[n:]])
         return theta_deg, location, warnings
 
-    def _find_detector(self, entry: str, wanted: str) -> tuple["h5py.Group", str]:
+    def _find_detector(self, entry: str, target: str) -> tuple["h5py.Group", str]:
         """Return the group with frames and keys, and the name of the keys in it."""
         for nx_class in ("NXdetector", "NXdata"):
             keys = {
@@ -213,10 +213,10 @@ class NxtomoReader:
                 for key in ("image_key", "image_key_control")  # the second goes first
                 if key in group
             }
-            if wanted in keys:
-                return keys[wanted]
+            if target in keys:
+                return keys[target]
             if len(keys) > 1:  # of instruments besides the camera
-                keys = {name: found for name, found in keys.items() if has_images(found[0])} or keys
+                keys = {name: item for name, item in keys.items() if has_images(item[0])} or keys
             if len(keys) > 1:
                 raise ScanError(
                     f"{self._path}: {len(keys)} {nx_class} groups with image_key in {entry}: "
@@ -260,8 +260,8 @@ class NxtomoReader:
             return None
         numbered = (list_in(group, _IDS) for group in self._groups)
         fitting = (ids for ids in numbered if ids is not None and len(ids) == n_frames)
-        found = (planned_frames(ids, n_planned) for ids in fitting)
-        return next((planned for planned in found if planned is not None), None)
+        results = (planned_frames(ids, n_planned) for ids in fitting)
+        return next((planned for planned in results if planned is not None), None)
 
 
 def _of(groups: list["h5py.Group"], nx_class: str) -> list["h5py.Group"]:

@@ -109,8 +109,8 @@ class TransposedPixels(PixelsView):
 
     def written(self) -> NDArray[np.bool_]:
         """Which frames are really written; all or none unless they are stored one by one."""
-        found = self._pixels.written()
-        return found if self._axes[0] == "angle" else np.full(self.shape[0], found.all())
+        result = self._pixels.written()
+        return result if self._axes[0] == "angle" else np.full(self.shape[0], result.all())
 
     def read(self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int = 1) -> None:
         """Read rows of neighbouring frames, part of the file's first axis at a time."""

@@ -140,12 +140,12 @@ class Hdf5Pixels:
         """Read a part, one span for each axis."""
         spans = box if self._dataset.ndim == 3 else box[1:]
         try:
-            found = self._dataset[tuple(slice(*span) for span in spans)]
+            result = self._dataset[tuple(slice(*span) for span in spans)]
         except OSError as error:
             raise ScanError(
                 f"{self.file.filename}: {self.name}, part {box} cannot be read ({one_line(error)})"
             ) from error
-        return np.asarray(found).reshape([last - first for first, last in box])
+        return np.asarray(result).reshape([last - first for first, last in box])
 
     def _read_contiguous(
         self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int

@@ -20,8 +20,8 @@ _DEEPEST = 2  # folders below that of a scan: its projections, flats and darks
 
 def folder_kind(name: str) -> str | None:
     """Tell whether a folder is one of flats or darks, by its name: `flats`, `darks` or None."""
-    found = _REFERENCE_FOLDER.fullmatch(name)
-    return ("flats" if found[1] else "darks") if found else None
+    match = _REFERENCE_FOLDER.fullmatch(name)
+    return ("flats" if match[1] else "darks") if match else None
 
 
 def in_order_of_time(folders: Iterable[str]) -> list[str]:
@@ -47,8 +47,8 @@ def file_state(path: Path) -> tuple[int, int, int] | None:
             return status.st_size, status.st_mtime_ns, status.st_ino
     except (OSError, ValueError):  # ValueError: a NUL character in the path
         return None
-    found = folder_state(path)
-    return found and (found[0], found[1], 0)
+    result = folder_state(path)
+    return result and (result[0], result[1], 0)
 
 
 def folder_state(path: Path) -> tuple[int, int, int, int] | None:
@@ -89,10 +89,10 @@ def files_in(folder: str, prefix: str = "", depth: int = 0) -> Iterator[tuple[st
     """Yield name and status of the images and lists in a folder of a scan and its subfolders."""
     try:
         with os.scandir(folder) as entries:
-            found = [entry for entry in entries if not entry.name.startswith(".")]
+            names = [entry for entry in entries if not entry.name.startswith(".")]
     except OSError:
         return
-    for entry in found:
+    for entry in names:
         try:
             if entry.name.lower().endswith((*IMAGES, *LISTS)) and entry.is_file():
                 yield prefix + entry.name, entry.stat()

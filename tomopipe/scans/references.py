@@ -30,10 +30,10 @@ Sources = Path | Sequence[Path] | None
 
 def open_references(path: Path, kind: Kind, known: InputBlock, stack: ExitStack) -> list[Reference]:
     """Find the flats or darks in another file or folder, of any format; `known` is of the scan."""
-    found = format_of(path)
-    if found.references is None:
-        return found.open(path, InputBlock(), stack).references(kind)
-    return found.references(path, kind, known, stack)
+    result = format_of(path)
+    if result.references is None:
+        return result.open(path, InputBlock(), stack).references(kind)
+    return result.references(path, kind, known, stack)
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,18 +78,18 @@ def find_references(
                 f"{path}: input.paths.{kind}: {name} is of the file that preprocess.{kind} names: "
                 f"set preprocess.{kind}; where it is of the scan, input.paths.data"
             )
-        found = [(path, part) for part in reader.references(kind)]
+        paths = [(path, part) for part in reader.references(kind)]
     elif isinstance(source, str | os.PathLike) and os.fspath(source) == "none":
         return References((Frames(pixels, np.arange(0)),), np.zeros(0), ABSENT)
     else:
-        found = [
+        paths = [
             (other, part)
             for other in several
             for part in open_references(other, kind, known, stack)
         ]
     expected = pixels.shape[1:]
-    found = [(where, _as_images(_as_the_scan(part, pixels), expected)) for where, part in found]
-    for where, part in found:
+    paths = [(where, _as_images(_as_the_scan(part, pixels), expected)) for where, part in paths]
+    for where, part in paths:
         shape = part.frames.pixels.shape[1:]
         if shape != expected:
             n_theta = -1 if layout.theta_deg is None else len(layout.theta_deg)
@@ -99,23 +99,23 @@ def find_references(
                 f"{where}: {part.location} has frames of {shape}; expected {expected} as in "
                 f"{pixels.name}{axes_hint(known.axes) if is_sinogram else other}"
             )
-    if kind == "flats" and not any(part.frames.written.any() for _, part in found):
-        where, part = found[0]
+    if kind == "flats" and not any(part.frames.written.any() for _, part in paths):
+        where, part = paths[0]
         unread = f"{where}: {part.location} was never written"
         if several is None and layout.missing_sources:
             unread = f"{where}: {part.location}: {layout.missing_sources[0]} cannot be opened"
         raise ScanError(f"{unread}; {how_to_name(kind)}")
     if several is not None:
         n_angles = len(layout.projections.index)
-        taken = np.linspace(0, n_angles, len(found)).tolist() if len(found) > 1 else [np.nan]
-        n_before = [part.n_before for _, part in found if part.n_before is not None]
-        if several == [source] and len(n_before) == len(found) > 1:
-            taken = np.searchsorted(layout.projections.index, n_before).tolist()
-        found = [
+        occupied = np.linspace(0, n_angles, len(paths)).tolist() if len(paths) > 1 else [np.nan]
+        n_before = [part.n_before for _, part in paths if part.n_before is not None]
+        if several == [source] and len(n_before) == len(paths) > 1:
+            occupied = np.searchsorted(layout.projections.index, n_before).tolist()
+        paths = [
             (p, Reference(r.frames, f"{p}: {r.location}", np.full(len(r.positions), before)))
-            for (p, r), before in zip(found, taken, strict=True)
+            for (p, r), before in zip(paths, occupied, strict=True)
         ]
-    parts = [part for _, part in found]
+    parts = [part for _, part in paths]
     return References(
         tuple(Frames(part.frames.pixels, part.frames.index[part.frames.written]) for part in parts),
         np.concatenate([part.positions[part.frames.written] for part in parts]),

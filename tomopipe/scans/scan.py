@@ -192,15 +192,15 @@ class Scan:
 
     @cached_property
     def _flats_read(self) -> "_Read":
-        found = self._read_mean(self._flats, 1)
+        result = self._read_mean(self._flats, 1)
         for dtype in {part.pixels.dtype for part in self._flats.frames}:
-            if dtype.kind == "i" and np.mean(found[0] < np.iinfo(dtype).min / 4) > _FEW:
+            if dtype.kind == "i" and np.mean(result[0] < np.iinfo(dtype).min / 4) > _FEW:
                 raise ScanError(
-                    f"{self._flats.location}: negative values down to {found[0].min():.0f} in the "
+                    f"{self._flats.location}: negative values down to {result[0].min():.0f} in the "
                     f"flats: counts of an unsigned camera in the signed type {dtype}? Set "
                     "input.unsigned: true to read them as such"
                 )
-        return found
+        return result
 
     @cached_property
     def _darks_read(self) -> "_Read":
@@ -228,9 +228,9 @@ class Scan:
     @cached_property
     def flat_positions(self) -> NDArray[np.float64]:
         """How many projections in use were taken before each flat, (n_flats,); NaN: not known."""
-        found = self._flats.positions
-        in_use = np.searchsorted(self._used, np.nan_to_num(found)).astype(float)
-        return np.where(np.isnan(found), np.nan, in_use)
+        result = self._flats.positions
+        in_use = np.searchsorted(self._used, np.nan_to_num(result)).astype(float)
+        return np.where(np.isnan(result), np.nan, in_use)
 
     def read_flats(self, first: int, last: int) -> NDArray:
         """Read detector rows `first` to `last` (exclusive) of all flats, raw, as they were taken.

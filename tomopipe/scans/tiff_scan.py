@@ -158,7 +158,7 @@ class TiffReader:
             return planned_by_range(in_range, numbers, n_frames)
 
         try:
-            found = places_by_angle(stack.stems, planned)
+            result = places_by_angle(stack.stems, planned)
         except ValueError as error:
             angles = "input.angles" if in_range or self._angles else "the list of angles"
             raise ScanError(
@@ -166,12 +166,12 @@ class TiffReader:
                 "correct the angles or the names; if these numbers are no angles, and the order of "
                 f"the names is right, set input.frames: [{n_frames} projections]"
             ) from None
-        if found is None:
+        if result is None:
             return None
-        stack.sort(np.argsort(found.places))
-        gone = [f"{angle:.6g}" for angle in np.delete(found.theta_deg, found.places)]
+        stack.sort(np.argsort(result.places))
+        gone = [f"{angle:.6g}" for angle in np.delete(result.theta_deg, result.places)]
         which = f"at {some_of(gone, _MOST_NAMED)} degrees"
-        return _Places(np.sort(found.places), len(found.theta_deg), which)
+        return _Places(np.sort(result.places), len(result.theta_deg), which)
 
     def _places_by_number(self, listed: NDArray[np.float64] | None) -> "_Places | None":
         """Return which of the angles in a list images have of which a few are missing.
@@ -209,9 +209,9 @@ class TiffReader:
     def references(self, kind: Kind) -> list[Reference]:
         """Find the flats or darks among the projections, or beside them."""
         if self._order:
-            found = frames_of_kind(kind, self._frames, self._keys, f"input.frames {KEYS[kind]}")
-            if found:
-                return found
+            result = frames_of_kind(kind, self._frames, self._keys, f"input.frames {KEYS[kind]}")
+            if result:
+                return result
         stem = self._path.with_suffix("")
         folder, shown = stem.parent / f"{stem.name}_{kind}", f"<scan>_{kind}"
         if self._path.is_dir():
@@ -306,10 +306,10 @@ def tiff_files(folder: Path) -> list[FilePath]:
     """List the TIFF files of a folder in the order of their names."""
     try:
         with os.scandir(folder) as entries:
-            found = [entry.name for entry in entries if entry.name.lower().endswith(IMAGES)]
+            results = [entry.name for entry in entries if entry.name.lower().endswith(IMAGES)]
     except OSError as error:
         raise ScanError(f"{folder}: cannot be read ({one_line(error)})") from error
-    names = in_order([name for name in found if name[0] != "."])  # hidden ones are of macOS
+    names = in_order([name for name in results if name[0] != "."])  # hidden ones are of macOS
     return [FilePath(folder, name) for name in names]
 
 
@@ -388,7 +388,7 @@ def _stack_of(files: list[FilePath], location: str = "images") -> "_Files | _Sta
 
 def _alone_in(folder: FilePath) -> str:
     """Say how to name scans in files, in a folder that was taken for one of images, or below it."""
-    found = (
+    paths = (
         f"; for its {format_.name} files give {folder}/{pattern}{path.suffix}"
         for pattern in ("*", "*/*")
         for path in folder.glob(pattern)
@@ -396,7 +396,7 @@ def _alone_in(folder: FilePath) -> str:
         and path.suffix.lower() in ALONE
         and (format_ := format_named(path.name))
     )
-    return next(found, "")
+    return next(paths, "")
 
 
 @contextmanager
@@ -438,9 +438,9 @@ def _contents(path: FilePath) -> _Contents:
         return _Contents(shape, page, first.dataoffset, file.byteorder)
 
 
-def _check_page(found: _Contents, path: FilePath) -> np.dtype:
+def _check_page(result: _Contents, path: FilePath) -> np.dtype:
     """Check that there are images that can be read; return their type, as this machine has it."""
-    page, shape = found.page, found.shape[1:]
+    page, shape = result.page, result.shape[1:]
     dtype = page.dtype
     if len(shape) != 2 or 0 in shape:
         raise ScanError(f"{path}: image of shape {shape}; expected rows x columns of one colour")
@@ -490,9 +490,9 @@ class _Files(_Images):
         self._kinds = kinds_of(self.stems)
         ((usual, _),) = Counter(self._kinds).most_common(1)
         self._typical = files[self._kinds.index(usual)]
-        found = _contents(self._typical)
-        self.n_pages, page = found.shape[0], found.page
-        self.dtype = _check_page(found, self._typical)
+        result = _contents(self._typical)
+        self.n_pages, page = result.shape[0], result.page
+        self.dtype = _check_page(result, self._typical)
         self.shape = (len(files), page.shape[0], page.shape[1])
         # Uncompressed images are all as long as the first one.
         self._plain = int(page.compression) == 1
@@ -578,11 +578,11 @@ class _Pages(_Images):
     def __init__(self, path: FilePath) -> None:
         self._path = path
         self.name = str(path)
-        found = _contents(path)
-        self.dtype = _check_page(found, path)
+        result = _contents(path)
+        self.dtype = _check_page(result, path)
         # where all is contiguous rows can be read alone
-        self._offset, shape = found.offset, found.shape
-        self._raw_dtype = self.dtype.newbyteorder(found.byteorder)
+        self._offset, shape = result.offset, result.shape
+        self._raw_dtype = self.dtype.newbyteorder(result.byteorder)
         self.shape = (shape[0], shape[1], shape[2])
         self._page_bytes = shape[1] * shape[2] * self.dtype.itemsize
         self.chunks = Chunks(None if self._offset is not None else (1, *shape[1:]))
@@ -646,9 +646,9 @@ class _Stacks(_Images):
 
 def _shape_and_type(path: FilePath) -> tuple[tuple[int, ...], np.dtype]:
     """Return the shape of the only image of a file, or of all its pages, and their type."""
-    found = _contents(path)
-    shape = found.shape[1:] if found.shape[0] == 1 else found.shape
-    return shape, np.dtype(found.page.dtype).newbyteorder("=")
+    result = _contents(path)
+    shape = result.shape[1:] if result.shape[0] == 1 else result.shape
+    return shape, np.dtype(result.page.dtype).newbyteorder("=")
 
 
 def _size(path: FilePath) -> int:

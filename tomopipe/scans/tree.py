@@ -22,7 +22,7 @@ def groups_below(root: "h5py.Group", deepest: int) -> list["h5py.Group"]:
     """List the groups below a group, each once, without those that cannot be opened."""
     import h5py
 
-    found: list[h5py.Group] = []
+    results: list[h5py.Group] = []
     addresses = {_address(root)}
     layer = [root]
     for _ in range(deepest):
@@ -34,10 +34,10 @@ def groups_below(root: "h5py.Group", deepest: int) -> list["h5py.Group"]:
                     addresses.add(_address(child))
                     below.append(child)
                 if len(addresses) > _MOST_GROUPS:
-                    return found + below
-        found += below
+                    return results + below
+        results += below
         layer = below
-    return found
+    return results
 
 
 def open_child(group: "h5py.Group", name: str) -> Any:
@@ -85,12 +85,12 @@ def datasets_in(file: "h5py.File") -> list[Found]:
     """List the datasets of numbers that are more than one, stacks of frames first, then by size."""
     import h5py
 
-    found = [
+    names = [
         Found(name, _shape_of(child), str(child.dtype))
         for _, name, child in _children(file)
         if isinstance(child, h5py.Dataset) and child.dtype.kind in "uif"
     ]
-    several = [item for item in found if max(item.shape, default=0) > 1]
+    several = [item for item in names if max(item.shape, default=0) > 1]
     return sorted(several, key=lambda item: (-len(item.shape), [-n for n in item.shape], item.name))
 
 
@@ -100,11 +100,11 @@ def _shape_of(dataset: "h5py.Dataset") -> tuple[int, ...]:
     return tuple(shape[axis] for axis in kept_axes(shape))
 
 
-def without_alike(found: Iterable[Found]) -> list[Found]:
+def without_alike(result: Iterable[Found]) -> list[Found]:
     """Return of many datasets that are alike only the first."""
     groups = grouped(
         ((_without_numbers(dataset.name), dataset.shape, dataset.dtype), dataset)
-        for dataset in found
+        for dataset in result
     )
     listed = []
     for first, *others in groups.values():
@@ -132,9 +132,9 @@ def _children(file: "h5py.File") -> Iterator[tuple["h5py.Group", str, Any]]:
 
 def brief_tree(file: "h5py.File") -> str:
     """Name the datasets of a file with their shapes, and broken links, as a part of a sentence."""
-    found = [
+    names = [
         f"{dataset.name} {dataset.shape}" + f" and {dataset.n_alike} alike" * (dataset.n_alike > 0)
         for dataset in without_alike(datasets_in(file))
     ]
-    parts = [some_of(found, _N_NAMED) or "no dataset of numbers", *broken_links(file)[:_N_NAMED]]
+    parts = [some_of(names, _N_NAMED) or "no dataset of numbers", *broken_links(file)[:_N_NAMED]]
     return "; ".join(parts)

@@ -93,7 +93,7 @@ class Simulation:
 
 def simulate_campaign(
     folder: str | os.PathLike[str],
-    wanted: Simulation = Simulation(),
+    target: Simulation = Simulation(),
     *,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> dict[str, Any]:
@@ -104,10 +104,10 @@ def simulate_campaign(
     folder is not empty or a size makes no scan.
     """
     folder = Path(folder)
-    _check(folder, wanted)
-    ending = ENDINGS[wanted.format]
-    tall = plan_heights(wanted)
-    plans = [*plan_scans(wanted), *tall.values()]
+    _check(folder, target)
+    ending = ENDINGS[target.format]
+    tall = plan_heights(target)
+    plans = [*plan_scans(target), *tall.values()]
     for done, scan in enumerate(plans):
         if progress:
             progress(done, len(plans), scan.name)
@@ -116,36 +116,36 @@ def simulate_campaign(
             scan.phantom,
             scan.theta_deg,
             scan.cor_px,
-            (wanted.n_rows, wanted.n_cols),
+            (target.n_rows, target.n_cols),
             beam=scan.beam,
             seed=scan.seed,
             file=ScanFile(
-                format=wanted.format,
+                format=target.format,
                 n_frames=scan.n_frames,
-                pixel_size_um=wanted.pixel_size_um,
-                energy_kev=wanted.energy_kev,
+                pixel_size_um=target.pixel_size_um,
+                energy_kev=target.energy_kev,
             ),
         )
     truth = {
         "geometry": GEOMETRY,
-        "seed": wanted.seed,
-        "sizes": wanted.sizes,
-        "pixel_size_um": wanted.pixel_size_um,
-        "energy_kev": wanted.energy_kev,
+        "seed": target.seed,
+        "sizes": target.sizes,
+        "pixel_size_um": target.pixel_size_um,
+        "energy_kev": target.energy_kev,
         "scans": {scan.name: _truth_of(scan, ending) for scan in plans},
         "heights": {scan.name: row for row, scan in tall.items()},
     }
     write_json(truth, folder / TRUTH)
-    write_text(_config(wanted.n_cols, ending, stitched=bool(tall)), folder / CONFIG)
+    write_text(_config(target.n_cols, ending, stitched=bool(tall)), folder / CONFIG)
     if progress:
         progress(len(plans), len(plans), "")
     return truth
 
 
-def plan_scans(wanted: Simulation) -> list[ScanPlan]:
+def plan_scans(target: Simulation) -> list[ScanPlan]:
     """Return every scan of a campaign, the aborted one last."""
-    n_series, n_scans = wanted.n_series, wanted.n_scans
-    n_cols, n_rows = wanted.n_cols, wanted.n_rows
+    n_series, n_scans = target.n_series, target.n_scans
+    n_cols, n_rows = target.n_cols, target.n_rows
     plans = []
     for number in range(n_series):
         kind = list(KINDS)[number % len(KINDS)]
@@ -153,9 +153,9 @@ def plan_scans(wanted: Simulation) -> list[ScanPlan]:
         series = kind if round_ == 0 else f"{kind}_{round_ + 1}_"
         # The last one is the aborted scan, which only the last series has.
         total = n_scans + (number == n_series - 1)
-        cors_px = _drift(n_cols, total, (wanted.seed, number))
+        cors_px = _drift(n_cols, total, (target.seed, number))
         for index, cor_px in enumerate(cors_px, start=1):
-            scan_seed = (wanted.seed, number, index)
+            scan_seed = (target.seed, number, index)
             plans.append(
                 ScanPlan(
                     name=f"{series}_{index:03d}".replace("__", "_"),
@@ -165,20 +165,20 @@ def plan_scans(wanted: Simulation) -> list[ScanPlan]:
                     seed=scan_seed,
                     special=(),
                     phantom=KINDS[kind](n_cols, n_rows, _int_seed(scan_seed)),
-                    beam=Beam(counts=wanted.counts),
-                    n_angles=wanted.n_angles,
-                    n_frames=wanted.n_angles,
+                    beam=Beam(counts=target.counts),
+                    n_angles=target.n_angles,
+                    n_frames=target.n_angles,
                 )
             )
-    plans[-1] = replace(plans[-1], special=("aborted",), n_frames=max(1, wanted.n_angles // 6))
+    plans[-1] = replace(plans[-1], special=("aborted",), n_frames=max(1, target.n_angles // 6))
     plans[n_scans // 2] = _misleading(plans[n_scans // 2], n_cols, n_rows)
     return plans
 
 
-def plan_heights(wanted: Simulation) -> dict[float, ScanPlan]:
+def plan_heights(target: Simulation) -> dict[float, ScanPlan]:
     """Return scans of one tall object by the row of it that each begins at; a third is shared."""
-    n_heights, n_cols, n_rows = wanted.n_heights, wanted.n_cols, wanted.n_rows
-    n_angles, seed = wanted.n_angles, wanted.seed
+    n_heights, n_cols, n_rows = target.n_heights, target.n_cols, target.n_rows
+    n_angles, seed = target.n_angles, target.seed
     if n_heights and n_rows < SMALLEST_STACKED:
         raise TomopipeError(
             f"simulate: expected n_rows of at least {SMALLEST_STACKED}; got {n_rows}"
@@ -190,7 +190,7 @@ def plan_heights(wanted: Simulation) -> dict[float, ScanPlan]:
     for index, (row, cor_px) in enumerate(zip(firsts, cors_px, strict=False), start=1):
         plans[row] = ScanPlan(
             f"tall_{index:03d}", "tall", index, cor_px, (seed, 5, index), (),
-            tall.moved(rows=-row), Beam(counts=wanted.counts), n_angles, n_angles,
+            tall.moved(rows=-row), Beam(counts=target.counts), n_angles, n_angles,
         )  # fmt: skip
     return plans
 
@@ -267,10 +267,10 @@ def _config(n_cols: int, ending: str, *, stitched: bool) -> str:
     return f"campaign:\n  scans: [raw/*{ending}]\ntry_recon:\n  width_px: {width_px}\n{stitch}"
 
 
-def _check(folder: Path, wanted: Simulation) -> None:
+def _check(folder: Path, target: Simulation) -> None:
     """Raise if the folder holds anything, or a number makes no scan."""
-    counts = wanted.counts
-    for name, value in wanted.sizes.items():
+    counts = target.counts
+    for name, value in target.sizes.items():
         if value < SMALLEST[name]:
             raise TomopipeError(
                 f"simulate: expected {name} of at least {SMALLEST[name]}, got {value}. "
@@ -278,16 +278,16 @@ def _check(folder: Path, wanted: Simulation) -> None:
             )
     if counts is not None and not 1 <= counts < math.inf:
         raise TomopipeError(f"simulate: expected counts of at least 1 photon, got {counts}.")
-    if wanted.seed < 0:
-        raise TomopipeError(f"simulate: expected a seed of 0 or more, got {wanted.seed}.")
-    if wanted.format not in ENDINGS:
+    if target.seed < 0:
+        raise TomopipeError(f"simulate: expected a seed of 0 or more, got {target.seed}.")
+    if target.format not in ENDINGS:
         formats = " or ".join(ENDINGS)
-        raise TomopipeError(f"simulate: expected format {formats}, got {wanted.format}.")
+        raise TomopipeError(f"simulate: expected format {formats}, got {target.format}.")
     if folder.exists() and not folder.is_dir():
         raise TomopipeError(f"{folder}: expected a folder, found a file. Choose another name.")
-    found = sorted(entry.name for entry in folder.iterdir()) if folder.exists() else []
-    if found:
-        names = some_of(found, 3)
+    results = sorted(entry.name for entry in folder.iterdir()) if folder.exists() else []
+    if results:
+        names = some_of(results, 3)
         raise TomopipeError(
             f"{folder}: expected a new or empty folder, found {names}. Choose another folder, or "
             "remove what is in this one."

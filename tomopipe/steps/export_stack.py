@@ -294,15 +294,15 @@ def _numbers(
     options: ExportStarBlock, raw: RawScan, scan: Scan
 ) -> tuple[dict[str, Any], list[str]]:
     """Return pixel size and energy: those given, the file's, else assumed; and warnings."""
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     warnings = []
     for name, assumed in ASSUMED.items():
         of_scan = "file" if getattr(raw.input, name) is None else "config"
         for source, value in (("config", getattr(options, name)), (of_scan, getattr(scan, name))):
             if value is not None and np.isfinite(value) and value > 0:
-                found[name] = {"source": source, "value": float(value)}
+                result[name] = {"source": source, "value": float(value)}
                 break
         else:
             warnings.append(f"{name} is unknown: {assumed:g} assumed. Set export_star.{name}.")
-            found[name] = {"source": "assumed", "value": assumed}
-    return found, warnings
+            result[name] = {"source": "assumed", "value": assumed}
+    return result, warnings

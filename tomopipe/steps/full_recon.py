@@ -67,16 +67,16 @@ def full_recon(
     """
     from tomopipe.recon.jit import thread_count  # numba: not when the workflow is parsed
 
-    wanted = VolumeOptions(float(cor["cor_px"]), options, raw.preprocess, pixel_size_um)
-    check_options(wanted)
+    target = VolumeOptions(float(cor["cor_px"]), options, raw.preprocess, pixel_size_um)
+    check_options(target)
     check_scratch(resources.scratch)
     for leftover in remove_stale(volume):
         logger.info("removed %s, left by a killed job", leftover.name)
     notes = {
         "raw": os.path.abspath(raw.path),
         "scan": raw.name or Path(raw.path).stem,
-        "cor": {"cor_px": wanted.cor_px, "source": cor.get("source")},
-        "parameters": parameters(raw, wanted) | {"revision": REVISIONS["full_recon"]},
+        "cor": {"cor_px": target.cor_px, "source": cor.get("source")},
+        "parameters": parameters(raw, target) | {"revision": REVISIONS["full_recon"]},
     }
     with ExitStack() as stack:
         scan = stack.enter_context(raw.open())
@@ -88,15 +88,15 @@ def full_recon(
         fitted = None if raw.preprocess.is_plain else fit
         memory_bytes = usable_bytes(resources.memory_bytes or _MEMORY_BYTES)
         halo = fitted.halo if fitted else None
-        both_blocks = fit_blocks(scan, wanted, memory_bytes, on_gpu=gpu is not None, halo=halo)
+        both_blocks = fit_blocks(scan, target, memory_bytes, on_gpu=gpu is not None, halo=halo)
         edge_slopes_per_px = measure_edge_slopes(scan, fit)
         batch_size = both_blocks[0].batch_size
         task = fit_task(
-            scan, wanted, batch_size, gpu, corrections=fitted, edge_slopes_per_px=edge_slopes_per_px
+            scan, target, batch_size, gpu, corrections=fitted, edge_slopes_per_px=edge_slopes_per_px
         )
         if earlier is None:
-            source, blocks = _source(stack, task, fitted, both_blocks, wanted, resources.scratch)
-            encoding = choose_encoding(task, source, wanted)
+            source, blocks = _source(stack, task, fitted, both_blocks, target, resources.scratch)
+            encoding = choose_encoding(task, source, target)
             make_room(volume, task.shape, encoding.dtype, options.output)
             made_by = package_versions() | {"array_module": task.plan.xp.__name__}
         else:
@@ -109,7 +109,7 @@ def full_recon(
                 output_format=options.output,
                 encoding=encoding,
                 compression=options.compression,
-                attributes=describe(task, wanted),
+                attributes=describe(task, target),
                 provenance=notes | dict(provenance or {}),
                 origin=origin_of(notes, options.binning),
             )
@@ -138,7 +138,7 @@ def _source(
     task: ReconTask,
     fitted: Corrections | None,
     both_blocks: tuple[Blocks, Blocks],
-    wanted: VolumeOptions,
+    target: VolumeOptions,
     scratch: str | None,
 ) -> tuple[Source, Blocks]:
     """Open the source of rows, corrected if the host corrects; return the blocks, too."""
@@ -149,7 +149,7 @@ def _source(
         )
     used = (task.first_row, task.last_row)
     used = fitted.rows_needed(used) if fitted else used
-    samples = needs_range(wanted)
+    samples = needs_range(target)
     opened = open_source(task.scan, used, *both_blocks, samples=samples, scratch=scratch)
     source, blocks = stack.enter_context(opened)
     if task.corrected and fitted is not None:

@@ -159,7 +159,7 @@ def _look(raw: RawScan, taken_from: TakenFrom) -> _Look:
         full_rotation, warnings = _full_rotation(metadata)
         linked, also_read = files_taken_from(raw.path)
         for path in raw.preprocess.reference_files:
-            also_read = also_read | {k: v for found in taken_from(path) for k, v in found.items()}
+            also_read = also_read | {k: v for entry in taken_from(path) for k, v in entry.items()}
         also_read = {path: was for path, was in also_read.items() if path not in linked}
         theta_deg = metadata.theta_deg
         cells = {name: getattr(metadata, name) for name in ("n_rows", "n_cols", "found", *NUMBERS)}

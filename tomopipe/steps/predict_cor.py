@@ -212,11 +212,11 @@ def _with_tilt(
 
     used = used or UsedRows()
     text, spoils = tilt_of(roll, used, n_rows)
-    found = _with(prediction, "doubts" if spoils else "warnings", [text] if text else [])
+    result = _with(prediction, "doubts" if spoils else "warnings", [text] if text else [])
     # of another choice of rows it may say something else
     decides = bool(tilt_of(roll, UsedRows(used.roll_deg), n_rows)[0])
     stated = {VOLUME_ROWS: used.rows if used.rows == "all" else list(used.rows)}
-    return found | {"roll_px_per_100_rows": round(roll[0], 4)} | (stated if decides else {})
+    return result | {"roll_px_per_100_rows": round(roll[0], 4)} | (stated if decides else {})
 
 
 def _cut_off(rows: Rows, grid: Mapping[str, Any], cor_px: float | None) -> list[str]:
@@ -287,13 +287,13 @@ def _predict(
         return prediction
     in_use_px = float(bin_cor(decision.best_cor_px, x0=rows.first_col))
     accepted = decision.cor_px is not None
-    found = (
+    result = (
         _beside(failed, warn_of_angles, curves.prepared, in_use_px, accepted=accepted),
         _beside(failed, warn_of_slips, curves.prepared),
         _beside(failed, warn_of_changes, curves.prepared),
         _beside(failed, warn_of_standstill, curves.prepared),
     )
-    doubts = [doubt for doubt in found if doubt]
+    doubts = [doubt for doubt in result if doubt]
     if not doubts:  # each of them moves the projections, too
         drift = _beside(failed, warn_of_drift, curves.prepared, in_use_px)
         doubts = [drift] if drift else []
@@ -387,13 +387,13 @@ def _evidence_record(curves: "Curves", candidates_px: NDArray[np.float64]) -> di
     """Prominence of each kind of evidence on the try grid, for people to look at."""
     from tomopipe.cor.curves import KINDS
 
-    found = curves.classical
+    result = curves.classical
     places_px = bin_cor(candidates_px, x0=curves.prepared.rows.first_col)
     return {
         "cor_px": [round(float(cor_px), 4) for cor_px in candidates_px],
         "score": {
-            kind: np.interp(places_px, found.cor_px, height).round(2).tolist()
-            for kind, height, valid in zip(KINDS, found.prominence, found.valid, strict=True)
+            kind: np.interp(places_px, result.cor_px, height).round(2).tolist()
+            for kind, height, valid in zip(KINDS, result.prominence, result.valid, strict=True)
             if valid
         },
     }

@@ -56,12 +56,12 @@ def differs(
         table, missing = _of_tables(tables, scans, options)
         if missing and options.on_missing == "block":
             return f"no COR for {', '.join(missing)}"
-        found = json.loads(Path(cor_json).read_text(encoding="utf-8"))
+        content = json.loads(Path(cor_json).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         return f"missing: {error.filename}"
     except (OSError, ValueError, TomopipeError) as error:
         return f"cannot be read: {error}"
-    return is_other(cor_json) if found != table else ""
+    return is_other(cor_json) if content != table else ""
 
 
 def _of_tables(
@@ -118,11 +118,11 @@ def compute(
         own_px, source = parse_cor(row.get("after_px", "")), row.get("source", "")
         if is_valid_default and is_for_default(source, row.get("reason", "")):
             own_px = None
-        found = resolve(own_px, default_px, n_cols, source=source)
-        if found is None:
+        result = resolve(own_px, default_px, n_cols, source=source)
+        if result is None:
             missing[scan] = _why(row, default_px, n_cols)
         else:
-            table[scan] = {"cor_px": round(found[0], 2), "source": found[1]}
+            table[scan] = {"cor_px": round(result[0], 2), "source": result[1]}
     return table, missing
 
 

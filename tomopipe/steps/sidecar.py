@@ -37,8 +37,8 @@ def sidecar(
 
 def owner(path: str | os.PathLike[str]) -> str | None:
     """Return the campaign folder that a sidecar names; None if it names none or is not there."""
-    found = json_or(path, {})
-    return str(found["campaign"]) if "campaign" in found else None
+    content = json_or(path, {})
+    return str(content["campaign"]) if "campaign" in content else None
 
 
 def is_campaign(folder: str, other: str | os.PathLike[str]) -> bool:
@@ -65,17 +65,17 @@ def sidecar_content(
     and `reason` of fix_cor.
     """
     row = fixed_row or {}
-    found = prediction or {}
+    result = prediction or {}
     neighbours = row.get("neighbours", "")
     by_file = is_by_file(row.get("reason", ""))
     return {
         "scan": scan,
         "cor_px": cor["cor_px"],
         "source": cor["source"],
-        "method": None if by_file else found.get("method"),
-        "confidence": None if by_file else found.get("confidence"),
-        "verdict": found.get("verdict"),
-        "predicted_px": found.get("best_cor_px"),
+        "method": None if by_file else result.get("method"),
+        "confidence": None if by_file else result.get("confidence"),
+        "verdict": result.get("verdict"),
+        "predicted_px": result.get("best_cor_px"),
         "before_px": parse_cor(row.get("before_px", "")),
         "flagged": row.get("flagged") == "true",
         # the limit of the series changes with every COR in it: it is recorded only where it was

@@ -69,17 +69,17 @@ def stitch(
             logger.info("only metadata are new: the voxels are those of the volume there is")
             described = {key: earlier.provenance[key] for key in ("shape", "scans", "pairs")}
             encoding, fill = earlier.encoding, partial(copy_voxels, earlier)
-        found = {"stack": stack, **described}
+        result = {"stack": stack, **described}
         carried = {"made_from": json.dumps(made_from, sort_keys=True)} if made_from else {}
         parameters = options.model_dump(exclude={"stacks"})
         with new_volume(
             output_volume,
-            tuple(found["shape"]),
+            tuple(result["shape"]),
             output_format=stored.output,
             encoding=encoding,
             compression=stored.compression,
             attributes=members[0].described,
-            provenance=found
+            provenance=result
             | {
                 "parameters": parameters | {"revision": REVISIONS["stitch"]},
                 "made_of": {
@@ -91,8 +91,8 @@ def stitch(
             | carried,
         ) as put:
             fill(put)
-        write_json(found | stated(made_from), shifts)
-    return found
+        write_json(result | stated(made_from), shifts)
+    return result
 
 
 def _stitch(
@@ -106,8 +106,8 @@ def _stitch(
         placed = _match(placed)
     rows = range(min(p.rows.start for p in placed), max(p.rows.stop for p in placed))
     encoding = _encoding(members, placed, stored.dtype, stored.value_range)
-    found = _found(scans, members, placed, pairs, rows)
-    return found, encoding, partial(_blend, placed, rows)
+    result = _found(scans, members, placed, pairs, rows)
+    return result, encoding, partial(_blend, placed, rows)
 
 
 def _blend(placed: Sequence[Placed], rows: range, put: PutSlices) -> None:
@@ -147,8 +147,8 @@ def _find_shifts(
     binning: int,
 ) -> list[Shift]:
     """Register neighbours, one pair after the other."""
-    wanted = None if options.overlap_rows is None else options.overlap_rows / binning
-    tolerance = max(_TOLERANCE_ROWS / binning, _TOLERANCE * wanted) if wanted else 0.0
+    target = None if options.overlap_rows is None else options.overlap_rows / binning
+    tolerance = max(_TOLERANCE_ROWS / binning, _TOLERANCE * target) if target else 0.0
     pairs = []
     for (first, second), names in zip(pairwise(parts), pairwise(scans), strict=True):
         shift = find_shift(
@@ -156,7 +156,7 @@ def _find_shifts(
             second,
             names=names,
             direction=options.direction,
-            overlap_rows=wanted,
+            overlap_rows=target,
             tolerance_rows=tolerance,
         )
         logger.info("%s on the grid of %s: %s", names[1], names[0], shift)

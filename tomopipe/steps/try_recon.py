@@ -84,8 +84,8 @@ def try_recon(
     with ExitStack() as held:
         try:
             with raw.open() as scan:
-                asked = row_numbers(options.row, scan.n_rows)
-                rows = collect_rows(scan, asked, raw.preprocess, threads=thread_count(threads))
+                row_index = row_numbers(options.row, scan.n_rows)
+                rows = collect_rows(scan, row_index, raw.preprocess, threads=thread_count(threads))
             cor_px = candidates(options, rows.sinograms.shape[2], first_col=rows.first_col)
             sweep = with_device(sweep, held)
             shown = sweep_of(rows, 0, cor_px, options.max_size_px, sweep)
@@ -93,14 +93,14 @@ def try_recon(
             in_writing = True
             _write_stack(shown, window, sweep, files.stack)
             if options.format == "tiff":
-                _write_slices(rows, len(asked), cor_px, sweep, folder)
+                _write_slices(rows, len(row_index), cor_px, sweep, folder)
         except Exception as error:
             is_of_writing = in_writing and isinstance(error, OSError)
             if is_of_writing or isinstance(error, MemoryError) or of_the_device(error):
                 raise
             return _fail(error, files, made_from)
     write_rows(rows, files.rows, made_from=made_from)
-    record = _describe(rows, shown, window, asked=asked)
+    record = _describe(rows, shown, window, asked=row_index)
     record |= {"filter": FILTER, "format": options.format}
     record["half_acquisition_mode"] = raw.preprocess.half_acquisition
     record |= stated(made_from)

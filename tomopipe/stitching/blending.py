@@ -133,10 +133,10 @@ def blended(parts: Sequence[Resampled], rows: range) -> Array:
         if not len(inside):
             continue
         low, high = int(inside[0]), int(inside[-1]) + 1
-        found = part.rows(range(rows.start + low, rows.start + high))
-        found *= weight[low:high, None, None]
+        result = part.rows(range(rows.start + low, rows.start + high))
+        result *= weight[low:high, None, None]
         if total is None:
-            total = np.zeros((len(rows), *found.shape[1:]), np.float32)
-        total[low:high] += found
+            total = np.zeros((len(rows), *result.shape[1:]), np.float32)
+        total[low:high] += result
     assert total is not None
     return total

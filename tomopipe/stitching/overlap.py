@@ -99,16 +99,16 @@ def find_shift(
                 "(full_recon.rows), or take the scan out of stitch."
             )
     lags = _candidates(first, second, direction, overlap_rows, tolerance_rows)
-    found = sorted(_refined_all(first, second, lags), key=lambda shift: -shift.quality)
+    results = sorted(_refined_all(first, second, lags), key=lambda shift: -shift.quality)
     where = "" if overlap_rows is None else f" near an overlap of {overlap_rows:g} rows"
-    if not found or found[0].quality < MIN_QUALITY:
-        best = f"; the best correlation is {found[0].quality:.2f}" if found else ""
+    if not results or results[0].quality < MIN_QUALITY:
+        best = f"; the best correlation is {results[0].quality:.2f}" if results else ""
         raise TomopipeError(
             f"{names[0]} and {names[1]}: found no overlap{where} in which they show the same"
             f"{best}, expected at least {MIN_QUALITY}. Check "
             "the order of the stack and stitch.overlap_rows, or take the scans out of stitch."
         )
-    best_shift, *others = found
+    best_shift, *others = results
     if others and others[0].quality > _SECOND_PEAK * best_shift.quality:
         raise TomopipeError(
             f"{names[0]} and {names[1]}: fit with an overlap of {best_shift.overlap_rows:.1f} "
@@ -145,12 +145,12 @@ def _candidates(
     if overlap_rows is not None:
         allowed &= np.abs(shared - overlap_rows) <= tolerance_rows
     score = np.where(allowed, score, -np.inf)
-    found: list[int] = []
-    while len(found) < _CANDIDATES and np.isfinite(score).any():
+    candidates: list[int] = []
+    while len(candidates) < _CANDIDATES and np.isfinite(score).any():
         best = int(np.argmax(score))
-        found.append(int(lags[best]))
+        candidates.append(int(lags[best]))
         score[max(0, best - 2) : best + 3] = -np.inf
-    return found
+    return candidates
 
 
 def _lines(blocks: Array, n_rows: int) -> Array:
@@ -163,13 +163,13 @@ def _lines(blocks: Array, n_rows: int) -> Array:
 
 def _refined_all(first: Part, second: Part, lags: list[int]) -> list[Shift]:
     """Register from each of the whole shifts; those that lead to one shift count once."""
-    found: list[Shift] = []
+    results: list[Shift] = []
     for lag in lags:
-        if all(abs(lag - shift.z_px) > _HALO for shift in found):
+        if all(abs(lag - shift.z_px) > _HALO for shift in results):
             shift = _refined(first, second, lag)
-            if shift is not None and all(abs(shift.z_px - other.z_px) > _HALO for other in found):
-                found.append(shift)
-    return found
+            if shift is not None and all(abs(shift.z_px - other.z_px) > _HALO for other in results):
+                results.append(shift)
+    return results
 
 
 def _refined(first: Part, second: Part, lag: int) -> Shift | None:
@@ -230,9 +230,9 @@ def _least_squares(image: Array, other: Array) -> NDArray[np.float64]:
     inner = (slice(1, -1),) * 3
     terms = [*(-slope for slope in slopes), other, np.ones_like(other)]
     table = np.stack([term[inner].ravel() for term in terms])
-    wanted = (image - other)[inner].ravel()
+    target = (image - other)[inner].ravel()
     gram = (table @ table.T).astype(float)
-    solved, *_ = np.linalg.lstsq(gram, (table @ wanted).astype(float), rcond=None)
+    solved, *_ = np.linalg.lstsq(gram, (table @ target).astype(float), rcond=None)
     return np.clip(solved[:3], -1, 1)
 
 
@@ -283,11 +283,11 @@ def _read(
         for side, move in zip(box, whole, strict=True)
     )
     # near the ends of a volume the last row stands for those beyond
-    found = np.stack([read(min(max(row, 0), n_rows - 1), y, x) for row in rows])
+    result = np.stack([read(min(max(row, 0), n_rows - 1), y, x) for row in rows])
     if not halo:
-        return found
-    moved = np.empty_like(found)
-    ndimage.shift(found, shift - whole, output=moved, order=3, mode="nearest")
+        return result
+    moved = np.empty_like(result)
+    ndimage.shift(result, shift - whole, output=moved, order=3, mode="nearest")
     return moved[halo:-halo, halo:-halo, halo:-halo]
 
 

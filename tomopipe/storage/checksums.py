@@ -92,8 +92,8 @@ def differs(
         return _folder_differs(path, checksum, threads, progress)
     if status.st_size != n_bytes:
         return f"{status.st_size} bytes, {n_bytes} expected"
-    found = _of_file(path, int(layout[1:]), threads, progress)
-    return "" if found == checksum else f"its content differs{_differing_bytes(found, checksum)}"
+    result = _of_file(path, int(layout[1:]), threads, progress)
+    return "" if result == checksum else f"its content differs{_differing_bytes(result, checksum)}"
 
 
 def quick_state(path: AnyPath) -> tuple[int, int, int, int] | None:
@@ -112,11 +112,11 @@ def quick_state(path: AnyPath) -> tuple[int, int, int, int] | None:
             return status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns
         if quick := quick_size(path):
             return quick[0], quick[1].st_mtime_ns, quick[1].st_ino, 0
-        files = [found for _, found in files_below(path)]
+        files = [entry for _, entry in files_below(path)]
     except (OSError, ValueError):  # ValueError: a NUL character in the path
         return None
-    latest_ns = max((found.st_mtime_ns for found in files), default=status.st_mtime_ns)
-    return sum(found.st_size for found in files), latest_ns, status.st_ino, 0
+    latest_ns = max((entry.st_mtime_ns for entry in files), default=status.st_mtime_ns)
+    return sum(entry.st_size for entry in files), latest_ns, status.st_ino, 0
 
 
 def changed_links(folder: AnyPath) -> list[str]:
@@ -287,9 +287,9 @@ def _text(n_bytes: int, bits: int, digests: Iterable[bytes]) -> str:
     return f"xxh3:{n_bytes}:p{bits}:{total.hexdigest()}:{marks}"
 
 
-def _differing_bytes(found: str, checksum: str) -> str:
+def _differing_bytes(result: str, checksum: str) -> str:
     """Say in which bytes files of equal size differ; "" if the marks do not show it."""
-    (n_bytes, layout), *marks = parse(checksum), found[-_N_MARKS:], checksum[-_N_MARKS:]
+    (n_bytes, layout), *marks = parse(checksum), result[-_N_MARKS:], checksum[-_N_MARKS:]
     parts = [part for part, (a, b) in enumerate(zip(*marks, strict=True)) if a != b]
     bits = int(layout[1:])
     n_pieces = -(-n_bytes >> bits)

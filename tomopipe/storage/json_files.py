@@ -11,10 +11,10 @@ from typing import Any
 def json_or(path: str | os.PathLike[str], default: Any) -> Any:
     """Read a JSON file; `default` if it is missing, damaged, or not of the type of `default`."""
     try:
-        found = json.loads(Path(path).read_bytes())
+        content = json.loads(Path(path).read_bytes())
     except (OSError, ValueError, RecursionError):
         return default
-    return found if default is None or isinstance(found, type(default)) else default
+    return content if default is None or isinstance(content, type(default)) else default
 
 
 def number(value: object) -> float | None:
@@ -24,16 +24,16 @@ def number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
-        found = float(value)
+        result = float(value)
     except (ValueError, OverflowError):
         return None
-    return found if math.isfinite(found) else None
+    return result if math.isfinite(result) else None
 
 
 def part(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """Read an object within an object; {} for anything else."""
-    found = data.get(name)
-    return found if isinstance(found, Mapping) else {}
+    result = data.get(name)
+    return result if isinstance(result, Mapping) else {}
 
 
 def text(value: object) -> str:

@@ -39,13 +39,13 @@ def files_below(folder: AnyPath, prefix: str = "") -> Iterator[tuple[str, os.sta
 
 def parse(checksum: str) -> tuple[int, str]:
     """Return the bytes and the layout in a checksum of `tomopipe.storage.checksums`."""
-    found = _CHECKSUM.fullmatch(checksum)
-    if not found:
+    match = _CHECKSUM.fullmatch(checksum)
+    if not match:
         raise TomopipeError(
             f"expected a checksum like xxh3:1024:p20:..., got {checksum!r}. "
             "Run again what made the file, or correct the record."
         )
-    return int(found[1]), found[2]
+    return int(match[1]), match[2]
 
 
 def lines_of(checksums: Mapping[str, str]) -> bytes:
@@ -102,8 +102,8 @@ def states_digest(folder: AnyPath) -> int:
     A stat for each: of size, time, inode and time of the inode's change.
     """
     lines = [
-        f"{name}\0{found.st_size}\0{found.st_mtime_ns}\0{found.st_ino}\0{found.st_ctime_ns}\n"
-        for name, found in files_below(folder)
+        f"{name}\0{entry.st_size}\0{entry.st_mtime_ns}\0{entry.st_ino}\0{entry.st_ctime_ns}\n"
+        for name, entry in files_below(folder)
     ]
     text = "".join(sorted(lines)).encode("utf-8", "surrogateescape")
     return int(hashlib.sha256(text).hexdigest()[:16], 16) >> 2
@@ -123,12 +123,12 @@ def names_of_others(folder: AnyPath) -> list[str]:
     return sorted(_of_others(recorded, os.listdir(folder)))
 
 
-def _of_others(recorded: Mapping[str, Any], found: Iterable[str]) -> set[str]:
+def _of_others(recorded: Mapping[str, Any], result: Iterable[str]) -> set[str]:
     """Return the names below a folder that are not of the result and do not change it."""
     ours = {name.partition("/")[0] for name in recorded}
     return {
         name
-        for name in found
+        for name in result
         if name not in recorded
         and name not in _NOT_RESULTS
         and (name.rpartition("/")[2].startswith(".") or name.partition("/")[0] not in ours)
@@ -146,17 +146,17 @@ def sizes_match(folder: AnyPath) -> str:
     if not recorded:
         return "" if recorded is None else DAMAGED
     expected = {name: parse(text)[0] for name, text in recorded.items()}
-    found = {name: status.st_size for name, status in files_below(folder)}
-    return difference(expected, found, "another size")
+    result = {name: status.st_size for name, status in files_below(folder)}
+    return difference(expected, result, "another size")
 
 
-def difference(expected: Mapping[str, Any], found: Mapping[str, Any], what: str) -> str:
+def difference(expected: Mapping[str, Any], result: Mapping[str, Any], what: str) -> str:
     """Name the files that are missing, new or different, a few of each kind; "" if none is."""
-    new = found.keys() - expected.keys()
+    new = result.keys() - expected.keys()
     kinds = {
-        "missing": [name for name in expected if name not in found],
+        "missing": [name for name in expected if name not in result],
         "new": list(new - _of_others(expected, new)),
-        what: [name for name in expected if name in found and expected[name] != found[name]],
+        what: [name for name in expected if name in result and expected[name] != result[name]],
     }
     return "; ".join(
         f"{kind}: {some_of(sorted(names), _N_NAMED)}" for kind, names in kinds.items() if names

@@ -29,8 +29,8 @@ def is_protected(path: str | os.PathLike[str]) -> bool:
     theirs = state.st_uid != os.geteuid() and state.st_mode & _MAY_WRITE
     if not theirs or stat.S_ISDIR(state.st_mode) or not os.access(folder, os.W_OK | os.X_OK):
         return True
-    kept = os.stat(folder)  # in a sticky one only its owner, and that of a file, may
-    return bool(kept.st_mode & stat.S_ISVTX) and kept.st_uid != os.geteuid()
+    status = os.stat(folder)  # in a sticky one only its owner, and that of a file, may
+    return bool(status.st_mode & stat.S_ISVTX) and status.st_uid != os.geteuid()
 
 
 def why_not_replaced(path: str | os.PathLike[str]) -> str:

@@ -33,18 +33,18 @@ def _rows(text: str, columns: Sequence[str]) -> list[dict[str, str]]:
         lines = [(reader.line_num, cells) for cells in reader]
     except csv.Error as error:
         raise ValueError(f"line {reader.line_num}: {error}") from error
-    found = lines[0][1] if lines else []
-    if missing := [name for name in columns if name not in found]:
+    result = lines[0][1] if lines else []
+    if missing := [name for name in columns if name not in result]:
         raise ValueError(f"expected columns {', '.join(columns)}; missing {', '.join(missing)}")
     rows = [(number, cells) for number, cells in lines[1:] if cells]
     for number, cells in rows:
-        if len(cells) != len(found):
-            got = f"expected {len(found)} cells, got {len(cells)}"
+        if len(cells) != len(result):
+            got = f"expected {len(result)} cells, got {len(cells)}"
             raise ValueError(f"line {number}: {got}: it was cut or edited")
     if text and not text.endswith(("\n", "\r")):
         number, _ = lines[-1]
         raise ValueError(f"line {number}: expected a line end after it: it was cut or edited")
-    return [dict(zip(found, cells, strict=True)) for _, cells in rows]
+    return [dict(zip(result, cells, strict=True)) for _, cells in rows]
 
 
 def write_tsv(

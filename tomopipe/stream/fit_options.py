@@ -49,12 +49,12 @@ class VolumeOptions:
     pixel_size_um: float | None
 
 
-def check_options(wanted: VolumeOptions) -> None:
+def check_options(target: VolumeOptions) -> None:
     """Raise for options that do not go together, and for what is not installed."""
-    full = wanted.full
+    full = target.full
     if full.algorithm != "fbp" and full.device == "cuda":
         raise ValueError(f"device: cuda does fbp only; set auto or cpu for {full.algorithm}")
-    if full.algorithm != "fbp" and wanted.preprocess.half_acquisition == "yes":
+    if full.algorithm != "fbp" and target.preprocess.half_acquisition == "yes":
         raise ValueError(f"half_acquisition: yes needs fbp; set auto or no for {full.algorithm}")
     if full.output == "zarr":
         check_zarr()
@@ -62,23 +62,23 @@ def check_options(wanted: VolumeOptions) -> None:
 
 def fit_blocks(
     scan: Scan,
-    wanted: VolumeOptions,
+    target: VolumeOptions,
     memory_bytes: int,
     *,
     on_gpu: bool,
     halo: int | None,
 ) -> tuple[Blocks, Blocks]:
     """Choose the blocks for the memory there is: to read the scan, and to read a scratch file."""
-    full, decode_bytes = wanted.full, 0
+    full, decode_bytes = target.full, 0
     if scan.chunks and scan.threads > 1:
         one_bytes = 3 * math.prod(scan.chunks) * scan.dtype.itemsize
         decode_bytes = max(one_bytes, min(DECODE_BYTES, scan.threads * one_bytes))
     inputs = MemoryInputs(
         scan.n_angles, scan.n_rows, scan.n_cols, scan.dtype.itemsize, full.binning, full.output,
         full.compression, is_full_rotation(scan.theta_rad), decode_bytes, on_gpu,
-        full.algorithm != "fbp", _widening(scan, wanted), halo, scan.threads,
+        full.algorithm != "fbp", _widening(scan, target), halo, scan.threads,
     )  # fmt: skip
-    first, last = _rows(scan, wanted)
+    first, last = _rows(scan, target)
     chunk_rows = scan.chunks[1] if scan.chunks else 1
     blocks = choose_blocks(inputs, memory_bytes, chunk_rows=chunk_rows, n_rows=last + 1 - first)
     logger.info(
@@ -87,21 +87,21 @@ def fit_blocks(
     return blocks, choose_blocks(inputs, memory_bytes, n_rows=last + 1 - first)
 
 
-def _widening(scan: Scan, wanted: VolumeOptions) -> int:
+def _widening(scan: Scan, target: VolumeOptions) -> int:
     """Return the columns of a slice over those of the binned detector."""
     half = is_half_acquisition(
-        wanted.full.half_acquisition(wanted.preprocess.half_acquisition),
+        target.full.half_acquisition(target.preprocess.half_acquisition),
         full_rotation=is_full_rotation(scan.theta_rad),
-        cor_px=wanted.cor_px,
+        cor_px=target.cor_px,
         n_cols=scan.n_cols,
         first_col=scan.first_col,
     )
     return FACTOR if half else 1
 
 
-def _rows(scan: Scan, wanted: VolumeOptions) -> tuple[int, int]:
+def _rows(scan: Scan, target: VolumeOptions) -> tuple[int, int]:
     """Return the first and the last row, both included."""
-    return first_and_last("full_recon.rows", wanted.full.rows, scan.n_rows)
+    return first_and_last("full_recon.rows", target.full.rows, scan.n_rows)
 
 
 def _crop(name: str, crop: str | list[int], n_cols: int, binning: int) -> slice:
@@ -115,7 +115,7 @@ def _crop(name: str, crop: str | list[int], n_cols: int, binning: int) -> slice:
 
 def fit_task(
     scan: Scan,
-    wanted: VolumeOptions,
+    target: VolumeOptions,
     batch_size: int,
     gpu: CudaDevice | None,
     *,
@@ -127,18 +127,18 @@ def fit_task(
     A GPU corrects raw rows; the host is given rows that are corrected already.
     """
     last_col = scan.first_col + scan.n_cols - 1
-    check_place(wanted.cor_px, scan.first_col, last_col, scan.detector_cols)
-    if scan.n_cols < wanted.full.binning:
+    check_place(target.cor_px, scan.first_col, last_col, scan.detector_cols)
+    if scan.n_cols < target.full.binning:
         raise ScanError(
-            f"full_recon.binning: {wanted.full.binning} is more than the {scan.n_cols} columns"
+            f"full_recon.binning: {target.full.binning} is more than the {scan.n_cols} columns"
         )
-    first, last = _rows(scan, wanted)
-    binning = wanted.full.binning
+    first, last = _rows(scan, target)
+    binning = target.full.binning
     size = StackGeometry(scan.n_cols, last + 1 - first, binning)
-    widening = _widening(scan, wanted)
+    widening = _widening(scan, target)
     # an incomplete block of columns is dropped before the detector is doubled
     n_voxels = scan.n_cols if widening == 1 else widening * size.volume_cols * binning
-    cor_px = float(bin_cor(wanted.cor_px, x0=scan.first_col, binning=binning))
+    cor_px = float(bin_cor(target.cor_px, x0=scan.first_col, binning=binning))
     slopes = binned_edge_slopes(edge_slopes_per_px, binning)
     half = HalfAcquisition(size.volume_cols, cor_px, unpaired(scan.theta_rad), slopes)
     return ReconTask(
@@ -147,58 +147,58 @@ def fit_task(
             scan.theta_rad,
             half,
             widening > 1,
-            filter=wanted.full.filter,
+            filter=target.full.filter,
             xp=gpu.xp if gpu else np,
             batch_size=batch_size,
         ),
         cor_px=cor_px,
-        scale=_scale(scan, wanted),
+        scale=_scale(scan, target),
         first_row=first,
         last_row=first + size.rows * size.binning_rows,
         crop=(
-            _crop("crop_y", wanted.full.crop_y, n_voxels, binning),
-            _crop("crop_x", wanted.full.crop_x, n_voxels, binning),
+            _crop("crop_y", target.full.crop_y, n_voxels, binning),
+            _crop("crop_x", target.full.crop_x, n_voxels, binning),
         ),
         binning=binning,
         binning_rows=size.binning_rows,
-        minus_log=wanted.preprocess.minus_log,
+        minus_log=target.preprocess.minus_log,
         corrected=corrections is not None and gpu is None,
         corrections=corrections if gpu else None,
         threads=scan.threads,
         transfer=DeviceTransfer(gpu, threads=scan.threads) if gpu else HostTransfer(),
         batch_size=batch_size
         if gpu is None
-        else min(batch_size, _slices_on(gpu, scan, wanted, corrections)),
+        else min(batch_size, _slices_on(gpu, scan, target, corrections)),
         half=half if widening > 1 else None,
         iterative=None
-        if wanted.full.algorithm == "fbp"
-        else _iterative(scan, wanted, size.volume_cols, cor_px, min(scan.threads, batch_size)),
+        if target.full.algorithm == "fbp"
+        else _iterative(scan, target, size.volume_cols, cor_px, min(scan.threads, batch_size)),
     )
 
 
 def _iterative(
-    scan: Scan, wanted: VolumeOptions, n_cols: int, cor_px: float, threads: int
+    scan: Scan, target: VolumeOptions, n_cols: int, cor_px: float, threads: int
 ) -> Callable[[Any], Any]:
     """Return the function that makes slices of sinograms by iteration."""
     projector = make_projector(scan.theta_rad, n_cols, cor_px)
-    full = wanted.full
+    full = target.full
     n_iterations = full.iterations or ITERATIONS[full.algorithm]
     solve = solver(full.algorithm, projector, n_iterations, full.tv_strength)
     return lambda sinograms: solve_slices(sinograms, projector, solve, threads)
 
 
 def _slices_on(
-    gpu: CudaDevice, scan: Scan, wanted: VolumeOptions, corrections: Corrections | None
+    gpu: CudaDevice, scan: Scan, target: VolumeOptions, corrections: Corrections | None
 ) -> int:
     """Return the slices of a batch that a GPU has room for."""
-    free, n_cols = gpu.free_bytes(), _widening(scan, wanted) * scan.n_cols
+    free, n_cols = gpu.free_bytes(), _widening(scan, target) * scan.n_cols
     halo = corrections.halo if corrections else 0
 
     def needs(n: int) -> int:
-        n_read = n * wanted.full.binning + 2 * halo
+        n_read = n * target.full.binning + 2 * halo
         return gpu_bytes(
-            scan.n_angles, n_cols, n, scan.dtype.itemsize, wanted.full.binning,
-            np.dtype(wanted.full.dtype).itemsize, halo=halo,
+            scan.n_angles, n_cols, n, scan.dtype.itemsize, target.full.binning,
+            np.dtype(target.full.dtype).itemsize, halo=halo,
             correct_bytes=gpu_correct_bytes(scan.n_angles, n_read, scan.n_cols)
             if corrections else None,
         )  # fmt: skip
@@ -208,32 +208,32 @@ def _slices_on(
     return n
 
 
-def needs_range(wanted: VolumeOptions) -> bool:
+def needs_range(target: VolumeOptions) -> bool:
     """Tell whether the range of whole numbers is to be found from sample slices."""
-    return np.dtype(wanted.full.dtype).kind == "u" and isinstance(wanted.full.value_range, str)
+    return np.dtype(target.full.dtype).kind == "u" and isinstance(target.full.value_range, str)
 
 
-def choose_encoding(task: ReconTask, source: Source, wanted: VolumeOptions) -> Encoding:
+def choose_encoding(task: ReconTask, source: Source, target: VolumeOptions) -> Encoding:
     """Return how values are stored; the range of whole numbers is taken from sample slices."""
-    if not needs_range(wanted):
-        fixed = None if isinstance(wanted.full.value_range, str) else wanted.full.value_range
-        return encoding_of(wanted.full.dtype, fixed)
-    low, high = robust_range(sample_slices(task, source), wanted.full.dtype)
-    logger.info("%s stands for %g to %g %s", wanted.full.dtype, low, high, UNITS[wanted.full.unit])
-    return encoding_of(wanted.full.dtype, (low, high))
+    if not needs_range(target):
+        fixed = None if isinstance(target.full.value_range, str) else target.full.value_range
+        return encoding_of(target.full.dtype, fixed)
+    low, high = robust_range(sample_slices(task, source), target.full.dtype)
+    logger.info("%s stands for %g to %g %s", target.full.dtype, low, high, UNITS[target.full.unit])
+    return encoding_of(target.full.dtype, (low, high))
 
 
-def _scale(scan: Scan, wanted: VolumeOptions) -> float:
+def _scale(scan: Scan, target: VolumeOptions) -> float:
     """Return the factor from attenuation per binned pixel to the unit asked for."""
-    if wanted.full.unit == "per_pixel":
-        return 1 / wanted.full.binning
-    return pixels_per_cm(wanted.pixel_size_um or scan.pixel_size_um) / wanted.full.binning
+    if target.full.unit == "per_pixel":
+        return 1 / target.full.binning
+    return pixels_per_cm(target.pixel_size_um or scan.pixel_size_um) / target.full.binning
 
 
-def describe(task: ReconTask, wanted: VolumeOptions) -> dict[str, Any]:
+def describe(task: ReconTask, target: VolumeOptions) -> dict[str, Any]:
     """Describe the values and voxels of the volume."""
-    size_um = wanted.pixel_size_um or task.scan.pixel_size_um
+    size_um = target.pixel_size_um or task.scan.pixel_size_um
     voxel = {"voxel_size_um": size_um * task.binning} if size_um else {}
     if size_um and task.scan.pixel_ratio != 1:
         voxel[HEIGHT] = voxel["voxel_size_um"] * task.scan.pixel_ratio
-    return {"units": UNITS[wanted.full.unit], "binning": task.binning, **voxel}
+    return {"units": UNITS[target.full.unit], "binning": task.binning, **voxel}

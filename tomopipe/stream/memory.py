@@ -200,11 +200,11 @@ def choose_blocks(
     whole_chunks = math.lcm(least.height, chunk_rows)
     if whole_chunks > n_rows:
         whole_chunks = -(-min(chunk_rows, n_rows) // least.height) * least.height
-    wanted = max(TALL * inputs.binning, whole_chunks)
+    target = max(TALL * inputs.binning, whole_chunks)
     if inputs.halo:  # rows read twice or more: taller blocks where memory allows
-        wanted = max(wanted, -(-2 * inputs.halo // least.height) * least.height)
+        target = max(target, -(-2 * inputs.halo // least.height) * least.height)
     aheads = (1, 0) if chunk_rows > TALL * inputs.binning else (least.ahead,)
-    tallest = [_tallest(inputs, least, ahead, wanted, memory_bytes) for ahead in aheads]
+    tallest = [_tallest(inputs, least, ahead, target, memory_bytes) for ahead in aheads]
     blocks = max(tallest, key=lambda blocks: blocks.height)  # the first, ahead, if none is taller
     if blocks.height > whole_chunks:
         blocks = replace(blocks, height=blocks.height - blocks.height % whole_chunks)
@@ -225,7 +225,7 @@ def _with_workers(inputs: MemoryInputs, blocks: Blocks, memory_bytes: int, n_row
 
 
 def _tallest(
-    inputs: MemoryInputs, least: Blocks, ahead: int, wanted: int, memory_bytes: int
+    inputs: MemoryInputs, least: Blocks, ahead: int, target: int, memory_bytes: int
 ) -> Blocks:
     """Return the tallest blocks that fit, as far as wanted."""
     batch = least.height
@@ -235,4 +235,4 @@ def _tallest(
     )
     row_bytes = one_row_bytes - empty_bytes
     height = (memory_bytes - empty_bytes) // row_bytes // batch * batch
-    return Blocks(least.batch_size, max(batch, min(height, wanted)), ahead, least.behind)
+    return Blocks(least.batch_size, max(batch, min(height, target)), ahead, least.behind)

@@ -19,14 +19,14 @@ from tomopipe.volumes.volume_store import Origin
 _PACKAGES = ("numpy", "scipy", "numba", "h5py", "hdf5plugin", "tifffile", "zarr")
 
 
-def parameters(raw: RawScan, wanted: VolumeOptions) -> dict[str, Any]:
+def parameters(raw: RawScan, target: VolumeOptions) -> dict[str, Any]:
     """Return all options, and what they were given for."""
-    full, block = wanted.full.model_dump(), raw.preprocess
+    full, block = target.full.model_dump(), raw.preprocess
     device = full.pop("device")
     return {
-        "cor_px": wanted.cor_px,
+        "cor_px": target.cor_px,
         **full,
-        "pixel_size_um": wanted.pixel_size_um,
+        "pixel_size_um": target.pixel_size_um,
         "device": device,
         "flats": block.flats,
         "darks": block.darks,
@@ -70,12 +70,12 @@ def origin_of(provenance: Mapping[str, Any], binning: int) -> Origin:
     The first voxel's centre is counted from that of the volume of all rows, neither cropped nor
     binned: what turns into what by binning is the axis, and blocks of detector rows.
     """
-    if not (found := provenance.get("geometry")):
+    if not (result := provenance.get("geometry")):
         return Origin()
-    widening = FACTOR if found["half_acquisition"] else 1
-    whole_x, whole_y = axis_voxel(widening * found["n_cols"])
-    (axis_x, axis_y), (x, y) = found["axis_voxel_xy"], found["first_voxel_xy"]
-    first_row, last_row = found["rows"]
+    widening = FACTOR if result["half_acquisition"] else 1
+    whole_x, whole_y = axis_voxel(widening * result["n_cols"])
+    (axis_x, axis_y), (x, y) = result["axis_voxel_xy"], result["first_voxel_xy"]
+    first_row, last_row = result["rows"]
     binning_rows = min(binning, last_row + 1 - first_row)
     voxel = (
         (first_row + (binning_rows - 1) / 2) / binning,
@@ -87,8 +87,8 @@ def origin_of(provenance: Mapping[str, Any], binning: int) -> Origin:
 
 def package_versions() -> dict[str, str]:
     """Name what has a part in any volume, as far as it is installed."""
-    found = {"python": platform.python_version(), "tomopipe": __version__}
+    result = {"python": platform.python_version(), "tomopipe": __version__}
     for package in _PACKAGES:
         with suppress(metadata.PackageNotFoundError):  # an extra
-            found[package] = metadata.version(package)
-    return found
+            result[package] = metadata.version(package)
+    return result

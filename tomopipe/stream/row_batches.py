@@ -63,8 +63,8 @@ class Window:
         whole, first = new, batch.new[0]
         if self._kept is not None:
             whole, first = module_of(new).concatenate([self._kept, new], axis=1), self._first
-        wanted = whole[:, batch.needed[0] - first : batch.needed[1] - first]
+        target = whole[:, batch.needed[0] - first : batch.needed[1] - first]
         self._first = max(batch.keep_from, first)
-        kept = whole[:, self._first - first :]
-        self._kept = kept.copy() if kept.shape[1] else None
-        return wanted
+        remaining = whole[:, self._first - first :]
+        self._kept = remaining.copy() if remaining.shape[1] else None
+        return target

@@ -108,17 +108,17 @@ def free_bytes(folder: str | None) -> int:
 
 def _is_ram(folder: str) -> bool:
     """Tell whether a folder's file system is kept in memory."""
-    path, found = os.path.realpath(folder), ("", "")
+    path, result = os.path.realpath(folder), ("", "")
     try:
         with open("/proc/self/mounts", encoding="utf-8", errors="replace") as mounts:
             for line in mounts:
                 _, point, kind, *_ = line.split(" ")
                 inside = os.path.join(path, "").startswith(os.path.join(point, ""))
-                if inside and len(point) >= len(found[0]):
-                    found = (point, kind)
+                if inside and len(point) >= len(result[0]):
+                    result = (point, kind)
     except OSError:
         return False
-    return found[1] in _RAM
+    return result[1] in _RAM
 
 
 def _write(fd: int, data: memoryview, offset: int) -> None:

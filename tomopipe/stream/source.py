@@ -111,17 +111,17 @@ def read_spread(source: Source, scan: Scan, starts: Sequence[int], n: int) -> ND
 
     Shape (n_angles, len(starts) * n, n_cols).
     """
-    wanted = np.concatenate([np.arange(start, start + n) for start in starts])
-    row_range = int(wanted[0]), int(wanted[-1]) + 1
+    target = np.concatenate([np.arange(start, start + n) for start in starts])
+    row_range = int(target[0]), int(target[-1]) + 1
     frame_bytes = (row_range[1] - row_range[0]) * scan.n_cols * scan.dtype.itemsize
     chunk_frames = scan.chunks[0] if scan.chunks else 1
     separate = not _is_tall(scan) or chunk_frames * frame_bytes > _MAX_BATCH_BYTES
     if source is not scan or separate:
         return np.concatenate([source.read_rows(start, start + n) for start in starts], axis=1)
-    raw = np.empty((scan.n_angles, len(wanted), scan.n_cols), scan.dtype)
+    raw = np.empty((scan.n_angles, len(target), scan.n_cols), scan.dtype)
     step = max(1, _BATCH_BYTES // frame_bytes // chunk_frames) * chunk_frames
     for frames in ranges(0, scan.n_angles, step):
-        raw[slice(*frames)] = scan.read_block(frames, row_range)[:, wanted - row_range[0]]
+        raw[slice(*frames)] = scan.read_block(frames, row_range)[:, target - row_range[0]]
     return raw
 
 

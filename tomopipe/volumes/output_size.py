@@ -22,9 +22,9 @@ _LEVELS = 8 / 7  # OME-Zarr: all that is stored / full resolution
 Extent = str | Sequence[int]
 
 
-def extent(wanted: Extent, n: int) -> int:
+def extent(target: Extent, n: int) -> int:
     """Return the pixels of an extent, of `n` that there are."""
-    return n if isinstance(wanted, str) else wanted[1] - wanted[0] + 1
+    return n if isinstance(target, str) else target[1] - target[0] + 1
 
 
 def binned(n: int, binning: int) -> int:

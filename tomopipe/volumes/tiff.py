@@ -153,11 +153,11 @@ def _resolution(layout: Layout) -> dict[str, Any]:
     ImageJ takes the last of two descriptions, and pixels per cm for its um; others the first.
     """
     size_um, units = layout.attributes.get("voxel_size_um"), layout.attributes.get("units", "")
-    lines, found = ["ImageJ=1.11a"], dict[str, Any]()
+    lines, result = ["ImageJ=1.11a"], dict[str, Any]()
     if size_um:
         lines += ["unit=um", f"spacing={layout.attributes.get(HEIGHT, size_um):.9g}"]
-        found = {"resolution": (1e4 / size_um,) * 2, "resolutionunit": "CENTIMETER"}
+        result = {"resolution": (1e4 / size_um,) * 2, "resolutionunit": "CENTIMETER"}
     if layout.encoding.is_whole:
         lines += ["cf=0", f"c0={layout.encoding.offset!r}", f"c1={layout.encoding.scale!r}"]
     text = "\n".join([*lines, f"vunit={units or 'value'}", ""])
-    return found | {"extratags": [("ImageDescription", "s", 0, text, True)]}
+    return result | {"extratags": [("ImageDescription", "s", 0, text, True)]}

@@ -172,11 +172,11 @@ def _check_reads_back(
     """Open what was written once more: shape, and the middle slice as it was stored."""
     expected = statistics.layout.shape
     with ExitStack() as stack:
-        found = stored_volume(temporary, stack)
-        if found.shape != expected or not np.array_equal(
-            found.arrays[1][expected[0] // 2], statistics.middle
+        result = stored_volume(temporary, stack)
+        if result.shape != expected or not np.array_equal(
+            result.arrays[1][expected[0] // 2], statistics.middle
         ):
             raise TomopipeError(
                 f"{path}: expected a volume {expected} that reads back as it was written; got "
-                f"{found.shape} or other values. Check the disk and run again."
+                f"{result.shape} or other values. Check the disk and run again."
             )

@@ -49,11 +49,11 @@ class Volume:
     @property
     def described(self) -> dict[str, Any]:
         """Attributes `DESCRIBED`, for a new volume."""
-        found = {key: self.attributes[key] for key in DESCRIBED if key in self.attributes}
+        result = {key: self.attributes[key] for key in DESCRIBED if key in self.attributes}
         # numbers of HDF5 are those of NumPy
         return {
             key: value.item() if isinstance(value, np.generic) else value
-            for key, value in found.items()
+            for key, value in result.items()
         }
 
     def read_stored(self, row: int) -> NDArray[Any]:
@@ -218,8 +218,8 @@ class _Layers:
         if first != self._first:
             self._layer = np.asarray(self._array[first : first + self._depth])
             self._first = first
-        found: NDArray[Any] = self._layer[row - first]
-        return found
+        result: NDArray[Any] = self._layer[row - first]
+        return result
 
 
 class _Series:

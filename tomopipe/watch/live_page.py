@@ -62,17 +62,17 @@ def picture(files: Files[Path], scan: str, cor_px: float | None) -> dict[str, An
         if cor_px is None:
             grid_px = json.loads(files.sweep(scan).read_bytes())["cor_px"]
             cor_px = float(grid_px[len(grid_px) // 2])
-        found = slices_around(files.try_stack(scan), cor_px, max_size_px=2 * _SIDE_PX)
-        if found is None:
+        result = slices_around(files.try_stack(scan), cor_px, max_size_px=2 * _SIDE_PX)
+        if result is None:
             return {}
-        image = found.images[found.chosen].astype(np.float32)
+        image = result.images[result.chosen].astype(np.float32)
         data = encode(to_grey(image, max_px=_SIDE_PX), max_bytes=_BYTES)
         name = f"{picture_stem(scan)}.webp"
         with whole(files.live.parent / name) as temporary:
             temporary.write_bytes(data)
     except Exception:  # a damaged stack may raise anything; the page is made without it
         return {}
-    return {"picture": name, "picture_cor_px": found.cor_px[found.chosen]}
+    return {"picture": name, "picture_cor_px": result.cor_px[result.chosen]}
 
 
 @cache
@@ -81,7 +81,11 @@ def _template() -> Template:
 
 
 def write_page(
-    files: Files[Path], title: str, taken: Iterable[Mapping[str, Any]], *, has_ended: bool = False
+    files: Files[Path],
+    title: str,
+    occupied: Iterable[Mapping[str, Any]],
+    *,
+    has_ended: bool = False,
 ) -> None:
     """Write the page of the scans taken, the latest first.
 
@@ -96,7 +100,7 @@ def write_page(
         waits="the watch ended before its COR was found" if has_ended else "its COR is being found",
         report=page if files.report.exists() else "",
         style=resources.files("tomopipe.report").joinpath("templates/style.css").read_text("utf-8"),
-        rows=sorted(taken, key=lambda entry: -entry["at"]),
+        rows=sorted(occupied, key=lambda entry: -entry["at"]),
         n_most=MOST_ROWS,
     )
     write_text(text, files.live)

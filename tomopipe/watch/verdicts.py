@@ -67,8 +67,8 @@ def present_verdicts(
     records = collect_scans(campaign)
     if are_new:
         records = [_predicted(record, campaign.files, since) for record in records]
-    found = {record.path: verdict_of(record.name, record) for record in records}
-    return {path: verdict for path, verdict in found.items() if verdict}
+    result = {record.path: verdict_of(record.name, record) for record in records}
+    return {path: verdict for path, verdict in result.items() if verdict}
 
 
 def _predicted(record: ScanRecord, files: Files[Path], since: float) -> ScanRecord:

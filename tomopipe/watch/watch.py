@@ -231,9 +231,9 @@ class Watcher:
     def _new(self) -> list[str]:
         """Name the complete files that wait for their COR, the latest first."""
         entries, ready = self._scans.entries, self._ready()
-        found = [path for path in ready if not entries[path]["has_verdict"]]
-        found = [path for path in found if self._attempts[path] < _ATTEMPTS]
-        return sorted(found, key=lambda path: -entries[path]["at"])
+        paths = [path for path in ready if not entries[path]["has_verdict"]]
+        paths = [path for path in paths if self._attempts[path] < _ATTEMPTS]
+        return sorted(paths, key=lambda path: -entries[path]["at"])
 
     def _ready(self) -> set[str]:
         """Name the files that were taken and have not changed since."""

@@ -38,10 +38,12 @@ class WatchedScans:
 
     def _known(self) -> dict[str, dict[str, Any]]:
         """Return the files taken before, by a watcher or a run."""
-        taken = json_or(self.files.taken, None)
-        if isinstance(taken, dict) and all("has_verdict" in entry for entry in taken.values()):
-            return taken
-        found = {}
+        occupied = json_or(self.files.taken, None)
+        if isinstance(occupied, dict) and all(
+            "has_verdict" in entry for entry in occupied.values()
+        ):
+            return occupied
+        result = {}
         for scan in find_scans(self.config, self._directory):
             state = file_state(self._directory / scan.path)
             with suppress(OSError):
@@ -49,8 +51,8 @@ class WatchedScans:
                 if state and made_ns > state[1]:
                     rule = "its COR was found before"
                     entry = _entry(Arrival(scan.path, state, rule), scan.name)
-                    found[scan.path] = entry | {"has_verdict": True}
-        return found
+                    result[scan.path] = entry | {"has_verdict": True}
+        return result
 
     @property
     def states(self) -> dict[str, tuple[int, int, int]]:

@@ -51,10 +51,10 @@ def read_card(weights: Path) -> dict[str, Any]:
         raise TomopipeError(
             f"{path}: expected {', '.join(_NEEDED)}; got no {', '.join(missing)}. {_ADVICE}"
         )
-    found = hashlib.sha256(weights.read_bytes()).hexdigest()
-    if found != card["sha256"]:
+    result = hashlib.sha256(weights.read_bytes()).hexdigest()
+    if result != card["sha256"]:
         raise TomopipeError(
-            f"{weights}: its sha256 is {found[:12]}..., its card names {card['sha256'][:12]}...: "
+            f"{weights}: its sha256 is {result[:12]}..., its card names {card['sha256'][:12]}...: "
             "weights and card do not belong together. Take both from one training."
         )
     return dict(card)

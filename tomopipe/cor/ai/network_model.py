@@ -83,11 +83,11 @@ def _load(path: Path, mtime_ns: int) -> Model:
         raise TomopipeError(
             f"{path}: expected the weights of its card; got {error!r}. Train it again."
         ) from error
-    found = {name: array.shape for name, array in weights.items()}
-    wrong = [name for name in expected | found if expected.get(name) != found.get(name)]
+    result = {name: array.shape for name, array in weights.items()}
+    wrong = [name for name in expected | result if expected.get(name) != result.get(name)]
     if wrong:
         raise TomopipeError(
             f"{path}: expected the weights of its card, {wrong[0]} of shape "
-            f"{expected.get(wrong[0])}; got {found.get(wrong[0])}. Train it again."
+            f"{expected.get(wrong[0])}; got {result.get(wrong[0])}. Train it again."
         )
     return Model(weights, card)
