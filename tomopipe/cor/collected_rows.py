@@ -132,15 +132,6 @@ def _bad_frames(
     return bad_numbers
 
 
-def collect_sinograms(
-    scan: Scan, rows: Sequence[int], recipe: PreprocessBlock, *, threads: int = 1
-) -> NDArray[np.float32]:
-    """Read and correct detector rows of a scan, as `collect_rows`: (n_rows, n_angles, n_cols)."""
-    raw_rows, _ = _read_once(scan, rows, [])
-    _refuse_constant(raw_rows, scan.numbers)
-    return _correct_rows(scan, corrections_of(scan, recipe), rows, raw_rows, threads)
-
-
 def _correct_rows(
     scan: Scan,
     corrections: Corrections,

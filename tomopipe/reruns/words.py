@@ -16,7 +16,6 @@ METADATA_ALONE = "metadata alone, nothing is computed"
 IF_COR = "if a COR is found for it"
 IF_OTHER_COR = "if its COR changes: a prediction of its series is pending"
 IF_OTHER_PAGE = "if what it shows changes"
-IF_OTHER_CONTENT = "if the comparison finds another content"
 UNRECORDED = "the record of this folder does not say what it was made from"
 OPTIONS_OF_FIX = "options of fix_cor changed"
 #: For results that contain no statement.
