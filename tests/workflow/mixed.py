@@ -75,9 +75,9 @@ def write_mixed(folder: Path) -> Path:
         "predict_cor: {methods: [registration, ai]}\n"
         "try_recon: {width_px: 8, step_px: 1}\n"
         "storage: {keep_try: false}\n"
-        "overrides: [{scans: [half_1], preprocess: {half_acquisition: 'yes'}}]\n"
+        "overrides:\n"
+        "- {scans: [half_1], preprocess: {half_acquisition: 'yes'}}\n"
+        "- scans: [dx_1]\n"
+        "  preprocess: {stripes: {method: sorting}, phase: {method: paganin, delta_beta: 20}}\n"
     )
-    keys = ("preprocess.stripes.method", "preprocess.phase.method", "preprocess.phase.delta_beta")
-    rows = [("scan", "select", *keys), ("dx_1", "auto", "sorting", "paganin", "20")]
-    (folder / "scans.tsv").write_text("".join("\t".join(row) + "\n" for row in rows))
     return folder

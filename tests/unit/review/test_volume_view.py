@@ -91,7 +91,7 @@ def test_zarr_is_read_with_the_token_alone_and_by_ranges(served):
     assert len(tail.content) == 20
     assert stranger.get(f"{place}0/c/9/9/9").status_code == 404
     store = zarr.storage.MemoryStore()
-    for name in ("zarr.json", "c/0/0/0"):
+    for name in ("zarr.json", "c/0/0/0", "c/1/0/0"):
         content = stranger.get(f"{place}0/{name}").content
         store._store_dict[name] = zarr.core.buffer.cpu.Buffer.from_bytes(content)
     found = 2 / 65535 * zarr.open_array(store, mode="r")[:]
