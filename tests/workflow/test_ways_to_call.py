@@ -61,9 +61,10 @@ def call(clone: Path, folder: Path, *arguments: str) -> Run:
         "GIT_CONFIG_KEY_0": f"url.file://{site}/.insteadOf",
         "GIT_CONFIG_VALUE_0": "https://github.com/",
     }
+    paths = [str(clone), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
         [sys.executable, *arguments],
-        env=os.environ | home | host | {"PYTHONPATH": str(clone)},
+        env=os.environ | home | host | {"PYTHONPATH": os.pathsep.join(paths)},
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -157,7 +158,7 @@ def test_makes_the_same_bytes_and_goes_on_after_a_failure(way, clone, campaign):
     volume.unlink()
     run = snakemake(clone, campaign, *arguments)
     jobs = {job.removeprefix("tomopipe_") for job in run.jobs}
-    assert (run.status, jobs) == (0, {"full_recon:a_1", "report"}), run.text
+    assert (run.status, jobs - {"all"}) == (0, {"full_recon:a_1", "report"}), run.text
     assert voxels(volume) == before
 
     for scan in ("a_1", "a_2"):
