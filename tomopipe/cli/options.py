@@ -68,11 +68,11 @@ def campaign_after(args: Sequence[str]) -> list[str]:
 
 
 def refuse_retired(args: Sequence[str]) -> None:
-    """Raise if the command, or one of its options, is a name that tomopipe no longer has."""
+    """Raise if an option, of one command or of all, is a name that tomopipe no longer has."""
     ours = list(itertools.takewhile(lambda arg: arg != "--", args))
     options = [arg.partition("=")[0] for arg in ours if arg.startswith("-")]
     of_command = (f"{name} {option}" for name in ours[:1] for option in options)
-    for name in (*ours[:1], " ".join(ours[:2]), *options, *of_command):
+    for name in (*options, *of_command):
         if name in RETIRED:
             raise typer.BadParameter(f"{name} is no longer there: {RETIRED[name]}.")
 
