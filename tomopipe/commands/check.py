@@ -20,7 +20,7 @@ from tomopipe.campaign.slurm import read_profile, submit_limit, time_limit_min, 
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.campaign.table import did_you_mean
 from tomopipe.config.blocks import AngleRange
-from tomopipe.cost.disk import half_notes, lack_of_disk, shown_size, still_to_make
+from tomopipe.cost.disk import lack_of_disk, shown_size, still_to_make
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.groups import fault_lines, grouped, scans_named
 from tomopipe.paths import existing_folder
@@ -260,8 +260,6 @@ def _check_disk(
         f"{len(scans)} scan{'s' * (len(scans) != 1)} selected; {to_make}, "
         f"{free / 1e9:.2f} GB are free in {existing}"
     )
-    new = [s for s in scans if not (campaign.directory / campaign.volume(s)).exists()]
-    findings.notes += half_notes(campaign, new, rows)
     findings.errors += lack_of_disk(campaign, each)
 
 

@@ -83,7 +83,7 @@ def _check_volume(
     if full.crop_x != "all" or full.crop_y != "all":
         from tomopipe.cost.disk import slice_cols
 
-        n_voxels = slice_cols(campaign, row, cor_px, half_unless_known=True)
+        n_voxels = slice_cols(campaign, row, cor_px, is_most=True)
         for key, crop in (("crop_x", full.crop_x), ("crop_y", full.crop_y)):
             first_and_last(f"full_recon.{key}", crop, n_voxels, "within the slices of")
     if full.unit == "per_cm":

@@ -180,11 +180,6 @@ def is_news(reason: str) -> bool:
     return reason not in ("", MISSING, FOLLOWS) and not reason.startswith(("follows ", "if "))
 
 
-def is_cause(reason: str) -> bool:
-    """Tell whether a reason names the change that caused it."""
-    return is_news(reason) and reason not in CHANGED.values()
-
-
 def of_snakemake(reason: str) -> str:
     """Say in our words why Snakemake runs a job for a reason of its own."""
     if reason.startswith(("Missing output files", "Forced execution")):

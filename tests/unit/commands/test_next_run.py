@@ -16,14 +16,12 @@ from tomopipe.commands.next_run import (
     folded,
     gathered,
     make_plan,
-    memory_notes,
     standing_failures,
 )
 from tomopipe.cor.outliers import EDITED, FIX_COLUMNS
-from tomopipe.cost.disk import SCRATCH, disk_needed, output_bytes
+from tomopipe.cost.disk import disk_needed, output_bytes
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.settle import PlannedJob, expected_inventory
-from tomopipe.reruns.words import CHANGED, MISSING
 from tomopipe.steps.try_recon import TryFiles, try_recon
 from tomopipe.storage.tables import write_tsv
 from tomopipe.stream.memory import Resources
@@ -103,38 +101,6 @@ def test_size_of_a_stack(campaign, options, n_bytes):
     assert output_bytes(found, "export_stack", rows_of(campaign)["a_1"]) == n_bytes
 
 
-def test_plan_states_a_halo_of_more_than_a_quarter_of_a_block(campaign):
-    rows = rows_of(campaign)
-    assert memory_notes(load_campaign(campaign), [JOB], rows) == ()
-    config = (campaign / "config.yaml").read_text()
-    for options, words in [
-        ("preprocess: {zingers: {threshold: 0.2}, stripes: {method: vo}}", None),
-        ("preprocess: {phase: {method: paganin}}\ninput: {pixel_size_um: 20}", None),
-        (  # all 4 rows are one block
-            "preprocess: {phase: {method: paganin}}\ninput: {pixel_size_um: 5}",
-            "need 20 rows on each side of a block of 4;",
-        ),
-    ]:
-        (campaign / "config.yaml").write_text(config + options + "\n")
-        notes = memory_notes(load_campaign(campaign), [JOB], rows)
-        assert [words in note for note in notes] == ([True] if words else [])
-
-
-def test_a_halo_by_an_override_and_by_the_numbers_of_the_file(campaign):
-    """Pixel size, energy and distance of the inventory, options of the scan."""
-    rows = rows_of(campaign)
-    config = (campaign / "config.yaml").read_text()
-    block = "overrides: [{scans: [a_1], preprocess: {phase: {method: paganin}}}]"
-    (campaign / "config.yaml").write_text(config + block + "\n")
-    found = load_campaign(campaign)
-    numbers = {"pixel_size_um": "5.0", "energy_kev": "25.0", "distance_mm": "50.0"}
-    (note,) = memory_notes(found, [JOB], {"a_1": {**rows["a_1"], **numbers}})
-    assert "need 20 rows" in note
-    further = {**rows["a_1"], **numbers, "distance_mm": "200.0"}
-    (note,) = memory_notes(found, [JOB], {"a_1": further})
-    assert "need 39 rows" in note  # it goes with the root of the distance
-
-
 def test_jobs_fold_into_a_row_for_each_scan():
     def job(rule, scan="", series="", reason="not there yet", certain=True):
         return PlannedJob(rule, scan, series, reason, certain)
@@ -157,7 +123,7 @@ def test_jobs_fold_into_a_row_for_each_scan():
         ),
         PlanRow("a_2", (), ("full_recon",), "if its COR changes"),
         PlanRow("series a", ("fix_cor",), (), cor),
-        PlanRow("campaign", ("inventory", "resolve_cor"), (), f"{cor}; a_1: filter ramp -> hann"),
+        PlanRow("campaign", ("inventory", "resolve_cor"), (), "not there yet; follows fix_cor"),
     ]
 
 
@@ -169,28 +135,6 @@ def test_rows_of_what_may_run_alike_are_one():
     rows = gathered([*alike[:3], *certain, *alike[3:], report])
     assert rows == [replace(alike[0], of="50 scans: a_0, a_1, a_2, ..."), *certain, report]
     assert gathered(alike[:1]) == alike[:1]
-
-
-@pytest.mark.parametrize(
-    ("reasons", "expected"),
-    [
-        ({"a_1": "filter ramp -> hann", "a_2": "filter ramp -> hann"}, "filter ramp -> hann"),
-        ({"a_1": "raw file replaced 12:03"}, "a_1: raw file replaced 12:03"),
-        (
-            {f"a_{index}": f"COR of a_{index}: 8.00 -> 9.00, by hand" for index in range(4)},
-            "COR of a_0: 8.00 -> 9.00, by hand; COR of a_1: 8.00 -> 9.00, by hand; and 2 more",
-        ),
-        ({"a_1": "not there yet"}, CHANGED["report"]),
-    ],
-)
-def test_the_row_of_the_campaign_says_what_it_follows_from(reasons, expected):
-    jobs = [PlannedJob("full_recon", scan, "a", why, True) for scan, why in reasons.items()]
-    report = PlannedJob("report", "", "", CHANGED["report"], True)
-    assert folded([*jobs, report])[-1].why == expected
-    looked = PlannedJob("inventory", "", "", "new: a_9", True)
-    assert folded([*jobs, report, looked])[-1].why.startswith("new: a_9")
-    alone = PlannedJob("report", "", "", MISSING, True)
-    assert folded([*jobs, alone])[-1].why == MISSING
 
 
 def test_failed_prediction_stands_until_somebody_sets_the_cor(campaign):
@@ -297,7 +241,6 @@ def test_disk_by_what_takes_it(campaign):
     assert disk_needed(load_campaign(campaign), jobs, rows) == {
         "volumes": 4 * 4 * 64 * 64,
         "stacks for RELION": 4 * 31 * 4 * 64,
-        SCRATCH: int(rows["a_1"]["bytes"]),
     }
     text = (campaign / "config.yaml").read_text()
     (campaign / "config.yaml").write_text(text + "input: {every: 2}\n")
