@@ -6,11 +6,9 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
-from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows
-from tomopipe.campaign.files import PICTURES, SNAKEMAKE, TILT_SERIES
-from tomopipe.campaign.job_status import STEP_ORDER
+from tomopipe.campaign.files import SNAKEMAKE
 from tomopipe.campaign.raw_files import path_problems
 from tomopipe.config.blocks import NUMBERS
 from tomopipe.config.spans import check_place, first_and_last, middle_of_sweep, row_numbers
@@ -180,28 +178,12 @@ def closed_folders(campaign: Campaign) -> str:
                 f"{folder}: a link to {os.readlink(folder)}, which is not there: mount its disk, "
                 "or remove the link"
             )
-    if not (shut := closed((*written, *_below(campaign)))):
+    if not (shut := closed(written)):
         return ""
     return (
         f"{', '.join(map(str, shut))}: cannot be written, and a run does. Give yourself the right "
         f"to: {giving_rights(shut)}; or copy the campaign to a folder of your own"
     )
-
-
-def _below(campaign: Campaign) -> list[Path]:
-    """Return the folders below those that a run writes, if they are there; not those of scans."""
-    config, files, logs = campaign.config, campaign.files, campaign.logs
-    folders = [campaign.directory / SNAKEMAKE / name for name in ("locks", "log", "incomplete")]
-    folders += [logs.of_runs, *(logs.log(step).parent for step in STEP_ORDER)]
-    folders += [logs.status_folder, *(logs.status(step, "").parent for step in STEP_ORDER)]
-    folders += [files.try_center, files.fix_table("").parent]
-    if config.stitch.stacks:
-        folders.append(files.shifts("").parent)
-    if config.export_star.enabled:
-        folders += [files.stack("").parent, *(files.in_relion(name) for name in ("", TILT_SERIES))]
-    if config.report.enabled:
-        folders += [files.report.parent, files.report.parent / PICTURES]
-    return [folder for folder in folders if folder.is_dir()]
 
 
 def protected_results(campaign: Campaign, jobs: Iterable[tuple[str, str]]) -> list[str]:

@@ -3,6 +3,7 @@
 import json
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from tomopipe.commands.next_run import (
 from tomopipe.cor.outliers import EDITED, FIX_COLUMNS
 from tomopipe.cost.disk import disk_needed, output_bytes
 from tomopipe.errors import TomopipeError
+from tomopipe.reruns.receipts import write_receipt
 from tomopipe.reruns.settle import PlannedJob, expected_inventory
 from tomopipe.steps.try_recon import TryFiles, try_recon
 from tomopipe.storage.tables import write_tsv
@@ -68,6 +70,18 @@ def test_plan_names_folders_that_are_closed(campaign, monkeypatch, name):
     else:  # the run would stop
         assert found.blocked.startswith(f"{campaign}/results: cannot be written, and a run does.")
         assert found.exit_status == 1
+
+
+def test_plan_names_write_protected_results(campaign, monkeypatch):
+    path = "results/try_center/a_1/rows.h5"
+    (campaign / path).parent.mkdir(parents=True)
+    (campaign / path).touch()
+    write_receipt("results/made/try_recon/a_1.json", {}, [path], directory=campaign)
+    (campaign / path).chmod(0o444)
+    monkeypatch.setattr(os, "access", lambda path, mode: bool(Path(path).stat().st_mode & 0o222))
+    (line,) = [note for note in make_plan(load_campaign(campaign)).notes if "protected" in note]
+    assert line.startswith(f"{path}: write-protected, and kept: ")
+    assert line.endswith(f"`chmod u+rwX {campaign / path}`")
 
 
 @pytest.mark.parametrize(
