@@ -171,7 +171,7 @@ class Settled:
                 receipts.confirm(step, key, statement, self.outputs(step, key))
         for scan in self._not_searched():
             for step in ("try_recon", "predict_cor"):
-                if receipts.of(step, scan) and self._why_search(step, scan):
+                if receipts.of(step, scan) and self.wanted.why_step(step, scan, {}):
                     receipts.withdraw(step, scan)
         if self.pending == "inventory":
             receipts.withdraw("resolve_cor", "campaign")
@@ -191,13 +191,6 @@ class Settled:
         selected = self.campaign.selected_scans(self.rows)
         searched = set(self.wanted.to_search(selected))
         return [scan for scan in selected if scan not in searched]
-
-    def _why_search(self, step: str, scan: str) -> str:
-        target = self.wanted
-        is_try = step == "try_recon"
-        return (
-            target.why(target.of_try_recon(scan), scan) if is_try else target.why_predict_cor(scan)
-        )
 
     @cached_property
     def reasons(self) -> dict[tuple[str, str], str]:
