@@ -15,6 +15,7 @@ import numpy as np
 
 from tomopipe.campaign.campaign import Campaign, refuse_unknown
 from tomopipe.campaign.files import converted
+from tomopipe.config.blocks import COMPRESSIONS
 from tomopipe.errors import TomopipeError
 from tomopipe.geometry import ANGSTROM_PER_UM
 from tomopipe.relion.mrc import StackFile, check_stack, is_cut, labels_of
@@ -29,7 +30,7 @@ from tomopipe.volumes.encoding import Encoding, encoding_of, robust_range
 from tomopipe.volumes.output_size import stack_bytes, volume_bytes
 from tomopipe.volumes.volume import check_space, new_volume
 from tomopipe.volumes.volume_read import Volume, copy_voxels, open_volume, read_provenance
-from tomopipe.volumes.volume_store import COMPRESSIONS, FORMATS, HEIGHT
+from tomopipe.volumes.volume_store import FORMATS, HEIGHT
 
 MRC = "mrc"
 _N_SAMPLES = 8  # slices read to find a range

@@ -234,23 +234,10 @@ def test_an_override_is_of_the_scan_that_it_names_whatever_its_name():
     assert found == [2, 2, 1]
 
 
-def test_formats_and_types_are_those_of_the_volume():
+def test_types_are_those_of_the_volume():
     from tomopipe.volumes.encoding import DTYPES
-    from tomopipe.volumes.volume_store import COMPRESSIONS
 
-    def choices(key):
-        return get_args(FullReconBlock.model_fields[key].annotation)
-
-    assert choices("output") == tuple(COMPRESSIONS)
-    assert choices("compression") == COMPRESSIONS["h5"] == COMPRESSIONS["zarr"]
-    assert choices("dtype") == DTYPES
-    for name in COMPRESSIONS["h5"]:
-        full_recon = {"output": "tiff", "compression": name}
-        if name in COMPRESSIONS["tiff"]:
-            parse_config(LEAST | {"full_recon": full_recon})
-        else:
-            with pytest.raises(TomopipeError, match="compression"):
-                parse_config(LEAST | {"full_recon": full_recon})
+    assert get_args(FullReconBlock.model_fields["dtype"].annotation) == DTYPES
 
 
 def test_filters_are_those_of_the_engine():
