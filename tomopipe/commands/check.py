@@ -11,7 +11,6 @@ from pathlib import Path
 from tomopipe.campaign.campaign import Campaign, InventoryRows, override_faults
 from tomopipe.campaign.lock import is_watched
 from tomopipe.campaign.raw_files import path_problems
-from tomopipe.campaign.series import split_name
 from tomopipe.campaign.slurm import read_profile, submit_limit, time_limit_min, unknown_names
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.campaign.table import did_you_mean
@@ -105,20 +104,13 @@ def _recorded(rows: InventoryRows) -> Iterator[tuple[str, list[str]]]:
 
 
 def _check_table(campaign: Campaign, findings: Findings) -> None:
-    """Check the table; a row, or an override, of a scan that may still come is a warning.
-
-    Any scan may while the campaign is watched; else the next ones of a series that is there.
-    """
-    pattern, found = campaign.config.inventory.series_pattern, campaign.scans.values()
-    known = {split_name(scan.name, pattern) for scan in found}
-    series = {name for name, _ in known}
+    """Check the table; a row, or an override, of a scan that may still come is a warning."""
     rows = [row for row in campaign.table_rows if row.scan and row.scan not in campaign.scans]
     if is_watched(campaign.directory):
-        findings.warnings += override_faults(campaign.config, [*found, *campaign.refused])
+        scans = [*campaign.scans.values(), *campaign.refused]
+        findings.warnings += override_faults(campaign.config, scans)
     else:
         findings.warnings += campaign.override_notes()
-        keys = {row.scan: split_name(row.scan, pattern) for row in rows}
-        rows = [r for r in rows if keys[r.scan][0] in series and keys[r.scan] not in known]
     findings.errors += campaign.table_faults({row.scan for row in rows})
     findings.warnings += (
         f"{campaign.table_name}: line {row.line}: no scan {row.scan} in the "

@@ -4,7 +4,7 @@ import glob
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows
@@ -154,19 +154,23 @@ def refuse_no_file(campaign: Campaign) -> None:
 
 def missing_files(campaign: Campaign) -> list[str]:
     """Name missing files of flats, darks, angles or networks, wrong networks, and packages."""
-    missing = _missing(campaign, _named_files(campaign))
-    lines = [_line(campaign, *item) for item in missing.items()]
-    return [*lines, *_wrong_network(campaign), *_missing_packages(campaign)]
+    return [line for line, _ in _file_faults(campaign)]
 
 
 def refuse_missing_files(campaign: Campaign) -> None:
     """Raise if a network, a package, or a file that all scans need, is missing or no network."""
+    for line, concerns_all in _file_faults(campaign):
+        if concerns_all:
+            raise TomopipeError(line)
+
+
+def _file_faults(campaign: Campaign) -> Iterator[tuple[str, bool]]:
+    """Yield what is wrong with files and packages, and whether it concerns all scans."""
     networks, named = campaign.config.predict_cor.own_networks, _named_files(campaign)
     for path, scans in _missing(campaign, named).items():
-        if path in networks or len(scans) == len(named):
-            raise TomopipeError(_line(campaign, path, scans))
+        yield _line(campaign, path, scans), path in networks or len(scans) == len(named)
     for line in (*_wrong_network(campaign), *_missing_packages(campaign)):
-        raise TomopipeError(line)
+        yield line, True
 
 
 def closed_folders(campaign: Campaign) -> str:

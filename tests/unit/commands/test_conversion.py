@@ -225,27 +225,6 @@ def test_the_command_says_what_it_writes(campaign):
     assert said("tiff", "--range", "-9", "9").count(": is there already") == 2
 
 
-@pytest.mark.parametrize("output_format", ["tiff", "h5"])
-def test_the_command_takes_a_number_type(campaign, output_format):
-    args = ["convert", output_format, "--dtype", "uint16", "-C", str(campaign.directory)]
-    done = CliRunner().invoke(cli, args)
-    assert done.exit_code == 0, done.output
-    assert "uint16 of" in done.output
-
-
-@pytest.mark.parametrize("output_format", ["tiff", "zarr"])
-def test_a_volume_that_lacks_a_slice_or_chunk_is_refused_not_read_as_zeros(tmp_path, output_format):
-    path = tmp_path / f"a_1_rec.{output_format}"
-    write(path, values(), output_format=output_format)
-    lost = max((p for p in path.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
-    lost.unlink()
-    with (
-        pytest.raises(TomopipeError, match=rf"missing: .*{lost.name}. Remove it and run again"),
-        open_volume(path),
-    ):
-        pass
-
-
 @pytest.mark.parametrize("output_format", ["tiff", "zarr", "h5"])
 def test_voxels_outside_the_range_are_told(campaign, output_format):
     def said(*options):

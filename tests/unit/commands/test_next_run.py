@@ -10,7 +10,6 @@ import pytest
 
 from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import load_campaign
-from tomopipe.commands.check import examine
 from tomopipe.commands.next_run import (
     Plan,
     PlanRow,
@@ -21,7 +20,6 @@ from tomopipe.commands.next_run import (
 )
 from tomopipe.cor.outliers import EDITED, FIX_COLUMNS
 from tomopipe.cost.disk import disk_needed, output_bytes
-from tomopipe.errors import TomopipeError
 from tomopipe.reruns.receipts import write_receipt
 from tomopipe.reruns.settle import PlannedJob, expected_inventory
 from tomopipe.steps.try_recon import TryFiles, try_recon
@@ -170,56 +168,6 @@ def test_failed_prediction_stands_until_somebody_sets_the_cor(campaign):
     status.parent.mkdir(parents=True)
     status.write_text(json.dumps({"start": 1, "state": "failed", "error": "full disk"}))
     assert lines(campaign, rows) == ["a_1: full_recon: full disk"]
-
-
-def test_check_counts_and_explains(campaign):
-    findings = examine(load_campaign(campaign))
-    assert [(s.name, s.n_scans, s.n_selected, s.n_skipped) for s in findings.series] == [
-        ("a", 2, 1, 1)
-    ]
-    assert any("a_2: skipped" in line for line in findings.warnings)
-    assert findings.errors == []
-
-
-@pytest.mark.parametrize(
-    ("table", "config", "words"),
-    [
-        ("scan\tcor_px\na_1\t1024,5\n", "", "1024,5"),
-        ("scan\tcor_px\nb_9\t12\n", "", "b_9"),
-        ("", "preprocess: {flats: nowhere.h5}\n", "nowhere.h5"),
-    ],
-)
-def test_check_finds_what_must_be_mended(campaign, table, config, words):
-    if table:
-        (campaign / "scans.tsv").write_text(table)
-    with (campaign / "config.yaml").open("a") as stream:
-        stream.write(config)
-    assert any(words in line for line in examine(load_campaign(campaign)).errors)
-
-
-@pytest.mark.parametrize(
-    ("table", "words"),
-    [
-        ("scan\tCOR_PX\na_1\t12\n", "line 1: column 'COR_PX' is none of .*did you mean cor_px"),
-        ("scan\tselect\na_1\tmaybe\n", "line 2: select of a_1 is 'maybe'; expected auto, yes"),
-    ],
-)
-def test_a_cell_that_would_be_passed_over_stops_everything(campaign, table, words):
-    (campaign / "scans.tsv").write_text(table)
-    with pytest.raises(TomopipeError, match=rf"scans\.tsv: {words}"):
-        load_campaign(campaign)
-
-
-def test_check_says_when_nothing_matches(tmp_path):
-    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
-    assert "no file matches raw/*.h5" in examine(load_campaign(tmp_path)).errors[0]
-
-
-def test_check_of_a_full_disk(campaign, monkeypatch):
-    import shutil
-
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(1, 1, 10))
-    assert "MB free" in examine(load_campaign(campaign)).errors[0]
 
 
 @pytest.mark.slow

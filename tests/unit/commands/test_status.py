@@ -70,13 +70,6 @@ def test_a_job_is_lost_three_minutes_after_its_last_heartbeat(folder):
     assert (step.done, step.running, step.lost, step.failed) == (2, 1, 1, 0)
 
 
-def test_a_job_without_a_heartbeat_counts_from_its_start(folder):
-    status(folder, "bone_3", "running", start=NOW - 179)
-    status(folder, "bone_4", "running", start=NOW - 181)
-    _, found = full_recon(folder)
-    assert [job.key for job in found.with_state("lost")] == ["bone_4"]
-
-
 def test_a_job_whose_run_is_over_is_lost(folder):
     status(folder, "bone_3", "running", start=NOW - 5, run="results/.runs/1")
     (run := folder / "results" / ".runs" / "1").mkdir(parents=True)
@@ -238,14 +231,6 @@ def test_a_terminal_of_80_columns_holds_the_whole_table(folder, monkeypatch):
     counts = ["to", "do", "running", "done", "failed", "lost"]
     assert table[0][1:] == ["progress", *counts, "left"]
     assert max(map(len, shown.splitlines())) <= 80
-
-
-def test_slurm_is_not_asked_without_jobs_of_its_own(folder):
-    made = fake_slurm(folder, squeue="")
-    (made / "squeue").write_text('#!/bin/sh\necho "$@" >> "$0.asked"\n')
-    status(folder, "bone_3", "running", start=NOW - 30, slurm_job=None)
-    full_recon(folder)
-    assert not (made / "squeue.asked").exists()
 
 
 def test_the_command_prints_a_table_and_json(folder):
