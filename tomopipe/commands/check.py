@@ -38,7 +38,7 @@ from tomopipe.reruns.relion_notes import note_lines, relion_notes
 from tomopipe.reruns.settle import expected_inventory
 from tomopipe.scans.angle_lists import CANNOT_BE, OTHER_ANGLES
 from tomopipe.scans.metadata import IN_ORDER, NO_ANGLES
-from tomopipe.scans.nxdetector import HINT
+from tomopipe.scans.nxtomo import HINT
 from tomopipe.scans.raw_scan import RawScan
 from tomopipe.stream.source import check_scratch
 

@@ -37,28 +37,30 @@ class Format:
     reads_lists: bool = False  # its reader reads the list of input.angles itself
 
 
-def _hdf5(path: Path, known: "InputBlock", stack: ExitStack) -> "Reader":
-    from tomopipe.scans.hdf5_layouts import open_layout
+def _hdf5(path: Path, options: "InputBlock", stack: ExitStack) -> "Reader":
+    from tomopipe.scans.hdf5_scan import open_layout
 
-    return open_layout(path, known, stack)
-
-
-def _in_hdf5(path: Path, kind: "Kind", known: "InputBlock", stack: ExitStack) -> "list[Reference]":
-    from tomopipe.scans.hdf5_layouts import references_in
-
-    return references_in(path, kind, known, stack)
+    return open_layout(path, options, stack)
 
 
-def _tiff(path: Path, known: "InputBlock", _: ExitStack) -> "Reader":
+def _in_hdf5(
+    path: Path, kind: "Kind", options: "InputBlock", stack: ExitStack
+) -> "list[Reference]":
+    from tomopipe.scans.hdf5_scan import references_in
+
+    return references_in(path, kind, options, stack)
+
+
+def _tiff(path: Path, options: "InputBlock", _: ExitStack) -> "Reader":
     from tomopipe.scans.tiff_scan import TiffReader
 
-    return TiffReader(path, known)
+    return TiffReader(path, options)
 
 
-def _in_tiff(path: Path, kind: "Kind", known: "InputBlock", _: ExitStack) -> "list[Reference]":
+def _in_tiff(path: Path, kind: "Kind", options: "InputBlock", _: ExitStack) -> "list[Reference]":
     from tomopipe.scans.tiff_scan import all_frames
 
-    return [all_frames(path, kind, known.axes)]
+    return [all_frames(path, kind, options.axes)]
 
 
 HDF5 = Format(

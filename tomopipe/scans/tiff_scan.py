@@ -64,8 +64,7 @@ from tomopipe.scans.layout import (
     without_position,
 )
 from tomopipe.scans.metadata import fewer_frames
-from tomopipe.scans.pixel_views import AXES, images_of, transposed
-from tomopipe.scans.pixels import Frames, IndexRange, Pixels
+from tomopipe.scans.pixels import AXES, Frames, IndexRange, Pixels, images_of, transposed
 from tomopipe.scans.raw_state import (
     LISTS,
     folder_kind,
@@ -86,14 +85,14 @@ _BY_FAR = 3  # times as many images as in the next folder
 class TiffReader:
     """A scan in TIFF files: a folder, or a file of several pages; flats and darks are frames."""
 
-    def __init__(self, path: Path, known: InputBlock) -> None:
-        self._path, self._angle_unit = FilePath(path), known.angle_unit
-        listed = isinstance(known.angles, str) and not is_dataset(known.angles)
-        self._angles = FilePath(str(known.angles)) if listed else None
-        self._range = known.angles if isinstance(known.angles, AngleRange) else None
-        self._order, self._axes = known.frames, tuple(known.axes)
+    def __init__(self, path: Path, options: InputBlock) -> None:
+        self._path, self._angle_unit = FilePath(path), options.angle_unit
+        listed = isinstance(options.angles, str) and not is_dataset(options.angles)
+        self._angles = FilePath(str(options.angles)) if listed else None
+        self._range = options.angles if isinstance(options.angles, AngleRange) else None
+        self._order, self._axes = options.frames, tuple(options.axes)
         self._stack = _open_stack(self._path, counted=bool(self._order))
-        self._frames = transposed(self._stack, known.axes)
+        self._frames = transposed(self._stack, options.axes)
         self._keys: NDArray[np.int64]  # (n_frames,): the kind of each, from `layout`
 
     def layout(self) -> Layout:
@@ -122,6 +121,7 @@ class TiffReader:
         is_fewer = len(planned) > n_frames
         is_reordered = isinstance(self._stack, _Files) and self._stack.is_reordered
         return Layout(
+            path=str(self._path),
             format="TIFF",
             projections=Frames(self._frames, np.flatnonzero(self._keys == PROJECTION)),
             theta_deg=theta_deg,

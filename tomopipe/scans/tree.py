@@ -68,7 +68,7 @@ def class_of(group: "h5py.Group") -> str:
     return attribute_of(group, "NX_class")
 
 
-class Found(NamedTuple):
+class DatasetEntry(NamedTuple):
     """A dataset: its path, shape and type."""
 
     name: str
@@ -81,12 +81,12 @@ def _without_numbers(name: str) -> str:
     return re.sub(r"\d+", "0", name)
 
 
-def datasets_in(file: "h5py.File") -> list[Found]:
+def datasets_in(file: "h5py.File") -> list[DatasetEntry]:
     """List the datasets of numbers that are more than one, stacks of frames first, then by size."""
     import h5py
 
     names = [
-        Found(name, _shape_of(child), str(child.dtype))
+        DatasetEntry(name, _shape_of(child), str(child.dtype))
         for _, name, child in _children(file)
         if isinstance(child, h5py.Dataset) and child.dtype.kind in "uif"
     ]
@@ -100,7 +100,7 @@ def _shape_of(dataset: "h5py.Dataset") -> tuple[int, ...]:
     return tuple(shape[axis] for axis in kept_axes(shape))
 
 
-def without_alike(result: Iterable[Found]) -> list[Found]:
+def without_alike(result: Iterable[DatasetEntry]) -> list[DatasetEntry]:
     """Return of many datasets that are alike only the first."""
     groups = grouped(
         ((_without_numbers(dataset.name), dataset.shape, dataset.dtype), dataset)

@@ -122,11 +122,11 @@ def test_angles_of_the_configuration(example, tmp_path):
     """A list, or a dataset where the format has any."""
     known, path = example
     (tmp_path / "angles.txt").write_text("\n".join(map(str, range(N_ANGLES))))
-    metadata = read_metadata(path, known={"angles": str(tmp_path / "angles.txt")})
+    metadata = read_metadata(path, options={"angles": str(tmp_path / "angles.txt")})
     assert np.allclose(metadata.theta_deg, range(N_ANGLES))
     if not known.has_datasets:
         with pytest.raises(ScanError, match="would be a dataset of an HDF5 file"):
-            read_metadata(path, known={"angles": "/exchange/theta"})
+            read_metadata(path, options={"angles": "/exchange/theta"})
         with (
             open_scan(path) as scan,
             pytest.raises(
@@ -148,7 +148,7 @@ def test_the_pages_name_it():
 
 def test_a_format_needs_no_more_than_its_line(monkeypatch, tmp_path, arrays):
     """Files of their own with flats are read as a scan is, unless the format says how."""
-    from tomopipe.scans.hdf5_layouts import open_layout
+    from tomopipe.scans.hdf5_scan import open_layout
 
     def beside(path, known, stack):
         return open_layout(path.with_suffix(".h5"), known, stack)
@@ -163,7 +163,7 @@ def test_a_format_needs_no_more_than_its_line(monkeypatch, tmp_path, arrays):
         assert np.array_equal(flats.frames.read((0, 3), (0, N_ROWS)), arrays[1])
         assert np.array_equal(scan.read_rows(0, N_ROWS), arrays[0])
     with pytest.raises(ScanError, match="would be a dataset"):
-        read_metadata(path, known={"angles": "/exchange/theta"})
+        read_metadata(path, options={"angles": "/exchange/theta"})
 
 
 def scan_input():
