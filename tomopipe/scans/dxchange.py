@@ -17,6 +17,7 @@ from tomopipe.scans.angle_lists import DROPPED, count_periods, planned_frames
 from tomopipe.scans.datasets import (
     Angles,
     angles_unless_given,
+    brief_tree,
     check_stack,
     degrees_of,
     find_angles,
@@ -27,7 +28,6 @@ from tomopipe.scans.datasets import (
 from tomopipe.scans.instrument import read_distance_mm, read_energy_kev, read_pixel_size_um
 from tomopipe.scans.layout import Kind, Layout, Reference, all_of, how_to_name
 from tomopipe.scans.pixels import Hdf5Pixels
-from tomopipe.scans.tree import brief_tree
 
 if TYPE_CHECKING:
     import h5py

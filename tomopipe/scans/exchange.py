@@ -33,7 +33,7 @@ from tomopipe.scans.angle_lists import (
     unwrapped,
 )
 from tomopipe.scans.datasets import degrees_of, need_dataset
-from tomopipe.scans.formats import Format, format_of
+from tomopipe.scans.formats import format_of
 from tomopipe.scans.hdf5 import one_line, open_hdf5
 from tomopipe.scans.instrument import StatedNumber
 from tomopipe.scans.layout import Layout, Path
@@ -167,9 +167,8 @@ def _examine(
 def _read_parts(
     path: Path, flats: Sources, darks: Sources, options: InputBlock, stack: ExitStack
 ) -> _Parts:
-    kind = format_of(path)
-    reader = kind.open(path, options, stack)
-    layout = _corrected(reader.layout(), options, kind)
+    reader = format_of(path).open(path, options, stack)
+    layout = _corrected(reader.layout(), options)
     _refuse_implausible(layout)
     warnings = [*layout.warnings, *_check_unit(layout, options)]
     flat = find_references(reader, "flats", flats, layout, options, stack)
@@ -307,7 +306,7 @@ def _chosen(layout: Layout, options: InputBlock) -> NDArray[np.intp]:
     return chosen
 
 
-def _corrected(layout: Layout, options: InputBlock, kind: Format) -> Layout:
+def _corrected(layout: Layout, options: InputBlock) -> Layout:
     """Replace what the file says by what the configuration says."""
     changes: dict[str, Any] = {
         name: StatedNumber(value, _not_of_the_file(getattr(layout, name), value))
@@ -315,7 +314,7 @@ def _corrected(layout: Layout, options: InputBlock, kind: Format) -> Layout:
         if (value := getattr(options, name)) is not None
     }
     if options.angles is not None:
-        changes |= _configured_angles(layout, options.angles, options.angle_unit, kind)
+        changes |= _configured_angles(layout, options.angles, options.angle_unit)
         changes["warnings"] = tuple(
             text for text in layout.warnings if not text.startswith(_OF_ANGLES)
         )
@@ -348,33 +347,23 @@ def _are_others(of_file: NDArray | None, configured: NDArray | None) -> bool:
     return bool(np.nanmax(np.abs(of_file - configured), initial=0.0) > _SAME_ANGLE_DEG)
 
 
-def _configured_angles(
-    layout: Layout, angles: str | AngleRange, unit: str, kind: Format
-) -> dict[str, Any]:
+def _configured_angles(layout: Layout, angles: str | AngleRange, unit: str) -> dict[str, Any]:
     """Return the angles that the configuration gives, and where they stand."""
     if not isinstance(angles, str):
         return {"theta_location": _CONFIGURATION} | _angles_of_range(layout, angles)
+    if layout.theta_configured:
+        return {}
     if is_dataset(angles):
-        if not kind.has_datasets:
-            raise ScanError(
-                f"{layout.path}: input.angles: {angles} would be a dataset of an HDF5 file; name a "
-                "text file, or a range such as {start: 0, stop: 180}"
-            )
         with open_hdf5(layout.path) as file:
-            theta_deg, _, assumed, _ = degrees_of(
-                need_dataset(file, angles, " (input.angles)"), unit
-            )
-        _refuse_unknown_unit(layout.path, angles, assumed)
-        notes = (*layout.notes, *assumed)
-        return {"theta_deg": theta_deg, "theta_location": angles, "notes": notes}
-    if kind.reads_lists:
-        return {}  # its reader has read the list, and knows which images are missing
-    theta_deg, notes = read_angles(angles, unit), (*layout.notes, *notes_on_list(angles))
+            theta_deg, _, notes, _ = degrees_of(need_dataset(file, angles, " (input.angles)"), unit)
+        _refuse_unknown_unit(layout.path, angles, notes)
+    else:
+        theta_deg, notes = read_angles(angles, unit), notes_on_list(angles)
     return {
         "theta_deg": theta_deg,
         "theta_location": angles,
-        "theta_listed": True,
-        "notes": notes,
+        "theta_listed": not is_dataset(angles),
+        "notes": layout.notes + notes,
     }
 
 

@@ -24,8 +24,7 @@ import numpy as np
 from tomopipe.errors import ScanError
 from tomopipe.scans.formats import HDF5
 from tomopipe.scans.hdf5 import StillWrittenError, open_hdf5
-from tomopipe.scans.linked import files_taken_from, objects_in
-from tomopipe.scans.raw_state import Path, companions, files_in
+from tomopipe.scans.raw_state import Path, companions, files_in, files_taken_from, objects_in
 
 if TYPE_CHECKING:
     import h5py

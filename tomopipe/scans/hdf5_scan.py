@@ -15,7 +15,10 @@ from tomopipe.errors import ScanError
 from tomopipe.scans import dxchange, nxtomo
 from tomopipe.scans.datasets import (
     Angles,
+    DatasetEntry,
     angles_unless_given,
+    brief_tree,
+    datasets_in,
     degrees_of,
     find_angles,
     find_dataset,
@@ -39,7 +42,6 @@ from tomopipe.scans.layout import (
 )
 from tomopipe.scans.metadata import fewer_frames
 from tomopipe.scans.pixels import AXES, Frames, Hdf5Pixels, Pixels, images_of, transposed
-from tomopipe.scans.tree import DatasetEntry, brief_tree, datasets_in
 
 if TYPE_CHECKING:
     import h5py

@@ -32,6 +32,7 @@ class Layout:
     theta_deg: NDArray[np.float64] | None  # as found: any number of them, finite or not; None: none
     theta_location: str
     theta_listed: bool = False  # in a list apart from the frames, which may not fit to them
+    theta_configured: bool = False  # in that of input.angles, which the reader has read
     pixel_size_um: StatedNumber | None = None
     energy_kev: StatedNumber | None = None
     distance_mm: StatedNumber | None = None

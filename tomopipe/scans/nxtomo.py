@@ -30,11 +30,14 @@ from tomopipe.scans.datasets import (
     angles_unless_given,
     attribute_of,
     check_stack,
+    class_of,
     degrees_of,
     find_angles,
     find_dataset,
+    groups_below,
     list_in,
     need_dataset,
+    text_in,
     unit_of,
     values_of,
 )
@@ -53,7 +56,6 @@ from tomopipe.scans.layout import (
 )
 from tomopipe.scans.metadata import fewer_frames
 from tomopipe.scans.pixels import Frames, Hdf5Pixels, MirroredPixels
-from tomopipe.scans.tree import class_of, groups_below, text_in
 
 if TYPE_CHECKING:
     import h5py

@@ -34,16 +34,6 @@ ABSENT = "declared absent"
 Sources = Path | Sequence[Path] | None
 
 
-def open_references(
-    path: Path, kind: Kind, options: InputBlock, stack: ExitStack
-) -> list[Reference]:
-    """Find the flats or darks in another file or folder, of any format; `options` of the scan."""
-    result = format_of(path)
-    if result.references is None:
-        return result.open(path, InputBlock(), stack).references(kind)
-    return result.references(path, kind, options, stack)
-
-
 @dataclass(frozen=True, eq=False)
 class References:
     """Flats or darks of a scan that were really written; none if they are declared absent."""
@@ -91,7 +81,7 @@ def find_references(
         paths = [
             (other, part)
             for other in several
-            for part in open_references(other, kind, options, stack)
+            for part in format_of(other).references(other, kind, options, stack)
         ]
     expected = pixels.shape[1:]
     paths = [(where, _as_images(_as_the_scan(part, pixels), expected)) for where, part in paths]

@@ -29,7 +29,7 @@ from tomopipe.scans.angle_lists import (
     planned_by_range,
     read_angles,
 )
-from tomopipe.scans.formats import ALONE, IMAGES, format_named
+from tomopipe.scans.formats import HDF5, TIFF
 from tomopipe.scans.hdf5 import check_file, one_line
 from tomopipe.scans.image_names import (
     Placed,
@@ -69,9 +69,14 @@ class TiffReader:
 
     def __init__(self, path: Path, options: InputBlock) -> None:
         self._path, self._angle_unit = FilePath(path), options.angle_unit
-        listed = isinstance(options.angles, str) and not is_dataset(options.angles)
-        self._angles = FilePath(str(options.angles)) if listed else None
-        self._range = options.angles if isinstance(options.angles, AngleRange) else None
+        angles = options.angles
+        if isinstance(angles, str) and is_dataset(angles):
+            raise ScanError(
+                f"{path}: input.angles: {angles} would be a dataset of an HDF5 file; name a text "
+                "file, or a range such as {start: 0, stop: 180}"
+            )
+        self._angles = FilePath(angles) if isinstance(angles, str) else None
+        self._range = angles if isinstance(angles, AngleRange) else None
         self._order, self._axes = options.frames, tuple(options.axes)
         self._stack = _open_stack(self._path, counted=bool(self._order))
         self._frames = transposed(self._stack, options.axes)
@@ -111,6 +116,7 @@ class TiffReader:
             location=self._stack.location,
             theta_location="" if source is None else source.name.replace(self._path.stem, "<scan>"),
             theta_listed=source is not None,
+            theta_configured=self._angles is not None,
             warnings=(
                 *(() if source else self._tilts()),
                 *not_taken,
@@ -262,7 +268,7 @@ def tiff_files(folder: Path) -> list[FilePath]:
     """List the TIFF files of a folder in the order of their names."""
     try:
         with os.scandir(folder) as entries:
-            results = [entry.name for entry in entries if entry.name.lower().endswith(IMAGES)]
+            results = [entry.name for entry in entries if entry.name.lower().endswith(TIFF.endings)]
     except OSError as error:
         raise ScanError(f"{folder}: cannot be read ({one_line(error)})") from error
     names = in_order([name for name in results if name[0] != "."])  # hidden ones are of macOS
@@ -339,11 +345,9 @@ def _projections_in(folder: FilePath, n_images: int, beside: Iterable[str]) -> s
 def _alone_in(folder: FilePath) -> str:
     """Say how to name scans in files, in a folder that was taken for one of images, or below it."""
     paths = (
-        f"; for its {format_.name} files give {folder}/{pattern}{path.suffix}"
+        f"; for its HDF5 files give {folder}/{pattern}{path.suffix}"
         for pattern in ("*", "*/*")
         for path in folder.glob(pattern)
-        if not path.name.startswith(".")
-        and path.suffix.lower() in ALONE
-        and (format_ := format_named(path.name))
+        if path.suffix.lower() in HDF5.endings and not path.name.startswith(".")
     )
     return next(paths, "")

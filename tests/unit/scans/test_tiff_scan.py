@@ -339,11 +339,6 @@ def test_flats_and_darks_of_other_scans(tmp_path):
         assert scan.flat[0, 0] == pytest.approx((3 * FLAT + 4 * (FLAT + 8)) / 7)
 
 
-def test_a_monitor_is_not_in_tiff_files(tmp_path):
-    with open_scan(write_folder(tmp_path / "scan")) as scan, pytest.raises(ScanError):
-        scan.read_monitor("/current")
-
-
 def test_unusable_folders_say_why(tmp_path):
     (tmp_path / "empty").mkdir()
     assert "a folder without TIFF files" in reason_of(tmp_path / "empty")
