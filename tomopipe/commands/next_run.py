@@ -15,7 +15,6 @@ from tomopipe.campaign.stacks import stack_notes
 from tomopipe.config import FullReconBlock
 from tomopipe.cost.cost import Cost, costs
 from tomopipe.cost.disk import SCRATCH, disk_needed, half_notes
-from tomopipe.cost.job_memory import block_rows, full_recon_mb
 from tomopipe.errors import some_of
 from tomopipe.groups import grouped
 from tomopipe.report.collected_records import collect
@@ -24,6 +23,7 @@ from tomopipe.reruns.made_again import why_again
 from tomopipe.reruns.option_faults import closed_folders, option_faults, protected_results
 from tomopipe.reruns.settle import PlannedJob, Settled
 from tomopipe.reruns.words import METADATA_ALONE, MISSING, is_cause, is_news, is_of_cor
+from tomopipe.stream.memory import block_rows, full_recon_mb
 
 _N_NAMED = 3  # scans in a row of several
 _FOLLOWING = ("resolve_cor", "export_star", "report")

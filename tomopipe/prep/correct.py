@@ -22,6 +22,8 @@ from tomopipe.prep.intensity import correct_hardening, current_factors, normalis
 from tomopipe.prep.normalise import MIN_TRANSMISSION, normalise
 from tomopipe.prep.phase import retrieve_phase
 from tomopipe.prep.recipe import (
+    GPU_BATCH_BYTES,
+    STRIPE_BYTES,
     IndexRange,
     halo_of,
     phase_strength,
@@ -35,9 +37,6 @@ from tomopipe.recon.team import Team
 from tomopipe.scans.scan import Scan
 
 BATCH_BYTES = 16 * 2**20  # of float32 projections being corrected, all threads together
-GPU_BATCH_BYTES = 128 * 2**20  # the same on a GPU
-_GPU_COPIES = 10  # of them that are held at most
-STRIPE_BYTES = 512 * 2**20  # of what stripe filters hold; one row's needs where those are more
 
 # rows that a correction is given, and those that it has to give
 _Given = tuple[IndexRange, IndexRange]
@@ -205,16 +204,6 @@ def corrections_of(scan: Scan, recipe: PreprocessBlock) -> Corrections:
             pixel_size_um=scan.pixel_size_um,
         ),
     )
-
-
-def gpu_correct_bytes(n_angles: int, n_read: int, n_cols: int) -> int:
-    """Return what corrections take of a GPU at a time: a batch of projections, or a row's stripes.
-
-    A batch needs `n_read` rows.
-    """
-    frame = 4 * n_read * n_cols
-    batch = max(frame, min(GPU_BATCH_BYTES, n_angles * frame))
-    return max(_GPU_COPIES * batch, 3 * stripe_bytes(n_angles, n_cols))
 
 
 def _within(given: IndexRange, target: IndexRange) -> IndexRange:
