@@ -5,17 +5,16 @@ roll, phase, logarithm, hardening. Then sinograms, row by row: stripes.
 """
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.arrays import module_of
+from tomopipe.arrays import module_of, on_host
 from tomopipe.config import PreprocessBlock
-from tomopipe.config.preprocess import StripesBlock
-from tomopipe.prep import stripes
+from tomopipe.config.preprocess import STRIPE_FILTERS
 from tomopipe.prep.bad_pixels import Repair, find_bad_pixels, plan_repair, remove_zingers
 from tomopipe.prep.flats import Beam, read_beam
 from tomopipe.prep.intensity import correct_hardening, current_factors, normalise_to_air
@@ -31,7 +30,6 @@ from tomopipe.prep.recipe import (
     stripe_bytes,
     warp_of,
 )
-from tomopipe.prep.stripes_gated import remove_proven
 from tomopipe.prep.warp import Warp, apply_warp
 from tomopipe.recon.team import Team
 from tomopipe.scans.scan import Scan
@@ -127,15 +125,18 @@ class Corrections:
 
     def remove_stripes(self, sinograms: Any, threads: int = 1) -> None:
         """Remove the stripes of sinograms (n_rows, n_angles, n_cols), in place."""
-        remove = _stripe_filter(self.recipe)
-        if remove is None:
+        options = self.recipe.stripes
+        if options.method == "none":
             return
+        stripe_filter = STRIPE_FILTERS[options.method]
+        remove, xp = resolve_name(stripe_filter.function), module_of(sinograms)
 
         def remove_from(sinogram: Any) -> None:
-            sinogram[...] = remove(sinogram)
+            given = sinogram if stripe_filter.on_gpu else on_host(sinogram)
+            sinogram[...] = xp.asarray(remove(given, options))
 
         room = STRIPE_BYTES // stripe_bytes(*sinograms.shape[1:])
-        workers = 1 if module_of(sinograms) is not np else max(1, min(threads, room))
+        workers = 1 if xp is not np else max(1, min(threads, room))
         with Team(workers) as team:
             team.run(remove_from, ((sinogram,) for sinogram in sinograms))
 
@@ -209,14 +210,3 @@ def corrections_of(scan: Scan, recipe: PreprocessBlock) -> Corrections:
 def _within(given: IndexRange, target: IndexRange) -> IndexRange:
     """Return where the rows wanted lie in those given."""
     return target[0] - given[0], target[1] - given[0]
-
-
-def _stripe_filter(recipe: PreprocessBlock) -> Callable[[Any], Any] | None:
-    filters: dict[str, Callable[[Any, StripesBlock], Any]] = {
-        "gated": remove_proven,
-        "sorting": stripes.remove_by_sorting,
-        "vo": stripes.remove_by_combination,
-        "fourier-wavelet": stripes.remove_by_wavelets,
-    }
-    remove = filters.get(recipe.stripes.method)
-    return None if remove is None else lambda sinogram: remove(sinogram, recipe.stripes)
