@@ -14,7 +14,7 @@ from tests.report_campaign import NASTY, half_finished, write_json
 from tomopipe.campaign.results import Model
 from tomopipe.campaign.state import State
 from tomopipe.report.collected_records import collect, collect_scans, commit
-from tomopipe.report.sources import parse_prediction
+from tomopipe.report.scan_records import parse_prediction
 from tomopipe.steps.report import report
 
 
