@@ -3,12 +3,13 @@
 import json
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import resources
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
+from pydantic import TypeAdapter
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
@@ -42,8 +43,20 @@ _REPORT_HEADERS = {
     "form-action 'none'; frame-ancestors 'none'"
 }
 _PICTURE_HEADERS = {"cache-control": "private, max-age=600"}
-_Decision = tuple[str, dict[str, str], dict[str, str], bool, bool]
-"""Scan, cells, cells seen, whether source and time go into the note, and whether it is an undo."""
+
+
+@dataclass(frozen=True)
+class _Decision:
+    """What a person decided about a scan."""
+
+    scan: str
+    cells: dict[str, str]
+    seen: dict[str, str]  # all cells of the row when the person decided
+    stamp: bool = False  # whether source and time go into the note
+    undo: bool = False
+
+
+_DECISIONS = TypeAdapter(dict[Literal["decisions"], list[_Decision]])
 
 
 def make_app(
@@ -160,46 +173,24 @@ class _Api:
 
     async def decide(self, request: Request) -> Response:
         """Write decisions into the campaign table; rows that have changed are left and reported."""
-        decisions = _decisions(await request.body())
+        try:
+            content = _DECISIONS.validate_json(await request.body(), strict=True)
+            decisions = content["decisions"]
+        except (ValueError, KeyError) as error:
+            raise _MalformedError("expected JSON, decisions with scan, cells and seen.") from error
         return await run_in_threadpool(self._decide, decisions)
 
     def _decide(self, decisions: list[_Decision]) -> Response:
         outcomes = decide(
             self.store.table_now(),
-            {
-                scan: (self._checked(scan, cells, undo=undo), seen)
-                for scan, cells, seen, _, undo in decisions
-            },
-            stamp=stamp_now() if any(stamp for *_, stamp, _ in decisions) else "",
+            {decision.scan: (self._checked(decision), decision.seen) for decision in decisions},
+            stamp=stamp_now() if any(decision.stamp for decision in decisions) else "",
         )
         return JSONResponse({scan: asdict(outcome) for scan, outcome in outcomes.items()})
 
-    def _checked(self, scan: str, cells: dict[str, str], *, undo: bool) -> dict[str, str]:
-        shape = self.store.scan(scan).shape
-        return checked_cells(scan, cells, shape[2] if shape else None, undo=undo)
-
-
-def _decisions(body: bytes) -> list[_Decision]:
-    """Read the decisions in the body of a request."""
-    try:
-        decisions = json.loads(body.decode("utf-8"))["decisions"]
-        return [_decision(**decision) for decision in decisions]
-    except (ValueError, RecursionError, LookupError, TypeError) as error:
-        raise _MalformedError("expected JSON, decisions with scan, cells and seen.") from error
-
-
-def _decision(
-    scan: object, cells: object, seen: object, stamp: object = False, undo: object = False
-) -> _Decision:
-    if not (isinstance(scan, str) and isinstance(stamp, bool) and isinstance(undo, bool)):
-        raise _MalformedError("expected a text for scan, and true or false for stamp and undo.")
-    return scan, _texts(cells), _texts(seen), stamp, undo
-
-
-def _texts(cells: object) -> dict[str, str]:
-    if not isinstance(cells, dict) or not all(isinstance(cell, str) for cell in cells.values()):
-        raise _MalformedError("expected texts by column for cells and for seen.")
-    return cells
+    def _checked(self, decision: _Decision) -> dict[str, str]:
+        scan, shape = decision.scan, self.store.scan(decision.scan).shape
+        return checked_cells(scan, decision.cells, shape[2] if shape else None, undo=decision.undo)
 
 
 def _static_routes() -> list[Route]:
