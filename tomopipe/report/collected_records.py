@@ -37,7 +37,7 @@ def collect(
     campaign: Campaign,
     *,
     notes: Mapping[str, Container[str]] | None = None,
-    points: bool = True,
+    points: bool = False,
     why: Why | None = None,
 ) -> CampaignRecord:
     """Read the existing results of a campaign; a broken file is noted and skipped.

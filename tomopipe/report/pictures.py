@@ -64,7 +64,8 @@ def picture_all(
         folder.mkdir(parents=True, exist_ok=True)
     size = LARGE if len(scans) <= LARGE_SCANS else SMALL
     cache = (own_folder if folder is None else page_folder) / PICTURES_MADE
-    maker = _Maker(page_folder, folder, size, _read_cache(cache))
+    known = _read_cache(cache)
+    maker = _Maker(page_folder, folder, size, known)
     pictures = {
         scan.name: maker.placed(
             scan.name,
@@ -80,7 +81,7 @@ def picture_all(
     for stack in stacks:
         key = stack_key(stack.name)
         pictures[key] = maker.placed(key, ScanPictures(maker.planes(key, stack.volume)))
-    if cache.parent.absolute() == page_folder.absolute():
+    if cache.parent.absolute() == page_folder.absolute() and maker.made != known:
         write_json(maker.made, cache)
     _tidy(page_folder / PICTURES, list(pictures.values()))
     return pictures, maker.notes

@@ -310,11 +310,6 @@ def _counts(record: Mapping[str, Any], raw: Path) -> bool:
 
 def parse_prediction(data: Mapping[str, Any], *, points: bool = True) -> Prediction:
     """Make a Prediction from prediction.json, optionally without the points of curves."""
-    curves = [
-        _parse_curve(name, method if points else method | {"curve": None})
-        for name, method in part(data, "methods").items()
-        if isinstance(method, dict)
-    ]
     return Prediction(
         best_cor_px=number(data.get("best_cor_px")),
         cor_px=number(data.get("cor_px")),
@@ -322,8 +317,7 @@ def parse_prediction(data: Mapping[str, Any], *, points: bool = True) -> Predict
         verdict=text(data.get("verdict")),
         method=text(data.get("method")),
         reason=text(data.get("reason")),
-        curves=tuple(curves),
-        evidence=_parse_evidence(part(data, "evidence") if points else {}),
+        curves=parse_curves(data, points=points),
         model=_parse_model(part(data, "model")),
         roll_px_per_100_rows=number(data.get("roll_px_per_100_rows")),
         warnings=texts(data.get("warnings")),
@@ -331,16 +325,27 @@ def parse_prediction(data: Mapping[str, Any], *, points: bool = True) -> Predict
     )
 
 
-def _parse_model(model: Mapping[str, Any]) -> Model | None:
-    name = text(model.get("name"))
-    return Model(name, text(model.get("sha256"))) if name else None
+def parse_curves(data: Mapping[str, Any], *, points: bool = True) -> tuple[Curve, ...]:
+    """Return the curve of each method of a prediction.json."""
+    return tuple(
+        _parse_curve(name, method if points else method | {"curve": None})
+        for name, method in part(data, "methods").items()
+        if isinstance(method, dict)
+    )
 
 
-def _parse_evidence(evidence: Mapping[str, Any]) -> tuple[Curve, ...]:
+def parse_evidence(data: Mapping[str, Any]) -> tuple[Curve, ...]:
+    """Return the curves that the network of method ai read, of a prediction.json."""
+    evidence = part(data, "evidence")
     return tuple(
         _parse_curve(kind, {"curve": {"cor_px": evidence.get("cor_px"), "score": score}})
         for kind, score in part(evidence, "score").items()
     )
+
+
+def _parse_model(model: Mapping[str, Any]) -> Model | None:
+    name = text(model.get("name"))
+    return Model(name, text(model.get("sha256"))) if name else None
 
 
 def _parse_curve(name: str, method: Mapping[str, Any]) -> Curve:

@@ -23,7 +23,7 @@ def every_state(folder):
 
 
 def by_name(made, **changed):
-    record = collect(made.campaign(**changed))
+    record = collect(made.campaign(**changed), points=True)
     return {scan.name: scan for scan in record.scans}, record
 
 
