@@ -10,6 +10,7 @@ from tomopipe.campaign.lock import under_way
 from tomopipe.cli.options import ConfigFile, Directory
 from tomopipe.cli.terminal import near
 from tomopipe.commands.status import read_status
+from tomopipe.reruns.settle import Settled
 from tomopipe.run.ending import has_ended, record_page, report_campaign
 
 
@@ -37,5 +38,5 @@ def report(
     if page == campaign.files.report and under_way(campaign.directory) is None:
         # what was not finished, or is to be made, the next run may show otherwise
         is_open = read_status(campaign).with_state("running", "lost") or not has_ended(campaign)
-        record_page(campaign, is_final=not (unread or is_open))
+        record_page(campaign, None if unread or is_open else Settled(campaign, looks_ahead=False))
     typer.echo(near(page))

@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from tomopipe.campaign.failures import begun, has_no_end
+from tomopipe.campaign.job_status import read_job
 from tomopipe.cost import batches, job_memory
 from tomopipe.errors import RunEndedError
 from tomopipe.reruns.parameters import is_open, parameters
@@ -76,19 +76,24 @@ def cpu_ms(settled: Settled, step: str, key: str) -> int:
 
 
 def runtime_min(settled: Settled, step: str, key: str, threads: int) -> int:
-    """Return the time that a submitted job asks for in its first attempt, thrice the estimate.
+    """Return the time that a submitted job asks for in its first attempt, in minutes."""
+    return max(_LEAST_MIN, math.ceil(wall_s(settled, step, key, threads) / 60))
+
+
+def wall_s(settled: Settled, step: str, key: str, threads: int) -> int:
+    """Return thrice the time that a submitted job is expected to take.
 
     As finished jobs of the campaign tell; before there are some, from the size of the scan.
     """
     if not (snakemake_options.is_remote() and is_open(settled, step, key)):
-        return _LEAST_MIN
+        return 0
     from tomopipe.cost.cost import most_core_s  # slow to load, and of no use on a node
 
     if usual := _usual(settled, step):
-        wall_s = most_core_s(usual, step, settled.rows.get(key)) / threads
+        seconds = most_core_s(usual, step, settled.rows.get(key)) / threads
     else:
-        wall_s = _cpu_s(settled, step, key) / threads + _moved(settled, step, key) / _BYTES_PER_S
-    return max(_LEAST_MIN, math.ceil(_MARGIN * wall_s / 60))
+        seconds = _cpu_s(settled, step, key) / threads + _moved(settled, step, key) / _BYTES_PER_S
+    return math.ceil(_MARGIN * seconds)
 
 
 @lru_cache(maxsize=8)
@@ -98,15 +103,10 @@ def _usual(settled: Settled, step: str) -> dict[float, float]:
     return usual_core_s(settled.campaign, step, settled.rows)
 
 
-@lru_cache(maxsize=8)
-def _begun(settled: Settled, step: str) -> set[str]:
-    return begun(settled.campaign.logs, step)
-
-
 def _was_killed_before(settled: Settled, step: str, key: str) -> bool:
     """Tell whether the last run left a job without an end: killed, perhaps by another's."""
-    log = settled.campaign.logs.log(step, key)
-    return key in _begun(settled, step) and has_no_end(log, since=0)
+    job = read_job(settled.campaign.logs.status(step, key))
+    return job is not None and job.state in ("running", "lost")
 
 
 def _cpu_s(settled: Settled, step: str, key: str) -> float:

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tomopipe.campaign.campaign import Campaign, refuse_vanished
+from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import STACK, VOLUMES
 from tomopipe.campaign.results import volume_cor_px
 from tomopipe.campaign.state import ACCEPTED, NOT_SELECTED, State
-from tomopipe.errors import TomopipeError, some_of
+from tomopipe.errors import TomopipeError
 from tomopipe.groups import grouped
 from tomopipe.report.collected_records import collect
 from tomopipe.report.records import ScanRecord
@@ -17,7 +17,6 @@ from tomopipe.storage.atomic import take_away
 from tomopipe.storage.checksums import quick_state
 
 _SAME_PX = 1e-6
-_N_NAMED = 4  # scans in a line
 
 
 @dataclass(frozen=True)
@@ -69,27 +68,6 @@ def of_gone_scans(campaign: Campaign) -> list[Temporary]:
         if is_left(scan := path.name.removesuffix(ending), path, kind)
         and (kind != "volume" or volume_cor_px(path) is not None)  # it is none of others
     ]
-
-
-def gone_line(campaign: Campaign) -> str:
-    """Name the scans with volumes or stacks that no run makes any more; "" if there are none.
-
-    Nor if a folder has lost all its raw files: its disk may be away.
-    """
-    from tomopipe.cost.disk import shown_size  # slow to load, and of no use to a run
-
-    try:
-        refuse_vanished(campaign)
-    except TomopipeError:
-        return ""
-    if not (files := of_gone_scans(campaign)):
-        return ""
-    scans = some_of(sorted({file.scan for file in files}), _N_NAMED)
-    return (
-        "volumes or stacks of scans that are not in the campaign, or in another full_recon.output: "
-        f"{scans}, {shown_size(sum(file.n_bytes for file in files))}. They stay as they are; if "
-        "nobody needs them, `tomopipe clean --gone` removes them"
-    )
 
 
 def remove(files: list[Temporary]) -> int:
