@@ -1,7 +1,6 @@
 """`tomopipe clean`: remove what a campaign declares temporary."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,10 +9,8 @@ import typer
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli.options import ConfigFile, Directory, DryRun
 from tomopipe.cost.disk import shown_size
-from tomopipe.errors import TomopipeError, some_of
-from tomopipe.run.retention import of_gone_scans, removable, remove, unaccepted_scans
-
-_N_NAMED = 3  # scans for each reason
+from tomopipe.errors import TomopipeError
+from tomopipe.run.retention import accepted_scans, of_gone_scans, removable, remove
 
 
 def clean(
@@ -33,7 +30,7 @@ def clean(
 
     Temporary is what `storage.keep_try` and `storage.keep_stacks` say. A scan is accepted when its
     COR needs no review and its volume was made at it; those of other scans stay, and if nothing is
-    removed the reasons are printed. The next run does not make the files again, and the review page
+    removed their number is printed. The next run does not make the files again, and the review page
     shows any COR from rows.h5.
 
     Example: `tomopipe clean mycampaign -n`
@@ -53,12 +50,5 @@ def clean(
     what = ", ".join(counts) or "no files"
     did = "would be removed" if dry_run else "removed"
     typer.echo(f"{what}, {shown_size(n_bytes)}: {did}")
-    if not (files or gone) and (unaccepted := unaccepted_scans(campaign)):
-        typer.echo(_why_kept(unaccepted))
-
-
-def _why_kept(scans: Mapping[str, Sequence[str]]) -> str:
-    n_scans = sum(map(len, scans.values()))
-    reasons = (f"{len(names)} {why} ({some_of(names, _N_NAMED)})" for why, names in scans.items())
-    verb = "scan is" if n_scans == 1 else "scans are"
-    return f"{n_scans} {verb} not accepted: {', '.join(reasons)}"
+    if not (files or gone) and (n := len(campaign.scans) - len(accepted_scans(campaign))):
+        typer.echo(f"{n} of {len(campaign.scans)} scans are not accepted; see tomopipe cor list.")

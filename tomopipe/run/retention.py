@@ -7,9 +7,8 @@ from pathlib import Path
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import STACK, VOLUMES
 from tomopipe.campaign.results import volume_cor_px
-from tomopipe.campaign.state import ACCEPTED, NOT_SELECTED, State
+from tomopipe.campaign.state import ACCEPTED
 from tomopipe.errors import TomopipeError
-from tomopipe.groups import grouped
 from tomopipe.report.collected_records import collect
 from tomopipe.report.records import ScanRecord
 from tomopipe.reruns.made_again import why_again
@@ -86,35 +85,18 @@ def accepted_scans(campaign: Campaign) -> list[str]:
     Their COR was set by hand, or predicted, accepted without doubts and not replaced; their volume
     exists and was made at that COR.
     """
-    return [scan for scan, why in _reasons(campaign).items() if not why]
-
-
-def unaccepted_scans(campaign: Campaign) -> dict[str, list[str]]:
-    """Name the scans that are not accepted, by reason, such as `doubtful`."""
-    return grouped((why, scan) for scan, why in _reasons(campaign).items() if why)
-
-
-def _reasons(campaign: Campaign) -> dict[str, str]:
-    """Say for each scan why it is not accepted; "" if it is."""
     record = collect(campaign, why=why_again(campaign))
-    return {scan.name: _why_not(scan) for scan in record.scans if scan.name in campaign.scans}
+    return [
+        scan.name for scan in record.scans if scan.name in campaign.scans and _is_accepted(scan)
+    ]
 
 
-def _why_not(scan: ScanRecord) -> str:
-    """Return the first reason why a scan is not accepted, or nothing."""
-    reasons = (
-        (scan.state, scan.state in NOT_SELECTED),
-        ("failed", bool(scan.failures) or scan.state is State.FAILED),
-        ("without a COR", scan.cor_px is None),
-        ("edited since the run", scan.is_edited),
-        (scan.state, scan.state not in ACCEPTED),
-        ("without a volume", scan.volume is None),
-    )
-    why = next((why for why, is_so in reasons if is_so), "")
-    if why or scan.volume is None or scan.cor_px is None:
-        return why
-    # last, as it opens the volume
-    return "" if _made_at(scan.volume, scan.cor_px) else "with a volume of another COR"
+def _is_accepted(scan: ScanRecord) -> bool:
+    if scan.state not in ACCEPTED or scan.failures or scan.is_edited:
+        return False
+    if scan.volume is None or scan.cor_px is None:
+        return False
+    return _made_at(scan.volume, scan.cor_px)  # last, as it opens the volume
 
 
 def _made_at(volume: Path, cor_px: float) -> bool:
