@@ -27,7 +27,6 @@ from tomopipe.campaign.results import read_cor_json
 from tomopipe.campaign.stacks import find_stacks
 from tomopipe.errors import TomopipeError
 from tomopipe.groups import grouped
-from tomopipe.reruns.decisions import Decisions
 from tomopipe.reruns.foreign import refuse_foreign
 from tomopipe.reruns.option_faults import refuse_missing_files, refuse_no_file, refuse_option_faults
 from tomopipe.reruns.receipts import Receipt, content_of, digest
@@ -103,7 +102,8 @@ class Settled:
         self.campaign, self.out = campaign, campaign.outputs
         self.looks_ahead, self.made = looks_ahead, made
         self.jobs: list[PlannedJob] = []  # in the order of the steps
-        self.decisions = Decisions(campaign)
+        self.wanted = Wanted(campaign)
+        self.decisions = self.wanted.decisions
         self.receipts = self.decisions.receipts
         self.pending = ""
         self.predicting: set[str] = set()  # scans whose prediction is pending
@@ -115,7 +115,6 @@ class Settled:
         self._is_other = False  # a table shown in the report changes
         self._may_be_other = False  # a missing one comes out as it was, or not
         self.rows: InventoryRows = {}  # as the run will have them
-        self.wanted = Wanted(campaign, self.decisions, lambda: self.rows)
         if looks_ahead:
             refuse_no_file(campaign)
         refuse_missing_files(campaign)
@@ -130,7 +129,7 @@ class Settled:
 
     def _visit(self) -> None:
         """Visit the steps in their order."""
-        self.rows = self._inventory()
+        self.rows = self.wanted.rows = self._inventory()
         if self.pending:
             return
         if "resolve_cor" in self.made:
