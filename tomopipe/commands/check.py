@@ -8,8 +8,7 @@ from contextlib import chdir
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tomopipe.campaign.campaign import Campaign, InventoryRows, override_faults
-from tomopipe.campaign.lock import is_watched
+from tomopipe.campaign.campaign import Campaign, InventoryRows
 from tomopipe.campaign.raw_files import path_problems
 from tomopipe.campaign.slurm import read_profile, submit_limit, time_limit_min, unknown_names
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
@@ -106,11 +105,8 @@ def _recorded(rows: InventoryRows) -> Iterator[tuple[str, list[str]]]:
 def _check_table(campaign: Campaign, findings: Findings) -> None:
     """Check the table; a row, or an override, of a scan that may still come is a warning."""
     rows = [row for row in campaign.table_rows if row.scan and row.scan not in campaign.scans]
-    if is_watched(campaign.directory):
-        scans = [*campaign.scans.values(), *campaign.refused]
-        findings.warnings += override_faults(campaign.config, scans)
-    else:
-        findings.warnings += campaign.override_notes()
+    for lines in campaign.unmatched_overrides():
+        findings.warnings += lines
     findings.errors += campaign.table_faults({row.scan for row in rows})
     findings.warnings += (
         f"{campaign.table_name}: line {row.line}: no scan {row.scan} in the "

@@ -82,7 +82,7 @@ def make_plan(campaign: Campaign, record: CampaignRecord | None = None) -> Plan:
         notes=(
             *unread_folders(campaign.config, campaign.directory),
             *campaign.table_faults(),
-            *campaign.override_notes(),
+            *campaign.unmatched_overrides()[1],
             *(
                 f"no COR, and so no volume: {scan}"
                 for scan in result.without_cor
