@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows
 from tomopipe.campaign.raw_files import path_problems
-from tomopipe.campaign.slurm import read_profile, submit_limit, time_limit_min, unknown_names
+from tomopipe.campaign.slurm import read_profile, submit_limit, unknown_names
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.campaign.table import did_you_mean
 from tomopipe.config.blocks import AngleRange
@@ -33,8 +33,6 @@ from tomopipe.scans.angle_lists import CANNOT_BE
 from tomopipe.scans.metadata import IN_ORDER, NO_ANGLES
 from tomopipe.scans.nxdetector import HINT
 from tomopipe.stream.source import check_scratch
-
-_VOLUME_MIN = 120  # minutes that the rule full_recon requests first
 
 
 @dataclass(frozen=True)
@@ -239,8 +237,8 @@ def _slurm_profile(campaign: Campaign) -> Path:
 
 def _check_queue(path: Path, findings: Findings) -> None:
     """Compare the SLURM profile of a campaign with the cluster's limits for this user."""
-    most, asked = read_profile(path)
-    if not asked:
+    most, resources = read_profile(path)
+    if not resources:
         return
     findings.errors += unknown_names(path)
     limit = submit_limit()
@@ -249,11 +247,3 @@ def _check_queue(path: Path, findings: Findings) -> None:
             f"slurm/profile.yaml has tomopipe-submissions: {most}, and SLURM takes at most {limit} "
             f"of you, or of your account, at once (sacctmgr): the others wait. Set {limit}"
         )
-    for partition in dict.fromkeys(keys.get("slurm_partition", "") for keys in asked):
-        limit_min = time_limit_min(partition)
-        if limit_min is not None and limit_min < _VOLUME_MIN:
-            findings.notes.append(
-                f"partition {partition or 'of SLURM'} ends jobs after {limit_min} min: no job asks "
-                f"for more (volumes else {_VOLUME_MIN}). set-resources in slurm/profile.yaml names "
-                "another"
-            )
