@@ -27,9 +27,9 @@ from tomopipe.campaign.results import read_cor_json
 from tomopipe.campaign.stacks import find_stacks
 from tomopipe.errors import TomopipeError
 from tomopipe.groups import grouped
-from tomopipe.reruns.foreign import refuse_foreign
 from tomopipe.reruns.option_faults import refuse_missing_files, refuse_no_file, refuse_option_faults
 from tomopipe.reruns.receipts import Receipt, content_of, digest
+from tomopipe.reruns.stated import refuse_foreign
 from tomopipe.reruns.wanted import Wanted
 from tomopipe.reruns.words import (
     CHANGED,
