@@ -28,13 +28,6 @@ def predict_cor_mb(rows_mb: float) -> int:
     return int(min(1000, 600 + 20 * rows_mb) + 8 * rows_mb)
 
 
-def block_rows(binning: int, halo: int = 0) -> int:
-    """Return how many detector rows per block, with `halo` rows around, fit full_recon's memory."""
-    from tomopipe.stream.memory import MemoryInputs, standard_blocks
-
-    return standard_blocks(MemoryInputs(1, 1, 1, binning=binning, halo=halo)).height
-
-
 def full_recon_mb(
     shape: tuple[int, int, int],
     options: FullReconBlock = FullReconBlock(),

@@ -113,6 +113,7 @@ class Settled:
         self._fixed: dict[str, Mapping[str, str]] = {}
         self._by_hand: set[str] = set()  # scans with a COR by hand
         self._is_other = False  # a table shown in the report changes
+        self._is_sure = False  # the inventory does, whatever is predicted
         self._may_be_other = False  # a missing one comes out as it was, or not
         self.rows: InventoryRows = {}  # as the run will have them
         if looks_ahead:
@@ -253,9 +254,8 @@ class Settled:
             return {}
         with tempfile.TemporaryDirectory(prefix="tomopipe-plan-") as name:
             rows = expected_inventory(campaign, Path(name))
-            self._is_other = content_of(Files(Path(name)).inventory) != self._content(
-                self.out.inventory
-            )
+            before = self._content(self.out.inventory)
+            self._is_sure = self._is_other = content_of(Files(Path(name)).inventory) != before
         return rows
 
     def _predict(self, scan: str) -> None:
@@ -348,7 +348,7 @@ class Settled:
         if campaign.config.report.enabled:
             reason = target.why(target.of_report(cors, self._content, unknown=guessed))
             reason = reason or (CHANGED["report"] if self._is_other or made else "")
-            self._add_of_all("report", reason, may_run=self._may_be_other)
+            self._add_of_all("report", reason, is_sure=self._is_sure, may_run=self._may_be_other)
 
     def _stitch(
         self, cors: Mapping[str, Any], pending: Collection[str], made: Collection[str]
@@ -369,10 +369,12 @@ class Settled:
                 self._add("stitch", IF_OTHER_COR, stack=stack.name, certain=False)
         return result
 
-    def _add_of_all(self, rule: str, reason: str, *, may_run: bool = False) -> None:
+    def _add_of_all(
+        self, rule: str, reason: str, *, is_sure: bool = False, may_run: bool = False
+    ) -> None:
         """Add a job of the whole campaign, which a pending prediction may make necessary."""
         if reason or may_run or self.waiting:
-            certain = reason == MISSING or (bool(reason) and not self.waiting)
+            certain = reason == MISSING or (bool(reason) and (is_sure or not self.waiting))
             self._add(rule, reason or IF_OTHER_PAGE, certain=certain)
 
     def _add_of_cor(self, rule: str, scan: str, reason: str, guessed: Collection[str]) -> None:
