@@ -113,7 +113,7 @@ class Settled:
         self._fixed: dict[str, Mapping[str, str]] = {}
         self._by_hand: set[str] = set()  # scans with a COR by hand
         self._is_other = False  # a table shown in the report changes
-        self._is_sure = False  # the inventory does, whatever is predicted
+        self._is_sure = False  # so it is, whatever is predicted
         self._may_be_other = False  # a missing one comes out as it was, or not
         self.rows: InventoryRows = {}  # as the run will have them
         if looks_ahead:
@@ -249,13 +249,14 @@ class Settled:
             refuse_option_faults(campaign, rows)
             return rows
         self._add("inventory", reason)
+        self._is_sure = not reason.startswith((MISSING, self.out.inventory))
         if not self.looks_ahead:
             self.pending = "inventory"
             return {}
         with tempfile.TemporaryDirectory(prefix="tomopipe-plan-") as name:
             rows = expected_inventory(campaign, Path(name))
             before = self._content(self.out.inventory)
-            self._is_sure = self._is_other = content_of(Files(Path(name)).inventory) != before
+            self._is_other = content_of(Files(Path(name)).inventory) != before
         return rows
 
     def _predict(self, scan: str) -> None:
