@@ -86,25 +86,14 @@ def _fault_of_number(metadata: Metadata, theta_deg: NDArray[np.float64]) -> str:
         # So few were dropped, or never taken: those who know can use the scan.
         few = len(theta_deg) - n_angles <= max(1, _FEW * n_angles)
         return reason + f"; {IN_ORDER}" * few
-    what_to_do = f"give them: input.angles: {_suitable(theta_deg)}a file of {n_angles} lines"
+    remedy = f"set input.angles to {{start: 0, stop: 180}}, or to a file of {n_angles} lines"
     if metadata.theta_listed:
-        what_to_do = "correct the list"
-        what_to_do += ", unless the scan was aborted" if len(theta_deg) > n_angles else ""
+        remedy = "correct the list"
+        remedy += ", unless the scan was aborted" if len(theta_deg) > n_angles else ""
     return (
         f"{location} has {len(theta_deg)} angles for {n_angles} frames, expected one for each: "
-        f"{what_to_do}"
+        f"{remedy}"
     )
-
-
-def _suitable(theta_deg: NDArray[np.float64]) -> str:
-    """Propose angles that fit to those that there are; nothing if they are not even."""
-    if not len(theta_deg):
-        return "{start: 0, stop: 180}, or "
-    step = (theta_deg[-1] - theta_deg[0]) / max(1, len(theta_deg) - 1)
-    if not step or not np.allclose(np.diff(theta_deg), step, rtol=0.1, atol=0):
-        return ""
-    first = f"if those of the first {len(theta_deg)} frames are right"
-    return f"{{start: {theta_deg[0]:.6g}, step: {step:.8g}}} {first}, or "
 
 
 def chosen_projections(

@@ -39,6 +39,7 @@ from tomopipe.scans.datasets import (
     need_dataset,
     text_in,
     unit_of,
+    value_in,
     values_of,
 )
 from tomopipe.scans.dxchange import NOT_RECOGNISED
@@ -392,7 +393,7 @@ def _column_of_hint(hint_px: float, n_cols: int, mirrored: bool) -> str:
 def _number(group: "h5py.Group", name: str) -> float | None:
     """Read one number or truth value; None whatever goes wrong: nothing depends on it."""
     try:
-        number = float(np.asarray(group[name][()]).item())
-    except UNREADABLE:
+        number = float(np.asarray(value_in(group, name)).item())
+    except (TypeError, ValueError):
         return None
     return number if np.isfinite(number) else None

@@ -7,7 +7,9 @@ import h5py
 import numpy as np
 import pytest
 import tifffile
+from pydantic import ValidationError
 
+from tomopipe.config import InputBlock
 from tomopipe.errors import ScanError, is_of_the_scan
 from tomopipe.scans.angle_lists import COMMAS, TILTS
 from tomopipe.scans.exchange import open_scan, read_metadata
@@ -483,6 +485,12 @@ def test_where_an_image_of_one_series_is_missing_no_kind_is_certain(tmp_path, nu
     angles = {} if listed else {"angles": {"stop": 165}}
     found = read_metadata(path, options=angles | {"frames": ORDER})
     assert incomplete(found).startswith("aborted: 17 frames for 18 in input.frames")
+
+
+def test_an_order_of_frames_counts():
+    for run in ("ten darks", "0 darks", "10", "10 whites", "-1 flats"):
+        with pytest.raises(ValidationError, match="frames"):
+            InputBlock(frames=[run])
 
 
 TURNED = {"axes": ["angle", "col", "row"]}
