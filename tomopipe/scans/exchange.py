@@ -167,7 +167,7 @@ def _examine(
 def _read_parts(
     path: Path, flats: Sources, darks: Sources, options: InputBlock, stack: ExitStack
 ) -> _Parts:
-    reader = format_of(path).open(path, options, stack)
+    reader = format_of(path).open_reader(path, options, stack)
     layout = _corrected(reader.layout(), options)
     _refuse_implausible(layout)
     warnings = [*layout.warnings, *_check_unit(layout, options)]

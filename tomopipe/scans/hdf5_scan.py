@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     import h5py
 
 
-def open_layout(path: Path, options: InputBlock, stack: ExitStack) -> Reader:
+def open_reader(path: Path, options: InputBlock, stack: ExitStack) -> Reader:
     """Open an HDF5 file with the reader of its layout; `stack` closes it."""
     file = stack.enter_context(open_hdf5(path))
     if options.paths.data:
@@ -81,7 +81,7 @@ def references_in(path: Path, kind: Kind, options: InputBlock, stack: ExitStack)
     if target and target in file:
         return NamedReader(file, options).references(kind)
     if dxchange.places(file, kind) or ("exchange" not in file and nxtomo.find_entries(file)):
-        result = open_layout(path, InputBlock(mirrored=options.mirrored), stack).references(kind)
+        result = open_reader(path, InputBlock(mirrored=options.mirrored), stack).references(kind)
         is_turned = options.axes.index("row") > options.axes.index("col")
         return [_turned(part, kind, options.axes) for part in result] if is_turned else result
     datasets = datasets_in(file)
