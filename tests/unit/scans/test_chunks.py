@@ -115,17 +115,6 @@ def test_a_scan_reads_the_same_with_threads(tmp_path, threads):
                 scan.read_block(frames, rows)
 
 
-def test_frames_without_an_angle_are_left_out_of_blocks(tmp_path):
-    truth = write_scan(tmp_path / "s_1.h5", n_angles=11, n_rows=3)
-    with h5py.File(truth.path, "r+") as file:
-        raw = file["exchange/data"][:]
-        file["exchange/theta"][[0, 4]] = np.nan
-    used = [1, 2, 3, 5, 6, 7, 8, 9, 10]
-    with open_scan(truth.path, partial=True) as scan:
-        np.testing.assert_array_equal(scan.read_rows(0, 3), raw[used])
-        np.testing.assert_array_equal(scan.read_block((2, 5), (1, 3)), raw[[3, 5, 6], 1:3])
-
-
 @pytest.mark.parametrize(
     ("chunk", "filters", "in_parts"),
     [((1, 6, 8), {}, True), ((1, 6, 8), {"shuffle": True}, False), ((2, 3, 4), {}, False)],
