@@ -200,15 +200,14 @@ class NxtomoReader:
 
     def _choose(self, entries: list[str]) -> tuple[str, str]:
         """Return the entry to read, and the path that is asked for: of it, or a detector in it."""
-        asked = self._options.entry
-        target = "/" + (asked or "").strip("/")
+        target = "/" + (self._options.entry or "").strip("/")
         for name in entries:
             if target == name or target.startswith(f"{name}/"):
                 return name, target
         if len(entries) == 1:
             return entries[0], ""
         listed = f"there are {some_of(entries, 8)}"
-        if asked is None:
+        if self._options.entry is None:
             raise ScanError(
                 f"{self._path}: {len(entries)} NXtomo entries; {listed}: set input.entry"
             )
