@@ -45,17 +45,6 @@ def test_chunks_present(tmp_path, libver, maxshape, options, chunks, written, ex
     assert frames_of(tmp_path / "a.h5") == expected
 
 
-@pytest.mark.slow
-def test_thousands_of_chunks_with_some_missing(tmp_path):
-    with h5py.File(tmp_path / "a.h5", "w") as file:
-        data = file.create_dataset("d", (20_000, 4, 4), "u1", chunks=(1, 4, 4))
-        for block in range(0, 19_000, 1000):
-            data[block : block + 1000] = 1
-    with h5py.File(tmp_path / "a.h5") as file:
-        written = written_frames(file["d"])
-    assert written.frames.sum() == 19_000
-
-
 def test_contiguous_is_written_once_it_has_a_place(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("d", SHAPE, "u2")
