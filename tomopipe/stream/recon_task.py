@@ -12,13 +12,12 @@ from tomopipe.arrays import Reused
 from tomopipe.prep.correct import Corrections
 from tomopipe.prep.half_acquisition import HalfAcquisition
 from tomopipe.prep.normalise import normaliser
-from tomopipe.recon.fbp import reconstruct
+from tomopipe.prep.recipe import IndexRange
+from tomopipe.recon.fbp import Rows, reconstruct
 from tomopipe.recon.plan import BATCH_SIZE, Plan
-from tomopipe.recon.sinogram_rows import Rows
 from tomopipe.recon.transfer import HostTransfer, Transfer
 from tomopipe.scans.scan import Scan
 from tomopipe.stream.memory import GPU_CORRECT_BYTES
-from tomopipe.stream.row_batches import RowRange
 from tomopipe.volumes.encoding import Encoding
 
 _BATCH_BYTES = 2**20  # of float32 that the host corrects at a time
@@ -66,7 +65,7 @@ class ReconTask:
         n_y, n_x = (part.stop - part.start for part in self.crop)
         return n_slices, n_y, n_x
 
-    def rows_needed(self, rows: RowRange) -> RowRange:
+    def rows_needed(self, rows: IndexRange) -> IndexRange:
         """Return the raw rows that these rows are computed from."""
         return rows if self.corrections is None else self.corrections.rows_needed(rows)
 

@@ -1,24 +1,28 @@
-"""The streaming behind full_recon: read ahead, reconstruct, write behind, in bounded memory."""
+"""The streaming behind full_recon: read ahead, reconstruct, write behind, in bounded memory.
+
+Corrections need rows on either side of those they give, which a batch shares with its neighbours:
+such rows are kept on the GPU, so that every row is read and uploaded once.
+"""
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.arrays import on_host
+from tomopipe.arrays import module_of, on_host
 from tomopipe.prep.bad_frames import ConstantFrames
+from tomopipe.prep.recipe import IndexRange
 from tomopipe.recon.array import out_of_memory
 from tomopipe.recon.transfer import Download
 from tomopipe.stream.memory import Blocks
 from tomopipe.stream.recon_task import ReconTask, sinograms_of, slices_of
-from tomopipe.stream.row_batches import RowBatch, RowRange, Window, cut, together
 from tomopipe.stream.source import (
     CorrectedSource,
     Source,
@@ -33,7 +37,68 @@ N_SAMPLES = 8  # slices that the range of whole numbers is taken from
 
 logger = logging.getLogger(__name__)
 
-Read = Callable[[RowRange], NDArray[Any]]  # raw rows
+Read = Callable[[IndexRange], NDArray[Any]]  # raw rows
+
+
+@dataclass(frozen=True)
+class RowBatch:
+    """Detector rows of a batch of slices."""
+
+    rows: IndexRange  # rows of the slices
+    needed: IndexRange  # rows that the slices are computed from
+    new: IndexRange  # rows of `needed` that no earlier batch had; the range may be empty
+    keep_from: int  # first row that later batches need
+
+
+def cut(
+    rows: IndexRange, height: int, rows_needed: Callable[[IndexRange], IndexRange]
+) -> list[RowBatch]:
+    """Cut the rows of all slices into batches of `height` rows; the last one may be smaller.
+
+    `rows_needed` returns the rows that a range is computed from.
+    """
+    first, last = rows
+    ranges = [(start, min(start + height, last)) for start in range(first, last, height)]
+    all_needed = [rows_needed(rows) for rows in ranges]
+    batches: list[RowBatch] = []
+    read_until = min(first for first, _ in all_needed)
+    for k, (batch_rows, needed) in enumerate(zip(ranges, all_needed, strict=True)):
+        keep_from = min((later[0] for later in all_needed[k + 1 :]), default=needed[1])
+        until = max(read_until, needed[1])
+        batches.append(RowBatch(batch_rows, needed, (read_until, until), keep_from))
+        read_until = until
+    return batches
+
+
+def together(
+    batches: Sequence[RowBatch], n: int
+) -> Iterator[tuple[IndexRange, Sequence[RowBatch]]]:
+    """Yield n batches at a time with their new rows, which are read together."""
+    for k in range(0, len(batches), n):
+        group = batches[k : k + n]
+        yield (group[0].new[0], group[-1].new[1]), group
+
+
+class Window:
+    """Raw rows on the device that computes: those of a batch, and those kept for the next."""
+
+    def __init__(self) -> None:
+        self._kept: Any = None
+        self._first = 0
+
+    def take(self, new: Any, batch: RowBatch) -> Any:
+        """Return all rows that the next batch needs: those kept, and its new ones.
+
+        The memory of the new ones (n_angles, n_new, n_cols) is used again once it is computed.
+        """
+        whole, first = new, batch.new[0]
+        if self._kept is not None:
+            whole, first = module_of(new).concatenate([self._kept, new], axis=1), self._first
+        target = whole[:, batch.needed[0] - first : batch.needed[1] - first]
+        self._first = max(batch.keep_from, first)
+        remaining = whole[:, self._first - first :]
+        self._kept = remaining.copy() if remaining.shape[1] else None
+        return target
 
 
 def run(
@@ -56,7 +121,7 @@ def run(
     task.scan.empty = partial(task.reused.empty, "rows")
     logger.info("%d slices, %d detector rows per read, %s", n_slices, blocks.height, blocks)
 
-    def read(rows: RowRange) -> NDArray[Any]:
+    def read(rows: IndexRange) -> NDArray[Any]:
         if rows[0] == rows[1]:  # near the end all may have been read for the batch before
             return np.empty((task.scan.n_angles, 0, task.scan.n_cols), task.scan.dtype)
         raw = source.read_rows(*rows)
@@ -100,7 +165,7 @@ def _all_slices(task: ReconTask, read: Read, blocks: Blocks) -> Iterator[tuple[i
 
 
 def _some_slices(
-    task: ReconTask, read: Read, blocks: Blocks, rows: RowRange, size: int
+    task: ReconTask, read: Read, blocks: Blocks, rows: IndexRange, size: int
 ) -> Iterator[tuple[int, Download]]:
     """Yield the slices of some rows in batches of `size`."""
     height = size * task.binning_rows
@@ -163,7 +228,7 @@ def sample_slices(task: ReconTask, source: Source) -> Iterator[NDArray[np.float3
         yield from map(on_host, slices_of(task, sinograms))
 
 
-def _corrected(task: ReconTask, source: Source, rows: RowRange) -> Any:
+def _corrected(task: ReconTask, source: Source, rows: IndexRange) -> Any:
     """Return the sinograms of some rows, read and uploaded for them alone."""
     raw = task.plan.xp.asarray(source.read_rows(*task.rows_needed(rows)))
     return sinograms_of(task, raw, np.arange(*rows))

@@ -22,9 +22,8 @@ from tomopipe.prep.half_acquisition import (
 from tomopipe.recon.angular_sampling import is_full_rotation, unpaired
 from tomopipe.recon.array import array_module
 from tomopipe.recon.cuda_device import claimed_gpu
-from tomopipe.recon.fbp import reconstruct
+from tomopipe.recon.fbp import reconstruct, sweep_batches
 from tomopipe.recon.plan import Plan, make_plan
-from tomopipe.recon.sweep import sweep_batches
 from tomopipe.recon.truncation import EdgeSlopes, binned_edge_slopes
 from tomopipe.stream.memory import largest_batch, sweep_bytes
 from tomopipe.volumes.output_size import try_binning

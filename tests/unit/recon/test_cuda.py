@@ -10,10 +10,9 @@ from tests.pretend_cupy import XP
 from tests.unit.recon.test_fbp import GAP, even_angles
 from tomopipe.recon import cuda, fbp, portable
 from tomopipe.recon.array import array_module
-from tomopipe.recon.fbp import reconstruct
+from tomopipe.recon.fbp import reconstruct, sweep
 from tomopipe.recon.plan import make_plan
 from tomopipe.recon.portable import spreading_matrix
-from tomopipe.recon.sweep import sweep
 
 
 @pytest.fixture(params=[False, True], ids=["forwards", "backwards"])

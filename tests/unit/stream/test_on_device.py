@@ -24,7 +24,7 @@ from tomopipe.stream import fit_options as _fit
 from tomopipe.stream import recon_task as _task
 from tomopipe.stream import stream as _stream
 from tomopipe.stream.memory import Blocks, MemoryInputs, gpu_batch, gpu_bytes
-from tomopipe.stream.row_batches import Window, cut
+from tomopipe.stream.stream import Window, cut
 from tomopipe.volumes.volume_read import read_mid_planes
 
 pytestmark = pytest.mark.slow
