@@ -15,7 +15,7 @@ from tomopipe.prep.normalise import normaliser
 from tomopipe.prep.recipe import IndexRange
 from tomopipe.recon.fbp import Rows, reconstruct
 from tomopipe.recon.plan import BATCH_SIZE, Plan
-from tomopipe.recon.transfer import HostTransfer, Transfer
+from tomopipe.recon.transfer import DeviceTransfer
 from tomopipe.scans.scan import Scan
 from tomopipe.stream.memory import GPU_CORRECT_BYTES
 from tomopipe.volumes.encoding import Encoding
@@ -40,8 +40,7 @@ class ReconTask:
     binning_rows: int
     minus_log: bool  # take -log of the transmission
     threads: int | None  # CPU threads
-    # of raw rows to where slices are computed, and of slices back
-    transfer: Transfer = field(default_factory=HostTransfer)
+    transfer: DeviceTransfer | None = None  # where a GPU computes: of raw rows, and of slices back
     # slices computed at a time, to begin with: a power of two, at most those of a block
     batch_size: int = BATCH_SIZE
     # makes slices of sinograms by iteration; None: filtered backprojection

@@ -161,7 +161,8 @@ def _all_slices(task: ReconTask, read: Read, blocks: Blocks) -> Iterator[tuple[i
             logger.warning("out of memory: batches of %d slices", size)
             task.plan.cache.clear()
             task.plan.cache["stream_batch_size"] = size  # of what else this plan is given
-            task.transfer.synchronize()
+            if task.transfer:
+                task.transfer.synchronize()
 
 
 def _some_slices(
@@ -189,20 +190,28 @@ def _some_slices(
             for raw, batches in raws
             for batch in batches
         )
-        if blocks.workers > 1:  # on the host: nothing is uploaded
+        if task.transfer is None:
             computing = read_ahead(compute, parts, blocks.workers - 1, blocks.workers)
             with closing(computing) as computed:
                 for n, arrays in computed:
-                    yield n, task.transfer.download(arrays)
+                    yield n, partial(_handed_over, arrays)
             return
+        transfer = task.transfer
         uploading = read_ahead(
-            lambda part: (task.transfer.upload(part[0]), part[1]), parts, task.transfer.ahead
+            lambda part: (transfer.upload(part[0]), part[1]), parts, transfer.ahead
         )
         with closing(uploading) as uploads:
             for uploaded, batch in uploads:
-                with task.transfer.computing(uploaded) as new:
+                with transfer.computing(uploaded) as new:
                     n, arrays = compute((window.take(new, batch), batch))
-                yield n, task.transfer.download(arrays)
+                yield n, transfer.download(arrays)
+
+
+def _handed_over(arrays: list[Any]) -> list[Any]:
+    """Return arrays, and keep no reference to them."""
+    result = list(arrays)
+    arrays.clear()
+    return result
 
 
 def _to_download(task: ReconTask, slices: Any, done: int) -> list[Any]:
@@ -214,7 +223,8 @@ def _to_download(task: ReconTask, slices: Any, done: int) -> list[Any]:
 
 def sample_slices(task: ReconTask, source: Source) -> Iterator[NDArray[np.float32]]:
     """Yield slices spread evenly over the volume, as they will be in it."""
-    task.transfer.use()
+    if task.transfer:
+        task.transfer.use()
     xp, n_slices, rows = task.plan.xp, task.shape[0], task.binning_rows
     n = min(N_SAMPLES, n_slices)
     starts = [task.first_row + (2 * i + 1) * n_slices // (2 * n) * rows for i in range(n)]
