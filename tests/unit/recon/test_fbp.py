@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 from scipy.ndimage import uniform_filter
 
-from tomopipe.geometry import bin_cor
 from tomopipe.prep.edge_slopes import edge_slopes_of
 from tomopipe.recon import compiled, portable
 from tomopipe.recon.fbp import Rows, reconstruct, sweep, sweep_batches
@@ -176,17 +175,6 @@ def test_every_filter_keeps_the_mean(name, radius):
     assert image[distance_px(n_cols, 0, 0) < 0.8 * radius * n_cols].mean() == pytest.approx(
         0.37, rel=0.005
     )
-
-
-@pytest.mark.parametrize("name", FILTERS)
-@pytest.mark.parametrize("radius", [0.2, 0.45])
-def test_every_filter_keeps_the_mean_when_binned(name, radius):
-    n_cols, theta_rad, cor_px = 257, even_angles(192), 128.8
-    sinogram = project(n_cols, theta_rad, cor_px, [(0, 0, radius, 0.37)])
-    binned = sinogram[:, :256].reshape(192, 128, 2).mean(axis=2)
-    image = slice_of(binned, theta_rad, bin_cor(cor_px, binning=2), filter=name) / 2
-    inside = distance_px(128, 0, 0) < 0.8 * radius * n_cols / 2
-    assert image[inside].mean() == pytest.approx(0.37, rel=0.005)
 
 
 def test_butterworth_cuts_at_half_of_nyquist():

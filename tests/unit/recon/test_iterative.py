@@ -48,24 +48,6 @@ def test_back_projection_is_the_adjoint_of_projection(name):
     assert there == pytest.approx(back, abs=1e-6 * scale)
 
 
-@pytest.mark.parametrize("name", GEOMETRIES)
-def test_slices_are_projected_together_as_one_by_one(name):
-    n_cols, theta_rad, cor_px = GEOMETRIES[name]
-    projector = make_projector(theta_rad, n_cols, 0.0)
-    axes_px = cor_px + np.array([-2.3, 0.0, 4.0])
-    images = _random(3, n_cols, n_cols)
-    sinograms = about(projector, axes_px).project(images)
-    back = about(projector, axes_px).back_project(sinograms)
-    for i, axis_px in enumerate(axes_px):
-        alone = about(projector, axis_px)
-        expected = alone.project(images[i])
-        np.testing.assert_allclose(sinograms[i], expected, atol=1e-5 * abs(expected).max())
-        expected = alone.back_project(sinograms[i])
-        np.testing.assert_allclose(back[i], expected, atol=1e-5 * abs(expected).max())
-    same = projector.project(images)  # about one axis
-    np.testing.assert_allclose(same[1], projector.project(images[1]), atol=1e-5 * abs(same).max())
-
-
 @pytest.mark.parametrize("name", list(GEOMETRIES)[:3])
 def test_the_engine_is_the_adjoint_of_filtered_projection(name):
     """<reconstruct(y), x> = <w ramp(pad(y)), project(x)>: coded apart from each other."""
