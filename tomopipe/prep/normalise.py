@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.arrays import module_of, on_host
-from tomopipe.prep.dispatch import kernels_of
+from tomopipe.prep import kernels_of
 
 # The least transmission that is not none: half a count of 16 bits is 8e-6 of full scale. Anything
 # below, noise under the dark included, is as dark as that (11.5 in the logarithm).

@@ -43,8 +43,8 @@ from numpy.typing import NDArray
 
 from tomopipe.arrays import NORMAL_PER_MAD
 from tomopipe.config.preprocess import GATED_SIZE_PX, StripesBlock
+from tomopipe.prep import kernels_of
 from tomopipe.prep.bad_pixels import interpolate_columns
-from tomopipe.prep.dispatch import kernels_of
 
 Profiles = NDArray[np.float64]  # (n, n_cols) or (n, n_cols - 1)
 

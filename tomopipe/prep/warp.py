@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.arrays import module_of
-from tomopipe.prep.dispatch import kernels_of
+from tomopipe.prep import kernels_of
 
 
 @dataclass(frozen=True)

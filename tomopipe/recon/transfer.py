@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.recon.cuda_device import CudaDevice
+from tomopipe.recon.array import CudaDevice
 
 PART_BYTES = 2**24  # of raw rows, staged and uploaded at a time
 MOST_THREADS = 8  # that fill pinned memory: more than the bus takes

@@ -20,11 +20,9 @@ from tomopipe.prep.half_acquisition import (
     widen_for_each,
 )
 from tomopipe.recon.angular_sampling import is_full_rotation, unpaired
-from tomopipe.recon.array import array_module
-from tomopipe.recon.cuda_device import claimed_gpu
+from tomopipe.recon.array import array_module, claimed_gpu
 from tomopipe.recon.fbp import reconstruct, sweep_batches
-from tomopipe.recon.plan import Plan, make_plan
-from tomopipe.recon.truncation import EdgeSlopes, binned_edge_slopes
+from tomopipe.recon.plan import EdgeSlopes, Plan, binned_edge_slopes, make_plan
 from tomopipe.stream.memory import largest_batch, sweep_bytes
 from tomopipe.volumes.output_size import try_binning
 

@@ -9,7 +9,7 @@ from tests import cuda_on_cpu, pretend_cupy
 from tests.pretend_cupy import XP
 from tomopipe.errors import DeviceError, is_of_the_scan
 from tomopipe.recon import array
-from tomopipe.recon.cuda_device import claimed_gpu
+from tomopipe.recon.array import claimed_gpu
 from tomopipe.storage import run_folder
 
 FFT = pretend_cupy.MODULES["cupyx.scipy.fft"]

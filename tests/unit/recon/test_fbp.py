@@ -6,8 +6,7 @@ from scipy.ndimage import uniform_filter
 from tomopipe.prep.edge_slopes import edge_slopes_of
 from tomopipe.recon import compiled, portable
 from tomopipe.recon.fbp import Rows, reconstruct, sweep, sweep_batches
-from tomopipe.recon.filters import FILTERS, filter_response
-from tomopipe.recon.plan import image_positions, make_plan
+from tomopipe.recon.plan import FILTERS, filter_response, image_positions, make_plan
 
 # (x, y, radius, value): pixels from the axis voxel; asymmetric on purpose
 DISKS = [(0.0, 0.0, 0.36, 1.0), (0.12, -0.16, 0.05, 0.5), (-0.2, 0.08, 0.03, -0.7)]

@@ -12,7 +12,6 @@ from tomopipe_lab.bench.phantoms import (
 )
 
 from tomopipe.recon.fbp import reconstruct
-from tomopipe.recon.filters import FILTERS, filter_response
 from tomopipe.recon.iterative import (
     cgls,
     field_of_view,
@@ -21,7 +20,7 @@ from tomopipe.recon.iterative import (
     sirt,
     total_variation,
 )
-from tomopipe.recon.plan import make_plan
+from tomopipe.recon.plan import FILTERS, filter_response, make_plan
 from tomopipe.recon.projector import about, make_projector
 
 GEOMETRIES = {

@@ -8,8 +8,8 @@ import pytest
 
 from tests import pretend_cupy
 from tests.pretend_device import PretendDevice
-from tomopipe.recon import cuda_device
-from tomopipe.recon.cuda_device import claimed_gpu
+from tomopipe.recon import array
+from tomopipe.recon.array import claimed_gpu
 from tomopipe.recon.transfer import DeviceTransfer
 
 
@@ -137,7 +137,7 @@ def _cupy(names):
 
 def test_each_job_gets_a_gpu_of_its_own(tmp_path, monkeypatch, caplog):
     """Whatever the numbers are by which a job knows them, as CUDA_VISIBLE_DEVICES makes them."""
-    monkeypatch.setattr(cuda_device, "POLL_S", 0.01)
+    monkeypatch.setattr(array, "POLL_S", 0.01)
     both, swapped = _cupy(["0000:01:00.0", "0000:02:00.0"]), _cupy(["0000:02:00.0", "0000:01:00.0"])
     got = []
 
