@@ -30,8 +30,9 @@ from tomopipe.scans.chunks import ranges
 from tomopipe.scans.scan import Scan
 from tomopipe.stream.memory import TALL, Blocks
 
-MAX_DECODES = 4  # of the whole scan, where there is room for a scratch file
-SCRATCH_BYTES_PER_S = 5e8  # of a scratch file: an assumption
+# Of the whole scan, where there is room for a scratch file: to write and read one takes about as
+# long as to decode once more.
+MAX_DECODES = 2
 _BATCH_BYTES = 64 * 2**20  # of frames on their way to a scratch file
 _MAX_BATCH_BYTES = 256 * 2**20
 _RAM = ("tmpfs", "ramfs")
@@ -148,7 +149,7 @@ def open_source(
         return
     n_decodes = count_decodes(scan.chunks, n_rows, blocks.height) + int(samples and _is_tall(scan))
     n_bytes = scan.n_angles * n_rows * scan.n_cols * scan.dtype.itemsize
-    if n_decodes == 1 or not _scratch_pays(scan, n_rows, n_decodes, n_bytes, scratch):
+    if not _takes_scratch(scan, n_decodes, n_bytes, scratch):
         yield scan, blocks
         return
     shape = (scan.n_angles, n_rows, scan.n_cols)
@@ -233,40 +234,24 @@ class _Held:
         return self._raw[:, first - self._first : last - self._first]
 
 
-def _scratch_pays(
-    scan: Scan, n_rows: int, n_decodes: int, n_bytes: int, scratch: str | None
-) -> bool:
-    """Estimate both ways, say so, and choose: never more than MAX_DECODES where scratch fits."""
+def _takes_scratch(scan: Scan, n_decodes: int, n_bytes: int, scratch: str | None) -> bool:
+    """Tell whether all is decoded once: where there is room, and else more often than pays."""
+    if n_decodes <= MAX_DECODES:
+        return False
     path, free = scratch_folder(scratch), free_bytes(scratch)
-    decode_s = _decode_seconds(scan, n_rows)
-    direct_s, scratch_s = n_decodes * decode_s, decode_s + 2 * n_bytes / SCRATCH_BYTES_PER_S
-    room = free > 1.02 * n_bytes
-    chosen = room and (n_decodes > MAX_DECODES or scratch_s < direct_s)
-    logger.info(
-        "chunks of %d rows: reading %d times takes about %.0f s, once and by way of %.3g GB in %s "
-        "(%.3g GB free) %.0f s: %s",
-        scan.chunks[1] if scan.chunks else 0, n_decodes, direct_s, n_bytes / 1e9, path,
-        free / 1e9, scratch_s, "the latter" if chosen else "the former",
-    )  # fmt: skip
-    if n_decodes > MAX_DECODES and not room:
-        logger.warning(
-            "every chunk is decoded %d times: %s has no room for %.3g GB. Set storage.scratch to "
-            "a folder that has, or give the job more memory",
-            n_decodes, path, n_bytes / 1e9,
+    if free > 1.02 * n_bytes:
+        chunk_rows = scan.chunks[1] if scan.chunks else 1
+        logger.info(
+            "chunks of %d rows: all is decoded once, by way of %.3g GB in %s, not %d times",
+            chunk_rows, n_bytes / 1e9, path, n_decodes,
         )  # fmt: skip
-    return chosen
-
-
-def _decode_seconds(scan: Scan, n_rows: int) -> float:
-    """Estimate one pass over the scan from a few frames in its middle."""
-    chunk_frames = scan.chunks[0] if scan.chunks else 1
-    n = min(scan.n_angles, chunk_frames * max(scan.threads, 2))
-    first = (scan.n_angles - n) // 2 // chunk_frames * chunk_frames
-    rows = min(TALL, n_rows)
-    start = time.perf_counter()
-    scan.read_block((first, first + n), (0, rows))
-    passes = n_rows / max(rows, min(n_rows, scan.chunks[1] if scan.chunks else 1))
-    return (time.perf_counter() - start) * scan.n_angles / n * passes
+        return True
+    logger.warning(
+        "every chunk is decoded %d times: %s has no room for %.3g GB. Set storage.scratch to "
+        "a folder that has, or give the job more memory",
+        n_decodes, path, n_bytes / 1e9,
+    )  # fmt: skip
+    return False
 
 
 def _transpose(scan: Scan, rows: IndexRange, blocks: Blocks, scratch: Scratch) -> None:

@@ -74,26 +74,23 @@ def _decodes(monkeypatch, scan):
     return frames
 
 
-@pytest.mark.parametrize("height", [64, 16, 12, 4])
+@pytest.mark.parametrize("height", [64, 32, 12, 4])
 @pytest.mark.parametrize("samples", [False, True])
-@pytest.mark.parametrize("fast_scratch", [False, True])
-def test_never_more_than_four_decodes_where_scratch_fits(
-    tmp_path, scan, monkeypatch, height, samples, fast_scratch
+def test_never_more_than_two_decodes_where_scratch_fits(
+    tmp_path, scan, monkeypatch, height, samples
 ):
-    monkeypatch.setattr(_source, "SCRATCH_BYTES_PER_S", 1e12 if fast_scratch else 1.0)
     raw = scan.read_rows(0, N_ROWS)
     frames = _decodes(monkeypatch, scan)
     with open_source(
         scan, (0, N_ROWS), Blocks(4, height), Blocks(4, 4), samples=samples, scratch=str(tmp_path)
     ) as (source, blocks):
-        estimate = 0 if height == 64 else 2  # frames read to know how long one takes
         if samples:
             spread = read_spread(source, scan, [3, 30, 60], 2)
             np.testing.assert_array_equal(spread, raw[:, [3, 4, 30, 31, 60, 61]])
         np.testing.assert_array_equal(_all(source, blocks.height), raw)
-    n_decodes = (sum(frames) - estimate) / scan.n_angles
+    n_decodes = sum(frames) / scan.n_angles
     expected = 1 if height == 64 else 64 / height + samples
-    assert n_decodes == (1 if fast_scratch or expected > 4 else expected)
+    assert n_decodes == (1 if expected > 2 else expected)
 
 
 def test_without_room_it_decodes_again_and_says_so(tmp_path, scan, monkeypatch, caplog):
@@ -106,8 +103,6 @@ def test_without_room_it_decodes_again_and_says_so(tmp_path, scan, monkeypatch, 
         ),
     ):
         assert (source, blocks) == (scan, Blocks(4, 4))
-    assert "reading 16 times takes about" in caplog.text
-    assert "the former" in caplog.text
     assert "every chunk is decoded 16 times" in caplog.text
     assert "storage.scratch" in caplog.text
 
@@ -139,7 +134,7 @@ def test_deep_chunks_are_transposed_in_spans_of_rows(tmp_path, monkeypatch):
         )
         with open_source(scan, (0, 96), Blocks(4, 4), LOW, scratch=str(tmp_path)) as (source, _):
             np.testing.assert_array_equal(source.read_rows(0, 96), raw)
-        assert max(sizes[1:]) <= 16 * 24 * 2
+        assert max(sizes) <= 16 * 24 * 2
 
 
 def test_a_full_scratch_folder_is_named(tmp_path, scan, monkeypatch):
