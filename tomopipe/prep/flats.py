@@ -133,11 +133,11 @@ def _median(scan: Scan) -> NDArray[np.float32]:
 
 def _sets(scan: Scan, n_sets: int) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     """Return when each set of flats was taken, ascending, and its mean."""
-    known = [flat_set for flat_set in scan.flat_sets if flat_set.position is not None]
-    if known:
-        known.sort(key=lambda flat_set: flat_set.position or 0.0)
-        positions = np.array([flat_set.position for flat_set in known], dtype=float)
-        return positions, np.stack([flat_set.mean for flat_set in known])
+    with_time = [flat_set for flat_set in scan.flat_sets if flat_set.position is not None]
+    if with_time:
+        with_time.sort(key=lambda flat_set: flat_set.position or 0.0)
+        positions = np.array([flat_set.position for flat_set in with_time], dtype=float)
+        return positions, np.stack([flat_set.mean for flat_set in with_time])
     if scan.n_flats < n_sets:
         raise ScanError(
             f"preprocess.flat_sets: {n_sets} sets of flats were asked for; the scan has "
@@ -323,10 +323,10 @@ def _look_for_air(
         converged = _converge(*sample, spread)
         if converged is None:
             continue
-        weights, kept = converged
-        if (np.mean(weights[kept] ** 2, axis=0) > (_MOST_SPREADS * spread) ** 2).any():
+        weights, good = converged
+        if (np.mean(weights[good] ** 2, axis=0) > (_MOST_SPREADS * spread) ** 2).any():
             continue
-        left = _left(values[kept], basis, expected, weights[kept])
+        left = _left(values[good], basis, expected, weights[good])
         result = left.mean(axis=0) < _MOST_CHI2
         best = max(best, result, key=np.count_nonzero)
     if best.mean() < _LEAST_AIR:

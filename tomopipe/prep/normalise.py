@@ -64,14 +64,14 @@ def normaliser(
     def normalised(raw: Any, out: Any = None) -> Any:
         if xp is not np:
             least = MIN_TRANSMISSION if minus_log else 0.0
-            made = kernels_of(xp).transmission(raw, dark, gain, least)
-            if made is not None:
+            result = kernels_of(xp).transmission(raw, dark, gain, least)
+            if result is not None:
                 if repair is not None:  # which is rare
                     lost = -math.log(max(empty, least)) if minus_log else empty
-                    _apply(xp, made, repair, lost)
+                    _apply(xp, result, repair, lost)
                 if out is None:
-                    return made
-                out[...] = made
+                    return result
+                out[...] = result
                 return out
         out = xp.empty(raw.shape, xp.float32) if out is None else out
         # A whole block at once on a GPU; batches that stay in the cache on a CPU.

@@ -66,11 +66,12 @@ def _make(
     angles: NDArray[np.intp],
 ) -> _Rows:
     """Make the rows of some angles, and return where they lie."""
-    made = of(angles)
+    values = of(angles)
     if weights is not None:
-        made = made * (weights if weights.shape[1] == 1 else weights[:, angles]).transpose(1, 0, 2)
-    n, n_slices, n_cols = made.shape
-    return made.reshape(-1), np.arange(n) * (n_slices * n_cols), n_cols, n_slices, n_cols
+        weights = weights if weights.shape[1] == 1 else weights[:, angles]
+        values = values * weights.transpose(1, 0, 2)
+    n, n_slices, n_cols = values.shape
+    return values.reshape(-1), np.arange(n) * (n_slices * n_cols), n_cols, n_slices, n_cols
 
 
 def sweep_batch(

@@ -90,11 +90,11 @@ def sinograms_of(task: ReconTask, raw: Any, rows: NDArray[np.intp]) -> Any:
     n_bytes = _BATCH_BYTES if xp is np else GPU_CORRECT_BYTES
     step = max(1, n_bytes // (4 * raw[0].size))
 
-    def made(angles: NDArray[np.intp]) -> Any:
+    def rows_of(angles: NDArray[np.intp]) -> Any:
         empty = partial(task.reused.empty, "corrected") if xp is np else xp.empty
         values = empty((len(angles), n_slices, n_cols), np.float32)
         for first in range(0, len(angles), step):
-            batch = xp.asarray(_taken(raw, angles[first : first + step]))
+            batch = xp.asarray(_projections(raw, angles[first : first + step]))
             out = values[first : first + step]
             if correct and task.binning == task.binning_rows == 1:
                 correct(batch, out)
@@ -105,7 +105,7 @@ def sinograms_of(task: ReconTask, raw: Any, rows: NDArray[np.intp]) -> Any:
 
     shape = (n_slices, task.plan.n_angles, n_cols)
     if xp is np and task.iterative is None and task.half is None:
-        return Rows(shape, made)
+        return Rows(shape, rows_of)
     if xp is not np and len(raw) <= step:
         batch = xp.asarray(raw)
         batch = _bin(correct(batch) if correct else batch, task.binning_rows, task.binning)
@@ -113,11 +113,11 @@ def sinograms_of(task: ReconTask, raw: Any, rows: NDArray[np.intp]) -> Any:
     sinograms = xp.empty(shape, xp.float32)
     for first in range(0, len(raw), step):
         angles = np.arange(first, min(first + step, len(raw)))
-        sinograms[:, first : first + step] = made(angles).transpose(1, 0, 2)
+        sinograms[:, first : first + step] = rows_of(angles).transpose(1, 0, 2)
     return sinograms
 
 
-def _taken(raw: Any, angles: NDArray[np.intp]) -> Any:
+def _projections(raw: Any, angles: NDArray[np.intp]) -> Any:
     """Return some projections: a view where they are neighbours, as they mostly are."""
     first, last, n = int(angles[0]), int(angles[-1]), len(angles)
     for step in (1, -1):

@@ -60,12 +60,12 @@ class Sweep:
     edge_slopes_per_px: EdgeSlopes
 
 
-def with_device(options: SweepOptions, held: ExitStack) -> SweepOptions:
+def with_device(options: SweepOptions, stack: ExitStack) -> SweepOptions:
     """Hold a GPU that no other job does, if one computes: its memory counts then."""
     xp = array_module(options.device)
     if xp is np:
         return options
-    return replace(options, memory_bytes=held.enter_context(claimed_gpu(xp)).free_bytes())
+    return replace(options, memory_bytes=stack.enter_context(claimed_gpu(xp)).free_bytes())
 
 
 def sweep_of(
