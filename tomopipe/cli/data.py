@@ -109,10 +109,10 @@ def clean(
     did = "would be removed" if dry_run else "removed"
     typer.echo(f"{what}, {shown_size(n_bytes)}: {did}")
     if not (files or gone) and (unaccepted := unaccepted_scans(campaign)):
-        typer.echo(_why_kept(unaccepted))
+        typer.echo(_unaccepted_line(unaccepted))
 
 
-def _why_kept(scans: Mapping[str, Sequence[str]]) -> str:
+def _unaccepted_line(scans: Mapping[str, Sequence[str]]) -> str:
     n_scans = sum(map(len, scans.values()))
     reasons = (f"{len(names)} {why} ({some_of(names, _N_NAMED)})" for why, names in scans.items())
     verb = "scan is" if n_scans == 1 else "scans are"

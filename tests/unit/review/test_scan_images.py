@@ -18,7 +18,7 @@ from tests.review_campaign import (
 from tomopipe.cor.rows_file import failed_rows, write_rows
 from tomopipe.errors import TomopipeError
 from tomopipe.review.grey16 import grey16
-from tomopipe.review.scan_images import STRIP_STEPS, Kept, Pictures, grid_around
+from tomopipe.review.scan_images import STRIP_STEPS, Cache, Pictures, grid_around
 
 
 @pytest.fixture(scope="module")
@@ -207,7 +207,7 @@ def test_what_cannot_be_shown_is_said(folder, pictures):
 
 
 def test_only_the_last_few_results_are_kept():
-    kept, made = Kept(2), []
+    kept, made = Cache(2), []
 
     def make(key):
         return kept.get(key, lambda: made.append(key) or key)
@@ -218,7 +218,7 @@ def test_only_the_last_few_results_are_kept():
 
 
 def test_large_results_are_kept_up_to_their_bytes():
-    kept = Kept(9, most_bytes=1000)
+    kept = Cache(9, most_bytes=1000)
     for key in range(3):
         kept.get(key, lambda: np.zeros(400, np.uint8))
     assert [kept.find(key) is None for key in range(3)] == [True, False, False]

@@ -7,7 +7,7 @@ import yaml
 
 from tests.review_campaign import make_campaign
 from tomopipe.campaign.campaign import load_campaign
-from tomopipe.cli.data import _why_kept, clean
+from tomopipe.cli.data import _unaccepted_line, clean
 from tomopipe.errors import TomopipeError
 from tomopipe.run import retention
 
@@ -81,5 +81,5 @@ def test_where_nothing_goes_it_says_why(campaign, capsys, monkeypatch):
 def test_a_reason_names_some_scans():
     scans = {"doubtful": ["a_1", "a_2", "a_3", "a_4"], "failed": ["b_1"]}
     said = "5 scans are not accepted: 4 doubtful (a_1, a_2, a_3, ...), 1 failed (b_1)"
-    assert _why_kept(scans) == said
-    assert _why_kept({"failed": ["b_1"]}) == "1 scan is not accepted: 1 failed (b_1)"
+    assert _unaccepted_line(scans) == said
+    assert _unaccepted_line({"failed": ["b_1"]}) == "1 scan is not accepted: 1 failed (b_1)"
