@@ -22,15 +22,15 @@ from tomopipe.recon.angular_sampling import is_full_rotation, unpaired
 from tomopipe.recon.array import array_module
 from tomopipe.recon.plan import Plan, make_plan
 from tomopipe.recon.sweep import shared_spectra, sweep
-from tomopipe.report.strips import (
+from tomopipe.report.thumbnails import (
     CROP_PX,
     in_sweep,
     open_stack,
     slices_around,
     step_of,
     telling_part,
+    to_grey,
 )
-from tomopipe.report.thumbnails import to_grey
 from tomopipe.review.grey16 import Grey, grey, grey16, in_range, part_around, png
 from tomopipe.stream.try_sweep import plan_of, sweep_slices
 
