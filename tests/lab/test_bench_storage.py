@@ -17,7 +17,7 @@ from tomopipe.recon import cuda
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
 from tomopipe.steps import full_recon
-from tomopipe.volumes.volume_store import COMPRESSIONS
+from tomopipe.volume_formats import COMPRESSIONS
 
 
 def _text(table):

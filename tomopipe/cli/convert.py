@@ -18,16 +18,16 @@ from tomopipe.commands.conversion import (
     plan_conversions,
 )
 from tomopipe.cost.disk import shown_size
+from tomopipe.volume_formats import FORMATS
 from tomopipe.volumes.volume_read import clipped_text
-from tomopipe.volumes.volume_store import FORMATS
 
-Format = StrEnum("Format", ["mrc", "tiff", "zarr", "h5"])
+Format = StrEnum("Format", [MRC, *FORMATS])  # type: ignore[misc]
 Dtype = StrEnum("Dtype", ["float32", "float16", "uint16", "uint8"])
 
 
 def convert(
     output_format: Annotated[
-        Format, typer.Argument(metavar="FORMAT", help="mrc, tiff, zarr or h5.")
+        Format, typer.Argument(metavar="FORMAT", help=f"{', '.join(Format)}.")
     ],
     scans: Annotated[
         list[str] | None,

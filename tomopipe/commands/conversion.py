@@ -26,11 +26,12 @@ from tomopipe.storage.json_files import json_or, number
 from tomopipe.storage.manifest import sizes_match
 from tomopipe.storage.shared import locked_long
 from tomopipe.stream.provenance import origin_of, package_versions
+from tomopipe.volume_formats import COMPRESSIONS, FORMATS
 from tomopipe.volumes.encoding import Encoding, encoding_of, robust_range
 from tomopipe.volumes.output_size import stack_bytes, volume_bytes
 from tomopipe.volumes.volume import check_space, new_volume
 from tomopipe.volumes.volume_read import Volume, copy_voxels, open_volume, read_provenance
-from tomopipe.volumes.volume_store import COMPRESSIONS, FORMATS, HEIGHT
+from tomopipe.volumes.volume_store import HEIGHT
 
 MRC = "mrc"
 _N_SAMPLES = 8  # slices read to find a range

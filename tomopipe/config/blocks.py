@@ -15,6 +15,7 @@ from tomopipe.config.base import (
     not_carried,
     option,
 )
+from tomopipe.volume_formats import ALL_COMPRESSIONS, COMPRESSIONS, FORMATS
 
 METHODS = ("ai", "sum", "registration")
 CHECKPOINT_METHODS = ("dinov2",)
@@ -459,10 +460,10 @@ class FullReconBlock(Block):
         "all", "Rows of the slices (not of the detector): like crop_x."
     )
     binning: int = option(1, "Average blocks of n x n pixels first.", ge=1)
-    output: Literal["h5", "tiff", "zarr"] = option(
+    output: Literal[(*FORMATS,)] = option(  # type: ignore[valid-type]
         "h5", "HDF5 file, TIFF series, or OME-Zarr (needs tomopipe[zarr])."
     )
-    compression: Literal["none", "gzip", "lz4", "zstd", "bitshuffle"] = option(
+    compression: Literal[ALL_COMPRESSIONS] = option(  # type: ignore[valid-type]
         "none",
         "Without loss. Pays for uint8 and uint16; TIFF: none or gzip. lz4, zstd and "
         "bitshuffle in HDF5 need hdf5plugin to be read.",
@@ -489,8 +490,10 @@ class FullReconBlock(Block):
     @field_validator("compression")
     @classmethod
     def _of_the_format(cls, value: str, info: ValidationInfo) -> str:
-        if info.data.get("output") == "tiff" and value not in ("none", "gzip"):
-            raise ValueError("must be none or gzip for output: tiff")
+        output = info.data.get("output", "h5")
+        if value not in COMPRESSIONS[output]:
+            one = " or ".join(COMPRESSIONS[output])
+            raise ValueError(f"must be {one} for output: {output}")
         return value
 
     @field_validator("value_range")

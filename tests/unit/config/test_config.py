@@ -296,8 +296,8 @@ def test_values_that_are_not_a_configuration_are_shown_in_part():
 
 
 def test_formats_and_types_are_those_of_the_volume():
+    from tomopipe.volume_formats import COMPRESSIONS
     from tomopipe.volumes.encoding import DTYPES
-    from tomopipe.volumes.volume_store import COMPRESSIONS
 
     def choices(key):
         return get_args(FullReconBlock.model_fields[key].annotation)

@@ -14,10 +14,10 @@ from tomopipe.storage import checksums
 from tomopipe.storage.atomic import whole, write_text
 from tomopipe.storage.checksums import changed_links, checksum_of, made, matches, quick_state
 from tomopipe.storage.manifest import MANIFEST, sizes_match
+from tomopipe.volume_formats import COMPRESSIONS
 from tomopipe.volumes.encoding import Encoding
 from tomopipe.volumes.tiff import write_try_stack
 from tomopipe.volumes.volume import new_volume
-from tomopipe.volumes.volume_store import COMPRESSIONS
 
 MIB = 2**20
 VOLUME = np.random.default_rng(0).normal(1, 0.2, (6, 40, 50)).astype(np.float32)

@@ -15,11 +15,12 @@ from tests.tiff_files import read_slices
 from tomopipe.arrays import PAGE_BYTES
 from tomopipe.errors import TomopipeError
 from tomopipe.storage import checksums
+from tomopipe.volume_formats import COMPRESSIONS
 from tomopipe.volumes import tiff
 from tomopipe.volumes.encoding import Encoding, encoding_of
 from tomopipe.volumes.volume import make_room, new_volume
 from tomopipe.volumes.volume_read import read_mid_planes, read_provenance
-from tomopipe.volumes.volume_store import COMPRESSIONS, Origin
+from tomopipe.volumes.volume_store import Origin
 
 DATA = np.random.default_rng(0).normal(size=(5, 6, 7)).astype(np.float32)
 PROVENANCE = {
