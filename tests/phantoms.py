@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tomopipe.simulate.detector import Beam
-from tomopipe.simulate.dxchange_writer import simulate_scan
-from tomopipe.simulate.exposure import ScanFile
 from tomopipe.simulate.objects import KINDS
 from tomopipe.simulate.phantom import Ellipsoid, Phantom, project, slice_truth
+from tomopipe.simulate.simulated_scan import ScanFile, simulate_scan
 
 
 @dataclass(frozen=True)

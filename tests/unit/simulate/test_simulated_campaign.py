@@ -9,9 +9,11 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
+from tomopipe.campaign.campaign import load_campaign
+from tomopipe.cli import outcome
 from tomopipe.cli.laboratory import simulate
 from tomopipe.errors import TomopipeError
-from tomopipe.simulate.demo import _what_next
+from tomopipe.reruns.settle import expected_inventory
 from tomopipe.simulate.phantom import project
 from tomopipe.simulate.simulated_campaign import (
     Simulation,
@@ -19,6 +21,7 @@ from tomopipe.simulate.simulated_campaign import (
     plan_scans,
     simulate_campaign,
 )
+from tomopipe.storage.atomic import write_json
 
 SMALL = {"n_cols": 96, "n_rows": 6, "n_angles": 61}
 
@@ -134,13 +137,6 @@ def test_the_misleading_scan_misleads_and_the_others_do_not(campaign, scans):
 
 
 @pytest.mark.slow
-def test_the_demo_advises_the_true_cor_of_the_misleading_scan(campaign, scans):
-    misleading = special(scans, "fixed pattern")
-    advised = _what_next(campaign, "2")
-    assert f"cor set {misleading['name']} {misleading['cor_px']:.2f} -C" in advised
-
-
-@pytest.mark.slow
 def test_same_seed_same_files(tmp_path):
     for name, seed in [("a", 3), ("b", 3), ("c", 4)]:
         simulate_campaign(
@@ -249,3 +245,23 @@ def test_scans_at_several_heights_show_the_same_object_lower_down(tmp_path):
     assert config["stitch"] == {"stacks": {"tall": ["tall_*"]}}
     with pytest.raises(TomopipeError, match="n_rows of at least 20"):
         simulate_campaign(tmp_path / "flat", Simulation(**(sizes | {"n_rows": 4}), n_heights=2))
+
+
+def test_the_table_has_the_error_of_each_scan(tmp_path, capsys):
+    truth = simulate_campaign(
+        tmp_path, Simulation(n_series=1, n_scans=2, n_cols=64, n_rows=1, n_angles=24)
+    )["scans"]
+    found = load_campaign(tmp_path)
+    (tmp_path / "results").mkdir()
+    expected_inventory(found, tmp_path / "results")
+    name = next(iter(truth))
+    found_px = round(truth[name]["cor_px"] + 1.25, 2)
+    write_json({name: {"cor_px": found_px, "source": "auto"}}, tmp_path / "results" / "cor.json")
+    outcome.show(load_campaign(tmp_path), is_whole=True)
+    shown = capsys.readouterr().out
+    lines = {line.split()[0]: line for line in shown.splitlines() if line.strip()}
+    assert f"{found_px - truth[name]['cor_px']:+.2f}" in lines[name]
+    assert set(truth) <= set(lines)
+    aborted = next(scan for scan, entry in truth.items() if "aborted" in entry["special"])
+    assert "aborted" in lines[aborted]
+    assert "+" not in lines[aborted]
