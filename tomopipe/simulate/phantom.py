@@ -4,6 +4,17 @@ Coordinates are pixels from the rotation axis: a point (x_px, y_px) is the voxel
 (x_px + n // 2, y_px + n // 2 - 1) of an n x n slice and is projected to column
 ``cor_px + x_px * cos(theta) - y_px * sin(theta)``. Rows are detector rows, 0-based. Densities add
 where ellipsoids overlap, so that a pore is an ellipsoid of negative density.
+
+An ellipsoid with in-plane semi-axes a, b rotated by phi, cut at height z from its centre, is an
+ellipse scaled by ``sqrt(1 - (z / c)**2)``. Seen at theta its half width is
+``sqrt((a cos(theta + phi))**2 + (b sin(theta + phi))**2)``, and the chord at the distance t from
+its centre is ``2 a b / width**2 * sqrt(radius**2 - t**2)``, radius being the scaled half width
+[1]_.
+
+References
+----------
+.. [1] A. C. Kak, M. Slaney, Principles of Computerized Tomographic Imaging, IEEE Press 1988,
+   section 3.1 (an ellipse; the same section of an ellipsoid at each height).
 """
 
 import math
@@ -16,10 +27,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tomopipe.simulate._kernels import add_projections, add_slice
+from tomopipe.recon.jit import compiled
 
 # over the height of a pixel, in rows from its centre; the weights sum to 1
 _NODES, _WEIGHTS = (part / 2 for part in np.polynomial.legendre.leggauss(4))
+_Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -109,7 +121,7 @@ def project(
 
     def work(part: int) -> None:
         angles = slice(bounds[part], bounds[part + 1])
-        add_projections(
+        _add_projections(
             projections[angles], table, cos[angles], sin[angles], float(cor_px), _NODES, _WEIGHTS
         )
 
@@ -127,5 +139,96 @@ def slice_truth(phantom: Phantom, row: float, n: int) -> NDArray[np.float32]:
     uses.
     """
     image = np.zeros((n, n), dtype=np.float64)
-    add_slice(image, phantom.table(), float(row), _NODES, _WEIGHTS, 8)
+    _add_slice(image, phantom.table(), float(row), _NODES, _WEIGHTS, 8)
     return image.astype(np.float32)
+
+
+@compiled
+def _half_disk(t: float, radius: float) -> float:
+    """Return the integral of 2 sqrt(radius**2 - t**2), up to a constant."""
+    if t <= -radius:
+        return -0.5 * math.pi * radius * radius
+    if t >= radius:
+        return 0.5 * math.pi * radius * radius
+    return t * math.sqrt(radius * radius - t * t) + radius * radius * math.asin(t / radius)
+
+
+@compiled
+def add_chords(line: _Floats, centre: float, radius: float, scale: float) -> None:
+    """Add to `line` the chords of one ellipse, integrated over the width of each pixel."""
+    first = max(0, math.floor(centre - radius + 0.5))
+    last = min(line.size - 1, math.floor(centre + radius + 0.5))
+    before = _half_disk(first - 0.5 - centre, radius)
+    for col in range(first, last + 1):
+        after = _half_disk(col + 0.5 - centre, radius)
+        line[col] += scale * (after - before)
+        before = after
+
+
+@compiled
+def _add_projections(
+    projections: _Floats,
+    table: _Floats,
+    cos: _Floats,
+    sin: _Floats,
+    cor_px: float,
+    offsets: _Floats,
+    weights: _Floats,
+) -> None:
+    """Add the projections of all ellipsoids to `projections` (n_angles, n_rows, n_cols)."""
+    n_rows = projections.shape[1]
+    for index in range(table.shape[0]):
+        x, y, centre_row, a, b, c, phi, mu = table[index]
+        first = max(0, math.floor(centre_row - c + 0.5))
+        last = min(n_rows - 1, math.floor(centre_row + c + 0.5))
+        for angle in range(cos.size):
+            along = a * (cos[angle] * math.cos(phi) - sin[angle] * math.sin(phi))
+            across = b * (sin[angle] * math.cos(phi) + cos[angle] * math.sin(phi))
+            width2 = along * along + across * across
+            centre = cor_px + x * cos[angle] - y * sin[angle]
+            for row in range(first, last + 1):
+                for node in range(offsets.size):
+                    height = (row + offsets[node] - centre_row) / c
+                    if abs(height) < 1.0:
+                        radius = math.sqrt(width2 * (1.0 - height * height))
+                        scale = weights[node] * mu * a * b / width2
+                        add_chords(projections[angle, row], centre, radius, scale)
+
+
+@compiled
+def _add_interval(line: _Floats, start: float, stop: float, value: float) -> None:
+    """Add `value` to `line` between two positions, each pixel by the part that is covered."""
+    first = max(0, math.floor(start + 0.5))
+    last = min(line.size - 1, math.floor(stop + 0.5))
+    for col in range(first, last + 1):
+        covered = min(stop, col + 0.5) - max(start, col - 0.5)
+        line[col] += value * max(0.0, covered)
+
+
+@compiled
+def _add_slice(
+    image: _Floats,
+    table: _Floats,
+    slice_row: float,
+    offsets: _Floats,
+    weights: _Floats,
+    oversample: int,
+) -> None:
+    """Add the ellipsoids cut at `slice_row` to `image` (n, n), averaged over each voxel."""
+    n = image.shape[0]
+    for index in range(table.shape[0]):
+        x, y, centre_row, a, b, c, phi, mu = table[index]
+        # The boundary: p u**2 + 2 q u v + r v**2 = 1 - height**2, (u, v) from the centre.
+        p = (math.cos(phi) / a) ** 2 + (math.sin(phi) / b) ** 2
+        q = math.cos(phi) * math.sin(phi) * (1.0 / (a * a) - 1.0 / (b * b))
+        r = (math.sin(phi) / a) ** 2 + (math.cos(phi) / b) ** 2
+        for node in range(offsets.size):
+            height = (slice_row + offsets[node] - centre_row) / c
+            for fine in range(n * oversample):
+                v = (fine + 0.5) / oversample - 0.5 - (n // 2 - 1) - y
+                root = (q * v) ** 2 - p * (r * v * v - 1.0 + height * height)
+                if root > 0.0:
+                    middle = n // 2 + x - q * v / p
+                    half = math.sqrt(root) / p
+                    value = weights[node] * mu / oversample
+                    _add_interval(image[fine // oversample], middle - half, middle + half, value)
