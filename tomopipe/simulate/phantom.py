@@ -49,13 +49,6 @@ class Ellipsoid:
     angle_rad: float  # in-plane rotation of the first semi-axis, from x towards y
     mu_per_px: float  # linear attenuation added inside, per pixel; may be negative
 
-    def __post_init__(self) -> None:
-        """Refuse what is no ellipsoid."""
-        if not all(map(math.isfinite, self.values())):
-            raise ValueError(f"ellipsoid: expected finite numbers, got {self.values()}")
-        if min(self.semi_x_px, self.semi_y_px, self.semi_z_px) <= 0:
-            raise ValueError(f"ellipsoid: expected semi-axes above 0, got {self.values()[3:6]}")
-
     def values(self) -> tuple[float, ...]:
         """Return the numbers, in their order here; `astuple` takes ten times as long."""
         return tuple(vars(self).values())
