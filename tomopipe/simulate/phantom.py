@@ -1,4 +1,4 @@
-"""3-D objects made of ellipsoids, with exact projections and slices in the geometry of tomopipe.
+"""3-D objects made of ellipsoids, with exact projections in the geometry of tomopipe.
 
 Coordinates are pixels from the rotation axis: a point (x_px, y_px) is the voxel
 (x_px + n // 2, y_px + n // 2 - 1) of an n x n slice and is projected to column
@@ -19,7 +19,6 @@ References
 
 import math
 import os
-from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -83,11 +82,6 @@ class Phantom:
         """Return plain numbers and lists, for JSON."""
         return {"kind": self.kind, "ellipsoids": [asdict(part) for part in self.ellipsoids]}
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "Phantom":
-        """Rebuild a phantom from what `to_dict` returned."""
-        return cls(data["kind"], tuple(Ellipsoid(**part) for part in data["ellipsoids"]))
-
 
 def project(
     phantom: Phantom,
@@ -121,19 +115,6 @@ def project(
     with ThreadPoolExecutor(n_threads) as pool:
         list(pool.map(work, range(n_threads)))
     return projections
-
-
-def slice_truth(phantom: Phantom, row: float, n: int) -> NDArray[np.float32]:
-    """Return the true slice at a detector row, averaged over each voxel.
-
-    That is linear attenuation per pixel, (n, n), [y, x], with the axis at [n // 2 - 1, n // 2]; n
-    is n_cols of the projections. The average along x is exact (chords of the ellipsoid cut at the
-    voxel's borders); along y 8 lines per voxel are taken, along the axis the rule that `project`
-    uses.
-    """
-    image = np.zeros((n, n), dtype=np.float64)
-    _add_slice(image, phantom.table(), float(row), _NODES, _WEIGHTS, 8)
-    return image.astype(np.float32)
 
 
 @compiled
@@ -186,42 +167,3 @@ def _add_projections(
                         radius = math.sqrt(width2 * (1.0 - height * height))
                         scale = weights[node] * mu * a * b / width2
                         add_chords(projections[angle, row], centre, radius, scale)
-
-
-@compiled
-def _add_interval(line: _Floats, start: float, stop: float, value: float) -> None:
-    """Add `value` to `line` between two positions, each pixel by the part that is covered."""
-    first = max(0, math.floor(start + 0.5))
-    last = min(line.size - 1, math.floor(stop + 0.5))
-    for col in range(first, last + 1):
-        covered = min(stop, col + 0.5) - max(start, col - 0.5)
-        line[col] += value * max(0.0, covered)
-
-
-@compiled
-def _add_slice(
-    image: _Floats,
-    table: _Floats,
-    slice_row: float,
-    offsets: _Floats,
-    weights: _Floats,
-    oversample: int,
-) -> None:
-    """Add the ellipsoids cut at `slice_row` to `image` (n, n), averaged over each voxel."""
-    n = image.shape[0]
-    for index in range(table.shape[0]):
-        x, y, centre_row, a, b, c, phi, mu = table[index]
-        # The boundary: p u**2 + 2 q u v + r v**2 = 1 - height**2, (u, v) from the centre.
-        p = (math.cos(phi) / a) ** 2 + (math.sin(phi) / b) ** 2
-        q = math.cos(phi) * math.sin(phi) * (1.0 / (a * a) - 1.0 / (b * b))
-        r = (math.sin(phi) / a) ** 2 + (math.cos(phi) / b) ** 2
-        for node in range(offsets.size):
-            height = (slice_row + offsets[node] - centre_row) / c
-            for fine in range(n * oversample):
-                v = (fine + 0.5) / oversample - 0.5 - (n // 2 - 1) - y
-                root = (q * v) ** 2 - p * (r * v * v - 1.0 + height * height)
-                if root > 0.0:
-                    middle = n // 2 + x - q * v / p
-                    half = math.sqrt(root) / p
-                    value = weights[node] * mu / oversample
-                    _add_interval(image[fine // oversample], middle - half, middle + half, value)
