@@ -267,19 +267,26 @@ class Executor(RemoteExecutor):
             why = f"SLURM job {batch.number}: {state}"
             if state == "FAILED" and not log.exists():
                 why += f" without a log: {Path.cwd()} must be there, under this path, on all nodes"
-            self._fail(jobs, why, batch.number, log)
+            self._fail(jobs, why, batch.number, log, is_killed=state != "FAILED")
         elif not self.workflow.executor_settings.keep_successful_logs:
             with suppress(OSError):
                 log.unlink()
 
     def _fail(
-        self, jobs: Sequence[Any], why: str, number: str = "", log: Path | None = None
+        self,
+        jobs: Sequence[Any],
+        why: str,
+        number: str = "",
+        log: Path | None = None,
+        *,
+        is_killed: bool = False,
     ) -> None:
         """Report the failure of jobs, and say why, once for all."""
-        from tomopipe.campaign.failures import record_not_begun
+        from tomopipe.campaign.failures import record_end
         from tomopipe.errors import RunEndedError
 
         logs = [str(log)] if log and log.exists() else []
+        reason = why
         why += "".join(f"; see {os.path.relpath(path)}" for path in logs)
         names = ", ".join(sorted({member.rule.name for job in jobs for member in members(job)}))
         self.logger.error(f"a submission of {names} failed: {why}")
@@ -287,7 +294,7 @@ class Executor(RemoteExecutor):
             lacking = [member for member in members(job) if not is_done(member)] or members(job)
             if lacking[0].log and not self._is_cancelled:
                 with suppress(OSError, RunEndedError):  # no room
-                    record_not_begun(lacking[0].log[0], why, number)
+                    record_end(lacking[0].log[0], reason, number, is_killed=is_killed)
             info = SubmittedJobInfo(job, external_jobid=number or None, aux={"lacking": lacking})
             self.report_job_error(info, msg=why, aux_logs=logs)
 

@@ -14,7 +14,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tomopipe.campaign import slurm
 from tomopipe.campaign.files import LOGS, VOLUMES, Files, Logs
 from tomopipe.campaign.job_status import JobStatus, read_job
 from tomopipe.campaign.log import status_path
@@ -80,18 +79,23 @@ def record_failures(
     return recorded
 
 
-def record_not_begun(log: str, error: str, slurm_job: str = "") -> None:
-    """Write the status of a job that a cluster failed before it began in this run.
+def record_end(log: str, error: str, slurm_job: str, *, is_killed: bool) -> None:
+    """Write into the status of a job how a cluster ended it.
 
-    A log of before is removed, as by a job that begins.
+    One that has not begun in this run has failed, and a log of before is removed. Into that of one
+    at work it is written only if SLURM has killed it: else it writes its end itself, perhaps now.
     """
     path, now_s = Path(log), time.time()
-    is_ours = path.parts[-3:-2] == (LOGS.folder,)
-    run = json_or(status_path(path), {}).get("run") if is_ours else None
-    if is_ours and (not run or run != os.environ.get(run_folder.VARIABLE)):
+    if path.parts[-3:-2] != (LOGS.folder,):
+        return
+    status = json_or(status_path(path), {})
+    if not status.get("run") or status["run"] != os.environ.get(run_folder.VARIABLE):
         path.unlink(missing_ok=True)
-        status = {"error": error, "slurm_job": slurm_job, "state": "failed", "may_pass": True}
-        write_json(status | {"start": now_s, "end": now_s}, status_path(path))
+        status = {"slurm_job": slurm_job, "state": "failed", "may_pass": True}
+        status |= {"start": now_s, "end": now_s}
+    elif not (is_killed and status.get("state") == "running"):
+        return
+    write_json(status | {"error": error}, status_path(path))
 
 
 def plain_error(text: str, step: str) -> str:
@@ -106,9 +110,7 @@ def _reason(job: JobStatus | None, since: float) -> str:
         # Errors caused by a scan are caught and are results. The others (a full disk, a wrong
         # installation) would affect every scan of the campaign, except too little memory.
         return f"failed: {job.error}" if job.error.startswith("MemoryError") else ""
-    number = job.slurm_job
-    ended = slurm.job_states([number]).get(number, "") if number else ""
-    of_slurm = f", SLURM job {number} ({ended})" if ended in slurm.ENDED else ""
+    of_slurm = f", {job.error}" if job.error else ""
     return f"killed or timed out on {job.host or 'its node'}{of_slurm}; see the log"
 
 

@@ -4,10 +4,8 @@ All commands are called with a time limit.
 """
 
 import getpass
-import math
 import re
 import subprocess
-import time
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -16,9 +14,7 @@ import yaml
 
 _SECONDS = 10.0  # for questions of people
 _ASK_S = 30.0  # for those of a run
-_LEFT_ALONE_S = 60.0
 _CANCEL_S = 40.0  # less than `tomopipe stop` waits
-_unanswered_s = [-math.inf]  # when people's last question was not answered
 _SHOW = ["sacctmgr", "--noheader", "--parsable2", "show"]
 _SQUEUE = ["squeue", "--noheader", "--states=all", "--format=%A|%T"]
 _SACCT = ["sacct", "--noheader", "--allocations", "--parsable2", "--format=JobID,State"]
@@ -82,17 +78,6 @@ def states(numbers: Sequence[str], name: str = "", *, within_s: float = _ASK_S) 
     if no_answer and any(number not in result for number in numbers):
         raise NoAnswerError(no_answer)
     return result
-
-
-def job_states(numbers: Sequence[str]) -> dict[str, str]:
-    """Return the states of jobs that SLURM tells soon; if it does not it is left for a minute."""
-    if not numbers or time.monotonic() - _unanswered_s[0] < _LEFT_ALONE_S:
-        return {}
-    try:
-        return states(numbers, within_s=_SECONDS)
-    except NoAnswerError:
-        _unanswered_s[0] = time.monotonic()
-        return {}
 
 
 def _states(command: list[str], numbers: Sequence[str], within_s: float) -> dict[str, str]:

@@ -30,7 +30,7 @@ def status(
     """Show the jobs of a campaign: to do, running, done, failed, lost.
 
     A job is lost when it has given no sign of life for three minutes, its run is over, or SLURM
-    says that it ended. Reads status files, so it also works on a machine outside the cluster.
+    has ended it. Reads status files, so it also works on a machine outside the cluster.
 
     Examples: `tomopipe status mycampaign`, `watch -n 10 tomopipe status mycampaign`
     """

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tomopipe.campaign import slurm
 from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
 from tomopipe.campaign.counted_jobs import counted
 from tomopipe.campaign.failures import STEPS, is_made
@@ -55,13 +54,9 @@ class Status:
 def read_status(campaign: Campaign, *, now_s: float | None = None) -> Status:
     """Read the status files of a campaign, as of `now_s` (Unix seconds).
 
-    Nodes whose clocks differ by minutes would make jobs look lost. A job that has ended according
-    to SLURM without writing its end is lost at once, with SLURM's reason; if squeue and sacct do
-    not answer, only the heartbeat counts.
-
-    While a run is under way the jobs are those of this run. Else
-    queued are the jobs of a scan that must still run before its volume exists; `tomopipe plan`
-    shows the next run.
+    Nodes whose clocks differ by minutes would make jobs look lost. While a run is under way the
+    jobs are those of this run. Else queued are the jobs of a scan that must still run before its
+    volume exists; `tomopipe plan` shows the next run.
     """
     run = under_way(campaign.directory)
     progress = _progress(campaign, run) if run and run.events else None
@@ -69,8 +64,7 @@ def read_status(campaign: Campaign, *, now_s: float | None = None) -> Status:
     logs = campaign.logs
     paths = sorted(logs.status_folder.glob("*/*.json"))
     results = [read_job(path, now_s=now_s) for path in paths]
-    begun = [job for job in results if job and _counts(job, run, progress)]
-    jobs = _heed_slurm(begun, logs, now_s)
+    jobs = [job for job in results if job and _counts(job, run, progress)]
     if run is None:  # the numbers of one are those of its jobs
         jobs = counted(campaign, jobs, why_again(campaign))
     jobs = sorted(
@@ -127,26 +121,6 @@ def _with_log(job: JobStatus, logs: Logs[Path]) -> JobStatus:
         with suppress(OSError):
             return replace(job, log_tail=end_of(logs.log(job.step, job.key), _TAIL_LINES))
     return job
-
-
-def _heed_slurm(jobs: Sequence[JobStatus], logs: Logs[Path], now_s: float) -> list[JobStatus]:
-    """Mark jobs as lost that ended according to SLURM, with the reason."""
-    numbers = {job.slurm_job for job in jobs if job.slurm_job and _is_open(job)}
-    states = slurm.job_states(sorted(numbers))
-    heeded = []
-    for job in jobs:
-        ended = states.get(job.slurm_job)
-        if _is_open(job) and ended in slurm.ENDED:
-            # it may have written its end since its file was read
-            now = read_job(logs.status(job.step, job.key), now_s=now_s) or job
-            error = f"SLURM job {job.slurm_job}: {ended}"
-            job = replace(now, state="lost", error=error) if _is_open(now) else now  # noqa: PLW2901
-        heeded.append(job)
-    return heeded
-
-
-def _is_open(job: JobStatus) -> bool:
-    return job.state in ("running", "lost")
 
 
 def _waiting(campaign: Campaign, jobs: Iterable[JobStatus]) -> Counter[str]:
