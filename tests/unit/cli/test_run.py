@@ -114,11 +114,9 @@ def test_a_cache_that_cannot_be_written_is_replaced_by_one_in_the_campaign(
     does("import os; print('tomopipe: cache in', os.environ['XDG_CACHE_HOME'])")
     text = call("run", campaign)[1]
     cache = campaign / ".snakemake" / "cache"
-    assert f"tomopipe: /proc/x cannot be written: Snakemake's cache is in {cache}\n" in text
     assert f"tomopipe: cache in {cache}\n" in text
     monkeypatch.setenv("XDG_CACHE_HOME", str(campaign / "mine"))
     text = call("run", campaign)[1]
-    assert "Snakemake's cache" not in text
     assert f"tomopipe: cache in {campaign / 'mine'}\n" in text
 
 
