@@ -170,11 +170,11 @@ class Executor(RemoteExecutor):
 
     def _has_data_error(self, job: Any) -> bool:
         """Fail a job that another attempt cannot help, without a submission; return whether so."""
-        found = {member: error for member in members(job) if (error := data_error(member))}
-        if found:
-            info = SubmittedJobInfo(job, aux={"lacking": [*found]})
-            self.report_job_error(info, msg="; ".join(found.values()))
-        return bool(found)
+        errors = {member: error for member in members(job) if (error := data_error(member))}
+        if errors:
+            info = SubmittedJobInfo(job, aux={"lacking": [*errors]})
+            self.report_job_error(info, msg="; ".join(errors.values()))
+        return bool(errors)
 
     def _drop(self) -> None:
         """Give back the jobs that SLURM has not, without a word about each."""
@@ -197,7 +197,7 @@ class Executor(RemoteExecutor):
                 self._submitted.append(batch)
         except queue.NotNowError as error:
             self._retry_s = time.monotonic() + self.next_seconds_between_status_checks
-            self._say("submit", f"SLURM takes no submission now, it is sent again: {error}")
+            self._report_once("submit", f"SLURM takes no submission now, it is sent again: {error}")
         except Exception as error:
             self._waiting.remove(batch)
             self._fail(batch.jobs, str(error) or type(error).__name__)
@@ -242,7 +242,7 @@ class Executor(RemoteExecutor):
         try:
             states = slurm.states([batch.number for batch in batches], self._name)
         except slurm.NoAnswerError as error:
-            self._say("ask", f"SLURM does not answer, it is asked again: {error}")
+            self._report_once("ask", f"SLURM does not answer, it is asked again: {error}")
             return
         self._said.discard("ask")
         for batch in batches:
@@ -298,7 +298,7 @@ class Executor(RemoteExecutor):
             info = SubmittedJobInfo(job, external_jobid=number or None, aux={"lacking": lacking})
             self.report_job_error(info, msg=why, aux_logs=logs)
 
-    def _say(self, about: str, text: str) -> None:
+    def _report_once(self, about: str, text: str) -> None:
         """Say something about SLURM, once until it works again."""
         from tomopipe.run import progress
 

@@ -39,9 +39,9 @@ class Failure:
 
 def read_failures(results: Path, files: Mapping[str, Stat]) -> dict[str, Failure]:
     """Return the failures that still count, by scan; `files`: size and time of raw files now."""
-    failures, kept = {}, Files(results)
+    failures, paths_of = {}, Files(results)
     for step in STEPS:
-        for path in sorted(kept.failure(step, "").parent.glob("*.json")):
+        for path in sorted(paths_of.failure(step, "").parent.glob("*.json")):
             scan = path.name.removesuffix(".json")
             # an unreadable record forgets the failure: the job is tried again
             record = json_or(path, {})
@@ -58,22 +58,24 @@ def record_failures(
     Of several that were killed together, in one SLURM job, none: nobody knows whose fault it was.
     `files`: size and modification time (ns) of each scan's raw file. Returns the new records.
     """
-    found, kept = list[tuple[JobStatus, str]](), Files(results)
+    unfinished, paths_of = list[tuple[JobStatus, str]](), Files(results)
     for step in STEPS:
         for path in sorted(Logs(logs).status(step, "").parent.glob("*.json")):
             job = read_job(path)
             reason = _reason(job, since)
-            if job and reason and job.key in files and not is_made(kept, step, job.key):
-                found.append((job, reason))
-    killed = Counter(job.slurm_job for job, _ in found if job.slurm_job and job.state != "failed")
+            if job and reason and job.key in files and not is_made(paths_of, step, job.key):
+                unfinished.append((job, reason))
+    killed = Counter(
+        job.slurm_job for job, _ in unfinished if job.slurm_job and job.state != "failed"
+    )
     recorded = []
-    for job, reason in found:
+    for job, reason in unfinished:
         if job.state != "failed" and killed[job.slurm_job] > 1:
             continue
         n_bytes, mtime_ns = files[job.key]
         write_json(
             {"step": job.step, "reason": reason, "bytes": n_bytes, "mtime_ns": mtime_ns},
-            kept.failure(job.step, job.key),
+            paths_of.failure(job.step, job.key),
         )
         recorded.append(Failure(job.step, job.key, reason))
     return recorded
@@ -116,14 +118,14 @@ def _reason(job: JobStatus | None, since: float) -> str:
 
 def is_made(files: Files[Path], step: str, key: str) -> bool:
     """Tell whether the result of a scan, or a stack, exists; a volume counts in any format."""
-    made = {
+    results_of = {
         "try_recon": [files.sweep(key)],  # the last that it writes
         "predict_cor": [files.prediction(key)],
         "full_recon": [files.volume(key, output) for output in VOLUMES],
         "stitch": [files.stitched(key, output) for output in VOLUMES],
         "export_stack": [files.stack(key)],
     }
-    return any(path.exists() for path in made.get(step, ()))
+    return any(path.exists() for path in results_of.get(step, ()))
 
 
 def failed_stack(files: Files[Path], scan: str) -> str:
@@ -140,16 +142,16 @@ def forget(results: Path, scans: Iterable[str], *, dry_run: bool = False) -> lis
     A COR that somebody wrote into center_of_rotation.txt stays. Returns the scans that had such a
     record.
     """
-    forgotten, kept = [], Files(results)
+    forgotten, paths_of = [], Files(results)
     for scan in scans:
-        paths = [kept.failure(step, scan) for step in STEPS]
-        prediction = json_or(kept.prediction(scan), {})
+        paths = [paths_of.failure(step, scan) for step in STEPS]
+        prediction = json_or(paths_of.prediction(scan), {})
         if prediction.get("verdict") == "failed":
-            paths += [kept.prediction(scan), *kept.of_try_recon(scan)]
-            if center_by_hand(kept.center(scan), prediction.get("cor_px")) is None:
-                paths.append(kept.center(scan))
-        if failed_stack(kept, scan):
-            paths += kept.of_export_stack(scan)
+            paths += [paths_of.prediction(scan), *paths_of.of_try_recon(scan)]
+            if center_by_hand(paths_of.center(scan), prediction.get("cor_px")) is None:
+                paths.append(paths_of.center(scan))
+        if failed_stack(paths_of, scan):
+            paths += paths_of.of_export_stack(scan)
         present = [path for path in paths if os.path.lexists(path)]
         for path in present if not dry_run else ():
             path.unlink()

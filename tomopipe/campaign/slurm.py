@@ -113,14 +113,14 @@ def cancel(numbers: Sequence[str], *options: str) -> str:
     try:
         done = call(["scancel", *options, *numbers], within_s=_CANCEL_S)
     except (OSError, subprocess.SubprocessError) as error:
-        said = [str(error)]
+        lines = [str(error)]
     else:
-        said = done.stderr.splitlines() if done.returncode else []
-    ended = {number for line in said for number in _HAS_ENDED.findall(line)}
+        lines = done.stderr.splitlines() if done.returncode else []
+    ended = {number for line in lines for number in _HAS_ENDED.findall(line)}
     left = [number for number in numbers or options if number not in ended]
-    if not (said and left):
+    if not (lines and left):
         return ""
-    why = next((line for line in said if not _HAS_ENDED.search(line)), said[0])
+    why = next((line for line in lines if not _HAS_ENDED.search(line)), lines[0])
     return f"{NOT_CANCELLED}: {why}. They may run on; end them later: scancel {' '.join(left)}"
 
 
@@ -179,22 +179,22 @@ def unknown_names(profile: Path, *, within_s: float | None = None) -> list[str]:
     Submissions with them fail, or wait without a word. Nothing is said where SLURM does not answer.
     """
     sinfo.cache_clear()  # in a process that lives long
-    asked = requests_of(profile)
+    requests = requests_of(profile)
     target = {
-        key: {name for keys in asked if keys.get(key) for name in keys[key].split(",")}
+        key: {name for keys in requests if keys.get(key) for name in keys[key].split(",")}
         for key in ("slurm_partition", "slurm_account")
     }
-    user, known = getpass.getuser(), dict[str, set[str]]()
+    user, names_of = getpass.getuser(), dict[str, set[str]]()
     if target["slurm_partition"]:
-        known["partition"] = {name.rstrip("*") for name, _ in sinfo(within_s, _LIMITS)}
+        names_of["partition"] = {name.rstrip("*") for name, _ in sinfo(within_s, _LIMITS)}
     if target["slurm_account"]:
         command = [*_SHOW, "assoc", f"user={user}", "format=Account,User"]
-        known["account"] = {name for name, _ in _rows(command, within_s)}
+        names_of["account"] = {name for name, _ in _rows(command, within_s)}
     return [
         f"{profile}: SLURM has no {kind} {name}"
         + (f" for {user}" if kind == "account" else "")
         + f"; it has {', '.join(sorted(there))}. Change it there."
-        for kind, there in known.items()
+        for kind, there in names_of.items()
         for name in sorted(target[f"slurm_{kind}"] - there)
         if there
     ]

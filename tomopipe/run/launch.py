@@ -148,8 +148,8 @@ def start(
     process = None
     try:
         _remove_old_logs(log.parent)
-        given = {VARIABLE: run.events, FORCE: "yes" if force else "", FILES: files}
-        process = spawn(directory, command, log, given | {lock.VARIABLE: run.id})
+        variables = {VARIABLE: run.events, FORCE: "yes" if force else "", FILES: files}
+        process = spawn(directory, command, log, variables | {lock.VARIABLE: run.id})
         mine, run = run, replace(run, **named(process.pid))
         if executes:
             lock.hand_over(directory, mine, run)
