@@ -214,7 +214,7 @@ class Executor(RemoteExecutor):
                 self.report_job_submission(info)
 
     def _log(self, batch: Batch) -> Path:
-        return _LOGS.absolute() / batch.folder / f"{batch.number or '%j'}.log"
+        return _LOGS.absolute() / batch.rules / f"{batch.number or '%j'}.log"
 
     def _script(self, batch: Batch) -> str:
         """Return the script of a submission: one start of Snakemake, which runs all its jobs."""

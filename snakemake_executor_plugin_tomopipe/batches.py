@@ -130,12 +130,6 @@ class Batch:
         return "+".join(dict.fromkeys(member.rule.name for member in self.members))
 
     @property
-    def folder(self) -> str:
-        """The folder of its log, by which `tomopipe status` recognises its rules."""
-        names = self.rules.split("+")
-        return f"rule_{names[0]}" if len(names) == 1 else "_".join(["group", *names])
-
-    @property
     def cores(self) -> int:
         """Cores of a submission: no more than its jobs keep busy."""
         threads = [need.threads for need in self.needs]
