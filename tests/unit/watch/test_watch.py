@@ -20,6 +20,7 @@ from tomopipe.campaign.files import Files
 from tomopipe.campaign.lock import FILES
 from tomopipe.errors import NoRoomError, TomopipeError
 from tomopipe.run import launch, progress
+from tomopipe.scans.hdf5 import StillWrittenError
 from tomopipe.storage.processes import named
 from tomopipe.storage.tables import write_tsv
 from tomopipe.watch import watch as module
@@ -473,7 +474,13 @@ def test_a_file_that_is_written_anew_is_seen_by_no_run_meanwhile(watcher, runs, 
     watcher.step()
     add("a_2")
     Path("raw/a_1.h5").write_bytes(b"written an")
-    monkeypatch.setattr(module, "fault_of_scan", lambda c, scan: ABORTED * (scan == "a_1"))
+
+    def fault(campaign, scan):
+        if scan == "a_1":
+            raise StillWrittenError(scan)
+        return ""
+
+    monkeypatch.setattr(module, "fault_of_scan", fault)
     watcher.step()
     end_cors(watcher, runs)
     assert runs.started[1:] == [(CORS, ["raw/a_2.h5"])]
