@@ -262,7 +262,7 @@ def test_an_older_profile_for_slurm_is_read_as_if_it_named_our_executor(campaign
     }
     said = capsys.readouterr().err
     assert said.startswith(f"tomopipe: {path} names executor: slurm; it is read as of executor: ")
-    assert ", without slurm-status-command, group-components (" in said
+    assert ", without group-components, slurm-status-command (" in said
     assert yaml.safe_load(path.read_text()) == older
     path.write_text(yaml.safe_dump(older | {"executor": "tomopipe"}))
     assert str(path.parent) in run_command(campaign, None, chosen_profile(campaign))
