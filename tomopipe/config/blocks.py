@@ -15,7 +15,6 @@ from tomopipe.config.base import (
     not_carried,
     option,
 )
-from tomopipe.retired import RETIRED
 from tomopipe.volume_formats import ALL_COMPRESSIONS, COMPRESSIONS, FORMATS
 
 METHODS = ("ai", "classical")
@@ -388,14 +387,10 @@ class PredictCorBlock(Block):
     @field_validator("methods", mode="before")
     @classmethod
     def _without_sum(cls, methods: Any) -> Any:
-        """Take `[ai, sum]`, the former default, for `[ai]`; refuse what else has gone."""
-        if not isinstance(methods, list):
-            return methods
-        for gone in ("registration", *(["sum"] if "ai" not in methods else [])):
-            if gone in methods:
-                key = f"predict_cor.methods: {gone}"
-                raise ValueError(f"{key} is no longer there: {RETIRED[key]}")
-        return [name for name in methods if name != "sum"]
+        """Take `[ai, sum]`, the former default, for `[ai]`."""
+        if isinstance(methods, list) and "ai" in methods:
+            return [name for name in methods if name != "sum"]
+        return methods
 
     @model_validator(mode="after")
     def _a_checkpoint_for_dinov2(self) -> "PredictCorBlock":

@@ -123,12 +123,13 @@ def _problems(error: ValidationError) -> Iterator[str]:
         key, message = _label(key_path), problem["msg"].removeprefix("Value error, ")
         if kind == "string_type" and isinstance(value, Mapping) and _block_at(key_path):
             continue  # a block was meant, whose own problems are told
-        if retired := next((name for name in (key, f"{key}: {value}") if name in RETIRED), ""):
+        names = (key, f"{key}: {value}", f"{_label(key_path[:-1])}: {value}")  # of a list
+        if retired := next((name for name in names if name in RETIRED), ""):
             yield f"{retired} is no longer there: {RETIRED[retired]}"
         elif kind == "extra_forbidden":
-            names = list(_fields_at(key_path[:-1]))
-            hint = nearest(str(problem["loc"][-1]), names)
-            yield f"{key}: unknown key; {hint}allowed here: {', '.join(names)}"
+            keys = list(_fields_at(key_path[:-1]))
+            hint = nearest(str(problem["loc"][-1]), keys)
+            yield f"{key}: unknown key; {hint}allowed here: {', '.join(keys)}"
         elif kind == "missing":
             yield f"{key}: is required"
         elif not key_path:  # problems of several blocks together
