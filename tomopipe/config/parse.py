@@ -136,8 +136,8 @@ def _problems(error: ValidationError) -> Iterator[str]:
             yield message
         else:
             if kind in ("model_type", "dict_type"):
-                keys = ", ".join(_fields_at(key_path)) or "{key: value}"
-                message = f"should be a block of these keys: {keys}"
+                fields = ", ".join(_fields_at(key_path)) or "{key: value}"
+                message = f"should be a block of these keys: {fields}"
             message = _SHOULD_BE.get(kind, message).removeprefix("Input ")
             refused.setdefault(key, (key_path, value, []))[2].append(message)
     for key, (key_path, value, messages) in refused.items():
