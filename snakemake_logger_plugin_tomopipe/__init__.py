@@ -86,8 +86,8 @@ class LogHandler(LogHandlerBase):
 
 def _reason(fields: Mapping[str, Any]) -> str:
     """Say why a job runs: in our words, else in Snakemake's."""
+    from tomopipe.reruns.reasons import of_snakemake
     from tomopipe.reruns.settle import REASONS
-    from tomopipe.reruns.words import of_snakemake
 
     key = _name(fields["wildcards"] or {}) or "campaign"
     return REASONS.get((fields["rule_name"], key)) or of_snakemake(str(fields["reason"]))

@@ -417,7 +417,7 @@ class Bench:
         self.out = folder / "out"
         status = self.snakemake(environment={"FAULT_STASH": str(self.scripts)})
         assert status == 0, self.said()
-        self.wanted = tree(self.campaign)
+        self.target = tree(self.campaign)
         self.campaign.rename(self.finished)
         self.restore()  # in a copy large files have other inodes
         environment = {"FAULT_STASH": str(self.scripts)}
@@ -498,18 +498,18 @@ class Bench:
         wrong = [
             f"{path}: half or other"
             for path, content in found.items()
-            if path in self.wanted and content != self.wanted[path] and not self._is_told(path)
+            if path in self.target and content != self.target[path] and not self._is_told(path)
         ]
         if status == 0:
             wrong += [
                 f"{path}: missing, though the job ended well"
-                for path in self.wanted.keys() - found.keys()
+                for path in self.target.keys() - found.keys()
             ]
         state = self._state(rule, found)
         if always or wrong or state not in self._mended:
             if again := self.script(rule):
                 wrong.append(f"stuck: {again}")
-            wrong += difference(tree(self.campaign), self.wanted)
+            wrong += difference(tree(self.campaign), self.target)
         if not wrong:
             self._mended.add(state)
         return wrong
@@ -560,7 +560,7 @@ class Bench:
                 return [f"stuck: {status}"]
         except TimeoutError:
             return ["stuck: the run does not end"]
-        return difference(tree(self.campaign), self.wanted)
+        return difference(tree(self.campaign), self.target)
 
     def work_left(self) -> list[str]:
         """Say so if a run would still have something to do."""

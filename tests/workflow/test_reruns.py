@@ -26,7 +26,7 @@ from tests.workflow.conftest import (
     table,
 )
 from tomopipe.cli import cli
-from tomopipe.reruns.words import CHANGED
+from tomopipe.reruns.reasons import CHANGED
 from tomopipe.review.scan_view import scan_view
 from tomopipe.review.store import Store
 

@@ -8,7 +8,7 @@ from tests.workflow.conftest import configure, make_scan, plan, snakemake
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.commands.next_run import make_plan
 from tomopipe.report.collected_records import collect_scans
-from tomopipe.reruns.words import CHANGED
+from tomopipe.reruns.reasons import CHANGED
 from tomopipe.review.queue import queue_entries
 
 SIZE = {"n_cols": 128, "n_rows": 2, "n_angles": 181}

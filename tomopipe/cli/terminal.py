@@ -12,7 +12,7 @@ from typing import Any
 
 from tomopipe.errors import some_of
 from tomopipe.groups import grouped
-from tomopipe.reruns.words import is_news
+from tomopipe.reruns.reasons import is_news
 from tomopipe.run.progress import Progress, Step
 
 WIDTH = 160  # width of tables in a pipe or a file

@@ -13,9 +13,7 @@ from typing import Any
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.reruns.made_from import ALSO_READ, Statement, equal_statements
-from tomopipe.reruns.receipts import Receipts, digest
-from tomopipe.reruns.stated import only_metadata_differ, statement_in
-from tomopipe.reruns.words import (
+from tomopipe.reruns.reasons import (
     CHANGED,
     METADATA_ALONE,
     MISSING,
@@ -24,6 +22,8 @@ from tomopipe.reruns.words import (
     of_difference,
     of_raw,
 )
+from tomopipe.reruns.receipts import Receipts, digest
+from tomopipe.reruns.stated import only_metadata_differ, statement_in
 from tomopipe.scans.raw_state import companions
 
 # tables state nothing themselves; to make them again does no harm

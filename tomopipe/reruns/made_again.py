@@ -8,10 +8,10 @@ from tomopipe.campaign.campaign import Campaign, read_inventory
 from tomopipe.campaign.counted_jobs import Why
 from tomopipe.campaign.results import read_cor_json
 from tomopipe.errors import TomopipeError
-from tomopipe.reruns.words import MISSING, UNREADABLE
+from tomopipe.reruns.reasons import MISSING, UNREADABLE
 
 if TYPE_CHECKING:
-    from tomopipe.reruns.wanted import Cors, Wanted
+    from tomopipe.reruns.target import Cors, Target
 
 
 def why_again(campaign: Campaign) -> Why:
@@ -21,10 +21,10 @@ def why_again(campaign: Campaign) -> Why:
     """
 
     @cache
-    def target() -> "Wanted":
-        from tomopipe.reruns.wanted import Wanted  # slow to load
+    def target() -> "Target":
+        from tomopipe.reruns.target import Target  # slow to load
 
-        return Wanted(campaign, read_inventory(campaign.files.inventory))
+        return Target(campaign, read_inventory(campaign.files.inventory))
 
     cors = cache(lambda: read_cor_json(campaign.files.cor_table))
 
@@ -40,7 +40,7 @@ def why_again(campaign: Campaign) -> Why:
     return why
 
 
-def _why(target: "Wanted", cors: Callable[[], "Cors"], step: str, key: str) -> str:
+def _why(target: "Target", cors: Callable[[], "Cors"], step: str, key: str) -> str:
     is_search, campaign = step in ("try_recon", "predict_cor"), target.campaign
     if step == "stitch":
         is_asked = key in target.stacks(cors())

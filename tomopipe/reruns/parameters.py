@@ -5,8 +5,8 @@ from typing import Any
 
 from tomopipe.campaign.relion_set import campaign_binning
 from tomopipe.reruns.made_from import as_text, table_shown
+from tomopipe.reruns.reasons import METADATA_ALONE
 from tomopipe.reruns.settle import Settled
-from tomopipe.reruns.words import METADATA_ALONE
 
 
 def parameters(settled: Settled, step: str, key: str) -> dict[str, Any]:
@@ -18,7 +18,7 @@ def parameters(settled: Settled, step: str, key: str) -> dict[str, Any]:
     """
     if not is_open(settled, step, key):
         return {}
-    statement = settled.wanted.statement(step, key, settled.cors)
+    statement = settled.target.statement(step, key, settled.cors)
     common = {"products": settled.outputs(step, key), "made_from": as_text(statement)}
     return common | _OWN[step](settled, key)
 
@@ -36,7 +36,7 @@ _AFTER_CORS = ("full_recon", "stitch", "sidecar", "export_stack", "export_star",
 
 
 def _keys(settled: Settled, step: str) -> Any:
-    return settled.wanted.stacks(settled.cors) if step == "stitch" else settled.cors
+    return settled.target.stacks(settled.cors) if step == "stitch" else settled.cors
 
 
 def _inventory(settled: Settled, _: str) -> dict[str, Any]:
@@ -52,7 +52,7 @@ def _reading(settled: Settled, scan: str, *blocks: str) -> dict[str, Any]:
     config = settled.campaign.for_scan(scan).config
     return {
         "raw": settled.campaign.scans[scan].path,
-        "raw_files": settled.wanted.raw_files(scan),
+        "raw_files": settled.target.raw_files(scan),
         "options": config.as_json("input", "preprocess", *blocks),
     }
 
@@ -74,13 +74,13 @@ def _predict_cor(settled: Settled, scan: str) -> dict[str, Any]:
 
 
 def _fix_cor(settled: Settled, series: str) -> dict[str, Any]:
-    wanted, out = settled.wanted, settled.out
+    target, out = settled.target, settled.out
     return {
-        "members": wanted.members(series),
+        "members": target.members(series),
         "options": settled.campaign.config.as_json("fix_cor"),
         "predictions": {
             scan: [out.center(scan), out.prediction(scan)]
-            for scan in wanted.to_search(wanted.series()[series])
+            for scan in target.to_search(target.series()[series])
         },
     }
 
@@ -88,7 +88,7 @@ def _fix_cor(settled: Settled, series: str) -> dict[str, Any]:
 def _resolve_cor(settled: Settled, _: str) -> dict[str, Any]:
     campaign, out = settled.campaign, settled.out
     return {
-        "tables": list(map(out.fix_table, settled.wanted.series())),
+        "tables": list(map(out.fix_table, settled.target.series())),
         "rot_cen": out.rot_cen,
         "scans": campaign.to_resolve(settled.rows),
         "options": campaign.config.as_json("resolve_cor"),
@@ -109,7 +109,7 @@ def _full_recon(settled: Settled, scan: str) -> dict[str, Any]:
 
 
 def _stitch(settled: Settled, name: str) -> dict[str, Any]:
-    scans = settled.wanted.stacks(settled.cors)[name].scans
+    scans = settled.target.stacks(settled.cors)[name].scans
     return {
         "volumes": {scan: settled.campaign.volume(scan) for scan in scans},
         "options": settled.campaign.config.as_json("stitch", "full_recon"),
@@ -130,7 +130,7 @@ def _export_star(settled: Settled, _: str) -> dict[str, Any]:
     return {
         "cor": settled.out.cor_table,
         "metas": {scan: settled.out.stack_meta(scan) for scan in settled.cors},
-        "options": settled.wanted.star_options(settled.cors),
+        "options": settled.target.star_options(settled.cors),
     }
 
 

@@ -28,10 +28,7 @@ from tomopipe.campaign.stacks import find_stacks
 from tomopipe.errors import TomopipeError
 from tomopipe.groups import grouped
 from tomopipe.reruns.option_faults import refuse_missing_files, refuse_no_file, refuse_option_faults
-from tomopipe.reruns.receipts import Receipt, content_of, digest
-from tomopipe.reruns.stated import refuse_foreign
-from tomopipe.reruns.wanted import Wanted
-from tomopipe.reruns.words import (
+from tomopipe.reruns.reasons import (
     CHANGED,
     FOLLOWS,
     IF_COR,
@@ -41,6 +38,9 @@ from tomopipe.reruns.words import (
     UNREADABLE,
     is_of_cor,
 )
+from tomopipe.reruns.receipts import Receipt, content_of, digest
+from tomopipe.reruns.stated import refuse_foreign
+from tomopipe.reruns.target import Target
 from tomopipe.steps import fix_cor, inventory, resolve_cor
 from tomopipe.storage.json_files import json_or
 from tomopipe.storage.tables import read_tsv
@@ -102,8 +102,8 @@ class Settled:
         self.campaign, self.out = campaign, campaign.outputs
         self.looks_ahead, self.made = looks_ahead, made
         self.jobs: list[PlannedJob] = []  # in the order of the steps
-        self.wanted = Wanted(campaign)
-        self.decisions = self.wanted.decisions
+        self.target = Target(campaign)
+        self.decisions = self.target.decisions
         self.receipts = self.decisions.receipts
         self.pending = ""
         self.predicting: set[str] = set()  # scans whose prediction is pending
@@ -130,7 +130,7 @@ class Settled:
 
     def _visit(self) -> None:
         """Visit the steps in their order."""
-        self.rows = self.wanted.rows = self._inventory()
+        self.rows = self.target.rows = self._inventory()
         if self.pending:
             return
         if "resolve_cor" in self.made:
@@ -142,16 +142,16 @@ class Settled:
 
     def _search(self) -> None:
         """Visit the steps from the sweep to cor.json."""
-        to_search = self.wanted.to_search(self.campaign.selected_scans(self.rows))
+        to_search = self.target.to_search(self.campaign.selected_scans(self.rows))
         for scan in to_search:
             self._predict(scan)
-        fixing = [self._fix(*item) for item in sorted(self.wanted.series().items())]
+        fixing = [self._fix(*item) for item in sorted(self.target.series().items())]
         self._resolve(any(fixing))
 
     def _take_cors(self) -> None:
         """Take the CORs that this run has made."""
         files, selected = self.campaign.files, set(self.campaign.selected_scans(self.rows))
-        tables = map(files.fix_table, self.wanted.series())
+        tables = map(files.fix_table, self.target.series())
         self._fixed = {row["scan"]: row for table in tables for row in read_tsv(table, ("scan",))}
         cors = read_cor_json(files.cor_table)
         self.cors = {scan: entry for scan, entry in cors.items() if scan in selected}
@@ -171,7 +171,7 @@ class Settled:
                 receipts.confirm(step, key, statement, self.outputs(step, key))
         for scan in self._not_searched():
             for step in ("try_recon", "predict_cor"):
-                if receipts.of(step, scan) and self.wanted.why_step(step, scan, {}):
+                if receipts.of(step, scan) and self.target.why_step(step, scan, {}):
                     receipts.withdraw(step, scan)
         if self.pending == "inventory":
             receipts.withdraw("resolve_cor", "campaign")
@@ -184,12 +184,12 @@ class Settled:
     def others_sidecars(self) -> list[str]:
         """Return the sidecars beside raw files that another campaign has written."""
         own = self.campaign.sidecar
-        return [own(scan) for scan in self.cors if self.wanted.sidecar(scan) != own(scan)]
+        return [own(scan) for scan in self.cors if self.target.sidecar(scan) != own(scan)]
 
     def _not_searched(self) -> list[str]:
         """Return the selected scans of which a run makes no prediction, unless it is asked for."""
         selected = self.campaign.selected_scans(self.rows)
-        searched = set(self.wanted.to_search(selected))
+        searched = set(self.target.to_search(selected))
         return [scan for scan in selected if scan not in searched]
 
     @cached_property
@@ -205,7 +205,7 @@ class Settled:
     def outputs(self, step: str, key: str) -> list[str]:
         """Return the files of a result, relative to the campaign."""
         if step == "sidecar":
-            return [self.wanted.sidecar(scan) for scan in self.cors]
+            return [self.target.sidecar(scan) for scan in self.cors]
         return self.campaign.results_of(step, key)
 
     def _order_times(self) -> None:
@@ -218,7 +218,7 @@ class Settled:
         for result in self.decisions.right:
             self.receipts.lower(*result, now_ns)
         right: dict[str, list[str]] = grouped(self.decisions.right)
-        members = self.wanted.series() if "fix_cor" in right else {}
+        members = self.target.series() if "fix_cor" in right else {}
         for step, source in _SOURCES.items():
             keys = right.get(source, [])
             for key in right.get(step, []):
@@ -243,7 +243,7 @@ class Settled:
     def _inventory(self) -> InventoryRows:
         """Return the inventory as the run will have it."""
         campaign = self.campaign
-        reason = "" if "inventory" in self.made else self.wanted.why_inventory(self.out.inventory)
+        reason = "" if "inventory" in self.made else self.target.why_inventory(self.out.inventory)
         if not reason:
             rows = read_inventory(campaign.files.inventory)
             refuse_option_faults(campaign, rows)
@@ -260,9 +260,9 @@ class Settled:
         return rows
 
     def _predict(self, scan: str) -> None:
-        if tried := self.wanted.why(self.wanted.of_try_recon(scan), scan):
+        if tried := self.target.why(self.target.of_try_recon(scan), scan):
             self._add("try_recon", tried, scan=scan)
-        reason = self.wanted.why_predict_cor(scan)
+        reason = self.target.why_predict_cor(scan)
         if tried or reason:
             self.predicting.add(scan)
             self._is_other = True
@@ -271,7 +271,7 @@ class Settled:
     def _fix(self, series: str, scans: list[str]) -> bool:
         """Decide on the table of a series, and keep its future rows."""
         campaign, path = self.campaign, self.campaign.files.fix_table(series)
-        reason = self.wanted.why_fix_cor(series)
+        reason = self.target.why_fix_cor(series)
         before = _rows_before(path, is_made=bool(reason))
         if not self.predicting.isdisjoint(scans):
             reason = reason or FOLLOWS
@@ -279,8 +279,8 @@ class Settled:
         if reason:
             self._add("fix_cor", reason, series=series)
         if reason and self.looks_ahead:
-            files = campaign.predicted_files(self.wanted.to_search(scans))
-            members = self.wanted.members(series)
+            files = campaign.predicted_files(self.target.to_search(scans))
+            members = self.target.members(series)
             rows = list(fix_cor.compute(files, members, campaign.config.fix_cor))
             is_whole = self._is_whole("fix_cor", self.out.fix_table(series))
             self._is_other |= rows != before and is_whole
@@ -301,7 +301,7 @@ class Settled:
         scans = campaign.to_resolve(self.rows)
         table, missing = resolve_cor.compute(list(self._fixed.values()), scans, options.default_px)
         before = json_or(campaign.files.cor_table, None)
-        reason = self.wanted.why(self.wanted.of_resolve_cor())
+        reason = self.target.why(self.target.of_resolve_cor())
         if not (reason or campaign.files.rot_cen.exists()):
             reason = MISSING
         if not reason and before != table:
@@ -329,7 +329,7 @@ class Settled:
 
         What a pending prediction of its series may make run is added, too, as not certain.
         """
-        campaign, target = self.campaign, self.wanted
+        campaign, target = self.campaign, self.target
         guessed = {scan for scan, entry in cors.items() if entry is _STAND_IN}
         self.cors = cors
         self._by_hand = {scan for scan in cors if cors[scan]["source"] == "manual"}
@@ -360,7 +360,7 @@ class Settled:
         for stack in find_stacks(self.campaign, self.rows, {*cors, *pending}):
             scans, reason = set(stack.scans), ""
             if not stack.problem and scans <= cors.keys():
-                reason = self.wanted.why(self.wanted.of_stitch(stack, cors), stack.name)
+                reason = self.target.why(self.target.of_stitch(stack, cors), stack.name)
                 reason = reason or (FOLLOWS if scans.intersection(made) else "")
             if reason:
                 result.add(stack.name)
@@ -391,14 +391,14 @@ class Settled:
 
     def _sidecars(self, cors: Mapping[str, Any], guessed: Collection[str]) -> None:
         """Decide on the sidecars, which one job writes."""
-        step, key, wanted = "sidecar", "campaign", self.wanted.of_sidecars(cors)
+        step, key, statement = "sidecar", "campaign", self.target.of_sidecars(cors)
         receipt = self.receipts.of(step, key)
-        is_right = receipt is not None and receipt.digest == digest(wanted)
+        is_right = receipt is not None and receipt.digest == digest(statement)
         is_right = is_right and self._is_undamaged(receipt)
-        texts = {} if is_right else self.wanted.sidecars(cors, self._fixed)
-        why, scans = self.wanted.why_sidecar, self.campaign.scans
+        texts = {} if is_right else self.target.sidecars(cors, self._fixed)
+        why, scans = self.target.why_sidecar, self.campaign.scans
         reasons = {scan: reason for scan, text in texts.items() if (reason := why(scan, text))}
-        damaged = [self.wanted.sidecar(scan) for scan in reasons if reasons[scan] == UNREADABLE]
+        damaged = [self.target.sidecar(scan) for scan in reasons if reasons[scan] == UNREADABLE]
         self.decisions.damaged += [f"{path}: {UNREADABLE}" for path in damaged]
         due = {
             scan: reason
@@ -411,7 +411,7 @@ class Settled:
         elif reasons or self.waiting:
             self._add(step, IF_COR if due else IF_OTHER_COR, certain=False)
         else:
-            self.decisions.right[step, key] = wanted
+            self.decisions.right[step, key] = statement
 
     def _is_undamaged(self, receipt: Receipt | None) -> bool:
         files = receipt.files if receipt else ()
@@ -420,10 +420,10 @@ class Settled:
     def _star(self, known: Mapping[str, Any], guessed: Collection[str]) -> None:
         follows = ""
         for scan in sorted(known):
-            if reason := self.wanted.why(self.wanted.of_export_stack(scan), scan):
+            if reason := self.target.why(self.target.of_export_stack(scan), scan):
                 follows = CHANGED["export_star"]
                 self._add_of_cor("export_stack", scan, reason, guessed)
-        self._add_of_all("export_star", self.wanted.why_export_star(known) or follows)
+        self._add_of_all("export_star", self.target.why_export_star(known) or follows)
 
     def _content(self, path: str) -> str:
         """Return the checksum of a file; the last known one if it is missing or damaged."""

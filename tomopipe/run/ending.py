@@ -22,7 +22,7 @@ from tomopipe.reruns.option_faults import nothing_usable, unused_cors
 from tomopipe.reruns.receipts import Receipts
 from tomopipe.reruns.relion_notes import note_lines, relion_notes
 from tomopipe.reruns.settle import Settled
-from tomopipe.reruns.wanted import Wanted
+from tomopipe.reruns.target import Target
 from tomopipe.run import progress
 from tomopipe.run.retention import removable, remove
 from tomopipe.steps.resolve_cor import renew_paths
@@ -100,7 +100,7 @@ def record_page(campaign: Campaign, settled: Settled | None = None) -> None:
         if not campaign.files.report.exists():
             return
         if settled and not settled.pending:
-            stated = settled.wanted.statement("report", "campaign", settled.cors)
+            stated = settled.target.statement("report", "campaign", settled.cors)
         else:
             stated = {"step": "report"}
         receipts = settled.receipts if settled else Receipts(campaign.directory, campaign.outputs)
@@ -229,7 +229,7 @@ def set_remarks(campaign: Campaign) -> list[str]:
     if not (campaign.config.export_star.enabled and cors):
         return []
     star = files.in_relion(STAR)
-    target = Wanted(campaign, rows)
+    target = Target(campaign, rows)
     no_stack = [scan for scan in cors if target.why(target.of_export_stack(scan), scan)]
     if not star.exists():
         fault = "not made yet"

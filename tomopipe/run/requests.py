@@ -73,7 +73,7 @@ def at_work(settled: Settled, run: Path) -> set[str]:
         is_begun = status.get("state") == "running" and Path(status.get("run", "")).name == run.name
         if is_begun and status.get("slurm_job") and is_open(settled, step, key):
             statement = json_or(path, {}).get("job", {}).get("made_from")
-            if statement == as_text(settled.wanted.statement(step, key, settled.cors)):
+            if statement == as_text(settled.target.statement(step, key, settled.cors)):
                 numbers.add(status["slurm_job"])
     return numbers
 
@@ -123,7 +123,7 @@ def _moved(settled: Settled, step: str, key: str) -> int:
     """Return the bytes that a job reads from raw files or volumes and writes, without sweeps."""
     from tomopipe.cost.disk import output_bytes
 
-    scans = settled.wanted.stacks(settled.cors)[key].scans if step == "stitch" else (key,)
+    scans = settled.target.stacks(settled.cors)[key].scans if step == "stitch" else (key,)
     made = sum(
         output_bytes(settled.campaign, "full_recon", settled.rows[scan], _cor_px(settled, scan))
         for scan in scans
@@ -184,7 +184,7 @@ def _full_recon(settled: Settled, scan: str) -> dict[str, int]:
 
 
 def _stitch(settled: Settled, name: str) -> dict[str, int]:
-    scan = settled.wanted.stacks(settled.cors)[name].scans[0]
+    scan = settled.target.stacks(settled.cors)[name].scans[0]
     options, n_cols = settled.campaign.for_scan(scan).config.full_recon, _shape(settled, scan)[2]
     return {"mem_mb": stitch_mb(n_cols, options, is_half=_is_half(settled, scan))}
 

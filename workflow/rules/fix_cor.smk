@@ -1,12 +1,12 @@
 def predictions_of_series(wildcards):
     refuse_unknown(wildcards)
     after_inventory()
-    return predictions(SETTLED.wanted.series()[wildcards.series])
+    return predictions(SETTLED.target.series()[wildcards.series])
 
 
 def fix_tables(wildcards):
     after_inventory()
-    return needed(made("fix_cor", series) for series in SETTLED.wanted.series())
+    return needed(made("fix_cor", series) for series in SETTLED.target.series())
 
 
 rule fix_cor:

@@ -1,6 +1,6 @@
 def predictions(scans):
     """The receipts of predict_cor of the scans of which the run makes predictions."""
-    return needed(made("predict_cor", scan) for scan in SETTLED.wanted.to_search(scans))
+    return needed(made("predict_cor", scan) for scan in SETTLED.target.to_search(scans))
 
 
 def predictions_of_all(wildcards):

@@ -5,7 +5,7 @@ def stitched(wildcards):
 def stacks():
     """The stacks whose scans all have a COR, by name."""
     settled = after_cors()
-    return settled.wanted.stacks(settled.cors) if CAMPAIGN.config.stitch.stacks else {}
+    return settled.target.stacks(settled.cors) if CAMPAIGN.config.stitch.stacks else {}
 
 
 def stitch_inputs(wildcards):

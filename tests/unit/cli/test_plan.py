@@ -4,8 +4,8 @@ import pytest
 
 from tomopipe.cli import plan as cli
 from tomopipe.commands.next_run import Plan
+from tomopipe.reruns.reasons import IF_COR, IF_OTHER_COR
 from tomopipe.reruns.settle import PlannedJob
-from tomopipe.reruns.words import IF_COR, IF_OTHER_COR
 
 JOB = PlannedJob("full_recon", "a_1", "a", "not there yet")
 

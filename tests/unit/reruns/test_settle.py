@@ -7,9 +7,9 @@ from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.files import Files
 from tomopipe.errors import TomopipeError
+from tomopipe.reruns.reasons import IF_COR, MISSING, of_difference
 from tomopipe.reruns.settle import Settled
 from tomopipe.reruns.stated import only_metadata_differ
-from tomopipe.reruns.words import IF_COR, MISSING, of_difference
 from tomopipe.scans.angle_lists import COMMAS
 from tomopipe.storage.atomic import write_json
 
@@ -54,7 +54,7 @@ def test_scans_that_earlier_versions_read_otherwise_state_so(folder):
         (folder / "config.yaml").write_text(
             f"campaign: {{scans: [raw/*.h5]}}\ninput: {{angles: {name}.csv}}\n"
         )
-        wanted[name] = expected(folder).wanted
+        wanted[name] = expected(folder).target
     before, now = (wanted[name].of_full_recon("a_1", 30.0) for name in ("plain", "commas"))
     assert now["angle_list"] == COMMAS
     assert "angle_list" not in before
@@ -77,11 +77,11 @@ def test_other_rows_of_the_volume_renew_a_verdict_on_a_tilted_axis(folder, state
         "campaign: {scans: [raw/*.h5]}\nfull_recon: {rows: [1, 2]}\n"
     )
     found = expected(folder)
-    files, wanted = found.campaign.files, found.wanted.of_predict_cor("a_1")
+    files, wanted = found.campaign.files, found.target.of_predict_cor("a_1")
     content = {"made_from": wanted, "cor_px": 31.5} | ({"volume_rows": stated} if stated else {})
     write_json(content, files.prediction("a_1"))
     files.center("a_1").write_text("31.50\n")
-    assert expected(folder).wanted.why_predict_cor("a_1") == reason
+    assert expected(folder).target.why_predict_cor("a_1") == reason
 
 
 @pytest.mark.parametrize("on_missing", ["block", "skip"])
@@ -112,11 +112,11 @@ def test_a_run_that_would_stop_before_anything_has_no_plan(folder):
 
 
 def test_a_volume_of_pixels_that_are_not_square_has_other_metadata_alone(folder):
-    before = expected(folder).wanted
+    before = expected(folder).target
     with h5py.File(folder / "raw" / "a_1.h5", "a") as file:
         detector = file.require_group("measurement/instrument/detector")
         detector["x_pixel_size"], detector["y_pixel_size"] = "5 um", "10 um"
-    after = expected(folder).wanted
+    after = expected(folder).target
     for step in ("of_try_recon", "of_full_recon"):
         cor = (32.0,) if step == "of_full_recon" else ()
         old, new = (getattr(wanted, step)("a_1", *cor) for wanted in (before, after))

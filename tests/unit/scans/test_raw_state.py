@@ -10,7 +10,7 @@ from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import campaign_from_data
 from tomopipe.reruns.made_from import without_also_read
 from tomopipe.reruns.settle import expected_inventory
-from tomopipe.reruns.wanted import Wanted
+from tomopipe.reruns.target import Target
 from tomopipe.scans.raw_state import files_taken_from
 
 SIZE = {"n_cols": 16, "n_rows": 2, "n_angles": 5}
@@ -101,7 +101,7 @@ def wanted_in(folder):
     overrides = [{"scans": ["own_1"], "preprocess": {"flats": "camera/flats.h5"}}]
     campaign = campaign_from_data({"campaign": data, "overrides": overrides}, folder)
     rows = dict(expected_inventory(campaign, folder / "seen"))
-    target = Wanted(campaign, rows)
+    target = Target(campaign, rows)
     return campaign, rows, target, target.decisions
 
 

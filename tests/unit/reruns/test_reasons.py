@@ -2,30 +2,32 @@
 
 import pytest
 
-from tomopipe.reruns import words
+from tomopipe.reruns import reasons
 
 
 def test_a_cor_says_who_changed_it():
-    line = words.of_cor("rock_003", 84.88, 85.01, "manual")
+    line = reasons.of_cor("rock_003", 84.88, 85.01, "manual")
     assert line == "COR of rock_003: 84.88 -> 85.01, by hand"
-    assert words.is_of_cor(line)
-    assert not words.is_of_cor(f"{line}; filter ramp -> hann")
-    assert words.of_cor("a", None, 3, "neighbours") == "COR of a: none -> 3.00, from its neighbours"
+    assert reasons.is_of_cor(line)
+    assert not reasons.is_of_cor(f"{line}; filter ramp -> hann")
+    assert (
+        reasons.of_cor("a", None, 3, "neighbours") == "COR of a: none -> 3.00, from its neighbours"
+    )
 
 
 def test_an_option_that_is_not_named_has_its_default():
     both = {"revision": 6, "raw": ["x"]}
     old = both | {"options": {"full_recon": {"filter": "hann", "unit": "per_cm"}}}
     new = both | {"options": {"input": {"every": 2}, "full_recon": {"unit": "per_cm"}}}
-    assert words.of_difference(old, new) == ["filter hann -> ramp", "every 1 -> 2"]
+    assert reasons.of_difference(old, new) == ["filter hann -> ramp", "every 1 -> 2"]
     old, new = {"options": {}}, {"options": {"preprocess": {"stripes": {"method": "vo"}}}}
-    assert words.of_difference(old, new) == ["stripes.method none -> vo"]
+    assert reasons.of_difference(old, new) == ["stripes.method none -> vo"]
 
 
 def test_a_long_list_is_not_cut():
     scans = [f"scan_{number:03}" for number in range(40)]
     old, new = {"options": {"x": {"scans": scans}}}, {"options": {"x": {"scans": scans[1:]}}}
-    assert words.of_difference(old, new) == [f"scans {scans} -> {scans[1:]}"]
+    assert reasons.of_difference(old, new) == [f"scans {scans} -> {scans[1:]}"]
 
 
 @pytest.mark.parametrize(
@@ -41,14 +43,14 @@ def test_a_long_list_is_not_cut():
     ],
 )
 def test_digests_and_numbers_of_ours_are_not_shown(old, new, line):
-    assert words.of_difference(old, new) == [line]
+    assert reasons.of_difference(old, new) == [line]
 
 
 def test_a_raw_file_says_that_it_was_replaced(tmp_path):
     raw, flats = tmp_path / "a_1.h5", tmp_path / "flats.h5"
     raw.touch()
-    assert words.of_raw([str(raw)], str(raw)) == "raw file replaced"
-    assert words.of_raw([str(raw), str(flats)], str(raw)) == f"raw file replaced, {flats} is gone"
+    assert reasons.of_raw([str(raw)], str(raw)) == "raw file replaced"
+    assert reasons.of_raw([str(raw), str(flats)], str(raw)) == f"raw file replaced, {flats} is gone"
 
 
 def row(before_px, source, reason=""):
@@ -78,29 +80,29 @@ def member(scan, manual="", select="in"):
             [member("a")],
             "COR of a: 48.50 by hand taken away",
         ),
-        ({"a": row("48.50", "manual")}, [member("a", "48.50")], words.CHANGED["fix_cor"]),
+        ({"a": row("48.50", "manual")}, [member("a", "48.50")], reasons.CHANGED["fix_cor"]),
         ({"a": row("48.50", "manual")}, [member("a", select="donor")], "a left the series"),
-        ({"a": row("48.50", "ai")}, [member("a", "500")], words.CHANGED["fix_cor"]),
+        ({"a": row("48.50", "ai")}, [member("a", "500")], reasons.CHANGED["fix_cor"]),
         ({"a": row("48.50", "ai")}, [member("b")], "a left the series; b is new in the series"),
-        ({"a": row("48.50", "ai")}, [member("a")], words.CHANGED["fix_cor"]),
+        ({"a": row("48.50", "ai")}, [member("a")], reasons.CHANGED["fix_cor"]),
     ],
 )
 def test_a_series_is_fixed_anew_for_what_changed_in_it(rows, members, line):
-    assert words.of_series(rows, members) == line
+    assert reasons.of_series(rows, members) == line
 
 
 def test_files_are_looked_at_again_for_what_changed():
     def say(rows, scans):
-        return words.of_scans(rows, scans, 100)
+        return reasons.of_scans(rows, scans, 100)
 
     assert say(["a", "b"], {"b": 50, "c": 120}) == "new: c; gone: a"
     assert say(["a", "b"], {"a": 120, "b": None}) == "raw file replaced: a"
-    assert say(["a"], {"a": 50}) == words.CHANGED["inventory"]
+    assert say(["a"], {"a": 50}) == reasons.CHANGED["inventory"]
 
 
 def test_what_snakemake_says_is_said_in_our_words():
-    assert words.of_snakemake("Missing output files: results/x") == words.MISSING
-    assert words.of_snakemake("Forced execution") == words.MISSING
-    assert words.of_snakemake("Input files updated by another job: a, b") == words.FOLLOWS
-    assert not any(map(words.is_news, (words.MISSING, words.FOLLOWS, "follows fix_cor", "")))
-    assert words.is_news("filter ramp -> hann")
+    assert reasons.of_snakemake("Missing output files: results/x") == reasons.MISSING
+    assert reasons.of_snakemake("Forced execution") == reasons.MISSING
+    assert reasons.of_snakemake("Input files updated by another job: a, b") == reasons.FOLLOWS
+    assert not any(map(reasons.is_news, (reasons.MISSING, reasons.FOLLOWS, "follows fix_cor", "")))
+    assert reasons.is_news("filter ramp -> hann")

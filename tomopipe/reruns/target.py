@@ -23,9 +23,7 @@ from tomopipe.errors import TomopipeError, some_of
 from tomopipe.reruns import made_from
 from tomopipe.reruns.decisions import Decisions
 from tomopipe.reruns.made_from import ALSO_READ, METADATA, Statement
-from tomopipe.reruns.receipts import digest
-from tomopipe.reruns.relion_notes import assumed_numbers, source_of
-from tomopipe.reruns.words import (
+from tomopipe.reruns.reasons import (
     CHANGED,
     MISSING,
     UNREADABLE,
@@ -33,6 +31,8 @@ from tomopipe.reruns.words import (
     of_scans,
     of_series,
 )
+from tomopipe.reruns.receipts import digest
+from tomopipe.reruns.relion_notes import assumed_numbers, source_of
 from tomopipe.scans.angle_lists import BY_ANGLE, COMMAS
 from tomopipe.scans.metadata import NOT_SQUARE
 from tomopipe.steps import sidecar
@@ -46,7 +46,7 @@ _N_NAMED = 3  # scans in a reason
 Cors = Mapping[str, Mapping[str, Any]]  # cor.json: scan to `cor_px` and `source`
 
 
-class Wanted:
+class Target:
     """Statements of up-to-date results (`of_<step>`), and why results are made (`why`).
 
     `why_<step>` is for steps of which more than the statement decides. `rows` is the inventory,
@@ -450,7 +450,7 @@ def write_sidecars(campaign: Campaign) -> None:
     TomopipeError, once all others are written, if some cannot be.
     """
     rows, cors = read_inventory(campaign.files.inventory), read_cor_json(campaign.files.cor_table)
-    target = Wanted(campaign, rows)
+    target = Target(campaign, rows)
     selected = set(campaign.selected_scans(rows))
     cors = {scan: cor for scan, cor in cors.items() if scan in selected}
     faults = []
