@@ -1,4 +1,7 @@
-"""The paths of a campaign: what they are, and that one module alone spells them."""
+"""The paths of a campaign: what they are, and that one module alone spells them.
+
+The endings of volumes stand with their formats.
+"""
 
 import re
 import tokenize
@@ -12,7 +15,7 @@ from tomopipe.campaign.files import Files, Logs
 from tomopipe.paths import workflow_folder
 
 PACKAGE = Path(tomopipe.__file__).parent
-SPELLER = PACKAGE / "campaign" / "files.py"
+SPELLERS = [PACKAGE / "campaign" / "files.py", PACKAGE / "volume_formats.py"]
 FOLDERS = {"failed", "fix_cor", "logs", "relion", "report", "status", "stacks", "stitched", "sweep"}
 # names of files that are no results of a campaign, by module
 OTHERS = {
@@ -20,7 +23,9 @@ OTHERS = {
     "commands/new_campaign.py": {"config.yaml"},  # of a Snakemake profile
     "run/launch.py": {"config.yaml"},  # the same
     "run/snakemake_options.py": {"config.yaml"},  # the same
-    "review/app.py": {"index.html", "report"},  # what the server sends
+    "review/app.py": {"index.html", "report", "zarr.json"},  # what the server sends
+    "volumes/tiff.py": {"provenance.json"},  # parts of a volume
+    "volumes/volume_zarr.py": {"zarr.json"},
     "recon/jit.py": {".snakemake"},  # knows no campaign
 }
 
@@ -40,8 +45,9 @@ def texts(path):
 
 
 def spelt_names():
-    """What files.py spells: names of files, endings, and folders that are no other words."""
-    spelt = (text.split("/") for _, text in texts(SPELLER) if not re.search(r"\s", text))
+    """What they spell: names of files, endings, and folders that are no other words."""
+    all_texts = (text for speller in SPELLERS for _, text in texts(speller))
+    spelt = (text.split("/") for text in all_texts if not re.search(r"\s", text))
     values = {part for parts in spelt for part in parts}
     endings = {text.removeprefix("{}") for text in values} - {".json", ".tsv", ".log", ""}
     return {text for text in endings if "." in text or "_" in text} - FOLDERS
@@ -59,7 +65,7 @@ def named_in(text, names):
 def modules():
     home = workflow_folder()
     rules = [home / "Snakefile", *home.glob("workflow/**/*.smk"), *home.glob("workflow/**/*.py")]
-    return [path for path in (*PACKAGE.rglob("*.py"), *rules) if path != SPELLER]
+    return [path for path in (*PACKAGE.rglob("*.py"), *rules) if path not in SPELLERS]
 
 
 @pytest.mark.slow
