@@ -16,6 +16,7 @@ import pytest
 from tests.workflow.conftest import (
     HOME,
     configure,
+    job_names,
     new_campaign,
     plan,
     snakemake,
@@ -251,6 +252,38 @@ def test_killed_main_process_and_its_jobs(campaign, holding, cluster, tmp_path):
     for scan, cor_px in cors_px.items():
         provenance = read_provenance(campaign / "results" / f"{scan}_rec.h5")
         assert json.loads(provenance["made_from"])["cor_px"] == pytest.approx(cor_px + 0.5)
+
+
+def test_what_a_killed_run_still_makes_is_waited_for(campaign, holding, cluster, tmp_path):  # noqa: F811
+    cors_px = {scan: COR_PX[scan] for scan in ("a_1", "a_2", "b_1")}
+    edit(campaign, cors_px)
+    first_log, second_log = tmp_path / "first.log", tmp_path / "second.log"
+    first = start(campaign, holding, first_log)
+    try:
+        until(lambda: len(jobs_of_run(first_log)) == len(cors_px), "all submitted")
+        until(lambda: len(held_now(campaign)) == 2, "two volumes at work")
+    finally:
+        first.kill()
+        first.wait()
+    wanted, unwanted = held_now(campaign)
+    number = status_of(campaign, wanted)["slurm_job"]
+    edit(campaign, cors_px | {unwanted: cors_px[unwanted] + 0.5})
+    second = start(campaign, cluster, second_log, "--retries", "0")
+    try:
+        until(lambda: "waits for SLURM jobs" in second_log.read_text(), "it waits")
+        assert f"type: scancel {number}\n" in second_log.read_text()
+        release(tmp_path, *cors_px)
+        assert second.wait(300) == 0, second_log.read_text()[-8000:]
+    finally:
+        second.kill()
+    assert state_of(number) == "COMPLETED"
+    assert {status_of(campaign, scan)["state"] for scan in cors_px} == {"done"}
+    assert status_of(campaign, wanted)["slurm_job"] == number
+    again = job_names(second_log.read_text())
+    assert {job for job in again if job.startswith("full_recon")} == {
+        f"full_recon:{scan}" for scan in cors_px if scan != wanted
+    }
+    assert plan(campaign) == (0, frozenset())
 
 
 def test_jobs_that_slurm_queues_again_go_on(campaign, holding, tmp_path):

@@ -5,6 +5,7 @@ import getpass
 import json
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from functools import cache
@@ -25,11 +26,13 @@ from tomopipe.config import with_file
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.option_faults import closed_folders, missing_gpu, refuse_no_file
 from tomopipe.reruns.settle import Settled
-from tomopipe.run import progress, snakemake_options
+from tomopipe.run import progress, requests, snakemake_options
 from tomopipe.storage import run_folder
 from tomopipe.storage.json_files import json_or
 
 _MOST_SAID = 20
+_ASK_AGAIN_S = 5.0  # between two questions to SLURM
+_N_UNKNOWN = 12  # answers without any job until all count as ended
 _CONFIG = "config.json"  # in the folder of a run, for its nodes
 
 
@@ -100,6 +103,7 @@ def _begin_run(campaign: Campaign, config: Mapping[str, Any]) -> None:
     # relative, as jobs on nodes may see the campaign under another path
     if run.before and snakemake_options.is_remote():
         _cancel_queued(run.before)
+        _wait_for_running(campaign, run.before)
     folder = run_folder.begin(Path(campaign.config.campaign.results), run.id)
     os.environ[run_folder.VARIABLE] = str(folder)
     (folder / _CONFIG).write_text(json.dumps(config), "utf-8")
@@ -126,6 +130,27 @@ def _cancel_queued(run_id: str) -> None:
     options = [f"--name={run_folder.slurm_name(run_id)}", f"--user={getpass.getuser()}"]
     if fault := slurm.cancel([], *options, "--state=PENDING"):
         print(f"tomopipe: {fault}", file=sys.stderr)
+
+
+def _wait_for_running(campaign: Campaign, run_id: str) -> None:
+    """Wait for SLURM jobs of a run that was killed, as long as they make what is still wanted."""
+    folder = run_folder.of(Path(campaign.config.campaign.results), run_id)
+    numbers = requests.at_work(Settled(campaign), folder)
+    n_unknown, text = 0, ""
+    while numbers and n_unknown < _N_UNKNOWN:
+        states = slurm.job_states(sorted(numbers))
+        n_unknown = 0 if states else n_unknown + 1
+        if states:
+            numbers = {each for each in numbers if states.get(each, "COMPLETED") not in slurm.ENDED}
+        if numbers and not text:
+            text = (
+                "waits for SLURM jobs of the run that was killed, as their results are wanted. To "
+                f"make them anew instead, type: scancel {' '.join(sorted(numbers))}"
+            )
+            print(f"tomopipe: {text}", file=sys.stderr)
+            progress.tell(says=text)
+        if numbers:
+            time.sleep(_ASK_AGAIN_S)
 
 
 def _end_run(campaign: Campaign, run: lock.Run) -> None:

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.failures import begun, has_no_end
+from tomopipe.campaign.log import status_path
 from tomopipe.cost import batches, job_memory
 from tomopipe.errors import RunEndedError
-from tomopipe.reruns.parameters import is_open, parameters
+from tomopipe.reruns.made_from import as_text
+from tomopipe.reruns.parameters import is_open, parameters, statement_of
 from tomopipe.reruns.settle import Settled
 from tomopipe.run import snakemake_options
 from tomopipe.storage import run_folder
@@ -55,6 +57,23 @@ def sent(step: str, key: str) -> dict[str, Any]:
     if not content:
         raise RunEndedError(f"{run}: it has nothing for {step} of {key}: nothing is made.")
     return content
+
+
+def at_work(settled: Settled, run: Path) -> set[str]:
+    """Return the SLURM jobs of a killed run that make results which are still to be made as sent.
+
+    A submission counts if one of its jobs does, by the statement that was sent with it.
+    """
+    numbers = set()
+    for path in run.glob(f"{_SENT}/*/*.json"):
+        step, key = path.parent.name, path.name.removesuffix(".json")
+        status = json_or(status_path(settled.campaign.logs.log(step, key)), {})
+        is_begun = status.get("state") == "running" and Path(status.get("run", "")).name == run.name
+        if is_begun and status.get("slurm_job") and is_open(settled, step, key):
+            statement = json_or(path, {}).get("job", {}).get("made_from")
+            if statement == as_text(statement_of(settled, step, key)):
+                numbers.add(status["slurm_job"])
+    return numbers
 
 
 def _sent_file(run: Path, step: str, key: str) -> Path:

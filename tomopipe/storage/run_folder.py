@@ -31,10 +31,15 @@ def begin(results: Path, run_id: str = "") -> Path:
     `results` is relative to the campaign as the working directory.
     """
     end_all(results)
-    folder = results / _RUNS / (run_id or new_id())
+    folder = of(results, run_id or new_id())
     with room_for(results):
         folder.mkdir(parents=True)
     return folder
+
+
+def of(results: Path, run_id: str) -> Path:
+    """Return the folder of a run."""
+    return results / _RUNS / run_id
 
 
 def slurm_name(run_id: str) -> str:
