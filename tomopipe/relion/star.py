@@ -16,6 +16,7 @@ from tomopipe.storage.atomic import whole
 # What RELION takes for rlnTomoName. It would also take a name that begins with another sign, but
 # reads a row that begins with "_" as a label, and the shell one with "-" as an option.
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
+_UNFIT = re.compile(r"[\"'#\n\r\t]")
 
 
 def tomo_names(scans: Iterable[str]) -> dict[str, str]:
@@ -70,23 +71,31 @@ def write_star(
 ) -> None:
     """Write a star file whole, its tables one by one: name, and columns from label to text.
 
-    Labels come without "_". Equal tables give equal files: the package's time stamp is omitted.
+    Labels come without "_". Equal tables give equal files.
     """
-    import pandas as pd
-    import starfile
-
     with whole(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as stream:
-        for name, columns in tables:
-            for value in set().union(*columns.values()):
-                _check_field(value, path)
-            text = starfile.to_string({name: pd.DataFrame(columns, dtype=object)})
-            stream.write(text[text.index(f"data_{name}") :])
+        stream.writelines(_table_text(name, columns, path) for name, columns in tables)
 
 
-def _check_field(value: str, path: str | os.PathLike[str]) -> None:
+def _table_text(name: str, columns: dict[str, list[str]], path: str | os.PathLike[str]) -> str:
+    _check_fields(set().union(*columns.values()), path)
+    # an empty field, or one with blanks, is quoted
+    quoted = [
+        [f'"{value}"' if " " in value or not value else value for value in column]
+        for column in columns.values()
+    ]
+    labels = [f"_{label} #{number}" for number, label in enumerate(columns, 1)]
+    rows = map("\t".join, zip(*quoted, strict=True))
+    return "\n".join([f"data_{name}", "", "loop_", *labels, *rows, "", "", ""])
+
+
+def _check_fields(values: set[str], path: str | os.PathLike[str]) -> None:
     """Refuse text that no quoting carries: a star file has no escape for these."""
-    if re.search(r"[\"'#\n\r\t]", value) or not value.isprintable():
-        raise TomopipeError(
-            f"{Path(path)}: {value!r} cannot be written to a star file (quotes, #, tabs and "
-            "control characters). Choose another folder for the results of the campaign."
-        )
+    together = "".join(values)
+    if together.isprintable() and not _UNFIT.search(together):
+        return
+    value = next(each for each in values if _UNFIT.search(each) or not each.isprintable())
+    raise TomopipeError(
+        f"{Path(path)}: {value!r} cannot be written to a star file (quotes, #, tabs and "
+        "control characters). Choose another folder for the results of the campaign."
+    )

@@ -1,3 +1,4 @@
+import pandas as pd
 import pytest
 import starfile
 
@@ -79,6 +80,13 @@ def test_the_text_is_as_relion_reads_it(tmp_path):
     # No time stamp or comment, LF ends, an empty line after the rows.
     expected = b"data_global\n\nloop_\n_a #1\n1\n\n\ndata_x\n\nloop_\n_b #1\n2\n3\n\n\n"
     assert path.read_bytes() == expected
+
+
+def test_the_text_is_that_of_the_package_starfile(tmp_path):
+    columns = {"rlnTomoName": ["a b", "c"], "rlnTomoHand": ["", "-1"]}
+    star.write_star([("global", columns)], tmp_path / "set.star")
+    text = starfile.to_string({"global": pd.DataFrame(columns, dtype=object)})
+    assert (tmp_path / "set.star").read_text() == text[text.index("data_global") :]
 
 
 def test_a_table_without_rows_keeps_its_labels(tmp_path):
