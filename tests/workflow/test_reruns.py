@@ -63,12 +63,14 @@ def page(campaign: Path) -> str:
     return (campaign / "results" / "report" / "index.html").read_text()
 
 
+@pytest.mark.engine
 def test_nothing_changed(campaign):
     run = snakemake(campaign)
     assert (run.status, run.jobs) == (0, frozenset())
     assert plan(campaign) == (0, frozenset())
 
 
+@pytest.mark.engine
 def test_cor_edited_and_the_edit_undone(campaign):
     jobs = {"fix_cor:a", "resolve_cor", *changed("a_2"), *TAIL}
     table(campaign, "a_2\tauto\t50.25\t")
@@ -108,6 +110,7 @@ def test_edit_that_changes_no_number_reruns_no_volume(campaign):
     expect(campaign, set())
 
 
+@pytest.mark.engine
 def test_file_added(campaign):
     make_scan(campaign, "a_4", 50.0)
     chain = {f"{rule}:a_4" for rule in ("try_recon", "predict_cor", "export_stack")}
@@ -118,6 +121,7 @@ def test_file_added(campaign):
     )
 
 
+@pytest.mark.engine
 def test_file_still_written_is_looked_at_until_it_settles(campaign):
     make_scan(campaign, "a_4", 50.0)
     with h5py.File(campaign / "raw" / "a_4.h5", "r+"):  # holds HDF5's lock
@@ -210,6 +214,7 @@ def test_the_last_row_is_not_the_second_one(tmp_path):
     assert snakemake(made).jobs == frozenset()
 
 
+@pytest.mark.engine
 def test_predict_cor_option(campaign):
     configure(campaign, "predict_cor", min_confidence=0.45)
     # each prediction.json states its options, and so is another file for the report
@@ -404,6 +409,7 @@ def test_scans_of_known_cor_get_their_volume_alone(tmp_path, methods):
     assert "not checked" not in page(campaign)
 
 
+@pytest.mark.engine
 def test_what_a_search_has_made_stays_when_the_cor_is_known(campaign):
     made = list((campaign / "results/try_center/a_2").iterdir())
     before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in made}

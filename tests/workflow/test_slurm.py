@@ -90,6 +90,7 @@ def submissions(text: str) -> int:
     return len(set(re.findall(r"SLURM jobid (\d+)", text)))
 
 
+@pytest.mark.engine
 def test_campaign_and_an_edited_cor(tmp_path, cluster):
     cors_px = {scan: CORS_PX[scan] for scan in ("a_1", "a_2", "b_1")}
     campaign = new_campaign(tmp_path / "my campaign", cors_px, methods=())  # with a network
