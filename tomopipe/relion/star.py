@@ -16,6 +16,7 @@ from tomopipe.storage.atomic import whole
 # What RELION takes for rlnTomoName. It would also take a name that begins with another sign, but
 # reads a row that begins with "_" as a label, and the shell one with "-" as an option.
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
+_LEAST = 1e-12
 _UNFIT = re.compile(r"[\"'#\n\r\t]")
 
 
@@ -58,12 +59,14 @@ def _mapped(scan: str, occupied: set[str]) -> str:
 
 def number_text(value: float) -> str:
     """Write a number with 10 significant digits; what is 0 but for rounding becomes "0"."""
-    return "0" if abs(value) < 1e-12 else f"{value:.10g}"
+    return f"{0 if abs(value) < _LEAST else value:.10g}"
 
 
 def matrix_rows_text(rows: ArrayLike) -> list[str]:
     """Write rows of matrices (n_images, 4), each as one field, `[a,b,c,d]` without blanks."""
-    return ["[" + ",".join(map(number_text, row)) + "]" for row in np.asarray(rows, float)]
+    values = np.asarray(rows, float)
+    values = np.where(abs(values) < _LEAST, 0, values)
+    return [f"[{a:.10g},{b:.10g},{c:.10g},{d:.10g}]" for a, b, c, d in values.tolist()]
 
 
 def write_star(
