@@ -15,7 +15,7 @@ from tomopipe_lab.evaluate.tables import markdown
 from tomopipe_lab.suite import NULLS, Case
 from typer.testing import CliRunner
 
-from tomopipe.campaign.tomogui import write_rot_cen
+from tomopipe.campaign.cor_files import write_rot_cen
 from tomopipe.cli import cli
 from tomopipe.cor.rows_file import write_rows
 from tomopipe.errors import TomopipeError

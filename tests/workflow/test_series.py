@@ -8,7 +8,7 @@ from tests.workflow.conftest import configure, make_scan, plan, snakemake
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.commands.next_run import make_plan
 from tomopipe.report.collected_records import collect_scans
-from tomopipe.reruns.words import OPTIONS_OF_FIX
+from tomopipe.reruns.words import CHANGED
 from tomopipe.review.queue import queue_entries
 from tomopipe.simulate.phantom import slice_truth
 
@@ -53,7 +53,7 @@ def test_a_scan_whose_axis_lies_elsewhere_keeps_its_cor(tmp_path):
     assert agreement(tmp_path, "a_4") < right - 0.3
     configure(tmp_path, "fix_cor", protect_confident=0.95)
     jobs = {(job.rule, job.scan): job.reason for job in make_plan(load_campaign(tmp_path)).jobs}
-    assert jobs["fix_cor", ""] == OPTIONS_OF_FIX
+    assert jobs["fix_cor", ""] == CHANGED["fix_cor"]
     assert jobs["full_recon", "a_4"].startswith("COR of a_4: 65.")
     assert [scan for rule, scan in jobs if rule == "full_recon"] == ["a_4"]
     run = snakemake(tmp_path)

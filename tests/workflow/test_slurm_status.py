@@ -65,7 +65,7 @@ def full_cluster():
     end()
 
 
-def test_queued_running_and_cancelled_jobs(full_cluster, run):
+def test_running_and_cancelled_jobs(full_cluster, run):
     def status():
         return read_status(load_campaign(run))
 
@@ -73,8 +73,6 @@ def test_queued_running_and_cancelled_jobs(full_cluster, run):
         return [job for job in status().with_state(state) if job.step == "full_recon"]
 
     until((run / "results" / "inventory.tsv").exists)  # until then no scan is known
-    steps = {step.step: step.queued for step in status().steps}
-    assert (steps["try_recon"], steps["predict_cor"]) == (2, 2)
     full_cluster()
     running = until(lambda: [job for job in volumes("running") if job.key == "a_1"])
     assert running[0].slurm_job

@@ -29,7 +29,6 @@ from tests.workflow.test_reruns import TAIL, changed, expect, jobs_of
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli import cli
 from tomopipe.commands.next_run import make_plan
-from tomopipe.cost import cost
 from tomopipe.errors import TomopipeError
 
 CAMPAIGNS = HOME / "tests" / "campaigns"
@@ -496,12 +495,8 @@ def test_another_pixel_size_computes_no_voxel(campaign):
         file.seek(-1000, 2)
         file.write(bytes(100))
     configure(campaign, "input", pixel_size_um=2.5)
-    costs = {
-        step_cost.step: 3600 * step_cost.core_h
-        for step_cost in make_plan(load_campaign(campaign)).costs
-    }
-    # the files are tiny: nothing to copy, whatever the jobs before took
-    assert costs["export_stack"] == pytest.approx(len(CORS_PX) * cost._START_S, abs=0.02)
+    plan = make_plan(load_campaign(campaign))
+    assert plan.core_h == 0 < plan.n_bytes
     run = snakemake(campaign)
     assert run.status == 0, run.text
     steps = jobs_of("full_recon") | jobs_of("export_stack")
@@ -512,8 +507,6 @@ def test_another_pixel_size_computes_no_voxel(campaign):
             assert np.array_equal(file["exchange/data"][()], before[path])
         log = campaign / "logs" / "full_recon" / f"{path.name[:-7]}.log"
         assert ("only metadata are new" in log.read_text()) == (path != volumes[0])
-        status = json.loads((campaign / f"logs/status/full_recon/{log.stem}.json").read_bytes())
-        assert (status["wrote_only"] == "metadata") == ("usual" in status) == (path != volumes[0])
     assert snakemake(campaign).jobs == frozenset()
 
 

@@ -86,18 +86,6 @@ def parse_job(
     )
 
 
-def usual_job(status: Mapping[str, Any]) -> dict[str, Any]:
-    """Return start, end and `asked` of a finished job that did what its step usually does.
-
-    Of a job that wrote only metadata, or a failure, those of the job before, if there is one.
-    """
-    if status.get("state") != "done":
-        return {}
-    if status.get("wrote_only"):
-        return dict(status.get("usual") or {})
-    return {key: status[key] for key in ("start", "end", "asked") if key in status}
-
-
 def end_of(log: Path, n_lines: int) -> str:
     """Read the last lines of a log, without reading the rest of it."""
     with open(log, "rb") as stream:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.files import Logs
-from tomopipe.campaign.job_status import usual_job
 from tomopipe.errors import RunEndedError, ScanError, TomopipeError, is_of_the_scan, room_for
 from tomopipe.storage import run_folder
 from tomopipe.storage.json_files import json_or
@@ -111,14 +110,12 @@ def job(
     at most `HEARTBEAT_S` old: if it is much older, or the folder of its `run` is gone, the job is
     lost.
 
-    Yields a dict whose entries are added to the status at the end. With `wrote_only`, "metadata" or
-    "failure", the job did not do what its step usually does: the status keeps, as `usual`, the
-    times of the last job that did.
+    Yields a dict whose entries are added to the status at the end.
     """
     if has_made(log, outputs):
         raise SystemExit
     path, earlier_error = status_path(log), data_error(log)
-    usual, more = usual_job(json_or(path, {})), dict[str, Any]()
+    more: dict[str, Any] = {}
     status: dict[str, Any] = {
         "step": path.parent.name,
         "key": path.name.removesuffix(".json"),
@@ -149,8 +146,6 @@ def job(
         with suppress(RunEndedError):
             _write(status | failed, path)
         raise
-    if more.get("wrote_only") and usual:
-        more["usual"] = usual
     _write(status | more | {"state": "done", "end": time.time()}, path)
 
 

@@ -2,16 +2,13 @@
 
 import json
 import os
-import secrets
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tomopipe.campaign.failures import failed_stack
 from tomopipe.campaign.files import BINNING
-from tomopipe.config.effective import effective
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.json_files import json_or
@@ -22,19 +19,15 @@ if TYPE_CHECKING:
 # of `input`: they change the size of a stack
 _SIZE_KEYS = {"columns", "every", "skip_angles", "skip_projections"}
 _STAR_KEYS = {"max_stack_gb", "rows", "max_tilts"}
-_DECIDING = {"export_star": _STAR_KEYS | {"binning"}, "input": _SIZE_KEYS}
 
 
-def campaign_binning(
-    campaign: "Campaign", inventory: Path, cor_table: Path
-) -> dict[str, Any] | None:
+def campaign_binning(campaign: "Campaign") -> dict[str, Any] | None:
     """Return the content of binning.json, or the content to write if there is none.
 
     The binning is decided once, when the first stack is made: the smallest that keeps the stacks of
     all scans with a COR under `max_stack_gb`; only a later scan that needs more gets more. All jobs
-    of a run find the same number from the same two tables. If the file is missing beside stacks of
-    these options, it is the most frequent of theirs. It is decided again when an option changes
-    that remakes all stacks.
+    of a run find the same number from the same two tables. It is decided again when an option
+    changes that remakes all stacks.
 
     Returns `binning`, `options` it was decided for and the number of `scans` it was decided from;
     None if the binning is configured, or a table is missing.
@@ -46,29 +39,25 @@ def campaign_binning(
     if known is not None and known["options"] == options:
         return known
     try:
-        times = os.stat(inventory).st_mtime_ns, os.stat(cor_table).st_mtime_ns
-        return _proposed(campaign, str(inventory), str(cor_table), times)
+        tables = campaign.files.inventory, campaign.files.cor_table
+        return _proposed(campaign, *(os.stat(table).st_mtime_ns for table in tables))
     except (OSError, ValueError, TomopipeError):
         return None
 
 
 @lru_cache(maxsize=2)
-def _proposed(
-    campaign: "Campaign", inventory: str, cor_table: str, times: tuple[int, int]
-) -> dict[str, Any] | None:
+def _proposed(campaign: "Campaign", *_mtimes_ns: int) -> dict[str, Any] | None:
     """Return the binning for all scans; cached by time, as each job asks for it."""
     from tomopipe.campaign.campaign import read_inventory
 
-    rows = read_inventory(inventory)
-    resolved = sorted(json.loads(Path(cor_table).read_text(encoding="utf-8")))
-    scans = [scan for scan in resolved if scan in rows and campaign.is_selected(scan, rows[scan])]
-    needed = _needed(campaign, rows, scans)
+    rows = read_inventory(campaign.files.inventory)
+    cors = json.loads(campaign.files.cor_table.read_text(encoding="utf-8"))
+    known = [scan for scan in sorted(cors) if scan in rows]
+    needed = _needed(campaign, rows, [s for s in known if campaign.is_selected(s, rows[s])])
     if not needed:
         return None
-    made = _made(campaign, rows, needed)
-    # of equally frequent ones the larger
-    binning = max(made, key=lambda n: (made[n], n)) if made else max(needed.values())
-    return {"binning": binning, "options": binning_options(campaign), "scans": len(needed)}
+    options = binning_options(campaign)
+    return {"binning": max(needed.values()), "options": options, "scans": len(needed)}
 
 
 def binning_options(campaign: "Campaign") -> dict[str, Any]:
@@ -129,39 +118,13 @@ def stack_shape(campaign: "Campaign", row: Mapping[str, str]) -> tuple[int, int,
     return n_images, max(0, n_rows), max(0, n_cols)
 
 
-def _made(campaign: "Campaign", rows: "InventoryRows", needed: Iterable[str]) -> Counter[int]:
-    """Count the binnings of existing stacks that were made with these options, and so stay."""
-    made: Counter[int] = Counter()
-    for scan in needed:
-        try:
-            meta = json.loads(campaign.files.stack_meta(scan).read_text())
-            size = meta["stack_shape"][0], meta["n_rows"], meta["n_cols"]
-            if size == stack_shape(campaign, rows[scan]) and _stays(campaign, scan, meta):
-                made[meta["binning"]] += 1
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
-            continue  # no stack yet, or a broken one, which is remade
-    return made
-
-
-def _stays(campaign: "Campaign", scan: str, meta: Mapping[str, Any]) -> bool:
-    """Tell by the JSON file of a stack whether the options of its size are those of now."""
-    stated, config = meta["made_from"]["options"], campaign.for_scan(scan).config
-    target = {"export_star": effective(config.export_star), "input": effective(config.input)}
-    return all(
-        {key: stated.get(block, {}).get(key) for key in keys}
-        == {key: target[block].get(key) for key in keys}
-        for block, keys in _DECIDING.items()
-    )
-
-
 def decide_binning(
     path: str | os.PathLike[str], binning: int | Literal["auto"], proposed: Mapping[str, Any] | None
 ) -> int | None:
-    """Decide the binning of the campaign, once: before the first stack is made.
+    """Keep the binning of the campaign in binning.json, before the first stack is made.
 
-    Jobs may do this at the same time on several machines. The first file (binning.json) is kept,
-    and replaced only if it was made for other options than `proposed` (`campaign_binning`). With a
-    number as `binning` there is no decision, and an old one is removed.
+    `proposed` is from `campaign_binning`, and so the same for all jobs of a run. With a number as
+    `binning` there is no decision, and an old one is removed.
 
     Returns the smallest binning of a stack; None: each scan by itself.
     """
@@ -171,24 +134,9 @@ def decide_binning(
         return None
     if proposed is None:
         return None
-    known = read_binning(path)
-    if known is None or known["options"] != proposed["options"]:
-        temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
-        write_json(dict(proposed), temporary)
-        try:
-            if known is not None:
-                temporary.replace(path)
-            else:
-                os.link(temporary, path)  # unlike a rename, it does not replace a new file
-        except FileExistsError:
-            pass
-        except OSError:  # a file system without hard links
-            temporary.replace(path)
-        temporary.unlink(missing_ok=True)
-        known = read_binning(path)
-    if known is None:
-        raise TomopipeError(f"{path}: expected the binning of the campaign. Delete it, run again.")
-    return int(known["binning"])
+    if read_binning(path) != proposed:
+        write_json(dict(proposed), path)
+    return int(proposed["binning"])
 
 
 def read_binning(path: str | os.PathLike[str]) -> dict[str, Any] | None:

@@ -1,10 +1,9 @@
 """Stacks of a campaign: scans that are stitched into one volume, and problems of stacks."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Any
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows
 from tomopipe.campaign.job_status import JobStatus
@@ -44,9 +43,7 @@ def declared_stacks(campaign: Campaign, rows: InventoryRows | None = None) -> li
     ]
 
 
-def find_stacks(
-    campaign: Campaign, rows: InventoryRows, resolved: Mapping[str, Any]
-) -> list[Stack]:
+def find_stacks(campaign: Campaign, rows: InventoryRows, resolved: Collection[str]) -> list[Stack]:
     """Return the stacks, and why some are not stitched next; `resolved`: scans with a COR."""
     return [
         stack
@@ -119,7 +116,7 @@ def _other_width(stack: Stack, rows: InventoryRows) -> str:
 
 
 def _missing(
-    campaign: Campaign, stack: Stack, rows: InventoryRows, resolved: Mapping[str, Any]
+    campaign: Campaign, stack: Stack, rows: InventoryRows, resolved: Collection[str]
 ) -> str:
     """Name the scan of a stack that will have no volume, or return nothing."""
     for scan in stack.scans:

@@ -26,7 +26,6 @@ SELECT = ("auto", "yes", "no")
 Edits = Mapping[str, Mapping[str, str]]
 """Scan to column (`select`, `cor_px`, `note`) to new cell; an empty text clears it."""
 _BOM = "\ufeff"
-_SIMILAR = 0.8  # of names: one wrong letter
 # Editors drop unit separators and the like, and some programs end lines at the last two.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -147,7 +146,7 @@ class _Table:
                 raise TomopipeError(
                     f"{self.at_header} {name}: {kind} is no longer there: {RETIRED[kind]}."
                 )
-        meant = {name: ours for name in self.names if (ours := _meant(name, self.names))}
+        meant = {name: ours for name in self.names if (ours := _meant(name))}
         if meant:
             raise TomopipeError(
                 "\n".join(
@@ -198,19 +197,13 @@ def _rows(text: str, path: str | os.PathLike[str]) -> list[Row]:
 def check_table(rows: Sequence[Row], known_scans: Collection[str]) -> list[str]:
     """Describe the problems of the rows, a sentence for each, in the order of the file."""
     problems = []
-    first: dict[str, int] = {}
     for row in rows:
         where = f"line {row.line}"
         if not row.scan:
             problems.append(f"{where}: no scan named; write its name or remove the row")
-        elif row.scan in first:
-            problems.append(
-                f"{where}: scan {row.scan} is already on line {first[row.scan]}; keep one"
-            )
         elif row.scan not in known_scans:
             hint = did_you_mean(row.scan, known_scans)
             problems.append(f"{where}: no scan {row.scan} in the campaign{hint}")
-        first.setdefault(row.scan, row.line)
         if row.beyond:
             problems.append(f"{where}: {shown(row.beyond)} stands under no header, and is not read")
         if row.cor_px and parse_cor(row.cor_px) is None:
@@ -310,18 +303,10 @@ def fault_of_cell(text: str) -> str:
     return ""
 
 
-def _meant(name: str, names: Collection[str]) -> str:
-    """Return the known column that a name misspells; "" if it is known or a user's own."""
-    if name in COLUMNS:
-        return ""
-    bare = _bare(name)
+def _meant(name: str) -> str:
+    """Return our column that a name spells otherwise; "" if it is ours, or a user's own."""
     ours = {_bare(column): column for column in COLUMNS} | {"cor": "cor_px"}
-    if same := ours.get(bare):
-        return same
-    # One wrong letter is a slip, unless the known column is there too: `note` and `notes` are two.
-    absent = [key for key, column in ours.items() if column not in names and key != "cor"]
-    similar = difflib.get_close_matches(bare, absent, n=1, cutoff=_SIMILAR)
-    return ours[similar[0]] if similar else ""
+    return "" if name in COLUMNS else ours.get(_bare(name), "")
 
 
 def _bare(name: str) -> str:
@@ -343,13 +328,11 @@ def _quoted(cell: str) -> str:
 
 
 def _decoded(content: bytes, path: str | os.PathLike[str]) -> str:
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")) or content.count(b"\0") > len(content) // 4:
-        raise TomopipeError(f"{path}: expected UTF-8 text, got UTF-16 or binary. Save it as UTF-8.")
     if b"\0" in content:
         number = len(re.split(rb"\r\n|\n|\r", content[: content.index(b"\0")]))
         raise TomopipeError(
-            f"{path}: line {number}: holds a NUL character, which no text has. Remove it: in an "
-            "editor, or with tr -d '\\000'."
+            f"{path}: line {number}: expected UTF-8 text, got a NUL character, as of UTF-16 or a "
+            "binary file. Save it as UTF-8."
         )
     return content.decode("utf-8", "surrogateescape")
 

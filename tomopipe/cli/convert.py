@@ -14,7 +14,6 @@ from tomopipe.commands.conversion import (
     MRC,
     convert_volume,
     find_volumes,
-    other_binnings,
     plan_conversions,
 )
 from tomopipe.cost.disk import shown_size
@@ -82,5 +81,3 @@ def convert(
     star = campaign.files.in_relion(STAR)
     if output_format == MRC and not dry_run and todo and star.exists():
         typer.echo("The set for RELION names them after the next `tomopipe run`.")
-    for line in other_binnings(campaign, volumes) if output_format == MRC else ():
-        typer.echo(line)

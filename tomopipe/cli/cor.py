@@ -16,12 +16,18 @@ import typer
 from rich.text import Text
 
 from tomopipe.campaign.campaign import Campaign, load_campaign, refuse_unknown
-from tomopipe.campaign.cor_files import read_cors
+from tomopipe.campaign.cor_files import (
+    Match,
+    match,
+    merge_batch_csv,
+    merge_rot_cen,
+    read_cors,
+    what_is_wrong,
+)
 from tomopipe.campaign.files import BEFORE_IMPORT, SIDECAR
 from tomopipe.campaign.results import read_cor_json, read_inventory_tsv
 from tomopipe.campaign.state import State, not_selected, why_not_selected
 from tomopipe.campaign.table import checked_cor, edit_table
-from tomopipe.campaign.tomogui import Match, match, merge_batch_csv, merge_rot_cen, what_is_wrong
 from tomopipe.cli.options import CampaignCommand, CampaignOption, ConfigFile, Directory, DryRun
 from tomopipe.cli.terminal import console, folding_table, near
 from tomopipe.cor.cor_value import format_cor, is_valid, off_detector, parse_cor, shown

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 from rich.box import SIMPLE
-from rich.table import Table
 from rich.text import Text
 
 from tomopipe.campaign.campaign import InventoryRows, load_campaign, read_inventory, refuse_unknown
@@ -15,8 +14,8 @@ from tomopipe.campaign.failures import forget
 from tomopipe.campaign.state import why_not_selected
 from tomopipe.cli.options import CampaignOption, ConfigFile, Directory, DryRun
 from tomopipe.cli.terminal import console, folding_table
-from tomopipe.commands.next_run import Plan, as_records, folded, gathered, make_plan, up_to
-from tomopipe.cost.cost import Cost, total
+from tomopipe.commands.next_run import Plan, as_records, folded, gathered, make_plan
+from tomopipe.cost.disk import shown_size
 from tomopipe.errors import TomopipeError
 
 
@@ -53,8 +52,8 @@ def _show(result: Plan) -> None:
             table.add_row(*map(Text, (row.of, what, row.why)))
         screen.print(table)
         screen.print(", ".join(result.counts))
-        if result.most:
-            screen.print(_costs(result))
+        hours = "less than 0.01" if result.core_h < 0.01 else f"{result.core_h:.2f}"
+        screen.print(f"about {hours} core hours, {shown_size(result.n_bytes)} of disk")
     elif not result.blocked:
         screen.print("Nothing to do.")
     for line in result.notes:
@@ -65,32 +64,6 @@ def _show(result: Plan) -> None:
         screen.print("Try a scan again with `tomopipe retry SCAN`.", markup=False)
     if result.blocked:
         screen.print(result.blocked, style="red", markup=False)
-
-
-def _short(number: float | None) -> str:
-    if number is None:
-        return "unknown"
-    return f"{number:.2f}" if number >= 0.01 or not number else "< 0.01"
-
-
-def _costs(result: Plan) -> Table:
-    """Show the cost of the steps; unknown if too few jobs of one have ended."""
-    table = Table("step", "jobs", "core hours", box=SIMPLE)
-    likely = {cost.step: cost for cost in (*result.costs, total(result.costs))}
-    most = [*result.most, total(result.most)] if len(result.most) > 1 else result.most
-    uses_gpu = any(cost.gpu_h for cost in most)
-    for column in ["GPU hours"] * uses_gpu + ["disk, GB"]:
-        table.add_column(column)
-    for cost in most:
-        least = _cells(likely.get(cost.step, Cost(cost.step, 0, 0, 0, 0)), uses_gpu)
-        cells = map(up_to, least, _cells(cost, uses_gpu))
-        table.add_row(cost.step, *cells)
-    return table
-
-
-def _cells(cost: Cost, uses_gpu: bool) -> list[str]:
-    gpu_h = [_short(cost.gpu_h)] * uses_gpu
-    return [str(cost.n_jobs), _short(cost.core_h), *gpu_h, _short(cost.n_bytes / 1e9)]
 
 
 def retry(

@@ -4,25 +4,20 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import chdir, suppress
+from contextlib import chdir
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
-from tomopipe.campaign.campaign import Campaign, InventoryRows, override_faults, read_inventory
-from tomopipe.campaign.counted_jobs import OF_SCANS
-from tomopipe.campaign.job_status import STEP_ORDER
+from tomopipe.campaign.campaign import Campaign, InventoryRows, override_faults
 from tomopipe.campaign.lock import is_watched
 from tomopipe.campaign.raw_files import path_problems
-from tomopipe.campaign.series import encode_series, split_name
 from tomopipe.campaign.slurm import read_profile, submit_limit, time_limit_min, unknown_names
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.campaign.table import did_you_mean
 from tomopipe.config.blocks import AngleRange
-from tomopipe.cost.disk import half_notes, lack_of_disk, shown_size, still_to_make
+from tomopipe.cost.disk import lack_of_disk, shown_size, still_to_make
 from tomopipe.errors import ScanError, TomopipeError
-from tomopipe.groups import fault_lines, grouped, scans_named
+from tomopipe.groups import fault_lines, grouped
 from tomopipe.paths import existing_folder
 from tomopipe.reruns.foreign import refuse_foreign
 from tomopipe.reruns.option_faults import (
@@ -31,19 +26,15 @@ from tomopipe.reruns.option_faults import (
     missing_gpu,
     nothing_usable,
     option_faults,
-    protected_results,
 )
 from tomopipe.reruns.receipts import Receipts
 from tomopipe.reruns.relion_notes import note_lines, relion_notes
 from tomopipe.reruns.settle import expected_inventory
-from tomopipe.scans.angle_lists import CANNOT_BE, OTHER_ANGLES
+from tomopipe.scans.angle_lists import CANNOT_BE
 from tomopipe.scans.metadata import IN_ORDER, NO_ANGLES
 from tomopipe.scans.nxdetector import HINT
-from tomopipe.scans.raw_scan import RawScan
 from tomopipe.stream.source import check_scratch
 
-_STEPS = 1.5  # between ranges of angles that may be meant alike: with the last angle, or without
-_LARGE_STEP_DEG = 10.0  # a larger one is of interlaced projections
 _VOLUME_MIN = 120  # minutes that the rule full_recon requests first
 
 
@@ -88,20 +79,16 @@ def examine(campaign: Campaign) -> Findings:
     if not findings.errors:
         findings.errors += nothing_usable(campaign, rows)
     findings.warnings += note_lines(relion_notes(campaign, rows))
-    _check_angles(campaign, rows, findings)
     stacks = _check_stacks(campaign, rows, findings)
     findings.warnings += fault_lines((scan.refused, scan.path) for scan in campaign.refused)
     _check_disk(campaign, rows, stacks, findings)
     _check_folders(campaign, findings)
-    findings.warnings += protected_results(campaign, _jobs(campaign, rows, stacks))
     on_nodes = _slurm_profile(campaign).exists()
     _check_scratch(campaign, on_nodes, findings)
     if not on_nodes and (fault := missing_gpu(campaign, campaign.selected_scans(rows))):
         findings.errors.append(fault)
     _check_queue(_slurm_profile(campaign), findings)
     _check_foreign(campaign, findings)
-    _check_left_behind(campaign, rows, findings)
-    _check_other_raw_files(campaign, findings)
     return findings
 
 
@@ -117,20 +104,13 @@ def _recorded(rows: InventoryRows) -> Iterator[tuple[str, list[str]]]:
 
 
 def _check_table(campaign: Campaign, findings: Findings) -> None:
-    """Check the table; a row, or an override, of a scan that may still come is a warning.
-
-    Any scan may while the campaign is watched; else the next ones of a series that is there.
-    """
-    pattern, found = campaign.config.inventory.series_pattern, campaign.scans.values()
-    known = {split_name(scan.name, pattern) for scan in found}
-    series = {name for name, _ in known}
+    """Check the table; a row, or an override, of a scan that may still come is a warning."""
     rows = [row for row in campaign.table_rows if row.scan and row.scan not in campaign.scans]
     if is_watched(campaign.directory):
-        findings.warnings += override_faults(campaign.config, [*found, *campaign.refused])
+        scans = [*campaign.scans.values(), *campaign.refused]
+        findings.warnings += override_faults(campaign.config, scans)
     else:
         findings.warnings += campaign.override_notes()
-        keys = {row.scan: split_name(row.scan, pattern) for row in rows}
-        rows = [r for r in rows if keys[r.scan][0] in series and keys[r.scan] not in known]
     findings.errors += campaign.table_faults({row.scan for row in rows})
     findings.warnings += (
         f"{campaign.table_name}: line {row.line}: no scan {row.scan} in the "
@@ -183,44 +163,6 @@ def _likely_angles(campaign: Campaign, scan: str) -> str:
         return ""
 
 
-def _check_angles(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:
-    """Warn of angles in the configuration that cover another range than those of the file."""
-    others = [
-        scan
-        for scan, row in rows.items()
-        if campaign.is_selected(scan, row) and OTHER_ANGLES in (row.get("found") or "")
-    ]
-    with chdir(campaign.directory):  # the paths in the config are relative to it
-        texts = [(_other_range(campaign.raw_scan(scan)), scan) for scan in others]
-    findings.warnings += fault_lines((text, scan) for text, scan in texts if text)
-
-
-def _other_range(raw: RawScan) -> str:
-    """Name the angles of configuration and file if their ranges differ by more than a step."""
-    alone = replace(raw, input=raw.input.model_copy(update={"angles": None}))
-    try:
-        used, of_file = raw.metadata(), alone.metadata()
-    except ScanError:  # of the file's own angles, which may be why others are given
-        return ""
-    if used.theta_deg is None or of_file.theta_deg is None:
-        return ""
-    configured_deg, file_deg = (m[np.isfinite(m)] for m in (used.theta_deg, of_file.theta_deg))
-    step_deg = np.median(np.abs(np.diff(file_deg))) if len(file_deg) > 1 else np.inf
-    near_deg = _STEPS * min(step_deg, _LARGE_STEP_DEG)
-    # whole rotations are counted, or not
-    apart_deg = np.abs((used.theta_deg - of_file.theta_deg + 180) % 360 - 180)
-    if (
-        abs(np.ptp(configured_deg) - np.ptp(file_deg)) <= near_deg
-        or np.nanmax(apart_deg, initial=0.0) <= near_deg
-    ):
-        return ""
-    ends = [f"{ends[0]:.6g} to {ends[-1]:.6g} degrees" for ends in (configured_deg, file_deg)]
-    return (
-        f"input.angles: {ends[0]}, where the file has {ends[1]} ({of_file.theta_location}). If the "
-        "file is right, leave input.angles out"
-    )
-
-
 def _check_stacks(campaign: Campaign, rows: InventoryRows, findings: Findings) -> list[Stack]:
     """Check the stacks; one whose scans are not selected is not an error."""
     stacks = find_stacks(campaign, rows, rows)
@@ -260,50 +202,7 @@ def _check_disk(
         f"{len(scans)} scan{'s' * (len(scans) != 1)} selected; {to_make}, "
         f"{free / 1e9:.2f} GB are free in {existing}"
     )
-    new = [s for s in scans if not (campaign.directory / campaign.volume(s)).exists()]
-    findings.notes += half_notes(campaign, new, rows)
     findings.errors += lack_of_disk(campaign, each)
-
-
-def _check_left_behind(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:
-    """Warn of skipped scans that have a volume, which a run keeps."""
-    left = grouped(
-        (row["reason"], scan)
-        for scan, row in rows.items()
-        if row["keep"] != "true" and scan in campaign.scans
-        if not campaign.is_selected(scan, row)
-        if os.path.lexists(campaign.directory / campaign.volume(scan))
-    )
-    findings.warnings += [
-        f"{scans_named(scans)}: skipped ({reason}), and {campaign.volume(scans[0])}, made before, "
-        "stays. Mend the file; if it cannot be, remove volume, stack and sidecar"
-        for reason, scans in left.items()
-    ]
-
-
-def _check_other_raw_files(campaign: Campaign, findings: Findings) -> None:
-    """Warn of scans whose results are of another raw file, which is still there."""
-    rows: InventoryRows = {}
-    with suppress(OSError, TomopipeError):  # none yet, or a damaged one, which is made again
-        rows = read_inventory(campaign.files.inventory)
-    others = {
-        scan: row["path"]
-        for scan, row in rows.items()
-        if scan in campaign.scans and _are_two(campaign, row["path"], campaign.scans[scan].path)
-    }
-    if others:
-        scan = min(others)
-        findings.warnings.append(
-            f"{scans_named(sorted(others))}: a run replaces the results of other raw files "
-            f"({scan}: {campaign.scans[scan].path}, was {others[scan]}). To keep them set "
-            "campaign.results to another folder"
-        )
-
-
-def _are_two(campaign: Campaign, *paths: str) -> bool:
-    """Tell whether paths are two files that are both there."""
-    places = [campaign.directory / path for path in paths]
-    return all(place.exists() for place in places) and not places[0].samefile(places[1])
 
 
 def _check_foreign(campaign: Campaign, findings: Findings) -> None:
@@ -325,20 +224,6 @@ def _check_folders(campaign: Campaign, findings: Findings) -> None:
             f"a folder of the data cannot be written; its sidecars go to "
             f"{sidecars} (storage.sidecars sets it)"
         )
-
-
-def _jobs(
-    campaign: Campaign, rows: InventoryRows, stacks: list[Stack]
-) -> Iterator[tuple[str, str]]:
-    """Yield all jobs of a campaign, each a step and what it is of."""
-    scans, config = campaign.selected_scans(rows), campaign.config
-    keys = dict.fromkeys(OF_SCANS, scans) | {"stitch": [stack.name for stack in stacks]}
-    keys["fix_cor"] = list({encode_series(campaign.scans[scan].series) for scan in scans})
-    off = () if config.export_star.enabled else ("export_stack", "export_star")
-    off = off if config.report.enabled else (*off, "report")
-    for step in STEP_ORDER:
-        if step not in off:
-            yield from ((step, key) for key in keys.get(step, ["campaign"]))
 
 
 def _check_scratch(campaign: Campaign, on_nodes: bool, findings: Findings) -> None:

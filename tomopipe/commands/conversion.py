@@ -15,14 +15,14 @@ import numpy as np
 
 from tomopipe.campaign.campaign import Campaign, refuse_unknown
 from tomopipe.campaign.files import converted
-from tomopipe.errors import TomopipeError, some_of
+from tomopipe.config.blocks import COMPRESSIONS
+from tomopipe.errors import TomopipeError
 from tomopipe.geometry import ANGSTROM_PER_UM
 from tomopipe.relion.mrc import StackFile, check_stack, is_cut, labels_of
 from tomopipe.reruns.receipts import digest
 from tomopipe.reruns.relion_notes import MADE_FROM
 from tomopipe.storage.atomic import remove_stale, whole
 from tomopipe.storage.checksums import quick_state
-from tomopipe.storage.json_files import json_or, number
 from tomopipe.storage.manifest import sizes_match
 from tomopipe.storage.shared import locked_long
 from tomopipe.stream.provenance import origin_of, package_versions
@@ -30,12 +30,11 @@ from tomopipe.volumes.encoding import Encoding, encoding_of, robust_range
 from tomopipe.volumes.output_size import stack_bytes, volume_bytes
 from tomopipe.volumes.volume import check_space, new_volume
 from tomopipe.volumes.volume_read import Volume, copy_voxels, open_volume, read_provenance
-from tomopipe.volumes.volume_store import COMPRESSIONS, FORMATS, HEIGHT
+from tomopipe.volumes.volume_store import FORMATS, HEIGHT
 
 MRC = "mrc"
 _N_SAMPLES = 8  # slices read to find a range
 _BLOCK_BYTES = 2**27  # bytes of rows that wait for an MRC file
-_N_NAMED = 4  # scans in a line
 _LABEL = "tomopipe convert "
 
 Range = tuple[float, float]
@@ -125,24 +124,6 @@ def convert_volume(conversion: Conversion, progress: Progress = lambda n_slices:
         before = quick_state(conversion.source)
         with open_volume(conversion.source) as volume:
             write(volume, conversion, before, progress)
-
-
-def other_binnings(campaign: Campaign, volumes: Mapping[str, Path]) -> list[str]:
-    """Name the volumes of another binning than the stack of their scan: RELION reads both."""
-    result: dict[tuple[float, float], list[str]] = {}
-    for name, path in volumes.items():
-        of_stack = number(json_or(campaign.files.stack_meta(name), {}).get("binning"))
-        with open_volume(path) as volume:
-            binning = float(volume.attributes.get("binning", 1))
-        if of_stack not in (None, binning):
-            result.setdefault((binning, of_stack), []).append(name)
-    return [
-        f"{some_of(names, _N_NAMED)}: binning {binning:g}, of the stack for RELION {of_stack:g}: "
-        "what is picked in the volume is off by a part of a voxel (how far: "
-        f"{campaign.logs.log('export_star')}, after the next run). With full_recon.binning equal "
-        "to export_star.binning there is no such shift."
-        for (binning, of_stack), names in result.items()
-    ]
 
 
 def _range_of(volume: Volume, dtype: str) -> Range:

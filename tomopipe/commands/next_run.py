@@ -1,8 +1,8 @@
 """`tomopipe plan`: the jobs of the next run and their reasons, scan by scan, with their costs."""
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 from urllib.parse import unquote
 
@@ -12,10 +12,8 @@ from tomopipe.campaign.failures import Failure, failed_stack
 from tomopipe.campaign.job_status import position
 from tomopipe.campaign.raw_files import unread_folders
 from tomopipe.campaign.stacks import stack_notes
-from tomopipe.config import FullReconBlock
-from tomopipe.cost.cost import Cost, costs
-from tomopipe.cost.disk import SCRATCH, disk_needed, half_notes
-from tomopipe.cost.job_memory import block_rows, full_recon_mb
+from tomopipe.cost.cost import cpu_s
+from tomopipe.cost.disk import disk_needed
 from tomopipe.errors import some_of
 from tomopipe.groups import grouped
 from tomopipe.report.collected_records import collect
@@ -23,36 +21,29 @@ from tomopipe.report.records import CampaignRecord
 from tomopipe.reruns.made_again import why_again
 from tomopipe.reruns.option_faults import closed_folders, option_faults, protected_results
 from tomopipe.reruns.settle import PlannedJob, Settled
-from tomopipe.reruns.words import METADATA_ALONE, MISSING, is_cause, is_news, is_of_cor
+from tomopipe.reruns.words import METADATA_ALONE, is_news
 
 _N_NAMED = 3  # scans in a row of several
-_FOLLOWING = ("resolve_cor", "export_star", "report")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The jobs of the next run, its obstacles, and its costs; `most`: if all jobs run."""
+    """The jobs of the next run, its obstacles, and its costs without jobs that may not run."""
 
     jobs: tuple[PlannedJob, ...]
     failures: tuple[str, ...]
     blocked: str = ""
-    costs: tuple[Cost, ...] = ()
-    most: tuple[Cost, ...] = ()
-    disk: Mapping[str, int] = field(default_factory=dict)
+    core_h: float = 0.0
+    n_bytes: int = 0  # of the results
     notes: tuple[str, ...] = ()
     can_retry: bool = False  # a failure keeps its scan out of runs; other jobs run again anyway
-
-    @property
-    def n_bytes(self) -> int:
-        """Disk for the results, without temporary files."""
-        return sum(n for what, n in self.disk.items() if what != SCRATCH)
 
     @property
     def counts(self) -> list[str]:
         """The number of jobs of each rule, and how many there are at most."""
         most = Counter(job.rule for job in self.jobs)
         likely = Counter(job.rule for job in self.jobs if job.is_likely)
-        return [f"{up_to(str(likely[rule]), str(n))} {rule}" for rule, n in most.items()]
+        return [_count(likely[rule], n, rule) for rule, n in most.items()]
 
     @property
     def exit_status(self) -> int:
@@ -62,13 +53,10 @@ class Plan:
         return 2 if self.jobs else 0
 
 
-def up_to(likely: str, most: str) -> str:
-    """Return a number, and the largest that it may become."""
-    if most in (likely, "unknown"):
-        return most
-    if likely in ("0", "0.00"):
-        return f"up to {most.removeprefix('< ')}"
-    return f"{likely} (up to {most})"
+def _count(n_likely: int, n_most: int, rule: str) -> str:
+    if n_likely == n_most:
+        return f"{n_most} {rule}"
+    return f"{n_likely} (up to {n_most}) {rule}" if n_likely else f"up to {n_most} {rule}"
 
 
 def make_plan(campaign: Campaign, record: CampaignRecord | None = None) -> Plan:
@@ -79,12 +67,8 @@ def make_plan(campaign: Campaign, record: CampaignRecord | None = None) -> Plan:
     result = Settled(campaign)
     rows = result.rows
     planned = sorted(set(result.jobs), key=_order)
-    work, most = (
-        [(job.rule, job.scan or job.stack) for job in planned if job.is_likely or not likely]
-        for likely in (True, False)
-    )
-    metadata = {(j.rule, j.scan or j.stack) for j in planned if METADATA_ALONE in j.reason}
-    spent = costs(campaign, work, rows, metadata)
+    likely = [job for job in planned if job.is_likely]
+    computed = [job for job in likely if METADATA_ALONE not in job.reason]
     failures = standing_failures(campaign, rows, record)
     return Plan(
         jobs=tuple(planned),
@@ -93,9 +77,8 @@ def make_plan(campaign: Campaign, record: CampaignRecord | None = None) -> Plan:
             each.step in RECORDED or failed_stack(campaign.files, each.scan) for each in failures
         ),
         blocked=result.blocked or (closed_folders(campaign) if planned else ""),
-        costs=spent,
-        most=costs(campaign, most, rows, metadata) if most != work else spent,
-        disk=disk_needed(campaign, work, rows),
+        core_h=sum(cpu_s(campaign, job.rule, job.key, rows) for job in computed) / 3600,
+        n_bytes=sum(disk_needed(campaign, [(j.rule, j.key) for j in likely], rows).values()),
         notes=(
             *unread_folders(campaign.config, campaign.directory),
             *campaign.table_faults(),
@@ -106,16 +89,10 @@ def make_plan(campaign: Campaign, record: CampaignRecord | None = None) -> Plan:
                 if not result.blocked
             ),
             *option_faults(campaign, rows),
-            *protected_results(campaign, [(job.rule, _key(job)) for job in planned]),
-            *memory_notes(campaign, planned, rows),
-            *half_notes(campaign, [j.scan for j in planned if j.rule == "full_recon"], rows),
+            *protected_results(campaign, [(job.rule, job.key) for job in planned]),
             *stack_notes(campaign, rows),
         ),
     )
-
-
-def _key(job: PlannedJob) -> str:
-    return job.scan or job.stack or job.series or "campaign"
 
 
 def _order(job: PlannedJob) -> tuple[int, str, str, str]:
@@ -142,7 +119,7 @@ def folded(jobs: Iterable[PlannedJob]) -> list[PlanRow]:
             of,
             tuple(job.rule for job in group if job.certain),
             tuple(job.rule for job in group if not job.certain),
-            "; ".join(_reasons(group, jobs)),
+            "; ".join(_reasons(group)),
         )
         for (_, of), group in sorted(groups.items())
     ]
@@ -168,31 +145,10 @@ def _of(job: PlannedJob) -> tuple[int, str]:
     return next((rank, name) for rank, name in enumerate(names) if name)
 
 
-def _reasons(group: Sequence[PlannedJob], jobs: Sequence[PlannedJob]) -> list[str]:
+def _reasons(group: Sequence[PlannedJob]) -> list[str]:
     """Return the reasons, without those that follow from another job of the row."""
     parts = [part for job in group for part in job.reason.split("; ")]
-    reasons = list(dict.fromkeys(list(filter(is_news, parts)) or parts))
-    follows = any(job.rule in _FOLLOWING and job.reason != MISSING for job in group)
-    causes = _causes(jobs) if follows else []
-    if not causes:
-        return reasons
-    more = [f"and {len(causes) - 2} more"] if len(causes) > 2 else []
-    own = [part for part in reasons if is_cause(part) and part not in causes]
-    return own + causes[:2] + more
-
-
-def _causes(jobs: Iterable[PlannedJob]) -> list[str]:
-    """Name what changed in single scans."""
-    result: dict[str, set[str]] = defaultdict(set)
-    for job in jobs:
-        for part in job.reason.split("; "):
-            # of a series only CORs: added and removed scans are in the inventory's reason
-            if job.certain and is_cause(part) and (job.scan or is_of_cor(part)):
-                result[part].add(job.scan)
-    return [
-        part if len(scans) > 1 or is_of_cor(part) else f"{min(scans)}: {part}"
-        for part, scans in result.items()
-    ]
+    return list(dict.fromkeys(list(filter(is_news, parts)) or parts))
 
 
 def standing_failures(
@@ -202,38 +158,6 @@ def standing_failures(
     concerned = {*campaign.selected_scans(rows), *campaign.config.stitch.stacks}
     record = record or collect(campaign, points=False, why=why_again(campaign))
     return [failure for failure in record.failures if failure.scan in concerned]
-
-
-def memory_notes(
-    campaign: Campaign, planned: Iterable[PlannedJob], rows: InventoryRows
-) -> tuple[str, ...]:
-    """Report corrections that need more rows around a block than a quarter of it, and their memory.
-
-    One line for each scan size and number of rows; up to a quarter no job takes twice the memory.
-    """
-    needs = set()
-    for job in planned:
-        if job.rule != "full_recon" or job.scan not in rows:
-            continue
-        for_scan, row = campaign.for_scan(job.scan), rows[job.scan]
-        halo, binning = for_scan.correction_halo(row), for_scan.config.full_recon.binning
-        if halo is not None and 4 * halo > block_rows(binning):
-            shape = (int(row[key]) for key in ("n_angles", "n_rows", "n_cols"))
-            needs.add((*shape, binning, halo))
-    notes = []
-    for n_angles, n_rows, n_cols, binning, halo in sorted(needs):
-        plain, needed = (
-            full_recon_mb(
-                (n_angles, n_rows, n_cols), FullReconBlock(binning=binning), halo=rows_around
-            )
-            for rows_around in (None, halo)
-        )
-        notes.append(
-            f"scans of {n_rows} x {n_cols} pixels: corrections need {halo} rows on each side of a "
-            f"block of {min(block_rows(binning, halo), n_rows)}; full_recon asks for "
-            f"{needed / 1000:.1f} GB instead of {plain / 1000:.1f} (and more with more threads)"
-        )
-    return tuple(notes)
 
 
 def as_records(plan: Plan) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ import base64
 import html
 import io
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import chdir
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.campaign.campaign import Campaign, refuse_unknown
-from tomopipe.campaign.results import (
-    read_cor_json,
-    read_prediction,
-)
 from tomopipe.config import OverrideBlock, load_yaml, problems_of
-from tomopipe.cor.cor_value import parse_cor
+from tomopipe.cost.disk import known_cors
 from tomopipe.errors import TomopipeError
 from tomopipe.scans.raw_scan import RawScan, raw_scan
 from tomopipe.steps.full_recon import full_recon
@@ -83,34 +79,24 @@ def sweep_option(
 
 
 def known_cor_px(campaign: Campaign, scan: str) -> float:
-    """Return the COR of a scan: from the campaign table, cor.json, or its prediction."""
+    """Return the COR of a scan: from the campaign table, or cor.json."""
     refuse_unknown(campaign, [scan])
-    for _, cor_px in _known(campaign, [scan]):
-        return cor_px
-    raise TomopipeError(f"{scan}: no COR is known yet. Give one with --cor, or run the campaign.")
+    if (cor_px := known_cors(campaign).get(scan)) is None:
+        raise TomopipeError(
+            f"{scan}: no COR is known yet. Give one with --cor, or run the campaign."
+        )
+    return cor_px
 
 
 def first_known(campaign: Campaign) -> tuple[str, float]:
     """Return the first scan with a COR, and the COR; scans with `select: no` are skipped."""
-    for entry in _known(campaign, (s for s in campaign.scans if campaign.scans[s].select != "no")):
-        return entry
+    cors_px = known_cors(campaign)
+    for scan, entry in campaign.scans.items():
+        if entry.select != "no" and scan in cors_px:
+            return scan, cors_px[scan]
     raise TomopipeError(
         f"{campaign.directory}: no scan has a COR yet. Run the campaign, or give --scan and --cor."
     )
-
-
-def _known(campaign: Campaign, scans: Iterable[str]) -> Iterator[tuple[str, float]]:
-    table = campaign.files.cor_table
-    resolved = read_cor_json(table) if table.exists() else {}
-    for scan in scans:
-        cor_px = parse_cor(campaign.scans[scan].manual)
-        if cor_px is None and scan in resolved:
-            cor_px = resolved[scan]["cor_px"]
-        path = campaign.files.prediction(scan)
-        if cor_px is None and path.exists():
-            cor_px = read_prediction(path).get("cor_px")
-        if cor_px is not None:
-            yield scan, float(cor_px)
 
 
 def _with(campaign: Campaign, scan: str, key: str, value: str) -> Campaign:

@@ -2,25 +2,21 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign import slurm
-from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
+from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.counted_jobs import counted
-from tomopipe.campaign.failures import STEPS, is_made
 from tomopipe.campaign.files import LOGS, Logs
 from tomopipe.campaign.job_status import JobStatus, end_of, position, read_job
 from tomopipe.campaign.lock import Run, under_way
-from tomopipe.campaign.results import read_cor_json
-from tomopipe.errors import TomopipeError
 from tomopipe.reruns.made_again import why_again
 from tomopipe.run.progress import Progress, Step
 
-_SCAN_STEPS = ("try_recon", "predict_cor", "full_recon")
 _TAIL_LINES = 12
 
 
@@ -28,7 +24,7 @@ _TAIL_LINES = 12
 class StepStatus:
     """The jobs of one step, counted; seconds.
 
-    `queued` counts those to do, of the run under way or else of the next one.
+    `queued` counts those to do of the run under way, 0 without one.
     """
 
     step: str
@@ -59,9 +55,7 @@ def read_status(campaign: Campaign, *, now_s: float | None = None) -> Status:
     to SLURM without writing its end is lost at once, with SLURM's reason; if squeue and sacct do
     not answer, only the heartbeat counts.
 
-    While a run is under way the jobs are those of this run. Else
-    queued are the jobs of a scan that must still run before its volume exists; `tomopipe plan`
-    shows the next run.
+    While a run is under way the jobs are those of this run; `tomopipe plan` shows the next one.
     """
     run = under_way(campaign.directory)
     progress = _progress(campaign, run) if run and run.events else None
@@ -78,14 +72,10 @@ def read_status(campaign: Campaign, *, now_s: float | None = None) -> Status:
         key=lambda job: (position(job.step), job.step, job.start_s, job.key),
     )
     of_run = progress.steps if progress else {}
-    waiting = {s: of_run[s].waiting for s in of_run} if of_run else _waiting(campaign, jobs)
-    names = {*waiting, *(of_run or (job.step for job in jobs))}
-    steps = [
-        _summary(step, [job for job in jobs if job.step == step], waiting.get(step, 0))
-        for step in sorted(names, key=lambda step: (position(step), step))
-    ]
+    names = sorted(of_run or {job.step for job in jobs}, key=lambda step: (position(step), step))
+    steps = [_summary(step, [job for job in jobs if job.step == step]) for step in names]
     if of_run:
-        steps = [_of_run(step, of_run[step.step]) for step in steps if step.step in of_run]
+        steps = [_of_run(step, of_run[step.step]) for step in steps]
     return Status(tuple(steps), tuple(jobs))
 
 
@@ -110,6 +100,7 @@ def _of_run(status: StepStatus, step: Step) -> StepStatus:
     """Return the numbers of the run under way."""
     return replace(
         status,
+        queued=step.waiting,
         running=step.n["running"],
         done=step.done,
         failed=step.n["failed"],
@@ -149,45 +140,11 @@ def _is_open(job: JobStatus) -> bool:
     return job.state in ("running", "lost")
 
 
-def _waiting(campaign: Campaign, jobs: Iterable[JobStatus]) -> Counter[str]:
-    """Count the remaining jobs of each step."""
-    path = campaign.files.inventory
-    if not path.is_file():
-        return Counter()
-    rows: InventoryRows = read_inventory(path)
-    not_queued = {("full_recon", scan) for scan in _without_volume(campaign, rows)}
-    scans = campaign.selected_scans(rows)
-    no_search = [scan for scan in scans if not campaign.needs_search(scan, rows[scan])]
-    not_queued |= {(step, scan) for scan in no_search for step in STEPS}
-    not_queued |= {
-        (job.step, job.key) for job in jobs if job.state in ("running", "failed", "lost")
-    }
-    return Counter(
-        step
-        for scan in scans
-        if scan not in campaign.failures
-        for step in _SCAN_STEPS
-        if (step, scan) not in not_queued and not is_made(campaign.files, step, scan)
-    )
-
-
-def _without_volume(campaign: Campaign, rows: InventoryRows) -> Iterator[str]:
-    """Name the scans that get no volume, as they have no COR."""
-    files, decided_s, resolved = campaign.files, 0.0, dict[str, Any]()
-    with suppress(OSError, TomopipeError):
-        decided_s, resolved = files.cor_table.stat().st_mtime, read_cor_json(files.cor_table)
-    for scan in rows:
-        if scan not in resolved:
-            with suppress(OSError):  # without a prediction nothing is decided
-                if files.prediction(scan).stat().st_mtime < decided_s:
-                    yield scan
-
-
-def _summary(step: str, jobs: Sequence[JobStatus], queued: int) -> StepStatus:
+def _summary(step: str, jobs: Sequence[JobStatus]) -> StepStatus:
     counts = Counter(job.state for job in jobs)
     return StepStatus(
         step=step,
-        queued=queued,
+        queued=0,
         running=counts["running"],
         done=counts["done"],
         failed=counts["failed"],

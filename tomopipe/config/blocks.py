@@ -424,6 +424,12 @@ class ResolveCorBlock(Block):
     )
 
 
+COMPRESSIONS = {
+    "h5": ("none", "gzip", "lz4", "zstd", "bitshuffle"),
+    "tiff": ("none", "gzip"),
+    "zarr": ("none", "gzip", "lz4", "zstd", "bitshuffle"),
+}
+"""The formats of volumes, and the compressions that each has."""
 ITERATIONS = {"sirt": 100, "cgls": 15, "tv": 100}  # that suit most
 
 
@@ -459,10 +465,10 @@ class FullReconBlock(Block):
         "all", "Rows of the slices (not of the detector): like crop_x."
     )
     binning: int = option(1, "Average blocks of n x n pixels first.", ge=1)
-    output: Literal["h5", "tiff", "zarr"] = option(
+    output: Literal[(*COMPRESSIONS,)] = option(  # type: ignore[valid-type]
         "h5", "HDF5 file, TIFF series, or OME-Zarr (needs tomopipe[zarr])."
     )
-    compression: Literal["none", "gzip", "lz4", "zstd", "bitshuffle"] = option(
+    compression: Literal[COMPRESSIONS["h5"]] = option(  # type: ignore[valid-type]
         "none",
         "Without loss. Pays for uint8 and uint16; TIFF: none or gzip. lz4, zstd and "
         "bitshuffle in HDF5 need hdf5plugin to be read.",
@@ -489,8 +495,9 @@ class FullReconBlock(Block):
     @field_validator("compression")
     @classmethod
     def _of_the_format(cls, value: str, info: ValidationInfo) -> str:
-        if info.data.get("output") == "tiff" and value not in ("none", "gzip"):
-            raise ValueError("must be none or gzip for output: tiff")
+        names = COMPRESSIONS.get(info.data.get("output", ""), (value,))
+        if value not in names:
+            raise ValueError(f"must be {' or '.join(names)} for output: {info.data['output']}")
         return value
 
     @field_validator("value_range")

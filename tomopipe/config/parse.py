@@ -42,7 +42,7 @@ def parse_config(data: Mapping[str, Any], *, source: str = "config") -> Config:
             for line in problems_of(config, override)
         ]
     except ValidationError as error:
-        problems = list(dict.fromkeys(_problems(error, source)))
+        problems = list(dict.fromkeys(_problems(error)))
     if problems:
         raise TomopipeError("\n".join(f"{source}: {line}" for line in problems))
     return config
@@ -108,41 +108,36 @@ def with_file(path: Path, config: dict[str, Any]) -> dict[str, Any]:
     return merged(_blocks(read_document(path), str(path)), config)
 
 
-def _problems(error: ValidationError, source: str = "") -> Iterator[str]:
-    """One line per key: the branches of a union that all refused a value are one problem.
+_SHOULD_BE = {
+    "list_type": "should be a list: [one] or [one, another]",
+    "string_type": "should be text: write names of digits in quotes",
+    "invalid_key": "is no key; if it is part of a number, write a decimal point: 85.5, not 85,5",
+}
 
-    `source` is the file, if it is one.
-    """
+
+def _problems(error: ValidationError) -> Iterator[str]:
+    """One line per key: the branches of a union that all refused a value are one problem."""
     refused: dict[str, tuple[KeyPath, Any, list[str]]] = {}
     for problem in error.errors():
-        key_path, value = _known(problem["loc"]), problem["input"]
-        key = _label(key_path)
-        if problem["type"] == "string_type" and isinstance(value, Mapping) and _block_at(key_path):
+        key_path, value, kind = _known(problem["loc"]), problem["input"], problem["type"]
+        key, message = _label(key_path), problem["msg"].removeprefix("Value error, ")
+        if kind == "string_type" and isinstance(value, Mapping) and _block_at(key_path):
             continue  # a block was meant, whose own problems are told
         if retired := next((name for name in (key, f"{key}: {value}") if name in RETIRED), ""):
             yield f"{retired} is no longer there: {RETIRED[retired]}"
-        elif problem["type"] == "extra_forbidden":
+        elif kind == "extra_forbidden":
             names = list(_fields_at(key_path[:-1]))
             hint = nearest(str(problem["loc"][-1]), names)
             yield f"{key}: unknown key; {hint}allowed here: {', '.join(names)}"
-        elif problem["type"] == "missing":
+        elif kind == "missing":
             yield f"{key}: is required"
-        elif problem["type"] == "invalid_key":
-            yield (
-                f"{key}: {_shown(value)} is no key; if it is part of a number, write a "
-                "decimal point: 85.5, not 85,5"
-            )
         elif not key_path:  # problems of several blocks together
-            yield problem["msg"].removeprefix("Value error, ")
+            yield message
         else:
-            message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
-            if problem["type"] == "list_type":
-                message = "should be a list: [one] or [one, another]"
-            elif problem["type"] in ("model_type", "dict_type"):
-                message = _as_block(key_path, value)
-            elif problem["type"] == "string_type" and not isinstance(value, list | Mapping | None):
-                text = _text_in(source, problem["loc"], value)
-                message = f"should be text: write names of digits in quotes, {text!r}"
+            if kind in ("model_type", "dict_type"):
+                keys = ", ".join(_fields_at(key_path)) or "{key: value}"
+                message = f"should be a block of these keys: {keys}"
+            message = _SHOULD_BE.get(kind, message).removeprefix("Input ")
             refused.setdefault(key, (key_path, value, []))[2].append(message)
     for key, (key_path, value, messages) in refused.items():
         message = ", or ".join(dict.fromkeys(messages))
@@ -158,29 +153,6 @@ def _as_value(text: Any) -> str:
         if isinstance(text, str) and isinstance(load_yaml(text, ""), int | float | list | dict):
             return f"{_AS_TEXT} is no longer there: {RETIRED[_AS_TEXT]}; "
     return ""
-
-
-def _text_in(source: str, location: KeyPath, value: Any) -> str:
-    """Return the text of a value in a YAML file, which reads 010 as 8."""
-    with suppress(OSError, ValueError, yaml.YAMLError, LookupError, TypeError):
-        content = yaml.load(Path(source).read_text(encoding="utf-8"), yaml.BaseLoader)
-        for part in location:
-            content = content if isinstance(content, str) else content[part]
-        if yaml.safe_load(content) == value:
-            return str(content)
-    return str(value)
-
-
-def _as_block(key_path: KeyPath, value: Any) -> str:
-    """Say how to write a block instead of a value, such as `stripes: {method: vo}` of `vo`."""
-    block = _block_at(key_path)
-    if block is None:
-        return "should be a block: {key: value}"
-    for key in block.model_fields if isinstance(value, str) else ():
-        with suppress(ValidationError):
-            block.model_validate({key: value})
-            return f"write `{key_path[-1]}: {{{key}: {value}}}`"
-    return f"should be a block of these keys: {', '.join(block.model_fields)}"
 
 
 def _shown(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Disk usage of a campaign: volumes, try stacks, stacks for RELION, temporary files."""
+"""Disk usage of a campaign: volumes, try stacks, stacks for RELION."""
 
 import shutil
 from collections import Counter
@@ -10,7 +10,6 @@ from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
 from tomopipe.campaign.relion_set import stack_shape
 from tomopipe.campaign.results import read_cor_json
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
-from tomopipe.config import Config
 from tomopipe.cor.cor_value import parse_cor
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.paths import existing_folder
@@ -43,7 +42,6 @@ _SMALLER = {
         *("export_star.enabled: false", "export_star.binning", "export_star.max_stack_gb"),
     ),
 }
-SCRATCH = "temporary, of one volume at a time"
 
 
 def disk_needed(
@@ -51,8 +49,7 @@ def disk_needed(
 ) -> dict[str, int]:
     """Estimate the disk that jobs, (rule, scan or stack), need (bytes), by kind of file.
 
-    Rules not in `KINDS` need almost nothing. `SCRATCH` is the temporary need of a volume, at
-    most, if the chunks of its scan span many rows.
+    Rules not in `KINDS` need almost nothing.
     """
     needed: Counter[str] = Counter()
     cors_px = known_cors(campaign)
@@ -62,8 +59,6 @@ def disk_needed(
         for scan in scans if rule in KINDS else ():
             if scan in rows:
                 needed[KINDS[rule]] += output_bytes(campaign, step, rows[scan], cors_px.get(scan))
-            if scan in rows and rule == "full_recon":
-                needed[SCRATCH] = max(needed[SCRATCH], int(rows[scan]["bytes"] or 0))
     return dict(needed)
 
 
@@ -105,17 +100,10 @@ def lack_of_disk(campaign: Campaign, needed: Mapping[str, int]) -> list[str]:
     if n_bytes <= free:
         return []
     most = max(needed, key=lambda kind: needed[kind])
-    keys = [key for key in _SMALLER[most] if _has_default(campaign.config, key.partition(":")[0])]
-    what_to_do = f"set {' or '.join(keys)}" if keys else "move the campaign to a larger disk"
     return [
         f"{existing}: {n_bytes / 1e6:,.1f} MB needed, {free / 1e6:,.1f} MB free. Free some, or "
-        f"{what_to_do}: {most} take {needed[most] / 1e6:,.1f} MB"
+        f"set {' or '.join(_SMALLER[most])}: {most} take {needed[most] / 1e6:,.1f} MB"
     ]
-
-
-def _has_default(config: Config, key: str) -> bool:
-    block, name = key.split(".")
-    return name not in getattr(config, block).model_dump(exclude_defaults=True)
 
 
 def disk_refusal(campaign: Campaign) -> list[str]:
@@ -125,28 +113,6 @@ def disk_refusal(campaign: Campaign) -> list[str]:
         stacks = find_stacks(campaign, rows, rows)
         return lack_of_disk(campaign, still_to_make(campaign, rows, stacks))
     return []
-
-
-def half_notes(campaign: Campaign, scans: Iterable[str], rows: InventoryRows) -> tuple[str, ...]:
-    """Say how much more than `disk_needed` volumes may take, if they are four times as large.
-
-    `half_acquisition: auto` is not decided for 360-degree scans without a COR.
-    """
-    cors_px = known_cors(campaign)
-    beyond = [
-        output_bytes(campaign, "full_recon", rows[scan], half_unless_known=True)
-        - output_bytes(campaign, "full_recon", rows[scan])
-        for scan in scans
-        if scan in rows and scan not in cors_px
-    ]
-    n_scans = sum(n > 0 for n in beyond)
-    if not n_scans:
-        return ()
-    return (
-        f"up to {shown_size(sum(beyond))} more: {n_scans} scan{'s' * (n_scans > 1)} over 360 "
-        "degrees without a COR yet; slices are twice as wide and high where the axis is near an "
-        "edge (preprocess.half_acquisition)",
-    )
 
 
 def known_cors(campaign: Campaign) -> dict[str, float]:
@@ -161,23 +127,15 @@ def known_cors(campaign: Campaign) -> dict[str, float]:
 
 
 def output_bytes(
-    campaign: Campaign,
-    rule: str,
-    row: Mapping[str, str],
-    cor_px: float | None = None,
-    *,
-    half_unless_known: bool = False,
+    campaign: Campaign, rule: str, row: Mapping[str, str], cor_px: float | None = None
 ) -> int:
-    """Estimate the size of a scan's volume, stack or sweep (bytes), uncompressed.
-
-    `half_unless_known`: assume half acquisition if only the COR is missing to decide.
-    """
+    """Estimate the size of a scan's volume, stack or sweep (bytes), uncompressed."""
     for_scan = campaign.for_scan(row["scan"])
     if rule == "try_recon":
         return _sweep_bytes(for_scan, row)
     if rule == "full_recon":
         full = for_scan.config.full_recon
-        n_voxels = slice_cols(campaign, row, cor_px, half_unless_known=half_unless_known)
+        n_voxels = slice_cols(campaign, row, cor_px)
         spans = full.model_dump(include={"rows", "crop_y", "crop_x"})
         shape = volume_shape(int(row["n_rows"]), n_voxels, full.binning, **spans)
         return volume_bytes(shape, full.dtype, full.output)
@@ -187,10 +145,13 @@ def output_bytes(
 
 
 def slice_cols(
-    campaign: Campaign, row: Mapping[str, str], cor_px: float | None, *, half_unless_known: bool
+    campaign: Campaign, row: Mapping[str, str], cor_px: float | None, *, is_most: bool = False
 ) -> int:
-    """Return the width of a scan's unbinned slices (pixels); arguments as of `output_bytes`."""
-    half = is_half_volume(campaign, row, cor_px, unless_known=half_unless_known)
+    """Return the width of a scan's unbinned slices (pixels).
+
+    `is_most`: of half acquisition if only the COR is missing to decide.
+    """
+    half = is_half_volume(campaign, row, cor_px, unless_known=is_most)
     return (FACTOR if half else 1) * _columns_in_use(campaign.for_scan(row["scan"]), row)[1]
 
 

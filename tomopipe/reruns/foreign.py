@@ -13,7 +13,6 @@ from tomopipe.reruns.stated import statement_in
 
 _N_NAMED = 10
 _EXPECTED = "a result of tomopipe"
-_LABEL = slice(224, 232)  # offset of the first label of an MRC file
 
 
 def foreign(campaign: Campaign, receipts: Receipts) -> list[str]:
@@ -71,32 +70,16 @@ def is_ours(path: Path) -> bool:
         return False
 
 
-def _is_try_stack(path: Path) -> bool:
-    from tomopipe.volumes.tiff import is_ours
-
-    return is_ours(path)
-
-
-def _is_stack(path: Path) -> bool:
-    with open(path, "rb") as stream:
-        return stream.read(_LABEL.stop)[_LABEL] == b"tomopipe"
-
-
 def _is_table(path: Path) -> bool:
     return all({"cor_px", "source"} <= set(entry) for entry in read_json(path, _EXPECTED).values())
 
 
-def _has_keys(*keys: str) -> Callable[[Path], bool]:
-    return lambda path: set(keys) <= set(read_json(path, _EXPECTED))
-
-
-# longer endings first; files without a mark of tomopipe lie beside one with it
+# of files that state nothing, nor does one beside them; longer endings first
 _SIGNS: dict[str, Callable[[Path], bool]] = {
-    files.CENTER: lambda path: is_ours(path.with_name(files.PREDICTION)),
     files.ROT_CEN: lambda path: is_ours(path.with_name(files.COR_TABLE)),
-    files.SIDECAR: _has_keys("cor_px", "source", "before_px"),
+    files.SIDECAR: lambda path: (
+        {"cor_px", "source", "before_px"} <= set(read_json(path, _EXPECTED))
+    ),
     files.COR_TABLE: _is_table,
     files.ROWS: lambda path: is_ours(path.with_name(files.SWEEP)),
-    files.TRY_STACK: _is_try_stack,
-    files.STACK: _is_stack,
 }

@@ -43,19 +43,14 @@ def why_again(campaign: Campaign) -> Why:
 
 
 def _why(target: "Wanted", cors: Callable[[], "Cors"], step: str, key: str) -> str:
+    is_search, campaign = step in ("try_recon", "predict_cor"), target.campaign
     if step == "stitch":
-        stack = target.stacks(cors()).get(key)
-        return target.why(target.of_stitch(stack, cors()), key) if stack else ""
-    if key not in target.campaign.scans or key not in target.rows:
-        return ""
-    if step in ("try_recon", "predict_cor"):
-        is_try = step == "try_recon"
-        return target.why(target.of_try_recon(key), key) if is_try else target.why_predict_cor(key)
-    cor = cors().get(key)
-    if cor is None:
-        return ""
-    if step == "full_recon":
-        reason = target.why_full_recon(key, cor)
-        return "another format" if reason == MISSING else reason
-    is_of_set = step == "export_stack" and target.campaign.config.export_star.enabled
-    return target.why(target.of_export_stack(key), key) if is_of_set else ""
+        is_asked = key in target.stacks(cors())
+    elif key not in campaign.scans or key not in target.rows:
+        is_asked = False
+    elif step == "export_stack":
+        is_asked = campaign.config.export_star.enabled and key in cors()
+    else:
+        is_asked = is_search or (step == "full_recon" and key in cors())
+    reason = target.why_step(step, key, {} if is_search else cors()) if is_asked else ""
+    return "another format" if (step, reason) == ("full_recon", MISSING) else reason

@@ -4,13 +4,11 @@ import glob
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
-from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows
-from tomopipe.campaign.files import PICTURES, SNAKEMAKE, TILT_SERIES
-from tomopipe.campaign.job_status import STEP_ORDER
+from tomopipe.campaign.files import SNAKEMAKE
 from tomopipe.campaign.raw_files import path_problems
 from tomopipe.config.blocks import NUMBERS
 from tomopipe.config.spans import check_place, first_and_last, middle_of_sweep, row_numbers
@@ -83,7 +81,7 @@ def _check_volume(
     if full.crop_x != "all" or full.crop_y != "all":
         from tomopipe.cost.disk import slice_cols
 
-        n_voxels = slice_cols(campaign, row, cor_px, half_unless_known=True)
+        n_voxels = slice_cols(campaign, row, cor_px, is_most=True)
         for key, crop in (("crop_x", full.crop_x), ("crop_y", full.crop_y)):
             first_and_last(f"full_recon.{key}", crop, n_voxels, "within the slices of")
     if full.unit == "per_cm":
@@ -156,19 +154,23 @@ def refuse_no_file(campaign: Campaign) -> None:
 
 def missing_files(campaign: Campaign) -> list[str]:
     """Name missing files of flats, darks, angles or networks, wrong networks, and packages."""
-    missing = _missing(campaign, _named_files(campaign))
-    lines = [_line(campaign, *item) for item in missing.items()]
-    return [*lines, *_wrong_network(campaign), *_missing_packages(campaign)]
+    return [line for line, _ in _file_faults(campaign)]
 
 
 def refuse_missing_files(campaign: Campaign) -> None:
     """Raise if a network, a package, or a file that all scans need, is missing or no network."""
+    for line, concerns_all in _file_faults(campaign):
+        if concerns_all:
+            raise TomopipeError(line)
+
+
+def _file_faults(campaign: Campaign) -> Iterator[tuple[str, bool]]:
+    """Yield what is wrong with files and packages, and whether it concerns all scans."""
     networks, named = campaign.config.predict_cor.own_networks, _named_files(campaign)
     for path, scans in _missing(campaign, named).items():
-        if path in networks or len(scans) == len(named):
-            raise TomopipeError(_line(campaign, path, scans))
+        yield _line(campaign, path, scans), path in networks or len(scans) == len(named)
     for line in (*_wrong_network(campaign), *_missing_packages(campaign)):
-        raise TomopipeError(line)
+        yield line, True
 
 
 def closed_folders(campaign: Campaign) -> str:
@@ -180,28 +182,12 @@ def closed_folders(campaign: Campaign) -> str:
                 f"{folder}: a link to {os.readlink(folder)}, which is not there: mount its disk, "
                 "or remove the link"
             )
-    if not (shut := closed((*written, *_below(campaign)))):
+    if not (shut := closed(written)):
         return ""
     return (
         f"{', '.join(map(str, shut))}: cannot be written, and a run does. Give yourself the right "
         f"to: {giving_rights(shut)}; or copy the campaign to a folder of your own"
     )
-
-
-def _below(campaign: Campaign) -> list[Path]:
-    """Return the folders below those that a run writes, if they are there; not those of scans."""
-    config, files, logs = campaign.config, campaign.files, campaign.logs
-    folders = [campaign.directory / SNAKEMAKE / name for name in ("locks", "log", "incomplete")]
-    folders += [logs.of_runs, *(logs.log(step).parent for step in STEP_ORDER)]
-    folders += [logs.status_folder, *(logs.status(step, "").parent for step in STEP_ORDER)]
-    folders += [files.try_center, files.fix_table("").parent]
-    if config.stitch.stacks:
-        folders.append(files.shifts("").parent)
-    if config.export_star.enabled:
-        folders += [files.stack("").parent, *(files.in_relion(name) for name in ("", TILT_SERIES))]
-    if config.report.enabled:
-        folders += [files.report.parent, files.report.parent / PICTURES]
-    return [folder for folder in folders if folder.is_dir()]
 
 
 def protected_results(campaign: Campaign, jobs: Iterable[tuple[str, str]]) -> list[str]:

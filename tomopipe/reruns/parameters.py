@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tomopipe.campaign.relion_set import campaign_binning
-from tomopipe.reruns.made_from import Statement, as_text, table_shown
+from tomopipe.reruns.made_from import as_text, table_shown
 from tomopipe.reruns.settle import Settled
 from tomopipe.reruns.words import METADATA_ALONE
 
@@ -18,7 +18,7 @@ def parameters(settled: Settled, step: str, key: str) -> dict[str, Any]:
     """
     if not is_open(settled, step, key):
         return {}
-    statement = statement_of(settled, step, key)
+    statement = settled.wanted.statement(step, key, settled.cors)
     common = {"products": settled.outputs(step, key), "made_from": as_text(statement)}
     return common | _OWN[step](settled, key)
 
@@ -37,25 +37,6 @@ _AFTER_CORS = ("full_recon", "stitch", "sidecar", "export_stack", "export_star",
 
 def _keys(settled: Settled, step: str) -> Any:
     return settled.wanted.stacks(settled.cors) if step == "stitch" else settled.cors
-
-
-def statement_of(settled: Settled, step: str, key: str) -> Statement:
-    """Return what the result of a job must be made from."""
-    wanted, cors = settled.wanted, settled.cors
-    of: dict[str, Callable[[], Statement]] = {
-        "inventory": wanted.of_inventory,
-        "try_recon": lambda: wanted.of_try_recon(key),
-        "predict_cor": lambda: wanted.of_predict_cor(key),
-        "fix_cor": lambda: wanted.of_fix_cor(key),
-        "resolve_cor": wanted.of_resolve_cor,
-        "full_recon": lambda: wanted.of_full_recon(key, cors[key]["cor_px"]),
-        "stitch": lambda: wanted.of_stitch(wanted.stacks(cors)[key], cors),
-        "sidecar": lambda: wanted.of_sidecars(cors),
-        "export_stack": lambda: wanted.of_export_stack(key),
-        "export_star": lambda: wanted.of_export_star(cors),
-        "report": lambda: wanted.of_report(cors, settled.receipts.content),
-    }
-    return of[step]()
 
 
 def _inventory(settled: Settled, _: str) -> dict[str, Any]:
@@ -137,11 +118,10 @@ def _stitch(settled: Settled, name: str) -> dict[str, Any]:
 
 
 def _export_stack(settled: Settled, scan: str) -> dict[str, Any]:
-    files = settled.campaign.files
     return {
         **_reading(settled, scan, "export_star"),
         # decided once from all scans; the job stores it
-        "binning": campaign_binning(settled.campaign, files.inventory, files.cor_table),
+        "binning": campaign_binning(settled.campaign),
         "metadata_alone": _is_metadata_alone(settled, "export_stack", scan),
     }
 

@@ -171,7 +171,7 @@ class Settled:
                 receipts.confirm(step, key, statement, self.outputs(step, key))
         for scan in self._not_searched():
             for step in ("try_recon", "predict_cor"):
-                if receipts.of(step, scan) and self._why_search(step, scan):
+                if receipts.of(step, scan) and self.wanted.why_step(step, scan, {}):
                     receipts.withdraw(step, scan)
         if self.pending == "inventory":
             receipts.withdraw("resolve_cor", "campaign")
@@ -191,13 +191,6 @@ class Settled:
         selected = self.campaign.selected_scans(self.rows)
         searched = set(self.wanted.to_search(selected))
         return [scan for scan in selected if scan not in searched]
-
-    def _why_search(self, step: str, scan: str) -> str:
-        target = self.wanted
-        is_try = step == "try_recon"
-        return (
-            target.why(target.of_try_recon(scan), scan) if is_try else target.why_predict_cor(scan)
-        )
 
     @cached_property
     def reasons(self) -> dict[tuple[str, str], str]:
@@ -332,33 +325,56 @@ class Settled:
     # ---- after cor.json ----------------------------------------------------------------------
 
     def _after_cor(self, cors: Mapping[str, Mapping[str, Any]]) -> None:
-        """Go through volumes, sidecars, stacks, star and report."""
+        """Go through volumes, sidecars, stacks, star and report.
+
+        What a pending prediction of its series may make run is added, too, as not certain.
+        """
+        campaign, target = self.campaign, self.wanted
         guessed = {scan for scan, entry in cors.items() if entry is _STAND_IN}
         self.cors = cors
         self._by_hand = {scan for scan in cors if cors[scan]["source"] == "manual"}
+        selected = campaign.selected_scans(self.rows) if self.waiting else []
+        pending = {scan for scan in selected if campaign.scans[scan].series in self.waiting}
         made = set()
-        for scan in sorted(cors):
-            if reason := self.wanted.why_full_recon(scan, cors[scan]):
+        for scan in sorted({*cors, *pending}):
+            if reason := target.why_full_recon(scan, cors[scan]) if scan in cors else "":
                 made.add(scan)
                 self._add_of_cor("full_recon", scan, reason, guessed)
-        for name, stack in self.wanted.stacks(cors).items():
-            volumes = [j for j in self.jobs if j.rule == "full_recon" and j.scan in stack.scans]
-            follows = FOLLOWS if volumes else ""
-            if reason := self.wanted.why(self.wanted.of_stitch(stack, cors), name) or follows:
-                made.add(name)
-                is_due = reason == MISSING or not volumes or any(job.certain for job in volumes)
-                self._add("stitch", reason, stack=name, certain=is_due)
+            elif scan in pending:
+                self._add("full_recon", IF_OTHER_COR, scan=scan, certain=False)
+        made |= self._stitch(cors, pending, made)
         self._sidecars(cors, guessed)
-        if self.campaign.config.export_star.enabled:
+        if campaign.config.export_star.enabled:
             self._star(cors, guessed)
-        if self.campaign.config.report.enabled:
-            follows = CHANGED["report"] if self._is_other or made else ""
-            target = self.wanted.of_report(cors, self._content, unknown=guessed)
-            reason = self.wanted.why(target) or follows
-            if reason or self._may_be_other:
-                certain = self._is_due(reason, "full_recon", "stitch", "inventory")
-                self._add("report", reason or CHANGED["report"], certain=certain)
-        self._perhaps()
+        if campaign.config.report.enabled:
+            reason = target.why(target.of_report(cors, self._content, unknown=guessed))
+            reason = reason or (CHANGED["report"] if self._is_other or made else "")
+            self._add_of_all("report", reason, may_run=self._may_be_other)
+
+    def _stitch(
+        self, cors: Mapping[str, Any], pending: Collection[str], made: Collection[str]
+    ) -> set[str]:
+        """Decide on stitched volumes; return those that follow volumes that are made."""
+        perhaps = {job.scan for job in self.jobs if job.rule == "full_recon" and not job.certain}
+        result = set()
+        for stack in find_stacks(self.campaign, self.rows, {*cors, *pending}):
+            scans, reason = set(stack.scans), ""
+            if not stack.problem and scans <= cors.keys():
+                reason = self.wanted.why(self.wanted.of_stitch(stack, cors), stack.name)
+                reason = reason or (FOLLOWS if scans.intersection(made) else "")
+            if reason:
+                result.add(stack.name)
+                certain = reason == MISSING or scans.isdisjoint(perhaps)
+                self._add("stitch", reason, stack=stack.name, certain=certain)
+            elif not stack.problem and scans.intersection(pending):
+                self._add("stitch", IF_OTHER_COR, stack=stack.name, certain=False)
+        return result
+
+    def _add_of_all(self, rule: str, reason: str, *, may_run: bool = False) -> None:
+        """Add a job of the whole campaign, which a pending prediction may make necessary."""
+        if reason or may_run or self.waiting:
+            certain = reason == MISSING or (bool(reason) and not self.waiting)
+            self._add(rule, reason or IF_OTHER_PAGE, certain=certain)
 
     def _add_of_cor(self, rule: str, scan: str, reason: str, guessed: Collection[str]) -> None:
         """Add a job that a pending prediction of the series may make unnecessary."""
@@ -390,7 +406,7 @@ class Settled:
         sure = [reason for scan, reason in due.items() if scan not in guessed]
         if sure:
             self._add(step, "; ".join(dict.fromkeys(sure[:_N_NAMED])))
-        elif reasons:
+        elif reasons or self.waiting:
             self._add(step, IF_COR if due else IF_OTHER_COR, certain=False)
         else:
             self.decisions.right[step, key] = wanted
@@ -405,39 +421,7 @@ class Settled:
             if reason := self.wanted.why(self.wanted.of_export_stack(scan), scan):
                 follows = CHANGED["export_star"]
                 self._add_of_cor("export_stack", scan, reason, guessed)
-        if reason := self.wanted.why_export_star(known) or follows:
-            certain = self._is_due(reason, "export_stack")
-            self._add("export_star", reason, certain=certain)
-
-    def _is_due(self, reason: str, *rules: str) -> bool:
-        """Tell whether what shows results of these rules is made whatever is predicted."""
-        if not self.predicting:
-            return bool(reason)
-        before = (job for job in self.jobs if job.rule in rules and job.certain)
-        return reason == MISSING or not all(map(self._comes_out_as_it_was, before))
-
-    def _comes_out_as_it_was(self, job: PlannedJob) -> bool:
-        """Tell whether a job replaces a missing or damaged file of before cor.json: no more."""
-        if job.rule not in ("export_stack", "inventory"):
-            return False
-        return job.reason.startswith((MISSING, *self.campaign.results_of(job.rule, job.scan)))
-
-    def _perhaps(self) -> None:
-        """Add what a pending prediction of its series may make run, unless it runs anyway."""
-        campaign, rows, waiting = self.campaign, self.rows, self.waiting
-        planned = {(job.rule, job.scan or job.stack) for job in self.jobs}
-        for scan in campaign.selected_scans(rows):
-            if campaign.scans[scan].series in waiting and ("full_recon", scan) not in planned:
-                self._add("full_recon", IF_OTHER_COR, scan=scan, certain=False)
-        if waiting and ("sidecar", "") not in planned:
-            self._add("sidecar", IF_OTHER_COR, certain=False)
-        for stack in find_stacks(campaign, rows, rows) if waiting else ():
-            is_waiting = any(campaign.scans[scan].series in waiting for scan in stack.scans)
-            if not stack.problem and is_waiting and ("stitch", stack.name) not in planned:
-                self._add("stitch", IF_OTHER_COR, stack=stack.name, certain=False)
-        for rule in ("export_star", "report") if waiting else ():
-            if getattr(campaign.config, rule).enabled and (rule, "") not in planned:
-                self._add(rule, IF_OTHER_PAGE, certain=False)
+        self._add_of_all("export_star", self.wanted.why_export_star(known) or follows)
 
     def _content(self, path: str) -> str:
         """Return the checksum of a file; the last known one if it is missing or damaged."""

@@ -54,32 +54,6 @@ def _in_hdf5(path: Path) -> "Statement | None":
         return json.loads(text) if text else _in_volume(path)
 
 
-def unreadable(path: Path) -> str:
-    """Say why a result without a statement cannot be read; "" if it can."""
-    try:
-        if path.is_dir() or path.suffix == ".json":
-            read_statement(path)
-        elif path.suffix == ".h5":
-            import h5py
-
-            with h5py.File(path, "r") as file:
-                for name in file:
-                    _ = file[name]
-        elif path.suffix == STACK:
-            from tomopipe.relion.mrc import check_stack
-
-            meta = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-            check_stack(path, meta["stack_shape"])
-        elif path.suffix == ".tif":
-            import tifffile
-
-            with tifffile.TiffFile(path) as stack:
-                _ = stack.pages[-1].shape
-    except Exception as error:  # a damaged file may raise anything
-        return f"cannot be read ({' '.join(str(error).split())[:200]})"
-    return ""
-
-
 def only_metadata_differ(old: "Statement | None", target: "Statement") -> bool:
     """Tell whether a result differs from the wanted one only in its metadata."""
     ours = ("maker", "metadata")

@@ -29,9 +29,7 @@ from tomopipe.reruns.words import (
     CHANGED,
     MISSING,
     UNREADABLE,
-    UNRECORDED,
     of_cor,
-    of_fix_options,
     of_scans,
     of_series,
 )
@@ -100,6 +98,31 @@ class Wanted:
         elif step == "export_stack" and not self.campaign.config.storage.keep_stacks:
             gone = files[1:]
         return self._decisions.reason(step, key, files, target, may_be_gone=gone, source=source)
+
+    def statement(self, step: str, key: str, cors: Cors) -> Statement:
+        """State what the result of a step for a scan, series or stack must be made from."""
+        of: dict[str, Callable[[], Statement]] = {
+            "inventory": self.of_inventory,
+            "try_recon": lambda: self.of_try_recon(key),
+            "predict_cor": lambda: self.of_predict_cor(key),
+            "fix_cor": lambda: self.of_fix_cor(key),
+            "resolve_cor": self.of_resolve_cor,
+            "full_recon": lambda: self.of_full_recon(key, cors[key]["cor_px"]),
+            "stitch": lambda: self.of_stitch(self.stacks(cors)[key], cors),
+            "sidecar": lambda: self.of_sidecars(cors),
+            "export_stack": lambda: self.of_export_stack(key),
+            "export_star": lambda: self.of_export_star(cors),
+            "report": lambda: self.of_report(cors, self._decisions.receipts.content),
+        }
+        return of[step]()
+
+    def why_step(self, step: str, key: str, cors: Cors) -> str:
+        """Say why the result of a step that reads scans or volumes is made; "" if not."""
+        if step == "predict_cor":
+            return self.why_predict_cor(key)
+        if step == "full_recon":
+            return self.why_full_recon(key, cors[key])
+        return self.why(self.statement(step, key, cors), key)
 
     # ---- raw files ---------------------------------------------------------------------------
 
@@ -224,31 +247,7 @@ class Wanted:
         if reason != CHANGED["fix_cor"]:
             return reason
         before = read_tsv(self.campaign.files.fix_table(series), ("scan",))
-        return self._of_series({row["scan"]: row for row in before}, series)
-
-    def _of_series(self, before: Mapping[str, Mapping[str, str]], series: str) -> str:
-        """Say what changed in a series; the times of files say which predictions are new."""
-        members, receipts = self.members(series), self._decisions.receipts
-        result = of_series(before, members)
-        scans = [member["scan"] for member in members if member["select"] == "in"]
-        others = len(scans) < len(members) or len(self.alive(scans)) < len(scans)
-        if result != CHANGED["fix_cor"] or others:
-            return result
-        table = self.out.fix_table(series)
-        if receipts.last("fix_cor", series) is None:
-            return UNRECORDED
-        made_ns = _mtime_ns(receipts.path_of(table))
-        new = [
-            scan
-            for scan in self.with_prediction(scans)
-            if not all(  # 0: it is being made
-                0 < _mtime_ns(receipts.path_of(path)) <= made_ns
-                for path in self.out.of_predict_cor(scan)
-            )
-        ]
-        if new:
-            return f"prediction of {some_of(new, _N_NAMED)} changed"
-        return of_fix_options(members)
+        return of_series({row["scan"]: row for row in before}, self.members(series))
 
     # ---- after cor.json ----------------------------------------------------------------------
 

@@ -2,12 +2,11 @@
 
 import os
 import re
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from tomopipe.cor.cor_value import format_cor, is_valid, parse_cor
-from tomopipe.cor.outliers import EDITED
+from tomopipe.cor.outliers import is_by_file
 
 MISSING = "not there yet"
 UNREADABLE = "cannot be read"
@@ -16,8 +15,6 @@ METADATA_ALONE = "metadata alone, nothing is computed"
 IF_COR = "if a COR is found for it"
 IF_OTHER_COR = "if its COR changes: a prediction of its series is pending"
 IF_OTHER_PAGE = "if what it shows changes"
-UNRECORDED = "the record of this folder does not say what it was made from"
-OPTIONS_OF_FIX = "options of fix_cor changed"
 #: For results that contain no statement.
 CHANGED = {
     "inventory": "files or options of the campaign changed",
@@ -104,21 +101,10 @@ def _shown(value: Any) -> str:
 
 
 def of_raw(paths: Sequence[str], raw_path: str) -> str:
-    """Say which raw files of a scan were replaced, and when."""
-    results = []
-    for path in paths:
-        name = "raw file" if path == raw_path else path
-        try:
-            results.append(f"{name} replaced {_when(os.stat(path).st_mtime)}")
-        except OSError:
-            results.append(f"{name} is gone")
-    return ", ".join(results) or "another set of raw files"
-
-
-def _when(at_s: float) -> str:
-    then, today = time.localtime(at_s), time.localtime()
-    same_day = then[:3] == today[:3]
-    return time.strftime("%H:%M" if same_day else "%Y-%m-%d %H:%M", then)
+    """Say which raw files of a scan were replaced."""
+    names = {path: "raw file" if path == raw_path else path for path in paths}
+    what = {path: "replaced" if os.path.exists(path) else "is gone" for path in paths}
+    return ", ".join(f"{names[path]} {what[path]}" for path in paths) or "another set of raw files"
 
 
 def of_series(rows: Mapping[str, Mapping[str, str]], members: Iterable[Mapping[str, Any]]) -> str:
@@ -128,38 +114,16 @@ def of_series(rows: Mapping[str, Mapping[str, str]], members: Iterable[Mapping[s
     them.
     """
     now = {member["scan"]: member for member in members if member["select"] == "in"}
-    lines, kept = [], []
-    for scan, member in now.items():
-        row = rows.get(scan)
-        if row is None:
-            lines.append(f"{scan} is new in the series")
-            continue
-        by_hand_px, before_px = parse_cor(member["manual"]), parse_cor(row["before_px"])
-        if not is_valid(by_hand_px, member["n_cols"]):
-            by_hand_px = None  # it is not used
-        was_by_hand = row["source"] == "manual" and row["reason"] != EDITED
-        if by_hand_px is not None and by_hand_px != before_px:
-            lines.append(of_cor(scan, parse_cor(row["after_px"]), by_hand_px, "manual"))
-        elif by_hand_px is not None and row["source"] == "outlier":
-            # maybe a prediction before, and replaced; or that of a hand, if those are not protected
-            kept.append(of_cor(scan, parse_cor(row["after_px"]), by_hand_px, "manual"))
-        elif by_hand_px is not None and not was_by_hand:
-            lines.append(f"COR of {scan}: {row['before_px']} as before, now by hand")
-        elif was_by_hand and by_hand_px is None:
-            lines.append(f"COR of {scan}: {row['before_px']} by hand taken away")
+    lines = [f"{scan} is new in the series" for scan in now if scan not in rows]
     lines += [f"{scan} left the series" for scan in rows if scan not in now]
-    return "; ".join(lines or kept) or CHANGED["fix_cor"]
-
-
-def of_fix_options(members: Iterable[Mapping[str, Any]]) -> str:
-    """Say what may have changed where no COR did: options, or cells that are no COR."""
-    cells = [
-        f"{member['scan']}: {member['manual']!r}"
-        for member in members
-        if member["manual"] and not is_valid(parse_cor(member["manual"]), member["n_cols"])
-    ]
-    no_cor = f"cor_px that is no COR ({', '.join(cells)}), or " if cells else ""
-    return no_cor + OPTIONS_OF_FIX
+    for scan in now.keys() & rows.keys():
+        row, by_hand_px = rows[scan], parse_cor(now[scan]["manual"])
+        is_used = is_valid(by_hand_px, now[scan]["n_cols"])
+        if is_used and by_hand_px != parse_cor(row["before_px"]):
+            lines.append(of_cor(scan, parse_cor(row["after_px"]), by_hand_px, "manual"))
+        elif not is_used and row["source"] == "manual" and not is_by_file(row["reason"]):
+            lines.append(f"COR of {scan}: {row['before_px']} by hand taken away")
+    return "; ".join(sorted(lines)) or CHANGED["fix_cor"]
 
 
 def of_scans(rows: Iterable[str], scans: Mapping[str, int | None], seen_ns: int) -> str:
@@ -178,11 +142,6 @@ def of_scans(rows: Iterable[str], scans: Mapping[str, int | None], seen_ns: int)
 def is_news(reason: str) -> bool:
     """Tell whether a reason says more than that something is not made yet, or is remade."""
     return reason not in ("", MISSING, FOLLOWS) and not reason.startswith(("follows ", "if "))
-
-
-def is_cause(reason: str) -> bool:
-    """Tell whether a reason names the change that caused it."""
-    return is_news(reason) and reason not in CHANGED.values()
 
 
 def of_snakemake(reason: str) -> str:

@@ -15,7 +15,6 @@ from tomopipe.commands.next_run import as_records, folded, gathered, make_plan
 from tomopipe.config import read_config
 from tomopipe.cor.outliers import known_median
 from tomopipe.cor.robust_line import robust_line
-from tomopipe.cost.cost import total
 from tomopipe.errors import TomopipeError
 from tomopipe.report.collected_records import collect
 from tomopipe.report.records import CampaignRecord, ScanRecord
@@ -144,14 +143,13 @@ class Store:
                 raise
             except Exception as error:  # any error: the person waits for an answer
                 raise TomopipeError(f"no plan: {str(error) or type(error).__name__}") from error
-        core_h = total(plan.costs).core_h if plan.costs else None
         return {
             "jobs": as_records(plan),
             "counts": plan.counts,
             "rows": [asdict(row) for row in gathered(folded(plan.jobs))],
             "failures": list(plan.failures),
             "blocked": plan.blocked,
-            "seconds": core_h and 3600 * core_h,
+            "seconds": 3600 * plan.core_h,
             "bytes": plan.n_bytes,
         }
 

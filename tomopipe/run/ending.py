@@ -22,7 +22,6 @@ from tomopipe.errors import TomopipeError, is_of_the_system, some_of
 from tomopipe.groups import fault_lines, grouped, scans_named
 from tomopipe.reruns.made_again import wanted_now, why_again
 from tomopipe.reruns.option_faults import nothing_usable, unused_cors
-from tomopipe.reruns.parameters import statement_of
 from tomopipe.reruns.receipts import Receipts
 from tomopipe.reruns.relion_notes import note_lines, relion_notes
 from tomopipe.reruns.settle import Settled
@@ -109,7 +108,11 @@ def record_page(campaign: Campaign, *, is_final: bool) -> None:
         if not campaign.files.report.exists():
             return
         is_final = is_final and not settled.pending
-        stated = statement_of(settled, "report", "campaign") if is_final else {"step": "report"}
+        stated = (
+            settled.wanted.statement("report", "campaign", settled.cors)
+            if is_final
+            else {"step": "report"}
+        )
         settled.receipts.write("report", "campaign", stated, [campaign.outputs.report])
         settled.receipts.save()
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from tomopipe.campaign.failures import begun, has_no_end
 from tomopipe.campaign.log import status_path
-from tomopipe.cost import batches, job_memory
+from tomopipe.cost import cost, job_memory
 from tomopipe.errors import RunEndedError
 from tomopipe.reruns.made_from import as_text
 from tomopipe.reruns.parameters import is_open, parameters, statement_of
@@ -88,33 +88,18 @@ def cpu_ms(settled: Settled, step: str, key: str) -> int:
     """Return the CPU time by which the executor for SLURM shares submissions out; else 0."""
     if not (snakemake_options.is_remote() and is_open(settled, step, key)):
         return 0
-    is_large = step == "full_recon" and batches.is_large(_bytes(settled, key))
+    is_large = step == "full_recon" and cost.is_large(_bytes(settled, key))
     if is_large or _was_killed_before(settled, step, key):
         return _ALONE_MS  # a killed one shows whose fault it was
     return int(min(1000 * _cpu_s(settled, step, key), _ALONE_MS))
 
 
 def runtime_min(settled: Settled, step: str, key: str, threads: int) -> int:
-    """Return the time that a submitted job asks for in its first attempt, thrice the estimate.
-
-    As finished jobs of the campaign tell; before there are some, from the size of the scan.
-    """
+    """Return the minutes that a submitted job asks for at first: thrice the estimate."""
     if not (snakemake_options.is_remote() and is_open(settled, step, key)):
         return _LEAST_MIN
-    from tomopipe.cost.cost import most_core_s  # slow to load, and of no use on a node
-
-    if usual := _usual(settled, step):
-        wall_s = most_core_s(usual, step, settled.rows.get(key)) / threads
-    else:
-        wall_s = _cpu_s(settled, step, key) / threads + _moved(settled, step, key) / _BYTES_PER_S
+    wall_s = _cpu_s(settled, step, key) / threads + _moved(settled, step, key) / _BYTES_PER_S
     return max(_LEAST_MIN, math.ceil(_MARGIN * wall_s / 60))
-
-
-@lru_cache(maxsize=8)
-def _usual(settled: Settled, step: str) -> dict[float, float]:
-    from tomopipe.cost.cost import usual_core_s
-
-    return usual_core_s(settled.campaign, step, settled.rows)
 
 
 @lru_cache(maxsize=8)
@@ -129,13 +114,7 @@ def _was_killed_before(settled: Settled, step: str, key: str) -> bool:
 
 
 def _cpu_s(settled: Settled, step: str, key: str) -> float:
-    """Estimate the CPU time of a job without any that has finished."""
-    if step == "stitch":
-        return 0.0  # it copies
-    if step == "full_recon":
-        options = settled.campaign.for_scan(key).config.full_recon
-        return batches.volume_s(_shape(settled, key), options)
-    return batches.job_s(step, _bytes(settled, key))
+    return cost.cpu_s(settled.campaign, step, key, settled.rows)
 
 
 def _moved(settled: Settled, step: str, key: str) -> int:
@@ -174,7 +153,7 @@ def _is_half(settled: Settled, scan: str) -> bool:
 def _try_recon(settled: Settled, scan: str) -> dict[str, int]:
     campaign, n_bytes = settled.campaign.for_scan(scan), settled.campaign.scans[scan].n_bytes
     return {
-        "threads": batches.try_cores(n_bytes or 0),
+        "threads": cost.try_cores(n_bytes or 0),
         "mem_mb": job_memory.try_recon_mb(n_bytes, is_corrected=campaign.is_corrected),
         # with device: auto jobs on one machine share its GPUs by themselves
         "gpu": int(campaign.config.try_recon.device == "cuda"),
@@ -191,7 +170,7 @@ def _predict_cor(settled: Settled, scan: str) -> dict[str, int]:
 def _full_recon(settled: Settled, scan: str) -> dict[str, int]:
     campaign, row = settled.campaign.for_scan(scan), settled.rows[scan]
     options, shape = campaign.config.full_recon, _shape(settled, scan)
-    threads = batches.volume_cores(shape, options)
+    threads = cost.volume_cores(shape, options)
     mem_mb = job_memory.full_recon_mb(
         shape,
         options,

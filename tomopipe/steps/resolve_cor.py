@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tomopipe.campaign.tomogui import rot_cen, write_rot_cen
+from tomopipe.campaign.cor_files import rot_cen, write_rot_cen
 from tomopipe.config import ResolveCorBlock
 from tomopipe.cor.cor_value import is_valid, off_detector, parse_cor
 from tomopipe.cor.outliers import is_for_default, resolve

@@ -8,14 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.config.blocks import COMPRESSIONS
 from tomopipe.volumes.encoding import Encoding, SliceStatistics
 
 MID_PLANES = ("mid_xy", "mid_xz", "mid_yz")
-COMPRESSIONS = {
-    "h5": ("none", "gzip", "lz4", "zstd", "bitshuffle"),
-    "tiff": ("none", "gzip"),
-    "zarr": ("none", "gzip", "lz4", "zstd", "bitshuffle"),
-}
 FORMATS = tuple(COMPRESSIONS)
 HEIGHT = "voxel_height_um"
 """Attribute of a volume whose slices are not as far apart as voxels are wide."""

@@ -28,5 +28,3 @@ with making(snakemake) as made:
     )
     stated = meta.get("made_from", {})
     made.stated |= {key: stated[key] for key in ("not_read",) if key in stated}
-    alone = "metadata" if made.job["metadata_alone"] else ""
-    made.status["wrote_only"] = "failure" if "failed" in meta else alone

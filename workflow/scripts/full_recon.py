@@ -9,7 +9,6 @@ with making(snakemake) as made:
     scan = snakemake.wildcards.scan
     options = StepOptions.model_validate_json(made.job["options"])
     volume = made.products[0]
-    made.status["wrote_only"] = "metadata" if made.job["metadata_alone"] else ""
     made.status["warning"] = full_recon(
         # a scan taken in by hand may have fewer frames than it claims; others lose nothing
         raw_scan(made.job["raw"], options, name=scan, partial=True),

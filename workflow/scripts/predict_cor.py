@@ -8,7 +8,7 @@ from tomopipe.steps.predict_cor import predict_cor
 
 with making(snakemake) as made:
     options = StepOptions.model_validate_json(made.job["options"])
-    prediction = predict_cor(
+    predict_cor(
         *made.job["rows"],
         *made.products,
         options.predict_cor,
@@ -16,4 +16,3 @@ with making(snakemake) as made:
         made_from=json.loads(made.job["made_from"]),
         is_rewritten=lambda path: content_of(path) not in ("", made.job["center_sum"]),
     )
-    made.status["wrote_only"] = "failure" if prediction["verdict"] == "failed" else ""

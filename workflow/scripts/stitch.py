@@ -7,7 +7,6 @@ from tomopipe.steps.stitch import stitch
 with making(snakemake) as made:
     options = StepOptions.model_validate_json(made.job["options"])
     shifts, volume = made.products
-    made.status["wrote_only"] = "metadata" if made.job["metadata_alone"] else ""
     stitch(
         made.job["volumes"],
         volume,

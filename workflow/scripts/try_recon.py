@@ -10,7 +10,7 @@ from tomopipe.stream.memory import Resources
 with making(snakemake) as made:
     options = StepOptions.model_validate_json(made.job["options"])
     rows, sweep, stack = made.products
-    record = try_recon(
+    try_recon(
         # a scan taken in by hand may have fewer frames than it claims; others lose nothing
         raw_scan(made.job["raw"], options, partial=True),
         TryFiles(stack, sweep, rows),
@@ -18,4 +18,3 @@ with making(snakemake) as made:
         resources=Resources(snakemake.threads, bytes_to_use(snakemake.resources.mem_mb)),
         made_from=json.loads(made.job["made_from"]),
     )
-    made.status["wrote_only"] = "failure" if "failed" in record else ""

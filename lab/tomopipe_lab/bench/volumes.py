@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.config.blocks import COMPRESSIONS
 from tomopipe.volumes.volume import new_volume
-from tomopipe.volumes.volume_store import COMPRESSIONS
 from tomopipe_lab.bench.measure import Interval, median_interval, rotated
 
 BARE = "bare bytes"

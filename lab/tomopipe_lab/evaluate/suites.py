@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.campaign.campaign import Campaign
+from tomopipe.campaign.cor_files import match, read_entries, what_is_wrong
 from tomopipe.campaign.files import ROWS, SWEEP
-from tomopipe.campaign.tomogui import match, read_entries, what_is_wrong
 from tomopipe.cor.cor_value import parse_cor
 from tomopipe.cor.rows_file import read_rows
 from tomopipe.errors import TomopipeError

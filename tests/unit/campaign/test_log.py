@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from tomopipe.campaign import log
-from tomopipe.campaign.job_status import usual_job
 from tomopipe.errors import NoRoomError, ScanError, TomopipeError
 from tomopipe.storage import run_folder as runs
 
@@ -51,20 +50,6 @@ def test_a_job_leaves_start_and_end(path):
     assert before <= inside["start"] == inside["heartbeat"] <= done["end"] <= time.time()
     assert (done["step"], done["key"], done["pid"]) == ("try_recon", "scan.1", os.getpid())
     assert "half of it" in path.read_text()
-
-
-def test_a_job_that_wrote_only_metadata_keeps_the_times_of_the_one_before(path):
-    with log.job(path, threads=4):
-        pass
-    first = status_of(path)
-    for _ in range(2):
-        with log.job(path) as status:
-            status["wrote_only"] = "metadata"
-    assert usual_job(status_of(path)) == {key: first[key] for key in ("start", "end", "asked")}
-    assert status_of(path)["start"] > first["end"]
-    with log.job(path) as status:
-        status["wrote_only"] = ""
-    assert usual_job(status_of(path))["asked"]["cores"] == 1
 
 
 def test_a_failure_is_told_on_one_line(path):

@@ -1,7 +1,6 @@
 """One binning for the set of a campaign: decided once, from all scans, and kept."""
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -14,7 +13,6 @@ from tomopipe.campaign.relion_set import (
     read_binning,
     star_options,
 )
-from tomopipe.errors import TomopipeError
 from tomopipe.reruns.made_from import of_reading
 from tomopipe.reruns.settle import expected_inventory
 from tomopipe.storage.atomic import write_json
@@ -47,18 +45,12 @@ def binning_path(campaign):
     return campaign.results / "relion" / "binning.json"
 
 
-def proposed(campaign):
-    tables = campaign.results / "inventory.tsv", campaign.results / "cor.json"
-    return campaign_binning(campaign, *tables)
-
-
 def make_stack(campaign, scan, *, alone=False):
     """Run export_stack as its job does, or of this scan `alone`; return the binning."""
     star = campaign.config.export_star
     place = campaign.results / "relion" / "stacks"
-    least = (
-        None if alone else decide_binning(binning_path(campaign), star.binning, proposed(campaign))
-    )
+    decided = campaign_binning(campaign)
+    least = None if alone else decide_binning(binning_path(campaign), star.binning, decided)
     options = star.model_dump(include={"binning", "max_stack_gb", "rows", "max_tilts"})
     stated = of_reading("export_stack", campaign, scan, [])
     meta = export_stack(
@@ -81,20 +73,6 @@ def test_one_binning_for_all_scans_that_have_a_cor(folder):
     assert stated["options"]["max_stack_gb"] == 3.1e-6
 
 
-def test_jobs_that_ask_one_after_the_other_read_the_campaign_once(folder, monkeypatch):
-    campaign, asked = campaign_of(folder, ["a_1", "b_1"]), []
-    sizes = campaign.is_selected
-    monkeypatch.setattr(
-        type(campaign),
-        "is_selected",
-        lambda self, scan, row: asked.append(scan) or sizes(scan, row),
-    )
-    first = [proposed(campaign) for _ in range(3)]
-    assert (len(asked), first[0]["scans"]) == (2, 2)
-    write_json({"a_1": {"cor_px": 5.0}}, campaign.results / "cor.json")
-    assert proposed(campaign)["scans"] == 1
-
-
 def test_a_later_scan_that_needs_more_gets_more_alone(folder):
     campaign = campaign_of(folder, ["a_1", "b_1"])
     make_stack(campaign, "a_1")
@@ -110,28 +88,17 @@ def test_a_scan_without_a_cor_does_not_count(folder):
     assert make_stack(campaign, "a_1") == 1
 
 
-def test_jobs_at_the_same_time_agree(folder):
-    campaign = campaign_of(folder, WIDTHS)
-    path = binning_path(campaign)
-    path.parent.mkdir(parents=True)
-    proposals = [proposed(campaign) | {"binning": n} for n in range(1, 9)]
-    with ThreadPoolExecutor(8) as pool:
-        found = set(pool.map(lambda proposal: decide_binning(path, "auto", proposal), proposals))
-    assert found == {read_binning(path)["binning"]}
-    assert [file.name for file in path.parent.iterdir()] == ["binning.json"]
-
-
 def test_options_that_make_all_stacks_anew_decide_anew(folder):
     campaign = campaign_of(folder, WIDTHS)
     assert make_stack(campaign, "a_1") == 3
     same = campaign_of(folder, WIDTHS, preprocess={"air_px": 1})
-    assert proposed(same)["binning"] == 3
+    assert campaign_binning(same)["binning"] == 3
     for blocks in (
         {"export_star": {"max_stack_gb": 1e-3}},
         {"export_star": STAR | {"rows": [0, 0]}, "input": {"every": 3}},
     ):
         other = campaign_of(folder, WIDTHS, **blocks)
-        assert proposed(other)["binning"] == 1
+        assert campaign_binning(other)["binning"] == 1
         assert make_stack(other, "a_1") == 1
         assert read_binning(binning_path(other))["binning"] == 1
 
@@ -139,48 +106,19 @@ def test_options_that_make_all_stacks_anew_decide_anew(folder):
 def test_a_given_binning_leaves_nothing_to_decide(folder):
     make_stack(campaign_of(folder, WIDTHS), "a_1")
     campaign = campaign_of(folder, WIDTHS, export_star={"binning": 2})
-    assert proposed(campaign) is None
+    assert campaign_binning(campaign) is None
     assert make_stack(campaign, "a_1") == 2
     assert not binning_path(campaign).exists()
 
 
-@pytest.mark.parametrize("before", [{"binning": 1}, {"binning": 2}, {"max_stack_gb": 1e-3}])
-def test_stacks_of_the_options_before_have_no_say(folder, before):
-    """They are remade; some have by chance what their scan needs alone."""
-    earlier = campaign_of(folder, WIDTHS, export_star=before)
-    binnings = {make_stack(earlier, scan) for scan in WIDTHS}
-    assert binnings == {before.get("binning", 1)}
-    campaign = campaign_of(folder, WIDTHS)
-    assert [make_stack(campaign, scan) for scan in WIDTHS] == [3, 3, 3]
-
-
-def test_stacks_that_stay_decide_where_the_file_is_lost(folder):
-    campaign = campaign_of(folder, WIDTHS)
-    assert [make_stack(campaign, scan) for scan in ("a_1", "b_1")] == [3, 3]
-    binning_path(campaign).unlink()
-    campaign = campaign_of(folder, ["a_1", "b_1"])
-    assert proposed(campaign)["binning"] == 3
-    other = campaign_of(folder, ["a_1", "b_1"], export_star=STAR | {"max_tilts": N_ANGLES - 1})
-    assert proposed(other)["binning"] == 2
-
-
 def test_a_scan_that_no_binning_makes_small_does_not_count(folder):
     campaign = campaign_of(folder, WIDTHS, export_star={"max_stack_gb": 1.09e-6})
-    assert proposed(campaign) is None
-
-
-def test_a_binning_file_that_is_none_is_named(folder):
-    campaign = campaign_of(folder, WIDTHS)
-    path = binning_path(campaign)
-    path.parent.mkdir(parents=True)
-    path.write_text("{}")
-    with pytest.raises(TomopipeError, match=r"binning\.json: expected the binning"):
-        make_stack(campaign, "a_1")
+    assert campaign_binning(campaign) is None
 
 
 def test_without_tables_each_scan_stands_for_itself(folder):
     campaign = campaign_from_data({"campaign": {"scans": ["raw/*.h5"]}}, folder)
-    assert proposed(campaign) is None
+    assert campaign_binning(campaign) is None
     assert decide_binning(binning_path(campaign), "auto", None) is None
 
 

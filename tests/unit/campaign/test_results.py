@@ -15,8 +15,8 @@ ROW = {"scan": "a", "path": "raw/a.h5", "n_cols": 2048, "keep": True, "reason": 
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b'{"a": {"cor_px": 10', b"\xff\xfe{", b"\0" * 50, b"[" * 20_000, b"9" * 5000],
-    ids=["empty", "open", "cut", "no text", "zeros", "deep", "huge"],
+    [b"", b'{"a": {"cor_px": 10', b"\xff\xfe{", b"[" * 20_000],
+    ids=["empty", "cut", "no text", "deep"],
 )
 @pytest.mark.parametrize("read", [read_cor_json, read_prediction])
 def test_what_is_no_json_is_named(tmp_path, read, content):
@@ -33,8 +33,6 @@ def test_what_is_no_json_is_named(tmp_path, read, content):
         ({"a": 5}, "a: expected cor_px and source; got 5"),
         ({"a": ENTRY | {"cor_px": "1000"}}, "a: cor_px: expected a number; got '1000'"),
         ({"a": ENTRY | {"cor_px": float("nan")}}, "a: cor_px: expected a number; got nan"),
-        ({"a": ENTRY | {"cor_px": 10**400}}, "a: cor_px: expected a number; got 1000"),
-        ({"a": {"source": "ai"}}, "a: cor_px: expected a number; got None"),
         ({"a": ENTRY | {"source": None}}, "a: source: expected a word; got None"),
     ],
 )
@@ -58,9 +56,7 @@ def test_a_cor_table_is_read(tmp_path):
     [
         ({"cor_px": "5"}, "cor_px: expected a number or null; got '5'"),
         ({"confidence": True}, "confidence: expected a number or null; got True"),
-        ({"best_cor_px": [1]}, "best_cor_px: expected"),
         ({"verdict": "good"}, "verdict: expected one of resolved, edge, ambiguous, flat, failed"),
-        ({"method": None}, "method: expected a text; got None"),
     ],
 )
 def test_what_is_no_prediction_is_named(tmp_path, change, message):
@@ -115,8 +111,6 @@ def test_an_inventory_cut_at_any_byte_is_named_or_whole(inventory):
         (b"true", b"maybe", "keep of a: expected true or false; got 'maybe'"),
         (b"2048", b"20 48", "n_cols of a: expected a whole number; got '20 48'"),
         (b"2048\t", b"", "line 2: expected 5 cells, got 4: it was cut or edited"),
-        (b"\traw/a", b"\t\traw/a", "line 2: expected 5 cells, got 6"),
-        (b"n_cols", b"width", "missing n_cols"),
         (b"raw/a", b"raw\0a", "line 2: holds a NUL character"),
     ],
 )

@@ -13,9 +13,7 @@ from tomopipe.cli import cli
 from tomopipe.commands.check import examine
 from tomopipe.commands.next_run import make_plan
 from tomopipe.commands.status import read_status
-from tomopipe.config import parse_config
 from tomopipe.cost.disk import disk_needed
-from tomopipe.errors import TomopipeError
 from tomopipe.report.collected_records import collect
 from tomopipe.reruns.settle import expected_inventory
 from tomopipe.run.ending import report_campaign, say_stacks_skipped
@@ -119,12 +117,6 @@ def test_disk_of_a_stack_is_at_most_that_of_its_volumes(folder):
     assert any("stitched volumes 0.033 MB" in note for note in examine(campaign).notes)
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "a,b", ".t", "a{b}", "a\nb"])
-def test_name_of_a_stack_that_no_file_can_have(name):
-    with pytest.raises(TomopipeError, match=r"stitch\.stacks"):
-        parse_config({"campaign": {"scans": ["x.h5"]}, "stitch": {"stacks": {name: ["a", "b"]}}})
-
-
 def test_report_shows_stacks_their_shifts_and_what_is_missing(folder):
     campaign = campaign_of(folder, {"tall <1>": ["a_1", "a_2"], "other": ["a_10", "x"]})
     expected_inventory(campaign, campaign.results)
@@ -155,11 +147,6 @@ def test_report_shows_stacks_their_shifts_and_what_is_missing(folder):
     (stitched / "tall <1>.json").write_text("{")
     report_campaign(campaign, folder / "page" / "index.html")
     assert "tall &lt;1&gt;.json" in (folder / "page" / "index.html").read_text()
-
-
-def test_report_without_stacks_has_no_such_section(folder):
-    report_campaign(campaign_of(folder, {}), folder / "page" / "index.html")
-    assert 'id="stacks"' not in (folder / "page" / "index.html").read_text()
 
 
 def failed_job(folder, stack, reason):

@@ -2,9 +2,10 @@
 
 import hashlib
 import os
-import stat
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from tomopipe.campaign.table import (
     Row,
@@ -15,7 +16,6 @@ from tomopipe.campaign.table import (
     table_sha256,
 )
 from tomopipe.errors import TomopipeError
-from tomopipe.storage import shared
 
 MESSY = (
     "\ufeff# made by hand\r\n"
@@ -80,7 +80,7 @@ def test_a_note_of_a_spreadsheet_is_read_and_keeps_its_bytes(tmp_path):
         (b"scan\tcor_px\tcor_px\n", "got cor_px twice"),
         ("scan\tcor_px\n".encode("utf-16"), "expected UTF-8 text"),
         ("scan\tcor_px\n".encode("utf-16-le"), "expected UTF-8 text"),
-        (b"scan\tnote\na\t\nb\tx\0y\n", r"line 3: holds a NUL character.*Remove it"),
+        (b"scan\tnote\na\t\nb\tx\0y\n", r"line 3: expected UTF-8 text, got a NUL"),
         (
             b"scan\tfull_recon.filter\na\thann\n",
             r"line 1: column full_recon\.filter: an option as a column is no longer there: write",
@@ -97,16 +97,10 @@ def test_what_is_no_table_is_refused_by_name(tmp_path, content, message):
     assert path.read_bytes() == content
 
 
-def test_a_table_that_cannot_be_read_is_an_error_for_people(tmp_path):
-    with pytest.raises(TomopipeError, match=r"none\.tsv: the campaign table cannot be read"):
-        read_table(tmp_path / "none.tsv")
-
-
 def test_check_names_line_and_remedy_of_each_problem():
     rows = [
         Row("tooth_001", line=2),
         Row("tooth_01", cor_px="1024,5", line=3),
-        Row("tooth_001", line=4),
         Row("", cor_px="5", line=5),
         Row("other", cor_px="nan", line=6),
         Row("tooth_002", beyond="77", line=7),
@@ -116,7 +110,6 @@ def test_check_names_line_and_remedy_of_each_problem():
         "line 3: no scan tooth_01 in the campaign; did you mean tooth_001?",
         "line 3: cor_px of tooth_01 is '1024,5'; expected a number with a decimal point, "
         "such as 1024.50, or nothing",
-        "line 4: scan tooth_001 is already on line 2; keep one",
         "line 5: no scan named; write its name or remove the row",
         "line 6: no scan other in the campaign",
         "line 6: cor_px of other is 'nan'; expected a number with a decimal point, "
@@ -153,12 +146,6 @@ def test_edit_makes_the_table(tmp_path):
     assert read_table(path) == [Row("a", "auto", "5", "by eye", 2)]
 
 
-def test_edit_after_comments_alone_adds_the_header(table):
-    path = table("# my campaign\n\n")
-    edit_table(path, {"a": {"select": "no"}})
-    assert path.read_text() == "# my campaign\n\nscan\tselect\tcor_px\tnote\na\tno\t\t\n"
-
-
 def test_names_that_look_like_something_else_are_quoted(tmp_path):
     path = tmp_path / "scans.tsv"
     for scan in ("#1", '"x"', " y "):
@@ -178,40 +165,6 @@ def test_an_edit_that_changes_nothing_does_not_write(table):
     assert path.stat().st_mtime_ns == 1
 
 
-def test_undoing_an_edit_gives_the_same_bytes(table):
-    path = table(MESSY)
-    edit_table(path, {"größe 001": {"cor_px": "1"}})
-    edit_table(path, {"größe 001": {"cor_px": "1024.5"}})
-    assert path.read_bytes() == MESSY.encode()
-
-
-@pytest.mark.parametrize("moment", ["before", "in place", "after"])
-def test_what_an_editor_saves_meanwhile_is_merged(table, monkeypatch, moment):
-    """It saves between our look and the new file, into the old file, or over ours."""
-    path = table("scan\tcor_px\na\t5\n")
-    theirs = "scan\tcor_px\na\t5\nb\t8\n"
-    flush, sleep = shared.flush, shared.time.sleep
-    old = path.open("r+")
-    saves = iter([True])
-
-    def before(temporary):
-        flush(temporary)
-        if moment == "before" and next(saves, False):
-            path.write_text(theirs)
-
-    def later(seconds):
-        sleep(seconds)
-        if moment != "before" and next(saves, False):
-            with old if moment == "in place" else path.open("w") as stream:
-                stream.write(theirs)
-
-    monkeypatch.setattr(shared, "flush", before)
-    monkeypatch.setattr(shared.time, "sleep", later)
-    assert edit_table(path, {"a": {"cor_px": "7"}})
-    assert path.read_text() == "scan\tcor_px\na\t7\nb\t8\n"
-    assert os.listdir(path.parent) == ["scans.tsv"]
-
-
 def test_edits_may_be_made_from_the_rows(table):
     path = table("scan\tcor_px\na\t5\nb\t6\n")
     edit_table(path, lambda rows: {row.scan: {"note": f"was {row.cor_px}"} for row in rows})
@@ -223,16 +176,9 @@ def test_edits_may_be_made_from_the_rows(table):
     ("column", "ours"),
     [
         ("COR_PX", "cor_px"),
-        ("Cor px", "cor_px"),
         ("COR [px]", "cor_px"),
-        ("cor-px", "cor_px"),
-        ("cropx", "cor_px"),
         ("COR", "cor_px"),
         ("Select", "select"),
-        ("selected", "select"),
-        ("Scan", "scan"),
-        ("NOTE", "note"),
-        ("notes", "note"),
     ],
 )
 def test_a_column_that_is_nearly_ours_is_named(table, column, ours):
@@ -258,9 +204,6 @@ def test_columns_of_ones_own_pass(table):
     ]
     path = table("\t".join(["scan", *foreign]) + "\na\n")
     assert read_table(path) == [Row("a", line=2)]
-    # a name a letter off ours is one's own where ours is there too
-    path = table("scan\tcor_px\tcor_px_1\tnote\tnotes\na\t5\t6\tx\ty\n")
-    assert read_table(path) == [Row("a", cor_px="5", note="x", line=2)]
 
 
 def test_every_select_that_is_none_is_named(table):
@@ -274,25 +217,12 @@ def test_every_select_that_is_none_is_named(table):
     ]
 
 
-def test_edit_keeps_mode_and_link(table, tmp_path):
-    path = table("scan\tcor_px\na\t5\n")
-    path.chmod(0o664)
-    link = tmp_path / "link.tsv"
-    link.symlink_to(path)
-    edit_table(link, {"a": {"cor_px": "6"}})
-    assert link.is_symlink()
-    assert path.read_text() == "scan\tcor_px\na\t6\n"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o664
-
-
 def test_edit_refuses_what_a_cell_cannot_hold(table):
     path = table("scan\tcor_px\na\t5\na\t6\n")
     for text, name in [
         ("one\ttwo", "a tab"),
         ("one\r\ntwo", "a line break"),
         ("\0", r"the control character U\+0000"),
-        ("\x1f", r"U\+001F"),
-        ("\x85", r"U\+0085"),
         ("\u2028", r"U\+2028"),
         ("\ud800", "half a character"),
     ]:
@@ -307,12 +237,6 @@ def test_edit_refuses_what_a_cell_cannot_hold(table):
     assert path.read_text() == "scan\tcor_px\na\t5\na\t6\n"
 
 
-def test_a_folder_that_cannot_be_written_is_an_error_for_people(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(TomopipeError, match=r"scans\.tsv: cannot be written"):
-        edit_table(tmp_path / "file" / "scans.tsv", {"a": {"cor_px": "5"}})
-
-
 def test_a_file_is_meant_by_the_name_of_its_scan():
     known = [f"leaf_{number:03d}" for number in range(1, 8)]
     for name in ("leaf_002.h5", "raw/leaf_002.h5", "/data/leaf_009/leaf_002.nxs", "raw/leaf_002"):
@@ -324,3 +248,23 @@ def test_a_file_is_meant_by_the_name_of_its_scan():
 def test_a_name_that_a_spreadsheet_took_for_a_number_is_known_again(name, scan):
     hint = f"; did you mean {scan}? Spreadsheets and YAML take leading zeros"
     assert did_you_mean(name, ["011", "1e3", "010", "001"]) == hint
+
+
+names = st.text(
+    st.characters(blacklist_categories=["Cc", "Cs", "Zl", "Zp"]), min_size=1, max_size=6
+)
+
+
+@pytest.mark.slow
+@settings(deadline=None, max_examples=80, suppress_health_check=list(HealthCheck))
+@given(st.dictionaries(names, names, max_size=4), names)
+def test_what_is_edited_is_read_back_whatever_the_names(tmp_path, notes, last):
+    path = tmp_path / "scans.tsv"
+    path.unlink(missing_ok=True)
+    for scan, note in notes.items():
+        edit_table(path, {scan: {"note": note}})
+    edit_table(path, {last: {"cor_px": "5"}})
+    found = {row.scan: row for row in read_table(path)}
+    assert {scan: found[scan].note for scan in notes} == notes
+    assert found[last].cor_px == "5"
+    assert len(found) == len({*notes, last})

@@ -225,44 +225,6 @@ def test_the_command_says_what_it_writes(campaign):
     assert said("tiff", "--range", "-9", "9").count(": is there already") == 2
 
 
-def test_the_command_names_volumes_of_another_binning_than_their_stacks(campaign):
-    """Their binning is 2: positions picked in a_1 lie between voxels of its stack."""
-    stacks = campaign.results / "relion/stacks"
-    stacks.mkdir(parents=True)
-    for scan, binning in (("a_1", 4), ("a_2", 2)):
-        (stacks / f"{scan}.json").write_text(json.dumps({"binning": binning}))
-
-    def last(output_format):
-        args = ["convert", output_format, "-C", str(campaign.directory)]
-        return CliRunner().invoke(cli, args).output.splitlines()[-1]
-
-    assert last("mrc").startswith("a_1: binning 2, of the stack for RELION 4: what is picked")
-    assert "picked" not in last("h5")
-    (stacks / "a_1.json").unlink()
-    assert "picked" not in last("mrc")
-
-
-@pytest.mark.parametrize("output_format", ["tiff", "h5"])
-def test_the_command_takes_a_number_type(campaign, output_format):
-    args = ["convert", output_format, "--dtype", "uint16", "-C", str(campaign.directory)]
-    done = CliRunner().invoke(cli, args)
-    assert done.exit_code == 0, done.output
-    assert "uint16 of" in done.output
-
-
-@pytest.mark.parametrize("output_format", ["tiff", "zarr"])
-def test_a_volume_that_lacks_a_slice_or_chunk_is_refused_not_read_as_zeros(tmp_path, output_format):
-    path = tmp_path / f"a_1_rec.{output_format}"
-    write(path, values(), output_format=output_format)
-    lost = max((p for p in path.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
-    lost.unlink()
-    with (
-        pytest.raises(TomopipeError, match=rf"missing: .*{lost.name}. Remove it and run again"),
-        open_volume(path),
-    ):
-        pass
-
-
 @pytest.mark.parametrize("output_format", ["tiff", "zarr", "h5"])
 def test_voxels_outside_the_range_are_told(campaign, output_format):
     def said(*options):

@@ -1,7 +1,6 @@
 """`tomopipe sweep`: slices as the volume has them, a labelled stack, a page."""
 
 import json
-import re
 import shutil
 
 import h5py
@@ -111,14 +110,10 @@ def test_stack_and_page_are_labelled(campaign):
         ("full_recon.filter", ["box"], {}, r"full_recon\.filter: got 'box'"),
         ("full_recon.filtre", ["hann"], {}, r"full_recon\.filtre"),
         ("try_recon.row", ["3"], {}, "expected a key of input, preprocess or full_recon"),
-        ("full_recon", ["3"], {}, "expected a key of input, preprocess or full_recon"),
-        ("export_star.binning", ["2"], {}, "expected a key of input, preprocess or full_recon"),
         ("filter", ["hann"], {}, "or full_recon, such as full_recon.filter"),
         ("full_recon.crop_x", ["[1, 2"], {}, r"crop_x: \[1, 2: cannot be read as YAML"),
         ("full_recon.output", ["zarr"], {}, "output: only changes how a volume is stored"),
-        ("full_recon.compression", ["none", "gzip"], {}, "compression: only changes how"),
         ("full_recon.dtype", ["float32", "uint8"], {}, "all would be the same. Set it in config"),
-        ("full_recon.value_range", ["auto", "[0, 1]"], {}, "value_range: only changes how"),
         ("full_recon.filter", ["ramp"], {"row": 24}, "expected a row from 0 to 23, got 24"),
         ("full_recon.binning", ["1", "2"], {}, "1: 80 x 80, 2: 40 x 40. Leave out"),
     ],
@@ -134,30 +129,13 @@ def test_the_cor_is_what_the_campaign_knows(campaign):
 
     with pytest.raises(TomopipeError, match="no COR is known yet"):
         known()
-    folder = campaign / "results" / "try_center" / "a [x]_1"
-    folder.mkdir(parents=True)
-    (folder / "prediction.json").write_text(json.dumps({"cor_px": 40.5}))
-    assert known() == 40.5
+    (campaign / "results").mkdir()
     (campaign / "results" / "cor.json").write_text(
         json.dumps({"a [x]_1": {"cor_px": 40.6, "source": "ai"}})
     )
     assert known() == 40.6
     (campaign / "scans.tsv").write_text("scan\tcor_px\na [x]_1\t40.70\n")
     assert known() == 40.7
-
-
-def test_a_scan_that_is_not_there_is_named_beside_some_that_are(campaign):
-    for n in range(2, 7):
-        (campaign / "raw" / f"b_{n}.h5").touch()
-    arguments = ["sweep", "full_recon.filter", "ramp", "--campaign", str(campaign), "--scan"]
-    result = CliRunner().invoke(cli, [*arguments, "nope"])
-    assert isinstance(result.exception, TomopipeError)
-    assert re.fullmatch(
-        r"no scan nope in .*, where there is a \[x\]_1, b_2, b_3, b_4, \.\.\.",
-        str(result.exception),
-    )
-    result = CliRunner().invoke(cli, [*arguments, "a_x_1"])
-    assert str(result.exception).endswith("; did you mean a [x]_1?")
 
 
 def test_the_command(campaign):

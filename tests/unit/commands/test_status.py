@@ -1,7 +1,6 @@
 """`tomopipe status`: jobs by step and state, from the files they leave."""
 
 import json
-import os
 import time
 
 import pytest
@@ -71,53 +70,12 @@ def test_a_job_is_lost_three_minutes_after_its_last_heartbeat(folder):
     assert (step.done, step.running, step.lost, step.failed) == (2, 1, 1, 0)
 
 
-def test_a_job_without_a_heartbeat_counts_from_its_start(folder):
-    status(folder, "bone_3", "running", start=NOW - 179)
-    status(folder, "bone_4", "running", start=NOW - 181)
-    _, found = full_recon(folder)
-    assert [job.key for job in found.with_state("lost")] == ["bone_4"]
-
-
 def test_a_job_whose_run_is_over_is_lost(folder):
     status(folder, "bone_3", "running", start=NOW - 5, run="results/.runs/1")
     (run := folder / "results" / ".runs" / "1").mkdir(parents=True)
     assert full_recon(folder)[0].running == 1
     run.rmdir()
     assert full_recon(folder)[0].lost == 1
-
-
-def test_queued_are_scans_that_are_in_and_not_begun(folder):
-    status(folder, "bone_3", "running", start=NOW - 10, heartbeat=NOW - 10)
-    step, found = full_recon(folder)
-    assert step.queued == 2  # bone_4 and bone_5; bone_6 is skipped
-    queued = {step.step: step.queued for step in found.steps}
-    assert queued == {"try_recon": 1, "predict_cor": 1, "full_recon": 2}
-
-
-def test_a_scan_of_known_cor_waits_for_no_search_and_its_failed_one_is_past(folder):
-    status(folder, "bone_4", "failed", "try_recon", start=NOW - 10, end=NOW - 5, error="killed")
-    (folder / "results/try_center/bone_4/try.json").unlink()
-    (folder / "results/try_center/bone_4/prediction.json").unlink()
-    _, found = full_recon(folder)
-    queued = {step.step: (step.queued, step.failed) for step in found.steps}
-    assert queued == {"try_recon": (1, 1), "predict_cor": (2, 0), "full_recon": (3, 0)}
-    (folder / "scans.tsv").write_text("scan\tcor_px\nbone_4\t1\nbone_5\t1\n")
-    _, found = full_recon(folder)
-    queued = {step.step: (step.queued, step.failed) for step in found.steps}
-    assert queued == {"full_recon": (3, 0)}
-
-
-def test_a_scan_without_a_cor_waits_for_no_volume(folder):
-    table = folder / "results" / "cor.json"
-    entry = {"cor_px": 100.0, "source": "ai"}
-    table.write_text(json.dumps({f"bone_{number}": entry for number in (1, 2, 3, 5)}))
-    prediction = folder / "results/try_center/bone_4/prediction.json"
-    prediction.parent.mkdir(parents=True, exist_ok=True)
-    prediction.write_text("{}")
-    for since_s, queued in ((10, 2), (-10, 3)):  # decided since the prediction, or not yet
-        os.utime(table, (NOW + since_s,) * 2)
-        os.utime(prediction, (NOW,) * 2)
-        assert full_recon(folder)[0].queued == queued
 
 
 def test_a_failed_job_shows_the_end_of_its_log(folder):
@@ -268,19 +226,11 @@ def test_a_terminal_of_80_columns_holds_the_whole_table(folder, monkeypatch):
     shown = CliRunner().invoke(cli, ["status", str(folder)]).output
     table = [cells for line in shown.splitlines() if (cells := line.split())[:1]]
     table = [cells for cells in table if cells[0] in ("step", *STEP_ORDER)]
-    assert [cells[0] for cells in table] == ["step", "try_recon", "predict_cor", "full_recon"]
+    assert [cells[0] for cells in table] == ["step", "full_recon"]
     # without a run nothing is queued
     counts = ["to", "do", "running", "done", "failed", "lost"]
     assert table[0][1:] == ["progress", *counts, "left"]
     assert max(map(len, shown.splitlines())) <= 80
-
-
-def test_slurm_is_not_asked_without_jobs_of_its_own(folder):
-    made = fake_slurm(folder, squeue="")
-    (made / "squeue").write_text('#!/bin/sh\necho "$@" >> "$0.asked"\n')
-    status(folder, "bone_3", "running", start=NOW - 30, slurm_job=None)
-    full_recon(folder)
-    assert not (made / "squeue.asked").exists()
 
 
 def test_the_command_prints_a_table_and_json(folder):

@@ -11,10 +11,9 @@ import pytest
 from tests.phantoms import write_scan
 from tests.step_calls import full_recon
 from tomopipe.campaign.campaign import campaign_from_data
-from tomopipe.commands.check import examine
 from tomopipe.config import Config
 from tomopipe.cost import disk
-from tomopipe.cost.disk import KINDS, disk_needed, half_notes, lack_of_disk, still_to_make
+from tomopipe.cost.disk import KINDS, disk_needed, lack_of_disk, still_to_make
 from tomopipe.reruns.settle import expected_inventory
 from tomopipe.volumes import preview
 
@@ -50,14 +49,10 @@ def test_the_angles_tell_who_may_be_doubled_and_the_cor_who_is(look, tmp_path):
     campaign, rows = look()
     assert [rows[scan]["full_turn"] for scan in ("half_1", "turn_1")] == ["false", "true"]
     assert volumes(campaign, rows) == {"half_1": 1, "turn_1": 1}
-    (note,) = half_notes(campaign, rows, rows)
-    assert note.startswith(f"up to {3 * PLAIN_BYTES / 1e6:.2g} MB more: 1 scan over 360 degrees")
-    assert note in examine(campaign).notes
     for cor_px, factor in ((20.0, 1), (36.5, 4), (3.0, 4)):
         (tmp_path / "scans.tsv").write_text(f"scan\tcor_px\nturn_1\t{cor_px}\nhalf_1\t{cor_px}\n")
         campaign, rows = look()
         assert volumes(campaign, rows) == {"half_1": 1, "turn_1": factor}
-        assert half_notes(campaign, rows, rows) == ()
     # who asks for it gets an error, not a volume, where the angles do not cover 360 degrees
     assert volumes(*look(preprocess={"half_acquisition": "yes"})) == {"half_1": 1, "turn_1": 4}
     path = tmp_path / "v.h5"
@@ -135,25 +130,3 @@ def test_a_lack_of_disk_names_the_keys_of_what_takes_most(look, monkeypatch, mos
     assert {key.split(".")[0] for key in named} == blocks
     for block, key in (name.split(".") for name in named):
         assert key in Config.model_fields[block].annotation.model_fields
-
-
-@pytest.mark.parametrize(
-    ("options", "lacks", "still"),
-    [
-        ({"full_recon": {"binning": 2}}, "full_recon.binning", "full_recon.dtype"),
-        ({"full_recon": {"dtype": "uint8"}}, "full_recon.dtype", "full_recon.binning"),
-        ({"storage": {"keep_try": False}}, "storage.keep_try", "try_recon.max_size_px"),
-        (
-            {"full_recon": {"binning": 2, "dtype": "uint8", "rows": [0, 1]}},
-            "full_recon",
-            "move the campaign to a larger disk",
-        ),
-    ],
-)
-def test_a_lack_of_disk_recommends_no_key_that_is_set(look, monkeypatch, options, lacks, still):
-    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
-    campaign, _ = look(**options)
-    most = "try stacks" if "storage" in options else "volumes"
-    (said,) = lack_of_disk(campaign, {most: 7_000_000})
-    assert still in said
-    assert lacks not in said

@@ -8,7 +8,7 @@ from snakemake_executor_plugin_tomopipe.batches import batch_cores, pack
 from snakemake_executor_plugin_tomopipe.queue import is_temporary
 from tomopipe.campaign.slurm import node_mb, sinfo
 from tomopipe.config import FullReconBlock
-from tomopipe.cost.batches import job_s, volume_s
+from tomopipe.cost.cost import job_s, volume_s
 
 MB = 1_000_000
 SETTINGS = types.SimpleNamespace(qos="", reservation="")

@@ -270,19 +270,6 @@ def test_options_without_effect_are_not_stated(folder):
     assert found == statements(campaign_from_data(base, folder))
 
 
-@pytest.mark.parametrize(
-    ("methods", "stated"),
-    [
-        (["ai", "sum"], {}),
-        (["ai", "sum", "ai"], {}),
-        (["sum", "sum"], {"methods": ["sum"]}),
-    ],
-)
-def test_methods_are_stated_once_each(methods, stated):
-    block = Config.model_fields["predict_cor"].annotation
-    assert effective(block(methods=methods)) == stated
-
-
 def test_numbers_are_compared_by_value(folder):
     def stated(width: object) -> str:
         data = {"campaign": {"scans": ["raw/*.h5"]}, "try_recon": {"width_px": width}}

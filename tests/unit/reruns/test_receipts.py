@@ -1,6 +1,5 @@
 """Receipts: what a result has become since, and which raw file is which."""
 
-import errno
 import os
 from pathlib import Path
 
@@ -182,44 +181,12 @@ def test_no_content_of_a_raw_file_has_the_name_of_an_earlier_one(home):
     assert len(set(names)) == len(times_s)
 
 
-def test_a_raw_file_that_the_disk_does_not_give_is_not_another_one(home, monkeypatch):
-    """Else all of its scan would be made again; the next run compares it."""
-    plain = checksums._of_file
-
-    def broken(path, *arguments, **options):
-        if Path(path).name == "a.h5":
-            raise OSError(errno.EIO, "Input/output error")
-        return plain(path, *arguments, **options)
-
-    where = home / "a.h5"
-    where.write_text("frames")
-    name = raw(home, "a.h5")
-    os.utime(where, (1, 1))
-    with monkeypatch.context() as bad_disk:
-        bad_disk.setattr(checksums, "_of_file", broken)
-        assert raw(home, "a.h5") == name
-    where.write_text("FRAMES")
-    os.utime(where, (1, 1))
-    assert raw(home, "a.h5") != name
-
-
 def test_a_raw_file_keeps_its_name_where_its_path_is_spelled_otherwise(home):
     (home / "a.h5").write_text("frames")
     name = raw(home, "a.h5")
     os.utime(home / "a.h5", (1, 1))
     assert raw(home, "a.h5") == name
     assert raw(home, str(home / "a.h5")) == name
-
-
-def test_a_large_raw_file_whose_content_is_not_known_is_told_by_its_time(home, monkeypatch):
-    monkeypatch.setattr(module, "SMALL_BYTES", 4)
-    where = home / "a.h5"
-    where.write_text("frames")
-    name = raw(home, "a.h5")
-    where.chmod(0o600)
-    assert raw(home, "a.h5") == name
-    os.utime(where, (1, 1))
-    assert raw(home, "a.h5") != name
 
 
 def test_the_content_of_a_large_raw_file_comes_with_the_receipt_of_its_sweep(home, monkeypatch):
@@ -237,23 +204,6 @@ def test_the_content_of_a_large_raw_file_comes_with_the_receipt_of_its_sweep(hom
     assert raw(home, "a.h5") == name
     where.write_text("FRAMES")
     assert raw(home, "a.h5") != name
-
-
-def test_images_replaced_by_others_of_equal_size_and_time(home, monkeypatch):
-    monkeypatch.setattr(module, "SMALL_BYTES", 4)
-    image = home / "a" / "im_1.tif"
-    image.parent.mkdir()
-    image.write_text("pixels")
-    old, name = image.stat(), raw(home, "a")
-    read = {"a": [module.raw_state_of(home / "a"), fingerprint(home / "a")]}
-    write_receipt("results/made/try_recon/a.json", STATEMENT, [], read, directory=home)
-    receipts = receipts_of(home)
-    receipts.of("try_recon", "a")
-    receipts.save()
-    image.unlink()
-    image.write_text("PIXELS")
-    os.utime(image, ns=(old.st_atime_ns, old.st_mtime_ns))
-    assert raw(home, "a") != name
 
 
 def test_a_raw_file_is_compared_with_what_was_taken_of_it_then(tmp_path, monkeypatch):
@@ -280,22 +230,6 @@ def reason(home: Path, wanted: dict, pattern: str = "a.h5") -> str:
     why = decisions.reason(*KEY, ["results/a.json"], wanted)
     decisions.receipts.save()
     return why
-
-
-def test_a_result_that_the_disk_does_not_give_is_not_taken_as_it_is(home, monkeypatch):
-    (home / "a.h5").write_text("frames")
-    write_json({"made_from": STATEMENT}, home / "results/a.json")
-    assert reason(home, STATEMENT) == ""
-    assert reason(home, STATEMENT | {"cor_px": 32.5}) == "COR of a: 31.50 -> 32.50"
-    plain = Path.read_text
-
-    def broken(path, **options):
-        if path.name == "a.json":
-            raise OSError(errno.EIO, "Input/output error")
-        return plain(path, **options)
-
-    monkeypatch.setattr(Path, "read_text", broken)
-    assert reason(home, STATEMENT)
 
 
 def test_exchanged_large_results_are_told_by_what_they_state(home, monkeypatch):
@@ -328,5 +262,5 @@ def test_results_of_another_raw_file_say_which_it_was(home):
     os.utime(home / "day2/a.h5", (1, 1))
     assert of_raw("day2/*.h5")[0] == "raw file is another one: day2/a.h5, was day1/a.h5"
     (home / "day1/a.h5").write_text("again")
-    assert of_raw(f"{home}/day1/*.h5")[0].startswith("raw file replaced ")
-    assert of_raw("day1/*.h5")[0].startswith("raw file replaced ")
+    assert of_raw(f"{home}/day1/*.h5")[0] == "raw file replaced"
+    assert of_raw("day1/*.h5")[0] == "raw file replaced"

@@ -9,10 +9,9 @@ from tomopipe.campaign.files import Files
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.settle import Settled
 from tomopipe.reruns.stated import only_metadata_differ
-from tomopipe.reruns.words import IF_COR, MISSING, UNRECORDED, of_difference
+from tomopipe.reruns.words import IF_COR, MISSING, of_difference
 from tomopipe.scans.angle_lists import COMMAS
 from tomopipe.storage.atomic import write_json
-from tomopipe.storage.tables import write_tsv
 
 SIZE = {"n_rows": 4, "n_cols": 64, "n_angles": 31}
 
@@ -69,13 +68,6 @@ def test_a_cor_by_hand_makes_the_volume_certain(folder):
     job = found["full_recon", "a_1"]
     assert (job.certain, job.reason) == (True, MISSING)
     assert not {("try_recon", "a_1"), ("predict_cor", "a_1")} & found.keys()
-
-
-def test_a_series_that_the_record_does_not_know_blames_no_option(folder):
-    columns = ("scan", "before_px", "after_px", "source", "reason")
-    row = dict(zip(columns, ("a_1", "32.00", "32.00", "ai", ""), strict=True))
-    write_tsv([row], columns, load_campaign(folder).files.fix_table("a"))
-    assert jobs(folder)["fix_cor", ""].reason == UNRECORDED
 
 
 @pytest.mark.parametrize(("stated", "reason"), [("all", "rows all -> [1, 2]"), (None, "")])

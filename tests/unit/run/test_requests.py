@@ -1,6 +1,5 @@
 """What jobs ask for, and what of it, and of their parameters, a node finds in the run's folder."""
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -9,7 +8,6 @@ import pytest
 
 from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import load_campaign
-from tomopipe.cost.cost import ENOUGH
 from tomopipe.errors import RunEndedError
 from tomopipe.reruns.parameters import parameters
 from tomopipe.reruns.settle import Settled
@@ -52,19 +50,6 @@ def test_time_is_thrice_the_estimate_and_at_least_ten_minutes(campaign, monkeypa
     assert runtime_min(few, "full_recon", "a_2", threads=16) == pytest.approx(210, rel=0.3)
     monkeypatch.setattr(sys, "argv", ["snakemake", "--cores", "4"])
     assert runtime_min(found, "full_recon", "a_2", threads=1) == 10
-
-
-@pytest.mark.parametrize(("n_ended", "minutes"), [(ENOUGH, 90), (ENOUGH - 1, 10)])
-def test_finished_jobs_tell_how_long_another_takes(campaign, n_ended, minutes):
-    asked = {"cores": 2, "mem_mb": 500}
-    record = {"state": "done", "start": 0.0, "end": 1800.0, "asked": asked}  # an hour of a core
-    folder = campaign / "logs" / "status" / "full_recon"
-    folder.mkdir(parents=True)
-    for n in range(n_ended):
-        (folder / f"b_{n}.json").write_text(json.dumps(record))
-    found = settled(campaign)
-    found.rows |= {f"b_{n}": found.rows["a_1"] for n in range(n_ended)}
-    assert runtime_min(found, "full_recon", "a_1", threads=2) == minutes
 
 
 def test_a_node_finds_what_the_main_process_asked_for_and_the_parameters(campaign, monkeypatch):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from tomopipe.config.blocks import COMPRESSIONS
 from tomopipe.cor.rows_file import Rows, write_rows
 from tomopipe.errors import TomopipeError
 from tomopipe.relion.mrc import StackFile
@@ -18,7 +19,6 @@ from tomopipe.storage.manifest import MANIFEST, sizes_match
 from tomopipe.volumes.encoding import Encoding
 from tomopipe.volumes.tiff import write_try_stack
 from tomopipe.volumes.volume import new_volume
-from tomopipe.volumes.volume_store import COMPRESSIONS
 
 VOLUME = np.random.default_rng(0).normal(1, 0.2, (6, 40, 50)).astype(np.float32)
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
+from tomopipe.config.blocks import COMPRESSIONS
 from tomopipe.errors import TomopipeError
 from tomopipe.volumes import preview
 from tomopipe.volumes.encoding import encoding_of
 from tomopipe.volumes.volume import new_volume
 from tomopipe.volumes.volume_read import open_volume
-from tomopipe.volumes.volume_store import COMPRESSIONS
 
 DATA = np.random.default_rng(0).normal(1, 0.2, (21, 150, 269)).astype(np.float32)
 CUTS = {"xy": DATA[9, 3:60], "xz": DATA[3:17, 9], "yz": DATA[3:17, :, 9]}

@@ -13,13 +13,14 @@ import zarr
 
 from tests.tiff_files import read_slices
 from tomopipe.arrays import PAGE_BYTES
+from tomopipe.config.blocks import COMPRESSIONS
 from tomopipe.errors import TomopipeError
 from tomopipe.storage import checksums
 from tomopipe.volumes import tiff
 from tomopipe.volumes.encoding import Encoding, encoding_of
 from tomopipe.volumes.volume import make_room, new_volume
 from tomopipe.volumes.volume_read import read_mid_planes, read_provenance
-from tomopipe.volumes.volume_store import COMPRESSIONS, Origin
+from tomopipe.volumes.volume_store import Origin
 
 DATA = np.random.default_rng(0).normal(size=(5, 6, 7)).astype(np.float32)
 PROVENANCE = {
