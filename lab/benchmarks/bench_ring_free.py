@@ -366,7 +366,7 @@ def write_rods(path, lines, theta_rad, fault):
 
 def slice_by(path, recipe, cor_px):
     """Return one slice of a scan, corrected as the workflow does it."""
-    with open_scan(path, known=KNOWN) as scan:
+    with open_scan(path, options=KNOWN) as scan:
         corrections = corrections_of(scan, PreprocessBlock(**recipe))
         first, last = corrections.rows_needed((ROW, ROW + 1))
         lines = corrections.sinograms(scan.read_rows(first, last), (ROW, ROW + 1))

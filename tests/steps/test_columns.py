@@ -87,7 +87,7 @@ def test_the_reader_gives_these_columns_of_all_frames(truth, tmp_path, form):
             new["exchange/theta"] = theta
     part = np.s_[..., 17:125]
     angles = {"angles": {"start": 0, "stop": 180}}  # images have none
-    with open_scan(path, known={"columns": [17, 124]} | angles) as scan:
+    with open_scan(path, options={"columns": [17, 124]} | angles) as scan:
         scan.threads = 2
         assert (scan.n_cols, scan.first_col, scan.detector_cols) == (108, 17, N_COLS)
         np.testing.assert_array_equal(scan.read_rows(1, 3), data[:, 1:3][part])
@@ -99,12 +99,12 @@ def test_the_reader_gives_these_columns_of_all_frames(truth, tmp_path, form):
 
 
 def test_the_inventory_says_so_and_columns_that_are_not_there_are_an_error(truth):
-    found = read_metadata(truth.path, known={"columns": [17, 124]})
+    found = read_metadata(truth.path, options={"columns": [17, 124]})
     assert (found.n_cols, found.columns) == (N_COLS, (17, 125))
     assert f"columns 17 to 124 of {N_COLS} in use" in found.found
     assert "columns" not in read_metadata(truth.path).found
     with pytest.raises(ScanError, match=r"input\.columns: \[17, 151\] are not columns .*0 to 150"):
-        read_metadata(truth.path, known={"columns": [17, 151]})
+        read_metadata(truth.path, options={"columns": [17, 151]})
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +206,10 @@ def test_half_acquisition_of_some_columns(tmp_path):
 
 def test_distortion_and_roll_are_about_the_middle_of_the_whole_detector(truth):
     recipe = PreprocessBlock(roll_deg=2.0, distortion={"coefficients": [1.0, 2e-5]})
-    with open_scan(truth.path) as whole, open_scan(truth.path, known={"columns": [17, 124]}) as cut:
+    with (
+        open_scan(truth.path) as whole,
+        open_scan(truth.path, options={"columns": [17, 124]}) as cut,
+    ):
         done = [
             corrections_of(scan, recipe).sinograms(scan.read_rows(0, 3), (0, 3))
             for scan in (whole, cut)

@@ -155,7 +155,7 @@ def test_corrected_rows_of_wide_spans_are_read_in_batches(tmp_path, monkeypatch)
 
     path = make_scan(tmp_path, CHUNKS[2])
     recipe = PreprocessBlock(**EVERYTHING)
-    with open_scan(path, known=KNOWN) as scan:
+    with open_scan(path, options=KNOWN) as scan:
         whole = collect_rows(scan, [17], recipe)
         monkeypatch.setattr(collected_rows, "_READ_BYTES", 1)
         small = collect_rows(scan, [17], recipe, threads=2)
@@ -173,7 +173,7 @@ def test_stacks_are_corrected_as_volumes_are(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_BLOCK_BYTES", 7 * N_ANGLES * N_COLS * 16)
     options = {"known": KNOWN, "corrections": EVERYTHING, "rows": [5, 30], "max_tilts": 9}
     export_stack(path, tmp_path / "a.mrcs", tmp_path / "a.json", binning=1, **options)
-    with open_scan(path, known=KNOWN) as scan:
+    with open_scan(path, options=KNOWN) as scan:
         corrections = corrections_of(scan, PreprocessBlock(**EVERYTHING))
         expected = corrections.sinograms(scan.read_rows(0, N_ROWS), (0, N_ROWS))
         frames = module.choose_tilts(scan.theta_rad, 9)

@@ -19,8 +19,8 @@ from tomopipe.campaign.series import split_name
 from tomopipe.campaign.state import LOOK_AGAIN
 from tomopipe.config import InventoryBlock
 from tomopipe.errors import TomopipeError
-from tomopipe.scans.linked import files_taken_from
 from tomopipe.scans.raw_scan import RawScan
+from tomopipe.scans.raw_state import files_taken_from
 from tomopipe.steps import inventory as module
 from tomopipe.steps.inventory import COLUMNS, _look
 from tomopipe.storage.tables import read_tsv

@@ -46,7 +46,7 @@ def test_numbers_ranges_of_numbers_and_every_nth():
 def test_the_reader_gives_what_is_left_and_the_inventory_counts_it(tmp_path):
     truth = write_scan(tmp_path / "s_1.h5", n_angles=19, **SIZE)
     known = {"every": 2, "skip_angles": [[75, 105]], "skip_projections": [18]}
-    with open_scan(truth.path) as whole, open_scan(truth.path, known=known) as scan:
+    with open_scan(truth.path) as whole, open_scan(truth.path, options=known) as scan:
         left = [0, 2, 4, 6, 12, 14, 16]
         np.testing.assert_array_equal(scan.read_rows(1, 3), whole.read_rows(1, 3)[left])
         np.testing.assert_array_equal(scan.theta_rad, whole.theta_rad[left])
@@ -68,8 +68,8 @@ def test_the_reader_gives_what_is_left_and_the_inventory_counts_it(tmp_path):
 
 def test_a_number_beyond_the_last_projection_is_named(tmp_path):
     path = write_scan(tmp_path / "s_1.h5", n_angles=19, **SIZE).path
-    reaching = read_metadata(path, known={"skip_projections": [0, [15, 5000]]})
-    beyond = read_metadata(path, known={"skip_projections": [0, 19, [30, 40]]})
+    reaching = read_metadata(path, options={"skip_projections": [0, [15, 5000]]})
+    beyond = read_metadata(path, options={"skip_projections": [0, 19, [30, 40]]})
     assert set(beyond.warnings) - set(reaching.warnings) == {
         "input.skip_projections: 19, [30, 40]: the scan has projections 0 to 18"
     }
@@ -78,7 +78,7 @@ def test_a_number_beyond_the_last_projection_is_named(tmp_path):
 def test_leaving_out_all_is_an_error_that_names_the_keys(tmp_path):
     truth = write_scan(tmp_path / "s_1.h5", n_angles=19, **SIZE)
     with pytest.raises(ScanError, match=r"none of 19 projections is in use: input\.every"):
-        read_metadata(truth.path, known={"skip_projections": [[0, 18]]})
+        read_metadata(truth.path, options={"skip_projections": [[0, 18]]})
 
 
 def test_an_angle_that_is_not_finite_does_no_harm_once_it_is_left_out(tmp_path):
@@ -87,7 +87,7 @@ def test_an_angle_that_is_not_finite_does_no_harm_once_it_is_left_out(tmp_path):
         file["exchange/theta"][4] = np.nan
     with pytest.raises(ScanError, match="not finite"), open_scan(truth.path):
         pass
-    with open_scan(truth.path, known={"skip_projections": [4]}) as scan:
+    with open_scan(truth.path, options={"skip_projections": [4]}) as scan:
         assert scan.n_angles == 18
 
 

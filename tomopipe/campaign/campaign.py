@@ -129,7 +129,7 @@ class Campaign:
 
     def has_other_links(self, inventory: InventoryRows) -> bool:
         """Tell whether a file that raw files link to has changed since the inventory."""
-        from tomopipe.scans.linked import link_state
+        from tomopipe.scans.raw_state import link_state
 
         seen: dict[str, list[int] | None] = {}
         columns = ("linked", "also_read")

@@ -32,7 +32,7 @@ from tomopipe.reruns.relion_notes import note_lines, relion_notes
 from tomopipe.reruns.settle import expected_inventory
 from tomopipe.scans.angle_lists import CANNOT_BE
 from tomopipe.scans.metadata import IN_ORDER, NO_ANGLES
-from tomopipe.scans.nxdetector import HINT
+from tomopipe.scans.nxtomo import HINT
 from tomopipe.stream.source import check_scratch
 
 _VOLUME_MIN = 120  # minutes that the rule full_recon requests first

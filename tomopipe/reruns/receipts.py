@@ -101,7 +101,7 @@ def raw_differs(path: str | os.PathLike[str], content: str) -> bool | None:
         if content.startswith("sample:"):
             from tomopipe.scans.fingerprint import fingerprint
 
-            return fingerprint(path, content.split(":")[2]) != content
+            return fingerprint(path) != content
         return bool(checksums.differs(path, content))
     except (OSError, ScanError):
         return None

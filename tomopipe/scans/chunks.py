@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError
-from tomopipe.scans.frames import source_paths
-from tomopipe.scans.hdf5 import UNREADABLE, open_hdf5
+from tomopipe.scans.hdf5 import UNREADABLE, open_hdf5, source_paths
 
 if TYPE_CHECKING:
     import h5py

@@ -1,15 +1,15 @@
-"""Find datasets in HDF5 files, and check that they are numbers and can be decoded."""
+"""Groups and datasets of HDF5 files: find them, check them, name them for people."""
 
-import os
 import re
-from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.config import InputBlock
 from tomopipe.errors import ScanError, some_of
+from tomopipe.groups import grouped
 from tomopipe.scans.angle_lists import BY_NAME, DIFFER, PER_DEGREE, is_angle, to_degrees
 from tomopipe.scans.chunks import chunks_of
 from tomopipe.scans.hdf5 import UNREADABLE
@@ -25,16 +25,27 @@ MANY_AXES = (
     " (images, rows, columns). Set input.paths.data to another dataset of the file, or make one of "
     "a single threshold or module and name that (a virtual dataset copies nothing)"
 )
-Path = str | os.PathLike[str]
-_T = TypeVar("_T")
-_U = TypeVar("_U")
-Angles = tuple[NDArray[np.float64] | None, str, tuple[str, ...]]  # degrees, where, warnings
+_MOST_GROUPS = 2000  # of one file: beyond that something is wrong
+_DEEPEST = 10  # groups below the root that are looked into
+_N_NAMED = 6
+_MANY = 4  # datasets that differ in the numbers of their names alone
 
 
-def find_dataset(file: "h5py.File", name: str, path: Path) -> "h5py.Dataset | None":
+class Angles(NamedTuple):
+    """Angles as a file has them."""
+
+    theta_deg: NDArray[np.float64] | None = None
+    location: str = ""
+    warnings: tuple[str, ...] = ()  # what was assumed
+    # which of the planned frames arrived, if some did not and it is known
+    positions: NDArray[np.intp] | None = None
+
+
+def find_dataset(file: "h5py.File", name: str) -> "h5py.Dataset | None":
     """Return a dataset of numbers that can be decoded, None if nothing is there, or raise."""
     import h5py
 
+    path = file.filename
     try:
         result = file[name]
     except (KeyError, OSError) as error:
@@ -51,19 +62,53 @@ def find_dataset(file: "h5py.File", name: str, path: Path) -> "h5py.Dataset | No
         )
     if max(result.shape, default=0) > _LONGEST:
         raise ScanError(f"{path}: {name} has shape {result.shape}; the file must be broken")
-    _check_filters(result, path)
-    if len(kept_axes(result.shape)) < result.ndim:
-        from tomopipe.scans.squeezed import Squeezed
-
-        result = Squeezed(result.id)
-    if result.ndim == 3 and chunks_of(result).in_parts:
+    _load_filters(result)
+    is_whole = len(kept_axes(result.shape)) == result.ndim
+    shown = result if is_whole else Squeezed(result)
+    if shown.ndim == 3 and chunks_of(shown).in_parts:
         # without a cache of chunks HDF5 reads of one what is asked for
         access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
         access.set_chunk_cache(0, 0, 1.0)
-        kind = type(result)
-        del result  # an open dataset keeps its cache
-        return kind(h5py.h5d.open(file.id, name.encode(), access))
-    return result
+        del result, shown  # an open dataset keeps its cache
+        result = h5py.Dataset(h5py.h5d.open(file.id, name.encode(), access))
+        shown = result if is_whole else Squeezed(result)
+    return shown
+
+
+class Squeezed:
+    """A dataset of which only three axes show, the others have length 1.
+
+    Detectors with one threshold or one module write images x 1 x rows x columns.
+    """
+
+    def __init__(self, stored: "h5py.Dataset") -> None:
+        self.stored = stored
+        self.axes = kept_axes(stored.shape)
+        self.shape = tuple(stored.shape[axis] for axis in self.axes)
+        self.ndim = len(self.axes)
+        self.chunks = stored.chunks and tuple(stored.chunks[axis] for axis in self.axes)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what is the same of the dataset as stored."""
+        return getattr(self.stored, name)
+
+    def __len__(self) -> int:
+        """Return the number of frames."""
+        return self.shape[0]
+
+    def __getitem__(self, selection: Any) -> Any:
+        """Read a part."""
+        return self.stored[self._stored_selection(selection)]
+
+    def read_direct(self, dest: NDArray, source_sel: Any) -> None:
+        """Read a part into an array."""
+        self.stored.read_direct(dest, self._stored_selection(source_sel))
+
+    def _stored_selection(self, selection: Any) -> tuple[Any, ...]:
+        """Return a selection with 0 for the axes that do not show."""
+        parts = dict(zip(self.axes, selection, strict=False))
+        every = [slice(None) if axis in self.axes else 0 for axis in range(self.stored.ndim)]
+        return tuple(parts.get(axis, every[axis]) for axis in range(self.stored.ndim))
 
 
 def kept_axes(shape: tuple[int, ...]) -> list[int]:
@@ -78,33 +123,36 @@ def kept_axes(shape: tuple[int, ...]) -> list[int]:
     return axes if len(axes) == 3 else list(range(len(shape)))
 
 
-def need_dataset(file: "h5py.File", name: str, path: Path, hint: str = "") -> "h5py.Dataset":
+def need_dataset(file: "h5py.File", name: str, hint: str = "") -> "h5py.Dataset":
     """Return a dataset as `find_dataset` does; a ScanError, with a hint, if there is none."""
-    dataset = find_dataset(file, name, path)
+    dataset = find_dataset(file, name)
     if dataset is None:
-        raise ScanError(f"{path}: no {name}{hint}")
+        raise ScanError(f"{file.filename}: no {name}{hint}")
     return dataset
 
 
-def check_stack(dataset: "h5py.Dataset", name: str, path: Path, *, or_image: bool = False) -> None:
+def check_stack(dataset: "h5py.Dataset", *, or_image: bool = False) -> None:
     """Raise a ScanError unless a dataset is a stack of frames, or one frame."""
     if not (dataset.ndim == 3 or (or_image and dataset.ndim == 2)) or 0 in dataset.shape:
-        hint = MANY_AXES * (dataset.ndim > 3)
-        raise ScanError(f"{path}: {name} has shape {dataset.shape}; expected 3-D, not empty{hint}")
+        raise ScanError(
+            f"{dataset.file.filename}: {dataset.name} has shape {dataset.shape}; expected 3-D, not "
+            f"empty{MANY_AXES * (dataset.ndim > 3)}"
+        )
 
 
-def degrees_of(
-    dataset: "h5py.Dataset", name: str, path: Path, known_unit: str
-) -> tuple[NDArray[np.float64], str, tuple[str, ...]]:
-    """Read a list of angles; returns degrees, its name, and what was assumed of the unit."""
-    theta_deg, warning = to_degrees(values_of(dataset, name, path), unit_of(dataset), known_unit)
-    return theta_deg, name, (warning,) if warning else ()
+def degrees_of(dataset: "h5py.Dataset", unit: str) -> "Angles":
+    """Read a list of angles, in the unit that the owner states, or auto."""
+    theta_deg, warning = to_degrees(values_of(dataset), unit_of(dataset), unit)
+    return Angles(theta_deg, dataset.name, (warning,) if warning else ())
 
 
-def values_of(dataset: "h5py.Dataset", name: str, path: Path) -> NDArray[Any]:
+def values_of(dataset: "h5py.Dataset") -> NDArray[Any]:
     """Read a list; its axes of length 1 do not count."""
     if sum(n != 1 for n in dataset.shape) > 1:
-        raise ScanError(f"{path}: {name} has shape {dataset.shape}; expected one dimension")
+        raise ScanError(
+            f"{dataset.file.filename}: {dataset.name} has shape {dataset.shape}; expected one "
+            "dimension"
+        )
     return np.asarray(dataset[()]).ravel()
 
 
@@ -117,17 +165,17 @@ def list_in(group: "h5py.Group", name: str) -> NDArray[Any] | None:
     return values.ravel() if values.size == max(values.shape, default=0) else None
 
 
-def unless_given(known: InputBlock, read: Callable[[], _T], nothing: _U) -> _T | _U:
-    """Read the angles of a file; `nothing` where they cannot be, and the configuration has some."""
+def angles_unless_given(options: InputBlock, read: "Callable[[], Angles]") -> "Angles":
+    """Read the angles of a file; none where they cannot be, and the configuration has some."""
     try:
         return read()
     except ScanError:
-        if known.angles is None:
+        if options.angles is None:
             raise
-        return nothing
+        return Angles()
 
 
-def find_angles(group: "h5py.Group", lengths: Collection[int], known_unit: str) -> Angles:
+def find_angles(group: "h5py.Group", lengths: Collection[int], unit: str) -> Angles:
     """Find angles anywhere in a file by their name, their unit and their number, one of `lengths`.
 
     Returns those that cover more than 30 degrees, of several equal ones the first, in degrees, or
@@ -145,22 +193,22 @@ def find_angles(group: "h5py.Group", lengths: Collection[int], known_unit: str) 
     try:
         group.visititems(look)
     except UNREADABLE:  # a damaged group elsewhere must not cost the scan
-        return None, "", ()
+        return Angles()
     values = {
         name: to_degrees(dataset[()], unit_of(dataset))[0] for name, dataset in result.items()
     }
     values = {name: theta for name, theta in values.items() if np.ptp(theta) > _LEAST_DEG}
     if not values:
-        return None, "", ()
+        return Angles()
     first, *others = values
     if any(
         len(values[o]) != len(values[first]) or np.abs(values[o] - values[first]).max() > _SAME_DEG
         for o in others
     ):
         differ = f"{DIFFER}{some_of(list(values), 8)}, which differ: set input.angles to one"
-        return None, "", (differ,)
-    theta_deg, _, warnings = degrees_of(result[first], first, group.file.filename, known_unit)
-    return theta_deg, first, (f"{BY_NAME}{first}, by its name and length", *warnings)
+        return Angles(warnings=(differ,))
+    theta_deg, _, warnings, _ = degrees_of(result[first], unit)
+    return Angles(theta_deg, first, (f"{BY_NAME}{first}, by its name and length", *warnings))
 
 
 def _may_be_angles(name: str, dataset: "h5py.Dataset", lengths: Collection[int]) -> bool:
@@ -215,7 +263,7 @@ def why_closed(file: "h5py.File", name: str) -> str | None:
     return "is damaged; copy the file again" if link is not None else None
 
 
-def _check_filters(dataset: "h5py.Dataset", path: Path) -> None:
+def _load_filters(dataset: "h5py.Dataset") -> None:
     """Load the compression plugins if, and only if, the dataset needs one."""
     import h5py
 
@@ -228,7 +276,129 @@ def _check_filters(dataset: "h5py.Dataset", path: Path) -> None:
     for number, _, _, name in filters:
         if not h5py.h5z.filter_avail(number):
             raise ScanError(
-                f"{path}: {dataset.name} is compressed with HDF5 filter {number} "
+                f"{dataset.file.filename}: {dataset.name} is compressed with HDF5 filter {number} "
                 f"({name.decode(errors='replace')}), which is not installed: upgrade hdf5plugin, "
                 "or write the file without it (h5repack -f GZIP=1)"
             )
+
+
+def groups_below(root: "h5py.Group", deepest: int) -> list["h5py.Group"]:
+    """List the groups below a group, each once, without those that cannot be opened."""
+    import h5py
+
+    results: list[h5py.Group] = []
+    addresses = {_address(root)}
+    layer = [root]
+    for _ in range(deepest):
+        below = []
+        for group in layer:
+            for name in group:
+                child = open_child(group, name)
+                if isinstance(child, h5py.Group) and _address(child) not in addresses:
+                    addresses.add(_address(child))
+                    below.append(child)
+                if len(addresses) > _MOST_GROUPS:
+                    return results + below
+        results += below
+        layer = below
+    return results
+
+
+def open_child(group: "h5py.Group", name: str) -> Any:
+    """Return what a group has of a name; None if it cannot be opened."""
+    try:
+        return group[name]
+    except UNREADABLE:  # a dangling link, a damaged object: not what is looked for
+        return None
+
+
+def text_in(group: "h5py.Group", name: str) -> str:
+    """Read a text; "" whatever goes wrong: nothing depends on it."""
+    try:
+        return text_of(group[name][()])
+    except UNREADABLE:
+        return ""
+
+
+def _address(group: "h5py.Group") -> tuple[int, int]:
+    import h5py
+
+    info = h5py.h5o.get_info(group.id)
+    return info.fileno, info.addr
+
+
+def class_of(group: "h5py.Group") -> str:
+    """Return the NeXus class of a group, "" if it has none."""
+    return attribute_of(group, "NX_class")
+
+
+class DatasetEntry(NamedTuple):
+    """A dataset: its path, shape and type."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    n_alike: int = 0  # others, not listed, of the same shape, whose names differ in numbers alone
+
+
+def _without_numbers(name: str) -> str:
+    return re.sub(r"\d+", "0", name)
+
+
+def datasets_in(file: "h5py.File") -> list[DatasetEntry]:
+    """List the datasets of numbers that are more than one, stacks of frames first, then by size."""
+    import h5py
+
+    names = [
+        DatasetEntry(name, _shape_of(child), str(child.dtype))
+        for _, name, child in _children(file)
+        if isinstance(child, h5py.Dataset) and child.dtype.kind in "uif"
+    ]
+    several = [item for item in names if max(item.shape, default=0) > 1]
+    return sorted(several, key=lambda item: (-len(item.shape), [-n for n in item.shape], item.name))
+
+
+def _shape_of(dataset: "h5py.Dataset") -> tuple[int, ...]:
+    """Return the shape of a dataset as it is read."""
+    shape = dataset.shape or ()
+    return tuple(shape[axis] for axis in kept_axes(shape))
+
+
+def without_alike(result: Iterable[DatasetEntry]) -> list[DatasetEntry]:
+    """Return of many datasets that are alike only the first."""
+    groups = grouped(
+        ((_without_numbers(dataset.name), dataset.shape, dataset.dtype), dataset)
+        for dataset in result
+    )
+    listed = []
+    for first, *others in groups.values():
+        many = len(others) >= _MANY
+        listed += [first._replace(n_alike=len(others))] if many else [first, *others]
+    return listed
+
+
+def broken_links(file: "h5py.File") -> list[str]:
+    """Say which names of a file lead to others that cannot be opened."""
+    return [
+        f"{name} {why_closed(group.file, name)}"
+        for group, name, child in _children(file)
+        if child is None
+    ]
+
+
+def _children(file: "h5py.File") -> Iterator[tuple["h5py.Group", str, Any]]:
+    """Yield all in a file: its group, its path, and what it is; None if it cannot be opened."""
+    for group in [file, *groups_below(file, _DEEPEST)]:
+        folder = text_of(group.name).rstrip("/")  # bytes, if it is not UTF-8
+        for name in group:
+            yield group, f"{folder}/{name}", open_child(group, name)
+
+
+def brief_tree(file: "h5py.File") -> str:
+    """Name the datasets of a file with their shapes, and broken links, as a part of a sentence."""
+    names = [
+        f"{dataset.name} {dataset.shape}" + f" and {dataset.n_alike} alike" * (dataset.n_alike > 0)
+        for dataset in without_alike(datasets_in(file))
+    ]
+    parts = [some_of(names, _N_NAMED) or "no dataset of numbers", *broken_links(file)[:_N_NAMED]]
+    return "; ".join(parts)

@@ -15,19 +15,19 @@ from tomopipe.config.blocks import PathsBlock
 from tomopipe.errors import ScanError
 from tomopipe.scans.angle_lists import DROPPED, count_periods, planned_frames
 from tomopipe.scans.datasets import (
-    Path,
+    Angles,
+    angles_unless_given,
+    brief_tree,
     check_stack,
     degrees_of,
     find_angles,
     find_dataset,
     kept_axes,
     list_in,
-    unless_given,
 )
 from tomopipe.scans.instrument import read_distance_mm, read_energy_kev, read_pixel_size_um
 from tomopipe.scans.layout import Kind, Layout, Reference, all_of, how_to_name
 from tomopipe.scans.pixels import Hdf5Pixels
-from tomopipe.scans.tree import brief_tree
 
 if TYPE_CHECKING:
     import h5py
@@ -42,10 +42,6 @@ _PLACES: dict[Kind, str] = {"flats": "/exchange/data_white", "darks": "/exchange
 _LOCATIONS, _IDS, _TIMES = (
     f"/defaults/{name}" for name in ("HDF5FrameLocation", "NDArrayUniqueId", "NDArrayTimeStamp")
 )
-
-Theta = tuple[NDArray[np.float64] | None, tuple[str, ...]]  # degrees, and what was assumed
-# with which of the planned frames arrived, if some did not and it is known
-Placed = tuple[NDArray[np.float64] | None, tuple[str, ...], NDArray[np.intp] | None]
 
 
 def places(file: "h5py.File", kind: Kind) -> list[str]:
@@ -65,26 +61,27 @@ def paths_of(file: "h5py.File") -> PathsBlock:
 class DxchangeReader:
     """An open DXchange file."""
 
-    def __init__(self, file: "h5py.File", path: Path, known: InputBlock) -> None:
-        self._file, self._path, self._known = file, path, known
+    def __init__(self, file: "h5py.File", options: InputBlock) -> None:
+        self._file, self._path, self._options = file, file.filename, options
 
     def layout(self) -> Layout:
         """Find projections, angles and instrument."""
-        file, data = self._file, find_dataset(self._file, DATA, self._path)
+        file, data = self._file, find_dataset(self._file, DATA)
         if data is None:
             raise ScanError(
                 f"{self._path}: no {DATA} and no NXtomo entry; {NOT_RECOGNISED}; it has "
                 f"{brief_tree(file)}"
             )
-        check_stack(data, DATA, self._path)
+        check_stack(data)
         pixels = Hdf5Pixels(data)
-        theta_deg, warnings, positions = unless_given(
-            self._known, lambda: self._theta_deg(len(data)), (None, (), None)
+        theta_deg, _, warnings, positions = angles_unless_given(
+            self._options, lambda: self._theta_deg(len(data))
         )
         n_planned = 0 if theta_deg is None else len(theta_deg)
         if theta_deg is not None and positions is not None:
             theta_deg = theta_deg[positions]
         return Layout(
+            path=self._path,
             format="DXchange",
             projections=all_of(pixels),
             location=DATA,
@@ -104,7 +101,7 @@ class DxchangeReader:
         return [self._reference(kind, name) for name in places(self._file, kind) or [_PLACES[kind]]]
 
     def _reference(self, kind: Kind, name: str) -> Reference:
-        file, dataset = self._file, find_dataset(self._file, name, self._path)
+        file, dataset = self._file, find_dataset(self._file, name)
         if dataset is None:
             raise ScanError(
                 f"{self._path}: no {name}; {how_to_name(kind)}. The file has {brief_tree(file)}: "
@@ -112,7 +109,7 @@ class DxchangeReader:
             )
         if 0 in dataset.shape:
             raise ScanError(f"{self._path}: {name} has no frames; {how_to_name(kind)}")
-        check_stack(dataset, name, self._path, or_image=True)
+        check_stack(dataset, or_image=True)
         frames = all_of(Hdf5Pixels(dataset))
         locations = _locations(file) if kind == "flats" else None
         if locations is not None and np.count_nonzero(locations == name) == len(frames.index):
@@ -122,14 +119,15 @@ class DxchangeReader:
         before = {"pre": 0, "post": n_angles}.get(name.rpartition("_")[2], np.nan)
         return Reference(frames, name, np.full(len(frames.index), before))
 
-    def _theta_deg(self, n_frames: int) -> Placed:
+    def _theta_deg(self, n_frames: int) -> Angles:
         """Read the planned angles, and which are of the frames, if the camera dropped others."""
-        theta = find_dataset(self._file, THETA, self._path)
+        theta = find_dataset(self._file, THETA)
         if theta is None:
-            return *self._theta_elsewhere(n_frames), None
-        angles, _, warnings = degrees_of(theta, THETA, self._path, self._known.angle_unit)
-        if len(angles) <= n_frames:
-            return angles, warnings, None
+            return self._theta_elsewhere(n_frames)
+        result = degrees_of(theta, self._options.angle_unit)
+        angles, _, warnings, _ = result
+        if angles is None or len(angles) <= n_frames:
+            return result
         if len(angles) == _count_frames(self._file) and not _are_even(angles):
             of_data = self._of_data(n_frames)
             if of_data is None or len(of_data) != len(angles):
@@ -138,11 +136,11 @@ class DxchangeReader:
                     f"projections ({n_frames}), flats and darks, and the file does not tell which "
                     "are of the projections: give these alone, input.angles"
                 )
-            return angles[of_data], warnings, None
-        planned = _planned_frames(self._file, n_frames, len(angles))
-        if planned is not None:
+            return result._replace(theta_deg=angles[of_data])
+        positions = _planned_frames(self._file, n_frames, len(angles))
+        if positions is not None:
             warnings = (*warnings, f"{DROPPED}{len(angles) - n_frames}")
-        return angles, warnings, planned
+        return result._replace(warnings=warnings, positions=positions)
 
     def _of_data(self, n_frames: int) -> NDArray[np.bool_] | None:
         """Tell which of all frames are projections, if the file does."""
@@ -150,15 +148,14 @@ class DxchangeReader:
         of_data = None if locations is None else locations == DATA
         return None if of_data is None or np.count_nonzero(of_data) != n_frames else of_data
 
-    def _theta_elsewhere(self, n_frames: int) -> Theta:
+    def _theta_elsewhere(self, n_frames: int) -> Angles:
         """Look for angles elsewhere: of the projections, or of all frames in a known order."""
         if (of_data := self._of_data(n_frames)) is None:
             of_data = np.ones(n_frames, bool)
-        lengths = {n_frames, len(of_data)}
-        angles, _, warnings = find_angles(self._file, lengths, self._known.angle_unit)
-        if angles is not None and len(angles) != n_frames:
-            angles = angles[of_data]
-        return angles, warnings
+        result = find_angles(self._file, {n_frames, len(of_data)}, self._options.angle_unit)
+        if result.theta_deg is None or len(result.theta_deg) == n_frames:
+            return result
+        return result._replace(theta_deg=result.theta_deg[of_data])
 
 
 def _count_frames(file: "h5py.File") -> int:

@@ -33,9 +33,9 @@ from tomopipe.scans.angle_lists import (
     unwrapped,
 )
 from tomopipe.scans.datasets import degrees_of, need_dataset
-from tomopipe.scans.formats import Format, format_of
+from tomopipe.scans.formats import format_of
 from tomopipe.scans.hdf5 import one_line, open_hdf5
-from tomopipe.scans.instrument import Found
+from tomopipe.scans.instrument import StatedNumber
 from tomopipe.scans.layout import Layout, Path
 from tomopipe.scans.metadata import (
     IN_ORDER,
@@ -46,8 +46,7 @@ from tomopipe.scans.metadata import (
     incomplete,
     skipping,
 )
-from tomopipe.scans.pixel_views import cut_columns, unsigned
-from tomopipe.scans.pixels import Frames, IndexRange
+from tomopipe.scans.pixels import Frames, IndexRange, cut_columns, unsigned
 from tomopipe.scans.references import ABSENT, References, Sources, find_references
 from tomopipe.scans.scan import Scan
 
@@ -64,7 +63,7 @@ def read_metadata(
     *,
     flats: Sources = None,
     darks: Sources = None,
-    known: InputBlock | Mapping[str, Any] = InputBlock(),
+    options: InputBlock | Mapping[str, Any] = InputBlock(),
 ) -> Metadata:
     """Read all there is to know of a scan but its pixels.
 
@@ -76,7 +75,7 @@ def read_metadata(
         Where the flats and darks are: None, in the scan itself; "none", declared absent; else
         another scan that has them, or TIFF files of nothing else. Several were taken at even
         distances, the first before the scan, the last after it.
-    known : InputBlock or mapping
+    options : InputBlock or mapping
         What the configuration says about the scan where the file is silent, or wrong.
 
     Raises
@@ -87,7 +86,7 @@ def read_metadata(
         If the scan cannot be used, whatever the cause; nothing else is raised.
     """
     with ExitStack() as stack:
-        return _examine(path, flats, darks, known, stack)[0]
+        return _examine(path, flats, darks, options, stack)[0]
 
 
 @contextmanager
@@ -96,18 +95,18 @@ def open_scan(
     *,
     flats: Sources = None,
     darks: Sources = None,
-    known: InputBlock | Mapping[str, Any] = InputBlock(),
+    options: InputBlock | Mapping[str, Any] = InputBlock(),
     partial: bool = False,
 ) -> Iterator[Scan]:
     """Open a scan to read its pixels.
 
     Parameters
     ----------
-    path, flats, darks, known
+    path, flats, darks, options
         As in `read_metadata`.
     partial : bool
         Accept an incomplete scan; only the leading frames that were really written and have a
-        finite angle are used, with their angles. Of those that `known` leaves out, none is.
+        finite angle are used, with their angles. Of those that `options` leaves out, none is.
 
     Yields
     ------
@@ -120,7 +119,7 @@ def open_scan(
         If the scan cannot be used, or is incomplete and `partial` is False.
     """
     with ExitStack() as stack:
-        metadata, projections, *references = _examine(path, flats, darks, known, stack)
+        metadata, projections, *references = _examine(path, flats, darks, options, stack)
         reason = incomplete(metadata)
         if reason and not partial:
             says_how = IN_ORDER in reason or "skip_projections" in reason
@@ -150,13 +149,13 @@ def _examine(
     path: Path,
     flats: Sources,
     darks: Sources,
-    known: InputBlock | Mapping[str, Any],
+    options: InputBlock | Mapping[str, Any],
     stack: ExitStack,
 ) -> _Parts:
     """Open a scan, check all that is needed of it."""
-    known = known if isinstance(known, InputBlock) else InputBlock(**known)
+    options = options if isinstance(options, InputBlock) else InputBlock(**options)
     try:
-        return _look(path, flats, darks, known, stack)
+        return _read_parts(path, flats, darks, options, stack)
     except ScanError:
         raise
     except Exception as error:
@@ -165,39 +164,29 @@ def _examine(
         raise ScanError(f"{path}: {fault}") from error
 
 
-def _look(
-    path: Path, flats: Sources, darks: Sources, known: InputBlock, stack: ExitStack
+def _read_parts(
+    path: Path, flats: Sources, darks: Sources, options: InputBlock, stack: ExitStack
 ) -> _Parts:
-    kind = format_of(path)
-    reader = kind.open(path, known, stack)
-    layout = _corrected(path, reader.layout(), known, kind)
-    if faults := _implausible_numbers(layout):
-        raise ScanError(f"{path}: {'; '.join(faults)}")
+    reader = format_of(path).open(path, options, stack)
+    layout = _corrected(reader.layout(), options)
+    _refuse_implausible(layout)
+    warnings = [*layout.warnings, *_check_unit(layout, options)]
+    flat = find_references(reader, "flats", flats, layout, options, stack)
+    dark = find_references(reader, "darks", darks, layout, options, stack)
+    if options.unsigned:
+        layout = replace(layout, projections=unsigned(layout.projections))
+        flat, dark = flat.each(unsigned), dark.each(unsigned)
     pixels = layout.projections.pixels
     n_angles, (n_rows, n_cols) = len(layout.projections.index), pixels.shape[1:]
-    warnings = list(layout.warnings)
-    _refuse_unknown_unit(path, layout.theta_location, warnings)
-    if layout.theta_deg is not None and known.angle_unit == "auto":
-        in_rad = any(text.startswith(f"{UNIT_OF_FILE}rad") for text in warnings)
-        fault, warning = other_unit(layout.theta_deg, in_rad=in_rad)
-        if fault:
-            raise ScanError(f"{path}: {fault} ({layout.theta_location})")
-        warnings += [warning] if warning else []
-    others: dict[str, Any] = {"known": known, "stack": stack}
-    flat = find_references(path, reader, "flats", flats, layout, **others)
-    dark = find_references(path, reader, "darks", darks, layout, **others)
-    if known.unsigned:
-        layout = replace(layout, projections=unsigned(layout.projections))
-        pixels, flat, dark = layout.projections.pixels, flat.each(unsigned), dark.each(unsigned)
     if dark.location != ABSENT and not len(dark.positions):
         warnings.append("darks never written: 0 assumed")
     written = layout.projections.written
-    chosen = _chosen(path, layout, known)
-    if beyond := [span for span in known.skip_projections if np.min(span) >= n_angles]:
+    chosen = _chosen(layout, options)
+    if beyond := [span for span in options.skip_projections if np.min(span) >= n_angles]:
         listed = ", ".join(map(str, beyond))
         last = n_angles - 1
         warnings.append(f"input.skip_projections: {listed}: the scan has projections 0 to {last}")
-    first, last = first_and_last(f"{path}: input.columns", known.columns, n_cols, "columns of")
+    first, last = first_and_last(f"{path}: input.columns", options.columns, n_cols, "columns of")
     columns = first, last + 1
     gone = _gone(layout)
     missing = chosen[~written[chosen]]
@@ -222,7 +211,7 @@ def _look(
         theta_deg=layout.theta_deg,
         theta_location=layout.theta_counted or layout.theta_location,
         theta_listed=layout.theta_listed,
-        axes=known.axes,
+        axes=options.axes,
         fits_any=layout.fits_any,
         covered_deg=_covered_deg(layout),
         n_written=_n_leading(written, missing),
@@ -239,7 +228,19 @@ def _look(
     return metadata, projections, flat.cut(columns), dark.cut(columns)
 
 
-def _refuse_unknown_unit(path: Path, location: str, warnings: Sequence[str]) -> None:
+def _check_unit(layout: Layout, options: InputBlock) -> list[str]:
+    """Raise where angles cannot be degrees; return a warning where they may not be."""
+    _refuse_unknown_unit(layout.path, layout.theta_location, layout.warnings)
+    if layout.theta_deg is None or options.angle_unit != "auto":
+        return []
+    in_rad = any(text.startswith(f"{UNIT_OF_FILE}rad") for text in layout.warnings)
+    fault, warning = other_unit(layout.theta_deg, in_rad=in_rad)
+    if fault:
+        raise ScanError(f"{layout.path}: {fault} ({layout.theta_location})")
+    return [warning] if warning else []
+
+
+def _refuse_unknown_unit(path: str, location: str, warnings: Sequence[str]) -> None:
     for text in warnings:
         if text.startswith(UNKNOWN_UNIT):
             raise ScanError(f"{path}: {text} ({location})")
@@ -274,44 +275,46 @@ def _holes(written: NDArray[np.bool_], chosen: NDArray[np.intp]) -> str:
     return f"{len(missing)} of {n} frames were not written: {skipping(missing)} leaves them out"
 
 
-def _implausible_numbers(layout: Layout) -> list[str]:
-    """Name the numbers of the file that are out of range, each with the key that replaces it."""
-    return [
+def _refuse_implausible(layout: Layout) -> None:
+    """Raise if numbers of the file are out of range, each with the key that replaces it."""
+    faults = [
         f"{number.words} {fault} ({result.location}); set input.{name}"
         for name, number in NUMBERS.items()
         if (result := getattr(layout, name))
         and result.value
         and (fault := implausible(name, result.value))
     ]
+    if faults:
+        raise ScanError(f"{layout.path}: {'; '.join(faults)}")
 
 
-def _chosen(path: Path, layout: Layout, known: InputBlock) -> NDArray[np.intp]:
+def _chosen(layout: Layout, options: InputBlock) -> NDArray[np.intp]:
     """Return the projections that the configuration leaves in use."""
     n_angles = len(layout.projections.index)
     chosen = chosen_projections(
         n_angles,
         layout.theta_deg,
-        every=known.every,
-        skip_angles=known.skip_angles,
-        skip_projections=known.skip_projections,
+        every=options.every,
+        skip_angles=options.skip_angles,
+        skip_projections=options.skip_projections,
     )
     if n_angles and not len(chosen):
         raise ScanError(
-            f"{path}: none of {n_angles} projections is in use: input.every, input.skip_angles and "
-            "input.skip_projections skip all of them"
+            f"{layout.path}: none of {n_angles} projections is in use: input.every, "
+            "input.skip_angles and input.skip_projections skip all of them"
         )
     return chosen
 
 
-def _corrected(path: Path, layout: Layout, known: InputBlock, kind: Format) -> Layout:
+def _corrected(layout: Layout, options: InputBlock) -> Layout:
     """Replace what the file says by what the configuration says."""
     changes: dict[str, Any] = {
-        name: Found(value, _not_of_the_file(getattr(layout, name), value))
+        name: StatedNumber(value, _not_of_the_file(getattr(layout, name), value))
         for name in NUMBERS
-        if (value := getattr(known, name)) is not None
+        if (value := getattr(options, name)) is not None
     }
-    if known.angles is not None:
-        changes |= _configured_angles(path, layout, known.angles, known.angle_unit, kind)
+    if options.angles is not None:
+        changes |= _configured_angles(layout, options.angles, options.angle_unit)
         changes["warnings"] = tuple(
             text for text in layout.warnings if not text.startswith(_OF_ANGLES)
         )
@@ -321,7 +324,7 @@ def _corrected(path: Path, layout: Layout, known: InputBlock, kind: Format) -> L
     return _without_jump(replace(layout, **changes))
 
 
-def _not_of_the_file(of_file: Found | None, value: float) -> str:
+def _not_of_the_file(of_file: StatedNumber | None, value: float) -> str:
     """Say that the configuration gives a number, and which other one the file has."""
     if of_file is None or not of_file.value:
         return _CONFIGURATION
@@ -344,32 +347,23 @@ def _are_others(of_file: NDArray | None, configured: NDArray | None) -> bool:
     return bool(np.nanmax(np.abs(of_file - configured), initial=0.0) > _SAME_ANGLE_DEG)
 
 
-def _configured_angles(
-    path: Path, layout: Layout, angles: str | AngleRange, unit: str, kind: Format
-) -> dict[str, Any]:
+def _configured_angles(layout: Layout, angles: str | AngleRange, unit: str) -> dict[str, Any]:
     """Return the angles that the configuration gives, and where they stand."""
     if not isinstance(angles, str):
         return {"theta_location": _CONFIGURATION} | _angles_of_range(layout, angles)
+    if layout.theta_configured:
+        return {}
     if is_dataset(angles):
-        if not kind.has_datasets:
-            raise ScanError(
-                f"{path}: input.angles: {angles} would be a dataset of an HDF5 file; name a text "
-                "file, or a range such as {start: 0, stop: 180}"
-            )
-        with open_hdf5(path) as file:
-            dataset = need_dataset(file, angles, path, " (input.angles)")
-            theta_deg, _, assumed = degrees_of(dataset, angles, path, unit)
-            _refuse_unknown_unit(path, angles, assumed)
-        notes = (*layout.notes, *assumed)
-        return {"theta_deg": theta_deg, "theta_location": angles, "notes": notes}
-    if kind.reads_lists:
-        return {}  # its reader has read the list, and knows which images are missing
-    theta_deg, notes = read_angles(angles, unit), (*layout.notes, *notes_on_list(angles))
+        with open_hdf5(layout.path) as file:
+            theta_deg, _, notes, _ = degrees_of(need_dataset(file, angles, " (input.angles)"), unit)
+        _refuse_unknown_unit(layout.path, angles, notes)
+    else:
+        theta_deg, notes = read_angles(angles, unit), notes_on_list(angles)
     return {
         "theta_deg": theta_deg,
         "theta_location": angles,
-        "theta_listed": True,
-        "notes": notes,
+        "theta_listed": not is_dataset(angles),
+        "notes": layout.notes + notes,
     }
 
 
@@ -402,7 +396,7 @@ def _covered_deg(layout: Layout) -> float | None:
     return span_deg(layout.theta_deg)
 
 
-def _value(result: Found | None) -> float | None:
+def _value(result: StatedNumber | None) -> float | None:
     return None if result is None else result.value
 
 

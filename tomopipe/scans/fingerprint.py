@@ -24,14 +24,13 @@ import numpy as np
 from tomopipe.errors import ScanError
 from tomopipe.scans.formats import HDF5
 from tomopipe.scans.hdf5 import StillWrittenError, open_hdf5
-from tomopipe.scans.linked import files_taken_from, objects_in
-from tomopipe.scans.raw_state import Path, companions, files_in
+from tomopipe.scans.raw_state import Path, companions, files_in, files_taken_from, objects_in
 
 if TYPE_CHECKING:
     import h5py
 
 VERSION = "v2"
-FULL_BYTES = {"v1": 64 * 2**20, VERSION: 2**20}  # of a dataset that is summed in full
+FULL_BYTES = 2**20  # of a dataset that is summed in full
 PIECE_BYTES = 4096
 _MOST_SAMPLES = 4096  # of a dataset
 _LEAST_PIECES = 256  # of a dataset, however few its frames
@@ -41,13 +40,12 @@ _DEFLATE = 1
 Extent = tuple[int, int]  # offset in the file, bytes
 
 
-def fingerprint(path: Path, version: str = VERSION) -> str:
+def fingerprint(path: Path) -> str:
     """Return the fingerprint of a raw scan: `sample:<bytes of all files>:<version>:<digest>`.
 
     It is equal wherever the files lie, and whenever they were changed last. Flats, darks and angles
-    that the configuration names elsewhere have fingerprints of their own. `version` is how it is
-    taken; another one to compare with a fingerprint of then. An OSError if it cannot be read, a
-    StillWrittenError if another process is writing it.
+    that the configuration names elsewhere have fingerprints of their own. An OSError if it cannot
+    be read, a StillWrittenError if another process is writing it.
     """
     import xxhash
 
@@ -59,13 +57,13 @@ def fingerprint(path: Path, version: str = VERSION) -> str:
             n_bytes = os.fstat(descriptor).st_size
             total.update(_text(name, n_bytes))
             if stream.read(8).startswith(HDF5.begins):
-                samples = _of_hdf5(file, descriptor, FULL_BYTES[version])
+                samples = _of_hdf5(file, descriptor)
             else:
                 samples = _plain(descriptor, -(-_MOST_SAMPLES // len(files)), number)
             for sample in samples:
                 total.update(sample)
         n_all += n_bytes
-    return f"sample:{n_all}:{version}:{total.hexdigest()}"
+    return f"sample:{n_all}:{VERSION}:{total.hexdigest()}"
 
 
 def _files(path: str) -> Iterator[tuple[str, str]]:
@@ -95,18 +93,18 @@ def _plain(descriptor: int, n_samples: int = _MOST_SAMPLES, number: int = 0) -> 
     yield os.pread(descriptor, PIECE_BYTES, max(0, n_bytes - PIECE_BYTES))
 
 
-def _of_hdf5(path: str, descriptor: int, full_bytes: int) -> Iterator[bytes]:
+def _of_hdf5(path: str, descriptor: int) -> Iterator[bytes]:
     """Yield what is taken of an HDF5 file; of one that cannot be opened, of its bytes."""
     try:
         with open_hdf5(path) as file:
-            yield from _of_group(file, descriptor, full_bytes)
+            yield from _of_group(file, descriptor)
     except StillWrittenError:
         raise
     except (ScanError, OSError, RuntimeError, KeyError, ValueError):
         yield from _plain(descriptor)
 
 
-def _of_group(file: "h5py.File", descriptor: int, full_bytes: int) -> Iterator[bytes]:
+def _of_group(file: "h5py.File", descriptor: int) -> Iterator[bytes]:
     import h5py
 
     yield from _of_attributes(file)
@@ -118,7 +116,7 @@ def _of_group(file: "h5py.File", descriptor: int, full_bytes: int) -> Iterator[b
         if isinstance(entry, h5py.Group | h5py.Dataset):
             yield from _of_attributes(entry)
         if isinstance(entry, h5py.Dataset):
-            yield from _of_dataset(entry, descriptor, full_bytes)
+            yield from _of_dataset(entry, descriptor)
 
 
 def _of_attributes(item: "h5py.Group | h5py.Dataset") -> Iterator[bytes]:
@@ -133,7 +131,7 @@ def _value(value: Any) -> bytes:
     return _text(array.tolist()) if array.dtype.hasobject else array.tobytes()
 
 
-def _of_dataset(data: "h5py.Dataset", descriptor: int, full_bytes: int) -> Iterator[bytes]:
+def _of_dataset(data: "h5py.Dataset", descriptor: int) -> Iterator[bytes]:
     """Yield what a dataset is, where it lies, and its values or samples of them."""
     import h5py
 
@@ -150,7 +148,7 @@ def _of_dataset(data: "h5py.Dataset", descriptor: int, full_bytes: int) -> Itera
         yield from _of_file(file)
     if data.shape is None or data.external:
         return
-    in_full = data.nbytes <= full_bytes
+    in_full = data.nbytes <= FULL_BYTES
     extents = _extents(data, in_full)
     if not in_full:
         yield np.array(extents, np.int64).tobytes()

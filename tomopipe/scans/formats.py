@@ -1,4 +1,4 @@
-"""The formats of raw scans: how files are named and begin, whether a folder is one, who reads them.
+"""The formats of raw scans: how files are named and begin, who reads them.
 
 The one place that knows: what init and patterns look for, which reader opens a scan or flats and
 darks elsewhere, and where else their parts may stand. The readers are imported when they are used.
@@ -29,36 +29,34 @@ class Format:
     endings: tuple[str, ...]  # of its files, in lower case; its folders may have any name
     begins: tuple[bytes, ...]  # the first bytes of its files, 8 at most
     open: OpenScan  # a scan; what it opens is closed with the stack
-    # Flats or darks in a file of their own, read with the `input` of the scan that they are for.
-    # None: those of a scan.
-    references: OpenReferences | None = None
-    in_folders: bool = False  # a folder of such files is a scan
-    has_datasets: bool = False  # input.angles may name one
-    reads_lists: bool = False  # its reader reads the list of input.angles itself
+    # flats or darks in a file of their own, read with the `input` of the scan that they are for
+    references: OpenReferences
 
 
-def _hdf5(path: Path, known: "InputBlock", stack: ExitStack) -> "Reader":
-    from tomopipe.scans.hdf5_layouts import open_layout
+def _hdf5(path: Path, options: "InputBlock", stack: ExitStack) -> "Reader":
+    from tomopipe.scans.hdf5_scan import open_layout
 
-    return open_layout(path, known, stack)
-
-
-def _in_hdf5(path: Path, kind: "Kind", known: "InputBlock", stack: ExitStack) -> "list[Reference]":
-    from tomopipe.scans.hdf5_layouts import references_in
-
-    return references_in(path, kind, known, stack)
+    return open_layout(path, options, stack)
 
 
-def _tiff(path: Path, known: "InputBlock", _: ExitStack) -> "Reader":
+def _in_hdf5(
+    path: Path, kind: "Kind", options: "InputBlock", stack: ExitStack
+) -> "list[Reference]":
+    from tomopipe.scans.hdf5_scan import references_in
+
+    return references_in(path, kind, options, stack)
+
+
+def _tiff(path: Path, options: "InputBlock", _: ExitStack) -> "Reader":
     from tomopipe.scans.tiff_scan import TiffReader
 
-    return TiffReader(path, known)
+    return TiffReader(path, options)
 
 
-def _in_tiff(path: Path, kind: "Kind", known: "InputBlock", _: ExitStack) -> "list[Reference]":
+def _in_tiff(path: Path, kind: "Kind", options: "InputBlock", _: ExitStack) -> "list[Reference]":
     from tomopipe.scans.tiff_scan import all_frames
 
-    return [all_frames(path, kind, known.axes)]
+    return [all_frames(path, kind, options.axes)]
 
 
 HDF5 = Format(
@@ -67,38 +65,25 @@ HDF5 = Format(
     begins=(b"\x89HDF\r\n\x1a\n",),
     open=_hdf5,
     references=_in_hdf5,
-    has_datasets=True,
 )
-_TIFF = Format(
+TIFF = Format(
     "TIFF",
     endings=(".tif", ".tiff"),
     begins=(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
     open=_tiff,
     references=_in_tiff,
-    in_folders=True,
-    reads_lists=True,
 )
-FORMATS = (HDF5, _TIFF)
+FORMATS = (HDF5, TIFF)
 RAW_ENDINGS = tuple(ending for format_ in FORMATS for ending in format_.endings)
-IMAGES = tuple(ending for format_ in FORMATS if format_.in_folders for ending in format_.endings)
-"""Files of which a folder is a scan."""
-ALONE = tuple(ending for ending in RAW_ENDINGS if ending not in IMAGES)
-"""Files that are scans one by one."""
 
 
 def format_of(path: Path) -> Format:
     """Recognise the format of a scan from its content; a ScanError if nothing can be read there.
 
-    What no other format claims is handed to HDF5, which may begin further on, or says what is there
-    instead.
+    A folder is one of TIFF files. What no other format claims is handed to HDF5, which may begin
+    further on, or says what is there instead.
     """
     if os.path.isdir(path):
-        return next(format_ for format_ in FORMATS if format_.in_folders)
+        return TIFF
     first = check_file(path)
     return next((format_ for format_ in FORMATS if first.startswith(format_.begins)), HDF5)
-
-
-def format_named(name: str) -> Format | None:
-    """Return the format that a file has by its ending, or None."""
-    ending = os.path.splitext(name)[1].lower()
-    return next((format_ for format_ in FORMATS if ending in format_.endings), None)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError
-from tomopipe.scans.hdf5 import StillWrittenError, open_hdf5
+from tomopipe.scans.hdf5 import StillWrittenError, open_hdf5, source_paths
 
 if TYPE_CHECKING:
     import h5py
@@ -115,17 +115,6 @@ def _open(name: str, virtual_path: str, stack: ExitStack) -> "h5py.File | None":
         raise
     except ScanError:
         return None
-
-
-def source_paths(name: str, virtual_path: str) -> Iterator[str]:
-    """Yield where HDF5 looks for a source file: as given, then beside the virtual file."""
-    for source in dict.fromkeys((name, name.replace("%%", "%"))):
-        if os.path.isabs(source):
-            yield source
-        for home in dict.fromkeys((virtual_path, os.path.realpath(virtual_path))):
-            folder = os.path.dirname(home)
-            relative = os.path.basename(source) if os.path.isabs(source) else source
-            yield os.path.join(folder, relative)
 
 
 def _parts_of_mapping(

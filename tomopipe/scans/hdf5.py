@@ -47,6 +47,17 @@ def open_hdf5(path: str | os.PathLike[str]) -> "h5py.File":
         raise _explain(path, error) from error
 
 
+def source_paths(name: str, virtual_path: str) -> Iterator[str]:
+    """Yield where HDF5 looks for a source file: as given, then beside the virtual file."""
+    for source in dict.fromkeys((name, name.replace("%%", "%"))):
+        if os.path.isabs(source):
+            yield source
+        for home in dict.fromkeys((virtual_path, os.path.realpath(virtual_path))):
+            folder = os.path.dirname(home)
+            relative = os.path.basename(source) if os.path.isabs(source) else source
+            yield os.path.join(folder, relative)
+
+
 @contextmanager
 def new_hdf5(path: str | os.PathLike[str], **options: Any) -> "Iterator[h5py.File]":
     """Yield a new HDF5 file; what cannot be written to its end is an OSError, and no crash."""

@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -19,7 +19,6 @@ _SPELLED = re.compile(r"(−?\d+(?:·\d+)?)")  # the same as `_spelled` writes t
 _MOST_KINDS = 6  # more are no kinds of images: each name has something of its own
 # Fewer images have no usual step; a count has jumps at no more images than these, or this share.
 _LEAST_IMAGES, _MOST_JUMPS, _MOST_JUMPING = 4, 3, 0.05
-_MOST_NAMED = 4
 
 
 def _spelled(stems: Sequence[str], *, negative: bool = False) -> list[str]:
@@ -111,48 +110,34 @@ def _natural(name: str) -> list[str | Decimal]:
     return [_value(part) if at % 2 else part for at, part in enumerate(parts)]
 
 
-def counts_of(stems: Sequence[str]) -> NDArray[np.int64] | None:
-    """Return the last number in the names that differs from image to image, None without one.
+def missing_counts(stems: Sequence[str]) -> list[int]:
+    """Return the numbers missing in the names of images of one kind, if these are counted evenly.
 
-    Numbers with decimals are in units of the last. `stems` are names of one kind.
+    They are counted by the last number that differs from image to image; numbers with decimals are
+    in units of the last.
     """
     texts = [_SPELLED.findall(name) for name in _spelled(stems)]
-    for column in reversed(list(zip(*texts, strict=True))):
-        numbers = [int(text.replace("−", "-").replace("·", "")) for text in column]
-        if len({*numbers}) == len(numbers) and max(map(abs, numbers)) < 2**53:
-            return np.array(numbers, np.int64)
-    return None
-
-
-def missing_counts(counts: NDArray[np.int64], others: Iterable[Collection[int]] = ()) -> list[int]:
-    """Return the numbers that are missing between images, as far as these are counted evenly.
-
-    `counts` are in order. `others` are numbers of other images, of each kind by itself: they are
-    not missing if they were counted together with these.
-    """
-    if len(counts) < _LEAST_IMAGES:
+    columns = (
+        [int(text.replace("−", "-").replace("·", "")) for text in column]
+        for column in reversed(list(zip(*texts, strict=True)))
+    )
+    counts = next((column for column in columns if len({*column}) == len(column)), [])
+    if len(counts) < _LEAST_IMAGES or max(map(abs, counts)) >= 2**53:
         return []
     steps = np.diff(counts)
     sizes, n_steps = np.unique(steps, return_counts=True)
     usual = int(sizes[np.argmax(n_steps)])
     n_jumps = np.count_nonzero(steps != usual)
-    if usual < 1 or (steps < 1).any() or (steps % usual).any():
+    most_jumps = min(len(steps) / 3, max(_MOST_JUMPS, _MOST_JUMPING * len(counts)))
+    if usual < 1 or (steps < 1).any() or (steps % usual).any() or n_jumps > most_jumps:
         return []
-    if n_jumps > min(len(steps) / 3, max(_MOST_JUMPS, _MOST_JUMPING * len(counts))):
-        return []
-    present = {*counts.tolist()}
-    apart = set().union(*(kind for kind in others if present.isdisjoint(kind)))
-    holes = (
-        range(before + usual, after, usual)
-        for before, after in zip(counts[:-1].tolist(), counts[1:].tolist(), strict=True)
-    )
-    return [number for hole in holes for number in hole if number not in apart]
+    return sorted({*range(counts[0], counts[-1], usual)}.difference(counts))
 
 
 class Placed(NamedTuple):
     """Images whose names hold their angles."""
 
-    places: NDArray[np.intp]  # (n_images,): which of the angles that were planned each image has
+    positions: NDArray[np.intp]  # (n_images,): which of the planned angles each image has
     theta_deg: NDArray[np.float64]  # (n_planned,)
 
 

@@ -47,7 +47,7 @@ _KEV = {
 
 
 @dataclass(frozen=True)
-class Found:
+class StatedNumber:
     """A number and where it stands in the file."""
 
     value: float | None  # None: it cannot be used
@@ -76,45 +76,45 @@ NEXUS_DISTANCE_MM = Quantity(_MM, lambda _: 1e3)
 _PLAIN = Quantity({}, lambda _: 1.0)
 
 
-def read_pixel_size_um(file: "h5py.File") -> Found | None:
+def read_pixel_size_um(file: "h5py.File") -> StatedNumber | None:
     """Read the size of a pixel in the sample, in micrometres, from a DXchange file.
 
     That of the sensor is divided by the magnification, if there is one. None if there is no such
     number; one that is below 0, or whose unit is not a length, has no value.
     """
     magnification = _read(file, _MAGNIFICATION, _PLAIN)
-    sensor = first_found([([file], name) for name in _PIXEL_SIZES], PIXEL_SIZE_UM)
+    sensor = first_usable([([file], name) for name in _PIXEL_SIZES], PIXEL_SIZE_UM)
     if sensor and sensor.value and magnification and magnification.value:
         sensor = replace(sensor, value=sensor.value / magnification.value)
     return _first_usable([_read(file, _RESOLUTION, PIXEL_SIZE_UM), sensor])
 
 
-def read_energy_kev(file: "h5py.File") -> Found | None:
+def read_energy_kev(file: "h5py.File") -> StatedNumber | None:
     """Read the photon energy, in keV, from a DXchange file: as `read_pixel_size_um`."""
-    return first_found([([file], _ENERGY)], ENERGY_KEV)
+    return first_usable([([file], _ENERGY)], ENERGY_KEV)
 
 
-def read_distance_mm(file: "h5py.File") -> Found | None:
+def read_distance_mm(file: "h5py.File") -> StatedNumber | None:
     """Read the distance from sample to detector, in mm: as `read_pixel_size_um`."""
-    return first_found([([file], name) for name in _DISTANCES], DXCHANGE_DISTANCE_MM)
+    return first_usable([([file], name) for name in _DISTANCES], DXCHANGE_DISTANCE_MM)
 
 
-def first_found(
+def first_usable(
     places: Iterable[tuple[Iterable["h5py.Group"], str]], quantity: Quantity
-) -> Found | None:
+) -> StatedNumber | None:
     """Return the first number that can be used, of groups and a name in each, else the first."""
     return _first_usable(
         _read(group, name, quantity) for groups, name in places for group in groups
     )
 
 
-def _first_usable(numbers: Iterable[Found | None]) -> Found | None:
+def _first_usable(numbers: Iterable[StatedNumber | None]) -> StatedNumber | None:
     """Return the first number with a value, else the first one."""
     there = [entry for entry in numbers if entry is not None]
     return next((entry for entry in there if entry.value), next(iter(there), None))
 
 
-def _read(group: "h5py.Group", name: str, quantity: Quantity) -> Found | None:
+def _read(group: "h5py.Group", name: str, quantity: Quantity) -> StatedNumber | None:
     """Read one number and convert it; None whatever goes wrong: nothing depends on it."""
     try:
         dataset = group[name]
@@ -130,10 +130,10 @@ def _read(group: "h5py.Group", name: str, quantity: Quantity) -> Found | None:
     location = name if name.startswith("/") else f"{group.name}/{name}"
     if factor is None or number < 0:
         why = "below 0" if number < 0 else "a unit that is not known"
-        return Found(None, location, f"{number:g}{unit and f' {unit}'} ({why})")
+        return StatedNumber(None, location, f"{number:g}{unit and f' {unit}'} ({why})")
     value = number * float(factor)
     height = _read(group, of_height, quantity) if (of_height := _name_of_height(name)) else None
-    return Found(value, location, ratio=(height.value or value) / value if height else 1.0)
+    return StatedNumber(value, location, ratio=(height.value or value) / value if height else 1.0)
 
 
 def _name_of_height(name: str) -> str:

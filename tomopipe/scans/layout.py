@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.errors import ScanError
-from tomopipe.scans.datasets import Path
-from tomopipe.scans.instrument import Found
+from tomopipe.scans.formats import Path
+from tomopipe.scans.instrument import StatedNumber
 from tomopipe.scans.pixels import Frames, Pixels
 
 Kind = Literal["flats", "darks"]
@@ -25,15 +25,17 @@ _WORDS = {"projection": PROJECTION, "flat": FLAT, "dark": DARK, "invalid": INVAL
 class Layout:
     """Where the parts of a scan are."""
 
+    path: str
     format: str  # DXchange, NXtomo, HDF5 (datasets that the configuration names) or TIFF
     projections: Frames  # without those marked as invalid
     location: str  # where they are, the same for scans recorded in the same way
     theta_deg: NDArray[np.float64] | None  # as found: any number of them, finite or not; None: none
     theta_location: str
     theta_listed: bool = False  # in a list apart from the frames, which may not fit to them
-    pixel_size_um: Found | None = None
-    energy_kev: Found | None = None
-    distance_mm: Found | None = None
+    theta_configured: bool = False  # in that of input.angles, which the reader has read
+    pixel_size_um: StatedNumber | None = None
+    energy_kev: StatedNumber | None = None
+    distance_mm: StatedNumber | None = None
     missing_sources: tuple[str, ...] = ()  # files that belong to the scan and cannot be opened
     warnings: tuple[str, ...] = ()  # what was assumed
     notes: tuple[str, ...] = ()  # what else was found, the same for scans recorded alike

@@ -1,13 +1,21 @@
 """NXtomo: one stack of frames whose image_key marks projections, flats, darks and invalid ones.
 
 Groups are found by their NeXus class (attribute NX_class), not by their names, which differ from
-facility to facility: at the ESRF the entry is `entry0000`, at Diamond `entry1/tomo_entry`.
+facility to facility: at the ESRF the entry is `entry0000`, at Diamond `entry1/tomo_entry`. Frames
+are read as a detector that is not mirrored would have recorded them: rows from top to bottom,
+columns from left to right. A mirrored detector says so by a rotation of 180 degrees among its
+transformations, or in `x_flipped` and `y_flipped`.
 
 References
 ----------
 .. [1] NXtomo, application definition, https://manual.nexusformat.org/classes/applications/NXtomo.html.
+.. [2] NXtransformations, https://manual.nexusformat.org/classes/base_classes/NXtransformations.html.
+.. [3] The ESRF's axes before NXtomo 2.0: x along the beam, z up; since then those of McStas: z
+       along the beam, y up.
+.. [4] nabu, pipeline/estimators.py: x_rotation_axis_pixel_position is "relative pos in pixels".
 """
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,22 +24,26 @@ from numpy.typing import NDArray
 
 from tomopipe.config import InputBlock
 from tomopipe.errors import ScanError, some_of
-from tomopipe.scans import nxdetector
-from tomopipe.scans.angle_lists import DROPPED, planned_frames
+from tomopipe.scans.angle_lists import DROPPED, is_angle, planned_frames, to_degrees
 from tomopipe.scans.datasets import (
     Angles,
-    Path,
+    angles_unless_given,
+    attribute_of,
     check_stack,
+    class_of,
     degrees_of,
     find_angles,
     find_dataset,
+    groups_below,
     list_in,
     need_dataset,
-    unless_given,
+    text_in,
+    unit_of,
     values_of,
 )
 from tomopipe.scans.dxchange import NOT_RECOGNISED
-from tomopipe.scans.instrument import ENERGY_KEV, NEXUS_DISTANCE_MM, PIXEL_SIZE_UM, first_found
+from tomopipe.scans.hdf5 import UNREADABLE
+from tomopipe.scans.instrument import ENERGY_KEV, NEXUS_DISTANCE_MM, PIXEL_SIZE_UM, first_usable
 from tomopipe.scans.layout import (
     KEYS,
     PROJECTION,
@@ -43,10 +55,7 @@ from tomopipe.scans.layout import (
     invalid_frames,
 )
 from tomopipe.scans.metadata import fewer_frames
-from tomopipe.scans.nxdetector import angles_of, has_images
-from tomopipe.scans.pixel_views import MirroredPixels
-from tomopipe.scans.pixels import Frames, Hdf5Pixels
-from tomopipe.scans.tree import class_of, groups_below, text_in
+from tomopipe.scans.pixels import Frames, Hdf5Pixels, MirroredPixels
 
 if TYPE_CHECKING:
     import h5py
@@ -54,6 +63,13 @@ if TYPE_CHECKING:
 _ENTRIES = ("NXentry", "NXsubentry")
 _IDS = "NDArrayUniqueId"  # what areaDetector numbers frames by
 _DEEPEST = 4  # groups below an entry that are looked into
+_CLASSES = ("NXtransformations", "NX_transformations")  # the second as the ESRF writes it
+# what 180 degrees about x, y, z mirror: rows (upside down), columns (left is right)
+_MCSTAS = ({"rows"}, {"columns"}, {"rows", "columns"})
+_ESRF = ({"rows", "columns"}, {"rows"}, {"columns"})
+
+#: In a note: a COR hint, which may be another in each scan; its number.
+HINT = re.compile(r"(?<=COR hint )(\S+) px.*?(?= \(not used\))")
 
 
 def find_entries(file: "h5py.File") -> list[str]:
@@ -61,58 +77,34 @@ def find_entries(file: "h5py.File") -> list[str]:
     return sorted(group.name for group in groups_below(file, 2) if _is_tomo(group))
 
 
-def choose_entry(names: list[str], entry: str | None, path: Path) -> tuple[str, str]:
-    """Return the entry to read, and the detector in it if one is named.
-
-    `names` is from `find_entries`, `entry` one of them or the path of a detector in it; a ScanError
-    lists them if there are several and none, or another, was asked for.
-    """
-    target = "/" + (entry or "").strip("/")
-    for name in names:
-        if target == name or target.startswith(f"{name}/"):
-            return name, target[len(name) :]
-    if len(names) == 1:
-        return names[0], ""
-    listed = f"there are {some_of(names, 8)}"
-    if entry is None:
-        raise ScanError(f"{path}: {len(names)} NXtomo entries; {listed}: set input.entry")
-    raise ScanError(f"{path}: no NXtomo entry {target} (input.entry); {listed}")
-
-
 class NxtomoReader:
-    """The NXtomo entry of an open file: `entry` is one of `find_entries`.
+    """An NXtomo entry of an open file: the only one of `entries`, or that of `input.entry`."""
 
-    `detector` is the group of it to read, where several have frames and keys; "": the only one.
-    """
-
-    def __init__(
-        self, file: "h5py.File", path: Path, known: InputBlock, entry: str, detector: str
-    ) -> None:
-        self._path, self._known = path, known
+    def __init__(self, file: "h5py.File", options: InputBlock, entries: list[str]) -> None:
+        self._path, self._options = file.filename, options
+        entry, target = self._choose(entries)
         self._groups = [file[entry], *groups_below(file[entry], _DEEPEST)]
         # An entry within an entry: the beamline is described in the outer one.
         outer = file[entry].parent
         around = [] if outer.name == "/" else groups_below(outer, _DEEPEST)
         self._everywhere = [*self._groups, *around]
-        self._detector, key = self._find_detector(entry, entry + detector)
+        self._detector, key = self._find_detector(entry, target)
         self._key_name = f"{self._detector.name}/{key}"
-        signal = nxdetector.signal_of(self._detector)
-        self._name = f"{self._detector.name}/{signal}"
+        self._name = f"{self._detector.name}/{_signal_of(self._detector)}"
         # a group that is a link to another file has the name that it has there
-        data = need_dataset(self._detector.file, self._name, path)
-        check_stack(data, self._name, path)
+        data = need_dataset(self._detector.file, self._name)
+        check_stack(data)
         self._stored = Hdf5Pixels(data)
         mirrored, location = set[str](), ""
-        if known.mirrored == "file":
-            mirrored, location = nxdetector.read_mirror(self._detector, file[entry])
-        self._notes = nxdetector.read_notes(self._detector, mirrored, location, data.shape[2])
+        if options.mirrored == "file":
+            mirrored, location = _read_mirror(self._detector, file[entry])
+        self._notes = _read_notes(self._detector, mirrored, location, data.shape[2])
         # mirrored back where the detector mirrored them
         self._pixels = MirroredPixels(self._stored, mirrored) if mirrored else self._stored
-        keys = need_dataset(self._detector.file, self._key_name, path)
-        planned = self._planned_keys = values_of(keys, self._key_name, path)
+        planned = self._planned_keys = values_of(need_dataset(self._detector.file, self._key_name))
         if len(planned) < len(data):
             raise ScanError(
-                f"{path}: {self._key_name} has {len(planned)} keys for {len(data)} frames, "
+                f"{self._path}: {self._key_name} has {len(planned)} keys for {len(data)} frames, "
                 "expected one for each: complete it in a copy of the file, or leave the scan out "
                 "(`select: no`)"
             )
@@ -129,7 +121,7 @@ class NxtomoReader:
                 f"{self._path}: {self._key_name} marks no projection (0) in {self._name}: leave "
                 "the scan out (`select: no`), or name its datasets in input.paths"
             )
-        theta_deg, location, warnings = unless_given(self._known, self._theta_deg, (None, "", ()))
+        theta_deg, location, warnings, _ = angles_unless_given(self._options, self._theta_deg)
         numbers = np.cumsum(self._planned_keys == PROJECTION) - 1
         placed = self._planned_index
         aborted = ""
@@ -139,12 +131,13 @@ class NxtomoReader:
         sample, detector = _of(self._groups, "NXsample"), [self._detector]
         beam, mono = (_of(self._everywhere, f"NX{name}") for name in ("beam", "monochromator"))
         return Layout(
+            path=self._path,
             format="NXtomo",
             projections=Frames(self._pixels, index),
             location=self._location_of(PROJECTION),
             theta_deg=theta_deg,
             theta_location=location,
-            pixel_size_um=first_found(
+            pixel_size_um=first_usable(
                 [
                     (sample, "x_pixel_size"),
                     (detector, "x_magnified_pixel_size"),
@@ -152,8 +145,8 @@ class NxtomoReader:
                 ],
                 PIXEL_SIZE_UM,
             ),
-            energy_kev=first_found([(beam, "incident_energy"), (mono, "energy")], ENERGY_KEV),
-            distance_mm=first_found(
+            energy_kev=first_usable([(beam, "incident_energy"), (mono, "energy")], ENERGY_KEV),
+            distance_mm=first_usable(
                 [(sample, "propagation_distance"), (detector, "distance")], NEXUS_DISTANCE_MM
             ),
             missing_sources=self._stored.missing_sources,
@@ -182,15 +175,15 @@ class NxtomoReader:
         """Return the angles of the projections, where they stand, and what was assumed."""
         is_projection = self._planned_keys == PROJECTION
         n_planned, n_projections = len(is_projection), int(np.count_nonzero(is_projection))
-        unit = self._known.angle_unit
-        result: Angles
+        unit = self._options.angle_unit
         if rotation := self._rotation():
-            result = degrees_of(*rotation, self._path, unit)
+            dataset, location = rotation
+            angles, _, warnings, _ = degrees_of(dataset, unit)
         else:
-            result = find_angles(self._groups[0], {n_planned, n_projections}, unit)
-        angles, location, warnings = result
+            lengths = {n_planned, n_projections}
+            angles, location, warnings, _ = find_angles(self._groups[0], lengths, unit)
         if angles is None:
-            return None, "rotation_angle", warnings
+            return Angles(None, "rotation_angle", warnings)
         if len(angles) == n_projections != n_planned:
             every = np.full(n_planned, np.nan)
             every[is_projection] = angles  # of the projections alone
@@ -202,7 +195,23 @@ class NxtomoReader:
         n = min(len(angles), len(is_projection))
         # more angles than keys: those beyond are of frames that were never taken
         theta_deg = np.concatenate([angles[:n][is_projection[:n]], angles[n:]])
-        return theta_deg, location, warnings
+        return Angles(theta_deg, location, warnings)
+
+    def _choose(self, entries: list[str]) -> tuple[str, str]:
+        """Return the entry to read, and the path that is asked for: of it, or a detector in it."""
+        asked = self._options.entry
+        target = "/" + (asked or "").strip("/")
+        for name in entries:
+            if target == name or target.startswith(f"{name}/"):
+                return name, target
+        if len(entries) == 1:
+            return entries[0], ""
+        listed = f"there are {some_of(entries, 8)}"
+        if asked is None:
+            raise ScanError(
+                f"{self._path}: {len(entries)} NXtomo entries; {listed}: set input.entry"
+            )
+        raise ScanError(f"{self._path}: no NXtomo entry {target} (input.entry); {listed}")
 
     def _find_detector(self, entry: str, target: str) -> tuple["h5py.Group", str]:
         """Return the group with frames and keys, and the name of the keys in it."""
@@ -216,7 +225,7 @@ class NxtomoReader:
             if target in keys:
                 return keys[target]
             if len(keys) > 1:  # of instruments besides the camera
-                keys = {name: item for name, item in keys.items() if has_images(item[0])} or keys
+                keys = {name: item for name, item in keys.items() if _has_images(item[0])} or keys
             if len(keys) > 1:
                 raise ScanError(
                     f"{self._path}: {len(keys)} {nx_class} groups with image_key in {entry}: "
@@ -229,7 +238,7 @@ class NxtomoReader:
             f"{NOT_RECOGNISED}"
         )
 
-    def _rotation(self) -> tuple["h5py.Dataset", str] | None:
+    def _rotation(self) -> "tuple[h5py.Dataset, str] | None":
         """Return the angles and where they stand, if there are any."""
         sample, data = (_of(self._groups, nx_class) for nx_class in ("NXsample", "NXdata"))
         candidates = [
@@ -237,11 +246,11 @@ class NxtomoReader:
             for group in [*sample, *data, self._detector]
             if "rotation_angle" in group
         ]
-        candidates += [(group, name) for group in data for name in angles_of(group)]
+        candidates += [(group, name) for group in data for name in _angles_of(group)]
         unusable: list[ScanError] = []
         for group, name in candidates:
             try:
-                dataset = find_dataset(group.file, f"{group.name}/{name}", self._path)
+                dataset = find_dataset(group.file, f"{group.name}/{name}")
             except ScanError as error:
                 if name == "rotation_angle":
                     raise
@@ -279,3 +288,111 @@ def _is_tomo(group: "h5py.Group") -> bool:
     if any(class_of(inner) in _ENTRIES for inner in below):
         return False  # it is one of those
     return any(class_of(inner) == "NXdetector" and "image_key" in inner for inner in below)
+
+
+def _signal_of(group: "h5py.Group") -> str:
+    """Return the name of the frames in an NXdetector or NXdata."""
+    signal = attribute_of(group, "signal")
+    return signal if signal and signal in group else "data"
+
+
+def _has_images(group: "h5py.Group") -> bool:
+    """Tell whether the frames of a group are there, and more than a line each."""
+    try:
+        shape = getattr(group[_signal_of(group)], "shape", None) or ()
+    except UNREADABLE:  # a link to a file that is not there
+        return False
+    return len(shape) > 2 and sum(n > 1 for n in shape[1:]) == 2
+
+
+def _angles_of(group: "h5py.Group") -> list[str]:
+    """Name what the frames of an NXdata are taken over, if its unit or its name is of an angle."""
+    plotted = attribute_of(group, "axes")
+    names = [plotted, *sorted(name[:-8] for name in group.attrs if name.endswith("_indices"))]
+    results = []
+    for name in dict.fromkeys(filter(None, names)):
+        try:
+            unit = unit_of(group[name])
+        except UNREADABLE:  # a link to a file that is not there, to be named, or nothing
+            if group.get(name, getlink=True) is None:
+                continue
+            unit = ""
+        if unit[:3] in ("deg", "rad") or (not unit and is_angle(name)):
+            results.append(name)
+    return results
+
+
+def _read_mirror(detector: "h5py.Group", entry: "h5py.Group") -> tuple[set[str], str]:
+    """Read how a detector mirrored its frames; its NXentry may name the coordinate system.
+
+    Returns what it mirrored, `rows` and `columns`, and where the file says so, or "".
+    """
+    mirrored = set[str]()
+    locations = []
+    system = attribute_of(entry, "NeXus_Coordinate_System").lower()
+    for group in (below for below in groups_below(detector, 1) if class_of(below) in _CLASSES):
+        # The ESRF did not name it at first, and put gravity among the transformations.
+        is_esrf = system == "esrf" or (not system and "gravity" in group)
+        for axis, location in _rotations_180(group):
+            mirrored ^= (_ESRF if is_esrf else _MCSTAS)[axis]
+            locations.append(location)
+    if not locations:  # before there were transformations
+        for name, kind in (("x_flipped", "columns"), ("y_flipped", "rows")):
+            if _number(detector, name):
+                mirrored.add(kind)
+                locations.append(f"{detector.name}/{name}")
+    return mirrored, ", ".join(locations)
+
+
+def _rotations_180(group: "h5py.Group") -> list[tuple[int, str]]:
+    """List the rotations by 180 degrees: the axis, 0 to 2, and where it stands."""
+    results = []
+    for name in group:
+        value = _number(group, name)
+        if value is None or attribute_of(group[name], "transformation_type") != "rotation":
+            continue
+        degrees = to_degrees(value, unit_of(group[name]))[0][0]
+        vector = np.abs(np.asarray(group[name].attrs.get("vector", 0), dtype=float))
+        along_axis = vector.shape == (3,) and vector.max() > 0.999 * vector.sum() > 0
+        if along_axis and abs(abs(degrees) % 360 - 180) < 1:
+            results.append((int(vector.argmax()), f"{group.name}/{name}"))
+    return results
+
+
+def _read_notes(
+    detector: "h5py.Group", mirrored: set[str], location: str, n_cols: int
+) -> tuple[str, ...]:
+    """Say what else the file states, for people; `mirrored`, `location` are from `_read_mirror`."""
+    notes = []
+    if mirrored:
+        sides = " and ".join(sorted(mirrored, reverse=True))
+        notes.append(f"{sides} mirrored back, {location}")
+    field_of_view = text_in(detector, "field_of_view").lower()
+    if field_of_view == "half" or _number(detector, "half_acquisition"):
+        notes.append("half acquisition, as the file says")
+    for name in ("x_rotation_axis_pixel_position", "estimated_cor_from_motor"):
+        hint = _number(detector, name)
+        if hint is not None:
+            column = _column_of_hint(hint, n_cols, "columns" in mirrored)
+            notes.append(f"COR hint {hint:.1f} px{column} (not used), {detector.name}/{name}")
+            break
+    return tuple(notes)
+
+
+def _column_of_hint(hint_px: float, n_cols: int, mirrored: bool) -> str:
+    """Say which column a COR hint means, if it is one of the detector.
+
+    NXdetector does not define the hint. nabu and tomoscan count from the middle of the frames as
+    recorded, (N - 1)/2 [4]_; other writers have the column itself.
+    """
+    cor_px = (n_cols - 1) / 2 + (-hint_px if mirrored else hint_px)
+    return f" (column {cor_px:.1f} if from the middle, as nabu)" * (0 <= cor_px <= n_cols - 1)
+
+
+def _number(group: "h5py.Group", name: str) -> float | None:
+    """Read one number or truth value; None whatever goes wrong: nothing depends on it."""
+    try:
+        number = float(np.asarray(group[name][()]).item())
+    except UNREADABLE:
+        return None
+    return number if np.isfinite(number) else None

@@ -23,24 +23,20 @@ class RawScan:
     # use the frames that were really written, of a scan that has fewer than it claims
     partial: bool = False
 
-    def known(self) -> dict[str, Any]:
-        """Return what is known of the scan beside its file: keys of `input`."""
-        return self.input.model_dump(exclude_defaults=True)
-
     def open(self) -> AbstractContextManager[Scan]:
         """Open it as `open_scan` does."""
         return open_scan(
             self.path,
             flats=self.preprocess.flats,
             darks=self.preprocess.darks,
-            known=self.known(),
+            options=self.input,
             partial=self.partial,
         )
 
     def metadata(self) -> Metadata:
         """Read all that there is to know but the pixels, as `read_metadata` does."""
         flats, darks = self.preprocess.flats, self.preprocess.darks
-        return read_metadata(self.path, flats=flats, darks=darks, known=self.known())
+        return read_metadata(self.path, flats=flats, darks=darks, options=self.input)
 
 
 def raw_scan(path: str | os.PathLike[str], options: StepOptions, **more: Any) -> RawScan:

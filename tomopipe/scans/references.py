@@ -21,19 +21,17 @@ from tomopipe.scans.layout import (
     without_position,
 )
 from tomopipe.scans.metadata import axes_hint
-from tomopipe.scans.pixel_views import MirroredPixels, TransposedPixels, cut_columns
-from tomopipe.scans.pixels import Frames, IndexRange, Pixels
+from tomopipe.scans.pixels import (
+    Frames,
+    IndexRange,
+    MirroredPixels,
+    Pixels,
+    TransposedPixels,
+    cut_columns,
+)
 
 ABSENT = "declared absent"
 Sources = Path | Sequence[Path] | None
-
-
-def open_references(path: Path, kind: Kind, known: InputBlock, stack: ExitStack) -> list[Reference]:
-    """Find the flats or darks in another file or folder, of any format; `known` is of the scan."""
-    result = format_of(path)
-    if result.references is None:
-        return result.open(path, InputBlock(), stack).references(kind)
-    return result.references(path, kind, known, stack)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,13 +53,11 @@ class References:
 
 
 def find_references(
-    path: Path,
     reader: Reader,
     kind: Kind,
     source: Sources,
     layout: Layout,
-    *,
-    known: InputBlock,
+    options: InputBlock,
     stack: ExitStack,
 ) -> References:
     """Find the flats or darks, in the scan or elsewhere.
@@ -70,22 +66,22 @@ def find_references(
     ScanError says that there are none, that flats were never written, or that their shape is not
     that of the projections.
     """
-    pixels = layout.projections.pixels
+    path, pixels = layout.path, layout.projections.pixels
     several = [source] if isinstance(source, str | os.PathLike) else source
     if several is None:
-        if known.paths.data is None and (name := getattr(known.paths, kind)):
+        if options.paths.data is None and (name := getattr(options.paths, kind)):
             raise ScanError(
                 f"{path}: input.paths.{kind}: {name} is of the file that preprocess.{kind} names: "
                 f"set preprocess.{kind}; where it is of the scan, input.paths.data"
             )
-        paths = [(path, part) for part in reader.references(kind)]
+        paths: list[tuple[Path, Reference]] = [(path, part) for part in reader.references(kind)]
     elif isinstance(source, str | os.PathLike) and os.fspath(source) == "none":
         return References((Frames(pixels, np.arange(0)),), np.zeros(0), ABSENT)
     else:
         paths = [
             (other, part)
             for other in several
-            for part in open_references(other, kind, known, stack)
+            for part in format_of(other).references(other, kind, options, stack)
         ]
     expected = pixels.shape[1:]
     paths = [(where, _as_images(_as_the_scan(part, pixels), expected)) for where, part in paths]
@@ -97,7 +93,7 @@ def find_references(
             other = f"; set preprocess.{kind} to frames of that size"
             raise ScanError(
                 f"{where}: {part.location} has frames of {shape}; expected {expected} as in "
-                f"{pixels.name}{axes_hint(known.axes) if is_sinogram else other}"
+                f"{pixels.name}{axes_hint(options.axes) if is_sinogram else other}"
             )
     if kind == "flats" and not any(part.frames.written.any() for _, part in paths):
         where, part = paths[0]

@@ -253,7 +253,7 @@ class Scan:
                 f"{pixels.name}: {self._format} files have no {name}; leave "
                 "preprocess.ring_current out, for this scan alone in overrides"
             )
-        values = np.asarray(need_dataset(pixels.file, name, pixels.file.filename)[()])
+        values = np.asarray(need_dataset(pixels.file, name)[()])
         for n, index in self._lengths:
             if values.shape == (n,):
                 return values[index].astype(np.float64)

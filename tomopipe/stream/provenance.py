@@ -33,7 +33,7 @@ def parameters(raw: RawScan, target: VolumeOptions) -> dict[str, Any]:
         "minus_log": block.minus_log,
         "partial": raw.partial,
         "half_acquisition": block.half_acquisition,
-        "known": _sorted(raw.known()),
+        "known": _sorted(raw.input.model_dump(exclude_defaults=True)),
         "corrections": _sorted(block.corrections()),
     }
 

@@ -41,7 +41,7 @@ def scan(tmp_path_factory):
         values = data[()] * np.random.default_rng(0).normal(1, 0.01, data.shape)
         values[5, [3, 11, 12, 20], 20] *= 3
         data[...] = values.astype(data.dtype)
-    with open_scan(path, known=KNOWN) as opened:
+    with open_scan(path, options=KNOWN) as opened:
         yield opened
 
 

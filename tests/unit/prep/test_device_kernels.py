@@ -64,7 +64,7 @@ def test_the_whole_chain_gives_the_sinograms_of_the_host(path, monkeypatch, meth
     Filters that sort may swap two angles whose values differ by rounding alone.
     """
     recipe = PreprocessBlock(**CHAIN, stripes={"method": method, **STRIPES[method]})
-    with open_scan(path, known=KNOWN) as scan:
+    with open_scan(path, options=KNOWN) as scan:
         corrections, rows = corrections_of(scan, recipe), (12, 18)
         raw = scan.read_rows(*corrections.rows_needed(rows))
     on_host_values = corrections.sinograms(raw, rows)
@@ -79,7 +79,7 @@ def test_the_whole_chain_gives_the_sinograms_of_the_host(path, monkeypatch, meth
         on_host_values, there = np.sort(on_host_values, axis=1), np.sort(there, axis=1)
         near = np.abs(there - on_host_values) < 1e-4 * np.ptp(on_host_values)
     assert near.all()
-    with open_scan(path, known=KNOWN) as scan:
+    with open_scan(path, options=KNOWN) as scan:
         unfiltered = corrections_of(scan, plain).sinograms(raw, rows)
     assert np.abs(unfiltered - corrections.sinograms(raw, rows)).max() > 1e-2 * np.ptp(
         on_host_values
@@ -89,7 +89,7 @@ def test_the_whole_chain_gives_the_sinograms_of_the_host(path, monkeypatch, meth
 @pytest.mark.parametrize("step", CHAIN)
 def test_each_step_gives_the_sinograms_of_the_host(path, step):
     recipe = PreprocessBlock(**{step: CHAIN[step]})
-    with open_scan(path, known=KNOWN) as scan:
+    with open_scan(path, options=KNOWN) as scan:
         corrections, rows = corrections_of(scan, recipe), (12, 18)
         raw = scan.read_rows(*corrections.rows_needed(rows))
         plain = corrections_of(scan, PreprocessBlock()).sinograms(scan.read_rows(*rows), rows)
@@ -106,7 +106,7 @@ def test_dynamic_flats_on_a_gpu(path, tmp_path):
     with h5py.File(flickering, "r+") as file:
         flats = file["exchange/data_white"]
         flats[0] = flats[0] * np.linspace(0.9, 1, flats.shape[2])
-    with open_scan(flickering, known=KNOWN) as scan:
+    with open_scan(flickering, options=KNOWN) as scan:
         corrections = corrections_of(scan, recipe)
         raw = scan.read_rows(3, 9)
     on_host_values = corrections.sinograms(raw, (3, 9))

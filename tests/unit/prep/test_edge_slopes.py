@@ -67,7 +67,7 @@ def test_narrow_detectors(n_cols):
 
 def _measured(truth, **recipe):
     known = {"energy_kev": 25.0, "distance_mm": 50.0, "pixel_size_um": 1.0}
-    with open_scan(truth.path, known=known) as scan:
+    with open_scan(truth.path, options=known) as scan:
         return measure_edge_slopes(scan, corrections_of(scan, PreprocessBlock(**recipe)))
 
 

@@ -135,12 +135,12 @@ def test_angles_that_the_configuration_tells(tmp_path, angles, first_deg, last_d
         file["measurement/theta_too"] = np.arange(0, 140, 20.0)
 
     path = write(tmp_path / "a.h5", change)
-    found = read_metadata(path, known={"angles": angles})
+    found = read_metadata(path, options={"angles": angles})
     assert incomplete(found) == ""
-    with open_scan(path, known={"angles": angles}) as scan:
+    with open_scan(path, options={"angles": angles}) as scan:
         assert np.rad2deg(scan.theta_rad)[[0, -1]] == pytest.approx([first_deg, last_deg])
     with pytest.raises(ScanError, match=r"no /nowhere \(input\.angles\)"):
-        read_metadata(path, known={"angles": "/nowhere"})
+        read_metadata(path, options={"angles": "/nowhere"})
 
 
 def test_angles_elsewhere_in_the_file_are_found_by_name_unit_and_length(tmp_path):
@@ -249,16 +249,16 @@ def test_a_virtual_scan_is_judged_by_its_sources(tmp_path):
         file.create_virtual_dataset(DATA, layout)
 
     path, known = write(tmp_path / "a.h5", change), {"angles": {"start": 0, "stop": 180}}
-    assert incomplete(read_metadata(path, known=known)) == ""
-    with open_scan(path, known=known) as scan:
+    assert incomplete(read_metadata(path, options=known)) == ""
+    with open_scan(path, options=known) as scan:
         assert np.array_equal(scan.read_rows(0, 3), raw_values()[:6])
     (tmp_path / "part1.h5").unlink()
-    found = read_metadata(path, known=known)
+    found = read_metadata(path, options=known)
     assert incomplete(found) == (
         "part1.h5 cannot be opened: 2 of 6 frames are missing; copy it there"
     )
     (tmp_path / "part2.h5").unlink()
-    assert incomplete(read_metadata(path, known=known)).startswith(
+    assert incomplete(read_metadata(path, options=known)).startswith(
         "part1.h5 and 1 more cannot be opened: 4 of"
     )
 
@@ -268,7 +268,7 @@ def test_a_list_of_angles_that_does_not_fit_is_to_be_corrected(tmp_path, n, unle
     path = write(tmp_path / "a.h5")
     angles = tmp_path / "mine.txt"
     angles.write_text("\n".join(map(str, range(n))))
-    assert incomplete(read_metadata(path, known={"angles": str(angles)})) == (
+    assert incomplete(read_metadata(path, options={"angles": str(angles)})) == (
         f"{angles} has {n} angles for {N_ANGLES} frames, expected one for each: correct the list"
         + unless
     )
@@ -284,13 +284,13 @@ def test_what_the_configuration_knows_comes_first(tmp_path):
     found = read_metadata(path)
     assert (found.pixel_size_um, found.energy_kev, found.distance_mm) == (None, 30, 55)
     known = {"pixel_size_um": 1.5, "distance_mm": 60.0, "angles": str(tmp_path / "angles.txt")}
-    found = read_metadata(path, known=known)
+    found = read_metadata(path, options=known)
     assert (found.pixel_size_um, found.energy_kev, found.distance_mm) == (1.5, 30, 60)
     assert found.theta_deg.tolist() == list(range(N_ANGLES))
     assert "pixel size 1.5 um, the configuration; energy" in found.found
     assert "distance 60 mm, the configuration, where the file has 55" in found.found
     assert "other angles than those of the file, /exchange/theta" in found.found
-    with open_scan(path, known=known) as scan:
+    with open_scan(path, options=known) as scan:
         assert (scan.pixel_size_um, scan.energy_kev, scan.distance_mm) == (1.5, 30, 60)
 
 
@@ -327,7 +327,7 @@ def test_implausible_numbers_skip_the_scan_until_the_configuration_has_others(
     if is_said:
         said = rf"{is_said}\? \({dataset}\); set input.{key}$"
         assert re.search(said, reason_of(path)), reason_of(path)
-    assert getattr(read_metadata(path, known={key: right}), key) == right
+    assert getattr(read_metadata(path, options={key: right}), key) == right
 
 
 def test_degrees_that_the_file_calls_radians_are_refused(tmp_path):
@@ -338,6 +338,6 @@ def test_degrees_that_the_file_calls_radians_are_refused(tmp_path):
     reason = reason_of(path)
     assert "angles that cannot be degrees: they cover 10313.2, about 180 degrees in deg" in reason
     assert "set input.angle_unit to deg, or to rad if they are radians (/exchange/theta)" in reason
-    assert read_metadata(path, known={"angle_unit": "deg"}).theta_deg[-1] == 180
+    assert read_metadata(path, options={"angle_unit": "deg"}).theta_deg[-1] == 180
     given = {"angles": {"start": 0, "stop": 10313.2}}
-    assert read_metadata(path, known=given).theta_deg[-1] == 10313.2
+    assert read_metadata(path, options=given).theta_deg[-1] == 10313.2

@@ -48,7 +48,7 @@ def test_full_shape_never_written_is_incomplete(tmp_path, has_theta):
     assert found.n_written == 4
     assert incomplete(found) == "aborted: the first 4 of 7 frames were written"
     known = {} if has_theta else {"angles": {"start": 0, "step": 30}}
-    with open_scan(path, partial=True, known=known) as scan:
+    with open_scan(path, partial=True, options=known) as scan:
         assert np.allclose(np.rad2deg(scan.theta_rad), [0, 30, 60, 90])
         assert np.array_equal(scan.read_rows(0, 3), raw_values()[:4])
 
@@ -84,17 +84,17 @@ def test_frames_that_were_not_written_can_be_left_out(tmp_path, missing, reason,
     path = write(tmp_path / "a.h5", with_holes(missing))
     assert incomplete(read_metadata(path)) == reason
     known = {"skip_projections": skip}
-    assert incomplete(read_metadata(path, known=known)) == ""
-    with open_scan(path, known=known) as scan:
+    assert incomplete(read_metadata(path, options=known)) == ""
+    with open_scan(path, options=known) as scan:
         there = np.delete(raw_values(), missing, axis=0)
         assert np.array_equal(scan.read_rows(0, N_ROWS), there)
 
 
 def test_the_frames_before_a_hole_are_counted_as_they_were_written(tmp_path):
     path = write(tmp_path / "a.h5", with_holes([1, 4, 5, 6]))
-    found = read_metadata(path, known={"skip_projections": [1]})
+    found = read_metadata(path, options={"skip_projections": [1]})
     assert incomplete(found) == "aborted: the first 4 of 7 frames were written"
-    with open_scan(path, known={"skip_projections": [1]}, partial=True) as scan:
+    with open_scan(path, options={"skip_projections": [1]}, partial=True) as scan:
         assert scan.numbers.tolist() == [0, 2, 3]
 
 
@@ -156,7 +156,7 @@ def test_data_as_a_group_and_exchange_as_a_dataset(tmp_path):
 def test_angles_as_text_are_those_of_the_configuration(tmp_path):
     path = write(tmp_path / "a.h5", replace(THETA, np.array([b"1.0"] * 7)))
     assert reason_of(path).endswith("whole numbers or floats; input.angles gives others")
-    found = read_metadata(path, known={"angles": {"start": 0, "stop": 180}})
+    found = read_metadata(path, options={"angles": {"start": 0, "stop": 180}})
     assert found.theta_deg.tolist() == [0, 30, 60, 90, 120, 150, 180]
 
 

@@ -80,7 +80,7 @@ def test_an_axis_of_length_one_does_not_count(tmp_path, axis, names, options):
     plain, path = write(tmp_path / "a.h5"), write(tmp_path / "b.h5", longer)
     named = {"paths": {"data": f"/{DATA}", "flats": f"/{FLATS}", "darks": f"/{DARKS}"}}
     for known in ({}, named):
-        with open_scan(plain) as expected, open_scan(path, known=known) as scan:
+        with open_scan(plain) as expected, open_scan(path, options=known) as scan:
             assert np.array_equal(scan.flat, expected.flat)
             assert np.array_equal(scan.dark, expected.dark)
             scan.threads = 2
@@ -102,7 +102,7 @@ def test_counts_in_a_signed_type_are_refused_or_read_as_those_of_the_camera(tmp_
         scan.flat  # noqa: B018
     for word in ("/exchange/data_white", "down to -15", "int16", "input.unsigned: true"):
         assert word in str(error.value)
-    with open_scan(path, known={"unsigned": True}) as scan:
+    with open_scan(path, options={"unsigned": True}) as scan:
         scan.threads = 2
         assert scan.dtype == np.uint16
         assert np.array_equal(scan.read_rows(0, N_ROWS), counts[DATA])
@@ -208,7 +208,7 @@ def test_angles_of_all_frames(tmp_path, located):
         "input.angles"
     )
     given = {"angles": {"start": 0, "stop": 180}}
-    assert read_metadata(path, known=given).theta_deg == pytest.approx(of_data)
+    assert read_metadata(path, options=given).theta_deg == pytest.approx(of_data)
 
 
 @pytest.mark.parametrize(
@@ -229,15 +229,15 @@ def test_an_aborted_scan_has_the_first_of_the_angles_of_a_range(tmp_path, gone):
     there = N_ANGLES - len(gone)
     why = f"aborted: {there} frames for 7 angles in /exchange/theta"
     assert incomplete(read_metadata(path)).startswith(why)
-    found = read_metadata(path, known={"angles": FIRST_AND_LAST})
+    found = read_metadata(path, options={"angles": FIRST_AND_LAST})
     assert incomplete(found).startswith(
         f"{why} (if no frame is missing, input.angles: {{start, step}})"
     )
     assert "angles the configuration, 180 degrees" in found.found
     assert found.covered_deg == pytest.approx(210)
-    with open_scan(path, known={"angles": FIRST_AND_LAST}, partial=True) as scan:
+    with open_scan(path, options={"angles": FIRST_AND_LAST}, partial=True) as scan:
         assert np.rad2deg(scan.theta_rad) == pytest.approx(30 * np.arange(there))
-    stepped = read_metadata(path, known={"angles": STEP})
+    stepped = read_metadata(path, options={"angles": STEP})
     assert incomplete(stepped) == ""
     assert stepped.theta_deg == pytest.approx(30 * np.arange(there))
 
@@ -245,7 +245,7 @@ def test_an_aborted_scan_has_the_first_of_the_angles_of_a_range(tmp_path, gone):
 @pytest.mark.parametrize("angles", [FIRST_AND_LAST, STEP], ids=str)
 def test_dropped_frames_take_their_angles_of_a_range_with_them(tmp_path, angles):
     path = write(tmp_path / "a.h5", dropped([2, 4]))
-    found = read_metadata(path, known={"angles": angles})
+    found = read_metadata(path, options={"angles": angles})
     assert incomplete(found) == ""
     assert found.theta_deg == pytest.approx([0, 30, 90, 150, 180])
 
@@ -253,12 +253,12 @@ def test_dropped_frames_take_their_angles_of_a_range_with_them(tmp_path, angles)
 def test_a_range_covers_what_the_file_shows(tmp_path):
     """Spread over any frames it shows nothing itself."""
     known = {"angles": FIRST_AND_LAST}
-    assert read_metadata(write(tmp_path / "a.h5"), known=known).covered_deg == pytest.approx(210)
+    assert read_metadata(write(tmp_path / "a.h5"), options=known).covered_deg == pytest.approx(210)
     cut = write(tmp_path / "cut.h5", replace(THETA, 5.0 * np.arange(7)))
-    assert read_metadata(cut, known=known).covered_deg == pytest.approx(35)
+    assert read_metadata(cut, options=known).covered_deg == pytest.approx(35)
     bare = write(tmp_path / "bare.h5", replace(THETA, None))
-    assert read_metadata(bare, known=known).covered_deg is None
-    assert read_metadata(bare, known={"angles": STEP}).covered_deg == pytest.approx(210)
+    assert read_metadata(bare, options=known).covered_deg is None
+    assert read_metadata(bare, options={"angles": STEP}).covered_deg == pytest.approx(210)
 
 
 def test_sets_of_flats_from_where_each_frame_went(tmp_path):

@@ -1,6 +1,5 @@
 """What a raw file is: init, readers, flats elsewhere and the inventory know every format."""
 
-from contextlib import ExitStack
 from pathlib import Path
 
 import h5py
@@ -12,10 +11,8 @@ from tests.phantoms import write_scan
 from tomopipe.commands.new_campaign import scan_entries
 from tomopipe.config import StepOptions
 from tomopipe.errors import ScanError
-from tomopipe.scans import formats
 from tomopipe.scans.exchange import open_scan, read_metadata
-from tomopipe.scans.formats import FORMATS, Format, format_named, format_of
-from tomopipe.scans.references import open_references
+from tomopipe.scans.formats import FORMATS, TIFF, format_of
 from tomopipe.steps.inventory import inventory
 
 N_ANGLES, N_ROWS, N_COLS = 31, 3, 32
@@ -55,13 +52,12 @@ def arrays(tmp_path_factory):
 @pytest.fixture(params=FORMATS, ids=lambda format_: format_.name)
 def example(request, tmp_path, arrays):
     """A format, and a scan of it in raw/ of a campaign."""
-    found = request.param
-    what_to_do = f"a scan of {found.name} is missing: EXAMPLES in tests/unit/scans/test_formats.py"
-    assert found.name in EXAMPLES, what_to_do
-    path = tmp_path / "raw" / f"a_1{found.endings[0]}"
+    name = request.param.name
+    assert name in EXAMPLES, f"a scan of {name} is missing: EXAMPLES in {__file__}"
+    path = tmp_path / "raw" / f"a_1{request.param.endings[0]}"
     path.parent.mkdir()
-    EXAMPLES[found.name](path, *arrays)
-    return found, path
+    EXAMPLES[name](path, *arrays)
+    return request.param, path
 
 
 def test_formats_are_told_apart():
@@ -73,41 +69,31 @@ def test_formats_are_told_apart():
     assert all(1 <= len(first) <= 8 for first in begins)
 
 
-def test_a_scan_is_recognised_by_its_content(example):
-    known, path = example
-    assert format_named(path.name.upper()) is known
-    assert format_of(path) is known
-    assert format_of(path.rename(path.with_name("nameless"))) is known
-
-
-def test_init_finds_it(example):
-    path = example[1]
+def test_init_finds_it_and_its_content_tells_the_format(example):
+    format_, path = example
     campaign = path.parents[1]
     other = path.with_name(f"b_1{path.suffix}")
     other.touch()
-    assert scan_entries([f"raw/{path.name}", f"raw/{other.name}"], campaign) == [
-        f"raw/*{path.suffix}"
-    ]
-    assert scan_entries([f"raw/{path.name}"], campaign) == [f"raw/{path.name}"]
+    entries = [f"raw/{path.name}", f"raw/{other.name}"]
+    assert scan_entries(entries, campaign) == [f"raw/*{path.suffix}"]
+    assert scan_entries(entries[:1], campaign) == entries[:1]
+    assert format_of(path.rename(path.with_name("nameless"))) is format_
 
 
-def test_it_is_read_as_it_was_written(example, arrays):
+def test_it_is_read_as_it_was_written(example, arrays, tmp_path):
+    """Also the flats alone, for another scan; of TIFF files all that are there are flats."""
+    format_, path = example
     data, flats, darks, theta_deg = arrays
-    with open_scan(example[1]) as scan:
+    with open_scan(path) as scan:
         assert np.array_equal(scan.read_rows(0, N_ROWS), data)
         assert np.allclose(scan.flat, flats.mean(axis=0))
         assert np.allclose(scan.dark, darks.mean(axis=0))
         assert np.allclose(np.rad2deg(scan.theta_rad), theta_deg)
-
-
-def test_its_file_has_flats_for_another_scan(example, arrays, tmp_path):
-    """`preprocess.flats: raw/a_1.h5`; of TIFF files all that are there are flats."""
-    known, path = example
     other = tmp_path / "other.h5"
-    _hdf5(other, *arrays)
-    path = path.with_name("a_1_flats") if known.in_folders else path
-    with open_scan(other, flats=path) as scan, open_scan(other) as plain:
-        assert np.array_equal(scan.flat, plain.flat)
+    _hdf5(other, data, flats[:0], darks, theta_deg)
+    alone = path.with_name("a_1_flats") if format_ is TIFF else path
+    with open_scan(other, flats=alone) as scan:
+        assert np.array_equal(scan.read_flats(0, N_ROWS), flats)
 
 
 def test_the_inventory_takes_it(example, tmp_path):
@@ -120,51 +106,24 @@ def test_the_inventory_takes_it(example, tmp_path):
 
 def test_angles_of_the_configuration(example, tmp_path):
     """A list, or a dataset where the format has any."""
-    known, path = example
+    format_, path = example
     (tmp_path / "angles.txt").write_text("\n".join(map(str, range(N_ANGLES))))
-    metadata = read_metadata(path, known={"angles": str(tmp_path / "angles.txt")})
+    metadata = read_metadata(path, options={"angles": str(tmp_path / "angles.txt")})
     assert np.allclose(metadata.theta_deg, range(N_ANGLES))
-    if not known.has_datasets:
-        with pytest.raises(ScanError, match="would be a dataset of an HDF5 file"):
-            read_metadata(path, known={"angles": "/exchange/theta"})
-        with (
-            open_scan(path) as scan,
-            pytest.raises(
-                ScanError,
-                match=f"{known.name} files have no /ring; leave preprocess.ring_current out",
-            ),
-        ):
-            scan.read_monitor("/ring")
+    if format_ is not TIFF:
+        return
+    with pytest.raises(ScanError, match="would be a dataset of an HDF5 file"):
+        read_metadata(path, options={"angles": "/exchange/theta"})
+    missing = "TIFF files have no /ring; leave preprocess.ring_current out"
+    with open_scan(path) as scan, pytest.raises(ScanError, match=missing):
+        scan.read_monitor("/ring")
 
 
 def test_the_pages_name_it():
     text = INPUTS.read_text()
     lacking = [
-        format_.name for format_ in FORMATS if not any(end in text for end in format_.endings)
+        format_.name
+        for format_ in FORMATS
+        if format_.name not in text or not any(end in text for end in format_.endings)
     ]
-    lacking += [format_.name for format_ in FORMATS if format_.name not in text]
     assert not lacking, f"docs/reference/inputs.md says nothing of {lacking}"
-
-
-def test_a_format_needs_no_more_than_its_line(monkeypatch, tmp_path, arrays):
-    """Files of their own with flats are read as a scan is, unless the format says how."""
-    from tomopipe.scans.hdf5_layouts import open_layout
-
-    def beside(path, known, stack):
-        return open_layout(path.with_suffix(".h5"), known, stack)
-
-    toy = Format("Toy", endings=(".toy",), begins=(b"TOY",), open=beside)
-    monkeypatch.setattr(formats, "FORMATS", (*FORMATS, toy))
-    path = tmp_path / "a.toy"
-    path.write_bytes(b"TOY")
-    _hdf5(path.with_suffix(".h5"), *arrays)
-    with open_scan(path) as scan, ExitStack() as stack:
-        (flats,) = open_references(path, "flats", scan_input(), stack)
-        assert np.array_equal(flats.frames.read((0, 3), (0, N_ROWS)), arrays[1])
-        assert np.array_equal(scan.read_rows(0, N_ROWS), arrays[0])
-    with pytest.raises(ScanError, match="would be a dataset"):
-        read_metadata(path, known={"angles": "/exchange/theta"})
-
-
-def scan_input():
-    return StepOptions().input

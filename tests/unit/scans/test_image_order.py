@@ -30,7 +30,7 @@ def write_scan(path, names, angles_deg=None):
 
 def order_of(path, angles=None):
     known = {} if angles is None else {"angles": angles}
-    with open_scan(path, flats="none", darks="none", known=known) as scan:
+    with open_scan(path, flats="none", darks="none", options=known) as scan:
         return scan.read_rows(0, 1)[:, 0, 0].tolist(), np.rad2deg(scan.theta_rad)
 
 
@@ -96,7 +96,7 @@ def test_each_image_has_its_own_angle(tmp_path, case):
     assert (placed - angles_deg + 90) % 180 - 90 == pytest.approx(0, abs=0.03)
     if not in_range:
         assert placed == pytest.approx(angles_deg, abs=1e-5)
-    found = read_metadata(path, flats="none", darks="none", known={"angles": in_range}).found
+    found = read_metadata(path, flats="none", darks="none", options={"angles": in_range}).found
     assert found.endswith(BY_ANGLE) == is_other
 
 
@@ -112,7 +112,7 @@ def test_missing_images_take_the_angles_in_their_names_along(tmp_path, angles, g
     assert order == [n for n in range(61) if n not in gone]
     assert theta_deg == pytest.approx(TILTS[order])
     found = read_metadata(
-        path, flats="none", darks="none", known={"angles": None if listed else angles}
+        path, flats="none", darks="none", options={"angles": None if listed else angles}
     )
     assert incomplete(found) == ""
     if gone != [60] or angles != {"start": -90, "step": 3}:  # nothing tells where a step ends
@@ -137,5 +137,5 @@ def test_names_and_angles_that_contradict_are_refused(tmp_path, names, angles, w
     with pytest.raises(ScanError, match=where):
         order_of(path, angles)
     counted = {"angles": angles, "frames": [f"{len(names)} projections"]}
-    with open_scan(path, flats="none", darks="none", known=counted) as scan:
+    with open_scan(path, flats="none", darks="none", options=counted) as scan:
         assert scan.n_angles == len(names)

@@ -89,9 +89,9 @@ def test_frames_are_mirrored_back(tmp_path, change, mirrored):
 
 def test_frames_can_be_taken_as_they_were_recorded(tmp_path):
     path = write_nxtomo(tmp_path / "a.nx", change=flags(x_flipped=True))
-    with open_scan(path, known={"mirrored": "no"}) as scan:
+    with open_scan(path, options={"mirrored": "no"}) as scan:
         assert np.array_equal(scan.read_rows(0, N_ROWS), frames_of()[PROJECTIONS])
-    assert "mirrored" not in read_metadata(path, known={"mirrored": "no"}).found
+    assert "mirrored" not in read_metadata(path, options={"mirrored": "no"}).found
 
 
 def test_what_else_the_file_says_is_told(tmp_path):
@@ -146,7 +146,7 @@ def test_one_of_two_cameras_is_named(tmp_path):
         read_metadata(path)
     for name, n_cols in (("pco", N_COLS), ("encoder", N_COLS + 1)):
         known = {"entry": f"{DIAMOND}/instrument/{name}"}
-        assert read_metadata(path, known=known).n_cols == n_cols
+        assert read_metadata(path, options=known).n_cols == n_cols
 
 
 def plotted_over(link):
@@ -170,7 +170,7 @@ def test_angles_in_another_file_without_a_unit(tmp_path):
     angles = tmp_path / "angles.txt"
     angles.write_text("\n".join(map(str, range(6))))
     known = {"angles": str(angles)}
-    assert read_metadata(path, known=known).theta_deg.tolist() == list(range(6))
+    assert read_metadata(path, options=known).theta_deg.tolist() == list(range(6))
     with h5py.File(tmp_path / "panda.h5", "w") as file:
         file["entry/theta"] = ANGLES_DEG
     found = read_metadata(path)

@@ -123,7 +123,7 @@ def test_the_unit_that_the_owner_names_counts(tmp_path):
     angles = ANGLES_DEG * np.pi / 180
     for number, units in enumerate((None, "deg", "steps")):
         path = write_nxtomo(tmp_path / f"{number}.nxs", angles=angles, units=units)
-        found = read_metadata(path, known={"angle_unit": "rad"})
+        found = read_metadata(path, options={"angle_unit": "rad"})
         assert np.allclose(found.theta_deg, THETA_DEG)
         assert not any("theta" in warning or "angles" in warning for warning in found.warnings)
 
@@ -136,9 +136,9 @@ def test_angles_in_an_unknown_unit_are_refused_until_somebody_says_what_they_are
     listed.write_text("\n".join(map(str, THETA_DEG)))
     angles = {"start": 0, "stop": 150}, str(listed)
     for known in ({"angle_unit": "deg"}, *({"angles": given} for given in angles)):
-        assert np.allclose(read_metadata(path, known=known).theta_deg, THETA_DEG)
+        assert np.allclose(read_metadata(path, options=known).theta_deg, THETA_DEG)
     named = {"angles": "/entry0000/sample/rotation_angle"}
-    assert "'steps'" in reason_of(path, known=named)
+    assert "'steps'" in reason_of(path, options=named)
 
 
 def test_an_axis_of_length_one_does_not_count(tmp_path):
@@ -199,9 +199,9 @@ def test_of_several_entries_one_is_chosen_by_name(tmp_path):
     text = reason_of(tmp_path / "a.nx")
     assert "2 NXtomo entries" in text
     assert "/entry0000, /entry0001: set input.entry" in text
-    found = read_metadata(tmp_path / "a.nx", known={"entry": "entry0001"})
+    found = read_metadata(tmp_path / "a.nx", options={"entry": "entry0001"})
     assert found.theta_deg[0] == 1
-    assert "no NXtomo entry /other" in reason_of(tmp_path / "a.nx", known={"entry": "other"})
+    assert "no NXtomo entry /other" in reason_of(tmp_path / "a.nx", options={"entry": "other"})
 
 
 @BOTH
@@ -309,7 +309,7 @@ def test_dropped_frames_take_their_angles_and_keys_with_them(tmp_path):
 def test_a_range_is_of_the_projections_planned(tmp_path):
     known = {"angles": {"start": 0, "stop": 150}}
     dropped = write_nxtomo(tmp_path / "a.nxs", entry=DIAMOND, change=without_frames([3, 5, 10]))
-    found = read_metadata(dropped, known=known)
+    found = read_metadata(dropped, options=known)
     assert incomplete(found) == ""
     assert found.theta_deg == pytest.approx([0, 60, 90, 150])
 
@@ -319,8 +319,8 @@ def test_a_range_is_of_the_projections_planned(tmp_path):
 
     for angles in (ANGLES_DEG, [0.0]):  # listed, or known by the keys alone
         path = write_nxtomo(tmp_path / f"{len(angles)}.nxs", angles=angles, change=unnumbered)
-        assert incomplete(read_metadata(path, known=known)).startswith("aborted: ")
-        with open_scan(path, known=known, partial=True) as scan:
+        assert incomplete(read_metadata(path, options=known)).startswith("aborted: ")
+        with open_scan(path, options=known, partial=True) as scan:
             assert np.rad2deg(scan.theta_rad) == pytest.approx([0, 30, 60])
 
 
@@ -452,6 +452,6 @@ def test_pixels_that_are_not_square_are_named_unless_somebody_says_that_they_are
     assert found.pixel_ratio == pytest.approx(2)
     for known, height in (({"pixel_size_um": 0.65}, 1.3e-6), ({}, 0.651e-6)):
         path = write_nxtomo(tmp_path / f"{len(known)}.nxs", change=put("y_pixel_size", height, "m"))
-        found = read_metadata(path, known=known)
+        found = read_metadata(path, options=known)
         assert found.pixel_ratio == 1
         assert not any("square" in text for text in found.warnings)

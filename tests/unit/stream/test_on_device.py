@@ -313,7 +313,7 @@ def test_the_formula_of_a_gpu_holds_with_corrections(tmp_path, monkeypatch, meth
     ).path
     recipe = PreprocessBlock(**EVERYTHING | {"stripes": {"method": method}})
     gpu = PretendDevice()
-    with in_place_of_cuda(monkeypatch, full_recon, gpu), open_scan(path, known=KNOWN) as scan:
+    with in_place_of_cuda(monkeypatch, full_recon, gpu), open_scan(path, options=KNOWN) as scan:
         corrections, n_rows = corrections_of(scan, recipe), 2 * slices * binning
         plan = make_plan(scan.theta_rad, n_cols // binning, xp=gpu.xp)
         transfer, whole = DeviceTransfer(gpu), slice(None)

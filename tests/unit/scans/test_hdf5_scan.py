@@ -11,7 +11,7 @@ from tests.nxtomo_files import frames_of, write_nxtomo
 from tests.phantoms import write_scan
 from tomopipe.config import read_config
 from tomopipe.errors import ScanError, TomopipeError
-from tomopipe.scans import pixel_views
+from tomopipe.scans import pixels
 from tomopipe.scans.exchange import open_scan, read_metadata
 from tomopipe.scans.metadata import incomplete
 
@@ -68,9 +68,9 @@ def apart(path, phantom):
 def test_each_layout_reads_as_the_usual_one(tmp_path, phantom, layout, paths):
     path = layout(tmp_path / "b_1.nxs", phantom)
     known = {"paths": paths}
-    found = read_metadata(path, known=known)
+    found = read_metadata(path, options=known)
     assert (found.format, incomplete(found)) == ("HDF5", "")
-    with open_scan(phantom[0]) as usual, open_scan(path, known=known) as scan:
+    with open_scan(phantom[0]) as usual, open_scan(path, options=known) as scan:
         np.testing.assert_allclose(scan.theta_rad, usual.theta_rad)
         for expected, found in zip(all_of(usual), all_of(scan), strict=True):
             np.testing.assert_array_equal(found, expected)
@@ -89,15 +89,15 @@ def test_corrected_projections_have_no_flats(tmp_path, phantom):
     path = write(tmp_path / "c_1.h5", **dict(zip(SAVU.values(), (corrected, theta), strict=True)))
     known = {"paths": SAVU}
     with pytest.raises(ScanError, match=r"no flats are named; the file has .*preprocess\.flats"):
-        read_metadata(path, known=known)
-    with open_scan(path, flats="none", darks="none", known=known) as scan:
+        read_metadata(path, options=known)
+    with open_scan(path, flats="none", darks="none", options=known) as scan:
         np.testing.assert_array_equal(scan.read_rows(0, 3), corrected)
         np.testing.assert_allclose(scan.theta_rad, np.deg2rad(theta))
 
 
 def test_sets_of_flats_know_when_they_were_taken(tmp_path, phantom):
     path = httomo(tmp_path / "b_1.nxs", phantom)
-    with open_scan(path, known={"paths": HTTOMO}) as scan:
+    with open_scan(path, options={"paths": HTTOMO}) as scan:
         assert scan.flat_positions.tolist() == [0, 0, N_ANGLES]
 
 
@@ -108,21 +108,21 @@ def test_frames_without_keys_are_counted(tmp_path, phantom):
         kinds = np.array(["projections", "flats", "darks", "invalid"])[file[HTTOMO["image_key"]][:]]
     runs = [f"{len(list(run))} {kind}" for kind, run in groupby(kinds)]
     counted = {"paths": {**HTTOMO, "image_key": None}, "frames": runs}
-    with open_scan(keyed, known=keys) as expected, open_scan(keyed, known=counted) as scan:
+    with open_scan(keyed, options=keys) as expected, open_scan(keyed, options=counted) as scan:
         np.testing.assert_array_equal(scan.theta_rad, expected.theta_rad)
         assert scan.flat_positions.tolist() == expected.flat_positions.tolist()
         for values, expected_values in zip(all_of(scan), all_of(expected), strict=True):
             np.testing.assert_array_equal(values, expected_values)
     with pytest.raises(ScanError, match=r"input\.frames counts 1: correct it"):
-        read_metadata(keyed, known=counted | {"frames": ["1 projections"]})
+        read_metadata(keyed, options=counted | {"frames": ["1 projections"]})
     assert "aborted: " in incomplete(
-        read_metadata(keyed, known=counted | {"frames": [*runs, "1 flat"]})
+        read_metadata(keyed, options=counted | {"frames": [*runs, "1 flat"]})
     )
 
 
 def test_an_order_of_frames_is_not_for_files_that_say_it(tmp_path, phantom):
     with pytest.raises(ScanError, match=r"input\.frames is of TIFF files, or datasets"):
-        read_metadata(phantom[0], known={"frames": ["900 projections"]})
+        read_metadata(phantom[0], options={"frames": ["900 projections"]})
 
 
 def test_flats_of_another_file_stand_where_the_paths_say(tmp_path, phantom):
@@ -130,14 +130,14 @@ def test_flats_of_another_file_stand_where_the_paths_say(tmp_path, phantom):
     path = write(tmp_path / "d_1.h5", entry__data__data=data, entry__theta=theta)
     other = write(tmp_path / "flats.h5", entry__white=flats)
     known = {"paths": {"data": "/entry/data/data", "flats": "/entry/white"}}
-    found = read_metadata(path, flats=other, darks="none", known=known)
+    found = read_metadata(path, flats=other, darks="none", options=known)
     assert found.warnings == ("angles of /entry/theta, by its name and length",)
     # darks: of a file that is recognised
-    with open_scan(path, flats=other, darks=phantom[0], known=known) as scan:
+    with open_scan(path, flats=other, darks=phantom[0], options=known) as scan:
         np.testing.assert_array_equal(scan.read_flats(0, 3), flats)
         np.testing.assert_allclose(scan.dark, darks.mean(axis=0))
     keyed = httomo(tmp_path / "k.nxs", phantom)
-    with open_scan(keyed, flats=keyed, known={"paths": HTTOMO}) as scan:
+    with open_scan(keyed, flats=keyed, options={"paths": HTTOMO}) as scan:
         np.testing.assert_array_equal(scan.read_flats(0, 3), flats)
 
 
@@ -167,10 +167,10 @@ def test_of_a_file_of_unknown_layout_the_only_stack_is_taken(tmp_path, phantom):
         {"flats": "/exchange/data"},
         {"data": "/exchange/data", "flats": "/exchange/data"},
     ):
-        with open_scan(path, flats=alone, darks="none", known={"paths": paths}) as scan:
+        with open_scan(path, flats=alone, darks="none", options={"paths": paths}) as scan:
             np.testing.assert_array_equal(scan.read_flats(0, 3), flats)
     with pytest.raises(ScanError, match=r"paths\.flats: /exchange/data .* set preprocess\.flats"):
-        read_metadata(path, known={"paths": {"flats": "/exchange/data"}})
+        read_metadata(path, options={"paths": {"flats": "/exchange/data"}})
     # not the axes that the projections have
     with h5py.File(other["flats"], "r+") as file:
         del file["second"], file["1-NoProcessPlugin-tomo"]
@@ -234,12 +234,12 @@ def test_flats_of_a_file_that_states_no_mirror_lie_as_the_frames_of_the_scan(tmp
     for flats, known in (
         (stack, {}), (stack, named), (image, {}), (tmp_path / "flats", {}),
     ):  # fmt: skip
-        with open_scan(path, flats=flats, known=known) as scan:
+        with open_scan(path, flats=flats, options=known) as scan:
             np.testing.assert_allclose(scan.flat, expected, err_msg=str(flats))
     for known in ({}, {"mirrored": "no"}):  # mirrored once, or not at all
         with (
-            open_scan(path, flats=stated, known=known) as scan,
-            open_scan(path, known=known) as own,
+            open_scan(path, flats=stated, options=known) as scan,
+            open_scan(path, options=known) as own,
         ):
             np.testing.assert_array_equal(scan.read_flats(0, n_rows), own.read_flats(0, n_rows))
 
@@ -259,7 +259,7 @@ def test_the_only_image_of_a_file_is_a_flat(tmp_path, phantom):
     with pytest.raises(ScanError, match=r"which dataset has the flats\? .* input\.paths\.flats$"):
         read_metadata(path, flats=only)
     known = {"paths": {"flats": "/other"}}
-    with open_scan(path, flats=only, darks="none", known=known) as scan:
+    with open_scan(path, flats=only, darks="none", options=known) as scan:
         np.testing.assert_array_equal(scan.read_flats(0, 3), flats[:1])
 
 
@@ -270,13 +270,13 @@ def test_an_aborted_scan_has_fewer_frames_than_keys(tmp_path, phantom):
         del file[HTTOMO["data"]]
         file[HTTOMO["data"]] = frames
     known = {"paths": HTTOMO}
-    assert incomplete(read_metadata(path, known=known)).startswith("aborted: 15 frames for 31")
-    with open_scan(path, known=known, partial=True) as scan:
+    assert incomplete(read_metadata(path, options=known)).startswith("aborted: 15 frames for 31")
+    with open_scan(path, options=known, partial=True) as scan:
         np.testing.assert_allclose(scan.theta_rad, np.deg2rad(phantom[4][:15]))
     for paths in (HTTOMO, {**HTTOMO, "angles": None}, {**HTTOMO, "angles": "/nowhere"}):
         ranged = {"paths": paths, "angles": {"start": 0, "stop": 180}}
-        assert incomplete(read_metadata(path, known=ranged)).startswith("aborted: ")
-        with open_scan(path, known=ranged, partial=True) as scan:
+        assert incomplete(read_metadata(path, options=ranged)).startswith("aborted: ")
+        with open_scan(path, options=ranged, partial=True) as scan:
             assert np.rad2deg(scan.theta_rad) == pytest.approx(np.linspace(0, 180, 31)[:15])
 
 
@@ -297,7 +297,7 @@ def test_what_is_wrong_with_a_path(tmp_path, phantom, paths, reason):
     with h5py.File(path, "r+") as file:
         file["entry/flat2"], file["entry/key"] = phantom[2][0], np.zeros(5, int)
     with pytest.raises(ScanError, match=reason) as error:
-        read_metadata(path, known={"paths": APART | paths})
+        read_metadata(path, options={"paths": APART | paths})
     assert "\n" not in str(error.value)
 
 
@@ -315,7 +315,7 @@ def test_a_file_that_is_not_recognised_shows_its_datasets(tmp_path, phantom):
 
 @pytest.mark.parametrize("axes", [*permutations(("angle", "row", "col"))])
 def test_axes_in_another_order_give_the_same_frames(tmp_path, phantom, axes, monkeypatch):
-    monkeypatch.setattr(pixel_views, "_BATCH_BYTES", 3000)  # several parts
+    monkeypatch.setattr(pixels, "_BATCH_BYTES", 3000)  # several parts
     path, data, flats, darks, theta = phantom
     order = [("angle", "row", "col").index(axis) for axis in axes]
     with h5py.File(tmp_path / "s_1.h5", "w") as file:
@@ -324,7 +324,7 @@ def test_axes_in_another_order_give_the_same_frames(tmp_path, phantom, axes, mon
         file["a/darks"] = darks[0].T if order.index(2) < order.index(1) else darks[0]
     paths = {"data": "/a/data", "flats": "/a/flats", "darks": "/a/darks"}
     known = {"paths": paths, "axes": list(axes)}
-    with open_scan(path) as usual, open_scan(tmp_path / "s_1.h5", known=known) as scan:
+    with open_scan(path) as usual, open_scan(tmp_path / "s_1.h5", options=known) as scan:
         for span in ((0, 3), (1, 2)):
             np.testing.assert_array_equal(scan.read_rows(*span), usual.read_rows(*span))
         np.testing.assert_array_equal(scan.read_block((3, 9), (0, 2)), data[3:9, :2])
@@ -340,12 +340,12 @@ def test_flats_of_sinograms_may_be_images(tmp_path, phantom):
         file["flats"], file["darks"] = flats, darks
     paths = {"data": "/data", "flats": "/flats", "darks": "/darks"}
     known = {"paths": paths, "axes": ["row", "angle", "col"]}
-    with open_scan(tmp_path / "s_1.h5", known=known) as scan:
+    with open_scan(tmp_path / "s_1.h5", options=known) as scan:
         np.testing.assert_array_equal(scan.read_flats(0, 3), flats)
         np.testing.assert_array_equal(scan.dark, darks[0])
         np.testing.assert_array_equal(scan.read_rows(0, 3), data)
     with pytest.raises(ScanError, match=r"are the projections sinograms\? Set input\.axes: "):
-        read_metadata(tmp_path / "s_1.h5", known={"paths": paths})
+        read_metadata(tmp_path / "s_1.h5", options={"paths": paths})
 
 
 @pytest.mark.parametrize("with_flats", [True, False])
@@ -358,7 +358,7 @@ def test_sinograms_in_a_dxchange_file_need_their_axes_alone(tmp_path, phantom, w
             file["exchange/data_dark"] = darks.transpose(1, 0, 2)
     others = {} if with_flats else {"flats": path, "darks": path}
     known = {"axes": ["row", "angle", "col"]}
-    with open_scan(path) as usual, open_scan(tmp_path / "s_1.h5", known=known, **others) as scan:
+    with open_scan(path) as usual, open_scan(tmp_path / "s_1.h5", options=known, **others) as scan:
         np.testing.assert_array_equal(scan.read_rows(0, 3), data)
         np.testing.assert_array_equal(scan.read_flats(0, 3), usual.read_flats(0, 3))
         np.testing.assert_array_equal(scan.theta_rad, usual.theta_rad)
@@ -371,7 +371,10 @@ def test_sinograms_in_a_dxchange_file_need_their_axes_alone(tmp_path, phantom, w
 def test_axes_that_are_set_in_vain_are_not_recommended(phantom):
     path = phantom[0]  # whose frames are no sinograms
     known = {"axes": ["row", "angle", "col"]}
-    with pytest.raises(ScanError) as said, open_scan(path, known=known, flats="none", darks="none"):
+    with (
+        pytest.raises(ScanError) as said,
+        open_scan(path, options=known, flats="none", darks="none"),
+    ):
         pass
     assert "is input.axes: [row, angle, col] right?" in str(said.value)
     assert "Set input.axes" not in str(said.value)
@@ -380,7 +383,7 @@ def test_axes_that_are_set_in_vain_are_not_recommended(phantom):
 def test_axes_of_an_nxtomo_file_need_its_paths(tmp_path):
     path = write_nxtomo(tmp_path / "a.nxs")
     with pytest.raises(ScanError, match=r"input\.axes: row, angle, col .* set input\.paths\.data"):
-        read_metadata(path, known={"axes": ["row", "angle", "col"]})
+        read_metadata(path, options={"axes": ["row", "angle", "col"]})
 
 
 def test_sinogram_images_one_file_per_row(tmp_path, phantom):
@@ -393,9 +396,9 @@ def test_sinogram_images_one_file_per_row(tmp_path, phantom):
         tifffile.imwrite(folder / "flats" / f"{number}.tif", flat)
     np.savetxt(folder / "angles.txt", theta)
     known = {"axes": ["row", "angle", "col"]}
-    assert incomplete(read_metadata(folder, darks="none", known=known)) == ""
-    with open_scan(folder, darks="none", known=known) as scan:
+    assert incomplete(read_metadata(folder, darks="none", options=known)) == ""
+    with open_scan(folder, darks="none", options=known) as scan:
         np.testing.assert_array_equal(scan.read_rows(0, 3), data)
         np.testing.assert_array_equal(scan.read_flats(0, 3), flats)
     (folder / "sino_1.tif").write_bytes(b"")
-    assert "the first 0 of 31" in incomplete(read_metadata(folder, darks="none", known=known))
+    assert "the first 0 of 31" in incomplete(read_metadata(folder, darks="none", options=known))

@@ -13,7 +13,7 @@ from tomopipe.reruns.decisions import Decisions
 from tomopipe.reruns.made_from import without_also_read
 from tomopipe.reruns.settle import expected_inventory
 from tomopipe.reruns.wanted import Wanted
-from tomopipe.scans.linked import files_taken_from
+from tomopipe.scans.raw_state import files_taken_from
 
 SIZE = {"n_cols": 16, "n_rows": 2, "n_angles": 5}
 

@@ -1,0 +1,290 @@
+"""Images in TIFF files: one in each, or pages of one file or several."""
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path as FilePath
+from typing import Literal, NamedTuple
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from tomopipe.errors import ScanError, own_error
+from tomopipe.scans.chunks import Chunks
+from tomopipe.scans.hdf5 import one_line
+from tomopipe.scans.image_names import in_earlier_order, kinds_of
+from tomopipe.scans.pixels import IndexRange, Pixels
+
+# Compressions that tifffile decodes itself; the others need the package imagecodecs.
+_DECODABLE = {1, 8, 32773, 32946}
+_MOST_ODD = 8  # images that are opened for their names or sizes
+_MUCH_LONGER = 1.9  # than most compressed images
+
+
+@contextmanager
+def _reading(path: FilePath) -> Iterator[None]:
+    """Turn whatever a broken TIFF file raises into its reason."""
+    try:
+        yield
+    except (ScanError, MemoryError):
+        raise
+    except FileNotFoundError as error:
+        # One of several is no cause to try again: the others would be taken for a scan.
+        others = any(path.parent.glob("*"))
+        raise ScanError(f"{path}: no such file any more") from (None if others else error)
+    except Exception as error:
+        fault = own_error(error) or f"the TIFF image cannot be read ({one_line(error)})"
+        raise ScanError(f"{path}: {fault}") from error
+
+
+class _Contents(NamedTuple):
+    """The images of a file: those of its first series, or of all where these are alike."""
+
+    shape: tuple[int, ...]  # n_pages, rows, columns
+    page: "tifffile.TiffPage"  # the first
+    offset: int | None  # where they begin, if they follow one another as they are
+    byteorder: Literal["<", ">"]
+
+
+def _contents(path: FilePath) -> _Contents:
+    with _reading(path), tifffile.TiffFile(path) as file:
+        if not file.series:
+            raise ScanError(f"{path}: the TIFF image cannot be read (no page)")
+        first, n_series = file.series[0], len(file.series)
+        shape, page = tuple(first.shape), first.keyframe
+        if shape == page.shape:
+            shape = (1, *shape)
+            # a writer that appends pages one by one makes each a series
+            if n_series > 1 and len({(series.shape, series.dtype) for series in file.series}) == 1:
+                return _Contents((n_series, *page.shape), page, None, file.byteorder)
+        return _Contents(shape, page, first.dataoffset, file.byteorder)
+
+
+def _check_page(result: _Contents, path: FilePath) -> np.dtype:
+    """Check that there are images that can be read; return their type, as this machine has it."""
+    page, shape = result.page, result.shape[1:]
+    dtype = page.dtype
+    if len(shape) != 2 or 0 in shape:
+        raise ScanError(f"{path}: image of shape {shape}; expected rows x columns of one colour")
+    if dtype is None or dtype.kind not in "uif":
+        raise ScanError(f"{path}: pixels of type {dtype}; expected whole numbers or floats")
+    if int(page.compression) not in _DECODABLE:
+        try:
+            import imagecodecs  # noqa: F401 - tifffile finds it by itself
+        except ImportError:
+            raise ScanError(
+                f"{path}: compressed with {page.compression!r}; install imagecodecs to read it"
+            ) from None
+    return np.dtype(dtype).newbyteorder("=")
+
+
+class _Images:
+    """What images in TIFF files have in common."""
+
+    name: str
+    shape: tuple[int, int, int]
+    dtype: np.dtype
+    chunks: Chunks  # as far as parts of an image cannot be read
+    stems: Sequence[str] = ()  # names of the files, of one image each
+    file = None  # of HDF5
+
+    def check_alike(self, unused: NDArray[np.bool_] | None = None) -> None:
+        """Refuse images of another shape or type than most; pages of a file have one."""
+
+    def read_box(
+        self: Pixels, box: tuple[IndexRange, IndexRange, IndexRange], threads: int = 1
+    ) -> NDArray:
+        """Read a part, one span for each axis."""
+        (first, last), (top, end), columns = box
+        whole = np.empty((last - first, end - top, self.shape[2]), self.dtype)
+        self.read(whole, box[0], box[1], threads)
+        return whole[:, :, slice(*columns)]
+
+
+class ImageFiles(_Images):
+    """Images in a file each; read whole, as one file is one request to a file server."""
+
+    def __init__(self, files: list[FilePath], location: str = "images") -> None:
+        self._files, self.location = files, location
+        self.name = str(files[0].parent)
+        self.stems = [path.stem for path in files]
+        # That of the most images tells what to expect of the others: preview.tif may come first.
+        self._kinds = kinds_of(self.stems)
+        ((usual, _),) = Counter(self._kinds).most_common(1)
+        self._typical = files[self._kinds.index(usual)]
+        result = _contents(self._typical)
+        self.n_pages, page = result.shape[0], result.page
+        self.dtype = _check_page(result, self._typical)
+        self.shape = (len(files), page.shape[0], page.shape[1])
+        # Uncompressed images are all as long as the first one.
+        self._plain = int(page.compression) == 1
+        self._n_bytes = page.dataoffsets[0] + page.nbytes if self._plain else 1
+        self.chunks = Chunks((1, *self.shape[1:]))
+
+    def sort(self, order: NDArray[np.intp]) -> None:
+        """Take the images in another order."""
+        self._files = [self._files[n] for n in order]
+        self.stems, self._kinds = ([names[n] for n in order] for names in (self.stems, self._kinds))
+
+    @property
+    def is_reordered(self) -> bool:
+        """Whether earlier versions took the images in another order."""
+        names = [path.name for path in self._files]
+        return names != in_earlier_order(names)
+
+    @cached_property
+    def _sizes(self) -> NDArray[np.int64]:
+        return np.array([_size(path) for path in self._files], np.int64)
+
+    def written(self) -> NDArray[np.bool_]:
+        """Tell which files are long enough to hold their image, or are not empty."""
+        return np.asarray(self._sizes >= self._n_bytes)
+
+    def check_alike(self, unused: NDArray[np.bool_] | None = None) -> None:
+        """Refuse images of another shape or type than most, but for those `unused`.
+
+        Each header would be slow to read from a file server: one is read of each kind of name and,
+        of files that are not compressed, each size, those first that are least like the others.
+        """
+        sizes = self._sizes
+        if not self._plain:  # what is much longer may have several pages
+            sizes = np.where(sizes > _MUCH_LONGER * np.median(sizes), sizes, 1)
+        keys = list(zip(self._kinds, sizes.tolist(), strict=True))
+        typical = keys[self._files.index(self._typical)]
+        others = [key for key in dict.fromkeys(keys) if key != typical and key[1]]
+        others.sort(key=lambda key: (key[0] == typical[0], -abs(key[1] - typical[1])))
+        odd_keys = [
+            key for key in others[:_MOST_ODD] if not self._is_alike(self._files[keys.index(key)])
+        ]
+        odd = np.array([key in odd_keys for key in keys])
+        used = odd if unused is None else odd & ~unused
+        if used.any():
+            path = self._files[int(np.argmax(used))]
+            shape, dtype = _shape_and_type(path)
+            raise ScanError(
+                f"{path}: an image of {shape}, {dtype}; expected {self.shape[1:]}, {self.dtype} as "
+                f"in {self._typical.name}: move it away, or, beside projections, count it as "
+                "invalid in input.frames"
+            )
+
+    def _is_alike(self, path: FilePath) -> bool:
+        """Tell whether an image has the shape and type of the others, or cannot be opened."""
+        try:
+            return _shape_and_type(path) == (self.shape[1:], self.dtype)
+        except ScanError:
+            return True  # cut short: not written
+
+    def read(self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int = 1) -> None:
+        """Read rows of some of the images, several files at a time."""
+
+        def read_image(number: int) -> None:
+            path = self._files[frames[0] + number]
+            with _reading(path):
+                image = tifffile.imread(path)
+                if image.shape != self.shape[1:]:
+                    raise ScanError(
+                        f"{path}: image of {image.shape}; expected {self.shape[1:]} as in "
+                        f"{self._typical.name}"
+                    )
+                out[number] = image[slice(*rows)]
+
+        with ThreadPoolExecutor(max(1, threads)) as pool:
+            list(pool.map(read_image, range(len(out))))
+
+
+class Pages(_Images):
+    """The pages of one file."""
+
+    location = "pages"
+
+    def __init__(self, path: FilePath) -> None:
+        self._path = path
+        self.name = str(path)
+        result = _contents(path)
+        self.dtype = _check_page(result, path)
+        # where all is contiguous rows can be read alone
+        self._offset, shape = result.offset, result.shape
+        self._raw_dtype = self.dtype.newbyteorder(result.byteorder)
+        self.shape = (shape[0], shape[1], shape[2])
+        self._page_bytes = shape[1] * shape[2] * self.dtype.itemsize
+        self.chunks = Chunks(None if self._offset is not None else (1, *shape[1:]))
+
+    def written(self) -> NDArray[np.bool_]:
+        """Tell which pages the file is long enough for."""
+        n_frames = self.shape[0]
+        if self._offset is None:
+            return np.ones(n_frames, bool)
+        n_there = max(0, _size(self._path) - self._offset) // self._page_bytes
+        return np.arange(n_frames) < n_there
+
+    def read(self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int = 1) -> None:
+        """Read rows of some of the pages."""
+        with _reading(self._path):
+            if self._offset is not None:
+                start = self._offset + frames[0] * self._page_bytes
+                shape = (len(out), *self.shape[1:])
+                out[:] = np.memmap(self._path, self._raw_dtype, "r", start, shape)[:, slice(*rows)]
+                return
+            with tifffile.TiffFile(self._path) as file:
+                for page in range(len(out)):
+                    out[page] = file.asarray(key=frames[0] + page)[slice(*rows)]
+
+
+class PageStacks(_Images):
+    """The pages of several files, one file after the other."""
+
+    def __init__(self, files: list[FilePath], location: str) -> None:
+        self._parts, self.name = [*map(Pages, files)], str(files[0].parent)
+        self.location = f"{location}, {len(files)} file{'s' * (len(files) > 1)} of pages"
+        first = self._parts[0]
+        self.dtype = first.dtype
+        self.shape = (sum(part.shape[0] for part in self._parts), *first.shape[1:])
+        in_parts = all(part.chunks.whole is None for part in self._parts)
+        self.chunks = Chunks(None if in_parts else (1, *self.shape[1:]))
+
+    def written(self) -> NDArray[np.bool_]:
+        """Tell which pages the files are long enough for."""
+        return np.concatenate([part.written() for part in self._parts])
+
+    def check_alike(self, unused: NDArray[np.bool_] | None = None) -> None:
+        """Refuse pages of another shape or type than those of the first file."""
+        for part in self._parts:
+            if (part.shape[1:], part.dtype) != (self.shape[1:], self.dtype):
+                raise ScanError(
+                    f"{part.name}: pages of {part.shape[1:]}, {part.dtype}; expected "
+                    f"{self.shape[1:]}, {self.dtype} as in {self._parts[0].name}: move it away"
+                )
+
+    def read(self, out: NDArray, frames: IndexRange, rows: IndexRange, threads: int = 1) -> None:
+        """Read rows of some of the pages."""
+        before = 0
+        for part in self._parts:
+            low, high = max(frames[0], before), min(frames[1], before + part.shape[0])
+            if low < high:
+                within = out[low - frames[0] : high - frames[0]]
+                part.read(within, (low - before, high - before), rows, threads)
+            before += part.shape[0]
+
+
+def _shape_and_type(path: FilePath) -> tuple[tuple[int, ...], np.dtype]:
+    """Return the shape of the only image of a file, or of all its pages, and their type."""
+    result = _contents(path)
+    shape = result.shape[1:] if result.shape[0] == 1 else result.shape
+    return shape, np.dtype(result.page.dtype).newbyteorder("=")
+
+
+def _size(path: FilePath) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def open_images(files: list[FilePath], location: str = "images") -> ImageFiles | PageStacks:
+    """Open images in a file each, or in files of several pages."""
+    stack = ImageFiles(files, location)
+    return PageStacks(files, location) if stack.n_pages > 1 else stack
