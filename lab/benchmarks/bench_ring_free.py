@@ -34,7 +34,7 @@ from tomopipe_lab.suite._kernels import ELLIPSE, RECTANGLE
 from tomopipe_lab.suite.sample import Solid, View
 
 from tomopipe.config import PreprocessBlock
-from tomopipe.config.preprocess import StripesBlock
+from tomopipe.config.preprocess import STRIPE_FILTERS, StripesBlock
 from tomopipe.prep import stripes
 from tomopipe.prep.correct import corrections_of
 from tomopipe.prep.half_acquisition import HalfAcquisition
@@ -296,10 +296,7 @@ DEFAULTS = {
     "hardening": ({"hardening": HARDER}, "hardened"),
     "phase: paganin": ({"phase": {"method": "paganin"}}, "refraction"),
     "phase: generalised": ({"phase": {"method": "generalised"}}, "refraction, by steps"),
-    **{
-        f"stripes: {method}": ({"stripes": {"method": method}}, "")
-        for method in ("gated", "sorting", "vo", "fourier-wavelet")
-    },
+    **{f"stripes: {method}": ({"stripes": {"method": method}}, "") for method in STRIPE_FILTERS},
 }
 ONLY_MENDED = ("distortion, roll_deg", "hardening", "phase: paganin", "phase: generalised")
 

@@ -17,6 +17,7 @@ the filtered slice without them.
 """
 
 import argparse
+from pkgutil import resolve_name
 
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
@@ -24,10 +25,9 @@ from tomopipe_lab.suite import rasters, solids
 from tomopipe_lab.suite._kernels import ELLIPSE
 from tomopipe_lab.suite.sample import Solid, View
 
-from tomopipe.config.preprocess import StripesBlock
+from tomopipe.config.preprocess import STRIPE_FILTERS, StripesBlock
 from tomopipe.prep import stripes
 from tomopipe.prep.normalise import normalise
-from tomopipe.prep.stripes_gated import remove_proven
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
 from tomopipe.scans.exchange import open_scan
@@ -35,10 +35,7 @@ from tomopipe.simulate.objects import rock
 from tomopipe.simulate.phantom import project
 
 FILTERS = {
-    "gated": remove_proven,
-    "sorting": stripes.remove_by_sorting,
-    "vo": stripes.remove_by_combination,
-    "fourier-wavelet": stripes.remove_by_wavelets,
+    **{name: resolve_name(entry.function) for name, entry in STRIPE_FILTERS.items()},
     "sorting 21": lambda s: stripes.remove_by_sorting(s, StripesBlock(size_px=21)),
     "vo 51, 21": lambda s: stripes.remove_by_combination(s, StripesBlock(large_px=51, size_px=21)),
     "fourier-wavelet 5": lambda s: stripes.remove_by_wavelets(s, StripesBlock(level=5)),

@@ -12,11 +12,17 @@ from tests.step_calls import export_stack, full_recon, try_recon
 from tomopipe.config import FullReconBlock, PreprocessBlock
 from tomopipe.cor.collected_rows import collect_rows
 from tomopipe.cor.rows_file import read_rows
-from tomopipe.cost.job_memory import block_rows, full_recon_mb
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
 from tomopipe.steps import full_recon as full_module
-from tomopipe.stream.memory import Blocks, MemoryInputs, choose_blocks, job_bytes, standard_blocks
+from tomopipe.stream.memory import (
+    Blocks,
+    MemoryInputs,
+    choose_blocks,
+    full_recon_mb,
+    job_bytes,
+    standard_blocks,
+)
 
 N_ROWS, N_COLS, N_ANGLES = 40, 48, 61
 COR_PX = 24.7
@@ -142,11 +148,10 @@ def test_a_halo_of_a_quarter_of_the_block_does_not_double_the_peak(n_angles, n_c
 )
 def test_memory_is_asked_for_blocks_as_tall_as_the_rows_around_them(halo, binning, height):
     """Up to 128 rows: what is read and filtered is three times the rows, not five."""
-    assert block_rows(binning, halo) == height
     inputs = MemoryInputs(1801, 2048, 2048, binning=binning, halo=halo, full_rotation=True)
     asked = full_recon_mb((1801, 2048, 2048), FullReconBlock(binning=binning), halo=halo)
     chosen = choose_blocks(inputs, int(0.8e6 * asked))
-    assert chosen.height == standard_blocks(inputs).height
+    assert chosen.height == standard_blocks(inputs).height == height
 
 
 def test_corrected_rows_of_wide_spans_are_read_in_batches(tmp_path, monkeypatch):

@@ -10,9 +10,8 @@ from scipy import ndimage
 from tests.phantoms import make_phantom, write_scan
 from tests.step_calls import full_recon, stitch
 from tomopipe.config import FullReconBlock
-from tomopipe.cost.job_memory import stitch_mb
 from tomopipe.errors import TomopipeError
-from tomopipe.stitching.blending import HALO_ROWS, Placed, Resampled, blended, ramps
+from tomopipe.stitching.blending import HALO_ROWS, Placed, Resampled, blended, ramps, stitch_mb
 from tomopipe.stitching.overlap import Part, block_means, find_shift
 from tomopipe.volumes.encoding import encoding_of
 from tomopipe.volumes.volume import new_volume
@@ -400,3 +399,5 @@ def test_memory_grows_with_the_width_alone():
     assert large - small == pytest.approx(1.2 * 0.75 * 86 * slice_mb, rel=0.01)
     assert stitch_mb(2048, FullReconBlock(output="zarr")) > small
     assert stitch_mb(2048, FullReconBlock(compression="gzip")) > small
+    assert stitch_mb(1024, is_half=True) == small
+    assert stitch_mb(8192, FullReconBlock(binning=4)) == small

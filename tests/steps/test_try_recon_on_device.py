@@ -11,11 +11,11 @@ from tests.pretend_device import PretendDevice, in_place_of_cuda
 from tests.step_calls import try_recon
 from tomopipe.errors import DeviceError, is_of_the_scan
 from tomopipe.recon import array, cuda, portable
-from tomopipe.recon.engine_memory import gpu_sweep_bytes
 from tomopipe.recon.plan import make_plan
 from tomopipe.recon.sweep import sweep
 from tomopipe.steps import try_recon as step
 from tomopipe.stream import try_sweep as _sweep
+from tomopipe.stream.memory import sweep_bytes
 
 COR_PX = 15.2
 
@@ -84,7 +84,7 @@ def test_a_small_gpu_takes_fewer_slices_at_a_time(tmp_path, monkeypatch):
     monkeypatch.setattr(
         cuda, "reconstruct_batch", lambda *a, **k: [sizes.append(len(a[2])), real(*a, **k)][1]
     )
-    gpu = PretendDevice(free_bytes=gpu_sweep_bytes(40, 32, 8))
+    gpu = PretendDevice(free_bytes=sweep_bytes(40, 32, 8, on_gpu=True))
     with in_place_of_cuda(monkeypatch, _sweep, gpu):
         _stack(truth, tmp_path / "gpu", "cuda")
     assert max(sizes) == 8

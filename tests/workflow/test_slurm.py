@@ -175,7 +175,7 @@ def test_volume_killed_for_memory_comes_back_with_more(tmp_path, cluster):
 
 
 def asked_memory(campaign: Path) -> int:
-    from tomopipe.cost.job_memory import full_recon_mb
+    from tomopipe.stream.memory import full_recon_mb
 
     return full_recon_mb((91, 96, 96))
 

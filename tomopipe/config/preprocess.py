@@ -1,5 +1,7 @@
 """The block of corrections, with the blocks inside it."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -70,50 +72,102 @@ class PhaseBlock(Block):
 
 GATED_SIZE_PX = 21
 """What `preprocess.stripes.size_px: null` stands for with the method gated."""
+_VO = "N. T. Vo et al., Opt. Express 26, 28396 (2018), doi:10.1364/OE.26.028396"
+_TITARENKO = "S. Titarenko et al., Appl. Math. Lett. 23, 1489 (2010), doi:10.1016/j.aml.2010.08.022"
+
+
+@dataclass(frozen=True)
+class StripeFilter:
+    """All about a stripe filter but its code: the one place besides its function."""
+
+    # module:name of its function, which is given a sinogram (n_angles, n_cols) of float32, not to
+    # be changed, and the `StripesBlock`, and returns a new sinogram
+    function: str
+    meaning: str  # in the documentation of the key
+    methods: str  # in the Methods paragraph
+    papers: tuple[str, ...]  # cited
+    keys: tuple[str, ...] = ()  # of the `StripesBlock`, that it reads
+    on_gpu: bool = True  # whether it takes arrays of CuPy; else it is given those of NumPy
+
+
+STRIPE_FILTERS: Mapping[str, StripeFilter] = {
+    "gated": StripeFilter(
+        "tomopipe.prep.stripes_gated:remove_proven",
+        "only what stands out of its own error",
+        "stripes of the sinograms removed where a test finds them significant",
+        (_VO, _TITARENKO),
+        ("threshold", "size_px"),
+        on_gpu=False,
+    ),
+    "sorting": StripeFilter(
+        "tomopipe.prep.stripes:remove_by_sorting",
+        "small stripes",
+        "stripes of the sinograms removed by sorting",
+        (_VO,),
+        ("size_px",),
+    ),
+    "vo": StripeFilter(
+        "tomopipe.prep.stripes:remove_by_combination",
+        "dead, large and small ones",
+        "stripes of the sinograms removed by the combined method of Vo et al.",
+        (_VO,),
+        ("size_px", "large_px", "snr"),
+    ),
+    "fourier-wavelet": StripeFilter(
+        "tomopipe.prep.stripes:remove_by_wavelets",
+        "Munch's",
+        "stripes of the sinograms removed by combined wavelet and Fourier filtering",
+        ("B. Münch et al., Opt. Express 17, 8567 (2009), doi:10.1364/OE.17.008567",),
+        ("sigma", "level", "wavelet"),
+    ),
+}
+
+
+def _with_filters_of(key: str) -> dict[str, list[str]]:
+    return {"method": [name for name, entry in STRIPE_FILTERS.items() if key in entry.keys]}
 
 
 class StripesBlock(Block):
     """Stripes of sinograms, which are rings of slices."""
 
-    method: Literal["none", "gated", "sorting", "fourier-wavelet", "vo"] = option(
+    method: Literal[("none", *STRIPE_FILTERS)] = option(  # type: ignore[valid-type]
         "none",
-        "gated: only what stands out of its own error; sorting: small stripes; vo: "
-        "dead, large and small ones; fourier-wavelet: Munch's.",
+        "; ".join(f"{name}: {entry.meaning}" for name, entry in STRIPE_FILTERS.items()) + ".",
     )
     threshold: float = option(
         5.0,
         "gated: standard errors of an offset; larger finds fewer.",
         gt=0,
-        only={"method": ["gated"]},
+        only=_with_filters_of("threshold"),
     )
     size_px: Annotated[int, Field(ge=3)] | None = option(
         None,
         "Median of gated, sorting and vo (pixels): stripes up to half of it go; null: "
         "gated 21, the others a 40th of the columns, 3 to 21.",
-        only={"method": ["gated", "sorting", "vo"]},
+        only=_with_filters_of("size_px"),
         baseline=21,
     )
     large_px: Annotated[int, Field(ge=3)] | None = option(
         None,
         "Median for dead and large stripes of vo (pixels); null: 9 for dead ones, for "
         "large ones a 40th of the columns, 3 to 51.",
-        only={"method": ["vo"]},
+        only=_with_filters_of("large_px"),
         baseline=51,
     )
     snr: float = option(
-        3.0, "vo: larger finds fewer large and dead stripes.", gt=1, only={"method": ["vo"]}
+        3.0, "vo: larger finds fewer large and dead stripes.", gt=1, only=_with_filters_of("snr")
     )
     sigma: float = option(
-        1.0, "fourier-wavelet: larger removes more.", gt=0, only={"method": ["fourier-wavelet"]}
+        1.0, "fourier-wavelet: larger removes more.", gt=0, only=_with_filters_of("sigma")
     )
     level: Annotated[int, Field(ge=1)] | None = option(
         None,
         "fourier-wavelet: more for wide stripes; null: log2(columns / 64), 1 to 5.",
-        only={"method": ["fourier-wavelet"]},
+        only=_with_filters_of("level"),
         baseline=5,
     )
     wavelet: Text = option(
-        "db9", "fourier-wavelet: name of the wavelet.", only={"method": ["fourier-wavelet"]}
+        "db9", "fourier-wavelet: name of the wavelet.", only=_with_filters_of("wavelet")
     )
 
     def in_effect(self) -> Self:

@@ -5,23 +5,24 @@ roll, phase, logarithm, hardening. Then sinograms, row by row: stripes.
 """
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.arrays import module_of
+from tomopipe.arrays import module_of, on_host
 from tomopipe.config import PreprocessBlock
-from tomopipe.config.preprocess import StripesBlock
-from tomopipe.prep import stripes
+from tomopipe.config.preprocess import STRIPE_FILTERS
 from tomopipe.prep.bad_pixels import Repair, find_bad_pixels, plan_repair, remove_zingers
 from tomopipe.prep.flats import Beam, read_beam
 from tomopipe.prep.intensity import correct_hardening, current_factors, normalise_to_air
 from tomopipe.prep.normalise import MIN_TRANSMISSION, normalise
 from tomopipe.prep.phase import retrieve_phase
 from tomopipe.prep.recipe import (
+    GPU_BATCH_BYTES,
+    STRIPE_BYTES,
     IndexRange,
     halo_of,
     phase_strength,
@@ -29,15 +30,11 @@ from tomopipe.prep.recipe import (
     stripe_bytes,
     warp_of,
 )
-from tomopipe.prep.stripes_gated import remove_proven
 from tomopipe.prep.warp import Warp, apply_warp
 from tomopipe.recon.team import Team
 from tomopipe.scans.scan import Scan
 
 BATCH_BYTES = 16 * 2**20  # of float32 projections being corrected, all threads together
-GPU_BATCH_BYTES = 128 * 2**20  # the same on a GPU
-_GPU_COPIES = 10  # of them that are held at most
-STRIPE_BYTES = 512 * 2**20  # of what stripe filters hold; one row's needs where those are more
 
 # rows that a correction is given, and those that it has to give
 _Given = tuple[IndexRange, IndexRange]
@@ -128,15 +125,18 @@ class Corrections:
 
     def remove_stripes(self, sinograms: Any, threads: int = 1) -> None:
         """Remove the stripes of sinograms (n_rows, n_angles, n_cols), in place."""
-        remove = _stripe_filter(self.recipe)
-        if remove is None:
+        options = self.recipe.stripes
+        if options.method == "none":
             return
+        stripe_filter = STRIPE_FILTERS[options.method]
+        remove, xp = resolve_name(stripe_filter.function), module_of(sinograms)
 
         def remove_from(sinogram: Any) -> None:
-            sinogram[...] = remove(sinogram)
+            given = sinogram if stripe_filter.on_gpu else on_host(sinogram)
+            sinogram[...] = xp.asarray(remove(given, options))
 
         room = STRIPE_BYTES // stripe_bytes(*sinograms.shape[1:])
-        workers = 1 if module_of(sinograms) is not np else max(1, min(threads, room))
+        workers = 1 if xp is not np else max(1, min(threads, room))
         with Team(workers) as team:
             team.run(remove_from, ((sinogram,) for sinogram in sinograms))
 
@@ -207,27 +207,6 @@ def corrections_of(scan: Scan, recipe: PreprocessBlock) -> Corrections:
     )
 
 
-def gpu_correct_bytes(n_angles: int, n_read: int, n_cols: int) -> int:
-    """Return what corrections take of a GPU at a time: a batch of projections, or a row's stripes.
-
-    A batch needs `n_read` rows.
-    """
-    frame = 4 * n_read * n_cols
-    batch = max(frame, min(GPU_BATCH_BYTES, n_angles * frame))
-    return max(_GPU_COPIES * batch, 3 * stripe_bytes(n_angles, n_cols))
-
-
 def _within(given: IndexRange, target: IndexRange) -> IndexRange:
     """Return where the rows wanted lie in those given."""
     return target[0] - given[0], target[1] - given[0]
-
-
-def _stripe_filter(recipe: PreprocessBlock) -> Callable[[Any], Any] | None:
-    filters: dict[str, Callable[[Any, StripesBlock], Any]] = {
-        "gated": remove_proven,
-        "sorting": stripes.remove_by_sorting,
-        "vo": stripes.remove_by_combination,
-        "fourier-wavelet": stripes.remove_by_wavelets,
-    }
-    remove = filters.get(recipe.stripes.method)
-    return None if remove is None else lambda sinogram: remove(sinogram, recipe.stripes)

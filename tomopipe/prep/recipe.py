@@ -15,6 +15,9 @@ USUAL = {"energy_kev": 25.0, "distance_mm": 50.0, "pixel_size_um": 1.0}
 IndexRange = tuple[int, int]
 RowsFor = Callable[[IndexRange], IndexRange]
 
+GPU_BATCH_BYTES = 128 * 2**20  # of float32 projections being corrected on a GPU
+STRIPE_BYTES = 512 * 2**20  # of what stripe filters hold; one row's needs where those are more
+_GPU_COPIES = 10  # of a batch of projections that are held at most
 _STRIPE_COPIES = 6  # of a float32 sinogram, that such a filter holds at most
 
 
@@ -27,6 +30,16 @@ def geometry_only(recipe: PreprocessBlock) -> PreprocessBlock:
 def stripe_bytes(n_angles: int, n_cols: int) -> int:
     """Return what removing the stripes of one sinogram takes."""
     return 4 * _STRIPE_COPIES * n_angles * n_cols
+
+
+def gpu_correct_bytes(n_angles: int, n_read: int, n_cols: int) -> int:
+    """Return what corrections take of a GPU at a time: a batch of projections, or a row's stripes.
+
+    A batch needs `n_read` rows.
+    """
+    frame = 4 * n_read * n_cols
+    batch = max(frame, min(GPU_BATCH_BYTES, n_angles * frame))
+    return max(_GPU_COPIES * batch, 3 * stripe_bytes(n_angles, n_cols))
 
 
 def rows_around(recipe: PreprocessBlock, warp: Warp | None, alpha_px2: float) -> dict[str, RowsFor]:

@@ -41,7 +41,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.arrays import NORMAL_PER_MAD, module_of, on_host
+from tomopipe.arrays import NORMAL_PER_MAD
 from tomopipe.config.preprocess import GATED_SIZE_PX, StripesBlock
 from tomopipe.prep.bad_pixels import interpolate_columns
 from tomopipe.prep.dispatch import kernels_of
@@ -69,13 +69,14 @@ _TINY = 1e-30  # no error is less: steps that do not vary at all are no 0 / 0
 _ANGLES = 64  # corrected at a time
 
 
-def remove_proven(sinogram: Any, options: StripesBlock = StripesBlock()) -> Any:
+def remove_proven(
+    sinogram: NDArray[np.float32], options: StripesBlock = StripesBlock()
+) -> NDArray[np.float32]:
     """Interpolate bad columns; subtract significant offsets of the whole scan, or of parts.
 
     Useless are columns that do not change with the angle, and those whose difference from their
-    neighbours changes more than any offset does. A sinogram (n_angles, n_cols) may be of NumPy or
-    CuPy; the profiles of columns are worked on in host memory. Its values are the same where
-    nothing is proven, and with less than 16 angles.
+    neighbours changes more than any offset does. The values of a sinogram (n_angles, n_cols) are
+    the same where nothing is proven, and with less than 16 angles.
 
     Of the options `threshold` is the standard errors of a normal distribution by which a step
     between columns must differ from none (of few angles, and so of errors not well known, it takes
@@ -103,13 +104,10 @@ def remove_proven(sinogram: Any, options: StripesBlock = StripesBlock()) -> Any:
     return out
 
 
-def _block_means(sinogram: Any, bounds: NDArray[np.intp]) -> Profiles:
-    """Return the mean profile of each block of angles, in host memory."""
-    xp = module_of(sinogram)
-    means = xp.empty((len(bounds) - 1, sinogram.shape[1]), np.float64)
-    for block, (first, last) in enumerate(pairwise(bounds.tolist())):
-        means[block] = sinogram[first:last].mean(axis=0, dtype=np.float64)
-    return on_host(means)
+def _block_means(sinogram: NDArray[np.float32], bounds: NDArray[np.intp]) -> Profiles:
+    """Return the mean profile of each block of angles."""
+    blocks = pairwise(bounds.tolist())
+    return np.stack([sinogram[a:b].mean(axis=0, dtype=np.float64) for a, b in blocks])
 
 
 def _constant_offsets(profiles: Profiles, threshold: float, size_px: int, window: int) -> Profiles:
@@ -332,21 +330,20 @@ def _usual_spread(values: Profiles) -> Profiles:
     return np.asarray(_pull_in(values)[1].std(axis=0) / _WINSORISED)
 
 
-def _subtract(sinogram: Any, offsets: Profiles, bounds: NDArray[np.intp]) -> None:
+def _subtract(sinogram: NDArray[np.float32], offsets: Profiles, bounds: NDArray[np.intp]) -> None:
     """Take offsets off the columns that have some, interpolated between the blocks, in place."""
-    xp = module_of(sinogram)
     cols = np.flatnonzero(offsets.any(axis=0))
     if not cols.size:
         return
     middle = (bounds[:-1] + bounds[1:] - 1) / 2
-    offset, cols = offsets[:, cols].astype(np.float32), xp.asarray(cols)
+    offset = offsets[:, cols].astype(np.float32)
     for first in range(0, len(sinogram), _ANGLES):
         angle = np.arange(first, min(first + _ANGLES, len(sinogram)))
         left = np.clip(np.searchsorted(middle, angle, side="right") - 1, 0, len(middle) - 2)
         part = np.clip((angle - middle[left]) / (middle[left + 1] - middle[left]), 0, 1)
         weight = part.astype(np.float32)[:, None]
         between = offset[left] * (1 - weight) + offset[left + 1] * weight
-        sinogram[first : first + _ANGLES, cols] -= xp.asarray(between)
+        sinogram[first : first + _ANGLES, cols] -= between
 
 
 def _median(values: Profiles, size: int) -> Profiles:

@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 from tomopipe.recon import images as image_kernels
 from tomopipe.recon import lanefft, rows
 from tomopipe.recon.angular_sampling import overlap_weights
-from tomopipe.recon.engine_memory import angles_at_once
 from tomopipe.recon.jit import aligned_empty, thread_count
-from tomopipe.recon.plan import Plan
+from tomopipe.recon.plan import Plan, angles_at_once
 from tomopipe.recon.sinogram_rows import Rows
 from tomopipe.recon.spread import Chunk, chunks_of, spread, spread_spectra, tap_table
 from tomopipe.recon.team import Team, parts

@@ -16,10 +16,10 @@ import numpy as np
 from tomopipe.arrays import fft_of
 from tomopipe.recon import gridding_kernel
 from tomopipe.recon.angular_sampling import overlap_weights
-from tomopipe.recon.engine_memory import GPU_ANGLES
 from tomopipe.recon.plan import MARGIN, Plan
 
 TILE = 8  # cells; a tile with its margin takes 18 kB of shared memory for 16 slices
+GPU_ANGLES = 512  # whose samples a GPU holds at a time
 MAX_RUN = 512  # samples of a tile per block, at most
 STRIPE = 32  # bins, rows or pixels transposed at a time
 _THREADS = 256  # per block

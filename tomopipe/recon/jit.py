@@ -10,15 +10,15 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import numba
 import numpy as np
 from llvmlite.binding import get_host_cpu_name
-from numba.core.caching import FunctionCache
-from numba.core.runtime import rtsys
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.registry import CPUDispatcher
 from numpy.typing import NDArray
 
 from tomopipe.storage import run_folder
@@ -28,65 +28,29 @@ _config: Any = numba.config
 _COMPILING_S = 60.0  # that a process waits for another one's code
 
 
-class _Kept(FunctionCache):
-    """Code on disk, compiled by one process while others that need it wait.
+class _Dispatcher(CPUDispatcher):
+    """A function whose code one process at a time compiles or loads.
 
-    The first jobs of a campaign begin together. Without the lock on storing two of them could write
-    the index of a function at once, and give one's types the other's code.
+    The first jobs of a campaign begin together: one compiles, the others load. Two at once could
+    write numba's index of a function both, and give one's types the other's code.
     """
 
-    _compiling: Any = None  # the locked file of the process that compiles
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        rtsys.initialize(target_context)  # memory of arrays that kernels make
-        result = self._from_disk(sig, target_context)
-        if result is None and self._compiling is None:
-            self._wait_for_turn()
-            result = self._from_disk(sig, target_context)
-            if result is not None:
-                self._end_turn()
-        return result
-
-    def _from_disk(self, sig: Any, target_context: Any) -> Any:
-        """Load without the tables of all that numba can compile: 0.3 s (`refresh`)."""
-        with self._guard_against_spurious_io_errors():
-            return self._load_overload(sig, target_context)
-
-    def save_overload(self, sig: Any, data: Any) -> None:
-        try:
-            with open(os.path.join(self.cache_path, "lock"), "w") as lock:
-                with suppress(OSError):  # a file system without locks
-                    fcntl.flock(lock, fcntl.LOCK_EX)
-                super().save_overload(sig, data)
-        except OSError as error:
-            _say_not_kept(error)
-        self._end_turn()
-
-    def _wait_for_turn(self) -> None:
-        """Wait while another process compiles this function, but no longer than that may take."""
-        end = time.monotonic() + _COMPILING_S
-        with suppress(OSError):  # a file system without locks, or a folder that is gone
-            name = f"{self._cache_file._index_name}.compiling"
-            self._compiling = open(os.path.join(self.cache_path, name), "w")  # noqa: SIM115
-            while time.monotonic() < end:
-                try:
-                    return fcntl.flock(self._compiling, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    time.sleep(0.05)
-
-    def _end_turn(self) -> None:
-        if self._compiling is not None:
-            self._compiling.close()
-            self._compiling = None
+    def compile(self, sig: Any) -> Any:
+        with global_compiler_lock, _lock_of_processes():
+            try:
+                return super().compile(sig)
+            except OSError as error:  # compiled, but not stored
+                _warn_not_stored(str(error))
+                return super().compile(sig)
 
 
 def compiled(function: Callable[..., Any], **options: Any) -> Any:
     """Compile a function on its first call, without the GIL; keep the code where it can be."""
-    dispatcher = numba.njit(nogil=True, **options)(function)
+    dispatcher = _Dispatcher(function, targetoptions={"nopython": True, "nogil": True, **options})
     if folder := _cache_folder():
         of_others, _config.CACHE_DIR = _config.CACHE_DIR, folder
         with suppress(RuntimeError):  # the folder is gone since
-            dispatcher._cache = _Kept(function)
+            dispatcher.enable_caching()
         _config.CACHE_DIR = of_others
     return dispatcher
 
@@ -94,6 +58,31 @@ def compiled(function: Callable[..., Any], **options: Any) -> Any:
 def kernel(function: Callable[..., Any]) -> Any:
     """Compile a kernel: they are run in ordinary threads on disjoint parts of the output."""
     return compiled(function, boundscheck=False, error_model="numpy")
+
+
+_holders: list[bool] = []  # not empty in calls of `compile` by another one
+
+
+@contextmanager
+def _lock_of_processes() -> Iterator[None]:
+    """Wait while another process compiles, but no longer than that may take."""
+    if _holders or not _cache_folder():
+        yield
+        return
+    end = time.monotonic() + _COMPILING_S
+    with open(os.path.join(_cache_folder(), "lock"), "w") as lock:
+        with suppress(OSError):  # a file system without locks
+            while time.monotonic() < end:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    time.sleep(0.05)
+        _holders.append(True)
+        try:
+            yield
+        finally:
+            _holders.pop()
 
 
 @functools.cache
@@ -110,23 +99,19 @@ def _cache_folder() -> str:
             tempfile.TemporaryFile(dir=folder).close()
             return folder
         except OSError as error:
-            reason = error
-    _say_not_kept(reason)
+            reason = str(error)
+    _warn_not_stored(reason)
     return ""
 
 
-_not_kept: list[OSError] = []
-
-
-def _say_not_kept(reason: OSError) -> None:
+@functools.cache
+def _warn_not_stored(reason: str) -> None:
     """Say once what it costs, and what to do."""
-    if not _not_kept:
-        logger.warning(
-            "compiled code cannot be kept, and each job takes 10 s to compile (%s): set "
-            "NUMBA_CACHE_DIR to a folder that can be written",
-            reason,
-        )
-    _not_kept.append(reason)
+    logger.warning(
+        "compiled code cannot be kept, and each job takes 10 s to compile (%s): set "
+        "NUMBA_CACHE_DIR to a folder that can be written",
+        reason,
+    )
 
 
 def thread_count(threads: int | None = None) -> int:

@@ -33,6 +33,8 @@ from tomopipe.recon.filters import filter_response
 from tomopipe.recon.truncation import UNKNOWN, EdgeSlopes, taper
 
 OVERSAMPLING = 1.125  # grid cells per pixel of the image; see gridding_kernel.WIDTH
+BATCH_SIZE = 16  # slices computed at a time where memory allows
+CHUNK_BYTES = 4 * 2**20  # of samples between two stages
 MARGIN = gridding_kernel.WIDTH // 2 + 1  # cells around the half grid that catch the kernel's tails
 
 
@@ -79,7 +81,7 @@ def make_plan(
     one_sided: bool = False,
     edge_slopes_per_px: EdgeSlopes | None = UNKNOWN,
     xp: ModuleType = np,
-    batch_size: int = 16,
+    batch_size: int = BATCH_SIZE,
 ) -> Plan:
     """Plan the reconstruction of a scan, for `reconstruct` and `sweep` with any COR.
 
@@ -154,6 +156,15 @@ def image_positions(n_cols: int) -> NDArray[np.int64]:
 def padded_and_grid_size(n_cols: int) -> tuple[int, int]:
     """Return P and M, the lengths of padded rows and of the grid, for N columns."""
     return fast_even_size(2 * n_cols), fast_even_size(max(ceil(OVERSAMPLING * n_cols), 8 * MARGIN))
+
+
+def angles_at_once(n_angles: int, n_bins: int) -> int:
+    """Return how many angles make a chunk: as many as the caches hold samples of.
+
+    Neither threads nor the batch size have a say: in other chunks sums are rounded otherwise, up to
+    4e-5 of the range of a slice.
+    """
+    return min(max(CHUNK_BYTES // (8 * BATCH_SIZE * n_bins), 1), n_angles)
 
 
 def half_grid_shape(n_grid: int) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tomopipe.config.preprocess import STRIPE_FILTERS
 from tomopipe.report.records import Citation, ScanRecord
 from tomopipe.storage.json_files import part
 
@@ -10,8 +11,6 @@ _AZEVEDO = "S. G. Azevedo et al., IEEE Trans. Nucl. Sci. 37, 1525 (1990), doi:10
 _DONATH = "T. Donath et al., J. Opt. Soc. Am. A 23, 1048 (2006), doi:10.1364/JOSAA.23.001048"
 _MASKED = "D. Padfield, IEEE Trans. Image Process. 21, 2706 (2012), doi:10.1109/TIP.2011.2181402"
 _PAGANIN = "D. Paganin et al., J. Microsc. 206, 33 (2002), doi:10.1046/j.1365-2818.2002.01010.x"
-_RINGS = "N. T. Vo et al., Opt. Express 26, 28396 (2018), doi:10.1364/OE.26.028396"
-_TITARENKO = "S. Titarenko et al., Appl. Math. Lett. 23, 1489 (2010), doi:10.1016/j.aml.2010.08.022"
 _WEDGE = "N. T. Vo et al., Opt. Express 22, 19078 (2014), doi:10.1364/OE.22.019078"
 
 REFERENCES: Mapping[str, tuple[str, ...]] = {
@@ -33,12 +32,7 @@ REFERENCES: Mapping[str, tuple[str, ...]] = {
         "V. Van Nieuwenhove et al., Opt. Express 23, 27975 (2015), doi:10.1364/OE.23.027975",
         "C. Jailin et al., J. Synchrotron Rad. 24, 220 (2017), doi:10.1107/S1600577516015812",
     ),
-    "Stripes of sinograms: gated": (_RINGS, _TITARENKO),
-    "Stripes of sinograms: sorting": (_RINGS,),
-    "Stripes of sinograms: vo": (_RINGS,),
-    "Stripes of sinograms: fourier-wavelet": (
-        "B. Münch et al., Opt. Express 17, 8567 (2009), doi:10.1364/OE.17.008567",
-    ),
+    **{f"Stripes of sinograms: {name}": entry.papers for name, entry in STRIPE_FILTERS.items()},
     "Phase retrieval: paganin": (_PAGANIN,),
     "Phase retrieval: generalised": (
         _PAGANIN,

@@ -11,6 +11,7 @@ from typing import Any
 from tomopipe.campaign.state import NOT_SELECTED
 from tomopipe.config import PreprocessBlock
 from tomopipe.config.blocks import ITERATIONS
+from tomopipe.config.preprocess import STRIPE_FILTERS
 from tomopipe.report.records import CampaignRecord, Citation, ScanRecord
 
 Provenance = Mapping[str, Any]
@@ -26,12 +27,7 @@ _FLATS = {
     "interpolate": "flat fields interpolated in time",
     "pca": "flat fields fitted by {flat_components} principal components",
 }
-_STRIPES = {
-    "gated": "stripes of the sinograms removed where a test finds them significant",
-    "sorting": "stripes of the sinograms removed by sorting",
-    "vo": "stripes of the sinograms removed by the combined method of Vo et al.",
-    "fourier-wavelet": "stripes of the sinograms removed by combined wavelet and Fourier filtering",
-}
+_STRIPES = {name: entry.methods for name, entry in STRIPE_FILTERS.items()}
 _SOURCES = {
     "ai": "found by a neural network",
     "auto": "found automatically",

@@ -13,14 +13,16 @@ from typing import Any
 
 from tomopipe.campaign.failures import begun, has_no_end
 from tomopipe.campaign.log import status_path
-from tomopipe.cost import cost, job_memory
+from tomopipe.cost import cost
 from tomopipe.errors import RunEndedError
 from tomopipe.reruns.made_from import as_text
 from tomopipe.reruns.parameters import is_open, parameters, statement_of
 from tomopipe.reruns.settle import Settled
 from tomopipe.run import snakemake_options
+from tomopipe.stitching.blending import stitch_mb
 from tomopipe.storage import run_folder
 from tomopipe.storage.json_files import json_or
+from tomopipe.stream import memory
 
 _SENT = "sent"  # in the folder of a run
 _ALONE_MS = 10**9  # CPU time of a job that has a submission of its own
@@ -154,7 +156,7 @@ def _try_recon(settled: Settled, scan: str) -> dict[str, int]:
     campaign, n_bytes = settled.campaign.for_scan(scan), settled.campaign.scans[scan].n_bytes
     return {
         "threads": cost.try_cores(n_bytes or 0),
-        "mem_mb": job_memory.try_recon_mb(n_bytes, is_corrected=campaign.is_corrected),
+        "mem_mb": memory.try_recon_mb(n_bytes, is_corrected=campaign.is_corrected),
         # with device: auto jobs on one machine share its GPUs by themselves
         "gpu": int(campaign.config.try_recon.device == "cuda"),
     }
@@ -164,14 +166,14 @@ def _predict_cor(settled: Settled, scan: str) -> dict[str, int]:
     n_angles, _, n_cols = _shape(settled, scan)
     rows = settled.campaign.files.rows(scan)
     n_bytes = rows.stat().st_size if rows.exists() else 32 * n_angles * n_cols
-    return {"mem_mb": job_memory.predict_cor_mb(n_bytes / 2**20)}
+    return {"mem_mb": memory.predict_cor_mb(n_bytes / 2**20)}
 
 
 def _full_recon(settled: Settled, scan: str) -> dict[str, int]:
     campaign, row = settled.campaign.for_scan(scan), settled.rows[scan]
     options, shape = campaign.config.full_recon, _shape(settled, scan)
     threads = cost.volume_cores(shape, options)
-    mem_mb = job_memory.full_recon_mb(
+    mem_mb = memory.full_recon_mb(
         shape,
         options,
         is_half=_is_half(settled, scan),
@@ -184,16 +186,16 @@ def _full_recon(settled: Settled, scan: str) -> dict[str, int]:
 def _stitch(settled: Settled, name: str) -> dict[str, int]:
     scan = settled.wanted.stacks(settled.cors)[name].scans[0]
     options, n_cols = settled.campaign.for_scan(scan).config.full_recon, _shape(settled, scan)[2]
-    return {"mem_mb": job_memory.stitch_mb(n_cols, options, is_half=_is_half(settled, scan))}
+    return {"mem_mb": stitch_mb(n_cols, options, is_half=_is_half(settled, scan))}
 
 
 def _export_stack(settled: Settled, scan: str) -> dict[str, int]:
     campaign = settled.campaign.for_scan(scan)
     if not campaign.is_corrected:
-        return {"mem_mb": job_memory.export_stack_mb()}
+        return {"mem_mb": memory.export_stack_mb()}
     n_angles, _, n_cols = _shape(settled, scan)
     halo = campaign.correction_halo(settled.rows[scan]) or 0
-    return {"mem_mb": job_memory.export_stack_mb(n_angles, n_cols, halo=halo)}
+    return {"mem_mb": memory.export_stack_mb(n_angles, n_cols, halo=halo)}
 
 
 _NUMBERS: dict[str, Callable[[Settled, str], dict[str, int]]] = {

@@ -14,8 +14,13 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.config import FullReconBlock
+from tomopipe.prep.half_acquisition import FACTOR
+from tomopipe.volumes.output_size import BASE_BYTES, binned, slice_bytes, writing_bytes
+
 HALO_ROWS = 8  # the cubic spline of a row depends on those further away by less than 3e-5
 BLOCK_ROWS = 8
+_REGISTER_BYTES = 512 * 2**20  # for finding the overlap of volumes
 _STRIP_BYTES = 64 * 2**20
 _BEYOND_ROWS = 0.05  # error of shifts: a row so little outside counts as inside
 
@@ -140,3 +145,17 @@ def blended(parts: Sequence[Resampled], rows: range) -> Array:
         total[low:high] += result
     assert total is not None
     return total
+
+
+def stitch_mb(
+    n_cols: int, options: FullReconBlock = FullReconBlock(), *, is_half: bool = False
+) -> int:
+    """Return the memory (10^6 bytes) that stitching volumes of so many columns asks for.
+
+    Slices: those of two volumes with their halo, and a block being blended and written.
+    """
+    n_x = binned(FACTOR * n_cols if is_half else n_cols, options.binning)
+    n_slices = 2 * (BLOCK_ROWS + 2 * HALO_ROWS) + 4 * BLOCK_ROWS + 6
+    stitching = BASE_BYTES + _REGISTER_BYTES + n_slices * slice_bytes(n_x)
+    total = stitching + writing_bytes(n_x, options.output, options.compression)
+    return math.ceil(1.2 * total / 1e6)

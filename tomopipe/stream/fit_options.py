@@ -13,18 +13,17 @@ from tomopipe.config.blocks import ITERATIONS
 from tomopipe.config.spans import check_place, first_and_last
 from tomopipe.errors import ScanError
 from tomopipe.geometry import bin_cor, pixels_per_cm
-from tomopipe.prep.correct import Corrections, gpu_correct_bytes
+from tomopipe.prep.correct import Corrections
 from tomopipe.prep.half_acquisition import FACTOR, HalfAcquisition, is_half_acquisition
 from tomopipe.recon.angular_sampling import is_full_rotation, unpaired
 from tomopipe.recon.cuda_device import CudaDevice
-from tomopipe.recon.engine_memory import gpu_bytes, slices_on_gpu
 from tomopipe.recon.iterative import solve_slices, solver
 from tomopipe.recon.projector import make_projector
 from tomopipe.recon.transfer import DeviceTransfer, HostTransfer
 from tomopipe.recon.truncation import EdgeSlopes, binned_edge_slopes
 from tomopipe.scans.chunks import DECODE_BYTES
 from tomopipe.scans.scan import Scan
-from tomopipe.stream.memory import Blocks, MemoryInputs, choose_blocks, job_bytes
+from tomopipe.stream.memory import Blocks, MemoryInputs, choose_blocks, gpu_batch, job_bytes
 from tomopipe.stream.recon_task import ReconTask
 from tomopipe.stream.source import Source
 from tomopipe.stream.stream import sample_slices
@@ -69,15 +68,7 @@ def fit_blocks(
     halo: int | None,
 ) -> tuple[Blocks, Blocks]:
     """Choose the blocks for the memory there is: to read the scan, and to read a scratch file."""
-    full, decode_bytes = target.full, 0
-    if scan.chunks and scan.threads > 1:
-        one_bytes = 3 * math.prod(scan.chunks) * scan.dtype.itemsize
-        decode_bytes = max(one_bytes, min(DECODE_BYTES, scan.threads * one_bytes))
-    inputs = MemoryInputs(
-        scan.n_angles, scan.n_rows, scan.n_cols, scan.dtype.itemsize, full.binning, full.output,
-        full.compression, is_full_rotation(scan.theta_rad), decode_bytes, on_gpu,
-        full.algorithm != "fbp", _widening(scan, target), halo, scan.threads,
-    )  # fmt: skip
+    inputs = _memory_inputs(scan, target, on_gpu=on_gpu, halo=halo)
     first, last = _rows(scan, target)
     chunk_rows = scan.chunks[1] if scan.chunks else 1
     blocks = choose_blocks(inputs, memory_bytes, chunk_rows=chunk_rows, n_rows=last + 1 - first)
@@ -85,6 +76,32 @@ def fit_blocks(
         "%s: %.3g GB of %.3g GB", blocks, job_bytes(inputs, blocks) / 1e9, memory_bytes / 1e9
     )
     return blocks, choose_blocks(inputs, memory_bytes, n_rows=last + 1 - first)
+
+
+def _memory_inputs(
+    scan: Scan, target: VolumeOptions, *, on_gpu: bool, halo: int | None
+) -> MemoryInputs:
+    full, decode_bytes = target.full, 0
+    if scan.chunks and scan.threads > 1:
+        one_bytes = 3 * math.prod(scan.chunks) * scan.dtype.itemsize
+        decode_bytes = max(one_bytes, min(DECODE_BYTES, scan.threads * one_bytes))
+    return MemoryInputs(
+        scan.n_angles,
+        scan.n_rows,
+        scan.n_cols,
+        itemsize=scan.dtype.itemsize,
+        binning=full.binning,
+        output=full.output,
+        compression=full.compression,
+        stored_itemsize=np.dtype(full.dtype).itemsize,
+        full_rotation=is_full_rotation(scan.theta_rad),
+        decode_bytes=decode_bytes,
+        on_gpu=on_gpu,
+        iterative=full.algorithm != "fbp",
+        widening=_widening(scan, target),
+        halo=halo,
+        threads=scan.threads,
+    )
 
 
 def _widening(scan: Scan, target: VolumeOptions) -> int:
@@ -141,16 +158,22 @@ def fit_task(
     cor_px = float(bin_cor(target.cor_px, x0=scan.first_col, binning=binning))
     slopes = binned_edge_slopes(edge_slopes_per_px, binning)
     half = HalfAcquisition(size.volume_cols, cor_px, unpaired(scan.theta_rad), slopes)
+    plan = plan_of(
+        scan.theta_rad,
+        half,
+        widening > 1,
+        filter=target.full.filter,
+        xp=gpu.xp if gpu else np,
+        batch_size=batch_size,
+    )
+    if gpu:
+        halo = corrections.halo if corrections else None
+        inputs, free = _memory_inputs(scan, target, on_gpu=True, halo=halo), gpu.free_bytes()
+        batch_size = min(batch_size, gpu_batch(inputs, free))
+        logger.info("%.3g GB of the GPU are free: %d slices at a time", free / 1e9, batch_size)
     return ReconTask(
         scan=scan,
-        plan=plan_of(
-            scan.theta_rad,
-            half,
-            widening > 1,
-            filter=target.full.filter,
-            xp=gpu.xp if gpu else np,
-            batch_size=batch_size,
-        ),
+        plan=plan,
         cor_px=cor_px,
         scale=_scale(scan, target),
         first_row=first,
@@ -166,9 +189,7 @@ def fit_task(
         corrections=corrections if gpu else None,
         threads=scan.threads,
         transfer=DeviceTransfer(gpu, threads=scan.threads) if gpu else HostTransfer(),
-        batch_size=batch_size
-        if gpu is None
-        else min(batch_size, _slices_on(gpu, scan, target, corrections)),
+        batch_size=batch_size,
         half=half if widening > 1 else None,
         iterative=None
         if target.full.algorithm == "fbp"
@@ -185,27 +206,6 @@ def _iterative(
     n_iterations = full.iterations or ITERATIONS[full.algorithm]
     solve = solver(full.algorithm, projector, n_iterations, full.tv_strength)
     return lambda sinograms: solve_slices(sinograms, projector, solve, threads)
-
-
-def _slices_on(
-    gpu: CudaDevice, scan: Scan, target: VolumeOptions, corrections: Corrections | None
-) -> int:
-    """Return the slices of a batch that a GPU has room for."""
-    free, n_cols = gpu.free_bytes(), _widening(scan, target) * scan.n_cols
-    halo = corrections.halo if corrections else 0
-
-    def needs(n: int) -> int:
-        n_read = n * target.full.binning + 2 * halo
-        return gpu_bytes(
-            scan.n_angles, n_cols, n, scan.dtype.itemsize, target.full.binning,
-            np.dtype(target.full.dtype).itemsize, halo=halo,
-            correct_bytes=gpu_correct_bytes(scan.n_angles, n_read, scan.n_cols)
-            if corrections else None,
-        )  # fmt: skip
-
-    n = slices_on_gpu(free, needs)
-    logger.info("%.3g GB of the GPU are free: %d slices at a time", free / 1e9, n)
-    return n
 
 
 def needs_range(target: VolumeOptions) -> bool:

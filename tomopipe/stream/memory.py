@@ -1,16 +1,16 @@
-"""Memory of full_recon: what a job takes, as a formula, and the blocks that fit in what it has.
+"""What a slice, a batch and a job take in memory, the blocks that fit, and what jobs ask for.
 
-With na angles, n columns (n' after binning), batches of L slices, w workers that compute side
-by side, blocks of h detector rows and s bytes per raw pixel, a job takes at most
+With na angles, n columns (n' after binning), batches of L slices, w workers that compute side by
+side, blocks of h detector rows and s bytes per raw pixel, full_recon takes at most
 
     400 MiB      the interpreter, libraries, compiled code
     8 R n        averages of flats and darks of the R rows of the detector
     2 h na n s   the block in work and the next one; one block if there is no next
     (w - 1) L b na n s  besides, in whole blocks: rows that are still computed with (b: binning)
     4 w L na n'  sinograms, twice for a full 360-degree rotation: na is the number of angles
-                 of a chunk (`tomopipe.recon.engine_memory.angles_at_once`), but for a GPU, by
-                 iteration and in half acquisition, where all are made at once
-    engine       see `tomopipe.recon.engine_memory`; w groups
+                 of a chunk (`tomopipe.recon.plan.angles_at_once`), but for a GPU, by iteration
+                 and in half acquisition, where all are made at once
+    engine       see `engine_bytes`; w groups
     4 (w + 1) L n'^2  slices: computed, being written; with a GPU 4 (w + 2), some wait
     16 n'^2      one slice being encoded, the middle one
     64 MiB       corrections, a batch of projections at a time
@@ -36,21 +36,28 @@ None of it depends on the height of the volume. (R n is the detector, not the vo
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from tomopipe.prep.correct import STRIPE_BYTES
-from tomopipe.prep.recipe import stripe_bytes
-from tomopipe.recon.engine_memory import BASE_BYTES, BATCH_SIZE, angles_at_once, engine_bytes
+from tomopipe.config import FullReconBlock
+from tomopipe.prep.half_acquisition import FACTOR
+from tomopipe.prep.recipe import STRIPE_BYTES, gpu_correct_bytes, stripe_bytes
+from tomopipe.recon.cuda import GPU_ANGLES
+from tomopipe.recon.plan import BATCH_SIZE, angles_at_once, half_grid_shape, padded_and_grid_size
 from tomopipe.scans.chunks import DECODE_BYTES
-from tomopipe.volumes.output_size import binned, slice_bytes, writing_bytes
+from tomopipe.volumes.output_size import BASE_BYTES, binned, slice_bytes, writing_bytes
 
 TALL = 32  # slices read at a time where memory allows
 CORRECT_BYTES = 64 * 2**20
+GPU_CORRECT_BYTES = 512 * 2**20  # of float32, corrected at a time on a GPU
 _LEAST_BATCH = 4
 _WORKER_BYTES = 2_500_000_000  # that a job asks for per further worker
 _MACHINE_SHARE = 0.7  # of the memory of a machine that is smaller than what was asked for
+_GPU_SHARE = 0.8  # of what is free on a GPU: memory is fragmented
 _LEAST_USED = 0.75  # of the threads, if not every worker has as many
 _TALLEST = 4 * TALL  # that memory is asked for
+_THREADS = 32  # whose scratch is counted
+_USED = 0.8  # of the requested memory; the rest is a reserve
 
 
 @dataclass(frozen=True)
@@ -66,6 +73,7 @@ class MemoryInputs:
     # format of the volume
     output: str = "h5"
     compression: str = "none"
+    stored_itemsize: int = 4  # bytes per voxel
     full_rotation: bool = True  # whether the angles cover 360 degrees
     decode_bytes: int = DECODE_BYTES  # for chunks decoded in threads
     on_gpu: bool = False  # whether a GPU computes, and not the host
@@ -91,32 +99,136 @@ class Blocks:
     workers: int = 1
 
 
+@dataclass(frozen=True)
+class Resources:
+    """What a job may use."""
+
+    threads: int | None = None  # CPU threads; None: the cores this process may use
+    # exceeded only if the smallest blocks need more; None: what suits a small machine
+    memory_bytes: int | None = None
+    scratch: str | None = None  # folder for a large temporary file; None: the system's
+
+
+def engine_bytes(
+    n_angles: int, n_cols: int, batch_size: int, *, groups: int = 1, threads: int = 1
+) -> int:
+    """Return the bytes the engine takes on the CPU beyond its input and output.
+
+    With P = 2 n the padded row and M = 1.125 n the grid (both rounded up)
+
+        half grids   8 L (M/2 + 7) (M + 6)
+        samples      8 L (P/2 + 1) na, of at most as many angles as `angles_at_once` tells
+        order        4 na (P/2 + 1), kept in the plan; as much again per chunk while it is made
+        scratch      some rows and columns per thread
+
+    So many `groups` of `batch_size` slices are computed side by side, and share the order.
+    """
+    n_bins, n_grid = _bins_and_grid(n_cols)
+    ray = 8 * batch_size * n_bins
+    n_chunk = angles_at_once(n_angles, n_bins)
+    samples, making = ray * n_chunk, 32 * n_chunk * n_bins
+    order = 4 * n_angles * n_bins
+    scratch = max(_THREADS, threads) * batch_size * max(16 * n_bins, 24 * n_grid)
+    group = _grid_bytes(n_grid, batch_size) + samples + making + 12 * ray
+    return groups * group + order + scratch
+
+
+def _gpu_engine_bytes(n_angles: int, n_cols: int, batch_size: int) -> int:
+    """Return what slices take of a GPU while they are computed, without the samples' order.
+
+    One after the other: padded rows and samples of `GPU_ANGLES` projections, with half grids; half
+    grids three times (folded, transformed, and the transform's own, which it keeps).
+    """
+    n_bins, n_grid = _bins_and_grid(n_cols)
+    grid, samples = _grid_bytes(n_grid, batch_size), min(GPU_ANGLES, n_angles) * n_bins
+    # plans of transforms keep their memory: as much as they transform
+    return max(samples * (40 * batch_size + 160) + 2 * grid, 3 * grid + 8 * samples * batch_size)
+
+
+def _bins_and_grid(n_cols: int) -> tuple[int, int]:
+    n_padded, n_grid = padded_and_grid_size(n_cols)
+    return n_padded // 2 + 1, n_grid
+
+
+def _grid_bytes(n_grid: int, batch_size: int) -> int:
+    return 8 * batch_size * math.prod(half_grid_shape(n_grid))
+
+
+def sweep_bytes(n_angles: int, n_cols: int, batch_size: int, *, on_gpu: bool = False) -> int:
+    """Return the peak memory, of the host or a GPU, of a sweep that hands on batch by batch.
+
+    That is of spectra with a temporary, one batch of slices, and the engine; it does not depend on
+    the number of CORs.
+    """
+    spectra = 32 * n_angles * _bins_and_grid(n_cols)[0]
+    images = batch_size * slice_bytes(n_cols)
+    if on_gpu:  # with the order of the samples
+        engine = _gpu_engine_bytes(n_angles, n_cols, batch_size)
+        return 5 * spectra // 2 + 2 * images + engine
+    return BASE_BYTES + spectra + images + engine_bytes(n_angles, n_cols, batch_size)
+
+
+def gpu_bytes(inputs: MemoryInputs, batch_size: int) -> int:
+    """Return the bytes of a GPU that a stream of batches of slices takes.
+
+    Throughout: raw rows of two batches, sinograms, the order of the samples, slices three times
+    (two being downloaded; if they are encoded, values once and stored numbers three times).
+    Besides, one after the other: projections being corrected, with two copies; the engine. With
+    corrections also a batch's raw rows with those around it, the rows kept for the next batch, and
+    sinograms that are not binned yet.
+    """
+    binning, n_angles = inputs.binning, inputs.n_angles
+    n_wide = inputs.widening * inputs.n_cols
+    n_cols = max(n_wide // binning, 1)
+    pixels = batch_size * binning * n_angles * n_wide
+    order = 48 * n_angles * _bins_and_grid(n_cols)[0]
+    throughout = 2 * inputs.itemsize * pixels + 4 * batch_size * n_angles * n_cols + order
+    voxel = 12 if inputs.stored_itemsize == 4 else 4 + 3 * inputs.stored_itemsize
+    throughout += (voxel * batch_size + 12) * n_cols**2  # with one slice that is being encoded
+    correcting = 3 * min(GPU_CORRECT_BYTES, 4 * pixels)
+    if inputs.halo is not None:
+        throughout += inputs.itemsize * (pixels + 6 * inputs.halo * n_angles * n_wide)
+        throughout += 4 * pixels if binning > 1 else 0
+        n_read = batch_size * binning + 2 * inputs.halo
+        correcting = gpu_correct_bytes(n_angles, n_read, inputs.n_cols)
+    return throughout + max(correcting, _gpu_engine_bytes(n_angles, n_cols, batch_size))
+
+
+def gpu_batch(inputs: MemoryInputs, free_bytes: int) -> int:
+    """Return the batch size, 16 at most, for what is free on a GPU; 1 in any case."""
+    return largest_batch(lambda n: gpu_bytes(inputs, n), int(_GPU_SHARE * free_bytes), least=1)
+
+
+def largest_batch(needs: Callable[[int], int], memory_bytes: int, least: int = _LEAST_BATCH) -> int:
+    """Return the largest batch size, 16 at most, whose `needs` fit; `least` if none does."""
+    batch_size = BATCH_SIZE
+    while batch_size > least and needs(batch_size) > memory_bytes:
+        batch_size //= 2
+    return batch_size
+
+
 def job_bytes(inputs: MemoryInputs, blocks: Blocks) -> int:
-    """Return the peak memory of a job, by the formula of this module."""
-    n_cols = inputs.widening * binned(inputs.n_cols, inputs.binning)
+    """Return the peak memory of full_recon, by the formula of this module."""
+    n_angles, n_cols = inputs.n_angles, inputs.widening * binned(inputs.n_cols, inputs.binning)
     one_slice = slice_bytes(n_cols)
     all_at_once = inputs.on_gpu or inputs.iterative or inputs.widening > 1
-    made = inputs.n_angles if all_at_once else angles_at_once(inputs.n_angles, n_cols)
+    made = n_angles if all_at_once else angles_at_once(n_angles, n_cols)
     sinograms = 4 * blocks.workers * blocks.batch_size * made * n_cols
-    row = inputs.n_angles * inputs.n_cols * inputs.itemsize
+    row = n_angles * inputs.n_cols * inputs.itemsize
     pinned = (blocks.batch_size * inputs.binning + (inputs.halo or 0)) * row
+    if inputs.iterative:
+        engine = 800 * n_angles * n_cols + 40 * blocks.batch_size * one_slice
+    else:
+        engine = engine_bytes(
+            n_angles, n_cols, blocks.batch_size, groups=blocks.workers, threads=inputs.threads
+        )
     return (
         BASE_BYTES
         + 8 * inputs.n_rows * inputs.n_cols
         + _block_bytes(inputs, blocks)
         + (2 if inputs.full_rotation else 1) * sinograms
         + (sinograms // inputs.widening if inputs.widening > 1 else 0)
-        + (
-            800 * inputs.n_angles * n_cols + 40 * blocks.batch_size * one_slice
-            if inputs.iterative
-            else engine_bytes(
-                inputs.n_angles,
-                n_cols,
-                blocks.batch_size,
-                groups=blocks.workers,
-                threads=inputs.threads,
-            )
-        )
+        + engine
         + (blocks.workers + blocks.behind) * blocks.batch_size * one_slice
         + 4 * one_slice
         + CORRECT_BYTES
@@ -146,16 +258,6 @@ def _block_bytes(inputs: MemoryInputs, blocks: Blocks) -> int:
     )
 
 
-@dataclass(frozen=True)
-class Resources:
-    """What a job may use."""
-
-    threads: int | None = None  # CPU threads; None: the cores this process may use
-    # exceeded only if the smallest blocks need more; None: what suits a small machine
-    memory_bytes: int | None = None
-    scratch: str | None = None  # folder for a large temporary file; None: the system's
-
-
 def usable_bytes(asked_bytes: int) -> int:
     """Return what a job may take: what was asked for, if the machine has that much to give."""
     machine_bytes = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -176,6 +278,11 @@ def standard_blocks(inputs: MemoryInputs) -> Blocks:
     return _with_workers(inputs, blocks, most, inputs.n_rows)
 
 
+def block_rows(binning: int, halo: int = 0) -> int:
+    """Return the detector rows of a standard block, with `halo` rows around."""
+    return standard_blocks(MemoryInputs(1, 1, 1, binning=binning, halo=halo)).height
+
+
 def choose_blocks(
     inputs: MemoryInputs, memory_bytes: int, *, chunk_rows: int = 1, n_rows: int = 0
 ) -> Blocks:
@@ -188,27 +295,35 @@ def choose_blocks(
     """
     n_rows = n_rows or inputs.n_rows
 
-    def fits(blocks: Blocks) -> bool:
-        return job_bytes(inputs, blocks) <= memory_bytes
+    def lowest(batch_size: int, ahead: int = 1) -> Blocks:
+        return Blocks(batch_size, batch_size * inputs.binning, ahead, 1 + inputs.on_gpu)
 
-    possible = (
-        Blocks(batch_size, batch_size * inputs.binning, behind=1 + inputs.on_gpu)
-        for batch_size in (BATCH_SIZE, BATCH_SIZE // 2, _LEAST_BATCH)
-    )
-    smallest = Blocks(_LEAST_BATCH, _LEAST_BATCH * inputs.binning, ahead=0)
-    least = next(filter(fits, possible), smallest)
+    least = lowest(largest_batch(lambda n: job_bytes(inputs, lowest(n)), memory_bytes))
+    if job_bytes(inputs, least) > memory_bytes:
+        least = replace(least, ahead=0, behind=1)
     whole_chunks = math.lcm(least.height, chunk_rows)
     if whole_chunks > n_rows:
         whole_chunks = -(-min(chunk_rows, n_rows) // least.height) * least.height
     target = max(TALL * inputs.binning, whole_chunks)
     if inputs.halo:  # rows read twice or more: taller blocks where memory allows
         target = max(target, -(-2 * inputs.halo // least.height) * least.height)
-    aheads = (1, 0) if chunk_rows > TALL * inputs.binning else (least.ahead,)
-    tallest = [_tallest(inputs, least, ahead, target, memory_bytes) for ahead in aheads]
+    aheads = {least.ahead, 0} if chunk_rows > TALL * inputs.binning else {least.ahead}
+    tallest = [
+        _tallest(inputs, replace(least, ahead=ahead), target, memory_bytes)
+        for ahead in sorted(aheads, reverse=True)
+    ]
     blocks = max(tallest, key=lambda blocks: blocks.height)  # the first, ahead, if none is taller
     if blocks.height > whole_chunks:
         blocks = replace(blocks, height=blocks.height - blocks.height % whole_chunks)
     return _with_workers(inputs, blocks, memory_bytes, n_rows)
+
+
+def _tallest(inputs: MemoryInputs, least: Blocks, target: int, memory_bytes: int) -> Blocks:
+    """Return the tallest blocks that fit, of multiples of the least ones, up to `target` rows."""
+    empty_bytes, one_row_bytes = (job_bytes(inputs, replace(least, height=h)) for h in (0, 1))
+    rows = (memory_bytes - empty_bytes) // (one_row_bytes - empty_bytes)
+    height = rows // least.height * least.height
+    return replace(least, height=max(least.height, min(height, target)))
 
 
 def _with_workers(inputs: MemoryInputs, blocks: Blocks, memory_bytes: int, n_rows: int) -> Blocks:
@@ -224,15 +339,54 @@ def _with_workers(inputs: MemoryInputs, blocks: Blocks, memory_bytes: int, n_row
     return blocks
 
 
-def _tallest(
-    inputs: MemoryInputs, least: Blocks, ahead: int, target: int, memory_bytes: int
-) -> Blocks:
-    """Return the tallest blocks that fit, as far as wanted."""
-    batch = least.height
-    ahead = min(ahead, least.ahead)
-    empty_bytes, one_row_bytes = (
-        job_bytes(inputs, Blocks(least.batch_size, h, ahead, least.behind)) for h in (0, 1)
+# What jobs ask for, in megabytes (10^6 bytes); the rules multiply it by the number of the attempt.
+
+
+def bytes_to_use(asked_mb: int) -> int:
+    """Return the memory (bytes) that a job plans with."""
+    return int(_USED * 1e6 * asked_mb)
+
+
+def try_recon_mb(n_bytes: int | None, *, is_corrected: bool) -> int:
+    """Return the memory for the rows of a raw file of so many bytes, and the sweep of one row."""
+    raw_mb = 100.0 if n_bytes is None else n_bytes / 1e6
+    return int(min(1500, 600 + 9 * raw_mb) + 0.1 * raw_mb + 1000 * is_corrected)
+
+
+def predict_cor_mb(rows_mb: float) -> int:
+    """Return the memory for finding the COR, from the size of rows.h5."""
+    return int(min(1000, 600 + 20 * rows_mb) + 8 * rows_mb)
+
+
+def full_recon_mb(
+    shape: tuple[int, int, int],
+    options: FullReconBlock = FullReconBlock(),
+    *,
+    is_half: bool = False,
+    halo: int | None = None,
+    threads: int = 1,
+) -> int:
+    """Return the memory for a volume, of the standard blocks.
+
+    `shape` is of projections, rows and columns; `halo` are the rows that corrections need on either
+    side of a block, None without corrections.
+    """
+    inputs = MemoryInputs(
+        *shape,
+        binning=options.binning,
+        output=options.output,
+        compression=options.compression,
+        iterative=options.algorithm != "fbp",
+        widening=FACTOR if is_half else 1,
+        halo=halo,
+        threads=1 if options.device == "cuda" else threads,
     )
-    row_bytes = one_row_bytes - empty_bytes
-    height = (memory_bytes - empty_bytes) // row_bytes // batch * batch
-    return Blocks(least.batch_size, max(batch, min(height, target)), ahead, least.behind)
+    return math.ceil(job_bytes(inputs, standard_blocks(inputs)) / (_USED * 1e6))
+
+
+def export_stack_mb(n_angles: int = 0, n_cols: int = 0, *, halo: int | None = None) -> int:
+    """Return the memory for a stack: blocks of 256 MiB, twice, and the interpreter.
+
+    With corrections also a block of all angles with `halo` rows around; None: no corrections.
+    """
+    return 900 if halo is None else int(2100 + 8e-6 * halo * n_angles * n_cols)

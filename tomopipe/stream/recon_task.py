@@ -12,12 +12,12 @@ from tomopipe.arrays import Reused
 from tomopipe.prep.correct import Corrections
 from tomopipe.prep.half_acquisition import HalfAcquisition
 from tomopipe.prep.normalise import normaliser
-from tomopipe.recon.engine_memory import BATCH_SIZE, GPU_CORRECT_BYTES
 from tomopipe.recon.fbp import reconstruct
-from tomopipe.recon.plan import Plan
+from tomopipe.recon.plan import BATCH_SIZE, Plan
 from tomopipe.recon.sinogram_rows import Rows
 from tomopipe.recon.transfer import HostTransfer, Transfer
 from tomopipe.scans.scan import Scan
+from tomopipe.stream.memory import GPU_CORRECT_BYTES
 from tomopipe.stream.row_batches import RowRange
 from tomopipe.volumes.encoding import Encoding
 

@@ -22,11 +22,11 @@ from tomopipe.prep.half_acquisition import (
 from tomopipe.recon.angular_sampling import is_full_rotation, unpaired
 from tomopipe.recon.array import array_module
 from tomopipe.recon.cuda_device import claimed_gpu
-from tomopipe.recon.engine_memory import BATCH_SIZE, gpu_sweep_bytes, sweep_bytes
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import Plan, make_plan
 from tomopipe.recon.sweep import sweep_batches
 from tomopipe.recon.truncation import EdgeSlopes, binned_edge_slopes
+from tomopipe.stream.memory import largest_batch, sweep_bytes
 from tomopipe.volumes.output_size import try_binning
 
 FILTER = "ramp"
@@ -98,10 +98,9 @@ def sweep_of(
     binned = whole.reshape(len(whole), -1, binning).mean(axis=2, dtype=np.float32)
     size = factor * binned.shape[1]
     xp = array_module(options.device)
-    needs = sweep_bytes if xp is np else gpu_sweep_bytes
-    batch_size = BATCH_SIZE
-    while batch_size > 4 and needs(len(binned), size, batch_size) > options.memory_bytes:
-        batch_size //= 2
+    batch_size = largest_batch(
+        lambda n: sweep_bytes(len(binned), size, n, on_gpu=xp is not np), options.memory_bytes
+    )
     edge_slopes_per_px = binned_edge_slopes(rows.edge_slopes_per_px, binning)
     if plan is None:
         middle_px = float(bin_cor((cor_px[0] + cor_px[-1]) / 2, x0=rows.first_col, binning=binning))

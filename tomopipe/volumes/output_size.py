@@ -2,7 +2,7 @@
 
 An incomplete block of binned pixels at an edge is dropped; what has fewer pixels than a block is
 one. Spans are "all" or [first, last], both included, in unbinned pixels. The memory that jobs ask
-for is in `tomopipe.cost.job_memory`.
+for is in `tomopipe.stream.memory`.
 """
 
 import math
@@ -14,6 +14,7 @@ import numpy as np
 
 from tomopipe.volumes.preview import preview_bytes
 
+BASE_BYTES = 400 * 2**20  # memory of a job: interpreter, libraries, compiled code
 HEADER_BYTES = 1024  # of an MRC file without extended header
 BUFFER_BYTES = 256 * 2**20  # OME-Zarr: float32 slices that wait until a layer of chunks is complete
 DEFLATE_BYTES = 256 * 2**20  # at most, of slices being compressed; but always one at a time

@@ -1,9 +1,8 @@
 from tomopipe.config import StepOptions
-from tomopipe.cost.job_memory import bytes_to_use
 from tomopipe.reruns.making import making
 from tomopipe.scans.raw_scan import raw_scan
 from tomopipe.steps.full_recon import full_recon
-from tomopipe.stream.memory import Resources
+from tomopipe.stream.memory import Resources, bytes_to_use
 
 with making(snakemake) as made:
     scan = snakemake.wildcards.scan

@@ -1,11 +1,10 @@
 import json
 
 from tomopipe.config import StepOptions
-from tomopipe.cost.job_memory import bytes_to_use
 from tomopipe.reruns.making import making
 from tomopipe.scans.raw_scan import raw_scan
 from tomopipe.steps.try_recon import TryFiles, try_recon
-from tomopipe.stream.memory import Resources
+from tomopipe.stream.memory import Resources, bytes_to_use
 
 with making(snakemake) as made:
     options = StepOptions.model_validate_json(made.job["options"])

@@ -28,10 +28,9 @@ from tomopipe.config import FullReconBlock
 from tomopipe.errors import TomopipeError
 from tomopipe.recon.array import array_module
 from tomopipe.recon.cuda_device import CudaDevice, claimed_gpu
-from tomopipe.recon.engine_memory import gpu_bytes
 from tomopipe.recon.transfer import MOST_THREADS, DeviceTransfer, Download
 from tomopipe.scans.raw_scan import RawScan
-from tomopipe.stream.memory import Resources
+from tomopipe.stream.memory import MemoryInputs, Resources, gpu_bytes
 from tomopipe.volumes.encoding import with_statistics
 from tomopipe_lab.bench.gpu_ways import COUNTS, MAKERS, Scan, Way
 from tomopipe_lab.bench.jobs import volume_job
@@ -241,10 +240,11 @@ def _measured(name: str, device: CudaDevice, scan: Scan, way: Way, block_rows: i
     axis = engine_axis(n_cols)
     decibels = psnr_db(slices[0] / np.float32(scan.value), sharp_image(n_cols, axis), axis)
     stored = 4 if way.encoding is None else np.dtype(way.encoding.dtype).itemsize
+    inputs = MemoryInputs(n_angles, n_cols, n_cols, itemsize=2, stored_itemsize=stored)
     return Result(
         name,
         sharp_db=decibels,
         device_bytes=max(device.taken_bytes() - before, 0),
-        stated_bytes=gpu_bytes(n_angles, n_cols, block_rows, 2, stored_itemsize=stored),
+        stated_bytes=gpu_bytes(inputs, block_rows),
         stored_itemsize=stored,
     )

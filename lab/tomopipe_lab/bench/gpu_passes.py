@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.arrays import fft_of
-from tomopipe.recon import cuda, engine_memory
+from tomopipe.recon import cuda
 from tomopipe.recon.cuda_device import CudaDevice
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.gridding_kernel import WIDTH
@@ -49,7 +49,7 @@ class Pass:
 def passes_of(plan: Plan, n_slices: int) -> list[Pass]:
     """Return what the passes over a block of so many slices move and compute, without seconds."""
     n, n_angles, padded, grid = plan.n_cols, plan.n_angles, plan.n_padded, plan.n_grid
-    n_chunks = -(-n_angles // engine_memory.GPU_ANGLES)
+    n_chunks = -(-n_angles // cuda.GPU_ANGLES)
     rows, bins = n_slices * n_angles, padded // 2 + 1
     samples = rows * bins
     cells = n_slices * int(np.prod(plan.half_grid_shape))

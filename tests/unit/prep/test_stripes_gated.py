@@ -8,7 +8,6 @@ from tomopipe_lab.suite._kernels import ELLIPSE
 from tomopipe_lab.suite.sample import Solid, View
 from tomopipe_lab.suite.solids import Body
 
-from tests import pretend_cupy
 from tests.phantoms import write_scan
 from tests.step_calls import full_recon
 from tomopipe.config.preprocess import StripesBlock
@@ -173,17 +172,6 @@ def test_useless_columns_become_the_line_between_their_neighbours():
         assert np.abs(left[:, column] - line).max() < 1e-5
     others = np.setdiff1d(np.arange(N_COLS), [column for column, _, _ in useless])
     assert np.array_equal(left[:, others], undamaged[:, others])
-
-
-def test_a_gpu_gets_what_the_host_gets(monkeypatch):
-    pretend_cupy.install(monkeypatch)
-    sinogram = with_noise(sinogram_of(solids.grains), 20000)
-    sinogram[:, 60] += 0.05
-    sinogram[:200, 90] += 0.05
-    sinogram[:, 120] = 0.3
-    there = remove_proven(pretend_cupy.XP.asarray(sinogram)).get()
-    assert np.allclose(there, remove_proven(sinogram), atol=1e-6)
-    assert not np.array_equal(there, sinogram)
 
 
 @pytest.mark.slow

@@ -1,9 +1,10 @@
-"""The memory of full_recon is what its formula says, whatever the height of the volume."""
+"""Memory: what jobs, sweeps and the engine take is what the formulas say, whatever the height."""
 
 import json
 import os
 import subprocess
 import sys
+import tracemalloc
 from dataclasses import replace
 
 import h5py
@@ -11,13 +12,22 @@ import numpy as np
 import pytest
 
 from tomopipe.config import FullReconBlock
-from tomopipe.cost.job_memory import bytes_to_use, full_recon_mb
+from tomopipe.recon.fbp import reconstruct
+from tomopipe.recon.plan import make_plan
+from tomopipe.recon.sweep import sweep_batches
 from tomopipe.stream.memory import (
     Blocks,
     MemoryInputs,
+    bytes_to_use,
     choose_blocks,
+    engine_bytes,
+    export_stack_mb,
+    full_recon_mb,
     job_bytes,
+    predict_cor_mb,
     standard_blocks,
+    sweep_bytes,
+    try_recon_mb,
     usable_bytes,
 )
 
@@ -232,3 +242,53 @@ def test_a_half_acquisition_asks_for_slices_of_twice_the_width():
     wide = full_recon_mb((1801, 64, 2048), FullReconBlock(), is_half=True)
     plain = full_recon_mb((1801, 64, 2048))
     assert 1.3 * plain < wide < 4 * plain
+
+
+def test_corrections_ask_for_the_rows_around_a_block():
+    # raw and corrected rows: 8 bytes for each pixel of 100 rows
+    assert export_stack_mb(1000, 2000, halo=100) - export_stack_mb(1000, 2000, halo=0) == 1600
+    assert export_stack_mb(1000, 2000, halo=0) > export_stack_mb()
+    assert try_recon_mb(None, is_corrected=True) > try_recon_mb(None, is_corrected=False)
+
+
+def test_small_predictions_fit_side_by_side_on_a_small_node():
+    assert predict_cor_mb(30) == 1240
+    assert predict_cor_mb(0.1) < 700  # four side by side on a node of 4 GB
+
+
+def peak_of(work):
+    work()  # loads what is loaded once
+    tracemalloc.start()
+    work()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+@pytest.mark.parametrize("batch_size", [4, 16])
+def test_engine_takes_what_the_formula_says(batch_size):
+    n_angles, n_cols = 300, 400
+    theta_rad = np.linspace(0, np.pi, n_angles, endpoint=False)
+    rows = np.ones((batch_size, n_angles, n_cols), np.float32)
+    images_bytes = 4 * batch_size * n_cols**2
+
+    def work():
+        reconstruct(rows, make_plan(theta_rad, n_cols), 200.0, threads=2)
+
+    used = peak_of(work) - images_bytes
+    assert 0.5 * engine_bytes(n_angles, n_cols, batch_size) < used
+    assert used < engine_bytes(n_angles, n_cols, batch_size)
+
+
+def test_sweep_does_not_grow_with_the_number_of_cors():
+    theta_rad = np.linspace(0, np.pi, 100, endpoint=False)
+    sinogram = np.ones((100, 200), np.float32)
+    plan = make_plan(theta_rad, 200)
+
+    def work(n_cor):
+        for _ in sweep_batches(sinogram, plan, np.linspace(90, 110, n_cor), threads=1):
+            pass
+
+    few, many = peak_of(lambda: work(16)), peak_of(lambda: work(160))
+    assert many < few + 2**20
+    assert few < sweep_bytes(100, 200, 16)

@@ -15,8 +15,7 @@ from tests.phantoms import write_scan
 from tests.pretend_device import OutOfMemoryError, PretendDevice, in_place_of_cuda
 from tests.step_calls import full_recon as volume_of
 from tomopipe.config import PreprocessBlock
-from tomopipe.prep.correct import corrections_of, gpu_correct_bytes
-from tomopipe.recon.engine_memory import gpu_bytes, slices_on_gpu
+from tomopipe.prep.correct import corrections_of
 from tomopipe.recon.plan import make_plan
 from tomopipe.recon.transfer import DeviceTransfer
 from tomopipe.scans.exchange import open_scan
@@ -24,7 +23,7 @@ from tomopipe.steps import full_recon
 from tomopipe.stream import fit_options as _fit
 from tomopipe.stream import recon_task as _task
 from tomopipe.stream import stream as _stream
-from tomopipe.stream.memory import Blocks
+from tomopipe.stream.memory import Blocks, MemoryInputs, gpu_batch, gpu_bytes
 from tomopipe.stream.row_batches import Window, cut
 from tomopipe.volumes.volume_read import read_mid_planes
 
@@ -156,7 +155,7 @@ def test_without_room_for_one_slice_the_error_is_raised(truth, monkeypatch):
 
 
 def test_batches_fit_what_is_free(truth, monkeypatch, caplog):
-    free = int(gpu_bytes(N_ANGLES, N_COLS, 4, 2) / 0.79)
+    free = int(gpu_bytes(MemoryInputs(N_ANGLES, N_ROWS, N_COLS, itemsize=2), 4) / 0.79)
     caplog.set_level("INFO")
     with in_place_of_cuda(monkeypatch, full_recon, PretendDevice(free_bytes=free)) as gpu:
         _volume(truth, "gpu", "cuda")
@@ -167,14 +166,11 @@ def test_batches_fit_what_is_free(truth, monkeypatch, caplog):
 @pytest.mark.parametrize("size", [512, 2048, 4096])
 def test_batches_of_common_devices(size):
     """How many an 8 GB GPU takes at a time; one of 141 GB takes 16 of any size."""
-
-    def needs(n):
-        return gpu_bytes(3 * size // 2, size, n, 2)
-
+    inputs = MemoryInputs(3 * size // 2, size, size, itemsize=2)
     expected = {512: 16, 2048: 16, 4096: 4}
-    assert slices_on_gpu(8 * 10**9, needs) == expected[size]
-    assert slices_on_gpu(140 * 10**9, needs) == 16
-    assert slices_on_gpu(0, needs) == 1
+    assert gpu_batch(inputs, 8 * 10**9) == expected[size]
+    assert gpu_batch(inputs, 140 * 10**9) == 16
+    assert gpu_batch(inputs, 0) == 1
 
 
 def test_copying_computing_and_writing_overlap(truth, monkeypatch):
@@ -247,7 +243,7 @@ def test_the_formula_of_a_gpu_holds_for_what_numpy_takes(truth, monkeypatch):
             transfer.download([images])()
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    formula = gpu_bytes(n_angles, n_cols, slices, 2)
+    formula = gpu_bytes(MemoryInputs(n_angles, slices, n_cols, itemsize=2), slices)
     assert 0.4 * formula < peak < formula
 
 
@@ -281,7 +277,7 @@ def test_a_filter_that_leaves_the_gpu_is_told(truth, monkeypatch, caplog):
     with in_place_of_cuda(monkeypatch, full_recon, PretendDevice()):
         found = _volume(truth, "gpu", "cuda", **options)
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected))
-    assert "gated works out offsets on the CPU" in caplog.text
+    assert "gated works on the CPU" in caplog.text
 
 
 def test_corrections_go_on_after_an_out_of_memory(truth, monkeypatch, caplog):
@@ -336,14 +332,9 @@ def test_the_formula_of_a_gpu_holds_with_corrections(tmp_path, monkeypatch, meth
             transfer.download([images])()
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    n_read = slices * binning + 2 * corrections.halo
-    formula = gpu_bytes(
-        n_angles, n_cols, slices, 2, binning, halo=corrections.halo,
-        correct_bytes=gpu_correct_bytes(n_angles, n_read, n_cols),
-    )  # fmt: skip
-    too_much = (
-        "corrections hold more of a GPU than gpu_correct_bytes in tomopipe/prep/correct.py says"
-    )
+    inputs = MemoryInputs(n_angles, 64, n_cols, itemsize=2, binning=binning, halo=corrections.halo)
+    formula = gpu_bytes(inputs, slices)
+    too_much = "corrections hold more of a GPU than gpu_correct_bytes in prep/recipe.py says"
     assert 0.25 * formula < peak < formula, too_much
 
 

@@ -2,8 +2,6 @@ import math
 
 import pytest
 
-from tomopipe.config import FullReconBlock
-from tomopipe.cost.job_memory import export_stack_mb, predict_cor_mb, stitch_mb, try_recon_mb
 from tomopipe.volumes.output_size import (
     StackGeometry,
     smallest_binning,
@@ -54,20 +52,3 @@ def test_ome_zarr_counts_its_levels(shape):
 def test_try_slices_are_binned_to_fit():
     assert try_bytes(3, 2048, 1024) == 3 * 2 * 1024**2
     assert try_bytes(3, 2049, 1024, n_full_rows=2) == 3 * (2 * 683**2 + 2 * 4 * 2049**2)
-
-
-def test_corrections_ask_for_the_rows_around_a_block():
-    # raw and corrected rows: 8 bytes for each pixel of 100 rows
-    assert export_stack_mb(1000, 2000, halo=100) - export_stack_mb(1000, 2000, halo=0) == 1600
-    assert export_stack_mb(1000, 2000, halo=0) > export_stack_mb()
-    assert try_recon_mb(None, is_corrected=True) > try_recon_mb(None, is_corrected=False)
-
-
-def test_half_acquisition_is_joined_at_twice_the_width():
-    assert stitch_mb(1024, is_half=True) == stitch_mb(2048)
-    assert stitch_mb(2048) == stitch_mb(8192, FullReconBlock(binning=4))
-
-
-def test_small_predictions_fit_side_by_side_on_a_small_node():
-    assert predict_cor_mb(30) == 1240
-    assert predict_cor_mb(0.1) < 700  # four side by side on a node of 4 GB
