@@ -62,7 +62,6 @@ class Prediction:
     roll_px_per_100_rows: float | None = None
     warnings: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()  # why an accepted COR needs review
-    evidence: tuple[Curve, ...] = ()
 
     @property
     def shown_verdict(self) -> str:

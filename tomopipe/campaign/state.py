@@ -7,6 +7,7 @@ decision counts before the next run.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 
 from tomopipe.campaign.failures import STEPS, Failure
@@ -184,7 +185,7 @@ class ScanFacts:
         cor_px = self.shown[0]
         return self.prediction.best_cor_px if cor_px is None and self.prediction else cor_px
 
-    @property
+    @cached_property
     def state(self) -> State:
         """The state of the scan."""
         state = self._state

@@ -28,15 +28,15 @@ _COMMANDS = {
     "run": ("run", "run", _DAILY),
     "stop": ("run", "stop", _DAILY),
     "status": ("status", "status", _DAILY),
-    "review": ("review", "review", _LOOKING),
+    "review": ("looking", "review", _LOOKING),
     "cor": ("cor", "app", _LOOKING),
-    "sweep": ("sweep", "sweep", _LOOKING),
-    "clean": ("clean", "clean", _DATA),
-    "convert": ("convert", "convert", _DATA),
+    "sweep": ("looking", "sweep", _LOOKING),
+    "clean": ("data", "clean", _DATA),
+    "convert": ("data", "convert", _DATA),
     "lab": ("laboratory", "app", _LAB),
     "retry": ("plan", "retry", ""),
-    "report": ("report", "report", ""),
-    "verify": ("verify", "verify", ""),
+    "report": ("looking", "report", ""),
+    "verify": ("data", "verify", ""),
 }
 
 

@@ -34,7 +34,7 @@ from tomopipe.cor.cor_value import format_cor, is_valid, off_detector, parse_cor
 from tomopipe.errors import ScanError, TomopipeError, saying, some_of
 from tomopipe.report.collected_records import collect_scans
 from tomopipe.report.records import ScanRecord
-from tomopipe.report.sources import Reader
+from tomopipe.report.scan_records import Reader
 from tomopipe.storage.atomic import whole
 
 app = typer.Typer(

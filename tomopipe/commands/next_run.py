@@ -156,7 +156,7 @@ def standing_failures(
 ) -> list[Failure]:
     """Return the remaining failures of selected scans and of stacks."""
     concerned = {*campaign.selected_scans(rows), *campaign.config.stitch.stacks}
-    record = record or collect(campaign, points=False, why=why_again(campaign))
+    record = record or collect(campaign, why=why_again(campaign))
     return [failure for failure in record.failures if failure.scan in concerned]
 
 

@@ -4,7 +4,6 @@ import os
 import platform
 import shutil
 import subprocess
-from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
 from functools import cache
 from importlib import metadata
@@ -21,16 +20,14 @@ from tomopipe.campaign.results import read_cor_json
 from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.campaign.state import NOT_SELECTED, State
-from tomopipe.cor.outliers import FIX_COLUMNS, known_median
+from tomopipe.cor.outliers import known_median
 from tomopipe.errors import TomopipeError, is_of_the_system
 from tomopipe.groups import grouped
 from tomopipe.report.alerts import alert_groups
 from tomopipe.report.records import CampaignRecord, ScanRecord, SeriesRecord, StackRecord
-from tomopipe.report.scan_record import Sources, scan_records
-from tomopipe.report.sources import Reader, parse_failure, parse_fix, read_jobs
+from tomopipe.report.scan_records import Reader, ScanReader, parse_failure, read_jobs
 from tomopipe.storage.json_files import json_or, number, part, text, texts
 
-_INVENTORY = ("scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "keep", "reason")
 _NOT_YET = "no run has come to it yet"
 _PACKAGES = ("snakemake", "numpy", "scipy", "numba", "h5py", "pillow")
 _GIT_SECONDS = 10
@@ -40,7 +37,7 @@ def collect(
     campaign: Campaign,
     *,
     notes: Mapping[str, Container[str]] | None = None,
-    points: bool = True,
+    points: bool = False,
     why: Why | None = None,
 ) -> CampaignRecord:
     """Read the existing results of a campaign; a broken file is noted and skipped.
@@ -51,9 +48,9 @@ def collect(
     """
     reader = Reader(campaign.directory)
     jobs = counted(campaign, read_jobs(reader, campaign.logs.status_folder), why)
-    more = {"notes": notes or {}, "points": points, "volumes": True, "why": why or _as_wanted}
-    source = _read_sources(reader, campaign, jobs, **more)
-    records = scan_records(reader, source)
+    records = ScanReader(
+        campaign, reader, jobs, why or _as_wanted, notes=notes or {}, points=points, volumes=True
+    ).records()
     stitched = _read_stacks(reader, campaign, jobs)
     return CampaignRecord(
         name=campaign.name,
@@ -93,24 +90,9 @@ def collect_scans(
     """
     reader = reader or Reader(campaign.directory)
     jobs = counted(campaign, read_jobs(reader, campaign.logs.status_folder), why)
-    more = {"notes": {}, "points": False, "volumes": volumes, "why": why or _as_wanted}
-    source = _read_sources(reader, campaign, jobs, **more)
-    return scan_records(reader, source)
-
-
-def _read_sources(
-    reader: Reader, campaign: Campaign, jobs: Sequence[JobStatus], **more: Any
-) -> Sources:
-    files, fixes = campaign.files, {}
-    rows = {(r["scan"], r["path"]): r for r in reader.tsv(files.inventory, _INVENTORY)}
-    # Only tables of existing series: those of renamed series may still exist.
-    for key in sorted({scan.series for scan in campaign.scans.values()}):
-        for row in reader.tsv(files.fix_table(encode_series(key)), FIX_COLUMNS):
-            fixes[row["scan"]] = parse_fix(row)
-    by_name: dict[str, dict[str, JobStatus]] = defaultdict(dict)
-    for job in jobs:
-        by_name[job.key][job.step] = job
-    return Sources(campaign, rows, reader.json(files.cor_table), fixes, by_name, **more)
+    return ScanReader(
+        campaign, reader, jobs, why or _as_wanted, notes={}, points=False, volumes=volumes
+    ).records()
 
 
 def _as_wanted(_step: str, _scan: str) -> str:

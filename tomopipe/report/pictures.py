@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +15,22 @@ from tomopipe.report.thumbnails import (
     LARGE,
     SMALL,
     Picture,
+    Source,
     Strip,
+    as_uri,
     make_picture,
     make_strip,
     picture_stem,
-    put_beside,
 )
-from tomopipe.storage.atomic import write_json
+from tomopipe.storage.atomic import whole, write_json
 from tomopipe.volumes.volume_read import read_mid_planes, read_provenance
 
-#: Above this number of scans the pictures go into a folder beside the page, one file per scan.
+#: Above this number of scans the pictures go into a folder beside the page.
 INLINE_SCANS = 200
 #: Up to this number of scans they are large enough to be enlarged.
 LARGE_SCANS = 40
 #: Increase when pictures look different: stored ones are then remade.
-REVISION = 3
+REVISION = 4
 
 _STATED = ("geometry", "parameters", "versions")
 
@@ -41,11 +42,6 @@ class ScanPictures:
     planes: tuple[Picture, ...] = ()
     strip: Strip | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def shown(self) -> list[Picture]:
-        """All pictures."""
-        return [*self.planes, *([self.strip.picture] if self.strip else [])]
 
 
 def picture_all(
@@ -62,25 +58,19 @@ def picture_all(
     folder = page_folder / PICTURES if len(scans) > INLINE_SCANS else None
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
-    size = LARGE if len(scans) <= LARGE_SCANS else SMALL
     cache = (own_folder if folder is None else page_folder) / PICTURES_MADE
-    maker = _Maker(page_folder, folder, size, _read_cache(cache))
+    earlier = _read_cache(cache)
+    maker = _Maker(folder, LARGE if len(scans) <= LARGE_SCANS else SMALL, earlier)
     pictures = {
-        scan.name: maker.placed(
-            scan.name,
-            ScanPictures(
-                maker.planes(scan.name, scan.volume),
-                maker.strip(scan),
-                maker.provenance(scan.name, scan.volume),
-            ),
-        )
+        scan.name: maker.pictures(scan.name, scan.volume, scan.try_tif, scan.best_px)
         for scan in scans
         if scan.volume is not None or scan.try_tif is not None
     }
     for stack in stacks:
         key = stack_key(stack.name)
-        pictures[key] = maker.placed(key, ScanPictures(maker.planes(key, stack.volume)))
-    if cache.parent.absolute() == page_folder.absolute():
+        pictures[key] = maker.pictures(key, stack.volume)
+    is_new = maker.made != earlier or not cache.exists()
+    if is_new and cache.parent.absolute() == page_folder.absolute():
         write_json(maker.made, cache)
     _tidy(page_folder / PICTURES, list(pictures.values()))
     return pictures, maker.notes
@@ -92,141 +82,117 @@ def stack_key(stack: str) -> str:
 
 
 class _Maker:
-    """Makes or reuses pictures; notes what cannot be read."""
+    """Makes or reuses pictures; notes what cannot be read.
+
+    With a folder each picture is a file there, else it is in the page.
+    """
 
     def __init__(
-        self,
-        page_folder: Path,
-        folder: Path | None,
-        size: tuple[int, int],
-        known: Mapping[str, Any],
+        self, folder: Path | None, size: tuple[int, int], earlier: Mapping[str, Any]
     ) -> None:
         self.notes: list[Note] = []
         self.made: dict[str, dict[str, Any]] = {}
-        self._page_folder, self._folder = page_folder, folder
-        self._size, self._known = size, known
+        self._folder, self._size, self._earlier = folder, size, earlier
 
-    def planes(self, name: str, volume: Path | None) -> tuple[Picture, ...]:
-        """Return the mid planes of a volume."""
-        if volume is None:
-            return ()
+    def pictures(
+        self,
+        name: str,
+        volume: Path | None,
+        try_tif: Path | None = None,
+        cor_px: float | None = None,
+    ) -> ScanPictures:
+        """Return the pictures of a scan or stack."""
+        of_volume = volume and self._get(name, "volume", volume, self._size[0], self._of_volume)
+        of_volume = of_volume or {"planes": [], "provenance": {}}
+        strip = None
+        if cor_px is not None:
+            strip = self._get(
+                name, "strip", try_tif, cor_px, lambda path, source: _of_sweep(path, cor_px, source)
+            )
+        return ScanPictures(
+            tuple(Picture(**plane) for plane in of_volume["planes"]),
+            Strip(**strip | {"picture": Picture(**strip["picture"])}) if strip else None,
+            of_volume["provenance"],
+        )
 
-        def make() -> list[dict[str, Any]]:
-            planes = read_mid_planes(volume)
-            return [asdict(make_picture(name, planes[name], self._size)) for name in planes]
-
-        entries = self._get(name, "planes", volume, float(self._size[0]), make) or []
-        return tuple(_picture(entry) for entry in entries)
-
-    def placed(self, name: str, made: ScanPictures) -> ScanPictures:
-        """Put new pictures into the file of the scan, where they are not in the page itself."""
-        shown = made.shown
-        if self._folder is None or all("#" in picture.src for picture in shown):
-            return made
-        there = self._folder / f"{picture_stem(name)}.svg"
-        try:
-            srcs = put_beside(shown, there)
-        except (OSError, KeyError) as error:
-            self.notes.append(Note(there.name, f"no pictures: {error}", again=True))
-            self.made.pop(name)
-            return replace(made, planes=(), strip=None)
-        shown = [replace(picture, src=src) for picture, src in zip(shown, srcs, strict=True)]
-        planes, entries = tuple(shown[: len(made.planes)]), self.made[name]
-        if planes:
-            entries["planes"] |= {"made": [asdict(plane) for plane in planes]}
-        if made.strip is None:
-            return replace(made, planes=planes)
-        strip = replace(made.strip, picture=shown[-1])
-        entries["strip"] |= {"made": asdict(strip)}
-        return replace(made, planes=planes, strip=strip)
-
-    def provenance(self, name: str, volume: Path | None) -> Mapping[str, Any]:
-        """Return the part of a volume's provenance that the page shows."""
-        if volume is None:
-            return {}
-
-        def make() -> dict[str, Any]:
-            try:
-                result = read_provenance(volume)
-                return {key: dict(result[key]) for key in _STATED}
-            except Exception as error:
-                if is_of_the_system(error):
-                    raise
-                return {}  # foreign or damaged: reading its planes reports it
-
-        return self._get(name, "provenance", volume, None, make) or {}
-
-    def strip(self, scan: ScanRecord) -> Strip | None:
-        """Return the sweep around a scan's COR."""
-        cor_px = scan.best_px
-        if cor_px is None:
-            return None
-        if scan.try_tif is None:
-            return self._strip_of_removed(scan.name, cor_px)
-        try_tif = scan.try_tif
-
-        def make() -> dict[str, Any] | None:
-            sweep = read_sweep(try_tif, cor_px)
-            return asdict(make_strip(sweep)) if sweep else None
-
-        return _strip(self._get(scan.name, "strip", try_tif, cor_px, make))
-
-    def _strip_of_removed(self, scan: str, cor_px: float) -> Strip | None:
-        """Return the strip made before the try stack was removed, if the COR is still the same."""
-        try:
-            entry = self._known[scan]["strip"]
-            stamp = [*entry["stamp"][:-1], cor_px]
-        except (TypeError, KeyError):
-            return None
-        inline = int(self._folder is None)
-        made = self._remembered(scan, "strip", stamp) if stamp[:2] == [REVISION, inline] else None
-        if made:
-            self.made.setdefault(scan, {})["strip"] = entry
-        return _strip(made)
+    def _of_volume(self, volume: Path, source: Source) -> dict[str, Any]:
+        """Make the mid planes of a volume; return them, and what the page shows of its origin."""
+        planes = read_mid_planes(volume)
+        made = [make_picture(plane, planes[plane], self._size, source) for plane in planes]
+        return {"planes": [asdict(picture) for picture in made], "provenance": _stated(volume)}
 
     def _get(
-        self, scan: str, kind: str, path: Path, cor_px: float | None, make: Callable[[], Any]
+        self,
+        name: str,
+        kind: str,
+        path: Path | None,
+        made_for: float,
+        make: Callable[[Path, Source], dict[str, Any] | None],
     ) -> Any:
-        try:
-            status = path.stat()
-            # identifies the state of a file, and where its pictures are
-            inline = int(self._folder is None)
-            stamp = [REVISION, inline, status.st_size, status.st_mtime_ns, cor_px]
-            made = self._remembered(scan, kind, stamp)
-            if made is None:
-                made = make()
-        except Exception as error:  # a broken file must not stop the report
-            name, again = f"{path.parent.name}/{path.name}", is_of_the_system(error)
-            self.notes.append(Note(name, f"no pictures: {error}", again))
-            return None
-        self.made.setdefault(scan, {})[kind] = {"stamp": stamp, "made": made}
-        return made
+        """Return what is made of a file, earlier or now; None if it cannot be.
 
-    def _remembered(self, scan: str, kind: str, stamp: list[Any]) -> Any:
-        """Return earlier pictures, if they exist and the file has not changed."""
+        Without a path, as of a try stack that was removed: what was made earlier for the same COR.
+        """
+        stamp = [REVISION, self._folder is None, made_for]
         try:
-            entry = self._known[scan][kind]
-            if entry["stamp"] != stamp:
-                return None
+            if path is not None:
+                status = path.stat()
+                stamp += [status.st_size, status.st_mtime_ns]
+            entry = self._reusable(name, kind, stamp)
+            if entry is None and path is not None:
+                entry = {"stamp": stamp, "made": make(path, self._source(name))}
+        except Exception as error:  # a broken file must not stop the report
+            file = f"{path.parent.name}/{path.name}" if path else kind
+            self.notes.append(Note(file, f"no pictures: {error}", is_of_the_system(error)))
+            return None
+        if entry is None:
+            return None
+        self.made.setdefault(name, {})[kind] = entry
+        return entry["made"]
+
+    def _reusable(self, name: str, kind: str, stamp: list[Any]) -> dict[str, Any] | None:
+        """Return the earlier entry of an unchanged file, if its pictures are still there."""
+        try:
+            entry: dict[str, Any] = self._earlier[name][kind]
             made = entry["made"]
-            if kind == "provenance":
-                return made
-            parts = made if isinstance(made, list) else [made["picture"]]
-            sources = [_picture(part).src for part in parts]
+            parts = made["planes"] if kind == "volume" else [made["picture"]]
+            names = [os.path.basename(part["src"]) for part in parts]
+            is_same = entry["stamp"][: len(stamp)] == stamp
         except (TypeError, KeyError):
             return None
-        files = {src.partition("#")[0] for src in sources if not src.startswith("data:")}
-        return made if all((self._page_folder / file).exists() for file in files) else None
+        folder = self._folder
+        is_there = folder is None or all((folder / file).exists() for file in names)
+        return entry if is_same and is_there else None
+
+    def _source(self, name: str) -> Source:
+        """Return what gives the pictures of a scan their addresses."""
+        folder = self._folder
+        if folder is None:
+            return as_uri
+
+        def put(plane: str, data: bytes) -> str:
+            path = folder / f"{picture_stem(name)}-{plane}.webp"
+            with whole(path) as temporary:
+                temporary.write_bytes(data)
+            return f"{folder.name}/{path.name}"
+
+        return put
 
 
-def _picture(entry: Mapping[str, Any]) -> Picture:
-    return Picture(**{**entry, "shape": tuple(entry["shape"])})
+def _of_sweep(try_tif: Path, cor_px: float, source: Source) -> dict[str, Any] | None:
+    sweep = read_sweep(try_tif, cor_px)
+    return asdict(make_strip(sweep, source)) if sweep else None
 
 
-def _strip(entry: Mapping[str, Any] | None) -> Strip | None:
-    if not entry:
-        return None
-    return Strip(_picture(entry["picture"]), tuple(entry["cor_px"]), entry["chosen"])
+def _stated(volume: Path) -> dict[str, Any]:
+    """Return the part of a volume's provenance that the page shows."""
+    try:
+        result = read_provenance(volume)
+        return {key: dict(result[key]) for key in _STATED}
+    except Exception as error:
+        if is_of_the_system(error):
+            raise
+        return {}  # of another program
 
 
 def _read_cache(path: Path) -> Mapping[str, Any]:
@@ -243,13 +209,11 @@ def _tidy(folder: Path, pictures: Sequence[ScanPictures]) -> None:
     """Remove picture files that the page no longer shows."""
     if not folder.is_dir():
         return
-    used = {
-        os.path.basename(picture.src.partition("#")[0])
-        for made in pictures
-        for picture in made.shown
-    }
+    shown = [picture for made in pictures for picture in made.planes]
+    shown += [made.strip.picture for made in pictures if made.strip]
+    names = {os.path.basename(picture.src) for picture in shown}
     for path in folder.iterdir():
-        if path.suffix in (".svg", ".webp") and path.name not in used:
+        if path.suffix == ".webp" and path.name not in names:
             path.unlink()
     if not any(folder.iterdir()):
         folder.rmdir()

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,7 @@ class CampaignRecord:
         result = Counter(s.prediction.model for s in self.scans if s.prediction is not None)
         return {model: n for model, n in result.items() if model is not None}
 
-    @property
+    @cached_property
     def counts(self) -> dict[State, int]:
         """Count the scans in each state, every state listed."""
-        return {state: sum(s.state is state for s in self.scans) for state in State}
+        return dict.fromkeys(State, 0) | Counter(scan.state for scan in self.scans)

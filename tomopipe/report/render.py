@@ -12,8 +12,7 @@ from typing import Any
 
 from tomopipe.campaign.state import MEANINGS, NOT_SELECTED, State
 from tomopipe.report.alerts import common_warnings
-from tomopipe.report.citations import citations
-from tomopipe.report.methods_paragraph import methods_paragraph, reference_lists
+from tomopipe.report.citations import citations, methods_paragraph, reference_lists
 from tomopipe.report.pictures import ScanPictures, picture_all, stack_key
 from tomopipe.report.plots import CurvePlot, curve_plot, series_plot
 from tomopipe.report.records import SOURCES, CampaignRecord, Note

@@ -3,16 +3,13 @@
 import base64
 import hashlib
 import io
-import re
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.report.strips import Sweep, grey_window, in_grey
-from tomopipe.storage.atomic import write_text
 
 SIZE_PX = 200
 #: Bytes of one picture; three of them and a strip, as base64, with the text of a scan stay under 25
@@ -28,7 +25,7 @@ _QUALITIES = (80, 65, 50, 35, 20)
 
 @dataclass(frozen=True)
 class Picture:
-    """One mid plane: `src` is a data URI, or a path relative to the page, with #plane."""
+    """One mid plane: `src` is a data URI, or a path relative to the page."""
 
     plane: str
     src: str
@@ -73,7 +70,21 @@ def encode(grey: NDArray[np.uint8], *, max_bytes: int = MAX_BYTES) -> bytes:
         image = image.reduce((min(2, image.width), min(2, image.height)))
 
 
-def make_picture(name: str, plane: NDArray[np.floating], size: tuple[int, int] = SMALL) -> Picture:
+def as_uri(_name: str, data: bytes) -> str:
+    """Return a picture as a data URI."""
+    return _URI + base64.b64encode(data).decode("ascii")
+
+
+Source = Callable[[str, bytes], str]
+"""Gives a picture, its name and bytes, the address that the page has for it."""
+
+
+def make_picture(
+    name: str,
+    plane: NDArray[np.floating],
+    size: tuple[int, int] = SMALL,
+    source: Source = as_uri,
+) -> Picture:
     """Make the picture of a plane, (n_y, n_x); `size`: its longest side (pixels), most bytes."""
     values = np.asarray(plane)
     if values.ndim != 2 or not values.size:
@@ -81,7 +92,7 @@ def make_picture(name: str, plane: NDArray[np.floating], size: tuple[int, int] =
     max_px, max_bytes = size
     grey = to_grey(values, max_px=max_px)
     low, high = grey_window(values)
-    src = _as_uri(encode(grey, max_bytes=max_bytes))
+    src = source(name, encode(grey, max_bytes=max_bytes))
     shape = (int(values.shape[0]), int(values.shape[1]))
     return Picture(name, src, grey.shape[1], grey.shape[0], shape, low, high)
 
@@ -95,41 +106,13 @@ class Strip:
     chosen: int
 
 
-def make_strip(sweep: Sweep) -> Strip:
+def make_strip(sweep: Sweep, source: Source = as_uri) -> Strip:
     """Make the picture of a sweep around a COR."""
     side_by_side = np.hstack(sweep.images)
-    src = _as_uri(encode(side_by_side, max_bytes=STRIP_BYTES))
+    src = source("sweep", encode(side_by_side, max_bytes=STRIP_BYTES))
     n_y, n_x = side_by_side.shape
     picture = Picture("sweep", src, n_x, n_y, (n_y, n_x), 0.0, 255.0)
     return Strip(picture, sweep.cor_px, sweep.chosen)
-
-
-def _as_uri(data: bytes) -> str:
-    return _URI + base64.b64encode(data).decode("ascii")
-
-
-def put_beside(pictures: Iterable[Picture], file: Path) -> list[str]:
-    """Write all pictures of a scan into one file, an SVG with a view of each; return their `src`.
-
-    Some may be in the file already; KeyError or OSError if one of these is not there.
-    """
-    pictures = list(pictures)
-    there = {}
-    if any("#" in picture.src for picture in pictures):
-        there = dict(re.findall(r'<!--(\w+)--><image .*?href="([^"]*)"', file.read_text("utf-8")))
-    parts, top = [], 0
-    for picture in pictures:
-        n_x, n_y, name = picture.width, picture.height, picture.plane
-        uri = there[name] if "#" in picture.src else picture.src
-        frame = f'preserveAspectRatio="none" y="{top}" width="{n_x}" height="{n_y}"'
-        parts += [
-            f'<view id="{name}" viewBox="0 {top} {n_x} {n_y}" preserveAspectRatio="none"/>',
-            f'<!--{name}--><image {frame} href="{uri}"/>',
-        ]
-        top += n_y
-    svg = '<svg xmlns="http://www.w3.org/2000/svg">'
-    write_text("\n".join([svg, *parts, "</svg>\n"]), file)
-    return [f"{file.parent.name}/{file.name}#{picture.plane}" for picture in pictures]
 
 
 def picture_stem(scan: str) -> str:

@@ -1,14 +1,19 @@
 """The application: one page, its JSON, its pictures. Scans are named in queries, never in paths."""
 
 import json
+import math
+import os
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import resources
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 from urllib.parse import quote
 
+import numpy as np
+from pydantic import TypeAdapter
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
@@ -16,18 +21,21 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from tomopipe.campaign.campaign import Campaign
+from tomopipe.campaign.files import converted
 from tomopipe.campaign.table import table_sha256
+from tomopipe.commands.conversion import find_volumes
 from tomopipe.commands.status import as_record, read_status
 from tomopipe.cor.cor_value import is_valid, off_detector, parse_cor
 from tomopipe.errors import TomopipeError
 from tomopipe.report.render import script_hash
-from tomopipe.review.grey16 import Grey
+from tomopipe.review.grey16 import USUAL_PERCENT, Grey, scaled16
 from tomopipe.review.queue import SETS, STATES, queue_entries
 from tomopipe.review.scan_view import scan_view
 from tomopipe.review.security import Guard, Keys
 from tomopipe.review.store import FRESH_S, Store
 from tomopipe.review.table_edits import checked_cells, decide, stamp_now
-from tomopipe.review.volume_view import file_below, plane, volume_facts, zarr_folder
+from tomopipe.volumes.volume_read import PLANES, Volume, open_volume
 
 _TYPES = {
     ".html": "text/html",
@@ -42,8 +50,20 @@ _REPORT_HEADERS = {
     "form-action 'none'; frame-ancestors 'none'"
 }
 _PICTURE_HEADERS = {"cache-control": "private, max-age=600"}
-_Decision = tuple[str, dict[str, str], dict[str, str], bool, bool]
-"""Scan, cells, cells seen, whether source and time go into the note, and whether it is an undo."""
+
+
+@dataclass(frozen=True)
+class _Decision:
+    """What a person decided about a scan."""
+
+    scan: str
+    cells: dict[str, str]
+    seen: dict[str, str]  # all cells of the row when the person decided
+    stamp: bool = False  # whether source and time go into the note
+    undo: bool = False
+
+
+_DECISIONS = TypeAdapter(dict[Literal["decisions"], list[_Decision]])
 
 
 def make_app(
@@ -160,46 +180,24 @@ class _Api:
 
     async def decide(self, request: Request) -> Response:
         """Write decisions into the campaign table; rows that have changed are left and reported."""
-        decisions = _decisions(await request.body())
+        try:
+            content = _DECISIONS.validate_json(await request.body(), strict=True)
+            decisions = content["decisions"]
+        except (ValueError, KeyError) as error:
+            raise _MalformedError("expected JSON, decisions with scan, cells and seen.") from error
         return await run_in_threadpool(self._decide, decisions)
 
     def _decide(self, decisions: list[_Decision]) -> Response:
         outcomes = decide(
             self.store.table_now(),
-            {
-                scan: (self._checked(scan, cells, undo=undo), seen)
-                for scan, cells, seen, _, undo in decisions
-            },
-            stamp=stamp_now() if any(stamp for *_, stamp, _ in decisions) else "",
+            {decision.scan: (self._checked(decision), decision.seen) for decision in decisions},
+            stamp=stamp_now() if any(decision.stamp for decision in decisions) else "",
         )
         return JSONResponse({scan: asdict(outcome) for scan, outcome in outcomes.items()})
 
-    def _checked(self, scan: str, cells: dict[str, str], *, undo: bool) -> dict[str, str]:
-        shape = self.store.scan(scan).shape
-        return checked_cells(scan, cells, shape[2] if shape else None, undo=undo)
-
-
-def _decisions(body: bytes) -> list[_Decision]:
-    """Read the decisions in the body of a request."""
-    try:
-        decisions = json.loads(body.decode("utf-8"))["decisions"]
-        return [_decision(**decision) for decision in decisions]
-    except (ValueError, RecursionError, LookupError, TypeError) as error:
-        raise _MalformedError("expected JSON, decisions with scan, cells and seen.") from error
-
-
-def _decision(
-    scan: object, cells: object, seen: object, stamp: object = False, undo: object = False
-) -> _Decision:
-    if not (isinstance(scan, str) and isinstance(stamp, bool) and isinstance(undo, bool)):
-        raise _MalformedError("expected a text for scan, and true or false for stamp and undo.")
-    return scan, _texts(cells), _texts(seen), stamp, undo
-
-
-def _texts(cells: object) -> dict[str, str]:
-    if not isinstance(cells, dict) or not all(isinstance(cell, str) for cell in cells.values()):
-        raise _MalformedError("expected texts by column for cells and for seen.")
-    return cells
+    def _checked(self, decision: _Decision) -> dict[str, str]:
+        scan, shape = decision.scan, self.store.scan(decision.scan).shape
+        return checked_cells(scan, decision.cells, shape[2] if shape else None, undo=decision.undo)
 
 
 def _static_routes() -> list[Route]:
@@ -342,3 +340,77 @@ def _read(store: Store, what: _Read, request: Request) -> Response:
     if isinstance(result, bytes):
         return Response(result, media_type="image/png", headers=_PICTURE_HEADERS)
     return JSONResponse(result)
+
+
+def volume_facts(campaign: Campaign, name: str) -> dict[str, Any]:
+    """Return shape, levels and grey range of the volume of a scan or stack, as JSON."""
+    path = find_volumes(campaign, [name])[name]
+    with open_volume(path, check_sizes=False) as volume:
+        coarsest = max(volume.arrays)
+        middle = volume.read_plane("xy", volume.shape[0] // 2, coarsest, slice(None))
+        low, high = _range(volume)
+        usual = [float(value) for value in np.percentile(middle, USUAL_PERCENT)]
+        size_um = volume.attributes.get("voxel_size_um")
+        return {
+            "name": name,
+            "file": path.name,
+            "shape": volume.shape,
+            "levels": {factor: array.shape for factor, array in volume.arrays.items()},
+            "low": low,
+            "high": high,
+            "usual": usual,
+            "units": str(volume.attributes.get("units", "")),
+            "voxel_size_um": float(size_um) if size_um else None,
+            "zarr": zarr_folder(campaign, name) is not None,
+        }
+
+
+def plane(
+    campaign: Campaign, name: str, which: str, position: tuple[int, int], part: slice
+) -> Grey:
+    """Return rows of a plane of a scan or stack in 16 bits of the whole volume's range.
+
+    `which` is xy, xz or yz; `position` that of the plane, in voxels, and the factor of the level;
+    `part` the rows of the plane at this level.
+    """
+    index, factor = position
+    path = find_volumes(campaign, [name])[name]
+    with open_volume(path, check_sizes=False) as volume:
+        if which not in PLANES or factor not in volume.arrays:
+            raise TomopipeError(
+                f"{name}: expected a plane xy, xz or yz at a factor of "
+                f"{', '.join(map(str, volume.arrays))}; got {which[:9]!r} at {factor}."
+            )
+        if not index < volume.shape[PLANES[which]]:
+            raise TomopipeError(f"{name}: {which} {index} is beyond the volume {volume.shape}.")
+        image = volume.read_plane(which, index, factor, part)
+        if not image.size:
+            raise TomopipeError(f"{name}: {which} has no rows {part.start} to {part.stop}.")
+        low, high = _range(volume)
+    return Grey(scaled16(image, low, high), low, high, (low, high))
+
+
+def zarr_folder(campaign: Campaign, name: str) -> Path | None:
+    """Return the OME-Zarr of a scan or stack, if it exists: its volume, or a conversion."""
+    path = find_volumes(campaign, [name])[name]
+    both = (path, converted(path, "zarr"))
+    return next((folder for folder in both if (folder / "zarr.json").is_file()), None)
+
+
+def file_below(folder: Path, below: str) -> Path | None:
+    """Return a file of a folder, named by a browser; None if it is missing or outside."""
+    parts = below.split("/")
+    if any(part in ("", ".", "..") or "\0" in part for part in parts):
+        return None
+    path = folder.joinpath(*parts)
+    real = os.path.realpath(path)
+    inside = real.startswith(os.path.join(os.path.realpath(folder), ""))
+    return path if inside and os.path.isfile(real) else None
+
+
+def _range(volume: Volume) -> tuple[float, float]:
+    low, high = (float(volume.attributes[key]) for key in ("min", "max"))
+    if volume.encoding.is_whole:
+        limits = volume.encoding.limits
+        low, high = max(low, limits[0]), min(high, limits[1])
+    return (low, high) if math.isfinite(high - low) and high > low else (low, low + 1)

@@ -5,15 +5,17 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from tomopipe.campaign.results import Curve, Prediction
+from tomopipe.campaign.results import Curve
 from tomopipe.campaign.state import NOT_SELECTED, State
 from tomopipe.errors import TomopipeError
 from tomopipe.prep.half_acquisition import FACTOR
 from tomopipe.report.records import ScanRecord
+from tomopipe.report.scan_records import parse_curves, parse_evidence
 from tomopipe.report.strips import step_of
 from tomopipe.review.queue import shown_cor
 from tomopipe.review.scan_images import grid_around
 from tomopipe.review.store import Store
+from tomopipe.storage.json_files import json_or
 
 _NEIGHBOURS = 3  # neighbours in the series, on each side
 _MOST_POINTS = 600
@@ -54,7 +56,7 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
         "known_px": record.shown[0],
         "source": record.shown[1],
         "fix": asdict(record.fix) if record.fix else None,
-        "prediction": _prediction(record.prediction),
+        "prediction": _prediction(store, record),
         "neighbours": _neighbours(store, record),
         "failures": failures,
         "grid": grid,
@@ -101,14 +103,16 @@ def _cut(store: Store, name: str, cor_px: float | None) -> list[str]:
     ]
 
 
-def _prediction(prediction: Prediction | None) -> dict[str, Any] | None:
+def _prediction(store: Store, record: ScanRecord) -> dict[str, Any] | None:
+    prediction = record.prediction
     if prediction is None:
         return None
+    data = json_or(store.campaign.files.prediction(record.name), {})
     return vars(prediction) | {
         "verdict": prediction.shown_verdict,
         "model": asdict(prediction.model) if prediction.model else None,
-        "curves": [_curve(curve) for curve in prediction.curves],
-        "evidence": [_curve(curve) for curve in prediction.evidence],
+        "curves": [_curve(curve) for curve in parse_curves(data)],
+        "evidence": [_curve(curve) for curve in parse_evidence(data)],
     }
 
 

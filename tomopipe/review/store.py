@@ -137,12 +137,7 @@ class Store:
     def plan(self) -> dict[str, Any]:
         """Return what the next run will redo, by the campaign table as it is now."""
         with self._planning:
-            try:
-                plan = make_plan(load_campaign(self.directory, self.config), self.record())
-            except TomopipeError:
-                raise
-            except Exception as error:  # any error: the person waits for an answer
-                raise TomopipeError(f"no plan: {str(error) or type(error).__name__}") from error
+            plan = make_plan(load_campaign(self.directory, self.config), self.record())
         return {
             "jobs": as_records(plan),
             "counts": plan.counts,
@@ -206,7 +201,6 @@ def _point(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
         "before_px": fix.before_px if fix else None,
         "after_px": fix.after_px if fix else scan.shown[0],
         "source": (fix.source if fix else "") or scan.shown[1],
-        "flagged": bool(fix and fix.flagged),
         "manual": cells.get("cor_px", ""),
     }
 
@@ -220,7 +214,6 @@ def _trial_row(row: Mapping[str, str], scan: ScanRecord | None) -> dict[str, Any
         "index": int(row["index"]),
         **numbers,
         "source": row["source"],
-        "flagged": row["flagged"] == "true",
         "reason": row["reason"],
         "now_px": now_px,
         "changes": numbers["after_px"] != now_px,

@@ -47,7 +47,7 @@ def _cells(rows: list[Row]) -> dict[str, dict[str, str]]:
 
 
 def checked_cells(
-    scan: str, cells: Mapping[str, object], n_cols: int | None, *, undo: bool = False
+    scan: str, cells: Mapping[str, str], n_cols: int | None, *, undo: bool = False
 ) -> dict[str, str]:
     """Return the cells of a decision as they go into the table, or refuse what is invalid.
 
@@ -55,8 +55,8 @@ def checked_cells(
     """
     checked = {}
     for name, value in cells.items():
-        if name not in CELLS or not isinstance(value, str):
-            raise TomopipeError(f"{scan}: expected texts for {', '.join(CELLS)}; got {name}.")
+        if name not in CELLS:
+            raise TomopipeError(f"{scan}: expected {', '.join(CELLS)}; got {name}.")
         checked[name] = value.strip()
         if problem := fault_of_cell(checked[name]):
             raise TomopipeError(f"{scan}: {name} {shown(checked[name])} {problem}.")

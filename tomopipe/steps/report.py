@@ -21,7 +21,7 @@ def report(output: str | os.PathLike[str], campaign: Campaign, **more: Any) -> l
     above 200 scans, the folder of pictures; a page elsewhere has both only above 200. Returns the
     files missing from it because of system errors, which may be temporary.
     """
-    record = collect(campaign, **more)
+    record = collect(campaign, points=True, **more)
     for note in record.notes:
         _log.warning("%s: not in the report: %s", note.path, note.problem)
     notes = write_page(record, output, campaign.files.report.parent)

@@ -183,10 +183,9 @@ def test_list_shows_fixed_and_predicted_values_before_they_are_resolved(campaign
     assert rows(call(campaign, "list"))[0][2:5] == ["", "predicted", "1300.00"]
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "scan\tn_cols\tke"])
 @pytest.mark.parametrize("name", ["cor.json", "inventory.tsv", "try_center/a_1/prediction.json"])
-def test_damaged_results_are_named(campaign, results, name, text):
-    (results / name).write_text(text)
+def test_damaged_results_are_named(campaign, results, name):
+    (results / name).write_text("{")
     with pytest.raises(TomopipeError, match=rf"{name}: .*Delete .* and run again"):
         call(campaign, "list")
 

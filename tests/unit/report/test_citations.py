@@ -1,18 +1,28 @@
 """What to cite: the methods that were used, and no others."""
 
+import copy
+import re
 from pathlib import Path
 from typing import get_args
 
 import pytest
 import yaml
 
-from tests.report_campaign import USUAL, every_state
+from tests.corrections import EVERYTHING, RING_CURRENT, keys_of_corrections
+from tests.report_campaign import CONFIG, USUAL, every_state
 from tomopipe.campaign.results import Curve, Prediction
+from tomopipe.config import PreprocessBlock
 from tomopipe.config.blocks import CHECKPOINT_METHODS, METHODS, FullReconBlock
 from tomopipe.config.preprocess import PhaseBlock, StripesBlock
-from tomopipe.report.citations import REFERENCES, citations
+from tomopipe.report.citations import (
+    REFERENCES,
+    citations,
+    methods_paragraph,
+    reference_lists,
+    reference_numbers,
+)
 from tomopipe.report.collected_records import collect
-from tomopipe.report.records import ScanRecord
+from tomopipe.report.records import CampaignRecord, Citation, ScanRecord
 from tomopipe.steps.report import report
 
 
@@ -116,3 +126,175 @@ def test_what_volumes_were_made_with_is_cited_not_what_is_configured_for_most():
 
 def test_an_unknown_method_is_not_cited():
     assert set(cited(scan("../cor", "no such method"))) == {"tomopipe", "Workflow"}
+
+
+PLAIN = {
+    "geometry": {
+        "n_angles": 1501, "n_rows": 1024, "n_cols": 2048, "theta_deg": [0.0, 180.0],
+        "half_acquisition": False,
+    },
+    "parameters": {
+        "algorithm": "fbp", "filter": "ramp", "iterations": None, "tv_strength": 0.003,
+        "binning": 1, "unit": "per_pixel", "dtype": "float32", "flats": None, "darks": None,
+        "minus_log": True, "corrections": {},
+    },
+    "versions": {"tomopipe": "0.1.0", "numpy": "2.4.6", "python": "3.11.7", "zarr": "unknown"},
+}  # fmt: skip
+EXTRAS = (
+    *("phase", "stripes", "zingers", "distortion", "half acquisition", "SIRT", "binned", "hand"),
+    *("hardening", "ring current", "rotated", "air", "outlier", "series", "bad detector"),
+)
+
+
+def with_(**more):
+    """The provenance of a volume made otherwise."""
+    found = copy.deepcopy(PLAIN)
+    for name, value in more.items():
+        place = "geometry" if name in found["geometry"] else "parameters"
+        found[place][name] = value
+    return found
+
+
+def paragraph(*volumes, sources=(), config=CONFIG):
+    row = {"pixel_size_um": "1.6", "energy_kev": "25", "keep": "true"}
+    prediction = Prediction(1020.0, 1020.0, 0.97, "resolved", "ai", "", ())
+    scans = tuple(
+        ScanRecord(
+            name=f"a_{index}", path="", series="a", index=index, row=row, prediction=prediction,
+            source=dict(enumerate(sources)).get(index, "ai"), cor_px=1020.0, volume="there",
+            **USUAL,
+        )
+        for index in range(len(volumes))
+    )  # fmt: skip
+    campaign = CampaignRecord(
+        name="", scans=scans, series=(), alerts=(), failures=(), last_job_end=None,
+        notes=(), versions={"snakemake": "9.27.1"},
+        citations=citations(scans, config, dict(enumerate(volumes))),
+    )  # fmt: skip
+    return methods_paragraph(
+        campaign, {f"a_{index}": volume for index, volume in enumerate(volumes)}
+    )
+
+
+def test_volumes_of_scans_that_were_taken_out_since_do_not_count():
+    scans = tuple(
+        ScanRecord(
+            name=f"a_{index}", path="", series="a", index=index, row={"keep": "true"},
+            select=select, source="ai" if select == "auto" else "", cor_px=1020.0, volume="there",
+            **USUAL,
+        )
+        for index, select in enumerate(("auto", "no", "auto"))
+    )  # fmt: skip
+    campaign = CampaignRecord(
+        name="", scans=scans, series=(), alerts=(), failures=(), last_job_end=None,
+        notes=(), versions={"snakemake": "9.27.1"}, citations=(),
+    )  # fmt: skip
+    text = methods_paragraph(campaign, dict.fromkeys(("a_0", "a_1", "a_2"), PLAIN))
+    assert "2 scans of 1501 projections" in text
+    assert "; 1 scan was skipped." in text
+
+
+def test_a_plain_campaign_and_nothing_that_was_not_done():
+    text = paragraph(PLAIN, PLAIN)
+    for said in (
+        "2 scans of 1501 projections over 180°, of 2048 × 1024 detector pixels of 1.6 µm at 25 keV",
+        "dark field subtracted, divided by the mean of the flat fields, negative logarithm taken",
+        "confidence 0.97 in 2 scans",
+        "filtered back-projection on a Fourier grid (ramp filter) [",
+        "attenuation per detector pixel in float32",
+        "tomopipe 0.1.0 with NumPy 2.4.6, Python 3.11.7; Snakemake 9.27.1.",
+    ):
+        assert said in text
+    assert not [word for word in EXTRAS if word in text]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"darks": "none", "flats": "none", "minus_log": False}, "nothing was corrected"),
+        ({"corrections": {"flat_method": "median"}}, "the median of the flat fields"),
+        ({"corrections": {"flat_method": "pca", "flat_components": 4}}, "4 principal components ["),
+        ({"corrections": {"zingers": {"threshold": 0.2}}}, "zingers brighter by 0.2"),
+        ({"corrections": {"stripes": {"method": "sorting"}}}, "stripes of the sinograms removed"),
+        (
+            {"corrections": {"phase": {"method": "paganin", "delta_beta": 250.0}}},
+            "phase retrieved (paganin filter of Paganin, delta/beta 250)",
+        ),
+        ({"corrections": {"bad_pixels": {"threshold": 0.3}}}, "bad detector pixels"),
+        ({"corrections": {"ring_current": {"dataset": "/c"}}}, "scaled by the ring current"),
+        ({"corrections": {"distortion": {"coefficients": [1.0, 1e-5]}}}, "distortion of the lens"),
+        ({"corrections": {"roll_deg": 0.2}}, "rotated by 0.2°"),
+        ({"corrections": {"air_px": 9}}, "9 columns of air"),
+        ({"corrections": {"hardening": [1.0, 0.1]}}, "beam hardening"),
+        ({"half_acquisition": True}, "(half acquisition) ["),
+        ({"algorithm": "sirt"}, "SIRT (100 iterations)"),
+        ({"algorithm": "cgls", "iterations": 7}, "CGLS (7 iterations)"),
+        ({"algorithm": "tv"}, "total-variation penalty of 0.003"),
+        ({"binning": 2, "unit": "per_cm", "dtype": "uint16"}, "binned 2 times, to attenuation per"),
+    ],
+)
+def test_what_was_done_is_named_and_that_alone(more, said):
+    made = with_(**more)
+    made["geometry"]["half_acquisition"] = more.get("half_acquisition", False)
+    text = paragraph(made)
+    assert said in text
+    others = [word for word in EXTRAS if word in text and word not in said]
+    assert not others
+
+
+SAY_IT = "has no words: say it in _prepared, tomopipe/report/citations.py"
+
+
+@pytest.mark.parametrize("key", sorted(keys_of_corrections()))
+def test_every_correction_is_spoken_of(key):
+    value = (EVERYTHING | RING_CURRENT).get(key)
+    assert value is not None, f"give {key} a value in EVERYTHING, tests/corrections.py"
+    text = paragraph(with_(corrections={key: value}))
+    assert not text.startswith("Not written"), f"preprocess.{key} {SAY_IT}: {text}"
+    assert text != paragraph(PLAIN), f"preprocess.{key} {SAY_IT}"
+
+
+@pytest.mark.parametrize(
+    ("block", "key", "made"),
+    [
+        (PreprocessBlock, "flat_method", lambda name: {"corrections": {"flat_method": name}}),
+        (PhaseBlock, "method", lambda name: {"corrections": {"phase": {"method": name}}}),
+        (StripesBlock, "method", lambda name: {"corrections": {"stripes": {"method": name}}}),
+        (FullReconBlock, "algorithm", lambda name: {"algorithm": name}),
+    ],
+)
+def test_every_method_has_words_of_its_own(block, key, made):
+    names = get_args(block.model_fields[key].annotation)
+    texts = {name: paragraph(with_(**made(name))) for name in names}
+    lacking = [name for name in names if re.search(r"^Not written|, +[\[,.;]", texts[name])]
+    assert not lacking, f"{key} {lacking} {SAY_IT}"
+    assert len({*texts.values()}) == len(names)
+
+
+def test_what_some_scans_alone_have_got_is_said_with_their_number():
+    text = paragraph(PLAIN, PLAIN, with_(filter="hann"), sources=("ai", "manual", "outlier"))
+    assert "(ramp filter) [" in text
+    assert "(2 scans); " in text
+    assert "(hann filter)" in text
+    assert "set by hand in 1 scan" in text
+    assert "replaced as outliers" in text
+
+
+def test_numbers_are_those_of_the_references_each_once():
+    texts = (("Workflow", ("A",)), ("COR: ai", ("B", "C")), ("COR: sum", ("C", "D")))
+    listed = [Citation(method, references) for method, references in texts]
+    assert reference_numbers(listed) == {"A": 1, "B": 2, "C": 3, "D": 4}
+    assert reference_lists(listed) == [
+        ("Workflow", [(1, "A")], []),
+        ("COR: ai", [(2, "B"), (3, "C")], []),
+        ("COR: sum", [(4, "D")], [3]),
+    ]
+    config = {"preprocess": {"phase": {"method": "paganin"}}}
+    text = paragraph(with_(corrections={"phase": {"method": "paganin"}}), config=config)
+    assert "processed with tomopipe [1] as a Snakemake workflow [2]." in text
+    assert re.search(r"delta/beta \d+\) \[\d+\], negative", text)
+
+
+def test_without_volumes_and_of_volumes_of_another_kind():
+    assert paragraph() == ""
+    assert paragraph({"geometry": {}, "parameters": {}, "versions": {}}).startswith("Not written")

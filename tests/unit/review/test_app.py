@@ -2,21 +2,24 @@
 
 import json
 import statistics
-import threading
 import time
 from dataclasses import replace
 
 import anyio
 import numpy as np
 import pytest
+import zarr
 
 from tests.report_campaign import NASTY, write_json
-from tests.review_campaign import GRID_PX, client_of, make_campaign, sign_in
+from tests.review_campaign import GRID_PX, browser, client_of, make_campaign, sign_in
 from tomopipe.cor.outliers import Member, fix_series
 from tomopipe.cor.rows_file import read_rows, write_rows
-from tomopipe.review.app import make_app
+from tomopipe.review.app import file_below, make_app
 from tomopipe.review.security import Keys
 from tomopipe.review.store import Store
+from tomopipe.volumes import preview
+from tomopipe.volumes.encoding import encoding_of
+from tomopipe.volumes.volume import new_volume
 
 pytestmark = pytest.mark.slow
 
@@ -187,17 +190,11 @@ def test_a_scan_named_as_a_script_tag_is_a_text_in_json_alone(client):
     [
         ("page?scan=bone_001&page=11", "from 0 to 10"),
         ("page?scan=bone_001&page=-1", "whole number"),
-        ("page?scan=bone_001&page=1e9", "whole number"),
-        ("page?scan=bone_001&page=99999999999", "whole number"),
         ("slice?scan=bone_001&cor=nan", "such as 1024.50"),
         ("slice?scan=bone_001&cor=1024", "off the detector"),
         ("slice?scan=bone_001&cor=512&row=7", "2 rows are kept"),
         ("overlay?scan=bone_001&cor=512&pair=3", "1 opposing pairs"),
-        ("difference?scan=bone_001&cor=512&pair=3", "1 opposing pairs"),
-        ("sinogram?scan=bone_001&row=7", "2 rows are kept"),
         ("strip?scan=bone_001&cor=512&step=0", "above 0"),
-        ("strip?scan=bone_001&cor=512&step=1&y=-1&x=1", "whole number"),
-        ("slice?scan=bone_001&cor=1e9", "off the detector"),
         ("trial?series=bone&max_delta_px=wide", "expected a number"),
         ("trial?series=bone&max_delta_px=0", "more than 0"),
     ],
@@ -310,15 +307,6 @@ def test_jobs(client, folder):
     assert not [job for job in found["jobs"] if job["state"] == "done"]
 
 
-def test_a_plan_that_cannot_be_made_says_why(client, monkeypatch):
-    def broken(*_):
-        raise RuntimeError("a damaged result")
-
-    monkeypatch.setattr("tomopipe.review.store.make_plan", broken)
-    answer = client.get("/api/plan")
-    assert (answer.status_code, answer.json()["error"]) == (422, "no plan: a damaged result")
-
-
 def test_the_plan_is_of_the_table_as_it_is_now(client, folder):
     found = client.get("/api/plan").json()
     assert {job["rule"]: job["certain"] for job in found["jobs"]}["inventory"]
@@ -371,19 +359,6 @@ def test_a_decision_goes_into_the_table_that_the_configuration_names_now(client,
     assert (answer.status_code, "config.yaml" in answer.json()["error"]) == (422, True)
 
 
-def test_what_the_end_of_the_process_cuts_off_says_nothing(folder, monkeypatch):
-    store = Store(folder, folder / "config.yaml")
-
-    def ended():
-        raise RuntimeError("cannot schedule new futures after shutdown")
-
-    monkeypatch.setattr(store, "read", ended)
-    with pytest.raises(RuntimeError):
-        store._prepare()
-    monkeypatch.setattr(threading, "main_thread", threading.Thread)  # one that is not alive
-    store._prepare()
-
-
 def test_one_wrong_decision_of_many_writes_none(client, folder):
     before = (folder / "scans.tsv").read_text()
     seen = {"select": "auto", "cor_px": "", "note": ""}
@@ -426,3 +401,122 @@ def test_a_browser_that_goes_away_in_the_middle_of_a_decision_is_told_once(folde
         "A browser went away in the middle of /api/decide: nothing of it was written."
     ]
     assert (folder / "scans.tsv").read_text() == before
+
+
+DATA = np.random.default_rng(0).normal(1, 0.2, (21, 40, 52)).astype(np.float32)
+PAGE = "https://viewer.example"
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """A signed-in browser, one without anything, and the server's keys; wood_1 has volumes."""
+    folder = make_campaign(tmp_path_factory.mktemp("campaign"))
+    about = {"voxel_size_um": 1.5, "units": "1/cm"}
+    patch = pytest.MonkeyPatch()
+    patch.setattr(preview, "_SMALLEST_BYTES", 1)
+    patch.setattr(preview, "_SHARE", 1)
+    for name, output_format in (("wood_1_rec.h5", "h5"), ("wood_1_converted.zarr", "zarr")):
+        path = folder / "results" / name
+        path.unlink(missing_ok=True)
+        with new_volume(
+            path, DATA.shape, output_format=output_format, attributes=about,
+            encoding=encoding_of("uint16", (0, 2)),
+        ) as put:  # fmt: skip
+            put(0, DATA)
+    patch.undo()
+    keys = Keys()
+    app = make_app(Store(folder, folder / "config.yaml"), keys, allow_origin=PAGE)
+    return sign_in(app, keys), browser(app), keys
+
+
+def plane(client, **query):
+    answer = client.get("/api/plane", params={"scan": "wood_1", **query})
+    assert answer.status_code == 200, answer.text
+    facts = json.loads(answer.headers["x-grey"])
+    stored = np.frombuffer(answer.content, "<u2").reshape(facts["n_y"], facts["n_x"])
+    return facts["low"] + stored * (facts["high"] - facts["low"]) / 65535
+
+
+def test_the_page_gets_parts_of_planes_in_one_range(served):
+    client, _, _ = served
+    facts = client.get("/api/volume", params={"scan": "wood_1"}).json()
+    assert facts["shape"] == [21, 40, 52]
+    assert facts["levels"] == {"1": [21, 40, 52], "4": [6, 10, 13], "8": [3, 5, 7]}
+    assert facts["voxel_size_um"] == 1.5
+    found = plane(client, plane="xz", at=9, factor=1, first=3, last=8)
+    np.testing.assert_allclose(found, DATA[3:8, 9], atol=1e-4)
+    found = plane(client, plane="yz", at=9, factor=4, first=0, last=99)
+    np.testing.assert_allclose(found[0, 0], DATA[:4, :4, 8:12].mean(), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ({"plane": "zz", "factor": 1}, "expected a plane xy, xz or yz"),
+        ({"plane": "xy", "factor": 3}, "at a factor of 1, 4, 8"),
+        ({"plane": "xy", "factor": 1, "at": 21}, "beyond the volume"),
+        ({"plane": "xy", "factor": 1, "first": 40, "last": 50}, "has no rows"),
+        ({"scan": "nobody"}, "no scan nobody in"),
+    ],
+)
+def test_what_is_not_there_is_said(served, query, message):
+    answer = served[0].get("/api/plane", params={"scan": "wood_1"} | query)
+    assert answer.status_code == 422
+    assert message in answer.json()["error"]
+
+
+def test_zarr_is_read_with_the_token_alone_and_by_ranges(served):
+    client, stranger, keys = served
+    facts = client.get("/api/volume", params={"scan": "wood_1"}).json()
+    place = f"/{facts['address']}"
+    assert ".zarr" in place  # without it napari takes no address
+    metadata = stranger.get(f"{place}0/zarr.json")
+    assert metadata.json()["shape"] == [21, 40, 52]
+    tail = stranger.get(f"{place}0/c/0/0/0", headers={"range": "bytes=-20"})
+    assert tail.status_code == 206
+    assert len(tail.content) == 20
+    assert stranger.get(f"{place}0/c/9/9/9").status_code == 404
+    store = zarr.storage.MemoryStore()
+    for name in ("zarr.json", "c/0/0/0", "c/1/0/0"):
+        content = stranger.get(f"{place}0/{name}").content
+        store._store_dict[name] = zarr.core.buffer.cpu.Buffer.from_bytes(content)
+    found = 2 / 65535 * zarr.open_array(store, mode="r")[:]
+    np.testing.assert_allclose(found, DATA, atol=2e-5)
+    for wrong in (place.replace(keys.data_token, "x"), place.replace(keys.data_token, "")):
+        assert stranger.get(f"{wrong}zarr.json").status_code == 403
+    assert stranger.get("/api/volume", params={"scan": "wood_1"}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "below", ["../../config.yaml", "%2e%2e/%2e%2e/config.yaml", "0/%2e%2e/zarr.json", ""]
+)
+def test_zarr_gives_no_other_file(served, below):
+    _, stranger, keys = served
+    answer = stranger.get(f"/zarr/{keys.data_token}/wood_1.zarr/{below}")
+    assert answer.status_code in (403, 404)
+
+
+def test_a_link_leads_nowhere_outside(tmp_path):
+    (tmp_path / "x.zarr").mkdir()
+    (tmp_path / "secret").write_text("x")
+    (tmp_path / "x.zarr/link").symlink_to(tmp_path / "secret")
+    (tmp_path / "x.zarr/zarr.json").write_text("{}")
+    assert file_below(tmp_path / "x.zarr", "link") is None
+    assert file_below(tmp_path / "x.zarr", "zarr.json") == tmp_path / "x.zarr/zarr.json"
+
+
+def test_one_other_page_may_read_volumes_and_nothing_else(served):
+    _, stranger, keys = served
+    place = f"/zarr/{keys.data_token}/wood_1.zarr/zarr.json"
+    answer = stranger.get(place, headers={"origin": PAGE, "sec-fetch-site": "cross-site"})
+    assert answer.status_code == 200
+    assert answer.headers["access-control-allow-origin"] == PAGE
+    asked = stranger.options(place, headers={"origin": PAGE})
+    assert asked.status_code == 204
+    assert asked.headers["access-control-allow-headers"] == "range"
+    other = stranger.get(place, headers={"origin": "https://other.example"})
+    assert other.status_code == 403
+    assert "access-control-allow-origin" not in other.headers
+    assert stranger.get("/api/queue", headers={"origin": PAGE}).status_code == 403
+    assert stranger.post(place, headers={"origin": PAGE}).status_code == 403
+    assert stranger.get(place, headers={"host": "evil.example"}).status_code == 403

@@ -18,7 +18,7 @@ from tests.review_campaign import (
 )
 from tomopipe.cor.rows_file import failed_rows, write_rows
 from tomopipe.errors import TomopipeError
-from tomopipe.review.grey16 import grey, grey16
+from tomopipe.review.grey16 import grey16
 from tomopipe.review.queue import queue_entries
 from tomopipe.review.scan_images import STRIP_STEPS, Kept, Pictures, grid_around, mirror
 from tomopipe.review.store import Store
@@ -213,14 +213,6 @@ def test_the_sinogram_has_the_bead_at_the_axis_where_it_crosses(pictures):
     assert seen_px == pytest.approx(TRUE_COR_PX, abs=4)  # between two projections
 
 
-def test_a_column_comes_to_twice_the_cor_less_itself():
-    row = np.zeros((1, 9), np.float32)
-    row[0, 2] = 1
-    assert mirror(row, 4.0)[0].argmax() == 6
-    np.testing.assert_allclose(mirror(row, 4.25)[0, 6:8], [0.5, 0.5])
-    assert mirror(np.ones((2, 1), np.float32), 0.0).shape == (2, 1)
-
-
 def test_a_scan_tried_again_is_read_again(folder, pictures):
     before = pictures.slice("wood_1", 510.0, 0)
     assert pictures.slice("wood_1", 510.0, 0) is before
@@ -237,11 +229,6 @@ def test_what_cannot_be_shown_is_said(folder, pictures):
     write_rows(failed_rows("constant frames"), folder / "results/try_center/bone_003/rows.h5")
     with pytest.raises(TomopipeError, match="constant frames"):
         pictures.slice("bone_003", 512.0, 0)
-
-
-def test_the_window_maps_to_8_bits():
-    assert grey(np.array([-9.0, 1, 2, 3, 9]), 1, 3).tolist() == [0, 0, 128, 255, 255]
-    assert grey(np.array([1.0, 2.0]), 1, 1).tolist() == [0, 0]
 
 
 def test_only_the_last_few_results_are_kept():

@@ -7,7 +7,7 @@ import yaml
 
 from tests.review_campaign import make_campaign
 from tomopipe.campaign.campaign import load_campaign
-from tomopipe.cli.clean import _why_kept, clean
+from tomopipe.cli.data import _why_kept, clean
 from tomopipe.errors import TomopipeError
 from tomopipe.run import retention
 

@@ -1,0 +1,181 @@
+"""`tomopipe clean`, `convert` and `verify`: the files that a campaign has made."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import DownloadColumn
+
+from tomopipe.campaign.campaign import load_campaign
+from tomopipe.campaign.files import STAR
+from tomopipe.campaign.relion_set import failed_stacks
+from tomopipe.cli.options import CampaignOption, ConfigFile, Directory, DryRun
+from tomopipe.cli.terminal import near, progress_bar
+from tomopipe.commands.conversion import (
+    MRC,
+    convert_volume,
+    find_volumes,
+    plan_conversions,
+)
+from tomopipe.commands.verification import damaged, recorded
+from tomopipe.cost.disk import shown_size
+from tomopipe.errors import TomopipeError, some_of
+from tomopipe.run.retention import of_gone_scans, removable, remove, unaccepted_scans
+from tomopipe.volumes.volume_read import clipped_text
+from tomopipe.volumes.volume_store import FORMATS
+
+
+def verify(
+    directory: Directory = Path("."),
+    config: ConfigFile = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Read all results and compare their checksums.")
+    ] = False,
+    threads: Annotated[int, typer.Option(min=1, help="Threads that read, with --deep.")] = 4,
+) -> None:
+    """Compare the results on disk with the record of what was made.
+
+    Without --deep sizes and times alone (of TIFF and OME-Zarr sizes), in seconds. With it every
+    byte, at the speed of the disk: after a copy, a restored backup, a full disk or a crash. A
+    result that differs is named; delete it, and the next run makes it again.
+    Exit status: 0 all as it was made, 1 something differs.
+
+    Example: `tomopipe verify mycampaign --deep`
+    """
+    campaign = load_campaign(directory, config, needs_raw=False)
+    products = recorded(campaign)
+    if not products:
+        typer.echo(f"No result is on record in {campaign.results}.")
+        return
+    n_damaged, n_bytes = 0, sum(product.n_bytes for product in products)
+    with progress_bar(n_bytes, DownloadColumn()) as advance:
+        changed = damaged(campaign.directory, products, advance, deep=deep, threads=threads)
+        for product, what in changed:
+            typer.echo(f"{product.path}: {what}")
+            n_damaged += 1
+    how = "read and compared" if deep else "compared by size and time (TIFF and OME-Zarr by size)"
+    typer.echo(f"{len(products)} results, {shown_size(n_bytes)}, {how}: {n_damaged} differ")
+    if deep and (without := sum(not product.checksum for product in products)):
+        typer.echo(f"{without} have no checksum on record: of these sizes alone were compared")
+    selected = [scan for scan, known in campaign.scans.items() if known.select != "no"]
+    for scan, reason in failed_stacks(campaign, selected).items():
+        typer.echo(f"{scan}: no stack for RELION was made: {reason}")
+    if n_damaged:
+        raise typer.Exit(1)
+
+
+_N_NAMED = 3  # scans for each reason
+
+
+def clean(
+    directory: Directory = Path("."),
+    config: ConfigFile = None,
+    dry_run: DryRun = False,
+    gone: Annotated[
+        bool,
+        typer.Option(
+            "--gone",
+            help="Instead remove volumes and stacks of scans that are not in the campaign, and "
+            "volumes in another format than full_recon.output.",
+        ),
+    ] = False,
+) -> None:
+    """Remove try stacks and stacks for RELION that are declared temporary, of accepted scans.
+
+    Temporary is what `storage.keep_try` and `storage.keep_stacks` say. A scan is accepted when its
+    COR needs no review and its volume was made at it; those of other scans stay, and if nothing is
+    removed the reasons are printed. The next run does not make the files again, and the review page
+    shows any COR from rows.h5.
+
+    Example: `tomopipe clean mycampaign -n`
+    """
+    campaign = load_campaign(directory, config)
+    storage = campaign.config.storage
+    if storage.keep_try and storage.keep_stacks and not gone:
+        raise TomopipeError(
+            "nothing is temporary here: set storage.keep_try or storage.keep_stacks to no."
+        )
+    files = of_gone_scans(campaign) if gone else removable(campaign)
+    for file in files:
+        typer.echo(file.path.relative_to(campaign.directory))
+    n_bytes = sum(file.n_bytes for file in files) if dry_run else remove(files)
+    kinds = Counter(file.kind for file in files)
+    counts = (f"{n} {kind}{'s' * (n != 1)}" for kind, n in sorted(kinds.items()))
+    what = ", ".join(counts) or "no files"
+    did = "would be removed" if dry_run else "removed"
+    typer.echo(f"{what}, {shown_size(n_bytes)}: {did}")
+    if not (files or gone) and (unaccepted := unaccepted_scans(campaign)):
+        typer.echo(_why_kept(unaccepted))
+
+
+def _why_kept(scans: Mapping[str, Sequence[str]]) -> str:
+    n_scans = sum(map(len, scans.values()))
+    reasons = (f"{len(names)} {why} ({some_of(names, _N_NAMED)})" for why, names in scans.items())
+    verb = "scan is" if n_scans == 1 else "scans are"
+    return f"{n_scans} {verb} not accepted: {', '.join(reasons)}"
+
+
+Format = StrEnum("Format", ["mrc", "tiff", "zarr", "h5"])
+Dtype = StrEnum("Dtype", ["float32", "float16", "uint16", "uint8"])
+
+
+def convert(
+    output_format: Annotated[
+        Format, typer.Argument(metavar="FORMAT", help="mrc, tiff, zarr or h5.")
+    ],
+    scans: Annotated[
+        list[str] | None,
+        typer.Argument(help="Scans, or stacks of them.", show_default="all that have a volume"),
+    ] = None,
+    directory: CampaignOption = Path("."),
+    config: ConfigFile = None,
+    dtype: Annotated[
+        Dtype | None, typer.Option(help="Number type.", show_default="that of the volume")
+    ] = None,
+    value_range: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            "--range", metavar="LOW HIGH", help="Values stored as 0 and as the largest integer."
+        ),
+    ] = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Write volumes in another format, beside those there are; nothing is reconstructed.
+
+    mrc is SCAN_rec.mrc, float32 (x, detector row, y), which the set for RELION names; tiff
+    SCAN_converted/, zarr SCAN_converted.zarr, h5 SCAN_converted.h5. With a range, or --dtype uint16
+    or uint8, values are stored as value = offset + scale * stored; the range is found in each
+    volume, unless --range says otherwise. What is there of the same volume is kept.
+
+    Example: `tomopipe convert tiff --range -0.001 0.02`
+    """
+    campaign = load_campaign(directory, config)
+    volumes = find_volumes(campaign, scans or [])
+    if not volumes:
+        typer.echo(f"No volume is in {near(campaign.results)} yet. Run: tomopipe run")
+        return
+    plan = plan_conversions(
+        campaign, volumes, output_format,
+        dtype=dtype and dtype.value,  # h5py writes no enumeration
+        value_range=value_range,
+    )  # fmt: skip
+    todo = [conversion for conversion in plan if not conversion.is_there]
+    with progress_bar(sum(conversion.shape[0] for conversion in todo)) as advance:
+        for conversion in plan:
+            what = "is there already" if conversion.is_there else "would be written"
+            if conversion.is_there and not conversion.target.exists():
+                what = "not needed"
+            if conversion in todo and not dry_run:
+                convert_volume(conversion, advance)
+                what = "written"
+            size = f"{shown_size(conversion.n_bytes)}{conversion.range_text}"
+            typer.echo(f"{near(conversion.target)}, {size}: {what}")
+            is_volume = not dry_run and conversion.output_format in FORMATS
+            if is_volume and (clipped := clipped_text(conversion.target)):
+                typer.echo(f"  {clipped} (--range sets another)")
+    star = campaign.files.in_relion(STAR)
+    if output_format == MRC and not dry_run and todo and star.exists():
+        typer.echo("The set for RELION names them after the next `tomopipe run`.")

@@ -1,0 +1,392 @@
+"""Read the records of the scans from the small files of a campaign.
+
+A broken file gives a note, never an exception.
+"""
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tomopipe.campaign.campaign import Campaign
+from tomopipe.campaign.counted_jobs import OF_SCANS, Why
+from tomopipe.campaign.failures import STEPS, Failure, is_made, plain_error
+from tomopipe.campaign.files import VOLUMES, Logs
+from tomopipe.campaign.job_status import JobStatus, end_of, parse_job, position
+from tomopipe.campaign.raw_files import CampaignScan
+from tomopipe.campaign.relion_set import failed_stacks
+from tomopipe.campaign.results import Curve, Fix, Model, Prediction, other_cor_px
+from tomopipe.campaign.series import encode_series
+from tomopipe.campaign.state import ACCEPTED
+from tomopipe.cor.outliers import FIX_COLUMNS
+from tomopipe.cor.robust_line import off_line
+from tomopipe.errors import TomopipeError, is_of_the_system
+from tomopipe.groups import grouped
+from tomopipe.report.records import Note, ScanRecord
+from tomopipe.storage.json_files import number, part, text, texts
+from tomopipe.storage.tables import read_tsv
+
+_INVENTORY = ("scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "keep", "reason")
+_TAIL_LINES = 25
+
+
+class Reader:
+    """Reads files below one folder and notes which could not be used."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self.notes: list[Note] = []
+
+    def note(self, path: Path, problem: str, error: BaseException | None = None) -> None:
+        """Note that `path` could not be used."""
+        self.notes.append(Note(self.relative(path), problem, is_of_the_system(error)))
+
+    def relative(self, path: Path) -> str:
+        """Return `path` relative to the campaign folder."""
+        return os.path.relpath(path, self.base)
+
+    def json(self, path: Path) -> dict[str, Any] | None:
+        """Read a JSON object; None if the file is absent or (noted) broken."""
+        try:
+            data = json.loads(path.read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, ValueError, RecursionError) as error:
+            self.note(path, f"not readable as JSON: {error}", error)
+            return None
+        if not isinstance(data, dict):
+            self.note(path, f"expected a JSON object, found a {type(data).__name__}")
+            return None
+        return data
+
+    def tsv(self, path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+        """Read the rows of a table; none if it is absent or (noted) broken."""
+        try:
+            return read_tsv(path, columns)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except TomopipeError as error:
+            self.note(path, str(error).removeprefix(f"{path}: "))
+        except Exception as error:  # csv has its own errors; all are noted
+            self.note(path, f"not readable as a table: {error}", error)
+        return []
+
+    def log_tail(self, path: Path) -> str:
+        """Read the last lines of a log."""
+        try:
+            return end_of(path, _TAIL_LINES)
+        except OSError as error:
+            if is_of_the_system(error):
+                self.note(path, f"not readable: {error}", error)
+            return ""
+
+
+def read_jobs(reader: Reader, folder: Path) -> list[JobStatus]:
+    """Read every status file below `folder`, in order of step and name."""
+    jobs = []
+    for path in sorted(folder.glob("*/*.json")):
+        # temporary files, and the job of this report
+        if not path.name.startswith(".") and path.parent.name != "report":
+            jobs.append(parse_job(path, reader.json(path) or {}))
+    begun = [job for job in jobs if job is not None]
+    return sorted(begun, key=lambda job: (position(job.step), job.step, job.key))
+
+
+class ScanReader:
+    """Reads everything about the scans of a campaign; `reader` notes the files that are broken."""
+
+    def __init__(
+        self,
+        campaign: Campaign,
+        reader: Reader,
+        jobs: Iterable[JobStatus],
+        why: Why,
+        *,
+        notes: Mapping[str, Container[str]],
+        points: bool,
+        volumes: bool,
+    ) -> None:
+        """`jobs` as they count now; `why`, `notes`, `points` and `volumes` as for `collect`."""
+        self._campaign, self._files, self._reader = campaign, campaign.files, reader
+        self._why, self._notes, self._points, self._volumes = why, notes, points, volumes
+        rows = reader.tsv(campaign.files.inventory, _INVENTORY)
+        self._rows = {(row["scan"], row["path"]): row for row in rows}
+        self._cors = reader.json(campaign.files.cor_table)
+        # Only tables of existing series: those of renamed series may still exist.
+        tables = {encode_series(scan.series) for scan in campaign.scans.values()}
+        self._fixes = {
+            row["scan"]: parse_fix(row)
+            for table in sorted(tables)
+            for row in reader.tsv(campaign.files.fix_table(table), FIX_COLUMNS)
+        }
+        self._jobs: dict[str, dict[str, JobStatus]] = defaultdict(dict)
+        for job in jobs:
+            self._jobs[job.key][job.step] = job
+
+    def records(self) -> list[ScanRecord]:
+        """Return the records of all scans, by series and index, refused ones included."""
+        records = [self._record(scan) for scan in self._campaign.scans.values()]
+        records += self._refused()
+        return _compared(sorted(records, key=lambda s: (s.series, s.index, s.name, s.path)))
+
+    def _record(self, scan: CampaignScan) -> ScanRecord:
+        name, files, config = scan.name, self._files, self._campaign.config
+        row = self._rows.get((name, scan.path))
+        data = self._reader.json(files.prediction(name))
+        prediction = None if data is None else parse_prediction(data, points=self._points)
+        fix = self._fixes.get(name)
+        if prediction is not None and fix is not None and fix.by_file:
+            prediction = replace(prediction, method="", confidence=None)  # made at another COR
+        cor = part(self._cors or {}, name)
+        cor_px = number(cor.get("cor_px"))
+        volume = self._volume(name)
+        volume_of = "" if volume is None else self._other_origin(name, volume, cor_px)
+        grid = self._reader.json(files.sweep(name)) or {}
+        try_tif = files.try_stack(name)
+        has_stack = try_tif.exists()
+        record = ScanRecord(
+            name=name,
+            path=scan.path,
+            series=scan.series,
+            index=scan.index,
+            select=scan.select,
+            manual=scan.manual,
+            row=row,
+            shape=_shape(row),
+            cor_px=cor_px,
+            source=text(cor.get("source")),
+            decided=self._cors is not None,
+            has_default=config.resolve_cor.default_px is not None,
+            min_confidence=config.predict_cor.min_confidence,
+            protect_manual=config.fix_cor.protect_manual,
+            prediction=prediction,
+            fix=fix,
+            failures=self._failures(name, scan.path, is_old=bool(volume_of)),
+            volume=volume,
+            volume_of=volume_of,
+            try_tif=try_tif if has_stack else None,
+            swept="failed" not in grid and (has_stack or files.rows(name).exists()),
+        )
+        job = self._jobs[name].get("full_recon")
+        warnings = (
+            *_split((row or {}).get("warnings", "")),
+            *_remarks(grid),
+            *record.warnings_beside,
+            *((job.warning,) if job and job.warning and volume else ()),
+            *(note for note, scans in self._notes.items() if name in scans),
+        )
+        return replace(record, warnings=warnings, reached=self._reached(record))
+
+    def _volume(self, name: str) -> Path | None:
+        """Find the volume of a scan, in the configured format or that of an earlier run."""
+        outputs = (self._campaign.config.full_recon.output, *VOLUMES)
+        volumes = (self._files.volume(name, output) for output in outputs)
+        return next((volume for volume in volumes if volume.exists()), None)
+
+    def _other_origin(self, name: str, volume: Path, cor_px: float | None) -> str:
+        """Say what a volume was made from that is not wanted now; "" if nothing is known."""
+        if self._volumes:
+            other_px = other_cor_px(volume, cor_px, self._files.cor_table)
+            if other_px is not None:
+                return f"COR {other_px:.2f}"
+        job = self._jobs[name].get("full_recon")
+        why = self._why("full_recon", name) if job and job.state in ("failed", "lost") else ""
+        return f"earlier options or files ({why})" if why else ""
+
+    def _failures(self, name: str, path: str, *, is_old: bool) -> tuple[Failure, ...]:
+        """Return the failures of a scan without a later success, in order of step.
+
+        `is_old`: its volume is not what is wanted now.
+        """
+        errors = ((step, self._error(step, name, path, is_old=is_old)) for step in OF_SCANS)
+        return tuple(
+            parse_failure(self._reader, self._campaign.logs, step, name, error)
+            for step, error in errors
+            if error is not None
+        )
+
+    def _error(self, step: str, name: str, path: str, *, is_old: bool) -> str | None:
+        """Return the error of a step, "" if none was recorded; None if it has not failed."""
+        stacks = (
+            [name] if step == "export_stack" and self._campaign.scans[name].select != "no" else []
+        )
+        if reason := failed_stacks(self._campaign, stacks).get(name):
+            return reason
+        job = self._jobs[name].get(step)
+        record = self._reader.json(self._files.failure(step, name)) if step in STEPS else None
+        if record is not None and not _counts(record, self._reader.base / path):
+            record = None
+        if record is None and (job is None or job.state != "failed"):
+            return None
+        is_other = is_old if step == "full_recon" else self._why(step, name)
+        if not is_other and is_made(self._files, step, name):
+            return None
+        return text((record or {}).get("reason")) or (job.error if job else "")
+
+    def _reached(self, scan: ScanRecord) -> str:
+        """Return the last step that a scan has completed."""
+        # A stack is written in parallel to the report of the same run, which might see it
+        # unfinished.
+        aside = {failure.step for failure in scan.failures} | {"export_stack"}
+        for step, job in self._jobs[scan.name].items():
+            if job.state == "running" and step in OF_SCANS and step not in aside:
+                return f"running {step}"
+        if scan.volume is not None and not scan.volume_of:
+            return "volume"
+        if scan.cor_px is not None:
+            return "COR"
+        if scan.prediction is not None:
+            return "prediction"
+        return "try" if self._files.rows(scan.name).exists() else ""
+
+    def _refused(self) -> Iterable[ScanRecord]:
+        """Yield the inventory rows that are not a scan of the campaign: invalid or double names."""
+        in_campaign = {(scan.name, scan.path) for scan in self._campaign.scans.values()}
+        config = self._campaign.config
+        for (name, path), row in self._rows.items():
+            if (name, path) not in in_campaign and row["keep"] != "true":
+                yield ScanRecord(
+                    name=name,
+                    path=path,
+                    series=row["series"],
+                    index=int(number(row["index"]) or 0),
+                    row=row,
+                    shape=_shape(row),
+                    warnings=_split(row.get("warnings", "")),
+                    min_confidence=config.predict_cor.min_confidence,
+                    protect_manual=config.fix_cor.protect_manual,
+                )
+
+
+def _compared(records: list[ScanRecord]) -> list[ScanRecord]:
+    """Note which predictions the other trusted CORs of their series contradict."""
+    trusted = [
+        (scan.series, (number, cor_px))
+        for number, scan in enumerate(records)
+        if scan.state in ACCEPTED and not (scan.fix and scan.fix.flagged)
+        for cor_px in [scan.shown[0] if scan.manual_px is None else scan.manual_px]
+        if cor_px is not None
+    ]
+    for points in grouped(trusted).values():
+        numbers, cors_px = zip(*points, strict=True)
+        for place, off in off_line(cors_px).items():
+            scan = records[numbers[place]]
+            text = f"{off.off_px:+.2f} px off the line of its series"
+            text += f" (scatter {off.spread_px:.2f} px)"
+            records[numbers[place]] = replace(scan, off_series=text)
+    return records
+
+
+def _shape(row: Mapping[str, str] | None) -> tuple[int, int, int] | None:
+    """Read (n_angles, n_rows, n_cols) of an inventory row; None if the file could not be read."""
+    sizes = [number((row or {}).get(key)) for key in ("n_angles", "n_rows", "n_cols")]
+    results = [int(size) for size in sizes if size]
+    return (results[0], results[1], results[2]) if len(results) == 3 else None
+
+
+def _split(cell: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in cell.split(";") if part.strip())
+
+
+def _remarks(grid: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the remarks of try_recon on a scan, from its try.json."""
+    remarks = texts(grid.get("notes"))
+    if grid.get("half_acquisition") is True:
+        remarks += ("half acquisition: slices twice as wide as the detector",)
+    return remarks
+
+
+def _counts(record: Mapping[str, Any], raw: Path) -> bool:
+    """Tell whether the raw file is unchanged since the record was made."""
+    try:
+        status = raw.stat()
+    except OSError:
+        return True
+    return (record.get("bytes"), record.get("mtime_ns")) == (status.st_size, status.st_mtime_ns)
+
+
+def parse_prediction(data: Mapping[str, Any], *, points: bool = True) -> Prediction:
+    """Make a Prediction from prediction.json, optionally without the points of curves."""
+    return Prediction(
+        best_cor_px=number(data.get("best_cor_px")),
+        cor_px=number(data.get("cor_px")),
+        confidence=number(data.get("confidence")),
+        verdict=text(data.get("verdict")),
+        method=text(data.get("method")),
+        reason=text(data.get("reason")),
+        curves=parse_curves(data, points=points),
+        model=_parse_model(part(data, "model")),
+        roll_px_per_100_rows=number(data.get("roll_px_per_100_rows")),
+        warnings=texts(data.get("warnings")),
+        doubts=texts(data.get("doubts")),
+    )
+
+
+def parse_curves(data: Mapping[str, Any], *, points: bool = True) -> tuple[Curve, ...]:
+    """Return the curve of each method of a prediction.json."""
+    return tuple(
+        _parse_curve(name, method if points else method | {"curve": None})
+        for name, method in part(data, "methods").items()
+        if isinstance(method, dict)
+    )
+
+
+def parse_evidence(data: Mapping[str, Any]) -> tuple[Curve, ...]:
+    """Return the curves that the network of method ai read, of a prediction.json."""
+    evidence = part(data, "evidence")
+    return tuple(
+        _parse_curve(kind, {"curve": {"cor_px": evidence.get("cor_px"), "score": score}})
+        for kind, score in part(evidence, "score").items()
+    )
+
+
+def _parse_model(model: Mapping[str, Any]) -> Model | None:
+    name = text(model.get("name"))
+    return Model(name, text(model.get("sha256"))) if name else None
+
+
+def _parse_curve(name: str, method: Mapping[str, Any]) -> Curve:
+    curve = part(method, "curve")
+    cor_px, score = curve.get("cor_px"), curve.get("score")
+    pairs: list[tuple[float, float]] = []
+    if isinstance(cor_px, list) and isinstance(score, list):
+        read = zip(map(number, cor_px), map(number, score), strict=False)
+        pairs = sorted((x, y) for x, y in read if x is not None and y is not None)
+    known_px, scores = zip(*pairs, strict=True) if pairs else ((), ())
+    return Curve(
+        method=name,
+        best_cor_px=number(method.get("best_cor_px")),
+        confidence=number(method.get("confidence")),
+        cor_px=known_px,
+        score=scores,
+    )
+
+
+def parse_fix(row: Mapping[str, str]) -> Fix:
+    """Make a Fix from one row of a table of fix_cor."""
+    return Fix(
+        before_px=number(row["before_px"]),
+        after_px=number(row["after_px"]),
+        source=row["source"],
+        flagged=row["flagged"].lower() == "true",
+        reason=row["reason"],
+        limit_px=number(row["limit_px"]),
+        neighbours=tuple(name for name in row["neighbours"].split(";") if name),
+    )
+
+
+def parse_failure(reader: Reader, logs: Logs[Path], step: str, scan: str, reason: str) -> Failure:
+    """Make a Failure, with the end of the log of its job."""
+    log = logs.log(step, scan)
+    tail = reader.log_tail(log)
+    last = next((line for line in reversed(tail.splitlines()) if line.strip()), "")
+    return Failure(
+        step=step,
+        scan=scan,
+        reason=plain_error(reason, step) or last or "the job ended without a result",
+        log=reader.relative(log),
+        log_tail=tail,
+    )
