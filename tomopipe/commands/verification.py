@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,18 +58,22 @@ def damaged(
     """Yield changed results and their differences as they are found.
 
     `deep`: read all content and compare checksums, regardless of times; else compare only sizes and
-    times, of volumes that are folders the names and sizes of all files. `progress` is called with
-    the number of bytes done since the last call, from any thread.
+    times, of volumes that are folders the names and sizes of all files. Each thread looks at one
+    result; `progress` is called with the number of bytes done since the last call, from any of
+    them.
     """
-    for product in products:
+
+    def difference(product: Product) -> str:
         path = directory / product.path
         if deep and product.checksum:
-            what = matches(path, product.checksum, threads=threads, progress=progress)
-        else:
-            what = _differs(path, product, deep)
-            progress(product.n_bytes)
-        if what:
-            yield product, what
+            return matches(path, product.checksum, progress)
+        progress(product.n_bytes)
+        return _differs(path, product, deep)
+
+    with ThreadPoolExecutor(threads) as pool:
+        for product, what in zip(products, pool.map(difference, products), strict=True):
+            if what:
+                yield product, what
 
 
 def _differs(path: Path, product: Product, deep: bool) -> str:

@@ -49,7 +49,7 @@ class StackFile:
                 offset = HEADER_BYTES + 4 * n_cols * ((image + i) * n_rows + row)
                 data = np.ascontiguousarray(part, "<f4")
                 write(data, offset)
-                checksums.written(self.path, offset, data.nbytes, data)
+                checksums.written(self.path, offset, data)
         self.low, self.high = min(self.low, images.min()), max(self.high, images.max())
         self.total += float(images.sum(dtype=np.float64))
         self.total_squares += float(np.square(images, dtype=np.float64).sum())

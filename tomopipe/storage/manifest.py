@@ -48,6 +48,11 @@ def parse(checksum: str) -> tuple[int, str]:
     return int(match[1]), match[2]
 
 
+def without_marks(checksum: str) -> str:
+    """Return a checksum without the marks that earlier versions wrote behind it."""
+    return ":".join(checksum.split(":")[:4])
+
+
 def lines_of(checksums: Mapping[str, str]) -> bytes:
     """Return the lines of a manifest from the files' checksums by name, in the order given."""
     return b"".join(b"%s\t%s\n" % (text.encode(), os.fsencode(n)) for n, text in checksums.items())
@@ -88,12 +93,11 @@ def quick_size(folder: AnyPath) -> tuple[int, os.stat_result] | None:
             head, status = _HEAD.match(stream.read(_LONGEST_HEAD)), os.fstat(stream.fileno())
     except FileNotFoundError:
         return None
-    n_top = sum(name not in _NOT_RESULTS for name in os.listdir(folder))
-    if not head or n_top < int(head[2]):
+    if not head:
         return None
-    if n_top > int(head[2]) and n_top - len(names_of_others(folder)) != int(head[2]):
-        return None
-    return int(head[1]), status
+    n_more = sum(name not in _NOT_RESULTS for name in os.listdir(folder)) - int(head[2])
+    is_whole = n_more == 0 or (n_more > 0 and n_more == len(names_of_others(folder)))
+    return (int(head[1]), status) if is_whole else None
 
 
 def states_digest(folder: AnyPath) -> int:

@@ -136,7 +136,8 @@ def store_tiff(temporary: Path, layout: Layout) -> Iterator[Store]:
             tifffile.imwrite(file, stored, description=about, metadata=None, **options)
             path = slice_path(temporary, number)
             path.write_bytes(file.getbuffer())
-            checksums.remember(path, checksums.checksum_of_bytes(file.getbuffer()))
+            checksums.written(path, 0, file.getbuffer())
+            checksums.remember(path, checksums.finish(path))
 
     def finish(summary: dict[str, Any]) -> None:
         attributes = layout.attributes | layout.scaling | summary

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from tomopipe.errors import NoRoomError, TomopipeError
-from tomopipe.storage import checksums
 from tomopipe.storage.atomic import take_away, whole
 from tomopipe.volumes import tiff, volume_h5, volume_zarr
 from tomopipe.volumes.encoding import Encoding, SliceStatistics, with_statistics
@@ -47,7 +46,7 @@ def new_volume(
     the number clipped. `provenance` says how the volume was made: text, numbers, lists and mappings
     of these. `origin` is where a cropped volume begins.
 
-    put(first, slices) stores slices (n, n_y, n_x) of float32 from row `first` on, or
+    put(first, slices) stores slices (n, n_y, n_x) of float32 from row `first` on, each once, or
     `SliceStatistics` of them, encoded already. A TomopipeError if a slice was not stored, a value
     is not finite, all values are equal, or the written file does not read back.
     """
@@ -66,13 +65,10 @@ def new_volume(
                 middle = shape[0] // 2 - first
                 if not isinstance(slices, SliceStatistics):
                     slices = with_statistics(slices, layout.encoding, middle)
-                known = statistics.stored[first : first + len(slices.slices)].copy()
-                if known.any():
-                    checksums.rewritten(temporary)
                 statistics.add(first, slices, store.planes)
-                for row in np.flatnonzero(~known):
+                for row, image in enumerate(slices.slices):
                     sums = None if slices.sums is None else slices.sums[row]
-                    store.preview(first + int(row), slices.slices[row], sums)
+                    store.preview(first + row, image, sums)
                 store.put(first, slices.slices)
 
             yield put

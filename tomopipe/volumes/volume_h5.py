@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tomopipe.arrays import PAGE_BYTES
 from tomopipe.errors import file_limit
@@ -64,9 +63,11 @@ def store_h5(temporary: Path, layout: Layout) -> Iterator[Store]:
                 stored = np.ascontiguousarray(layout.encoding.encode(image))
                 if write is None:
                     data[row] = stored
+                    _sum_chunks(temporary, data, row)
                 else:
-                    write(stored, data.id.get_chunk_info_by_coord((row, 0, 0)).byte_offset)
-                _sum_slice(temporary, data, row, stored if plain else None)
+                    offset = data.id.get_chunk_info_by_coord((row, 0, 0)).byte_offset
+                    write(stored, offset)
+                    checksums.written(temporary, offset, stored)
 
         def finish(summary: dict[str, Any]) -> None:
             data.attrs.update({"axes": "row, y, x"} | layout.attributes | layout.scaling | summary)
@@ -108,17 +109,15 @@ def _put_deflated(
             chunks = pool.map(deflated, slices[start : start + n])
             for row, chunk in enumerate(chunks, first + start):
                 data.id.write_direct_chunk((row, 0, 0), chunk)
-                _sum_slice(path, data, row)
+                _sum_chunks(path, data, row)
 
 
-def _sum_slice(
-    path: Path, data: "h5py.Dataset", row: int, stored: NDArray[Any] | None = None
-) -> None:
+def _sum_chunks(path: Path, data: "h5py.Dataset", row: int) -> None:
     """Sum the chunks of a slice just written; without a cache for chunks they are in the file."""
     (_, n_y, n_x), (_, high, wide) = data.shape, data.chunks
-    for y, x in itertools.product(range(0, n_y, high), range(0, n_x, wide)):
-        chunk = data.id.get_chunk_info_by_coord((row, y, x))
-        checksums.written(path, chunk.byte_offset, chunk.size, stored)
+    for at in itertools.product([row], range(0, n_y, high), range(0, n_x, wide)):
+        _, chunk = data.id.read_direct_chunk(at)
+        checksums.written(path, data.id.get_chunk_info_by_coord(at).byte_offset, chunk)
 
 
 @contextmanager
