@@ -10,14 +10,39 @@ import numpy as np
 import torch
 from torch import nn
 
-from tomopipe.cor.ai.dinov2_checkpoint import DEPTHS, expected_shapes
+
+def shapes(width, depth, grid, *, pooled):
+    """Shapes of the weights by Meta's names; `grid` patches on a side of the training's windows."""
+    yield "model.cls_token", (1, 1, width)
+    yield "model.pos_embed", (1, 1 + grid**2, width)
+    yield "model.mask_token", (1, width)
+    yield "model.patch_embed.proj.weight", (width, 3, 14, 14)
+    yield "model.patch_embed.proj.bias", (width,)
+    linear = {"head": (2, width)}
+    for norm in (
+        "model.norm",
+        *(f"model.blocks.{i}.norm{j}" for i in range(depth) for j in (1, 2)),
+    ):
+        yield from ((f"{norm}.weight", (width,)), (f"{norm}.bias", (width,)))
+    for block in (f"model.blocks.{number}" for number in range(depth)):
+        yield from ((f"{block}.ls{j}.gamma", (width,)) for j in (1, 2))
+        linear |= {
+            f"{block}.attn.qkv": (3 * width, width),
+            f"{block}.attn.proj": (width, width),
+            f"{block}.mlp.fc1": (4 * width, width),
+            f"{block}.mlp.fc2": (width, 4 * width),
+        }
+    if pooled:
+        linear |= {"attention.0": (width, width), "gate.0": (width, width), "fc": (1, width)}
+    for name, shape in linear.items():
+        yield from ((f"{name}.weight", shape), (f"{name}.bias", shape[:1]))
 
 
-def random_state(width=384, *, grid=37, pooled=True, seed=0):
+def random_state(width=384, depth=2, *, grid=37, pooled=True, seed=0):
     """Weights of sizes that let each of them matter."""
     random = torch.Generator().manual_seed(seed)
     state = {}
-    for key, shape in expected_shapes(width, DEPTHS[width], grid**2, pooled=pooled).items():
+    for key, shape in shapes(width, depth, grid, pooled=pooled):
         value = torch.randn(shape, generator=random)
         if len(shape) == 1:
             value = 0.2 * value + (0.6 if "norm" in key or "gamma" in key else 0.0)
@@ -43,7 +68,7 @@ def reference_features(state, windows):
     tokens = torch.as_tensor(patches) @ kernel.T + state["model.patch_embed.proj.bias"]
     tokens = torch.cat([state["model.cls_token"].expand(n, 1, width), tokens], dim=1)
     tokens = tokens + reference_positions(state["model.pos_embed"], size)
-    for number in range(DEPTHS[width]):
+    for number in range(sum(key.endswith("norm1.weight") for key in state)):
         tokens = _layer(state, f"model.blocks.{number}.", width)(tokens)
     last = {"weight": state["model.norm.weight"], "bias": state["model.norm.bias"]}
     return nn.functional.layer_norm(tokens[:, 0], (width,), **last, eps=1e-6)

@@ -89,7 +89,7 @@ def _ask_dinov2(
 ) -> Answer:
     try:
         from tomopipe.cor.ai.dinov2 import find_dinov2
-        from tomopipe.cor.ai.dinov2_checkpoint import read_checkpoint
+        from tomopipe.cor.ai.dinov2_network import read_checkpoint
     except ImportError as error:
         raise TomopipeError(
             f"predict_cor.methods: dinov2 cannot run: {error}. "

@@ -12,8 +12,14 @@ from find_rows import THETA_180_DEG, curves_of, grid, rows_of, scan
 from tests.step_calls import predict_cor
 from tomopipe.config import parse_config
 from tomopipe.cor.ai import dinov2
-from tomopipe.cor.ai.dinov2 import N_SHORTLIST, decide, find_dinov2
-from tomopipe.cor.ai.dinov2_checkpoint import DEPTHS, Checkpoint
+from tomopipe.cor.ai.dinov2 import (
+    N_SHORTLIST,
+    cut_windows,
+    decide,
+    find_dinov2,
+    window_corners,
+)
+from tomopipe.cor.ai.dinov2_network import Checkpoint
 from tomopipe.cor.methods import ask
 from tomopipe.cor.rows_file import write_rows
 from tomopipe.errors import TomopipeError
@@ -22,7 +28,7 @@ from tomopipe.storage.atomic import write_json
 pytestmark = pytest.mark.slow
 
 N_COLS, COR_PX = 240, 127.3
-CHECKPOINT = Checkpoint({}, 64, 2, 518, 3)
+CHECKPOINT = Checkpoint("a.pt", {}, 518, 3)
 
 
 class Sharp:
@@ -57,7 +63,7 @@ def test_without_a_gpu_only_the_best_of_the_evidence_are_scored_and_it_says_so(s
     evidence = find_dinov2(curves_of(rows), candidates_px, CHECKPOINT)
     assert evidence.best_cor_px == pytest.approx(COR_PX, abs=0.75)
     n_scored = len(evidence.curve_cor_px)
-    assert N_SHORTLIST <= n_scored < 2 * N_SHORTLIST
+    assert n_scored == N_SHORTLIST
     assert set(evidence.curve_cor_px) <= set(candidates_px)
     assert f"only {n_scored} of {len(candidates_px)} candidates scored" in evidence.reason
     assert np.abs(evidence.curve_cor_px - COR_PX).min() < 0.3
@@ -73,14 +79,6 @@ def test_all_candidates_are_scored_where_they_are_few_or_there_is_a_gpu(
     assert evidence.curve_cor_px.tolist() == candidates_px.tolist()
     assert evidence.best_cor_px == pytest.approx(COR_PX, abs=0.75)
     assert "candidates scored" not in evidence.reason
-
-
-def test_the_neighbours_of_the_best_are_scored_too(sharp, rows, monkeypatch):
-    """A shortlist beside the axis: the search climbs to it."""
-    near = [i for i, c in enumerate(grid(N_COLS)) if COR_PX + 2 < c < COR_PX + 6]
-    monkeypatch.setattr(dinov2, "shortlist", lambda curves, candidates_px: near)
-    evidence = find_dinov2(curves_of(rows), grid(N_COLS), CHECKPOINT)
-    assert evidence.best_cor_px == pytest.approx(COR_PX, abs=0.75)
 
 
 def test_nothing_is_scored_without_a_sample_or_in_slices_that_are_too_small(sharp, rows):
@@ -101,8 +99,8 @@ def test_nothing_is_scored_without_a_sample_or_in_slices_that_are_too_small(shar
 
 def _decide(score, scored=None):
     score = np.asarray(score, float)
-    scored = range(len(score)) if scored is None else scored
-    return decide({i: score[i] for i in scored}, 100 + 0.5 * np.arange(len(score)))
+    scored = np.arange(len(score)) if scored is None else scored
+    return decide(scored, score[scored], 100 + 0.5 * np.arange(len(score)))
 
 
 def test_one_high_score_is_resolved_at_its_candidate():
@@ -143,16 +141,13 @@ def test_what_is_not_accepted(high, verdict):
 def test_a_part_of_the_grid_is_named_even_when_resolved():
     score = np.full(41, 0.01)
     score[20] = 0.9
-    found = _decide(score, range(10, 30))
+    found = _decide(score, np.arange(10, 30))
     assert found.verdict == "resolved"
     assert found.reason == "only 20 of 41 candidates scored, for lack of a GPU"
     assert found.curve_cor_px.tolist() == (105 + 0.5 * np.arange(20)).tolist()
 
 
-def test_a_real_network_gives_probabilities_and_a_wrong_checkpoint_is_an_error(
-    tmp_path, rows, monkeypatch
-):
-    monkeypatch.setitem(DEPTHS, 64, 2)
+def test_a_real_network_gives_probabilities_and_a_wrong_checkpoint_is_an_error(tmp_path, rows):
     path = save(tmp_path / "a.pt", random_state(64, grid=16), window_size=224)
     candidates_px = np.array([120.0, 127.5, 133.0])
     first, again = (ask("dinov2", curves_of(rows), candidates_px, path) for _ in range(2))
@@ -173,8 +168,7 @@ def _predict(tmp_path, rows, *, checkpoint="a.pt", **options):
     )  # fmt: skip
 
 
-def test_the_prediction_names_the_classifier_and_its_hash(tmp_path, rows, monkeypatch):
-    monkeypatch.setitem(DEPTHS, 64, 2)
+def test_the_prediction_names_the_classifier_and_its_hash(tmp_path, rows):
     path = save(tmp_path / "a.pt", random_state(64, grid=16), window_size=224)
     model = {"name": "a.pt", "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     alone = _predict(tmp_path, rows)
@@ -207,3 +201,47 @@ def test_the_config_asks_for_the_checkpoint_of_the_method():
     block |= {"dinov2_checkpoint": "models/a.pt"}
     config = parse_config({"campaign": {"scans": ["*.h5"]}, "predict_cor": block})
     assert config.predict_cor.dinov2_checkpoint == "models/a.pt"
+
+
+@pytest.mark.parametrize(
+    ("size_px", "window_px", "corners"),
+    [
+        (600, 518, [(52, 81), (0, 81), (64, 0)]),
+        (1001, 518, [(173, 64), (17, 209), (35, 266)]),
+        (2048, 518, [(1059, 53), (0, 315), (1149, 956)]),
+        (300, 224, [(0, 27), (75, 55), (9, 0)]),
+    ],
+)
+def test_corners_are_those_that_tomo_center_draws(size_px, window_px, corners):
+    """The truth is what `tomo-center find` drew for these sizes, with its seed 10."""
+    assert window_corners(size_px, window_px, 3).tolist() == [list(corner) for corner in corners]
+
+
+@pytest.mark.parametrize("size_px", [225, 301, 640])
+def test_windows_lie_inside_and_about_points_of_the_circle(size_px):
+    corners = window_corners(size_px, 224, 40)
+    assert corners.min() >= 0
+    assert corners.max() <= size_px - 224 - 1
+    free = (corners > 0).all(axis=1) & (corners < size_px - 225).all(axis=1)
+    middle = corners[free] + 112 - (size_px - 1) / 2
+    assert (np.hypot(*middle.T) <= size_px / 2).all()
+
+
+def test_a_single_window_is_in_the_middle():
+    assert window_corners(600, 518, 1).tolist() == [[41, 41]]
+
+
+def test_grey_values_span_0_to_1_in_steps_of_1_255():
+    image = np.linspace(-3, 7, 40 * 40).reshape(40, 40)
+    windows = cut_windows(image, np.array([[0, 0], [12, 12]]), 28)
+    assert windows.dtype == np.float32
+    assert windows.shape == (2, 28, 28)
+    assert (windows[0, 0, 0], windows[1, 27, 27]) == (0, pytest.approx(1, abs=1 / 254))
+    assert windows * 255 == pytest.approx(np.round(windows * 255), abs=1e-4)
+    # Rounded down, as by the cast of the original.
+    share = (image[5, 9] + 3) / 10
+    assert windows[0, 5, 9] == pytest.approx(np.floor(share * 255) / 255)
+
+
+def test_a_constant_slice_is_black():
+    assert not cut_windows(np.full((40, 40), 5.0), np.array([[0, 0]]), 28).any()

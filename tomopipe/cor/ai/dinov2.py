@@ -1,20 +1,24 @@
 """Method `dinov2`: run the DINOv2 checkpoints of the APS family on the slices of the try grid.
 
-The classifier scores each slice alone; the COR is the candidate of the highest score. On a CPU one
-slice takes seconds, so that without a GPU only the best candidates of the classical evidence are
-scored, and the reason says so.
+The classifier scores each slice alone; the COR is the candidate of the highest score. A slice is
+scaled to 0..1 by its own smallest and largest value and quantised to 8 bits. Its windows lie about
+points drawn evenly from the inscribed circle with NumPy's legacy generator [1]_, the same for all
+slices. On a CPU one slice takes seconds, so that without a GPU only the best candidates of the
+classical evidence are scored, and the reason says so.
+
+References
+----------
+.. [1] X. Tang et al., tomo-center (github.com/xray-imaging/tomo-center), `tomo-center find`; the
+   same in TomoCuPy's ``--rotation-axis-method ai``.
 """
 
 import logging
-from collections.abc import Callable
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from tomopipe.cor.ai.dinov2_checkpoint import PATCH_PX, Checkpoint
-from tomopipe.cor.ai.dinov2_network import Classifier
-from tomopipe.cor.ai.dinov2_windows import cut_windows, window_corners
+from tomopipe.cor.ai.dinov2_network import PATCH_PX, Checkpoint, Classifier
 from tomopipe.cor.answer import AMBIGUOUS_BELOW, Answer, nothing
 from tomopipe.cor.curves import Curves, CurveSet
 from tomopipe.cor.slices import repeating_edges
@@ -22,11 +26,11 @@ from tomopipe.cor.slices import repeating_edges
 METHOD = "dinov2"
 N_SHORTLIST = 15
 MIN_WINDOW_PX = 224
+SEED = 10
 _APART_PX = 2.0  # least distance of the second peak
 _BATCH = 16  # slices held at a time
 
-Scorer = Callable[[NDArray[np.float64]], list[float]]
-"""From CORs to the probability of each, of slices of one sinogram."""
+Image = NDArray[np.float32]
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +41,7 @@ def find_dinov2(
     """Score the slices of the first sinogram, and take the COR of the highest score.
 
     The curve has the candidates that were scored: all with a GPU, else the `N_SHORTLIST` best of
-    the classical evidence and the neighbours of the best.
+    the classical evidence.
     """
     n = curves.prepared.n_cols
     window_px = min(checkpoint.window_px, (n - 1) // PATCH_PX * PATCH_PX)
@@ -48,66 +52,40 @@ def find_dinov2(
         return nothing(METHOD, "flat", why, candidates_px)
     gpu = torch.cuda.is_available()
     network = Classifier(checkpoint, window_px).to("cuda" if gpu else "cpu")
-    score = _scorer(curves, network, window_px, checkpoint.n_windows)
-    if gpu or len(candidates_px) <= N_SHORTLIST:
-        scores = dict(enumerate(score(candidates_px)))
-    else:
+    chosen = np.arange(len(candidates_px))
+    if not gpu and len(chosen) > N_SHORTLIST:
         chosen = shortlist(curves.classical, candidates_px)
         logger.info("dinov2: no GPU, %d of %d candidates", len(chosen), len(candidates_px))
-        scores = dict(zip(chosen, score(candidates_px[chosen]), strict=True))
-        _score_neighbours(scores, candidates_px, score)
-    return decide(scores, candidates_px)
-
-
-def _scorer(curves: Curves, network: Classifier, window_px: int, n_windows: int) -> Scorer:
     rows = curves.prepared.rows
-    sinogram = rows.sinograms[0]
-    n = sinogram.shape[1]
-    corners = window_corners(n, window_px, n_windows)
-    slices_at = repeating_edges(sinogram, rows.theta_rad, max(4, n // 4), curves.reconstruct)
+    corners = window_corners(n, window_px, checkpoint.n_windows)
+    slices_at = repeating_edges(
+        rows.sinograms[0], rows.theta_rad, max(4, n // 4), curves.reconstruct
+    )
+    score = [
+        network.score(cut_windows(image, corners, window_px))
+        for start in range(0, len(chosen), _BATCH)
+        for image in slices_at(candidates_px[chosen[start : start + _BATCH]])
+    ]
+    return decide(chosen, np.array(score), candidates_px)
 
-    def score(cor_px: NDArray[np.float64]) -> list[float]:
-        batches = (cor_px[start : start + _BATCH] for start in range(0, len(cor_px), _BATCH))
-        slices = (image for batch in batches for image in slices_at(batch))
-        return [network.score(cut_windows(image, corners, window_px)) for image in slices]
 
-    return score
-
-
-def shortlist(curves: CurveSet, candidates_px: NDArray[np.float64]) -> list[int]:
+def shortlist(curves: CurveSet, candidates_px: NDArray[np.float64]) -> NDArray[np.intp]:
     """Indices, ascending, of the `N_SHORTLIST` candidates that the curves together find best."""
     total = np.interp(candidates_px, curves.cor_px, curves.prominence[curves.valid].sum(axis=0))
-    return sorted(int(index) for index in np.argsort(-total, kind="stable")[:N_SHORTLIST])
+    return np.sort(np.argsort(-total, kind="stable")[:N_SHORTLIST])
 
 
-def _score_neighbours(
-    scores: dict[int, float], candidates_px: NDArray[np.float64], score: Scorer
-) -> None:
-    """Score the neighbours of the best candidate too, so that it is a maximum."""
-    while True:
-        best = max(scores, key=lambda index: scores[index])
-        unscored = [
-            index
-            for index in (best - 1, best + 1)
-            if 0 <= index < len(candidates_px) and index not in scores
-        ]
-        if not unscored or len(scores) > 2 * N_SHORTLIST:
-            return
-        scores.update(zip(unscored, score(candidates_px[unscored]), strict=True))
-
-
-def decide(scores: dict[int, float], candidates_px: NDArray[np.float64]) -> Answer:
-    """Make an answer of the scores, 0 to 1, of some candidates by their indices.
+def decide(
+    index: NDArray[np.intp], score: NDArray[np.float64], candidates_px: NDArray[np.float64]
+) -> Answer:
+    """Make an answer of the scores, 0 to 1, of some candidates, by their indices (n_scored,).
 
     The COR is the best candidate, or the middle of equally good neighbours. The confidence is its
     score, times one minus the best score more than 2 px away; it is not a calibrated probability.
     """
-    index = np.array(sorted(scores))
-    score = np.array([scores[i] for i in index])
     cor_px = candidates_px[index]
     top = score == score.max()
-    first_px = cor_px[np.argmax(top)]
-    tied = index[top & (cor_px <= first_px + _APART_PX)]
+    tied = index[top & (cor_px <= cor_px[np.argmax(top)] + _APART_PX)]
     best_px = float(candidates_px[tied].mean())
     away = np.abs(cor_px - best_px) > _APART_PX
     second = float(score[away].max()) if away.any() else 0.0
@@ -125,3 +103,31 @@ def decide(scores: dict[int, float], candidates_px: NDArray[np.float64]) -> Answ
         part = f"only {len(index)} of {len(candidates_px)} candidates scored, for lack of a GPU"
         reason = f"{reason}; {part}" if reason else part
     return Answer(METHOD, best_px, confidence, verdict, reason, cor_px, score)
+
+
+def window_corners(size_px: int, window_px: int, n_windows: int) -> NDArray[np.int64]:
+    """Draw the upper left corners (n_windows, 2) of the windows; a single one is in the middle.
+
+    A window, smaller than the slice, is moved inside where it would leave it.
+    """
+    if n_windows == 1:
+        return np.full((1, 2), size_px // 2 - window_px // 2)
+    offset = np.arange(size_px) - (size_px - 1) / 2
+    inside = offset**2 + offset[:, None] ** 2 <= ((size_px - 1) / 2) ** 2
+    share = (inside / inside.sum()).ravel()
+    # Normalised twice and drawn one by one, so that the random numbers are those of the original.
+    share /= share.sum()
+    random = np.random.RandomState(SEED)
+    drawn = [int(np.argmax(random.multinomial(1, share))) for _ in range(n_windows)]
+    corners = np.stack(np.unravel_index(drawn, inside.shape), axis=1) - window_px // 2
+    # The last corner that fits is never used: the original stops one short of it.
+    return np.asarray(np.clip(corners, 0, size_px - window_px - 1), dtype=np.int64)
+
+
+def cut_windows(image: ArrayLike, corners: NDArray[np.int64], window_px: int) -> Image:
+    """Scale a slice to 0..1, quantise it to 8 bits and cut its windows; a constant one gives 0."""
+    image = np.asarray(image, dtype=np.float32)
+    low, high = image.min(), image.max()
+    scaled = (image - low) / (high - low + np.float32(1e-8))
+    grey = (scaled * np.float32(255)).astype(np.uint8).astype(np.float32) / np.float32(255)
+    return np.stack([grey[y : y + window_px, x : x + window_px] for y, x in corners])

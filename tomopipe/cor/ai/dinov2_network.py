@@ -1,6 +1,8 @@
 """The DINOv2 classifier of one slice: ViT backbone, gated attention pooling [1]_, two classes.
 
-The backbone is that of `transformers`; its names differ from Meta's, in which checkpoints are.
+A checkpoint is a dict with `state_dict` (keys in Meta's names under ``model.``, then the pooling
+and the head) and `args`, the options of its training. Nothing of it is executed: tensors are read
+with torch's weights-only reader. The backbone is that of `transformers`, which has other names.
 
 References
 ----------
@@ -8,56 +10,140 @@ References
    ICML (2018).
 """
 
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from tomopipe.cor.ai.dinov2_checkpoint import HEAD_WIDTH, PATCH_PX, Checkpoint, State
 from tomopipe.errors import TomopipeError
 
-# Meta's name within a block or of the whole: that of transformers.
-_OUTER = {
-    "cls_token": "embeddings.cls_token",
-    "mask_token": "embeddings.mask_token",
-    "pos_embed": "embeddings.position_embeddings",
-    "patch_embed.proj": "embeddings.patch_embeddings.projection",
-    "norm": "layernorm",
+WINDOW_PX = 518
+N_WINDOWS = 3
+PATCH_PX = 14
+_HEAD_WIDTH = 64  # of one attention head, in all of Meta's sizes
+_RENAMED = {
+    "model.blocks.": "backbone.encoder.layer.",
+    "model.patch_embed.proj": "backbone.embeddings.patch_embeddings.projection",
+    "model.pos_embed": "backbone.embeddings.position_embeddings",
+    "model.cls_token": "backbone.embeddings.cls_token",
+    "model.mask_token": "backbone.embeddings.mask_token",
+    "model.norm.": "backbone.layernorm.",
+    ".attn.proj.": ".attention.o_proj.",
+    ".ls1.gamma": ".layer_scale1.lambda1",
+    ".ls2.gamma": ".layer_scale2.lambda1",
 }
-_INNER = {
-    "norm1": "norm1",
-    "attn.proj": "attention.o_proj",
-    "ls1.gamma": "layer_scale1.lambda1",
-    "norm2": "norm2",
-    "mlp.fc1": "mlp.fc1",
-    "mlp.fc2": "mlp.fc2",
-    "ls2.gamma": "layer_scale2.lambda1",
-}
-_QKV = ("attention.q_proj", "attention.k_proj", "attention.v_proj")
+"""Parts of names: those of Meta, and those of transformers."""
+_QKV = ".attn.qkv."
 # Meta's models add this to the number of patches before they scale the position embedding; weights
 # were trained with it.
 _GRID_OFFSET = 0.1
+
+State = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """The weights of a classifier, and the windows of its training."""
+
+    path: str
+    state: State  # in Meta's names, without the prefix of parallel training
+    window_px: int  # rows and columns of a window
+    n_windows: int  # of a slice: 3, or 1 for a classifier without pooling
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Read a classifier on the CPU, as float32; `Classifier` checks its keys and shapes.
+
+    It is a ``.pt`` file of ``tomo-center train`` or of TomoCuPy's ``--infer-model-path``.
+    """
+    if not Path(path).is_file():
+        raise TomopipeError(f"{path}: no such file. Correct predict_cor.dinov2_checkpoint.")
+    try:
+        foreign = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        stand_ins: list[Any] = [(type("Unread", (_Unread,), {}), name) for name in foreign]
+        with torch.serialization.safe_globals(stand_ins):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        args = content.get("args")
+        weights = content["state_dict"].items()
+        state = {key.removeprefix("module."): value.float() for key, value in weights}
+    except Exception as error:  # torch raises many kinds for a foreign file
+        raise TomopipeError(
+            f"{path}: expected a checkpoint written by torch.save, with the tensors of state_dict; "
+            f"got {' '.join(str(error).split())[:200]}"
+        ) from error
+    if any(key.startswith("aggregator.") for key in state):
+        raise TomopipeError(
+            f"{path}: expected a parameter classifier, which scores one slice; got a range "
+            "classifier (keys aggregator.*, --bin-infer-model-path), which tomopipe does not run. "
+            "Give the checkpoint of --model-path or --infer-model-path."
+        )
+    args = args if isinstance(args, Mapping) else getattr(args, "__dict__", {})
+    window_px = args.get("window_size", WINDOW_PX)
+    if not isinstance(window_px, int) or window_px < PATCH_PX or window_px % PATCH_PX:
+        raise TomopipeError(
+            f"{path}: args: window_size: expected a multiple of {PATCH_PX}, got {window_px!r}."
+        )
+    return Checkpoint(
+        str(path), state, window_px, n_windows=1 if args.get("num_windows") == 1 else N_WINDOWS
+    )
+
+
+class _Unread:
+    """Stands in for any class or function that a checkpoint names: takes all, does nothing."""
+
+    def __init__(self, *args: object, **named: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
 
 
 class Classifier(nn.Module):
     """Classifies whether a slice was reconstructed with the right COR.
 
-    `window_px` is the rows and columns of the windows it will get, a multiple of 14.
+    `window_px` is the rows and columns of the windows it will get, a multiple of 14. A
+    TomopipeError names keys that are missing, unknown or misshapen.
     """
 
     def __init__(self, checkpoint: Checkpoint, window_px: int) -> None:
         super().__init__()
-        self.backbone = make_backbone(checkpoint, window_px)
-        width = checkpoint.width
-        self.head = nn.Linear(width, 2)
-        rest = {k: v for k, v in checkpoint.state.items() if not k.startswith("model.")}
-        if checkpoint.n_windows > 1:
-            self.attention = nn.Sequential(nn.Linear(width, width), nn.Tanh())
-            self.gate = nn.Sequential(nn.Linear(width, width), nn.Sigmoid())
-            self.fc = nn.Linear(width, 1)
+        try:
+            from transformers import Dinov2Config, Dinov2Model
+        except ImportError as error:
+            raise TomopipeError(
+                "predict_cor.methods: dinov2 needs transformers and torch: "
+                "pip install 'tomopipe[torch]'"
+            ) from error
         self.pooled = checkpoint.n_windows > 1
-        backbone = {f"backbone.{k}": v for k, v in self.backbone.state_dict().items()}
-        self.load_state_dict(backbone | rest, strict=True)
+        try:
+            state = _renamed(checkpoint.state, window_px // PATCH_PX)
+            width = state["backbone.layernorm.weight"].shape[0]
+            config = Dinov2Config(
+                hidden_size=width,
+                num_hidden_layers=sum(key.endswith("norm1.weight") for key in state),
+                num_attention_heads=width // _HEAD_WIDTH,
+                image_size=window_px,
+                patch_size=PATCH_PX,
+            )
+            with torch.device("meta"):  # no random weights only to be replaced
+                self.backbone = Dinov2Model(config)
+                self.head = nn.Linear(width, 2)
+                if self.pooled:
+                    self.attention = nn.Sequential(nn.Linear(width, width), nn.Tanh())
+                    self.gate = nn.Sequential(nn.Linear(width, width), nn.Sigmoid())
+                    self.fc = nn.Linear(width, 1)
+            self.load_state_dict(state, strict=True, assign=True)
+        except (KeyError, RuntimeError, ValueError, ZeroDivisionError) as error:
+            raise TomopipeError(
+                f"{checkpoint.path}: expected the weights of a DINOv2 classifier (ViT-S, B or L); "
+                f"got {' '.join(str(error).split())[:400]}"
+            ) from error
         self.eval()
 
     def forward(self, windows: torch.Tensor) -> torch.Tensor:
@@ -76,46 +162,33 @@ class Classifier(nn.Module):
     def score(self, windows: NDArray[np.float32]) -> float:
         """Return the probability, 0 to 1, that a slice has the right COR.
 
-        Windows (n_windows, window_px, window_px) are from
-        `tomopipe.cor.ai.dinov2_windows.cut_windows`.
+        Windows (n_windows, window_px, window_px) are from `tomopipe.cor.ai.dinov2.cut_windows`.
         """
         device = self.head.weight.device
         logits = self(torch.from_numpy(windows).to(device))
         return float(torch.softmax(logits.double(), dim=0)[1])
 
 
-def make_backbone(checkpoint: Checkpoint, window_px: int) -> nn.Module:
-    """Return the ViT of a checkpoint for windows of one size, a multiple of 14 px.
+def _renamed(state: State, n_patches: int) -> State:
+    """Weights by the names of transformers, for a side of so many patches.
 
-    It is a `transformers.Dinov2Model`; the class token of its last layer is the feature.
+    The joint weights of query, key and value become three.
     """
-    try:
-        from transformers import Dinov2Config, Dinov2Model
-    except ImportError as error:
-        raise TomopipeError(
-            "predict_cor.methods: dinov2 needs transformers and torch: "
-            "pip install 'tomopipe[torch]'"
-        ) from error
-    state = {
-        key.removeprefix("model."): value
-        for key, value in checkpoint.state.items()
-        if key.startswith("model.")
-    }
-    state["pos_embed"] = scale_positions(state["pos_embed"], window_px // PATCH_PX)
-    config = Dinov2Config(
-        hidden_size=checkpoint.width,
-        num_hidden_layers=checkpoint.depth,
-        num_attention_heads=checkpoint.width // HEAD_WIDTH,
-        image_size=window_px,
-        patch_size=PATCH_PX,
-    )
-    with torch.device("meta"):  # no random weights only to be replaced
-        backbone = Dinov2Model(config)
-    backbone.load_state_dict(rename(state), strict=True, assign=True)
-    return backbone.eval()
+    renamed: State = {}
+    for key, value in state.items():
+        name = key
+        for old, new in _RENAMED.items():
+            name = name.replace(old, new)
+        if _QKV in name:
+            for part, part_value in zip("qkv", value.chunk(3), strict=True):
+                renamed[name.replace(_QKV, f".attention.{part}_proj.")] = part_value
+        else:
+            scaled = _scale_positions(value, n_patches) if key == "model.pos_embed" else value
+            renamed[name] = scaled
+    return renamed
 
 
-def scale_positions(positions: torch.Tensor, n_patches: int) -> torch.Tensor:
+def _scale_positions(positions: torch.Tensor, n_patches: int) -> torch.Tensor:
     """Interpolate a position embedding (1, 1 + n * n, width) to another grid, as Meta's models do.
 
     The class token's position comes first. Returns the same tensor if the grid is.
@@ -128,32 +201,3 @@ def scale_positions(positions: torch.Tensor, n_patches: int) -> torch.Tensor:
     grid = nn.functional.interpolate(grid, scale_factor=(scale, scale), mode="bicubic")
     grid = grid.permute(0, 2, 3, 1).flatten(1, 2)
     return torch.cat([positions[:, :1], grid], dim=1)
-
-
-def rename(state: State) -> State:
-    """Give the weights of a backbone, in Meta's names, those that transformers has for them.
-
-    The joint weights of query, key and value become three.
-    """
-    renamed: State = {}
-    for key, value in state.items():
-        outer, _, inner = key.partition("blocks.")
-        if outer or not inner:
-            renamed[_renamed(key, _OUTER)] = value
-            continue
-        number, _, name = inner.partition(".")
-        layer = f"encoder.layer.{number}"
-        if name.startswith("attn.qkv."):
-            for part, part_value in zip(_QKV, value.chunk(3), strict=True):
-                renamed[f"{layer}.{part}.{name.rpartition('.')[2]}"] = part_value
-        else:
-            renamed[f"{layer}.{_renamed(name, _INNER)}"] = value
-    return renamed
-
-
-def _renamed(name: str, table: dict[str, str]) -> str:
-    """The other name of a tensor, or of a layer with its weight or bias."""
-    if name in table:
-        return table[name]
-    layer, _, which = name.rpartition(".")
-    return f"{table[layer]}.{which}"
