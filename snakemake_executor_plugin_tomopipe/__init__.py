@@ -2,10 +2,11 @@
 
 A submission is one sbatch that starts one Snakemake, which runs the jobs side by side. Each job
 succeeds or fails by itself: a failed one stops no other and is submitted again alone.
-Every start of Snakemake loads this package, which therefore loads tomopipe only as it submits.
+Every start of Snakemake loads this package, which therefore loads what is slow only as it submits.
 """
 
 import asyncio
+import getpass
 import os
 import secrets
 import shlex
@@ -25,6 +26,7 @@ from snakemake_interface_executor_plugins.settings import CommonSettings, Execut
 
 from snakemake_executor_plugin_tomopipe import queue
 from snakemake_executor_plugin_tomopipe.batches import Batch, data_error, is_done, members, pack
+from tomopipe.campaign import slurm
 
 _LOGS = Path(".snakemake", "slurm_logs")
 _SETTLE_S = 1.0  # jobs that come within this time share submissions
@@ -125,7 +127,8 @@ class Executor(RemoteExecutor):
         try:
             numbers = [batch.number for batch in self._submitted]
             name = self._name if any(batch.may_be_queued for batch in self._waiting) else ""
-            for text in queue.cancel(numbers, name):
+            of_run = [f"--name={name}", f"--user={getpass.getuser()}"] if name else []
+            for text in filter(None, (slurm.cancel(numbers), slurm.cancel([], *of_run))):
                 print(f"tomopipe: {text}", file=sys.stderr)
         finally:
             if is_free:
@@ -237,15 +240,15 @@ class Executor(RemoteExecutor):
         """Ask SLURM for the states of all submissions, and report those that have ended."""
         batches = list(self._submitted)
         try:
-            states = queue.states([batch.number for batch in batches], self._name)
-        except queue.NoAnswerError as error:
+            states = slurm.states([batch.number for batch in batches], self._name)
+        except slurm.NoAnswerError as error:
             self._say("ask", f"SLURM does not answer, it is asked again: {error}")
             return
         self._said.discard("ask")
         for batch in batches:
             state = states.get(batch.number, "")
             batch.n_unknown = 0 if state else batch.n_unknown + 1
-            if queue.has_ended(state) or batch.n_unknown >= _N_UNKNOWN:
+            if state in slurm.ENDED or batch.n_unknown >= _N_UNKNOWN:
                 self._submitted.remove(batch)
                 try:
                     self._close(batch, state or "no longer known")
@@ -256,18 +259,14 @@ class Executor(RemoteExecutor):
         log, jobs = self._log(batch), list[Any]()
         if state != "COMPLETED":
             jobs = [job for job in batch.jobs if not all(map(is_done, members(job)))]
-            queue.cancel([batch.number])  # SLURM may have queued it again
+            slurm.cancel([batch.number])  # SLURM may have queued it again
         for job in batch.jobs:
             if job not in jobs:
                 self.report_job_success(SubmittedJobInfo(job, external_jobid=batch.number))
         if jobs:
-            from tomopipe.campaign.slurm import failed_on
-
             why = f"SLURM job {batch.number}: {state}"
-            node = "" if log.exists() or state != "FAILED" else failed_on(batch.number)
-            if node:
-                why = f"{node} cannot write {Path.cwd()}: it must be there, under this path, on all"
-                why += " nodes"
+            if state == "FAILED" and not log.exists():
+                why += f" without a log: {Path.cwd()} must be there, under this path, on all nodes"
             self._fail(jobs, why, batch.number, log)
         elif not self.workflow.executor_settings.keep_successful_logs:
             with suppress(OSError):
@@ -277,7 +276,8 @@ class Executor(RemoteExecutor):
         self, jobs: Sequence[Any], why: str, number: str = "", log: Path | None = None
     ) -> None:
         """Report the failure of jobs, and say why, once for all."""
-        from tomopipe.campaign.failures import note_error
+        from tomopipe.campaign.failures import record_not_begun
+        from tomopipe.errors import RunEndedError
 
         logs = [str(log)] if log and log.exists() else []
         why += "".join(f"; see {os.path.relpath(path)}" for path in logs)
@@ -285,9 +285,9 @@ class Executor(RemoteExecutor):
         self.logger.error(f"a submission of {names} failed: {why}")
         for job in jobs:
             lacking = [member for member in members(job) if not is_done(member)] or members(job)
-            for member in lacking:
-                if member.log:
-                    note_error(member.log[0], member.input, member.output, why, number)
+            if lacking[0].log and not self._is_cancelled:
+                with suppress(OSError, RunEndedError):  # no room
+                    record_not_begun(lacking[0].log[0], why, number)
             info = SubmittedJobInfo(job, external_jobid=number or None, aux={"lacking": lacking})
             self.report_job_error(info, msg=why, aux_logs=logs)
 

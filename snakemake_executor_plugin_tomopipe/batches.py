@@ -1,7 +1,8 @@
 """Batches: the jobs of one submission, and what it asks SLURM for.
 
 The resource `batch` of a rule says how many of its jobs share a submission at most, `cpu_ms` how
-long each computes. The other resources are those of the plugin snakemake-executor-plugin-slurm.
+long each computes, `wall_s` how long it may take beside others. The other resources are those of
+the plugin snakemake-executor-plugin-slurm.
 """
 
 import math
@@ -17,10 +18,13 @@ from typing import Any
 
 from snakemake_interface_executor_plugins.utils import encode_target_jobs_cli_args
 
+from tomopipe.campaign.slurm import node_mb, time_limit_min
+
 _MOST_CPU_S = 440  # of the jobs of one submission
 _START_S = 3.0  # of a submission: Snakemake and imports, on one core
 _USED = 0.6  # of the cores and the time that a submission holds
 _COMMENT = 200  # characters
+_LEAST_MIN = 10  # that a job asks for, however short it is
 
 
 def members(job: Any) -> list[Any]:
@@ -63,6 +67,7 @@ class Need:
     threads: int
     mem_mb: int
     runtime_min: int
+    wall_s: int  # beside others: without the least that `runtime` is
     cpu_s: float
     batch: int
 
@@ -72,8 +77,10 @@ class Need:
         each = [dict(member.resources.items()) for member in members(job)]
         numbers = {
             name: [value for asked in each if isinstance(value := asked.get(name), int)]
-            for name in ("mem_mb", "runtime", "cpu_ms", "batch")
+            for name in ("mem_mb", "runtime", "wall_s", "cpu_ms", "batch")
         }
+        # not where somebody asks for another time
+        least = numbers["wall_s"] and all(n <= _LEAST_MIN for n in numbers["runtime"])
         texts: dict[str, Any] = {}
         for asked in each:
             texts = {name: value for name, value in asked.items() if value} | texts
@@ -81,7 +88,8 @@ class Need:
             texts=texts,
             threads=max(member.threads for member in members(job)),
             mem_mb=max(numbers["mem_mb"], default=0),
-            runtime_min=sum(numbers["runtime"]),
+            runtime_min=(runtime_min := sum(numbers["runtime"])),
+            wall_s=sum(numbers["wall_s"]) if least else 60 * runtime_min,
             cpu_s=sum(numbers["cpu_ms"]) / 1000,
             batch=min(numbers["batch"], default=1),
         )
@@ -144,18 +152,15 @@ class Batch:
     @property
     def mem_mb(self) -> int:
         """Memory of a submission: at most a node's, with which fewer jobs run side by side."""
-        from tomopipe.campaign.slurm import node_mb
-
         asked = sum(sorted((need.mem_mb for need in self.needs), reverse=True)[: self._n_side])
         return min(asked, node_mb(self._partition) or asked)
 
     @property
     def runtime_min(self) -> int:
         """Time of a submission: at most its partition's."""
-        from tomopipe.campaign.slurm import time_limit_min
-
         n_after_another = math.ceil(len(self.needs) / self._n_side)
-        asked = n_after_another * max(need.runtime_min for need in self.needs)
+        wall_s = n_after_another * max(need.wall_s for need in self.needs)
+        asked = max(*(need.runtime_min for need in self.needs), math.ceil(wall_s / 60))
         return min(asked, time_limit_min(self._partition) or asked)
 
     @property

@@ -14,7 +14,7 @@ from tomopipe.campaign.files import Files
 from tomopipe.report import pictures
 from tomopipe.steps.report import report
 from tomopipe.watch.live_page import write_page
-from tomopipe.watch.verdicts import Verdict
+from tomopipe.watch.watched_scans import Verdict
 
 pytestmark = pytest.mark.browser
 
@@ -151,7 +151,7 @@ def test_nothing_sticks_out(visit, width):
 
 @pytest.mark.parametrize("width", [2560, 820])
 def test_all_columns_of_the_page_of_a_watch_are_seen(visit, tmp_path, width):
-    rule = "unchanged for 10 s, whether closed cannot be seen, frames equal angles"
+    rule = "unchanged for 10 s, whether closed cannot be seen"
     why = "the sample moved between projections 89 and 90 of those in use: not accepted"
     event = {"path": "", "at": 0.0, "rule": rule, "has_verdict": True, "seconds": 39.0}
     name = "long-name_of_a_sample_from_beamtime_012"

@@ -93,11 +93,9 @@ class Server:
     ----------
     folder : Path
         For the library, the socket and what the processes print; its path is short.
-    preload : sequence of str, optional
-        Modules to load at first.
     """
 
-    def __init__(self, folder: Path, preload: Sequence[str] = _PRELOADED) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.address = str(folder / "socket")
         self.state = folder / "state"
@@ -106,7 +104,7 @@ class Server:
             "LD_PRELOAD": str(build(folder)),
             "PYTHONPATH": os.pathsep.join([str(HOME), os.environ.get("PYTHONPATH", "")]),
         }
-        command = [sys.executable, "-m", "tests.faults.harness", self.address, *preload]
+        command = [sys.executable, "-m", "tests.faults.harness", self.address, *_PRELOADED]
         with (folder / "server.out").open("w") as out:
             self._process = subprocess.Popen(
                 command, env=environment, cwd=HOME, stdout=out, stderr=out, start_new_session=True
@@ -268,11 +266,6 @@ def _rule_of(script: str) -> str:
     return Path(script).stem.split(".")[-1]
 
 
-def _script(path: str) -> None:
-    _arm(_rule_of(path))
-    runpy.run_path(path, run_name="__main__")
-
-
 def _script_in_new_run(path: str) -> None:
     """Run a script that was kept, as the only job of a run of its own."""
     from tomopipe.storage import run_folder as runs
@@ -289,20 +282,9 @@ def _script_in_new_run(path: str) -> None:
             runs.end_all(Path("results"))
 
 
-def _call(module: str, function: str, *arguments: str) -> None:
-    """Call a function of a test."""
-    import importlib
-
-    found = getattr(importlib.import_module(module), function)
-    _arm(function)
-    found(*arguments)
-
-
 _DO = {
     "snakemake": _snakemake,
-    "script": _script,
     "script in a new run": _script_in_new_run,
-    "call": _call,
 }
 
 
@@ -574,9 +556,6 @@ class Bench:
     def wrong_after_clean_run(self) -> list[str]:
         """Run again, as people do; say what is not as it was without any fault."""
         try:
-            is_locked = any((self.campaign / ".snakemake" / "locks").glob("*"))
-            if is_locked and self.snakemake("--unlock"):
-                return ["stuck: it cannot be unlocked"]
             if status := self.snakemake():
                 return [f"stuck: {status}"]
         except TimeoutError:

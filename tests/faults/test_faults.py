@@ -147,20 +147,17 @@ def test_main_process_killed_at_any_moment(bench, seed):
     assert not failures
 
 
-@pytest.mark.parametrize("how", ["--nolock", "--unlock"])
-def test_two_runs_at_once(bench, seed, how):
-    """The second takes the first one's folder away: what is left of the first writes nothing."""
+def test_two_runs_at_once(bench, seed):
+    """The second is refused, or begins when the first has ended."""
     chance = random.Random(seed)
     for _ in range(5 if MINUTES else 1):
         missing = {path for rule in ("full_recon", "stitch") for path in bench.outputs(rule)}
         bench.restore(*missing)
         first = bench.start()
         time.sleep(chance.uniform(0.5, 2.5))
-        if how == "--unlock":
-            assert bench.snakemake("--unlock") == 0, bench.said()
-        second = bench.start(*["--nolock"] * (how == "--nolock"))
+        second = bench.start()
         first.wait()
         second.wait()
         wrong = bench.wrong_after_clean_run()
-        note(f"two runs at once, {how}", wrong)
+        note("two runs at once", wrong)
         assert not wrong, bench.said()

@@ -200,7 +200,6 @@ def test_cancelled_timed_out_and_drained_jobs_end(campaign, holding, tmp_path):
     # which has left no status itself
     (told,) = (s for scan in COR_PX if (s := status_of(campaign, scan))["state"] == "failed")
     assert (told["error"], told["slurm_job"]) == (f"SLURM job {pending[0]}: CANCELLED", pending[0])
-    assert re.search(f"tomopipe: full_recon did not begin: ._.: {told['error']}\n", text)
     assert state_of(pending[1]) == "COMPLETED"
     again = snakemake(campaign)
     assert again.status == 0, again.text

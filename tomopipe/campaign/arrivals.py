@@ -8,7 +8,6 @@ angles, if it lists them, all written.
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,24 +25,16 @@ MARKER = ".done"
 ABORTED = 6
 
 
-@dataclass(frozen=True)
+@dataclass
 class Arrival:
-    """A raw file that is taken into the run: its state, and the rule by which."""
+    """A raw file that is not taken yet in its present state, or is taken now."""
 
     path: str  # as the config spells it
-    state: State  # size, time of change (ns), inode
-    rule: str  # in words
-    fault: str = ""  # why it is not complete: it was aborted; "" if it is
-    last_byte: float = 0.0  # time of its last change, Unix seconds
-
-
-@dataclass
-class _Seen:
     state: State
-    since_s: float
-    since: float  # Unix seconds
-    fault: str | None = None  # fault of its frames and angles in this state; "" if none
-    counted: bool = False  # whether its angles tell how many frames it should have
+    since_s: float = 0.0  # when it was first seen in this state, monotonic clock
+    last_byte: float = 0.0  # time of its last change, Unix seconds
+    rule: str = ""  # by which it is taken
+    fault: str = ""  # why it is not complete: it was aborted; "" if it is
 
 
 @dataclass
@@ -52,17 +43,12 @@ class Arrivals:
 
     directory: Path  # the campaign folder
     settle_s: float  # how long a file must not have changed
-    # says why the frames of a file, by its path, are incomplete ("" if they are complete), and
-    # whether its angles count them
-    frames_of: Callable[[str], tuple[str, bool]]
+    # says why the frames of a file, by its path, are incomplete; "" if they are complete
+    fault_of: Callable[[str], str]
     # why each file that has settled is not taken
     waiting: dict[str, str] = field(default_factory=dict)
-    _seen: dict[str, _Seen] = field(default_factory=dict)
-
-    @property
-    def pending(self) -> set[str]:
-        """The files that exist and are not taken in their present state."""
-        return set(self._seen)
+    # the files that exist and are not taken in their present state
+    pending: dict[str, Arrival] = field(default_factory=dict)
 
     def look(
         self, paths: Iterable[str], occupied: Mapping[str, State], now_s: float
@@ -71,55 +57,54 @@ class Arrivals:
 
         `now_s`: monotonic clock.
         """
-        arrivals, pending = [], dict[str, _Seen]()
+        arrivals, before = [], self.pending
+        self.pending, self.waiting = {}, {}
         for path in paths:
             state = file_state(self.directory / path)
             if state is None or occupied.get(path) == state:
                 continue
-            seen = self._seen.get(path)
-            if seen is None or seen.state != state:
-                seen = _Seen(state, now_s, _last_byte(state))
-            pending[path] = seen
-            if result := self._arrival(path, seen, now_s - seen.since_s):
-                arrivals.append(result)
-                del pending[path]
-        self._seen = pending
-        self.waiting = {path: why for path, why in self.waiting.items() if path in pending}
+            arrival = before.get(path)
+            if arrival is None or arrival.state != state:
+                arrival = Arrival(path, state, now_s, _last_byte(state))
+            if self._is_due(arrival, now_s - arrival.since_s):
+                arrivals.append(arrival)
+            else:
+                self.pending[path] = arrival
         return arrivals
 
-    def _arrival(self, path: str, seen: _Seen, unchanged_s: float) -> Arrival | None:
-        marked = os.path.exists(self.directory / f"{path}{MARKER}")
-        if unchanged_s < self.settle_s and not marked:
-            return None
-        if seen.fault is None:
-            with suppress(StillWrittenError):  # asked again at the next look
-                seen.fault, seen.counted = self.frames_of(path)
-        settled = f"unchanged for {self.settle_s:g} s"
-        rule = f"marker {os.path.basename(path)}{MARKER}" if marked else settled
-        if seen.fault == "":
-            if file_state(self.directory / path) != seen.state:
-                return None  # it changed while it was read
-            rule += ", frames equal angles" * seen.counted
-            return Arrival(path, seen.state, rule, last_byte=seen.since)
-        self.waiting[path] = seen.fault or "is still written"
-        if seen.fault and unchanged_s >= max(1.0, ABORTED * self.settle_s):
-            fault = f"not complete after {unchanged_s:.0f} s ({seen.fault}): skipped"
-            return Arrival(path, seen.state, rule, fault, last_byte=seen.since)
-        return None
+    def _is_due(self, arrival: Arrival, unchanged_s: float) -> bool:
+        path, name = arrival.path, os.path.basename(arrival.path)
+        is_marked = os.path.exists(self.directory / f"{path}{MARKER}")
+        if unchanged_s < self.settle_s and not is_marked:
+            return False
+        arrival.rule = (
+            f"marker {name}{MARKER}" if is_marked else f"unchanged for {self.settle_s:g} s"
+        )
+        try:
+            fault = self.fault_of(path)
+        except StillWrittenError:
+            self.waiting[path] = "is still written"
+            return False
+        if not fault:  # unless it changed while it was read
+            return file_state(self.directory / path) == arrival.state
+        self.waiting[path] = fault
+        if unchanged_s < max(1.0, ABORTED * self.settle_s):
+            return False
+        arrival.fault = f"not complete after {unchanged_s:.0f} s ({fault}): skipped"
+        return True
 
 
-def frames_of_scan(campaign: Campaign, scan: str) -> tuple[str, bool]:
-    """Say why the frames of a scan are incomplete, "" if they are complete; and if angles tell.
+def fault_of_scan(campaign: Campaign, scan: str) -> str:
+    """Say why the frames of a scan are incomplete; "" if they are complete.
 
     StillWrittenError if its writer has it open.
     """
     try:
-        metadata = campaign.raw_scan(scan).metadata()
-        return incomplete(metadata), metadata.theta_deg is not None and not metadata.fits_any
+        return incomplete(campaign.raw_scan(scan).metadata())
     except StillWrittenError:
         raise
     except (TomopipeError, OSError) as error:
-        return str(error).removeprefix(f"{campaign.scans[scan].path}: "), False
+        return str(error).removeprefix(f"{campaign.scans[scan].path}: ")
 
 
 def _last_byte(state: State) -> float:

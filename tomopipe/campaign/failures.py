@@ -15,28 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tomopipe.campaign import slurm
-from tomopipe.campaign.files import VOLUMES, Files, Logs
-from tomopipe.campaign.job_status import CLOCKS_S, STEP_ORDER, JobStatus, read_job
+from tomopipe.campaign.files import LOGS, VOLUMES, Files, Logs
+from tomopipe.campaign.job_status import JobStatus, read_job
 from tomopipe.campaign.log import status_path
 from tomopipe.campaign.results import center_by_hand
+from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.json_files import json_or, text
 
 STEPS = ("try_recon", "predict_cor")
 Stat = tuple[int | None, int | None]  # size in bytes, modification time in ns
-
-
-@dataclass(frozen=True)
-class JobError:
-    """What a cluster `said` of a job that failed: `error` and `slurm_job`."""
-
-    said: dict[str, str]
-    inputs: set[str]
-    outputs: set[str]
-
-
-JOB_ERRORS: dict[str, JobError] = {}
-"""Jobs of the run of this process that failed, by their log."""
 
 
 @dataclass(frozen=True)
@@ -92,54 +80,18 @@ def record_failures(
     return recorded
 
 
-def record_not_begun(
-    logs: Path, jobs: Iterable[tuple[Path, Mapping[str, str]]], *, since: float
-) -> list[JobStatus]:
-    """Write for jobs of a run, begun at `since`, that failed without it the status that they lack.
+def record_not_begun(log: str, error: str, slurm_job: str = "") -> None:
+    """Write the status of a job that a cluster failed before it began in this run.
 
-    `jobs` are their logs, and what is known, `error` and `slurm_job`; those of no step of ours are
-    left out. Returns what was written. A log of before is removed, as by a job that begins.
+    A log of before is removed, as by a job that begins.
     """
-    recorded = []
-    for log, said in jobs:
-        path, now_s = status_path(log), time.time()
-        if log.parents[1] != logs or path.parent.name not in STEP_ORDER:
-            continue
-        if log.exists() and log.stat().st_mtime < since:
-            log.unlink()
-        ended = {"state": "failed", "start": now_s, "end": now_s, "may_pass": True}
-        write_json({**said, **ended}, path)
-        if job := read_job(path):
-            recorded.append(job)
-    return recorded
-
-
-def note_error(
-    log: str, inputs: Iterable[str], outputs: Iterable[str], error: str, slurm_job: str = ""
-) -> None:
-    """Keep what a cluster said of a job that failed, perhaps before it began."""
-    said = {"error": error, "slurm_job": slurm_job}
-    said = {key: value for key, value in said.items() if value}
-    JOB_ERRORS[str(log)] = JobError(said, {*map(str, inputs)}, {*map(str, outputs)})
-
-
-def not_begun(run: str) -> list[tuple[str, dict[str, str]]]:
-    """Return the logs of the jobs that failed finally without a status of this run, and why.
-
-    Without those that only follow on another of them.
-    """
-    failed = dict(JOB_ERRORS)
-    states = {log: _state_in(run, log) for log in failed}
-    missing = {path for log in failed if states[log] != "done" for path in failed[log].outputs}
-    return [
-        (log, job.said) for log, job in failed.items() if not (states[log] or job.inputs & missing)
-    ]
-
-
-def _state_in(run: str, log: str) -> str:
-    """Return the state of the job of a log in a run; "" if it has not begun there."""
-    status = json_or(status_path(log), {})
-    return text(status.get("state")) if status.get("run") == run else ""
+    path, now_s = Path(log), time.time()
+    is_ours = path.parts[-3:-2] == (LOGS.folder,)
+    run = json_or(status_path(path), {}).get("run") if is_ours else None
+    if is_ours and (not run or run != os.environ.get(run_folder.VARIABLE)):
+        path.unlink(missing_ok=True)
+        status = {"error": error, "slurm_job": slurm_job, "state": "failed", "may_pass": True}
+        write_json(status | {"start": now_s, "end": now_s}, status_path(path))
 
 
 def plain_error(text: str, step: str) -> str:
@@ -158,25 +110,6 @@ def _reason(job: JobStatus | None, since: float) -> str:
     ended = slurm.job_states([number]).get(number, "") if number else ""
     of_slurm = f", SLURM job {number} ({ended})" if ended in slurm.ENDED else ""
     return f"killed or timed out on {job.host or 'its node'}{of_slurm}; see the log"
-
-
-def begun(logs: Logs[Path], step: str) -> set[str]:
-    """Name the scans of which a job of a step has begun, by one listing, not a look for each."""
-    with suppress(FileNotFoundError):
-        return {name.removesuffix(".json") for name in os.listdir(logs.status(step, "").parent)}
-    return set()
-
-
-def has_no_end(log: Path, *, since: float) -> bool:
-    """Tell from the status beside its log whether a job began after `since`, and was killed."""
-    job = _begun(log, since)
-    return job is not None and job.state in ("running", "lost")
-
-
-def _begun(log: Path, since: float) -> JobStatus | None:
-    """Return the status beside the log of a job; None if it began before `since`."""
-    job = read_job(status_path(log))
-    return job if job is not None and job.start_s >= since - CLOCKS_S else None
 
 
 def is_made(files: Files[Path], step: str, key: str) -> bool:

@@ -1,13 +1,11 @@
-"""Jobs of SLURM: queued and running ones by squeue, ended ones by sacct; ended by scancel.
+"""SLURM: how jobs are (sacct, squeue), their end (scancel), partitions (sinfo), accounts.
 
-All are called with a time limit. Where they do not answer (no SLURM, no accounting, a controller
-that is down) nothing is known, and they are left alone for a minute.
+All commands are called with a time limit.
 """
 
 import getpass
 import math
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import Sequence
@@ -16,11 +14,14 @@ from pathlib import Path
 
 import yaml
 
-_SECONDS = 10.0
+_SECONDS = 10.0  # for questions of people
+_ASK_S = 30.0  # for those of a run
 _LEFT_ALONE_S = 60.0
 _CANCEL_S = 40.0  # less than `tomopipe stop` waits
-_silent: dict[str, float] = {}  # paths of commands that did not answer, and when
+_unanswered_s = [-math.inf]  # when people's last question was not answered
 _SHOW = ["sacctmgr", "--noheader", "--parsable2", "show"]
+_SQUEUE = ["squeue", "--noheader", "--states=all", "--format=%A|%T"]
+_SACCT = ["sacct", "--noheader", "--allocations", "--parsable2", "--format=JobID,State"]
 _LIMITS = "--format=%P|%l"
 _BATCH = 500  # job numbers in one call: the length of a command is limited
 #: Final states: no job runs again under the same number.
@@ -30,30 +31,91 @@ ENDED = frozenset(
         *("OUT_OF_MEMORY", "PREEMPTED", "TIMEOUT"),
     }
 )
+_QUEUED_AGAIN = {"BOOT_FAIL", "NODE_FAIL", "PREEMPTED"}  # if the site, and the job, let SLURM
+# answers about jobs, not failures to answer
+_ANSWERS = ("Invalid job id", "accounting storage is disabled")
 _HAS_ENDED = re.compile(r"job id (\d+)\S*: (?:Invalid job id|Job/step already complet)")
 NOT_CANCELLED = "SLURM jobs could not be cancelled"  # a line of a run's log begins with it
 
 
+class NoAnswerError(Exception):
+    """SLURM does not answer."""
+
+
+def call(
+    command: Sequence[str], *, within_s: float, text: str = ""
+) -> "subprocess.CompletedProcess[str]":
+    """Call a command of SLURM; OSError or SubprocessError if it cannot answer."""
+    # in a session of its own: Ctrl-C in a terminal would reach an sbatch that is half done
+    return subprocess.run(
+        command,
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=within_s,
+        start_new_session=True,
+    )
+
+
+def one_line(text: str) -> str:
+    """Return what a command said, in one line."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    first, *more = lines or [""]
+    return "; ".join([first, *(line.removeprefix("sbatch: error: ") for line in more)])
+
+
+def states(numbers: Sequence[str], name: str = "", *, within_s: float = _ASK_S) -> dict[str, str]:
+    """Return the states of jobs, of this name; SLURM has forgotten the missing ones.
+
+    The accounting may know an earlier job of the same number, where SLURM counts anew: hence the
+    name. One that its node failed has not ended if SLURM has queued it again, which squeue knows
+    first. NoAnswerError if not even squeue answers, or sacct fails and squeue has forgotten a job.
+    """
+    result, no_answer = dict[str, str](), ""
+    try:
+        result = _states([*_SACCT, *([f"--name={name}"] if name else [])], numbers, within_s)
+    except NoAnswerError as error:
+        no_answer = str(error)
+    ended = {number for number, state in result.items() if state in ENDED - _QUEUED_AGAIN}
+    result |= _states(_SQUEUE, [number for number in numbers if number not in ended], within_s)
+    if no_answer and any(number not in result for number in numbers):
+        raise NoAnswerError(no_answer)
+    return result
+
+
 def job_states(numbers: Sequence[str]) -> dict[str, str]:
-    """Return states from squeue, and from sacct for jobs that it no longer knows."""
-    states = _states(["squeue", "--noheader", "--states=all", "--format=%A|%T"], numbers)
-    rest = [number for number in numbers if number not in states]
-    sacct = ["sacct", "--noheader", "--allocations", "--parsable2", "--format=JobID,State"]
-    return states | _states(sacct, rest)
+    """Return the states of jobs that SLURM tells soon; if it does not it is left for a minute."""
+    if not numbers or time.monotonic() - _unanswered_s[0] < _LEFT_ALONE_S:
+        return {}
+    try:
+        return states(numbers, within_s=_SECONDS)
+    except NoAnswerError:
+        _unanswered_s[0] = time.monotonic()
+        return {}
 
 
-def _states(command: list[str], numbers: Sequence[str]) -> dict[str, str]:
-    rows = _ask_about(command, numbers, n_cells=2)
+def _states(command: list[str], numbers: Sequence[str], within_s: float) -> dict[str, str]:
+    rows = []
+    for first in range(0, len(numbers), _BATCH):
+        jobs = ",".join(numbers[first : first + _BATCH])
+        rows += _ask([*command, "--jobs", jobs], within_s=within_s)
     # "CANCELLED by 1000"
     return {row[0]: row[1].split()[0] for row in rows if row[1].strip()}
 
 
-def failed_on(number: str) -> str:
-    """Return the node on which a job ended with an error of its own; "" if it did not."""
-    squeue = ["squeue", "--noheader", "--states=all", "--format=%T|%N"]
-    sacct = ["sacct", "--noheader", "--allocations", "--parsable2", "--format=State,NodeList"]
-    rows = _ask_about(squeue, [number], n_cells=2) or _ask_about(sacct, [number], n_cells=2)
-    return next((node for state, node in rows if state == "FAILED"), "")
+def _ask(command: list[str], *, within_s: float) -> list[list[str]]:
+    """Return the rows of two cells that a command prints; none where there is no SLURM."""
+    try:
+        done = call(command, within_s=within_s)
+    except FileNotFoundError:
+        return []
+    except (OSError, subprocess.SubprocessError) as error:
+        raise NoAnswerError(f"{command[0]}: {error}") from error
+    if done.returncode and not any(answer in done.stderr for answer in _ANSWERS):
+        raise NoAnswerError(f"{command[0]}: {one_line(done.stderr)}")
+    rows = [line.strip().split("|", 1) for line in done.stdout.splitlines()]
+    return [row for row in rows if len(row) == 2]
 
 
 def cancel(numbers: Sequence[str], *options: str) -> str:
@@ -64,13 +126,7 @@ def cancel(numbers: Sequence[str], *options: str) -> str:
     if not (numbers or options):
         return ""
     try:
-        done = subprocess.run(
-            ["scancel", *options, *numbers],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_CANCEL_S,
-        )
+        done = call(["scancel", *options, *numbers], within_s=_CANCEL_S)
     except (OSError, subprocess.SubprocessError) as error:
         said = [str(error)]
     else:
@@ -85,8 +141,15 @@ def cancel(numbers: Sequence[str], *options: str) -> str:
 
 @lru_cache(maxsize=4)
 def sinfo(within_s: float | None, *options: str) -> list[list[str]]:
-    """Return what sinfo says of each partition, its name first, asked once."""
-    return _ask(["sinfo", "--noheader", *options], n_cells=2, within_s=within_s)
+    """Return what sinfo says of each partition, its name first, asked once; [] without answer."""
+    return _rows(["sinfo", "--noheader", *options], within_s)
+
+
+def _rows(command: list[str], within_s: float | None) -> list[list[str]]:
+    try:
+        return _ask(command, within_s=within_s or _SECONDS)
+    except NoAnswerError:
+        return []
 
 
 def time_limit_min(partition: str) -> int | None:
@@ -114,16 +177,15 @@ def _of_partition(rows: list[list[str]], partition: str) -> list[str]:
     ]
 
 
-def read_profile(path: Path) -> tuple[int, list[dict[str, str]]]:
-    """Return the most submissions of a profile, and what its rules ask for; 0, [] if it is none."""
+def requests_of(path: Path) -> list[dict[str, str]]:
+    """Return what the rules of a profile ask for; [] if it is none."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         of_rules = (content.get("set-resources") or {}).values()
         resources = [content.get("default-resources") or {}, *of_rules]
-        texts = [{key: str(value or "") for key, value in keys.items()} for keys in resources]
-        return int(content.get("tomopipe-submissions", 100)), texts
+        return [{key: str(value or "") for key, value in keys.items()} for keys in resources]
     except (OSError, ValueError, AttributeError, TypeError, yaml.YAMLError):
-        return 0, []
+        return []
 
 
 def unknown_names(profile: Path, *, within_s: float | None = None) -> list[str]:
@@ -132,7 +194,7 @@ def unknown_names(profile: Path, *, within_s: float | None = None) -> list[str]:
     Submissions with them fail, or wait without a word. Nothing is said where SLURM does not answer.
     """
     sinfo.cache_clear()  # in a process that lives long
-    _, asked = read_profile(profile)
+    asked = requests_of(profile)
     target = {
         key: {name for keys in asked if keys.get(key) for name in keys[key].split(",")}
         for key in ("slurm_partition", "slurm_account")
@@ -142,7 +204,7 @@ def unknown_names(profile: Path, *, within_s: float | None = None) -> list[str]:
         known["partition"] = {name.rstrip("*") for name, _ in sinfo(within_s, _LIMITS)}
     if target["slurm_account"]:
         command = [*_SHOW, "assoc", f"user={user}", "format=Account,User"]
-        known["account"] = {name for name, _ in _ask(command, n_cells=2, within_s=within_s)}
+        known["account"] = {name for name, _ in _rows(command, within_s)}
     return [
         f"{profile}: SLURM has no {kind} {name}"
         + (f" for {user}" if kind == "account" else "")
@@ -151,46 +213,6 @@ def unknown_names(profile: Path, *, within_s: float | None = None) -> list[str]:
         for name in sorted(target[f"slurm_{kind}"] - there)
         if there
     ]
-
-
-def submit_limit() -> int | None:
-    """Return how many jobs this user, or the account, may have queued at once; None if unknown."""
-    command = [
-        *_SHOW,
-        "assoc",
-        f"user={getpass.getuser()}",
-        "format=DefaultQOS,MaxSubmit,GrpSubmit",
-    ]
-    of_qos = [*_SHOW, "qos", "format=Name,MaxSubmitPU,MaxSubmitPA,GrpSubmit"]
-    limits_of = {name: limits for name, *limits in _ask(of_qos, n_cells=4)}
-    limits = [
-        int(limit)
-        for qos, *of_user in _ask(command, n_cells=3)
-        for limit in (*of_user, *limits_of.get(qos or "normal", ()))
-        if limit.isdecimal()
-    ]
-    return min(limits, default=None)
-
-
-def _ask_about(command: list[str], numbers: Sequence[str], *, n_cells: int) -> list[list[str]]:
-    batches = (numbers[first : first + _BATCH] for first in range(0, len(numbers), _BATCH))
-    commands = ([*command, "--jobs", ",".join(batch)] for batch in batches)
-    return [row for command in commands for row in _ask(command, n_cells=n_cells)]
-
-
-def _ask(command: list[str], *, n_cells: int, within_s: float | None = None) -> list[list[str]]:
-    path = shutil.which(command[0])
-    if path is None or time.monotonic() - _silent.get(path, -math.inf) < _LEFT_ALONE_S:
-        return []
-    try:
-        answer = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=within_s or _SECONDS
-        )
-    except (OSError, subprocess.SubprocessError):
-        _silent[path] = time.monotonic()
-        return []
-    cells = [line.strip().split("|", n_cells - 1) for line in answer.stdout.splitlines()]
-    return [row for row in cells if len(row) == n_cells]
 
 
 def _seconds(text: str) -> float | None:

@@ -1,7 +1,6 @@
 """`tomopipe clean`, `convert` and `verify`: the files that a campaign has made."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -22,8 +21,8 @@ from tomopipe.commands.conversion import (
 )
 from tomopipe.commands.verification import damaged, recorded
 from tomopipe.cost.disk import shown_size
-from tomopipe.errors import TomopipeError, some_of
-from tomopipe.run.retention import of_gone_scans, removable, remove, unaccepted_scans
+from tomopipe.errors import TomopipeError
+from tomopipe.run.retention import accepted_scans, of_gone_scans, removable, remove
 from tomopipe.volumes.volume_read import clipped_text
 from tomopipe.volumes.volume_store import FORMATS
 
@@ -67,9 +66,6 @@ def verify(
         raise typer.Exit(1)
 
 
-_N_NAMED = 3  # scans for each reason
-
-
 def clean(
     directory: Directory = Path("."),
     config: ConfigFile = None,
@@ -87,7 +83,7 @@ def clean(
 
     Temporary is what `storage.keep_try` and `storage.keep_stacks` say. A scan is accepted when its
     COR needs no review and its volume was made at it; those of other scans stay, and if nothing is
-    removed the reasons are printed. The next run does not make the files again, and the review page
+    removed their number is printed. The next run does not make the files again, and the review page
     shows any COR from rows.h5.
 
     Example: `tomopipe clean mycampaign -n`
@@ -107,15 +103,8 @@ def clean(
     what = ", ".join(counts) or "no files"
     did = "would be removed" if dry_run else "removed"
     typer.echo(f"{what}, {shown_size(n_bytes)}: {did}")
-    if not (files or gone) and (unaccepted := unaccepted_scans(campaign)):
-        typer.echo(_why_kept(unaccepted))
-
-
-def _why_kept(scans: Mapping[str, Sequence[str]]) -> str:
-    n_scans = sum(map(len, scans.values()))
-    reasons = (f"{len(names)} {why} ({some_of(names, _N_NAMED)})" for why, names in scans.items())
-    verb = "scan is" if n_scans == 1 else "scans are"
-    return f"{n_scans} {verb} not accepted: {', '.join(reasons)}"
+    if not (files or gone) and (n := len(campaign.scans) - len(accepted_scans(campaign))):
+        typer.echo(f"{n} of {len(campaign.scans)} scans are not accepted; see tomopipe cor list.")
 
 
 Format = StrEnum("Format", ["mrc", "tiff", "zarr", "h5"])

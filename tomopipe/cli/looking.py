@@ -14,6 +14,7 @@ from tomopipe.cli.terminal import near
 from tomopipe.commands.option_sweep import first_known, known_cor_px, sweep_option
 from tomopipe.commands.status import read_status
 from tomopipe.config.effective import why_no_effect
+from tomopipe.reruns.settle import Settled
 from tomopipe.run.ending import has_ended, record_page, report_campaign
 
 
@@ -91,7 +92,7 @@ def report(
     if page == campaign.files.report and under_way(campaign.directory) is None:
         # what was not finished, or is to be made, the next run may show otherwise
         is_open = read_status(campaign).with_state("running", "lost") or not has_ended(campaign)
-        record_page(campaign, is_final=not (unread or is_open))
+        record_page(campaign, None if unread or is_open else Settled(campaign, looks_ahead=False))
     typer.echo(near(page))
 
 

@@ -47,7 +47,11 @@ def show(campaign: Campaign, *, is_whole: bool) -> None:
     for entry in entries:
         entry["why"] = "; ".join(filter(None, (*later[entry["scan"]], entry["why"])))
     eyes = [entry for entry in entries if entry["state"] in _EYES]
-    worst = eyes + [entry for entry in entries if _is_warned(entry)]
+    worst = eyes + [
+        entry
+        for entry in entries
+        if entry not in eyes and (_is_warned(entry) or later[entry["scan"]])
+    ]
     shown = entries if len(entries) <= MOST_ROWS else worst[:MOST_ROWS]
     if shown:
         screen.print(_table(shown, cors, _truth(campaign.directory)))

@@ -230,7 +230,6 @@ def _tell_end(directory: Path, status: int, started: Run, progress: Progress) ->
         return 1
     from tomopipe.campaign.campaign import campaign_from_data
     from tomopipe.cli import outcome
-    from tomopipe.run.ending import volumes_of_before
 
     n_done, n_all = progress.counts
     if status == 0 and not n_all:
@@ -239,10 +238,8 @@ def _tell_end(directory: Path, status: int, started: Run, progress: Progress) ->
     is_whole = status in (0, 3)
     with suppress(OSError):  # the terminal was closed
         outcome.show(campaign, is_whole=is_whole)
-    of_before = [] if is_whole else volumes_of_before(campaign)
     # whoever named targets is not told of other scans
-    of_all = progress.facts.get("unfinished", []) if progress.facts.get("is_whole") else []
-    unfinished = [*of_all, *of_before]
+    unfinished = progress.facts.get("unfinished", []) if progress.facts.get("is_whole") else []
     unfinished = [f"tomopipe: {line}" for line in unfinished]
     shown = {*unfinished, *(f"tomopipe: {line}" for line in progress.facts.get("said", []))}
     ours = [line for line in lines if line.startswith("tomopipe: ") and line not in shown]

@@ -16,8 +16,7 @@ from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli.options import ConfigFile, Directory
 from tomopipe.cli.terminal import bar, duration
 from tomopipe.commands.status import JobStatus, Status, as_record, read_status
-from tomopipe.run.ending import set_remarks, unfinished_scans, volumes_of_before
-from tomopipe.run.retention import gone_line
+from tomopipe.run.ending import set_remarks, unfinished_scans
 
 _WIDE = 100  # columns of the terminal from which details are shown
 _STYLE = {"running": "cyan", "failed": "red", "lost": "magenta"}
@@ -47,12 +46,10 @@ def status(
         console.print(Text("The last run was killed; `tomopipe run` goes on from there."))
     _show(result, console)
     if not (run or result.with_state("running")):  # else what lacks may be to come
-        for line in (*unfinished_scans(campaign), *volumes_of_before(campaign)):
+        for line in unfinished_scans(campaign):
             console.print(Text(line, style=_STYLE["failed"]))
         for remark in set_remarks(campaign):
             console.print(f"for RELION: {remark}", markup=False, highlight=False, soft_wrap=True)
-        if line := gone_line(campaign):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _show(result: Status, console: Console) -> None:

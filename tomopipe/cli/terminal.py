@@ -12,7 +12,7 @@ from typing import Any
 
 from tomopipe.errors import some_of
 from tomopipe.groups import grouped
-from tomopipe.reruns.words import is_news, is_of_cor
+from tomopipe.reruns.words import is_news
 from tomopipe.run.progress import Progress, Step
 
 WIDTH = 160  # width of tables in a pipe or a file
@@ -31,14 +31,13 @@ class Screen:
         self._is_live = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
         self._shown: dict[str, str] = {}
         self._n_drawn, self._start_s, self._plain_at_s = 0, time.monotonic(), -_PLAIN_S
-        self._reasons: dict[str, dict[str, None]] = {}  # with what they are of
-        self._told: set[str] = set()  # parts of reasons
+        self._told: set[str] = set()  # reasons, and their parts: of a series those of its scans
+        self._n_reasons = 0
         self._failed: set[tuple[str, str]] = set()
-        self._why = "", ""  # of the last that failed: what, and the reason
 
     def show(self, progress: Progress, *, at_end: bool = False) -> None:
         """Show news and the progress of each step."""
-        news = [*self._news(progress), *(self._sums() if at_end else ())]
+        news = list(self._news(progress))
         width = 20 * self._is_live
         lines = {name: step_line(name, step, width) for name, step in progress.steps.items()}
         changed = [line for name, line in lines.items() if line != self._shown.get(name)]
@@ -78,23 +77,13 @@ class Screen:
                     self._failed.update((what, job) for job in new)
                     see = f", see {near(log)}" if log else ""
                     shown = f"{len(new)} jobs, " * (len(new) > 1) + some_of(new, _N_NAMED)
-                    why = "as above" if (what, reason) == self._why and not log else reason
-                    self._why = what, reason
-                    yield f"{_FAILED[what]}: {shown}{f': {why}' if reason else ''}{see}"
-            elif name and is_news(reason):
-                names = self._reasons.setdefault(reason, {})
-                is_told = bool(names) or (is_of_cor(reason) and reason in self._told)
-                names[name] = None
-                if not is_told and len(self._reasons) <= _MOST_REASONS:
-                    self._told.update(reason.split("; "))  # of a series: those of its scans
+                    yield f"{_FAILED[what]}: {shown}{f': {reason}' if reason else ''}{see}"
+            elif name and is_news(reason) and reason not in self._told:
+                self._told |= {reason, *reason.split("; ")}
+                self._n_reasons += 1
+                if self._n_reasons <= _MOST_REASONS:
                     yield reason if name in reason else f"{name}: {reason}"
         progress.news.clear()
-
-    def _sums(self) -> Iterator[str]:
-        """Say for how many scans a reason was that is shown with the first of them."""
-        for reason, names in list(self._reasons.items())[:_MOST_REASONS]:
-            if len(names) > 1 and not is_of_cor(reason):
-                yield f"{len(names)} in all: {reason}"
 
     def _draw(self, news: list[str], lines: list[str]) -> None:
         size = shutil.get_terminal_size()

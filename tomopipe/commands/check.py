@@ -11,7 +11,7 @@ from pathlib import Path
 from tomopipe.campaign.campaign import Campaign, InventoryRows, override_faults
 from tomopipe.campaign.lock import is_watched
 from tomopipe.campaign.raw_files import path_problems
-from tomopipe.campaign.slurm import read_profile, submit_limit, time_limit_min, unknown_names
+from tomopipe.campaign.slurm import requests_of, time_limit_min, unknown_names
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.campaign.table import did_you_mean
 from tomopipe.config.blocks import AngleRange
@@ -243,16 +243,10 @@ def _slurm_profile(campaign: Campaign) -> Path:
 
 def _check_queue(path: Path, findings: Findings) -> None:
     """Compare the SLURM profile of a campaign with the cluster's limits for this user."""
-    most, asked = read_profile(path)
+    asked = requests_of(path)
     if not asked:
         return
     findings.errors += unknown_names(path)
-    limit = submit_limit()
-    if limit is not None and most > limit:
-        findings.warnings.append(
-            f"slurm/profile.yaml has tomopipe-submissions: {most}, and SLURM takes at most {limit} "
-            f"of you, or of your account, at once (sacctmgr): the others wait. Set {limit}"
-        )
     for partition in dict.fromkeys(keys.get("slurm_partition", "") for keys in asked):
         limit_min = time_limit_min(partition)
         if limit_min is not None and limit_min < _VOLUME_MIN:

@@ -10,7 +10,6 @@ import yaml
 
 from tomopipe.campaign.files import CONFIG, SNAKEFILE, TABLE, names_no_target
 from tomopipe.campaign.raw_files import matches
-from tomopipe.campaign.slurm import submit_limit
 from tomopipe.config.parse import read_config
 from tomopipe.errors import TomopipeError, saying
 from tomopipe.groups import grouped
@@ -161,11 +160,7 @@ def write_slurm_profile(
 
 
 def _of_site(template: str, site: Mapping[str, str | None]) -> str:
-    """Return the profile with partition, account and limit of a site."""
-    key = "tomopipe-submissions"
-    most = yaml.safe_load(template)[key]
-    if (limit := submit_limit() or most) < most:
-        template = template.replace(f"\n{key}: {most}\n", f"\n{key}: {limit}\n")
+    """Return the profile with partition and account of a site."""
     lines = [
         f"  slurm_{key}: {yaml.safe_dump(site[key]).splitlines()[0]}"
         for key in ("partition", "account")

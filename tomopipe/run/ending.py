@@ -1,25 +1,22 @@
 """The end of a run: records of failed jobs, report, exit status."""
 
 import json
-import os
 import re
 import sys
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from tomopipe.campaign.campaign import Campaign, read_inventory, stats_of
-from tomopipe.campaign.failures import STEPS, record_failures, record_not_begun
+from tomopipe.campaign.failures import STEPS, record_failures
 from tomopipe.campaign.files import STAR
-from tomopipe.campaign.job_status import read_job
 from tomopipe.campaign.relion_set import failed_stacks
 from tomopipe.campaign.results import (
-    other_cor_px,
     read_cor_json,
 )
 from tomopipe.campaign.stacks import find_stacks
 from tomopipe.errors import TomopipeError, is_of_the_system, some_of
-from tomopipe.groups import fault_lines, grouped, scans_named
+from tomopipe.groups import fault_lines, scans_named
 from tomopipe.reruns.made_again import wanted_now, why_again
 from tomopipe.reruns.option_faults import nothing_usable, unused_cors
 from tomopipe.reruns.receipts import Receipts
@@ -31,7 +28,6 @@ from tomopipe.steps.resolve_cor import renew_paths
 from tomopipe.storage import run_folder
 from tomopipe.storage.json_files import json_or
 
-_MOST_SAID = 20  # most lines about scans
 _N_NAMED = 4  # scans in a line
 # Snakemake's words in its log when a person ended the run: then no scan has failed.
 _ENDED_BY_HAND = re.compile("Terminating processes on user request|Will exit after finishing")
@@ -40,19 +36,15 @@ _ENDED_BY_HAND = re.compile("Terminating processes on user request|Will exit aft
 def after_failure(
     campaign: Campaign,
     logs: Iterable[str],
-    not_begun: Iterable[tuple[str, Mapping[str, str]]] = (),
     *,
     since: float,
 ) -> None:
     """Record the jobs that failed finally, and write the report of the existing results.
 
     The campaign is as read when the run began, at `since` (Unix seconds); `logs` are Snakemake's.
-    `not_begun` are the logs of jobs that failed before, and what is said of their submissions.
     """
     if ended_by_hand(logs):
         return
-    with suppress(OSError):  # no room: the report names what there is
-        _say_not_begun(campaign, not_begun, since)
     files = stats_of(campaign.scans.values())
     failures = record_failures(campaign.results, campaign.logs.folder, files, since=since)
     for line in fault_lines((f"{f.step} {f.reason}", f.scan) for f in failures):
@@ -64,7 +56,7 @@ def after_failure(
         )
     if campaign.config.report.enabled and write_report(campaign):
         # it names failures, which the next run may mend without a change of what else it shows
-        record_page(campaign, is_final=False)
+        record_page(campaign)
 
 
 def after_success(campaign: Campaign, *, is_whole: bool) -> None:
@@ -95,26 +87,24 @@ def _renew_report(campaign: Campaign) -> None:
     if settled.pending:  # a raw file has gone, or is still written
         is_due = bool(failed_stacks(campaign, read_cor_json(campaign.files.cor_table)))
     if is_due and write_report(campaign):
-        record_page(campaign, is_final=True)
+        record_page(campaign, settled)
 
 
-def record_page(campaign: Campaign, *, is_final: bool) -> None:
-    """Write the receipt of a page that no job has written; if it is not final the next run does.
+def record_page(campaign: Campaign, settled: Settled | None = None) -> None:
+    """Write the receipt of a page that no job has written: what is decided, else the next run will.
 
     Nothing if it cannot be written, as in a campaign of somebody else.
     """
     with suppress(OSError, TomopipeError):
-        settled = Settled(campaign, looks_ahead=False)
         if not campaign.files.report.exists():
             return
-        is_final = is_final and not settled.pending
-        stated = (
-            settled.wanted.statement("report", "campaign", settled.cors)
-            if is_final
-            else {"step": "report"}
-        )
-        settled.receipts.write("report", "campaign", stated, [campaign.outputs.report])
-        settled.receipts.save()
+        if settled and not settled.pending:
+            stated = settled.wanted.statement("report", "campaign", settled.cors)
+        else:
+            stated = {"step": "report"}
+        receipts = settled.receipts if settled else Receipts(campaign.directory, campaign.outputs)
+        receipts.write("report", "campaign", stated, [campaign.outputs.report])
+        receipts.save()
 
 
 def at_exit(campaign: Campaign, receipts: Receipts | None = None) -> None:
@@ -130,20 +120,6 @@ def at_exit(campaign: Campaign, receipts: Receipts | None = None) -> None:
         receipts.save()
     if progress.is_read():
         progress.tell(unfinished=unfinished_scans(campaign))
-
-
-def _say_not_begun(
-    campaign: Campaign, not_begun: Iterable[tuple[str, Mapping[str, str]]], since: float
-) -> None:
-    """Record the jobs that failed before they began; say why, once for those of like words."""
-    results = [(campaign.directory / log, said) for log, said in not_begun]
-    jobs = record_not_begun(campaign.logs.folder, results, since=since)
-    # of another job of SLURM its number and its log differ
-    alike = grouped(((job.step, re.sub(r"\d+", "", job.error)), job) for job in jobs)
-    for (step, _), group in alike.items():
-        names = sorted(job.key for job in group)
-        n = f"{len(names)} jobs, " * (len(names) > 1)
-        _say(f"{step} did not begin: {n}{some_of(names, _N_NAMED)}: {group[0].error}")
 
 
 def write_report(campaign: Campaign) -> bool:
@@ -229,33 +205,6 @@ def _is_to_come(campaign: Campaign, scan: str) -> bool:
     return prediction is None or prediction.get("cor_px") is not None
 
 
-def volumes_of_before(campaign: Campaign) -> list[str]:
-    """Name the selected scans whose volume is of another COR, or of options whose job failed.
-
-    After a run that did not succeed; not in its process as it exits: HDF5, loaded there, would
-    crash it.
-    """
-    files, why, of_cor, others = campaign.files, why_again(campaign), [], []
-    try:
-        inventory, resolved = read_inventory(files.inventory), read_cor_json(files.cor_table)
-    except (OSError, TomopipeError):
-        return []
-    for scan in campaign.selected_scans(inventory):
-        volume = campaign.directory / campaign.volume(scan)
-        cor_px = resolved[scan]["cor_px"] if scan in resolved else None
-        if (made_px := other_cor_px(volume, cor_px, files.cor_table)) is not None:
-            of_cor.append(f"{scan} ({made_px:.2f})")
-        elif volume.exists() and (job := read_job(campaign.logs.status("full_recon", scan))):
-            reason = why("full_recon", scan) if job.state in ("failed", "lost") else ""
-            others += [f"{scan} ({reason})"] if reason else []
-    result = {"another COR": of_cor, "earlier options or files": others}
-    return [
-        f"volume of {what}, made again by the next run: {', '.join(scans)}"
-        for what, scans in result.items()
-        if scans
-    ]
-
-
 def _not_in_set(campaign: Campaign, scans: Sequence[str]) -> list[str]:
     """Name the scans without a stack for RELION, and why, in one line."""
     failed = failed_stacks(campaign, scans)
@@ -269,10 +218,7 @@ def _not_in_set(campaign: Campaign, scans: Sequence[str]) -> list[str]:
 
 
 def set_remarks(campaign: Campaign) -> list[str]:
-    """Say what RELION's set is not: made, of the stacks there are, with all stacks beside it.
-
-    Not in a run's process.
-    """
+    """Say whether RELION's set is not made, or of earlier stacks. Not in a run's process."""
     files = campaign.files
     try:
         rows, resolved = read_inventory(files.inventory), read_cor_json(files.cor_table)
@@ -289,21 +235,10 @@ def set_remarks(campaign: Campaign) -> list[str]:
     elif no_stack or target.why_export_star(cors):
         fault = "of earlier stacks"
     else:
-        return _removed(campaign, cors)
+        return []
     none_of = f": there is none of {some_of(no_stack, _N_NAMED)}" if no_stack else ""
     n = len(cors)
     return [f"{fault}; `tomopipe run` makes it when there are stacks of all {n} scans{none_of}"]
-
-
-def _removed(campaign: Campaign, scans: Collection[str]) -> list[str]:
-    """Count the stacks that RELION has had, which are not made again."""
-    if campaign.config.storage.keep_stacks:
-        return []
-    failed = failed_stacks(campaign, scans)
-    in_set = [scan for scan in scans if scan not in failed]
-    n = sum(not os.path.lexists(campaign.files.stack(scan)) for scan in in_set)
-    text = f"{n} of {len(in_set)} stacks were removed by `tomopipe clean`"
-    return [f"{text}; storage.keep_stacks: yes makes them again"] if n else []
 
 
 def say_stacks_skipped(campaign: Campaign) -> None:
@@ -323,25 +258,16 @@ def say_stacks_skipped(campaign: Campaign) -> None:
 
 
 def say_warnings(campaign: Campaign) -> None:
-    """Report faults in projections of selected scans, and in the set for RELION."""
+    """Report what is assumed for RELION, and voxels that were cut; all else is in the table."""
     try:
         rows = read_inventory(campaign.files.inventory)
     except FileNotFoundError:
         return
-    lines, cut = note_lines(relion_notes(campaign, rows)), []
-    warned: list[tuple[str, str]] = []
-    for scan in campaign.selected_scans(rows):
-        warnings = json_or(campaign.files.prediction(scan), {}).get("warnings", [])
-        warned += [(warning, scan) for warning in warnings]
-        if json_or(campaign.logs.status("full_recon", scan), {}).get("warning"):
-            cut.append(scan)
-    lines += fault_lines(warned)
-    if cut:
-        lines.append(f"voxels outside full_recon.value_range, see the report: {scans_named(cut)}")
-    for line in lines[:_MOST_SAID]:
+    for line in note_lines(relion_notes(campaign, rows)):
         _say(line)
-    if len(lines) > _MOST_SAID:
-        _say(f"{len(lines) - _MOST_SAID} more such lines: see the report")
+    statuses = {s: campaign.logs.status("full_recon", s) for s in campaign.selected_scans(rows)}
+    if cut := [scan for scan, path in statuses.items() if json_or(path, {}).get("warning")]:
+        _say(f"voxels outside full_recon.value_range, see the report: {scans_named(cut)}")
 
 
 def remove_temporary(campaign: Campaign) -> None:

@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -31,19 +30,6 @@ from tomopipe.storage.processes import is_alive, machine, named
 
 _SNAKEFILES = ("Snakefile", "snakefile", "workflow/Snakefile", "workflow/snakefile")
 _PROFILES = ("profile.yaml", "config.yaml")
-# settings of the executor slurm that ours has, too, and its groups
-_OF_SLURM = {
-    "slurm-init-seconds-before-status-checks": "seconds-between-status-checks",
-    "slurm-keep-successful-logs": "tomopipe-keep-successful-logs",
-    "slurm-qos": "tomopipe-qos",
-    "slurm-reservation": "tomopipe-reservation",
-}
-_KINDS = {
-    "try_recon": "try",
-    "predict_cor": "try",
-    "full_recon": "volume",
-    "export_stack": "stack",
-}
 _N_LOGS = 20  # runs whose logs are kept: a watcher's are short
 _LOOK_S = 0.1
 _SLURM_S = 3.0  # that a run waits for SLURM before it begins, for each of two questions
@@ -111,26 +97,17 @@ def _of_our_executor(directory: Path, name: str) -> str:
 
     "" for another profile.
     """
-    source, unread = directory / "slurm" / name, list[str]()
+    source = directory / "slurm" / name
     try:
         content = yaml.safe_load(source.read_text(encoding="utf-8"))
         if content["executor"] != "slurm":
             return ""
     except (OSError, TypeError, KeyError, yaml.YAMLError):  # Snakemake says what is wrong
         return ""
-    profile: dict[str, Any] = {"executor": "tomopipe", "jobs": 2000}
-    profile["tomopipe-submissions"] = content.pop("jobs", 100)
-    for key, value in content.items():
-        if key.startswith("slurm-") and key not in _OF_SLURM:
-            unread.append(key)
-        elif key not in ("executor", "group-components"):
-            profile[_OF_SLURM.get(key, key)] = value
-    groups = content.get("group-components") or ()
-    sizes = dict(text.split("=") for text in groups if "=" in text)
-    resources = profile.setdefault("set-resources", {})
-    for rule, kind in _KINDS.items():
-        if kind in sizes:
-            resources[rule] = {"batch": int(sizes[kind])} | resources.get(rule, {})
+    unread = [key for key in content if key.startswith("slurm-") or key == "group-components"]
+    profile = {key: value for key, value in content.items() if key not in unread}
+    profile |= {"executor": "tomopipe", "jobs": 2000}
+    profile["tomopipe-submissions"] = content.get("jobs", 100)
     path = directory / SNAKEMAKE / "tomopipe-slurm" / "profile.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(yaml.safe_dump(profile, sort_keys=False), path)

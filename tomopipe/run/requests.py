@@ -11,12 +11,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from tomopipe.campaign.failures import begun, has_no_end
+from tomopipe.campaign.job_status import read_job
 from tomopipe.campaign.log import status_path
 from tomopipe.cost import cost
 from tomopipe.errors import RunEndedError
 from tomopipe.reruns.made_from import as_text
-from tomopipe.reruns.parameters import is_open, parameters, statement_of
+from tomopipe.reruns.parameters import is_open, parameters
 from tomopipe.reruns.settle import Settled
 from tomopipe.run import snakemake_options
 from tomopipe.stitching.blending import stitch_mb
@@ -73,7 +73,7 @@ def at_work(settled: Settled, run: Path) -> set[str]:
         is_begun = status.get("state") == "running" and Path(status.get("run", "")).name == run.name
         if is_begun and status.get("slurm_job") and is_open(settled, step, key):
             statement = json_or(path, {}).get("job", {}).get("made_from")
-            if statement == as_text(statement_of(settled, step, key)):
+            if statement == as_text(settled.wanted.statement(step, key, settled.cors)):
                 numbers.add(status["slurm_job"])
     return numbers
 
@@ -97,22 +97,22 @@ def cpu_ms(settled: Settled, step: str, key: str) -> int:
 
 
 def runtime_min(settled: Settled, step: str, key: str, threads: int) -> int:
-    """Return the minutes that a submitted job asks for at first: thrice the estimate."""
+    """Return the time that a submitted job asks for in its first attempt, in minutes."""
+    return max(_LEAST_MIN, math.ceil(wall_s(settled, step, key, threads) / 60))
+
+
+def wall_s(settled: Settled, step: str, key: str, threads: int) -> int:
+    """Return thrice the time that a submitted job is expected to take."""
     if not (snakemake_options.is_remote() and is_open(settled, step, key)):
-        return _LEAST_MIN
-    wall_s = _cpu_s(settled, step, key) / threads + _moved(settled, step, key) / _BYTES_PER_S
-    return max(_LEAST_MIN, math.ceil(_MARGIN * wall_s / 60))
-
-
-@lru_cache(maxsize=8)
-def _begun(settled: Settled, step: str) -> set[str]:
-    return begun(settled.campaign.logs, step)
+        return 0
+    seconds = _cpu_s(settled, step, key) / threads + _moved(settled, step, key) / _BYTES_PER_S
+    return math.ceil(_MARGIN * seconds)
 
 
 def _was_killed_before(settled: Settled, step: str, key: str) -> bool:
     """Tell whether the last run left a job without an end: killed, perhaps by another's."""
-    log = settled.campaign.logs.log(step, key)
-    return key in _begun(settled, step) and has_no_end(log, since=0)
+    job = read_job(settled.campaign.logs.status(step, key))
+    return job is not None and job.state in ("running", "lost")
 
 
 def _cpu_s(settled: Settled, step: str, key: str) -> float:

@@ -4,12 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tomopipe.campaign.campaign import Campaign, refuse_vanished
+from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import STACK, VOLUMES
 from tomopipe.campaign.results import volume_cor_px
-from tomopipe.campaign.state import ACCEPTED, NOT_SELECTED, State
-from tomopipe.errors import TomopipeError, some_of
-from tomopipe.groups import grouped
+from tomopipe.campaign.state import ACCEPTED
+from tomopipe.errors import TomopipeError
 from tomopipe.report.collected_records import collect
 from tomopipe.report.records import ScanRecord
 from tomopipe.reruns.made_again import why_again
@@ -17,7 +16,6 @@ from tomopipe.storage.atomic import take_away
 from tomopipe.storage.checksums import quick_state
 
 _SAME_PX = 1e-6
-_N_NAMED = 4  # scans in a line
 
 
 @dataclass(frozen=True)
@@ -71,27 +69,6 @@ def of_gone_scans(campaign: Campaign) -> list[Temporary]:
     ]
 
 
-def gone_line(campaign: Campaign) -> str:
-    """Name the scans with volumes or stacks that no run makes any more; "" if there are none.
-
-    Nor if a folder has lost all its raw files: its disk may be away.
-    """
-    from tomopipe.cost.disk import shown_size  # slow to load, and of no use to a run
-
-    try:
-        refuse_vanished(campaign)
-    except TomopipeError:
-        return ""
-    if not (files := of_gone_scans(campaign)):
-        return ""
-    scans = some_of(sorted({file.scan for file in files}), _N_NAMED)
-    return (
-        "volumes or stacks of scans that are not in the campaign, or in another full_recon.output: "
-        f"{scans}, {shown_size(sum(file.n_bytes for file in files))}. They stay as they are; if "
-        "nobody needs them, `tomopipe clean --gone` removes them"
-    )
-
-
 def remove(files: list[Temporary]) -> int:
     """Remove files; return the bytes that became free."""
     for file in files:
@@ -108,35 +85,18 @@ def accepted_scans(campaign: Campaign) -> list[str]:
     Their COR was set by hand, or predicted, accepted without doubts and not replaced; their volume
     exists and was made at that COR.
     """
-    return [scan for scan, why in _reasons(campaign).items() if not why]
-
-
-def unaccepted_scans(campaign: Campaign) -> dict[str, list[str]]:
-    """Name the scans that are not accepted, by reason, such as `doubtful`."""
-    return grouped((why, scan) for scan, why in _reasons(campaign).items() if why)
-
-
-def _reasons(campaign: Campaign) -> dict[str, str]:
-    """Say for each scan why it is not accepted; "" if it is."""
     record = collect(campaign, why=why_again(campaign))
-    return {scan.name: _why_not(scan) for scan in record.scans if scan.name in campaign.scans}
+    return [
+        scan.name for scan in record.scans if scan.name in campaign.scans and _is_accepted(scan)
+    ]
 
 
-def _why_not(scan: ScanRecord) -> str:
-    """Return the first reason why a scan is not accepted, or nothing."""
-    reasons = (
-        (scan.state, scan.state in NOT_SELECTED),
-        ("failed", bool(scan.failures) or scan.state is State.FAILED),
-        ("without a COR", scan.cor_px is None),
-        ("edited since the run", scan.is_edited),
-        (scan.state, scan.state not in ACCEPTED),
-        ("without a volume", scan.volume is None),
-    )
-    why = next((why for why, is_so in reasons if is_so), "")
-    if why or scan.volume is None or scan.cor_px is None:
-        return why
-    # last, as it opens the volume
-    return "" if _made_at(scan.volume, scan.cor_px) else "with a volume of another COR"
+def _is_accepted(scan: ScanRecord) -> bool:
+    if scan.state not in ACCEPTED or scan.failures or scan.is_edited:
+        return False
+    if scan.volume is None or scan.cor_px is None:
+        return False
+    return _made_at(scan.volume, scan.cor_px)  # last, as it opens the volume
 
 
 def _made_at(volume: Path, cor_px: float) -> bool:

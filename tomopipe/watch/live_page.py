@@ -90,7 +90,7 @@ def write_page(
     """Write the page of the scans taken, the latest first.
 
     Of each are given `path`, `rule`, `at` (Unix seconds), `has_verdict`, `seconds`, a verdict
-    (`tomopipe.watch.verdicts.Verdict`), and what `picture` returns.
+    (`tomopipe.watch.watched_scans.Verdict`), and what `picture` returns.
     """
     page = os.path.relpath(files.report, files.live.parent)
     text = _template().render(

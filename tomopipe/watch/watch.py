@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign import lock
-from tomopipe.campaign.arrivals import Arrivals, frames_of_scan
+from tomopipe.campaign.arrivals import Arrivals, fault_of_scan
 from tomopipe.campaign.campaign import Campaign, make_campaign
 from tomopipe.campaign.files import CONFIG, LOGS, TABLE, Logs
 from tomopipe.campaign.lock import Run
@@ -35,8 +35,7 @@ from tomopipe.scans.raw_state import file_state
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.processes import is_alive, named
 from tomopipe.watch.hooks import Hooks
-from tomopipe.watch.verdicts import present_verdicts, skipped
-from tomopipe.watch.watched_scans import WatchedScans
+from tomopipe.watch.watched_scans import WatchedScans, present_verdicts, skipped
 
 _CORS_A_CORE = 4  # new scans of a run, for each core; the latest come first
 _ATTEMPTS = 3
@@ -86,7 +85,7 @@ class Watcher:
         self._attempts = Counter[str]()
         self._saved_s, self._paths = 0.0, list[str]()
         self._hooks = Hooks(directory, directory / LOGS.of_hooks, self._once)
-        self._arrivals = Arrivals(directory, 0.0, self._frames_of)
+        self._arrivals = Arrivals(directory, 0.0, self._fault_of)
         self._names: dict[str, str] = {}  # of scans, by path
         self._scans = WatchedScans(read_config(self._config_path), directory, self._hooks, say)
         self._read_edits()
@@ -184,13 +183,11 @@ class Watcher:
                 self._save()
         return not lost
 
-    def _frames_of(self, path: str) -> tuple[str, bool]:
+    def _fault_of(self, path: str) -> str:
         campaign = self._campaign([path])
-        for refused in campaign.refused:
-            self._names[path] = refused.name
-            return refused.refused, False
-        self._names[path] = next(iter(campaign.scans))
-        return frames_of_scan(campaign, self._names[path])
+        scan = next(iter((*campaign.refused, *campaign.scans.values())))
+        self._names[path] = scan.name
+        return scan.refused or fault_of_scan(campaign, scan.name)
 
     def _take(self, paths: list[str]) -> None:
         """Take the files that are complete."""
@@ -237,7 +234,7 @@ class Watcher:
 
     def _ready(self) -> set[str]:
         """Name the files that were taken and have not changed since."""
-        return (set(self._paths) & set(self._scans.entries)) - self._arrivals.pending
+        return (set(self._paths) & set(self._scans.entries)) - self._arrivals.pending.keys()
 
     def choose(self) -> tuple[list[str], list[str], list[str]] | None:
         """Choose what runs next: targets, new files whose CORs it finds, and files it sees.
@@ -317,7 +314,8 @@ class Watcher:
     def _report(self, turn: _Turn, status: int) -> None:
         """Report what a run has found of its new scans, or of all, to whom it is news."""
         table, began = self._scans.files.cor_table, turn.run.start_s
-        if status not in _WELL and not turn.new and _is_older(table, began):
+        is_old = table.exists() and table.stat().st_mtime < began
+        if status not in _WELL and not turn.new and is_old:
             return  # it did not get there
         campaign = self._campaign(turn.new or turn.paths)
         since = began if status else 0.0  # an older prediction may be of the previous file
@@ -345,10 +343,6 @@ class Watcher:
         self._scans.draw()
         self._hooks.end()
         self._save(has_ended=True)
-
-
-def _is_older(path: Path, since: float) -> bool:
-    return path.exists() and path.stat().st_mtime < since
 
 
 def watch(

@@ -4,25 +4,91 @@ import heapq
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.arrivals import Arrival
+from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import Files
 from tomopipe.campaign.raw_files import find_scans
-from tomopipe.campaign.state import State
+from tomopipe.campaign.state import ACCEPTED, NOT_SELECTED, ScanFacts, State
 from tomopipe.config import Config
 from tomopipe.cor.cor_value import same_cor
+from tomopipe.report.collected_records import collect_scans
 from tomopipe.scans.raw_state import file_state
 from tomopipe.storage.atomic import write_json
 from tomopipe.storage.json_files import json_or
 from tomopipe.watch.hooks import Hooks
 from tomopipe.watch.live_page import MOST_ROWS, picture, write_page
-from tomopipe.watch.verdicts import Verdict
 
+_QUIET = (*ACCEPTED, State.UNSELECTED)
 _MOST_PICTURES = 4  # made between two checks: scans that come do not wait for those of all others
 _FOR_HOOKS = ("scan", "path", "cor_px", "confidence", "doubtful", "reason", "rule", "seconds")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The verdict on one scan."""
+
+    # its name and state
+    scan: str
+    scan_state: str
+    cor_px: float | None = None  # its COR, unbinned detector pixels
+    confidence: float | None = None  # that of the prediction; None if the COR is another one
+    doubtful: bool = False  # whether a person must look at it
+    reason: str = ""  # why it is in its state; may be ""
+    best_cor_px: float | None = None  # the COR of its picture: where it has none, the best estimate
+
+
+def skipped(scan: str, reason: str) -> Verdict:
+    """Return the verdict on a scan that cannot be used."""
+    return Verdict(scan, State.SKIPPED, doubtful=True, reason=reason)
+
+
+def _verdict(scan: str, facts: ScanFacts) -> Verdict | None:
+    """Return the verdict on a scan; None if it is not predicted yet."""
+    state, prediction = facts.state, facts.prediction
+    if state is State.PENDING:
+        return None
+    if state is State.SKIPPED:
+        return skipped(scan, f"skipped: {facts.reason}")
+    if state in NOT_SELECTED:
+        return Verdict(scan, state)
+    cor_px = facts.manual_px if facts.is_edited else facts.cor_px
+    predicted_px = prediction.cor_px if prediction else None
+    cor_px = predicted_px if cor_px is None else cor_px
+    is_predicted = same_cor(cor_px, predicted_px)
+    return Verdict(
+        scan,
+        state,
+        cor_px,
+        prediction.confidence if prediction and is_predicted else None,
+        state not in _QUIET,
+        facts.why,
+        prediction.best_cor_px if prediction and cor_px is None else cor_px,
+    )
+
+
+def present_verdicts(
+    campaign: Campaign, *, are_new: bool, since: float = 0.0
+) -> dict[str, Verdict]:
+    """Return the verdicts on the raw files of a campaign, by path, from its results.
+
+    Where `are_new`, the tables are of earlier files: predictions alone count, made after `since`
+    (Unix seconds).
+    """
+    result = {}
+    for record in collect_scans(campaign):
+        facts = record
+        if are_new:
+            path = campaign.files.prediction(record.name)
+            is_old = path.exists() and path.stat().st_mtime < since
+            facts = replace(record, cor_px=None, source="", fix=None, decided=False)
+            facts = replace(facts, prediction=None) if is_old else facts
+        if verdict := _verdict(record.name, facts):
+            result[record.path] = verdict
+    return result
 
 
 class WatchedScans:
@@ -39,9 +105,7 @@ class WatchedScans:
     def _known(self) -> dict[str, dict[str, Any]]:
         """Return the files taken before, by a watcher or a run."""
         occupied = json_or(self.files.taken, None)
-        if isinstance(occupied, dict) and all(
-            "has_verdict" in entry for entry in occupied.values()
-        ):
+        if isinstance(occupied, dict):
             return occupied
         result = {}
         for scan in find_scans(self.config, self._directory):
@@ -50,7 +114,7 @@ class WatchedScans:
                 made_ns = self.files.prediction(scan.name).stat().st_mtime_ns
                 if state and made_ns > state[1]:
                     rule = "its COR was found before"
-                    entry = _entry(Arrival(scan.path, state, rule), scan.name)
+                    entry = _entry(Arrival(scan.path, state, rule=rule), scan.name)
                     result[scan.path] = entry | {"has_verdict": True}
         return result
 

@@ -11,6 +11,8 @@ except ModuleNotFoundError as error:
         f"tomopipe: {sys.executable} has no module {error.name}. Type `make demo` in tomopipe's "
         "folder (Snakemake is then .venv/bin/snakemake), or there pip install ."
     )
+except KeyboardInterrupt:
+    sys.exit("tomopipe: stopped before anything was begun.")
 from tomopipe.campaign.files import LOGS
 from tomopipe.campaign.lock import FILES
 from tomopipe.campaign.series import encode_series
@@ -33,8 +35,8 @@ IS_MAIN = not snakemake_options.is_job()
 try:
     CAMPAIGN = beginning.begin(config, Path.cwd(), is_main=IS_MAIN)
     SETTLED = beginning.settle(CAMPAIGN) if IS_MAIN else None
-except TomopipeError as error:
-    sys.exit(f"tomopipe: {error}")
+except (TomopipeError, KeyboardInterrupt) as error:
+    sys.exit(f"tomopipe: {str(error) or 'stopped before anything was begun.'}")
 
 OUTPUTS = CAMPAIGN.outputs
 MAKES_ALL = []  # whether rule all is part of the run
@@ -138,12 +140,10 @@ def cpu_ms(step):
     return lambda wildcards: requests.cpu_ms(SETTLED, step, wildcards[0]) if IS_MAIN else 0
 
 
-def runtime(step):
-    """Minutes that a job asks a cluster for."""
+def takes(time, step):
+    """What a cluster is asked for: `runtime_min`, or `wall_s` beside jobs of one submission."""
 
     def of_job(wildcards, attempt, threads):
-        return (
-            attempt * requests.runtime_min(SETTLED, step, wildcards[0], threads) if IS_MAIN else 0
-        )
+        return attempt * time(SETTLED, step, wildcards[0], threads) if IS_MAIN else 0
 
     return of_job

@@ -1,4 +1,3 @@
-from tomopipe.campaign.failures import not_begun
 from tomopipe.run import ending
 
 
@@ -15,5 +14,4 @@ onsuccess:
 
 
 onerror:
-    lost = not_begun(os.environ[run_folder.VARIABLE])
-    ending.after_failure(CAMPAIGN, log, lost, since=START_TIME)
+    ending.after_failure(CAMPAIGN, log, since=START_TIME)

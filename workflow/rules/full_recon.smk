@@ -14,7 +14,8 @@ rule full_recon:
     resources:
         mem_mb=asks("full_recon", "mem_mb"),
         gpu=asks("full_recon", "gpu"),
-        runtime=runtime("full_recon"),
+        runtime=takes(requests.runtime_min, "full_recon"),
+        wall_s=takes(requests.wall_s, "full_recon"),
         batch=10,
         cpu_ms=cpu_ms("full_recon"),
     params:

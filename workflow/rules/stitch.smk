@@ -24,7 +24,7 @@ rule stitch:
         LOGS.log("stitch", "{stack}"),
     resources:
         mem_mb=asks("stitch", "mem_mb"),
-        runtime=runtime("stitch"),
+        runtime=takes(requests.runtime_min, "stitch"),
     params:
         product=CAMPAIGN.results_of("stitch", "{stack}"),
         job=job("stitch"),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.exchange_files import THETA, replace, write
-from tomopipe.campaign.arrivals import Arrivals, frames_of_scan
+from tomopipe.campaign.arrivals import Arrivals, fault_of_scan
 from tomopipe.campaign.campaign import make_campaign
 from tomopipe.campaign.lock import FILES
 from tomopipe.campaign.raw_files import find_scans, raw_paths
@@ -26,7 +26,7 @@ def raw(tmp_path) -> Path:
 
 
 def watched(raw: Path, settle_s: float = 10.0, fault: str = "") -> Arrivals:
-    return Arrivals(raw.parent, settle_s, lambda path: (fault, True))
+    return Arrivals(raw.parent, settle_s, lambda path: fault)
 
 
 def look(found: Arrivals, now_s: float, taken=None) -> list[str]:
@@ -38,40 +38,18 @@ def test_a_file_is_taken_once_it_has_not_changed_for_the_settling_time(raw):
     assert look(found, 0) == look(found, 9.9) == []
     raw.write_bytes(b"frames, and more")
     assert look(found, 10) == look(found, 19.9) == []
-    (rule,) = look(found, 20)
-    assert rule.startswith("unchanged for 10 s")
-    assert rule.endswith("frames equal angles")
+    assert look(found, 20) == ["unchanged for 10 s"]
 
 
-FIRST_AND_LAST = {"start": 0, "stop": 180}
-
-
-@pytest.mark.parametrize(
-    ("angles", "theta", "counted"),
-    [
-        (None, range(7), True),
-        (FIRST_AND_LAST, range(7), True),
-        (FIRST_AND_LAST, None, False),
-        ({"start": 0, "step": 30}, None, False),
-    ],
-    ids=["listed", "a range too", "a range alone", "a step alone"],
-)
-def test_frames_are_said_to_equal_angles_where_a_list_counts_them(
-    tmp_path, monkeypatch, angles, theta, counted
-):
+def test_a_file_of_fewer_frames_than_listed_angles_waits(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    path = write(tmp_path / "a_1.h5", replace(THETA, theta and list(theta)))
-    config = parse_config({"campaign": {"scans": ["*.h5"]}, "input": {"angles": angles}})
-    campaign = make_campaign(config, tmp_path)
-    found = Arrivals(tmp_path, 0, lambda _: frames_of_scan(campaign, "a_1"))
-    (rule,) = look(found, 0)
-    assert rule.startswith("unchanged for 0 s")
-    assert rule.endswith(", frames equal angles") == counted
-    # a list of more angles than there are frames yet says that it is half written
-    if theta is not None:
-        write(path, replace(THETA, list(range(9))))
-        assert look(found, 1) == []
-        assert found.waiting["a_1.h5"].startswith("aborted: 7 frames for 9 angles")
+    path = write(tmp_path / "a_1.h5", replace(THETA, list(range(9))))
+    campaign = make_campaign(parse_config({"campaign": {"scans": ["*.h5"]}}), tmp_path)
+    found = Arrivals(tmp_path, 0, lambda _: fault_of_scan(campaign, "a_1"))
+    assert look(found, 1) == []
+    assert found.waiting["a_1.h5"].startswith("aborted: 7 frames for 9 angles")
+    write(path, replace(THETA, list(range(7))))
+    assert look(found, 2) == ["unchanged for 0 s"]
 
 
 def test_the_marker_of_the_writer_spares_the_settling_time(raw):
@@ -100,7 +78,7 @@ def test_a_file_that_its_writer_has_open_waits(tmp_path, monkeypatch):
     path = write(tmp_path / "a_1.h5")
     config = parse_config({"campaign": {"scans": ["*.h5"]}})
     campaign = make_campaign(config, tmp_path)
-    found = Arrivals(tmp_path, 0, lambda _: frames_of_scan(campaign, "a_1"))
+    found = Arrivals(tmp_path, 0, lambda _: fault_of_scan(campaign, "a_1"))
     write_on = f"import h5py\nwith h5py.File({str(path)!r}, 'a'):\n print(flush=True)\n input()"
     streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", write_on], **streams) as writer:
@@ -108,14 +86,14 @@ def test_a_file_that_its_writer_has_open_waits(tmp_path, monkeypatch):
         assert look(found, 0) == look(found, 1000) == []
         assert found.waiting == {"a_1.h5": "is still written"}
         writer.communicate(b"\n")
-    assert look(found, 1001) == ["unchanged for 0 s, frames equal angles"]
+    assert look(found, 1001) == ["unchanged for 0 s"]
 
 
 def test_a_file_that_its_writer_marks_is_asked_again(raw):
-    def frames(path: str) -> tuple[str, bool]:
+    def frames(path: str) -> str:
         if raw.stat().st_mtime < 1e9:
             raise StillWrittenError(path)
-        return "", True
+        return ""
 
     found = Arrivals(raw.parent, 0, frames)
     os.utime(raw, (1, 1))
@@ -127,7 +105,7 @@ def test_a_file_that_its_writer_marks_is_asked_again(raw):
 def test_what_has_just_changed_is_pending(raw):
     found = watched(raw)
     assert look(found, 0) == []
-    assert found.pending == {"a_1.h5"}
+    assert set(found.pending) == {"a_1.h5"}
 
 
 def test_copies_under_way_are_not_there_and_a_folder_that_is_gone_is_named(tmp_path):

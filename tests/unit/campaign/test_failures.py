@@ -1,21 +1,19 @@
 """Records of jobs that died: who is blamed, how long it counts, how it is forgotten."""
 
 import json
+from pathlib import Path
 
 import pytest
 
-from tomopipe.campaign import failures
 from tomopipe.campaign.failures import (
-    begun,
     failed_stack,
     forget,
-    has_no_end,
-    not_begun,
-    note_error,
     read_failures,
     record_failures,
+    record_not_begun,
 )
-from tomopipe.campaign.files import Files, Logs
+from tomopipe.campaign.files import Files
+from tomopipe.storage import run_folder
 from tomopipe.storage.atomic import write_json
 
 FILES = {"a": (10, 100), "b": (20, 200)}
@@ -72,18 +70,6 @@ def test_of_jobs_killed_in_one_submission_nobody_is_blamed(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("state", "start", "killed"),
-    [("running", 50, True), ("done", 50, False), ("failed", 50, False), ("running", 5, False)],
-)
-def test_a_job_without_an_end_was_killed(tmp_path, state, start, killed):
-    status(tmp_path, "full_recon", "a", state, start)
-    assert has_no_end(tmp_path / "full_recon/a.log", since=40) == killed
-    assert not has_no_end(tmp_path / "full_recon/b.log", since=40)  # has not begun
-    assert begun(Logs(tmp_path), "full_recon") == {"a"}
-    assert begun(Logs(tmp_path), "export_stack") == set()
-
-
-@pytest.mark.parametrize(
     ("error", "blamed"), [("MemoryError", True), ("OSError: No space left on device", False)]
 )
 def test_of_errors_only_too_little_memory_is_the_scans_fault(tmp_path, error, blamed):
@@ -137,20 +123,16 @@ def test_forget_takes_records_and_failed_predictions_only(tmp_path):
     assert forget(tmp_path / "results", ["a", "b", "c", "d"]) == []
 
 
-def test_why_a_submission_failed_is_known_at_the_end_of_a_run(tmp_path, monkeypatch):
+def test_a_job_that_a_cluster_failed_before_it_began_has_a_status(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(failures, "JOB_ERRORS", {})
-    said = ("SLURM job 12: CANCELLED", "12")
-    note_error("logs/full_recon/a_1.log", ["a_1.h5"], ["a_1_rec.h5"], *said)
-    note_error("logs/try_recon/a_2.log", ["a_2.h5"], ["a_2.tif"], *said)
-    note_error("logs/predict_cor/a_2.log", ["a_2.tif"], ["a_2.json"], *said)  # follows
-    for scan, run in (("a_1", "before"), ("a_4", "now")):
+    monkeypatch.setenv(run_folder.VARIABLE, now := str(run_folder.begin(Path("results"))))
+    for scan, run in (("a_1", "before"), ("a_2", now)):
         write_json({"state": "done", "run": run}, tmp_path / f"logs/status/full_recon/{scan}.json")
-    for scan, inputs in (("a_4", ["a_4.h5"]), ("a_5", ["a_4_rec.h5"])):  # the second attempt did
-        note_error(f"logs/full_recon/{scan}.log", inputs, [f"{scan}_rec.h5"], *said)
-    cancelled = {"error": "SLURM job 12: CANCELLED", "slurm_job": "12"}
-    assert not_begun("now") == [
-        ("logs/full_recon/a_1.log", cancelled),
-        ("logs/try_recon/a_2.log", cancelled),
-        ("logs/full_recon/a_5.log", cancelled),
-    ]
+        (tmp_path / "logs" / "full_recon").mkdir(exist_ok=True)
+        (tmp_path / f"logs/full_recon/{scan}.log").write_text("of an attempt that began")
+    for log in ("logs/full_recon/a_1.log", "logs/full_recon/a_2.log", "a_3.log"):
+        record_not_begun(log, "SLURM job 12: CANCELLED", "12")
+    status = json.loads((tmp_path / "logs/status/full_recon/a_1.json").read_text())
+    assert (status["state"], status["error"]) == ("failed", "SLURM job 12: CANCELLED")
+    assert [path.name for path in tmp_path.glob("logs/full_recon/*")] == ["a_2.log"]
+    assert len(list(tmp_path.rglob("*.json"))) == 2

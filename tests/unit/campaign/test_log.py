@@ -35,10 +35,6 @@ def wait_for(condition, seconds=60):
     return False
 
 
-def test_a_dot_in_the_name_stays(path):
-    assert log.status_path(path) == path.parents[1] / "status" / "try_recon" / "scan.1.json"
-
-
 def test_a_job_leaves_start_and_end(path):
     before = time.time()
     with log.job(path):
@@ -81,19 +77,14 @@ def test_the_heart_beats_while_the_job_runs_and_never_after(path, monkeypatch):
 
 
 def test_a_heartbeat_that_cannot_be_written_does_not_end_the_job(path, monkeypatch):
-    tries = []
-    write = log._write
-
-    def full_disk(status, where):
-        if status.get("heartbeat", status["start"]) != status["start"]:
-            tries.append(status)
-            raise OSError("No space left on device")
-        write(status, where)
-
     monkeypatch.setattr(log, "HEARTBEAT_S", 0.01)
-    monkeypatch.setattr(log, "_write", full_disk)
+    folder = log.status_path(path).parent
     with log.job(path):
-        assert wait_for(lambda: len(tries) > 2)
+        folder.rename(aside := folder.with_name("aside"))
+        folder.touch()
+        time.sleep(0.1)
+        folder.unlink()
+        aside.rename(folder)
     assert status_of(path)["state"] == "done"
 
 

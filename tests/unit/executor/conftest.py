@@ -15,13 +15,6 @@ import pytest
 from tomopipe.storage import run_folder
 
 SNAKEFILE = """
-import os
-from tomopipe.campaign import failures
-
-onerror:
-    for path, said in failures.not_begun(os.environ["TOMOPIPE_RUN"]):
-        print("not begun:", path, said["error"])
-
 envvars: "TOMOPIPE_RUN"
 
 rule all:
@@ -55,6 +48,7 @@ class Cluster:
         self.folder, self.slurm = folder, folder / "slurm"
         (folder / "bin").mkdir()
         self.slurm.mkdir()
+        (folder / "results" / ".runs" / "1").mkdir(parents=True)
         program = Path(__file__).with_name("fake_slurm.py").read_text()
         for tool in TOOLS:
             (folder / "bin" / tool).write_text(f"#!{sys.executable} -IS\n{program}")
@@ -65,7 +59,7 @@ class Cluster:
             "FAKE_SLURM": str(self.slurm),
             "HOME": str(folder),
             "XDG_CONFIG_HOME": str(folder),
-            run_folder.VARIABLE: "run",
+            run_folder.VARIABLE: "results/.runs/1",
         }
 
     def start(self, *scans: str, job: str = ":", options: tuple[str, ...] = ()):

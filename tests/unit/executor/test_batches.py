@@ -60,6 +60,17 @@ def test_a_submission_asks_for_the_cores_that_its_jobs_keep_busy(
     assert (batch.cores, batch.mem_mb, batch.runtime_min) == (cores, mem_mb, runtime)
 
 
+def test_small_jobs_that_follow_each_other_ask_for_their_own_time_not_ten_minutes_each():
+    def minutes(**resources):
+        (batch,) = pack([job(cpu_ms=100, **resources) for _ in range(20)], SETTINGS, 2)
+        return batch.cores, batch.runtime_min
+
+    assert minutes(runtime=10, wall_s=9) == (2, 10)
+    assert minutes(runtime=10, wall_s=90) == (2, 15)  # ten after another
+    assert minutes(runtime=20, wall_s=90) == (2, 200)  # as a user's profile says
+    assert minutes(runtime=2, wall_s=9) == (2, 2)
+
+
 def test_a_chain_takes_the_memory_of_its_largest_job_and_the_time_of_both():
     tried, predicted = job("try"), job("predict", mem_mb="<TBD>", runtime=10)
     (batch,) = pack([job(jobs=(tried, predicted))], SETTINGS, 4)

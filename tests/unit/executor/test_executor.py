@@ -1,7 +1,7 @@
 """The executor for SLURM in real runs of Snakemake, with each answer of SLURM."""
 
+import json
 import os
-import re
 import signal
 import subprocess
 from contextlib import suppress
@@ -145,7 +145,8 @@ def test_what_slurm_refuses_is_a_failure_of_those_jobs(cluster, error, says):
     assert text.count("a submission of volume failed: ") == 1
     assert text.count("Error in rule volume") == 2
     for scan in "ab":
-        assert re.search(f"not begun: logs/volume/{scan}.log .*{says}", text)
+        status = json.loads((cluster.folder / f"logs/status/volume/{scan}.json").read_text())
+        assert (status["state"], says in status["error"]) == ("failed", True)
 
 
 def test_an_exception_while_submitting_is_a_failure_of_those_jobs(cluster):

@@ -10,7 +10,7 @@ from tomopipe.errors import TomopipeError
 from tomopipe.report.strips import CROP_PX, read_sweep, slices_around, telling_part
 from tomopipe.volumes.tiff import write_try_stack
 from tomopipe.watch.live_page import picture, write_page
-from tomopipe.watch.verdicts import Verdict
+from tomopipe.watch.watched_scans import Verdict
 
 
 def stack(folder, pages, grid_px, binning=1):

@@ -73,7 +73,7 @@ def campaign(tmp_path, monkeypatch) -> Path:
     (tmp_path / "config.yaml").write_text(
         "campaign: {scans: [raw/*.h5]}\nwatch: {settle_s: 0}\nhooks: {on_scan: cat > told.json}\n"
     )
-    monkeypatch.setattr(module, "frames_of_scan", lambda campaign, scan: ("", True))
+    monkeypatch.setattr(module, "fault_of_scan", lambda campaign, scan: "")
     return tmp_path
 
 
@@ -250,37 +250,6 @@ def test_everything_is_made_in_the_end_however_many_scans_come(watcher, runs):
     assert runs.started[1:] == [(ALL, A_1)]
 
 
-def test_what_each_run_says_again_is_said_once(watcher, runs, said):
-    watcher.step()
-    end_cors(watcher, runs)
-    for text in ("one\ntomopipe: two", "one", "one\ntomopipe: three"):
-        Path("logs/run").joinpath(runs.events.with_suffix(".log").name).write_text(
-            f"tomopipe: {text}\n"
-        )
-        end_all(watcher, runs, {"a_1": {"cor_px": 48.5, "source": "auto"}})
-        edit()
-        watcher.step()
-    lines = [line.partition("tomopipe: ")[2] for line in said if "tomopipe: " in line]
-    assert lines == ["all is well", "one", "two", "three"]
-    assert len([line for line in said if "all that follows" in line]) == 1
-
-
-def test_a_flag_says_once_that_there_was_no_cor(watcher, runs, said):
-    watcher.step()
-    end_cors(watcher, runs, best_cor_px=48.5, cor_px=None, confidence=0.3, verdict="resolved")
-    Path("results/fix_cor").mkdir()
-    (fix,) = [
-        {"scan": "a_1", "index": "1", "before_px": "", "after_px": "50.00"}
-        | {"source": "series-mean", "flagged": "false", "reason": "no COR, mean of 2 of the series"}
-        | {"limit_px": "", "neighbours": ""}
-    ]
-    write_tsv([fix], list(fix), Path("results/fix_cor/a.tsv"))
-    end_all(watcher, runs, {"a_1": {"cor_px": 50.0, "source": "series-mean"}})
-    flag = [line for line in said if "FLAG a_1: COR 50.00" in line][-1]
-    assert flag.endswith("no COR, mean of 2 of the series")
-    assert flag.count("no COR") == 1
-
-
 def test_the_picture_is_of_the_cor_that_the_page_prints(watcher, runs, monkeypatch):
     shown = []
     monkeypatch.setattr(
@@ -353,22 +322,10 @@ def test_a_scan_that_a_later_run_skips_is_flagged(watcher, runs, said):
     assert "a_1: no COR, skipped: undersized: 12 of 91 projections" in flag
 
 
-def test_a_file_that_is_written_anew_while_a_run_reads_it_is_no_news(
-    watcher, runs, said, monkeypatch
-):
-    watcher.step()
-    end_cors(watcher, runs)
-    Path("raw/a_1.h5").write_bytes(b"half")
-    monkeypatch.setattr(module, "frames_of_scan", lambda *_: (ABORTED, True))
-    watcher.step()
-    end_all(watcher, runs, {}, keep="false", reason="truncated HDF5 file")
-    assert not any("FLAG" in line for line in said)
-
-
 def test_an_aborted_file_is_flagged_without_a_run_for_its_cor(
     campaign, runs, said, called, monkeypatch
 ):
-    monkeypatch.setattr(module, "frames_of_scan", lambda *_: (ABORTED, True))
+    monkeypatch.setattr(module, "fault_of_scan", lambda *_: ABORTED)
     now_s = time.monotonic()
     watcher = begin(campaign, said)
     watcher.step()
@@ -516,7 +473,7 @@ def test_a_file_that_is_written_anew_is_seen_by_no_run_meanwhile(watcher, runs, 
     watcher.step()
     add("a_2")
     Path("raw/a_1.h5").write_bytes(b"written an")
-    monkeypatch.setattr(module, "frames_of_scan", lambda c, scan: (ABORTED * (scan == "a_1"), True))
+    monkeypatch.setattr(module, "fault_of_scan", lambda c, scan: ABORTED * (scan == "a_1"))
     watcher.step()
     end_cors(watcher, runs)
     assert runs.started[1:] == [(CORS, ["raw/a_2.h5"])]
@@ -564,13 +521,6 @@ def test_a_broken_configuration_is_said_once_and_nothing_runs_until_it_is_mended
     (campaign / "config.yaml").write_text(good)
     watcher.step()
     assert runs.started == [(CORS, A_1)]
-
-
-def test_a_broken_table_stops_the_runs_too(watcher, runs, said, campaign):
-    (campaign / "scans.tsv").write_text("scan\tcor\na_1\t48\n")
-    watcher.step()
-    assert runs.started == []
-    assert len([line for line in said if "Nothing runs until it is fixed" in line]) == 1
 
 
 def test_another_results_folder_is_used_from_the_next_run_on(watcher, runs, campaign):
@@ -650,8 +600,8 @@ def test_a_file_that_never_completes_is_said_once_and_the_others_go_on(
     slow = Path("raw/a_2.h5")
     monkeypatch.setattr(
         module,
-        "frames_of_scan",
-        lambda _, scan: (f"{slow.stat().st_size} frames" if scan == "a_2" else "", True),
+        "fault_of_scan",
+        lambda _, scan: f"{slow.stat().st_size} frames" if scan == "a_2" else "",
     )
     for n in range(8, 12):  # a frame each time, more slowly than the settling time
         slow.write_bytes(b"x" * n)
