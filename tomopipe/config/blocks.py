@@ -468,7 +468,7 @@ class FullReconBlock(Block):
     output: Literal[(*COMPRESSIONS,)] = option(  # type: ignore[valid-type]
         "h5", "HDF5 file, TIFF series, or OME-Zarr (needs tomopipe[zarr])."
     )
-    compression: Literal[COMPRESSIONS["h5"]] = option(  # type: ignore[valid-type]
+    compression: Literal[COMPRESSIONS["h5"]] = option(  # type: ignore[valid-type, name-defined]
         "none",
         "Without loss. Pays for uint8 and uint16; TIFF: none or gzip. lz4, zstd and "
         "bitshuffle in HDF5 need hdf5plugin to be read.",
