@@ -1,4 +1,4 @@
-"""Status and report of a campaign that a real SLURM works on: squeue, sacct and heartbeats."""
+"""Status and report of a campaign that a real SLURM works on: heartbeats."""
 
 import json
 import os
@@ -78,9 +78,9 @@ def test_running_and_cancelled_jobs(full_cluster, run):
     assert running[0].slurm_job
     assert slurm.job_states([running[0].slurm_job]) == {running[0].slurm_job: "RUNNING"}
     subprocess.run(["scancel", running[0].slurm_job], check=True)
-    # long before three minutes without a heartbeat have passed
-    (lost,) = until(lambda: volumes("lost"), 100)
-    assert (lost.key, lost.error) == ("a_1", f"SLURM job {lost.slurm_job}: CANCELLED")
+    # three minutes without a heartbeat
+    (lost,) = until(lambda: volumes("lost"))
+    assert (lost.key, lost.slurm_job) == ("a_1", running[0].slurm_job)
     until(lambda: {job.key for job in volumes("done")} == {"a_2"})
     shown = subprocess.run(
         [sys.executable, "-m", "tomopipe", "status", str(run), "--json"],

@@ -7,7 +7,7 @@ without opening a raw file. The functions that need the inventory take its rows.
 import glob
 import json
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
@@ -76,15 +76,9 @@ class Campaign:
         faults = check_table(self.table_rows, {*self.scans, *to_come})
         return [f"{self.table_name}: {fault}" for fault in faults]
 
-    def override_notes(self) -> list[str]:
-        """Say which scans and series of overrides are no longer in the campaign."""
-        results = [*self.scans.values(), *self.refused]
-        gone = _gone(self.config, results, self.files)
-        return [
-            f"overrides {number}: {key}: {name} is no longer in the campaign"
-            for number, key, name, _ in _named_in_vain(self.config, results)
-            if (key, name) in gone
-        ]
+    def unmatched_overrides(self) -> tuple[list[str], list[str]]:
+        """Say which overrides name scans and series that are not there: unknown ones, gone ones."""
+        return _unmatched_overrides(self.config, [*self.scans.values(), *self.refused], self.files)
 
     @cached_property
     def files(self) -> Files[Path]:
@@ -349,8 +343,8 @@ def make_campaign(
             f"{table}: {', '.join(repeated)} stands there more than once. Keep one row per scan."
         )
     if taken is None and not is_watched(directory):  # a named scan may not have arrived yet
-        gone = _gone(config, result, Files(directory / config.campaign.results))
-        for fault in override_faults(config, result, gone):
+        files = Files(directory / config.campaign.results)
+        for fault in _unmatched_overrides(config, result, files)[0]:
             raise TomopipeError(f"{source}: {fault}")
     cells = {row.scan: row for row in rows}
     scans = {
@@ -379,38 +373,18 @@ def refuse_unknown(
             )
 
 
-def override_faults(
-    config: Config, result: Sequence[CampaignScan], gone: Collection[tuple[str, str]] = ()
-) -> Iterator[str]:
-    """Say which overrides name a scan or series that does not exist, nor is one of those `gone`."""
-    for number, key, name, known in _named_in_vain(config, result):
-        if (key, name) not in gone:
-            yield (
-                f"overrides {number}: {key}: there is no {name}{did_you_mean(name, known)}; "
-                f"expected a pattern, or one of those found: {some_of(sorted(known), 4) or 'none'}"
-            )
-
-
-def _named_in_vain(
-    config: Config, result: Sequence[CampaignScan]
-) -> Iterator[tuple[int, str, str, set[str]]]:
-    """Yield where an override names, without a pattern, what is not there.
-
-    Its number, the key (`scans` or `series`), the name, and those that there are.
-    """
-    known = {"scans": {scan.name for scan in result}, "series": {scan.series for scan in result}}
-    for number, override in enumerate(config.overrides, start=1):
-        for key, names in known.items():
-            for name in getattr(override, key):
-                if not glob.has_magic(name) and name not in names:
-                    yield number, key, name, names
-
-
-def _gone(
-    config: Config, result: Sequence[CampaignScan], files: Files[Path]
-) -> set[tuple[str, str]]:
-    """Return key and name of scans and series of overrides of which the campaign has results."""
-    named = {(key, name) for _, key, name, _ in _named_in_vain(config, result)}
+def _unmatched_overrides(
+    config: Config, scans: Sequence[CampaignScan], files: Files[Path]
+) -> tuple[list[str], list[str]]:
+    """Say which overrides name, without a pattern, what is not there; the campaign may know it."""
+    there = {"scans": {scan.name for scan in scans}, "series": {scan.series for scan in scans}}
+    named = [
+        (f"overrides {number}: {key}: ", key, name)
+        for number, override in enumerate(config.overrides, start=1)
+        for key, names in there.items()
+        for name in getattr(override, key)
+        if not glob.has_magic(name) and name not in names
+    ]
     rows: InventoryRows = {}
     if named:
         with suppress(OSError, TomopipeError):  # a damaged one is made again
@@ -420,7 +394,16 @@ def _gone(
         "scans": lambda scan: scan in rows or files.of_scan(scan).is_dir(),
         "series": lambda name: name in series or files.fix_table(encode_series(name)).exists(),
     }
-    return {(key, name) for key, name in named if has_results[key](name)}
+    unknown, gone = list[str](), list[str]()
+    for where, key, name in named:
+        if has_results[key](name):
+            gone.append(f"{where}{name} is no longer in the campaign")
+        else:
+            unknown.append(
+                f"{where}there is no {name}{did_you_mean(name, there[key])}; expected a pattern, "
+                f"or one of those found: {some_of(sorted(there[key]), 4) or 'none'}"
+            )
+    return unknown, gone
 
 
 def stats_of(scans: Iterable[CampaignScan]) -> dict[str, Stat]:

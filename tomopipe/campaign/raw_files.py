@@ -24,7 +24,6 @@ from tomopipe.campaign.series import (
 )
 from tomopipe.config import Config, ScanGlob, not_carried
 from tomopipe.config.base import endless_tail
-from tomopipe.errors import some_of
 from tomopipe.groups import grouped
 from tomopipe.scans.formats import RAW_ENDINGS
 
@@ -119,11 +118,10 @@ def _is_copy_under_way(path: str) -> bool:
 def path_problems(config: Config, directory: Path) -> list[str]:
     """Describe problems of the entries of campaign.scans, a sentence each.
 
-    Entries that match nothing, folders that cannot be read, files that several entries match, and
-    files that are several scans.
+    Entries that match nothing, folders that cannot be read, and files that are several scans.
     """
     problems = []
-    uses: list[tuple[str, tuple[str, str]]] = []  # of a file: the pattern, the name of the scan
+    uses: list[tuple[str, str]] = []  # path of a file, name of the scan
     for pattern, prefix in _entries(config):
         expanded = os.path.expanduser(pattern)
         unreadable = _unreadable(pattern, directory)
@@ -133,19 +131,10 @@ def path_problems(config: Config, directory: Path) -> list[str]:
             problems.append(f"campaign.scans: no file matches {pattern}{_why(expanded, directory)}")
         for path in result:
             name = prefix + scan_stem(path.rstrip("/"), directory)
-            uses.append((os.path.abspath(directory / path), (pattern, name)))
-    twice: dict[str, list[str]] = {}  # the patterns of a file
-    for place, found_by in grouped(uses).items():
-        named = dict.fromkeys(name for _, name in found_by)
-        if len(named) > 1:
-            problems.append(f"{place} is {len(named)} scans: {', '.join(named)}; name it once")
-        elif len(found_by) > 1:
-            twice[place] = [pattern for pattern, _ in found_by]
-    if twice:
-        by = " and ".join(dict.fromkeys(next(iter(twice.values()))))
-        problems.append(
-            f"campaign.scans names {some_of(sorted(twice), 3)} more than once ({by}): taken once"
-        )
+            uses.append((os.path.abspath(directory / path), name))
+    for place, names in grouped(dict.fromkeys(uses)).items():
+        if len(names) > 1:
+            problems.append(f"{place} is {len(names)} scans: {', '.join(names)}; name it once")
     return problems
 
 

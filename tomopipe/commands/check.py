@@ -8,10 +8,9 @@ from contextlib import chdir
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tomopipe.campaign.campaign import Campaign, InventoryRows, override_faults
-from tomopipe.campaign.lock import is_watched
+from tomopipe.campaign.campaign import Campaign, InventoryRows
 from tomopipe.campaign.raw_files import path_problems
-from tomopipe.campaign.slurm import requests_of, time_limit_min, unknown_names
+from tomopipe.campaign.slurm import requests_of, unknown_names
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.campaign.table import did_you_mean
 from tomopipe.config.blocks import AngleRange
@@ -19,7 +18,6 @@ from tomopipe.cost.disk import lack_of_disk, shown_size, still_to_make
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.groups import fault_lines, grouped
 from tomopipe.paths import existing_folder
-from tomopipe.reruns.foreign import refuse_foreign
 from tomopipe.reruns.option_faults import (
     closed_folders,
     missing_files,
@@ -30,12 +28,11 @@ from tomopipe.reruns.option_faults import (
 from tomopipe.reruns.receipts import Receipts
 from tomopipe.reruns.relion_notes import note_lines, relion_notes
 from tomopipe.reruns.settle import expected_inventory
+from tomopipe.reruns.stated import refuse_foreign
 from tomopipe.scans.angle_lists import CANNOT_BE
 from tomopipe.scans.metadata import IN_ORDER, NO_ANGLES
 from tomopipe.scans.nxtomo import HINT
 from tomopipe.stream.source import check_scratch
-
-_VOLUME_MIN = 120  # minutes that the rule full_recon requests first
 
 
 @dataclass(frozen=True)
@@ -106,11 +103,8 @@ def _recorded(rows: InventoryRows) -> Iterator[tuple[str, list[str]]]:
 def _check_table(campaign: Campaign, findings: Findings) -> None:
     """Check the table; a row, or an override, of a scan that may still come is a warning."""
     rows = [row for row in campaign.table_rows if row.scan and row.scan not in campaign.scans]
-    if is_watched(campaign.directory):
-        scans = [*campaign.scans.values(), *campaign.refused]
-        findings.warnings += override_faults(campaign.config, scans)
-    else:
-        findings.warnings += campaign.override_notes()
+    for lines in campaign.unmatched_overrides():
+        findings.warnings += lines
     findings.errors += campaign.table_faults({row.scan for row in rows})
     findings.warnings += (
         f"{campaign.table_name}: line {row.line}: no scan {row.scan} in the "
@@ -243,15 +237,5 @@ def _slurm_profile(campaign: Campaign) -> Path:
 
 def _check_queue(path: Path, findings: Findings) -> None:
     """Compare the SLURM profile of a campaign with the cluster's limits for this user."""
-    asked = requests_of(path)
-    if not asked:
-        return
-    findings.errors += unknown_names(path)
-    for partition in dict.fromkeys(keys.get("slurm_partition", "") for keys in asked):
-        limit_min = time_limit_min(partition)
-        if limit_min is not None and limit_min < _VOLUME_MIN:
-            findings.notes.append(
-                f"partition {partition or 'of SLURM'} ends jobs after {limit_min} min: no job asks "
-                f"for more (volumes else {_VOLUME_MIN}). set-resources in slurm/profile.yaml names "
-                "another"
-            )
+    if requests_of(path):
+        findings.errors += unknown_names(path)

@@ -82,7 +82,7 @@ def make_plan(campaign: Campaign, record: CampaignRecord | None = None) -> Plan:
         notes=(
             *unread_folders(campaign.config, campaign.directory),
             *campaign.table_faults(),
-            *campaign.override_notes(),
+            *campaign.unmatched_overrides()[1],
             *(
                 f"no COR, and so no volume: {scan}"
                 for scan in result.without_cor
@@ -146,9 +146,9 @@ def _of(job: PlannedJob) -> tuple[int, str]:
 
 
 def _reasons(group: Sequence[PlannedJob]) -> list[str]:
-    """Return the reasons, without those that follow from another job of the row."""
+    """Return the reasons that are more than that another job runs, or else the first."""
     parts = [part for job in group for part in job.reason.split("; ")]
-    return list(dict.fromkeys(list(filter(is_news, parts)) or parts))
+    return list(dict.fromkeys(filter(is_news, parts))) or parts[:1]
 
 
 def standing_failures(

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tomopipe.campaign import slurm
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.counted_jobs import counted
 from tomopipe.campaign.files import LOGS, Logs
@@ -51,9 +50,7 @@ class Status:
 def read_status(campaign: Campaign, *, now_s: float | None = None) -> Status:
     """Read the status files of a campaign, as of `now_s` (Unix seconds).
 
-    Nodes whose clocks differ by minutes would make jobs look lost. A job that has ended according
-    to SLURM without writing its end is lost at once, with SLURM's reason; if squeue and sacct do
-    not answer, only the heartbeat counts.
+    Nodes whose clocks differ by minutes would make jobs look lost.
 
     While a run is under way the jobs are those of this run; `tomopipe plan` shows the next one.
     """
@@ -63,8 +60,7 @@ def read_status(campaign: Campaign, *, now_s: float | None = None) -> Status:
     logs = campaign.logs
     paths = sorted(logs.status_folder.glob("*/*.json"))
     results = [read_job(path, now_s=now_s) for path in paths]
-    begun = [job for job in results if job and _counts(job, run, progress)]
-    jobs = _heed_slurm(begun, logs, now_s)
+    jobs = [job for job in results if job and _counts(job, run, progress)]
     if run is None:  # the numbers of one are those of its jobs
         jobs = counted(campaign, jobs, why_again(campaign))
     jobs = sorted(
@@ -73,9 +69,10 @@ def read_status(campaign: Campaign, *, now_s: float | None = None) -> Status:
     )
     of_run = progress.steps if progress else {}
     names = sorted(of_run or {job.step for job in jobs}, key=lambda step: (position(step), step))
-    steps = [_summary(step, [job for job in jobs if job.step == step]) for step in names]
-    if of_run:
-        steps = [_of_run(step, of_run[step.step]) for step in steps]
+    steps = (
+        _summary(step, [job for job in jobs if job.step == step], of_run.get(step))
+        for step in names
+    )
     return Status(tuple(steps), tuple(jobs))
 
 
@@ -96,18 +93,6 @@ def _counts(job: JobStatus, run: Run | None, progress: Progress | None) -> bool:
     return job.start_s >= run.start_s and not (job.state == "failed" and goes_on)
 
 
-def _of_run(status: StepStatus, step: Step) -> StepStatus:
-    """Return the numbers of the run under way."""
-    return replace(
-        status,
-        queued=step.waiting,
-        running=step.n["running"],
-        done=step.done,
-        failed=step.n["failed"],
-        left_s=step.left_s,
-    )
-
-
 def as_record(status: Status) -> dict[str, Any]:
     """Return the content that `tomopipe status --json` prints."""
     return asdict(status)
@@ -120,33 +105,17 @@ def _with_log(job: JobStatus, logs: Logs[Path]) -> JobStatus:
     return job
 
 
-def _heed_slurm(jobs: Sequence[JobStatus], logs: Logs[Path], now_s: float) -> list[JobStatus]:
-    """Mark jobs as lost that ended according to SLURM, with the reason."""
-    numbers = {job.slurm_job for job in jobs if job.slurm_job and _is_open(job)}
-    states = slurm.job_states(sorted(numbers))
-    heeded = []
-    for job in jobs:
-        ended = states.get(job.slurm_job)
-        if _is_open(job) and ended in slurm.ENDED:
-            # it may have written its end since its file was read
-            now = read_job(logs.status(job.step, job.key), now_s=now_s) or job
-            error = f"SLURM job {job.slurm_job}: {ended}"
-            job = replace(now, state="lost", error=error) if _is_open(now) else now  # noqa: PLW2901
-        heeded.append(job)
-    return heeded
-
-
-def _is_open(job: JobStatus) -> bool:
-    return job.state in ("running", "lost")
-
-
-def _summary(step: str, jobs: Sequence[JobStatus]) -> StepStatus:
-    counts = Counter(job.state for job in jobs)
-    return StepStatus(
-        step=step,
-        queued=0,
-        running=counts["running"],
-        done=counts["done"],
-        failed=counts["failed"],
-        lost=counts["lost"],
+def _summary(step: str, jobs: Sequence[JobStatus], of_run: Step | None) -> StepStatus:
+    """Count the jobs of a step; while a run is under way, as it counts them."""
+    n = Counter(job.state for job in jobs)
+    counts = StepStatus(step, 0, n["running"], n["done"], n["failed"], n["lost"])
+    if of_run is None:
+        return counts
+    return replace(
+        counts,
+        queued=of_run.waiting,
+        running=of_run.n["running"],
+        done=of_run.done,
+        failed=of_run.n["failed"],
+        left_s=of_run.left_s,
     )

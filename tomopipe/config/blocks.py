@@ -424,11 +424,8 @@ class ResolveCorBlock(Block):
     )
 
 
-COMPRESSIONS = {
-    "h5": ("none", "gzip", "lz4", "zstd", "bitshuffle"),
-    "tiff": ("none", "gzip"),
-    "zarr": ("none", "gzip", "lz4", "zstd", "bitshuffle"),
-}
+_COMPRESSIONS = ("none", "gzip", "lz4", "zstd", "bitshuffle")
+COMPRESSIONS = {"h5": _COMPRESSIONS, "tiff": ("none", "gzip"), "zarr": _COMPRESSIONS}
 """The formats of volumes, and the compressions that each has."""
 ITERATIONS = {"sirt": 100, "cgls": 15, "tv": 100}  # that suit most
 
@@ -468,7 +465,7 @@ class FullReconBlock(Block):
     output: Literal[(*COMPRESSIONS,)] = option(  # type: ignore[valid-type]
         "h5", "HDF5 file, TIFF series, or OME-Zarr (needs tomopipe[zarr])."
     )
-    compression: Literal[COMPRESSIONS["h5"]] = option(  # type: ignore[valid-type, name-defined]
+    compression: Literal[_COMPRESSIONS] = option(  # type: ignore[valid-type]
         "none",
         "Without loss. Pays for uint8 and uint16; TIFF: none or gzip. lz4, zstd and "
         "bitshuffle in HDF5 need hdf5plugin to be read.",

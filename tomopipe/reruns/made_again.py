@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING
 
-from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
+from tomopipe.campaign.campaign import Campaign, read_inventory
 from tomopipe.campaign.counted_jobs import Why
 from tomopipe.campaign.results import read_cor_json
 from tomopipe.errors import TomopipeError
@@ -14,20 +14,18 @@ if TYPE_CHECKING:
     from tomopipe.reruns.wanted import Cors, Wanted
 
 
-def wanted_now(campaign: Campaign, rows: InventoryRows) -> "Wanted":
-    """Return what results must be made from by the present files, outside of a run."""
-    from tomopipe.reruns.decisions import Decisions
-    from tomopipe.reruns.wanted import Wanted  # slow to load
-
-    return Wanted(campaign, Decisions(campaign), lambda: rows)
-
-
 def why_again(campaign: Campaign) -> Why:
     """Return what says why a result that is there is not as wanted now; "" if it is.
 
     Ask it of failed jobs alone: the first time it loads what decides on results.
     """
-    target = cache(lambda: wanted_now(campaign, read_inventory(campaign.files.inventory)))
+
+    @cache
+    def target() -> "Wanted":
+        from tomopipe.reruns.wanted import Wanted  # slow to load
+
+        return Wanted(campaign, read_inventory(campaign.files.inventory))
+
     cors = cache(lambda: read_cor_json(campaign.files.cor_table))
 
     @cache

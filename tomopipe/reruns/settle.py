@@ -27,10 +27,9 @@ from tomopipe.campaign.results import read_cor_json
 from tomopipe.campaign.stacks import find_stacks
 from tomopipe.errors import TomopipeError
 from tomopipe.groups import grouped
-from tomopipe.reruns.decisions import Decisions
-from tomopipe.reruns.foreign import refuse_foreign
 from tomopipe.reruns.option_faults import refuse_missing_files, refuse_no_file, refuse_option_faults
 from tomopipe.reruns.receipts import Receipt, content_of, digest
+from tomopipe.reruns.stated import refuse_foreign
 from tomopipe.reruns.wanted import Wanted
 from tomopipe.reruns.words import (
     CHANGED,
@@ -103,7 +102,8 @@ class Settled:
         self.campaign, self.out = campaign, campaign.outputs
         self.looks_ahead, self.made = looks_ahead, made
         self.jobs: list[PlannedJob] = []  # in the order of the steps
-        self.decisions = Decisions(campaign)
+        self.wanted = Wanted(campaign)
+        self.decisions = self.wanted.decisions
         self.receipts = self.decisions.receipts
         self.pending = ""
         self.predicting: set[str] = set()  # scans whose prediction is pending
@@ -113,9 +113,9 @@ class Settled:
         self._fixed: dict[str, Mapping[str, str]] = {}
         self._by_hand: set[str] = set()  # scans with a COR by hand
         self._is_other = False  # a table shown in the report changes
+        self._is_sure = False  # so it is, whatever is predicted
         self._may_be_other = False  # a missing one comes out as it was, or not
         self.rows: InventoryRows = {}  # as the run will have them
-        self.wanted = Wanted(campaign, self.decisions, lambda: self.rows)
         if looks_ahead:
             refuse_no_file(campaign)
         refuse_missing_files(campaign)
@@ -130,7 +130,7 @@ class Settled:
 
     def _visit(self) -> None:
         """Visit the steps in their order."""
-        self.rows = self._inventory()
+        self.rows = self.wanted.rows = self._inventory()
         if self.pending:
             return
         if "resolve_cor" in self.made:
@@ -249,14 +249,14 @@ class Settled:
             refuse_option_faults(campaign, rows)
             return rows
         self._add("inventory", reason)
+        self._is_sure = not reason.startswith((MISSING, self.out.inventory))
         if not self.looks_ahead:
             self.pending = "inventory"
             return {}
         with tempfile.TemporaryDirectory(prefix="tomopipe-plan-") as name:
             rows = expected_inventory(campaign, Path(name))
-            self._is_other = content_of(Files(Path(name)).inventory) != self._content(
-                self.out.inventory
-            )
+            before = self._content(self.out.inventory)
+            self._is_other = content_of(Files(Path(name)).inventory) != before
         return rows
 
     def _predict(self, scan: str) -> None:
@@ -349,7 +349,7 @@ class Settled:
         if campaign.config.report.enabled:
             reason = target.why(target.of_report(cors, self._content, unknown=guessed))
             reason = reason or (CHANGED["report"] if self._is_other or made else "")
-            self._add_of_all("report", reason, may_run=self._may_be_other)
+            self._add_of_all("report", reason, is_sure=self._is_sure, may_run=self._may_be_other)
 
     def _stitch(
         self, cors: Mapping[str, Any], pending: Collection[str], made: Collection[str]
@@ -370,10 +370,12 @@ class Settled:
                 self._add("stitch", IF_OTHER_COR, stack=stack.name, certain=False)
         return result
 
-    def _add_of_all(self, rule: str, reason: str, *, may_run: bool = False) -> None:
+    def _add_of_all(
+        self, rule: str, reason: str, *, is_sure: bool = False, may_run: bool = False
+    ) -> None:
         """Add a job of the whole campaign, which a pending prediction may make necessary."""
         if reason or may_run or self.waiting:
-            certain = reason == MISSING or (bool(reason) and not self.waiting)
+            certain = reason == MISSING or (bool(reason) and (is_sure or not self.waiting))
             self._add(rule, reason or IF_OTHER_PAGE, certain=certain)
 
     def _add_of_cor(self, rule: str, scan: str, reason: str, guessed: Collection[str]) -> None:

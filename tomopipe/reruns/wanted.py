@@ -49,24 +49,15 @@ Cors = Mapping[str, Mapping[str, Any]]  # cor.json: scan to `cor_px` and `source
 class Wanted:
     """Statements of up-to-date results (`of_<step>`), and why results are made (`why`).
 
-    `why_<step>` is for steps of which more than the statement decides. `rows` returns the
-    inventory, None before there is one.
+    `why_<step>` is for steps of which more than the statement decides. `rows` is the inventory,
+    empty before there is one.
     """
 
-    def __init__(
-        self,
-        campaign: Campaign,
-        decisions: Decisions,
-        rows: Callable[[], InventoryRows | None],
-    ) -> None:
-        self.campaign, self.out, self._decisions = campaign, campaign.outputs, decisions
-        self._rows = rows
+    def __init__(self, campaign: Campaign, rows: InventoryRows | None = None) -> None:
+        self.campaign, self.out = campaign, campaign.outputs
+        self.rows: InventoryRows = rows or {}
+        self.decisions = Decisions(campaign)
         self._found: dict[Hashable, Any] = {}
-
-    @property
-    def rows(self) -> InventoryRows:
-        """The inventory; empty before there is one."""
-        return self._rows() or {}
 
     def _once(self, key: Hashable, compute: Callable[[], Any]) -> Any:
         """Return what was computed once: this object is for one inventory."""
@@ -97,7 +88,7 @@ class Wanted:
             gone = files[2:]
         elif step == "export_stack" and not self.campaign.config.storage.keep_stacks:
             gone = files[1:]
-        return self._decisions.reason(step, key, files, target, may_be_gone=gone, source=source)
+        return self.decisions.reason(step, key, files, target, may_be_gone=gone, source=source)
 
     def statement(self, step: str, key: str, cors: Cors) -> Statement:
         """State what the result of a step for a scan, series or stack must be made from."""
@@ -112,7 +103,7 @@ class Wanted:
             "sidecar": lambda: self.of_sidecars(cors),
             "export_stack": lambda: self.of_export_stack(key),
             "export_star": lambda: self.of_export_star(cors),
-            "report": lambda: self.of_report(cors, self._decisions.receipts.content),
+            "report": lambda: self.of_report(cors, self.decisions.receipts.content),
         }
         return of[step]()
 
@@ -128,7 +119,7 @@ class Wanted:
 
     def raw_files(self, scan: str) -> list[str]:
         """Name a scan's raw files."""
-        return self._decisions.raw_files(scan, self.rows)
+        return self.decisions.raw_files(scan, self.rows)
 
     def _not_square(self, scan: str) -> str:
         """Return what the inventory says of pixels that are not square; "" if they are."""
@@ -140,7 +131,7 @@ class Wanted:
 
     def of_inventory(self) -> Statement:
         """State what inventory.tsv must be made from."""
-        campaign, receipts = self.campaign, self._decisions.receipts
+        campaign, receipts = self.campaign, self.decisions.receipts
         scans = [scan.path for scan in (*campaign.scans.values(), *campaign.refused)]
         shared = [path for scan in campaign.scans for path in campaign.for_scan(scan).shared_files]
         content = {path: receipts.raw(path) for path in {*scans, *shared}}
@@ -150,7 +141,7 @@ class Wanted:
         """Decide also by what it says itself: files still written, and the state of linked ones."""
         campaign = self.campaign
         target = self.of_inventory()
-        reason = self._decisions.reason("inventory", "campaign", [path], target)
+        reason = self.decisions.reason("inventory", "campaign", [path], target)
         if reason not in ("", CHANGED["inventory"]):
             return reason
         where = campaign.directory / path
@@ -169,9 +160,9 @@ class Wanted:
         """State what the results of a step that reads a scan must be made from."""
 
         def compute() -> Statement:
-            raw = self._decisions.raw(scan, self.rows)
+            raw = self.decisions.raw(scan, self.rows)
             target = made_from.of_reading(step, self.campaign, scan, raw)
-            if also_read := self._decisions.also_read(scan, self.rows):
+            if also_read := self.decisions.also_read(scan, self.rows):
                 target[ALSO_READ] = also_read
             if METADATA.get(step) and (text := self._not_square(scan)):
                 target["metadata"] = target["metadata"] | {"pixels": text}
@@ -187,7 +178,7 @@ class Wanted:
 
         def compute() -> Statement:
             target = self._of_reading(step, scan)
-            sweep = self._decisions.receipts.path_of(self.out.sweep(scan))
+            sweep = self.decisions.receipts.path_of(self.out.sweep(scan))
             n_stuck = _of_file(sweep, N_STUCK, _mtime_ns(sweep))
             return target | ({N_STUCK: n_stuck} if n_stuck else {})
 
@@ -197,7 +188,7 @@ class Wanted:
         """State what a scan's prediction must be made from."""
 
         def compute() -> Statement:
-            stated, receipts = self.of_try_recon(scan), self._decisions.receipts
+            stated, receipts = self.of_try_recon(scan), self.decisions.receipts
             networks = self.campaign.config.predict_cor.own_networks
             return made_from.of_step(
                 "predict_cor",
@@ -212,7 +203,7 @@ class Wanted:
         """Decide also by the rows of the volume, if the verdict on a tilted axis hangs on them."""
         if reason := self.why(self.of_predict_cor(scan), scan):
             return reason
-        path = self._decisions.receipts.path_of(self.out.prediction(scan))
+        path = self.decisions.receipts.path_of(self.out.prediction(scan))
         before = _of_file(path, VOLUME_ROWS, _mtime_ns(path))
         rows = self.campaign.for_scan(scan).config.full_recon.rows
         return "" if before in (None, rows) else f"rows {before} -> {rows}"
@@ -224,14 +215,14 @@ class Wanted:
 
     def members(self, series: str) -> list[dict[str, Any]]:
         """Return the input of fix_cor for the scans of a series, without predictions."""
-        replaced = self._once("replaced", lambda: self._decisions.replaced(self.rows))
+        replaced = self._once("replaced", lambda: self.decisions.replaced(self.rows))
         return self.campaign.members(self.series()[series], self.rows, replaced)
 
     def of_fix_cor(self, series: str) -> Statement:
         """State what the table of a series must be made from."""
         scans = self.with_prediction(self.series()[series])
         predictions = {
-            scan: [self._decisions.receipts.content(path) for path in self.out.of_predict_cor(scan)]
+            scan: [self.decisions.receipts.content(path) for path in self.out.of_predict_cor(scan)]
             for scan in scans
         }
         parts = {"members": self.members(series), "predictions": predictions}
@@ -286,7 +277,7 @@ class Wanted:
 
     def of_sidecars(self, cors: Cors) -> Statement:
         """State what the sidecars must be made from."""
-        content, scans = self._decisions.receipts.content, self.campaign.scans
+        content, scans = self.decisions.receipts.content, self.campaign.scans
         predictions = {scan: content(self.out.prediction(scan)) for scan in self.alive(cors)}
         series = {encode_series(scans[scan].series) for scan in cors}
         paths = {scan: self.sidecar(scan) for scan in cors}
@@ -346,7 +337,7 @@ class Wanted:
 
     def of_export_star(self, cors: Cors) -> Statement:
         """State what the tomogram set must be made from."""
-        metas = {scan: self._decisions.receipts.content(self.out.stack_meta(scan)) for scan in cors}
+        metas = {scan: self.decisions.receipts.content(self.out.stack_meta(scan)) for scan in cors}
         return made_from.of_export_star(self.star_options(cors), cors, metas)
 
     def star_options(self, cors: Cors) -> dict[str, Any]:
@@ -358,7 +349,7 @@ class Wanted:
         """Return the wanted statement's digest for each MRC volume; "" if it is of another one."""
         result = {}
         for scan, entry in cors.items():
-            path = self._decisions.receipts.path_of(self.out.mrc_volume(scan))
+            path = self.decisions.receipts.path_of(self.out.mrc_volume(scan))
             if (source := source_of(path)) is not None:
                 target = digest(self.of_full_recon(scan, entry["cor_px"]))
                 result[scan] = target if source == target else ""
@@ -459,7 +450,7 @@ def write_sidecars(campaign: Campaign) -> None:
     TomopipeError, once all others are written, if some cannot be.
     """
     rows, cors = read_inventory(campaign.files.inventory), read_cor_json(campaign.files.cor_table)
-    target = Wanted(campaign, Decisions(campaign), lambda: rows)
+    target = Wanted(campaign, rows)
     selected = set(campaign.selected_scans(rows))
     cors = {scan: cor for scan, cor in cors.items() if scan in selected}
     faults = []

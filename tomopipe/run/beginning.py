@@ -83,7 +83,7 @@ def begin(config: dict[str, Any], directory: Path, *, is_main: bool) -> Campaign
         refuse_no_file(campaign)
     # of a watcher rows may be written before their scans come
     faults = unread_folders(campaign.config, campaign.directory) + campaign.table_faults()
-    for fault in [] if is_watched() else faults + campaign.override_notes():
+    for fault in [] if is_watched() else faults + campaign.unmatched_overrides()[1]:
         print(f"tomopipe: {fault}", file=sys.stderr)
     if snakemake_options.executes():
         _begin_run(campaign, config)

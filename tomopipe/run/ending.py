@@ -17,11 +17,12 @@ from tomopipe.campaign.results import (
 from tomopipe.campaign.stacks import find_stacks
 from tomopipe.errors import TomopipeError, is_of_the_system, some_of
 from tomopipe.groups import fault_lines, scans_named
-from tomopipe.reruns.made_again import wanted_now, why_again
+from tomopipe.reruns.made_again import why_again
 from tomopipe.reruns.option_faults import nothing_usable, unused_cors
 from tomopipe.reruns.receipts import Receipts
 from tomopipe.reruns.relion_notes import note_lines, relion_notes
 from tomopipe.reruns.settle import Settled
+from tomopipe.reruns.wanted import Wanted
 from tomopipe.run import progress
 from tomopipe.run.retention import removable, remove
 from tomopipe.steps.resolve_cor import renew_paths
@@ -228,7 +229,7 @@ def set_remarks(campaign: Campaign) -> list[str]:
     if not (campaign.config.export_star.enabled and cors):
         return []
     star = files.in_relion(STAR)
-    target = wanted_now(campaign, rows)
+    target = Wanted(campaign, rows)
     no_stack = [scan for scan in cors if target.why(target.of_export_stack(scan), scan)]
     if not star.exists():
         fault = "not made yet"

@@ -278,11 +278,6 @@ def standard_blocks(inputs: MemoryInputs) -> Blocks:
     return _with_workers(inputs, blocks, most, inputs.n_rows)
 
 
-def block_rows(binning: int, halo: int = 0) -> int:
-    """Return the detector rows of a standard block, with `halo` rows around."""
-    return standard_blocks(MemoryInputs(1, 1, 1, binning=binning, halo=halo)).height
-
-
 def choose_blocks(
     inputs: MemoryInputs, memory_bytes: int, *, chunk_rows: int = 1, n_rows: int = 0
 ) -> Blocks:

@@ -135,7 +135,7 @@ def test_jobs_fold_into_a_row_for_each_scan():
         ),
         PlanRow("a_2", (), ("full_recon",), "if its COR changes"),
         PlanRow("series a", ("fix_cor",), (), cor),
-        PlanRow("campaign", ("inventory", "resolve_cor"), (), "not there yet; follows fix_cor"),
+        PlanRow("campaign", ("inventory", "resolve_cor"), (), "not there yet"),
     ]
 
 

@@ -1,7 +1,6 @@
 """`tomopipe status`: jobs by step and state, from the files they leave."""
 
 import json
-import math
 import time
 
 import pytest
@@ -21,9 +20,8 @@ NOW = 1_800_000_000.0
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path):
     """Six scans: two with volumes, one each running, lost and failed in full_recon, one new."""
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"))  # without a SLURM that this machine may have
     (tmp_path / "raw").mkdir()
     (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
     rows = []
@@ -166,60 +164,6 @@ def test_the_jobs_of_a_run_under_way_are_its_own(folder, monkeypatch):
         assert [job.key for job in found.with_state("failed")] == failed
         assert (step.queued, step.failed) == (2 - len(failed), len(failed))
         progress.tell(began=1, step="full_recon", name="bone_2", reason="")
-
-
-SCRIPT = """#!/bin/sh
-echo "$@" >> "$0.asked"
-printf "{text}"
-"""
-
-
-def fake_slurm(folder, **answers):
-    """Put commands into the path that print what SLURM's would; each notes what it was asked."""
-    bin_ = folder / "bin"
-    bin_.mkdir()
-    for name, text in answers.items():
-        (bin_ / name).write_text(SCRIPT.format(text=text))
-        (bin_ / name).chmod(0o755)
-    return bin_
-
-
-def test_slurm_is_believed_where_it_answers(folder):
-    for scan_number, number in ((3, "41"), (4, "42"), (5, "43")):
-        times = {"start": NOW - 30, "heartbeat": NOW - 5}
-        status(folder, f"bone_{scan_number}", "running", slurm_job=number, **times)
-    made = fake_slurm(folder, squeue=r"41|RUNNING\n", sacct=r"42|TIMEOUT\n")
-    _, found = full_recon(folder)
-    assert [job.key for job in found.with_state("running")] == ["bone_3", "bone_5"]
-    (lost,) = found.with_state("lost")
-    assert (lost.key, lost.error) == ("bone_4", "SLURM job 42: TIMEOUT")
-    assert (made / "sacct.asked").read_text().endswith("--jobs 41,42,43\n")
-    assert (made / "squeue.asked").read_text().endswith("--jobs 41,43\n")
-
-
-def test_a_cancelled_job_says_so_and_a_slow_slurm_says_nothing(folder, monkeypatch):
-    status(folder, "bone_3", "running", start=NOW - 30, slurm_job="41")
-    made = fake_slurm(folder, squeue="slurm_load_jobs error", sacct="41|CANCELLED by 7")
-    (lost,) = full_recon(folder)[1].with_state("lost")
-    assert lost.error == "SLURM job 41: CANCELLED"
-    (made / "sacct").write_text('#!/bin/sh\necho >> "$0.tried"\nexec /bin/sleep 9\n')
-    monkeypatch.setattr("tomopipe.campaign.slurm._SECONDS", 0.2)
-    monkeypatch.setattr("tomopipe.campaign.slurm._unanswered_s", [-math.inf])
-    for _ in range(2):  # the second time it is left alone
-        assert [job.key for job in full_recon(folder)[1].with_state("running")] == ["bone_3"]
-    assert (made / "sacct.tried").read_text() == "\n"
-
-
-def test_a_job_that_ends_while_slurm_is_asked_is_done(folder):
-    status(folder, "bone_3", "running", start=NOW - 30, slurm_job="41")
-    made = fake_slurm(folder, squeue="")
-    path = folder / "logs" / "status" / "full_recon" / "bone_3.json"
-    done = json.dumps({"state": "done", "start": NOW - 30, "end": NOW, "slurm_job": "41"})
-    (made / "done").write_text(done)
-    (made / "squeue").write_text(f"#!/bin/sh\n/bin/cp {made}/done {path}\necho '41|COMPLETED'\n")
-    step, found = full_recon(folder)
-    assert not found.with_state("lost", "running")
-    assert step.done == 3
 
 
 def test_a_terminal_of_80_columns_holds_the_whole_table(folder, monkeypatch):

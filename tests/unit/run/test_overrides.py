@@ -168,7 +168,7 @@ def test_a_scan_or_series_that_is_not_there_is_an_error(tmp_path):
     for known in ("results/try_center/tooth_7", "results/fix_cor/raw%2Fb.tsv"):  # of before
         (tmp_path / known).mkdir(parents=True)
     gone = {"scans": ["tooth_7"], "series": ["raw/b"]}
-    assert campaign(tmp_path, gone).override_notes() == [
+    assert campaign(tmp_path, gone).unmatched_overrides()[1] == [
         "overrides 1: scans: tooth_7 is no longer in the campaign",
         "overrides 1: series: raw/b is no longer in the campaign",
     ]

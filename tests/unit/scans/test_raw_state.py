@@ -136,8 +136,8 @@ def wanted_in(folder):
     overrides = [{"scans": ["own_1"], "preprocess": {"flats": "camera/flats.h5"}}]
     campaign = campaign_from_data({"campaign": data, "overrides": overrides}, folder)
     rows = dict(expected_inventory(campaign, folder / "seen"))
-    decisions = Decisions(campaign)
-    return campaign, rows, Wanted(campaign, decisions, lambda: rows), decisions
+    target = Wanted(campaign, rows)
+    return campaign, rows, target, target.decisions
 
 
 @pytest.mark.parametrize(
