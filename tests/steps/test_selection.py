@@ -14,33 +14,36 @@ from tomopipe.recon.angular_sampling import angle_weights
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
 from tomopipe.scans.exchange import open_scan, read_metadata
-from tomopipe.scans.metadata import chosen_projections
 
 COR_PX = 61.3
 SIZE = {"n_cols": 128, "n_rows": 3, "cor_px": COR_PX}
 GOLDEN_DEG = 180 * (np.sqrt(5) - 1) / 2
 
 
-def left_out(n_angles, theta_deg, **options):
-    theta = None if theta_deg is None else np.asarray(theta_deg, float)
-    chosen = chosen_projections(n_angles, theta, **options)
-    return sorted(set(range(n_angles)) - set(chosen.tolist()))
+def left_out(folder, n_angles, theta_deg, **options):
+    """Return which of as many projections are not in use."""
+    with h5py.File(folder / "a.h5", "w") as file:
+        file["exchange/data"] = np.ones((n_angles, 1, 1))
+        if theta_deg is not None:
+            file["exchange/theta"] = theta_deg
+    metadata = read_metadata(folder / "a.h5", flats="none", darks="none", options=options)
+    return sorted({*range(n_angles)} - {*metadata.chosen.tolist()})
 
 
-def test_ranges_are_degrees_in_whatever_turn_both_ends_included():
+def test_ranges_are_degrees_in_whatever_turn_both_ends_included(tmp_path):
     theta = np.arange(0, 730, 10.0)
-    assert left_out(73, theta, skip_angles=[[350, 370]]) == [0, 1, 35, 36, 37, 71, 72]
-    assert left_out(73, -theta, skip_angles=[[-20, -10]]) == [1, 2, 37, 38]
+    assert left_out(tmp_path, 73, theta, skip_angles=[[350, 370]]) == [0, 1, 35, 36, 37, 71, 72]
+    assert left_out(tmp_path, 73, -theta, skip_angles=[[-20, -10]]) == [1, 2, 37, 38]
     single = np.float32(0.1) * np.arange(10, dtype="f4")  # 0.3 and 0.6 miss themselves
-    assert left_out(10, single, skip_angles=[[0.3, 0.6]]) == [3, 4, 5, 6]
-    assert left_out(5, None, skip_angles=[[40, 90]]) == []  # nobody knows them
+    assert left_out(tmp_path, 10, single, skip_angles=[[0.3, 0.6]]) == [3, 4, 5, 6]
+    assert left_out(tmp_path, 5, None, skip_angles=[[40, 90]]) == []  # nobody knows them
 
 
-def test_numbers_ranges_of_numbers_and_every_nth():
-    assert left_out(8, None, skip_projections=[0, [5, 6], 40]) == [0, 5, 6]
-    assert left_out(7, None, every=3) == [1, 2, 4, 5]
-    assert left_out(7, None, every=3, skip_projections=[3]) == [1, 2, 3, 4, 5]
-    assert left_out(3, [0, np.nan], skip_angles=[[-1, 1]]) == [0]
+def test_numbers_ranges_of_numbers_and_every_nth(tmp_path):
+    assert left_out(tmp_path, 8, None, skip_projections=[0, [5, 6], 40]) == [0, 5, 6]
+    assert left_out(tmp_path, 7, None, every=3) == [1, 2, 4, 5]
+    assert left_out(tmp_path, 7, None, every=3, skip_projections=[3]) == [1, 2, 3, 4, 5]
+    assert left_out(tmp_path, 3, [0, np.nan], skip_angles=[[-1, 1]]) == [0]
 
 
 def test_the_reader_gives_what_is_left_and_the_inventory_counts_it(tmp_path):
@@ -167,7 +170,7 @@ def test_the_cor_is_found_without_what_is_left_out(tmp_path, span_deg, known):
     """The skipped projections are spoilt: nobody may look at them."""
     theta = np.linspace(0, span_deg, span_deg + 1)
     truth = write_scan(tmp_path / "s.h5", theta_deg=theta, **SIZE)
-    used = chosen_projections(len(theta), theta, **known)
+    used = read_metadata(truth.path, options=known).chosen
     with h5py.File(truth.path, "r+") as file:
         for number in np.setdiff1d(np.arange(len(theta)), used):
             file["exchange/data"][number] = 3

@@ -10,7 +10,7 @@ import tifffile
 
 from tests.nxtomo_files import DIAMOND, write_nxtomo
 from tests.phantoms import sphere, write_scan
-from tests.workflow.conftest import configure, plan, snakemake
+from tests.workflow.conftest import plan, snakemake
 from tests.workflow.test_reruns import TAIL
 from tomopipe.scans.formats import FORMATS
 from tomopipe.storage.tables import read_tsv
@@ -189,16 +189,6 @@ def test_an_image_put_in_the_place_of_another_runs_its_scan_again(mixed):
     path.write_bytes(content)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert plan(folder) == (0, frozenset())
-
-
-def test_another_energy_changes_stacks_alone_where_no_phase_is_retrieved(mixed):
-    folder = mixed[0]
-    before = (folder / "config.yaml").read_text()
-    configure(folder, "input", energy_kev=30.0)
-    jobs = plan(folder)[1]
-    (folder / "config.yaml").write_text(before)
-    assert {f"export_stack:{scan}" for scan in SCANS} | {"inventory"} <= jobs
-    assert not any(job.startswith(("try_recon", "full_recon")) for job in jobs)
 
 
 def test_a_linked_file_put_in_the_place_of_another_runs_its_scan_again(mixed):

@@ -1,7 +1,7 @@
 """Groups and datasets of HDF5 files: find them, check them, name them for people."""
 
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from tomopipe.config import InputBlock
 from tomopipe.errors import ScanError, some_of
-from tomopipe.groups import grouped
 from tomopipe.scans.angle_lists import BY_NAME, DIFFER, PER_DEGREE, is_angle, to_degrees
 from tomopipe.scans.chunks import chunks_of
 from tomopipe.scans.hdf5 import UNREADABLE
@@ -28,7 +27,6 @@ MANY_AXES = (
 _MOST_GROUPS = 2000  # of one file: beyond that something is wrong
 _DEEPEST = 10  # groups below the root that are looked into
 _N_NAMED = 6
-_MANY = 4  # datasets that differ in the numbers of their names alone
 
 
 class Angles(NamedTuple):
@@ -156,13 +154,24 @@ def values_of(dataset: "h5py.Dataset") -> NDArray[Any]:
     return np.asarray(dataset[()]).ravel()
 
 
-def list_in(group: "h5py.Group", name: str) -> NDArray[Any] | None:
-    """Read one dimension of what a plugin wrote; None if anything fails: it is optional."""
+def value_in(group: "h5py.Group", name: str) -> Any:
+    """Read what nothing depends on; None whatever goes wrong."""
     try:
-        values = np.asarray(group[name][()])
+        return group[name][()]
     except UNREADABLE:
         return None
+
+
+def list_in(group: "h5py.Group", name: str) -> NDArray[Any] | None:
+    """Read one dimension of what a plugin wrote; None if anything fails: it is optional."""
+    values = np.asarray(value_in(group, name))
     return values.ravel() if values.size == max(values.shape, default=0) else None
+
+
+def text_in(group: "h5py.Group", name: str) -> str:
+    """Read a text; "" whatever goes wrong."""
+    value = value_in(group, name)
+    return "" if value is None else text_of(value)
 
 
 def angles_unless_given(options: InputBlock, read: "Callable[[], Angles]") -> "Angles":
@@ -293,7 +302,7 @@ def groups_below(root: "h5py.Group", deepest: int) -> list["h5py.Group"]:
         below = []
         for group in layer:
             for name in group:
-                child = open_child(group, name)
+                child = _open_child(group, name)
                 if isinstance(child, h5py.Group) and _address(child) not in addresses:
                     addresses.add(_address(child))
                     below.append(child)
@@ -304,20 +313,12 @@ def groups_below(root: "h5py.Group", deepest: int) -> list["h5py.Group"]:
     return results
 
 
-def open_child(group: "h5py.Group", name: str) -> Any:
+def _open_child(group: "h5py.Group", name: str) -> Any:
     """Return what a group has of a name; None if it cannot be opened."""
     try:
         return group[name]
     except UNREADABLE:  # a dangling link, a damaged object: not what is looked for
         return None
-
-
-def text_in(group: "h5py.Group", name: str) -> str:
-    """Read a text; "" whatever goes wrong: nothing depends on it."""
-    try:
-        return text_of(group[name][()])
-    except UNREADABLE:
-        return ""
 
 
 def _address(group: "h5py.Group") -> tuple[int, int]:
@@ -333,57 +334,25 @@ def class_of(group: "h5py.Group") -> str:
 
 
 class DatasetEntry(NamedTuple):
-    """A dataset: its path, shape and type."""
+    """A dataset: its path and shape."""
 
     name: str
-    shape: tuple[int, ...]
-    dtype: str
-    n_alike: int = 0  # others, not listed, of the same shape, whose names differ in numbers alone
-
-
-def _without_numbers(name: str) -> str:
-    return re.sub(r"\d+", "0", name)
+    shape: tuple[int, ...]  # as it is read
 
 
 def datasets_in(file: "h5py.File") -> list[DatasetEntry]:
     """List the datasets of numbers that are more than one, stacks of frames first, then by size."""
     import h5py
 
-    names = [
-        DatasetEntry(name, _shape_of(child), str(child.dtype))
+    entries = [
+        DatasetEntry(
+            name, tuple((child.shape or ())[axis] for axis in kept_axes(child.shape or ()))
+        )
         for _, name, child in _children(file)
         if isinstance(child, h5py.Dataset) and child.dtype.kind in "uif"
     ]
-    several = [item for item in names if max(item.shape, default=0) > 1]
+    several = [entry for entry in entries if max(entry.shape, default=0) > 1]
     return sorted(several, key=lambda item: (-len(item.shape), [-n for n in item.shape], item.name))
-
-
-def _shape_of(dataset: "h5py.Dataset") -> tuple[int, ...]:
-    """Return the shape of a dataset as it is read."""
-    shape = dataset.shape or ()
-    return tuple(shape[axis] for axis in kept_axes(shape))
-
-
-def without_alike(result: Iterable[DatasetEntry]) -> list[DatasetEntry]:
-    """Return of many datasets that are alike only the first."""
-    groups = grouped(
-        ((_without_numbers(dataset.name), dataset.shape, dataset.dtype), dataset)
-        for dataset in result
-    )
-    listed = []
-    for first, *others in groups.values():
-        many = len(others) >= _MANY
-        listed += [first._replace(n_alike=len(others))] if many else [first, *others]
-    return listed
-
-
-def broken_links(file: "h5py.File") -> list[str]:
-    """Say which names of a file lead to others that cannot be opened."""
-    return [
-        f"{name} {why_closed(group.file, name)}"
-        for group, name, child in _children(file)
-        if child is None
-    ]
 
 
 def _children(file: "h5py.File") -> Iterator[tuple["h5py.Group", str, Any]]:
@@ -391,14 +360,15 @@ def _children(file: "h5py.File") -> Iterator[tuple["h5py.Group", str, Any]]:
     for group in [file, *groups_below(file, _DEEPEST)]:
         folder = text_of(group.name).rstrip("/")  # bytes, if it is not UTF-8
         for name in group:
-            yield group, f"{folder}/{name}", open_child(group, name)
+            yield group, f"{folder}/{name}", _open_child(group, name)
 
 
 def brief_tree(file: "h5py.File") -> str:
     """Name the datasets of a file with their shapes, and broken links, as a part of a sentence."""
-    names = [
-        f"{dataset.name} {dataset.shape}" + f" and {dataset.n_alike} alike" * (dataset.n_alike > 0)
-        for dataset in without_alike(datasets_in(file))
+    names = [f"{dataset.name} {dataset.shape}" for dataset in datasets_in(file)]
+    links = [
+        f"{name} {why_closed(group.file, name)}"
+        for group, name, child in _children(file)
+        if child is None
     ]
-    parts = [some_of(names, _N_NAMED) or "no dataset of numbers", *broken_links(file)[:_N_NAMED]]
-    return "; ".join(parts)
+    return "; ".join([some_of(names, _N_NAMED) or "no dataset of numbers", *links[:_N_NAMED]])

@@ -42,7 +42,6 @@ from tomopipe.scans.metadata import (
     NO_ANGLES,
     NOT_SQUARE,
     Metadata,
-    chosen_projections,
     incomplete,
     skipping,
 )
@@ -56,6 +55,8 @@ _IF_NONE_IS_MISSING = " (if no frame is missing, input.angles: {start, step})"
 _OF_ANGLES = (TILTS, UNIT_OF_FILE, UNKNOWN_UNIT, BY_NAME, DIFFER)
 _SAME_ANGLE_DEG = 0.05
 _SAME_NUMBER = 0.01  # relative
+# Angles in single precision, or from a text, miss the end of a range by no more than this.
+_ROUNDING_DEG = 1e-4
 
 
 def read_metadata(
@@ -167,7 +168,7 @@ def _examine(
 def _read_parts(
     path: Path, flats: Sources, darks: Sources, options: InputBlock, stack: ExitStack
 ) -> _Parts:
-    reader = format_of(path).open(path, options, stack)
+    reader = format_of(path).open_reader(path, options, stack)
     layout = _corrected(reader.layout(), options)
     _refuse_implausible(layout)
     warnings = [*layout.warnings, *_check_unit(layout, options)]
@@ -181,17 +182,17 @@ def _read_parts(
     if dark.location != ABSENT and not len(dark.positions):
         warnings.append("darks never written: 0 assumed")
     written = layout.projections.written
-    chosen = _chosen(layout, options)
+    chosen = _choose(layout, options)
     if beyond := [span for span in options.skip_projections if np.min(span) >= n_angles]:
         listed = ", ".join(map(str, beyond))
         last = n_angles - 1
         warnings.append(f"input.skip_projections: {listed}: the scan has projections 0 to {last}")
     first, last = first_and_last(f"{path}: input.columns", options.columns, n_cols, "columns of")
     columns = first, last + 1
-    gone = _gone(layout)
+    sources = _describe_missing_sources(layout)
     missing = chosen[~written[chosen]]
-    if gone and not len(missing):
-        warnings.append(gone)
+    if sources and not len(missing):
+        warnings.append(sources)
     width, ratio = layout.pixel_size_um, 1.0
     if width and width.value and abs(width.ratio - 1) > _SAME_NUMBER:
         ratio = width.ratio
@@ -220,7 +221,7 @@ def _read_parts(
         pixel_ratio=ratio,
         energy_kev=_value(layout.energy_kev),
         distance_mm=_value(layout.distance_mm),
-        aborted=layout.aborted or (gone or _holes(written, chosen) if len(missing) else ""),
+        aborted=layout.aborted or (sources or _holes(written, chosen) if len(missing) else ""),
         found=_describe(layout, chosen, columns, flat, dark),
         warnings=tuple(warnings),
     )
@@ -246,11 +247,12 @@ def _refuse_unknown_unit(path: str, location: str, warnings: Sequence[str]) -> N
             raise ScanError(f"{path}: {text} ({location})")
 
 
-def _gone(layout: Layout) -> str:
+def _describe_missing_sources(layout: Layout) -> str:
     """Say which source files are missing, in one sentence; "" if none is."""
-    if not (gone := layout.missing_sources):
+    if not layout.missing_sources:
         return ""
-    which = f"{gone[0]}{f' and {len(gone) - 1} more' if len(gone) > 1 else ''} cannot be opened"
+    first, *more = layout.missing_sources
+    which = f"{first}{f' and {len(more)} more' if more else ''} cannot be opened"
     written = layout.projections.written
     missing = f"{np.count_nonzero(~written)} of {len(written)} frames are missing"
     return which if written.all() else f"{which}: {missing}; copy it there"
@@ -288,22 +290,30 @@ def _refuse_implausible(layout: Layout) -> None:
         raise ScanError(f"{layout.path}: {'; '.join(faults)}")
 
 
-def _chosen(layout: Layout, options: InputBlock) -> NDArray[np.intp]:
-    """Return the projections that the configuration leaves in use."""
+def _choose(layout: Layout, options: InputBlock) -> NDArray[np.intp]:
+    """Return the numbers of the projections in use, ascending, as if others were never taken.
+
+    A projection without an angle is never skipped for it; `skip_angles` count modulo 360: (-5, 5)
+    skips 358 as well.
+    """
     n_angles = len(layout.projections.index)
-    chosen = chosen_projections(
-        n_angles,
-        layout.theta_deg,
-        every=options.every,
-        skip_angles=options.skip_angles,
-        skip_projections=options.skip_projections,
-    )
-    if n_angles and not len(chosen):
+    in_use = np.arange(n_angles) % options.every == 0
+    for span in options.skip_projections:
+        first, last = span if isinstance(span, Sequence) else (span, span)
+        in_use[first : last + 1] = False
+    theta_deg = np.full(n_angles, np.nan)
+    if layout.theta_deg is not None:
+        angles = layout.theta_deg[:n_angles]
+        theta_deg[: len(angles)] = angles
+    for first_deg, last_deg in options.skip_angles:
+        beyond = np.mod(theta_deg - (first_deg - _ROUNDING_DEG), 360)
+        in_use &= ~(beyond <= last_deg - first_deg + 2 * _ROUNDING_DEG)
+    if n_angles and not in_use.any():
         raise ScanError(
             f"{layout.path}: none of {n_angles} projections is in use: input.every, "
             "input.skip_angles and input.skip_projections skip all of them"
         )
-    return chosen
+    return np.flatnonzero(in_use)
 
 
 def _corrected(layout: Layout, options: InputBlock) -> Layout:

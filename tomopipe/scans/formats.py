@@ -5,9 +5,9 @@ darks elsewhere, and where else their parts may stand. The readers are imported 
 """
 
 import os
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from tomopipe.scans.hdf5 import check_file
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from tomopipe.scans.layout import Kind, Reader, Reference
 
 Path = str | os.PathLike[str]
-OpenScan = Callable[[Path, "InputBlock", ExitStack], "Reader"]
-OpenReferences = Callable[[Path, "Kind", "InputBlock", ExitStack], "list[Reference]"]
 
 
 @dataclass(frozen=True)
@@ -28,50 +26,33 @@ class Format:
     name: str  # for people
     endings: tuple[str, ...]  # of its files, in lower case; its folders may have any name
     begins: tuple[bytes, ...]  # the first bytes of its files, 8 at most
-    open: OpenScan  # a scan; what it opens is closed with the stack
-    # flats or darks in a file of their own, read with the `input` of the scan that they are for
-    references: OpenReferences
+    module: str  # with the functions open_reader and references_in, as below
 
+    def open_reader(self, path: Path, options: "InputBlock", stack: ExitStack) -> "Reader":
+        """Open a scan with the reader of its layout; what it opens is closed with the stack."""
+        reader: Reader = import_module(self.module).open_reader(path, options, stack)
+        return reader
 
-def _hdf5(path: Path, options: "InputBlock", stack: ExitStack) -> "Reader":
-    from tomopipe.scans.hdf5_scan import open_layout
-
-    return open_layout(path, options, stack)
-
-
-def _in_hdf5(
-    path: Path, kind: "Kind", options: "InputBlock", stack: ExitStack
-) -> "list[Reference]":
-    from tomopipe.scans.hdf5_scan import references_in
-
-    return references_in(path, kind, options, stack)
-
-
-def _tiff(path: Path, options: "InputBlock", _: ExitStack) -> "Reader":
-    from tomopipe.scans.tiff_scan import TiffReader
-
-    return TiffReader(path, options)
-
-
-def _in_tiff(path: Path, kind: "Kind", options: "InputBlock", _: ExitStack) -> "list[Reference]":
-    from tomopipe.scans.tiff_scan import all_frames
-
-    return [all_frames(path, kind, options.axes)]
+    def references_in(
+        self, path: Path, kind: "Kind", options: "InputBlock", stack: ExitStack
+    ) -> "list[Reference]":
+        """Find flats or darks in a file of their own, with the `input` of the scan they are for."""
+        parts: list[Reference]
+        parts = import_module(self.module).references_in(path, kind, options, stack)
+        return parts
 
 
 HDF5 = Format(
     "HDF5",
     endings=(".h5", ".hdf5", ".hdf", ".nxs", ".nx"),
     begins=(b"\x89HDF\r\n\x1a\n",),
-    open=_hdf5,
-    references=_in_hdf5,
+    module="tomopipe.scans.hdf5_scan",
 )
 TIFF = Format(
     "TIFF",
     endings=(".tif", ".tiff"),
     begins=(b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"),
-    open=_tiff,
-    references=_in_tiff,
+    module="tomopipe.scans.tiff_scan",
 )
 FORMATS = (HDF5, TIFF)
 RAW_ENDINGS = tuple(ending for format_ in FORMATS for ending in format_.endings)

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     import h5py
 
 
-def open_layout(path: Path, options: InputBlock, stack: ExitStack) -> Reader:
+def open_reader(path: Path, options: InputBlock, stack: ExitStack) -> Reader:
     """Open an HDF5 file with the reader of its layout; `stack` closes it."""
     file = stack.enter_context(open_hdf5(path))
     if options.paths.data:
@@ -81,7 +81,7 @@ def references_in(path: Path, kind: Kind, options: InputBlock, stack: ExitStack)
     if target and target in file:
         return NamedReader(file, options).references(kind)
     if dxchange.places(file, kind) or ("exchange" not in file and nxtomo.find_entries(file)):
-        result = open_layout(path, InputBlock(mirrored=options.mirrored), stack).references(kind)
+        result = open_reader(path, InputBlock(mirrored=options.mirrored), stack).references(kind)
         is_turned = options.axes.index("row") > options.axes.index("col")
         return [_turned(part, kind, options.axes) for part in result] if is_turned else result
     datasets = datasets_in(file)
@@ -168,7 +168,7 @@ class NamedReader:
     def references(self, kind: Kind) -> list[Reference]:
         """Find the flats or darks: a dataset of their own goes before keys."""
         if name := getattr(self._options.paths, kind):
-            dataset = self._find(kind, (2, 3))
+            dataset = self._find(kind, 2, 3)
             order = images_of if dataset.ndim == 2 else transposed
             return [without_position(order(Hdf5Pixels(dataset), self._options.axes), name)]
         location = f"{self._stated_by} {KEYS[kind]}"
@@ -187,7 +187,7 @@ class NamedReader:
 
     @cached_property
     def _stack(self) -> Hdf5Pixels:
-        return Hdf5Pixels(self._find("data", (3,)))
+        return Hdf5Pixels(self._find("data", 3))
 
     @cached_property
     def _planned(self) -> NDArray[np.int64]:
@@ -197,7 +197,7 @@ class NamedReader:
             return counted_keys(self._options.frames, n_frames, self._path)
         if self._options.paths.image_key is None:
             return np.full(n_frames, PROJECTION)
-        keys = self._find("image_key", (1,))[()].astype(np.int64).ravel()
+        keys = self._find("image_key", 1)[()].astype(np.int64).ravel()
         if len(keys) < n_frames:
             raise ScanError(
                 f"{self._path}: {self._stated_by} has {len(keys)} keys for {n_frames} frames in "
@@ -218,28 +218,28 @@ class NamedReader:
         """Return the angles of the projections, where they stand, and what was assumed."""
         unit = self._options.angle_unit
         if self._options.paths.angles:
-            result = degrees_of(self._find("angles", (1,)), unit)
+            result = degrees_of(self._find("angles", 1), unit)
         else:
             result = find_angles(self._file, {len(self._planned), n_projections}, unit)
         if result.theta_deg is None or len(result.theta_deg) != len(self._planned):
             return result
         return result._replace(theta_deg=result.theta_deg[self._planned == PROJECTION])
 
-    def _find(self, key: str, n_dims: tuple[int, ...]) -> "h5py.Dataset":
+    def _find(self, key: str, *n_dims: int) -> "h5py.Dataset":
         """Return the dataset of a key of `input.paths`; axes of a list of length 1 do not count."""
         name = getattr(self._options.paths, key)
         dataset = find_dataset(self._file, name)
-        fault = f"no {name}"
-        if dataset is not None:
+        if dataset is None:
+            fault = f"no {name}"
+        else:
             is_list = n_dims == (1,)
             used = max(1, sum(n != 1 for n in dataset.shape)) if is_list else dataset.ndim
             if used in n_dims and 0 not in dataset.shape:
                 return dataset
             expected = " or ".join(f"{n}-D" for n in n_dims)
             fault = f"{name} has shape {dataset.shape}; expected {expected}, not empty"
-            for kind in KEYS:
-                if key == kind and 0 in dataset.shape:
-                    fault = f"{name} has no frames; {how_to_name(kind)}"
+            if key in KEYS:
+                fault += f" ({how_to_name(key)})"
         raise ScanError(
             f"{self._path}: {fault}; the file has {brief_tree(self._file)}: correct "
             f"input.paths.{key}, for some scans only in overrides"

@@ -30,13 +30,11 @@ _DISTANCES = tuple(
     )
 )
 _UM = {
-    **dict.fromkeys(("m", "meter", "meters", "metre", "metres"), 1e6),
-    **dict.fromkeys(("cm", "centimeter", "centimeters", "centimetre", "centimetres"), 1e4),
-    **dict.fromkeys(("mm", "millimeter", "millimeters", "millimetre", "millimetres"), 1e3),
-    **dict.fromkeys(("um", "µm", "μm", "micron", "microns", "micrometer", "micrometers"), 1.0),
-    **dict.fromkeys(("micrometre", "micrometres"), 1.0),
-    **dict.fromkeys(("nm", "nanometer", "nanometers", "nanometre", "nanometres"), 1e-3),
-}
+    f"{prefix}{unit}": factor
+    for prefix, factor in {"": 1e6, "centi": 1e4, "milli": 1e3, "micro": 1.0, "nano": 1e-3}.items()
+    for unit in ("meter", "meters", "metre", "metres")
+} | {"m": 1e6, "cm": 1e4, "mm": 1e3, "nm": 1e-3}
+_UM |= dict.fromkeys(("um", "µm", "μm", "micron", "microns"), 1.0)
 _KEV = {
     **dict.fromkeys(("ev", "electronvolt", "electron_volt"), 1e-3),
     **dict.fromkeys(("kev", "kiloelectronvolt", "kiloelectron_volt"), 1.0),

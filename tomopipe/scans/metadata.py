@@ -10,9 +10,6 @@ NO_ANGLES = "no angles: set input.angles: {start: 0, stop: 180}"  # a reason beg
 IN_ORDER = "`select: yes` in scans.tsv takes the frames in order, with the first of the angles"
 _FEW = 0.01
 _LISTED = 20  # ranges of numbers in a sentence
-_ROTATION_DEG = 360.0
-# Angles in single precision, or from a text, miss the end of a range by no more than this.
-_ROUNDING_DEG = 1e-4
 NOT_SQUARE = "pixels are not square: "  # a warning begins so
 
 
@@ -86,55 +83,14 @@ def _fault_of_number(metadata: Metadata, theta_deg: NDArray[np.float64]) -> str:
         # So few were dropped, or never taken: those who know can use the scan.
         few = len(theta_deg) - n_angles <= max(1, _FEW * n_angles)
         return reason + f"; {IN_ORDER}" * few
-    what_to_do = f"give them: input.angles: {_suitable(theta_deg)}a file of {n_angles} lines"
+    remedy = f"set input.angles to {{start: 0, stop: 180}}, or to a file of {n_angles} lines"
     if metadata.theta_listed:
-        what_to_do = "correct the list"
-        what_to_do += ", unless the scan was aborted" if len(theta_deg) > n_angles else ""
+        remedy = "correct the list"
+        remedy += ", unless the scan was aborted" if len(theta_deg) > n_angles else ""
     return (
         f"{location} has {len(theta_deg)} angles for {n_angles} frames, expected one for each: "
-        f"{what_to_do}"
+        f"{remedy}"
     )
-
-
-def _suitable(theta_deg: NDArray[np.float64]) -> str:
-    """Propose angles that fit to those that there are; nothing if they are not even."""
-    if not len(theta_deg):
-        return "{start: 0, stop: 180}, or "
-    step = (theta_deg[-1] - theta_deg[0]) / max(1, len(theta_deg) - 1)
-    if not step or not np.allclose(np.diff(theta_deg), step, rtol=0.1, atol=0):
-        return ""
-    first = f"if those of the first {len(theta_deg)} frames are right"
-    return f"{{start: {theta_deg[0]:.6g}, step: {step:.8g}}} {first}, or "
-
-
-def chosen_projections(
-    n_angles: int,
-    theta_deg: NDArray[np.float64] | None,
-    *,
-    every: int = 1,
-    skip_angles: Sequence[Sequence[float]] = (),
-    skip_projections: Sequence[int | Sequence[int]] = (),
-) -> NDArray[np.intp]:
-    """Choose the projections that are used, as if the others had never been taken.
-
-    Angles `theta_deg` are as found: any number of them, finite or not; a projection without one is
-    never skipped for its angle. `skip_angles` are pairs of first and last angle, degrees, both
-    included, modulo 360: (-5, 5) skips 358 as well. `skip_projections` are 0-based numbers, or
-    pairs of first and last, both included, whether or not there are such projections. Returns the
-    numbers of those chosen, ascending.
-    """
-    chosen = np.arange(n_angles) % every == 0
-    for span in skip_projections:
-        first, last = span if isinstance(span, Sequence) else (span, span)
-        chosen[first : last + 1] = False
-    theta = np.full(n_angles, np.nan)
-    if theta_deg is not None:
-        known = theta_deg[:n_angles]
-        theta[: len(known)] = known
-    for first_deg, last_deg in skip_angles:
-        beyond = np.mod(theta - (first_deg - _ROUNDING_DEG), _ROTATION_DEG)
-        chosen &= ~(beyond <= last_deg - first_deg + 2 * _ROUNDING_DEG)
-    return np.flatnonzero(chosen)
 
 
 def skipping(numbers: Sequence[int] | NDArray[np.intp]) -> str:

@@ -39,6 +39,7 @@ from tomopipe.scans.datasets import (
     need_dataset,
     text_in,
     unit_of,
+    value_in,
     values_of,
 )
 from tomopipe.scans.dxchange import NOT_RECOGNISED
@@ -199,15 +200,14 @@ class NxtomoReader:
 
     def _choose(self, entries: list[str]) -> tuple[str, str]:
         """Return the entry to read, and the path that is asked for: of it, or a detector in it."""
-        asked = self._options.entry
-        target = "/" + (asked or "").strip("/")
+        target = "/" + (self._options.entry or "").strip("/")
         for name in entries:
             if target == name or target.startswith(f"{name}/"):
                 return name, target
         if len(entries) == 1:
             return entries[0], ""
         listed = f"there are {some_of(entries, 8)}"
-        if asked is None:
+        if self._options.entry is None:
             raise ScanError(
                 f"{self._path}: {len(entries)} NXtomo entries; {listed}: set input.entry"
             )
@@ -392,7 +392,7 @@ def _column_of_hint(hint_px: float, n_cols: int, mirrored: bool) -> str:
 def _number(group: "h5py.Group", name: str) -> float | None:
     """Read one number or truth value; None whatever goes wrong: nothing depends on it."""
     try:
-        number = float(np.asarray(group[name][()]).item())
-    except UNREADABLE:
+        number = float(np.asarray(value_in(group, name)).item())
+    except (TypeError, ValueError):
         return None
     return number if np.isfinite(number) else None

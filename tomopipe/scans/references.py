@@ -81,7 +81,7 @@ def find_references(
         paths = [
             (other, part)
             for other in several
-            for part in format_of(other).references(other, kind, options, stack)
+            for part in format_of(other).references_in(other, kind, options, stack)
         ]
     expected = pixels.shape[1:]
     paths = [(where, _as_images(_as_the_scan(part, pixels), expected)) for where, part in paths]

@@ -101,11 +101,11 @@ class Scan:
         angles = f"{self.theta_deg[0]:.6g} to {self.theta_deg[-1]:.6g} degrees"
         numbers = {"um pixels": self.pixel_size_um, "keV": self.energy_kev}
         numbers["mm to the detector"] = self.distance_mm
-        known = [f"{value:.4g} {unit}" for unit, value in numbers.items() if value is not None]
+        lengths = [f"{value:.4g} {unit}" for unit, value in numbers.items() if value is not None]
         return (
             f"{place} ({self._format})\n"
             f"{self.n_angles} projections of {self.n_rows} x {self.n_cols} pixels, {self.dtype}; "
-            f"{angles}\n" + ", ".join([f"{self.n_flats} flats", f"{self.n_darks} darks", *known])
+            f"{angles}\n" + ", ".join([f"{self.n_flats} flats", f"{self.n_darks} darks", *lengths])
         )
 
     def read_rows(self, first: int, last: int) -> NDArray:

@@ -11,6 +11,7 @@ Images of a folder have names of one kind, unless `input.frames` counts them.
 import os
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path as FilePath
 
@@ -62,6 +63,18 @@ _IS_LIST = re.compile("angle|theta", re.IGNORECASE)
 _TILTS = (".rawtlt", ".tlt")  # of IMOD: as recorded, as aligned
 _MOST_NAMED = 4  # missing images
 _BY_FAR = 3  # times as many images as in the next folder
+
+
+def open_reader(path: Path, options: InputBlock, _stack: ExitStack) -> "TiffReader":
+    """Open a folder of images or a file of pages; no file stays open."""
+    return TiffReader(path, options)
+
+
+def references_in(
+    path: Path, kind: Kind, options: InputBlock, _stack: ExitStack
+) -> list[Reference]:
+    """Return all images of a folder or file of flats or darks."""
+    return [_all_frames(path, kind, options.axes)]
 
 
 class TiffReader:
@@ -190,7 +203,7 @@ class TiffReader:
             folder = next(iter(alike), self._path / kind)
             shown = folder.name
         if folder.is_dir():
-            return [replace(all_frames(folder, kind, self._axes), location=f"{shown}/")]
+            return [replace(_all_frames(folder, kind, self._axes), location=f"{shown}/")]
         raise ScanError(
             f"{self._path}: no folder {shown} beside the projections; {how_to_name(kind)}, or say "
             "in input.frames which of the images they are"
@@ -257,7 +270,7 @@ def _missing(places: Placed | None) -> tuple[str, ...]:
     return (f"missing images, skipped with their angles: {which}",)
 
 
-def all_frames(path: Path, kind: Kind, axes: Sequence[str] = AXES) -> Reference:
+def _all_frames(path: Path, kind: Kind, axes: Sequence[str]) -> Reference:
     """Return all images of a folder or file of flats or darks; `axes` as projections."""
     stack = _open_stack(FilePath(path), kind)
     stack.check_alike()

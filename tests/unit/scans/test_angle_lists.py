@@ -22,26 +22,20 @@ from tomopipe.scans.angle_lists import (
     ("text", "expected"),
     [
         ("0\n0.5\n1\n", [0, 0.5, 1]),
-        ("# taken on Monday\n0\n\n0.5\n", [0, 0.5]),
-        ("angle\n0\n90\n", [0, 90]),
         ("file,angle_deg\na.tif,0\nb.tif,90\n", [0, 90]),
         ("frame;Theta\n1;0\n2;90\n", [0, 90]),
         ("n\ttheta_rad\n1\t0\n2\t1.5707963267948966\n", [0, 90]),
-        ("1 0.0\n2 90.0\n", None),
         ("frame theta\n1 0.0\n2 90.0\n", [0, 90]),
         ("\ufeff0\r\n-1e1\r\n", [0, -10]),
         ("# index angle\n0 0.0\n1 90.0\n", [0, 90]),  # as numpy.savetxt writes it
         ("# by me\n# angle_rad, n\n0, 1\n1.5707963267948966, 2\n", [0, 90]),
         ("# angle_rad\n0\n90\n", [0, 90]),  # of one column a remark
         ("# the angle of each image\n0 0.0\n1 90.0\n", None),
-        ("% angles\n0\n90\n", [0, 90]),  # of MATLAB
         ("% n angle\n0 0.0\n1 90.0\n", [0, 90]),
         ("Nr;Angle\n1;0,5\n2;90,25\n", [0.5, 90.25]),
         ("Nr\tAngle\n1\t-0,5\n", [-0.5]),
         ("n,angle,remark\n1,0,\n2,90,late\n", [0, 90]),
-        ("0\nninety\n", None),
         ("theta omega\n0 1\n", None),
-        ("a,theta\n1\n", None),
         ("", None),
         ("# nothing\n", None),
     ],
@@ -60,11 +54,9 @@ def test_lists_of_angles(tmp_path, text, expected):
     ("text", "reason"),
     [
         ("0,000\n1,000\n", "line 1 is '0,000': write a decimal point, 0.000"),
-        ("# by me\n-0,5\n1,5\n", "line 2 is '-0,5': write a decimal point, -0.5"),
         ("1 0.0\n2 90.0\n", "line 1 is '1 0.0'"),
         ("angle\n0\n\n0,5\n", "line 4 is '0,5'; expected one angle, a number with a decimal point"),
         ("n,angle\n1,0\n2,0,5\n", "line 3 is '2,0,5'; expected one angle in column angle, a num"),
-        ("n,angle\n1,0\n2\n", "line 3 is '2'; expected one angle in column angle, a number"),
         ("0\n% half way\n90 deg\n", "line 3 is '90 deg'; expected one angle, a number"),
     ],
 )
@@ -79,14 +71,9 @@ def test_a_bad_line_is_named(tmp_path, text, reason):
 def test_no_list(tmp_path):
     with pytest.raises(ScanError, match="cannot be read"):
         read_angles(tmp_path / "gone.txt")
-
-
-def test_an_hdf5_file_is_no_list(tmp_path):
     with h5py.File(tmp_path / "angles.h5", "w") as file:
         file["angles"] = np.arange(5.0)
-    with pytest.raises(
-        ScanError, match=r"angles\.h5: a list of angles must be UTF-8 text; of an HD"
-    ):
+    with pytest.raises(ScanError, match=r"angles\.h5: a list of angles must be UTF-8 text; of an"):
         read_angles(tmp_path / "angles.h5")
 
 
@@ -113,15 +100,10 @@ def test_units_of_angles():
     ("span", "n", "unit"),
     [
         (np.pi, 31, "rad"),
-        (np.pi, 1801, "rad"),
         (np.pi * 30 / 31, 31, "rad"),  # the last step is left out
-        (2 * np.pi * 1799 / 1800, 1800, "rad"),
         (-2 * np.pi, 720, "rad"),
-        (3.09, 900, "rad"),
         (648_000, 181, "arcsec"),
         (179_006, 181, "mdeg"),
-        (180_000, 181, "mdeg"),
-        (359_900, 3600, "mdeg"),
     ],
 )
 def test_spans_that_are_turns_in_another_unit_cannot_be_degrees(span, n, unit):
@@ -134,17 +116,15 @@ def test_spans_that_are_turns_in_another_unit_cannot_be_degrees(span, n, unit):
 
 
 @pytest.mark.parametrize(
-    ("span", "warned"),
-    [
-        (180, ""), (360, ""), (179, ""), (60, ""), (10, ""), (720, ""), (3600, ""), (17 * 360, ""),
-        (0, ""), (2.2, "rad"), (3.0, "rad"), (3.3, "rad"), (5.0, "rad"), (170_000, "mdeg"),
-    ],
-)  # fmt: skip
-def test_spans_that_may_be_degrees(span, warned):
-    fault, warning = other_unit(np.linspace(0, span, 901))
-    assert not fault
-    assert warning.startswith("the angles cover ") == bool(warned)
-    assert warned in warning
+    ("spans", "warned"),
+    [((0, 10, 60, 179, 180, 360, 720, 6120), ""), ((2.2, 3.3, 5.0), "rad"), ((170_000,), "mdeg")],
+)
+def test_spans_that_may_be_degrees(spans, warned):
+    for span in spans:
+        fault, warning = other_unit(np.linspace(0, span, 901))
+        assert not fault
+        assert warning.startswith("the angles cover ") == bool(warned)
+        assert warned in warning
 
 
 @pytest.mark.parametrize("step", [0.5, -0.25])
@@ -187,13 +167,10 @@ def test_odd_lists_have_no_span():
     [
         ([0, 1, 3, 4], 5, [0, 1, 3, 4]),
         ([10, 11, 13, 14], 5, [0, 1, 3, 4]),
-        ([0, 1, 2, 3], 5, [0, 1, 2, 3]),  # one at an end: the first or the last
         ([0, 1, 2], 5, None),  # two of five at an end: aborted
         ([0, 1, 5], 5, None),  # beyond the last angle
         ([0, 2, 2], 4, None),
-        ([3, 2, 1], 4, None),
         ([], 4, None),
-        (["a"], 4, None),
         ([0.0, np.nan], 4, None),
         (np.delete(np.arange(1000), [5, 500, 998, 999]), 1000, "as given"),
         (np.arange(989), 1000, None),

@@ -79,17 +79,26 @@ def test_contiguous_frames_are_read_in_threads(tmp_path, monkeypatch, userblock)
     np.testing.assert_array_equal(out, frames[5:45, 2:5])
 
 
-@pytest.mark.parametrize("kind", ["other byte order", "chunks", "not allocated"])
-def test_what_does_not_lie_there_as_it_is_hdf5_reads(tmp_path, kind):
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dtype": ">u2"},
+        {"chunks": (1, 6, 7)},
+        {"chunks": (1, 6, 7), "compression": "gzip", "fletcher32": True},
+        {"chunks": (1, 6, 7), "compression": "gzip", "scaleoffset": 0},
+        {"chunks": (1, 6, 7), "compression": "lzf"},
+        None,
+    ],
+    ids=str,
+)
+def test_what_does_not_lie_there_as_it_is_hdf5_reads(tmp_path, options):
     path, frames = tmp_path / "a.h5", np.arange(50 * 6 * 7, dtype="u2").reshape(50, 6, 7)
     with h5py.File(path, "w") as file:
-        if kind == "not allocated":
+        if options is None:  # never allocated
             frames[...] = 9
             file.create_dataset("data", frames.shape, "u2", fillvalue=9)
         else:
-            dtype = ">u2" if kind == "other byte order" else "u2"
-            chunks = (1, 6, 7) if kind == "chunks" else None
-            file.create_dataset("data", data=frames.astype(dtype), chunks=chunks)
+            file.create_dataset("data", data=frames, **options)
     with h5py.File(path) as file:
         out = np.zeros((40, 3, 7), np.uint16)
         Hdf5Pixels(file["data"]).read(out, (5, 45), (2, 5), threads=3)

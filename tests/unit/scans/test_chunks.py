@@ -38,24 +38,6 @@ def test_threads_read_what_hdf5_reads(tmp_path, dtype, shape, shuffle):
             np.testing.assert_array_equal(out, data[slice(*frames), slice(*rows)])
 
 
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        ({}, False),
-        ({"chunks": (1, 18, 31)}, False),
-        ({"chunks": (1, 18, 31), "compression": "gzip"}, True),
-        ({"chunks": (1, 18, 31), "compression": "gzip", "fletcher32": True}, False),
-        ({"chunks": (1, 18, 31), "compression": "lzf"}, False),
-        ({"chunks": (1, 18, 31), "compression": "gzip", "scaleoffset": 0}, False),
-    ],
-    ids=str,
-)
-def test_other_filters_are_left_to_hdf5(tmp_path, options, expected):
-    _dataset(tmp_path / "a.h5", "u2", **options)
-    with h5py.File(tmp_path / "a.h5") as file:
-        assert chunks.can_decode(file["data"]) == expected
-
-
 def test_chunks_never_written_hold_the_fill_value(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         data = file.create_dataset(
@@ -113,41 +95,3 @@ def test_a_scan_reads_the_same_with_threads(tmp_path, threads):
         for frames, rows in [((3, 12), (0, 1)), ((3, 3), (0, 1)), ((0, 1), (2, 10))]:
             with pytest.raises(ValueError, match="expected 0 <= first < last"):
                 scan.read_block(frames, rows)
-
-
-def test_frames_without_an_angle_are_left_out_of_blocks(tmp_path):
-    truth = write_scan(tmp_path / "s_1.h5", n_angles=11, n_rows=3)
-    with h5py.File(truth.path, "r+") as file:
-        raw = file["exchange/data"][:]
-        file["exchange/theta"][[0, 4]] = np.nan
-    used = [1, 2, 3, 5, 6, 7, 8, 9, 10]
-    with open_scan(truth.path, partial=True) as scan:
-        np.testing.assert_array_equal(scan.read_rows(0, 3), raw[used])
-        np.testing.assert_array_equal(scan.read_block((2, 5), (1, 3)), raw[[3, 5, 6], 1:3])
-
-
-@pytest.mark.parametrize(
-    ("chunk", "filters", "in_parts"),
-    [((1, 6, 8), {}, True), ((1, 6, 8), {"shuffle": True}, False), ((2, 3, 4), {}, False)],
-)
-@pytest.mark.parametrize("location", ["beside", "elsewhere", "inside"])
-def test_chunks_of_a_virtual_dataset_are_those_of_its_source(
-    tmp_path, location, chunk, filters, in_parts
-):
-    home = tmp_path / ("sub" if location == "elsewhere" else ".")
-    home.mkdir(exist_ok=True)
-    virtual = tmp_path / "v.h5"
-    source = virtual if location == "inside" else home / "source.h5"
-    name = {"beside": "source.h5", "elsewhere": str(source), "inside": "."}[location]
-    with h5py.File(source, "w") as file:
-        file.create_dataset("d", data=np.zeros((4, 6, 8), "u2"), chunks=chunk, **filters)
-    layout = h5py.VirtualLayout((8, 6, 8), "u2")
-    layout[:4] = layout[4:] = h5py.VirtualSource(name, "d", (4, 6, 8))
-    with h5py.File(virtual, "a") as file:
-        file.create_virtual_dataset("data", layout)
-    with h5py.File(virtual) as file:
-        assert chunks.chunks_of(file["data"]) == (chunk, in_parts)
-    if location != "inside":
-        source.unlink()
-        with h5py.File(virtual) as file:
-            assert chunks.chunks_of(file["data"]) == (None, False)

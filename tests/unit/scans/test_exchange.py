@@ -40,20 +40,6 @@ def with_number(name, value, units):
     return change
 
 
-@pytest.mark.parametrize("dtype", ["u1", "u2", "i2", "i4", "f4", ">u2", "f8"])
-def test_metadata_of_a_sound_scan(tmp_path, dtype):
-    path = write(tmp_path / "a.h5", dtype=dtype)
-    found = read_metadata(path)
-    item_bytes = np.dtype(dtype).itemsize
-    assert (found.n_angles, found.n_rows, found.n_cols) == (N_ANGLES, N_ROWS, N_COLS)
-    assert np.dtype(found.dtype) == np.dtype(dtype).newbyteorder("=")
-    assert found.data_bytes == N_ANGLES * N_ROWS * N_COLS * item_bytes
-    assert found.theta_deg.tolist() == [0, 30, 60, 90, 120, 150, 180]
-    assert (found.n_written, found.warnings, incomplete(found)) == (N_ANGLES, (), "")
-    with open_scan(path) as scan:
-        assert (scan.n_flats, scan.n_darks, scan.chunks) == (3, 2, None)
-
-
 def hdf5plugin_filter():
     import hdf5plugin
 
@@ -63,7 +49,7 @@ def hdf5plugin_filter():
 @pytest.mark.parametrize(
     ("dtype", "options"),
     [
-        ("u2", dict),
+        ("u1", dict),
         (">u2", dict),
         ("f4", dict),
         ("u2", lambda: {"chunks": (1, N_ROWS, N_COLS), "compression": "gzip"}),
@@ -75,7 +61,13 @@ def hdf5plugin_filter():
 def test_pixels_come_back_as_written(tmp_path, dtype, options):
     path = write(tmp_path / "a.h5", dtype=dtype, **options())
     raw = raw_values(dtype=dtype)
+    metadata = read_metadata(path)
+    assert (metadata.n_angles, metadata.n_rows, metadata.n_cols) == raw.shape
+    assert metadata.data_bytes == raw.nbytes
+    assert metadata.theta_deg.tolist() == [0, 30, 60, 90, 120, 150, 180]
+    assert (metadata.n_written, metadata.warnings, incomplete(metadata)) == (N_ANGLES, (), "")
     with open_scan(path) as scan:
+        assert (scan.n_flats, scan.n_darks) == (3, 2)
         rows = scan.read_rows(1, 3)
         assert np.array_equal(rows, raw[:, 1:3])
         assert rows.dtype == scan.dtype
@@ -85,14 +77,6 @@ def test_pixels_come_back_as_written(tmp_path, dtype, options):
         assert np.array_equal(scan.flat, np.full((N_ROWS, N_COLS), 1003, np.float32))
         assert np.array_equal(scan.dark, np.full((N_ROWS, N_COLS), 10.5, np.float32))
         assert np.allclose(scan.theta_rad, np.linspace(0, np.pi, N_ANGLES), atol=1e-15)
-        assert scan.n_angles == N_ANGLES
-
-
-def test_rows_outside_are_refused(tmp_path):
-    with open_scan(write(tmp_path / "a.h5")) as scan:
-        for first, last in [(-1, 2), (0, 4), (2, 2)]:
-            with pytest.raises(ValueError, match="expected 0 <= first"):
-                scan.read_rows(first, last)
 
 
 def test_one_row_one_angle_one_flat(tmp_path):
@@ -199,17 +183,15 @@ def test_angles_that_begin_again_at_360_degrees_go_on(tmp_path):
         ),
         (
             90 - np.arange(4.0) / 3,
-            "/exchange/theta has 4 angles for 7 frames, expected one for each: give them: "
-            "input.angles: {start: 90, step: -0.33333333} if those of the first 4 frames are "
-            "right, or a file of 7 lines",
+            "/exchange/theta has 4 angles for 7 frames, expected one for each: set input.angles to "
+            "{start: 0, stop: 180}, or to a file of 7 lines",
             4,
         ),
-        ([0, 1, 1.5, 3], "give them: input.angles: a file of 7 lines", 4),
-        (np.zeros(0), "for 7 frames, expected one for each: give them: input.angles: {start: ", 0),
+        (np.zeros(0), "/exchange/theta has 0 angles for 7 frames, expected one for each: set ", 0),
         ([0, 1, np.nan, 3, 4, np.inf, 6], "2 of 7 angles not finite, the first is 2", 5),
         (np.full(7, 90.0), "all 7 angles are 90", 7),
     ],
-    ids=["longer", "by one", "shorter", "shorter, uneven", "empty", "not finite", "constant"],
+    ids=["longer", "by one", "shorter", "empty", "not finite", "constant"],
 )
 def test_theta_that_does_not_fit_is_incomplete(tmp_path, theta, reason, used):
     path = write(tmp_path / "a.h5", replace(THETA, theta))
@@ -226,14 +208,6 @@ def test_theta_that_does_not_fit_is_incomplete(tmp_path, theta, reason, used):
         assert np.allclose(np.rad2deg(scan.theta_rad), np.asarray(theta)[good])
         assert np.array_equal(scan.read_rows(0, 2), raw_values()[good, :2])
         assert np.array_equal(scan.read_frames([used - 1]), raw_values()[good[-1:]])
-
-
-def test_an_external_link_inside_the_campaign(tmp_path):
-    write(tmp_path / "raw.h5")
-    with h5py.File(tmp_path / "scan.h5", "w") as file:
-        file["exchange"] = h5py.ExternalLink("raw.h5", "/exchange")
-    with open_scan(tmp_path / "scan.h5") as scan:
-        assert np.array_equal(scan.read_rows(0, 1), raw_values()[:, :1])
 
 
 def test_a_virtual_scan_is_judged_by_its_sources(tmp_path):
@@ -297,7 +271,6 @@ def test_what_the_configuration_knows_comes_first(tmp_path):
 @pytest.mark.parametrize(
     ("value", "units", "says"),
     [
-        (0.00065, "mm", "pixel size 0.65 um, /meas"),
         (0.65, "um/pixel", "pixel size 0.65 um/pixel (a unit that is not known), /meas"),
         (-0.65, "um", "pixel size -0.65 um (below 0), /meas"),
         (0.0, "um", "not found: pixel size, energy"),
@@ -310,7 +283,7 @@ def test_how_pixel_sizes_are_read(tmp_path, value, units, says):
 
 
 @pytest.mark.parametrize(
-    ("key", "dataset", "value", "units", "is_said"),
+    ("key", "dataset", "value", "units", "fault"),
     [
         ("energy_kev", ENERGY, 25_000, "keV", "energy 25000 keV is implausible .* is it in eV"),
         ("energy_kev", ENERGY, 0.025, "keV", "energy 0.025 keV is implausible .* in MeV"),
@@ -320,13 +293,11 @@ def test_how_pixel_sizes_are_read(tmp_path, value, units, says):
     ],
 )
 def test_implausible_numbers_skip_the_scan_until_the_configuration_has_others(
-    tmp_path, key, dataset, value, units, is_said
+    tmp_path, key, dataset, value, units, fault
 ):
     path = write(tmp_path / "a.h5", with_number(dataset, value, units))
     right = {"energy_kev": 25.0, "pixel_size_um": 0.7, "distance_mm": 50.0}[key]
-    if is_said:
-        said = rf"{is_said}\? \({dataset}\); set input.{key}$"
-        assert re.search(said, reason_of(path)), reason_of(path)
+    assert re.search(rf"{fault}\? \({dataset}\); set input.{key}$", reason_of(path))
     assert getattr(read_metadata(path, options={key: right}), key) == right
 
 

@@ -21,6 +21,8 @@ from tomopipe.errors import ScanError
 from tomopipe.scans.exchange import open_scan, read_metadata
 from tomopipe.scans.metadata import incomplete
 
+FIRST_AND_LAST, STEP = {"start": 0, "stop": 180}, {"start": 0, "step": 30}
+
 
 def test_flats_and_darks_from_elsewhere_or_declared_absent(tmp_path):
     other = write(tmp_path / "flats.h5", replace(FLATS, np.full((4, N_ROWS, N_COLS), 77, "f4")))
@@ -41,10 +43,11 @@ def test_flats_and_darks_from_elsewhere_or_declared_absent(tmp_path):
 
 
 def test_flats_never_written_are_missing_darks_a_warning(tmp_path):
-    def unwritten(name):
+    def unwritten(name, frame=np.s_[:0]):
         def change(file):
             del file[name]
-            file.create_dataset(name, (2, N_ROWS, N_COLS), "u2", chunks=(1, N_ROWS, N_COLS))
+            data = file.create_dataset(name, (2, N_ROWS, N_COLS), "u2", chunks=(1, N_ROWS, N_COLS))
+            data[frame] = 500
 
         return change
 
@@ -53,18 +56,6 @@ def test_flats_never_written_are_missing_darks_a_warning(tmp_path):
     assert read_metadata(path).warnings == ("darks never written: 0 assumed",)
     with open_scan(path) as scan:
         assert (scan.dark == 0).all()
-
-
-def test_flats_not_written_stay_out_of_the_mean(tmp_path):
-    def change(file):
-        del file[FLATS]
-        flats = file.create_dataset(FLATS, (4, N_ROWS, N_COLS), "u2", chunks=(1, N_ROWS, N_COLS))
-        flats[1] = 500
-
-    path = write(tmp_path / "a.h5", change)
-    with open_scan(path) as scan:
-        assert scan.n_flats == 1
-        assert (scan.flat == 500).all()
 
 
 @pytest.mark.parametrize("axis", range(4))
@@ -183,6 +174,10 @@ def test_dropped_frames_take_their_angles_with_them(tmp_path, gone, options):
     with open_scan(path) as scan:
         assert np.allclose(np.rad2deg(scan.theta_rad), np.delete(30 * np.arange(7), gone))
         assert np.array_equal(scan.read_rows(0, 3), np.delete(raw_values(), gone, axis=0))
+    for angles in (FIRST_AND_LAST, STEP):
+        found = read_metadata(path, options={"angles": angles})
+        assert incomplete(found) == ""
+        assert found.theta_deg == pytest.approx(np.delete(30 * np.arange(7), gone))
 
 
 @pytest.mark.parametrize("located", [True, False])
@@ -219,9 +214,6 @@ def test_frames_missing_who_knows_where_are_never_shifted(tmp_path, change):
     assert incomplete(found).startswith("aborted: ")
 
 
-FIRST_AND_LAST, STEP = {"start": 0, "stop": 180}, {"start": 0, "step": 30}
-
-
 @pytest.mark.parametrize("gone", [[6], [4, 5, 6], range(1, 7)], ids=["1 of 7", "3 of 7", "6 of 7"])
 def test_an_aborted_scan_has_the_first_of_the_angles_of_a_range(tmp_path, gone):
     """180 degrees are those of the last frame planned, which was never taken."""
@@ -240,14 +232,6 @@ def test_an_aborted_scan_has_the_first_of_the_angles_of_a_range(tmp_path, gone):
     stepped = read_metadata(path, options={"angles": STEP})
     assert incomplete(stepped) == ""
     assert stepped.theta_deg == pytest.approx(30 * np.arange(there))
-
-
-@pytest.mark.parametrize("angles", [FIRST_AND_LAST, STEP], ids=str)
-def test_dropped_frames_take_their_angles_of_a_range_with_them(tmp_path, angles):
-    path = write(tmp_path / "a.h5", dropped([2, 4]))
-    found = read_metadata(path, options={"angles": angles})
-    assert incomplete(found) == ""
-    assert found.theta_deg == pytest.approx([0, 30, 90, 150, 180])
 
 
 def test_a_range_covers_what_the_file_shows(tmp_path):

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from tomopipe.errors import ScanError
-from tomopipe.scans import hdf5
 from tomopipe.scans.hdf5 import StillWrittenError, one_line, open_hdf5
 
 
@@ -133,10 +132,3 @@ def test_one_line_is_the_same_each_time():
     assert one_line(RuntimeError(text)) == expected
     assert one_line(OSError(errno.EIO, "Input/output error")) == "Input/output error"
     assert one_line(KeyError()) == "KeyError"
-
-
-def test_nothing_is_asked_of_hdf5_for_a_pipe(tmp_path, monkeypatch):
-    os.mkfifo(tmp_path / "a.h5")
-    monkeypatch.setattr(h5py, "File", None)
-    with pytest.raises(ScanError, match="not a regular file"):
-        hdf5.check_file(tmp_path / "a.h5")

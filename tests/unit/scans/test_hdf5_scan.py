@@ -70,6 +70,7 @@ def test_each_layout_reads_as_the_usual_one(tmp_path, phantom, layout, paths):
     known = {"paths": paths}
     found = read_metadata(path, options=known)
     assert (found.format, incomplete(found)) == ("HDF5", "")
+    assert ("2 sets" in found.found) == (layout is httomo)
     with open_scan(phantom[0]) as usual, open_scan(path, options=known) as scan:
         np.testing.assert_allclose(scan.theta_rad, usual.theta_rad)
         for expected, found in zip(all_of(usual), all_of(scan), strict=True):
@@ -95,12 +96,6 @@ def test_corrected_projections_have_no_flats(tmp_path, phantom):
         np.testing.assert_allclose(scan.theta_rad, np.deg2rad(theta))
 
 
-def test_sets_of_flats_know_when_they_were_taken(tmp_path, phantom):
-    path = httomo(tmp_path / "b_1.nxs", phantom)
-    with open_scan(path, options={"paths": HTTOMO}) as scan:
-        assert scan.flat_positions.tolist() == [0, 0, N_ANGLES]
-
-
 def test_frames_without_keys_are_counted(tmp_path, phantom):
     keyed = httomo(tmp_path / "b_1.nxs", phantom)
     keys = {"paths": HTTOMO}
@@ -118,11 +113,6 @@ def test_frames_without_keys_are_counted(tmp_path, phantom):
     assert "aborted: " in incomplete(
         read_metadata(keyed, options=counted | {"frames": [*runs, "1 flat"]})
     )
-
-
-def test_an_order_of_frames_is_not_for_files_that_say_it(tmp_path, phantom):
-    with pytest.raises(ScanError, match=r"input\.frames is of TIFF files, or datasets"):
-        read_metadata(phantom[0], options={"frames": ["900 projections"]})
 
 
 def test_flats_of_another_file_stand_where_the_paths_say(tmp_path, phantom):
@@ -313,6 +303,16 @@ def test_a_file_that_is_not_recognised_shows_its_datasets(tmp_path, phantom):
         read_metadata(path)
 
 
+def test_options_that_are_not_of_a_layout_are_refused(tmp_path, phantom):
+    sinograms = {"axes": ["row", "angle", "col"]}
+    with pytest.raises(ScanError, match=r"input\.frames is of TIFF files, or datasets"):
+        read_metadata(phantom[0], options={"frames": ["900 projections"]})
+    reason = incomplete(read_metadata(phantom[0], options=sinograms, flats="none", darks="none"))
+    assert "is input.axes: [row, angle, col] right?" in reason
+    with pytest.raises(ScanError, match=r"input\.axes: row, angle, col .* set input\.paths\.data"):
+        read_metadata(write_nxtomo(tmp_path / "a.nxs"), options=sinograms)
+
+
 @pytest.mark.parametrize("axes", [*permutations(("angle", "row", "col"))])
 def test_axes_in_another_order_give_the_same_frames(tmp_path, phantom, axes, monkeypatch):
     monkeypatch.setattr(pixels, "_BATCH_BYTES", 3000)  # several parts
@@ -366,24 +366,6 @@ def test_sinograms_in_a_dxchange_file_need_their_axes_alone(tmp_path, phantom, w
     hint = r"are the projections sinograms\? Set input\.axes: \[row, angle, col\]"
     with pytest.raises(ScanError, match=hint), open_scan(tmp_path / "s_1.h5", **others):
         pass
-
-
-def test_axes_that_are_set_in_vain_are_not_recommended(phantom):
-    path = phantom[0]  # whose frames are no sinograms
-    known = {"axes": ["row", "angle", "col"]}
-    with (
-        pytest.raises(ScanError) as said,
-        open_scan(path, options=known, flats="none", darks="none"),
-    ):
-        pass
-    assert "is input.axes: [row, angle, col] right?" in str(said.value)
-    assert "Set input.axes" not in str(said.value)
-
-
-def test_axes_of_an_nxtomo_file_need_its_paths(tmp_path):
-    path = write_nxtomo(tmp_path / "a.nxs")
-    with pytest.raises(ScanError, match=r"input\.axes: row, angle, col .* set input\.paths\.data"):
-        read_metadata(path, options={"axes": ["row", "angle", "col"]})
 
 
 def test_sinogram_images_one_file_per_row(tmp_path, phantom):

@@ -30,26 +30,17 @@ def read(tmp_path, read_it, *values):
         (0.69, "microns", 0.69),
         ("0.69 um", None, 0.69),
         ("6.9e-4MM", None, 0.69),
-        ("690 nm", "um", 0.69),
         ("um", None, None),
         ([0.69], "um", 0.69),
-        (0.69, "µm", 0.69),
-        (690.0, "nm", 0.69),
         (0.00069, "mm", 0.69),
-        (6.9e-7, "m", 0.69),
         (6.9e-7, b"Meters", 0.69),
         (6.9e-7, ["m"], 0.69),
         (6.9e-7, None, 0.69),
         (0.69, None, 0.69),
-        (0.69, "", 0.69),
-        ("0.69", "um", 0.69),
         (0.69, "pixels", None),
-        (0.0, "um", None),
         (-1.0, "um", None),
         (np.nan, "um", None),
-        (np.inf, None, None),
         ("five", "um", None),
-        (np.zeros(0), "um", None),
     ],
 )
 def test_pixel_size_in_its_units(tmp_path, value, units, expected_um):
@@ -77,10 +68,7 @@ def test_pixel_size_in_the_sample_comes_before_that_of_the_sensor(tmp_path):
         (25500.0, "eV", 25.5),
         (0.0255, "MeV", 25.5),
         (25.3, "meV", 2.53e-5),  # thermal neutrons
-        (25.5, None, 25.5),
-        (25500.0, None, 25.5),
         (25.5, "A", None),
-        (0.0, "keV", None),
     ],
 )
 def test_energy_in_its_units(tmp_path, value, units, expected_kev):
@@ -100,20 +88,17 @@ def test_a_group_or_a_dangling_link_is_no_number(tmp_path):
 SENSOR = "measurement/instrument/detector"
 
 
-@pytest.mark.parametrize(
-    ("width", "height"),
-    [("x_pixel_size", "y_pixel_size"), ("pixel_size_x", "pixel_size_y")],
-)
+@pytest.mark.parametrize("name", ["{}_pixel_size", "pixel_size_{}"])
 @pytest.mark.parametrize(
     ("value", "units", "ratio"),
     [(0.01, "mm", 2.0), (10, "um", 2.0), (5, "um", 1.0), (10, "K", 1.0), (None, "um", 1.0)],
 )
-def test_the_height_of_a_pixel_as_a_part_of_its_width(tmp_path, width, height, value, units, ratio):
+def test_the_height_of_a_pixel_as_a_part_of_its_width(tmp_path, name, value, units, ratio):
     with h5py.File(tmp_path / "a.h5", "w") as file:
-        for name, number, unit in ((width, 5.0, "um"), (height, value, units)):
+        for axis, number, unit in (("x", 5.0, "um"), ("y", value, units)):
             if number is not None:
-                file[f"{SENSOR}/{name}"] = number
-                file[f"{SENSOR}/{name}"].attrs["units"] = unit
+                file[f"{SENSOR}/{name.format(axis)}"] = number
+                file[f"{SENSOR}/{name.format(axis)}"].attrs["units"] = unit
         file[MAGNIFICATION] = 10.0
         found = read_pixel_size_um(file)
     assert found.value == pytest.approx(0.5)

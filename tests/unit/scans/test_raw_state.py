@@ -4,11 +4,10 @@ import json
 import os
 
 import h5py
-import numpy as np
 import pytest
 
 from tests.phantoms import write_scan
-from tomopipe.campaign.campaign import campaign_from_data, read_inventory
+from tomopipe.campaign.campaign import campaign_from_data
 from tomopipe.reruns.decisions import Decisions
 from tomopipe.reruns.made_from import without_also_read
 from tomopipe.reruns.settle import expected_inventory
@@ -77,39 +76,6 @@ def test_groups_that_contain_each_other_and_are_nested_without_end_are_seen_once
     assert sorted(files_taken_from(tmp_path / "a.h5")[0]) == [
         str(tmp_path / "frames.h5"), str(tmp_path / "more.h5"),
     ]  # fmt: skip
-
-
-def test_a_target_that_was_replaced_is_another_raw_file(folder):
-    def campaign():
-        return campaign_from_data({"campaign": {"scans": ["raw/*.h5"]}}, folder)
-
-    os.makedirs("seen")
-    before = dict(expected_inventory(campaign(), folder / "seen"))
-    assert not campaign().has_other_links(before)
-    assert before["own_1"]["linked"] == ""
-    target = folder / "camera" / "link_1.h5"
-    decisions = Decisions(campaign())
-    signature = {name: [decisions.raw(name, before)] for name in before}
-    decisions.receipts.save()
-    content, times = target.read_bytes(), target.stat()
-    with h5py.File(target, "r+") as file:  # another one of equal size, and older, as a backup
-        data = next(iter(file.values()))
-        data[...] = data[...] + 1
-    os.utime(target, ns=(times.st_atime_ns, times.st_mtime_ns - 10**12))
-    assert campaign().has_other_links(before)
-    after = read_inventory(folder / "seen" / "inventory.tsv")
-    after = dict(expected_inventory(campaign(), folder / "seen"))
-    assert not campaign().has_other_links(after)
-    decisions = Decisions(campaign())
-    for name in before:
-        signature[name].append(decisions.raw(name, after))
-    assert signature["link_1"][0] != signature["link_1"][1]
-    for name in ("virtual_1", "own_1"):
-        assert signature[name][0] == signature[name][1]
-    # a scan of one file is known by that file, whatever the inventory knows
-    assert Decisions(campaign()).raw("own_1") == signature["own_1"][0]
-    assert target.stat().st_size == len(content)
-    assert np.array_equal(sorted(before), ["link_1", "own_1", "virtual_1"])
 
 
 @pytest.fixture
