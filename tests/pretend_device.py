@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from tests import pretend_cupy
 from tests.pretend_cupy import OutOfMemoryError
-from tomopipe.recon.cuda_device import CudaDevice
+from tomopipe.recon.array import CudaDevice
 
 __all__ = ["OutOfMemoryError", "PretendDevice", "in_place_of_cuda"]
 

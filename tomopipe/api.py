@@ -34,7 +34,6 @@ from tomopipe.prep.edge_slopes import edge_slopes_of
 from tomopipe.prep.flats import Beam
 from tomopipe.prep.recipe import phase_strength, warp_of
 from tomopipe.recon import fbp
-from tomopipe.recon import sweep as sweeping
 from tomopipe.recon.array import array_module
 from tomopipe.recon.plan import Plan, make_plan
 from tomopipe.scans.angle_lists import other_unit
@@ -322,7 +321,7 @@ def sweep(
     values = np.ascontiguousarray(sinogram, np.float32)
     plan = _plan(values[None], _theta_rad(values[None], theta_deg), filter, device)
     _check_cor("cor_px", cor_px, plan.n_cols)
-    images = sweeping.sweep(plan.xp.asarray(values), plan, np.asarray(cor_px), threads=threads)
+    images = fbp.sweep(plan.xp.asarray(values), plan, np.asarray(cor_px), threads=threads)
     return on_host(images)
 
 

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-from importlib import metadata
 
 import h5py
 import numpy as np
@@ -14,18 +13,16 @@ import pytest
 import tifffile
 import zarr
 
-import tomopipe
 from tests.phantoms import sphere, write_scan
 from tests.step_calls import full_recon
 from tests.tiff_files import read_slices
-from tomopipe.errors import ScanError, TomopipeError
+from tomopipe.errors import ScanError
 from tomopipe.simulate.phantom import Ellipsoid
 from tomopipe.stream import fit_options as _fit
 from tomopipe.stream import recon_task as _task
 from tomopipe.stream import source as _source
 from tomopipe.stream import stream as _stream
 from tomopipe.stream.memory import Blocks
-from tomopipe.stream.provenance import package_versions
 from tomopipe.volumes import tiff
 from tomopipe.volumes.volume_read import read_mid_planes, read_provenance
 
@@ -226,11 +223,6 @@ def test_a_scratch_file_does_not_change_a_bit(tmp_path, monkeypatch, chunks, opt
     assert os.listdir(folder) == []
 
 
-def test_a_scratch_folder_must_be_there(tmp_path):
-    with pytest.raises(TomopipeError, match=r"storage\.scratch: .*absent is no folder"):
-        full_recon(tmp_path / "a.h5", tmp_path / "b.h5", cor_px=1, scratch=str(tmp_path / "absent"))
-
-
 @pytest.mark.parametrize("output", ["h5", "tiff", "zarr"])
 @pytest.mark.parametrize(
     ("dtype", "value_range"),
@@ -302,21 +294,6 @@ def test_a_range_that_cuts_values_is_told(tmp_path, dtype):
     assert again == said
     assert not full_recon(truth.path, path, value_range=[-0.1, 0.1], **options)
     assert not full_recon(truth.path, path, **options)
-
-
-def test_samples_are_spread_evenly_and_are_those_of_the_volume(tmp_path, monkeypatch):
-    truth = _scan(tmp_path, n_rows=40, n_cols=64, n_angles=61, phantom="rock", cor_px=30.2)
-    whole = _volume(truth, rows=[5, 38], binning=2)
-    taken = []
-
-    def record(slices, dtype):
-        taken.extend(slices)
-        return 0.0, 1.0
-
-    monkeypatch.setattr(_fit, "robust_range", record)
-    _volume(truth, "b.h5", rows=[5, 38], binning=2, dtype="uint8")
-    expected = [(2 * i + 1) * 17 // 16 for i in range(8)]
-    np.testing.assert_allclose(taken, whole[expected], atol=1e-7)
 
 
 @pytest.mark.parametrize("binning", [1, 2])
@@ -476,22 +453,6 @@ def test_options_that_do_not_fit_the_scan(tmp_path, options, message):
     assert os.listdir(tmp_path) == ["scan_001.h5"]
 
 
-def test_packages_that_are_not_installed_are_not_named(monkeypatch):
-    """zarr is an extra; tomopipe may run from a folder."""
-    installed = metadata.version
-
-    def version(name):
-        if name in ("zarr", "tomopipe"):
-            raise metadata.PackageNotFoundError(name)
-        return installed(name)
-
-    monkeypatch.setattr(metadata, "version", version)
-    found = package_versions()
-    assert found["tomopipe"] == tomopipe.__version__
-    assert "numpy" in found
-    assert "zarr" not in found
-
-
 def test_provenance_says_it_all(tmp_path):
     truth = _scan(tmp_path, pixel_size_um=2.5)
     _volume(
@@ -512,14 +473,6 @@ def test_provenance_says_it_all(tmp_path):
         assert file["provenance/cor"].attrs["source"] == "manual"
         assert file["exchange/data"].attrs["units"] == "1/pixel"
         assert file["exchange/data"].attrs["voxel_size_um"] == 2.5
-
-
-def test_mid_planes_are_those_of_the_volume(tmp_path):
-    volume = _volume(_scan(tmp_path))
-    planes = read_mid_planes(tmp_path / "scan_001_rec.h5")
-    np.testing.assert_array_equal(planes["mid_xy"], volume[3])
-    np.testing.assert_array_equal(planes["mid_xz"], volume[:, 64])
-    np.testing.assert_array_equal(planes["mid_yz"], volume[:, :, 64])
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from tomopipe.errors import ScanError
 from tomopipe.review.scan_images import Pictures
 from tomopipe.simulate.phantom import Ellipsoid
 from tomopipe.steps import full_recon as full_step
-from tomopipe.stream.memory import Blocks, MemoryInputs, job_bytes
+from tomopipe.stream.memory import Blocks
 from tomopipe.volumes.volume_read import read_provenance
 
 N_COLS, COR_PX = 96, 81.3
@@ -213,11 +213,3 @@ def _assert_shows_the_volume(picture, truth):
     shown = picture.low + picture.values * step
     wanted = np.clip(_volume(truth)[_try(truth)[0]["row"]], picture.low, picture.high)
     np.testing.assert_allclose(shown, wanted, atol=step)
-
-
-def test_memory_counts_the_wide_slices():
-    narrow, wide = (MemoryInputs(1000, 2048, 2048, widening=w) for w in (1, 2))
-    double = MemoryInputs(1000, 2048, 4096)
-    blocks = Blocks(16, 32)
-    raw = 3 * 32 * 1000 * 2048 * 4
-    assert job_bytes(narrow, blocks) < job_bytes(wide, blocks) < job_bytes(double, blocks) + raw

@@ -11,8 +11,8 @@ from tests.pretend_device import PretendDevice, in_place_of_cuda
 from tests.step_calls import try_recon
 from tomopipe.errors import DeviceError, is_of_the_scan
 from tomopipe.recon import array, cuda, portable
+from tomopipe.recon.fbp import sweep
 from tomopipe.recon.plan import make_plan
-from tomopipe.recon.sweep import sweep
 from tomopipe.steps import try_recon as step
 from tomopipe.stream import try_sweep as _sweep
 from tomopipe.stream.memory import sweep_bytes

@@ -23,8 +23,8 @@ from tomopipe.cor.clean_rows import MIN_OVERLAP, Image, bin_columns, binning_to
 from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.sharpness import disc, sharpness
 from tomopipe.geometry import bin_cor, unbin_cor
+from tomopipe.recon.fbp import sweep
 from tomopipe.recon.plan import make_plan
-from tomopipe.recon.sweep import sweep
 
 _COARSE_COLS, _FINE_COLS = 128, 448  # about so many columns are left by binning
 _ANGLES_PER_COLUMN = 1.5

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.arrays import module_of
-from tomopipe.prep.dispatch import kernels_of
+from tomopipe.prep import kernels_of
 from tomopipe.prep.normalise import valid_beside
 
 _AROUND = 5  # pixels, of the median that a pixel of the flat is compared with

@@ -37,7 +37,7 @@ from tomopipe.scans.scan import Scan
 BATCH_BYTES = 16 * 2**20  # of float32 projections being corrected, all threads together
 
 # rows that a correction is given, and those that it has to give
-_Given = tuple[IndexRange, IndexRange]
+_Rows = tuple[IndexRange, IndexRange]
 
 logger = logging.getLogger(__name__)
 
@@ -60,14 +60,14 @@ class Corrections:
         """Return the rows to be read so that some rows can be corrected, the last excluded."""
         return self._rows_at(rows)[0]
 
-    def _rows_at(self, rows: IndexRange) -> tuple[IndexRange, dict[str, _Given]]:
+    def _rows_at(self, rows: IndexRange) -> tuple[IndexRange, dict[str, _Rows]]:
         """Return the rows to read, and those at each correction that needs rows around."""
         around = {} if self.row_by_row else rows_around(self.recipe, self.warp, self.alpha_px2)
         row_ranges = {}
         for name, needed in reversed(around.items()):
             first, last = needed(rows)
-            given = max(first, 0), min(last, self.n_rows)
-            row_ranges[name], rows = (given, rows), given
+            source = max(first, 0), min(last, self.n_rows)
+            row_ranges[name], rows = (source, rows), source
         return rows, row_ranges
 
     @property
@@ -94,8 +94,8 @@ class Corrections:
         if self.recipe.air_px:
             values = normalise_to_air(values, self.recipe.air_px)
         if "warp" in row_ranges and self.warp is not None:
-            given, target = row_ranges["warp"]
-            values = apply_warp(values, self.warp, target, given)
+            source, target = row_ranges["warp"]
+            values = apply_warp(values, self.warp, target, source)
         if "phase" in row_ranges:
             target = _within(*row_ranges["phase"])
             generalised = self.recipe.phase.method == "generalised"
@@ -132,8 +132,8 @@ class Corrections:
         remove, xp = resolve_name(stripe_filter.function), module_of(sinograms)
 
         def remove_from(sinogram: Any) -> None:
-            given = sinogram if stripe_filter.on_gpu else on_host(sinogram)
-            sinogram[...] = xp.asarray(remove(given, options))
+            source = sinogram if stripe_filter.on_gpu else on_host(sinogram)
+            sinogram[...] = xp.asarray(remove(source, options))
 
         room = STRIPE_BYTES // stripe_bytes(*sinograms.shape[1:])
         workers = 1 if xp is not np else max(1, min(threads, room))
@@ -207,6 +207,6 @@ def corrections_of(scan: Scan, recipe: PreprocessBlock) -> Corrections:
     )
 
 
-def _within(given: IndexRange, target: IndexRange) -> IndexRange:
+def _within(source: IndexRange, target: IndexRange) -> IndexRange:
     """Return where the rows wanted lie in those given."""
-    return target[0] - given[0], target[1] - given[0]
+    return target[0] - source[0], target[1] - source[0]

@@ -1,6 +1,6 @@
 """Edge slopes: how fast the rows of a scan fall at the edges of the detector.
 
-The truncation extrapolation uses them (`tomopipe.recon.truncation`): one number per side and scan,
+The truncation extrapolation uses them (`tomopipe.recon.plan`): one number per side and scan,
 the same for sweep, review and volume, as with one per row brightness would change between slices.
 They are measured on a sum over angles and rows, since single lines vary with what lies at the edge.
 """

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.arrays import module_of, on_host
-from tomopipe.prep.dispatch import kernels_of
+from tomopipe.prep import kernels_of
 
 # The least transmission that is not none: half a count of 16 bits is 8e-6 of full scale. Anything
 # below, noise under the dark included, is as dark as that (11.5 in the logarithm).
@@ -64,14 +64,14 @@ def normaliser(
     def normalised(raw: Any, out: Any = None) -> Any:
         if xp is not np:
             least = MIN_TRANSMISSION if minus_log else 0.0
-            made = kernels_of(xp).transmission(raw, dark, gain, least)
-            if made is not None:
+            result = kernels_of(xp).transmission(raw, dark, gain, least)
+            if result is not None:
                 if repair is not None:  # which is rare
                     lost = -math.log(max(empty, least)) if minus_log else empty
-                    _apply(xp, made, repair, lost)
+                    _apply(xp, result, repair, lost)
                 if out is None:
-                    return made
-                out[...] = made
+                    return result
+                out[...] = result
                 return out
         out = xp.empty(raw.shape, xp.float32) if out is None else out
         # A whole block at once on a GPU; batches that stay in the cache on a CPU.

@@ -115,17 +115,17 @@ def phase_strength(
     """
     if recipe.phase.method == "none":
         return 0.0
-    known = {
+    metadata = {
         "energy_kev": energy_kev,
         "distance_mm": distance_mm,
         "pixel_size_um": pixel_size_um,
     }
     numbers = {
         key: float(value)
-        for key, value in known.items()
+        for key, value in metadata.items()
         if value and math.isfinite(value) and value > 0
     }
-    if lacking := [key for key in known if key not in numbers]:
+    if lacking := [key for key in metadata if key not in numbers]:
         raise ScanError(
             f"phase retrieval needs {', '.join(lacking)}, but the file has no usable value: "
             f"set {', '.join(f'input.{key}' for key in lacking)}"
@@ -134,14 +134,14 @@ def phase_strength(
 
 
 def expected_halo(
-    recipe: PreprocessBlock, n_rows: int, n_cols: int, known: Mapping[str, Any]
+    recipe: PreprocessBlock, n_rows: int, n_cols: int, metadata: Mapping[str, Any]
 ) -> int | None:
     """Return the halo of a scan that has not been opened; None: there is nothing to correct.
 
-    `known` are energy_kev, distance_mm and pixel_size_um as far as the config gives them; `USUAL`
-    stands for the others.
+    `metadata` are energy_kev, distance_mm and pixel_size_um as far as the config gives them;
+    `USUAL` stands for the others.
     """
     if recipe.is_plain:
         return None
-    numbers = {key: known.get(key) or usual for key, usual in USUAL.items()}
+    numbers = {key: metadata.get(key) or usual for key, usual in USUAL.items()}
     return halo_of(recipe, n_rows, n_cols, phase_strength(recipe, **numbers))

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from tomopipe.arrays import fft_of, module_of, ndimage_of, on_host
 from tomopipe.config.preprocess import StripesBlock
+from tomopipe.prep import kernels_of
 from tomopipe.prep.bad_pixels import interpolate_columns
-from tomopipe.prep.dispatch import kernels_of
 
 _TINY = 1e-5  # the least spread of columns distinguished from none, as a ratio
 # Wider medians take more than 2 % of the contrast of grains as wide as they are, and more than 1 %

@@ -43,8 +43,8 @@ from numpy.typing import NDArray
 
 from tomopipe.arrays import NORMAL_PER_MAD
 from tomopipe.config.preprocess import GATED_SIZE_PX, StripesBlock
+from tomopipe.prep import kernels_of
 from tomopipe.prep.bad_pixels import interpolate_columns
-from tomopipe.prep.dispatch import kernels_of
 
 Profiles = NDArray[np.float64]  # (n, n_cols) or (n, n_cols - 1)
 
@@ -133,13 +133,13 @@ def _changing_offsets(profiles: Profiles, threshold: float, size_px: int) -> Pro
     block = np.arange(n_blocks)
     # At the ends the window is mirrored: it holds fewer blocks, some of them twice.
     first, last = np.maximum(block - half, 0), np.minimum(block + half + 1, n_blocks)
-    held = (last - first)[:, None]
-    error = np.maximum(_error_in_a_row(steps - shared, held), _TINY)
+    count = (last - first)[:, None]
+    error = np.maximum(_error_in_a_row(steps - shared, count), _TINY)
     freedom = _MEDIAN_FREEDOM * (n_blocks - 1)
     least = _quantile(_share_below(-_PARTS * threshold), freedom)
     # Structure that reverses stays in a column for a while, a stripe for all of the window.
     up = np.pad(np.cumsum(steps > 0, axis=0), ((1, 0), (0, 0)))
-    risen = (up[last] - up[first]) / held
+    risen = (up[last] - up[first]) / count
     agree = np.where(shared > 0, risen, 1 - risen) > _AGREE
     certain = (agree & (np.abs(shared) > least * error)).any(axis=0)
     if not certain.any():

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.arrays import module_of
-from tomopipe.prep.dispatch import kernels_of
+from tomopipe.prep import kernels_of
 
 
 @dataclass(frozen=True)
@@ -64,18 +64,18 @@ class Warp:
         return min(first, rows[0]), max(min(int(y.max()) + 2, self.n_rows), rows[1])
 
 
-def apply_warp(images: Any, warp: Warp, rows: tuple[int, int], given: tuple[int, int]) -> Any:
+def apply_warp(images: Any, warp: Warp, rows: tuple[int, int], source_rows: tuple[int, int]) -> Any:
     """Resample frames to where their pixels belong, linearly.
 
-    `rows` are the detector rows wanted, `given` those in the images (n, given[1] - given[0],
+    `rows` are the detector rows to make, `source_rows` those of the images (n, n_source_rows,
     n_cols), of NumPy or CuPy: at least `warp.rows_needed(rows)`.
     """
     xp = module_of(images)
     n, n_given = images.shape[:2]
     above, left, down, across = _taps(warp, rows)
-    above = above - given[0]
+    above = above - source_rows[0]
     if above.min() < 0 or above.max() >= n_given:
-        raise ValueError(f"rows {rows} come from {warp.rows_needed(rows)}; got {given}")
+        raise ValueError(f"rows {rows} come from {warp.rows_needed(rows)}; got {source_rows}")
     out = xp.empty((n, rows[1] - rows[0], warp.n_cols), np.float32)
     kernels_of(xp).resample(xp.ascontiguousarray(images), above, left, down, across, out)
     return out

@@ -14,16 +14,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.recon import images as image_kernels
 from tomopipe.recon import lanefft, rows
 from tomopipe.recon.angular_sampling import overlap_weights
-from tomopipe.recon.jit import aligned_empty, thread_count
-from tomopipe.recon.plan import Plan, angles_at_once
-from tomopipe.recon.sinogram_rows import Rows
+from tomopipe.recon.fbp import Rows
+from tomopipe.recon.jit import aligned_empty, kernel, thread_count
+from tomopipe.recon.lanefft import fft
+from tomopipe.recon.plan import MARGIN, Plan, angles_at_once
+from tomopipe.recon.simd import load, load_pair, splat, store, store_pair, transpose
 from tomopipe.recon.spread import Chunk, chunks_of, spread, spread_spectra, tap_table
 from tomopipe.recon.team import Team, parts
 
 MIN_LANES = 4
+_TOGETHER = 4  # columns gathered at once: neighbours in memory
 
 _Rows = tuple[NDArray[np.float32], NDArray[np.intp], int, int, int]  # of `rows_to_samples`
 
@@ -64,11 +66,12 @@ def _make(
     angles: NDArray[np.intp],
 ) -> _Rows:
     """Make the rows of some angles, and return where they lie."""
-    made = of(angles)
+    values = of(angles)
     if weights is not None:
-        made = made * (weights if weights.shape[1] == 1 else weights[:, angles]).transpose(1, 0, 2)
-    n, n_slices, n_cols = made.shape
-    return made.reshape(-1), np.arange(n) * (n_slices * n_cols), n_cols, n_slices, n_cols
+        weights = weights if weights.shape[1] == 1 else weights[:, angles]
+        values = values * weights.transpose(1, 0, 2)
+    n, n_slices, n_cols = values.shape
+    return values.reshape(-1), np.arange(n) * (n_slices * n_cols), n_cols, n_slices, n_cols
 
 
 def sweep_batch(
@@ -233,10 +236,164 @@ def _finish(batch: _Batch, images: NDArray[np.float32]) -> None:
         ]
         team.run(stage, calls)
 
-    image_kernels.fold(grid, n_grid, lanes)
+    _fold(grid, n_grid, lanes)
     rows_like = across, *_transform(n_grid)
-    share_out(image_kernels.transform_rows, n_grid // 2 + 1, 4 * n_grid, *rows_like)
+    share_out(_transform_rows, n_grid // 2 + 1, 4 * n_grid, *rows_like)
     columns_like = down, *_transform(n_grid // 2), lanefft.real_twiddles_of(n_grid)
-    size = (image_kernels.TOGETHER + 2) * n_grid
-    share_out(image_kernels.transform_columns, n_cols, size, *columns_like)
-    share_out(image_kernels.unpack, n_cols, n_cols + 2 * len(lanes), images)
+    size = (_TOGETHER + 2) * n_grid
+    share_out(_transform_columns, n_cols, size, *columns_like)
+    share_out(_unpack, n_cols, n_cols + 2 * len(lanes), images)
+
+
+@kernel
+def _fold(grid: Any, n_grid: int, lanes: Any) -> None:
+    """Fold the margins in; see `tomopipe.recon.portable.fold`."""
+    n_lanes = len(lanes)
+    record = 2 * n_lanes
+    pitch = (n_grid + 2 * MARGIN) * record
+    for row in range(n_grid // 2 + 1 + 2 * MARGIN):
+        for c in range(2 * MARGIN):
+            low = row * pitch + c * n_lanes
+            high = low + n_grid * record
+            store(grid, high, load(grid, high, lanes) + load(grid, low, lanes))
+            low, high = low + MARGIN * record, high + MARGIN * record
+            store(grid, low, load(grid, low, lanes) + load(grid, high, lanes))
+    top = MARGIN + n_grid // 2
+    keep = np.empty(n_grid * record, dtype=np.float32)
+    for j in range(2 * (MARGIN + 1)):
+        row = MARGIN + j if j <= MARGIN else top - (j - MARGIN - 1)
+        mirror = MARGIN - j if j <= MARGIN else top + (j - MARGIN - 1)
+        start = mirror * pitch + MARGIN * record
+        for c in range(2 * n_grid):  # a row may be its own mirror image
+            store(keep, c * n_lanes, load(grid, start + c * n_lanes, lanes))
+        for c in range(n_grid):
+            index = row * pitch + (MARGIN + c) * record
+            other = ((n_grid - c) % n_grid) * record
+            re, im = load_pair(grid, index, lanes)
+            mirror_re, mirror_im = load_pair(keep, other, lanes)
+            store_pair(grid, index, re + mirror_re, im - mirror_im, lanes)
+
+
+@kernel
+def _transform_rows(
+    grid: Any,
+    n_grid: int,
+    correction: Any,
+    factors: Any,
+    table: Any,
+    first: int,
+    last: int,
+    work: Any,
+    lanes: Any,
+) -> None:
+    """Transform rows of the folded grid along x; keep the image's columns, in place.
+
+    Rows first ... last - 1 of `grid` (0 is the spectrum's row 0) are overwritten. `correction`
+    (n_cols,): one over the kernel's transform, with sign, of each column; `factors`, `table`: the
+    transform of length M = n_grid; `work`: scratch (4 * M * L,); `lanes`: the width, a tuple of
+    length L.
+    """
+    n_lanes = len(lanes)
+    record = 2 * n_lanes
+    pitch = (n_grid + 2 * MARGIN) * record
+    n_cols = len(correction)
+    for row in range(first, last):
+        start = (row + MARGIN) * pitch + MARGIN * record
+        out_start = fft(grid, start, work, n_grid, factors, table, lanes)
+        for c in range(n_cols):
+            source = out_start + ((c - n_cols // 2) % n_grid) * record
+            factor = splat(correction[c], lanes)
+            re, im = load_pair(work, source, lanes)
+            store_pair(grid, start + c * record, re * factor, im * factor, lanes)
+
+
+@kernel
+def _gather(grid: Any, n_grid: int, column: int, n: int, phases: Any, out: Any, lanes: Any) -> None:
+    """Prepare half spectra of n columns for a complex transform of half the length."""
+    n_lanes = len(lanes)
+    record = 2 * n_lanes
+    pitch = (n_grid + 2 * MARGIN) * record
+    half = n_grid // 2
+    for k in range(half // 2 + 1):
+        cr, ci = splat(phases[2 * k], lanes), splat(phases[2 * k + 1], lanes)
+        low = (k + MARGIN) * pitch + (MARGIN + column) * record
+        high = (half - k + MARGIN) * pitch + (MARGIN + column) * record
+        for c in range(n):
+            sr, si = load_pair(grid, low + c * record, lanes)
+            tr, ti = load_pair(grid, high + c * record, lanes)
+            ur, ui, dr, di = sr + tr, si - ti, sr - tr, si + ti
+            vr, vi = dr * ci + di * cr, dr * cr - di * ci  # minus, plus: i phase (s - conj t)
+            store_pair(out, (c * half + k) * record, ur - vr, ui + vi, lanes)
+            if k > 0:
+                store_pair(out, (c * half + half - k) * record, ur + vr, vi - ui, lanes)
+
+
+@kernel
+def _transform_columns(
+    grid: Any,
+    n_grid: int,
+    correction: Any,
+    factors: Any,
+    table: Any,
+    phases: Any,
+    first: int,
+    last: int,
+    work: Any,
+    lanes: Any,
+) -> None:
+    """Transform columns to image values, in place: row r then holds the image's rows 2r, 2r + 1.
+
+    `grid` is from `_transform_rows`. `correction` (n_cols,): one over the kernel's transform of
+    each row; `factors`, `table`, `phases`: the transform of length M / 2, and exp(2 pi i k / M);
+    `work`: scratch ((_TOGETHER + 2) * M * L,).
+    """
+    n_lanes = len(lanes)
+    record = 2 * n_lanes
+    pitch = (n_grid + 2 * MARGIN) * record
+    n_rows = len(correction)
+    spectra = work[: _TOGETHER * n_grid * n_lanes]
+    scratch = work[len(spectra) :]
+    for column in range(first, last, _TOGETHER):
+        n = min(_TOGETHER, last - column)
+        _gather(grid, n_grid, column, n, phases, spectra, lanes)
+        for i in range(n):
+            out_start = fft(
+                spectra, i * n_grid * n_lanes, scratch, n_grid // 2, factors, table, lanes
+            )
+            start = MARGIN * pitch + (MARGIN + column + i) * record
+            for y in range(n_rows):
+                source = out_start + ((y - (n_rows // 2 - 1)) % n_grid) * n_lanes
+                to = start + y // 2 * pitch + y % 2 * n_lanes
+                store(grid, to, load(scratch, source, lanes) * splat(correction[y], lanes))
+
+
+@kernel
+def _unpack(
+    grid: Any, n_grid: int, images: Any, first: int, last: int, work: Any, lanes: Any
+) -> None:
+    """Copy rows first ... last - 1 of all slices, from `_transform_columns`, to the images.
+
+    `images` is (n_slices, n_cols, n_cols), n_slices at most L; `work`: scratch for one row of each
+    slice (L * (n_cols + 2 * L),). Writing to the images directly would, where n_cols is a power of
+    two, put all slices in the same few lines of the cache.
+    """
+    n_lanes = len(lanes)
+    record = 2 * n_lanes
+    n_slices, _, n_cols = images.shape
+    flat = images.reshape(-1)
+    pitch = n_cols + 2 * n_lanes
+    for y in range(first, last):
+        source = ((MARGIN + y // 2) * (n_grid + 2 * MARGIN) + MARGIN) * record + y % 2 * n_lanes
+        column = 0
+        while column + n_lanes <= n_cols:
+            transpose(grid, source + column * record, record, work, column, pitch, lanes)
+            column += n_lanes
+        for c in range(column, n_cols):
+            for j in range(n_lanes):
+                work[j * pitch + c] = grid[source + c * record + j]
+        for j in range(n_slices):
+            to = (j * n_cols + y) * n_cols
+            for c in range(0, n_cols - n_lanes + 1, n_lanes):
+                store(flat, to + c, load(work, j * pitch + c, lanes))
+            for c in range(n_cols - n_cols % n_lanes, n_cols):
+                flat[to + c] = work[j * pitch + c]

@@ -12,6 +12,7 @@ the padded rows are spread: thinning them out far from the spectrum's centre wou
 the time, but the image then repeats after N pixels and ghosts appear in its corners.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import ceil
 from types import ModuleType
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tomopipe.arrays import ellipse, fade
 from tomopipe.recon import gridding_kernel
 from tomopipe.recon.angular_sampling import (
     angle_weights,
@@ -29,13 +31,28 @@ from tomopipe.recon.angular_sampling import (
     unpaired,
     upper_directions,
 )
-from tomopipe.recon.filters import filter_response
-from tomopipe.recon.truncation import UNKNOWN, EdgeSlopes, taper
 
 OVERSAMPLING = 1.125  # grid cells per pixel of the image; see gridding_kernel.WIDTH
 BATCH_SIZE = 16  # slices computed at a time where memory allows
 CHUNK_BYTES = 4 * 2**20  # of samples between two stages
 MARGIN = gridding_kernel.WIDTH // 2 + 1  # cells around the half grid that catch the kernel's tails
+
+EdgeSlopes = tuple[float, float]  # at the left and the right edge, per column
+UNKNOWN: EdgeSlopes = (0.0, 0.0)
+
+Window = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+# Of the frequency as a fraction of Nyquist's, 0..1; all are 1 at 0, hence the mean is kept.
+_WINDOWS: dict[str, Window] = {
+    "ramp": np.ones_like,
+    "shepp-logan": lambda f: np.sinc(f / 2),
+    "cosine": lambda f: np.cos(np.pi * f / 2),
+    "hann": lambda f: 0.5 + 0.5 * np.cos(np.pi * f),
+    "hamming": lambda f: 0.54 + 0.46 * np.cos(np.pi * f),
+    "parzen": lambda f: np.where(f < 0.5, 1 - 6 * f**2 * (1 - f), 2 * (1 - f) ** 3),
+    "butterworth": lambda f: 1 / (1 + (f / 0.5) ** 4),  # of order 2: 1/2 at half of Nyquist's
+}
+FILTERS: tuple[str, ...] = tuple(_WINDOWS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +60,7 @@ class Plan:
     """Geometry, filter and grid of a scan; made by `make_plan`, used for all slices and CORs."""
 
     theta_rad: NDArray[np.float64]  # (n_angles,) as given
-    filter: str  # see `tomopipe.recon.filters.filter_response`
+    filter: str  # see `filter_response`
     edge_slopes_per_px: EdgeSlopes | None  # as given
     n_cols: int
     n_padded: int  # P
@@ -92,13 +109,13 @@ def make_plan(
     n_cols : int
         Detector columns N, below 32768.
     filter : str
-        See `tomopipe.recon.filters.filter_response`.
+        See `filter_response`.
     one_sided : bool
         Angles are those of a full 360-degree rotation, and most rays are measured from one side.
     edge_slopes_per_px : (float, float) or None
         Share of its edge value that a row loses per column at its left and its right edge: it
         is extrapolated by the ellipse of these slopes. 0, unknown: by a cosine [1]_. None: edge
-        values are repeated. See `tomopipe.recon.truncation`.
+        values are repeated. See `taper`.
     xp : module
         `numpy` or `cupy`: where the slices are computed.
     batch_size : {4, 8, 16}
@@ -145,6 +162,71 @@ def make_plan(
         batch_size=batch_size,
         xp=xp,
     )
+
+
+def ramp_response(n_padded: int) -> NDArray[np.float64]:
+    """Return the transform of the band-limited ramp kernel on a padded row [1]_.
+
+    Sampling ``abs(k)`` instead would put the mean of the image to zero: the kernel cut off at the
+    ends of the row has a small value at k = 0 that restores it. Shape and
+    unit are those of `filter_response`.
+
+    References
+    ----------
+    .. [1] A. C. Kak and M. Slaney, Principles of Computerized Tomographic Imaging, eq. 61.
+    """
+    distance = np.arange(n_padded)
+    distance = np.minimum(distance, n_padded - distance)
+    odd = distance % 2 == 1
+    kernel = np.zeros(n_padded)
+    kernel[odd] = -1 / (np.pi * distance[odd]) ** 2
+    kernel[0] = 0.25
+    return np.asarray(np.fft.rfft(kernel).real)
+
+
+def filter_response(name: str, n_padded: int) -> NDArray[np.float64]:
+    """Return ramp times window, one of `FILTERS`, at the bins of a padded row.
+
+    In cycles per pixel, (n_padded // 2 + 1,); `n_padded` is even. A ValueError says that the filter
+    is unknown.
+    """
+    if name not in _WINDOWS:
+        raise ValueError(f"filter: expected one of {', '.join(FILTERS)}, got {name!r}")
+    ramp = ramp_response(n_padded)
+    return ramp * _WINDOWS[name](np.linspace(0.0, 1.0, len(ramp)))
+
+
+def taper(n_cols: int, n_padded: int, edge_slopes_per_px: EdgeSlopes | None) -> NDArray[np.float32]:
+    """Return the share of the edge values in each padding column, (n_padded - n_cols,).
+
+    The line integrals of a uniform disk about the axis are an ellipse, 2 mu sqrt(R^2 - s^2). At an
+    edge at s = e they fall by e / (R^2 - e^2) of their value per column: this edge slope gives the
+    radius of the disk, and u columns further out the share sqrt(1 - (2 u + u^2 / e) slope) is left.
+    The edge slopes of a scan are measured by `tomopipe.prep.edge_slopes`.
+
+    Its first half is of the right edge value, going outwards, the second of the left one.
+    `edge_slopes_per_px` is the share of its edge value that a row loses per column at its left and
+    its right edge; 0, unknown: a cosine, which reaches zero at the end of the padding. None: edge
+    values are repeated.
+    """
+    n_right = (n_padded - n_cols) // 2
+    n_left = n_padded - n_cols - n_right
+    if edge_slopes_per_px is None:
+        return np.ones(n_left + n_right, np.float32)
+    left, right = edge_slopes_per_px
+    shares = [_beyond(n_right, n_cols, right), _beyond(n_left, n_cols, left)[::-1]]
+    return np.concatenate(shares).astype(np.float32)
+
+
+def binned_edge_slopes(edge_slopes_per_px: EdgeSlopes, binning: int) -> EdgeSlopes:
+    """Return the edge slopes of rows averaged over `binning` columns, per column of these."""
+    return binning * edge_slopes_per_px[0], binning * edge_slopes_per_px[1]
+
+
+def _beyond(n: int, n_cols: int, edge_slope_per_px: float) -> NDArray[np.float64]:
+    """Return the share of the edge value in each of n columns beyond an edge."""
+    shares = ellipse(n, n_cols / 2, edge_slope_per_px) if edge_slope_per_px else fade(n)
+    return np.asarray(shares, dtype=np.float64)
 
 
 def image_positions(n_cols: int) -> NDArray[np.int64]:

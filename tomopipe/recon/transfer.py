@@ -1,11 +1,10 @@
-"""Transfer of raw rows to where slices are computed, and of slices back.
+"""Transfer of raw rows to a GPU, and of slices back.
 
-On the host nothing is copied (`HostTransfer`). To a GPU and back (`DeviceTransfer`) each value is
-copied once: raw rows through pinned memory to one of two buffers on the GPU, slices to pinned
-memory. Upload, computation and download run in three streams side by side; events order them, and
-the host waits only for memory that it is going to use again. One thread fills pinned memory at a
-fifth of the rate of the bus (an estimate), so several threads fill a part each, and a part is
-uploaded while the next ones are filled.
+Each value is copied once: raw rows through pinned memory to one of two buffers on the GPU, slices
+to pinned memory. Upload, computation and download run in three streams side by side; events order
+them, and the host waits only for memory that it is going to use again. One thread fills pinned
+memory at a fifth of the rate of the bus (an estimate), so several threads fill a part each, and a
+part is uploaded while the next ones are filled.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,44 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.recon.cuda_device import CudaDevice
+from tomopipe.recon.array import CudaDevice
 
 PART_BYTES = 2**24  # of raw rows, staged and uploaded at a time
 MOST_THREADS = 8  # that fill pinned memory: more than the bus takes
 
 Download = Callable[[], Sequence[Any]]  # a future: waits for arrays, and returns them on the host
-
-
-class HostTransfer:
-    """The host computes: nothing is copied."""
-
-    ahead = 0  # batches uploaded while one is computed
-    name = "CPU"
-
-    def use(self) -> None:
-        """Do nothing."""
-
-    def upload(self, raw: NDArray[Any]) -> Any:
-        """Return the batch."""
-        return raw
-
-    @contextmanager
-    def computing(self, uploaded: NDArray[Any]) -> Iterator[Any]:
-        """Yield the batch."""
-        yield uploaded
-
-    def download(self, arrays: list[Any]) -> Download:
-        """Return arrays as they are, and keep no reference to them."""
-
-        def wait() -> Sequence[Any]:
-            downloaded = list(arrays)
-            arrays.clear()
-            return downloaded
-
-        return wait
-
-    def synchronize(self) -> None:
-        """Do nothing."""
 
 
 @dataclass(eq=False)
@@ -157,6 +124,3 @@ class DeviceTransfer:
             stream.synchronize()
         self._slots = [_Slot() for _ in self._slots]
         self.gpu.release()
-
-
-Transfer = HostTransfer | DeviceTransfer

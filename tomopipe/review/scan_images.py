@@ -20,8 +20,8 @@ from tomopipe.geometry import bin_cor
 from tomopipe.prep.half_acquisition import HalfAcquisition, is_half_acquisition
 from tomopipe.recon.angular_sampling import is_full_rotation, unpaired
 from tomopipe.recon.array import array_module
+from tomopipe.recon.fbp import shared_spectra, sweep
 from tomopipe.recon.plan import Plan, make_plan
-from tomopipe.recon.sweep import shared_spectra, sweep
 from tomopipe.report.strips import (
     CROP_PX,
     in_sweep,

@@ -14,8 +14,7 @@ from tomopipe.config import FullReconBlock
 from tomopipe.config.preprocess import STRIPE_FILTERS
 from tomopipe.prep.correct import Corrections, corrections_of
 from tomopipe.prep.edge_slopes import measure_edge_slopes
-from tomopipe.recon.array import array_module
-from tomopipe.recon.cuda_device import CudaDevice, claimed_gpu
+from tomopipe.recon.array import CudaDevice, array_module, claimed_gpu
 from tomopipe.scans.raw_scan import RawScan
 from tomopipe.steps.revisions import REVISIONS
 from tomopipe.storage.atomic import remove_stale

@@ -16,11 +16,11 @@ from tomopipe.geometry import bin_cor, pixels_per_cm
 from tomopipe.prep.correct import Corrections
 from tomopipe.prep.half_acquisition import FACTOR, HalfAcquisition, is_half_acquisition
 from tomopipe.recon.angular_sampling import is_full_rotation, unpaired
-from tomopipe.recon.cuda_device import CudaDevice
+from tomopipe.recon.array import CudaDevice
 from tomopipe.recon.iterative import solve_slices, solver
+from tomopipe.recon.plan import EdgeSlopes, binned_edge_slopes
 from tomopipe.recon.projector import make_projector
-from tomopipe.recon.transfer import DeviceTransfer, HostTransfer
-from tomopipe.recon.truncation import EdgeSlopes, binned_edge_slopes
+from tomopipe.recon.transfer import DeviceTransfer
 from tomopipe.scans.chunks import DECODE_BYTES
 from tomopipe.scans.scan import Scan
 from tomopipe.stream.memory import Blocks, MemoryInputs, choose_blocks, gpu_batch, job_bytes
@@ -188,7 +188,7 @@ def fit_task(
         corrected=corrections is not None and gpu is None,
         corrections=corrections if gpu else None,
         threads=scan.threads,
-        transfer=DeviceTransfer(gpu, threads=scan.threads) if gpu else HostTransfer(),
+        transfer=DeviceTransfer(gpu, threads=scan.threads) if gpu else None,
         batch_size=batch_size,
         half=half if widening > 1 else None,
         iterative=None

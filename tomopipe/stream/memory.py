@@ -212,8 +212,8 @@ def job_bytes(inputs: MemoryInputs, blocks: Blocks) -> int:
     n_angles, n_cols = inputs.n_angles, inputs.widening * binned(inputs.n_cols, inputs.binning)
     one_slice = slice_bytes(n_cols)
     all_at_once = inputs.on_gpu or inputs.iterative or inputs.widening > 1
-    made = n_angles if all_at_once else angles_at_once(n_angles, n_cols)
-    sinograms = 4 * blocks.workers * blocks.batch_size * made * n_cols
+    n_at_once = n_angles if all_at_once else angles_at_once(n_angles, n_cols)
+    sinograms = 4 * blocks.workers * blocks.batch_size * n_at_once * n_cols
     row = n_angles * inputs.n_cols * inputs.itemsize
     pinned = (blocks.batch_size * inputs.binning + (inputs.halo or 0)) * row
     if inputs.iterative:

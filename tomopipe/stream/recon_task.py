@@ -12,13 +12,12 @@ from tomopipe.arrays import Reused
 from tomopipe.prep.correct import Corrections
 from tomopipe.prep.half_acquisition import HalfAcquisition
 from tomopipe.prep.normalise import normaliser
-from tomopipe.recon.fbp import reconstruct
+from tomopipe.prep.recipe import IndexRange
+from tomopipe.recon.fbp import Rows, reconstruct
 from tomopipe.recon.plan import BATCH_SIZE, Plan
-from tomopipe.recon.sinogram_rows import Rows
-from tomopipe.recon.transfer import HostTransfer, Transfer
+from tomopipe.recon.transfer import DeviceTransfer
 from tomopipe.scans.scan import Scan
 from tomopipe.stream.memory import GPU_CORRECT_BYTES
-from tomopipe.stream.row_batches import RowRange
 from tomopipe.volumes.encoding import Encoding
 
 _BATCH_BYTES = 2**20  # of float32 that the host corrects at a time
@@ -41,8 +40,7 @@ class ReconTask:
     binning_rows: int
     minus_log: bool  # take -log of the transmission
     threads: int | None  # CPU threads
-    # of raw rows to where slices are computed, and of slices back
-    transfer: Transfer = field(default_factory=HostTransfer)
+    transfer: DeviceTransfer | None = None  # where a GPU computes: of raw rows, and of slices back
     # slices computed at a time, to begin with: a power of two, at most those of a block
     batch_size: int = BATCH_SIZE
     # makes slices of sinograms by iteration; None: filtered backprojection
@@ -66,7 +64,7 @@ class ReconTask:
         n_y, n_x = (part.stop - part.start for part in self.crop)
         return n_slices, n_y, n_x
 
-    def rows_needed(self, rows: RowRange) -> RowRange:
+    def rows_needed(self, rows: IndexRange) -> IndexRange:
         """Return the raw rows that these rows are computed from."""
         return rows if self.corrections is None else self.corrections.rows_needed(rows)
 
@@ -92,11 +90,11 @@ def sinograms_of(task: ReconTask, raw: Any, rows: NDArray[np.intp]) -> Any:
     n_bytes = _BATCH_BYTES if xp is np else GPU_CORRECT_BYTES
     step = max(1, n_bytes // (4 * raw[0].size))
 
-    def made(angles: NDArray[np.intp]) -> Any:
+    def rows_of(angles: NDArray[np.intp]) -> Any:
         empty = partial(task.reused.empty, "corrected") if xp is np else xp.empty
         values = empty((len(angles), n_slices, n_cols), np.float32)
         for first in range(0, len(angles), step):
-            batch = xp.asarray(_taken(raw, angles[first : first + step]))
+            batch = xp.asarray(_projections(raw, angles[first : first + step]))
             out = values[first : first + step]
             if correct and task.binning == task.binning_rows == 1:
                 correct(batch, out)
@@ -107,7 +105,7 @@ def sinograms_of(task: ReconTask, raw: Any, rows: NDArray[np.intp]) -> Any:
 
     shape = (n_slices, task.plan.n_angles, n_cols)
     if xp is np and task.iterative is None and task.half is None:
-        return Rows(shape, made)
+        return Rows(shape, rows_of)
     if xp is not np and len(raw) <= step:
         batch = xp.asarray(raw)
         batch = _bin(correct(batch) if correct else batch, task.binning_rows, task.binning)
@@ -115,11 +113,11 @@ def sinograms_of(task: ReconTask, raw: Any, rows: NDArray[np.intp]) -> Any:
     sinograms = xp.empty(shape, xp.float32)
     for first in range(0, len(raw), step):
         angles = np.arange(first, min(first + step, len(raw)))
-        sinograms[:, first : first + step] = made(angles).transpose(1, 0, 2)
+        sinograms[:, first : first + step] = rows_of(angles).transpose(1, 0, 2)
     return sinograms
 
 
-def _taken(raw: Any, angles: NDArray[np.intp]) -> Any:
+def _projections(raw: Any, angles: NDArray[np.intp]) -> Any:
     """Return some projections: a view where they are neighbours, as they mostly are."""
     first, last, n = int(angles[0]), int(angles[-1]), len(angles)
     for step in (1, -1):

@@ -2,16 +2,21 @@
 
 Where one chunk spans many rows, as when each projection is a compressed chunk, every block of rows
 decodes all of them once more. Then either the blocks are made as tall as memory allows, or all is
-decoded once and written to a scratch file in the order in which it is needed.
+decoded once and written to a scratch file in the order in which it is needed. The file has no name:
+whatever happens to the process, its space is free again when it ends.
 """
 
+import errno
 import logging
 import math
+import os
+import tempfile
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from io import BufferedRandom
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,16 +25,17 @@ from numpy.typing import NDArray
 from tomopipe.errors import NoRoomError, TomopipeError, room_for
 from tomopipe.prep.bad_frames import ConstantFrames
 from tomopipe.prep.correct import Corrections
+from tomopipe.prep.recipe import IndexRange
 from tomopipe.scans.chunks import ranges
 from tomopipe.scans.scan import Scan
 from tomopipe.stream.memory import TALL, Blocks
-from tomopipe.stream.row_batches import RowRange
-from tomopipe.stream.scratch import Scratch, free_bytes, new_scratch, scratch_folder
 
-MAX_DECODES = 4  # of the whole scan, where there is room for a scratch file
-SCRATCH_BYTES_PER_S = 5e8  # of a scratch file: an assumption
+# Of the whole scan, where there is room for a scratch file: to write and read one takes about as
+# long as to decode once more.
+MAX_DECODES = 2
 _BATCH_BYTES = 64 * 2**20  # of frames on their way to a scratch file
 _MAX_BATCH_BYTES = 256 * 2**20
+_RAM = ("tmpfs", "ramfs")
 _NO_SCRATCH = "Set storage.scratch to a folder that has room for all raw data of a scan."
 
 logger = logging.getLogger(__name__)
@@ -57,10 +63,73 @@ class CorrectedSource:
         return np.asarray(sinograms.transpose(1, 0, 2))
 
 
+class Scratch:
+    """Raw values in a temporary file, as (block of rows, angle, row in the block, column).
+
+    `shape` is (n_angles, n_rows, n_cols), row 0 being the detector's `first_row`; blocks have
+    `height` rows, the last may have fewer.
+    """
+
+    def __init__(
+        self,
+        file: BufferedRandom,
+        shape: tuple[int, int, int],
+        first_row: int,
+        height: int,
+        dtype: np.dtype[Any],
+    ) -> None:
+        self._file = file
+        self.n_angles, self.n_rows, self.n_cols = shape
+        self.first_row, self.height, self.dtype = first_row, height, dtype
+
+    def write_block(self, frame: int, row: int, values: NDArray[Any]) -> None:
+        """Store values (n_frames, n_rows, n_cols) from a frame and a detector row on."""
+        low, high = row - self.first_row, row - self.first_row + values.shape[1]
+        for start, n_there, a, b in self._row_blocks(low, high):
+            block = np.ascontiguousarray(values[:, a - low : b - low])
+            if b - a == n_there:
+                self._seek(start, n_there, frame)
+                self._file.write(block.data)
+                continue
+            for angle, rows in enumerate(block, frame):
+                self._seek(start, n_there, angle, a - start)
+                self._file.write(rows.data)
+        self._file.flush()
+
+    def read_rows(self, first: int, last: int) -> NDArray[Any]:
+        """Read detector rows of all frames, shape (n_angles, last - first, n_cols)."""
+        raw = np.empty((self.n_angles, last - first, self.n_cols), self.dtype)
+        low, high = first - self.first_row, last - self.first_row
+        for start, n_there, a, b in self._row_blocks(low, high):
+            if b - a == n_there == last - first:
+                self._seek(start, n_there, 0)
+                self._read(raw)
+                continue
+            for angle in range(self.n_angles):
+                self._seek(start, n_there, angle, a - start)
+                self._read(raw[angle, a - low : b - low])
+        return raw
+
+    def _read(self, values: NDArray[Any]) -> None:
+        if self._file.readinto(values.data) != values.nbytes:
+            raise OSError(errno.EIO, "the scratch file ends too early")
+
+    def _row_blocks(self, low: int, high: int) -> Iterator[tuple[int, int, int, int]]:
+        """Yield start and rows of the blocks that rows low ... high - 1 lie in, and which rows."""
+        for start in range(low - low % self.height, high, self.height):
+            n_there = min(self.height, self.n_rows - start)
+            yield start, n_there, max(low, start), min(high, start + n_there)
+
+    def _seek(self, start: int, n_there: int, angle: int, row: int = 0) -> None:
+        """Go to a row of an angle, of the block of n_there rows from `start` on."""
+        row_bytes = self.n_cols * self.dtype.itemsize
+        self._file.seek((start * self.n_angles + angle * n_there + row) * row_bytes)
+
+
 @contextmanager
 def open_source(
     scan: Scan,
-    rows: RowRange,
+    rows: IndexRange,
     blocks: Blocks,
     low_blocks: Blocks,
     *,
@@ -80,7 +149,7 @@ def open_source(
         return
     n_decodes = count_decodes(scan.chunks, n_rows, blocks.height) + int(samples and _is_tall(scan))
     n_bytes = scan.n_angles * n_rows * scan.n_cols * scan.dtype.itemsize
-    if n_decodes == 1 or not _scratch_pays(scan, n_rows, n_decodes, n_bytes, scratch):
+    if not _takes_scratch(scan, n_decodes, n_bytes, scratch):
         yield scan, blocks
         return
     shape = (scan.n_angles, n_rows, scan.n_cols)
@@ -88,8 +157,10 @@ def open_source(
         path = scratch_folder(scratch)
         try:
             with room_for(path, _NO_SCRATCH):
-                made = new_scratch(scratch, shape, rows[0], low_blocks.height, scan.dtype)
-                file = stack.enter_context(made)
+                unnamed = stack.enter_context(
+                    tempfile.TemporaryFile(dir=scratch, prefix="tomopipe-")
+                )
+                file = Scratch(unnamed, shape, rows[0], low_blocks.height, scan.dtype)
                 _transpose(scan, rows, blocks, file)
         except NoRoomError:
             raise
@@ -163,43 +234,27 @@ class _Held:
         return self._raw[:, first - self._first : last - self._first]
 
 
-def _scratch_pays(
-    scan: Scan, n_rows: int, n_decodes: int, n_bytes: int, scratch: str | None
-) -> bool:
-    """Estimate both ways, say so, and choose: never more than MAX_DECODES where scratch fits."""
+def _takes_scratch(scan: Scan, n_decodes: int, n_bytes: int, scratch: str | None) -> bool:
+    """Tell whether all is decoded once: where there is room, and else more often than pays."""
+    if n_decodes <= MAX_DECODES:
+        return False
     path, free = scratch_folder(scratch), free_bytes(scratch)
-    decode_s = _decode_seconds(scan, n_rows)
-    direct_s, scratch_s = n_decodes * decode_s, decode_s + 2 * n_bytes / SCRATCH_BYTES_PER_S
-    room = free > 1.02 * n_bytes
-    chosen = room and (n_decodes > MAX_DECODES or scratch_s < direct_s)
-    logger.info(
-        "chunks of %d rows: reading %d times takes about %.0f s, once and by way of %.3g GB in %s "
-        "(%.3g GB free) %.0f s: %s",
-        scan.chunks[1] if scan.chunks else 0, n_decodes, direct_s, n_bytes / 1e9, path,
-        free / 1e9, scratch_s, "the latter" if chosen else "the former",
-    )  # fmt: skip
-    if n_decodes > MAX_DECODES and not room:
-        logger.warning(
-            "every chunk is decoded %d times: %s has no room for %.3g GB. Set storage.scratch to "
-            "a folder that has, or give the job more memory",
-            n_decodes, path, n_bytes / 1e9,
+    if free > 1.02 * n_bytes:
+        chunk_rows = scan.chunks[1] if scan.chunks else 1
+        logger.info(
+            "chunks of %d rows: all is decoded once, by way of %.3g GB in %s, not %d times",
+            chunk_rows, n_bytes / 1e9, path, n_decodes,
         )  # fmt: skip
-    return chosen
+        return True
+    logger.warning(
+        "every chunk is decoded %d times: %s has no room for %.3g GB. Set storage.scratch to "
+        "a folder that has, or give the job more memory",
+        n_decodes, path, n_bytes / 1e9,
+    )  # fmt: skip
+    return False
 
 
-def _decode_seconds(scan: Scan, n_rows: int) -> float:
-    """Estimate one pass over the scan from a few frames in its middle."""
-    chunk_frames = scan.chunks[0] if scan.chunks else 1
-    n = min(scan.n_angles, chunk_frames * max(scan.threads, 2))
-    first = (scan.n_angles - n) // 2 // chunk_frames * chunk_frames
-    rows = min(TALL, n_rows)
-    start = time.perf_counter()
-    scan.read_block((first, first + n), (0, rows))
-    passes = n_rows / max(rows, min(n_rows, scan.chunks[1] if scan.chunks else 1))
-    return (time.perf_counter() - start) * scan.n_angles / n * passes
-
-
-def _transpose(scan: Scan, rows: RowRange, blocks: Blocks, scratch: Scratch) -> None:
+def _transpose(scan: Scan, rows: IndexRange, blocks: Blocks, scratch: Scratch) -> None:
     """Decode everything once, writing the rows used to the scratch file."""
     block_bytes = blocks.height * scan.n_angles * scan.n_cols * scan.dtype.itemsize
     parts = list(_parts(scan, rows, min(_BATCH_BYTES, block_bytes // 3)))
@@ -211,7 +266,7 @@ def _transpose(scan: Scan, rows: RowRange, blocks: Blocks, scratch: Scratch) -> 
     logger.info("all decoded in %.0f s", time.perf_counter() - start)
 
 
-def _parts(scan: Scan, rows: RowRange, n_bytes: int) -> Iterator[tuple[RowRange, RowRange]]:
+def _parts(scan: Scan, rows: IndexRange, n_bytes: int) -> Iterator[tuple[IndexRange, IndexRange]]:
     """Yield ranges of frames and rows of about so many bytes, at least a chunk of full width."""
     chunk_frames, chunk_rows = scan.chunks[:2] if scan.chunks else (1, 1)
     row_bytes = scan.n_cols * scan.dtype.itemsize
@@ -221,6 +276,41 @@ def _parts(scan: Scan, rows: RowRange, n_bytes: int) -> Iterator[tuple[RowRange,
     for frames in ranges(0, scan.n_angles, n_frames):
         for row_range in ranges(*rows, n_rows):
             yield frames, row_range
+
+
+def scratch_folder(folder: str | None) -> str:
+    """Return the folder that scratch files lie in."""
+    return folder or tempfile.gettempdir()
+
+
+def free_bytes(folder: str | None) -> int:
+    """Return the free space for scratch files; 0 where there is none, or it is memory.
+
+    A folder that was named by the user is taken even if it is memory.
+    """
+    path = scratch_folder(folder)
+    try:
+        if folder is None and _is_ram(path):
+            return 0
+        stat = os.statvfs(path)
+    except OSError:
+        return 0
+    return stat.f_bavail * stat.f_frsize
+
+
+def _is_ram(folder: str) -> bool:
+    """Tell whether a folder's file system is kept in memory."""
+    path, result = os.path.realpath(folder), ("", "")
+    try:
+        with open("/proc/self/mounts", encoding="utf-8", errors="replace") as mounts:
+            for line in mounts:
+                _, point, kind, *_ = line.split(" ")
+                inside = os.path.join(path, "").startswith(os.path.join(point, ""))
+                if inside and len(point) >= len(result[0]):
+                    result = (point, kind)
+    except OSError:
+        return False
+    return result[1] in _RAM
 
 
 def check_scratch(folder: str | None) -> None:

@@ -1,24 +1,28 @@
-"""The streaming behind full_recon: read ahead, reconstruct, write behind, in bounded memory."""
+"""The streaming behind full_recon: read ahead, reconstruct, write behind, in bounded memory.
+
+Corrections need rows on either side of those they give, which a batch shares with its neighbours:
+such rows are kept on the GPU, so that every row is read and uploaded once.
+"""
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.arrays import on_host
+from tomopipe.arrays import module_of, on_host
 from tomopipe.prep.bad_frames import ConstantFrames
+from tomopipe.prep.recipe import IndexRange
 from tomopipe.recon.array import out_of_memory
 from tomopipe.recon.transfer import Download
 from tomopipe.stream.memory import Blocks
 from tomopipe.stream.recon_task import ReconTask, sinograms_of, slices_of
-from tomopipe.stream.row_batches import RowBatch, RowRange, Window, cut, together
 from tomopipe.stream.source import (
     CorrectedSource,
     Source,
@@ -33,7 +37,68 @@ N_SAMPLES = 8  # slices that the range of whole numbers is taken from
 
 logger = logging.getLogger(__name__)
 
-Read = Callable[[RowRange], NDArray[Any]]  # raw rows
+Read = Callable[[IndexRange], NDArray[Any]]  # raw rows
+
+
+@dataclass(frozen=True)
+class RowBatch:
+    """Detector rows of a batch of slices."""
+
+    rows: IndexRange  # rows of the slices
+    needed: IndexRange  # rows that the slices are computed from
+    new: IndexRange  # rows of `needed` that no earlier batch had; the range may be empty
+    keep_from: int  # first row that later batches need
+
+
+def cut(
+    rows: IndexRange, height: int, rows_needed: Callable[[IndexRange], IndexRange]
+) -> list[RowBatch]:
+    """Cut the rows of all slices into batches of `height` rows; the last one may be smaller.
+
+    `rows_needed` returns the rows that a range is computed from.
+    """
+    first, last = rows
+    ranges = [(start, min(start + height, last)) for start in range(first, last, height)]
+    all_needed = [rows_needed(rows) for rows in ranges]
+    batches: list[RowBatch] = []
+    read_until = min(first for first, _ in all_needed)
+    for k, (batch_rows, needed) in enumerate(zip(ranges, all_needed, strict=True)):
+        keep_from = min((later[0] for later in all_needed[k + 1 :]), default=needed[1])
+        until = max(read_until, needed[1])
+        batches.append(RowBatch(batch_rows, needed, (read_until, until), keep_from))
+        read_until = until
+    return batches
+
+
+def together(
+    batches: Sequence[RowBatch], n: int
+) -> Iterator[tuple[IndexRange, Sequence[RowBatch]]]:
+    """Yield n batches at a time with their new rows, which are read together."""
+    for k in range(0, len(batches), n):
+        group = batches[k : k + n]
+        yield (group[0].new[0], group[-1].new[1]), group
+
+
+class Window:
+    """Raw rows on the device that computes: those of a batch, and those kept for the next."""
+
+    def __init__(self) -> None:
+        self._kept: Any = None
+        self._first = 0
+
+    def take(self, new: Any, batch: RowBatch) -> Any:
+        """Return all rows that the next batch needs: those kept, and its new ones.
+
+        The memory of the new ones (n_angles, n_new, n_cols) is used again once it is computed.
+        """
+        whole, first = new, batch.new[0]
+        if self._kept is not None:
+            whole, first = module_of(new).concatenate([self._kept, new], axis=1), self._first
+        target = whole[:, batch.needed[0] - first : batch.needed[1] - first]
+        self._first = max(batch.keep_from, first)
+        remaining = whole[:, self._first - first :]
+        self._kept = remaining.copy() if remaining.shape[1] else None
+        return target
 
 
 def run(
@@ -56,7 +121,7 @@ def run(
     task.scan.empty = partial(task.reused.empty, "rows")
     logger.info("%d slices, %d detector rows per read, %s", n_slices, blocks.height, blocks)
 
-    def read(rows: RowRange) -> NDArray[Any]:
+    def read(rows: IndexRange) -> NDArray[Any]:
         if rows[0] == rows[1]:  # near the end all may have been read for the batch before
             return np.empty((task.scan.n_angles, 0, task.scan.n_cols), task.scan.dtype)
         raw = source.read_rows(*rows)
@@ -96,11 +161,12 @@ def _all_slices(task: ReconTask, read: Read, blocks: Blocks) -> Iterator[tuple[i
             logger.warning("out of memory: batches of %d slices", size)
             task.plan.cache.clear()
             task.plan.cache["stream_batch_size"] = size  # of what else this plan is given
-            task.transfer.synchronize()
+            if task.transfer:
+                task.transfer.synchronize()
 
 
 def _some_slices(
-    task: ReconTask, read: Read, blocks: Blocks, rows: RowRange, size: int
+    task: ReconTask, read: Read, blocks: Blocks, rows: IndexRange, size: int
 ) -> Iterator[tuple[int, Download]]:
     """Yield the slices of some rows in batches of `size`."""
     height = size * task.binning_rows
@@ -124,20 +190,28 @@ def _some_slices(
             for raw, batches in raws
             for batch in batches
         )
-        if blocks.workers > 1:  # on the host: nothing is uploaded
+        if task.transfer is None:
             computing = read_ahead(compute, parts, blocks.workers - 1, blocks.workers)
             with closing(computing) as computed:
                 for n, arrays in computed:
-                    yield n, task.transfer.download(arrays)
+                    yield n, partial(_handed_over, arrays)
             return
+        transfer = task.transfer
         uploading = read_ahead(
-            lambda part: (task.transfer.upload(part[0]), part[1]), parts, task.transfer.ahead
+            lambda part: (transfer.upload(part[0]), part[1]), parts, transfer.ahead
         )
         with closing(uploading) as uploads:
             for uploaded, batch in uploads:
-                with task.transfer.computing(uploaded) as new:
+                with transfer.computing(uploaded) as new:
                     n, arrays = compute((window.take(new, batch), batch))
-                yield n, task.transfer.download(arrays)
+                yield n, transfer.download(arrays)
+
+
+def _handed_over(arrays: list[Any]) -> list[Any]:
+    """Return arrays, and keep no reference to them."""
+    result = list(arrays)
+    arrays.clear()
+    return result
 
 
 def _to_download(task: ReconTask, slices: Any, done: int) -> list[Any]:
@@ -149,7 +223,8 @@ def _to_download(task: ReconTask, slices: Any, done: int) -> list[Any]:
 
 def sample_slices(task: ReconTask, source: Source) -> Iterator[NDArray[np.float32]]:
     """Yield slices spread evenly over the volume, as they will be in it."""
-    task.transfer.use()
+    if task.transfer:
+        task.transfer.use()
     xp, n_slices, rows = task.plan.xp, task.shape[0], task.binning_rows
     n = min(N_SAMPLES, n_slices)
     starts = [task.first_row + (2 * i + 1) * n_slices // (2 * n) * rows for i in range(n)]
@@ -163,7 +238,7 @@ def sample_slices(task: ReconTask, source: Source) -> Iterator[NDArray[np.float3
         yield from map(on_host, slices_of(task, sinograms))
 
 
-def _corrected(task: ReconTask, source: Source, rows: RowRange) -> Any:
+def _corrected(task: ReconTask, source: Source, rows: IndexRange) -> Any:
     """Return the sinograms of some rows, read and uploaded for them alone."""
     raw = task.plan.xp.asarray(source.read_rows(*task.rows_needed(rows)))
     return sinograms_of(task, raw, np.arange(*rows))

@@ -20,12 +20,9 @@ from tomopipe.prep.half_acquisition import (
     widen_for_each,
 )
 from tomopipe.recon.angular_sampling import is_full_rotation, unpaired
-from tomopipe.recon.array import array_module
-from tomopipe.recon.cuda_device import claimed_gpu
-from tomopipe.recon.fbp import reconstruct
-from tomopipe.recon.plan import Plan, make_plan
-from tomopipe.recon.sweep import sweep_batches
-from tomopipe.recon.truncation import EdgeSlopes, binned_edge_slopes
+from tomopipe.recon.array import array_module, claimed_gpu
+from tomopipe.recon.fbp import reconstruct, sweep_batches
+from tomopipe.recon.plan import EdgeSlopes, Plan, binned_edge_slopes, make_plan
 from tomopipe.stream.memory import largest_batch, sweep_bytes
 from tomopipe.volumes.output_size import try_binning
 
@@ -63,12 +60,12 @@ class Sweep:
     edge_slopes_per_px: EdgeSlopes
 
 
-def with_device(options: SweepOptions, held: ExitStack) -> SweepOptions:
+def with_device(options: SweepOptions, stack: ExitStack) -> SweepOptions:
     """Hold a GPU that no other job does, if one computes: its memory counts then."""
     xp = array_module(options.device)
     if xp is np:
         return options
-    return replace(options, memory_bytes=held.enter_context(claimed_gpu(xp)).free_bytes())
+    return replace(options, memory_bytes=stack.enter_context(claimed_gpu(xp)).free_bytes())
 
 
 def sweep_of(

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from tomopipe.arrays import fft_of
 from tomopipe.recon.cuda import kernel
-from tomopipe.recon.filters import filter_response
+from tomopipe.recon.plan import filter_response
 
 ACCURACY = 1e-3  # of the transform
 _THREADS = 256

@@ -26,8 +26,7 @@ from numpy.typing import NDArray
 
 from tomopipe.config import FullReconBlock
 from tomopipe.errors import TomopipeError
-from tomopipe.recon.array import array_module
-from tomopipe.recon.cuda_device import CudaDevice, claimed_gpu
+from tomopipe.recon.array import CudaDevice, array_module, claimed_gpu
 from tomopipe.recon.transfer import MOST_THREADS, DeviceTransfer, Download
 from tomopipe.scans.raw_scan import RawScan
 from tomopipe.stream.memory import MemoryInputs, Resources, gpu_bytes

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from tomopipe.arrays import fft_of
 from tomopipe.recon import cuda
-from tomopipe.recon.cuda_device import CudaDevice
+from tomopipe.recon.array import CudaDevice
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.gridding_kernel import WIDTH
 from tomopipe.recon.plan import Plan, make_plan

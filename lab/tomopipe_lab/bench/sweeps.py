@@ -11,9 +11,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.recon.fbp import reconstruct
+from tomopipe.recon.fbp import reconstruct, sweep_batches
 from tomopipe.recon.plan import Plan, make_plan
-from tomopipe.recon.sweep import sweep_batches
 from tomopipe_lab.bench.cpu import angles_180, cor_of
 from tomopipe_lab.bench.engines import ENGINES, Engine
 from tomopipe_lab.bench.measure import (

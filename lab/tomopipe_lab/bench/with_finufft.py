@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.recon.angular_sampling import angle_weights
-from tomopipe.recon.filters import filter_response
-from tomopipe.recon.plan import fast_even_size
+from tomopipe.recon.plan import fast_even_size, filter_response
 
 Spectra = NDArray[np.complex64]
 

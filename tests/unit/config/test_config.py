@@ -241,9 +241,9 @@ def test_types_are_those_of_the_volume():
 
 
 def test_filters_are_those_of_the_engine():
-    from tomopipe.recon import filters
+    from tomopipe.recon import plan
 
-    assert tuple(filters.FILTERS) == FILTERS
+    assert tuple(plan.FILTERS) == FILTERS
 
 
 def test_methods_are_those_of_the_finders():

@@ -5,7 +5,6 @@ import shutil
 import h5py
 import numpy as np
 import pytest
-import pywt
 
 from tests import pretend_cupy
 from tests.corrections import EVERYTHING, KNOWN, RING_CURRENT
@@ -14,10 +13,7 @@ from tests.pretend_cupy import XP
 from tomopipe.config import PreprocessBlock
 from tomopipe.config.preprocess import STRIPE_FILTERS
 from tomopipe.prep import correct
-from tomopipe.prep import device_kernels as on_device
-from tomopipe.prep import host_kernels as compiled
 from tomopipe.prep.correct import corrections_of
-from tomopipe.prep.dispatch import kernels_of
 from tomopipe.scans.exchange import open_scan
 
 RNG = np.random.default_rng(5)
@@ -112,37 +108,3 @@ def test_dynamic_flats_on_a_gpu(path, tmp_path):
     assert len(corrections.beam.shapes)
     there = corrections.sinograms(XP.asarray(raw), (3, 9)).get()
     np.testing.assert_allclose(there, on_host_values, atol=1e-5 * np.ptp(on_host_values))
-
-
-def test_the_kernels_of_each_module():
-    assert kernels_of(np) is compiled
-    assert kernels_of(XP) is on_device
-
-
-@pytest.mark.parametrize("size", [3, 8, 21])
-def test_medians(size):
-    values = RNG.normal(size=(7, 60)).astype(np.float32)
-    there = on_device.running_median(XP.asarray(values), size)
-    np.testing.assert_array_equal(there.get(), compiled.running_median(values, size))
-
-
-@pytest.mark.parametrize("size", [3, 5])
-def test_peaks(size):
-    images = RNG.uniform(0.5, 1, size=(4, 20, 30)).astype(np.float32)
-    images[:, ::7, ::5] *= -3
-    there = on_device.replace_peaks(XP.asarray(images), 0.2, size)
-    expected = compiled.replace_peaks(images, 0.2, size)
-    np.testing.assert_array_equal(there.get(), expected)
-    assert (expected != images).any()
-
-
-@pytest.mark.parametrize(("n", "axis"), [(40, 0), (41, 0), (52, 1), (53, 1)])
-@pytest.mark.parametrize("name", ["db2", "db9"])
-def test_wavelets(n, axis, name):
-    values = RNG.normal(size=(n, 53)).astype(np.float32)
-    low, high = pywt.dwt(values, name, axis=axis)
-    there = on_device.dwt(XP.asarray(values), name, axis)
-    for band, other in zip(there, (low, high), strict=True):
-        np.testing.assert_allclose(band.get(), other, atol=1e-5)
-    back = on_device.idwt(*there, name, axis).get()
-    np.testing.assert_allclose(back, pywt.idwt(low, high, name, axis=axis), atol=1e-5)

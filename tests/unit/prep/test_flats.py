@@ -8,7 +8,7 @@ from tests.phantoms import write_scan
 from tomopipe.config import PreprocessBlock
 from tomopipe.errors import ScanError
 from tomopipe.prep.correct import corrections_of
-from tomopipe.prep.flats import hat_weights, read_beam
+from tomopipe.prep.flats import read_beam
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
 from tomopipe.scans.exchange import open_scan
@@ -216,12 +216,6 @@ def test_no_flats_at_all(drifting):
     recipe = PreprocessBlock(flats="none", darks="none", flat_method="median")
     with open_scan(drifting.path, flats="none", darks="none") as scan:
         assert np.all(read_beam(scan, recipe).flat == 1)
-
-
-def test_hat_weights():
-    weights = hat_weights(4, np.array([1.0, 3.0]))
-    assert np.allclose(weights[:, 1], [0, 0.25, 0.75, 1])
-    assert np.allclose(weights.sum(axis=1), 1)
 
 
 def counted(truth, dtype, top, air, *, stuck=None, middle_px=20):

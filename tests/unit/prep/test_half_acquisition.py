@@ -3,11 +3,9 @@
 import numpy as np
 import pytest
 
-from tomopipe.errors import ScanError
 from tomopipe.prep.edge_slopes import edge_slopes_of
 from tomopipe.prep.half_acquisition import HalfAcquisition, is_half_acquisition, warn_of_width
 from tomopipe.recon.angular_sampling import (
-    angle_weights,
     is_full_rotation,
     rotation_weights,
     unpaired,
@@ -98,43 +96,6 @@ def test_a_body_that_reaches_beyond_the_far_edge(cor_px, times):
     assert 0.65 < means[1] < 0.9
 
 
-def test_it_is_the_slice_of_a_detector_of_twice_the_width():
-    """The same body seen in whole: the difference is below 1 % of its value."""
-    cor_px = 112.5
-    whole = project(N_COLS - 0.5, n_cols=2 * N_COLS)
-    plan = make_plan(THETA_RAD, 2 * N_COLS)
-    expected = reconstruct(whole[None], plan, N_COLS - 0.5)[0]
-    inside = distance_px(expected) < 105
-    difference = (slice_of(project(cor_px), cor_px) - expected)[inside]
-    assert np.sqrt(np.mean(difference**2)) < 0.01 * BODY
-
-
-def test_a_wrong_cor_is_seen():
-    """An axis that is 1 px off differs by far more than the check above allows."""
-    inside = distance_px(slice_of(project(112.5), 112.5)) < 105
-    difference = slice_of(project(112.5), 111.5) - slice_of(project(112.5), 112.5)
-    assert np.sqrt(np.mean(difference[inside] ** 2)) > 0.05 * BODY
-
-
-@pytest.mark.parametrize(
-    ("theta_rad", "tolerance"),
-    [
-        (THETA_RAD, 1e-12),
-        (np.linspace(-np.pi, np.pi, 601)[::-1], 1e-9),
-        (np.cumsum(np.tile([0.6, 1.4], 300)) * np.pi / 300 + 0.3, 1e-9),
-    ],
-    ids=["even", "both ends", "uneven"],
-)
-def test_the_weight_of_a_projection_is_its_share_of_the_angles(theta_rad, tolerance):
-    """Half the sum of the gaps to both neighbours, the two views of a ray weighing pi together."""
-    gap = np.diff(np.sort(np.mod(theta_rad, 2 * np.pi)))
-    gap = np.append(gap, 2 * np.pi - gap.sum())
-    expected = np.empty(len(theta_rad))
-    expected[np.argsort(np.mod(theta_rad, 2 * np.pi), kind="stable")] = (gap + np.roll(gap, 1)) / 4
-    np.testing.assert_allclose(rotation_weights(theta_rad), expected, atol=tolerance)
-    assert rotation_weights(THETA_RAD) == pytest.approx(angle_weights(THETA_RAD))
-
-
 @pytest.mark.parametrize("cor_px", [*PLACES, 0.0, 127.0])
 def test_a_column_and_its_mirror_image_weigh_two(cor_px):
     half = HalfAcquisition(N_COLS, cor_px, unpaired(THETA_RAD))
@@ -147,22 +108,6 @@ def test_a_column_and_its_mirror_image_weigh_two(cor_px):
     assert weight[near] <= 1.01
     assert weight[far] == pytest.approx(2, abs=1e-3)
     assert abs(half.wide_cor_px - (2 * N_COLS - 1) / 2) <= 0.5
-
-
-def test_an_object_wider_than_the_doubled_field_is_that_of_the_wide_detector():
-    """The edge value goes on where the far edge cuts the object: no rim, no more cupping."""
-    cor_px, body_px = 126.5, 150.0
-
-    def body(n_cols, cor_px):
-        line = 2 * BODY * np.sqrt(body_px**2 - (np.arange(n_cols) - cor_px) ** 2)
-        return np.tile(line, (len(THETA_RAD), 1)).astype(np.float32)
-
-    plan = make_plan(THETA_RAD, 2 * N_COLS)
-    expected = reconstruct(body(2 * N_COLS, N_COLS - 0.5)[None], plan, N_COLS - 0.5)[0]
-    image = slice_of(body(N_COLS, cor_px), cor_px)
-    for radius in range(5, 120, 10):
-        ring = np.abs(distance_px(image) - radius) < 2
-        assert image[ring].mean() == pytest.approx(expected[ring].mean(), abs=0.02 * BODY)
 
 
 def without(first_deg, last_deg):
@@ -228,11 +173,6 @@ def test_it_is_recognised_from_the_angles_and_the_axis(mode, full_rotation, cor_
         mode, full_rotation=full_rotation, cor_px=cor_px + 7, n_cols=N_COLS, first_col=7
     )
     assert found is expected
-
-
-def test_180_degrees_are_an_error():
-    with pytest.raises(ScanError, match="needs angles over 360 degrees"):
-        is_half_acquisition("yes", full_rotation=False, cor_px=1.0, n_cols=9, first_col=0)
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,15 @@
 import importlib
 import logging
 import sys
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from tests import cuda_on_cpu, pretend_cupy
 from tests.pretend_cupy import XP
-from tomopipe import arrays
 from tomopipe.errors import DeviceError, is_of_the_scan
 from tomopipe.recon import array
-from tomopipe.recon.cuda_device import claimed_gpu
+from tomopipe.recon.array import claimed_gpu
 from tomopipe.storage import run_folder
 
 FFT = pretend_cupy.MODULES["cupyx.scipy.fft"]
@@ -163,13 +161,3 @@ def test_of_the_jobs_of_a_run_one_warns(monkeypatch, caplog, tmp_path):
 def test_unknown_device_is_refused():
     with pytest.raises(ValueError, match="gpu"):
         array.array_module("gpu")
-
-
-def test_on_host_copies_from_the_device_only():
-    array = np.arange(3)
-    assert arrays.on_host(array) is array
-    assert arrays.on_host(SimpleNamespace(get=lambda: array)) is array
-
-
-def test_module_of_an_array():
-    assert arrays.module_of(np.arange(3)) is np

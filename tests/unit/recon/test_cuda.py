@@ -1,7 +1,5 @@
 """The kernels as C++ on the CPU (`tests.cuda_on_cpu`), in two orders of blocks and threads."""
 
-import itertools
-
 import numpy as np
 import pytest
 
@@ -10,10 +8,8 @@ from tests.pretend_cupy import XP
 from tests.unit.recon.test_fbp import GAP, even_angles
 from tomopipe.recon import cuda, fbp, portable
 from tomopipe.recon.array import array_module
-from tomopipe.recon.fbp import reconstruct
+from tomopipe.recon.fbp import reconstruct, sweep
 from tomopipe.recon.plan import make_plan
-from tomopipe.recon.portable import spreading_matrix
-from tomopipe.recon.sweep import sweep
 
 
 @pytest.fixture(params=[False, True], ids=["forwards", "backwards"])
@@ -109,26 +105,6 @@ def test_a_wrong_index_is_seen(monkeypatch, kernel):
     assert not _difference() < 1e-4
 
 
-def test_ordered_samples_state_the_spreading_matrix():
-    plan, angles = make_plan(even_angles(9), 20), slice(2, 7)
-    rank, cells, weights, runs = cuda.ordered_samples(plan, angles)
-    assert (np.diff(cells) >= 0).all()
-    assert sorted(rank) == list(range(len(cells)))
-    tile, within = np.divmod(cells, cuda.TILE**2)
-    for first, last in itertools.pairwise(runs):
-        assert len(np.unique(tile[first:last])) == 1
-    n_cols = plan.half_grid_shape[1]
-    matrix = spreading_matrix(plan, angles).toarray()
-    tile_row, tile_col = np.divmod(tile, -(-n_cols // cuda.TILE))
-    row, col = np.divmod(within, cuda.TILE)
-    corner = (tile_row * cuda.TILE + row) * n_cols + tile_col * cuda.TILE + col
-    for sample, k in enumerate(rank):
-        row, col = np.divmod(np.arange(25), 5)
-        found = matrix[corner[k] + row * n_cols + col, sample]
-        np.testing.assert_allclose(found, weights[k, 5 + row] * weights[k, col], atol=1e-5)
-        assert np.count_nonzero(matrix[:, sample]) <= 25
-
-
 @pytest.mark.parametrize("kind", [MemoryError, type("OutOfMemoryError", (Exception,), {})])
 def test_out_of_memory_means_fewer_slices_at_a_time(monkeypatch, kind):
     theta_rad = even_angles(40)
@@ -158,13 +134,3 @@ def test_other_errors_and_no_memory_at_all_are_raised(monkeypatch):
         monkeypatch.setattr(fbp, "fill_batch", fail)
         with pytest.raises(error):
             reconstruct(np.ones((3, 4, 8), np.float32), plan, 3.5)
-
-
-@pytest.mark.gpu
-def test_gpu_gives_the_images_of_the_cpu():
-    xp = array_module("cuda")
-    theta_rad, cor_px = even_angles(300), np.linspace(90, 110, 19)
-    rows = np.random.default_rng(8).normal(size=(19, 300, 200)).astype(np.float32)
-    expected = reconstruct(rows, make_plan(theta_rad, 200), cor_px)
-    images = reconstruct(xp.asarray(rows), make_plan(theta_rad, 200, xp=xp), cor_px).get()
-    np.testing.assert_allclose(images, expected, atol=1e-4 * np.ptp(expected))

@@ -3,14 +3,10 @@ import numpy as np
 import pytest
 from scipy.ndimage import uniform_filter
 
-from tomopipe.geometry import bin_cor
 from tomopipe.prep.edge_slopes import edge_slopes_of
 from tomopipe.recon import compiled, portable
-from tomopipe.recon.fbp import reconstruct
-from tomopipe.recon.filters import FILTERS, filter_response
-from tomopipe.recon.plan import image_positions, make_plan
-from tomopipe.recon.sinogram_rows import Rows
-from tomopipe.recon.sweep import sweep
+from tomopipe.recon.fbp import Rows, reconstruct, sweep, sweep_batches
+from tomopipe.recon.plan import FILTERS, filter_response, image_positions, make_plan
 
 # (x, y, radius, value): pixels from the axis voxel; asymmetric on purpose
 DISKS = [(0.0, 0.0, 0.36, 1.0), (0.12, -0.16, 0.05, 0.5), (-0.2, 0.08, 0.03, -0.7)]
@@ -178,17 +174,6 @@ def test_every_filter_keeps_the_mean(name, radius):
     assert image[distance_px(n_cols, 0, 0) < 0.8 * radius * n_cols].mean() == pytest.approx(
         0.37, rel=0.005
     )
-
-
-@pytest.mark.parametrize("name", FILTERS)
-@pytest.mark.parametrize("radius", [0.2, 0.45])
-def test_every_filter_keeps_the_mean_when_binned(name, radius):
-    n_cols, theta_rad, cor_px = 257, even_angles(192), 128.8
-    sinogram = project(n_cols, theta_rad, cor_px, [(0, 0, radius, 0.37)])
-    binned = sinogram[:, :256].reshape(192, 128, 2).mean(axis=2)
-    image = slice_of(binned, theta_rad, bin_cor(cor_px, binning=2), filter=name) / 2
-    inside = distance_px(128, 0, 0) < 0.8 * radius * n_cols / 2
-    assert image[inside].mean() == pytest.approx(0.37, rel=0.005)
 
 
 def test_butterworth_cuts_at_half_of_nyquist():
@@ -375,3 +360,33 @@ def test_equals_finufft():
     error = slice_of(sinogram.astype(np.float32), theta_rad, cor_px) - expected
     inside = distance_px(n_cols, 0, 0) < 0.45 * n_cols
     assert np.sqrt((error[inside] ** 2).mean()) < 1e-3 * np.ptp(expected)
+
+
+@pytest.mark.parametrize("last_rad", [np.pi, 2 * np.pi], ids=["180 degrees", "360 degrees"])
+def test_the_images_of_a_sweep_are_those_of_the_full_reconstruction(last_rad):
+    theta_rad = even_angles(96, last_rad)
+    sinogram = project(64, theta_rad, 30.4)
+    plan = make_plan(theta_rad, 64)
+    cor_px = np.linspace(20, 40, 21)
+    images = sweep(sinogram, plan, cor_px)
+    assert images.shape == (21, 64, 64)
+    expected = reconstruct(np.stack([sinogram] * 21), plan, cor_px)
+    np.testing.assert_allclose(images, expected, atol=5e-5 * np.ptp(expected))
+
+
+def test_a_sinogram_of_a_wrong_shape_is_refused():
+    with pytest.raises(ValueError, match="sinogram"):
+        sweep(np.ones((2, 8), np.float32), make_plan([0.0], 8), [4])
+
+
+def test_batches_of_a_sweep_reuse_their_buffer():
+    theta_rad = even_angles(48)
+    sinogram = project(32, theta_rad, 15.2)
+    plan = make_plan(theta_rad, 32, batch_size=4)
+    cor_px = np.linspace(10, 20, 11)
+    expected = sweep(sinogram, plan, cor_px)
+    where = set()
+    for batch, images in sweep_batches(sinogram, plan, cor_px):
+        where.add(images.ctypes.data)
+        np.testing.assert_array_equal(images, expected[batch])
+    assert len(where) == 1

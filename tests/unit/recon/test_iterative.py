@@ -12,15 +12,15 @@ from tomopipe_lab.bench.phantoms import (
 )
 
 from tomopipe.recon.fbp import reconstruct
-from tomopipe.recon.filters import FILTERS, filter_response
 from tomopipe.recon.iterative import (
     cgls,
     field_of_view,
     largest_gain,
+    least_variation_near,
     sirt,
     total_variation,
 )
-from tomopipe.recon.plan import make_plan
+from tomopipe.recon.plan import FILTERS, filter_response, make_plan
 from tomopipe.recon.projector import about, make_projector
 
 GEOMETRIES = {
@@ -45,24 +45,6 @@ def test_back_projection_is_the_adjoint_of_projection(name):
     back = np.vdot(image.astype(float), projector.back_project(sinogram))
     scale = float(np.linalg.norm(projected) * np.linalg.norm(sinogram))
     assert there == pytest.approx(back, abs=1e-6 * scale)
-
-
-@pytest.mark.parametrize("name", GEOMETRIES)
-def test_slices_are_projected_together_as_one_by_one(name):
-    n_cols, theta_rad, cor_px = GEOMETRIES[name]
-    projector = make_projector(theta_rad, n_cols, 0.0)
-    axes_px = cor_px + np.array([-2.3, 0.0, 4.0])
-    images = _random(3, n_cols, n_cols)
-    sinograms = about(projector, axes_px).project(images)
-    back = about(projector, axes_px).back_project(sinograms)
-    for i, axis_px in enumerate(axes_px):
-        alone = about(projector, axis_px)
-        expected = alone.project(images[i])
-        np.testing.assert_allclose(sinograms[i], expected, atol=1e-5 * abs(expected).max())
-        expected = alone.back_project(sinograms[i])
-        np.testing.assert_allclose(back[i], expected, atol=1e-5 * abs(expected).max())
-    same = projector.project(images)  # about one axis
-    np.testing.assert_allclose(same[1], projector.project(images[1]), atol=1e-5 * abs(same).max())
 
 
 @pytest.mark.parametrize("name", list(GEOMETRIES)[:3])
@@ -206,3 +188,52 @@ def test_a_sinogram_of_another_shape_is_refused():
     for method in (sirt, cgls):
         with pytest.raises(ValueError, match=r"expected shape \(9, 32\), got \(2, 9, 32\)"):
             method(np.zeros((2, 9, 32), np.float32), projector)
+
+
+def _variation(image):
+    return np.hypot(np.diff(image, axis=0)[:, :-1], np.diff(image, axis=1)[:-1]).sum()
+
+
+def test_a_step_loses_height():
+    image = np.zeros((12, 20), dtype=np.float32)
+    image[:, 10:] = 1
+    found, dual = least_variation_near(image, 2.0)
+    for _ in range(100):
+        found, dual = least_variation_near(image, 2.0, dual)
+    # each half of 10 columns moves by weight / 10 towards the other
+    np.testing.assert_allclose(found[:, :10], 0.2, atol=1e-3)
+    np.testing.assert_allclose(found[:, 10:], 0.8, atol=1e-3)
+
+
+def test_down_and_across_are_alike():
+    image = np.random.default_rng(0).normal(size=(17, 12)).astype(np.float32)
+    found, _ = least_variation_near(image, 0.3)
+    np.testing.assert_allclose(least_variation_near(image.T, 0.3)[0].T, found, atol=1e-6)
+
+
+def test_no_image_nearby_is_better():
+    """Half the squared distance plus the weighted variation is convex: the minimum is the least."""
+    rng = np.random.default_rng(1)
+    image, weight = rng.normal(size=(9, 14)).astype(np.float32), 0.2
+    found, _ = least_variation_near(image, weight, n_steps=3000)
+
+    def cost(other):
+        edges = np.abs(np.diff(other[-1])).sum() + np.abs(np.diff(other[:, -1])).sum()
+        return 0.5 * np.sum((other - image) ** 2) + weight * (_variation(other) + edges)
+
+    least = cost(found)
+    for _ in range(50):
+        assert cost(found + rng.normal(size=image.shape) * 0.02) > least
+    assert least < 0.8 * cost(image)
+
+
+def test_images_together_are_images_one_by_one():
+    images = np.random.default_rng(2).normal(size=(3, 10, 13)).astype(np.float32)
+    weights = np.array([0.1, 0.0, 0.7], np.float32)
+    found, dual = least_variation_near(images, weights, n_steps=7)
+    assert found.shape == images.shape
+    assert dual.shape == (3, 2, 10, 13)
+    for image, weight, together in zip(images, weights, found, strict=True):
+        alone, _ = least_variation_near(image, weight, n_steps=7)
+        np.testing.assert_array_equal(together, alone)
+    np.testing.assert_array_equal(found[1], images[1])

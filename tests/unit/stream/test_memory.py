@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 
 from tomopipe.config import FullReconBlock
-from tomopipe.recon.fbp import reconstruct
+from tomopipe.recon.fbp import reconstruct, sweep_batches
 from tomopipe.recon.plan import make_plan
-from tomopipe.recon.sweep import sweep_batches
 from tomopipe.stream.memory import (
     Blocks,
     MemoryInputs,

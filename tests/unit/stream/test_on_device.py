@@ -1,7 +1,6 @@
 """full_recon on a pretended GPU (see pretend_device): the lines that CuPy will run."""
 
 import json
-import time
 from types import SimpleNamespace
 
 import h5py
@@ -24,7 +23,7 @@ from tomopipe.stream import fit_options as _fit
 from tomopipe.stream import recon_task as _task
 from tomopipe.stream import stream as _stream
 from tomopipe.stream.memory import Blocks, MemoryInputs, gpu_batch, gpu_bytes
-from tomopipe.stream.row_batches import Window, cut
+from tomopipe.stream.stream import Window, cut
 from tomopipe.volumes.volume_read import read_mid_planes
 
 pytestmark = pytest.mark.slow
@@ -173,48 +172,6 @@ def test_batches_of_common_devices(size):
     assert gpu_batch(inputs, 0) == 1
 
 
-def test_copying_computing_and_writing_overlap(truth, monkeypatch):
-    """Each waits for the next batch to be under way: without overlap none would go on."""
-    gpu, begun = PretendDevice(), []
-    n_batches = -(-N_ROWS // 4)
-    monkeypatch.setattr(_fit, "choose_blocks", lambda *_, **__: Blocks(4, 8))
-    compute, new_volume = _stream.slices_of, full_recon.new_volume
-
-    def wait_for(condition):
-        deadline = time.monotonic() + 20
-        while not condition():
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
-
-    def computing(task, sinograms):
-        k = len(begun)
-        begun.append(k)
-        wait_for(lambda: gpu.log.count("uploaded") >= min(k + 2, n_batches))
-        return compute(task, sinograms)
-
-    class Slow:
-        def __init__(self, *args, **kwargs):
-            self._volume = new_volume(*args, **kwargs)
-
-        def __enter__(self):
-            put = self._volume.__enter__()
-
-            def late(first, slices):
-                wait_for(lambda: len(begun) >= min(first // 4 + 2, n_batches))
-                put(first, slices)
-
-            return late
-
-        def __exit__(self, *error):
-            return self._volume.__exit__(*error)
-
-    monkeypatch.setattr(_stream, "slices_of", computing)
-    monkeypatch.setattr(full_recon, "new_volume", Slow)
-    with in_place_of_cuda(monkeypatch, full_recon, gpu):
-        _volume(truth, "gpu", "cuda")
-    assert len(begun) == n_batches
-
-
 def test_the_formula_of_a_gpu_holds_for_what_numpy_takes(truth, monkeypatch):
     import tracemalloc
 
@@ -278,25 +235,6 @@ def test_a_filter_that_leaves_the_gpu_is_told(truth, monkeypatch, caplog):
         found = _volume(truth, "gpu", "cuda", **options)
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected))
     assert "gated works on the CPU" in caplog.text
-
-
-def test_corrections_go_on_after_an_out_of_memory(truth, monkeypatch, caplog):
-    options = {"corrections": EVERYTHING, "known": KNOWN}
-    expected = _volume(truth, "cpu", **options)
-    real, calls = _stream.sinograms_of, []
-
-    def once(task, raw, rows):
-        calls.append(len(rows))
-        if len(calls) == 3:
-            raise OutOfMemoryError
-        return real(task, raw, rows)
-
-    monkeypatch.setattr(_fit, "choose_blocks", lambda *_, **__: Blocks(4, 4))
-    monkeypatch.setattr(_stream, "sinograms_of", once)
-    with in_place_of_cuda(monkeypatch, full_recon, PretendDevice()):
-        found = _volume(truth, "gpu", "cuda", **options)
-    np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected))
-    assert calls[:4] == [4, 4, 4, 2]
 
 
 @pytest.mark.parametrize(("method", "binning"), [("vo", 1), ("fourier-wavelet", 2)])

@@ -1,176 +1,54 @@
-"""Where full_recon takes its rows from: how often chunks are decoded, and what is said of it."""
-
-import errno
-import logging
+"""Rows cut into batches: each row is uploaded once, and every batch gets the rows around it."""
 
 import numpy as np
 import pytest
 
-from tests.phantoms import write_scan
-from tomopipe.errors import TomopipeError
-from tomopipe.scans.exchange import open_scan
-from tomopipe.stream import source as _source
-from tomopipe.stream.memory import Blocks
-from tomopipe.stream.scratch import Scratch
-from tomopipe.stream.source import count_decodes, open_source, read_ahead, read_spread
+from tests import pretend_cupy
+from tests.pretend_cupy import XP
+from tomopipe.arrays import on_host
+from tomopipe.stream.stream import Window, cut, together
 
-N_ROWS = 64
-LOW = Blocks(4, 8)  # for a scratch file
+N_ROWS = 40
 
 
-@pytest.fixture
-def scan(tmp_path):
-    truth = write_scan(
-        tmp_path / "s_1.h5", n_angles=12, n_rows=N_ROWS, n_cols=20,
-        compression="gzip", dtype=np.uint16, counts=9e3,
-    )  # fmt: skip
-    with open_scan(truth.path) as opened:
-        assert opened.chunks == (1, N_ROWS, 20)
-        yield opened
+def _halo(n):
+    return lambda rows: (max(rows[0] - n, 0), min(rows[1] + n, N_ROWS))
 
 
-@pytest.mark.parametrize(
-    ("chunks", "height", "expected"),
-    [
-        (None, 4, 1),
-        ((1, 1, 20), 4, 1),
-        ((1, 64, 20), 64, 1),
-        ((1, 64, 20), 63, 2),
-        ((1, 64, 20), 16, 4),
-        ((1, 64, 20), 13, 5),
-        ((1, 100, 20), 16, 4),  # more than there is
-        ((1, 32, 20), 32, 1),
-        ((1, 32, 20), 8, 4),
-    ],
-)
-def test_decodes_are_counted(chunks, height, expected):
-    assert count_decodes(chunks, 64, height) == expected
+@pytest.fixture(autouse=True)
+def _gpu(monkeypatch):
+    pretend_cupy.install(monkeypatch)
 
 
-def _all(source, height):
-    rows = range(0, N_ROWS, height)
-    return np.concatenate([source.read_rows(a, min(a + height, N_ROWS)) for a in rows], axis=1)
+@pytest.mark.parametrize("halo", [0, 1, 5, 9, 100])
+@pytest.mark.parametrize("rows", [(0, N_ROWS), (7, 31), (38, 40)], ids=str)
+@pytest.mark.parametrize("height", [4, 16])
+@pytest.mark.parametrize("xp", [np, XP], ids=["host", "gpu"])
+def test_rows_around_are_kept(halo, rows, height, xp):
+    raw = np.arange(3 * N_ROWS * 2).reshape(3, N_ROWS, 2)
+    batches = cut(rows, height, _halo(halo))
+    assert [batch.rows for batch in batches] == [
+        (first, min(first + height, rows[1])) for first in range(rows[0], rows[1], height)
+    ]
+    read, window = [], Window()
+    for new_rows, group in together(batches, 2):
+        read += range(*new_rows)
+        assert new_rows == (group[0].new[0], group[-1].new[1])
+        for batch in group:
+            new = xp.array(raw[:, slice(*batch.new)])
+            whole = on_host(window.take(new, batch).copy())
+            new[...] = -1  # the buffer is used again
+            np.testing.assert_array_equal(whole, raw[:, slice(*batch.needed)])
+    assert read == list(range(*_halo(halo)(rows)))  # each once, in order
 
 
-def _decodes(monkeypatch, scan):
-    """Count the rows that reads decode: each read inflates its frames over their whole height."""
-    frames = []
-    read = type(scan).read_block
-
-    def counted(self, frame_range, rows):
-        frames.append(frame_range[1] - frame_range[0])
-        return read(self, frame_range, rows)
-
-    monkeypatch.setattr(type(scan), "read_block", counted)
-    return frames
-
-
-@pytest.mark.parametrize("height", [64, 16, 12, 4])
-@pytest.mark.parametrize("samples", [False, True])
-@pytest.mark.parametrize("fast_scratch", [False, True])
-def test_never_more_than_four_decodes_where_scratch_fits(
-    tmp_path, scan, monkeypatch, height, samples, fast_scratch
-):
-    monkeypatch.setattr(_source, "SCRATCH_BYTES_PER_S", 1e12 if fast_scratch else 1.0)
-    raw = scan.read_rows(0, N_ROWS)
-    frames = _decodes(monkeypatch, scan)
-    with open_source(
-        scan, (0, N_ROWS), Blocks(4, height), Blocks(4, 4), samples=samples, scratch=str(tmp_path)
-    ) as (source, blocks):
-        estimate = 0 if height == 64 else 2  # frames read to know how long one takes
-        if samples:
-            spread = read_spread(source, scan, [3, 30, 60], 2)
-            np.testing.assert_array_equal(spread, raw[:, [3, 4, 30, 31, 60, 61]])
-        np.testing.assert_array_equal(_all(source, blocks.height), raw)
-    n_decodes = (sum(frames) - estimate) / scan.n_angles
-    expected = 1 if height == 64 else 64 / height + samples
-    assert n_decodes == (1 if fast_scratch or expected > 4 else expected)
-
-
-def test_without_room_it_decodes_again_and_says_so(tmp_path, scan, monkeypatch, caplog):
-    monkeypatch.setattr(_source, "free_bytes", lambda _: 1000)
-    with (
-        caplog.at_level(logging.INFO),
-        open_source(scan, (0, N_ROWS), Blocks(4, 4), LOW, scratch=str(tmp_path)) as (
-            source,
-            blocks,
-        ),
-    ):
-        assert (source, blocks) == (scan, Blocks(4, 4))
-    assert "reading 16 times takes about" in caplog.text
-    assert "the former" in caplog.text
-    assert "every chunk is decoded 16 times" in caplog.text
-    assert "storage.scratch" in caplog.text
-
-
-def test_rows_and_blocks_of_a_scratch_file(tmp_path, scan):
-    raw = scan.read_rows(0, N_ROWS)
-    with open_source(scan, (7, 50), Blocks(4, 8), LOW, scratch=str(tmp_path)) as (source, blocks):
-        assert isinstance(source, Scratch)
-        np.testing.assert_array_equal(source.read_rows(7, 15), raw[:, 7:15])
-        np.testing.assert_array_equal(source.read_rows(40, 50), raw[:, 40:50])
-        assert blocks.height == 8
-
-
-def test_deep_chunks_are_transposed_in_spans_of_rows(tmp_path, monkeypatch):
-    """Many frames in one chunk: not even a layer of whole frames has to fit in memory."""
-    truth = write_scan(
-        tmp_path / "s_1.h5", n_angles=40, n_rows=96, n_cols=20, chunks=(16, 24, 20),
-        compression="gzip", dtype=np.uint16, counts=9e3,
-    )  # fmt: skip
-    with open_scan(truth.path) as scan:
-        raw = scan.read_rows(0, 96)
-        sizes = []
-        read = type(scan).read_block
-        monkeypatch.setattr(
-            type(scan),
-            "read_block",
-            lambda self, f, r: [sizes.append((f[1] - f[0]) * (r[1] - r[0])), read(self, f, r)][1],
-        )
-        with open_source(scan, (0, 96), Blocks(4, 4), LOW, scratch=str(tmp_path)) as (source, _):
-            np.testing.assert_array_equal(source.read_rows(0, 96), raw)
-        assert max(sizes[1:]) <= 16 * 24 * 2
-
-
-def test_a_full_scratch_folder_is_named(tmp_path, scan, monkeypatch):
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(Scratch, "write_block", full)
-    with (
-        pytest.raises(OSError, match=r"no space left in .*, .* Set storage\.scratch") as error,
-        open_source(scan, (0, N_ROWS), Blocks(4, 4), LOW, scratch=str(tmp_path)),
-    ):
-        pass
-    assert error.value.errno == errno.ENOSPC
-
-
-def test_other_errors_are_left_as_they_are(tmp_path, scan):
-    with (
-        pytest.raises(OSError, match=r"^the volume$"),
-        open_source(scan, (0, N_ROWS), Blocks(4, 4), LOW, scratch=str(tmp_path)),
-    ):
-        raise OSError("the volume")
-
-
-def test_a_scratch_folder_that_was_named_must_be_there(tmp_path):
-    _source.check_scratch(None)
-    _source.check_scratch(str(tmp_path))
-    with pytest.raises(TomopipeError, match="no folder with free space"):
-        _source.check_scratch(str(tmp_path / "absent"))
-
-
-def test_reading_ahead_keeps_the_order_and_stops_at_an_error():
-    started = []
-
-    def slow(i):
-        started.append(i)
-        if i == 3:
-            raise ValueError("three")
-        return np.array(i)
-
-    found = []
-    with pytest.raises(ValueError, match="three"):
-        found.extend(map(int, read_ahead(slow, range(100), 1)))
-    assert found == [0, 1, 2]
-    assert max(started) <= 5
+def test_needed_rows_that_do_not_grow_evenly():
+    """A lens moves rows: the next batch may reach less far down, and further up."""
+    needed = {(0, 4): (0, 9), (4, 8): (2, 8), (8, 12): (1, 12)}
+    batches = cut((0, 12), 4, lambda rows: needed[rows])
+    raw = np.arange(12).reshape(1, 12, 1)
+    window = Window()
+    for batch in batches:
+        whole = window.take(raw[:, slice(*batch.new)], batch)
+        assert whole.ravel().tolist() == list(range(*needed[batch.rows]))
+    assert [batch.new for batch in batches] == [(0, 9), (9, 9), (9, 12)]
