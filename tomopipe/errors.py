@@ -37,7 +37,7 @@ def room_for(
     path: str | os.PathLike[str],
     advice: str = "Remove there what is no longer needed, or ask for more, and run again.",
 ) -> Iterator[None]:
-    """Say which room is used up, where, and what to do, when the block cannot write for that.
+    """Say what cannot be written for want of room, and what to do, when the block fails for that.
 
     `path` is what is written, or the folder that it lies in. NoRoomError replaces the OSError of a
     full file system or quota, or of a file that may not grow.
@@ -45,12 +45,12 @@ def room_for(
     try:
         yield
     except OSError as error:
-        number = _lost_number(path) if _OF_NUMPY.fullmatch(str(error)) else error.errno
+        # NumPy's tofile says how much it wrote, and loses the number
+        number = errno.ENOSPC if _OF_NUMPY.fullmatch(str(error)) else error.errno
         if isinstance(error, NoRoomError) or number not in _NO_ROOM:
             raise
-        if number == errno.EFBIG:
-            advice = _LARGER
-        text = f"{os.fspath(path)}: cannot be written: {_used_up(number, path)}. {advice}"
+        used_up = f"{os.strerror(number).lower()} ({_SEE})"
+        text = f"{os.fspath(path)}: cannot be written: {used_up}. {advice}"
         raise NoRoomError(number, text) from error
 
 
@@ -66,20 +66,9 @@ def saying(what: str, advice: str = "") -> Iterator[None]:
 
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_LARGER = "Type `ulimit -f unlimited`, or work on another disk, and run again."
+_SEE = "`df -h`, `df -i`, `quota -s` and `ulimit -f` show limits of bytes and files"
 _PROBE_BYTES = 2**20
-_OF_NUMPY = re.compile(r"\d+ requested and \d+ written")  # of tofile, which loses the number
-
-
-def _lost_number(path: str | os.PathLike[str]) -> int | None:
-    """Find out why NumPy could not write: of a used-up quota the disk itself shows room."""
-    if file_limit() is not None:
-        return errno.EFBIG
-    try:
-        write_for_a_moment(_folder_of(path))
-    except OSError as error:
-        return error.errno
-    return errno.ENOSPC
+_OF_NUMPY = re.compile(r"\d+ requested and \d+ written")
 
 
 def write_for_a_moment(folder: str | os.PathLike[str]) -> None:
@@ -89,40 +78,10 @@ def write_for_a_moment(folder: str | os.PathLike[str]) -> None:
         probe.flush()
 
 
-def _folder_of(path: str | os.PathLike[str]) -> str:
-    """Return the folder of what is written, or the nearest above it that is there."""
-    folder = os.path.abspath(path)
-    while not os.path.isdir(folder):
-        folder = os.path.dirname(folder)
-    return folder
-
-
 def file_limit() -> int | None:
     """Return the bytes that a file of this process may have (`ulimit -f`); None: no limit."""
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
     return None if limit == resource.RLIM_INFINITY else limit
-
-
-def _used_up(number: int, path: str | os.PathLike[str]) -> str:
-    """Name what is used up: the file system or a quota, of bytes or of files; or a limit."""
-    if number == errno.EFBIG:
-        limit = file_limit()
-        if limit is None:
-            return "its file system takes no file as large"
-        return f"a file may have {limit / 1e6:.3g} MB here (`ulimit -f`)"
-    folder = _folder_of(path)
-    result = os.statvfs(folder)
-    of_files = result.f_files > 0 and result.f_favail == 0
-    try:
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError:
-        of_files = True
-    if number == errno.EDQUOT:
-        what = "files (inodes)" if of_files else "bytes"
-        return f"your quota of {what} in {folder} is used up (see `quota -s`)"
-    if of_files:
-        return f"no inodes left in {folder}: the file system takes no more files"
-    return f"no space left in {folder}, {result.f_bavail * result.f_frsize / 1e9:.3g} GB are free"
 
 
 # h5py says nothing of a damaged file; of one that is not there its state tells

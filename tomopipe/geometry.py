@@ -98,7 +98,7 @@ def axis_voxel(n_cols: int, program: str = "tomopipe") -> tuple[float, float]:
     (iradon); tests/unit/test_geometry.py repeats it for algotom and scikit-image, odd widths
     included.
     """
-    _known(program, _AXIS_VOXEL)
+    _check_program(program, _AXIS_VOXEL)
     return _AXIS_VOXEL[program](n_cols)
 
 
@@ -146,7 +146,7 @@ def cor_to(program: str, cor_px: ArrayLike, n_cols: int) -> Floats | float:
     float, or ndarray of float64
         The program's number, in pixels.
     """
-    _known(program, PROGRAMS)
+    _check_program(program, PROGRAMS)
     cor_px = np.asarray(cor_px, float)
     return _plain(_CENTRE_COLUMN[program](n_cols) - cor_px if program in _CENTRE_COLUMN else cor_px)
 
@@ -230,6 +230,6 @@ def _plain(values: ArrayLike) -> Floats | float:
     return values if values.ndim else float(values)
 
 
-def _known(program: str, programs: Iterable[str]) -> None:
+def _check_program(program: str, programs: Iterable[str]) -> None:
     if program not in programs:
         raise ValueError(f"program: expected one of {', '.join(programs)}; got {program!r}")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tomopipe.geometry import axis_voxel, bin_cor, column_of_voxel
+from tomopipe.geometry import axis_voxel, bin_cor
 
 N, THETA_DEG, COR_PX = 8, 30.0, 3.25
 VOXEL = (6, 1)
@@ -76,7 +76,8 @@ def slice_panel(left, top):
     parts.append(
         text((0, 0), "y (row of the slice)", extra=_turned(canvas(-1.5, N / 2 - 0.5), -90))
     )
-    seen = float(column_of_voxel(*VOXEL, theta, COR_PX, N))
+    right, down = VOXEL[0] - axis[0], VOXEL[1] - axis[1]
+    seen = float(COR_PX + right * np.cos(theta) - down * np.sin(theta))
     for point, column, colour in ((axis, COR_PX, AXIS), (VOXEL, seen, POINT)):
         parts.append(
             line(canvas(*point), on_detector(column), colour, 1.2, 'stroke-dasharray="5 4"')

@@ -1,9 +1,7 @@
 """The report in a real browser, from a file: hide, highlight, sort, print, dark and light."""
 
-import io
 import re
 
-import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
@@ -11,7 +9,6 @@ from playwright.sync_api import expect
 from tests.browser.conftest import look
 from tests.report_campaign import NASTY, every_state
 from tomopipe.campaign.files import Files
-from tomopipe.report import pictures
 from tomopipe.steps.report import report
 from tomopipe.watch.live_page import write_page
 from tomopipe.watch.watched_scans import Verdict
@@ -91,24 +88,6 @@ def test_scans_are_highlighted_in_table_plots_and_pictures(visit):
     assert len(names(page)) == 13
     page.get_by_label("Highlight").fill("")
     expect(page.locator(".lit")).to_have_count(0)
-
-
-def test_pictures_beside_the_page_look_like_those_in_it(visit, made, tmp_path, monkeypatch):
-    def shots(page):
-        images = page.locator(".larger")
-        for number in range(4):  # of the first scan: planes and sweep
-            images.nth(number).scroll_into_view_if_needed()
-            images.nth(number).evaluate("image => image.decode()")
-            shot = Image.open(io.BytesIO(images.nth(number).screenshot())).convert("L")
-            yield np.asarray(shot, dtype=float)
-
-    monkeypatch.setattr(pictures, "INLINE_SCANS", 1)
-    beside = every_state(tmp_path).write()
-    report(beside.page, beside.campaign())
-    for found, expected in zip(shots(visit(beside.page)), shots(visit()), strict=True):
-        assert found.shape == expected.shape
-        assert expected.std() > 20
-        assert abs(found - expected).mean() < 1
 
 
 def test_a_picture_enlarges_and_attention_leads_to_pictures(visit):

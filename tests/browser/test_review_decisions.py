@@ -148,26 +148,6 @@ def test_keys_skip_a_scan_and_change_the_view(tmp_path, serve, visit):
     assert page.trouble == []
 
 
-def test_esc_brings_back_the_cor_that_was_shown_before_typing(tmp_path, serve, visit):
-    folder = make_campaign(tmp_path)
-    write_pictures(folder, "bone_006", 513.45)
-    page = visit(serve(folder))
-    row(page, "bone_006").click()
-    box = page.locator("#cor")
-    expect(box).to_have_value("513.45")
-    page.wait_for_selector("#stage[data-cor='513.45']")
-    page.keyboard.type("515.00")
-    page.wait_for_selector("#stage[data-cor='515.00']")
-    page.keyboard.press("Escape")
-    expect(box).to_have_value("513.45")
-    page.wait_for_selector("#stage[data-cor='513.45']")
-    box.fill("514.00")
-    page.wait_for_selector("#stage[data-cor='514.00']")
-    box.press("Escape")
-    expect(box).to_have_value("513.45")
-    assert page.trouble == []
-
-
 def test_two_browsers(tmp_path, serve, visit):
     folder = make_campaign(tmp_path)
     server = serve(folder)
@@ -266,23 +246,6 @@ def test_what_was_not_done_for_several_scans_is_said_and_can_still_be_undone(
     page.keyboard.press("u")
     expect(toast).to_have_text("Nothing to undo.")
     assert page.trouble == []
-
-
-def test_an_undo_that_could_not_be_written_can_be_tried_again(tmp_path, serve, visit):
-    folder = make_campaign(tmp_path)
-    before = read_cells(folder / "scans.tsv")["bone_007"]
-    page = visit(serve(folder))
-    row(page, "bone_007").click()
-    expect(page.locator("#facts h2")).to_have_text("bone_007")
-    page.keyboard.type("512.5")
-    page.keyboard.press("Enter")
-    expect(page.locator("#toast")).to_contain_text("512.50 px, in the table")
-    page.route("**/api/decide", lambda route: route.abort(), times=1)
-    page.keyboard.press("u")
-    expect(page.locator("#toast")).to_contain_text("nothing was written")
-    page.keyboard.press("u")
-    expect(page.locator("#toast")).to_have_text("bone_007: as before")
-    assert read_cells(folder / "scans.tsv")["bone_007"] == before
 
 
 def test_a_scan_that_is_opened_while_a_decision_is_written_stays_open(tmp_path, serve, visit):

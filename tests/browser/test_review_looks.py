@@ -1,14 +1,12 @@
 """The review page: what it shows, to everybody."""
 
-import json
-import re
 import time
 
 import pytest
 from playwright.sync_api import expect
 
 from tests.browser.conftest import Server, look, row
-from tests.report_campaign import INVENTORY, NASTY, Made, large, write_json
+from tests.report_campaign import INVENTORY, NASTY, Made, large
 from tests.review_campaign import make_campaign, write_pictures
 
 pytestmark = pytest.mark.browser
@@ -187,24 +185,6 @@ def test_nothing_moves_by_itself_where_motion_is_not_wanted(shown, visit):
     assert not page.evaluate(shows_b)
     page.keyboard.press(" ")
     assert page.evaluate(shows_b)
-
-
-def test_a_learned_model_is_shown_with_its_curve(tmp_path, serve, visit):
-    folder = make_campaign(tmp_path)
-    path = folder / "results" / "try_center" / "bone_001" / "prediction.json"
-    data = json.loads(path.read_text())
-    curve = {"cor_px": [500.0, 510.0, 520.0], "score": [0.1, 0.9, 0.2]}
-    data["methods"]["ai"] = {"best_cor_px": 510.0, "confidence": 0.88, "curve": curve}
-    write_json(data | {"method": "ai", "model": {"name": "small", "sha256": "ab" * 32}}, path)
-    page = visit(serve(folder))
-    row(page, "bone_001").click()
-    facts = page.locator("#facts")
-    expect(facts).to_contain_text("by ai, model small")
-    expect(facts.locator("code")).to_have_text("abababababab")
-    expect(facts.locator(".methods button")).to_have_count(3)
-    expect(facts.locator("polyline.curve")).to_have_count(3)
-    facts.locator(".methods button").filter(has_text=re.compile("^ai")).click()
-    expect(page.locator("#cor")).to_have_value("510.00")
 
 
 @pytest.mark.parametrize("width", [820, 2560])

@@ -109,30 +109,6 @@ def test_the_window_is_kept_per_scan(page):
     assert abs(page.evaluate(SEEN) - before) < 1
 
 
-# the brightness of the crops
-STRIP_SEEN = """() => {
-  let sum = 0;
-  for (const one of document.querySelectorAll("#strip canvas")) {
-    const { data } = one.getContext("2d").getImageData(0, 0, one.width, one.height);
-    for (let at = 0; at < data.length; at += 4) sum += data[at];
-  }
-  return sum;
-}"""
-
-
-def test_the_strip_beside_a_difference_is_in_the_window_of_slices(page):
-    page.keyboard.press("b")
-    page.keyboard.press("ArrowRight")
-    exact(page, "512.65")
-    expect(page.locator(".crop[aria-pressed=true]")).to_have_text("512.65")
-    before = page.evaluate(STRIP_SEEN)
-    page.keyboard.press("m")
-    expect(page.locator("#label-a")).to_have_text("A  COR 512.65 less B")
-    assert page.evaluate(STRIP_SEEN) == before
-    page.keyboard.press("c")  # the window of the difference
-    assert page.evaluate(STRIP_SEEN) == before
-
-
 def test_each_kind_of_picture_is_shown(page):
     kinds = {"r": "rows", "o": "overlay", "d": "difference", "g": "sinogram", "t": "slice"}
     for key, kind in kinds.items():

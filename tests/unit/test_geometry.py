@@ -53,12 +53,6 @@ def test_the_axis_voxel_is_seen_at_the_cor_at_every_angle(n_cols, axis):
     assert columns == pytest.approx(47.25, abs=1e-9)
 
 
-def test_column_of_voxel_by_hand():
-    # cos 60 = 0.5, sin 60 = 0.8660254: 47.25 + 10 * 0.5 - (-4) * 0.8660254
-    column = column_of_voxel(60, 45, np.radians(60), 47.25, 100)
-    assert column == pytest.approx(55.7141016, abs=1e-6)
-
-
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("n_cols", [64, 65])

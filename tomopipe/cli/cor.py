@@ -236,7 +236,7 @@ def export_cors(
         typer.echo(f"would write {named}")
         return
     others = (merge_rot_cen if form is Form.rot_cen else merge_batch_csv)(cors, file)
-    typer.echo(f"wrote {named}" + _kept(campaign, cors, others))
+    typer.echo(f"wrote {named}" + _other_entries(campaign, cors, others))
 
 
 def _refuse_own(campaign: Campaign, file: Path) -> None:
@@ -253,7 +253,7 @@ def _refuse_own(campaign: Campaign, file: Path) -> None:
         )
 
 
-def _kept(campaign: Campaign, cors: Mapping[str, float], others: list[str]) -> str:
+def _other_entries(campaign: Campaign, cors: Mapping[str, float], others: list[str]) -> str:
     """Describe the other entries of the file."""
     without_cor = {scan.abspath for scan in campaign.scans.values()} - set(cors)
     stale = sum(os.path.normpath(name) in without_cor for name in others)

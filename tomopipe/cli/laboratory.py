@@ -40,17 +40,11 @@ def simulate(
     Example: `tomopipe lab simulate demo --series 3 --scans 5 --seed 1`
     """
     from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn
 
     from tomopipe.simulate.simulated_campaign import Simulation, simulate_campaign
 
     # On stderr: the last line alone is for whoever reads the output.
-    console = Console(stderr=True)
-    columns = (SpinnerColumn(), "{task.description}", MofNCompleteColumn())
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task("simulate", total=None)
+    with Console(stderr=True).status("simulate") as status:
         truth = simulate_campaign(
             folder,
             Simulation(
@@ -64,9 +58,7 @@ def simulate(
                 format=format,
                 n_heights=heights,
             ),
-            progress=lambda done, total, name: bar.update(
-                task, completed=done, total=total, description=f"simulate {name}"
-            ),
+            progress=lambda n, total, name: status.update(f"simulate {name}: {n} of {total}"),
         )
     typer.echo(f"{folder}: {len(truth['scans'])} scans in raw/, config.yaml, truth.json")
 

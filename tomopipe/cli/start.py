@@ -116,7 +116,7 @@ def _start(
         typer.echo(f"campaign folder {near(directory)}, scans {some_of(entries, _MOST_FILES)}")
     else:
         target = {"campaign": {"scans": entries}, **options} if words else options
-        _say_kept(directory / CONFIG, target, folder)
+        _print_existing(directory / CONFIG, target, folder)
     if not dry_run:
         are_to_come = is_new and not any(matches(entry, directory) for entry in entries)
         if are_to_come:
@@ -144,7 +144,7 @@ def _write_profiles(
         typer.echo(f"{wrote} {shown}" if is_new else f"kept {shown} (--force replaces it)")
 
 
-def _say_kept(config: Path, target: Mapping[str, Any], folder: Path) -> None:
+def _print_existing(config: Path, target: Mapping[str, Any], folder: Path) -> None:
     lacking = _not_in(config, target)
     is_above = config.parent != Path(os.path.abspath(folder))
     more = f": {near(folder)} lies in this campaign" if is_above else ""

@@ -12,7 +12,7 @@ from tomopipe.campaign.state import NOT_SELECTED
 from tomopipe.config import PreprocessBlock
 from tomopipe.config.blocks import ITERATIONS
 from tomopipe.config.preprocess import STRIPE_FILTERS
-from tomopipe.report.records import CampaignRecord, Citation, ScanRecord
+from tomopipe.report.records import CampaignRecord, ScanRecord
 from tomopipe.storage.json_files import part
 
 _AZEVEDO = "S. G. Azevedo et al., IEEE Trans. Nucl. Sci. 37, 1525 (1990), doi:10.1109/23.55866"
@@ -75,7 +75,7 @@ def citations(
     scans: Iterable[ScanRecord],
     config: Mapping[str, Any],
     volumes: Mapping[str, Mapping[str, Any]] | None = None,
-) -> tuple[Citation, ...]:
+) -> dict[str, tuple[str, ...]]:
     """List the references of the methods that made the results.
 
     Predictions name the methods that gave a COR. `volumes`, the provenance of volumes by scan, says
@@ -104,7 +104,7 @@ def citations(
             used.add("Distortion of the lens")
     if any(scan.fix is not None and scan.fix.flagged for scan in scans):
         used.add("Outliers of a series")
-    return tuple(Citation(name, texts) for name, texts in REFERENCES.items() if name in used)
+    return {name: texts for name, texts in REFERENCES.items() if name in used}
 
 
 Provenance = Mapping[str, Any]
@@ -157,31 +157,31 @@ def methods_paragraph(campaign: CampaignRecord, volumes: Mapping[str, Provenance
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def reference_numbers(citations: Iterable[Citation]) -> dict[str, int]:
+def reference_numbers(citations: Mapping[str, Sequence[str]]) -> dict[str, int]:
     """Number the references, each once, in order of listing."""
-    texts = dict.fromkeys(text for citation in citations for text in citation.references)
-    return {text: number for number, text in enumerate(texts, start=1)}
+    references = dict.fromkeys(text for texts in citations.values() for text in texts)
+    return {text: number for number, text in enumerate(references, start=1)}
 
 
 def reference_lists(
-    citations: Iterable[Citation],
+    citations: Mapping[str, Sequence[str]],
 ) -> list[tuple[str, list[tuple[int, str]], list[int]]]:
     """Return each method with its references, and the numbers of those that stand above."""
-    numbers, listed, last = reference_numbers(citations), [], 0
-    for citation in citations:
-        each = [(numbers[text], text) for text in citation.references]
-        new = [pair for pair in each if pair[0] > last]
-        listed.append((citation.method, new, [number for number, _ in each if number <= last]))
-        last = max([last, *(number for number, _ in new)])
-    return listed
+    numbers, results, last = reference_numbers(citations), [], 0
+    for method, texts in citations.items():
+        new = [(numbers[text], text) for text in texts if numbers[text] > last]
+        above = [numbers[text] for text in texts if numbers[text] <= last]
+        results.append((method, new, above))
+        last += len(new)
+    return results
 
 
-def _cited(citations: Sequence[Citation]) -> dict[str, str]:
+def _cited(citations: Mapping[str, Sequence[str]]) -> dict[str, str]:
     """Return the citation of each method, such as " [3, 4]"."""
     numbers = reference_numbers(citations)
     return {
-        citation.method: f" [{', '.join(str(numbers[text]) for text in citation.references)}]"
-        for citation in citations
+        method: f" [{', '.join(str(numbers[text]) for text in texts)}]"
+        for method, texts in citations.items()
     }
 
 
@@ -198,10 +198,10 @@ def _scans(n: int) -> str:
 
 
 def _values(values: Iterable[float], unit: str, digits: str = "g") -> str:
-    known = sorted(set(values))
-    if not known:
+    in_order = sorted(set(values))
+    if not in_order:
         return ""
-    low, high = (f"{value:{digits}}" for value in (known[0], known[-1]))
+    low, high = (f"{value:{digits}}" for value in (in_order[0], in_order[-1]))
     return f"{low}{unit}" if low == high else f"{low} to {high}{unit}"
 
 
@@ -235,14 +235,14 @@ def _corrections(made: Sequence[Provenance], cited: Mapping[str, str]) -> str:
 
 def _prepared(provenance: Provenance, cited: Mapping[str, str]) -> str:
     """Describe the corrections of a volume's projections, in their order."""
-    known = provenance["parameters"]
-    block = PreprocessBlock(**known["corrections"])
+    parameters = provenance["parameters"]
+    block = PreprocessBlock(**parameters["corrections"])
     flats = _FLATS[block.flat_method].format(flat_components=block.flat_components)
     flats += cited.get("Dynamic flats", "") if block.flat_method == "pca" else ""
     phase, stripes = block.phase.method, block.stripes.method
     applied = (
-        (known["darks"] != "none", "dark field subtracted"),
-        (known["flats"] != "none", f"divided by {flats}"),
+        (parameters["darks"] != "none", "dark field subtracted"),
+        (parameters["flats"] != "none", f"divided by {flats}"),
         (
             block.bad_pixels.threshold is not None,
             "bad detector pixels replaced by their neighbours",
@@ -264,7 +264,7 @@ def _prepared(provenance: Provenance, cited: Mapping[str, str]) -> str:
             "phase retrieved ({0.phase.method} filter of Paganin, delta/beta "
             "{0.phase.delta_beta:g})" + cited.get(f"Phase retrieval: {phase}", ""),
         ),
-        (known["minus_log"], "negative logarithm taken"),
+        (parameters["minus_log"], "negative logarithm taken"),
         (block.hardening, "beam hardening corrected by a polynomial"),
         (
             stripes != "none",
@@ -286,8 +286,8 @@ def _centres(scans: Sequence[ScanRecord], cited: Mapping[str, str]) -> str:
             named = [f"model {name}" for name in models] if source == "ai" else names
             text += f" ({', '.join(named)})" if named else ""
             text += "".join(cited.get(f"COR: {name}", "") for name in names)
-            known = [entry.confidence for entry in predictions if entry.confidence is not None]
-            text += f", confidence {_values(known, '', '.2f')}" if known else ""
+            sure = [entry.confidence for entry in predictions if entry.confidence is not None]
+            text += f", confidence {_values(sure, '', '.2f')}" if sure else ""
         if source == "outlier":
             text += cited.get("Outliers of a series", "")
         words.append(f"{text} in {_scans(n)}")
@@ -300,18 +300,18 @@ def _reconstruction(made: Sequence[Provenance], cited: Mapping[str, str]) -> str
 
 
 def _reconstructed(provenance: Provenance, cited: Mapping[str, str]) -> str:
-    known, shape = provenance["parameters"], provenance["geometry"]
-    name = known.get("algorithm", "fbp")
-    iterations = known.get("iterations") or ITERATIONS.get(name)
-    text = _ALGORITHMS[name].format(**(known | {"iterations": iterations}))
+    parameters, shape = provenance["parameters"], provenance["geometry"]
+    name = parameters.get("algorithm", "fbp")
+    iterations = parameters.get("iterations") or ITERATIONS.get(name)
+    text = _ALGORITHMS[name].format(**(parameters | {"iterations": iterations}))
     text += cited.get("Reconstruction" if name == "fbp" else f"Reconstruction: {name}", "")
     if shape["half_acquisition"]:
         text += ", of 360 degrees with the axis near an edge of the detector (half acquisition)"
         text += cited.get("Half acquisition", "")
-    if known["binning"] != 1:
-        text += f", binned {known['binning']} times"
-    unit = "per cm" if known["unit"] == "per_cm" else "per detector pixel"
-    return f"{text}, to attenuation {unit} in {known['dtype']}"
+    if parameters["binning"] != 1:
+        text += f", binned {parameters['binning']} times"
+    unit = "per cm" if parameters["unit"] == "per_cm" else "per detector pixel"
+    return f"{text}, to attenuation {unit} in {parameters['dtype']}"
 
 
 def _versions(made: Sequence[Provenance], now: Mapping[str, str]) -> str:

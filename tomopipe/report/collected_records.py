@@ -158,7 +158,7 @@ def _read_stacks(
     reader: Reader, campaign: Campaign, jobs: Iterable[JobStatus] = ()
 ) -> tuple[StackRecord, ...]:
     """Read the result of each stack; one whose job failed says why."""
-    files, found = campaign.files, []
+    files, results = campaign.files, []
     failed = {
         job.key: _why_failed(job)
         for job in jobs
@@ -172,7 +172,7 @@ def _read_stacks(
         problem = stack.problem or failed.get(stack.name) or ("" if volume else _NOT_YET)
         if problem and volume:
             problem += f"; the volume shown was made before{_of_scans(data)}"
-        found.append(
+        results.append(
             StackRecord(
                 name=stack.name,
                 scans=stack.scans,
@@ -182,7 +182,7 @@ def _read_stacks(
                 pairs=tuple(_pair(p) for p in data.get("pairs", []) if isinstance(p, dict)),
             )
         )
-    return tuple(found)
+    return tuple(results)
 
 
 def _stacks(reader: Reader, campaign: Campaign) -> list[Stack]:

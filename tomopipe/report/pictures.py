@@ -10,7 +10,6 @@ from typing import Any
 from tomopipe.campaign.files import PICTURES, PICTURES_MADE
 from tomopipe.errors import is_of_the_system
 from tomopipe.report.records import Note, ScanRecord, StackRecord
-from tomopipe.report.strips import read_sweep
 from tomopipe.report.thumbnails import (
     LARGE,
     SMALL,
@@ -21,6 +20,7 @@ from tomopipe.report.thumbnails import (
     make_picture,
     make_strip,
     picture_stem,
+    read_sweep,
 )
 from tomopipe.storage.atomic import whole, write_json
 from tomopipe.volumes.volume_read import read_mid_planes, read_provenance

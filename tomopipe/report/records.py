@@ -35,14 +35,6 @@ class Note:
     again: bool = False
 
 
-@dataclass(frozen=True)
-class Citation:
-    """A method that was used, and its references."""
-
-    method: str
-    references: tuple[str, ...]
-
-
 @dataclass(frozen=True, kw_only=True)
 class ScanRecord(ScanFacts):
     """Everything known about one scan."""
@@ -118,7 +110,8 @@ class CampaignRecord:
     notes: tuple[Note, ...]
     versions: Mapping[str, str]
     config: Mapping[str, Any] = field(default_factory=dict)
-    citations: tuple[Citation, ...] = ()
+    # the references of each method
+    citations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     seed: str = ""  # of a simulation
     stacks: tuple[StackRecord, ...] = ()
 

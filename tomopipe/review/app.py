@@ -142,7 +142,7 @@ class _Api:
 
     def volume(self, request: Request) -> Response:
         """Return the facts of a volume, and its address for other programs."""
-        facts = volume_facts(self.store.campaign, _asked(request, "scan"))
+        facts = volume_facts(self.store.campaign, _query(request, "scan"))
         if facts["zarr"]:
             name = quote(facts["name"], safe="")
             facts["address"] = (
@@ -236,12 +236,12 @@ def _grey(picture: Grey) -> Response:
     )
 
 
-def _asked(request: Request, name: str) -> str:
+def _query(request: Request, name: str) -> str:
     return request.query_params.get(name, "")
 
 
 def _scan(request: Request, store: Store) -> str:
-    return store.scan(_asked(request, "scan")).name
+    return store.scan(_query(request, "scan")).name
 
 
 def _whole(request: Request, name: str) -> int:
@@ -253,7 +253,7 @@ def _whole(request: Request, name: str) -> int:
 
 def _scan_and_any_cor(request: Request, store: Store) -> tuple[str, float]:
     """Read a scan, and a COR that may be off its detector."""
-    scan, text = _scan(request, store), _asked(request, "cor")
+    scan, text = _scan(request, store), _query(request, "cor")
     cor_px = parse_cor(text)
     if cor_px is None:
         raise TomopipeError(f"{scan}: expected a COR such as 1024.50, got {text[:40]!r}.")
@@ -276,7 +276,7 @@ def _scan_and_cor(request: Request, store: Store) -> tuple[str, float]:
 
 def _strip(request: Request, store: Store) -> Grey:
     scan, cor_px = _scan_and_cor(request, store)
-    step_px = parse_cor(_asked(request, "step"))
+    step_px = parse_cor(_query(request, "step"))
     if step_px is None or step_px <= 0:
         raise TomopipeError(f"{scan}: expected a step above 0 px.")
     given = "y" in request.query_params
@@ -288,17 +288,17 @@ def _strip(request: Request, store: Store) -> Grey:
 def _plane(request: Request, store: Store) -> Grey:
     position = _whole(request, "at"), _whole(request, "factor")
     part = slice(_whole(request, "first"), _whole(request, "last"))
-    which = _asked(request, "plane")
-    return plane(store.campaign, _asked(request, "scan"), which, position, part)
+    which = _query(request, "plane")
+    return plane(store.campaign, _query(request, "scan"), which, position, part)
 
 
 def _trial(request: Request, store: Store) -> dict[str, Any]:
-    text = _asked(request, "max_delta_px")
+    text = _query(request, "max_delta_px")
     max_delta_px = parse_cor(text)
     if max_delta_px is None:
         raise TomopipeError(f"max_delta_px: expected a number, got {text!r}.")
-    protect_manual = _asked(request, "protect_manual") == "true"
-    key = _asked(request, "series")
+    protect_manual = _query(request, "protect_manual") == "true"
+    key = _query(request, "series")
     return store.trial(key, max_delta_px=max_delta_px, protect_manual=protect_manual)
 
 
@@ -306,26 +306,30 @@ _Read = Callable[[Request, Store], Grey | bytes | dict[str, Any]]
 # what a browser may read at /api/<name>: pictures whose window it sets, PNG, or JSON
 _READ: dict[str, _Read] = {
     # of one scan: everything, and its pictures
-    "scan": lambda asked, store: scan_view(store, _scan(asked, store)),
-    "page": lambda asked, store: store.pictures.page(_scan(asked, store), _whole(asked, "page")),
-    "thumbnail": lambda asked, store: store.pictures.thumbnail(*_scan_and_any_cor(asked, store)),
-    "slice": lambda asked, store: store.pictures.slice(
-        *_scan_and_cor(asked, store), _whole(asked, "row")
+    "scan": lambda request, store: scan_view(store, _scan(request, store)),
+    "page": lambda request, store: store.pictures.page(
+        _scan(request, store), _whole(request, "page")
+    ),
+    "thumbnail": lambda request, store: store.pictures.thumbnail(
+        *_scan_and_any_cor(request, store)
+    ),
+    "slice": lambda request, store: store.pictures.slice(
+        *_scan_and_cor(request, store), _whole(request, "row")
     ),
     "strip": _strip,
-    "overlay": lambda asked, store: store.pictures.overlay(
-        *_scan_and_cor(asked, store), _whole(asked, "pair")
+    "overlay": lambda request, store: store.pictures.overlay(
+        *_scan_and_cor(request, store), _whole(request, "pair")
     ),
-    "difference": lambda asked, store: store.pictures.difference(
-        *_scan_and_cor(asked, store), _whole(asked, "pair")
+    "difference": lambda request, store: store.pictures.difference(
+        *_scan_and_cor(request, store), _whole(request, "pair")
     ),
-    "sinogram": lambda asked, store: store.pictures.sinogram(
-        _scan(asked, store), _whole(asked, "row")
+    "sinogram": lambda request, store: store.pictures.sinogram(
+        _scan(request, store), _whole(request, "row")
     ),
     "plane": _plane,  # of a volume
     # of a series: its plot, the line through its trusted scans, fix_cor with other options
-    "series": lambda asked, store: {"scans": store.series(_asked(asked, "series"))},
-    "line": lambda asked, store: store.line(_asked(asked, "series")),
+    "series": lambda request, store: {"scans": store.series(_query(request, "series"))},
+    "line": lambda request, store: store.line(_query(request, "series")),
     "trial": _trial,
     "plan": lambda _, store: store.plan(),  # what the next run will redo
 }

@@ -22,15 +22,15 @@ from tomopipe.recon.angular_sampling import is_full_rotation, unpaired
 from tomopipe.recon.array import array_module
 from tomopipe.recon.fbp import shared_spectra, sweep
 from tomopipe.recon.plan import Plan, make_plan
-from tomopipe.report.strips import (
+from tomopipe.report.thumbnails import (
     CROP_PX,
     in_sweep,
     open_stack,
     slices_around,
     step_of,
     telling_part,
+    to_grey,
 )
-from tomopipe.report.thumbnails import to_grey
 from tomopipe.review.grey16 import Grey, grey, grey16, in_range, part_around, png
 from tomopipe.stream.try_sweep import plan_of, sweep_slices
 
@@ -64,12 +64,12 @@ class Pictures:
         self._half_acquisition = half_acquisition
         self._filter = filter
         self._device = device
-        self._rows = Kept(3)
-        self._plans = Kept(3)
-        self._spectra = Kept(3)
-        self._stacks = Kept(8)
-        self._slices = Kept(200, _KEPT_BYTES)
-        self._thumbnails = Kept(1000)
+        self._rows = Cache(3)
+        self._plans = Cache(3)
+        self._spectra = Cache(3)
+        self._stacks = Cache(8)
+        self._slices = Cache(200, _KEPT_BYTES)
+        self._thumbnails = Cache(1000)
         self._working = threading.Lock()  # the engine uses all cores: one slice at a time
 
     def path(self, scan: str, name: str) -> Path:
@@ -176,10 +176,10 @@ class Pictures:
         half, middle_px = self._width(scan, rows, cor_px)
         width = scan, _version(self.path(scan, ROWS)), half, half and round(middle_px)
         keys = {value: (width, row, round(value, 4)) for value in values_px}
-        result = self._kept(keys)
+        result = self._cached(keys)
         if len(result) < len(keys):
             with self._working:
-                result = self._kept(keys)  # another request may have made them meanwhile
+                result = self._cached(keys)  # another request may have made them meanwhile
                 new = [value for value in keys if value not in result]
                 plan = self._plans.get(width, lambda: self._make_plan(rows, half, middle_px))
                 window = self.grid(scan).get("window")
@@ -188,7 +188,7 @@ class Pictures:
                     result[value] = self._slices.get(keys[value], partial(grey16, image, window))
         return [result[value] for value in values_px]
 
-    def _kept(self, keys: Mapping[float, Hashable]) -> dict[float, Grey]:
+    def _cached(self, keys: Mapping[float, Hashable]) -> dict[float, Grey]:
         result = {value: self._slices.find(key) for value, key in keys.items()}
         return {value: image for value, image in result.items() if image is not None}
 
@@ -334,7 +334,7 @@ def _version(path: Path) -> tuple[int, int, int]:
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 
-class Kept:
+class Cache:
     """The last few results of slow functions, by key; thread-safe.
 
     At most `most` results, and at most `most_bytes` in total if they have `nbytes`.

@@ -11,7 +11,7 @@ from tomopipe.errors import TomopipeError
 from tomopipe.prep.half_acquisition import FACTOR
 from tomopipe.report.records import ScanRecord
 from tomopipe.report.scan_records import parse_curves, parse_evidence
-from tomopipe.report.strips import step_of
+from tomopipe.report.thumbnails import step_of
 from tomopipe.review.queue import shown_cor
 from tomopipe.review.scan_images import grid_around
 from tomopipe.review.store import Store

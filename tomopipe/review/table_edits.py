@@ -83,7 +83,7 @@ def decide(
     outcomes: dict[str, Outcome] = {}
 
     def edits(rows: list[Row]) -> Edits:
-        in_table, found = _cells(rows), {}
+        in_table, changes = _cells(rows), {}
         for scan, (cells, seen) in decisions.items():
             now = _with_defaults(in_table.get(scan, {}))
             new = {**now, **cells}
@@ -95,8 +95,8 @@ def decide(
             if stamp and "note" not in edit:
                 edit["note"] = f"{now['note']}; {stamp}" if now["note"] else stamp
             outcomes[scan] = Outcome(True, {**now, **edit})
-            found[scan] = edit
-        return found
+            changes[scan] = edit
+        return changes
 
     with _writing:
         edit_table(table, edits)

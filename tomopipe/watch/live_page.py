@@ -13,8 +13,7 @@ import numpy as np
 from jinja2 import Template
 
 from tomopipe.campaign.files import Files
-from tomopipe.report.strips import slices_around
-from tomopipe.report.thumbnails import encode, picture_stem, to_grey
+from tomopipe.report.thumbnails import encode, picture_stem, slices_around, to_grey
 from tomopipe.storage.atomic import whole, write_text
 
 MOST_ROWS = 300

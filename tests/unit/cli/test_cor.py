@@ -81,15 +81,10 @@ def rows(output):
     [
         "cor list",
         "cor set a_1 1000.5",
-        "cor import cors.json",
-        "cor export cors.json",
         "report",
         "plan",
-        "check",
         "convert mrc",
-        "sweep full_recon.filter ramp hann",
         "clean",
-        "retry a_1",
         "review",
     ],
 )
@@ -112,12 +107,6 @@ def test_results_alone_can_be_looked_at_elsewhere(campaign, results, command, mo
     monkeypatch.chdir(campaign)
     (campaign / "raw").rename(campaign / "raw_")
     assert CliRunner().invoke(cli, [command]).exit_code == 0
-
-
-@pytest.mark.parametrize("command", ["list", "set", "import", "export"])
-def test_help_has_an_example(command):
-    output = CliRunner().invoke(app, [command, "--help"]).output
-    assert f"tomopipe cor {command}" in " ".join(output.split())
 
 
 def test_list_shows_results_as_far_as_they_go(campaign, results):
@@ -307,12 +296,6 @@ def test_the_last_line_of_an_import_takes_it_back(campaign, has_table):
     subprocess.run(last.removeprefix("To take it back: "), shell=True, check=True)
     assert table(campaign) == (TABLE if has_table else "")
     assert rows(call(campaign, "list"))[0][-1] == ""
-
-
-def test_import_reads_csv(campaign):
-    file = campaign / "batch_cor_values.csv"
-    file.write_text("Filename,COR\na_1.h5,1000.5\na_2.h5,\n")
-    assert call(campaign, "import", file).startswith("a_1: none -> 1000.50\n1 set")
 
 
 def test_import_refuses_junk_and_values_off_the_detector_whole(campaign, results):

@@ -159,33 +159,6 @@ def test_a_volume_of_a_cor_of_before_does_not_count(tmp_path):
     assert "Volume of COR 48.99, made again by the next run." in page
 
 
-@pytest.mark.parametrize(("apart_px", "listed"), [(1.9, False), (2.1, True)])
-def test_methods_that_disagree_are_listed(tmp_path, apart_px, listed):
-    made = report_campaign.Made(tmp_path)
-    made.scan("a_1", series="a")
-    made.predict("a_1", 500.0)
-    path = made.results / "try_center" / "a_1" / "prediction.json"
-    prediction = json.loads(path.read_text())
-    prediction["methods"]["wedge"]["best_cor_px"] = 500.0 + apart_px
-    write_json(prediction, path)
-    made.resolve("a_1", 500.0, "auto")
-    _, record = by_name(made.write())
-    assert ("Doubtful predictions" in groups(record)) is listed
-
-
-def test_doubts_of_a_prediction_are_listed_once(tmp_path):
-    made = report_campaign.Made(tmp_path)
-    made.scan("a_1", series="a")
-    made.predict("a_1", 500.0)
-    path = made.results / "try_center" / "a_1" / "prediction.json"
-    told = {"doubts": ["3 are dark"], "warnings": ["3 are dark", "bright"]}
-    write_json(json.loads(path.read_text()) | told, path)
-    made.resolve("a_1", 500.0, "auto")
-    scans, record = by_name(made.write())
-    assert groups(record)["Doubtful predictions"]["a_1"] == "3 are dark"
-    assert scans["a_1"].warnings == ("bright",)
-
-
 def test_a_half_finished_campaign_shows_what_is_predicted(tmp_path):
     made = half_finished(tmp_path)
     scans, record = by_name(made)
@@ -290,22 +263,6 @@ def test_refused_names_are_skipped_with_their_reason(tmp_path):
     _, record = by_name(made.write())
     twice = [s for s in record.scans if s.name == "twice"]
     assert [(s.state, s.reason) for s in twice] == [("skipped", "two files with one name")] * 2
-
-
-@pytest.mark.parametrize(
-    ("row", "state"),
-    [
-        ({"reason": "120 of 901 frames"}, "ok"),
-        ({"reason": "still written"}, "skipped"),
-        ({"reason": "not HDF5", "n_angles": "", "n_rows": "", "n_cols": ""}, "skipped"),
-    ],
-)
-def test_select_yes_overrides_all_but_an_unusable_file(tmp_path, row, state):
-    made = report_campaign.Made(tmp_path)
-    made.scan("a_1", series="a", select="yes", keep=False, **row)
-    made.resolve("a_1", 500.0, "auto")
-    scans, _ = by_name(made.write())
-    assert scans["a_1"].state == state
 
 
 def test_series_are_in_order_with_median_and_limit(tmp_path):

@@ -131,24 +131,6 @@ def test_plot_and_pictures_are_there_for_those_who_have_them(page):
     assert all(attrs["src"].startswith("data:image/webp;base64,") for attrs, _ in images)
 
 
-def test_markers_are_drawn_at_their_values(page):
-    """The SVG itself: COR of a marker from its y between the labels of the axis."""
-    ticks = [
-        (float(attrs["y"]) - 4, float(text))
-        for attrs, text in page.all("text", **{"class": "tick", "text-anchor": "end"})
-    ]
-    (y0, v0), (y1, v1) = ticks[0], ticks[-1]
-    drawn = re.findall(
-        r"<title>(bone_\d+): ([\d.]+) px.*?<use href=\"#m-[\w-]+\" x=\"[\d.]+\" y=\"([\d.]+)\"",
-        page.html,
-    )
-    assert len(drawn) == 8
-    for _, cor_px, y in drawn:
-        assert v0 + (float(y) - y0) * (v1 - v0) / (y1 - y0) == pytest.approx(
-            float(cor_px), abs=0.02
-        )
-
-
 def test_failures_show_the_end_of_the_log(page):
     failed = page.all("section", id="failed")[0][1]
     assert NASTY in failed

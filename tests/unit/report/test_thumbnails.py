@@ -1,4 +1,4 @@
-"""Pictures of the mid planes: right side up, readable whatever the values, small."""
+"""Small pictures: the right pages of a sweep, the part that shows most, and readable values."""
 
 import base64
 import io
@@ -7,13 +7,141 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tomopipe.report.strips import grey_window
+from tests.report_campaign import Made, write_json
+from tests.review_campaign import BEAD_PX, N_COLS, write_pictures
+from tomopipe.campaign.files import Files
+from tomopipe.errors import TomopipeError
 from tomopipe.report.thumbnails import (
+    CROP_PX,
     MAX_BYTES,
     encode,
+    grey_window,
     make_picture,
+    read_sweep,
+    slices_around,
+    telling_part,
     to_grey,
 )
+from tomopipe.volumes.tiff import write_try_stack
+from tomopipe.watch.live_page import picture, write_page
+from tomopipe.watch.watched_scans import Verdict
+
+
+def stack(folder, pages, grid_px, binning=1):
+    write_try_stack(iter(pages), grid_px, folder / "try.tif", shape=pages[0].shape)
+    write_json({"cor_px": grid_px, "binning": binning}, folder / "try.json")
+    return folder / "try.tif"
+
+
+def numbered(n, size=128):
+    """Pages that hold their number, and a ramp so that there is a grey window."""
+    ramp = np.linspace(0, 1000, size).astype(np.uint16)
+    return [np.tile(ramp + 300 * number, (size, 1)) for number in range(n)]
+
+
+@pytest.mark.parametrize(
+    ("cor_px", "binning", "expected"),
+    [
+        (110.1, 1, (104.0, 108.0, 110.0, 112.0, 116.0)),
+        (110.0, 2, (100.0, 106.0, 110.0, 114.0, 120.0)),  # wider apart where pixels are
+        (100.4, 1, (100.0, 100.5, 102.5, 106.5)),  # the grid ends
+    ],
+)
+def test_pages_lie_around_the_cor(tmp_path, cor_px, binning, expected):
+    grid_px = [100 + 0.5 * number for number in range(41)]
+    sweep = read_sweep(stack(tmp_path, numbered(41), grid_px, binning), cor_px)
+    assert sweep.cor_px == expected
+    assert sweep.cor_px[sweep.chosen] == pytest.approx(cor_px, abs=0.25)
+    # each page is brighter than the one before it, and all are in the window of the chosen one
+    levels = np.mean(sweep.images, axis=(1, 2))
+    assert (np.diff(levels) >= 0).all()
+    assert sweep.images[sweep.chosen].min() < 10
+    assert sweep.images[sweep.chosen].max() > 245
+
+
+@pytest.mark.parametrize("cor_px", [90.0, 130.0])
+def test_without_rows_a_cor_beyond_the_sweep_has_no_strip(tmp_path, cor_px):
+    grid_px = [100 + 0.5 * number for number in range(41)]
+    assert read_sweep(stack(tmp_path, numbered(41), grid_px), cor_px) is None
+
+
+@pytest.mark.slow
+def test_a_strip_beyond_the_sweep_is_made_from_the_rows_about_the_cor(tmp_path):
+    write_pictures(tmp_path, "far_1", 600.0)
+    path = tmp_path / "results" / "try_center" / "far_1" / "try.tif"
+    found = slices_around(path, 600.0, (-9, 0, 9), max_size_px=512)
+    assert (found.cor_px, found.chosen) == ((582.0, 600.0, 618.0), 1)  # 9 px of half as many
+    at_y, at_x = round(BEAD_PX[1] / 2) + 256, round(BEAD_PX[0] / 2) + 256
+    seen = [image[at_y - 2 : at_y + 2, at_x - 2 : at_x + 2].mean() for image in found.images]
+    assert seen[1] == pytest.approx(0.01, rel=0.05)
+    assert max(seen[0], seen[2]) < 0.007
+    sweep = read_sweep(path, 600.0)
+    assert (len(sweep.images), sweep.cor_px[sweep.chosen]) == (5, 600.0)
+    assert read_sweep(path, N_COLS + 5.0) is None  # off the detector
+
+
+@pytest.mark.slow
+def test_the_live_page_shows_the_slice_at_the_cor_it_names(tmp_path):
+    write_pictures(tmp_path, "far_1", 600.0)
+    files = Files(tmp_path / "results")
+    files.live.parent.mkdir()
+    assert picture(files, "far_1", 600.0)["picture_cor_px"] == 600.0
+    assert picture(files, "far_1", 507.2)["picture_cor_px"] == 507.0
+    shown = picture(files, "far_1", None)
+    assert shown["picture_cor_px"] == 512.0
+    event = {"path": "far_1.h5", "at": 0.0, "rule": "", "has_verdict": True, "seconds": 9.0}
+    write_page(files, "Beamtime", [event | vars(Verdict("far_1", "ok")) | shown])
+    assert f'{shown["picture"]}" alt=""><small>at COR 512.00 px</small>' in files.live.read_text()
+    near = Verdict("far_1", "ok", 512.2, best_cor_px=512.2)
+    write_page(files, "Beamtime", [event | vars(near) | shown])
+    assert "<small>at COR 512.00 px ≈\n512.20</small>" in files.live.read_text()
+
+
+def test_a_failed_sweep_has_no_strip(tmp_path):
+    write_json({"failed": "no signal"}, tmp_path / "try.json")
+    assert read_sweep(tmp_path / "try.tif", 10.0) is None
+
+
+def test_a_stack_that_does_not_fit_its_grid_is_refused(tmp_path):
+    path = stack(tmp_path, numbered(5), [1.0, 2.0, 3.0, 4.0, 5.0])
+    write_json({"cor_px": [1.0, 2.0, 3.0]}, tmp_path / "try.json")
+    with pytest.raises(TomopipeError, match="5 slices for 3 CORs"):
+        read_sweep(path, 2.0)
+
+
+def test_the_part_with_most_contrast_is_shown():
+    page = np.full((480, 480), 1000, np.uint16)
+    page[250:290, 150:190] += np.uint16(9000) * (np.indices((40, 40)).sum(axis=0) % 2 == 0)
+    page[:20, :20] = 60_000  # outside the circle nothing is reconstructed
+    y, x = telling_part(page)
+    assert (y.stop - y.start, x.stop - x.start) == (CROP_PX, CROP_PX)
+    assert y.start <= 250 <= 290 <= y.stop
+    assert x.start <= 150 <= 190 <= x.stop
+    small = np.zeros((40, 60), np.uint16)
+    assert telling_part(small) == (slice(0, 40), slice(0, 60))
+
+
+def test_many_edges_show_more_than_one_and_than_noise():
+    rng = np.random.default_rng(0)
+    y, x = np.indices((960, 960))
+    page = np.where(np.hypot(y - 300, x - 300) < 120, 9000.0, 1000.0)
+    for at_y, at_x in rng.uniform(590, 660, (12, 2)):
+        page[np.hypot(y - at_y, x - at_x) < 6] = 9000
+    page[200:400, 600:800] += rng.normal(0, 4000, (200, 200))
+    page = np.clip(page + rng.normal(0, 500, page.shape), 0, 65535).astype(np.uint16)
+    y, x = telling_part(page)
+    assert y.start <= 625 <= y.stop
+    assert x.start <= 625 <= x.stop
+
+
+def test_a_strip_is_in_every_card_of_the_report(tmp_path):
+    made = Made(tmp_path)
+    made.scan("a_1", series="a")
+    made.sweep("a_1", 400.0, n=256)
+    sweep = read_sweep(made.results / "try_center" / "a_1" / "try.tif", 400.0)
+    assert np.shape(sweep.images) == (5, CROP_PX, CROP_PX)
+    checks = sweep.images[sweep.chosen].astype(int)
+    assert np.ptp(checks) == 255
 
 
 def test_grey_window_is_robust_to_hot_voxels():

@@ -113,11 +113,6 @@ def test_a_prediction_shows_before_the_series_is_fixed(folder):
     assert (none["known_px"], none["source"]) == (None, "")
 
 
-def test_a_doubtful_scan_says_why(client):
-    found = client.get("/api/scan", params={"scan": "bone_005"}).json()
-    assert found["reason"] == "accepted with confidence 0.52, limit 0.5"
-
-
 def test_a_skipped_scan_says_so_instead_of_slices(client):
     states = {entry["scan"]: entry for entry in client.get("/api/queue").json()["scans"]}
     (name,) = [scan for scan, entry in states.items() if entry["state"] == "skipped"]

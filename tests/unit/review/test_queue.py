@@ -127,12 +127,3 @@ def test_a_campaign_without_prediction_says_so_and_has_no_failures(tmp_path):
     record = collect(made.write().campaign())
     (scan,) = (scan for scan in record.scans if scan.name == "bone_008")
     assert (scan.state, scan.reason, scan.failures) == ("filled", NOT_ASKED, ())
-
-
-@pytest.mark.parametrize(("confidence", "is_sure"), [(0.71, False), (0.95, True)])
-def test_an_outlier_that_was_predicted_with_confidence_is_marked(tmp_path, confidence, is_sure):
-    made = every_state(tmp_path, plane_px=0)
-    made.predict("bone_006", 548.5, confidence)
-    entry = by_name(collect(made.write().campaign()))["bone_006"]
-    assert (entry["state"], entry["predicted_px"]) == ("fixed", 548.5)
-    assert entry["confident_outlier"] is is_sure

@@ -12,17 +12,13 @@ from tests.review_campaign import (
     GRID_PX,
     N_COLS,
     TRUE_COR_PX,
-    bead_sinogram,
     make_campaign,
     write_pictures,
 )
 from tomopipe.cor.rows_file import failed_rows, write_rows
 from tomopipe.errors import TomopipeError
 from tomopipe.review.grey16 import grey16
-from tomopipe.review.queue import queue_entries
-from tomopipe.review.scan_images import STRIP_STEPS, Kept, Pictures, grid_around, mirror
-from tomopipe.review.store import Store
-from tomopipe.review.table_edits import read_cells
+from tomopipe.review.scan_images import STRIP_STEPS, Cache, Pictures, grid_around
 
 
 @pytest.fixture(scope="module")
@@ -117,16 +113,6 @@ def test_a_known_slice_does_not_wait_for_one_that_is_being_made(pictures):
         assert new.result(timeout=60).values.shape == known.values.shape
 
 
-def test_the_slice_that_the_page_opens_with_is_made_at_the_start(folder, monkeypatch):
-    made = []
-    monkeypatch.setattr(Pictures, "slice", lambda _, *asked: made.append(asked))
-    store = Store(folder, folder / "config.yaml")
-    store.prepare().join(60)
-    cells = read_cells(folder / "scans.tsv")
-    first = queue_entries(store.record().scans, cells, store.campaign.scans)[0]
-    assert made == [(first["scan"], round(first["cor_px"], 2), 0)]
-
-
 def test_a_slice_differs_by_less_than_a_step_of_the_sweep(pictures):
     near, true, far = (
         values(pictures.slice("bone_001", TRUE_COR_PX + off_px, 0)) for off_px in (0.1, 0, 8)
@@ -168,17 +154,6 @@ def test_a_grain_of_gold_takes_no_steps_from_the_rest():
     np.testing.assert_allclose(values(found)[8:], image[8:], atol=1e-4)
     flat = grey16(np.full((2, 2), 3.0, np.float32), None)
     assert (flat.usual, values(flat).tolist()) == ((3.0, 4.0), [[3, 3], [3, 3]])
-
-
-def test_the_mirrored_projection_falls_on_the_first_at_the_true_cor():
-    theta_rad = np.array([0.3, 0.3 + np.pi])
-    first, second = bead_sinogram(theta_rad, TRUE_COR_PX)
-    gap = {
-        cor_px: float(np.abs(mirror(second[None], cor_px)[0] - first).mean())
-        for cor_px in np.arange(510.65, 512.7, 0.25).round(2)
-    }
-    assert min(gap, key=gap.get) == TRUE_COR_PX
-    assert gap[TRUE_COR_PX] < 0.1 * gap[510.65]
 
 
 def test_the_overlay_is_grey_where_the_two_agree(pictures):
@@ -232,7 +207,7 @@ def test_what_cannot_be_shown_is_said(folder, pictures):
 
 
 def test_only_the_last_few_results_are_kept():
-    kept, made = Kept(2), []
+    kept, made = Cache(2), []
 
     def make(key):
         return kept.get(key, lambda: made.append(key) or key)
@@ -243,7 +218,7 @@ def test_only_the_last_few_results_are_kept():
 
 
 def test_large_results_are_kept_up_to_their_bytes():
-    kept = Kept(9, most_bytes=1000)
+    kept = Cache(9, most_bytes=1000)
     for key in range(3):
         kept.get(key, lambda: np.zeros(400, np.uint8))
     assert [kept.find(key) is None for key in range(3)] == [True, False, False]

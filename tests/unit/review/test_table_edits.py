@@ -126,23 +126,6 @@ def test_cells_are_checked():
             checked_cells("a", {"note": note}, 64)
 
 
-@pytest.mark.slow
-def test_two_editors_through_the_page(tmp_path):
-    folder = make_campaign(tmp_path)
-    ada, bob = client_of(folder), client_of(folder)
-    first = {"scan": "bone_002", "cells": {"cor_px": "511.9"}, "seen": EMPTY}
-    assert post(ada, **first)["cells"]["cor_px"] == "511.90"
-    assert post(bob, **first | {"scan": "bone_003"})["saved"]
-    clash = post(bob, **first | {"cells": {"cor_px": "400"}})
-    assert (clash["saved"], clash["cells"]["cor_px"]) == (False, "511.90")
-    by_name = {entry["scan"]: entry for entry in bob.get("/api/queue").json()["scans"]}
-    assert by_name["bone_002"]["manual"] == "511.90"
-    assert by_name["bone_002"]["state"] == "manual"
-    assert by_name["bone_002"]["rerun"]
-    assert post(bob, scan="bone_002", cells={"cor_px": ""}, seen=clash["cells"])["saved"]
-    assert "bone_002\tauto\t\t" in (folder / "scans.tsv").read_text()
-
-
 BODY = {"scan": "bone_001", "cells": {"cor_px": "512"}, "seen": EMPTY}
 
 

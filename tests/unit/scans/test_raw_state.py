@@ -8,7 +8,6 @@ import pytest
 
 from tests.phantoms import write_scan
 from tomopipe.campaign.campaign import campaign_from_data
-from tomopipe.reruns.decisions import Decisions
 from tomopipe.reruns.made_from import without_also_read
 from tomopipe.reruns.settle import expected_inventory
 from tomopipe.reruns.wanted import Wanted

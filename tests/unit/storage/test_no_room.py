@@ -1,16 +1,13 @@
 """A full file system and a quota that is used up are said by name, with what to do."""
 
 import errno
-import io
 import os
 import re
 import resource
 import subprocess
 import sys
-import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -37,8 +34,8 @@ def test_a_full_disk(tmp_path):
     with pytest.raises(NoRoomError) as found, whole(tmp_path / "x.json"):
         _fill()
     text = str(found.value)
-    assert text.startswith(f"{tmp_path}/x.json: cannot be written: no space left in {tmp_path}, ")
-    assert text.endswith("GB are free. " + _ADVICE)
+    assert text.startswith(f"{tmp_path}/x.json: cannot be written: no space left on device (`df")
+    assert text.endswith(_ADVICE)
     assert found.value.errno == errno.ENOSPC
     assert isinstance(found.value, TomopipeError)
     assert is_of_the_system(found.value)
@@ -46,39 +43,15 @@ def test_a_full_disk(tmp_path):
 
 
 def test_a_full_disk_whose_error_numpy_hides(tmp_path):
-    said = pytest.raises(NoRoomError, match=rf"x: cannot be written: no space left in {tmp_path}")
+    said = pytest.raises(NoRoomError, match="x: cannot be written: no space left")
     with said, whole(tmp_path / "x"), open(FULL, "wb", buffering=0) as full:
         np.ones(10**5).tofile(full)
 
 
-def test_a_quota_whose_error_numpy_hides(tmp_path, monkeypatch):
-    class Probe(io.BytesIO):
-        write = _refuse
-
-    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: Probe())
-    said = pytest.raises(NoRoomError, match=rf"your quota of bytes in {tmp_path} is used up")
-    with said, whole(tmp_path / "x"), open(FULL, "wb", buffering=0) as full:
-        np.ones(10**5).tofile(full)
-
-
-def test_a_quota_of_bytes(tmp_path, monkeypatch):
+def test_a_quota(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", _refuse)
-    with pytest.raises(NoRoomError, match=rf"your quota of bytes in {tmp_path} is used up"):
+    with pytest.raises(NoRoomError, match=r"x\.json: .* disk quota exceeded .*`quota -s`"):
         write_json({}, tmp_path / "x.json")
-
-
-def test_a_quota_of_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "TemporaryFile", _refuse)
-    monkeypatch.setattr(os, "mkdir", _refuse)
-    with pytest.raises(NoRoomError, match=rf"your quota of files \(inodes\) in {tmp_path} is used"):
-        write_json({}, tmp_path / "not there" / "x.json")
-
-
-def test_a_file_system_without_inodes(tmp_path, monkeypatch):
-    found = SimpleNamespace(f_files=1000, f_favail=0, f_bavail=10**9, f_frsize=4096)
-    monkeypatch.setattr(os, "statvfs", lambda _: found)
-    with pytest.raises(NoRoomError, match="no inodes left in"), whole(tmp_path / "x"):
-        raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_what_to_do_of_the_innermost_is_said_and_other_errors_stay_as_they_are():
@@ -101,15 +74,10 @@ def limited():
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.parametrize("write", [Path.write_bytes, lambda path, data: data.tofile(path)])
-def test_a_limit_of_files_is_no_full_disk(tmp_path, write):
-    said = pytest.raises(NoRoomError)
+def test_a_limit_of_files_is_no_full_disk(tmp_path):
+    said = pytest.raises(NoRoomError, match=r"x: .* file too large .*`ulimit -f`")
     with said as found, limited(), whole(tmp_path / "x") as temporary:
-        write(temporary, np.ones(10**4))
-    assert str(found.value) == (
-        f"{tmp_path}/x: cannot be written: a file may have 0.002 MB here (`ulimit -f`). Type "
-        "`ulimit -f unlimited`, or work on another disk, and run again."
-    )
+        temporary.write_bytes(np.ones(10**4))
     assert found.value.errno == errno.EFBIG
 
 
@@ -152,6 +120,6 @@ def test_volumes_on_a_small_file_system(tmp_path):
         cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
         check=True, text=True, capture_output=True,
     )  # fmt: skip
-    said = re.findall(r"x: cannot be written: (no \w+ left) in", done.stdout)
-    assert said == ["no space left", "no space left", "no inodes left"]
+    said = re.findall(r"x: cannot be written: (no \w+ left) on", done.stdout)
+    assert said == ["no space left"] * 3
     assert done.stderr == ""
