@@ -27,7 +27,8 @@ $(VENV)/.developed: $(VENV)/.installed lab/pyproject.toml
 	touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/python -m tomopipe.simulate.demo $(DEMO) --cores $(CORES)
+	test -e $(DEMO)/truth.json || $(BIN)/tomopipe lab simulate $(DEMO)
+	$(BIN)/tomopipe run $(DEMO) -- --cores $(CORES)
 
 test: $(VENV)/.developed
 	$(BIN)/python -m pytest -n $(CORES)

@@ -15,10 +15,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tomopipe.simulate.detector import Beam
-from tomopipe.simulate.dxchange_writer import simulate_scan
-from tomopipe.simulate.exposure import ScanFile
 from tomopipe.simulate.objects import KINDS
-from tomopipe.simulate.phantom import Ellipsoid, Phantom, project, slice_truth
+from tomopipe.simulate.phantom import Ellipsoid, Phantom, project
+from tomopipe.simulate.simulated_scan import ScanFile, simulate_scan
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,31 @@ class Truth:
 
     def volume(self) -> NDArray[np.float32]:
         return np.stack([slice_truth(self.phantom, row, self.n_cols) for row in range(self.n_rows)])
+
+
+def slice_truth(phantom: Phantom, row: float, n: int) -> NDArray[np.float32]:
+    """The true slice at a detector row, averaged over each voxel.
+
+    That is linear attenuation per pixel, (n, n), [y, x], with the axis at [n // 2 - 1, n // 2]; n
+    is n_cols of the projections. The average along x is exact (chords of the ellipsoid cut at the
+    voxel's borders); along y 8 lines per voxel are taken, along the axis the rule of `project`.
+    """
+    lines, left = (np.arange(8 * n) + 0.5) / 8 - 0.5 - (n // 2 - 1), np.arange(n) - 0.5
+    image = np.zeros((8 * n, n))
+    for x, y, centre_row, a, b, c, phi, mu in phantom.table():
+        # The boundary: p u**2 + 2 q u v + r v**2 = 1 - height**2, (u, v) from the centre.
+        cos, sin = np.cos(phi), np.sin(phi)
+        p, q = (cos / a) ** 2 + (sin / b) ** 2, cos * sin * (a**-2 - b**-2)
+        r = (sin / a) ** 2 + (cos / b) ** 2
+        for node, weight in zip(*np.polynomial.legendre.leggauss(4), strict=True):
+            height = (row + node / 2 - centre_row) / c
+            root = (q * (lines - y)) ** 2 - p * (r * (lines - y) ** 2 - 1 + height**2)
+            at = np.flatnonzero(root > 0)
+            middle, half = n // 2 + x - q * (lines[at] - y) / p, np.sqrt(root[at]) / p
+            ends = np.minimum(left + 1, (middle + half)[:, None])
+            chords = ends - np.maximum(left, (middle - half)[:, None])
+            image[at] += weight / 2 * mu * np.clip(chords, 0, None)
+    return image.reshape(n, 8, n).mean(axis=1).astype(np.float32)
 
 
 def sphere(

@@ -27,9 +27,8 @@ import numpy as np
 import yaml
 
 from tomopipe.simulate.detector import Beam
-from tomopipe.simulate.dxchange_writer import simulate_scan
-from tomopipe.simulate.exposure import ScanFile
 from tomopipe.simulate.objects import KINDS
+from tomopipe.simulate.simulated_scan import ScanFile, simulate_scan
 
 HOME = Path(__file__).parents[2]
 PARTS = 6

@@ -12,12 +12,12 @@ from tomopipe_lab.bench.measure import Interval
 
 from tests import cuda_on_cpu, nvrtc, pretend_cupy
 from tests.pretend_device import PretendDevice, in_place_of_cuda
-from tomopipe.config.blocks import COMPRESSIONS
 from tomopipe.errors import TomopipeError
 from tomopipe.recon import cuda
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
 from tomopipe.steps import full_recon
+from tomopipe.volume_formats import COMPRESSIONS
 
 
 def _text(table):

@@ -3,14 +3,13 @@
 import h5py
 import numpy as np
 
-from tests.phantoms import make_phantom
+from tests.phantoms import make_phantom, slice_truth
 from tests.workflow.conftest import configure, make_scan, plan, snakemake
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.commands.next_run import make_plan
 from tomopipe.report.collected_records import collect_scans
 from tomopipe.reruns.words import CHANGED
 from tomopipe.review.queue import queue_entries
-from tomopipe.simulate.phantom import slice_truth
 
 SIZE = {"n_cols": 128, "n_rows": 2, "n_angles": 181}
 CORS_PX = {"a_1": 64.3, "a_2": 64.6, "a_3": 64.9, "a_4": 88.4, "a_5": 65.5, "a_6": 65.8}

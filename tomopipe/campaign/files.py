@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from tomopipe.volume_formats import FORMATS
+
 CONFIG, TABLE, TRUTH = "config.yaml", "scans.tsv", "truth.json"
 BEFORE_IMPORT = ".before_import"  # added to the name of the table: its content of then
 SNAKEFILE = "Snakefile"
@@ -31,15 +33,10 @@ ROWS, SWEEP, TRY_STACK = "rows.h5", "try.json", "try.tif"
 PREDICTION, CENTER = "prediction.json", "center_of_rotation.txt"
 
 SIDECAR, SIDECARS = ".cor.json", "sidecars"
-VOLUMES = {"h5": "_rec.h5", "tiff": "_rec", "zarr": "_rec.zarr"}
+VOLUMES = {name: each.ending for name, each in FORMATS.items()}
 MRC_VOLUME, STACK = "_rec.mrc", ".mrcs"
 # of `tomopipe convert`; scans have no results of these names, except those in the set for RELION
-CONVERTED = {
-    "mrc": MRC_VOLUME,
-    "tiff": "_converted",
-    "zarr": "_converted.zarr",
-    "h5": "_converted.h5",
-}
+CONVERTED = {"mrc": MRC_VOLUME} | {name: each.converted for name, each in FORMATS.items()}
 
 # in the folder for RELION
 BINNING, STAR, NAMES = "binning.json", "tomograms.star", "names.tsv"

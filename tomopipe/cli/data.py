@@ -23,8 +23,8 @@ from tomopipe.commands.verification import damaged, recorded
 from tomopipe.cost.disk import shown_size
 from tomopipe.errors import TomopipeError
 from tomopipe.run.retention import accepted_scans, of_gone_scans, removable, remove
+from tomopipe.volume_formats import FORMATS
 from tomopipe.volumes.volume_read import clipped_text
-from tomopipe.volumes.volume_store import FORMATS
 
 
 def verify(
@@ -107,13 +107,13 @@ def clean(
         typer.echo(f"{n} of {len(campaign.scans)} scans are not accepted; see tomopipe cor list.")
 
 
-Format = StrEnum("Format", ["mrc", "tiff", "zarr", "h5"])
+Format = StrEnum("Format", [MRC, *FORMATS])  # type: ignore[misc]
 Dtype = StrEnum("Dtype", ["float32", "float16", "uint16", "uint8"])
 
 
 def convert(
     output_format: Annotated[
-        Format, typer.Argument(metavar="FORMAT", help="mrc, tiff, zarr or h5.")
+        Format, typer.Argument(metavar="FORMAT", help=f"{', '.join(Format)}.")
     ],
     scans: Annotated[
         list[str] | None,

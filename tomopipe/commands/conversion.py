@@ -15,7 +15,6 @@ import numpy as np
 
 from tomopipe.campaign.campaign import Campaign, refuse_unknown
 from tomopipe.campaign.files import converted
-from tomopipe.config.blocks import COMPRESSIONS
 from tomopipe.errors import TomopipeError
 from tomopipe.geometry import ANGSTROM_PER_UM
 from tomopipe.relion.mrc import StackFile, check_stack, is_cut, labels_of
@@ -26,11 +25,12 @@ from tomopipe.storage.checksums import quick_state
 from tomopipe.storage.manifest import sizes_match
 from tomopipe.storage.shared import locked_long
 from tomopipe.stream.provenance import origin_of, package_versions
+from tomopipe.volume_formats import COMPRESSIONS, FORMATS
 from tomopipe.volumes.encoding import Encoding, encoding_of, robust_range
 from tomopipe.volumes.output_size import stack_bytes, volume_bytes
 from tomopipe.volumes.volume import check_space, new_volume
 from tomopipe.volumes.volume_read import Volume, copy_voxels, open_volume, read_provenance
-from tomopipe.volumes.volume_store import FORMATS, HEIGHT
+from tomopipe.volumes.volume_store import HEIGHT
 
 MRC = "mrc"
 _N_SAMPLES = 8  # slices read to find a range

@@ -15,6 +15,7 @@ from tomopipe.config.base import (
     not_carried,
     option,
 )
+from tomopipe.volume_formats import ALL_COMPRESSIONS, COMPRESSIONS, FORMATS
 
 METHODS = ("ai", "sum", "registration")
 CHECKPOINT_METHODS = ("dinov2",)
@@ -424,9 +425,6 @@ class ResolveCorBlock(Block):
     )
 
 
-_COMPRESSIONS = ("none", "gzip", "lz4", "zstd", "bitshuffle")
-COMPRESSIONS = {"h5": _COMPRESSIONS, "tiff": ("none", "gzip"), "zarr": _COMPRESSIONS}
-"""The formats of volumes, and the compressions that each has."""
 ITERATIONS = {"sirt": 100, "cgls": 15, "tv": 100}  # that suit most
 
 
@@ -462,10 +460,10 @@ class FullReconBlock(Block):
         "all", "Rows of the slices (not of the detector): like crop_x."
     )
     binning: int = option(1, "Average blocks of n x n pixels first.", ge=1)
-    output: Literal[(*COMPRESSIONS,)] = option(  # type: ignore[valid-type]
+    output: Literal[(*FORMATS,)] = option(  # type: ignore[valid-type]
         "h5", "HDF5 file, TIFF series, or OME-Zarr (needs tomopipe[zarr])."
     )
-    compression: Literal[_COMPRESSIONS] = option(  # type: ignore[valid-type]
+    compression: Literal[ALL_COMPRESSIONS] = option(  # type: ignore[valid-type]
         "none",
         "Without loss. Pays for uint8 and uint16; TIFF: none or gzip. lz4, zstd and "
         "bitshuffle in HDF5 need hdf5plugin to be read.",
@@ -492,9 +490,10 @@ class FullReconBlock(Block):
     @field_validator("compression")
     @classmethod
     def _of_the_format(cls, value: str, info: ValidationInfo) -> str:
-        names = COMPRESSIONS.get(info.data.get("output", ""), (value,))
-        if value not in names:
-            raise ValueError(f"must be {' or '.join(names)} for output: {info.data['output']}")
+        output = info.data.get("output", "h5")
+        if value not in COMPRESSIONS[output]:
+            one = " or ".join(COMPRESSIONS[output])
+            raise ValueError(f"must be {one} for output: {output}")
         return value
 
     @field_validator("value_range")

@@ -16,6 +16,7 @@ from tomopipe.cor.cor_value import is_valid, off_detector, parse_cor
 from tomopipe.errors import ScanError, TomopipeError, some_of
 from tomopipe.groups import scans_named
 from tomopipe.storage.rights import closed, giving_rights, is_protected
+from tomopipe.volume_formats import FORMATS
 
 _N_NAMED = 4  # files in an error
 _STEPS = ("try_recon", "full_recon", "export_stack")
@@ -238,9 +239,9 @@ def _wrong_network(campaign: Campaign) -> list[str]:
 
 
 def _missing_packages(campaign: Campaign) -> list[str]:
-    config = campaign.config
+    config, output = campaign.config, campaign.config.full_recon.output
     needed = {
-        ("zarr", "full_recon.output: zarr"): config.full_recon.output == "zarr",
+        (FORMATS[output].package, f"full_recon.output: {output}"): FORMATS[output].package != "",
         ("torch", "predict_cor.methods: dinov2"): "dinov2" in config.predict_cor.methods,
     }
     return [

@@ -37,7 +37,7 @@ def read_statement(path: Path) -> "Statement | None":
         ".tif": lambda stack: _in_json(stack.with_suffix(".json")),
         ".txt": lambda text: _in_json(text.with_name(PREDICTION)),
     }
-    if path.is_dir() or path.name.endswith(VOLUMES["h5"]):
+    if path.name.endswith(tuple(VOLUMES.values())):
         return _in_volume(path)
     return readers.get(path.suffix, lambda _: None)(path)
 

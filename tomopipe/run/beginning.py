@@ -75,7 +75,7 @@ def begin(config: dict[str, Any], directory: Path, *, is_main: bool) -> Campaign
         raise TomopipeError(
             f"no {CONFIG} in {directory}, so this is no campaign. Type: tomopipe init "
             "mycampaign --scans 'FOLDER/*.h5' && tomopipe run mycampaign (a "
-            "demonstration: python -m tomopipe.simulate.demo demo)"
+            "demonstration: tomopipe lab simulate demo)"
         )
     campaign = campaign_from_data(config, directory, source=given or CONFIG)
     refuse_vanished(campaign)

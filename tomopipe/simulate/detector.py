@@ -33,15 +33,6 @@ class Beam:
     dark_adu: float = 100.0
     read_noise_adu: float = 2.0
 
-    def __post_init__(self) -> None:
-        """Refuse what no detector does."""
-        if self.counts is not None and not self.counts > 0:
-            raise ValueError(f"counts: expected photons above 0 or None, got {self.counts}")
-        if min(self.n_flats, self.n_darks, self.dust, self.stripes) < 0:
-            raise ValueError("n_flats, n_darks, dust, stripes: expected 0 or more")
-        if not 0 <= self.vignetting < 1:
-            raise ValueError(f"vignetting: expected 0 <= vignetting < 1, got {self.vignetting}")
-
 
 class Detector:
     """Converts transmissions to frames of counts; all random numbers come from one seed."""

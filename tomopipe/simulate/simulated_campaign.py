@@ -12,7 +12,6 @@ fixed pattern
 ``truth.json`` holds all of it. No rule of the workflow reads that file.
 """
 
-import json
 import math
 import os
 from collections.abc import Callable
@@ -26,10 +25,9 @@ from numpy.typing import NDArray
 from tomopipe.campaign.files import CONFIG, TRUTH
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.simulate.detector import Beam
-from tomopipe.simulate.dxchange_writer import simulate_scan
-from tomopipe.simulate.exposure import ScanFile
 from tomopipe.simulate.objects import KINDS
 from tomopipe.simulate.phantom import Phantom
+from tomopipe.simulate.simulated_scan import ScanFile, simulate_scan
 from tomopipe.storage.atomic import write_json, write_text
 
 GEOMETRY = (
@@ -193,23 +191,6 @@ def plan_heights(target: Simulation) -> dict[float, ScanPlan]:
             tall.moved(rows=-row), Beam(counts=target.counts), n_angles, n_angles,
         )  # fmt: skip
     return plans
-
-
-def load_truth(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read truth.json of a simulated campaign, each scan's ``phantom`` as a `Phantom`.
-
-    A TomopipeError says that the campaign has no truth.
-    """
-    path = Path(folder) / TRUTH
-    if not path.is_file():
-        raise TomopipeError(
-            f"{path}: expected the truth of a simulated campaign, found no such file. Only "
-            "campaigns made by `tomopipe lab simulate` have one."
-        )
-    truth: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    for scan in truth["scans"].values():
-        scan["phantom"] = Phantom.from_dict(scan["phantom"])
-    return truth
 
 
 def _drift(n_cols: int, n_scans: int, seed: tuple[int, ...]) -> list[float]:

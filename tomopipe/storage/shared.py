@@ -12,7 +12,7 @@ import random
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import IO, Any
 
 from tomopipe.errors import TomopipeError, room_for
 from tomopipe.storage.atomic import flush, remove_stale, whole
+from tomopipe.storage.json_files import json_or
 from tomopipe.storage.processes import is_alive, named, sign_of_life
 from tomopipe.storage.run_folder import user_name
 
@@ -87,14 +88,16 @@ def locked(path: Path) -> Iterator[Callable[[], bool]]:
     is no room for the lock.
     """
     lock = _lock_of(path)
-    mine = _name_of_us()
+    mine = named(os.getpid()) | {
+        "user": user_name(),
+        "since": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
+        "token": secrets.token_hex(8),
+    }
     with room_for(path):
-        _acquire(path, lock, mine)
+        _acquire(path, lock, json.dumps(mine).encode())
 
     def is_held() -> bool:
-        with suppress(OSError):
-            return lock.read_bytes() == mine
-        return False
+        return bool(json_or(lock, {}).get("token") == mine["token"])
 
     try:
         yield is_held
@@ -122,23 +125,19 @@ def _lock_of(path: Path) -> Path:
 
 def _acquire(path: Path, lock: Path, mine: bytes) -> None:
     deadline = time.monotonic() + WAIT_S
-    pause_s = 0.002
     while not make_lock(lock, mine):
-        try:
-            holder, age_s = lock.read_bytes(), _age_s(lock)
-        except FileNotFoundError:
-            continue  # it has just been released
-        why = _why_dead(holder, age_s)
-        if why and _taken_away(lock, holder):
-            log.warning("%s: lock of %s taken over: %s", path, _who(holder), why)
-            continue
-        if time.monotonic() >= deadline:
+        holder = json_or(lock, {})
+        if (why := _why_dead(lock, holder)) and json_or(lock, {}) == holder:
+            # whoever takes it away a moment after somebody else did is seen by `is_held`
+            lock.unlink(missing_ok=True)
+            log.warning("%s: lock of %s taken over: %s", path, _describe(holder), why)
+        elif time.monotonic() >= deadline:
             raise TomopipeError(
-                f"{path}: is being changed by {_who(holder)}; waited {WAIT_S:g} s, and nothing was "
-                f"written. Try again; if nobody is at it, remove {lock}."
+                f"{path}: is being changed by {_describe(holder)}; waited {WAIT_S:g} s, and "
+                f"nothing was written. Try again; if nobody is at it, remove {lock}."
             )
-        time.sleep(pause_s * random.uniform(0.5, 1.0))
-        pause_s = min(2 * pause_s, 0.05)
+        else:
+            time.sleep(random.uniform(0.005, 0.05))
 
 
 def make_lock(lock: Path, mine: bytes) -> bool:
@@ -157,68 +156,27 @@ def make_lock(lock: Path, mine: bytes) -> bool:
     return True
 
 
-def _taken_away(lock: Path, holder: bytes) -> bool:
-    """Remove an abandoned lock; False if it is a new one."""
-    aside = lock.with_name(f"{lock.name}.{secrets.token_hex(4)}")
-    try:
-        lock.rename(aside)
-    except OSError:
-        return False  # another process was first, or the folder is not writable
-    try:
-        if aside.read_bytes() == holder:
-            return True
-        with suppress(OSError):  # another process took it over first: restore it
-            os.link(aside, lock)
-        return False
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def _age_s(lock: Path) -> float:
-    """Return the age of a lock (seconds), by the file server's clock if ours differs."""
-    made_s = lock.stat().st_mtime
-    age_s = time.time() - made_s
-    if 0 <= age_s <= STALE_S:
-        return age_s
+def _why_dead(lock: Path, holder: Mapping[str, Any]) -> str:
+    """Say why a lock is abandoned; nothing while it may be held."""
+    if is_alive(holder) is False:
+        return "that process has ended"
     probe = lock.with_name(f"{lock.name}.{secrets.token_hex(4)}")
-    try:
+    try:  # by the file server's clock, whatever ours is
         probe.touch()
-        return probe.stat().st_mtime - made_s
+        age_s = probe.stat().st_mtime - lock.stat().st_mtime
+    except FileNotFoundError:
+        return ""  # it has just been released
     finally:
         probe.unlink(missing_ok=True)
-
-
-def _why_dead(holder: bytes, age_s: float) -> str:
-    """Say why a lock is abandoned; nothing while it may be held."""
-    if is_alive(_facts(holder)) is False:
-        return "that process has ended"
     return f"it is {age_s:.0f} s old" if age_s > STALE_S else ""
 
 
-def _name_of_us() -> bytes:
-    facts = named(os.getpid()) | {
-        "user": user_name(),
-        "since": f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
-        "token": secrets.token_hex(8),
-    }
-    return json.dumps(facts).encode()
-
-
-def _facts(holder: bytes) -> dict[str, Any]:
-    try:
-        facts = json.loads(holder)
-    except (ValueError, RecursionError):
-        return {}
-    return facts if isinstance(facts, dict) else {}
-
-
-def _who(holder: bytes) -> str:
-    facts = _facts(holder)
-    if "pid" not in facts:
+def _describe(holder: Mapping[str, Any]) -> str:
+    if "pid" not in holder:
         return "somebody unknown"
     return (
-        f"{facts.get('user')} on {facts.get('host')} (process {facts['pid']}, "
-        f"since {facts.get('since')})"
+        f"{holder.get('user')} on {holder.get('host')} (process {holder['pid']}, "
+        f"since {holder.get('since')})"
     )
 
 

@@ -28,10 +28,10 @@ from tomopipe.stream.recon_task import ReconTask
 from tomopipe.stream.source import Source
 from tomopipe.stream.stream import sample_slices
 from tomopipe.stream.try_sweep import plan_of
+from tomopipe.volume_formats import FORMATS
 from tomopipe.volumes.encoding import Encoding, encoding_of, robust_range
 from tomopipe.volumes.output_size import StackGeometry, binned, extent
 from tomopipe.volumes.volume_store import HEIGHT
-from tomopipe.volumes.volume_zarr import check_zarr
 
 UNITS = {"per_pixel": "1/pixel", "per_cm": "1/cm"}
 
@@ -55,8 +55,7 @@ def check_options(target: VolumeOptions) -> None:
         raise ValueError(f"device: cuda does fbp only; set auto or cpu for {full.algorithm}")
     if full.algorithm != "fbp" and target.preprocess.half_acquisition == "yes":
         raise ValueError(f"half_acquisition: yes needs fbp; set auto or no for {full.algorithm}")
-    if full.output == "zarr":
-        check_zarr()
+    FORMATS[full.output].check_package()
 
 
 def fit_blocks(

@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from tomopipe.volume_formats import FORMATS
 from tomopipe.volumes.preview import preview_bytes
 
 BASE_BYTES = 400 * 2**20  # memory of a job: interpreter, libraries, compiled code
@@ -55,7 +56,9 @@ def volume_bytes(shape: tuple[int, int, int], dtype: str, output: str = "h5") ->
     """Return the size of a volume (bytes), uncompressed, its averages or levels included."""
     itemsize = np.dtype(dtype).itemsize
     n_bytes = itemsize * math.prod(shape)
-    return int(_LEVELS * n_bytes) if output == "zarr" else n_bytes + preview_bytes(shape, itemsize)
+    if FORMATS[output].has_levels:
+        return int(_LEVELS * n_bytes)
+    return n_bytes + preview_bytes(shape, itemsize)
 
 
 def slice_bytes(n_cols: int) -> int:
@@ -65,8 +68,10 @@ def slice_bytes(n_cols: int) -> int:
 
 def writing_bytes(n_cols: int, output: str, compression: str) -> int:
     """Return the memory (bytes) of slices that wait to be written, or are being compressed."""
-    waiting = 4 * min(BUFFER_BYTES, 16 * slice_bytes(n_cols)) if output == "zarr" else 0
-    return waiting + (DEFLATE_BYTES if (output, compression) == ("h5", "gzip") else 0)
+    volume_format = FORMATS[output]
+    waiting = 4 * min(BUFFER_BYTES, 16 * slice_bytes(n_cols)) if volume_format.has_levels else 0
+    deflated = DEFLATE_BYTES if volume_format.deflates and compression == "gzip" else 0
+    return waiting + deflated
 
 
 def try_binning(n_voxels: int, max_size_px: int) -> int:

@@ -54,6 +54,12 @@ def _padded(shape: Shape) -> int:
     return math.prod(-(-n // c) * c for n, c in zip(shape, _chunks(shape), strict=True))
 
 
+def stored_averages(file: "h5py.File") -> "dict[int, h5py.Dataset]":
+    """Return the averages that a file has, by factor."""
+    names = {factor: f"{GROUP}/{factor}" for factor in FACTORS}
+    return {factor: file[name] for factor, name in names.items() if name in file}
+
+
 class Preview:
     """Takes slices of a volume (n_rows, n_y, n_x) in any order, each once, and stores averages."""
 

@@ -8,7 +8,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from tomopipe.storage import checksums
 from tomopipe.storage.atomic import whole, write_json
-from tomopipe.volumes.volume_h5 import notes_file
-from tomopipe.volumes.volume_store import HEIGHT, Layout, Slices, Store
+from tomopipe.volumes import volume_h5
+from tomopipe.volumes.preview import stored_averages
+from tomopipe.volumes.volume_h5 import notes_file, open_file
+from tomopipe.volumes.volume_store import HEIGHT, Layout, Slices, Store, Stored
 
-MID_PLANES_FILE = "mid_planes.h5"
+MID_PLANES_FILE, _PROVENANCE = "mid_planes.h5", "provenance.json"
 _SOFTWARE = "tomopipe"
 _TRY_SLICES = "recon_slice*_center*.tiff"
 
@@ -120,7 +122,7 @@ def is_ours(path: Path) -> bool:
 
 
 @contextmanager
-def store_tiff(temporary: Path, layout: Layout) -> Iterator[Store]:
+def store(temporary: Path, layout: Layout) -> Iterator[Store]:
     """Yield the store of a series: recon_00000.tiff and on, mid_planes.h5, provenance.json."""
     temporary.mkdir()
     about = json.dumps(layout.attributes | layout.scaling, sort_keys=True)
@@ -142,10 +144,59 @@ def store_tiff(temporary: Path, layout: Layout) -> Iterator[Store]:
     def finish(summary: dict[str, Any]) -> None:
         attributes = layout.attributes | layout.scaling | summary
         notes = {"attributes": attributes, "provenance": layout.provenance}
-        write_json(notes, temporary / "provenance.json")
+        write_json(notes, temporary / _PROVENANCE)
 
     with notes_file(temporary / MID_PLANES_FILE, layout) as (planes, preview):
         yield Store(put, planes, finish, preview.add)
+
+
+def read(path: Path, stack: ExitStack) -> Stored:
+    """Open a volume."""
+    notes = json.loads((path / _PROVENANCE).read_text(encoding="utf-8"))
+    averages = stored_averages(stack.enter_context(open_file(path / MID_PLANES_FILE)))
+    rows = _Series(slice_paths(path))
+    return Stored({1: rows} | averages, rows, notes["attributes"], notes["provenance"])
+
+
+def read_planes(path: Path) -> dict[str, Slices]:
+    """Read the mid planes."""
+    return volume_h5.read_planes(path / MID_PLANES_FILE)
+
+
+def read_provenance(path: Path) -> dict[str, Any]:
+    """Read how a volume was made."""
+    return volume_h5.read_provenance(path / MID_PLANES_FILE)
+
+
+class _Series:
+    """A folder of TIFF slices, indexed like an array.
+
+    Of parts of uncompressed slices no more is read than what is asked for.
+    """
+
+    def __init__(self, paths: list[Path]) -> None:
+        if not paths:
+            raise ValueError("there are no slices")
+        self._paths = paths
+        with tifffile.TiffFile(paths[0]) as file:
+            page = file.pages.first
+            self.dtype: np.dtype[Any] = np.dtype(page.dtype)
+            self.shape = (len(paths), *page.shape)
+            # slices of a volume have one header
+            self._offset = page.dataoffsets[0] if page.is_contiguous else None
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        if not isinstance(key, tuple):
+            return np.asarray(tifffile.imread(self._paths[key]))
+        rows, *rest = key
+        if isinstance(rows, slice):
+            return np.stack([self._image(path)[tuple(rest)] for path in self._paths[rows]])
+        return self._image(self._paths[rows])[tuple(rest)]
+
+    def _image(self, path: Path) -> NDArray[Any]:
+        if self._offset is None:
+            return np.asarray(tifffile.imread(path))
+        return np.memmap(path, self.dtype, "r", self._offset, self.shape[1:])
 
 
 def _resolution(layout: Layout) -> dict[str, Any]:

@@ -13,17 +13,11 @@ import numpy as np
 
 from tomopipe.errors import NoRoomError, TomopipeError
 from tomopipe.storage.atomic import take_away, whole
-from tomopipe.volumes import tiff, volume_h5, volume_zarr
+from tomopipe.volume_formats import FORMATS
 from tomopipe.volumes.encoding import Encoding, SliceStatistics, with_statistics
 from tomopipe.volumes.output_size import volume_bytes
 from tomopipe.volumes.volume_read import stored_volume
 from tomopipe.volumes.volume_store import Layout, Origin, PutSlices, Slices
-
-_STORES = {
-    "h5": volume_h5.store_h5,
-    "tiff": tiff.store_tiff,
-    "zarr": volume_zarr.store_zarr,
-}
 
 
 @contextmanager
@@ -54,12 +48,14 @@ def new_volume(
         Path(path).name, shape, encoding or Encoding(), compression,
         dict(attributes or {}), dict(provenance or {}), origin,
     )  # fmt: skip
+    volume_format = FORMATS[output_format]
+    volume_format.check_package()
     with whole(path) as temporary:
         if compression == "none":
             n_bytes = volume_bytes(shape, layout.encoding.dtype, output_format)
             check_space(temporary.parent, n_bytes, path)
         statistics = _VolumeStatistics(path, layout)
-        with _STORES[output_format](temporary, layout) as store:
+        with volume_format.load().store(temporary, layout) as store:
 
             def put(first: int, slices: Slices | SliceStatistics) -> None:
                 middle = shape[0] // 2 - first

@@ -20,8 +20,8 @@ from tomopipe.storage import checksums
 from tomopipe.storage.direct_io import LEAST_BYTES, direct_writer
 from tomopipe.volumes.encoding import Encoding
 from tomopipe.volumes.output_size import DEFLATE_BYTES
-from tomopipe.volumes.preview import Preview
-from tomopipe.volumes.volume_store import Layout, Slices, Store
+from tomopipe.volumes.preview import Preview, stored_averages
+from tomopipe.volumes.volume_store import MID_PLANES, Layout, Slices, Store, Stored
 
 if TYPE_CHECKING:
     import h5py
@@ -32,7 +32,7 @@ _THREADS = 8
 
 
 @contextmanager
-def store_h5(temporary: Path, layout: Layout) -> Iterator[Store]:
+def store(temporary: Path, layout: Layout) -> Iterator[Store]:
     """Yield the store of an HDF5 file: /exchange/data in chunks of one slice."""
     _, n_y, n_x = layout.shape
     chunks = (1, min(n_y, _MAX_CHUNK), min(n_x, _MAX_CHUNK))
@@ -74,6 +74,40 @@ def store_h5(temporary: Path, layout: Layout) -> Iterator[Store]:
 
         preview = Preview(file, layout.shape, layout.encoding)
         yield Store(put, create_notes(file, layout), finish, preview.add)
+
+
+def read(path: Path, stack: ExitStack) -> Stored:
+    """Open a volume."""
+    file = stack.enter_context(open_file(path))
+    rows = file["exchange/data"]
+    if rows.compression is None and rows.id.get_create_plist().get_nfilters():
+        import hdf5plugin  # noqa: F401
+    return Stored({1: rows} | stored_averages(file), rows, dict(rows.attrs), _provenance(file))
+
+
+def read_planes(path: Path) -> dict[str, Slices]:
+    """Read the mid planes."""
+    with open_file(path) as file:
+        return {name: file[f"exchange/{name}"][()] for name in MID_PLANES}
+
+
+def read_provenance(path: Path) -> dict[str, Any]:
+    """Read how a volume was made."""
+    with open_file(path) as file:
+        return _provenance(file)
+
+
+def open_file(path: Path) -> "h5py.File":
+    """Open the HDF5 file with mid planes and provenance: the volume, or one in its folder."""
+    import h5py
+
+    # Each slice is read once, and is a whole chunk: a cache would only take memory.
+    return h5py.File(path, "r", rdcc_nbytes=0)
+
+
+def _provenance(file: "h5py.File") -> dict[str, Any]:
+    result: dict[str, Any] = json.loads(file["provenance/json"][()])
+    return result
 
 
 def _check_limit(name: str, n_bytes: int) -> None:

@@ -1,6 +1,5 @@
 """Read a volume of any format: its slices, parts of its planes, its mid planes, how it was made."""
 
-import json
 import math
 import os
 from collections.abc import Iterator, Mapping
@@ -10,16 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
 
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.manifest import sizes_match
+from tomopipe.volume_formats import FORMATS, VolumeFormat
 from tomopipe.volumes.encoding import Encoding, SliceStatistics
-from tomopipe.volumes.preview import FACTORS, GROUP
-from tomopipe.volumes.tiff import MID_PLANES_FILE, slice_paths
-from tomopipe.volumes.volume_store import HEIGHT, MID_PLANES, PutSlices, Slices
-from tomopipe.volumes.volume_zarr import check_zarr
+from tomopipe.volumes.volume_store import HEIGHT, PutSlices, Slices
 
 PLANES = {"xy": 0, "xz": 1, "yz": 2}
 """The axis (row, y, x) across which each lies."""
@@ -98,28 +94,12 @@ def open_volume(path: str | os.PathLike[str], *, check_sizes: bool = True) -> It
 
 def stored_volume(path: Path, stack: ExitStack) -> Volume:
     """Open a volume that `stack` closes; raise what a damaged one raises."""
-    if group := _zarr_attributes(path):
-        check_zarr()
-        import zarr
-
-        names = [level["path"] for level in group["ome"]["multiscales"][0]["datasets"]]
-        levels = [zarr.open_array(path / name, mode="r") for name in names]
-        arrays, notes = {2**i: array for i, array in enumerate(levels)}, group["tomopipe"]
-        rows: Any = _Layers(arrays[1])
-    elif path.is_dir():
-        notes = json.loads((path / "provenance.json").read_text(encoding="utf-8"))
-        rows = _Series(slice_paths(path))
-        arrays = {1: rows} | _averages(_hdf5(path, stack))
-    else:
-        file = _hdf5(path, stack)
-        rows = file["exchange/data"]
-        if rows.compression is None and rows.id.get_create_plist().get_nfilters():
-            import hdf5plugin  # noqa: F401
-        arrays = {1: rows} | _averages(file)
-        notes = {"attributes": dict(rows.attrs), "provenance": _provenance(file)}
-    about = notes["attributes"]
-    encoding = Encoding(str(arrays[1].dtype), float(about["offset"]), float(about["scale"]))
-    return Volume(path, arrays, encoding, about, notes["provenance"], rows)
+    volume_format = _format_of(path)
+    volume_format.check_package()
+    stored = volume_format.load().read(path, stack)
+    about = stored.attributes
+    encoding = Encoding(str(stored.arrays[1].dtype), float(about["offset"]), float(about["scale"]))
+    return Volume(path, stored.arrays, encoding, about, stored.provenance, stored.rows)
 
 
 def read_mid_planes(path: str | os.PathLike[str]) -> dict[str, Slices]:
@@ -128,23 +108,22 @@ def read_mid_planes(path: str | os.PathLike[str]) -> dict[str, Slices]:
     mid_xy (n_y, n_x), mid_xz (n_rows, n_x) and mid_yz (n_rows, n_y): float32 values before any
     rounding to whole numbers.
     """
-    if _zarr_attributes(path):
-        check_zarr()
-        import zarr
-
-        group = zarr.open_group(path, mode="r")
-        return {name: np.asarray(group[f"mid_planes/{name}"]) for name in MID_PLANES}
-    with ExitStack() as stack:
-        file = _hdf5(path, stack)
-        return {name: file[f"exchange/{name}"][()] for name in MID_PLANES}
+    volume_format = _format_of(path)
+    volume_format.check_package()
+    planes: dict[str, Slices] = volume_format.load().read_planes(Path(path))
+    return planes
 
 
 def read_provenance(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Read how a volume of any format was made."""
-    if group := _zarr_attributes(path):
-        return group["tomopipe"]["provenance"]
-    with ExitStack() as stack:
-        return _provenance(_hdf5(path, stack))
+    provenance: dict[str, Any] = _format_of(path).load().read_provenance(Path(path))
+    return provenance
+
+
+def _format_of(path: str | os.PathLike[str]) -> VolumeFormat:
+    """Return the format of a volume, by what the folder holds."""
+    folders = (each for each in FORMATS.values() if each.mark and Path(path, each.mark).exists())
+    return next(folders, FORMATS["h5"])
 
 
 def clipped_text(path: str | os.PathLike[str]) -> str:
@@ -180,74 +159,3 @@ def copy_voxels(volume: Volume, put: PutSlices) -> None:
             mid_xy=planes["mid_xy"] if row == n_rows // 2 else None,
         )
         put(row, statistics)
-
-
-def _zarr_attributes(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the attributes of OME-Zarr; none of another format."""
-    file = Path(path) / "zarr.json"
-    return json.loads(file.read_text(encoding="utf-8"))["attributes"] if file.exists() else {}
-
-
-def _hdf5(path: str | os.PathLike[str], stack: ExitStack) -> Any:
-    """Open the HDF5 file with mid planes and provenance: the volume, or one in its folder."""
-    import h5py
-
-    file = Path(path) / MID_PLANES_FILE if Path(path).is_dir() else path
-    # Each slice is read once, and is a whole chunk: a cache would only take memory.
-    return stack.enter_context(h5py.File(file, "r", rdcc_nbytes=0))
-
-
-def _provenance(file: Any) -> dict[str, Any]:
-    return json.loads(file["provenance/json"][()])
-
-
-def _averages(file: Any) -> dict[int, Any]:
-    names = {factor: f"{GROUP}/{factor}" for factor in FACTORS}
-    return {factor: file[name] for factor, name in names.items() if name in file}
-
-
-class _Layers:
-    """OME-Zarr, indexed by row: the layer of chunks that the last row was in is kept."""
-
-    def __init__(self, array: Any) -> None:
-        self._array, self._depth = array, array.chunks[0]
-        self._first, self._layer = -1, np.empty(0)
-
-    def __getitem__(self, row: int) -> NDArray[Any]:
-        first = row - row % self._depth
-        if first != self._first:
-            self._layer = np.asarray(self._array[first : first + self._depth])
-            self._first = first
-        result: NDArray[Any] = self._layer[row - first]
-        return result
-
-
-class _Series:
-    """A folder of TIFF slices, indexed like an array.
-
-    Of parts of uncompressed slices no more is read than what is asked for.
-    """
-
-    def __init__(self, paths: list[Path]) -> None:
-        if not paths:
-            raise ValueError("there are no slices")
-        self._paths = paths
-        with tifffile.TiffFile(paths[0]) as file:
-            page = file.pages.first
-            self.dtype: np.dtype[Any] = np.dtype(page.dtype)
-            self.shape = (len(paths), *page.shape)
-            # slices of a volume have one header
-            self._offset = page.dataoffsets[0] if page.is_contiguous else None
-
-    def __getitem__(self, key: Any) -> NDArray[Any]:
-        if not isinstance(key, tuple):
-            return np.asarray(tifffile.imread(self._paths[key]))
-        rows, *rest = key
-        if isinstance(rows, slice):
-            return np.stack([self._image(path)[tuple(rest)] for path in self._paths[rows]])
-        return self._image(self._paths[rows])[tuple(rest)]
-
-    def _image(self, path: Path) -> NDArray[Any]:
-        if self._offset is None:
-            return np.asarray(tifffile.imread(path))
-        return np.memmap(path, self.dtype, "r", self._offset, self.shape[1:])

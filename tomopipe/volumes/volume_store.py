@@ -1,4 +1,9 @@
-"""What the formats of a volume have in common: what they are given, and what they give back."""
+"""What the formats of a volume have in common: what they are given, and what they give back.
+
+The module of a format (`tomopipe.volume_formats`) has `store`, which yields a `Store`;
+`read(path, stack)`, which opens a volume until `stack` closes and returns `Stored`;
+`read_planes(path)`, its mid planes; and `read_provenance(path)`.
+"""
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -8,11 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.config.blocks import COMPRESSIONS
 from tomopipe.volumes.encoding import Encoding, SliceStatistics
 
 MID_PLANES = ("mid_xy", "mid_xz", "mid_yz")
-FORMATS = tuple(COMPRESSIONS)
 HEIGHT = "voxel_height_um"
 """Attribute of a volume whose slices are not as far apart as voxels are wide."""
 
@@ -85,3 +88,14 @@ class Store:
     # preview(row, slice, sums): averages a slice, given once, into the preview; sums of `SUMMED` by
     # `SUMMED` of its pixels, if they are known
     preview: Callable[[int, NDArray[Any], Any], None] = lambda row, image, sums: None
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A volume that was opened, of some format."""
+
+    # factor of averaging, 1 for the voxels, to what is stored, in ascending order
+    arrays: dict[int, Any]
+    rows: Any  # the voxels as they are stored, to be indexed by row
+    attributes: Mapping[str, Any]  # about the values, with offset and scale
+    provenance: Mapping[str, Any]  # how it was made

@@ -15,18 +15,27 @@ References
 .. [3] Zarr enhancement proposal 2, https://zarr.dev/zeps/accepted/ZEP0002.html.
 """
 
+import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tomopipe.errors import TomopipeError
 from tomopipe.storage import checksums
 from tomopipe.volumes.encoding import Encoding
 from tomopipe.volumes.output_size import BUFFER_BYTES
-from tomopipe.volumes.volume_store import HEIGHT, Layers, Layout, Slices, Store
+from tomopipe.volumes.volume_store import (
+    HEIGHT,
+    MID_PLANES,
+    Layers,
+    Layout,
+    Slices,
+    Store,
+    Stored,
+)
 
 if TYPE_CHECKING:
     import zarr
@@ -37,21 +46,9 @@ _SMALLEST = 128  # pixels: a level no larger than this in any direction is the l
 Shape = tuple[int, ...]
 
 
-def check_zarr() -> None:
-    """Raise if the package is not installed; it is an extra."""
-    try:
-        import zarr  # noqa: F401
-    except ImportError as error:
-        raise TomopipeError(
-            f"OME-Zarr needs the package zarr, which cannot be imported: {error}. "
-            "pip install 'tomopipe[zarr]', or take another format."
-        ) from error
-
-
 @contextmanager
-def store_zarr(temporary: Path, layout: Layout) -> Iterator[Store]:
+def store(temporary: Path, layout: Layout) -> Iterator[Store]:
     """Yield the store of an OME-Zarr group."""
-    check_zarr()
     import zarr
 
     group = zarr.create_group(temporary, zarr_format=3)
@@ -87,6 +84,36 @@ def store_zarr(temporary: Path, layout: Layout) -> Iterator[Store]:
     yield Store(put, planes, finish)
 
 
+def read(path: Path, stack: ExitStack) -> Stored:
+    """Open a volume."""
+    import zarr
+
+    attributes = _attributes(path)
+    names = [level["path"] for level in attributes["ome"]["multiscales"][0]["datasets"]]
+    arrays = {2**i: zarr.open_array(path / name, mode="r") for i, name in enumerate(names)}
+    notes = attributes["tomopipe"]
+    return Stored(arrays, _Layers(arrays[1]), notes["attributes"], notes["provenance"])
+
+
+def read_planes(path: Path) -> dict[str, Slices]:
+    """Read the mid planes."""
+    import zarr
+
+    group = zarr.open_group(path, mode="r")
+    return {name: np.asarray(group[f"mid_planes/{name}"]) for name in MID_PLANES}
+
+
+def read_provenance(path: Path) -> dict[str, Any]:
+    """Read how a volume was made."""
+    provenance: dict[str, Any] = _attributes(path)["tomopipe"]["provenance"]
+    return provenance
+
+
+def _attributes(path: Path) -> dict[str, Any]:
+    result: dict[str, Any] = json.loads((path / "zarr.json").read_text("utf-8"))["attributes"]
+    return result
+
+
 def level_shapes(shape: Shape) -> list[Shape]:
     """Return the shapes of all levels, halved (rounded up) until all sides are short."""
     shapes = [shape]
@@ -108,6 +135,22 @@ def shard_shape(shape: Shape) -> Shape:
     """Return the shape of shards: a whole layer of chunks."""
     depth, high, wide = chunk_shape(shape)
     return depth, -(-shape[1] // high) * high, -(-shape[2] // wide) * wide
+
+
+class _Layers:
+    """OME-Zarr, indexed by row: the layer of chunks that the last row was in is kept."""
+
+    def __init__(self, array: Any) -> None:
+        self._array, self._depth = array, array.chunks[0]
+        self._first, self._layer = -1, np.empty(0)
+
+    def __getitem__(self, row: int) -> NDArray[Any]:
+        first = row - row % self._depth
+        if first != self._first:
+            self._layer = np.asarray(self._array[first : first + self._depth])
+            self._first = first
+        result: NDArray[Any] = self._layer[row - first]
+        return result
 
 
 class _Level:

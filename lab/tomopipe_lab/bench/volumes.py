@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.config.blocks import COMPRESSIONS
+from tomopipe.volume_formats import COMPRESSIONS
 from tomopipe.volumes.volume import new_volume
 from tomopipe_lab.bench.measure import Interval, median_interval, rotated
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.recon.jit import compiled
-from tomopipe.simulate._kernels import _add_chords
+from tomopipe.simulate.phantom import add_chords
 
 Floats = NDArray[np.floating[Any]]
 ELLIPSE, RECTANGLE = 0.0, 1.0
@@ -74,7 +74,7 @@ def add_shapes(
             else:
                 width2 = along * along + across * across
                 scale = mu * s * s * a * b / width2
-                _add_chords(lines[angle], centre, math.sqrt(width2), scale)
+                add_chords(lines[angle], centre, math.sqrt(width2), scale)
 
 
 @partial(compiled, fastmath=True)

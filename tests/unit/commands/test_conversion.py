@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli import cli
-from tomopipe.commands import conversion
 from tomopipe.commands.conversion import convert_volume, find_volumes, plan_conversions
 from tomopipe.errors import TomopipeError
 from tomopipe.relion.mrc import labels_of, read_volume_size
@@ -71,8 +70,7 @@ def read(path):
         return np.stack([volume.read_slice(row) for row in range(volume.shape[0])]), volume
 
 
-def test_mrc_has_the_voxels_where_relion_looks_for_them(campaign, monkeypatch):
-    monkeypatch.setattr(conversion, "_BLOCK_BYTES", 4 * 2 * 6 * 7)  # two rows at a time
+def test_mrc_has_the_voxels_where_relion_looks_for_them(campaign):
     (path,) = converted(campaign, "mrc")
     assert path.name == "a_1_rec.mrc"
     with mrcfile.open(path) as mrc:
@@ -108,9 +106,8 @@ def test_the_voxels_are_those_of_the_volume_and_it_is_named(campaign, output_for
         np.testing.assert_allclose(shift["translation"], places)
 
 
-@pytest.mark.parametrize("output_format", ["tiff", "zarr"])
-def test_whole_numbers_are_right_to_half_a_step(campaign, output_format):
-    (path,) = converted(campaign, output_format, dtype="uint16", value_range=(-5, 5))
+def test_whole_numbers_are_right_to_half_a_step(campaign):
+    (path,) = converted(campaign, "tiff", dtype="uint16", value_range=(-5, 5))
     found, volume = read(path)
     assert volume.encoding == encoding_of("uint16", (-5, 5))
     np.testing.assert_allclose(found, values(), atol=0.51 * 10 / 65535)
@@ -223,12 +220,25 @@ def test_the_command_says_what_it_writes(campaign):
     assert not (campaign.results / "a_1_converted").exists()
     assert said("tiff", "--range", "-9", "9").count(": written") == 2
     assert said("tiff", "--range", "-9", "9").count(": is there already") == 2
+    assert "uint16 of" in said("h5", "--dtype", "uint16")
 
 
-@pytest.mark.parametrize("output_format", ["tiff", "zarr", "h5"])
-def test_voxels_outside_the_range_are_told(campaign, output_format):
+@pytest.mark.parametrize("output_format", ["tiff", "zarr"])
+def test_a_volume_that_lacks_a_slice_or_chunk_is_refused_not_read_as_zeros(tmp_path, output_format):
+    path = tmp_path / f"a_1_rec.{output_format}"
+    write(path, values(), output_format=output_format)
+    lost = max((p for p in path.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    lost.unlink()
+    with (
+        pytest.raises(TomopipeError, match=rf"missing: .*{lost.name}. Remove it and run again"),
+        open_volume(path),
+    ):
+        pass
+
+
+def test_voxels_outside_the_range_are_told(campaign):
     def said(*options):
-        arguments = [output_format, "a_1", *options, "-C", str(campaign.directory)]
+        arguments = ["h5", "a_1", *options, "-C", str(campaign.directory)]
         return CliRunner().invoke(cli, ["convert", *arguments]).output
 
     data = values()

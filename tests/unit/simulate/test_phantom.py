@@ -1,14 +1,13 @@
 """Projections and slices of phantoms against analytic values and brute force."""
 
-import json
 import math
 
 import numpy as np
 import pytest
 
-from tests.phantoms import sphere
+from tests.phantoms import slice_truth, sphere
 from tomopipe.simulate.objects import KINDS
-from tomopipe.simulate.phantom import Ellipsoid, Phantom, project, slice_truth
+from tomopipe.simulate.phantom import Ellipsoid, Phantom, project
 
 TALL = 1e6
 # Rotated, off the axis, overlapping, one a pore, one cut by the top of the detector.
@@ -135,17 +134,9 @@ def test_vacuum():
     assert not project(Phantom("nothing", ()), [0.0], 3.0, 2, 8).any()
 
 
-def test_phantoms_survive_json_and_scaling():
-    again = Phantom.from_dict(json.loads(json.dumps(SOME.to_dict())))
-    assert again == SOME
+def test_a_scaled_phantom_attenuates_less():
     half = project(SOME.scaled(0.5), [0.2], 15.0, 4, 32)
     np.testing.assert_allclose(half, 0.5 * project(SOME, [0.2], 15.0, 4, 32), rtol=1e-5)
-
-
-@pytest.mark.parametrize("numbers", [(0, 0, 0, 0, 1, 1, 0, 1), (math.nan, 0, 0, 1, 1, 1, 0, 1)])
-def test_impossible_ellipsoids_are_refused(numbers):
-    with pytest.raises(ValueError, match="ellipsoid: expected"):
-        Ellipsoid(*numbers)
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))

@@ -7,7 +7,6 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from tomopipe.config.blocks import COMPRESSIONS
 from tomopipe.cor.rows_file import Rows, write_rows
 from tomopipe.errors import TomopipeError
 from tomopipe.relion.mrc import StackFile
@@ -15,6 +14,7 @@ from tomopipe.storage import checksums
 from tomopipe.storage.atomic import whole, write_text
 from tomopipe.storage.checksums import changed_links, checksum_of, made, matches, quick_state
 from tomopipe.storage.manifest import MANIFEST, sizes_match
+from tomopipe.volume_formats import COMPRESSIONS
 from tomopipe.volumes.encoding import Encoding
 from tomopipe.volumes.tiff import write_try_stack
 from tomopipe.volumes.volume import new_volume

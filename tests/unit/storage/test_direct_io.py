@@ -7,6 +7,8 @@ import pytest
 from tomopipe.arrays import PAGE_BYTES, aligned
 from tomopipe.storage import direct_io
 
+MIB = 2**20  # smaller arrays go through the cache
+
 
 def content(n_bytes, offset=0):
     """Bytes that lie in memory, and are found in a file, at any place."""
@@ -15,17 +17,12 @@ def content(n_bytes, offset=0):
     return memory
 
 
-@pytest.fixture(autouse=True)
-def small_arrays_too(monkeypatch):
-    monkeypatch.setattr(direct_io, "LEAST_BYTES", PAGE_BYTES)
-
-
-@pytest.mark.parametrize("n_bytes", [0, 1, PAGE_BYTES - 1, PAGE_BYTES, 3 * PAGE_BYTES + 17, 2**20])
+@pytest.mark.parametrize("n_bytes", [0, 1, MIB - 1, MIB, MIB + 3 * PAGE_BYTES + 17])
 @pytest.mark.parametrize("offset", [0, 5, PAGE_BYTES, 2 * PAGE_BYTES - 3])
 @pytest.mark.parametrize("in_memory", [0, 16])
 def test_bytes_come_where_they_belong_and_others_stay(tmp_path, n_bytes, offset, in_memory):
     path = tmp_path / "file"
-    before = content(2**20 + 4 * PAGE_BYTES).tobytes()
+    before = content(MIB + 8 * PAGE_BYTES).tobytes()
     path.write_bytes(before)
     data = content(n_bytes, in_memory)
     with direct_io.direct_writer(path) as write:
@@ -33,9 +30,8 @@ def test_bytes_come_where_they_belong_and_others_stay(tmp_path, n_bytes, offset,
     assert path.read_bytes() == before[:offset] + data.tobytes() + before[offset + n_bytes :]
 
 
-def test_large_arrays_are_copied_in_pieces(tmp_path, monkeypatch):
-    monkeypatch.setattr(direct_io, "_COPIED_BYTES", 2 * PAGE_BYTES)
-    path, data = tmp_path / "file", content(9 * PAGE_BYTES + 1, 8)
+def test_large_arrays_are_copied_in_pieces(tmp_path):
+    path, data = tmp_path / "file", content(9 * MIB + 1, 8)
     path.touch()
     with direct_io.direct_writer(path) as write:
         write(data, 100)
@@ -65,7 +61,7 @@ def test_a_file_system_without_direct_writing_is_written_through_the_cache(
 
     monkeypatch.setattr(os, "open", open_one)
     monkeypatch.setattr(os, "pwrite", write_one)
-    path, data = tmp_path / "file", content(3 * PAGE_BYTES)
+    path, data = tmp_path / "file", content(MIB)
     path.touch()
     with direct_io.direct_writer(path) as write:
         write(data, 0)
@@ -84,5 +80,5 @@ def test_a_full_disk_is_an_error_that_names_the_file(tmp_path, monkeypatch):
         direct_io.direct_writer(path) as write,
         pytest.raises(OSError, match=r"No space left.*file") as caught,
     ):
-        write(content(PAGE_BYTES), 0)
+        write(content(MIB), 0)
     assert caught.value.errno == errno.ENOSPC

@@ -38,17 +38,13 @@ def test_this_process_lives():
     assert born(os.getpid()) == born(os.getpid()) != ""
 
 
-def test_an_ended_process():
+def test_an_ended_process(zombie):
+    os.kill(zombie, 0)  # nobody has waited for it: no error
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
-    assert is_alive(named(process.pid)) is False
-    assert born(process.pid) == ""
-
-
-def test_an_ended_process_that_nobody_waits_for(zombie):
-    os.kill(zombie, 0)  # which raises no error
-    assert is_alive(named(zombie)) is False
-    assert born(zombie) == ""
+    for pid in (zombie, process.pid):
+        assert is_alive(named(pid)) is False
+        assert born(pid) == ""
 
 
 def test_a_number_that_belongs_to_another_user():

@@ -270,14 +270,6 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path):
     assert os.listdir(tmp_path) == ["scans.tsv"]
 
 
-def test_a_lock_taken_over_by_somebody_else_first_is_given_back(tmp_path):
-    lock = tmp_path / "scans.tsv.lock"
-    lock.write_bytes(b"new holder")
-    assert not shared._taken_away(lock, b"the dead one")
-    assert lock.read_bytes() == b"new holder"
-    assert os.listdir(tmp_path) == ["scans.tsv.lock"]
-
-
 def test_an_error_of_the_change_gives_the_lock_back(tmp_path):
     path = tmp_path / "scans.tsv"
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tomopipe.config.blocks import COMPRESSIONS
 from tomopipe.errors import TomopipeError
+from tomopipe.volume_formats import COMPRESSIONS
 from tomopipe.volumes import preview
 from tomopipe.volumes.encoding import encoding_of
 from tomopipe.volumes.volume import new_volume

@@ -1,5 +1,5 @@
-import builtins
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -173,14 +173,7 @@ def test_chunks_are_shallow_where_slices_are_large(shape, chunks):
 
 
 def test_the_package_is_asked_for_where_it_is_missing(tmp_path, monkeypatch):
-    found = builtins.__import__
-
-    def missing(name, *args, **options):
-        if name == "zarr":
-            raise ImportError("No module named 'zarr'")
-        return found(name, *args, **options)
-
-    monkeypatch.setattr(builtins, "__import__", missing)
+    monkeypatch.setitem(sys.modules, "zarr", None)
     with pytest.raises(TomopipeError, match=r"pip install 'tomopipe\[zarr\]'"):
         _write(tmp_path / "x")
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,52 @@
+"""The formats of volumes: each is one row here, and the module that the row names."""
+
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from tomopipe.errors import TomopipeError
+
+
+class VolumeFormat(NamedTuple):
+    """A format of volumes."""
+
+    # of tomopipe.volumes, with `store`, which writes, and `read`, `read_planes`, `read_provenance`
+    module: str
+    # what the names of volumes end with, and of those that `tomopipe convert` makes
+    ending: str
+    converted: str
+    compressions: tuple[str, ...]
+    mark: str = ""  # a file by which a folder is recognised; "" of a format that is a file
+    has_levels: bool = False  # smaller levels of all of it, instead of averages for the preview
+    deflates: bool = False  # compresses many slices at once with gzip
+    package: str = ""  # what has to be installed besides, an extra of this name
+
+    def load(self) -> Any:
+        """Import the module."""
+        return import_module(f"tomopipe.volumes.{self.module}")
+
+    def check_package(self) -> None:
+        """Raise a TomopipeError if the package cannot be imported."""
+        try:
+            if self.package:
+                import_module(self.package)
+        except ImportError as error:
+            raise TomopipeError(
+                f"full_recon.output: the package {self.package} cannot be imported: {error}. "
+                f"pip install 'tomopipe[{self.package}]', or take another format."
+            ) from error
+
+
+ALL_COMPRESSIONS = ("none", "gzip", "lz4", "zstd", "bitshuffle")
+FORMATS = {
+    "h5": VolumeFormat(
+        "volume_h5", "_rec.h5", "_converted.h5", ALL_COMPRESSIONS, deflates=True
+    ),
+    "tiff": VolumeFormat(
+        "tiff", "_rec", "_converted", ("none", "gzip"), "provenance.json"
+    ),
+    "zarr": VolumeFormat(
+        "volume_zarr", "_rec.zarr", "_converted.zarr", ALL_COMPRESSIONS, "zarr.json",
+        has_levels=True, package="zarr",
+    ),
+}  # fmt: skip
+COMPRESSIONS = {name: each.compressions for name, each in FORMATS.items()}
