@@ -7,8 +7,7 @@ from tomopipe_lab.train.run import save_model
 
 from tomopipe.cor.ai.confidence import FEATURES
 from tomopipe.cor.ai.inputs import Inputs, NetworkOutput, make_inputs
-from tomopipe.cor.ai.network import Weights, weight_shapes
-from tomopipe.cor.ai.network_model import SHAPE
+from tomopipe.cor.ai.network import SHAPE, Weights, weight_shapes
 from tomopipe.cor.rows_file import Rows
 
 COR_PX = 60.25

@@ -32,7 +32,7 @@ CONFIG = {
         "scans": ["raw/*.h5"],
         "results": "results",
     },
-    "predict_cor": {"methods": ["registration", "sum"], "min_confidence": 0.5},
+    "predict_cor": {"methods": ["classical"], "min_confidence": 0.5},
     "fix_cor": {"max_delta_px": 50.0, "protect_manual": True},
     "resolve_cor": {"default_px": None, "on_missing": "skip"},
 }
@@ -76,13 +76,13 @@ class Made:
         )
 
     def predict(
-        self, name, best_px, confidence=0.93, verdict="resolved", method="registration", reason=""
+        self, name, best_px, confidence=0.93, verdict="resolved", method="classical", reason=""
     ):
         accepted = verdict == "resolved" and confidence >= 0.5
         x = np.linspace(462, 562, 101)
         rng = np.random.default_rng(len(name))
         methods = {}
-        for label, width, off in (("registration", 3.0, 0.0), ("wedge", 8.0, 0.5)):
+        for label, width, off in (("classical", 3.0, 0.0), ("wedge", 8.0, 0.5)):
             peak = 512 if best_px is None else best_px
             score = np.exp(-(((x - peak - off) / width) ** 2)) + 0.05 * rng.normal(size=x.size)
             methods[label] = {

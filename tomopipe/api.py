@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tomopipe.arrays import on_host
 from tomopipe.config import (
+    METHODS,
     FullReconBlock,
     PredictCorBlock,
     PreprocessBlock,
@@ -24,7 +25,7 @@ from tomopipe.cor.answer import MIN_ANGLES
 from tomopipe.cor.collected_rows import opposing_pairs, spread_rows
 from tomopipe.cor.curves import Curves
 from tomopipe.cor.jump import reject_jump
-from tomopipe.cor.methods import CLASSICAL, Decision, ask, choose
+from tomopipe.cor.methods import Decision, ask, choose
 from tomopipe.cor.prepared import Prepared
 from tomopipe.cor.rows_file import Rows
 from tomopipe.errors import ScanError, TomopipeError
@@ -41,8 +42,6 @@ from tomopipe.scans.exchange import open_scan
 
 __all__ = ["correct", "find_cor", "open_scan", "reconstruct", "sweep"]
 
-METHODS = ("ai", *CLASSICAL)
-"""Of `find_cor`."""
 _FEW_DEG = 10.0  # a span of so many numbers that is 180 or 360 degrees in another unit: radians
 # the defaults of the workflow
 _PREDICT, _TRY, _FULL = PredictCorBlock(), TryReconBlock(), FullReconBlock()
@@ -185,7 +184,7 @@ def find_cor(
         Middle of the search; None: the middle of the detector.
     width_px : float
         The search reaches so far to each side.
-    methods : sequence of {"ai", "sum", "registration"}
+    methods : sequence of {"ai", "classical"}
         As `predict_cor.methods` of the configuration, where dinov2 is another one.
     min_confidence : float
         Below this a COR is not accepted.

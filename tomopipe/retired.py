@@ -10,6 +10,8 @@ RETIRED = {
     "init --scans": "write files or patterns after the campaign folder",
     "--from": "leave it out: networks are trained on simulated scans",
     "--allow-run": "start the run with `tomopipe run`; the page shows its progress",
+    "predict_cor.methods: sum": "write ai, or classical (without a network)",
+    "predict_cor.methods: registration": "write classical, which compares opposing lines, too",
     "preprocess.stripes.method: titarenko": "write gated, or fourier-wavelet",
     "preprocess.stripes.alpha": "take the key out: it was of the method titarenko",
 }

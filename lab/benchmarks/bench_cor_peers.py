@@ -82,7 +82,7 @@ def ours(method, rows, grid_px):
 
 PEERS = {
     "tomopipe ai": lambda rows, cor_px: ours("ai", rows, grid_of(rows)),
-    "tomopipe sum": lambda rows, cor_px: ours("sum", rows, grid_of(rows)),
+    "tomopipe classical": lambda rows, cor_px: ours("classical", rows, grid_of(rows)),
     "nabu growing window": lambda rows, cor_px: nabu(CenterOfRotationGrowingWindow, rows, "center"),
     "nabu growing window, all sides": lambda rows, cor_px: nabu(
         CenterOfRotationGrowingWindow, rows, "all"

@@ -1,6 +1,6 @@
 """COR finders on scans that another package projected, of objects that are photographs.
 
-    python lab/benchmarks/bench_find.py [--scans 150] [--method ai] [--method sum]
+    python lab/benchmarks/bench_find.py [--scans 150] [--method ai] [--method classical]
     python lab/benchmarks/bench_find.py --one-damage --first 480 --scans 480
     python lab/benchmarks/bench_find.py --damage hardening --first 40000 --scans 150
 
@@ -276,10 +276,10 @@ def main():
     damage = parser.add_mutually_exclusive_group()
     damage.add_argument("--one-damage", action="store_true", help="one kind of it each")
     damage.add_argument("--damage", choices=ONE + MORE, help="this kind in all")
-    parser.add_argument("--method", action="append", default=None, help="ai, sum, registration")
+    parser.add_argument("--method", action="append", default=None, help="ai, classical")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     arguments = parser.parse_args()
-    methods = arguments.method or ["ai", "sum"]
+    methods = arguments.method or ["ai", "classical"]
     asked = partial(ask, methods=methods, one_damage=arguments.one_damage, kind=arguments.damage)
     numbers = range(arguments.first, arguments.first + arguments.scans)
     answers = ask_all(asked, numbers, arguments.jobs, "scans")

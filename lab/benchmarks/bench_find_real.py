@@ -106,10 +106,10 @@ def main():
     parser.add_argument("--row", type=int, action="append", help="of the scan; repeat for more")
     parser.add_argument("--span", type=float, default=180, help="degrees of all lines of a TIFF")
     parser.add_argument("--air", type=float, help="counts of the open beam, if a TIFF has counts")
-    parser.add_argument("--method", action="append", default=None, help="ai, sum, registration")
+    parser.add_argument("--method", action="append", default=None, help="ai, classical")
     parser.add_argument("--jobs", type=int, default=None)
     options = parser.parse_args()
-    methods = options.method or ["ai", "sum"]
+    methods = options.method or ["ai", "classical"]
     rng = np.random.default_rng(0)
     every = [subset for scan in read(options) for subset in subsets(*scan, options.cor, rng)]
     answers = ask_all(partial(ask, methods=methods), every, options.jobs, "subsets")

@@ -105,7 +105,7 @@ class Dripped:
         }
         if self.options.small:
             config |= {
-                "predict_cor": {"methods": ["registration"]},
+                "predict_cor": {"methods": ["classical"]},
                 "try_recon": {"width_px": 8, "step_px": 1},
                 "export_star": {"enabled": False},
                 "report": {"enabled": False},

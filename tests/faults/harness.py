@@ -306,7 +306,7 @@ def new_campaign(folder: Path) -> Path:
     config = {
         "campaign": {"scans": ["raw/*.h5"]},
         "try_recon": {"width_px": 4, "step_px": 1},
-        "predict_cor": {"methods": ["registration"]},
+        "predict_cor": {"methods": ["classical"]},
         "stitch": {
             "stacks": {"tall": ["a_*"]},
             "direction": "down",

@@ -22,7 +22,7 @@ from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import write_json
 
 COR_PX = 82.4
-OPTIONS = {"methods": ["registration", "sum"], "min_confidence": 0.5}
+OPTIONS = {"methods": ["classical", "ai"], "min_confidence": 0.5}
 RUNNER = CliRunner()
 
 
@@ -46,31 +46,29 @@ class Item:
 def answer(**changes):
     plain = Answer(
         scan="a", family="rock", conditions=("clean",), truth_px=100.0, grid_px=(50.0, 150.0),
-        method="sum", best_cor_px=100.2, cor_px=100.2, confidence=0.9, verdict="resolved",
+        method="ai", best_cor_px=100.2, cor_px=100.2, confidence=0.9, verdict="resolved",
         reason="", seconds=1.0,
     )  # fmt: skip
     return replace(plain, **changes)
 
 
 def test_every_method_and_the_decision_are_asked_as_predict_cor_would():
-    registration, total, decision = ask(case(), ["registration", "sum", "decision"], OPTIONS)
-    names = [answer.method for answer in (registration, total, decision)]
-    assert names == ["registration", "sum", "decision"]
-    for answer in (registration, total, decision):
+    classical, ai, decision = ask(case(), ["classical", "ai", "decision"], OPTIONS)
+    names = [answer.method for answer in (classical, ai, decision)]
+    assert names == ["classical", "ai", "decision"]
+    for answer in (classical, ai, decision):
         assert answer.error_px < 0.25
         assert answer.accepted
         assert answer.in_grid
         assert answer.seconds > 0
-    assert (
-        decision.best_cor_px == registration.best_cor_px
-    )  # the first confident one of the options
-    assert decision.best_cor_px != total.best_cor_px
+    # the first confident one of the options
+    assert decision.best_cor_px == classical.best_cor_px != ai.best_cor_px
 
 
 def test_a_method_that_fails_is_a_miss():
     broken = case()
     rows = replace(broken.rows, sinograms=np.full_like(broken.rows.sinograms, np.nan))
-    (answer,) = ask(replace(broken, rows=rows), ["registration"], OPTIONS)
+    (answer,) = ask(replace(broken, rows=rows), ["classical"], OPTIONS)
     assert answer.best_cor_px is None
     assert answer.error_px == np.inf
     assert not answer.accepted
@@ -78,13 +76,13 @@ def test_a_method_that_fails_is_a_miss():
 
 def test_a_stopped_run_goes_on_where_it_was(tmp_path):
     items = [Item("one"), Item("two")]
-    first = evaluate(items[:1], ["registration"], OPTIONS, folder=tmp_path)
+    first = evaluate(items[:1], ["classical"], OPTIONS, folder=tmp_path)
     with open(tmp_path / ANSWERS, "a") as file:
         file.write('{"scan": "two", "fam')  # killed while it wrote
     progress_calls = []
     both = evaluate(
         items,
-        ["registration"],
+        ["classical"],
         OPTIONS,
         folder=tmp_path,
         progress=lambda *args: progress_calls.append(args),
@@ -92,13 +90,13 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path):
     assert [item.loads for item in items] == [1, 1]
     assert both[0] == first[0]
     assert progress_calls == [(1, 2, ""), (2, 2, "two")]
-    more = evaluate(items, ["registration", "sum"], OPTIONS, folder=tmp_path)
+    more = evaluate(items, ["classical", "ai"], OPTIONS, folder=tmp_path)
     assert [(answer.scan, answer.method) for answer in more] == [
-        ("one", "registration"), ("one", "sum"), ("two", "registration"), ("two", "sum"),
+        ("one", "classical"), ("one", "ai"), ("two", "classical"), ("two", "ai"),
     ]  # fmt: skip
     assert len(read_answers(tmp_path / ANSWERS)) == 4
     with pytest.raises(TomopipeError, match="new folder"):
-        evaluate(items, ["registration"], {**OPTIONS, "min_confidence": 0.9}, folder=tmp_path)
+        evaluate(items, ["classical"], {**OPTIONS, "min_confidence": 0.9}, folder=tmp_path)
 
 
 def test_answers_come_back_as_written(tmp_path):
@@ -129,7 +127,7 @@ def test_figures_of_known_answers():
     nulls = [answer(scan=f"n{i}", truth_px=None, family="", conditions=("only noise",),
                     cor_px=100.0 if i == 0 else None) for i in range(4)]  # fmt: skip
     summary = summarise(answers + nulls)
-    figures = summary["accuracy"]["clean"]["sum"]
+    figures = summary["accuracy"]["clean"]["ai"]
     assert [share.hits for share in figures.within] == [2, 4, 5]
     assert {share.n for share in figures.within} == {8}
     # sorted errors: 0.1 0.4 0.6 0.9 1.4 3 inf inf
@@ -138,25 +136,25 @@ def test_figures_of_known_answers():
     assert (figures.accepted.hits, figures.wrong.hits, figures.wrong.n) == (5, 1, 5)
     assert figures.accepted_in_grid == 5
     assert figures.seconds == 3.5
-    assert summary["accuracy"]["all"]["sum"] == figures
-    assert summary["nulls"]["only noise"]["sum"].accepted.hits == 1
-    trust = summary["trust"]["sum"]
+    assert summary["accuracy"]["all"]["ai"] == figures
+    assert summary["nulls"]["only noise"]["ai"].accepted.hits == 1
+    trust = summary["trust"]["ai"]
     # right: 4 with 0.9; wrong: 1 with 0.9, 3 with 0.1
     assert trust.auroc == pytest.approx((3 + 0.5) / 4)
     assert trust.risk[0] == pytest.approx(1 / 5)
-    assert summary["failed"] == {"sum": ["torn", "torn"]}
+    assert summary["failed"] == {"ai": ["torn", "torn"]}
     assert set(summarise(answers, by_family)["accuracy"]) == {"all", "rock"}
-    assert json.loads(json.dumps(to_plain(summary)))["accuracy"]["all"]["sum"]["p95_px"] is None
+    assert json.loads(json.dumps(to_plain(summary)))["accuracy"]["all"]["ai"]["p95_px"] is None
     text = markdown(summary)
     assert "| all" in text
     assert "1 of 5" in text
-    assert "sum failed on 2 scans; the first: torn" in text
+    assert "ai failed on 2 scans; the first: torn" in text
 
 
 def test_a_value_inside_a_grid_that_misses_the_answer_is_counted():
     astray = answer(truth_px=200.0, best_cor_px=120.0, cor_px=120.0)
     widened = answer(truth_px=200.0, best_cor_px=200.1, cor_px=200.1)
-    figures = summarise([astray, widened])["accuracy"]["all"]["sum"]
+    figures = summarise([astray, widened])["accuracy"]["all"]["ai"]
     assert not astray.in_grid
     assert (figures.accepted.hits, figures.accepted_in_grid, figures.wrong.hits) == (2, 1, 1)
 
@@ -188,10 +186,10 @@ def campaign(tmp_path):
 
 
 def test_a_labelled_campaign(campaign):
-    arguments = ["lab", "evaluate", str(campaign), "--method", "registration", "--jobs", "1"]
+    arguments = ["lab", "evaluate", str(campaign), "--method", "classical", "--jobs", "1"]
     done = RUNNER.invoke(cli, [*arguments, "--json"])
     assert done.exit_code == 0, done.output
-    figures = json.loads(done.stdout)["accuracy"]["all"]["registration"]
+    figures = json.loads(done.stdout)["accuracy"]["all"]["classical"]
     assert (figures["n"], figures["within"][0]["hits"]) == (2, 1)  # a_2 was set wrong
     assert figures["wrong"]["hits"] == 1
     done = RUNNER.invoke(cli, arguments)
@@ -199,7 +197,7 @@ def test_a_labelled_campaign(campaign):
     assert "| all" in done.stdout
     write_rot_cen({str(campaign / "raw" / "a_2.h5"): COR_PX}, campaign / "rot_cen.json")
     done = RUNNER.invoke(cli, [*arguments, "--json", "--truth", str(campaign / "rot_cen.json")])
-    figures = json.loads(done.stdout)["accuracy"]["all"]["registration"]
+    figures = json.loads(done.stdout)["accuracy"]["all"]["classical"]
     assert (figures["n"], figures["within"][0]["hits"]) == (1, 1)
 
 
@@ -237,7 +235,7 @@ def test_a_campaign_without_known_cors_is_refused(campaign):
 def test_a_simulated_suite_from_the_command_line(tmp_path):
     kept = tmp_path / "kept"
     arguments = ["lab", "evaluate", "--suite", "nulls", "--n", "2", "--cols", "96", "--jobs", "1"]
-    arguments += ["--method", "registration", "--keep"]
+    arguments += ["--method", "classical", "--keep"]
     done = RUNNER.invoke(cli, [*arguments, str(kept)])
     assert done.exit_code == 0, done.output
     assert "0 of 2" in done.stdout

@@ -10,7 +10,7 @@ from tomopipe_lab.train.work import WIDE_COLS, Plan, names, read_truth, start
 from typer.testing import CliRunner
 
 from tomopipe.cli import cli
-from tomopipe.cor.ai.network_model import load_model
+from tomopipe.cor.ai.network import load_model
 from tomopipe.cor.rows_file import read_rows
 from tomopipe.errors import TomopipeError
 

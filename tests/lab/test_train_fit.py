@@ -8,8 +8,7 @@ from tomopipe_lab.train.fit import Schedule, fit, loss_of
 from tomopipe_lab.train.nets import Scores, collate, new_net, put_weights, weights_of
 
 from tomopipe.cor.ai.inputs import Inputs
-from tomopipe.cor.ai.network import forward, weight_shapes
-from tomopipe.cor.ai.network_model import load_model, predict
+from tomopipe.cor.ai.network import forward, load_model, predict, weight_shapes
 
 
 @pytest.fixture(scope="module")

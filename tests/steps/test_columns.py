@@ -120,7 +120,7 @@ def looked_at(truth, tmp_path_factory):
         )
         outputs = folder / "prediction.json", folder / "center.txt"
         prediction = predict_cor(
-            files[2], files[1], *outputs, methods=["registration"], min_confidence=0.5
+            files[2], files[1], *outputs, methods=["classical"], min_confidence=0.5
         )
         found[str(columns)] = folder, sweep, prediction
     return found
@@ -134,7 +134,7 @@ def test_cors_are_those_of_the_whole_detector(looked_at, columns):
     assert (sweep["first_col"], sweep["n_cols"]) == (columns[0], columns[1] - columns[0] + 1)
     assert prediction["cor_px"] == pytest.approx(COR_PX, abs=0.1)
     assert prediction["cor_px"] == pytest.approx(plain["cor_px"], abs=0.05)
-    curve_px = prediction["methods"]["registration"]["curve"]["cor_px"]
+    curve_px = prediction["methods"]["classical"]["curve"]["cor_px"]
     assert columns[0] <= min(curve_px) < COR_PX < max(curve_px) <= columns[1]
 
 

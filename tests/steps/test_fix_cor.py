@@ -252,8 +252,8 @@ OWN = {"method": "ai", "model": {"name": "own", "sha256": "0" * 64}}
         (SHIPPED, {"protect_confident": None}, "1100", False),
         (OWN, {}, "1100", False),
         (OWN, {"protect_confident": 0.9}, "1100", True),
-        ({"method": "sum"}, {}, "1100", False),
-        ({"method": "sum"}, {"protect_confident": 0.9}, "1100", True),
+        ({"method": "classical"}, {}, "1100", False),
+        ({"method": "classical"}, {"protect_confident": 0.9}, "1100", True),
         (SHIPPED | {"cor_px": 1000.5}, {"protect_manual": False}, "1100", False),  # by hand
     ],
 )

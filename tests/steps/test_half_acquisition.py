@@ -176,7 +176,7 @@ def test_a_sample_that_slices_cut_off_is_told(tmp_path, mode, n_warnings):
     _try(truth, center_px=66, half_acquisition=mode)
     folder = tmp_path / "try_center" / "a_1"
     paths = [folder / name for name in ("rows.h5", "try.json", "prediction.json", "center.txt")]
-    found = predict_cor(*paths, methods=["sum"], min_confidence=0.3)
+    found = predict_cor(*paths, methods=["classical"], min_confidence=0.3)
     assert found["cor_px"] == pytest.approx(66.2, abs=0.5)
     assert [text[:16] for text in found["warnings"]] == n_warnings * ["slices end 48 px"]
 

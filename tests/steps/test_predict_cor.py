@@ -11,7 +11,6 @@ from find_rows import THETA_180_DEG, rows_of, scan
 from phantoms import make_phantom, write_scan
 
 from tests.step_calls import predict_cor, try_recon
-from tomopipe.cor import methods as cor_methods
 from tomopipe.cor.answer import Answer
 from tomopipe.cor.curves import KINDS
 from tomopipe.cor.roll import UsedRows
@@ -19,7 +18,7 @@ from tomopipe.cor.rows_file import failed_rows, read_rows, write_rows
 from tomopipe.steps.predict_cor import _with_tilt
 from tomopipe.storage.atomic import write_json
 
-METHODS = ["registration", "sum"]
+METHODS = ["classical"]
 COR_PX = 72.81
 
 
@@ -53,17 +52,18 @@ def test_an_accepted_cor_is_in_both_files(run):
     prediction, text = run()
     assert prediction["cor_px"] == pytest.approx(COR_PX, abs=0.25)
     assert prediction["best_cor_px"] == prediction["cor_px"]
-    assert (prediction["verdict"], prediction["method"]) == ("resolved", "registration")
+    assert (prediction["verdict"], prediction["method"]) == ("resolved", "classical")
     assert 0.5 <= prediction["confidence"] <= 1
     assert prediction["reason"] == ""
     assert text == f"{prediction['cor_px']:.2f}\n"
 
 
 def test_each_method_leaves_its_estimate_and_curve(run):
-    prediction, _ = run()
-    assert list(prediction["methods"]) == sorted(METHODS)
+    prediction, _ = run(methods=["classical", "ai"])
+    assert prediction["method"] == "classical"  # the first one
+    assert list(prediction["methods"]) == ["ai", "classical"]
     for method in prediction["methods"].values():
-        assert set(method) == {"best_cor_px", "confidence", "verdict", "reason", "curve"}
+        assert {"best_cor_px", "confidence", "verdict", "reason", "curve"} <= set(method)
         assert method["best_cor_px"] == pytest.approx(COR_PX, abs=0.5)
         assert method["curve"]["cor_px"] == np.arange(55, 105, 0.5).tolist()
         best = np.argmax(method["curve"]["score"])
@@ -73,12 +73,12 @@ def test_each_method_leaves_its_estimate_and_curve(run):
 def test_the_curve_of_each_kind_of_evidence_is_kept_where_it_was_looked_at(run):
     grid_px = np.arange(55, 105, 0.5)
     rows = replace(rows_of(scan(COR_PX, counts=5000), THETA_180_DEG), first_col=7)
-    evidence = run(rows, {"cor_px": (grid_px + 7).tolist()}, methods=["sum"])[0]["evidence"]
+    evidence = run(rows, {"cor_px": (grid_px + 7).tolist()}, methods=["ai"])[0]["evidence"]
     assert evidence["cor_px"] == (grid_px + 7).tolist()
     assert set(evidence["score"]) == set(KINDS)
     for score in evidence["score"].values():
         assert evidence["cor_px"][np.argmax(score)] == pytest.approx(COR_PX + 7, abs=1)
-    assert "evidence" not in run(methods=["registration"])[0]
+    assert "evidence" not in run()[0]
 
 
 def saturated_scan(path, frames):
@@ -103,7 +103,7 @@ def predicted(folder, raw, corrections=None, **options):
     files = [folder / name for name in ("try.tif", "try.json", "rows.h5")]
     sweep = try_recon(raw, *files, width_px=12, device="cpu", corrections=corrections)
     out = folder / "prediction.json", folder / "center_of_rotation.txt"
-    asked = {"methods": ["sum"], "min_confidence": 0.3, **options}
+    asked = {"methods": METHODS, "min_confidence": 0.3, **options}
     prediction = predict_cor(files[2], files[1], *out, **asked)
     return sweep, prediction, out[1].read_text("utf-8")
 
@@ -184,7 +184,7 @@ def test_projections_never_written_are_named(tmp_path):
 @pytest.mark.parametrize(("stated_deg", "shown"), [(180, ""), (90, "180")])
 def test_angles_of_the_wrong_scale_are_doubted(run, stated_deg, shown):
     rows = rows_of(scan(COR_PX, counts=5000), np.linspace(0, stated_deg, 181))
-    prediction, text = run(rows, methods=["ai", "sum"])
+    prediction, text = run(rows, methods=["ai"])
     assert float(text) == pytest.approx(COR_PX, abs=0.25)
     expected = f"the angles cover 90 degrees, the projections show {shown}: if so, set input.angles"
     assert prediction["warnings"] == prediction.get("doubts", [])
@@ -215,7 +215,7 @@ def test_a_helical_scan_is_doubted(run):
         climbing[frame] = tall[frame, frame // 6 : frame // 6 + 8]
     prediction, _ = run(rows_of(still, theta_deg))
     assert "doubts" not in prediction
-    prediction, text = run(rows_of(climbing, theta_deg), methods=["ai", "sum"])
+    prediction, text = run(rows_of(climbing, theta_deg), methods=["ai"])
     assert float(text) == pytest.approx(COR_PX, abs=1)
     (doubt,) = prediction["doubts"]
     assert doubt.startswith("projections 360 degrees apart differ: a helical scan")
@@ -225,7 +225,7 @@ def test_a_helical_scan_is_doubted(run):
 def test_a_stage_that_stood_still_is_doubted_or_refused_with_its_reason(run):
     theta_deg = np.linspace(0, 180, 181)
     standing = scan(COR_PX, theta_deg=0 * theta_deg, counts=20000)
-    prediction, _ = run(rows_of(standing, theta_deg), methods=["ai", "sum"])
+    prediction, _ = run(rows_of(standing, theta_deg), methods=["ai"])
     told = [prediction["reason"], *prediction.get("doubts", [])]
     assert any("did the stage rotate?" in text for text in told)
 
@@ -239,7 +239,7 @@ def test_a_drift_sideways_is_a_doubt_and_moves_no_cor(run):
     for i, frame in enumerate(projections):
         for row in frame:
             row[:] = np.interp(columns - 6 * (i / 360 - 0.5), columns, row)
-    prediction, text = run(rows_of(projections, theta_deg), methods=["ai", "sum"])
+    prediction, text = run(rows_of(projections, theta_deg), methods=["ai"])
     assert float(text) == pytest.approx(COR_PX, abs=1.5)
     (doubt,) = prediction["doubts"]
     assert doubt.startswith("the sample or the axis drifted sideways during the scan")
@@ -264,7 +264,7 @@ def test_a_tilted_axis_is_told(tmp_path, slope_px, used, told):
     write_rows(rows_of(projections, np.linspace(0, 180, 91)), tmp_path / "rows.h5")
     write_json({"cor_px": np.arange(55, 105, 0.5).tolist()}, tmp_path / "try.json")
     files = [tmp_path / name for name in ("rows.h5", "try.json", "prediction.json", "center.txt")]
-    prediction = predict_cor(*files, methods=["ai", "sum"], used=used)
+    prediction = predict_cor(*files, methods=["ai"], used=used)
     assert prediction["roll_px_per_100_rows"] == pytest.approx(100 * slope_px, abs=0.1)
     words = " off at the outermost rows; `preprocess: {roll_deg"
     found = [warning.replace(words, "") for warning in prediction["warnings"]]
@@ -276,7 +276,7 @@ def test_half_acquisition_next_to_an_edge_is_no_failure(run):
     cor_px, theta_deg = 92.5, np.arange(0, 360, 2.0)
     wide = make_phantom("rock", 190, 32, 0)
     projections = scan(cor_px, n_cols=96, n_rows=32, theta_deg=theta_deg, phantom=wide, counts=9000)
-    prediction, _ = run(rows_of(projections, theta_deg), methods=["ai", "sum"], min_confidence=0.1)
+    prediction, _ = run(rows_of(projections, theta_deg), methods=["ai"], min_confidence=0.1)
     assert prediction["verdict"] != "failed"
     assert prediction["cor_px"] == pytest.approx(cor_px, abs=1)
 
@@ -352,7 +352,7 @@ def test_angles_that_jump_make_a_cor_doubtful_and_explain_one_that_is_not_accept
     ("corrections", "skip", "named"),
     [
         ({}, [], "[60, 79]"),
-        ({}, [[0, 9]], "[60, 79]"),  # as recorded, not of those in use
+        ({}, [[20, 29]], "[60, 79]"),  # as recorded, not of those in use
         ({"flats": "none", "darks": "none"}, [], "[60, 79]"),
         ({"air_px": 8}, [], ""),  # scaled to the air the values are right
     ],
@@ -368,7 +368,7 @@ def test_a_beam_that_is_lost_for_a_while_makes_a_scan_doubtful(tmp_path, correct
     known = {"skip_projections": skip}
     try_recon(raw, *files, width_px=12, device="cpu", corrections=corrections, known=known)
     out = tmp_path / "prediction.json", tmp_path / "center_of_rotation.txt"
-    prediction = predict_cor(files[2], files[1], *out, methods=["sum"], min_confidence=0.3)
+    prediction = predict_cor(files[2], files[1], *out, methods=METHODS, min_confidence=0.3)
     assert prediction["cor_px"] == pytest.approx(truth.cor_px, abs=0.5)
     doubts = [text for text in prediction.get("doubts", []) if "far darker" in text]
     assert len(doubts) == bool(named)
@@ -449,21 +449,14 @@ def test_roll_is_reported_where_many_rows_resolve(run):
     assert "roll_px_per_100_rows" not in run(rows)[0]
 
 
-def test_the_configured_order_decides(run):
-    assert run(methods=["sum", "registration"])[0]["method"] == "sum"
-    only, _ = run(methods=["sum"])
-    assert list(only["methods"]) == ["sum"]
-
-
-def test_below_the_limit_the_best_estimate_stays_and_nothing_is_accepted(run, monkeypatch):
-    curve = np.arange(3.0)
-    unsure = Answer("registration", 80.123456, 0.4, "resolved", "weak", curve, curve)
-    monkeypatch.setitem(cor_methods.CLASSICAL, "registration", lambda curves, candidates_px: unsure)
-    prediction, text = run(methods=["registration"])
-    assert (prediction["best_cor_px"], prediction["cor_px"], text) == (80.1235, None, "")
-    assert "weak" in prediction["reason"]
-    accepted, text = run(methods=["registration"], min_confidence=0.4)
-    assert (accepted["cor_px"], text) == (80.1235, "80.12\n")
+def test_below_the_limit_the_best_estimate_stays_and_nothing_is_accepted(run):
+    rows = replace(rows_of(scan(COR_PX, counts=5000), THETA_180_DEG), theta_missing=True)
+    prediction, text = run(rows, min_confidence=0.9)
+    assert (prediction["cor_px"], prediction["confidence"], text) == (None, 0.8, "")
+    assert prediction["best_cor_px"] == pytest.approx(COR_PX, abs=0.25)
+    assert "0.9 needed" in prediction["reason"]
+    accepted, text = run(rows, min_confidence=0.8)
+    assert text == f"{accepted['cor_px']:.2f}\n"
 
 
 @pytest.mark.parametrize("first_px", [90, 20], ids=["answer left of the grid", "right of it"])
@@ -513,20 +506,19 @@ def test_a_method_that_raises_fails_the_prediction_with_a_traceback(run, monkeyp
     def broken(curves, candidates_px):
         raise RuntimeError("singular\nmatrix")
 
-    monkeypatch.setitem(cor_methods.CLASSICAL, "sum", broken)
+    monkeypatch.setattr("tomopipe.cor.methods.find_classical", broken)
     with caplog.at_level(logging.ERROR):
         prediction, text = run()
     assert (prediction["verdict"], prediction["cor_px"], text) == ("failed", None, "")
-    assert prediction["reason"] == "sum: RuntimeError: singular matrix"
-    assert prediction["methods"]["registration"]["verdict"] == "resolved"
+    assert prediction["reason"] == "classical: RuntimeError: singular matrix"
     assert "Traceback" in caplog.text
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_result_that_is_no_number_is_a_failure(run, monkeypatch, bad):
     curve = np.arange(3.0)
-    result = Answer("registration", bad, 0.9, "resolved", "", curve, curve)
-    monkeypatch.setitem(cor_methods.CLASSICAL, "registration", lambda curves, candidates_px: result)
+    result = Answer("classical", bad, 0.9, "resolved", "", curve, curve)
+    monkeypatch.setattr("tomopipe.cor.methods.find_classical", lambda *_: result)
     assert run()[0]["verdict"] == "failed"
 
 
@@ -534,7 +526,7 @@ def test_a_lack_of_memory_is_raised_for_a_second_attempt(run, monkeypatch):
     def greedy(curves, candidates_px):
         raise MemoryError
 
-    monkeypatch.setitem(cor_methods.CLASSICAL, "registration", greedy)
+    monkeypatch.setattr("tomopipe.cor.methods.find_classical", greedy)
     with pytest.raises(MemoryError):
         run()
 

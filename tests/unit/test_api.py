@@ -205,7 +205,7 @@ def test_values_that_are_not_finite_are_warned_of_and_count_as_0(page):
 def test_what_cannot_be_asked_is_refused_in_words(page):
     sinograms, theta_deg = page["sinograms"], np.array(page["theta_deg"])
     for methods in (["vo"], "ai", ["dinov2"], ()):
-        with pytest.raises(ValueError, match="methods: expected a list of ai, sum, registration"):
+        with pytest.raises(ValueError, match="methods: expected a list of ai, classical"):
             tp.find_cor(sinograms, theta_deg, methods=methods)
     for width_px in (0, -3, np.nan):
         with pytest.raises(ValueError, match="width_px: expected a number above 0"):

@@ -156,7 +156,7 @@ def new_campaign(
     folder: Path,
     cors_px: dict[str, float] = CORS_PX,
     *,
-    methods: tuple[str, ...] = ("registration",),
+    methods: tuple[str, ...] = ("classical",),
 ) -> Path:
     """Write a campaign that has not run; `methods` is empty for those of the defaults.
 

@@ -72,7 +72,7 @@ def write_mixed(folder: Path) -> Path:
     (folder / "config.yaml").write_text(
         "campaign: {scans: [raw/*.h5, raw/*.nx, tiff/*/]}\n"
         "input: {energy_kev: 25, distance_mm: 20, pixel_size_um: 1}\n"
-        "predict_cor: {methods: [registration, ai]}\n"
+        "predict_cor: {methods: [classical, ai]}\n"
         "try_recon: {width_px: 8, step_px: 1}\n"
         "storage: {keep_try: false}\n"
         "overrides:\n"

@@ -108,7 +108,7 @@ def mixed(tmp_path_factory):
         "campaign: {scans: [raw/*.h5, raw/*.nx, raw/*.nxs, raw/*.hdf, tiff/fold*/, tiff/*.tif]}\n"
         "input: {pixel_size_um: 0.65}\n"
         "try_recon: {width_px: 8, step_px: 1}\n"
-        "predict_cor: {methods: [registration]}\n"  # loads no network
+        "predict_cor: {methods: [classical]}\n"  # loads no network
         "overrides:\n"
         "- scans: [named_1]\n"
         "  input:\n"

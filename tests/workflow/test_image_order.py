@@ -44,7 +44,7 @@ def made(tmp_path_factory):
         "input: {angles: {start: 0, stop: 180}}\n"
         "overrides: [{scans: [signed], input: {angles: {start: -90, stop: 90}}}]\n"
         "try_recon: {width_px: 8, step_px: 1}\n"
-        "predict_cor: {methods: [registration]}\n"  # loads no network
+        "predict_cor: {methods: [classical]}\n"  # loads no network
         "export_star: {enabled: false}\n"
     )
     assert snakemake(folder).status == 0

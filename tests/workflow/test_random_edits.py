@@ -65,7 +65,7 @@ OPTIONS = {
         "format": ["stack", "tiff"],
     },
     "predict_cor": {
-        "methods": [["ai", "sum"], ["sum"], ["sum", "ai"]],
+        "methods": [["ai"], ["classical"], ["classical", "ai"]],
         "min_confidence": [0.5, 0.45, 0.99],
         "max_bad_frames": [0.1, 0.2],
     },

@@ -223,7 +223,7 @@ def test_predict_cor_option(campaign):
 
 
 def test_another_method_that_finds_the_same_makes_no_volume(campaign):
-    configure(campaign, "predict_cor", methods=["registration", "sum"])
+    configure(campaign, "predict_cor", methods=["classical", "ai"])
     jobs = {*jobs_of("predict_cor"), "fix_cor:a", "fix_cor:b", "resolve_cor", "report"}
     expect(campaign, jobs, pending=True)
 
@@ -365,7 +365,7 @@ def test_cor_of_a_series_mean_moves_with_its_donor(campaign):
     expect(campaign, {"fix_cor:b", "resolve_cor", *changed("b_1", "b_2"), *TAIL})
 
 
-@pytest.mark.parametrize("methods", [("registration",), ()])
+@pytest.mark.parametrize("methods", [("classical",), ()])
 def test_scans_of_known_cor_get_their_volume_alone(tmp_path, methods):
     """All CORs are imported before the first run; then one is taken away, then all are searched."""
     scans = {"a_1": 48.5, "a_2": 49.0}

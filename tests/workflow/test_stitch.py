@@ -35,7 +35,7 @@ def write_stacks(folder, stacks):
     (folder / "config.yaml").write_text(
         "campaign: {scans: [raw/*.h5]}\n"
         "try_recon: {width_px: 5, step_px: 1}\n"
-        "predict_cor: {methods: [registration]}\n"
+        "predict_cor: {methods: [classical]}\n"
         "export_star: {enabled: false}\n"
         f"stitch: {{stacks: {json.dumps(members)}}}\n"
     )

@@ -318,7 +318,7 @@ def test_two_campaigns_on_the_same_raw_files_keep_their_sidecars(campaign, tmp_p
     other.mkdir()
     (other / "config.yaml").write_text(
         f"campaign: {{scans: ['{campaign}/raw/b_*.h5']}}\ntry_recon: {{width_px: 8, step_px: 1}}\n"
-        "predict_cor: {methods: [registration]}\n"
+        "predict_cor: {methods: [classical]}\n"
     )
     for path in campaign.glob("raw/*.cor.json"):
         path.unlink()  # they name the folder in which the campaign was made

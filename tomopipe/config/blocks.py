@@ -15,9 +15,10 @@ from tomopipe.config.base import (
     not_carried,
     option,
 )
+from tomopipe.retired import RETIRED
 from tomopipe.volume_formats import ALL_COMPRESSIONS, COMPRESSIONS, FORMATS
 
-METHODS = ("ai", "sum", "registration")
+METHODS = ("ai", "classical")
 CHECKPOINT_METHODS = ("dinov2",)
 """Methods that need a file that the user has."""
 FILTERS = ("ramp", "shepp-logan", "cosine", "hann", "hamming", "parzen", "butterworth")
@@ -353,7 +354,7 @@ class PredictCorBlock(Block):
         only=False,
     )
     methods: list[Literal[(*METHODS, *CHECKPOINT_METHODS)]] = option(  # type: ignore[valid-type]
-        ["ai", "sum"],
+        ["ai"],
         "Methods in order: the first confident one wins, unless another contradicts "
         "it. []: none, CORs are set by hand or resolve_cor: default_px.",
     )
@@ -383,6 +384,18 @@ class PredictCorBlock(Block):
     def in_effect(self) -> Self:
         """Return the block without duplicates of methods."""
         return self.model_copy(update={"methods": list(dict.fromkeys(self.methods))})
+
+    @field_validator("methods", mode="before")
+    @classmethod
+    def _without_sum(cls, methods: Any) -> Any:
+        """Take `[ai, sum]`, the former default, for `[ai]`; refuse what else has gone."""
+        if not isinstance(methods, list):
+            return methods
+        for gone in ("registration", *(["sum"] if "ai" not in methods else [])):
+            if gone in methods:
+                key = f"predict_cor.methods: {gone}"
+                raise ValueError(f"{key} is no longer there: {RETIRED[key]}")
+        return [name for name in methods if name != "sum"]
 
     @model_validator(mode="after")
     def _a_checkpoint_for_dinov2(self) -> "PredictCorBlock":

@@ -1,8 +1,7 @@
 """All evidence about the COR of one scan as curves on one grid, and its refinement near a COR.
 
 The grid spans the whole detector in steps of half a binned column; binning leaves about 256 to 384
-columns, whatever the detector. `tomopipe.cor.evidence_sum` adds the curves up, and they are the
-input of the network; nothing is decided in this module.
+columns, whatever the detector. They are the input of the network; nothing is decided here.
 """
 
 from dataclasses import dataclass
@@ -17,8 +16,14 @@ from tomopipe.cor.cross_correlation import difference_score, register, registrat
 from tomopipe.cor.mass import centre_of_mass, has_air
 from tomopipe.cor.opposing import OpposingLines
 from tomopipe.cor.prepared import Prepared
-from tomopipe.cor.sharpness import MEASURES
-from tomopipe.cor.slices import Reconstruct, coarse_slices, in_own_units, reconstruct, refine_slices
+from tomopipe.cor.slices import (
+    MEASURES,
+    Reconstruct,
+    coarse_slices,
+    in_own_units,
+    reconstruct,
+    refine_slices,
+)
 from tomopipe.cor.total_variation import MinimumTotalVariation, minimum_total_variation
 from tomopipe.cor.wedge import coarse_wedge, refine_wedge
 from tomopipe.geometry import unbin_cor
@@ -144,11 +149,21 @@ def _registration_curves(prepared: Prepared, binning: int) -> tuple[Found, NDArr
             texture = matched[1][-1]
     if prepared.most_lines is not None:
         result["difference"] = cor_px, difference_score(prepared.most_lines.binned(binning))
-    if prepared.moving is not None:
-        moving = prepared.moving.binned(binning)
-        power = _MOVING_OVERLAP[prepared.angles.full_rotation]
-        result["moving"] = cor_px, difference_score(moving, _MOVING_PX, power)
+    if (moving := moving_curve(prepared, binning)) is not None:
+        result["moving"] = moving
     return result, texture
+
+
+def moving_curve(
+    prepared: Prepared, binning: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """CORs and the difference of opposing lines without fixed patterns; None: there are no such."""
+    if prepared.moving is None:
+        return None
+    moving = prepared.moving.binned(binning)
+    power = _MOVING_OVERLAP[prepared.angles.full_rotation]
+    score = difference_score(moving, _MOVING_PX, power)
+    return unbin_cor(np.arange(len(score)) / 2, binning=binning), score
 
 
 def _opposing(prepared: Prepared) -> dict[str, OpposingLines]:

@@ -1,11 +1,11 @@
 """Methods that find the centre of rotation (COR): each makes an `Answer` of a scan's curves.
 
 `choose` makes one decision of several. A new method is a module with such a function and a line in
-`CLASSICAL`.
+`ask`.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,21 +13,13 @@ from numpy.typing import DTypeLike, NDArray
 
 from tomopipe.cor.ai.finder import find_ai
 from tomopipe.cor.answer import Answer
+from tomopipe.cor.classical import find_classical
 from tomopipe.cor.cor_value import format_confidence
 from tomopipe.cor.curves import Curves
-from tomopipe.cor.evidence_sum import find_sum
-from tomopipe.cor.registration import find_registration
 from tomopipe.errors import TomopipeError
 
-CLASSICAL: dict[str, Callable[[Curves, NDArray[np.float64]], Answer]] = {
-    "sum": find_sum,
-    "registration": find_registration,
-}
-"""Methods without weights, by the names that the config uses."""
-
-CONFIRMS_PX = 2.0  # another method as near as that confirms `ai` without confidence
 # Verdicts by how useful their estimates are to a person.
-_RANK = {"resolved": 0, "ambiguous": 1, "edge": 2, "flat": 3, "failed": 4}
+_RANK = {"resolved": 0, "ambiguous": 1, "edge": 2, "flat": 3}
 
 
 @dataclass(frozen=True, repr=False)
@@ -79,14 +71,10 @@ def ask(
     """
     if name == "ai":
         return find_ai(curves, candidates_px, weights or "shipped")
-    if name == "dinov2" and weights is not None:
-        return _ask_dinov2(curves, candidates_px, weights)
-    return CLASSICAL[name](curves, candidates_px)
-
-
-def _ask_dinov2(
-    curves: Curves, candidates_px: NDArray[np.float64], checkpoint: str | os.PathLike[str]
-) -> Answer:
+    if name == "classical":
+        return find_classical(curves, candidates_px)
+    if name != "dinov2" or weights is None:
+        raise ValueError(f"name: expected ai, classical, or dinov2 with weights; got {name!r}")
     try:
         from tomopipe.cor.ai.dinov2 import find_dinov2
         from tomopipe.cor.ai.dinov2_network import read_checkpoint
@@ -95,7 +83,7 @@ def _ask_dinov2(
             f"predict_cor.methods: dinov2 cannot run: {error}. "
             "Install its libraries: pip install 'tomopipe[torch]'"
         ) from error
-    return find_dinov2(curves, candidates_px, read_checkpoint(checkpoint))
+    return find_dinov2(curves, candidates_px, read_checkpoint(weights))
 
 
 def choose(answers: Sequence[Answer], min_confidence: float, apart_px: float) -> Decision:
@@ -106,16 +94,15 @@ def choose(answers: Sequence[Answer], min_confidence: float, apart_px: float) ->
     contradict each other.
 
     If no method is confident, no COR is accepted: the estimate of `ai`, or else the best one, with
-    the reason. A contradiction: "ambiguous"; without confidence `ai` contradicts what is more than
-    2 px away. A method that failed makes the decision "failed", whatever the others say, but for
-    `ai` beside `sum`: then the reason says why `ai` has no answer.
+    the reason. A contradiction: "ambiguous". A method that failed makes the decision "failed",
+    whatever the others say.
     """
     if not answers:
         raise ValueError("answers: expected at least one method's, got none")
-    spared = {"ai"} if any(answer.method == "sum" for answer in answers) else set()
     for answer in answers:
-        if answer.verdict == "failed" and answer.method not in spared:
-            return Decision(None, None, 0.0, "failed", answer.method, _with_reason(answer))
+        if answer.verdict == "failed":
+            reason = f"{answer.method}: {answer.reason}"
+            return Decision(None, None, 0.0, "failed", answer.method, reason)
     confident = [
         answer
         for answer in answers
@@ -123,58 +110,24 @@ def choose(answers: Sequence[Answer], min_confidence: float, apart_px: float) ->
     ]
     if not confident:
         return _undecided(answers, min_confidence)
-    first = confident[0]
-    for other in answers:
-        limit_px = apart_px if other in confident else CONFIRMS_PX if other.method == "ai" else None
-        away_px = _apart_px(first, other)
-        if limit_px is not None and away_px is not None and away_px > limit_px:
-            return _contradiction(first, other)
-    best_px, why_not_ai = first.best_cor_px, _no_answer_of_ai(answers, first, min_confidence)
-    reason = "; ".join(filter(None, [first.reason, why_not_ai]))
-    return Decision(best_px, best_px, first.confidence, "resolved", first.method, reason)
-
-
-def _apart_px(first: Answer, other: Answer) -> float | None:
-    if first.best_cor_px is None or other.best_cor_px is None:
-        return None
-    return abs(first.best_cor_px - other.best_cor_px)
-
-
-def _contradiction(first: Answer, other: Answer) -> Decision:
-    reason = " and ".join(
-        f"{answer.method} finds {answer.best_cor_px:.2f} px ({answer.confidence:.2f})"
-        for answer in (first, other)
-    )
-    confidence = min(first.confidence * (1.0 - other.confidence), other.confidence)
-    return Decision(first.best_cor_px, None, confidence, "ambiguous", first.method, reason)
-
-
-def _no_answer_of_ai(answers: Sequence[Answer], first: Answer, min_confidence: float) -> str:
-    """Say why another method answers instead of `ai`, asked before it; "" where none does."""
-    before = answers[: answers.index(first)]
-    return "; ".join(
-        f"no COR by {answer.method}: {answer.reason or _too_low(answer, min_confidence)}"
-        for answer in before
-        if answer.method == "ai"
-    )
-
-
-def _with_reason(answer: Answer) -> str:
-    return f"{answer.method}: {answer.reason}"
-
-
-def _too_low(answer: Answer, min_confidence: float) -> str:
-    shown = format_confidence(answer.confidence, min_confidence)
-    return f"confidence {shown}, {min_confidence:g} needed"
+    first, best_px = confident[0], confident[0].best_cor_px
+    for other in confident:
+        if abs((other.best_cor_px or 0.0) - (best_px or 0.0)) > apart_px:
+            reason = " and ".join(
+                f"{answer.method} finds {answer.best_cor_px:.2f} px ({answer.confidence:.2f})"
+                for answer in (first, other)
+            )
+            confidence = min(first.confidence * (1.0 - other.confidence), other.confidence)
+            return Decision(best_px, None, confidence, "ambiguous", first.method, reason)
+    return Decision(best_px, best_px, first.confidence, "resolved", first.method, first.reason)
 
 
 def _undecided(answers: Sequence[Answer], min_confidence: float) -> Decision:
     """Take the best estimate for people to start from, that of `ai`; accept none."""
-    trusted = [answer for answer in answers if answer.method == "ai" and answer.verdict != "failed"]
-    best = min(trusted or answers, key=lambda answer: (_RANK[answer.verdict], -answer.confidence))
-    worded = f"{best.method}: {best.reason or 'low confidence'}"
+    of_ai = [answer for answer in answers if answer.method == "ai"]
+    best = min(of_ai or answers, key=lambda answer: (_RANK[answer.verdict], -answer.confidence))
+    reason = f"{best.method}: {best.reason or 'low confidence'}"
     if best.verdict == "resolved":
-        worded += f" ({_too_low(best, min_confidence)})"
-    failed = [f"failed, {_with_reason(answer)}" for answer in answers if answer.verdict == "failed"]
-    reason = "; ".join([worded, *failed])
+        shown = format_confidence(best.confidence, min_confidence)
+        reason += f" (confidence {shown}, {min_confidence:g} needed)"
     return Decision(best.best_cor_px, None, best.confidence, best.verdict, best.method, reason)

@@ -89,18 +89,6 @@ def outlier_limit(cor_px: Sequence[float], *, max_delta_px: float) -> tuple[floa
     return median_px, min(max_delta_px, max(MIN_LIMIT_PX, MAD_FACTOR * mad_px))
 
 
-def flag_outliers(cor_px: Sequence[float], *, max_delta_px: float) -> list[bool]:
-    """Flag CORs further from the median of their series than `outlier_limit` says.
-
-    NaN and inf are unknown: missing, not outlying, and never flagged.
-    """
-    median_px, limit_px = outlier_limit(cor_px, max_delta_px=max_delta_px)
-    return [
-        math.isfinite(value_px) and abs(value_px - median_px) > limit_px + _ROUNDING_PX
-        for value_px in cor_px
-    ]
-
-
 def fix_series(
     members: Sequence[Member],
     *,
@@ -125,54 +113,36 @@ def fix_series(
     .. [1] TomoGUI manual, "COR Management", "Fix COR Outliers".
     """
     chosen = sorted((m for m in members if m.selected), key=lambda m: (m.index, m.scan))
-    start = [_start(member) for member in chosen]
-    before = _flagged(start, max_delta_px)
+    before = _flagged([_start(member) for member in chosen], max_delta_px)
     kept_by_hand = [protect_manual and row.source == "manual" for row in before]
     good = [
-        position
-        for position, row in enumerate(before)
-        if not math.isnan(row.before_px) and (kept_by_hand[position] or not row.flagged)
+        row
+        for row, by_hand in zip(before, kept_by_hand, strict=True)
+        if not math.isnan(row.before_px) and (by_hand or not row.flagged)
     ]
     after, donors_px = [], []
-    for position, member in enumerate(chosen):
+    for row, member, by_hand in zip(before, chosen, kept_by_hand, strict=True):
         is_confident = (
-            protect_confident is not None
-            and before[position].source != "manual"
+            row.flagged
+            and row.source != "manual"
+            and protect_confident is not None
             and member.confidence >= protect_confident
         )
-        if before[position].flagged and kept_by_hand[position]:
-            row = _noted(before[position], "manual, kept")
-        elif before[position].flagged:
-            row = _replaced(before, position, good, member.n_cols)
-            if is_confident:
-                row = _confident_outlier(start[position], row, member.confidence)
-        elif math.isnan(before[position].before_px):
-            row = _bridged(before, position, good, member.n_cols)
+        if row.flagged and by_hand:
+            fixed = _noted(row, "manual, kept")
+        elif row.flagged or math.isnan(row.before_px):
+            fixed = _by_neighbours(row, good, member.n_cols)
         else:
-            row = before[position]
-        after.append(row)
+            fixed = row
+        if is_confident:
+            fixed = _confident_outlier(_start(member), fixed, member.confidence)
+        after.append(fixed)
         # Fills are no donors: only what was there before, as it is after pass 1.
-        if not (math.isnan(row.before_px) or (row.flagged and is_confident)):
-            donors_px.append(row.after_px)
-    for member in members:
-        if not member.selected and not math.isnan(known_px := _start(member).before_px):
-            donors_px.append(known_px)
+        if not (math.isnan(row.before_px) or is_confident):
+            donors_px.append(fixed.after_px)
+    others_px = (_start(member).before_px for member in members if not member.selected)
+    donors_px += filter(math.isfinite, others_px)
     return [_filled(row, donors_px, member) for row, member in zip(after, chosen, strict=True)]
-
-
-def resolve(
-    fixed_after_px: float | None, default_px: float | None, n_cols: int, *, source: str = "row"
-) -> tuple[float, str] | None:
-    """Decide the COR of a scan: its own after fixing, else the default of the campaign.
-
-    With its source: that of its own, or "default". None, NaN and values off the detector count as
-    absent; None if neither is valid.
-    """
-    if fixed_after_px is not None and is_valid(fixed_after_px, n_cols):
-        return fixed_after_px, source
-    if default_px is not None and is_valid(default_px, n_cols):
-        return default_px, "default"
-    return None
 
 
 def is_by_file(reason: str) -> bool:
@@ -232,30 +202,43 @@ def _flagged(rows: list[Fixed], max_delta_px: float) -> list[Fixed]:
         return rows
     median_px, limit_px = outlier_limit(cor_px, max_delta_px=max_delta_px)
     checked = []
-    for row, flagged in zip(rows, flag_outliers(cor_px, max_delta_px=max_delta_px), strict=True):
+    for row in rows:
+        away_px = abs(row.before_px - median_px)  # NaN is missing, not outlying
+        flagged = away_px > limit_px + _ROUNDING_PX
+        why = f"{away_px:.2f} px from the median {median_px:.2f} of the series"
         checked_row = replace(row, limit_px=limit_px, flagged=flagged)
-        away = f"{abs(row.before_px - median_px):.2f} px from the median {median_px:.2f}"
-        why = f"{away} of the series, limit {limit_px:.2f}"
-        checked.append(_noted(checked_row, why) if flagged else checked_row)
+        checked.append(
+            _noted(checked_row, f"{why}, limit {limit_px:.2f}") if flagged else checked_row
+        )
     return checked
 
 
-def _around(position: int, good: list[int]) -> tuple[int | None, int | None]:
-    """Return the good positions next to one that is not good itself, on both sides."""
-    right = bisect_left(good, position)
-    return good[right - 1] if right > 0 else None, good[right] if right < len(good) else None
+def _by_neighbours(row: Fixed, good: list[Fixed], n_cols: int) -> Fixed:
+    """Replace an outlier by the mean of its nearest good neighbours, or fill a gap with it.
 
-
-def _replaced(rows: list[Fixed], position: int, good: list[int], n_cols: int) -> Fixed:
-    """Replace an outlier by the mean of its nearest good neighbours; report one without any."""
-    neighbours = [rows[near] for near in _around(position, good) if near is not None]
-    if not neighbours:
-        return _noted(rows[position], "no good neighbour, kept")
-    cor_px = _mean([row.before_px for row in neighbours])
+    A gap is filled if there are two and they agree; else it is left to pass 2.
+    """
+    right = bisect_left(good, (row.index, row.scan), key=lambda other: (other.index, other.scan))
+    neighbours = good[max(0, right - 1) : right + 1]
+    is_gap = math.isnan(row.before_px)
+    near_px = [other.before_px for other in neighbours]
+    if is_gap and (
+        len(near_px) < 2 or max(near_px) - min(near_px) > NEIGHBOURS_AGREE_PX + _ROUNDING_PX
+    ):
+        return row
+    if not near_px:
+        return _noted(row, "no good neighbour, kept")
+    cor_px = _mean(near_px)
     if not is_valid(cor_px, n_cols):  # scans of different widths in one series
-        return _noted(rows[position], f"mean of neighbours {off_detector(cor_px, n_cols)}, kept")
-    names = tuple(row.scan for row in neighbours)
-    return replace(rows[position], after_px=cor_px, source="outlier", neighbours=names)
+        off = f"mean of neighbours {off_detector(cor_px, n_cols)}, kept"
+        return row if is_gap else _noted(row, off)
+    fixed = replace(
+        row,
+        after_px=cor_px,
+        source="neighbours" if is_gap else "outlier",
+        neighbours=tuple(other.scan for other in neighbours),
+    )
+    return _noted(fixed, "no COR, neighbours agree") if is_gap else fixed
 
 
 def _confident_outlier(start: Fixed, replaced: Fixed, confidence: float) -> Fixed:
@@ -269,22 +252,6 @@ def _confident_outlier(start: Fixed, replaced: Fixed, confidence: float) -> Fixe
         f"Measured {where}{CONFIDENT_OUTLIER}{confidence:.2f}). The series gives {series}. Check."
     )
     return _noted(replace(start, flagged=True, limit_px=replaced.limit_px), note)
-
-
-def _bridged(rows: list[Fixed], position: int, good: list[int], n_cols: int) -> Fixed:
-    """Fill a gap between two good neighbours that agree; else leave it to pass 2."""
-    left, right = _around(position, good)
-    if left is None or right is None:
-        return rows[position]
-    pair_px = [rows[left].before_px, rows[right].before_px]
-    cor_px = _mean(pair_px)
-    if abs(pair_px[1] - pair_px[0]) > NEIGHBOURS_AGREE_PX + _ROUNDING_PX:
-        return rows[position]
-    if not is_valid(cor_px, n_cols):
-        return rows[position]
-    names = (rows[left].scan, rows[right].scan)
-    row = replace(rows[position], after_px=cor_px, source="neighbours", neighbours=names)
-    return _noted(row, "no COR, neighbours agree")
 
 
 def _filled(row: Fixed, donors_px: list[float], member: Member) -> Fixed:

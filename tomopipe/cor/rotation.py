@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from tomopipe.cor.angle_order import rows_at
-from tomopipe.cor.answer import ramp
 from tomopipe.cor.clean_rows import bin_columns, binning_to
 from tomopipe.cor.prepared import Prepared
 from tomopipe.geometry import bin_cor
@@ -21,14 +20,6 @@ _SMOOTH_PX = 1.5
 _LAGS = 3  # half columns to each side of the COR
 _OTHER_DEG = (35.0, 50.0, 65.0, 80.0, 95.0, 110.0, 125.0, 140.0)
 _STARTS = 4
-
-
-def scan_penalties(prepared: Prepared, cor_px: float) -> dict[str, float]:
-    """Penalties, by their reason, that do not depend on how a COR was found."""
-    return {
-        "the scan has no angles": 0.8 if prepared.rows.theta_missing else 1.0,
-        "lines 180 degrees apart match no better than others": rotation_penalty(prepared, cor_px),
-    }
 
 
 def rotation_penalty(prepared: Prepared, cor_px: float) -> float:
@@ -105,3 +96,8 @@ def _lines(prepared: Prepared, at_rad: NDArray[np.float64], binning: int) -> NDA
     ]
     binned = bin_columns(np.array(lines, dtype=np.float32), binning).astype(np.float64)
     return np.asarray(ndimage.gaussian_filter1d(binned, _SMOOTH_PX, axis=-1, mode="nearest"))
+
+
+def ramp(value: float, zero_at: float, one_at: float) -> float:
+    """Rise linearly from 0 at `zero_at` to 1 at `one_at` (which may be the smaller), clipped."""
+    return float(np.clip((value - zero_at) / (one_at - zero_at), 0.0, 1.0))

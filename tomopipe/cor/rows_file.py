@@ -170,28 +170,22 @@ def _check(rows: Rows, path: str | os.PathLike[str]) -> None:
     """Raise if the arrays of `rows` do not have the shapes of one scan."""
     if rows.failed:
         return
-    for name, (_, ndim) in _ARRAYS.items():
-        if np.ndim(getattr(rows, name)) != ndim:
-            got = np.shape(getattr(rows, name))
-            raise TomopipeError(
-                f"{path}: {name}: expected {ndim} dimensions, got shape {got}. Run try_recon again."
-            )
-    n_kept, n_angles, n_cols = rows.sinograms.shape
-    n_pairs = len(rows.pairs)
-    expected = {
-        "row_index": (n_kept,),
-        "theta_rad": (n_angles,),
-        "pairs": (n_pairs, 2, rows.pairs.shape[2], n_cols if n_pairs else rows.pairs.shape[3]),
-        "pair_theta_rad": (n_pairs, 2 if n_pairs else rows.pair_theta_rad.shape[1]),
-    }
-    if rows.numbers is not None:
-        expected["numbers"] = (n_angles,)
-    if rows.plain_sinograms is not None:
-        expected["plain_sinograms"] = rows.sinograms.shape
-    for name, shape in expected.items():
-        if np.shape(getattr(rows, name)) != shape:
-            got = np.shape(getattr(rows, name))
-            raise TomopipeError(
-                f"{path}: {name}: expected shape {shape} beside sinograms "
-                f"{rows.sinograms.shape}, got {got}. Run try_recon again."
-            )
+    wrong = [name for name, (_, ndim) in _ARRAYS.items() if np.ndim(getattr(rows, name)) != ndim]
+    if not wrong:
+        n_kept, n_angles, n_cols = rows.sinograms.shape
+        n_pairs = len(rows.pairs)
+        expected = {
+            "row_index": (n_kept,),
+            "theta_rad": (n_angles,),
+            "pairs": (n_pairs, 2, rows.pairs.shape[2], n_cols if n_pairs else rows.pairs.shape[3]),
+            "pair_theta_rad": (n_pairs, 2 if n_pairs else rows.pair_theta_rad.shape[1]),
+            "numbers": () if rows.numbers is None else (n_angles,),
+            "plain_sinograms": () if rows.plain_sinograms is None else rows.sinograms.shape,
+        }
+        wrong = [name for name, shape in expected.items() if np.shape(getattr(rows, name)) != shape]
+    if wrong:
+        got = np.shape(getattr(rows, wrong[0]))
+        raise TomopipeError(
+            f"{path}: {wrong[0]}: expected a shape that fits sinograms {rows.sinograms.shape}, "
+            f"got {got}. Run try_recon again."
+        )

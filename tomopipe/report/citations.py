@@ -16,6 +16,9 @@ from tomopipe.report.records import CampaignRecord, ScanRecord
 from tomopipe.storage.json_files import part
 
 _AZEVEDO = "S. G. Azevedo et al., IEEE Trans. Nucl. Sci. 37, 1525 (1990), doi:10.1109/23.55866"
+_BECK = (
+    "A. Beck, M. Teboulle, IEEE Trans. Image Process. 18, 2419 (2009), doi:10.1109/TIP.2009.2028250"
+)
 _DONATH = "T. Donath et al., J. Opt. Soc. Am. A 23, 1048 (2006), doi:10.1364/JOSAA.23.001048"
 _MASKED = "D. Padfield, IEEE Trans. Image Process. 21, 2706 (2012), doi:10.1109/TIP.2011.2181402"
 _PAGANIN = "D. Paganin et al., J. Microsc. 206, 33 (2002), doi:10.1046/j.1365-2818.2002.01010.x"
@@ -34,8 +37,7 @@ REFERENCES: Mapping[str, tuple[str, ...]] = {
         "M. Ilse et al., ICML (2018), arXiv:1802.04712",
         "X. Tang et al., tomo-center, github.com/xray-imaging/tomo-center",
     ),
-    "COR: sum": (_MASKED, _WEDGE, _DONATH, _AZEVEDO),
-    "COR: registration": (_MASKED,),
+    "COR: classical": (_BECK, _MASKED, _DONATH),
     "Dynamic flats": (
         "V. Van Nieuwenhove et al., Opt. Express 23, 27975 (2015), doi:10.1364/OE.23.027975",
         "C. Jailin et al., J. Synchrotron Rad. 24, 220 (2017), doi:10.1107/S1600577516015812",
@@ -63,10 +65,7 @@ REFERENCES: Mapping[str, tuple[str, ...]] = {
         "M. R. Hestenes, E. Stiefel, J. Res. Natl. Bur. Stand. 49, 409 (1952), "
         "doi:10.6028/jres.049.044",
     ),
-    "Reconstruction: tv": (
-        "A. Beck, M. Teboulle, IEEE Trans. Image Process. 18, 2419 (2009), "
-        "doi:10.1109/TIP.2009.2028250",
-    ),
+    "Reconstruction: tv": (_BECK,),
     "Half acquisition": ("P. S. Cho et al., Phys. Med. Biol. 40, 1863 (1995)",),
 }
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.reruns.made_from import ALSO_READ, Statement
+from tomopipe.reruns.made_from import ALSO_READ, Statement, equal_statements
 from tomopipe.reruns.receipts import Receipts, digest
 from tomopipe.reruns.stated import only_metadata_differ, statement_in
 from tomopipe.reruns.words import (
@@ -103,8 +103,8 @@ class Decisions:
         is that of the scan's COR at present.
         """
         self.right.pop((step, key), None)
-        asked, receipt = digest(target), self.receipts.of(step, key)
-        is_same = receipt is not None and receipt.digest == asked
+        asked, receipt = list(map(digest, equal_statements(target))), self.receipts.of(step, key)
+        is_same = receipt is not None and receipt.digest in asked
         # as nearly all of thousands are
         if receipt and is_same and all(self.receipts.is_unchanged(receipt, p) for p in outputs):
             self.right[step, key] = target
@@ -119,14 +119,14 @@ class Decisions:
                 break
             damage = self.receipts.damage(receipt, path) if path in receipt.files else None
             # what a killed job has made from something else since is told by its statement
-            is_ours = self.receipts.of(step, key) or receipt.digest == asked
+            is_ours = self.receipts.of(step, key) or receipt.digest in asked
             if damage and (is_ours or step in _TABLES):
                 self.damaged.append(f"{path}: {damage}")
                 return self.damaged[-1]
             is_same = is_same and damage == ""
         # copied, touched, or its receipt is gone: what it states itself counts
         made_from = receipt.digest if receipt and is_same else self._digest_in(there)
-        if made_from == asked:
+        if made_from in asked:
             self.right[step, key] = target
             return ""
         if not made_from:

@@ -143,6 +143,18 @@ def _without_empty(blocks: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     return {name: block for name, block in blocks.items() if block}
 
 
+def equal_statements(statement: Statement) -> list[Statement]:
+    """Return the statements whose results are those of this one, itself first.
+
+    `[ai]` was stated as long as the default was `[ai, sum]`, and is the default now.
+    """
+    options = statement.get("options", {})
+    own = options.get("predict_cor", {})
+    if statement["step"] != "predict_cor" or "methods" in own:
+        return [statement]
+    return [statement, statement | {"options": {"predict_cor": own | {"methods": ["ai"]}}}]
+
+
 def block_of(step: str) -> str:
     """Return the block with the options of a step."""
     return "export_star" if step == "export_stack" else step

@@ -229,7 +229,7 @@ def _wrong_network(campaign: Campaign) -> list[str]:
     path = campaign.directory / model
     if model not in campaign.config.predict_cor.own_networks or not path.exists():
         return []
-    from tomopipe.cor.ai.network_model import load_model  # SciPy, which few campaigns need here
+    from tomopipe.cor.ai.network import load_model  # SciPy, which few campaigns need here
 
     try:
         load_model(path)

@@ -38,9 +38,6 @@ if TYPE_CHECKING:
     from tomopipe.cor.roll import UsedRows
 
 
-Weights = Mapping[str, str | os.PathLike[str] | None]
-"""Of each method that has any: "shipped", or a file."""
-
 # of prediction.json without an answer
 _NOTHING: dict[str, Any] = {
     "best_cor_px": None, "cor_px": None, "confidence": 0.0, "method": "", "methods": {},
@@ -74,18 +71,17 @@ def predict_cor(
 
     `prediction_json`, which is returned, gets the statement `made_from` and best_cor_px, cor_px,
     confidence, verdict, method, reason, and all of `methods`; `evidence`, the curves of each kind,
-    if ai or sum used them; roll_px_per_100_rows if several rows show how the COR changes along
+    if ai used them; roll_px_per_100_rows if several rows show how the COR changes along
     them; volume_rows, those of `used`, if what is said of a tilted axis hangs on them; `warnings`:
     sentences on projections without an image, flats that do not fit, a sample that jumped, a tilted
     axis, and a sample that slices will cut off; `doubts`: why an accepted COR needs review, if it
     does. `center_txt` gets the accepted COR with two decimals, or is empty.
 
-    A TomopipeError if ai cannot run, as its weights are missing or not of this version, and they
-    are `options.model`, or sum is not asked.
+    A TomopipeError if ai cannot run, as its weights are missing or not of this version.
     """
     options = options.in_effect()
-    if "ai" in options.methods and (options.model != "shipped" or "sum" not in options.methods):
-        from tomopipe.cor.ai.network_model import load_model
+    if "ai" in options.methods:
+        from tomopipe.cor.ai.network import load_model
 
         load_model(options.model)
     for path in (prediction_json, center_txt):
@@ -95,7 +91,7 @@ def predict_cor(
         take_away(center_txt)  # without it the prediction counts as not made, if this job is killed
     warnings: list[str] = []
     try:
-        prediction = _prediction(rows_h5, try_json, options, used, warnings)
+        prediction = _predict(rows_h5, try_json, options, used, warnings)
     except MemoryError:
         raise
     except Exception as error:
@@ -122,7 +118,7 @@ def predict_cor(
     return prediction
 
 
-def _prediction(
+def _predict(
     rows_h5: str | os.PathLike[str],
     try_json: str | os.PathLike[str],
     options: PredictCorBlock,
@@ -132,19 +128,25 @@ def _prediction(
     """Return the prediction from the files of try_recon; add to `warnings`, also if it fails."""
     corrected = read_rows(rows_h5)
     rows = corrected.plain()  # not what the owner makes of them
-    bad = _with_dim(corrected)
-    bad_frames = warnings_of(bad, rows.sinograms.shape[1])
-    brightness, wrong = _brightness(corrected)
-    warnings += bad_frames + brightness
+    bad, n_angles = _with_dim(corrected), rows.sinograms.shape[1]
+    bad_frames = warnings_of(bad, n_angles)
+    of_flats = warn_of_references(corrected.flat_levels, corrected.dark_levels)
+    spoils = of_flats
+    if corrected.minus_log:
+        bright = warn_of_flats(corrected.sinograms, corrected.flat_levels)
+        spoils = of_flats + bright * is_far_too_bright(corrected.sinograms)
+        of_flats = of_flats + bright
+    warnings += bad_frames + of_flats
     grid = read_json(try_json, "the grid of try_recon")
     candidates_px = _candidates(grid, try_json)
     if rows.failed:
         raise ScanError(rows.failed)
-    prediction = _predict(rows, candidates_px, options, used)
+    if not options.methods:
+        return {**_NOTHING, "verdict": "flat", "reason": NOT_ASKED}
+    prediction = _find(rows, candidates_px, options, used)
     prediction = _without_trust(prediction, rows, bad_frames, options.max_bad_frames)
     if prediction["cor_px"] is not None:
-        doubts = reasons_to_review(bad, rows.sinograms.shape[1]) + wrong
-        prediction = _with(prediction, "doubts", doubts)
+        prediction = _with(prediction, "doubts", reasons_to_review(bad, n_angles) + spoils)
     warnings += [text for text in prediction.get("doubts", ()) if text not in warnings]
     warnings += _cut_off(corrected, grid, prediction["cor_px"])
     return prediction
@@ -190,15 +192,6 @@ def _without_trust(
     return {**plain, "cor_px": None, "verdict": "ambiguous", "reason": reason}
 
 
-def _brightness(rows: Rows) -> tuple[list[str], list[str]]:
-    """Return what is said of flats and darks that do not fit, and what of it spoils the volume."""
-    odd = warn_of_references(rows.flat_levels, rows.dark_levels)
-    if not rows.minus_log:
-        return odd, odd
-    bright = warn_of_flats(rows.sinograms, rows.flat_levels)
-    return odd + bright, odd + bright * is_far_too_bright(rows.sinograms)
-
-
 def _with(prediction: dict[str, Any], key: str, texts: list[str]) -> dict[str, Any]:
     """Return a prediction with more doubts, or warnings."""
     return {**prediction, key: [*prediction.get(key, []), *texts]} if texts else prediction
@@ -242,12 +235,13 @@ def _candidates(grid: Mapping[str, Any], path: str | os.PathLike[str]) -> NDArra
     return np.sort(candidates_px)
 
 
-def _predict(
+def _find(
     rows: Rows,
     candidates_px: NDArray[np.float64],
     options: PredictCorBlock,
     used: "UsedRows | None",
 ) -> dict[str, Any]:
+    """Ask the methods, decide, and measure what else speaks for or against one COR."""
     from tomopipe.cor.curves import Curves
     from tomopipe.cor.drift import warn_of_drift
     from tomopipe.cor.jump import reject_jump
@@ -257,50 +251,47 @@ def _predict(
     from tomopipe.cor.sample_rotation import warn_of_changes, warn_of_standstill
     from tomopipe.cor.stated_angles import warn_of_angles, warn_of_slips
 
-    methods = options.methods
-    weights: Weights = {"dinov2": options.dinov2_checkpoint, "ai": options.model}
-    if not methods:
-        return {**_NOTHING, "verdict": "flat", "reason": NOT_ASKED}
-    curves = Curves(Prepared(rows))
-    evidence = [_ask(name, curves, candidates_px, weights) for name in methods]
-    decision = choose(evidence, options.min_confidence, curves.reach_px)
-    failed: list[str] = []
-    decision, moved = _beside(failed, reject_jump, decision, curves.prepared) or (decision, [])
+    prepared = Prepared(rows)
+    curves = Curves(prepared)
+    weights = {"ai": options.model, "dinov2": options.dinov2_checkpoint}
+    answers = [_ask(name, curves, candidates_px, weights.get(name)) for name in options.methods]
+    decision = choose(answers, options.min_confidence, curves.reach_px)
+    warnings: list[str] = []  # of measures that failed, then of a jump
+    decision, moved = _beside(warnings, reject_jump, decision, prepared) or (decision, [])
     prediction = asdict(decision) | {
         "best_cor_px": _rounded(decision.best_cor_px),
         "cor_px": _rounded(decision.cor_px),
         "confidence": round(decision.confidence, 4),
-        "methods": {answer.method: _method_record(answer) for answer in evidence},
+        "methods": {answer.method: _method_record(answer) for answer in answers},
+        "warnings": warnings,
     }
-    if any(answer.method in ("ai", "sum") and answer.verdict != "failed" for answer in evidence):
-        prediction["evidence"] = _evidence_record(curves, candidates_px)
-    no_network = {answer.method for answer in evidence if answer.verdict == "failed"} & {"ai"}
-    for name, path in weights.items():
-        if name in methods and path is not None and name not in no_network:
-            model = _model_record(name, path)
-            prediction["methods"][name]["model"] = model
-            if decision.method == name:
+    for answer in answers:
+        if answer.method == "ai" and answer.verdict != "failed":
+            prediction["evidence"] = _evidence_record(curves, candidates_px)
+        if path := weights.get(answer.method):
+            model = _model_record(answer.method, path)
+            prediction["methods"][answer.method]["model"] = model
+            if decision.method == answer.method:
                 prediction["model"] = model
-    prediction["warnings"] = failed  # and of what fails from here on
-    failed += moved
+    warnings += moved
     if decision.best_cor_px is None or moved:
         return prediction
     in_use_px = float(bin_cor(decision.best_cor_px, x0=rows.first_col))
     accepted = decision.cor_px is not None
-    result = (
-        _beside(failed, warn_of_angles, curves.prepared, in_use_px, accepted=accepted),
-        _beside(failed, warn_of_slips, curves.prepared),
-        _beside(failed, warn_of_changes, curves.prepared),
-        _beside(failed, warn_of_standstill, curves.prepared),
+    checks = (
+        _beside(warnings, warn_of_angles, prepared, in_use_px, accepted=accepted),
+        _beside(warnings, warn_of_slips, prepared),
+        _beside(warnings, warn_of_changes, prepared),
+        _beside(warnings, warn_of_standstill, prepared),
     )
-    doubts = [doubt for doubt in result if doubt]
+    doubts = [doubt for doubt in checks if doubt]
     if not doubts:  # each of them moves the projections, too
-        drift = _beside(failed, warn_of_drift, curves.prepared, in_use_px)
+        drift = _beside(warnings, warn_of_drift, prepared, in_use_px)
         doubts = [drift] if drift else []
     if not accepted:
         return prediction | {"reason": "; ".join(filter(None, [*doubts, decision.reason]))}
     prediction = _with(prediction, "doubts", doubts)
-    roll = _beside(failed, measure_roll, curves.prepared, in_use_px)
+    roll = _beside(warnings, measure_roll, prepared, in_use_px)
     return prediction if roll is None else _with_tilt(prediction, roll, rows.n_rows, used)
 
 
@@ -317,44 +308,40 @@ def _beside(failed: list[str], measure: Callable[..., Any], *args: Any, **more: 
 
 
 def _ask(
-    name: str, curves: "Curves", candidates_px: NDArray[np.float64], weights: Weights
+    name: str, curves: "Curves", candidates_px: NDArray[np.float64], weights: str | None
 ) -> "Answer":
-    """Run one method; an exception, or a result that is not finite, is recorded as its failure."""
+    """Run one method; an exception, or a result that is not finite, is recorded as its failure.
+
+    A finder sees only the columns in use; its answer is made one in columns of the detector.
+    """
     from tomopipe.cor.answer import nothing
     from tomopipe.cor.methods import ask
 
     try:
         first_col = curves.prepared.rows.first_col
         columns_px = bin_cor(candidates_px, x0=first_col)
-        evidence = _on_detector(ask(name, curves, columns_px, weights.get(name)), first_col)
+        answer = ask(name, curves, columns_px, weights)
     except MemoryError:
         raise
     except Exception as error:
         logger.error("%s failed", name, exc_info=error)
         return nothing(name, "failed", reason_of(error), candidates_px)
-    best_px, confidence = evidence.best_cor_px, evidence.confidence
-    numbers = [*evidence.curve_score, confidence, 0.0 if best_px is None else best_px]
-    if not np.isfinite(numbers).all():
+    best_px = answer.best_cor_px
+    if not np.isfinite([*answer.curve_score, answer.confidence, best_px or 0.0]).all():
         return nothing(name, "failed", "the result is not a finite number", candidates_px)
+    if first_col:
+        counted = f"{answer.reason} (pixels counted from column {first_col})"
+        answer = replace(
+            answer,
+            best_cor_px=None if best_px is None else float(unbin_cor(best_px, x0=first_col)),
+            curve_cor_px=unbin_cor(answer.curve_cor_px, x0=first_col),
+            reason=answer.reason and counted,
+        )
     logger.info(
         "%s: %s, best %s, confidence %.2f %s",
-        name, evidence.verdict, None if best_px is None else round(best_px, 3), confidence,
-        evidence.reason,
+        name, answer.verdict, _rounded(answer.best_cor_px), answer.confidence, answer.reason,
     )  # fmt: skip
-    return evidence
-
-
-def _on_detector(evidence: "Answer", first_col: int) -> "Answer":
-    """Return evidence in columns of the detector; finders see only the columns in use."""
-    if first_col == 0:
-        return evidence
-    best_px = evidence.best_cor_px
-    return replace(
-        evidence,
-        best_cor_px=None if best_px is None else float(unbin_cor(best_px, x0=first_col)),
-        curve_cor_px=unbin_cor(evidence.curve_cor_px, x0=first_col),
-        reason=evidence.reason and f"{evidence.reason} (pixels counted from column {first_col})",
-    )
+    return answer
 
 
 def _model_record(method: str, weights: str | os.PathLike[str]) -> dict[str, str]:
@@ -370,15 +357,15 @@ def _model_record(method: str, weights: str | os.PathLike[str]) -> dict[str, str
         return {"name": path.name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
 
 
-def _method_record(evidence: "Answer") -> dict[str, Any]:
+def _method_record(answer: "Answer") -> dict[str, Any]:
     return {
-        "best_cor_px": _rounded(evidence.best_cor_px),
-        "confidence": round(evidence.confidence, 4),
-        "verdict": evidence.verdict,
-        "reason": evidence.reason,
+        "best_cor_px": _rounded(answer.best_cor_px),
+        "confidence": round(answer.confidence, 4),
+        "verdict": answer.verdict,
+        "reason": answer.reason,
         "curve": {
-            "cor_px": [round(float(cor_px), 4) for cor_px in evidence.curve_cor_px],
-            "score": [float(f"{score:.6g}") for score in evidence.curve_score],
+            "cor_px": [round(float(cor_px), 4) for cor_px in answer.curve_cor_px],
+            "score": [float(f"{score:.6g}") for score in answer.curve_score],
         },
     }
 

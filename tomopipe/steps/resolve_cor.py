@@ -10,7 +10,7 @@ from typing import Any
 from tomopipe.campaign.cor_files import rot_cen, write_rot_cen
 from tomopipe.config import ResolveCorBlock
 from tomopipe.cor.cor_value import is_valid, off_detector, parse_cor
-from tomopipe.cor.outliers import is_for_default, resolve
+from tomopipe.cor.outliers import is_for_default
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import remove_stale, write_json
 from tomopipe.storage.json_files import json_or
@@ -114,15 +114,15 @@ def compute(
     for scan in sorted(scans):
         n_cols = int(scans[scan]["n_cols"])
         row = fixed.get(scan, {})
-        is_valid_default = is_valid(default_px, n_cols)
         own_px, source = parse_cor(row.get("after_px", "")), row.get("source", "")
-        if is_valid_default and is_for_default(source, row.get("reason", "")):
-            own_px = None
-        result = resolve(own_px, default_px, n_cols, source=source)
-        if result is None:
-            missing[scan] = _why(row, default_px, n_cols)
+        has_default = is_valid(default_px, n_cols)
+        own_counts = not (has_default and is_for_default(source, row.get("reason", "")))
+        if own_px is not None and is_valid(own_px, n_cols) and own_counts:
+            table[scan] = {"cor_px": round(own_px, 2), "source": source}
+        elif default_px is not None and has_default:
+            table[scan] = {"cor_px": round(default_px, 2), "source": "default"}
         else:
-            table[scan] = {"cor_px": round(result[0], 2), "source": result[1]}
+            missing[scan] = _why(row, default_px, n_cols)
     return table, missing
 
 

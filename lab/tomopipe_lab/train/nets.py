@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from tomopipe.cor.ai.inputs import Inputs
-from tomopipe.cor.ai.network import DILATIONS, LEVEL_EPSILON, LOG_SPREAD, Weights
-from tomopipe.cor.ai.network_model import SHAPE
+from tomopipe.cor.ai.network import DILATIONS, LEVEL_EPSILON, LOG_SPREAD, SHAPE, Weights
 
 _MASKED = -1e4
 

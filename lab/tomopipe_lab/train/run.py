@@ -11,10 +11,9 @@ import numpy as np
 from safetensors.numpy import save
 
 from tomopipe.cor.ai.confidence import calibrated_confidence
-from tomopipe.cor.ai.input_recipe import RECIPE, recipe_hash
+from tomopipe.cor.ai.inputs import RECIPE, recipe_hash
 from tomopipe.cor.ai.model_card import card_path
-from tomopipe.cor.ai.network import Weights
-from tomopipe.cor.ai.network_model import NET, SHAPE, load_model, predict
+from tomopipe.cor.ai.network import NET, SHAPE, Weights, load_model, predict
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import whole, write_json
 from tomopipe_lab.scores import auroc

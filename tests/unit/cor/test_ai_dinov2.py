@@ -174,14 +174,14 @@ def test_the_prediction_names_the_classifier_and_its_hash(tmp_path, rows):
     alone = _predict(tmp_path, rows)
     assert alone["method"] == "dinov2"
     assert alone["model"] == alone["methods"]["dinov2"]["model"] == model
-    second = _predict(tmp_path, rows, methods=["registration", "dinov2"])
-    assert (second["method"], "model" in second) == ("registration", False)
+    second = _predict(tmp_path, rows, methods=["classical", "dinov2"])
+    assert (second["method"], "model" in second) == ("classical", False)
     assert second["methods"]["dinov2"]["model"] == model
 
 
 def test_a_checkpoint_that_does_not_load_fails_the_prediction(tmp_path, rows):
     (tmp_path / "a.pt").write_bytes(b"foreign")
-    failed = _predict(tmp_path, rows, methods=["registration", "dinov2"])
+    failed = _predict(tmp_path, rows, methods=["classical", "dinov2"])
     assert (failed["verdict"], failed["cor_px"]) == ("failed", None)
     assert "a.pt: expected a checkpoint" in failed["reason"]
     assert "sha256" in failed["methods"]["dinov2"]["model"]
@@ -195,7 +195,7 @@ def test_without_its_libraries_the_prediction_says_what_to_install(tmp_path, row
 
 
 def test_the_config_asks_for_the_checkpoint_of_the_method():
-    block = {"methods": ["registration", "dinov2"]}
+    block = {"methods": ["classical", "dinov2"]}
     with pytest.raises(TomopipeError, match=r"needs dinov2_checkpoint"):
         parse_config({"campaign": {"scans": ["*.h5"]}, "predict_cor": block})
     block |= {"dinov2_checkpoint": "models/a.pt"}

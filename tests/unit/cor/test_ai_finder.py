@@ -8,9 +8,8 @@ from ai_scans import COR_PX, inputs_of, rows_with, write_model
 from find_rows import THETA_180_DEG, curves_of, grid, rows_of, scan
 
 from tests.step_calls import predict_cor, try_recon
-from tomopipe.cor.ai import model_card
 from tomopipe.cor.ai.finder import find_ai
-from tomopipe.cor.ai.input_recipe import RECIPE, recipe_hash
+from tomopipe.cor.ai.inputs import RECIPE, recipe_hash
 from tomopipe.cor.ai.model_card import SHIPPED, read_card
 from tomopipe.cor.rows_file import write_rows
 from tomopipe.errors import TomopipeError
@@ -118,27 +117,10 @@ def test_the_prediction_names_the_network(tmp_path):
     assert prediction["methods"]["ai"]["model"] == prediction["model"]
 
 
-@pytest.mark.parametrize("methods", [["ai"], ["ai", "sum"]])
-def test_predict_cor_stops_before_the_scan_where_a_network_of_ones_own_is_missing(
-    tmp_path, methods
-):
-    """Else the CORs of sum would be taken for its."""
+def test_predict_cor_stops_before_the_scan_where_the_network_is_missing(tmp_path):
     with pytest.raises(TomopipeError, match=r"no such file.*predict_cor\.methods"):
-        asked(tmp_path, methods=methods, model=tmp_path / "none.safetensors")
+        asked(tmp_path, methods=["ai"], model=tmp_path / "none.safetensors")
     assert not (tmp_path / "prediction.json").exists()
-
-
-def test_where_the_shipped_network_is_missing_the_sum_answers_and_says_so(
-    tmp_path, caplog, monkeypatch
-):
-    monkeypatch.setattr(model_card, "SHIPPED", tmp_path / "none.safetensors")
-    prediction = asked(tmp_path, methods=["ai", "sum"])
-    assert (prediction["method"], prediction["verdict"]) == ("sum", "resolved")
-    assert prediction["cor_px"] == pytest.approx(COR_PX, abs=0.25)
-    assert "none.safetensors: no such file" in prediction["reason"]
-    assert prediction["methods"]["ai"]["verdict"] == "failed"
-    assert "model" not in prediction
-    assert "none.safetensors: no such file" in caplog.text
 
 
 @pytest.mark.realdata

@@ -5,7 +5,7 @@ import pytest
 from ai_scans import inputs_of, output_with_peak, rows_with
 
 from tomopipe.cor.ai.inputs import NetworkOutput
-from tomopipe.cor.ai.refinement import Refinement, combined_px
+from tomopipe.cor.ai.refinement import Refinement, combined_px, vote
 
 pytestmark = pytest.mark.slow
 
@@ -83,3 +83,10 @@ def test_the_networks_estimate_lies_between_equally_probable_ones(inputs):
     ambiguous = NetworkOutput(chosen.score, share, 0.1, chosen.index, 0.0, 0.2)
     middle_px = inputs.cor_px[chosen.index : chosen.index + 2].mean()
     assert combined_px(inputs, ambiguous, Refinement({}, None)) == pytest.approx(middle_px)
+
+
+def test_each_group_of_refined_kinds_has_one_vote():
+    """Three kinds of registration are one vote against the wedge and the mass, 0.7 each."""
+    assert vote({"pairs": 50.0, "rows": 50.1, "wedge": 53.0, "mass": 53.2}) == 53.0
+    assert vote({"pairs": 50.0, "rows": 50.1, "difference": 49.9, "wedge": 53.0}) == 50.1
+    assert vote({"slices": 50.0}) == 50.0

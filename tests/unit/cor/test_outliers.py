@@ -27,6 +27,10 @@ def fix(members, *, max_delta_px=50.0, protect_manual=True):
     return cor.fix_series(members, max_delta_px=max_delta_px, protect_manual=protect_manual)
 
 
+def flags(*cor_px, **options):
+    return [row.flagged for row in fix(series(*cor_px), **options)]
+
+
 def after(rows):
     return [None if math.isnan(row.after_px) else row.after_px for row in rows]
 
@@ -35,10 +39,7 @@ def same(first: list[Fixed], second: list[Fixed]) -> bool:
     return list(map(repr, first)) == list(map(repr, second))  # NaN equals NaN here
 
 
-# --- reading values -------------------------------------------------------------------------
-
-
-# --- flag_outliers --------------------------------------------------------------------------
+# --- outliers -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -51,38 +52,24 @@ def same(first: list[Fixed], second: list[Fixed]) -> bool:
     ],
     ids=["floor", "5 MAD", "cap", "cap under the floor"],
 )
-def test_flag_outliers_at_its_limit(others_px, max_delta_px, limit_px):
+def test_outliers_at_their_limit(others_px, max_delta_px, limit_px):
     for past_px, expected in [(0.0, False), (0.01, True)]:
         cor_px = 1024 + np.array([*others_px, limit_px + past_px])
-        outlier = cor.flag_outliers(cor_px, max_delta_px=max_delta_px)
-        assert outlier == [False] * 6 + [expected]
+        assert flags(*cor_px, max_delta_px=max_delta_px) == [False] * 6 + [expected]
 
 
 def test_limit_is_strict_whatever_the_last_bit_of_a_float():
     # In floats 1024.35 - 1014.35 and its like come out a bit above or below 10.
     for hundredth in range(101400, 101500):
         low_px, high_px = hundredth / 100, (hundredth + 1000) / 100
-        flags = cor.flag_outliers([low_px, low_px, high_px], max_delta_px=50)
-        assert flags == [False] * 3
+        assert flags(low_px, low_px, high_px) == [False] * 3
 
 
 def test_unknown_values_enter_neither_median_nor_mad():
     known_px = [1000.0, 1000.0, 1003.0, 1040.0]
     unknown = [NONE, math.inf, -math.inf, NONE, NONE]
     assert cor.outlier_limit(known_px + unknown, max_delta_px=50) == (1001.5, 10.0)
-    flags = cor.flag_outliers(known_px + unknown, max_delta_px=50)
-    assert flags == [False, False, False, True] + [False] * 5
-
-
-def test_flag_outliers_of_nothing_is_nothing():
-    assert cor.flag_outliers([NONE, NONE], max_delta_px=50) == [False, False]
-    assert cor.flag_outliers([], max_delta_px=50) == []
-
-
-def test_flag_outliers_refuses_other_limits():
-    for max_delta_px in (0, -1, NONE):
-        with pytest.raises(ValueError, match="max_delta_px: expected a number above 0"):
-            cor.flag_outliers([1.0, 2.0], max_delta_px=max_delta_px)
+    assert cor.outlier_limit(unknown, max_delta_px=50) == pytest.approx((NONE, NONE), nan_ok=True)
 
 
 # --- the table of the rules -----------------------------------------------------------------
@@ -350,23 +337,3 @@ def test_fixed_values_taken_for_new_measurements_may_be_flagged_again():
     first = after(fix(members))
     assert first == [1015, 1000, 1000, 1000, 1000, 1000]
     assert after(fix(series(*first)))[0] == 1000
-
-
-# --- resolve --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("row_px", "default_px", "expected"),
-    [
-        (1000.0, 900.0, (1000.0, "ai")),
-        (NONE, 900.0, (900.0, "default")),
-        (None, 900.0, (900.0, "default")),
-        (2048.0, 900.0, (900.0, "default")),
-        (1000.0, NONE, (1000.0, "ai")),
-        (NONE, None, None),
-        (NONE, 2047.5, None),
-        (math.inf, math.inf, None),
-    ],
-)
-def test_resolve_takes_the_row_then_the_default_then_fails(row_px, default_px, expected):
-    assert cor.resolve(row_px, default_px, N_COLS, source="ai") == expected

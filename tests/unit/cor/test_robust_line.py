@@ -1,7 +1,4 @@
-"""The line through a series against a drift that is known, and CORs that it contradicts.
-
-`python -m tests.unit.cor.test_robust_line` prints how many wrong CORs are found, and false alarms.
-"""
+"""The line through a series against a drift that is known, and CORs that it contradicts."""
 
 import numpy as np
 import pytest
@@ -67,36 +64,26 @@ def turns(rng, n, scatter_px):
 SERIES = {"line": drift, "step": step, "random walk": walk, "positions by turns": turns}
 
 
-def false_alarms(model, n_series=200):
-    """Return the share of scans that are named in series without a wrong COR."""
-    rng = np.random.default_rng(44)
-    lengths = rng.integers(6, 61, n_series)
-    named = [off_line(SERIES[model](rng, n, rng.choice(SCATTERS_PX))) for n in lengths]
-    return sum(map(len, named)) / lengths.sum()
-
-
-def detections(error_px, where, n_series=200):
-    """Return the share of wrong CORs that are named, one in each series, anywhere or at an end."""
-    rng, n_found = np.random.default_rng(44), 0
-    for n in rng.integers(6, 61, n_series):
-        cor_px = drift(rng, n, ERRORS_PX[error_px])
-        wrong = rng.integers(n) if where == "anywhere" else rng.choice([0, n - 1])
-        cor_px[wrong] += rng.choice([-1, 1]) * error_px
-        n_found += wrong in off_line(cor_px)
-    return n_found / n_series
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("model", SERIES)
 def test_series_without_a_wrong_cor_name_hardly_any(model):
-    assert false_alarms(model) <= 0.02
+    rng = np.random.default_rng(44)
+    lengths = rng.integers(6, 61, 200)
+    named = [off_line(SERIES[model](rng, n, rng.choice(SCATTERS_PX))) for n in lengths]
+    assert sum(map(len, named)) / lengths.sum() <= 0.02
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("where", ["anywhere", "at an end"])
 @pytest.mark.parametrize("error_px", ERRORS_PX)
 def test_a_single_wrong_cor_is_named(error_px, where):
-    assert detections(error_px, where) >= 0.95
+    rng, n_named = np.random.default_rng(44), 0
+    for n in rng.integers(6, 61, 200):
+        cor_px = drift(rng, n, ERRORS_PX[error_px])
+        wrong = rng.integers(n) if where == "anywhere" else rng.choice([0, n - 1])
+        cor_px[wrong] += rng.choice([-1, 1]) * error_px
+        n_named += wrong in off_line(cor_px)
+    assert n_named / 200 >= 0.95
 
 
 def test_the_residual_is_that_from_the_others_and_least_0_2_px():
@@ -116,12 +103,3 @@ def test_two_scans_at_another_position_name_none():
     cor_px = 80 + 0.01 * np.array([1, -1, 0, 1, -1, 0, 1, -1, 0, 1])
     assert off_line(cor_px + 8 * (np.arange(10) >= 8)) == {}
     assert off_line(cor_px + 8 * np.isin(np.arange(10), (2, 7))) == {}
-
-
-if __name__ == "__main__":
-    for error_px, scatter_px in ERRORS_PX.items():
-        for where in ("anywhere", "at an end"):
-            share = detections(error_px, where)
-            print(f"{error_px} px at a scatter of {scatter_px} px, {where}: {share:.1%} found")
-    for model in SERIES:
-        print(f"{model}: {false_alarms(model):.2%} of scans named without a wrong COR")

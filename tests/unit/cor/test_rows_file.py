@@ -61,7 +61,7 @@ def test_numbers_of_the_projections_come_back_one_for_each(rows, tmp_path):
     assert read_rows(path).numbers is None
     write_rows(replace(rows, numbers=np.arange(3, 10)), path)
     assert read_rows(path).numbers.tolist() == [3, 4, 5, 6, 7, 8, 9]
-    with pytest.raises(TomopipeError, match="numbers: expected shape"):
+    with pytest.raises(TomopipeError, match="numbers: expected a shape"):
         write_rows(replace(rows, numbers=np.arange(8)), path)
 
 

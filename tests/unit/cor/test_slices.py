@@ -7,8 +7,7 @@ from phantoms import make_phantom
 
 from tomopipe.cor.answer import prominence
 from tomopipe.cor.prepared import Prepared
-from tomopipe.cor.sharpness import sharpness
-from tomopipe.cor.slices import coarse_slices, reconstruct, refine_slices
+from tomopipe.cor.slices import coarse_slices, reconstruct, refine_slices, sharpness
 
 pytestmark = pytest.mark.slow
 

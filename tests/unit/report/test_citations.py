@@ -50,7 +50,7 @@ def test_the_methods_used_are_cited_and_no_others(tmp_path):
         *(
             "tomopipe",
             "Workflow",
-            "COR: registration",
+            "COR: classical",
             "Outliers of a series",
             "Reconstruction",
         ),
@@ -59,7 +59,7 @@ def test_the_methods_used_are_cited_and_no_others(tmp_path):
     section = made.page.read_text(encoding="utf-8").split('id="citing"')[1].split("</section>")[0]
     assert "doi:10.1109/TIP.2011.2181402" in section
     assert "doi:10.12688/f1000research.29032.2" in section
-    assert "Azevedo" not in section  # sum was not asked
+    assert "Azevedo" not in section  # ai was not asked
 
 
 def test_tomopipe_is_cited_as_it_asks_to_be():

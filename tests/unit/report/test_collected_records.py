@@ -114,7 +114,7 @@ def test_the_numbers_are_those_of_the_files(tmp_path):
     assert (fixed.fix.before_px, fixed.fix.after_px, fixed.fix.limit_px) == (548.5, 513.45, 10)
     assert fixed.fix.neighbours == ("bone_005", "bone_007")
     assert fixed.prediction.confidence == 0.71
-    assert fixed.prediction.method == "registration"
+    assert fixed.prediction.method == "classical"
     assert "mean of bone_005 and bone_007" in fixed.reason
     assert scans["bone_009"].reason == "120 of 901 frames: the acquisition was aborted"
     assert scans["bone_003"].reached == "volume"
@@ -322,7 +322,7 @@ def test_a_broken_file_is_noted_and_left_out(tmp_path, path, content):
     [
         {},
         {"best_cor_px": "NaN", "confidence": [], "methods": 3},
-        {"methods": {"registration": {"curve": {"cor_px": [1, None, 3], "score": [1, 2, "x", 4]}}}},
+        {"methods": {"classical": {"curve": {"cor_px": [1, None, 3], "score": [1, 2, "x", 4]}}}},
         {"confidence": True, "model": 7, "methods": {"a": {"curve": {"cor_px": 1}}}},
     ],
 )

@@ -95,7 +95,7 @@ def test_the_table_shows_the_numbers_of_the_files(page):
     assert len(rows) == 13
     # state, COR, source, confidence, method, before, after, reached, reason
     assert rows["bone_001"][:8] == [
-        *("ok", "511.65", "auto", "0.88", "registration", "511.65", "511.65", "volume"),
+        *("ok", "511.65", "auto", "0.88", "classical", "511.65", "511.65", "volume"),
     ]
     assert rows["bone_006"][:8] == [
         *(
@@ -103,7 +103,7 @@ def test_the_table_shows_the_numbers_of_the_files(page):
             "513.45",
             "replaced outlier",
             "0.71",
-            "registration",
+            "classical",
             "548.50",
             "513.45",
             "volume",
@@ -111,7 +111,7 @@ def test_the_table_shows_the_numbers_of_the_files(page):
     ]
     assert "(confidence 0.71), replaced: 35.65 px from the median 512.85" in rows["bone_006"][8]
     assert rows["bone_008"][:8] == [
-        *("filled", "512.81", "series mean", "0.00", "registration", "", "512.81", "volume"),
+        *("filled", "512.81", "series mean", "0.00", "classical", "", "512.81", "volume"),
     ]
     assert rows["bone_009"][0] == "skipped"
     assert rows["bone_009"][8] == "120 of 901 frames: the acquisition was aborted"

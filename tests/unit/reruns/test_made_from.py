@@ -83,7 +83,7 @@ OTHER = {
     "try_recon.format": "tiff",
     "try_recon.device": "cpu",
     "predict_cor.when": "always",
-    "predict_cor.methods": ["sum"],
+    "predict_cor.methods": ["classical"],
     "predict_cor.min_confidence": 0.6,
     "predict_cor.max_bad_frames": 0.2,
     "predict_cor.model": "own.safetensors",
@@ -261,13 +261,39 @@ def test_options_without_effect_are_not_stated(folder):
         "campaign": {"scans": ["raw/*.h5"]},
         "preprocess": {"stripes": {"threshold": 7.0}, "phase": {"delta_beta": 9.0}},
         "full_recon": {"iterations": 9, "tv_strength": 0.1, "value_range": [0.0, 1.0]},
-        "predict_cor": {"methods": ["sum"], "model": "own.safetensors"},
+        "predict_cor": {"methods": ["classical"], "model": "own.safetensors"},
         "export_star": {"binning": 1, "max_stack_gb": 2.0},
     }
-    without = {"predict_cor": {"methods": ["sum"]}, "export_star": {"binning": 1}}
+    without = {"predict_cor": {"methods": ["classical"]}, "export_star": {"binning": 1}}
     base = {"campaign": {"scans": ["raw/*.h5"]}} | without
     found = statements(campaign_from_data(data, folder))
     assert found == statements(campaign_from_data(base, folder))
+
+
+@pytest.mark.parametrize(
+    ("methods", "stated"),
+    [
+        (["ai", "sum"], {}),
+        (["ai", "sum", "ai"], {}),
+        (["classical", "classical"], {"methods": ["classical"]}),
+    ],
+)
+def test_methods_are_stated_once_each(methods, stated):
+    block = Config.model_fields["predict_cor"].annotation
+    assert effective(block(methods=methods)) == stated
+
+
+def test_ai_alone_is_what_was_stated_as_such_and_what_the_default_was(folder):
+    def stated(**options):
+        data = {"campaign": {"scans": ["raw/*.h5"]}, "predict_cor": options}
+        return made_from.of_step("predict_cor", campaign_from_data(data, folder), rows="rows")
+
+    now = stated(min_confidence=0.6)
+    assert now == stated(min_confidence=0.6, methods=["ai", "sum"])
+    explicit = now | {"options": {"predict_cor": {"min_confidence": 0.6, "methods": ["ai"]}}}
+    assert made_from.equal_statements(now) == [now, explicit]
+    classical = stated(methods=["classical", "ai"])
+    assert made_from.equal_statements(classical) == [classical]
 
 
 def test_numbers_are_compared_by_value(folder):

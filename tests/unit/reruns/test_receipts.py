@@ -227,9 +227,25 @@ def reason(home: Path, wanted: dict, pattern: str = "a.h5") -> str:
     """Say why a result is made, as the next run does."""
     campaign = campaign_from_data({"campaign": {"scans": [pattern]}}, home)
     decisions = Decisions(campaign)
-    why = decisions.reason(*KEY, ["results/a.json"], wanted)
+    why = decisions.reason(wanted["step"], "a", ["results/a.json"], wanted)
     decisions.receipts.save()
     return why
+
+
+@pytest.mark.parametrize("has_receipt", [True, False])
+@pytest.mark.parametrize(
+    ("stated", "is_wanted"), [({}, True), ({"methods": ["ai"]}, True), ({"methods": ["a"]}, False)]
+)
+def test_a_prediction_of_ai_is_that_of_the_default(home, has_receipt, stated, is_wanted):
+    """It stated [ai] as long as the default was [ai, sum]."""
+    (home / "a.h5").write_text("frames")
+    wanted = {"step": "predict_cor", "rows": "x", "options": {"predict_cor": {"model": "m"}}}
+    made_from = wanted | {"options": {"predict_cor": {"model": "m", **stated}}}
+    write_json({"made_from": made_from}, home / "results/a.json")
+    if has_receipt:
+        receipt = "results/made/predict_cor/a.json"
+        write_receipt(receipt, made_from, ["results/a.json"], directory=home)
+    assert (reason(home, wanted) == "") == is_wanted
 
 
 def test_exchanged_large_results_are_told_by_what_they_state(home, monkeypatch):

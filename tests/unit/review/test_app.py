@@ -56,7 +56,7 @@ def test_a_scan(client):
     assert found["grid"]["rows"] == [256, 40]
     assert found["grid"]["n_pairs"] == 1
     assert found["cor_px"] == 511.65
-    assert [curve["method"] for curve in found["prediction"]["curves"]] == ["registration", "wedge"]
+    assert [curve["method"] for curve in found["prediction"]["curves"]] == ["classical", "wedge"]
     assert all(len(c["cor_px"]) == len(c["score"]) == 101 for c in found["prediction"]["curves"])
     near = [row["scan"] for row in found["neighbours"]]
     assert near == ["bone_001", "bone_002", "bone_003", "bone_004"]

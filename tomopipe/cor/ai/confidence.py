@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.cor.ai.input_recipe import RECIPE
-from tomopipe.cor.ai.inputs import Inputs, NetworkOutput
+from tomopipe.cor.ai.inputs import RECIPE, Inputs, NetworkOutput
 from tomopipe.cor.ai.refinement import NEAR, Refinement, combined_px
 
 FEATURES = (

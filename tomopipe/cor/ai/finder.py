@@ -21,18 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.cor.ai.confidence import calibrated_confidence, confidence_features
-from tomopipe.cor.ai.input_recipe import RECIPE
-from tomopipe.cor.ai.inputs import Inputs, NetworkOutput, make_inputs
-from tomopipe.cor.ai.network_model import load_model, predict
-from tomopipe.cor.ai.refinement import Refinement, combined_px, refine_near
-from tomopipe.cor.answer import (
-    AMBIGUOUS_BELOW,
-    NO_SAMPLE,
-    REASON_BELOW,
-    Answer,
-    near_candidates,
-    nothing,
-)
+from tomopipe.cor.ai.inputs import RECIPE, Inputs, NetworkOutput, make_inputs
+from tomopipe.cor.ai.network import load_model, predict
+from tomopipe.cor.ai.refinement import combined_px, refine_near
+from tomopipe.cor.answer import AMBIGUOUS_BELOW, NO_SAMPLE, Answer, make_answer, nothing
 from tomopipe.cor.curves import Curves
 
 METHOD = "ai"
@@ -66,39 +58,18 @@ def find_ai(
     confidence = calibrated_confidence(
         network.card["confidence"], confidence_features(inputs, output, refinement)
     )
-    return _evidence(inputs, output, refinement, confidence, candidates_px)
-
-
-def _evidence(
-    inputs: Inputs,
-    output: NetworkOutput,
-    refinement: Refinement,
-    confidence: float,
-    candidates_px: NDArray[np.float64],
-) -> Answer:
-    best_px = combined_px(inputs, output, refinement)
-    curve = _on_candidates(inputs, output, candidates_px)
-    low, high = float(np.min(candidates_px)), float(np.max(candidates_px))
-    where = f"outside of the candidates {low:g} to {high:g}"
-    inside = near_candidates(best_px, candidates_px)
-    reason, verdict = "" if inside else f"found {where}, on the whole detector", "resolved"
-    if output.index in (0, len(inputs.cor_px) - 1):
-        reason, verdict = (
-            f"the best position, {best_px:.1f} px, is on the detector's border",
-            "edge",
-        )
-    elif confidence < AMBIGUOUS_BELOW:
-        other_px = _other_px(inputs, output)
-        reason, verdict = f"the axis may be elsewhere, such as at {other_px:.1f} px", "ambiguous"
-    elif confidence < REASON_BELOW and not inside:
-        reason = (
-            f"the best position, {best_px:.1f} px, is {where}, with little confidence: look there"
-        )
-        verdict = "edge"
-    elif confidence < REASON_BELOW:
-        reason = "the measures do not agree well enough"
-    confidence = 0.0 if verdict == "edge" else confidence
-    return Answer(METHOD, best_px, confidence, verdict, reason, candidates_px, curve)
+    penalty = "the measures do not agree well enough"
+    if confidence < AMBIGUOUS_BELOW:
+        penalty = f"the axis may be elsewhere, such as at {_other_px(inputs, output):.1f} px"
+    return make_answer(
+        METHOD,
+        combined_px(inputs, output, refinement),
+        confidence,
+        penalty,
+        candidates_px,
+        _on_candidates(inputs, output, candidates_px),
+        on_border=output.index in (0, len(inputs.cor_px) - 1),
+    )
 
 
 def _on_candidates(

@@ -4,12 +4,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tomopipe.cor.ai.input_recipe import TOTAL_VARIATION
-from tomopipe.cor.ai.inputs import Inputs, NetworkOutput
+from tomopipe.cor.ai.inputs import TOTAL_VARIATION, Inputs, NetworkOutput
 from tomopipe.cor.curves import Curves, refine
-from tomopipe.cor.evidence_sum import GROUPS, vote
 from tomopipe.cor.rotation import rotation_gain
 
+GROUPS = {
+    "registration": ("pairs", "rows", "difference", "moving"),
+    "wedge": ("wedge",),
+    "slices": ("slices",),
+    "mass": ("mass",),
+}
+"""Refined kinds of evidence that fail together, and share one vote."""
+_VOTES = {"registration": 1.0, "wedge": 0.7, "slices": 1.0, "mass": 0.7}
 NEAR = 4  # samples of the grid that belong to one position
 _TRUSTED = 2.0  # samples between the network's estimate and a refined kind: a binned pixel
 _REGISTRATION_VOTES = 2.0  # all kinds of it together: they use the same lines
@@ -41,9 +47,24 @@ def refine_near(curves: Curves, near_px: float) -> Refinement:
     """Refine a COR (unbinned px) by all kinds of evidence that can; there may be none."""
     minimum = curves.total_variation
     fine_px = refine(curves, near_px)
-    refined_px = vote(fine_px)[0] if fine_px else near_px
+    refined_px = vote(fine_px) if fine_px else near_px
     total_variation_px = None if minimum is None else minimum.best_px
     return Refinement(fine_px, rotation_gain(curves.prepared, refined_px), total_variation_px)
+
+
+def vote(refined_px: dict[str, float]) -> float:
+    """Weighted median of refined CORs.
+
+    A group's vote is split among its kinds; that of the wedge and of the mass, whose errors are
+    larger, counts 0.7.
+    """
+    cast = []
+    for group, kinds in GROUPS.items():
+        of_group = [cor_px for kind, cor_px in refined_px.items() if kind in kinds]
+        cast += [(cor_px, _VOTES[group] / len(of_group)) for cor_px in of_group]
+    sorted_px, weights = np.array(sorted(cast)).T
+    # No mean of two: it would be wrong wherever one of them is.
+    return float(sorted_px[np.searchsorted(np.cumsum(weights), 0.5 * weights.sum())])
 
 
 def combined_px(inputs: Inputs, output: NetworkOutput, refinement: Refinement) -> float:

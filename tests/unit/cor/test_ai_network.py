@@ -9,7 +9,7 @@ from ai_scans import inputs_of, random_weights, rows_with, write_model
 
 from tomopipe.cor.ai.inputs import Inputs, mirrored
 from tomopipe.cor.ai.model_card import card_path, model_record, read_card
-from tomopipe.cor.ai.network_model import load_model, predict
+from tomopipe.cor.ai.network import load_model, predict
 from tomopipe.errors import TomopipeError
 
 pytestmark = pytest.mark.slow

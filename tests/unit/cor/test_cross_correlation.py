@@ -1,0 +1,24 @@
+"""Cross-correlation of opposing lines."""
+
+import numpy as np
+import pytest
+
+from tomopipe.cor.cross_correlation import correlate
+
+
+@pytest.mark.parametrize("shift", [-60, -13, 0, 8, 71])
+def test_correlation_is_that_of_the_overlap(shift):
+    direct, flipped = np.random.default_rng(0).normal(size=(2, 6, 80)).astype(np.float32)
+    low, high = max(0, shift), 80 + min(0, shift)
+    left, right = direct[:, low:high], flipped[:, low - shift : high - shift]
+    expected = np.array(
+        [np.sum(left**2) / np.sum(direct**2), np.sum(right**2) / np.sum(flipped**2)]
+    )
+    found, share = correlate(direct, flipped, np.array([0, 0, 0, 1, 1, 1]))
+    assert share[-1, 79 + shift] == pytest.approx(np.sqrt(expected.prod()), rel=1e-5)
+    floor = 0.1 * (high - low) / 80
+    product = np.sum(left * right) / np.sqrt(np.sum(direct**2) * np.sum(flipped**2))
+    assert found[-1, 79 + shift] == pytest.approx(
+        product / np.sqrt((expected + floor).prod()), abs=1e-5
+    )
+    assert np.abs(found).max() < 1
