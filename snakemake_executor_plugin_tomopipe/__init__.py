@@ -170,11 +170,11 @@ class Executor(RemoteExecutor):
 
     def _has_data_error(self, job: Any) -> bool:
         """Fail a job that another attempt cannot help, without a submission; return whether so."""
-        found = {member: error for member in members(job) if (error := data_error(member))}
-        if found:
-            info = SubmittedJobInfo(job, aux={"lacking": [*found]})
-            self.report_job_error(info, msg="; ".join(found.values()))
-        return bool(found)
+        errors = {member: error for member in members(job) if (error := data_error(member))}
+        if errors:
+            info = SubmittedJobInfo(job, aux={"lacking": [*errors]})
+            self.report_job_error(info, msg="; ".join(errors.values()))
+        return bool(errors)
 
     def _drop(self) -> None:
         """Give back the jobs that SLURM has not, without a word about each."""
@@ -197,7 +197,7 @@ class Executor(RemoteExecutor):
                 self._submitted.append(batch)
         except queue.NotNowError as error:
             self._retry_s = time.monotonic() + self.next_seconds_between_status_checks
-            self._say("submit", f"SLURM takes no submission now, it is sent again: {error}")
+            self._report_once("submit", f"SLURM takes no submission now, it is sent again: {error}")
         except Exception as error:
             self._waiting.remove(batch)
             self._fail(batch.jobs, str(error) or type(error).__name__)
@@ -214,7 +214,7 @@ class Executor(RemoteExecutor):
                 self.report_job_submission(info)
 
     def _log(self, batch: Batch) -> Path:
-        return _LOGS.absolute() / batch.folder / f"{batch.number or '%j'}.log"
+        return _LOGS.absolute() / batch.rules / f"{batch.number or '%j'}.log"
 
     def _script(self, batch: Batch) -> str:
         """Return the script of a submission: one start of Snakemake, which runs all its jobs."""
@@ -242,7 +242,7 @@ class Executor(RemoteExecutor):
         try:
             states = slurm.states([batch.number for batch in batches], self._name)
         except slurm.NoAnswerError as error:
-            self._say("ask", f"SLURM does not answer, it is asked again: {error}")
+            self._report_once("ask", f"SLURM does not answer, it is asked again: {error}")
             return
         self._said.discard("ask")
         for batch in batches:
@@ -267,19 +267,26 @@ class Executor(RemoteExecutor):
             why = f"SLURM job {batch.number}: {state}"
             if state == "FAILED" and not log.exists():
                 why += f" without a log: {Path.cwd()} must be there, under this path, on all nodes"
-            self._fail(jobs, why, batch.number, log)
+            self._fail(jobs, why, batch.number, log, is_killed=state != "FAILED")
         elif not self.workflow.executor_settings.keep_successful_logs:
             with suppress(OSError):
                 log.unlink()
 
     def _fail(
-        self, jobs: Sequence[Any], why: str, number: str = "", log: Path | None = None
+        self,
+        jobs: Sequence[Any],
+        why: str,
+        number: str = "",
+        log: Path | None = None,
+        *,
+        is_killed: bool = False,
     ) -> None:
         """Report the failure of jobs, and say why, once for all."""
-        from tomopipe.campaign.failures import record_not_begun
+        from tomopipe.campaign.failures import record_end
         from tomopipe.errors import RunEndedError
 
         logs = [str(log)] if log and log.exists() else []
+        reason = why
         why += "".join(f"; see {os.path.relpath(path)}" for path in logs)
         names = ", ".join(sorted({member.rule.name for job in jobs for member in members(job)}))
         self.logger.error(f"a submission of {names} failed: {why}")
@@ -287,11 +294,11 @@ class Executor(RemoteExecutor):
             lacking = [member for member in members(job) if not is_done(member)] or members(job)
             if lacking[0].log and not self._is_cancelled:
                 with suppress(OSError, RunEndedError):  # no room
-                    record_not_begun(lacking[0].log[0], why, number)
+                    record_end(lacking[0].log[0], reason, number, is_killed=is_killed)
             info = SubmittedJobInfo(job, external_jobid=number or None, aux={"lacking": lacking})
             self.report_job_error(info, msg=why, aux_logs=logs)
 
-    def _say(self, about: str, text: str) -> None:
+    def _report_once(self, about: str, text: str) -> None:
         """Say something about SLURM, once until it works again."""
         from tomopipe.run import progress
 

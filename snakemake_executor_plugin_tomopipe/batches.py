@@ -76,14 +76,14 @@ class Need:
         """Return the need of a job, from the resources of its members."""
         each = [dict(member.resources.items()) for member in members(job)]
         numbers = {
-            name: [value for asked in each if isinstance(value := asked.get(name), int)]
+            name: [value for request in each if isinstance(value := request.get(name), int)]
             for name in ("mem_mb", "runtime", "wall_s", "cpu_ms", "batch")
         }
         # not where somebody asks for another time
         least = numbers["wall_s"] and all(n <= _LEAST_MIN for n in numbers["runtime"])
         texts: dict[str, Any] = {}
-        for asked in each:
-            texts = {name: value for name, value in asked.items() if value} | texts
+        for request in each:
+            texts = {name: value for name, value in request.items() if value} | texts
         return cls(
             texts=texts,
             threads=max(member.threads for member in members(job)),
@@ -130,12 +130,6 @@ class Batch:
         return "+".join(dict.fromkeys(member.rule.name for member in self.members))
 
     @property
-    def folder(self) -> str:
-        """The folder of its log, by which `tomopipe status` recognises its rules."""
-        names = self.rules.split("+")
-        return f"rule_{names[0]}" if len(names) == 1 else "_".join(["group", *names])
-
-    @property
     def cores(self) -> int:
         """Cores of a submission: no more than its jobs keep busy."""
         threads = [need.threads for need in self.needs]
@@ -152,16 +146,16 @@ class Batch:
     @property
     def mem_mb(self) -> int:
         """Memory of a submission: at most a node's, with which fewer jobs run side by side."""
-        asked = sum(sorted((need.mem_mb for need in self.needs), reverse=True)[: self._n_side])
-        return min(asked, node_mb(self._partition) or asked)
+        request = sum(sorted((need.mem_mb for need in self.needs), reverse=True)[: self._n_side])
+        return min(request, node_mb(self._partition) or request)
 
     @property
     def runtime_min(self) -> int:
         """Time of a submission: at most its partition's."""
         n_after_another = math.ceil(len(self.needs) / self._n_side)
         wall_s = n_after_another * max(need.wall_s for need in self.needs)
-        asked = max(*(need.runtime_min for need in self.needs), math.ceil(wall_s / 60))
-        return min(asked, time_limit_min(self._partition) or asked)
+        request = max(*(need.runtime_min for need in self.needs), math.ceil(wall_s / 60))
+        return min(request, time_limit_min(self._partition) or request)
 
     @property
     def _partition(self) -> str:
@@ -173,7 +167,7 @@ class Batch:
         comment = f"{self.mark} {self.rules}: {' '.join(_subjects(self.members))}"
         cores = texts.get("cpus_per_task", self.cores)
         per_cpu = texts.get("mem_mb_per_cpu")
-        found = {
+        values = {
             "job-name": name,
             "output": str(log.parent).replace("%", "%%") + f"/{log.name}",
             "export": "ALL",
@@ -185,7 +179,7 @@ class Batch:
             "time": self.runtime_min or "",
         }
         # last: what the user adds is stronger
-        return [f"--{key}={value}" for key, value in found.items() if value] + [*self.places]
+        return [f"--{key}={value}" for key, value in values.items() if value] + [*self.places]
 
     def arguments(self, jobs: Iterable[Any]) -> list[str]:
         """Return the arguments with which Snakemake runs some of its jobs on a node."""
@@ -234,7 +228,7 @@ def _places(need: Need, settings: Any) -> Sequence[str]:
     account = str(texts.get("slurm_account") or "")
     gpus = [str(texts[key]) for key in ("gpu_model", "gpu") if texts.get(key)]
     n_tasks = texts.get("tasks") or 1
-    found = {
+    values = {
         # of several only the first: sbatch takes one
         "account": next(iter(re.findall(r"[^,\s]+", account)), ""),
         "partition": texts.get("slurm_partition"),
@@ -248,5 +242,5 @@ def _places(need: Need, settings: Any) -> Sequence[str]:
         "ntasks": "" if need.uses_gpu else n_tasks,
         "ntasks-per-gpu": texts.get("tasks_per_gpu"),
     }
-    options = [f"--{key}={value}" for key, value in found.items() if value]
+    options = [f"--{key}={value}" for key, value in values.items() if value]
     return [*options, *shlex.split(str(texts.get("slurm_extra") or ""))]

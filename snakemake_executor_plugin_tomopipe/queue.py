@@ -4,8 +4,8 @@ import getpass
 import re
 import subprocess
 from collections.abc import Sequence
-from typing import Protocol
 
+from snakemake_executor_plugin_tomopipe.batches import Batch
 from tomopipe.campaign import slurm
 
 _SUBMIT_S, _ASK_S = 60.0, 30.0
@@ -25,14 +25,7 @@ class NotNowError(Exception):
     """SLURM takes no submission now, but may later."""
 
 
-class Submission(Protocol):
-    """The parts of a batch that its submission uses."""
-
-    mark: str
-    may_be_queued: bool
-
-
-def submit(name: str, options: Sequence[str], script: str, batch: Submission) -> str:
+def submit(name: str, options: Sequence[str], script: str, batch: Batch) -> str:
     """Submit a script under the name of the run; return SLURM's number.
 
     Where an earlier call ended without an answer, the job may be in the queue: it is looked for by

@@ -72,16 +72,16 @@ class LogHandler(LogHandlerBase):
             case LogEvent.JOB_ERROR:
                 progress.tell(at=at, failed=fields["jobid"], error=self._error(fields))
             case None:
-                if found := _AGAIN.match(record.getMessage()):
-                    progress.tell(at=at, again=int(found[1]))
+                if attempt := _AGAIN.match(record.getMessage()):
+                    progress.tell(at=at, again=int(attempt[1]))
 
     def _error(self, fields: Mapping[str, Any]) -> str:
         """Return why a job failed; now, for another attempt replaces its status."""
         from tomopipe.run.progress import error_of
 
-        said, log = str(fields["rule_msg"] or ""), next(iter(fields["log"] or ()), "")
+        message, log = str(fields["rule_msg"] or ""), next(iter(fields["log"] or ()), "")
         since_s = self._began_s.get(fields["jobid"], 0.0)
-        return (log and error_of(Path(log), fields["rule_name"], since_s)) or said
+        return (log and error_of(Path(log), fields["rule_name"], since_s)) or message
 
 
 def _reason(fields: Mapping[str, Any]) -> str:

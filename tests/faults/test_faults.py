@@ -24,8 +24,6 @@ RULES = [
 ]
 N_CALLS = 15  # of each script, in CI
 N_POINTS = [3, 2] * 5 + [3]  # of each rule, in CI
-#: What was tried: points, wrong, stuck, by part.
-TABLE: dict[str, Counter[str]] = {}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +33,6 @@ def bench(tmp_path_factory):
     made = Bench(tmp_path_factory.mktemp("f"))
     yield made
     made.close()
-    print("\n" + table())
     # scripts had links to the finished results: whoever writes into a file changes them
     assert difference(tree(made.finished, made.campaign), made.wanted) == []
 
@@ -44,21 +41,6 @@ def bench(tmp_path_factory):
 def seed() -> int:
     """One of its own for each `make faults`; the same in each `make test`."""
     return int(os.environ.get("TOMOPIPE_TEST_SEED", time.time_ns() % 1_000_000 if MINUTES else 1))
-
-
-def table() -> str:
-    """What was tried, and what came of it."""
-    lines = [f"{'part':<32}{'points':>8}{'wrong':>8}{'stuck':>8}"]
-    for part, count in TABLE.items():
-        lines.append(f"{part:<32}{count['points']:>8}{count['wrong']:>8}{count['stuck']:>8}")
-    return "\n".join(lines)
-
-
-def note(part: str, wrong: list[str]) -> None:
-    count = TABLE.setdefault(part, Counter())
-    is_stuck = any(line.startswith("stuck") for line in wrong)
-    count += Counter(points=1, stuck=is_stuck, wrong=bool(wrong) and not is_stuck)
-    TABLE[part] = count
 
 
 def test_all_rules_are_broken(bench):
@@ -75,7 +57,6 @@ def test_each_call_of_a_script(bench, rule):
     for n, number in enumerate(range(1, n_calls + 1, step)):
         for action in ACTIONS if MINUTES else (ACTIONS[n % 2], "KILL"):
             wrong = bench.wrong_after_fault_in_script(rule, number, action, always=bool(MINUTES))
-            note(f"script of {rule}", wrong)
             if wrong:
                 failures[number, action] = wrong
                 print(rule, number, action, wrong, bench.said(), sep="\n")
@@ -120,7 +101,6 @@ def test_points_of_a_run(bench, rule, seed):
         point = replace(where, action=chance.choice(ACTIONS))
         wrong = bench.wrong_after_fault(point, *bench.outputs(rule))
         wrong = wrong or bench.work_left()
-        note(f"run of {rule}", wrong)
         if wrong:
             failures[point] = wrong
             print(point, wrong, bench.said(), sep="\n")
@@ -140,7 +120,6 @@ def test_main_process_killed_at_any_moment(bench, seed):
             os.kill(main.pid, signal.SIGKILL)
         main.wait()
         wrong = bench.wrong_after_clean_run() or bench.work_left()
-        note("main process killed", wrong)
         if wrong:
             failures[number, rule, moment_s] = wrong
             print(rule, moment_s, wrong, bench.said(), sep="\n")
@@ -159,5 +138,4 @@ def test_two_runs_at_once(bench, seed):
         first.wait()
         second.wait()
         wrong = bench.wrong_after_clean_run()
-        note("two runs at once", wrong)
         assert not wrong, bench.said()

@@ -402,21 +402,3 @@ def test_a_closed_folder_is_named_before_any_job(campaign):
     assert (campaign / "results/a_1_rec.h5").read_bytes() == before
     configure(campaign, "report", enabled=False)
     assert snakemake(campaign, environment={}, by=HEEDING).status == 0
-
-
-def test_a_job_that_failed_on_its_data_computes_nothing_when_tried_again(tmp_path):
-    campaign = new_campaign(tmp_path / "campaign", {"a_1": 48.0})
-    attempts = tmp_path / "attempts"
-    statement = (
-        f"open({str(attempts)!r}, 'a').write('x'); from tomopipe.errors import ScanError; "
-        "raise ScanError('every value is 0.0')"
-    )
-    broken = failing(tmp_path, "full_recon", "a_1", statement)
-    run = snakemake(campaign, "--retries", "2", environment=broken)
-    assert run.status == 1
-    assert run.text.count("Error in rule full_recon") == 3
-    assert attempts.read_text() == "x"
-    status = json.loads((campaign / "logs/status/full_recon/a_1.json").read_text())
-    assert status["error"] == "ScanError: every value is 0.0"
-    mended = snakemake(campaign)
-    assert (mended.status, "full_recon:a_1" in mended.jobs) == (0, True), mended.text

@@ -251,27 +251,6 @@ if status["step"] == "try_recon":
     assert (campaign / "results/try_center/b_1/prediction.json").exists()
 
 
-def test_a_volume_that_fails_stops_no_other_and_is_not_tried_again(tmp_path, cluster):
-    campaign = new_campaign(tmp_path / "campaign", {"a_1": 48.0, "a_2": 48.5, "a_3": 49.0})
-    init(campaign, cluster)
-    broken = failing(
-        tmp_path,
-        "full_recon",
-        "a_2",
-        "from tomopipe.errors import ScanError; raise ScanError('every value is 0.0')",
-    )
-    run = run_slurm(campaign, cluster | broken)
-    assert run.status == 1
-    assert {path.name for path in campaign.glob("results/*_rec.h5")} == {"a_1_rec.h5", "a_3_rec.h5"}
-    # the others are done, and what follows on them may run
-    assert len(re.findall(r"Finished jobid: \d+ \(Rule: full_recon\)", run.text)) == 2
-    assert submissions(run.text) == 1 + 1 + 1
-    assert "a submission of full_recon failed: " in run.text
-    mended = run_slurm(campaign, cluster)
-    assert mended.status == 0, mended.text
-    assert {job for job in mended.jobs if ":" in job} == {"full_recon:a_2"}
-
-
 def test_what_sbatch_refuses_is_told_once(tmp_path, cluster):
     campaign = new_campaign(tmp_path / "campaign", {"a_1": 48.0, "a_2": 48.5})
     init(campaign, cluster, apart=True)

@@ -1,4 +1,4 @@
-"""Status and report of a campaign that a real SLURM works on: heartbeats."""
+"""Status and report of a campaign that a real SLURM works on."""
 
 import json
 import os
@@ -11,7 +11,6 @@ import pytest
 
 from tests.workflow.conftest import HOME, failing, new_campaign
 from tests.workflow.test_slurm import cluster, init  # noqa: F401
-from tomopipe.campaign import slurm
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.commands.status import read_status
 
@@ -76,11 +75,10 @@ def test_running_and_cancelled_jobs(full_cluster, run):
     full_cluster()
     running = until(lambda: [job for job in volumes("running") if job.key == "a_1"])
     assert running[0].slurm_job
-    assert slurm.job_states([running[0].slurm_job]) == {running[0].slurm_job: "RUNNING"}
     subprocess.run(["scancel", running[0].slurm_job], check=True)
-    # three minutes without a heartbeat
-    (lost,) = until(lambda: volumes("lost"))
-    assert (lost.key, lost.slurm_job) == ("a_1", running[0].slurm_job)
+    # long before three minutes without a heartbeat have passed
+    (lost,) = until(lambda: volumes("lost"), 100)
+    assert (lost.key, lost.error) == ("a_1", f"SLURM job {lost.slurm_job}: CANCELLED")
     until(lambda: {job.key for job in volumes("done")} == {"a_2"})
     shown = subprocess.run(
         [sys.executable, "-m", "tomopipe", "status", str(run), "--json"],

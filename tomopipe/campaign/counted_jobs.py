@@ -27,7 +27,7 @@ def counted(campaign: Campaign, jobs: Iterable[JobStatus], why: Why | None) -> l
     tell; one whose result is an error has failed. Failures of scans and stacks that are not asked
     for are left out, and those of the search for a COR that the campaign table has.
     """
-    not_asked, found = set[tuple[str, str]](), []
+    not_asked, result = set[tuple[str, str]](), []
     with suppress(OSError, TomopipeError):
         rows = read_inventory(campaign.files.inventory)
         selected = campaign.selected_scans(rows)
@@ -39,12 +39,12 @@ def counted(campaign: Campaign, jobs: Iterable[JobStatus], why: Why | None) -> l
         if has_failed and (failed_of_gone_stack(campaign, job) or not is_asked):
             continue
         if job.state == "done" and is_asked and (error := _error_in_result(campaign, job)):
-            found.append(replace(job, state="failed", error=error))
+            result.append(replace(job, state="failed", error=error))
         elif has_failed and why and is_made(campaign.files, step, scan) and not why(step, scan):
-            found.append(replace(job, state="done", end_s=None, error=""))
+            result.append(replace(job, state="done", end_s=None, error=""))
         else:
-            found.append(job)
-    return found
+            result.append(job)
+    return result
 
 
 def _error_in_result(campaign: Campaign, job: JobStatus) -> str:

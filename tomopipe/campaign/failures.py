@@ -14,7 +14,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tomopipe.campaign import slurm
 from tomopipe.campaign.files import LOGS, VOLUMES, Files, Logs
 from tomopipe.campaign.job_status import JobStatus, read_job
 from tomopipe.campaign.log import status_path
@@ -40,9 +39,9 @@ class Failure:
 
 def read_failures(results: Path, files: Mapping[str, Stat]) -> dict[str, Failure]:
     """Return the failures that still count, by scan; `files`: size and time of raw files now."""
-    failures, kept = {}, Files(results)
+    failures, paths_of = {}, Files(results)
     for step in STEPS:
-        for path in sorted(kept.failure(step, "").parent.glob("*.json")):
+        for path in sorted(paths_of.failure(step, "").parent.glob("*.json")):
             scan = path.name.removesuffix(".json")
             # an unreadable record forgets the failure: the job is tried again
             record = json_or(path, {})
@@ -59,39 +58,46 @@ def record_failures(
     Of several that were killed together, in one SLURM job, none: nobody knows whose fault it was.
     `files`: size and modification time (ns) of each scan's raw file. Returns the new records.
     """
-    found, kept = list[tuple[JobStatus, str]](), Files(results)
+    unfinished, paths_of = list[tuple[JobStatus, str]](), Files(results)
     for step in STEPS:
         for path in sorted(Logs(logs).status(step, "").parent.glob("*.json")):
             job = read_job(path)
             reason = _reason(job, since)
-            if job and reason and job.key in files and not is_made(kept, step, job.key):
-                found.append((job, reason))
-    killed = Counter(job.slurm_job for job, _ in found if job.slurm_job and job.state != "failed")
+            if job and reason and job.key in files and not is_made(paths_of, step, job.key):
+                unfinished.append((job, reason))
+    killed = Counter(
+        job.slurm_job for job, _ in unfinished if job.slurm_job and job.state != "failed"
+    )
     recorded = []
-    for job, reason in found:
+    for job, reason in unfinished:
         if job.state != "failed" and killed[job.slurm_job] > 1:
             continue
         n_bytes, mtime_ns = files[job.key]
         write_json(
             {"step": job.step, "reason": reason, "bytes": n_bytes, "mtime_ns": mtime_ns},
-            kept.failure(job.step, job.key),
+            paths_of.failure(job.step, job.key),
         )
         recorded.append(Failure(job.step, job.key, reason))
     return recorded
 
 
-def record_not_begun(log: str, error: str, slurm_job: str = "") -> None:
-    """Write the status of a job that a cluster failed before it began in this run.
+def record_end(log: str, error: str, slurm_job: str, *, is_killed: bool) -> None:
+    """Write into the status of a job how a cluster ended it.
 
-    A log of before is removed, as by a job that begins.
+    One that has not begun in this run has failed, and a log of before is removed. Into that of one
+    at work it is written only if SLURM has killed it: else it writes its end itself, perhaps now.
     """
     path, now_s = Path(log), time.time()
-    is_ours = path.parts[-3:-2] == (LOGS.folder,)
-    run = json_or(status_path(path), {}).get("run") if is_ours else None
-    if is_ours and (not run or run != os.environ.get(run_folder.VARIABLE)):
+    if path.parts[-3:-2] != (LOGS.folder,):
+        return
+    status = json_or(status_path(path), {})
+    if not status.get("run") or status["run"] != os.environ.get(run_folder.VARIABLE):
         path.unlink(missing_ok=True)
-        status = {"error": error, "slurm_job": slurm_job, "state": "failed", "may_pass": True}
-        write_json(status | {"start": now_s, "end": now_s}, status_path(path))
+        status = {"slurm_job": slurm_job, "state": "failed", "may_pass": True}
+        status |= {"start": now_s, "end": now_s}
+    elif not (is_killed and status.get("state") == "running"):
+        return
+    write_json(status | {"error": error}, status_path(path))
 
 
 def plain_error(text: str, step: str) -> str:
@@ -106,22 +112,20 @@ def _reason(job: JobStatus | None, since: float) -> str:
         # Errors caused by a scan are caught and are results. The others (a full disk, a wrong
         # installation) would affect every scan of the campaign, except too little memory.
         return f"failed: {job.error}" if job.error.startswith("MemoryError") else ""
-    number = job.slurm_job
-    ended = slurm.job_states([number]).get(number, "") if number else ""
-    of_slurm = f", SLURM job {number} ({ended})" if ended in slurm.ENDED else ""
+    of_slurm = f", {job.error}" if job.error else ""
     return f"killed or timed out on {job.host or 'its node'}{of_slurm}; see the log"
 
 
 def is_made(files: Files[Path], step: str, key: str) -> bool:
     """Tell whether the result of a scan, or a stack, exists; a volume counts in any format."""
-    made = {
+    results_of = {
         "try_recon": [files.sweep(key)],  # the last that it writes
         "predict_cor": [files.prediction(key)],
         "full_recon": [files.volume(key, output) for output in VOLUMES],
         "stitch": [files.stitched(key, output) for output in VOLUMES],
         "export_stack": [files.stack(key)],
     }
-    return any(path.exists() for path in made.get(step, ()))
+    return any(path.exists() for path in results_of.get(step, ()))
 
 
 def failed_stack(files: Files[Path], scan: str) -> str:
@@ -138,16 +142,16 @@ def forget(results: Path, scans: Iterable[str], *, dry_run: bool = False) -> lis
     A COR that somebody wrote into center_of_rotation.txt stays. Returns the scans that had such a
     record.
     """
-    forgotten, kept = [], Files(results)
+    forgotten, paths_of = [], Files(results)
     for scan in scans:
-        paths = [kept.failure(step, scan) for step in STEPS]
-        prediction = json_or(kept.prediction(scan), {})
+        paths = [paths_of.failure(step, scan) for step in STEPS]
+        prediction = json_or(paths_of.prediction(scan), {})
         if prediction.get("verdict") == "failed":
-            paths += [kept.prediction(scan), *kept.of_try_recon(scan)]
-            if center_by_hand(kept.center(scan), prediction.get("cor_px")) is None:
-                paths.append(kept.center(scan))
-        if failed_stack(kept, scan):
-            paths += kept.of_export_stack(scan)
+            paths += [paths_of.prediction(scan), *paths_of.of_try_recon(scan)]
+            if center_by_hand(paths_of.center(scan), prediction.get("cor_px")) is None:
+                paths.append(paths_of.center(scan))
+        if failed_stack(paths_of, scan):
+            paths += paths_of.of_export_stack(scan)
         present = [path for path in paths if os.path.lexists(path)]
         for path in present if not dry_run else ():
             path.unlink()

@@ -28,8 +28,8 @@ class JobStatus:
     # step, and the scan, series or campaign
     step: str
     key: str
-    # running, done, failed, or lost: it has not written its end, and gives no heartbeat or its run
-    # is over
+    # running, done, failed, or lost: it has not written its end, and gives no heartbeat, its run is
+    # over, or SLURM has ended it
     state: str
     # begin, end, last heartbeat
     start_s: float
@@ -38,7 +38,7 @@ class JobStatus:
     # where it runs
     host: str
     slurm_job: str
-    error: str  # why it failed
+    error: str  # why it failed, or how SLURM ended it
     warning: str  # about what it made
     log_tail: str  # end of its log, for jobs that are not done
 
@@ -70,7 +70,7 @@ def parse_job(
         run = text(data.get("run"))  # relative to the campaign
         is_over = bool(run) and not (path.parents[3] / run).is_dir()
         is_silent = (time.time() if now_s is None else now_s) - beat_s > LOST_S
-        state = "lost" if is_over or is_silent else state
+        state = "lost" if is_over or is_silent or data.get("error") else state
     return JobStatus(
         step=path.parent.name,
         key=path.name.removesuffix(".json"),

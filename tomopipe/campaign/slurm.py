@@ -4,10 +4,8 @@ All commands are called with a time limit.
 """
 
 import getpass
-import math
 import re
 import subprocess
-import time
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -16,9 +14,7 @@ import yaml
 
 _SECONDS = 10.0  # for questions of people
 _ASK_S = 30.0  # for those of a run
-_LEFT_ALONE_S = 60.0
 _CANCEL_S = 40.0  # less than `tomopipe stop` waits
-_unanswered_s = [-math.inf]  # when people's last question was not answered
 _SHOW = ["sacctmgr", "--noheader", "--parsable2", "show"]
 _SQUEUE = ["squeue", "--noheader", "--states=all", "--format=%A|%T"]
 _SACCT = ["sacct", "--noheader", "--allocations", "--parsable2", "--format=JobID,State"]
@@ -84,17 +80,6 @@ def states(numbers: Sequence[str], name: str = "", *, within_s: float = _ASK_S) 
     return result
 
 
-def job_states(numbers: Sequence[str]) -> dict[str, str]:
-    """Return the states of jobs that SLURM tells soon; if it does not it is left for a minute."""
-    if not numbers or time.monotonic() - _unanswered_s[0] < _LEFT_ALONE_S:
-        return {}
-    try:
-        return states(numbers, within_s=_SECONDS)
-    except NoAnswerError:
-        _unanswered_s[0] = time.monotonic()
-        return {}
-
-
 def _states(command: list[str], numbers: Sequence[str], within_s: float) -> dict[str, str]:
     rows = []
     for first in range(0, len(numbers), _BATCH):
@@ -128,14 +113,14 @@ def cancel(numbers: Sequence[str], *options: str) -> str:
     try:
         done = call(["scancel", *options, *numbers], within_s=_CANCEL_S)
     except (OSError, subprocess.SubprocessError) as error:
-        said = [str(error)]
+        lines = [str(error)]
     else:
-        said = done.stderr.splitlines() if done.returncode else []
-    ended = {number for line in said for number in _HAS_ENDED.findall(line)}
+        lines = done.stderr.splitlines() if done.returncode else []
+    ended = {number for line in lines for number in _HAS_ENDED.findall(line)}
     left = [number for number in numbers or options if number not in ended]
-    if not (said and left):
+    if not (lines and left):
         return ""
-    why = next((line for line in said if not _HAS_ENDED.search(line)), said[0])
+    why = next((line for line in lines if not _HAS_ENDED.search(line)), lines[0])
     return f"{NOT_CANCELLED}: {why}. They may run on; end them later: scancel {' '.join(left)}"
 
 
@@ -194,22 +179,22 @@ def unknown_names(profile: Path, *, within_s: float | None = None) -> list[str]:
     Submissions with them fail, or wait without a word. Nothing is said where SLURM does not answer.
     """
     sinfo.cache_clear()  # in a process that lives long
-    asked = requests_of(profile)
+    requests = requests_of(profile)
     target = {
-        key: {name for keys in asked if keys.get(key) for name in keys[key].split(",")}
+        key: {name for keys in requests if keys.get(key) for name in keys[key].split(",")}
         for key in ("slurm_partition", "slurm_account")
     }
-    user, known = getpass.getuser(), dict[str, set[str]]()
+    user, names_of = getpass.getuser(), dict[str, set[str]]()
     if target["slurm_partition"]:
-        known["partition"] = {name.rstrip("*") for name, _ in sinfo(within_s, _LIMITS)}
+        names_of["partition"] = {name.rstrip("*") for name, _ in sinfo(within_s, _LIMITS)}
     if target["slurm_account"]:
         command = [*_SHOW, "assoc", f"user={user}", "format=Account,User"]
-        known["account"] = {name for name, _ in _rows(command, within_s)}
+        names_of["account"] = {name for name, _ in _rows(command, within_s)}
     return [
         f"{profile}: SLURM has no {kind} {name}"
         + (f" for {user}" if kind == "account" else "")
         + f"; it has {', '.join(sorted(there))}. Change it there."
-        for kind, there in known.items()
+        for kind, there in names_of.items()
         for name in sorted(target[f"slurm_{kind}"] - there)
         if there
     ]

@@ -125,14 +125,14 @@ def _error(cor_px: float | None, known: Mapping[str, Any] | None) -> tuple[str, 
 
 def _places(campaign: Campaign, scans: Collection[str]) -> str:
     """Name the results that are there; volumes if one of these scans has one."""
-    made, output = campaign.files, campaign.config.full_recon.output
+    files, output = campaign.files, campaign.config.full_recon.output
     has_volume = any((campaign.directory / campaign.volume(scan)).exists() for scan in scans)
     places = {
-        "report": made.report,
-        "volumes": made.volume("<scan>", output),
-        "stitched": made.stitched("<stack>", output),
-        "for RELION": made.in_relion(STAR),
-        "CORs": made.cor_table,
+        "report": files.report,
+        "volumes": files.volume("<scan>", output),
+        "stitched": files.stitched("<stack>", output),
+        "for RELION": files.in_relion(STAR),
+        "CORs": files.cor_table,
     }
     failed, n_scans = failed_stacks(campaign, scans), len(scans)
     remarks = [f"{n_scans - len(failed)} of {n_scans} tomograms"] if failed else []

@@ -96,7 +96,7 @@ def run(
         f"Running {what if scans else ''}{directory.name}; what Snakemake says: {near(started.log)}"
     )
     progress = Progress(started.events, Logs(directory / LOGS.folder))
-    with _heeding(started, progress):
+    with _forward_signals(started, progress):
         _follow(process, progress)
     status = process.wait()
     if status >= 0:  # not killed; it may have ended before it read the Snakefile
@@ -181,7 +181,7 @@ def _receipts(
 
 
 @contextmanager
-def _heeding(started: Run, progress: Progress) -> Iterator[None]:
+def _forward_signals(started: Run, progress: Progress) -> Iterator[None]:
     """Forward Ctrl-C to the run, which has its own session."""
 
     def stop(*_: Any) -> None:
@@ -250,7 +250,7 @@ def _tell_end(directory: Path, status: int, started: Run, progress: Progress) ->
     steps = progress.steps.values()
     if not (stopped or any(step.n["failed"] or step.n["again"] for step in steps)):
         say("\n".join(lines[-_TAIL_LINES:]))
-    _say_if_full(campaign.results)
+    _name_full_disk(campaign.results)
     how = "stopped" if stopped else "killed" if status < 0 else "some jobs failed"
     if how == "some jobs failed" and not any(step.jobs for step in steps):
         say("no job began.")
@@ -259,7 +259,7 @@ def _tell_end(directory: Path, status: int, started: Run, progress: Progress) ->
     return 1
 
 
-def _say_if_full(folder: Path) -> None:
+def _name_full_disk(folder: Path) -> None:
     """Name a full disk, or quota, in which jobs failed perhaps with other words."""
     with suppress(OSError):
         try:

@@ -29,8 +29,8 @@ def status(
 ) -> None:
     """Show the jobs of a campaign: to do, running, done, failed, lost.
 
-    A job is lost when it has given no sign of life for three minutes, or its run is over. Reads
-    status files alone, so it also works on a machine outside the cluster.
+    A job is lost when it has given no sign of life for three minutes, its run is over, or SLURM
+    has ended it. Reads status files, so it also works on a machine outside the cluster.
 
     Examples: `tomopipe status mycampaign`, `watch -n 10 tomopipe status mycampaign`
     """

@@ -32,7 +32,6 @@ from tomopipe.storage.json_files import json_or
 
 _MOST_SAID = 20
 _ASK_AGAIN_S = 5.0  # between two questions to SLURM
-_N_UNKNOWN = 12  # answers without any job until all count as ended
 _CONFIG = "config.json"  # in the folder of a run, for its nodes
 
 
@@ -136,11 +135,10 @@ def _wait_for_running(campaign: Campaign, run_id: str) -> None:
     """Wait for SLURM jobs of a run that was killed, as long as they make what is still wanted."""
     folder = run_folder.of(Path(campaign.config.campaign.results), run_id)
     numbers = requests.at_work(Settled(campaign), folder)
-    n_unknown, text = 0, ""
-    while numbers and n_unknown < _N_UNKNOWN:
-        states = slurm.job_states(sorted(numbers))
-        n_unknown = 0 if states else n_unknown + 1
-        if states:
+    text = ""
+    while numbers:
+        with suppress(slurm.NoAnswerError):  # it is asked again
+            states = slurm.states(sorted(numbers), run_folder.slurm_name(run_id))
             numbers = {each for each in numbers if states.get(each, "COMPLETED") not in slurm.ENDED}
         if numbers and not text:
             text = (

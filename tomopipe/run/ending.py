@@ -49,9 +49,9 @@ def after_failure(
     files = stats_of(campaign.scans.values())
     failures = record_failures(campaign.results, campaign.logs.folder, files, since=since)
     for line in fault_lines((f"{f.step} {f.reason}", f.scan) for f in failures):
-        _say(line)
+        _tell(line)
     if scans := list(dict.fromkeys(failure.scan for failure in failures)):
-        _say(
+        _tell(
             f"{scans_named(scans)}: skipped from the next call on, which finishes all others; "
             f"`tomopipe retry {scans[0]}` tries again."
         )
@@ -66,7 +66,7 @@ def after_success(campaign: Campaign, *, is_whole: bool) -> None:
     `is_whole`: the run was of the whole campaign.
     """
     for line in run_folder.warnings():
-        _say(line)
+        _tell(line)
     if not is_whole:
         return
     _renew_report(campaign)
@@ -75,9 +75,9 @@ def after_success(campaign: Campaign, *, is_whole: bool) -> None:
     say_warnings(campaign)
     if unfinished := unfinished_scans(campaign):
         for line in unfinished:
-            _say(line)
+            _tell(line)
         if not progress.is_read():  # `tomopipe run` names it
-            _say(f"see {campaign.outputs.report}")
+            _tell(f"see {campaign.outputs.report}")
         raise SystemExit(3)
 
 
@@ -128,7 +128,7 @@ def write_report(campaign: Campaign) -> bool:
     try:
         report_campaign(campaign, campaign.files.report)
     except Exception as error:  # Snakemake drops exceptions raised here
-        _say(f"the report could not be written: {error}")
+        _tell(f"the report could not be written: {error}")
         return False
     return True
 
@@ -255,7 +255,7 @@ def say_stacks_skipped(campaign: Campaign) -> None:
         if stack.problem:
             made = campaign.files.stitched(stack.name, campaign.config.full_recon.output)
             before = f"; {made} was made before" if made.exists() else ""
-            _say(f"stack {stack.name} is not stitched: {stack.problem}{before}")
+            _tell(f"stack {stack.name} is not stitched: {stack.problem}{before}")
 
 
 def say_warnings(campaign: Campaign) -> None:
@@ -265,10 +265,10 @@ def say_warnings(campaign: Campaign) -> None:
     except FileNotFoundError:
         return
     for line in note_lines(relion_notes(campaign, rows)):
-        _say(line)
+        _tell(line)
     statuses = {s: campaign.logs.status("full_recon", s) for s in campaign.selected_scans(rows)}
     if cut := [scan for scan, path in statuses.items() if json_or(path, {}).get("warning")]:
-        _say(f"voxels outside full_recon.value_range, see the report: {scans_named(cut)}")
+        _tell(f"voxels outside full_recon.value_range, see the report: {scans_named(cut)}")
 
 
 def remove_temporary(campaign: Campaign) -> None:
@@ -276,11 +276,11 @@ def remove_temporary(campaign: Campaign) -> None:
     try:
         n_bytes = remove(removable(campaign, stacks=False))
     except Exception as error:  # this must not fail a successful run
-        _say(f"temporary files could not be removed: {error}")
+        _tell(f"temporary files could not be removed: {error}")
         return
     if n_bytes:
-        _say(f"removed try stacks of accepted scans, {n_bytes / 1e9:.3f} GB (storage.keep_try)")
+        _tell(f"removed try stacks of accepted scans, {n_bytes / 1e9:.3f} GB (storage.keep_try)")
 
 
-def _say(text: str) -> None:
+def _tell(text: str) -> None:
     print(f"tomopipe: {text}", file=sys.stderr)

@@ -148,8 +148,8 @@ def start(
     process = None
     try:
         _remove_old_logs(log.parent)
-        given = {VARIABLE: run.events, FORCE: "yes" if force else "", FILES: files}
-        process = spawn(directory, command, log, given | {lock.VARIABLE: run.id})
+        variables = {VARIABLE: run.events, FORCE: "yes" if force else "", FILES: files}
+        process = spawn(directory, command, log, variables | {lock.VARIABLE: run.id})
         mine, run = run, replace(run, **named(process.pid))
         if executes:
             lock.hand_over(directory, mine, run)
@@ -168,18 +168,13 @@ def spawn(
     directory: Path, command: Sequence[str], log: Path, environment: Mapping[str, str]
 ) -> "subprocess.Popen[bytes]":
     """Start a command in a new session, its output in a file."""
-    cache = _other_cache(directory)
     # this Python's programs first: its environment may not be active
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     with open(log, "wb") as stream:
-        for folder in cache.values():
-            line = f"tomopipe: {_cache()} cannot be written: Snakemake's cache is in {folder}\n"
-            stream.write(line.encode())
-            stream.flush()
         return subprocess.Popen(
             [sys.executable, "-c", _HEEDING, *command],
             cwd=directory,
-            env=os.environ | {"PATH": path, **cache, **environment},
+            env=os.environ | {"PATH": path, **_other_cache(directory), **environment},
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,
@@ -187,15 +182,14 @@ def spawn(
         )
 
 
-def _cache() -> Path:
-    """Return the folder in which Snakemake, which ends without one, has its cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
-
-
 def _other_cache(directory: Path) -> dict[str, str]:
-    """Return the variable of a cache in the campaign if the user's cannot be written, else {}."""
+    """Return the variable of a cache in the campaign if the user's cannot be written, else {}.
+
+    Snakemake ends without one.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
     with suppress(OSError):
-        (folder := _cache() / "snakemake").mkdir(parents=True, exist_ok=True)
+        (folder := cache / "snakemake").mkdir(parents=True, exist_ok=True)
         if os.access(folder, os.W_OK | os.X_OK):
             return {}
     return {"XDG_CACHE_HOME": str(directory.absolute() / SNAKEMAKE / "cache")}

@@ -48,10 +48,10 @@ def of_gone_scans(campaign: Campaign) -> list[Temporary]:
 
     And volumes of another format than the one that a scan has now: no run makes them again.
     """
-    known = {scan.name for scan in (*campaign.scans.values(), *campaign.refused)}
+    scans = {scan.name for scan in (*campaign.scans.values(), *campaign.refused)}
 
     def is_left(scan: str, path: Path, kind: str) -> bool:
-        if scan not in known:
+        if scan not in scans:
             return True
         if kind != "volume" or scan not in campaign.scans:
             return False

@@ -71,11 +71,11 @@ def _profile() -> dict[str, object]:
     """Return the settings of the profiles of this call."""
     settings: dict[str, object] = {}
     for name in ("--workflow-profile", "--profile"):
-        given = next((a for a in sys.argv[1:] if a.partition("=")[0] == name), "")
-        if not given:
+        argument = next((a for a in sys.argv[1:] if a.partition("=")[0] == name), "")
+        if not argument:
             continue
-        following = sys.argv[sys.argv.index(given) + 1 :]
-        text = given.partition("=")[2] or next(iter(following), "")
+        following = sys.argv[sys.argv.index(argument) + 1 :]
+        text = argument.partition("=")[2] or next(iter(following), "")
         settings |= _read_profile(text)
     return settings or _read_profile(os.environ.get("SNAKEMAKE_PROFILE", ""))
 

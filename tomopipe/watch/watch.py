@@ -46,8 +46,6 @@ _ROOM_BYTES = 50e6
 _MOST_LINES = 8
 _LONG = {"full_recon", "stitch", "export_stack"}  # steps that a new scan does not wait for
 _WELL = (0, 3)
-# in Snakemake's text, of an error that no job has noted
-_ERROR = re.compile(r"^(?:Error in rule \w+|\S*Error: *(?:\n +)?\S.*)", re.MULTILINE)
 
 
 @dataclass
@@ -306,8 +304,7 @@ class Watcher:
             errors = [
                 f"{step} {scan}: {error}" for what, step, scan, error in news if what == "failed"
             ]
-            errors = errors or [" ".join(e.split()) for e in _ERROR.findall(text)]
-            message = "; ".join(list(dict.fromkeys([*errors, *lines]))[:_MOST_LINES])
+            message = "; ".join([*dict.fromkeys([*errors, *lines])][:_MOST_LINES] or ["an error"])
             failed = f"some jobs failed, see {turn.run.log}; will be tried again."
             self._once("run", f"{message}: {failed}")
 

@@ -55,10 +55,8 @@ def _verdict(scan: str, facts: ScanFacts) -> Verdict | None:
         return skipped(scan, f"skipped: {facts.reason}")
     if state in NOT_SELECTED:
         return Verdict(scan, state)
-    cor_px = facts.manual_px if facts.is_edited else facts.cor_px
-    predicted_px = prediction.cor_px if prediction else None
-    cor_px = predicted_px if cor_px is None else cor_px
-    is_predicted = same_cor(cor_px, predicted_px)
+    cor_px = facts.shown[0]
+    is_predicted = prediction is not None and same_cor(cor_px, prediction.cor_px)
     return Verdict(
         scan,
         state,
@@ -66,7 +64,7 @@ def _verdict(scan: str, facts: ScanFacts) -> Verdict | None:
         prediction.confidence if prediction and is_predicted else None,
         state not in _QUIET,
         facts.why,
-        prediction.best_cor_px if prediction and cor_px is None else cor_px,
+        facts.best_px,
     )
 
 

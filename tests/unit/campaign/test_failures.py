@@ -9,8 +9,8 @@ from tomopipe.campaign.failures import (
     failed_stack,
     forget,
     read_failures,
+    record_end,
     record_failures,
-    record_not_begun,
 )
 from tomopipe.campaign.files import Files
 from tomopipe.storage import run_folder
@@ -46,18 +46,14 @@ def test_a_sweep_that_left_a_part_is_blamed(tmp_path):
     assert [(f.step, f.scan) for f in record(tmp_path)] == [("try_recon", "a")]
 
 
-def test_a_job_that_slurm_ended_has_its_reason(tmp_path, monkeypatch):
-    monkeypatch.setattr("tomopipe.campaign.slurm.job_states", lambda _: {"37": "OUT_OF_MEMORY"})
-    lost = {"state": "running", "start": 50, "host": "node1", "slurm_job": "37"}
+def test_a_job_that_slurm_ended_has_its_reason(tmp_path):
+    lost = {"state": "running", "start": 50, "host": "node1", "error": "SLURM job 37: TIMEOUT"}
     write_json(lost, tmp_path / "status/try_recon/a.json")
     (failure,) = record(tmp_path)
-    assert failure.reason == (
-        "killed or timed out on node1, SLURM job 37 (OUT_OF_MEMORY); see the log"
-    )
+    assert failure.reason == "killed or timed out on node1, SLURM job 37: TIMEOUT; see the log"
 
 
-def test_of_jobs_killed_in_one_submission_nobody_is_blamed(tmp_path, monkeypatch):
-    monkeypatch.setattr("tomopipe.campaign.slurm.job_states", lambda _: {})
+def test_of_jobs_killed_in_one_submission_nobody_is_blamed(tmp_path):
     lost = {"state": "running", "start": 50, "host": "node1", "slurm_job": "37"}
     for step, scan in (("try_recon", "a"), ("predict_cor", "b")):
         write_json(lost, tmp_path / f"status/{step}/{scan}.json")
@@ -123,16 +119,19 @@ def test_forget_takes_records_and_failed_predictions_only(tmp_path):
     assert forget(tmp_path / "results", ["a", "b", "c", "d"]) == []
 
 
-def test_a_job_that_a_cluster_failed_before_it_began_has_a_status(tmp_path, monkeypatch):
+def test_how_a_cluster_ended_a_job_is_in_its_status(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(run_folder.VARIABLE, now := str(run_folder.begin(Path("results"))))
-    for scan, run in (("a_1", "before"), ("a_2", now)):
-        write_json({"state": "done", "run": run}, tmp_path / f"logs/status/full_recon/{scan}.json")
-        (tmp_path / "logs" / "full_recon").mkdir(exist_ok=True)
-        (tmp_path / f"logs/full_recon/{scan}.log").write_text("of an attempt that began")
-    for log in ("logs/full_recon/a_1.log", "logs/full_recon/a_2.log", "a_3.log"):
-        record_not_begun(log, "SLURM job 12: CANCELLED", "12")
-    status = json.loads((tmp_path / "logs/status/full_recon/a_1.json").read_text())
-    assert (status["state"], status["error"]) == ("failed", "SLURM job 12: CANCELLED")
-    assert [path.name for path in tmp_path.glob("logs/full_recon/*")] == ["a_2.log"]
-    assert len(list(tmp_path.rglob("*.json"))) == 2
+    logs = Path("logs/full_recon")
+    logs.mkdir(parents=True)
+    jobs = {"a_1": ("done", "before"), "a_2": ("done", now), "a_3": ("running", now)}
+    for scan, (state, run) in jobs.items():
+        write_json({"state": state, "run": run}, tmp_path / f"logs/status/full_recon/{scan}.json")
+        (logs / f"{scan}.log").write_text("of a job that began")
+    for log in (*logs.iterdir(), Path("a_4.log")):
+        record_end(str(log), "SLURM job 12: CANCELLED", "12", is_killed=True)
+    ends = {path.stem: json.loads(path.read_text()) for path in Path("logs/status").rglob("*.json")}
+    found = {scan: (status["state"], status.get("error", "")) for scan, status in ends.items()}
+    said = "SLURM job 12: CANCELLED"
+    assert found == {"a_1": ("failed", said), "a_2": ("done", ""), "a_3": ("running", said)}
+    assert {path.stem for path in logs.iterdir()} == {"a_2", "a_3"}

@@ -8,8 +8,8 @@ import pytest
 from tests.report_campaign import USUAL
 from tomopipe.campaign.failures import Failure
 from tomopipe.campaign.results import Curve, Fix, Prediction
-from tomopipe.campaign.state import MEANINGS, ScanFacts, State, not_selected
-from tomopipe.cor.outliers import EDITED, NOT_ASKED
+from tomopipe.campaign.state import MEANINGS, ScanFacts, State
+from tomopipe.cor.outliers import EDITED
 
 ROW = {"n_cols": "1024", "keep": "true", "reason": ""}
 BAD = ROW | {"keep": "false", "reason": "120 of 901 frames"}
@@ -197,26 +197,12 @@ def test_the_reason_says_a_thing_once():
     assert (
         found.reason == "noise; not accepted (no clear COR, confidence 0.00); no COR, and no other"
     )
-    not_asked = replace(FLAT, reason=NOT_ASKED)
-    assert facts(fix=replace(NO_COR, reason=NOT_ASKED), prediction=not_asked).reason == NOT_ASKED
-    fix = replace(NO_COR, reason=f"no COR ({NOT_ASKED}), and no other")
-    assert facts(fix=fix, decided=True, prediction=not_asked).reason.count(NOT_ASKED) == 1
     fix = replace(NO_COR, reason="no COR (prediction: constant frames), and no other")
     dead = (Failure("full_recon", "a", "constant frames"), Failure("export_stack", "a", "no rows"))
     found = facts(fix=fix, decided=True, prediction=BROKEN, failures=dead)
     steps = "full_recon failed; export_stack: no rows"
     assert found.reason == f"{steps}; prediction failed: constant frames; no COR, and no other"
     assert facts(row=BAD, prediction=FLAT).reason == "120 of 901 frames"
-
-
-def test_the_reason_of_a_replaced_outlier_says_what_the_confidence_is_of():
-    why = "far; mean of b and c"
-    fixed = USED | {"source": "outlier", "fix": REPLACED}
-    predicted = replace(GOOD, cor_px=500.0042)
-    found = facts(**fixed | {"prediction": predicted})
-    asked = "not one series? (inventory.series_pattern)"
-    assert found.reason == f"predicted 500.00 (confidence 0.90), replaced: {why}; {asked}"
-    assert facts(**fixed).reason == f"500.00 by hand, replaced: {why}"
 
 
 def test_every_state_has_a_meaning_and_a_look():
@@ -227,11 +213,6 @@ def test_every_state_has_a_meaning_and_a_look():
         assert f'id="i-{state}"' in (report / "symbols.svg").read_text()
         assert f".st-{state} " in (report / "style.css").read_text()
         assert f'[data-state="{state}"].dot' in review.read_text()
-
-
-def test_a_scan_not_yet_in_the_inventory_takes_part():
-    assert not_selected("auto", None) is None
-    assert not_selected("no", None) is State.UNSELECTED
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,6 @@
 import json
 import os
 
-import pytest
-
 from tests.report_campaign import Made
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.state import State
@@ -98,17 +96,6 @@ def test_volumes_are_named_where_there_are_any(tmp_path):
     assert "<scan>" not in _places(load_campaign(tmp_path), [])
 
 
-@pytest.mark.parametrize(
-    "content",
-    [{"a": 1}, {"scans": {"a_1": 3}}, {"scans": {"a_1": {"cor_px": "left"}}}, {"scans": []}, []],
-)
-def test_a_truth_json_of_something_else_is_ignored(tmp_path, content):
-    (tmp_path / "truth.json").write_text(json.dumps(content))
-    assert _truth(tmp_path) == {}
-    (tmp_path / "truth.json").write_text("no JSON")
-    assert _truth(tmp_path) == {}
-
-
 def test_the_truth_of_a_simulated_campaign_stands_beside_the_cors(tmp_path):
     known = {"scans": {"a_1": {"cor_px": 86.0, "special": ["fixed pattern"]}}}
     (tmp_path / "truth.json").write_text(json.dumps(known))
@@ -118,3 +105,6 @@ def test_the_truth_of_a_simulated_campaign_stands_beside_the_cors(tmp_path):
     assert (shown["true COR"], shown["error"], shown["remark"]) == (
         ["86.00"], ["+0.12"], ["fixed pattern"],
     )  # fmt: skip
+    for content in ('{"scans": {"a_1": {"cor_px": "left"}}}', "[]", "no JSON"):  # of others
+        (tmp_path / "truth.json").write_text(content)
+        assert _truth(tmp_path) == {}

@@ -114,11 +114,9 @@ def test_a_cache_that_cannot_be_written_is_replaced_by_one_in_the_campaign(
     does("import os; print('tomopipe: cache in', os.environ['XDG_CACHE_HOME'])")
     text = call("run", campaign)[1]
     cache = campaign / ".snakemake" / "cache"
-    assert f"tomopipe: /proc/x cannot be written: Snakemake's cache is in {cache}\n" in text
     assert f"tomopipe: cache in {cache}\n" in text
     monkeypatch.setenv("XDG_CACHE_HOME", str(campaign / "mine"))
     text = call("run", campaign)[1]
-    assert "Snakemake's cache" not in text
     assert f"tomopipe: cache in {campaign / 'mine'}\n" in text
 
 
@@ -264,7 +262,7 @@ def test_an_older_profile_for_slurm_is_read_as_if_it_named_our_executor(campaign
     }
     said = capsys.readouterr().err
     assert said.startswith(f"tomopipe: {path} names executor: slurm; it is read as of executor: ")
-    assert ", without slurm-status-command, group-components (" in said
+    assert ", without group-components, slurm-status-command (" in said
     assert yaml.safe_load(path.read_text()) == older
     path.write_text(yaml.safe_dump(older | {"executor": "tomopipe"}))
     assert str(path.parent) in run_command(campaign, None, chosen_profile(campaign))

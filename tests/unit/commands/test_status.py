@@ -166,6 +166,16 @@ def test_the_jobs_of_a_run_under_way_are_its_own(folder, monkeypatch):
         progress.tell(began=1, step="full_recon", name="bone_2", reason="")
 
 
+def test_a_job_that_slurm_has_ended_is_lost_with_its_reason(folder):
+    times = {"start": NOW - 30, "heartbeat": NOW - 5}
+    status(folder, "bone_3", "running", slurm_job="41", **times)
+    status(folder, "bone_4", "running", slurm_job="42", error="SLURM job 42: TIMEOUT", **times)
+    _, found = full_recon(folder)
+    assert [job.key for job in found.with_state("running")] == ["bone_3"]
+    (lost,) = found.with_state("lost")
+    assert (lost.key, lost.error) == ("bone_4", "SLURM job 42: TIMEOUT")
+
+
 def test_a_terminal_of_80_columns_holds_the_whole_table(folder, monkeypatch):
     status(folder, "bone_3", "running", start=NOW - 10, heartbeat=NOW - 10)
     monkeypatch.setenv("COLUMNS", "80")

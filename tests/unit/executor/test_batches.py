@@ -7,8 +7,6 @@ import pytest
 from snakemake_executor_plugin_tomopipe.batches import batch_cores, pack
 from snakemake_executor_plugin_tomopipe.queue import is_temporary
 from tomopipe.campaign.slurm import node_mb, sinfo
-from tomopipe.config import FullReconBlock
-from tomopipe.cost.cost import job_s, volume_s
 
 MB = 1_000_000
 SETTINGS = types.SimpleNamespace(qos="", reservation="")
@@ -75,7 +73,6 @@ def test_a_chain_takes_the_memory_of_its_largest_job_and_the_time_of_both():
     tried, predicted = job("try"), job("predict", mem_mb="<TBD>", runtime=10)
     (batch,) = pack([job(jobs=(tried, predicted))], SETTINGS, 4)
     assert (batch.mem_mb, batch.runtime_min, batch.rules) == (400, 30, "try+predict")
-    assert batch.folder == "group_try_predict"
 
 
 def test_a_submission_keeps_six_tenths_of_its_cores_busy():
@@ -84,9 +81,6 @@ def test_a_submission_keeps_six_tenths_of_its_cores_busy():
         n_cores = batch_cores(cpu_s)
         shares = [(start_s + cpu_s) / (n * start_s + cpu_s) for n in (n_cores, n_cores + 1)]
         assert shares[0] >= 0.6 > shares[1]
-    assert batch_cores(6 * volume_s((900, 64, 1024), FullReconBlock())) == 3
-    assert batch_cores(6 * job_s("export_stack", 118 * MB)) == 2
-    assert batch_cores(20 * (job_s("try_recon", MB) + job_s("predict_cor", MB))) >= 4
 
 
 @pytest.fixture
