@@ -165,32 +165,6 @@ def test_cor_and_volume(mixed, scan):
         assert volume[1][inside].mean() == pytest.approx(0.024, rel=0.06)
 
 
-def test_named_datasets_give_the_volume_of_the_usual_layout(mixed):
-    volumes = {}
-    for scan in ("dx_1", "named_1", "corrected_1"):
-        with h5py.File(mixed[0] / "results" / f"{scan}_rec.h5") as file:
-            volumes[scan] = file["exchange/data"][...]
-    cors = json.loads((mixed[0] / "results" / "cor.json").read_text())
-    assert cors["named_1"] == cors["dx_1"]
-    np.testing.assert_array_equal(volumes["named_1"], volumes["dx_1"])
-    assert cors["corrected_1"]["cor_px"] == pytest.approx(cors["dx_1"]["cor_px"], abs=0.02)
-    np.testing.assert_allclose(volumes["corrected_1"], volumes["dx_1"], atol=2e-4)  # beads: 0.024
-
-
-def test_an_image_put_in_the_place_of_another_runs_its_scan_again(mixed):
-    folder = mixed[0]
-    path = folder / "tiff" / "folder_1" / "projections" / "0003.tif"
-    content, status = path.read_bytes(), path.stat()
-    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))  # of equal size
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns - 10**12))  # older, as a backup
-    jobs = plan(folder)[1]
-    assert {"inventory", "try_recon:folder_1", "export_stack:folder_1"} <= jobs
-    assert not any(job.endswith((":dx_1", ":pages_1")) for job in jobs)
-    path.write_bytes(content)
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert plan(folder) == (0, frozenset())
-
-
 def test_a_linked_file_put_in_the_place_of_another_runs_its_scan_again(mixed):
     folder = mixed[0]
     target = folder / "raw" / "dls_1.camera"

@@ -44,14 +44,10 @@ def test_other_names_are_in_the_order_of_their_numbers(names):
 
 EVEN = {
     "padded": names(range(1, 1000)),
-    "bare": names(range(1000), width=1),
-    "steps of 5": names(range(0, 900, 5)),
-    "few": names([1, 5, 90]),
     "uneven": names([1, 5, 9, 20]),
     "two segments": [*names(range(90), "a1_"), *names(range(90), "a2_")],
     "angles cut": names((np.arange(400) * 1.5).astype(int)),
     "angles with decimals": [f"img_{angle:.2f}" for angle in np.linspace(0, 180, 181)],
-    "count and angle": [f"img_{i:04d}_{angle:.3f}" for i, angle in enumerate(np.arange(0, 180, 1))],
     "milliseconds": names(np.cumsum(np.random.default_rng(1).integers(990, 1010, 200))),
     "descending": names(range(100, 0, -1)),
     "long": names(range(10**20, 10**20 + 50)),
