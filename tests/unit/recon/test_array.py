@@ -1,6 +1,8 @@
 import importlib
 import logging
 import sys
+import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -161,3 +163,65 @@ def test_of_the_jobs_of_a_run_one_warns(monkeypatch, caplog, tmp_path):
 def test_unknown_device_is_refused():
     with pytest.raises(ValueError, match="gpu"):
         array.array_module("gpu")
+
+
+def _cupy(names):
+    used = []
+
+    class Device:
+        def __init__(self, number):
+            self.number = number
+
+        def use(self):
+            used.append(self.number)
+
+    runtime = SimpleNamespace(
+        getDeviceCount=lambda: len(names), deviceGetPCIBusId=lambda number: names[number]
+    )
+    cuda = SimpleNamespace(Device=Device, runtime=runtime)
+    return SimpleNamespace(cuda=cuda, used=used)
+
+
+def test_each_job_gets_a_gpu_of_its_own(tmp_path, monkeypatch, caplog):
+    """Whatever the numbers are by which a job knows them, as CUDA_VISIBLE_DEVICES makes them."""
+    monkeypatch.setattr(array, "POLL_S", 0.01)
+    both, swapped = _cupy(["0000:01:00.0", "0000:02:00.0"]), _cupy(["0000:02:00.0", "0000:01:00.0"])
+    got = []
+
+    def third():
+        with claimed_gpu(both, tmp_path):
+            got.append(both.used[-1])
+
+    with claimed_gpu(both, tmp_path):
+        with claimed_gpu(swapped, tmp_path):
+            assert both.used == [0]
+            assert swapped.used == [0]
+            waiting = threading.Thread(target=third)
+            waiting.start()
+            waiting.join(0.1)
+            assert waiting.is_alive()
+            assert "hold all 2" in caplog.text
+        waiting.join(60)
+    assert got == [1]  # the one that was given back first
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "tomopipe-gpu-0000-01-00.0.lock",
+        "tomopipe-gpu-0000-02-00.0.lock",
+    ]
+
+
+def test_a_planted_link_is_not_followed(tmp_path):
+    (tmp_path / "tomopipe-gpu-a.lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match=r"gpu-a\.lock"), claimed_gpu(_cupy(["a"]), tmp_path):
+        pass
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_job_takes_a_gpu_that_is_free(tmp_path):
+    cupy = _cupy(["a", "b"])
+    with claimed_gpu(cupy, tmp_path) as first:
+        assert first.name == "GPU a"
+        with claimed_gpu(cupy, tmp_path) as second:
+            assert second.name == "GPU b"
+        with claimed_gpu(cupy, tmp_path) as again:
+            assert again.name == "GPU b"
+    assert cupy.used[0] == 0
