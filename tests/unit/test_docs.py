@@ -73,6 +73,13 @@ def test_pages_of_commands_and_functions_are_those_of_the_code(page):
     assert is_new, f"`make docs` writes {page.relative_to(HOME)}"
 
 
+@pytest.mark.parametrize("script", sorted(DOCS.glob("figures/*.py")), ids=lambda path: path.stem)
+def test_the_scripts_of_figures_find_what_they_import(script, monkeypatch):
+    pytest.importorskip("playwright")
+    monkeypatch.syspath_prepend(script.parent)
+    assert callable(runpy.run_path(str(script))["main"])
+
+
 @pytest.mark.parametrize("folder", ["docs/decisions", "lab/results"])
 def test_an_index_names_each_page_of_its_folder(folder):
     index = (HOME / folder / "README.md").read_text()

@@ -1,0 +1,72 @@
+"""Take the pictures of the report and of the review page, of the demonstration campaign.
+
+After `make demo`, with Playwright and a Chromium: `python docs/figures/screens.py demo`. The last
+one needs an edited COR; the edit is taken back.
+"""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+HERE = Path(__file__).parent
+TOMOPIPE = [sys.executable, "-u", "-m", "tomopipe"]
+SCAN, ODD = "foam_003", "rock_003"
+
+
+def shoot(page, name):
+    """Write what a page shows, in few colours, which are enough."""
+    path = HERE / name
+    page.screenshot(path=path)
+    picture = Image.open(path).convert("RGB")
+    picture.quantize(256, Image.Quantize.MAXCOVERAGE).save(path, optimize=True)
+
+
+def review(browser, link):
+    """Take the review page with one scan open, and with what the next run makes."""
+    page = browser.new_page(viewport={"width": 1440, "height": 900}, color_scheme="dark")
+    page.goto(link)
+    page.locator("#rows .row").filter(has=page.get_by_text(SCAN, exact=True)).click()
+    page.wait_for_selector("#stage[data-exact=yes]")
+    page.get_by_text("Next run: Nothing to do.").wait_for(timeout=120_000)
+    shoot(page, "review.png")
+    page.locator("#rows .row").filter(has=page.get_by_text(ODD, exact=True)).click()
+    page.locator("#facts h2", has_text=ODD).wait_for()
+    page.locator("#cor").fill("85.01")
+    page.wait_for_selector("#stage[data-cor='85.01'][data-exact=yes]")
+    page.get_by_role("button", name="Accept").click()
+    page.locator("#toast", has_text="in the table").wait_for()
+    page.wait_for_timeout(6000)  # until the next scan is open, and the message has gone
+    page.set_viewport_size({"width": 1280, "height": 400})
+    page.get_by_role("button", name="Next run").click()
+    page.locator("#plan-body", has_text="full_recon").wait_for(timeout=120_000)
+    shoot(page, "review-run.png")
+    page.keyboard.press("u")
+    page.locator("#toast", has_text="as before").wait_for()
+
+
+def main():
+    """Write the pictures beside this file."""
+    demo = Path(sys.argv[1]).absolute()
+    with sync_playwright() as playwright:
+        path = shutil.which("chromium")
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 2160}, color_scheme="light")
+        page.goto(f"file://{demo}/results/report/index.html")
+        shoot(page, "report.png")
+        command = [*TOMOPIPE, "review", str(demo)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+            try:
+                review(
+                    browser, next(line.split()[-1] for line in server.stdout if "token=" in line)
+                )
+            finally:
+                server.terminate()
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
