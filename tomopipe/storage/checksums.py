@@ -201,16 +201,16 @@ def _of_file(
     """Sum a file, but for the pieces whose digests are given."""
     with open(path, "rb") as stream:  # buffered: network drives may read a piece in parts
         n_bytes = os.fstat(stream.fileno()).st_size
-        total = xxhash.xxh3_128()
+        total, buffer = xxhash.xxh3_128(), memoryview(bytearray(min(_PIECE, n_bytes)))
         for piece in range(-(-n_bytes // _PIECE)):
             if digests and piece in digests:
                 total.update(digests[piece])
                 continue
             stream.seek(piece * _PIECE)
-            content = stream.read(_PIECE)
-            total.update(xxhash.xxh3_128_digest(content))
+            n_read = stream.readinto(buffer)
+            total.update(xxhash.xxh3_128_digest(buffer[:n_read]))
             if progress:
-                progress(len(content))
+                progress(n_read)
     return f"xxh3:{n_bytes}:p20:{total.hexdigest()}"
 
 
