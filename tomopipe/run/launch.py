@@ -211,7 +211,12 @@ def interrupt(run: Run, *, sending: signal.Signals) -> None:
             f"the run is on another machine, or in another container: {run}. Type `tomopipe stop` "
             "there."
         )
+    watcher = run.watcher.get("pid", 0)
+    is_other = watcher not in (0, run.pid, os.getpid()) and bool(is_alive(run.watcher))
     try:
+        if is_other and sending is not signal.SIGKILL:
+            os.kill(watcher, sending)  # it ends its run, also the next, if this one has just ended
+            return
         os.kill(run.pid, 0)  # one that is refused has not been stopped
         with suppress(OSError):  # it ends, recorded or not
             if run.events:

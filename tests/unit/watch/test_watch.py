@@ -459,6 +459,16 @@ def test_stop_ends_a_watcher_with_its_run_and_no_failure_is_said(watcher, runs, 
     assert not any("failed" in line for line in said)
 
 
+def test_stop_tells_the_watcher_which_ends_its_run(watcher, runs):
+    """A run that has just ended hears nothing any more."""
+    watcher.step()
+    run = lock.under_way(watcher.directory)
+    with subprocess.Popen(["sleep", "60"]) as other:
+        launch.interrupt(replace(run, watcher=named(other.pid)), sending=signal.SIGINT)
+        assert other.wait(60) == -signal.SIGINT
+    assert runs.process.poll() is None
+
+
 def test_the_lock_is_that_of_the_watcher_or_of_its_run(watcher, runs, campaign):
     own = lock.read(campaign)
     watcher.step()
