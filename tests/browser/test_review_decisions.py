@@ -95,6 +95,22 @@ def test_the_progress_of_a_run_in_a_terminal_is_shown(tmp_path, serve, visit):
     assert page.trouble == []
 
 
+def test_a_scan_of_known_cor_without_a_sweep_has_its_volume_and_takes_another_cor(
+    tmp_path, serve, visit
+):
+    folder = make_campaign(tmp_path)
+    page = visit(serve(folder))
+    row(page, "bone_007").click()
+    makes = "No sweep of this scan; `tomopipe run --predict bone_007` makes one."
+    expect(page.locator("#nothing")).to_have_text(makes)
+    expect(page.locator("#facts").get_by_role("link", name="Volume")).to_be_visible()
+    page.keyboard.type("512.25")
+    page.keyboard.press("Enter")
+    expect(row(page, "bone_007")).to_contain_text("512.25 ✎")
+    assert read_cells(folder / "scans.tsv")["bone_007"]["cor_px"] == "512.25"
+    assert page.trouble == []
+
+
 def test_the_prediction_of_a_replaced_outlier_is_taken_back_with_a_key_or_a_click(
     tmp_path, serve, visit
 ):
@@ -145,6 +161,26 @@ def test_keys_skip_a_scan_and_change_the_view(tmp_path, serve, visit):
     for shown in ("series", "plan", "jobs", "scan"):
         page.keyboard.press("v")
         expect(page.locator(f"section#{shown}")).to_be_visible()
+    assert page.trouble == []
+
+
+def test_esc_brings_back_the_cor_that_was_shown_before_typing(tmp_path, serve, visit):
+    folder = make_campaign(tmp_path)
+    write_pictures(folder, "bone_006", 513.45)
+    page = visit(serve(folder))
+    row(page, "bone_006").click()
+    box = page.locator("#cor")
+    expect(box).to_have_value("513.45")
+    page.wait_for_selector("#stage[data-cor='513.45']")
+    page.keyboard.type("515.00")
+    page.wait_for_selector("#stage[data-cor='515.00']")
+    page.keyboard.press("Escape")
+    expect(box).to_have_value("513.45")
+    page.wait_for_selector("#stage[data-cor='513.45']")
+    box.fill("514.00")
+    page.wait_for_selector("#stage[data-cor='514.00']")
+    box.press("Escape")
+    expect(box).to_have_value("513.45")
     assert page.trouble == []
 
 
@@ -246,6 +282,42 @@ def test_what_was_not_done_for_several_scans_is_said_and_can_still_be_undone(
     page.keyboard.press("u")
     expect(toast).to_have_text("Nothing to undo.")
     assert page.trouble == []
+
+
+def test_an_undo_that_could_not_be_written_can_be_tried_again(tmp_path, serve, visit):
+    folder = make_campaign(tmp_path)
+    before = read_cells(folder / "scans.tsv")["bone_007"]
+    page = visit(serve(folder))
+    row(page, "bone_007").click()
+    expect(page.locator("#facts h2")).to_have_text("bone_007")
+    page.keyboard.type("512.5")
+    page.keyboard.press("Enter")
+    expect(page.locator("#toast")).to_contain_text("512.50 px, in the table")
+    page.route("**/api/decide", lambda route: route.abort(), times=1)
+    page.keyboard.press("u")
+    expect(page.locator("#toast")).to_contain_text("nothing was written")
+    page.keyboard.press("u")
+    expect(page.locator("#toast")).to_have_text("bone_007: as before")
+    assert read_cells(folder / "scans.tsv")["bone_007"] == before
+
+
+def test_a_cell_that_was_no_cor_comes_back_and_so_does_what_was_decided_before(
+    tmp_path, serve, visit
+):
+    folder = make_campaign(tmp_path)
+    edit_table(folder / "scans.tsv", {"bone_005": {"cor_px": "5.O"}, "bone_006": {"cor_px": "9e9"}})
+    before = read_cells(folder / "scans.tsv")
+    page = visit(serve(folder))
+    for scan in ("bone_007", "bone_005", "bone_006"):
+        row(page, scan).click()
+        expect(page.locator("#facts h2")).to_have_text(scan)
+        page.keyboard.type("512.5")
+        page.keyboard.press("Enter")
+        expect(row(page, scan)).to_contain_text("512.50 ✎")
+    for scan in ("bone_006", "bone_005", "bone_007"):
+        page.keyboard.press("u")
+        expect(page.locator("#toast")).to_have_text(f"{scan}: as before")
+    assert read_cells(folder / "scans.tsv") == before
 
 
 def test_a_scan_that_is_opened_while_a_decision_is_written_stays_open(tmp_path, serve, visit):
