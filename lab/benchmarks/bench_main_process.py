@@ -33,11 +33,14 @@ IN_JOBS: list[float] = []  # CPU time of what jobs do: no part of the main proce
 COPIED = ("try_recon", "predict_cor", "full_recon", "export_stack")
 
 
-def make(folder: Path, names: list[str], raw: Path | None) -> None:
-    """Write a campaign; all scans are copies of one file, its time included."""
+def make(folder: Path, names: list[str], raw: Path | None, home: Path) -> None:
+    """Write a campaign for a version; all scans are copies of one file, its time included."""
     (folder / "raw").mkdir(parents=True)
     config = "campaign: {scans: [raw/*.h5]}\n"
-    config += "predict_cor: {methods: [sum], when: always}\n"
+    # the method without a network, which had another name
+    is_now = (home / "tomopipe" / "cor" / "classical.py").exists()
+    method = "classical" if is_now else "sum"
+    config += f"predict_cor: {{methods: [{method}], when: always}}\n"
     (folder / "config.yaml").write_text(config)
     edit(folder, dict.fromkeys(names, 33.0))
     for name in names:
@@ -188,10 +191,10 @@ def measure(n_scans: int, homes: dict[str, Path], folder: Path) -> None:
     campaigns, templates = {}, {}
     for version, home in homes.items():
         templates[version] = folder / f"{version}-template"
-        make(templates[version], [TEMPLATE], raw)
+        make(templates[version], [TEMPLATE], raw, home)
         call(home, templates[version], None)
         campaigns[version] = folder / version
-        make(campaigns[version], names, raw)
+        make(campaigns[version], names, raw, home)
     parts = ["first run", *["snakemake, nothing to do"] * 3]
     parts += ["tomopipe run, nothing to do", "tomopipe plan, nothing to do"]
     parts += ["tomopipe plan, one COR edited", "tomopipe run, one COR edited"]

@@ -75,9 +75,9 @@ class Curves:
         return max(4.0, 2.0 * self.binning)
 
     @cached_property
-    def classical(self) -> CurveSet:
+    def measures(self) -> CurveSet:
         """All of `KINDS`; none valid where a scan has under 8 angles, or all angles are one."""
-        return _classical(self)
+        return _measures(self)
 
     @cached_property
     def sharpness(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -99,7 +99,7 @@ class Curves:
         return minimum_total_variation(self.prepared)
 
 
-def _classical(curves: Curves) -> CurveSet:
+def _measures(curves: Curves) -> CurveSet:
     prepared, binning = curves.prepared, curves.binning
     n_grid = 2 * (prepared.n_cols // binning) - 1
     cor_px = unbin_cor(np.arange(n_grid) / 2, binning=binning)

@@ -374,7 +374,7 @@ def _evidence_record(curves: "Curves", candidates_px: NDArray[np.float64]) -> di
     """Prominence of each kind of evidence on the try grid, for people to look at."""
     from tomopipe.cor.curves import KINDS
 
-    result = curves.classical
+    result = curves.measures
     places_px = bin_cor(candidates_px, x0=curves.prepared.rows.first_col)
     return {
         "cor_px": [round(float(cor_px), 4) for cor_px in candidates_px],

@@ -118,7 +118,7 @@ if __name__ == "__main__":
 def test_over_360_degrees_minimum_total_variation_is_not_searched():
     theta_deg = np.arange(0, 360, 2)
     rows = rows_of(scan(58.2, n_cols=128, theta_deg=theta_deg), theta_deg)
-    curves, evidence = all_curves(curves_of(rows)), curves_of(rows).classical
+    curves, evidence = all_curves(curves_of(rows)), curves_of(rows).measures
     assert RECIPE.kinds[-1] == TOTAL_VARIATION
     np.testing.assert_array_equal(curves.raw[:-1], evidence.raw)
     np.testing.assert_array_equal(curves.prominence[:-1], evidence.prominence)

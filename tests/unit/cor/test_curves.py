@@ -20,7 +20,7 @@ def best(curves, kind):
 def test_every_kind_peaks_at_the_truth_on_a_whole_object(n_cols, binning):
     cor_px = (n_cols - 1) / 2 + 7.3
     rows = rows_of(scan(cor_px, n_cols=n_cols, counts=20000), THETA_180_DEG)
-    curves = curves_of(rows).classical
+    curves = curves_of(rows).measures
     there = [kind for kind, valid in zip(KINDS, curves.valid, strict=True) if valid]
     assert there == list(KINDS)
     assert curves.binning == binning
@@ -32,7 +32,7 @@ def test_every_kind_peaks_at_the_truth_on_a_whole_object(n_cols, binning):
 @pytest.mark.parametrize(("n_cols", "binning"), [(160, 1), (161, 1), (500, 2)])
 def test_the_grid_is_the_whole_detector_every_half_binned_column(n_cols, binning):
     rows = rows_of(scan(80, n_cols=n_cols, n_rows=1), THETA_180_DEG)
-    grid_px = curves_of(rows).classical.cor_px
+    grid_px = curves_of(rows).measures.cor_px
     np.testing.assert_allclose(np.diff(grid_px), binning / 2)
     # the first and the last binned column's centres
     assert grid_px[0] == (binning - 1) / 2
@@ -53,7 +53,7 @@ def test_what_cannot_be_seen_is_not_valid_and_0():
     theta_deg = np.linspace(0, 140, 141)
     wide = make_phantom("rock", 260, 8, 0)
     rows = rows_of(scan(84.0, phantom=wide, theta_deg=theta_deg), theta_deg, pairs=False)
-    curves = curves_of(rows).classical
+    curves = curves_of(rows).measures
     valid_kinds = {kind for kind, valid in zip(KINDS, curves.valid, strict=True) if valid}
     assert valid_kinds == {"entropy", "edges", "negativity"}
     assert not curves.raw[~curves.valid].any()
@@ -68,7 +68,7 @@ def test_half_acquisition_is_found_by_opposing_rows(cor_px):
     wide = make_phantom("rock", 280, 8, 0)
     projections = scan(cor_px, phantom=wide, theta_deg=THETA_360_DEG, counts=5000)
     rows = rows_of(projections, THETA_360_DEG)
-    curves = curves_of(rows).classical
+    curves = curves_of(rows).measures
     assert best(curves, "rows") == pytest.approx(cor_px, abs=1)
     assert best(curves, "difference") == pytest.approx(cor_px, abs=1)
     assert refine(curves_of(rows), cor_px + 1.5)["rows"] == pytest.approx(cor_px, abs=0.25)
@@ -81,13 +81,13 @@ def test_what_moves_is_matched_whatever_stays_on_the_detector(theta_deg):
     dust = np.convolve(rng.normal(0, 0.6, 160), np.ones(9) / 9, "same")
     projections = scan(91.3, theta_deg=theta_deg, counts=5000) + dust.astype(np.float32)
     rows = rows_of(projections, theta_deg)
-    curves = curves_of(rows).classical
+    curves = curves_of(rows).measures
     assert best(curves, "moving") == pytest.approx(91.3, abs=1)
     assert refine(curves_of(rows), 90.0)["moving"] == pytest.approx(91.3, abs=0.25)
 
 
 def test_overlap_is_that_of_the_columns():
-    curves = curves_of(rows_of(scan(80, n_rows=1), THETA_180_DEG)).classical
+    curves = curves_of(rows_of(scan(80, n_rows=1), THETA_180_DEG)).measures
     # an axis at a quarter of the detector lets half of it overlap
     assert np.interp(159 / 4, curves.cor_px, curves.overlap) == pytest.approx(0.5)
     assert np.interp(159 / 2, curves.cor_px, curves.texture) == pytest.approx(1.0, abs=0.01)
@@ -97,7 +97,7 @@ def test_overlap_is_that_of_the_columns():
 def test_next_to_no_angles_leave_nothing():
     theta_deg = np.linspace(0, 180, 5)
     rows = rows_of(scan(80, theta_deg=theta_deg), theta_deg)
-    curves = curves_of(rows).classical
+    curves = curves_of(rows).measures
     assert not curves.valid.any()
     assert not curves.prominence.any()
     assert refine(curves_of(rows), 80.0) == {}
@@ -105,6 +105,6 @@ def test_next_to_no_angles_leave_nothing():
 
 def test_a_constant_is_no_evidence():
     rows = rows_of(np.ones((181, 8, 160), np.float32), THETA_180_DEG)
-    curves = curves_of(rows).classical
+    curves = curves_of(rows).measures
     assert np.isfinite(curves.prominence).all()
     assert np.abs(curves.prominence).max() < 3

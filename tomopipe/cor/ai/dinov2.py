@@ -54,7 +54,7 @@ def find_dinov2(
     network = Classifier(checkpoint, window_px).to("cuda" if gpu else "cpu")
     chosen = np.arange(len(candidates_px))
     if not gpu and len(chosen) > N_SHORTLIST:
-        chosen = shortlist(curves.classical, candidates_px)
+        chosen = shortlist(curves.measures, candidates_px)
         logger.info("dinov2: no GPU, %d of %d candidates", len(chosen), len(candidates_px))
     rows = curves.prepared.rows
     corners = window_corners(n, window_px, checkpoint.n_windows)

@@ -46,7 +46,7 @@ def find_ai(
     prepared = curves.prepared
     if why := prepared.unusable_angles:  # whether anything rotates is for the network to decide
         return nothing(METHOD, "flat", why, candidates_px)
-    if not curves.classical.valid.any():
+    if not curves.measures.valid.any():
         return nothing(METHOD, "flat", NO_SAMPLE, candidates_px)
     inputs = make_inputs(curves)
     output = predict(network.weights, inputs)

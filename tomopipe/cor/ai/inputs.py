@@ -100,18 +100,18 @@ def all_curves(curves: Curves) -> CurveSet:
 
     They are not valid where they show nothing, or `minimum_total_variation` has no answer.
     """
-    classical = curves.classical
-    minimum = curves.total_variation if classical.valid.any() else None
-    raw = prominence = np.zeros(len(classical.cor_px))
+    measures = curves.measures
+    minimum = curves.total_variation if measures.valid.any() else None
+    raw = prominence = np.zeros(len(measures.cor_px))
     if minimum is not None:
-        excess = np.interp(classical.cor_px, minimum.cor_px, minimum.excess)
+        excess = np.interp(measures.cor_px, minimum.cor_px, minimum.excess)
         height = _HEIGHT * np.exp(-excess / _WIDTH)
         raw, prominence = -np.log(_LEAST + excess), np.log1p(height**2 / 4)
     return replace(
-        classical,
-        raw=np.vstack([classical.raw, raw]).astype(np.float32),
-        prominence=np.vstack([classical.prominence, prominence]).astype(np.float32),
-        valid=np.append(classical.valid, minimum is not None),
+        measures,
+        raw=np.vstack([measures.raw, raw]).astype(np.float32),
+        prominence=np.vstack([measures.prominence, prominence]).astype(np.float32),
+        valid=np.append(measures.valid, minimum is not None),
     )
 
 
