@@ -31,6 +31,7 @@ def review(browser, link):
     page.goto(link)
     page.locator("#rows .row").filter(has=page.get_by_text(SCAN, exact=True)).click()
     page.wait_for_selector("#stage[data-exact=yes]")
+    page.wait_for_selector(".crop[aria-pressed=true] canvas")
     page.get_by_text("Next run: Nothing to do.").wait_for(timeout=120_000)
     shoot(page, "review.png")
     page.locator("#rows .row").filter(has=page.get_by_text(ODD, exact=True)).click()
