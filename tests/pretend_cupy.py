@@ -252,14 +252,14 @@ def _attribute(name):
     return property(lambda self: getattr(self._values, name))
 
 
-def _words(text):
+def _names(text):
     return text.split()
 
 
-_BINARY = _words("add sub mul truediv floordiv mod pow matmul and or xor lshift rshift")
+_BINARY = _names("add sub mul truediv floordiv mod pow matmul and or xor lshift rshift")
 for _name in [
     *(f"__{kind}{name}__" for name in _BINARY for kind in ("", "r", "i")),
-    *(f"__{name}__" for name in _words("lt le gt ge eq ne neg pos abs invert")),
+    *(f"__{name}__" for name in _names("lt le gt ge eq ne neg pos abs invert")),
 ]:
     setattr(DeviceArray, _name, _operator(_name))
 for _name in SIGNATURES:
@@ -268,8 +268,8 @@ for _name in SIGNATURES:
         setattr(DeviceArray, _name, _attribute(_name))
 DeviceArray.__module__ = "pretend"
 
-_MADE = _words("arange empty full linspace ones zeros")
-_PADS = _words("constant edge linear_ramp maximum mean minimum reflect symmetric wrap empty")
+_MADE = _names("arange empty full linspace ones zeros")
+_PADS = _names("constant edge linear_ramp maximum mean minimum reflect symmetric wrap empty")
 
 
 def _limited(function):

@@ -59,8 +59,8 @@ def campaign_after(args: Sequence[str]) -> list[str]:
     first: list[str] = []
     rest = list(args)
     while rest and rest[0].partition("=")[0] in _CAMPAIGN:
-        n_words = 1 if "=" in rest[0] else 2
-        first, rest = [*first, *rest[:n_words]], rest[n_words:]
+        n_parts = 1 if "=" in rest[0] else 2
+        first, rest = [*first, *rest[:n_parts]], rest[n_parts:]
     if all(arg.startswith("-") for arg in rest):
         return rest  # no command, such as --help
     end = rest.index("--") if "--" in rest else len(rest)

@@ -28,7 +28,7 @@ class Block(BaseModel):
     def _as_yaml_means(cls, value: Any, info: ValidationInfo) -> Any:
         field = cls.model_fields[info.field_name or ""]
         if isinstance(value, bool):
-            words = set(_words(field.annotation)) & _WORDS_OF_YAML[value]
+            words = set(_literals(field.annotation)) & _WORDS_OF_YAML[value]
             return next(iter(words), value)
         return _as_numbers(value) if _allows_float(field.annotation) else value
 
@@ -47,12 +47,12 @@ def _allows_float(annotation: Any) -> bool:
     return annotation is float or any(map(_allows_float, get_args(annotation)))
 
 
-def _words(annotation: Any) -> list[Any]:
+def _literals(annotation: Any) -> list[Any]:
     """List the words that an annotation allows."""
     parts = get_args(annotation)
     if get_origin(annotation) is Literal:
         return list(parts)
-    return [word for part in parts for word in _words(part)]
+    return [word for part in parts for word in _literals(part)]
 
 
 def _as_numbers(value: Any) -> Any:

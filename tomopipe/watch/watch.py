@@ -72,7 +72,7 @@ class Watcher:
         own: Run,
     ) -> None:
         self.directory, self._config_path = directory, config or directory / CONFIG
-        self._own_config, self._options, self._say = config, options, say
+        self._own_config, self._options, self._print = config, options, say
         self._own = self._holder = own  # what holds the lock between two runs, and now
         self.is_stopped = False
         self._messages: dict[str, str] = {}  # the last one on each subject
@@ -148,7 +148,7 @@ class Watcher:
         if self._messages.get(what, "") != new:
             self._messages[what] = new
             if text:
-                self._say(f"{time.strftime('%H:%M:%S')} {text}")
+                self._print(f"{time.strftime('%H:%M:%S')} {text}")
 
     def _state_of_edits(self) -> tuple[Any, ...]:
         table = self.directory / (self.config.campaign.table or TABLE)
@@ -159,7 +159,7 @@ class Watcher:
         self._edited, self._is_broken = self._state_of_edits(), True
         config, scans = read_config(self._config_path), self._scans
         if config.campaign.results != self.config.campaign.results:
-            scans = WatchedScans(config, self.directory, self._hooks, self._say)
+            scans = WatchedScans(config, self.directory, self._hooks, self._print)
         make_campaign(config, self.directory, taken=scans.entries)
         scans.files.folder.mkdir(parents=True, exist_ok=True)
         self._scans, scans.config = scans, config

@@ -95,7 +95,7 @@ class WatchedScans:
     def __init__(
         self, config: Config, directory: Path, hooks: Hooks, say: Callable[[str], None]
     ) -> None:
-        self.config, self._directory, self._hooks, self._say = config, directory, hooks, say
+        self.config, self._directory, self._hooks, self._print = config, directory, hooks, say
         self.files = Files(directory / config.campaign.results)
         # by path: how it was taken, its verdict, and whether one was reported (`has_verdict`)
         self.entries: dict[str, dict[str, Any]] = self._known()
@@ -178,7 +178,7 @@ class WatchedScans:
             remark = f" ({seconds:.0f} s)"
         flag, why = ("FLAG ", f", {verdict.reason}") if verdict.doubtful else ("", "")
         text = f"{flag}{verdict.scan}: {_cor(verdict.cor_px)}{why}{remark}"
-        self._say(f"{time.strftime('%H:%M:%S')} {text}")
+        self._print(f"{time.strftime('%H:%M:%S')} {text}")
         if self.config.hooks.on_scan:
             facts = {name: entry[name] for name in _FOR_HOOKS}
             doubt = entry["reason"] if verdict.doubtful else ""

@@ -74,7 +74,7 @@ def train(
     with _progress() as tell:
         done = run.everything(work, plan, options, tell, tuple(wanted))
     if done is not None:
-        _say(work / "nets" / "A.safetensors", done)
+        _print_card(work / "nets" / "A.safetensors", done)
 
 
 def _plan(quick: bool, seed: int, scans: int | None, epochs: int | None) -> "Plan":
@@ -99,7 +99,7 @@ def show_card(name: str) -> None:
     typer.echo(json.dumps(shown, indent=2, sort_keys=True))
 
 
-def _say(path: Path, card: dict[str, Any]) -> None:
+def _print_card(path: Path, card: dict[str, Any]) -> None:
     typer.echo(f"wrote {path}")
     for key, value in card["validation"].items():
         typer.echo(f"  {key}: {value}")
