@@ -8,7 +8,6 @@ from tomopipe.config.spans import row_numbers
 from tomopipe.cor.collected_rows import collect_rows, opposing_pairs, spread_rows
 from tomopipe.errors import ScanError
 from tomopipe.scans.exchange import open_scan
-from tomopipe.scans.scan import Scan
 
 
 @pytest.mark.parametrize(
@@ -126,25 +125,6 @@ def test_transmission_when_there_is_no_log(tmp_path):
         rows = collect_rows(scan, [0], PreprocessBlock(minus_log=False))
     np.testing.assert_allclose(rows.sinograms[0], np.exp(-truth.projections()[:, 0]), atol=1e-4)
     assert not rows.minus_log
-
-
-def test_whole_frame_chunks_are_read_once(tmp_path, monkeypatch):
-    truth = write_scan(tmp_path / "a.h5", n_rows=12, n_cols=32, n_angles=31, compression="gzip")
-    seen = []
-    read_frames = Scan.read_frames
-    monkeypatch.setattr(
-        Scan,
-        "read_frames",
-        lambda self, indices: [seen.extend(indices), read_frames(self, indices)][1],
-    )
-    monkeypatch.setattr(Scan, "read_rows", None)
-    monkeypatch.setattr("tomopipe.cor.collected_rows._READ_BYTES", 7 * 12 * 32 * 4)
-    with open_scan(truth.path) as scan:
-        rows = collect_rows(scan, [4], PreprocessBlock())
-    assert seen[:31] == list(range(31))
-    assert len(seen[31:]) == 8  # for what lies beyond the edges
-    np.testing.assert_allclose(rows.sinograms[0], truth.projections()[:, 4], atol=1e-4)
-    np.testing.assert_allclose(rows.pairs[0, 1], truth.projections()[30], atol=1e-4)
 
 
 def test_tall_projections_are_averaged_over_blocks_of_rows(tmp_path):

@@ -1,5 +1,8 @@
 """Options that do not fit a scan, as check and plan say them."""
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 
 from tests.phantoms import write_scan
@@ -146,7 +149,8 @@ def test_a_campaign_that_matches_no_file_is_refused(tmp_path):
 )
 def test_a_missing_network_and_what_is_none_are_refused(campaign, options, monkeypatch):
     """Each COR would be found by another method, without a word."""
-    monkeypatch.setattr("tomopipe.reruns.option_faults.find_spec", lambda package: True)
+    for package in ("torch", "torchvision"):  # as if they were there
+        monkeypatch.setitem(sys.modules, package, SimpleNamespace(__spec__=package))
     found, _ = loaded(campaign, f"predict_cor: {{{options}}}")
     with pytest.raises(TomopipeError, match=r"nets/own: no such file; predict_cor.model or "):
         refuse_missing_files(found)
@@ -164,7 +168,7 @@ def test_a_missing_network_and_what_is_none_are_refused(campaign, options, monke
 
 
 def test_a_missing_package_is_refused_before_every_volume_fails(campaign, monkeypatch):
-    monkeypatch.setattr("tomopipe.reruns.option_faults.find_spec", lambda package: None)
+    monkeypatch.setitem(sys.modules, "zarr", None)
     refuse_missing_files(loaded(campaign, "full_recon: {output: tiff}")[0])
     found, _ = loaded(campaign, "full_recon: {output: zarr}")
     words = r"full_recon.output: zarr needs the package zarr, .* pip install 'tomopipe\[zarr\]'"
