@@ -15,7 +15,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from tests.rights import HEEDING
+from tests.rights import heeding
 from tomopipe.campaign import lock
 from tomopipe.campaign.files import Logs
 from tomopipe.campaign.slurm import NOT_CANCELLED
@@ -596,19 +596,10 @@ def test_a_run_begins_before_what_its_end_needs_is_loaded():
     assert done.stdout == "[]\n"
 
 
-def heeding(*arguments):
-    """Call tomopipe as who heeds modes; return the exit status and what it said."""
-    done = subprocess.run(
-        [*HEEDING, sys.executable, "-m", "tomopipe", *arguments],
-        text=True, capture_output=True, check=False,
-    )  # fmt: skip
-    return done.returncode, done.stderr
-
-
 @pytest.mark.parametrize("command", ["run", "report"])
 def test_a_campaign_that_cannot_be_written_is_one_line(campaign, command):
     campaign.chmod(0o555)
-    status, said = heeding(command, str(campaign))
+    status, _, said = heeding(command, campaign)
     campaign.chmod(0o755)
     assert (status, said.count("\n")) == (1, 1), said
     assert said.startswith(f"tomopipe: {campaign}")
@@ -621,7 +612,7 @@ def test_a_folder_that_cannot_be_entered_is_named_not_a_file_in_it(campaign):
     closed = campaign / "results" / "try_center"
     closed.mkdir(parents=True)
     closed.chmod(0o600)
-    status, said = heeding("plan", str(campaign))
+    status, _, said = heeding("plan", campaign)
     closed.chmod(0o755)
     assert status == 1
     says = f"tomopipe: {closed}: cannot be read or written (Permission denied). Give yourself"
