@@ -16,11 +16,8 @@ from tomopipe.errors import TomopipeError
     ("stem", "series", "index"),
     [
         ("sample_001", "sample", 1),
-        ("sample1", "sample", 1),
         ("12345", "", 12345),
-        ("S_1.5", "S_1", 5),
         ("scan_2024-05-01", "scan_2024-05", 1),
-        ("x_01_rec", "x_01_rec", 0),
         ("", "", 0),
         ("tête à 3", "tête à ", 3),
     ],

@@ -83,9 +83,6 @@ def rows(output):
         "cor set a_1 1000.5",
         "report",
         "plan",
-        "convert mrc",
-        "clean",
-        "review",
     ],
 )
 def test_without_its_raw_files_a_campaign_is_refused_and_nothing_written(

@@ -31,20 +31,7 @@ def test_a_row_off_the_detector_is_refused(row):
         row_numbers(row, 4)
 
 
-@pytest.mark.parametrize(
-    ("asked", "n_rows", "expected"),
-    [
-        ([1], 3, [1, 0, 2]),
-        ([50], 101, [50, 10, 90, 30, 70]),
-        ([3, 4, 5, 6, 7, 8], 100, [3, 4, 5, 6, 7, 8]),
-        ([0], 1, [0]),
-    ],
-)
-def test_spread_rows(asked, n_rows, expected):
-    assert spread_rows(asked, n_rows) == expected
-
-
-@pytest.mark.parametrize("n_rows", range(1, 30))
+@pytest.mark.parametrize("n_rows", [1, 4, 29])
 def test_spread_rows_are_five_different_rows_or_all(n_rows):
     kept = spread_rows([n_rows // 2], n_rows)
     assert kept[0] == n_rows // 2
@@ -61,25 +48,12 @@ def _angles(start, stop, n, endpoint=True):
     [
         (_angles(0, 180, 181), [(0, 180)]),
         (_angles(180, 0, 181), [(0, 180)]),
-        (_angles(-90, 90, 91), [(-90, 90)]),
         (_angles(0, 180, 180, endpoint=False), []),
         (_angles(0, 179.6, 181), [(0, 179.6)]),
-        (_angles(10, 150, 141), []),
         (_angles(0, 360, 360, endpoint=False), [(0, 180), (60, 240), (120, 300)]),
-        (_angles(0, 181, 182), [(0, 180), (1, 181)]),
         ([30.0], []),
     ],
-    ids=[
-        "180 degrees",
-        "descending",
-        "negative",
-        "end missing",
-        "near",
-        "short",
-        "360 degrees",
-        "2",
-        "1",
-    ],
+    ids=["180 degrees", "descending", "end missing", "near", "360 degrees", "1"],
 )
 def test_opposing_pairs(theta_deg, expected_deg):
     theta_deg = np.asarray(theta_deg)
@@ -98,7 +72,7 @@ def test_opposing_pairs_of_shuffled_angles():
     assert np.ptp(theta_rad[pairs[:, 0]]) > np.pi / 2
 
 
-LAYOUTS = [False, (1, 12, 48), (8, 3, 48), (8, 12, 48), (3, 6, 24)]
+LAYOUTS = [False, (1, 12, 48), (3, 6, 24)]
 
 
 @pytest.mark.parametrize("chunks", LAYOUTS, ids=str)

@@ -576,18 +576,6 @@ def test_a_line_says_done_running_failed_and_the_time_left():
     assert step_line("full_recon", step).endswith("3 of 10  2 running, 1 failed, 2.5 min left")
 
 
-def test_the_command_is_that_of_the_options(tmp_path):
-    config = tmp_path / "config.yaml"
-    command = run_command(tmp_path, config, "workstation", ["--cores", "2"])
-    assert command[1:6] == ["-m", "snakemake", "--logger", "tomopipe", "--nolock"]
-    assert command[command.index("--profile") + 1].endswith("profiles/workstation")
-    assert command[-2:] == ["--cores", "2"]
-    cluster = run_command(tmp_path, config, "slurm")
-    assert cluster[cluster.index("--profile") + 1] == "slurm"
-    assert "--cores" not in cluster
-    assert "slurm" not in run_command(tmp_path, config, "slurm", ["--profile=own"])
-
-
 @pytest.mark.slow
 def test_a_run_begins_before_what_its_end_needs_is_loaded():
     late = "('numba', 'pydantic')"
