@@ -89,8 +89,6 @@ def test_plan_names_write_protected_results(campaign):
     [
         ("", 4 * 4 * 64 * 64),
         ("full_recon: {dtype: uint8, rows: [1, 2]}", 2 * 64 * 64),
-        ("full_recon: {binning: 2, dtype: float16}", 2 * 2 * 32 * 32),
-        ("full_recon: {crop_x: [0, 9], crop_y: [0, 19]}", 4 * 4 * 10 * 20),
         ("full_recon: {output: zarr}", 4 * 4 * 64 * 64 * 8 // 7),
     ],
 )
