@@ -1,22 +1,9 @@
-import json
 import os
 
+import pytest
+
 from tests.report_campaign import Made
-from tomopipe.campaign.state import State
-from tomopipe.cli.outcome import _table, _truth, show
-
-
-def test_a_scan_that_is_ok_with_a_warning_is_marked():
-    row = {"source": "ai", "confidence": 1.0, "why": ""}
-    entries = [
-        row | {"scan": "a_1", "state": State.OK, "warnings": ["projections 3 and 4 are black"]},
-        row | {"scan": "a_2", "state": State.OK, "warnings": []},
-        row | {"scan": "a_3", "state": State.DOUBTFUL, "warnings": ["one more"]},
-    ]
-    table = _table(entries, {entry["scan"]: (86.12, "ai") for entry in entries}, {})
-    cells = {str(c.header): [str(cell) for cell in c.cells] for c in table.columns}
-    assert cells["state"] == ["ok (warning)", "ok", "doubtful"]
-    assert cells["remark"] == ["projections 3 and 4 are black", "", ""]
+from tomopipe.cli.outcome import show
 
 
 def test_a_run_that_ended_before_cor_json_shows_its_cors_as_they_are(tmp_path, capsys):
@@ -56,15 +43,24 @@ def test_what_waits_for_the_next_run_is_said(tmp_path, capsys):
     assert "52.25 by hand waits for the next run; +2.75 px from the prediction" in said
 
 
-def test_the_truth_of_a_simulated_campaign_stands_beside_the_cors(tmp_path):
-    known = {"scans": {"a_1": {"cor_px": 86.0, "special": ["fixed pattern"]}}}
-    (tmp_path / "truth.json").write_text(json.dumps(known))
-    entry = {"scan": "a_1", "confidence": 1.0, "state": "ok", "why": "", "warnings": []}
-    columns = _table([entry], {"a_1": (86.12, "ai")}, _truth(tmp_path)).columns
-    shown = {str(column.header): [str(cell) for cell in column.cells] for column in columns}
-    assert (shown["true COR"], shown["error"], shown["remark"]) == (
-        ["86.00"], ["+0.12"], ["fixed pattern"],
-    )  # fmt: skip
-    for content in ('{"scans": {"a_1": {"cor_px": "left"}}}', "[]", "no JSON"):  # of others
-        (tmp_path / "truth.json").write_text(content)
-        assert _truth(tmp_path) == {}
+@pytest.mark.parametrize(
+    ("truth", "is_shown"),
+    [
+        ('{"scans": {"a_1": {"cor_px": 50.0, "special": ["fixed pattern"]}}}', True),
+        ('{"scans": {"a_1": {"cor_px": "left"}}}', False),  # of others
+        ("[]", False),
+        ("no JSON", False),
+    ],
+)
+def test_the_truth_of_a_simulated_campaign_stands_beside_the_cors(
+    tmp_path, capsys, truth, is_shown
+):
+    made = Made(tmp_path)
+    made.scan("a_1", series="a")
+    made.predict("a_1", 50.12)
+    made.resolve("a_1", 50.12, "auto")
+    made.write()
+    (tmp_path / "truth.json").write_text(truth)
+    show(made.campaign(), is_whole=False)
+    said = " ".join(capsys.readouterr().out.split())
+    assert ("50.00 +0.12" in said, "fixed pattern" in said) == (is_shown, is_shown), said
