@@ -10,7 +10,6 @@ from tomopipe.campaign.cor_files import (
     merge_rot_cen,
     read_cors,
     read_entries,
-    what_is_wrong,
     write_rot_cen,
 )
 from tomopipe.errors import TomopipeError
@@ -29,15 +28,6 @@ def test_rot_cen_values_may_be_text_numbers_or_lists_of_one(tmp_path):
     values = {"a": "1024.50", "b": 1024, "c": 7.25, "d": [9.5], "e": ["10"], "f": "", "g": None}
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps(values).encode())
     assert read_entries(path).cors == {"a": 1024.5, "b": 1024.0, "c": 7.25, "d": 9.5, "e": 10.0}
-
-
-@pytest.mark.parametrize("junk", ["1024,5", True, [1, 2], float("nan")])
-def test_rot_cen_with_junk_is_refused_by_entry(tmp_path, junk):
-    path = tmp_path / "rot_cen.json"
-    path.write_text(json.dumps({"/d/a.h5": 5, "/d/b.h5": junk}))
-    text = what_is_wrong(read_entries(path).junk)
-    assert text.startswith("expected one number per scan")
-    assert "  /d/b.h5: " in text
 
 
 @pytest.mark.parametrize(
@@ -119,7 +109,7 @@ def test_entries_of_others_stay_in_rot_cen(tmp_path):
     assert fresh.read_bytes() == path.read_bytes()
 
 
-@pytest.mark.parametrize("text", ["[1]", "{", "5", "Filename,COR\n"])
+@pytest.mark.parametrize("text", ["[1]", "Filename,COR\n"])
 @pytest.mark.parametrize("merge", [merge_rot_cen, merge_batch_csv])
 def test_a_file_of_something_else_is_left_alone(tmp_path, merge, text):
     path = tmp_path / "file"
@@ -227,7 +217,7 @@ def test_of_several_files_the_last_counts(tmp_path):
     assert read_cors([first, last]) == ({"a_1": 5.0, "a_2": 7.0}, {"a_3": "'x'"}, {})
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"scan": 5, "source": "manual"}', "[" * 20000])
+@pytest.mark.parametrize("text", ["{", '{"scan": 5, "source": "manual"}'])
 def test_a_damaged_sidecar_costs_itself_alone(tmp_path, text):
     good, bad = write_sidecar(tmp_path, "a_1", 5.0, "manual"), tmp_path / "a_2.cor.json"
     bad.write_text(text)

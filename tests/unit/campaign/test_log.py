@@ -22,6 +22,12 @@ def path(tmp_path):
     return tmp_path / "logs" / "try_recon" / "scan.1.log"
 
 
+@pytest.fixture
+def quick(monkeypatch):
+    """The heart beats often."""
+    monkeypatch.setattr(log, "HEARTBEAT_S", 0.01)
+
+
 def status_of(path):
     return json.loads(log.status_path(path).read_text())
 
@@ -64,8 +70,7 @@ def test_a_log_that_cannot_be_written_fails_the_job_which_was_not_killed(path):
     assert status_of(path)["state"] == "failed"
 
 
-def test_the_heart_beats_while_the_job_runs_and_never_after(path, monkeypatch):
-    monkeypatch.setattr(log, "HEARTBEAT_S", 0.02)
+def test_the_heart_beats_while_the_job_runs_and_never_after(path, quick):
     with log.job(path):
         first = status_of(path)["heartbeat"]
         assert wait_for(lambda: status_of(path)["heartbeat"] > first)
@@ -76,8 +81,7 @@ def test_the_heart_beats_while_the_job_runs_and_never_after(path, monkeypatch):
     assert json.loads(done)["state"] == "done"
 
 
-def test_a_heartbeat_that_cannot_be_written_does_not_end_the_job(path, monkeypatch):
-    monkeypatch.setattr(log, "HEARTBEAT_S", 0.01)
+def test_a_heartbeat_that_cannot_be_written_does_not_end_the_job(path, quick):
     folder = log.status_path(path).parent
     with log.job(path):
         folder.rename(aside := folder.with_name("aside"))
@@ -111,8 +115,7 @@ def test_a_killed_job_leaves_a_start_and_a_last_heartbeat(path):
     assert "end" not in left
 
 
-def test_an_interrupted_job_stops_its_heart(path, monkeypatch):
-    monkeypatch.setattr(log, "HEARTBEAT_S", 0.01)
+def test_an_interrupted_job_stops_its_heart(path, quick):
     with pytest.raises(KeyboardInterrupt), log.job(path):
         raise KeyboardInterrupt
     left = log.status_path(path).read_bytes()

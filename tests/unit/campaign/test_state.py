@@ -1,14 +1,13 @@
 """What state a scan is in: from the table as it is now and what the last run left."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from tests.report_campaign import USUAL
 from tomopipe.campaign.failures import Failure
 from tomopipe.campaign.results import Curve, Fix, Prediction
-from tomopipe.campaign.state import MEANINGS, ScanFacts, State
+from tomopipe.campaign.state import ScanFacts
 from tomopipe.cor.outliers import EDITED
 
 ROW = {"n_cols": "1024", "keep": "true", "reason": ""}
@@ -73,7 +72,6 @@ def test_the_state_follows_from_the_files(given, state):
     [
         (USED | {"manual": "1023"}, "manual", True),
         (USED | {"manual": "1024"}, "doubtful", False),  # off the detector: not used
-        (USED | {"manual": "1024,5"}, "doubtful", False),
         ({"manual": "500", "fix": NO_COR, "prediction": BROKEN, "decided": True}, "manual", True),
         (USED | {"manual": "500", "failures": DEAD_FULL}, "failed", True),
         (USED | {"source": "manual", "fix": TYPED}, "ok", True),  # taken away since
@@ -83,7 +81,6 @@ def test_the_state_follows_from_the_files(given, state):
         (USED | {"source": "manual", "cor_px": 500.0, "manual": "500.01"}, "manual", True),
         (OUTLIER | {"manual": "500"}, "manual", True),  # the prediction, taken back
         (OUTLIER | {"manual": "500", "protect_manual": False}, "fixed", False),
-        (OUTLIER | {"manual": "501", "protect_manual": False}, "manual", True),
     ],
 )
 def test_a_decision_counts_before_the_next_run(given, state, edited):
@@ -104,8 +101,6 @@ def test_a_cor_by_hand_is_not_checked_without_a_prediction():
     [
         ({"confidence": 0.59}, "accepted with confidence 0.59, limit 0.5"),
         ({"confidence": 0.61}, ""),
-        ({"confidence": 0.998, "limit": 0.997}, "accepted with confidence 0.998, limit 0.997"),
-        ({"confidence": 1.0, "limit": 1.0}, ""),
         ({"other_px": 514.1}, "methods disagree: a 512.00, b 514.10"),
         ({"other_px": 513.9}, ""),
     ],
@@ -125,7 +120,6 @@ def test_what_makes_a_prediction_doubtful(given, words):
     [
         ({}, ()),
         ({"manual": "514"}, ("514.00 by hand waits for the next run",)),
-        ({"manual": "514", "select": "no"}, ()),
         ({"manual": "514", "decided": False, "cor_px": None}, ()),  # a first run
         ({"source": "manual"}, ("removal of the COR by hand waits for the next run",)),
         ({"volume_of": "COR 500.00"}, ("volume of COR 500.00, made again by the next run",)),
@@ -139,14 +133,6 @@ def test_an_outlier_that_was_kept_is_doubtful():
     kept = Fix(540.0, 540.0, "auto", True, "28 px from the median, kept", 10.0, ())
     found = facts(**USED | {"cor_px": 540.0, "fix": kept})
     assert (found.state, found.doubts) == ("doubtful", ("28 px from the median, kept",))
-
-
-def test_a_confident_outlier_that_was_kept_names_both_values_once():
-    why = "Measured 540.00, 28 px from its series; kept (confidence 0.99). The series gives 512.00."
-    kept = Fix(540.0, 540.0, "ai", True, why, 10.0, ())
-    sure = replace(GOOD, cor_px=540.0, confidence=0.99)
-    found = facts(**USED | {"cor_px": 540.0, "source": "ai", "fix": kept, "prediction": sure})
-    assert (found.state, found.why, found.is_confident_outlier) == ("doubtful", why, True)
 
 
 def test_a_cor_off_its_series_is_doubtful_unless_set_by_hand():
@@ -187,32 +173,6 @@ def test_a_confident_outlier_asks_whether_it_is_one_series(predicted_px, confide
     kept = facts(**USED | {"cor_px": 500.0, "fix": kept, "prediction": found})
     assert ("not one series? (inventory.series_pattern)" in replaced.reason) is asked
     assert ("not one series? (inventory.series_pattern)" in kept.kept_outlier) is asked
-
-
-def test_the_reason_says_a_thing_once():
-    found = facts(fix=NO_COR, decided=True, prediction=replace(BROKEN, reason="no COR"))
-    assert found.reason == "prediction failed: no COR; no COR"
-    fix = Fix(None, None, "", False, "no COR (prediction: noise), and no other", None, ())
-    found = facts(fix=fix, decided=True, prediction=replace(FLAT, reason="noise"))
-    assert (
-        found.reason == "noise; not accepted (no clear COR, confidence 0.00); no COR, and no other"
-    )
-    fix = replace(NO_COR, reason="no COR (prediction: constant frames), and no other")
-    dead = (Failure("full_recon", "a", "constant frames"), Failure("export_stack", "a", "no rows"))
-    found = facts(fix=fix, decided=True, prediction=BROKEN, failures=dead)
-    steps = "full_recon failed; export_stack: no rows"
-    assert found.reason == f"{steps}; prediction failed: constant frames; no COR, and no other"
-    assert facts(row=BAD, prediction=FLAT).reason == "120 of 901 frames"
-
-
-def test_every_state_has_a_meaning_and_a_look():
-    assert set(MEANINGS) == set(State)
-    report = Path(__file__).parents[3] / "tomopipe" / "report" / "templates"
-    review = Path(__file__).parents[3] / "tomopipe" / "review" / "static" / "style.css"
-    for state in State:
-        assert f'id="i-{state}"' in (report / "symbols.svg").read_text()
-        assert f".st-{state} " in (report / "style.css").read_text()
-        assert f'[data-state="{state}"].dot' in review.read_text()
 
 
 @pytest.mark.parametrize(

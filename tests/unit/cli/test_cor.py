@@ -83,9 +83,6 @@ def rows(output):
         "cor set a_1 1000.5",
         "report",
         "plan",
-        "convert mrc",
-        "clean",
-        "review",
     ],
 )
 def test_without_its_raw_files_a_campaign_is_refused_and_nothing_written(
@@ -163,13 +160,6 @@ def test_list_tells_what_waits_for_a_run(campaign, results):
     assert "2 set or removed by hand" in call(campaign, "list")
     call(campaign, "set", "b [red] 2", "300")  # skipped: no run will use it
     assert "2 set or removed by hand" in call(campaign, "list")
-
-
-def test_list_shows_fixed_and_predicted_values_before_they_are_resolved(campaign, results):
-    (results / "cor.json").unlink()
-    assert rows(call(campaign, "list"))[0][2:5] == ["1010.00", "outlier", "1300.00"]
-    (results / "fix_cor" / "a.tsv").unlink()
-    assert rows(call(campaign, "list"))[0][2:5] == ["", "predicted", "1300.00"]
 
 
 @pytest.mark.parametrize("name", ["cor.json", "inventory.tsv", "try_center/a_1/prediction.json"])
@@ -403,8 +393,3 @@ def test_export_leaves_the_files_of_the_campaign_as_they_are(campaign, results, 
     with pytest.raises(TomopipeError, match=f"{path}: one of the campaign's own .* Give another"):
         call(campaign, "export", file, "--format", form)
     assert (file.read_bytes() if file.exists() else None) == before
-
-
-def test_export_without_results_says_what_to_do(campaign):
-    with pytest.raises(TomopipeError, match=r"cor\.json: not there yet. `tomopipe run`"):
-        call(campaign, "export", campaign / "rot_cen.json")

@@ -8,7 +8,6 @@ from tomopipe.config.spans import row_numbers
 from tomopipe.cor.collected_rows import collect_rows, opposing_pairs, spread_rows
 from tomopipe.errors import ScanError
 from tomopipe.scans.exchange import open_scan
-from tomopipe.scans.scan import Scan
 
 
 @pytest.mark.parametrize(
@@ -32,20 +31,7 @@ def test_a_row_off_the_detector_is_refused(row):
         row_numbers(row, 4)
 
 
-@pytest.mark.parametrize(
-    ("asked", "n_rows", "expected"),
-    [
-        ([1], 3, [1, 0, 2]),
-        ([50], 101, [50, 10, 90, 30, 70]),
-        ([3, 4, 5, 6, 7, 8], 100, [3, 4, 5, 6, 7, 8]),
-        ([0], 1, [0]),
-    ],
-)
-def test_spread_rows(asked, n_rows, expected):
-    assert spread_rows(asked, n_rows) == expected
-
-
-@pytest.mark.parametrize("n_rows", range(1, 30))
+@pytest.mark.parametrize("n_rows", [1, 4, 29])
 def test_spread_rows_are_five_different_rows_or_all(n_rows):
     kept = spread_rows([n_rows // 2], n_rows)
     assert kept[0] == n_rows // 2
@@ -62,25 +48,12 @@ def _angles(start, stop, n, endpoint=True):
     [
         (_angles(0, 180, 181), [(0, 180)]),
         (_angles(180, 0, 181), [(0, 180)]),
-        (_angles(-90, 90, 91), [(-90, 90)]),
         (_angles(0, 180, 180, endpoint=False), []),
         (_angles(0, 179.6, 181), [(0, 179.6)]),
-        (_angles(10, 150, 141), []),
         (_angles(0, 360, 360, endpoint=False), [(0, 180), (60, 240), (120, 300)]),
-        (_angles(0, 181, 182), [(0, 180), (1, 181)]),
         ([30.0], []),
     ],
-    ids=[
-        "180 degrees",
-        "descending",
-        "negative",
-        "end missing",
-        "near",
-        "short",
-        "360 degrees",
-        "2",
-        "1",
-    ],
+    ids=["180 degrees", "descending", "end missing", "near", "360 degrees", "1"],
 )
 def test_opposing_pairs(theta_deg, expected_deg):
     theta_deg = np.asarray(theta_deg)
@@ -99,7 +72,7 @@ def test_opposing_pairs_of_shuffled_angles():
     assert np.ptp(theta_rad[pairs[:, 0]]) > np.pi / 2
 
 
-LAYOUTS = [False, (1, 12, 48), (8, 3, 48), (8, 12, 48), (3, 6, 24)]
+LAYOUTS = [False, (1, 12, 48), (3, 6, 24)]
 
 
 @pytest.mark.parametrize("chunks", LAYOUTS, ids=str)
@@ -126,25 +99,6 @@ def test_transmission_when_there_is_no_log(tmp_path):
         rows = collect_rows(scan, [0], PreprocessBlock(minus_log=False))
     np.testing.assert_allclose(rows.sinograms[0], np.exp(-truth.projections()[:, 0]), atol=1e-4)
     assert not rows.minus_log
-
-
-def test_whole_frame_chunks_are_read_once(tmp_path, monkeypatch):
-    truth = write_scan(tmp_path / "a.h5", n_rows=12, n_cols=32, n_angles=31, compression="gzip")
-    seen = []
-    read_frames = Scan.read_frames
-    monkeypatch.setattr(
-        Scan,
-        "read_frames",
-        lambda self, indices: [seen.extend(indices), read_frames(self, indices)][1],
-    )
-    monkeypatch.setattr(Scan, "read_rows", None)
-    monkeypatch.setattr("tomopipe.cor.collected_rows._READ_BYTES", 7 * 12 * 32 * 4)
-    with open_scan(truth.path) as scan:
-        rows = collect_rows(scan, [4], PreprocessBlock())
-    assert seen[:31] == list(range(31))
-    assert len(seen[31:]) == 8  # for what lies beyond the edges
-    np.testing.assert_allclose(rows.sinograms[0], truth.projections()[:, 4], atol=1e-4)
-    np.testing.assert_allclose(rows.pairs[0, 1], truth.projections()[30], atol=1e-4)
 
 
 def test_tall_projections_are_averaged_over_blocks_of_rows(tmp_path):

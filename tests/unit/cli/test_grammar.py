@@ -27,18 +27,6 @@ def help_of(*names):
     return CliRunner().invoke(cli, [*names, "--help"], env={"COLUMNS": "200"}).output
 
 
-def test_the_first_page_has_four_panels_and_at_most_thirteen_commands():
-    shown = [
-        name for name in ROOT.list_commands(CONTEXT) if not ROOT.get_command(CONTEXT, name).hidden
-    ]
-    assert len(shown) <= 12
-    text = help_of()
-    places = [text.index(panel) for panel in ("Every day", "Looking", "Data", "Laboratory")]
-    assert places == sorted(places)
-    assert all(f" {name} " in text for name in shown)
-    assert text.count("such as: tomopipe ") == 4
-
-
 def test_a_mistyped_command_is_guessed():
     said = CliRunner().invoke(cli, ["chekc"], env={"COLUMNS": "200"}).output
     assert "No such command 'chekc'. Did you mean 'check'?" in said
@@ -74,18 +62,10 @@ def test_what_changes_something_can_be_tried(name):
     assert {"--dry-run", "-n"} <= options
 
 
-@pytest.mark.parametrize("name", ["simulate", "train", "evaluate", "bench"])
-def test_the_laboratory_is_one_command(name):
-    assert f" {name} " in help_of("lab")
-    assert f"{name}  " not in help_of()
-
-
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
         (["init", "c", "--scans=x"], "init --scans is no longer there: write files or patterns"),
-        (["lab", "train", "w", "--from=X"], "--from is no longer there: leave it out: networks"),
-        (["review", "--allow-run"], "--allow-run is no longer there: start the run with"),
         (["convert", "tiff", "--one-range"], "convert --one-range is no longer there: write --ra"),
     ],
 )

@@ -1,49 +1,9 @@
-import json
 import os
 
+import pytest
+
 from tests.report_campaign import Made
-from tomopipe.campaign.campaign import load_campaign
-from tomopipe.campaign.state import State
-from tomopipe.cli.outcome import _places, _table, _truth, show
-
-
-def test_the_source_is_that_of_the_cor_shown_not_of_a_cell_that_was_ignored():
-    ignored = "5000.00 is off the detector (0 to 159)"
-    entry = {"scan": "a_1", "source": "manual", "confidence": 1.0, "state": "", "why": ignored}
-    entry["warnings"] = []
-    columns = _table([entry], {"a_1": (86.12, "ai")}, {}).columns
-    shown = {str(column.header): [str(cell) for cell in column.cells] for column in columns}
-    assert (shown["COR"], shown["source"], shown["remark"]) == (["86.12"], ["ai"], [ignored])
-
-
-def test_a_scan_that_is_ok_with_a_warning_is_marked():
-    row = {"source": "ai", "confidence": 1.0, "why": ""}
-    entries = [
-        row | {"scan": "a_1", "state": State.OK, "warnings": ["projections 3 and 4 are black"]},
-        row | {"scan": "a_2", "state": State.OK, "warnings": []},
-        row | {"scan": "a_3", "state": State.DOUBTFUL, "warnings": ["one more"]},
-    ]
-    table = _table(entries, {entry["scan"]: (86.12, "ai") for entry in entries}, {})
-    cells = {str(c.header): [str(cell) for cell in c.cells] for c in table.columns}
-    assert cells["state"] == ["ok (warning)", "ok", "doubtful"]
-    assert cells["remark"] == ["projections 3 and 4 are black", "", ""]
-
-
-def test_scans_that_share_a_fault_are_one_row(tmp_path):
-    row = {"source": "", "warnings": []}
-    names = [f"a_{number:02}" for number in range(1, 13)]
-    entries = [
-        row | {"scan": scan, "state": State.SKIPPED, "confidence": None, "why": "no darks"}
-        for scan in names
-    ]
-    good = {"confidence": 1.0, "state": State.OK, "why": ""}
-    entries += [row | good | {"scan": scan} for scan in ("b_1", "b_2")]
-    cors = dict.fromkeys(names, (None, "")) | dict.fromkeys(("b_1", "b_2"), (86.12, "ai"))
-    scans, *_, remarks = (
-        [str(c) for c in column.cells] for column in _table(entries, cors, {}).columns
-    )
-    assert scans == ["12 scans (a_01, a_02, a_03, ...)", "b_1", "b_2"]
-    assert remarks == ["no darks", "", ""]
+from tomopipe.cli.outcome import show
 
 
 def test_a_run_that_ended_before_cor_json_shows_its_cors_as_they_are(tmp_path, capsys):
@@ -83,28 +43,24 @@ def test_what_waits_for_the_next_run_is_said(tmp_path, capsys):
     assert "52.25 by hand waits for the next run; +2.75 px from the prediction" in said
 
 
-def test_volumes_are_named_where_there_are_any(tmp_path):
-    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
-    assert _places(load_campaign(tmp_path), []) == ""
-    (tmp_path / "results" / "stitched").mkdir(parents=True)
-    (tmp_path / "results" / "stitched" / "bone_rec.h5").touch()
-    (tmp_path / "results" / "a_1_rec.h5").touch()
-    shown = _places(load_campaign(tmp_path), ["a_1"])
-    assert "results/<scan>_rec.h5" in shown
-    assert "results/stitched/<stack>_rec.h5" in shown
-    # not those of scans without a COR
-    assert "<scan>" not in _places(load_campaign(tmp_path), [])
-
-
-def test_the_truth_of_a_simulated_campaign_stands_beside_the_cors(tmp_path):
-    known = {"scans": {"a_1": {"cor_px": 86.0, "special": ["fixed pattern"]}}}
-    (tmp_path / "truth.json").write_text(json.dumps(known))
-    entry = {"scan": "a_1", "confidence": 1.0, "state": "ok", "why": "", "warnings": []}
-    columns = _table([entry], {"a_1": (86.12, "ai")}, _truth(tmp_path)).columns
-    shown = {str(column.header): [str(cell) for cell in column.cells] for column in columns}
-    assert (shown["true COR"], shown["error"], shown["remark"]) == (
-        ["86.00"], ["+0.12"], ["fixed pattern"],
-    )  # fmt: skip
-    for content in ('{"scans": {"a_1": {"cor_px": "left"}}}', "[]", "no JSON"):  # of others
-        (tmp_path / "truth.json").write_text(content)
-        assert _truth(tmp_path) == {}
+@pytest.mark.parametrize(
+    ("truth", "is_shown"),
+    [
+        ('{"scans": {"a_1": {"cor_px": 50.0, "special": ["fixed pattern"]}}}', True),
+        ('{"scans": {"a_1": {"cor_px": "left"}}}', False),  # of others
+        ("[]", False),
+        ("no JSON", False),
+    ],
+)
+def test_the_truth_of_a_simulated_campaign_stands_beside_the_cors(
+    tmp_path, capsys, truth, is_shown
+):
+    made = Made(tmp_path)
+    made.scan("a_1", series="a")
+    made.predict("a_1", 50.12)
+    made.resolve("a_1", 50.12, "auto")
+    made.write()
+    (tmp_path / "truth.json").write_text(truth)
+    show(made.campaign(), is_whole=False)
+    said = " ".join(capsys.readouterr().out.split())
+    assert ("50.00 +0.12" in said, "fixed pattern" in said) == (is_shown, is_shown), said

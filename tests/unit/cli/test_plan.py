@@ -1,13 +1,9 @@
 """What `tomopipe plan` prints of a plan; that it equals the run is in tests/workflow."""
 
-import pytest
-
 from tomopipe.cli import plan as cli
 from tomopipe.commands.next_run import Plan
 from tomopipe.reruns.reasons import IF_COR, IF_OTHER_COR
 from tomopipe.reruns.settle import PlannedJob
-
-JOB = PlannedJob("full_recon", "a_1", "a", "not there yet")
 
 
 def test_what_may_run_is_no_part_of_the_number(capsys):
@@ -18,11 +14,3 @@ def test_what_may_run_is_no_part_of_the_number(capsys):
     ]
     cli._show(Plan((new, *others), ()))
     assert "\n1 (up to 7) full_recon\n" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(("core_h", "shown"), [(12.0, "12.00"), (1e-5, "less than 0.01")])
-def test_the_costs_are_shown(capsys, core_h, shown):
-    cli._show(Plan((JOB,), (), core_h=core_h, n_bytes=4 * 10**9))
-    text = capsys.readouterr().out
-    assert "a_1" in text
-    assert f"about {shown} core hours, 4.00 GB of disk" in text

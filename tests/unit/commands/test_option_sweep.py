@@ -108,9 +108,7 @@ def test_stack_and_page_are_labelled(campaign):
     ("key", "values", "options", "said"),
     [
         ("full_recon.filter", ["box"], {}, r"full_recon\.filter: got 'box'"),
-        ("full_recon.filtre", ["hann"], {}, r"full_recon\.filtre"),
         ("try_recon.row", ["3"], {}, "expected a key of input, preprocess or full_recon"),
-        ("filter", ["hann"], {}, "or full_recon, such as full_recon.filter"),
         ("full_recon.crop_x", ["[1, 2"], {}, r"crop_x: \[1, 2: cannot be read as YAML"),
         ("full_recon.output", ["zarr"], {}, "output: only changes how a volume is stored"),
         ("full_recon.dtype", ["float32", "uint8"], {}, "all would be the same. Set it in config"),

@@ -9,7 +9,6 @@ from typer.testing import CliRunner
 from tests.report_campaign import INVENTORY
 from tomopipe.campaign import lock
 from tomopipe.campaign.campaign import load_campaign, read_inventory
-from tomopipe.campaign.job_status import STEP_ORDER
 from tomopipe.cli import cli
 from tomopipe.commands.next_run import standing_failures
 from tomopipe.commands.status import read_status
@@ -174,19 +173,6 @@ def test_a_job_that_slurm_has_ended_is_lost_with_its_reason(folder):
     assert [job.key for job in found.with_state("running")] == ["bone_3"]
     (lost,) = found.with_state("lost")
     assert (lost.key, lost.error) == ("bone_4", "SLURM job 42: TIMEOUT")
-
-
-def test_a_terminal_of_80_columns_holds_the_whole_table(folder, monkeypatch):
-    status(folder, "bone_3", "running", start=NOW - 10, heartbeat=NOW - 10)
-    monkeypatch.setenv("COLUMNS", "80")
-    shown = CliRunner().invoke(cli, ["status", str(folder)]).output
-    table = [cells for line in shown.splitlines() if (cells := line.split())[:1]]
-    table = [cells for cells in table if cells[0] in ("step", *STEP_ORDER)]
-    assert [cells[0] for cells in table] == ["step", "full_recon"]
-    # without a run nothing is queued
-    counts = ["to", "do", "running", "done", "failed", "lost"]
-    assert table[0][1:] == ["progress", *counts, "left"]
-    assert max(map(len, shown.splitlines())) <= 80
 
 
 def test_the_command_prints_a_table_and_json(folder):

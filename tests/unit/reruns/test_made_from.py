@@ -270,19 +270,6 @@ def test_options_without_effect_are_not_stated(folder):
     assert found == statements(campaign_from_data(base, folder))
 
 
-@pytest.mark.parametrize(
-    ("methods", "stated"),
-    [
-        (["ai", "sum"], {}),
-        (["ai", "sum", "ai"], {}),
-        (["classical", "classical"], {"methods": ["classical"]}),
-    ],
-)
-def test_methods_are_stated_once_each(methods, stated):
-    block = Config.model_fields["predict_cor"].annotation
-    assert effective(block(methods=methods)) == stated
-
-
 def test_ai_alone_is_what_was_stated_as_such_and_what_the_default_was(folder):
     def stated(**options):
         data = {"campaign": {"scans": ["raw/*.h5"]}, "predict_cor": options}

@@ -71,18 +71,11 @@ def member(scan, manual="", select="in"):
             "COR of a: 48.50 -> 50.00, by hand",
         ),
         (
-            {"a": row("", "neighbours")},
-            [member("a", "50.00")],
-            "COR of a: 48.00 -> 50.00, by hand",
-        ),
-        (
             {"a": row("48.50", "manual")},
             [member("a")],
             "COR of a: 48.50 by hand taken away",
         ),
-        ({"a": row("48.50", "manual")}, [member("a", "48.50")], reasons.CHANGED["fix_cor"]),
         ({"a": row("48.50", "manual")}, [member("a", select="donor")], "a left the series"),
-        ({"a": row("48.50", "ai")}, [member("a", "500")], reasons.CHANGED["fix_cor"]),
         ({"a": row("48.50", "ai")}, [member("b")], "a left the series; b is new in the series"),
         ({"a": row("48.50", "ai")}, [member("a")], reasons.CHANGED["fix_cor"]),
     ],
@@ -98,11 +91,3 @@ def test_files_are_looked_at_again_for_what_changed():
     assert say(["a", "b"], {"b": 50, "c": 120}) == "new: c; gone: a"
     assert say(["a", "b"], {"a": 120, "b": None}) == "raw file replaced: a"
     assert say(["a"], {"a": 50}) == reasons.CHANGED["inventory"]
-
-
-def test_what_snakemake_says_is_said_in_our_words():
-    assert reasons.of_snakemake("Missing output files: results/x") == reasons.MISSING
-    assert reasons.of_snakemake("Forced execution") == reasons.MISSING
-    assert reasons.of_snakemake("Input files updated by another job: a, b") == reasons.FOLLOWS
-    assert not any(map(reasons.is_news, (reasons.MISSING, reasons.FOLLOWS, "follows fix_cor", "")))
-    assert reasons.is_news("filter ramp -> hann")

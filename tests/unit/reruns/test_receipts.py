@@ -18,6 +18,7 @@ from tomopipe.storage.atomic import whole, write_json, write_text
 
 STATEMENT = {"step": "full_recon", "cor_px": 31.5}
 KEY = "full_recon", "a"
+LARGE = "values of a volume " * 60_000  # 1.1 MB
 TILT_SERIES = "results/relion/tilt_series"
 
 
@@ -66,14 +67,13 @@ def test_what_has_become_of_a_result(home):
     assert damage(home, path) == "missing"
 
 
-def test_of_a_large_result_with_another_time_the_receipt_says_nothing(home, monkeypatch):
-    monkeypatch.setattr(module, "SMALL_BYTES", 4)
-    where = put(home, "results/a_rec.h5")
+def test_of_a_large_result_with_another_time_the_receipt_says_nothing(home):
+    where = put(home, "results/a_rec.h5", LARGE)
     assert damage(home, "results/a_rec.h5") == ""
     os.utime(where, (1, 1))
     assert damage(home, "results/a_rec.h5") is None
     where.write_text("A result, cut")
-    assert damage(home, "results/a_rec.h5") == "13 bytes, written were 8"
+    assert damage(home, "results/a_rec.h5") == f"13 bytes, written were {len(LARGE)}"
 
 
 def test_a_withdrawn_receipt_is_remembered(home):
@@ -189,10 +189,9 @@ def test_a_raw_file_keeps_its_name_where_its_path_is_spelled_otherwise(home):
     assert raw(home, str(home / "a.h5")) == name
 
 
-def test_the_content_of_a_large_raw_file_comes_with_the_receipt_of_its_sweep(home, monkeypatch):
-    monkeypatch.setattr(module, "SMALL_BYTES", 4)
+def test_the_content_of_a_large_raw_file_comes_with_the_receipt_of_its_sweep(home):
     where = home / "a.h5"
-    where.write_text("frames")
+    where.write_text(LARGE)
     name, state = raw(home, "a.h5"), module.raw_state_of(where)
     read = {"a.h5": [state, checksums.checksum_of(where)]}
     write_receipt("results/made/try_recon/a.json", STATEMENT, [], read, directory=home)
@@ -202,13 +201,12 @@ def test_the_content_of_a_large_raw_file_comes_with_the_receipt_of_its_sweep(hom
     receipts.save()
     os.utime(where, (1, 1))
     assert raw(home, "a.h5") == name
-    where.write_text("FRAMES")
+    where.write_text(LARGE.upper())
     assert raw(home, "a.h5") != name
 
 
-def test_a_raw_file_is_compared_with_what_was_taken_of_it_then(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "SUMMED_BYTES", 1000)
-    frames, path = np.zeros((20, 300, 200), np.uint16), tmp_path / "raw.h5"  # 2.4 MB
+def test_a_raw_file_is_compared_with_what_was_taken_of_it_then(tmp_path):
+    frames, path = np.zeros((160, 300, 200), np.uint16), tmp_path / "raw.h5"  # 19 MB
     contents = set()
     for value in (0, 1):  # of one pixel, which lies between the pieces that are taken
         frames[3, 7, 11] = value
@@ -248,15 +246,15 @@ def test_a_prediction_of_ai_is_that_of_the_default(home, has_receipt, stated, is
     assert (reason(home, wanted) == "") == is_wanted
 
 
-def test_exchanged_large_results_are_told_by_what_they_state(home, monkeypatch):
-    monkeypatch.setattr(module, "SMALL_BYTES", 4)
+def test_exchanged_large_results_are_told_by_what_they_state(home):
     (home / "a.h5").write_text("frames")
-    write_json({"made_from": STATEMENT}, home / "results/a.json")
+    write_json({"made_from": STATEMENT, "values": LARGE}, home / "results/a.json")
     write_receipt("results/made/full_recon/a.json", STATEMENT, ["results/a.json"], directory=home)
     assert reason(home, STATEMENT) == ""
     os.utime(home / "results/a.json", (1, 1))
     assert reason(home, STATEMENT) == ""
-    write_json({"made_from": STATEMENT | {"cor_px": 32.5}}, home / "results/a.json")
+    other = {"made_from": STATEMENT | {"cor_px": 32.5}, "values": LARGE}
+    write_json(other, home / "results/a.json")
     assert reason(home, STATEMENT) == "COR of a: 32.50 -> 31.50"
 
 

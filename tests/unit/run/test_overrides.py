@@ -133,17 +133,9 @@ def test_the_grid_of_a_series_and_of_a_scan_is_its_own(tmp_path):
     ("override", "said"),
     [
         ({"scans": ["a"], "full_recon": {"filtre": "hann"}}, r"1: full_recon\.filtre: .*filter\?"),
-        ({"scans": ["a"], "full_recon": {"binning": 0}}, r"1: full_recon\.binning: got 0"),
-        (
-            {"scans": ["a"], "preprocess": {"stripes": {"method": "x"}}},
-            r"preprocess\.stripes\.meth",
-        ),
-        ({"scans": ["a"], "input": {"skip_angles": [[5.0, 4.0]]}}, r"input\.skip_angles: got"),
-        ({"scans": ["a"], "preprocess": {"phase": 3}}, r"1: preprocess\.phase"),
         ({"scans": ["a"], "full_recon": {"output": "zarr"}}, "the same for all scans"),
         ({"full_recon": {"binning": 2}}, "needs scans or series"),
         ({"scans": ["a"], "fix_cor": {}}, "overrides"),
-        ({"scans": ["a"], "try_recon": {"step_px": 0}}, r"1: try_recon\.step_px: got 0"),
     ],
 )
 def test_what_is_wrong_is_named(override, said):
@@ -173,10 +165,6 @@ def test_a_scan_or_series_that_is_not_there_is_an_error(tmp_path):
         "overrides 1: series: raw/b is no longer in the campaign",
     ]
     assert campaign(tmp_path, {"scans": ["later_*"], "full_recon": {"binning": 2}})
-
-
-def test_an_empty_block_is_none():
-    assert parse_config({"campaign": {"scans": ["a"]}, "overrides": None}).overrides == []
 
 
 def test_overrides_that_do_not_fit_together_are_named(tmp_path):

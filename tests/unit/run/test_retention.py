@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pytest
 import yaml
 
@@ -9,16 +10,29 @@ from tests.review_campaign import make_campaign
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.cli.data import clean
 from tomopipe.errors import TomopipeError
+from tomopipe.report.collected_records import collect
 from tomopipe.run import retention
+from tomopipe.volumes.volume import new_volume
 
 ACCEPTED = {"bone_001", "bone_002", "bone_003", "bone_004", "bone_007"}
 
 
 @pytest.fixture
-def campaign(tmp_path, monkeypatch):
+def campaign(tmp_path):
     make_campaign(tmp_path)
-    monkeypatch.setattr(retention, "_made_at", lambda volume, cor_px: True)
+    for scan in load_campaign(tmp_path).scans:
+        make_volume(tmp_path, scan)
     return tmp_path
+
+
+def make_volume(campaign, scan, off_px=0.0):
+    """Make a volume at the COR that a scan has, or beside it; none where it has none."""
+    found = load_campaign(campaign)
+    (record,) = [each for each in collect(found).scans if each.name == scan]
+    if record.volume and record.cor_px is not None:
+        provenance = {"cor": {"cor_px": record.cor_px + off_px}}
+        with new_volume(record.volume, (1, 2, 2), attributes={}, provenance=provenance) as put:
+            put(0, np.float32([[[0, 1], [2, 3]]]))
 
 
 def declare(campaign, **storage):
@@ -53,7 +67,7 @@ def test_only_scans_that_need_no_eyes_are_accepted(campaign):
     assert set(retention.accepted_scans(load_campaign(campaign))) == ACCEPTED - {"bone_007"}
 
 
-def test_where_nothing_goes_it_says_how_many_are_not_accepted(campaign, capsys, monkeypatch):
+def test_where_nothing_goes_it_says_how_many_are_not_accepted(campaign, capsys):
     declare(campaign, keep_try=False)
     clean(campaign)
     assert "not accepted" not in capsys.readouterr().out
@@ -64,5 +78,6 @@ def test_where_nothing_goes_it_says_how_many_are_not_accepted(campaign, capsys, 
     (campaign / "results" / "bone_001_rec.h5").unlink()
     accepted = ACCEPTED - {"bone_001"}
     assert set(retention.accepted_scans(load_campaign(campaign))) == accepted
-    monkeypatch.setattr(retention, "_made_at", lambda volume, cor_px: False)
-    assert retention.accepted_scans(load_campaign(campaign)) == []
+    make_volume(campaign, "bone_002", off_px=1.0)
+    accepted -= {"bone_002"}
+    assert set(retention.accepted_scans(load_campaign(campaign))) == accepted

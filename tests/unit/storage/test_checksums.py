@@ -134,14 +134,6 @@ def test_bytes_may_be_reported_in_any_order_and_again(tmp_path):
     assert made(tmp_path / "x") == checksum_of(tmp_path / "x")
 
 
-def test_what_was_reported_is_not_read_again(tmp_path):
-    with whole(tmp_path / "x") as temporary:
-        temporary.write_bytes(bytes(4 * MIB))
-        checksums.written(temporary, 0, np.ones(3 * MIB, np.uint8))
-    (tmp_path / "y").write_bytes(bytes([1]) * 3 * MIB + bytes(MIB))
-    assert made(tmp_path / "x") == checksum_of(tmp_path / "y")
-
-
 def test_progress_counts_every_byte(tmp_path):
     for number in range(3):
         (tmp_path / str(number)).write_bytes(np.random.default_rng(number).bytes(MIB * number))
@@ -149,14 +141,6 @@ def test_progress_counts_every_byte(tmp_path):
         reported = []
         assert matches(path, checksum_of(path), reported.append) == ""
         assert sum(reported) == n_bytes
-
-
-def test_a_checksum_is_one_short_line_that_equal_content_shares(tmp_path):
-    for name in ["a", "b"]:
-        write_text("equal", tmp_path / name)
-    text = made(tmp_path / "a")
-    assert text == made(tmp_path / "b") == checksum_of(tmp_path / "a")
-    assert text.startswith("xxh3:5:p20:")
 
 
 def test_what_differs_of_a_file_is_said(tmp_path):

@@ -1,5 +1,6 @@
 import errno
 import os
+import resource
 
 import numpy as np
 import pytest
@@ -17,8 +18,8 @@ def content(n_bytes, offset=0):
     return memory
 
 
-@pytest.mark.parametrize("n_bytes", [0, 1, MIB - 1, MIB, MIB + 3 * PAGE_BYTES + 17])
-@pytest.mark.parametrize("offset", [0, 5, PAGE_BYTES, 2 * PAGE_BYTES - 3])
+@pytest.mark.parametrize("n_bytes", [0, MIB - 1, MIB + 3 * PAGE_BYTES + 17])
+@pytest.mark.parametrize("offset", [0, 2 * PAGE_BYTES - 3])
 @pytest.mark.parametrize("in_memory", [0, 16])
 def test_bytes_come_where_they_belong_and_others_stay(tmp_path, n_bytes, offset, in_memory):
     path = tmp_path / "file"
@@ -69,16 +70,15 @@ def test_a_file_system_without_direct_writing_is_written_through_the_cache(
     assert path.read_bytes() == 2 * data.tobytes()
 
 
-def test_a_full_disk_is_an_error_that_names_the_file(tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "pwrite", full)
+def test_what_cannot_be_written_is_an_error_that_names_the_file(tmp_path):
     path = tmp_path / "file"
     path.touch()
-    with (
-        direct_io.direct_writer(path) as write,
-        pytest.raises(OSError, match=r"No space left.*file") as caught,
-    ):
-        write(content(MIB), 0)
-    assert caught.value.errno == errno.ENOSPC
+    data, before = content(MIB), resource.getrlimit(resource.RLIMIT_FSIZE)
+    with direct_io.direct_writer(path) as write:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (MIB // 2, before[1]))
+        try:
+            with pytest.raises(OSError, match=r"File too large.*file") as caught:
+                write(data, 0)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.errno == errno.EFBIG

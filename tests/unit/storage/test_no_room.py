@@ -14,15 +14,11 @@ import pytest
 
 from tomopipe.campaign.table import edit_table
 from tomopipe.errors import NoRoomError, TomopipeError, is_of_the_system, room_for
-from tomopipe.storage.atomic import whole, write_json
+from tomopipe.storage.atomic import whole
 from tomopipe.storage.shared import update_file
 
 _ADVICE = "Remove there what is no longer needed, or ask for more, and run again."
 FULL = "/dev/full"  # a device that refuses every byte, as a full disk does
-
-
-def _refuse(*_, **__):
-    raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
 
 
 def _fill():
@@ -48,10 +44,10 @@ def test_a_full_disk_whose_error_numpy_hides(tmp_path):
         np.ones(10**5).tofile(full)
 
 
-def test_a_quota(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "fsync", _refuse)
-    with pytest.raises(NoRoomError, match=r"x\.json: .* disk quota exceeded .*`quota -s`"):
-        write_json({}, tmp_path / "x.json")
+def test_a_quota(tmp_path):
+    said = pytest.raises(NoRoomError, match=r"x\.json: .* disk quota exceeded .*`quota -s`")
+    with said, whole(tmp_path / "x.json"):
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
 
 
 def test_what_to_do_of_the_innermost_is_said_and_other_errors_stay_as_they_are():
@@ -64,10 +60,10 @@ def test_what_to_do_of_the_innermost_is_said_and_other_errors_stay_as_they_are()
 
 
 @contextmanager
-def limited():
-    """Let a file of this process have 2000 bytes: no longer, as pytest itself may write to one."""
+def limited(n_bytes):
+    """Let files of this process have so many bytes, for a moment: pytest writes to some."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
     try:
         yield
     finally:
@@ -76,17 +72,17 @@ def limited():
 
 def test_a_limit_of_files_is_no_full_disk(tmp_path):
     said = pytest.raises(NoRoomError, match=r"x: .* file too large .*`ulimit -f`")
-    with said as found, limited(), whole(tmp_path / "x") as temporary:
+    with said as found, limited(2000), whole(tmp_path / "x") as temporary:
         temporary.write_bytes(np.ones(10**4))
     assert found.value.errno == errno.EFBIG
 
 
-def test_no_room_for_a_lock(tmp_path, monkeypatch):
+def test_no_room_for_a_lock(tmp_path):
     path = tmp_path / "scans.tsv"
-    monkeypatch.setattr(os, "fchmod", lambda *_: _fill())
-    with pytest.raises(NoRoomError, match=f"^{path}: cannot be written: no space left"):
+    said = f"^{path}: cannot be written: file too large"
+    with pytest.raises(NoRoomError, match=said), limited(9):
         update_file(path, lambda _: b"scan")
-    with pytest.raises(NoRoomError, match=f"^{path}: cannot be written: no space left"):
+    with pytest.raises(NoRoomError, match=said), limited(9):
         edit_table(path, {"a_1": {"cor_px": "5"}})
     assert list(tmp_path.iterdir()) == []
 

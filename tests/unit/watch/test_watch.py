@@ -8,26 +8,29 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
+from tests.exchange_files import N_ANGLES, THETA, write
+from tests.exchange_files import replace as replaced
 from tomopipe.campaign import lock
 from tomopipe.campaign.files import Files
 from tomopipe.campaign.lock import FILES
 from tomopipe.errors import NoRoomError, TomopipeError
 from tomopipe.run import launch, progress
-from tomopipe.scans.hdf5 import StillWrittenError
 from tomopipe.storage.processes import named
 from tomopipe.storage.tables import write_tsv
+from tomopipe.volumes.tiff import write_try_stack
 from tomopipe.watch import watch as module
 from tomopipe.watch import watched_scans
 from tomopipe.watch.watch import Watcher
 
-ABORTED = "aborted: 15 frames for 91 angles"
 COLUMNS = (
     *("scan", "path", "series", "index", "n_angles", "n_rows", "n_cols", "keep", "reason"),
     "warnings",
@@ -72,9 +75,8 @@ def campaign(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     add("a_1")
     (tmp_path / "config.yaml").write_text(
-        "campaign: {scans: [raw/*.h5]}\nwatch: {settle_s: 0}\nhooks: {on_scan: cat > told.json}\n"
+        "campaign: {scans: [raw/*.h5]}\nwatch: {settle_s: 0}\nhooks: {on_scan: cat > told.$$}\n"
     )
-    monkeypatch.setattr(module, "fault_of_scan", lambda campaign, scan: "")
     return tmp_path
 
 
@@ -107,18 +109,27 @@ def watcher(campaign, runs, said):
     return begin(campaign, said)
 
 
-@pytest.fixture
-def called(monkeypatch) -> list[dict]:
-    """What the hooks are given."""
-    found = []
-    monkeypatch.setattr(module.Hooks, "call", lambda self, command, facts: found.append(facts))
-    return found
+def told(watcher: Watcher) -> list[dict]:
+    """End the watcher; return what the hooks were given, by COR and scan."""
+    watcher.end(signal.SIGINT)
+    found = [json.loads(path.read_text()) for path in Path().glob("told.*")]
+    return sorted(found, key=lambda facts: (facts["cor_px"] or 0, facts["scan"]))
 
 
-def add(*scans: str) -> None:
+def add(*scans: str, n_angles: int = N_ANGLES) -> None:
+    """Write scans, or write them anew; with more angles than frames they are aborted."""
     for scan in scans:
         Path("raw").mkdir(exist_ok=True)
-        Path(f"raw/{scan}.h5").write_bytes(b"frames")
+        write(f"raw/{scan}.h5", replaced(THETA, np.linspace(0, 180, n_angles)))
+
+
+def sweep(scan: str, cors_px: list[float]) -> None:
+    """Write the try slices of a scan."""
+    folder = Path(f"results/try_center/{scan}")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "try.json").write_text(json.dumps({"cor_px": cors_px}))
+    images = [np.eye(8, dtype=np.uint16) for _ in cors_px]
+    write_try_stack(images, cors_px, folder / "try.tif", shape=(8, 8))
 
 
 def edit(text: str = "") -> None:
@@ -193,10 +204,17 @@ def test_a_scan_of_known_cor_has_its_verdict_without_a_prediction(watcher, runs,
     assert any(line.partition(" ")[2].startswith("a_1: COR 48.50 (") for line in said)
 
 
+@pytest.fixture
+def one_core():
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    yield
+    os.sched_setaffinity(0, before)
+
+
 def test_new_scans_come_first_the_latest_before_all_in_runs_of_four_a_core(
-    watcher, runs, said, called, monkeypatch
+    watcher, runs, said, one_core
 ):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
     watcher.step()
     names = [f"b_{n}" for n in range(7)]
     add(*names)
@@ -217,8 +235,8 @@ def test_new_scans_come_first_the_latest_before_all_in_runs_of_four_a_core(
     everything = ["a_1", *names, "b_7", "b_8"]
     for name in everything:
         assert len([line for line in said if f" {name}: COR 48.50" in line]) == 1
-    assert sorted(facts["scan"] for facts in called) == everything
     assert "its COR is being found" not in watcher.page.read_text()
+    assert [facts["scan"] for facts in told(watcher)] == everything
 
 
 @pytest.mark.parametrize("step", ["full_recon", "export_stack"])
@@ -251,40 +269,36 @@ def test_everything_is_made_in_the_end_however_many_scans_come(watcher, runs):
     assert runs.started[1:] == [(ALL, A_1)]
 
 
-def test_the_picture_is_of_the_cor_that_the_page_prints(watcher, runs, monkeypatch):
-    shown = []
-    monkeypatch.setattr(
-        watched_scans, "picture", lambda files, scan, cor_px: shown.append(cor_px) or {}
-    )
+def test_the_picture_is_of_the_cor_that_the_page_prints(watcher, runs):
+    sweep("a_1", [40.0, 40.5, 41.0, 48.5])
+    predict("a_1", best_cor_px=48.5, **GOOD)
     edit("a_1\tauto\t40.5\t\n")
     watcher.step()
-    end_cors(watcher, runs, best_cor_px=48.5, **GOOD)
-    assert shown == [40.5]
+    end_cors(watcher, runs)
+    watcher.step()
+    watcher.end(signal.SIGINT)
+    (entry,) = json.loads(Path("results/live/taken.json").read_text()).values()
+    assert entry["picture_cor_px"] == 40.5
     assert ">40.50" in watcher.page.read_text()
 
 
-def test_new_scans_do_not_wait_for_the_pictures_of_earlier_ones(
-    campaign, runs, said, called, monkeypatch
-):
+def test_new_scans_do_not_wait_for_the_pictures_of_earlier_ones(campaign, runs, said):
     """As in the first watch of a campaign that is finished, whose scans are no news."""
-    names, shown = [f"b_{n:02}" for n in range(12)], []
+    names = [f"b_{n:02}" for n in range(12)]
     (campaign / "raw" / "a_1.h5").unlink()
     add(*names)
     for name in names:
+        sweep(name, [48.5])
         predict(name, **GOOD)
-    monkeypatch.setattr(
-        watched_scans, "picture", lambda files, scan, cor_px: shown.append(scan) or {}
-    )
     watcher = begin(campaign, said)
     watcher.step()
     end_all(watcher, runs, {name: {"cor_px": 48.5, "source": "auto"} for name in names})
-    assert called == []
     add("a_1")
     for n_shown in (8, 12, 12):
         watcher.step()
-        assert len(shown) == n_shown
+        assert len(list(campaign.glob("results/live/*.webp"))) == n_shown
         assert runs.started[-1][0] == CORS
-    assert sorted(shown) == names
+    assert told(watcher) == []
 
 
 def test_a_run_that_failed_is_tried_again_as_soon_as_somebody_edits(watcher, runs):
@@ -299,7 +313,7 @@ def test_a_run_that_failed_is_tried_again_as_soon_as_somebody_edits(watcher, run
     assert [made for made, _ in runs.started] == [CORS, ALL, ALL]
 
 
-def test_a_cor_that_the_series_replaces_is_flagged_once_and_shown(watcher, runs, said, called):
+def test_a_cor_that_the_series_replaces_is_flagged_once_and_shown(watcher, runs, said):
     watcher.step()
     end_cors(watcher, runs)
     for cor_px in (52.25, 52.5):  # more neighbours
@@ -310,9 +324,9 @@ def test_a_cor_that_the_series_replaces_is_flagged_once_and_shown(watcher, runs,
     assert len(flags) == 1
     assert "COR 52.25" in flags[0]
     assert flags[0].endswith("(was COR 48.50)")
-    assert [facts["cor_px"] for facts in called] == [48.5, 52.25]
     # its confidence was another COR's
     assert '<td>52.50<td><td class="why">' in watcher.page.read_text()
+    assert [facts["cor_px"] for facts in told(watcher)] == [48.5, 52.25]
 
 
 def test_a_scan_that_a_later_run_skips_is_flagged(watcher, runs, said):
@@ -323,22 +337,21 @@ def test_a_scan_that_a_later_run_skips_is_flagged(watcher, runs, said):
     assert "a_1: no COR, skipped: undersized: 12 of 91 projections" in flag
 
 
-def test_an_aborted_file_is_flagged_without_a_run_for_its_cor(
-    campaign, runs, said, called, monkeypatch
-):
-    monkeypatch.setattr(module, "fault_of_scan", lambda *_: ABORTED)
+def test_an_aborted_file_is_flagged_without_a_run_for_its_cor(campaign, runs, said, monkeypatch):
+    add("a_1", n_angles=9)
     now_s = time.monotonic()
     watcher = begin(campaign, said)
     watcher.step()
     assert runs.started == []
-    monkeypatch.setattr(module.time, "monotonic", lambda: now_s + 60)
+    monkeypatch.setattr(time, "monotonic", lambda: now_s + 60)
     watcher.step()
     assert runs.started == [(ALL, A_1)]  # whose inventory says why
     (flag,) = [line for line in said if "FLAG" in line]
-    (facts,) = called
+    page = watcher.page.read_text()
+    (facts,) = told(watcher)
     assert facts["doubt"] in flag
-    assert watcher.page.read_text().count(facts["doubt"]) == 1
-    assert re.fullmatch(r"not complete after 60 s \(aborted: .* angles\): skipped", facts["doubt"])
+    assert page.count(facts["doubt"]) == 1
+    assert re.fullmatch(r"not complete after 60 s \(aborted: .*\): skipped", facts["doubt"])
     assert (facts["scan"], facts["doubtful"], facts["cor_px"]) == ("a_1", True, None)
 
 
@@ -350,8 +363,7 @@ def test_a_doubtful_cor_is_flagged_in_the_terminal_on_the_page_and_to_the_hook(
     (flag,) = [line for line in said if "FLAG a_1" in line]
     assert "confidence 0.52" in flag
     assert '<tr class="flag">' in watcher.page.read_text()
-    watcher.end(signal.SIGINT)
-    event = json.loads((campaign / "told.json").read_text())
+    (event,) = told(watcher)
     assert (event["scan"], event["doubtful"], event["cor_px"]) == ("a_1", True, 48.5)
 
 
@@ -480,22 +492,19 @@ def test_the_lock_is_that_of_the_watcher_or_of_its_run(watcher, runs, campaign):
     assert lock.read(campaign) == own
 
 
-def test_a_file_that_is_written_anew_is_seen_by_no_run_meanwhile(watcher, runs, monkeypatch):
+def test_a_file_that_is_written_anew_is_seen_by_no_run_meanwhile(watcher, runs):
     watcher.step()
-    add("a_2")
-    Path("raw/a_1.h5").write_bytes(b"written an")
-
-    def fault(campaign, scan):
-        if scan == "a_1":
-            raise StillWrittenError(scan)
-        return ""
-
-    monkeypatch.setattr(module, "fault_of_scan", fault)
-    watcher.step()
-    end_cors(watcher, runs)
-    assert runs.started[1:] == [(CORS, ["raw/a_2.h5"])]
-    end_cors(watcher, runs)
-    assert runs.started[2:] == [(ALL, ["raw/a_2.h5"])]
+    add("a_1", "a_2")
+    write_on = "import h5py\nwith h5py.File('raw/a_1.h5', 'a'):\n print(flush=True)\n input()"
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", write_on], **streams) as writer:
+        writer.stdout.readline()
+        watcher.step()
+        end_cors(watcher, runs)
+        assert runs.started[1:] == [(CORS, ["raw/a_2.h5"])]
+        end_cors(watcher, runs)
+        assert runs.started[2:] == [(ALL, ["raw/a_2.h5"])]
+        writer.communicate(b"\n")
 
 
 def test_a_verdict_on_the_previous_file_is_not_reported(watcher, runs, said):
@@ -503,7 +512,7 @@ def test_a_verdict_on_the_previous_file_is_not_reported(watcher, runs, said):
     end_cors(watcher, runs)
     end_all(watcher, runs, {"a_1": {"cor_px": 48.5, "source": "auto"}})
     os.utime("results/try_center/a_1/prediction.json", (1, 1))
-    Path("raw/a_1.h5").write_bytes(b"written anew")
+    add("a_1")
     watcher.step()
     runs.end(1)
     watcher.step()
@@ -604,18 +613,10 @@ def test_what_cannot_be_saved_is_said_once_and_scans_are_taken(watcher, runs, sa
     assert runs.started == [(CORS, A_1), (ALL, A_1)]
 
 
-def test_a_file_that_never_completes_is_said_once_and_the_others_go_on(
-    watcher, runs, said, monkeypatch
-):
-    slow = Path("raw/a_2.h5")
-    monkeypatch.setattr(
-        module,
-        "fault_of_scan",
-        lambda _, scan: f"{slow.stat().st_size} frames" if scan == "a_2" else "",
-    )
-    for n in range(8, 12):  # a frame each time, more slowly than the settling time
-        slow.write_bytes(b"x" * n)
+def test_a_file_that_never_completes_is_said_once_and_the_others_go_on(watcher, runs, said):
+    for n in range(9, 13):  # it changes each time, more slowly than the settling time
+        add("a_2", n_angles=n)
         watcher.step()
     (line,) = [line for line in said if "a_2.h5 waits" in line]
-    assert line.endswith("8 frames")
+    assert "7 frames for 9 angles" in line
     assert runs.started == [(CORS, A_1)]
