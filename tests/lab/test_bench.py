@@ -4,7 +4,7 @@ import types
 import numba
 import numpy as np
 import pytest
-from tomopipe_lab.bench import cpu, engines, measure, phantoms, sweeps
+from tomopipe_lab.bench import cpu, measure, phantoms, sweeps
 from tomopipe_lab.bench.engines import ENGINES, OURS, Engine
 from tomopipe_lab.bench.measure import Interval, median_interval
 from tomopipe_lab.bench.phantoms import engine_axis
@@ -153,11 +153,6 @@ def test_a_comparison_has_quality_time_and_memory():
     assert peer.ratio.low <= peer.ratio.median <= peer.ratio.high
 
 
-def test_rows_are_moved_by_interpolation():
-    row = np.array([[0.0, 1, 2, 3, 4]], dtype=np.float32)
-    np.testing.assert_allclose(engines.shifted(row, 1.25), [[1.25, 2.25, 3.25, 4, 4]])
-
-
 def test_sweeps_are_compared_and_checked():
     full, *peers = sweeps.compare(64, 2, with_memory=False)
     assert full.name == sweeps.OURS
@@ -165,18 +160,6 @@ def test_sweeps_are_compared_and_checked():
     assert full.seconds > 0
     assert full.speed["finufft"].median > 0
     assert "of range" in full.quality
-
-
-@pytest.mark.parametrize(("n_cors", "n_calls"), [(1, 16), (16, 1)])
-def test_a_peer_is_called_for_as_many_cors_as_it_takes(n_cors, n_calls):
-    shapes = []
-
-    def make(_theta_rad, _n_cols):
-        return lambda sinograms, _cor_px: shapes.append(sinograms.shape)
-
-    engine = engines.Engine("one", "numpy", make, n_cors=n_cors)
-    sweeps._peer(engine, cpu.angles_180(64), np.zeros((96, 64), np.float32), 31.5)()
-    assert shapes == n_calls * [(n_cors, 96, 64)]
 
 
 def test_sweeps_have_a_memory():
