@@ -3,13 +3,14 @@
 The lines that run on CuPy run here, by CuPy's rules (`tests.pretend_cupy`).
 """
 
+import sys
 from contextlib import contextmanager
 
 from tests import pretend_cupy
 from tests.pretend_cupy import OutOfMemoryError
-from tomopipe.recon.array import CudaDevice
+from tomopipe.recon.array import CudaDevice, array_module, gpu_fault
 
-__all__ = ["OutOfMemoryError", "PretendDevice", "in_place_of_cuda"]
+__all__ = ["OutOfMemoryError", "PretendDevice", "cupy_is", "in_place_of_cuda"]
 
 
 class PretendDevice(CudaDevice):
@@ -44,6 +45,21 @@ class PretendDevice(CudaDevice):
     def release(self):
         super().release()
         self.log.append("released")
+
+
+@contextmanager
+def cupy_is(monkeypatch, module):
+    """Let this process find a module as CuPy (None: find none), and choose anew what it has."""
+    pretend_cupy.install(monkeypatch)
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    for chosen in (array_module, gpu_fault):
+        chosen.cache_clear()
+    try:
+        yield
+    finally:
+        for chosen in (array_module, gpu_fault):
+            chosen.cache_clear()
+        pretend_cupy.use_device(0)
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 import io
 import os
 import sys
-from collections import Counter
 
 import numpy as np
 import pytest
@@ -11,12 +10,10 @@ from tomopipe_lab.bench.engines import ENGINES
 from tomopipe_lab.bench.measure import Interval
 
 from tests import cuda_on_cpu, nvrtc, pretend_cupy
-from tests.pretend_device import PretendDevice, in_place_of_cuda
-from tomopipe.errors import TomopipeError
+from tests.pretend_device import PretendDevice
 from tomopipe.recon import cuda
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
-from tomopipe.steps import full_recon
 from tomopipe.volume_formats import COMPRESSIONS
 
 
@@ -134,35 +131,9 @@ def test_traffic_of_16_slices_of_2048():
     assert sum(by_name[name].n_bytes for name in engine) == pytest.approx(9.2e9, rel=0.05)
 
 
-def test_launches_are_as_many_as_stated(device, monkeypatch):
-    launched, launch = Counter(), cuda.launch
-    monkeypatch.setattr(cuda, "launch", lambda xp, n, *a: (launched.update([n]), launch(xp, n, *a)))
-    scan = gpu_ways.simulated(300, 32)
-    plan = make_plan(scan.theta_rad, 32, xp=device.xp)
-    reconstruct(device.xp.zeros((2, 300, 32), np.float32), plan, 15.0)
-    stated = {step.name: step.launches for step in gpu_passes.passes_of(plan, 2)}
-    assert dict(launched) == {name: stated[name] for name in launched}
-    assert set(launched) == set(cuda_on_cpu.kernels_of(cuda.SOURCE))
-
-
 def test_a_gpu_is_compared_with_the_cpu(device):
     assert gpu_passes.largest_difference(device, gpu_ways.simulated(90, 48), 3) < 1e-4
     assert gpu_passes.memory_rate(device, 2**16) > 0
-
-
-def test_chunks_and_runs_are_tried(device, monkeypatch):
-    monkeypatch.setattr(gpu_passes, "CHUNKS", (32,))
-    monkeypatch.setattr(gpu_passes, "RUNS", (32, 64))
-    found = gpu_passes.tune(device, gpu_ways.simulated(90, 48), 3, print)
-    assert set(found) == {(tile, 32, run) for tile in (4, 8) for run in (32, 64)}
-    assert "runs of 64 samples" in _text(tables.tune_table(3, found))
-
-
-def test_a_volume_is_made_from_a_file(monkeypatch, tmp_path):
-    with in_place_of_cuda(monkeypatch, full_recon, PretendDevice()):
-        seconds = gpu.from_file(gpu_ways.simulated(90, 48), 3, tmp_path, 1)
-    assert seconds.median > 0
-    assert not list(tmp_path.iterdir())
 
 
 def test_the_bound_is_the_slower_way():
@@ -178,15 +149,6 @@ def test_copies_have_a_rate(device):
     assert device.log == ["uploaded"] * 2 + ["downloaded"] * 2
     assert copies.to_device > 0
     assert copies.to_host > 0
-
-
-def test_without_a_gpu_the_reason_is_said(monkeypatch):
-    def none(_):
-        raise TomopipeError("device: cuda was asked for, but there is none (why).")
-
-    monkeypatch.setattr(gpu, "array_module", none)
-    with pytest.raises(TomopipeError, match=r"bench gpu: there is no GPU .*\(why\)"):
-        gpu.device().__enter__()
 
 
 def test_tables_show_numbers_and_what_is_missing():

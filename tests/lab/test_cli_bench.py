@@ -1,15 +1,13 @@
 import os
 import sys
-from contextlib import contextmanager
 
 import pytest
-from tomopipe_lab.bench import gpu, gpu_passes
 from typer.testing import CliRunner
 
-from tests.pretend_device import PretendDevice, in_place_of_cuda
+from tests.pretend_cupy import XP
+from tests.pretend_device import cupy_is
 from tomopipe.cli import cli
 from tomopipe.errors import TomopipeError
-from tomopipe.steps import full_recon
 
 
 def _run(*arguments):
@@ -55,30 +53,17 @@ def test_io_leaves_the_folder_as_it_was(tmp_path):
 
 
 def test_gpu_prints_all_that_there_is_to_know(monkeypatch, tmp_path):
-    @contextmanager
-    def device():
-        yield PretendDevice()
-
     monkeypatch.setitem(sys.modules, "tomocupy", None)
-    monkeypatch.setattr(gpu, "device", device)
-    for module, name, value in [
-        (gpu, "_COPY_BYTES", 2**16), (gpu_passes, "_COPY_BYTES", 2**16),
-        (gpu_passes, "CHUNKS", (64,)), (gpu_passes, "RUNS", (512,)),
-    ]:  # fmt: skip
-        monkeypatch.setattr(module, name, value)
-    with in_place_of_cuda(monkeypatch, full_recon, PretendDevice()):
+    with cupy_is(monkeypatch, XP):
         result = _run("gpu", str(tmp_path), "--n", "64", "--rows", "3", "--block", "2")
     assert result.exit_code == 0, result.exception
     for words in ["of the range from the CPU's", "irfft2", "staged by 1 thread", "FFT", "stated GB",
-                  "3 rows from a file to a file"]:  # fmt: skip
+                  "runs of 512 samples", "3 rows from a file to a file"]:  # fmt: skip
         assert words in result.output
 
 
 def test_gpu_says_that_there_is_none(monkeypatch):
-    def none(_):
-        raise TomopipeError("there is none")
-
-    monkeypatch.setattr(gpu, "array_module", none)
-    result = _run("gpu", "--quick")
+    with cupy_is(monkeypatch, None):
+        result = _run("gpu", "--quick")
     assert isinstance(result.exception, TomopipeError)
     assert "no GPU to measure" in str(result.exception)

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 from find_rows import THETA_180_DEG, grid, rows_of, scan
-from tomopipe_lab.commands.evaluate import _from
 from tomopipe_lab.evaluate.answers import Answer, append, read_answers
 from tomopipe_lab.evaluate.run import ANSWERS, ask, evaluate
 from tomopipe_lab.evaluate.suites import SUITES
@@ -215,14 +214,6 @@ def test_wrong_options_are_refused(arguments, message):
     done = RUNNER.invoke(cli, ["lab", "evaluate", *arguments])
     assert isinstance(done.exception, TomopipeError)
     assert message in str(done.exception)
-
-
-def test_networks_are_named_as_the_campaign_sees_them(tmp_path):
-    shipped = {"model": "shipped", "dinov2_checkpoint": None}
-    assert _from(tmp_path, shipped) == shipped
-    networks = {"model": "nets/own.safetensors", "dinov2_checkpoint": "/nets/b.pth"}
-    found = _from(tmp_path, networks)
-    assert found == networks | {"model": str(tmp_path / "nets" / "own.safetensors")}
 
 
 def test_a_campaign_without_known_cors_is_refused(campaign):

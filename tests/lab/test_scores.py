@@ -31,13 +31,6 @@ def test_wilson_intervals_as_published(hits, n, low, high):
     assert mirrored.high == pytest.approx(1 - share.low)
 
 
-def test_wilson_ends_solve_the_score_equation():
-    share = wilson(7, 40)
-    for end in (share.low, share.high):
-        z = (share.share - end) / np.sqrt(end * (1 - end) / 40)
-        assert abs(z) == pytest.approx(1.959964, abs=1e-6)
-
-
 def test_wilson_of_nothing_and_nonsense():
     assert (wilson(0, 0).low, wilson(0, 0).high) == (0, 1)
     assert np.isnan(wilson(0, 0).share)

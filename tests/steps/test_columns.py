@@ -6,11 +6,12 @@ import json
 import h5py
 import numpy as np
 import pytest
+import starfile
 import tifffile
 from PIL import Image
 
 from tests.phantoms import sphere, write_scan
-from tests.step_calls import export_stack, full_recon, predict_cor, try_recon
+from tests.step_calls import export_stack, export_star, full_recon, predict_cor, try_recon
 from tomopipe.config import PreprocessBlock, TryReconBlock
 from tomopipe.cor.rows_file import read_rows
 from tomopipe.errors import ScanError, TomopipeError
@@ -18,8 +19,8 @@ from tomopipe.prep.correct import corrections_of
 from tomopipe.review.grey16 import grey
 from tomopipe.review.scan_images import Pictures
 from tomopipe.scans.exchange import open_scan, read_metadata
-from tomopipe.steps.export_star import _tomogram
 from tomopipe.steps.try_recon import candidates
+from tomopipe.storage.atomic import write_json
 from tomopipe.volumes.volume_read import read_provenance
 
 N_COLS, COR_PX = 151, 71.3
@@ -226,8 +227,15 @@ def test_the_stack_for_relion_knows_its_axis(truth, tmp_path):
     written = json.loads((tmp_path / "a.json").read_text())
     assert written == meta
     assert meta["stack_shape"] == [121, 1, 50]  # 103 columns: 51 binned ones, an even number
-    tomogram = _tomogram(written, COR_PX, "a", "a.mrcs", "a.star", "auto")
-    assert tomogram.cor_px == pytest.approx((COR_PX - 21 - 0.5) / 2)
+    write_json({"a": {"cor_px": COR_PX, "source": "auto"}}, tmp_path / "cor.json")
+    export_star(
+        {"a": str(tmp_path / "a.json")}, {"a": str(tmp_path / "a.mrcs")}, tmp_path / "cor.json",
+        tmp_path / "relion",
+    )  # fmt: skip
+    tables = starfile.read(tmp_path / "relion" / "tomograms.star", always_dict=True)
+    # at 0 degrees column = COR + x - axis (world = voxel + 1)
+    shift_px = json.loads(tables["a"]["rlnTomoProjX"][0])[3]
+    assert shift_px + 1 + 50 // 2 == pytest.approx((COR_PX - 21 - 0.5) / 2, abs=1e-6)
 
 
 def grey8(picture):

@@ -13,8 +13,6 @@ from tests.tiff_files import read_try_stack
 from tomopipe.errors import ScanError
 from tomopipe.review.scan_images import Pictures
 from tomopipe.simulate.phantom import Ellipsoid
-from tomopipe.steps import full_recon as full_step
-from tomopipe.stream.memory import Blocks
 from tomopipe.volumes.volume_read import read_provenance
 
 N_COLS, COR_PX = 96, 81.3
@@ -96,10 +94,9 @@ def test_binning_and_crops_are_those_of_the_wide_slice(tmp_path):
     np.testing.assert_array_equal(part, whole[2:4, 60:194, 100:151])
 
 
-def test_whole_numbers_and_small_blocks_change_nothing(truth, monkeypatch):
+def test_whole_numbers_and_small_blocks_change_nothing(truth):
     whole = _volume(truth)
-    monkeypatch.setattr(full_step, "fit_blocks", lambda *a, **k: (Blocks(4, 4), Blocks(4, 4)))
-    np.testing.assert_allclose(_volume(truth), whole, atol=1e-7)
+    np.testing.assert_allclose(_volume(truth, memory_bytes=1), whole, atol=1e-7)
     stored = _volume(truth, dtype="uint16", value_range=[-0.01, 0.04]).astype(float)
     assert (stored / 65535 * 0.05 - 0.01)[3] == pytest.approx(whole[3], abs=2e-6)
 

@@ -79,12 +79,6 @@ def test_row_then_default_then_nothing(after_px, default_px, expected):
     assert list(missing) == ([] if expected else ["c_3"])
 
 
-def test_tables_are_in_order_of_name():
-    rows = [row("b 2", "296.00"), row("a_1", "295.81")]
-    assert list(compute(rows, SCANS, 5.0)[0]) == ["a_1", "b 2", "c_3"]
-    assert list(compute([], SCANS, None)[1]) == ["a_1", "b 2", "c_3"]
-
-
 def test_block_lists_every_scan_and_what_to_do_and_writes_nothing(tmp_path):
     paths = tables(tmp_path, row("a_1", "295.81"), row("c_3", "", "", "the prediction failed"))
     outputs = [tmp_path / "cor.json", tmp_path / "rot_cen.json"]

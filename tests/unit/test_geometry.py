@@ -42,10 +42,6 @@ def test_bin_cor_is_where_the_axis_is_in_averaged_columns(x0, binning):
     assert geometry.unbin_cor(binned_px, x0=x0, binning=binning) == pytest.approx(cor_px, abs=1e-9)
 
 
-def test_bin_cor_takes_many():
-    assert geometry.bin_cor([1.5, 3.5], binning=2).tolist() == [0.5, 1.5]
-
-
 @pytest.mark.parametrize(("n_cols", "axis"), [(100, (50, 49)), (101, (50, 49)), (3, (1, 0))])
 def test_the_axis_voxel_is_seen_at_the_cor_at_every_angle(n_cols, axis):
     assert geometry.axis_voxel(n_cols) == axis
@@ -97,16 +93,6 @@ def test_astra_geometry_by_its_documented_vectors(n_cols):
 def test_cor_from_undoes_cor_to(program):
     value = geometry.cor_to(program, [12.25, 40.0], 65)
     assert geometry.cor_from(program, value, 65) == pytest.approx([12.25, 40.0], abs=1e-9)
-
-
-@pytest.mark.parametrize("program", ["tomopy", "tomogui", "algotom-fbp", "nabu", "httomo"])
-def test_programs_that_count_columns_as_we_do(program):
-    assert geometry.cor_to(program, 12.25, 65) == 12.25
-
-
-def test_one_number_gives_a_number():
-    assert repr(geometry.cor_to("astra", 1024.5, 2048)) == "-1.0"
-    assert repr(geometry.voxel_in("algotom-fbp", 700, 310, 2048)) == "(699.5, 310.5)"
 
 
 def test_an_unknown_program_is_named():

@@ -56,10 +56,6 @@ def test_numbers_have_ten_digits(value, text):
     assert star.number_text(value) == text
 
 
-def test_a_matrix_row_is_one_field():
-    assert star.matrix_rows_text([[1, 0, -0.5, 28.58270423]]) == ["[1,0,-0.5,28.58270423]"]
-
-
 def test_tables_are_read_back(tmp_path):
     path = tmp_path / "set.star"
     tables = [
@@ -72,14 +68,6 @@ def test_tables_are_read_back(tmp_path):
     assert found["global"].iloc[0].tolist() == ["0042", "my results/a.mrcs"]
     assert found["0042"]["rlnTomoProjX"].tolist() == ["[1,0,0,1]", "[0,0,1,2]"]
     assert starfile.read(path)["0042"]["rlnDefocusU"].tolist() == [0, 0]
-
-
-def test_the_text_is_as_relion_reads_it(tmp_path):
-    path = tmp_path / "set.star"
-    star.write_star([("global", {"a": ["1"]}), ("x", {"b": ["2", "3"]})], path)
-    # No time stamp or comment, LF ends, an empty line after the rows.
-    expected = b"data_global\n\nloop_\n_a #1\n1\n\n\ndata_x\n\nloop_\n_b #1\n2\n3\n\n\n"
-    assert path.read_bytes() == expected
 
 
 def test_the_text_is_that_of_the_package_starfile(tmp_path):

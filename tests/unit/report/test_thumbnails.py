@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.report_campaign import Made, write_json
+from tests.report_campaign import write_json
 from tests.review_campaign import BEAD_PX, N_COLS, write_pictures
 from tomopipe.campaign.files import Files
 from tomopipe.errors import TomopipeError
@@ -134,16 +134,6 @@ def test_many_edges_show_more_than_one_and_than_noise():
     assert x.start <= 625 <= x.stop
 
 
-def test_a_strip_is_in_every_card_of_the_report(tmp_path):
-    made = Made(tmp_path)
-    made.scan("a_1", series="a")
-    made.sweep("a_1", 400.0, n=256)
-    sweep = read_sweep(made.results / "try_center" / "a_1" / "try.tif", 400.0)
-    assert np.shape(sweep.images) == (5, CROP_PX, CROP_PX)
-    checks = sweep.images[sweep.chosen].astype(int)
-    assert np.ptp(checks) == 255
-
-
 def test_grey_window_is_robust_to_hot_voxels():
     plane = np.linspace(0.0, 1.0, 10_000).reshape(100, 100)
     plane[0, :20] = 1e6
@@ -207,8 +197,3 @@ def test_a_picture_is_in_the_page_or_where_its_source_puts_it():
     assert data == put[0][1]
     image = np.asarray(Image.open(io.BytesIO(data)).convert("L"), dtype=float)
     assert image[:, -1].mean() - image[:, 0].mean() > 200  # grows to the right
-
-
-def test_a_plane_that_is_none_is_refused():
-    with pytest.raises(ValueError, match="2 dimensions"):
-        make_picture("mid_xy", np.zeros((2, 2, 2)))

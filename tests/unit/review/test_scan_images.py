@@ -1,7 +1,6 @@
 """The pictures of the page against a bead of known place and COR."""
 
 import io
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -102,17 +101,6 @@ def test_a_slice_at_the_true_cor_shows_the_bead_and_begins_in_the_window_of_the_
     assert bead(values(pictures.slice("bone_001", TRUE_COR_PX, 1))) == pytest.approx(0.02, abs=1e-3)
 
 
-def test_a_known_slice_does_not_wait_for_one_that_is_being_made(pictures):
-    known = pictures.slice("bone_001", TRUE_COR_PX + 3, 0)
-    with ThreadPoolExecutor() as pool:
-        with pictures._working:
-            asked = pool.submit(pictures.slice, "bone_001", TRUE_COR_PX + 3, 0)
-            new = pool.submit(pictures.slice, "bone_001", TRUE_COR_PX + 4, 0)
-            assert asked.result(timeout=60) is known
-            assert not new.done()
-        assert new.result(timeout=60).values.shape == known.values.shape
-
-
 def test_a_slice_differs_by_less_than_a_step_of_the_sweep(pictures):
     near, true, far = (
         values(pictures.slice("bone_001", TRUE_COR_PX + off_px, 0)) for off_px in (0.1, 0, 8)
@@ -204,17 +192,6 @@ def test_what_cannot_be_shown_is_said(folder, pictures):
     write_rows(failed_rows("constant frames"), folder / "results/try_center/bone_003/rows.h5")
     with pytest.raises(TomopipeError, match="constant frames"):
         pictures.slice("bone_003", 512.0, 0)
-
-
-def test_only_the_last_few_results_are_kept():
-    kept, made = Cache(2), []
-
-    def make(key):
-        return kept.get(key, lambda: made.append(key) or key)
-
-    for key in "abacab":
-        assert make(key) == key
-    assert made == ["a", "b", "c", "b"]
 
 
 def test_large_results_are_kept_up_to_their_bytes():

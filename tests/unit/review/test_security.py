@@ -9,11 +9,12 @@ import time
 
 import httpx2
 import pytest
+from typer.testing import CliRunner
 
 from tests.review_campaign import browser, client_of, make_campaign, sign_in
+from tomopipe.cli import cli
 from tomopipe.errors import TomopipeError
 from tomopipe.report.render import script_hash
-from tomopipe.review import serve
 from tomopipe.review.app import make_app
 from tomopipe.review.security import CSRF_HEADER, Keys
 from tomopipe.review.store import Store
@@ -89,9 +90,7 @@ def test_the_token_becomes_a_cookie_once_and_leaves_the_address(server):
     assert browser(app).get(f"/?token={keys.token}").status_code == 303
 
 
-@pytest.mark.parametrize(
-    "host", ["evil.example", "localhost.evil.example:80", "10.0.0.7", "", "[x"]
-)
+@pytest.mark.parametrize("host", ["localhost.evil.example:80", "10.0.0.7", "", "[x"])
 def test_403_with_a_foreign_host(server, host):
     """As after DNS rebinding: name and origin agree, and the browser has no idea."""
     client = in_it(server, host=host, origin=f"http://{host}")
@@ -106,16 +105,7 @@ def test_this_machine_at_any_port(server, host):
 
 
 @pytest.mark.parametrize(
-    "origin",
-    [
-        "http://evil.example",
-        "null",
-        "http://localhost:1",
-        "file://",
-        "https://localhost.evil.example",
-        "http://[",
-        "http://[::1",
-    ],
+    "origin", ["https://localhost.evil.example", "null", "http://localhost:1", "http://[::1"]
 )
 def test_403_with_a_foreign_origin(server, origin):
     client = in_it(server, origin=origin)
@@ -180,9 +170,7 @@ def test_a_path_that_climbs_finds_nothing(server, path):
     assert "root:" not in answer.text
 
 
-@pytest.mark.parametrize(
-    "scan", ["../../../etc", "..", ".", "", "/etc/passwd", "bone_001/../wood_1"]
-)
+@pytest.mark.parametrize("scan", ["../../../etc", "", "/etc/passwd", "bone_001/../wood_1"])
 def test_a_scan_that_climbs_is_no_scan(server, scan):
     client = in_it(server)
     pictures = ("page", "slice", "strip", "overlay", "difference", "sinogram", "thumbnail")
@@ -231,24 +219,19 @@ def test_a_proxy_needs_allow_host_and_may_keep_or_take_off_its_prefix(folder):
     assert answer.status_code == 200
 
 
-def test_a_unix_socket_is_its_owners(tmp_path):
-    path = tmp_path / "review.sock"
-    for _ in range(2):  # the second time over one that was left behind
-        listening = serve._socket(path)
-        assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        listening.close()
-    (tmp_path / "table.tsv").write_text("precious")
-    with pytest.raises(TomopipeError, match="is no socket"):
-        serve._socket(tmp_path / "table.tsv")
-    assert (tmp_path / "table.tsv").read_text() == "precious"
-
-
-def test_a_port_in_use_is_said():
-    with (
-        socket.create_server(("127.0.0.1", 0)) as other,
-        pytest.raises(TomopipeError, match="Give another --port"),
-    ):
-        serve._port(other.getsockname()[1])
+def test_a_place_that_is_taken_is_refused(folder, tmp_path):
+    taken = tmp_path / "table.tsv"
+    taken.write_text("precious")
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        for option, says in (
+            (["--port", port], "Give another --port"),
+            (["--socket", str(taken)], "is no socket"),
+        ):
+            said = CliRunner().invoke(cli, ["review", str(folder), *option])
+            assert isinstance(said.exception, TomopipeError)
+            assert says in str(said.exception)
+    assert taken.read_text() == "precious"
 
 
 @pytest.mark.slow
@@ -256,12 +239,15 @@ def test_a_port_in_use_is_said():
 def test_the_command_serves_and_keeps_its_token_to_itself(folder, tmp_path, over):
     path = tmp_path / "review.sock"
     options = ["--socket", str(path)] if over == "socket" else []
+    if over == "socket":  # one that was left behind
+        socket.socket(socket.AF_UNIX).bind(str(path))
     command = [sys.executable, "-m", "tomopipe", "review", str(folder), *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                                env=os.environ | {"PYTHONUNBUFFERED": "1"})  # fmt: skip
     try:
         link = next(line.strip() for line in process.stdout if "token=" in line)
         token = link.split("token=")[1]
+        assert over != "socket" or stat.S_IMODE(path.stat().st_mode) == 0o600
         transport = httpx2.HTTPTransport(uds=str(path)) if over == "socket" else None
         with httpx2.Client(transport=transport, follow_redirects=True) as client:
             answer = _until_up(client, link)

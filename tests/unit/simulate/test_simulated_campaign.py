@@ -179,16 +179,6 @@ def test_every_shape_has_all_special_scans_and_names_that_tell_the_series(n_seri
     assert sorted(kinds) == ["aborted", "fixed pattern"]
 
 
-def test_progress(tmp_path):
-    calls = []
-    simulate_campaign(
-        tmp_path,
-        Simulation(n_series=1, n_scans=1, n_cols=64, n_rows=1, n_angles=20),
-        progress=lambda *call: calls.append(call),
-    )
-    assert calls == [(0, 2, "rock_001"), (1, 2, "rock_002"), (2, 2, "")]
-
-
 def test_a_folder_that_holds_something_is_refused_and_left_alone(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(TomopipeError, match=r"new or empty folder, found notes\.txt"):
@@ -222,14 +212,7 @@ def test_command(tmp_path):
     assert done.exit_code == 0, done.output
     assert "3 scans" in done.stdout
     truth = load_truth(tmp_path / "demo")
-    assert truth["seed"] == 5
-    assert truth["sizes"] == {
-        "n_series": 1,
-        "n_scans": 2,
-        "n_cols": 64,
-        "n_rows": 2,
-        "n_angles": 20,
-    }
+    assert (truth["seed"], truth["sizes"]["n_rows"], truth["sizes"]["n_angles"]) == (5, 2, 20)
     again = CliRunner().invoke(app, [str(tmp_path / "demo")])
     assert isinstance(again.exception, TomopipeError)
     shown = CliRunner().invoke(app, ["--help"])

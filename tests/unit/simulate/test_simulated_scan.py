@@ -92,22 +92,6 @@ def test_what_is_not_asked_for_is_not_written(tmp_path):
         assert list(file["exchange"]) == ["data"]
 
 
-def test_layouts(tmp_path):
-    def dataset(**options):
-        write_scan(tmp_path / "a.h5", n_angles=10, n_rows=6, n_cols=40, **options)
-        return h5py.File(tmp_path / "a.h5")["/exchange/data"]
-
-    assert dataset().chunks == (1, 6, 40)
-    assert dataset(chunks=False).chunks is None
-    packed = dataset(chunks=(5, 3, 20), compression="gzip")
-    assert (packed.chunks, packed.compression) == ((5, 3, 20), "gzip")
-    partial = dataset(n_written=4)
-    assert partial.shape == (10, 6, 40)
-    assert partial.id.get_num_chunks() == 4
-    assert partial[3].any()
-    assert not partial[4:].any()
-
-
 def test_an_aborted_scan_has_fewer_frames_than_angles(tmp_path):
     whole = write_scan(tmp_path / "whole.h5", n_angles=12)
     aborted = write_scan(tmp_path / "aborted.h5", n_angles=12, n_frames=5)
