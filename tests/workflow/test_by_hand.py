@@ -33,6 +33,9 @@ def record(campaign, scan):
 
 
 def test_a_cor_edited_in_its_file_is_manual_everywhere(campaign):
+    # so that the mean of its neighbours is not the COR of a_2
+    table(campaign, "a_3\tauto\t51.00\t")
+    assert snakemake(campaign).status == 0
     before = sidecar(campaign, "a_2")
     found = center_of(campaign, "a_2").read_text()
     jobs = {"fix_cor:a", "resolve_cor", *changed("a_2"), *TAIL}
