@@ -42,13 +42,10 @@ def scan(tmp_path):
     ("chunks", "height", "expected"),
     [
         (None, 4, 1),
-        ((1, 1, 20), 4, 1),
         ((1, 64, 20), 64, 1),
         ((1, 64, 20), 63, 2),
-        ((1, 64, 20), 16, 4),
         ((1, 64, 20), 13, 5),
         ((1, 100, 20), 16, 4),  # more than there is
-        ((1, 32, 20), 32, 1),
         ((1, 32, 20), 8, 4),
     ],
 )
@@ -61,26 +58,28 @@ def _all(source, height):
     return np.concatenate([source.read_rows(a, min(a + height, N_ROWS)) for a in rows], axis=1)
 
 
-def _decodes(monkeypatch, scan):
-    """Count the rows that reads decode: each read inflates its frames over their whole height."""
-    frames = []
-    read = type(scan).read_block
+class Counted:
+    """A scan that notes the frames and rows of each read: it inflates frames of full height."""
 
-    def counted(self, frame_range, rows):
-        frames.append(frame_range[1] - frame_range[0])
-        return read(self, frame_range, rows)
+    def __init__(self, scan):
+        self._scan, self.reads = scan, []
 
-    monkeypatch.setattr(type(scan), "read_block", counted)
-    return frames
+    def __getattr__(self, name):
+        return getattr(self._scan, name)
+
+    def read_block(self, frames, rows):
+        self.reads.append((frames[1] - frames[0], rows[1] - rows[0]))
+        return self._scan.read_block(frames, rows)
+
+    def read_rows(self, first, last):
+        return self.read_block((0, self._scan.n_angles), (first, last))
 
 
 @pytest.mark.parametrize("height", [64, 32, 12, 4])
 @pytest.mark.parametrize("samples", [False, True])
-def test_never_more_than_two_decodes_where_scratch_fits(
-    tmp_path, scan, monkeypatch, height, samples
-):
+def test_never_more_than_two_decodes_where_scratch_fits(tmp_path, scan, height, samples):
     raw = scan.read_rows(0, N_ROWS)
-    frames = _decodes(monkeypatch, scan)
+    scan = Counted(scan)
     with open_source(
         scan, (0, N_ROWS), Blocks(4, height), Blocks(4, 4), samples=samples, scratch=str(tmp_path)
     ) as (source, blocks):
@@ -88,16 +87,16 @@ def test_never_more_than_two_decodes_where_scratch_fits(
             spread = read_spread(source, scan, [3, 30, 60], 2)
             np.testing.assert_array_equal(spread, raw[:, [3, 4, 30, 31, 60, 61]])
         np.testing.assert_array_equal(_all(source, blocks.height), raw)
-    n_decodes = sum(frames) / scan.n_angles
+    n_decodes = sum(n for n, _ in scan.reads) / scan.n_angles
     expected = 1 if height == 64 else 64 / height + samples
     assert n_decodes == (1 if expected > 2 else expected)
 
 
-def test_without_room_it_decodes_again_and_says_so(tmp_path, scan, monkeypatch, caplog):
-    monkeypatch.setattr(_source, "free_bytes", lambda _: 1000)
+def test_without_room_it_decodes_again_and_says_so(tmp_path, scan, caplog):
+    absent = str(tmp_path / "absent")
     with (
         caplog.at_level(logging.INFO),
-        open_source(scan, (0, N_ROWS), Blocks(4, 4), LOW, scratch=str(tmp_path)) as (
+        open_source(scan, (0, N_ROWS), Blocks(4, 4), LOW, scratch=absent) as (
             source,
             blocks,
         ),
@@ -117,24 +116,17 @@ def test_rows_and_blocks_of_a_scratch_file(tmp_path, scan):
         assert blocks.height == 8
 
 
-def test_deep_chunks_are_transposed_in_spans_of_rows(tmp_path, monkeypatch):
+def test_deep_chunks_are_transposed_in_spans_of_rows(tmp_path):
     """Many frames in one chunk: not even a layer of whole frames has to fit in memory."""
     truth = write_scan(
         tmp_path / "s_1.h5", n_angles=40, n_rows=96, n_cols=20, chunks=(16, 24, 20),
         compression="gzip", dtype=np.uint16, counts=9e3,
     )  # fmt: skip
     with open_scan(truth.path) as scan:
-        raw = scan.read_rows(0, 96)
-        sizes = []
-        read = type(scan).read_block
-        monkeypatch.setattr(
-            type(scan),
-            "read_block",
-            lambda self, f, r: [sizes.append((f[1] - f[0]) * (r[1] - r[0])), read(self, f, r)][1],
-        )
-        with open_source(scan, (0, 96), Blocks(4, 4), LOW, scratch=str(tmp_path)) as (source, _):
+        raw, counted = scan.read_rows(0, 96), Counted(scan)
+        with open_source(counted, (0, 96), Blocks(4, 4), LOW, scratch=str(tmp_path)) as (source, _):
             np.testing.assert_array_equal(source.read_rows(0, 96), raw)
-        assert max(sizes) <= 16 * 24 * 2
+        assert max(n * rows for n, rows in counted.reads) <= 16 * 24 * 2
 
 
 def test_a_full_scratch_folder_is_named(tmp_path, scan, monkeypatch):
@@ -181,8 +173,8 @@ def test_reading_ahead_keeps_the_order_and_stops_at_an_error():
     assert max(started) <= 5
 
 
-@pytest.mark.parametrize("height", [1, 4, 23, 50])
-@pytest.mark.parametrize("ranges", [[(0, 23)], [(0, 8), (8, 23)], [(0, 5), (5, 7), (7, 23)]])
+@pytest.mark.parametrize("height", [1, 4, 50])
+@pytest.mark.parametrize("ranges", [[(0, 23)], [(0, 5), (5, 7), (7, 23)]])
 def test_rows_come_back_as_they_were(tmp_path, height, ranges):
     """Written by frames and spans of rows that are no blocks, read by blocks and by others."""
     with tempfile.TemporaryFile(dir=tmp_path) as made:
