@@ -445,3 +445,33 @@ def test_the_set_of_a_half_acquisition_is_as_wide_as_its_volume(campaign):
     # 180 degrees are none, whatever is wanted: its volume is an error, and the set stays whole
     write_json(meta | {"full_turn": False}, "a.json")
     assert width(half_acquisition={"a": "yes"}) == (96, (48, 47))
+
+
+@pytest.mark.parametrize(("n_cols", "binning"), [(73, 1), (74, 2)])
+def test_relion_looks_where_full_recon_puts_the_bead(campaign, n_cols, binning):
+    theta_deg, cor_px, rows = np.linspace(180, 0, 121), 34.3, [4, 19]
+    images = 0.2 * project_beads([[45.0, 12.2, 30.0]], np.radians(theta_deg), cor_px, (24, n_cols))
+    write_scan("bead.h5", images, theta_deg)
+    full_recon("bead.h5", "bead_rec.h5", cor_px=cor_px, rows=rows, binning=binning, device="cpu")
+    with h5py.File("bead_rec.h5") as file:
+        volume = file["exchange/data"][()]
+    x, z = centroid_px(volume.max(axis=0))
+    y = centroid_px(volume.max(axis=1))[1]
+
+    export_stack("bead.h5", "bead.mrcs", "bead.json", binning=binning, rows=rows)
+    write_json({"bead": {"cor_px": cor_px, "source": "auto"}}, "cor.json")
+    export_star({"bead": "bead.json"}, {"bead": "bead.mrcs"}, "cor.json", "relion")
+    tables = starfile.read("relion/tomograms.star", always_dict=True)
+    written = mrcfile.read("bead.mrcs")
+    found = np.array([centroid_px(image, floor=0.01) for image in written]).T[:, None]
+    by_relion4 = columns_and_rows_by_relion4(tables, "bead", [[x, y, z]])
+    by_relion5 = columns_and_rows_by_relion5(tables, "bead", [[x, y, z]], written.shape[:0:-1])
+    assert np.abs(by_relion4 - found).max() < 0.1
+    assert np.abs(by_relion5 - found).max() < 0.1
+
+
+def test_a_new_cor_moves_only_the_last_column_of_the_matrix(campaign):
+    before, after = export(["a"]), export(["a"], cor_px=48.75)
+    for old, new in zip(before["a"]["rlnTomoProjX"], after["a"]["rlnTomoProjX"], strict=True):
+        difference = np.subtract(json.loads(new), json.loads(old))
+        assert difference == pytest.approx([0, 0, 0, 1.5], abs=1e-6)

@@ -390,3 +390,11 @@ def test_memory_grows_with_the_width_alone():
     assert large - small == pytest.approx(1.2 * 0.75 * 86 * slice_mb, rel=0.01)
     assert stitch_mb(1024, is_half=True) == small
     assert stitch_mb(8192, FullReconBlock(binning=4)) == small
+
+
+def test_blended_rows_are_the_sample():
+    sampled = field()
+    parts = [placed_at(sampled, 0, 0, 0, 30), placed_at(sampled, 18.6, 0.4, -0.8, 30)]
+    rows = [blended([Resampled(p) for p in parts], range(r, r + 6)) for r in range(0, 48, 6)]
+    error = (np.concatenate(rows) - sampled(0, 0, 0, 48))[:, 4:-4, 4:-4]
+    assert np.std(error) < 0.01 * np.std(rows[0])

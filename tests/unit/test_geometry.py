@@ -131,3 +131,8 @@ def test_relion5_shift_of_the_worked_example():
     assert tilt_deg == pytest.approx([-30, -90])
     assert x_shift_px * 6500 == pytest.approx([-17875, -17875])
     assert y_shift_px.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("program", ["tomopy", "tomogui", "algotom-fbp", "nabu", "httomo"])
+def test_programs_that_count_columns_as_we_do(program):
+    assert geometry.cor_to(program, 12.25, 65) == 12.25

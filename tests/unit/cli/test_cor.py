@@ -393,3 +393,15 @@ def test_export_leaves_the_files_of_the_campaign_as_they_are(campaign, results, 
     with pytest.raises(TomopipeError, match=f"{path}: one of the campaign's own .* Give another"):
         call(campaign, "export", file, "--format", form)
     assert (file.read_bytes() if file.exists() else None) == before
+
+
+def test_list_shows_fixed_and_predicted_values_before_they_are_resolved(campaign, results):
+    (results / "cor.json").unlink()
+    assert rows(call(campaign, "list"))[0][2:5] == ["1010.00", "outlier", "1300.00"]
+    (results / "fix_cor" / "a.tsv").unlink()
+    assert rows(call(campaign, "list"))[0][2:5] == ["", "predicted", "1300.00"]
+
+
+def test_export_without_results_says_what_to_do(campaign):
+    with pytest.raises(TomopipeError, match=r"cor\.json: not there yet. `tomopipe run`"):
+        call(campaign, "export", campaign / "rot_cen.json")

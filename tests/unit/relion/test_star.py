@@ -89,3 +89,11 @@ def test_what_a_star_file_cannot_carry_is_refused(tmp_path, value):
     with pytest.raises(TomopipeError, match="Choose another folder"):
         star.write_star([("global", {"a": [value]})], tmp_path / "set.star")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_text_is_as_relion_reads_it(tmp_path):
+    path = tmp_path / "set.star"
+    star.write_star([("global", {"a": ["1"]}), ("x", {"b": ["2", "3"]})], path)
+    # No time stamp or comment, LF ends, an empty line after the rows.
+    expected = b"data_global\n\nloop_\n_a #1\n1\n\n\ndata_x\n\nloop_\n_b #1\n2\n3\n\n\n"
+    assert path.read_bytes() == expected

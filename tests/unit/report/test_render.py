@@ -4,6 +4,7 @@ import itertools
 import re
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
+from importlib.resources import files
 
 import pytest
 
@@ -222,3 +223,21 @@ def test_what_is_assumed_for_all_scans_is_told_once(made):
     (line,) = [text for _, text in Page(html).all("li") if assumed in text]
     assert line.startswith("11 scans: ")
     assert line.endswith("bone_008, wood_1 energy_kev is unknown")
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_states_have_the_colours_of_the_review_page(dark):
+    package = files("tomopipe")
+    page = package.joinpath("report/templates/style.css").read_text("utf-8")
+    review = package.joinpath("review/static/style.css").read_text("utf-8")
+    assert "@media (prefers-color-scheme: dark)" in page
+    assert '[data-theme="light"]' in review
+
+    def shown(css, number):
+        line = re.findall(r"--eyes: [^}]*", css)[number]
+        return dict(re.findall(r"--(\w+): (#\w+)", line))
+
+    # the report is light first, the review page dark
+    found = shown(page, int(dark))
+    assert len(found) == 7
+    assert found == shown(review, 1 - int(dark))
