@@ -391,14 +391,14 @@ def is_of_hann(campaign, name):
 
 def test_a_closed_folder_is_named_before_any_job(campaign):
     before = (campaign / "results/a_1_rec.h5").read_bytes()
-    (campaign / "results/report").chmod(0o555)
+    (campaign / "results").chmod(0o555)
     configure(campaign, "full_recon", filter="hann")
     run = snakemake(campaign, environment={}, by=HEEDING)
     assert run.status == 1
     (said,) = (line for line in run.text.splitlines() if line.startswith("tomopipe: "))
-    assert said.startswith(f"tomopipe: {campaign}/results/report: cannot be written, and a run")
-    assert f"`chmod u+rwX {campaign}/results/report`" in said
+    assert said.startswith(f"tomopipe: {campaign}/results: cannot be written, and a run")
+    assert f"`chmod u+rwX {campaign}/results`" in said
     assert "Traceback" not in run.text
     assert (campaign / "results/a_1_rec.h5").read_bytes() == before
-    configure(campaign, "report", enabled=False)
+    (campaign / "results").chmod(0o755)
     assert snakemake(campaign, environment={}, by=HEEDING).status == 0

@@ -368,9 +368,9 @@ def test_cor_of_a_series_mean_moves_with_its_donor(campaign):
 @pytest.mark.parametrize("methods", [("classical",), ()])
 def test_scans_of_known_cor_get_their_volume_alone(tmp_path, methods):
     """All CORs are imported before the first run; then one is taken away, then all are searched."""
-    scans = {"a_1": 48.5, "a_2": 49.0}
-    campaign = new_campaign(tmp_path, scans, methods=methods)
+    campaign = new_campaign(tmp_path, {"a_1": 48.5, "a_2": 49.0}, methods=methods)
     configure(campaign, "predict_cor", methods=list(methods))
+    scans = {"a_1": 49.5, "a_2": 50.0}  # not what is predicted
     cors = {str(campaign / f"raw/{scan}.h5"): f"{cor_px:.2f}" for scan, cor_px in scans.items()}
     (tmp_path / "rot_cen.json").write_text(json.dumps(cors))
     where = ["-C", str(campaign)]
@@ -389,7 +389,7 @@ def test_scans_of_known_cor_get_their_volume_alone(tmp_path, methods):
     assert page(campaign).count("not checked") == 2
 
     if methods:  # else a_1 would have no COR
-        table(campaign, "a_2\tauto\t49.00\t")
+        table(campaign, "a_2\tauto\t50.00\t")
         search = {f"{rule}:a_1" for rule in SEARCH}
         expect(campaign, {*search, *follows, *changed("a_1")}, pending=True)
         assert page(campaign).count("not checked") == 1
