@@ -26,7 +26,6 @@ from snakemake_interface_executor_plugins.settings import CommonSettings, Execut
 
 from snakemake_executor_plugin_tomopipe import queue
 from snakemake_executor_plugin_tomopipe.batches import Batch, data_error, is_done, members, pack
-from tomopipe.campaign import slurm
 
 _LOGS = Path(".snakemake", "slurm_logs")
 _SETTLE_S = 1.0  # jobs that come within this time share submissions
@@ -122,6 +121,8 @@ class Executor(RemoteExecutor):
 
     def cancel_jobs(self, active_jobs: list[SubmittedJobInfo]) -> None:
         """Cancel all submissions of this run, and none of anybody else."""
+        from tomopipe.campaign import slurm
+
         self._is_cancelled = True
         is_free = self._submitting.acquire(timeout=_CANCEL_S)
         try:
@@ -238,6 +239,8 @@ class Executor(RemoteExecutor):
 
     def _look(self) -> None:
         """Ask SLURM for the states of all submissions, and report those that have ended."""
+        from tomopipe.campaign import slurm
+
         batches = list(self._submitted)
         try:
             states = slurm.states([batch.number for batch in batches], self._name)
@@ -256,6 +259,8 @@ class Executor(RemoteExecutor):
                     self._fail(batch.jobs, f"{type(error).__name__}: {error}")
 
     def _close(self, batch: Batch, state: str) -> None:
+        from tomopipe.campaign import slurm
+
         log, jobs = self._log(batch), list[Any]()
         if state != "COMPLETED":
             jobs = [job for job in batch.jobs if not all(map(is_done, members(job)))]

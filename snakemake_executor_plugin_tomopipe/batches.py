@@ -18,8 +18,6 @@ from typing import Any
 
 from snakemake_interface_executor_plugins.utils import encode_target_jobs_cli_args
 
-from tomopipe.campaign.slurm import node_mb, time_limit_min
-
 _MOST_CPU_S = 440  # of the jobs of one submission
 _START_S = 3.0  # of a submission: Snakemake and imports, on one core
 _USED = 0.6  # of the cores and the time that a submission holds
@@ -147,6 +145,8 @@ class Batch:
     def mem_mb(self) -> int:
         """Memory of a submission: at most a node's, with which fewer jobs run side by side."""
         request = sum(sorted((need.mem_mb for need in self.needs), reverse=True)[: self._n_side])
+        from tomopipe.campaign.slurm import node_mb
+
         return min(request, node_mb(self._partition) or request)
 
     @property
@@ -155,6 +155,8 @@ class Batch:
         n_after_another = math.ceil(len(self.needs) / self._n_side)
         wall_s = n_after_another * max(need.wall_s for need in self.needs)
         request = max(*(need.runtime_min for need in self.needs), math.ceil(wall_s / 60))
+        from tomopipe.campaign.slurm import time_limit_min
+
         return min(request, time_limit_min(self._partition) or request)
 
     @property

@@ -6,7 +6,6 @@ import subprocess
 from collections.abc import Sequence
 
 from snakemake_executor_plugin_tomopipe.batches import Batch
-from tomopipe.campaign import slurm
 
 _SUBMIT_S, _ASK_S = 60.0, 30.0
 # the controller is busy, away or restarted; or the job may have been taken all the same
@@ -31,6 +30,8 @@ def submit(name: str, options: Sequence[str], script: str, batch: Batch) -> str:
     Where an earlier call ended without an answer, the job may be in the queue: it is looked for by
     the mark in its comment first.
     """
+    from tomopipe.campaign import slurm
+
     if batch.may_be_queued:
         try:
             named = ["--name", name, "--user", getpass.getuser()]
