@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from tomopipe.cor.answer import Answer, make_answer, nothing
-from tomopipe.cor.curves import Curves, moving_curve, refine
+from tomopipe.cor.curves import Curves, refine
 from tomopipe.cor.rotation import ramp, rotation_penalty
 
 METHOD = "classical"
@@ -30,9 +30,8 @@ def find_classical(curves: Curves, candidates_px: NDArray[np.float64]) -> Answer
         return nothing(METHOD, "flat", why, candidates_px)
     penalties = {"the scan has no angles": 0.8 if prepared.rows.theta_missing else 1.0}
     on_border = False
-    moving = moving_curve(prepared, curves.binning)
-    if moving is not None:
-        cor_px, score = moving
+    if curves.moving is not None:
+        cor_px, score = curves.moving
         best = int(np.argmax(score))
         on_border = best in (0, len(score) - 1)
         refined_px = refine(curves, float(cor_px[best]))

@@ -80,6 +80,16 @@ class Curves:
         return _measures(self)
 
     @cached_property
+    def moving(self) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+        """CORs and the difference of opposing lines without fixed patterns; None without lines."""
+        moving, binning = self.prepared.moving, self.binning
+        if moving is None:
+            return None
+        power = _MOVING_OVERLAP[self.prepared.angles.full_rotation]
+        score = difference_score(moving.binned(binning), _MOVING_PX, power)
+        return unbin_cor(np.arange(len(score)) / 2, binning=binning), score
+
+    @cached_property
     def sharpness(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """What `coarse_slices` returns."""
         return coarse_slices(self.prepared, self.reconstruct)
@@ -108,7 +118,7 @@ def _measures(curves: Curves) -> CurveSet:
     height = np.zeros_like(raw)
     texture = np.zeros(n_grid)
     if not prepared.unusable_angles:
-        found, texture = _registration_curves(prepared, binning)
+        found, texture = _registration_curves(curves)
         found |= _wedge_curve(prepared, binning) | _slice_curves(*curves.sharpness)
         found |= _mass_curve(curves.centre_of_mass, cor_px, binning)
         for name, (curve_px, score) in found.items():
@@ -136,8 +146,9 @@ def _measures(curves: Curves) -> CurveSet:
 Found = dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]
 
 
-def _registration_curves(prepared: Prepared, binning: int) -> tuple[Found, NDArray[np.float64]]:
+def _registration_curves(curves: Curves) -> tuple[Found, NDArray[np.float64]]:
     """Likelihood of registration; the share of texture that overlaps."""
+    prepared, binning = curves.prepared, curves.binning
     result: Found = {}
     n_cols = prepared.n_cols // binning
     cor_px = unbin_cor(np.arange(2 * n_cols - 1) / 2, binning=binning)
@@ -149,21 +160,9 @@ def _registration_curves(prepared: Prepared, binning: int) -> tuple[Found, NDArr
             texture = matched[1][-1]
     if prepared.most_lines is not None:
         result["difference"] = cor_px, difference_score(prepared.most_lines.binned(binning))
-    if (moving := moving_curve(prepared, binning)) is not None:
-        result["moving"] = moving
+    if curves.moving is not None:
+        result["moving"] = curves.moving
     return result, texture
-
-
-def moving_curve(
-    prepared: Prepared, binning: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """CORs and the difference of opposing lines without fixed patterns; None: there are no such."""
-    if prepared.moving is None:
-        return None
-    moving = prepared.moving.binned(binning)
-    power = _MOVING_OVERLAP[prepared.angles.full_rotation]
-    score = difference_score(moving, _MOVING_PX, power)
-    return unbin_cor(np.arange(len(score)) / 2, binning=binning), score
 
 
 def _opposing(prepared: Prepared) -> dict[str, OpposingLines]:
