@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from tests.phantoms import write_scan
 from tests.rights import heeding
+from tests.unit.conftest import init
 from tomopipe.campaign import lock
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.campaign.slurm import sinfo
@@ -17,17 +18,6 @@ from tomopipe.commands import check
 from tomopipe.errors import TomopipeError
 from tomopipe.run import launch
 from tomopipe.storage.processes import named
-
-
-@pytest.fixture
-def site(tmp_path, monkeypatch):
-    """A cluster without accounting, and a home of its own."""
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
-    return tmp_path
-
-
-def init(*arguments):
-    return CliRunner().invoke(cli, ["init", *map(str, arguments)])
 
 
 def test_check_shows_the_datasets_of_a_file_that_is_not_recognised_and_the_key(site):

@@ -8,21 +8,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from tests.unit.conftest import init
 from tomopipe.cli import cli
 from tomopipe.cli.terminal import near
 from tomopipe.config import read_config
 from tomopipe.errors import TomopipeError
-
-
-@pytest.fixture
-def site(tmp_path, monkeypatch):
-    """A cluster without accounting, and a home of its own."""
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "home"))
-    return tmp_path
-
-
-def init(*arguments):
-    return CliRunner().invoke(cli, ["init", *map(str, arguments)])
 
 
 def test_campaign_folder_is_complete_and_kept(site):

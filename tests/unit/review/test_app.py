@@ -9,6 +9,7 @@ import anyio
 import numpy as np
 import pytest
 import zarr
+from zarr.buffer.cpu import Buffer
 
 from tests.report_campaign import NASTY, write_json
 from tests.review_campaign import GRID_PX, browser, client_of, make_campaign, sign_in
@@ -477,10 +478,11 @@ def test_zarr_is_read_with_the_token_alone_and_by_ranges(served):
     assert tail.status_code == 206
     assert len(tail.content) == 20
     assert stranger.get(f"{place}0/c/9/9/9").status_code == 404
-    store = zarr.storage.MemoryStore()
-    for name in ("zarr.json", "c/0/0/0", "c/1/0/0"):
-        content = stranger.get(f"{place}0/{name}").content
-        store._store_dict[name] = zarr.core.buffer.cpu.Buffer.from_bytes(content)
+    parts = {
+        name: Buffer.from_bytes(stranger.get(f"{place}0/{name}").content)
+        for name in ("zarr.json", "c/0/0/0", "c/1/0/0")
+    }
+    store = zarr.storage.MemoryStore(parts)
     found = 2 / 65535 * zarr.open_array(store, mode="r")[:]
     np.testing.assert_allclose(found, DATA, atol=2e-5)
     for wrong in (place.replace(keys.data_token, "x"), place.replace(keys.data_token, "")):
