@@ -34,7 +34,7 @@ def bench(tmp_path_factory):
     yield made
     made.close()
     # scripts had links to the finished results: whoever writes into a file changes them
-    assert difference(tree(made.finished, made.campaign), made.wanted) == []
+    assert difference(tree(made.finished, made.campaign), made.target) == []
 
 
 @pytest.fixture(scope="module")
