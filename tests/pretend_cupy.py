@@ -29,7 +29,7 @@ TOTAL_BYTES = 2**41
 _current = threading.local()
 
 
-class OutOfMemoryError(Exception):
+class OutOfMemoryError(MemoryError):
     """Named as CuPy's is."""
 
 

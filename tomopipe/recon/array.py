@@ -27,6 +27,9 @@ from tomopipe.storage import run_folder
 TOLERANCE = 1e-4  # of a slice on a GPU from one on the CPU, of its largest value
 DRIVER = Path("/proc/driver/nvidia")  # where there is one
 POLL_S = 2.0
+# which attribute of CuPy's errors is CUDA's number; OutOfMemoryError is a MemoryError
+_CODES = {"CUDARuntimeError": "status", "CUDADriverError": "status", "CuFFTError": "result"}
+_NO_MEMORY = 2  # cudaErrorMemoryAllocation, CUDA_ERROR_OUT_OF_MEMORY, CUFFT_ALLOC_FAILED
 _N = 64  # columns and projections of that slice
 _ADVICE = (
     "Install tomopipe[gpu-cuda12], or with a driver from 580 on tomopipe[gpu-cuda13], on a "
@@ -112,8 +115,9 @@ def _wrong_slice(cupy: ModuleType) -> str:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error of either array module says that memory ran out."""
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    """Tell whether an error says that memory ran out: of the host, a GPU, or pinned memory."""
+    code = getattr(error, _CODES.get(type(error).__name__, ""), None)
+    return isinstance(error, MemoryError) or code == _NO_MEMORY
 
 
 def of_the_device(error: BaseException) -> bool:
