@@ -17,6 +17,7 @@ import time
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
+from scipy import sparse
 
 from tests import cuda_on_cpu
 from tests.cupy_signatures import recorded
@@ -303,6 +304,27 @@ def _by_numpy(module, name):
     return (_limited if name in _MADE else _computed)(made)
 
 
+class Sparse:
+    """See cupyx.scipy.sparse.csr_matrix, and its transpose."""
+
+    def __init__(self, parts, shape):
+        assert all(part.ndim == 1 and not isinstance(part, np.ndarray) for part in parts)
+        assert parts[0].dtype in ("f4", "f8", "c8", "c16")
+        self._parts, self._shape, self._is_transposed = parts, shape, False
+
+    def _transpose(self):
+        other = Sparse(self._parts, self._shape)
+        other._is_transposed = not self._is_transposed
+        return other
+
+    T = property(_transpose)
+
+    def __matmul__(self, dense):
+        matrix = sparse.csr_matrix(_plain(self._parts), self._shape)
+        product = (matrix.T if self._is_transposed else matrix) @ _plain(dense)
+        return _on_device(np.asfortranarray(product))
+
+
 class Pool:
     """See cupy.cuda.MemoryPool: nothing is kept."""
 
@@ -351,6 +373,7 @@ _OWN = {
     "cupy.cuda.runtime.memGetInfo": lambda: (
         FREE_BYTES.get(current_device(), TOTAL_BYTES), TOTAL_BYTES
     ),
+    "cupyx.scipy.sparse.csr_matrix": Sparse,
     "cupyx.empty_pinned": lambda shape, dtype: np.full(shape, 77, dtype),
 }  # fmt: skip
 
@@ -364,6 +387,7 @@ def _modules():
         "cupy": xp, "cupy.cuda": xp.cuda, "cupy.cuda.runtime": xp.cuda.runtime,
         "cupy.fft.config": xp.fft.config, "cupyx": SimpleNamespace(),
         "cupyx.scipy.fft": SimpleNamespace(), "cupyx.scipy.ndimage": SimpleNamespace(),
+        "cupyx.scipy.sparse": SimpleNamespace(),
     }  # fmt: skip
     for name in {**SIGNATURES, **_OWN}:
         module, _, function = name.rpartition(".")
