@@ -30,14 +30,15 @@ def reconstruct_batch(
 ) -> None:
     """Reconstruct slices on the device of the plan; see `tomopipe.recon.cuda.reconstruct_batch`.
 
-    Beyond grids, of which there are two, it takes 1 kB for each sample of `ANGLES` projections.
+    It takes 1 kB for each sample of an eighth of the projections, at most `ANGLES`, and two grids.
     """
     xp = plan.xp
     cycles = (xp.arange(plan.n_padded // 2 + 1) / plan.n_padded) * xp.asarray(cor_px)[:, None]
     factor = (xp.exp(2j * np.pi * (cycles % 1)) * xp.asarray(plan.gain))[:, None]
     grids = xp.zeros((len(cor_px), math.prod(plan.half_grid_shape)), xp.complex64)
-    for first in range(0, plan.n_angles, ANGLES):
-        angles = slice(first, min(first + ANGLES, plan.n_angles))
+    step = min(ANGLES, -(-plan.n_angles // 8))
+    for first in range(0, plan.n_angles, step):
+        angles = slice(first, min(first + step, plan.n_angles))
         if transformed:
             spectra = sinograms[:, angles]
         else:
