@@ -19,8 +19,13 @@ class PretendDevice(CudaDevice):
     def __init__(self, *, device=0, largest_bytes=2**40, free_bytes=2**40):
         super().__init__(pretend_cupy.XP, device)
         self._number, self.largest_bytes = device, largest_bytes
-        pretend_cupy.FREE_BYTES[device] = free_bytes
+        pretend_cupy.MEMORY[device] = pretend_cupy.Memory(free_bytes)
         self.log, self.n_downloaded = [], 0  # bytes
+
+    @property
+    def memory(self):
+        """What is counted of its memory since it was made."""
+        return pretend_cupy.MEMORY[self._number]
 
     @property
     def largest_bytes(self):

@@ -33,6 +33,11 @@ def ndimage_of(xp: ModuleType) -> ModuleType:
     return importlib.import_module("scipy.ndimage" if xp is np else "cupyx.scipy.ndimage")
 
 
+def sparse_of(xp: ModuleType) -> ModuleType:
+    """Return the module with `csr_matrix`."""
+    return importlib.import_module("scipy.sparse" if xp is np else "cupyx.scipy.sparse")
+
+
 def on_host(array: Any) -> NDArray[Any]:
     """Copy an array to host memory if it is not there already."""
     return np.asarray(array.get() if hasattr(array, "get") else array)

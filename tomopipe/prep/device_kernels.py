@@ -10,7 +10,7 @@ import numpy as np
 import pywt
 
 from tomopipe.arrays import module_of, ndimage_of
-from tomopipe.recon.cuda import kernel
+from tomopipe.recon import cuda
 
 LINES = 2**15  # sorted at a time: all of a sinogram, as each operation is a launch
 SOURCES = {  # of `transmission`, by the type of raw values
@@ -27,13 +27,14 @@ SOURCES = {  # of `transmission`, by the type of raw values
 def transmission(raw: Any, dark: Any, gain: Any, least: float) -> Any:
     """Return (raw - dark) gain, or if `least` is above 0 the negative logarithm of at least that.
 
-    In memory the rows come before the frames. None if a value is not finite, or of another type.
+    In memory the rows come before the frames. None if a value is not finite, or of another type, or
+    own kernels fail.
     """
     xp, (n_frames, n_rows, n_cols) = module_of(raw), raw.shape
-    if raw.dtype.name not in SOURCES or not raw.size:
+    if cuda.is_plain or raw.dtype.name not in SOURCES or not raw.size:
         return None
     out, bad = xp.empty((n_rows, n_frames, n_cols), np.float32), xp.zeros(1, np.int32)
-    kernel(xp, SOURCES[raw.dtype.name], "transmission")(
+    cuda.kernel(xp, SOURCES[raw.dtype.name], "transmission")(
         (n_frames, n_rows), (256,),
         (xp.ascontiguousarray(raw), dark, gain, out, bad,
          np.int32(n_rows), np.int32(n_cols), np.float32(least)),

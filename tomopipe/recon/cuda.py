@@ -3,6 +3,8 @@
 Angles are taken in chunks, wedges of the grid, whose samples are written in the order of the
 grid's tiles. A tile's samples are summed in shared memory; neighbouring tiles overlap and are added
 to the grid atomically: images of two runs agree to float rounding, not to the bit.
+
+Where the kernels are wrong, or do not compile, `tomopipe.recon.portable` computes instead.
 """
 
 import functools
@@ -14,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tomopipe.arrays import fft_of
-from tomopipe.recon import gridding_kernel
+from tomopipe.recon import gridding_kernel, portable
 from tomopipe.recon.angular_sampling import overlap_weights
 from tomopipe.recon.plan import MARGIN, Plan
 
@@ -23,6 +25,8 @@ GPU_ANGLES = 512  # whose samples a GPU holds at a time
 MAX_RUN = 512  # samples of a tile per block, at most
 STRIPE = 32  # bins, rows or pixels transposed at a time
 _THREADS = 256  # per block
+
+is_plain = False  # without own kernels; `tomopipe.recon.array` finds out, once per process
 
 SOURCE = "".join(
     f"#define {name} {value}\n"
@@ -41,6 +45,9 @@ def reconstruct_batch(
     transformed once. If `transformed`, spectra are given instead: `portable.padded_spectra`, angles
     in the plan's order. `cor_px` is (n_slices,), on the host.
     """
+    if is_plain:
+        portable.reconstruct_batch(sinograms, plan, cor_px, images, transformed=transformed)
+        return
     xp, n_slices, n_grid = plan.xp, len(cor_px), plan.n_grid
     tables, factor = _tables(plan), _centring_factor(plan, cor_px)
     grid = xp.zeros((*plan.half_grid_shape, n_slices), dtype=xp.complex64)

@@ -28,7 +28,8 @@ def _difference(theta_rad=HALF, n_cols=41, n_slices=3, xp=XP):
     rows = np.random.default_rng(6).normal(size=(n_slices, len(theta_rad), n_cols))
     rows = rows.astype(np.float32)
     rows[-1, 2, n_cols // 2] = np.nan
-    expected = portable.reconstruct(rows, make_plan(theta_rad, n_cols), cor_px)
+    expected = np.empty((n_slices, n_cols, n_cols), np.float32)
+    portable.reconstruct_batch(rows, make_plan(theta_rad, n_cols), cor_px, expected)
     plan = make_plan(theta_rad, n_cols, xp=xp)
     for _ in range(2):  # the second time with the tables of the plan
         images = reconstruct(xp.asarray(rows), plan, cor_px).get()
@@ -52,6 +53,20 @@ def test_kernels_give_the_slices_of_plain_lines(monkeypatch, case):
     assert _difference(**case) < 3e-5
 
 
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_without_own_kernels_a_gpu_gives_the_same(monkeypatch, case):
+    pretend_cupy.install(monkeypatch)
+    _leave_kernels(monkeypatch)
+    monkeypatch.setattr(portable, "ANGLES", 16)
+    assert _difference(**case) < 3e-5
+
+
+def _leave_kernels(monkeypatch):
+    """Compute by plain operations: an own kernel is an error."""
+    monkeypatch.setattr(cuda, "is_plain", True)
+    monkeypatch.setattr(cuda, "kernel", lambda *_: pytest.fail("an own kernel"))
+
+
 @pytest.mark.slow
 def test_tiles_of_another_size_give_the_same(monkeypatch):
     pretend_cupy.install(monkeypatch)
@@ -67,8 +82,19 @@ def test_a_gpu_gives_the_slices_of_plain_lines(case):
     assert _difference(xp=array_module("cuda"), **case) < 3e-5
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_a_gpu_without_own_kernels_gives_the_slices_of_the_cpu(monkeypatch, case):
+    xp = array_module("cuda")
+    _leave_kernels(monkeypatch)
+    assert _difference(xp=xp, **case) < 3e-5
+
+
+@pytest.mark.parametrize("is_plain", [False, True])
 @pytest.mark.usefixtures("order")
-def test_kernels_give_the_sweep_of_the_cpu():
+def test_kernels_give_the_sweep_of_the_cpu(monkeypatch, is_plain):
+    if is_plain:
+        _leave_kernels(monkeypatch)
     _compare_sweeps(XP)
 
 
