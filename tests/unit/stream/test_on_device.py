@@ -1,7 +1,6 @@
 """full_recon on a pretended GPU (see pretend_device): the lines that CuPy will run."""
 
 import json
-from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -15,6 +14,7 @@ from tests.pretend_device import OutOfMemoryError, PretendDevice, in_place_of_cu
 from tests.step_calls import full_recon as volume_of
 from tomopipe.config import PreprocessBlock
 from tomopipe.prep.correct import corrections_of
+from tomopipe.prep.flats import Beam
 from tomopipe.recon.plan import make_plan
 from tomopipe.recon.transfer import DeviceTransfer
 from tomopipe.scans.exchange import open_scan
@@ -183,7 +183,7 @@ def test_the_formula_of_a_gpu_holds_for_what_numpy_takes(truth, monkeypatch):
         flat = np.full((slices, n_cols), 1000, np.float32)
         whole = slice(None)
         task = _task.ReconTask(
-            scan=SimpleNamespace(flat=flat, dark=0 * flat, n_cols=n_cols), plan=plan,
+            scan=Beam(flat, 0 * flat, flat[:0], flat[:0]), plan=plan,
             cor_px=n_cols / 2, scale=1.0, first_row=0, last_row=slices, crop=(whole, whole),
             binning=1, binning_rows=1, minus_log=True, threads=1,
         )  # fmt: skip
