@@ -24,22 +24,24 @@ SOURCES = {  # of `transmission`, by the type of raw values
 }  # fmt: skip
 
 
-def transmission(raw: Any, dark: Any, gain: Any, least: float) -> Any:
+def transmission(
+    raw: Any, dark: Any, gain: Any, nearest: Any, *, empty: float, least: float
+) -> Any:
     """Return (raw - dark) gain, or if `least` is above 0 the negative logarithm of at least that.
 
-    In memory the rows come before the frames. None if a value is not finite, or of another type, or
-    own kernels fail.
+    Pixels are as `normalise.pixel_tables` tells. In memory the rows come before the frames.
     """
     xp, (n_frames, n_rows, n_cols) = module_of(raw), raw.shape
-    if cuda.is_plain or raw.dtype.name not in SOURCES or not raw.size:
-        return None
-    out, bad = xp.empty((n_rows, n_frames, n_cols), np.float32), xp.zeros(1, np.int32)
-    cuda.kernel(xp, SOURCES[raw.dtype.name], "transmission")(
-        (n_frames, n_rows), (256,),
-        (xp.ascontiguousarray(raw), dark, gain, out, bad,
-         np.int32(n_rows), np.int32(n_cols), np.float32(least)),
-    )  # fmt: skip
-    return None if bool(bad[0]) else out.transpose(1, 0, 2)
+    if raw.dtype.name not in SOURCES:
+        raw = raw.astype(np.float64)
+    out = xp.empty((n_rows, n_frames, n_cols), np.float32)
+    if raw.size:
+        cuda.kernel(xp, SOURCES[raw.dtype.name], "transmission")(
+            (n_frames, n_rows), (256,),
+            (xp.ascontiguousarray(raw), dark, gain, nearest, out,
+             np.int32(n_rows), np.int32(n_cols), np.float32(empty), np.float32(least)),
+        )  # fmt: skip
+    return out.transpose(1, 0, 2)
 
 
 def running_median(values: Any, size: int) -> Any:
@@ -55,9 +57,8 @@ def replace_peaks(images: Any, threshold: float, size: int) -> Any:
 
 
 def resample(images: Any, above: Any, left: Any, down: Any, across: Any, out: Any) -> None:
-    """Interpolate linearly between the four neighbours of each source, which the host knows."""
+    """Interpolate linearly between the four neighbours of each source; see `prep.warp`."""
     xp = module_of(images)
-    above, left, down, across = map(xp.asarray, (above, left, down, across))
     below = xp.minimum(above + 1, images.shape[1] - 1)
     right = xp.minimum(left + 1, images.shape[2] - 1)
     out[...] = images[:, above, left] * (1 - across)
