@@ -312,6 +312,12 @@ class Pool:
     def free_bytes(self):
         return 0
 
+    def total_bytes(self):
+        return 0
+
+    def set_limit(self, size=None):
+        LARGEST_BYTES[current_device()] = size or math.inf
+
 
 class PinnedPool:
     """See cupy.cuda.PinnedMemoryPool."""

@@ -72,10 +72,6 @@ class PretendDevice(LoggedDevice):
     def largest_bytes(self, n_bytes):
         pretend_cupy.LARGEST_BYTES[self._number] = n_bytes
 
-    def limit(self, n_bytes):
-        """Refuse larger arrays from now on; 0: none."""
-        self.largest_bytes = n_bytes or 2**40
-
     def taken_bytes(self):
         return self.n_downloaded
 

@@ -133,8 +133,7 @@ def test_traffic_of_16_slices_of_2048():
     assert sum(by_name[name].n_bytes for name in engine) == pytest.approx(9.2e9, rel=0.05)
 
 
-def test_a_gpu_is_compared_with_the_cpu(device):
-    assert gpu_passes.largest_difference(device, gpu_ways.simulated(90, 48), 3) < 1e-4
+def test_memory_has_a_rate(device):
     assert gpu_passes.memory_rate(device, 2**16) > 0
 
 
