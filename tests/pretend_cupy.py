@@ -581,6 +581,10 @@ _OWN = {
     "cupy.cuda.Stream": Stream,
     "cupy.cuda.runtime.getDeviceCount": lambda: 1,
     "cupy.cuda.runtime.deviceGetPCIBusId": lambda device: f"0000:0{device}:00.0",
+    "cupy.cuda.runtime.getDeviceProperties": lambda device: {
+        "name": b"NVIDIA A100", "major": 8, "minor": 0, "uuid": bytes([7] * 15 + [device])
+    },
+    "cupy.cuda.runtime.runtimeGetVersion": lambda: 12090,
     "cupy.cuda.runtime.memGetInfo": lambda: (
         MEMORY[current_device()].free_bytes - MEMORY[current_device()].live_bytes, TOTAL_BYTES
     ),

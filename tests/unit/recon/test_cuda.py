@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from tests import cuda_on_cpu, pretend_cupy
+from tests.out_of_memory import OUT_OF_MEMORY, Room, errors
 from tests.pretend_cupy import XP
 from tests.unit.recon.test_fbp import GAP, even_angles
 from tomopipe.recon import cuda, fbp, portable
-from tomopipe.recon.array import array_module
+from tomopipe.recon.array import CudaDevice, array_module, out_of_memory
 from tomopipe.recon.fbp import reconstruct, sweep
 from tomopipe.recon.plan import make_plan
 
@@ -131,23 +132,35 @@ def test_a_wrong_index_is_seen(monkeypatch, kernel):
     assert not _difference() < 1e-4
 
 
-@pytest.mark.parametrize("kind", [MemoryError, type("OutOfMemoryError", (Exception,), {})])
+@pytest.mark.parametrize("kind", OUT_OF_MEMORY)
 def test_out_of_memory_means_fewer_slices_at_a_time(monkeypatch, kind):
     theta_rad = even_angles(40)
     rows = np.random.default_rng(7).normal(size=(21, 40, 32)).astype(np.float32)
     plan = make_plan(theta_rad, 32)
     expected = reconstruct(rows, plan, 15.2)
-    fill_batch, sizes = fbp.fill_batch, []
-
-    def small_gpu(sinograms, *others):
-        sizes.append(len(sinograms))
-        if len(sinograms) > 4:
-            raise kind
-        fill_batch(sinograms, *others)
-
-    monkeypatch.setattr(fbp, "fill_batch", small_gpu)
+    room = Room(OUT_OF_MEMORY[kind], most=4)
+    monkeypatch.setattr(fbp, "fill_batch", room.within(fbp.fill_batch, lambda rows, *_: len(rows)))
     np.testing.assert_allclose(reconstruct(rows, plan, 15.2), expected, atol=1e-5)
-    assert sizes == [16, 8, 4, 4, 4, 4, 4, 1]
+    assert room.sizes == [16, 8, 4, 4, 4, 4, 4, 1]
+
+
+@pytest.mark.parametrize("error", errors(number=3).values(), ids=str)
+def test_a_number_of_another_fault_is_no_lack_of_memory(error):
+    assert not out_of_memory(error)
+
+
+@pytest.mark.gpu
+def test_the_errors_of_cupy_tell_that_memory_ran_out():
+    xp = array_module("cuda")
+    gpu = CudaDevice(xp, 0)
+    for make in (gpu.empty, gpu.pinned):
+        with pytest.raises(Exception, match=r"(?i)out of memory") as caught:
+            make((2**44,), np.uint8)
+        assert out_of_memory(caught.value)
+    for kind in (xp.cuda.runtime.CUDARuntimeError, xp.cuda.driver.CUDADriverError,
+                 xp.cuda.cufft.CuFFTError):  # fmt: skip
+        assert out_of_memory(kind(2))
+        assert not out_of_memory(kind(3))
 
 
 def test_other_errors_and_no_memory_at_all_are_raised(monkeypatch):
