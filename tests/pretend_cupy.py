@@ -152,6 +152,11 @@ def _block_of(values, device):
         return MEMORY[device].block(values.nbytes, values) if block is None else block
 
 
+def waits():
+    """Return by what calls this thread has waited for the device, or for a copy to it, a list."""
+    return _current.__dict__.setdefault("waits", [])
+
+
 def use_device(device):
     """Make a device the current one of this thread; each thread begins with the first one."""
     _current.device = device
@@ -210,6 +215,23 @@ def _plain(value):
     return value
 
 
+def _look_at(index):
+    """Note what CuPy must know of an index: how many are true, numbers of the host."""
+    for part in index if isinstance(index, tuple) else (index,):
+        if isinstance(part, list) or getattr(part, "dtype", None) == np.bool_:
+            waits().append("index")
+
+
+def _counted(function):
+    """Let the host wait for how many values come back."""
+
+    def compute(*args):
+        waits().append(function.__name__)
+        return _computed(function)(*args)
+
+    return compute
+
+
 def _on_device(result):
     if isinstance(result, tuple):
         return tuple(map(_on_device, result))
@@ -240,10 +262,15 @@ def _ufunc(function):
 class Event:
     """See cupy.cuda.Event."""
 
-    def __init__(self):
-        self.reached = threading.Event()
+    def __init__(self, block=False, disable_timing=False, interprocess=False):
+        self.block, self.reached = block, threading.Event()
 
     def synchronize(self):
+        waits().append("Event.synchronize")
+        assert self.block, "the host spins until it is reached"
+        self._wait()
+
+    def _wait(self):
         assert self.reached.wait(60), "never reached"
 
 
@@ -261,16 +288,20 @@ class Stream:
     def _put(self, job):
         self._jobs.put(lambda: (time.sleep(LATE_S), job()))
 
-    def record(self):
-        event = Event()
+    def record(self, event=None):
+        event = event or Event()
         self._jobs.put(event.reached.set)
         return event
 
     def wait_event(self, event):
-        self._jobs.put(event.synchronize)
+        self._jobs.put(event._wait)
 
     def synchronize(self):
-        self.record().synchronize()
+        waits().append("Stream.synchronize")
+        self._finish()
+
+    def _finish(self):
+        self.record()._wait()
 
     def __enter__(self):
         _current.streams = [*getattr(_current, "streams", []), self]
@@ -309,7 +340,7 @@ class DeviceArray:
     def values(self):
         """The numbers, once all before in the current stream is done."""
         if stream := _current_stream():
-            stream.synchronize()
+            stream._finish()
         return self._values
 
     def __array__(self, *_, **__):
@@ -319,9 +350,11 @@ class DeviceArray:
         raise TypeError(f"{function.__name__} of NumPy does not take arrays of a GPU")
 
     def __getitem__(self, index):
+        _look_at(index)
         return _on_device(_plain(self)[_plain(index)])
 
     def __setitem__(self, index, value):
+        _look_at(index)
         _plain(self)[_plain(index)] = _plain(value)
 
     def __iter__(self):
@@ -331,12 +364,15 @@ class DeviceArray:
         return len(self._values)
 
     def __bool__(self):
+        waits().append("bool")
         return bool(self.values)
 
     def __int__(self):
+        waits().append("int")
         return int(self.values)
 
     def __float__(self):
+        waits().append("float")
         return float(self.values)
 
     def _check(self, host):
@@ -347,6 +383,8 @@ class DeviceArray:
         assert (host.shape, host.dtype) == (self.shape, self.dtype)
 
     def get(self, out=None, blocking=True):
+        if out is None or blocking:
+            waits().append("get")
         if out is None:
             return self.values.copy()
         self._check(out)
@@ -363,6 +401,7 @@ class DeviceArray:
         self.values.sort(axis, "stable")
 
     def item(self):
+        waits().append("item")
         return self.values.item()
 
 
@@ -418,6 +457,7 @@ def _limited(function):
 def _uploaded(value, dtype=None):
     if isinstance(value, DeviceArray):
         return _computed(np.asarray)(value, dtype=dtype)
+    waits().append("copy to the device")
     return DeviceArray(np.array(value, dtype=dtype), current_device())
 
 
@@ -573,12 +613,16 @@ _OWN = {
     "cupy.asarray": _uploaded,
     "cupy.array": _uploaded,
     "cupy.pad": _padded,
+    "cupy.flatnonzero": _counted(np.flatnonzero),
+    "cupy.nonzero": _counted(np.nonzero),
     "cupy.RawModule": cuda_on_cpu.RawModule,
     "cupy.get_default_memory_pool": Pool,
     "cupy.get_default_pinned_memory_pool": PinnedPool,
     "cupy.fft.config.get_plan_cache": PlanCache,
     "cupy.cuda.Device": Device,
+    "cupy.cuda.Event": Event,
     "cupy.cuda.Stream": Stream,
+    "cupy.cuda.runtime.getDevice": current_device,
     "cupy.cuda.runtime.getDeviceCount": lambda: 1,
     "cupy.cuda.runtime.deviceGetPCIBusId": lambda device: f"0000:0{device}:00.0",
     "cupy.cuda.runtime.getDeviceProperties": lambda device: {
@@ -592,6 +636,8 @@ _OWN = {
     "cupyx.empty_pinned": _empty_pinned,
     "cupy.sort": _ordered("sort"),
     "cupy.argsort": _ordered("argsort"),
+    "cupyx.scatter_add": lambda a, slices, value: np.add.at(*_plain((a, slices, value))),
+    "cupyx.scatter_max": lambda a, slices, value: np.maximum.at(*_plain((a, slices, value))),
 }  # fmt: skip
 
 
@@ -602,14 +648,14 @@ def _modules():
     xp.cuda = SimpleNamespace(runtime=SimpleNamespace())
     modules = {
         "cupy": xp, "cupy.cuda": xp.cuda, "cupy.cuda.runtime": xp.cuda.runtime,
-        "cupy.fft.config": xp.fft.config, "cupyx": SimpleNamespace(),
+        "cupy.fft": xp.fft, "cupy.fft.config": xp.fft.config, "cupyx": SimpleNamespace(),
         "cupyx.scipy.fft": SimpleNamespace(), "cupyx.scipy.ndimage": SimpleNamespace(),
         "cupyx.scipy.sparse": SimpleNamespace(),
     }  # fmt: skip
     for name in {**SIGNATURES, **_OWN}:
         module, _, function = name.rpartition(".")
         if module in modules and not hasattr(modules[module], function):
-            numpys = {"cupy": "numpy"}.get(module, module.removeprefix("cupyx."))
+            numpys = module.replace("cupy", "numpy").removeprefix("numpyx.")
             made = _OWN.get(name) or _by_numpy(numpys, function)
             setattr(modules[module], function, bound(name, made) if SIGNATURES[name] else made)
     return modules

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.arrays import forget_copies
 from tomopipe.errors import DeviceError
 from tomopipe.storage import run_folder
 
@@ -211,8 +212,9 @@ def of_the_device(error: BaseException) -> bool:
 
 
 def free_memory(xp: ModuleType) -> None:
-    """Give back what CuPy's pools and transform plans hold; NumPy holds nothing."""
+    """Give back what `once`, CuPy's pools and transform plans hold; NumPy holds nothing."""
     if xp is not np:
+        forget_copies()
         xp.fft.config.get_plan_cache().clear()
         xp.get_default_memory_pool().free_all_blocks()
         xp.get_default_pinned_memory_pool().free_all_blocks()
