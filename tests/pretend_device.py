@@ -19,13 +19,9 @@ class PretendDevice(CudaDevice):
     def __init__(self, *, device=0, largest_bytes=2**40, free_bytes=2**40):
         super().__init__(pretend_cupy.XP, device)
         self._number, self.largest_bytes = device, largest_bytes
-        pretend_cupy.MEMORY[device] = pretend_cupy.Memory(free_bytes)
+        # what is counted of its memory from now on
+        self.memory = pretend_cupy.MEMORY[device] = pretend_cupy.Memory(free_bytes)
         self.log, self.n_downloaded = [], 0  # bytes
-
-    @property
-    def memory(self):
-        """What is counted of its memory since it was made."""
-        return pretend_cupy.MEMORY[self._number]
 
     @property
     def largest_bytes(self):
@@ -83,4 +79,5 @@ def in_place_of_cuda(monkeypatch, module, gpu):
     try:
         yield gpu
     finally:
+        pretend_cupy.MEMORY.clear()
         pretend_cupy.use_device(0)
