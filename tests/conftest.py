@@ -10,6 +10,7 @@ import pytest
 
 from tests import cuda_on_cpu, pretend_cupy
 from tests.pretend_device import REAL, LoggedDevice, PretendDevice
+from tomopipe.recon import cuda
 from tomopipe.recon.array import array_module, gpu_fault
 
 # As in a job of the workflow: the workers of pytest-xdist share the cores already.
@@ -128,7 +129,9 @@ def xp(request, monkeypatch):
     if request.param == "numpy":
         return np
     if request.param == "real":
-        return array_module("cuda")
+        module = array_module("cuda")
+        monkeypatch.setattr(cuda, "is_plain", False)  # own kernels, also where they fail
+        return module
     pretend_cupy.install(monkeypatch)
     monkeypatch.setattr(cuda_on_cpu, "BACKWARDS", request.param == "backwards")
     return pretend_cupy.XP

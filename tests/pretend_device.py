@@ -59,7 +59,8 @@ class PretendDevice(LoggedDevice):
     def __init__(self, *, device=0, largest_bytes=2**40, free_bytes=2**40):
         super().__init__(pretend_cupy.XP, device)
         self._number, self.largest_bytes = device, largest_bytes
-        pretend_cupy.FREE_BYTES[device] = free_bytes
+        # what is counted of its memory from now on
+        self.memory = pretend_cupy.MEMORY[device] = pretend_cupy.Memory(free_bytes)
 
     def note(self, event):
         pretend_cupy.in_stream(lambda: self.log.append(event))
@@ -109,4 +110,5 @@ def in_place_of_cuda(monkeypatch, module, gpu):
     try:
         yield gpu
     finally:
+        pretend_cupy.MEMORY.clear()
         pretend_cupy.use_device(0)

@@ -22,6 +22,7 @@ from tomopipe_lab.bench.gpu_passes import least_seconds
 from tomopipe_lab.bench.gpu_ways import MAKERS, simulated
 
 from tomopipe.arrays import fft_of
+from tomopipe.recon import cuda
 from tomopipe.recon.array import TOLERANCE, CudaDevice, array_module
 from tomopipe.recon.fbp import reconstruct, sweep_batches
 from tomopipe.recon.plan import BATCH_SIZE, make_plan
@@ -56,6 +57,7 @@ def start(n, n_angles):
         "cupy": getattr(xp, "__version__", ""),
         "numpy": np.__version__,
         "cpus": len(os.sched_getaffinity(0)),
+        "own_kernels": not cuda.is_plain,
         "ready_s": ready_s,
         "next_kernel_s": time.perf_counter() - began,
         "taken_MB": gpu().taken_bytes() / 1e6,

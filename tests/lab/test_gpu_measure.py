@@ -11,7 +11,7 @@ from tests.pretend_device import cupy_is
 
 FOLDER = Path(__file__).parents[2] / "lab/benchmarks"
 KEYS = {
-    "start": {"name", "cupy", "ready_s", "next_kernel_s", "taken_MB"},
+    "start": {"name", "cupy", "own_kernels", "ready_s", "next_kernel_s", "taken_MB"},
     "correct": {"64", "whole"},
     "memory": {"32 x 16", "64 x 16", "64 x 4", "128 x 16", "short"},
     "speed": {"block_16_ms", "queue_1_ms", "rfft_ms", "irfft2_ms", "to_device_GB_per_s"},

@@ -4,11 +4,16 @@ import numpy as np
 import pytest
 import tifffile
 
+from tests import pretend_cupy
+from tests.out_of_memory import OUT_OF_MEMORY, Room
 from tests.phantoms import write_scan
+from tests.pretend_cupy import XP
 from tests.pretend_device import in_place_of_cuda
 from tests.step_calls import try_recon
 from tomopipe.errors import DeviceError, is_of_the_scan
+from tomopipe.prep.half_acquisition import HalfAcquisition
 from tomopipe.recon import array, cuda, portable
+from tomopipe.recon.angular_sampling import unpaired
 from tomopipe.recon.fbp import sweep
 from tomopipe.recon.plan import make_plan
 from tomopipe.steps import try_recon as step
@@ -85,6 +90,47 @@ def test_a_small_gpu_takes_fewer_slices_at_a_time(tmp_path, monkeypatch, gpu):
     with in_place_of_cuda(monkeypatch, _sweep, gpu):
         _stack(truth, tmp_path / "gpu", "cuda")
     assert max(sizes) == 8
+
+
+@pytest.mark.parametrize(
+    ("kind", "where"),
+    [*((kind, "kernels") for kind in OUT_OF_MEMORY), ("transform", "transform"), ("pool", "rows")],
+)
+@pytest.mark.parametrize("is_half", [False, True])
+@pytest.mark.parametrize("n_before", [0, 16])
+def test_whatever_says_that_memory_ran_out_each_cor_has_its_slice_once(
+    monkeypatch, kind, where, is_half, n_before
+):
+    """From the beginning, or after a batch."""
+    pretend_cupy.install(monkeypatch)
+    theta_rad = np.arange(40) * np.pi * (1 + is_half) / 40
+    sinogram = np.random.default_rng(0).normal(size=(40, 32)).astype(np.float32)
+    cor_px = np.linspace(10, 20, 37)
+    half = HalfAcquisition(32, 15.0, unpaired(theta_rad))
+
+    def slices(xp):
+        plan = _sweep.plan_of(theta_rad, half, is_half, xp=xp)
+        return _sweep.sweep_slices(xp.asarray(sinogram), plan, cor_px, (0.0, 0.0))
+
+    expected = np.concatenate([np.array(images) for _, images in slices(np)])
+    room = Room(OUT_OF_MEMORY[kind], most=16 if n_before else 4)
+    place, name, n_of = {
+        "kernels": (cuda, "reconstruct_batch", lambda rows, plan, cor_px, *_: len(cor_px)),
+        "rows": (_sweep, "widen_for_each", lambda _, cor_px, *__: len(cor_px)),
+        "transform": (pretend_cupy.MODULES["cupyx.scipy.fft"], "irfft2", len),
+    }[where]
+    monkeypatch.setattr(place, name, room.within(getattr(place, name), n_of))
+    found, next_cor = [], 0
+    for batch, images in slices(XP):
+        assert batch.start == next_cor
+        next_cor = batch.stop
+        room.most = 4
+        found.append(images.get())
+        assert len(found[-1]) == next_cor - batch.start
+    assert next_cor == 37
+    np.testing.assert_allclose(np.concatenate(found), expected, atol=1e-4 * np.ptp(expected))
+    if where != "rows" or is_half:
+        assert room.sizes[: n_before // 16 + 3] == [16] * (n_before // 16) + [16, 8, 4]
 
 
 def test_a_gpu_that_is_not_there_is_no_fault_of_the_scan(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.arrays import module_of
+from tomopipe.arrays import module_of, once
 from tomopipe.prep import kernels_of
 from tomopipe.prep.normalise import valid_beside
 
@@ -45,20 +45,21 @@ class Repair:
     after: NDArray[np.intp]
     part: NDArray[np.float32]  # share of the column after
 
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        """Return the fields."""
+        return self.rows, self.cols, self.before, self.after, self.part
+
     def apply(self, images: Any, rows: tuple[int, int]) -> None:
         """Fill the bad pixels of frames (n, rows[1] - rows[0], n_cols), in place."""
         xp = module_of(images)
         part_of_rows = slice(*np.searchsorted(self.rows, rows))
         if part_of_rows.start == part_of_rows.stop:
             return
-        rows_there = xp.asarray(self.rows[part_of_rows] - rows[0])
-        cols, before, after, part = (
-            xp.asarray(array[part_of_rows])
-            for array in (self.cols, self.before, self.after, self.part)
+        at, cols, before, after, part = (
+            array[part_of_rows] for array in once(xp, Repair.arrays, self)
         )
-        images[:, rows_there, cols] = (
-            images[:, rows_there, before] * (1 - part) + images[:, rows_there, after] * part
-        )
+        at = at - rows[0]
+        images[:, at, cols] = images[:, at, before] * (1 - part) + images[:, at, after] * part
 
 
 def plan_repair(bad: NDArray[np.bool_]) -> Repair:

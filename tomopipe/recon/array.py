@@ -4,12 +4,16 @@ The only import of CuPy.
 """
 
 import contextlib
+import errno
 import fcntl
 import functools
-import importlib
+import importlib.util
 import logging
 import os
+import re
 import socket
+import stat
+import sys
 import tempfile
 import time
 import zlib
@@ -21,16 +25,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.arrays import forget_copies
 from tomopipe.errors import DeviceError
 from tomopipe.storage import run_folder
 
 TOLERANCE = 1e-4  # of a slice on a GPU from one on the CPU, of its largest value
 DRIVER = Path("/proc/driver/nvidia")  # where there is one
 POLL_S = 2.0
+# which attribute of CuPy's errors is CUDA's number; OutOfMemoryError is a MemoryError
+_CODES = {"CUDARuntimeError": "status", "CUDADriverError": "status", "CuFFTError": "result"}
+_NO_MEMORY = 2  # cudaErrorMemoryAllocation, CUDA_ERROR_OUT_OF_MEMORY, CUFFT_ALLOC_FAILED
+_CUDA_13, _LEAST_OF_CUDA_13 = 13000, (7, 5)  # its version, and the oldest GPUs that it knows
 _N = 64  # columns and projections of that slice
 _ADVICE = (
-    "Install tomopipe[gpu-cuda12], or with a driver from 580 on tomopipe[gpu-cuda13], on a "
-    "machine with a GPU, or set device: cpu."
+    "Install tomopipe[gpu-cuda12], or with a driver from 580 on and no V100 tomopipe[gpu-cuda13], "
+    "on a machine with a GPU, or set device: cpu."
 )
 
 logger = logging.getLogger(__name__)
@@ -66,11 +75,12 @@ def gpu_fault() -> tuple[str, bool]:
     """Return why no GPU can be used, "" if one can, and whether there seems to be one."""
     is_there = DRIVER.exists()
     try:
+        _find_room_for_kernels()
         cupy = importlib.import_module("cupy")
         if not cupy.cuda.runtime.getDeviceCount():
             return "CuPy found no device", False
         is_there = True
-        return _wrong_slice(cupy), True
+        return _too_old(cupy.cuda.runtime) or _wrong_slice(cupy), True
     except Exception as error:  # CuPy raises its own kinds when driver or libraries are missing
         text = f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
     if "No module named 'cupy'" in text or "NoDevice" in text:  # not installed, or none allotted
@@ -80,40 +90,120 @@ def gpu_fault() -> tuple[str, bool]:
     return f"a library is missing ({text})" if ".so" in text else text, is_there
 
 
+def _find_room_for_kernels() -> None:
+    """Set the folder of CuPy's compiled kernels, which CuPy needs, if the home cannot be written.
+
+    It is in the temporary folder, and nobody else's. CuPy asks for it when it is imported.
+    """
+    if "CUPY_CACHE_DIR" in os.environ or "cupy" in sys.modules:
+        return
+    if importlib.util.find_spec("cupy") is None:
+        return
+    folder = os.path.expanduser("~/.cupy/kernel_cache")
+    try:
+        os.makedirs(folder, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        folder = os.path.join(tempfile.gettempdir(), f"tomopipe-cupy-{os.getuid()}")
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder, 0o700)
+        status = os.lstat(folder)
+        is_ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()
+        if not is_ours or status.st_mode & 0o077:
+            folder = tempfile.mkdtemp(prefix="tomopipe-cupy-")
+        os.environ["CUPY_CACHE_DIR"] = folder
+        logger.info("CuPy's kernels are kept in %s (%s)", folder, error)
+
+
+def _too_old(runtime: Any) -> str:
+    """Name a GPU that the CUDA of this CuPy does not know any more; "" if there is none."""
+    if runtime.runtimeGetVersion() < _CUDA_13:
+        return ""
+    for device in range(runtime.getDeviceCount()):
+        gpu = runtime.getDeviceProperties(device)
+        if (gpu["major"], gpu["minor"]) < _LEAST_OF_CUDA_13:
+            name = f"{gpu['name'].decode()} (sm_{gpu['major']}{gpu['minor']})"
+            return f"{name} needs CUDA 12, and this CuPy has CUDA 13: remove cupy-cuda13x"
+    return ""
+
+
 def _wrong_slice(cupy: ModuleType) -> str:
     """Say by how much a slice of a GPU differs from the CPU's; "" if it does not.
 
     All is compiled and called that a volume needs: kernels, rfft and irfft2. On a GPU that no other
     job holds, if there is one: it keeps some memory of each process.
     """
+    before = cupy.cuda.Device()
+    try:
+        with claimed_gpu(cupy, wait=False):
+            return _choose_kernels(cupy)
+    except Exception as error:
+        if _is_taken(error):
+            return ""
+        raise
+    finally:
+        before.use()
+
+
+def _choose_kernels(cupy: ModuleType) -> str:
+    """Take plain operations of CuPy, with a warning, where they are right and own kernels fail."""
+    from tomopipe.recon import cuda
+
+    try:
+        cuda.is_plain, error = False, None
+        fault = _fault_of_slice(cupy)
+    except Exception as raised:
+        if _is_taken(raised):
+            raise
+        fault, error = f"{type(raised).__name__}: {raised}", raised
+    if not fault:
+        return ""
+    cuda.is_plain = True
+    with contextlib.suppress(Exception):  # the first error tells more
+        if not _fault_of_slice(cupy):
+            text = (
+                f"{socket.gethostname()}: the kernels of tomopipe fail on this GPU "
+                f"({' '.join(fault.split())[:200]}). Plain operations of CuPy are right and take "
+                "their place, some ten times slower. Update the driver and CuPy, or set device: cpu"
+                " where the CPU has many cores."
+            )
+            if run_folder.warn_once(f"{zlib.crc32(text.encode()):x}", text):
+                logger.warning(text)
+            return ""
+    cuda.is_plain = False
+    if error is not None:
+        raise error
+    return fault
+
+
+def _fault_of_slice(cupy: ModuleType) -> str:
+    """Compare a slice of the current GPU with one of the CPU."""
     from tomopipe.recon import cuda, portable
     from tomopipe.recon.plan import make_plan
 
     theta_rad, cor_px = np.arange(_N) * (np.pi / _N), np.array([0.48 * _N])
     rows = np.random.default_rng(0).normal(size=(1, _N, _N)).astype(np.float32)
-    expected = portable.reconstruct(rows, make_plan(theta_rad, _N), cor_px)
-    before = cupy.cuda.Device()
-    try:
-        with claimed_gpu(cupy, wait=False):
-            images, plan = cupy.empty(expected.shape, np.float32), make_plan(theta_rad, _N, xp=cupy)
-            cuda.reconstruct_batch(cupy.asarray(rows), plan, cor_px, images)
-            share = float(np.abs(images.get() - expected).max() / np.abs(expected).max())
-            del images, plan
-            free_memory(cupy)
-    except Exception as error:
-        if out_of_memory(error) or "DevicesUnavailable" in str(error):
-            return ""  # other jobs compute there
-        raise
-    finally:
-        before.use()
+    expected = np.empty_like(rows)
+    portable.reconstruct_batch(rows, make_plan(theta_rad, _N), cor_px, expected)
+    images, plan = cupy.empty(expected.shape, np.float32), make_plan(theta_rad, _N, xp=cupy)
+    cuda.reconstruct_batch(cupy.asarray(rows), plan, cor_px, images)
+    share = float(np.abs(images.get() - expected).max() / np.abs(expected).max())
+    del images, plan
+    free_memory(cupy)
     if share <= TOLERANCE:
         return ""
     return f"a slice differs from the CPU's by {share:.2g} of its largest value"
 
 
+def _is_taken(error: BaseException) -> bool:
+    """Tell whether an error says that other jobs compute on a GPU."""
+    return out_of_memory(error) or "DevicesUnavailable" in str(error)
+
+
 def out_of_memory(error: BaseException) -> bool:
-    """Tell whether an error of either array module says that memory ran out."""
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    """Tell whether an error says that memory ran out: of the host, a GPU, or pinned memory."""
+    code = getattr(error, _CODES.get(type(error).__name__, ""), None)
+    return isinstance(error, MemoryError) or code == _NO_MEMORY
 
 
 def of_the_device(error: BaseException) -> bool:
@@ -122,8 +212,9 @@ def of_the_device(error: BaseException) -> bool:
 
 
 def free_memory(xp: ModuleType) -> None:
-    """Give back what CuPy's pools and transform plans hold; NumPy holds nothing."""
+    """Give back what `once`, CuPy's pools and transform plans hold; NumPy holds nothing."""
     if xp is not np:
+        forget_copies()
         xp.fft.config.get_plan_cache().clear()
         xp.get_default_memory_pool().free_all_blocks()
         xp.get_default_pinned_memory_pool().free_all_blocks()
@@ -189,38 +280,69 @@ def claimed_gpu(
 ) -> Iterator[CudaDevice]:
     """Hold a GPU this process may use, and make it this thread's device; wait if all are taken.
 
-    Jobs on one machine take different GPUs: each is locked by a file, named after its bus address,
-    in `folder` (None: the system's for temporary files). The system drops the lock when the process
+    Jobs on one machine take different GPUs: each is locked by a file, named after host and GPU, in
+    `folder` (None: the system's for temporary files). The system drops the lock when the process
     ends, however it ends. What the scheduler has allotted (CUDA_VISIBLE_DEVICES) is all that is
-    looked at. Without `wait`, the first GPU is shared if all are taken.
+    looked at. Without `wait`, the first GPU is shared if all are taken. Where files cannot be
+    locked, any GPU is taken, with one warning.
     """
     runtime = xp.cuda.runtime
-    names = [str(runtime.deviceGetPCIBusId(i)) for i in range(runtime.getDeviceCount())]
+    n = runtime.getDeviceCount()
     locks = Path(folder or tempfile.gettempdir())
-    paths = [locks / f"tomopipe-gpu-{name.replace(':', '-')}.lock" for name in names]
-    device, descriptor = _first_free(paths, wait=wait)
+    device, descriptor = _first_free([locks / _lock_name(runtime, i) for i in range(n)], wait=wait)
     try:
-        logger.info("GPU %d (%s) of %d", device, names[device], len(names))
         gpu = CudaDevice(xp, device)
+        logger.info("%s, number %d of %d", gpu.name, device, n)
         gpu.use()
         yield gpu
     finally:
-        os.close(descriptor)
+        if descriptor is not None:
+            os.close(descriptor)
 
 
-def _first_free(paths: list[Path], *, wait: bool) -> tuple[int, int]:
-    """Lock the first file that is not locked, waiting for one; return its number and descriptor."""
+def _lock_name(runtime: Any, device: int) -> str:
+    """Return the name of a GPU's lock: temporary folders are shared by hosts, bus addresses by MIG.
+
+    CuPy takes the UUID's bytes to end with the first zero. A MIG instance that was allotted by its
+    name, as the only GPU, has it in the name as well.
+    """
+    uuid, allotted = runtime.getDeviceProperties(device)["uuid"][:16].hex(), ""
+    if (visible := os.environ.get("CUDA_VISIBLE_DEVICES", "")).startswith("MIG-"):
+        allotted = "-" + visible.partition(",")[0]
+    return re.sub(r"[^\w.-]", "-", f"tomopipe-gpu-{socket.gethostname()}-{uuid}{allotted}.lock")
+
+
+def _first_free(paths: list[Path], *, wait: bool) -> tuple[int, int | None]:
+    """Lock the first file that is not locked, waiting for one; return its number and descriptor.
+
+    None where there is no lock: without `wait` if all are held, or if files cannot be locked.
+    """
     waiting = False
     while True:
         for number, path in enumerate(paths):
-            if (descriptor := _locked(path)) is not None:
-                return number, descriptor
+            try:
+                if (descriptor := _locked(path)) is not None:
+                    return number, descriptor
+            except OSError as error:
+                if error.errno == errno.ELOOP:  # a planted link
+                    raise
+                _warn_of_no_locks(f"{path.parent}: {error.strerror}")
+                return os.getpid() % len(paths), None  # jobs take different ones, mostly
         if not wait:
-            return 0, _open(paths[0])
+            return 0, None
         if not waiting:
             logger.warning("waiting for a GPU: other jobs hold all %d", len(paths))
             waiting = True
         time.sleep(POLL_S)
+
+
+@functools.cache
+def _warn_of_no_locks(reason: str) -> None:
+    """Say once what it means, and what to do."""
+    logger.warning(
+        "no GPU can be locked (%s), and jobs may share one: set TMPDIR to a folder of this machine",
+        reason,
+    )
 
 
 def _locked(path: Path) -> int | None:
@@ -228,9 +350,11 @@ def _locked(path: Path) -> int | None:
     descriptor = _open(path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError as error:
         os.close(descriptor)
-        return None
+        if isinstance(error, BlockingIOError):
+            return None
+        raise
     return descriptor
 
 

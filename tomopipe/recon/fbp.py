@@ -81,22 +81,41 @@ def reconstruct(
     images = plan.xp.empty(shape, dtype=plan.xp.float32) if out is None else out
     if images.shape != shape or images.dtype != np.float32 or not images.flags.c_contiguous:
         raise ValueError(f"out: expected contiguous float32 of shape {shape}, got {images.shape}")
-    first, batch_size = 0, plan.cache.get("batch_size", plan.batch_size)
-    while first < len(cor):
-        batch = slice(first, first + batch_size)
-        try:
-            fill_batch(sinograms[batch], plan, cor[batch], images[batch], threads)
-        except Exception as error:
-            if not out_of_memory(error) or batch_size == 1:
-                raise
-            batch_size //= 2
-            logger.warning("out of memory: %d slices at a time", batch_size)
-            free_memory(plan.xp)
-            plan.cache.clear()
-            plan.cache["batch_size"] = batch_size
-        else:
-            first += batch_size
+
+    def fill(batch: slice) -> None:
+        fill_batch(sinograms[batch], plan, cor[batch], images[batch], threads)
+
+    for _ in in_batches(plan, len(cor), fill):
+        pass
     return images
+
+
+def in_batches(plan: Plan, n: int, make: Callable[[slice], Any]) -> Iterator[tuple[slice, Any]]:
+    """Yield batches of n slices, `plan.batch_size` at a time, and what is made of each.
+
+    Where memory runs out, a batch is made again of half as many slices, and so are all later ones
+    of this plan.
+    """
+    first = 0
+    while first < n:
+        size = plan.cache.get("batch_size", plan.batch_size)
+        batch = slice(first, min(first + size, n))
+        try:
+            made = make(batch)
+        except Exception as error:
+            size = min(plan.cache.get("batch_size", size), batch.stop - first)  # `make` may halve
+            if not out_of_memory(error) or size == 1:
+                raise
+        else:
+            yield batch, made
+            del made  # its memory serves the next batch
+            first = batch.stop
+            continue
+        # not before: the error holds what the batch was made with
+        logger.warning("out of memory: %d slices at a time", size // 2)
+        plan.cache.clear()
+        plan.cache["batch_size"] = size // 2
+        free_memory(plan.xp)
 
 
 def sweep(sinogram: Any, plan: Plan, cor_px: ArrayLike, *, threads: int | None = None) -> Any:
@@ -133,26 +152,34 @@ def sweep_batches(
 ) -> Iterator[tuple[slice, Any]]:
     """Yield the slices of a sweep, `plan.batch_size` at a time: which CORs, and their slices.
 
-    They are put into `out` (n_cor, n_cols, n_cols); None: into a buffer that each batch overwrites,
-    so that memory does not grow with the number of CORs. `spectra`: those of `shared_spectra`, if
-    they are at hand.
+    They are put into `out` (n_cor, n_cols, n_cols); None: into memory that later batches overwrite,
+    so that it does not grow with the number of CORs. `spectra`: those of `shared_spectra`, if they
+    are at hand. Where memory runs out, the rest is made of fewer slices at a time.
     """
     if sinogram.shape != (plan.n_angles, plan.n_cols):
         raise ValueError(
             f"sinogram: expected shape ({plan.n_angles}, {plan.n_cols}), got {sinogram.shape}"
         )
-    cor = checked_cor(cor_px, np.size(cor_px))
-    xp, size = plan.xp, (min(plan.batch_size, len(cor)), plan.n_cols, plan.n_cols)
-    buffer = xp.empty(size, dtype=xp.float32) if out is None else out
-    if spectra is None:
-        spectra = shared_spectra(sinogram, plan)
-    transformed = spectra is not None
-    rows = spectra if transformed else sinogram[None]
-    for first in range(0, len(cor), plan.batch_size):
-        batch = slice(first, min(first + plan.batch_size, len(cor)))
-        images = buffer[: batch.stop - first] if out is None else out[batch]
-        fill_batch(rows, plan, cor[batch], images, threads, transformed=transformed)
-        yield batch, images
+    xp, cor = plan.xp, checked_cor(cor_px, np.size(cor_px))
+    buffer = None
+
+    def fill(batch: slice) -> Any:
+        nonlocal buffer, spectra
+        if spectra is None:
+            spectra = shared_spectra(sinogram, plan)
+        n = batch.stop - batch.start
+        if out is not None:
+            images = out[batch]
+        elif buffer is not None:
+            images = buffer[:n]
+        else:
+            images = xp.empty((n, plan.n_cols, plan.n_cols), dtype=xp.float32)
+            buffer = images if xp is np else None  # CuPy gives the same memory again
+        rows = sinogram[None] if spectra is None else spectra
+        fill_batch(rows, plan, cor[batch], images, threads, transformed=spectra is not None)
+        return images
+
+    return in_batches(plan, len(cor), fill)
 
 
 def checked_cor(cor_px: ArrayLike, n_slices: int) -> NDArray[np.float64]:

@@ -75,7 +75,7 @@ class DeviceTransfer:
                 self._stage(raw, slot)
             else:
                 self.gpu.upload(raw, slot.on_device)
-            slot.uploaded = self._in.record()
+            slot.uploaded = self._record(self._in)
         self._n_uploaded += 1
         return slot
 
@@ -95,7 +95,7 @@ class DeviceTransfer:
         self._work.wait_event(uploaded.uploaded)
         with self._work:
             yield uploaded.on_device
-            uploaded.used = self._work.record()
+            uploaded.used = self._record(self._work)
 
     def download(self, arrays: list[Any]) -> Download:
         """Queue the download of arrays to new pinned memory."""
@@ -104,11 +104,11 @@ class DeviceTransfer:
             # kept until the download has read them
             gpu_arrays = [self.gpu.xp.ascontiguousarray(array) for array in arrays]
         host = [self.gpu.pinned(array.shape, array.dtype) for array in gpu_arrays]
-        self._out.wait_event(self._work.record())
+        self._out.wait_event(self._record(self._work))
         with self._out:
             for source, target in zip(gpu_arrays, host, strict=True):
                 self.gpu.download(source, target)
-            copied = self._out.record()
+            copied = self._record(self._out)
 
         def wait() -> Sequence[Any]:
             copied.synchronize()
@@ -116,6 +116,10 @@ class DeviceTransfer:
             return host
 
         return wait
+
+    def _record(self, stream: Any) -> Any:
+        """Return an event of all that a stream has been given; who waits for it sleeps."""
+        return stream.record(self.gpu.xp.cuda.Event(block=True, disable_timing=True))
 
     def synchronize(self) -> None:
         """Wait for the streams and free all memory that is not referenced, after an error."""

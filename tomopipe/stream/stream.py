@@ -154,15 +154,17 @@ def _all_slices(task: ReconTask, read: Read, blocks: Blocks) -> Iterator[tuple[i
             for n, download in _some_slices(task, read, blocks, (first, task.last_row), size):
                 yield n, download
                 first += n * task.binning_rows
+            return
         except Exception as error:
             if not out_of_memory(error) or size == 1:
                 raise
-            size //= 2
-            logger.warning("out of memory: batches of %d slices", size)
-            task.plan.cache.clear()
-            task.plan.cache["stream_batch_size"] = size  # of what else this plan is given
-            if task.transfer:
-                task.transfer.synchronize()
+        # not before: the error holds what the batch was made with
+        size //= 2
+        logger.warning("out of memory: batches of %d slices", size)
+        task.plan.cache.clear()
+        task.plan.cache["stream_batch_size"] = size  # of what else this plan is given
+        if task.transfer:
+            task.transfer.synchronize()
 
 
 def _some_slices(

@@ -21,7 +21,7 @@ from tomopipe.prep.half_acquisition import (
 )
 from tomopipe.recon.angular_sampling import is_full_rotation, unpaired
 from tomopipe.recon.array import array_module, claimed_gpu
-from tomopipe.recon.fbp import reconstruct, sweep_batches
+from tomopipe.recon.fbp import in_batches, reconstruct, sweep_batches
 from tomopipe.recon.plan import EdgeSlopes, Plan, binned_edge_slopes, make_plan
 from tomopipe.stream.memory import largest_batch, sweep_bytes
 from tomopipe.volumes.output_size import try_binning
@@ -131,14 +131,15 @@ def sweep_slices(
 ) -> Iterator[tuple[slice, Any]]:
     """Yield the slices of a sweep, as wide as planned, `plan.batch_size` at a time."""
     if plan.n_cols == sinogram.shape[1]:
-        yield from sweep_batches(sinogram, plan, cor_px, threads=threads, spectra=spectra)
-        return
-    for first in range(0, len(cor_px), plan.batch_size):
-        batch = slice(first, min(first + plan.batch_size, len(cor_px)))
+        return sweep_batches(sinogram, plan, cor_px, threads=threads, spectra=spectra)
+
+    def widened(batch: slice) -> Any:
         wide, wide_cor_px = widen_for_each(
             sinogram, cor_px[batch], plan.unpaired, edge_slopes_per_px
         )
-        yield batch, reconstruct(wide, plan, wide_cor_px, threads=threads)
+        return reconstruct(wide, plan, wide_cor_px, threads=threads)
+
+    return in_batches(plan, len(cor_px), widened)
 
 
 def slices_of(task: Sweep, options: SweepOptions) -> Iterator[NDArray[np.float32]]:

@@ -1,7 +1,12 @@
+import contextlib
+import errno
 import importlib
 import logging
+import os
+import stat
 import sys
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,7 +15,7 @@ import pytest
 from tests import cuda_on_cpu, pretend_cupy
 from tests.pretend_cupy import XP
 from tomopipe.errors import DeviceError, is_of_the_scan
-from tomopipe.recon import array
+from tomopipe.recon import array, cuda
 from tomopipe.recon.array import claimed_gpu
 from tomopipe.storage import run_folder
 
@@ -23,6 +28,7 @@ def _choose_anew(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "cupy", XP)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # of the locks
     monkeypatch.setattr(array, "DRIVER", tmp_path)
+    monkeypatch.setattr(cuda, "is_plain", False)
     _forget()
     yield
     _forget()
@@ -45,9 +51,9 @@ def _raise(kind, text):
     return fail
 
 
-def _times(factor):
-    irfft2 = FFT.irfft2
-    return lambda *args, **kwargs: irfft2(*args, **kwargs) * np.float32(factor)
+def _times(factor, name="rfft"):
+    transform = getattr(FFT, name)
+    return lambda *args, **kwargs: transform(*args, **kwargs) * np.float32(factor)
 
 
 NO_CUFFT = _raise(ImportError, "libcufft.so.11: cannot open shared object file")
@@ -55,14 +61,36 @@ FAULTS = {  # what is broken, by what, and the cause that is named
     "driver": (XP.cuda.runtime, "getDeviceCount",
                _raise(RuntimeError, "cudaErrorInsufficientDriver: CUDA driver version is"),
                "driver is too old"),
-    "compiler": (cuda_on_cpu.RawKernel, "__call__",
+    "compiler": (XP, "zeros",
                  _raise(RuntimeError, "failed to load libnvrtc.so.12:\n no such file"),
                  "library is missing .*libnvrtc.so.12: no such"),
     "rfft": (FFT, "rfft", NO_CUFFT, "library is missing .*libcufft.so.11"),
-    "irfft2": (FFT, "irfft2", NO_CUFFT, "library is missing .*libcufft.so.11"),
-    "values": (FFT, "irfft2", _times(1.0003), "differs from the CPU's by 0.0003 of"),
-    "no values": (FFT, "irfft2", _times(np.nan), "differs from the CPU's by nan"),
+    "values": (FFT, "rfft", _times(1.0003), "differs from the CPU's by 0.0003 of"),
+    "no values": (FFT, "rfft", _times(np.nan), "differs from the CPU's by nan"),
 }  # fmt: skip
+
+
+NO_KERNELS = {
+    "not compiled": (cuda_on_cpu.RawKernel, "__call__",
+                     _raise(RuntimeError, "invalid value for --gpu-architecture (-arch)"),
+                     "RuntimeError: invalid value"),
+    "wrong": (FFT, "irfft2", _times(1.0003, "irfft2"), "differs from the CPU's by 0.0003 of"),
+    "no irfft2": (FFT, "irfft2", NO_CUFFT, "libcufft.so.11"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+@pytest.mark.parametrize(("module", "name", "broken", "cause"), NO_KERNELS.values(), ids=NO_KERNELS)
+def test_where_own_kernels_fail_plain_operations_take_their_place_with_one_warning(
+    monkeypatch, caplog, device, module, name, broken, cause
+):
+    monkeypatch.setattr(module, name, broken)
+    for _ in range(2):
+        assert array.array_module(device) is XP
+    (record,) = warnings_in(caplog)
+    assert cause in record.message
+    assert "ten times slower" in record.message
+    assert cuda.is_plain
 
 
 @pytest.mark.parametrize(("module", "name", "broken", "cause"), FAULTS.values(), ids=FAULTS)
@@ -75,6 +103,7 @@ def test_a_gpu_that_cannot_reconstruct_is_left_with_one_warning(
     (record,) = warnings_in(caplog)
     with pytest.raises(DeviceError, match=f"{cause}.*gpu-cuda12.*device: cpu") as caught:
         array.array_module("cuda")
+    assert not cuda.is_plain
     assert not is_of_the_scan(caught.value)
     text = str(caught.value).partition("no GPU can be used: ")[2]
     assert text in record.message
@@ -85,10 +114,11 @@ def test_a_gpu_that_cannot_reconstruct_is_left_with_one_warning(
 @pytest.mark.parametrize("device", ["auto", "cuda"])
 @pytest.mark.parametrize("factor", [1, 1.00008])
 def test_a_gpu_within_the_tolerance_is_taken(monkeypatch, caplog, device, factor):
-    monkeypatch.setattr(FFT, "irfft2", _times(factor))
+    monkeypatch.setattr(FFT, "rfft", _times(factor))
     assert array.array_module(device) is XP
     assert array.array_module("cpu") is np
     assert not warnings_in(caplog)
+    assert not cuda.is_plain
 
 
 def test_one_slice_is_made_once_per_process(monkeypatch):
@@ -151,7 +181,7 @@ def test_the_slice_is_made_where_no_other_job_computes_and_waits_for_none(
 
 
 def test_of_the_jobs_of_a_run_one_warns(monkeypatch, caplog, tmp_path):
-    monkeypatch.setattr(FFT, "irfft2", NO_CUFFT)
+    monkeypatch.setattr(FFT, "rfft", NO_CUFFT)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(run_folder.VARIABLE, str(run_folder.begin(tmp_path)))
     for _ in range(3):  # jobs
@@ -176,7 +206,9 @@ def _cupy(names):
             used.append(self.number)
 
     runtime = SimpleNamespace(
-        getDeviceCount=lambda: len(names), deviceGetPCIBusId=lambda number: names[number]
+        getDeviceCount=lambda: len(names),
+        deviceGetPCIBusId=lambda number: names[number],
+        getDeviceProperties=lambda number: {"uuid": names[number].encode()},
     )
     cuda = SimpleNamespace(Device=Device, runtime=runtime)
     return SimpleNamespace(cuda=cuda, used=used)
@@ -185,7 +217,7 @@ def _cupy(names):
 def test_each_job_gets_a_gpu_of_its_own(tmp_path, monkeypatch, caplog):
     """Whatever the numbers are by which a job knows them, as CUDA_VISIBLE_DEVICES makes them."""
     monkeypatch.setattr(array, "POLL_S", 0.01)
-    both, swapped = _cupy(["0000:01:00.0", "0000:02:00.0"]), _cupy(["0000:02:00.0", "0000:01:00.0"])
+    both, swapped = _cupy(["a", "b"]), _cupy(["b", "a"])
     got = []
 
     def third():
@@ -203,17 +235,130 @@ def test_each_job_gets_a_gpu_of_its_own(tmp_path, monkeypatch, caplog):
             assert "hold all 2" in caplog.text
         waiting.join(60)
     assert got == [1]  # the one that was given back first
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "tomopipe-gpu-0000-01-00.0.lock",
-        "tomopipe-gpu-0000-02-00.0.lock",
+
+
+def _names(tmp_path):
+    return sorted(path.name for path in tmp_path.iterdir())
+
+
+def test_locks_are_named_by_host_and_gpu(tmp_path, monkeypatch):
+    """Hosts may share the folder, and the instances of a card have one bus address."""
+    with contextlib.ExitStack() as stack:
+
+        def claim(host, uuid):
+            monkeypatch.setattr("socket.gethostname", lambda: host)
+            cupy = _cupy(["0000:01:00.0"])
+            cupy.cuda.runtime.getDeviceProperties = lambda _: {"uuid": uuid}
+            stack.enter_context(claimed_gpu(cupy, tmp_path, wait=False))
+
+        for uuid in (b"\x01\x02", b"\x01\x03", bytes(range(1, 21))):
+            claim("node/1", uuid)
+        claim("node2", b"\x01\x02")
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-GPU-5c/1/0")
+        claim("node2", b"\x01\x02")
+    assert _names(tmp_path) == [
+        "tomopipe-gpu-node-1-0102.lock",
+        "tomopipe-gpu-node-1-0102030405060708090a0b0c0d0e0f10.lock",
+        "tomopipe-gpu-node-1-0103.lock",
+        "tomopipe-gpu-node2-0102-MIG-GPU-5c-1-0.lock",
+        "tomopipe-gpu-node2-0102.lock",
     ]
 
 
 def test_a_planted_link_is_not_followed(tmp_path):
-    (tmp_path / "tomopipe-gpu-a.lock").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(OSError, match=r"gpu-a\.lock"), claimed_gpu(_cupy(["a"]), tmp_path):
+    with claimed_gpu(_cupy(["a"]), tmp_path):
+        (lock,) = tmp_path.iterdir()
+    lock.unlink()
+    lock.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match=r"gpu-.*\.lock"), claimed_gpu(_cupy(["a"]), tmp_path):
         pass
     assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("where", ["fcntl.flock", "os.open"])
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EROFS])
+def test_without_locks_a_job_goes_on(tmp_path, monkeypatch, caplog, where, number):
+    def fail(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(where, fail)
+    array._warn_of_no_locks.cache_clear()
+    taken = []
+    for pid in (40, 41, 42):  # of three jobs not all take the same
+        monkeypatch.setattr("os.getpid", lambda pid=pid: pid)
+        cupy = _cupy(["a", "b"])
+        with claimed_gpu(cupy, tmp_path) as gpu:
+            taken.append(gpu.name)
+        assert cupy.used[-1] == pid % 2
+    assert taken == ["GPU a", "GPU b", "GPU a"]
+    (record,) = warnings_in(caplog)
+    assert os.strerror(number) in record.getMessage()
+    assert "TMPDIR" in record.getMessage()
+
+
+@pytest.mark.parametrize(
+    ("cuda", "capability", "needs"),
+    [(13000, (7, 0), True), (13010, (6, 1), True), (12090, (7, 0), False), (13000, (7, 5), False)],
+)
+def test_a_v100_is_said_to_need_cuda_12(monkeypatch, caplog, cuda, capability, needs):
+    gpu = {"name": b"Tesla V100-SXM2-32GB", "uuid": b"1"}
+    gpu |= dict(zip(("major", "minor"), capability, strict=True))
+    monkeypatch.setattr(XP.cuda.runtime, "getDeviceProperties", lambda _: gpu)
+    monkeypatch.setattr(XP.cuda.runtime, "runtimeGetVersion", lambda: cuda)
+    assert array.array_module("auto") is (np if needs else XP)
+    assert bool(warnings_in(caplog)) == needs
+    if needs:
+        words = r"Tesla V100-SXM2-32GB \(sm_\d\d\) needs CUDA 12.*gpu-cuda12"
+        with pytest.raises(DeviceError, match=words):
+            array.array_module("cuda")
+
+
+CUPY = """
+import os, types
+folder = os.environ.get("CUPY_CACHE_DIR", os.path.expanduser("~/.cupy/kernel_cache"))
+os.makedirs(folder, exist_ok=True)  # as CuPy does
+cuda = types.SimpleNamespace(runtime=types.SimpleNamespace(getDeviceCount=lambda: 0))
+"""
+
+
+@pytest.mark.parametrize("planted", [None, "link", "open folder", "folder of another user"])
+def test_a_home_that_cannot_be_written_is_no_fault_of_the_gpu(tmp_path, monkeypatch, planted):
+    (tmp_path / "cupy.py").write_text(CUPY)
+    (tmp_path / "home").touch()  # no folder: neither can root write there
+    if planted == "folder of another user":
+        monkeypatch.setattr("os.getuid", lambda: 4321)
+    usual = tmp_path / f"tomopipe-cupy-{os.getuid()}"
+    if planted == "link":
+        usual.symlink_to(tmp_path / "elsewhere")
+    elif planted:
+        usual.mkdir()
+        usual.chmod(0o777 if planted == "open folder" else 0o700)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "cupy")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("CUPY_CACHE_DIR", "")  # to be restored
+    monkeypatch.delenv("CUPY_CACHE_DIR")
+    assert array.gpu_fault() == ("CuPy found no device", False)
+    folder = Path(os.environ["CUPY_CACHE_DIR"])
+    assert folder.parent == tmp_path
+    assert (folder == usual) == (planted is None)
+    assert stat.S_IMODE(folder.lstat().st_mode) == 0o700
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("is_set", [True, False])
+def test_kernels_are_kept_where_the_user_has_them(tmp_path, monkeypatch, is_set):
+    (tmp_path / "cupy.py").write_text(CUPY)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "cupy")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path / "own"))
+    if not is_set:
+        monkeypatch.delenv("CUPY_CACHE_DIR")
+    array.gpu_fault()
+    assert (tmp_path / "own").exists() == is_set
+    assert (tmp_path / "home/.cupy/kernel_cache").exists() != is_set
+    assert ("CUPY_CACHE_DIR" in os.environ) == is_set
 
 
 def test_a_job_takes_a_gpu_that_is_free(tmp_path):

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 
 from tests import cuda_on_cpu, pretend_cupy
+from tests.out_of_memory import OUT_OF_MEMORY, Room, errors
 from tests.pretend_cupy import XP
 from tests.pretend_device import BOTH_ORDERS
 from tests.unit.recon.test_fbp import GAP, even_angles
 from tomopipe.recon import cuda, fbp, portable
+from tomopipe.recon.array import CudaDevice, array_module, out_of_memory
 from tomopipe.recon.fbp import reconstruct, sweep
 from tomopipe.recon.plan import make_plan
 
@@ -20,7 +22,8 @@ def _difference(theta_rad=HALF, n_cols=41, n_slices=3, xp=XP):
     rows = np.random.default_rng(6).normal(size=(n_slices, len(theta_rad), n_cols))
     rows = rows.astype(np.float32)
     rows[-1, 2, n_cols // 2] = np.nan
-    expected = portable.reconstruct(rows, make_plan(theta_rad, n_cols), cor_px)
+    expected = np.empty((n_slices, n_cols, n_cols), np.float32)
+    portable.reconstruct_batch(rows, make_plan(theta_rad, n_cols), cor_px, expected)
     plan = make_plan(theta_rad, n_cols, xp=xp)
     for _ in range(2):  # the second time with the tables of the plan
         images = reconstruct(xp.asarray(rows), plan, cor_px).get()
@@ -44,6 +47,19 @@ def test_kernels_give_the_slices_of_plain_lines(monkeypatch, case, xp):
     assert _difference(**case, xp=xp) < 3e-5
 
 
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_without_own_kernels_a_gpu_gives_the_same(monkeypatch, case, xp):
+    _leave_kernels(monkeypatch)
+    monkeypatch.setattr(portable, "ANGLES", 16)
+    assert _difference(**case, xp=xp) < 3e-5
+
+
+def _leave_kernels(monkeypatch):
+    """Compute by plain operations: an own kernel is an error."""
+    monkeypatch.setattr(cuda, "is_plain", True)
+    monkeypatch.setattr(cuda, "kernel", lambda *_: pytest.fail("an own kernel"))
+
+
 @pytest.mark.slow
 def test_tiles_of_another_size_give_the_same(monkeypatch, xp):
     assert "TILE 8\n" in cuda.SOURCE
@@ -53,7 +69,10 @@ def test_tiles_of_another_size_give_the_same(monkeypatch, xp):
 
 
 @BOTH_ORDERS
-def test_kernels_give_the_sweep_of_the_cpu(xp):
+@pytest.mark.parametrize("is_plain", [False, True])
+def test_kernels_give_the_sweep_of_the_cpu(monkeypatch, is_plain, xp):
+    if is_plain:
+        _leave_kernels(monkeypatch)
     theta_rad, cor_px = even_angles(30), np.linspace(12, 20, 19)
     sinogram = np.random.default_rng(6).normal(size=(30, 32)).astype(np.float32)
     expected = sweep(sinogram, make_plan(theta_rad, 32), cor_px)
@@ -82,23 +101,35 @@ def test_a_wrong_index_is_seen(monkeypatch, kernel):
     assert not _difference() < 1e-4
 
 
-@pytest.mark.parametrize("kind", [MemoryError, type("OutOfMemoryError", (Exception,), {})])
+@pytest.mark.parametrize("kind", OUT_OF_MEMORY)
 def test_out_of_memory_means_fewer_slices_at_a_time(monkeypatch, kind):
     theta_rad = even_angles(40)
     rows = np.random.default_rng(7).normal(size=(21, 40, 32)).astype(np.float32)
     plan = make_plan(theta_rad, 32)
     expected = reconstruct(rows, plan, 15.2)
-    fill_batch, sizes = fbp.fill_batch, []
-
-    def small_gpu(sinograms, *others):
-        sizes.append(len(sinograms))
-        if len(sinograms) > 4:
-            raise kind
-        fill_batch(sinograms, *others)
-
-    monkeypatch.setattr(fbp, "fill_batch", small_gpu)
+    room = Room(OUT_OF_MEMORY[kind], most=4)
+    monkeypatch.setattr(fbp, "fill_batch", room.within(fbp.fill_batch, lambda rows, *_: len(rows)))
     np.testing.assert_allclose(reconstruct(rows, plan, 15.2), expected, atol=1e-5)
-    assert sizes == [16, 8, 4, 4, 4, 4, 4, 1]
+    assert room.sizes == [16, 8, 4, 4, 4, 4, 4, 1]
+
+
+@pytest.mark.parametrize("error", errors(number=3).values(), ids=str)
+def test_a_number_of_another_fault_is_no_lack_of_memory(error):
+    assert not out_of_memory(error)
+
+
+@pytest.mark.gpu
+def test_the_errors_of_cupy_tell_that_memory_ran_out():
+    xp = array_module("cuda")
+    gpu = CudaDevice(xp, 0)
+    for make in (gpu.empty, gpu.pinned):
+        with pytest.raises(Exception, match=r"(?i)out of memory") as caught:
+            make((2**44,), np.uint8)
+        assert out_of_memory(caught.value)
+    for kind in (xp.cuda.runtime.CUDARuntimeError, xp.cuda.driver.CUDADriverError,
+                 xp.cuda.cufft.CuFFTError):  # fmt: skip
+        assert out_of_memory(kind(2))
+        assert not out_of_memory(kind(3))
 
 
 def test_other_errors_and_no_memory_at_all_are_raised(monkeypatch):

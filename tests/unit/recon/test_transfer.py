@@ -61,7 +61,8 @@ class _Logged:
     def __init__(self, name, log):
         self.name, self.log, self.n = name, log, 0
 
-    def record(self):
+    def record(self, event):
+        assert event.block
         self.n += 1
         event = f"{self.name}{self.n}"
         return SimpleNamespace(name=event, synchronize=lambda: self.log.append(f"host: {event}"))

@@ -1,0 +1,46 @@
+"""The errors by which NumPy, CuPy and the libraries of CUDA say that memory ran out."""
+
+from tests.pretend_cupy import OutOfMemoryError
+
+
+def _numbered(module, name, attribute, number):
+    """Return an error with CUDA's number as CuPy has it."""
+    kind = type(name, (RuntimeError,), {"__module__": module})
+    error = kind(f"{name} {number}")
+    setattr(error, attribute, number)
+    return error
+
+
+def errors(number=2):
+    """Return an error of each kind; of those with a number only 2 says that memory ran out."""
+    return {
+        "runtime": _numbered(
+            "cupy_backends.cuda.api.runtime", "CUDARuntimeError", "status", number
+        ),
+        "driver": _numbered("cupy_backends.cuda.api.driver", "CUDADriverError", "status", number),
+        "transform": _numbered("cupy.cuda.cufft", "CuFFTError", "result", number),
+    }
+
+
+OUT_OF_MEMORY = {"host": MemoryError(), "pool": OutOfMemoryError(), **errors()}
+
+
+class Room:
+    """Raises an error where more than `most` slices are made at a time; notes how many were."""
+
+    def __init__(self, error, most):
+        self.error, self.most, self.sizes = error, most, []
+
+    def check(self, n):
+        self.sizes.append(n)
+        if n > self.most:
+            raise self.error
+
+    def within(self, function, n_of):
+        """Return a function that raises first, by the number of slices of its arguments."""
+
+        def call(*args, **kwargs):
+            self.check(n_of(*args))
+            return function(*args, **kwargs)
+
+        return call
