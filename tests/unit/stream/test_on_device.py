@@ -227,17 +227,7 @@ def test_a_gpu_corrects_rows_that_are_sent_once(truth, monkeypatch, options, cap
     assert "CPU" not in caplog.text
 
 
-def test_a_filter_that_leaves_the_gpu_is_told(truth, monkeypatch, caplog):
-    options = {"corrections": {"stripes": {"method": "gated"}}}
-    expected = _volume(truth, "cpu", **options)
-    assert "on the CPU" not in caplog.text
-    with in_place_of_cuda(monkeypatch, full_recon, PretendDevice()):
-        found = _volume(truth, "gpu", "cuda", **options)
-    np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected))
-    assert "gated works on the CPU" in caplog.text
-
-
-@pytest.mark.parametrize(("method", "binning"), [("vo", 1), ("fourier-wavelet", 2)])
+@pytest.mark.parametrize(("method", "binning"), [("vo", 1), ("gated", 1), ("fourier-wavelet", 2)])
 def test_the_formula_of_a_gpu_holds_with_corrections(tmp_path, monkeypatch, method, binning):
     import tracemalloc
 
