@@ -74,6 +74,36 @@ def test_the_whole_chain_gives_the_sinograms_of_the_host(path, monkeypatch, meth
     )  # the filter does something
 
 
+@pytest.mark.parametrize("n_angles", [15, 97, 200])
+@pytest.mark.parametrize("method", STRIPE_FILTERS)
+def test_filters_take_rows_together_as_the_host_takes_each(monkeypatch, method, n_angles, xp):
+    """Each row has other damage, one has none, and one is constant: no row has a say in another."""
+    monkeypatch.setattr(correct, "stripe_rows", lambda *_: 4)
+    random = np.random.default_rng(2)
+    x, theta = np.linspace(-1, 1, 128), np.linspace(0, np.pi, n_angles)[:, None]
+    rows = np.exp(-(((x - 0.3 * np.cos(theta)) / 0.4) ** 2)) + random.normal(
+        0, 0.01, (6, n_angles, 128)
+    )
+    for row, columns in zip(rows[:4], random.integers(6, 122, (4, 5)), strict=True):
+        row[:, columns] += random.choice([-1, 1], 5) * random.uniform(0.05, 0.2, 5)
+    rows[0, :, 40] = 0.3  # dead
+    rows[1, :, 70:72] = random.normal(1, 1, (n_angles, 2))
+    rows[2, : n_angles // 3, 90] += 0.1
+    rows[3, :, 20:30] += 0.3
+    rows[5] = 0.7
+    rows = rows.astype(np.float32)
+    corrections = correct.Corrections(
+        PreprocessBlock(stripes={"method": method}), 6, None, None, None, None, 0.0
+    )
+    found, expected = xp.asarray(rows), rows.copy()
+    corrections.remove_stripes(found)
+    corrections.remove_stripes(expected)
+    np.testing.assert_allclose(found.get(), expected, atol=1e-5 * np.ptp(rows))
+    is_changed = (np.abs(expected - rows) > 0.02).any(axis=(1, 2))
+    assert is_changed[:4].all() or n_angles == 15
+    assert not is_changed[5]
+
+
 @pytest.mark.parametrize("step", CHAIN)
 def test_each_step_gives_the_sinograms_of_the_host(path, step, xp):
     recipe = PreprocessBlock(**{step: CHAIN[step]})

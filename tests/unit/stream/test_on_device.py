@@ -235,16 +235,6 @@ def test_a_gpu_corrects_rows_that_are_sent_once(truth, monkeypatch, options, cap
     assert "CPU" not in caplog.text
 
 
-def test_a_filter_that_leaves_the_gpu_is_told(truth, monkeypatch, caplog, gpu):
-    options = {"corrections": {"stripes": {"method": "gated"}}}
-    expected = _volume(truth, "cpu", **options)
-    assert "on the CPU" not in caplog.text
-    with in_place_of_cuda(monkeypatch, full_recon, gpu):
-        found = _volume(truth, "gpu", "cuda", **options)
-    np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected))
-    assert "gated works on the CPU" in caplog.text
-
-
 @pytest.mark.gpu
 def test_a_job_takes_a_real_gpu_for_itself(truth):
     options = {"dtype": "uint16", "binning": 2, "corrections": EVERYTHING, "known": KNOWN}
