@@ -96,9 +96,11 @@ def failing(kind, number, error=None):
 
 
 def _call(kind):
-    calls, number, error = _failing.get(kind, ([], -1, None))
-    calls.append(kind)
-    if len(calls) == number + 1:
+    with _lock:
+        calls, number, error = _failing.get(kind, ([], -1, None))
+        calls.append(kind)
+        is_meant = len(calls) == number + 1
+    if is_meant:
         raise error
 
 
@@ -584,6 +586,12 @@ class Pool:
 
     def free_bytes(self):
         return 0
+
+    def total_bytes(self):
+        return 0
+
+    def set_limit(self, size=None):
+        LARGEST_BYTES[current_device()] = size or math.inf
 
 
 class PinnedPool:

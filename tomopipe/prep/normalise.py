@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from tomopipe.arrays import module_of, on_host, once
 from tomopipe.prep import kernels_of
-from tomopipe.recon import cuda
 
 # The least transmission that is not none: half a count of 16 bits is 8e-6 of full scale. Anything
 # below, noise under the dark included, is as dark as that (11.5 in the logarithm).
@@ -44,9 +43,8 @@ def normalise(
             f"{raw.shape}, {flat.shape}, {dark.shape}"
         )
     xp = module_of(raw)
-    if xp is np or cuda.is_plain:
-        on_cpu = normaliser(on_host(flat), on_host(dark), minus_log=minus_log, empty=empty)
-        return xp.asarray(on_cpu(on_host(raw)))
+    if xp is np:
+        return normaliser(flat, dark, minus_log=minus_log, empty=empty)(raw)
     tables = map(xp.asarray, pixel_tables(on_host(flat), on_host(dark)))
     return _by_kernel(raw, *tables, minus_log=minus_log, empty=empty)
 
@@ -92,12 +90,8 @@ def device_normaliser(
 ) -> Callable[[Any], Any]:
     """Return `normalise` on a GPU for some rows, a slice or their numbers, of a beam or a scan.
 
-    What it needs of the detector (`flat`, `dark`) is sent to the GPU once. Where the own kernels
-    fail, the host does the work.
+    What it needs of the detector (`flat`, `dark`) is sent to the GPU once.
     """
-    if cuda.is_plain:
-        flat, dark = beam.flat[rows], beam.dark[rows]
-        return partial(normalise, flat=flat, dark=dark, minus_log=minus_log, empty=empty)
     index = rows if isinstance(rows, slice) else xp.asarray(rows)
     dark, gain, nearest = (table[index] for table in once(xp, _tables_of, beam))
     return partial(
@@ -176,16 +170,28 @@ def _sources(bad: NDArray[np.bool_]) -> NDArray[np.intp]:
     return np.where(to_left <= to_right, left, right)
 
 
-def valid_beside(bad: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def valid_beside(bad: Any) -> tuple[Any, Any]:
     """Return the valid columns next to each pixel (n_rows, n_cols) on the left and on the right.
 
     A valid pixel's is its own; where there is none it is -1 or n_cols.
     """
-    n_cols = bad.shape[1]
-    columns = np.arange(n_cols)
-    left = np.maximum.accumulate(np.where(bad, -1, columns), axis=1)
-    right = np.minimum.accumulate(np.where(bad, n_cols, columns)[:, ::-1], axis=1)[:, ::-1]
-    return left, right
+    xp, n_cols = module_of(bad), bad.shape[-1]
+    columns = xp.arange(n_cols)
+    left = _highest_so_far(xp.where(bad, -1, columns))
+    mirrored = xp.where(bad, -1, n_cols - 1 - columns)[..., ::-1]
+    return left, n_cols - 1 - _highest_so_far(mirrored)[..., ::-1]
+
+
+def _highest_so_far(values: Any) -> Any:
+    """Return the running maximum along the last axis, which CuPy has not."""
+    xp = module_of(values)
+    if xp is np:
+        return np.maximum.accumulate(values, axis=-1)
+    far = 1
+    while far < values.shape[-1]:
+        highest = xp.maximum(values[..., far:], values[..., :-far])
+        values, far = xp.concatenate([values[..., :far], highest], axis=-1), 2 * far
+    return values
 
 
 def _apply(batch: Any, repair: _Repair, empty: float) -> None:

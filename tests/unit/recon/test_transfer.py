@@ -1,4 +1,4 @@
-"""Uploads and downloads wait for what they must, on a pretended GPU (see pretend_device)."""
+"""Uploads and downloads wait for what they must, on a pretended GPU and a real one."""
 
 import threading
 from types import SimpleNamespace
@@ -11,19 +11,13 @@ from tests.pretend_device import PretendDevice
 from tomopipe.recon.transfer import DeviceTransfer
 
 
-@pytest.fixture(autouse=True)
-def _pretended(monkeypatch):
-    pretend_cupy.install(monkeypatch)
-
-
 def _blocks(n=6):
     return [np.full((3, 2 if k < n - 1 else 1, 4), k, np.uint16) for k in range(n)]
 
 
 @pytest.mark.parametrize("in_parts", [False, True])
-def test_every_block_comes_back_computed(monkeypatch, in_parts):
+def test_every_block_comes_back_computed(monkeypatch, gpu, in_parts):
     """Copies are late: reading a buffer too early, or filling it too early, would be seen."""
-    gpu = PretendDevice()
     if in_parts:  # each frame by itself, by two threads
         monkeypatch.setattr("tomopipe.recon.transfer.PART_BYTES", 1)
     transfer = DeviceTransfer(gpu, threads=2)
@@ -41,10 +35,10 @@ def test_every_block_comes_back_computed(monkeypatch, in_parts):
     assert gpu.log.count("uploaded") == len(blocks) * (3 if in_parts else 1)
 
 
-def test_a_part_is_uploaded_while_the_next_one_is_staged(monkeypatch):
+def test_a_part_is_uploaded_while_the_next_one_is_staged(monkeypatch, gpu):
     """The second part's copy waits for the first part to be on its way."""
     monkeypatch.setattr("tomopipe.recon.transfer.PART_BYTES", 1)
-    gpu, begun, copyto = PretendDevice(), threading.Event(), np.copyto
+    begun, copyto = threading.Event(), np.copyto
     upload = gpu.upload
     gpu.upload = lambda *arrays: [upload(*arrays), begun.set()]
 
@@ -84,8 +78,9 @@ class _Logged:
 
 
 @pytest.mark.parametrize("staged", [True, False])
-def test_buffers_are_filled_again_only_when_their_block_has_been_read(staged):
+def test_buffers_are_filled_again_only_when_their_block_has_been_read(monkeypatch, staged):
     """Of two buffers the third block takes the first, on the GPU and, if staged, on the host."""
+    pretend_cupy.install(monkeypatch)
     log, gpu = [], PretendDevice()
     names = iter(["in", "work", "out"])
     gpu.stream = lambda: _Logged(next(names), log)
@@ -105,8 +100,7 @@ def test_buffers_are_filled_again_only_when_their_block_has_been_read(staged):
     assert log.count("host: in1") == staged
 
 
-def test_synchronizing_forgets_buffers_and_frees_memory():
-    gpu = PretendDevice()
+def test_synchronizing_forgets_buffers_and_frees_memory(gpu):
     transfer = DeviceTransfer(gpu)
     for block in _blocks(3):
         transfer.upload(block)
