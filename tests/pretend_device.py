@@ -4,17 +4,21 @@ The lines that run on CuPy run on the pretended one by CuPy's rules (`tests.pret
 fixtures `xp` and `gpu` of `tests/conftest.py` give both, the real one where there is one.
 """
 
+import fcntl
+import gc
 import sys
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 
 from tests import pretend_cupy
 from tests.pretend_cupy import OutOfMemoryError
+from tomopipe.recon import array, cuda
 from tomopipe.recon.array import CudaDevice, array_module, gpu_fault
 
 __all__ = [
-    "BOTH_ORDERS", "EVERY_MODULE", "REAL", "LoggedDevice", "OutOfMemoryError", "PretendDevice",
+    "BOTH_ORDERS", "EVERY_MODULE", "REAL", "LoggedDevice", "OutOfMemoryError", "PretendDevice", "Watch",
     "cupy_is", "in_place_of_cuda",
 ]  # fmt: skip
 
@@ -95,20 +99,53 @@ def cupy_is(monkeypatch, module):
 
 @contextmanager
 def in_place_of_cuda(monkeypatch, module, gpu):
-    """Let a module's `array_module` and `claimed_gpu` give a GPU."""
+    """Let `array_module`, a module's too, and `claimed_gpu` give a GPU, but for the device cpu."""
     if gpu.xp is pretend_cupy.XP:
         pretend_cupy.install(monkeypatch)
 
     @contextmanager
-    def claimed(xp):
+    def claimed(xp, wait=True):
         assert xp is gpu.xp
         gpu.use()
         yield gpu
 
-    monkeypatch.setattr(module, "array_module", lambda device: gpu.xp)
-    monkeypatch.setattr(module, "claimed_gpu", claimed)
+    def chosen(device):
+        return np if device == "cpu" else gpu.xp
+
+    monkeypatch.setattr(module, "array_module", chosen, raising=False)
+    monkeypatch.setattr(array, "array_module", chosen)
+    monkeypatch.setattr(array, "claimed_gpu", claimed)
     try:
         yield gpu
     finally:
         pretend_cupy.MEMORY.clear()
         pretend_cupy.use_device(0)
+
+
+class Watch:
+    """Notes for each batch whether its GPU was locked, and what lay there when it was let go."""
+
+    def __init__(self, monkeypatch, folder):
+        self.is_held, self.n_left = [], []
+        make, release, n_before = cuda.reconstruct_batch, CudaDevice.release, self._n_arrays()
+
+        def made(*args, **kwargs):
+            with open(next(folder.glob("tomopipe-gpu-*.lock"))) as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    self.is_held.append(False)
+                except BlockingIOError:
+                    self.is_held.append(True)
+            make(*args, **kwargs)
+
+        def released(gpu):
+            self.n_left.append(self._n_arrays() - n_before)
+            release(gpu)
+
+        monkeypatch.setattr("tempfile.tempdir", str(folder))
+        monkeypatch.setattr(cuda, "reconstruct_batch", made)
+        monkeypatch.setattr(CudaDevice, "release", released)
+
+    @staticmethod
+    def _n_arrays():
+        return sum(isinstance(item, pretend_cupy.DeviceArray) for item in gc.get_objects())

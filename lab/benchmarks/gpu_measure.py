@@ -26,7 +26,7 @@ from tomopipe.recon import cuda
 from tomopipe.recon.array import TOLERANCE, CudaDevice, array_module
 from tomopipe.recon.fbp import reconstruct, sweep_batches
 from tomopipe.recon.plan import BATCH_SIZE, make_plan
-from tomopipe.stream.memory import MemoryInputs, gpu_bytes, sweep_bytes
+from tomopipe.stream.memory import MemoryInputs, gpu_bytes
 
 N_COR = 101
 CHILD_S = 120  # that a forked process may take
@@ -113,7 +113,7 @@ def memory(n, n_angles):
     plan.cache.clear()
     gpu().release()
     pool = xp.get_default_memory_pool()
-    pool.set_limit(size=pool.total_bytes() + sweep_bytes(few, small, BATCH_SIZE, on_gpu=True) // 2)
+    pool.set_limit(size=pool.total_bytes() + cuda.sweep_bytes(few, small, BATCH_SIZE) // 2)
     try:
         slices = reconstruct(rows, plan, small / 2).get()
     finally:

@@ -18,7 +18,7 @@ from tomopipe.recon.fbp import sweep_batches
 from tomopipe.recon.plan import make_plan
 from tomopipe.steps import full_recon
 from tomopipe.stream import fit_options as _fit
-from tomopipe.stream.memory import Blocks, MemoryInputs, gpu_bytes, sweep_bytes
+from tomopipe.stream.memory import Blocks, MemoryInputs, gpu_bytes
 
 pytestmark = pytest.mark.slow
 
@@ -93,7 +93,7 @@ def test_a_sweep_takes_no_more_of_a_gpu_than_the_formula_says(
             sinogram = xp.ones((n_angles, n_cols), xp.float32)
             for _, images in sweep_batches(sinogram, plan, np.linspace(20, 40, 40)):
                 images.get()
-        formula = sweep_bytes(n_angles, n_cols, batch_size, on_gpu=True)
+        formula = cuda.sweep_bytes(n_angles, n_cols, batch_size)
         assert (0.1 if is_plain else 0.25) * formula < gpu.memory.peak_bytes < formula
 
 

@@ -20,7 +20,7 @@ from tomopipe.steps import full_recon
 from tomopipe.stream import fit_options as _fit
 from tomopipe.stream import recon_task as _task
 from tomopipe.stream import stream as _stream
-from tomopipe.stream.memory import Blocks, MemoryInputs, gpu_batch
+from tomopipe.stream.memory import Blocks, MemoryInputs, gpu_batch, gpu_bytes
 from tomopipe.volumes.volume_read import read_mid_planes
 
 pytestmark = pytest.mark.slow
@@ -125,7 +125,7 @@ def test_batches_shrink_after_an_out_of_memory(truth, monkeypatch, caplog, large
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected))
     lines = [r.args[0] for r in caplog.records if r.msg.startswith("out of memory: batches")]
     assert lines == batches
-    assert gpu.log.count("released") == len(lines)
+    assert gpu.log.count("released") == len(lines) + 1  # and at the end
 
 
 def _n_slices(shape):
@@ -200,6 +200,30 @@ def test_without_room_for_one_slice_the_error_is_raised(truth, monkeypatch, gpu)
         _volume(truth, "gpu", "cuda")
     assert out_of_memory(caught.value)
     assert [path.name for path in truth.path.parent.iterdir()] == ["s_1.h5"]
+
+
+@pytest.mark.parametrize(("share", "on_gpu"), [(0.99, False), (1.01, True)])
+def test_auto_takes_the_cpu_where_fewer_than_4_slices_fit(
+    truth, monkeypatch, caplog, share, on_gpu
+):
+    """A GPU that is asked for goes on with what fits."""
+    expected = _volume(truth, "cpu")
+    inputs = MemoryInputs(N_ANGLES, N_ROWS, N_COLS, itemsize=2)
+    free = int(share * gpu_bytes(inputs, 4) / 0.8)
+    with in_place_of_cuda(monkeypatch, full_recon, PretendDevice(free_bytes=free)) as gpu:
+        found = _volume(truth, "auto", "auto")
+        n_uploaded = gpu.log.count("uploaded")
+        assert gpu.log[-1] == "released"
+        _volume(truth, "cuda", "cuda")
+    assert n_uploaded == (6 if on_gpu else 0)
+    assert gpu.log.count("uploaded") - n_uploaded == (6 if on_gpu else 11)  # by 4, or by 2
+    if not on_gpu:
+        assert (found == expected).all()
+    lines = [record.getMessage() for record in caplog.records if "auto takes" in record.msg]
+    assert len(lines) == (not on_gpu)
+    if lines:
+        takes = f"{free / 1e9:.3g} GB of GPU 0000:00:00.0 are free, and 4 slices take"
+        assert takes in lines[0]
 
 
 @pytest.mark.parametrize("size", [512, 2048, 4096])
