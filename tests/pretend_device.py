@@ -18,8 +18,8 @@ from tomopipe.recon import array, cuda
 from tomopipe.recon.array import CudaDevice, array_module, gpu_fault
 
 __all__ = [
-    "BOTH_ORDERS", "EVERY_MODULE", "REAL", "LoggedDevice", "OutOfMemoryError", "PretendDevice", "Watch",
-    "cupy_is", "in_place_of_cuda",
+    "BOTH_ORDERS", "EVERY_MODULE", "REAL", "LoggedDevice", "OutOfMemoryError", "PretendDevice",
+    "Watch", "cupy_is", "in_place_of_cuda",
 ]  # fmt: skip
 
 REAL = pytest.param("real", marks=pytest.mark.gpu)

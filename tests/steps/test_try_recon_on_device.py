@@ -8,7 +8,7 @@ from tests import pretend_cupy
 from tests.out_of_memory import OUT_OF_MEMORY, Room
 from tests.phantoms import write_scan
 from tests.pretend_cupy import XP
-from tests.pretend_device import in_place_of_cuda
+from tests.pretend_device import PretendDevice, in_place_of_cuda
 from tests.step_calls import try_recon
 from tomopipe.errors import DeviceError, is_of_the_scan
 from tomopipe.prep.half_acquisition import HalfAcquisition

@@ -1,6 +1,7 @@
 """Uploads and downloads wait for what they must, on a pretended GPU and a real one."""
 
 import threading
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -77,27 +78,36 @@ class _Logged:
         pass
 
 
-@pytest.mark.parametrize("staged", [True, False])
-def test_buffers_are_filled_again_only_when_their_block_has_been_read(monkeypatch, staged):
-    """Of two buffers the third block takes the first, on the GPU and, if staged, on the host."""
+@pytest.mark.parametrize("way", ["staged", "read", "in place"])
+def test_buffers_are_filled_again_only_when_their_block_has_been_read(monkeypatch, way):
+    """Of two buffers the third block takes the first, on the GPU and, if filled, on the host."""
     pretend_cupy.install(monkeypatch)
     log, gpu = [], PretendDevice()
     names = iter(["in", "work", "out"])
     gpu.stream = lambda: _Logged(next(names), log)
     gpu.upload = lambda host, there: log.append(f"upload {host[0, 0, 0]}")
     gpu.download = lambda there, host: None
-    transfer = DeviceTransfer(gpu, staged=staged)
+    transfer = DeviceTransfer(gpu, staged=way != "in place")
+
+    def read(out, number):
+        log.append(f"read {number}")
+        out[...] = number
+
     for number in range(3):
-        uploaded = transfer.upload(np.full((1, 1, 4), number, np.uint16))
+        if way == "read":
+            uploaded = transfer.upload_read((1, 1, 4), np.uint16, partial(read, number=number))
+        else:
+            uploaded = transfer.upload(np.full((1, 1, 4), number, np.uint16))
         with transfer.computing(uploaded):
             log.append(f"compute {number}")
         transfer.download([gpu.xp.zeros((1, 4, 4), np.float32)])()
     third = log[log.index("compute 1") + 1 : log.index("compute 2")]
-    waits = ["in: work1", "host: in1"] if staged else ["in: work1"]
+    waits = ["in: work1"] if way == "in place" else ["in: work1", "host: in1"]
+    waits += ["read 2"] if way == "read" else []
     assert [line for line in third if not line.startswith(("out:", "host: out"))] == [
         *waits, "upload 2", "work: in3",
     ]  # fmt: skip
-    assert log.count("host: in1") == staged
+    assert log.count("host: in1") == (way != "in place")
 
 
 def test_synchronizing_forgets_buffers_and_frees_memory(gpu):

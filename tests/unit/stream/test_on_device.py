@@ -16,6 +16,7 @@ from tests.pretend_device import OutOfMemoryError, PretendDevice, in_place_of_cu
 from tests.step_calls import full_recon as volume_of
 from tomopipe.recon import cuda
 from tomopipe.recon.array import out_of_memory
+from tomopipe.scans.scan import Scan
 from tomopipe.steps import full_recon
 from tomopipe.stream import fit_options as _fit
 from tomopipe.stream import recon_task as _task
@@ -257,6 +258,33 @@ def test_a_gpu_corrects_rows_that_are_sent_once(truth, monkeypatch, options, cap
     n_used = sum(host.shape[1] for host in uploaded)
     assert n_used <= N_ROWS  # but for those that the range of whole numbers is taken from
     assert "CPU" not in caplog.text
+
+
+@pytest.mark.parametrize("options", [{}, {"corrections": EVERYTHING, "known": KNOWN}], ids=str)
+def test_rows_that_need_no_decoding_are_read_into_pinned_memory(tmp_path, monkeypatch, options):
+    """Those of a batch, each row once; values are those of the CPU to 1e-4 of the range."""
+    truth = write_scan(
+        tmp_path / "s_1.h5", n_rows=N_ROWS, n_cols=N_COLS, n_angles=N_ANGLES, phantom="rock",
+        cor_px=COR_PX, dtype=np.uint16, counts=20000, chunks=False,
+    )  # fmt: skip
+    expected = _volume(truth, "cpu", **options)
+    monkeypatch.setattr(_fit, "choose_blocks", lambda *_, **__: Blocks(4, 8))
+    gpu, pinned, n_read, read_rows = PretendDevice(), [], [], Scan.read_rows
+    new_pinned = gpu.pinned
+    gpu.pinned = lambda *args: pinned.append(new_pinned(*args)) or pinned[-1]
+
+    def read(scan, first, last, out=None):
+        if out is not None:  # not of those few that the edge slopes are measured in
+            assert any(out is memory for memory in pinned)
+            n_read.append(last - first)
+        return read_rows(scan, first, last, out)
+
+    with in_place_of_cuda(monkeypatch, full_recon, gpu):
+        monkeypatch.setattr(Scan, "read_rows", read)
+        found = _volume(truth, "gpu", "cuda", **options)
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected))
+    assert sum(n_read) == N_ROWS
+    assert options or n_read == [4, 4, 4, 4, 4, 1]
 
 
 @pytest.mark.gpu
