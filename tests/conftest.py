@@ -45,6 +45,12 @@ NEEDS = {
 }
 
 
+# What waits for SLURM first, what takes less than a second last: no worker is idle at the end.
+ORDER = (
+    "workflow/test_slurm",
+    *("workflow/", "faults/", "unit/executor/"),
+    *("browser/", "steps/", "lab/"),
+)
 # Each of their tests has a campaign of its own and takes seconds.
 APART = {
     "failures",
@@ -73,8 +79,10 @@ def _scope(nodeid: str) -> str:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object):
-    """Share the tests out by file, the largest first, and those of `APART` one by one."""
+    """Share the tests out by file, in their order, and those of `APART` one by one."""
     from xdist.scheduler import LoadScopeScheduling
+
+    config.option.loadscopereorder = False
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
@@ -90,8 +98,14 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return "\npytestmark = pytest.mark.slow\n" in collection_path.read_text("utf-8") or None
 
 
+def _rank(item: pytest.Item) -> int:
+    inside = item.nodeid.removeprefix("tests/")
+    return next((n for n, start in enumerate(ORDER) if inside.startswith(start)), len(ORDER))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what this machine cannot run; CI has all but a GPU, so there a skip is a failure."""
+    items.sort(key=_rank)
     present = {name: test() for name, (test, _) in NEEDS.items()}
     for item in items:
         for name, (_, reason) in NEEDS.items():
