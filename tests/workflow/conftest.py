@@ -24,6 +24,11 @@ HOME = Path(__file__).parents[2]
 # Of two series; the CORs lie within a few pixels of each other, as in a real series.
 CORS_PX = {"a_1": 48.5, "a_2": 49.0, "a_3": 49.5, "b_1": 45.0, "b_2": 45.5}
 SIZE = {"n_rows": 2, "n_cols": 96, "n_angles": 91}
+# where jobs with another home find the code that numba has compiled
+COMPILED = {
+    "NUMBA_CACHE_DIR": os.environ.get("NUMBA_CACHE_DIR")
+    or os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "tomopipe")
+}
 JOB_LINE = re.compile(r"^(?:local)?(?:rule|checkpoint) (\w+):$")
 
 

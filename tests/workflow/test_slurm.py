@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.workflow.conftest import (
+    COMPILED,
     CORS_PX,
     HOME,
     Run,
@@ -31,7 +32,8 @@ pytestmark = pytest.mark.slurm
 @pytest.fixture
 def cluster(tmp_path) -> dict[str, str]:
     """An environment whose home has no profile of anybody."""
-    return {"HOME": str(tmp_path / "home"), "XDG_CONFIG_HOME": str(tmp_path / "home" / ".config")}
+    home = {"HOME": str(tmp_path / "home"), "XDG_CONFIG_HOME": str(tmp_path / "home" / ".config")}
+    return home | COMPILED
 
 
 def init(campaign: Path, environment: dict[str, str], *, apart: bool = False) -> None:

@@ -64,7 +64,7 @@ def call(clone: Path, folder: Path, *arguments: str) -> Run:
     paths = [str(clone), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
         [sys.executable, *arguments],
-        env=os.environ | home | host | {"PYTHONPATH": os.pathsep.join(paths)},
+        env=os.environ | home | host | conftest.COMPILED | {"PYTHONPATH": os.pathsep.join(paths)},
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
