@@ -71,8 +71,6 @@ def _scope(nodeid: str) -> str:
     folder, _, name = file.removesuffix(".py").rpartition("/test_")
     if folder.endswith("workflow") and name in APART:
         return nodeid
-    if name == "faults":  # the steps that compute longest apart
-        return f"{file} {'[full_recon]' in nodeid or '[stitch]' in nodeid}"
     # one of them holds all nodes of the cluster
     return "slurm" if name.startswith("slurm") else file
 
