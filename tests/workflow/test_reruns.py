@@ -170,9 +170,6 @@ def test_the_last_row_is_not_the_second_one(tmp_path):
     assert json.loads(sweep.read_text())["rows"] == [8]
     configure(made, "try_recon", row=1)
     assert {"try_recon:a_1", "predict_cor:a_1"} <= plan(made)[1]
-    assert {"try_recon:a_1", "predict_cor:a_1"} <= snakemake(made).jobs
-    assert json.loads(sweep.read_text())["rows"] == [1]
-    assert snakemake(made).jobs == frozenset()
 
 
 @pytest.mark.engine
@@ -181,14 +178,6 @@ def test_predict_cor_option(campaign):
     # each prediction.json states its options, and so is another file for the report
     jobs = {*jobs_of("predict_cor"), "fix_cor:a", "fix_cor:b", "resolve_cor", "report"}
     expect(campaign, jobs, pending=True)
-
-
-def test_correction(campaign):
-    """Of values: predictions come out as they were, as their finders see the plain rows."""
-    configure(campaign, "preprocess", stripes={"method": "sorting"})
-    every = ("try_recon", "predict_cor", "full_recon", "export_stack")
-    expected = set().union(*(jobs_of(rule) for rule in every))
-    expect(campaign, {*expected, "fix_cor:a", "fix_cor:b", "resolve_cor", *TAIL}, pending=True)
 
 
 def test_options_without_effect_on_what_others_read(campaign):
