@@ -106,6 +106,8 @@ def test_tomopipe_run_starts_nothing_on_a_disk_that_check_calls_too_small(
     assert not volume.exists()
     assert files.sweep("a_2").exists() != is_first
     assert not list(files.failure("full_recon", "a_2").parent.glob("*"))
+    if is_first:
+        return
     status, text = tomopipe(campaign, "run", "--force", *CORES, environment=environment)
     assert (status, lack.findall(text)) == (0, checked), text
     assert volume.exists()
