@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from tomopipe.campaign.files import SIDECAR
 from tomopipe.campaign.results import read_json
-from tomopipe.cor.cor_value import format_cor, parse_cor, shown
+from tomopipe.cor.cor_value import CorText, format_cor, shown
 from tomopipe.errors import TomopipeError, saying
 from tomopipe.groups import grouped
 from tomopipe.retired import RETIRED
@@ -78,14 +78,15 @@ def _add_sidecar(path: Path, result: FileCors, *, predicted: bool) -> None:
     if not isinstance(scan, str) or not isinstance(source, str):
         result.passed_over[str(path)] = f"no sidecar of tomopipe: {path}"
         return
-    name, text = f"{path.parent}/{scan}", value if isinstance(value, str) else json.dumps(value)
+    name = f"{path.parent}/{scan}"
+    cor = CorText(value if isinstance(value, str) else json.dumps(value))
     is_predicted = source in ("ai", "auto")
     if source != "manual" and not (is_predicted and predicted):
         result.passed_over[name] = _PREDICTED if is_predicted else _FILLED
-    elif (cor_px := parse_cor(text)) is None:
-        result.junk[name] = shown(text)
+    elif cor.px is None:
+        result.junk[name] = shown(cor.text)
     else:
-        result.cors[name] = cor_px
+        result.cors[name] = cor.px
 
 
 def what_is_wrong(junk: Mapping[str, str]) -> str:
@@ -247,14 +248,13 @@ def _bare(path: str) -> str:
 def _parsed(entries: list[tuple[str, str]]) -> Entries:
     cors: dict[str, float] = {}
     junk: dict[str, str] = {}
-    for name, text in entries:
-        if not text.strip() or name in junk:
+    for name, cor in ((name, CorText(text)) for name, text in entries):
+        if not cor.text.strip() or name in junk:
             continue
-        cor_px = parse_cor(text)
-        if cor_px is None:
-            junk[name] = shown(text)
-        elif cors.setdefault(name, cor_px) != cor_px:
-            junk[name] = f"{shown(text)} (second value)"
+        if cor.px is None:
+            junk[name] = shown(cor.text)
+        elif cors.setdefault(name, cor.px) != cor.px:
+            junk[name] = f"{shown(cor.text)} (second value)"
     return Entries({name: cor_px for name, cor_px in cors.items() if name not in junk}, junk)
 
 

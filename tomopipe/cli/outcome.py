@@ -38,7 +38,7 @@ def show(campaign: Campaign, *, is_whole: bool) -> None:
     screen = console()
     records = collect_scans(campaign, volumes=not is_whole, why=why_again(campaign))
     cells = {
-        scan.name: {"select": scan.select, "cor_px": scan.manual}
+        scan.name: {"select": scan.select, "cor_px": scan.manual.text}
         for scan in campaign.scans.values()
     }
     entries = queue_entries(records, cells, campaign.scans)

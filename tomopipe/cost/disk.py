@@ -10,7 +10,6 @@ from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
 from tomopipe.campaign.relion_set import stack_shape
 from tomopipe.campaign.results import read_cor_json
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
-from tomopipe.cor.cor_value import parse_cor
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.paths import existing_folder
 from tomopipe.prep.half_acquisition import FACTOR, is_half_acquisition
@@ -122,7 +121,7 @@ def known_cors(campaign: Campaign) -> dict[str, float]:
     with suppress(TomopipeError):  # a damaged table is made again
         resolved = read_cor_json(path) if path.is_file() else {}
     known = {scan: float(entry["cor_px"]) for scan, entry in resolved.items()}
-    manual = {name: parse_cor(scan.manual) for name, scan in campaign.scans.items()}
+    manual = {name: scan.manual.px for name, scan in campaign.scans.items()}
     return known | {name: cor_px for name, cor_px in manual.items() if cor_px is not None}
 
 

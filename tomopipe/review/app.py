@@ -26,7 +26,7 @@ from tomopipe.campaign.files import converted
 from tomopipe.campaign.table import table_sha256
 from tomopipe.commands.conversion import find_volumes
 from tomopipe.commands.status import as_record, read_status
-from tomopipe.cor.cor_value import is_valid, off_detector, parse_cor
+from tomopipe.cor.cor_value import CorText, is_valid, off_detector
 from tomopipe.errors import TomopipeError
 from tomopipe.report.render import script_hash
 from tomopipe.review.grey16 import USUAL_PERCENT, Grey, scaled16
@@ -253,11 +253,10 @@ def _whole(request: Request, name: str) -> int:
 
 def _scan_and_any_cor(request: Request, store: Store) -> tuple[str, float]:
     """Read a scan, and a COR that may be off its detector."""
-    scan, text = _scan(request, store), _query(request, "cor")
-    cor_px = parse_cor(text)
-    if cor_px is None:
-        raise TomopipeError(f"{scan}: expected a COR such as 1024.50, got {text[:40]!r}.")
-    return scan, cor_px
+    scan, cor = _scan(request, store), CorText(_query(request, "cor"))
+    if cor.px is None:
+        raise TomopipeError(f"{scan}: expected a COR such as 1024.50, got {cor.text[:40]!r}.")
+    return scan, cor.px
 
 
 def _scan_and_cor(request: Request, store: Store) -> tuple[str, float]:
@@ -276,7 +275,7 @@ def _scan_and_cor(request: Request, store: Store) -> tuple[str, float]:
 
 def _strip(request: Request, store: Store) -> Grey:
     scan, cor_px = _scan_and_cor(request, store)
-    step_px = parse_cor(_query(request, "step"))
+    step_px = CorText(_query(request, "step")).px
     if step_px is None or step_px <= 0:
         raise TomopipeError(f"{scan}: expected a step above 0 px.")
     given = "y" in request.query_params
@@ -293,13 +292,12 @@ def _plane(request: Request, store: Store) -> Grey:
 
 
 def _trial(request: Request, store: Store) -> dict[str, Any]:
-    text = _query(request, "max_delta_px")
-    max_delta_px = parse_cor(text)
-    if max_delta_px is None:
-        raise TomopipeError(f"max_delta_px: expected a number, got {text!r}.")
+    max_delta = CorText(_query(request, "max_delta_px"))
+    if max_delta.px is None:
+        raise TomopipeError(f"max_delta_px: expected a number, got {max_delta.text!r}.")
     protect_manual = _query(request, "protect_manual") == "true"
     key = _query(request, "series")
-    return store.trial(key, max_delta_px=max_delta_px, protect_manual=protect_manual)
+    return store.trial(key, max_delta_px=max_delta.px, protect_manual=protect_manual)
 
 
 _Read = Callable[[Request, Store], Grey | bytes | dict[str, Any]]

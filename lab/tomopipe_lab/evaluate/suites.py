@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.cor_files import match, read_entries, what_is_wrong
 from tomopipe.campaign.files import ROWS, SWEEP
-from tomopipe.cor.cor_value import parse_cor
 from tomopipe.cor.rows_file import read_rows
 from tomopipe.errors import TomopipeError
 from tomopipe_lab.suite import CONDITIONS, NULLS, OUTSIDE_GRID, Case, case_name, make_case
@@ -132,7 +131,7 @@ def _known(campaign: Campaign, truth: Path | None) -> Mapping[str, float]:
         if junk:
             raise TomopipeError(f"{truth}: {what_is_wrong(junk)}")
         return match(cors, {s.name: s.abspath for s in campaign.scans.values()}).matched
-    cells = {scan.name: parse_cor(scan.manual) for scan in campaign.scans.values()}
+    cells = {scan.name: scan.manual.px for scan in campaign.scans.values()}
     return {name: cor_px for name, cor_px in cells.items() if cor_px is not None}
 
 
