@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tomopipe.campaign.failures import Failure, Stat, read_failures
 from tomopipe.campaign.files import CONFIG, LOGS, SIDECAR, TABLE, Files, Logs
-from tomopipe.campaign.lock import complete_files, is_watched
+from tomopipe.campaign.lock import complete_files, has_watcher
 from tomopipe.campaign.raw_files import CampaignScan, find_scans, folders, missing_folders
 from tomopipe.campaign.results import INVENTORY_COLUMNS, read_center
 from tomopipe.campaign.series import encode_series
@@ -341,7 +341,7 @@ def make_campaign(
         raise TomopipeError(
             f"{table}: {', '.join(repeated)} stands there more than once. Keep one row per scan."
         )
-    if taken is None and not is_watched(directory):  # a named scan may not have arrived yet
+    if taken is None and not has_watcher(directory):  # a named scan may not have arrived yet
         files = Files(directory / config.campaign.results)
         for fault in _unmatched_overrides(config, result, files)[0]:
             raise TomopipeError(f"{source}: {fault}")
