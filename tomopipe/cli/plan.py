@@ -15,7 +15,7 @@ from tomopipe.campaign.state import why_not_selected
 from tomopipe.cli.options import CampaignOption, ConfigFile, Directory, DryRun
 from tomopipe.cli.terminal import console, folding_table
 from tomopipe.commands.next_run import Plan, as_records, folded, gathered, make_plan
-from tomopipe.cost.disk import shown_size
+from tomopipe.cost import shown_size
 from tomopipe.errors import TomopipeError
 
 

@@ -13,8 +13,7 @@ from tomopipe.cor.angle_order import rows_at
 from tomopipe.cor.answer import refine_peak
 from tomopipe.cor.clean_rows import Image, bin_columns
 from tomopipe.cor.mass import mass_and_centre, subtract_air
-from tomopipe.cor.prepared import Prepared
-from tomopipe.cor.projection_match import Floats, match
+from tomopipe.cor.prepared import Floats, Prepared, match
 from tomopipe.geometry import bin_cor
 
 _MAX_ROWS = 3

@@ -80,7 +80,7 @@ def _check_volume(
     if n_cols < full.binning:
         raise ScanError(f"full_recon.binning: {full.binning} is more than the {n_cols} columns")
     if full.crop_x != "all" or full.crop_y != "all":
-        from tomopipe.cost.disk import slice_cols
+        from tomopipe.cost import slice_cols
 
         n_voxels = slice_cols(campaign, row, cor_px, is_most=True)
         for key, crop in (("crop_x", full.crop_x), ("crop_y", full.crop_y)):

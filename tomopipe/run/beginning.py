@@ -171,7 +171,7 @@ def check_disk(campaign: Campaign) -> None:
     """
     if not os.environ.get(run_folder.VARIABLE):
         return
-    from tomopipe.cost.disk import disk_refusal  # slow to load
+    from tomopipe.cost import disk_refusal  # slow to load
 
     lines = disk_refusal(campaign)
     for line in lines:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.cor.ai.confidence import confidence_features
+from tomopipe.cor.ai.finder import confidence_features
 from tomopipe.cor.ai.inputs import NetworkOutput
 from tomopipe.cor.ai.refinement import Refinement, combined_px, refine_near
 from tomopipe.storage.atomic import write_json
@@ -31,7 +31,7 @@ class Choice:
     error_px : float
         Its distance from the truth; infinite where there is none.
     confidence_features : ndarray of float64
-        Of `tomopipe.cor.ai.confidence.confidence_features`.
+        Of `tomopipe.cor.ai.finder.confidence_features`.
     """
 
     cor_px: float

@@ -1,7 +1,7 @@
 """Method `ai`: the network chooses among all evidence, classical methods refine.
 
 The evidence is registration [1]_, the double wedge [2]_, the sharpness of slices [3]_ and the
-centre of mass [4]_.
+centre of mass [4]_. The confidence is the calibrated probability that the COR is right within 1 px.
 
 References
 ----------
@@ -16,16 +16,100 @@ References
 """
 
 import os
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.cor.ai.confidence import calibrated_confidence, confidence_features
 from tomopipe.cor.ai.inputs import RECIPE, Inputs, NetworkOutput, make_inputs
 from tomopipe.cor.ai.network import load_model, predict
-from tomopipe.cor.ai.refinement import combined_px, refine_near
+from tomopipe.cor.ai.refinement import NEAR, Refinement, combined_px, refine_near
 from tomopipe.cor.answer import AMBIGUOUS_BELOW, NO_SAMPLE, Answer, make_answer, nothing
 from tomopipe.cor.curves import Curves
+
+FEATURES = (
+    "share",  # log-odds of the position, its neighbours included
+    "margin",  # logit above the second peak
+    "none",  # log-odds of "none of these"
+    "spread",  # log of the spread, unbinned px
+    "votes",  # refined kinds within a binned pixel of the COR
+    "agree",  # share of the refined kinds within 0.5 px of it
+    "scatter",  # log of their median distance from it, unbinned px
+    "moved",  # log of the distance from the chosen position to the COR, in samples
+    "total",  # sum of all evidence there
+    "kinds",  # share of the kinds with a signal whose best position it is
+    "valid",  # share of the kinds with a signal
+    "rotates",  # gain of the match 180 degrees apart over that at other angles
+    "stays",  # share of those others that match as well
+    "turning",  # share of the variation that rotates with a sample
+)
+_TURNING = [name for name, *_ in RECIPE.scalars].index("turning")
+_ROTATION = 1.5, 0.1  # of scans over less than 180 degrees, where it is not known
+
+
+def confidence_features(
+    inputs: Inputs, output: NetworkOutput, refinement: Refinement
+) -> NDArray[np.float64]:
+    """Features from which the confidence is computed, in the order of `FEATURES`."""
+    index, score = output.index, output.score
+    step_px = float(inputs.cor_px[1] - inputs.cor_px[0])
+    low, high = max(0, index - NEAR), index + NEAR + 1
+    share = float(output.share[low:high].sum())
+    elsewhere = np.concatenate([score[:low], score[high:]])
+    margin = float(score[index] - max(elsewhere.max(initial=-30.0), 0.0))
+    cor_px = combined_px(inputs, output, refinement)
+    away = np.abs(np.array(list(refinement.all_px.values())) - cor_px)
+    valid, best = _kinds(inputs)
+    rotation = refinement.rotation
+    known = rotation is not None and np.isfinite(rotation).all()
+    rotates, stays = rotation if rotation is not None and known else _ROTATION
+    return np.array(
+        [
+            _log_odds(share),
+            np.clip(margin, -30.0, 30.0),
+            _log_odds(output.none),
+            np.log(output.spread_px),
+            float(np.sum(away <= 2.0 * step_px)),
+            float(np.mean(away <= 0.5)) if away.size else 0.0,
+            np.log(0.05 + (float(np.median(away)) if len(away) > 1 else 1.0)),
+            np.log(0.1 + abs(cor_px - float(inputs.cor_px[index])) / step_px),
+            float(inputs.grid[-5, low:high].max()),
+            float(np.mean(np.abs(best[valid] - index) <= NEAR)) if valid.any() else 0.0,
+            float(valid.mean()),
+            float(np.clip(rotates, 0.0, 3.0)),
+            float(np.clip(stays, 0.0, 1.0)),
+            float(inputs.scan[_TURNING]),
+        ]
+    )
+
+
+def calibrated_confidence(calibration: dict[str, Any], values: NDArray[np.float64]) -> float:
+    """Map `confidence_features` (n_features,) to the confidence that the COR is right within 1 px.
+
+    `calibration` is that of the model card: `middle`, `unit`, `weight` of each feature, `bias`, and
+    the knots `logit` and `confidence` of a rising line.
+    """
+    knots = np.array(calibration["logit"]), np.array(calibration["confidence"])
+    return float(np.interp(logit(calibration, values), *knots))
+
+
+def logit(calibration: dict[str, Any], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the weighted sum of features, shape (...,) of (..., n_features)."""
+    middle, unit, weight = (np.array(calibration[key]) for key in ("middle", "unit", "weight"))
+    scaled = np.clip((values - middle) / unit, -4.0, 4.0)
+    return np.asarray(scaled @ weight + calibration["bias"])
+
+
+def _kinds(inputs: Inputs) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
+    """Which kinds have a signal, and the best position of each."""
+    kinds = inputs.grid[:-5].reshape(-1, 5, inputs.grid.shape[1])
+    return kinds[:, 4, 0] > 0, np.argmax(kinds[:, 1], axis=1)
+
+
+def _log_odds(share: float) -> float:
+    share = float(np.clip(share, 1e-6, 1 - 1e-6))
+    return float(np.log(share / (1 - share)))
+
 
 METHOD = "ai"
 _NONE = 0.97  # probability of "none of these" above which a scan is flat
