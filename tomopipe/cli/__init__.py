@@ -27,7 +27,7 @@ _COMMANDS = {
     "plan": ("plan", "plan", _DAILY),
     "run": ("run", "run", _DAILY),
     "stop": ("run", "stop", _DAILY),
-    "status": ("status", "status", _DAILY),
+    "status": ("plan", "status", _DAILY),
     "review": ("pages", "review", _PAGES),
     "cor": ("cor", "app", _PAGES),
     "sweep": ("pages", "sweep", _PAGES),
