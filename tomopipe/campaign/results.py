@@ -6,7 +6,7 @@ written whole, but may have been cut or edited since.
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -153,25 +153,6 @@ def center_by_hand(center_txt: str | os.PathLike[str], predicted_px: float | Non
 def read_fixes(paths: Iterable[str | os.PathLike[str]]) -> dict[str, Fix]:
     """Read the tables of fix_cor, by scan."""
     return parse_fixes(row for path in paths for row in read_tsv(path, FIX_COLUMNS))
-
-
-def read_inventory_tsv(
-    path: str | os.PathLike[str], columns: Sequence[str] = INVENTORY_COLUMNS
-) -> list[dict[str, str]]:
-    """Read inventory.tsv, as texts; it must have these columns.
-
-    Raises TomopipeError if the file cannot be read, was cut, or a cell of `keep` or of a size is
-    invalid.
-    """
-    rows = read_tsv(path, columns)
-    for row in rows:
-        if row.get("keep", "true") not in ("true", "false"):
-            raise _fault(path, f"keep of {row['scan']}: expected true or false", row["keep"])
-        for name in ("n_angles", "n_rows", "n_cols"):
-            text = row.get(name, "")
-            if text and not (text.isascii() and text.isdecimal()):
-                raise _fault(path, f"{name} of {row['scan']}: expected a whole number", text)
-    return rows
 
 
 def read_json(path: str | os.PathLike[str], expected: str) -> dict[str, Any]:

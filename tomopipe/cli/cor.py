@@ -15,7 +15,13 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from tomopipe.campaign.campaign import Campaign, load_campaign, refuse_unknown
+from tomopipe.campaign.campaign import (
+    Campaign,
+    InventoryRows,
+    load_campaign,
+    read_inventory,
+    refuse_unknown,
+)
 from tomopipe.campaign.cor_files import (
     Match,
     match,
@@ -25,7 +31,7 @@ from tomopipe.campaign.cor_files import (
     what_is_wrong,
 )
 from tomopipe.campaign.files import BEFORE_IMPORT, SIDECAR
-from tomopipe.campaign.results import read_cor_json, read_inventory_tsv
+from tomopipe.campaign.results import read_cor_json
 from tomopipe.campaign.state import State, not_selected, why_not_selected
 from tomopipe.campaign.table import checked_cor, edit_table
 from tomopipe.cli.options import CampaignCommand, CampaignOption, ConfigFile, Directory, DryRun
@@ -121,7 +127,7 @@ def set_cor(
     cells = {}
     if clear or value is not None:
         cor = CorText((value or "").strip())
-        inventory = _inventory(campaign) if cor.text else []
+        inventory = _inventory(campaign) if cor.text else {}
         n_cols = _widths(campaign, inventory, [scan]).get(scan) if cor.px else None
         cells["cor_px"] = checked_cor(scan, cor, n_cols) if cor.text else ""
     if note is not None:
@@ -132,10 +138,9 @@ def set_cor(
     else:
         changed = edit_table(campaign.table_path, {scan: cells})
         typer.echo(f"{scan}: {changes}" + ("" if changed else " (as it was)"))
-    if cells.get("cor_px"):
-        row = next((row for row in inventory if row["scan"] == scan), None)
-        if why := why_not_selected(campaign.scans[scan].select, row):
-            typer.echo(f"It has no effect while the scan is not selected: {why}")
+    why = cells.get("cor_px") and why_not_selected(campaign.scans[scan].select, inventory.get(scan))
+    if why:
+        typer.echo(f"It has no effect while the scan is not selected: {why}")
 
 
 @app.command("import", cls=CampaignCommand)
@@ -293,16 +298,15 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 2)
 
 
-def _inventory(campaign: Campaign) -> list[dict[str, str]]:
+def _inventory(campaign: Campaign) -> InventoryRows:
     path = campaign.files.inventory
-    return read_inventory_tsv(path, ("scan", "n_cols", "keep")) if path.is_file() else []
+    return read_inventory(path) if path.is_file() else {}
 
 
-def _widths(
-    campaign: Campaign, inventory: Iterable[Mapping[str, str]], scans: Iterable[str]
-) -> dict[str, int]:
+def _widths(campaign: Campaign, inventory: InventoryRows, scans: Iterable[str]) -> dict[str, int]:
     """Return n_cols of the scans: of the inventory, of others that can be read of the raw file."""
-    known = {row["scan"]: int(row["n_cols"]) for row in inventory if row["n_cols"]}
+    cells = {scan: row["n_cols"] for scan, row in inventory.items()}
+    known = {scan: int(cell) for scan, cell in cells.items() if cell.isdecimal()}
     with chdir(campaign.directory):  # the paths in the config are relative to it
         for scan in set(scans) - set(known):
             with suppress(ScanError):  # the run will tell
