@@ -125,11 +125,11 @@ class Campaign:
         """Tell whether a file that raw files link to has changed since the inventory."""
         from tomopipe.scans.raw_state import link_state
 
-        seen: dict[str, list[int] | None] = {}
+        states: dict[str, list[int] | None] = {}
         columns = ("linked", "also_read")
         for text in {row.get(name) or "{}" for row in inventory.values() for name in columns}:
-            seen |= json.loads(text)
-        return any(link_state(self.directory / path) != was for path, was in seen.items())
+            states |= json.loads(text)
+        return any(link_state(self.directory / path) != was for path, was in states.items())
 
     @cached_property
     def shared_files(self) -> list[str]:
@@ -211,8 +211,10 @@ class Campaign:
         from tomopipe.prep.recipe import USUAL, expected_halo
 
         result = {name: float(row[name]) for name in USUAL if row.get(name)}
-        known = result | self.config.input.model_dump(exclude_defaults=True)
-        return expected_halo(self.config.preprocess, int(row["n_rows"]), int(row["n_cols"]), known)
+        numbers = result | self.config.input.model_dump(exclude_defaults=True)
+        return expected_halo(
+            self.config.preprocess, int(row["n_rows"]), int(row["n_cols"]), numbers
+        )
 
     def donors(
         self, series: str, inventory: InventoryRows, replaced: Collection[str] = ()
@@ -221,7 +223,7 @@ class Campaign:
 
         The prediction of a scan whose raw file was replaced since does not count.
         """
-        known: dict[str, float] = {}
+        cors_px: dict[str, float] = {}
         for scan in self._not_selected:
             name, row = scan.name, inventory.get(scan.name, {})
             if scan.series != series or row.get("keep") != "true":
@@ -230,8 +232,8 @@ class Campaign:
             if cor_px is None and name not in replaced and path.is_file():
                 cor_px = read_center(path).px_on(int(row["n_cols"]))
             if cor_px is not None:
-                known[name] = cor_px
-        return known
+                cors_px[name] = cor_px
+        return cors_px
 
     @cached_property
     def _not_selected(self) -> list[CampaignScan]:

@@ -273,9 +273,9 @@ def _other_entries(campaign: Campaign, cors: Mapping[str, float], others: list[s
 
 def _records(campaign: Campaign, reader: Reader) -> Iterator[ScanRecord]:
     """Yield the scans of a campaign; without an entry in cor.json with the COR of fix_cor."""
-    known = {(scan.name, scan.path) for scan in campaign.scans.values()}
+    names = {(scan.name, scan.path) for scan in campaign.scans.values()}
     for scan in collect_scans(campaign, reader):
-        if (scan.name, scan.path) in known:
+        if (scan.name, scan.path) in names:
             fix = None if scan.source else scan.fix
             yield replace(scan, cor_px=fix.after_px, source=fix.source) if fix else scan
 
@@ -306,12 +306,12 @@ def _inventory(campaign: Campaign) -> InventoryRows:
 def _widths(campaign: Campaign, inventory: InventoryRows, scans: Iterable[str]) -> dict[str, int]:
     """Return n_cols of the scans: of the inventory, of others that can be read of the raw file."""
     cells = {scan: row["n_cols"] for scan, row in inventory.items()}
-    known = {scan: int(cell) for scan, cell in cells.items() if cell.isdecimal()}
+    n_cols = {scan: int(cell) for scan, cell in cells.items() if cell.isdecimal()}
     with chdir(campaign.directory):  # the paths in the config are relative to it
-        for scan in set(scans) - set(known):
+        for scan in set(scans) - set(n_cols):
             with suppress(ScanError):  # the run will tell
-                known[scan] = campaign.raw_scan(scan).metadata().n_cols
-    return known
+                n_cols[scan] = campaign.raw_scan(scan).metadata().n_cols
+    return n_cols
 
 
 def _equal(campaign: Campaign, cors: Mapping[str, str]) -> list[str]:

@@ -115,8 +115,8 @@ def _check_table(campaign: Campaign, findings: Findings) -> None:
 
 def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:
     texts: list[tuple[str, str]] = []  # warnings, each with a scan
-    known = (scan for scan in rows if scan in campaign.scans)
-    for name, scans in grouped((campaign.scans[scan].series, scan) for scan in known).items():
+    names = (scan for scan in rows if scan in campaign.scans)
+    for name, scans in grouped((campaign.scans[scan].series, scan) for scan in names).items():
         shapes = {
             f"{rows[s]['n_angles']} x {rows[s]['n_rows']} x {rows[s]['n_cols']}"
             for s in scans

@@ -173,8 +173,8 @@ def confidence_features(
     away = np.abs(np.array(list(refinement.all_px.values())) - cor_px)
     valid, best = _kinds(inputs)
     rotation = refinement.rotation
-    known = rotation is not None and np.isfinite(rotation).all()
-    rotates, stays = rotation if rotation is not None and known else _ROTATION
+    is_known = rotation is not None and np.isfinite(rotation).all()
+    rotates, stays = rotation if rotation is not None and is_known else _ROTATION
     return np.array(
         [
             _log_odds(share),
