@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -19,7 +18,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import converted
@@ -37,12 +37,6 @@ from tomopipe.review.store import FRESH_S, Store
 from tomopipe.review.table_edits import checked_cells, decide, stamp_now
 from tomopipe.volumes.volume_read import PLANES, Volume, open_volume
 
-_TYPES = {
-    ".html": "text/html",
-    ".css": "text/css",
-    ".js": "text/javascript",
-    ".svg": "image/svg+xml",
-}
 # others may write into the results: in reports only our own script is allowed
 _REPORT_HEADERS = {
     "content-security-policy": "default-src 'none'; img-src 'self' data:; "
@@ -88,7 +82,7 @@ def make_app(
         Route("/zarr/{token}/{name}.zarr/{below:path}", api.zarr),
         Route("/report/{below:path}", api.report),
         Route("/api/decide", api.decide, methods=["POST"]),
-        *_static_routes(),
+        Mount("/", StaticFiles(packages=[("tomopipe.review", "static")], html=True)),
     ]
     guard = Middleware(
         Guard, keys=keys, allow_hosts=tuple(allow_hosts), allow_origin=allow_origin, prefix=prefix
@@ -198,26 +192,6 @@ class _Api:
     def _checked(self, decision: _Decision) -> dict[str, str]:
         scan, shape = decision.scan, self.store.scan(decision.scan).shape
         return checked_cells(scan, decision.cells, shape[2] if shape else None, undo=decision.undo)
-
-
-def _static_routes() -> list[Route]:
-    """Return a route for each file of the page: a fixed list, so that no path leaves the folder."""
-    folder = resources.files("tomopipe.review") / "static"
-    routes = []
-    for file in folder.iterdir():
-        end = file.name[file.name.rfind(".") :]
-        if end in _TYPES:
-            place = "/" if file.name == "index.html" else f"/{file.name}"
-            routes.append(Route(place, _sender(file.read_bytes(), _TYPES[end])))
-    return routes
-
-
-def _sender(content: bytes, media_type: str) -> Callable[[Request], Response]:
-    # not cached: after an update old code must not get new answers
-    def send(_: Request) -> Response:
-        return Response(content, media_type=media_type, headers={"cache-control": "no-cache"})
-
-    return send
 
 
 def _refused(_: Request, error: Exception) -> Response:
