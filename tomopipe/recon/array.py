@@ -180,6 +180,11 @@ def free_memory(xp: ModuleType) -> None:
         xp.get_default_pinned_memory_pool().free_all_blocks()
 
 
+def pinned_bytes(n_bytes: int) -> int:
+    """Return what CuPy's pool takes of the host for pinned memory: a power of two, from 512 on."""
+    return 1 << max((n_bytes - 1).bit_length(), 9) if n_bytes else 0
+
+
 class CudaDevice:
     """One device with memory of its own."""
 
@@ -197,7 +202,7 @@ class CudaDevice:
         return self.xp.cuda.Stream(non_blocking=True)
 
     def pinned(self, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-        """Return pinned memory; CuPy keeps what is dropped for the next call."""
+        """Return pinned memory, of `pinned_bytes`; CuPy keeps what is dropped for the next call."""
         if 0 in shape:
             return np.empty(shape, dtype)
         return np.asarray(importlib.import_module("cupyx").empty_pinned(shape, dtype))

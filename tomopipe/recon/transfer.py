@@ -64,7 +64,7 @@ class DeviceTransfer:
             ):
                 if slot.used is not None:
                     slot.used.synchronize()  # before its memory is freed
-                slot.on_device = None
+                slot.on_device, slot.host = None, _Slot().host
                 slot.on_device = self.gpu.empty(raw.shape, raw.dtype)
                 slot.host = self.gpu.pinned(raw.shape, raw.dtype) if self._staged else raw
             elif slot.used is not None:
