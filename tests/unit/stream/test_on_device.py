@@ -175,10 +175,10 @@ def test_whatever_says_that_memory_ran_out_each_slice_is_written_once(
     run, written = full_recon.run, []
 
     def run_and_note(task, source, blocks, put):
-        def note(first, slices):
+        def note(first, slices, *others):
             room.most = 2
             written.extend(range(first, first + len(slices.slices)))
-            put(first, slices)
+            put(first, slices, *others)
 
         run(task, source, blocks, note)
 
