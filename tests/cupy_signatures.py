@@ -44,6 +44,8 @@ def _parameters(function):
         text = str(inspect.signature(function))
     except ValueError:  # compiled: the first line of its docstring
         text = function.__doc__.splitlines()[0].replace("\\", "")
+        if "(" not in text:  # a class, of whose maker it is that of its own docstring
+            text = function.__init__.__doc__.splitlines()[0].replace("(self, ", "(")
     text = re.search(r"\((.*)\)", text.partition(" -> ")[0])[1]
     text = re.sub(r": '[^']*'", "", text)
     text = re.sub(r" ?= ?(\([^)]*\)|[^,]*)", "=...", text)

@@ -3,7 +3,9 @@
 Arrays of the host and of the GPU do not mix without an explicit copy, arrays of one device are
 not used while another one is current, NumPy's functions do not take arrays of a GPU, kernels get
 contiguous arrays, copies are late, and each call must fit CuPy's own signature: what is missing in
-`cupy_signatures.txt` is missing here.
+`cupy_signatures.txt` is missing here. Memory is counted as CuPy's pool does, with the work areas of
+transforms, and can be short; calls fail where a test says so. What is freed, dropped for the next
+one or left to a transform is poisoned.
 """
 
 import functools
@@ -14,9 +16,14 @@ import queue
 import sys
 import threading
 import time
+import weakref
+from collections import OrderedDict, defaultdict
+from contextlib import contextmanager
+from functools import partial
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
+from scipy import sparse
 
 from tests import cuda_on_cpu
 from tests.cupy_signatures import recorded
@@ -24,13 +31,132 @@ from tests.cupy_signatures import recorded
 SIGNATURES = recorded()
 LATE_S = 0.002  # of each copy in a stream
 LARGEST_BYTES = {}  # of device: the largest array that there is memory for
-FREE_BYTES = {}  # of device
 TOTAL_BYTES = 2**41
+POISON = 0xFF  # bytes of it are no number as floats, and large as whole ones
+_POOL_UNIT = 512  # bytes
+_N_PLANS = 16  # kept by each thread
 _current = threading.local()
+_lock = threading.RLock()
 
 
 class OutOfMemoryError(MemoryError):
-    """Named as CuPy's is."""
+    """See cupy.cuda.memory.OutOfMemoryError."""
+
+    def __init__(self, size=0, total=0):
+        super().__init__(f"Out of memory allocating {size:,} bytes (allocated so far: {total:,}).")
+
+
+class CUDARuntimeError(RuntimeError):
+    """See cupy.cuda.runtime.CUDARuntimeError; memory that cannot be pinned, for one."""
+
+    def __init__(self, status=2, text="cudaErrorMemoryAllocation: out of memory"):
+        super().__init__(text)
+        self.status = status
+
+
+class CUDADriverError(RuntimeError):
+    """See cupy.cuda.driver.CUDADriverError; no memory for a kernel's stack, for one."""
+
+    def __init__(self, status=2, text="CUDA_ERROR_OUT_OF_MEMORY: out of memory"):
+        super().__init__(text)
+        self.status = status
+
+
+class CuFFTError(RuntimeError):
+    """See cupy.cuda.cufft.CuFFTError; no memory to plan a transform, for one."""
+
+    def __init__(self, result=2, text="CUFFT_ALLOC_FAILED"):
+        super().__init__(text)
+        self.result = result
+
+
+for _error, _module in [
+    (OutOfMemoryError, "cupy.cuda.memory"), (CUDARuntimeError, "cupy_backends.cuda.api.runtime"),
+    (CUDADriverError, "cupy_backends.cuda.api.driver"), (CuFFTError, "cupy.cuda.cufft"),
+]:  # fmt: skip
+    _error.__module__ = _module
+
+#: What runs out of memory, and how CuPy says so.
+ERRORS = {
+    "memory": OutOfMemoryError, "pinned": CUDARuntimeError,
+    "launch": CUDADriverError, "transform": CuFFTError,
+}  # fmt: skip
+_failing = {}
+
+
+@contextmanager
+def failing(kind, number, error=None):
+    """Let the call of this number, from 0, of a kind (`ERRORS`) fail; yields the list of calls."""
+    calls = []
+    _failing[kind] = calls, number, error or ERRORS[kind]()
+    try:
+        yield calls
+    finally:
+        del _failing[kind]
+
+
+def _call(kind):
+    with _lock:
+        calls, number, error = _failing.get(kind, ([], -1, None))
+        calls.append(kind)
+        is_meant = len(calls) == number + 1
+    if is_meant:
+        raise error
+
+
+class Memory:
+    """The memory of a device: what is live, rounded as CuPy's pool does, and its maximum."""
+
+    def __init__(self, free_bytes=TOTAL_BYTES):
+        self.free_bytes, self.live_bytes, self.peak_bytes = free_bytes, 0, 0
+
+    def need(self, n_bytes):
+        """Tell that there must be room for a moment."""
+        if self.live_bytes + n_bytes > self.free_bytes:
+            raise OutOfMemoryError(n_bytes, self.live_bytes)
+        self.peak_bytes = max(self.peak_bytes, self.live_bytes + n_bytes)
+
+    def block(self, n_bytes, values=None):
+        """Return a token: memory is live as long as it is, and what lies in it poisoned then."""
+        n_bytes, block = -(-n_bytes // _POOL_UNIT) * _POOL_UNIT, _Block()
+        _call("memory")
+        with _lock:
+            self.need(n_bytes)
+            self.live_bytes += n_bytes
+            if values is not None:
+                _blocks[id(values)] = weakref.ref(block)
+        weakref.finalize(block, self._free, n_bytes, values).atexit = False
+        return block
+
+    def _free(self, n_bytes, values):
+        with _lock:
+            self.live_bytes -= n_bytes
+            if values is not None:
+                del _blocks[id(values)]
+                if values.flags.writeable:
+                    values.view(np.ndarray).reshape(-1, order="A").view(np.uint8)[...] = POISON
+
+
+class _Block:
+    """Memory of a device; all arrays in it refer to it."""
+
+
+MEMORY = defaultdict(Memory)  # of device
+_blocks = {}  # of the array of NumPy that owns the values
+
+
+def _block_of(values, device):
+    """Return the block that an array lies in, new if its memory is."""
+    while isinstance(values.base, np.ndarray):
+        values = values.base
+    with _lock:
+        block = _blocks.get(id(values), lambda: None)()
+        return MEMORY[device].block(values.nbytes, values) if block is None else block
+
+
+def waits():
+    """Return by what calls this thread has waited for the device, or for a copy to it, a list."""
+    return _current.__dict__.setdefault("waits", [])
 
 
 def use_device(device):
@@ -46,6 +172,12 @@ def _current_stream():
     return getattr(_current, "streams", None) and _current.streams[-1]
 
 
+_KINDS = {
+    "cupy.RawKernel.__call__": "launch",
+    "cupyx.empty_pinned": "pinned",
+} | {name: "transform" for name in SIGNATURES if name.startswith("cupyx.scipy.fft.")}
+
+
 def bound(name, function):
     """Let a function take what CuPy's of this name takes."""
     signature = SIGNATURES[name]  # KeyError: not of CuPy, or not recorded yet
@@ -56,6 +188,8 @@ def bound(name, function):
             signature.bind(*args, **kwargs)
         except TypeError as error:
             raise TypeError(f"{name}{signature}: {error}") from None
+        if name in _KINDS:
+            _call(_KINDS[name])
         return function(*args, **kwargs)
 
     return call
@@ -81,6 +215,23 @@ def _plain(value):
     if isinstance(value, slice):
         return slice(*map(_plain, (value.start, value.stop, value.step)))
     return value
+
+
+def _look_at(index):
+    """Note what CuPy must know of an index: how many are true, numbers of the host."""
+    for part in index if isinstance(index, tuple) else (index,):
+        if isinstance(part, list) or getattr(part, "dtype", None) == np.bool_:
+            waits().append("index")
+
+
+def _counted(function):
+    """Let the host wait for how many values come back."""
+
+    def compute(*args):
+        waits().append(function.__name__)
+        return _computed(function)(*args)
+
+    return compute
 
 
 def _on_device(result):
@@ -113,10 +264,15 @@ def _ufunc(function):
 class Event:
     """See cupy.cuda.Event."""
 
-    def __init__(self):
-        self.reached = threading.Event()
+    def __init__(self, block=False, disable_timing=False, interprocess=False):
+        self.block, self.reached = block, threading.Event()
 
     def synchronize(self):
+        waits().append("Event.synchronize")
+        assert self.block, "the host spins until it is reached"
+        self._wait()
+
+    def _wait(self):
         assert self.reached.wait(60), "never reached"
 
 
@@ -134,16 +290,20 @@ class Stream:
     def _put(self, job):
         self._jobs.put(lambda: (time.sleep(LATE_S), job()))
 
-    def record(self):
-        event = Event()
+    def record(self, event=None):
+        event = event or Event()
         self._jobs.put(event.reached.set)
         return event
 
     def wait_event(self, event):
-        self._jobs.put(event.synchronize)
+        self._jobs.put(event._wait)
 
     def synchronize(self):
-        self.record().synchronize()
+        waits().append("Stream.synchronize")
+        self._finish()
+
+    def _finish(self):
+        self.record()._wait()
 
     def __enter__(self):
         _current.streams = [*getattr(_current, "streams", []), self]
@@ -176,12 +336,13 @@ class DeviceArray:
 
     def __init__(self, values, device):
         self._values, self.device = values, device
+        self._block = _block_of(values, device)
 
     @property
     def values(self):
         """The numbers, once all before in the current stream is done."""
         if stream := _current_stream():
-            stream.synchronize()
+            stream._finish()
         return self._values
 
     def __array__(self, *_, **__):
@@ -191,9 +352,11 @@ class DeviceArray:
         raise TypeError(f"{function.__name__} of NumPy does not take arrays of a GPU")
 
     def __getitem__(self, index):
+        _look_at(index)
         return _on_device(_plain(self)[_plain(index)])
 
     def __setitem__(self, index, value):
+        _look_at(index)
         _plain(self)[_plain(index)] = _plain(value)
 
     def __iter__(self):
@@ -203,12 +366,15 @@ class DeviceArray:
         return len(self._values)
 
     def __bool__(self):
+        waits().append("bool")
         return bool(self.values)
 
     def __int__(self):
+        waits().append("int")
         return int(self.values)
 
     def __float__(self):
+        waits().append("float")
         return float(self.values)
 
     def _check(self, host):
@@ -219,17 +385,25 @@ class DeviceArray:
         assert (host.shape, host.dtype) == (self.shape, self.dtype)
 
     def get(self, out=None, blocking=True):
+        if out is None or blocking:
+            waits().append("get")
         if out is None:
             return self.values.copy()
         self._check(out)
-        in_stream(lambda: np.copyto(out, self._values))
+        in_stream(partial(np.copyto, _without_owner(out), self._values))
         return out if not blocking else [self.values, out][1]
 
     def set(self, arr):
         self._check(arr)
-        in_stream(lambda: np.copyto(self._values, arr))
+        in_stream(partial(np.copyto, self._values, _without_owner(arr)))
+
+    def sort(self, axis=-1, kind=None):
+        if not self.flags.c_contiguous:
+            raise NotImplementedError("Sorting non-contiguous array is not supported.")
+        self.values.sort(axis, "stable")
 
     def item(self):
+        waits().append("item")
         return self.values.item()
 
 
@@ -276,7 +450,7 @@ def _limited(function):
     def make(*args, **kwargs):
         array = _computed(function)(*args, **kwargs)
         if array.nbytes > LARGEST_BYTES.get(current_device(), math.inf):
-            raise OutOfMemoryError(f"{array.nbytes} bytes")
+            raise OutOfMemoryError(array.nbytes)
         return array
 
     return make
@@ -285,7 +459,85 @@ def _limited(function):
 def _uploaded(value, dtype=None):
     if isinstance(value, DeviceArray):
         return _computed(np.asarray)(value, dtype=dtype)
+    waits().append("copy to the device")
     return DeviceArray(np.array(value, dtype=dtype), current_device())
+
+
+_pinned = defaultdict(list)  # memory that was dropped, of each size
+_owners = {}  # memory of the arrays that own it
+
+
+def _empty_pinned(shape, dtype=float, order="C"):
+    """Return memory that was dropped, poisoned, or new; in powers of two."""
+    n = math.prod(shape)
+    size = 1 << max(n * np.dtype(dtype).itemsize - 1, _POOL_UNIT - 1).bit_length()
+    with _lock:
+        memory = _pinned[size].pop() if _pinned[size] else np.empty(size, np.uint8)
+    memory[...] = POISON  # though it may have been written since it was dropped
+    owner = np.frombuffer(memory.data, dtype, n)
+    _owners[id(owner)] = memory
+    weakref.finalize(owner, _drop_pinned, id(owner), memory).atexit = False
+    return owner.reshape(shape)
+
+
+def _drop_pinned(owner, memory):
+    del _owners[owner]
+    memory[...] = POISON
+    _pinned[len(memory)].append(memory)
+
+
+def _without_owner(host):
+    """Return an array in the same memory that does not keep it, as a copy of CuPy's does not."""
+    owner = host
+    while isinstance(owner.base, np.ndarray):
+        owner = owner.base
+    if id(owner) not in _owners:
+        return host
+    first = host.ctypes.data - owner.ctypes.data
+    return _owners[id(owner)][first : first + host.nbytes].view(host.dtype).reshape(host.shape)
+
+
+def _transformed(name, transform):
+    """Return a transform of CuPy's: it plans, copies what it may not destroy, and destroys."""
+
+    def compute(x, *args, overwrite_x=False, **kwargs):
+        values, memory = _plain(x), MEMORY[current_device()]
+        if not values.size:
+            raise ValueError("Invalid number of FFT data points (0) specified.")
+        result = transform(values, *args, **kwargs)
+        n_bytes = max(values.nbytes, result.nbytes)
+        plans = _plans()
+        key = memory, name, values.shape, values.dtype, result.shape
+        if key not in plans:
+            plans[key] = memory.block(n_bytes)
+            if len(plans) > _N_PLANS:
+                plans.popitem(last=False)
+        plans.move_to_end(key)
+        is_copied = not values.flags.c_contiguous or (name[:2] == "ir" and not overwrite_x)
+        memory.need((values.nbytes if is_copied else 0) + result.nbytes)
+        if overwrite_x:
+            values[...] = np.nan
+        return _on_device(result)
+
+    return compute
+
+
+def _plans():
+    """Return the plans that this thread keeps for its device."""
+    if not hasattr(_current, "plans"):
+        _current.plans = defaultdict(OrderedDict)
+    return _current.plans[current_device()]
+
+
+def _ordered(name):
+    """Return a function that sorts: stably, with as much memory besides."""
+
+    def order(a, axis=-1, kind=None):
+        assert kind in (None, "stable"), "kind can only be None or 'stable'"
+        MEMORY[current_device()].need(2 * a.nbytes + (16 * a.size if name == "argsort" else 0))
+        return _computed(getattr(np, name))(a, axis=axis, kind="stable")
+
+    return order
 
 
 def _padded(array, pad_width, mode="constant", **kwargs):
@@ -300,7 +552,30 @@ def _by_numpy(module, name):
         return made  # a type
     if isinstance(made, np.ufunc):
         return _ufunc(made)
+    if module == "scipy.fft" and name != "next_fast_len":
+        return _transformed(name, made)
     return (_limited if name in _MADE else _computed)(made)
+
+
+class Sparse:
+    """See cupyx.scipy.sparse.csr_matrix, and its transpose."""
+
+    def __init__(self, parts, shape):
+        assert all(part.ndim == 1 and not isinstance(part, np.ndarray) for part in parts)
+        assert parts[0].dtype in ("f4", "f8", "c8", "c16")
+        self._parts, self._shape, self._is_transposed = parts, shape, False
+
+    def _transpose(self):
+        other = Sparse(self._parts, self._shape)
+        other._is_transposed = not self._is_transposed
+        return other
+
+    T = property(_transpose)
+
+    def __matmul__(self, dense):
+        matrix = sparse.csr_matrix(_plain(self._parts), self._shape)
+        product = (matrix.T if self._is_transposed else matrix) @ _plain(dense)
+        return _on_device(np.asfortranarray(product))
 
 
 class Pool:
@@ -312,19 +587,25 @@ class Pool:
     def free_bytes(self):
         return 0
 
+    def total_bytes(self):
+        return 0
+
+    def set_limit(self, size=None):
+        LARGEST_BYTES[current_device()] = size or math.inf
+
 
 class PinnedPool:
     """See cupy.cuda.PinnedMemoryPool."""
 
     def free_all_blocks(self):
-        pass
+        _pinned.clear()
 
 
 class PlanCache:
-    """See cupy.fft.config.get_plan_cache."""
+    """See cupy.fft.config.get_plan_cache: that of this thread and device."""
 
     def clear(self):
-        pass
+        _plans().clear()
 
 
 for _class, _name in {
@@ -340,12 +621,16 @@ _OWN = {
     "cupy.asarray": _uploaded,
     "cupy.array": _uploaded,
     "cupy.pad": _padded,
+    "cupy.flatnonzero": _counted(np.flatnonzero),
+    "cupy.nonzero": _counted(np.nonzero),
     "cupy.RawModule": cuda_on_cpu.RawModule,
     "cupy.get_default_memory_pool": Pool,
     "cupy.get_default_pinned_memory_pool": PinnedPool,
     "cupy.fft.config.get_plan_cache": PlanCache,
     "cupy.cuda.Device": Device,
+    "cupy.cuda.Event": Event,
     "cupy.cuda.Stream": Stream,
+    "cupy.cuda.runtime.getDevice": current_device,
     "cupy.cuda.runtime.getDeviceCount": lambda: 1,
     "cupy.cuda.runtime.deviceGetPCIBusId": lambda device: f"0000:0{device}:00.0",
     "cupy.cuda.runtime.getDeviceProperties": lambda device: {
@@ -353,9 +638,14 @@ _OWN = {
     },
     "cupy.cuda.runtime.runtimeGetVersion": lambda: 12090,
     "cupy.cuda.runtime.memGetInfo": lambda: (
-        FREE_BYTES.get(current_device(), TOTAL_BYTES), TOTAL_BYTES
+        MEMORY[current_device()].free_bytes - MEMORY[current_device()].live_bytes, TOTAL_BYTES
     ),
-    "cupyx.empty_pinned": lambda shape, dtype: np.full(shape, 77, dtype),
+    "cupyx.scipy.sparse.csr_matrix": Sparse,
+    "cupyx.empty_pinned": _empty_pinned,
+    "cupy.sort": _ordered("sort"),
+    "cupy.argsort": _ordered("argsort"),
+    "cupyx.scatter_add": lambda a, slices, value: np.add.at(*_plain((a, slices, value))),
+    "cupyx.scatter_max": lambda a, slices, value: np.maximum.at(*_plain((a, slices, value))),
 }  # fmt: skip
 
 
@@ -366,13 +656,14 @@ def _modules():
     xp.cuda = SimpleNamespace(runtime=SimpleNamespace())
     modules = {
         "cupy": xp, "cupy.cuda": xp.cuda, "cupy.cuda.runtime": xp.cuda.runtime,
-        "cupy.fft.config": xp.fft.config, "cupyx": SimpleNamespace(),
+        "cupy.fft": xp.fft, "cupy.fft.config": xp.fft.config, "cupyx": SimpleNamespace(),
         "cupyx.scipy.fft": SimpleNamespace(), "cupyx.scipy.ndimage": SimpleNamespace(),
+        "cupyx.scipy.sparse": SimpleNamespace(),
     }  # fmt: skip
     for name in {**SIGNATURES, **_OWN}:
         module, _, function = name.rpartition(".")
         if module in modules and not hasattr(modules[module], function):
-            numpys = {"cupy": "numpy"}.get(module, module.removeprefix("cupyx."))
+            numpys = module.replace("cupy", "numpy").removeprefix("numpyx.")
             made = _OWN.get(name) or _by_numpy(numpys, function)
             setattr(modules[module], function, bound(name, made) if SIGNATURES[name] else made)
     return modules

@@ -3,10 +3,12 @@
 Which of the two computes is chosen in `tomopipe.recon.array`, the only import of CuPy.
 """
 
+import functools
 import importlib
 import math
 import weakref
 from collections import defaultdict
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -33,9 +35,38 @@ def ndimage_of(xp: ModuleType) -> ModuleType:
     return importlib.import_module("scipy.ndimage" if xp is np else "cupyx.scipy.ndimage")
 
 
+def sparse_of(xp: ModuleType) -> ModuleType:
+    """Return the module with `csr_matrix`."""
+    return importlib.import_module("scipy.sparse" if xp is np else "cupyx.scipy.sparse")
+
+
 def on_host(array: Any) -> NDArray[Any]:
     """Copy an array to host memory if it is not there already."""
     return np.asarray(array.get() if hasattr(array, "get") else array)
+
+
+def once(xp: ModuleType, make: Callable[..., tuple[Any, ...]], *args: Any) -> tuple[Any, ...]:
+    """Return the arrays of make(*args), which are of the host, where a module has its arrays.
+
+    They are copied to a GPU once, for the next calls too, as the host waits for such copies;
+    `forget_copies` lets go of them.
+    """
+    if xp is np:
+        return make(*args)
+    return _copied(xp, xp.cuda.runtime.getDevice(), make, args)
+
+
+@functools.lru_cache(maxsize=16)
+def _copied(xp: ModuleType, device: int, make: Any, args: Any) -> tuple[Any, ...]:
+    return tuple(map(xp.asarray, make(*args)))
+
+
+forget_copies = _copied.cache_clear
+
+
+def some(mask: Any) -> bool:
+    """Tell whether there may be something true: a GPU is not waited for."""
+    return module_of(mask) is not np or bool(mask.any())
 
 
 def fade(n: int, xp: ModuleType = np) -> Any:

@@ -94,3 +94,103 @@ def test_what_cupy_does_not_document_is_missing(there):
         XP.nanpercentile(there, 1)
     with pytest.raises(AssertionError, match="no mode median"):
         XP.pad(there, 1, mode="median")
+
+
+def test_memory_is_counted_as_the_pool_of_cupy_does(monkeypatch):
+    """Arrays once, with all their views, in units of 512 bytes, until the last one is gone."""
+    memory = pretend_cupy.Memory(free_bytes=3000)
+    monkeypatch.setitem(pretend_cupy.MEMORY, 0, memory)
+    there = XP.zeros(100, np.uint8)
+    view = there[3:]
+    assert memory.live_bytes == 512
+    more = XP.zeros(600, np.uint8)
+    assert XP.cuda.runtime.memGetInfo()[0] == 3000 - 1536
+    with pytest.raises(pretend_cupy.OutOfMemoryError, match=r"1,536 bytes \(.*1,536"):
+        XP.zeros(1025, np.uint8)
+    del more, there
+    assert memory.live_bytes == 512
+    del view
+    assert (memory.live_bytes, memory.peak_bytes) == (0, 1536)
+
+
+def test_transforms_keep_memory_until_their_plans_are_cleared(monkeypatch):
+    memory = pretend_cupy.Memory()
+    monkeypatch.setitem(pretend_cupy.MEMORY, 0, memory)
+    rows = XP.ones((4, 256), np.float32)
+    for _ in range(2):  # the second time with the same plan
+        RFFT(rows)
+        assert memory.live_bytes == 4096 + 4608
+    XP.fft.config.get_plan_cache().clear()
+    assert memory.live_bytes == 4096
+
+
+@pytest.mark.parametrize("name", ["fft", "ifft", "rfft", "irfft", "irfft2", "rfft2"])
+def test_a_transform_that_may_overwrite_does(name):
+    transform = getattr(pretend_cupy.MODULES["cupyx.scipy.fft"], name)
+    values = XP.ones((4, 8), np.float32 if name[0] == "r" else np.complex64)
+    expected = transform(values).get()
+    assert (values.get() == 1).all()
+    assert (transform(values, overwrite_x=True).get() == expected).all()
+    assert np.isnan(values.get()).all()
+
+
+def test_only_contiguous_arrays_are_sorted_in_place(there):
+    with pytest.raises(NotImplementedError, match="non-contiguous"):
+        there.T.sort(axis=0)
+    there.sort(axis=0)
+    assert (XP.sort(there.T, axis=0).get() == HERE.T).all()
+
+
+def test_memory_that_is_dropped_is_handed_out_again_poisoned():
+    empty_pinned = pretend_cupy.MODULES["cupyx"].empty_pinned
+    XP.get_default_pinned_memory_pool().free_all_blocks()
+    host = empty_pinned((3, 100), np.float32)
+    assert np.isnan(host).all()
+    address, host[...] = host.ctypes.data, 1
+    part = host[1]
+    del host
+    assert (part == 1).all()  # as long as there is a view
+    del part
+    again = empty_pinned((400,), np.float32)  # of the same power of two
+    assert again.ctypes.data == address
+    assert np.isnan(again).all()
+    assert empty_pinned((300,), np.float32).ctypes.data != address
+
+
+def test_a_copy_of_what_was_dropped_meanwhile_is_poisoned():
+    empty_pinned = pretend_cupy.MODULES["cupyx"].empty_pinned
+    host, stream = empty_pinned((300,), np.float32), XP.cuda.Stream(non_blocking=True)
+    there = XP.ones(300, np.float32)
+    with stream:
+        there.get(out=host, blocking=False)
+    del there
+    stream.synchronize()
+    assert np.isnan(host).all()
+    host[...], there = 2, XP.ones(300, np.float32)
+    with stream:
+        there.set(host)
+    del host
+    stream.synchronize()
+    assert np.isnan(there.get()).all()
+
+
+KINDS = {
+    "memory": lambda there: there + 1,
+    "pinned": lambda there: pretend_cupy.MODULES["cupyx"].empty_pinned((3,), "u1"),
+    "launch": lambda there: _reverse(there, np.int32(6)),
+    "transform": RFFT,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_call_that_a_test_names_fails_as_cupy_does(there, kind):
+    assert set(KINDS) == set(pretend_cupy.ERRORS)
+    error = pretend_cupy.ERRORS[kind]
+    with pretend_cupy.failing(kind, 1) as calls:
+        KINDS[kind](there)
+        with pytest.raises(error, match=r"(?i)out.of.memory|ALLOC_FAILED") as caught:
+            KINDS[kind](there)
+        KINDS[kind](there)
+    assert len(calls) == 3
+    assert error.__module__.startswith("cupy")
+    assert kind == "memory" or 2 in vars(caught.value).values()

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.arrays import module_of
+from tomopipe.arrays import module_of, once
 from tomopipe.prep import kernels_of
 from tomopipe.prep.normalise import valid_beside
 
@@ -45,20 +45,21 @@ class Repair:
     after: NDArray[np.intp]
     part: NDArray[np.float32]  # share of the column after
 
+    def arrays(self) -> tuple[NDArray[Any], ...]:
+        """Return the fields."""
+        return self.rows, self.cols, self.before, self.after, self.part
+
     def apply(self, images: Any, rows: tuple[int, int]) -> None:
         """Fill the bad pixels of frames (n, rows[1] - rows[0], n_cols), in place."""
         xp = module_of(images)
         part_of_rows = slice(*np.searchsorted(self.rows, rows))
         if part_of_rows.start == part_of_rows.stop:
             return
-        rows_there = xp.asarray(self.rows[part_of_rows] - rows[0])
-        cols, before, after, part = (
-            xp.asarray(array[part_of_rows])
-            for array in (self.cols, self.before, self.after, self.part)
+        at, cols, before, after, part = (
+            array[part_of_rows] for array in once(xp, Repair.arrays, self)
         )
-        images[:, rows_there, cols] = (
-            images[:, rows_there, before] * (1 - part) + images[:, rows_there, after] * part
-        )
+        at = at - rows[0]
+        images[:, at, cols] = images[:, at, before] * (1 - part) + images[:, at, after] * part
 
 
 def plan_repair(bad: NDArray[np.bool_]) -> Repair:
@@ -72,9 +73,21 @@ def plan_repair(bad: NDArray[np.bool_]) -> Repair:
     return Repair(rows, cols, before, after, part)
 
 
-def interpolate_columns(sinogram: Any, lost: NDArray[np.bool_]) -> None:
-    """Fill lost columns of a sinogram (n_angles, n_cols) as bad pixels are filled, in place."""
-    plan_repair(lost[None]).apply(sinogram[:, None], (0, 1))
+def interpolate_columns(sinograms: Any, lost: Any) -> None:
+    """Fill lost columns of sinograms (..., n_angles, n_cols) as bad pixels are filled, in place."""
+    xp, n_cols = module_of(sinograms), sinograms.shape[-1]
+    if xp is np:
+        plan_repair(lost[None]).apply(sinograms[:, None], (0, 1))
+        return
+    left, right = valid_beside(lost)
+    before, after = xp.where(left < 0, right, left), xp.where(right == n_cols, left, right)
+    part = (xp.arange(n_cols) - before) / xp.maximum(after - before, 1)
+    share, lost = part.astype(np.float32)[..., None, :], (lost & (before < n_cols))[..., None, :]
+    values = [  # a row without a valid column stays
+        xp.take_along_axis(sinograms, xp.clip(at, 0, n_cols - 1)[..., None, :], axis=-1)
+        for at in (before, after)
+    ]
+    sinograms[...] = xp.where(lost, values[0] * (1 - share) + values[1] * share, sinograms)
 
 
 def remove_zingers(images: Any, *, threshold: float, size_px: int = 3) -> Any:

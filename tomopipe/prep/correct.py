@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.arrays import module_of, on_host
+from tomopipe.arrays import module_of, once
 from tomopipe.config import PreprocessBlock
 from tomopipe.config.preprocess import STRIPE_FILTERS
 from tomopipe.prep.bad_pixels import Repair, find_bad_pixels, plan_repair, remove_zingers
 from tomopipe.prep.flats import Beam, read_beam
 from tomopipe.prep.intensity import correct_hardening, current_factors, normalise_to_air
-from tomopipe.prep.normalise import MIN_TRANSMISSION, normalise
+from tomopipe.prep.normalise import MIN_TRANSMISSION, device_normaliser, normalise
 from tomopipe.prep.phase import retrieve_phase
 from tomopipe.prep.recipe import (
     GPU_BATCH_BYTES,
@@ -28,6 +28,7 @@ from tomopipe.prep.recipe import (
     phase_strength,
     rows_around,
     stripe_bytes,
+    stripe_rows,
     warp_of,
 )
 from tomopipe.prep.warp import Warp, apply_warp
@@ -111,16 +112,19 @@ class Corrections:
 
     def _transmission(self, raw: Any, frames: IndexRange, rows: IndexRange) -> Any:
         """Correct each pixel and each frame on its own."""
-        xp = module_of(raw)
-        row_slice = slice(*rows)
-        flat, dark = xp.asarray(self.beam.flat[row_slice]), xp.asarray(self.beam.dark[row_slice])
+        xp, beam, row_slice = module_of(raw), self.beam, slice(*rows)
         empty = 1.0 if self.recipe.minus_log else 0.0
-        values = normalise(raw, flat, dark, minus_log=False, empty=empty)
+        if xp is np:
+            flat, dark = beam.flat[row_slice], beam.dark[row_slice]
+            values = normalise(raw, flat, dark, minus_log=False, empty=empty)
+        else:
+            values = device_normaliser(xp, beam, row_slice, minus_log=False, empty=empty)(raw)
         self.beam.divide(values, frames, rows)
         if self.repair is not None:
             self.repair.apply(values, rows)
         if self.current is not None:
-            values *= xp.asarray(self.current[slice(*frames)])[:, None, None]
+            (current,) = once(xp, _current_of, self)
+            values *= current[slice(*frames)][:, None, None]
         return values
 
     def remove_stripes(self, sinograms: Any, threads: int = 1) -> None:
@@ -128,15 +132,18 @@ class Corrections:
         options = self.recipe.stripes
         if options.method == "none":
             return
-        stripe_filter = STRIPE_FILTERS[options.method]
-        remove, xp = resolve_name(stripe_filter.function), module_of(sinograms)
+        remove = resolve_name(STRIPE_FILTERS[options.method].function)
+        if module_of(sinograms) is not np:
+            step = stripe_rows(*sinograms.shape[1:])
+            for first in range(0, len(sinograms), step):
+                sinograms[first : first + step] = remove(sinograms[first : first + step], options)
+            return
 
         def remove_from(sinogram: Any) -> None:
-            source = sinogram if stripe_filter.on_gpu else on_host(sinogram)
-            sinogram[...] = xp.asarray(remove(source, options))
+            sinogram[...] = remove(sinogram, options)
 
         room = STRIPE_BYTES // stripe_bytes(*sinograms.shape[1:])
-        workers = 1 if xp is not np else max(1, min(threads, room))
+        workers = max(1, min(threads, room))
         with Team(workers) as team:
             team.run(remove_from, ((sinogram,) for sinogram in sinograms))
 
@@ -169,6 +176,10 @@ class Corrections:
         out = self.each_projection(raw, (0, len(raw)), rows, threads=threads)
         self.remove_stripes(out, threads)
         return out
+
+
+def _current_of(corrections: Corrections) -> tuple[Any, ...]:
+    return (corrections.current,)
 
 
 def corrections_of(scan: Scan, recipe: PreprocessBlock) -> Corrections:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.arrays import module_of
+from tomopipe.arrays import module_of, once
 from tomopipe.config import PreprocessBlock
 from tomopipe.errors import ScanError
 from tomopipe.scans.scan import Scan
@@ -65,14 +65,17 @@ class Beam:
         if not len(self.shapes):
             return
         xp = module_of(transmission)
-        weights = self.weights[slice(*frames)]
-        used = np.flatnonzero(weights.any(axis=0))
+        used = np.flatnonzero(self.weights[slice(*frames)].any(axis=0))
+        shapes, weights = once(xp, _change, self)
         change = xp.ones_like(transmission)
         for k in used.tolist():
-            shape = xp.asarray(self.shapes[k, slice(*rows)])
-            change += xp.asarray(weights[:, k])[:, None, None] * shape
+            change += weights[slice(*frames), k][:, None, None] * shapes[k, slice(*rows)]
         # less than a hundredth of the beam is no beam: the pixel keeps what the flat says
         transmission /= xp.where(change > 0.01, change, 1)
+
+
+def _change(beam: Beam) -> tuple[Any, ...]:
+    return beam.shapes, beam.weights
 
 
 def read_beam(scan: Scan, recipe: PreprocessBlock) -> Beam:

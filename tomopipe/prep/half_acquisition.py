@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.arrays import ellipse, fade, module_of
+from tomopipe.arrays import ellipse, fade, module_of, once
 from tomopipe.errors import ScanError
 from tomopipe.geometry import bin_cor
 
@@ -141,19 +141,23 @@ class HalfAcquisition:
         xp = module_of(sinograms)
         wide = xp.zeros((*sinograms.shape[:2], FACTOR * self.n_cols), xp.float32)
         inner = slice(self.first, self.first + self.n_cols)
-        wide[:, :, inner] = sinograms * xp.asarray(self.weights())
+        weights, alone = once(xp, HalfAcquisition._tables, self)
+        wide[:, :, inner] = sinograms * weights
         from_near = slice(None, None, -1 if self.far_is_left else 1)
         out, lines = wide[:, :, from_near], sinograms[:, :, from_near]
         edge_slope_per_px, edge_px, n_beyond = self._far
         shares = ellipse(n_beyond, edge_px, edge_slope_per_px, xp).astype(xp.float32)
         out[:, :, wide.shape[2] - n_beyond :] = 2 * lines[:, :, -1:] * shares
-        if self.unpaired.any():
-            alone = xp.asarray(np.flatnonzero(self.unpaired))
+        if len(alone):
             wide[:, alone, inner] = 2 * sinograms[:, alone]
             n_near = wide.shape[2] - self.n_cols - n_beyond
             weights = (2 * fade(n_near, xp)).astype(xp.float32)
             out[:, alone, :n_near] = lines[:, alone, :1] * weights[::-1]
         return wide
+
+    def _tables(self) -> tuple[NDArray[Any], ...]:
+        """Return the weights, and the numbers of the projections without an opposing one."""
+        return self.weights(), np.flatnonzero(self.unpaired)
 
 
 def widen_for_each(

@@ -1,14 +1,14 @@
 """Flat-field correction and logarithm."""
 
-import math
 from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.arrays import module_of, on_host
+from tomopipe.arrays import module_of, on_host, once
 from tomopipe.prep import kernels_of
 
 # The least transmission that is not none: half a count of 16 bits is 8e-6 of full scale. Anything
@@ -16,6 +16,7 @@ from tomopipe.prep import kernels_of
 MIN_TRANSMISSION = 1e-5
 
 _BATCH_BYTES = 2**18  # of float32: stays in a core's cache while it is worked on
+_TABLE_ROWS = 64  # of the detector, whose nearest columns are looked for at a time
 
 
 def normalise(
@@ -41,78 +42,108 @@ def normalise(
             f"expected raw (n, n_rows, n_cols), flat and dark (n_rows, n_cols); got "
             f"{raw.shape}, {flat.shape}, {dark.shape}"
         )
-    return normaliser(module_of(raw), flat, dark, minus_log=minus_log, empty=empty)(raw)
+    xp = module_of(raw)
+    if xp is np:
+        return normaliser(flat, dark, minus_log=minus_log, empty=empty)(raw)
+    tables = map(xp.asarray, pixel_tables(on_host(flat), on_host(dark)))
+    return _by_kernel(raw, *tables, minus_log=minus_log, empty=empty)
 
 
 def normaliser(
-    xp: ModuleType, flat: Any, dark: Any, *, minus_log: bool = True, empty: float | None = None
-) -> Callable[..., Any]:
-    """Return `normalise` for these flats and darks, of (raw, out): what can be is done once."""
+    flat: NDArray[Any], dark: NDArray[Any], *, minus_log: bool = True, empty: float | None = None
+) -> Callable[..., NDArray[np.float32]]:
+    """Return `normalise` for these flats and darks, of (raw, out) of NumPy; made once for many."""
     if empty is None:
         empty = 1.0 if minus_log else 0.0
-    dark = xp.asarray(dark, dtype=xp.float32)
-    gain, dead = _gain(xp, flat, dark)
-    dark = xp.where(dead, xp.float32(0), dark)
-    dead_here = on_host(dead)
-    repair = _nearest(dead_here) if dead_here.any() else None
+    dark, gain, dead = _gain(flat, dark)
+    repair = _nearest(dead) if dead.any() else None
     # neither can whole numbers be infinite, nor what such gains make of them
-    bounded = xp is np and (
-        float(abs(gain).max(initial=0)) * (2.0**64 + float(abs(dark).max(initial=0)))
-        < float(np.finfo(np.float32).max)
+    bounded = float(abs(gain).max(initial=0)) * (2.0**64 + float(abs(dark).max(initial=0))) < float(
+        np.finfo(np.float32).max
     )
 
     def normalised(raw: Any, out: Any = None) -> Any:
-        if xp is not np:
-            least = MIN_TRANSMISSION if minus_log else 0.0
-            result = kernels_of(xp).transmission(raw, dark, gain, least)
-            if result is not None:
-                if repair is not None:  # which is rare
-                    lost = -math.log(max(empty, least)) if minus_log else empty
-                    _apply(xp, result, repair, lost)
-                if out is None:
-                    return result
-                out[...] = result
-                return out
-        out = xp.empty(raw.shape, xp.float32) if out is None else out
-        # A whole block at once on a GPU; batches that stay in the cache on a CPU.
-        step = len(raw) if xp is not np else max(1, _BATCH_BYTES // (4 * max(1, dark.size)))
-        for first in range(0, len(raw), max(1, step)):
+        out = np.empty(raw.shape, np.float32) if out is None else out
+        step = max(1, _BATCH_BYTES // (4 * max(1, dark.size)))
+        for first in range(0, len(raw), step):
             batch = out[first : first + step]
             with np.errstate(over="ignore", invalid="ignore"):  # repaired just below
-                xp.subtract(raw[first : first + step], dark, out=batch, casting="unsafe")
-                xp.multiply(batch, gain, out=batch)
+                np.subtract(raw[first : first + step], dark, out=batch, casting="unsafe")
+                np.multiply(batch, gain, out=batch)
             if repair is not None:
-                _apply(xp, batch, repair, empty)
+                _apply(batch, repair, empty)
             if not (bounded and raw.dtype.kind in "ui"):
-                _repair_values(xp, batch, dead_here, empty)
+                _repair_values(batch, dead, empty)
             if minus_log:
                 # values to be limited are rare, and NumPy's maximum costs as much as its logarithm
-                if xp is not np or (batch < MIN_TRANSMISSION).any():
-                    xp.maximum(batch, xp.float32(MIN_TRANSMISSION), out=batch)
-                xp.log(batch, out=batch)
-                xp.negative(batch, out=batch)
+                if (batch < MIN_TRANSMISSION).any():
+                    np.maximum(batch, np.float32(MIN_TRANSMISSION), out=batch)
+                np.log(batch, out=batch)
+                np.negative(batch, out=batch)
         return out
 
     return normalised
 
 
-def _gain(xp: ModuleType, flat: Any, dark: Any) -> tuple[Any, Any]:
-    """Return 1 / (flat - dark), 0 at dead pixels, and where these are."""
+def device_normaliser(
+    xp: ModuleType, beam: Any, rows: Any, *, minus_log: bool = True, empty: float | None = None
+) -> Callable[[Any], Any]:
+    """Return `normalise` on a GPU for some rows, a slice or their numbers, of a beam or a scan.
+
+    What it needs of the detector (`flat`, `dark`) is sent to the GPU once.
+    """
+    index = rows if isinstance(rows, slice) else xp.asarray(rows)
+    dark, gain, nearest = (table[index] for table in once(xp, _tables_of, beam))
+    return partial(
+        _by_kernel, dark=dark, gain=gain, nearest=nearest, minus_log=minus_log, empty=empty
+    )
+
+
+def _tables_of(beam: Any) -> tuple[NDArray[Any], ...]:
+    return pixel_tables(beam.flat, beam.dark)
+
+
+def _by_kernel(
+    raw: Any, dark: Any, gain: Any, nearest: Any, *, minus_log: bool, empty: float | None
+) -> Any:
+    if empty is None:
+        empty = 1.0 if minus_log else 0.0
+    least = MIN_TRANSMISSION if minus_log else 0.0
+    kernels = kernels_of(module_of(raw))
+    return kernels.transmission(raw, dark, gain, nearest, empty=empty, least=least)
+
+
+def pixel_tables(flat: NDArray[Any], dark: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+    """Return dark and gain of each pixel, both 0 where it is dead, and the nearest valid column.
+
+    float32 and int32 of (n_rows, n_cols); a valid pixel's column is its own, and -1 in a row
+    without any.
+    """
+    dark, gain, dead = _gain(flat, dark)
+    nearest = np.empty(dead.shape, np.int32)
+    for first in range(0, len(dead), _TABLE_ROWS):
+        nearest[first : first + _TABLE_ROWS] = _sources(dead[first : first + _TABLE_ROWS])
+    return dark, gain, nearest
+
+
+def _gain(flat: Any, dark: Any) -> tuple[NDArray[Any], ...]:
+    """Return dark, 1 / (flat - dark), both 0 at dead pixels, and where these are."""
+    dark = np.asarray(dark, dtype=np.float32)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        span = xp.asarray(flat, dtype=xp.float32) - dark
-        gain = xp.float32(1) / span
-        dead = ~(xp.isfinite(gain) & xp.isfinite(span) & (span > 0))
-    return xp.where(dead, xp.float32(0), gain), dead
+        span = np.asarray(flat, dtype=np.float32) - dark
+        gain = np.float32(1) / span
+        dead = ~(np.isfinite(gain) & np.isfinite(span) & (span > 0))
+    return np.where(dead, np.float32(0), dark), np.where(dead, np.float32(0), gain), dead
 
 
-def _repair_values(xp: ModuleType, batch: Any, dead: NDArray[np.bool_], empty: float) -> None:
+def _repair_values(batch: Any, dead: NDArray[np.bool_], empty: float) -> None:
     """Replace single values that are not finite; almost always there are none, so look once."""
-    bad = ~xp.isfinite(batch)
-    if not bool(bad.any()):
+    bad = ~np.isfinite(batch)
+    if not bad.any():
         return
-    for index in np.flatnonzero(on_host(bad.any(axis=(1, 2)))):
+    for index in np.flatnonzero(bad.any(axis=(1, 2))):
         # Valid neighbours only: a dead pixel was filled from one, which may be bad here.
-        _apply(xp, batch[index : index + 1], _nearest(on_host(bad[index]) | dead), empty)
+        _apply(batch[index : index + 1], _nearest(bad[index] | dead), empty)
 
 
 _Repair = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_]]
@@ -124,30 +155,46 @@ def _nearest(bad: NDArray[np.bool_]) -> _Repair:
     Gives rows, columns and the columns to copy from (n_bad,); and (n_rows,) rows without a good
     pixel.
     """
+    lost = np.asarray(bad.all(axis=1))
+    rows, cols = np.nonzero(bad & ~lost[:, None])
+    return rows, cols, _sources(bad)[rows, cols], lost
+
+
+def _sources(bad: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Return the nearest good column of each pixel, the left one of two; -1 if there is none."""
     n_cols = bad.shape[1]
     columns = np.arange(n_cols)
     left, right = valid_beside(bad)
     to_left = np.where(left < 0, n_cols + 1, columns - left)
     to_right = np.where(right == n_cols, n_cols + 1, right - columns)
-    sources = np.where(to_left <= to_right, left, right)
-    lost = np.asarray(bad.all(axis=1))
-    rows, cols = np.nonzero(bad & ~lost[:, None])
-    return rows, cols, sources[rows, cols], lost
+    return np.where(to_left <= to_right, left, right)
 
 
-def valid_beside(bad: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def valid_beside(bad: Any) -> tuple[Any, Any]:
     """Return the valid columns next to each pixel (n_rows, n_cols) on the left and on the right.
 
     A valid pixel's is its own; where there is none it is -1 or n_cols.
     """
-    n_cols = bad.shape[1]
-    columns = np.arange(n_cols)
-    left = np.maximum.accumulate(np.where(bad, -1, columns), axis=1)
-    right = np.minimum.accumulate(np.where(bad, n_cols, columns)[:, ::-1], axis=1)[:, ::-1]
-    return left, right
+    xp, n_cols = module_of(bad), bad.shape[-1]
+    columns = xp.arange(n_cols)
+    left = _highest_so_far(xp.where(bad, -1, columns))
+    mirrored = xp.where(bad, -1, n_cols - 1 - columns)[..., ::-1]
+    return left, n_cols - 1 - _highest_so_far(mirrored)[..., ::-1]
 
 
-def _apply(xp: ModuleType, batch: Any, repair: _Repair, empty: float) -> None:
-    rows, cols, sources, lost = (xp.asarray(part) for part in repair)
+def _highest_so_far(values: Any) -> Any:
+    """Return the running maximum along the last axis, which CuPy has not."""
+    xp = module_of(values)
+    if xp is np:
+        return np.maximum.accumulate(values, axis=-1)
+    far = 1
+    while far < values.shape[-1]:
+        highest = xp.maximum(values[..., far:], values[..., :-far])
+        values, far = xp.concatenate([values[..., :far], highest], axis=-1), 2 * far
+    return values
+
+
+def _apply(batch: Any, repair: _Repair, empty: float) -> None:
+    rows, cols, sources, lost = repair
     batch[:, rows, cols] = batch[:, rows, sources]
     batch[:, lost] = empty

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.arrays import fft_of, module_of
+from tomopipe.arrays import fft_of, module_of, once
 
 TAIL = 1e-3  # of the kernel, neglected on either side
 _HC_KEV_NM = 1.2398419843
@@ -72,7 +72,11 @@ def retrieve_phase(
         fft.next_fast_len(last - first + sum(missing), real=True),
         fft.next_fast_len(n_cols + 2 * halo, real=True),
     )
-    transfer = xp.asarray(_transfer(alpha_px2, generalised, shape))
+    if xp is np:
+        transfer = _transfer(alpha_px2, generalised, shape)
+    else:  # shapes differ from batch to batch
+        (kernel,) = once(xp, _kernel_of, alpha_px2, generalised)
+        transfer = _transform(kernel, shape)
     out = xp.empty((n, rows[1] - rows[0], n_cols), np.float32)
     step = max(1, _BATCH_BYTES // (4 * shape[0] * shape[1]))
     pad = ((0, 0), missing, (halo, shape[1] - n_cols - halo))
@@ -87,13 +91,20 @@ def retrieve_phase(
 
 @lru_cache(maxsize=4)
 def _transfer(alpha_px2: float, generalised: bool, shape: tuple[int, int]) -> NDArray[np.float32]:
+    return np.asarray(_transform(cut_kernel(alpha_px2, generalised), shape))
+
+
+def _transform(kernel: Any, shape: tuple[int, int]) -> Any:
     """Return the transform of the cut kernel on a grid; real, as the kernel is even."""
-    kernel = cut_kernel(alpha_px2, generalised)
-    halo = len(kernel) // 2
-    placed = np.zeros(shape)
+    xp, halo = module_of(kernel), len(kernel) // 2
+    placed = xp.zeros(shape)
     placed[: len(kernel), : len(kernel)] = kernel
-    placed = np.roll(placed, (-halo, -halo), axis=(0, 1))
-    return np.asarray(np.fft.rfft2(placed).real, np.float32)
+    placed = xp.roll(placed, (-halo, -halo), axis=(0, 1))
+    return xp.fft.rfft2(placed).real.astype(np.float32)
+
+
+def _kernel_of(alpha_px2: float, generalised: bool) -> tuple[NDArray[np.float64]]:
+    return (cut_kernel(alpha_px2, generalised),)
 
 
 @lru_cache(maxsize=4)

@@ -8,10 +8,10 @@ References
 
 from dataclasses import dataclass
 from functools import lru_cache
+from types import ModuleType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tomopipe.arrays import module_of
 from tomopipe.prep import kernels_of
@@ -37,10 +37,10 @@ class Warp:
     first_col: int = 0
     detector_cols: int = 0  # columns of the detector; 0: those of the frames
 
-    def source(self, rows: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def source(self, rows: tuple[int, int], xp: ModuleType = np) -> tuple[Any, Any]:
         """Return row and column that each pixel of some rows comes from, within the frames."""
-        y, x = np.mgrid[rows[0] : rows[1], : self.n_cols].astype(float)
-        x += self.first_col
+        y = xp.arange(*rows, dtype=float)[:, None]
+        x = xp.arange(self.n_cols, dtype=float) + self.first_col
         middle_x = ((self.detector_cols or self.n_cols) - 1) / 2
         middle_y = (self.n_rows - 1) / 2
         angle = np.deg2rad(self.roll_deg)
@@ -51,11 +51,13 @@ class Warp:
         )
         if self.distortion:
             at_x, at_y = self.centre_px or (middle_x, middle_y)
-            radius = np.hypot(x - at_x, y - at_y)
-            factor = np.polynomial.polynomial.polyval(radius, self.distortion)
+            radius = xp.hypot(x - at_x, y - at_y)
+            factor = self.distortion[-1] + radius * 0
+            for coefficient in self.distortion[-2::-1]:
+                factor = coefficient + factor * radius
             y, x = at_y + factor * (y - at_y), at_x + factor * (x - at_x)
         x -= self.first_col
-        return np.clip(y, 0, self.n_rows - 1), np.clip(x, 0, self.n_cols - 1)
+        return xp.clip(y, 0, self.n_rows - 1), xp.clip(x, 0, self.n_cols - 1)
 
     def rows_needed(self, rows: tuple[int, int]) -> tuple[int, int]:
         """Return the rows of the frame as taken that some rows come from, the last excluded."""
@@ -72,18 +74,21 @@ def apply_warp(images: Any, warp: Warp, rows: tuple[int, int], source_rows: tupl
     """
     xp = module_of(images)
     n, n_given = images.shape[:2]
-    above, left, down, across = _taps(warp, rows)
+    above, left, down, across = _host_taps(warp, rows) if xp is np else _taps(warp, rows, xp)
     above = above - source_rows[0]
-    if above.min() < 0 or above.max() >= n_given:
+    # a GPU is not waited for
+    if xp is np and (above.min() < 0 or above.max() >= n_given):
         raise ValueError(f"rows {rows} come from {warp.rows_needed(rows)}; got {source_rows}")
     out = xp.empty((n, rows[1] - rows[0], warp.n_cols), np.float32)
     kernels_of(xp).resample(xp.ascontiguousarray(images), above, left, down, across, out)
     return out
 
 
-@lru_cache(maxsize=8)
-def _taps(warp: Warp, rows: tuple[int, int]) -> tuple[NDArray[Any], ...]:
+def _taps(warp: Warp, rows: tuple[int, int], xp: ModuleType = np) -> tuple[Any, ...]:
     """Return the upper left neighbour of each pixel's source, and the parts below and right."""
-    y, x = warp.source(rows)
+    y, x = warp.source(rows, xp)
     above, left = y.astype(np.int32), x.astype(np.int32)
     return above, left, (y - above).astype(np.float32), (x - left).astype(np.float32)
+
+
+_host_taps = lru_cache(maxsize=8)(_taps)

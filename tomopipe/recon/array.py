@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tomopipe.arrays import forget_copies
 from tomopipe.errors import DeviceError
 from tomopipe.storage import run_folder
 
@@ -136,29 +137,71 @@ def _wrong_slice(cupy: ModuleType) -> str:
     All is compiled and called that a volume needs: kernels, rfft and irfft2. On a GPU that no other
     job holds, if there is one: it keeps some memory of each process.
     """
+    before = cupy.cuda.Device()
+    try:
+        with claimed_gpu(cupy, wait=False):
+            return _choose_kernels(cupy)
+    except Exception as error:
+        if _is_taken(error):
+            return ""
+        raise
+    finally:
+        before.use()
+
+
+def _choose_kernels(cupy: ModuleType) -> str:
+    """Take plain operations of CuPy, with a warning, where they are right and own kernels fail."""
+    from tomopipe.recon import cuda
+
+    try:
+        cuda.is_plain, error = False, None
+        fault = _fault_of_slice(cupy)
+    except Exception as raised:
+        if _is_taken(raised):
+            raise
+        fault, error = f"{type(raised).__name__}: {raised}", raised
+    if not fault:
+        return ""
+    cuda.is_plain = True
+    with contextlib.suppress(Exception):  # the first error tells more
+        if not _fault_of_slice(cupy):
+            text = (
+                f"{socket.gethostname()}: the kernels of tomopipe fail on this GPU "
+                f"({' '.join(fault.split())[:200]}). Plain operations of CuPy are right and take "
+                "their place, some ten times slower. Update the driver and CuPy, or set device: cpu"
+                " where the CPU has many cores."
+            )
+            if run_folder.warn_once(f"{zlib.crc32(text.encode()):x}", text):
+                logger.warning(text)
+            return ""
+    cuda.is_plain = False
+    if error is not None:
+        raise error
+    return fault
+
+
+def _fault_of_slice(cupy: ModuleType) -> str:
+    """Compare a slice of the current GPU with one of the CPU."""
     from tomopipe.recon import cuda, portable
     from tomopipe.recon.plan import make_plan
 
     theta_rad, cor_px = np.arange(_N) * (np.pi / _N), np.array([0.48 * _N])
     rows = np.random.default_rng(0).normal(size=(1, _N, _N)).astype(np.float32)
-    expected = portable.reconstruct(rows, make_plan(theta_rad, _N), cor_px)
-    before = cupy.cuda.Device()
-    try:
-        with claimed_gpu(cupy, wait=False):
-            images, plan = cupy.empty(expected.shape, np.float32), make_plan(theta_rad, _N, xp=cupy)
-            cuda.reconstruct_batch(cupy.asarray(rows), plan, cor_px, images)
-            share = float(np.abs(images.get() - expected).max() / np.abs(expected).max())
-            del images, plan
-            free_memory(cupy)
-    except Exception as error:
-        if out_of_memory(error) or "DevicesUnavailable" in str(error):
-            return ""  # other jobs compute there
-        raise
-    finally:
-        before.use()
+    expected = np.empty_like(rows)
+    portable.reconstruct_batch(rows, make_plan(theta_rad, _N), cor_px, expected)
+    images, plan = cupy.empty(expected.shape, np.float32), make_plan(theta_rad, _N, xp=cupy)
+    cuda.reconstruct_batch(cupy.asarray(rows), plan, cor_px, images)
+    share = float(np.abs(images.get() - expected).max() / np.abs(expected).max())
+    del images, plan
+    free_memory(cupy)
     if share <= TOLERANCE:
         return ""
     return f"a slice differs from the CPU's by {share:.2g} of its largest value"
+
+
+def _is_taken(error: BaseException) -> bool:
+    """Tell whether an error says that other jobs compute on a GPU."""
+    return out_of_memory(error) or "DevicesUnavailable" in str(error)
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -173,8 +216,9 @@ def of_the_device(error: BaseException) -> bool:
 
 
 def free_memory(xp: ModuleType) -> None:
-    """Give back what CuPy's pools and transform plans hold; NumPy holds nothing."""
+    """Give back what `once`, CuPy's pools and transform plans hold; NumPy holds nothing."""
     if xp is not np:
+        forget_copies()
         xp.fft.config.get_plan_cache().clear()
         xp.get_default_memory_pool().free_all_blocks()
         xp.get_default_pinned_memory_pool().free_all_blocks()

@@ -3,6 +3,8 @@
 Angles are taken in chunks, wedges of the grid, whose samples are written in the order of the
 grid's tiles. A tile's samples are summed in shared memory; neighbouring tiles overlap and are added
 to the grid atomically: images of two runs agree to float rounding, not to the bit.
+
+Where the kernels are wrong, or do not compile, `tomopipe.recon.portable` computes instead.
 """
 
 import functools
@@ -15,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tomopipe.arrays import fft_of
-from tomopipe.recon import gridding_kernel
+from tomopipe.recon import gridding_kernel, portable
 from tomopipe.recon.angular_sampling import overlap_weights
 from tomopipe.recon.plan import MARGIN, Plan, half_grid_shape, padded_and_grid_size
 
@@ -24,6 +26,8 @@ GPU_ANGLES = 512  # whose samples a GPU holds at a time
 MAX_RUN = 512  # samples of a tile per block, at most
 STRIPE = 32  # bins, rows or pixels transposed at a time
 _THREADS = 256  # per block
+
+is_plain = False  # without own kernels; `tomopipe.recon.array` finds out, once per process
 
 SOURCE = "".join(
     f"#define {name} {value}\n"
@@ -42,8 +46,11 @@ def reconstruct_batch(
     transformed once. If `transformed`, spectra are given instead: `portable.padded_spectra`, angles
     in the plan's order. `cor_px` is (n_slices,), on the host.
     """
+    if is_plain:
+        portable.reconstruct_batch(sinograms, plan, cor_px, images, transformed=transformed)
+        return
     xp, n_slices, n_grid = plan.xp, len(cor_px), plan.n_grid
-    tables, factor = _tables(plan), _centring_factor(plan, cor_px)
+    tables, (factor, _) = _tables(plan), _of_cor(plan, cor_px)
     grid = xp.zeros((*plan.half_grid_shape, n_slices), dtype=xp.complex64)
     for first in range(0, plan.n_angles, GPU_ANGLES):
         angles = slice(first, min(first + GPU_ANGLES, plan.n_angles))
@@ -99,16 +106,36 @@ def _tables(plan: Plan) -> dict[str, Any]:
                 xp.complex64
             ),
             "taper": xp.asarray(plan.taper),
+            "unpaired": xp.asarray(plan.unpaired[plan.angle_order])[:, None],
             "correction": [xp.asarray(axis.astype(np.float32)) for axis in plan.correction],
         }
     tables: dict[str, Any] = plan.cache["tables"]
     return tables
 
 
+def _of_cor(plan: Plan, cor_px: Any) -> tuple[Any, Any]:
+    """Return the centring factor of each slice, and the weights of its columns over 360 degrees.
+
+    Of slices with one COR in common they are kept for the next batch, which may be smaller.
+    """
+    n, kept = len(cor_px), plan.cache.get("of a COR")
+    if kept and kept[0] == cor_px[0] and len(kept[1]) >= n and (cor_px == kept[0]).all():
+        return kept[1][:n], kept[2]
+    xp, weights, is_shared = plan.xp, None, (cor_px == cor_px[0]).all()
+    cor = xp.asarray(cor_px)
+    factor = _centring_factor(plan, cor)
+    if plan.full_rotation:
+        several = cor[:1] if is_shared else cor
+        weights = overlap_weights(plan.n_cols, several, np.zeros(1, bool), xp)
+    if is_shared:
+        plan.cache["of a COR"] = float(cor_px[0]), factor, weights
+    return factor, weights
+
+
 def _centring_factor(plan: Plan, cor_px: Any) -> Any:
     """Return filter times phase shift of the axis to 0, for each slice and bin."""
     xp = plan.xp
-    cycles = (xp.arange(plan.n_padded // 2 + 1) / plan.n_padded) * xp.asarray(cor_px)[:, None]
+    cycles = (xp.arange(plan.n_padded // 2 + 1) / plan.n_padded) * cor_px[:, None]
     return (xp.exp(2j * np.pi * (cycles % 1)) * xp.asarray(plan.gain)).astype(xp.complex64)
 
 
@@ -117,8 +144,10 @@ def _spectra(sinograms: Any, plan: Plan, cor_px: Any, angles: slice) -> Any:
     xp, tables, chosen = plan.xp, _tables(plan), _tables(plan)["angles"][angles]
     rows, n_chunk = sinograms, len(chosen)
     if plan.full_rotation:
-        unpaired = plan.unpaired[plan.angle_order[angles]]
-        rows = rows[:, chosen] * overlap_weights(plan.n_cols, cor_px, unpaired, xp)
+        _, weights = _of_cor(plan, cor_px)
+        if plan.unpaired.any():
+            weights = xp.where(tables["unpaired"][angles], xp.float32(1), weights)
+        rows = rows[:, chosen] * weights
         chosen = xp.arange(n_chunk, dtype=np.int32)
     rows = xp.ascontiguousarray(rows, dtype=xp.float32)
     padded = xp.empty((len(rows), n_chunk, plan.n_padded), dtype=xp.float32)

@@ -1,5 +1,8 @@
 """The Kaiser-Bessel gridding kernel: values, transform, and a polynomial for each tap."""
 
+from types import ModuleType
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,11 +20,11 @@ def beta_of(oversampling: float) -> float:
     return float(np.pi * np.sqrt((WIDTH / oversampling * (oversampling - 0.5)) ** 2 - 0.8))
 
 
-def kernel_values(distance: NDArray[np.float64], beta: float) -> NDArray[np.float64]:
+def kernel_values(distance: Any, beta: float, xp: ModuleType = np) -> Any:
     """Return the kernel at distances in grid cells; zero beyond half its width."""
-    inside = np.clip(1 - (2 * distance / WIDTH) ** 2, 0, None)
-    values = np.i0(beta * np.sqrt(inside)) / np.i0(beta)
-    return np.where(np.abs(distance) <= WIDTH / 2, values, 0.0)
+    inside = xp.maximum(1 - (2 * distance / WIDTH) ** 2, 0)
+    values = xp.i0(beta * xp.sqrt(inside)) / float(np.i0(beta))
+    return xp.where(abs(distance) <= WIDTH / 2, values, 0.0)
 
 
 def kernel_transform(

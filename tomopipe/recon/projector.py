@@ -72,7 +72,8 @@ class Projector:
 def make_projector(theta_rad: ArrayLike, n_cols: int, cor_px: float) -> Projector:
     """Plan projections of slices about a COR; takes 200 bytes per angle and column."""
     plan = make_plan(theta_rad, n_cols)
-    return Projector(plan, spreading_matrix(plan, slice(0, plan.n_angles)), _phase(plan, cor_px))
+    spreading = spreading_matrix(plan, slice(0, plan.n_angles)).tocsr()
+    return Projector(plan, spreading, _phase(plan, cor_px))
 
 
 def about(projector: Projector, cor_px: ArrayLike) -> Projector:

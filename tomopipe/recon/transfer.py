@@ -54,30 +54,46 @@ class DeviceTransfer:
 
     def upload(self, raw: NDArray[Any]) -> Any:
         """Queue the upload of a batch; called by one thread, in the order of the batches."""
+        with self._next_slot(raw.shape, raw.dtype) as slot:
+            if self._staged:
+                self._stage(raw, slot)
+            else:
+                self.gpu.upload(raw, slot.on_device)
+        return slot
+
+    def upload_read(
+        self, shape: tuple[int, ...], dtype: Any, read: Callable[[NDArray[Any]], Any]
+    ) -> Any:
+        """Queue the upload of a batch that read(out) puts into pinned memory; as `upload`."""
+        with self._next_slot(shape, dtype) as slot:
+            read(slot.host)
+            self.gpu.upload(slot.host, slot.on_device)
+        return slot
+
+    @contextmanager
+    def _next_slot(self, shape: tuple[int, ...], dtype: Any) -> Iterator[_Slot]:
+        """Yield the slot of the next batch: free on the host, and in the stream that uploads."""
         self.gpu.use()
         slot = self._slots[self._n_uploaded % len(self._slots)]
         with self._in:
             if (
                 slot.on_device is None
-                or slot.on_device.shape != raw.shape
-                or slot.on_device.dtype != raw.dtype
+                or slot.on_device.shape != shape
+                or slot.on_device.dtype != dtype
             ):
                 if slot.used is not None:
                     slot.used.synchronize()  # before its memory is freed
                 slot.on_device, slot.host = None, _Slot().host
-                slot.on_device = self.gpu.empty(raw.shape, raw.dtype)
-                slot.host = self.gpu.pinned(raw.shape, raw.dtype) if self._staged else raw
+                slot.on_device = self.gpu.empty(shape, dtype)
+                if self._staged:
+                    slot.host = self.gpu.pinned(shape, dtype)
             elif slot.used is not None:
                 self._in.wait_event(slot.used)
-            if self._staged:
-                if slot.uploaded is not None:
-                    slot.uploaded.synchronize()  # pinned memory is free again
-                self._stage(raw, slot)
-            else:
-                self.gpu.upload(raw, slot.on_device)
-            slot.uploaded = self._in.record()
+            if slot.uploaded is not None and self._staged:
+                slot.uploaded.synchronize()  # pinned memory is free again
+            yield slot
+            slot.uploaded = self._record(self._in)
         self._n_uploaded += 1
-        return slot
 
     def _stage(self, raw: NDArray[Any], slot: _Slot) -> None:
         """Copy a batch to pinned memory, and queue the upload of each part once it is there."""
@@ -95,7 +111,7 @@ class DeviceTransfer:
         self._work.wait_event(uploaded.uploaded)
         with self._work:
             yield uploaded.on_device
-            uploaded.used = self._work.record()
+            uploaded.used = self._record(self._work)
 
     def download(self, arrays: list[Any]) -> Download:
         """Queue the download of arrays to new pinned memory."""
@@ -104,11 +120,11 @@ class DeviceTransfer:
             # kept until the download has read them
             gpu_arrays = [self.gpu.xp.ascontiguousarray(array) for array in arrays]
         host = [self.gpu.pinned(array.shape, array.dtype) for array in gpu_arrays]
-        self._out.wait_event(self._work.record())
+        self._out.wait_event(self._record(self._work))
         with self._out:
             for source, target in zip(gpu_arrays, host, strict=True):
                 self.gpu.download(source, target)
-            copied = self._out.record()
+            copied = self._record(self._out)
 
         def wait() -> Sequence[Any]:
             copied.synchronize()
@@ -116,6 +132,10 @@ class DeviceTransfer:
             return host
 
         return wait
+
+    def _record(self, stream: Any) -> Any:
+        """Return an event of all that a stream has been given; who waits for it sleeps."""
+        return stream.record(self.gpu.xp.cuda.Event(block=True, disable_timing=True))
 
     def synchronize(self) -> None:
         """Wait for the streams and free all memory that is not referenced, after an error."""

@@ -4,7 +4,7 @@ With na angles, n columns (n' after binning), batches of L slices, w workers tha
 side, blocks of h detector rows and s bytes per raw pixel, full_recon takes at most
 
     400 MiB      the interpreter, libraries, compiled code
-    8 R n        averages of flats and darks of the R rows of the detector
+    8 R n        averages of flats and darks of the R rows of the detector; for a GPU 32 R n
     2 h na n s   the block in work and the next one; one block if there is no next
     (w - 1) L b na n s  besides, in whole blocks: rows that are still computed with (b: binning)
     4 w L na n'  sinograms, twice for a full 360-degree rotation: na is the number of angles
@@ -174,12 +174,14 @@ def gpu_bytes(inputs: MemoryInputs, batch_size: int) -> int:
     throughout = 2 * inputs.itemsize * pixels + 4 * batch_size * n_angles * n_cols + order
     voxel = 12 if inputs.stored_itemsize == 4 else 4 + 3 * inputs.stored_itemsize
     throughout += (voxel * batch_size + 12) * n_cols**2  # with one slice that is being encoded
+    # flats, darks, bad pixels, how the beam changes
+    throughout += (12 if inputs.halo is None else 32) * inputs.n_rows * inputs.n_cols
     correcting = 3 * min(GPU_CORRECT_BYTES, 4 * pixels)
     if inputs.halo is not None:
         throughout += inputs.itemsize * (pixels + 6 * inputs.halo * n_angles * n_wide)
         throughout += 4 * pixels if binning > 1 else 0
-        n_read = batch_size * binning + 2 * inputs.halo
-        correcting = gpu_correct_bytes(n_angles, n_read, inputs.n_cols)
+        rows = batch_size * binning
+        correcting = gpu_correct_bytes(n_angles, rows, inputs.n_cols, inputs.halo)
     return throughout + max(correcting, cuda.engine_bytes(n_angles, n_cols, batch_size))
 
 
@@ -207,7 +209,7 @@ def job_bytes(inputs: MemoryInputs, blocks: Blocks) -> int:
     on_gpu = CUDA_BYTES + batches_pinned_bytes(inputs, blocks)
     return (
         BASE_BYTES
-        + 8 * inputs.n_rows * inputs.n_cols
+        + (32 if inputs.on_gpu else 8) * inputs.n_rows * inputs.n_cols
         + _block_bytes(inputs, blocks)
         + (on_gpu if inputs.on_gpu else _computing_bytes(inputs, blocks, n_cols))
         + 4 * slice_bytes(n_cols)

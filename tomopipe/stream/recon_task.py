@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from tomopipe.arrays import Reused
 from tomopipe.prep.correct import Corrections
 from tomopipe.prep.half_acquisition import HalfAcquisition
-from tomopipe.prep.normalise import normaliser
+from tomopipe.prep.normalise import device_normaliser, normaliser
 from tomopipe.prep.recipe import IndexRange
 from tomopipe.recon.fbp import Rows, reconstruct
 from tomopipe.recon.plan import BATCH_SIZE, Plan
@@ -82,19 +81,22 @@ def sinograms_of(task: ReconTask, raw: Any, rows: NDArray[np.intp]) -> Any:
         if task.binning == task.binning_rows == 1:
             return raw
         raw, corrected = raw.transpose(1, 0, 2), True
-    correct: Callable[..., Any] | None = None
-    if not corrected:
-        flat, dark = xp.asarray(task.scan.flat[rows]), xp.asarray(task.scan.dark[rows])
-        correct = normaliser(xp, flat, dark, minus_log=task.minus_log)
-    n_slices, n_cols = len(rows) // task.binning_rows, task.scan.n_cols // task.binning
     n_bytes = _BATCH_BYTES if xp is np else GPU_CORRECT_BYTES
     step = max(1, n_bytes // (4 * raw[0].size))
+    if xp is not np:
+        return _sinograms_on_gpu(task, raw, None if corrected else rows, step)
+    correct = None
+    if not corrected:
+        scan = task.scan
+        correct = normaliser(scan.flat[rows], scan.dark[rows], minus_log=task.minus_log)
+
+    n_slices, n_cols = len(rows) // task.binning_rows, task.scan.n_cols // task.binning
+    shape = (n_slices, task.plan.n_angles, n_cols)
 
     def rows_of(angles: NDArray[np.intp]) -> Any:
-        empty = partial(task.reused.empty, "corrected") if xp is np else xp.empty
-        values = empty((len(angles), n_slices, n_cols), np.float32)
+        values = task.reused.empty("corrected", (len(angles), n_slices, n_cols))
         for first in range(0, len(angles), step):
-            batch = xp.asarray(_projections(raw, angles[first : first + step]))
+            batch = _projections(raw, angles[first : first + step])
             out = values[first : first + step]
             if correct and task.binning == task.binning_rows == 1:
                 correct(batch, out)
@@ -103,17 +105,34 @@ def sinograms_of(task: ReconTask, raw: Any, rows: NDArray[np.intp]) -> Any:
                 out[...] = _bin(batch, task.binning_rows, task.binning)
         return values
 
-    shape = (n_slices, task.plan.n_angles, n_cols)
-    if xp is np and task.iterative is None and task.half is None:
+    if task.iterative is None and task.half is None:
         return Rows(shape, rows_of)
-    if xp is not np and len(raw) <= step:
-        batch = xp.asarray(raw)
-        batch = _bin(correct(batch) if correct else batch, task.binning_rows, task.binning)
-        return xp.ascontiguousarray(batch.transpose(1, 0, 2))
-    sinograms = xp.empty(shape, xp.float32)
+    sinograms = np.empty(shape, np.float32)
     for first in range(0, len(raw), step):
         angles = np.arange(first, min(first + step, len(raw)))
         sinograms[:, first : first + step] = rows_of(angles).transpose(1, 0, 2)
+    return sinograms
+
+
+def _sinograms_on_gpu(task: ReconTask, raw: Any, rows: NDArray[np.intp] | None, step: int) -> Any:
+    """Return `sinograms_of` on a GPU, so many projections at a time; no rows: raw is corrected."""
+    xp, correct = task.plan.xp, None
+    if rows is not None:
+        first, last = int(rows[0]), int(rows[-1]) + 1
+        which = slice(first, last) if last - first == len(rows) else rows
+        correct = device_normaliser(xp, task.scan, which, minus_log=task.minus_log)
+
+    def some(first: int) -> Any:
+        batch = xp.asarray(raw[first : first + step])
+        batch = correct(batch) if correct else batch
+        return _bin(batch, task.binning_rows, task.binning).transpose(1, 0, 2)
+
+    if len(raw) <= step:
+        return xp.ascontiguousarray(some(0))
+    n_rows, n_cols = raw.shape[1] // task.binning_rows, raw.shape[2] // task.binning
+    sinograms = xp.empty((n_rows, len(raw), n_cols), xp.float32)
+    for first in range(0, len(raw), step):
+        sinograms[:, first : first + step] = some(first)
     return sinograms
 
 

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from tests import cuda_on_cpu, pretend_cupy
+from tests import pretend_cupy
+from tests.pretend_device import BOTH_ORDERS
 from tomopipe.prep import device_kernels
 from tomopipe.prep import normalise as module
 from tomopipe.prep.normalise import MIN_TRANSMISSION, normalise
-from tomopipe.recon.array import array_module
+from tomopipe.recon import cuda
 
 SHAPE = (3, 5)
 
@@ -132,18 +133,20 @@ def test_shapes_that_do_not_fit():
         normalise(np.ones((2, 4, 5)), flat, dark)
 
 
-@pytest.mark.parametrize("backwards", [False, True])
-@pytest.mark.parametrize("dtype", ["u2", "f4", pytest.param("i4", marks=pytest.mark.slow)])
-def test_the_kernel_gives_the_values_of_the_cpu(monkeypatch, dtype, backwards):
-    pretend_cupy.install(monkeypatch)
-    monkeypatch.setattr(cuda_on_cpu, "BACKWARDS", backwards)
-    _compare(dtype, pretend_cupy.XP)
+SLOW = [pytest.param(t, marks=pytest.mark.slow) for t in ("u1", "i2", "i4", "u4", "f8", "f2", "u8")]
 
 
-@pytest.mark.gpu
-@pytest.mark.parametrize("dtype", ["u1", "u2", "i2", "i4", "u4", "f4", "f8"])
-def test_a_gpu_gives_the_values_of_the_cpu(dtype):
-    _compare(dtype, array_module("cuda"))
+@BOTH_ORDERS
+@pytest.mark.parametrize("dtype", ["u2", "f4", *SLOW])
+def test_a_gpu_gives_the_values_of_the_cpu(dtype, xp):
+    _compare(dtype, xp)
+
+
+@pytest.mark.parametrize("dtype", ["u2", "f4", "i4", "f2"])
+def test_plain_operations_give_the_values_of_the_cpu(monkeypatch, dtype, xp):
+    monkeypatch.setattr(cuda, "is_plain", True)
+    monkeypatch.setattr(cuda, "kernel", lambda *_: pytest.fail("an own kernel"))
+    _compare(dtype, xp)
 
 
 def _compare(dtype, xp):
@@ -158,21 +161,33 @@ def _compare(dtype, xp):
         expected = normalise(raw, flat, dark, minus_log=minus_log)
         found = normalise(*map(xp.asarray, (raw, flat, dark)), minus_log=minus_log)
         np.testing.assert_allclose(found.get(), expected, rtol=1e-5, atol=1e-6)
-    if dtype[0] == "f":  # then the plain lines
+    if dtype[0] == "f":
         raw[1, 0, 3] = np.nan
-        found = normalise(*map(xp.asarray, (raw, flat, dark)))
-        np.testing.assert_allclose(found.get(), normalise(raw, flat, dark), rtol=1e-5, atol=1e-6)
+        raw[1, 0, 0] = np.inf  # beside a dead pixel: both take the column after it
+        raw[2, 1, [0, 4]], raw[3, 1, 1:4] = -np.inf, np.nan
+        raw[2, 0] = np.nan
+        for minus_log in (True, False):
+            expected = normalise(raw, flat, dark, minus_log=minus_log)
+            found = normalise(*map(xp.asarray, (raw, flat, dark)), minus_log=minus_log)
+            np.testing.assert_allclose(found.get(), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("right", "wrong"),
-    [("pixels = row", "pixels = frame"), ("frame * n_rows + row", "frame * n_rows + frame")],
+    [
+        ("gain += row", "gain += frame"),
+        ("frame * n_rows + row", "frame * n_rows + frame"),
+        ("k = nearest[i]", "k = i"),
+        ("far & 1 ? i", "far & 1 ^ 1 ? i"),
+        ("gain[col] > 0.0f", "true"),
+        ("value = empty;\n", "value = 0.5f;\n"),
+    ],
 )
 def test_a_wrong_index_on_a_gpu_is_seen(monkeypatch, right, wrong):
-    code = device_kernels.SOURCES["uint16"]
+    code = device_kernels.SOURCES["float32"]
     assert code.count(right) == 1
-    monkeypatch.setitem(device_kernels.SOURCES, "uint16", code.replace(right, wrong))
+    monkeypatch.setitem(device_kernels.SOURCES, "float32", code.replace(right, wrong))
     pretend_cupy.install(monkeypatch)
     with pytest.raises(AssertionError):
-        _compare("u2", pretend_cupy.XP)
+        _compare("f4", pretend_cupy.XP)

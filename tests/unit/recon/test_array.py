@@ -16,7 +16,7 @@ from tests import cuda_on_cpu, pretend_cupy
 from tests.out_of_memory import errors
 from tests.pretend_cupy import XP
 from tomopipe.errors import DeviceError, is_of_the_scan
-from tomopipe.recon import array
+from tomopipe.recon import array, cuda
 from tomopipe.recon.array import claimed_gpu
 from tomopipe.storage import run_folder
 
@@ -29,6 +29,7 @@ def _choose_anew(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "cupy", XP)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # of the locks
     monkeypatch.setattr(array, "DRIVER", tmp_path)
+    monkeypatch.setattr(cuda, "is_plain", False)
     _forget()
     yield
     _forget()
@@ -51,9 +52,9 @@ def _raise(kind, text):
     return fail
 
 
-def _times(factor):
-    irfft2 = FFT.irfft2
-    return lambda *args, **kwargs: irfft2(*args, **kwargs) * np.float32(factor)
+def _times(factor, name="rfft"):
+    transform = getattr(FFT, name)
+    return lambda *args, **kwargs: transform(*args, **kwargs) * np.float32(factor)
 
 
 NO_CUFFT = _raise(ImportError, "libcufft.so.11: cannot open shared object file")
@@ -61,14 +62,36 @@ FAULTS = {  # what is broken, by what, and the cause that is named
     "driver": (XP.cuda.runtime, "getDeviceCount",
                _raise(RuntimeError, "cudaErrorInsufficientDriver: CUDA driver version is"),
                "driver is too old"),
-    "compiler": (cuda_on_cpu.RawKernel, "__call__",
+    "compiler": (XP, "zeros",
                  _raise(RuntimeError, "failed to load libnvrtc.so.12:\n no such file"),
                  "library is missing .*libnvrtc.so.12: no such"),
     "rfft": (FFT, "rfft", NO_CUFFT, "library is missing .*libcufft.so.11"),
-    "irfft2": (FFT, "irfft2", NO_CUFFT, "library is missing .*libcufft.so.11"),
-    "values": (FFT, "irfft2", _times(1.0003), "differs from the CPU's by 0.0003 of"),
-    "no values": (FFT, "irfft2", _times(np.nan), "differs from the CPU's by nan"),
+    "values": (FFT, "rfft", _times(1.0003), "differs from the CPU's by 0.0003 of"),
+    "no values": (FFT, "rfft", _times(np.nan), "differs from the CPU's by nan"),
 }  # fmt: skip
+
+
+NO_KERNELS = {
+    "not compiled": (cuda_on_cpu.RawKernel, "__call__",
+                     _raise(RuntimeError, "invalid value for --gpu-architecture (-arch)"),
+                     "RuntimeError: invalid value"),
+    "wrong": (FFT, "irfft2", _times(1.0003, "irfft2"), "differs from the CPU's by 0.0003 of"),
+    "no irfft2": (FFT, "irfft2", NO_CUFFT, "libcufft.so.11"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+@pytest.mark.parametrize(("module", "name", "broken", "cause"), NO_KERNELS.values(), ids=NO_KERNELS)
+def test_where_own_kernels_fail_plain_operations_take_their_place_with_one_warning(
+    monkeypatch, caplog, device, module, name, broken, cause
+):
+    monkeypatch.setattr(module, name, broken)
+    for _ in range(2):
+        assert array.array_module(device) is XP
+    (record,) = warnings_in(caplog)
+    assert cause in record.message
+    assert "ten times slower" in record.message
+    assert cuda.is_plain
 
 
 @pytest.mark.parametrize(("module", "name", "broken", "cause"), FAULTS.values(), ids=FAULTS)
@@ -81,6 +104,7 @@ def test_a_gpu_that_cannot_reconstruct_is_left_with_one_warning(
     (record,) = warnings_in(caplog)
     with pytest.raises(DeviceError, match=f"{cause}.*gpu-cuda12.*device: cpu") as caught:
         array.array_module("cuda")
+    assert not cuda.is_plain
     assert not is_of_the_scan(caught.value)
     text = str(caught.value).partition("no GPU can be used: ")[2]
     assert text in record.message
@@ -91,10 +115,11 @@ def test_a_gpu_that_cannot_reconstruct_is_left_with_one_warning(
 @pytest.mark.parametrize("device", ["auto", "cuda"])
 @pytest.mark.parametrize("factor", [1, 1.00008])
 def test_a_gpu_within_the_tolerance_is_taken(monkeypatch, caplog, device, factor):
-    monkeypatch.setattr(FFT, "irfft2", _times(factor))
+    monkeypatch.setattr(FFT, "rfft", _times(factor))
     assert array.array_module(device) is XP
     assert array.array_module("cpu") is np
     assert not warnings_in(caplog)
+    assert not cuda.is_plain
 
 
 def test_one_slice_is_made_once_per_process(monkeypatch):
@@ -157,7 +182,7 @@ def test_the_slice_is_made_where_no_other_job_computes_and_waits_for_none(
 
 
 def test_of_the_jobs_of_a_run_one_warns(monkeypatch, caplog, tmp_path):
-    monkeypatch.setattr(FFT, "irfft2", NO_CUFFT)
+    monkeypatch.setattr(FFT, "rfft", NO_CUFFT)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(run_folder.VARIABLE, str(run_folder.begin(tmp_path)))
     for _ in range(3):  # jobs

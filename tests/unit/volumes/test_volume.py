@@ -4,6 +4,8 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -13,10 +15,10 @@ import zarr
 
 from tests.tiff_files import read_slices
 from tomopipe.arrays import PAGE_BYTES
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import NoRoomError, TomopipeError
 from tomopipe.storage import checksums
 from tomopipe.volume_formats import COMPRESSIONS
-from tomopipe.volumes import tiff
+from tomopipe.volumes import preview, tiff
 from tomopipe.volumes.encoding import Encoding, encoding_of
 from tomopipe.volumes.volume import make_room, new_volume
 from tomopipe.volumes.volume_read import read_mid_planes, read_provenance
@@ -79,6 +81,51 @@ def test_equal_volumes_are_equal_files(tmp_path):
     for name in "ab":
         _write(tmp_path / name, provenance=PROVENANCE)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def _backwards(function, *columns):
+    """Do the last first, as threads may."""
+    return [function(*args) for args in list(zip(*columns, strict=True))[::-1]][::-1]
+
+
+@pytest.mark.parametrize("output_format", ["h5", "tiff", "zarr"])
+@pytest.mark.parametrize("dtype", ["float32", "uint16"])
+@pytest.mark.parametrize("shape", [(6, 7), (600, 610)])
+def test_the_order_in_which_threads_store_slices_changes_nothing(
+    tmp_path, monkeypatch, output_format, dtype, shape
+):
+    monkeypatch.setattr(preview, "_SMALLEST_BYTES", 1)
+    monkeypatch.setattr(preview, "_SHARE", 0.1)
+    data = np.random.default_rng(0).normal(size=(9, *shape)).astype(np.float32)
+    options = {"output_format": output_format, "encoding": encoding_of(dtype, (-4, 4))}
+    for name, each in (("a", map), ("b", _backwards)):
+        with new_volume(tmp_path / name / "x", data.shape, **options) as put:
+            put(0, data[:5], each)
+            put(5, data[5:], each)
+    assert checksums.made(tmp_path / "a/x") == checksums.checksum_of(tmp_path / "b/x")
+    assert checksums.made(tmp_path / "b/x") == checksums.checksum_of(tmp_path / "b/x")
+
+
+@pytest.mark.parametrize(("output_format", "side"), [("h5", 600), ("tiff", 6)])
+def test_what_fails_in_a_thread_is_raised_and_leaves_nothing(
+    tmp_path, monkeypatch, output_format, side
+):
+    data = np.random.default_rng(0).normal(size=(8, side, side)).astype(np.float32)
+    encode = Encoding.encode
+
+    def fail(encoding, image):
+        if np.array_equal(image, data[2]):
+            raise OSError(errno.ENOSPC, "No space left on device", "x")
+        return encode(encoding, image)
+
+    monkeypatch.setattr(Encoding, "encode", fail)
+    with (
+        pytest.raises(NoRoomError, match="no space left"),
+        new_volume(tmp_path / "x", data.shape, output_format=output_format) as put,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        put(0, data, pool.map)
+    assert os.listdir(tmp_path) == []
 
 
 def test_tiff_series_replaces_the_old_one_whole(tmp_path):
@@ -248,11 +295,18 @@ def test_memory_does_not_grow_with_the_height(tmp_path, output_format):
     assert peaks[2] < peaks[1] + 2_000_000
 
 
-def test_a_disk_without_room_is_noticed_before_the_work(tmp_path, monkeypatch):
+@pytest.fixture
+def leave(monkeypatch):
+    """Call it with the bytes that the disk then has free."""
+    return lambda free: monkeypatch.setattr(
+        shutil, "disk_usage", lambda _: SimpleNamespace(total=10**9, used=10**9 - free, free=free)
+    )
+
+
+def test_a_disk_without_room_is_noticed_before_the_work(tmp_path, leave):
     needed = 2 * DATA.size
     for free in (needed - 1, needed):
-        usage = shutil._ntuple_diskusage(10**9, 10**9 - free, free)
-        monkeypatch.setattr(shutil, "disk_usage", lambda _, usage=usage: usage)
+        leave(free)
         if free < needed:
             with pytest.raises(OSError, match=r"x\.h5: the volume takes .* GB are free\. Remove"):
                 _write(tmp_path / "x.h5", encoding=Encoding("float16"))
@@ -260,12 +314,11 @@ def test_a_disk_without_room_is_noticed_before_the_work(tmp_path, monkeypatch):
             _write(tmp_path / "x.h5", encoding=Encoding("float16"))
 
 
-def test_an_earlier_volume_goes_first_only_where_there_is_no_room_for_both(tmp_path, monkeypatch):
+def test_an_earlier_volume_goes_first_only_where_there_is_no_room_for_both(tmp_path, leave):
     path, needed = tmp_path / "x.h5", DATA.nbytes
     _write(path)
     for free in (needed, needed - 1):
-        usage = shutil._ntuple_diskusage(10**9, 10**9 - free, free)
-        monkeypatch.setattr(shutil, "disk_usage", lambda _, usage=usage: usage)
+        leave(free)
         make_room(path, DATA.shape, "float32", "h5")
         assert path.exists() == (free == needed)
 
