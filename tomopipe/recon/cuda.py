@@ -91,7 +91,7 @@ def _of_cor(plan: Plan, cor_px: Any) -> tuple[Any, Any]:
     Of slices with one COR in common they are kept for the next batch, which may be smaller.
     """
     n, kept = len(cor_px), plan.cache.get("of a COR")
-    if kept and kept[0] == cor_px[0] and len(kept[1]) >= n and (cor_px == kept[0]).all():
+    if kept and len(kept[1]) >= n and (cor_px == kept[0]).all():
         return kept[1][:n], kept[2]
     xp, weights, is_shared = plan.xp, None, (cor_px == cor_px[0]).all()
     cor = xp.asarray(cor_px)
