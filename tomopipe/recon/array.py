@@ -207,6 +207,7 @@ def claimed_gpu(
         gpu.use()
         yield gpu
     finally:
+        forget_copies()
         os.close(descriptor)
 
 
