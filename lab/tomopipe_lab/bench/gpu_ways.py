@@ -119,11 +119,9 @@ def normalised(block_rows: int) -> Prepare:
     def prepare(raw: Any) -> Any:
         xp, (n_angles, n_rows, n_cols) = module_of(raw), raw.shape
         if not beam:
-            flat, none = (
-                np.full((n_rows, n_cols), COUNTS, np.float32),
-                np.zeros((0, n_rows, n_cols)),
-            )
-            beam.append(Beam(flat, np.zeros_like(flat), none, np.zeros((n_angles, 0))))
+            flat = np.full((n_rows, n_cols), COUNTS, np.float32)
+            weights = np.zeros((n_angles, 0), np.float32)
+            beam.append(Beam(flat, np.zeros_like(flat), flat[None][:0], weights))
         correct = device_normaliser(xp, beam[0], slice(n_rows))
         return xp.ascontiguousarray(correct(raw).transpose(1, 0, 2))
 
