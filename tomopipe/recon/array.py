@@ -338,6 +338,7 @@ def claimed_gpu(
         gpu.use()
         yield gpu
     finally:
+        forget_copies()
         if descriptor is not None:
             os.close(descriptor)
 
