@@ -98,7 +98,6 @@ def test_no_cor_is_foretold_while_a_prediction_is_pending(campaign):
     expect(campaign, follows, pending=True)
 
 
-@pytest.mark.engine
 def test_file_added(campaign):
     make_scan(campaign, "a_4", 50.0)
     chain = {f"{rule}:a_4" for rule in ("try_recon", "predict_cor", "export_stack")}
@@ -293,7 +292,6 @@ def test_scans_of_known_cor_get_their_volume_alone(tmp_path):
     assert "not checked" not in page(campaign)
 
 
-@pytest.mark.engine
 def test_what_a_search_has_made_stays_when_the_cor_is_known(campaign):
     made = list((campaign / "results/try_center/a_2").iterdir())
     before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in made}

@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 
 from tests.phantoms import make_phantom, slice_truth
-from tests.workflow.conftest import configure, make_scan, plan, snakemake
+from tests.workflow.conftest import configure, make_scan, snakemake
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.commands.next_run import make_plan
 from tomopipe.report.collected_records import collect_scans
@@ -43,7 +43,7 @@ def test_a_scan_whose_axis_lies_elsewhere_keeps_its_cor(tmp_path):
     assert {entry["state"] for entry in others} == {"ok"}
     right = agreement(tmp_path, "a_4")
     assert right > 0.9
-    # TomoGUI's rule, and back
+    # TomoGUI's rule; and back, as planned
     configure(tmp_path, "fix_cor", protect_confident=None)
     assert snakemake(tmp_path).status == 0
     replaced = {scan.name: scan for scan in collect_scans(campaign)}
@@ -55,8 +55,3 @@ def test_a_scan_whose_axis_lies_elsewhere_keeps_its_cor(tmp_path):
     assert jobs["fix_cor", ""] == CHANGED["fix_cor"]
     assert jobs["full_recon", "a_4"].startswith("COR of a_4: 65.")
     assert [scan for rule, scan in jobs if rule == "full_recon"] == ["a_4"]
-    run = snakemake(tmp_path)
-    assert "full_recon:a_4" in run.jobs
-    assert not {f"full_recon:{scan}" for scan in CORS_PX if scan != "a_4"} & run.jobs
-    assert agreement(tmp_path, "a_4") > right - 0.01
-    assert plan(tmp_path) == (0, frozenset())

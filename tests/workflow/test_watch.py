@@ -11,7 +11,7 @@ from tests.workflow.test_run import tomopipe
 
 
 def test_scans_that_drip_in_are_taken_once_each_though_the_watcher_is_killed(tmp_path):
-    options = "--scans 12 --every 0.7 --settle 0.5 --aborted 1 --rewritten 1 --renamed 1 --kills 2"
+    options = "--scans 5 --every 0.7 --settle 0.5 --aborted 1 --rewritten 1 --renamed 1 --kills 1"
     fast = "--tail 0.3 --limit 400 --small --no-batch"
     done = subprocess.run(
         [
