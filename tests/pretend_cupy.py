@@ -30,7 +30,6 @@ from tests.cupy_signatures import recorded
 
 SIGNATURES = recorded()
 LATE_S = 0.002  # of each copy in a stream
-LARGEST_BYTES = {}  # of device: the largest array that there is memory for
 TOTAL_BYTES = 2**41
 POISON = 0xFF  # bytes of it are no number as floats, and large as whole ones
 _POOL_UNIT = 512  # bytes
@@ -442,18 +441,7 @@ for _name in SIGNATURES:
         setattr(DeviceArray, _name, _attribute(_name))
 DeviceArray.__module__ = "pretend"
 
-_MADE = _names("arange empty full linspace ones zeros")
 _PADS = _names("constant edge linear_ramp maximum mean minimum reflect symmetric wrap empty")
-
-
-def _limited(function):
-    def make(*args, **kwargs):
-        array = _computed(function)(*args, **kwargs)
-        if array.nbytes > LARGEST_BYTES.get(current_device(), math.inf):
-            raise OutOfMemoryError(array.nbytes)
-        return array
-
-    return make
 
 
 def _uploaded(value, dtype=None):
@@ -554,7 +542,7 @@ def _by_numpy(module, name):
         return _ufunc(made)
     if module == "scipy.fft" and name != "next_fast_len":
         return _transformed(name, made)
-    return (_limited if name in _MADE else _computed)(made)
+    return _computed(made)
 
 
 class Sparse:

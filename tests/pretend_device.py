@@ -3,33 +3,29 @@
 The lines that run on CuPy run here, by CuPy's rules (`tests.pretend_cupy`).
 """
 
+import fcntl
+import gc
 import sys
 from contextlib import contextmanager
 
+import numpy as np
+
 from tests import pretend_cupy
 from tests.pretend_cupy import OutOfMemoryError
+from tomopipe.recon import array, cuda
 from tomopipe.recon.array import CudaDevice, array_module, gpu_fault
 
-__all__ = ["OutOfMemoryError", "PretendDevice", "cupy_is", "in_place_of_cuda"]
+__all__ = ["OutOfMemoryError", "PretendDevice", "Watch", "cupy_is", "in_place_of_cuda"]
 
 
 class PretendDevice(CudaDevice):
     """A device that logs each copy when it is done, and what its memory is limited to."""
 
-    def __init__(self, *, device=0, largest_bytes=2**40, free_bytes=2**40):
+    def __init__(self, *, device=0, free_bytes=2**40):
         super().__init__(pretend_cupy.XP, device)
-        self._number, self.largest_bytes = device, largest_bytes
         # what is counted of its memory from now on
         self.memory = pretend_cupy.MEMORY[device] = pretend_cupy.Memory(free_bytes)
         self.log, self.n_downloaded = [], 0  # bytes
-
-    @property
-    def largest_bytes(self):
-        return pretend_cupy.LARGEST_BYTES[self._number]
-
-    @largest_bytes.setter
-    def largest_bytes(self, n_bytes):
-        pretend_cupy.LARGEST_BYTES[self._number] = n_bytes
 
     def upload(self, host, target):
         super().upload(host, target)
@@ -65,19 +61,52 @@ def cupy_is(monkeypatch, module):
 
 @contextmanager
 def in_place_of_cuda(monkeypatch, module, gpu):
-    """Let a module's `array_module` and `claimed_gpu` give a GPU."""
+    """Let `array_module`, a module's too, and `claimed_gpu` give a GPU, but for the device cpu."""
     pretend_cupy.install(monkeypatch)
 
     @contextmanager
-    def claimed(xp):
+    def claimed(xp, wait=True):
         assert xp is gpu.xp
         gpu.use()
         yield gpu
 
-    monkeypatch.setattr(module, "array_module", lambda device: gpu.xp)
-    monkeypatch.setattr(module, "claimed_gpu", claimed)
+    def chosen(device):
+        return np if device == "cpu" else gpu.xp
+
+    monkeypatch.setattr(module, "array_module", chosen, raising=False)
+    monkeypatch.setattr(array, "array_module", chosen)
+    monkeypatch.setattr(array, "claimed_gpu", claimed)
     try:
         yield gpu
     finally:
         pretend_cupy.MEMORY.clear()
         pretend_cupy.use_device(0)
+
+
+class Watch:
+    """Notes for each batch whether its GPU was locked, and what lay there when it was let go."""
+
+    def __init__(self, monkeypatch, folder):
+        self.is_held, self.n_left = [], []
+        make, release, n_before = cuda.reconstruct_batch, CudaDevice.release, self._n_arrays()
+
+        def made(*args, **kwargs):
+            with open(next(folder.glob("tomopipe-gpu-*.lock"))) as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    self.is_held.append(False)
+                except BlockingIOError:
+                    self.is_held.append(True)
+            make(*args, **kwargs)
+
+        def released(gpu):
+            self.n_left.append(self._n_arrays() - n_before)
+            release(gpu)
+
+        monkeypatch.setattr("tempfile.tempdir", str(folder))
+        monkeypatch.setattr(cuda, "reconstruct_batch", made)
+        monkeypatch.setattr(CudaDevice, "release", released)
+
+    @staticmethod
+    def _n_arrays():
+        return sum(isinstance(item, pretend_cupy.DeviceArray) for item in gc.get_objects())

@@ -6,7 +6,8 @@ of the first one is 0; values are attenuation per pixel. The workflow's steps us
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -34,8 +35,8 @@ from tomopipe.prep.correct import Corrections
 from tomopipe.prep.edge_slopes import edge_slopes_of
 from tomopipe.prep.flats import Beam
 from tomopipe.prep.recipe import phase_strength, warp_of
-from tomopipe.recon import fbp
-from tomopipe.recon.array import array_module
+from tomopipe.recon import cuda, fbp
+from tomopipe.recon.array import FEW_SLICES, held_gpu
 from tomopipe.recon.plan import Plan, make_plan
 from tomopipe.scans.angle_lists import other_unit
 from tomopipe.scans.exchange import open_scan
@@ -261,7 +262,7 @@ def reconstruct(
     filter : str
         As `full_recon.filter` of the configuration.
     device : {"auto", "cpu", "cuda"}
-        auto: a GPU where there is one.
+        auto: a GPU where there is one with room for 4 slices; shared if jobs hold all.
     threads : int, optional
         CPU threads; None: all cores.
 
@@ -277,11 +278,21 @@ def reconstruct(
         detector, or `find_cor` has accepted none.
     """
     values = np.ascontiguousarray(sinograms, np.float32)
-    plan = _plan(values, _theta_rad(values, theta_deg), filter, device)
-    _check_cor("cor_px", cor_px, plan.n_cols)
+    theta_rad = _theta_rad(values, theta_deg)
+    _check_cor("cor_px", cor_px, values.shape[2])
     if np.shape(cor_px) not in ((), (1,), (len(values),)):
         raise ValueError(f"cor_px: expected one or {len(values)}; got {np.size(cor_px)}")
-    return on_host(fbp.reconstruct(plan.xp.asarray(values), plan, cor_px, threads=threads))
+
+    def batches(plan: Plan) -> Iterator[tuple[slice, Any]]:
+        each_px = fbp.checked_cor(cor_px, len(values))
+
+        def slices(batch: slice) -> Any:
+            rows = plan.xp.asarray(values[batch])
+            return fbp.reconstruct(rows, plan, each_px[batch], threads=threads)
+
+        return fbp.in_batches(plan, len(values), slices)
+
+    return _made(values, theta_rad, filter, device, len(values), batches)
 
 
 def sweep(
@@ -318,20 +329,39 @@ def sweep(
         detector, or `find_cor` has accepted none.
     """
     values = np.ascontiguousarray(sinogram, np.float32)
-    plan = _plan(values[None], _theta_rad(values[None], theta_deg), filter, device)
-    _check_cor("cor_px", cor_px, plan.n_cols)
-    images = fbp.sweep(plan.xp.asarray(values), plan, np.asarray(cor_px), threads=threads)
-    return on_host(images)
+    theta_rad = _theta_rad(values[None], theta_deg)
+    _check_cor("cor_px", cor_px, values.shape[1])
+    each_px = np.ravel(np.asarray(cor_px, float))
+
+    def batches(plan: Plan) -> Iterator[tuple[slice, Any]]:
+        return fbp.sweep_batches(plan.xp.asarray(values), plan, each_px, threads=threads)
+
+    return _made(values[None], theta_rad, filter, device, len(each_px), batches)
 
 
-def _plan(
-    values: NDArray[np.float32], theta_rad: NDArray[np.float64], filter: str, device: str
-) -> Plan:
+def _made(
+    values: NDArray[np.float32],
+    theta_rad: NDArray[np.float64],
+    filter: str,
+    device: str,
+    n_slices: int,
+    batches: Callable[[Plan], Iterator[tuple[slice, Any]]],
+) -> NDArray[np.float32]:
+    """Gather slices on the host; a GPU is held meanwhile, and shared if jobs hold all."""
+    n_angles, n_cols = values.shape[1:]
     edge_slopes_per_px = edge_slopes_of(values.mean(axis=(0, 1)))
-    xp = array_module(device)
-    return make_plan(
-        theta_rad, values.shape[2], filter=filter, edge_slopes_per_px=edge_slopes_per_px, xp=xp
-    )
+    images = np.empty((n_slices, n_cols, n_cols), np.float32)
+
+    def fill(xp: ModuleType) -> None:  # what it holds is gone before the GPU is let go
+        plan = make_plan(
+            theta_rad, n_cols, filter=filter, edge_slopes_per_px=edge_slopes_per_px, xp=xp
+        )
+        for batch, slices in batches(plan):
+            images[batch] = on_host(slices)
+
+    with held_gpu(device, cuda.sweep_bytes(n_angles, n_cols, FEW_SLICES), wait=False) as gpu:
+        fill(gpu.xp if gpu else np)
+    return images
 
 
 def _theta_rad(sinograms: NDArray[np.float32], theta_deg: ArrayLike) -> NDArray[np.float64]:

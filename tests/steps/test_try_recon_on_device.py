@@ -18,7 +18,6 @@ from tomopipe.recon.fbp import sweep
 from tomopipe.recon.plan import make_plan
 from tomopipe.steps import try_recon as step
 from tomopipe.stream import try_sweep as _sweep
-from tomopipe.stream.memory import sweep_bytes
 
 COR_PX = 15.2
 
@@ -51,15 +50,13 @@ def test_a_gpu_gives_the_stack_of_the_cpu(tmp_path, monkeypatch, options):
         _sweep, "make_plan", lambda *a, **k: plans.append(make_plan(*a, **k)) or plans[-1]
     )
     with in_place_of_cuda(monkeypatch, _sweep, PretendDevice()) as gpu:
-        free, n_claimed = gpu.free_bytes, []
-        gpu.free_bytes = lambda: [n_claimed.append(1), free()][1]
         found, found_record = _stack(truth, tmp_path / "gpu", "cuda", **options)
     assert len(found) == len(expected)
     for image, other in zip(found, expected, strict=True):
         step_of_grey = 2 if image.max() > 1000 else 0
         np.testing.assert_allclose(image, other, atol=1e-4 * np.ptp(other) + step_of_grey)
     assert found_record["window"] == pytest.approx(record["window"], rel=1e-3)
-    assert len(n_claimed) == 1  # one GPU, held from the first slice to the last
+    assert gpu.log == ["released"]  # one GPU, held from the first slice to the last
     assert len(plans) == 1 + ("format" in options)
 
 
@@ -87,7 +84,7 @@ def test_a_small_gpu_takes_fewer_slices_at_a_time(tmp_path, monkeypatch):
     monkeypatch.setattr(
         cuda, "reconstruct_batch", lambda *a, **k: [sizes.append(len(a[2])), real(*a, **k)][1]
     )
-    gpu = PretendDevice(free_bytes=sweep_bytes(40, 32, 8, on_gpu=True))
+    gpu = PretendDevice(free_bytes=cuda.sweep_bytes(40, 32, 8))
     with in_place_of_cuda(monkeypatch, _sweep, gpu):
         _stack(truth, tmp_path / "gpu", "cuda")
     assert max(sizes) == 8
@@ -132,6 +129,30 @@ def test_whatever_says_that_memory_ran_out_each_cor_has_its_slice_once(
     np.testing.assert_allclose(np.concatenate(found), expected, atol=1e-4 * np.ptp(expected))
     if where != "rows" or is_half:
         assert room.sizes[: n_before // 16 + 3] == [16] * (n_before // 16) + [16, 8, 4]
+
+
+@pytest.mark.parametrize(("share", "on_gpu"), [(0.99, False), (1.0, True)])
+@pytest.mark.parametrize("format", ["stack", "tiff"])
+def test_auto_takes_the_cpu_where_fewer_than_4_slices_fit(
+    tmp_path, monkeypatch, caplog, share, on_gpu, format
+):
+    """Of slices of full size, if these are written; the stack's are half as wide."""
+    truth = write_scan(tmp_path / "s_1.h5", n_rows=3, n_cols=64, n_angles=40, cor_px=COR_PX)
+    free = int(share * cuda.sweep_bytes(40, 64 if format == "tiff" else 32, 4))
+    n_made, real = [], cuda.reconstruct_batch
+    monkeypatch.setattr(
+        cuda, "reconstruct_batch", lambda *a, **k: [n_made.append(len(a[2])), real(*a, **k)][1]
+    )
+    with in_place_of_cuda(monkeypatch, _sweep, PretendDevice(free_bytes=free)) as gpu:
+        _stack(truth, tmp_path / "auto", "auto", max_size_px=32, format=format)
+        assert bool(n_made) == on_gpu
+        assert gpu.log == ["released"]
+        _stack(truth, tmp_path / "cuda", "cuda", max_size_px=32, format=format)
+    assert n_made
+    lines = [record.getMessage() for record in caplog.records if "auto takes" in record.msg]
+    assert len(lines) == (not on_gpu)
+    if lines:
+        assert f"{free / 1e9:.3g} GB of GPU 0000:00:00.0 are free, and 4 slices take" in lines[0]
 
 
 def test_a_gpu_that_is_not_there_is_no_fault_of_the_scan(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import h5py
@@ -10,9 +11,13 @@ import numpy as np
 import pytest
 
 import tomopipe as tp
+from tests import pretend_cupy
 from tests.phantoms import write_scan
+from tests.pretend_cupy import XP
+from tests.pretend_device import Watch, cupy_is
 from tests.step_calls import full_recon
 from tomopipe.errors import ScanError
+from tomopipe.recon.array import claimed_gpu
 
 pytestmark = pytest.mark.slow
 
@@ -224,3 +229,29 @@ def test_the_name_alone_loads_nothing():
         "import sys, tomopipe; sys.exit('numpy' in sys.modules or 'find_cor' not in dir(tomopipe))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("is_free", [True, False])
+def test_a_gpu_is_locked_by_a_call_and_shared_with_jobs(page, tmp_path, monkeypatch, is_free):
+    """To 1e-4 of the range; rows are sent some at a time, and none is left there."""
+    sinograms, theta_deg = np.tile(page["sinograms"][:1], (18, 1, 1)), page["theta_deg"]
+    cor_px = COR_PX + np.linspace(-1, 1, 18)
+    calls = (
+        lambda device: tp.reconstruct(sinograms, theta_deg, cor_px, device=device),
+        lambda device: tp.sweep(sinograms[0], theta_deg, cor_px, device=device),
+    )
+    for call in calls:
+        expected = call("cpu")
+        with cupy_is(monkeypatch, XP), ExitStack() as job:
+            watch = Watch(monkeypatch, tmp_path)
+            if not is_free:
+                job.enter_context(claimed_gpu(XP))
+            for device in ("cuda", "auto"):
+                np.testing.assert_allclose(call(device), expected, atol=1e-4 * np.ptp(expected))
+        # the first batch is of the check that a process makes once
+        assert watch.is_held == [True] * 5
+        assert watch.n_left == [0, 0]
+    monkeypatch.setitem(pretend_cupy.FREE_BYTES, 0, 10)
+    with cupy_is(monkeypatch, XP):
+        assert (call("auto") == expected).all()
+    assert len(watch.is_held) == 6

@@ -40,7 +40,10 @@ Rows = Annotated[
 ]
 Device = Annotated[
     Literal["auto", "cpu", "cuda"],
-    Field(description="auto: a GPU where there is one.", json_schema_extra={"only": False}),
+    Field(
+        description="auto: a GPU where there is one with room for 4 slices.",
+        json_schema_extra={"only": False},
+    ),
 ]
 FrameRun = Annotated[str, Field(pattern=r"^[1-9]\d{0,6} +(projections?|flats?|darks?|invalid)$")]
 

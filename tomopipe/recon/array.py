@@ -32,6 +32,7 @@ from tomopipe.storage import run_folder
 TOLERANCE = 1e-4  # of a slice on a GPU from one on the CPU, of its largest value
 DRIVER = Path("/proc/driver/nvidia")  # where there is one
 POLL_S = 2.0
+FEW_SLICES = 4  # fewer at a time do not pay on a GPU
 # which attribute of CuPy's errors is CUDA's number; OutOfMemoryError is a MemoryError
 _CODES = {"CUDARuntimeError": "status", "CUDADriverError": "status", "CuFFTError": "result"}
 _NO_MEMORY = 2  # cudaErrorMemoryAllocation, CUDA_ERROR_OUT_OF_MEMORY, CUFFT_ALLOC_FAILED
@@ -62,12 +63,15 @@ def array_module(device: str = "auto") -> ModuleType:
         return importlib.import_module("cupy")
     if device == "cuda":
         raise DeviceError(f"device: cuda: no GPU can be used: {fault}. {_ADVICE}")
-    text = f"{socket.gethostname()}: device: auto takes the CPU, as no GPU can be used: {fault}. "
-    if is_unexpected and run_folder.warn_once(f"{zlib.crc32(fault.encode()):x}", text + _ADVICE):
-        logger.warning(text + _ADVICE)
-    else:
-        logger.info(text)
+    _say_that_the_cpu_computes(f"no GPU can be used: {fault}. {_ADVICE}", fault, warn=is_unexpected)
     return np
+
+
+def _say_that_the_cpu_computes(why: str, key: str, *, warn: bool) -> None:
+    """Say why `auto` takes the CPU; of the jobs of a run one warns."""
+    text = f"{socket.gethostname()}: device: auto takes the CPU, as {why}"
+    warns = warn and run_folder.warn_once(f"{zlib.crc32(key.encode()):x}", text)
+    logger.log(logging.WARNING if warns else logging.INFO, text)
 
 
 @functools.cache
@@ -272,6 +276,31 @@ class CudaDevice:
         """Free CuPy's pool."""
         self.use()
         free_memory(self.xp)
+
+
+@contextlib.contextmanager
+def held_gpu(device: str, least_bytes: int, *, wait: bool = True) -> Iterator[CudaDevice | None]:
+    """Hold the GPU that computes; None if the CPU does.
+
+    `auto` lets a GPU go that has fewer than `least_bytes` free, what `FEW_SLICES` slices take. With
+    `wait` and at the end as `claimed_gpu`; then the pools are freed.
+    """
+    if (xp := array_module(device)) is np:
+        yield None
+        return
+    with claimed_gpu(xp, wait=wait) as gpu:
+        free, name = gpu.free_bytes(), gpu.name
+        try:
+            if has_room := device == "cuda" or free >= least_bytes:
+                yield gpu
+        finally:
+            with contextlib.suppress(Exception):  # of a GPU that failed
+                gpu.release()
+    if not has_room:
+        size = f"{FEW_SLICES} slices take {least_bytes / 1e9:.3g} GB"
+        why = f"{free / 1e9:.3g} GB of {name} are free, and {size}"
+        _say_that_the_cpu_computes(why, "room", warn=True)
+        yield None
 
 
 @contextlib.contextmanager

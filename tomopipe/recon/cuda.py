@@ -9,6 +9,7 @@ Where the kernels are wrong, or do not compile, `tomopipe.recon.portable` comput
 
 import functools
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,7 +19,7 @@ import numpy as np
 from tomopipe.arrays import fft_of
 from tomopipe.recon import gridding_kernel, portable
 from tomopipe.recon.angular_sampling import overlap_weights
-from tomopipe.recon.plan import MARGIN, Plan
+from tomopipe.recon.plan import MARGIN, Plan, half_grid_shape, padded_and_grid_size
 
 TILE = 8  # cells; a tile with its margin takes 18 kB of shared memory for 16 slices
 GPU_ANGLES = 512  # whose samples a GPU holds at a time
@@ -72,6 +73,26 @@ def reconstruct_batch(
         (whole, *tables["correction"], images, np.int32(n_grid), np.int32(plan.n_cols)),
         4 * STRIPE * (STRIPE + 1),
     )  # fmt: skip
+
+
+def engine_bytes(n_angles: int, n_cols: int, batch_size: int) -> int:
+    """Return what slices take of a GPU while they are computed, without the samples' order.
+
+    One after the other: padded rows and samples of `GPU_ANGLES` projections, with half grids; half
+    grids three times (folded, transformed, and the transform's own, which it keeps).
+    """
+    n_padded, n_grid = padded_and_grid_size(n_cols)
+    grid = 8 * batch_size * prod(half_grid_shape(n_grid))
+    samples = min(GPU_ANGLES, n_angles) * (n_padded // 2 + 1)
+    # plans of transforms keep their memory: as much as they transform
+    return max(samples * (40 * batch_size + 160) + 2 * grid, 3 * grid + 8 * samples * batch_size)
+
+
+def sweep_bytes(n_angles: int, n_cols: int, batch_size: int) -> int:
+    """Return what a sweep takes of a GPU: spectra, the samples' order, two batches of slices."""
+    spectra = 32 * n_angles * (padded_and_grid_size(n_cols)[0] // 2 + 1)
+    engine = engine_bytes(n_angles, n_cols, batch_size)
+    return 5 * spectra // 2 + 8 * batch_size * n_cols**2 + engine
 
 
 def _tables(plan: Plan) -> dict[str, Any]:

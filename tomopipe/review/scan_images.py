@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,11 @@ from tomopipe.cor.rows_file import Rows, read_rows
 from tomopipe.errors import TomopipeError
 from tomopipe.geometry import bin_cor
 from tomopipe.prep.half_acquisition import HalfAcquisition, is_half_acquisition
+from tomopipe.recon import cuda
 from tomopipe.recon.angular_sampling import is_full_rotation, unpaired
-from tomopipe.recon.array import array_module
+from tomopipe.recon.array import held_gpu
 from tomopipe.recon.fbp import shared_spectra, sweep
-from tomopipe.recon.plan import Plan, make_plan
+from tomopipe.recon.plan import make_plan
 from tomopipe.report.thumbnails import (
     CROP_PX,
     in_sweep,
@@ -88,8 +90,8 @@ class Pictures:
     def warm_up(self) -> None:
         """Load the engine in advance, so that the first slice is quick."""
         theta_rad = np.linspace(0, np.pi, 8, endpoint=False)
-        plan = make_plan(theta_rad, 16, xp=array_module(self._device), batch_size=_BATCH_SIZE)
-        with self._working:
+        with self._working, held_gpu(self._device, 0, wait=False) as gpu:
+            plan = make_plan(theta_rad, 16, xp=gpu.xp if gpu else np, batch_size=_BATCH_SIZE)
             sweep(plan.xp.zeros((8, 16), np.float32), plan, np.full(_BATCH_SIZE, 8.0))
 
     def has_pages(self, scan: str) -> bool:
@@ -181,9 +183,8 @@ class Pictures:
             with self._working:
                 result = self._cached(keys)  # another request may have made them meanwhile
                 new = [value for value in keys if value not in result]
-                plan = self._plans.get(width, lambda: self._make_plan(rows, half, middle_px))
                 window = self.grid(scan).get("window")
-                images = self._reconstructed(rows, plan, (width, row), new)
+                images = self._reconstructed(rows, (width, row), new, half, middle_px)
                 for value, image in zip(new, images, strict=True):
                     result[value] = self._slices.get(keys[value], partial(grey16, image, window))
         return [result[value] for value in values_px]
@@ -193,16 +194,41 @@ class Pictures:
         return {value: image for value, image in result.items() if image is not None}
 
     def _reconstructed(
-        self, rows: Rows, plan: Plan, key: tuple[Hashable, int], values_px: Sequence[float]
+        self,
+        rows: Rows,
+        key: tuple[Hashable, int],
+        values_px: Sequence[float],
+        is_half: bool,
+        middle_px: float,
     ) -> Any:
-        """Return slices of one row at several CORs, float32, shape (n_cor, n_y, n_x)."""
+        """Return slices of one row at several CORs, float32, shape (n_cor, n_y, n_x).
+
+        A GPU is held meanwhile, or shared if jobs hold all; nothing stays on it.
+        """
         if not values_px:
             return ()
-        sinogram = plan.xp.asarray(rows.sinograms[key[1]])
         columns_px = np.array([float(bin_cor(v, x0=rows.first_col)) for v in values_px])
-        spectra = self._spectra.get(key, lambda: shared_spectra(sinogram, plan))
-        result = sweep_slices(sinogram, plan, columns_px, rows.edge_slopes_per_px, spectra=spectra)
-        return np.concatenate([on_host(images) for _, images in result])
+        n_angles, n_cols = rows.sinograms.shape[1:]
+        alone = unpaired(rows.theta_rad)
+        half = HalfAcquisition(n_cols, middle_px, alone, rows.edge_slopes_per_px)
+
+        def slices(xp: ModuleType) -> Any:
+            make = partial(
+                plan_of, rows.theta_rad, half, is_half, filter=self._filter, batch_size=_BATCH_SIZE
+            )
+            if xp is not np:
+                plan, sinogram, spectra = make(xp=xp), xp.asarray(rows.sinograms[key[1]]), None
+            else:
+                plan, sinogram = self._plans.get(key[0], make), rows.sinograms[key[1]]
+                spectra = self._spectra.get(key, lambda: shared_spectra(sinogram, plan))
+            result = sweep_slices(
+                sinogram, plan, columns_px, rows.edge_slopes_per_px, spectra=spectra
+            )
+            return np.concatenate([on_host(images) for _, images in result])
+
+        least_bytes = cuda.sweep_bytes(n_angles, (1 + is_half) * n_cols, _BATCH_SIZE)
+        with held_gpu(self._device, least_bytes, wait=False) as gpu:
+            return slices(gpu.xp if gpu else np)
 
     def overlay(self, scan: str, cor_px: float, pair: int) -> bytes:
         """Return opposing projections as PNG, the second mirrored at the COR: grey where equal."""
@@ -289,14 +315,6 @@ class Pictures:
             cor_px=cor_px,
             n_cols=rows.sinograms.shape[2],
             first_col=rows.first_col,
-        )
-
-    def _make_plan(self, rows: Rows, is_half: bool, middle_px: float) -> Plan:
-        n_cols, alone = rows.sinograms.shape[2], unpaired(rows.theta_rad)
-        half = HalfAcquisition(n_cols, middle_px, alone, rows.edge_slopes_per_px)
-        xp = array_module(self._device)
-        return plan_of(
-            rows.theta_rad, half, is_half, filter=self._filter, xp=xp, batch_size=_BATCH_SIZE
         )
 
 

@@ -8,13 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from tomopipe.config import FullReconBlock
 from tomopipe.config.preprocess import STRIPE_FILTERS
 from tomopipe.prep.correct import Corrections, corrections_of
 from tomopipe.prep.edge_slopes import measure_edge_slopes
-from tomopipe.recon.array import CudaDevice, array_module, claimed_gpu
+from tomopipe.recon.array import held_gpu
 from tomopipe.scans.raw_scan import RawScan
 from tomopipe.steps.revisions import REVISIONS
 from tomopipe.storage.atomic import remove_stale
@@ -25,6 +23,7 @@ from tomopipe.stream.fit_options import (
     describe,
     fit_blocks,
     fit_task,
+    least_gpu_bytes,
     needs_range,
 )
 from tomopipe.stream.memory import Blocks, Resources, usable_bytes
@@ -83,11 +82,12 @@ def full_recon(
         scan.threads = thread_count(resources.threads)
         _ = scan.flat, scan.dark  # averaged before memory is allocated for blocks
         earlier = stack.enter_context(open_volume(voxels_of)) if voxels_of else None
-        gpu = None if earlier else _gpu(options, stack)
         fit = corrections_of(scan, raw.preprocess)
         fitted = None if raw.preprocess.is_plain else fit
-        memory_bytes = usable_bytes(resources.memory_bytes or _MEMORY_BYTES)
         halo = fitted.halo if fitted else None
+        device = "cpu" if earlier or options.algorithm != "fbp" else options.device
+        gpu = stack.enter_context(held_gpu(device, least_gpu_bytes(scan, target, halo)))
+        memory_bytes = usable_bytes(resources.memory_bytes or _MEMORY_BYTES)
         both_blocks = fit_blocks(scan, target, memory_bytes, on_gpu=gpu is not None, halo=halo)
         edge_slopes_per_px = measure_edge_slopes(scan, fit)
         batch_size = both_blocks[0].batch_size
@@ -125,12 +125,6 @@ def full_recon(
     warning = f"volume: {clipped} (full_recon.value_range)"
     logger.warning(warning)
     return warning
-
-
-def _gpu(options: FullReconBlock, stack: ExitStack) -> CudaDevice | None:
-    """Hold the GPU, if one is used."""
-    xp = array_module("cpu" if options.algorithm != "fbp" else options.device)
-    return None if xp is np else stack.enter_context(claimed_gpu(xp))
 
 
 def _source(

@@ -87,7 +87,9 @@ def try_recon(
                 row_index = row_numbers(options.row, scan.n_rows)
                 rows = collect_rows(scan, row_index, raw.preprocess, threads=thread_count(threads))
             cor_px = candidates(options, rows.sinograms.shape[2], first_col=rows.first_col)
-            sweep = with_device(sweep, held)
+            # the largest slices: full-size ones are written besides
+            largest_px = None if options.format == "tiff" else options.max_size_px
+            sweep = with_device(sweep, rows, cor_px, largest_px, held)
             shown = sweep_of(rows, 0, cor_px, options.max_size_px, sweep)
             window = grey_window(shown, sweep)
             in_writing = True

@@ -23,7 +23,14 @@ from tomopipe.recon.projector import make_projector
 from tomopipe.recon.transfer import DeviceTransfer
 from tomopipe.scans.chunks import DECODE_BYTES
 from tomopipe.scans.scan import Scan
-from tomopipe.stream.memory import Blocks, MemoryInputs, choose_blocks, gpu_batch, job_bytes
+from tomopipe.stream.memory import (
+    Blocks,
+    MemoryInputs,
+    choose_blocks,
+    few_slices_bytes,
+    gpu_batch,
+    job_bytes,
+)
 from tomopipe.stream.recon_task import ReconTask
 from tomopipe.stream.source import Source
 from tomopipe.stream.stream import sample_slices
@@ -75,6 +82,11 @@ def fit_blocks(
         "%s: %.3g GB of %.3g GB", blocks, job_bytes(inputs, blocks) / 1e9, memory_bytes / 1e9
     )
     return blocks, choose_blocks(inputs, memory_bytes, n_rows=last + 1 - first)
+
+
+def least_gpu_bytes(scan: Scan, target: VolumeOptions, halo: int | None) -> int:
+    """Return what is to be free on a GPU that makes the volume."""
+    return few_slices_bytes(_memory_inputs(scan, target, on_gpu=True, halo=halo))
 
 
 def _memory_inputs(

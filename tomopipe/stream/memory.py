@@ -42,7 +42,8 @@ from dataclasses import dataclass, replace
 from tomopipe.config import FullReconBlock
 from tomopipe.prep.half_acquisition import FACTOR
 from tomopipe.prep.recipe import STRIPE_BYTES, gpu_correct_bytes, stripe_bytes
-from tomopipe.recon.cuda import GPU_ANGLES
+from tomopipe.recon import cuda
+from tomopipe.recon.array import FEW_SLICES
 from tomopipe.recon.plan import BATCH_SIZE, angles_at_once, half_grid_shape, padded_and_grid_size
 from tomopipe.scans.chunks import DECODE_BYTES
 from tomopipe.volumes.output_size import BASE_BYTES, binned, slice_bytes, writing_bytes
@@ -50,7 +51,6 @@ from tomopipe.volumes.output_size import BASE_BYTES, binned, slice_bytes, writin
 TALL = 32  # slices read at a time where memory allows
 CORRECT_BYTES = 64 * 2**20
 GPU_CORRECT_BYTES = 512 * 2**20  # of float32, corrected at a time on a GPU
-_LEAST_BATCH = 4
 _WORKER_BYTES = 2_500_000_000  # that a job asks for per further worker
 _MACHINE_SHARE = 0.7  # of the memory of a machine that is smaller than what was asked for
 _GPU_SHARE = 0.8  # of what is free on a GPU: memory is fragmented
@@ -133,18 +133,6 @@ def engine_bytes(
     return groups * group + order + scratch
 
 
-def _gpu_engine_bytes(n_angles: int, n_cols: int, batch_size: int) -> int:
-    """Return what slices take of a GPU while they are computed, without the samples' order.
-
-    One after the other: padded rows and samples of `GPU_ANGLES` projections, with half grids; half
-    grids three times (folded, transformed, and the transform's own, which it keeps).
-    """
-    n_bins, n_grid = _bins_and_grid(n_cols)
-    grid, samples = _grid_bytes(n_grid, batch_size), min(GPU_ANGLES, n_angles) * n_bins
-    # plans of transforms keep their memory: as much as they transform
-    return max(samples * (40 * batch_size + 160) + 2 * grid, 3 * grid + 8 * samples * batch_size)
-
-
 def _bins_and_grid(n_cols: int) -> tuple[int, int]:
     n_padded, n_grid = padded_and_grid_size(n_cols)
     return n_padded // 2 + 1, n_grid
@@ -154,17 +142,14 @@ def _grid_bytes(n_grid: int, batch_size: int) -> int:
     return 8 * batch_size * math.prod(half_grid_shape(n_grid))
 
 
-def sweep_bytes(n_angles: int, n_cols: int, batch_size: int, *, on_gpu: bool = False) -> int:
-    """Return the peak memory, of the host or a GPU, of a sweep that hands on batch by batch.
+def sweep_bytes(n_angles: int, n_cols: int, batch_size: int) -> int:
+    """Return the peak memory of a sweep on the CPU that hands on batch by batch.
 
     That is of spectra with a temporary, one batch of slices, and the engine; it does not depend on
     the number of CORs.
     """
     spectra = 32 * n_angles * _bins_and_grid(n_cols)[0]
     images = batch_size * slice_bytes(n_cols)
-    if on_gpu:  # with the order of the samples
-        engine = _gpu_engine_bytes(n_angles, n_cols, batch_size)
-        return 5 * spectra // 2 + 2 * images + engine
     return BASE_BYTES + spectra + images + engine_bytes(n_angles, n_cols, batch_size)
 
 
@@ -193,7 +178,12 @@ def gpu_bytes(inputs: MemoryInputs, batch_size: int) -> int:
         throughout += 4 * pixels if binning > 1 else 0
         n_read = batch_size * binning + 2 * inputs.halo
         correcting = gpu_correct_bytes(n_angles, n_read, inputs.n_cols)
-    return throughout + max(correcting, _gpu_engine_bytes(n_angles, n_cols, batch_size))
+    return throughout + max(correcting, cuda.engine_bytes(n_angles, n_cols, batch_size))
+
+
+def few_slices_bytes(inputs: MemoryInputs) -> int:
+    """Return what is to be free on a GPU for a few slices at a time: fewer do not pay."""
+    return int(gpu_bytes(inputs, FEW_SLICES) / _GPU_SHARE)
 
 
 def gpu_batch(inputs: MemoryInputs, free_bytes: int) -> int:
@@ -201,7 +191,7 @@ def gpu_batch(inputs: MemoryInputs, free_bytes: int) -> int:
     return largest_batch(lambda n: gpu_bytes(inputs, n), int(_GPU_SHARE * free_bytes), least=1)
 
 
-def largest_batch(needs: Callable[[int], int], memory_bytes: int, least: int = _LEAST_BATCH) -> int:
+def largest_batch(needs: Callable[[int], int], memory_bytes: int, least: int = FEW_SLICES) -> int:
     """Return the largest batch size, 16 at most, whose `needs` fit; `least` if none does."""
     batch_size = BATCH_SIZE
     while batch_size > least and needs(batch_size) > memory_bytes:

@@ -19,8 +19,9 @@ from tomopipe.prep.half_acquisition import (
     is_half_acquisition,
     widen_for_each,
 )
+from tomopipe.recon import cuda
 from tomopipe.recon.angular_sampling import is_full_rotation, unpaired
-from tomopipe.recon.array import array_module, claimed_gpu
+from tomopipe.recon.array import FEW_SLICES, array_module, held_gpu
 from tomopipe.recon.fbp import in_batches, reconstruct, sweep_batches
 from tomopipe.recon.plan import EdgeSlopes, Plan, binned_edge_slopes, make_plan
 from tomopipe.stream.memory import largest_batch, sweep_bytes
@@ -60,12 +61,38 @@ class Sweep:
     edge_slopes_per_px: EdgeSlopes
 
 
-def with_device(options: SweepOptions, stack: ExitStack) -> SweepOptions:
+def with_device(
+    options: SweepOptions,
+    rows: Rows,
+    cor_px: NDArray[np.float64],
+    max_size_px: int | None,
+    stack: ExitStack,
+) -> SweepOptions:
     """Hold a GPU that no other job does, if one computes: its memory counts then."""
-    xp = array_module(options.device)
-    if xp is np:
-        return options
-    return replace(options, memory_bytes=stack.enter_context(claimed_gpu(xp)).free_bytes())
+    is_half, binning = _width(rows, cor_px, max_size_px, options)
+    _, n_angles, n_cols = rows.sinograms.shape
+    size = (FACTOR if is_half else 1) * (n_cols // binning)
+    least_bytes = cuda.sweep_bytes(n_angles, size, FEW_SLICES)
+    gpu = stack.enter_context(held_gpu(options.device, least_bytes))
+    if gpu is None:
+        return replace(options, device="cpu")
+    return replace(options, memory_bytes=gpu.free_bytes())
+
+
+def _width(
+    rows: Rows, cor_px: NDArray[np.float64], max_size_px: int | None, options: SweepOptions
+) -> tuple[bool, int]:
+    """Tell whether slices are twice as wide as the detector, and how many columns are averaged."""
+    n_cols = rows.sinograms.shape[2]
+    is_half = is_half_acquisition(
+        options.half_acquisition,
+        full_rotation=is_full_rotation(rows.theta_rad),
+        cor_px=(cor_px[0] + cor_px[-1]) / 2,
+        n_cols=n_cols,
+        first_col=rows.first_col,
+    )
+    factor = FACTOR if is_half else 1
+    return is_half, 1 if max_size_px is None else try_binning(factor * n_cols, max_size_px)
 
 
 def sweep_of(
@@ -80,24 +107,14 @@ def sweep_of(
 
     `plan` is that of another row of the same size; None: it is made.
     """
+    is_half, binning = _width(rows, cor_px, max_size_px, options)
     sinogram = rows.sinograms[index]
-    n_cols = sinogram.shape[1]
-    is_half = is_half_acquisition(
-        options.half_acquisition,
-        full_rotation=is_full_rotation(rows.theta_rad),
-        cor_px=(cor_px[0] + cor_px[-1]) / 2,
-        n_cols=n_cols,
-        first_col=rows.first_col,
-    )
-    factor = FACTOR if is_half else 1  # slices twice as wide as the detector
-    binning = 1 if max_size_px is None else try_binning(factor * n_cols, max_size_px)
-    whole = sinogram[:, : n_cols // binning * binning]
+    whole = sinogram[:, : sinogram.shape[1] // binning * binning]
     binned = whole.reshape(len(whole), -1, binning).mean(axis=2, dtype=np.float32)
-    size = factor * binned.shape[1]
+    size = (FACTOR if is_half else 1) * binned.shape[1]
     xp = array_module(options.device)
-    batch_size = largest_batch(
-        lambda n: sweep_bytes(len(binned), size, n, on_gpu=xp is not np), options.memory_bytes
-    )
+    bytes_of = sweep_bytes if xp is np else cuda.sweep_bytes
+    batch_size = largest_batch(lambda n: bytes_of(len(binned), size, n), options.memory_bytes)
     edge_slopes_per_px = binned_edge_slopes(rows.edge_slopes_per_px, binning)
     if plan is None:
         middle_px = float(bin_cor((cor_px[0] + cor_px[-1]) / 2, x0=rows.first_col, binning=binning))

@@ -1,11 +1,15 @@
 """The pictures of the page against a bead of known place and COR."""
 
 import io
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests import pretend_cupy
+from tests.pretend_cupy import XP
+from tests.pretend_device import Watch, cupy_is
 from tests.review_campaign import (
     BEAD_PX,
     GRID_PX,
@@ -16,6 +20,7 @@ from tests.review_campaign import (
 )
 from tomopipe.cor.rows_file import failed_rows, write_rows
 from tomopipe.errors import TomopipeError
+from tomopipe.recon.array import claimed_gpu
 from tomopipe.review.grey16 import grey16
 from tomopipe.review.scan_images import STRIP_STEPS, Cache, Pictures, grid_around
 
@@ -99,6 +104,30 @@ def test_a_slice_at_the_true_cor_shows_the_bead_and_begins_in_the_window_of_the_
     assert bead(values(found)) == pytest.approx(0.01, abs=5e-4)
     # the row twice as dense is brighter than the window, and not lost
     assert bead(values(pictures.slice("bone_001", TRUE_COR_PX, 1))) == pytest.approx(0.02, abs=1e-3)
+
+
+@pytest.mark.parametrize("is_free", [True, False])
+def test_a_gpu_is_locked_for_a_picture_and_shared_with_jobs(
+    folder, pictures, tmp_path, monkeypatch, is_free
+):
+    """The picture is that of the CPU to a thousandth of the bead, and nothing stays on the GPU."""
+
+    def on_gpu(device):
+        return Pictures(
+            pictures.folder, filter="ramp", device=device, half_acquisition=lambda scan: "no"
+        ).slice("bone_001", TRUE_COR_PX, 0)
+
+    expected = values(pictures.slice("bone_001", TRUE_COR_PX, 0))
+    with cupy_is(monkeypatch, XP), ExitStack() as job:
+        watch = Watch(monkeypatch, tmp_path)
+        if not is_free:
+            job.enter_context(claimed_gpu(XP))
+        np.testing.assert_allclose(values(on_gpu("auto")), expected, atol=1e-5)
+        assert watch.is_held == [True, True]  # of the check that a process makes once, and its own
+        assert watch.n_left == [0]
+        monkeypatch.setitem(pretend_cupy.FREE_BYTES, 0, 10)
+        np.testing.assert_array_equal(values(on_gpu("auto")), expected)
+        assert len(watch.is_held) == 2  # too little is free: the CPU computes
 
 
 def test_a_slice_differs_by_less_than_a_step_of_the_sweep(pictures):

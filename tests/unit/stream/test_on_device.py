@@ -17,9 +17,8 @@ from tests.step_calls import full_recon as volume_of
 from tomopipe.recon import cuda
 from tomopipe.steps import full_recon
 from tomopipe.stream import fit_options as _fit
-from tomopipe.stream import recon_task as _task
 from tomopipe.stream import stream as _stream
-from tomopipe.stream.memory import Blocks, MemoryInputs, gpu_batch
+from tomopipe.stream.memory import Blocks, MemoryInputs, gpu_batch, gpu_bytes
 from tomopipe.volumes.volume_read import read_mid_planes
 
 pytestmark = pytest.mark.slow
@@ -105,28 +104,6 @@ def test_a_gpu_gives_the_volume_of_the_cpu(truth, monkeypatch, options):
     assert gpu.n_downloaded == expected[0].nbytes + planes_bytes + n_small
 
 
-@pytest.mark.parametrize(("largest", "batches"), [(N_ANGLES * 4, [8, 4]), (N_ANGLES, [8, 4, 2, 1])])
-def test_batches_shrink_after_an_out_of_memory(truth, monkeypatch, caplog, largest, batches):
-    """`largest` sinogram rows of float32 fit: the GPU is full although its memory seemed free."""
-    expected = _volume(truth, "cpu")
-    gpu = PretendDevice(largest_bytes=4 * largest * N_COLS)
-    real = _stream.sinograms_of
-
-    def checked(task, raw, rows):
-        if 4 * len(rows) * raw.shape[0] * raw.shape[2] > gpu.largest_bytes:
-            raise OutOfMemoryError
-        return real(task, raw, rows)
-
-    monkeypatch.setattr(_stream, "sinograms_of", checked)
-    monkeypatch.setattr(_task, "reconstruct", _without_limit(gpu))
-    with in_place_of_cuda(monkeypatch, full_recon, gpu):
-        found = _volume(truth, "gpu", "cuda")
-    np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected))
-    lines = [r.args[0] for r in caplog.records if r.msg.startswith("out of memory: batches")]
-    assert lines == batches
-    assert gpu.log.count("released") == len(lines)
-
-
 def _n_slices(shape):
     """Return how many slices pinned memory is of: rows, slices, or numbers of slices."""
     return 0 if len(shape) < 3 else shape[shape[0] == N_ANGLES]
@@ -177,26 +154,37 @@ def test_whatever_says_that_memory_ran_out_each_slice_is_written_once(
     assert room.sizes[-1] <= 2 < max(room.sizes)
 
 
-def _without_limit(gpu):
-    real = _task.reconstruct
-
-    def reconstruct(*args, **kwargs):
-        largest, gpu.largest_bytes = gpu.largest_bytes, 2**40
-        try:
-            return real(*args, **kwargs)
-        finally:
-            gpu.largest_bytes = largest
-
-    return reconstruct
-
-
 def test_without_room_for_one_slice_the_error_is_raised(truth, monkeypatch):
     with (
-        in_place_of_cuda(monkeypatch, full_recon, PretendDevice(largest_bytes=100)),
+        in_place_of_cuda(monkeypatch, full_recon, PretendDevice(free_bytes=100)),
         pytest.raises(OutOfMemoryError),
     ):
         _volume(truth, "gpu", "cuda")
     assert [path.name for path in truth.path.parent.iterdir()] == ["s_1.h5"]
+
+
+@pytest.mark.parametrize(("share", "on_gpu"), [(0.99, False), (1.01, True)])
+def test_auto_takes_the_cpu_where_fewer_than_4_slices_fit(
+    truth, monkeypatch, caplog, share, on_gpu
+):
+    """A GPU that is asked for goes on with what fits."""
+    expected = _volume(truth, "cpu")
+    inputs = MemoryInputs(N_ANGLES, N_ROWS, N_COLS, itemsize=2)
+    free = int(share * gpu_bytes(inputs, 4) / 0.8)
+    with in_place_of_cuda(monkeypatch, full_recon, PretendDevice(free_bytes=free)) as gpu:
+        found = _volume(truth, "auto", "auto")
+        n_uploaded = gpu.log.count("uploaded")
+        assert gpu.log[-1] == "released"
+        _volume(truth, "cuda", "cuda")
+    assert n_uploaded == (6 if on_gpu else 0)
+    assert gpu.log.count("uploaded") - n_uploaded == (6 if on_gpu else 11)  # by 4, or by 2
+    if not on_gpu:
+        assert (found == expected).all()
+    lines = [record.getMessage() for record in caplog.records if "auto takes" in record.msg]
+    assert len(lines) == (not on_gpu)
+    if lines:
+        takes = f"{free / 1e9:.3g} GB of GPU 0000:00:00.0 are free, and 4 slices take"
+        assert takes in lines[0]
 
 
 @pytest.mark.parametrize("size", [512, 2048, 4096])
