@@ -125,7 +125,7 @@ def test_a_gpu_is_locked_for_a_picture_and_shared_with_jobs(
         np.testing.assert_allclose(values(on_gpu("auto")), expected, atol=1e-5)
         assert watch.is_held == [True, True]  # of the check that a process makes once, and its own
         assert watch.n_left == [0]
-        monkeypatch.setitem(pretend_cupy.FREE_BYTES, 0, 10)
+        monkeypatch.setitem(pretend_cupy.MEMORY, 0, pretend_cupy.Memory(free_bytes=10))
         np.testing.assert_array_equal(values(on_gpu("auto")), expected)
         assert len(watch.is_held) == 2  # too little is free: the CPU computes
 
