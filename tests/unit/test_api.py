@@ -251,7 +251,7 @@ def test_a_gpu_is_locked_by_a_call_and_shared_with_jobs(page, tmp_path, monkeypa
         # the first batch is of the check that a process makes once
         assert watch.is_held == [True] * 5
         assert watch.n_left == [0, 0]
-    monkeypatch.setitem(pretend_cupy.MEMORY, 0, pretend_cupy.Memory(free_bytes=10))
+    monkeypatch.setitem(pretend_cupy.MEMORY, 0, pretend_cupy.Memory(free_bytes=5_000_000))
     with cupy_is(monkeypatch, XP):
         assert (call("auto") == expected).all()
     assert len(watch.is_held) == 6
