@@ -5,7 +5,13 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from tests import cuda_on_cpu, pretend_cupy
+from tests.pretend_device import REAL, LoggedDevice, PretendDevice
+from tomopipe.recon import cuda
+from tomopipe.recon.array import array_module, gpu_fault
 
 # As in a job of the workflow: the workers of pytest-xdist share the cores already.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -19,7 +25,8 @@ def _has_slurm() -> bool:
 
 
 def _has_gpu() -> bool:
-    return Path("/dev/nvidiactl").exists()
+    fault, is_there = gpu_fault()
+    return is_there or not fault  # a GPU that cannot be used fails its tests
 
 
 def _has_browser() -> bool:
@@ -92,11 +99,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what this machine cannot run; CI has all but a GPU, so there a skip is a failure."""
-    present = {name: test() for name, (test, _) in NEEDS.items()}
-    for item in items:
-        for name, (_, reason) in NEEDS.items():
-            must_run = "CI" in os.environ and name != "gpu"
-            if item.get_closest_marker(name) and not present[name] and not must_run:
+    for name, (is_present, reason) in NEEDS.items():
+        must_run = "CI" in os.environ and name != "gpu"
+        marked = [item for item in items if item.get_closest_marker(name)]
+        if marked and not must_run and not is_present():
+            for item in marked:
                 item.add_marker(pytest.mark.skip(reason=reason))
 
 
@@ -114,3 +121,25 @@ def pytest_runtest_makereport(item: pytest.Item):
 def real_scan() -> Path:
     """The two rows of a tooth that come with TomoPy: COR 295.8 +- 0.3."""
     return Path(os.environ["TOMOPIPE_TEST_DATA"]) / "tooth.h5"
+
+
+@pytest.fixture(params=["pretended", REAL])
+def xp(request, monkeypatch):
+    """CuPy, pretended and, where there is a GPU, real; see `BOTH_ORDERS` and `EVERY_MODULE`."""
+    if request.param == "numpy":
+        return np
+    if request.param == "real":
+        module = array_module("cuda")
+        monkeypatch.setattr(cuda, "is_plain", False)  # own kernels, also where they fail
+        return module
+    pretend_cupy.install(monkeypatch)
+    monkeypatch.setattr(cuda_on_cpu, "BACKWARDS", request.param == "backwards")
+    return pretend_cupy.XP
+
+
+@pytest.fixture
+def gpu(xp):
+    """A device, pretended or real, that logs its copies, and whose memory can be limited."""
+    device = PretendDevice() if xp is pretend_cupy.XP else LoggedDevice(xp)
+    yield device
+    device.limit(0)

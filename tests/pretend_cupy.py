@@ -107,11 +107,12 @@ class Memory:
     """The memory of a device: what is live, rounded as CuPy's pool does, and its maximum."""
 
     def __init__(self, free_bytes=TOTAL_BYTES):
-        self.free_bytes, self.live_bytes, self.peak_bytes = free_bytes, 0, 0
+        self.free_bytes, self.limit_bytes = free_bytes, math.inf
+        self.live_bytes = self.peak_bytes = 0
 
     def need(self, n_bytes):
         """Tell that there must be room for a moment."""
-        if self.live_bytes + n_bytes > self.free_bytes:
+        if self.live_bytes + n_bytes > min(self.free_bytes, self.limit_bytes):
             raise OutOfMemoryError(n_bytes, self.live_bytes)
         self.peak_bytes = max(self.peak_bytes, self.live_bytes + n_bytes)
 
@@ -567,13 +568,19 @@ class Sparse:
 
 
 class Pool:
-    """See cupy.cuda.MemoryPool: nothing is kept."""
+    """See cupy.cuda.MemoryPool: what is free is given back at once."""
 
     def free_all_blocks(self):
         pass
 
     def free_bytes(self):
         return 0
+
+    def total_bytes(self):
+        return MEMORY[current_device()].live_bytes
+
+    def set_limit(self, size=None):
+        MEMORY[current_device()].limit_bytes = size or math.inf
 
 
 class PinnedPool:

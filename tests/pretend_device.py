@@ -1,6 +1,7 @@
-"""A pretended GPU: NumPy computes, threads copy, and memory can be short.
+"""GPUs for tests: a pretended one, where NumPy computes and threads copy, and the real one.
 
-The lines that run on CuPy run here, by CuPy's rules (`tests.pretend_cupy`).
+The lines that run on CuPy run on the pretended one by CuPy's rules (`tests.pretend_cupy`). The
+fixtures `xp` and `gpu` of `tests/conftest.py` give both, the real one where there is one.
 """
 
 import fcntl
@@ -9,45 +10,73 @@ import sys
 from contextlib import contextmanager
 
 import numpy as np
+import pytest
 
 from tests import pretend_cupy
 from tests.pretend_cupy import OutOfMemoryError
 from tomopipe.recon import array, cuda
 from tomopipe.recon.array import CudaDevice, array_module, gpu_fault
 
-__all__ = ["OutOfMemoryError", "PretendDevice", "Watch", "cupy_is", "in_place_of_cuda"]
+__all__ = [
+    "BOTH_ORDERS", "EVERY_MODULE", "REAL", "LoggedDevice", "OutOfMemoryError", "PretendDevice",
+    "Watch", "cupy_is", "in_place_of_cuda",
+]  # fmt: skip
+
+REAL = pytest.param("real", marks=pytest.mark.gpu)
+BOTH_ORDERS = pytest.mark.parametrize("xp", ["pretended", "backwards", REAL], indirect=True)
+EVERY_MODULE = pytest.mark.parametrize("xp", ["numpy", "pretended", REAL], indirect=True)
 
 
-class PretendDevice(CudaDevice):
-    """A device that logs each copy when it is done, and what its memory is limited to."""
+class LoggedDevice(CudaDevice):
+    """A device that logs each copy."""
 
-    def __init__(self, *, device=0, free_bytes=2**40):
-        super().__init__(pretend_cupy.XP, device)
-        # what is counted of its memory from now on
-        self.memory = pretend_cupy.MEMORY[device] = pretend_cupy.Memory(free_bytes)
+    def __init__(self, xp, device=0):
+        super().__init__(xp, device)
         self.log, self.n_downloaded = [], 0  # bytes
+
+    def note(self, event):
+        self.log.append(event)
 
     def upload(self, host, target):
         super().upload(host, target)
-        pretend_cupy.in_stream(lambda: self.log.append("uploaded"))
+        self.note("uploaded")
 
     def download(self, source, host):
         super().download(source, host)
         self.n_downloaded += host.nbytes
-        pretend_cupy.in_stream(lambda: self.log.append("downloaded"))
-
-    def taken_bytes(self):
-        return self.n_downloaded
+        self.note("downloaded")
 
     def release(self):
         super().release()
         self.log.append("released")
 
+    def limit(self, n_bytes):
+        """Leave so much of its memory from now on; 0: all."""
+        self.release()
+        pool = self.xp.get_default_memory_pool()
+        pool.set_limit(size=n_bytes and pool.total_bytes() + n_bytes)
+
+
+class PretendDevice(LoggedDevice):
+    """A pretended device: it logs each copy when it is done."""
+
+    def __init__(self, *, device=0, free_bytes=2**40):
+        super().__init__(pretend_cupy.XP, device)
+        # what is counted of its memory from now on
+        self.memory = pretend_cupy.MEMORY[device] = pretend_cupy.Memory(free_bytes)
+
+    def note(self, event):
+        pretend_cupy.in_stream(lambda: self.log.append(event))
+
+    def taken_bytes(self):
+        return self.n_downloaded
+
 
 @contextmanager
 def cupy_is(monkeypatch, module):
     """Let this process find a module as CuPy (None: find none), and choose anew what it has."""
-    pretend_cupy.install(monkeypatch)
+    if module is pretend_cupy.XP:
+        pretend_cupy.install(monkeypatch)
     monkeypatch.setitem(sys.modules, "cupy", module)
     for chosen in (array_module, gpu_fault):
         chosen.cache_clear()
@@ -62,7 +91,8 @@ def cupy_is(monkeypatch, module):
 @contextmanager
 def in_place_of_cuda(monkeypatch, module, gpu):
     """Let `array_module`, a module's too, and `claimed_gpu` give a GPU, but for the device cpu."""
-    pretend_cupy.install(monkeypatch)
+    if gpu.xp is pretend_cupy.XP:
+        pretend_cupy.install(monkeypatch)
 
     @contextmanager
     def claimed(xp, wait=True):

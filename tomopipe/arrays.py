@@ -64,6 +64,11 @@ def _copied(xp: ModuleType, device: int, make: Any, args: Any) -> tuple[Any, ...
 forget_copies = _copied.cache_clear
 
 
+def some(mask: Any) -> bool:
+    """Tell whether there may be something true: a GPU is not waited for."""
+    return module_of(mask) is not np or bool(mask.any())
+
+
 def fade(n: int, xp: ModuleType = np) -> Any:
     """Return weights for n samples beyond an edge: a quarter of a cosine, both ends excluded."""
     return xp.cos(np.pi / 2 * (xp.arange(1, n + 1) / (n + 1)))

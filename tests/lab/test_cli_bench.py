@@ -4,7 +4,6 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from tests.pretend_cupy import XP
 from tests.pretend_device import cupy_is
 from tomopipe.cli import cli
 from tomopipe.errors import TomopipeError
@@ -52,12 +51,12 @@ def test_io_leaves_the_folder_as_it_was(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_gpu_prints_all_that_there_is_to_know(monkeypatch, tmp_path):
+def test_gpu_prints_all_that_there_is_to_know(monkeypatch, tmp_path, xp):
     monkeypatch.setitem(sys.modules, "tomocupy", None)
-    with cupy_is(monkeypatch, XP):
+    with cupy_is(monkeypatch, xp):
         result = _run("gpu", str(tmp_path), "--n", "64", "--rows", "3", "--block", "2")
     assert result.exit_code == 0, result.exception
-    for words in ["of the range from the CPU's", "irfft2", "staged by 1 thread", "FFT", "stated GB",
+    for words in ["irfft2", "staged by 1 thread", "FFT", "stated GB",
                   "runs of 512 samples", "3 rows from a file to a file"]:  # fmt: skip
         assert words in result.output
 

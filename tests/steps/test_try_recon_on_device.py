@@ -1,4 +1,4 @@
-"""try_recon and sweeps on a pretended GPU (see pretend_device)."""
+"""try_recon and sweeps on a GPU, pretended and real."""
 
 import numpy as np
 import pytest
@@ -38,7 +38,7 @@ def _stack(truth, folder, device, **options):
     [{}, {"format": "tiff", "row": [3, 5]}, {"half_acquisition": "yes"}],
     ids=["stack", "slices", "half acquisition"],
 )
-def test_a_gpu_gives_the_stack_of_the_cpu(tmp_path, monkeypatch, options):
+def test_a_gpu_gives_the_stack_of_the_cpu(tmp_path, monkeypatch, options, gpu):
     range_deg = 360 if "half_acquisition" in options else 180
     truth = write_scan(
         tmp_path / "s_1.h5", n_rows=7, n_cols=32, n_angles=40, phantom="rock", cor_px=COR_PX,
@@ -49,7 +49,9 @@ def test_a_gpu_gives_the_stack_of_the_cpu(tmp_path, monkeypatch, options):
     monkeypatch.setattr(
         _sweep, "make_plan", lambda *a, **k: plans.append(make_plan(*a, **k)) or plans[-1]
     )
-    with in_place_of_cuda(monkeypatch, _sweep, PretendDevice()) as gpu:
+    with in_place_of_cuda(monkeypatch, _sweep, gpu):
+        free, n_claimed = gpu.free_bytes, []
+        gpu.free_bytes = lambda: [n_claimed.append(1), free()][1]
         found, found_record = _stack(truth, tmp_path / "gpu", "cuda", **options)
     assert len(found) == len(expected)
     for image, other in zip(found, expected, strict=True):
@@ -60,8 +62,7 @@ def test_a_gpu_gives_the_stack_of_the_cpu(tmp_path, monkeypatch, options):
     assert len(plans) == 1 + ("format" in options)
 
 
-def test_a_sweep_transforms_its_sinogram_once(monkeypatch):
-    pretend_cupy.install(monkeypatch)
+def test_a_sweep_transforms_its_sinogram_once(monkeypatch, xp):
     theta_rad = np.linspace(0, np.pi, 30, endpoint=False)
     sinogram = np.random.default_rng(0).normal(size=(30, 32)).astype(np.float32)
     cor_px = np.linspace(10, 20, 21)
@@ -72,19 +73,19 @@ def test_a_sweep_transforms_its_sinogram_once(monkeypatch):
         "padded_spectra",
         lambda rows, plan: [sizes.append(rows.shape), transform(rows, plan)][1],
     )
-    found = sweep(XP.asarray(sinogram), make_plan(theta_rad, 32, xp=XP), cor_px).get()
+    found = sweep(xp.asarray(sinogram), make_plan(theta_rad, 32, xp=xp), cor_px).get()
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected))
     assert sizes == [(30, 32)]
 
 
-def test_a_small_gpu_takes_fewer_slices_at_a_time(tmp_path, monkeypatch):
+def test_a_small_gpu_takes_fewer_slices_at_a_time(tmp_path, monkeypatch, gpu):
     truth = write_scan(tmp_path / "s_1.h5", n_rows=3, n_cols=32, n_angles=40, cor_px=COR_PX)
     sizes = []
     real = cuda.reconstruct_batch
     monkeypatch.setattr(
         cuda, "reconstruct_batch", lambda *a, **k: [sizes.append(len(a[2])), real(*a, **k)][1]
     )
-    gpu = PretendDevice(free_bytes=cuda.sweep_bytes(40, 32, 8))
+    monkeypatch.setattr(gpu, "free_bytes", lambda: cuda.sweep_bytes(40, 32, 8))
     with in_place_of_cuda(monkeypatch, _sweep, gpu):
         _stack(truth, tmp_path / "gpu", "cuda")
     assert max(sizes) == 8
@@ -165,7 +166,7 @@ def test_a_gpu_that_is_not_there_is_no_fault_of_the_scan(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("where", ["grey_window", "_write_stack"])
-def test_a_gpu_that_fails_is_no_fault_of_the_scan(tmp_path, monkeypatch, where):
+def test_a_gpu_that_fails_is_no_fault_of_the_scan(tmp_path, monkeypatch, where, gpu):
     truth = write_scan(tmp_path / "s_1.h5", n_rows=3, n_cols=32, n_angles=40, cor_px=COR_PX)
     name = "cupy_backends.cuda.api.runtime"
     failure = type("CUDARuntimeError", (RuntimeError,), {"__module__": name})
@@ -175,7 +176,7 @@ def test_a_gpu_that_fails_is_no_fault_of_the_scan(tmp_path, monkeypatch, where):
 
     monkeypatch.setattr(step, where, fail)
     with (
-        in_place_of_cuda(monkeypatch, _sweep, PretendDevice()),
+        in_place_of_cuda(monkeypatch, _sweep, gpu),
         pytest.raises(failure, match="LaunchFailure"),
     ):
         _stack(truth, tmp_path / "gpu", "cuda")

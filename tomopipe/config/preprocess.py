@@ -80,14 +80,14 @@ _TITARENKO = "S. Titarenko et al., Appl. Math. Lett. 23, 1489 (2010), doi:10.101
 class StripeFilter:
     """All about a stripe filter but its code: the one place besides its function."""
 
-    # module:name of its function, which is given a sinogram (n_angles, n_cols) of float32, not to
-    # be changed, and the `StripesBlock`, and returns a new sinogram
+    # module:name of its function, which is given a sinogram (n_angles, n_cols) of float32, on a GPU
+    # several (n_rows, n_angles, n_cols), not to be changed, and the `StripesBlock`, and returns new
+    # ones
     function: str
     meaning: str  # in the documentation of the key
     methods: str  # in the Methods paragraph
     papers: tuple[str, ...]  # cited
     keys: tuple[str, ...] = ()  # of the `StripesBlock`, that it reads
-    on_gpu: bool = True  # whether it takes arrays of CuPy; else it is given those of NumPy
 
 
 STRIPE_FILTERS: Mapping[str, StripeFilter] = {
@@ -97,7 +97,6 @@ STRIPE_FILTERS: Mapping[str, StripeFilter] = {
         "stripes of the sinograms removed where a test finds them significant",
         (_VO, _TITARENKO),
         ("threshold", "size_px"),
-        on_gpu=False,
     ),
     "sorting": StripeFilter(
         "tomopipe.prep.stripes:remove_by_sorting",

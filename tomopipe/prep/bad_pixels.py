@@ -73,9 +73,21 @@ def plan_repair(bad: NDArray[np.bool_]) -> Repair:
     return Repair(rows, cols, before, after, part)
 
 
-def interpolate_columns(sinogram: Any, lost: NDArray[np.bool_]) -> None:
-    """Fill lost columns of a sinogram (n_angles, n_cols) as bad pixels are filled, in place."""
-    plan_repair(lost[None]).apply(sinogram[:, None], (0, 1))
+def interpolate_columns(sinograms: Any, lost: Any) -> None:
+    """Fill lost columns of sinograms (..., n_angles, n_cols) as bad pixels are filled, in place."""
+    xp, n_cols = module_of(sinograms), sinograms.shape[-1]
+    if xp is np:
+        plan_repair(lost[None]).apply(sinograms[:, None], (0, 1))
+        return
+    left, right = valid_beside(lost)
+    before, after = xp.where(left < 0, right, left), xp.where(right == n_cols, left, right)
+    part = (xp.arange(n_cols) - before) / xp.maximum(after - before, 1)
+    share, lost = part.astype(np.float32)[..., None, :], (lost & (before < n_cols))[..., None, :]
+    values = [  # a row without a valid column stays
+        xp.take_along_axis(sinograms, xp.clip(at, 0, n_cols - 1)[..., None, :], axis=-1)
+        for at in (before, after)
+    ]
+    sinograms[...] = xp.where(lost, values[0] * (1 - share) + values[1] * share, sinograms)
 
 
 def remove_zingers(images: Any, *, threshold: float, size_px: int = 3) -> Any:

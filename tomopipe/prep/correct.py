@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.arrays import module_of, on_host, once
+from tomopipe.arrays import module_of, once
 from tomopipe.config import PreprocessBlock
 from tomopipe.config.preprocess import STRIPE_FILTERS
 from tomopipe.prep.bad_pixels import Repair, find_bad_pixels, plan_repair, remove_zingers
@@ -28,6 +28,7 @@ from tomopipe.prep.recipe import (
     phase_strength,
     rows_around,
     stripe_bytes,
+    stripe_rows,
     warp_of,
 )
 from tomopipe.prep.warp import Warp, apply_warp
@@ -131,15 +132,18 @@ class Corrections:
         options = self.recipe.stripes
         if options.method == "none":
             return
-        stripe_filter = STRIPE_FILTERS[options.method]
-        remove, xp = resolve_name(stripe_filter.function), module_of(sinograms)
+        remove = resolve_name(STRIPE_FILTERS[options.method].function)
+        if module_of(sinograms) is not np:
+            step = stripe_rows(*sinograms.shape[1:])
+            for first in range(0, len(sinograms), step):
+                sinograms[first : first + step] = remove(sinograms[first : first + step], options)
+            return
 
         def remove_from(sinogram: Any) -> None:
-            source = sinogram if stripe_filter.on_gpu else on_host(sinogram)
-            sinogram[...] = xp.asarray(remove(source, options))
+            sinogram[...] = remove(sinogram, options)
 
         room = STRIPE_BYTES // stripe_bytes(*sinograms.shape[1:])
-        workers = 1 if xp is not np else max(1, min(threads, room))
+        workers = max(1, min(threads, room))
         with Team(workers) as team:
             team.run(remove_from, ((sinogram,) for sinogram in sinograms))
 

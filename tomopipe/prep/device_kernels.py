@@ -3,6 +3,7 @@
 Wavelets are filtered tap by tap; PyWavelets only tells the taps.
 """
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,28 @@ def _plain_transmission(
 
 def running_median(values: Any, size: int) -> Any:
     """Return the running median along the last axis, mirrored at the ends; an even size is odd."""
-    return ndimage_of(module_of(values)).median_filter(values, size=(1, size // 2 * 2 + 1))
+    sizes = (1,) * (values.ndim - 1) + (size // 2 * 2 + 1,)
+    return ndimage_of(module_of(values)).median_filter(values, size=sizes)
+
+
+def over_runs(sign: Any, operation: str, values: list[Any]) -> list[Any]:
+    """Return sums ("add") or maxima ("maximum") of float64 over each run of columns of one sign.
+
+    They stand in all columns of the run; CuPy rounds maxima to float32. Columns of sign 0 are by
+    themselves: nobody asks for theirs, and a GPU adds to one place slowly.
+    """
+    xp, cupyx = module_of(sign), importlib.import_module("cupyx")
+    begins = sign == 0
+    begins[..., 0] = True
+    begins[..., 1:] |= sign[..., 1:] != sign[..., :-1]
+    number = xp.cumsum(begins.ravel(), dtype=np.int64) - 1
+    scatter = {"add": cupyx.scatter_add, "maximum": cupyx.scatter_max}[operation]
+    result = []
+    for value in values:
+        total = xp.full(value.size, {"add": 0.0, "maximum": -np.inf}[operation])
+        scatter(total, number, value.ravel())
+        result.append(total[number].reshape(sign.shape))
+    return result
 
 
 def replace_peaks(images: Any, threshold: float, size: int) -> Any:
@@ -119,12 +141,12 @@ def _decimate(values: Any, taps: Any, axis: int) -> Any:
     n_taps = len(taps)
     values = xp.moveaxis(values, axis, -1)
     n_out = (values.shape[-1] + n_taps - 1) // 2
-    width = ((0, 0), (n_taps - 1, n_taps - 1))
+    width = ((0, 0),) * (values.ndim - 1) + ((n_taps - 1, n_taps - 1),)
     padded = xp.pad(values, width, mode="symmetric")
     out = xp.zeros((*values.shape[:-1], n_out), np.float32)
     for k, tap in enumerate(taps):
         first = n_taps - k
-        out += np.float32(tap) * padded[:, first : first + 2 * n_out - 1 : 2]
+        out += np.float32(tap) * padded[..., first : first + 2 * n_out - 1 : 2]
     return xp.moveaxis(out, -1, axis)
 
 
@@ -135,6 +157,6 @@ def _interleave(values: Any, taps: Any, axis: int) -> Any:
     n = values.shape[-1]
     full = xp.zeros((*values.shape[:-1], 2 * n + len(taps) - 1), np.float32)
     for k, tap in enumerate(taps):
-        full[:, k : k + 2 * n - 1 : 2] += np.float32(tap) * values
+        full[..., k : k + 2 * n - 1 : 2] += np.float32(tap) * values
     first = len(taps) - 2
-    return xp.moveaxis(full[:, first : 2 * n], -1, axis)
+    return xp.moveaxis(full[..., first : 2 * n], -1, axis)

@@ -55,6 +55,19 @@ def replace_peaks(images: NDArray[np.float32], threshold: float, size: int) -> N
     return out
 
 
+def over_runs(sign: Any, operation: str, values: list[Any]) -> list[Any]:
+    """Return sums ("add") or maxima ("maximum") of float64 over each run of columns of one sign.
+
+    They stand in all columns of the run.
+    """
+    begins = np.ones(sign.shape, bool)
+    begins[..., 1:] = sign[..., 1:] != sign[..., :-1]
+    first = np.flatnonzero(begins)
+    width = np.diff(first, append=sign.size)
+    reduced = (getattr(np, operation).reduceat(value.ravel(), first) for value in values)
+    return [np.repeat(each, width).reshape(sign.shape) for each in reduced]
+
+
 def dwt(values: NDArray[np.float32], wavelet: str, axis: int) -> tuple[Any, Any]:
     """Transform one axis by one level of a discrete wavelet: approximation and detail."""
     low, high = pywt.dwt(values, wavelet, axis=axis)

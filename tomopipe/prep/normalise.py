@@ -170,16 +170,28 @@ def _sources(bad: NDArray[np.bool_]) -> NDArray[np.intp]:
     return np.where(to_left <= to_right, left, right)
 
 
-def valid_beside(bad: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def valid_beside(bad: Any) -> tuple[Any, Any]:
     """Return the valid columns next to each pixel (n_rows, n_cols) on the left and on the right.
 
     A valid pixel's is its own; where there is none it is -1 or n_cols.
     """
-    n_cols = bad.shape[1]
-    columns = np.arange(n_cols)
-    left = np.maximum.accumulate(np.where(bad, -1, columns), axis=1)
-    right = np.minimum.accumulate(np.where(bad, n_cols, columns)[:, ::-1], axis=1)[:, ::-1]
-    return left, right
+    xp, n_cols = module_of(bad), bad.shape[-1]
+    columns = xp.arange(n_cols)
+    left = _highest_so_far(xp.where(bad, -1, columns))
+    mirrored = xp.where(bad, -1, n_cols - 1 - columns)[..., ::-1]
+    return left, n_cols - 1 - _highest_so_far(mirrored)[..., ::-1]
+
+
+def _highest_so_far(values: Any) -> Any:
+    """Return the running maximum along the last axis, which CuPy has not."""
+    xp = module_of(values)
+    if xp is np:
+        return np.maximum.accumulate(values, axis=-1)
+    far = 1
+    while far < values.shape[-1]:
+        highest = xp.maximum(values[..., far:], values[..., :-far])
+        values, far = xp.concatenate([values[..., :far], highest], axis=-1), 2 * far
+    return values
 
 
 def _apply(batch: Any, repair: _Repair, empty: float) -> None:

@@ -1,7 +1,7 @@
 """Stripes of sinograms (rings of slices): columns that respond differently from their neighbours.
 
-Each function takes one sinogram (n_angles, n_cols) of float32, of NumPy or CuPy, and the options
-that are for its method, and returns a new sinogram.
+Each function takes a sinogram (n_angles, n_cols) of float32, of NumPy or CuPy, or several
+(n_rows, n_angles, n_cols) of CuPy, and the options that are for its method, and returns new ones.
 
 References
 ----------
@@ -14,9 +14,8 @@ References
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tomopipe.arrays import fft_of, module_of, ndimage_of, on_host
+from tomopipe.arrays import fft_of, module_of, ndimage_of, some
 from tomopipe.config.preprocess import StripesBlock
 from tomopipe.prep import kernels_of
 from tomopipe.prep.bad_pixels import interpolate_columns
@@ -51,61 +50,67 @@ def remove_by_wavelets(sinogram: Any, options: StripesBlock = StripesBlock()) ->
     """Take out of the details across columns what hardly changes along the angles ([2]).
 
     Only those details are transformed back, and subtracted: what is no stripe stays as it was.
-    Line integrals (n_angles, n_cols), of NumPy or CuPy. `sigma` is a width in frequencies along the
+    `sigma` is a width in frequencies along the
     angles; there are fewer levels where the sinogram is small.
     """
     level, wavelet = options.level, options.wavelet
     xp = module_of(sinogram)
     dwt, idwt = kernels_of(xp).dwt, kernels_of(xp).idwt
-    n_angles, n_cols = sinogram.shape
+    n_angles, n_cols = sinogram.shape[-2:]
+    others = ((0, 0),) * (sinogram.ndim - 2)
     if level is None:
         level = min(max(int(np.log2(n_cols / _SAFE_SIZE)), 1), _MOST_LEVELS)
     pad = min(150, int(0.1 * min(n_angles, n_cols)))
-    padded = xp.pad(sinogram, ((pad, pad), (0, 0)), mode="mean")
-    padded = xp.pad(padded, ((0, 0), (pad, pad)), mode="edge").astype(np.float32, copy=False)
-    deepest = int(np.log2(min(padded.shape) / _MIN_SIZE)) if min(padded.shape) >= _MIN_SIZE else 0
+    padded = xp.pad(sinogram, (*others, (pad, pad), (0, 0)), mode="mean")
+    padded = xp.pad(padded, (*others, (0, 0), (pad, pad)), mode="edge")
+    padded = padded.astype(np.float32, copy=False)
+    least = min(padded.shape[-2:])
+    deepest = int(np.log2(least / _MIN_SIZE)) if least >= _MIN_SIZE else 0
     rest, stripes = padded, []
     for _ in range(min(level, deepest)):
-        low, high = dwt(rest, wavelet, axis=1)
-        rest = dwt(low, wavelet, axis=0)[0]
-        stripes.append(_slow_part(dwt(high, wavelet, axis=0)[0], options.sigma))
+        low, high = dwt(rest, wavelet, axis=-1)
+        rest = dwt(low, wavelet, axis=-2)[0]
+        stripes.append(_slow_part(dwt(high, wavelet, axis=-2)[0], options.sigma))
     if not stripes:
         return sinogram
     total: Any = None
     for slow in reversed(stripes):
-        high = idwt(slow, None, wavelet, axis=0)
+        high = idwt(slow, None, wavelet, axis=-2)
         if total is not None:  # an odd length comes back one longer
-            total = idwt(total[: slow.shape[0], : slow.shape[1]], None, wavelet, axis=0)
-        total = idwt(total, high, wavelet, axis=1)
-    return sinogram - total[pad : pad + n_angles, pad : pad + n_cols]
+            total = total[..., : slow.shape[-2], : slow.shape[-1]]
+            total = idwt(total, None, wavelet, axis=-2)
+        total = idwt(total, high, wavelet, axis=-1)
+    return sinogram - total[..., pad : pad + n_angles, pad : pad + n_cols]
 
 
 def _safe_size(sinogram: Any, most_px: int) -> int:
     """Return the odd width of a median that leaves objects as they are."""
-    width = min(max(sinogram.shape[1] // _SHARE, 3), most_px)
+    width = min(max(sinogram.shape[-1] // _SHARE, 3), most_px)
     return width - 1 + width % 2
 
 
 def _sort_columns(sinogram: Any) -> tuple[Any, Any]:
-    """Sort each column of (n_angles, n_cols); give values, and the angle that each comes from."""
+    """Sort each column; give values, and the angle that each comes from."""
     xp = module_of(sinogram)
-    n_angles, n_cols = sinogram.shape
+    n_angles, n_cols = sinogram.shape[-2:]
     ranked, order = xp.empty_like(sinogram), xp.empty(sinogram.shape, np.uint32)
     angle = xp.arange(n_angles, dtype=np.uint64)
     step = kernels_of(xp).LINES
     for first in range(0, n_cols, step):
         columns = slice(first, first + step)
-        bits = xp.ascontiguousarray(sinogram[:, columns].T).view(np.uint32)
+        turned = xp.moveaxis(sinogram[..., columns], -1, -2)
+        bits = xp.ascontiguousarray(turned).view(np.uint32)
         # Floats as whole numbers of the same order, the angle in the lower half: one fast sort.
         negative = bits >> np.uint32(31)
         ordered = bits ^ ((np.uint32(0) - negative) | np.uint32(0x80000000))
         keys = (ordered.astype(np.uint64) << np.uint64(32)) | angle
-        keys.sort(axis=1)
+        keys.sort(axis=-1)
         ordered = (keys >> np.uint64(32)).astype(np.uint32)
         positive = ordered >> np.uint32(31)
         bits = ordered ^ ((positive - np.uint32(1)) | np.uint32(0x80000000))
-        ranked[:, columns] = bits.view(np.float32).T
-        order[:, columns] = (keys & np.uint64(0xFFFFFFFF)).astype(np.uint32).T
+        angles = (keys & np.uint64(0xFFFFFFFF)).astype(np.uint32)
+        ranked[..., columns] = xp.moveaxis(bits.view(np.float32), -1, -2)
+        order[..., columns] = xp.moveaxis(angles, -1, -2)
     return ranked, order
 
 
@@ -113,11 +118,10 @@ def _unsort_columns(ranked: Any, order: Any) -> Any:
     """Put each value of sorted columns back to the angle that it came from."""
     xp = module_of(ranked)
     out = xp.empty_like(ranked)
-    columns = xp.arange(ranked.shape[1])
     step = kernels_of(xp).LINES
-    for first in range(0, len(ranked), step):
-        row_slice = slice(first, first + step)
-        out[order[row_slice], columns] = ranked[row_slice]
+    for first in range(0, ranked.shape[-2], step):
+        part = (..., slice(first, first + step), slice(None))
+        xp.put_along_axis(out, order[part], ranked[part], axis=-2)
     return out
 
 
@@ -129,16 +133,19 @@ def _smooth(ranked: Any, size_px: int) -> Any:
 def _remove_dead(sinogram: Any, snr: float, size_px: int) -> Any:
     """Interpolate columns that vary too little or too much along the angles."""
     xp = module_of(sinogram)
-    smooth = ndimage_of(xp).uniform_filter1d(sinogram, 10, axis=0)
-    varies = on_host(xp.abs(sinogram - smooth).sum(axis=0, dtype=np.float64))
-    usual = ndimage_of(np).median_filter(varies, size_px)
-    usual[usual == 0] = np.abs(usual).mean() or 1.0
-    result = _widen(_outstanding(varies / usual, snr))
-    result[:2] = result[-2:] = False
-    if not 0 < np.count_nonzero(result) < len(result) // 3:
+    ndimage = ndimage_of(xp)
+    smooth = ndimage.uniform_filter1d(sinogram, 10, axis=-2)
+    varies = xp.abs(sinogram - smooth).sum(axis=-2, dtype=np.float64)
+    usual = ndimage.median_filter(varies, size=(1,) * (varies.ndim - 1) + (size_px,))
+    mean = xp.abs(usual).mean(axis=-1, keepdims=True)
+    usual = xp.where(usual == 0, xp.where(mean > 0, mean, 1.0), usual)
+    dead = _widen(_outstanding(varies / usual, snr))
+    dead[..., :2] = dead[..., -2:] = False
+    dead &= xp.count_nonzero(dead, axis=-1)[..., None] < dead.shape[-1] // 3
+    if not some(dead):
         return sinogram
     sinogram = sinogram.copy()
-    interpolate_columns(sinogram, result)
+    interpolate_columns(sinogram, dead)
     return sinogram
 
 
@@ -147,44 +154,49 @@ def _remove_large(sinogram: Any, snr: float, size_px: int) -> Any:
     xp = module_of(sinogram)
     ranked, order = _sort_columns(sinogram)
     smooth = _smooth(ranked, size_px)
-    n_drop = int(0.05 * len(ranked))
-    inner = slice(n_drop, len(ranked) - n_drop)
-    mean, usual = (on_host(a[inner].mean(axis=0, dtype=np.float64)) for a in (ranked, smooth))
-    factor = np.divide(mean, usual, out=np.ones_like(mean), where=usual != 0)
-    result = xp.asarray(np.flatnonzero(_widen(_outstanding(factor, snr))))
+    n_angles = sinogram.shape[-2]
+    inner = slice(int(0.05 * n_angles), n_angles - int(0.05 * n_angles))
+    mean, usual = (a[..., inner, :].mean(axis=-2, dtype=np.float64) for a in (ranked, smooth))
+    factor = xp.where(usual != 0, mean / xp.where(usual != 0, usual, 1), 1)
+    large = _widen(_outstanding(factor, snr))
     smooth = _unsort_columns(smooth, order)
     # A factor near 0 belongs to a column without signal: it is replaced, or left as it is.
-    factor[np.abs(factor) < _TINY] = 1
-    out = sinogram / xp.asarray(factor.astype(np.float32))
-    out[:, result] = smooth[:, result]
-    return out
+    factor = xp.where(xp.abs(factor) < _TINY, 1, factor).astype(np.float32)
+    return xp.where(large[..., None, :], smooth, sinogram / factor[..., None, :])
 
 
-def _outstanding(ratio: NDArray[np.float64], snr: float) -> NDArray[np.bool_]:
+def _outstanding(ratio: Any, snr: float) -> Any:
     """Tell which columns lie outside a line fitted to the sorted ratios (algorithm 4 of [1])."""
-    n = len(ratio)
-    ranked = np.sort(ratio)
-    n_drop = n // 4
-    x = np.arange(n, dtype=float)
-    inner = slice(n_drop, n - n_drop - 1)
+    xp, n = module_of(ratio), ratio.shape[-1]
     if n < 8:
-        return np.zeros(n, bool)
-    slope, low = np.polyfit(x[inner], ranked[inner], 1)
-    high = low + slope * x[-1]
-    spread = max(abs(high - low), _TINY)
-    result = np.zeros(n, bool)
-    if abs(ranked[-1] - high) / spread >= snr:
-        result |= ratio > high + spread * snr / 2
-    if abs(low - ranked[0]) / spread >= snr:
-        result |= ratio <= low - spread * snr / 2
-    return result
+        return xp.zeros(ratio.shape, bool)
+    ranked = xp.sort(ratio, axis=-1)
+    n_drop = n // 4
+    inner = slice(n_drop, n - n_drop - 1)
+    slope, low = _line(ranked[..., inner], n_drop)
+    high = low + slope * (n - 1)
+    spread = xp.maximum(xp.abs(high - low), _TINY)
+    is_above = xp.abs(ranked[..., -1:] - high) / spread >= snr
+    is_below = xp.abs(low - ranked[..., :1]) / spread >= snr
+    above, below = ratio > high + spread * snr / 2, ratio <= low - spread * snr / 2
+    return (is_above & above) | (is_below & below)
 
 
-def _widen(result: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _line(values: Any, first: int) -> tuple[Any, Any]:
+    """Return slope and intercept of the line through values at whole numbers from `first` on."""
+    xp, n = module_of(values), values.shape[-1]
+    if xp is np:
+        return tuple(np.polyfit(np.arange(first, first + n, dtype=float), values, 1))
+    mean, x = values.mean(axis=-1, keepdims=True), xp.arange(n) - (n - 1) / 2
+    slope = (values * x).sum(axis=-1, keepdims=True) * (12 / (n * (n * n - 1.0)))
+    return slope, mean - slope * (first + (n - 1) / 2)
+
+
+def _widen(result: Any) -> Any:
     """Add the neighbours of each column found."""
     wide = result.copy()
-    wide[1:] |= result[:-1]
-    wide[:-1] |= result[1:]
+    wide[..., 1:] |= result[..., :-1]
+    wide[..., :-1] |= result[..., 1:]
     return wide
 
 
@@ -192,11 +204,11 @@ def _slow_part(details: Any, sigma: float) -> Any:
     """Keep what hardly changes along the angles: a Gaussian in frequency."""
     xp = module_of(details)
     fft = fft_of(xp)
-    n = len(details)
+    n = details.shape[-2]
     # Beyond 6 sigma nothing of single precision is left.
     n_frequencies = min(n // 2 + 1, int(6 * sigma) + 2)
     weight = xp.exp(-0.5 * (xp.arange(n_frequencies, dtype=np.float32) / np.float32(sigma)) ** 2)
-    spectrum = fft.rfft(details, axis=0)
-    spectrum[:n_frequencies] *= weight[:, None]
-    spectrum[n_frequencies:] = 0
-    return fft.irfft(spectrum, n=n, axis=0)
+    spectrum = fft.rfft(details, axis=-2)
+    spectrum[..., :n_frequencies, :] *= weight[:, None]
+    spectrum[..., n_frequencies:, :] = 0
+    return fft.irfft(spectrum, n=n, axis=-2)

@@ -35,18 +35,18 @@ References
        to multiple testing", J. R. Stat. Soc. B 57 (1995) 289.
 """
 
+from functools import reduce
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tomopipe.arrays import NORMAL_PER_MAD
+from tomopipe.arrays import NORMAL_PER_MAD, fft_of, module_of, once, some
 from tomopipe.config.preprocess import GATED_SIZE_PX, StripesBlock
 from tomopipe.prep import kernels_of
 from tomopipe.prep.bad_pixels import interpolate_columns
 
-Profiles = NDArray[np.float64]  # (n, n_cols) or (n, n_cols - 1)
+Profiles = Any  # array of float64 (n, n_cols) or (n, n_cols - 1), or several of them
 
 _BLOCKS = 96  # of angles: enough for medians, while the object blurs in each
 _FEWEST = 16  # blocks that means and their errors are made of
@@ -69,56 +69,76 @@ _TINY = 1e-30  # no error is less: steps that do not vary at all are no 0 / 0
 _ANGLES = 64  # corrected at a time
 
 
-def remove_proven(
-    sinogram: NDArray[np.float32], options: StripesBlock = StripesBlock()
-) -> NDArray[np.float32]:
+def remove_proven(sinogram: Any, options: StripesBlock = StripesBlock()) -> Any:
     """Interpolate bad columns; subtract significant offsets of the whole scan, or of parts.
 
     Useless are columns that do not change with the angle, and those whose difference from their
-    neighbours changes more than any offset does. The values of a sinogram (n_angles, n_cols) are
-    the same where nothing is proven, and with less than 16 angles.
+    neighbours changes more than any offset does. The values of a sinogram (n_angles, n_cols), or of
+    several (n_rows, n_angles, n_cols) on a GPU, are the same where nothing is proven, and with less
+    than 16 angles.
 
     Of the options `threshold` is the standard errors of a normal distribution by which a step
     between columns must differ from none (of few angles, and so of errors not well known, it takes
     more); with `size_px`, stripes of parts of a scan go up to a quarter of it.
     """
-    out = sinogram.copy()
-    bounds = np.linspace(0, len(out), min(_BLOCKS, len(out)) + 1).astype(int)
-    if len(out) < _FEWEST or out.shape[1] < 5:
+    xp, out = module_of(sinogram), sinogram.copy()
+    n_angles, n_cols = out.shape[-2:]
+    if n_angles < _FEWEST or n_cols < 5:
         return out
-    profiles = _block_means(out, bounds)
+    profiles = _block_means(out)
     # columns that do not change with the angle, where those around do
-    dead = profiles.std(axis=0) < _DEAD * _median(profiles, 7).std(axis=0)
-    if dead.any():
+    dead = profiles.std(axis=-2) < _DEAD * _median(profiles, 7).std(axis=-2)
+    if some(dead):
         interpolate_columns(out, dead)
-        profiles = _block_means(out, bounds)
-    offsets = np.zeros_like(profiles)
+        profiles = _block_means(out)
+    offsets = xp.zeros_like(profiles)
     threshold, size_px = options.threshold, options.size_px or GATED_SIZE_PX
     for window in (size_px // 2, size_px):  # fine ones first: coarse ones then find few steps
         offsets += _constant_offsets(profiles - offsets, threshold, size_px, window)
     offsets += _changing_offsets(profiles - offsets, threshold, size_px)
     alone = _find_alone(profiles - offsets)
-    offsets[:, alone | _find_round(offsets, profiles, size_px)] = 0
-    _subtract(out, offsets, bounds)
+    stay = alone | _find_round(offsets, profiles, size_px)
+    _subtract(out, xp.where(stay[..., None, :], 0, offsets))
     interpolate_columns(out, alone)
     return out
 
 
-def _block_means(sinogram: NDArray[np.float32], bounds: NDArray[np.intp]) -> Profiles:
+def _bounds(n_angles: int) -> list[int]:
+    """Return the first angle of each block, and the end of the last one."""
+    bounds = np.linspace(0, n_angles, min(_BLOCKS, n_angles) + 1).astype(int)
+    return [int(bound) for bound in bounds]
+
+
+def _block_tables(n_angles: int) -> tuple[Any, ...]:
+    """Return the angles of each block, all blocks as long as the shortest, the last angle of each,
+    whether that is one more, and how many angles there are.
+    """
+    bounds = np.array(_bounds(n_angles))
+    size = np.diff(bounds)
+    angles = bounds[:-1, None] + np.arange(size.min())
+    return angles, bounds[1:] - 1, (size > size.min())[:, None], size[:, None].astype(float)
+
+
+def _block_means(sinogram: Any) -> Profiles:
     """Return the mean profile of each block of angles."""
-    blocks = pairwise(bounds.tolist())
-    return np.stack([sinogram[a:b].mean(axis=0, dtype=np.float64) for a, b in blocks])
+    xp, n_angles = module_of(sinogram), sinogram.shape[-2]
+    if xp is np:
+        blocks = pairwise(_bounds(n_angles))
+        return np.stack([sinogram[a:b].mean(axis=0, dtype=np.float64) for a, b in blocks])
+    angles, last, is_longer, size = once(xp, _block_tables, n_angles)
+    total = xp.take(sinogram, angles, axis=-2).sum(axis=-2, dtype=np.float64)
+    return (total + is_longer * xp.take(sinogram, last, axis=-2)) / size
 
 
 def _constant_offsets(profiles: Profiles, threshold: float, size_px: int, window: int) -> Profiles:
     """Return the offset of each column (1, n_cols) that all angles share."""
-    steps = _steps(profiles, size_px)
+    xp, steps = module_of(profiles), _steps(profiles, size_px)
     shared, error, freedom = _trimmed_means(steps)
     least = _false_discovery_limit(shared / error, threshold, freedom)
-    if not np.any(np.abs(shared) > least * error):
+    if not some(xp.abs(shared) > least * error):
         return np.zeros((1, profiles.shape[1]))
     ridges = _ridges(_proven(shared, error, least, size_px), error, least, window)
-    return _two_sided(ridges, shared / error, least, _side_limits(threshold, steps, freedom))
+    return _two_sided(ridges, shared / error, least, threshold, freedom)
 
 
 def _changing_offsets(profiles: Profiles, threshold: float, size_px: int) -> Profiles:
@@ -126,50 +146,53 @@ def _changing_offsets(profiles: Profiles, threshold: float, size_px: int) -> Pro
 
     Of narrow stripes alone: what is wide and near the axis stays in its columns for a while.
     """
-    steps = _steps(profiles, size_px)
-    n_blocks = len(profiles)
+    xp, steps = module_of(profiles), _steps(profiles, size_px)
+    n_blocks = profiles.shape[-2]
     half = n_blocks // 4
-    shared = _median(steps.T, 2 * half + 1).T
-    block = np.arange(n_blocks)
+    shared = xp.moveaxis(_median(xp.moveaxis(steps, -1, -2), 2 * half + 1), -1, -2)
+    block = xp.arange(n_blocks)
     # At the ends the window is mirrored: it holds fewer blocks, some of them twice.
-    first, last = np.maximum(block - half, 0), np.minimum(block + half + 1, n_blocks)
+    first, last = xp.maximum(block - half, 0), xp.minimum(block + half + 1, n_blocks)
     count = (last - first)[:, None]
-    error = np.maximum(_error_in_a_row(steps - shared, count), _TINY)
+    error = xp.maximum(_error_in_a_row(steps - shared, count), _TINY)
     freedom = _MEDIAN_FREEDOM * (n_blocks - 1)
     least = _quantile(_share_below(-_PARTS * threshold), freedom)
     # Structure that reverses stays in a column for a while, a stripe for all of the window.
-    up = np.pad(np.cumsum(steps > 0, axis=0), ((1, 0), (0, 0)))
-    risen = (up[last] - up[first]) / count
-    agree = np.where(shared > 0, risen, 1 - risen) > _AGREE
-    certain = (agree & (np.abs(shared) > least * error)).any(axis=0)
-    if not certain.any():
+    before = ((0, 0),) * (steps.ndim - 2) + ((1, 0), (0, 0))
+    up = xp.pad(xp.cumsum(steps > 0, axis=-2, dtype=np.int64), before)
+    risen = (xp.take(up, last, axis=-2) - xp.take(up, first, axis=-2)) / count
+    agree = xp.where(shared > 0, risen, 1 - risen) > _AGREE
+    certain = (agree & (xp.abs(shared) > least * error)).any(axis=-2, keepdims=True)
+    if not some(certain):
         return np.zeros_like(profiles)
-    proven = np.where(certain, _proven(shared, error, least, size_px), 0)
+    proven = xp.where(certain, _proven(shared, error, least, size_px), 0)
     ridges = _ridges(proven, error, least, size_px // 2)
-    return _two_sided(ridges, shared / error, least, _side_limits(threshold, steps, freedom))
+    return _two_sided(ridges, shared / error, least, threshold, freedom)
 
 
 def _steps(profiles: Profiles, size_px: int) -> Profiles:
     """Return the steps between columns less the usual one around, so that slopes vanish."""
-    steps = np.diff(profiles, axis=1)
-    return np.asarray(steps - _median(steps, 3 * (size_px // 2) + 1))
+    steps = module_of(profiles).diff(profiles, axis=-1)
+    return steps - _median(steps, 3 * (size_px // 2) + 1)
 
 
 def _trimmed_means(steps: Profiles) -> tuple[Profiles, Profiles, int]:
     """Return means over blocks less the outer ones, their errors, degrees of freedom ([3])."""
-    n = len(steps)
+    xp, n = module_of(steps), steps.shape[-2]
     core, winsorised = _pull_in(steps)
-    cut = (n - len(core)) // 2
-    error = winsorised.std(axis=0, ddof=1, keepdims=True) / ((1 - 2 * cut / n) * np.sqrt(n))
-    return core.mean(axis=0, keepdims=True), np.maximum(error, _TINY), len(core) - 1
+    n_core = core.shape[-2]
+    cut = (n - n_core) // 2
+    error = winsorised.std(axis=-2, ddof=1, keepdims=True) / ((1 - 2 * cut / n) * np.sqrt(n))
+    return core.mean(axis=-2, keepdims=True), xp.maximum(error, _TINY), n_core - 1
 
 
 def _pull_in(values: Profiles) -> tuple[Profiles, Profiles]:
     """Return values of blocks in order, without the outer ones and with these pulled in."""
-    ranked = np.sort(values, axis=0)
-    cut = int(_TRIM * len(ranked))
-    core = ranked[cut : len(ranked) - cut]
-    return core, np.clip(ranked, core[0], core[-1])
+    xp = module_of(values)
+    ranked = xp.sort(values, axis=-2)
+    cut = int(_TRIM * ranked.shape[-2])
+    core = ranked[..., cut : ranked.shape[-2] - cut, :]
+    return core, xp.clip(ranked, core[..., :1, :], core[..., -1:, :])
 
 
 def _share_below(deviation: float) -> float:
@@ -186,22 +209,28 @@ def _quantile(tail: Any, freedom: float) -> Any:
     return -stdtrit(freedom, np.clip(tail, 1e-300, 0.5))  # of 0 SciPy returns the wrong infinity
 
 
-def _false_discovery_limit(scores: Profiles, threshold: float, freedom: float) -> float:
+def _false_discovery_limit(scores: Profiles, threshold: float, freedom: float) -> Any:
     """Return the least score that counts: lower where many stand out ([4]); else all at once."""
-    ranked = np.sort(np.abs(scores), axis=None)[::-1]
-    limits = _quantile(_share_below(-threshold) * np.arange(1, ranked.size + 1), freedom)
-    above = np.flatnonzero(ranked > limits)
-    return float(limits[above[-1] if above.size else 0])
+    xp, n = module_of(scores), scores.shape[-1]
+    ranked = xp.sort(xp.abs(scores), axis=-1)[..., ::-1]
+    (limits,) = once(xp, _limits, threshold, n, freedom)
+    last = xp.where(ranked > limits, xp.arange(n), 0).max(axis=-1, keepdims=True)
+    return limits[last]
 
 
-def _side_limits(threshold: float, steps: Profiles, freedom: float) -> NDArray[np.float64]:
+def _limits(threshold: float, n: int, freedom: float) -> tuple[Any, ...]:
+    """Return what the largest of n scores must exceed, the two largest, and so on."""
+    return (_quantile(_share_below(-threshold) * np.arange(1, n + 1), freedom),)
+
+
+def _side_limits(threshold: float, n: int, freedom: float) -> tuple[Any, ...]:
     """Return what the second side of a ridge must exceed, by the columns between the sides.
 
     That chance makes a side next to an edge is as unlikely as that it makes one step that counts
     in all of a row: the risk is shared out among the positions, on both sides of the edge.
     """
-    risk = 2 * _share_below(-threshold) * steps.shape[1]
-    return np.asarray(_quantile(risk / (2 * np.arange(1, steps.shape[1] + 2)), freedom))
+    risk = 2 * _share_below(-threshold) * n
+    return (_quantile(risk / (2 * np.arange(1, n + 2)), freedom),)
 
 
 def _error_in_a_row(deviations: Profiles, n: Any) -> Profiles:
@@ -209,151 +238,174 @@ def _error_in_a_row(deviations: Profiles, n: Any) -> Profiles:
 
     The medians of a few in a row then differ by more than those of as many independent blocks.
     """
-    alone = _MEDIAN_ERROR * _spread(deviations) / np.sqrt(n)
-    size = max(1, len(deviations) // _GROUPS)
-    groups = deviations[: len(deviations) // size * size].reshape(-1, size, deviations.shape[1])
-    return np.maximum(alone, _spread(np.median(groups, axis=1)) * np.sqrt(size / n))
+    xp, (n_blocks, n_steps) = module_of(deviations), deviations.shape[-2:]
+    alone = _MEDIAN_ERROR * _spread(deviations) / xp.sqrt(n)
+    size = max(1, n_blocks // _GROUPS)
+    groups = deviations[..., : n_blocks // size * size, :]
+    groups = groups.reshape(*deviations.shape[:-2], -1, size, n_steps)
+    return xp.maximum(alone, _spread(xp.median(groups, axis=-2)) * xp.sqrt(size / n))
 
 
 def _spread(deviations: Profiles) -> Profiles:
     """Return the standard deviation over blocks (1, n_cols), robustly."""
-    return np.asarray(NORMAL_PER_MAD * np.median(np.abs(deviations), axis=0)[None])
+    xp = module_of(deviations)
+    return NORMAL_PER_MAD * xp.median(xp.abs(deviations), axis=-2, keepdims=True)
 
 
-def _proven(steps: Profiles, error: Profiles, threshold: float, size_px: int) -> Profiles:
+def _proven(steps: Profiles, error: Profiles, threshold: Any, size_px: int) -> Profiles:
     """Return the steps that are significant, with half as significant ones beside; 0 elsewhere."""
-    strong = np.abs(steps) > threshold * error
+    xp = module_of(steps)
+    strong = xp.abs(steps) > threshold * error
     near = _around(strong, size_px // 2) > 0
-    steps = np.where(near & (np.abs(steps) > 0.5 * threshold * error), steps, 0)
-    product = np.zeros_like(steps)
-    product[:, 1:] = steps[:, 1:] * steps[:, :-1]
+    steps = xp.where(near & (xp.abs(steps) > 0.5 * threshold * error), steps, 0)
+    product = xp.zeros_like(steps)
+    product[..., 1:] = steps[..., 1:] * steps[..., :-1]
     reach = size_px // 4 + 1
     slope = (steps != 0) & (_around(product, reach) > _RUN * _around(steps**2, reach))
-    return np.where(_around(slope, size_px // 4) > 0, 0, steps)
+    return xp.where(_around(slope, size_px // 4) > 0, 0, steps)
 
 
-def _ridges(steps: Profiles, error: Profiles, threshold: float, window: int) -> Profiles:
+def _ridges(steps: Profiles, error: Profiles, threshold: Any, window: int) -> Profiles:
     """Add steps up, and return what a running median takes off; it leaves slopes and edges."""
-    level = np.pad(np.cumsum(steps, axis=1), ((0, 0), (1, 0)))
+    xp = module_of(steps)
+    level = _pad(xp.cumsum(steps, axis=-1), 1, 0)
     ridge = level - _median(level, window)
-    error = np.broadcast_to(error, steps.shape)
-    sides = np.pad(error, ((0, 0), (1, 1)), mode="edge")
-    least = np.minimum(sides[:, 1:], sides[:, :-1])
-    return np.where(np.abs(ridge) > 0.5 * threshold * least, ridge, 0)
+    error = xp.broadcast_to(error, steps.shape)
+    sides = _pad(error, 1, 1, mode="edge")
+    least = xp.minimum(sides[..., 1:], sides[..., :-1])
+    return xp.where(xp.abs(ridge) > 0.5 * threshold * least, ridge, 0)
 
 
 def _two_sided(
-    ridges: Profiles, scores: Profiles, least: float, side_limits: NDArray[np.float64]
+    ridges: Profiles, scores: Profiles, least: Any, threshold: float, freedom: float
 ) -> Profiles:
     """Return the ridges with two proven sides: one by `least`, the other by its own limit."""
-    sign = np.sign(ridges)
-    begins = np.ones(sign.shape, bool)
-    begins[:, 1:] = sign[:, 1:] != sign[:, :-1]
-    first = np.flatnonzero(begins)
-    width = np.diff(first, append=sign.size)
-    into = np.pad(scores, ((0, 0), (1, 0))) * sign
-    out_of = -np.pad(scores, ((0, 0), (0, 1))) * sign
-    rise = np.maximum.reduceat(into.ravel(), first)
-    fall = np.maximum.reduceat(out_of.ravel(), first)
-    second = np.minimum(least, side_limits[width - 1])
-    both = (np.maximum(rise, fall) > least) & (np.minimum(rise, fall) > second)
-    return np.where(np.repeat(both, width).reshape(sign.shape), ridges, 0)
+    xp = module_of(ridges)
+    if not some(ridges):
+        return ridges
+    sign = xp.sign(ridges)
+    (side_limits,) = once(xp, _side_limits, threshold, scores.shape[-1], freedom)
+    rise, fall = kernels_of(xp).over_runs(
+        sign, "maximum", [_pad(scores, 1, 0) * sign, -_pad(scores, 0, 1) * sign]
+    )
+    (width,) = kernels_of(xp).over_runs(sign, "add", [xp.ones(sign.shape)])
+    second = xp.minimum(least, side_limits[width.astype(int) - 1])
+    both = (xp.maximum(rise, fall) > least) & (xp.minimum(rise, fall) > second)
+    return xp.where(both, ridges, 0)
 
 
-def _find_round(offsets: Profiles, profiles: Profiles, size_px: int) -> NDArray[np.bool_]:
+def _find_round(offsets: Profiles, profiles: Profiles, size_px: int) -> Any:
     """Tell which columns hold ridges with a mirror image, so that they are of the object."""
-    result = np.zeros(offsets.shape[1], bool)
-    ridges = offsets.mean(axis=0)
-    if not ridges.any():
-        return result
-    level = profiles.mean(axis=0, keepdims=True)
-    level = (level - _median(level, size_px))[0]
-    axis = _mirror_axis(level - ridges)  # two stripes alike would give one of their own
-    if axis is None:
-        return result
-    reach = len(level) + _OFF_AXIS
-    beyond = np.pad(level, reach)
-    for first, last in _spans(ridges):
-        cols = np.arange(first, last)
-        ridge = ridges[first:last]
-        itself = ridge @ level[cols]
-        images = [
-            ridge @ beyond[reach + twice - cols]
-            for twice in range(axis - _OFF_AXIS, axis + _OFF_AXIS + 1)
-        ]
-        result[cols] = 2 * first <= axis <= 2 * (last - 1) or any(
-            image > _IMAGE * (ridge @ ridge) and _ALIKE * itself < image < itself / _ALIKE
-            for image in images
-        )
-    return result
+    xp, n_cols = module_of(offsets), offsets.shape[-1]
+    ridges = offsets.mean(axis=-2)
+    if not some(ridges):
+        return np.zeros(n_cols, bool)
+    level = profiles.mean(axis=-2, keepdims=True)
+    level = (level - _median(level, size_px))[..., 0, :]
+    axis, is_mirrored = _mirror_axis(
+        level - ridges
+    )  # two stripes alike would give one of their own
+    sign, over_runs, col = xp.sign(ridges), kernels_of(xp).over_runs, xp.arange(n_cols)
+    cols = xp.broadcast_to(col.astype(np.float64), ridges.shape)
+    before, last = over_runs(sign, "maximum", [-cols, cols])
+    result = (-2 * before <= axis) & (axis <= 2 * last)
+    reach = n_cols + _OFF_AXIS
+    beyond = _pad(level, reach, reach)
+    images = [
+        ridges * xp.take_along_axis(beyond, reach + axis + off - col, axis=-1)
+        for off in range(-_OFF_AXIS, _OFF_AXIS + 1)
+    ]
+    itself, square, *images = over_runs(sign, "add", [ridges * level, ridges**2, *images])
+    for image in images:
+        result |= (image > _IMAGE * square) & (_ALIKE * itself < image) & (image < itself / _ALIKE)
+    return result & is_mirrored & (sign != 0)
 
 
-def _mirror_axis(level: NDArray[np.float64]) -> int | None:
-    """Return twice the column about which a profile is its own mirror image, if there is one."""
-    limit = np.sqrt(np.mean(level**2))  # else the strongest columns alone would decide
-    level = np.clip(level, -limit, limit)
-    alike = np.convolve(level, level)
-    alike[::2] -= level**2  # what lies on the axis is alike for no merit of its own
-    best = int(alike.argmax())
-    return best if alike[best] > _ROUND * (level @ level) else None
+def _mirror_axis(level: Any) -> tuple[Any, Any]:
+    """Return twice the column about which a profile is most its own mirror image, and if it is."""
+    xp, n, fft = module_of(level), level.shape[-1], fft_of(module_of(level))
+    limit = xp.sqrt((level**2).mean(axis=-1, keepdims=True))  # else few columns alone would decide
+    level = xp.clip(level, -limit, limit)
+    n_padded = fft.next_fast_len(2 * n, real=True)
+    alike = fft.irfft(fft.rfft(level, n_padded) ** 2, n_padded)[..., : 2 * n - 1]
+    alike[..., ::2] -= level**2  # what lies on the axis is alike for no merit of its own
+    best = xp.argmax(alike, axis=-1, keepdims=True)
+    most = xp.take_along_axis(alike, best, axis=-1)
+    return best, most > _ROUND * (level**2).sum(axis=-1, keepdims=True)
 
 
-def _spans(ridges: NDArray[np.float64]) -> list[tuple[int, int]]:
-    """Return the columns [first, last) of each ridge, which has one sign."""
-    sign = np.sign(ridges)
-    bounds = [0, *(np.flatnonzero(np.diff(sign)) + 1).tolist(), len(sign)]
-    return [(first, last) for first, last in pairwise(bounds) if sign[first]]
-
-
-def _find_alone(profiles: Profiles) -> NDArray[np.bool_]:
+def _find_alone(profiles: Profiles) -> Any:
     """Tell which columns, up to three in a row, leave the line between two that agree.
 
     At most angles: thin structure along the beam leaves it too, at a few.
     """
-    n_cols, least = profiles.shape[1], _LEAST * profiles.std()
-    alone = np.zeros(n_cols, bool)
+    xp, n_cols = module_of(profiles), profiles.shape[-1]
+    least = _LEAST * profiles.std(axis=(-2, -1), keepdims=True)[..., 0]
+    alone = xp.zeros((*profiles.shape[:-2], n_cols), bool)
     for width in (1, 2, 3):
         n = n_cols - width - 1
-        before, after = profiles[:, :n], profiles[:, width + 1 :]
-        apart = (after - before).std(axis=0)
-        apart = _ALONE * (np.maximum(apart, np.median(apart)) + least)
+        before, after = profiles[..., :n], profiles[..., width + 1 :]
+        apart = (after - before).std(axis=-2)
+        usual = xp.median(apart, axis=-1, keepdims=True)
+        apart = _ALONE * (xp.maximum(apart, usual) + least)
         parts = [(i, i / (width + 1)) for i in range(1, width + 1)]
-        off = [profiles[:, i : n + i] - before * (1 - t) - after * t for i, t in parts]
-        result = np.flatnonzero(np.min([_usual_spread(rest) for rest in off], axis=0) > apart)
+        off = [profiles[..., i : n + i] - before * (1 - t) - after * t for i, t in parts]
+        result = reduce(xp.minimum, map(_usual_spread, off)) > apart
         for i, _ in parts:
-            alone[result + i] = True
+            alone[..., i : n + i] |= result
     return alone
 
 
 def _usual_spread(values: Profiles) -> Profiles:
     """Return the standard deviation over blocks, whatever a few of them are."""
-    return np.asarray(_pull_in(values)[1].std(axis=0) / _WINSORISED)
+    return _pull_in(values)[1].std(axis=-2) / _WINSORISED
 
 
-def _subtract(sinogram: NDArray[np.float32], offsets: Profiles, bounds: NDArray[np.intp]) -> None:
-    """Take offsets off the columns that have some, interpolated between the blocks, in place."""
-    cols = np.flatnonzero(offsets.any(axis=0))
-    if not cols.size:
-        return
+def _angle_tables(n_angles: int) -> tuple[Any, ...]:
+    """Return the block before each angle, and how far it is on its way to the next one's middle."""
+    bounds, angle = np.array(_bounds(n_angles)), np.arange(n_angles)
     middle = (bounds[:-1] + bounds[1:] - 1) / 2
-    offset = offsets[:, cols].astype(np.float32)
-    for first in range(0, len(sinogram), _ANGLES):
-        angle = np.arange(first, min(first + _ANGLES, len(sinogram)))
-        left = np.clip(np.searchsorted(middle, angle, side="right") - 1, 0, len(middle) - 2)
-        part = np.clip((angle - middle[left]) / (middle[left + 1] - middle[left]), 0, 1)
-        weight = part.astype(np.float32)[:, None]
-        between = offset[left] * (1 - weight) + offset[left + 1] * weight
-        sinogram[first : first + _ANGLES, cols] -= between
+    left = np.clip(np.searchsorted(middle, angle, side="right") - 1, 0, len(middle) - 2)
+    part = np.clip((angle - middle[left]) / (middle[left + 1] - middle[left]), 0, 1)
+    return left, part.astype(np.float32)[:, None]
+
+
+def _subtract(sinogram: Any, offsets: Profiles) -> None:
+    """Take offsets off, interpolated between the blocks, in place: of the columns that have some.
+
+    A GPU takes all columns, and all angles at a time.
+    """
+    xp, n_angles = module_of(sinogram), sinogram.shape[-2]
+    left, part = once(xp, _angle_tables, n_angles)
+    cols, step = slice(None), n_angles
+    if xp is np:
+        cols, step = np.flatnonzero(offsets.any(axis=0)), _ANGLES
+        if not cols.size:
+            return
+    offset = offsets[..., cols].astype(np.float32)
+    for first in range(0, n_angles, step):
+        angles = slice(first, first + step)
+        before, weight = left[angles], part[angles]
+        between = xp.take(offset, before, axis=-2) * (1 - weight)
+        between += xp.take(offset, before + 1, axis=-2) * weight
+        sinogram[..., angles, cols] -= between
 
 
 def _median(values: Profiles, size: int) -> Profiles:
     """Return the running median along the last axis."""
-    lines = np.ascontiguousarray(values, np.float32)
-    return np.asarray(kernels_of(np).running_median(lines, size), np.float64)
+    xp = module_of(values)
+    lines = xp.ascontiguousarray(values, dtype=np.float32)
+    return kernels_of(xp).running_median(lines, size).astype(np.float64)
 
 
 def _around(values: Any, reach: int) -> Profiles:
     """Return the sum over the columns up to `reach` away; exactly 0 where all of them are."""
-    wide = np.pad(np.asarray(values, np.float64), ((0, 0), (reach + 1, reach)))
-    total = np.cumsum(wide, axis=1)
-    return np.asarray(total[:, 2 * reach + 1 :] - total[:, : -2 * reach - 1])
+    xp = module_of(values)
+    total = xp.cumsum(_pad(values.astype(np.float64), reach + 1, reach), axis=-1)
+    return total[..., 2 * reach + 1 :] - total[..., : -2 * reach - 1]
+
+
+def _pad(values: Any, n_before: int, n_after: int, mode: str = "constant") -> Any:
+    """Add columns."""
+    width = ((0, 0),) * (values.ndim - 1) + ((n_before, n_after),)
+    return module_of(values).pad(values, width, mode=mode)

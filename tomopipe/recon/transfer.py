@@ -54,30 +54,46 @@ class DeviceTransfer:
 
     def upload(self, raw: NDArray[Any]) -> Any:
         """Queue the upload of a batch; called by one thread, in the order of the batches."""
+        with self._next_slot(raw.shape, raw.dtype) as slot:
+            if self._staged:
+                self._stage(raw, slot)
+            else:
+                self.gpu.upload(raw, slot.on_device)
+        return slot
+
+    def upload_read(
+        self, shape: tuple[int, ...], dtype: Any, read: Callable[[NDArray[Any]], Any]
+    ) -> Any:
+        """Queue the upload of a batch that read(out) puts into pinned memory; as `upload`."""
+        with self._next_slot(shape, dtype) as slot:
+            read(slot.host)
+            self.gpu.upload(slot.host, slot.on_device)
+        return slot
+
+    @contextmanager
+    def _next_slot(self, shape: tuple[int, ...], dtype: Any) -> Iterator[_Slot]:
+        """Yield the slot of the next batch: free on the host, and in the stream that uploads."""
         self.gpu.use()
         slot = self._slots[self._n_uploaded % len(self._slots)]
         with self._in:
             if (
                 slot.on_device is None
-                or slot.on_device.shape != raw.shape
-                or slot.on_device.dtype != raw.dtype
+                or slot.on_device.shape != shape
+                or slot.on_device.dtype != dtype
             ):
                 if slot.used is not None:
                     slot.used.synchronize()  # before its memory is freed
                 slot.on_device = None
-                slot.on_device = self.gpu.empty(raw.shape, raw.dtype)
-                slot.host = self.gpu.pinned(raw.shape, raw.dtype) if self._staged else raw
+                slot.on_device = self.gpu.empty(shape, dtype)
+                if self._staged:
+                    slot.host = self.gpu.pinned(shape, dtype)
             elif slot.used is not None:
                 self._in.wait_event(slot.used)
-            if self._staged:
-                if slot.uploaded is not None:
-                    slot.uploaded.synchronize()  # pinned memory is free again
-                self._stage(raw, slot)
-            else:
-                self.gpu.upload(raw, slot.on_device)
+            if slot.uploaded is not None and self._staged:
+                slot.uploaded.synchronize()  # pinned memory is free again
+            yield slot
             slot.uploaded = self._record(self._in)
         self._n_uploaded += 1
-        return slot
 
     def _stage(self, raw: NDArray[Any], slot: _Slot) -> None:
         """Copy a batch to pinned memory, and queue the upload of each part once it is there."""

@@ -108,15 +108,17 @@ class Scan:
             f"{angles}\n" + ", ".join([f"{self.n_flats} flats", f"{self.n_darks} darks", *lengths])
         )
 
-    def read_rows(self, first: int, last: int) -> NDArray:
+    def read_rows(self, first: int, last: int, out: NDArray | None = None) -> NDArray:
         """Read detector rows `first` to `last` (exclusive) of all frames in use, raw.
 
-        Shape (n_angles, last - first, n_cols). A ValueError if there are no such rows, a ScanError
-        if the file cannot be read there.
+        Shape (n_angles, last - first, n_cols), into `out` if it is given. A ValueError if there are
+        no such rows, a ScanError if the file cannot be read there.
         """
-        return self.read_block((0, self.n_angles), (first, last))
+        return self.read_block((0, self.n_angles), (first, last), out)
 
-    def read_block(self, frames: tuple[int, int], rows: tuple[int, int]) -> NDArray:
+    def read_block(
+        self, frames: tuple[int, int], rows: tuple[int, int], out: NDArray | None = None
+    ) -> NDArray:
         """Read some rows of neighbouring frames in use, raw, as `read_rows` does.
 
         `frames` and `rows` are the first and last of each, the last excluded.
@@ -127,7 +129,8 @@ class Scan:
         ]:
             if not 0 <= first < last <= n:
                 raise ValueError(f"{what} {first} to {last}: expected 0 <= first < last <= {n}")
-        return self._projections.read(frames, rows, self.threads, self.empty)
+        empty = self.empty if out is None else lambda shape, dtype: out
+        return self._projections.read(frames, rows, self.threads, empty)
 
     def read_frames(self, indices: Sequence[int]) -> NDArray:
         """Read some of the frames in use, by their 0-based numbers in any order, raw.

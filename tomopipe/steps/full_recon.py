@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.config import FullReconBlock
-from tomopipe.config.preprocess import STRIPE_FILTERS
 from tomopipe.prep.correct import Corrections, corrections_of
 from tomopipe.prep.edge_slopes import measure_edge_slopes
 from tomopipe.recon.array import held_gpu
@@ -136,12 +135,6 @@ def _source(
     scratch: str | None,
 ) -> tuple[Source, Blocks]:
     """Open the source of rows, corrected if the host corrects; return the blocks, too."""
-    if not task.corrected and fitted:
-        method = fitted.recipe.stripes.method
-        if method != "none" and not STRIPE_FILTERS[method].on_gpu:
-            logger.warning(
-                "preprocess.stripes.method: %s works on the CPU, and the GPU waits", method
-            )
     used = (task.first_row, task.last_row)
     used = fitted.rows_needed(used) if fitted else used
     samples = needs_range(target)

@@ -35,6 +35,7 @@ _PIECE = 2**20  # bytes; must never change
 
 AnyPath = str | os.PathLike[str]
 Progress = Callable[[int], None]
+Edges = list[tuple[int, bytes]]  # offsets and bytes
 
 
 def checksum_of(path: AnyPath, progress: Progress | None = None) -> str:
@@ -151,6 +152,19 @@ def written(path: AnyPath, offset: int, data: Any) -> None:
     not read again from the disk.
     """
     _open.setdefault(_key(path), _Pieces()).add(offset, memoryview(data).cast("B"))
+
+
+def written_apart(path: AnyPath, offset: int, data: Any) -> Edges:
+    """Sum bytes as `written` does, where several threads write parts of a file in any order.
+
+    Returns copies of the bytes of pieces that are shared with the parts around, for `written`, in
+    the order of the file.
+    """
+    part = memoryview(data).cast("B")
+    first = min(-offset % _PIECE, len(part))
+    last = max(first, len(part) - (offset + len(part)) % _PIECE)
+    written(path, offset + first, part[first:last])
+    return [(offset + a, bytes(part[a:b])) for a, b in ((0, first), (last, len(part))) if a < b]
 
 
 def finish(temporary: AnyPath) -> str:

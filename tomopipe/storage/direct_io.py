@@ -1,8 +1,8 @@
 """Writing past the system's file cache, which for large files costs more than the disk."""
 
 import errno
-import functools
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -23,13 +23,14 @@ def direct_writer(path: str | os.PathLike[str]) -> Iterator[Write]:
     """Yield write(array, offset), which writes a contiguous array into an existing file.
 
     Arrays below `LEAST_BYTES`, partly written pages, and everything on file systems without direct
-    writing go through the cache. An OSError names the file.
+    writing go through the cache. Several threads may write at a time. An OSError names the file.
     """
     through = os.open(path, os.O_WRONLY)
     past: int | None = None
     with suppress(OSError, AttributeError):
         past = os.open(path, os.O_WRONLY | os.O_DIRECT)
-    buffer = functools.cache(aligned)  # only if it is needed
+    is_refused = False
+    own = threading.local()  # a buffer of each thread, if it needs one
 
     def write(array: NDArray[Any], offset: int) -> None:
         data = array.reshape(-1).view(np.uint8)
@@ -43,22 +44,26 @@ def direct_writer(path: str | os.PathLike[str]) -> Iterator[Write]:
 
     def _write_past(data: NDArray[np.uint8], offset: int) -> None:
         """Write pages past the cache, or through it where the file system refuses that."""
-        nonlocal past
+        nonlocal is_refused
         in_place = data.ctypes.data % PAGE_BYTES == 0
         step = data.size if in_place else _COPIED_BYTES
         for first in range(0, data.size, step or 1):
             part = data[first : first + step]
-            if past is not None and not in_place:
-                copy = buffer(_COPIED_BYTES)[: part.size]
+            if past is None or is_refused:
+                _write_all(through, part, offset + first, path)
+                continue
+            if not in_place:
+                if not hasattr(own, "buffer"):
+                    own.buffer = aligned(_COPIED_BYTES)
+                copy = own.buffer[: part.size]
                 copy[:] = part
                 part = copy
             try:
-                _write_all(through if past is None else past, part, offset + first, path)
+                _write_all(past, part, offset + first, path)
             except OSError as error:
-                if past is None or error.errno != errno.EINVAL:
+                if error.errno != errno.EINVAL:
                     raise
-                os.close(past)
-                past = None
+                is_refused = True
                 _write_all(through, part, offset + first, path)
 
     try:

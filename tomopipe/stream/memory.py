@@ -176,8 +176,8 @@ def gpu_bytes(inputs: MemoryInputs, batch_size: int) -> int:
     if inputs.halo is not None:
         throughout += inputs.itemsize * (pixels + 6 * inputs.halo * n_angles * n_wide)
         throughout += 4 * pixels if binning > 1 else 0
-        n_read = batch_size * binning + 2 * inputs.halo
-        correcting = gpu_correct_bytes(n_angles, n_read, inputs.n_cols)
+        rows = batch_size * binning
+        correcting = gpu_correct_bytes(n_angles, rows, inputs.n_cols, inputs.halo)
     return throughout + max(correcting, cuda.engine_bytes(n_angles, n_cols, batch_size))
 
 

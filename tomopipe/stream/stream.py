@@ -37,7 +37,7 @@ N_SAMPLES = 8  # slices that the range of whole numbers is taken from
 
 logger = logging.getLogger(__name__)
 
-Read = Callable[[IndexRange], NDArray[Any]]  # raw rows
+Read = Callable[[IndexRange, NDArray[Any] | None], NDArray[Any]]  # raw rows, into an array if given
 
 
 @dataclass(frozen=True)
@@ -121,21 +121,23 @@ def run(
     task.scan.empty = partial(task.reused.empty, "rows")
     logger.info("%d slices, %d detector rows per read, %s", n_slices, blocks.height, blocks)
 
-    def read(rows: IndexRange) -> NDArray[Any]:
+    def read(rows: IndexRange, out: NDArray[Any] | None) -> NDArray[Any]:
         if rows[0] == rows[1]:  # near the end all may have been read for the batch before
             return np.empty((task.scan.n_angles, 0, task.scan.n_cols), task.scan.dtype)
-        raw = source.read_rows(*rows)
+        raw = source.read_rows(*rows) if out is None else task.scan.read_rows(*rows, out)
         if not isinstance(source, CorrectedSource):
             constant.look(raw)
         return raw
 
     def store(first: int, download: Download) -> None:
         arrays = download()
-        put(first, arrays[0] if task.encoding is None else SliceStatistics(*arrays))
+        put(first, arrays[0] if task.encoding is None else SliceStatistics(*arrays), pool.map)
 
-    with some_threads() as writer:
+    with some_threads(task.threads or 1) as pool, some_threads() as writer:
         pending: deque[Future[None]] = deque()
-        for n, download in _all_slices(task, read, blocks):
+        # rows that are not decoded together are read where they are uploaded from
+        in_place = source is task.scan and task.scan.chunks is None
+        for n, download in _all_slices(task, read, blocks, in_place):
             if len(pending) == blocks.behind:
                 pending.popleft().result()
             pending.append(writer.submit(store, done, download))
@@ -146,12 +148,15 @@ def run(
     constant.refuse(task.scan.numbers)
 
 
-def _all_slices(task: ReconTask, read: Read, blocks: Blocks) -> Iterator[tuple[int, Download]]:
+def _all_slices(
+    task: ReconTask, read: Read, blocks: Blocks, in_place: bool
+) -> Iterator[tuple[int, Download]]:
     """Yield the slices batch by batch: number and download; smaller batches once memory ran out."""
     first, size = task.first_row, task.plan.cache.get("stream_batch_size", task.batch_size)
     while first < task.last_row:
         try:
-            for n, download in _some_slices(task, read, blocks, (first, task.last_row), size):
+            rows = first, task.last_row
+            for n, download in _some_slices(task, read, blocks, rows, size, in_place):
                 yield n, download
                 first += n * task.binning_rows
             return
@@ -168,12 +173,12 @@ def _all_slices(task: ReconTask, read: Read, blocks: Blocks) -> Iterator[tuple[i
 
 
 def _some_slices(
-    task: ReconTask, read: Read, blocks: Blocks, rows: IndexRange, size: int
+    task: ReconTask, read: Read, blocks: Blocks, rows: IndexRange, size: int, in_place: bool
 ) -> Iterator[tuple[int, Download]]:
     """Yield the slices of some rows in batches of `size`."""
     height = size * task.binning_rows
-    row_blocks = together(cut(rows, height, task.rows_needed), max(1, blocks.height // height))
-
+    batches = cut(rows, height, task.rows_needed)
+    row_blocks = together(batches, max(1, blocks.height // height))
     window = Window()
     share = replace(task, threads=max((task.threads or 1) // blocks.workers, 1))
 
@@ -183,9 +188,13 @@ def _some_slices(
         done = (batch.rows[0] - task.first_row) // task.binning_rows
         return len(slices), _to_download(task, slices, done)
 
+    def upload_read(batch: RowBatch) -> tuple[Any, RowBatch]:
+        shape = task.scan.n_angles, batch.new[1] - batch.new[0], task.scan.n_cols
+        return transfer.upload_read(shape, task.scan.dtype, partial(read, batch.new)), batch
+
     # closed in any case: after an error no further batch is uploaded
     with closing(
-        read_ahead(lambda block: (read(block[0]), block[1]), row_blocks, blocks.ahead)
+        read_ahead(lambda block: (read(block[0], None), block[1]), row_blocks, blocks.ahead)
     ) as raws:
         parts = (
             (raw[:, batch.new[0] - batches[0].new[0] : batch.new[1] - batches[0].new[0]], batch)
@@ -199,9 +208,12 @@ def _some_slices(
                     yield n, partial(_handed_over, arrays)
             return
         transfer = task.transfer
-        uploading = read_ahead(
-            lambda part: (transfer.upload(part[0]), part[1]), parts, transfer.ahead
-        )
+        if in_place:
+            uploading = read_ahead(upload_read, batches, transfer.ahead)
+        else:
+            uploading = read_ahead(
+                lambda part: (transfer.upload(part[0]), part[1]), parts, transfer.ahead
+            )
         with closing(uploading) as uploads:
             for uploaded, batch in uploads:
                 with transfer.computing(uploaded) as new:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tomopipe.volumes.encoding import SUMMED, Encoding
-from tomopipe.volumes.volume_store import Layers, Slices
+from tomopipe.volumes.encoding import SUMMED, Encoding, SliceStatistics
+from tomopipe.volumes.volume_store import Layers, Map, Slices
 
 if TYPE_CHECKING:
     import h5py
@@ -71,17 +71,24 @@ class Preview:
             data = file.create_dataset(name, level, encoding.dtype, chunks=_chunks(level))
             self._levels.append(_Level(data, factor, shape, encoding))
 
-    def add(self, row: int, image: Any, sums: Any = None) -> None:
-        """Take a slice, float32 values or as it is stored; with `SliceStatistics.sums` of it."""
+    def add(self, first: int, batch: SliceStatistics, each: Map) -> None:
+        """Take slices from row `first` on; where they come without `sums`, `each` makes these."""
         if not self._levels:
             return
-        if image.dtype != np.float32:
-            image = self._encoding.decode(image)
-        total, before = (image, 1) if sums is None else (sums, SUMMED)
-        for level in self._levels:
-            total = _block_sums(total, level.factor // before)
-            before = level.factor
-            level.add(row, total)
+        all_sums = each(self._sums, batch.slices) if batch.sums is None else batch.sums
+        for row, sums in enumerate(all_sums, first):
+            total, before = sums, SUMMED
+            for level in self._levels:
+                total = _block_sums(total, level.factor // before)
+                before = level.factor
+                level.add(row, total)
+
+    def _sums(self, image: Any) -> Slices:
+        """Return the sums of values of `SUMMED` by `SUMMED` pixels of a slice as it is stored."""
+        if not self._encoding.is_whole or image.dtype == np.float32:
+            return _block_sums(np.asarray(image, np.float32), SUMMED)
+        low, scale = np.float32(self._encoding.offset), np.float32(self._encoding.scale)
+        return low * self._levels[0].n_pixels + scale * _block_sums(image, SUMMED)
 
 
 class _Level:
@@ -90,22 +97,22 @@ class _Level:
     def __init__(self, data: "h5py.Dataset", factor: int, shape: Shape, encoding: Encoding) -> None:
         self.factor, self._data, self._encoding = factor, data, encoding
         y, x = (_block_sums(np.ones((n, 1), np.float32), factor)[:, 0] for n in shape[1:])
-        self._n_pixels = y[:, None] * x  # that an average is of
+        self.n_pixels = y[:, None] * x  # that an average is of
         self._sums, self._rows = Layers(shape[0], factor), Layers(len(data), data.chunks[0])
 
     def add(self, row: int, sums: Slices) -> None:
         if not (slices := self._sums.add(row, sums)):
             return
         # in one order, whatever that in which they came: equal volumes are equal files
-        average = functools.reduce(np.add, slices) / (len(slices) * self._n_pixels)
+        average = functools.reduce(np.add, slices) / (len(slices) * self.n_pixels)
         preview_row = row // self.factor
         if layer := self._rows.add(preview_row, self._encoding.encode(average)):
             first = preview_row - preview_row % self._data.chunks[0]
             self._data[first : first + len(layer)] = np.stack(layer)
 
 
-def _block_sums(image: Slices, factor: int) -> Slices:
+def _block_sums(image: Any, factor: int) -> Slices:
     """Sum blocks of `factor` by `factor` pixels, at the edges those that there are."""
-    from tomopipe.volumes.slice_kernels import extremes_and_sums
+    from tomopipe.volumes.slice_kernels import block_sums
 
-    return image if factor == 1 else extremes_and_sums(image[np.newaxis], factor)[1][0]
+    return image if factor == 1 else block_sums(image, factor)

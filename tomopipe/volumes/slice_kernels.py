@@ -29,6 +29,14 @@ def extremes_and_sums(
     return _ordered(both).view(np.float32), sums
 
 
+def block_sums(image: NDArray[Any], factor: int) -> NDArray[np.float32]:
+    """Return the same sums of one image (n_y, n_x), float32 or whole numbers, without extremes."""
+    n_y, n_x = image.shape
+    sums = np.empty((-(-n_y // factor), -(-n_x // factor)), np.float32)
+    _add_blocks(np.ascontiguousarray(image), factor, np.empty(n_x, np.float32), sums)
+    return sums
+
+
 def _ordered(bits: Any) -> Any:
     """Turn bits of floats into whole numbers of the same order, NaN outermost; and back again."""
     return bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFFFFFF))
@@ -55,3 +63,20 @@ def _pass_over(image: Any, factor: int, line: Any, sums: Any, extremes: Any) -> 
         for x in range(factor * n_whole, n_x):
             sums[row, n_whole] += line[x]
     extremes[0], extremes[1] = low, high
+
+
+@kernel
+def _add_blocks(image: Any, factor: int, line: Any, sums: Any) -> None:
+    n_y, n_x = image.shape
+    n_whole = n_x // factor
+    for row in range(sums.shape[0]):
+        line[:] = 0
+        for y in range(row * factor, min((row + 1) * factor, n_y)):
+            for x in range(n_x):
+                line[x] += np.float32(image[y, x])
+        sums[row] = 0
+        for i in range(factor):
+            for x in range(n_whole):
+                sums[row, x] += line[factor * x + i]
+        for x in range(factor * n_whole, n_x):
+            sums[row, n_whole] += line[x]

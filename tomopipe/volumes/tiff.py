@@ -21,7 +21,7 @@ from tomopipe.storage.atomic import whole, write_json
 from tomopipe.volumes import volume_h5
 from tomopipe.volumes.preview import stored_averages
 from tomopipe.volumes.volume_h5 import notes_file, open_file
-from tomopipe.volumes.volume_store import HEIGHT, Layout, Slices, Store, Stored
+from tomopipe.volumes.volume_store import HEIGHT, Layout, Map, Slices, Store, Stored
 
 MID_PLANES_FILE, _PROVENANCE = "mid_planes.h5", "provenance.json"
 _SOFTWARE = "tomopipe"
@@ -131,15 +131,18 @@ def store(temporary: Path, layout: Layout) -> Iterator[Store]:
     if layout.compression == "gzip":
         options |= {"compression": "zlib", "predictor": False}
 
-    def put(first: int, slices: Slices) -> None:
-        for number, image in enumerate(slices, layout.origin.number + first):
-            stored = layout.encoding.encode(image)
-            file = io.BytesIO()  # where tifffile writes to the disk, a full one has no errno
-            tifffile.imwrite(file, stored, description=about, metadata=None, **options)
-            path = slice_path(temporary, number)
-            path.write_bytes(file.getbuffer())
-            checksums.written(path, 0, file.getbuffer())
-            checksums.remember(path, checksums.finish(path))
+    def write_one(number: int, image: Slices) -> None:
+        stored = layout.encoding.encode(image)
+        file = io.BytesIO()  # where tifffile writes to the disk, a full one has no errno
+        tifffile.imwrite(file, stored, description=about, metadata=None, **options)
+        path = slice_path(temporary, number)
+        path.write_bytes(file.getbuffer())
+        checksums.written(path, 0, file.getbuffer())
+        checksums.remember(path, checksums.finish(path))
+
+    def put(first: int, slices: Slices, each: Map) -> None:
+        number = layout.origin.number + first
+        list(each(write_one, range(number, number + len(slices)), slices))
 
     def finish(summary: dict[str, Any]) -> None:
         attributes = layout.attributes | layout.scaling | summary

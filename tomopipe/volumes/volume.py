@@ -17,7 +17,7 @@ from tomopipe.volume_formats import FORMATS
 from tomopipe.volumes.encoding import Encoding, SliceStatistics, with_statistics
 from tomopipe.volumes.output_size import volume_bytes
 from tomopipe.volumes.volume_read import stored_volume
-from tomopipe.volumes.volume_store import Layout, Origin, PutSlices, Slices
+from tomopipe.volumes.volume_store import Layout, Map, Origin, PutSlices, Slices
 
 
 @contextmanager
@@ -40,8 +40,9 @@ def new_volume(
     the number clipped. `provenance` says how the volume was made: text, numbers, lists and mappings
     of these. `origin` is where a cropped volume begins.
 
-    put(first, slices) stores slices (n, n_y, n_x) of float32 from row `first` on, each once, or
-    `SliceStatistics` of them, encoded already. A TomopipeError if a slice was not stored, a value
+    put(first, slices, each) stores slices (n, n_y, n_x) of float32 from row `first` on, each once,
+    or `SliceStatistics` of them, encoded already. With the `map` of some threads for `each` these
+    write; the bytes are the same. A TomopipeError if a slice was not stored, a value
     is not finite, all values are equal, or the written file does not read back.
     """
     layout = Layout(
@@ -57,15 +58,13 @@ def new_volume(
         statistics = _VolumeStatistics(path, layout)
         with volume_format.load().store(temporary, layout) as store:
 
-            def put(first: int, slices: Slices | SliceStatistics) -> None:
+            def put(first: int, slices: Slices | SliceStatistics, each: Map = map) -> None:
                 middle = shape[0] // 2 - first
                 if not isinstance(slices, SliceStatistics):
                     slices = with_statistics(slices, layout.encoding, middle)
                 statistics.add(first, slices, store.planes)
-                for row, image in enumerate(slices.slices):
-                    sums = None if slices.sums is None else slices.sums[row]
-                    store.preview(first + row, image, sums)
-                store.put(first, slices.slices)
+                store.preview(first, slices, each)
+                store.put(first, slices.slices, each)
 
             yield put
             statistics.check()

@@ -21,7 +21,7 @@ from tomopipe.storage.direct_io import LEAST_BYTES, direct_writer
 from tomopipe.volumes.encoding import Encoding
 from tomopipe.volumes.output_size import DEFLATE_BYTES
 from tomopipe.volumes.preview import Preview, stored_averages
-from tomopipe.volumes.volume_store import MID_PLANES, Layout, Slices, Store, Stored
+from tomopipe.volumes.volume_store import MID_PLANES, Layout, Map, Slices, Store, Stored
 
 if TYPE_CHECKING:
     import h5py
@@ -53,21 +53,26 @@ def store(temporary: Path, layout: Layout) -> Iterator[Store]:
             chunks=chunks,
             **(_all_at_once() if direct else _filters(layout.compression)),
         )
-        write = stack.enter_context(direct_writer(temporary)) if direct else None
+        write: Any = stack.enter_context(direct_writer(temporary)) if direct else None
 
-        def put(first: int, slices: Slices) -> None:
+        def write_slice(row: int, image: Slices) -> checksums.Edges:
+            stored = np.ascontiguousarray(layout.encoding.encode(image))
+            offset = data.id.get_chunk_info_by_coord((row, 0, 0)).byte_offset
+            write(stored, offset)
+            return checksums.written_apart(temporary, offset, stored)
+
+        def put(first: int, slices: Slices, each: Map) -> None:
+            if direct:
+                for edges in each(write_slice, range(first, first + len(slices)), slices):
+                    for edge in edges:
+                        checksums.written(temporary, *edge)
+                return
             if layout.compression == "gzip" and chunks == (1, n_y, n_x):
                 _put_deflated(temporary, data, first, slices, layout.encoding)
                 return
             for row, image in enumerate(slices, first):
-                stored = np.ascontiguousarray(layout.encoding.encode(image))
-                if write is None:
-                    data[row] = stored
-                    _sum_chunks(temporary, data, row)
-                else:
-                    offset = data.id.get_chunk_info_by_coord((row, 0, 0)).byte_offset
-                    write(stored, offset)
-                    checksums.written(temporary, offset, stored)
+                data[row] = np.ascontiguousarray(layout.encoding.encode(image))
+                _sum_chunks(temporary, data, row)
 
         def finish(summary: dict[str, Any]) -> None:
             data.attrs.update({"axes": "row, y, x"} | layout.attributes | layout.scaling | summary)

@@ -6,7 +6,7 @@ The module of a format (`tomopipe.volume_formats`) has `store`, which yields a `
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,7 +20,8 @@ HEIGHT = "voxel_height_um"
 """Attribute of a volume whose slices are not as far apart as voxels are wide."""
 
 Slices = NDArray[np.float32]
-PutSlices = Callable[[int, Slices | SliceStatistics], None]
+Map = Callable[..., Iterable[Any]]  # the builtin one, or that of a pool of threads
+PutSlices = Callable[..., None]  # see `tomopipe.volumes.volume.new_volume`
 
 
 class Layers:
@@ -79,15 +80,14 @@ class Layout:
 class Store:
     """An open volume of some format."""
 
-    # put(first, slices): stores slices from row `first` on, encoding those of float32
-    put: Callable[[int, NDArray[Any]], None]
+    # put(first, slices, each): stores slices from row `first` on, encoding those of float32
+    put: Callable[[int, NDArray[Any], Map], None]
     # arrays that take rows of the mid planes, float32: planes["mid_xz"][first:last] = rows
     planes: Mapping[str, Any]
     # finish(summary): stores what is known only at the end
     finish: Callable[[dict[str, Any]], None]
-    # preview(row, slice, sums): averages a slice, given once, into the preview; sums of `SUMMED` by
-    # `SUMMED` of its pixels, if they are known
-    preview: Callable[[int, NDArray[Any], Any], None] = lambda row, image, sums: None
+    # preview(first, batch, each): averages slices, each given once, into the preview
+    preview: Callable[[int, SliceStatistics, Map], None] = lambda first, batch, each: None
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from tomopipe.volumes.volume_store import (
     MID_PLANES,
     Layers,
     Layout,
+    Map,
     Slices,
     Store,
     Stored,
@@ -72,7 +73,7 @@ def store(temporary: Path, layout: Layout) -> Iterator[Store]:
         planes[name] = _Plane(temporary / "mid_planes" / name / "c" / "0" / "0", shape)
     pyramid = _Pyramid(levels, layout)
 
-    def put(first: int, slices: Slices) -> None:
+    def put(first: int, slices: Slices, each: Map) -> None:
         for row, image in enumerate(slices, first):
             pyramid.add(0, row, image)
 

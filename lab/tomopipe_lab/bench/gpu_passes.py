@@ -18,7 +18,6 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tomopipe.arrays import fft_of
 from tomopipe.recon import cuda
@@ -97,10 +96,10 @@ def memory_rate(device: CudaDevice, n_bytes: int | None = None) -> float:
 
     with stream:
         copy()
-        return 2 * n_bytes / _seconds(stream, copy)
+        return 2 * n_bytes / least_seconds(stream, copy)
 
 
-def _seconds(stream: Any, run: Callable[[], Any]) -> float:
+def least_seconds(stream: Any, run: Callable[[], Any]) -> float:
     """Return the least time that a run takes in a queue, of some rounds."""
     best = np.inf
     for _ in range(_ROUNDS):
@@ -122,9 +121,9 @@ def measure_passes(device: CudaDevice, scan: Scan, n_slices: int) -> list[Pass]:
         prepare = normalised(n_slices)
         images = device.xp.zeros((n_slices, plan.n_cols, plan.n_cols), np.float32)
         seconds: dict[str, float] = {
-            "transmission": _seconds(stream, partial(prepare, raw)),
-            "range": _seconds(stream, lambda: (images.min(), images.max())),
-            "clear": _seconds(
+            "transmission": least_seconds(stream, partial(prepare, raw)),
+            "range": least_seconds(stream, lambda: (images.min(), images.max())),
+            "clear": least_seconds(
                 stream, partial(device.xp.zeros, (*plan.half_grid_shape, n_slices), np.complex64)
             ),
         }
@@ -171,19 +170,6 @@ def _timed(stream: Any) -> Iterator[dict[str, float]]:
         yield spent
 
 
-def largest_difference(device: CudaDevice, scan: Scan, n_slices: int) -> float:
-    """Return by how much slices of noise differ from those of the CPU at most, over their range."""
-    n_angles, n_cols = scan.raw.shape
-    shape, random = (n_slices, n_angles, n_cols), np.random.default_rng(0)
-    sinograms = random.standard_normal(shape, dtype=np.float32)
-    cor_px = scan.cor_px + random.uniform(-5, 5, n_slices)
-    expected = reconstruct(sinograms, make_plan(scan.theta_rad, n_cols), cor_px)
-    device.use()
-    plan = make_plan(scan.theta_rad, n_cols, xp=device.xp)
-    found: NDArray[np.float32] = reconstruct(device.xp.asarray(sinograms), plan, cor_px).get()
-    return float(np.abs(found - expected).max() / np.ptp(expected))
-
-
 def tune(
     device: CudaDevice, scan: Scan, n_slices: int, progress: Callable[[str], None]
 ) -> dict[tuple[int, int, int], float]:
@@ -206,5 +192,5 @@ def tune(
             with mock.patch.multiple(cuda, **changed):
                 run = partial(reconstruct, sinograms, plan, scan.cor_px)
                 run()
-                found[tile, n_chunk, n_run] = _seconds(stream, run)
+                found[tile, n_chunk, n_run] = least_seconds(stream, run)
     return found

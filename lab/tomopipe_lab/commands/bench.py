@@ -134,10 +134,10 @@ def gpu(
 ) -> None:
     """Compare reconstruction on a GPU with the bounds of bus, memory and FFT.
 
-    Slices against those of the CPU; each pass with the bandwidth it reaches;
-    raw uint16 in pinned memory, staged by threads, and from a file in FOLDER,
-    to float32 and uint16, also with a chain of corrections; TomoCuPy's
-    fourierrec. Bandwidths are measured first. 1024 and 2048 columns.
+    Each pass with the bandwidth it reaches; raw uint16 in pinned memory,
+    staged by threads, and from a file in FOLDER, to float32 and uint16, also
+    with a chain of corrections; TomoCuPy's fourierrec. Bandwidths are measured
+    first. 1024 and 2048 columns.
 
     Example: `tomopipe lab bench gpu /scratch --n 2048 --angles 3072 --rows 2048`
     """
@@ -152,9 +152,6 @@ def gpu(
             with bench.device() as device:
                 tell("bandwidth")
                 copies, rate = bench.copy_rates(device), gpu_passes.memory_rate(device)
-                tell("against the CPU")
-                difference = gpu_passes.largest_difference(device, scan, block)
-                typer.echo(f"n = {n_cols}: {difference:.1e} of the range from the CPU's at most")
                 tell("passes")
                 passes = gpu_passes.measure_passes(device, scan, block)
                 _show(tables.passes_table(block, passes, rate, f"n = {n_cols}"))

@@ -1,4 +1,4 @@
-"""Corrections on a pretended GPU: by CuPy's rules, with the host's results."""
+"""Corrections on a GPU, pretended and real: the host's results."""
 
 import shutil
 
@@ -6,10 +6,8 @@ import h5py
 import numpy as np
 import pytest
 
-from tests import pretend_cupy
 from tests.corrections import EVERYTHING, KNOWN, RING_CURRENT
 from tests.phantoms import write_scan
-from tests.pretend_cupy import XP
 from tomopipe.config import PreprocessBlock
 from tomopipe.config.preprocess import STRIPE_FILTERS
 from tomopipe.prep import correct
@@ -22,11 +20,6 @@ SENSITIVE = {
     "gated": {"threshold": 2.0},
     "vo": {"size_px": 5, "large_px": 11, "snr": 2.0},
 }
-
-
-@pytest.fixture(autouse=True)
-def _gpu(monkeypatch):
-    pretend_cupy.install(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +46,7 @@ def path(tmp_path_factory):
 
 
 @pytest.mark.parametrize("method", STRIPE_FILTERS)
-def test_the_whole_chain_gives_the_sinograms_of_the_host(path, monkeypatch, method):
+def test_the_whole_chain_gives_the_sinograms_of_the_host(path, monkeypatch, method, xp):
     """To 1e-4 of the range; with more frames than one batch takes.
 
     Filters that sort may swap two angles whose values differ by rounding alone.
@@ -65,7 +58,7 @@ def test_the_whole_chain_gives_the_sinograms_of_the_host(path, monkeypatch, meth
     on_host_values = corrections.sinograms(raw, rows)
     plain = PreprocessBlock(**CHAIN)
     monkeypatch.setattr(correct, "GPU_BATCH_BYTES", 4 * 20 * raw[0].size)
-    there = corrections.sinograms(XP.asarray(raw), rows)
+    there = corrections.sinograms(xp.asarray(raw), rows)
     assert there.dtype == np.float32
     there = there.get()
     near = np.abs(there - on_host_values) < 1e-4 * np.ptp(on_host_values)
@@ -81,20 +74,50 @@ def test_the_whole_chain_gives_the_sinograms_of_the_host(path, monkeypatch, meth
     )  # the filter does something
 
 
+@pytest.mark.parametrize("n_angles", [15, 97, 200])
+@pytest.mark.parametrize("method", STRIPE_FILTERS)
+def test_filters_take_rows_together_as_the_host_takes_each(monkeypatch, method, n_angles, xp):
+    """Each row has other damage, one has none, and one is constant: no row has a say in another."""
+    monkeypatch.setattr(correct, "stripe_rows", lambda *_: 4)
+    random = np.random.default_rng(2)
+    x, theta = np.linspace(-1, 1, 128), np.linspace(0, np.pi, n_angles)[:, None]
+    rows = np.exp(-(((x - 0.3 * np.cos(theta)) / 0.4) ** 2)) + random.normal(
+        0, 0.01, (6, n_angles, 128)
+    )
+    for row, columns in zip(rows[:4], random.integers(6, 122, (4, 5)), strict=True):
+        row[:, columns] += random.choice([-1, 1], 5) * random.uniform(0.05, 0.2, 5)
+    rows[0, :, 40] = 0.3  # dead
+    rows[1, :, 70:72] = random.normal(1, 1, (n_angles, 2))
+    rows[2, : n_angles // 3, 90] += 0.1
+    rows[3, :, 20:30] += 0.3
+    rows[5] = 0.7
+    rows = rows.astype(np.float32)
+    corrections = correct.Corrections(
+        PreprocessBlock(stripes={"method": method}), 6, None, None, None, None, 0.0
+    )
+    found, expected = xp.asarray(rows), rows.copy()
+    corrections.remove_stripes(found)
+    corrections.remove_stripes(expected)
+    np.testing.assert_allclose(found.get(), expected, atol=1e-5 * np.ptp(rows))
+    is_changed = (np.abs(expected - rows) > 0.02).any(axis=(1, 2))
+    assert is_changed[:4].all() or n_angles == 15
+    assert not is_changed[5]
+
+
 @pytest.mark.parametrize("step", CHAIN)
-def test_each_step_gives_the_sinograms_of_the_host(path, step):
+def test_each_step_gives_the_sinograms_of_the_host(path, step, xp):
     recipe = PreprocessBlock(**{step: CHAIN[step]})
     with open_scan(path, options=KNOWN) as scan:
         corrections, rows = corrections_of(scan, recipe), (12, 18)
         raw = scan.read_rows(*corrections.rows_needed(rows))
         plain = corrections_of(scan, PreprocessBlock()).sinograms(scan.read_rows(*rows), rows)
     on_host_values = corrections.sinograms(raw, rows)
-    there = corrections.sinograms(XP.asarray(raw), rows).get()
+    there = corrections.sinograms(xp.asarray(raw), rows).get()
     np.testing.assert_allclose(there, on_host_values, atol=1e-5 * np.ptp(on_host_values))
     assert np.abs(on_host_values - plain).max() > 1e-4 * np.ptp(on_host_values)
 
 
-def test_dynamic_flats_on_a_gpu(path, tmp_path):
+def test_dynamic_flats_on_a_gpu(path, tmp_path, xp):
     recipe = PreprocessBlock(flat_method="pca", flat_components=2)
     flickering = tmp_path / "flickering.h5"
     shutil.copy(path, flickering)
@@ -106,5 +129,5 @@ def test_dynamic_flats_on_a_gpu(path, tmp_path):
         raw = scan.read_rows(3, 9)
     on_host_values = corrections.sinograms(raw, (3, 9))
     assert len(corrections.beam.shapes)
-    there = corrections.sinograms(XP.asarray(raw), (3, 9)).get()
+    there = corrections.sinograms(xp.asarray(raw), (3, 9)).get()
     np.testing.assert_allclose(there, on_host_values, atol=1e-5 * np.ptp(on_host_values))

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from tests import cuda_on_cpu, pretend_cupy
+from tests import pretend_cupy
+from tests.pretend_device import BOTH_ORDERS
 from tomopipe.prep import device_kernels
 from tomopipe.prep import normalise as module
 from tomopipe.prep.normalise import MIN_TRANSMISSION, normalise
 from tomopipe.recon import cuda
-from tomopipe.recon.array import array_module
 
 SHAPE = (3, 5)
 
@@ -133,28 +133,20 @@ def test_shapes_that_do_not_fit():
         normalise(np.ones((2, 4, 5)), flat, dark)
 
 
-@pytest.mark.parametrize("backwards", [False, True])
-@pytest.mark.parametrize(
-    "dtype", ["u2", "f4", *(pytest.param(t, marks=pytest.mark.slow) for t in ("i4", "f2", "u8"))]
-)
-def test_the_kernel_gives_the_values_of_the_cpu(monkeypatch, dtype, backwards):
-    pretend_cupy.install(monkeypatch)
-    monkeypatch.setattr(cuda_on_cpu, "BACKWARDS", backwards)
-    _compare(dtype, pretend_cupy.XP)
+SLOW = [pytest.param(t, marks=pytest.mark.slow) for t in ("u1", "i2", "i4", "u4", "f8", "f2", "u8")]
+
+
+@BOTH_ORDERS
+@pytest.mark.parametrize("dtype", ["u2", "f4", *SLOW])
+def test_a_gpu_gives_the_values_of_the_cpu(dtype, xp):
+    _compare(dtype, xp)
 
 
 @pytest.mark.parametrize("dtype", ["u2", "f4", "i4", "f2"])
-def test_plain_operations_give_the_values_of_the_cpu(monkeypatch, dtype):
-    pretend_cupy.install(monkeypatch)
+def test_plain_operations_give_the_values_of_the_cpu(monkeypatch, dtype, xp):
     monkeypatch.setattr(cuda, "is_plain", True)
     monkeypatch.setattr(cuda, "kernel", lambda *_: pytest.fail("an own kernel"))
-    _compare(dtype, pretend_cupy.XP)
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("dtype", ["u1", "u2", "i2", "i4", "u4", "f4", "f8"])
-def test_a_gpu_gives_the_values_of_the_cpu(dtype):
-    _compare(dtype, array_module("cuda"))
+    _compare(dtype, xp)
 
 
 def _compare(dtype, xp):

@@ -1,4 +1,4 @@
-"""The kernels as C++ on the CPU (`tests.cuda_on_cpu`), in two orders of blocks and threads."""
+"""The kernels on a GPU, and as C++ on the CPU in two orders of threads (`tests.cuda_on_cpu`)."""
 
 import numpy as np
 import pytest
@@ -6,18 +6,12 @@ import pytest
 from tests import cuda_on_cpu, pretend_cupy
 from tests.out_of_memory import OUT_OF_MEMORY, Room, errors
 from tests.pretend_cupy import XP
+from tests.pretend_device import BOTH_ORDERS
 from tests.unit.recon.test_fbp import GAP, even_angles
 from tomopipe.recon import cuda, fbp, portable
 from tomopipe.recon.array import CudaDevice, array_module, out_of_memory
 from tomopipe.recon.fbp import reconstruct, sweep
 from tomopipe.recon.plan import make_plan
-
-
-@pytest.fixture(params=[False, True], ids=["forwards", "backwards"])
-def order(request, monkeypatch):
-    pretend_cupy.install(monkeypatch)
-    monkeypatch.setattr(cuda_on_cpu, "BACKWARDS", request.param)
-
 
 HALF = even_angles(50)
 
@@ -45,20 +39,19 @@ CASES = {
 }
 
 
+@BOTH_ORDERS
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-@pytest.mark.usefixtures("order")
-def test_kernels_give_the_slices_of_plain_lines(monkeypatch, case):
+def test_kernels_give_the_slices_of_plain_lines(monkeypatch, case, xp):
     monkeypatch.setattr(cuda, "GPU_ANGLES", 32)  # chunks, the last one smaller
     monkeypatch.setattr(cuda, "MAX_RUN", 20)
-    assert _difference(**case) < 3e-5
+    assert _difference(**case, xp=xp) < 3e-5
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_without_own_kernels_a_gpu_gives_the_same(monkeypatch, case):
-    pretend_cupy.install(monkeypatch)
+def test_without_own_kernels_a_gpu_gives_the_same(monkeypatch, case, xp):
     _leave_kernels(monkeypatch)
     monkeypatch.setattr(portable, "ANGLES", 16)
-    assert _difference(**case) < 3e-5
+    assert _difference(**case, xp=xp) < 3e-5
 
 
 def _leave_kernels(monkeypatch):
@@ -68,42 +61,18 @@ def _leave_kernels(monkeypatch):
 
 
 @pytest.mark.slow
-def test_tiles_of_another_size_give_the_same(monkeypatch):
-    pretend_cupy.install(monkeypatch)
+def test_tiles_of_another_size_give_the_same(monkeypatch, xp):
     assert "TILE 8\n" in cuda.SOURCE
     monkeypatch.setattr(cuda, "SOURCE", cuda.SOURCE.replace("TILE 8\n", "TILE 4\n"))
     monkeypatch.setattr(cuda, "TILE", 4)
-    assert _difference() < 3e-5
+    assert _difference(xp=xp) < 3e-5
 
 
-@pytest.mark.gpu
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_a_gpu_gives_the_slices_of_plain_lines(case):
-    assert _difference(xp=array_module("cuda"), **case) < 3e-5
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_a_gpu_without_own_kernels_gives_the_slices_of_the_cpu(monkeypatch, case):
-    xp = array_module("cuda")
-    _leave_kernels(monkeypatch)
-    assert _difference(xp=xp, **case) < 3e-5
-
-
+@BOTH_ORDERS
 @pytest.mark.parametrize("is_plain", [False, True])
-@pytest.mark.usefixtures("order")
-def test_kernels_give_the_sweep_of_the_cpu(monkeypatch, is_plain):
+def test_kernels_give_the_sweep_of_the_cpu(monkeypatch, is_plain, xp):
     if is_plain:
         _leave_kernels(monkeypatch)
-    _compare_sweeps(XP)
-
-
-@pytest.mark.gpu
-def test_a_gpu_gives_the_sweep_of_the_cpu():
-    _compare_sweeps(array_module("cuda"))
-
-
-def _compare_sweeps(xp):
     theta_rad, cor_px = even_angles(30), np.linspace(12, 20, 19)
     sinogram = np.random.default_rng(6).normal(size=(30, 32)).astype(np.float32)
     expected = sweep(sinogram, make_plan(theta_rad, 32), cor_px)

@@ -1,6 +1,7 @@
-"""Uploads and downloads wait for what they must, on a pretended GPU (see pretend_device)."""
+"""Uploads and downloads wait for what they must, on a pretended GPU and a real one."""
 
 import threading
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,19 +12,13 @@ from tests.pretend_device import PretendDevice
 from tomopipe.recon.transfer import DeviceTransfer
 
 
-@pytest.fixture(autouse=True)
-def _pretended(monkeypatch):
-    pretend_cupy.install(monkeypatch)
-
-
 def _blocks(n=6):
     return [np.full((3, 2 if k < n - 1 else 1, 4), k, np.uint16) for k in range(n)]
 
 
 @pytest.mark.parametrize("in_parts", [False, True])
-def test_every_block_comes_back_computed(monkeypatch, in_parts):
+def test_every_block_comes_back_computed(monkeypatch, gpu, in_parts):
     """Copies are late: reading a buffer too early, or filling it too early, would be seen."""
-    gpu = PretendDevice()
     if in_parts:  # each frame by itself, by two threads
         monkeypatch.setattr("tomopipe.recon.transfer.PART_BYTES", 1)
     transfer = DeviceTransfer(gpu, threads=2)
@@ -41,10 +36,10 @@ def test_every_block_comes_back_computed(monkeypatch, in_parts):
     assert gpu.log.count("uploaded") == len(blocks) * (3 if in_parts else 1)
 
 
-def test_a_part_is_uploaded_while_the_next_one_is_staged(monkeypatch):
+def test_a_part_is_uploaded_while_the_next_one_is_staged(monkeypatch, gpu):
     """The second part's copy waits for the first part to be on its way."""
     monkeypatch.setattr("tomopipe.recon.transfer.PART_BYTES", 1)
-    gpu, begun, copyto = PretendDevice(), threading.Event(), np.copyto
+    begun, copyto = threading.Event(), np.copyto
     upload = gpu.upload
     gpu.upload = lambda *arrays: [upload(*arrays), begun.set()]
 
@@ -83,30 +78,39 @@ class _Logged:
         pass
 
 
-@pytest.mark.parametrize("staged", [True, False])
-def test_buffers_are_filled_again_only_when_their_block_has_been_read(staged):
-    """Of two buffers the third block takes the first, on the GPU and, if staged, on the host."""
+@pytest.mark.parametrize("way", ["staged", "read", "in place"])
+def test_buffers_are_filled_again_only_when_their_block_has_been_read(monkeypatch, way):
+    """Of two buffers the third block takes the first, on the GPU and, if filled, on the host."""
+    pretend_cupy.install(monkeypatch)
     log, gpu = [], PretendDevice()
     names = iter(["in", "work", "out"])
     gpu.stream = lambda: _Logged(next(names), log)
     gpu.upload = lambda host, there: log.append(f"upload {host[0, 0, 0]}")
     gpu.download = lambda there, host: None
-    transfer = DeviceTransfer(gpu, staged=staged)
+    transfer = DeviceTransfer(gpu, staged=way != "in place")
+
+    def read(out, number):
+        log.append(f"read {number}")
+        out[...] = number
+
     for number in range(3):
-        uploaded = transfer.upload(np.full((1, 1, 4), number, np.uint16))
+        if way == "read":
+            uploaded = transfer.upload_read((1, 1, 4), np.uint16, partial(read, number=number))
+        else:
+            uploaded = transfer.upload(np.full((1, 1, 4), number, np.uint16))
         with transfer.computing(uploaded):
             log.append(f"compute {number}")
         transfer.download([gpu.xp.zeros((1, 4, 4), np.float32)])()
     third = log[log.index("compute 1") + 1 : log.index("compute 2")]
-    waits = ["in: work1", "host: in1"] if staged else ["in: work1"]
+    waits = ["in: work1"] if way == "in place" else ["in: work1", "host: in1"]
+    waits += ["read 2"] if way == "read" else []
     assert [line for line in third if not line.startswith(("out:", "host: out"))] == [
         *waits, "upload 2", "work: in3",
     ]  # fmt: skip
-    assert log.count("host: in1") == staged
+    assert log.count("host: in1") == (way != "in place")
 
 
-def test_synchronizing_forgets_buffers_and_frees_memory():
-    gpu = PretendDevice()
+def test_synchronizing_forgets_buffers_and_frees_memory(gpu):
     transfer = DeviceTransfer(gpu)
     for block in _blocks(3):
         transfer.upload(block)

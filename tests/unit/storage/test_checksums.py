@@ -117,6 +117,22 @@ def test_every_byte_counts(tmp_path, name):
     assert n_flipped > 20
 
 
+def test_parts_summed_apart_are_not_read_again(tmp_path):
+    """Parts of 1.4 MiB come backwards, their edges in order: all pieces but the last are summed."""
+    content = LARGE[:4].tobytes()
+    cuts = list(pairwise(range(0, len(content) + 1, LARGE[0].nbytes)))
+    with whole(tmp_path / "x") as temporary:
+        temporary.write_bytes(content)
+        edges = {a: checksums.written_apart(temporary, a, content[a:b]) for a, b in cuts[::-1]}
+        for a, _ in cuts:
+            for offset, part in edges[a]:
+                checksums.written(temporary, offset, part)
+        temporary.write_bytes(bytes(len(content) // MIB * MIB) + content[-(len(content) % MIB) :])
+    expected = tmp_path / "expected"
+    expected.write_bytes(content)
+    assert made(tmp_path / "x") == checksum_of(expected)
+
+
 def test_bytes_may_be_reported_in_any_order_and_again(tmp_path):
     rng = np.random.default_rng(0)
     content = bytearray(rng.bytes(3 * MIB + 7))

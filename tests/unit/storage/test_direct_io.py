@@ -1,6 +1,7 @@
 import errno
 import os
 import resource
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -37,6 +38,17 @@ def test_large_arrays_are_copied_in_pieces(tmp_path):
     with direct_io.direct_writer(path) as write:
         write(data, 100)
     assert path.read_bytes() == bytes(100) + data.tobytes()
+
+
+def test_threads_write_side_by_side(tmp_path):
+    """Each with a buffer of its own: arrays that are not aligned in memory are copied."""
+    path, parts = tmp_path / "file", [content(3 * MIB + i, 8) for i in range(6)]
+    offsets = np.cumsum([0, *(part.size for part in parts)])[:-1].tolist()
+    path.touch()
+    with direct_io.direct_writer(path) as write, ThreadPoolExecutor(6) as pool:
+        for _ in range(5):
+            list(pool.map(write, parts, offsets))
+    assert path.read_bytes() == b"".join(part.tobytes() for part in parts)
 
 
 @pytest.mark.parametrize("refuses", ["to open", "to write"])

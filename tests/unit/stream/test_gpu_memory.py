@@ -129,12 +129,11 @@ def test_batches_fit_what_is_free(tmp_path, monkeypatch, caplog, small, n, is_pl
 
 
 def test_batches_shrink_where_other_jobs_take_the_memory_meanwhile(
-    tmp_path, monkeypatch, caplog, small
+    tmp_path, monkeypatch, caplog, small, gpu
 ):
     """What was free for 16 slices is not there any more."""
     truth, expected = small
-    gpu = PretendDevice(free_bytes=gpu_bytes(MemoryInputs(N_ANGLES, N_ROWS, N_COLS, 2), 1))
-    monkeypatch.setattr(gpu, "free_bytes", lambda: 2**40)
+    gpu.limit(gpu_bytes(MemoryInputs(N_ANGLES, N_ROWS, N_COLS, itemsize=2), 1))
     with in_place_of_cuda(monkeypatch, full_recon, gpu):
         volume_of(truth.path, tmp_path / "v.h5", cor_px=COR_PX, device="cuda")
     np.testing.assert_allclose(_values(tmp_path / "v.h5"), expected, atol=1e-4 * np.ptp(expected))

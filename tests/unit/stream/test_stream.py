@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from tests import pretend_cupy
-from tests.pretend_cupy import XP
+from tests.pretend_device import EVERY_MODULE
 from tomopipe.arrays import on_host
 from tomopipe.stream.stream import Window, cut, together
 
@@ -15,15 +14,10 @@ def _halo(n):
     return lambda rows: (max(rows[0] - n, 0), min(rows[1] + n, N_ROWS))
 
 
-@pytest.fixture(autouse=True)
-def _gpu(monkeypatch):
-    pretend_cupy.install(monkeypatch)
-
-
 @pytest.mark.parametrize("halo", [0, 1, 5, 9, 100])
 @pytest.mark.parametrize("rows", [(0, N_ROWS), (7, 31), (38, 40)], ids=str)
 @pytest.mark.parametrize("height", [4, 16])
-@pytest.mark.parametrize("xp", [np, XP], ids=["host", "gpu"])
+@EVERY_MODULE
 def test_rows_around_are_kept(halo, rows, height, xp):
     raw = np.arange(3 * N_ROWS * 2).reshape(3, N_ROWS, 2)
     batches = cut(rows, height, _halo(halo))

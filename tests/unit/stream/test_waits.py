@@ -31,9 +31,7 @@ CASES = {
     "corrections": {"corrections": EVERYTHING, "known": KNOWN},
     "binned corrections": {"corrections": EVERYTHING, "known": KNOWN, "binning": 2},
     **{
-        f"stripes {name}": {"corrections": {"stripes": {"method": name}}}
-        for name in STRIPE_FILTERS
-        if name not in ("gated", "vo")
+        f"stripes {name}": {"corrections": {"stripes": {"method": name}}} for name in STRIPE_FILTERS
     },
 }
 

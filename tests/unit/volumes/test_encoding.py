@@ -1,8 +1,6 @@
 import numpy as np
 import pytest
 
-from tests import pretend_cupy
-from tests.pretend_cupy import XP
 from tomopipe.errors import TomopipeError
 from tomopipe.volumes.encoding import Encoding, encoding_of, robust_range, with_statistics
 
@@ -112,11 +110,10 @@ def test_a_single_value_has_no_range():
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "uint16", "uint8"])
-def test_a_gpu_encodes_to_the_same_bits(dtype, monkeypatch):
-    pretend_cupy.install(monkeypatch)
+def test_a_gpu_encodes_to_the_same_bits(dtype, xp):
     values = np.random.default_rng(0).normal(0.01, 0.01, (3, 50, 60)).astype(np.float32)
     encoding = encoding_of(dtype, (-0.002, 0.02))
-    there = with_statistics(XP.asarray(values), encoding, 1, encode=True)
+    there = with_statistics(xp.asarray(values), encoding, 1, encode=True)
     on_host_statistics = with_statistics(values, encoding, 1)
     assert there.slices.dtype == dtype
     np.testing.assert_array_equal(there.slices.get(), encoding.encode(values))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tomopipe.volumes import preview
-from tomopipe.volumes.encoding import encoding_of
+from tomopipe.volumes.encoding import encoding_of, with_statistics
 from tomopipe.volumes.output_size import volume_bytes
 from tomopipe.volumes.preview import level_shapes, preview_bytes
 from tomopipe.volumes.volume import new_volume
@@ -63,6 +63,19 @@ def test_it_is_stored_as_the_volume_is(tmp_path, small):
         assert file["preview/4"].dtype == np.uint8
         found = encoding.decode(file["preview/4"][:])
         np.testing.assert_allclose(found, averaged(4), atol=0.51 * encoding.scale)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "uint16", "uint8"])
+def test_slices_that_come_encoded_give_it_within_a_count(tmp_path, small, dtype):
+    """A GPU encodes; then it is made of stored numbers, and of fewer pixels at the edges."""
+    encoding = encoding_of(dtype, (0, 2))
+    with new_volume(tmp_path / "x", DATA.shape, encoding=encoding) as put:
+        put(0, with_statistics(DATA, encoding, len(DATA) // 2, encode=True))
+    with h5py.File(tmp_path / "x") as file:
+        for factor in (4, 8):
+            step = encoding.scale if encoding.is_whole else 1e-3
+            found = encoding.decode(file[f"preview/{factor}"][:])
+            np.testing.assert_allclose(found, averaged(factor), atol=1.01 * step)
 
 
 def test_a_small_volume_has_none_and_is_the_same_file_as_before(tmp_path):

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import h5py
 import numpy as np
@@ -13,10 +14,10 @@ import zarr
 
 from tests.tiff_files import read_slices
 from tomopipe.arrays import PAGE_BYTES
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import NoRoomError, TomopipeError
 from tomopipe.storage import checksums
 from tomopipe.volume_formats import COMPRESSIONS
-from tomopipe.volumes import tiff
+from tomopipe.volumes import preview, tiff
 from tomopipe.volumes.encoding import Encoding, encoding_of
 from tomopipe.volumes.volume import make_room, new_volume
 from tomopipe.volumes.volume_read import read_mid_planes, read_provenance
@@ -79,6 +80,51 @@ def test_equal_volumes_are_equal_files(tmp_path):
     for name in "ab":
         _write(tmp_path / name, provenance=PROVENANCE)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def _backwards(function, *columns):
+    """Do the last first, as threads may."""
+    return [function(*args) for args in list(zip(*columns, strict=True))[::-1]][::-1]
+
+
+@pytest.mark.parametrize("output_format", ["h5", "tiff", "zarr"])
+@pytest.mark.parametrize("dtype", ["float32", "uint16"])
+@pytest.mark.parametrize("shape", [(6, 7), (600, 610)])
+def test_the_order_in_which_threads_store_slices_changes_nothing(
+    tmp_path, monkeypatch, output_format, dtype, shape
+):
+    monkeypatch.setattr(preview, "_SMALLEST_BYTES", 1)
+    monkeypatch.setattr(preview, "_SHARE", 0.1)
+    data = np.random.default_rng(0).normal(size=(9, *shape)).astype(np.float32)
+    options = {"output_format": output_format, "encoding": encoding_of(dtype, (-4, 4))}
+    for name, each in (("a", map), ("b", _backwards)):
+        with new_volume(tmp_path / name / "x", data.shape, **options) as put:
+            put(0, data[:5], each)
+            put(5, data[5:], each)
+    assert checksums.made(tmp_path / "a/x") == checksums.checksum_of(tmp_path / "b/x")
+    assert checksums.made(tmp_path / "b/x") == checksums.checksum_of(tmp_path / "b/x")
+
+
+@pytest.mark.parametrize(("output_format", "side"), [("h5", 600), ("tiff", 6)])
+def test_what_fails_in_a_thread_is_raised_and_leaves_nothing(
+    tmp_path, monkeypatch, output_format, side
+):
+    data = np.random.default_rng(0).normal(size=(8, side, side)).astype(np.float32)
+    encode = Encoding.encode
+
+    def fail(encoding, image):
+        if np.array_equal(image, data[2]):
+            raise OSError(errno.ENOSPC, "No space left on device", "x")
+        return encode(encoding, image)
+
+    monkeypatch.setattr(Encoding, "encode", fail)
+    with (
+        pytest.raises(NoRoomError, match="no space left"),
+        new_volume(tmp_path / "x", data.shape, output_format=output_format) as put,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        put(0, data, pool.map)
+    assert os.listdir(tmp_path) == []
 
 
 def test_tiff_series_replaces_the_old_one_whole(tmp_path):
