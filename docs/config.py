@@ -8,7 +8,7 @@ import yaml
 from pydantic import BaseModel
 
 from tomopipe.config.base import Block
-from tomopipe.config.model import Config, OverrideBlock
+from tomopipe.config.parse import Config, OverrideBlock
 
 FOLDER = Path(__file__).parents[1] / "config"
 

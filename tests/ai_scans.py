@@ -5,7 +5,7 @@ from find_rows import THETA_180_DEG, curves_of, rows_of, scan
 from tomopipe_lab.train.calibrate import calibrate
 from tomopipe_lab.train.run import save_model
 
-from tomopipe.cor.ai.confidence import FEATURES
+from tomopipe.cor.ai.finder import FEATURES
 from tomopipe.cor.ai.inputs import Inputs, NetworkOutput, make_inputs
 from tomopipe.cor.ai.network import SHAPE, Weights, weight_shapes
 from tomopipe.cor.rows_file import Rows

@@ -52,6 +52,12 @@ NEEDS = {
 }
 
 
+# What waits for SLURM first, what takes less than a second last: no worker is idle at the end.
+ORDER = (
+    "workflow/test_slurm",
+    *("workflow/", "faults/", "unit/executor/"),
+    *("browser/", "steps/", "lab/"),
+)
 # Each of their tests has a campaign of its own and takes seconds.
 APART = {
     "failures",
@@ -72,16 +78,16 @@ def _scope(nodeid: str) -> str:
     folder, _, name = file.removesuffix(".py").rpartition("/test_")
     if folder.endswith("workflow") and name in APART:
         return nodeid
-    if name == "faults":  # the steps that compute longest apart
-        return f"{file} {'[full_recon]' in nodeid or '[stitch]' in nodeid}"
     # one of them holds all nodes of the cluster
     return "slurm" if name.startswith("slurm") else file
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object):
-    """Share the tests out by file, the largest first, and those of `APART` one by one."""
+    """Share the tests out by file, in their order, and those of `APART` one by one."""
     from xdist.scheduler import LoadScopeScheduling
+
+    config.option.loadscopereorder = False
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
@@ -97,8 +103,14 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return "\npytestmark = pytest.mark.slow\n" in collection_path.read_text("utf-8") or None
 
 
+def _rank(item: pytest.Item) -> int:
+    inside = item.nodeid.removeprefix("tests/")
+    return next((n for n, start in enumerate(ORDER) if inside.startswith(start)), len(ORDER))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what this machine cannot run; CI has all but a GPU, so there a skip is a failure."""
+    items.sort(key=_rank)
     for name, (is_present, reason) in NEEDS.items():
         must_run = "CI" in os.environ and name != "gpu"
         marked = [item for item in items if item.get_closest_marker(name)]

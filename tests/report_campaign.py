@@ -16,6 +16,7 @@ from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.raw_files import CampaignScan
 from tomopipe.campaign.series import encode_series
 from tomopipe.config import parse_config
+from tomopipe.cor.cor_value import CorText
 from tomopipe.storage.tables import write_tsv
 from tomopipe.volumes.tiff import write_try_stack
 
@@ -68,7 +69,7 @@ class Made:
     def scan(self, name, series="bone", index=1, *, select="auto", manual="", keep=True, **row):
         path = f"raw/{name}.h5"
         place = path, str(self.folder / path), series, index
-        self.scans[name] = CampaignScan(name, *place, select, manual)
+        self.scans[name] = CampaignScan(name, *place, select, CorText(str(manual)))
         self.inventory.append(
             {"scan": name, "path": path, "series": series, "index": index, "keep": keep}
             | {"n_angles": 901, "n_rows": 512, "n_cols": 1024, "bytes": 945_815_552}

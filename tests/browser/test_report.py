@@ -10,8 +10,7 @@ from tests.browser.conftest import look
 from tests.report_campaign import NASTY, every_state
 from tomopipe.campaign.files import Files
 from tomopipe.steps.report import report
-from tomopipe.watch.live_page import write_page
-from tomopipe.watch.watched_scans import Verdict
+from tomopipe.watch.watched_scans import Verdict, write_page
 
 pytestmark = pytest.mark.browser
 

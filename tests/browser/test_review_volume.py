@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.review_campaign import make_campaign
-from tomopipe.cli.looking import report as write_report
+from tomopipe.cli.pages import report as write_report
 from tomopipe.volumes.preview import level_shapes
 from tomopipe.volumes.volume import new_volume
 

@@ -3,6 +3,7 @@
 With TOMOPIPE_TEST_FAULTS, minutes to spend, far more of them (`make faults`); seeds are printed.
 """
 
+import math
 import os
 import random
 import shutil
@@ -22,8 +23,7 @@ RULES = [
     *("inventory", "try_recon", "predict_cor", "fix_cor", "resolve_cor", "sidecar", "full_recon"),
     *("stitch", "export_stack", "export_star", "report"),
 ]
-N_CALLS = 15  # of each script, in CI
-N_POINTS = [3, 2] * 5 + [3]  # of each rule, in CI
+N_CALLS = 12  # of each script, in CI
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +49,13 @@ def test_all_rules_are_broken(bench):
 
 @pytest.mark.parametrize("rule", RULES)
 def test_each_call_of_a_script(bench, rule):
-    """In CI some calls, evenly spread, are killed at, and fail by one of the two errors."""
+    """In CI some calls, evenly spread, fail in one of the three ways each."""
     n_calls = bench.n_calls(rule)
     assert n_calls > 10
     failures = {}
-    step = 1 if MINUTES else max(1, n_calls // N_CALLS)
+    step = 1 if MINUTES else math.ceil(n_calls / N_CALLS)
     for n, number in enumerate(range(1, n_calls + 1, step)):
-        for action in ACTIONS if MINUTES else (ACTIONS[n % 2], "KILL"):
+        for action in ACTIONS if MINUTES else [ACTIONS[n % 3]]:
             wrong = bench.wrong_after_fault_in_script(rule, number, action, always=bool(MINUTES))
             if wrong:
                 failures[number, action] = wrong
@@ -91,7 +91,7 @@ def test_points_of_a_run(bench, rule, seed):
     if MINUTES:  # each file and kind of call at least once; those of the main process by one rule
         todo.sort(key=is_known)
     else:
-        todo = todo[: N_POINTS[RULES.index(rule)]]
+        todo = todo[:1]
     end = time.monotonic() + 60 * MINUTES / len(RULES)
     failures = {}
     for where in todo:

@@ -121,9 +121,9 @@ def empty_scan(kind, rng, n_rows):
 @pytest.mark.parametrize("kind", ["noise", "constant", "drift", "tilting beam", "stripes", "dust"])
 def test_a_scan_without_answer_gets_none(kind):
     accepted = []
-    for seed in range(4):
+    for seed, n_rows in enumerate((6, 1)):
         rng = np.random.default_rng(seed)
-        projections = empty_scan(kind, rng, n_rows=1 if seed % 2 else 6).astype(np.float32)
+        projections = empty_scan(kind, rng, n_rows).astype(np.float32)
         rows = rows_of(projections, np.linspace(0, 180, 91))
         decision = choose([ask(name, curves_of(rows), grid(100)) for name in METHODS], 0.5)
         accepted += [seed] * (decision.cor_px is not None)

@@ -139,7 +139,15 @@ def test_rows_are_first_and_last_both_included(tmp_path):
     assert read_provenance(tmp_path / "part.h5")["geometry"]["rows"] == [2, 5]
 
 
-def test_blocks_do_not_change_a_bit(tmp_path, monkeypatch):
+@pytest.fixture
+def divide(monkeypatch):
+    """Call it with the sizes of the blocks in which volumes are then made."""
+    return lambda *sizes, **more: monkeypatch.setattr(
+        _fit, "choose_blocks", lambda *_, **__: Blocks(*sizes, **more)
+    )
+
+
+def test_blocks_do_not_change_a_bit(tmp_path, monkeypatch, divide):
     truth = _scan(
         tmp_path, n_rows=37, n_cols=64, n_angles=61, phantom="rock", cor_px=30.2, chunks=False
     )
@@ -151,10 +159,10 @@ def test_blocks_do_not_change_a_bit(tmp_path, monkeypatch):
         "read_rows",
         lambda self, first, last: [reads.append(last - first), read_rows(self, first, last)][1],
     )
-    monkeypatch.setattr(_fit, "choose_blocks", lambda *_, **__: Blocks(16, 16))
+    divide(16, 16)
     np.testing.assert_array_equal(_volume(truth, "blocks.h5"), whole)
     assert reads == [16, 16, 5]
-    monkeypatch.setattr(_fit, "choose_blocks", lambda *_, **__: Blocks(4, 4, ahead=0))
+    divide(4, 4, ahead=0)
     np.testing.assert_allclose(_volume(truth, "small.h5"), whole, atol=1e-7)
 
 
@@ -162,9 +170,9 @@ PIECES = [{}, {"binning": 2}, {"dtype": "uint16", "value_range": [-0.01, 0.03]}]
 
 
 @pytest.mark.parametrize("options", PIECES, ids=str)
-def test_pieces_computed_side_by_side_change_no_bit(tmp_path, monkeypatch, options):
+def test_pieces_computed_side_by_side_change_no_bit(tmp_path, monkeypatch, divide, options):
     truth = _scan(tmp_path, n_rows=70, n_cols=64, n_angles=61, phantom="rock", cor_px=30.2)
-    monkeypatch.setattr(_fit, "choose_blocks", lambda *_, **__: Blocks(4, 16))
+    divide(4, 16)
     alone = _volume(truth, threads=1, **options)
     met, calls = threading.Barrier(3), itertools.count()
     slices_of = _stream.slices_of
@@ -175,11 +183,11 @@ def test_pieces_computed_side_by_side_change_no_bit(tmp_path, monkeypatch, optio
         return slices_of(*arguments)
 
     monkeypatch.setattr(_stream, "slices_of", meet)
-    monkeypatch.setattr(_fit, "choose_blocks", lambda *_, **__: Blocks(4, 16, workers=3))
+    divide(4, 16, workers=3)
     np.testing.assert_array_equal(_volume(truth, "together.h5", threads=3, **options), alone)
 
 
-def test_what_one_of_several_workers_raises_ends_the_job(tmp_path, monkeypatch):
+def test_what_one_of_several_workers_raises_ends_the_job(tmp_path, monkeypatch, divide):
     truth = _scan(tmp_path, n_rows=70, n_cols=64, n_angles=61)
     calls, slices_of = itertools.count(), _stream.slices_of
 
@@ -189,7 +197,7 @@ def test_what_one_of_several_workers_raises_ends_the_job(tmp_path, monkeypatch):
         return slices_of(*arguments)
 
     monkeypatch.setattr(_stream, "slices_of", fail)
-    monkeypatch.setattr(_fit, "choose_blocks", lambda *_, **__: Blocks(4, 16, workers=3))
+    divide(4, 16, workers=3)
     with pytest.raises(ValueError, match="the fifth"):
         _volume(truth, threads=3)
     assert [path.name for path in tmp_path.iterdir()] == [truth.path.name]
@@ -206,13 +214,15 @@ def test_corrections_in_batches_do_not_change_a_bit(tmp_path, monkeypatch, binni
 
 @pytest.mark.parametrize("chunks", [(1, 37, 64), (4, 20, 64)], ids=["projections", "odd blocks"])
 @pytest.mark.parametrize("options", [{}, {"rows": [3, 30]}, {"binning": 2}], ids=str)
-def test_a_scratch_file_does_not_change_a_bit(tmp_path, monkeypatch, chunks, options, caplog):
+def test_a_scratch_file_does_not_change_a_bit(
+    tmp_path, monkeypatch, divide, chunks, options, caplog
+):
     truth = _scan(
         tmp_path, n_rows=37, n_cols=64, n_angles=61, phantom="rock", cor_px=30.2,
         chunks=chunks, compression="gzip", dtype=np.uint16, counts=20000,
     )  # fmt: skip
     whole = _volume(truth, **options)
-    monkeypatch.setattr(_fit, "choose_blocks", lambda *_, **__: Blocks(16, 16))
+    divide(16, 16)
     monkeypatch.setattr(_source, "MAX_DECODES", 1)
     folder = tmp_path / "scratch"
     folder.mkdir()

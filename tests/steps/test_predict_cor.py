@@ -502,11 +502,17 @@ def test_of_rows_that_the_disk_did_not_give_the_prediction_is_not_the_wanted_one
     assert json.loads(files[2].read_text("utf-8"))["made_from"] == stated
 
 
-def test_a_method_that_raises_fails_the_prediction_with_a_traceback(run, monkeypatch, caplog):
+@pytest.fixture
+def classical(monkeypatch):
+    """Call it with what that method then does."""
+    return lambda find: monkeypatch.setattr("tomopipe.cor.methods.find_classical", find)
+
+
+def test_a_method_that_raises_fails_the_prediction_with_a_traceback(run, classical, caplog):
     def broken(curves, candidates_px):
         raise RuntimeError("singular\nmatrix")
 
-    monkeypatch.setattr("tomopipe.cor.methods.find_classical", broken)
+    classical(broken)
     with caplog.at_level(logging.ERROR):
         prediction, text = run()
     assert (prediction["verdict"], prediction["cor_px"], text) == ("failed", None, "")
@@ -515,18 +521,18 @@ def test_a_method_that_raises_fails_the_prediction_with_a_traceback(run, monkeyp
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_result_that_is_no_number_is_a_failure(run, monkeypatch, bad):
+def test_a_result_that_is_no_number_is_a_failure(run, classical, bad):
     curve = np.arange(3.0)
     result = Answer("classical", bad, 0.9, "resolved", "", curve, curve)
-    monkeypatch.setattr("tomopipe.cor.methods.find_classical", lambda *_: result)
+    classical(lambda *_: result)
     assert run()[0]["verdict"] == "failed"
 
 
-def test_a_lack_of_memory_is_raised_for_a_second_attempt(run, monkeypatch):
+def test_a_lack_of_memory_is_raised_for_a_second_attempt(run, classical):
     def greedy(curves, candidates_px):
         raise MemoryError
 
-    monkeypatch.setattr("tomopipe.cor.methods.find_classical", greedy)
+    classical(greedy)
     with pytest.raises(MemoryError):
         run()
 

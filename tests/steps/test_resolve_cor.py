@@ -6,14 +6,15 @@ import logging
 import pytest
 
 from tomopipe.config import ResolveCorBlock
-from tomopipe.cor.outliers import FIX_COLUMNS
+from tomopipe.cor.outliers import FIX_COLUMNS, parse_fixes
 from tomopipe.errors import TomopipeError
 from tomopipe.steps.resolve_cor import compute, resolve_cor
 from tomopipe.storage.tables import write_tsv
 
 
 def row(scan, after_px, source="auto", reason=""):
-    return {"scan": scan, "after_px": after_px, "source": source, "reason": reason}
+    cells = dict.fromkeys(FIX_COLUMNS, "")
+    return cells | {"scan": scan, "after_px": after_px, "source": source, "reason": reason}
 
 
 SCANS = {
@@ -74,7 +75,7 @@ def test_writes_cor_json_and_rot_cen_json(tmp_path, monkeypatch):
 )
 def test_row_then_default_then_nothing(after_px, default_px, expected):
     scans = {"c_3": SCANS["c_3"]}
-    table, missing = compute([row("c_3", after_px)], scans, default_px)
+    table, missing = compute(parse_fixes([row("c_3", after_px)]), scans, default_px)
     assert table.get("c_3") == expected
     assert list(missing) == ([] if expected else ["c_3"])
 
@@ -136,5 +137,5 @@ def test_equal_tables_give_equal_bytes(tmp_path):
 def test_foreign_tables_are_refused(tmp_path):
     outputs = [tmp_path / "cor.json", tmp_path / "rot_cen.json"]
     (tmp_path / "t.tsv").write_text("scan\tcentre\na_1\t5\n")
-    with pytest.raises(TomopipeError, match=r"t\.tsv: expected columns scan, after_px, source"):
+    with pytest.raises(TomopipeError, match=r"t\.tsv: expected columns scan, index, before_px"):
         resolve_cor([str(tmp_path / "t.tsv")], *outputs, SCANS, ResolveCorBlock())

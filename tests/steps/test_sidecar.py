@@ -2,22 +2,17 @@
 
 import json
 import os
+from dataclasses import replace
 
 import pytest
 
-from tomopipe.cor.outliers import EDITED, EMPTIED
+from tomopipe.cor.outliers import EDITED, EMPTIED, Fix
 from tomopipe.steps.sidecar import sidecar, sidecar_content
 
-ROW = {
-    "scan": "a_3",
-    "before_px": "1100.00",
-    "after_px": "1003.00",
-    "source": "outlier",
-    "flagged": "true",
-    "reason": "97.00 px from the median",
-    "limit_px": "10.00",
-    "neighbours": "a_2;a_4",
-}
+FIX = Fix(
+    *("a_3", 3, 1100.0, 1003.0, "outlier", True),
+    *("97.00 px from the median", 10.0, ("a_2", "a_4")),
+)
 PREDICTION = {
     "method": "pairs",
     "confidence": 0.83,
@@ -31,7 +26,7 @@ PARAMETERS = {"fix_cor": {"max_delta_px": 50.0}}
 
 
 def test_content_has_value_source_and_trace():
-    assert sidecar_content("a_3", COR, ROW, PREDICTION) == {
+    assert sidecar_content("a_3", COR, FIX, PREDICTION) == {
         "scan": "a_3",
         "cor_px": 1003.0,
         "source": "outlier",
@@ -50,13 +45,13 @@ def test_content_has_value_source_and_trace():
 @pytest.mark.parametrize("reason", [EDITED, f"{EDITED}; 97 px from the median", EMPTIED])
 def test_an_edited_file_has_neither_method_nor_confidence(reason):
     cor = {"cor_px": 1003.0, "source": "manual"}
-    content = sidecar_content("a_3", cor, ROW | {"reason": reason}, PREDICTION)
+    content = sidecar_content("a_3", cor, replace(FIX, reason=reason), PREDICTION)
     assert (content["source"], content["method"], content["confidence"]) == ("manual", None, None)
     assert content["predicted_px"] == 1100.0
 
 
 def test_limit_of_the_series_is_told_only_where_it_was_applied():
-    kept = ROW | {"flagged": "false", "source": "auto", "after_px": "1100.00"}
+    kept = replace(FIX, flagged=False, source="auto", after_px=1100.0)
     assert sidecar_content("a_3", COR, kept, PREDICTION)["limit_px"] is None
 
 
@@ -68,7 +63,7 @@ def test_content_without_prediction_or_row_has_nulls():
 
 
 def test_one_in_the_results_of_when_the_data_were_read_only_is_removed(tmp_path):
-    content = json.dumps(sidecar_content("a_3", COR, ROW, PREDICTION))
+    content = json.dumps(sidecar_content("a_3", COR, FIX, PREDICTION))
     beside, in_results = tmp_path / "raw" / "a_3.cor.json", tmp_path / "sidecars" / "a_3.cor.json"
     sidecar(in_results, content=content, parameters={}, in_results=in_results)
     assert in_results.exists()
@@ -81,7 +76,7 @@ def test_one_in_the_results_of_when_the_data_were_read_only_is_removed(tmp_path)
 
 
 def test_file_holds_the_content_and_only_depends_on_it(tmp_path):
-    content = sidecar_content("größe 1", COR, ROW, PREDICTION)
+    content = sidecar_content("größe 1", COR, FIX, PREDICTION)
     for name in ("first", "second"):
         order = content if name == "first" else dict(reversed(content.items()))
         path = tmp_path / name

@@ -266,24 +266,21 @@ def test_an_error_of_the_sweep_is_a_result(tmp_path, monkeypatch):
     assert sorted(os.listdir(try_json.parent)) == ["rows.h5", "try.json", "try.tif"]
 
 
-@pytest.mark.parametrize("where", ["write_rows", "write_json", "tiff.write_try_stack"])
-def test_an_error_of_writing_is_raised(tmp_path, monkeypatch, where):
-    def full(*args, **options):
-        raise OSError(errno.ENOSPC, "No space left on device")
+@pytest.mark.parametrize(
+    ("where", "error"),
+    [
+        ("steps.try_recon.write_rows", OSError(errno.ENOSPC, "No space left on device")),
+        ("steps.try_recon.tiff.write_try_stack", OSError(errno.ENOSPC, "No space left on device")),
+        ("stream.try_sweep.sweep_batches", MemoryError()),
+    ],
+)
+def test_errors_of_writing_and_a_lack_of_memory_are_raised(tmp_path, monkeypatch, where, error):
+    def fail(*args, **options):
+        raise error
 
     _scan(tmp_path)
-    monkeypatch.setattr(f"tomopipe.steps.try_recon.{where}", full)
-    with pytest.raises(OSError, match="No space left"):
-        _try(tmp_path)
-
-
-def test_a_lack_of_memory_is_raised(tmp_path, monkeypatch):
-    def too_much(*args, **options):
-        raise MemoryError
-
-    _scan(tmp_path)
-    monkeypatch.setattr(step, "sweep_batches", too_much)
-    with pytest.raises(MemoryError):
+    monkeypatch.setattr(f"tomopipe.{where}", fail)
+    with pytest.raises(type(error)):
         _try(tmp_path)
 
 

@@ -14,7 +14,7 @@ from tomopipe.cor.rows_file import write_rows
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import write_json
 
-NEED_TORCH = {"tomopipe.cor.ai.dinov2", "tomopipe.cor.ai.dinov2_network"}
+NEED_TORCH = {"tomopipe.cor.ai.dinov2"}
 BLOCKED = """
 import sys
 

@@ -24,6 +24,11 @@ HOME = Path(__file__).parents[2]
 # Of two series; the CORs lie within a few pixels of each other, as in a real series.
 CORS_PX = {"a_1": 48.5, "a_2": 49.0, "a_3": 49.5, "b_1": 45.0, "b_2": 45.5}
 SIZE = {"n_rows": 2, "n_cols": 96, "n_angles": 91}
+# where jobs with another home find the code that numba has compiled
+COMPILED = {
+    "NUMBA_CACHE_DIR": os.environ.get("NUMBA_CACHE_DIR")
+    or os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "tomopipe")
+}
 JOB_LINE = re.compile(r"^(?:local)?(?:rule|checkpoint) (\w+):$")
 
 
@@ -113,12 +118,27 @@ def _name(job: dict) -> str:
     return job["scan"] or job["stack"] or series
 
 
-def package_with(folder: Path, module: str, old: str, new: str) -> dict[str, str]:
-    """Copy the package with one text replaced; return the environment in which it is used."""
-    site = folder / "site"
-    if not site.exists():
-        shutil.copytree(HOME / "tomopipe", site / "tomopipe")
+def put_before(site: Path, module: str) -> Path:
+    """Copy a module into a folder whose package tomopipe has all others from where they are.
+
+    So they need not be compiled again, neither by Python nor by numba.
+    """
     path = site / "tomopipe" / module
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for package in path.relative_to(site).parents[:-1]:
+        begin = site / package / "__init__.py"
+        text = (HOME / package / "__init__.py").read_text()
+        begin.write_text(f"__path__.append({str(HOME / package)!r})\n{text}")
+    if not path.exists():
+        shutil.copy2(HOME / "tomopipe" / module, path)
+    return path
+
+
+def package_with(folder: Path, module: str, old: str, new: str) -> dict[str, str]:
+    """Replace one text of the package; return the environment in which it is so."""
+    site = folder / "site"
+    put_before(site, "paths.py")  # which tells where the workflow is
+    path = put_before(site, module)
     text = path.read_text()
     assert old in text, f"{module} no longer contains {old!r}"
     path.write_text(text.replace(old, new))

@@ -36,8 +36,6 @@ from tomopipe.commands.next_run import make_plan
 from tomopipe.commands.status import read_status
 from tomopipe.review.store import Store
 
-# a series is enough; that another one is not held up is seen where the finished campaign runs
-SERIES_PX = {name: cor_px for name, cor_px in CORS_PX.items() if name.startswith("a_")}
 KILL = "os.kill(os.getpid(), 9)"
 RAISE = "raise RuntimeError('injected')"
 SPOILT = (
@@ -63,87 +61,80 @@ def resolved(campaign: Path) -> dict:
     return json.loads((campaign / "results" / "cor.json").read_text())
 
 
-@pytest.mark.parametrize(
-    ("module", "line", "path"),
-    [
-        ("steps/try_recon.py", "rows = collect_rows(", "raw"),
-        ("steps/predict_cor.py", "candidates_px = _candidates(", "rows_h5"),
-    ],
-)
-def test_error_in_try_or_prediction_is_a_result(campaign, tmp_path, module, line, path):
-    remove(campaign, "results/try_center/a_2/*", "results/*_rec.h5")
-    text = (HOME / "tomopipe" / module).read_text()
-    indent = re.search(rf"^( +){re.escape(line)}", text, re.M)[1]
-    injected = f"if 'a_2' in str({path}): {RAISE}\n{indent}"
-    raising = package_with(tmp_path, module, line, injected + line)
+def test_error_in_try_or_prediction_is_a_result(campaign, tmp_path):
+    broken = {
+        "a_2": ("steps/try_recon.py", "rows = collect_rows(", "raw"),
+        "b_1": ("steps/predict_cor.py", "candidates_px = _candidates(", "rows_h5"),
+    }
+    for scan, (module, line, path) in broken.items():
+        remove(campaign, f"results/try_center/{scan}/*", f"results/{scan}_rec.h5")
+        text = (HOME / "tomopipe" / module).read_text()
+        indent = re.search(rf"^( +){re.escape(line)}", text, re.M)[1]
+        injected = f"if {scan!r} in str({path}): {RAISE}\n{indent}"
+        raising = package_with(tmp_path, module, line, injected + line)
     run = snakemake(campaign, environment=raising)
     assert run.status == 0, run.text
-    prediction = json.loads((campaign / "results/try_center/a_2/prediction.json").read_text())
-    assert prediction["verdict"] == "failed"
-    assert "injected" in prediction["reason"]
-    assert (campaign / "results/try_center/a_2/center_of_rotation.txt").read_text() == ""
-    assert resolved(campaign)["a_2"]["source"] == "neighbours"
+    for scan in broken:
+        results = campaign / "results" / "try_center" / scan
+        prediction = json.loads((results / "prediction.json").read_text())
+        assert prediction["verdict"] == "failed"
+        assert "injected" in prediction["reason"]
+        assert (results / "center_of_rotation.txt").read_text() == ""
+        assert resolved(campaign)[scan]["source"] in ("neighbours", "series-mean")
     assert volumes(campaign) == set(CORS_PX)
     assert plan(campaign) == (1, frozenset())
-    assert CliRunner().invoke(cli, ["retry", "a_2", "-C", str(campaign)]).exit_code == 0
+    assert CliRunner().invoke(cli, ["retry", *broken, "-C", str(campaign)]).exit_code == 0
     assert snakemake(campaign).status == 0
-    assert resolved(campaign)["a_2"]["source"] == "auto"
+    assert {resolved(campaign)[scan]["source"] for scan in broken} == {"auto"}
     assert plan(campaign) == (0, frozenset())
 
 
-@pytest.mark.parametrize("step", ["try_recon", "predict_cor"])
-def test_job_killed_for_good(tmp_path, step):
-    campaign = new_campaign(tmp_path / "campaign", SERIES_PX)
-    killing = failing(tmp_path, step, "a_2", KILL)
+def test_job_killed_for_good(campaign, tmp_path):
+    """A retry makes its record void, and so does another raw file."""
+    killed = {"a_2": "try_recon", "b_1": "predict_cor"}
+    for scan, step in killed.items():
+        remove(campaign, f"results/try_center/{scan}/*", f"results/{scan}_rec.h5")
+        killing = failing(tmp_path, step, scan, KILL)
     first = snakemake(campaign, environment=killing)
     assert first.status == 1
-    record = json.loads((campaign / f"results/failed/{step}/a_2.json").read_text())
-    assert "killed" in record["reason"]
-    assert [path.name for path in campaign.glob("results/failed/*/*")] == ["a_2.json"]
+    records = {path: json.loads(path.read_text()) for path in campaign.glob("results/failed/*/*")}
+    assert {(path.stem, path.parent.name) for path in records} == set(killed.items())
+    assert all("killed" in record["reason"] for record in records.values())
     assert "a_2" in (campaign / "results/report/index.html").read_text()
-    assert volumes(campaign) == set()
+    assert volumes(campaign) == CORS_PX.keys() - killed.keys()
 
     second = snakemake(campaign, environment=killing)
     assert second.status == 0, second.text
-    assert f"{step}:a_2" not in second.jobs
-    assert volumes(campaign) == set(SERIES_PX)
+    assert not second.jobs & {"try_recon:a_2", "predict_cor:b_1"}
+    assert volumes(campaign) == set(CORS_PX)
     assert resolved(campaign)["a_2"]["source"] == "neighbours"
     assert plan(campaign) == (1, frozenset())
     assert snakemake(campaign).jobs == frozenset()
 
     done = CliRunner().invoke(cli, ["retry", "a_2", "-C", str(campaign)])
     assert done.exit_code == 0
+    make_scan(campaign, "b_1", CORS_PX["b_1"], seed=3)
     third = snakemake(campaign)
     assert third.status == 0, third.text
-    assert f"{step}:a_2" in third.jobs
-    assert resolved(campaign)["a_2"]["source"] == "auto"
+    assert {"try_recon:a_2", "try_recon:b_1"} <= third.jobs
+    assert {resolved(campaign)[scan]["source"] for scan in killed} == {"auto"}
     assert plan(campaign) == (0, frozenset())
 
 
-def test_record_is_void_once_the_raw_file_is_replaced(tmp_path):
-    campaign = new_campaign(tmp_path / "campaign", SERIES_PX)
-    assert snakemake(campaign, environment=failing(tmp_path, "try_recon", "a_2", KILL)).status == 1
-    make_scan(campaign, "a_2", CORS_PX["a_2"], seed=3)
-    run = snakemake(campaign)
-    assert run.status == 0, run.text
-    assert "try_recon:a_2" in run.jobs
-
-
-@pytest.mark.parametrize(
-    ("step", "output"),
-    [("full_recon", "results/a_2_rec.h5"), ("export_stack", "results/relion/stacks/a_2.mrcs")],
-)
 @pytest.mark.parametrize("statement", [RAISE, KILL])
-def test_volume_or_stack_that_fails(campaign, tmp_path, step, output, statement):
-    remove(campaign, "results/*_rec.h5", "results/relion/stacks/*.mrcs", "results/report/*")
-    first = snakemake(campaign, environment=failing(tmp_path, step, "a_2", statement))
+def test_volume_or_stack_that_fails(campaign, tmp_path, statement):
+    stacks = campaign / "results/relion/stacks"
+    remove(campaign, "results/a_[12]_rec.h5", "results/relion/stacks/b_?.mrcs", "results/report/*")
+    failing(tmp_path, "full_recon", "a_2", statement)
+    first = snakemake(campaign, environment=failing(tmp_path, "export_stack", "b_1", statement))
     assert first.status == 1
-    assert not (campaign / output).exists()
-    expected = set(CORS_PX) - ({"a_2"} if step == "full_recon" else set())
-    assert volumes(campaign) == expected
-    assert "a_2" in (campaign / "results/report/index.html").read_text()
+    assert volumes(campaign) == CORS_PX.keys() - {"a_2"}
+    assert {path.stem for path in stacks.glob("*.mrcs")} == CORS_PX.keys() - {"b_1"}
+    page = (campaign / "results/report/index.html").read_text()
+    assert "a_2" in page
+    assert "b_1" in page
     status, jobs = plan(campaign)
-    assert f"{step}:a_2" in jobs
+    assert {"full_recon:a_2", "export_stack:b_1"} <= jobs
     assert status == (1 if statement == RAISE else 2)
     second = snakemake(campaign)
     assert second.status == 0, second.text
@@ -238,9 +229,11 @@ def test_a_stack_that_its_scan_spoils_holds_up_no_other(campaign, tmp_path):
 
 def test_missing_cor_blocks_before_any_volume_and_names_every_scan(tmp_path):
     campaign = new_campaign(tmp_path / "campaign", {"a_1": 48.0, "c_1": 47.0, "d_1": 47.0})
-    for name in ("c_1", "d_1"):
-        with h5py.File(campaign / "raw" / f"{name}.h5", "r+") as file:
-            file["exchange/data"][...] = 0  # as if never written
+    with h5py.File(campaign / "raw" / "c_1.h5", "r+") as file:
+        data = file["exchange/data"]  # noise: no COR can be found in it
+        data[...] = np.random.default_rng(0).normal(20000, 200, data.shape).astype(data.dtype)
+    with h5py.File(campaign / "raw" / "d_1.h5", "r+") as file:
+        file["exchange/data"][...] = 0  # as if never written
     configure(campaign, "resolve_cor", on_missing="block")
     run = snakemake(campaign)
     assert run.status == 1
@@ -261,6 +254,14 @@ def test_missing_cor_blocks_before_any_volume_and_names_every_scan(tmp_path):
     assert volumes(campaign) == {"a_1"}
     assert snakemake(campaign).status == 0  # nothing to do
     assert "c_1" in (campaign / "results/report/index.html").read_text()
+
+    # and by CORs by hand a run that would be blocked goes on
+    configure(campaign, "resolve_cor", on_missing="block")
+    table(campaign, "c_1\tauto\t47.25\t", "d_1\tno\t\t")
+    run = snakemake(campaign)
+    assert run.status == 0, run.text
+    assert volumes(campaign) == {"a_1", "c_1"}
+    assert resolved(campaign)["c_1"] == {"cor_px": 47.25, "source": "manual"}
 
 
 def test_a_scan_that_loses_its_cor_as_its_neighbour_breaks_holds_up_no_other(tmp_path):
@@ -286,22 +287,8 @@ def test_a_scan_that_loses_its_cor_as_its_neighbour_breaks_holds_up_no_other(tmp
     assert "full_recon" in planned.stdout
 
 
-def test_cor_by_hand_lets_a_blocked_run_go_on(tmp_path):
-    campaign = new_campaign(tmp_path / "campaign", {"a_1": 48.0, "c_1": 47.0})
-    with h5py.File(campaign / "raw" / "c_1.h5", "r+") as file:
-        data = file["exchange/data"]  # noise: no COR can be found in it
-        data[...] = np.random.default_rng(0).normal(20000, 200, data.shape).astype(data.dtype)
-    configure(campaign, "resolve_cor", on_missing="block")
-    assert snakemake(campaign).status == 1
-    table(campaign, "c_1\tauto\t47.25\t")
-    run = snakemake(campaign)
-    assert run.status == 0, run.text
-    assert volumes(campaign) == {"a_1", "c_1"}
-    assert resolved(campaign)["c_1"] == {"cor_px": 47.25, "source": "manual"}
-
-
-def test_run_stopped_by_hand_blames_nobody(tmp_path):
-    campaign = new_campaign(tmp_path / "campaign", SERIES_PX)
+def test_run_stopped_by_hand_blames_nobody(campaign, tmp_path):
+    remove(campaign, "results/try_center/a_2/*", "logs/status/try_recon/a_2.json")
     environment = failing(tmp_path, "try_recon", "a_2", "time.sleep(60)")
     process = start(campaign, environment)
     wait_for(campaign / "logs/status/try_recon/a_2.json")
@@ -313,7 +300,7 @@ def test_run_stopped_by_hand_blames_nobody(tmp_path):
 
 
 def test_kill_9_and_a_rerun_by_the_readme(campaign, tmp_path):
-    remove(campaign, "results/*_rec.h5", "logs/status/full_recon/*")
+    remove(campaign, "results/a_[12]_rec.h5", "logs/status/full_recon/*")
     environment = failing(tmp_path, "full_recon", "a_2", "time.sleep(4)")
     process = start(campaign, environment)
     wait_for(campaign / "logs/status/full_recon/a_2.json")

@@ -64,17 +64,12 @@ def page(campaign: Path) -> str:
 
 
 @pytest.mark.engine
-def test_nothing_changed(campaign):
-    run = snakemake(campaign)
-    assert (run.status, run.jobs) == (0, frozenset())
-    assert plan(campaign) == (0, frozenset())
-
-
-@pytest.mark.engine
 def test_cor_edited_and_the_edit_undone(campaign):
     jobs = {"fix_cor:a", "resolve_cor", *changed("a_2"), *TAIL}
     table(campaign, "a_2\tauto\t50.25\t")
     expect(campaign, jobs)
+    table(campaign, "a_2\tauto\t50.250\ta remark")
+    expect(campaign, set())
     (campaign / "scans.tsv").unlink()
     expect(campaign, jobs)
 
@@ -103,13 +98,6 @@ def test_no_cor_is_foretold_while_a_prediction_is_pending(campaign):
     expect(campaign, follows, pending=True)
 
 
-def test_edit_that_changes_no_number_reruns_no_volume(campaign):
-    table(campaign, "a_2\tauto\t50.25\t")
-    snakemake(campaign)
-    table(campaign, "a_2\tauto\t50.250\ta remark")
-    expect(campaign, set())
-
-
 @pytest.mark.engine
 def test_file_added(campaign):
     make_scan(campaign, "a_4", 50.0)
@@ -136,48 +124,33 @@ def test_file_still_written_is_looked_at_until_it_settles(campaign):
     assert snakemake(campaign).jobs == frozenset()
 
 
-def test_file_removed(campaign):
+def test_a_file_removed_and_one_renamed(campaign):
     (campaign / "raw" / "a_3.h5").unlink()
-    expect(campaign, {"inventory", "fix_cor:a", "resolve_cor", *TAIL})
-
-
-def test_file_renamed(campaign):
     os.rename(campaign / "raw" / "b_2.h5", campaign / "raw" / "b_7.h5")
-    chain = {f"{rule}:b_7" for rule in ("try_recon", "predict_cor", "export_stack")}
-    expect(
-        campaign,
-        {"inventory", *chain, "fix_cor:b", "resolve_cor", *changed("b_7"), *TAIL},
-        pending=True,
-    )
+    chain = {f"{rule}:b_7" for rule in (*SEARCH, "export_stack")}
+    series = {"fix_cor:a", "fix_cor:b", "resolve_cor"}
+    expect(campaign, {"inventory", *chain, *series, *changed("b_7"), *TAIL}, pending=True)
 
 
 def test_undersized_or_broken_file_added(campaign):
-    make_scan(campaign, "a_4", 50.0, n_frames=9)
+    make_scan(campaign, "a_4", 50.0, n_frames=60)
     (campaign / "raw" / "b_3.h5").write_text("not HDF5")
     expect(campaign, {"inventory", "report"})
     table(campaign, "a_4\tno\t\t")
     expect(campaign, {"report"})
+    table(campaign, "a_4\tyes\t\t")
+    chain = {f"{rule}:a_4" for rule in (*SEARCH, "export_stack")}
+    expect(campaign, {*chain, "fix_cor:a", "resolve_cor", *changed("a_4"), *TAIL}, pending=True)
 
 
-def test_select_no_and_back(campaign):
+def test_select_yes_no_and_back(campaign):
     jobs = {"fix_cor:b", "resolve_cor", *TAIL}
+    table(campaign, "b_2\tyes\t\t")
+    expect(campaign, set())
     table(campaign, "b_2\tno\t\t")
     expect(campaign, jobs)
     table(campaign, "b_2\tauto\t\t")
     expect(campaign, jobs)
-
-
-def test_select_yes_on_a_kept_scan(campaign):
-    table(campaign, "b_2\tyes\t\t")
-    expect(campaign, set())
-
-
-def test_select_yes_on_a_skipped_scan(campaign):
-    make_scan(campaign, "a_4", 50.0, n_frames=60)
-    snakemake(campaign)
-    table(campaign, "a_4\tyes\t\t")
-    chain = {f"{rule}:a_4" for rule in ("try_recon", "predict_cor", "export_stack")}
-    expect(campaign, {*chain, "fix_cor:a", "resolve_cor", *changed("a_4"), *TAIL}, pending=True)
 
 
 def test_raw_file_replaced(campaign):
@@ -185,18 +158,6 @@ def test_raw_file_replaced(campaign):
     chain = ("try_recon", "predict_cor", "full_recon", "export_stack")
     jobs = {f"{rule}:a_3" for rule in chain} | {"sidecar"}
     expect(campaign, {"inventory", *jobs, "fix_cor:a", "resolve_cor", *TAIL}, pending=True)
-
-
-def test_try_grid(campaign):
-    configure(campaign, "try_recon", width_px=9)
-    run = snakemake(campaign)
-    all_scans = jobs_of("try_recon") | jobs_of("predict_cor")
-    assert run.status == 0
-    assert {*all_scans, "fix_cor:a", "fix_cor:b", "resolve_cor"} <= run.jobs
-    # the grid may move a prediction by a hundredth, and then what hangs on it runs too
-    others = {job.split(":")[0] for job in run.jobs - all_scans}
-    assert others <= {"fix_cor", "resolve_cor", "full_recon", "sidecar", *TAIL}
-    assert snakemake(campaign).jobs == frozenset()
 
 
 def test_the_last_row_is_not_the_second_one(tmp_path):
@@ -209,9 +170,6 @@ def test_the_last_row_is_not_the_second_one(tmp_path):
     assert json.loads(sweep.read_text())["rows"] == [8]
     configure(made, "try_recon", row=1)
     assert {"try_recon:a_1", "predict_cor:a_1"} <= plan(made)[1]
-    assert {"try_recon:a_1", "predict_cor:a_1"} <= snakemake(made).jobs
-    assert json.loads(sweep.read_text())["rows"] == [1]
-    assert snakemake(made).jobs == frozenset()
 
 
 @pytest.mark.engine
@@ -222,59 +180,20 @@ def test_predict_cor_option(campaign):
     expect(campaign, jobs, pending=True)
 
 
-def test_another_method_that_finds_the_same_makes_no_volume(campaign):
-    configure(campaign, "predict_cor", methods=["classical", "ai"])
-    jobs = {*jobs_of("predict_cor"), "fix_cor:a", "fix_cor:b", "resolve_cor", "report"}
-    expect(campaign, jobs, pending=True)
-
-
-def test_preprocess_option(campaign):
-    configure(campaign, "preprocess", darks="none")
-    run = snakemake(campaign)
-    every = ("try_recon", "predict_cor", "full_recon", "export_stack")
-    expected = set().union(*(jobs_of(rule) for rule in every))
-    # flats and darks are part of what the inventory looks for
-    assert {*expected, "fix_cor:a", "fix_cor:b", "resolve_cor", *TAIL} <= run.jobs
-    assert {job.split(":")[0] for job in run.jobs - expected} <= {
-        *("inventory", "fix_cor", "resolve_cor", "sidecar"),
-        *TAIL,
-    }
-    assert snakemake(campaign).jobs == frozenset()
-
-
-def test_correction(campaign):
-    """Of values: predictions come out as they were, as their finders see the plain rows."""
-    configure(campaign, "preprocess", stripes={"method": "sorting"})
-    every = ("try_recon", "predict_cor", "full_recon", "export_stack")
-    expected = set().union(*(jobs_of(rule) for rule in every))
-    expect(campaign, {*expected, "fix_cor:a", "fix_cor:b", "resolve_cor", *TAIL}, pending=True)
-
-
-def test_fix_cor_option_without_effect(campaign):
+def test_options_without_effect_on_what_others_read(campaign):
     configure(campaign, "fix_cor", max_delta_px=40)
+    configure(campaign, "export_star", hand=1)
     told = json.loads(CliRunner().invoke(cli, ["plan", "--json", str(campaign)]).stdout)
     assert [job["reason"] for job in told[:2]] == [CHANGED["fix_cor"]] * 2
-    expect(campaign, {"fix_cor:a", "fix_cor:b", "resolve_cor"})
-
-
-def test_resolve_cor_option_without_effect(campaign):
+    expect(campaign, {"fix_cor:a", "fix_cor:b", "resolve_cor", "export_star"})
     configure(campaign, "resolve_cor", default_px=40.0)
-    expect(campaign, {"resolve_cor"})
+    configure(campaign, "export_star", binning=2)
+    expect(campaign, {"resolve_cor", *jobs_of("export_stack"), "export_star"})
 
 
 def test_full_recon_option(campaign):
     configure(campaign, "full_recon", filter="hann")
     expect(campaign, {*jobs_of("full_recon"), "report"})
-
-
-def test_export_star_option_that_changes_the_stacks(campaign):
-    configure(campaign, "export_star", binning=2)
-    expect(campaign, {*jobs_of("export_stack"), "export_star"})
-
-
-def test_export_star_option_that_leaves_the_stacks(campaign):
-    configure(campaign, "export_star", hand=1)
-    expect(campaign, {"export_star"})
 
 
 def test_mrc_volume_beside_the_set(campaign):
@@ -300,8 +219,11 @@ def test_mrc_volume_beside_the_set(campaign):
     assert shown() == (False, False)
 
 
-def test_revision_bumped(campaign, tmp_path):
-    """The package of a new version, in which one step has a new revision."""
+def test_revision_bumped_and_touched_code(campaign, tmp_path):
+    """The package of a new version: one step has a new revision, another module a new line."""
+    with (campaign / "config.yaml").open("a") as stream:
+        stream.write("# a comment\n")
+    package_with(tmp_path, "steps/fix_cor.py", "log = logging", "NEW_NAME = 1\nlog = logging")
     new = package_with(tmp_path, "steps/revisions.py", '"export_star": ', '"export_star": 10 + ')
     home, site = Path(__file__).parents[2], tmp_path / "site"
     # Snakemake looks for packages beside the Snakefile first
@@ -312,45 +234,20 @@ def test_revision_bumped(campaign, tmp_path):
     assert (run.status, run.jobs) == (0, {"export_star"}), run.text
 
 
-def test_comment_in_config_and_touched_code(campaign, tmp_path):
-    with (campaign / "config.yaml").open("a") as stream:
-        stream.write("# a comment\n")
-    home = Path(__file__).parents[2]
-    site = tmp_path / "site"
-    shutil.copytree(home / "tomopipe", site / "tomopipe")  # new times and one new line of code
-    with (site / "tomopipe" / "cor" / "rules.py").open("a") as stream:
-        stream.write("\nNEW_NAME = 1\n")
-    for name in ("Snakefile", "workflow"):
-        copy = shutil.copytree if (home / name).is_dir() else shutil.copy
-        copy(home / name, site / name)
-    shutil.copytree(home / "profiles", site / "profiles")
-    run = snakemake(
-        campaign, "--snakefile", str(site / "Snakefile"), environment={"PYTHONPATH": str(site)}
-    )
-    assert (run.status, run.jobs) == (0, frozenset()), run.text
+def test_results_deleted(campaign):
+    for path in ("raw/a_1.cor.json", "results/a_2_rec.h5", "results/relion/stacks/a_3.mrcs"):
+        (campaign / path).unlink()
+    expect(campaign, {"sidecar", "full_recon:a_2", "export_stack:a_3", *TAIL})
+    (campaign / "results/cor.json").unlink()
+    expect(campaign, {"resolve_cor"})
 
 
-@pytest.mark.parametrize(
-    ("path", "jobs"),
-    [
-        ("raw/a_1.cor.json", {"sidecar"}),
-        ("results/a_1_rec.h5", {"full_recon:a_1", "report"}),
-        ("results/relion/stacks/a_1.mrcs", {"export_stack:a_1", "export_star"}),
-        ("results/cor.json", {"resolve_cor"}),
-        (
-            "results/try_center/a_1/center_of_rotation.txt",
-            {"predict_cor:a_1", "fix_cor:a", "resolve_cor"},
-        ),
-        (
-            "results/try_center/a_1/prediction.json",
-            {"predict_cor:a_1", "fix_cor:a", "resolve_cor"},
-        ),
-    ],
-)
-def test_result_deleted(campaign, path, jobs):
-    (campaign / path).unlink()
-    expect(campaign, jobs, pending=any(job.startswith("predict") for job in jobs))
-    assert (campaign / path).exists()
+def test_predictions_deleted(campaign):
+    searched = {"a_1": "center_of_rotation.txt", "b_1": "prediction.json"}
+    for scan, name in searched.items():
+        (campaign / "results/try_center" / scan / name).unlink()
+    series = {"fix_cor:a", "fix_cor:b", "resolve_cor"}
+    expect(campaign, {*jobs_of("predict_cor", searched), *series}, pending=True)
 
 
 def test_cor_of_a_series_mean_moves_with_its_donor(campaign):
@@ -365,11 +262,9 @@ def test_cor_of_a_series_mean_moves_with_its_donor(campaign):
     expect(campaign, {"fix_cor:b", "resolve_cor", *changed("b_1", "b_2"), *TAIL})
 
 
-@pytest.mark.parametrize("methods", [("classical",), ()])
-def test_scans_of_known_cor_get_their_volume_alone(tmp_path, methods):
+def test_scans_of_known_cor_get_their_volume_alone(tmp_path):
     """All CORs are imported before the first run; then one is taken away, then all are searched."""
-    campaign = new_campaign(tmp_path, {"a_1": 48.5, "a_2": 49.0}, methods=methods)
-    configure(campaign, "predict_cor", methods=list(methods))
+    campaign = new_campaign(tmp_path, {"a_1": 48.5, "a_2": 49.0})
     scans = {"a_1": 49.5, "a_2": 50.0}  # not what is predicted
     cors = {str(campaign / f"raw/{scan}.h5"): f"{cor_px:.2f}" for scan, cor_px in scans.items()}
     (tmp_path / "rot_cen.json").write_text(json.dumps(cors))
@@ -388,14 +283,12 @@ def test_scans_of_known_cor_get_their_volume_alone(tmp_path, methods):
             assert file["provenance/cor"].attrs["cor_px"] == cor_px
     assert page(campaign).count("not checked") == 2
 
-    if methods:  # else a_1 would have no COR
-        table(campaign, "a_2\tauto\t50.00\t")
-        search = {f"{rule}:a_1" for rule in SEARCH}
-        expect(campaign, {*search, *follows, *changed("a_1")}, pending=True)
-        assert page(campaign).count("not checked") == 1
+    table(campaign, "a_2\tauto\t50.00\t")
+    search = {f"{rule}:a_1" for rule in SEARCH}
+    expect(campaign, {*search, *follows, *changed("a_1")}, pending=True)
+    assert page(campaign).count("not checked") == 1
     configure(campaign, "predict_cor", when="always")
-    searched = ["a_2"] if methods else list(scans)
-    jobs = {job for rule in SEARCH for job in jobs_of(rule, searched)}
+    jobs = {f"{rule}:a_2" for rule in SEARCH}
     expect(campaign, {*jobs, "sidecar", *follows} - {"export_star"}, pending=True)
     assert "not checked" not in page(campaign)
 

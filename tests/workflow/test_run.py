@@ -67,7 +67,7 @@ def test_a_run_says_why_and_what_came_out(campaign):
     assert "report      ../report/index.html" in text
 
 
-TOO_SMALL = ("cost/disk.py", "shutil.disk_usage(existing).free", "1000")
+TOO_SMALL = ("cost.py", "shutil.disk_usage(existing).free", "1000")
 
 
 def test_snakemake_says_once_that_the_disk_will_not_do_and_goes_on(campaign, tmp_path):
@@ -106,6 +106,8 @@ def test_tomopipe_run_starts_nothing_on_a_disk_that_check_calls_too_small(
     assert not volume.exists()
     assert files.sweep("a_2").exists() != is_first
     assert not list(files.failure("full_recon", "a_2").parent.glob("*"))
+    if is_first:
+        return
     status, text = tomopipe(campaign, "run", "--force", *CORES, environment=environment)
     assert (status, lack.findall(text)) == (0, checked), text
     assert volume.exists()

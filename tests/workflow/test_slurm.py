@@ -7,27 +7,24 @@ import subprocess
 import sys
 from pathlib import Path
 
-import h5py
 import pytest
 
 from tests.workflow.conftest import (
+    COMPILED,
     CORS_PX,
     HOME,
     Run,
     configure,
-    failing,
     job_names,
     new_campaign,
     plan,
     table,
     with_code_in_jobs,
 )
-from tests.workflow.mixed import N_ROWS, SCANS, write_mixed
 from tests.workflow.test_stitch import write_stacks
 from tomopipe.campaign.campaign import load_campaign
 from tomopipe.commands.status import read_status
 from tomopipe.run.progress import VARIABLE
-from tomopipe.volumes.volume_read import read_provenance
 
 pytestmark = pytest.mark.slurm
 
@@ -35,7 +32,8 @@ pytestmark = pytest.mark.slurm
 @pytest.fixture
 def cluster(tmp_path) -> dict[str, str]:
     """An environment whose home has no profile of anybody."""
-    return {"HOME": str(tmp_path / "home"), "XDG_CONFIG_HOME": str(tmp_path / "home" / ".config")}
+    home = {"HOME": str(tmp_path / "home"), "XDG_CONFIG_HOME": str(tmp_path / "home" / ".config")}
+    return home | COMPILED
 
 
 def init(campaign: Path, environment: dict[str, str], *, apart: bool = False) -> None:
@@ -119,7 +117,9 @@ def test_campaign_and_an_edited_cor(tmp_path, cluster):
     assert submissions(edited.text) == 1
     # jobs of a step whose earlier steps are done already, in one submission
     configure(campaign, "predict_cor", min_confidence=0.45)
-    again = run_slurm(campaign, cluster, folder=campaign)
+    # at a site that passes no environment to its nodes
+    bare = ("--default-resources", "slurm_partition=cpu", "slurm_extra='--export=NONE'")
+    again = run_slurm(campaign, cluster, *bare, folder=campaign)
     assert again.status == 0, again.text
     # the COR of a_2 is in the table
     assert {job for job in again.jobs if ":" in job} >= {"predict_cor:a_1", "predict_cor:b_1"}
@@ -128,75 +128,28 @@ def test_campaign_and_an_edited_cor(tmp_path, cluster):
     assert run_slurm(campaign, cluster).jobs == frozenset()
 
 
-def test_scans_at_several_heights_are_joined(tmp_path, cluster):
+def test_scans_of_a_stack_are_joined_though_one_was_killed_for_memory(tmp_path, cluster):
     campaign = tmp_path / "campaign"
     write_stacks(campaign, {"a": "bone"})
-    init(campaign, cluster)
-    run = run_slurm(campaign, cluster)
+    init(campaign, cluster, apart=True)
+    # holds more than the first attempt asks for, and less than the second
+    first_mb = tmp_path / "first_mb"
+    hungry = f"""\
+if status["step"] == "full_recon" and status["key"] == "a_1":
+    first_mb = Path({str(first_mb)!r})
+    if not first_mb.exists():
+        first_mb.write_text(os.environ["SLURM_MEM_PER_NODE"])
+    waste = bytearray(b"x") * int(1.3e6 * int(first_mb.read_text()))
+    time.sleep(4)
+"""
+    run = run_slurm(campaign, cluster | with_code_in_jobs(tmp_path, hungry))
     assert run.status == 0, run.text
+    assert f"mem_mb={2 * int(first_mb.read_text())}" in run.text
     assert "stitch:bone" in run.jobs
     found = json.loads((campaign / "results" / "stitched" / "bone.json").read_text())
     assert found["pairs"][0]["z_px"] == pytest.approx(9.5, abs=0.1)
-    assert submissions(run.text) == 1 + 1 + 1  # tries in one, volumes in one, their stack
+    assert submissions(run.text) == 1 + 3 + 1  # tries in one, a volume each, a_1 again, their stack
     assert run_slurm(campaign, cluster).jobs == frozenset()
-
-
-def test_a_site_that_passes_no_environment_to_its_nodes(tmp_path, cluster):
-    campaign = new_campaign(tmp_path / "campaign", {"a_1": 48.0})
-    init(campaign, cluster)
-    run = run_slurm(
-        campaign,
-        cluster,
-        *("--default-resources", "slurm_partition=cpu", "slurm_extra='--export=NONE'"),
-    )
-    assert run.status == 0, run.text
-    assert (campaign / "results" / "a_1_rec.h5").exists()
-    assert plan(campaign) == (0, frozenset())
-
-
-def test_volume_killed_for_memory_comes_back_with_more(tmp_path, cluster):
-    campaign = new_campaign(tmp_path / "campaign", {"a_1": 48.0})
-    init(campaign, cluster)
-    # holds more than the first attempt asks for, and less than the second
-    hungry = failing(
-        tmp_path,
-        "full_recon",
-        "a_1",
-        "waste = bytearray(b'x') * int(os.environ['TOMOPIPE_TEST_WASTE']); time.sleep(4)",
-    )
-    asked_mb = asked_memory(campaign)
-    environment = cluster | hungry | {"TOMOPIPE_TEST_WASTE": str(int(1.3e6 * asked_mb))}
-    run = run_slurm(campaign, environment)
-    assert run.status == 0, run.text
-    assert (campaign / "results" / "a_1_rec.h5").exists()
-    asked = [int(found) for found in re.findall(r"mem_mb=(\d+)", full_recon_part(run.text))]
-    assert f"{2 * asked_mb}" in run.text
-    assert asked_mb in asked
-
-
-def asked_memory(campaign: Path) -> int:
-    from tomopipe.stream.memory import full_recon_mb
-
-    return full_recon_mb((91, 96, 96))
-
-
-def full_recon_part(text: str) -> str:
-    return text[text.index("rule full_recon:") :]
-
-
-def test_killed_job_in_a_group_is_blamed_alone(tmp_path, cluster):
-    campaign = new_campaign(tmp_path / "campaign", {"a_1": 48.0, "a_2": 48.5, "a_3": 49.0})
-    init(campaign, cluster)
-    killing = failing(tmp_path, "try_recon", "a_2", "os.kill(os.getpid(), 9)")
-    first = run_slurm(campaign, cluster | killing, "--retries", "0")
-    assert first.status == 1
-    records = [path.relative_to(campaign) for path in campaign.glob("results/failed/*/*.json")]
-    assert records == [Path("results/failed/try_recon/a_2.json")]
-    second = run_slurm(campaign, cluster | killing)
-    assert second.status == 0, second.text
-    resolved = json.loads((campaign / "results" / "cor.json").read_text())
-    assert resolved["a_2"]["source"] == "neighbours"
-    assert set(resolved) == {"a_1", "a_2", "a_3"}
 
 
 def test_who_was_beside_a_job_that_kills_its_submission_is_not_blamed(tmp_path, cluster):
@@ -267,24 +220,3 @@ def test_what_sbatch_refuses_is_told_once(tmp_path, cluster):
     told = [event for event in found if "failed" in event]
     assert (len(told), sum("again" in event for event in found)) == (4, 2)
     assert {event["error"] for event in told} == {job.error for job in failed}
-
-
-def test_formats_turns_and_overrides_mixed(tmp_path, cluster):
-    campaign = write_mixed(tmp_path / "campaign")
-    init(campaign, cluster)
-    run = run_slurm(campaign, cluster)
-    assert run.status == 0, run.text
-    resolved = json.loads((campaign / "results" / "cor.json").read_text())
-    assert set(resolved) == set(SCANS)
-    for name, scan in SCANS.items():
-        assert resolved[name]["cor_px"] == pytest.approx(scan.cor_px, abs=0.5), name
-        volume = campaign / "results" / f"{name}_rec.h5"
-        with h5py.File(volume) as file:
-            assert file["exchange/data"].shape == (N_ROWS, scan.width, scan.width), name
-        corrected = read_provenance(volume)["parameters"]["corrections"]
-        assert set(corrected) == ({"stripes", "phase"} if name == "dx_1" else set()), name
-        assert (campaign / "results" / "relion" / "stacks" / f"{name}.mrcs").is_file()
-    # accepted, all of them: their try stacks were temporary
-    assert not list(campaign.glob("results/try_center/*/try.tif"))
-    assert len(list(campaign.glob("results/try_center/*/rows.h5"))) == len(SCANS)
-    assert plan(campaign) == (0, frozenset())

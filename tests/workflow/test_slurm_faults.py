@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -17,7 +16,6 @@ from tests.workflow.conftest import (
     HOME,
     configure,
     job_names,
-    new_campaign,
     plan,
     snakemake,
     table,
@@ -140,48 +138,9 @@ def all_submitted(campaign: Path, environment: dict[str, str], log: Path):
         run.kill()
 
 
-STUB = """#!/bin/sh
-n=$(cat "{counter}" 2>/dev/null || echo 0)
-echo $((n + 1)) > "{counter}"
-says() {{ echo "$1" >&2; exit 1; }}
-case $n in
-{answers}
-esac
-exec {real} "$@"
-"""
-LATE = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"
-LIMIT = "sbatch: error: AssocMaxSubmitJobLimit"
-AWAY = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"
-ANSWERS = {
-    "sbatch": f"0) {{real}} \"$@\" > /dev/null; says '{LATE}';;\n2) says '{LIMIT}';;",
-    "squeue": f"0|2|3) says '{AWAY}';;",
-    "sacct": "*) says 'sacct: error: Problem talking to the database: Connection refused';;",
-}
-
-
-def test_answers_that_do_not_come_are_waited_for_and_no_job_is_sent_twice(tmp_path, cluster):  # noqa: F811
-    """The accounting is down, and the controller is too slow for some calls."""
-    campaign = new_campaign(tmp_path / "campaign", {"a_1": 48.0})
-    init(campaign, cluster)
-    stubs = tmp_path / "stubs"
-    stubs.mkdir()
-    for tool, answers in ANSWERS.items():
-        real = shutil.which(tool)
-        stub = {"answers": answers.format(real=real), "real": real, "counter": stubs / f"{tool}.n"}
-        (stubs / tool).write_text(STUB.format(**stub))
-        (stubs / tool).chmod(0o755)
-    run = run_slurm(campaign, cluster | {"PATH": f"{stubs}:{os.environ['PATH']}"})
-    assert run.status == 0, run.text
-    assert plan(campaign) == (0, frozenset())
-    name = re.search("SLURM run ID: (.*)", run.text)[1]
-    jobs = slurm("squeue", "--noheader", "--states=all", f"--name={name}", "--format=%A").split()
-    assert len(jobs) == 3  # the sweep and its prediction, the volume, the stack
-    assert run.text.count("SLURM takes no submission now, it is sent again") == 2
-    assert run.text.count("SLURM does not answer, it is asked again") == 1
-
-
 def test_cancelled_timed_out_and_drained_jobs_end(campaign, holding, tmp_path):
-    log = tmp_path / "run.log"
+    """And one that starts after an edit of the config runs as was decided before."""
+    log, before = tmp_path / "run.log", (campaign / "config.yaml").read_text()
     with all_submitted(campaign, holding, log) as run:
         drain("drain")
         running, pending = jobs_in("RUNNING"), jobs_in("PENDING")
@@ -189,9 +148,13 @@ def test_cancelled_timed_out_and_drained_jobs_end(campaign, holding, tmp_path):
         slurm("scontrol", "update", f"jobid={running[1]}", "endtime=now")
         until(lambda: not jobs_in("RUNNING"), "both have ended")
         assert jobs_in("PENDING") == [pending[1]]  # a drained node takes no job
+        configure(campaign, "campaign", results="elsewhere")
+        configure(campaign, "full_recon", binning="wrong")
         release(tmp_path, *COR_PX)
         drain("resume")
         assert run.wait(200) == 1
+    assert not (campaign / "elsewhere").exists()
+    (campaign / "config.yaml").write_text(before)
     ended = {running[0]: "CANCELLED", pending[0]: "CANCELLED", running[1]: "TIMEOUT"}
     text = log.read_text()
     for job, state in ended.items():
@@ -283,40 +246,6 @@ def test_what_a_killed_run_still_makes_is_waited_for(campaign, holding, cluster,
         f"full_recon:{scan}" for scan in cors_px if scan != wanted
     }
     assert plan(campaign) == (0, frozenset())
-
-
-def test_jobs_that_slurm_queues_again_go_on(campaign, holding, tmp_path):
-    log = tmp_path / "run.log"
-    edit(campaign, {scan: COR_PX[scan] for scan in ("a_1", "b_1")})
-    run = start(campaign, holding, log, "--retries", "0")
-    try:
-        until(lambda: len(held_now(campaign)) == 2, "two volumes at work")
-        jobs = jobs_in("RUNNING")
-        slurm("scontrol", "requeue", ",".join(jobs))
-        # while a job is still being killed, --states=PENDING lists it, too
-        until(lambda: {state_of(job) for job in jobs} == {"PENDING"}, "both wait again")
-        release(tmp_path, *COR_PX)
-        for job in jobs:
-            # in the second of the requeue a node still refuses the job ("credential revoked")
-            slurm("scontrol", "update", f"jobid={job}", "starttime=now+2")
-        assert run.wait(300) == 0, log.read_text()[-8000:]
-    finally:
-        run.kill()
-    assert set(jobs_of_run(log)) == set(jobs)
-    assert snakemake(campaign).jobs == frozenset()
-
-
-def test_jobs_that_start_after_an_edit_of_the_config_run_as_decided(campaign, holding, tmp_path):
-    log = tmp_path / "run.log"
-    with all_submitted(campaign, holding, log) as run:
-        before = (campaign / "config.yaml").read_text()
-        configure(campaign, "campaign", results="elsewhere")
-        configure(campaign, "full_recon", binning="wrong")
-        release(tmp_path, *COR_PX)
-        assert run.wait(300) == 0, log.read_text()[-8000:]
-    assert not (campaign / "elsewhere").exists()
-    (campaign / "config.yaml").write_text(before)
-    assert snakemake(campaign).jobs == frozenset()
 
 
 def test_a_job_of_a_node_that_failed_goes_on_and_none_starts_beside_it(campaign, holding, tmp_path):

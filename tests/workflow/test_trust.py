@@ -97,24 +97,14 @@ def test_a_campaign_of_ef7c9bb8_follows_an_edit(tmp_path):
     assert snakemake(campaign).jobs == frozenset()
 
 
-def test_edits_are_seen_without_snakemakes_record(campaign):
-    shutil.rmtree(campaign / ".snakemake")
-    assert snakemake(campaign).jobs == frozenset()
-    table(campaign, "a_2\tauto\t50.25\t")
-    shutil.rmtree(campaign / ".snakemake")
-    expect(campaign, {"fix_cor:a", "resolve_cor", *changed("a_2"), *TAIL})
-    shutil.rmtree(campaign / ".snakemake")
-    configure(campaign, "full_recon", filter="hann")
-    expect(campaign, {*jobs_of("full_recon"), "report"})
-
-
-def test_results_tell_by_themselves_what_they_were_made_from(campaign):
-    """Without any record tables are made again, volumes only if they are others."""
+def test_results_tell_by_themselves_what_they_were_made_from(campaign, tmp_path):
+    """Without any record, and renamed, tables are made again, volumes only if they are others."""
     shutil.rmtree(campaign / ".snakemake")
     shutil.rmtree(campaign / "results" / "made")
     (campaign / "results" / ".settled.json").unlink()
-    table(campaign, "b_2\tauto\t44.25\t")
-    run = snakemake(campaign)
+    renamed = campaign.rename(tmp_path / "renamed")
+    table(renamed, "b_2\tauto\t44.25\t")
+    run = snakemake(renamed)
     assert run.status == 0, run.text
     rules = {job for job in run.jobs if job.split(":")[0] not in ("inventory", "fix_cor", *TAIL)}
     assert rules == {"resolve_cor", *changed("b_2")}
@@ -143,28 +133,19 @@ def test_a_large_volume_of_another_time_is_told_by_what_it_states(campaign, monk
     expect(campaign, {"full_recon:a_1", "full_recon:a_2", "report"})
 
 
-def test_an_edit_is_followed_in_the_call_that_finds_other_times(campaign):
-    table(campaign, "a_2\tauto\t50.25\t")
-    os.utime(campaign / "results" / "a_1_rec.h5")
-    for scan in ("a_1", "a_2"):
-        os.utime(campaign / "raw" / f"{scan}.h5")
-    expect(campaign, {"fix_cor:a", "resolve_cor", *changed("a_2"), *TAIL})
-
-
-@pytest.mark.parametrize("mount_point", [False, True])
-def test_raw_files_that_are_not_mounted_change_nothing(campaign, mount_point):
+def test_raw_files_that_are_not_mounted_change_nothing(campaign):
     assert snakemake(campaign).jobs == frozenset()  # a copy
     results = campaign / "results"
     before = {path: path.read_bytes() for path in (results / "cor.json", results / "inventory.tsv")}
     (campaign / "raw").rename(campaign / "away")
-    if mount_point:
-        (campaign / "raw").mkdir()
-    run = snakemake(campaign)
-    assert run.status == 1
-    assert "raw: this folder has no raw files now, and the campaign has 5 scans" in run.text
-    assert {path: path.read_bytes() for path in before} == before
-    if mount_point:
-        (campaign / "raw").rmdir()
+    for mount_point in (False, True):
+        if mount_point:
+            (campaign / "raw").mkdir()
+        run = snakemake(campaign)
+        assert run.status == 1
+        assert "raw: this folder has no raw files now, and the campaign has 5 scans" in run.text
+        assert {path: path.read_bytes() for path in before} == before
+    (campaign / "raw").rmdir()
     (campaign / "away").rename(campaign / "raw")
     assert snakemake(campaign).jobs == frozenset()
 
@@ -183,83 +164,71 @@ def edited(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "damage", "jobs"),
+    "damaged",
     [
-        ("results/a_1_rec.h5", emptied, {"full_recon:a_1", "report"}),
-        ("results/relion/stacks/a_1.mrcs", cut, {"export_stack:a_1", "export_star"}),
-        ("raw/a_1.cor.json", emptied, {"sidecar"}),
-        ("results/cor.json", cut, {"resolve_cor"}),
-        ("results/cor.json", edited, {"resolve_cor"}),
-        ("results/inventory.tsv", cut, {"inventory"}),
-        ("results/fix_cor/a.tsv", edited, {"fix_cor:a", "resolve_cor"}),
-        ("results/fix_cor/a.tsv", emptied, {"fix_cor:a", "resolve_cor"}),
-        ("results/relion/tomograms.star", cut, {"export_star"}),
-        ("results/report/index.html", emptied, {"report"}),
+        {
+            "results/a_1_rec.h5": (emptied, {"full_recon:a_1", "report"}),
+            "results/relion/stacks/a_2.mrcs": (cut, {"export_stack:a_2", "export_star"}),
+            "raw/a_3.cor.json": (emptied, {"sidecar"}),
+            "results/cor.json": (edited, {"resolve_cor"}),
+        },
+        {
+            "results/inventory.tsv": (cut, {"inventory"}),
+            "results/fix_cor/a.tsv": (edited, {"fix_cor:a", "resolve_cor"}),
+            "results/fix_cor/b.tsv": (emptied, {"fix_cor:b", "resolve_cor"}),
+            "results/relion/tomograms.star": (cut, {"export_star"}),
+            "results/report/index.html": (emptied, {"report"}),
+        },
     ],
 )
-def test_a_damaged_result_is_made_again(campaign, path, damage, jobs):
-    whole = (campaign / path).read_bytes()
-    damage(campaign / path)
+def test_damaged_results_are_made_again(campaign, damaged):
+    whole = {path: (campaign / path).read_bytes() for path in damaged}
+    for path, (damage, _) in damaged.items():
+        damage(campaign / path)
+    jobs = set().union(*(made for _, made in damaged.values()))
     certain = plan(campaign)[1]
     run = snakemake(campaign)
     assert (run.status, run.jobs) == (0, jobs), run.text
     assert certain <= jobs
-    assert path in run.text
-    if path.endswith(".cor.json"):  # which name the folder of their campaign
-        before, after = json.loads(whole), json.loads((campaign / path).read_text())
-        assert before | {"campaign": str(campaign)} == after
-    elif not path.endswith((".h5", ".html")):
-        assert (campaign / path).read_bytes() == whole
+    for path, content in whole.items():
+        assert path in run.text
+        if path.endswith(".cor.json"):  # which name the folder of their campaign
+            before, after = json.loads(content), json.loads((campaign / path).read_text())
+            assert before | {"campaign": str(campaign)} == after
+        elif not path.endswith((".h5", ".html")):
+            assert (campaign / path).read_bytes() == content
     assert snakemake(campaign).jobs == frozenset()
 
 
-@pytest.mark.parametrize("name", ["try.tif", "rows.h5", "prediction.json"])
-def test_a_damaged_sweep_or_prediction_is_made_again(campaign, name):
-    damaged = campaign / "results" / "try_center" / "a_1" / name
-    whole = damaged.read_bytes()
-    cut(damaged)
-    step = "predict_cor:a_1" if name == "prediction.json" else "try_recon:a_1"
+def test_damaged_sweeps_and_predictions_are_made_again(campaign):
+    names = {"a_1": "try.tif", "a_2": "rows.h5", "b_1": "prediction.json"}
+    damaged = [campaign / "results/try_center" / scan / name for scan, name in names.items()]
+    whole = [path.read_bytes() for path in damaged]
+    for path in damaged:
+        cut(path)
     run = snakemake(campaign)
     assert run.status == 0, run.text
-    assert run.jobs >= {step, "predict_cor:a_1"}
-    assert not run.jobs & {"full_recon:a_1", "export_stack:a_1"}
-    assert damaged.read_bytes() == whole
+    assert run.jobs >= {"try_recon:a_1", "try_recon:a_2", *jobs_of("predict_cor", names)}
+    assert not run.jobs & (jobs_of("full_recon") | jobs_of("export_stack"))
+    assert [path.read_bytes() for path in damaged] == whole
 
 
-def test_exchanged_volumes_are_made_again(campaign):
-    first, second = (campaign / "results" / f"{name}_rec.h5" for name in ("a_1", "a_2"))
-    aside = first.with_name("aside")
-    first.rename(aside)
-    second.rename(first)
-    aside.rename(second)
-    run = snakemake(campaign)
-    assert (run.status, run.jobs) == (0, {"full_recon:a_1", "full_recon:a_2", "report"}), run.text
-
-
-def test_raw_files_swapped_for_others_of_equal_size_and_older_time(campaign):
-    path = campaign / "raw" / "a_3.h5"
-    old = path.stat()
-    with h5py.File(path, "r+") as file:
-        file["exchange/data_white"][...] += 7
-    assert path.stat().st_size == old.st_size
-    os.utime(path, ns=(old.st_atime_ns, old.st_mtime_ns - 10**12))
+def test_raw_files_swapped_for_others_of_equal_size_and_older_or_equal_time(campaign):
+    for scan, older_ns in {"a_3": 10**12, "b_1": 0}.items():
+        path = campaign / "raw" / f"{scan}.h5"
+        old = path.stat()
+        with h5py.File(path, "r+") as file:
+            file["exchange/data_white"][...] += 7
+        assert path.stat().st_size == old.st_size
+        os.utime(path, ns=(old.st_atime_ns, old.st_mtime_ns - older_ns))
     run = snakemake(campaign)
     assert run.status == 0, run.text
-    assert {"try_recon:a_3", "full_recon:a_3", "export_stack:a_3"} <= run.jobs
-    assert not run.jobs & (jobs_of("full_recon") - {"full_recon:a_3"})
-
-
-def test_raw_file_changed_with_equal_size_and_time(campaign):
-    path = campaign / "raw" / "a_3.h5"
-    old = path.stat()
-    with h5py.File(path, "r+") as file:
-        file["exchange/data_white"][...] += 7
-    os.utime(path, ns=(old.st_atime_ns, old.st_mtime_ns))
-    assert "full_recon:a_3" in snakemake(campaign).jobs
+    for rule in ("try_recon", "full_recon", "export_stack"):
+        assert run.jobs & jobs_of(rule) == jobs_of(rule, ("a_3", "b_1"))
 
 
 def test_raw_file_from_the_future(tmp_path):
-    campaign = new_campaign(tmp_path / "campaign", {"a_1": 48.0, "a_2": 48.5})
+    campaign = new_campaign(tmp_path / "campaign", {"a_1": 48.0})
     ahead = time.time() + 86400
     os.utime(campaign / "raw" / "a_1.h5", (ahead, ahead))
     run = snakemake(campaign)
@@ -268,7 +237,10 @@ def test_raw_file_from_the_future(tmp_path):
 
 
 def test_results_from_the_future(campaign):
-    """As a clock that was set back leaves them, or another machine's."""
+    """As a clock that was set back leaves them, or another machine's; what runs left goes."""
+    left = campaign / "results" / ".runs" / "19990101-000000-abcdef01"
+    (left / "said").mkdir(parents=True)
+    (left / ".tmp-0-1.h5").write_bytes(b"half a volume")
     ahead = time.time() + 86400
     for path in (campaign / "results").rglob("*"):
         os.utime(path, (ahead, ahead))
@@ -277,6 +249,8 @@ def test_results_from_the_future(campaign):
     run = snakemake(campaign)
     assert (run.status, run.jobs) == (0, expected), run.text
     assert {"resolve_cor", "full_recon:a_2", "report"} <= expected
+    assert not (campaign / "results" / ".runs").exists()
+    assert not list(campaign.rglob(".tmp-*"))
     assert snakemake(campaign).jobs == frozenset()
 
 
@@ -303,41 +277,6 @@ def test_what_others_made_is_never_overwritten(campaign, tmp_path):
     assert "raw_rec/a_2_rec.h5" in checked.stdout + checked.stderr
 
 
-def test_a_renamed_campaign_without_any_record_is_still_ours(campaign, tmp_path):
-    shutil.rmtree(campaign / ".snakemake")
-    shutil.rmtree(campaign / "results" / "made")
-    (campaign / "results" / ".settled.json").unlink()
-    renamed = campaign.rename(tmp_path / "renamed")
-    run = snakemake(renamed)
-    assert run.status == 0, run.text
-    assert not run.jobs & {*jobs_of("full_recon"), *jobs_of("export_stack"), *jobs_of("try_recon")}
-
-
-def test_two_campaigns_on_the_same_raw_files_keep_their_sidecars(campaign, tmp_path):
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "config.yaml").write_text(
-        f"campaign: {{scans: ['{campaign}/raw/b_*.h5']}}\ntry_recon: {{width_px: 8, step_px: 1}}\n"
-        "predict_cor: {methods: [classical]}\n"
-    )
-    for path in campaign.glob("raw/*.cor.json"):
-        path.unlink()  # they name the folder in which the campaign was made
-    assert snakemake(campaign).jobs == {"sidecar"}
-    before = (campaign / "raw" / "b_1.cor.json").read_bytes()
-    table(other, "b_1\tauto\t46.00\t")
-    run = snakemake(other)
-    assert run.status == 0, run.text
-    said = (
-        f"{campaign}/raw/b_1.cor.json and 1 more are of another campaign: ours in results/sidecars"
-    )
-    assert run.text.count("of another campaign") == run.text.count(said) == 1
-    assert (campaign / "raw" / "b_1.cor.json").read_bytes() == before
-    record = json.loads((other / "results" / "sidecars" / "b_1.cor.json").read_text())
-    assert record["cor_px"] == 46.0
-    assert snakemake(other).jobs == frozenset()
-    assert snakemake(campaign).jobs == frozenset()
-
-
 def test_sidecars_beside_shared_raw_files_stay_with_one_campaign_after_copies_and_moves(
     campaign, tmp_path
 ):
@@ -356,7 +295,9 @@ def test_sidecars_beside_shared_raw_files_stay_with_one_campaign_after_copies_an
 
     assert belongs_to(campaign)
     table(copy, "b_1\tauto\t46.00\t")
-    assert "sidecar" in snakemake(copy).jobs
+    run = snakemake(copy)
+    assert "sidecar" in run.jobs
+    assert "are of another campaign: ours in results/sidecars" in run.text
     assert belongs_to(campaign)
     assert json.loads((copy / "results" / "sidecars" / "b_1.cor.json").read_text())["cor_px"] == 46
     assert CliRunner().invoke(cli, ["verify", str(copy)]).exit_code == 0
@@ -452,31 +393,17 @@ def _is_alive(pid: int) -> bool:
         return False
 
 
-def test_nothing_temporary_stays_after_a_killed_run(campaign, tmp_path):
-    left = campaign / "results" / ".runs" / "19990101-000000-abcdef01"
-    (left / "said").mkdir(parents=True)
-    (left / ".tmp-0-1.h5").write_bytes(b"half a volume")
-    table(campaign, "a_2\tauto\t50.25\t")
-    run = snakemake(campaign)
-    assert run.status == 0, run.text
-    assert not (campaign / "results" / ".runs").exists()
-    assert not list(campaign.rglob(".tmp-*"))
-
-
 def test_the_name_of_the_campaign_remakes_the_report(campaign):
     configure(campaign, "campaign", name="another name")
     expect(campaign, {"report"})
     assert "another name" in (campaign / "results" / "report" / "index.html").read_text()
 
 
-@pytest.mark.parametrize("with_file", [True, False])
-def test_nested_options_on_the_command_line(campaign, with_file):
-    arguments = ["--config", "full_recon={filter: hann}"]
+def test_nested_options_on_the_command_line(campaign):
     command = [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(HOME / "Snakefile")),
-        *("--directory", str(campaign), "--cores", "2", *arguments),
+        *("--directory", str(campaign), "--cores", "2", "--config", "full_recon={filter: hann}"),
     ]
-    command += ["--configfile", str(campaign / "config.yaml")] * with_file
     done = subprocess.run(command, cwd=campaign, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     for name in CORS_PX:
@@ -484,6 +411,10 @@ def test_nested_options_on_the_command_line(campaign, with_file):
             text = file["provenance"].attrs["made_from"]
             assert json.loads(text)["options"]["full_recon"] == {"filter": "hann"}
             assert np.isfinite(file["exchange/data"][...]).all()
+    command += ["--configfile", str(campaign / "config.yaml")]
+    done = subprocess.run(command, cwd=campaign, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Nothing to be done" in done.stdout + done.stderr
 
 
 def test_another_pixel_size_computes_no_voxel(campaign):

@@ -43,7 +43,7 @@ def clone(tmp_path) -> Path:
         shutil.copytree(HOME / name, folder / name)
     for name in ("Snakefile", "LICENSE"):
         shutil.copy(HOME / name, folder)
-    (folder / "tomopipe").symlink_to(HOME / "tomopipe")
+    conftest.put_before(folder, "paths.py")
     return folder
 
 
@@ -64,7 +64,7 @@ def call(clone: Path, folder: Path, *arguments: str) -> Run:
     paths = [str(clone), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
         [sys.executable, *arguments],
-        env=os.environ | home | host | {"PYTHONPATH": os.pathsep.join(paths)},
+        env=os.environ | home | host | conftest.COMPILED | {"PYTHONPATH": os.pathsep.join(paths)},
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -207,11 +207,7 @@ rule mine:
 
 @pytest.mark.parametrize(
     ("way", "more", "makes_mine"),
-    [
-        (of_init, "", False),
-        (as_a_module, "", False),
-        (as_a_module, "    default_target: True", True),
-    ],
+    [(of_init, "", False), (as_a_module, "    default_target: True", True)],
 )
 def test_a_rule_of_ones_own_does_not_replace_the_default_target(
     way, more, makes_mine, clone, campaign
@@ -251,9 +247,8 @@ def test_a_snakefile_of_an_earlier_init_is_replaced(clone, campaign):
     assert volume.exists()
 
 
-@pytest.mark.parametrize("arguments", [["--cores", "all"], ["-n"]])
-def test_a_fresh_clone_says_what_to_type(clone, arguments):
-    run = snakemake(clone, clone, *arguments)
+def test_a_fresh_clone_says_what_to_type(clone):
+    run = snakemake(clone, clone, "--cores", "all")
     said = [line for line in run.text.splitlines() if not line.startswith("Using workflow")]
     assert run.status == 1
     assert len(said) == 1, run.text
@@ -261,9 +256,7 @@ def test_a_fresh_clone_says_what_to_type(clone, arguments):
 
 
 def test_without_the_package_it_says_what_to_type(clone):
-    (clone / "tomopipe").unlink()
-    (clone / "tomopipe").mkdir()
-    (clone / "tomopipe" / "__init__.py").touch()
+    (clone / "tomopipe" / "__init__.py").write_text("")
     run = snakemake(clone, clone, "--cores", "all")
     assert run.status == 1
     assert "has no module tomopipe.run. Type `make demo` in tomopipe's folder" in run.text

@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from tomopipe.campaign.failures import Failure, Stat, read_failures
 from tomopipe.campaign.files import CONFIG, LOGS, SIDECAR, TABLE, Files, Logs
-from tomopipe.campaign.lock import complete_files, is_watched
+from tomopipe.campaign.lock import complete_files, has_watcher
 from tomopipe.campaign.raw_files import CampaignScan, find_scans, folders, missing_folders
-from tomopipe.campaign.results import INVENTORY_COLUMNS
+from tomopipe.campaign.results import INVENTORY_COLUMNS, read_center
 from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.state import not_selected
 from tomopipe.campaign.table import Row, check_table, did_you_mean, read_table
 from tomopipe.config import Config, not_carried, parse_config, read_config
 from tomopipe.config.base import endless_tail
-from tomopipe.cor.cor_value import format_cor, is_valid, parse_cor
+from tomopipe.cor.cor_value import format_cor
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.groups import grouped
 from tomopipe.storage.tables import read_tsv
@@ -125,11 +125,11 @@ class Campaign:
         """Tell whether a file that raw files link to has changed since the inventory."""
         from tomopipe.scans.raw_state import link_state
 
-        seen: dict[str, list[int] | None] = {}
+        states: dict[str, list[int] | None] = {}
         columns = ("linked", "also_read")
         for text in {row.get(name) or "{}" for row in inventory.values() for name in columns}:
-            seen |= json.loads(text)
-        return any(link_state(self.directory / path) != was for path, was in seen.items())
+            states |= json.loads(text)
+        return any(link_state(self.directory / path) != was for path, was in states.items())
 
     @cached_property
     def shared_files(self) -> list[str]:
@@ -211,8 +211,10 @@ class Campaign:
         from tomopipe.prep.recipe import USUAL, expected_halo
 
         result = {name: float(row[name]) for name in USUAL if row.get(name)}
-        known = result | self.config.input.model_dump(exclude_defaults=True)
-        return expected_halo(self.config.preprocess, int(row["n_rows"]), int(row["n_cols"]), known)
+        numbers = result | self.config.input.model_dump(exclude_defaults=True)
+        return expected_halo(
+            self.config.preprocess, int(row["n_rows"]), int(row["n_cols"]), numbers
+        )
 
     def donors(
         self, series: str, inventory: InventoryRows, replaced: Collection[str] = ()
@@ -221,19 +223,17 @@ class Campaign:
 
         The prediction of a scan whose raw file was replaced since does not count.
         """
-        known: dict[str, float] = {}
+        cors_px: dict[str, float] = {}
         for scan in self._not_selected:
             name, row = scan.name, inventory.get(scan.name, {})
             if scan.series != series or row.get("keep") != "true":
                 continue
-            texts = [scan.manual]
-            path = self.files.center(name)
-            if name not in replaced and path.is_file():
-                texts.append(path.read_bytes().decode("utf-8", "replace"))
-            for cor_px in map(parse_cor, texts):
-                if cor_px is not None and is_valid(cor_px, int(row["n_cols"])):
-                    known.setdefault(name, cor_px)
-        return known
+            cor_px, path = scan.manual.px_on(int(row["n_cols"])), self.files.center(name)
+            if cor_px is None and name not in replaced and path.is_file():
+                cor_px = read_center(path).px_on(int(row["n_cols"]))
+            if cor_px is not None:
+                cors_px[name] = cor_px
+        return cors_px
 
     @cached_property
     def _not_selected(self) -> list[CampaignScan]:
@@ -254,8 +254,8 @@ class Campaign:
 
         `row` is its row of the inventory.
         """
-        has_cor = is_valid(parse_cor(self.scans[scan].manual), int(row["n_cols"]))
-        return not has_cor or self.config.predict_cor.when == "always"
+        is_unknown = self.scans[scan].manual.px_on(int(row["n_cols"])) is None
+        return is_unknown or self.config.predict_cor.when == "always"
 
     def selected_series(self, inventory: InventoryRows) -> dict[str, list[str]]:
         """Return the selected scans by encoded series name."""
@@ -269,10 +269,11 @@ class Campaign:
 
         `replaced` are scans whose raw file changed after their prediction.
         """
-        manual = {scan: self.scans[scan].manual.strip() for scan in selected}
+        manual = {scan: self.scans[scan].manual for scan in selected}
         donors = self.donors(self.scans[selected[0]].series, inventory, replaced)
         cells: list[tuple[str, str, str, float | None]] = [
-            (scan, format_cor(parse_cor(text)) or text, "in", None) for scan, text in manual.items()
+            (scan, format_cor(cor.px) or cor.text.strip(), "in", None)
+            for scan, cor in manual.items()
         ]
         cells += [(scan, "", "donor", round(cor_px, 2)) for scan, cor_px in donors.items()]
         return [
@@ -342,7 +343,7 @@ def make_campaign(
         raise TomopipeError(
             f"{table}: {', '.join(repeated)} stands there more than once. Keep one row per scan."
         )
-    if taken is None and not is_watched(directory):  # a named scan may not have arrived yet
+    if taken is None and not has_watcher(directory):  # a named scan may not have arrived yet
         files = Files(directory / config.campaign.results)
         for fault in _unmatched_overrides(config, result, files)[0]:
             raise TomopipeError(f"{source}: {fault}")
@@ -413,7 +414,7 @@ def stats_of(scans: Iterable[CampaignScan]) -> dict[str, Stat]:
 
 def _with_row(scan: CampaignScan, row: Row | None) -> CampaignScan:
     """Add the cells of the campaign table to a scan."""
-    return replace(scan, select=row.select, manual=row.cor_px, note=row.note) if row else scan
+    return replace(scan, select=row.select, manual=row.cor, note=row.note) if row else scan
 
 
 def read_inventory(path: str | os.PathLike[str]) -> InventoryRows:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from tomopipe.campaign.files import SIDECAR
 from tomopipe.campaign.results import read_json
-from tomopipe.cor.cor_value import format_cor, parse_cor, shown
+from tomopipe.cor.cor_value import CorText, format_cor, shown
 from tomopipe.errors import TomopipeError, saying
 from tomopipe.groups import grouped
 from tomopipe.retired import RETIRED
@@ -24,13 +24,6 @@ _READ = "Read are rot_cen.json, a CSV file Filename,COR, and sidecars."
 _PREDICTED = "predicted, which the next run finds again (--predicted takes them)"
 _FILLED = "filled or replaced in their series, which the next run does again"
 _FOLDER = "an import of a folder"  # in RETIRED
-
-
-class Entries(NamedTuple):
-    """Content of a file, by entry as written: a path, or a file name."""
-
-    cors: dict[str, float]  # in unbinned pixels; entries without a COR are skipped
-    junk: dict[str, str]  # texts that are not a COR, quoted
 
 
 class Match(NamedTuple):
@@ -52,7 +45,9 @@ class FileCors(NamedTuple):
 def read_cors(paths: Iterable[Path], *, predicted: bool = False) -> FileCors:
     """Read the CORs of files: rot_cen.json, batch_cor_values.csv, or sidecars `<scan>.cor.json`.
 
-    Of one entry in several files the last counts. A sidecar is taken if its source is manual;
+    JSON: an object, path of a scan to its COR as a number, as text, or as a list of one of
+    them. CSV: the columns Filename and COR. An empty text and null mean that none is known. Of one
+    entry in several files the last counts. A sidecar is taken if its source is manual;
     `predicted`: also if it is a method, whose COR a run finds again by itself.
     """
     result = FileCors({}, {}, {})
@@ -62,9 +57,7 @@ def read_cors(paths: Iterable[Path], *, predicted: bool = False) -> FileCors:
         if path.name.endswith(SIDECAR):
             _add_sidecar(path, result, predicted=predicted)
         else:
-            entries = read_entries(path)
-            result.cors.update(entries.cors)
-            result.junk.update(entries.junk)
+            _add_entries(path, result)
     return result
 
 
@@ -78,14 +71,15 @@ def _add_sidecar(path: Path, result: FileCors, *, predicted: bool) -> None:
     if not isinstance(scan, str) or not isinstance(source, str):
         result.passed_over[str(path)] = f"no sidecar of tomopipe: {path}"
         return
-    name, text = f"{path.parent}/{scan}", value if isinstance(value, str) else json.dumps(value)
+    name = f"{path.parent}/{scan}"
+    cor = CorText(value if isinstance(value, str) else json.dumps(value))
     is_predicted = source in ("ai", "auto")
     if source != "manual" and not (is_predicted and predicted):
         result.passed_over[name] = _PREDICTED if is_predicted else _FILLED
-    elif (cor_px := parse_cor(text)) is None:
-        result.junk[name] = shown(text)
+    elif cor.px is None:
+        result.junk[name] = shown(cor.text)
     else:
-        result.cors[name] = cor_px
+        result.cors[name] = cor.px
 
 
 def what_is_wrong(junk: Mapping[str, str]) -> str:
@@ -95,20 +89,20 @@ def what_is_wrong(junk: Mapping[str, str]) -> str:
     return f"{expected}\n{lines}\nCorrect or remove these entries."
 
 
-def read_entries(path: str | os.PathLike[str]) -> Entries:
-    """Read rot_cen.json or batch_cor_values.csv, whichever the content is; or refuse it.
-
-    JSON: an object, path of a scan to its COR as a number, as text, or as a list of one of
-    them. CSV: the columns Filename and COR. An empty text and null mean that none is known.
-    """
+def _add_entries(path: Path, result: FileCors) -> None:
+    """Add those of rot_cen.json or batch_cor_values.csv, whichever the content is; or refuse it."""
     with saying(f"{path}: cannot be read"):
-        text = Path(path).read_bytes().decode("utf-8-sig", "surrogateescape")
+        text = path.read_bytes().decode("utf-8-sig", "surrogateescape")
     try:
         if text.lstrip().startswith(("{", "[")):
-            return _parsed([(name, _as_text(value)) for name, value in _object(text, path).pairs])
-        return _parsed(_csv_entries(text, path))
+            entries = [(name, _as_text(value)) for name, value in _object(text, path).pairs]
+        else:
+            entries = _csv_entries(text, path)
     except TomopipeError as error:
         raise TomopipeError(f"{error} {_READ}") from error
+    cors, junk = _parsed(entries)
+    result.cors.update(cors)
+    result.junk.update(junk)
 
 
 def write_rot_cen(cors: Mapping[str, float], path: str | os.PathLike[str]) -> None:
@@ -244,18 +238,18 @@ def _bare(path: str) -> str:
     return bare if ending.lower() in RAW_ENDINGS else path
 
 
-def _parsed(entries: list[tuple[str, str]]) -> Entries:
+def _parsed(entries: list[tuple[str, str]]) -> tuple[dict[str, float], dict[str, str]]:
+    """Return CORs, and texts that are not a COR, by entry; those without a COR are skipped."""
     cors: dict[str, float] = {}
     junk: dict[str, str] = {}
-    for name, text in entries:
-        if not text.strip() or name in junk:
+    for name, cor in ((name, CorText(text)) for name, text in entries):
+        if not cor.text.strip() or name in junk:
             continue
-        cor_px = parse_cor(text)
-        if cor_px is None:
-            junk[name] = shown(text)
-        elif cors.setdefault(name, cor_px) != cor_px:
-            junk[name] = f"{shown(text)} (second value)"
-    return Entries({name: cor_px for name, cor_px in cors.items() if name not in junk}, junk)
+        if cor.px is None:
+            junk[name] = shown(cor.text)
+        elif cors.setdefault(name, cor.px) != cor.px:
+            junk[name] = f"{shown(cor.text)} (second value)"
+    return {name: cor_px for name, cor_px in cors.items() if name not in junk}, junk
 
 
 class _Object(dict[str, Any]):

@@ -11,7 +11,6 @@ from tomopipe.campaign.job_status import JobStatus
 from tomopipe.campaign.relion_set import failed_stacks
 from tomopipe.campaign.results import center_by_hand
 from tomopipe.campaign.stacks import failed_of_gone_stack
-from tomopipe.cor.cor_value import parse_cor
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.json_files import json_or, text
 
@@ -58,6 +57,6 @@ def _error_in_result(campaign: Campaign, job: JobStatus) -> str:
     with suppress(OSError):
         if b'"failed"' in path.read_bytes():  # in few: parsing takes longer
             content = json_or(path, {})
-    by_hand = parse_cor(campaign.scans[scan].manual), center_by_hand(files.center(scan), None)
+    by_hand = campaign.scans[scan].manual.px, center_by_hand(files.center(scan), None)
     is_error = content.get("verdict") == "failed" and by_hand == (None, None)
     return text(content.get("reason")) or "prediction failed" if is_error else ""

@@ -80,7 +80,7 @@ def under_way(directory: Path) -> Run | None:
     return run if run and is_alive(asdict(run)) is not False else None
 
 
-def is_watched(directory: Path) -> bool:
+def has_watcher(directory: Path) -> bool:
     """Tell whether a watcher, or its run, holds the lock, and the watcher is not proven dead."""
     run = read(directory)
     return bool(run and run.watcher and is_alive(run.watcher) is not False)

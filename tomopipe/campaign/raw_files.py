@@ -24,6 +24,7 @@ from tomopipe.campaign.series import (
 )
 from tomopipe.config import Config, ScanGlob, not_carried
 from tomopipe.config.base import endless_tail
+from tomopipe.cor.cor_value import NO_TEXT, CorText
 from tomopipe.groups import grouped
 from tomopipe.scans.formats import RAW_ENDINGS
 
@@ -42,9 +43,9 @@ class CampaignScan:
     # series key; if the config names several folders, it begins with a prefix of the folder
     series: str
     index: int  # number within the series
-    # cells of the campaign table: auto, yes or no; COR as typed; remark
+    # cells of the campaign table: auto, yes or no; COR; remark
     select: str = "auto"
-    manual: str = ""
+    manual: CorText = NO_TEXT
     note: str = ""
     # of the file or folder itself; None if it does not exist
     n_bytes: int | None = None

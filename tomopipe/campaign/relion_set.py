@@ -35,9 +35,9 @@ def campaign_binning(campaign: "Campaign") -> dict[str, Any] | None:
     if campaign.config.export_star.binning != "auto":
         return None
     options = binning_options(campaign)
-    known = read_binning(campaign.files.in_relion(BINNING))
-    if known is not None and known["options"] == options:
-        return known
+    decided = read_binning(campaign.files.in_relion(BINNING))
+    if decided is not None and decided["options"] == options:
+        return decided
     try:
         tables = campaign.files.inventory, campaign.files.cor_table
         return _proposed(campaign, *(os.stat(table).st_mtime_ns for table in tables))
@@ -52,8 +52,8 @@ def _proposed(campaign: "Campaign", *_mtimes_ns: int) -> dict[str, Any] | None:
 
     rows = read_inventory(campaign.files.inventory)
     cors = json.loads(campaign.files.cor_table.read_text(encoding="utf-8"))
-    known = [scan for scan in sorted(cors) if scan in rows]
-    needed = _needed(campaign, rows, [s for s in known if campaign.is_selected(s, rows[s])])
+    names = [scan for scan in sorted(cors) if scan in rows]
+    needed = _needed(campaign, rows, [s for s in names if campaign.is_selected(s, rows[s])])
     if not needed:
         return None
     options = binning_options(campaign)

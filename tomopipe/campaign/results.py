@@ -6,15 +6,15 @@ written whole, but may have been cut or edited since.
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tomopipe.cor.cor_value import format_cor, parse_cor, same_cor
-from tomopipe.cor.outliers import is_by_file
+from tomopipe.cor.cor_value import CorText, format_cor, same_cor
+from tomopipe.cor.outliers import FIX_COLUMNS, Fix, parse_fixes
 from tomopipe.errors import TomopipeError, saying
 from tomopipe.storage.json_files import number
 from tomopipe.storage.tables import read_tsv
@@ -67,24 +67,6 @@ class Prediction:
     def shown_verdict(self) -> str:
         """The verdict in words for people, to whom a flat is an image."""
         return "no clear COR" if self.verdict == "flat" else self.verdict or "unknown"
-
-
-@dataclass(frozen=True)
-class Fix:
-    """A row of a table of fix_cor."""
-
-    before_px: float | None
-    after_px: float | None
-    source: str
-    flagged: bool
-    reason: str
-    limit_px: float | None
-    neighbours: tuple[str, ...]
-
-    @property
-    def by_file(self) -> bool:
-        """Whether a person changed center_of_rotation.txt."""
-        return is_by_file(self.reason)
 
 
 def read_cor_json(path: str | os.PathLike[str]) -> dict[str, dict[str, Any]]:
@@ -152,33 +134,25 @@ def _stated_cor_px(volume: Path, _mtime_ns: int) -> float:
     return float(read_provenance(volume)["cor"]["cor_px"])
 
 
+def read_center(center_txt: str | os.PathLike[str]) -> CorText:
+    """Read center_of_rotation.txt."""
+    return CorText(Path(center_txt).read_bytes().decode("utf-8", "replace").strip())
+
+
 def center_by_hand(center_txt: str | os.PathLike[str], predicted_px: float | None) -> str | None:
     """Return what somebody wrote over the COR of a prediction; None if nobody."""
     try:
-        text = Path(center_txt).read_bytes().decode("utf-8", "replace").strip()
+        center = read_center(center_txt)
     except OSError:
         return None
-    cor_px, predicted = parse_cor(text), format_cor(predicted_px)
-    return None if text == predicted or format_cor(cor_px) == predicted != "" else text
+    predicted = format_cor(predicted_px)
+    is_predicted = center.text == predicted or format_cor(center.px) == predicted != ""
+    return None if is_predicted else center.text
 
 
-def read_inventory_tsv(
-    path: str | os.PathLike[str], columns: Sequence[str] = INVENTORY_COLUMNS
-) -> list[dict[str, str]]:
-    """Read inventory.tsv, as texts; it must have these columns.
-
-    Raises TomopipeError if the file cannot be read, was cut, or a cell of `keep` or of a size is
-    invalid.
-    """
-    rows = read_tsv(path, columns)
-    for row in rows:
-        if row.get("keep", "true") not in ("true", "false"):
-            raise _fault(path, f"keep of {row['scan']}: expected true or false", row["keep"])
-        for name in ("n_angles", "n_rows", "n_cols"):
-            text = row.get(name, "")
-            if text and not (text.isascii() and text.isdecimal()):
-                raise _fault(path, f"{name} of {row['scan']}: expected a whole number", text)
-    return rows
+def read_fixes(paths: Iterable[str | os.PathLike[str]]) -> dict[str, Fix]:
+    """Read the tables of fix_cor, by scan."""
+    return parse_fixes(row for path in paths for row in read_tsv(path, FIX_COLUMNS))
 
 
 def read_json(path: str | os.PathLike[str], expected: str) -> dict[str, Any]:

@@ -104,8 +104,8 @@ def _wrong(campaign: Campaign, stack: Stack, uses: Counter[str]) -> str:
 
 
 def _other_width(stack: Stack, rows: InventoryRows) -> str:
-    known = [scan for scan in stack.scans if scan in rows and rows[scan]["n_cols"]]
-    for first, scan in ((known[0], other) for other in known):
+    with_size = [scan for scan in stack.scans if scan in rows and rows[scan]["n_cols"]]
+    for first, scan in ((with_size[0], other) for other in with_size):
         expected, n_cols = rows[first]["n_cols"], rows[scan]["n_cols"]
         if n_cols != expected:
             return (

@@ -11,17 +11,9 @@ from functools import cached_property
 from pathlib import Path
 
 from tomopipe.campaign.failures import STEPS, Failure
-from tomopipe.campaign.results import Fix, Prediction
-from tomopipe.cor.cor_value import (
-    format_confidence,
-    format_cor,
-    is_valid,
-    off_detector,
-    parse_cor,
-    same_cor,
-    shown,
-)
-from tomopipe.cor.outliers import FROM_ONE, NOT_ASKED, is_confident_outlier
+from tomopipe.campaign.results import Prediction
+from tomopipe.cor.cor_value import NO_TEXT, CorText, format_confidence, format_cor, same_cor
+from tomopipe.cor.outliers import FROM_ONE, NOT_ASKED, Fix
 
 STILL_WRITTEN = "still written"
 #: End of the reason of a scan that could not be read for a system error: it will be retried.
@@ -115,7 +107,7 @@ class ScanFacts:
 
     # cells of the campaign table
     select: str = "auto"
-    manual: str = ""
+    manual: CorText = NO_TEXT
     row: Mapping[str, str] | None = None  # its row of the inventory
     # its entry in cor.json
     cor_px: float | None = None
@@ -141,14 +133,12 @@ class ScanFacts:
     @property
     def manual_px(self) -> float | None:
         """The COR of the campaign table; None if it is missing or off the detector."""
-        cor_px = parse_cor(self.manual)
-        valid = cor_px is not None and (self.n_cols is None or is_valid(cor_px, self.n_cols))
-        return cor_px if valid else None
+        return self.manual.px_on(self.n_cols)
 
     @property
     def is_by_file(self) -> bool:
         """Whether a person changed center_of_rotation.txt."""
-        return self.fix is not None and self.fix.by_file
+        return self.fix is not None and self.fix.is_by_file
 
     @property
     def is_by_hand(self) -> bool:
@@ -265,12 +255,7 @@ class ScanFacts:
     @property
     def unused_manual(self) -> str:
         """Why the COR of the campaign table is not used; empty if it is used."""
-        cor_px = parse_cor(self.manual)
-        if self.manual_px is not None or not self.manual.strip():
-            return ""
-        if cor_px is None or self.n_cols is None:
-            return f"{shown(self.manual)} is not a number"
-        return off_detector(cor_px, self.n_cols)
+        return self.manual.fault(self.n_cols)
 
     @property
     def kept_outlier(self) -> str:
@@ -284,7 +269,7 @@ class ScanFacts:
     @property
     def is_confident_outlier(self) -> bool:
         """Whether the COR is a confident outlier of its series that was kept."""
-        return self.fix is not None and is_confident_outlier(self.fix.reason)
+        return self.fix is not None and self.fix.is_confident_outlier
 
     @property
     def of_another_series(self) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tomopipe.config import Config
-from tomopipe.cor.cor_value import format_cor, is_valid, off_detector, parse_cor, shown
+from tomopipe.cor.cor_value import NO_TEXT, CorText, format_cor, off_detector, shown
 from tomopipe.errors import TomopipeError, saying
 from tomopipe.groups import grouped
 from tomopipe.retired import RETIRED
@@ -36,7 +36,7 @@ class Row:
 
     scan: str
     select: str = "auto"
-    cor_px: str = ""
+    cor: CorText = NO_TEXT
     note: str = ""
     line: int = 0  # 1-based, in the file
     beyond: str = ""
@@ -188,7 +188,8 @@ def _rows(text: str, path: str | os.PathLike[str]) -> list[Row]:
                 f"expected auto, yes or no{did_you_mean(cell['select'].lower(), SELECT)}"
             )
         beyond = next(filter(None, map(_unquoted, line.cells[len(table.names) :])), "")
-        rows.append(Row(**cell, line=number, beyond=beyond))
+        cor = CorText(cell.pop("cor_px"))
+        rows.append(Row(**cell, cor=cor, line=number, beyond=beyond))
     if faults:
         raise TomopipeError("\n".join(faults))
     return rows
@@ -206,9 +207,9 @@ def check_table(rows: Sequence[Row], known_scans: Collection[str]) -> list[str]:
             problems.append(f"{where}: no scan {row.scan} in the campaign{hint}")
         if row.beyond:
             problems.append(f"{where}: {shown(row.beyond)} stands under no header, and is not read")
-        if row.cor_px and parse_cor(row.cor_px) is None:
+        if row.cor.text and row.cor.px is None:
             problems.append(
-                f"{where}: cor_px of {row.scan} is {shown(row.cor_px)}; expected a number with a "
+                f"{where}: cor_px of {row.scan} is {shown(row.cor.text)}; expected a number with a "
                 "decimal point, such as 1024.50, or nothing"
             )
     return problems
@@ -276,17 +277,16 @@ def _check_edit(scan: str, cells: Mapping[str, str]) -> None:
             raise TomopipeError(f"campaign table: {shown(cell)} for {shown(scan)} {problem}.")
 
 
-def checked_cor(scan: str, text: str, n_cols: int | None) -> str:
+def checked_cor(scan: str, cor: CorText, n_cols: int | None) -> str:
     """Return a COR typed by hand in the form of the table, or refuse it; None: unknown width."""
-    cor_px = parse_cor(text)
-    if cor_px is None:
+    if cor.px is None:
         raise TomopipeError(
-            f"{scan}: expected a COR with a decimal point, such as 1024.50; got {shown(text)}."
+            f"{scan}: expected a COR with a decimal point, such as 1024.50; got {shown(cor.text)}."
         )
-    if cor_px < 0 or (n_cols is not None and not is_valid(cor_px, n_cols)):
-        where = f"{cor_px:.2f} is below 0" if n_cols is None else off_detector(cor_px, n_cols)
+    if cor.px < 0 or cor.px_on(n_cols) is None:
+        where = f"{cor.px:.2f} is below 0" if n_cols is None else off_detector(cor.px, n_cols)
         raise TomopipeError(f"{scan}: COR {where}. Give unbinned pixels, the first being 0.")
-    return format_cor(cor_px)
+    return format_cor(cor.px)
 
 
 def fault_of_cell(text: str) -> str:

@@ -17,7 +17,7 @@ from tomopipe.cli.options import CampaignCommand, CommandWithRest, campaign_afte
 from tomopipe.errors import TomopipeError, is_of_the_system
 
 _DAILY = "Every day, such as: tomopipe run mycampaign"
-_LOOKING = "Looking, such as: tomopipe cor set rock_003 85.01"
+_PAGES = "Looking, such as: tomopipe cor set rock_003 85.01"
 _DATA = "Data, such as: tomopipe clean -n"
 _LAB = "Laboratory, such as: tomopipe lab simulate demo"
 #: Module, name in it and panel of each command; "": not on the first page.
@@ -27,15 +27,15 @@ _COMMANDS = {
     "plan": ("plan", "plan", _DAILY),
     "run": ("run", "run", _DAILY),
     "stop": ("run", "stop", _DAILY),
-    "status": ("status", "status", _DAILY),
-    "review": ("looking", "review", _LOOKING),
-    "cor": ("cor", "app", _LOOKING),
-    "sweep": ("looking", "sweep", _LOOKING),
+    "status": ("plan", "status", _DAILY),
+    "review": ("pages", "review", _PAGES),
+    "cor": ("cor", "app", _PAGES),
+    "sweep": ("pages", "sweep", _PAGES),
     "clean": ("data", "clean", _DATA),
     "convert": ("data", "convert", _DATA),
     "lab": ("laboratory", "app", _LAB),
     "retry": ("plan", "retry", ""),
-    "report": ("looking", "report", ""),
+    "report": ("pages", "report", ""),
     "verify": ("data", "verify", ""),
 }
 

@@ -10,12 +10,18 @@ from contextlib import chdir, suppress
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
-from tomopipe.campaign.campaign import Campaign, load_campaign, refuse_unknown
+from tomopipe.campaign.campaign import (
+    Campaign,
+    InventoryRows,
+    load_campaign,
+    read_inventory,
+    refuse_unknown,
+)
 from tomopipe.campaign.cor_files import (
     Match,
     match,
@@ -25,12 +31,12 @@ from tomopipe.campaign.cor_files import (
     what_is_wrong,
 )
 from tomopipe.campaign.files import BEFORE_IMPORT, SIDECAR
-from tomopipe.campaign.results import read_cor_json, read_inventory_tsv
+from tomopipe.campaign.results import read_cor_json
 from tomopipe.campaign.state import State, not_selected, why_not_selected
 from tomopipe.campaign.table import checked_cor, edit_table
 from tomopipe.cli.options import CampaignCommand, CampaignOption, ConfigFile, Directory, DryRun
 from tomopipe.cli.terminal import console, folding_table, near
-from tomopipe.cor.cor_value import format_cor, is_valid, off_detector, parse_cor, shown
+from tomopipe.cor.cor_value import CorText, format_cor, is_valid, off_detector, shown
 from tomopipe.errors import ScanError, TomopipeError, saying, some_of
 from tomopipe.report.collected_records import collect_scans
 from tomopipe.report.records import ScanRecord
@@ -44,6 +50,9 @@ app = typer.Typer(
     "CORs set by hand stand in the campaign table (scans.tsv), in unbinned pixels, the first "
     "column being 0. The next run redoes what depends on them, and nothing else.",
 )
+
+
+_KEYS = ("scan", "series", "cor_px", "source", "before_px", "confidence", "manual")
 
 
 class Form(StrEnum):
@@ -68,16 +77,18 @@ def list_cors(
     campaign = load_campaign(directory, config)
     table = folding_table("scan", "series", "COR", "source", "before", "confidence", "manual")
     reader = Reader(campaign.directory)
-    pending, rows = 0, []
+    pending, rows = 0, list[dict[str, Any]]()
     for scan in _records(campaign, reader):
         why_not = not_selected(scan.select, scan.row)
         reason = ": ".join(filter(None, (why_not, scan.reason * (why_not is State.SKIPPED))))
-        cells = scan.name, scan.series, *(_cells(scan) if not why_not else ("", reason, "", ""))
-        rows.append((*cells, scan.manual))
-        table.add_row(*map(Text, rows[-1]))  # names may look like markup
+        values = (None, reason, None, None) if why_not else _values(scan)
+        cells = (scan.name, scan.series, *values, scan.manual.text)
+        rows.append(dict(zip(_KEYS, cells, strict=True)))
+        texts = (cell if isinstance(cell, str) else format_cor(cell) for cell in cells)
+        table.add_row(*map(Text, texts))  # names may look like markup
         pending += not why_not and scan.is_edited
     if as_json:
-        typer.echo(json.dumps([_as_record(row) for row in rows], indent=1, ensure_ascii=False))
+        typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
     else:
         console(240).print(table)
     if pending and not as_json:
@@ -115,10 +126,10 @@ def set_cor(
         raise TomopipeError(f"no COR given for {scan}; give a number, or --clear to remove it.")
     cells = {}
     if clear or value is not None:
-        text = (value or "").strip()
-        inventory = _inventory(campaign) if text else []
-        n_cols = _widths(campaign, inventory, [scan]).get(scan) if parse_cor(text) else None
-        cells["cor_px"] = checked_cor(scan, text, n_cols) if text else ""
+        cor = CorText((value or "").strip())
+        inventory = _inventory(campaign) if cor.text else {}
+        n_cols = _widths(campaign, inventory, [scan]).get(scan) if cor.px else None
+        cells["cor_px"] = checked_cor(scan, cor, n_cols) if cor.text else ""
     if note is not None:
         cells["note"] = note.strip()
     changes = ", ".join(f"{name} {cell or 'removed'}" for name, cell in cells.items())
@@ -127,10 +138,9 @@ def set_cor(
     else:
         changed = edit_table(campaign.table_path, {scan: cells})
         typer.echo(f"{scan}: {changes}" + ("" if changed else " (as it was)"))
-    if cells.get("cor_px"):
-        row = next((row for row in inventory if row["scan"] == scan), None)
-        if why := why_not_selected(campaign.scans[scan].select, row):
-            typer.echo(f"It has no effect while the scan is not selected: {why}")
+    why = cells.get("cor_px") and why_not_selected(campaign.scans[scan].select, inventory.get(scan))
+    if why:
+        typer.echo(f"It has no effect while the scan is not selected: {why}")
 
 
 @app.command("import", cls=CampaignCommand)
@@ -179,7 +189,7 @@ def import_cors(
         raise TomopipeError(f"{file}: nothing imported, for\n  " + "\n  ".join(off))
     new = {scan: format_cor(cor_px) for scan, cor_px in result.matched.items()}
     old = {scan: campaign.scans[scan].manual for scan in new}
-    changes = {scan: text for scan, text in new.items() if parse_cor(old[scan]) != float(text)}
+    changes = {scan: text for scan, text in new.items() if old[scan].px != float(text)}
     equal = [] if predicted else _equal(campaign, changes)
     for scan in equal:
         del changes[scan]
@@ -263,50 +273,45 @@ def _other_entries(campaign: Campaign, cors: Mapping[str, float], others: list[s
 
 def _records(campaign: Campaign, reader: Reader) -> Iterator[ScanRecord]:
     """Yield the scans of a campaign; without an entry in cor.json with the COR of fix_cor."""
-    known = {(scan.name, scan.path) for scan in campaign.scans.values()}
+    names = {(scan.name, scan.path) for scan in campaign.scans.values()}
     for scan in collect_scans(campaign, reader):
-        if (scan.name, scan.path) in known:
+        if (scan.name, scan.path) in names:
             fix = None if scan.source else scan.fix
             yield replace(scan, cor_px=fix.after_px, source=fix.source) if fix else scan
 
 
-def _as_record(row: Iterable[str]) -> dict[str, str | float | None]:
-    """Return a row of `list` as `--json` prints it."""
-    keys = ("scan", "series", "cor_px", "source", "before_px", "confidence", "manual")
-    numbers = ("cor_px", "before_px", "confidence")
-    cells = zip(keys, row, strict=True)
-    return {key: parse_cor(cell) if key in numbers else cell for key, cell in cells}
-
-
-def _cells(scan: ScanRecord) -> tuple[str, str, str, str]:
-    """Return COR, source, COR before fixing and confidence of a scan, as texts."""
+def _values(scan: ScanRecord) -> tuple[float | None, str, float | None, float | None]:
+    """Return COR, source, COR before fixing and confidence of a scan, with two decimals."""
     fix, prediction = scan.fix, scan.prediction
     predicted_px = prediction.cor_px if prediction else None
     confidence = prediction.confidence if prediction else None
     unresolved = "none" if fix else "predicted" if predicted_px is not None else ""
     return (
-        format_cor(scan.cor_px),
+        _rounded(scan.cor_px),
         scan.source or unresolved,
-        format_cor(fix.before_px if fix else predicted_px),
-        "" if confidence is None else f"{confidence:.2f}",
+        _rounded(fix.before_px if fix else predicted_px),
+        _rounded(confidence),
     )
 
 
-def _inventory(campaign: Campaign) -> list[dict[str, str]]:
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)
+
+
+def _inventory(campaign: Campaign) -> InventoryRows:
     path = campaign.files.inventory
-    return read_inventory_tsv(path, ("scan", "n_cols", "keep")) if path.is_file() else []
+    return read_inventory(path) if path.is_file() else {}
 
 
-def _widths(
-    campaign: Campaign, inventory: Iterable[Mapping[str, str]], scans: Iterable[str]
-) -> dict[str, int]:
+def _widths(campaign: Campaign, inventory: InventoryRows, scans: Iterable[str]) -> dict[str, int]:
     """Return n_cols of the scans: of the inventory, of others that can be read of the raw file."""
-    known = {row["scan"]: int(row["n_cols"]) for row in inventory if row["n_cols"]}
+    cells = {scan: row["n_cols"] for scan, row in inventory.items()}
+    n_cols = {scan: int(cell) for scan, cell in cells.items() if cell.isdecimal()}
     with chdir(campaign.directory):  # the paths in the config are relative to it
-        for scan in set(scans) - set(known):
+        for scan in set(scans) - set(n_cols):
             with suppress(ScanError):  # the run will tell
-                known[scan] = campaign.raw_scan(scan).metadata().n_cols
-    return known
+                n_cols[scan] = campaign.raw_scan(scan).metadata().n_cols
+    return n_cols
 
 
 def _equal(campaign: Campaign, cors: Mapping[str, str]) -> list[str]:
@@ -321,7 +326,7 @@ def _equal(campaign: Campaign, cors: Mapping[str, str]) -> list[str]:
     return [
         scan
         for scan, text in cors.items()
-        if not campaign.scans[scan].manual and scan in resolved
+        if not campaign.scans[scan].manual.text and scan in resolved
         if resolved[scan]["source"] != "manual"
         if format_cor(resolved[scan]["cor_px"]) == text
     ]
@@ -336,10 +341,10 @@ def _keep(table: Path) -> str:
 
 
 def _tell(
-    result: Match, changes: dict[str, str], old: dict[str, str], junk: dict[str, str]
+    result: Match, changes: dict[str, str], old: dict[str, CorText], junk: dict[str, str]
 ) -> None:
     for scan, text in changes.items():
-        typer.echo(f"{scan}: {old[scan] or 'none'} -> {text}")
+        typer.echo(f"{scan}: {old[scan].text or 'none'} -> {text}")
     for entry in result.unmatched:
         typer.echo(f"unmatched: {entry}" + (f" (no COR: {junk[entry]})" if entry in junk else ""))
     for entry, scans in result.ambiguous.items():

@@ -20,7 +20,7 @@ from tomopipe.commands.conversion import (
     plan_conversions,
 )
 from tomopipe.commands.verification import damaged, recorded
-from tomopipe.cost.disk import shown_size
+from tomopipe.cost import shown_size
 from tomopipe.errors import TomopipeError
 from tomopipe.run.retention import accepted_scans, of_gone_scans, removable, remove
 from tomopipe.volume_formats import FORMATS

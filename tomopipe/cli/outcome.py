@@ -38,7 +38,7 @@ def show(campaign: Campaign, *, is_whole: bool) -> None:
     screen = console()
     records = collect_scans(campaign, volumes=not is_whole, why=why_again(campaign))
     cells = {
-        scan.name: {"select": scan.select, "cor_px": scan.manual}
+        scan.name: {"select": scan.select, "cor_px": scan.manual.text}
         for scan in campaign.scans.values()
     }
     entries = queue_entries(records, cells, campaign.scans)
@@ -73,8 +73,8 @@ def _to_type(directory: Path) -> str:
 
 def _truth(directory: Path) -> Mapping[str, Any]:
     """Return what is known of each scan of a simulated campaign; a foreign file tells nothing."""
-    known = part(json_or(directory / TRUTH, {}), "scans")
-    parts = {name: part(known, name) for name in known}
+    scans = part(json_or(directory / TRUTH, {}), "scans")
+    parts = {name: part(scans, name) for name in scans}
     return {name: each for name, each in parts.items() if number(each.get("cor_px")) is not None}
 
 
@@ -89,14 +89,14 @@ def _table(
     rows = []  # the style and the cells of a scan, and its name, in both where nothing is remarked
     for entry in entries:
         (cor_px, source), confidence = cors[entry["scan"]], entry["confidence"]
-        known = truth.get(entry["scan"])
-        remark = _remark(entry) or ", ".join(texts((known or {}).get("special")))
+        true = truth.get(entry["scan"])
+        remark = _remark(entry) or ", ".join(texts((true or {}).get("special")))
         cells = (
             format_cor(cor_px),
             source if cor_px is not None else "",
             "" if confidence is None else f"{confidence:.2f}",
             str(entry["state"]) + " (warning)" * _is_warned(entry),
-            *(_error(cor_px, known) if truth else ()),
+            *(_error(cor_px, true) if truth else ()),
             remark,
         )
         style = _EYES.get(entry["state"], "")

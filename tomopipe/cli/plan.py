@@ -1,22 +1,98 @@
-"""`tomopipe plan` and `tomopipe retry`."""
+"""`tomopipe status`, `plan` and `retry`: what runs now, what will, and what is tried again."""
 
 import json
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.box import SIMPLE
+from rich import box
+from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
+from tomopipe.campaign import lock
 from tomopipe.campaign.campaign import InventoryRows, load_campaign, read_inventory, refuse_unknown
 from tomopipe.campaign.failures import forget
 from tomopipe.campaign.state import why_not_selected
 from tomopipe.cli.options import CampaignOption, ConfigFile, Directory, DryRun
-from tomopipe.cli.terminal import console, folding_table
+from tomopipe.cli.terminal import bar, console, duration, folding_table
 from tomopipe.commands.next_run import Plan, as_records, folded, gathered, make_plan
-from tomopipe.cost.disk import shown_size
+from tomopipe.commands.status import JobStatus, Status, as_record, read_status
+from tomopipe.cost import shown_size
 from tomopipe.errors import TomopipeError
+from tomopipe.run.ending import set_remarks, unfinished_scans
+
+_WIDE = 100  # columns of the terminal from which details are shown
+_STYLE = {"running": "cyan", "failed": "red", "lost": "magenta"}
+
+
+def status(
+    directory: Directory = Path("."),
+    config: ConfigFile = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Show the jobs of a campaign: to do, running, done, failed, lost.
+
+    A job is lost when it has given no sign of life for three minutes, its run is over, or SLURM
+    has ended it. Reads status files, so it also works on a machine outside the cluster.
+
+    Examples: `tomopipe status mycampaign`, `watch -n 10 tomopipe status mycampaign`
+    """
+    campaign = load_campaign(directory, config, needs_raw=False)
+    result = read_status(campaign)
+    if as_json:
+        typer.echo(json.dumps(as_record(result), indent=1, ensure_ascii=False))
+        return
+    screen = Console()
+    if run := lock.under_way(campaign.directory):
+        screen.print(Text(f"A run is under way: {run}."))
+    elif lock.read(campaign.directory):
+        screen.print(Text("The last run was killed; `tomopipe run` goes on from there."))
+    _show_jobs(result, screen)
+    if not (run or result.with_state("running")):  # else what lacks may be to come
+        for line in unfinished_scans(campaign):
+            screen.print(Text(line, style=_STYLE["failed"]))
+        for remark in set_remarks(campaign):
+            screen.print(f"for RELION: {remark}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _show_jobs(result: Status, screen: Console) -> None:
+    if not result.steps:
+        screen.print("No job has run yet.")
+        return
+    wide = screen.width >= _WIDE
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=wide, padding=(0, 1 if wide else 0))
+    table.add_column("step", no_wrap=True)
+    table.add_column("progress", no_wrap=True)
+    for column in ("to do", "running", "done", "failed", "lost", "left"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for step in result.steps:
+        total = step.queued + step.running + step.done + step.failed + step.lost
+        table.add_row(
+            step.step,
+            bar(step.done, total, 20 if wide else 10),
+            *(str(n) if n else "" for n in (step.queued, step.running, step.done)),
+            Text(str(step.failed or ""), style=_STYLE["failed"]),
+            Text(str(step.lost or ""), style=_STYLE["lost"]),
+            duration(step.left_s),
+        )
+    screen.print(table)
+    for job in result.with_state("running", "lost", "failed"):
+        _tell(job, screen)
+
+
+def _tell(job: JobStatus, screen: Console) -> None:
+    where = f"{job.host} {f'job {job.slurm_job}' if job.slurm_job else ''}".strip()
+    is_running = job.state == "running"
+    parts = [f"{job.step} {job.key}", where]
+    parts += [f"for {duration(time.time() - job.start_s)}"] * is_running
+    parts += [job.error] * bool(job.error)
+    screen.print(Text(f"{job.state:8}", _STYLE[job.state]).append("  ".join(parts), "default"))
+    # names, errors and logs may look like markup
+    for text in () if is_running else job.log_tail.splitlines():
+        screen.print(Text(f"    {text}", style="dim"))
 
 
 def plan(
@@ -45,7 +121,7 @@ def plan(
 def _show(result: Plan) -> None:
     screen = console()
     if result.jobs:
-        table = folding_table("scan", "what runs", "why", box=SIMPLE)
+        table = folding_table("scan", "what runs", "why", box=box.SIMPLE)
         for row in gathered(folded(result.jobs)):
             perhaps = f"perhaps {', '.join(row.perhaps)}" if row.perhaps else ""
             what = "; ".join(filter(None, [", ".join(row.steps), perhaps]))

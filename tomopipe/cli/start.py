@@ -199,10 +199,10 @@ def _show(findings: Findings) -> None:
             console.print(f"  {part}", markup=False, highlight=False)
     if (more := len(findings.formats) - _MOST_FORMATS) > 0:
         console.print(f"{more} more ways of recording: `tomopipe run` writes inventory.tsv (found)")
-    said = [("", line) for line in findings.notes]
-    said += [("yellow", f"warning: {line}") for line in findings.warnings]
-    said += [("red", f"error: {line}") for line in findings.errors]
-    for style, line in said:
+    lines = [("", line) for line in findings.notes]
+    lines += [("yellow", f"warning: {line}") for line in findings.warnings]
+    lines += [("red", f"error: {line}") for line in findings.errors]
+    for style, line in lines:
         console.print(line, style=style, markup=False, highlight=False)
     if not findings.errors:
         console.print("Ready: tomopipe run")

@@ -14,7 +14,7 @@ from tomopipe.campaign.slurm import requests_of, unknown_names
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
 from tomopipe.campaign.table import did_you_mean
 from tomopipe.config.blocks import AngleRange
-from tomopipe.cost.disk import lack_of_disk, shown_size, still_to_make
+from tomopipe.cost import lack_of_disk, shown_size, still_to_make
 from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.groups import fault_lines, grouped
 from tomopipe.paths import existing_folder
@@ -115,8 +115,8 @@ def _check_table(campaign: Campaign, findings: Findings) -> None:
 
 def _summarise(campaign: Campaign, rows: InventoryRows, findings: Findings) -> None:
     texts: list[tuple[str, str]] = []  # warnings, each with a scan
-    known = (scan for scan in rows if scan in campaign.scans)
-    for name, scans in grouped((campaign.scans[scan].series, scan) for scan in known).items():
+    names = (scan for scan in rows if scan in campaign.scans)
+    for name, scans in grouped((campaign.scans[scan].series, scan) for scan in names).items():
         shapes = {
             f"{rows[s]['n_angles']} x {rows[s]['n_rows']} x {rows[s]['n_cols']}"
             for s in scans

@@ -69,13 +69,13 @@ class Conversion:
 def find_volumes(campaign: Campaign, names: Sequence[str] = ()) -> dict[str, Path]:
     """Return the volumes of scans and stacks by name; without names all that exist."""
     files, output = campaign.files, campaign.config.full_recon.output
-    known = {stack: files.stitched(stack, output) for stack in campaign.config.stitch.stacks}
-    known |= {scan: files.volume(scan, output) for scan in campaign.scans}
-    refuse_unknown(campaign, names, known)
+    volumes = {stack: files.stitched(stack, output) for stack in campaign.config.stitch.stacks}
+    volumes |= {scan: files.volume(scan, output) for scan in campaign.scans}
+    refuse_unknown(campaign, names, volumes)
     for name in names:
-        if not known[name].exists():
-            raise TomopipeError(f"{known[name]}: no volume is there yet. Run: tomopipe run")
-    return {name: known[name] for name in names or known if known[name].exists()}
+        if not volumes[name].exists():
+            raise TomopipeError(f"{volumes[name]}: no volume is there yet. Run: tomopipe run")
+    return {name: volumes[name] for name in names or volumes if volumes[name].exists()}
 
 
 def plan_conversions(

@@ -12,8 +12,7 @@ from tomopipe.campaign.failures import Failure, failed_stack
 from tomopipe.campaign.job_status import position
 from tomopipe.campaign.raw_files import unread_folders
 from tomopipe.campaign.stacks import stack_notes
-from tomopipe.cost.cost import cpu_s
-from tomopipe.cost.disk import disk_needed
+from tomopipe.cost import cpu_s, disk_needed
 from tomopipe.errors import some_of
 from tomopipe.groups import grouped
 from tomopipe.report.collected_records import collect

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from tomopipe.campaign.campaign import Campaign, refuse_unknown
 from tomopipe.config import OverrideBlock, load_yaml, problems_of
-from tomopipe.cost.disk import known_cors
+from tomopipe.cost import known_cors
 from tomopipe.errors import TomopipeError
 from tomopipe.scans.raw_scan import RawScan, raw_scan
 from tomopipe.steps.full_recon import full_recon

@@ -18,6 +18,14 @@ from tomopipe.config.blocks import (
     StitchBlock,
     TryReconBlock,
 )
-from tomopipe.config.model import Config, OverrideBlock, StepOptions
-from tomopipe.config.parse import load_yaml, parse_config, problems_of, read_config, with_file
+from tomopipe.config.parse import (
+    Config,
+    OverrideBlock,
+    StepOptions,
+    load_yaml,
+    parse_config,
+    problems_of,
+    read_config,
+    with_file,
+)
 from tomopipe.config.preprocess import PreprocessBlock

@@ -40,7 +40,7 @@ def effective(block: Block) -> dict[str, Any]:
 
 def when_absent(key: str) -> Any:
     """Return the value of a key, such as full_recon.filter, that `effective` omits."""
-    from tomopipe.config.model import Config
+    from tomopipe.config.parse import Config
 
     model: Any = Config
     for name in key.split("."):

@@ -2,6 +2,8 @@
 
 import math
 import re
+from dataclasses import dataclass
+from functools import cached_property
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
@@ -11,17 +13,38 @@ def is_valid(cor_px: float | None, n_cols: int) -> bool:
     return cor_px is not None and math.isfinite(cor_px) and 0 <= cor_px <= n_cols - 1
 
 
-def parse_cor(text: str) -> float | None:
-    """Read a COR typed by a person or written by a program, such as "1024.50".
+@dataclass(frozen=True)
+class CorText:
+    """A COR as a person typed it or a program wrote it, such as "1024.50": parsed here alone."""
 
-    None for an empty text and for junk: words, "1024,5", "nan", "inf". White space around it does
-    not matter.
-    """
-    text = text.strip().strip("\ufeff")
-    if not _NUMBER.fullmatch(text):
+    text: str = ""
+
+    @cached_property
+    def px(self) -> float | None:
+        """The number; None for an empty text and for junk: words, "1024,5", "nan", "inf".
+
+        White space around it does not matter.
+        """
+        text = self.text.strip().strip("\ufeff")
+        cor_px = float(text) if _NUMBER.fullmatch(text) else math.nan
+        return cor_px if math.isfinite(cor_px) else None
+
+    def px_on(self, n_cols: int | None) -> float | None:
+        """Return the number if it is on the detector, as far as its width is known, else None."""
+        if self.px is None or n_cols is None or is_valid(self.px, n_cols):
+            return self.px
         return None
-    cor_px = float(text)
-    return cor_px if math.isfinite(cor_px) else None
+
+    def fault(self, n_cols: int | None) -> str:
+        """Say why the text is no COR of this detector; "" if it is one, or empty."""
+        if not self.text.strip() or self.px_on(n_cols) is not None:
+            return ""
+        if self.px is None or n_cols is None:
+            return f"{shown(self.text)} is not a number"
+        return off_detector(self.px, n_cols)
+
+
+NO_TEXT = CorText()
 
 
 def format_cor(cor_px: float | None) -> str:

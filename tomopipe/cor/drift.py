@@ -13,8 +13,7 @@ from tomopipe.cor.angle_order import rows_at
 from tomopipe.cor.answer import refine_peak
 from tomopipe.cor.clean_rows import Image, bin_columns
 from tomopipe.cor.mass import mass_and_centre, subtract_air
-from tomopipe.cor.prepared import Prepared
-from tomopipe.cor.projection_match import Floats, match
+from tomopipe.cor.prepared import Floats, Prepared, match
 from tomopipe.geometry import bin_cor
 
 _MAX_ROWS = 3
@@ -37,17 +36,19 @@ def warn_of_drift(prepared: Prepared, cor_px: float) -> str:
     off_px = leaves_path(prepared)
     axis_px = axis_moves(prepared, cor_px) if off_px is None else None
     if off_px is not None:
-        seen = (
+        evidence = (
             "the centre of mass of the projections leaves the path of a still sample by up to "
             f"{np.abs(off_px).max():.1f} px"
         )
     elif axis_px is not None:
-        seen = f"the axis about which opposing projections match moves by {np.ptp(axis_px):.1f} px"
+        evidence = (
+            f"the axis about which opposing projections match moves by {np.ptp(axis_px):.1f} px"
+        )
     else:
         return ""
     return (
         "the sample or the axis drifted sideways during the scan, or the angles are wrong: "
-        f"{seen}; no single COR fits all projections"
+        f"{evidence}; no single COR fits all projections"
     )
 
 
@@ -111,8 +112,8 @@ def axis_moves(prepared: Prepared, cor_px: float) -> Floats | None:
     apart_px = np.sqrt(np.mean((axis_px[0] - axis_px[1])[good] ** 2))
     worst = np.argmax(np.abs(course_px - np.median(course_px)))
     moves_px = np.delete(course_px, worst).std()
-    told = moves_px >= max(_MOVES_PX, apart_px / _APART) and gain >= _GAIN
-    return course_px if told else None
+    is_drift = moves_px >= max(_MOVES_PX, apart_px / _APART) and gain >= _GAIN
+    return course_px if is_drift else None
 
 
 def _in_parts(values: Floats) -> Floats:

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.cor.methods import Decision
-from tomopipe.cor.prepared import Prepared
-from tomopipe.cor.projection_match import Floats, lines_as_taken, match, usual_step_rad
+from tomopipe.cor.prepared import Floats, Prepared, lines_as_taken, match, usual_step_rad
 
 _MAX_ROWS = 3
 _AROUND = tuple(i for i in range(-6, 7) if abs(i) > 1)  # pairs that show what is usual

@@ -10,16 +10,12 @@ the same rows. Values that were adopted by hand (exported and imported again) ar
 import math
 import statistics
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 
-from tomopipe.cor.cor_value import format_cor, is_valid, off_detector, parse_cor, shown
+from tomopipe.cor.cor_value import NO_TEXT, CorText, format_cor, is_valid, off_detector
+from tomopipe.storage.json_files import number
 
-# of the table that fix_cor writes for each series
-FIX_COLUMNS = (
-    *("scan", "index", "before_px", "after_px", "source"),
-    *("flagged", "reason", "limit_px", "neighbours"),
-)
 # reasons that other parts look for
 EDITED = "center_of_rotation.txt edited by hand"
 EMPTIED = "center_of_rotation.txt emptied by hand"
@@ -40,8 +36,8 @@ class Member:
     scan: str
     index: int
     n_cols: int
-    manual: str = ""  # the cell of the campaign table as it is
-    predicted_px: float = math.nan
+    manual: CorText = NO_TEXT  # the cell of the campaign table
+    predicted_px: float | None = None
     predicted_source: str = "auto"  # or "ai"; "manual" where the file was edited by hand
     confidence: float = 0.0  # as far as it counts for `protect_confident`
     selected: bool = True  # False: `select: no`; only a donor in pass 2
@@ -50,18 +46,65 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Fixed:
-    """What fixing made of one scan; CORs are NaN where there is none."""
+class Fix:
+    """What fixing made of one scan: a row of the table of a series, in its columns."""
 
     scan: str
     index: int
-    before_px: float
-    after_px: float
+    before_px: float | None
+    after_px: float | None
     source: str  # manual, ai, auto, outlier, neighbours, series-mean; "" without a COR
     flagged: bool  # further from the median than the limit, replaced or not
     reason: str
-    limit_px: float  # NaN where the series has fewer than two CORs
-    neighbours: tuple[str, ...] = field(default=())
+    limit_px: float | None  # None where the series has fewer than two CORs
+    neighbours: tuple[str, ...] = ()
+
+    @property
+    def is_by_file(self) -> bool:
+        """Whether a person changed center_of_rotation.txt.
+
+        What the prediction says, such as its confidence, is then not about the COR.
+        """
+        return EDITED in self.reason or EMPTIED in self.reason
+
+    @property
+    def is_confident_outlier(self) -> bool:
+        """Whether it is a confident outlier that was kept."""
+        return CONFIDENT_OUTLIER in self.reason
+
+    @property
+    def is_for_default(self) -> bool:
+        """Whether it is filled from the series of a scan that no method was asked about.
+
+        `default_px` then wins: a COR set by hand for one scan must not move all others.
+        """
+        return self.source in ("neighbours", "series-mean") and NOT_ASKED in self.reason
+
+    def cells(self) -> dict[str, str]:
+        """Return the cells of its row, CORs with two decimals."""
+        numbers = {name: format_cor(getattr(self, name)) for name in _IN_PX}
+        texts = {"index": str(self.index), "neighbours": ";".join(self.neighbours)}
+        return vars(self) | numbers | texts | {"flagged": "true" if self.flagged else "false"}
+
+
+FIX_COLUMNS = tuple(column.name for column in fields(Fix))
+_IN_PX = ("before_px", "after_px", "limit_px")
+
+
+def parse_fixes(rows: Iterable[Mapping[str, str]]) -> dict[str, Fix]:
+    """Return the rows of tables of fix_cor by scan."""
+    return {
+        row["scan"]: Fix(
+            scan=row["scan"],
+            index=int(number(row["index"]) or 0),
+            source=row["source"],
+            flagged=row["flagged"] == "true",
+            reason=row["reason"],
+            neighbours=tuple(filter(None, row["neighbours"].split(";"))),
+            **{name: CorText(row[name]).px for name in _IN_PX},
+        )
+        for row in rows
+    }
 
 
 def known_median(cor_px: Iterable[float | None]) -> float | None:
@@ -70,11 +113,13 @@ def known_median(cor_px: Iterable[float | None]) -> float | None:
     return statistics.median(known_px) if known_px else None
 
 
-def outlier_limit(cor_px: Sequence[float], *, max_delta_px: float) -> tuple[float, float]:
+def outlier_limit(
+    cor_px: Sequence[float | None], *, max_delta_px: float
+) -> tuple[float, float] | None:
     """Return the median of a series and the largest distance from it that is not outlying, px [1]_.
 
     The limit is min(max_delta_px, max(10, 5 * MAD)), with the unscaled MAD, median |v - median|.
-    CORs are in unbinned pixels; NaN and inf count as unknown. Both are NaN if no COR is known.
+    CORs are in unbinned pixels; None, NaN and inf count as unknown. None if no COR is known.
 
     References
     ----------
@@ -84,8 +129,9 @@ def outlier_limit(cor_px: Sequence[float], *, max_delta_px: float) -> tuple[floa
         raise ValueError(f"max_delta_px: expected a number above 0, got {max_delta_px}")
     median_px = known_median(cor_px)
     if median_px is None:
-        return math.nan, math.nan
-    mad_px = known_median(abs(value_px - median_px) for value_px in cor_px) or 0.0
+        return None
+    away_px = (abs(value_px - median_px) for value_px in cor_px if value_px is not None)
+    mad_px = known_median(away_px) or 0.0
     return median_px, min(max_delta_px, max(MIN_LIMIT_PX, MAD_FACTOR * mad_px))
 
 
@@ -95,7 +141,7 @@ def fix_series(
     max_delta_px: float,
     protect_manual: bool,
     protect_confident: float | None = None,
-) -> list[Fixed]:
+) -> list[Fix]:
     """Replace outlying CORs of one series and fill missing ones; rows by index, then by name [1]_.
 
     Pass 1 replaces each flagged COR by the mean of its nearest good neighbours, one on each side
@@ -118,9 +164,10 @@ def fix_series(
     good = [
         row
         for row, by_hand in zip(before, kept_by_hand, strict=True)
-        if not math.isnan(row.before_px) and (by_hand or not row.flagged)
+        if row.before_px is not None and (by_hand or not row.flagged)
     ]
-    after, donors_px = [], []
+    after: list[Fix] = []
+    donors_px: list[float | None] = []
     for row, member, by_hand in zip(before, chosen, kept_by_hand, strict=True):
         is_confident = (
             row.flagged
@@ -130,7 +177,7 @@ def fix_series(
         )
         if row.flagged and by_hand:
             fixed = _noted(row, "manual, kept")
-        elif row.flagged or math.isnan(row.before_px):
+        elif row.flagged or row.before_px is None:
             fixed = _by_neighbours(row, good, member.n_cols)
         else:
             fixed = row
@@ -138,72 +185,47 @@ def fix_series(
             fixed = _confident_outlier(_start(member), fixed, member.confidence)
         after.append(fixed)
         # Fills are no donors: only what was there before, as it is after pass 1.
-        if not (math.isnan(row.before_px) or is_confident):
+        if not (row.before_px is None or is_confident):
             donors_px.append(fixed.after_px)
-    others_px = (_start(member).before_px for member in members if not member.selected)
-    donors_px += filter(math.isfinite, others_px)
-    return [_filled(row, donors_px, member) for row, member in zip(after, chosen, strict=True)]
+    donors_px += (_start(member).before_px for member in members if not member.selected)
+    known_px = [cor_px for cor_px in donors_px if cor_px is not None]
+    return [_filled(row, known_px, member) for row, member in zip(after, chosen, strict=True)]
 
 
-def is_by_file(reason: str) -> bool:
-    """Tell from the reason of fix_cor whether a person changed center_of_rotation.txt.
-
-    What the prediction says, such as its confidence, is then not about the COR.
-    """
-    return EDITED in reason or EMPTIED in reason
-
-
-def is_confident_outlier(reason: str) -> bool:
-    """Tell from the reason of fix_cor whether it kept a confident outlier."""
-    return CONFIDENT_OUTLIER in reason
-
-
-def is_for_default(source: str, reason: str) -> bool:
-    """Tell whether a COR is filled from the series of a scan that no method was asked about.
-
-    `default_px` then wins: a COR set by hand for one scan must not move all others.
-    """
-    return source in ("neighbours", "series-mean") and NOT_ASKED in reason
-
-
-def _start(member: Member) -> Fixed:
+def _start(member: Member) -> Fix:
     """Take the manual COR, else the predicted one; report what is neither."""
     notes = [member.note] if member.note else []
-    manual_px = parse_cor(member.manual)
-    if manual_px is None and member.manual.strip():
-        notes.append(f"manual COR {shown(member.manual)} is not a number, ignored")
-    elif manual_px is not None and not is_valid(manual_px, member.n_cols):
-        notes.append(f"manual COR {off_detector(manual_px, member.n_cols)}, ignored")
-    cor_px, source = math.nan, ""
-    if manual_px is not None and is_valid(manual_px, member.n_cols):
-        cor_px, source = manual_px, "manual"
-    elif is_valid(member.predicted_px, member.n_cols):
+    if fault := member.manual.fault(member.n_cols):
+        notes.append(f"manual COR {fault}, ignored")
+    cor_px, source = member.manual.px_on(member.n_cols), "manual"
+    if cor_px is None and is_valid(member.predicted_px, member.n_cols):
         cor_px, source = member.predicted_px, member.predicted_source
         if source == "manual":
             notes.append(EDITED)
-    elif not math.isnan(member.predicted_px):
+    elif cor_px is None and member.predicted_px is not None:
         notes.append(f"predicted COR {off_detector(member.predicted_px, member.n_cols)}, ignored")
-    return Fixed(
+    return Fix(
         scan=member.scan,
         index=member.index,
         before_px=cor_px,
         after_px=cor_px,
-        source=source,
+        source="" if cor_px is None else source,
         flagged=False,
         reason="; ".join(notes),
-        limit_px=math.nan,
+        limit_px=None,
     )
 
 
-def _flagged(rows: list[Fixed], max_delta_px: float) -> list[Fixed]:
+def _flagged(rows: list[Fix], max_delta_px: float) -> list[Fix]:
     """Flag the outliers; a series with fewer than two CORs is left alone."""
     cor_px = [row.before_px for row in rows]
-    if sum(map(math.isfinite, cor_px)) < 2:
+    limit = outlier_limit(cor_px, max_delta_px=max_delta_px)
+    if limit is None or len(rows) - cor_px.count(None) < 2:
         return rows
-    median_px, limit_px = outlier_limit(cor_px, max_delta_px=max_delta_px)
+    median_px, limit_px = limit
     checked = []
     for row in rows:
-        away_px = abs(row.before_px - median_px)  # NaN is missing, not outlying
+        away_px = 0.0 if row.before_px is None else abs(row.before_px - median_px)
         flagged = away_px > limit_px + _ROUNDING_PX
         why = f"{away_px:.2f} px from the median {median_px:.2f} of the series"
         checked_row = replace(row, limit_px=limit_px, flagged=flagged)
@@ -213,15 +235,15 @@ def _flagged(rows: list[Fixed], max_delta_px: float) -> list[Fixed]:
     return checked
 
 
-def _by_neighbours(row: Fixed, good: list[Fixed], n_cols: int) -> Fixed:
+def _by_neighbours(row: Fix, good: list[Fix], n_cols: int) -> Fix:
     """Replace an outlier by the mean of its nearest good neighbours, or fill a gap with it.
 
     A gap is filled if there are two and they agree; else it is left to pass 2.
     """
     right = bisect_left(good, (row.index, row.scan), key=lambda other: (other.index, other.scan))
     neighbours = good[max(0, right - 1) : right + 1]
-    is_gap = math.isnan(row.before_px)
-    near_px = [other.before_px for other in neighbours]
+    is_gap = row.before_px is None
+    near_px = [other.before_px for other in neighbours if other.before_px is not None]
     if is_gap and (
         len(near_px) < 2 or max(near_px) - min(near_px) > NEIGHBOURS_AGREE_PX + _ROUNDING_PX
     ):
@@ -241,11 +263,12 @@ def _by_neighbours(row: Fixed, good: list[Fixed], n_cols: int) -> Fixed:
     return _noted(fixed, "no COR, neighbours agree") if is_gap else fixed
 
 
-def _confident_outlier(start: Fixed, replaced: Fixed, confidence: float) -> Fixed:
+def _confident_outlier(start: Fix, replaced: Fix, confidence: float) -> Fix:
     """Keep a confident outlier, and report what would have replaced it."""
     measured, series = format_cor(start.before_px), "no other COR"
     where = f"{measured}, outside of the limit of its series"
-    if replaced.source == "outlier":
+    is_replaced = replaced.source == "outlier"
+    if is_replaced and start.before_px is not None and replaced.after_px is not None:
         away_px, series = abs(start.before_px - replaced.after_px), format_cor(replaced.after_px)
         where = f"{measured}, {away_px:.0f} px from its series"
     note = (
@@ -254,12 +277,12 @@ def _confident_outlier(start: Fixed, replaced: Fixed, confidence: float) -> Fixe
     return _noted(replace(start, flagged=True, limit_px=replaced.limit_px), note)
 
 
-def _filled(row: Fixed, donors_px: list[float], member: Member) -> Fixed:
+def _filled(row: Fix, donors_px: list[float], member: Member) -> Fix:
     """Give a scan that still has no COR the mean of the donors; report one that cannot have it."""
     why = member.no_cor_reason
     not_asked = why == NOT_ASKED  # resolve_cor has to know
-    if not math.isnan(row.after_px):
-        bridged = math.isnan(row.before_px)
+    if row.after_px is not None:
+        bridged = row.before_px is None
         return _noted(row, NOT_ASKED) if bridged and not_asked else row
     no_cor = f"no COR ({why})" if why else "no COR"
     if not donors_px:
@@ -277,5 +300,5 @@ def _mean(values_px: list[float]) -> float:
     return math.fsum(values_px) / len(values_px)
 
 
-def _noted(row: Fixed, note: str) -> Fixed:
+def _noted(row: Fix, note: str) -> Fix:
     return replace(row, reason=f"{row.reason}; {note}" if row.reason else note)

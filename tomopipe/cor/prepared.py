@@ -1,10 +1,14 @@
-"""Input of the methods: sorted and cleaned sinograms of a scan, made once for all of them."""
+"""Input of the methods: sorted and cleaned sinograms of a scan, made once for all of them.
+
+How well projections match each other after a shift sideways.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy import ndimage
+from numpy.typing import NDArray
+from scipy import fft, ndimage
 
 from tomopipe.cor.angle_order import SortedAngles, sort_angles
 from tomopipe.cor.answer import MIN_ANGLES, NO_SAMPLE
@@ -19,6 +23,7 @@ from tomopipe.cor.clean_rows import (
     remove_stripes,
     remove_zingers,
 )
+from tomopipe.cor.cross_correlation import overlap_sums, products_at_shifts
 from tomopipe.cor.opposing import (
     OpposingLines,
     opposing_projections,
@@ -27,6 +32,11 @@ from tomopipe.cor.opposing import (
 )
 from tomopipe.cor.rows_file import Rows
 
+_MAX_STEP_PX = 10.0  # of the rim: further apart, neighbouring projections are too different
+_REACH = 1 / 16  # of the columns: textures match by chance further away
+
+Floats = NDArray[np.float64]
+Numbers = NDArray[np.intp]
 _COLS = 512  # binning leaves about so many columns to match
 _SMOOTH_PX, _TREND = 1.5, 0.21  # the mean over that part of the columns is taken off
 _ALIKE_ROWS = 1.5  # standard deviation of the average over neighbouring angles
@@ -130,3 +140,35 @@ class Prepared:
     def no_signal(self) -> str:
         """Why no classical evidence can show the axis in these rows, or ""."""
         return self.unusable_angles or ("" if self.shows_sample else NO_SAMPLE)
+
+
+def lines_as_taken(prepared: Prepared, n_rows: int) -> Image:
+    """Return up to so many rows to match, in the order in which they were taken."""
+    return prepared.lines_to_match[:n_rows, np.argsort(prepared.angles.order)]
+
+
+def usual_step_rad(prepared: Prepared) -> float:
+    """Return the median step between projections; 0: there is none, or they are too far apart."""
+    steps_rad = np.abs(np.diff(prepared.rows.theta_rad))
+    step_rad = float(np.median(steps_rad)) if len(steps_rad) else 0.0
+    step_px = step_rad * prepared.n_cols / 2 / prepared.match_binning
+    return step_rad if step_px <= _MAX_STEP_PX else 0.0
+
+
+def match(
+    lines: Image, first: Numbers | slice, second: Numbers | slice, reach_share: float = _REACH
+) -> Floats:
+    """Normalised cross-correlation of some projections with others, all rows together.
+
+    Shape (n_pairs, 2 * reach + 1): at shifts of the second one by -reach to reach columns to the
+    right, over the columns that overlap; `reach_share` of the columns.
+    """
+    n_cols = lines.shape[2]
+    reach = max(2, round(reach_share * n_cols))
+    n_fft = fft.next_fast_len(n_cols + reach, real=True)
+    waves = fft.rfft(lines, n_fft)
+    cross = (waves[:, second] * waves[:, first].conj()).sum(axis=0)
+    product = products_at_shifts(cross, n_fft, reach)
+    inside = overlap_sums(np.sum(lines**2, axis=0, dtype=np.float64), reach)
+    norm = np.sqrt(inside[second] * inside[first, ::-1])
+    return np.asarray(product / np.maximum(norm, 1e-6 * inside.max() + 1e-30))

@@ -8,8 +8,7 @@ shift explains does not count: samples drift.
 
 import numpy as np
 
-from tomopipe.cor.prepared import Prepared
-from tomopipe.cor.projection_match import Numbers, lines_as_taken, match, usual_step_rad
+from tomopipe.cor.prepared import Numbers, Prepared, lines_as_taken, match, usual_step_rad
 
 _OVERLAP_RAD = np.deg2rad(20)  # beyond 360 degrees, at least
 # Compared is what changes within this angle: what stays in its columns longer is no sample, and its

@@ -4,10 +4,10 @@ import numpy as np
 
 from tomopipe.cor.angular_range import proven_stop_deg, wider_range_deg
 from tomopipe.cor.clean_rows import Image, bin_columns, binning_to
-from tomopipe.cor.prepared import Prepared
-from tomopipe.cor.projection_match import (
+from tomopipe.cor.prepared import (
     Floats,
     Numbers,
+    Prepared,
     lines_as_taken,
     match,
     usual_step_rad,

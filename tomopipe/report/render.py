@@ -1,22 +1,234 @@
-"""Write the page: records and pictures through the template into one HTML file."""
+"""Write the page: records and pictures through the template into one HTML file.
+
+Pictures are remade only where a volume, a sweep or a COR changed.
+"""
 
 import base64
 import hashlib
+import json
 import os
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from tomopipe.campaign.files import PICTURES, PICTURES_MADE
 from tomopipe.campaign.state import MEANINGS, NOT_SELECTED, State
+from tomopipe.errors import is_of_the_system
 from tomopipe.report.alerts import common_warnings
 from tomopipe.report.citations import citations, methods_paragraph, reference_lists
-from tomopipe.report.pictures import ScanPictures, picture_all, stack_key
 from tomopipe.report.plots import CurvePlot, curve_plot, series_plot
-from tomopipe.report.records import SOURCES, CampaignRecord, Note
-from tomopipe.storage.atomic import write_text
+from tomopipe.report.records import SOURCES, CampaignRecord, Note, ScanRecord, StackRecord
+from tomopipe.report.thumbnails import (
+    LARGE,
+    SMALL,
+    Picture,
+    Source,
+    Strip,
+    as_uri,
+    make_picture,
+    make_strip,
+    picture_stem,
+    read_sweep,
+)
+from tomopipe.storage.atomic import whole, write_json, write_text
+from tomopipe.volumes.volume_read import read_mid_planes, read_provenance
+
+#: Above this number of scans the pictures go into a folder beside the page.
+INLINE_SCANS = 200
+#: Up to this number of scans they are large enough to be enlarged.
+LARGE_SCANS = 40
+#: Increase when pictures look different: stored ones are then remade.
+REVISION = 4
+
+_STATED = ("geometry", "parameters", "versions")
+
+
+@dataclass(frozen=True)
+class ScanPictures:
+    """The existing mid planes of a volume and sweep around the COR, and the volume's provenance."""
+
+    planes: tuple[Picture, ...] = ()
+    strip: Strip | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+def picture_all(
+    scans: Sequence[ScanRecord], stacks: Sequence[StackRecord], page_folder: Path, own_folder: Path
+) -> tuple[dict[str, ScanPictures], list[Note]]:
+    """Make the pictures of every scan with a volume or sweep, and of stitched stacks.
+
+    A report is made after each edit: unchanged pictures are reused, otherwise every edit would
+    read the mid planes of a thousand volumes again. They are remembered beside the page; a page
+    elsewhere than in `own_folder` that holds them itself takes those remembered there.
+    Returns them by scan name, of a stack by `stack_key`, and notes on files that could not be
+    read.
+    """
+    folder = page_folder / PICTURES if len(scans) > INLINE_SCANS else None
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+    cache = (own_folder if folder is None else page_folder) / PICTURES_MADE
+    earlier = _read_cache(cache)
+    maker = _Maker(folder, LARGE if len(scans) <= LARGE_SCANS else SMALL, earlier)
+    pictures = {
+        scan.name: maker.pictures(scan.name, scan.volume, scan.try_tif, scan.best_px)
+        for scan in scans
+        if scan.volume is not None or scan.try_tif is not None
+    }
+    for stack in stacks:
+        key = stack_key(stack.name)
+        pictures[key] = maker.pictures(key, stack.volume)
+    is_new = maker.made != earlier or not cache.exists()
+    if is_new and cache.parent.absolute() == page_folder.absolute():
+        write_json(maker.made, cache)
+    _tidy(page_folder / PICTURES, list(pictures.values()))
+    return pictures, maker.notes
+
+
+def stack_key(stack: str) -> str:
+    """Return the key of a stack; names of scans have no slash."""
+    return f"stack/{stack}"
+
+
+class _Maker:
+    """Makes or reuses pictures; notes what cannot be read.
+
+    With a folder each picture is a file there, else it is in the page.
+    """
+
+    def __init__(
+        self, folder: Path | None, size: tuple[int, int], earlier: Mapping[str, Any]
+    ) -> None:
+        self.notes: list[Note] = []
+        self.made: dict[str, dict[str, Any]] = {}
+        self._folder, self._size, self._earlier = folder, size, earlier
+
+    def pictures(
+        self,
+        name: str,
+        volume: Path | None,
+        try_tif: Path | None = None,
+        cor_px: float | None = None,
+    ) -> ScanPictures:
+        """Return the pictures of a scan or stack."""
+        of_volume = volume and self._get(name, "volume", volume, self._size[0], self._of_volume)
+        of_volume = of_volume or {"planes": [], "provenance": {}}
+        strip = None
+        if cor_px is not None:
+            strip = self._get(
+                name, "strip", try_tif, cor_px, lambda path, source: _of_sweep(path, cor_px, source)
+            )
+        return ScanPictures(
+            tuple(Picture(**plane) for plane in of_volume["planes"]),
+            Strip(**strip | {"picture": Picture(**strip["picture"])}) if strip else None,
+            of_volume["provenance"],
+        )
+
+    def _of_volume(self, volume: Path, source: Source) -> dict[str, Any]:
+        """Make the mid planes of a volume; return them, and what the page shows of its origin."""
+        planes = read_mid_planes(volume)
+        made = [make_picture(plane, planes[plane], self._size, source) for plane in planes]
+        return {"planes": [asdict(picture) for picture in made], "provenance": _stated(volume)}
+
+    def _get(
+        self,
+        name: str,
+        kind: str,
+        path: Path | None,
+        made_for: float,
+        make: Callable[[Path, Source], dict[str, Any] | None],
+    ) -> Any:
+        """Return what is made of a file, earlier or now; None if it cannot be.
+
+        Without a path, as of a try stack that was removed: what was made earlier for the same COR.
+        """
+        stamp = [REVISION, self._folder is None, made_for]
+        try:
+            if path is not None:
+                status = path.stat()
+                stamp += [status.st_size, status.st_mtime_ns]
+            entry = self._reusable(name, kind, stamp)
+            if entry is None and path is not None:
+                entry = {"stamp": stamp, "made": make(path, self._source(name))}
+        except Exception as error:  # a broken file must not stop the report
+            file = f"{path.parent.name}/{path.name}" if path else kind
+            self.notes.append(Note(file, f"no pictures: {error}", is_of_the_system(error)))
+            return None
+        if entry is None:
+            return None
+        self.made.setdefault(name, {})[kind] = entry
+        return entry["made"]
+
+    def _reusable(self, name: str, kind: str, stamp: list[Any]) -> dict[str, Any] | None:
+        """Return the earlier entry of an unchanged file, if its pictures are still there."""
+        try:
+            entry: dict[str, Any] = self._earlier[name][kind]
+            made = entry["made"]
+            parts = made["planes"] if kind == "volume" else [made["picture"]]
+            names = [os.path.basename(part["src"]) for part in parts]
+            is_same = entry["stamp"][: len(stamp)] == stamp
+        except (TypeError, KeyError):
+            return None
+        folder = self._folder
+        is_there = folder is None or all((folder / file).exists() for file in names)
+        return entry if is_same and is_there else None
+
+    def _source(self, name: str) -> Source:
+        """Return what gives the pictures of a scan their addresses."""
+        folder = self._folder
+        if folder is None:
+            return as_uri
+
+        def put(plane: str, data: bytes) -> str:
+            path = folder / f"{picture_stem(name)}-{plane}.webp"
+            with whole(path) as temporary:
+                temporary.write_bytes(data)
+            return f"{folder.name}/{path.name}"
+
+        return put
+
+
+def _of_sweep(try_tif: Path, cor_px: float, source: Source) -> dict[str, Any] | None:
+    sweep = read_sweep(try_tif, cor_px)
+    return asdict(make_strip(sweep, source)) if sweep else None
+
+
+def _stated(volume: Path) -> dict[str, Any]:
+    """Return the part of a volume's provenance that the page shows."""
+    try:
+        result = read_provenance(volume)
+        return {key: dict(result[key]) for key in _STATED}
+    except Exception as error:
+        if is_of_the_system(error):
+            raise
+        return {}  # of another program
+
+
+def _read_cache(path: Path) -> Mapping[str, Any]:
+    try:
+        cache = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        if is_of_the_system(error):
+            raise  # it would be rewritten without the sweeps of removed stacks
+        return {}
+    return cache if isinstance(cache, dict) else {}
+
+
+def _tidy(folder: Path, pictures: Sequence[ScanPictures]) -> None:
+    """Remove picture files that the page no longer shows."""
+    if not folder.is_dir():
+        return
+    shown = [picture for made in pictures for picture in made.planes]
+    shown += [made.strip.picture for made in pictures if made.strip]
+    names = {os.path.basename(picture.src) for picture in shown}
+    for path in folder.iterdir():
+        if path.suffix == ".webp" and path.name not in names:
+            path.unlink()
+    if not any(folder.iterdir()):
+        folder.rmdir()
+
 
 #: Lines of one group of alerts that are open at once.
 OPEN_ALERTS = 8

@@ -18,10 +18,10 @@ from tomopipe.campaign.files import VOLUMES, Logs
 from tomopipe.campaign.job_status import JobStatus, end_of, parse_job, position
 from tomopipe.campaign.raw_files import CampaignScan
 from tomopipe.campaign.relion_set import failed_stacks
-from tomopipe.campaign.results import Curve, Fix, Model, Prediction, other_cor_px
+from tomopipe.campaign.results import Curve, Model, Prediction, other_cor_px
 from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.state import ACCEPTED
-from tomopipe.cor.outliers import FIX_COLUMNS
+from tomopipe.cor.outliers import FIX_COLUMNS, parse_fixes
 from tomopipe.cor.robust_line import off_line
 from tomopipe.errors import TomopipeError, is_of_the_system
 from tomopipe.groups import grouped
@@ -117,11 +117,11 @@ class ScanReader:
         self._cors = reader.json(campaign.files.cor_table)
         # Only tables of existing series: those of renamed series may still exist.
         tables = {encode_series(scan.series) for scan in campaign.scans.values()}
-        self._fixes = {
-            row["scan"]: parse_fix(row)
+        self._fixes = parse_fixes(
+            row
             for table in sorted(tables)
             for row in reader.tsv(campaign.files.fix_table(table), FIX_COLUMNS)
-        }
+        )
         self._jobs: dict[str, dict[str, JobStatus]] = defaultdict(dict)
         for job in jobs:
             self._jobs[job.key][job.step] = job
@@ -138,7 +138,7 @@ class ScanReader:
         data = self._reader.json(files.prediction(name))
         prediction = None if data is None else parse_prediction(data, points=self._points)
         fix = self._fixes.get(name)
-        if prediction is not None and fix is not None and fix.by_file:
+        if prediction is not None and fix is not None and fix.is_by_file:
             prediction = replace(prediction, method="", confidence=None)  # made at another COR
         cor = part(self._cors or {}, name)
         cor_px = number(cor.get("cor_px"))
@@ -362,19 +362,6 @@ def _parse_curve(name: str, method: Mapping[str, Any]) -> Curve:
         confidence=number(method.get("confidence")),
         cor_px=known_px,
         score=scores,
-    )
-
-
-def parse_fix(row: Mapping[str, str]) -> Fix:
-    """Make a Fix from one row of a table of fix_cor."""
-    return Fix(
-        before_px=number(row["before_px"]),
-        after_px=number(row["after_px"]),
-        source=row["source"],
-        flagged=row["flagged"].lower() == "true",
-        reason=row["reason"],
-        limit_px=number(row["limit_px"]),
-        neighbours=tuple(name for name in row["neighbours"].split(";") if name),
     )
 
 

@@ -161,11 +161,11 @@ class Decisions:
     def _replaced_files(self, scan: str, old: Sequence[str], new: Sequence[str]) -> str:
         if scan not in self.campaign.scans:
             return "raw files changed"
-        known = self.campaign.scans[scan]
-        name, before = os.path.basename(known.path), old[0] if old else ""
+        entry = self.campaign.scans[scan]
+        name, before = os.path.basename(entry.path), old[0] if old else ""
         was = self.receipts.raw_paths.get((name, before), "")
-        if was and os.path.abspath(self.receipts.path_of(was)) != known.abspath:
-            return f"raw file is another one: {known.path}, was {was}"
+        if was and os.path.abspath(self.receipts.path_of(was)) != entry.abspath:
+            return f"raw file is another one: {entry.path}, was {was}"
         paths = [self.receipts.path_of(path) for path in self.raw_files(scan)]
         others = [path for path, was, now in zip(paths, old, new, strict=False) if was != now]
         return of_raw(others, paths[0])

@@ -185,5 +185,5 @@ def _reading_options(step: str, config: Config) -> dict[str, Any]:
 
 def table_shown(campaign: Campaign) -> str:
     """Return a digest of the cells of the campaign table that a page of now shows."""
-    rows = [(row.scan, row.select, row.cor_px) for row in campaign.table_rows]
+    rows = [(row.scan, row.select, row.cor.text) for row in campaign.table_rows]
     return digest({"rows": [row for row in rows if row[1:] != ("auto", "")]})

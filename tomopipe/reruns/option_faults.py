@@ -12,7 +12,7 @@ from tomopipe.campaign.files import SNAKEMAKE
 from tomopipe.campaign.raw_files import path_problems
 from tomopipe.config.blocks import NUMBERS
 from tomopipe.config.spans import check_place, first_and_last, middle_of_sweep, row_numbers
-from tomopipe.cor.cor_value import is_valid, off_detector, parse_cor
+from tomopipe.cor.cor_value import is_valid, off_detector
 from tomopipe.errors import ScanError, TomopipeError, some_of
 from tomopipe.groups import scans_named
 from tomopipe.storage.rights import closed, giving_rights, is_protected
@@ -80,7 +80,7 @@ def _check_volume(
     if n_cols < full.binning:
         raise ScanError(f"full_recon.binning: {full.binning} is more than the {n_cols} columns")
     if full.crop_x != "all" or full.crop_y != "all":
-        from tomopipe.cost.disk import slice_cols
+        from tomopipe.cost import slice_cols
 
         n_voxels = slice_cols(campaign, row, cor_px, is_most=True)
         for key, crop in (("crop_x", full.crop_x), ("crop_y", full.crop_y)):
@@ -116,13 +116,12 @@ def option_faults(campaign: Campaign, rows: InventoryRows) -> list[str]:
 def unused_cors(campaign: Campaign, rows: InventoryRows) -> list[str]:
     """Name the CORs by hand, and the default, that are off the detector: they are not used."""
     n_cols = {scan: int(rows[scan]["n_cols"]) for scan in campaign.selected_scans(rows)}
-    by_hand = {scan: parse_cor(campaign.scans[scan].manual) for scan in n_cols}
+    by_hand = {scan: campaign.scans[scan].manual for scan in n_cols}
     line = {row.scan: row.line for row in campaign.table_rows}
     lines = [
-        f"{campaign.table_name}: line {line[scan]}: cor_px of {scan}: "
-        f"{off_detector(cor_px, n_cols[scan])} and is not used"
-        for scan, cor_px in by_hand.items()
-        if cor_px is not None and not is_valid(cor_px, n_cols[scan])
+        f"{campaign.table_name}: line {line[scan]}: cor_px of {scan}: {fault} and is not used"
+        for scan, cor in by_hand.items()
+        if cor.px is not None and (fault := cor.fault(n_cols[scan]))
     ]
     default_px = campaign.config.resolve_cor.default_px
     off = [scan for scan, n in n_cols.items() if not is_valid(default_px, n)]

@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tomopipe.cor.cor_value import format_cor, is_valid, parse_cor
-from tomopipe.cor.outliers import is_by_file
+from tomopipe.cor.cor_value import CorText, format_cor
+from tomopipe.cor.outliers import Fix
 
 MISSING = "not there yet"
 UNREADABLE = "cannot be read"
@@ -107,22 +107,22 @@ def of_raw(paths: Sequence[str], raw_path: str) -> str:
     return ", ".join(f"{names[path]} {what[path]}" for path in paths) or "another set of raw files"
 
 
-def of_series(rows: Mapping[str, Mapping[str, str]], members: Iterable[Mapping[str, Any]]) -> str:
+def of_series(fixes: Mapping[str, Fix], members: Iterable[Mapping[str, Any]]) -> str:
     """Say why the CORs of a series are fixed again.
 
-    `rows` is the present table of fix_cor, by scan; `members` are as `Campaign.members` returns
+    `fixes` is the present table of fix_cor, by scan; `members` are as `Campaign.members` returns
     them.
     """
     now = {member["scan"]: member for member in members if member["select"] == "in"}
-    lines = [f"{scan} is new in the series" for scan in now if scan not in rows]
-    lines += [f"{scan} left the series" for scan in rows if scan not in now]
-    for scan in now.keys() & rows.keys():
-        row, by_hand_px = rows[scan], parse_cor(now[scan]["manual"])
-        is_used = is_valid(by_hand_px, now[scan]["n_cols"])
-        if is_used and by_hand_px != parse_cor(row["before_px"]):
-            lines.append(of_cor(scan, parse_cor(row["after_px"]), by_hand_px, "manual"))
-        elif not is_used and row["source"] == "manual" and not is_by_file(row["reason"]):
-            lines.append(f"COR of {scan}: {row['before_px']} by hand taken away")
+    lines = [f"{scan} is new in the series" for scan in now if scan not in fixes]
+    lines += [f"{scan} left the series" for scan in fixes if scan not in now]
+    for scan in now.keys() & fixes.keys():
+        fix, by_hand = fixes[scan], CorText(now[scan]["manual"])
+        by_hand_px = by_hand.px_on(now[scan]["n_cols"])
+        if by_hand_px not in (None, fix.before_px):
+            lines.append(of_cor(scan, fix.after_px, by_hand_px, "manual"))
+        elif by_hand_px is None and fix.source == "manual" and not fix.is_by_file:
+            lines.append(f"COR of {scan}: {format_cor(fix.before_px)} by hand taken away")
     return "; ".join(sorted(lines)) or CHANGED["fix_cor"]
 
 

@@ -123,8 +123,8 @@ def write_receipt(
     for path in outputs:
         if (state := state_of(os.path.join(directory, path))) is not None:
             files[path] = state
-    known = sums or {}
-    sums = {path: known.get(path) or _made_sum(os.path.join(directory, path)) for path in files}
+    earlier = sums or {}
+    sums = {path: earlier.get(path) or _made_sum(os.path.join(directory, path)) for path in files}
     content = {"made_from": statement, "files": files, "sums": sums, "raw": raw or {}}
     place = Path(directory, receipt)
     place.parent.mkdir(parents=True, exist_ok=True)

@@ -23,8 +23,9 @@ from typing import Any
 
 from tomopipe.campaign.campaign import Campaign, InventoryRows, read_inventory
 from tomopipe.campaign.files import Files
-from tomopipe.campaign.results import read_cor_json
+from tomopipe.campaign.results import read_cor_json, read_fixes
 from tomopipe.campaign.stacks import find_stacks
+from tomopipe.cor.outliers import Fix
 from tomopipe.errors import TomopipeError
 from tomopipe.groups import grouped
 from tomopipe.reruns.option_faults import refuse_missing_files, refuse_no_file, refuse_option_faults
@@ -43,7 +44,6 @@ from tomopipe.reruns.stated import refuse_foreign
 from tomopipe.reruns.target import Target
 from tomopipe.steps import fix_cor, inventory, resolve_cor
 from tomopipe.storage.json_files import json_or
-from tomopipe.storage.tables import read_tsv
 
 _N_NAMED = 3  # scans in a reason
 _STAND_IN = {"cor_px": -1.0, "source": "default"}  # of a scan whose COR is not known yet
@@ -110,7 +110,7 @@ class Settled:
         self.without_cor: list[str] = []  # scans that will have none
         self.blocked = ""  # why the run will stop before any volume
         self.cors: Mapping[str, Mapping[str, Any]] = {}  # as the run will have them
-        self._fixed: dict[str, Mapping[str, str]] = {}
+        self._fixes: dict[str, Fix] = {}
         self._by_hand: set[str] = set()  # scans with a COR by hand
         self._is_other = False  # a table shown in the report changes
         self._is_sure = False  # so it is, whatever is predicted
@@ -152,7 +152,7 @@ class Settled:
         """Take the CORs that this run has made."""
         files, selected = self.campaign.files, set(self.campaign.selected_scans(self.rows))
         tables = map(files.fix_table, self.target.series())
-        self._fixed = {row["scan"]: row for table in tables for row in read_tsv(table, ("scan",))}
+        self._fixes = read_fixes(tables)
         cors = read_cor_json(files.cor_table)
         self.cors = {scan: entry for scan, entry in cors.items() if scan in selected}
 
@@ -272,20 +272,20 @@ class Settled:
         """Decide on the table of a series, and keep its future rows."""
         campaign, path = self.campaign, self.campaign.files.fix_table(series)
         reason = self.target.why_fix_cor(series)
-        before = _rows_before(path, is_made=bool(reason))
+        before = _fixes_before(path, is_made=bool(reason))
         if not self.predicting.isdisjoint(scans):
             reason = reason or FOLLOWS
-        rows: list[Mapping[str, str]] = list(before)
+        fixes = before
         if reason:
             self._add("fix_cor", reason, series=series)
         if reason and self.looks_ahead:
             files = campaign.predicted_files(self.target.to_search(scans))
             members = self.target.members(series)
-            rows = list(fix_cor.compute(files, members, campaign.config.fix_cor))
+            fixes = fix_cor.compute(files, members, campaign.config.fix_cor)
             is_whole = self._is_whole("fix_cor", self.out.fix_table(series))
-            self._is_other |= rows != before and is_whole
+            self._is_other |= fixes != before and is_whole
             self._may_be_other |= not is_whole
-        self._fixed |= {row["scan"]: row for row in rows}
+        self._fixes |= fixes
         return bool(reason)
 
     def _resolve(self, follows: bool) -> None:
@@ -299,7 +299,7 @@ class Settled:
             self.pending = "resolve_cor"
             return
         scans = campaign.to_resolve(self.rows)
-        table, missing = resolve_cor.compute(list(self._fixed.values()), scans, options.default_px)
+        table, missing = resolve_cor.compute(self._fixes, scans, options.default_px)
         before = json_or(campaign.files.cor_table, None)
         reason = self.target.why(self.target.of_resolve_cor())
         if not (reason or campaign.files.rot_cen.exists()):
@@ -395,7 +395,7 @@ class Settled:
         receipt = self.receipts.of(step, key)
         is_right = receipt is not None and receipt.digest == digest(statement)
         is_right = is_right and self._is_undamaged(receipt)
-        texts = {} if is_right else self.target.sidecars(cors, self._fixed)
+        texts = {} if is_right else self.target.sidecars(cors, self._fixes)
         why, scans = self.target.why_sidecar, self.campaign.scans
         reasons = {scan: reason for scan, text in texts.items() if (reason := why(scan, text))}
         damaged = [self.target.sidecar(scan) for scan in reasons if reasons[scan] == UNREADABLE]
@@ -437,13 +437,13 @@ class Settled:
         return bool(receipt and path in receipt.files and not self.receipts.damage(receipt, path))
 
 
-def _rows_before(path: Path, *, is_made: bool) -> list[dict[str, str]]:
+def _fixes_before(path: Path, *, is_made: bool) -> dict[str, Fix]:
     """Return the rows of a table; none of a damaged one that is made again."""
     try:
-        return read_tsv(path, ("scan",)) if path.is_file() else []
+        return read_fixes([path]) if path.is_file() else {}
     except TomopipeError:
         if is_made:
-            return []
+            return {}
         raise
 
 

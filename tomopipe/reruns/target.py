@@ -15,10 +15,12 @@ from tomopipe.campaign.results import (
     N_STUCK,
     VOLUME_ROWS,
     read_cor_json,
+    read_fixes,
 )
 from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.stacks import Stack, find_stacks
 from tomopipe.campaign.state import is_looked_at_again, not_selected
+from tomopipe.cor.outliers import Fix
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.reruns import made_from
 from tomopipe.reruns.decisions import Decisions
@@ -237,8 +239,8 @@ class Target:
         reason = self.why(self.of_fix_cor(series), series)
         if reason != CHANGED["fix_cor"]:
             return reason
-        before = read_tsv(self.campaign.files.fix_table(series), ("scan",))
-        return of_series({row["scan"]: row for row in before}, self.members(series))
+        before = read_fixes([self.campaign.files.fix_table(series)])
+        return of_series(before, self.members(series))
 
     # ---- after cor.json ----------------------------------------------------------------------
 
@@ -297,17 +299,17 @@ class Target:
     def sidecars(
         self,
         cors: Cors,
-        fixed: Mapping[str, Mapping[str, str]],
+        fixes: Mapping[str, Fix],
         read: Callable[[Path, Any], Any] = json_or,
     ) -> dict[str, str]:
-        """Return the content of each scan's sidecar as JSON; `fixed`: its row in a fix table."""
+        """Return the content of each scan's sidecar as JSON; `fixes`: its row in a fix table."""
         files = self.campaign.files
         return {
             scan: as_json(
                 sidecar.sidecar_content(
                     scan,
                     entry,
-                    fixed.get(scan),
+                    fixes.get(scan),
                     read(files.prediction(scan), None) if self.alive([scan]) else None,
                 )
             )
@@ -456,8 +458,7 @@ def write_sidecars(campaign: Campaign) -> None:
     faults = []
     steps = {"preprocess", "try_recon", "predict_cor", "fix_cor", "resolve_cor"}
     tables = map(campaign.files.fix_table, target.series())
-    fixed = {row["scan"]: row for table in tables for row in read_tsv(table, ("scan",))}
-    contents = target.sidecars(cors, fixed, _read)
+    contents = target.sidecars(cors, read_fixes(tables), _read)
     due = [scan for scan, content in contents.items() if target.why_sidecar(scan, content)]
     # beside the data they are not removed with a run
     remove_stale(*(campaign.directory / target.sidecar(scan) for scan in due))

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -19,14 +18,15 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import converted
 from tomopipe.campaign.table import table_sha256
 from tomopipe.commands.conversion import find_volumes
 from tomopipe.commands.status import as_record, read_status
-from tomopipe.cor.cor_value import is_valid, off_detector, parse_cor
+from tomopipe.cor.cor_value import CorText, is_valid, off_detector
 from tomopipe.errors import TomopipeError
 from tomopipe.report.render import script_hash
 from tomopipe.review.grey16 import USUAL_PERCENT, Grey, scaled16
@@ -37,12 +37,6 @@ from tomopipe.review.store import FRESH_S, Store
 from tomopipe.review.table_edits import checked_cells, decide, stamp_now
 from tomopipe.volumes.volume_read import PLANES, Volume, open_volume
 
-_TYPES = {
-    ".html": "text/html",
-    ".css": "text/css",
-    ".js": "text/javascript",
-    ".svg": "image/svg+xml",
-}
 # others may write into the results: in reports only our own script is allowed
 _REPORT_HEADERS = {
     "content-security-policy": "default-src 'none'; img-src 'self' data:; "
@@ -88,7 +82,7 @@ def make_app(
         Route("/zarr/{token}/{name}.zarr/{below:path}", api.zarr),
         Route("/report/{below:path}", api.report),
         Route("/api/decide", api.decide, methods=["POST"]),
-        *_static_routes(),
+        Mount("/", StaticFiles(packages=[("tomopipe.review", "static")], html=True)),
     ]
     guard = Middleware(
         Guard, keys=keys, allow_hosts=tuple(allow_hosts), allow_origin=allow_origin, prefix=prefix
@@ -200,26 +194,6 @@ class _Api:
         return checked_cells(scan, decision.cells, shape[2] if shape else None, undo=decision.undo)
 
 
-def _static_routes() -> list[Route]:
-    """Return a route for each file of the page: a fixed list, so that no path leaves the folder."""
-    folder = resources.files("tomopipe.review") / "static"
-    routes = []
-    for file in folder.iterdir():
-        end = file.name[file.name.rfind(".") :]
-        if end in _TYPES:
-            place = "/" if file.name == "index.html" else f"/{file.name}"
-            routes.append(Route(place, _sender(file.read_bytes(), _TYPES[end])))
-    return routes
-
-
-def _sender(content: bytes, media_type: str) -> Callable[[Request], Response]:
-    # not cached: after an update old code must not get new answers
-    def send(_: Request) -> Response:
-        return Response(content, media_type=media_type, headers={"cache-control": "no-cache"})
-
-    return send
-
-
 def _refused(_: Request, error: Exception) -> Response:
     """Send an error to the page; errors of the file system name only files of the campaign."""
     status_code = 400 if isinstance(error, _MalformedError) else 422
@@ -253,11 +227,10 @@ def _whole(request: Request, name: str) -> int:
 
 def _scan_and_any_cor(request: Request, store: Store) -> tuple[str, float]:
     """Read a scan, and a COR that may be off its detector."""
-    scan, text = _scan(request, store), _query(request, "cor")
-    cor_px = parse_cor(text)
-    if cor_px is None:
-        raise TomopipeError(f"{scan}: expected a COR such as 1024.50, got {text[:40]!r}.")
-    return scan, cor_px
+    scan, cor = _scan(request, store), CorText(_query(request, "cor"))
+    if cor.px is None:
+        raise TomopipeError(f"{scan}: expected a COR such as 1024.50, got {cor.text[:40]!r}.")
+    return scan, cor.px
 
 
 def _scan_and_cor(request: Request, store: Store) -> tuple[str, float]:
@@ -276,7 +249,7 @@ def _scan_and_cor(request: Request, store: Store) -> tuple[str, float]:
 
 def _strip(request: Request, store: Store) -> Grey:
     scan, cor_px = _scan_and_cor(request, store)
-    step_px = parse_cor(_query(request, "step"))
+    step_px = CorText(_query(request, "step")).px
     if step_px is None or step_px <= 0:
         raise TomopipeError(f"{scan}: expected a step above 0 px.")
     given = "y" in request.query_params
@@ -293,13 +266,12 @@ def _plane(request: Request, store: Store) -> Grey:
 
 
 def _trial(request: Request, store: Store) -> dict[str, Any]:
-    text = _query(request, "max_delta_px")
-    max_delta_px = parse_cor(text)
-    if max_delta_px is None:
-        raise TomopipeError(f"max_delta_px: expected a number, got {text!r}.")
+    max_delta = CorText(_query(request, "max_delta_px"))
+    if max_delta.px is None:
+        raise TomopipeError(f"max_delta_px: expected a number, got {max_delta.text!r}.")
     protect_manual = _query(request, "protect_manual") == "true"
     key = _query(request, "series")
-    return store.trial(key, max_delta_px=max_delta_px, protect_manual=protect_manual)
+    return store.trial(key, max_delta_px=max_delta.px, protect_manual=protect_manual)
 
 
 _Read = Callable[[Request, Store], Grey | bytes | dict[str, Any]]

@@ -42,14 +42,14 @@ def grey16(image: NDArray[Any], usual: Sequence[float] | None) -> Grey:
     """Return an image in 16 bits, wider than `usual`; without: all but the outer thousandths."""
     sample = image.reshape(-1)[:: max(1, image.size // _SAMPLES)]
     finite = sample[np.isfinite(sample)]
-    seen = np.percentile(finite, USUAL_PERCENT) if finite.size else (0.0, 0.0)
-    first, last = (float(value) for value in usual or seen)
+    inner = np.percentile(finite, USUAL_PERCENT) if finite.size else (0.0, 0.0)
+    first, last = (float(value) for value in usual or inner)
     if not last > first:
         last = first + 1.0
     # a few values far outside, as of a gold particle, must not reduce the resolution of the others
-    span = _WIDER * (max(last, float(seen[1])) - min(first, float(seen[0])))
-    low = min(first, max(float(np.nanmin(image)), float(seen[0]) - span))
-    high = max(last, min(float(np.nanmax(image)), float(seen[1]) + span))
+    span = _WIDER * (max(last, float(inner[1])) - min(first, float(inner[0])))
+    low = min(first, max(float(np.nanmin(image)), float(inner[0]) - span))
+    high = max(last, min(float(np.nanmax(image)), float(inner[1]) + span))
     return Grey(
         scaled16(np.nan_to_num(image, nan=low, copy=False), low, high), low, high, (first, last)
     )

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from tomopipe.campaign.state import DECIDED, MEANINGS, NOT_SELECTED, TO_REVIEW, State
-from tomopipe.cor.cor_value import parse_cor
+from tomopipe.cor.cor_value import CorText
 from tomopipe.report.records import ScanRecord
 
 #: States with what they mean, in the order of the queue.
@@ -38,15 +38,14 @@ def queue_entries(
     return sorted(entries, key=_worst_first)
 
 
-def shown_cor(scan: ScanRecord, manual: str) -> float | None:
+def shown_cor(scan: ScanRecord) -> float | None:
     """Return the COR to show first: by hand, resolved, fixed, or the best estimate there is."""
-    typed_px = parse_cor(manual)
-    cor_px = scan.best_px if typed_px is None else typed_px
+    cor_px = scan.best_px if scan.manual.px is None else scan.manual.px
     return None if cor_px is None else round(cor_px, 4)
 
 
 def _entry(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
-    select, manual = cells.get("select") or "auto", cells.get("cor_px", "")
+    select, manual = cells.get("select") or "auto", CorText(cells.get("cor_px", ""))
     scan = replace(scan, select=select, manual=manual)
     state, prediction = scan.state, scan.prediction
     return {
@@ -54,8 +53,8 @@ def _entry(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
         "series": scan.series,
         "index": scan.index,
         "state": state,
-        "cor_px": shown_cor(scan, manual),
-        "source": "manual" if parse_cor(manual) is not None else scan.source,
+        "cor_px": shown_cor(scan),
+        "source": scan.source if manual.px is None else "manual",
         "confidence": prediction.confidence if prediction else None,
         "predicted_px": prediction.cor_px if prediction else None,
         "confident_outlier": bool(scan.of_another_series),
@@ -63,7 +62,7 @@ def _entry(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
         "why": scan.why,
         "warnings": [] if scan.state in NOT_SELECTED else list(scan.warnings_beside),
         "select": select,
-        "manual": manual,
+        "manual": manual.text,
         "note": cells.get("note", ""),
         "swept": scan.swept,
         "rerun": state not in NOT_SELECTED and scan.is_edited,

@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from tomopipe.campaign.results import Curve
 from tomopipe.campaign.state import NOT_SELECTED, State
+from tomopipe.cor.cor_value import CorText
 from tomopipe.errors import TomopipeError
 from tomopipe.prep.half_acquisition import FACTOR
 from tomopipe.report.records import ScanRecord
@@ -25,7 +26,7 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
     """Return everything about one scan as JSON."""
     record = store.scan(name)
     cells = store.cells().get(name, {})
-    cor_px = shown_cor(record, cells.get("cor_px", ""))
+    cor_px = shown_cor(replace(record, manual=CorText(cells.get("cor_px", ""))))
     grid, problem = _grid(store, name, cor_px)
     if grid is None and record.state is State.SKIPPED:
         problem = f"{name} is skipped, and no slices are made of it: {record.reason}"

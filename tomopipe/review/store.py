@@ -13,7 +13,7 @@ from tomopipe.campaign.series import encode_series
 from tomopipe.campaign.state import ACCEPTED, State
 from tomopipe.commands.next_run import as_records, folded, gathered, make_plan
 from tomopipe.config import read_config
-from tomopipe.cor.outliers import known_median
+from tomopipe.cor.outliers import Fix, known_median
 from tomopipe.cor.robust_line import robust_line
 from tomopipe.errors import TomopipeError
 from tomopipe.report.collected_records import collect
@@ -182,14 +182,14 @@ class Store:
         inventory = read_inventory(path) if path.is_file() else {}
         if not (scans := campaign.selected_series(inventory).get(encode_series(key))):
             return {"rows": [], "median_px": None}
-        rows = fix_cor.compute(
+        fixes = fix_cor.compute(
             campaign.predicted_files(scans),
             campaign.members(scans, inventory),
             campaign.config.fix_cor.model_copy(
                 update={"max_delta_px": max_delta_px, "protect_manual": protect_manual}
             ),
         )
-        results = [_trial_row(row, self._by_name.get(row["scan"])) for row in rows]
+        results = [_trial_row(fix, self._by_name.get(scan)) for scan, fix in fixes.items()]
         return {"rows": results, "median_px": known_median(row["before_px"] for row in results)}
 
 
@@ -205,16 +205,8 @@ def _point(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _trial_row(row: Mapping[str, str], scan: ScanRecord | None) -> dict[str, Any]:
+def _trial_row(fix: Fix, scan: ScanRecord | None) -> dict[str, Any]:
     now_px = scan.fix.after_px if scan is not None and scan.fix is not None else None
-    columns = ("before_px", "after_px", "limit_px")
-    numbers = {name: float(row[name]) if row[name] else None for name in columns}
-    return {
-        "scan": row["scan"],
-        "index": int(row["index"]),
-        **numbers,
-        "source": row["source"],
-        "reason": row["reason"],
-        "now_px": now_px,
-        "changes": numbers["after_px"] != now_px,
-    }
+    shown = ("scan", "index", "before_px", "after_px", "limit_px", "source", "reason")
+    values = {name: getattr(fix, name) for name in shown}
+    return values | {"now_px": now_px, "changes": fix.after_px != now_px}

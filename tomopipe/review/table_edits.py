@@ -20,7 +20,7 @@ from tomopipe.campaign.table import (
     fault_of_cell,
     read_table,
 )
-from tomopipe.cor.cor_value import shown
+from tomopipe.cor.cor_value import CorText, shown
 from tomopipe.errors import TomopipeError
 
 CELLS = ("select", "cor_px", "note")
@@ -42,7 +42,7 @@ def read_cells(table: Path) -> dict[str, dict[str, str]]:
 
 def _cells(rows: list[Row]) -> dict[str, dict[str, str]]:
     return {
-        row.scan: {"select": row.select, "cor_px": row.cor_px, "note": row.note} for row in rows
+        row.scan: {"select": row.select, "cor_px": row.cor.text, "note": row.note} for row in rows
     }
 
 
@@ -61,7 +61,7 @@ def checked_cells(
         if problem := fault_of_cell(checked[name]):
             raise TomopipeError(f"{scan}: {name} {shown(checked[name])} {problem}.")
     if (text := checked.get("cor_px")) and not undo:
-        checked["cor_px"] = checked_cor(scan, text, n_cols)
+        checked["cor_px"] = checked_cor(scan, CorText(text), n_cols)
     if checked.get("select", "auto") not in SELECT:
         raise TomopipeError(f"{scan}: expected select auto, yes or no; got {checked['select']}.")
     return checked

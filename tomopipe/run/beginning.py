@@ -78,11 +78,11 @@ def begin(config: dict[str, Any], directory: Path, *, is_main: bool) -> Campaign
         )
     campaign = campaign_from_data(config, directory, source=given or CONFIG)
     refuse_vanished(campaign)
-    if not (is_watched() or snakemake_options.is_lint()):
+    if not (is_of_watcher() or snakemake_options.is_lint()):
         refuse_no_file(campaign)
     # of a watcher rows may be written before their scans come
     faults = unread_folders(campaign.config, campaign.directory) + campaign.table_faults()
-    for fault in [] if is_watched() else faults + campaign.unmatched_overrides()[1]:
+    for fault in [] if is_of_watcher() else faults + campaign.unmatched_overrides()[1]:
         print(f"tomopipe: {fault}", file=sys.stderr)
     if snakemake_options.executes():
         _begin_run(campaign, config)
@@ -159,7 +159,7 @@ def _end_run(campaign: Campaign, run: lock.Run) -> None:
         run_folder.end_all(campaign.results)
 
 
-def is_watched() -> bool:
+def is_of_watcher() -> bool:
     """Tell whether a watcher has started this run."""
     return bool(os.environ.get(FILES))
 
@@ -171,13 +171,13 @@ def check_disk(campaign: Campaign) -> None:
     """
     if not os.environ.get(run_folder.VARIABLE):
         return
-    from tomopipe.cost.disk import disk_refusal  # slow to load
+    from tomopipe.cost import disk_refusal  # slow to load
 
     lines = disk_refusal(campaign)
     for line in lines:
         print(f"tomopipe: {line}", file=sys.stderr)
         progress.tell(says=line)
-    if lines and progress.is_read() and not (is_watched() or os.environ.get(progress.FORCE)):
+    if lines and progress.is_read() and not (is_of_watcher() or os.environ.get(progress.FORCE)):
         progress.tell(refused=True)
         sys.exit(1)
 
@@ -213,7 +213,7 @@ def settle(campaign: Campaign, made: Sequence[str] = ()) -> Settled:
 
 def _refuse_no_gpu(campaign: Campaign) -> None:
     """Raise for a run on this machine whose volumes would all fail, for want of a GPU."""
-    if is_watched() or snakemake_options.is_remote():
+    if is_of_watcher() or snakemake_options.is_remote():
         return
     scans = list(campaign.scans)
     with suppress(OSError, TomopipeError):  # a missing or damaged inventory is made

@@ -11,9 +11,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from tomopipe import cost
 from tomopipe.campaign.job_status import read_job
 from tomopipe.campaign.log import status_path
-from tomopipe.cost import cost
 from tomopipe.errors import RunEndedError
 from tomopipe.reruns.made_from import as_text
 from tomopipe.reruns.parameters import is_open, parameters
@@ -121,11 +121,11 @@ def _cpu_s(settled: Settled, step: str, key: str) -> float:
 
 def _moved(settled: Settled, step: str, key: str) -> int:
     """Return the bytes that a job reads from raw files or volumes and writes, without sweeps."""
-    from tomopipe.cost.disk import output_bytes
-
     scans = settled.target.stacks(settled.cors)[key].scans if step == "stitch" else (key,)
     made = sum(
-        output_bytes(settled.campaign, "full_recon", settled.rows[scan], _cor_px(settled, scan))
+        cost.output_bytes(
+            settled.campaign, "full_recon", settled.rows[scan], _cor_px(settled, scan)
+        )
         for scan in scans
         if step in ("stitch", "full_recon")
     )
@@ -147,9 +147,7 @@ def _cor_px(settled: Settled, scan: str) -> float:
 
 def _is_half(settled: Settled, scan: str) -> bool:
     """Tell whether the slices of a scan, at its COR, are twice as wide as the detector."""
-    from tomopipe.cost.disk import is_half_volume
-
-    return is_half_volume(settled.campaign, settled.rows[scan], _cor_px(settled, scan))
+    return cost.is_half_volume(settled.campaign, settled.rows[scan], _cor_px(settled, scan))
 
 
 def _try_recon(settled: Settled, scan: str) -> dict[str, int]:

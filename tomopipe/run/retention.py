@@ -8,14 +8,13 @@ from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import STACK, VOLUMES
 from tomopipe.campaign.results import volume_cor_px
 from tomopipe.campaign.state import ACCEPTED
+from tomopipe.cor.cor_value import same_cor
 from tomopipe.errors import TomopipeError
 from tomopipe.report.collected_records import collect
 from tomopipe.report.records import ScanRecord
 from tomopipe.reruns.made_again import why_again
 from tomopipe.storage.atomic import take_away
 from tomopipe.storage.checksums import quick_state
-
-_SAME_PX = 1e-6
 
 
 @dataclass(frozen=True)
@@ -96,13 +95,7 @@ def _is_accepted(scan: ScanRecord) -> bool:
         return False
     if scan.volume is None or scan.cor_px is None:
         return False
-    return _made_at(scan.volume, scan.cor_px)  # last, as it opens the volume
-
-
-def _made_at(volume: Path, cor_px: float) -> bool:
-    """Tell whether a volume was made at a COR; False if it does not state one."""
-    made_px = volume_cor_px(volume)
-    return made_px is not None and abs(made_px - cor_px) < _SAME_PX
+    return same_cor(volume_cor_px(scan.volume), scan.cor_px)  # last, as it opens the volume
 
 
 def _files(

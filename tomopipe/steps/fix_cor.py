@@ -1,18 +1,25 @@
 """Replace outlying CORs and fill missing ones, one filename series at a time."""
 
 import logging
-import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tomopipe.campaign.results import read_prediction
+from tomopipe.campaign.results import read_center, read_prediction
 from tomopipe.config import FixCorBlock
 from tomopipe.cor.ai.model_card import shipped_sha256
-from tomopipe.cor.cor_value import format_cor, is_valid, off_detector, parse_cor, shown
-from tomopipe.cor.outliers import EMPTIED, FIX_COLUMNS, NOT_ASKED, Fixed, Member, fix_series
+from tomopipe.cor.cor_value import CorText, same_cor, shown
+from tomopipe.cor.outliers import (
+    EMPTIED,
+    FIX_COLUMNS,
+    NOT_ASKED,
+    Fix,
+    Member,
+    fix_series,
+    parse_fixes,
+)
 from tomopipe.errors import TomopipeError, saying
 from tomopipe.storage.json_files import part
 from tomopipe.storage.tables import write_tsv
@@ -34,7 +41,7 @@ def fix_cor(
     COR) and, for donors, `donor_px` (float or None). CORs are in unbinned pixels, with two
     decimals.
     """
-    rows = compute(predicted, members, options)
+    rows = [fix.cells() for fix in compute(predicted, members, options).values()]
     for row in rows:
         change = f"{row['before_px'] or 'none'} -> {row['after_px'] or 'none'}"
         log.info("%s: %s %s; %s", row["scan"], change, row["source"], row["reason"] or "kept")
@@ -47,14 +54,13 @@ def compute(
     predicted: Mapping[str, tuple[str, str]],
     members: Sequence[Mapping[str, Any]],
     options: FixCorBlock,
-) -> list[dict[str, str]]:
-    """Return the rows that `fix_cor` writes, as text, as read from the table; arguments as for it.
+) -> dict[str, Fix]:
+    """Return the rows that `fix_cor` writes by scan, as read from the table; arguments as for it.
 
     A TomopipeError if a file named in `predicted` cannot be read.
     """
     series = [_member(entry, predicted.get(entry["scan"]), options) for entry in members]
-    rows = fix_series(series, **options.model_dump())
-    return [_cells(row) for row in rows]
+    return parse_fixes(fix.cells() for fix in fix_series(series, **options.model_dump()))
 
 
 def _member(
@@ -64,14 +70,13 @@ def _member(
         scan=entry["scan"],
         index=int(entry["index"]),
         n_cols=int(entry["n_cols"]),
-        manual=str(entry.get("manual") or ""),
+        manual=CorText(entry.get("manual") or ""),
         selected=entry["select"] != "donor",
     )
     if not member.selected:
-        donor_px = entry.get("donor_px")
-        return replace(member, predicted_px=math.nan if donor_px is None else donor_px)
-    if files is None:
-        has_cor = is_valid(parse_cor(member.manual), member.n_cols)  # and was not searched
+        return replace(member, predicted_px=entry.get("donor_px"))
+    if files is None:  # a scan with a COR was not searched
+        has_cor = member.manual.px_on(member.n_cols) is not None
         return member if has_cor else replace(member, note="the prediction failed")
     return _with_prediction(member, *files, options)
 
@@ -85,8 +90,8 @@ def _with_prediction(
     """
     name = Path(center_path).name
     with saying(f"{center_path}: cannot be read", " Run predict_cor again."):
-        text = Path(center_path).read_bytes().decode("utf-8", "replace")
-    cor_px, note = parse_cor(text), ""
+        center = read_center(center_path)
+    cor_px, note = center.px, ""
     try:
         prediction = read_prediction(prediction_path)
     except TomopipeError as error:  # one damaged file must not stop the series
@@ -96,12 +101,12 @@ def _with_prediction(
         note = f"{Path(prediction_path).name} is damaged: delete it and run again"
     source = "ai" if prediction.get("method") == "ai" else "auto"
     member = replace(member, predicted_source=source)
-    is_edited = "cor_px" in prediction and format_cor(cor_px) != format_cor(prediction["cor_px"])
-    if cor_px is None and text.strip():
-        note = f"{name} holds {shown(text.strip())}, not a number, ignored"
+    is_edited = "cor_px" in prediction and not same_cor(cor_px, prediction["cor_px"])
+    if cor_px is None and center.text:
+        note = f"{name} holds {shown(center.text)}, not a number, ignored"
         cor_px = prediction.get("cor_px")
-    elif is_edited and cor_px is not None and not is_valid(cor_px, member.n_cols):
-        note = f"{name}: {off_detector(cor_px, member.n_cols)}, ignored"
+    elif is_edited and (fault := center.fault(member.n_cols)):
+        note = f"{name}: {fault}, ignored"
         cor_px = prediction["cor_px"]
     elif is_edited and cor_px is None:
         return replace(member, note=EMPTIED)
@@ -122,17 +127,3 @@ def _confidence(prediction: Mapping[str, Any], options: FixCorBlock) -> float:
         and part(prediction, "model").get("sha256") == shipped_sha256()
     )
     return prediction.get("confidence") or 0.0 if counts else 0.0
-
-
-def _cells(row: Fixed) -> dict[str, str]:
-    return {
-        "scan": row.scan,
-        "index": str(row.index),
-        "before_px": format_cor(row.before_px),
-        "after_px": format_cor(row.after_px),
-        "source": row.source,
-        "flagged": "true" if row.flagged else "false",
-        "reason": row.reason,
-        "limit_px": format_cor(row.limit_px),
-        "neighbours": ";".join(row.neighbours),
-    }

@@ -3,18 +3,18 @@
 import json
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.cor_files import rot_cen, write_rot_cen
+from tomopipe.campaign.results import read_fixes
 from tomopipe.config import ResolveCorBlock
-from tomopipe.cor.cor_value import is_valid, off_detector, parse_cor
-from tomopipe.cor.outliers import is_for_default
+from tomopipe.cor.cor_value import is_valid, off_detector
+from tomopipe.cor.outliers import Fix
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.atomic import remove_stale, write_json
 from tomopipe.storage.json_files import json_or
-from tomopipe.storage.tables import read_tsv
 
 log = logging.getLogger(__name__)
 
@@ -67,8 +67,7 @@ def differs(
 def _of_tables(
     tables: Sequence[str], scans: Mapping[str, Mapping[str, Any]], options: ResolveCorBlock
 ) -> tuple[CorTable, dict[str, str]]:
-    rows = [row for path in tables for row in read_tsv(path, ("scan", "after_px", "source"))]
-    return compute(rows, scans, options.default_px)
+    return compute(read_fixes(tables), scans, options.default_px)
 
 
 def is_other(cor_json: str | os.PathLike[str]) -> str:
@@ -100,34 +99,31 @@ def _by_path(table: CorTable, scans: Mapping[str, Mapping[str, Any]]) -> dict[st
 
 
 def compute(
-    rows: Iterable[Mapping[str, str]],
+    fixes: Mapping[str, Fix],
     scans: Mapping[str, Mapping[str, Any]],
     default_px: float | None,
 ) -> tuple[CorTable, dict[str, str]]:
     """Return the content of cor.json, and the scans without a COR with the reason; both by name.
 
-    `rows` are those of all tables of fix_cor, as text; `scans` are as for `resolve_cor`.
+    `fixes` are the rows of all tables of fix_cor; `scans` are as for `resolve_cor`.
     """
-    fixed = {row["scan"]: row for row in rows}
     table: CorTable = {}
     missing: dict[str, str] = {}
     for scan in sorted(scans):
         n_cols = int(scans[scan]["n_cols"])
-        row = fixed.get(scan, {})
-        own_px, source = parse_cor(row.get("after_px", "")), row.get("source", "")
-        has_default = is_valid(default_px, n_cols)
-        own_counts = not (has_default and is_for_default(source, row.get("reason", "")))
-        if own_px is not None and is_valid(own_px, n_cols) and own_counts:
-            table[scan] = {"cor_px": round(own_px, 2), "source": source}
+        fix, has_default = fixes.get(scan), is_valid(default_px, n_cols)
+        own_px = None if fix is None or (has_default and fix.is_for_default) else fix.after_px
+        if fix is not None and own_px is not None and is_valid(own_px, n_cols):
+            table[scan] = {"cor_px": round(own_px, 2), "source": fix.source}
         elif default_px is not None and has_default:
             table[scan] = {"cor_px": round(default_px, 2), "source": "default"}
         else:
-            missing[scan] = _why(row, default_px, n_cols)
+            missing[scan] = _why(fix.reason if fix else "", default_px, n_cols)
     return table, missing
 
 
-def _why(row: Mapping[str, str], default_px: float | None, n_cols: int) -> str:
-    reason = row.get("reason") or "no COR"
+def _why(reason: str, default_px: float | None, n_cols: int) -> str:
+    reason = reason or "no COR"
     if default_px is not None:
         reason += f"; default_px {off_detector(default_px, n_cols)}"
     return reason

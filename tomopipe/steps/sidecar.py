@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.files import CONFIG
-from tomopipe.cor.cor_value import parse_cor
-from tomopipe.cor.outliers import is_by_file
+from tomopipe.cor.outliers import Fix
 from tomopipe.storage.atomic import take_away, write_json
 from tomopipe.storage.json_files import json_or
 
@@ -52,22 +51,20 @@ def is_campaign(folder: str, other: str | os.PathLike[str]) -> bool:
 def sidecar_content(
     scan: str,
     cor: Mapping[str, Any],
-    fixed_row: Mapping[str, str] | None,
+    fix: Fix | None,
     prediction: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Return the content of a scan's sidecar; without a time stamp.
 
-    It is made from its entry in cor.json, its row in the table of fix_cor, as text, and its
+    It is made from its entry in cor.json, its row in the table of fix_cor, and its
     prediction.json (None if the prediction failed finally): `cor_px` and `source` as resolved;
     `method`, `confidence`, `verdict` and `predicted_px` of the prediction, whether it was used or
     not (no method and no confidence where somebody edited center_of_rotation.txt); `before_px`
     before fixing (None if there was none), `flagged`, `limit_px` (of a flagged COR), `neighbours`
     and `reason` of fix_cor.
     """
-    row = fixed_row or {}
     result = prediction or {}
-    neighbours = row.get("neighbours", "")
-    by_file = is_by_file(row.get("reason", ""))
+    by_file = fix is not None and fix.is_by_file
     return {
         "scan": scan,
         "cor_px": cor["cor_px"],
@@ -76,11 +73,11 @@ def sidecar_content(
         "confidence": None if by_file else result.get("confidence"),
         "verdict": result.get("verdict"),
         "predicted_px": result.get("best_cor_px"),
-        "before_px": parse_cor(row.get("before_px", "")),
-        "flagged": row.get("flagged") == "true",
+        "before_px": fix and fix.before_px,
+        "flagged": fix is not None and fix.flagged,
         # the limit of the series changes with every COR in it: it is recorded only where it was
         # applied
-        "limit_px": parse_cor(row.get("limit_px", "")) if row.get("flagged") == "true" else None,
-        "neighbours": neighbours.split(";") if neighbours else [],
-        "reason": row.get("reason", ""),
+        "limit_px": fix.limit_px if fix and fix.flagged else None,
+        "neighbours": list(fix.neighbours) if fix else [],
+        "reason": fix.reason if fix else "",
     }

@@ -211,7 +211,8 @@ class Watcher:
             self._scans.save(self._paths, has_ended=has_ended)
             self._once("save", "")
         except OSError as error:
-            self._once("save", f"{error} What was taken is kept in memory.")
+            fault = self._messages.get("save") or f"{error} What was taken is kept in memory."
+            self._once("save", fault)  # once: the name of the temporary file is another each time
 
     # ---- runs --------------------------------------------------------------------------------
 
@@ -361,7 +362,7 @@ def watch(
     os.chdir(folder)
     own = lock.new_run(folder, log=str(folder / LOGS.of_hooks), watcher=named(os.getpid()))
     waits_for: Run | None = None
-    while not (ending or lock.is_watched(folder)) and (run := lock.read(folder)):
+    while not (ending or lock.has_watcher(folder)) and (run := lock.read(folder)):
         if not is_alive(asdict(run)):  # dead, or perhaps on another host
             break
         if run != waits_for:

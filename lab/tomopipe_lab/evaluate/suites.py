@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tomopipe.campaign.campaign import Campaign
-from tomopipe.campaign.cor_files import match, read_entries, what_is_wrong
+from tomopipe.campaign.cor_files import match, read_cors, what_is_wrong
 from tomopipe.campaign.files import ROWS, SWEEP
-from tomopipe.cor.cor_value import parse_cor
 from tomopipe.cor.rows_file import read_rows
 from tomopipe.errors import TomopipeError
 from tomopipe_lab.suite import CONDITIONS, NULLS, OUTSIDE_GRID, Case, case_name, make_case
@@ -128,11 +127,11 @@ def labelled(campaign: Campaign, truth: Path | None) -> tuple[list[Labelled], li
 
 def _known(campaign: Campaign, truth: Path | None) -> Mapping[str, float]:
     if truth is not None:
-        cors, junk = read_entries(truth)
+        cors, junk, _ = read_cors([truth])
         if junk:
             raise TomopipeError(f"{truth}: {what_is_wrong(junk)}")
         return match(cors, {s.name: s.abspath for s in campaign.scans.values()}).matched
-    cells = {scan.name: parse_cor(scan.manual) for scan in campaign.scans.values()}
+    cells = {scan.name: scan.manual.px for scan in campaign.scans.values()}
     return {name: cor_px for name, cor_px in cells.items() if cor_px is not None}
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.cor.ai.confidence import FEATURES, logit
+from tomopipe.cor.ai.finder import FEATURES, logit
 
 RIGHT_PX = 1.0
 MAX_REJECTED = 0.05  # of the right ones, which the limit may cost
@@ -18,14 +18,14 @@ def calibrate(values: NDArray[np.float64], right: NDArray[np.bool_]) -> dict[str
     Parameters
     ----------
     values : ndarray of float64, shape (n_scans, n_features)
-        Of `tomopipe.cor.ai.confidence.confidence_features`.
+        Of `tomopipe.cor.ai.finder.confidence_features`.
     right : ndarray of bool, shape (n_scans,)
         Whether the estimate was within 1 px; False for scans without an answer.
 
     Returns
     -------
     dict
-        What `tomopipe.cor.ai.confidence.calibrated_confidence` needs. The confidence is the fitted
+        What `tomopipe.cor.ai.finder.calibrated_confidence` needs. The confidence is the fitted
         probability, except that 0.5 is put where no wrong scan of the split lies above, or where
         5 % of the right ones lie below if that comes first.
     """

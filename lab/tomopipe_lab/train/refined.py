@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.cor.ai.confidence import confidence_features
+from tomopipe.cor.ai.finder import Refinement, combined_px, confidence_features, refine_near
 from tomopipe.cor.ai.inputs import NetworkOutput
-from tomopipe.cor.ai.refinement import Refinement, combined_px, refine_near
 from tomopipe.storage.atomic import write_json
 from tomopipe_lab.train.data import Example
 from tomopipe_lab.train.pool import in_processes
@@ -31,7 +30,7 @@ class Choice:
     error_px : float
         Its distance from the truth; infinite where there is none.
     confidence_features : ndarray of float64
-        Of `tomopipe.cor.ai.confidence.confidence_features`.
+        Of `tomopipe.cor.ai.finder.confidence_features`.
     """
 
     cor_px: float

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from tomopipe.cor.ai.confidence import calibrated_confidence
+from tomopipe.cor.ai.finder import calibrated_confidence
 from tomopipe.cor.ai.inputs import RECIPE, recipe_hash
 from tomopipe.cor.ai.model_card import card_path
 from tomopipe.cor.ai.network import NET, SHAPE, Weights, load_model, predict

@@ -9,7 +9,6 @@ from tomopipe.campaign.cor_files import (
     merge_batch_csv,
     merge_rot_cen,
     read_cors,
-    read_entries,
     write_rot_cen,
 )
 from tomopipe.errors import TomopipeError
@@ -20,14 +19,14 @@ def test_rot_cen_holds_text_with_two_decimals(tmp_path):
     write_rot_cen({"/data/b.h5": 1024.5, "/data/größe 1.h5": 7.0}, path)
     data = json.loads(path.read_text())
     assert data == {"/data/b.h5": "1024.50", "/data/größe 1.h5": "7.00"}
-    assert read_entries(path).cors == {"/data/b.h5": 1024.5, "/data/größe 1.h5": 7.0}
+    assert read_cors([path]).cors == {"/data/b.h5": 1024.5, "/data/größe 1.h5": 7.0}
 
 
 def test_rot_cen_values_may_be_text_numbers_or_lists_of_one(tmp_path):
     path = tmp_path / "rot_cen.json"
     values = {"a": "1024.50", "b": 1024, "c": 7.25, "d": [9.5], "e": ["10"], "f": "", "g": None}
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps(values).encode())
-    assert read_entries(path).cors == {"a": 1024.5, "b": 1024.0, "c": 7.25, "d": 9.5, "e": 10.0}
+    assert read_cors([path]).cors == {"a": 1024.5, "b": 1024.0, "c": 7.25, "d": 9.5, "e": 10.0}
 
 
 @pytest.mark.parametrize(
@@ -42,14 +41,14 @@ def test_rot_cen_that_is_no_object_is_refused(tmp_path, text, message):
     path = tmp_path / "rot_cen.json"
     path.write_text(text)
     with pytest.raises(TomopipeError, match=message):
-        read_entries(path)
+        read_cors([path])
 
 
 def test_batch_csv_both_ways(tmp_path):
     path = tmp_path / "batch_cor_values.csv"
     merge_batch_csv({"/data/b, 2.h5": 1024.5, "/data/a.h5": 7.0}, path)
     assert path.read_text() == 'Filename,COR\na.h5,7.00\n"b, 2.h5",1024.50\n'
-    assert read_entries(path).cors == {"a.h5": 7.0, "b, 2.h5": 1024.5}
+    assert read_cors([path]).cors == {"a.h5": 7.0, "b, 2.h5": 1024.5}
 
 
 def test_batch_csv_cannot_hold_two_files_of_one_name(tmp_path):
@@ -58,15 +57,15 @@ def test_batch_csv_cannot_hold_two_files_of_one_name(tmp_path):
         merge_batch_csv({"/d1/a.h5": 1.0, "/d2/a.h5": 2.0}, path)
     assert not path.exists()
     merge_batch_csv({"/d1/a.h5": 1.0, "/d2/a.h5": 1.0}, path)
-    assert read_entries(path).cors == {"a.h5": 1.0}
+    assert read_cors([path]).cors == {"a.h5": 1.0}
 
 
 def test_batch_csv_of_other_programs(tmp_path):
     path = tmp_path / "batch.csv"
     path.write_bytes(b"\xef\xbb\xbfNo,Filename, COR\r\n1,a.h5, 7\r\n2,b.h5,\r\n3,c.h5\r\n\r\n")
-    assert read_entries(path).cors == {"a.h5": 7.0}
+    assert read_cors([path]).cors == {"a.h5": 7.0}
     path.write_text("Filename,COR,Row,Note\na.h5,7.50,5,\nb.h5,8,,5\nc.h5,,5,\n")
-    assert read_entries(path).cors == {"a.h5": 7.5, "b.h5": 8.0}
+    assert read_cors([path]).cors == {"a.h5": 7.5, "b.h5": 8.0}
 
 
 @pytest.mark.parametrize(
@@ -80,13 +79,13 @@ def test_batch_csv_of_other_programs(tmp_path):
 def test_batch_csv_with_junk_is_refused_by_entry(tmp_path, text, shown):
     path = tmp_path / "batch.csv"
     path.write_text(text)
-    assert read_entries(path) == ({}, {"a.h5": shown})
+    assert read_cors([path])[:2] == ({}, {"a.h5": shown})
 
 
 def test_junk_is_told_apart_and_so_are_two_values_of_one_entry(tmp_path):
     path = tmp_path / "rot_cen.json"
     path.write_text('{"a": "5", "b": {"c": 1}, "d": 1, "d": 2, "e": 7, "e": "7.0"}')
-    cors, junk = read_entries(path)
+    cors, junk, _ = read_cors([path])
     assert cors == {"a": 5.0, "e": 7.0}
     assert junk == {"b": "'{\"c\": 1}'", "d": "'2' (second value)"}
 

@@ -184,7 +184,7 @@ def test_it_shows_life_and_is_released_in_the_end(tmp_path, monkeypatch, part):
     watcher = {"run": {}, "watcher": named(os.getpid()), "run of a watcher": named(os.getppid())}
     run = put(tmp_path, watcher=watcher[part])
     path = tmp_path / LOGS.lock
-    assert lock.is_watched(tmp_path) == (part != "run")
+    assert lock.has_watcher(tmp_path) == (part != "run")
     with lock.held(tmp_path, run):
         os.utime(path, (1, 1))
         while path.stat().st_mtime == 1:
@@ -195,7 +195,7 @@ def test_it_shows_life_and_is_released_in_the_end(tmp_path, monkeypatch, part):
 def test_a_watcher_that_is_dead_watches_no_more_though_its_run_goes_on(tmp_path):
     run = put(tmp_path, watcher=named(os.getpid()) | {"born": "1"})
     assert lock.under_way(tmp_path) == run
-    assert not lock.is_watched(tmp_path)
+    assert not lock.has_watcher(tmp_path)
 
 
 def test_a_lock_is_read_by_all(tmp_path):

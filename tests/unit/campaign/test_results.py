@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tomopipe.campaign.results import read_cor_json, read_inventory_tsv, read_json, read_prediction
+from tomopipe.campaign.results import read_cor_json, read_json, read_prediction
 from tomopipe.errors import TomopipeError
 from tomopipe.storage.tables import read_tsv, write_tsv
 
@@ -74,26 +74,14 @@ def inventory(tmp_path):
     return path
 
 
-def test_an_inventory_is_read(inventory):
-    first, second = read_inventory_tsv(inventory)
-    assert first == {
-        "scan": "a",
-        "path": "raw/a.h5",
-        "n_cols": "2048",
-        "keep": "true",
-        "reason": "",
-    }
-    assert (second["n_cols"], second["keep"]) == ("", "false")
-
-
 def test_an_inventory_cut_at_any_byte_is_named_or_whole(inventory):
     """Whatever is left, no cell is taken for shorter than it was."""
     content = inventory.read_bytes()
-    whole = read_inventory_tsv(inventory)
+    whole = read_tsv(inventory, COLUMNS)
     for end in range(len(content)):
         inventory.write_bytes(content[:end])
         try:
-            rows = read_inventory_tsv(inventory)
+            rows = read_tsv(inventory, COLUMNS)
         except TomopipeError as error:
             assert str(inventory) in str(error)  # noqa: PT017
             assert "run again" in str(error)  # noqa: PT017
@@ -105,8 +93,6 @@ def test_an_inventory_cut_at_any_byte_is_named_or_whole(inventory):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        (b"true", b"maybe", "keep of a: expected true or false; got 'maybe'"),
-        (b"2048", b"20 48", "n_cols of a: expected a whole number; got '20 48'"),
         (b"2048\t", b"", "line 2: expected 5 cells, got 4: it was cut or edited"),
         (b"raw/a", b"raw\0a", "line 2: holds a NUL character"),
     ],
@@ -114,7 +100,7 @@ def test_an_inventory_cut_at_any_byte_is_named_or_whole(inventory):
 def test_an_inventory_edited_by_hand_is_named(inventory, old, new, message):
     inventory.write_bytes(inventory.read_bytes().replace(old, new, 1))
     with pytest.raises(TomopipeError, match=rf"inventory\.tsv: .*{message}.*run again"):
-        read_inventory_tsv(inventory)
+        read_tsv(inventory, COLUMNS)
 
 
 def test_a_table_of_fix_cor_that_was_cut_gives_no_shorter_cor(tmp_path):

@@ -13,7 +13,7 @@ from tomopipe.cli import cli
 from tomopipe.commands.check import examine
 from tomopipe.commands.next_run import make_plan
 from tomopipe.commands.status import read_status
-from tomopipe.cost.disk import disk_needed
+from tomopipe.cost import disk_needed
 from tomopipe.report.collected_records import collect
 from tomopipe.reruns.settle import expected_inventory
 from tomopipe.run.ending import report_campaign, say_stacks_skipped

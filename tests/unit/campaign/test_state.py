@@ -6,26 +6,27 @@ import pytest
 
 from tests.report_campaign import USUAL
 from tomopipe.campaign.failures import Failure
-from tomopipe.campaign.results import Curve, Fix, Prediction
+from tomopipe.campaign.results import Curve, Prediction
 from tomopipe.campaign.state import ScanFacts
-from tomopipe.cor.outliers import EDITED
+from tomopipe.cor.cor_value import CorText
+from tomopipe.cor.outliers import EDITED, Fix
 
 ROW = {"n_cols": "1024", "keep": "true", "reason": ""}
 BAD = ROW | {"keep": "false", "reason": "120 of 901 frames"}
 GOOD = Prediction(512.0, 512.0, 0.9, "resolved", "pairs", "")
 FLAT = Prediction(None, None, 0.0, "flat", "", "noise")
 BROKEN = Prediction(None, None, 0.0, "failed", "", "constant frames")
-NO_COR = Fix(None, None, "", False, "no COR", None, ())
-TYPED = Fix(500.0, 500.0, "manual", False, "", 10.0, ())
-IN_FILE = Fix(500.0, 500.0, "manual", False, EDITED, 10.0, ())
-REPLACED = Fix(500.0, 512.0, "outlier", True, "far", 10.0, ("b", "c"))
+NO_COR = Fix("a", 1, None, None, "", False, "no COR", None, ())
+TYPED = Fix("a", 1, 500.0, 500.0, "manual", False, "", 10.0, ())
+IN_FILE = Fix("a", 1, 500.0, 500.0, "manual", False, EDITED, 10.0, ())
+REPLACED = Fix("a", 1, 500.0, 512.0, "outlier", True, "far", 10.0, ("b", "c"))
 DEAD_TRY = (Failure("try_recon", "a", "killed"),)
 DEAD_FULL = (Failure("full_recon", "a", "killed"),)
 USED = {"decided": True, "cor_px": 512.0, "source": "auto", "prediction": GOOD}
 
 
-def facts(**given):
-    return ScanFacts(**USUAL | {"row": ROW} | given)
+def facts(manual="", **given):
+    return ScanFacts(manual=CorText(manual), **USUAL | {"row": ROW} | given)
 
 
 OUTLIER = USED | {"source": "outlier", "fix": REPLACED}
@@ -130,7 +131,7 @@ def test_what_waits_for_the_next_run_is_said(given, words):
 
 
 def test_an_outlier_that_was_kept_is_doubtful():
-    kept = Fix(540.0, 540.0, "auto", True, "28 px from the median, kept", 10.0, ())
+    kept = Fix("a", 1, 540.0, 540.0, "auto", True, "28 px from the median, kept", 10.0, ())
     found = facts(**USED | {"cor_px": 540.0, "fix": kept})
     assert (found.state, found.doubts) == ("doubtful", ("28 px from the median, kept",))
 
@@ -153,7 +154,7 @@ def test_a_cor_off_its_series_is_doubtful_unless_set_by_hand():
 def test_a_gap_filled_from_a_single_scan_is_doubtful(reason, source, state, decided):
     if source == "default" and not decided:
         return
-    filled = Fix(None, 512.0, "series-mean", False, reason, None, ())
+    filled = Fix("a", 1, None, 512.0, "series-mean", False, reason, None, ())
     given = {"fix": filled, "prediction": FLAT}
     given |= {"decided": True, "cor_px": 512.0, "source": source} if decided else {}
     found = facts(**given)

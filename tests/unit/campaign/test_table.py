@@ -15,6 +15,7 @@ from tomopipe.campaign.table import (
     read_table,
     table_sha256,
 )
+from tomopipe.cor.cor_value import CorText
 from tomopipe.errors import TomopipeError
 
 MESSY = (
@@ -43,9 +44,9 @@ def table(tmp_path):
 
 def test_reads_any_order_of_columns_comments_blank_lines_bom_and_crlf(table):
     assert read_table(table(MESSY)) == [
-        Row("größe 001", "auto", "1024.5", "", 4),
-        Row('a "b"', "no", "1,024", "one, two", 6),
-        Row("short", "auto", "", "", 8),
+        Row("größe 001", "auto", CorText("1024.5"), "", 4),
+        Row('a "b"', "no", CorText("1,024"), "one, two", 6),
+        Row("short", "auto", CorText(""), "", 8),
     ]
 
 
@@ -62,7 +63,7 @@ def test_a_note_of_a_spreadsheet_is_read_and_keeps_its_bytes(tmp_path):
     path = tmp_path / "scans.tsv"
     path.write_bytes(b"scan\tcor_px\tnote\na\t6\xb5\t5 \xb0C\nb\t\tgr\xc3\xbcn\n")
     first, second = read_table(path)
-    assert (first.cor_px, first.note, second.note) == ("6µ", "5 °C", "grün")
+    assert (first.cor.text, first.note, second.note) == ("6µ", "5 °C", "grün")
     edit_table(path, {"b": {"cor_px": "6"}})
     assert path.read_bytes() == b"scan\tcor_px\tnote\na\t6\xb5\t5 \xb0C\nb\t6\tgr\xc3\xbcn\n"
 
@@ -94,9 +95,9 @@ def test_what_is_no_table_is_refused_by_name(tmp_path, content, message):
 def test_check_names_line_and_remedy_of_each_problem():
     rows = [
         Row("tooth_001", line=2),
-        Row("tooth_01", cor_px="1024,5", line=3),
-        Row("", cor_px="5", line=5),
-        Row("other", cor_px="nan", line=6),
+        Row("tooth_01", cor=CorText("1024,5"), line=3),
+        Row("", cor=CorText("5"), line=5),
+        Row("other", cor=CorText("nan"), line=6),
         Row("tooth_002", beyond="77", line=7),
     ]
     problems = check_table(rows, ["tooth_001", "tooth_002"])
@@ -110,7 +111,7 @@ def test_check_names_line_and_remedy_of_each_problem():
         "such as 1024.50, or nothing",
         "line 7: '77' stands under no header, and is not read",
     ]
-    assert check_table([Row("tooth_001", "yes", "1024.5", "fine", 2)], ["tooth_001"]) == []
+    assert check_table([Row("tooth_001", "yes", CorText("1024.5"), "fine", 2)], ["tooth_001"]) == []
 
 
 def test_edit_changes_the_touched_cells_and_no_other_byte(table):
@@ -137,7 +138,7 @@ def test_edit_makes_the_table(tmp_path):
     path = tmp_path / "new" / "scans.tsv"
     assert edit_table(path, {"a": {"cor_px": "5", "note": "by eye"}})
     assert path.read_text() == "scan\tselect\tcor_px\tnote\na\tauto\t5\tby eye\n"
-    assert read_table(path) == [Row("a", "auto", "5", "by eye", 2)]
+    assert read_table(path) == [Row("a", "auto", CorText("5"), "by eye", 2)]
 
 
 def test_names_that_look_like_something_else_are_quoted(tmp_path):
@@ -161,7 +162,7 @@ def test_an_edit_that_changes_nothing_does_not_write(table):
 
 def test_edits_may_be_made_from_the_rows(table):
     path = table("scan\tcor_px\na\t5\nb\t6\n")
-    edit_table(path, lambda rows: {row.scan: {"note": f"was {row.cor_px}"} for row in rows})
+    edit_table(path, lambda rows: {row.scan: {"note": f"was {row.cor.text}"} for row in rows})
     assert path.read_text() == "scan\tcor_px\tnote\na\t5\twas 5\nb\t6\twas 6\n"
     assert table_sha256(path) == hashlib.sha256(path.read_bytes()).hexdigest()
 
@@ -258,5 +259,5 @@ def test_what_is_edited_is_read_back_whatever_the_names(tmp_path, notes, last):
     edit_table(path, {last: {"cor_px": "5"}})
     found = {row.scan: row for row in read_table(path)}
     assert {scan: found[scan].note for scan in notes} == notes
-    assert found[last].cor_px == "5"
+    assert found[last].cor.text == "5"
     assert len(found) == len({*notes, last})

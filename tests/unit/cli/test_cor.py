@@ -7,7 +7,6 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.phantoms import write_scan
-from tomopipe.campaign.results import read_inventory_tsv
 from tomopipe.cli import cli
 from tomopipe.cli.cor import app
 from tomopipe.cor.outliers import EDITED, FIX_COLUMNS
@@ -126,7 +125,7 @@ def test_list_says_why_a_scan_is_skipped(campaign, results):
     lines = inventory.read_text().splitlines()
     lines[-1] = lines[-1].replace("\tfalse\t", "\tfalse\tcannot be opened", 1)
     inventory.write_text("\n".join(lines) + "\n")
-    assert "cannot be opened" in read_inventory_tsv(inventory, COLUMNS)[-1]["reason"]
+    assert "cannot be opened" in read_tsv(inventory, COLUMNS)[-1]["reason"]
     assert rows(call(campaign, "list"))[-1][3] == "skipped: cannot be opened"
     (campaign / "scans.tsv").write_text("scan\tselect\nb [red] 2\tno\n")
     assert rows(call(campaign, "list"))[-1][3] == "unselected"

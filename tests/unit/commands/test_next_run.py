@@ -18,7 +18,7 @@ from tomopipe.commands.next_run import (
     standing_failures,
 )
 from tomopipe.cor.outliers import EDITED, FIX_COLUMNS
-from tomopipe.cost.disk import disk_needed, output_bytes
+from tomopipe.cost import disk_needed, output_bytes
 from tomopipe.reruns.receipts import write_receipt
 from tomopipe.reruns.settle import PlannedJob, expected_inventory
 from tomopipe.steps.try_recon import TryFiles, try_recon

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from tomopipe.config import Config, parse_config, read_config
 from tomopipe.config.blocks import InputBlock
-from tomopipe.config.model import OverrideBlock
+from tomopipe.config.parse import OverrideBlock
 from tomopipe.errors import TomopipeError
 
 LEAST = {"campaign": {"scans": ["raw/*.h5"]}}

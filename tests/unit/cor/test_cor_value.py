@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from tomopipe.cor.cor_value import format_confidence, format_cor, is_valid, parse_cor
+from tomopipe.cor.cor_value import CorText, format_confidence, format_cor, is_valid
 
 
 @pytest.mark.parametrize(
@@ -32,8 +32,8 @@ from tomopipe.cor.cor_value import format_confidence, format_cor, is_valid, pars
         ("middle", None),
     ],
 )
-def test_parse_cor_reads_numbers_and_refuses_junk(text, expected):
-    assert parse_cor(text) == expected
+def test_a_cor_is_read_of_numbers_and_refuses_junk(text, expected):
+    assert CorText(text).px == expected
 
 
 def test_format_cor_has_two_decimals_and_nothing_for_none():

@@ -6,17 +6,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.cor.test_outliers import N_COLS, NONE, after, fix, same
-from tomopipe.cor.cor_value import format_cor, is_valid, parse_cor
+from tests.unit.cor.test_outliers import N_COLS, after, fix, same
+from tomopipe.cor.cor_value import CorText, format_cor, is_valid
 from tomopipe.cor.outliers import Member
 
 pytestmark = pytest.mark.slow
 
 hundredths = st.integers(95000, 106000).map(lambda value: value / 100)
 cells = st.one_of(
-    hundredths.map(lambda value: ("", value)),
-    hundredths.map(lambda value: (f"{value:.2f}", NONE)),
-    st.sampled_from([("", NONE), ("1024,5", 1000.0), ("9999", NONE), ("", math.inf)]),
+    hundredths.map(lambda value: (CorText(), value)),
+    hundredths.map(lambda value: (CorText(f"{value:.2f}"), None)),
+    st.sampled_from([("", None), ("1024,5", 1000.0), ("9999", None), ("", math.inf)]).map(
+        lambda cell: (CorText(cell[0]), cell[1])
+    ),
 )
 
 
@@ -47,11 +49,11 @@ def test_fixing_again_from_its_own_rows_changes_nothing(members, max_delta_px, p
     assert [row.scan for row in rows] == [
         m.scan for m in sorted(members, key=lambda m: (m.index, m.scan)) if m.selected
     ]
-    manual = {m.scan for m in members if is_valid(parse_cor(m.manual), m.n_cols)}
+    manual = {m.scan for m in members if m.manual.px_on(m.n_cols) is not None}
     again = [
         Member(row.scan, row.index, N_COLS, predicted_px=row.before_px)
         if row.scan not in manual
-        else Member(row.scan, row.index, N_COLS, manual=f"{row.before_px:.2f}")
+        else Member(row.scan, row.index, N_COLS, manual=CorText(f"{row.before_px:.2f}"))
         for row in rows
     ]
     again += [m for m in members if not m.selected]
@@ -65,7 +67,11 @@ def test_fixing_again_from_its_own_rows_changes_nothing(members, max_delta_px, p
 def test_adopting_fixed_values_by_hand_changes_nothing_more(members, max_delta_px):
     """`cor export`, then `cor import`: every value is manual, hence kept."""
     rows = fix(members, max_delta_px=max_delta_px)
-    adopted = [Member(row.scan, row.index, N_COLS, manual=format_cor(row.after_px)) for row in rows]
+    texts = [CorText(format_cor(row.after_px)) for row in rows]
+    adopted = [
+        Member(row.scan, row.index, N_COLS, manual=text)
+        for row, text in zip(rows, texts, strict=True)
+    ]
     adopted += [m for m in members if not m.selected]
     second = fix(adopted, max_delta_px=max_delta_px)
     assert [format_cor(r.after_px) for r in second] == [format_cor(r.after_px) for r in rows]
@@ -76,7 +82,7 @@ def test_adopting_fixed_values_by_hand_changes_nothing_more(members, max_delta_p
 def test_every_change_is_on_the_detector_and_has_a_trace(members, max_delta_px, protect):
     rows = fix(members, max_delta_px=max_delta_px, protect_manual=protect)
     for row in rows:
-        if math.isnan(row.after_px):
+        if row.after_px is None:
             assert (row.source, bool(row.reason)) == ("", True)
             continue
         assert is_valid(row.after_px, N_COLS)

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from tests.report_campaign import USUAL
-from tomopipe.campaign.results import Fix
+from tomopipe.cor.outliers import Fix
 from tomopipe.report.alerts import alert_groups, common_warnings
 from tomopipe.report.records import ScanRecord
 
-WITHOUT = Fix(None, None, "", False, "no neighbours", None, ())
+WITHOUT = Fix("a", 1, None, None, "", False, "no neighbours", None, ())
 KEPT = {"keep": "true", "reason": "", "n_cols": "64"}
 
 

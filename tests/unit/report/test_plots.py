@@ -4,13 +4,17 @@ import numpy as np
 import pytest
 
 from tests.report_campaign import USUAL
-from tomopipe.campaign.results import Curve, Fix, Prediction
+from tomopipe.campaign.results import Curve, Prediction
+from tomopipe.cor.cor_value import CorText
+from tomopipe.cor.outliers import Fix
 from tomopipe.report.plots import curve_plot, make_axis, series_plot
 from tomopipe.report.records import ScanRecord, SeriesRecord
 
 
 def scan(name, index, cor_px, *, before_px=None, source="auto"):
-    fix = Fix(cor_px if before_px is None else before_px, cor_px, source, False, "", 10.0, ())
+    fix = Fix(
+        "a", 1, cor_px if before_px is None else before_px, cor_px, source, False, "", 10.0, ()
+    )
     return ScanRecord(name=name, path="", series="s", index=index, decided=True,
                       cor_px=cor_px, source=source, fix=fix, **USUAL)  # fmt: skip
 
@@ -99,7 +103,7 @@ def test_equal_values_and_equal_indices_can_be_drawn():
 def test_before_fixing_the_prediction_is_shown():
     def guess(name, index, cor_px, manual="", method="pairs"):
         prediction = Prediction(cor_px, cor_px, 0.9, "resolved", method, "")
-        return ScanRecord(name=name, path="", series="s", index=index, manual=manual,
+        return ScanRecord(name=name, path="", series="s", index=index, manual=CorText(manual),
                           prediction=prediction, **USUAL)  # fmt: skip
 
     waiting = ScanRecord(name="d", path="", series="s", index=4, **USUAL)

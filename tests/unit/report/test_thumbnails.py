@@ -23,8 +23,7 @@ from tomopipe.report.thumbnails import (
     to_grey,
 )
 from tomopipe.volumes.tiff import write_try_stack
-from tomopipe.watch.live_page import picture, write_page
-from tomopipe.watch.watched_scans import Verdict
+from tomopipe.watch.watched_scans import Verdict, picture, write_page
 
 
 def stack(folder, pages, grid_px, binning=1):

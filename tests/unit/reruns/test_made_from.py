@@ -12,7 +12,7 @@ from tomopipe.campaign.campaign import Campaign, campaign_from_data
 from tomopipe.campaign.relion_set import star_options
 from tomopipe.config import Config
 from tomopipe.config.effective import effective
-from tomopipe.config.model import merged
+from tomopipe.config.parse import merged
 from tomopipe.reruns import made_from
 from tomopipe.reruns.receipts import digest
 

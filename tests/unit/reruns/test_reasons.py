@@ -2,6 +2,7 @@
 
 import pytest
 
+from tomopipe.cor.outliers import Fix
 from tomopipe.reruns import reasons
 
 
@@ -53,9 +54,8 @@ def test_a_raw_file_says_that_it_was_replaced(tmp_path):
     assert reasons.of_raw([str(raw), str(flats)], str(raw)) == f"raw file replaced, {flats} is gone"
 
 
-def row(before_px, source, reason=""):
-    after_px = before_px or "48.00"
-    return {"before_px": before_px, "after_px": after_px, "source": source, "reason": reason}
+def fix(source):
+    return Fix("a", 1, 48.5, 48.5, source, False, "", None)
 
 
 def member(scan, manual="", select="in"):
@@ -63,25 +63,25 @@ def member(scan, manual="", select="in"):
 
 
 @pytest.mark.parametrize(
-    ("rows", "members", "line"),
+    ("fixes", "members", "line"),
     [
         (
-            {"a": row("48.50", "ai")},
+            {"a": fix("ai")},
             [member("a", "50.00")],
             "COR of a: 48.50 -> 50.00, by hand",
         ),
         (
-            {"a": row("48.50", "manual")},
+            {"a": fix("manual")},
             [member("a")],
             "COR of a: 48.50 by hand taken away",
         ),
-        ({"a": row("48.50", "manual")}, [member("a", select="donor")], "a left the series"),
-        ({"a": row("48.50", "ai")}, [member("b")], "a left the series; b is new in the series"),
-        ({"a": row("48.50", "ai")}, [member("a")], reasons.CHANGED["fix_cor"]),
+        ({"a": fix("manual")}, [member("a", select="donor")], "a left the series"),
+        ({"a": fix("ai")}, [member("b")], "a left the series; b is new in the series"),
+        ({"a": fix("ai")}, [member("a")], reasons.CHANGED["fix_cor"]),
     ],
 )
-def test_a_series_is_fixed_anew_for_what_changed_in_it(rows, members, line):
-    assert reasons.of_series(rows, members) == line
+def test_a_series_is_fixed_anew_for_what_changed_in_it(fixes, members, line):
+    assert reasons.of_series(fixes, members) == line
 
 
 def test_files_are_looked_at_again_for_what_changed():

@@ -13,6 +13,7 @@ from zarr.buffer.cpu import Buffer
 
 from tests.report_campaign import NASTY, write_json
 from tests.review_campaign import GRID_PX, browser, client_of, make_campaign, sign_in
+from tomopipe.cor.cor_value import CorText
 from tomopipe.cor.outliers import Member, fix_series
 from tomopipe.cor.rows_file import read_rows, write_rows
 from tomopipe.review.app import file_below, make_app
@@ -241,7 +242,7 @@ def test_a_trial_is_what_the_rules_say_and_writes_nothing(client, folder):
             Member(name, int(name[-1]), 1024, predicted_px=float(px))
             for name, px in values_px.items()
         ]
-        members += [Member("bone_007", 7, 1024, manual="560"), Member("bone_008", 8, 1024)]
+        members += [Member("bone_007", 7, 1024, manual=CorText("560")), Member("bone_008", 8, 1024)]
         expected = fix_series(members, max_delta_px=limit_px, protect_manual=protect)
         assert [r["after_px"] for r in rows] == [round(f.after_px, 2) for f in expected]
         assert [r["source"] for r in rows] == [f.source for f in expected]

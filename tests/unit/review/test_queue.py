@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from tests.report_campaign import NASTY, every_state
+from tomopipe.cor.cor_value import CorText
 from tomopipe.cor.outliers import EDITED, NOT_ASKED
 from tomopipe.report.collected_records import collect
 from tomopipe.review.queue import queue_entries, shown_cor
@@ -91,12 +92,12 @@ def test_a_cor_taken_away_needs_eyes_again(record):
 
 def test_the_cor_shown_first(record):
     scan = next(s for s in record.scans if s.name == "bone_006")
-    assert shown_cor(scan, "500") == 500.0
-    assert shown_cor(scan, "") == 513.45
-    undecided = dataclasses.replace(scan, cor_px=None)
-    assert shown_cor(undecided, "junk") == 513.45
-    assert shown_cor(dataclasses.replace(undecided, fix=None), "") == 548.5
-    assert shown_cor(dataclasses.replace(undecided, fix=None, prediction=None), "") is None
+    assert shown_cor(dataclasses.replace(scan, manual=CorText("500"))) == 500.0
+    assert shown_cor(scan) == 513.45
+    undecided = dataclasses.replace(scan, cor_px=None, manual=CorText("junk"))
+    assert shown_cor(undecided) == 513.45
+    assert shown_cor(dataclasses.replace(undecided, fix=None)) == 548.5
+    assert shown_cor(dataclasses.replace(undecided, fix=None, prediction=None)) is None
 
 
 def test_a_refused_name_is_listed_and_cannot_be_decided(record):

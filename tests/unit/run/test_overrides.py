@@ -6,7 +6,7 @@ import pytest
 
 from tomopipe.campaign.campaign import campaign_from_data, load_campaign
 from tomopipe.config import parse_config
-from tomopipe.cost.disk import output_bytes
+from tomopipe.cost import output_bytes
 from tomopipe.errors import TomopipeError
 from tomopipe.reruns.decisions import Decisions
 

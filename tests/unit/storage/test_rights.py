@@ -58,27 +58,34 @@ def test_links_are_replaced_whatever_they_lead_to(tmp_path):
     assert asked("is_protected", *paths) == "True False False"
 
 
+@pytest.fixture
+def somebody_else(monkeypatch):
+    """Be another user than the owner of the files."""
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+
+
 @pytest.mark.parametrize(
     ("mode", "of_folder", "is_kept"),
     [(0o644, 0o775, False), (0o444, 0o775, True), (0o644, 0o555, True), (0o644, 0o1775, True)],
     ids=["plain", "protected", "in a closed folder", "in a sticky folder"],
 )
 def test_a_file_of_somebody_else_is_replaced_by_who_may(
-    tmp_path, monkeypatch, mode, of_folder, is_kept
+    tmp_path, monkeypatch, somebody_else, mode, of_folder, is_kept
 ):
     path = tmp_path / "results" / "rows.h5"
     path.parent.mkdir()
     path.touch(mode)
     path.parent.chmod(of_folder)
-    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     may = {path: False, path.parent: bool(of_folder & 0o020)}
     monkeypatch.setattr(os, "access", lambda path, _: may[Path(path)])
     assert is_protected(path) is is_kept
     path.parent.chmod(0o755)
 
 
-def test_what_is_of_somebody_else_or_of_a_closed_disk(tmp_path, monkeypatch):
+def test_what_is_of_a_closed_disk(tmp_path):
     assert giving_rights([tmp_path]) == "ask who looks after the disk for the right to"
-    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+
+
+def test_what_is_of_somebody_else(tmp_path, monkeypatch, somebody_else):
     monkeypatch.setenv("LOGNAME", "ann")
     assert giving_rights([tmp_path]) == f"`sudo chown -R ann {tmp_path}`"

@@ -5,7 +5,6 @@ import pytest
 
 from tomopipe.errors import TomopipeError
 from tomopipe.volume_formats import COMPRESSIONS
-from tomopipe.volumes import preview
 from tomopipe.volumes.encoding import encoding_of
 from tomopipe.volumes.volume import new_volume
 from tomopipe.volumes.volume_read import open_volume
@@ -34,9 +33,7 @@ def test_a_part_of_a_plane_holds_the_voxels(tmp_path, output_format, compression
 
 
 @pytest.mark.parametrize("output_format", ["h5", "tiff", "zarr"])
-def test_the_averages_are_about_the_same_place(tmp_path, output_format, monkeypatch):
-    monkeypatch.setattr(preview, "_SMALLEST_BYTES", 1)
-    monkeypatch.setattr(preview, "_SHARE", 0.1)
+def test_the_averages_are_about_the_same_place(tmp_path, output_format, small):
     encoding = encoding_of("uint16", (0, 2))
     path = write(tmp_path / "x", output_format=output_format, encoding=encoding)
     with open_volume(path) as volume:

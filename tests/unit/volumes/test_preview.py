@@ -6,7 +6,6 @@ import h5py
 import numpy as np
 import pytest
 
-from tomopipe.volumes import preview
 from tomopipe.volumes.encoding import encoding_of, with_statistics
 from tomopipe.volumes.output_size import volume_bytes
 from tomopipe.volumes.preview import level_shapes, preview_bytes
@@ -14,14 +13,6 @@ from tomopipe.volumes.volume import new_volume
 
 DATA = np.random.default_rng(0).normal(1, 0.2, (67, 90, 101)).astype(np.float32)
 NOTES = {"h5": "", "tiff": "mid_planes.h5"}
-
-
-@pytest.fixture
-def small(monkeypatch):
-    """Small volumes have a preview, too; of short chunks."""
-    monkeypatch.setattr(preview, "_SMALLEST_BYTES", 1)
-    monkeypatch.setattr(preview, "_SHARE", 0.1)
-    monkeypatch.setattr(preview, "_CHUNK", (3, 16, 16))
 
 
 def averaged(factor):

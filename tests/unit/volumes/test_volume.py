@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -294,11 +295,18 @@ def test_memory_does_not_grow_with_the_height(tmp_path, output_format):
     assert peaks[2] < peaks[1] + 2_000_000
 
 
-def test_a_disk_without_room_is_noticed_before_the_work(tmp_path, monkeypatch):
+@pytest.fixture
+def leave(monkeypatch):
+    """Call it with the bytes that the disk then has free."""
+    return lambda free: monkeypatch.setattr(
+        shutil, "disk_usage", lambda _: SimpleNamespace(total=10**9, used=10**9 - free, free=free)
+    )
+
+
+def test_a_disk_without_room_is_noticed_before_the_work(tmp_path, leave):
     needed = 2 * DATA.size
     for free in (needed - 1, needed):
-        usage = shutil._ntuple_diskusage(10**9, 10**9 - free, free)
-        monkeypatch.setattr(shutil, "disk_usage", lambda _, usage=usage: usage)
+        leave(free)
         if free < needed:
             with pytest.raises(OSError, match=r"x\.h5: the volume takes .* GB are free\. Remove"):
                 _write(tmp_path / "x.h5", encoding=Encoding("float16"))
@@ -306,12 +314,11 @@ def test_a_disk_without_room_is_noticed_before_the_work(tmp_path, monkeypatch):
             _write(tmp_path / "x.h5", encoding=Encoding("float16"))
 
 
-def test_an_earlier_volume_goes_first_only_where_there_is_no_room_for_both(tmp_path, monkeypatch):
+def test_an_earlier_volume_goes_first_only_where_there_is_no_room_for_both(tmp_path, leave):
     path, needed = tmp_path / "x.h5", DATA.nbytes
     _write(path)
     for free in (needed, needed - 1):
-        usage = shutil._ntuple_diskusage(10**9, 10**9 - free, free)
-        monkeypatch.setattr(shutil, "disk_usage", lambda _, usage=usage: usage)
+        leave(free)
         make_room(path, DATA.shape, "float32", "h5")
         assert path.exists() == (free == needed)
 

@@ -1,6 +1,5 @@
 """What a watcher starts and reports, with runs that are only pretended."""
 
-import errno
 import itertools
 import json
 import os
@@ -22,13 +21,12 @@ from tests.exchange_files import replace as replaced
 from tomopipe.campaign import lock
 from tomopipe.campaign.files import Files
 from tomopipe.campaign.lock import FILES
-from tomopipe.errors import NoRoomError, TomopipeError
+from tomopipe.errors import TomopipeError
 from tomopipe.run import launch, progress
 from tomopipe.storage.processes import named
 from tomopipe.storage.tables import write_tsv
 from tomopipe.volumes.tiff import write_try_stack
 from tomopipe.watch import watch as module
-from tomopipe.watch import watched_scans
 from tomopipe.watch.watch import Watcher
 
 COLUMNS = (
@@ -485,7 +483,7 @@ def test_the_lock_is_that_of_the_watcher_or_of_its_run(watcher, runs, campaign):
     own = lock.read(campaign)
     watcher.step()
     child = lock.read(campaign)
-    assert (child.pid, lock.is_watched(campaign)) == (runs.process.pid, True)
+    assert (child.pid, lock.has_watcher(campaign)) == (runs.process.pid, True)
     end_cors(watcher, runs)
     assert lock.read(campaign).pid == runs.process.pid != child.pid
     end_all(watcher, runs, {"a_1": {"cor_px": 48.5, "source": "auto"}})
@@ -602,14 +600,15 @@ def test_raw_files_that_vanish_are_not_taken_for_removed(watcher, runs, said):
     assert runs.started[1:] == [(CORS, A_1)]
 
 
-def test_what_cannot_be_saved_is_said_once_and_scans_are_taken(watcher, runs, said, monkeypatch):
-    def full(data, path):
-        raise NoRoomError(errno.ENOSPC, f"{path}: no room")
-
-    monkeypatch.setattr(watched_scans, "write_json", full)
+def test_what_cannot_be_saved_is_said_once_and_scans_are_taken(watcher, runs, said, campaign):
+    path = campaign / "results" / "live" / "taken.json"
+    path.unlink()
+    path.mkdir()
+    (path / "other").touch()
     watcher.step()
     end_cors(watcher, runs)
-    assert len([line for line in said if "taken.json: no room" in line]) == 1
+    (line,) = [line for line in said if "kept in memory" in line]
+    assert str(path) in line
     assert runs.started == [(CORS, A_1), (ALL, A_1)]
 
 

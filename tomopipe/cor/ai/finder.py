@@ -1,7 +1,7 @@
-"""Method `ai`: the network chooses among all evidence, classical methods refine.
+"""Method `ai`: the network chooses among all evidence, which refines its estimate at full size.
 
 The evidence is registration [1]_, the double wedge [2]_, the sharpness of slices [3]_ and the
-centre of mass [4]_.
+centre of mass [4]_. The confidence is the calibrated probability that the COR is right within 1 px.
 
 References
 ----------
@@ -16,16 +16,212 @@ References
 """
 
 import os
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tomopipe.cor.ai.confidence import calibrated_confidence, confidence_features
-from tomopipe.cor.ai.inputs import RECIPE, Inputs, NetworkOutput, make_inputs
+from tomopipe.cor.ai.inputs import RECIPE, TOTAL_VARIATION, Inputs, NetworkOutput, make_inputs
 from tomopipe.cor.ai.network import load_model, predict
-from tomopipe.cor.ai.refinement import combined_px, refine_near
 from tomopipe.cor.answer import AMBIGUOUS_BELOW, NO_SAMPLE, Answer, make_answer, nothing
-from tomopipe.cor.curves import Curves
+from tomopipe.cor.curves import Curves, refine
+from tomopipe.cor.rotation import rotation_gain
+
+GROUPS = {
+    "registration": ("pairs", "rows", "difference", "moving"),
+    "wedge": ("wedge",),
+    "slices": ("slices",),
+    "mass": ("mass",),
+}
+"""Refined kinds of evidence that fail together, and share one vote."""
+_VOTES = {"registration": 1.0, "wedge": 0.7, "slices": 1.0, "mass": 0.7}
+NEAR = 4  # samples of the grid that belong to one position
+_TRUSTED = 2.0  # samples between the network's estimate and a refined kind: a binned pixel
+_REGISTRATION_VOTES = 2.0  # all kinds of it together: they use the same lines
+_COARSE_VOTE = 0.5  # of minimum total variation, found on fewer columns, beside registration
+_ALL_ANGLES = "slices", TOTAL_VARIATION  # kinds that use all angles, not only opposing ones
+_AGREE_PX = 0.25  # between these two: seldom by chance
+_AGREE_SHARE = 1 / 3  # or of their distance from registration
+_AGREE_REACH = 4.0  # samples from the network's estimate within which they count
+_AGREE_VOTES = 2.0  # of each, where they agree
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """What the data at full size say near one COR."""
+
+    fine_px: dict[str, float]  # refined COR of each kind of evidence that could refine, unbinned px
+    rotation: tuple[float, float] | None  # of `tomopipe.cor.rotation.rotation_gain`
+    total_variation_px: float | None = None  # COR of minimum total variation, if there is one
+
+    @property
+    def all_px(self) -> dict[str, float]:
+        """COR of each kind, that of minimum total variation included."""
+        if self.total_variation_px is None:
+            return self.fine_px
+        return self.fine_px | {TOTAL_VARIATION: self.total_variation_px}
+
+
+def refine_near(curves: Curves, near_px: float) -> Refinement:
+    """Refine a COR (unbinned px) by all kinds of evidence that can; there may be none."""
+    minimum = curves.total_variation
+    fine_px = refine(curves, near_px)
+    refined_px = vote(fine_px) if fine_px else near_px
+    total_variation_px = None if minimum is None else minimum.best_px
+    return Refinement(fine_px, rotation_gain(curves.prepared, refined_px), total_variation_px)
+
+
+def vote(refined_px: dict[str, float]) -> float:
+    """Weighted median of refined CORs.
+
+    A group's vote is split among its kinds; that of the wedge and of the mass, whose errors are
+    larger, counts 0.7.
+    """
+    cast = []
+    for group, kinds in GROUPS.items():
+        of_group = [cor_px for kind, cor_px in refined_px.items() if kind in kinds]
+        cast += [(cor_px, _VOTES[group] / len(of_group)) for cor_px in of_group]
+    sorted_px, weights = np.array(sorted(cast)).T
+    # No mean of two: it would be wrong wherever one of them is.
+    return float(sorted_px[np.searchsorted(np.cumsum(weights), 0.5 * weights.sum())])
+
+
+def combined_px(inputs: Inputs, output: NetworkOutput, refinement: Refinement) -> float:
+    """Return the COR: the median of the network's estimate and the refined kinds close to it.
+
+    Where a scan is short or damaged, single kinds are off by pixels where the curves, read
+    together, are not (lab/results/ai.md).
+
+    The network's estimate is the mean of the grid about the best position, weighted by probability.
+    It and each kind have one vote, but the kinds of registration, which fail together, at most two,
+    and minimum total variation beside them half a vote. If the sample moves or changes during the
+    scan registration is wrong: slices and minimum total variation, where they agree, then have two
+    votes each.
+    """
+    around = slice(max(0, output.index - NEAR), output.index + NEAR + 1)
+    weight, cor_px = output.share[around], inputs.cor_px[around]
+    network_px = float(np.sum(weight * cor_px) / np.sum(weight))
+    step_px, all_px = float(inputs.cor_px[1] - inputs.cor_px[0]), refinement.all_px
+    near = {k: px for k, px in all_px.items() if abs(px - network_px) <= _TRUSTED * step_px}
+    registered_px = [near[kind] for kind in GROUPS["registration"] if kind in near]
+    vote = dict.fromkeys(near, 1.0)
+    if registered_px:
+        vote |= dict.fromkeys(
+            GROUPS["registration"], min(1.0, _REGISTRATION_VOTES / len(registered_px))
+        )
+        vote[TOTAL_VARIATION] = _COARSE_VOTE
+        agreeing = {k: all_px[k] for k in _ALL_ANGLES if k in all_px}
+        if len(agreeing) == 2 and _agree([*agreeing.values()], registered_px, network_px, step_px):
+            near |= agreeing
+            vote |= dict.fromkeys(agreeing, _AGREE_VOTES)
+    return _median([network_px, *near.values()], [1.0, *(vote[kind] for kind in near)])
+
+
+def _agree(
+    both_px: list[float], registered_px: list[float], network_px: float, step_px: float
+) -> bool:
+    """Whether CORs nearly coincide beside registration, and lie near the network's estimate."""
+    apart_px = abs(np.mean(both_px) - np.median(registered_px))
+    away_px = np.abs(np.subtract(both_px, network_px))
+    alike = np.ptp(both_px) <= max(_AGREE_PX, _AGREE_SHARE * apart_px)
+    return bool(alike and away_px.max() <= _AGREE_REACH * step_px)
+
+
+def _median(votes_px: list[float], votes: list[float]) -> float:
+    """Weighted median, on the line through the middles of the votes; of equal ones the median.
+
+    `vote` takes no mean of two: its CORs may lie anywhere, these are within a binned pixel.
+    """
+    order = np.argsort(votes_px)
+    sorted_px, weights = np.array(votes_px)[order], np.array(votes)[order]
+    middle = np.cumsum(weights) - weights / 2
+    return float(np.interp(weights.sum() / 2, middle, sorted_px))
+
+
+FEATURES = (
+    "share",  # log-odds of the position, its neighbours included
+    "margin",  # logit above the second peak
+    "none",  # log-odds of "none of these"
+    "spread",  # log of the spread, unbinned px
+    "votes",  # refined kinds within a binned pixel of the COR
+    "agree",  # share of the refined kinds within 0.5 px of it
+    "scatter",  # log of their median distance from it, unbinned px
+    "moved",  # log of the distance from the chosen position to the COR, in samples
+    "total",  # sum of all evidence there
+    "kinds",  # share of the kinds with a signal whose best position it is
+    "valid",  # share of the kinds with a signal
+    "rotates",  # gain of the match 180 degrees apart over that at other angles
+    "stays",  # share of those others that match as well
+    "turning",  # share of the variation that rotates with a sample
+)
+_TURNING = [name for name, *_ in RECIPE.scalars].index("turning")
+_ROTATION = 1.5, 0.1  # of scans over less than 180 degrees, where it is not known
+
+
+def confidence_features(
+    inputs: Inputs, output: NetworkOutput, refinement: Refinement
+) -> NDArray[np.float64]:
+    """Features from which the confidence is computed, in the order of `FEATURES`."""
+    index, score = output.index, output.score
+    step_px = float(inputs.cor_px[1] - inputs.cor_px[0])
+    low, high = max(0, index - NEAR), index + NEAR + 1
+    share = float(output.share[low:high].sum())
+    elsewhere = np.concatenate([score[:low], score[high:]])
+    margin = float(score[index] - max(elsewhere.max(initial=-30.0), 0.0))
+    cor_px = combined_px(inputs, output, refinement)
+    away = np.abs(np.array(list(refinement.all_px.values())) - cor_px)
+    valid, best = _kinds(inputs)
+    rotation = refinement.rotation
+    is_known = rotation is not None and np.isfinite(rotation).all()
+    rotates, stays = rotation if rotation is not None and is_known else _ROTATION
+    return np.array(
+        [
+            _log_odds(share),
+            np.clip(margin, -30.0, 30.0),
+            _log_odds(output.none),
+            np.log(output.spread_px),
+            float(np.sum(away <= 2.0 * step_px)),
+            float(np.mean(away <= 0.5)) if away.size else 0.0,
+            np.log(0.05 + (float(np.median(away)) if len(away) > 1 else 1.0)),
+            np.log(0.1 + abs(cor_px - float(inputs.cor_px[index])) / step_px),
+            float(inputs.grid[-5, low:high].max()),
+            float(np.mean(np.abs(best[valid] - index) <= NEAR)) if valid.any() else 0.0,
+            float(valid.mean()),
+            float(np.clip(rotates, 0.0, 3.0)),
+            float(np.clip(stays, 0.0, 1.0)),
+            float(inputs.scan[_TURNING]),
+        ]
+    )
+
+
+def calibrated_confidence(calibration: dict[str, Any], values: NDArray[np.float64]) -> float:
+    """Map `confidence_features` (n_features,) to the confidence that the COR is right within 1 px.
+
+    `calibration` is that of the model card: `middle`, `unit`, `weight` of each feature, `bias`, and
+    the knots `logit` and `confidence` of a rising line.
+    """
+    knots = np.array(calibration["logit"]), np.array(calibration["confidence"])
+    return float(np.interp(logit(calibration, values), *knots))
+
+
+def logit(calibration: dict[str, Any], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the weighted sum of features, shape (...,) of (..., n_features)."""
+    middle, unit, weight = (np.array(calibration[key]) for key in ("middle", "unit", "weight"))
+    scaled = np.clip((values - middle) / unit, -4.0, 4.0)
+    return np.asarray(scaled @ weight + calibration["bias"])
+
+
+def _kinds(inputs: Inputs) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
+    """Which kinds have a signal, and the best position of each."""
+    kinds = inputs.grid[:-5].reshape(-1, 5, inputs.grid.shape[1])
+    return kinds[:, 4, 0] > 0, np.argmax(kinds[:, 1], axis=1)
+
+
+def _log_odds(share: float) -> float:
+    share = float(np.clip(share, 1e-6, 1 - 1e-6))
+    return float(np.log(share / (1 - share)))
+
 
 METHOD = "ai"
 _NONE = 0.97  # probability of "none of these" above which a scan is flat

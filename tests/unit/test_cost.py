@@ -1,4 +1,7 @@
-"""Disk that volumes take where half acquisition doubles their slices, and of selected columns."""
+"""Disk that volumes take where half acquisition doubles their slices, and of selected columns.
+
+CPU time and cores of jobs.
+"""
 
 import json
 import re
@@ -10,9 +13,22 @@ import pytest
 from tests.phantoms import write_scan
 from tests.step_calls import full_recon
 from tomopipe.campaign.campaign import campaign_from_data
-from tomopipe.config import Config
-from tomopipe.cost.disk import KINDS, disk_needed, lack_of_disk, still_to_make
+from tomopipe.config import Config, FullReconBlock
+from tomopipe.cost import KINDS, disk_needed, job_s, lack_of_disk, still_to_make, volume_s
 from tomopipe.reruns.settle import expected_inventory
+
+MB = 1_000_000
+SMALL, LARGE = (900, 64, 1024), (3000, 2048, 2048)
+
+
+def test_time_goes_with_the_size_and_the_iterations():
+    assert volume_s(LARGE, FullReconBlock()) == pytest.approx(2048 * 0.07, rel=0.1)
+    ten, twenty = (
+        volume_s(LARGE, FullReconBlock(algorithm="sirt", iterations=n)) for n in (10, 20)
+    )
+    assert twenty == pytest.approx(2 * ten, rel=0.01)
+    assert job_s("try_recon", 900 * MB) > job_s("export_stack", 900 * MB) > 0
+
 
 N_COLS, N_ROWS = 40, 2
 THETA_360 = np.linspace(0, 360, 60, endpoint=False)

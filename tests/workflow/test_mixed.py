@@ -1,15 +1,19 @@
 """A small campaign of three formats and angular ranges, with options of a single scan."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 import numpy as np
+import pytest
 import tifffile
 
 from tests.nxtomo_files import ESRF, write_nxtomo
 from tests.phantoms import write_scan
+from tests.workflow.conftest import plan, snakemake
 from tomopipe.simulate.phantom import Ellipsoid
+from tomopipe.volumes.volume_read import read_provenance
 
 N_ROWS = 3
 
@@ -81,3 +85,23 @@ def write_mixed(folder: Path) -> Path:
         "  preprocess: {stripes: {method: sorting}, phase: {method: paganin, delta_beta: 20}}\n"
     )
     return folder
+
+
+def test_formats_turns_and_overrides_mixed(tmp_path):
+    campaign = write_mixed(tmp_path / "campaign")
+    run = snakemake(campaign)
+    assert run.status == 0, run.text
+    resolved = json.loads((campaign / "results" / "cor.json").read_text())
+    assert set(resolved) == set(SCANS)
+    for name, scan in SCANS.items():
+        assert resolved[name]["cor_px"] == pytest.approx(scan.cor_px, abs=0.5), name
+        volume = campaign / "results" / f"{name}_rec.h5"
+        with h5py.File(volume) as file:
+            assert file["exchange/data"].shape == (N_ROWS, scan.width, scan.width), name
+        corrected = read_provenance(volume)["parameters"]["corrections"]
+        assert set(corrected) == ({"stripes", "phase"} if name == "dx_1" else set()), name
+        assert (campaign / "results" / "relion" / "stacks" / f"{name}.mrcs").is_file()
+    # accepted, all of them: their try stacks were temporary
+    assert not list(campaign.glob("results/try_center/*/try.tif"))
+    assert len(list(campaign.glob("results/try_center/*/rows.h5"))) == len(SCANS)
+    assert plan(campaign) == (0, frozenset())

@@ -1,1 +1,0 @@
-"""Time, memory and disk that jobs take."""
