@@ -8,7 +8,7 @@ from tests import pretend_cupy
 from tests.out_of_memory import OUT_OF_MEMORY, Room
 from tests.phantoms import write_scan
 from tests.pretend_cupy import XP
-from tests.pretend_device import PretendDevice, in_place_of_cuda
+from tests.pretend_device import in_place_of_cuda
 from tests.step_calls import try_recon
 from tomopipe.errors import DeviceError, is_of_the_scan
 from tomopipe.prep.half_acquisition import HalfAcquisition
@@ -135,7 +135,7 @@ def test_whatever_says_that_memory_ran_out_each_cor_has_its_slice_once(
 @pytest.mark.parametrize(("share", "on_gpu"), [(0.99, False), (1.0, True)])
 @pytest.mark.parametrize("format", ["stack", "tiff"])
 def test_auto_takes_the_cpu_where_fewer_than_4_slices_fit(
-    tmp_path, monkeypatch, caplog, share, on_gpu, format
+    tmp_path, monkeypatch, caplog, share, on_gpu, format, gpu
 ):
     """Of slices of full size, if these are written; the stack's are half as wide."""
     truth = write_scan(tmp_path / "s_1.h5", n_rows=3, n_cols=64, n_angles=40, cor_px=COR_PX)
@@ -144,7 +144,8 @@ def test_auto_takes_the_cpu_where_fewer_than_4_slices_fit(
     monkeypatch.setattr(
         cuda, "reconstruct_batch", lambda *a, **k: [n_made.append(len(a[2])), real(*a, **k)][1]
     )
-    with in_place_of_cuda(monkeypatch, _sweep, PretendDevice(free_bytes=free)) as gpu:
+    monkeypatch.setattr(gpu, "free_bytes", lambda: free)
+    with in_place_of_cuda(monkeypatch, _sweep, gpu):
         _stack(truth, tmp_path / "auto", "auto", max_size_px=32, format=format)
         assert bool(n_made) == on_gpu
         assert gpu.log == ["released"]
@@ -153,7 +154,7 @@ def test_auto_takes_the_cpu_where_fewer_than_4_slices_fit(
     lines = [record.getMessage() for record in caplog.records if "auto takes" in record.msg]
     assert len(lines) == (not on_gpu)
     if lines:
-        assert f"{free / 1e9:.3g} GB of GPU 0000:00:00.0 are free, and 4 slices take" in lines[0]
+        assert f"{free / 1e9:.3g} GB of {gpu.name} are free, and 4 slices take" in lines[0]
 
 
 def test_a_gpu_that_is_not_there_is_no_fault_of_the_scan(tmp_path, monkeypatch):

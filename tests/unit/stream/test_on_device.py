@@ -169,13 +169,14 @@ def test_without_room_for_one_slice_the_error_is_raised(truth, monkeypatch, gpu)
 
 @pytest.mark.parametrize(("share", "on_gpu"), [(0.99, False), (1.01, True)])
 def test_auto_takes_the_cpu_where_fewer_than_4_slices_fit(
-    truth, monkeypatch, caplog, share, on_gpu
+    truth, monkeypatch, caplog, share, on_gpu, gpu
 ):
     """A GPU that is asked for goes on with what fits."""
     expected = _volume(truth, "cpu")
     inputs = MemoryInputs(N_ANGLES, N_ROWS, N_COLS, itemsize=2)
     free = int(share * gpu_bytes(inputs, 4) / 0.8)
-    with in_place_of_cuda(monkeypatch, full_recon, PretendDevice(free_bytes=free)) as gpu:
+    monkeypatch.setattr(gpu, "free_bytes", lambda: free)
+    with in_place_of_cuda(monkeypatch, full_recon, gpu):
         found = _volume(truth, "auto", "auto")
         n_uploaded = gpu.log.count("uploaded")
         assert gpu.log[-1] == "released"
@@ -187,7 +188,7 @@ def test_auto_takes_the_cpu_where_fewer_than_4_slices_fit(
     lines = [record.getMessage() for record in caplog.records if "auto takes" in record.msg]
     assert len(lines) == (not on_gpu)
     if lines:
-        takes = f"{free / 1e9:.3g} GB of GPU 0000:00:00.0 are free, and 4 slices take"
+        takes = f"{free / 1e9:.3g} GB of {gpu.name} are free, and 4 slices take"
         assert takes in lines[0]
 
 
@@ -225,7 +226,9 @@ def test_a_gpu_corrects_rows_that_are_sent_once(truth, monkeypatch, options, cap
 
 
 @pytest.mark.parametrize("options", [{}, {"corrections": EVERYTHING, "known": KNOWN}], ids=str)
-def test_rows_that_need_no_decoding_are_read_into_pinned_memory(tmp_path, monkeypatch, options):
+def test_rows_that_need_no_decoding_are_read_into_pinned_memory(
+    tmp_path, monkeypatch, options, gpu
+):
     """Those of a batch, each row once; values are those of the CPU to 1e-4 of the range."""
     truth = write_scan(
         tmp_path / "s_1.h5", n_rows=N_ROWS, n_cols=N_COLS, n_angles=N_ANGLES, phantom="rock",
@@ -233,7 +236,7 @@ def test_rows_that_need_no_decoding_are_read_into_pinned_memory(tmp_path, monkey
     )  # fmt: skip
     expected = _volume(truth, "cpu", **options)
     monkeypatch.setattr(_fit, "choose_blocks", lambda *_, **__: Blocks(4, 8))
-    gpu, pinned, n_read, read_rows = PretendDevice(), [], [], Scan.read_rows
+    pinned, n_read, read_rows = [], [], Scan.read_rows
     new_pinned = gpu.pinned
     gpu.pinned = lambda *args: pinned.append(new_pinned(*args)) or pinned[-1]
 
