@@ -1,24 +1,14 @@
 """The errors by which NumPy, CuPy and the libraries of CUDA say that memory ran out."""
 
-from tests.pretend_cupy import OutOfMemoryError
-
-
-def _numbered(module, name, attribute, number):
-    """Return an error with CUDA's number as CuPy has it."""
-    kind = type(name, (RuntimeError,), {"__module__": module})
-    error = kind(f"{name} {number}")
-    setattr(error, attribute, number)
-    return error
+from tests.pretend_cupy import CUDADriverError, CUDARuntimeError, CuFFTError, OutOfMemoryError
 
 
 def errors(number=2):
     """Return an error of each kind; of those with a number only 2 says that memory ran out."""
     return {
-        "runtime": _numbered(
-            "cupy_backends.cuda.api.runtime", "CUDARuntimeError", "status", number
-        ),
-        "driver": _numbered("cupy_backends.cuda.api.driver", "CUDADriverError", "status", number),
-        "transform": _numbered("cupy.cuda.cufft", "CuFFTError", "result", number),
+        "runtime": CUDARuntimeError(number, f"cudaError {number}"),
+        "driver": CUDADriverError(number, f"CUDA_ERROR {number}"),
+        "transform": CuFFTError(number, f"CUFFT {number}"),
     }
 
 

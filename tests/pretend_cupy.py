@@ -30,7 +30,6 @@ from tests.cupy_signatures import recorded
 
 SIGNATURES = recorded()
 LATE_S = 0.002  # of each copy in a stream
-LARGEST_BYTES = {}  # of device: the largest array that there is memory for
 TOTAL_BYTES = 2**41
 POISON = 0xFF  # bytes of it are no number as floats, and large as whole ones
 _POOL_UNIT = 512  # bytes
@@ -108,11 +107,12 @@ class Memory:
     """The memory of a device: what is live, rounded as CuPy's pool does, and its maximum."""
 
     def __init__(self, free_bytes=TOTAL_BYTES):
-        self.free_bytes, self.live_bytes, self.peak_bytes = free_bytes, 0, 0
+        self.free_bytes, self.limit_bytes = free_bytes, math.inf
+        self.live_bytes = self.peak_bytes = 0
 
     def need(self, n_bytes):
         """Tell that there must be room for a moment."""
-        if self.live_bytes + n_bytes > self.free_bytes:
+        if self.live_bytes + n_bytes > min(self.free_bytes, self.limit_bytes):
             raise OutOfMemoryError(n_bytes, self.live_bytes)
         self.peak_bytes = max(self.peak_bytes, self.live_bytes + n_bytes)
 
@@ -442,18 +442,7 @@ for _name in SIGNATURES:
         setattr(DeviceArray, _name, _attribute(_name))
 DeviceArray.__module__ = "pretend"
 
-_MADE = _names("arange empty full linspace ones zeros")
 _PADS = _names("constant edge linear_ramp maximum mean minimum reflect symmetric wrap empty")
-
-
-def _limited(function):
-    def make(*args, **kwargs):
-        array = _computed(function)(*args, **kwargs)
-        if array.nbytes > LARGEST_BYTES.get(current_device(), math.inf):
-            raise OutOfMemoryError(array.nbytes)
-        return array
-
-    return make
 
 
 def _uploaded(value, dtype=None):
@@ -554,7 +543,7 @@ def _by_numpy(module, name):
         return _ufunc(made)
     if module == "scipy.fft" and name != "next_fast_len":
         return _transformed(name, made)
-    return (_limited if name in _MADE else _computed)(made)
+    return _computed(made)
 
 
 class Sparse:
@@ -579,7 +568,7 @@ class Sparse:
 
 
 class Pool:
-    """See cupy.cuda.MemoryPool: nothing is kept."""
+    """See cupy.cuda.MemoryPool: what is free is given back at once."""
 
     def free_all_blocks(self):
         pass
@@ -588,10 +577,10 @@ class Pool:
         return 0
 
     def total_bytes(self):
-        return 0
+        return MEMORY[current_device()].live_bytes
 
     def set_limit(self, size=None):
-        LARGEST_BYTES[current_device()] = size or math.inf
+        MEMORY[current_device()].limit_bytes = size or math.inf
 
 
 class PinnedPool:

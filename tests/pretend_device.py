@@ -60,22 +60,13 @@ class LoggedDevice(CudaDevice):
 class PretendDevice(LoggedDevice):
     """A pretended device: it logs each copy when it is done."""
 
-    def __init__(self, *, device=0, largest_bytes=2**40, free_bytes=2**40):
+    def __init__(self, *, device=0, free_bytes=2**40):
         super().__init__(pretend_cupy.XP, device)
-        self._number, self.largest_bytes = device, largest_bytes
         # what is counted of its memory from now on
         self.memory = pretend_cupy.MEMORY[device] = pretend_cupy.Memory(free_bytes)
 
     def note(self, event):
         pretend_cupy.in_stream(lambda: self.log.append(event))
-
-    @property
-    def largest_bytes(self):
-        return pretend_cupy.LARGEST_BYTES[self._number]
-
-    @largest_bytes.setter
-    def largest_bytes(self, n_bytes):
-        pretend_cupy.LARGEST_BYTES[self._number] = n_bytes
 
     def taken_bytes(self):
         return self.n_downloaded

@@ -155,7 +155,7 @@ def test_without_a_gpu_there_is_nothing_to_warn_of(
 
 
 def test_a_gpu_without_room_is_busy_not_broken(monkeypatch):
-    monkeypatch.setitem(pretend_cupy.LARGEST_BYTES, 0, 10)
+    monkeypatch.setitem(pretend_cupy.MEMORY, 0, pretend_cupy.Memory(free_bytes=1000))
     assert array.array_module("auto") is XP
 
 

@@ -9,11 +9,10 @@ import pytest
 
 from tests.corrections import EVERYTHING, KNOWN
 from tests.phantoms import write_scan
-from tests.pretend_cupy import ERRORS, failing
+from tests.pretend_cupy import ERRORS, CUDADriverError, CUDARuntimeError, CuFFTError, failing
 from tests.pretend_device import PretendDevice, in_place_of_cuda
 from tests.step_calls import full_recon as volume_of
 from tomopipe.recon import cuda
-from tomopipe.recon.array import out_of_memory
 from tomopipe.recon.fbp import sweep_batches
 from tomopipe.recon.plan import make_plan
 from tomopipe.steps import full_recon
@@ -129,29 +128,51 @@ def test_batches_fit_what_is_free(tmp_path, monkeypatch, caplog, small, n, is_pl
     np.testing.assert_allclose(_values(tmp_path / "v.h5"), expected, atol=1e-4 * np.ptp(expected))
 
 
+def test_batches_shrink_where_other_jobs_take_the_memory_meanwhile(
+    tmp_path, monkeypatch, caplog, small, gpu
+):
+    """What was free for 16 slices is not there any more."""
+    truth, expected = small
+    gpu.limit(gpu_bytes(MemoryInputs(N_ANGLES, N_ROWS, N_COLS, itemsize=2), 1))
+    with in_place_of_cuda(monkeypatch, full_recon, gpu):
+        volume_of(truth.path, tmp_path / "v.h5", cor_px=COR_PX, device="cuda")
+    np.testing.assert_allclose(_values(tmp_path / "v.h5"), expected, atol=1e-4 * np.ptp(expected))
+    assert caplog.text.count("out of memory") >= 2
+
+
+def _volume_with(monkeypatch, truth, path, kind, number, error=None):
+    """Make the volume with one call that fails, in many batches; return how many were called."""
+    monkeypatch.setattr(_fit, "choose_blocks", lambda *_, **__: Blocks(4, 8))
+    gpu = PretendDevice()
+    with in_place_of_cuda(monkeypatch, full_recon, gpu), failing(kind, number, error) as calls:
+        volume_of(truth.path, path, cor_px=COR_PX, device="cuda")
+    return len(calls)
+
+
 @pytest.mark.parametrize("kind", ERRORS)
 def test_whichever_call_runs_out_of_memory_the_volume_is_right(tmp_path, monkeypatch, small, kind):
-    """All calls of a kind, of memory some; or else the error is raised, and no file left."""
-    monkeypatch.setattr(_fit, "choose_blocks", lambda *_, **__: Blocks(4, 8))
+    """All calls of a kind, of memory some."""
     truth, expected = small
     path = tmp_path / "v.h5"
-
-    def calls(number):
-        """Make the volume with one call that fails; return the calls."""
-        gpu = PretendDevice()
-        with in_place_of_cuda(monkeypatch, full_recon, gpu), failing(kind, number) as calls:
-            try:
-                volume_of(truth.path, path, cor_px=COR_PX, device="cuda")
-            except ERRORS[kind]:
-                assert not out_of_memory(ERRORS[kind]())
-                assert not [*tmp_path.iterdir()]
-            else:
-                limit = 1e-4 * np.ptp(expected)
-                np.testing.assert_allclose(_values(path), expected, atol=limit)
-                path.unlink()
-        return len(calls)
-
-    n = calls(-1)
+    n = _volume_with(monkeypatch, truth, path, kind, -1)
     assert n > 10
     for number in range(0, n, -(-n // 40)):
-        assert calls(number) > number
+        path.unlink()
+        assert _volume_with(monkeypatch, truth, path, kind, number) > number
+        np.testing.assert_allclose(_values(path), expected, atol=1e-4 * np.ptp(expected))
+
+
+@pytest.mark.parametrize(
+    ("kind", "error"),
+    [("pinned", CUDARuntimeError(46, "cudaErrorDevicesUnavailable: busy")),
+     ("launch", CUDADriverError(719, "CUDA_ERROR_LAUNCH_FAILED: unspecified launch failure")),
+     ("transform", CuFFTError(6, "CUFFT_EXEC_FAILED"))],
+)  # fmt: skip
+@pytest.mark.parametrize("number", [0, 1, 2, 5, 8])
+def test_another_error_is_raised_and_nothing_is_left(
+    tmp_path, monkeypatch, small, kind, error, number
+):
+    with pytest.raises(type(error)) as caught:
+        _volume_with(monkeypatch, small[0], tmp_path / "v.h5", kind, number, error)
+    assert caught.value is error
+    assert not [*tmp_path.iterdir()]

@@ -15,14 +15,13 @@ from tests import pretend_cupy
 from tests.corrections import EVERYTHING, KNOWN
 from tests.out_of_memory import OUT_OF_MEMORY, Room
 from tests.phantoms import write_scan
-from tests.pretend_device import OutOfMemoryError, PretendDevice, in_place_of_cuda
+from tests.pretend_device import PretendDevice, in_place_of_cuda
 from tests.step_calls import full_recon as volume_of
 from tomopipe.recon import cuda
 from tomopipe.recon.array import out_of_memory
 from tomopipe.scans.scan import Scan
 from tomopipe.steps import full_recon
 from tomopipe.stream import fit_options as _fit
-from tomopipe.stream import recon_task as _task
 from tomopipe.stream import stream as _stream
 from tomopipe.stream.memory import (
     Blocks,
@@ -116,28 +115,6 @@ def test_a_gpu_gives_the_volume_of_the_cpu(truth, monkeypatch, options, gpu):
     assert gpu.n_downloaded == expected[0].nbytes + planes_bytes + n_small
 
 
-@pytest.mark.parametrize(("largest", "batches"), [(N_ANGLES * 4, [8, 4]), (N_ANGLES, [8, 4, 2, 1])])
-def test_batches_shrink_after_an_out_of_memory(truth, monkeypatch, caplog, largest, batches):
-    """`largest` sinogram rows of float32 fit: the GPU is full although its memory seemed free."""
-    expected = _volume(truth, "cpu")
-    gpu = PretendDevice(largest_bytes=4 * largest * N_COLS)
-    real = _stream.sinograms_of
-
-    def checked(task, raw, rows):
-        if 4 * len(rows) * raw.shape[0] * raw.shape[2] > gpu.largest_bytes:
-            raise OutOfMemoryError
-        return real(task, raw, rows)
-
-    monkeypatch.setattr(_stream, "sinograms_of", checked)
-    monkeypatch.setattr(_task, "reconstruct", _without_limit(gpu))
-    with in_place_of_cuda(monkeypatch, full_recon, gpu):
-        found = _volume(truth, "gpu", "cuda")
-    np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected))
-    lines = [r.args[0] for r in caplog.records if r.msg.startswith("out of memory: batches")]
-    assert lines == batches
-    assert gpu.log.count("released") == len(lines) + 1  # and at the end
-
-
 def _n_slices(shape):
     """Return how many slices pinned memory is of: rows, slices, or numbers of slices."""
     return 0 if len(shape) < 3 else shape[shape[0] == N_ANGLES]
@@ -186,19 +163,6 @@ def test_whatever_says_that_memory_ran_out_each_slice_is_written_once(
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.ptp(expected))
     assert written == list(range(N_ROWS))
     assert room.sizes[-1] <= 2 < max(room.sizes)
-
-
-def _without_limit(gpu):
-    real = _task.reconstruct
-
-    def reconstruct(*args, **kwargs):
-        largest, gpu.largest_bytes = gpu.largest_bytes, 2**40
-        try:
-            return real(*args, **kwargs)
-        finally:
-            gpu.largest_bytes = largest
-
-    return reconstruct
 
 
 def test_without_room_for_one_slice_the_error_is_raised(truth, monkeypatch, gpu):
