@@ -2,9 +2,10 @@
 
 python lab/benchmarks/bench_files.py [--folder DIR] [--shape 2048x256x2048] [--threads 2]
 
-A scan (contiguous HDF5) goes through the stream of full_recon into a volume: read, staged for a
-device, transposed in place of a reconstruction, written with statistics, checksum and preview, and
-flushed. The device is this machine's memory; its copies take CPU time here that a GPU's do not.
+A scan (contiguous HDF5) goes through the stream of full_recon into a volume: read into the memory
+of a device, transposed in place of a reconstruction, written with checksum and preview, and
+flushed. The device shares this machine's memory, and every value is copied once: the copies and the
+statistics of a GPU take no CPU time. --cpu: the path without a device.
 The copy: as many threads, each with parts of 8 MiB, pread and pwrite through the file cache or past
 it (--direct), and fsync. Before each run the scan's pages are dropped from the cache. Pairs
 in alternation; medians, and the median of the ratios.
@@ -37,7 +38,7 @@ PART_BYTES = 2**23
 
 
 class Host:
-    """Memory in place of a GPU: copies are done when they are queued."""
+    """Memory in place of a GPU, which reads it where it lies."""
 
     xp = SimpleNamespace(
         ascontiguousarray=np.ascontiguousarray, cuda=SimpleNamespace(Event=lambda **_: None)
@@ -45,7 +46,7 @@ class Host:
     name = "host"
 
     def __init__(self):
-        self._reused = Reused()
+        self._reused, self._newest = Reused(), None
 
     def use(self):
         """There is one."""
@@ -63,18 +64,24 @@ class Host:
         return stream
 
     def pinned(self, shape, dtype):
-        """Host memory."""
-        return self._reused.empty("pinned", shape, dtype)
+        """The same as that of the device."""
+        return self._newest
 
     def empty(self, shape, dtype):
-        """Memory of the device."""
-        return self._reused.empty("device", shape, dtype)
+        """Memory of the device, for a batch."""
+        self._newest = self._reused.empty("rows", shape, dtype)
+        return self._newest
 
     def upload(self, host, target):
-        """Copy."""
-        np.copyto(target, host)
+        """It is there."""
 
-    download = upload
+
+class Shared(DeviceTransfer):
+    """Slices come back where they are."""
+
+    def download(self, arrays):
+        """Hand over what was computed."""
+        return lambda: arrays
 
 
 class Copies:
@@ -82,13 +89,18 @@ class Copies:
 
     halo = 0
 
+    def __init__(self):
+        self._reused = Reused()
+
     def rows_needed(self, rows):
         """None around them."""
         return rows
 
     def sinograms(self, raw, rows):
-        """As they are."""
-        return raw.transpose(1, 0, 2)
+        """In another order."""
+        slices = self._reused.empty("slices", (raw.shape[1], raw.shape[0], raw.shape[2]), raw.dtype)
+        np.copyto(slices, raw.transpose(1, 0, 2))
+        return slices
 
 
 def statistics_of(slices, encoding, middle, *, encode):
@@ -127,18 +139,14 @@ def stream(raw, volume, threads, output, on_gpu):
             scan=scan, plan=SimpleNamespace(xp=np, cache={}, batch_size=16), cor_px=0.0, scale=1.0,
             first_row=0, last_row=scan.n_rows,
             crop=(slice(0, scan.n_angles), slice(0, scan.n_cols)), binning=1, binning_rows=1,
-            minus_log=False, threads=threads, corrections=Copies(),
-            iterative=(lambda sinograms: sinograms) if on_gpu else as_slices(threads),
-            transfer=DeviceTransfer(Host(), threads=threads) if on_gpu else None,
+            minus_log=False, threads=threads, corrected=True,
+            corrections=Copies() if on_gpu else None,
+            iterative=lambda sinograms: sinograms,
+            transfer=Shared(Host(), threads=threads) if on_gpu else None,
             encoding=Encoding(dtype) if on_gpu else None,
         )  # fmt: skip
         with new_volume(volume, task.shape, output_format=output, encoding=Encoding(dtype)) as put:
             run(task, scan, Blocks(16, 32, behind=1 + on_gpu), put)
-
-
-def as_slices(threads):
-    """Slices as the engine of the CPU makes them."""
-    return lambda sinograms: np.ascontiguousarray(sinograms, np.float32)
 
 
 def copy(raw, volume, threads, n_bytes, direct):

@@ -1,6 +1,5 @@
 """Frames as stored, and views of them: mirrored, cropped, of another type, with other axes."""
 
-import os
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from tomopipe.errors import ScanError
 from tomopipe.scans.chunks import Chunks, IndexRange, can_decode, chunks_of, ranges, read_block
 from tomopipe.scans.frames import Written, written_frames
 from tomopipe.scans.hdf5 import one_line
+from tomopipe.storage.direct_io import direct_reader
 
 if TYPE_CHECKING:
     import h5py
@@ -158,19 +158,16 @@ class Hdf5Pixels:
         _, n_rows, n_cols = self.shape
         frame_bytes = n_rows * n_cols * self.dtype.itemsize
         first = self._offset + rows[0] * n_cols * self.dtype.itemsize
-        file = os.open(self.file.filename, os.O_RDONLY)
 
-        def read(start: int) -> bool:
-            return all(
-                os.preadv(file, [out[i]], first + (frames[0] + i) * frame_bytes) == out[i].nbytes
-                for i in range(start, min(start + _FRAMES, len(out)))
-            )
+        with direct_reader(self.file.filename) as read_into, ThreadPoolExecutor(threads) as pool:
 
-        try:
-            with ThreadPoolExecutor(threads) as pool:
-                return all(pool.map(read, range(0, len(out), _FRAMES)))
-        finally:
-            os.close(file)
+            def read(start: int) -> bool:
+                return all(
+                    read_into(out[i], first + (frames[0] + i) * frame_bytes)
+                    for i in range(start, min(start + _FRAMES, len(out)))
+                )
+
+            return all(pool.map(read, range(0, len(out), _FRAMES)))
 
 
 class PixelsView:

@@ -1,4 +1,4 @@
-"""Writing past the system's file cache, which for large files costs more than the disk."""
+"""Reading and writing past the system's file cache: of large files it costs more than the disk."""
 
 import errno
 import os
@@ -13,9 +13,58 @@ from numpy.typing import NDArray
 from tomopipe.arrays import PAGE_BYTES, aligned
 
 LEAST_BYTES = 2**20  # smaller arrays are better collected by the cache
+LEAST_READ_BYTES = 2**16  # smaller parts share pages with those that are read next
 _COPIED_BYTES = 8 * 2**20  # copied at once, of arrays that are not aligned in memory as in the file
 
+Read = Callable[[NDArray[Any], int], bool]
 Write = Callable[[NDArray[Any], int], None]
+
+
+@contextmanager
+def direct_reader(path: str | os.PathLike[str]) -> Iterator[Read]:
+    """Yield read(out, offset), which fills a contiguous array; false if the file ends before.
+
+    What the cache holds comes from there, the rest past it, where the file system can tell the two
+    apart: network file systems cannot, and read as usual. Several threads may read at a time.
+    """
+    through = os.open(path, os.O_RDONLY)
+    past: int | None = None
+    with suppress(OSError, AttributeError):
+        past = os.open(path, os.O_RDONLY | os.O_DIRECT)
+    is_refused = past is None
+    own = threading.local()  # a buffer of each thread
+
+    def read(out: NDArray[Any], offset: int) -> bool:
+        nonlocal is_refused
+        data = out.reshape(-1).view(np.uint8)
+        if not is_refused and data.size >= LEAST_READ_BYTES:
+            try:
+                return _read_large(data, offset)
+            except OSError as error:
+                if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
+                    raise
+                is_refused = True
+        return os.preadv(through, [data], offset) == data.size
+
+    def _read_large(data: NDArray[np.uint8], offset: int) -> bool:
+        assert past is not None
+        with suppress(BlockingIOError):
+            if os.preadv(through, [data], offset, os.RWF_NOWAIT) == data.size:
+                return True
+        first = offset % PAGE_BYTES
+        n_bytes = -(-(first + data.size) // PAGE_BYTES) * PAGE_BYTES
+        if getattr(own, "buffer", data[:0]).size < n_bytes:
+            own.buffer = aligned(n_bytes)
+        n_read = os.preadv(past, [own.buffer[:n_bytes]], offset - first)
+        data[:] = own.buffer[first : first + data.size]
+        return n_read >= first + data.size
+
+    try:
+        yield read
+    finally:
+        os.close(through)
+        if past is not None:
+            os.close(past)
 
 
 @contextmanager

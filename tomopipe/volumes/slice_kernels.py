@@ -30,7 +30,7 @@ def extremes_and_sums(
 
 
 def block_sums(image: NDArray[Any], factor: int) -> NDArray[np.float32]:
-    """Return the same sums of one image (n_y, n_x), float32 or whole numbers, without extremes."""
+    """Return the same sums of one image (n_y, n_x) of whole numbers, without extremes."""
     n_y, n_x = image.shape
     sums = np.empty((-(-n_y // factor), -(-n_x // factor)), np.float32)
     _add_blocks(np.ascontiguousarray(image), factor, np.empty(n_x, np.float32), sums)

@@ -15,6 +15,7 @@ References
 .. [3] Zarr enhancement proposal 2, https://zarr.dev/zeps/accepted/ZEP0002.html.
 """
 
+import itertools
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -75,7 +76,7 @@ def store(temporary: Path, layout: Layout) -> Iterator[Store]:
 
     def put(first: int, slices: Slices, each: Map) -> None:
         for row, image in enumerate(slices, first):
-            pyramid.add(0, row, image)
+            pyramid.add(0, row, image, each)
 
     def finish(summary: dict[str, Any]) -> None:
         attributes = layout.attributes | layout.scaling | summary
@@ -161,10 +162,10 @@ class _Level:
         self._folder, self._array = folder, array
         self.n_rows, self.depth = array.shape[0], array.chunks[0]
 
-    def write(self, layer: int, images: list[Slices], encoding: Encoding) -> None:
+    def write(self, layer: int, images: list[Any], encoding: Encoding, each: Map) -> None:
         """Write the slices of a layer; one of zeros has no file."""
         first = layer * self.depth
-        layer_values = np.stack([encoding.encode(image) for image in images])
+        layer_values = np.stack(list(each(encoding.encode, images)))
         self._array[first : first + len(images)] = layer_values
         path = self._folder / "c" / str(layer) / "0" / "0"
         if path.exists():
@@ -178,17 +179,20 @@ class _Pyramid:
         self._levels, self._encoding = levels, layout.encoding
         self._layers = [Layers(level.n_rows, level.depth) for level in levels]
 
-    def add(self, level: int, row: int, image: Slices) -> None:
+    def add(self, level: int, row: int, image: Slices, each: Map) -> None:
         """Take one slice of a level; slices may come in any order."""
         if not (images := self._layers[level].add(row, image)):
             return
         depth = self._levels[level].depth
-        self._levels[level].write(row // depth, images, self._encoding)
+        self._levels[level].write(row // depth, images, self._encoding, each)
         if level + 1 < len(self._levels):
-            first = row - row % depth
-            for number in range(first, first + len(images), 2):
-                upper, lower = images.pop(0), images.pop(0) if images else None
-                self.add(level + 1, number // 2, _halve(self._values(upper), self._values(lower)))
+            pairs = itertools.zip_longest(images[::2], images[1::2])
+            images.clear()
+            for number, half in enumerate(each(self._half, pairs), (row - row % depth) // 2):
+                self.add(level + 1, number, half, each)
+
+    def _half(self, pair: tuple[Any, Any]) -> Slices:
+        return _halve(self._values(pair[0]), self._values(pair[1]))
 
     def _values(self, image: Any) -> Any:
         """Return float32: as it is, or what a slice that came encoded stands for."""

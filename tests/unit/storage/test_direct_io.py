@@ -40,6 +40,39 @@ def test_large_arrays_are_copied_in_pieces(tmp_path):
     assert path.read_bytes() == bytes(100) + data.tobytes()
 
 
+@pytest.mark.parametrize("way", ["cached", "not cached", "refused"])
+@pytest.mark.parametrize("offset", [0, 4096, 12345])
+@pytest.mark.parametrize("n_bytes", [1, MIB // 8, MIB // 8 + 77])
+def test_what_is_read_is_in_the_file(tmp_path, monkeypatch, way, offset, n_bytes):
+    path, data, preadv = tmp_path / "file", content(MIB), os.preadv
+    path.write_bytes(data)
+    out, late = content(n_bytes, 3), content(n_bytes, 3)
+    past, direct, opened = [], set(), os.open
+
+    def read_one(file, buffers, at, flags=0):
+        if flags and way == "refused":
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+        if flags and way == "not cached":
+            raise BlockingIOError
+        past.append(file in direct)
+        return preadv(file, buffers, at, flags)
+
+    def open_one(path, flags, *rest):
+        file = opened(path, flags & ~os.O_DIRECT, *rest)  # a folder in memory does, too
+        if flags & os.O_DIRECT:
+            direct.add(file)
+        return file
+
+    monkeypatch.setattr(os, "preadv", read_one)
+    monkeypatch.setattr(os, "open", open_one)
+    with direct_io.direct_reader(path) as read:
+        assert read(out, offset)
+        assert not read(late, MIB - n_bytes + 1)
+    np.testing.assert_array_equal(out, data[offset : offset + n_bytes])
+    is_past = way == "not cached" and n_bytes >= direct_io.LEAST_READ_BYTES
+    assert past[0] == is_past
+
+
 def test_threads_write_side_by_side(tmp_path):
     """Each with a buffer of its own: arrays that are not aligned in memory are copied."""
     path, parts = tmp_path / "file", [content(3 * MIB + i, 8) for i in range(6)]
