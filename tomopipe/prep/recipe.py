@@ -19,7 +19,8 @@ GPU_BATCH_BYTES = 128 * 2**20  # of float32 projections being corrected on a GPU
 STRIPE_BYTES = 512 * 2**20  # of what stripe filters hold; one row's needs where those are more
 _GPU_COPIES = 10  # of a batch of projections that are held at most
 _STRIPE_COPIES = 6  # of a float32 sinogram, that such a filter holds at most
-_GPU_STRIPES = 3  # as much as that on a GPU
+_GPU_STRIPES = 3  # as much as that on a GPU, and at least
+_GPU_COLUMN_BYTES = 18_000  # for each column, of the blocks of angles of `stripes_gated`
 _GPU_STRIPE_BYTES = 2**31  # of what stripe filters hold there
 
 
@@ -36,7 +37,11 @@ def stripe_bytes(n_angles: int, n_cols: int) -> int:
 
 def stripe_rows(n_angles: int, n_cols: int) -> int:
     """Return of how many rows a GPU removes the stripes at a time."""
-    return max(1, _GPU_STRIPE_BYTES // (_GPU_STRIPES * stripe_bytes(n_angles, n_cols)))
+    return max(1, _GPU_STRIPE_BYTES // _gpu_stripe_bytes(n_angles, n_cols))
+
+
+def _gpu_stripe_bytes(n_angles: int, n_cols: int) -> int:
+    return max(_GPU_STRIPES * stripe_bytes(n_angles, n_cols), _GPU_COLUMN_BYTES * n_cols)
 
 
 def gpu_correct_bytes(n_angles: int, n_rows: int, n_cols: int, halo: int) -> int:
@@ -47,7 +52,7 @@ def gpu_correct_bytes(n_angles: int, n_rows: int, n_cols: int, halo: int) -> int
     frame = 4 * (n_rows + 2 * halo) * n_cols
     batch = max(frame, min(GPU_BATCH_BYTES, n_angles * frame))
     n_rows = min(n_rows, stripe_rows(n_angles, n_cols))
-    return max(_GPU_COPIES * batch, n_rows * _GPU_STRIPES * stripe_bytes(n_angles, n_cols))
+    return max(_GPU_COPIES * batch, n_rows * _gpu_stripe_bytes(n_angles, n_cols))
 
 
 def rows_around(recipe: PreprocessBlock, warp: Warp | None, alpha_px2: float) -> dict[str, RowsFor]:

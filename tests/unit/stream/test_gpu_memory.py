@@ -42,7 +42,8 @@ CASES = {  # of projections, rows and columns
     "corrected, binned, encoded": ((90, 64, 96), {**CORRECTED, "binning": 2, "dtype": "uint16"}),
     "360 degrees": ((180, 40, 96), {}),
     "half acquisition": ((180, 40, 64), {"half_acquisition": "yes"}),
-    "vo": ((90, 40, 96), {"corrections": {"stripes": {"method": "vo"}}}),
+    "vo": ((260, 40, 96), {"corrections": {"stripes": {"method": "vo"}}}),
+    "gated": ((90, 40, 96), {"corrections": {"stripes": {"method": "gated"}}}),
 }
 
 
