@@ -44,18 +44,18 @@ def direct_reader(path: str | os.PathLike[str]) -> Iterator[Read]:
                 if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
                     raise
                 is_refused = True
-        return os.preadv(through, [data], offset) == data.size
+        return os.preadv(through, [data.data], offset) == data.size
 
     def _read_large(data: NDArray[np.uint8], offset: int) -> bool:
         assert past is not None
         with suppress(BlockingIOError):
-            if os.preadv(through, [data], offset, os.RWF_NOWAIT) == data.size:
+            if os.preadv(through, [data.data], offset, os.RWF_NOWAIT) == data.size:
                 return True
         first = offset % PAGE_BYTES
         n_bytes = -(-(first + data.size) // PAGE_BYTES) * PAGE_BYTES
         if getattr(own, "buffer", data[:0]).size < n_bytes:
             own.buffer = aligned(n_bytes)
-        n_read = os.preadv(past, [own.buffer[:n_bytes]], offset - first)
+        n_read = os.preadv(past, [own.buffer[:n_bytes].data], offset - first)
         data[:] = own.buffer[first : first + data.size]
         return n_read >= first + data.size
 

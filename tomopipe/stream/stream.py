@@ -131,7 +131,10 @@ def run(
 
     def store(first: int, download: Download) -> None:
         arrays = download()
-        put(first, arrays[0] if task.encoding is None else SliceStatistics(*arrays), pool.map)
+        if task.encoding is None:  # the host's threads compute
+            put(first, arrays[0])
+        else:
+            put(first, SliceStatistics(*arrays), pool.map)
 
     with some_threads(task.threads or 1) as pool, some_threads() as writer:
         pending: deque[Future[None]] = deque()
