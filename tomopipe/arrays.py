@@ -56,7 +56,7 @@ def once(xp: ModuleType, make: Callable[..., tuple[Any, ...]], *args: Any) -> tu
     return _copied(xp, xp.cuda.runtime.getDevice(), make, args)
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=32)
 def _copied(xp: ModuleType, device: int, make: Any, args: Any) -> tuple[Any, ...]:
     return tuple(map(xp.asarray, make(*args)))
 

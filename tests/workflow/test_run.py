@@ -129,7 +129,10 @@ def test_what_cannot_run_ends_with_one_line(campaign):
 
 CUPY = """
 from types import SimpleNamespace
-runtime = SimpleNamespace(getDeviceCount=lambda: 1, deviceGetPCIBusId=str)
+runtime = SimpleNamespace(
+    getDeviceCount=lambda: 1, deviceGetPCIBusId=str, runtimeGetVersion=lambda: 12090,
+    getDeviceProperties=lambda _: {"uuid": b"1"},
+)
 cuda = SimpleNamespace(runtime=runtime, Device=lambda *_: SimpleNamespace(use=lambda: None))
 def empty(*_):
     raise RuntimeError("failed to load libnvrtc.so.12: no such file")

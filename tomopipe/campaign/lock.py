@@ -68,7 +68,7 @@ def read(directory: Path) -> Run | None:
     """Return the run that holds the lock, dead or alive; None if none does."""
     path, names = directory / LOGS.lock, {each.name for each in fields(Run)}
     try:  # another version may tell more
-        run = Run(**{name: said for name, said in json_or(path, {}).items() if name in names})
+        run = Run(**{name: value for name, value in json_or(path, {}).items() if name in names})
     except TypeError:  # none, or damaged
         return None
     return None if is_copied(asdict(run), path.parent) else run

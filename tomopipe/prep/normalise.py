@@ -178,8 +178,8 @@ def valid_beside(bad: Any) -> tuple[Any, Any]:
     xp, n_cols = module_of(bad), bad.shape[-1]
     columns = xp.arange(n_cols)
     left = _highest_so_far(xp.where(bad, -1, columns))
-    mirrored = xp.where(bad, -1, n_cols - 1 - columns)[..., ::-1]
-    return left, n_cols - 1 - _highest_so_far(mirrored)[..., ::-1]
+    from_right = xp.where(bad, -1, n_cols - 1 - columns)[..., ::-1]
+    return left, n_cols - 1 - _highest_so_far(from_right)[..., ::-1]
 
 
 def _highest_so_far(values: Any) -> Any:

@@ -98,8 +98,8 @@ def _sort_columns(sinogram: Any) -> tuple[Any, Any]:
     step = kernels_of(xp).LINES
     for first in range(0, n_cols, step):
         columns = slice(first, first + step)
-        turned = xp.moveaxis(sinogram[..., columns], -1, -2)
-        bits = xp.ascontiguousarray(turned).view(np.uint32)
+        lines = xp.moveaxis(sinogram[..., columns], -1, -2)
+        bits = xp.ascontiguousarray(lines).view(np.uint32)
         # Floats as whole numbers of the same order, the angle in the lower half: one fast sort.
         negative = bits >> np.uint32(31)
         ordered = bits ^ ((np.uint32(0) - negative) | np.uint32(0x80000000))

@@ -377,7 +377,8 @@ def _subtract(sinogram: Any, offsets: Profiles) -> None:
     """
     xp, n_angles = module_of(sinogram), sinogram.shape[-2]
     left, part = once(xp, _angle_tables, n_angles)
-    cols, step = slice(None), n_angles
+    cols: Any = slice(None)
+    step = n_angles
     if xp is np:
         cols, step = np.flatnonzero(offsets.any(axis=0)), _ANGLES
         if not cols.size:

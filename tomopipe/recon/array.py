@@ -224,6 +224,11 @@ def free_memory(xp: ModuleType) -> None:
         xp.get_default_pinned_memory_pool().free_all_blocks()
 
 
+def pinned_bytes(n_bytes: int) -> int:
+    """Return what CuPy's pool takes of the host for pinned memory: a power of two, from 512 on."""
+    return 1 << max((n_bytes - 1).bit_length(), 9) if n_bytes else 0
+
+
 class CudaDevice:
     """One device with memory of its own."""
 
@@ -241,7 +246,7 @@ class CudaDevice:
         return self.xp.cuda.Stream(non_blocking=True)
 
     def pinned(self, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-        """Return pinned memory; CuPy keeps what is dropped for the next call."""
+        """Return pinned memory, of `pinned_bytes`; CuPy keeps what is dropped for the next call."""
         if 0 in shape:
             return np.empty(shape, dtype)
         return np.asarray(importlib.import_module("cupyx").empty_pinned(shape, dtype))
@@ -288,17 +293,25 @@ def held_gpu(device: str, least_bytes: int, *, wait: bool = True) -> Iterator[Cu
     if (xp := array_module(device)) is np:
         yield None
         return
-    with claimed_gpu(xp, wait=wait) as gpu:
-        free, name = gpu.free_bytes(), gpu.name
+    with contextlib.ExitStack() as stack:
+        gpu, name, free = None, "the GPU", -1
         try:
-            if has_room := device == "cuda" or free >= least_bytes:
+            gpu = stack.enter_context(claimed_gpu(xp, wait=wait))
+            name, free = gpu.name, gpu.free_bytes()
+        except Exception as error:  # not even CUDA itself has room
+            if device == "cuda" or not out_of_memory(error):
+                raise
+        has_room = device == "cuda" or free >= least_bytes
+        try:
+            if has_room:
                 yield gpu
         finally:
-            with contextlib.suppress(Exception):  # of a GPU that failed
-                gpu.release()
+            if gpu is not None:
+                with contextlib.suppress(Exception):  # of a GPU that failed
+                    gpu.release()
     if not has_room:
         size = f"{FEW_SLICES} slices take {least_bytes / 1e9:.3g} GB"
-        why = f"{free / 1e9:.3g} GB of {name} are free, and {size}"
+        why = f"{max(free, 0) / 1e9:.3g} GB of {name} are free, and {size}"
         _say_that_the_cpu_computes(why, "room", warn=True)
         yield None
 
@@ -325,6 +338,7 @@ def claimed_gpu(
         gpu.use()
         yield gpu
     finally:
+        forget_copies()
         if descriptor is not None:
             os.close(descriptor)
 

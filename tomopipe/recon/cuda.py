@@ -50,14 +50,14 @@ def reconstruct_batch(
         portable.reconstruct_batch(sinograms, plan, cor_px, images, transformed=transformed)
         return
     xp, n_slices, n_grid = plan.xp, len(cor_px), plan.n_grid
-    tables, (factor, _) = _tables(plan), _of_cor(plan, cor_px)
+    tables, (factor, weights) = _tables(plan), _of_cor(plan, cor_px)
     grid = xp.zeros((*plan.half_grid_shape, n_slices), dtype=xp.complex64)
     for first in range(0, plan.n_angles, GPU_ANGLES):
         angles = slice(first, min(first + GPU_ANGLES, plan.n_angles))
         if transformed:
             spectra = xp.ascontiguousarray(sinograms[:, angles])
         else:
-            spectra = _spectra(sinograms, plan, cor_px, angles)
+            spectra = _spectra(sinograms, plan, weights, angles)
         _spread_spectra(spectra, plan, factor, angles, grid)
         del spectra  # its memory serves the next chunk
     half = xp.empty((n_slices, n_grid, n_grid // 2 + 1), dtype=xp.complex64)
@@ -116,11 +116,11 @@ def _tables(plan: Plan) -> dict[str, Any]:
 def _of_cor(plan: Plan, cor_px: Any) -> tuple[Any, Any]:
     """Return the centring factor of each slice, and the weights of its columns over 360 degrees.
 
-    Of slices with one COR in common they are kept for the next batch, which may be smaller.
+    Those of a COR that all slices share serve the next batch too, which may be smaller.
     """
-    n, kept = len(cor_px), plan.cache.get("of a COR")
-    if kept and kept[0] == cor_px[0] and len(kept[1]) >= n and (cor_px == kept[0]).all():
-        return kept[1][:n], kept[2]
+    n, last = len(cor_px), plan.cache.get("of a COR")
+    if last and len(last[1]) >= n and (cor_px == last[0]).all():
+        return last[1][:n], last[2]
     xp, weights, is_shared = plan.xp, None, (cor_px == cor_px[0]).all()
     cor = xp.asarray(cor_px)
     factor = _centring_factor(plan, cor)
@@ -139,12 +139,11 @@ def _centring_factor(plan: Plan, cor_px: Any) -> Any:
     return (xp.exp(2j * np.pi * (cycles % 1)) * xp.asarray(plan.gain)).astype(xp.complex64)
 
 
-def _spectra(sinograms: Any, plan: Plan, cor_px: Any, angles: slice) -> Any:
-    """Pad and transform rows of some angles: (n_slices or 1, n_chunk, n_bins)."""
+def _spectra(sinograms: Any, plan: Plan, weights: Any, angles: slice) -> Any:
+    """Weigh, pad and transform rows of some angles: (n_slices or 1, n_chunk, n_bins)."""
     xp, tables, chosen = plan.xp, _tables(plan), _tables(plan)["angles"][angles]
     rows, n_chunk = sinograms, len(chosen)
     if plan.full_rotation:
-        _, weights = _of_cor(plan, cor_px)
         if plan.unpaired.any():
             weights = xp.where(tables["unpaired"][angles], xp.float32(1), weights)
         rows = rows[:, chosen] * weights

@@ -83,7 +83,7 @@ class DeviceTransfer:
             ):
                 if slot.used is not None:
                     slot.used.synchronize()  # before its memory is freed
-                slot.on_device = None
+                slot.on_device, slot.host = None, _Slot().host
                 slot.on_device = self.gpu.empty(shape, dtype)
                 if self._staged:
                     slot.host = self.gpu.pinned(shape, dtype)

@@ -362,8 +362,6 @@ def _progress(campaign: CampaignRecord) -> list[tuple[str, int, int]]:
 
 
 def _config_text(config: Mapping[str, Any]) -> str:
-    import json
-
     import yaml
 
     plain = json.loads(json.dumps(config, default=str))

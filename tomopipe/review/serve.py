@@ -82,16 +82,13 @@ def _is_no_end(record: logging.LogRecord) -> bool:
 
 
 def _port(port: int) -> socket.socket:
-    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listening.bind(("127.0.0.1", port))
+        return socket.create_server(("127.0.0.1", port))
     except OSError as error:
-        listening.close()
+        fault = os.strerror(error.errno or 0)
         raise TomopipeError(
-            f"port {port} of localhost: {error.strerror}. Give another --port, or none."
+            f"port {port} of localhost: {fault}. Give another --port, or none."
         ) from error
-    return listening
 
 
 def _socket(path: Path) -> socket.socket:

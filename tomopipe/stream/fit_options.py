@@ -16,7 +16,7 @@ from tomopipe.geometry import bin_cor, pixels_per_cm
 from tomopipe.prep.correct import Corrections
 from tomopipe.prep.half_acquisition import FACTOR, HalfAcquisition, is_half_acquisition
 from tomopipe.recon.angular_sampling import is_full_rotation, unpaired
-from tomopipe.recon.array import CudaDevice
+from tomopipe.recon.array import CudaDevice, free_memory
 from tomopipe.recon.iterative import solve_slices, solver
 from tomopipe.recon.plan import EdgeSlopes, binned_edge_slopes
 from tomopipe.recon.projector import make_projector
@@ -230,6 +230,7 @@ def choose_encoding(task: ReconTask, source: Source, target: VolumeOptions) -> E
         fixed = None if isinstance(target.full.value_range, str) else target.full.value_range
         return encoding_of(target.full.dtype, fixed)
     low, high = robust_range(sample_slices(task, source), target.full.dtype)
+    free_memory(task.plan.xp)  # pinned memory above all, which the volume takes in other sizes
     logger.info("%s stands for %g to %g %s", target.full.dtype, low, high, UNITS[target.full.unit])
     return encoding_of(target.full.dtype, (low, high))
 

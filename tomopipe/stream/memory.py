@@ -8,10 +8,10 @@ side, blocks of h detector rows and s bytes per raw pixel, full_recon takes at m
     2 h na n s   the block in work and the next one; one block if there is no next
     (w - 1) L b na n s  besides, in whole blocks: rows that are still computed with (b: binning)
     4 w L na n'  sinograms, twice for a full 360-degree rotation: na is the number of angles
-                 of a chunk (`tomopipe.recon.plan.angles_at_once`), but for a GPU, by iteration
-                 and in half acquisition, where all are made at once
+                 of a chunk (`tomopipe.recon.plan.angles_at_once`), but by iteration and in half
+                 acquisition, where all are made at once
     engine       see `engine_bytes`; w groups
-    4 (w + 1) L n'^2  slices: computed, being written; with a GPU 4 (w + 2), some wait
+    4 (w + 1) L n'^2  slices: computed, being written
     16 n'^2      one slice being encoded, the middle one
     64 MiB       corrections, a batch of projections at a time
     256 MiB      chunks being decoded in threads, where that is done; at least 3 chunks
@@ -19,7 +19,8 @@ side, blocks of h detector rows and s bytes per raw pixel, full_recon takes at m
     256 MiB      slices being compressed in threads (HDF5 with gzip)
     4 w L na n   besides, in half acquisition, where n' is twice the binned detector
     800 na n' + 160 L n'^2  instead of the engine, where slices are computed by iteration
-    2 L b na n s pinned copies of two batches, where a GPU computes
+    128 MiB      instead of sinograms, engine and slices, where a GPU computes, and
+                 `batches_pinned_bytes`
 
 and with corrections beyond flat, dark and logarithm, which need t rows more on either side, also
 (where a GPU makes them, only 2 t na n s and 20 R n)
@@ -39,17 +40,20 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from tomopipe.config import FullReconBlock
 from tomopipe.prep.half_acquisition import FACTOR
 from tomopipe.prep.recipe import STRIPE_BYTES, gpu_correct_bytes, stripe_bytes
 from tomopipe.recon import cuda
-from tomopipe.recon.array import FEW_SLICES
+from tomopipe.recon.array import FEW_SLICES, pinned_bytes
 from tomopipe.recon.plan import BATCH_SIZE, angles_at_once, half_grid_shape, padded_and_grid_size
 from tomopipe.scans.chunks import DECODE_BYTES
 from tomopipe.volumes.output_size import BASE_BYTES, binned, slice_bytes, writing_bytes
 
 TALL = 32  # slices read at a time where memory allows
 CORRECT_BYTES = 64 * 2**20
+CUDA_BYTES = 2**27  # of the host: driver and libraries of a GPU (an estimate)
 GPU_CORRECT_BYTES = 512 * 2**20  # of float32, corrected at a time on a GPU
 _WORKER_BYTES = 2_500_000_000  # that a job asks for per further worker
 _MACHINE_SHARE = 0.7  # of the memory of a machine that is smaller than what was asked for
@@ -201,13 +205,26 @@ def largest_batch(needs: Callable[[int], int], memory_bytes: int, least: int = F
 
 def job_bytes(inputs: MemoryInputs, blocks: Blocks) -> int:
     """Return the peak memory of full_recon, by the formula of this module."""
-    n_angles, n_cols = inputs.n_angles, inputs.widening * binned(inputs.n_cols, inputs.binning)
-    one_slice = slice_bytes(n_cols)
-    all_at_once = inputs.on_gpu or inputs.iterative or inputs.widening > 1
+    n_cols = inputs.widening * binned(inputs.n_cols, inputs.binning)
+    on_gpu = CUDA_BYTES + batches_pinned_bytes(inputs, blocks)
+    return (
+        BASE_BYTES
+        + (32 if inputs.on_gpu else 8) * inputs.n_rows * inputs.n_cols
+        + _block_bytes(inputs, blocks)
+        + (on_gpu if inputs.on_gpu else _computing_bytes(inputs, blocks, n_cols))
+        + 4 * slice_bytes(n_cols)
+        + CORRECT_BYTES
+        + inputs.decode_bytes
+        + writing_bytes(n_cols, inputs.output, inputs.compression)
+    )
+
+
+def _computing_bytes(inputs: MemoryInputs, blocks: Blocks, n_cols: int) -> int:
+    """Return what sinograms, the engine and slices take where the host computes."""
+    n_angles, one_slice = inputs.n_angles, slice_bytes(n_cols)
+    all_at_once = inputs.iterative or inputs.widening > 1
     n_at_once = n_angles if all_at_once else angles_at_once(n_angles, n_cols)
     sinograms = 4 * blocks.workers * blocks.batch_size * n_at_once * n_cols
-    row = n_angles * inputs.n_cols * inputs.itemsize
-    pinned = (blocks.batch_size * inputs.binning + (inputs.halo or 0)) * row
     if inputs.iterative:
         engine = 800 * n_angles * n_cols + 40 * blocks.batch_size * one_slice
     else:
@@ -215,19 +232,29 @@ def job_bytes(inputs: MemoryInputs, blocks: Blocks) -> int:
             n_angles, n_cols, blocks.batch_size, groups=blocks.workers, threads=inputs.threads
         )
     return (
-        BASE_BYTES
-        + (32 if inputs.on_gpu else 8) * inputs.n_rows * inputs.n_cols
-        + _block_bytes(inputs, blocks)
-        + (2 if inputs.full_rotation else 1) * sinograms
+        (2 if inputs.full_rotation else 1) * sinograms
         + (sinograms // inputs.widening if inputs.widening > 1 else 0)
         + engine
         + (blocks.workers + blocks.behind) * blocks.batch_size * one_slice
-        + 4 * one_slice
-        + CORRECT_BYTES
-        + inputs.decode_bytes
-        + writing_bytes(n_cols, inputs.output, inputs.compression)
-        + 2 * pinned * inputs.on_gpu
     )
+
+
+def batches_pinned_bytes(inputs: MemoryInputs, blocks: Blocks) -> int:
+    """Return the pinned memory of batches, which CuPy keeps by its size.
+
+    Two batches of raw rows, the first one of all with the rows around, and a last one that is
+    smaller; slices with their middle rows and columns: one batch more than wait to be written, and
+    a smaller one; the middle slice.
+    """
+    row = inputs.n_angles * inputs.n_cols * inputs.itemsize
+    n_cols = inputs.widening * binned(inputs.n_cols, inputs.binning)
+    rows = blocks.batch_size * inputs.binning
+    raw = pinned_bytes(min(rows, inputs.n_rows) * row)
+    first = pinned_bytes(min(rows + 2 * (inputs.halo or 0), inputs.n_rows) * row)
+    slices = pinned_bytes(blocks.batch_size * n_cols**2 * inputs.stored_itemsize)
+    slices += 2 * pinned_bytes(4 * blocks.batch_size * n_cols)
+    raw_bytes = 5 * raw // 2 + (first if first > raw else 0)
+    return raw_bytes + (2 * blocks.behind + 3) * slices // 2 + pinned_bytes(4 * n_cols**2)
 
 
 def _block_bytes(inputs: MemoryInputs, blocks: Blocks) -> int:
@@ -363,6 +390,8 @@ def full_recon_mb(
         binning=options.binning,
         output=options.output,
         compression=options.compression,
+        stored_itemsize=np.dtype(options.dtype).itemsize,
+        on_gpu=options.device == "cuda",
         iterative=options.algorithm != "fbp",
         widening=FACTOR if is_half else 1,
         halo=halo,

@@ -16,7 +16,7 @@ from tomopipe.arrays import module_of
 from tomopipe.config import PreprocessBlock
 from tomopipe.prep.correct import Corrections
 from tomopipe.prep.flats import Beam
-from tomopipe.prep.normalise import normalise
+from tomopipe.prep.normalise import device_normaliser
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
 from tomopipe.volumes.encoding import Encoding, encoding_of
@@ -114,14 +114,16 @@ def _corrected(xp: ModuleType, scan: Scan, block_rows: int) -> Way:
 
 def normalised(block_rows: int) -> Prepare:
     """Return what corrects for flat and dark, which are sent once, and takes the logarithm."""
-    beam: list[Any] = []
+    beam: list[Beam] = []
 
     def prepare(raw: Any) -> Any:
-        xp = module_of(raw)
+        xp, (n_angles, n_rows, n_cols) = module_of(raw), raw.shape
         if not beam:
-            beam.append(xp.full(raw.shape[1:], COUNTS, dtype=np.float32))
-            beam.append(xp.zeros(raw.shape[1:], dtype=np.float32))
-        return xp.ascontiguousarray(normalise(raw, *beam).transpose(1, 0, 2))
+            flat = np.full((n_rows, n_cols), COUNTS, np.float32)
+            weights = np.zeros((n_angles, 0), np.float32)
+            beam.append(Beam(flat, np.zeros_like(flat), flat[None][:0], weights))
+        correct = device_normaliser(xp, beam[0], slice(n_rows))
+        return xp.ascontiguousarray(correct(raw).transpose(1, 0, 2))
 
     return prepare
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests import cuda_on_cpu, pretend_cupy
+from tests.out_of_memory import errors
 from tests.pretend_cupy import XP
 from tomopipe.errors import DeviceError, is_of_the_scan
 from tomopipe.recon import array, cuda
@@ -263,6 +264,26 @@ def test_locks_are_named_by_host_and_gpu(tmp_path, monkeypatch):
         "tomopipe-gpu-node2-0102-MIG-GPU-5c-1-0.lock",
         "tomopipe-gpu-node2-0102.lock",
     ]
+
+
+@pytest.mark.parametrize("where", ["memGetInfo", "use"])
+@pytest.mark.parametrize("error", [errors()["runtime"], RuntimeError("another fault")], ids=str)
+def test_auto_takes_the_cpu_where_cuda_itself_has_no_room(monkeypatch, caplog, where, error):
+    array.array_module("auto")  # there was room when the process began
+    module = {"memGetInfo": XP.cuda.runtime, "use": pretend_cupy.Device}[where]
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(module, where, fail)
+    for device in ("auto", "cuda"):
+        if device == "auto" and array.out_of_memory(error):
+            with array.held_gpu(device, 10**9) as gpu:
+                assert gpu is None
+            continue
+        with pytest.raises(RuntimeError, match=str(error)), array.held_gpu(device, 10**9):
+            pass
+    assert len(warnings_in(caplog)) == array.out_of_memory(error)
 
 
 def test_a_planted_link_is_not_followed(tmp_path):

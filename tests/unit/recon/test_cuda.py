@@ -60,6 +60,18 @@ def _leave_kernels(monkeypatch):
     monkeypatch.setattr(cuda, "kernel", lambda *_: pytest.fail("an own kernel"))
 
 
+@pytest.mark.parametrize("theta_rad", [HALF, GAP[::5]], ids=["180", "360 degrees"])
+def test_a_plan_forgets_the_cor_of_the_batch_before(monkeypatch, theta_rad):
+    """What it keeps of a COR serves smaller batches with it, and no others."""
+    pretend_cupy.install(monkeypatch)
+    rows = np.random.default_rng(6).normal(size=(3, len(theta_rad), 41)).astype(np.float32)
+    plan, on_host = (make_plan(theta_rad, 41, xp=xp) for xp in (XP, np))
+    for n, cor_px in [(3, 18.4), (2, 18.4), (3, 18.4), (2, 25.3), (2, [25.3, 18.4]), (3, 25.3)]:
+        expected = portable.reconstruct(rows[:n], on_host, np.broadcast_to(cor_px, n))
+        found = reconstruct(XP.asarray(rows[:n]), plan, cor_px).get()
+        np.testing.assert_allclose(found, expected, atol=3e-5 * np.ptp(expected))
+
+
 @pytest.mark.slow
 def test_tiles_of_another_size_give_the_same(monkeypatch, xp):
     assert "TILE 8\n" in cuda.SOURCE

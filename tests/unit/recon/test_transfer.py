@@ -1,6 +1,7 @@
 """Uploads and downloads wait for what they must, on a pretended GPU and a real one."""
 
 import threading
+import weakref
 from functools import partial
 from types import SimpleNamespace
 
@@ -108,6 +109,23 @@ def test_buffers_are_filled_again_only_when_their_block_has_been_read(monkeypatc
         *waits, "upload 2", "work: in3",
     ]  # fmt: skip
     assert log.count("host: in1") == (way != "in place")
+
+
+def test_pinned_memory_is_let_go_before_more_is_taken(gpu):
+    taken = []
+    pinned = gpu.pinned
+
+    def take(shape, dtype):
+        taken.append(weakref.ref(memory := pinned(shape, dtype)))
+        assert sum(array() is not None for array in taken) <= 2
+        return memory
+
+    gpu.pinned = take
+    transfer = DeviceTransfer(gpu)
+    for n in (5, 3, 3, 1):  # rows: the first batch has more
+        with transfer.computing(transfer.upload(np.zeros((2, n, 4), np.uint16))):
+            pass
+    assert len(taken) == 4
 
 
 def test_synchronizing_forgets_buffers_and_frees_memory(gpu):

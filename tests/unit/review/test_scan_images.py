@@ -106,6 +106,7 @@ def test_a_slice_at_the_true_cor_shows_the_bead_and_begins_in_the_window_of_the_
     assert bead(values(pictures.slice("bone_001", TRUE_COR_PX, 1))) == pytest.approx(0.02, abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_free", [True, False])
 def test_a_gpu_is_locked_for_a_picture_and_shared_with_jobs(
     folder, pictures, tmp_path, monkeypatch, is_free

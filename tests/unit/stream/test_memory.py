@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 from tomopipe.config import FullReconBlock
+from tomopipe.recon.array import pinned_bytes
 from tomopipe.recon.fbp import reconstruct, sweep_batches
 from tomopipe.recon.plan import make_plan
 from tomopipe.stream.memory import (
     Blocks,
     MemoryInputs,
+    batches_pinned_bytes,
     bytes_to_use,
     choose_blocks,
     engine_bytes,
@@ -102,6 +104,33 @@ def test_memory_is_asked_for_no_more_than_so_much_per_worker():
     )
     inputs = MemoryInputs(3072, 2048, 2048, threads=16)
     assert choose_blocks(inputs, bytes_to_use(many)) == standard_blocks(inputs)
+
+
+@pytest.mark.parametrize("size", [256, 512, 1024, 2048, 4096])
+@pytest.mark.parametrize("halo", [None, 20, 70])
+@pytest.mark.parametrize("device", ["auto", "cuda"])
+def test_a_job_on_a_gpu_stays_within_what_it_asked_for(size, halo, device):
+    """For `auto`, which asks for what a CPU needs, batches are smaller."""
+    shape = 3 * size // 2, size, size
+    asked_mb = full_recon_mb(shape, FullReconBlock(device=device), halo=halo)
+    inputs = MemoryInputs(*shape, itemsize=2, full_rotation=False, on_gpu=True, halo=halo)
+    blocks = choose_blocks(inputs, bytes_to_use(asked_mb))
+    assert job_bytes(inputs, blocks) <= 1e6 * asked_mb
+    if device == "cuda":
+        assert blocks.batch_size == 16
+        assert job_bytes(replace(inputs, itemsize=4), standard_blocks(inputs)) < 0.8e6 * asked_mb
+
+
+def test_pinned_memory_is_counted_in_powers_of_two():
+    """16 slices of 2048 x 2048 from 3072 projections of 2 bytes: 201 MB of rows take 268."""
+    assert [pinned_bytes(n) for n in (0, 1, 513, 2**20, 2**20 + 1)] == [0, 512, 1024, 2**20, 2**21]
+    blocks, on_gpu = Blocks(16, 32, behind=2), replace(SCAN, on_gpu=True)
+    rows, slices = 2.5 * 2**28, 3.5 * (2**28 + 2 * 2**17)
+    assert batches_pinned_bytes(on_gpu, blocks) == rows + slices + 2**24
+    # with 20 rows more on either side in the first batch, which stay
+    assert batches_pinned_bytes(replace(on_gpu, halo=20), blocks) == 2**30 + rows + slices + 2**24
+    taller = replace(on_gpu, n_angles=4097)
+    assert job_bytes(taller, blocks) - job_bytes(on_gpu, blocks) > 2.5 * 2**28
 
 
 def test_few_rows_are_read_at_once():

@@ -1,6 +1,9 @@
 """full_recon on a GPU, pretended and real: the lines that CuPy runs."""
 
 import json
+import math
+import weakref
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -20,7 +23,13 @@ from tomopipe.scans.scan import Scan
 from tomopipe.steps import full_recon
 from tomopipe.stream import fit_options as _fit
 from tomopipe.stream import stream as _stream
-from tomopipe.stream.memory import Blocks, MemoryInputs, gpu_batch, gpu_bytes
+from tomopipe.stream.memory import (
+    Blocks,
+    MemoryInputs,
+    batches_pinned_bytes,
+    gpu_batch,
+    gpu_bytes,
+)
 from tomopipe.volumes.volume_read import read_mid_planes
 
 pytestmark = pytest.mark.slow
@@ -200,6 +209,58 @@ def test_batches_of_common_devices(size):
     assert gpu_batch(inputs, 8 * 10**9) == expected[size]
     assert gpu_batch(inputs, 140 * 10**9) == 16
     assert gpu_batch(inputs, 0) == 1
+
+
+class PinnedPool:
+    """Counts pinned memory as CuPy's pool has it: by powers of two, kept for the same size."""
+
+    def __init__(self):
+        self.n_bytes, self._free = 0, []
+
+    def take(self, shape, dtype):
+        array = np.empty(shape, dtype)
+        size = 2 ** math.ceil(math.log2(max(array.nbytes, 512)))
+        if size in self._free:
+            self._free.remove(size)
+        else:
+            self.n_bytes += size
+        weakref.finalize(array, self._free.append, size)
+        return array
+
+
+@pytest.mark.parametrize(
+    ("rows", "options"),
+    [
+        ([0, 20], {}),  # a last batch of one, of 4
+        ([0, 18], {"dtype": "uint16"}),  # of three
+        ([4, 20], {"corrections": EVERYTHING, "known": KNOWN}),
+        ([0, 20], {"binning": 2, "output": "tiff", "dtype": "uint8"}),
+    ],
+)
+def test_pinned_memory_is_what_the_formula_says(truth, monkeypatch, rows, options):
+    blocks, pool, inputs = Blocks(4, 8, behind=2), PinnedPool(), []
+
+    def choose(of, *_, **__):
+        inputs.append(of)
+        return blocks
+
+    monkeypatch.setattr(_fit, "choose_blocks", choose)
+    monkeypatch.setattr(pretend_cupy.MODULES["cupyx"], "empty_pinned", pool.take)
+    path = truth.path.with_name("gpu")
+    with in_place_of_cuda(monkeypatch, full_recon, PretendDevice()):
+        volume_of(truth.path, path, cor_px=COR_PX, device="cuda", rows=rows, **options)
+    formula = batches_pinned_bytes(inputs[0], blocks)
+    assert 0.5 * formula < pool.n_bytes <= formula
+
+
+def test_pinned_memory_of_sample_slices_is_given_back(truth, monkeypatch):
+    """CuPy keeps it in sizes that the volume does not take."""
+    with in_place_of_cuda(monkeypatch, full_recon, PretendDevice()) as gpu:
+        pool = SimpleNamespace(free_all_blocks=lambda: gpu.log.append("pinned memory freed"))
+        monkeypatch.setattr(gpu.xp, "get_default_pinned_memory_pool", lambda: pool)
+        _volume(truth, "gpu", "cuda", dtype="uint16")
+    assert gpu.log[0] == "pinned memory freed"
+    assert gpu.log[1] == "uploaded"
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_the_host_waits_for_nothing_within_a_batch(tmp_path, monkeypatch, case):
     )  # fmt: skip
     batches, n_before = [], len(pretend_cupy.waits())
 
-    class Counted(DeviceTransfer):
+    class WaitCount(DeviceTransfer):
         def computing(self, uploaded):
             batches.append(-len(pretend_cupy.waits()))
             return super().computing(uploaded)
@@ -60,7 +60,7 @@ def test_the_host_waits_for_nothing_within_a_batch(tmp_path, monkeypatch, case):
 
     height = 4 * options.get("binning", 1)
     monkeypatch.setattr(fit_options, "choose_blocks", lambda *_, **__: Blocks(4, height))
-    monkeypatch.setattr(fit_options, "DeviceTransfer", Counted)
+    monkeypatch.setattr(fit_options, "DeviceTransfer", WaitCount)
     if "gpu_bytes" in options:
         monkeypatch.setattr(recon_task, "GPU_CORRECT_BYTES", options.pop("gpu_bytes"))
     with in_place_of_cuda(monkeypatch, full_recon, PretendDevice()):
