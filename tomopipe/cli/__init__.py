@@ -30,6 +30,7 @@ _COMMANDS = {
     "status": ("plan", "status", _DAILY),
     "review": ("pages", "review", _PAGES),
     "cor": ("cor", "app", _PAGES),
+    "view": ("pages", "view", _PAGES),
     "sweep": ("pages", "sweep", _PAGES),
     "clean": ("data", "clean", _DATA),
     "convert": ("data", "convert", _DATA),

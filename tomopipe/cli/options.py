@@ -1,14 +1,17 @@
 """Options common to all commands: the campaign, `--config`, `--dry-run`."""
 
 import itertools
+import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
-from tomopipe.campaign.files import find_campaign
+from tomopipe.campaign.files import CONFIG, find_campaign
+from tomopipe.errors import TomopipeError
 from tomopipe.retired import RETIRED
 
 _CAMPAIGN = ("-C", "--campaign")
@@ -94,6 +97,34 @@ def _one_way(args: Sequence[str], *, bare: bool) -> list[str]:
         results += [] if bare else [_CAMPAIGN[0]]
         results += [value] if equals else []
     return results
+
+
+def campaign_and_scans(
+    context: typer.Context, words: Sequence[str], directory: Path, config: Path | None
+) -> tuple[Path, list[str]]:
+    """Tell the campaign folder, which may come first unless -C names it, from scans."""
+    source = context.get_parameter_source("directory")
+    if not words or (source is not None and source.name == "COMMANDLINE"):
+        return directory, list(words)
+    folder = Path(words[0])
+    is_campaign, is_here = ((place / CONFIG).is_file() for place in (folder, directory))
+    if is_campaign and is_here and _is_scan(words[0], directory, config):
+        command, shown = context.command_path, shlex.quote(words[0])
+        raise TomopipeError(
+            f"{words[0]} is a scan of {directory}, and the folder of another campaign. For the "
+            f"scan type: {command} -C . {shown}; for the campaign: {command} -C {shown}"
+        )
+    if is_campaign or not is_here:
+        return find_campaign(folder), list(words[1:])
+    return directory, list(words)
+
+
+def _is_scan(word: str, directory: Path, config: Path | None) -> bool:
+    from tomopipe.campaign.campaign import load_campaign  # slow to load
+
+    with suppress(TomopipeError):  # a damaged campaign here is none of another one
+        return word in load_campaign(directory, config, needs_raw=False).scans
+    return False
 
 
 _ABOUT = "The campaign folder, or one in it"

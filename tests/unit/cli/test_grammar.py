@@ -40,6 +40,7 @@ def test_every_command_takes_the_campaign_the_same_way_and_has_an_example(name, 
     for spelt in (["-C", tmp_path], [f"--campaign={tmp_path}"]):
         given = {
             "retry": ["x"],
+            "view": ["x"],
             "convert": ["mrc"],
             "sweep": ["a.b", "1"],
             "cor set": ["x", "1"],

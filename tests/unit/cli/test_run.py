@@ -184,6 +184,10 @@ def test_scans_are_targets_and_others_are_refused(campaign, does_alone):
     asked = f"{made}/resolve_cor/campaign.json {made}/full_recon/a_1.json --cores 2"
     assert f" {asked}\n" in text
     assert "the volume of a_1, and what is needed" in text
+    text = call("run", campaign, "a_*", "--", "--cores", "2")[1]
+    both = f"{made}/full_recon/a_1.json {made}/full_recon/a_2.json"
+    assert f" {made}/resolve_cor/campaign.json {both} --cores 2\n" in text
+    assert "left out: a_3: it is not selected (select: no)." in text
     for options, says in (
         (("--predict", "a_4"), "no scan a_4 in"),
         (("a_4",), "no scan a_4 in"),
