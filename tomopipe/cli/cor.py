@@ -40,6 +40,7 @@ from tomopipe.cli.options import (
     ConfigFile,
     Directory,
     DryRun,
+    Group,
     campaign_and_scans,
 )
 from tomopipe.cli.terminal import console, folding_table, near
@@ -51,9 +52,11 @@ from tomopipe.report.scan_records import Reader
 from tomopipe.storage.atomic import whole
 
 app = typer.Typer(
+    cls=Group,
     no_args_is_help=True,
     rich_markup_mode="markdown",
-    help="List, set, import and export centres of rotation (COR).\n\n"
+    help="Example: `tomopipe cor set rock_003 85.01`\n\n"
+    "List, set, import and export centres of rotation (COR).\n\n"
     "CORs set by hand stand in the campaign table (scans.tsv), in unbinned pixels, the first "
     "column being 0. The next run redoes what depends on them, and nothing else.",
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from tomopipe.campaign.files import CONFIG, find_campaign
 from tomopipe.errors import TomopipeError
@@ -18,7 +18,33 @@ _CAMPAIGN = ("-C", "--campaign")
 _REST = "tomopipe.rest"
 
 
-class CampaignCommand(TyperCommand):
+class _Plain:
+    """What is typed without a value has no type in the help."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters; flags without `<bool>`."""
+        parameters: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for parameter in parameters:
+            if getattr(parameter, "is_flag", False):
+                parameter.metavar = ""
+        return parameters
+
+
+class Group(_Plain, TyperGroup):
+    """Several commands."""
+
+
+class Command(_Plain, TyperCommand):
+    """A command whose help begins with the examples, which end its docstring."""
+
+    def __init__(self, *args: Any, help: str | None = None, **options: Any) -> None:
+        paragraphs = (help or "").split("\n\n")
+        options["short_help"] = paragraphs[0]
+        in_order = sorted(paragraphs, key=lambda text: not text.startswith("Example"))
+        super().__init__(*args, help="\n\n".join(in_order), **options)
+
+
+class CampaignCommand(Command):
     """A command about a campaign, which `-C CAMPAIGN` names everywhere, as in git.
 
     A command that takes no other names also takes the campaign as its argument. What follows
