@@ -11,11 +11,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from tomopipe.campaign.campaign import Campaign, load_campaign, scans_of
+from tomopipe.campaign.campaign import Campaign, load_campaign, scan_of
 from tomopipe.campaign.files import find_campaign
 from tomopipe.commands.conversion import find_volumes
 from tomopipe.cost import known_cors
-from tomopipe.errors import TomopipeError
 from tomopipe.volumes.volume_read import open_volume
 
 __all__ = ["open_campaign", "show"]
@@ -118,10 +117,8 @@ class OpenCampaign:
         self._campaign, self._cors_px = campaign, cors_px
 
     def __getitem__(self, name: str) -> ScanOfCampaign:
-        names = scans_of(self._campaign, [name])
-        if len(names) > 1:
-            raise TomopipeError(f"expected one scan, got {', '.join(names)}.")
-        return ScanOfCampaign(names[0], self._cors_px.get(names[0]), self._campaign)
+        scan = scan_of(self._campaign, [name])
+        return ScanOfCampaign(scan, self._cors_px.get(scan), self._campaign)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._campaign.scans)

@@ -385,6 +385,14 @@ def scans_of(
     return list(scans)
 
 
+def scan_of(campaign: Campaign, words: Iterable[str], known: Collection[str] | None = None) -> str:
+    """Return the one scan that words name, as `scans_of`; raise TomopipeError for several."""
+    scans = scans_of(campaign, words, known)
+    if len(scans) != 1:
+        raise TomopipeError(f"expected one scan, got {some_of(scans, 4) or 'none'}.")
+    return scans[0]
+
+
 def refuse_unknown(
     campaign: Campaign, names: Iterable[str], known: Collection[str] | None = None
 ) -> None:

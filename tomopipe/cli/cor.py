@@ -38,7 +38,6 @@ from tomopipe.cli.options import (
     CampaignCommand,
     CampaignOption,
     ConfigFile,
-    Directory,
     DryRun,
     Group,
     campaign_and_scans,
@@ -74,21 +73,32 @@ class Form(StrEnum):
 
 @app.command("list", cls=CampaignCommand)
 def list_cors(
-    directory: Directory = Path("."),
+    context: typer.Context,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="CAMPAIGN SCAN",
+            help="The campaign folder, and scans: names or 'patterns'.",
+            show_default="this folder, all scans",
+        ),
+    ] = None,
+    directory: CampaignOption = Path("."),
     config: ConfigFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
 ) -> None:
-    """List the COR of every scan, where it comes from, and what it was before fixing.
+    """List the COR of each scan, where it comes from, and what it was before fixing.
 
     Shows what the results hold; a value set since then stands under `manual`.
 
-    Example: `tomopipe cor list mycampaign`
+    Examples: `tomopipe cor list mycampaign`, `tomopipe cor list 'rock_*'`
     """
+    directory, names = campaign_and_scans(context, words or [], directory, config)
     campaign = load_campaign(directory, config)
+    scans = set(scans_of(campaign, names)) if names else campaign.scans
     table = folding_table("scan", "series", "COR", "source", "before", "confidence", "manual")
     reader = Reader(campaign.directory)
     pending, rows = 0, list[dict[str, Any]]()
-    for scan in _records(campaign, reader):
+    for scan in (record for record in _records(campaign, reader) if record.name in scans):
         why_not = not_selected(scan.select, scan.row)
         reason = ": ".join(filter(None, (why_not, scan.reason * (why_not is State.SKIPPED))))
         values = (None, reason, None, None) if why_not else _values(scan)

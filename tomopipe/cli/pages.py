@@ -6,7 +6,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from tomopipe.campaign.campaign import load_campaign, scans_of
+from tomopipe.campaign.campaign import load_campaign, scan_of
 from tomopipe.campaign.files import CONFIG
 from tomopipe.campaign.lock import under_way
 from tomopipe.cli.options import (
@@ -21,7 +21,6 @@ from tomopipe.commands.conversion import find_volumes
 from tomopipe.commands.option_sweep import first_known, known_cor_px, sweep_option
 from tomopipe.commands.status import read_status
 from tomopipe.config.effective import why_no_effect
-from tomopipe.errors import TomopipeError, some_of
 from tomopipe.reruns.settle import Settled
 from tomopipe.run.ending import has_ended, record_page, report_campaign
 
@@ -57,7 +56,7 @@ def sweep(
     """
     campaign = load_campaign(directory, config)
     if scan is not None:
-        scan = scans_of(campaign, [scan])[0]
+        scan = scan_of(campaign, [scan])
     if scan is None:
         scan, known_px = first_known(campaign)
         cor_px = known_px if cor_px is None else cor_px
@@ -132,16 +131,14 @@ def view(
     """
     directory, names = campaign_and_scans(context, words, directory, config)
     campaign = load_campaign(directory, config, needs_raw=False)
-    scans = scans_of(campaign, names, [*campaign.config.stitch.stacks, *campaign.scans])
-    if len(scans) != 1:
-        raise TomopipeError(f"expected one scan, got {some_of(scans, 4) or 'none'}.")
-    find_volumes(campaign, scans)
+    scan = scan_of(campaign, names, [*campaign.config.stitch.stacks, *campaign.scans])
+    find_volumes(campaign, [scan])
     from tomopipe.review.serve import serve
     from tomopipe.review.store import Store
 
     store = Store(directory, (config or directory / CONFIG).absolute())
     store.prepare()
-    serve(store, port=port, volume=scans[0], tell=typer.echo)
+    serve(store, port=port, volume=scan, tell=typer.echo)
 
 
 def review(

@@ -58,7 +58,15 @@ def test_words_name_scans_once_each(campaign, words, scans):
 )
 @pytest.mark.parametrize(
     "command",
-    [["run"], ["run", "--predict"], ["retry"], ["convert", "mrc"], ["view"], ["cor", "set"]],
+    [
+        ["run"],
+        ["run", "--predict"],
+        ["retry"],
+        ["convert", "mrc"],
+        ["view"],
+        ["cor", "set"],
+        ["cor", "list"],
+    ],
     ids=" ".join,
 )
 def test_a_word_that_names_no_scan_is_an_error_in_each_command(campaign, command, word, hint):
@@ -90,6 +98,13 @@ def test_a_folder_that_is_a_scan_too_is_refused_with_both_spellings(campaign, co
     assert says in call(*command, "-C", ".", "a_1", *cor)
     for names in (["-C", "a_1", "a_9"], ["a_1/", "a_9"], ["other", "a_9"]):
         assert says in call(*command, *names, *cor)
+
+
+def test_one_scan_where_one_is_shown(campaign):
+    sweep = ("sweep", "full_recon.filter", "ramp", "--scan")
+    for command in (("view",), sweep):
+        assert "expected one scan, got a_1, a_2." in call(*command, "a_?")
+    assert "expected one scan, got none." in call("view", campaign)
 
 
 def table(campaign):
