@@ -140,7 +140,7 @@ def campaign_and_scans(
             f"{words[0]} is a scan of {directory}, and the folder of another campaign. For the "
             f"scan type: {command} -C . {shown}; for the campaign: {command} -C {shown}"
         )
-    if is_campaign or not is_here:
+    if is_campaign or not (is_here or (config and not folder.is_dir())):
         return find_campaign(folder), list(words[1:])
     return directory, list(words)
 

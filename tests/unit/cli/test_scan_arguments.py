@@ -100,6 +100,15 @@ def test_a_folder_that_is_a_scan_too_is_refused_with_both_spellings(campaign, co
         assert says in call(*command, *names, *cor)
 
 
+def test_with_another_configuration_scans_come_first_or_after_the_folder(campaign, monkeypatch):
+    (campaign / "config.yaml").rename(campaign / "mine.yaml")
+    expected = "a_1: would be set: cor_px 7.00\n"
+    assert call("cor", "set", "a_1", "7", "-n", "-c", "mine.yaml") == expected
+    monkeypatch.chdir("/")
+    mine = campaign / "mine.yaml"
+    assert call("cor", "set", campaign, "a_1", "7", "-n", "-c", mine) == expected
+
+
 def test_one_scan_where_one_is_shown(campaign):
     sweep = ("sweep", "full_recon.filter", "ramp", "--scan")
     for command in (("view",), sweep):
