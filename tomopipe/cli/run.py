@@ -152,32 +152,24 @@ def _receipts(
 
     Of several scans those that can have none are left out; one alone is an error.
     """
-    from tomopipe.campaign.campaign import (  # slow to load
-        InventoryRows,
-        load_campaign,
-        read_inventory,
-        scans_of,
-    )
+    from tomopipe.campaign.campaign import load_campaign, scans_of  # slow to load
     from tomopipe.campaign.state import why_not_selected
     from tomopipe.reruns.settle import Settled
 
     campaign = load_campaign(directory, config)
-    rows: InventoryRows = {}
     scans = scans_of(campaign, predict or words)
-    with suppress(OSError, TomopipeError):  # the next run makes it
-        rows = read_inventory(campaign.files.inventory)
+    settled = Settled(campaign)
     faults = {
         scan: f"{'--predict ' * bool(predict)}{scan}: it is not selected ({why}). `select: yes` in "
         f"{campaign.table_name} selects it."
         for scan in scans
-        if (why := why_not_selected(campaign.scans[scan].select, rows.get(scan)))
+        if (why := why_not_selected(campaign.scans[scan].select, settled.rows.get(scan)))
     }
     if not predict:
-        without_cor = Settled(campaign).without_cor
         faults = {
             scan: f"{scan} has no COR, and so no volume. Type: tomopipe cor set {scan} VALUE"
             for scan in scans
-            if scan in without_cor
+            if scan in settled.without_cor
         } | faults
     rest = [scan for scan in scans if scan not in faults]
     if not rest:
