@@ -4,7 +4,7 @@ import inspect
 from pathlib import Path
 
 import tomopipe as tp
-from tomopipe import api
+from tomopipe import api, notebook
 
 PAGE = Path(__file__).parent / "reference" / "api.md"
 HEAD = """# Functions for notebooks
@@ -15,7 +15,7 @@ HEAD = """# Functions for notebooks
 
 def page() -> str:
     """Return the page."""
-    return HEAD + "".join(_section(name) for name in api.__all__)
+    return HEAD + "".join(_section(name) for name in (*api.__all__, *notebook.__all__))
 
 
 def _section(name: str) -> str:

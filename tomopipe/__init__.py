@@ -1,19 +1,20 @@
 """tomopipe: centre of rotation and reconstruction of whole tomography campaigns."""
 
+from importlib import import_module
 from typing import Any
 
 __version__ = "0.1.0"
 
-_API = ("correct", "find_cor", "open_scan", "reconstruct", "sweep")
+#: The functions for notebooks, and the module of each.
+_API = dict.fromkeys(("correct", "find_cor", "open_scan", "reconstruct", "sweep"), "api")
+_API |= dict.fromkeys(("open_campaign", "show"), "notebook")
 
 
 def __getattr__(name: str) -> Any:
-    """Load the functions for notebooks (`tomopipe.api`) when one is asked for."""
+    """Load a function for notebooks when it is used."""
     if name not in _API:
         raise AttributeError(f"module 'tomopipe' has no attribute {name!r}")
-    from tomopipe import api
-
-    return getattr(api, name)
+    return getattr(import_module(f"tomopipe.{_API[name]}"), name)
 
 
 def __dir__() -> list[str]:

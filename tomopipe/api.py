@@ -1,8 +1,9 @@
 """tomopipe in a notebook: arrays in, arrays out.
 
 `import tomopipe as tp` has these functions: `tp.open_scan`, `tp.correct`, `tp.find_cor`,
-`tp.reconstruct` and `tp.sweep`. Angles are in degrees; CORs are columns of the detector, the centre
-of the first one is 0; values are attenuation per pixel. The workflow's steps use what lies below.
+`tp.reconstruct` and `tp.sweep`; those of `tomopipe.notebook` come beside. Angles are in degrees;
+CORs are columns of the detector, the centre of the first one is 0; values are attenuation per
+pixel. The workflow's steps use what lies below.
 """
 
 import warnings

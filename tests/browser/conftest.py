@@ -27,10 +27,10 @@ def chromium():
 
 
 class Server:
-    """A review of a campaign as a person starts it; each link is for one browser."""
+    """A review, or view, of a campaign as a person starts it; each link is for one browser."""
 
-    def __init__(self, folder, *options):
-        command = [sys.executable, "-u", "-m", "tomopipe", "review", str(folder), *options]
+    def __init__(self, folder, *options, command="review"):
+        command = [sys.executable, "-u", "-m", "tomopipe", command, str(folder), *options]
         self.process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -51,8 +51,8 @@ class Server:
 
 @pytest.fixture
 def serve(request):
-    def start(folder, *options):
-        server = Server(folder, *options)
+    def start(folder, *options, **named):
+        server = Server(folder, *options, **named)
         request.addfinalizer(server.process.wait)
         request.addfinalizer(server.process.terminate)
         return server
@@ -65,7 +65,7 @@ def visit(chromium):
     """Open the next link of a server in a browser of its own; trouble of the page is kept."""
     contexts = []
 
-    def open_page(server, **options):
+    def open_page(server, ready=".row[data-scan]", **options):
         context = chromium.new_context(**({"viewport": {"width": 1280, "height": 800}} | options))
         context.set_default_timeout(TIMEOUT_MS)
         contexts.append(context)
@@ -82,7 +82,7 @@ def visit(chromium):
             ),
         )
         page.goto(server.link())
-        page.wait_for_selector(".row[data-scan]")
+        page.wait_for_selector(ready)
         return page
 
     yield open_page

@@ -67,6 +67,12 @@ def test_planes_come_as_averages_then_as_voxels_and_yz_when_asked(serve, visit, 
     page.wait_for_function(f"c => {middle} > 128", arg=canvas["xy"].element_handle())
 
 
+def test_view_opens_the_volume_of_a_scan(serve, visit, folder):
+    page = visit(serve(folder, "wood_1.h5", command="view"), ready="#about")
+    expect(page.locator("#about")).to_contain_text("270 × 260 × 256, voxel 1.500 µm")
+    assert re.search(r"/volume\.html#wood_1$", page.url)
+
+
 def test_the_voxel_under_the_pointer_stays_there_while_zooming_and_goes_with_the_hand(
     serve, visit, folder
 ):

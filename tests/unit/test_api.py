@@ -1,5 +1,6 @@
 """tomopipe in a notebook: the page's code runs, and gives what the workflow gives."""
 
+import json
 import re
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from tests.phantoms import write_scan
 from tests.pretend_cupy import XP
 from tests.pretend_device import Watch, cupy_is
 from tests.step_calls import full_recon
-from tomopipe.errors import ScanError
+from tomopipe.errors import ScanError, TomopipeError
 from tomopipe.recon.array import claimed_gpu
 
 pytestmark = pytest.mark.slow
@@ -27,8 +28,18 @@ COR_PX = 66.2
 
 @pytest.fixture(scope="module")
 def truth(tmp_path_factory):
-    path = tmp_path_factory.mktemp("notebook") / "raw" / "tooth_001.h5"
-    return write_scan(path, cor_px=COR_PX, n_rows=12, n_angles=181, counts=40000)
+    """A scan, in a campaign that has its volume and its COR."""
+    folder = tmp_path_factory.mktemp("notebook")
+    path = folder / "raw" / "tooth_001.h5"
+    scan = write_scan(path, cor_px=COR_PX, n_rows=12, n_angles=181, counts=40000)
+    (path.parent / "tooth_002.h5").touch()
+    (folder / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    (folder / "results").mkdir()
+    cors = {name: {"cor_px": 60.0, "source": "auto"} for name in ("tooth_001", "gone_1")}
+    (folder / "results" / "cor.json").write_text(json.dumps(cors))
+    (folder / "scans.tsv").write_text(f"scan\tcor_px\ntooth_001\t{COR_PX}\n")
+    full_recon(path, folder / "results" / "tooth_001_rec.h5", cor_px=COR_PX)
+    return scan
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +51,70 @@ def page(truth):
         for code in re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL):
             exec(code, names)
     return names
+
+
+def values_of(picture):
+    return np.asarray(picture, float)
+
+
+def test_eight_lines_lead_from_a_file_to_a_picture(truth, monkeypatch):
+    """The picture is the slice, to the rounding of grey values; the COR is right to 0.25 px."""
+    monkeypatch.chdir(truth.path.parents[1])
+    code = re.search(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)[1]
+    assert len(code.split("\n\n")) == 2
+    assert len([line for line in code.splitlines() if line]) == 8
+    *lines, last = code.splitlines()
+    names = {}
+    exec("\n".join(lines), names)
+    picture = eval(last, names)
+    assert names["cor"].cor_px == pytest.approx(COR_PX, abs=0.25)
+    middle = names["slices"][6]
+    assert picture.size == middle.shape[::-1]
+    low, high = np.percentile(middle, (0.5, 99.5))
+    expected = 255 * np.clip((middle - low) / (high - low), 0, 1)
+    assert np.abs(values_of(picture) - expected).max() <= 0.51
+
+
+def test_a_campaign_has_cor_and_volume_of_each_scan(truth):
+    folder = truth.path.parents[1]
+    campaign = tp.open_campaign(folder / "raw")  # found from within
+    assert (list(campaign), len(campaign)) == (["tooth_001", "tooth_002"], 2)
+    assert repr(campaign) == f"{folder}: 2 scans, 1 with a COR"
+    scan = campaign["tooth_001.h5"]
+    assert (repr(scan), scan.cor_px) == ("tooth_001: 66.20 px", COR_PX)  # of the table
+    empty = campaign["tooth_002"]
+    assert (empty.cor_px, repr(empty)) == (None, "tooth_002: no COR")
+    with h5py.File(folder / "results" / "tooth_001_rec.h5") as file:
+        expected = file["exchange/data"][()]
+    volume = scan.volume
+    assert volume.shape == expected.shape
+    parts = (slice(2, 9, 3), slice(5, 5), (slice(None), 5), (4, slice(2), 7))
+    for key in (3, -1, np.int64(2), *parts):
+        np.testing.assert_array_equal(volume[key], expected[key])
+    np.testing.assert_array_equal(np.asarray(volume), expected)
+    assert sum(1 for _ in volume) == len(expected)
+    with pytest.raises(TomopipeError, match="no volume is there yet"):
+        empty.volume  # noqa: B018
+    with pytest.raises(TomopipeError, match=r"no scan tooth_01 in .*did you mean tooth_00"):
+        campaign["tooth_01"]
+    with pytest.raises(TomopipeError, match="expected one scan, got tooth_001, tooth_002"):
+        campaign["tooth_*"]
+
+
+def test_many_large_slices_are_one_small_picture():
+    """Of 49 slices 25, each of a fifth of the width; an average keeps the mean."""
+    ramp = np.arange(49, dtype=np.float32)[:, None, None] * np.ones((49, 700, 700), np.float32)
+    ramp[:, ::2] += 0.5
+    ramp[0, 0, 0] = np.nan
+    picture = tp.show(ramp)
+    assert picture.size == (5 * 234, 5 * 234)
+    values = values_of(picture)[117::234, 117::234].ravel()
+    np.testing.assert_allclose(values, np.linspace(0, 255, 25), atol=8)
+    assert (np.diff(values) > 0).all()
+    assert tp.show([ramp[3, :10, :20], ramp[4, :10, :20]]).size == (40, 10)
+    for slices in (np.zeros(3), np.zeros((0, 3, 3)), np.full((2, 2), np.nan)):
+        with pytest.raises(ValueError, match="slices: expected"):
+            tp.show(slices)
 
 
 def test_the_page_finds_the_cor(page):

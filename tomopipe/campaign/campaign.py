@@ -4,6 +4,7 @@ Everything a person may edit (config, campaign table) is read here, when the wor
 without opening a raw file. The functions that need the inventory take its rows.
 """
 
+import fnmatch
 import glob
 import json
 import os
@@ -27,6 +28,7 @@ from tomopipe.config.base import endless_tail
 from tomopipe.cor.cor_value import format_cor
 from tomopipe.errors import TomopipeError, some_of
 from tomopipe.groups import grouped
+from tomopipe.scans.formats import RAW_ENDINGS
 from tomopipe.storage.tables import read_tsv
 
 if TYPE_CHECKING:
@@ -359,6 +361,36 @@ def make_campaign(
         table_rows=tuple(rows),
         failures=read_failures(directory / config.campaign.results, stats_of(scans.values())),
     )
+
+
+def scans_of(
+    campaign: Campaign, words: Iterable[str], known: Collection[str] | None = None
+) -> list[str]:
+    """Return the scans, or those of `known`, that words name: each once, in the order of the words.
+
+    A word is a name, the raw file, or a pattern such as rock_*; the ending of a file may stay.
+    Raises TomopipeError for a word that names none.
+    """
+    known = campaign.scans if known is None else known
+    files = {scan.abspath: name for name, scan in campaign.scans.items()}
+    scans: dict[str, None] = {}
+    for word in words:
+        stem, ending = os.path.splitext(word)
+        bare = stem if ending.lower() in RAW_ENDINGS else word
+        exact = (word, files.get(os.path.abspath(word), word), bare)
+        names = [name for name in exact if name in known][:1] or fnmatch.filter(known, bare)
+        if not names:
+            refuse_unknown(campaign, [word], known)
+        scans |= dict.fromkeys(names)
+    return list(scans)
+
+
+def scan_of(campaign: Campaign, words: Iterable[str], known: Collection[str] | None = None) -> str:
+    """Return the one scan that words name, as `scans_of`; raise TomopipeError for several."""
+    scans = scans_of(campaign, words, known)
+    if len(scans) != 1:
+        raise TomopipeError(f"expected one scan, got {some_of(scans, 4) or 'none'}.")
+    return scans[0]
 
 
 def refuse_unknown(

@@ -10,43 +10,60 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand
 
 from tomopipe import __version__
-from tomopipe.cli.options import CampaignCommand, CommandWithRest, campaign_after, refuse_retired
+from tomopipe.cli.options import (
+    CampaignCommand,
+    CommandWithRest,
+    Group,
+    campaign_after,
+    refuse_retired,
+)
 from tomopipe.errors import TomopipeError, is_of_the_system
 
-_DAILY = "Every day, such as: tomopipe run mycampaign"
-_PAGES = "Looking, such as: tomopipe cor set rock_003 85.01"
-_DATA = "Data, such as: tomopipe clean -n"
-_LAB = "Laboratory, such as: tomopipe lab simulate demo"
-#: Module, name in it and panel of each command; "": not on the first page.
+#: Of each group of the first page the commands: module, name in it, and what the page says.
+_GROUPS = {
+    "Daily": {
+        "init": ("start", "init", "Start a campaign folder."),
+        "check": ("start", "check", "Check configuration, scans and disk before a run."),
+        "plan": ("plan", "plan", "Say what the next run redoes, and why."),
+        "run": ("run", "run", "Run the workflow; of scans that are named, their volumes."),
+        "stop": ("run", "stop", "Stop the current run; finished results stay."),
+        "status": ("plan", "status", "Show the jobs: to do, running, done, failed."),
+        "retry": ("plan", "retry", "Try scans again that failed."),
+    },
+    "CORs": {
+        "review": ("pages", "review", "Review scans in a browser, doubtful ones first."),
+        "cor": ("cor", "app", "List, set, import and export CORs."),
+    },
+    "Data": {
+        "view": ("pages", "view", "Show the volume of a scan in a browser."),
+        "sweep": ("pages", "sweep", "Try values of an option on one slice."),
+        "report": ("pages", "report", "Write the report of the results there are."),
+        "convert": ("data", "convert", "Write volumes in another format."),
+        "clean": ("data", "clean", "Remove temporary files of accepted scans."),
+        "verify": ("data", "verify", "Compare results with the record of what was made."),
+    },
+    "Laboratory": {
+        "lab": ("laboratory", "app", "Simulate campaigns; measure and train the COR finders."),
+    },
+}
 _COMMANDS = {
-    "init": ("start", "init", _DAILY),
-    "check": ("start", "check", _DAILY),
-    "plan": ("plan", "plan", _DAILY),
-    "run": ("run", "run", _DAILY),
-    "stop": ("run", "stop", _DAILY),
-    "status": ("plan", "status", _DAILY),
-    "review": ("pages", "review", _PAGES),
-    "cor": ("cor", "app", _PAGES),
-    "sweep": ("pages", "sweep", _PAGES),
-    "clean": ("data", "clean", _DATA),
-    "convert": ("data", "convert", _DATA),
-    "lab": ("laboratory", "app", _LAB),
-    "retry": ("plan", "retry", ""),
-    "report": ("pages", "report", ""),
-    "verify": ("data", "verify", ""),
+    name: (group, *command)
+    for group, commands in _GROUPS.items()
+    for name, command in commands.items()
 }
 
 
-class _Commands(TyperGroup):
+class _Commands(Group):
     """The commands; each is imported on use, so that a run starts quickly."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         # what a wrong name is compared with
         self.commands = dict[str, Any](dict.fromkeys(_COMMANDS))
+        self._of_page: dict[str, Any] = {}
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Accept `-C CAMPAIGN` before the command, too."""
@@ -60,20 +77,30 @@ class _Commands(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Return a command; None if there is no such command."""
-        return _command(cmd_name) if cmd_name in _COMMANDS else None
+        of_page = self._of_page.get(cmd_name)
+        return of_page or (_command(cmd_name) if cmd_name in _COMMANDS else None)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Show the first page, which imports no command."""
+        self._of_page = {
+            name: TyperCommand(name, help=text, rich_help_panel=group)
+            for name, (group, _, _, text) in _COMMANDS.items()
+        }
+        super().format_help(ctx, formatter)
+        self._of_page = {}
 
 
 @cache
 def _command(name: str) -> Any:
-    module, attribute, panel = _COMMANDS[name]
+    _, module, attribute, _ = _COMMANDS[name]
     result = getattr(import_module(f"tomopipe.cli.{module}"), attribute)
     holder = typer.Typer(rich_markup_mode="markdown", add_completion=False)
     holder.callback()(lambda: None)  # otherwise a single command is not a group
     if isinstance(result, typer.Typer):
-        holder.add_typer(result, name=name, rich_help_panel=panel)
+        holder.add_typer(result, name=name)
     else:
         kind = CommandWithRest if name == "run" else CampaignCommand
-        holder.command(name, cls=kind, rich_help_panel=panel, hidden=not panel)(result)
+        holder.command(name, cls=kind)(result)
     group: Any = typer.main.get_command(holder)
     return group.commands[name]
 
@@ -85,12 +112,11 @@ cli = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Find, check and repair the centres of rotation of a whole tomography campaign, "
+    help="Example: `tomopipe run mycampaign`\n\n"
+    "Find, check and repair the centres of rotation of a whole tomography campaign, "
     "reconstruct it, and export it for RELION.\n\n"
     "Every command works on the campaign of this folder, or of the nearest folder above it that "
     "has one; `-C CAMPAIGN`, before the command or after it, names another.",
-    epilog="Also: `tomopipe retry SCAN` tries a scan again that failed, `tomopipe report` writes "
-    "the report of whatever exists, `tomopipe verify` compares results with the record.",
 )
 
 

@@ -20,7 +20,7 @@ from tomopipe.campaign.campaign import (
     InventoryRows,
     load_campaign,
     read_inventory,
-    refuse_unknown,
+    scans_of,
 )
 from tomopipe.campaign.cor_files import (
     Match,
@@ -34,7 +34,14 @@ from tomopipe.campaign.files import BEFORE_IMPORT, SIDECAR
 from tomopipe.campaign.results import read_cor_json
 from tomopipe.campaign.state import State, not_selected, why_not_selected
 from tomopipe.campaign.table import checked_cor, edit_table
-from tomopipe.cli.options import CampaignCommand, CampaignOption, ConfigFile, Directory, DryRun
+from tomopipe.cli.options import (
+    CampaignCommand,
+    CampaignOption,
+    ConfigFile,
+    DryRun,
+    Group,
+    campaign_and_scans,
+)
 from tomopipe.cli.terminal import console, folding_table, near
 from tomopipe.cor.cor_value import CorText, format_cor, is_valid, off_detector, shown
 from tomopipe.errors import ScanError, TomopipeError, saying, some_of
@@ -44,9 +51,11 @@ from tomopipe.report.scan_records import Reader
 from tomopipe.storage.atomic import whole
 
 app = typer.Typer(
+    cls=Group,
     no_args_is_help=True,
     rich_markup_mode="markdown",
-    help="List, set, import and export centres of rotation (COR).\n\n"
+    help="Example: `tomopipe cor set rock_003 85.01`\n\n"
+    "List, set, import and export centres of rotation (COR).\n\n"
     "CORs set by hand stand in the campaign table (scans.tsv), in unbinned pixels, the first "
     "column being 0. The next run redoes what depends on them, and nothing else.",
 )
@@ -64,21 +73,32 @@ class Form(StrEnum):
 
 @app.command("list", cls=CampaignCommand)
 def list_cors(
-    directory: Directory = Path("."),
+    context: typer.Context,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="CAMPAIGN SCAN",
+            help="The campaign folder, and scans: names or 'patterns'.",
+            show_default="this folder, all scans",
+        ),
+    ] = None,
+    directory: CampaignOption = Path("."),
     config: ConfigFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
 ) -> None:
-    """List the COR of every scan, where it comes from, and what it was before fixing.
+    """List the COR of each scan, where it comes from, and what it was before fixing.
 
     Shows what the results hold; a value set since then stands under `manual`.
 
-    Example: `tomopipe cor list mycampaign`
+    Examples: `tomopipe cor list mycampaign`, `tomopipe cor list 'rock_*'`
     """
+    directory, names = campaign_and_scans(context, words or [], directory, config)
     campaign = load_campaign(directory, config)
+    scans = set(scans_of(campaign, names)) if names else campaign.scans
     table = folding_table("scan", "series", "COR", "source", "before", "confidence", "manual")
     reader = Reader(campaign.directory)
     pending, rows = 0, list[dict[str, Any]]()
-    for scan in _records(campaign, reader):
+    for scan in (record for record in _records(campaign, reader) if record.name in scans):
         why_not = not_selected(scan.select, scan.row)
         reason = ": ".join(filter(None, (why_not, scan.reason * (why_not is State.SKIPPED))))
         values = (None, reason, None, None) if why_not else _values(scan)
@@ -101,10 +121,15 @@ def list_cors(
 # A negative number is refused as a COR, not as an unknown option.
 @app.command("set", cls=CampaignCommand, context_settings={"ignore_unknown_options": True})
 def set_cor(
-    scan: Annotated[str, typer.Argument(help="Name of the scan: its file name without ending.")],
-    value: Annotated[
-        str | None, typer.Argument(help="COR in unbinned pixels, such as 1024.50; '' removes it.")
-    ] = None,
+    context: typer.Context,
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="CAMPAIGN SCAN COR",
+            help="The campaign folder (this one may be left out), scans (names or 'patterns'), and "
+            "their COR in unbinned pixels, such as 1024.50; '' removes it.",
+        ),
+    ],
     note: Annotated[
         str | None, typer.Option(help="Remark for the campaign table; '' removes it.")
     ] = None,
@@ -113,34 +138,62 @@ def set_cor(
     directory: CampaignOption = Path("."),
     config: ConfigFile = None,
 ) -> None:
-    """Set the COR of a scan by hand, in the campaign table.
+    """Set the COR of scans by hand, in the campaign table: one for all that are named.
+
+    Where it is no COR of one of them, nothing is set.
 
     Examples: `tomopipe cor set sample_007 1024.5 --note 'by eye'`,
-    `tomopipe cor set sample_007 --clear`
+    `tomopipe cor set 'sandA_*' 263 -n`, `tomopipe cor set sample_007 --clear`
     """
+    directory, words = campaign_and_scans(context, words, directory, config)
     campaign = load_campaign(directory, config)
-    refuse_unknown(campaign, [scan])
+    names, value = _names_and_cor(campaign, words, needs_cor=not clear and note is None)
+    scans = scans_of(campaign, names)
     if clear and value:
         raise TomopipeError(f"got both a COR, {shown(value)}, and --clear; give one of them.")
-    if not clear and value is None and note is None:
-        raise TomopipeError(f"no COR given for {scan}; give a number, or --clear to remove it.")
-    cells = {}
-    if clear or value is not None:
-        cor = CorText((value or "").strip())
-        inventory = _inventory(campaign) if cor.text else {}
-        n_cols = _widths(campaign, inventory, [scan]).get(scan) if cor.px else None
-        cells["cor_px"] = checked_cor(scan, cor, n_cols) if cor.text else ""
-    if note is not None:
-        cells["note"] = note.strip()
-    changes = ", ".join(f"{name} {cell or 'removed'}" for name, cell in cells.items())
-    if dry_run:
-        typer.echo(f"{scan}: would be set: {changes}")
-    else:
-        changed = edit_table(campaign.table_path, {scan: cells})
-        typer.echo(f"{scan}: {changes}" + ("" if changed else " (as it was)"))
-    why = cells.get("cor_px") and why_not_selected(campaign.scans[scan].select, inventory.get(scan))
-    if why:
-        typer.echo(f"It has no effect while the scan is not selected: {why}")
+    cor = CorText((value or "").strip())
+    inventory = _inventory(campaign) if cor.text else {}
+    n_cols = _widths(campaign, inventory, scans) if cor.px else {}
+    edits: dict[str, dict[str, str]] = {scan: {} for scan in scans}
+    for scan, cells in edits.items():
+        if clear or value is not None:
+            cells["cor_px"] = checked_cor(scan, cor, n_cols.get(scan)) if cor.text else ""
+        if note is not None:
+            cells["note"] = note.strip()
+    undo = _keep(campaign.table_path) if len(scans) > 1 and not dry_run else ""
+    changed = not dry_run and edit_table(campaign.table_path, edits)
+    for scan, cells in edits.items():
+        changes = ", ".join(f"{name} {cell or 'removed'}" for name, cell in cells.items())
+        as_before = "" if changed or dry_run else " (as it was)"
+        typer.echo(f"{scan}: {'would be set: ' * dry_run}{changes}{as_before}")
+        select, row = campaign.scans[scan].select, inventory.get(scan)
+        if cells.get("cor_px") and (why := why_not_selected(select, row)):
+            typer.echo(f"It has no effect while the scan is not selected: {why}")
+    if undo and changed:
+        typer.echo(f"To take it back: {undo}")
+
+
+def _names_and_cor(
+    campaign: Campaign, words: list[str], *, needs_cor: bool
+) -> tuple[list[str], str | None]:
+    """Tell the names of scans from the COR behind them, which --clear and --note can do without."""
+    *names, last = words or [""]
+    is_scan = False
+    with suppress(TomopipeError):
+        is_scan = bool(scans_of(campaign, [last]))
+    is_number = CorText(last).px is not None
+    if is_scan and is_number and names and not needs_cor:
+        raise TomopipeError(
+            f"{last} is a number, and the name of a scan. Type {last}.h5 for the scan; a COR goes "
+            "into a command without --clear and --note."
+        )
+    if names and (is_number or not is_scan):
+        return names, last
+    if needs_cor:
+        raise TomopipeError(
+            f"no COR given for {', '.join(words)}; give a number, or --clear to remove it."
+        )
+    return words, None
 
 
 @app.command("import", cls=CampaignCommand)

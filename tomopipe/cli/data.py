@@ -8,10 +8,16 @@ from typing import Annotated
 import typer
 from rich.progress import DownloadColumn
 
-from tomopipe.campaign.campaign import load_campaign
+from tomopipe.campaign.campaign import load_campaign, scans_of
 from tomopipe.campaign.files import STAR
 from tomopipe.campaign.relion_set import failed_stacks
-from tomopipe.cli.options import CampaignOption, ConfigFile, Directory, DryRun
+from tomopipe.cli.options import (
+    CampaignOption,
+    ConfigFile,
+    Directory,
+    DryRun,
+    campaign_and_scans,
+)
 from tomopipe.cli.terminal import near, progress_bar
 from tomopipe.commands.conversion import (
     MRC,
@@ -112,12 +118,17 @@ Dtype = StrEnum("Dtype", ["float32", "float16", "uint16", "uint8"])
 
 
 def convert(
+    context: typer.Context,
     output_format: Annotated[
         Format, typer.Argument(metavar="FORMAT", help=f"{', '.join(Format)}.")
     ],
-    scans: Annotated[
+    words: Annotated[
         list[str] | None,
-        typer.Argument(help="Scans, or stacks of them.", show_default="all that have a volume"),
+        typer.Argument(
+            metavar="CAMPAIGN SCAN",
+            help="The campaign folder, and scans or stacks of them: names or 'patterns'.",
+            show_default="this folder, all that have a volume",
+        ),
     ] = None,
     directory: CampaignOption = Path("."),
     config: ConfigFile = None,
@@ -139,10 +150,17 @@ def convert(
     or uint8, values are stored as value = offset + scale * stored; the range is found in each
     volume, unless --range says otherwise. What is there of the same volume is kept.
 
-    Example: `tomopipe convert tiff --range -0.001 0.02`
+    Examples: `tomopipe convert tiff --range -0.001 0.02`, `tomopipe convert mrc 'rock_*'`
     """
+    directory, names = campaign_and_scans(context, words or [], directory, config)
     campaign = load_campaign(directory, config)
-    volumes = find_volumes(campaign, scans or [])
+    volumes = find_volumes(campaign)
+    if names:
+        names = scans_of(campaign, names, [*campaign.config.stitch.stacks, *campaign.scans])
+        lacking = [name for name in names if name not in volumes]
+        volumes = find_volumes(campaign, [name for name in names if name in volumes] or names)
+        for name in lacking:
+            typer.echo(f"left out: {name} has no volume yet")
     if not volumes:
         typer.echo(f"No volume is in {near(campaign.results)} yet. Run: tomopipe run")
         return

@@ -6,16 +6,19 @@ from typing import Annotated
 
 import typer
 
+from tomopipe.cli.options import Command, Group
 from tomopipe.errors import TomopipeError
 
 app = typer.Typer(
+    cls=Group,
     no_args_is_help=True,
     rich_markup_mode="markdown",
-    help="Simulate campaigns of known truth; measure and train the COR finders.",
+    help="Example: `tomopipe lab simulate demo`\n\n"
+    "Simulate campaigns of known truth; measure and train the COR finders.",
 )
 
 
-@app.command()
+@app.command(cls=Command)
 def simulate(
     folder: Annotated[Path, typer.Argument(help="New or empty folder.", show_default=False)],
     *,
@@ -78,11 +81,12 @@ def _add_commands_of_the_lab() -> None:
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
         elif command:
-            app.command(name)(command)
+            app.command(name, cls=Command)(command)
         else:
             anything = {"allow_extra_args": True, "ignore_unknown_options": True}
-            about = "Comes with tomopipe-lab, which is not installed here."
-            app.command(name, help=about, context_settings=anything)(_missing)
+            about = "Comes with tomopipe-lab, which is not installed here.\n\n"
+            about += f"Example: `tomopipe lab {name}`, after `pip install ./lab` in a checkout"
+            app.command(name, cls=Command, help=about, context_settings=anything)(_missing)
 
 
 _add_commands_of_the_lab()

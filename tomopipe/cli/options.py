@@ -1,21 +1,50 @@
 """Options common to all commands: the campaign, `--config`, `--dry-run`."""
 
 import itertools
+import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
-from tomopipe.campaign.files import find_campaign
+from tomopipe.campaign.files import CONFIG, find_campaign
+from tomopipe.errors import TomopipeError
 from tomopipe.retired import RETIRED
 
 _CAMPAIGN = ("-C", "--campaign")
 _REST = "tomopipe.rest"
 
 
-class CampaignCommand(TyperCommand):
+class _Plain:
+    """What is typed without a value has no type in the help."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Return the parameters; flags without `<bool>`."""
+        parameters: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for parameter in parameters:
+            if getattr(parameter, "is_flag", False):
+                parameter.metavar = ""
+        return parameters
+
+
+class Group(_Plain, TyperGroup):
+    """Several commands."""
+
+
+class Command(_Plain, TyperCommand):
+    """A command whose help begins with the examples, which end its docstring."""
+
+    def __init__(self, *args: Any, help: str | None = None, **options: Any) -> None:
+        paragraphs = (help or "").split("\n\n")
+        options["short_help"] = paragraphs[0]
+        in_order = sorted(paragraphs, key=lambda text: not text.startswith("Example"))
+        super().__init__(*args, help="\n\n".join(in_order), **options)
+
+
+class CampaignCommand(Command):
     """A command about a campaign, which `-C CAMPAIGN` names everywhere, as in git.
 
     A command that takes no other names also takes the campaign as its argument. What follows
@@ -94,6 +123,34 @@ def _one_way(args: Sequence[str], *, bare: bool) -> list[str]:
         results += [] if bare else [_CAMPAIGN[0]]
         results += [value] if equals else []
     return results
+
+
+def campaign_and_scans(
+    context: typer.Context, words: Sequence[str], directory: Path, config: Path | None
+) -> tuple[Path, list[str]]:
+    """Tell the campaign folder, which may come first unless -C names it, from scans."""
+    source = context.get_parameter_source("directory")
+    if not words or (source is not None and source.name == "COMMANDLINE"):
+        return directory, list(words)
+    folder = Path(words[0])
+    is_campaign, is_here = ((place / CONFIG).is_file() for place in (folder, directory))
+    if is_campaign and is_here and _is_scan(words[0], directory, config):
+        command, shown = context.command_path, shlex.quote(words[0])
+        raise TomopipeError(
+            f"{words[0]} is a scan of {directory}, and the folder of another campaign. For the "
+            f"scan type: {command} -C . {shown}; for the campaign: {command} -C {shown}"
+        )
+    if is_campaign or not (is_here or (config and not folder.is_dir())):
+        return find_campaign(folder), list(words[1:])
+    return directory, list(words)
+
+
+def _is_scan(word: str, directory: Path, config: Path | None) -> bool:
+    from tomopipe.campaign.campaign import load_campaign  # slow to load
+
+    with suppress(TomopipeError):  # a damaged campaign here is none of another one
+        return word in load_campaign(directory, config, needs_raw=False).scans
+    return False
 
 
 _ABOUT = "The campaign folder, or one in it"

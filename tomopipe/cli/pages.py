@@ -6,11 +6,18 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from tomopipe.campaign.campaign import load_campaign
+from tomopipe.campaign.campaign import load_campaign, scan_of
 from tomopipe.campaign.files import CONFIG
 from tomopipe.campaign.lock import under_way
-from tomopipe.cli.options import CampaignOption, ConfigFile, Directory, DryRun
+from tomopipe.cli.options import (
+    CampaignOption,
+    ConfigFile,
+    Directory,
+    DryRun,
+    campaign_and_scans,
+)
 from tomopipe.cli.terminal import near
+from tomopipe.commands.conversion import find_volumes
 from tomopipe.commands.option_sweep import first_known, known_cor_px, sweep_option
 from tomopipe.commands.status import read_status
 from tomopipe.config.effective import why_no_effect
@@ -48,6 +55,8 @@ def sweep(
     Example: `tomopipe sweep preprocess.stripes.method none sorting vo --scan tooth_1`
     """
     campaign = load_campaign(directory, config)
+    if scan is not None:
+        scan = scan_of(campaign, [scan])
     if scan is None:
         scan, known_px = first_known(campaign)
         cor_px = known_px if cor_px is None else cor_px
@@ -96,12 +105,46 @@ def report(
     typer.echo(near(page))
 
 
+Port = Annotated[
+    int, typer.Option(help="Port of localhost.", show_default="a free one", min=0, max=65535)
+]
+
+
+def view(
+    context: typer.Context,
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="CAMPAIGN SCAN",
+            help="The campaign folder (this one may be left out), and a scan or stack.",
+        ),
+    ],
+    directory: CampaignOption = Path("."),
+    config: ConfigFile = None,
+    port: Port = 0,
+) -> None:
+    """Show the volume of a scan in a browser: three planes, from the coarse to each voxel.
+
+    Prints a link, as `tomopipe review` does; its page leads to the volume, too.
+
+    Example: `tomopipe view sandA_001`
+    """
+    directory, names = campaign_and_scans(context, words, directory, config)
+    campaign = load_campaign(directory, config, needs_raw=False)
+    scan = scan_of(campaign, names, [*campaign.config.stitch.stacks, *campaign.scans])
+    find_volumes(campaign, [scan])
+    from tomopipe.review.serve import serve
+    from tomopipe.review.store import Store
+
+    store = Store(directory, (config or directory / CONFIG).absolute())
+    store.prepare()
+    serve(store, port=port, volume=scan, tell=typer.echo)
+
+
 def review(
     directory: Directory = Path("."),
     config: ConfigFile = None,
-    port: Annotated[
-        int, typer.Option(help="Port of localhost.", show_default="a free one", min=0, max=65535)
-    ] = 0,
+    port: Port = 0,
     socket: Annotated[
         Path | None, typer.Option(help="A Unix socket instead of a port: nobody else can open it.")
     ] = None,

@@ -13,10 +13,16 @@ from rich.table import Table
 from rich.text import Text
 
 from tomopipe.campaign import lock
-from tomopipe.campaign.campaign import InventoryRows, load_campaign, read_inventory, refuse_unknown
+from tomopipe.campaign.campaign import InventoryRows, load_campaign, read_inventory, scans_of
 from tomopipe.campaign.failures import forget
 from tomopipe.campaign.state import why_not_selected
-from tomopipe.cli.options import CampaignOption, ConfigFile, Directory, DryRun
+from tomopipe.cli.options import (
+    CampaignOption,
+    ConfigFile,
+    Directory,
+    DryRun,
+    campaign_and_scans,
+)
 from tomopipe.cli.terminal import bar, console, duration, folding_table
 from tomopipe.commands.next_run import Plan, as_records, folded, gathered, make_plan
 from tomopipe.commands.status import JobStatus, Status, as_record, read_status
@@ -143,8 +149,14 @@ def _show(result: Plan) -> None:
 
 
 def retry(
-    scans: Annotated[
-        list[str] | None, typer.Argument(help="Names of scans.", metavar="SCAN")
+    context: typer.Context,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="The campaign folder, and scans: names or 'patterns'.",
+            metavar="CAMPAIGN SCAN",
+            show_default="this folder",
+        ),
     ] = None,
     directory: CampaignOption = Path("."),
     config: ConfigFile = None,
@@ -155,22 +167,23 @@ def retry(
 
     Forgets the records in results/failed, and predictions and stacks that say `failed`.
 
-    Example: `tomopipe retry sample_007 -C mycampaign`
+    Examples: `tomopipe retry sample_007`, `tomopipe retry mycampaign --all`
     """
+    directory, names = campaign_and_scans(context, words or [], directory, config)
     campaign = load_campaign(directory, config)
-    if bool(scans) == every:
+    if bool(names) == every:
         raise TomopipeError("name the scans to try again, or give --all.")
-    if stacks := sorted({*(scans or ())} & {*campaign.config.stitch.stacks} - {*campaign.scans}):
+    if stacks := sorted({*names} & {*campaign.config.stitch.stacks} - {*campaign.scans}):
         raise TomopipeError(
             f"{stacks[0]} is a stack; expected names of scans. The next run stitches a stack "
             "again that failed: `tomopipe run`."
         )
-    refuse_unknown(campaign, scans or [])
+    scans = scans_of(campaign, names)
     forgotten = forget(campaign.results, scans or campaign.scans, dry_run=dry_run)
     rows: InventoryRows = {}
     with suppress(OSError, TomopipeError):  # one that is damaged the next run makes again
         rows = read_inventory(campaign.files.inventory)
-    for scan in scans or ():
+    for scan in scans:
         if why := why_not_selected(campaign.scans[scan].select, rows.get(scan)):
             typer.echo(f"{scan} is not selected: {why}")
     verb = "Would be" if dry_run else "Will be"

@@ -10,9 +10,16 @@ from typing import Annotated, Any
 import typer
 
 from tomopipe.campaign import lock
-from tomopipe.campaign.files import CONFIG, LOGS, Logs, find_campaign
+from tomopipe.campaign.files import CONFIG, LOGS, Logs
 from tomopipe.campaign.lock import Run
-from tomopipe.cli.options import CampaignOption, ConfigFile, Directory, DryRun, rest_of
+from tomopipe.cli.options import (
+    CampaignOption,
+    ConfigFile,
+    Directory,
+    DryRun,
+    campaign_and_scans,
+    rest_of,
+)
 from tomopipe.cli.terminal import Screen, near, say
 from tomopipe.errors import NoRoomError, TomopipeError, room_for, write_for_a_moment
 from tomopipe.groups import scans_named
@@ -33,7 +40,8 @@ def run(
     names: Annotated[
         list[str] | None,
         typer.Argument(
-            help="The campaign folder, and scans of which only the volumes are to be made.",
+            help="The campaign folder, and scans of which only the volumes are to be made: names "
+            "or 'patterns'.",
             metavar="CAMPAIGN SCAN",
             show_default="this folder, all scans",
         ),
@@ -55,8 +63,8 @@ def run(
         typer.Option(
             "--predict",
             metavar="SCAN",
-            help="Make only sweep and prediction of this scan, also if its COR is in the campaign "
-            "table; may be repeated.",
+            help="Make only sweep and prediction of this scan (or pattern), also if its COR is in "
+            "the campaign table; may be repeated.",
         ),
     ] = None,
 ) -> None:
@@ -65,11 +73,12 @@ def run(
     Uses the profile `slurm` of the campaign if `tomopipe init` wrote one. What follows `--` goes
     to Snakemake as it is. The run outlives its terminal; Ctrl-C or `tomopipe stop` end it. Exit
     status: 0 done, 1 jobs failed, 3 done but a selected scan has no COR, volume or stack; with -n
-    that of `tomopipe plan`. With names of scans it makes their volumes, and what these need.
+    that of `tomopipe plan`. With scans it makes their volumes, and what these need.
 
-    Examples: `tomopipe run`, `tomopipe run mycampaign -- --cores 8`, `tomopipe run sample_007`
+    Examples: `tomopipe run`, `tomopipe run mycampaign -- --cores 8`,
+    `tomopipe run sandA_001 'rock_*'`
     """
-    directory, scans = _campaign_and_scans(names or [], directory)
+    directory, scans = campaign_and_scans(context, names or [], directory, config)
     if (predict or scans) and (dry_run or watch or (predict and scans)):
         raise typer.BadParameter("--predict and names of scans exclude --dry-run and --watch")
     if dry_run:
@@ -84,7 +93,8 @@ def run(
         return watch_campaign(directory, config_path, rest_of(context), say, take_over=take_over)
     profile, rest = launch.chosen_profile(directory), rest_of(context)
     if predict or scans:
-        rest = [*_receipts(directory, config, predict or [], scans), *rest]
+        scans, receipts = _receipts(directory, config, predict or [], scans)
+        rest = [*receipts, *rest]
     elif not rest and (status := _nothing_to_do(directory, config)) is not None:
         raise typer.Exit(status)
     command = launch.run_command(directory, config_path, profile, rest)
@@ -135,49 +145,42 @@ def _nothing_to_do(directory: Path, config: Path | None) -> int | None:
     return 3 if unfinished else 0
 
 
-def _campaign_and_scans(names: Sequence[str], directory: Path) -> tuple[Path, Sequence[str]]:
-    """Tell the campaign folder, which may come first, from the scans of the campaign."""
-    is_here = (directory / CONFIG).is_file()
-    if names and ((Path(names[0]) / CONFIG).is_file() or not is_here):
-        return find_campaign(Path(names[0])), names[1:]
-    return directory, names
-
-
 def _receipts(
-    directory: Path, config: Path | None, predict: Sequence[str], scans: Sequence[str]
-) -> list[str]:
-    """Return the receipts of predictions and volumes; raise for a scan that is not selected."""
-    from tomopipe.campaign.campaign import (  # slow to load
-        InventoryRows,
-        load_campaign,
-        read_inventory,
-        refuse_unknown,
-    )
+    directory: Path, config: Path | None, predict: Sequence[str], words: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """Return the scans that get a volume, and the receipts of volumes, or of predictions.
+
+    Of several scans those that can have none are left out; one alone is an error.
+    """
+    from tomopipe.campaign.campaign import load_campaign, scans_of  # slow to load
     from tomopipe.campaign.state import why_not_selected
     from tomopipe.reruns.settle import Settled
 
     campaign = load_campaign(directory, config)
-    rows: InventoryRows = {}
-    refuse_unknown(campaign, [*predict, *scans])
-    with suppress(OSError, TomopipeError):  # the next run makes it
-        rows = read_inventory(campaign.files.inventory)
-    for scan in (*predict, *scans):
-        if why := why_not_selected(campaign.scans[scan].select, rows.get(scan)):
-            raise TomopipeError(
-                f"{'--predict ' * bool(predict)}{scan}: it is not selected ({why}). `select: yes` "
-                f"in {campaign.table_name} selects it."
-            )
+    scans = scans_of(campaign, predict or words)
+    settled = Settled(campaign)
+    faults = {
+        scan: f"{'--predict ' * bool(predict)}{scan}: it is not selected ({why}). `select: yes` in "
+        f"{campaign.table_name} selects it."
+        for scan in scans
+        if (why := why_not_selected(campaign.scans[scan].select, settled.rows.get(scan)))
+    }
+    if not predict:
+        faults = {
+            scan: f"{scan} has no COR, and so no volume. Type: tomopipe cor set {scan} VALUE"
+            for scan in scans
+            if scan in settled.without_cor
+        } | faults
+    rest = [scan for scan in scans if scan not in faults]
+    if not rest:
+        raise TomopipeError("\n".join(faults.values()))
+    for fault in faults.values():
+        say(f"left out: {fault}")
     receipt = campaign.outputs.receipt
     if predict:
-        return [receipt("predict_cor", scan) for scan in predict]
-    settled = Settled(campaign)
-    for scan in scans:
-        if scan in settled.without_cor:
-            raise TomopipeError(
-                f"{scan} has no COR, and so no volume. Type: tomopipe cor set {scan} VALUE"
-            )
+        return [], [receipt("predict_cor", scan) for scan in rest]
     # Snakemake sees what follows a checkpoint only if that is a target, too
-    return [receipt("resolve_cor"), *(receipt("full_recon", scan) for scan in scans)]
+    return rest, [receipt("resolve_cor"), *(receipt("full_recon", scan) for scan in rest)]
 
 
 @contextmanager

@@ -209,7 +209,8 @@ class Guard:
         if token is None:
             return None if known else _refuse("open the link that tomopipe review printed")
         # to the same place without the token; relative, as only the browser knows the prefix
-        home = RedirectResponse("./", status_code=303)
+        page = scope["path"].rpartition("/")[2]
+        home = RedirectResponse(f"./{page}", status_code=303)
         if known:
             return home
         session = self.keys.exchange(token) if scope["method"] == "GET" else None

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import quote
 
 import uvicorn
 
@@ -27,13 +28,14 @@ def serve(
     allow_hosts: Iterable[str] = (),
     allow_origin: str = "",
     prefix: str = "",
+    volume: str = "",
     tell: Callable[[str], None] = print,
 ) -> None:
     """Serve until interrupted, on a port of localhost, or on a Unix socket of its owner.
 
-    Port 0 takes a free one. `allow_hosts`, `allow_origin` and `prefix` are as for `Guard`. `tell`
-    gets lines for the person; the token goes nowhere else. Raises TomopipeError if the port or the
-    socket is not available.
+    Port 0 takes a free one. The link leads to the volume of the scan or stack `volume`, if given.
+    `allow_hosts`, `allow_origin` and `prefix` are as for `Guard`. `tell` gets lines for the person;
+    the token goes nowhere else. Raises TomopipeError if the port or the socket is not available.
     """
     # a plan changes the working directory of the process briefly
     socket_path = socket_path.absolute() if socket_path else None
@@ -43,10 +45,12 @@ def serve(
     place = f"http://localhost:{shown_port}{clean_prefix(prefix)}/"
 
     def link(token: str) -> str:
-        return f"{place}?token={token}"
+        page, anchor = ("volume.html", f"#{quote(volume, safe='')}") if volume else ("", "")
+        return f"{place}{page}?token={token}{anchor}"
 
     keys = Keys(lambda token: tell(f"\nFor another browser: {link(token)}"))
-    tell(f"Review of {store.directory}\n\n  {link(keys.token)}\n")
+    what = f"Volume of {volume} in" if volume else "Review of"
+    tell(f"{what} {store.directory}\n\n  {link(keys.token)}\n")
     end = socket_path if socket_path else f"localhost:{shown_port}"
     tell(f"From another machine first: ssh -L {shown_port}:{end} {socket.gethostname()}")
     tell("The link works once. Stop with Ctrl-C.")

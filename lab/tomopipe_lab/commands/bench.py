@@ -9,14 +9,16 @@ from typing import Annotated
 
 import typer
 
+from tomopipe.cli.options import Command, Group
 from tomopipe.errors import TomopipeError
 
 app = typer.Typer(
+    cls=Group,
     no_args_is_help=True,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Measure speed, quality and memory here, against other packages where installed.",
-    epilog="Example: `tomopipe lab bench cpu --quick`",
+    help="Example: `tomopipe lab bench cpu --quick`\n\n"
+    "Measure speed, quality and memory here, against other packages where installed.",
 )
 
 _FILE_ROWS = 512  # of a scan that is written: 6 GB, and 9 GB of slices, of 2048 columns
@@ -31,7 +33,7 @@ Sizes = Annotated[
 ]
 
 
-@app.command()
+@app.command(cls=Command)
 def cpu(
     *,
     n: Sizes = None,
@@ -67,7 +69,7 @@ def cpu(
             _show(cpu_table(n_cols, n_rounds, results))
 
 
-@app.command("try")
+@app.command("try", cls=Command)
 def try_(
     *, n: Sizes = None, rounds: Rounds = None, memory: Memory = True, quick: Quick = False
 ) -> None:
@@ -91,7 +93,7 @@ def try_(
             typer.echo(f"one COR, all cores: {wall:.3f} s, {cpu:.3f} s of CPU time")
 
 
-@app.command()
+@app.command(cls=Command)
 def io(
     folder: Annotated[
         Path, typer.Argument(help="On the file system to measure.", exists=True, file_okay=False)
@@ -119,7 +121,7 @@ def io(
         _show(io_table(shape, n_rounds, results))
 
 
-@app.command()
+@app.command(cls=Command)
 def gpu(
     folder: Annotated[
         Path, typer.Argument(help="Where a scan is written.", exists=True, file_okay=False)

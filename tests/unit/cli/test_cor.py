@@ -120,6 +120,11 @@ def test_list_shows_results_as_far_as_they_go(campaign, results):
     assert "by hand" not in output
 
 
+def test_list_shows_the_scans_that_are_named(campaign, results):
+    output = call(campaign, "list", "b*", "a_2.h5")
+    assert [row[0] for row in rows(output)] == ["a_2", "b [red] 1", "b [red] 2"]
+
+
 def test_list_says_why_a_scan_is_skipped(campaign, results):
     inventory = results / "inventory.tsv"
     lines = inventory.read_text().splitlines()

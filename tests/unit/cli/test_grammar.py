@@ -1,5 +1,8 @@
 """One grammar: the campaign, --dry-run and help are the same in every command."""
 
+import subprocess
+import sys
+
 import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
@@ -27,6 +30,34 @@ def help_of(*names):
     return CliRunner().invoke(cli, [*names, "--help"], env={"COLUMNS": "200"}).output
 
 
+def test_the_first_page_has_all_commands_in_four_groups_and_imports_none():
+    code = (
+        "import sys; from tomopipe.cli import cli; cli(['--help'], standalone_mode=False); "
+        "sys.exit(not {'numpy', 'pydantic', 'tomopipe.campaign.campaign'}.isdisjoint(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    groups = ["Options", "Daily", "CORs", "Data", "Laboratory"]
+    lines = [line.strip("│ ") for line in done.stdout.splitlines()]
+    assert [line.split()[1] for line in lines if line.startswith("╭")] == groups
+    assert {line.split()[0] for line in lines if line} >= set(ROOT.list_commands(CONTEXT))
+
+
+def every_help(command, *names):
+    yield names
+    for name in getattr(command, "commands", ()):
+        yield from every_help(command.get_command(CONTEXT, name), *names, name)
+
+
+@pytest.mark.parametrize("names", list(every_help(ROOT)), ids=" ".join)
+def test_each_help_begins_with_an_example_and_flags_have_no_type(names):
+    text = help_of(*names)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    assert lines[1].startswith(("Example: ", "Examples: ")), text
+    assert " ".join(["tomopipe", *names]) in lines[1] + lines[2]
+    assert "bool" not in text
+
+
 def test_a_mistyped_command_is_guessed():
     said = CliRunner().invoke(cli, ["chekc"], env={"COLUMNS": "200"}).output
     assert "No such command 'chekc'. Did you mean 'check'?" in said
@@ -40,6 +71,7 @@ def test_every_command_takes_the_campaign_the_same_way_and_has_an_example(name, 
     for spelt in (["-C", tmp_path], [f"--campaign={tmp_path}"]):
         given = {
             "retry": ["x"],
+            "view": ["x"],
             "convert": ["mrc"],
             "sweep": ["a.b", "1"],
             "cor set": ["x", "1"],
@@ -77,7 +109,7 @@ def test_a_retired_name_says_what_to_write_instead(typed, said):
 def test_what_follows_two_dashes_stays_there_with_a_campaign_before_the_command():
     typed = ["-C", "X", "run", "-n", "--", "--cores", "8"]
     assert campaign_after(typed) == ["run", "-n", "-C", "X", "--", "--cores", "8"]
-    assert "Every day" in help_of("-C", "X")
+    assert "Daily" in help_of("-C", "X")
 
 
 def test_run_says_where_options_of_snakemake_belong():

@@ -15,6 +15,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from tests.phantoms import write_scan
 from tests.rights import heeding
 from tomopipe.campaign import lock
 from tomopipe.campaign.files import Logs
@@ -173,7 +174,8 @@ def test_what_is_no_run_shows_what_snakemake_says(campaign, does_alone):
 def test_scans_are_targets_and_others_are_refused(campaign, does_alone):
     does_alone("import sys; print('asked:', *sys.argv[1:])")
     for scan in ("a_1", "a_2", "a_3"):
-        (campaign / "raw" / f"{scan}.h5").touch()
+        write_scan(campaign / "raw" / f"{scan}.h5", n_rows=2, n_cols=64, n_angles=21)
+    (campaign / "raw" / "a_9.h5").write_bytes(b"no scan")  # no inventory has said so yet
     (campaign / "scans.tsv").write_text("scan\tselect\tcor_px\na_1\tauto\t31\na_3\tno\t\n")
     both = ("--predict", "a_1", "--predict", "a_2")
     text = call("run", campaign, *both, "--", "--cores", "2")[1]
@@ -184,6 +186,11 @@ def test_scans_are_targets_and_others_are_refused(campaign, does_alone):
     asked = f"{made}/resolve_cor/campaign.json {made}/full_recon/a_1.json --cores 2"
     assert f" {asked}\n" in text
     assert "the volume of a_1, and what is needed" in text
+    text = call("run", campaign, "a_*", "--", "--cores", "2")[1]
+    both = f"{made}/full_recon/a_1.json {made}/full_recon/a_2.json"
+    assert f" {made}/resolve_cor/campaign.json {both} --cores 2\n" in text
+    assert "left out: a_3: it is not selected (select: no)." in text
+    assert "left out: a_9: it is not selected (not an HDF5" in text
     for options, says in (
         (("--predict", "a_4"), "no scan a_4 in"),
         (("a_4",), "no scan a_4 in"),

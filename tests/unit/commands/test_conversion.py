@@ -106,6 +106,18 @@ def test_the_voxels_are_those_of_the_volume_and_it_is_named(campaign, output_for
         np.testing.assert_allclose(shift["translation"], places)
 
 
+def test_of_several_scans_those_without_a_volume_are_left_out(campaign):
+    (campaign.directory / "results/a_2_rec.h5").unlink()
+
+    def said(*words):
+        return CliRunner().invoke(cli, ["convert", "mrc", str(campaign.directory), *words, "-n"])
+
+    text = said("a_*").output
+    assert "left out: a_2 has no volume yet\n" in text
+    assert "a_1_rec.mrc" in text
+    assert "no volume is there yet" in str(said("a_2", "b_1").exception)
+
+
 def test_whole_numbers_are_right_to_half_a_step(campaign):
     (path,) = converted(campaign, "tiff", dtype="uint16", value_range=(-5, 5))
     found, volume = read(path)

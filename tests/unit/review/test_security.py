@@ -87,7 +87,8 @@ def test_the_token_becomes_a_cookie_once_and_leaves_the_address(server):
     assert client.get("/").status_code == 200
     assert client.get(f"/?token={token}").status_code == 303  # the same browser again
     assert browser(app).get(f"/?token={token}").status_code == 403
-    assert browser(app).get(f"/?token={keys.token}").status_code == 303
+    answer = browser(app).get(f"/volume.html?token={keys.token}")
+    assert (answer.status_code, answer.headers["location"]) == (303, "./volume.html")
 
 
 @pytest.mark.parametrize("host", ["localhost.evil.example:80", "10.0.0.7", "", "[x"])
