@@ -130,7 +130,7 @@ def still_to_make(campaign: Campaign, rows: InventoryRows, stacks: Sequence[Stac
         for s in scans
         if campaign.needs_search(s, rows[s])
     ]
-    if campaign.config.export_star.enabled:
+    if campaign.makes_star:
         outputs += [("export_stack", scan, campaign.outputs.stack_meta(scan)) for scan in scans]
     output = campaign.config.full_recon.output
     outputs += [

@@ -56,8 +56,8 @@ def init(
         ),
     ] = None,
     relion: Annotated[
-        bool, typer.Option("--relion/--no-relion", help="Make stacks for RELION.")
-    ] = True,
+        bool | None, typer.Option("--relion/--no-relion", help="Make a set for RELION.")
+    ] = None,
     try_stacks: Annotated[
         bool,
         typer.Option(
@@ -140,9 +140,9 @@ def _start(directory: Path, folder: Path, campaign: Translation, *, dry_run: boo
         typer.echo(f"next: tomopipe {command} {shlex.quote(near(directory))}")
 
 
-def _options(*, relion: bool, try_stacks: bool, binning: int) -> dict[str, Any]:
+def _options(*, relion: bool | None, try_stacks: bool, binning: int) -> dict[str, Any]:
     """Return the blocks of the configuration that options of the command line ask for."""
-    options: dict[str, Any] = {} if relion else {"export_star": {"enabled": False}}
+    options: dict[str, Any] = {} if relion is None else {"export_star": {"enabled": relion}}
     options |= {} if try_stacks else {"storage": {"keep_try": False}}
     return options | ({"full_recon": {"binning": binning}} if binning > 1 else {})
 
