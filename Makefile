@@ -13,10 +13,11 @@ EXTRAS ?= zarr
 
 .PHONY: demo test test-fast faults lint docs site bundle clean
 
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 
 # what users need; in a bundle from the wheels that lie there
 $(VENV)/.installed: $(wildcard pyproject.toml) constraints.txt
+	@echo 'installing tomopipe and what it needs into $(VENV): 1.2 GB, some minutes'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) $(if $(wildcard wheels),--no-index --find-links wheels tomopipe,-e .)
 	touch $@

@@ -33,7 +33,9 @@ _TRY_BYTES = 300_000_000  # size of a raw file from which a sweep uses two cores
 _SLICE_S = 0.015  # CPU time of a slice of 1024 columns
 _ITERATION_S = 7e-8  # of one iteration of a slice: for each column, by columns and angles
 _CORE_S = 4.0  # CPU time that justifies starting another core
-# CPU time of a job: of any, and of some for each byte of the raw file
+START_S = 2.0
+"""CPU time that Snakemake takes to start a job here: 28 jobs of the demonstration took a minute."""
+# CPU time of a job: of any, and of some for each byte of the frames, two a pixel
 _JOB_S = 0.4
 _BYTE_S = {"try_recon": 8e-8, "predict_cor": 3e-8, "export_stack": 3e-9}
 MOST_CORES = 16
@@ -66,18 +68,18 @@ def volume_s(shape: tuple[int, int, int], options: FullReconBlock) -> float:
 
 
 def job_s(step: str, n_bytes: int) -> float:
-    """Estimate the CPU time (s) of another step's job, from the size of the raw file."""
+    """Estimate the CPU time (s) of another step's job, from the bytes of the frames."""
     return _JOB_S + _BYTE_S[step] * n_bytes
 
 
 def cpu_s(campaign: Campaign, step: str, key: str, rows: InventoryRows) -> float:
     """Estimate the CPU time (s) of a job; 0 of tables, and of stitching, which copies."""
+    if step not in ("full_recon", *_BYTE_S):
+        return 0.0
+    n_angles, n_rows, n_cols = (int(rows[key][name]) for name in ("n_angles", "n_rows", "n_cols"))
     if step == "full_recon":
-        n_angles, n_rows, n_cols = (
-            int(rows[key][name]) for name in ("n_angles", "n_rows", "n_cols")
-        )
         return volume_s((n_angles, n_rows, n_cols), campaign.for_scan(key).config.full_recon)
-    return job_s(step, campaign.scans[key].n_bytes or 0) if step in _BYTE_S else 0.0
+    return job_s(step, 2 * n_angles * n_rows * n_cols)
 
 
 #: Names of the files of each rule.
@@ -130,7 +132,7 @@ def still_to_make(campaign: Campaign, rows: InventoryRows, stacks: Sequence[Stac
         for s in scans
         if campaign.needs_search(s, rows[s])
     ]
-    if campaign.config.export_star.enabled:
+    if campaign.makes_star:
         outputs += [("export_stack", scan, campaign.outputs.stack_meta(scan)) for scan in scans]
     output = campaign.config.full_recon.output
     outputs += [

@@ -8,7 +8,6 @@ RETIRED = {
     "an import of a folder": "name its files, such as rot_cen.json or FOLDER/*.cor.json",
     "convert --one-range": "write --range LOW HIGH, which all volumes of the command get",
     "init --scans": "write files or patterns after the campaign folder",
-    "--from": "leave it out: networks are trained on simulated scans",
     "--allow-run": "start the run with `tomopipe run`; the page shows its progress",
     "predict_cor.methods: sum": "write ai, or classical (without a network)",
     "predict_cor.methods: registration": "write classical, which compares opposing lines, too",

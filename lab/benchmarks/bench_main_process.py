@@ -36,7 +36,7 @@ COPIED = ("try_recon", "predict_cor", "full_recon", "export_stack")
 def make(folder: Path, names: list[str], raw: Path | None, home: Path) -> None:
     """Write a campaign for a version; all scans are copies of one file, its time included."""
     (folder / "raw").mkdir(parents=True)
-    config = "campaign: {scans: [raw/*.h5]}\n"
+    config = "campaign: {scans: [raw/*.h5]}\nexport_star: {enabled: true}\n"
     # the method without a network, which had another name
     is_now = (home / "tomopipe" / "cor" / "classical.py").exists()
     method = "classical" if is_now else "sum"

@@ -307,6 +307,7 @@ def new_campaign(folder: Path) -> Path:
         "campaign": {"scans": ["raw/*.h5"]},
         "try_recon": {"width_px": 4, "step_px": 1},
         "predict_cor": {"methods": ["classical"]},
+        "export_star": {"enabled": True},
         "stitch": {
             "stacks": {"tall": ["a_*"]},
             "direction": "down",

@@ -186,6 +186,7 @@ def new_campaign(
         make_scan(folder, name, cor_px)
     (folder / "config.yaml").write_text(
         "campaign: {scans: [raw/*.h5]}\ntry_recon: {width_px: 8, step_px: 1}\n"
+        "export_star: {enabled: true}\n"
     )
     if methods:
         configure(folder, "predict_cor", methods=list(methods))

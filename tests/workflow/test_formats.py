@@ -109,6 +109,7 @@ def mixed(tmp_path_factory):
         "input: {pixel_size_um: 0.65}\n"
         "try_recon: {width_px: 8, step_px: 1}\n"
         "predict_cor: {methods: [classical]}\n"  # loads no network
+        "export_star: {enabled: true}\n"
         "overrides:\n"
         "- scans: [named_1]\n"
         "  input:\n"

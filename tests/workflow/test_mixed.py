@@ -79,6 +79,7 @@ def write_mixed(folder: Path) -> Path:
         "predict_cor: {methods: [classical, ai]}\n"
         "try_recon: {width_px: 8, step_px: 1}\n"
         "storage: {keep_try: false}\n"
+        "export_star: {enabled: true}\n"
         "overrides:\n"
         "- {scans: [half_1], preprocess: {half_acquisition: 'yes'}}\n"
         "- scans: [dx_1]\n"

@@ -65,6 +65,7 @@ def odd(tmp_path_factory):
         "try_recon: {width_px: 12, step_px: 1}\n"
         "predict_cor: {methods: [classical]}\n"  # loads no network
         "resolve_cor: {on_missing: skip}\n"
+        "export_star: {enabled: true}\n"
     )
     run = snakemake(folder)
     return folder, run

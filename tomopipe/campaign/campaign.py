@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tomopipe.campaign.failures import Failure, Stat, read_failures
-from tomopipe.campaign.files import CONFIG, LOGS, SIDECAR, TABLE, Files, Logs
+from tomopipe.campaign.files import CONFIG, LOGS, NAMES, SIDECAR, TABLE, Files, Logs
 from tomopipe.campaign.lock import complete_files, has_watcher
 from tomopipe.campaign.raw_files import CampaignScan, find_scans, folders, missing_folders
 from tomopipe.campaign.results import INVENTORY_COLUMNS, read_center
@@ -96,6 +96,14 @@ class Campaign:
     def logs(self) -> Logs[Path]:
         """Absolute paths of the logs."""
         return Logs(self.directory / LOGS.folder)
+
+    @cached_property
+    def makes_star(self) -> bool:
+        """Whether a set for RELION is made: `export_star.enabled`, where auto is decided."""
+        star = self.config.export_star
+        if star.enabled == "auto":
+            return bool(star.model_fields_set - {"enabled"}) or self.files.in_relion(NAMES).exists()
+        return star.enabled
 
     def volume(self, scan: str) -> str:
         """Return the path of a scan's volume, relative to the campaign folder."""

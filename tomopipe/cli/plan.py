@@ -1,6 +1,7 @@
 """`tomopipe status`, `plan` and `retry`: what runs now, what will, and what is tried again."""
 
 import json
+import os
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -134,8 +135,10 @@ def _show(result: Plan) -> None:
             table.add_row(*map(Text, (row.of, what, row.why)))
         screen.print(table)
         screen.print(", ".join(result.counts))
-        hours = "less than 0.01" if result.core_h < 0.01 else f"{result.core_h:.2f}"
-        screen.print(f"about {hours} core hours, {shown_size(result.n_bytes)} of disk")
+        n_cores = len(os.sched_getaffinity(0))
+        here = f"{duration(result.cpu_s / n_cores)} on the {n_cores} cores here"
+        size = f"{shown_size(result.n_bytes)} of disk"
+        screen.print(f"about {duration(result.cpu_s)} of one core ({here}), {size}")
     elif not result.blocked:
         screen.print("Nothing to do.")
     for line in result.notes:

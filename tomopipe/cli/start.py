@@ -24,6 +24,8 @@ from tomopipe.commands.new_campaign import (
     write_campaign,
     write_slurm_profile,
 )
+from tomopipe.commands.other_programs import Translation, translated
+from tomopipe.config.parse import merged
 from tomopipe.errors import some_of
 
 _MOST_FORMATS = 10  # shown
@@ -47,9 +49,15 @@ def init(
     directory: Annotated[
         Path | None, typer.Option("--campaign", "-C", help="The campaign folder.")
     ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", help="Take over what nabu.conf or a process list of HTTomo (.yaml) says."
+        ),
+    ] = None,
     relion: Annotated[
-        bool, typer.Option("--relion/--no-relion", help="Make stacks for RELION.")
-    ] = True,
+        bool | None, typer.Option("--relion/--no-relion", help="Make a set for RELION.")
+    ] = None,
     try_stacks: Annotated[
         bool,
         typer.Option(
@@ -95,7 +103,13 @@ def init(
     named, scans = (directory, words) if directory else campaign_and_scans(words)
     folder = find_campaign(named)
     options = _options(relion=relion, try_stacks=try_stacks, binning=binning)
-    _start(folder, named, scans, options, dry_run=dry_run)
+    other = translated(source) if source else Translation([], {}, [])
+    other = other._replace(
+        scans=scans or other.scans,
+        options=merged(other.options, options),
+        notes=[f"not translated: {note}" for note in other.notes],
+    )
+    _start(folder, named, other, dry_run=dry_run)
     if slurm is None and not names_slurm and sys.stdin.isatty():
         slurm = typer.confirm("Will this run on SLURM?", default=False)
     if slurm or names_slurm:
@@ -103,12 +117,11 @@ def init(
         _write_profiles(folder, site, force=force, dry_run=dry_run)
 
 
-def _start(
-    directory: Path, folder: Path, words: list[str], options: Mapping[str, Any], *, dry_run: bool
-) -> None:
+def _start(directory: Path, folder: Path, campaign: Translation, *, dry_run: bool) -> None:
     """Write a campaign; say how the words were read, what is there already, and what comes next."""
+    words, options, notes = campaign
     entries = scan_entries(words, directory) or ["raw/*.h5"]
-    written = write_campaign(directory, entries, options, dry_run=dry_run)
+    written = write_campaign(directory, entries, options, notes=notes, dry_run=dry_run)
     for path in written:
         typer.echo(f"{'would write' if dry_run else 'wrote'} {near(path)}")
     is_new = directory / CONFIG in written
@@ -117,6 +130,8 @@ def _start(
     else:
         target = {"campaign": {"scans": entries}, **options} if words else options
         _print_existing(directory / CONFIG, target, folder)
+    for note in notes:
+        typer.echo(note)
     if not dry_run:
         are_to_come = is_new and not any(matches(entry, directory) for entry in entries)
         if are_to_come:
@@ -125,9 +140,9 @@ def _start(
         typer.echo(f"next: tomopipe {command} {shlex.quote(near(directory))}")
 
 
-def _options(*, relion: bool, try_stacks: bool, binning: int) -> dict[str, Any]:
+def _options(*, relion: bool | None, try_stacks: bool, binning: int) -> dict[str, Any]:
     """Return the blocks of the configuration that options of the command line ask for."""
-    options: dict[str, Any] = {} if relion else {"export_star": {"enabled": False}}
+    options: dict[str, Any] = {} if relion is None else {"export_star": {"enabled": relion}}
     options |= {} if try_stacks else {"storage": {"keep_try": False}}
     return options | ({"full_recon": {"binning": binning}} if binning > 1 else {})
 

@@ -95,13 +95,19 @@ def _as_pattern(group: list[str], pattern: str, directory: Path) -> list[str]:
 
 
 def write_campaign(
-    directory: Path, scans: Sequence[str], options: Mapping[str, Any], *, dry_run: bool
+    directory: Path,
+    scans: Sequence[str],
+    options: Mapping[str, Any],
+    *,
+    notes: Iterable[str] = (),
+    dry_run: bool,
 ) -> list[Path]:
     """Write config.yaml, scans.tsv, Snakefile and its profile unless they exist; return the new.
 
     A Snakefile that an earlier version wrote is replaced. Snakemake loads the profile by itself.
 
-    `scans` are the entries of `campaign.scans`, `options` further blocks of the configuration.
+    `scans` are the entries of `campaign.scans`, `options` further blocks of the configuration,
+    `notes` comments there.
     """
     if not dry_run:
         with saying(f"{directory}: the campaign folder cannot be made", " Name another."):
@@ -109,6 +115,7 @@ def write_campaign(
     files = {
         CONFIG: "# Only what differs from the defaults; all keys: config/README.md of "
         "tomopipe\n"
+        + "".join(f"# {note}\n" for note in notes)
         + yaml.safe_dump(
             {"campaign": {"scans": list(scans)}, **options},
             allow_unicode=True,

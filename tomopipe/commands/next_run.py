@@ -12,7 +12,7 @@ from tomopipe.campaign.failures import Failure, failed_stack
 from tomopipe.campaign.job_status import position
 from tomopipe.campaign.raw_files import unread_folders
 from tomopipe.campaign.stacks import stack_notes
-from tomopipe.cost import cpu_s, disk_needed
+from tomopipe.cost import START_S, cpu_s, disk_needed
 from tomopipe.errors import some_of
 from tomopipe.groups import grouped
 from tomopipe.report.collected_records import collect
@@ -36,6 +36,11 @@ class Plan:
     n_bytes: int = 0  # of the results
     notes: tuple[str, ...] = ()
     can_retry: bool = False  # a failure keeps its scan out of runs; other jobs run again anyway
+
+    @property
+    def cpu_s(self) -> float:
+        """The CPU time of what is computed and of the start of each job (s)."""
+        return 3600 * self.core_h + START_S * sum(job.is_likely for job in self.jobs)
 
     @property
     def counts(self) -> list[str]:

@@ -556,7 +556,11 @@ ASSUMED = {"pixel_size_um": 1.0, "energy_kev": 20.0}
 class ExportStarBlock(_Numbers):
     """The export for RELION."""
 
-    enabled: bool = option(True, "Write results/relion/.")
+    enabled: bool | Literal["auto"] = option(
+        "auto",
+        "Write results/relion/; auto: where another key of this block is set, or a set of earlier "
+        "runs is there.",
+    )
     pixel_size_um: float | None = option(
         None, "Pixel size (micrometres); null: the file's, else 1 with a warning.", gt=0
     )

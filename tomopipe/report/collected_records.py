@@ -140,7 +140,7 @@ def _campaign_failures(
             return problems.get(job.key, "").startswith(_why_failed(job))
         if job.step == "fix_cor":
             return any(encode_series(scan.series) == job.key for scan in campaign.scans.values())
-        return job.step != "export_star" or campaign.config.export_star.enabled
+        return job.step != "export_star" or campaign.makes_star
 
     return tuple(
         parse_failure(reader, campaign.logs, job.step, job.key, job.error)

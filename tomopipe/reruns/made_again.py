@@ -47,7 +47,7 @@ def _why(target: "Target", cors: Callable[[], "Cors"], step: str, key: str) -> s
     elif key not in campaign.scans or key not in target.rows:
         is_asked = False
     elif step == "export_stack":
-        is_asked = campaign.config.export_star.enabled and key in cors()
+        is_asked = campaign.makes_star and key in cors()
     else:
         is_asked = is_search or (step == "full_recon" and key in cors())
     reason = target.why_step(step, key, {} if is_search else cors()) if is_asked else ""

@@ -94,7 +94,7 @@ def _check_volume(
 
 def _found(campaign: Campaign, rows: InventoryRows) -> dict[str, dict[str, list[str]]]:
     """Return the scans that do not fit by step and reason."""
-    steps = _STEPS if campaign.config.export_star.enabled else _STEPS[:-1]
+    steps = _STEPS if campaign.makes_star else _STEPS[:-1]
     result: dict[str, dict[str, list[str]]] = {step: {} for step in steps}
     for scan in campaign.selected_scans(rows):
         for step in steps:

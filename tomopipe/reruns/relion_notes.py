@@ -38,7 +38,7 @@ def relion_notes(campaign: Campaign, rows: InventoryRows) -> dict[str, list[str]
 def assumed_numbers(campaign: Campaign, rows: InventoryRows) -> dict[str, list[str]]:
     """Return the warnings of numbers that neither file nor configuration has."""
     result: dict[str, list[str]] = {}
-    for scan in campaign.selected_scans(rows) if campaign.config.export_star.enabled else []:
+    for scan in campaign.selected_scans(rows) if campaign.makes_star else []:
         star = campaign.for_scan(scan).config.export_star
         for name, value in ASSUMED.items():
             if getattr(star, name) is None and rows[scan].get(name) == "":
@@ -50,7 +50,7 @@ def assumed_numbers(campaign: Campaign, rows: InventoryRows) -> dict[str, list[s
 def _other_volumes(campaign: Campaign, rows: InventoryRows) -> dict[str, list[str]]:
     """Return a warning for each MRC volume that is damaged or not of the volume beside it."""
     result = {}
-    for scan in campaign.selected_scans(rows) if campaign.config.export_star.enabled else []:
+    for scan in campaign.selected_scans(rows) if campaign.makes_star else []:
         path, volume = campaign.outputs.mrc_volume(scan), campaign.directory / campaign.volume(scan)
         source = source_of(campaign.directory / path)
         stated = None if source is None else statement_in(volume)

@@ -344,7 +344,7 @@ class Settled:
                 self._add("full_recon", IF_OTHER_COR, scan=scan, certain=False)
         made |= self._stitch(cors, pending, made)
         self._sidecars(cors, guessed)
-        if campaign.config.export_star.enabled:
+        if campaign.makes_star:
             self._star(cors, guessed)
         if campaign.config.report.enabled:
             reason = target.why(target.of_report(cors, self._content, unknown=guessed))

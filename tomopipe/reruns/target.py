@@ -391,7 +391,7 @@ class Target:
             if scan not in unknown
         }
         shown = {path: content(path) for path in files} | volumes
-        if campaign.config.export_star.enabled:
+        if campaign.makes_star:
             notes = assumed_numbers(campaign, self.rows), self._mrc_volumes(cors)
             shown |= {"relion": digest({"notes": notes})} if any(notes) else {}
         if failed := failed_stacks(campaign, cors):

@@ -144,7 +144,7 @@ class Store:
             "rows": [asdict(row) for row in gathered(folded(plan.jobs))],
             "failures": list(plan.failures),
             "blocked": plan.blocked,
-            "seconds": 3600 * plan.core_h,
+            "seconds": plan.cpu_s,
             "bytes": plan.n_bytes,
         }
 

@@ -226,7 +226,7 @@ def set_remarks(campaign: Campaign) -> list[str]:
     except (OSError, TomopipeError):
         return []
     cors = {scan: resolved[scan] for scan in campaign.selected_scans(rows) if scan in resolved}
-    if not (campaign.config.export_star.enabled and cors):
+    if not (campaign.makes_star and cors):
         return []
     star = files.in_relion(STAR)
     target = Target(campaign, rows)

@@ -1,10 +1,10 @@
 def stacks_of_set(wildcards):
-    is_wanted = CAMPAIGN.config.export_star.enabled
+    is_wanted = CAMPAIGN.makes_star
     return needed(made("export_stack", scan) for scan in after_cors().cors) if is_wanted else []
 
 
 def star_set(wildcards):
-    return needed([made("export_star")] if CAMPAIGN.config.export_star.enabled else [])
+    return needed([made("export_star")] if CAMPAIGN.makes_star else [])
 
 
 rule export_star:

@@ -10,6 +10,7 @@ from tomopipe.campaign.campaign import campaign_from_data
 from tomopipe.campaign.relion_set import (
     campaign_binning,
     decide_binning,
+    failed_stacks,
     read_binning,
     star_options,
 )
@@ -134,3 +135,28 @@ def test_options_of_the_set_name_what_is_unusual(folder):
         "half_acquisition": {"b_1": "yes", "c_1": "no"},
         "other_rows": ["c_1"],
     }
+
+
+@pytest.mark.parametrize(
+    ("star", "there", "is_made"),
+    [
+        ({}, (), False),
+        ({"enabled": "auto"}, (), False),
+        ({"enabled": "auto", "hand": -1}, (), True),  # a key, with the value that it has anyway
+        ({}, ("tomograms.star", "names.tsv"), True),  # of an earlier run
+        ({}, ("names.tsv",), True),  # which is repaired
+        ({}, ("tomograms.star",), False),  # of somebody else
+        ({"enabled": False, "hand": 1}, ("tomograms.star", "names.tsv"), False),
+        ({"enabled": True}, (), True),
+    ],
+)
+def test_a_set_is_made_where_it_is_asked_for_or_there_already(folder, star, there, is_made):
+    (folder / "results/relion").mkdir(parents=True)
+    for name in there:
+        (folder / "results/relion" / name).touch()
+    blocks = {"export_star": star} if star else {}
+    campaign = campaign_from_data({"campaign": {"scans": ["raw/*.h5"]}} | blocks, folder)
+    assert campaign.makes_star is is_made
+    write_json({scan: {"cor_px": 5.0} for scan in WIDTHS}, campaign.results / "cor.json")
+    write_json({"failed": "too wide"}, campaign.files.stack_meta("a_1"))
+    assert (failed_stacks(campaign, WIDTHS) == {"a_1": "too wide"}) is is_made

@@ -117,6 +117,10 @@ def test_a_configuration_is_kept_and_what_it_lacks_is_shown(site):
     config = read_config(site / "config.yaml")
     assert (config.export_star.enabled, config.storage.keep_try) == (False, False)
     assert config.full_recon.binning == 2
+    for options, is_made in (("--relion",), True), ((), "auto"):
+        os.remove(site / "config.yaml")
+        init(site, *options)
+        assert read_config(site / "config.yaml").export_star.enabled == is_made
 
 
 def test_a_folder_in_a_campaign_means_the_campaign(site, monkeypatch):

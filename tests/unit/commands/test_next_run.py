@@ -6,19 +6,22 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from tests.phantoms import write_scan
 from tests.rights import heeding
 from tomopipe.campaign.campaign import load_campaign
+from tomopipe.cli import cli
 from tomopipe.commands.next_run import (
     Plan,
     PlanRow,
     folded,
     gathered,
+    make_plan,
     standing_failures,
 )
 from tomopipe.cor.outliers import EDITED, FIX_COLUMNS
-from tomopipe.cost import disk_needed, output_bytes
+from tomopipe.cost import START_S, cpu_s, disk_needed, job_s, output_bytes
 from tomopipe.reruns.receipts import write_receipt
 from tomopipe.reruns.settle import PlannedJob, expected_inventory
 from tomopipe.steps.try_recon import TryFiles, try_recon
@@ -195,6 +198,23 @@ def test_size_of_a_sweep_is_that_of_its_files(tmp_path, options):
     assert "failed" not in record
     written = sum(path.stat().st_size for path in files[0].parent.iterdir())
     assert expected == pytest.approx(written, rel=0.15)
+
+
+def test_the_first_plan_estimates_the_time_from_the_pixels(campaign):
+    found, rows = load_campaign(campaign), rows_of(campaign)
+    plan = make_plan(found)
+    n_jobs = sum(job.is_likely for job in plan.jobs)
+    assert n_jobs >= 6  # inventory, sweep, prediction, series, CORs, volume
+    assert plan.core_h > 0
+    assert plan.cpu_s == pytest.approx(START_S * n_jobs + 3600 * plan.core_h)
+    said = " ".join(CliRunner().invoke(cli, ["plan", str(campaign)]).output.split())
+    assert f"about {plan.cpu_s:.0f} s of one core (" in said
+    large = {"a_1": rows["a_1"] | {"n_angles": 2 * 31, "n_rows": 2048, "n_cols": 2048}}
+    for step in ("try_recon", "predict_cor", "export_stack"):
+        small_s, large_s = (cpu_s(found, step, "a_1", of) for of in (rows, large))
+        frames = 2 * 62 * 2048**2  # bytes
+        assert large_s - small_s == pytest.approx(job_s(step, frames) - job_s(step, 0), rel=1e-3)
+    assert cpu_s(found, "full_recon", "a_1", large) > 100 * cpu_s(found, "full_recon", "a_1", rows)
 
 
 def test_disk_by_what_takes_it(campaign):

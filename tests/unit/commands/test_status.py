@@ -22,7 +22,9 @@ NOW = 1_800_000_000.0
 def folder(tmp_path):
     """Six scans: two with volumes, one each running, lost and failed in full_recon, one new."""
     (tmp_path / "raw").mkdir()
-    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    (tmp_path / "config.yaml").write_text(
+        "campaign: {scans: [raw/*.h5]}\nexport_star: {enabled: true}\n"
+    )
     rows = []
     for number in range(1, 7):
         (tmp_path / "raw" / f"bone_{number}.h5").touch()

@@ -21,7 +21,9 @@ def folder(tmp_path):
     write_scan(tmp_path / "raw" / "a_1.h5", **SIZE)
     write_scan(tmp_path / "raw" / "a_2.h5", **SIZE, n_frames=9)  # aborted
     (tmp_path / "raw" / "a_3.h5").write_text("not HDF5")
-    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    (tmp_path / "config.yaml").write_text(
+        "campaign: {scans: [raw/*.h5]}\nexport_star: {enabled: true}\n"
+    )
     return tmp_path
 
 

@@ -20,7 +20,9 @@ from tomopipe.storage.atomic import write_json
 def campaign(tmp_path):
     for name in ("a_1", "a_2"):
         write_scan(tmp_path / "raw" / f"{name}.h5", n_rows=1, n_cols=64, n_angles=31)
-    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    (tmp_path / "config.yaml").write_text(
+        "campaign: {scans: [raw/*.h5]}\nexport_star: {enabled: true}\n"
+    )
     (tmp_path / "results").mkdir()
     expected_inventory(load_campaign(tmp_path), tmp_path / "results")
     status = {"state": "running", "start": 100.0, "host": "node1"}
