@@ -72,7 +72,8 @@ def _entry(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
 def _worst_first(entry: Mapping[str, Any]) -> tuple[Any, ...]:
     confidence = entry["confidence"]
     by_confidence = entry["state"] in (State.UNRESOLVED, State.DOUBTFUL, State.FIXED, State.OK)
-    within = confidence if confidence is not None and by_confidence else 0.0
+    # as it is shown: equal ones stay in the order of the scans
+    within = round(confidence, 2) if confidence is not None and by_confidence else 0.0
     return (
         not entry["first"],
         _ORDER[entry["state"]],
