@@ -4,13 +4,14 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from tomopipe.campaign.state import DECIDED, MEANINGS, NOT_SELECTED, TO_REVIEW, State
+from tomopipe.campaign.signs import SIGNS, State
+from tomopipe.campaign.state import DECIDED, NOT_SELECTED, TO_REVIEW
 from tomopipe.cor.cor_value import CorText
 from tomopipe.report.records import ScanRecord
 
 #: States with what they mean, in the order of the queue.
 STATES: Mapping[State, str] = {
-    state: MEANINGS[state]
+    state: SIGNS[state].meaning
     for state in (
         *(State.UNRESOLVED, State.DOUBTFUL, State.FIXED, State.FILLED, State.FAILED),
         *(State.OK, State.PENDING, State.MANUAL, State.SKIPPED, State.UNSELECTED),
