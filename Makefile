@@ -55,6 +55,7 @@ docs: $(VENV)/.installed
 	$(BIN)/python docs/config.py
 	$(BIN)/python docs/cli.py
 	$(BIN)/python docs/api.py
+	$(BIN)/python docs/signs.py
 
 # the pages as a site, build/site/index.html; a link that leads nowhere is an error
 site: $(VENV)/.installed

@@ -134,7 +134,7 @@ class Made:
         noise = np.random.default_rng(seed).integers(-3000, 3000, (n, n))
         page = 30_000 + noise
         square = page[96:144, 96:144]
-        square += contrast * (np.indices(square.shape).sum(axis=0) % 2)
+        square += contrast * (np.indices(square.shape).sum(axis=0) // 4 % 2)
         page = np.clip(page, 0, 65535).astype(np.uint16)
         place = self.results / "try_center" / name
         place.mkdir(parents=True, exist_ok=True)

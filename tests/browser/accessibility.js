@@ -54,7 +54,8 @@
         const colour = node.matches(".after") ? parse(style.fill) : parse(style.stroke);
         check(node, colour, 3, "mark");
       }
-      if (node.matches(".dot, .mark, .key:not(svg)")) {
+      if (node.matches(".dot, .icon, svg .m")) check(node, parse(style.color), 3, "state");
+      if (node.matches(".mark, .key:not(svg)")) {
         const filled = parse(style.backgroundColor);
         if (filled[3]) check(node.parentElement, filled, 3, "state");
         else check(node.parentElement, parse(style.borderTopColor), 3, "state");

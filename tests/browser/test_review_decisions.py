@@ -73,7 +73,7 @@ def test_look_decide_run_again_see(tmp_path, serve, visit):
     expect(row(page, "a_2")).not_to_contain_text("✎", timeout=TIMEOUT_MS)
     expect(row(page, "a_2").locator(".dot")).to_have_attribute("data-state", "manual")
     page.get_by_role("button", name="Series").click()
-    expect(page.locator("#series-plot g.point.s-manual")).to_have_count(1)
+    expect(page.locator("#series-plot g.point .st-manual")).to_have_count(1)
     assert page.trouble == []
 
 
@@ -225,12 +225,12 @@ def test_the_line_of_a_series_is_accepted_for_those_that_need_eyes_and_taken_bac
     expect(accept).to_have_text("Accept the line for these 3 scans")
     expect(page.locator("#series-line g.point")).to_have_count(8)
     expect(page.locator("#series-line")).to_contain_text("spread 0.")
-    expect(page.locator("#series-plot g.point.s-manual")).to_have_count(1)
+    expect(page.locator("#series-plot g.point .st-manual")).to_have_count(1)
     page.get_by_label("accept for bone_005").uncheck()
     expect(accept).to_have_text("Accept the line for these 2 scans")
     accept.click()
     expect(page.locator("#toast")).to_contain_text("2 scans: the COR of the line")
-    expect(page.locator("#series-plot g.point.s-manual")).to_have_count(3)
+    expect(page.locator("#series-plot g.point .st-manual")).to_have_count(3)
     # those who are on the line: 511.25 + 0.4 index
     expect(row(page, "bone_008")).to_contain_text("514.45 ✎")
     cells = read_cells(folder / "scans.tsv")

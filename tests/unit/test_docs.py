@@ -73,6 +73,14 @@ def test_pages_of_commands_and_functions_are_those_of_the_code(page):
     assert is_new, f"`make docs` writes {page.relative_to(HOME)}"
 
 
+def test_the_table_of_states_is_that_of_the_code():
+    """`make docs` writes it."""
+    text = (DOCS / "reference" / "conventions.md").read_text()
+    page = runpy.run_path(str(DOCS / "signs.py"))["page"]
+    assert page(text) == text
+    assert page(text.replace("| ok | ●", "| fine | ●")) == text
+
+
 @pytest.mark.parametrize("script", sorted(DOCS.glob("figures/*.py")), ids=lambda path: path.stem)
 def test_the_scripts_of_figures_find_what_they_import(script, monkeypatch):
     pytest.importorskip("playwright")

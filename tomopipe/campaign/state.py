@@ -6,12 +6,12 @@ decision counts before the next run.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 
 from tomopipe.campaign.failures import STEPS, Failure
 from tomopipe.campaign.results import Prediction
+from tomopipe.campaign.signs import SIGNS, State, state_of
 from tomopipe.cor.cor_value import NO_TEXT, CorText, format_confidence, format_cor, same_cor
 from tomopipe.cor.outliers import FROM_ONE, NOT_ASKED, Fix
 
@@ -30,34 +30,6 @@ def is_looked_at_again(rows: Mapping[str, Mapping[str, str]]) -> bool:
     return any(text.startswith(STILL_WRITTEN) or text.endswith(LOOK_AGAIN) for text in texts)
 
 
-class State(StrEnum):
-    """Every state of a scan; those that need a person come last."""
-
-    OK = "ok"
-    MANUAL = "manual"
-    UNSELECTED = "unselected"
-    SKIPPED = "skipped"
-    PENDING = "pending"
-    FIXED = "fixed"
-    FILLED = "filled"
-    DOUBTFUL = "doubtful"
-    UNRESOLVED = "unresolved"
-    FAILED = "failed"
-
-
-MEANINGS: Mapping[State, str] = {
-    State.OK: "predicted COR accepted",
-    State.MANUAL: "COR set by hand",
-    State.UNSELECTED: "select: no",
-    State.SKIPPED: "skipped by the inventory",
-    State.PENDING: "not yet predicted",
-    State.FIXED: "outlying COR replaced from its neighbours",
-    State.FILLED: "no COR of its own: neighbours, series mean or default",
-    State.DOUBTFUL: "low confidence, data in doubt, methods or series that disagree, a kept "
-    "outlier, or filled from a single scan",
-    State.UNRESOLVED: "no COR at all",
-    State.FAILED: "a step failed",
-}
 #: No job runs for scans in these states.
 NOT_SELECTED = (State.UNSELECTED, State.SKIPPED)
 #: The COR is the scan's own, and nothing speaks against it.
@@ -71,13 +43,6 @@ DECIDED = (State.MANUAL, *NOT_SELECTED)
 #: A prediction of such confidence is hardly ever wrong.
 _CONFIDENT = 0.9
 _FAR_PX = 1.0  # predictions that are right are closer to the truth
-_OF_SOURCE = {
-    "manual": State.MANUAL,
-    "outlier": State.FIXED,
-    "neighbours": State.FILLED,
-    "series-mean": State.FILLED,
-    "default": State.FILLED,
-}
 
 
 def not_selected(select: str, row: Mapping[str, str] | None) -> State | None:
@@ -98,7 +63,7 @@ def why_not_selected(select: str, row: Mapping[str, str] | None) -> str:
     """Say why no job runs for a scan, as far as the inventory knows; "" if one may."""
     state = not_selected(select, row)
     reason = row.get("reason", "") if row and state is State.SKIPPED else ""
-    return reason or (MEANINGS[state] if state else "")
+    return reason or (SIGNS[state].meaning if state else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +158,7 @@ class ScanFacts:
         if self.is_edited and self.manual_px is not None:
             return State.MANUAL
         if self.cor_px is not None and not self.is_edited:
-            state = _OF_SOURCE.get(self.source, State.OK)
+            state = state_of(self.source)
             return State.FAILED if state is State.OK and self.failures else state  # of before
         return self._state_without_cor
 
@@ -206,8 +171,9 @@ class ScanFacts:
             return State.FAILED
         if without:
             return State.UNRESOLVED
-        if self.cor_px is None and self.fix is not None and self.fix.source in _OF_SOURCE:
-            return _OF_SOURCE[self.fix.source]  # the run ended before cor.json
+        of_fix = state_of(self.fix.source) if self.fix and self.cor_px is None else State.OK
+        if of_fix is not State.OK:
+            return of_fix  # the run ended before cor.json
         return State.OK if self.prediction else State.PENDING
 
     @property

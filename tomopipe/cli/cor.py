@@ -32,7 +32,8 @@ from tomopipe.campaign.cor_files import (
 )
 from tomopipe.campaign.files import BEFORE_IMPORT, SIDECAR
 from tomopipe.campaign.results import read_cor_json
-from tomopipe.campaign.state import State, not_selected, why_not_selected
+from tomopipe.campaign.signs import SIGNS, State, source_word
+from tomopipe.campaign.state import not_selected, why_not_selected
 from tomopipe.campaign.table import checked_cor, edit_table
 from tomopipe.cli.options import (
     CampaignCommand,
@@ -42,7 +43,7 @@ from tomopipe.cli.options import (
     Group,
     campaign_and_scans,
 )
-from tomopipe.cli.terminal import console, folding_table, near
+from tomopipe.cli.terminal import console, folding_table, near, state_text
 from tomopipe.cor.cor_value import CorText, format_cor, is_valid, off_detector, shown
 from tomopipe.errors import ScanError, TomopipeError, saying, some_of
 from tomopipe.report.collected_records import collect_scans
@@ -95,7 +96,9 @@ def list_cors(
     directory, names = campaign_and_scans(context, words or [], directory, config)
     campaign = load_campaign(directory, config)
     scans = set(scans_of(campaign, names)) if names else campaign.scans
-    table = folding_table("scan", "series", "COR", "source", "before", "confidence", "manual")
+    table = folding_table(
+        "scan", "series", "COR", "source", "before", "confidence", "manual", "state"
+    )
     reader = Reader(campaign.directory)
     pending, rows = 0, list[dict[str, Any]]()
     for scan in (record for record in _records(campaign, reader) if record.name in scans):
@@ -104,8 +107,10 @@ def list_cors(
         values = (None, reason, None, None) if why_not else _values(scan)
         cells = (scan.name, scan.series, *values, scan.manual.text)
         rows.append(dict(zip(_KEYS, cells, strict=True)))
-        texts = (cell if isinstance(cell, str) else format_cor(cell) for cell in cells)
-        table.add_row(*map(Text, texts))  # names may look like markup
+        texts = [cell if isinstance(cell, str) else format_cor(cell) for cell in cells]
+        texts[_KEYS.index("source")] = source_word(cells[3] or "")
+        state = Text(state_text(scan.state), style=SIGNS[scan.state].style)
+        table.add_row(*map(Text, texts), state)  # names may look like markup
         pending += not why_not and scan.is_edited
     if as_json:
         typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))

@@ -13,8 +13,9 @@ from rich.text import Text
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import STAR, TRUTH
 from tomopipe.campaign.relion_set import failed_stacks
-from tomopipe.campaign.state import State
-from tomopipe.cli.terminal import console, folding_table, near
+from tomopipe.campaign.signs import SIGNS, State, source_word
+from tomopipe.campaign.state import TO_REVIEW
+from tomopipe.cli.terminal import console, folding_table, near, state_text
 from tomopipe.cor.cor_value import format_cor
 from tomopipe.groups import grouped, scans_named
 from tomopipe.report.collected_records import collect_scans
@@ -24,13 +25,7 @@ from tomopipe.run.ending import set_remarks
 from tomopipe.storage.json_files import json_or, number, part, texts
 
 MOST_ROWS = 40
-_EYES = {
-    State.UNRESOLVED: "red",
-    State.FAILED: "red",
-    State.DOUBTFUL: "yellow",
-    State.FIXED: "yellow",
-    State.FILLED: "yellow",
-}
+_EYES = (*TO_REVIEW, State.FAILED)
 
 
 def show(campaign: Campaign, *, is_whole: bool) -> None:
@@ -60,7 +55,11 @@ def show(campaign: Campaign, *, is_whole: bool) -> None:
     if eyes:
         verb = "scan needs" if len(eyes) == 1 else "scans need"
         command = f"tomopipe review {_to_type(campaign.directory)}".rstrip()
-        screen.print(f"{len(eyes)} {verb} review: {command}", style="yellow", soft_wrap=True)
+        screen.print(
+            f"{len(eyes)} {verb} review: {command}",
+            style=SIGNS[State.DOUBTFUL].style,
+            soft_wrap=True,
+        )
     with_cor = [scan.name for scan in records if scan.cor_px is not None]
     screen.print(_places(campaign, with_cor), markup=False, highlight=False, soft_wrap=True)
 
@@ -93,13 +92,13 @@ def _table(
         remark = _remark(entry) or ", ".join(texts((true or {}).get("special")))
         cells = (
             format_cor(cor_px),
-            source if cor_px is not None else "",
+            source_word(source) if cor_px is not None else "",
             "" if confidence is None else f"{confidence:.2f}",
-            str(entry["state"]) + " (warning)" * _is_warned(entry),
+            state_text(entry["state"]) + " (warning)" * _is_warned(entry),
             *(_error(cor_px, true) if truth else ()),
             remark,
         )
-        style = _EYES.get(entry["state"], "")
+        style = SIGNS[entry["state"]].style if entry["state"] in _EYES else ""
         rows.append(((style, "" if remark else entry["scan"], cells), entry["scan"]))
     for (style, _, cells), scans in grouped(rows).items():
         table.add_row(*map(Text, (scans_named(scans), *cells)), style=style)

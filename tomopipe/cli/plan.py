@@ -16,6 +16,7 @@ from rich.text import Text
 from tomopipe.campaign import lock
 from tomopipe.campaign.campaign import InventoryRows, load_campaign, read_inventory, scans_of
 from tomopipe.campaign.failures import forget
+from tomopipe.campaign.signs import SIGNS
 from tomopipe.campaign.state import why_not_selected
 from tomopipe.cli.options import (
     CampaignOption,
@@ -24,7 +25,7 @@ from tomopipe.cli.options import (
     DryRun,
     campaign_and_scans,
 )
-from tomopipe.cli.terminal import bar, console, duration, folding_table
+from tomopipe.cli.terminal import bar, console, duration, folding_table, state_text
 from tomopipe.commands.next_run import Plan, as_records, folded, gathered, make_plan
 from tomopipe.commands.status import JobStatus, Status, as_record, read_status
 from tomopipe.cost import shown_size
@@ -32,7 +33,6 @@ from tomopipe.errors import TomopipeError
 from tomopipe.run.ending import set_remarks, unfinished_scans
 
 _WIDE = 100  # columns of the terminal from which details are shown
-_STYLE = {"running": "cyan", "failed": "red", "lost": "magenta"}
 
 
 def status(
@@ -60,7 +60,7 @@ def status(
     _show_jobs(result, screen)
     if not (run or result.with_state("running")):  # else what lacks may be to come
         for line in unfinished_scans(campaign):
-            screen.print(Text(line, style=_STYLE["failed"]))
+            screen.print(Text(line, style=SIGNS["failed"].style))
         for remark in set_remarks(campaign):
             screen.print(f"for RELION: {remark}", markup=False, highlight=False, soft_wrap=True)
 
@@ -81,8 +81,8 @@ def _show_jobs(result: Status, screen: Console) -> None:
             step.step,
             bar(step.done, total, 20 if wide else 10),
             *(str(n) if n else "" for n in (step.queued, step.running, step.done)),
-            Text(str(step.failed or ""), style=_STYLE["failed"]),
-            Text(str(step.lost or ""), style=_STYLE["lost"]),
+            Text(str(step.failed or ""), style=SIGNS["failed"].style),
+            Text(str(step.lost or ""), style=SIGNS["lost"].style),
             duration(step.left_s),
         )
     screen.print(table)
@@ -96,7 +96,11 @@ def _tell(job: JobStatus, screen: Console) -> None:
     parts = [f"{job.step} {job.key}", where]
     parts += [f"for {duration(time.time() - job.start_s)}"] * is_running
     parts += [job.error] * bool(job.error)
-    screen.print(Text(f"{job.state:8}", _STYLE[job.state]).append("  ".join(parts), "default"))
+    screen.print(
+        Text(f"{state_text(job.state):10}", SIGNS[job.state].style).append(
+            "  ".join(parts), "default"
+        )
+    )
     # names, errors and logs may look like markup
     for text in () if is_running else job.log_tail.splitlines():
         screen.print(Text(f"    {text}", style="dim"))

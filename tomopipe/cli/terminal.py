@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from tomopipe.campaign.signs import SIGNS
 from tomopipe.errors import some_of
 from tomopipe.groups import grouped
 from tomopipe.reruns.reasons import is_news
@@ -117,6 +118,16 @@ def folding_table(*heads: str, **options: Any) -> Any:
     from rich.table import Column, Table
 
     return Table(*(Column(head, overflow="fold") for head in heads), **options)
+
+
+def state_text(state: str) -> str:
+    """Return a state with its sign, where the output can show it."""
+    text = f"{SIGNS[state].character} {state}"
+    try:
+        text.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        return state
+    return text
 
 
 def say(text: str, end: str = "\n") -> None:

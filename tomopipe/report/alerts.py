@@ -4,8 +4,13 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from tomopipe.campaign.state import NOT_SELECTED, OWN_COR, State
+from tomopipe.campaign.signs import State
+from tomopipe.campaign.state import NOT_SELECTED, OWN_COR, TO_REVIEW
+from tomopipe.cor.robust_line import Line
 from tomopipe.report.records import Alert, AlertGroup, ScanRecord
+
+#: CORs nearer to each other give slices that look the same.
+_ALIKE_PX = 0.25
 
 
 @dataclass(frozen=True)
@@ -22,8 +27,12 @@ class _Kind:
 
 
 def alert_groups(scans: Iterable[ScanRecord]) -> tuple[AlertGroup, ...]:
-    """List the alerts, the worst kind first; only the kinds that occur. Equal lines are one."""
+    """List the alerts, the worst kind first; only the kinds that occur. Equal lines are one.
+
+    A COR set by hand is decided: of its scan only what is broken is told, and what most share.
+    """
     scans = list(scans)
+    common = common_warnings(scans)
     seen: set[int] = set()
     groups = []
     for kind in _KINDS:
@@ -33,7 +42,8 @@ def alert_groups(scans: Iterable[ScanRecord]) -> tuple[AlertGroup, ...]:
                 continue
             text = kind.says(scan)
             for line in (text,) if isinstance(text, str) else text:
-                lines[line].append(scan)
+                if scan.state is not State.MANUAL or kind.level == "bad" or line in common:
+                    lines[line].append(scan)
         lines.pop("", None)
         if kind.once:
             seen |= {id(scan) for entry in lines.values() for scan in entry}
@@ -43,6 +53,27 @@ def alert_groups(scans: Iterable[ScanRecord]) -> tuple[AlertGroup, ...]:
         if alerts:
             groups.append(AlertGroup(kind.title, kind.level, kind.advice, tuple(alerts)))
     return tuple(groups)
+
+
+def compared_px(scan: ScanRecord, line: Line | None) -> tuple[tuple[str, float], ...]:
+    """Return the two CORs, with a word for each, between which a person decides; one if alike.
+
+    That which is used comes first, then that measured, that on the line of the series, and those
+    of single methods. None where nobody has to decide.
+    """
+    if scan.state not in TO_REVIEW:
+        return ()
+    prediction = scan.prediction
+    cors = [("used", scan.shown[0]), ("measured", prediction.best_cor_px if prediction else None)]
+    cors.append(
+        ("line of the series", line.start_px + line.slope_px * scan.index if line else None)
+    )
+    cors += [(curve.method, curve.best_cor_px) for curve in prediction.curves] if prediction else []
+    results: list[tuple[str, float]] = []
+    for word, cor_px in cors:
+        if cor_px is not None and all(abs(cor_px - px) >= _ALIKE_PX for _, px in results):
+            results.append((word, cor_px))
+    return tuple(results[:2])
 
 
 def common_warnings(scans: Iterable[ScanRecord]) -> frozenset[str]:

@@ -18,8 +18,9 @@ from tomopipe.campaign.files import TRUTH, VOLUMES, Logs
 from tomopipe.campaign.job_status import JobStatus
 from tomopipe.campaign.results import read_cor_json
 from tomopipe.campaign.series import encode_series
+from tomopipe.campaign.signs import State
 from tomopipe.campaign.stacks import Stack, declared_stacks, find_stacks
-from tomopipe.campaign.state import NOT_SELECTED, State
+from tomopipe.campaign.state import NOT_SELECTED
 from tomopipe.cor.outliers import known_median
 from tomopipe.errors import TomopipeError, is_of_the_system
 from tomopipe.groups import grouped

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tomopipe.campaign.results import Curve
-from tomopipe.campaign.state import NOT_SELECTED, State
+from tomopipe.campaign.signs import State, source_word
+from tomopipe.campaign.state import NOT_SELECTED
 from tomopipe.cor.cor_value import same_cor
 from tomopipe.report.records import ScanRecord, SeriesRecord
 
@@ -33,7 +34,7 @@ class Mark:
     scan: str
     x: float
     y: float
-    source: str
+    state: str
     title: str
     before_y: float | None = None
 
@@ -49,7 +50,7 @@ class SeriesPlot:
     median_y: float | None
     band: tuple[float, float] | None  # y and height
     marks: tuple[Mark, ...]
-    missing: tuple[tuple[float, str], ...]  # x and scan of those without a COR
+    missing: tuple[Mark, ...]  # those without a COR, above the axis
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def series_plot(series: SeriesRecord) -> SeriesPlot | None:
         band=None if band_px is None else (y(band_px[1]), round(y(band_px[0]) - y(band_px[1]), 2)),
         marks=tuple(_mark(scan, cor_px, x, y) for scan, cor_px in shown),
         missing=tuple(
-            (x(scan.index), scan.name)
+            Mark(scan.name, x(scan.index), bottom - 9, scan.state, f"{scan.name}: no COR")
             for scan in series.scans
             if scan.shown[0] is None and scan.state not in (State.PENDING, *NOT_SELECTED)
         ),
@@ -110,8 +111,8 @@ def _mark(scan: ScanRecord, cor_px: float, x: Axis, y: Axis) -> Mark:
         scan=scan.name,
         x=x(scan.index),
         y=y(cor_px),
-        source=source,
-        title=f"{scan.name}: {cor_px:.2f} px{was} ({source or 'source unknown'})",
+        state=scan.state,
+        title=f"{scan.name}: {cor_px:.2f} px{was} ({source_word(source) or 'source unknown'})",
         before_y=None if before_px is None else y(before_px),
     )
 

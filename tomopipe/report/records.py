@@ -9,18 +9,8 @@ from typing import Any
 
 from tomopipe.campaign.failures import Failure
 from tomopipe.campaign.results import Model
-from tomopipe.campaign.state import ScanFacts, State
-
-#: Sources of CORs: words of cor.json to words of the page.
-SOURCES: Mapping[str, str] = {
-    "manual": "manual",
-    "ai": "AI",
-    "auto": "auto",
-    "outlier": "replaced outlier",
-    "neighbours": "neighbours",
-    "series-mean": "series mean",
-    "default": "default",
-}
+from tomopipe.campaign.signs import State
+from tomopipe.campaign.state import ScanFacts
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from tomopipe.campaign.files import PICTURES, PICTURES_MADE
-from tomopipe.campaign.state import MEANINGS, NOT_SELECTED, State
+from tomopipe.campaign.signs import SIGNS, State, signs_css, source_word
+from tomopipe.campaign.state import ACCEPTED, NOT_SELECTED
+from tomopipe.cor.robust_line import robust_line
 from tomopipe.errors import is_of_the_system
-from tomopipe.report.alerts import common_warnings
+from tomopipe.report.alerts import common_warnings, compared_px
 from tomopipe.report.citations import citations, methods_paragraph, reference_lists
 from tomopipe.report.plots import CurvePlot, curve_plot, series_plot
-from tomopipe.report.records import SOURCES, CampaignRecord, Note, ScanRecord, StackRecord
+from tomopipe.report.records import CampaignRecord, Note, ScanRecord, StackRecord
 from tomopipe.report.thumbnails import (
     LARGE,
     SMALL,
@@ -31,6 +33,7 @@ from tomopipe.report.thumbnails import (
     make_picture,
     make_strip,
     picture_stem,
+    read_pair,
     read_sweep,
 )
 from tomopipe.storage.atomic import whole, write_json, write_text
@@ -41,22 +44,31 @@ INLINE_SCANS = 200
 #: Up to this number of scans they are large enough to be enlarged.
 LARGE_SCANS = 40
 #: Increase when pictures look different: stored ones are then remade.
-REVISION = 4
+REVISION = 5
 
 _STATED = ("geometry", "parameters", "versions")
 
 
+Compared = tuple[tuple[str, float], ...]
+"""Words and CORs, in pixels."""
+
+
 @dataclass(frozen=True)
 class ScanPictures:
-    """The existing mid planes of a volume and sweep around the COR, and the volume's provenance."""
+    """The existing pictures of a volume and of sweeps, and the volume's provenance."""
 
     planes: tuple[Picture, ...] = ()
     strip: Strip | None = None
+    pair: Strip | None = None  # at the CORs between which a person decides
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
 def picture_all(
-    scans: Sequence[ScanRecord], stacks: Sequence[StackRecord], page_folder: Path, own_folder: Path
+    scans: Sequence[ScanRecord],
+    stacks: Sequence[StackRecord],
+    compared: Mapping[str, Compared],
+    page_folder: Path,
+    own_folder: Path,
 ) -> tuple[dict[str, ScanPictures], list[Note]]:
     """Make the pictures of every scan with a volume or sweep, and of stitched stacks.
 
@@ -73,7 +85,9 @@ def picture_all(
     earlier = _read_cache(cache)
     maker = _Maker(folder, LARGE if len(scans) <= LARGE_SCANS else SMALL, earlier)
     pictures = {
-        scan.name: maker.pictures(scan.name, scan.volume, scan.try_tif, scan.best_px)
+        scan.name: maker.pictures(
+            scan.name, scan.volume, scan.try_tif, scan.best_px, compared.get(scan.name, ())
+        )
         for scan in scans
         if scan.volume is not None or scan.try_tif is not None
     }
@@ -111,18 +125,25 @@ class _Maker:
         volume: Path | None,
         try_tif: Path | None = None,
         cor_px: float | None = None,
+        compared: Compared = (),
     ) -> ScanPictures:
         """Return the pictures of a scan or stack."""
         of_volume = volume and self._get(name, "volume", volume, self._size[0], self._of_volume)
         of_volume = of_volume or {"planes": [], "provenance": {}}
-        strip = None
+        cors_px = [cor_px for _, cor_px in compared]
+        strip = pair = None
         if cor_px is not None:
             strip = self._get(
                 name, "strip", try_tif, cor_px, lambda path, source: _of_sweep(path, cor_px, source)
             )
+        if cors_px:
+            pair = self._get(
+                name, "pair", try_tif, cors_px, lambda path, source: _of_pair(path, cors_px, source)
+            )
         return ScanPictures(
             tuple(Picture(**plane) for plane in of_volume["planes"]),
-            Strip(**strip | {"picture": Picture(**strip["picture"])}) if strip else None,
+            _strip(strip),
+            _strip(pair),
             of_volume["provenance"],
         )
 
@@ -137,7 +158,7 @@ class _Maker:
         name: str,
         kind: str,
         path: Path | None,
-        made_for: float,
+        made_for: float | list[float],
         make: Callable[[Path, Source], dict[str, Any] | None],
     ) -> Any:
         """Return what is made of a file, earlier or now; None if it cannot be.
@@ -195,6 +216,15 @@ def _of_sweep(try_tif: Path, cor_px: float, source: Source) -> dict[str, Any] | 
     return asdict(make_strip(sweep, source)) if sweep else None
 
 
+def _of_pair(try_tif: Path, cors_px: list[float], source: Source) -> dict[str, Any] | None:
+    sweep = read_pair(try_tif, cors_px)
+    return asdict(make_strip(sweep, source, "pair")) if sweep else None
+
+
+def _strip(made: dict[str, Any] | None) -> Strip | None:
+    return Strip(**made | {"picture": Picture(**made["picture"])}) if made else None
+
+
 def _stated(volume: Path) -> dict[str, Any]:
     """Return the part of a volume's provenance that the page shows."""
     try:
@@ -221,7 +251,7 @@ def _tidy(folder: Path, pictures: Sequence[ScanPictures]) -> None:
     if not folder.is_dir():
         return
     shown = [picture for made in pictures for picture in made.planes]
-    shown += [made.strip.picture for made in pictures if made.strip]
+    shown += [strip.picture for made in pictures for strip in (made.strip, made.pair) if strip]
     names = {os.path.basename(picture.src) for picture in shown}
     for path in folder.iterdir():
         if path.suffix == ".webp" and path.name not in names:
@@ -256,7 +286,10 @@ def write_page(
     campaign's own report.
     """
     page = Path(output).absolute()
-    pictures, notes = picture_all(campaign.scans, campaign.stacks, page.parent, own_folder)
+    compared = _compared(campaign)
+    pictures, notes = picture_all(
+        campaign.scans, campaign.stacks, compared, page.parent, own_folder
+    )
     cited = citations(campaign.scans, campaign.config, _provenances(pictures))
     campaign = replace(campaign, notes=(*campaign.notes, *notes), citations=cited)
     write_text(render(campaign, pictures), page)
@@ -270,11 +303,12 @@ def render(campaign: CampaignRecord, pictures: Mapping[str, ScanPictures]) -> st
         .get_template("page.html.j2")
         .render(
             c=campaign,
-            states=MEANINGS,
-            sources=SOURCES,
+            signs={state: SIGNS[state] for state in State},
             pictures=pictures,
-            plots=[(series, series_plot(series)) for series in campaign.series],
+            plots=(plots := [(series, series_plot(series)) for series in campaign.series]),
+            marked={m.state for _, plot in plots if plot for m in plot.marks + plot.missing},
             curves=(curves := _curves(campaign)),
+            compared=_compared(campaign),
             with_card={*pictures, *curves},
             common=common_warnings(campaign.scans),
             progress=_progress(campaign),
@@ -286,7 +320,7 @@ def render(campaign: CampaignRecord, pictures: Mapping[str, ScanPictures]) -> st
             references=reference_lists(campaign.citations),
             methods=methods_paragraph(campaign, _provenances(pictures)),
             config_text=_config_text(campaign.config),
-            style=_file("style.css"),
+            style=signs_css(dark_first=False) + _file("style.css"),
             script=_file("page.js"),
             script_hash=script_hash(),
         )
@@ -326,7 +360,7 @@ def _environment() -> Any:
         "signed": lambda value: "" if value is None else f"{value:+.2f}",
         "plane": lambda name: name.removeprefix("mid_"),
         "sortable": lambda value: "" if value is None else value,
-        "known": lambda source: source if source in SOURCES else "other",
+        "source_word": source_word,
     }
     return environment
 
@@ -345,6 +379,17 @@ def _curves(campaign: CampaignRecord) -> dict[str, CurvePlot]:
         if scan.prediction is not None
     }
     return {name: plot for name, plot in plots.items() if plot is not None}
+
+
+def _compared(campaign: CampaignRecord) -> dict[str, Compared]:
+    """Return the CORs that are compared, of each scan that a person has to look at."""
+    result: dict[str, Compared] = {}
+    for series in campaign.series:
+        trusted = [(s.index, cor_px) for s in series.scans if s.state in ACCEPTED
+                   if (cor_px := s.shown[0]) is not None]  # fmt: skip
+        line = robust_line(*zip(*trusted, strict=True)) if trusted else None
+        result |= {scan.name: compared_px(scan, line) for scan in series.scans}
+    return {name: cors for name, cors in result.items() if cors}
 
 
 def _progress(campaign: CampaignRecord) -> list[tuple[str, int, int]]:

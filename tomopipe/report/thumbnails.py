@@ -19,6 +19,10 @@ from tomopipe.storage.json_files import number
 #: Side of the crop that is shown, in pixels of the try slices.
 CROP_PX = 96
 _CELLS = 12  # along half a side of the crop
+#: Correlation of neighbouring pixels from which a crop shows structure; that of noise is 0 or
+#: negative.
+_STRUCTURE = 0.3
+_MOST_BINNING = 8
 #: Distances from the chosen COR, in pixels of the try slices: nearer ones look the same.
 _OFFSETS_PX = (-6, -2, 0, 2, 6)
 _MEMORY_BYTES = 2**30
@@ -134,13 +138,60 @@ def _made(
 
 
 def read_sweep(try_tif: Path, cor_px: float) -> Sweep | None:
-    """Crop the slices around a COR, as uint8, to where most edges are; None if there are none."""
-    result = slices_around(try_tif, cor_px, _OFFSETS_PX)
+    """Crop the slices around a COR, as uint8, to where most edges are; None if there are none.
+
+    Noisy ones are binned, and are further apart by as much.
+    """
+    result = slices_around(try_tif, cor_px)
     if result is None:
         return None
-    part = telling_part(result.images[result.chosen])
-    crops = np.stack([image[part] for image in result.images]).astype(np.float32)
-    return replace(result, images=list(in_grey(crops, *grey_window(crops[result.chosen]))))
+    part, binning = telling_crop(result.images[0])
+    result = slices_around(try_tif, cor_px, [binning * offset for offset in _OFFSETS_PX])
+    return result and _cropped(result, part, binning)
+
+
+def read_pair(try_tif: Path, cors_px: Sequence[float]) -> Sweep | None:
+    """Crop the slices at CORs as `read_sweep` does, the first being chosen; None without it."""
+    sweeps = [slices_around(try_tif, cor_px) for cor_px in cors_px]
+    if not sweeps or sweeps[0] is None:
+        return None
+    shape = sweeps[0].images[0].shape
+    slices = {s.cor_px[0]: s.images[0] for s in sweeps if s and s.images[0].shape == shape}
+    sweep = Sweep(list(slices.values()), tuple(slices), 0)
+    return _cropped(sweep, *telling_crop(sweep.images[0]))
+
+
+def _cropped(sweep: Sweep, part: tuple[slice, slice], binning: int) -> Sweep:
+    crops = np.stack([binned(image[part], binning) for image in sweep.images])
+    return replace(sweep, images=list(in_grey(crops, *grey_window(crops[sweep.chosen]))))
+
+
+def binned(image: NDArray[Any], binning: int) -> NDArray[np.float32]:
+    """Average blocks of an image, (n_y, n_x); incomplete ones are dropped."""
+    n_y, n_x = (size // binning for size in image.shape)
+    blocks = image[: n_y * binning, : n_x * binning].astype(np.float32)
+    return blocks.reshape(n_y, binning, n_x, binning).mean(axis=(1, 3))
+
+
+def telling_crop(page: NDArray[Any]) -> tuple[tuple[slice, slice], int]:
+    """Return the part of a slice that is shown, and the binning from which structure shows."""
+    binning = 1
+    while True:
+        part = telling_part(page, CROP_PX * binning)
+        is_largest = binning == _MOST_BINNING or min(page.shape) < 4 * _CELLS * binning
+        if is_largest or _structure(binned(page[part], binning)) >= _STRUCTURE:
+            return part, binning
+        binning *= 2
+
+
+def _structure(crop: NDArray[np.float32]) -> float:
+    """Return how far neighbouring pixels agree in the middle of a crop: 0 in noise, 1 at most."""
+    inset_y, inset_x = (size // 7 for size in crop.shape)
+    middle = crop[inset_y : crop.shape[0] - inset_y, inset_x : crop.shape[1] - inset_x]
+    away = middle - middle.mean()
+    power = float((away**2).mean()) or 1.0
+    pairs = (away[1:] * away[:-1]).mean() + (away[:, 1:] * away[:, :-1]).mean()
+    return float(pairs) / 2 / power
 
 
 def telling_part(page: NDArray[Any], side_px: int = CROP_PX) -> tuple[slice, slice]:
@@ -285,12 +336,13 @@ class Strip:
     chosen: int
 
 
-def make_strip(sweep: Sweep, source: Source = as_uri) -> Strip:
+def make_strip(sweep: Sweep, source: Source = as_uri, name: str = "sweep") -> Strip:
     """Make the picture of a sweep around a COR."""
-    side_by_side = np.hstack(sweep.images)
-    src = source("sweep", encode(side_by_side, max_bytes=STRIP_BYTES))
+    gap = np.zeros((len(sweep.images[0]), 2), np.uint8)
+    side_by_side = np.hstack([part for image in sweep.images for part in (gap, image)][1:])
+    src = source(name, encode(side_by_side, max_bytes=STRIP_BYTES))
     n_y, n_x = side_by_side.shape
-    picture = Picture("sweep", src, n_x, n_y, (n_y, n_x), 0.0, 255.0)
+    picture = Picture(name, src, n_x, n_y, (n_y, n_x), 0.0, 255.0)
     return Strip(picture, sweep.cor_px, sweep.chosen)
 
 

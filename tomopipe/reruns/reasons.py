@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from tomopipe.campaign.signs import source_word
 from tomopipe.cor.cor_value import CorText, format_cor
 from tomopipe.cor.outliers import Fix
 
@@ -22,15 +23,6 @@ CHANGED = {
     "fix_cor": "a prediction, or an option, of the series changed",
     "export_star": "follows CORs, stacks, MRC volumes and options",
     "report": "follows what it shows",
-}
-_SOURCES = {
-    "manual": "by hand",
-    "ai": "as predicted",
-    "auto": "as predicted",
-    "outlier": "an outlier replaced",
-    "neighbours": "from its neighbours",
-    "series-mean": "the mean of its series",
-    "default": "by resolve_cor.default_px",
 }
 #: Keys of statements that hold digests, or other unreadable values.
 _PLAIN = {
@@ -56,7 +48,7 @@ _COR = re.compile(r"COR of [^;]*")
 def of_cor(scan: str, old_px: float | None, new_px: float | None, source: str) -> str:
     """Say that a COR changed, and its source."""
     old, new = (format_cor(cor_px) or "none" for cor_px in (old_px, new_px))
-    by = _SOURCES.get(source, source)
+    by = source_word(source)
     return f"COR of {scan}: {old} -> {new}" + (f", {by}" if by else "")
 
 

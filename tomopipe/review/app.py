@@ -23,6 +23,7 @@ from starlette.staticfiles import StaticFiles
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import converted
+from tomopipe.campaign.signs import signs_css, signs_for_page
 from tomopipe.campaign.table import table_sha256
 from tomopipe.commands.conversion import find_volumes
 from tomopipe.commands.status import as_record, read_status
@@ -82,6 +83,7 @@ def make_app(
         Route("/zarr/{token}/{name}.zarr/{below:path}", api.zarr),
         Route("/report/{below:path}", api.report),
         Route("/api/decide", api.decide, methods=["POST"]),
+        Route("/signs.css", _signs),
         Mount("/", StaticFiles(packages=[("tomopipe.review", "static")], html=True)),
     ]
     guard = Middleware(
@@ -117,6 +119,7 @@ class _Api:
                 "campaign": record.name,
                 "csrf": self.keys.csrf_of(session),
                 "states": dict(STATES),
+                "signs": signs_for_page(),
                 "sets": SETS,
                 "scans": queue_entries(record.scans, cells, store.campaign.scans),
                 "fix_cor": store.campaign.config.fix_cor.model_dump(),
@@ -192,6 +195,10 @@ class _Api:
     def _checked(self, decision: _Decision) -> dict[str, str]:
         scan, shape = decision.scan, self.store.scan(decision.scan).shape
         return checked_cells(scan, decision.cells, shape[2] if shape else None, undo=decision.undo)
+
+
+def _signs(_: Request) -> Response:
+    return PlainTextResponse(signs_css(dark_first=True), media_type="text/css")
 
 
 def _refused(_: Request, error: Exception) -> Response:

@@ -4,13 +4,14 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from tomopipe.campaign.state import DECIDED, MEANINGS, NOT_SELECTED, TO_REVIEW, State
+from tomopipe.campaign.signs import SIGNS, State
+from tomopipe.campaign.state import DECIDED, NOT_SELECTED, TO_REVIEW
 from tomopipe.cor.cor_value import CorText
 from tomopipe.report.records import ScanRecord
 
 #: States with what they mean, in the order of the queue.
 STATES: Mapping[State, str] = {
-    state: MEANINGS[state]
+    state: SIGNS[state].meaning
     for state in (
         *(State.UNRESOLVED, State.DOUBTFUL, State.FIXED, State.FILLED, State.FAILED),
         *(State.OK, State.PENDING, State.MANUAL, State.SKIPPED, State.UNSELECTED),
@@ -72,7 +73,8 @@ def _entry(scan: ScanRecord, cells: Mapping[str, str]) -> dict[str, Any]:
 def _worst_first(entry: Mapping[str, Any]) -> tuple[Any, ...]:
     confidence = entry["confidence"]
     by_confidence = entry["state"] in (State.UNRESOLVED, State.DOUBTFUL, State.FIXED, State.OK)
-    within = confidence if confidence is not None and by_confidence else 0.0
+    # as it is shown: equal ones stay in the order of the scans
+    within = round(confidence, 2) if confidence is not None and by_confidence else 0.0
     return (
         not entry["first"],
         _ORDER[entry["state"]],

@@ -6,7 +6,8 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from tomopipe.campaign.results import Curve
-from tomopipe.campaign.state import NOT_SELECTED, State
+from tomopipe.campaign.signs import State
+from tomopipe.campaign.state import NOT_SELECTED
 from tomopipe.cor.cor_value import CorText
 from tomopipe.errors import TomopipeError
 from tomopipe.prep.half_acquisition import FACTOR

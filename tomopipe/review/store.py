@@ -10,7 +10,8 @@ from typing import Any
 
 from tomopipe.campaign.campaign import Campaign, load_campaign, read_inventory
 from tomopipe.campaign.series import encode_series
-from tomopipe.campaign.state import ACCEPTED, State
+from tomopipe.campaign.signs import State, state_of
+from tomopipe.campaign.state import ACCEPTED
 from tomopipe.commands.next_run import as_records, folded, gathered, make_plan
 from tomopipe.config import read_config
 from tomopipe.cor.outliers import Fix, known_median
@@ -209,4 +210,7 @@ def _trial_row(fix: Fix, scan: ScanRecord | None) -> dict[str, Any]:
     now_px = scan.fix.after_px if scan is not None and scan.fix is not None else None
     shown = ("scan", "index", "before_px", "after_px", "limit_px", "source", "reason")
     values = {name: getattr(fix, name) for name in shown}
-    return values | {"now_px": now_px, "changes": fix.after_px != now_px}
+    changes = fix.after_px != now_px
+    state = scan.state if scan is not None and not changes else state_of(fix.source)
+    state = State.UNRESOLVED if fix.after_px is None else state
+    return values | {"now_px": now_px, "changes": changes, "state": state}

@@ -22,7 +22,8 @@ from tomopipe.campaign.arrivals import Arrival
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import Files
 from tomopipe.campaign.raw_files import find_scans
-from tomopipe.campaign.state import ACCEPTED, NOT_SELECTED, ScanFacts, State
+from tomopipe.campaign.signs import State
+from tomopipe.campaign.state import ACCEPTED, NOT_SELECTED, ScanFacts
 from tomopipe.config import Config
 from tomopipe.cor.cor_value import same_cor
 from tomopipe.report.collected_records import collect_scans

@@ -107,17 +107,13 @@ def test_results_alone_can_be_looked_at_elsewhere(campaign, results, command, mo
 
 def test_list_shows_results_as_far_as_they_go(campaign, results):
     output = call(campaign, "list")
-    assert (
-        rows(output)
-        == [
-            ["a_1", "a", "1010.00", "outlier", "1300.00", "0.76", ""],
-            ["a_2", "a", "1010.00", "manual", "1010.00", "", "1010"],
-            ["b [red] 1", "b [red]", "", "", "", "", ""],
-            ["b [red] 2", "b [red]", "", "skipped", "", "", ""],
-        ]
-        or rows(output)[2][0] == ""
-    )
-    assert "by hand" not in output
+    assert rows(output) == [
+        ["a_1", "a", "1010.00", "replaced outlier", "1300.00", "0.76", "", "▲ fixed"],
+        ["a_2", "a", "1010.00", "by hand", "1010.00", "", "1010", "◆ manual"],
+        ["b [red] 1", "b [red]", "", "", "", "", "", "… pending"],
+        ["b [red] 2", "b [red]", "", "skipped", "", "", "", "– skipped"],
+    ]
+    assert "set or removed by hand" not in output
 
 
 def test_list_shows_the_scans_that_are_named(campaign, results):
@@ -185,8 +181,8 @@ def test_list_tells_a_file_edited_by_hand_from_a_prediction(campaign, results):
     cors["a_1"] = {"cor_px": 1009.0, "source": "manual"}
     (results / "cor.json").write_text(json.dumps(cors))
     output = call(campaign, "list")
-    assert rows(output)[0] == ["a_1", "a", "1009.00", "manual", "1009.00", "", ""]
-    assert "by hand" not in output
+    assert rows(output)[0] == ["a_1", "a", "1009.00", "by hand", "1009.00", "", "", "◆ manual"]
+    assert "set or removed by hand" not in output
 
 
 def test_set_changes_one_cell(campaign, results):
@@ -289,7 +285,7 @@ def test_the_last_line_of_an_import_takes_it_back(campaign, has_table):
     assert "take it back" not in call(campaign, "import", file)  # which changes nothing
     subprocess.run(last.removeprefix("To take it back: "), shell=True, check=True)
     assert table(campaign) == (TABLE if has_table else "")
-    assert rows(call(campaign, "list"))[0][-1] == ""
+    assert rows(call(campaign, "list"))[0][-2] == ""
 
 
 def test_import_refuses_junk_and_values_off_the_detector_whole(campaign, results):
@@ -401,7 +397,7 @@ def test_export_leaves_the_files_of_the_campaign_as_they_are(campaign, results, 
 
 def test_list_shows_fixed_and_predicted_values_before_they_are_resolved(campaign, results):
     (results / "cor.json").unlink()
-    assert rows(call(campaign, "list"))[0][2:5] == ["1010.00", "outlier", "1300.00"]
+    assert rows(call(campaign, "list"))[0][2:5] == ["1010.00", "replaced outlier", "1300.00"]
     (results / "fix_cor" / "a.tsv").unlink()
     assert rows(call(campaign, "list"))[0][2:5] == ["", "predicted", "1300.00"]
 

@@ -19,9 +19,9 @@ def test_a_run_that_ended_before_cor_json_shows_its_cors_as_they_are(tmp_path, c
     show(made.campaign(), is_whole=False)
     said = [line.split() for line in capsys.readouterr().out.splitlines()]
     found = {cells[0]: cells[1:5] for cells in said if cells[:1] != []}
-    assert found["a_1"] == ["50.00", "auto", "0.93", "ok"]
-    assert found["a_2"] == ["50.00", "outlier", "0.93", "fixed"]
-    assert found["b_1"] == ["55.00", "manual", "0.93", "manual"]
+    assert found["a_1"] == ["50.00", "predicted", "0.93", "●"]
+    assert found["a_2"] == ["50.00", "replaced", "outlier", "0.93"]
+    assert found["b_1"] == ["55.00", "by", "hand", "0.93"]
     assert found["1"][:3] == ["scan", "needs", "review:"]
 
 
@@ -38,8 +38,8 @@ def test_what_waits_for_the_next_run_is_said(tmp_path, capsys):
     made.write()
     show(made.campaign(), is_whole=False)
     said = " ".join(capsys.readouterr().out.split())
-    assert "a_1 49.50 auto" in said
-    assert "a_2 43.00 manual manual volume of COR 48.99, made again by the next run" in said
+    assert "a_1 49.50 predicted" in said
+    assert "a_2 43.00 by hand ◆ manual volume of COR 48.99, made again by the next run" in said
     assert "52.25 by hand waits for the next run; +2.75 px from the prediction" in said
 
 

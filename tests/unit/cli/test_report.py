@@ -42,7 +42,7 @@ def test_report_goes_where_it_is_told(tmp_path):
     page = tmp_path / "elsewhere" / "page.html"
     result = CliRunner().invoke(cli, ["report", str(tmp_path), "-o", str(page)])
     assert result.exit_code == 0, result.output
-    assert page.read_text(encoding="utf-8").count("<img ") == 3 * 8 + 5
+    assert page.read_text(encoding="utf-8").count("<img ") == 3 * 8 + 5 + 1
 
 
 def test_the_next_run_makes_a_page_of_unfinished_results(tmp_path):

@@ -1,12 +1,16 @@
 """What the report asks people to look at."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.report_campaign import USUAL
+from tomopipe.campaign.results import Curve, Prediction
+from tomopipe.cor.cor_value import CorText
 from tomopipe.cor.outliers import Fix
-from tomopipe.report.alerts import alert_groups, common_warnings
+from tomopipe.cor.robust_line import Line
+from tomopipe.report.alerts import alert_groups, common_warnings, compared_px
 from tomopipe.report.records import ScanRecord
 
 WITHOUT = Fix("a", 1, None, None, "", False, "no neighbours", None, ())
@@ -47,3 +51,52 @@ def test_a_warning_of_many_scans_is_one_line_below_those_of_few():
     # what most scans have says nothing of one scan; a single scan keeps its own
     assert common_warnings(scans) == {assumed}
     assert common_warnings(scans[:1]) == set()
+
+
+def test_what_was_decided_by_hand_needs_no_attention():
+    flagged = Fix("a", 1, 41.0, 41.0, "manual", True, "7 px from the median", 5.0, ())
+    dark, assumed = "4 of 121 projections are dark", "energy_kev is unknown: 20 assumed"
+    facts = {"path": "", "series": "a", "row": KEPT, "decided": True, "warnings": (dark, assumed)}
+    scan = ScanRecord(name="a_1", index=1, cor_px=41.0, source="manual", fix=flagged,
+                      manual=CorText("41"), **facts, **USUAL)  # fmt: skip
+    others = [
+        ScanRecord(
+            name=f"a_{index}",
+            index=index,
+            cor_px=34.0,
+            source="auto",
+            **facts | {"warnings": (assumed,)},
+            **USUAL,
+        )
+        for index in (2, 3)
+    ]
+    assert scan.state == "manual"
+    (group,) = alert_groups([scan, *others])
+    assert [([s.name for s in a.scans], a.text) for a in group.alerts] == [
+        (["a_1", "a_2", "a_3"], assumed)  # which concerns them all
+    ]
+    waiting = replace(scan, manual=CorText("43"))
+    assert waiting.for_next_run
+    assert len(alert_groups([waiting, *others])) == 1
+    fixed = replace(flagged, after_px=34.0, source="outlier")
+    by_rule = replace(scan, cor_px=34.0, source="outlier", fix=fixed, protect_manual=False)
+    assert [group.title for group in alert_groups([by_rule, *others])] == ["Outliers", "Warnings"]
+
+
+def test_two_cors_are_compared_where_a_person_decides():
+    line = Line(30.0, 1.0, 0.1)
+
+    def compared(best_px, source="neighbours", cor_px=34.0, index=4, methods=(), manual=""):
+        curves = tuple(Curve(name, px, 0.4, (), ()) for name, px in methods)
+        prediction = Prediction(best_px, None, 0.1, "ambiguous", "ai", "", curves)
+        scan = ScanRecord(name="a", path="", series="a", index=index, row=KEPT, decided=True,
+                          cor_px=cor_px, source=source, manual=CorText(manual),
+                          prediction=prediction, **USUAL)  # fmt: skip
+        return compared_px(scan, line)
+
+    assert compared(41.5) == (("used", 34.0), ("measured", 41.5))
+    assert compared(34.1, index=7) == (("used", 34.0), ("line of the series", 37.0))
+    assert compared(None, methods=[("sum", 33.9), ("pairs", 36.0)])[1] == ("pairs", 36.0)
+    assert compared(34.1) == (("used", 34.0),)
+    assert compared(41.5, source="auto", cor_px=41.5)[0] == ("used", 41.5)  # doubtful
+    assert compared(41.5, source="manual", manual="34") == ()

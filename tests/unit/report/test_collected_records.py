@@ -12,7 +12,7 @@ import pytest
 from tests import report_campaign
 from tests.report_campaign import NASTY, write_json
 from tomopipe.campaign.results import Model
-from tomopipe.campaign.state import State
+from tomopipe.campaign.signs import State
 from tomopipe.report.collected_records import collect, collect_scans, commit
 from tomopipe.steps.report import report
 

@@ -11,12 +11,12 @@ from tomopipe.report.plots import curve_plot, make_axis, series_plot
 from tomopipe.report.records import ScanRecord, SeriesRecord
 
 
-def scan(name, index, cor_px, *, before_px=None, source="auto"):
+def scan(name, index, cor_px, *, before_px=None, source="auto", **more):
     fix = Fix(
         "a", 1, cor_px if before_px is None else before_px, cor_px, source, False, "", 10.0, ()
     )
     return ScanRecord(name=name, path="", series="s", index=index, decided=True,
-                      cor_px=cor_px, source=source, fix=fix, **USUAL)  # fmt: skip
+                      cor_px=cor_px, source=source, fix=fix, **more, **USUAL)  # fmt: skip
 
 
 def values_of(plot, series):
@@ -31,7 +31,7 @@ SERIES = SeriesRecord(
     (
         scan("a", 1, 500.0),
         scan("b", 2, 501.5, before_px=540.25, source="outlier"),
-        scan("c", 5, 503.0, source="manual"),
+        scan("c", 5, 503.0, source="manual", manual=CorText("503")),
         scan("d", 9, None),
         scan("e", 11, 498.75),
     ),
@@ -48,10 +48,10 @@ def test_marks_lie_at_their_values():
     assert cor_px(plot.marks[1].before_y) == pytest.approx(540.25, abs=0.02)
     assert [m.before_y for m in plot.marks if m.scan != "b"] == [None, None, None]
     assert cor_px(plot.median_y) == pytest.approx(501.0, abs=0.01)
-    x = {m.scan: m.x for m in plot.marks} | {name: missing_x for missing_x, name in plot.missing}
+    x = {m.scan: m.x for m in plot.marks} | {m.scan: m.x for m in plot.missing}
     steps = np.diff([x[name] for name in "abcde"]) / np.array([1, 3, 4, 2])
     assert steps == pytest.approx(steps[0], rel=1e-3)
-    assert [m.source for m in plot.marks] == ["auto", "outlier", "manual", "auto"]
+    assert [m.state for m in plot.marks] == ["ok", "fixed", "manual", "ok"]
 
 
 def test_everything_lies_inside_the_frame():
@@ -109,7 +109,7 @@ def test_before_fixing_the_prediction_is_shown():
     waiting = ScanRecord(name="d", path="", series="s", index=4, **USUAL)
     scans = (guess("a", 1, 500.0), guess("b", 2, 510.0, method="ai"), guess("c", 3, 1.0, "505"))
     plot = series_plot(SeriesRecord("s", (*scans, waiting), None, None))
-    assert [m.source for m in plot.marks] == ["auto", "ai", "manual"]
+    assert [m.state for m in plot.marks] == ["ok", "ok", "manual"]
     a, b, c = (m.y for m in plot.marks)
     assert (a + b) / 2 == pytest.approx(c, abs=0.01)  # 505 lies in the middle
     assert plot.missing == ()  # d has not been looked at

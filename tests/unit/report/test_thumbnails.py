@@ -14,11 +14,14 @@ from tomopipe.errors import TomopipeError
 from tomopipe.report.thumbnails import (
     CROP_PX,
     MAX_BYTES,
+    binned,
     encode,
     grey_window,
     make_picture,
+    read_pair,
     read_sweep,
     slices_around,
+    telling_crop,
     telling_part,
     to_grey,
 )
@@ -118,6 +121,43 @@ def test_the_part_with_most_contrast_is_shown():
     assert x.start <= 150 <= 190 <= x.stop
     small = np.zeros((40, 60), np.uint16)
     assert telling_part(small) == (slice(0, 40), slice(0, 60))
+
+
+@pytest.mark.parametrize(("noise", "binning"), [(300, 1), (8000, 2), (20_000, 4), (50_000, 8)])
+def test_a_noisy_slice_is_binned_until_structure_shows(tmp_path, noise, binning):
+    rng = np.random.default_rng(0)
+    y, x = np.indices((960, 960))
+    disks = np.hypot(y % 96 - 48, x % 96 - 48) < 24
+    page = 10_000.0 * disks + rng.normal(0, noise, disks.shape)
+    part, found = telling_crop(page)
+    assert found == binning
+    assert part[0].stop - part[0].start == CROP_PX * binning
+    crop, truth = binned(page[part], binning), binned(disks[part], binning)
+    assert np.corrcoef(crop.ravel(), truth.ravel())[0, 1] > 0.5
+    pages = [np.uint16(np.clip(30_000 + page, 0, 65_535))] * 41
+    grid_px = [100 + float(number) for number in range(41)]
+    sweep = read_sweep(stack(tmp_path, pages, grid_px), 120.0)
+    assert sweep.images[0].shape == (CROP_PX, CROP_PX)
+    steps = np.diff(sweep.cor_px)
+    assert steps[len(steps) // 2] == 2 * binning  # finer ones are not seen when binned
+
+
+def test_noise_alone_and_small_slices_are_binned_as_far_as_can_be_seen():
+    noise = np.random.default_rng(0).normal(size=(960, 960))
+    assert telling_crop(noise)[1] == 8
+    assert telling_crop(noise[:100, :100]) == ((slice(0, 100), slice(0, 100)), 4)
+
+
+def test_two_cors_show_one_crop_in_one_window(tmp_path):
+    grid_px = [100 + 0.5 * number for number in range(41)]
+    path = stack(tmp_path, numbered(41), grid_px)
+    pair = read_pair(path, (110.1, 104.0))
+    assert (pair.cor_px, pair.chosen) == ((110.0, 104.0), 0)
+    assert pair.images[0].min() < 10
+    assert pair.images[1].mean() < pair.images[0].mean()
+    assert read_pair(path, (110.1, 110.2)).cor_px == (110.0,)  # the same slice
+    assert read_pair(path, (110.1, 500.0)).cor_px == (110.0,)  # beyond the sweep, and no rows
+    assert read_pair(path, (500.0, 110.1)) is None
 
 
 def test_many_edges_show_more_than_one_and_than_noise():

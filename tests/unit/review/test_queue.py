@@ -128,3 +128,20 @@ def test_a_campaign_without_prediction_says_so_and_has_no_failures(tmp_path):
     record = collect(made.write().campaign())
     (scan,) = (scan for scan in record.scans if scan.name == "bone_008")
     assert (scan.state, scan.reason, scan.failures) == ("filled", NOT_ASKED, ())
+
+
+def test_scans_whose_confidence_reads_the_same_stay_in_order(record):
+    (ok,) = (scan for scan in record.scans if scan.name == "bone_001")
+    confidences = {"bone_001": 0.9951, "bone_002": 0.9949, "bone_003": 1.0, "bone_004": 0.9961}
+    scans = [
+        dataclasses.replace(
+            ok,
+            name=name,
+            index=index,
+            prediction=dataclasses.replace(ok.prediction, confidence=confidence),
+        )
+        for index, (name, confidence) in enumerate(confidences.items(), 1)
+    ]
+    found = queue_entries(scans[::-1], {}, confidences)
+    # 0.99, then three of 1.00
+    assert [entry["index"] for entry in found] == [2, 1, 3, 4]

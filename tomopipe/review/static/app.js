@@ -1,7 +1,7 @@
 // Start, keys, views, and the look now and then at what others changed.
 import * as api from "./api.js";
 import * as decide from "./decide.js";
-import { $, el, many, toast } from "./dom.js";
+import { $, el, many, signs, toast } from "./dom.js";
 import { setUp as setUpFacts } from "./facts.js";
 import * as level from "./level.js";
 import * as nextRun from "./next_run.js";
@@ -25,6 +25,7 @@ async function load() {
   $("campaign").textContent = found.campaign;
   document.title = `${found.campaign} · review`;
   $("report").hidden = !found.report;
+  Object.assign(signs, found.signs);
   queue.setScans(found);
   if (found.problem) toast(found.problem, true);
   $("notes").hidden = !found.notes.length;

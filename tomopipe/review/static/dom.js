@@ -17,6 +17,12 @@ export function svg(tag, props = {}, ...children) {
   return fill(document.createElementNS("http://www.w3.org/2000/svg", tag), props, children);
 }
 
+// Shapes of states and words of sources, as tomopipe/campaign/signs.py has them; colours are in signs.css.
+export const signs = { paths: {}, sources: {} };
+
+export const sign = (state, more = "") =>
+  svg("svg", { class: `dot st-${state} ${more}`, "data-state": state, viewBox: "-8 -8 16 16", "aria-hidden": "true" }, svg("path", { d: signs.paths[state] }));
+
 // A name that is cut in its middle where there is no room: its end, most often a number, stays.
 const END = 8;
 export function named(text) {

@@ -1,9 +1,7 @@
 // The column beside the picture: what is known of the scan.
-import { $, el, named, px } from "./dom.js";
+import { $, el, named, px, signs } from "./dom.js";
 import { scorePlot } from "./plots.js";
 
-const WORDS = { auto: "predicted", ai: "predicted (AI)", manual: "by hand", outlier: "replaced outlier",
-  neighbours: "filled from its neighbours", "series-mean": "filled, mean of the series", default: "default" };
 let drawn = null; // what the column shows, so that scrubbing only moves the line
 let openScan = () => {};
 
@@ -30,7 +28,7 @@ function head(data) {
     el("p", { class: "quiet" }, `${data.series || "(no series)"} · ${data.index} · ${shape}`),
     data.cells.cor_px
       ? el("p", { class: "big" }, `${data.cells.cor_px} px`, el("small", {}, " by hand"))
-      : el("p", { class: "big" }, data.known_px === null ? "no COR" : `${px(data.known_px)} px`, el("small", {}, ` ${WORDS[data.source] || data.source}`)),
+      : el("p", { class: "big" }, data.known_px === null ? "no COR" : `${px(data.known_px)} px`, el("small", {}, ` ${signs.sources[data.source] || data.source}`)),
     data.volume ? el("p", {}, el("a", { href: `volume.html#${encodeURIComponent(data.scan)}`, target: "_blank" }, "Volume")) : null,
     data.reason ? el("p", { class: "why" }, data.reason) : null,
     ...data.warnings.map((text) => el("p", { class: "why" }, text)));
@@ -72,7 +70,7 @@ function scores(data, go, cor) {
 function fixing(data, go) {
   const fix = data.fix;
   if (!fix || (!fix.reason && fix.before_px === fix.after_px)) return [];
-  return [el("h3", {}, "Fix"), el("p", {}, `${px(fix.before_px)} → ${px(fix.after_px)} px (${fix.source || "none"})`),
+  return [el("h3", {}, "Fix"), el("p", {}, `${px(fix.before_px)} → ${px(fix.after_px)} px (${signs.sources[fix.source] || fix.source || "none"})`),
     fix.before_px === null ? null : el("button", { onclick: () => go(fix.before_px) }, `Look at ${px(fix.before_px)} again; Enter accepts it`)].filter(Boolean);
 }
 
@@ -82,7 +80,7 @@ function neighbours(data) {
     el("table", {}, ...data.neighbours.map((row) =>
       el("tr", { class: row.scan === data.scan ? "here" : "", tabindex: row.scan === data.scan ? null : 0, onclick: () => openScan(row.scan),
         onkeydown: (event) => event.key === "Enter" && (event.stopPropagation(), openScan(row.scan)) },
-        el("td", { class: "of", title: row.scan }, named(row.scan)), el("td", { class: "num" }, row.manual || px(row.after_px)), el("td", { class: "quiet" }, row.manual ? "manual" : row.source))))];
+        el("td", { class: "of", title: row.scan }, named(row.scan)), el("td", { class: "num" }, row.manual || px(row.after_px)), el("td", { class: "quiet" }, signs.sources[row.manual ? "manual" : row.source] || row.source))))];
 }
 
 function failures(data) {

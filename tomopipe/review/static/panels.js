@@ -1,6 +1,6 @@
 // What runs now.
 import { get } from "./api.js";
-import { $, el, time, toast } from "./dom.js";
+import { $, el, sign, time, toast } from "./dom.js";
 
 export async function jobs() {
   try {
@@ -14,7 +14,7 @@ export async function jobs() {
     });
     const order = { lost: 0, failed: 1, running: 2 };
     const each = found.jobs.sort((a, b) => order[a.state] - order[b.state]).map((job) =>
-      el("details", { class: "job" }, el("summary", {}, el("i", { class: "dot", "data-state": job.state }), ` ${job.state}  ${job.step}  ${job.key}  ${job.host}`),
+      el("details", { class: "job" }, el("summary", {}, sign(job.state), ` ${job.state}  ${job.step}  ${job.key}  ${job.host}`),
         job.error ? el("p", { class: "bad" }, job.error) : null, job.log_tail ? el("pre", {}, job.log_tail) : null));
     $("jobs").replaceChildren(el("h2", {}, "Jobs"),
       found.steps.length

@@ -1,5 +1,5 @@
 // Line plots as SVG: scores against COR, COR against index.
-import { px, svg } from "./dom.js";
+import { px, signs, svg } from "./dom.js";
 
 export function scale(from, to, low, high) {
   const span = to - from || 1;
@@ -74,6 +74,9 @@ export function scorePlot(curves, marks, onPick) {
   return root;
 }
 
+// The sign of a state as a mark of a plot.
+const mark = (state, x, y, large) => svg("path", { class: `after st-${state}`, d: signs.paths[state], transform: `translate(${x} ${y}) scale(${large ? 1.4 : 1})` });
+
 // COR against index: before (hollow), after (full), median and limit band.
 export function seriesPlot(rows, { median, selected, onOpen, width }) {
   const known = rows.filter((row) => row.after_px !== null || row.before_px !== null);
@@ -97,16 +100,16 @@ export function seriesPlot(rows, { median, selected, onOpen, width }) {
   }
   for (const row of known) {
     const pointX = atX(row.index);
-    const group = svg("g", { class: `point s-${row.source || "none"}${row.scan === selected ? " here" : ""}`, tabindex: 0,
+    const group = svg("g", { class: `point${row.scan === selected ? " here" : ""}`, tabindex: 0,
       role: "button", "aria-label": `${row.scan}, COR ${px(row.after_px)}`, onclick: () => onOpen(row.scan),
       onkeydown: (event) => event.key === "Enter" && onOpen(row.scan) });
-    group.append(svg("title", {}, `${row.scan}\n${px(row.before_px)} → ${px(row.after_px)}  ${row.source}\n${row.reason || ""}`));
+    group.append(svg("title", {}, `${row.scan}\n${px(row.before_px)} → ${px(row.after_px)}  ${signs.sources[row.source] || row.source}\n${row.reason || ""}`));
     if (row.before_px !== null && row.after_px !== null && Math.abs(row.before_px - row.after_px) > 0.005) {
       group.append(svg("line", { class: "moved", x1: pointX, x2: pointX, y1: atY(row.before_px), y2: atY(row.after_px) }),
         svg("circle", { class: "before", cx: pointX, cy: atY(row.before_px), r: 4 }));
     }
     const value = row.after_px ?? row.before_px;
-    group.append(svg("circle", { class: "after", cx: pointX, cy: atY(value), r: row.scan === selected ? 6 : 4.5 }));
+    group.append(mark(row.state, pointX, atY(value), row.scan === selected));
     root.append(group);
   }
   return root;
@@ -128,12 +131,12 @@ export function linePlot(rows, line, { selected, onOpen, width }) {
     svg("line", { class: "median", x1: box.left, x2: width - box.right, y1: atY(0), y2: atY(0) }));
   for (const row of rows) {
     const off = away(row);
-    const group = svg("g", { class: `point ${row.trusted ? "" : "untrusted"}${row.scan === selected ? " here" : ""}`, tabindex: 0, role: "button",
+    const group = svg("g", { class: `point${row.scan === selected ? " here" : ""}`, tabindex: 0, role: "button",
       "aria-label": `${row.scan}, ${px(off)} px from the line`, onclick: () => onOpen(row.scan), onkeydown: (event) => event.key === "Enter" && onOpen(row.scan) });
     const [pointX, y] = [atX(row.index), atY(Math.max(-reach, Math.min(reach, off)))];
     const tip = off > reach ? `M${pointX - 5} ${y + 8}h10l-5 -8z` : `M${pointX - 5} ${y - 8}h10l-5 8z`;
     group.append(svg("title", {}, `${row.scan}\n${px(row.cor_px)} px, ${px(off)} from the line`),
-      Math.abs(off) > reach ? svg("path", { class: "after", d: tip }) : svg("circle", { class: "after", cx: pointX, cy: y, r: row.scan === selected ? 6 : 4.5 }));
+      Math.abs(off) > reach ? svg("path", { class: `after st-${row.state}`, d: tip }) : mark(row.state, pointX, y, row.scan === selected));
     root.append(group);
   }
   return root;

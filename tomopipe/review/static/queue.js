@@ -1,5 +1,5 @@
 // The queue: filters, search, grouping; only the rows in sight are in the page.
-import { $, el, named, px, toast } from "./dom.js";
+import { $, el, named, px, sign, toast } from "./dom.js";
 
 const ROW = 46;
 const state = { scans: [], states: {}, sets: {}, shown: [], lines: [], hidden: new Set(), selected: null, onOpen: () => {} };
@@ -73,7 +73,7 @@ function filters() {
           filters();
           refresh();
         } },
-        el("i", { class: "dot", "data-state": name }), `${name} `, el("b", {}, String(counts[name]))));
+        sign(name), `${name} `, el("b", {}, String(counts[name]))));
   $("filters").replaceChildren(...chips);
 }
 
@@ -125,7 +125,7 @@ function line(entry) {
   const mark = scan.rerun ? " ✎" : "";
   return el("div", { class: "row", role: "option", id: isSelected ? "here" : null, "aria-selected": isSelected ? "true" : "false", "data-scan": scan.scan,
     title: [scan.scan, scan.why, ...scan.warnings].filter(Boolean).join(": "), onclick: () => (scan.refused ? toast(scan.why, true) : state.onOpen(scan.scan)) },
-    el("i", { class: scan.warnings.length ? "dot warned" : "dot", "data-state": scan.state }),
+    sign(scan.state, scan.warnings.length ? "warned" : ""),
     thumbnail(scan),
     named(scan.scan),
     el("span", { class: "cor" }, px(scan.cor_px) + mark),

@@ -1,6 +1,6 @@
 // COR along each series, and what other options of fix_cor would make of it.
 import { get } from "./api.js";
-import { $, el, px, toast } from "./dom.js";
+import { $, el, px, sign, signs, toast } from "./dom.js";
 import * as line from "./line.js";
 import { seriesPlot } from "./plots.js";
 import { all } from "./queue.js";
@@ -40,8 +40,7 @@ export async function show(config, series, selected) {
       el("label", {}, protect, " protect_manual"),
       el("button", { onclick: () => { options = { ...config }; show(config, key, selected); } }, "As configured")),
     el("div", { id: "series-plot", class: "plot" }),
-    el("p", { class: "legend" }, ...[["auto", "predicted"], ["manual", "by hand"], ["outlier", "replaced"], ["series-mean", "filled"]].flatMap(([source, words]) =>
-      [el("i", { class: `mark s-${source}` }), words]), el("i", { class: "mark hollow" }, ), "before fixing"),
+    el("p", { class: "legend" }, ...["ok", "manual", "fixed", "filled", "doubtful", "unresolved"].flatMap((state) => [sign(state), state]), el("i", { class: "mark" }, ), "before fixing"),
     el("div", { id: "series-changes" }));
   await both();
 }
@@ -78,6 +77,6 @@ function changes(rows, config) {
   const table = el("table", {},
     el("tr", {}, ...["scan", "now", "would be", "from", "why"].map((text, column) => el("th", { class: column === 1 || column === 2 ? "num" : null }, text))),
     ...changed.map((row) => el("tr", { tabindex: 0, onclick: () => openScan(row.scan), onkeydown: (e) => e.key === "Enter" && (e.stopPropagation(), openScan(row.scan)) },
-      el("td", {}, row.scan), el("td", { class: "num" }, px(row.now_px)), el("td", { class: "num" }, px(row.after_px)), el("td", {}, row.source), el("td", { class: "quiet" }, row.reason))));
+      el("td", {}, row.scan), el("td", { class: "num" }, px(row.now_px)), el("td", { class: "num" }, px(row.after_px)), el("td", {}, signs.sources[row.source] || row.source), el("td", { class: "quiet" }, row.reason))));
   return [head, changed.length ? table : null, same ? null : el("p", {}, "To keep this, put into the config: ", el("code", {}, yaml))].filter(Boolean);
 }

@@ -1,0 +1,154 @@
+"""Word, meaning, shape and colour of each state, for page, report, terminal and docs.
+
+They are defined here only. Shapes all differ; colours are told apart with any colour vision:
+tests/unit/campaign/test_signs.py simulates it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class State(StrEnum):
+    """Every state of a scan, by its word; those that need a person come last."""
+
+    OK = "ok"
+    MANUAL = "manual"
+    UNSELECTED = "unselected"
+    SKIPPED = "skipped"
+    PENDING = "pending"
+    FIXED = "fixed"
+    FILLED = "filled"
+    DOUBTFUL = "doubtful"
+    UNRESOLVED = "unresolved"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Colour:
+    """A colour on a light and on a dark ground, and that of a terminal."""
+
+    light: str
+    dark: str
+    terminal: str
+
+
+COLOURS: Mapping[str, Colour] = {
+    "ok": Colour("#297544", "#72c88c", "green"),
+    "manual": Colour("#0b625b", "#5ed1d1", "cyan"),
+    "fixed": Colour("#7c209a", "#c699de", "magenta"),
+    "filled": Colour("#2764c1", "#63a4fb", "blue"),
+    "eyes": Colour("#905c00", "#efaf3e", "yellow"),
+    "failed": Colour("#a61a25", "#eb7769", "red"),
+    "none": Colour("#707b87", "#7a848d", "bright_black"),
+}
+
+
+@dataclass(frozen=True)
+class Sign:
+    """What stands for a state: an SVG path about (0, 0), a character, a key of COLOURS."""
+
+    meaning: str
+    path: str
+    character: str
+    colour: str
+
+    @property
+    def style(self) -> str:
+        """Its colour in a terminal."""
+        return COLOURS[self.colour].terminal
+
+
+SIGNS: Mapping[str, Sign] = {
+    State.OK: Sign(
+        "predicted COR accepted", "M-4.5 0a4.5 4.5 0 1 0 9 0a4.5 4.5 0 1 0-9 0z", "●", "ok"
+    ),
+    State.MANUAL: Sign("COR set by hand", "M0-6.5 6.5 0 0 6.5-6.5 0z", "◆", "manual"),
+    State.UNSELECTED: Sign(
+        "select: no",
+        "M-5.5 0a5.5 5.5 0 1 0 11 0a5.5 5.5 0 1 0-11 0zM-4 0a4 4 0 1 1 8 0a4 4 0 1 1-8 0z",
+        "○",
+        "none",
+    ),
+    State.SKIPPED: Sign("skipped by the inventory", "M-5.5-1.3h11v2.6h-11z", "–", "none"),
+    State.PENDING: Sign(
+        "not yet predicted",
+        "M-6.5-1.4h2.8v2.8h-2.8zM-1.4-1.4h2.8v2.8h-2.8zM3.7-1.4h2.8v2.8h-2.8z",
+        "…",
+        "none",
+    ),
+    State.FIXED: Sign("outlying COR replaced from its neighbours", "M0-6 6 5H-6z", "▲", "fixed"),
+    State.FILLED: Sign(
+        "no COR of its own: neighbours, series mean or default", "M-5-5H5V5H-5z", "■", "filled"
+    ),
+    State.DOUBTFUL: Sign(
+        "low confidence, data in doubt, methods or series that disagree, a kept outlier, or filled "
+        "from a single scan",
+        "M-1.6-6h3.2v7.4h-3.2zM-1.6 3h3.2v3h-3.2z",
+        "!",
+        "eyes",
+    ),
+    State.UNRESOLVED: Sign(
+        "no COR at all",
+        "M-4.2-2.2v-1.6L-2.2-6.2H2.2L4.2-4.2v2.6L1.5.8v1.2h-3v-2.4L1.4-2.8v-.8H-1.4v1.4z"
+        "M-1.5 3.2h3v3h-3z",
+        "?",
+        "eyes",
+    ),
+    State.FAILED: Sign(
+        "a step failed",
+        "M-5.3-3.2-3.2-5.3 0-2.1 3.2-5.3 5.3-3.2 2.1 0 5.3 3.2 3.2 5.3 0 2.1-3.2 5.3-5.3 3.2-2 0z",
+        "×",
+        "failed",
+    ),
+    # of jobs alone
+    "running": Sign("at work", "M-4-6 6 0-4 6z", "▶", "manual"),
+    "lost": Sign("ended without a word", "M-5-5v10H5V-5zM-3.4-3.4H3.4V3.4H-3.4z", "□", "failed"),
+}
+#: Sources of CORs, as cor.json has them: what people read, and the state that each gives a scan.
+SOURCES: Mapping[str, tuple[str, State]] = {
+    "auto": ("predicted", State.OK),
+    "ai": ("predicted (AI)", State.OK),
+    "manual": ("by hand", State.MANUAL),
+    "outlier": ("replaced outlier", State.FIXED),
+    "neighbours": ("from its neighbours", State.FILLED),
+    "series-mean": ("mean of the series", State.FILLED),
+    "default": ("default", State.FILLED),
+}
+
+
+def state_of(source: str) -> State:
+    """Return the state that the source of its COR gives a scan."""
+    return SOURCES[source][1] if source in SOURCES else State.OK
+
+
+def source_word(source: str) -> str:
+    """Return what people read of the source of a COR."""
+    return SOURCES[source][0] if source in SOURCES else source
+
+
+def signs_css(*, dark_first: bool) -> str:
+    """Return the colours as a style sheet: `--ok` and so on, and the class of each state.
+
+    `dark_first`: dark unless data-theme of the page is light; else as the browser prefers.
+    """
+    light, dark = (
+        " ".join(f"--{name}: {getattr(colour, theme)};" for name, colour in COLOURS.items())
+        for theme in ("light", "dark")
+    )
+    if dark_first:
+        themes = f':root {{ {dark} }}\n:root[data-theme="light"] {{ {light} }}\n'
+    else:
+        themes = f":root {{ {light} }}\n"
+        themes += f"@media screen and (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}\n"
+    states = (f".st-{state} {{ color: var(--{sign.colour}); }}\n" for state, sign in SIGNS.items())
+    return themes + "".join(states)
+
+
+def signs_for_page() -> dict[str, Any]:
+    """Return the shapes and words that the review page draws with."""
+    return {
+        "paths": {state: sign.path for state, sign in SIGNS.items()},
+        "sources": {source: word for source, (word, _) in SOURCES.items()},
+    }
