@@ -104,6 +104,17 @@ function nextView() {
   view(names[(names.indexOf(app.view) + 1) % names.length]);
 }
 
+function menu() {
+  $("menu").open = true;
+  $("menu").querySelector("[aria-pressed=true]").focus();
+}
+
+function closeMenu() {
+  const within = $("menu").contains(document.activeElement);
+  $("menu").open = false;
+  if (within) document.activeElement.blur();
+}
+
 const keys = [
   ["Enter", "accept the COR, go to the next scan without a decision", accept],
   ["0–9 . ,", "type a COR; Enter accepts it", null],
@@ -117,6 +128,7 @@ const keys = [
   ["o", "0 and 180 degrees over each other: grey where they agree", () => scan.setMode("overlay")],
   ["d", "what 0 and 180 degrees differ by", () => scan.setMode("difference")],
   ["g", "the sinogram with the axis", () => scan.setMode("sinogram")],
+  ["a", "all pictures and comparisons, as a menu", menu],
   ["b", "keep this COR as B", scan.pin],
   ["Space", "flicker between A and B", () => scan.toggle("flicker")],
   ["s / m", "A and B side by side; A less B", null],
@@ -151,7 +163,7 @@ Object.assign(action, {
   C: () => level.change(0.2, 0),
   l: () => level.change(0, 0.1),
   L: () => level.change(0, -0.1),
-  Escape: () => (scan.typed() === null ? queue.search("") : scan.untype()),
+  Escape: () => ($("menu").open ? closeMenu() : scan.typed() === null ? queue.search("") : scan.untype()),
 });
 
 // Enter and ↓ in the search: its first hit.
@@ -205,6 +217,7 @@ function wire() {
       if (event.detail && id !== "help-button") event.currentTarget.blur();
     });
   }
+  document.addEventListener("pointerdown", (event) => $("menu").contains(event.target) || closeMenu());
   $("views").addEventListener("click", (event) => event.target.dataset.view && (view(event.target.dataset.view), event.target.blur()));
   $("slider").addEventListener("input", (event) => {
     scan.forget();

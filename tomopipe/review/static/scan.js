@@ -318,6 +318,7 @@ export function setMode(mode) {
 
 function modes() {
   for (const mode of KINDS) press(`mode-${mode}`, mode === now.mode);
+  $("mode").textContent = $(`mode-${now.mode}`).firstChild.textContent;
   $("row").disabled = !["slice", "sinogram"].includes(now.mode);
 }
 
