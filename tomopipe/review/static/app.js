@@ -122,7 +122,11 @@ const keys = [
   ["j / k, ↓ / ↑", "next, previous scan of the queue", null],
   ["← / →", "previous, next COR in steps of the strip; with Shift ten at a time", null],
   ["[ / ]", "coarser, finer steps; also the wheel over the strip", null],
-  ["p", "the predicted COR; Enter accepts it, also where the series replaced it", () => scan.take(scan.current()?.prediction?.cor_px)],
+  ["p", "the measured COR; Enter accepts it, also where the series replaced it", () => scan.takeNamed("measured")],
+  ["f", "the COR in use", () => scan.takeNamed("used")],
+  ["i", "the COR on the line of the series", () => scan.takeNamed("line")],
+  ["P / F / I", "accept the measured COR, that in use, that on the line, at once", null],
+  ["e", "measured, used and on the line, side by side", () => scan.setMode("candidates")],
   ["t", "the slice", () => scan.setMode("slice")],
   ["r", "the slices of all rows that were kept", () => scan.setMode("rows")],
   ["o", "0 and 180 degrees over each other: grey where they agree", () => scan.setMode("overlay")],
@@ -146,6 +150,9 @@ const keys = [
 ];
 const action = Object.fromEntries(keys.filter(([, , does]) => does).map(([key, , does]) => [key === "Space" ? " " : key, does]));
 Object.assign(action, {
+  P: () => scan.takeNamed("measured") && accept(),
+  F: () => scan.takeNamed("used") && accept(),
+  I: () => scan.takeNamed("line") && accept(),
   j: () => open(queue.step(1)),
   k: () => open(queue.step(-1)),
   ArrowDown: () => open(queue.step(1)),
@@ -208,7 +215,7 @@ function onKey(event) {
 
 function wire() {
   document.addEventListener("keydown", onKey);
-  const click = { accept, undo, pin: scan.pin, "mode-slice": action.t, "mode-rows": action.r, "mode-overlay": action.o,
+  const click = { accept, undo, pin: scan.pin, "mode-slice": action.t, "mode-candidates": action.e, "mode-rows": action.r, "mode-overlay": action.o,
     "mode-difference": action.d, "mode-sinogram": action.g, flicker: action[" "], side: action.s, minus: action.m, "help-button": action["?"], "help-close": () => $("help").close(), theme };
   for (const [id, does] of Object.entries(click)) {
     $(id).addEventListener("click", (event) => {

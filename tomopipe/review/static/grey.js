@@ -1,7 +1,7 @@
 // Grey pictures of 8 or 16 bits: the server sends numbers, the window is chosen here.
 import { fetched } from "./api.js";
 
-const KEPT = 4; // slices, so that one asked for in advance is there at once
+const KEPT = 6; // slices: the candidates of a scan, and those of the next, asked for in advance
 const kept = new Map();
 
 export function grey(path, query) {
