@@ -388,7 +388,7 @@ def test_an_undo_that_could_not_be_written_can_be_tried_again(tmp_path, serve, v
     expect(page.locator("#toast")).to_contain_text("512.50 px, in the table")
     page.route("**/api/decide", lambda route: route.abort(), times=1)
     page.keyboard.press("u")
-    expect(page.locator("#toast")).to_contain_text("nothing was written")
+    expect(page.locator("#toast")).to_contain_text("not written, or not confirmed")
     page.keyboard.press("u")
     expect(page.locator("#toast")).to_have_text("bone_007: as before")
     assert read_cells(folder / "scans.tsv")["bone_007"] == before

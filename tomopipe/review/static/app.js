@@ -14,7 +14,7 @@ import * as strip from "./strip.js";
 
 const LOOK_MS = 10000;
 const FIRST_MS = 1000; // the queue and the first slice come before what the next run redoes
-const app = { view: "scan", fixCor: {}, marks: {}, leaving: false, asking: false };
+const app = { view: "scan", fault: "", fixCor: {}, marks: {}, leaving: false, asking: false };
 
 async function load() {
   const found = await api.get("queue");
@@ -37,9 +37,48 @@ async function open(name) {
   queue.select(name);
   if (app.view !== "scan") view("scan");
   try {
-    await scan.open(name);
+    await scan.open(name, () => queue.select(name));
   } catch (error) {
-    toast(error.message, true);
+    stay();
+    if (!api.isDown()) toast(error.message, true);
+  }
+}
+
+// Queue, picture and box are of one scan.
+function stay() {
+  queue.select(scan.current()?.scan ?? null);
+}
+
+// The scan to begin with: a volume leads back to its own.
+function start() {
+  const name = decodeURIComponent(location.hash.slice(1));
+  return open(queue.find(name) ? name : queue.step(1));
+}
+
+function banner() {
+  const waiting = decide.waiting();
+  const words = waiting.length ? [`Sent when it is back: ${waiting.join("; ")}.`] : [];
+  $("connection").firstChild.textContent = [app.fault, "Nothing can be accepted until then.", ...words].join(" ");
+  $("connection").hidden = !app.fault;
+  $("accept").disabled = Boolean(app.fault);
+}
+
+// A connection is lost, or back: then what waited is sent, and all is looked at again.
+async function reconnect(fault) {
+  const before = app.fault;
+  app.fault = fault;
+  banner();
+  if (fault) return stay();
+  if (before === api.NOT_YET) return; // nothing was lost
+  try {
+    await load();
+    app.leaving = scan.typed() !== null || document.activeElement.id === "note"; // nothing typed is lost
+    await decide.resend();
+    app.leaving = false;
+    if (!queue.selected()) await start();
+    else if (app.view === "scan") scan.redraw();
+  } catch (error) {
+    if (!api.isDown()) toast(error.message, true);
   }
 }
 
@@ -66,6 +105,10 @@ async function accept() {
   const data = scan.current();
   const text = scan.chosen();
   if (!data || !text || data.scan !== queue.selected()) return; // the one that is opened comes first
+  if (api.isDown()) {
+    toast(`${data.scan} is not accepted: there is no connection.`, true);
+    return;
+  }
   const known = queue.find(data.scan);
   if (known && !queue.finds(known)) {
     toast(`${data.scan} is not accepted: the search does not find it. Type / and Enter to open what it finds, / and Esc to end it.`, true);
@@ -216,7 +259,7 @@ function onKey(event) {
 function wire() {
   document.addEventListener("keydown", onKey);
   const click = { accept, undo, pin: scan.pin, "mode-slice": action.t, "mode-candidates": action.e, "mode-rows": action.r, "mode-overlay": action.o,
-    "mode-difference": action.d, "mode-sinogram": action.g, flicker: action[" "], side: action.s, minus: action.m, "help-button": action["?"], "help-close": () => $("help").close(), theme };
+    "mode-difference": action.d, "mode-sinogram": action.g, flicker: action[" "], side: action.s, minus: action.m, "help-button": action["?"], "help-close": () => $("help").close(), theme, retry: api.retry };
   for (const [id, does] of Object.entries(click)) {
     $(id).addEventListener("click", (event) => {
       does();
@@ -265,7 +308,7 @@ async function look() {
       if (!app.asking) live(); // not waited for: a cluster may take its time to answer
     }
   } catch (error) {
-    noConnection();
+    trouble(error);
   }
   setTimeout(look, LOOK_MS);
 }
@@ -280,13 +323,14 @@ async function live() {
     $("live").textContent = words.join(", ");
     $("live").classList.toggle("bad", sum("lost") + sum("failed") > 0);
   } catch (error) {
-    noConnection();
+    trouble(error);
   }
   app.asking = false;
 }
 
-function noConnection() {
-  $("live").textContent = "no connection";
+function trouble(error) {
+  if (error instanceof api.NoConnection) return; // the banner says so
+  $("live").textContent = error.message;
   $("live").classList.add("bad");
 }
 
@@ -294,14 +338,14 @@ queue.setUp(open);
 setUpFacts(open);
 scan.setUp(() => scan.prepare(queue.undecided() || queue.step(1)));
 series.setUp(open);
-decide.setUp(changed);
+decide.setUp(changed, banner);
+api.setUp(reconnect);
 wire();
 view("scan");
 try {
   await load();
   performance.mark("queue-shown");
-  const asked = decodeURIComponent(location.hash.slice(1)); // a volume leads back to its scan
-  await open(queue.find(asked) ? asked : queue.step(1));
+  await start();
 } catch (error) {
   toast(error.message, true);
 }

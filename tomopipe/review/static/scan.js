@@ -1,5 +1,5 @@
 // One scan: what is shown of it at which COR, and what Enter writes.
-import { get, picture } from "./api.js";
+import { get, isDown, picture } from "./api.js";
 import { $, el, press, px, toast } from "./dom.js";
 import { facts, plot, sourceWords } from "./facts.js";
 import { grey, minus, paint } from "./grey.js";
@@ -10,7 +10,7 @@ import * as strip from "./strip.js";
 const AHEAD = 8; // pages of the sweep preloaded on each side
 const WAIT_MS = 60; // before a slice is asked for: while the hand moves pages of the sweep are shown
 const KINDS = ["slice", "candidates", "rows", "overlay", "difference", "sinogram"];
-const now = { data: null, mode: "slice", cor: null, typed: null, drawn: null, b: null, compare: "", frame: 0, drawing: 0, ticket: 0, layers: [], phase: 0, asked: 0, ready: "" };
+const now = { data: null, mode: "slice", cor: null, typed: null, shown: null, b: null, compare: "", frame: 0, drawing: 0, ticket: 0, layers: [], phase: 0, asked: 0, ready: "" };
 let pages = new Map(); // page -> promise of a picture
 let waiting = 0;
 let flickering = 0;
@@ -33,10 +33,17 @@ export const current = () => now.data;
 export const chosen = () => (now.typed !== null ? now.typed : now.cor === null ? "" : now.cor.toFixed(2));
 const hundredths = (cor) => Math.round(cor * 100) / 100;
 
-export async function open(name) {
+// Open a scan; `onData`: from now on the page is about it.
+export async function open(name, onData = () => {}) {
   const ticket = ++now.ticket;
-  const data = await get("scan", { scan: name });
+  let data = null;
+  try {
+    data = await get("scan", { scan: name });
+  } catch (error) {
+    if (ticket === now.ticket) throw error;
+  }
   if (ticket !== now.ticket) return;
+  onData();
   const again = now.data && now.data.scan === name;
   now.data = data;
   for (const candidate of data.candidates) candidate.cor_px = hundredths(candidate.cor_px);
@@ -47,8 +54,6 @@ export async function open(name) {
   $("slider").disabled = !grid;
   $("slider").max = grid ? grid.cor_px.length - 1 : 0;
   $("row").replaceChildren(...(grid ? grid.rows : []).map((row, index) => el("option", { value: index }, String(row))));
-  $("nothing").hidden = Boolean(grid);
-  $("nothing").textContent = grid ? "" : data.problem;
   if (!again) strip.begin(name, grid && grid.step_px);
   if (["overlay", "difference"].includes(now.mode) && !(grid && grid.n_pairs)) now.mode = "slice";
   if (!isOpen("candidates")) now.mode = now.mode === "candidates" ? "slice" : now.mode;
@@ -60,14 +65,21 @@ export async function open(name) {
   if (!grid) {
     clearTimeout(waiting);
     now.frame++;
-    now.layers = [];
-    stage.show([]);
-    level.show(name, now.mode, null);
-    labels();
+    nothing(data.problem);
     value();
     return;
   }
   await go(now.cor, { atOnce: true });
+}
+
+function nothing(text) {
+  now.layers = [];
+  now.shown = now.data;
+  stage.show([]);
+  level.show(now.data.scan, now.mode, null);
+  $("label-a").textContent = $("label-b").textContent = "";
+  $("nothing").hidden = false;
+  $("nothing").textContent = text;
 }
 
 // Have the slice of another scan ready, which is looked at next.
@@ -200,7 +212,9 @@ async function draw() {
     put(other && now.compare !== "flicker" ? together(mine, other) : mine, cor, true);
     showStrip();
   } catch (error) {
-    if (fresh()) toast(error.message, true);
+    if (!fresh()) return;
+    if (!isDown()) toast(error.message, true);
+    if (now.shown !== data) nothing(error.message); // what is in sight is of the scan before
   } finally {
     clearTimeout(busy);
     if (fresh()) $("busy").hidden = true;
@@ -222,7 +236,8 @@ const windowOf = (layer) => level.windowOf(now.data.scan, kindOf(layer), layer.p
 // Put pictures on the stage; `exact`: they are of the COR that Enter writes.
 function put(shown, cor, exact) {
   now.layers = shown;
-  if (exact) now.drawn = now.data;
+  now.shown = now.data;
+  $("nothing").hidden = true;
   const first = shown[0];
   if (exact) level.show(now.data.scan, kindOf(first), first.picture || null);
   repaint();
@@ -287,7 +302,7 @@ export function takeNamed(name) {
   if (!data) return false;
   const candidate = data.candidates.find(({ names }) => names.includes(name));
   take(candidate?.cor_px ?? { measured: data.prediction?.best_cor_px, used: data.known_px }[name]);
-  return Boolean(candidate) && mode === "candidates" && now.drawn === data;
+  return Boolean(candidate) && mode === "candidates" && now.shown === data;
 }
 
 function value() {
@@ -313,6 +328,7 @@ export function step(by) {
 
 // A COR as it is being typed; the picture follows.
 export function type(text) {
+  if (isDown()) now.ticket++; // a scan that opens only now would lose it
   if (now.typed === null) now.untyped = now.cor;
   now.typed = text.replace(",", ".");
   $("cor").value = now.typed;
