@@ -35,7 +35,11 @@ def review(browser, link):
     page.get_by_text("Next run: Nothing to do.").wait_for(timeout=120_000)
     shoot(page, "review.png")
     page.locator("#rows .row").filter(has=page.get_by_text(ODD, exact=True)).click()
-    page.locator("#facts h2", has_text=ODD).wait_for()
+    page.wait_for_selector("#candidates")
+    page.wait_for_selector("#stage[data-exact=yes]")
+    page.set_viewport_size({"width": 1366, "height": 768})
+    page.wait_for_timeout(1000)  # until it is drawn anew
+    shoot(page, "review-candidates.png")
     page.locator("#cor").fill("85.01")
     page.wait_for_selector("#stage[data-cor='85.01'][data-exact=yes]")
     page.get_by_role("button", name="Accept").click()

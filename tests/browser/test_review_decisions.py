@@ -9,7 +9,7 @@ import sys
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.conftest import TIMEOUT_MS, row
+from tests.browser.conftest import TIMEOUT_MS, Server, look, row
 from tests.review_campaign import make_campaign, write_pictures
 from tests.workflow.conftest import configure, failing, job_names, new_campaign, snakemake
 from tomopipe.campaign.table import edit_table
@@ -132,8 +132,101 @@ def test_the_prediction_of_a_replaced_outlier_is_taken_back_with_a_key_or_a_clic
     page.keyboard.press("u")
     expect(row(page, "bone_006")).to_contain_text("513.45")
     expect(box).to_have_value("513.45")
-    page.get_by_role("button", name="Look at 548.50 again").click()
+    page.get_by_role("button", name="Use 548.50").click()
     expect(box).to_have_value("548.50")
+    assert page.trouble == []
+
+
+@pytest.fixture(scope="module")
+def replaced(tmp_path_factory):
+    """A server of a campaign that no test changes, with slices of a replaced outlier."""
+    folder = make_campaign(tmp_path_factory.mktemp("replaced"))
+    write_pictures(folder, "bone_006", 513.45)
+    path = folder / "results/try_center/bone_006/prediction.json"
+    prediction = json.loads(path.read_text())
+    for method in prediction["methods"].values():  # of a search that was narrow
+        method["curve"] = {name: values[80:] for name, values in method["curve"].items()}
+    path.write_text(json.dumps(prediction))
+    server = Server(folder)
+    yield server
+    server.process.terminate()
+    server.process.wait()
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+@pytest.mark.parametrize("size", [(820, 1180), (1366, 768), (1440, 900), (1920, 1080)])
+def test_the_candidates_of_a_scan_are_side_by_side_and_all_in_sight(replaced, visit, size, scheme):
+    width, height = size
+    page = visit(replaced, viewport={"width": width, "height": height}, color_scheme=scheme)
+    row(page, "bone_006").click()
+    page.wait_for_selector("#stage[data-cor='513.45'][data-exact=yes]")
+    cards = page.locator("#candidates button")
+    expect(cards).to_have_count(3)
+    words = [card.inner_text().split("\n") for card in cards.all()]
+    assert [" ".join(text[0].split()[1:]) for text in words] == [
+        "Measured 548.50 px", "Used 513.45 px", "On the line 513.65 px"
+    ]  # fmt: skip
+    assert words[0][1] == "classical, confidence 0.71"
+    assert words[1][1] == "replaced outlier, bone_005, bone_007"
+    # a square slice fills its third of the canvas
+    canvas = page.locator("#picture").bounding_box()
+    if width >= 1366:
+        assert 0.98 * min(canvas["width"] / 3, canvas["height"]) >= 280
+    left = canvas["x"]
+    for card in cards.all():
+        box = card.bounding_box()
+        assert abs(box["x"] - left) < 2
+        left += canvas["width"] / 3
+        assert canvas["y"] + canvas["height"] <= box["y"] + 1
+    scores = page.locator("#scores svg").bounding_box()
+    marks = [mark.bounding_box()["x"] for mark in page.locator("#scores .candidate").all()]
+    assert len(marks) == 3
+    assert scores["x"] < min(marks) <= max(marks) < scores["x"] + scores["width"]
+    stage, controls = (page.locator(f"#{name}").bounding_box() for name in ("stage", "controls"))
+    assert stage["height"] >= (0.6 if width > 1100 else 0.45) * height
+    assert controls["y"] + controls["height"] <= height
+    assert look(page, "tooFaint") == []
+    assert look(page, "tooWide") <= 0
+    page.mouse.click(left - 60, canvas["y"] + canvas["height"] / 2)  # the last picture
+    expect(page.locator("#cor")).to_have_value("513.65")
+    cards.first.click()
+    expect(page.locator("#cor")).to_have_value("548.50")
+    assert page.trouble == []
+
+
+def test_one_key_decides_between_the_candidates(tmp_path, serve, visit):
+    folder = make_campaign(tmp_path)
+    for name, cor_px in (("bone_005", 513.25), ("bone_006", 513.45)):
+        write_pictures(folder, name, cor_px)
+    page = visit(serve(folder))
+    row(page, "bone_005").click()
+    page.wait_for_selector("#stage[data-cor='513.25'][data-exact=yes]")
+    expect(page.locator("#candidates")).to_be_hidden()  # all are one
+    row(page, "bone_006").click()
+    box, cards = page.locator("#cor"), page.locator("#candidates")
+    page.wait_for_selector("#stage[data-cor='513.45'][data-exact=yes]")
+    for key, cor in (("p", "548.50"), ("i", "513.65"), ("f", "513.45")):
+        page.keyboard.press(key)
+        expect(box).to_have_value(cor)
+        page.wait_for_selector(f"#stage[data-cor='{cor}'][data-exact=yes]")
+        expect(cards.locator("[aria-pressed=true]")).to_contain_text(cor)
+    page.keyboard.press("ArrowRight")  # none of them
+    expect(cards).to_be_hidden()
+    page.keyboard.press("I")  # its slice is not in sight
+    page.wait_for_selector("#stage[data-cor='513.65'][data-exact=yes]")
+    assert "bone_006" not in read_cells(folder / "scans.tsv")
+    page.keyboard.press("e")
+    expect(cards).to_be_visible()
+    page.wait_for_selector("#stage[data-cor='513.65'][data-exact=yes]")
+    page.keyboard.press("P")
+    expect(row(page, "bone_006")).to_contain_text("548.50 ✎")
+    assert read_cells(folder / "scans.tsv")["bone_006"]["cor_px"] == "548.50"
+    expect(page.locator("#facts h2")).not_to_have_text("bone_006")
+    page.keyboard.press("u")
+    expect(page.locator("#facts h2")).to_have_text("bone_006")
+    expect(cards).to_be_visible()
+    page.keyboard.press("Enter")
+    expect(row(page, "bone_006")).to_contain_text("513.45 ✎")
     assert page.trouble == []
 
 
@@ -295,7 +388,7 @@ def test_an_undo_that_could_not_be_written_can_be_tried_again(tmp_path, serve, v
     expect(page.locator("#toast")).to_contain_text("512.50 px, in the table")
     page.route("**/api/decide", lambda route: route.abort(), times=1)
     page.keyboard.press("u")
-    expect(page.locator("#toast")).to_contain_text("nothing was written")
+    expect(page.locator("#toast")).to_contain_text("not written, or not confirmed")
     page.keyboard.press("u")
     expect(page.locator("#toast")).to_have_text("bone_007: as before")
     assert read_cells(folder / "scans.tsv")["bone_007"] == before

@@ -158,8 +158,14 @@ def test_the_focus_is_seen_wherever_it_goes(shown, visit):
     row(page, "bone_001").click()
     page.wait_for_selector("#stage[data-cor]")
     page.locator("#campaign").click()  # where the way through the page begins
+    page.keyboard.press("a")
+    expect(page.locator("#mode-slice")).to_be_focused()
+    page.locator("#campaign").click()  # closes the menu
+    expect(page.locator("#pin")).to_be_hidden()
     met = []
     for _ in range(60):
+        if met[-1:] == ["menu-button"]:
+            page.keyboard.press("Enter")  # opens it
         page.keyboard.press("Tab")
         focus = look(page, "outline")
         if focus["body"]:
@@ -169,6 +175,38 @@ def test_the_focus_is_seen_wherever_it_goes(shown, visit):
         met.append(focus["name"])
     assert {"search", "group", "list", "slider", "cor", "accept", "undo", "mode-rows"} <= set(met)
     assert {"pin", "select", "note", "stamp"} <= set(met)
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+@pytest.mark.parametrize("size", [(820, 1180), (1366, 768), (1440, 900), (1920, 1080)])
+def test_the_picture_has_most_of_the_height_and_its_controls_one_row(shown, visit, size, scheme):
+    width, height = size
+    page = visit(shown, viewport={"width": width, "height": height}, color_scheme=scheme)
+    row(page, "bone_001").click()
+    page.wait_for_selector(".crop[aria-pressed=true] canvas")
+    stage = page.locator("#stage").bounding_box()
+    share = 0.6 if width > 1100 else 0.45  # below 1100 px the facts lie under it
+    assert stage["height"] >= share * height
+    controls = page.locator("#controls").bounding_box()
+    assert controls["height"] < 60
+    assert controls["y"] + controls["height"] <= height
+    middles = page.locator("#controls > *").evaluate_all(
+        "(nodes) => nodes.map((n) => n.getBoundingClientRect()).map((r) => r.y + r.height / 2)"
+    )
+    assert max(middles) - min(middles) < 3
+    page.keyboard.press("a")
+    for key, button in (("t", "mode-slice"), ("m", "minus")):
+        expect(page.locator(f"#{button} kbd")).to_have_text(key)
+        box = page.locator(f"#{button}").bounding_box()
+        assert box["y"] >= 0
+        assert box["x"] + box["width"] <= width
+    assert look(page, "tooWide") <= 0
+    assert look(page, "tooFaint") == []
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("#mode")).to_have_text("Rows")
+    page.keyboard.press("Escape")
+    expect(page.locator("#minus")).to_be_hidden()
 
 
 def test_nothing_moves_by_itself_where_motion_is_not_wanted(shown, visit):

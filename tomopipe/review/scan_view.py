@@ -1,13 +1,13 @@
 """The data of one scan on the review page, without pictures."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 from tomopipe.campaign.results import Curve
 from tomopipe.campaign.signs import State
-from tomopipe.campaign.state import NOT_SELECTED
+from tomopipe.campaign.state import NOT_SELECTED, TO_REVIEW
 from tomopipe.cor.cor_value import CorText
 from tomopipe.errors import TomopipeError
 from tomopipe.prep.half_acquisition import FACTOR
@@ -62,6 +62,7 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
         "neighbours": _neighbours(store, record),
         "failures": failures,
         "grid": grid,
+        "candidates": _candidates(store, record, cells, grid) if grid else [],
         "problem": problem,
         "volume": os.path.exists(store.directory / store.campaign.volume(name)),
     }
@@ -84,6 +85,40 @@ def _grid(store: Store, name: str, cor_px: float | None) -> tuple[dict[str, Any]
         return result | details | {"cor_px": around, "step_px": step_of(around), "swept": swept}, ""
     except (TomopipeError, OSError, ValueError, KeyError) as error:
         return None, str(error)
+
+
+def _candidates(
+    store: Store, record: ScanRecord, cells: Mapping[str, str], grid: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """List the CORs between which a person decides: measured, used, on the line of the series.
+
+    Equal ones are one; empty where nobody has to decide.
+    """
+    select, manual = cells.get("select") or "auto", CorText(cells.get("cor_px", ""))
+    if replace(record, select=select, manual=manual).state not in TO_REVIEW:
+        return []
+    used_px, source = record.shown
+    prediction, fix = record.prediction, record.fix
+    near = ", ".join(fix.neighbours) if fix else ""
+    sources = [("used", used_px, source, near)]
+    if prediction:
+        sure = "" if prediction.confidence is None else f"confidence {prediction.confidence:.2f}"
+        sources.insert(0, ("measured", prediction.best_cor_px, prediction.method, sure))
+    found = store.line(record.series)
+    if line := found["line"]:
+        line_px = line["start_px"] + line["slope_px"] * record.index
+        spread = "" if line["spread_px"] is None else f"scatter {line['spread_px']:.2f} px"
+        sources.append(("line", line_px, f"{len(found['trusted'])} scans", spread))
+    last_px = grid["first_col"] + grid["n_cols"] - 1
+    result: dict[float, dict[str, Any]] = {}
+    for name, cor_px, source, confidence in sources:
+        if cor_px is None or not grid["first_col"] <= cor_px <= last_px:
+            continue
+        empty = {"names": [], "cor_px": round(cor_px, 4), "sources": []}
+        candidate = result.setdefault(round(cor_px, 2), empty)
+        candidate["names"].append(name)
+        candidate["sources"].append([source, confidence])
+    return list(result.values())
 
 
 def _why_old(store: Store, record: ScanRecord) -> str:

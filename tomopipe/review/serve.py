@@ -74,10 +74,16 @@ def serve(
     try:
         with suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listening])
+    except SystemExit as end:
+        if end.code:
+            raise
     finally:
         listening.close()
         if socket_path:
             socket_path.unlink(missing_ok=True)
+    sys.stdout.flush()
+    # a thread in the middle of a file holds the lock of HDF5, for which an orderly end would wait
+    os._exit(0)
 
 
 def _is_no_end(record: logging.LogRecord) -> bool:

@@ -12,7 +12,14 @@ import zarr
 from zarr.buffer.cpu import Buffer
 
 from tests.report_campaign import NASTY, write_json
-from tests.review_campaign import GRID_PX, browser, client_of, make_campaign, sign_in
+from tests.review_campaign import (
+    GRID_PX,
+    browser,
+    client_of,
+    make_campaign,
+    sign_in,
+    write_pictures,
+)
 from tomopipe.cor.cor_value import CorText
 from tomopipe.cor.outliers import Member, fix_series
 from tomopipe.cor.rows_file import read_rows, write_rows
@@ -319,6 +326,29 @@ def test_the_line_of_a_series_goes_through_the_scans_without_doubt(client):
     # predicted at 511.25 + 0.4 index, and one by hand at 513.65
     assert found["line"]["slope_px"] == pytest.approx(0.4, abs=0.02)
     assert client.get("/api/line?series=wood").json() == {"trusted": [], "line": None}
+
+
+def test_a_person_decides_between_measured_used_and_on_the_line_until_it_is_done(client, folder):
+    for name, cor_px in (("bone_005", 513.25), ("bone_006", 513.45)):
+        write_pictures(folder, name, cor_px)
+
+    def candidates(name):
+        found = client.get(f"/api/scan?scan={name}").json()["candidates"]
+        return {tuple(one["names"]): (one["cor_px"], one["sources"]) for one in found}
+
+    assert candidates("bone_001") == {}  # nothing speaks against it
+    (equal,) = candidates("bone_005")  # doubtful, and on the line
+    assert equal == ("measured", "used", "line")
+    found = candidates("bone_006")
+    measured, used, line = found["measured",], found["used",], found["line",]
+    assert measured == (548.5, [["classical", "confidence 0.71"]])
+    assert used == (513.45, [["outlier", "bone_005, bone_007"]])
+    assert line[0] == pytest.approx(511.25 + 0.4 * 6, abs=0.02)
+    assert line[1][0][0] == "5 scans"
+    seen = {"select": "auto", "cor_px": "", "note": ""}
+    decision = {"scan": "bone_006", "cells": {"cor_px": "513.6"}, "seen": seen}
+    client.post("/api/decide", json={"decisions": [decision]})
+    assert candidates("bone_006") == {}
 
 
 def test_many_decisions_are_one_write_and_rows_that_changed_are_left(client, folder):

@@ -1,5 +1,49 @@
 // Requests to the server that sent this page; nothing else is ever asked.
+const SLOW_MS = 1500; // after which the page says that it waits
+const AGAIN_MS = 1000;
+const PING_MS = 5000;
+const NO_ANSWER = "No connection to tomopipe review. It is tried again every second.";
+export const NOT_YET = "tomopipe review has not answered yet.";
+
 let csrf = "";
+let fault = ""; // why nothing can be decided; empty while there is a connection
+let onFault = () => {};
+let timer = 0;
+let pending = new AbortController(); // ends the requests under way
+
+export class NoConnection extends Error {}
+
+export function setUp(onChange) {
+  onFault = onChange;
+  for (const event of ["offline", "online"]) addEventListener(event, ping);
+}
+
+export const isDown = () => fault !== "";
+
+function setFault(text) {
+  clearTimeout(timer);
+  if (text && text !== NOT_YET) timer = setTimeout(ping, AGAIN_MS);
+  if (text === fault) return;
+  fault = text;
+  onFault(text);
+}
+
+// Whether the server is there, by a file that needs no work.
+async function ping() {
+  try {
+    const response = await fetch("icon.svg", { cache: "no-store", signal: AbortSignal.timeout(PING_MS) });
+    setFault(response.ok ? "" : "tomopipe review was started again: open the link that it prints.");
+  } catch {
+    setFault(NO_ANSWER);
+  }
+}
+
+// Give up what is under way, and ask again.
+export function retry() {
+  pending.abort();
+  pending = new AbortController();
+  ping();
+}
 
 export function setKey(key) {
   csrf = key;
@@ -10,8 +54,7 @@ function address(path, query = {}) {
   return text ? `api/${path}?${text}` : `api/${path}`;
 }
 
-async function answer(response) {
-  if (response.ok) return response.json();
+async function refusal(response) {
   const text = await response.text();
   let message = text;
   try {
@@ -19,32 +62,42 @@ async function answer(response) {
   } catch {
     // plain text
   }
-  throw new Error(message.trim() || `error ${response.status}`);
+  return new Error(message.trim() || `error ${response.status}`);
 }
 
-export async function get(path, query) {
-  return answer(await fetch(address(path, query)));
+async function request(path, { query, options, read = (response) => response.json() }) {
+  const slow = ["scan", "decide"].includes(path) ? setTimeout(() => isDown() || setFault(NOT_YET), SLOW_MS) : 0;
+  try {
+    const response = await fetch(address(path, query), { ...options, signal: pending.signal });
+    const result = await (response.ok ? read(response) : refusal(response));
+    if (response.status === 403) await ping(); // a server that was started again does not know this page
+    else setFault("");
+    if (!response.ok) throw result;
+    return result;
+  } catch (error) {
+    if (!(error instanceof TypeError) && error.name !== "AbortError") throw error;
+    setFault(NO_ANSWER);
+    throw new NoConnection(NO_ANSWER);
+  } finally {
+    clearTimeout(slow);
+  }
 }
 
-export async function post(path, data) {
+export const get = (path, query) => request(path, { query });
+
+export function post(path, data) {
   const body = JSON.stringify(data);
-  return answer(
-    await fetch(address(path), {
+  return request(path, {
+    options: {
       method: "POST",
       headers: { "content-type": "application/json", "x-tomopipe-csrf": csrf },
       body,
       keepalive: body.length < 30000, // a page that is closed now still says what was decided; browsers take no more
-    }),
-  );
+    },
+  });
 }
 
-export async function fetched(path, query) {
-  const response = await fetch(address(path, query));
-  if (!response.ok) await answer(response);
-  return response;
-}
+export const read = (path, query, how) => request(path, { query, read: how });
 
 // A picture in colours, decoded and ready to draw.
-export async function picture(path, query) {
-  return createImageBitmap(await (await fetched(path, query)).blob());
-}
+export const picture = async (path, query) => createImageBitmap(await read(path, query, (response) => response.blob()));

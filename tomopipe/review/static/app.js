@@ -14,7 +14,7 @@ import * as strip from "./strip.js";
 
 const LOOK_MS = 10000;
 const FIRST_MS = 1000; // the queue and the first slice come before what the next run redoes
-const app = { view: "scan", fixCor: {}, marks: {}, leaving: false, asking: false };
+const app = { view: "scan", fault: "", fixCor: {}, marks: {}, leaving: false, asking: false };
 
 async function load() {
   const found = await api.get("queue");
@@ -38,9 +38,48 @@ async function open(name) {
   queue.select(name);
   if (app.view !== "scan") view("scan");
   try {
-    await scan.open(name);
+    await scan.open(name, () => queue.select(name));
   } catch (error) {
-    toast(error.message, true);
+    stay();
+    if (!api.isDown()) toast(error.message, true);
+  }
+}
+
+// Queue, picture and box are of one scan.
+function stay() {
+  queue.select(scan.current()?.scan ?? null);
+}
+
+// The scan to begin with: a volume leads back to its own.
+function start() {
+  const name = decodeURIComponent(location.hash.slice(1));
+  return open(queue.find(name) ? name : queue.step(1));
+}
+
+function banner() {
+  const waiting = decide.waiting();
+  const words = waiting.length ? [`Sent when it is back: ${waiting.join("; ")}.`] : [];
+  $("connection").firstChild.textContent = [app.fault, "Nothing can be accepted until then.", ...words].join(" ");
+  $("connection").hidden = !app.fault;
+  $("accept").disabled = Boolean(app.fault);
+}
+
+// A connection is lost, or back: then what waited is sent, and all is looked at again.
+async function reconnect(fault) {
+  const before = app.fault;
+  app.fault = fault;
+  banner();
+  if (fault) return stay();
+  if (before === api.NOT_YET) return; // nothing was lost
+  try {
+    await load();
+    app.leaving = scan.typed() !== null || document.activeElement.id === "note"; // nothing typed is lost
+    await decide.resend();
+    app.leaving = false;
+    if (!queue.selected()) await start();
+    else if (app.view === "scan") scan.redraw();
+  } catch (error) {
+    if (!api.isDown()) toast(error.message, true);
   }
 }
 
@@ -67,6 +106,10 @@ async function accept() {
   const data = scan.current();
   const text = scan.chosen();
   if (!data || !text || data.scan !== queue.selected()) return; // the one that is opened comes first
+  if (api.isDown()) {
+    toast(`${data.scan} is not accepted: there is no connection.`, true);
+    return;
+  }
   const known = queue.find(data.scan);
   if (known && !queue.finds(known)) {
     toast(`${data.scan} is not accepted: the search does not find it. Type / and Enter to open what it finds, / and Esc to end it.`, true);
@@ -105,6 +148,17 @@ function nextView() {
   view(names[(names.indexOf(app.view) + 1) % names.length]);
 }
 
+function menu() {
+  $("menu").open = true;
+  $("menu").querySelector("[aria-pressed=true]").focus();
+}
+
+function closeMenu() {
+  const within = $("menu").contains(document.activeElement);
+  $("menu").open = false;
+  if (within) document.activeElement.blur();
+}
+
 const keys = [
   ["Enter", "accept the COR, go to the next scan without a decision", accept],
   ["0–9 . ,", "type a COR; Enter accepts it", null],
@@ -112,12 +166,17 @@ const keys = [
   ["j / k, ↓ / ↑", "next, previous scan of the queue", null],
   ["← / →", "previous, next COR in steps of the strip; with Shift ten at a time", null],
   ["[ / ]", "coarser, finer steps; also the wheel over the strip", null],
-  ["p", "the predicted COR; Enter accepts it, also where the series replaced it", () => scan.take(scan.current()?.prediction?.cor_px)],
+  ["p", "the measured COR; Enter accepts it, also where the series replaced it", () => scan.takeNamed("measured")],
+  ["f", "the COR in use", () => scan.takeNamed("used")],
+  ["i", "the COR on the line of the series", () => scan.takeNamed("line")],
+  ["P / F / I", "accept the measured COR, that in use, that on the line, at once", null],
+  ["e", "measured, used and on the line, side by side", () => scan.setMode("candidates")],
   ["t", "the slice", () => scan.setMode("slice")],
   ["r", "the slices of all rows that were kept", () => scan.setMode("rows")],
   ["o", "0 and 180 degrees over each other: grey where they agree", () => scan.setMode("overlay")],
   ["d", "what 0 and 180 degrees differ by", () => scan.setMode("difference")],
   ["g", "the sinogram with the axis", () => scan.setMode("sinogram")],
+  ["a", "all pictures and comparisons, as a menu", menu],
   ["b", "keep this COR as B", scan.pin],
   ["Space", "flicker between A and B", () => scan.toggle("flicker")],
   ["s / m", "A and B side by side; A less B", null],
@@ -135,6 +194,9 @@ const keys = [
 ];
 const action = Object.fromEntries(keys.filter(([, , does]) => does).map(([key, , does]) => [key === "Space" ? " " : key, does]));
 Object.assign(action, {
+  P: () => scan.takeNamed("measured") && accept(),
+  F: () => scan.takeNamed("used") && accept(),
+  I: () => scan.takeNamed("line") && accept(),
   j: () => open(queue.step(1)),
   k: () => open(queue.step(-1)),
   ArrowDown: () => open(queue.step(1)),
@@ -152,7 +214,7 @@ Object.assign(action, {
   C: () => level.change(0.2, 0),
   l: () => level.change(0, 0.1),
   L: () => level.change(0, -0.1),
-  Escape: () => (scan.typed() === null ? queue.search("") : scan.untype()),
+  Escape: () => ($("menu").open ? closeMenu() : scan.typed() === null ? queue.search("") : scan.untype()),
 });
 
 // Enter and ↓ in the search: its first hit.
@@ -197,8 +259,8 @@ function onKey(event) {
 
 function wire() {
   document.addEventListener("keydown", onKey);
-  const click = { accept, undo, pin: scan.pin, "mode-slice": action.t, "mode-rows": action.r, "mode-overlay": action.o,
-    "mode-difference": action.d, "mode-sinogram": action.g, flicker: action[" "], side: action.s, minus: action.m, "help-button": action["?"], "help-close": () => $("help").close(), theme };
+  const click = { accept, undo, pin: scan.pin, "mode-slice": action.t, "mode-candidates": action.e, "mode-rows": action.r, "mode-overlay": action.o,
+    "mode-difference": action.d, "mode-sinogram": action.g, flicker: action[" "], side: action.s, minus: action.m, "help-button": action["?"], "help-close": () => $("help").close(), theme, retry: api.retry };
   for (const [id, does] of Object.entries(click)) {
     $(id).addEventListener("click", (event) => {
       does();
@@ -206,6 +268,7 @@ function wire() {
       if (event.detail && id !== "help-button") event.currentTarget.blur();
     });
   }
+  document.addEventListener("pointerdown", (event) => $("menu").contains(event.target) || closeMenu());
   $("views").addEventListener("click", (event) => event.target.dataset.view && (view(event.target.dataset.view), event.target.blur()));
   $("slider").addEventListener("input", (event) => {
     scan.forget();
@@ -246,7 +309,7 @@ async function look() {
       if (!app.asking) live(); // not waited for: a cluster may take its time to answer
     }
   } catch (error) {
-    noConnection();
+    trouble(error);
   }
   setTimeout(look, LOOK_MS);
 }
@@ -261,13 +324,14 @@ async function live() {
     $("live").textContent = words.join(", ");
     $("live").classList.toggle("bad", sum("lost") + sum("failed") > 0);
   } catch (error) {
-    noConnection();
+    trouble(error);
   }
   app.asking = false;
 }
 
-function noConnection() {
-  $("live").textContent = "no connection";
+function trouble(error) {
+  if (error instanceof api.NoConnection) return; // the banner says so
+  $("live").textContent = error.message;
   $("live").classList.add("bad");
 }
 
@@ -275,14 +339,14 @@ queue.setUp(open);
 setUpFacts(open);
 scan.setUp(() => scan.prepare(queue.undecided() || queue.step(1)));
 series.setUp(open);
-decide.setUp(changed);
+decide.setUp(changed, banner);
+api.setUp(reconnect);
 wire();
 view("scan");
 try {
   await load();
   performance.mark("queue-shown");
-  const asked = decodeURIComponent(location.hash.slice(1)); // a volume leads back to its scan
-  await open(queue.find(asked) ? asked : queue.step(1));
+  await start();
 } catch (error) {
   toast(error.message, true);
 }

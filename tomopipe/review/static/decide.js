@@ -1,13 +1,35 @@
 // Decisions: into the campaign table at once; a conflict is shown; the last ones can be undone.
-import { post } from "./api.js";
+import { NoConnection, post } from "./api.js";
 import { $, el, many, toast } from "./dom.js";
 import { find } from "./queue.js";
 
 const done = []; // lists of {scan, before, after}: what was decided at once
+const unsent = new Map(); // {cells, seen} by scan: decisions that wait for a connection
 let changed = async () => {};
+let waits = () => {};
 
-export function setUp(onChange) {
+export function setUp(onChange, onWait) {
   changed = onChange;
+  waits = onWait;
+  addEventListener("beforeunload", (event) => unsent.size && event.preventDefault());
+}
+
+const words = (cells) => Object.entries(cells).map(([key, value]) => `${key} ${value || "(empty)"}`).join(", ");
+export const waiting = () => [...unsent].map(([name, { cells }]) => `${name}: ${words(cells)}`);
+
+function wait(name, cells, seen) {
+  const before = unsent.get(name);
+  unsent.set(name, { cells: { ...before?.cells, ...cells }, seen: before?.seen ?? seen });
+  waits();
+}
+
+// Send what waits for the connection; a row that somebody changed meanwhile is asked about.
+export async function resend() {
+  for (const [name, { cells, seen }] of [...unsent]) {
+    unsent.delete(name);
+    waits();
+    if (await write(name, cells, { seen })) toast(`${name}: ${words(cells)}, in the table`);
+  }
 }
 
 const cellsOf = (scan) => ({ select: scan.select, cor_px: scan.manual, note: scan.note });
@@ -26,13 +48,15 @@ async function send(decisions, undoable) {
 // Write cells of a scan; true if they are in the table now, null if nothing could be written.
 export async function write(name, cells, { undoable = true, seen = null } = {}) {
   if (!find(name)) return false;
+  const before = seen || cellsOf(find(name));
   try {
     const { answer, saved } = await send([{ scan: name, cells, seen }], undoable);
     if (!saved.length) return await conflict(name, cells, answer[name].cells, undoable);
     await changed(name);
     return true;
   } catch (error) {
-    toast(lost(error), true);
+    if (error instanceof NoConnection && undoable) wait(name, cells, before);
+    else toast(lost(error), true);
     return null;
   }
 }
@@ -42,8 +66,7 @@ function take(name, cells) {
   if (scan) Object.assign(scan, { select: cells.select, manual: cells.cor_px, note: cells.note });
 }
 
-// A server that is gone: what was decided is still on the page.
-const lost = (error) => (error instanceof TypeError ? "No connection to tomopipe review: nothing was written. Start it again, and decide again." : error.message);
+const lost = (error) => (error instanceof NoConnection ? "No connection to tomopipe review: not written, or not confirmed. Do it again." : error.message);
 
 // Write cells of many scans at once; the names of those that are in the table now, null if nothing could be written.
 // One toast says what was done, in the words of `says`, and what was not: a second one would hide the first.
@@ -91,7 +114,6 @@ export async function undo() {
 }
 
 function conflict(name, mine, theirs, undoable) {
-  const words = (cells) => Object.entries(cells).map(([key, value]) => `${key} ${value || "(empty)"}`).join(", ");
   $("conflict-body").replaceChildren(
     el("p", {}, `${name} stands otherwise in the campaign table by now.`),
     el("table", {}, el("tr", {}, el("th", {}, "there"), el("td", {}, words(theirs))), el("tr", {}, el("th", {}, "yours"), el("td", {}, words(mine)))));

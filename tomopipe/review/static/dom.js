@@ -27,7 +27,7 @@ export const sign = (state, more = "") =>
 const END = 8;
 export function named(text) {
   const letters = [...text];
-  const cut = letters.length > 2 * END ? letters.length - END : letters.length;
+  const cut = letters.length - Math.min(END, letters.length >> 1);
   return el("span", { class: "name" }, el("span", {}, letters.slice(0, cut).join("")), el("b", {}, letters.slice(cut).join("")));
 }
 

@@ -16,7 +16,7 @@ export function facts(data, go, cor = null) {
     node.replaceChildren(head(data), ...scores(data, go, cor), ...fixing(data, go), ...neighbours(data), ...failures(data), note(data));
     return;
   }
-  const old = node.querySelector(".plot");
+  const old = node.querySelector(".score");
   const made = old && plot(data, go, cor);
   if (made) old.replaceChildren(made);
 }
@@ -34,14 +34,20 @@ function head(data) {
     ...data.warnings.map((text) => el("p", { class: "why" }, text)));
 }
 
-function plot(data, go, cor) {
+export function sourceWords([source, confidence]) {
+  return [WORDS[source] || source, confidence].filter(Boolean).join(", ");
+}
+
+export function plot(data, go, cor, size) {
   const p = data.prediction;
+  if (!p) return null;
   const marks = [
+    ...data.candidates.map((candidate) => ["candidate", candidate.cor_px]),
     ...p.curves.map((curve) => ["estimate", curve.best_cor_px]),
     ["chosen", data.cells.cor_px ? Number(data.cells.cor_px) : data.known_px],
     ["at", cor],
   ];
-  return scorePlot(p.curves, marks, (value) => go(Math.round(value * 20) / 20));
+  return scorePlot(p.curves, marks, (value) => go(Math.round(value * 20) / 20), size);
 }
 
 function scores(data, go, cor) {
@@ -52,7 +58,7 @@ function scores(data, go, cor) {
     p.method ? el("p", { class: "quiet" }, `by ${p.method}${p.model ? `, model ${p.model.name} ` : ""}`, p.model ? el("code", { title: `sha256 ${p.model.sha256}` }, p.model.sha256.slice(0, 12)) : null) : null].filter(Boolean);
   if (p.roll_px_per_100_rows !== null) parts.push(el("p", { class: "quiet" }, `The axis leans: ${px(p.roll_px_per_100_rows)} px per 100 rows`));
   const picture = plot(data, go, cor);
-  if (picture) parts.push(el("div", { class: "plot" }, picture));
+  if (picture) parts.push(el("div", { class: "plot score" }, picture));
   const withCurve = p.curves.filter((curve) => curve.cor_px.length > 1);
   parts.push(el("ul", { class: "methods" }, ...p.curves.map((curve) =>
     el("li", {}, el("button", { onclick: () => curve.best_cor_px !== null && go(curve.best_cor_px), title: "Go to its best COR" },
@@ -71,7 +77,7 @@ function fixing(data, go) {
   const fix = data.fix;
   if (!fix || (!fix.reason && fix.before_px === fix.after_px)) return [];
   return [el("h3", {}, "Fix"), el("p", {}, `${px(fix.before_px)} → ${px(fix.after_px)} px (${signs.sources[fix.source] || fix.source || "none"})`),
-    fix.before_px === null ? null : el("button", { onclick: () => go(fix.before_px) }, `Look at ${px(fix.before_px)} again; Enter accepts it`)].filter(Boolean);
+    fix.before_px === null ? null : el("button", { onclick: () => go(fix.before_px) }, `Use ${px(fix.before_px)}`)].filter(Boolean);
 }
 
 function neighbours(data) {

@@ -1,7 +1,7 @@
 // Grey pictures of 8 or 16 bits: the server sends numbers, the window is chosen here.
-import { fetched } from "./api.js";
+import { read as request } from "./api.js";
 
-const KEPT = 4; // slices, so that one asked for in advance is there at once
+const KEPT = 6; // slices: the candidates of a scan, and those of the next, asked for in advance
 const kept = new Map();
 
 export function grey(path, query) {
@@ -15,9 +15,8 @@ export function grey(path, query) {
 }
 
 async function read(path, query) {
-  const response = await fetched(path, query);
-  const facts = JSON.parse(response.headers.get("x-grey"));
-  const bytes = await response.arrayBuffer();
+  const [text, bytes] = await request(path, query, async (response) => [response.headers.get("x-grey"), await response.arrayBuffer()]);
+  const facts = JSON.parse(text);
   return { ...facts, values: facts.bits === 8 ? new Uint8Array(bytes) : new Uint16Array(bytes) };
 }
 

@@ -44,12 +44,12 @@ export function frame(width, height, x, y, box, names) {
 }
 
 // Score curves of all methods, each scaled to its own best and worst.
-export function scorePlot(curves, marks, onPick) {
+export function scorePlot(curves, marks, onPick, { width, height } = { width: 360, height: 170 }) {
   const drawn = curves.filter((curve) => curve.cor_px.length > 1);
   if (!drawn.length) return null;
-  const [width, height] = [360, 170];
   const box = { left: 8, right: 8, top: 8, bottom: 30 };
-  const every = drawn.flatMap((curve) => curve.cor_px);
+  const candidates = marks.filter(([kind]) => kind === "candidate").map(([, value]) => value);
+  const every = [...drawn.flatMap((curve) => curve.cor_px), ...candidates];
   const x = [Math.min(...every), Math.max(...every)];
   const { root, atX, atY } = frame(width, height, x, [0, 1], box, { label: "Scores against COR", x: "COR (px)" });
   drawn.forEach((curve, index) => {

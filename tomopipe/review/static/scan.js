@@ -1,7 +1,7 @@
 // One scan: what is shown of it at which COR, and what Enter writes.
-import { get, picture } from "./api.js";
+import { get, isDown, picture } from "./api.js";
 import { $, el, press, px, toast } from "./dom.js";
-import { facts } from "./facts.js";
+import { facts, plot, sourceWords } from "./facts.js";
 import { grey, minus, paint } from "./grey.js";
 import * as level from "./level.js";
 import * as stage from "./stage.js";
@@ -9,8 +9,8 @@ import * as strip from "./strip.js";
 
 const AHEAD = 8; // pages of the sweep preloaded on each side
 const WAIT_MS = 60; // before a slice is asked for: while the hand moves pages of the sweep are shown
-const KINDS = ["slice", "rows", "overlay", "difference", "sinogram"];
-const now = { data: null, mode: "slice", cor: null, typed: null, b: null, compare: "", frame: 0, drawing: 0, ticket: 0, layers: [], phase: 0, asked: 0, ready: "" };
+const KINDS = ["slice", "candidates", "rows", "overlay", "difference", "sinogram"];
+const now = { data: null, mode: "slice", cor: null, typed: null, shown: null, b: null, compare: "", frame: 0, drawing: 0, ticket: 0, layers: [], phase: 0, asked: 0, ready: "" };
 let pages = new Map(); // page -> promise of a picture
 let waiting = 0;
 let flickering = 0;
@@ -25,7 +25,7 @@ export function setUp(onRest) {
     if (!position || now.mode !== "slice" || !now.data || !now.data.grid) return;
     strip.look(position);
     showStrip();
-  });
+  }, (number) => take(now.data.candidates[number].cor_px));
 }
 
 export const current = () => now.data;
@@ -33,12 +33,20 @@ export const current = () => now.data;
 export const chosen = () => (now.typed !== null ? now.typed : now.cor === null ? "" : now.cor.toFixed(2));
 const hundredths = (cor) => Math.round(cor * 100) / 100;
 
-export async function open(name) {
+// Open a scan; `onData`: from now on the page is about it.
+export async function open(name, onData = () => {}) {
   const ticket = ++now.ticket;
-  const data = await get("scan", { scan: name });
+  let data = null;
+  try {
+    data = await get("scan", { scan: name });
+  } catch (error) {
+    if (ticket === now.ticket) throw error;
+  }
   if (ticket !== now.ticket) return;
+  onData();
   const again = now.data && now.data.scan === name;
   now.data = data;
+  for (const candidate of data.candidates) candidate.cor_px = hundredths(candidate.cor_px);
   pages = new Map();
   now.typed = null;
   alone();
@@ -46,10 +54,10 @@ export async function open(name) {
   $("slider").disabled = !grid;
   $("slider").max = grid ? grid.cor_px.length - 1 : 0;
   $("row").replaceChildren(...(grid ? grid.rows : []).map((row, index) => el("option", { value: index }, String(row))));
-  $("nothing").hidden = Boolean(grid);
-  $("nothing").textContent = grid ? "" : data.problem;
   if (!again) strip.begin(name, grid && grid.step_px);
   if (["overlay", "difference"].includes(now.mode) && !(grid && grid.n_pairs)) now.mode = "slice";
+  if (!isOpen("candidates")) now.mode = now.mode === "candidates" ? "slice" : now.mode;
+  else if (!again) now.mode = "candidates";
   modes();
   facts(data, take);
   const start = data.cor_px ?? (grid ? grid.cor_px[grid.cor_px.length >> 1] : null);
@@ -57,23 +65,31 @@ export async function open(name) {
   if (!grid) {
     clearTimeout(waiting);
     now.frame++;
-    now.layers = [];
-    stage.show([]);
-    level.show(name, now.mode, null);
-    labels();
+    nothing(data.problem);
     value();
     return;
   }
   await go(now.cor, { atOnce: true });
 }
 
+function nothing(text) {
+  now.layers = [];
+  now.shown = now.data;
+  stage.show([]);
+  level.show(now.data.scan, now.mode, null);
+  $("label-a").textContent = $("label-b").textContent = "";
+  $("nothing").hidden = false;
+  $("nothing").textContent = text;
+}
+
 // Have the slice of another scan ready, which is looked at next.
 export async function prepare(name) {
-  if (!name || name === now.ready || name === now.data.scan || now.mode !== "slice") return;
+  if (!name || name === now.ready || name === now.data.scan || !["slice", "candidates"].includes(now.mode)) return;
   now.ready = name;
   try {
-    const { grid, cor_px: cor } = await get("scan", { scan: name });
-    if (grid && cor !== null) await grey("slice", { scan: name, cor: hundredths(cor).toFixed(2), row: 0, v: grid.version });
+    const { grid, cor_px: cor, candidates } = await get("scan", { scan: name });
+    const cors = candidates.length > 1 ? candidates.map((candidate) => candidate.cor_px) : [cor];
+    if (grid && cor !== null) await Promise.all(cors.map((value) => grey("slice", { scan: name, cor: hundredths(value).toFixed(2), row: 0, v: grid.version })));
   } catch {
     // it says what is wrong when it is opened
   }
@@ -125,16 +141,34 @@ async function layers(cor, mode) {
     const order = grid.rows.map((_, number) => number).sort((a, b) => grid.rows[a] - grid.rows[b]);
     return order.map((number) => asSlice(found[number], { name: `row ${grid.rows[number]}` }));
   }
+  if (mode === "candidates") {
+    const found = await Promise.all(now.data.candidates.map((candidate) => grey("slice", query({ cor: candidate.cor_px.toFixed(2), row: row() }))));
+    return found.map((slice) => asSlice(slice));
+  }
   return [asSlice(await grey("slice", query({ cor: corText, row: row() })))];
 }
+
+// Whether there is something to show in a mode.
+function isOpen(mode) {
+  const { grid, candidates } = now.data;
+  if (mode === "candidates") return candidates.length > 1;
+  return Boolean(grid && (grid.n_pairs || !["overlay", "difference"].includes(mode)));
+}
+
+const numberOf = (cor) => now.data.candidates.findIndex((candidate) => candidate.cor_px === cor);
 
 // Show a COR; the value is what Enter writes, and the picture at rest is of that very COR.
 export async function go(cor, { direction = 1, atOnce = false } = {}) {
   if (!now.data || cor === null) return;
   now.cor = hundredths(cor);
   const { grid } = now.data;
+  if (now.mode === "candidates" && numberOf(now.cor) < 0) {
+    now.mode = "slice";
+    modes();
+  }
   value();
   facts(now.data, take, now.cor);
+  showCandidates();
   clearTimeout(waiting); // what the scan before waits for is not to be drawn of this one
   if (!grid) return;
   const number = nearest(now.cor);
@@ -178,7 +212,9 @@ async function draw() {
     put(other && now.compare !== "flicker" ? together(mine, other) : mine, cor, true);
     showStrip();
   } catch (error) {
-    if (fresh()) toast(error.message, true);
+    if (!fresh()) return;
+    if (!isDown()) toast(error.message, true);
+    if (now.shown !== data) nothing(error.message); // what is in sight is of the scan before
   } finally {
     clearTimeout(busy);
     if (fresh()) $("busy").hidden = true;
@@ -192,7 +228,7 @@ function together(mine, other) {
   return found ? [{ ...mine[0], picture: found, kind: "minus" }] : mine;
 }
 
-const kindOf = (layer) => layer.kind || (now.mode === "rows" ? "slice" : now.mode);
+const kindOf = (layer) => layer.kind || (["rows", "candidates"].includes(now.mode) ? "slice" : now.mode);
 // Crops are of slices, also beside a difference of slices.
 const stripWindow = (found) => level.windowOf(now.data.scan, "slice", found);
 const windowOf = (layer) => level.windowOf(now.data.scan, kindOf(layer), layer.picture);
@@ -200,6 +236,8 @@ const windowOf = (layer) => level.windowOf(now.data.scan, kindOf(layer), layer.p
 // Put pictures on the stage; `exact`: they are of the COR that Enter writes.
 function put(shown, cor, exact) {
   now.layers = shown;
+  now.shown = now.data;
+  $("nothing").hidden = true;
   const first = shown[0];
   if (exact) level.show(now.data.scan, kindOf(first), first.picture || null);
   repaint();
@@ -210,8 +248,10 @@ function put(shown, cor, exact) {
 
 function repaint() {
   const slice = now.mode === "slice";
-  stage.show(now.layers.map((layer) => ({ ...layer, box: slice && now.layers.length === 1 ? strip.box() : null,
-    image: layer.picture ? paint(layer.picture, windowOf(layer)) : layer.image })));
+  const chosen = now.mode === "candidates" ? numberOf(now.cor) : -1;
+  const boxOf = (layer, number) => (number === chosen ? [0, 0, layer.height, layer.width] : slice && now.layers.length === 1 ? strip.box() : null);
+  stage.show(now.layers.map((layer, number) => ({ ...layer, box: boxOf(layer, number),
+    image: layer.picture ? paint(layer.picture, windowOf(layer)) : layer.image })), { inRow: chosen >= 0 });
   if (slice && now.layers.length && now.layers[0].picture) strip.draw(stripWindow);
 }
 
@@ -226,12 +266,43 @@ function showStrip() {
 function labels(cor = now.cor, exact = true) {
   const { grid } = now.data;
   const name = now.b === null ? "" : "A  ";
-  $("label-a").textContent = grid && cor !== null ? `${name}COR ${exact ? "" : "≈ "}${px(cor)}${now.compare === "minus" ? " less B" : ""}` : "";
+  $("label-a").textContent = grid && cor !== null && now.mode !== "candidates" ? `${name}COR ${exact ? "" : "≈ "}${px(cor)}${now.compare === "minus" ? " less B" : ""}` : "";
   $("label-b").textContent = grid && now.b !== null ? `B  COR ${px(now.b)}` : "";
   const showsB = now.compare === "flicker" && now.phase === 1;
   $("label-a").classList.toggle("off", showsB);
   $("label-b").classList.toggle("off", !["side", "minus"].includes(now.compare) && !showsB);
   $("label-b").classList.toggle("half", now.compare === "side");
+}
+
+const NAMES = { measured: ["p", "Measured"], used: ["f", "Used"], line: ["i", "On the line"] };
+
+function sourceText(sources) {
+  const text = sources.map(sourceWords).join("; ");
+  return el("span", { title: text }, text);
+}
+
+// The CORs between which a person decides: a label under each slice, and its place on the score curves.
+function showCandidates() {
+  const on = now.mode === "candidates";
+  $("scan").classList.toggle("card", on);
+  $("candidates").hidden = !on;
+  if (!on) return;
+  const chosen = numberOf(now.cor);
+  $("candidates").replaceChildren(...now.data.candidates.map(({ names, cor_px: cor, sources }, number) =>
+    el("button", { "aria-pressed": number === chosen ? "true" : "false", tabindex: -1, onclick: (event) => (event.currentTarget.blur(), take(cor)) },
+      el("b", {}, ...names.flatMap((name) => [el("kbd", {}, NAMES[name][0]), ` ${NAMES[name][1]} `]), ` ${px(cor)} px`),
+      sourceText(sources))));
+  const { clientWidth: width, clientHeight: height } = $("scores");
+  $("scores").replaceChildren(plot(now.data, take, now.cor, { width: Math.max(width, 200), height: Math.max(height, 90) }) ?? el("p", { class: "quiet" }, "No score curves."));
+}
+
+// Go to a COR by its name; true if its slice was in sight before.
+export function takeNamed(name) {
+  const { data, mode } = now;
+  if (!data) return false;
+  const candidate = data.candidates.find(({ names }) => names.includes(name));
+  take(candidate?.cor_px ?? { measured: data.prediction?.best_cor_px, used: data.known_px }[name]);
+  return Boolean(candidate) && mode === "candidates" && now.shown === data;
 }
 
 function value() {
@@ -257,6 +328,7 @@ export function step(by) {
 
 // A COR as it is being typed; the picture follows.
 export function type(text) {
+  if (isDown()) now.ticket++; // a scan that opens only now would lose it
   if (now.typed === null) now.untyped = now.cor;
   now.typed = text.replace(",", ".");
   $("cor").value = now.typed;
@@ -307,18 +379,24 @@ export function take(cor) {
 
 export function setMode(mode) {
   const grid = now.data && now.data.grid;
-  if (!grid || (["overlay", "difference"].includes(mode) && !grid.n_pairs)) {
-    if (grid) toast("No opposing projections were kept of this scan.");
+  if (!grid) return;
+  if (!isOpen(mode)) {
+    toast(mode === "candidates" ? "There is one COR to decide on, or none." : "No opposing projections were kept of this scan.");
     return;
   }
+  const card = mode === "candidates";
+  if (card) alone();
   now.mode = mode;
   modes();
-  go(now.cor, { atOnce: true });
+  go(card && numberOf(now.cor) < 0 ? now.data.candidates[0].cor_px : now.cor, { atOnce: true });
 }
 
 function modes() {
   for (const mode of KINDS) press(`mode-${mode}`, mode === now.mode);
-  $("row").disabled = !["slice", "sinogram"].includes(now.mode);
+  $("mode").textContent = $(`mode-${now.mode}`).firstChild.textContent;
+  $("row").disabled = !["slice", "candidates", "sinogram"].includes(now.mode);
+  $("mode-candidates").disabled = !isOpen("candidates");
+  showCandidates();
 }
 
 export function pin() {
@@ -358,6 +436,10 @@ export function toggle(how) {
   if (now.b === null) {
     toast("First keep a COR as B (b), then go to another.");
     return;
+  }
+  if (now.mode === "candidates") {
+    now.mode = "slice";
+    modes();
   }
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
   if (how === "flicker" && now.compare === "flicker" && still) swap();

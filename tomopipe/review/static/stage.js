@@ -7,12 +7,15 @@ const context = canvas.getContext("2d", { alpha: false });
 const view = { scale: 0, x: 0, y: 0 }; // scale 0: fit
 // {image, width, height}, and where there are: axis, a column to mark; box, a region to frame; name
 let shown = [];
+let inOneRow = false;
 let onLevel = () => {};
 let onMoved = () => {};
+let onPick = () => {};
 
-export function setUp(level, moved) {
+export function setUp(level, moved, pick) {
   onLevel = level;
   onMoved = moved;
+  onPick = pick;
 }
 
 const fit = (layer, width, height) => 0.98 * Math.min(width / layer.width, height / layer.height);
@@ -20,6 +23,7 @@ const fit = (layer, width, height) => 0.98 * Math.min(width / layer.width, heigh
 // As many columns as make the pictures largest.
 function cells(width, height) {
   const n = Math.max(shown.length, 1);
+  if (inOneRow) return { columns: n, width: width / n, height };
   let best = { columns: 1, scale: 0 };
   for (let columns = 1; columns <= n; columns++) {
     const scale = shown.length ? fit(shown[0], width / columns, height / Math.ceil(n / columns)) : 1;
@@ -28,8 +32,9 @@ function cells(width, height) {
   return { columns: best.columns, width: width / best.columns, height: height / Math.ceil(n / best.columns) };
 }
 
-export function show(layers) {
+export function show(layers, { inRow = false } = {}) {
   shown = layers.filter(Boolean);
+  inOneRow = inRow;
   draw();
 }
 
@@ -112,6 +117,12 @@ export function zoom(factor, atX = null, atY = null) {
 hold(canvas, zoom);
 canvas.addEventListener("dblclick", resetZoom);
 canvas.addEventListener("contextmenu", (event) => event.preventDefault());
+let pressed = null;
+canvas.addEventListener("pointerdown", (event) => (pressed = event.button === 0 ? [event.offsetX, event.offsetY] : null));
+canvas.addEventListener("click", (event) => {
+  const still = pressed && Math.hypot(event.offsetX - pressed[0], event.offsetY - pressed[1]) < 4;
+  if (still && inOneRow) onPick(Math.floor(event.offsetX / (canvas.clientWidth / shown.length)));
+});
 canvas.addEventListener("pointermove", (event) => {
   if (!event.buttons) return;
   // with the right button, or Shift: to the right wider, up lighter

@@ -1,0 +1,137 @@
+"""The review page while the network is gone: nothing is lost, and nothing gets out of step."""
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import look, row
+from tests.review_campaign import make_campaign, write_pictures
+from tomopipe.review.table_edits import read_cells
+
+pytestmark = pytest.mark.browser
+
+LOST = "No connection to tomopipe review."
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = make_campaign(tmp_path)
+    write_pictures(folder, "bone_006", 513.45)
+    return folder
+
+
+@pytest.fixture
+def page(folder, serve, visit):
+    page = visit(serve(folder))
+    row(page, "bone_006").click()
+    page.wait_for_selector("#stage[data-cor='513.45'][data-exact=yes]")
+    return page
+
+
+def shown(page):
+    """The scans of the queue and of the facts, the COR of the picture and that of the box."""
+    return page.evaluate(
+        """() => [document.querySelector("#rows [aria-selected=true]").dataset.scan,
+          document.querySelector("#facts h2").textContent,
+          document.getElementById("stage").dataset.cor, document.getElementById("cor").value]"""
+    )
+
+
+def test_offline_between_two_keys_all_stays_with_one_scan(page, folder):
+    page.context.set_offline(True)
+    page.keyboard.press("j")
+    banner, accept = page.locator("#connection"), page.locator("#accept")
+    expect(banner).to_be_visible(timeout=2000)
+    expect(banner).to_contain_text(LOST)
+    expect(accept).to_be_disabled()
+    assert shown(page) == ["bone_006", "bone_006", "513.45", "513.45"]
+    page.keyboard.type("514.2")
+    before = read_cells(folder / "scans.tsv")
+    page.keyboard.press("Enter")
+    expect(page.locator("#toast")).to_contain_text("bone_006 is not accepted")
+    page.get_by_role("button", name="Try again").click()
+    expect(banner).to_be_visible()
+    expect(page.locator("#cor")).to_have_value("514.2")
+    assert look(page, "tooFaint") == []
+    page.context.set_offline(False)
+    expect(banner).to_be_hidden()
+    expect(accept).to_be_enabled()
+    page.wait_for_selector("#stage[data-cor='514.20'][data-exact=yes]")
+    assert shown(page) == ["bone_006", "bone_006", "514.20", "514.2"]
+    assert read_cells(folder / "scans.tsv") == before
+    page.keyboard.press("Enter")
+    expect(row(page, "bone_006")).to_contain_text("514.20 ✎")
+    assert read_cells(folder / "scans.tsv")["bone_006"]["cor_px"] == "514.20"
+
+
+def test_a_decision_and_a_note_of_when_the_network_went_are_sent_when_it_is_back(page, folder):
+    page.route("**/*", lambda route: route.abort())
+    page.keyboard.press("Enter")
+    banner = page.locator("#connection")
+    expect(banner).to_contain_text("Sent when it is back: bone_006: cor_px 513.45", timeout=2000)
+    page.keyboard.press("n")
+    page.keyboard.type("two pores")
+    page.keyboard.press("Enter")
+    expect(banner).to_contain_text("note two pores")
+    page.keyboard.press("Escape")
+    page.keyboard.type("515.1")
+    assert "bone_006" not in read_cells(folder / "scans.tsv")
+    page.unroute_all()
+    expect(row(page, "bone_006")).to_contain_text("513.45 ✎")
+    expect(banner).to_be_hidden()
+    cells = read_cells(folder / "scans.tsv")["bone_006"]
+    assert cells == {"select": "auto", "cor_px": "513.45", "note": "two pores"}
+    expect(page.locator("#cor")).to_have_value("515.1")  # typed since
+    assert shown(page)[:2] == ["bone_006", "bone_006"]
+    page.keyboard.press("u")
+    expect(page.locator("#toast")).to_have_text("bone_006: as before")
+    assert read_cells(folder / "scans.tsv")["bone_006"]["cor_px"] == ""
+
+
+def test_a_decision_whose_answer_was_lost_is_not_made_twice(page, folder):
+    def lose(route):
+        route.fetch()
+        route.abort()
+
+    page.route("**/api/decide", lose, times=1)
+    page.keyboard.press("Enter")
+    expect(page.locator("#toast")).to_contain_text("bone_006: cor_px 513.45, in the table")
+    expect(row(page, "bone_006")).to_contain_text("513.45 ✎")
+    expect(page.locator("#conflict")).to_be_hidden()
+    assert read_cells(folder / "scans.tsv")["bone_006"]["cor_px"] == "513.45"
+
+
+def test_a_server_that_does_not_answer_is_waited_for(page):
+    waiting = []
+
+    def keep(route):
+        waiting.append(route)
+
+    page.route("**/api/scan?*", keep)
+    page.keyboard.press("j")
+    banner = page.locator("#connection")
+    expect(banner).to_contain_text("has not answered yet", timeout=2000)
+    expect(page.locator("#accept")).to_be_disabled()
+    assert shown(page)[:2] == ["bone_006", "bone_006"]
+    page.keyboard.type("514")
+    waiting[0].continue_()
+    expect(banner).to_be_hidden()
+    assert shown(page)[:2] == ["bone_006", "bone_006"]
+    expect(page.locator("#cor")).to_have_value("514")
+
+
+def test_a_slice_that_fails_leaves_no_picture_of_another_scan(page):
+    for kind in ("slice", "page"):
+        page.route(f"**/api/{kind}?*", lambda route: route.abort())
+    row(page, "bone_001").click()
+    expect(page.locator("#nothing")).to_contain_text(LOST)
+    assert shown(page)[:2] == ["bone_001", "bone_001"]
+    bright = """() => {
+      const picture = document.getElementById("picture");
+      const { data } = picture.getContext("2d").getImageData(0, 0, picture.width, picture.height);
+      return data.some((value, at) => at % 4 < 3 && value > 60);
+    }"""
+    assert not page.evaluate(bright)
+    page.unroute_all()
+    page.wait_for_selector("#stage[data-cor='511.65'][data-exact=yes]")
+    expect(page.locator("#nothing")).to_be_hidden()
+    assert page.evaluate(bright)
