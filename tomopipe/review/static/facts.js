@@ -35,7 +35,7 @@ function head(data) {
 }
 
 export function sourceWords([source, confidence]) {
-  return [WORDS[source] || source, confidence].filter(Boolean).join(", ");
+  return [signs.sources[source] || source, confidence].filter(Boolean).join(", ");
 }
 
 export function plot(data, go, cor, size) {
