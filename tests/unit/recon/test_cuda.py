@@ -67,7 +67,8 @@ def test_a_plan_forgets_the_cor_of_the_batch_before(monkeypatch, theta_rad):
     rows = np.random.default_rng(6).normal(size=(3, len(theta_rad), 41)).astype(np.float32)
     plan, on_host = (make_plan(theta_rad, 41, xp=xp) for xp in (XP, np))
     for n, cor_px in [(3, 18.4), (2, 18.4), (3, 18.4), (2, 25.3), (2, [25.3, 18.4]), (3, 25.3)]:
-        expected = portable.reconstruct(rows[:n], on_host, np.broadcast_to(cor_px, n))
+        expected = np.empty((n, 41, 41), np.float32)
+        portable.reconstruct_batch(rows[:n], on_host, np.broadcast_to(cor_px, n), expected)
         found = reconstruct(XP.asarray(rows[:n]), plan, cor_px).get()
         np.testing.assert_allclose(found, expected, atol=3e-5 * np.ptp(expected))
 
