@@ -162,7 +162,9 @@ def test_tooth(tmp_path, real_scan):
     """COR 295.8 +- 0.3; the accepted value may differ by what half a pixel of grid allows."""
     (tmp_path / "raw").mkdir()
     shutil.copy(real_scan, tmp_path / "raw" / "tooth.h5")
-    (tmp_path / "config.yaml").write_text("campaign: {scans: [raw/*.h5]}\n")
+    (tmp_path / "config.yaml").write_text(
+        "campaign: {scans: [raw/*.h5]}\nexport_star: {enabled: true}\n"
+    )
     run = snakemake(tmp_path)
     assert run.status == 0, run.text
     cor = json.loads((tmp_path / "results" / "cor.json").read_text())["tooth"]

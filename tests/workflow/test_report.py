@@ -11,7 +11,8 @@ from tomopipe.cli import cli
 
 def manual(campaign):
     page = (campaign / "results" / "report" / "index.html").read_text(encoding="utf-8")
-    return int(re.search(r'id="n-manual">(\d+)', page)[1])
+    tile = re.search(r'id="n-manual">(\d+)', page)  # none for none
+    return int(tile[1]) if tile else 0
 
 
 def test_an_edit_that_a_page_by_hand_shows_and_is_undone_is_not_on_the_next_page(campaign):

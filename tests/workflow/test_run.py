@@ -63,7 +63,7 @@ def test_a_run_says_why_and_what_came_out(campaign):
     for step in ("fix_cor", "resolve_cor", "full_recon", "sidecar", "export_star", "report"):
         assert f"{step:<11}  1 of 1" in text  # the page comes from a job, too
     (row,) = rows(text, "a_2")
-    assert row.split()[:3] == ["a_2", "50.25", "manual"]
+    assert row.split()[:4] == ["a_2", "50.25", "by", "hand"]
     assert "report      ../report/index.html" in text
 
 
