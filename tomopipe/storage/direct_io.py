@@ -4,7 +4,7 @@ import errno
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import numpy as np
@@ -21,23 +21,32 @@ Write = Callable[[NDArray[Any], int], None]
 
 
 @contextmanager
+def _opened(path: str | os.PathLike[str], flags: int) -> Iterator[tuple[int, int | None]]:
+    """Yield a file opened twice: through the cache, and past it, None where that is refused."""
+    with ExitStack() as stack:
+        through = os.open(path, flags)
+        stack.callback(os.close, through)
+        past: int | None = None
+        with suppress(OSError, AttributeError):
+            past = os.open(path, flags | os.O_DIRECT)
+            stack.callback(os.close, past)
+        yield through, past
+
+
+@contextmanager
 def direct_reader(path: str | os.PathLike[str]) -> Iterator[Read]:
     """Yield read(out, offset), which fills a contiguous array; false if the file ends before.
 
     What the cache holds comes from there, the rest past it, where the file system can tell the two
     apart: network file systems cannot, and read as usual. Several threads may read at a time.
     """
-    through = os.open(path, os.O_RDONLY)
-    past: int | None = None
-    with suppress(OSError, AttributeError):
-        past = os.open(path, os.O_RDONLY | os.O_DIRECT)
-    is_refused = past is None
+    is_refused = False
     own = threading.local()  # a buffer of each thread
 
     def read(out: NDArray[Any], offset: int) -> bool:
         nonlocal is_refused
         data = out.reshape(-1).view(np.uint8)
-        if not is_refused and data.size >= LEAST_READ_BYTES:
+        if past is not None and not is_refused and data.size >= LEAST_READ_BYTES:
             try:
                 return _read_large(data, offset)
             except OSError as error:
@@ -59,12 +68,8 @@ def direct_reader(path: str | os.PathLike[str]) -> Iterator[Read]:
         data[:] = own.buffer[first : first + data.size]
         return n_read >= first + data.size
 
-    try:
+    with _opened(path, os.O_RDONLY) as (through, past):
         yield read
-    finally:
-        os.close(through)
-        if past is not None:
-            os.close(past)
 
 
 @contextmanager
@@ -74,10 +79,6 @@ def direct_writer(path: str | os.PathLike[str]) -> Iterator[Write]:
     Arrays below `LEAST_BYTES`, partly written pages, and everything on file systems without direct
     writing go through the cache. Several threads may write at a time. An OSError names the file.
     """
-    through = os.open(path, os.O_WRONLY)
-    past: int | None = None
-    with suppress(OSError, AttributeError):
-        past = os.open(path, os.O_WRONLY | os.O_DIRECT)
     is_refused = False
     own = threading.local()  # a buffer of each thread, if it needs one
 
@@ -115,12 +116,8 @@ def direct_writer(path: str | os.PathLike[str]) -> Iterator[Write]:
                 is_refused = True
                 _write_all(through, part, offset + first, path)
 
-    try:
+    with _opened(path, os.O_WRONLY) as (through, past):
         yield write
-    finally:
-        os.close(through)
-        if past is not None:
-            os.close(past)
 
 
 def _write_all(file: int, data: NDArray[np.uint8], offset: int, path: Any) -> None:
