@@ -43,11 +43,21 @@ def _ordered(bits: Any) -> Any:
 
 
 @kernel
+def _add_columns(line: Any, factor: int, sums: Any) -> None:
+    n_whole = len(line) // factor
+    sums[:] = 0
+    for i in range(factor):
+        for x in range(n_whole):
+            sums[x] += line[factor * x + i]
+    for x in range(factor * n_whole, len(line)):
+        sums[n_whole] += line[x]
+
+
+@kernel
 def _pass_over(image: Any, factor: int, line: Any, sums: Any, extremes: Any) -> None:
     n_y, n_x = image.shape
     bits = image.view(np.int32)  # as whole numbers, which are compared in any order at once
     low, high = np.int32(0x7FFFFFFF), np.int32(-0x80000000)
-    n_whole = n_x // factor
     for row in range(sums.shape[0]):
         line[:] = 0
         for y in range(row * factor, min((row + 1) * factor, n_y)):
@@ -56,27 +66,16 @@ def _pass_over(image: Any, factor: int, line: Any, sums: Any, extremes: Any) -> 
                 sign = np.int32(bits[y, x] >> np.int32(31))
                 key = np.int32(bits[y, x] ^ np.int32(sign & np.int32(0x7FFFFFFF)))
                 low, high = min(low, key), max(high, key)
-        sums[row] = 0
-        for i in range(factor):
-            for x in range(n_whole):
-                sums[row, x] += line[factor * x + i]
-        for x in range(factor * n_whole, n_x):
-            sums[row, n_whole] += line[x]
+        _add_columns(line, factor, sums[row])
     extremes[0], extremes[1] = low, high
 
 
 @kernel
 def _add_blocks(image: Any, factor: int, line: Any, sums: Any) -> None:
     n_y, n_x = image.shape
-    n_whole = n_x // factor
     for row in range(sums.shape[0]):
         line[:] = 0
         for y in range(row * factor, min((row + 1) * factor, n_y)):
             for x in range(n_x):
                 line[x] += np.float32(image[y, x])
-        sums[row] = 0
-        for i in range(factor):
-            for x in range(n_whole):
-                sums[row, x] += line[factor * x + i]
-        for x in range(factor * n_whole, n_x):
-            sums[row, n_whole] += line[x]
+        _add_columns(line, factor, sums[row])
