@@ -129,7 +129,9 @@ class DeviceTransfer:
         def wait() -> Sequence[Any]:
             copied.synchronize()
             gpu_arrays.clear()
-            return host
+            arrays = host[:]
+            host.clear()  # pinned memory is free as soon as the caller has done with it
+            return arrays
 
         return wait
 
