@@ -4,7 +4,7 @@ import types
 import numba
 import numpy as np
 import pytest
-from tomopipe_lab.bench import cpu, measure, phantoms, sweeps
+from tomopipe_lab.bench import cpu, measure, phantoms
 from tomopipe_lab.bench.engines import ENGINES, OURS, Engine
 from tomopipe_lab.bench.measure import Interval, median_interval
 from tomopipe_lab.bench.phantoms import engine_axis
@@ -151,25 +151,3 @@ def test_a_comparison_has_quality_time_and_memory():
         # sixteen slices, at least, and no more than a process could have grown by
         assert 16 * 128 * 128 * 4 <= result.peak_bytes + 2**20 < 2**28
     assert peer.ratio.low <= peer.ratio.median <= peer.ratio.high
-
-
-def test_sweeps_are_compared_and_checked():
-    full, *peers = sweeps.compare(64, 2, with_memory=False)
-    assert full.name == sweeps.OURS
-    assert [peer.name for peer in peers] == ["finufft", "gridrec", "gridrec padded"]
-    assert full.seconds > 0
-    assert full.speed["finufft"].median > 0
-    assert "of range" in full.quality
-
-
-def test_sweeps_have_a_memory():
-    slices = 16 * 512 * 512 * 4
-    peak = measure.in_new_process(sweeps.memory_of, 512)
-    assert slices < peak < 6 * slices
-
-
-def test_sweeps_are_the_slices_at_their_cors():
-    theta_rad, cor_px = cpu.angles_180(64), cpu.cor_of(64)
-    sinogram = phantoms.sharp_sinogram(64, theta_rad, cor_px)
-    plan = make_plan(theta_rad, 64)
-    assert sweeps.difference(sinogram, plan, cor_px) < 1e-4

@@ -1,4 +1,3 @@
-import os
 import sys
 
 import pytest
@@ -13,7 +12,7 @@ def _run(*arguments):
     return CliRunner().invoke(cli, ["lab", "bench", *arguments], env={"COLUMNS": "200"})
 
 
-@pytest.mark.parametrize("mode", ["cpu", "try", "io", "gpu"])
+@pytest.mark.parametrize("mode", ["cpu", "gpu"])
 def test_help_has_an_example(mode):
     result = _run(mode, "--help")
     assert result.exit_code == 0
@@ -35,20 +34,6 @@ def test_an_unknown_engine_is_named():
     assert isinstance(result.exception, TomopipeError)
     assert "abacus" in str(result.exception)
     assert "scikit-image" in str(result.exception)
-
-
-def test_try_compares_sweeps():
-    result = _run("try", "--n", "64", "--rounds", "1", "--no-memory")
-    assert result.exit_code == 0, result.output
-    assert "100 CORs of one sinogram, n = 64" in result.output
-    assert "one COR, all cores" in result.output
-
-
-def test_io_leaves_the_folder_as_it_was(tmp_path):
-    result = _run("io", str(tmp_path), "--slices", "2", "--n", "16", "--rounds", "1")
-    assert result.exit_code == 0, result.output
-    assert "2 x 16 x 16" in result.output
-    assert os.listdir(tmp_path) == []
 
 
 def test_gpu_prints_all_that_there_is_to_know(monkeypatch, tmp_path, xp):

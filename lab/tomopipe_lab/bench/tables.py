@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from tomopipe_lab.bench import cpu, gpu, gpu_passes, sweeps, volumes
+from tomopipe_lab.bench import cpu, gpu, gpu_passes
 
 _PACKAGES = ("tomopipe", "numpy", "numba", "scipy")
 _PEERS = ("finufft", "algotom", "scikit-image", "astra-toolbox", "tomopy", "tomocupy")
@@ -61,63 +61,6 @@ def cpu_table(n_cols: int, n_rounds: int, results: Sequence[cpu.Result]) -> Tabl
             f"{result.smooth_db:.1f}",
             _mega(result.peak_bytes),
             f"first call {result.plan_s:.2f} s more" if ours else engine.remark,
-        )
-    return table
-
-
-def try_table(n_cols: int, n_rounds: int, results: Sequence[sweeps.Result]) -> Table:
-    """Return the table of sweeps at one size."""
-    peers = [result.name for result in results if result.speed is None]
-    table = Table(
-        title=f"{sweeps.N_CORS} CORs of one sinogram, n = {n_cols}, {3 * n_cols // 2} angles, "
-        f"one thread, {n_rounds} rounds",
-        caption=f"times faster than {sweeps.N_CORS} slices by the other engine, median and 95 % "
-        "interval; memory of one call",
-        title_justify="left",
-        caption_justify="left",
-    )
-    table.add_column("")
-    table.add_column("CPU s", justify="right")
-    for peer in peers:
-        table.add_column(f"times {peer}", justify="right")
-    table.add_column("peak MB", justify="right")
-    table.add_column("quality", overflow="fold")
-    for result in results:
-        speed = result.speed or {}
-        table.add_row(
-            result.name,
-            "-" if result.missing else f"{result.seconds:.3f}",
-            *(
-                f"{speed[peer]:.1f}" if peer in speed and speed[peer].median > 0 else "-"
-                for peer in peers
-            ),
-            _mega(result.peak_bytes),
-            result.missing or result.quality,
-        )
-    return table
-
-
-def io_table(
-    shape: tuple[int, int, int], n_rounds: int, results: Sequence[volumes.Result]
-) -> Table:
-    """Return the table of formats."""
-    table = Table(
-        title=f"Volume of {' x '.join(map(str, shape))} float32, {n_rounds} rounds",
-        caption="MB of values per second, wall-clock, median and 95 % interval; writing includes "
-        "the check of the written volume and waiting for the disk, reading comes from the cache",
-        title_justify="left",
-        caption_justify="left",
-    )
-    table.add_column("format")
-    for name in ("write MB/s", "read MB/s", "stored / values"):
-        table.add_column(name, justify="right")
-    table.add_column("remark")
-    for result in results:
-        if result.write is None or result.read is None:
-            table.add_row(result.name, "-", "-", "-", result.missing)
-            continue
-        table.add_row(
-            result.name, f"{result.write:.0f}", f"{result.read:.0f}", f"{result.stored:.2f}", ""
         )
     return table
 

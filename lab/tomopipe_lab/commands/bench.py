@@ -69,58 +69,6 @@ def cpu(
             _show(cpu_table(n_cols, n_rounds, results))
 
 
-@app.command("try", cls=Command)
-def try_(
-    *, n: Sizes = None, rounds: Rounds = None, memory: Memory = True, quick: Quick = False
-) -> None:
-    """Compare a try sweep: 100 CORs of one sinogram.
-
-    Against as many slices by finufft and gridrec, one thread each; and the
-    wall-clock time of one more COR on all cores.
-
-    Example: `tomopipe lab bench try --n 1024 --rounds 5`
-    """
-    from tomopipe_lab.bench import sweeps
-    from tomopipe_lab.bench.tables import try_table
-
-    n_rounds = rounds or (3 if quick else 15)
-    with _status() as tell:
-        for n_cols in n or ([256] if quick else [512]):
-            results = sweeps.compare(n_cols, n_rounds, with_memory=memory, progress=tell)
-            _show(try_table(n_cols, n_rounds, results))
-            tell(f"one COR, n = {n_cols}")
-            wall, cpu = sweeps.one_cor_seconds(n_cols, n_rounds)
-            typer.echo(f"one COR, all cores: {wall:.3f} s, {cpu:.3f} s of CPU time")
-
-
-@app.command(cls=Command)
-def io(
-    folder: Annotated[
-        Path, typer.Argument(help="On the file system to measure.", exists=True, file_okay=False)
-    ] = Path("."),
-    *,
-    slices: Annotated[int | None, typer.Option(min=2, help="Slices of the volume.")] = None,
-    n: Annotated[int | None, typer.Option("--n", min=16, help="Columns of a slice.")] = None,
-    rounds: Rounds = None,
-    quick: Quick = False,
-) -> None:
-    """Compare formats of volumes: HDF5, TIFF series, OME-Zarr, written and read.
-
-    Against writing the bare bytes. FOLDER is left as it was.
-
-    Example: `tomopipe lab bench io /scratch --slices 128 --n 2048`
-    """
-    from tomopipe_lab.bench import volumes
-    from tomopipe_lab.bench.tables import io_table
-
-    size = n or (256 if quick else 1024)
-    shape = (slices or (16 if quick else 64), size, size)
-    n_rounds = rounds or (3 if quick else 5)
-    with _status() as tell:
-        results = volumes.compare(folder, shape, n_rounds, progress=tell)
-        _show(io_table(shape, n_rounds, results))
-
-
 @app.command(cls=Command)
 def gpu(
     folder: Annotated[

@@ -1,11 +1,10 @@
 import io
-import os
 import sys
 
 import numpy as np
 import pytest
 from rich.console import Console
-from tomopipe_lab.bench import cpu, fourierrec, gpu, gpu_passes, gpu_ways, sweeps, tables, volumes
+from tomopipe_lab.bench import cpu, fourierrec, gpu, gpu_passes, gpu_ways, tables
 from tomopipe_lab.bench.engines import ENGINES
 from tomopipe_lab.bench.measure import Interval
 
@@ -14,35 +13,12 @@ from tests.pretend_device import BOTH_ORDERS
 from tomopipe.recon import cuda
 from tomopipe.recon.fbp import reconstruct
 from tomopipe.recon.plan import make_plan
-from tomopipe.volume_formats import COMPRESSIONS
 
 
 def _text(table):
     out = io.StringIO()
     Console(width=200, file=out).print(table)
     return out.getvalue()
-
-
-def test_every_format_is_written_and_read(tmp_path):
-    results = volumes.compare(tmp_path, (3, 24, 40), 1)
-    n_formats = sum(len(hows) for hows in COMPRESSIONS.values())
-    assert [result.name for result in results][:2] == [volumes.BARE, "h5 none"]
-    assert len(results) == 1 + n_formats
-    assert results[0].stored == 1
-    assert all(result.write.median > 0 and result.read.median > 0 for result in results)
-    assert os.listdir(tmp_path) == []
-    text = _text(tables.io_table((3, 24, 40), 1, results))
-    assert "zarr bitshuffle" in text
-    assert "3 x 24 x 40" in text
-
-
-@pytest.mark.parametrize("name", [volumes.BARE, "h5 gzip", "tiff none", "zarr zstd"])
-def test_what_is_read_is_compared_with_what_was_written(tmp_path, name):
-    values = volumes.values_of((2, 20, 30))
-    volumes.write(name, values, tmp_path / "volume")
-    volumes.read_checked(name, values, tmp_path / "volume")
-    with pytest.raises(RuntimeError, match=name):
-        volumes.read_checked(name, values + 1, tmp_path / "volume")
 
 
 @pytest.fixture
@@ -162,15 +138,6 @@ def test_tables_show_numbers_and_what_is_missing():
     text = _text(tables.cpu_table(512, 15, results))
     for part in ("2.30", "0.121 (0.119 to 0.124)", "44.4", "99", "not installed", "768 angles"):
         assert part in text
-    speed = {"finufft": Interval(40, 38, 41), "gridrec": Interval(*3 * [float("nan")])}
-    found = [
-        sweeps.Result("ours", 0.5, speed, "off by 0 px"),
-        sweeps.Result("finufft", 2.0),
-        sweeps.Result("gridrec", missing="not installed"),
-    ]
-    text = _text(tables.try_table(512, 3, found))
-    for part in ("40.0 (38.0 to 41.0)", "off by 0 px", "not installed", "nan"):
-        assert (part in text) == (part != "nan")
 
 
 def test_numbers_come_with_the_machine():
