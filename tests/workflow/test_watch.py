@@ -1,32 +1,20 @@
 """`tomopipe run --watch` with the real Snakemake: scans that drip in, kills, a second watcher."""
 
-import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from tests.workflow.conftest import HOME, configure
+from tests.workflow.conftest import configure
+from tests.workflow.drip import Dripped
 from tests.workflow.test_run import tomopipe
 
 
 def test_scans_that_drip_in_are_taken_once_each_though_the_watcher_is_killed(tmp_path):
-    options = "--scans 5 --every 0.7 --settle 0.5 --aborted 1 --rewritten 1 --renamed 1 --kills 1"
-    fast = "--tail 0.3 --limit 400 --small --no-batch"
-    done = subprocess.run(
-        [
-            *(sys.executable, HOME / "lab" / "benchmarks" / "drip.py", tmp_path / "drip"),
-            *(options.split() + fast.split()),
-        ],
-        env=os.environ | {"PYTHONPATH": str(HOME)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, (
-        done.stdout + done.stderr + (tmp_path / "drip/watch.log").read_text()
-    )
-    assert "0 lost, 0 early, 0 twice" in done.stdout
+    dripped = Dripped(tmp_path)
+    dripped.make()
+    dripped.run()
+    assert dripped.faults() == [], dripped.log.read_text()
 
 
 def test_one_watches_and_says_once_that_the_raw_files_are_gone(campaign):
