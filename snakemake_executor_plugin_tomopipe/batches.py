@@ -50,7 +50,7 @@ def data_error(member: Any) -> str:
 
 
 def batch_cores(cpu_s: float) -> int:
-    """Return the most cores of which jobs of so much CPU time use 0.6, with their start.
+    """Return the largest number of cores of which the jobs and their start keep 60 % busy.
 
     The start and the jobs use `start + jobs` of the `n * start + jobs` core-seconds held.
     """
@@ -61,11 +61,11 @@ def batch_cores(cpu_s: float) -> int:
 class Need:
     """What one job, or a chain of jobs of one scan, needs."""
 
-    texts: dict[str, Any]  # resources as the rule or the profile gives them, of the first that does
+    texts: dict[str, Any]  # of rule or profile; the first member that sets one wins
     threads: int
     mem_mb: int
     runtime_min: int
-    wall_s: int  # beside others: without the least that `runtime` is
+    wall_s: int  # in a shared submission, without the minimum of `runtime`
     cpu_s: float
     batch: int
 
@@ -205,7 +205,7 @@ def _subjects(jobs: Iterable[Any]) -> list[str]:
 def pack(jobs: Iterable[Any], settings: Any, n_cores: int) -> list[Batch]:
     """Share jobs out to batches, of jobs of the same rules that go to the same place.
 
-    Alone is a job that uses a GPU, that computes long, or that is tried again.
+    A job that uses a GPU, takes long, or is retried gets a batch of its own.
     """
     batches: list[Batch] = []
     open_batches: dict[Any, Batch] = {}

@@ -1,6 +1,6 @@
 """Options that count rows, columns or voxels, applied to a scan of known size.
 
-Without NumPy: the main process of a run asks, too.
+Does not import NumPy: the main process of a run imports this module.
 """
 
 import math
@@ -57,7 +57,7 @@ def middle_of_sweep(options: TryReconBlock, first_col: int, last_col: int) -> fl
 
 
 def check_place(cor_px: float, first_col: int, last_col: int, detector_cols: int) -> None:
-    """Raise ScanError if a COR is off the columns in use, of so many that the detector has."""
+    """Raise ScanError if a COR is outside the columns in use of the detector."""
     if not first_col <= cor_px <= last_col:
         what = "detector" if last_col - first_col + 1 == detector_cols else "columns in use"
         raise ScanError(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tomopipe.arrays import module_of, on_host, once
 from tomopipe.prep import kernels_of
 
-# The least transmission that is not none: half a count of 16 bits is 8e-6 of full scale. Anything
+# Lowest transmission told from zero: half a 16-bit count is 8e-6 of full scale. Anything
 # below, noise under the dark included, is as dark as that (11.5 in the logarithm).
 MIN_TRANSMISSION = 1e-5
 
@@ -52,12 +52,12 @@ def normalise(
 def normaliser(
     flat: NDArray[Any], dark: NDArray[Any], *, minus_log: bool = True, empty: float | None = None
 ) -> Callable[..., NDArray[np.float32]]:
-    """Return `normalise` for these flats and darks, of (raw, out) of NumPy; made once for many."""
+    """Return `normalise` for these flats and darks as a NumPy function of (raw, out)."""
     if empty is None:
         empty = 1.0 if minus_log else 0.0
     dark, gain, dead = _gain(flat, dark)
     repair = _nearest(dead) if dead.any() else None
-    # neither can whole numbers be infinite, nor what such gains make of them
+    # integers are finite, and so are their products with such gains
     bounded = float(abs(gain).max(initial=0)) * (2.0**64 + float(abs(dark).max(initial=0))) < float(
         np.finfo(np.float32).max
     )

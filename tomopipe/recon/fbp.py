@@ -111,7 +111,7 @@ def in_batches(plan: Plan, n: int, make: Callable[[slice], Any]) -> Iterator[tup
             del made  # its memory serves the next batch
             first = batch.stop
             continue
-        # not before: the error holds what the batch was made with
+        # only here: until the handler ends, the exception keeps the arrays of the batch alive
         logger.warning("out of memory: %d slices at a time", size // 2)
         plan.cache.clear()
         plan.cache["batch_size"] = size // 2
@@ -134,7 +134,7 @@ def sweep(sinogram: Any, plan: Plan, cor_px: ArrayLike, *, threads: int | None =
 def shared_spectra(sinogram: Any, plan: Plan) -> Any:
     """Return what all CORs of a sinogram share: the spectra of its rows, (1, n_angles, P/2 + 1).
 
-    None over 360 degrees, where columns are weighed for each COR before.
+    None over 360 degrees, where columns are first weighted differently for each COR.
     """
     if plan.full_rotation or sinogram.shape[1] != plan.n_cols:
         return None

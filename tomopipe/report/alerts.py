@@ -23,13 +23,13 @@ class _Kind:
     says: Callable[[ScanRecord], str | tuple[str, ...]]
     once: bool = True  # only for scans not listed under a worse kind
     order: Callable[[ScanRecord], float] | None = None
-    rare_first: bool = False  # what few scans have is not to drown in what all have
+    rare_first: bool = False  # so that rare lines are not lost among common ones
 
 
 def alert_groups(scans: Iterable[ScanRecord]) -> tuple[AlertGroup, ...]:
     """List the alerts, the worst kind first; only the kinds that occur. Equal lines are one.
 
-    A COR set by hand is decided: of its scan only what is broken is told, and what most share.
+    Of a scan whose COR was set by hand, only errors and common warnings are listed.
     """
     scans = list(scans)
     common = common_warnings(scans)
@@ -59,7 +59,7 @@ def compared_px(scan: ScanRecord, line: Line | None) -> tuple[tuple[str, float],
     """Return the two CORs, with a word for each, between which a person decides; one if alike.
 
     That which is used comes first, then that measured, that on the line of the series, and those
-    of single methods. None where nobody has to decide.
+    of single methods. Empty where nobody has to decide.
     """
     if scan.state not in TO_REVIEW:
         return ()
@@ -92,11 +92,11 @@ def _warned(scan: ScanRecord) -> tuple[str, ...]:
 
 
 def _of_before(scan: ScanRecord) -> str:
-    """Say of a volume that no run makes now what it was made from."""
+    """Say what a volume that no run makes any more was made from."""
     source = {State.SKIPPED: "file", State.UNRESOLVED: "COR"}.get(scan.state)
     if source is None or scan.volume is None:
         return ""
-    return f"{scan.volume.name} is of the {source} that was there before: {scan.reason}"
+    return f"{scan.volume.name} was made from an earlier {source}: {scan.reason}"
 
 
 def _outlier(scan: ScanRecord) -> str:
@@ -131,7 +131,7 @@ _KINDS = (
         _reason(State.UNRESOLVED, "no COR found"),
     ),
     _Kind(
-        "Not used from the campaign table",
+        "Ignored values of the campaign table",
         "bad",
         "Correct the cell: a column of the detector, counted from 0, with a decimal point.",
         lambda scan: scan.unused_manual,
@@ -158,5 +158,5 @@ _KINDS = (
         lambda scan: "; ".join(filter(None, scan.own_doubts * (scan.state is State.DOUBTFUL))),
         order=_confidence,
     ),
-    _Kind("Warnings", "info", "Nothing was stopped.", _warned, once=False, rare_first=True),
+    _Kind("Warnings", "info", "Processing went on.", _warned, once=False, rare_first=True),
 )

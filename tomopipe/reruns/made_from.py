@@ -20,7 +20,7 @@ from tomopipe.steps.revisions import REVISIONS
 Statement = dict[str, Any]
 
 ALSO_READ = "also_read"
-"""Files of values alone that an HDF5 file names, and what flats and darks of other files take data
+"""External raw-data files of HDF5 datasets, and the files that flats and darks elsewhere take data
 from."""
 METADATA: dict[str, tuple[str, ...]] = {
     "try_recon": (),
@@ -93,7 +93,7 @@ def of_stitch(campaign: Campaign, volumes: Mapping[str, Statement]) -> Statement
     }
     metadata = {scan: stated for scan, volume in volumes.items() if (stated := volume["metadata"])}
     also_read = {scan: volume[ALSO_READ] for scan, volume in volumes.items() if ALSO_READ in volume}
-    # gains have heeded shifts sideways since
+    # since then, gains take lateral shifts into account
     revision = {"revision": 2} if options.get("match_intensity") else {}
     return _statement(
         "stitch",
@@ -184,6 +184,6 @@ def _reading_options(step: str, config: Config) -> dict[str, Any]:
 
 
 def table_shown(campaign: Campaign) -> str:
-    """Return a digest of the cells of the campaign table that a page of now shows."""
+    """Return a digest of the cells of the campaign table that the present page shows."""
     rows = [(row.scan, row.select, row.cor.text) for row in campaign.table_rows]
     return digest({"rows": [row for row in rows if row[1:] != ("auto", "")]})

@@ -32,7 +32,7 @@ from tomopipe.cor.cross_correlation import correlate, likelihood
 from tomopipe.errors import TomopipeError
 
 MIN_ROWS = 8  # of an overlap
-MAX_SHARE = 0.9  # of the lower of both volumes; beyond, rings of the detector match themselves
+MAX_SHARE = 0.9  # of the volume with fewer rows; beyond it, detector rings match themselves
 MIN_QUALITY = 0.5
 _SECOND_PEAK = 0.8  # of the best quality: another shift as good as that is ambiguous
 _BLOCKS = 32  # per side, of averaged slices
@@ -154,7 +154,7 @@ def _candidates(
 
 
 def _lines(blocks: Array, n_rows: int) -> Array:
-    """Return each block along z, without what changes slowly; (n_blocks, n_rows), 0 beyond."""
+    """Return each block along z, high-pass filtered and zero-padded to (n_blocks, n_rows)."""
     lines = np.ascontiguousarray(blocks.reshape(len(blocks), -1).T)
     fine = ndimage.gaussian_filter1d(lines, 0.7, axis=1, mode="nearest")
     fine -= ndimage.gaussian_filter1d(lines, max(4.0, n_rows / 16), axis=1, mode="nearest")
@@ -190,7 +190,7 @@ def _refined(first: Part, second: Part, lag: int) -> Shift | None:
         if step_of is _least_squares and np.abs(step).max() < _SETTLED_PX:
             break
     else:
-        return None  # it wanders: there is nothing to hold on to
+        return None  # no convergence: too little structure to register
     z_px, y_px, x_px = (float(value) for value in shift)
     overlap = overlap_of(z_px, first.shape[0], second.shape[0])
     return Shift(
@@ -199,7 +199,7 @@ def _refined(first: Part, second: Part, lag: int) -> Shift | None:
 
 
 def _reader(part: Part) -> Callable[[int, range, range], Array]:
-    """Return what reads a crop of a slice, and keeps the crops of a box for the next look."""
+    """Return a reader of crops of slices that caches the crops of one box."""
 
     @lru_cache(maxsize=2 * (_BOX_ROWS + 2 * _HALO))
     def read(row: int, y: range, x: range) -> Array:

@@ -39,7 +39,7 @@ class ReconTask:
     binning_rows: int
     minus_log: bool  # take -log of the transmission
     threads: int | None  # CPU threads
-    transfer: DeviceTransfer | None = None  # where a GPU computes: of raw rows, and of slices back
+    transfer: DeviceTransfer | None = None  # on a GPU: raw rows to it, slices from it
     # slices computed at a time, to begin with: a power of two, at most those of a block
     batch_size: int = BATCH_SIZE
     # makes slices of sinograms by iteration; None: filtered backprojection
@@ -115,7 +115,7 @@ def sinograms_of(task: ReconTask, raw: Any, rows: NDArray[np.intp]) -> Any:
 
 
 def _sinograms_on_gpu(task: ReconTask, raw: Any, rows: NDArray[np.intp] | None, step: int) -> Any:
-    """Return `sinograms_of` on a GPU, so many projections at a time; no rows: raw is corrected."""
+    """Return `sinograms_of` on a GPU, `step` projections at a time; no rows: raw is corrected."""
     xp, correct = task.plan.xp, None
     if rows is not None:
         first, last = int(rows[0]), int(rows[-1]) + 1

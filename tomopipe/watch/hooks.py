@@ -20,7 +20,7 @@ _LOG_BYTES = 10e6
 class Hooks:
     """Runs commands in threads, a few at once, each for a limited time.
 
-    What they print goes to `log`, which is begun again when it is large. `once` is told of each
+    What they print goes to `log`, which is restarted when large. `once` reports, just once, each
     command that fails.
     """
 
@@ -61,19 +61,19 @@ class Hooks:
             fault = f"failed: exit status {process.returncode}" * (process.returncode != 0)
             if process.returncode is None:
                 _kill(process)
-                fault = f"hung and was ended after {self._limit_s:g} s"
+                fault = f"timed out and was killed after {self._limit_s:g} s"
             self._running.discard(process)
         except OSError as error:
             fault = f"failed: {error}"
         if fault:
-            text = f"{fault}, see {self._log}; said once, the watch goes on."
+            text = f"{fault}, see {self._log}; reported only once, the watch goes on."
             self._once(f"hook {command}", f"hooks.on_scan ({command}) {text}")
 
     def end(self, limit_s: float = END_S) -> None:
         """Call what is queued, for a limited time; end what runs then."""
         if left := wait(self._calls, limit_s).not_done:
             calls = f"{len(left)} call{'s' * (len(left) > 1)}"
-            self._once("hooks", f"hooks.on_scan: {calls} ended or not made: {limit_s:g} s over.")
+            self._once("hooks", f"hooks.on_scan: {calls} killed or not run in {limit_s:g} s.")
         self._threads.shutdown(wait=False, cancel_futures=True)
         for process in list(self._running):
             _kill(process)

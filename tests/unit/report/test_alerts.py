@@ -32,7 +32,7 @@ def test_a_volume_that_no_run_makes_now_is_named(facts, source, volume):
     assert ("Outdated volumes" in groups) == (source is not None and volume is not None)
     if source and volume:
         line = groups["Outdated volumes"][0].text
-        assert line.startswith(f"a_1_rec.h5 is of the {source} that was there before")
+        assert line.startswith(f"a_1_rec.h5 was made from an earlier {source}: ")
         assert ("No COR" in groups) == (source == "COR")
 
 

@@ -130,7 +130,7 @@ def test_what_needs_attention(tmp_path):
     found = groups(record)
     assert set(found["Failed"]) == {NASTY, "Knochen größe 三_1"}
     assert "constant frames" in found["Failed"]["Knochen größe 三_1"]
-    assert set(found["Not used from the campaign table"]) == {"metal_1", "metal_2"}
+    assert set(found["Ignored values of the campaign table"]) == {"metal_1", "metal_2"}
     assert set(found["Filled"]) == {"bone_008"}
     assert set(found["Outliers"]) == {"bone_006"}
     assert set(found["Doubtful predictions"]) == {"bone_005"}  # 0.52; 0.61 is far enough from 0.5

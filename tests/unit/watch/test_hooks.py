@@ -35,11 +35,11 @@ def test_at_the_end_what_is_queued_is_called_and_what_hangs_is_ended(tmp_path):
     assert called(tmp_path, "cat >> told.txt", n=9) == {}
     assert (tmp_path / "told.txt").read_text().count("a_") == 9
     said = called(tmp_path, "echo begun >> told.txt; sleep 60", n=5, end_s=0.5)
-    assert said["hooks"] == "hooks.on_scan: 5 calls ended or not made: 0.5 s over."
+    assert said["hooks"] == "hooks.on_scan: 5 calls killed or not run in 0.5 s."
     assert (tmp_path / "told.txt").read_text().count("begun") == 4
 
 
 def test_a_hook_that_hangs_is_ended_and_the_next_is_called(tmp_path):
     (said,) = called(tmp_path, "echo x >> told.txt; sleep 60", n=5, limit_s=0.2).values()
-    assert "hung and was ended after 0.2 s" in said
+    assert "timed out and was killed after 0.2 s" in said
     assert (tmp_path / "told.txt").read_text() == 5 * "x\n"

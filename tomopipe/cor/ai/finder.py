@@ -1,4 +1,4 @@
-"""Method `ai`: the network chooses among all evidence, which refines its estimate at full size.
+"""Method `ai`: a network weighs all evidence; its estimate is then refined at full size.
 
 The evidence is registration [1]_, the double wedge [2]_, the sharpness of slices [3]_ and the
 centre of mass [4]_. The confidence is the calibrated probability that the COR is right within 1 px.
@@ -129,7 +129,7 @@ def _agree(
 
 
 def _median(votes_px: list[float], votes: list[float]) -> float:
-    """Weighted median, on the line through the middles of the votes; of equal ones the median.
+    """Weighted median, interpolated between the midpoints of the votes; plain if they are equal.
 
     `vote` takes no mean of two: its CORs may lie anywhere, these are within a binned pixel.
     """
