@@ -15,7 +15,6 @@ from typing import Any, Generic, TypeVar
 from tomopipe.volume_formats import FORMATS
 
 CONFIG, TABLE, TRUTH = "config.yaml", "scans.tsv", "truth.json"
-BEFORE_IMPORT = ".before_import"  # added to the name of the table: its content of then
 SNAKEFILE = "Snakefile"
 _OLD_SNAKEFILE = """\
 # `snakemake --cores all`, typed in this folder, runs the tomopipe of the same environment.
@@ -182,6 +181,11 @@ def converted(volume: Path, output_format: str) -> Path:
     """Return the path of a converted volume: beside the original."""
     ending = next(end for end in VOLUMES.values() if volume.name.endswith(end))
     return volume.with_name(volume.name.removesuffix(ending) + CONVERTED[output_format])
+
+
+def history_of(table: Path) -> Path:
+    """Return the path of the history of a campaign table: beside it."""
+    return table.with_name(f"{table.stem}.history.tsv")
 
 
 def find_campaign(start: Path) -> Path:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from tomopipe.config import Config
 from tomopipe.cor.cor_value import NO_TEXT, CorText, format_cor, off_detector, shown
@@ -41,6 +42,15 @@ class Row:
     line: int = 0  # 1-based, in the file
     beyond: str = ""
     """The first cell that has no header."""
+
+
+class Change(NamedTuple):
+    """A cell that an edit has changed; an empty `select` counts as auto."""
+
+    scan: str
+    column: str
+    before: str
+    after: str
 
 
 @dataclass
@@ -89,12 +99,13 @@ class _Table:
         cell = _unquoted(line.cells[column]) if column < len(line.cells) else ""
         return cell if name == "scan" else _readable(cell)  # names are those of files
 
-    def apply(self, edits: Edits) -> None:
-        """Write edits into the lines, adding header, columns and rows as needed."""
+    def apply(self, edits: Edits) -> list[Change]:
+        """Write edits into the lines, adding header, columns and rows; return what has changed."""
         end = next((line.end for line in self.lines if line.end), "\n")
         if self.header is None:
             self.names = list(COLUMNS)
             self.header = self._append(list(COLUMNS), end)
+        changes: list[Change] = []
         where = grouped((self.value(line, "scan"), number) for number, line in self.rows())
         for scan, cells in edits.items():
             numbers = where.get(scan, [])
@@ -107,11 +118,18 @@ class _Table:
             self.header.cells += new
             self.names += new
             if numbers:
-                self._set(self.lines[numbers[0] - 1], cells)
+                line = self.lines[numbers[0] - 1]
             else:
                 line = self._append([""] * len(self.names), end)
-                self._set(line, {"scan": scan, "select": "auto", **cells})
+                self._set(line, {"scan": scan, "select": "auto"})
+            old = {name: self.value(line, name) for name in cells}
+            self._set(line, cells)
+            both = (
+                (name, _effective(name, old[name]), _effective(name, cells[name])) for name in cells
+            )
+            changes += [Change(scan, *each) for each in both if each[1] != each[2]]
         self.header.text = "\t".join(self.header.cells)
+        return changes
 
     def _append(self, cells: list[str], end: str) -> _Line:
         if self.lines and not self.lines[-1].end:
@@ -240,19 +258,25 @@ def table_sha256(path: str | os.PathLike[str]) -> str:
         return hashlib.sha256(Path(path).read_bytes() if os.path.exists(path) else b"").hexdigest()
 
 
-def edit_table(path: str | os.PathLike[str], edits: Edits | Callable[[list[Row]], Edits]) -> bool:
+def edit_table(
+    path: str | os.PathLike[str],
+    edits: Edits | Callable[[list[Row]], Edits],
+    then: Callable[[list[Change]], None] = lambda _: None,
+) -> bool:
     """Change cells of the campaign table; every other byte stays as it is.
 
     Writers wait for each other, and what an editor saves meanwhile is merged (`update_file`).
 
     The table is made if it does not exist; missing rows and columns are added at the end. `edits`
     may be a function that returns them from the rows, called while the table is locked, and again
-    if an editor saved the table meanwhile. Returns whether the file changed.
+    if an editor saved the table meanwhile. `then` gets what has changed, while the table is still
+    locked. Returns whether the file changed.
 
     Raises TomopipeError if the table cannot be read or written, another writer does not finish, a
     scan has two rows, or a cell holds a control character, such as a tab or a line break. Nothing
     is written then.
     """
+    changes: list[Change] = []
 
     def change(before: bytes) -> bytes:
         text = _decoded(before, path)
@@ -260,11 +284,12 @@ def edit_table(path: str | os.PathLike[str], edits: Edits | Callable[[list[Row]]
         for scan, cells in target.items():
             _check_edit(scan, cells)
         table = _Table(text, path)
-        table.apply(target)
+        # none where an editor has saved ours, with something else
+        changes[:] = table.apply(target) or changes
         return table.text.encode("utf-8", "surrogateescape")
 
     with saying(f"{path}: cannot be written"):
-        return update_file(path, change)
+        return update_file(path, change, lambda: then(changes))
 
 
 def _check_edit(scan: str, cells: Mapping[str, str]) -> None:
@@ -311,6 +336,10 @@ def _meant(name: str) -> str:
 
 def _bare(name: str) -> str:
     return re.sub(r"[\W_]", "", name.casefold())
+
+
+def _effective(name: str, cell: str) -> str:
+    return cell or ("auto" if name == "select" else "")
 
 
 def _unquoted(cell: str) -> str:

@@ -5,10 +5,11 @@ import math
 import os
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import chdir, suppress
 from dataclasses import replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,11 +31,12 @@ from tomopipe.campaign.cor_files import (
     read_cors,
     what_is_wrong,
 )
-from tomopipe.campaign.files import BEFORE_IMPORT, SIDECAR
+from tomopipe.campaign.files import SIDECAR, history_of
+from tomopipe.campaign.history import last_act, record_changes, undoing
 from tomopipe.campaign.results import read_cor_json
 from tomopipe.campaign.signs import SIGNS, State, source_word
 from tomopipe.campaign.state import not_selected, why_not_selected
-from tomopipe.campaign.table import checked_cor, edit_table
+from tomopipe.campaign.table import Change, checked_cor, edit_table
 from tomopipe.cli.options import (
     CampaignCommand,
     CampaignOption,
@@ -45,11 +47,11 @@ from tomopipe.cli.options import (
 )
 from tomopipe.cli.terminal import console, folding_table, near, state_text
 from tomopipe.cor.cor_value import CorText, format_cor, is_valid, off_detector, shown
-from tomopipe.errors import ScanError, TomopipeError, saying, some_of
+from tomopipe.errors import ScanError, TomopipeError, some_of
 from tomopipe.report.collected_records import collect_scans
 from tomopipe.report.records import ScanRecord
 from tomopipe.report.scan_records import Reader
-from tomopipe.storage.atomic import whole
+from tomopipe.review.table_edits import decide, read_cells
 
 app = typer.Typer(
     cls=Group,
@@ -62,6 +64,7 @@ app = typer.Typer(
 )
 
 
+_SET, _IMPORT = "cor set", "cor import"  # in the history of the campaign table
 _KEYS = ("scan", "series", "cor_px", "source", "before_px", "confidence", "manual")
 
 
@@ -165,8 +168,8 @@ def set_cor(
             cells["cor_px"] = checked_cor(scan, cor, n_cols.get(scan)) if cor.text else ""
         if note is not None:
             cells["note"] = note.strip()
-    undo = _keep(campaign.table_path) if len(scans) > 1 and not dry_run else ""
-    changed = not dry_run and edit_table(campaign.table_path, edits)
+    table = campaign.table_path
+    changed = not dry_run and edit_table(table, edits, _recorder(table, _SET))
     for scan, cells in edits.items():
         changes = ", ".join(f"{name} {cell or 'removed'}" for name, cell in cells.items())
         as_before = "" if changed or dry_run else " (as it was)"
@@ -174,8 +177,8 @@ def set_cor(
         select, row = campaign.scans[scan].select, inventory.get(scan)
         if cells.get("cor_px") and (why := why_not_selected(select, row)):
             typer.echo(f"It has no effect while the scan is not selected: {why}")
-    if undo and changed:
-        typer.echo(f"To take it back: {undo}")
+    if changed and len(scans) > 1:
+        typer.echo(_how_to_undo(directory))
 
 
 def _names_and_cor(
@@ -252,8 +255,8 @@ def import_cors(
     for scan in equal:
         del changes[scan]
     if changes and not dry_run:
-        undo = _keep(campaign.table_path)
-        edit_table(campaign.table_path, {scan: {"cor_px": text} for scan, text in changes.items()})
+        table, edits = campaign.table_path, {scan: {"cor_px": changes[scan]} for scan in changes}
+        edit_table(table, edits, _recorder(table, _IMPORT))
     _tell(result, changes, old, junk)
     occupied = {Path(entry).name for entry in cors}
     skipped = {Path(entry).name: why for entry, why in passed_over.items()}  # a scan counts once
@@ -267,7 +270,49 @@ def import_cors(
         f"{len(result.unmatched)} unmatched, {len(result.ambiguous)} ambiguous"
     )
     if changes and not dry_run:
-        typer.echo(f"To take it back: {undo}")
+        typer.echo(_how_to_undo(directory))
+
+
+@app.command("undo", cls=CampaignCommand)
+def undo_last(
+    dry_run: DryRun = False,
+    directory: CampaignOption = Path("."),
+    config: ConfigFile = None,
+) -> None:
+    """Take back your last `cor set` or `cor import`, as the history of the campaign table has it.
+
+    Typed again, it takes back the one before. Rows that were changed since then stay as they are.
+
+    Example: `tomopipe cor undo -n`
+    """
+    table = load_campaign(directory, config).table_path
+    act = last_act(table, read_cells(table), by=(_SET, _IMPORT))
+    if not act:
+        typer.echo(f"{history_of(table)}: nothing to take back")
+        return
+    edits = undoing(act)
+    tell = partial(typer.echo, err=True)
+    outcomes = {} if dry_run else decide(table, edits, by="cor undo", undoes=act[0].act, tell=tell)
+    left = [scan for scan, outcome in outcomes.items() if not outcome.saved]
+    for scan, (cells, _) in edits.items():
+        if scan not in left:
+            changes = ", ".join(f"{name} {cell or 'removed'}" for name, cell in cells.items())
+            typer.echo(f"{scan}: {'would be set: ' * dry_run}{changes}")
+    if left:
+        raise TomopipeError(
+            f"{table}: changed since then, and left as they are: {some_of(left, 9)}. To set them: "
+            "`tomopipe cor set`."
+        )
+
+
+def _how_to_undo(directory: Path) -> str:
+    folder = near(directory)
+    return "To take it back: tomopipe cor undo" + f" -C {shlex.quote(folder)}" * (folder != ".")
+
+
+def _recorder(table: Path, by: str) -> Callable[[list[Change]], None]:
+    """Return what adds the changes of a table, while it is locked, to its history."""
+    return partial(record_changes, table=table, by=by, tell=partial(typer.echo, err=True))
 
 
 @app.command("export", cls=CampaignCommand)
@@ -309,10 +354,10 @@ def export_cors(
 
 def _refuse_own(campaign: Campaign, file: Path) -> None:
     """Raise if a table of CORs would change the campaign's own files."""
-    real = Path(os.path.realpath(file))
+    real, table = Path(os.path.realpath(file)), campaign.table_path
     if (
         real.is_relative_to(os.path.realpath(campaign.results))
-        or real == Path(os.path.realpath(campaign.table_path))
+        or real in {Path(os.path.realpath(path)) for path in (table, history_of(table))}
         or file.name.endswith(SIDECAR)
     ):
         raise TomopipeError(
@@ -388,14 +433,6 @@ def _equal(campaign: Campaign, cors: Mapping[str, str]) -> list[str]:
         if resolved[scan]["source"] != "manual"
         if format_cor(resolved[scan]["cor_px"]) == text
     ]
-
-
-def _keep(table: Path) -> str:
-    """Copy the campaign table, and return the command that brings the copy back."""
-    backup = table.with_name(table.name + BEFORE_IMPORT)
-    with saying(f"{backup}: cannot be written"), whole(backup) as temporary:
-        temporary.write_bytes(table.read_bytes() if table.exists() else b"")
-    return f"cp {shlex.quote(near(backup))} {shlex.quote(near(table))}"
 
 
 def _tell(

@@ -4,7 +4,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -23,19 +23,20 @@ from starlette.staticfiles import StaticFiles
 
 from tomopipe.campaign.campaign import Campaign
 from tomopipe.campaign.files import converted
+from tomopipe.campaign.history import last_act, undoing
 from tomopipe.campaign.signs import signs_css, signs_for_page
 from tomopipe.campaign.table import table_sha256
 from tomopipe.commands.conversion import find_volumes
 from tomopipe.commands.status import as_record, read_status
 from tomopipe.cor.cor_value import CorText, is_valid, off_detector
-from tomopipe.errors import TomopipeError
+from tomopipe.errors import TomopipeError, some_of
 from tomopipe.report.render import script_hash
 from tomopipe.review.grey16 import USUAL_PERCENT, Grey, scaled16
 from tomopipe.review.queue import SETS, STATES, queue_entries
 from tomopipe.review.scan_view import scan_view
 from tomopipe.review.security import Guard, Keys
 from tomopipe.review.store import FRESH_S, Store
-from tomopipe.review.table_edits import checked_cells, decide, stamp_now
+from tomopipe.review.table_edits import checked_cells, decide, read_cells, stamp_now
 from tomopipe.volumes.volume_read import PLANES, Volume, open_volume
 
 # others may write into the results: in reports only our own script is allowed
@@ -53,9 +54,9 @@ class _Decision:
 
     scan: str
     cells: dict[str, str]
-    seen: dict[str, str]  # all cells of the row when the person decided
+    seen: dict[str, str]  # cells of the row when the person decided; of an undo those it changes
     stamp: bool = False  # whether source and time go into the note
-    undo: bool = False
+    undoes: str = ""  # the act in the history of the table that this takes back
 
 
 _DECISIONS = TypeAdapter(dict[Literal["decisions"], list[_Decision]])
@@ -175,6 +176,17 @@ class _Api:
             self._status, self._status_at = result, time.monotonic()
         return JSONResponse(self._status)
 
+    def undo(self, request: Request) -> Response:
+        """What to take back: the last act of this user on the page, but for those to `skip`."""
+        table, skip = self.store.table_now(), _query(request, "skip").split()
+        act = last_act(table, read_cells(table), by=("page",), skip=skip)
+        rows = [
+            {"scan": scan, "cells": cells, "seen": seen}
+            for scan, (cells, seen) in undoing(act).items()
+            if scan in self.store.campaign.scans
+        ]
+        return JSONResponse({"act": act[0].act if act else "", "rows": rows})
+
     async def decide(self, request: Request) -> Response:
         """Write decisions into the campaign table; rows that have changed are left and reported."""
         try:
@@ -185,16 +197,35 @@ class _Api:
         return await run_in_threadpool(self._decide, decisions)
 
     def _decide(self, decisions: list[_Decision]) -> Response:
+        problems: list[str] = []
         outcomes = decide(
             self.store.table_now(),
-            {decision.scan: (self._checked(decision), decision.seen) for decision in decisions},
+            self._checked(decisions),
+            by="page",
+            tell=problems.append,
             stamp=stamp_now() if any(decision.stamp for decision in decisions) else "",
+            undoes=next((decision.undoes for decision in decisions), ""),
         )
-        return JSONResponse({scan: asdict(outcome) for scan, outcome in outcomes.items()})
+        rows = {scan: asdict(outcome) for scan, outcome in outcomes.items()}
+        return JSONResponse({"rows": rows, "problem": "".join(problems)})
 
-    def _checked(self, decision: _Decision) -> dict[str, str]:
-        scan, shape = decision.scan, self.store.scan(decision.scan).shape
-        return checked_cells(scan, decision.cells, shape[2] if shape else None, undo=decision.undo)
+    def _checked(
+        self, decisions: Sequence[_Decision]
+    ) -> dict[str, tuple[dict[str, str], dict[str, str]]]:
+        """Return cells as they go into the table, and those seen, by scan; or refuse all."""
+        checked, faults = {}, []
+        for decision in decisions:
+            scan, undo = decision.scan, bool(decision.undoes)
+            try:
+                shape = self.store.scan(scan).shape
+                cells = checked_cells(scan, decision.cells, shape[2] if shape else None, undo=undo)
+                checked[scan] = cells, decision.seen
+            except TomopipeError as error:
+                faults.append(str(error))
+        if faults:
+            others = f" None of the {len(decisions)} is written." if len(decisions) > 1 else ""
+            raise TomopipeError(some_of(faults, 3) + others)
+        return checked
 
 
 def _signs(_: Request) -> Response:
@@ -312,7 +343,7 @@ _READ: dict[str, _Read] = {
     "trial": _trial,
     "plan": lambda _, store: store.plan(),  # what the next run will redo
 }
-_OTHERS = ("queue", "changes", "volume", "status")  # methods of `_Api`
+_OTHERS = ("queue", "changes", "volume", "status", "undo")  # methods of `_Api`
 
 
 def _read(store: Store, what: _Read, request: Request) -> Response:

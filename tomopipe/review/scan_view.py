@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from tomopipe.campaign.history import read_history
 from tomopipe.campaign.results import Curve
 from tomopipe.campaign.signs import State
 from tomopipe.campaign.state import NOT_SELECTED, TO_REVIEW
@@ -34,6 +35,7 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
     why_old = _why_old(store, record)
     if grid is None and why_old:
         problem = f"No sweep of this scan; `tomopipe run --predict {name}` makes one."
+    history, unreadable = _history(store, name)
     failures = [
         {"step": failure.step, "reason": failure.reason, "log": failure.log_tail}
         for failure in record.failures
@@ -47,6 +49,7 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
             *record.warnings,
             *([f"sweep of earlier options or files ({why_old})"] if grid and why_old else ()),
             *(_cut(store, name, cor_px) if grid else ()),
+            *unreadable,
         ],
         "reason": record.why,
         "cells": {
@@ -61,6 +64,7 @@ def scan_view(store: Store, name: str) -> dict[str, Any]:
         "prediction": _prediction(store, record),
         "neighbours": _neighbours(store, record),
         "failures": failures,
+        "history": history,
         "grid": grid,
         "candidates": _candidates(store, record, cells, grid) if grid else [],
         "problem": problem,
@@ -138,6 +142,15 @@ def _cut(store: Store, name: str, cor_px: float | None) -> list[str]:
         f"half acquisition: slices shown here are cut to {n_cols} columns, those of the volume "
         f"have {FACTOR * n_cols} (try_recon.center_px near the axis makes wide ones)"
     ]
+
+
+def _history(store: Store, name: str) -> tuple[list[dict[str, str]], list[str]]:
+    """Return what people changed in the row of a scan, the latest first; and what is wrong."""
+    try:
+        entries = read_history(store.campaign.table_path)
+    except TomopipeError as error:
+        return [], [str(error)]
+    return [entry._asdict() for entry in reversed(entries) if entry.scan == name], []
 
 
 def _prediction(store: Store, record: ScanRecord) -> dict[str, Any] | None:

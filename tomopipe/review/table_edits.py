@@ -2,15 +2,17 @@
 
 The page sends the cells that it showed. If the row still has them, the edit is made, regardless of
 other rows; if not, the person is shown the present cells. The row is checked while the table is
-locked for other processes of tomopipe.
+locked for other processes of tomopipe, and the change is added to the table's history.
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
+from tomopipe.campaign.history import record_changes
 from tomopipe.campaign.table import (
     SELECT,
     Edits,
@@ -71,12 +73,16 @@ def decide(
     table: Path,
     decisions: Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]],
     *,
+    by: str,
+    tell: Callable[[str], None],
     stamp: str = "",
+    undoes: str = "",
 ) -> dict[str, Outcome]:
     """Change cells of scans at once; each only if its row is as the person saw it.
 
-    `decisions` are by scan: cells as from `checked_cells`, and all cells of the row when the person
-    decided; `stamp`, source and time, is added to the note. The table need not exist.
+    `decisions` are by scan: cells as from `checked_cells`, and those of the row that the person
+    saw; `stamp`, source and time, is added to the note. `by` and `undoes` go into the history;
+    `tell` gets what is wrong with that. The table need not exist.
 
     Raises TomopipeError if the table cannot be read or written, or another writer does not finish.
     """
@@ -89,7 +95,7 @@ def decide(
             new = {**now, **cells}
             same = all(now[name] == new[name] for name in CELLS)  # somebody made the same decision
             outcomes[scan] = Outcome(same, now)
-            if same or now != _with_defaults(seen):
+            if same or now != _with_defaults({**now, **seen}):
                 continue
             edit = dict(cells)
             if stamp and "note" not in edit:
@@ -98,8 +104,9 @@ def decide(
             changes[scan] = edit
         return changes
 
+    then = partial(record_changes, table=table, by=by, undoes=undoes, tell=tell)
     with _writing:
-        edit_table(table, edits)
+        edit_table(table, edits, then)
     return outcomes
 
 

@@ -39,11 +39,16 @@ class _AgainError(Exception):
     """The file has changed since it was read, or the lock was removed."""
 
 
-def update_file(path: str | os.PathLike[str], change: Callable[[bytes], bytes]) -> bool:
+def update_file(
+    path: str | os.PathLike[str],
+    change: Callable[[bytes], bytes],
+    then: Callable[[], None] = lambda: None,
+) -> bool:
     """Replace the content of a file by `change` of it, atomically, under its lock; tell if it did.
 
     A file that does not exist is made, from b""; a link stays a link, and mode and group stay.
     `change` is called again if somebody saved the file meanwhile; if it raises, nothing is written.
+    `then` is called where the file has changed, still under the lock.
     Raises TomopipeError if another writer does not finish in time, or others keep saving; OSError
     if the file cannot be read or written.
     """
@@ -52,7 +57,9 @@ def update_file(path: str | os.PathLike[str], change: Callable[[bytes], bytes]) 
     for _ in range(_ATTEMPTS):
         with suppress(_AgainError), locked(real) as is_held:
             remove_stale(real)
-            return _update(real, change, is_held)
+            if changed := _update(real, change, is_held):
+                then()
+            return changed
     raise TomopipeError(f"{path}: others change it without pause; nothing was written. Try again.")
 
 
@@ -188,7 +195,7 @@ def _replace(path: Path, before: bytes, after: bytes, is_held: Callable[[], bool
             temporary.write_bytes(after)
             with suppress(FileNotFoundError):
                 old = path.open("rb", buffering=0)
-                _take_mode(path, temporary)
+                take_mode(path, temporary)
             try:
                 flush(temporary)  # it takes a while: before the last look, not after it
             except FileNotFoundError:  # who took our lock removed it
@@ -211,11 +218,11 @@ def _replace(path: Path, before: bytes, after: bytes, is_held: Callable[[], bool
             old.close()
 
 
-def _take_mode(path: Path, temporary: Path) -> None:
-    """Give the new file the group and the mode of the old one, as far as permitted."""
+def take_mode(path: Path, new: Path) -> None:
+    """Give a new file the group and the mode of an old one, as far as permitted."""
     with suppress(OSError):
-        os.chown(temporary, -1, path.stat().st_gid)
-    shutil.copymode(path, temporary)
+        os.chown(new, -1, path.stat().st_gid)
+    shutil.copymode(path, new)
 
 
 def _present(path: Path) -> bytes:

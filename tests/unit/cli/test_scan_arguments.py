@@ -4,6 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tomopipe.campaign.campaign import load_campaign, scans_of
+from tomopipe.campaign.table import edit_table
 from tomopipe.cli import cli
 from tomopipe.errors import TomopipeError
 
@@ -132,9 +133,24 @@ def test_one_cor_is_set_for_several_scans_or_for_none(campaign):
     *lines, undo = call("cor", "set", *scans, "263").splitlines()
     assert lines == [f"{scan}: cor_px 263.00" for scan in scans]
     assert table(campaign) == "scan\tcor_px\na_2\t263.00\na_10\t263.00\nday2_a_1\t263.00\n"
-    copy = campaign / undo.split()[-2]
-    assert undo == "To take it back: cp scans.tsv.before_import scans.tsv"
-    assert copy.read_text() == before
+    assert undo == "To take it back: tomopipe cor undo"
+    back = ["a_2: cor_px 30", "a_10: cor_px removed", "day2_a_1: cor_px removed"]
+    assert call("cor", "undo", "-n").splitlines() == [
+        line.replace(": ", ": would be set: ") for line in back
+    ]
+    assert table(campaign).count("263.00") == 3
+    assert call("cor", "undo").splitlines() == back
+    assert table(campaign) == "scan\tcor_px\na_2\t30\na_10\t\nday2_a_1\t\n"
+    assert call("cor", "undo") == f"{campaign / 'scans.history.tsv'}: nothing to take back\n"
+
+
+def test_an_undo_leaves_what_was_changed_since_then(campaign):
+    call("cor", "set", "a_2", "a_10", "12")
+    edit_table(campaign / "scans.tsv", {"a_2": {"cor_px": "13.00"}})
+    text = call("cor", "undo")
+    assert text.startswith("a_10: cor_px removed\n")
+    assert "scans.tsv: changed since then, and left as they are: a_2." in text
+    assert "a_2\tauto\t13.00\t\na_10\tauto\t\t\n" in table(campaign)
 
 
 def test_a_number_that_is_a_scan_is_the_cor_or_refused(campaign):

@@ -20,6 +20,7 @@ from tests.review_campaign import (
     sign_in,
     write_pictures,
 )
+from tomopipe.campaign.table import edit_table
 from tomopipe.cor.cor_value import CorText
 from tomopipe.cor.outliers import Member, fix_series
 from tomopipe.cor.rows_file import read_rows, write_rows
@@ -185,7 +186,7 @@ def test_a_scan_named_as_a_script_tag_is_a_text_in_json_alone(client):
     assert (wrong.status_code, wrong.headers["content-type"]) == (422, "application/json")
     seen = {"select": "auto", "cor_px": "", "note": ""}
     body = {"decisions": [{"scan": NASTY, "cells": {"cor_px": "500"}, "seen": seen}]}
-    assert client.post("/api/decide", json=body).json()[NASTY]["saved"]
+    assert client.post("/api/decide", json=body).json()["rows"][NASTY]["saved"]
 
 
 @pytest.mark.parametrize(
@@ -359,7 +360,7 @@ def test_many_decisions_are_one_write_and_rows_that_changed_are_left(client, fol
         for scan in ("bone_006", "bone_007", "bone_008")
     ]
     wanted[1]["cells"] = {"cor_px": "500"}  # by hand 513.65 meanwhile
-    answer = client.post("/api/decide", json={"decisions": wanted}).json()
+    answer = client.post("/api/decide", json={"decisions": wanted}).json()["rows"]
     assert [decision["saved"] for decision in answer.values()] == [True, False, True]
     assert answer["bone_007"]["cells"]["cor_px"] == "513.65"
     table = (folder / "scans.tsv").read_text()
@@ -376,7 +377,7 @@ def test_a_decision_goes_into_the_table_that_the_configuration_names_now(client,
     before = (folder / "scans.tsv").read_text()
     seen = {"select": "auto", "cor_px": "", "note": ""}
     wanted = [{"scan": f"bone_00{i}", "cells": {"cor_px": "512"}, "seen": seen} for i in (1, 2)]
-    answer = client.post("/api/decide", json={"decisions": wanted}).json()
+    answer = client.post("/api/decide", json={"decisions": wanted}).json()["rows"]
     assert [decision["saved"] for decision in answer.values()] == [True, False]
     assert "bone_001\t512.00" in (folder / "new.tsv").read_text()
     assert (folder / "scans.tsv").read_text() == before
@@ -390,11 +391,55 @@ def test_one_wrong_decision_of_many_writes_none(client, folder):
     seen = {"select": "auto", "cor_px": "", "note": ""}
     wanted = [
         {"scan": scan, "cells": {"cor_px": cor_px}, "seen": seen}
-        for scan, cor_px in (("bone_006", "512"), ("bone_008", "4000"))
+        for scan, cor_px in (("bone_005", "x"), ("bone_006", "512"), ("bone_008", "4000"))
     ]
     answer = client.post("/api/decide", json={"decisions": wanted})
-    assert (answer.status_code, "bone_008" in answer.json()["error"]) == (422, True)
+    error = answer.json()["error"]
+    assert answer.status_code == 422
+    assert error.startswith("bone_005: expected a COR with a decimal point")
+    assert "bone_008: COR 4000.00 is off the detector" in error
+    assert error.endswith("None of the 3 is written.")
     assert (folder / "scans.tsv").read_text() == before
+
+
+def test_the_last_act_of_the_page_is_taken_back_also_by_a_later_server(client, folder):
+    before = (folder / "scans.tsv").read_text()
+    seen = {"select": "auto", "cor_px": "", "note": ""}
+    wanted = [
+        {"scan": scan, "cells": {"cor_px": "512"}, "seen": seen}
+        for scan in ("bone_006", "bone_008")
+    ]
+    assert client.get("/api/undo").json() == {"act": "", "rows": []}
+    client.post("/api/decide", json={"decisions": wanted})
+    edit_table(folder / "scans.tsv", {"bone_006": {"note": "Bob"}, "bone_008": {"cor_px": "9"}})
+    later = client_of(folder)
+    undo = later.get("/api/undo").json()
+    assert undo["rows"] == [
+        {"scan": scan, "cells": {"cor_px": ""}, "seen": {"cor_px": "512.00"}}
+        for scan in ("bone_006", "bone_008")
+    ]
+    assert later.get("/api/undo", params={"skip": undo["act"]}).json()["rows"] == []
+    rows = [row | {"undoes": undo["act"]} for row in undo["rows"]]
+    answer = later.post("/api/decide", json={"decisions": rows}).json()["rows"]
+    assert [row["saved"] for row in answer.values()] == [True, False]  # one has changed since
+    after = "bone_006\tauto\t\tBob\t\nbone_008\tauto\t9\t\t\n"
+    assert (folder / "scans.tsv").read_text() == before + after
+    assert [row["scan"] for row in later.get("/api/undo").json()["rows"]] == ["bone_008"]
+    entries = later.get("/api/scan?scan=bone_006").json()["history"]
+    cells = [(entry["before"], entry["after"], entry["undoes"]) for entry in entries]
+    assert cells == [("512.00", "", undo["act"]), ("", "512.00", "")]
+
+
+def test_a_history_that_cannot_be_written_or_read_stops_nothing_and_is_told(client, folder):
+    (folder / "scans.history.tsv").mkdir()
+    seen = {"select": "auto", "cor_px": "", "note": ""}
+    wanted = [{"scan": "bone_006", "cells": {"cor_px": "512"}, "seen": seen}]
+    answer = client.post("/api/decide", json={"decisions": wanted}).json()
+    assert answer["rows"]["bone_006"]["saved"]
+    assert "scans.history.tsv: cannot be written (Is a directory)" in answer["problem"]
+    found = client.get("/api/scan?scan=bone_006").json()
+    assert "scans.history.tsv: cannot be read (Is a directory)" in found["warnings"][-1]
+    assert client.get("/api/undo").status_code == 422
 
 
 def test_a_browser_that_goes_away_in_the_middle_of_a_decision_is_told_once(folder):

@@ -50,18 +50,30 @@ function stay() {
   queue.select(scan.current()?.scan ?? null);
 }
 
-// The scan to begin with: a volume leads back to its own.
-function start() {
-  const name = decodeURIComponent(location.hash.slice(1));
-  return open(queue.find(name) ? name : queue.step(1));
+// Open what the address names: a scan, and one of the views or pictures.
+async function start() {
+  const asked = new URLSearchParams(location.hash.slice(1));
+  const [name, shown] = [asked.get("scan"), asked.get("view")];
+  const known = queue.find(name);
+  await open(known ? name : queue.selected() ?? queue.step(1));
+  if (name !== null && !known) toast(`The address names ${name}: there is no such scan in this campaign.`, true);
+  if (scan.isMode(shown) && shown !== scan.mode()) scan.setMode(shown);
+  if (document.querySelector(`#views [data-view="${CSS.escape(shown)}"]`)) view(shown);
+}
+
+// What is shown, in the address: whoever gets the link sees the same.
+function keepAddress() {
+  const data = scan.current();
+  if (data) history.replaceState(null, "", `#${new URLSearchParams({ scan: data.scan, view: app.view === "scan" ? scan.mode() : app.view })}`);
 }
 
 function banner() {
   const waiting = decide.waiting();
   const words = waiting.length ? [`Sent when it is back: ${waiting.join("; ")}.`] : [];
-  $("connection").firstChild.textContent = [app.fault, "Nothing can be accepted until then.", ...words].join(" ");
-  $("connection").hidden = !app.fault;
-  $("accept").disabled = Boolean(app.fault);
+  $("connection").firstChild.textContent = app.fault ? [app.fault, "Nothing can be accepted until then.", ...words].join(" ") : decide.problem();
+  $("connection").hidden = !app.fault && !decide.problem();
+  $("retry").hidden = !app.fault;
+  $("accept").disabled = $("ticked-give").disabled = Boolean(app.fault);
 }
 
 // A connection is lost, or back: then what waited is sent, and all is looked at again.
@@ -92,6 +104,7 @@ function view(name) {
   if (name === "series") series.show(app.fixCor, selected ? selected.series : null, queue.selected());
   if (name === "plan") nextRun.plan();
   if (name === "jobs") panels.jobs();
+  keepAddress();
 }
 
 // Write cells of the open scan, which stays open unless another one is next.
@@ -125,6 +138,15 @@ async function accept() {
   if (queue.selected() !== data.scan) return; // another one was opened meanwhile
   scan.forget();
   open(next || data.scan);
+}
+
+// One COR for all ticked scans.
+async function give() {
+  const text = $("ticked-cor").value.trim().replace(",", ".");
+  if (!text || api.isDown()) return $("ticked-cor").focus();
+  const decisions = queue.ticked().map((name) => ({ scan: name, cells: { cor_px: text } }));
+  const saved = await decide.writeAll(decisions, (scans) => `${scans}: ${text} px, in the table. u takes it back`);
+  if (saved) queue.untick(saved);
 }
 
 async function undo() {
@@ -162,7 +184,8 @@ function closeMenu() {
 const keys = [
   ["Enter", "accept the COR, go to the next scan without a decision", accept],
   ["0–9 . ,", "type a COR; Enter accepts it", null],
-  ["u", "undo the last decision", undo],
+  ["u", "undo the last decision, also of an earlier day", undo],
+  ["y", "tick this scan, or take its tick away; ticked ones get one COR. A click with Shift: all from the last one", () => queue.tick(queue.selected())],
   ["j / k, ↓ / ↑", "next, previous scan of the queue", null],
   ["← / →", "previous, next COR in steps of the strip; with Shift ten at a time", null],
   ["[ / ]", "coarser, finer steps; also the wheel over the strip", null],
@@ -240,6 +263,9 @@ function onKey(event) {
       event.preventDefault();
       field.blur();
       accept();
+    } else if (event.key === "Enter" && field.id === "ticked-cor") {
+      field.blur();
+      give();
     } else if (event.key === "Enter" && field.id !== "note") field.blur();
     return;
   }
@@ -259,7 +285,7 @@ function onKey(event) {
 
 function wire() {
   document.addEventListener("keydown", onKey);
-  const click = { accept, undo, pin: scan.pin, "mode-slice": action.t, "mode-candidates": action.e, "mode-rows": action.r, "mode-overlay": action.o,
+  const click = { accept, undo, "ticked-give": give, "ticked-none": () => queue.untick(), pin: scan.pin, "mode-slice": action.t, "mode-candidates": action.e, "mode-rows": action.r, "mode-overlay": action.o,
     "mode-difference": action.d, "mode-sinogram": action.g, flicker: action[" "], side: action.s, minus: action.m, "help-button": action["?"], "help-close": () => $("help").close(), theme, retry: api.retry };
   for (const [id, does] of Object.entries(click)) {
     $(id).addEventListener("click", (event) => {
@@ -295,10 +321,10 @@ function theme() {
 }
 
 // After a decision, or when somebody else made one.
-async function changed(name, { stay = !app.leaving } = {}) {
+async function changed(names, { stay = !app.leaving } = {}) {
   const before = scan.current();
   await load();
-  if (before && before.scan === name && queue.selected() === name && app.view === "scan" && stay) await open(name);
+  if (before && names.includes(before.scan) && queue.selected() === before.scan && app.view === "scan" && stay) await open(before.scan);
 }
 
 async function look() {
@@ -337,12 +363,13 @@ function trouble(error) {
 
 queue.setUp(open);
 setUpFacts(open);
-scan.setUp(() => scan.prepare(queue.undecided() || queue.step(1)));
+scan.setUp(() => scan.prepare(queue.undecided() || queue.step(1)), keepAddress);
 series.setUp(open);
 decide.setUp(changed, banner);
 api.setUp(reconnect);
 wire();
 view("scan");
+addEventListener("hashchange", start);
 try {
   await load();
   performance.mark("queue-shown");

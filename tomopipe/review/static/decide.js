@@ -1,9 +1,11 @@
-// Decisions: into the campaign table at once; a conflict is shown; the last ones can be undone.
-import { NoConnection, post } from "./api.js";
+// Decisions: into the campaign table at once; a conflict is shown; its history says what can be undone.
+import { NoConnection, get, post } from "./api.js";
 import { $, el, many, toast } from "./dom.js";
 import { find } from "./queue.js";
 
-const done = []; // lists of {scan, before, after}: what was decided at once
+const over = new Set(); // acts of which a row that someone else changed was kept
+let unsure = null; // an act whose undo was not confirmed
+let fault = ""; // why the history could not be written
 const unsent = new Map(); // {cells, seen} by scan: decisions that wait for a connection
 let changed = async () => {};
 let waits = () => {};
@@ -15,6 +17,7 @@ export function setUp(onChange, onWait) {
 }
 
 const words = (cells) => Object.entries(cells).map(([key, value]) => `${key} ${value || "(empty)"}`).join(", ");
+export const problem = () => fault;
 export const waiting = () => [...unsent].map(([name, { cells }]) => `${name}: ${words(cells)}`);
 
 function wait(name, cells, seen) {
@@ -34,28 +37,30 @@ export async function resend() {
 
 const cellsOf = (scan) => ({ select: scan.select, cor_px: scan.manual, note: scan.note });
 
-// Send decisions; the answer by scan, and those that are in the table now.
-async function send(decisions, undoable) {
-  const stamp = undoable && localStorage.getItem("stamp") === "yes";
-  const asked = decisions.map(({ scan, cells, seen }) => ({ scan, cells, seen: seen || cellsOf(find(scan)), stamp: stamp && "cor_px" in cells, undo: !undoable }));
-  const answer = await post("decide", { decisions: asked });
-  const saved = asked.filter(({ scan }) => answer[scan].saved);
-  if (undoable && saved.length) done.push(saved.map(({ scan, seen }) => ({ scan, before: seen, after: answer[scan].cells })));
-  for (const { scan } of saved) take(scan, answer[scan].cells);
-  return { answer, saved: saved.map(({ scan }) => scan) };
+// Send decisions, or what takes an act back; the rows now, those that are as decided, and the decisions left.
+async function send(decisions, undoes = "") {
+  const stamp = !undoes && localStorage.getItem("stamp") === "yes";
+  const asked = decisions.map(({ scan, cells, seen }) => ({ scan, cells, seen: seen || cellsOf(find(scan)), stamp: stamp && "cor_px" in cells, undoes }));
+  const { rows, problem: text } = await post("decide", { decisions: asked });
+  fault = text;
+  if (!undoes) unsure = null; // the history knows what came last
+  waits();
+  const saved = asked.map(({ scan }) => scan).filter((scan) => rows[scan].saved);
+  for (const scan of saved) take(scan, rows[scan].cells);
+  return { rows, saved, left: decisions.filter(({ scan }) => !saved.includes(scan)) };
 }
 
 // Write cells of a scan; true if they are in the table now, null if nothing could be written.
-export async function write(name, cells, { undoable = true, seen = null } = {}) {
+export async function write(name, cells, { seen = null } = {}) {
   if (!find(name)) return false;
   const before = seen || cellsOf(find(name));
   try {
-    const { answer, saved } = await send([{ scan: name, cells, seen }], undoable);
-    if (!saved.length) return await conflict(name, cells, answer[name].cells, undoable);
-    await changed(name);
-    return true;
+    const { rows, left } = await send([{ scan: name, cells, seen }]);
+    if (left.length && (await overrules(left, rows))) return await write(name, cells, { seen: rows[name].cells });
+    await changed([name], left.length ? { stay: true } : {});
+    return !left.length;
   } catch (error) {
-    if (error instanceof NoConnection && undoable) wait(name, cells, before);
+    if (error instanceof NoConnection) wait(name, cells, before);
     else toast(lost(error), true);
     return null;
   }
@@ -70,13 +75,12 @@ const lost = (error) => (error instanceof NoConnection ? "No connection to tomop
 
 // Write cells of many scans at once; the names of those that are in the table now, null if nothing could be written.
 // One toast says what was done, in the words of `says`, and what was not: a second one would hide the first.
-export async function writeAll(decisions, says, { undoable = true } = {}) {
+export async function writeAll(decisions, says) {
   try {
-    const { saved } = await send(decisions, undoable);
-    await changed("");
-    const left = decisions.map(({ scan }) => scan).filter((scan) => !saved.includes(scan));
+    const { saved, left } = await send(decisions);
+    await changed(saved);
     const told = saved.length ? [says(many(saved.length, "scan"))] : [];
-    if (left.length) told.push(`Changed by someone else meanwhile, and left as they are: ${left.join(", ")}`);
+    if (left.length) told.push(`Changed by someone else meanwhile, and left as they are: ${left.map(({ scan }) => scan).join(", ")}`);
     toast(told.join(". "), left.length > 0);
     return saved;
   } catch (error) {
@@ -85,50 +89,44 @@ export async function writeAll(decisions, says, { undoable = true } = {}) {
   }
 }
 
-// What takes one of `done` back: the cells that it changed, as they were.
-function taken({ scan, before, after }) {
-  const cells = Object.fromEntries(Object.entries(before).filter(([key, cell]) => cell !== after[key]));
-  return { scan, cells, seen: after };
-}
-
+// Take back the last act of this user on the page, also of an earlier day; its scan if it is of one.
 export async function undo() {
-  const last = done.pop();
-  if (!last) {
-    toast("Nothing to undo.");
+  try {
+    const act = unsure ?? (await get("undo", { skip: [...over].join(" ") }));
+    if (!act.rows.length) {
+      toast("Nothing to undo.");
+      return null;
+    }
+    unsure = act;
+    const { rows, saved, left } = await send(act.rows, act.act);
+    const mine = left.length && (await overrules(left, rows)) ? left.map((row) => ({ ...row, seen: rows[row.scan].cells })) : [];
+    if (mine.length) saved.push(...(await send(mine, act.act)).saved);
+    unsure = null;
+    if (saved.length < act.rows.length) over.add(act.act);
+    await changed(act.rows.map(({ scan }) => scan), { stay: act.rows.length > 1 || !saved.length });
+    if (saved.length) toast(`${saved.length === 1 ? saved[0] : many(saved.length, "scan")}: as before`);
+    return act.rows.length === 1 && saved.length ? saved[0] : null;
+  } catch (error) {
+    if (!(error instanceof NoConnection)) unsure = null;
+    toast(lost(error), true);
     return null;
   }
-  const position = done.length;
-  const keep = (...lists) => done.splice(position, 0, ...lists); // for the next u, below what was decided meanwhile
-  if (last.length > 1) {
-    const back = await writeAll(last.filter(({ scan }) => find(scan)).map(taken), (scans) => `${scans}: as before`, { undoable: false });
-    // one by one: of a scan that someone else has changed the next u asks, and others come after it
-    keep(...(back ? last.filter(({ scan }) => !back.includes(scan)).map((decision) => [decision]) : [last]));
-    return null;
-  }
-  const { scan, cells, seen } = taken(last[0]);
-  const written = await write(scan, cells, { undoable: false, seen });
-  if (written === null) keep(last);
-  if (!written) return null;
-  toast(`${scan}: as before`);
-  return scan;
 }
 
-function conflict(name, mine, theirs, undoable) {
-  $("conflict-body").replaceChildren(
-    el("p", {}, `${name} stands otherwise in the campaign table by now.`),
-    el("table", {}, el("tr", {}, el("th", {}, "there"), el("td", {}, words(theirs))), el("tr", {}, el("th", {}, "yours"), el("td", {}, words(mine)))));
+// Ask about rows that someone else has changed; true if they are to be as decided here.
+function overrules(left, rows) {
+  $("conflict-body").replaceChildren(...left.flatMap(({ scan, cells }) => [
+    el("p", {}, `${scan} stands otherwise in the campaign table by now.`),
+    el("table", {}, el("tr", {}, el("th", {}, "there"), el("td", {}, words(rows[scan].cells))), el("tr", {}, el("th", {}, "yours"), el("td", {}, words(cells))))]));
   const dialog = $("conflict");
   dialog.showModal();
   return new Promise((resolve) => {
-    const finish = async (result) => {
+    const finish = (result) => {
       dialog.close();
-      resolve(await result());
+      resolve(result);
     };
-    $("conflict-theirs").onclick = () => finish(async () => {
-      await changed(name, { stay: true });
-      return false;
-    });
-    $("conflict-mine").onclick = () => finish(() => write(name, mine, { undoable, seen: theirs }));
+    $("conflict-theirs").onclick = () => finish(false);
+    $("conflict-mine").onclick = () => finish(true);
     dialog.oncancel = (event) => event.preventDefault();
   });
 }

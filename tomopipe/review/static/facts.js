@@ -13,7 +13,7 @@ export function facts(data, go, cor = null) {
   const node = $("facts");
   if (drawn !== data) {
     drawn = data;
-    node.replaceChildren(head(data), ...scores(data, go, cor), ...fixing(data, go), ...neighbours(data), ...failures(data), note(data));
+    node.replaceChildren(head(data), ...scores(data, go, cor), ...fixing(data, go), ...neighbours(data), ...failures(data), note(data), ...history(data));
     return;
   }
   const old = node.querySelector(".score");
@@ -101,4 +101,24 @@ function note(data) {
     el("label", { class: "field" }, "note", el("input", { id: "note", value: data.cells.note, placeholder: "remark  n" })),
     el("label", { class: "field" }, el("input", { id: "stamp", type: "checkbox", checked: localStorage.getItem("stamp") === "yes" }), "add source and time to the note"),
     data.cells.cor_px ? el("button", { id: "clear" }, "Remove the COR set by hand") : null);
+}
+
+const NEWEST = 5; // entries of the history that are always in sight
+
+// What people changed in the row of the scan, the latest first.
+function history(data) {
+  if (!data.history.length) return [];
+  const rows = data.history.map((entry) => {
+    const cells = `${entry.column === "cor_px" ? "" : `${entry.column}: `}${entry.before || "–"} → ${entry.after || "–"}${entry.undoes ? " (undo)" : ""}`;
+    return el("tr", { title: `by ${entry.by}, ${entry.time}` }, el("td", { class: "quiet" }, minute(entry.time)), el("td", {}, entry.who), el("td", {}, cells));
+  });
+  const earlier = rows.splice(NEWEST);
+  return [el("h3", {}, "History"), el("table", { id: "history" }, ...rows),
+    earlier.length ? el("details", {}, el("summary", {}, `${earlier.length} earlier`), el("table", {}, ...earlier)) : ""];
+}
+
+// A time of the history as the clock here shows it.
+function minute(iso) {
+  const at = new Date(iso);
+  return Number.isNaN(at.valueOf()) ? iso : new Date(at - at.getTimezoneOffset() * 60000).toISOString().slice(0, 16).replace("T", " ");
 }

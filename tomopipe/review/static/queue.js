@@ -2,7 +2,7 @@
 import { $, el, named, px, sign, toast } from "./dom.js";
 
 const ROW = 46;
-const state = { scans: [], states: {}, sets: {}, shown: [], lines: [], hidden: new Set(), selected: null, onOpen: () => {} };
+const state = { scans: [], states: {}, sets: {}, shown: [], lines: [], hidden: new Set(), ticked: new Set(), tickedLast: null, selected: null, onOpen: () => {} };
 
 export function setUp(onOpen) {
   state.onOpen = onOpen;
@@ -14,6 +14,7 @@ export function setUp(onOpen) {
 
 export function setScans({ scans, states, sets }) {
   Object.assign(state, { scans, states, sets });
+  state.ticked = new Set(scans.map((scan) => scan.scan).filter((name) => state.ticked.has(name)));
   filters();
   refresh();
 }
@@ -23,6 +24,27 @@ export const find = (name) => state.scans.find((scan) => scan.scan === name && !
 // Whether the state of a scan is one of a set, as tomopipe/campaign/state.py names them.
 export const isIn = (scan, set) => state.sets[set].includes(scan.state);
 export const selected = () => state.selected;
+
+export const ticked = () => [...state.ticked];
+
+// Tick a scan, or take its tick away; with `range` all from the last one to this one.
+export function tick(name, range = false) {
+  if (!find(name)) return;
+  const on = !state.ticked.has(name);
+  const shown = names();
+  const [first, last] = [shown.indexOf(state.tickedLast), shown.indexOf(name)].sort((a, b) => a - b);
+  for (const each of range && first >= 0 ? shown.slice(first, last + 1) : [name]) {
+    if (on) state.ticked.add(each);
+    else state.ticked.delete(each);
+  }
+  state.tickedLast = name;
+  paint();
+}
+
+export function untick(some = ticked()) {
+  for (const name of some) state.ticked.delete(name);
+  paint();
+}
 
 export function select(name) {
   state.selected = name;
@@ -113,6 +135,9 @@ function paint() {
   }
   $("rows").style.height = `${state.lines.length * ROW}px`;
   $("rows").replaceChildren(...rows);
+  const away = state.ticked.size - state.shown.filter((scan) => state.ticked.has(scan.scan)).length;
+  $("ticked").hidden = !state.ticked.size;
+  $("ticked").firstElementChild.textContent = `${state.ticked.size} ticked${away ? `, ${away} not shown` : ""}`;
   if (!state.lines.length) $("rows").append(el("p", { class: "quiet" }, "No scan is like that."));
 }
 
@@ -126,6 +151,12 @@ function line(entry) {
   return el("div", { class: "row", role: "option", id: isSelected ? "here" : null, "aria-selected": isSelected ? "true" : "false", "data-scan": scan.scan,
     title: [scan.scan, scan.why, ...scan.warnings].filter(Boolean).join(": "), onclick: () => (scan.refused ? toast(scan.why, true) : state.onOpen(scan.scan)) },
     sign(scan.state, scan.warnings.length ? "warned" : ""),
+    scan.refused ? null : el("input", { type: "checkbox", class: "tick", tabindex: -1, "aria-label": `tick ${scan.scan}`, checked: state.ticked.has(scan.scan),
+      onclick: (event) => {
+        event.stopPropagation();
+        event.target.blur(); // the next key is for the page
+        tick(scan.scan, event.shiftKey);
+      } }),
     thumbnail(scan),
     named(scan.scan),
     el("span", { class: "cor" }, px(scan.cor_px) + mark),

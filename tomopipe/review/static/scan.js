@@ -15,9 +15,11 @@ let pages = new Map(); // page -> promise of a picture
 let waiting = 0;
 let flickering = 0;
 let rested = () => {};
+let moded = () => {};
 
-export function setUp(onRest) {
+export function setUp(onRest, onMode) {
   rested = onRest;
+  moded = onMode;
   level.setUp(repaint);
   strip.setUp((cor) => (forget(), go(cor, { atOnce: true })), () => go(now.cor, { atOnce: true }));
   stage.setUp(level.change, () => {
@@ -29,6 +31,8 @@ export function setUp(onRest) {
 }
 
 export const current = () => now.data;
+export const mode = () => now.mode;
+export const isMode = (name) => KINDS.includes(name);
 // What Enter writes; the table holds hundredths.
 export const chosen = () => (now.typed !== null ? now.typed : now.cor === null ? "" : now.cor.toFixed(2));
 const hundredths = (cor) => Math.round(cor * 100) / 100;
@@ -397,6 +401,7 @@ function modes() {
   $("row").disabled = !["slice", "candidates", "sinogram"].includes(now.mode);
   $("mode-candidates").disabled = !isOpen("candidates");
   showCandidates();
+  moded();
 }
 
 export function pin() {

@@ -232,5 +232,5 @@ $("low").addEventListener("input", () => setWindow(levelOf($("low").valueAsNumbe
 $("high").addEventListener("input", () => setWindow(window_[0], levelOf($("high").valueAsNumber)));
 $("usual").addEventListener("click", () => setWindow(...volume.usual));
 $("fit").addEventListener("click", () => Object.values(panes).forEach((pane) => pane.fit()));
-$("back").href = `./#${encodeURIComponent(name)}`;
+$("back").href = `./#${new URLSearchParams({ scan: name })}`;
 start().catch((error) => $("panes").replaceChildren(el("p", { class: "bad" }, error.message)));

@@ -1,0 +1,124 @@
+"""The history of a campaign table: who changed which cell, when, from what and to what.
+
+A tab-separated file beside the table, for people and for undo; no result depends on it. Lines are
+only added, under the lock of the table: all lines of an act, or none.
+"""
+
+import errno
+import os
+import secrets
+from collections.abc import Callable, Container, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from tomopipe.campaign.files import history_of
+from tomopipe.campaign.table import Change
+from tomopipe.errors import saying
+from tomopipe.storage.run_folder import user_name
+from tomopipe.storage.shared import take_mode
+
+_NO_ROW = {"select": "auto", "cor_px": "", "note": ""}
+_HEADER = ("time", "who", "by", "act", "undoes", "scan", "column", "from", "to")
+
+
+class Entry(NamedTuple):
+    """A line: one cell that a person changed."""
+
+    time: str  # UTC, ISO 8601
+    who: str  # login name
+    by: str  # "page" or a command, such as "cor set"
+    act: str  # id; cells that were changed at once share it
+    undoes: str  # id of the act that this one takes back, or ""
+    scan: str
+    column: str
+    before: str
+    after: str
+
+
+_TORN = "\t" * len(_HEADER) + "\n"  # ends a torn line, so that it has too many cells
+
+
+def record_changes(
+    changes: Sequence[Change],
+    *,
+    table: Path,
+    by: str,
+    undoes: str = "",
+    tell: Callable[[str], None],
+) -> None:
+    """Add changes of a table, as one act of this user; `tell` what is wrong if that is impossible.
+
+    The table must be locked.
+    """
+    if not changes:
+        return
+    start = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", user_name(), by, secrets.token_hex(6), undoes
+    path = history_of(table)
+    try:
+        _append(path, [Entry(*start, *change) for change in changes], table)
+    except OSError as error:
+        tell(f"{path}: cannot be written ({error.strerror}): undo does not know this change.")
+
+
+def _append(path: Path, entries: Sequence[Entry], table: Path) -> None:
+    text = "".join("\t".join(entry) + "\n" for entry in entries)
+    with path.open("a+b", buffering=0) as stream:
+        size = stream.seek(0, os.SEEK_END)
+        if not size:
+            take_mode(table, path)  # whoever may change the table adds to its history
+            text = "\t".join(_HEADER) + "\n" + text
+        else:
+            stream.seek(size - 1)
+            text = text if stream.read() == b"\n" else _TORN + text
+        content = text.encode("utf-8", "surrogateescape")
+        try:
+            if stream.write(content) < len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(stream.fileno())
+        except OSError:
+            stream.truncate(size)
+            raise
+
+
+def read_history(table: Path) -> list[Entry]:
+    """Return the history of a table, the oldest first; without torn lines. [] if there is none."""
+    path = history_of(table)
+    with saying(f"{path}: cannot be read"):
+        content = path.read_bytes() if path.exists() else b""
+    lines = content.decode("utf-8", "surrogateescape").split("\n")[:-1]
+    rows = [tuple(line.split("\t")) for line in lines]
+    return [Entry(*row) for row in rows if len(row) == len(_HEADER) and row != _HEADER]
+
+
+def last_act(
+    table: Path,
+    cells: Mapping[str, Mapping[str, str]],
+    *,
+    by: Container[str],
+    skip: Container[str] = (),
+) -> list[Entry]:
+    """Return what there is to take back of the last act of this user; [] if there is none.
+
+    `cells` are the present ones, by scan and column; what is in the table as before needs no undo.
+    `by` are the means that count, `skip` acts that do not.
+    """
+    entries, who = read_history(table), user_name()
+    undone = {(entry.undoes, entry.scan, entry.column) for entry in entries}
+    left = [
+        entry
+        for entry in entries
+        if entry.who == who and entry.by in by and not entry.undoes and entry.act not in skip
+        if (entry.act, entry.scan, entry.column) not in undone
+        if cells.get(entry.scan, _NO_ROW)[entry.column] != entry.before
+    ]
+    return [entry for entry in left if entry.act == left[-1].act]
+
+
+def undoing(act: Sequence[Entry]) -> dict[str, tuple[dict[str, str], dict[str, str]]]:
+    """Return by scan what takes an act back: the cells of before it, and those that it left."""
+    result: dict[str, tuple[dict[str, str], dict[str, str]]] = {}
+    for entry in act:
+        before, after = result.setdefault(entry.scan, ({}, {}))
+        before[entry.column], after[entry.column] = entry.before, entry.after
+    return result
