@@ -230,9 +230,9 @@ def test_a_picture_is_in_the_page_or_where_its_source_puts_it():
     plane = np.outer(np.ones(64), np.arange(64.0)).astype(np.float32)
     put = []
     beside = make_picture("mid_xz", plane, source=lambda *asked: put.append(asked) or "a.webp")
-    assert (beside.plane, beside.src, put[0][0]) == ("mid_xz", "a.webp", "mid_xz")
+    assert (beside["plane"], beside["src"], put[0][0]) == ("mid_xz", "a.webp", "mid_xz")
     inline = make_picture("mid_xz", plane)
-    data = base64.b64decode(inline.src.removeprefix("data:image/webp;base64,"))
+    data = base64.b64decode(inline["src"].removeprefix("data:image/webp;base64,"))
     assert data == put[0][1]
     image = np.asarray(Image.open(io.BytesIO(data)).convert("L"), dtype=float)
     assert image[:, -1].mean() - image[:, 0].mean() > 200  # grows to the right
