@@ -78,22 +78,6 @@ def change_card(path, inputs, **changes):
     card_path(path).write_text(json.dumps(card | changes))
 
 
-@pytest.mark.parametrize(
-    ("shape", "said"),
-    [
-        ({"n_channels": 55, "n_scalars": 24, "width": 4}, r"of shape \(4, .*got \(8, "),
-        ({"n_channels": 55, "n_scalars": 24}, "KeyError\\('width'\\)"),
-    ],
-)
-def test_weights_of_another_shape_are_refused(inputs, tmp_path, shape, said):
-    path = tmp_path / "net.safetensors"
-    change_card(path, inputs, shape=shape)
-    with pytest.raises(
-        TomopipeError, match=rf"net\.safetensors: expected the weights of its card.*{said}"
-    ):
-        load_model(path)
-
-
 def test_a_file_of_anything_else_is_refused(inputs, tmp_path):
     path = tmp_path / "net.safetensors"
     path.write_bytes(b"no weights")
