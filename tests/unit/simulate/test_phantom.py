@@ -152,7 +152,3 @@ def test_objects_are_seeded_positive_and_on_the_detector(kind, n_cols, n_rows):
         assert not projected[..., [0, -1]].any()
     truncated = project(KINDS[kind](n_cols, n_rows, 5, size=1.6), [0.0, 1.0], cor_px, 1, n_cols)
     assert truncated[..., [0, -1]].min() > 0.3
-
-
-def test_vacuum():
-    assert not project(Phantom("nothing", ()), [0.0], 3.0, 2, 8).any()
