@@ -54,4 +54,4 @@ def output_with_peak(inputs, margin=8.0, none=0.01):
     score, index = np.full(inputs.grid.shape[1], -10.0), int(np.argmax(inputs.grid[-5]))
     score[index], score[index + 60] = 10.0, 10.0 - margin
     share = np.exp(score - 10) / np.exp(score - 10).sum() * (1 - none)
-    return NetworkOutput(score, share, none, index, 0.3, 0.2)
+    return NetworkOutput(score, share, none, index, 0.2)

@@ -95,7 +95,7 @@ def test_the_networks_estimate_lies_between_equally_probable_ones(inputs):
     chosen = output_with_peak(inputs)
     share = np.zeros_like(chosen.share)
     share[[chosen.index, chosen.index + 1]] = 0.45
-    ambiguous = NetworkOutput(chosen.score, share, 0.1, chosen.index, 0.0, 0.2)
+    ambiguous = NetworkOutput(chosen.score, share, 0.1, chosen.index, 0.2)
     middle_px = inputs.cor_px[chosen.index : chosen.index + 2].mean()
     assert combined_px(inputs, ambiguous, Refinement({}, None)) == pytest.approx(middle_px)
 

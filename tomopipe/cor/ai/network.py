@@ -41,10 +41,9 @@ class Model:
 def predict(weights: Weights, inputs: Inputs) -> NetworkOutput:
     """Run a network on the input of one scan and on its mirror image; return the mean of both."""
     back = mirrored(inputs)
-    score, none, offset, log_spread = forward(weights, inputs.grid, inputs.scan)
-    other, other_none, other_offset, other_spread = forward(weights, back.grid, back.scan)
+    score, none, _, log_spread = forward(weights, inputs.grid, inputs.scan)
+    other, other_none, _, other_spread = forward(weights, back.grid, back.scan)
     score = 0.5 * (score + other[::-1]) - 0.5 * (none + other_none)
-    offset = 0.5 * (offset - other_offset[::-1])
     log_spread = 0.5 * (log_spread + other_spread[::-1])
     top = max(0.0, float(score.max()))
     weight = np.exp(score - top)
@@ -56,7 +55,6 @@ def predict(weights: Weights, inputs: Inputs) -> NetworkOutput:
         share=weight / total,
         none=float(np.exp(-top)) / total,
         index=index,
-        offset_px=float(offset[index]) * step_px,
         spread_px=float(np.exp(log_spread[index])) * step_px,
     )
 
