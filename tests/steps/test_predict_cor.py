@@ -414,14 +414,6 @@ def test_rows_of_an_earlier_version_are_predicted_without_warnings(run, tmp_path
     assert "are dark, as with the shutter closed" in prediction["warnings"][0]
 
 
-def test_roll_is_reported_where_many_rows_resolve(run):
-    tall = scan(COR_PX, n_rows=96, theta_deg=[0.0, 180.0], counts=20000)
-    rows = rows_of(scan(COR_PX, counts=5000), THETA_180_DEG)
-    prediction, _ = run(replace(rows, pairs=tall[None], n_rows=96))
-    assert prediction["roll_px_per_100_rows"] == pytest.approx(0, abs=0.05)
-    assert "roll_px_per_100_rows" not in run(rows)[0]
-
-
 def test_below_the_limit_the_best_estimate_stays_and_nothing_is_accepted(run):
     rows = replace(rows_of(scan(COR_PX, counts=5000), THETA_180_DEG), theta_missing=True)
     prediction, text = run(rows, min_confidence=0.9)
@@ -430,16 +422,6 @@ def test_below_the_limit_the_best_estimate_stays_and_nothing_is_accepted(run):
     assert "0.9 needed" in prediction["reason"]
     accepted, text = run(rows, min_confidence=0.8)
     assert text == f"{accepted['cor_px']:.2f}\n"
-
-
-@pytest.mark.parametrize("first_px", [90, 20], ids=["answer left of the grid", "right of it"])
-def test_where_the_grid_misses_the_answer_the_search_widens(run, first_px):
-    sweep = {"cor_px": np.arange(first_px, first_px + 15, 0.5).tolist()}
-    prediction, text = run(sweep=sweep)
-    assert prediction["verdict"] == "resolved"
-    assert prediction["cor_px"] == pytest.approx(COR_PX, abs=0.25)
-    assert text == f"{prediction['cor_px']:.2f}\n"
-    assert "outside of the candidates" in prediction["reason"]
 
 
 def test_noise_is_flat_without_an_estimate(run):

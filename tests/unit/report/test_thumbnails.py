@@ -61,12 +61,6 @@ def test_pages_lie_around_the_cor(tmp_path, cor_px, binning, expected):
     assert sweep.images[sweep.chosen].max() > 245
 
 
-@pytest.mark.parametrize("cor_px", [90.0, 130.0])
-def test_without_rows_a_cor_beyond_the_sweep_has_no_strip(tmp_path, cor_px):
-    grid_px = [100 + 0.5 * number for number in range(41)]
-    assert read_sweep(stack(tmp_path, numbered(41), grid_px), cor_px) is None
-
-
 @pytest.mark.slow
 def test_a_strip_beyond_the_sweep_is_made_from_the_rows_about_the_cor(tmp_path):
     write_pictures(tmp_path, "far_1", 600.0)
